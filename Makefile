@@ -1,0 +1,104 @@
+# pam_pkcs11: `make` says what can be made. Only Go and make must be there before; the rest comes by `make deps`.
+
+SHELL := /bin/bash
+GO ?= go
+BUILD := build
+FUZZTIME ?= 10m
+PREFIX ?= /usr
+MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC) -print-multiarch 2>/dev/null)
+PAMDIR ?= $(if $(MULTIARCH),$(PREFIX)/lib/$(MULTIARCH)/security,$(PREFIX)/lib64/security)
+LIBEXECDIR ?= $(PREFIX)/libexec/pam_pkcs11
+MANDIR ?= $(PREFIX)/share/man
+PAM_PKCS11_SHARED ?= ../shared
+
+# Not from a checkout's state: a clone that root made for another user would stop the build.
+export GOFLAGS := $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false
+export GO
+
+STATICCHECK := v0.8.2
+
+# Debian packages, by what they are for. The README says what each is needed for.
+DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-runtime libusb-1.0-0-dev
+DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
+	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
+	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
+	util-linux shellcheck mandoc
+DEPS_FRESH := debootstrap
+
+.DEFAULT_GOAL := help
+.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh demo bench-login fuzz install \
+	uninstall pot clean
+
+help: ## say what can be made
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+deps: ## install the Debian packages that are missing (elsewhere: name them); starts no daemon
+	@.ci/toolchain go
+	@.ci/deps $(DEPS_BUILD) $(DEPS_TEST)
+
+toolchain: deps
+	@.ci/toolchain cc
+
+build: toolchain ## build everything under build/
+	@mkdir -p $(BUILD)
+	pam/build.sh $(BUILD)
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/pam-pkcs11 ./cmd/pam-pkcs11
+	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
+		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
+
+check: toolchain ## gofmt, go vet with and without cgo, staticcheck, shellcheck, manual pages
+	@.ci/lint $(STATICCHECK)
+
+# Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.
+test: build ## all tests that need nothing but Debian packages
+	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) test $$($(GO) list -f '{{if not .CgoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v '^pam_pkcs11/test')
+
+test-reference: build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
+	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
+	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
+		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
+
+test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
+	$(GO) test -count=1 -tags hosts ./test/hosts
+
+test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (root)
+	@.ci/toolchain go
+	@.ci/deps $(DEPS_FRESH)
+	test/fresh/run
+
+demo: build ## alice logs in with a card, and is refused for many reasons; leaves nothing behind
+	@$(GO) run ./test/demo $(BUILD)
+
+bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
+	@$(GO) run ./test/bench $(BUILD)
+
+fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
+	@.ci/fuzz $(FUZZTIME)
+
+# The module's path to its worker is compiled in, so what is installed is built for the place where it will be.
+install: toolchain ## install under DESTDIR and PREFIX (/usr)
+	@mkdir -p $(BUILD)/install
+	PAM_PKCS11_LIBEXECDIR=$(LIBEXECDIR) PAM_PKCS11_PAMDIR=$(PAMDIR) pam/build.sh $(BUILD)/install
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
+	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
+	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
+	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
+	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
+	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
+	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
+	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
+
+uninstall: ## remove what install put there; the configuration stays
+	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
+	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
+	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
+
+pot: toolchain ## write po/pam_pkcs11.pot anew from login/messages.go and merge it into the catalogues
+	$(GO) run ./po/genpot
+	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching "$$f" po/pam_pkcs11.pot || exit 1; done
+
+clean: ## remove build/
+	rm -rf $(BUILD)
