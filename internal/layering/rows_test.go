@@ -1,0 +1,95 @@
+package layering
+
+// row says what the files of a package, tests left out, may import.
+type row struct {
+	ours  string // packages of this module, separated by blanks; "*" is any
+	third string // modules or packages of others, by prefix
+}
+
+// rows is the import table. A package without a row is an error, and so is a row without a package, unless its
+// room is still to be built (later).
+var rows = map[string]row{
+	"po":                          {third: "github.com/leonelquinteros/gotext"},
+	"po/genpot":                   {},
+	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
+	"internal/iso7816":            {},
+	"internal/secret":             {third: "golang.org/x/sys"},
+	"internal/safefile":           {third: "golang.org/x/sys"},
+	"internal/accounts":           {third: "github.com/godbus/dbus/v5"},
+	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
+	"internal/cli":                {},
+	"internal/testca":             {},
+	"internal/layering":           {},
+	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
+	"internal/ldapconn/slapdtest": {ours: "internal/testca"},
+	"internal/fetch":              {ours: "internal/ldapconn internal/safefile"},
+	"internal/simcard":            {ours: "internal/iso7816"},
+
+	"config": {ours: "internal/safefile"},
+	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"verify": {
+		ours:  "internal/certinfo internal/fetch internal/safefile",
+		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
+	},
+	"mapper": {
+		ours:  "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
+		third: "golang.org/x/crypto/ssh",
+	},
+	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
+	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
+
+	"ccid": {ours: "internal/iso7816", third: "github.com/google/gousb go.bug.st/serial golang.org/x/sys"},
+	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
+	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
+	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
+	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
+	"cmd/pcscd-sim": {
+		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
+		third: "github.com/coreos/go-systemd/v22",
+	},
+	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
+
+	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"ccid/ccidtest":     {ours: "ccid internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
+}
+
+// later lists rooms of the plan that need not be there yet.
+var later = []string{
+	"internal/iso7816", "internal/ldapconn", "internal/fetch", "internal/simcard", "internal/logs",
+	"internal/accounts", "internal/secret", "internal/safefile", "internal/certinfo", "config", "pkcs11", "verify",
+	"mapper", "pam", "ccid", "pcsc", "cmd/pcscd", "cmd/pcscd/daemon", "cmd/pcscd-sim", "pkcs11/pkcs11test", "ccid/ccidtest",
+	"pcsc/pcsctest", "test",
+}
+
+// testLibraries may be imported by test files everywhere, and by the packages that exist for tests.
+const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal github.com/msteinert/pam/v2 " +
+	"go.uber.org/goleak pgregory.net/rapid golang.org/x/sys golang.org/x/crypto"
+
+// onlyIn names the single file in which a package of others may be known.
+var onlyIn = map[string]string{
+	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
+	"github.com/google/gousb":           "ccid/usb_c.go",
+	"go.bug.st/serial":                  "ccid/serial.go",
+	"github.com/cloudflare/circl":       "verify/ed448.go",
+	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",
+	"golang.org/x/crypto/ssh":           "mapper/openssh.go",
+	"github.com/go-ldap/ldap/v3":        "internal/ldapconn/",
+	"github.com/go-asn1-ber/asn1-ber":   "internal/ldapconn/",
+	"github.com/leonelquinteros/gotext": "po/",
+	"github.com/msteinert/pam/v2":       "test/",
+	"github.com/spf13/cobra":            "cmd/pam-pkcs11/",
+}
+
+// never lists imports that no row can allow, because of what they would bring along.
+var never = map[string]string{
+	"login": "pcsc ccid", // the login wing meets the reader wing at a socket only
+	"pcsc":  "ccid",      // it declares the driver's interface; cmd/pcscd plugs ccid in
+}
+
+// emptyNames are package names that say nothing.
+const emptyNames = "util utils common helper helpers types core manager misc base lib shared"
+
+// longFunctions are the functions over 80 lines that may be so, each with its reason: a table or a switch of names.
+var longFunctions = map[string]string{}
