@@ -1,0 +1,295 @@
+// Package certinfo reads X.509 certificates as they travel: the raw DER is kept, and the parse is our own, because
+// Go's crypto/x509 refuses certificates that real smart-card PKIs issue (brainpool and RSASSA-PSS keys, negative
+// serials, odd names). It is strict where ambiguity would be dangerous (DER, duplicates, control characters in text)
+// and lenient where only one entry is spoilt. It decides nothing: whether a certificate is good is package verify's.
+package certinfo
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	stdasn1 "encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// MaxCertificate is the size in octets above which nothing is read as a certificate.
+const MaxCertificate = 64 << 10
+
+// maxSerial bounds a serial number, in octets. RFC 5280 allows 20; some CAs write 21 and a few more.
+const maxSerial = 64
+
+// AlgorithmIdentifier is the one of RFC 5280, 4.1.1.2.
+type AlgorithmIdentifier struct {
+	OID        stdasn1.ObjectIdentifier
+	Parameters []byte // DER of the parameters with tag and length; nil when absent
+}
+
+// Certificate is an X.509 certificate (RFC 5280, 4.1). It is not to be changed after Parse.
+type Certificate struct {
+	Raw, RawTBS, RawSubject, RawIssuer, RawSPKI []byte
+
+	Version             int      // 1 to 3
+	SerialBytes         []byte   // content octets of the INTEGER as they stand
+	Serial              *big.Int // may be negative
+	NotBefore, NotAfter time.Time
+	Subject, Issuer     Name
+	SignatureAlgorithm  AlgorithmIdentifier
+	Signature           []byte
+
+	PublicKeyAlgorithm AlgorithmIdentifier
+	PublicKey          any   // see ParsePublicKey; nil when PublicKeyErr is not nil
+	PublicKeyErr       error // why the key cannot be used
+	Extensions         []Extension
+
+	HasKeyUsage    bool
+	KeyUsage       KeyUsage
+	HasExtKeyUsage bool
+	ExtKeyUsage    []stdasn1.ObjectIdentifier
+
+	BasicConstraintsValid bool // the extension is there
+	IsCA                  bool
+	MaxPathLen            int // -1 when absent
+
+	SubjectKeyID, AuthorityKeyID []byte
+	AuthorityIssuer              []GeneralName // of the authority key identifier
+	AuthoritySerial              []byte        // of the authority key identifier, content octets
+
+	SANs                  []GeneralName
+	CRLDistributionPoints []DistributionPoint
+	FreshestCRL           []DistributionPoint
+	OCSPServers           []string // URLs of authorityInfoAccess, in order
+	CAIssuers             []string
+
+	HasPolicies       bool
+	Policies          []Policy
+	PolicyMappings    []PolicyMapping
+	PolicyConstraints *PolicyConstraints // nil when absent
+	InhibitAnyPolicy  int                // -1 when absent
+	NameConstraints   *NameConstraints   // nil when absent
+}
+
+// Parse reads one DER certificate of at most MaxCertificate octets and nothing after it. The bytes are copied. A key
+// that cannot be used is no error here, see PublicKeyErr; neither is an unusable entry in an alternative name.
+func Parse(der []byte) (*Certificate, error) {
+	c, err := parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	return c, nil
+}
+
+func parse(der []byte) (*Certificate, error) {
+	if len(der) > MaxCertificate {
+		return nil, fmt.Errorf("larger than %d octets", MaxCertificate)
+	}
+	c := &Certificate{Raw: bytes.Clone(der), MaxPathLen: -1, InhibitAnyPolicy: -1}
+	input := cryptobyte.String(c.Raw)
+	var outer, tbs cryptobyte.String
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) {
+		return nil, errors.New("not a DER sequence")
+	}
+	if !input.Empty() {
+		return nil, errTrailing
+	}
+	if !outer.ReadASN1Element(&tbs, asn1.SEQUENCE) {
+		return nil, errors.New("no tbsCertificate")
+	}
+	c.RawTBS = tbs
+	var rawAlgorithm cryptobyte.String
+	var err error
+	if !outer.ReadASN1Element(&rawAlgorithm, asn1.SEQUENCE) {
+		return nil, errors.New("no signature algorithm")
+	}
+	if c.SignatureAlgorithm, err = ParseAlgorithmIdentifier(rawAlgorithm); err != nil {
+		return nil, err
+	}
+	if !outer.ReadASN1BitStringAsBytes(&c.Signature) || !outer.Empty() {
+		return nil, errors.New("malformed signature value")
+	}
+	return c, c.readTBS(tbs, rawAlgorithm)
+}
+
+func (c *Certificate) readTBS(element, outerAlgorithm cryptobyte.String) error {
+	var tbs cryptobyte.String
+	if !element.ReadASN1(&tbs, asn1.SEQUENCE) {
+		return errors.New("no tbsCertificate")
+	}
+	if err := c.readVersionAndSerial(&tbs); err != nil {
+		return err
+	}
+	var algorithm, issuer, validity, subject, spki cryptobyte.String
+	if !tbs.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !bytes.Equal(algorithm, outerAlgorithm) {
+		return errors.New("inner and outer signature algorithm differ") // RFC 5280, 4.1.1.2
+	}
+	if !tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) || !tbs.ReadASN1(&validity, asn1.SEQUENCE) ||
+		!tbs.ReadASN1Element(&subject, asn1.SEQUENCE) || !tbs.ReadASN1Element(&spki, asn1.SEQUENCE) {
+		return errors.New("malformed tbsCertificate")
+	}
+	c.RawIssuer, c.RawSubject, c.RawSPKI = issuer, subject, spki
+	var err error
+	if c.Issuer, err = ParseName(issuer); err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if c.Subject, err = ParseName(subject); err != nil {
+		return fmt.Errorf("subject: %w", err)
+	}
+	if c.NotBefore, err = readTime(&validity); err != nil {
+		return fmt.Errorf("notBefore: %w", err)
+	}
+	if c.NotAfter, err = readTime(&validity); err != nil {
+		return fmt.Errorf("notAfter: %w", err)
+	}
+	if !validity.Empty() {
+		return errTrailing
+	}
+	if c.PublicKeyAlgorithm, err = spkiAlgorithm(spki); err != nil {
+		return err
+	}
+	c.PublicKey, c.PublicKeyErr = ParsePublicKey(spki)
+	return c.readOptionalParts(&tbs)
+}
+
+func (c *Certificate) readVersionAndSerial(tbs *cryptobyte.String) error {
+	c.Version = 1
+	var version cryptobyte.String
+	var present bool
+	if !tbs.ReadOptionalASN1(&version, &present, asn1.Tag(0).ContextSpecific().Constructed()) {
+		return errors.New("malformed version")
+	}
+	if present {
+		n, ok := readSmallInteger(&version, asn1.INTEGER)
+		if !ok || !version.Empty() || n > 2 {
+			return errors.New("unknown version")
+		}
+		c.Version = n + 1
+	}
+	serial, ok := ReadSerial(tbs)
+	if !ok {
+		return errors.New("malformed serial number")
+	}
+	c.SerialBytes, c.Serial = serial, signedInteger(serial)
+	return nil
+}
+
+// signedInteger reads two's complement.
+func signedInteger(b []byte) *big.Int {
+	n := new(big.Int).SetBytes(b)
+	if len(b) > 0 && b[0]&0x80 != 0 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
+	}
+	return n
+}
+
+// readOptionalParts reads the unique identifiers, which mean nothing here, and the extensions.
+func (c *Certificate) readOptionalParts(tbs *cryptobyte.String) error {
+	for _, tag := range []asn1.Tag{asn1.Tag(1).ContextSpecific(), asn1.Tag(2).ContextSpecific()} {
+		if tbs.PeekASN1Tag(tag) && (!tbs.SkipASN1(tag) || c.Version < 2) {
+			return errors.New("malformed unique identifier")
+		}
+	}
+	var explicit, list cryptobyte.String
+	var present bool
+	if !tbs.ReadOptionalASN1(&explicit, &present, asn1.Tag(3).ContextSpecific().Constructed()) || !tbs.Empty() {
+		return errors.New("malformed tbsCertificate")
+	}
+	if !present {
+		return nil
+	}
+	if c.Version != 3 {
+		return errors.New("extensions in a certificate that is not version 3") // RFC 5280, 4.1.2.9
+	}
+	if !explicit.ReadASN1(&list, asn1.SEQUENCE) || !explicit.Empty() {
+		return errors.New("malformed extensions")
+	}
+	var err error
+	if c.Extensions, err = readExtensions(list); err != nil {
+		return err
+	}
+	for _, e := range c.Extensions {
+		if err := c.readExtension(e); err != nil {
+			return fmt.Errorf("extension %v: %w", e, err)
+		}
+	}
+	return nil
+}
+
+// ParseExtensions reads the DER of an Extensions sequence, as it also stands in CRLs, their entries, and OCSP. An
+// extension that is there twice is an error (RFC 5280, 4.2).
+func ParseExtensions(der []byte) ([]Extension, error) {
+	s := cryptobyte.String(der)
+	var list cryptobyte.String
+	if !s.ReadASN1(&list, asn1.SEQUENCE) || !s.Empty() {
+		return nil, errors.New("malformed extensions")
+	}
+	return readExtensions(list)
+}
+
+func readExtensions(list cryptobyte.String) ([]Extension, error) {
+	var extensions []Extension
+	seen := map[string]bool{}
+	for !list.Empty() {
+		var seq cryptobyte.String
+		if !list.ReadASN1(&seq, asn1.SEQUENCE) || len(extensions) == maxExtensions {
+			return nil, errors.New("malformed extension, or too many")
+		}
+		oid, raw, ok := readOID(&seq)
+		e := Extension{OID: oid, RawOID: raw}
+		if !ok || seq.PeekASN1Tag(asn1.BOOLEAN) && !seq.ReadASN1Boolean(&e.Critical) ||
+			!seq.ReadASN1Bytes(&e.Value, asn1.OCTET_STRING) || !seq.Empty() {
+			return nil, errors.New("malformed extension")
+		}
+		if seen[string(raw)] {
+			return nil, fmt.Errorf("extension %v is there twice", e)
+		}
+		seen[string(raw)] = true
+		extensions = append(extensions, e)
+	}
+	return extensions, nil
+}
+
+// SelfIssued tells whether subject and issuer are the same name (RFC 5280, 6.1).
+func (c *Certificate) SelfIssued() bool { return c.Subject.Equal(c.Issuer) }
+
+// SerialHex returns the serial number in upper-case hexadecimal pairs joined by sep: "0B", or "01:AF" with ":". A
+// negative one has "-" before its magnitude, as OpenSSL prints it.
+func (c *Certificate) SerialHex(sep string) string {
+	magnitude := new(big.Int).Abs(c.Serial).Bytes()
+	if len(magnitude) == 0 {
+		magnitude = []byte{0}
+	}
+	pairs := make([]string, len(magnitude))
+	for i, b := range magnitude {
+		pairs[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))
+	}
+	s := strings.Join(pairs, sep)
+	if c.Serial.Sign() < 0 {
+		s = "-" + s
+	}
+	return s
+}
+
+// Fingerprint returns the hash of the whole certificate; nil when h is not linked in.
+func (c *Certificate) Fingerprint(h crypto.Hash) []byte {
+	if !h.Available() {
+		return nil
+	}
+	d := h.New()
+	d.Write(c.Raw)
+	return d.Sum(nil)
+}
+
+// Equal tells whether both are the same certificate, octet by octet.
+func (c *Certificate) Equal(d *Certificate) bool {
+	return c != nil && d != nil && bytes.Equal(c.Raw, d.Raw)
+}
+
+// X509 parses the certificate with the standard library, which refuses many that are used in practice.
+func (c *Certificate) X509() (*x509.Certificate, error) { return x509.ParseCertificate(c.Raw) }

@@ -1,0 +1,144 @@
+package testca
+
+import (
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"time"
+)
+
+// CRL is a certificate revocation list to be made (RFC 5280, 5.1). The zero value is an empty version 2 list that is
+// valid now for a day.
+type CRL struct {
+	V1                     bool
+	Issuer                 []byte // DER; the CA's when nil
+	ThisUpdate, NextUpdate time.Time
+	NoNextUpdate           bool
+	Entries                []Revoked
+	Number                 int64 // 0: no CRL number
+	DeltaBase              int64 // 0: not a delta
+	IDP                    []byte
+	Extensions             []Extension
+	Scheme                 *Scheme
+	CorruptSignature       bool
+}
+
+// Revoked is an entry. Reason -1 writes no reason; the zero value of When is an hour ago.
+type Revoked struct {
+	Serial     []byte // content octets
+	When       time.Time
+	Reason     int
+	Issuer     []byte // DER of a Name for certificateIssuer, in indirect CRLs
+	Extensions []Extension
+}
+
+// IDP returns the value of an issuingDistributionPoint (RFC 5280, 5.2.5).
+type IDP struct {
+	Name                          []byte // FullName or RelativeName
+	OnlyUser, OnlyCA, OnlyAttribs bool
+	Reasons                       uint32
+	Indirect                      bool
+}
+
+// DER returns the value of the extension.
+func (p IDP) DER() []byte {
+	var parts [][]byte
+	if p.Name != nil {
+		parts = append(parts, TLV(0xa0, p.Name))
+	}
+	flag := func(tag byte, set bool) {
+		if set {
+			parts = append(parts, TLV(tag, []byte{0xff}))
+		}
+	}
+	flag(0x81, p.OnlyUser)
+	flag(0x82, p.OnlyCA)
+	if p.Reasons != 0 {
+		parts = append(parts, TLV(0x83, bits(p.Reasons)))
+	}
+	flag(0x84, p.Indirect)
+	flag(0x85, p.OnlyAttribs)
+	return Sequence(parts...)
+}
+
+// CRL signs a list and returns its DER.
+func (ca *CA) CRL(c CRL) []byte {
+	now := time.Now().Truncate(time.Second)
+	if c.ThisUpdate.IsZero() {
+		c.ThisUpdate = now.Add(-time.Hour)
+	}
+	if c.NextUpdate.IsZero() {
+		c.NextUpdate = c.ThisUpdate.AddDate(0, 0, 1)
+	}
+	scheme := ca.Scheme
+	if c.Scheme != nil {
+		scheme = *c.Scheme
+	}
+	issuer := c.Issuer
+	if issuer == nil {
+		issuer = ca.Subject
+	}
+	copyOfScheme := scheme
+	algorithm := ca.Key.algorithm(&copyOfScheme)
+	var parts [][]byte
+	if !c.V1 {
+		parts = append(parts, Number(1))
+	}
+	parts = append(parts, algorithm, issuer, Time(c.ThisUpdate))
+	if !c.NoNextUpdate {
+		parts = append(parts, Time(c.NextUpdate))
+	}
+	if len(c.Entries) > 0 {
+		var entries [][]byte
+		for _, e := range c.Entries {
+			entries = append(entries, e.der())
+		}
+		parts = append(parts, Sequence(entries...))
+	}
+	if extensions := c.extensions(); len(extensions) > 0 {
+		parts = append(parts, TLV(0xa0, encodeExtensions(extensions)))
+	}
+	tbs := Sequence(parts...)
+	_, signature := ca.Key.Sign(scheme, tbs)
+	if c.CorruptSignature {
+		signature = slices.Clone(signature)
+		signature[len(signature)-1] ^= 1
+	}
+	return Sequence(tbs, algorithm, TLV(3, []byte{0}, signature))
+}
+
+func (c *CRL) extensions() []Extension {
+	var list []Extension
+	if c.Number != 0 {
+		list = append(list, Extension{"2.5.29.20", false, Integer(big.NewInt(c.Number))})
+	}
+	if c.DeltaBase != 0 {
+		list = append(list, Extension{"2.5.29.27", true, Integer(big.NewInt(c.DeltaBase))})
+	}
+	if c.IDP != nil {
+		list = append(list, Extension{"2.5.29.28", true, c.IDP})
+	}
+	return append(list, c.Extensions...)
+}
+
+func (r *Revoked) der() []byte {
+	when := r.When
+	if when.IsZero() {
+		when = time.Now().Add(-time.Hour)
+	}
+	var list []Extension
+	if r.Reason >= 0 {
+		list = append(list, Extension{"2.5.29.21", false, TLV(0x0a, []byte{byte(r.Reason)})})
+	}
+	if r.Issuer != nil {
+		list = append(list, Extension{"2.5.29.29", true, Sequence(Directory(r.Issuer))})
+	}
+	list = append(list, r.Extensions...)
+	if len(list) == 0 {
+		return Sequence(TLV(2, r.Serial), Time(when))
+	}
+	return Sequence(TLV(2, r.Serial), Time(when), encodeExtensions(list))
+}
+
+// PEMCRL returns a CRL in PEM.
+func PEMCRL(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
