@@ -1,0 +1,98 @@
+// Package accounts looks users up where the system does: passwd through the C library, and sessions at
+// logind. It decides nothing about them.
+package accounts
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Account is one entry of the user database (passwd(5)).
+type Account struct {
+	Name               string
+	UID, GID           uint32
+	GECOS, Home, Shell string
+}
+
+// ErrNoAccount is returned when a name has no entry.
+var ErrNoAccount = errors.New("no such account")
+
+// Source is a user database.
+type Source interface {
+	// Lookup returns the entry of a login name, ErrNoAccount when there is none.
+	Lookup(name string) (*Account, error)
+	// All calls yield for each entry until it returns false.
+	All(yield func(Account) bool) error
+	// UIDMin is the lowest number of an account of a person (login.defs(5), UID_MIN).
+	UIDMin() uint32
+}
+
+const (
+	defaultUIDMin = 1000
+	maxLoginDefs  = 1 << 20
+	maxName       = 256
+)
+
+// usable refuses names that the C library would cut or misread.
+func usable(name string) bool {
+	return name != "" && len(name) <= maxName && !strings.ContainsAny(name, "\x00\n:")
+}
+
+// readUIDMin reads UID_MIN from a login.defs; the usual number where it is not said.
+func readUIDMin(path string) uint32 {
+	f, err := os.Open(path)
+	if err != nil {
+		return defaultUIDMin
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxLoginDefs))
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		if len(words) < 2 || words[0] != "UID_MIN" {
+			continue
+		}
+		if n, err := strconv.ParseUint(words[1], 0, 32); err == nil {
+			return uint32(n)
+		}
+	}
+	return defaultUIDMin
+}
+
+// Static is a user database of a test or a tool. It is not to be changed while in use.
+type Static struct {
+	Accounts []Account
+	Min      uint32 // UIDMin; 0 is 1000
+}
+
+// Lookup implements Source.
+func (s Static) Lookup(name string) (*Account, error) {
+	for _, a := range s.Accounts {
+		if a.Name == name {
+			return &a, nil
+		}
+	}
+	return nil, fmt.Errorf("%q: %w", name, ErrNoAccount)
+}
+
+// All implements Source.
+func (s Static) All(yield func(Account) bool) error {
+	for _, a := range s.Accounts {
+		if !yield(a) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// UIDMin implements Source.
+func (s Static) UIDMin() uint32 {
+	if s.Min == 0 {
+		return defaultUIDMin
+	}
+	return s.Min
+}

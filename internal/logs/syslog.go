@@ -1,0 +1,145 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// socketPath is where syslogd or journald listens (syslog(3), _PATH_LOG).
+	socketPath = "/dev/log"
+	// maxWait bounds the time that one record may take. A log that does not answer must not hold up a login.
+	maxWait = time.Second
+	// authpriv is the facility LOG_AUTHPRIV, shifted as in RFC 3164 section 4.1.1.
+	authpriv = 10 << 3
+)
+
+// Config says where and under which name a Syslog handler writes. The zero value of a field is its default.
+type Config struct {
+	Service string           // PAM_SERVICE
+	Kind    string           // "auth" or "chauthtok"
+	PID     int              // the process shown beside the service; 0 is this one
+	Path    string           // the socket; "" is /dev/log
+	Level   slog.Leveler     // nil is slog.LevelInfo
+	Now     func() time.Time // nil is time.Now
+}
+
+// Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility LOG_AUTHPRIV, the text
+// preceded by "pam_pkcs11(service:kind): ". A record that the log does not take within one second is lost.
+func Syslog(service, kind string) slog.Handler { return New(Config{Service: service, Kind: kind}) }
+
+// New is Syslog with every choice open. It opens nothing before the first record.
+func New(c Config) slog.Handler {
+	if c.PID == 0 {
+		c.PID = os.Getpid()
+	}
+	if c.Path == "" {
+		c.Path = socketPath
+	}
+	if c.Level == nil {
+		c.Level = slog.LevelInfo
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	prefix := fmt.Sprintf("%s[%d]: pam_pkcs11(%s:%s): ", word(c.Service), c.PID, word(c.Service), word(c.Kind))
+	return &handler{to: &socket{path: c.Path, prefix: prefix, now: c.Now}, level: c.Level}
+}
+
+// word bounds a name to what a syslog tag may hold, so that it cannot end the tag.
+func word(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_.@-", r):
+			return r
+		}
+		return '_'
+	}, s)
+	if s == "" {
+		return "pam"
+	}
+	return s[:min(len(s), 64)]
+}
+
+// socket writes records to a syslog socket, of datagrams or of a stream.
+type socket struct {
+	path   string
+	prefix string
+	now    func() time.Time
+
+	mu     sync.Mutex
+	conn   net.Conn
+	stream bool
+	slow   bool // the last record had to be given up: the next ones do not wait
+}
+
+// priority is severity and facility (RFC 3164 section 4.1.1).
+func priority(level slog.Level) int {
+	switch {
+	case level >= slog.LevelError:
+		return authpriv | 3
+	case level >= slog.LevelWarn:
+		return authpriv | 4
+	case level >= slog.LevelInfo:
+		return authpriv | 6
+	default:
+		return authpriv | 7
+	}
+}
+
+func (s *socket) write(level slog.Level, record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix, record)
+	if len(text) > MaxLine {
+		text = text[:MaxLine]
+	}
+	err := s.send(text)
+	if err != nil && s.conn == nil && !s.slow {
+		err = s.send(text) // syslogd was started anew
+	}
+	return err
+}
+
+// send writes once. A connection that failed is closed; the next record opens another.
+func (s *socket) send(text []byte) error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	wait := maxWait
+	if s.slow {
+		wait = time.Millisecond
+	}
+	if s.stream {
+		text = append(text, 0)
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(wait))
+	_, err := s.conn.Write(text)
+	s.slow = errors.Is(err, os.ErrDeadlineExceeded)
+	if err != nil && !s.slow {
+		_ = s.conn.Close()
+		s.conn = nil
+	}
+	return err
+}
+
+func (s *socket) open() error {
+	if s.conn != nil {
+		return nil
+	}
+	for _, network := range []string{"unixgram", "unix"} {
+		d := net.Dialer{Timeout: maxWait / 2}
+		conn, err := d.Dial(network, s.path)
+		if err == nil {
+			s.conn, s.stream = conn, network == "unix"
+			return nil
+		}
+	}
+	return fmt.Errorf("no system log at %s", s.path)
+}

@@ -1,0 +1,221 @@
+// Package safefile opens files whose content decides who may log in, and refuses those that somebody
+// other than root could have written.
+//
+// A path is walked one component at a time from the root directory, each by an open that follows no
+// symbolic link; links are read and followed by the walk itself. So every directory and every link on
+// the way is checked, and what was checked is what was opened: a name that is exchanged meanwhile
+// leads to a refusal, not to another file.
+package safefile
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Verdict is what a policy says to one weakness.
+type Verdict uint8
+
+// The zero Verdict is the strict one.
+const (
+	Refuse     Verdict = iota // the file is not opened
+	ReportOnly                // the file is opened, the weakness is in Resolved.Reports
+	Allow                     // nothing is said
+)
+
+// DefaultMaxSize bounds ReadFile where the policy names no size, in bytes.
+const DefaultMaxSize = 1 << 20
+
+// Policy says which weaknesses are tolerated. The zero Policy is the strictest. Never tolerated, under
+// any policy: what is not a regular file, a file that everybody may write, a file that belongs neither
+// to root nor to the effective user nor to one of Owners, and a directory on the way that everybody
+// may write and that is not sticky.
+type Policy struct {
+	// GroupWritable: the file may be written by its group, or by others named in an access control
+	// list (the mask of a list stands in the group's bits).
+	GroupWritable Verdict
+	// ParentWritable: a directory on the way may be written by its group, or belongs to somebody else.
+	ParentWritable Verdict
+	// MaxSize in bytes. 0: no limit for Open, DefaultMaxSize for ReadFile.
+	MaxSize int64
+	// Owners are user numbers that may own the file besides root and the effective user.
+	Owners []uint32
+}
+
+// Strict is the policy under strict_permissions: nothing is only reported.
+func (p Policy) Strict() Policy {
+	p.GroupWritable, p.ParentWritable = Refuse, Refuse
+	return p
+}
+
+// The policies of the project. Each call returns a value of its own.
+
+// Configuration is for the configuration file and the PKCS#11 library: a group must not write them.
+func Configuration() Policy { return Policy{GroupWritable: Refuse, ParentWritable: ReportOnly} }
+
+// Data is for mapfiles, certificates and revocation lists: a group that may write them is reported.
+func Data() Policy { return Policy{GroupWritable: ReportOnly, ParentWritable: ReportOnly} }
+
+// Report is a weakness that the policy tolerates but the administrator should know.
+type Report struct {
+	Path    string // of the file or directory that has it
+	Problem string // in English, without the path
+}
+
+// Resolved says what was opened.
+type Resolved struct {
+	Path    string   // absolute, without symbolic links, "." and ".."
+	Reports []Report // in the order of the way
+}
+
+// Error is a refusal: the file is there, perhaps, but is not to be trusted or cannot be read.
+type Error struct {
+	Path    string // of the file, directory or link that is at fault
+	Problem string // in English; empty when Err says all
+	Err     error  // the system's error, nil for a refusal by policy
+}
+
+// Error gives "path: problem".
+func (e *Error) Error() string {
+	switch {
+	case e.Err == nil:
+		return e.Path + ": " + e.Problem
+	case e.Problem == "":
+		return e.Path + ": " + e.Err.Error()
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Path, e.Problem, e.Err)
+}
+
+// Unwrap gives the system's error, so that errors.Is(err, fs.ErrNotExist) works.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open opens the regular file at path for reading. A relative path starts at the current directory.
+// The descriptor is close-on-exec; a FIFO, device, socket or directory is refused without waiting and
+// without being opened. Every error is an *Error.
+func Open(path string, p Policy) (*os.File, Resolved, error) {
+	w, err := newWalk(path, p)
+	if err != nil {
+		return nil, Resolved{}, err
+	}
+	defer w.close()
+	return w.file()
+}
+
+// ReadFile reads the file at path, which may not be longer than p.MaxSize.
+func ReadFile(path string, p Policy) ([]byte, Resolved, error) {
+	f, r, err := Open(path, p)
+	if err != nil {
+		return nil, r, err
+	}
+	defer f.Close()
+	data, err := readAll(f, p, r.Path)
+	return data, r, err
+}
+
+// readAll reads what there is, not what the size said: the file may grow meanwhile.
+func readAll(f *os.File, p Policy, path string) ([]byte, error) {
+	limit := p.MaxSize
+	if limit <= 0 {
+		limit = DefaultMaxSize
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, &Error{Path: path, Problem: "reading", Err: plain(err)}
+	}
+	if int64(len(data)) > limit {
+		return nil, &Error{Path: path, Problem: tooLong(limit)}
+	}
+	return data, nil
+}
+
+func tooLong(limit int64) string { return fmt.Sprintf("is longer than %d bytes", limit) }
+
+// plain takes the path and the operation out of the error of package os: *Error has them already.
+func plain(err error) error {
+	if pe, ok := err.(*os.PathError); ok {
+		return pe.Err
+	}
+	return err
+}
+
+// trusted: root, the effective user, and whom the policy adds.
+func (p Policy) trusted(uid uint32) bool {
+	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(p.Owners, uid)
+}
+
+// judgeFile looks at the attributes of an opened file.
+func (p Policy) judgeFile(path string, st *unix.Stat_t, reports *[]Report) error {
+	mode := st.Mode
+	switch {
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		return &Error{Path: path, Problem: "is " + kindOf(mode) + ", not a regular file"}
+	case !p.trusted(st.Uid):
+		return &Error{Path: path, Problem: fmt.Sprintf("belongs to user %d, not to %s", st.Uid, p.owners())}
+	case mode&unix.S_IWOTH != 0:
+		return &Error{Path: path, Problem: fmt.Sprintf("may be written by everybody (mode %04o)", mode&0o7777)}
+	case p.MaxSize > 0 && st.Size > p.MaxSize:
+		return &Error{Path: path, Problem: tooLong(p.MaxSize)}
+	}
+	if mode&unix.S_IWGRP != 0 {
+		return p.GroupWritable.say(path, fmt.Sprintf("may be written by group %d (mode %04o)", st.Gid, mode&0o7777), reports)
+	}
+	return nil
+}
+
+// judgeDirectory looks at a directory on the way: who may write it may put another file in the place
+// of the one that is wanted. In a sticky directory only the owner of an entry may do that, and the
+// entry's owner is looked at by itself.
+func (p Policy) judgeDirectory(path string, st *unix.Stat_t, reports *[]Report) error {
+	mode := st.Mode
+	sticky := mode&unix.S_ISVTX != 0
+	switch {
+	case mode&unix.S_IWOTH != 0 && !sticky:
+		return &Error{Path: path, Problem: fmt.Sprintf("directory may be written by everybody (mode %04o)", mode&0o7777)}
+	case !p.trusted(st.Uid):
+		return p.ParentWritable.say(path, fmt.Sprintf("directory belongs to user %d, not to %s", st.Uid, p.owners()), reports)
+	case mode&unix.S_IWGRP != 0 && !sticky:
+		return p.ParentWritable.say(path, fmt.Sprintf("directory may be written by group %d (mode %04o)", st.Gid, mode&0o7777), reports)
+	}
+	return nil
+}
+
+func (p Policy) owners() string {
+	s := "root"
+	if euid := os.Geteuid(); euid > 0 {
+		s += fmt.Sprintf(" or user %d", euid)
+	}
+	for _, o := range p.Owners {
+		s += fmt.Sprintf(" or user %d", o)
+	}
+	return s
+}
+
+func (v Verdict) say(path, problem string, reports *[]Report) error {
+	switch v {
+	case Allow:
+		return nil
+	case ReportOnly:
+		*reports = append(*reports, Report{Path: path, Problem: problem})
+		return nil
+	}
+	return &Error{Path: path, Problem: problem}
+}
+
+func kindOf(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFIFO:
+		return "a FIFO"
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	}
+	return "of an unknown kind"
+}
