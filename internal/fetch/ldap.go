@@ -1,0 +1,73 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"pam_pkcs11/internal/ldapconn"
+)
+
+// getLDAP fetches the first value of the attribute that an LDAP URL names (RFC 4516), as distribution
+// points write it: ldap://host/DN?certificateRevocationList;binary?base?(filter). The bind is anonymous.
+func (c *Client) getLDAP(ctx context.Context, u *url.URL) (*Answer, error) {
+	query, err := ldapQuery(u)
+	if err != nil {
+		return nil, err
+	}
+	config := c.LDAP
+	config.URIs = []string{u.Scheme + "://" + u.Host}
+	config.Bind = ldapconn.Anonymous
+	config.Control = c.checkAddress
+	config.MaxBytes = c.maxBytes()
+	config.ConnectTimeout = deadlineOf(ctx, ldapconn.DefaultConnectTimeout)
+	conn, err := ldapconn.Dial(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	entries, err := conn.Search(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", u, err)
+	}
+	for _, e := range entries {
+		if values := e.Get(strings.TrimSuffix(query.Attributes[0], ";binary")); len(values) > 0 {
+			return &Answer{Body: io.NopCloser(bytes.NewReader(values[0])), Size: int64(len(values[0]))}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: no such entry or attribute", u)
+}
+
+func ldapQuery(u *url.URL) (ldapconn.Query, error) {
+	parts := strings.Split(u.RawQuery, "?")
+	for i, p := range parts {
+		plain, err := url.PathUnescape(p)
+		if err != nil {
+			return ldapconn.Query{}, fmt.Errorf("%w: %s: %w", ErrAddress, u, err)
+		}
+		parts[i] = plain
+	}
+	for len(parts) < 3 {
+		parts = append(parts, "")
+	}
+	if parts[0] == "" || strings.Contains(parts[0], ",") {
+		return ldapconn.Query{}, fmt.Errorf("%w: %s: expected one attribute", ErrAddress, u)
+	}
+	q := ldapconn.Query{Base: strings.TrimPrefix(u.Path, "/"), Filter: "(objectClass=*)", Attributes: []string{parts[0]}, MaxEntries: 4}
+	switch strings.ToLower(parts[1]) {
+	case "", "base":
+	case "one":
+		q.Scope = ldapconn.ScopeOne
+	case "sub":
+		q.Scope = ldapconn.ScopeSub
+	default:
+		return q, fmt.Errorf("%w: %s: unknown scope %q", ErrAddress, u, parts[1])
+	}
+	if parts[2] != "" {
+		q.Filter = parts[2]
+	}
+	return q, nil
+}

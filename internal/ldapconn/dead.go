@@ -1,0 +1,70 @@
+package ldapconn
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// deadFor is how long a server that failed is asked last.
+const deadFor = 30 * time.Second
+
+// DeadServers remembers servers that failed or kept others waiting, so that the next search begins with
+// one that works. It changes the order only: with all servers dead all are asked. Its methods accept a
+// nil receiver and may be called from several goroutines.
+type DeadServers struct {
+	Now func() time.Time // nil is time.Now
+
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func (d *DeadServers) now() time.Time {
+	if d.Now == nil {
+		return time.Now()
+	}
+	return d.Now()
+}
+
+func (d *DeadServers) mark(uri string) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.until == nil {
+		d.until = map[string]time.Time{}
+	}
+	d.until[uri] = d.now().Add(deadFor)
+}
+
+func (d *DeadServers) clear(uri string) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.until, uri)
+}
+
+// order returns the servers with the remembered dead ones at the end, otherwise as they were.
+func (d *DeadServers) order(uris []string) []string {
+	ordered := slices.Clone(uris)
+	if d == nil {
+		return ordered
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	slices.SortStableFunc(ordered, func(a, b string) int {
+		return rank(d.until[a].After(now)) - rank(d.until[b].After(now))
+	})
+	return ordered
+}
+
+func rank(dead bool) int {
+	if dead {
+		return 1
+	}
+	return 0
+}

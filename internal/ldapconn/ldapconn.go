@@ -1,0 +1,309 @@
+// Package ldapconn is a connection to one of several LDAP servers that ends when it should: every step
+// has a deadline, answers have a size, referrals are not followed, and a server that is dead or mute
+// costs a tenth of a second, not a login. It knows nothing about certificates or users.
+package ldapconn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+)
+
+// Limits and defaults.
+const (
+	DefaultConnectTimeout = 2 * time.Second       // connect, TLS and bind of one server
+	DefaultSearchTimeout  = 20 * time.Second      // one search with all its pages
+	DefaultMaxBytes       = 16 << 20              // octets read over one connection
+	Stagger               = 80 * time.Millisecond // how long one server may keep the next one waiting
+	maxServers            = 10
+)
+
+// Bind is how the client introduces itself.
+type Bind int
+
+const (
+	Anonymous    Bind = iota
+	Simple            // DN and password
+	SASLExternal      // the TLS client certificate, or the peer credentials of ldapi
+)
+
+// Config says which servers and how.
+type Config struct {
+	URIs     []string    // ldap://, ldaps://, ldapi://, in order of preference; at most ten
+	StartTLS bool        // for ldap:// URIs: no bind and no search before TLS stands
+	TLS      *tls.Config // nil is the system's roots; ServerName is filled in per URI
+	Bind     Bind
+	DN       string
+	Password []byte // the caller's; it is copied into the bind request and not kept
+
+	ConnectTimeout time.Duration // 0 is DefaultConnectTimeout
+	SearchTimeout  time.Duration // 0 is DefaultSearchTimeout
+	MaxBytes       int64         // 0 is DefaultMaxBytes
+
+	Control func(network, address string, c syscall.RawConn) error // sees each resolved address before it is reached; may be nil
+
+	Dead *DeadServers // servers to ask last; nil remembers nothing
+}
+
+// Conn is an open, bound connection to one server.
+type Conn struct {
+	URI    string
+	conn   *ldap.Conn
+	search time.Duration
+	wire   *meteredConn
+}
+
+// ErrNoServer is returned when no server of the list could be used; it wraps what each one said.
+var ErrNoServer = errors.New("no LDAP server answers")
+
+type dialled struct {
+	conn *Conn
+	uri  string
+	err  error
+}
+
+var packetCap sync.Once
+
+// capPackets bounds a single BER packet: the library's own default is 2 GiB, read into memory at once.
+func capPackets() { packetCap.Do(func() { ber.MaxPacketLengthBytes = DefaultMaxBytes }) }
+
+// Dial connects to the first server that connects, speaks TLS where asked and accepts the bind. A server
+// that has said nothing for Stagger is not waited for: the next one is tried beside it.
+func Dial(ctx context.Context, c Config) (*Conn, error) {
+	capPackets()
+	uris := c.Dead.order(c.URIs)
+	if len(uris) == 0 || len(uris) > maxServers {
+		return nil, fmt.Errorf("%w: %d servers are configured, expected 1 to %d", ErrNoServer, len(uris), maxServers)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan dialled, len(uris))
+	next, pending := 0, 0
+	start := func() {
+		uri := uris[next]
+		next++
+		pending++
+		go func() {
+			conn, err := c.dialOne(ctx, uri)
+			results <- dialled{conn, uri, err}
+		}()
+	}
+	start()
+	var errs []error
+	for {
+		var stagger <-chan time.Time
+		if next < len(uris) {
+			stagger = time.After(Stagger)
+		}
+		select {
+		case <-stagger:
+			c.Dead.mark(uris[next-1])
+			start()
+		case r := <-results:
+			pending--
+			if r.err == nil {
+				c.Dead.clear(r.uri)
+				go closeLosers(results, pending)
+				return r.conn, nil
+			}
+			c.Dead.mark(r.uri)
+			errs = append(errs, fmt.Errorf("%s: %w", r.uri, r.err))
+			if next < len(uris) {
+				start()
+			} else if pending == 0 {
+				return nil, fmt.Errorf("%w: %w", ErrNoServer, errors.Join(errs...))
+			}
+		}
+	}
+}
+
+func closeLosers(results <-chan dialled, pending int) {
+	for range pending {
+		if r := <-results; r.conn != nil {
+			r.conn.Close()
+		}
+	}
+}
+
+func (c Config) dialOne(ctx context.Context, uri string) (*Conn, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	timeout := c.ConnectTimeout
+	if timeout <= 0 {
+		timeout = DefaultConnectTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	wire, err := connect(ctx, u, c)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.open(ctx, u, wire)
+	if err != nil {
+		wire.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// connect opens the transport and, for ldaps, TLS on it.
+func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
+	raw, err := (&net.Dialer{Control: c.Control}).DialContext(ctx, u.Network, u.Address)
+	if err != nil {
+		return nil, err
+	}
+	limit := c.MaxBytes
+	if limit <= 0 {
+		limit = DefaultMaxBytes
+	}
+	wire := &meteredConn{Conn: raw, left: limit}
+	if !u.TLS {
+		return wire, nil
+	}
+	secured := tls.Client(wire, tlsConfig(c.TLS, u.Host))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return &meteredConn{Conn: secured, left: limit}, nil
+}
+
+func tlsConfig(base *tls.Config, host string) *tls.Config {
+	if base == nil {
+		base = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	t := base.Clone()
+	if t.ServerName == "" {
+		t.ServerName = host
+	}
+	return t
+}
+
+// open starts the protocol on the transport: StartTLS, then bind. ctx's end closes the transport, which
+// is the only way to end a step of the library.
+func (c Config) open(ctx context.Context, u *Target, wire *meteredConn) (*Conn, error) {
+	stop := context.AfterFunc(ctx, func() { wire.Close() })
+	defer stop()
+	conn := ldap.NewConn(wire, u.TLS)
+	conn.Start()
+	if c.StartTLS && !u.TLS && !u.Local {
+		if err := conn.StartTLS(tlsConfig(c.TLS, u.Host)); err != nil {
+			return nil, errors.Join(fmt.Errorf("StartTLS: %w", err), ctx.Err())
+		}
+	}
+	if err := c.bind(conn); err != nil {
+		conn.Close()
+		return nil, errors.Join(fmt.Errorf("bind: %w", err), ctx.Err())
+	}
+	if !stop() {
+		return nil, ctx.Err()
+	}
+	search := c.SearchTimeout
+	if search <= 0 {
+		search = DefaultSearchTimeout
+	}
+	return &Conn{URI: u.URI, conn: conn, search: search, wire: wire}, nil
+}
+
+func (c Config) bind(conn *ldap.Conn) error {
+	switch c.Bind {
+	case SASLExternal:
+		return conn.ExternalBind()
+	case Simple:
+		if len(c.Password) == 0 {
+			return errors.New("a DN without a password would bind anonymously (RFC 4513, 5.1.2)")
+		}
+		return conn.Bind(c.DN, string(c.Password))
+	}
+	return nil // LDAPv3 needs no bind to be anonymous (RFC 4511, 4.2)
+}
+
+// Close ends the connection without waiting for the server.
+func (c *Conn) Close() {
+	c.wire.Close()
+	c.conn.Close()
+}
+
+// Target is one server's address, read from its URI.
+type Target struct {
+	URI, Network, Address, Host string
+	TLS                         bool
+	Local                       bool // ldapi: the socket's peer is this machine
+}
+
+// ParseURI reads ldap://host:port, ldaps://host:port and ldapi://path (percent-encoded; empty is
+// OpenLDAP's default socket). A DN, scope or filter behind the host is an error.
+func ParseURI(uri string) (*Target, error) {
+	scheme, rest, found := strings.Cut(uri, "://")
+	scheme = strings.ToLower(scheme)
+	if scheme == "ldapi" && found {
+		return parseLDAPI(uri, rest)
+	}
+	u, err := url.Parse(uri)
+	if err != nil || !found || u.Hostname() == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not an LDAP server, expected ldap://HOST[:PORT], ldaps://HOST[:PORT] or ldapi://[PATH]", uri)
+	}
+	port := u.Port()
+	switch {
+	case scheme == "ldap" && port == "":
+		port = "389"
+	case scheme == "ldaps" && port == "":
+		port = "636"
+	case scheme != "ldap" && scheme != "ldaps":
+		return nil, fmt.Errorf("%q: unknown scheme, expected ldap, ldaps or ldapi", uri)
+	}
+	return &Target{URI: uri, Network: "tcp", Address: net.JoinHostPort(u.Hostname(), port), Host: u.Hostname(), TLS: scheme == "ldaps"}, nil
+}
+
+func parseLDAPI(uri, rest string) (*Target, error) {
+	path, err := url.PathUnescape(strings.TrimSuffix(rest, "/"))
+	if err != nil || strings.ContainsRune(path, 0) {
+		return nil, fmt.Errorf("%q: malformed socket path", uri)
+	}
+	if path == "" {
+		path = "/var/run/slapd/ldapi"
+	}
+	return &Target{URI: uri, Network: "unix", Address: path, Local: true}, nil
+}
+
+// IsThisMachine tells whether traffic to the server stays on this machine, so that TLS protects nothing.
+func (t *Target) IsThisMachine() bool {
+	if t.Local || strings.EqualFold(t.Host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(t.Host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// meteredConn ends a connection that has delivered more than its share.
+type meteredConn struct {
+	net.Conn
+	mu   sync.Mutex
+	left int64
+}
+
+// ErrTooMuch is returned when a server sends more than Config.MaxBytes.
+var ErrTooMuch = errors.New("the server sends more than is allowed")
+
+func (m *meteredConn) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left -= int64(n); m.left < 0 {
+		m.Conn.Close()
+		return 0, ErrTooMuch
+	}
+	return n, err
+}

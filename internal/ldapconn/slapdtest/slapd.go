@@ -1,0 +1,174 @@
+// Package slapdtest runs a real OpenLDAP server for tests: on loopback, with a database and a
+// configuration of its own below the test's directory, ended with the test.
+package slapdtest
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/testca"
+)
+
+// The directory's suffix and its administrator.
+const (
+	Suffix   = "dc=example,dc=com"
+	AdminDN  = "cn=admin," + Suffix
+	Password = "secret"
+)
+
+// Server is a running slapd.
+type Server struct {
+	LDAP, LDAPS, LDAPI string // URIs
+	CA                 *testca.CA
+	log                *bytes.Buffer
+}
+
+// Start runs slapd with the entries of an LDIF text. hosts are the names in its certificate; none is
+// "localhost". The Debian packages slapd and ldap-utils must be there.
+func Start(t testing.TB, ldif string, hosts ...string) *Server {
+	t.Helper()
+	for _, program := range []string{"/usr/sbin/slapd", "/usr/sbin/slapadd"} {
+		if _, err := os.Stat(program); err != nil {
+			t.Fatalf("%s is not there: install the Debian package slapd", program)
+		}
+	}
+	dir := t.TempDir()
+	s := &Server{CA: testca.NewRoot("Directory CA"), log: &bytes.Buffer{}}
+	s.writeTLS(t, dir, hosts)
+	writeConfig(t, dir)
+	s.load(t, dir, ldif)
+	s.run(t, dir)
+	return s
+}
+
+func (s *Server) writeTLS(t testing.TB, dir string, hosts []string) {
+	if len(hosts) == 0 {
+		hosts = []string{"localhost"}
+	}
+	var names [][]byte
+	for _, h := range hosts {
+		names = append(names, testca.DNS(h))
+	}
+	cert := s.CA.Leaf(hosts[0], testca.SAN(names...), testca.ExtKeyUsage(false, "1.3.6.1.5.5.7.3.1"))
+	write(t, dir, "ca.pem", s.CA.PEM())
+	write(t, dir, "server.pem", cert.PEM())
+	key, err := x509.MarshalPKCS8PrivateKey(cert.Key.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "server.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+}
+
+func writeConfig(t testing.TB, dir string) {
+	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "slapd.conf", []byte(strings.ReplaceAll(`include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+include /etc/ldap/schema/nis.schema
+attributetype ( 1.2.840.113556.1.4.867 NAME 'altSecurityIdentities' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.221 NAME 'sAMAccountName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
+objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MAY ( altSecurityIdentities $ userPrincipalName $ sAMAccountName $ objectSid ) )
+pidfile DIR/pid
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCACertificateFile DIR/ca.pem
+TLSCertificateFile DIR/server.pem
+TLSCertificateKeyFile DIR/server.key
+TLSVerifyClient try
+authz-regexp "gidNumber=.*\+uidNumber=.*,cn=peercred,cn=external,cn=auth" "ADMIN"
+authz-regexp "cn=([^,]*).*" "cn=$1,SUFFIX"
+sizelimit 100000
+database mdb
+maxsize 268435456
+suffix "SUFFIX"
+rootdn "ADMIN"
+rootpw PASSWORD
+directory DIR/db
+dbnosync
+index objectClass,uid,mail,cn,userPrincipalName,altSecurityIdentities,sAMAccountName,objectSid eq
+index userCertificate eq
+`, "DIR", dir)))
+	text, err := os.ReadFile(filepath.Join(dir, "slapd.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled := strings.NewReplacer("ADMIN", AdminDN, "SUFFIX", Suffix, "PASSWORD", Password).Replace(string(text))
+	write(t, dir, "slapd.conf", []byte(filled))
+}
+
+func (s *Server) load(t testing.TB, dir, ldif string) {
+	root := "dn: " + Suffix + "\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n\n" +
+		"dn: ou=People," + Suffix + "\nobjectClass: organizationalUnit\nou: People\n\n"
+	cmd := exec.Command("/usr/sbin/slapadd", "-q", "-f", filepath.Join(dir, "slapd.conf"))
+	cmd.Stdin = strings.NewReader(root + ldif)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("slapadd: %v\n%s", err, out)
+	}
+}
+
+func (s *Server) run(t testing.TB, dir string) {
+	plain, secure := freePort(t), freePort(t)
+	socket := filepath.Join(dir, "ldapi")
+	s.LDAP, s.LDAPS = "ldap://"+plain, "ldaps://localhost"+secure[strings.LastIndex(secure, ":"):]
+	s.LDAPI = "ldapi://" + url.PathEscape(socket)
+	cmd := exec.Command("/usr/sbin/slapd", "-d", "0", "-f", filepath.Join(dir, "slapd.conf"), "-h",
+		s.LDAP+"/ ldaps://"+secure+"/ "+s.LDAPI+"/")
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	await(t, plain)
+	await(t, secure)
+}
+
+// freePort returns an address of loopback that was free a moment ago.
+func freePort(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func await(t testing.TB, address string) {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("tcp", address); err == nil {
+			c.Close()
+			return
+		}
+	}
+	t.Fatalf("slapd does not listen on %s", address)
+}
+
+func write(t testing.TB, dir, name string, data []byte) {
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value".
+func Person(uid string, number int, more ...string) string {
+	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\nuid: %s\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\n%s\n\n",
+		uid, Suffix, uid, uid, uid, number, number, uid, strings.Join(more, "\n"))
+}
