@@ -1,0 +1,195 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DefaultFile is read when no module argument names another.
+const DefaultFile = "/etc/pam_pkcs11/pam_pkcs11.conf"
+
+// argumentsFile stands for the file in errors and notes about module arguments.
+const argumentsFile = "module arguments"
+
+// maxArguments and maxArgument bound what libpam hands over.
+const (
+	maxArguments = 64
+	maxArgument  = 4096
+)
+
+// Arguments are the words after the module's name in a PAM service file. nil is: not given.
+type Arguments struct {
+	ConfigFile string // DefaultFile when not given
+
+	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard *bool
+
+	SlotNum                                   *int
+	SlotDescription, CADir, CRLDir, TokenType *string
+
+	PKCS11Module string   // name of a block, or path of a library; "" when not given
+	CertPolicy   []string // words, in order
+}
+
+// flagArguments stand alone.
+func (a *Arguments) flag(name string) bool {
+	yes, no := new(bool), new(bool)
+	*yes = true
+	switch name {
+	case "debug":
+		a.Debug = yes
+	case "nodebug":
+		a.Debug = no
+	case "quiet":
+		a.Quiet = yes
+	case "nullok":
+		a.NullOK = yes
+	case "try_first_pass":
+		a.TryFirstPass = yes
+	case "use_first_pass":
+		a.UseFirstPass = yes
+	case "card_only":
+		a.CardOnly = yes
+	case "wait_for_card":
+		a.WaitForCard = yes
+	case "dont_wait_for_card":
+		a.WaitForCard = no
+	default:
+		return false
+	}
+	return true
+}
+
+// Arguments without effect, with what to know about them.
+var idleArguments = map[string]string{
+	"use_authtok":    "was never read",
+	"expose_account": "is about text that this module does not print",
+	"no_warn":        "is not needed; quiet is for that",
+	"crl_policy=":    "is the old name of words of cert_policy=",
+	"nss_dir=":       "belonged to builds with NSS",
+}
+
+// argumentNames for "did you mean".
+var argumentNames = []string{
+	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card",
+	"config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
+	"use_authtok", "expose_account", "no_warn", "crl_policy=", "nss_dir=",
+}
+
+// ParseArguments reads the module's arguments, each matched as a whole (the C module was content when
+// an argument held a name somewhere). Later ones override earlier ones, but the first config_file
+// counts. The error is an Errors.
+func ParseArguments(args []string) (*Arguments, []Note, error) {
+	p := argumentParser{a: &Arguments{ConfigFile: DefaultFile}}
+	if len(args) > maxArguments {
+		p.errs.add(&Error{File: argumentsFile, Text: fmt.Sprintf("more than %d arguments", maxArguments)})
+		args = nil
+	}
+	for i, arg := range args {
+		p.at = Word{Text: arg, Line: i + 1}
+		p.argument(arg)
+	}
+	if err := p.errs.err(); err != nil {
+		return nil, p.notes, err
+	}
+	return p.a, p.notes, nil
+}
+
+type argumentParser struct {
+	a     *Arguments
+	at    Word
+	file  bool // config_file was given
+	errs  Errors
+	notes []Note
+}
+
+func (p *argumentParser) fail(f *fault) {
+	p.errs.add(&Error{File: argumentsFile, Line: p.at.Line, Text: f.text, Hint: f.hint})
+}
+
+func (p *argumentParser) note(kind NoteKind, text string) {
+	addNote(&p.notes, Note{File: argumentsFile, Line: p.at.Line, Kind: kind, Text: text})
+}
+
+func (p *argumentParser) argument(arg string) {
+	if len(arg) > maxArgument || strings.IndexByte(arg, 0) >= 0 {
+		p.fail(&fault{text: "an argument is too long or holds a NUL byte"})
+		return
+	}
+	name, val, hasValue := strings.Cut(arg, "=")
+	if hasValue {
+		name += "="
+	}
+	if why, ok := idleArguments[name]; ok {
+		p.note(NoteNoEffect, strings.TrimSuffix(name, "=")+" has no effect: it "+why)
+		return
+	}
+	if hasValue && p.setting(name, val) || !hasValue && p.a.flag(name) {
+		return
+	}
+	hint := didYouMean(name, argumentNames)
+	if key := globalTable.find(strings.TrimSuffix(name, "=")); key != nil && key.Status != NoEffect {
+		hint = "set it in the configuration file"
+	}
+	p.fail(&fault{text: "unknown argument " + quote(arg), hint: hint})
+}
+
+// setting reads an argument with a value; false when there is none of that name.
+func (p *argumentParser) setting(name, val string) bool {
+	w := Word{Text: val, Quoted: true, Line: p.at.Line}
+	switch name {
+	case "config_file=":
+		p.configFile(val)
+	case "slot_num=":
+		if v, ok := p.decode("slot_num", w); ok {
+			p.a.SlotNum = &v.n
+		}
+	case "slot_description=":
+		p.a.SlotDescription = &val
+	case "token_type=":
+		p.a.TokenType = &val
+	case "ca_dir=":
+		p.path("ca_dir", w, &p.a.CADir)
+	case "crl_dir=":
+		p.path("crl_dir", w, &p.a.CRLDir)
+	case "pkcs11_module=":
+		if p.a.PKCS11Module = val; val == "" {
+			p.fail(&fault{text: "pkcs11_module= names nothing", hint: "the name of a pkcs11_module block or the path of a library"})
+		}
+		p.note(NoteDifferent, "pkcs11_module= had no effect in the C module")
+	case "cert_policy=":
+		if v, ok := p.decode("cert_policy", w); ok && v.set {
+			p.a.CertPolicy = append(p.a.CertPolicy, v.texts...)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *argumentParser) configFile(path string) {
+	switch {
+	case p.file:
+		p.note(NoteTolerated, "config_file= is given twice, the first counts")
+	case !strings.HasPrefix(path, "/"):
+		p.fail(&fault{text: "config_file= is not an absolute path"})
+	default:
+		p.a.ConfigFile, p.file = path, true
+	}
+}
+
+// decode reads the value as that of the key of the module block.
+func (p *argumentParser) decode(key string, w Word) (value, bool) {
+	v, _, f := moduleTable.find(key).decode([]Word{w})
+	if f != nil {
+		p.fail(f)
+		return v, false
+	}
+	return v, true
+}
+
+func (p *argumentParser) path(key string, w Word, to **string) {
+	if v, ok := p.decode(key, w); ok {
+		path := v.text()
+		*to = &path
+	}
+}

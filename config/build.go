@@ -1,0 +1,273 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config is a configuration without faults.
+type Config struct {
+	File    string // as given, for messages
+	Global  Global
+	Module  Module
+	Mappers []Mapper // those in use, in the order of use_mappers
+	Notes   []Note
+}
+
+// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
+type Global struct {
+	NullOK, Debug, Quiet           bool
+	ErrDisplayTime                 time.Duration // 0 to 60 s
+	UseFirstPass                   bool
+	TryFirstPass                   bool
+	CardOnly, WaitForCard          bool
+	WaitForCardTimeout             time.Duration // 1 to 600 s
+	ScreenSavers                   []string      // PAM service names
+	StrictPermissions              bool
+	ForeignCard                    string // "refuse" or "skip"
+	AskCertificate                 bool
+	RequirePIN                     bool
+	PINPattern                     *regexp.Regexp // nil when not set; anchored at both ends
+	EmptyPIN                       string         // "error" or "fallback"
+	ForwardPIN                     string         // "off" or "success"
+	RemoteLogin                    string         // "refuse" or "allow"
+	LoopbackIsLocal                bool
+	UnverifiedNames                bool
+	AllowUnknownUser               bool
+	DirectoryMayNameSystemAccounts bool
+	VerifyTimeout                  time.Duration // 1 to 300 s
+}
+
+// Module is the settings of the selected block pkcs11_module, module arguments applied.
+type Module struct {
+	Name            string // of the block; "" when an argument named a library and there is no block
+	Path            string // of the library, as written
+	Description     string
+	TokenType       string // for prompts
+	SlotNum         int    // 0, or 1-based place in the slot list
+	SlotDescription string // prefix, "none", or ""
+	TokenLabel      string
+	TokenURI        string // RFC 7512, begins with pkcs11:
+	SupportThreads  bool
+	CADir, CRLDir   string   // absolute
+	Environment     []string // NAME=value
+	Policy          Policy
+	EKU             EKU
+}
+
+// EKU is what the extended key usage must allow.
+type EKU struct {
+	Ignore   bool
+	Required []string // object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+}
+
+// builder makes a Config of a tree.
+type builder struct {
+	reader
+	args   *Arguments
+	conf   *Config
+	global Values // as written, without the arguments
+	module Values
+}
+
+// build reads the whole tree, the blocks that are not in use for their notes.
+func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Note) *builder {
+	b := &builder{reader: reader{file: file, inUse: true, errs: errs, notes: notes}, args: args, conf: &Config{File: file}}
+	main := b.mainBlock(root)
+	if main == nil {
+		return b
+	}
+	b.global = b.read(main, &globalTable, "pkcs11_module", "mapper")
+	b.conf.Global = b.buildGlobal()
+	b.buildModule(main)
+	b.buildMappers(main)
+	return b
+}
+
+// mainBlock finds pam_pkcs11 { } and looks at what else stands outside.
+func (b *builder) mainBlock(root *Block) *Block {
+	var main *Block
+	for _, it := range root.Items {
+		near := editDistance(strings.ToLower(it.Key.Text), "pam_pkcs11", 3) < 3
+		switch {
+		case it.Block == nil:
+			b.note(it.Key, NoteNoEffect, quote(it.Key.Text)+" stands outside the block pam_pkcs11 and is not read")
+		case equalKeys(it.Key.Text, "pam_pkcs11") && main == nil:
+			main = it.Block
+			if it.Key.glued {
+				b.note(it.Key, NoteDifferent, "a blank before { is missing: the C module could not read this file")
+			}
+		case equalKeys(it.Key.Text, "pam_pkcs11"):
+			b.fault(&fault{it.Key, "a second block pam_pkcs11", "only one is read: put the settings together"})
+		case near:
+			b.fault(&fault{it.Key, "unknown block " + quote(it.Key.Text), "did you mean pam_pkcs11?"})
+		default:
+			b.note(it.Key, NoteNoEffect, "the block "+quote(it.Key.Text)+" is not read")
+		}
+	}
+	if main == nil && len(*b.errs) == 0 {
+		b.errs.add(&Error{File: b.file, Text: "there is no block pam_pkcs11 { }"})
+	}
+	return main
+}
+
+func over(file bool, argument *bool) bool {
+	if argument != nil {
+		return *argument
+	}
+	return file
+}
+
+func (b *builder) buildGlobal() Global {
+	v, a := b.global, b.args
+	return Global{
+		NullOK: over(v.Bool("nullok"), a.NullOK), Debug: over(v.Bool("debug"), a.Debug), Quiet: over(v.Bool("quiet"), a.Quiet),
+		ErrDisplayTime: v.Duration("err_display_time"),
+		UseFirstPass:   over(v.Bool("use_first_pass"), a.UseFirstPass), TryFirstPass: over(v.Bool("try_first_pass"), a.TryFirstPass),
+		CardOnly: over(v.Bool("card_only"), a.CardOnly), WaitForCard: over(v.Bool("wait_for_card"), a.WaitForCard),
+		WaitForCardTimeout: v.Duration("wait_for_card_timeout"), ScreenSavers: v.List("screen_savers"),
+		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: v.String("foreign_card"),
+		AskCertificate: v.Bool("ask_certificate"), RequirePIN: v.Bool("require_pin"),
+		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: v.String("empty_pin"), ForwardPIN: v.String("forward_pin"),
+		RemoteLogin: v.String("remote_login"), LoopbackIsLocal: v.Bool("loopback_is_local"),
+		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
+		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
+		VerifyTimeout:                  v.Duration("verify_timeout"),
+	}
+}
+
+// selectedModule is the name of the block to use, and the library that an argument put in its place.
+func (b *builder) selectedModule() (name, library string, at Word) {
+	name, at = b.global.String("use_pkcs11_module"), b.global.get("use_pkcs11_module").at
+	if x := b.args.PKCS11Module; strings.Contains(x, "/") {
+		library = x
+	} else if x != "" {
+		name, at = x, Word{}
+	}
+	return name, library, at
+}
+
+func (b *builder) buildModule(main *Block) {
+	name, library, at := b.selectedModule()
+	var selected *Item
+	var names []string
+	for _, it := range main.Items {
+		if it.Block == nil || !equalKeys(it.Key.Text, "pkcs11_module") {
+			continue
+		}
+		b.severalNames(it)
+		names = append(names, it.Name())
+		switch {
+		case !equalKeys(it.Name(), name):
+			b.aside().read(it.Block, &moduleTable)
+		case selected != nil:
+			b.note(it.Key, NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
+		default:
+			selected = it
+		}
+	}
+	block := &Block{}
+	if selected != nil {
+		block = selected.Block
+		b.conf.Module.Name = selected.Name()
+	} else if library == "" {
+		b.fault(&fault{at, "there is no block pkcs11_module " + name, didYouMean(name, names)})
+		return
+	}
+	b.module = b.read(block, &moduleTable)
+	b.fillModule(b.module, block, library)
+}
+
+// aside reads a block that is not in use.
+func (b *builder) aside() *reader {
+	r := b.reader
+	r.inUse = false
+	return &r
+}
+
+func (b *builder) severalNames(it *Item) {
+	if len(it.Names) > 1 {
+		b.note(it.Names[1], NoteTolerated, "a block has one name; "+quote(it.Names[1].Text)+" is not read")
+	}
+	last := it.Key
+	if len(it.Names) > 0 {
+		last = it.Names[len(it.Names)-1]
+	} else {
+		b.note(it.Key, NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
+	}
+	if last.glued && !last.Quoted {
+		b.note(last, NoteDifferent, "a blank before { is missing: the C module could not read this file")
+	}
+}
+
+func text(file string, argument *string) string {
+	if argument != nil {
+		return *argument
+	}
+	return file
+}
+
+func (b *builder) fillModule(v Values, block *Block, library string) {
+	m, a := &b.conf.Module, b.args
+	m.Path = v.String("module")
+	if library != "" {
+		m.Path = library
+	}
+	if !path.IsAbs(m.Path) {
+		b.note(v.get("module").at, NoteDifferent, "module = "+m.Path+" is not an absolute path")
+	}
+	m.Description = description(block)
+	m.TokenType = text(v.String("token_type"), a.TokenType)
+	m.SlotDescription = text(v.String("slot_description"), a.SlotDescription)
+	m.SlotNum = v.Int("slot_num")
+	if a.SlotNum != nil {
+		m.SlotNum = *a.SlotNum
+	}
+	m.TokenLabel, m.TokenURI = v.String("token_label"), v.String("token_uri")
+	m.SupportThreads = v.Bool("support_threads")
+	m.CADir, m.CRLDir = text(v.String("ca_dir"), a.CADir), text(v.String("crl_dir"), a.CRLDir)
+	m.Environment = v.List("environment")
+	m.EKU = EKU{Required: v.List("eku")}
+	if v.String("eku") == "ignore" {
+		m.EKU = EKU{Ignore: true}
+	}
+	if m.SlotNum != 0 && m.SlotDescription != "" {
+		at := v.get("slot_num").at
+		if !v.Set("slot_num") {
+			at = v.get("slot_description").at
+		}
+		b.fault(&fault{at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them"})
+	}
+	b.fillPolicy(v)
+}
+
+// description is read though it has no effect: lists of modules show it.
+func description(block *Block) string {
+	for _, it := range block.Items {
+		if it.Block == nil && equalKeys(it.Key.Text, "description") && len(it.Values) > 0 {
+			return it.Values[0].Text
+		}
+	}
+	return ""
+}
+
+func (b *builder) fillPolicy(v Values) {
+	words := v.get("cert_policy")
+	p, problem := newPolicy(words.texts)
+	if problem != "" {
+		b.fault(&fault{words.at, problem, ""})
+		return
+	}
+	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
+		b.errs.add(&Error{File: argumentsFile, Text: problem})
+		return
+	}
+	if problem := p.problem(); problem != "" {
+		b.fault(&fault{words.at, problem, "add ca, or leave the other word out"})
+		return
+	}
+	b.conf.Module.Policy = p
+}

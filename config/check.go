@@ -1,0 +1,103 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// CheckReport is what `pam-pkcs11 config check` has to say about a file.
+type CheckReport struct {
+	File   string
+	Errors Errors // for each of them, every login is refused
+	Notes  []Note // in the order of the file; those about the whole file first
+}
+
+// Check reads a configuration file and compares it with what pam_pkcs11 0.6.12 and 0.6.13 made of it.
+// An error means that the file could not be read at all; everything else is in the report.
+func Check(file string) (*CheckReport, error) {
+	data, reports, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := CheckData(file, data)
+	for _, p := range reports {
+		r.Notes = append(r.Notes, Note{File: file, Kind: NotePermission, Text: p.Path + ": " + p.Problem})
+	}
+	return r, nil
+}
+
+// CheckData is Check for a file in memory.
+func CheckData(file string, data []byte) *CheckReport {
+	b, errs := parse(file, data, &Arguments{})
+	r := &CheckReport{File: file, Errors: errs, Notes: b.conf.Notes}
+	if len(errs) == 0 {
+		r.Notes = append(r.Notes, b.differences()...)
+	}
+	slices.SortStableFunc(r.Notes, func(x, y Note) int { return x.Line - y.Line })
+	return r
+}
+
+// OK reports whether the file lets anybody log in at all.
+func (r *CheckReport) OK() bool { return len(r.Errors) == 0 }
+
+// Of gives the notes of one kind.
+func (r *CheckReport) Of(kind NoteKind) []Note {
+	var some []Note
+	for _, n := range r.Notes {
+		if n.Kind == kind {
+			some = append(some, n)
+		}
+	}
+	return some
+}
+
+// The sections of the report, in its order.
+var checkSections = []struct {
+	kind  NoteKind
+	title string
+}{
+	{NoteInsecure, "Obeyed, but a risk (logged at every login):"},
+	{NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
+	{NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
+	{NoteNoEffect, "Without effect:"},
+	{NoteUnused, "In blocks that are not in use:"},
+	{NoteTolerated, "Tolerated:"},
+}
+
+// WriteText writes the report for a person. What it says of each finding stands on one line, with the
+// place in front as compilers write it.
+func (r *CheckReport) WriteText(w io.Writer) error {
+	p := printer{w: w}
+	if r.OK() {
+		p.line(r.File + ": no errors")
+	} else {
+		p.line("Errors (every login is refused):")
+		for _, e := range r.Errors {
+			p.line("  " + e.Error())
+		}
+	}
+	for _, s := range checkSections {
+		notes := r.Of(s.kind)
+		if len(notes) > 0 {
+			p.line("")
+			p.line(s.title)
+		}
+		for _, n := range notes {
+			p.line("  " + n.String())
+		}
+	}
+	return p.err
+}
+
+// printer keeps the first error of its writer.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(s string) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintln(p.w, s)
+	}
+}

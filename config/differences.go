@@ -1,0 +1,159 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// difference is a place where the same file leads to another login than with pam_pkcs11 0.6.12 and
+// 0.6.13. The table in doc/original.md has the same rows with the reasons.
+type difference struct {
+	applies func(*builder) bool
+	at      func(*builder) Word // nil: the whole file
+	text    string
+	restore string // what to write for the old behaviour; "" when there is no such key
+}
+
+func notWritten(key string) func(*builder) bool {
+	return func(b *builder) bool { return !b.global.Set(key) }
+}
+
+func globalAt(key string) func(*builder) Word {
+	return func(b *builder) Word { return b.global.get(key).at }
+}
+
+func policyAt(b *builder) Word { return b.module.get("cert_policy").at }
+
+var differenceTable = []difference{
+	{
+		applies: func(b *builder) bool { return !b.module.Set("cert_policy") },
+		text:    "cert_policy is not set: now that means `ca, signature`; it meant no check of the issuer and of the dates",
+		restore: "cert_policy = none; and unverified_names = true;",
+	}, {
+		applies: func(b *builder) bool {
+			return b.module.Set("cert_policy") && !b.conf.Module.Policy.CA && !b.conf.Global.UnverifiedNames && len(b.textMappers()) > 0
+		},
+		at: policyAt, text: "without `ca`, mappers that go by a text of the certificate say no, because anybody can make a certificate with any text",
+		restore: "unverified_names = true;",
+	}, {
+		applies: func(b *builder) bool { return b.conf.Module.Policy.OCSP },
+		at:      policyAt, text: "ocsp_on is obeyed: builds with OpenSSL (Debian, Ubuntu) never asked a responder",
+		restore: "cert_policy without ocsp_on",
+	}, {
+		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
+		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",
+	}, {
+		applies: func(b *builder) bool { return !b.module.Set("eku") },
+		text:    "a certificate with an extended key usage must allow clientAuth, smartcardLogon or any; this was not looked at",
+		restore: "eku = ignore;",
+	}, {
+		applies: notWritten("remote_login"),
+		text:    "logins from other hosts (PAM_RHOST, a remote logind session, DISPLAY) are refused; only DISPLAY was looked at",
+		restore: "remote_login = allow;",
+	}, {
+		applies: notWritten("forward_pin"),
+		text:    "the PIN is not left in PAM_AUTHTOK: later modules with try_first_pass or use_first_pass (pam_unix, pam_gnome_keyring) do not get it",
+		restore: "forward_pin = success;",
+	}, {
+		applies: func(b *builder) bool {
+			return (b.conf.Global.TryFirstPass || b.conf.Global.UseFirstPass) && !b.global.Set("pin_pattern")
+		},
+		at:      func(b *builder) Word { return firstPassAt(b) },
+		text:    "what an earlier module left is sent to the token only if it is digits of a length that the token takes, and never on its last try",
+		restore: "pin_pattern = \".*\"; (for PINs with other characters)",
+	}, {
+		applies: func(b *builder) bool { return b.conf.Global.NullOK },
+		at:      globalAt("nullok"), text: "an empty PIN is sent only to a token whose minimum PIN length is 0 and that has no PIN pad",
+	}, {
+		applies: func(b *builder) bool {
+			return b.conf.Global.CardOnly && b.conf.Global.WaitForCard && !b.global.Set("wait_for_card_timeout")
+		},
+		at: globalAt("wait_for_card"), text: "the wait for a card ends after 60 s; it had no end",
+		restore: "wait_for_card_timeout = 600; (the longest wait)",
+	}, {
+		applies: notWritten("require_pin"),
+		text:    "a token that needs no PIN is asked for one all the same, and refused when it cannot verify it; it logged in without",
+		restore: "require_pin = false;",
+	}, {
+		applies: notWritten("ask_certificate"),
+		text:    "where certificates of several users would do, the user is asked for the one to use; the first was taken",
+		restore: "ask_certificate = false;",
+	}, {
+		applies: notWritten("allow_unknown_user"),
+		text:    "a login that this system does not know is refused",
+		restore: "allow_unknown_user = true;",
+	}, {
+		applies: func(b *builder) bool { return len(b.unlistedMappers()) > 0 },
+		at:      globalAt("use_mappers"),
+		text:    "accounts below UID_MIN, root among them, log in only by a line of a mapfile or by their own key file",
+		restore: "a mapfile; for ldap directory_may_name_system_accounts = true;",
+	}, {
+		applies: func(b *builder) bool {
+			return slices.ContainsFunc(b.conf.Mappers, func(m Mapper) bool { return m.Type == "ldap" && !m.Values.Set("ssl") })
+		},
+		at: globalAt("use_mappers"), text: "a directory on another machine is asked over TLS, with its certificate checked; without ssl it was asked in the clear",
+		restore: "ssl = off;",
+	},
+}
+
+func firstPassAt(b *builder) Word {
+	if b.global.Bool("use_first_pass") {
+		return b.global.get("use_first_pass").at
+	}
+	return b.global.get("try_first_pass").at
+}
+
+// differences goes through the table, then through the mappers in use.
+func (b *builder) differences() []Note {
+	var notes []Note
+	for _, d := range differenceTable {
+		if !d.applies(b) {
+			continue
+		}
+		var at Word
+		if d.at != nil {
+			at = d.at(b)
+		}
+		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent, Text: d.text, Restore: d.restore})
+	}
+	for _, m := range b.conf.Mappers {
+		if mapfileOf(m) == "" {
+			continue
+		}
+		at := m.Values.get("mapfile").at
+		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent,
+			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"})
+	}
+	return notes
+}
+
+func mapfileOf(m Mapper) string {
+	if m.Values.table.find("mapfile") == nil {
+		return ""
+	}
+	return m.Values.String("mapfile")
+}
+
+// exactMappers compare the whole certificate or its key.
+var exactMappers = []string{"digest", "openssh", "opensc"}
+
+func (b *builder) textMappers() []string {
+	var names []string
+	for _, m := range b.conf.Mappers {
+		if !slices.Contains(exactMappers, m.Type) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// unlistedMappers need neither a mapfile nor the user's own file.
+func (b *builder) unlistedMappers() []string {
+	var names []string
+	for _, m := range b.conf.Mappers {
+		if mapfileOf(m) == "" && !strings.HasPrefix(m.Type, "open") {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxErrors bounds how many errors one file reports.
+const maxErrors = 20
+
+// Error is a fault of the configuration for which the login is refused.
+type Error struct {
+	File string // path of the file, or "module arguments"
+	Line int    // 1-based; for module arguments their number; 0 when no line is at fault
+	Col  int    // 1-based, in bytes; 0 when unknown
+	Text string // what is wrong, in English
+	Hint string // what may have been meant, or which key restores the old behaviour; may be empty
+}
+
+// Error gives "file:line:col: text (hint)".
+func (e *Error) Error() string {
+	s := place(e.File, e.Line, e.Col) + e.Text
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func place(file string, line, col int) string {
+	switch {
+	case line == 0:
+		return file + ": "
+	case col == 0:
+		return fmt.Sprintf("%s:%d: ", file, line)
+	}
+	return fmt.Sprintf("%s:%d:%d: ", file, line, col)
+}
+
+// Errors is every fault that was found, at most 20 and one that says that there were more.
+type Errors []*Error
+
+// Error joins all to one line, because the log takes one line.
+func (e Errors) Error() string {
+	texts := make([]string, len(e))
+	for i, one := range e {
+		texts[i] = one.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap gives each error to errors.As.
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, one := range e {
+		all[i] = one
+	}
+	return all
+}
+
+// err is nil when there is no error: a nil Errors in an error interface would not be.
+func (e Errors) err() error {
+	if len(e) == 0 {
+		return nil
+	}
+	return e
+}
+
+// add keeps the list short.
+func (e *Errors) add(one *Error) {
+	one.Text, one.Hint = clip(one.Text), clip(one.Hint)
+	switch {
+	case len(*e) < maxErrors:
+		*e = append(*e, one)
+	case len(*e) == maxErrors:
+		*e = append(*e, &Error{File: one.File, Text: "there are more errors"})
+	}
+}
+
+func (e Errors) full() bool { return len(e) > maxErrors }
+
+// maxText bounds a message: it may hold a word of the file.
+const maxText = 500
+
+func clip(s string) string {
+	if len(s) > maxText {
+		return s[:maxText] + "..."
+	}
+	return s
+}
+
+// didYouMean names the candidate nearest to a word, as a hint, or nothing when none is near.
+func didYouMean(word string, candidates []string) string {
+	word = strings.ToLower(word)
+	best, distance := "", len(word)/3+2
+	for _, c := range candidates {
+		if d := editDistance(word, strings.ToLower(c), distance); d < distance {
+			best, distance = c, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "did you mean " + best + "?"
+}
+
+// editDistance counts insertions, deletions, replacements and exchanges of two neighbours (optimal
+// string alignment) that make b of a; limit or more is limit.
+func editDistance(a, b string, limit int) int {
+	if len(a) > 64 || len(b) > 64 || len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return min(last[len(b)], limit)
+}

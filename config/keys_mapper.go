@@ -1,0 +1,135 @@
+package config
+
+import "slices"
+
+// commonKeys stand in every mapper block.
+var commonKeys = []Key{
+	{Name: "module", Kind: Text, Default: "internal", Doc: "internal, or the path .../NAME_mapper.so of an old mapper, which means the built-in NAME."},
+	{Name: "type", Kind: Text, Status: New, Doc: "Built-in mapper that this block configures, where that is not the block's name."},
+	{Name: "debug", Kind: Bool, Default: "false", Doc: "Log this mapper's steps."},
+	{Name: "issuer", Kind: DNs, Status: New, Doc: "Only certificates of these issuers (distinguished names, each in quotes); empty: of any."},
+}
+
+// Rows that several mappers have.
+var (
+	mapfileKey    = Key{Name: "mapfile", Kind: Mapfile, Default: "none", Doc: "File of lines `certificate text -> login`. With a file, only what it lists can log in."}
+	ignoreCaseKey = Key{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare without regard to case."}
+)
+
+func withDefault(k Key, def string) Key {
+	k.Default = def
+	return k
+}
+
+func unread(k Key) Key {
+	k.Unread = true
+	return k
+}
+
+// mapperTables in the order of the manual page.
+var mapperTables = []Table{
+	{Type: "cn", Doc: "Common name of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
+	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
+	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
+	{Type: "serial", Doc: "Serial number of the certificate; belongs together with issuer.", Keys: []Key{mapfileKey, ignoreCaseKey}},
+	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
+		mapfileKey,
+		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint."},
+	}},
+	{Type: "mail", Doc: "Mail addresses of the subject alternative name.", Keys: []Key{
+		mapfileKey, withDefault(ignoreCaseKey, "true"),
+		{Name: "ignoredomain", Kind: Bool, Default: "true", looser: isTrue, Doc: "Compare only what stands before the @."},
+	}},
+	{Type: "ms", Doc: "Microsoft's user principal name (UPN).", Keys: upnKeys},
+	{Type: "upn", Doc: "The same as ms, under its clear name.", Keys: append([]Key{mapfileKey}, upnKeys...)},
+	{Type: "krb", Doc: "Kerberos principal of the subject alternative name.", Keys: []Key{unread(mapfileKey), unread(ignoreCaseKey)}},
+	{Type: "pwent", Doc: "Common name, compared with login names and GECOS fields.", Keys: []Key{ignoreCaseKey}},
+	{Type: "generic", Doc: "One item of the certificate, of choice.", Keys: []Key{
+		{Name: "cert_item", Kind: Choice, Default: "cn", Words: []string{"cn", "subject", "kpn", "email", "upn", "uid", "serial"}, Doc: "Which item: cn, subject, kpn, email, upn, uid or serial."},
+		mapfileKey, ignoreCaseKey,
+		{Name: "use_getpwent", Kind: Bool, Default: "false", looser: isTrue, Doc: "Replace the text by the login whose name or GECOS field equals it."},
+	}},
+	{Type: "opensc", Doc: "The certificate stands in ~/.eid/authorized_certificates of the user."},
+	{Type: "openssh", Doc: "The public key stands in ~/.ssh/authorized_keys of the user.", Keys: []Key{
+		{Name: "keyfile", Kind: Text, Doc: "Another file than ~/.ssh/authorized_keys."},
+	}},
+	{Type: "ldap", Doc: "Search in a directory.", Keys: ldapKeys},
+	{Type: "certmap", Doc: "Rules in the language of sss-certmap, each in a block `rule NAME { }`."},
+	{Type: "null", Doc: "Says yes or no without looking at the certificate.", Keys: []Key{
+		{Name: "default_match", Kind: Bool, Default: "false", looser: isTrue, risky: isTrue,
+			risk: "every certificate that passes the checks logs in as default_user", Doc: "Say yes to every certificate."},
+		{Name: "default_user", Kind: Text, Default: "nobody", Doc: "Login of every certificate where default_match is set."},
+	}},
+}
+
+var upnKeys = []Key{
+	ignoreCaseKey,
+	{Name: "ignoredomain", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare only what stands before the @."},
+	{Name: "domainname", Kind: Text, Doc: "What must stand behind the @."},
+	{Name: "domainnickname", Kind: Text, Doc: "Logins have the form NICKNAME\\user."},
+	{Name: "domain", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read; the key is domainname."},
+}
+
+var ldapKeys = []Key{
+	{Name: "uri", Kind: Text, Doc: "Servers as LDAP URIs, separated by blanks, tried in this order."},
+	{Name: "ldaphost", Kind: Text, Doc: "One more server, tried after those of uri."},
+	{Name: "ldapport", Kind: Int, Default: "0", Max: 65535, Doc: "Port of ldaphost; 0: 389, with ssl = ssl 636."},
+	{Name: "scope", Kind: Int, Default: "1", Max: 2, Doc: "0: the entry `base` itself, 1: those one level below, 2: all below."},
+	{Name: "binddn", Kind: Text, Doc: "Name to bind with; empty: anonymous."},
+	{Name: "passwd", Kind: Text, Doc: "Password to bind with. Everybody can read this file."},
+	{Name: "base", Kind: Text, Default: "ou=People,o=example,c=com", Doc: "Where to search."},
+	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},
+	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login."},
+	{Name: "attribute_map", Kind: List, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn."},
+	{Name: "filter", Kind: Text, Default: "(&(objectClass=posixAccount)(uid=%s))", Doc: "Filter of the user's entry; %s is the login."},
+	{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare without regard to case."},
+	{Name: "searchtimeout", Kind: Seconds, Default: "20", Max: 300, Doc: "Limit of one search; 0: verify_timeout alone."},
+	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
+		Doc: "off, tls (StartTLS), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
+	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},
+	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
+	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
+	{Name: "tls_key", Kind: Text, Doc: "Its private key."},
+	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, looser: isUncheckedPeer, risky: isUncheckedPeer,
+		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 and 2 yes, 0 no, 3 and 4 as 0; -1 is 2."},
+	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
+	{Name: "tls_ciphers", Kind: Anything, Status: NoEffect, Doc: "Cipher suites are those that the program holds to be safe."},
+	{Name: "basedir", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read."},
+}
+
+var ruleTable = Table{
+	Block: "rule",
+	Doc:   "One rule of a certmap mapper.",
+	Keys: []Key{
+		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others."},
+		{Name: "match", Kind: Text, Status: New, Doc: "Matching rule: which certificates the rule is about."},
+		{Name: "map", Kind: Text, Status: New, Doc: "Mapping rule: whose certificate it is."},
+		{Name: "domains", Kind: Names, Status: New, Doc: "Domains in which the user may be."},
+	},
+}
+
+// MapperTypes names the built-in mappers.
+func MapperTypes() []string {
+	types := make([]string, len(mapperTables))
+	for i, t := range mapperTables {
+		types[i] = t.Type
+	}
+	return types
+}
+
+// mapperTable gives the keys of a built-in mapper, nil when there is none of that type.
+func mapperTable(typ string) *Table {
+	for _, t := range mapperTables {
+		if equalKeys(t.Type, typ) {
+			t.Block = "mapper"
+			t.Keys = slices.Concat(commonKeys, t.Keys)
+			return &t
+		}
+	}
+	return nil
+}
+
+func isWrittenOff(v value) bool { return v.set && v.text() == "off" }
+
+// isUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
+func isUncheckedPeer(v value) bool { return v.n == 0 || v.n == 3 || v.n == 4 }

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"slices"
+
+	"pam_pkcs11/internal/safefile"
+)
+
+// Load reads the configuration file that the arguments name; nil arguments are none. All faults are
+// returned at once, as an Errors.
+func Load(args *Arguments) (*Config, error) {
+	if args == nil {
+		args = &Arguments{}
+	}
+	file := args.ConfigFile
+	if file == "" {
+		file = DefaultFile
+	}
+	data, reports, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := Parse(file, data, args)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range reports {
+		if conf.Global.StrictPermissions {
+			return nil, Errors{{File: file, Text: r.Path + ": " + r.Problem, Hint: "strict_permissions is set"}}
+		}
+		addNote(&conf.Notes, Note{File: file, Kind: NotePermission, Text: r.Path + ": " + r.Problem})
+	}
+	return conf, nil
+}
+
+// readFile opens the file under the rules for configuration: only root may have written it.
+func readFile(file string) ([]byte, []safefile.Report, error) {
+	policy := safefile.Configuration()
+	policy.MaxSize = MaxFileSize
+	data, resolved, err := safefile.ReadFile(file, policy)
+	if err != nil {
+		e := &Error{File: file, Text: err.Error()}
+		var refused *safefile.Error
+		if errors.As(err, &refused) && refused.Path == file {
+			e.Text = refused.Problem
+			if refused.Err != nil {
+				e.Text = refused.Err.Error()
+			}
+		}
+		return nil, nil, Errors{e}
+	}
+	return data, resolved.Reports, nil
+}
+
+// Parse reads a configuration from memory; file is for messages only, nil arguments are none. It opens
+// nothing. All faults are returned at once, as an Errors.
+func Parse(file string, data []byte, args *Arguments) (*Config, error) {
+	if args == nil {
+		args = &Arguments{}
+	}
+	b, errs := parse(file, data, args)
+	if err := errs.err(); err != nil {
+		return nil, err
+	}
+	return b.conf, nil
+}
+
+// parse gives what could be read, with the faults in the order of the file.
+func parse(file string, data []byte, args *Arguments) (*builder, Errors) {
+	root, notes, errs := parseTree(file, data)
+	b := build(file, root, args, &errs, &notes)
+	slices.SortStableFunc(errs, func(x, y *Error) int { return inFile(x) - inFile(y) })
+	slices.SortStableFunc(notes, func(x, y Note) int { return x.Line - y.Line })
+	b.conf.Notes = notes
+	return b, errs
+}
+
+// inFile orders errors by line, those without a line last.
+func inFile(e *Error) int {
+	if e.Line == 0 {
+		return math.MaxInt32
+	}
+	return e.Line
+}

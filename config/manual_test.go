@@ -1,0 +1,272 @@
+package config
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The manual page and the example file are made of the schema: go test ./config -update writes them.
+var update = flag.Bool("update", false, "write the manual page and the example file anew")
+
+const (
+	manualFile  = "../doc/pam_pkcs11.conf.5"
+	exampleFile = "../pam_pkcs11.conf.example"
+)
+
+func compareOrUpdate(t *testing.T, file string, want []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the schema says: run go test ./config -update", file)
+	}
+}
+
+var kindWords = map[Kind]string{
+	Bool: "true or false", Int: "number", Seconds: "seconds", Text: "text", Path: "path", Choice: "word", Words: "list of words", Names: "list of names",
+	List: "list", DNs: "list of distinguished names", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
+	Purposes: "list of purposes", Environment: "list of NAME=value", URI: "PKCS#11 URI",
+}
+
+// roff escapes text for man(7).
+func roff(s string) string {
+	s = strings.ReplaceAll(s, `\`, `\e`)
+	s = strings.ReplaceAll(s, "-", `\-`)
+	s = regexp.MustCompile("`([^`]*)`").ReplaceAllString(s, `\fB$1\fR`)
+	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
+		s = `\&` + s
+	}
+	return s
+}
+
+func manualKey(out *bytes.Buffer, k Key) {
+	def := k.Default
+	if def == "" {
+		def = "empty"
+	}
+	isNew := ""
+	if k.Status == New {
+		isNew = "; new"
+	}
+	fmt.Fprintf(out, ".TP\n.B %s\n(%s, default %s%s)\n%s\n", roff(k.Name), kindWords[k.Kind], roff(def), isNew, roff(k.Doc))
+}
+
+func manualTable(out *bytes.Buffer, title string, t *Table, skip func(Key) bool) {
+	fmt.Fprintf(out, ".SS \"%s\"\n%s\n", roff(title), roff(t.Doc))
+	var idle []string
+	for _, k := range t.Keys {
+		switch {
+		case skip != nil && skip(k):
+		case k.Status == NoEffect:
+			idle = append(idle, `\fB`+roff(k.Name)+`\fR`)
+		default:
+			manualKey(out, k)
+		}
+	}
+	if len(idle) > 0 {
+		fmt.Fprintf(out, ".PP\nAccepted without effect: %s.\n", strings.Join(idle, ", "))
+	}
+}
+
+func manual() []byte {
+	var out bytes.Buffer
+	out.WriteString(manualHead)
+	manualTable(&out, "pam_pkcs11 { }", &globalTable, nil)
+	manualTable(&out, "pkcs11_module NAME { }", &moduleTable, nil)
+	common := Table{Doc: "Says whose certificate it is. A mapper of use_mappers without a block has the defaults. These keys stand in the block of every mapper:", Keys: commonKeys}
+	manualTable(&out, "mapper NAME { }", &common, nil)
+	for i := range mapperTables {
+		manualTable(&out, "mapper "+mapperTables[i].Type, &mapperTables[i], nil)
+	}
+	manualTable(&out, "rule NAME { }, in a certmap mapper", &ruleTable, nil)
+	out.WriteString(manualTail)
+	return out.Bytes()
+}
+
+const manualHead = `.\" Made of the schema by go test ./config -update. Do not edit.
+.TH PAM_PKCS11.CONF 5 2026-11-24 pam_pkcs11 "File Formats"
+.SH NAME
+pam_pkcs11.conf \- configuration of smart card login
+.SH SYNOPSIS
+.I /etc/pam_pkcs11/pam_pkcs11.conf
+.SH DESCRIPTION
+The file says which PKCS#11 library to use, which certificates to believe, and whose they are. It is read at each login.
+An error anywhere in what is in use refuses every login (PAM_AUTHINFO_UNAVAIL) and is logged with file, line, column and the nearest known word;
+.B pam\-pkcs11 config check
+shows all of them beforehand. Errors in blocks that are not in use are only reported.
+.PP
+The file must belong to root and be writable by nobody else. It is readable by everybody, because screen lockers run as the user; passwords belong in files of their own.
+.SH GRAMMAR
+.nf
+key = value, value, ... ;
+key name { ... }
+.fi
+.PP
+Everything stands in one block
+.BR "pam_pkcs11 { }" .
+A # begins a comment where a word could begin. A word ends at a blank, a comma or a semicolon; words with these characters stand in double quotes, in which there are no escapes.
+Keys and names of blocks compare without regard to case, values with it. An empty value is the default.
+A boolean is true, yes, on, 1 or false, no, off, 0. A number may be decimal, hexadecimal (0x) or octal (0).
+.PP
+As with older versions, a missing semicolon before the next key, a missing brace at the end of the file and a key given twice are tolerated: lists are added up, of other keys the first counts.
+A brace too many is an error. What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written and reported;
+where that would be less strict than before, the file is refused with the line.
+.SH KEYS
+Keys marked new are unknown to pam_pkcs11 0.6.13 and older.
+`
+
+const manualTail = `.SH MODULE ARGUMENTS
+They stand behind the module's name in the PAM service file and override the file. Each is matched as a whole; an unknown one is an error.
+.TP
+.BR debug ", " nodebug ", " quiet ", " nullok ", " try_first_pass ", " use_first_pass ", " card_only ", " wait_for_card ", " dont_wait_for_card
+Set or clear the key of that name.
+.TP
+.BI config_file= PATH
+Read another file; the first one counts.
+.TP
+.BI slot_num= N "\fR, " slot_description= TEXT "\fR, " ca_dir= PATH "\fR, " crl_dir= PATH "\fR, " token_type= TEXT
+Override the key of the module block.
+.TP
+.BI cert_policy= WORDS
+Add words to those of the file; \fBnone\fR clears them first.
+.TP
+.BI pkcs11_module= X
+Use the block of that name or, with a slash in it, the library of that path.
+.TP
+.BR use_authtok ", " crl_policy= ", " nss_dir= ", " expose_account ", " no_warn
+Accepted without effect.
+.SH FILES
+.TP
+.I /etc/pam_pkcs11/pam_pkcs11.conf
+The file that is read when no argument names another.
+.SH SEE ALSO
+.BR pam_pkcs11 (8),
+.BR pam\-pkcs11 (1)
+`
+
+func TestManualPage(t *testing.T) { compareOrUpdate(t, manualFile, manual()) }
+
+// shown are the settings that the example file makes; all others stand there as comments.
+var shown = map[string]string{
+	"use_pkcs11_module": "opensc", "use_mappers": "digest", "cert_policy": "ca, signature",
+	"module": "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "digest mapfile": "file:///etc/pam_pkcs11/digest_mapping", "digest algorithm": "sha256",
+}
+
+func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {
+	for _, k := range keys {
+		if k.Status == NoEffect {
+			continue
+		}
+		name := k.Name
+		if typ != "" {
+			name = typ + " " + name
+		}
+		fmt.Fprintf(out, "%s# %s\n", indent, k.Doc)
+		if v, ok := shown[name]; ok {
+			fmt.Fprintf(out, "%s%s = %s;\n", indent, k.Name, v)
+		} else {
+			fmt.Fprintf(out, "%s#%s = %s;\n", indent, k.Name, exampleValue(k))
+		}
+	}
+}
+
+func exampleValue(k Key) string {
+	if !k.isList() && strings.ContainsAny(k.Default, " ,;=") {
+		return `"` + k.Default + `"`
+	}
+	return k.Default
+}
+
+func example() []byte {
+	var out bytes.Buffer
+	out.WriteString(exampleHead)
+	exampleKeys(&out, globalTable.Keys, "", "  ")
+	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module opensc {\n", moduleTable.Doc)
+	exampleKeys(&out, moduleTable.Keys, "", "    ")
+	out.WriteString("  }\n\n  # What may stand in the block of every mapper:\n")
+	for _, k := range commonKeys {
+		fmt.Fprintf(&out, "  #   %s: %s\n", k.Name, k.Doc)
+	}
+	for _, m := range mapperTables {
+		fmt.Fprintf(&out, "\n  # %s\n  mapper %s {\n", m.Doc, m.Type)
+		exampleKeys(&out, m.Keys, m.Type, "    ")
+		if m.Type == "certmap" {
+			out.WriteString("    #rule NAME {\n")
+			for _, k := range ruleTable.Keys {
+				fmt.Fprintf(&out, "      # %s\n      #%s = %s;\n", k.Doc, k.Name, k.Default)
+			}
+			out.WriteString("    #}\n")
+		}
+		out.WriteString("  }\n")
+	}
+	out.WriteString("}\n")
+	return out.Bytes()
+}
+
+const exampleHead = `# Example of /etc/pam_pkcs11/pam_pkcs11.conf, with every key. Keys behind a # show their defaults.
+#
+# What is set here: certificates of OpenSC's tokens, issued by an authority whose certificate lies in
+# /etc/pam_pkcs11/cacerts, log in those whom /etc/pam_pkcs11/digest_mapping lists by the SHA-256
+# fingerprint of the certificate, one on each line, as openssl x509 -fingerprint -sha256 prints it:
+#
+#     1F:2E:...:9A -> alice
+#
+# Guides that ask for them find these lines understood and obeyed:
+#
+#     use_mappers = pwent;
+#     cert_policy = ca,signature,ocsp_on,crl_auto;
+#
+# pam-pkcs11 config check FILE finds what is wrong with a file. The manual page is pam_pkcs11.conf(5).
+
+pam_pkcs11 {
+`
+
+func TestExampleFile(t *testing.T) { compareOrUpdate(t, exampleFile, example()) }
+
+// The example says nothing that must be reported, and the defaults behind its # are the defaults.
+func TestExampleIsSound(t *testing.T) {
+	plain, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := parsed(t, string(plain))
+	settings := regexp.MustCompile(`(?m)^(\s+)#([a-z0-9_]+ = .*;|rule NAME \{|\})$`)
+	all := settings.ReplaceAllString(string(plain), "$1$2")
+	if n := len(settings.FindAllString(string(plain), -1)); n < 80 {
+		t.Fatalf("only %d settings in the comments of the example", n)
+	}
+	two := parsed(t, all)
+	if len(one.Notes) != 0 || len(two.Notes) != 0 {
+		t.Errorf("notes %v\n%v", one.Notes, two.Notes)
+	}
+	if !reflect.DeepEqual(one.Global, two.Global) || !reflect.DeepEqual(one.Module, two.Module) {
+		t.Errorf("the defaults of the example are others:\n%+v\n%+v\n%+v\n%+v", one.Global, two.Global, one.Module, two.Module)
+	}
+	if len(one.Mappers) != 1 || one.Mappers[0].Values.String("algorithm") != "sha256" {
+		t.Errorf("mappers %+v", one.Mappers)
+	}
+}
+
+func TestExampleHasEveryKey(t *testing.T) {
+	text := string(example())
+	for _, table := range Tables() {
+		for _, k := range table.Keys {
+			if k.Status != NoEffect && !strings.Contains(text, k.Name+" = ") && !strings.Contains(text, "#   "+k.Name+": ") {
+				t.Errorf("%s %s is not in the example", table.Type, k.Name)
+			}
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package config
+
+// NoteKind says why something is noted.
+type NoteKind uint8
+
+// The kinds of notes.
+const (
+	NoteTolerated  NoteKind = iota // written otherwise than the grammar wants, and understood
+	NoteNoEffect                   // a key or argument that is accepted and does nothing
+	NoteDifferent                  // read otherwise than the C module read it
+	NoteUnused                     // an error in a block that is not in use
+	NoteInsecure                   // obeyed, but a risk: logged at every login
+	NotePermission                 // the file could be written by others than root: logged at every login
+)
+
+var noteKinds = map[NoteKind]string{
+	NoteTolerated: "tolerated", NoteNoEffect: "no effect", NoteDifferent: "different", NoteUnused: "not in use",
+	NoteInsecure: "insecure", NotePermission: "permissions",
+}
+
+// String gives one or two words.
+func (k NoteKind) String() string { return noteKinds[k] }
+
+// Note is something to report that is no error.
+type Note struct {
+	File      string
+	Line, Col int // as in Error
+	Kind      NoteKind
+	Text      string // in English, without the place
+	Restore   string // for NoteDifferent: what to write for the old behaviour; may be empty
+}
+
+// Loud reports whether the note belongs in the log at every login.
+func (n Note) Loud() bool { return n.Kind == NoteInsecure || n.Kind == NotePermission }
+
+// String gives "file:line:col: text (restored by: ...)".
+func (n Note) String() string {
+	s := place(n.File, n.Line, n.Col) + n.Text
+	if n.Restore != "" {
+		s += " (restored by: " + n.Restore + ")"
+	}
+	return s
+}
+
+// maxNotes bounds the notes of one file.
+const maxNotes = 500
+
+func addNote(notes *[]Note, n Note) {
+	if len(*notes) < maxNotes {
+		n.Text = clip(n.Text)
+		*notes = append(*notes, n)
+	}
+}

@@ -1,0 +1,276 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+const (
+	// MaxFileSize is the largest configuration file that is read, in bytes.
+	MaxFileSize = 1 << 20
+	maxDepth    = 16
+)
+
+// Word is one word of a file with its place.
+type Word struct {
+	Text      string
+	Quoted    bool
+	Line, Col int  // 1-based, Col in bytes; 0 in a word that was not read from a file
+	glued     bool // see lexeme
+}
+
+// Block is what stands between two braces, or a whole file.
+type Block struct {
+	Items []*Item
+	Tail  []string // comments after the last item, without #
+}
+
+// Item is one setting `key = value, ...;` or one block `key name { ... }`.
+type Item struct {
+	Key    Word
+	Names  []Word // of a block; only the first counts
+	Values []Word // of a setting
+	Block  *Block // nil for a setting
+
+	Before []string // comment lines before it, without #
+	After  string   // comment on its last line
+	Blank  bool     // an empty line stands before it
+}
+
+// Name is the first name of a block, "" when it has none.
+func (i *Item) Name() string {
+	if len(i.Names) == 0 {
+		return ""
+	}
+	return i.Names[0].Text
+}
+
+// parser builds the tree and collects what is wrong or odd. After an error it goes on behind the next
+// `;` or brace, so that one run shows all errors.
+type parser struct {
+	file     string
+	lex      *lexer
+	comments []string // seen and not yet attached
+	blank    bool
+	errs     Errors
+	notes    []Note
+}
+
+// parseTree reads a whole file.
+func parseTree(file string, data []byte) (*Block, []Note, Errors) {
+	p := &parser{file: file}
+	if len(data) > MaxFileSize {
+		p.errs.add(&Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
+		return &Block{}, nil, p.errs
+	}
+	p.lex = newLexer(data)
+	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
+		p.note(Word{Line: 1, Col: 1}, NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
+	}
+	root := p.block(0)
+	return root, p.notes, p.errs
+}
+
+// ParseFile reads the text of a configuration file to a tree, without regard to what the keys mean.
+// The error is an Errors.
+func ParseFile(file string, data []byte) (*Block, error) {
+	b, _, errs := parseTree(file, data)
+	return b, errs.err()
+}
+
+func (p *parser) fail(l lexeme, text, hint string) {
+	p.errs.add(&Error{File: p.file, Line: l.line, Col: l.col, Text: text, Hint: hint})
+}
+
+func (p *parser) note(w Word, kind NoteKind, text string) {
+	addNote(&p.notes, Note{File: p.file, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
+}
+
+// next passes comments, which it keeps for the item that follows.
+func (p *parser) next(inValue bool) lexeme {
+	for {
+		l := p.lex.next(inValue)
+		p.blank = p.blank || l.blank
+		if l.kind != lexComment {
+			return l
+		}
+		p.comments = append(p.comments, l.text)
+	}
+}
+
+func (p *parser) peek(inValue bool) lexeme {
+	for {
+		l := p.lex.peek(inValue)
+		if l.kind != lexComment {
+			return l
+		}
+		p.lex.next(inValue)
+		p.comments = append(p.comments, l.text)
+	}
+}
+
+func wordOf(l lexeme) Word {
+	return Word{Text: l.text, Quoted: l.quoted, Line: l.line, Col: l.col, glued: l.glued}
+}
+
+// block reads items up to the brace that ends it; depth 0 is the file.
+func (p *parser) block(depth int) *Block {
+	b := &Block{}
+	for {
+		l := p.next(false)
+		switch {
+		case l.kind == lexEnd:
+			if depth > 0 {
+				p.note(Word{Line: l.line, Col: l.col}, NoteTolerated, "the file ends before the } of a block")
+			}
+			b.Tail, p.comments = p.comments, nil
+			return b
+		case l.is("}") && depth > 0:
+			b.Tail, p.comments = p.comments, nil
+			return b
+		case l.is("}"):
+			p.fail(l, "a } too many", "the C module discarded the whole file for this")
+		case l.is(";"):
+			p.note(wordOf(l), NoteTolerated, "a ; too many")
+		case l.kind == lexWord:
+			if item := p.item(l, depth); item != nil {
+				b.Items = append(b.Items, item)
+			}
+		default:
+			p.unexpected(l, "a key")
+			if l.is("{") {
+				p.nested(l, depth)
+			}
+		}
+	}
+}
+
+func (p *parser) unexpected(l lexeme, wanted string) {
+	switch l.kind {
+	case lexBad:
+		p.fail(l, l.text, "")
+	case lexEnd:
+		p.fail(l, "the file ends where "+wanted+" is due", "")
+	default:
+		p.fail(l, fmt.Sprintf("%q where %s is due", l.text, wanted), "")
+	}
+}
+
+// nested reads the inside of a block.
+func (p *parser) nested(l lexeme, depth int) *Block {
+	if depth+1 <= maxDepth {
+		return p.block(depth + 1)
+	}
+	p.fail(l, fmt.Sprintf("blocks are nested deeper than %d", maxDepth), "")
+	p.lex.advance(len(p.lex.src) - p.lex.pos)
+	return &Block{}
+}
+
+// item reads what follows a key.
+func (p *parser) item(key lexeme, depth int) *Item {
+	it := &Item{Key: wordOf(key), Before: p.comments, Blank: p.blank}
+	p.comments, p.blank = nil, false
+	for {
+		l := p.next(false)
+		switch {
+		case l.is("="):
+			if len(it.Names) > 0 {
+				p.fail(l, fmt.Sprintf("%q where { is due", "="), fmt.Sprintf("is a ; missing before %s?", it.Names[len(it.Names)-1].Text))
+			}
+			if it.Key.Quoted {
+				it.Key.glued = false
+			}
+			p.values(it)
+		case l.is("{"):
+			it.Block = p.nested(l, depth)
+		case l.kind == lexWord:
+			it.Names = append(it.Names, wordOf(l))
+			continue
+		case l.is(",") && len(it.Names) > 0:
+			continue
+		default:
+			p.afterKey(it, l)
+			return nil
+		}
+		p.trailingComment(it)
+		return it
+	}
+}
+
+// afterKey reports a key without = or {.
+func (p *parser) afterKey(it *Item, l lexeme) {
+	hint := ""
+	if len(it.Names) > 0 {
+		hint = "is a comma or a = missing?"
+	}
+	switch {
+	case l.kind == lexBad:
+		p.fail(l, l.text, "")
+	case l.is("}"):
+		p.errs.add(&Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + quote(it.Key.Text), Hint: hint})
+		p.lex.pos, p.lex.col = p.lex.pos-1, p.lex.col-1 // the brace still closes the block
+	default:
+		p.errs.add(&Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + quote(it.Key.Text), Hint: hint})
+	}
+}
+
+// values reads the list after =, up to its ; or to where a new item begins.
+func (p *parser) values(it *Item) {
+	due := true // a value may come
+	for {
+		l := p.peek(due)
+		switch {
+		case l.kind == lexWord && due:
+			p.next(true)
+			w := wordOf(l)
+			if w.glued {
+				p.note(w, NoteDifferent, "the C module read the } as a part of "+quote(w.Text))
+			}
+			it.Values, due = append(it.Values, w), false
+		case l.is(","):
+			p.next(due)
+			if due {
+				p.note(wordOf(l), NoteTolerated, "a comma too many")
+			}
+			due = true
+		case l.is(";"):
+			p.next(due)
+			return
+		case l.kind == lexWord || l.is("}") || l.kind == lexEnd:
+			// The old parser, too, took a word without a comma for the next key.
+			p.note(it.Key, NoteTolerated, "a ; is missing after "+quote(it.Key.Text)+" and its value")
+			return
+		default:
+			p.next(due)
+			p.unexpected(l, "a value, a comma or a ;")
+			return
+		}
+	}
+}
+
+// trailingComment takes a comment on the line on which the item ended.
+func (p *parser) trailingComment(it *Item) {
+	line := p.lex.line
+	if l := p.lex.peek(false); l.kind == lexComment && l.line == line && len(p.comments) == 0 {
+		p.lex.next(false)
+		it.After = l.text
+	}
+}
+
+func quote(s string) string {
+	if len(s) > 80 {
+		s = s[:80] + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// Find gives the first block of the kind with the name; both compare without regard to case.
+func (b *Block) Find(kind, name string) *Item {
+	for _, it := range b.Items {
+		if it.Block != nil && strings.EqualFold(it.Key.Text, kind) && strings.EqualFold(it.Name(), name) {
+			return it
+		}
+	}
+	return nil
+}

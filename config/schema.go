@@ -1,0 +1,93 @@
+package config
+
+// Kind is the type of a key's value.
+type Kind uint8
+
+// The kinds of values.
+const (
+	Bool        Kind = iota // true, yes, on, 1 or false, no, off, 0
+	Int                     // as in C: decimal, 0x..., 0...
+	Seconds                 // an Int that counts seconds
+	Text                    // one word
+	Path                    // an absolute path
+	Choice                  // one of Words
+	Words                   // any of Words
+	Names                   // a list of words without commas and blanks in them
+	List                    // a list of anything
+	DNs                     // a list of distinguished names
+	Digest                  // the name of a digest algorithm
+	Mapfile                 // a URL, a path, or none
+	TLSMode                 // off, tls or ssl
+	Pattern                 // a regular expression of Go's regexp (RE2)
+	Purposes                // ignore, or a list of extended key usages by name or object identifier
+	Environment             // a list of NAME=value
+	URI                     // pkcs11:...
+	Anything                // not looked at
+)
+
+// Status says what becomes of a key.
+type Status uint8
+
+// The statuses of a key.
+const (
+	Active   Status = iota
+	NoEffect        // accepted because old files have it
+	New             // active, and unknown to pam_pkcs11 0.6.13 and older
+)
+
+// Key is one row of the schema.
+type Key struct {
+	Name     string
+	Kind     Kind
+	Default  string   // as it would be written; "" is empty or none
+	Words    []string // allowed words of Choice and Words
+	Min, Max int      // range of Int and Seconds, both included
+	Status   Status
+	Doc      string // one line for the manual page and the example
+	Unread   bool   // the C module documented the key and did not look at it
+
+	// looser tells whether a value lets in what would be kept out without it: a value that the C module
+	// did not read as written is then refused, not obeyed (misread.go). nil: never.
+	looser func(value) bool
+	// risky values are obeyed and logged at every login, with risk as the reason.
+	risky func(value) bool
+	risk  string
+}
+
+// Table is the keys of one kind of block.
+type Table struct {
+	Block string // key of the block: pam_pkcs11, pkcs11_module, mapper, rule
+	Type  string // of a mapper, else ""
+	Doc   string // one line
+	Keys  []Key
+}
+
+// find looks a key up; keys compare without regard to case.
+func (t *Table) find(name string) *Key {
+	for i := range t.Keys {
+		if equalKeys(t.Keys[i].Name, name) {
+			return &t.Keys[i]
+		}
+	}
+	return nil
+}
+
+func (t *Table) names() []string {
+	names := make([]string, len(t.Keys))
+	for i, k := range t.Keys {
+		names[i] = k.Name
+	}
+	return names
+}
+
+// Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule.
+func Tables() []*Table {
+	all := []*Table{&globalTable, &moduleTable}
+	for _, typ := range MapperTypes() {
+		all = append(all, mapperTable(typ))
+	}
+	return append(all, &ruleTable)
+}
+
+func isTrue(v value) bool { return v.b }
+func always(value) bool   { return true }
