@@ -1,0 +1,68 @@
+package pkcs11
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Limits on what is read from a token. The value's is that of certinfo.Parse.
+const (
+	maxCertificates = 64
+	roomID          = 1024
+	roomLabel       = 1024
+	roomValue       = 64 << 10
+)
+
+// Object is a certificate object on a token.
+type Object struct {
+	Handle uint
+	ID     []byte                // CKA_ID; nil when there is none
+	Label  string                // CKA_LABEL, printable
+	Cert   *certinfo.Certificate // nil when Err is set
+	Err    error                 // why it cannot be used; the other objects are not concerned
+}
+
+// Certificates lists the X.509 certificates that the token shows now, in its order, at most 64 of them. It takes three
+// calls and one for each certificate. The error is of the whole list.
+func (s *Session) Certificates() ([]Object, error) {
+	template := []attribute{{ckaClass, uint(ckoCertificate)}, {ckaCertificateType, uint(ckcX509)}}
+	handles, more, err := s.find(template, maxCertificates)
+	if err != nil {
+		return nil, fmt.Errorf("listing certificates: %w", err)
+	}
+	if more {
+		s.module.log.Warn("more certificates on the token than are looked at", "slot", s.slot, "limit", maxCertificates)
+	}
+	var list []Object
+	for _, h := range handles {
+		o, err := s.certificate(h)
+		if err != nil {
+			return nil, fmt.Errorf("reading certificate %d: %w", h, err)
+		}
+		list = append(list, o)
+	}
+	return list, nil
+}
+
+// certificate reads one object.
+func (s *Session) certificate(handle uint) (Object, error) {
+	o := Object{Handle: handle}
+	values, err := s.read(handle, []wanted{{ckaID, roomID}, {ckaLabel, roomLabel}, {ckaValue, roomValue}})
+	if err != nil {
+		return o, err
+	}
+	// Copies, so that the block does not live as long as the certificate.
+	o.ID, o.Label = bytes.Clone(values[0].bytes), printable(string(values[1].bytes))
+	switch der := values[2]; {
+	case der.err != nil:
+		o.Err = der.err
+	case len(der.bytes) == 0:
+		o.Err = errors.New("CKA_VALUE is empty")
+	default:
+		o.Cert, o.Err = certinfo.Parse(bytes.Clone(der.bytes))
+	}
+	return o, nil
+}
