@@ -1,0 +1,342 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Path building (RFC 4158): depth first from the certificate upwards, over webs of cross-certificates and loops, with a
+// bounded amount of work. Building prunes only what can never become good (a signature that does not verify, an issuer
+// that is no CA, a loop); everything else is decided by the validation of the whole path, from its anchor down.
+
+// Limits of one search. A real path has 2 to 6 certificates; the largest bridge PKIs need a few dozen signature checks.
+const (
+	maxPathCerts  = 20
+	maxSignatures = 300  // signature checks, each pair of certificates once
+	maxSteps      = 5000 // certificates looked at
+	maxPaths      = 60   // whole paths validated
+	maxDecisions  = 200
+)
+
+// search is the state of one Check.
+type search struct {
+	ctx       context.Context
+	v         *Verifier
+	now       time.Time
+	extra     map[string][]*certinfo.Certificate // intermediates from the card, by subject
+	accept    func(*path) *Error                 // validates a whole path
+	verified  map[pair]error
+	selfSign  map[*certinfo.Certificate]bool
+	decisions []Decision
+
+	work     *workload
+	initial  initialPolicies
+	best     *Error
+	bestRank int
+}
+
+// workload counts what one Check has done, the search for CRL issuers included.
+type workload struct{ steps, signatures, paths int }
+
+// pair is a certificate and a key that may have signed it.
+type pair struct{ child, issuer *certinfo.Certificate }
+
+// path is a chain from the anchor, which is first, to the certificate.
+type path struct {
+	certs    []*certinfo.Certificate
+	policies []oid
+}
+
+// chain gives the path the other way round: the certificate first.
+func (p *path) chain() []*certinfo.Certificate {
+	c := slices.Clone(p.certs)
+	slices.Reverse(c)
+	return c
+}
+
+func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []*certinfo.Certificate) *search {
+	s := &search{ctx: ctx, v: v, now: now, extra: map[string][]*certinfo.Certificate{},
+		verified: map[pair]error{}, selfSign: map[*certinfo.Certificate]bool{}, work: &workload{}, initial: v.initial}
+	s.accept = s.validate
+	for i, c := range intermediates {
+		if i == maxFromCard {
+			s.remark(c, "more than %d certificates on the card: the others are not used", maxFromCard)
+			break
+		}
+		if c != nil && !v.store.has(c) {
+			key := c.Subject.Key()
+			s.extra[key] = append(s.extra[key], c)
+		}
+	}
+	return s
+}
+
+// forSigner makes a search for the issuer of a CRL: the same certificates and the same bound on the work, but no
+// policies of the user, and its failures are no decisions of the certificate's own.
+func (s *search) forSigner() *search {
+	sub := *s
+	sub.initial, sub.decisions, sub.best, sub.bestRank = initialPolicies{}, nil, nil, 0
+	return &sub
+}
+
+// named lists the certificates at hand with a subject.
+func (s *search) named(subject certinfo.Name) []*certinfo.Certificate {
+	key := subject.Key()
+	return append(slices.Clone(s.v.store.bySubj[key]), s.extra[key]...)
+}
+
+// Ranks of errors: the one that came furthest is what the administrator wants to read.
+const (
+	rankNoIssuer = iota + 1
+	rankBadLink
+	rankBadPath
+)
+
+func (s *search) fail(rank int, err *Error) {
+	s.note(err.Cert, err.Reason, err.Detail)
+	if rank > s.bestRank {
+		s.best, s.bestRank = err, rank
+	}
+}
+
+func (s *search) note(cert *certinfo.Certificate, reason Reason, detail string) {
+	if len(s.decisions) < maxDecisions {
+		s.decisions = append(s.decisions, Decision{Cert: cert, Reason: reason, Detail: detail})
+	}
+}
+
+func (s *search) remark(cert *certinfo.Certificate, format string, args ...any) {
+	if len(s.decisions) < maxDecisions {
+		s.decisions = append(s.decisions, Decision{Cert: cert, OK: true, Detail: fmt.Sprintf(format, args...)})
+	}
+}
+
+// find searches a path for the certificate and returns the first that is good.
+func (s *search) find(leaf *certinfo.Certificate) (*path, *Error) {
+	found, err := s.extend([]*certinfo.Certificate{leaf})
+	switch {
+	case err != nil:
+		return nil, err
+	case found != nil:
+		return found, nil
+	case s.best == nil:
+		return nil, refuse(leaf, ReasonIssuerUnknown, "no chain to a CA of %s", s.v.options.CADir)
+	}
+	return nil, s.best
+}
+
+// extend takes a partial path, the certificate first, one step up. The error ends the search.
+func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
+	top := up[len(up)-1]
+	if s.work.steps++; s.work.steps > maxSteps {
+		return nil, refuse(up[0], ReasonWork, "more than %d steps in the search for a chain", maxSteps)
+	}
+	if err := s.ctx.Err(); err != nil {
+		return nil, refuse(up[0], ReasonWork, "the search for a chain was ended: %v", err)
+	}
+	if s.isAnchor(top, len(up) == 1) {
+		return s.tryPath(up)
+	}
+	if len(up) == maxPathCerts {
+		s.fail(rankBadLink, refuse(top, ReasonWork, "chain of more than %d certificates", maxPathCerts))
+		return nil, nil
+	}
+	candidates := s.issuers(top)
+	if len(candidates) == 0 {
+		s.fail(rankNoIssuer, s.unknownIssuer(top))
+	}
+	if s.v.store.has(top) && top.SelfIssued() {
+		s.fail(rankBadLink, refuse(top, ReasonIssuerUnknown, "is in ca_dir, but is not signed with its own key, and no CA above it is there"))
+	}
+	for _, issuer := range candidates {
+		if looped(up, issuer) {
+			continue
+		}
+		usable, err := s.link(up[0], top, issuer)
+		if err != nil {
+			return nil, err
+		}
+		if !usable {
+			continue
+		}
+		if found, err := s.extend(append(slices.Clip(up), issuer)); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil
+}
+
+func (s *search) unknownIssuer(top *certinfo.Certificate) *Error {
+	where := "ca_dir " + s.v.options.CADir
+	if len(s.v.store.all) == 0 {
+		where += ", which holds no certificate"
+	}
+	if top.SelfIssued() {
+		return refuse(top, ReasonIssuerUnknown, "self-issued, and not one of the CAs of %s", where)
+	}
+	return refuse(top, ReasonIssuerUnknown, "issuer %q is not in %s, nor on the card", clip(top.Issuer.RFC4514()), where)
+}
+
+// tryPath validates a path that has reached an anchor.
+func (s *search) tryPath(up []*certinfo.Certificate) (*path, *Error) {
+	if s.work.paths++; s.work.paths > maxPaths {
+		return nil, refuse(up[0], ReasonWork, "more than %d chains tried", maxPaths)
+	}
+	p := &path{certs: slices.Clone(up)}
+	slices.Reverse(p.certs)
+	if err := s.accept(p); err != nil {
+		if err.Reason == ReasonWork {
+			return nil, err
+		}
+		s.fail(rankBadPath, err)
+		return nil, nil
+	}
+	s.remark(p.certs[0], "is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs))
+	return p, nil
+}
+
+// isAnchor tells whether a certificate of ca_dir ends a path: a self-signed one, or with PartialChain any CA. An
+// end-entity certificate is its own anchor only when the administrator put it into ca_dir and it is self-signed.
+func (s *search) isAnchor(c *certinfo.Certificate, leaf bool) bool {
+	if !s.v.store.has(c) {
+		return false
+	}
+	if s.v.options.PartialChain && !leaf && isCA(c) {
+		return true
+	}
+	self, known := s.selfSign[c]
+	if !known {
+		self = selfSigned(c)
+		s.selfSign[c] = self
+	}
+	return self
+}
+
+// selfSigned: the same name, and the same key by its identifiers; where these are missing, the own key made the
+// signature. Nobody but the administrator writes ca_dir, so the identifiers can be believed, and the signature of an
+// anchor proves nothing that matters. An algorithm that is not supported any more (MD2) is no hindrance either.
+func selfSigned(c *certinfo.Certificate) bool {
+	if !c.SelfIssued() || c.PublicKeyErr != nil {
+		return false
+	}
+	if len(c.AuthorityKeyID) > 0 && len(c.SubjectKeyID) > 0 {
+		return bytes.Equal(c.AuthorityKeyID, c.SubjectKeyID)
+	}
+	scheme, err := c.SignatureAlgorithm.Scheme()
+	if err != nil || scheme.Hash == 0 && scheme.Kind == certinfo.SchemeRSAPKCS1v15 {
+		return true
+	}
+	return checkRaw(c.PublicKey, scheme, c.RawTBS, c.Signature) == nil
+}
+
+// isCA: basic constraints say so. A version 1 certificate cannot, and is a CA only as an anchor.
+func isCA(c *certinfo.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
+
+// looped tells whether a certificate with this name and key is in the path already: a second one never makes a path
+// good that was not (RFC 4158, 2.4.2).
+func looped(up []*certinfo.Certificate, c *certinfo.Certificate) bool {
+	return slices.ContainsFunc(up, func(d *certinfo.Certificate) bool {
+		return c.Equal(d) || bytes.Equal(c.RawSPKI, d.RawSPKI) && c.Subject.Equal(d.Subject) && sameInherited(c, d)
+	})
+}
+
+// sameInherited: keys without parameters of their own are only the same when they inherit from the same issuer.
+func sameInherited(c, d *certinfo.Certificate) bool {
+	return len(c.PublicKeyAlgorithm.Parameters) > 0 || c.Issuer.Equal(d.Issuer)
+}
+
+// issuers returns the certificates that may have issued c, the likeliest first.
+func (s *search) issuers(c *certinfo.Certificate) []*certinfo.Certificate {
+	if len(c.Issuer) == 0 {
+		return nil // an issuer must have a name (RFC 5280, 4.1.2.4)
+	}
+	list := s.named(c.Issuer)
+	slices.SortStableFunc(list, func(a, b *certinfo.Certificate) int { return s.likely(c, b) - s.likely(c, a) })
+	return list
+}
+
+func (s *search) likely(c, issuer *certinfo.Certificate) int {
+	points := 0
+	if len(c.AuthorityKeyID) > 0 && len(issuer.SubjectKeyID) > 0 {
+		points = -8
+		if bytes.Equal(c.AuthorityKeyID, issuer.SubjectKeyID) {
+			points = 8
+		}
+	}
+	if s.v.store.has(issuer) {
+		points += 2
+	}
+	if issuer.SelfIssued() {
+		points += 2
+	}
+	if !s.now.Before(issuer.NotBefore) && !s.now.After(issuer.NotAfter) {
+		points++
+	}
+	return points
+}
+
+// link tells whether issuer may stand above child at all.
+func (s *search) link(leaf, child, issuer *certinfo.Certificate) (bool, *Error) {
+	if !isCA(issuer) && !(issuer.Version == 1 && s.v.store.has(issuer) && issuer.SelfIssued()) {
+		s.fail(rankBadLink, refuse(issuer, ReasonNotCA, "is no CA (basic constraints), but the issuer of %s", describe(child)))
+		return false, nil
+	}
+	if issuer.PublicKeyErr != nil {
+		s.fail(rankBadLink, refuse(issuer, ReasonKeyUnsupported, "%v", issuer.PublicKeyErr))
+		return false, nil
+	}
+	if inheritsParameters(issuer.PublicKey) {
+		return true, nil // its key is complete only in a whole path
+	}
+	if _, known := s.verified[pair{child, issuer}]; !known {
+		if s.work.signatures++; s.work.signatures > maxSignatures {
+			return false, refuse(leaf, ReasonWork, "more than %d signatures checked in the search for a chain", maxSignatures)
+		}
+	}
+	if err := s.signedBy(child, issuer, issuer.PublicKey); err != nil {
+		s.fail(rankOfSignature(child, issuer), s.signatureError(child, issuer, err))
+		return false, nil
+	}
+	return true, nil
+}
+
+// rankOfSignature: that another CA of the same name did not sign is no news when the key identifiers say so already.
+func rankOfSignature(child, issuer *certinfo.Certificate) int {
+	if len(child.AuthorityKeyID) > 0 && len(issuer.SubjectKeyID) > 0 && !bytes.Equal(child.AuthorityKeyID, issuer.SubjectKeyID) {
+		return rankNoIssuer
+	}
+	return rankBadLink
+}
+
+func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) *Error {
+	switch {
+	case rankOfSignature(child, issuer) == rankNoIssuer:
+		return refuse(child, ReasonIssuerUnknown, "the CAs of the name %q have other keys than the one that signed", clip(child.Issuer.RFC4514()))
+	case errors.Is(err, errSignature):
+		return refuse(child, ReasonBadSignature, "the signature does not verify with the key of %s", describe(issuer))
+	}
+	return refuse(child, ReasonKeyUnsupported, "signature: %v", err)
+}
+
+// signedBy checks the signature on child with a key, once for each pair.
+func (s *search) signedBy(child, issuer *certinfo.Certificate, key any) error {
+	p := pair{child, issuer}
+	if err, known := s.verified[p]; known {
+		return err
+	}
+	scheme, err := child.SignatureAlgorithm.Scheme()
+	if err == nil && scheme.Kind == certinfo.SchemeRSAPKCS1v15 && scheme.Hash == 0 {
+		err = fmt.Errorf("MD2: %w", certinfo.ErrUnknownSignature)
+	}
+	if err == nil {
+		err = checkRaw(key, scheme, child.RawTBS, child.Signature)
+	}
+	s.verified[p] = err
+	return err
+}

@@ -1,0 +1,102 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"pam_pkcs11/internal/safefile"
+)
+
+// The only place where this package touches files. A weakness that is tolerated is a problem that is reported.
+
+// load reads a file, or every file of a directory. A file that is refused or damaged is skipped and reported; a path
+// that cannot be read at all is an error.
+func (s *store) load(path string, strict bool) error {
+	path = strings.TrimPrefix(path, "file://")
+	if path == "" {
+		return errors.New("ca_dir is not set")
+	}
+	policy := safefile.Data()
+	policy.MaxSize = maxCAFile
+	if strict {
+		policy = policy.Strict()
+	}
+	dir, err := safefile.OpenDir(path, policy)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		data, resolved, err := safefile.ReadFile(path, policy)
+		if err != nil {
+			return fmt.Errorf("ca_dir: %w", err)
+		}
+		s.report(resolved)
+		s.addFile(path, data)
+		return nil
+	case err != nil:
+		return fmt.Errorf("ca_dir: %w", err)
+	}
+	defer dir.Close()
+	s.report(dir.Resolved)
+	names, err := dir.Names(maxCAFiles)
+	if err != nil {
+		return fmt.Errorf("ca_dir: %w", err)
+	}
+	s.loadDirectory(path, dir, names)
+	return nil
+}
+
+func (s *store) loadDirectory(path string, dir *safefile.Dir, names []string) {
+	octets := 0
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || crlLink().MatchString(name) {
+			continue
+		}
+		if octets > maxCAOctets || len(s.all) >= maxCACerts {
+			s.problem(path, "too much in it: the files from %s on are not read", name)
+			return
+		}
+		n, err := s.loadEntry(filepath.Join(path, name), dir, name)
+		if err != nil {
+			s.problem(filepath.Join(path, name), "%v", err)
+		}
+		octets += n
+	}
+}
+
+// loadEntry reads one file of the directory and gives its length. A file that is there under several names, as hash
+// links make it, is read once.
+func (s *store) loadEntry(path string, dir *safefile.Dir, name string) (int, error) {
+	f, resolved, err := dir.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	s.report(resolved)
+	if s.read[resolved.Path] {
+		return 0, nil
+	}
+	s.read[resolved.Path] = true
+	data, err := io.ReadAll(io.LimitReader(f, maxCAFile+1))
+	if err == nil && len(data) > maxCAFile {
+		err = fmt.Errorf("is longer than %d bytes", maxCAFile)
+	}
+	if err != nil {
+		return len(data), err
+	}
+	s.addFile(path, data)
+	return len(data), nil
+}
+
+// report passes on what safefile tolerated. What it says of the directories above is said once.
+func (s *store) report(r safefile.Resolved) {
+	for _, weakness := range r.Reports {
+		p := Problem{weakness.Path, weakness.Problem}
+		if !s.reported[p] {
+			s.reported[p] = true
+			s.problem(p.Path, "%s", p.Text)
+		}
+	}
+}

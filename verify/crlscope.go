@@ -1,0 +1,116 @@
+package verify
+
+import (
+	"bytes"
+	"slices"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Whether a CRL speaks of a certificate: issuer and scope, RFC 5280, 6.3.3 (b) to (d).
+
+// implicitPoint is the distribution point that every certificate has: the full CRL of its issuer (RFC 5280, 6.3.3).
+func implicitPoint(cert *certinfo.Certificate) *certinfo.DistributionPoint {
+	issuer := certinfo.GeneralName{Tag: certinfo.TagDirectoryName, Name: cert.Issuer, OK: true}
+	return &certinfo.DistributionPoint{Name: &certinfo.DistributionPointName{FullName: []certinfo.GeneralName{issuer}}}
+}
+
+// inScope tells whether a complete CRL covers the certificate at this distribution point; why says what does not fit.
+func inScope(h *crlHead, cert *certinfo.Certificate, point *certinfo.DistributionPoint) (ok bool, why string) {
+	if !h.issuer.Equal(cert.Issuer) {
+		if !hasDirectoryName(point.CRLIssuer, h.issuer) {
+			return false, "is of another issuer"
+		}
+		if h.point == nil || !h.point.indirect {
+			return false, "is not an indirect CRL, and of another issuer"
+		}
+	} else if len(point.CRLIssuer) > 0 && !hasDirectoryName(point.CRLIssuer, h.issuer) {
+		return false, "is not of the CRL issuer that the distribution point names"
+	}
+	p := h.point
+	switch {
+	case p == nil:
+		return true, ""
+	case p.onlyAttrs:
+		return false, "is about attribute certificates only"
+	case p.onlyUser && isCA(cert):
+		return false, "is about end-entity certificates only"
+	case p.onlyCA && !isCA(cert):
+		return false, "is about CA certificates only"
+	case p.name != nil && !pointNamesMeet(h, cert, point):
+		return false, "is of another distribution point"
+	}
+	return true, ""
+}
+
+func hasDirectoryName(names []certinfo.GeneralName, name certinfo.Name) bool {
+	return slices.ContainsFunc(names, func(n certinfo.GeneralName) bool {
+		return n.Tag == certinfo.TagDirectoryName && n.OK && n.Name.Equal(name)
+	})
+}
+
+// pointNamesMeet is RFC 5280, 6.3.3 (b) (2) (i).
+func pointNamesMeet(h *crlHead, cert *certinfo.Certificate, point *certinfo.DistributionPoint) bool {
+	ours := fullNames(h.point.name, h.issuer)
+	theirs := point.CRLIssuer
+	if point.Name != nil {
+		base := cert.Issuer
+		if len(point.CRLIssuer) > 0 {
+			base = nil
+			if n := point.CRLIssuer[0]; len(point.CRLIssuer) == 1 && n.Tag == certinfo.TagDirectoryName && n.OK {
+				base = n.Name
+			}
+		}
+		theirs = fullNames(point.Name, base)
+	}
+	for _, a := range ours {
+		for _, b := range theirs {
+			if sameGeneralName(a, b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fullNames resolves a name relative to the CRL issuer (RFC 5280, 4.2.1.13).
+func fullNames(n *certinfo.DistributionPointName, issuer certinfo.Name) []certinfo.GeneralName {
+	if n.Relative == nil {
+		return n.FullName
+	}
+	if issuer == nil {
+		return nil
+	}
+	whole := append(slices.Clip(slices.Clone(issuer)), n.Relative)
+	return []certinfo.GeneralName{{Tag: certinfo.TagDirectoryName, Name: whole, OK: true}}
+}
+
+func sameGeneralName(a, b certinfo.GeneralName) bool {
+	switch {
+	case a.Tag != b.Tag:
+		return false
+	case a.Tag == certinfo.TagDirectoryName:
+		return a.OK && b.OK && a.Name.Equal(b.Name)
+	}
+	return bytes.Equal(a.Raw, b.Raw)
+}
+
+// reasonsCovered is RFC 5280, 6.3.3 (d).
+func reasonsCovered(h *crlHead, point *certinfo.DistributionPoint) certinfo.ReasonFlags {
+	mask := certinfo.AllReasons
+	if point.HasReasons {
+		mask &= point.Reasons
+	}
+	if h.point != nil && h.point.reasons != 0 {
+		mask &= h.point.reasons
+	}
+	return mask
+}
+
+// deltaFits is RFC 5280, 6.3.3 (c), and the conditions of 5.2.4 for combining the two.
+func deltaFits(delta, base *crlHead) bool {
+	return delta.deltaBase != nil && delta.number != nil && base.number != nil &&
+		delta.issuer.Equal(base.issuer) &&
+		bytes.Equal(delta.rawPoint, base.rawPoint) && bytes.Equal(delta.authorityKeyID, base.authorityKeyID) &&
+		delta.deltaBase.Cmp(base.number) <= 0 && base.number.Cmp(delta.number) <= 0
+}

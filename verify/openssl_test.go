@@ -1,0 +1,326 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/elliptic"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/testca"
+)
+
+// `openssl verify` beside ours: on every kind of certificate that Go's crypto/x509 refuses and smart-card PKIs issue,
+// and on random chains. Each difference is explained here, or it is a bug.
+
+// opensslVerify judges the leaves with one root and the intermediates given, and gives for each what openssl says, ""
+// when it is good.
+func opensslVerify(t *testing.T, root *testca.Cert, inter []*testca.Cert, leaves ...*testca.Cert) []string {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name string, certs ...*testca.Cert) string {
+		var pem []byte
+		for _, c := range certs {
+			pem = append(pem, c.PEM()...)
+		}
+		path := filepath.Join(dir, name)
+		write(t, path, pem, 0o600)
+		return path
+	}
+	args := []string{"verify", "-no-CApath", "-no-CAstore", "-policy_check", "-policy", testca.AnyPolicy, "-CAfile", file("root.pem", root)}
+	if len(inter) > 0 {
+		args = append(args, "-untrusted", file("inter.pem", inter...))
+	}
+	var paths []string
+	for i, leaf := range leaves {
+		paths = append(paths, file(fmt.Sprintf("leaf-%d.pem", i), leaf))
+	}
+	cmd := exec.Command("openssl", append(args, paths...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatalf("openssl verify (Debian package openssl): %v", err)
+	}
+	answers := make([]string, len(leaves))
+	for i, path := range paths {
+		if !strings.Contains(out.String(), path+": OK") {
+			answers[i] = "refused"
+			before, _, _ := strings.Cut(out.String(), "error "+path)
+			if at := strings.LastIndex(before, "error "); at >= 0 {
+				answers[i] = strings.TrimSpace(before[at:])
+			}
+		}
+	}
+	return answers
+}
+
+// TestPeculiarCertificates has a row for each line of what Go refuses. sameAsOpenSSL is false where we differ, why says
+// for what reason.
+func TestPeculiarCertificates(t *testing.T) {
+	brainpool := func(bits int) *testca.Key {
+		return testca.OpenSSL("ec", fmt.Sprintf("ec_paramgen_curve:brainpoolP%dr1", bits))
+	}
+	rsaKey := testca.RSA(2048, "peculiar")
+	dsaKey := testca.FromParameters(dsaParameters)
+	pss := func(hash crypto.Hash, salt int) testca.Scheme {
+		return testca.Scheme{PSS: true, Hash: hash, Salt: salt}
+	}
+	upn := testca.UPN("alice@example.com")
+	tests := []struct {
+		name   string
+		root   []testca.Option
+		scheme testca.Scheme // with which the root signs
+		leaf   []testca.Option
+		o      Options
+		want   Reason
+		differ string // why openssl verify says the opposite
+	}{
+		{"brainpoolP256r1", []testca.Option{testca.WithKey(brainpool(256))}, testca.Scheme{}, []testca.Option{testca.WithKey(brainpool(256))}, Options{}, "", ""},
+		{"brainpoolP384r1", []testca.Option{testca.WithKey(brainpool(384)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA384})}, testca.Scheme{Hash: crypto.SHA384}, nil, Options{}, "", ""},
+		{"brainpoolP512r1", []testca.Option{testca.WithKey(brainpool(512)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})}, testca.Scheme{Hash: crypto.SHA512}, nil, Options{}, "", ""},
+		{"secp256k1", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))}, Options{}, ReasonKeyUnsupported, "no smart-card PKI uses the curve, and no library of ours has it"},
+		{"compressed point", nil, testca.Scheme{}, []testca.Option{testca.WithSPKI(testca.P256().CompressedSPKI())}, Options{}, ReasonKeyUnsupported, "RFC 5480 leaves compressed points optional; the reason is said"},
+		{"explicit curve parameters", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:P-256", "ec_param_enc:explicit"))}, Options{}, ReasonKeyUnsupported, ""},
+		{"P-224", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.EC(elliptic.P224()))}, Options{}, "", ""},
+		{"RSASSA-PSS key", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048"))}, Options{}, "", ""},
+		{"RSASSA-PSS CA key", []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048")), testca.SignedWith(pss(crypto.SHA256, 32))}, pss(crypto.SHA256, 32), nil, Options{}, "", ""},
+		{"RSASSA-PSS salt longer than the hash", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA256, 222), nil, Options{}, "", ""},
+		{"RSASSA-PSS salt of 20", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA512, 20), nil, Options{}, "", ""},
+		{"RSASSA-PSS mask by SHA-1", []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))}, testca.Scheme{PSS: true, Hash: crypto.SHA256, Salt: 32, MGF: crypto.SHA1}, nil, Options{}, "", ""},
+		{"Ed448", []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, Options{}, "", ""},
+		{"Ed25519", []testca.Option{testca.WithKey(testca.Ed25519())}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.Ed25519())}, Options{}, "", ""},
+		{"DSA CA", []testca.Option{testca.WithKey(dsaKey)}, testca.Scheme{}, nil, Options{}, "", ""},
+		{"SHA-1", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
+		{"SHA-1 allowed", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{AllowSHA1: true}, "", ""},
+		{"MD5", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.MD5}, nil, Options{AllowSHA1: true}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
+		{"RSA 1024", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{}, ReasonWeakKey, "OpenSSL asks for no strength by default"},
+		{"RSA 1024 allowed", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{MinRSABits: 1024}, "", ""},
+		{"negative serial", nil, testca.Scheme{}, []testca.Option{testca.Serial(0x80, 1, 2)}, Options{}, "", ""},
+		{"serial of 21 octets", nil, testca.Scheme{}, []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 21)...)}, Options{}, "", ""},
+		{"serial zero", nil, testca.Scheme{}, []testca.Option{testca.Serial(0)}, Options{}, "", ""},
+		{"critical SAN with only an otherName", nil, testca.Scheme{}, []testca.Option{testca.CriticalSAN(upn)}, Options{}, "", ""},
+		{"critical directoryName constraint", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT"))}, nil)}, testca.Scheme{}, nil, Options{}, "", ""},
+		{"critical directoryName constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=DE"))}, nil)}, testca.Scheme{}, nil, Options{}, ReasonNameConstraint, ""},
+		{"UPN constraint", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.com")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, "", "OpenSSL knows no constraint of the otherName UPN"},
+		{"UPN constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.org")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, ReasonNameConstraint, ""},
+		{"relative name in a distribution point", nil, testca.Scheme{}, []testca.Option{testca.DistributionPoints(testca.Point(testca.RelativeName(testca.ParseAttribute("CN=1")), 0, nil))}, Options{}, "", ""},
+		{"non-ASCII rfc822Name", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.Email("ä@example.com"), upn)}, Options{}, "", ""},
+		{"malformed URI", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.URI("http://[x"), upn)}, Options{}, "", ""},
+		{"address of 5 octets", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.IP(1, 2, 3, 4, 5), upn)}, Options{}, "", ""},
+		{"T61, BMP and Universal strings", nil, testca.Scheme{}, []testca.Option{testca.RawSubject(testca.Name(
+			testca.RDN(testca.Attribute("O", 0x14, []byte("M\xfcller"))), testca.RDN(testca.Attribute("OU", 0x1e, []byte{1, 0x41})),
+			testca.RDN(testca.Attribute("CN", 0x1c, []byte{0, 0, 0, 'A'}))))}, Options{}, "", ""},
+		{"NUL in the common name", nil, testca.Scheme{}, []testca.Option{testca.Subject("CN=root\x00.example")}, Options{}, "", ""},
+		{"empty subject", nil, testca.Scheme{}, []testca.Option{testca.Subject(), testca.CriticalSAN(upn)}, Options{}, "", ""},
+		{"version 1", nil, testca.Scheme{}, []testca.Option{testca.Version(1)}, Options{}, "", ""},
+		{"GeneralizedTime before 2050", nil, testca.Scheme{}, []testca.Option{testca.RawValidity(testca.Sequence(testca.Time(time.Now().Add(-time.Hour)), testca.TLV(0x18, []byte("20490101000000Z"))))}, Options{}, "", ""},
+		{"year 9999", nil, testca.Scheme{}, []testca.Option{testca.Validity(time.Now().Add(-time.Hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))}, Options{}, "", ""},
+		{"keyUsage nonRepudiation", nil, testca.Scheme{}, []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)}, Options{}, "", ""},
+		{"critical unknown extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})}, Options{}, ReasonCriticalExtension, ""},
+		{"critical SID extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.4.1.311.25.2", true, testca.Sequence())}, Options{}, "", "OpenSSL does not know the extension; it is read here"},
+		{"malformed authorityInfoAccess", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.5.5.7.1.1", false, []byte{4, 0})}, Options{}, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := testca.NewRoot("Root", tt.root...)
+			root.Scheme = tt.scheme
+			leaf := root.Leaf("Alice", tt.leaf...)
+			_, err := trusting(t, tt.o, &root.Cert).Check(t.Context(), parsed(t, leaf), nil)
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("got %v", err)
+			}
+			theirs := opensslVerify(t, &root.Cert, nil, leaf)[0]
+			if ((err == nil) == (theirs == "")) != (tt.differ == "") {
+				t.Errorf("ours: %v\nopenssl: %s\nexplained by: %q", err, theirs, tt.differ)
+			}
+		})
+	}
+}
+
+// dsaParameters are public domain parameters of 2048 bits made for this test: making them anew would take seconds.
+const dsaParameters = `-----BEGIN DSA PARAMETERS-----
+MIICLAKCAQEAshC+yQFH5DyvKMXk4DI1uGH6j2CZDjOXG6b8DdVODpoy4k/YtXU1
+Sk0gykVDuamV2Tj2kO/4JWPuHXHmhkDw9BCiLTbpYw0sqpT/R/0WfHoRsJl3lzzA
+dPi9G+k3pYTx214VPDyq/Anaz83BnB3KBApLDir4qF2NYiPJXoTt327mPAtPd7Nq
+nruXF0loC/KWuYJknLkA4K8kUIyXZJi+Tlf4O4Xnjl459RIRMt/9zW8sfRTxHvyy
+tqglWcZl2PquB/P8zK+noiBQ++5SrK0Tf/x8YAyUikATf8JBR18y4gsFrd8qN9Y4
+fHT2QTuAdgMvBpFzJb77V740VpV91z/wwwIhAPf0OaSE6is8/oS6CImRtRR5uw4D
+H9RUzJXQ4Mdjxa7BAoIBABcn1TI2KDfRt+pHllbWtKfiqXFRUSMfVhv+x4DY+lJD
+87QNDlEtvO15YJW/XXAZBLMKdK+s2pJbLWPZtK0aICe/SCnSt8uDzt8en3VCualo
+i4Rlo+NDMjeqfDUcZaFL7NiuNyxh41eLR8gt83b6IcVaN0qDad/DYeXV8FvYdd7a
+so8nA7gwjzsLKTmSnEIEoZJUGAscGpFgFSd6lNeXeXmMfVUiO75N0XwFoEc2pE30
+CQ+YIh0PIQSopXr+vN07GzjkyYYAA3oh0QxD3+yCo0xN31WF4rxj2WHM3yOZ1lp/
+m4Cg/9slpOV/efZtAmKEFiH0HyYHf3R30CCpRetgCBQ=
+-----END DSA PARAMETERS-----
+`
+
+// change is one random thing done to a certificate. explain says why openssl verify may be of another opinion when we
+// give the reason of the row.
+type change struct {
+	name string
+	opt  testca.Option
+}
+
+func randomChanges() []change {
+	now := time.Now()
+	p := func(s ...string) testca.Option { return testca.Policies(true, s...) }
+	host := func(s string) [][]byte { return [][]byte{testca.DNS(s)} }
+	dir := func(s ...string) [][]byte { return [][]byte{testca.Directory(testca.DN(s...))} }
+	return []change{
+		{"expired", testca.Expired()},
+		{"future", testca.Validity(now.Add(time.Hour), now.Add(2*time.Hour))},
+		{"bad signature", testca.BadSignature()},
+		{"no key usage", testca.Without("2.5.29.15")},
+		{"all key usages", testca.KeyUsage(true, 0x7f)},
+		{"not a CA", testca.BasicConstraints(true, false, -1)},
+		{"CA", testca.BasicConstraints(false, true, -1)},
+		{"path length 0", testca.BasicConstraints(true, true, 0)},
+		{"path length 1", testca.BasicConstraints(true, true, 1)},
+		{"critical unknown", testca.WithExtension("1.2.3.4", true, []byte{5, 0})},
+		{"unknown", testca.WithExtension("1.2.3.5", false, []byte{5, 0})},
+		{"malformed SAN", testca.WithExtension("2.5.29.17", false, []byte{0x30, 5})},
+		{"other issuer name", testca.RawIssuer(testca.DN("CN=x"))},
+		{"subject in other case", testca.Subject("C=IT", "O=EXAMPLE", "CN=other  name")},
+		{"policy 1", p("1.2.1")},
+		{"policies 1 and 2", p("1.2.1", "1.2.2")},
+		{"policy 2", p("1.2.2")},
+		{"any policy", p(testca.AnyPolicy)},
+		{"mapping 1 to 2", testca.PolicyMappings("1.2.1", "1.2.2")},
+		{"mapping from any", testca.PolicyMappings(testca.AnyPolicy, "1.2.2")},
+		{"explicit policy 0", testca.PolicyConstraints(0, -1)},
+		{"explicit policy 1, no mapping", testca.PolicyConstraints(1, 0)},
+		{"inhibit any", testca.InhibitAnyPolicy(0)},
+		{"permit the organisation", testca.NameConstraints(dir("C=IT", "O=example"), nil)},
+		{"permit another", testca.NameConstraints(dir("C=DE"), nil)},
+		{"exclude the country", testca.NameConstraints(nil, dir("C=IT"))},
+		{"permit host", testca.NameConstraints(host("example.com"), nil)},
+		{"exclude host", testca.NameConstraints(nil, host("example.com"))},
+		{"host", testca.SAN(testca.DNS("a.example.com"))},
+		{"other host", testca.SAN(testca.DNS("a.example.org"), testca.UPN("a@b"))},
+		{"mail", testca.SAN(testca.Email("a@example.com"))},
+		{"exclude mail", testca.NameConstraints(nil, [][]byte{testca.Email("example.com")})},
+		{"version 1", testca.Version(1)},
+		{"SHA-512", testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})},
+		{"negative serial", testca.Serial(0xff, 1)},
+		{"key ids", func(t *testca.Template) { testca.SubjectKeyID(7)(t); testca.AuthorityKeyID(7)(t) }},
+		{"policy twice", p("1.2.1", "1.2.1")},
+		{"extension twice", testca.AlsoExtension("2.5.29.15", true, []byte{3, 2, 1, 6})},
+	}
+}
+
+// randomWorld makes a chain of three with up to two changes in each certificate, and sometimes flips a bit.
+func randomWorld(r *rand.Rand, changes []change) (world, string) {
+	var done []string
+	pick := func(who string) []testca.Option {
+		var options []testca.Option
+		for range max(0, r.IntN(5)-2) {
+			c := changes[r.IntN(len(changes))]
+			options = append(options, c.opt)
+			done = append(done, who+": "+c.name)
+		}
+		return options
+	}
+	root := testca.NewRoot("Root", pick("root")...)
+	inter := root.Intermediate("Inter", pick("inter")...)
+	w := world{root, inter, inter.Leaf("Alice", pick("leaf")...)}
+	if r.IntN(8) == 0 {
+		victim := []*testca.Cert{&inter.Cert, w.leaf}[r.IntN(2)]
+		victim.DER = bytes.Clone(victim.DER)
+		at := r.IntN(len(victim.DER))
+		victim.DER[at] ^= 1 << r.IntN(8)
+		done = append(done, fmt.Sprintf("bit in octet %d", at))
+	}
+	return w, strings.Join(done, ", ")
+}
+
+// TestMutations compares some hundred chains, the same in each run; PAM_PKCS11_MUTATIONS=2000 makes it so many, and
+// others in each run.
+func TestMutations(t *testing.T) {
+	count, seed := 300, uint64(20)
+	if s := os.Getenv("PAM_PKCS11_MUTATIONS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("PAM_PKCS11_MUTATIONS: %v", err)
+		}
+		count, seed = n, uint64(time.Now().UnixNano())
+	}
+	r := rand.New(rand.NewPCG(seed, 1))
+	changes := randomChanges()
+	explained, good := 0, 0
+	for i := range count {
+		w, what := randomWorld(r, changes)
+		err := judgeParsed(t, w)
+		theirs := opensslVerify(t, &w.root.Cert, []*testca.Cert{&w.inter.Cert}, w.leaf)[0]
+		if err == nil {
+			good++
+		}
+		if (err == nil) == (theirs == "") {
+			continue
+		}
+		if why := explain(err, theirs, what); why != "" {
+			explained++
+			continue
+		}
+		t.Errorf("chain %d of seed %d (%s)\nours:    %v\nopenssl: %s", i, seed, what, err, theirs)
+	}
+	t.Logf("%d chains, %d of them good, %d differences explained", count, good, explained)
+	if good == 0 || good == count {
+		t.Error("the random chains are all of one kind")
+	}
+}
+
+// judgeParsed is judge where the certificates may not even parse.
+func judgeParsed(t *testing.T, w world) error {
+	v := trusting(t, Options{EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
+	if root, err := certinfo.Parse(w.root.DER); err == nil {
+		v.store.add(root)
+	}
+	var card []*certinfo.Certificate
+	if inter, err := certinfo.Parse(w.inter.DER); err == nil {
+		card = append(card, inter)
+	}
+	leaf, err := certinfo.Parse(w.leaf.DER)
+	if err != nil {
+		return err
+	}
+	_, err = v.Check(t.Context(), leaf, card)
+	return err
+}
+
+// explain gives the reason for a difference that is meant to be, "" when there is none.
+func explain(err error, theirs, what string) string {
+	if err == nil {
+		for _, row := range []struct{ theirs, done, why string }{
+			{"error", "subject in other case", "two certificates have one name: OpenSSL tries the first issuer only, or none when the leaf has it too"},
+		} {
+			if strings.Contains(theirs, row.theirs) && strings.Contains(what, row.done) {
+				return row.why
+			}
+		}
+		return ""
+	}
+	for _, row := range []struct{ ours, done, why string }{
+		{"mapping from or to anyPolicy", "mapping from any", "OpenSSL looks at mappings only where there are policies; RFC 5280, 6.1.4 (a) forbids it anywhere"},
+		{"not version 3", "version 1", "OpenSSL reads extensions in any version; RFC 5280, 4.1.2.9 has them in version 3 only"},
+		{"key-usage", "leaf: extension twice", "openssl verify is not asked for a purpose, and so for no key usage"},
+		{"issuer-unknown", "inter: version 1", "the same as for extensions below: the certificate on the card cannot be read"},
+		{"issuer-unknown", "root: version 1", "the same, for a root, which is then reported and skipped"},
+		{"issuer-unknown", "root: bad signature", "OpenSSL takes a root by its name; one whose own signature is wrong is damaged"},
+		{"issuer-unknown", "root: policy twice", "OpenSSL does not read the policies of a root; a malformed certificate of ca_dir is reported and skipped"},
+	} {
+		if strings.Contains(err.Error(), row.ours) && strings.Contains(what, row.done) {
+			return row.why
+		}
+	}
+	return ""
+}

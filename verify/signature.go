@@ -1,0 +1,175 @@
+package verify
+
+import (
+	"crypto"
+	//lint:ignore SA1019 verification only: CAs of some smart-card PKIs still have such keys
+	"crypto/dsa"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	_ "crypto/md5" // so that a hash is there to be refused by name, not as unknown
+	"crypto/rsa"
+	_ "crypto/sha1"
+	_ "crypto/sha256"
+	_ "crypto/sha3"
+	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// errSignature is said when a signature is well-formed and wrong.
+var errSignature = errors.New("signature does not verify")
+
+// errKeyType is said when a signature scheme is not one of the key's.
+var errKeyType = errors.New("signature scheme does not fit the key")
+
+// CheckSignature checks the proof of the private key: that signature was made over message, in the given scheme, with
+// the private key of cert. Hashes below SHA-224 are refused: the challenge is ours and every card can do better.
+func CheckSignature(cert *certinfo.Certificate, scheme certinfo.SignatureScheme, message, signature []byte) error {
+	if cert.PublicKeyErr != nil {
+		return refuse(cert, ReasonKeyUnsupported, "%v", cert.PublicKeyErr)
+	}
+	if weakHash(scheme.Hash) {
+		return refuse(cert, ReasonWeakSignature, "%v is not accepted as proof of the private key", scheme.Hash)
+	}
+	if err := checkRaw(cert.PublicKey, scheme, message, signature); err != nil {
+		reason := ReasonBadSignature
+		if errors.Is(err, errKeyType) {
+			reason = ReasonKeyUnsupported
+		}
+		return refuse(cert, reason, "proof of the private key (%v): %v", scheme, err)
+	}
+	return nil
+}
+
+// weakHash tells the hashes for which two messages of one digest can be made.
+func weakHash(h crypto.Hash) bool {
+	switch h {
+	case crypto.MD4, crypto.MD5, crypto.SHA1, crypto.MD5SHA1, crypto.RIPEMD160:
+		return true
+	}
+	return false
+}
+
+// checkRaw checks one signature of any scheme.
+func checkRaw(key any, scheme certinfo.SignatureScheme, message, signature []byte) error {
+	digest := message
+	switch scheme.Kind {
+	case certinfo.SchemeEd25519, certinfo.SchemeEd448:
+	default:
+		if scheme.Hash == 0 || !scheme.Hash.Available() {
+			return fmt.Errorf("%w: no such hash", errKeyType)
+		}
+		h := scheme.Hash.New()
+		h.Write(message)
+		digest = h.Sum(nil)
+	}
+	return checkDigest(key, scheme, digest, signature)
+}
+
+// checkDigest checks a signature over a digest, or over the message itself for Ed25519 and Ed448.
+func checkDigest(key any, scheme certinfo.SignatureScheme, digest, signature []byte) error {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		switch scheme.Kind {
+		case certinfo.SchemeRSAPKCS1v15:
+			return verdict(rsa.VerifyPKCS1v15(k, scheme.Hash, digest, signature) == nil)
+		case certinfo.SchemeRSAPSS:
+			return checkPSS(k, scheme, digest, signature)
+		}
+	case *certinfo.PSSPublicKey:
+		return checkPSSKey(k, scheme, digest, signature)
+	case *ecdsa.PublicKey:
+		if scheme.Kind == certinfo.SchemeECDSA {
+			return verdict(ecdsa.VerifyASN1(k, digest, signature))
+		}
+	case *certinfo.BrainpoolPublicKey:
+		if scheme.Kind == certinfo.SchemeECDSA {
+			return checkBrainpool(k, digest, signature)
+		}
+	case ed25519.PublicKey:
+		if scheme.Kind == certinfo.SchemeEd25519 {
+			return verdict(ed25519.Verify(k, digest, signature))
+		}
+	case certinfo.Ed448PublicKey:
+		if scheme.Kind == certinfo.SchemeEd448 {
+			return verdict(verifyEd448(k, digest, signature))
+		}
+	case *dsa.PublicKey:
+		if scheme.Kind == certinfo.SchemeDSA {
+			return checkDSA(k, digest, signature)
+		}
+	}
+	return errKeyType
+}
+
+func verdict(good bool) error {
+	if !good {
+		return errSignature
+	}
+	return nil
+}
+
+// checkPSSKey holds a signature against the parameters that an RSASSA-PSS key may carry (RFC 4055, 3.3).
+func checkPSSKey(k *certinfo.PSSPublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
+	if scheme.Kind != certinfo.SchemeRSAPSS {
+		return errKeyType
+	}
+	if p := k.Parameters; p != nil {
+		if p.Hash != scheme.Hash || p.MGFHash != mgfHash(scheme) || scheme.SaltLength >= 0 && scheme.SaltLength < p.SaltLength {
+			return fmt.Errorf("%w: the key asks for other RSA-PSS parameters", errKeyType)
+		}
+	}
+	return checkPSS(k.Key, scheme, digest, signature)
+}
+
+func mgfHash(scheme certinfo.SignatureScheme) crypto.Hash {
+	if scheme.MGFHash == 0 {
+		return scheme.Hash
+	}
+	return scheme.MGFHash
+}
+
+func checkPSS(k *rsa.PublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
+	mgf := mgfHash(scheme)
+	if !mgf.Available() {
+		return fmt.Errorf("%w: no such hash", errKeyType)
+	}
+	if mgf != scheme.Hash || scheme.SaltLength == 0 {
+		return verdict(verifyPSS(k, scheme, digest, signature)) // crypto/rsa can ask for neither
+	}
+	options := &rsa.PSSOptions{SaltLength: scheme.SaltLength}
+	if scheme.SaltLength < 0 {
+		options.SaltLength = rsa.PSSSaltLengthAuto
+	}
+	return verdict(rsa.VerifyPSS(k, scheme.Hash, digest, signature, options) == nil)
+}
+
+func checkDSA(k *dsa.PublicKey, digest, signature []byte) error {
+	if k.P == nil {
+		return errors.New("DSA key without parameters")
+	}
+	r, s, ok := readRS(signature)
+	if !ok {
+		return errSignature
+	}
+	if size := (k.Q.BitLen() + 7) / 8; len(digest) > size {
+		digest = digest[:size]
+	}
+	return verdict(dsa.Verify(k, digest, r, s))
+}
+
+// readRS reads the DER of two positive integers (RFC 3279, 2.2.2 and 2.2.3).
+func readRS(signature []byte) (r, s *big.Int, ok bool) {
+	input := cryptobyte.String(signature)
+	var seq cryptobyte.String
+	r, s = new(big.Int), new(big.Int)
+	ok = input.ReadASN1(&seq, asn1.SEQUENCE) && input.Empty() && seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s) &&
+		seq.Empty() && r.Sign() > 0 && s.Sign() > 0
+	return r, s, ok
+}

@@ -1,0 +1,210 @@
+// Package verify answers one question: is this certificate good now? It builds a chain to a CA of ca_dir and validates
+// it by RFC 5280, section 6, with the certificate's usages, and says why when the answer is no. It takes certificates
+// as certinfo reads them, so that what Go's crypto/x509 refuses and smart-card PKIs issue can be judged too.
+package verify
+
+import (
+	"context"
+	"encoding/asn1"
+	"log/slog"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Policy is what cert_policy asks for.
+type Policy struct {
+	CA        bool   // a chain to a CA of ca_dir
+	Signature bool   // proof of the private key; made by the caller with CheckSignature
+	CRL       string // "", "offline", "online" or "auto"
+	OCSP      bool
+}
+
+// EKU is what the key eku asks for. By default a certificate that has the extension must allow clientAuth,
+// smartcardLogon or any purpose; with Required it must have the extension and list each of these.
+type EKU struct {
+	Ignore   bool
+	Required []asn1.ObjectIdentifier
+}
+
+// Options of a Verifier. The zero value checks validity dates and usages only.
+type Options struct {
+	CADir             string // file or directory; read when Policy.CA is set
+	Policy            Policy
+	EKU               EKU
+	StrictPermissions bool // refuse, not only report, files of ca_dir that a group may write
+
+	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
+	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
+	MinRSABits   int  // shortest RSA and DSA key; 0 means 2048, lower than 1024 counts as 1024
+	ClockSkew    time.Duration
+
+	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
+	RequireAllPolicies bool                    // each of them must be
+
+	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
+
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: silent
+}
+
+// minRSABits is the length that holds when Options.MinRSABits is 0, lowestRSABits the one below which nothing helps.
+const (
+	minRSABits    = 2048
+	lowestRSABits = 1024
+)
+
+// Verifier checks certificates against one set of options. It may be used by several goroutines at once.
+type Verifier struct {
+	options Options
+	store   *store
+	revoked revocation
+	initial initialPolicies
+}
+
+// initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
+type initialPolicies struct {
+	set            []string // content octets; empty: anyPolicy
+	all            bool     // each of set must be valid, not one
+	explicit       bool
+	inhibitMapping bool
+	inhibitAny     bool
+}
+
+// Decision is one step of the judgement, for explain and the log.
+type Decision struct {
+	Cert   *certinfo.Certificate
+	Reason Reason // what the step was about; "" for a plain remark
+	OK     bool
+	Detail string // English
+}
+
+// Result says why a certificate is good.
+type Result struct {
+	Chain       []*certinfo.Certificate // the certificate first, its anchor last; only the certificate when not Anchored
+	Anchored    bool                    // the chain ends at a CA of ca_dir
+	Policies    []asn1.ObjectIdentifier // valid certificate policies of the chain; anyPolicy stands for all
+	Decisions   []Decision
+	Expires     time.Time // notAfter of the certificate
+	ExpiresSoon bool      // within ExpiryWarningDays
+}
+
+// New reads ca_dir, when Policy.CA asks for a chain. Files in it that are damaged or refused are skipped and named by
+// Problems; a ca_dir that cannot be read at all is an error.
+func New(o Options) (*Verifier, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MinRSABits == 0 {
+		o.MinRSABits = minRSABits
+	}
+	o.MinRSABits = max(o.MinRSABits, lowestRSABits)
+	v := &Verifier{options: o, store: newStore()}
+	for _, oid := range o.RequiredPolicies {
+		key, err := policyKey(oid)
+		if err != nil {
+			return nil, err
+		}
+		v.initial.set = append(v.initial.set, key)
+	}
+	v.initial.explicit = len(v.initial.set) > 0
+	v.initial.all = o.RequireAllPolicies
+	if o.Policy.CA {
+		if err := v.store.load(o.CADir, o.StrictPermissions); err != nil {
+			return nil, err
+		}
+		for _, p := range v.store.problems {
+			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
+		}
+	}
+	return v, nil
+}
+
+// Problem is something wrong with one file of ca_dir that did not stop the rest.
+type Problem struct {
+	Path string
+	Text string
+}
+
+// Problems lists the files of ca_dir that were skipped or reported, in the order of reading.
+func (v *Verifier) Problems() []Problem { return v.store.problems }
+
+// Certificates lists the CA certificates read from ca_dir.
+func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.all }
+
+// Check tells whether the certificate is good now. The intermediates are those that travel with it, on the card; they
+// are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.
+func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate) (*Result, error) {
+	if cert == nil {
+		return &Result{}, refuse(nil, ReasonMalformed, "there is no certificate")
+	}
+	now := v.options.Now()
+	result := &Result{Expires: cert.NotAfter}
+	if err := v.check(ctx, cert, intermediates, now, result); err != nil {
+		result.add(err.Cert, err.Reason, false, err.Detail)
+		return result, err
+	}
+	warnFrom := cert.NotAfter.AddDate(0, 0, -v.options.ExpiryWarningDays)
+	result.ExpiresSoon = v.options.ExpiryWarningDays > 0 && !now.Before(warnFrom)
+	return result, nil
+}
+
+// check makes the decisions in the order in which they are most telling: what is wrong with the certificate itself is
+// said before what is wrong with its chain.
+func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate, now time.Time, result *Result) *Error {
+	if err := v.checkAvailable(cert); err != nil {
+		return err
+	}
+	if err := v.checkAlone(cert, now); err != nil {
+		return err
+	}
+	result.add(cert, "", true, "is valid now and may be used for a login")
+	if !v.options.Policy.CA {
+		result.Chain = []*certinfo.Certificate{cert}
+		result.add(cert, "", true, "no chain is asked for (cert_policy without ca)")
+		return nil
+	}
+	s := newSearch(ctx, v, now, intermediates)
+	path, err := s.find(cert)
+	result.Decisions = append(result.Decisions, s.decisions...)
+	if err != nil {
+		return err
+	}
+	result.Chain, result.Anchored, result.Policies = path.chain(), true, path.policies
+	return nil
+}
+
+// checkAvailable refuses what the policy asks for and this build cannot do: silence would be a promise broken.
+func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
+	switch {
+	case v.options.Policy.CRL != "" && v.revoked == nil:
+		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", v.options.Policy.CRL)
+	case v.options.Policy.OCSP && v.revoked == nil:
+		return refuse(cert, ReasonNotAvailable, "cert_policy asks for ocsp_on: OCSP is not available in this version")
+	}
+	return nil
+}
+
+// checkAlone checks what needs no other certificate.
+func (v *Verifier) checkAlone(cert *certinfo.Certificate, now time.Time) *Error {
+	if err := v.checkKey(cert, cert.PublicKey); err != nil {
+		return err
+	}
+	if err := v.checkDates(cert, now); err != nil {
+		return err
+	}
+	if unknown := cert.UnknownCritical(); len(unknown) > 0 {
+		return refuse(cert, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
+	}
+	if err := checkKeyUsage(cert); err != nil {
+		return err
+	}
+	return checkPurpose(cert, v.options.EKU)
+}
+
+func (r *Result) add(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
+	r.Decisions = append(r.Decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
+}

@@ -1,0 +1,288 @@
+package verify
+
+import (
+	"crypto"
+	"encoding/asn1"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/testca"
+)
+
+func parsed(t testing.TB, c *testca.Cert) *certinfo.Certificate {
+	t.Helper()
+	cert, err := certinfo.Parse(c.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// trusting makes a verifier with `ca` and these certificates in its ca_dir.
+func trusting(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
+	t.Helper()
+	v, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.options.Policy.CA = true
+	v.options.CADir = "/ca"
+	for _, c := range certs {
+		v.store.add(parsed(t, c))
+	}
+	return v
+}
+
+// world is what most tests look at: a CA, one below it, and a certificate.
+type world struct {
+	root, inter *testca.CA
+	leaf        *testca.Cert
+}
+
+func newWorld(leaf ...testca.Option) world {
+	root := testca.NewRoot("Root")
+	inter := root.Intermediate("Inter")
+	return world{root, inter, inter.Leaf("Alice", leaf...)}
+}
+
+// judge checks leaf with the root in ca_dir and the intermediate on the card.
+func (w world) judge(t testing.TB, o Options) (*Result, error) {
+	t.Helper()
+	return trusting(t, o, &w.root.Cert).Check(t.Context(), parsed(t, w.leaf), []*certinfo.Certificate{parsed(t, &w.inter.Cert)})
+}
+
+func oids(t testing.TB, dotted ...string) []asn1.ObjectIdentifier {
+	t.Helper()
+	var list []asn1.ObjectIdentifier
+	for _, d := range dotted {
+		o, err := certinfo.ParseOID(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+func TestLeaf(t *testing.T) {
+	hour, now := time.Hour, time.Now()
+	sha1 := testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})
+	smartcard := EKU{Required: oids(t, testca.SmartcardLogon)}
+	tests := []struct {
+		name string
+		leaf []testca.Option
+		o    Options
+		want Reason // "" for a good one
+	}{
+		{"good", nil, Options{}, ""},
+		{"no extensions", []testca.Option{testca.Without("2.5.29.15"), testca.Without("2.5.29.37")}, Options{}, ""},
+		{"expired", []testca.Option{testca.Expired()}, Options{}, ReasonExpired},
+		{"expired within the skew", []testca.Option{testca.Expired()}, Options{ClockSkew: 2 * hour}, ""},
+		{"not yet valid", []testca.Option{testca.Validity(now.Add(hour), now.Add(2*hour))}, Options{}, ReasonNotYetValid},
+		{"not yet valid within the skew", []testca.Option{testca.Validity(now.Add(hour), now.Add(2*hour))}, Options{ClockSkew: 2 * hour}, ""},
+		{"valid to the year 9999", []testca.Option{testca.Validity(now.Add(-hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))}, Options{}, ""},
+		{"key usage nonRepudiation only", []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)}, Options{}, ""},
+		{"key usage keyEncipherment only", []testca.Option{testca.KeyUsage(true, testca.KeyEncipherment)}, Options{}, ReasonKeyUsage},
+		{"key usage empty", []testca.Option{testca.KeyUsage(true, 0)}, Options{}, ReasonKeyUsage},
+		{"clientAuth only", []testca.Option{testca.ExtKeyUsage(false, testca.ClientAuth)}, Options{}, ""},
+		{"smartcardLogon only", []testca.Option{testca.ExtKeyUsage(true, testca.SmartcardLogon)}, Options{}, ""},
+		{"any purpose", []testca.Option{testca.ExtKeyUsage(false, testca.AnyExtKeyUsage)}, Options{}, ""},
+		{"TLS server", []testca.Option{testca.ExtKeyUsage(false, testca.ServerAuth)}, Options{}, ReasonEKU},
+		{"TLS server with eku = ignore", []testca.Option{testca.ExtKeyUsage(false, testca.ServerAuth)}, Options{EKU: EKU{Ignore: true}}, ""},
+		{"required purpose is there", nil, Options{EKU: smartcard}, ""},
+		{"required purpose is missing", []testca.Option{testca.ExtKeyUsage(false, testca.ClientAuth)}, Options{EKU: smartcard}, ReasonEKU},
+		{"required purpose, any is not enough", []testca.Option{testca.ExtKeyUsage(false, testca.AnyExtKeyUsage)}, Options{EKU: smartcard}, ReasonEKU},
+		{"required purpose, no extension", []testca.Option{testca.Without("2.5.29.37")}, Options{EKU: smartcard}, ReasonEKU},
+		{"unknown critical extension", []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})}, Options{}, ReasonCriticalExtension},
+		{"unknown extension", []testca.Option{testca.WithExtension("1.2.3.4", false, []byte{5, 0})}, Options{}, ""},
+		{"bad signature", []testca.Option{testca.BadSignature()}, Options{}, ReasonBadSignature},
+		{"SHA-1", []testca.Option{sha1}, Options{}, ReasonWeakSignature},
+		{"SHA-1 with allow_sha1", []testca.Option{sha1}, Options{AllowSHA1: true}, ""},
+		{"RSA 1024", []testca.Option{testca.WithKey(testca.RSA(1024, "leaf"))}, Options{}, ReasonWeakKey},
+		{"RSA 1024 with min_rsa_bits", []testca.Option{testca.WithKey(testca.RSA(1024, "leaf"))}, Options{MinRSABits: 1024}, ""},
+		{"RSA 512 with min_rsa_bits 512", []testca.Option{testca.WithKey(testca.RSA(512, "leaf"))}, Options{MinRSABits: 512}, ReasonWeakKey},
+		{"secp256k1", []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))}, Options{}, ReasonKeyUnsupported},
+		{"CA certificate as leaf", []testca.Option{testca.BasicConstraints(true, true, 0)}, Options{}, ""},
+		{"version 1", []testca.Option{testca.Version(1)}, Options{}, ""},
+		{"empty subject", []testca.Option{testca.Subject(), testca.CriticalSAN(testca.UPN("a@b"))}, Options{}, ""},
+		{"other issuer name", []testca.Option{testca.RawIssuer(testca.DN("CN=Other"))}, Options{}, ReasonIssuerUnknown},
+		{"empty issuer name", []testca.Option{testca.RawIssuer(testca.DN())}, Options{}, ReasonIssuerUnknown},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			result, err := newWorld(tt.leaf...).judge(t, tt.o)
+			if got := ReasonOf(err); got != tt.want || (err == nil) != (tt.want == "") {
+				t.Fatalf("got %v", err)
+			}
+			if err == nil && (!result.Anchored || len(result.Chain) != 3) || len(result.Decisions) == 0 {
+				t.Errorf("result %+v", result)
+			}
+		})
+	}
+}
+
+func TestIssuers(t *testing.T) {
+	restricted := testca.ExtKeyUsage(false, testca.EmailProtect)
+	tests := []struct {
+		name        string
+		root, inter []testca.Option
+		o           Options
+		want        Reason
+	}{
+		{"intermediate expired", nil, []testca.Option{testca.Expired()}, Options{}, ReasonExpired},
+		{"root expired", []testca.Option{testca.Expired()}, nil, Options{}, ReasonExpired},
+		{"intermediate is no CA", nil, []testca.Option{testca.BasicConstraints(true, false, -1)}, Options{}, ReasonNotCA},
+		{"intermediate without basic constraints", nil, []testca.Option{testca.Without("2.5.29.19")}, Options{}, ReasonNotCA},
+		{"intermediate of version 1", nil, []testca.Option{testca.Version(1)}, Options{}, ReasonNotCA},
+		{"root of version 1", []testca.Option{testca.Version(1)}, nil, Options{}, ""},
+		{"root without basic constraints", []testca.Option{testca.Without("2.5.29.19")}, nil, Options{}, ReasonNotCA},
+		{"intermediate without keyCertSign", nil, []testca.Option{testca.KeyUsage(true, testca.DigitalSignature)}, Options{}, ReasonKeyUsage},
+		{"root without keyCertSign", []testca.Option{testca.KeyUsage(true, testca.CRLSign)}, nil, Options{}, ReasonKeyUsage},
+		{"no key usage at all", []testca.Option{testca.Without("2.5.29.15")}, []testca.Option{testca.Without("2.5.29.15")}, Options{}, ""},
+		{"path length of the root 0", []testca.Option{testca.BasicConstraints(true, true, 0)}, nil, Options{}, ReasonPathLen},
+		{"path length of the root 1", []testca.Option{testca.BasicConstraints(true, true, 1)}, nil, Options{}, ""},
+		{"path length of the intermediate 0", nil, []testca.Option{testca.BasicConstraints(true, true, 0)}, Options{}, ""},
+		{"intermediate for other purposes", nil, []testca.Option{restricted}, Options{}, ReasonEKU},
+		{"intermediate for other purposes with eku = ignore", nil, []testca.Option{restricted}, Options{EKU: EKU{Ignore: true}}, ""},
+		{"intermediate critical unknown", nil, []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})}, Options{}, ReasonCriticalExtension},
+		{"root critical unknown", []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})}, nil, Options{}, ReasonCriticalExtension},
+		{"intermediate RSA 1024", nil, []testca.Option{testca.WithKey(testca.RSA(1024, "inter"))}, Options{}, ReasonWeakKey},
+		{"intermediate SHA-1", nil, []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})}, Options{}, ReasonWeakSignature},
+		{"root SHA-1", []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})}, nil, Options{}, ""},
+		{"critical directory name constraint", nil, []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT", "O=example"))}, nil)}, Options{}, ""},
+		{"name constraint of the root", []testca.Option{testca.NameConstraints(nil, [][]byte{testca.Directory(testca.DN("C=IT"))})}, nil, Options{}, ReasonNameConstraint},
+		{"explicit policy asked for by a CA", nil, []testca.Option{testca.PolicyConstraints(0, -1)}, Options{}, ReasonPolicy},
+		{"required policy is missing", nil, nil, Options{RequiredPolicies: oids(t, "1.2.3")}, ReasonPolicy},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := testca.NewRoot("Root", tt.root...)
+			inter := root.Intermediate("Inter", tt.inter...)
+			_, err := world{root, inter, inter.Leaf("Alice")}.judge(t, tt.o)
+			if got := ReasonOf(err); got != tt.want || (err == nil) != (tt.want == "") {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestMD5: older hashes are refused by name, whatever the options.
+func TestMD5(t *testing.T) {
+	root := testca.NewRoot("Root", testca.WithKey(testca.RSA(2048, "md5 root")))
+	leaf := root.Leaf("Alice", testca.SignedWith(testca.Scheme{Hash: crypto.MD5}))
+	_, err := trusting(t, Options{AllowSHA1: true}, &root.Cert).Check(t.Context(), parsed(t, leaf), nil)
+	if ReasonOf(err) != ReasonWeakSignature {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRequiredPolicies(t *testing.T) {
+	root := testca.NewRoot("Root")
+	inter := root.Intermediate("Inter", testca.Policies(false, "1.2.1", "1.2.2", "1.2.9"), testca.PolicyMappings("1.2.9", "1.3.9"))
+	leaf := inter.Leaf("Alice", testca.Policies(false, "1.2.1", "1.2.2", "1.3.9"))
+	w := world{root, inter, leaf}
+	tests := []struct {
+		name string
+		ask  []string
+		all  bool
+		want Reason
+	}{
+		{"one of one", []string{"1.2.1"}, false, ""},
+		{"one of two", []string{"1.2.8", "1.2.2"}, false, ""},
+		{"all of two", []string{"1.2.1", "1.2.2"}, true, ""},
+		{"all, one missing", []string{"1.2.1", "1.2.8"}, true, ReasonPolicy},
+		{"none", []string{"1.2.8"}, false, ReasonPolicy},
+		{"mapped, by the name in our domain", []string{"1.2.9"}, false, ""},
+		{"mapped, by the name in theirs", []string{"1.3.9"}, false, ReasonPolicy},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			result, err := w.judge(t, Options{RequiredPolicies: oids(t, tt.ask...), RequireAllPolicies: tt.all})
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Fatalf("got %v", err)
+			}
+			if err == nil && len(result.Policies) == 0 {
+				t.Error("no policies in the result")
+			}
+		})
+	}
+	if result, err := w.judge(t, Options{}); err != nil || len(result.Policies) != 3 {
+		t.Errorf("policies without being asked: %v, %v", result.Policies, err)
+	}
+}
+
+func TestWithoutCA(t *testing.T) {
+	v, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := v.Check(t.Context(), parsed(t, testca.SelfSigned("Alice")), nil)
+	if err != nil || result.Anchored || len(result.Chain) != 1 {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if _, err := v.Check(t.Context(), parsed(t, testca.SelfSigned("Alice", testca.Expired())), nil); ReasonOf(err) != ReasonExpired {
+		t.Errorf("expired: %v", err)
+	}
+}
+
+func TestNotAvailable(t *testing.T) {
+	for _, p := range []Policy{{CA: true, CRL: "auto"}, {OCSP: true}, {CRL: "offline"}} {
+		v := trusting(t, Options{})
+		v.options.Policy = p
+		_, err := v.Check(t.Context(), parsed(t, testca.SelfSigned("Alice")), nil)
+		if ReasonOf(err) != ReasonNotAvailable || !strings.Contains(err.Error(), "not available") {
+			t.Errorf("%+v: got %v", p, err)
+		}
+	}
+}
+
+func TestExpiryWarning(t *testing.T) {
+	w := newWorld(testca.Validity(time.Now().Add(-time.Hour), time.Now().AddDate(0, 0, 10)))
+	for days, want := range map[int]bool{0: false, 9: false, 11: true} {
+		result, err := w.judge(t, Options{ExpiryWarningDays: days})
+		if err != nil || result.ExpiresSoon != want || result.Expires.IsZero() {
+			t.Errorf("%d days: %+v, %v", days, result, err)
+		}
+	}
+}
+
+func TestErrorNamesTheCertificate(t *testing.T) {
+	_, err := newWorld(testca.Subject(), testca.Expired()).judge(t, Options{})
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(err.Error(), "CN=Inter") || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("got %v", err)
+	}
+	if ReasonOf(errors.New("x")) != "" || Reason("x").Meaning() != "" || len(Reasons()) != 19 {
+		t.Error("reasons")
+	}
+	for _, r := range Reasons() {
+		if r.Meaning() == "" {
+			t.Errorf("%s has no meaning", r)
+		}
+	}
+	if _, err := trusting(t, Options{}).Check(t.Context(), nil, nil); ReasonOf(err) != ReasonMalformed {
+		t.Errorf("no certificate: %v", err)
+	}
+}
+
+// TestConcurrentChecks: one verifier serves several goroutines.
+func TestConcurrentChecks(t *testing.T) {
+	w := newWorld()
+	v := trusting(t, Options{}, &w.root.Cert)
+	leaf, inter := parsed(t, w.leaf), parsed(t, &w.inter.Cert)
+	done := make(chan error)
+	for range 8 {
+		go func() {
+			_, err := v.Check(t.Context(), leaf, []*certinfo.Certificate{inter})
+			done <- err
+		}()
+	}
+	for range 8 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
