@@ -1,0 +1,173 @@
+package mapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Chain asks its mappers in order; the first yes ends it.
+type Chain struct {
+	links   []link
+	options Options
+}
+
+// link is one mapper of the chain with what every block has.
+type link struct {
+	name    string
+	mapper  mapper
+	issuers []certinfo.Name // empty: any
+}
+
+// New sets up the mappers of the blocks, in their order.
+func New(blocks []config.Mapper, o Options) (*Chain, error) {
+	if o.Accounts == nil {
+		o.Accounts = accounts.System()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	c := &Chain{options: o}
+	for _, b := range blocks {
+		l, err := newLink(b, o)
+		if err != nil {
+			return nil, fmt.Errorf("mapper %s: %w", b.Name, err)
+		}
+		c.links = append(c.links, l)
+	}
+	return c, nil
+}
+
+func newLink(b config.Mapper, o Options) (link, error) {
+	l := link{name: b.Name}
+	for _, dn := range b.Values.List("issuer") {
+		name, err := certinfo.ParseDN(dn)
+		if err != nil {
+			return l, fmt.Errorf("issuer %q: %w", dn, err)
+		}
+		l.issuers = append(l.issuers, name)
+	}
+	build, known := builders[b.Type]
+	if !known {
+		return l, fmt.Errorf("type %s is not available in this version", b.Type)
+	}
+	var err error
+	l.mapper, err = build(b, o)
+	return l, err
+}
+
+// builders makes each built-in mapper from its block.
+var builders = map[string]func(config.Mapper, Options) (mapper, error){
+	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
+}
+
+// Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
+// checked; without that only mappers that bind the exact certificate or its key are asked.
+func (c *Chain) Find(ctx context.Context, cert *certinfo.Certificate, verified bool) (Result, error) {
+	return c.ask(ctx, cert, verified, func(l link) ([]answer, error) { return l.mapper.find(ctx, cert) })
+}
+
+// Match tells whether the certificate belongs to the user.
+func (c *Chain) Match(ctx context.Context, cert *certinfo.Certificate, user string, verified bool) (Result, error) {
+	return c.ask(ctx, cert, verified, func(l link) ([]answer, error) {
+		a, yes, err := l.mapper.match(ctx, cert, user)
+		if err != nil || !yes {
+			return nil, err
+		}
+		a.user = user
+		return []answer{a}, nil
+	})
+}
+
+func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bool, question func(link) ([]answer, error)) (Result, error) {
+	var decisions []Decision
+	for _, l := range c.links {
+		if err := ctx.Err(); err != nil {
+			return Result{Decisions: decisions}, err
+		}
+		a, d := c.askOne(cert, l, verified, question)
+		decisions = append(decisions, d)
+		if a != nil {
+			return Result{User: a.user, Mapper: l.name, Value: a.value, Origin: a.origin, Decisions: decisions}, nil
+		}
+		c.options.Logger.Info("mapper says no", "mapper", l.name, "read", d.Read, "verdict", d.Verdict)
+	}
+	return Result{Decisions: decisions}, ErrNoMatch
+}
+
+// askOne asks one mapper; its errors are a no, and the next is asked.
+func (c *Chain) askOne(cert *certinfo.Certificate, l link, verified bool, question func(link) ([]answer, error)) (*answer, Decision) {
+	d := Decision{Mapper: l.name}
+	if !verified && !l.mapper.binds() {
+		d.Verdict = "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
+		return nil, d
+	}
+	if !l.speaksFor(cert) {
+		d.Verdict = "not asked: the issuer is not one of those of the block"
+		return nil, d
+	}
+	answers, err := question(l)
+	switch {
+	case errors.Is(err, errNothing):
+		d.Verdict = err.Error()
+		return nil, d
+	case err != nil:
+		d.Verdict = "fails: " + err.Error()
+		return nil, d
+	}
+	d.Verdict = "no"
+	for _, a := range answers {
+		d.Read, d.Answer = a.value, a.user
+		if err := c.mayBeNamed(a); err != nil {
+			d.Verdict = err.Error()
+			continue
+		}
+		d.Verdict = "yes, by " + a.origin.String()
+		return &a, d
+	}
+	return nil, d
+}
+
+func (l link) speaksFor(cert *certinfo.Certificate) bool {
+	for _, issuer := range l.issuers {
+		if issuer.Equal(cert.Issuer) {
+			return true
+		}
+	}
+	return len(l.issuers) == 0
+}
+
+// mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0
+// above all, are nobody's to name but a mapfile's and their owner's.
+func (c *Chain) mayBeNamed(a answer) error {
+	account, err := c.options.Accounts.Lookup(a.user)
+	switch {
+	case errors.Is(err, accounts.ErrNoAccount) && c.options.AllowUnknownUser:
+		return nil
+	case errors.Is(err, accounts.ErrNoAccount):
+		return fmt.Errorf("no account %q (allow_unknown_user = true accepts it)", a.user)
+	case err != nil:
+		return fmt.Errorf("account %q: %w", a.user, err)
+	case account.UID >= c.options.Accounts.UIDMin():
+		return nil
+	}
+	switch a.origin {
+	case OriginMapfile, OriginOwnerFile:
+		return nil
+	case OriginDirectory:
+		if c.options.DirectoryMayNameSystemAccounts {
+			return nil
+		}
+		return fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it (directory_may_name_system_accounts = true)", a.user, account.UID)
+	}
+	return fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID)
+}

@@ -1,0 +1,70 @@
+package mapper
+
+import (
+	"context"
+	"crypto"
+	_ "crypto/sha1" // old mapfiles
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// digestMapper knows certificates by their fingerprint. Only a mapfile can name the user: a fingerprint is
+// no login.
+type digestMapper struct {
+	hashes  []crypto.Hash
+	mapfile *mapfile
+}
+
+var digests = map[string]crypto.Hash{
+	"sha1": crypto.SHA1, "sha224": crypto.SHA224, "sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512,
+}
+
+// newDigest: without algorithm every length is tried, so that mapfiles made with SHA-1 keep working.
+func newDigest(b config.Mapper, o Options) (mapper, error) {
+	m := &digestMapper{hashes: []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA384, crypto.SHA512, crypto.SHA224}}
+	if name := b.Values.String("algorithm"); name != "" {
+		h, known := digests[strings.ToLower(strings.ReplaceAll(name, "-", ""))]
+		if !known {
+			return nil, errors.New("algorithm " + name + " is not known, expected sha256, sha384, sha512, sha224 or sha1")
+		}
+		m.hashes = []crypto.Hash{h}
+	}
+	var err error
+	m.mapfile, err = mapfileOf(b, o, true)
+	return m, err
+}
+
+func (m *digestMapper) binds() bool { return true }
+
+func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	if m.mapfile == nil {
+		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
+	}
+	var keys []string
+	for _, h := range m.hashes {
+		sum := cert.Fingerprint(h)
+		keys = append(keys, colons(sum), hex.EncodeToString(sum))
+	}
+	return m.mapfile.lookup(ctx, keys)
+}
+
+func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+	found, err := m.find(ctx, cert)
+	a := pick(found, user, false)
+	return a, a.user != "", err
+}
+
+// colons writes a fingerprint as openssl x509 -fingerprint does.
+func colons(sum []byte) string {
+	pairs := make([]string, len(sum))
+	for i, b := range sum {
+		pairs[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))
+	}
+	return strings.Join(pairs, ":")
+}

@@ -1,0 +1,300 @@
+package mapper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/internal/safefile"
+)
+
+// mapfile is a file of lines "KEY -> LOGIN". It is an allow-list: what no line names maps to nobody. A
+// KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files; between
+// "(^" and "$)", a form that is new, an extended one. Both must match the whole text. The first line that
+// fits a text decides. "#" begins a comment line; a CR and blanks at the end of a line do not count.
+type mapfile struct {
+	path       string
+	strict     bool
+	ignoreCase bool
+	log        *slog.Logger
+}
+
+// Limits of a mapfile. It is read in blocks, so its size costs time, not memory.
+const (
+	maxMapfile  = 1 << 30
+	mapBlock    = 256 << 10
+	maxMapLine  = 64 << 10
+	maxMapLogin = 256
+	arrow       = " -> "
+)
+
+// mapfileOf returns the mapfile of a block, nil when it names none.
+func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
+	address := b.Values.String("mapfile")
+	if address == "" || address == "none" {
+		return nil, nil
+	}
+	path, isFile, err := fetch.FilePath(address)
+	if err != nil {
+		return nil, err
+	}
+	if !isFile {
+		return nil, fmt.Errorf("mapfile %s: only files are available in this version", address)
+	}
+	return &mapfile{path: path, strict: o.StrictPermissions, ignoreCase: ignoreCase, log: o.Logger}, nil
+}
+
+// lookup returns the logins of the texts, in the order of the texts, from one reading of the file.
+func (m *mapfile) lookup(ctx context.Context, texts []string) ([]answer, error) {
+	policy := safefile.Data()
+	if m.strict {
+		policy = policy.Strict()
+	}
+	policy.MaxSize = maxMapfile
+	f, resolved, err := safefile.Open(m.path, policy)
+	if err != nil {
+		return nil, fmt.Errorf("mapfile: %w", err)
+	}
+	defer f.Close()
+	for _, r := range resolved.Reports {
+		m.log.Warn("mapfile: "+r.Problem, "path", r.Path)
+	}
+	s := newScan(m, texts)
+	if err := s.run(ctx, f); err != nil {
+		return nil, fmt.Errorf("mapfile %s: %w", m.path, err)
+	}
+	return s.answers(), nil
+}
+
+// scan is one reading of a mapfile.
+type scan struct {
+	mapfile *mapfile
+	texts   []string
+	folded  []string // lower case, with ignorecase
+	needles [][]byte // each text with the arrow: what a literal line holds
+	logins  []string // found so far, "" is none
+	open    int      // texts without login
+}
+
+func newScan(m *mapfile, texts []string) *scan {
+	s := &scan{mapfile: m, texts: texts, logins: make([]string, len(texts)), open: len(texts)}
+	for _, t := range texts {
+		s.folded = append(s.folded, strings.ToLower(t))
+		s.needles = append(s.needles, []byte(t+arrow))
+	}
+	return s
+}
+
+func (s *scan) answers() []answer {
+	var found []answer
+	for i, login := range s.logins {
+		if login != "" {
+			found = append(found, answer{login, s.texts[i], OriginMapfile})
+		}
+	}
+	return found
+}
+
+// run reads block after block; each is cut after its last whole line, and the rest goes to the next.
+func (s *scan) run(ctx context.Context, f io.Reader) error {
+	block := make([]byte, mapBlock+maxMapLine)
+	kept := 0
+	first := true
+	for s.open > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(f, block[kept:kept+mapBlock])
+		data := block[:kept+n]
+		if first {
+			data, first = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), false
+		}
+		switch {
+		case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+			s.block(data)
+			return nil
+		case errors.Is(err, os.ErrClosed) || err != nil:
+			return err
+		}
+		end := bytes.LastIndexByte(data, '\n') + 1
+		if len(data)-end > maxMapLine {
+			return fmt.Errorf("line of more than %d octets", maxMapLine)
+		}
+		s.block(data[:end])
+		kept = copy(block, data[end:])
+	}
+	return nil
+}
+
+// block looks at whole lines. Where case counts, a line without regular expression can only fit when it
+// holds the text and the arrow: the block is searched for those, and for regular expressions, and only
+// such lines are read, in their order.
+func (s *scan) block(data []byte) {
+	if s.mapfile.ignoreCase {
+		for len(data) > 0 && s.open > 0 {
+			line, rest := cutLine(data)
+			s.take(line)
+			data = rest
+		}
+		return
+	}
+	next := make([]int, len(s.needles)) // offset of each needle's next hit
+	for i := range next {
+		next[i] = -1
+	}
+	pattern := -1
+	for at := 0; at < len(data) && s.open > 0; {
+		hit := len(data)
+		for i, needle := range s.needles {
+			if s.logins[i] == "" {
+				next[i] = indexFrom(data, needle, at, next[i])
+				hit = min(hit, next[i])
+			}
+		}
+		pattern = indexFrom(data, []byte{'^'}, at, pattern)
+		hit = min(hit, pattern)
+		if hit == len(data) {
+			return
+		}
+		start := bytes.LastIndexByte(data[:hit], '\n') + 1
+		line, _ := cutLine(data[start:])
+		s.take(line)
+		at = start + len(line) + 1
+	}
+}
+
+// indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known is the
+// last answer, which still holds when it lies ahead.
+func indexFrom(data, needle []byte, at, known int) int {
+	if known >= at {
+		return known
+	}
+	if i := bytes.Index(data[at:], needle); i >= 0 {
+		return at + i
+	}
+	return len(data)
+}
+
+func cutLine(data []byte) (line, rest []byte) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return data[:i], data[i+1:]
+	}
+	return data, nil
+}
+
+// take reads one line and gives its login to the texts that it fits and that have none yet.
+func (s *scan) take(line []byte) {
+	key, login, ok := splitLine(line)
+	if !ok {
+		return
+	}
+	expression, kind := expressionOf(key)
+	if kind == literal {
+		for i, t := range s.texts {
+			if t == key || s.mapfile.ignoreCase && s.folded[i] == strings.ToLower(key) {
+				s.give(i, login)
+			}
+		}
+		return
+	}
+	s.takeExpression(expression, kind, login)
+}
+
+func (s *scan) give(i int, login string) {
+	if s.logins[i] == "" {
+		s.logins[i] = login
+		s.open--
+	}
+}
+
+// splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
+func splitLine(line []byte) (key, login string, ok bool) {
+	line = bytes.TrimRight(line, " \t\r")
+	line = bytes.TrimLeft(line, " \t")
+	if len(line) == 0 || line[0] == '#' {
+		return "", "", false
+	}
+	k, l, found := bytes.Cut(line, []byte(arrow))
+	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
+		return "", "", false
+	}
+	return string(k), string(bytes.TrimLeft(l, " \t")), true
+}
+
+// keyKind is how a KEY is read.
+type keyKind int
+
+const (
+	literal keyKind = iota
+	basic
+	extended
+)
+
+func expressionOf(key string) (string, keyKind) {
+	switch {
+	case strings.HasPrefix(key, "(^") && strings.HasSuffix(key, "$)"):
+		return key[2 : len(key)-2], extended
+	case strings.HasPrefix(key, "^") && strings.HasSuffix(key, "$") && len(key) > 1:
+		return key[1 : len(key)-1], basic
+	}
+	return key, literal
+}
+
+// takeExpression compiles only when a text begins with the letters that the expression begins with.
+func (s *scan) takeExpression(expression string, kind keyKind, login string) {
+	prefix := literalPrefix(expression)
+	var compiled *regexp.Regexp
+	for i, t := range s.texts {
+		if s.logins[i] != "" || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
+			continue
+		}
+		if compiled == nil {
+			var err error
+			if compiled, err = compile(expression, kind, s.mapfile.ignoreCase); err != nil {
+				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", expression, "error", err)
+				return
+			}
+		}
+		if compiled.MatchString(t) {
+			s.give(i, login)
+		}
+	}
+}
+
+func hasPrefix(t, prefix string, ignoreCase bool) bool {
+	if len(t) < len(prefix) {
+		return false
+	}
+	if ignoreCase {
+		return strings.EqualFold(t[:len(prefix)], prefix)
+	}
+	return t[:len(prefix)] == prefix
+}
+
+// literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The last
+// of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is sure.
+func literalPrefix(expression string) string {
+	if strings.ContainsRune(expression, '|') {
+		return ""
+	}
+	n := 0
+	for n < len(expression) && isPlain(expression[n]) {
+		n++
+	}
+	if n > 0 && n < len(expression) {
+		n--
+	}
+	return expression[:n]
+}
+
+func isPlain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(" =,/_-@:", c) >= 0
+}

@@ -1,0 +1,164 @@
+package mapper
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func mapfileWith(t testing.TB, text string, ignoreCase bool) *mapfile {
+	path := filepath.Join(t.TempDir(), "map")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &mapfile{path: path, ignoreCase: ignoreCase, log: slog.New(slog.DiscardHandler)}
+}
+
+func TestMapfile(t *testing.T) {
+	cases := []struct {
+		name, file, text, want string
+		ignoreCase             bool
+	}{
+		{"literal", "Alice -> alice\n", "Alice", "alice", false},
+		{"nothing fits: nobody, not the text itself", "Alice -> alice\n", "root", "", false},
+		{"no line end at the end", "Alice -> alice", "Alice", "alice", false},
+		{"carriage return and trailing blanks", "Alice -> alice \t\r\n", "Alice", "alice", false},
+		{"leading blanks", "  \tAlice -> alice\n", "Alice", "alice", false},
+		{"byte order mark", "\ufeffAlice -> alice\n", "Alice", "alice", false},
+		{"comment", "# Alice -> alice\n", "# Alice", "", false},
+		{"first line wins", "Alice -> one\nAlice -> two\n", "Alice", "one", false},
+		{"first arrow splits", "A -> b -> c\n", "A", "b -> c", false},
+		{"the text must be the whole key", "Alice Example -> alice\n", "Example", "", false},
+		{"the key must be the whole text", "Alice -> alice\n", "Alice Example", "", false},
+		{"case counts", "alice -> alice\n", "ALICE", "", false},
+		{"case does not count", "alice -> alice\n", "ALICE", "alice", true},
+		{"no arrow", "Alice alice\n", "Alice", "", false},
+		{"login missing", "Alice -> \n", "Alice", "", false},
+		{"NUL in the line", "Alice -> root\x00x\n", "Alice", "", false},
+		{"basic expression", `^Al.*e$ -> alice` + "\n", "Alice", "alice", false},
+		{"basic expression is anchored", `^Al$ -> alice` + "\n", "Alice", "", false},
+		{"basic alternatives", `^\(Alice\|Bob\)$ -> x` + "\n", "Bob", "x", false},
+		{"bare parentheses are themselves", `^(Alice|Bob)$ -> x` + "\n", "Bob", "", false},
+		{"bare parentheses match themselves", `^CN (Affiliate)$ -> x` + "\n", "CN (Affiliate)", "x", false},
+		{"extended alternatives", `(^(Alice|Bob)$) -> x` + "\n", "Bob", "x", false},
+		{"extended expression is anchored", `(^Al|ice$) -> x` + "\n", "Alabama", "", false},
+		{"back-reference: that line fits nothing", `^\(a\)\1$ -> x` + "\n" + "aa -> y\n", "aa", "y", false},
+		{"broken expression: the next line counts", `^[a$ -> x` + "\na -> y\n", "a", "y", false},
+		{"a new line in the text fits no dot line by line", `^Al.ce$ -> x` + "\n", "Bob\nAlice", "", false},
+		{"expression before literal", "^A.*$ -> first\nAlice -> second\n", "Alice", "first", false},
+		{"literal before expression", "Alice -> first\n^A.*$ -> second\n", "Alice", "first", false},
+		{"optional letter before a star", "^Alicex*$ -> x\n", "Alice", "x", false},
+		{"interval", `^a\{3\}$ -> x` + "\n", "aaa", "x", false},
+		{"class", `^[[:alpha:]]*$ -> x` + "\n", "Alice", "x", false},
+		{"bracket with backslash", `^[\]$ -> x` + "\n", `\`, "x", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			found, err := mapfileWith(t, c.file, c.ignoreCase).lookup(context.Background(), []string{c.text})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if len(found) > 0 {
+				got = found[0].user
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestMapfileOverManyBlocks(t *testing.T) {
+	var b strings.Builder
+	for i := range 40000 {
+		fmt.Fprintf(&b, "Person Number %d -> user%d\n", i, i)
+	}
+	m := mapfileWith(t, b.String(), false)
+	for _, i := range []int{0, 1, 9999, 20000, 39999} {
+		found, err := m.lookup(context.Background(), []string{"nobody", fmt.Sprintf("Person Number %d", i)})
+		if err != nil || len(found) != 1 || found[0].user != fmt.Sprintf("user%d", i) {
+			t.Errorf("%d: %v, %v", i, found, err)
+		}
+	}
+	long := mapfileWith(t, strings.Repeat("x", mapBlock+maxMapLine)+"\n", false)
+	if _, err := long.lookup(context.Background(), []string{"a"}); err == nil {
+		t.Error("a line without end is no error")
+	}
+}
+
+// slow is the mapfile read line by line, as its documentation says.
+func slow(file []byte, texts []string, ignoreCase bool) []string {
+	logins := make([]string, len(texts))
+	s := newScan(&mapfile{ignoreCase: ignoreCase, log: slog.New(slog.DiscardHandler)}, texts)
+	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(file, []byte("\xef\xbb\xbf"))))
+	for lines.Scan() {
+		s.take(lines.Bytes())
+	}
+	copy(logins, s.logins)
+	return logins
+}
+
+func FuzzMapfile(f *testing.F) {
+	f.Add([]byte("Alice -> alice\n^B.*$ -> bob\n(^(C|D)$) -> c\r\n# x\n"), "Alice", "C", false)
+	f.Add([]byte("\xef\xbb\xbfa -> b\nA -> c\n"), "a", "A", true)
+	f.Fuzz(func(t *testing.T, file []byte, one, two string, ignoreCase bool) {
+		texts := []string{one, two}
+		if one == "" || two == "" || strings.ContainsAny(one+two, "\n\x00") || len(file) > 1<<16 {
+			return
+		}
+		s := newScan(&mapfile{ignoreCase: ignoreCase, log: slog.New(slog.DiscardHandler)}, texts)
+		if err := s.run(context.Background(), bytes.NewReader(file)); err != nil {
+			return
+		}
+		want := slow(file, texts, ignoreCase)
+		for i := range texts {
+			if s.logins[i] != want[i] {
+				t.Fatalf("text %q: got %q, line by line %q", texts[i], s.logins[i], want[i])
+			}
+		}
+	})
+}
+
+func FuzzBasicExpression(f *testing.F) {
+	for _, e := range []string{`a*`, `\(a\|b\)`, `[[:alpha:]]`, `\{1,2\}`, `^*`, `[]a]`, `[^]a]`, `\1`, `a\{2\}b`} {
+		f.Add(e)
+	}
+	f.Fuzz(func(t *testing.T, e string) {
+		_, _ = compile(e, basic, false)
+		_, _ = compile(e, extended, true)
+	})
+}
+
+func benchmark(b *testing.B, file string, text string) {
+	m := mapfileWith(b, file, false)
+	b.SetBytes(int64(len(file)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := m.lookup(context.Background(), []string{text}); err != nil || len(found) != 1 {
+			b.Fatal(found, err)
+		}
+	}
+}
+
+func BenchmarkMapfileExact(b *testing.B) {
+	var s strings.Builder
+	for i := range 1_000_000 {
+		fmt.Fprintf(&s, "Person Number %07d -> user%07d\n", i, i)
+	}
+	benchmark(b, s.String(), "Person Number 0999999")
+}
+
+func BenchmarkMapfileExpressions(b *testing.B) {
+	var s strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&s, "^Person Number %06d .*$ -> user%06d\n", i, i)
+	}
+	benchmark(b, s.String(), "Person Number 099999 of Example")
+}

@@ -1,0 +1,84 @@
+// Package mapper answers: whose certificate is it? A chain of mappers, each under the name and with the
+// options of its block in the configuration, finds the login that a certificate belongs to, or tells
+// whether it belongs to a login that was given. Nothing a certificate says is trusted to be plain text.
+package mapper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// ErrNoMatch is returned when no mapper says yes.
+var ErrNoMatch = errors.New("no mapper says that the certificate belongs to this user")
+
+// Origin is what a mapper's answer rests on; it decides which accounts the answer may name.
+type Origin int
+
+// The origins, from the weakest.
+const (
+	OriginNone      Origin = iota
+	OriginText             // the login stands in the certificate
+	OriginAccounts         // the account database holds the certificate's text
+	OriginDirectory        // a directory says so
+	OriginFixed            // the configuration says so for every certificate
+	OriginMapfile          // a line of a mapfile
+	OriginOwnerFile        // a file in the user's own home
+)
+
+// String names an origin for the log.
+func (o Origin) String() string {
+	return [...]string{"none", "certificate text", "account database", "directory", "configuration", "mapfile", "owner's file"}[o]
+}
+
+// Result is a yes.
+type Result struct {
+	User      string // login
+	Mapper    string // block name
+	Value     string // what of the certificate decided
+	Origin    Origin
+	Decisions []Decision
+}
+
+// Decision is what one mapper did, in English, for the log and for explanations.
+type Decision struct {
+	Mapper  string
+	Read    string // from the certificate
+	Asked   string // and of whom
+	Answer  string
+	Verdict string
+}
+
+// Options of a chain.
+type Options struct {
+	Accounts                       accounts.Source // nil is the system's
+	StrictPermissions              bool
+	AllowUnknownUser               bool // logins need not have an account
+	DirectoryMayNameSystemAccounts bool
+	Logger                         *slog.Logger     // nil is silent
+	Now                            func() time.Time // nil is time.Now
+}
+
+// answer is what one mapper says.
+type answer struct {
+	user   string
+	value  string
+	origin Origin
+}
+
+// mapper is one kind of mapping, set up by one block.
+type mapper interface {
+	// find returns the logins that the certificate belongs to, the best first.
+	find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error)
+	// match tells whether the certificate belongs to user. answer.user is user when it does.
+	match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error)
+	// binds tells that the answer rests on the exact certificate or its key, not on text in it.
+	binds() bool
+}
+
+// errNothing is returned by a mapper for whose question the certificate holds nothing usable.
+var errNothing = errors.New("the certificate holds nothing usable for this mapper")

@@ -1,0 +1,46 @@
+package mapper
+
+import (
+	"context"
+	"errors"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// errAmbiguous is returned when a certificate fits two users.
+var errAmbiguous = errors.New("more than one user fits")
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nullMapper says the same to every certificate: no, or default_user.
+type nullMapper struct {
+	always bool
+	user   string
+}
+
+func newNull(b config.Mapper, _ Options) (mapper, error) {
+	return &nullMapper{always: b.Values.Bool("default_match"), user: b.Values.String("default_user")}, nil
+}
+
+func (m *nullMapper) binds() bool { return false }
+
+func (m *nullMapper) find(context.Context, *certinfo.Certificate) ([]answer, error) {
+	if !m.always || m.user == "" {
+		return nil, nil
+	}
+	return []answer{{m.user, "any certificate", OriginFixed}}, nil
+}
+
+func (m *nullMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+	found, err := m.find(ctx, cert)
+	a := pick(found, user, false)
+	return a, a.user != "", err
+}
