@@ -1,0 +1,124 @@
+package login
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show their
+// certificates and have none for this user are not in it; cards that hide them come last. One card
+// is asked for at once when its survey needs the network; with several the survey decides first.
+func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]*card, *Refusal) {
+	if len(cards) == 1 && cards[0].hidden {
+		return cards, nil
+	}
+	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
+		select {
+		case <-s.done:
+		case <-time.After(surveyGrace):
+			return cards, nil
+		}
+	} else if r := t.waitSurvey(ctx, s); r != nil {
+		return nil, r
+	}
+	queue, r := t.rankCards(s, cards)
+	if r != nil {
+		return nil, r
+	}
+	return t.letUserChoose(ctx, queue)
+}
+
+func (t *attempt) rankCards(s *survey, cards []*card) ([]*card, *Refusal) {
+	var queue, hidden []*card
+	var worst *Refusal
+	for _, c := range cards {
+		if c.hidden {
+			hidden = append(hidden, c)
+			continue
+		}
+		r := t.surveyed(s, c)
+		if r == nil {
+			queue = append(queue, c)
+		} else if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
+			worst = r
+		}
+	}
+	queue = append(queue, hidden...)
+	if len(queue) == 0 {
+		return nil, worst
+	}
+	return queue, nil
+}
+
+// choice is one certificate that the user may pick.
+type choice struct {
+	card *card
+	cand candidate
+}
+
+// letUserChoose asks which certificate to use when several would log different users in. The list
+// shows certificates, never the users found. An application that cannot ask gets the first.
+func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *Refusal) {
+	if !t.find() || !t.conf.Global.AskCertificate || t.req.Silent {
+		return queue, nil
+	}
+	choices, users := choicesOf(queue)
+	if len(users) < 2 || len(choices) > maxChoices {
+		return queue, nil
+	}
+	for range 3 {
+		answer, err := t.conv.Ask(ctx, t.choiceText(choices))
+		if err != nil {
+			t.log.Info("the application cannot ask which certificate to use, taking the first", "error", err)
+			return queue, nil
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(answer))
+		if err == nil && n >= 1 && n <= len(choices) {
+			picked := choices[n-1]
+			picked.card.qualified = []candidate{picked.cand}
+			return []*card{picked.card}, nil
+		}
+		t.info(ctx, MsgChooseOutsideRange)
+	}
+	return nil, refuse(PINNotRead, errNoChoice)
+}
+
+// maxChoices keeps the list within one PAM message of 512 bytes.
+const maxChoices = 6
+
+func choicesOf(queue []*card) ([]choice, map[string]bool) {
+	var choices []choice
+	users := map[string]bool{}
+	for _, c := range queue {
+		for _, q := range c.qualified {
+			choices = append(choices, choice{c, q})
+			users[q.mapped.User] = true
+		}
+	}
+	return choices, users
+}
+
+func (t *attempt) choiceText(choices []choice) string {
+	var b strings.Builder
+	b.WriteString(t.say(MsgChooseHeader))
+	for i, c := range choices {
+		cert := c.cand.object.Cert
+		name := shorten(cert.Subject.RFC4514(), 40)
+		if names := cert.CommonNames(); len(names) > 0 && names[0].OK {
+			name = shorten(names[0].Value, 40)
+		}
+		b.WriteString("\n" + strconv.Itoa(i+1) + ") " + name + " [" + shorten(c.card.token.Label, 20) + "]")
+	}
+	b.WriteString("\n" + t.say(MsgChoosePrompt))
+	return b.String()
+}
+
+func shorten(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-3]) + "..."
+}

@@ -1,0 +1,150 @@
+package login
+
+import (
+	"context"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"fmt"
+
+	"pam_pkcs11/config"
+)
+
+// LoadOptions reads the module's arguments and the configuration file they name. Any fault in either
+// is an error that lists all faults with file, line and column.
+func LoadOptions(args []string) (*config.Config, error) {
+	parsed, notes, err := config.ParseArguments(args)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := config.Load(parsed)
+	if err != nil {
+		return nil, err
+	}
+	conf.Notes = append(notes, conf.Notes...)
+	return conf, nil
+}
+
+// configure loads the options. What they switch off is named at every login.
+func (t *attempt) configure() *Refusal {
+	conf, err := LoadOptions(t.req.Args)
+	if err != nil {
+		return refuse(ConfigurationInvalid, err)
+	}
+	t.conf = conf
+	if !conf.Module.Policy.Signature {
+		t.log.Warn("no_signature: the card does not have to prove that it holds the private key")
+	}
+	if conf.Global.UnverifiedNames && !conf.Module.Policy.CA {
+		t.log.Warn("unverified_names: names are taken from certificates whose issuer is not checked")
+	}
+	for _, n := range conf.Notes {
+		if n.Loud() {
+			t.log.Warn(n.Text, "file", n.File, "line", n.Line)
+		} else {
+			t.log.Debug(n.Text, "file", n.File, "line", n.Line)
+		}
+	}
+	return nil
+}
+
+// isScreenSaverWithoutCard is the one documented case in which an authentication has no opinion: with
+// card_only, a screen saver of the list unlocks a session that no card opened (reference 2.1, step 6).
+func (t *attempt) isScreenSaverWithoutCard() bool {
+	g := t.conf.Global
+	return g.CardOnly && t.token == "" && t.req.Service != "" && slices.Contains(g.ScreenSavers, t.req.Service)
+}
+
+// remoteAnswer is the pending answer of logind, asked while the library loads.
+type remoteAnswer struct {
+	asked  bool
+	done   chan struct{}
+	remote bool
+	err    error
+}
+
+// askIfRemote starts asking logind whether the calling process belongs to a remote session.
+func (t *attempt) askIfRemote(ctx context.Context) *remoteAnswer {
+	a := &remoteAnswer{done: make(chan struct{})}
+	if t.conf.Global.RemoteLogin == "allow" || t.req.HostPID == 0 {
+		close(a.done)
+		return a
+	}
+	a.asked = true
+	go func() {
+		defer close(a.done)
+		defer recoverInto(&a.err)
+		a.remote, a.err = t.a.sessionIsRemote(ctx, t.req.HostPID)
+	}()
+	return a
+}
+
+// refusal waits for logind, which answers within its own deadline. No answer counts as local: the
+// items of the PAM transaction said nothing else, and a dead bus must not lock a console out.
+func (a *remoteAnswer) refusal(ctx context.Context) *Refusal {
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return refuse(DeadlinePassed, ctx.Err())
+	}
+	if a.err == nil && a.remote {
+		return remoteRefusal("the calling process belongs to a remote logind session")
+	}
+	return nil
+}
+
+func remoteRefusal(why string) *Refusal {
+	return &Refusal{Outcome: RemoteRefused, Err: fmt.Errorf("%s: a card in this machine's reader is not asked for", why), Restore: "remote_login = allow"}
+}
+
+// refuseRemote refuses what the transaction itself shows to be remote: the person at the other end
+// does not hold the card that sits in this machine's reader.
+func (t *attempt) refuseRemote(_ context.Context, a *remoteAnswer) *Refusal {
+	if t.conf.Global.RemoteLogin == "allow" {
+		return nil
+	}
+	if h := t.req.RHost; h != "" && !(t.conf.Global.LoopbackIsLocal && isLoopback(h)) {
+		return remoteRefusal("PAM_RHOST is " + h)
+	}
+	if d := t.req.environ("DISPLAY"); displayIsRemote(d) {
+		return remoteRefusal("DISPLAY is " + d)
+	}
+	select {
+	case <-a.done:
+		if a.err == nil && a.remote {
+			return remoteRefusal("the calling process belongs to a remote logind session")
+		}
+	default:
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// displayIsRemote: ":0", "localhost:10.0", "unix:0" and a path are this machine's.
+func displayIsRemote(d string) bool {
+	if d == "" || d[0] == ':' || d[0] == '/' {
+		return false
+	}
+	host, _, found := strings.Cut(d, ":")
+	return !found || host != "localhost" && host != "unix"
+}
+
+// recoverInto keeps a panic of a side goroutine inside this login: it becomes an error, and so a refusal.
+func recoverInto(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())
+	}
+}
+
+// since is the time this request has taken, for the log.
+func (t *attempt) since() time.Duration { return t.a.now().Sub(t.started).Round(time.Millisecond) }

@@ -1,0 +1,233 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/pkcs11"
+)
+
+// ChangeFlags are those of pam_chauthtok, and who asks.
+type ChangeFlags struct {
+	Prelim         bool // PAM_PRELIM_CHECK: only tell whether this module will act
+	ExpiredOnly    bool // PAM_CHANGE_EXPIRED_AUTHTOK: change what has expired; a PIN is not
+	RootForAnother bool // root changes the password of somebody else
+}
+
+// ChangePIN changes the PIN of the card in the reader. It acts only when that card is the user's: its
+// certificate checks and maps to PAM_USER. Otherwise it has no opinion (ChangeNotOurs), in both passes,
+// and passwd goes on to the next module. After the first prompt every fault is a refusal.
+func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFlags, conv Conversation) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	t := a.newAttempt(r, conv)
+	if refusal := t.changePIN(ctx, flags); refusal != nil {
+		t.refused(ctx, refusal)
+		return refusal
+	}
+	return nil
+}
+
+func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
+	if t.find() || flags.ExpiredOnly || flags.RootForAnother {
+		return refuse(ChangeNotOurs, errors.New("not a change of the caller's own PIN"))
+	}
+	if r := t.configure(); r != nil {
+		return asChange(r)
+	}
+	remote := t.askIfRemote(ctx)
+	if r := t.refuseRemote(ctx, remote); r != nil {
+		return refuse(ChangeNotOurs, r)
+	}
+	judge := t.startJudge()
+	module, r := t.loadModule()
+	if r != nil {
+		return asChange(r)
+	}
+	defer func() { t.closeModule(module) }()
+	c, r := t.ownCard(ctx, judge, module)
+	if r != nil {
+		return r
+	}
+	defer func() { _ = c.close() }()
+	if r := remote.refusal(ctx); r != nil {
+		return refuse(ChangeNotOurs, r)
+	}
+	if flags.Prelim {
+		return nil
+	}
+	return t.changeOn(ctx, c)
+}
+
+// ownCard returns the first card whose certificates show, before any login, that it is the user's.
+func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*card, *Refusal) {
+	selector, err := t.selector()
+	if err != nil {
+		return nil, asChange(refuse(ConfigurationInvalid, err))
+	}
+	slots, r := t.look(m, selector)
+	if r != nil {
+		return nil, asChange(r)
+	}
+	if len(slots) == 0 {
+		return nil, refuse(ChangeNotOurs, errors.New("no card"))
+	}
+	cards, r := t.openCards(m, slots)
+	if r != nil {
+		return nil, refuse(ChangeNotOurs, r)
+	}
+	s := t.startSurvey(ctx, j, cards)
+	defer s.cancel()
+	if r := t.waitSurvey(ctx, s); r != nil {
+		closeCards(cards)
+		return nil, asChange(r)
+	}
+	return t.pickOwn(s, cards)
+}
+
+func (t *attempt) pickOwn(s *survey, cards []*card) (own *card, r *Refusal) {
+	var why *Refusal
+	for _, c := range cards {
+		if own == nil && !c.hidden {
+			if why = t.surveyed(s, c); why == nil {
+				own = c
+				continue
+			}
+		}
+		_ = c.close()
+	}
+	switch {
+	case own != nil:
+		return own, nil
+	case s.judge.err != nil || s.err != nil:
+		return nil, asChange(why)
+	case why == nil:
+		why = refuse(NoMatchingCertificate, errors.New("the card shows no certificate before login"))
+	}
+	return nil, refuse(ChangeNotOurs, why)
+}
+
+// changeOn asks for the old PIN and twice for the new one, and sets it.
+func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
+	if r := pinState(c.token); r != nil {
+		return asChange(r)
+	}
+	t.info(ctx, MsgPINChangeStart, c.token.Label)
+	t.warnTries(ctx, c.token.Flags)
+	var old, fresh *secret.PIN
+	defer func() { old.Wipe(); fresh.Wipe() }()
+	if c.token.Flags.ProtectedPath() {
+		t.info(ctx, MsgChangePad)
+		if err := t.conv.Wait(ctx, pinPadWait); err != nil {
+			return asChange(refuse(PINNotRead, err))
+		}
+	} else {
+		var r *Refusal
+		if old, fresh, r = t.askNewPIN(ctx, c); r != nil {
+			return r
+		}
+	}
+	if err := t.setPIN(c, old, fresh); err != nil {
+		return t.changeRefusal(ctx, c, err)
+	}
+	t.info(ctx, MsgPINChanged)
+	t.log.Info("PIN changed", "user", t.req.User, "token", c.token.Label, "token_serial", c.token.Serial)
+	return nil
+}
+
+// setPIN needs a session that may write; the survey's was read-only.
+func (t *attempt) setPIN(c *card, old, fresh *secret.PIN) error {
+	if err := c.close(); err != nil {
+		return err
+	}
+	session, err := c.module.OpenSession(c.slot.ID, true)
+	if err != nil {
+		return err
+	}
+	c.session = session
+	return session.SetPIN(old, fresh)
+}
+
+func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PIN, r *Refusal) {
+	word := t.tokenType()
+	defer func() {
+		if r != nil {
+			old.Wipe()
+			fresh.Wipe()
+			old, fresh = nil, nil
+		}
+	}()
+	if old, r = t.askChange(ctx, c, MsgChangeCurrentPIN, word, MsgPINDoesNotFit); r != nil {
+		return
+	}
+	if fresh, r = t.askChange(ctx, c, MsgChangeNewPIN, word, MsgNewPINDoesNotFit); r != nil {
+		return
+	}
+	if bytes.Equal(old.Bytes(), fresh.Bytes()) {
+		return old, fresh, t.changeError(ctx, MsgPINUnchanged, errors.New("old and new PIN are the same"))
+	}
+	again, err := t.conv.Prompt(ctx, t.say(MsgChangeNewPINAgain, word))
+	defer again.Wipe()
+	if err != nil {
+		return old, fresh, asChange(refuse(PINNotRead, err))
+	}
+	if !bytes.Equal(again.Bytes(), fresh.Bytes()) {
+		return old, fresh, t.changeError(ctx, MsgPINsDiffer, errors.New("the two new PINs differ"))
+	}
+	return old, fresh, nil
+}
+
+// askChange asks for one PIN and refuses what the token cannot take, without sending it.
+func (t *attempt) askChange(ctx context.Context, c *card, prompt, word, misfit string) (*secret.PIN, *Refusal) {
+	pin, err := t.conv.Prompt(ctx, t.say(prompt, word))
+	if err != nil {
+		return nil, asChange(refuse(PINNotRead, err))
+	}
+	r := t.mayBeSent(c.token, pin, t.conf.Global.PINPattern)
+	if r == nil {
+		return pin, nil
+	}
+	pin.Wipe()
+	if r.Outcome == PINDoesNotFit {
+		return nil, t.changeError(ctx, misfit, r.Err)
+	}
+	return nil, asChange(r)
+}
+
+// changeError shows its own sentence instead of the outcome's general one.
+func (t *attempt) changeError(ctx context.Context, message string, err error) *Refusal {
+	if !t.req.Silent && !t.conf.Global.Quiet {
+		if shown := t.conv.Error(ctx, t.say(message)); shown != nil {
+			t.log.Debug("message not shown", "error", shown)
+		}
+		t.display(ctx)
+	}
+	return refuse(ChangeRefused, err)
+}
+
+func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusal {
+	switch {
+	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT):
+		return t.changeError(ctx, t.wrongPIN(ctx, c, err).Outcome.Message(), err)
+	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
+		return t.changeError(ctx, MsgPINLocked, err)
+	case errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):
+		return t.changeError(ctx, MsgNewPINDoesNotFit, err)
+	case isRemoved(err):
+		return t.changeError(ctx, MsgCardRemoved, err)
+	}
+	return refuse(ChangeFailed, err)
+}
+
+// asChange keeps the sentence of a refusal that came before the change itself, but its class is that of
+// a change: a fault must not let passwd go on as if no card were there.
+func asChange(r *Refusal) *Refusal {
+	if r == nil {
+		return refuse(ChangeFailed, errors.New("no reason given"))
+	}
+	return &Refusal{Outcome: ChangeFailed, Err: fmt.Errorf("%w", r), Restore: r.Restore}
+}

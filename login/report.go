@@ -1,0 +1,50 @@
+package login
+
+import (
+	"context"
+	"log/slog"
+)
+
+// granted writes the one line of a success.
+func (t *attempt) granted(c *card, chosen candidate, user string) {
+	cert := chosen.object.Cert
+	t.log.Info("login granted", "user", user, "token", c.token.Label, "token_serial", c.token.Serial,
+		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
+		"mapper", chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
+}
+
+// refused tells the user in one sentence and the log in one line, with the key that brings the old
+// module's behaviour back where there is one.
+func (t *attempt) refused(ctx context.Context, r *Refusal) {
+	if r.Outcome != NoCard || t.speaksOfNoCard() {
+		t.fail(ctx, r.Outcome)
+	}
+	level, text := slog.LevelWarn, "login refused"
+	switch r.Outcome.Class() {
+	case ClassIgnore:
+		level, text = slog.LevelInfo, "no decision"
+	case ClassTokenError:
+		text = "PIN not changed"
+	}
+	attrs := []any{"user", t.req.User, "reason", r.Outcome.String()}
+	if r.Err != nil {
+		attrs = append(attrs, "detail", r.Err.Error())
+	}
+	if r.Restore != "" {
+		attrs = append(attrs, "restore", r.Restore)
+	}
+	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
+	t.log.Log(ctx, level, text, attrs...)
+}
+
+// speaksOfNoCard: where the card is one way of several, its absence is no news for the user.
+func (t *attempt) speaksOfNoCard() bool {
+	return t.conf != nil && (t.conf.Global.CardOnly || t.conf.Global.WaitForCard || t.token != "")
+}
+
+// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon.
+func (t *attempt) warnExpiry(ctx context.Context, chosen candidate) {
+	if chosen.checked != nil && chosen.checked.ExpiresSoon {
+		t.info(ctx, MsgExpiresSoon, chosen.object.Cert.NotAfter.Format("2006-01-02"))
+	}
+}

@@ -1,0 +1,266 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/pkcs11"
+)
+
+// Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's?
+// The error is always a *Refusal. The story, in order: configure, refuse what is remote, load the
+// library, wait for a card, survey its certificates while the user types, log in to the card only
+// when a certificate on it may log this user in, let the card prove its key, publish.
+func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conversation) (*Result, error) {
+	runtime.LockOSThread() // PKCS#11 libraries keep state by thread; all calls but the wait come from this one
+	defer runtime.UnlockOSThread()
+	t := a.newAttempt(r, conv)
+	res, refusal := t.authenticate(ctx)
+	if refusal != nil {
+		t.refused(ctx, refusal)
+		return nil, refusal
+	}
+	return res, nil
+}
+
+func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
+	if r := t.configure(); r != nil {
+		return nil, r
+	}
+	remote := t.askIfRemote(ctx)
+	if r := t.refuseRemote(ctx, remote); r != nil {
+		return nil, r
+	}
+	if t.isScreenSaverWithoutCard() {
+		return nil, refuse(ScreenSaverCancelled, nil)
+	}
+	judge := t.startJudge()
+	module, r := t.loadModule()
+	if r != nil {
+		return nil, r
+	}
+	defer func() { t.closeModule(module) }()
+	slots, r := t.waitToken(ctx, module)
+	if r != nil {
+		return nil, r
+	}
+	cards, r := t.openCards(module, slots)
+	if r != nil {
+		return nil, r
+	}
+	defer closeCards(cards)
+	if r := remote.refusal(ctx); r != nil {
+		return nil, r
+	}
+	return t.tryCards(ctx, judge, cards)
+}
+
+// tryCards asks for the PIN of each card that may log the user in, in order, until one does. A wrong
+// PIN ends the login; a card without a usable key or mapping does not, when another one is there.
+func (t *attempt) tryCards(ctx context.Context, judge *judge, cards []*card) (*Result, *Refusal) {
+	survey := t.startSurvey(ctx, judge, cards)
+	defer survey.cancel()
+	queue, r := t.chooseCards(ctx, survey, cards)
+	if r != nil {
+		return nil, r
+	}
+	var first *Refusal
+	for _, c := range queue {
+		res, r := t.useCard(ctx, survey, c, len(queue) > 1 || len(cards) > 1)
+		if r == nil {
+			return res, nil
+		}
+		if !r.Outcome.allowsNextCard() {
+			return nil, r
+		}
+		t.log.Info("card not usable for this login", "token", c.token.Label, "reason", r.Outcome.String(), "detail", r.Err)
+		if first == nil {
+			first = r
+		}
+	}
+	return nil, first
+}
+
+// useCard takes one card from its greeting to its proof.
+func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (*Result, *Refusal) {
+	if r := pinState(c.token); r != nil {
+		return nil, r
+	}
+	t.info(ctx, MsgFound, t.tokenType())
+	t.info(ctx, MsgWelcome, c.token.Label)
+	pin, r := t.askPIN(ctx, c, named)
+	if r != nil {
+		return nil, r
+	}
+	defer pin.Wipe()
+	if !c.hidden {
+		if r := t.awaitSurvey(ctx, s, c); r != nil {
+			return nil, r
+		}
+	}
+	if r := t.logIn(ctx, c, pin); r != nil {
+		return nil, r
+	}
+	if c.hidden {
+		if r := t.surveyAgain(ctx, s, c); r != nil {
+			return nil, r
+		}
+	}
+	chosen, r := t.prove(ctx, c, pin)
+	if r != nil {
+		return nil, r
+	}
+	if err := c.close(); err != nil {
+		return nil, refuse(SessionNotClosed, err)
+	}
+	return t.publish(ctx, c, chosen, pin)
+}
+
+// loadModule loads and initialises the configured PKCS#11 library.
+func (t *attempt) loadModule() (*pkcs11.Module, *Refusal) {
+	m, err := pkcs11.Load(t.conf.Module.Path, pkcs11.Options{
+		OSLocking:         t.conf.Module.SupportThreads,
+		StrictPermissions: t.conf.Global.StrictPermissions,
+		Environment:       t.conf.Module.Environment,
+		Logger:            t.log,
+		Trace:             t.a.Trace,
+	})
+	switch {
+	case err == nil:
+		return m, nil
+	case isInitialiseError(err):
+		return nil, refuse(LibraryNotInitialised, err)
+	default:
+		return nil, refuse(LibraryNotLoaded, err)
+	}
+}
+
+func isInitialiseError(err error) bool {
+	var e *pkcs11.Error
+	return errors.As(err, &e) && e.Func == "C_Initialize"
+}
+
+func (t *attempt) closeModule(m *pkcs11.Module) {
+	if err := m.Close(); err != nil {
+		t.log.Warn("PKCS#11 library not finalised", "error", err)
+	}
+}
+
+// logIn verifies the PIN on the card. A card that another program unlocked is locked again first:
+// its state is no proof that this user knows the PIN.
+func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal {
+	if c.noPIN {
+		return nil
+	}
+	var sent *secret.PIN
+	if c.token.Flags.ProtectedPath() {
+		t.info(ctx, MsgPINPad)
+		if err := t.conv.Wait(ctx, pinPadWait); err != nil {
+			return refuse(PINNotRead, err)
+		}
+		defer func() { _ = t.conv.Wait(ctx, 0) }()
+	} else {
+		sent = pin
+	}
+	err := c.session.Login(sent)
+	if errors.Is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		t.log.Info("card was already unlocked, PIN is verified all the same", "token", c.token.Label)
+		err = c.session.Relogin(sent)
+	}
+	if err != nil {
+		return t.loginRefusal(ctx, c, err)
+	}
+	c.loggedIn = true
+	if c.token.Flags.PINToBeChanged() {
+		t.info(ctx, MsgMustChangePIN)
+	}
+	return nil
+}
+
+// pinPadWait is how long a user may take at the reader's own keypad; readers give up before.
+const pinPadWait = 2 * time.Minute
+
+// loginRefusal names the failure of C_Login; the PIN flags are read again after a wrong PIN, since
+// that try may have been the last.
+func (t *attempt) loginRefusal(ctx context.Context, c *card, err error) *Refusal {
+	switch {
+	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT), errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):
+		return t.wrongPIN(ctx, c, err)
+	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
+		return refuse(PINLocked, err)
+	case errors.Is(err, pkcs11.CKR_PIN_EXPIRED):
+		return refuse(PINExpired, err)
+	case errors.Is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+		return refuse(PINNotInitialised, err)
+	case errors.Is(err, pkcs11.CKR_FUNCTION_CANCELED):
+		return refuse(PINNotRead, err)
+	case isRemoved(err):
+		return refuse(CardRemoved, err)
+	case !c.token.Flags.LoginRequired() && cannotVerify(err):
+		if !t.conf.Global.RequirePIN {
+			t.log.Warn("login without a verified PIN: the token cannot verify one and require_pin is false", "token", c.token.Label)
+			return nil
+		}
+		return &Refusal{Outcome: PINNotVerifiable, Err: err, Restore: "require_pin = false"}
+	default:
+		return refuse(TokenFault, err)
+	}
+}
+
+func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
+	fresh, refreshErr := c.module.RefreshToken(c.slot.ID)
+	if refreshErr != nil {
+		return refuse(PINIncorrect, err)
+	}
+	switch {
+	case fresh.Flags.PINLocked():
+		return refuse(PINLocked, err)
+	case fresh.Flags.PINFinalTry():
+		t.info(ctx, MsgWrongFinalTry)
+	case fresh.Flags.PINCountLow():
+		t.info(ctx, MsgFewTries)
+	}
+	return refuse(PINIncorrect, err)
+}
+
+func cannotVerify(err error) bool {
+	return errors.Is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) || errors.Is(err, pkcs11.CKR_USER_TYPE_INVALID) ||
+		errors.Is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED)
+}
+
+func isRemoved(err error) bool {
+	return errors.Is(err, pkcs11.CKR_DEVICE_REMOVED) || errors.Is(err, pkcs11.CKR_TOKEN_NOT_PRESENT)
+}
+
+// publish names the user and the card to the PAM stack. It is the only way to a granted request.
+func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *secret.PIN) (*Result, *Refusal) {
+	if err := ctx.Err(); err != nil {
+		return nil, refuse(DeadlinePassed, err)
+	}
+	user := t.req.User
+	if t.find() {
+		user = chosen.mapped.User
+	}
+	if user == "" {
+		return nil, refuse(UserNotSet, errors.New("the mappers named no user"))
+	}
+	cert := chosen.object.Cert
+	res := &Result{User: user, Variables: map[string]string{
+		"PKCS11_LOGIN_TOKEN_NAME":  c.token.Label,
+		"PKCS11_LOGIN_CERT_ISSUER": cert.Issuer.OneLine(),
+		"PKCS11_LOGIN_CERT_SERIAL": cert.SerialHex(":"),
+	}}
+	if t.conf.Global.ForwardPIN == "success" && pin.Len() > 0 {
+		forward, err := secret.New(append([]byte(nil), pin.Bytes()...))
+		if err != nil {
+			return nil, refuse(InternalFault, err)
+		}
+		res.Forward = forward
+	}
+	t.warnExpiry(ctx, chosen)
+	t.granted(c, chosen, user)
+	return res, nil
+}

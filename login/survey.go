@@ -1,0 +1,365 @@
+package login
+
+import (
+	"context"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper"
+	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/verify"
+)
+
+// judge is the verifier and the mappers; both read files, so they are made beside the loading of the
+// PKCS#11 library.
+type judge struct {
+	ready    chan struct{}
+	verifier *verify.Verifier
+	chain    *mapper.Chain
+	err      error
+}
+
+func (t *attempt) startJudge() *judge {
+	j := &judge{ready: make(chan struct{})}
+	go t.warmAccounts()
+	go func() {
+		defer close(j.ready)
+		defer recoverInto(&j.err)
+		options, err := t.verifyOptions()
+		if err != nil {
+			j.err = err
+			return
+		}
+		if j.verifier, j.err = verify.New(options); j.err != nil {
+			return
+		}
+		j.chain, j.err = mapper.New(t.conf.Mappers, t.mapperOptions())
+	}()
+	return j
+}
+
+// warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the answer
+// is looked up again by the mappers.
+func (t *attempt) warmAccounts() {
+	var fault error
+	defer recoverInto(&fault)
+	name := t.req.User
+	if t.find() {
+		name = "root"
+	}
+	_, _ = t.a.accounts().Lookup(name)
+}
+
+// candidate is a certificate that may log the user in, once the card proves its key.
+type candidate struct {
+	object  pkcs11.Object
+	checked *verify.Result
+	mapped  mapper.Result
+}
+
+// survey asks, for every certificate shown, whether it is good and whose it is. It runs beside the
+// prompt; what it finds stays hidden until the PIN is right.
+type survey struct {
+	judge  *judge
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+}
+
+// surveyGrace is how long a prompt waits for the survey: local checks end well within it, so that a
+// card which cannot log the user in is not asked for its PIN; a slow network does not delay the prompt.
+const surveyGrace = 150 * time.Millisecond
+
+func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *survey {
+	s := &survey{judge: j, done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	go func() {
+		defer close(s.done)
+		defer recoverInto(&s.err)
+		<-j.ready
+		if j.err != nil {
+			return
+		}
+		for _, c := range cards {
+			if !c.hidden {
+				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c.objects)
+			}
+		}
+	}()
+	return s
+}
+
+// judgeObjects returns the certificates that check and map, and, when there is none, why.
+func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.Object) ([]candidate, *Refusal) {
+	others := certificates(objects)
+	var qualified []candidate
+	var worst *Refusal
+	for _, o := range objects {
+		if t.uri != nil && !t.uri.MatchObject(o.Label, o.ID) {
+			continue // token_uri names another object of this token
+		}
+		c, r := t.judgeObject(ctx, j, o, others)
+		if r == nil {
+			qualified = append(qualified, c)
+			continue
+		}
+		t.log.Info("certificate refused", "subject", subjectOf(o), "reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
+		if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
+			worst = r
+		}
+	}
+	if len(qualified) > 0 {
+		return qualified, nil
+	}
+	if worst == nil {
+		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
+	}
+	return nil, worst
+}
+
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, others []*certinfo.Certificate) (candidate, *Refusal) {
+	if o.Err != nil {
+		return candidate{}, refuse(CertificateInvalid, o.Err)
+	}
+	checked, err := j.verifier.Check(ctx, o.Cert, others)
+	if err != nil {
+		return candidate{}, verifyRefusal(ctx, o.Cert, err)
+	}
+	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
+	var mapped mapper.Result
+	if t.find() {
+		mapped, err = j.chain.Find(ctx, o.Cert, trusted)
+	} else {
+		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, trusted)
+	}
+	if err != nil {
+		return candidate{}, t.mapRefusal(ctx, err)
+	}
+	return candidate{object: o, checked: checked, mapped: mapped}, nil
+}
+
+// awaitSurvey blocks until the survey ends and tells whether the card may be logged in to.
+func (t *attempt) awaitSurvey(ctx context.Context, s *survey, c *card) *Refusal {
+	if !s.over() {
+		t.verifying(ctx)
+	}
+	if r := t.waitSurvey(ctx, s); r != nil {
+		return r
+	}
+	return t.surveyed(s, c)
+}
+
+func (t *attempt) verifying(ctx context.Context) {
+	if !t.conf.Global.Quiet {
+		t.info(ctx, MsgVerifying)
+	}
+}
+
+func (s *survey) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// waitSurvey blocks until the survey ends; its own deadline is verify_timeout.
+func (t *attempt) waitSurvey(ctx context.Context, s *survey) *Refusal {
+	if s.over() {
+		return nil
+	}
+	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
+		return refuse(InternalFault, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return refuse(DeadlinePassed, ctx.Err())
+	}
+}
+
+func (t *attempt) surveyed(s *survey, c *card) *Refusal {
+	switch {
+	case s.err != nil:
+		return refuse(InternalFault, s.err)
+	case s.judge.err != nil:
+		return refuse(ConfigurationInvalid, s.judge.err)
+	case len(c.qualified) == 0:
+		if c.rejected == nil {
+			return refuse(NoMatchingCertificate, nil)
+		}
+		return c.rejected
+	}
+	return nil
+}
+
+// surveyAgain reads and judges the certificates that a card shows only after login.
+func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal {
+	if err := c.read(); err != nil {
+		if isRemoved(err) {
+			return refuse(CardRemoved, err)
+		}
+		return refuse(NoCertificate, err)
+	}
+	if len(c.objects) == 0 {
+		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
+	}
+	t.verifying(ctx)
+	if r := t.waitSurvey(ctx, s); r != nil {
+		return r
+	}
+	if s.judge.err != nil {
+		return refuse(ConfigurationInvalid, s.judge.err)
+	}
+	fresh, cancel := context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	defer cancel()
+	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
+	return t.surveyed(s, c)
+}
+
+// find tells whether the user is to be named by the card.
+func (t *attempt) find() bool { return t.req.User == "" }
+
+func certificates(objects []pkcs11.Object) []*certinfo.Certificate {
+	var all []*certinfo.Certificate
+	for _, o := range objects {
+		if o.Err == nil {
+			all = append(all, o.Cert)
+		}
+	}
+	return all
+}
+
+func subjectOf(o pkcs11.Object) string {
+	if o.Cert == nil {
+		return ""
+	}
+	return o.Cert.Subject.RFC4514()
+}
+
+func (t *attempt) verifyOptions() (verify.Options, error) {
+	m := t.conf.Module
+	purposes, err := objectIdentifiers(m.EKU.Required)
+	if err != nil {
+		return verify.Options{}, fmt.Errorf("eku: %w", err)
+	}
+	return verify.Options{
+		CADir:             m.CADir,
+		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
+		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
+		StrictPermissions: t.conf.Global.StrictPermissions,
+		Now:               t.a.Now,
+		Logger:            t.log,
+	}, nil
+}
+
+func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
+	var list []asn1.ObjectIdentifier
+	for _, d := range dotted {
+		var oid asn1.ObjectIdentifier
+		for _, arc := range strings.Split(d, ".") {
+			n, err := strconv.Atoi(arc)
+			if err != nil || n < 0 {
+				return nil, fmt.Errorf("%q is not an object identifier", d)
+			}
+			oid = append(oid, n)
+		}
+		list = append(list, oid)
+	}
+	return list, nil
+}
+
+func (t *attempt) mapperOptions() mapper.Options {
+	g := t.conf.Global
+	return mapper.Options{
+		Accounts:                       t.a.accounts(),
+		StrictPermissions:              g.StrictPermissions,
+		AllowUnknownUser:               g.AllowUnknownUser,
+		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
+		Logger:                         t.log,
+		Now:                            t.a.Now,
+	}
+}
+
+// verifyRefusal turns a verifier's reason into what the user and the stack are told.
+func verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *Refusal {
+	if ctx.Err() != nil {
+		return refuse(DeadlinePassed, err)
+	}
+	var e *verify.Error
+	if !errors.As(err, &e) {
+		return refuse(CertificateInvalid, err)
+	}
+	r := refuse(verifyOutcome(e.Reason), err)
+	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
+		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
+	}
+	if e.Reason == verify.ReasonEKU {
+		r.Restore = "eku = ignore"
+	}
+	return r
+}
+
+func verifyOutcome(reason verify.Reason) Outcome {
+	switch reason {
+	case verify.ReasonExpired:
+		return CertificateExpired
+	case verify.ReasonNotYetValid:
+		return CertificateNotYetValid
+	case verify.ReasonIssuerUnknown:
+		return IssuerUnknown
+	case verify.ReasonBadSignature:
+		return CertificateSignature
+	case verify.ReasonRevoked:
+		return CertificateRevoked
+	case verify.ReasonRevocationUnknown:
+		return RevocationUnknown
+	case verify.ReasonNotAvailable:
+		return ConfigurationInvalid
+	}
+	return CertificateInvalid
+}
+
+// mapRefusal: with a user given, no mapping means that the card is somebody else's.
+func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
+	switch {
+	case ctx.Err() != nil:
+		return refuse(DeadlinePassed, err)
+	case !errors.Is(err, mapper.ErrNoMatch):
+		return refuse(InternalFault, err)
+	}
+	r := refuse(NoMatchingCertificate, err)
+	if !t.find() {
+		r.Outcome = ForeignCard
+		if t.conf.Global.ForeignCard == "skip" {
+			r.Outcome = ForeignCardSkipped
+		}
+	}
+	if !t.conf.Module.Policy.CA && !t.conf.Global.UnverifiedNames {
+		r.Restore = "cert_policy = ca, or unverified_names = true for mappers that only read the certificate's text"
+	}
+	return r
+}
+
+// tells orders refusals by how much they explain: of several certificates on a card the user is told
+// about the one that came furthest.
+func tells(o Outcome) int {
+	for i, known := range []Outcome{
+		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
+		CertificateNotYetValid, CertificateExpired, RevocationUnknown, CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
+	} {
+		if o == known {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,102 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"pam_pkcs11/pkcs11"
+)
+
+// pollInterval is how often the slots are looked at when the library cannot wait for an event.
+const pollInterval = 200 * time.Millisecond
+
+// waitToken returns the slots whose token may be used, waiting for one where that is configured. The
+// truth table is in pam_pkcs11(8): wait_for_card waits; so does card_only with the session's card named.
+func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slot, *Refusal) {
+	selector, err := t.selector()
+	if err != nil {
+		return nil, refuse(ConfigurationInvalid, err)
+	}
+	slots, r := t.look(m, selector)
+	if r != nil || len(slots) > 0 {
+		return slots, r
+	}
+	g := t.conf.Global
+	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
+		return nil, refuse(NoCard, errors.New("no slot holds a usable token"))
+	}
+	if t.token != "" {
+		t.info(ctx, MsgInsertNamed, t.token)
+	} else {
+		t.info(ctx, MsgInsert)
+	}
+	return t.waitInsertion(ctx, m, selector)
+}
+
+func (t *attempt) selector() (pkcs11.Selector, error) {
+	m := t.conf.Module
+	s := pkcs11.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
+	if t.token != "" {
+		s.TokenLabel = t.token // the session's card, and no other, unlocks it
+	}
+	if m.TokenURI != "" {
+		u, err := pkcs11.ParseURI(m.TokenURI)
+		if err != nil {
+			return s, fmt.Errorf("token_uri: %w", err)
+		}
+		s.URI, t.uri = u, u
+	}
+	return s, nil
+}
+
+func (t *attempt) look(m *pkcs11.Module, s pkcs11.Selector) ([]pkcs11.Slot, *Refusal) {
+	slots, err := m.Slots()
+	if err != nil {
+		return nil, refuse(LibraryNotInitialised, err)
+	}
+	for _, slot := range slots {
+		if slot.Err != nil {
+			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
+		}
+	}
+	return s.Select(slots), nil
+}
+
+// waitInsertion waits for a card up to wait_for_card_timeout, by the library's own event where it has
+// one. The slots are looked at once more after each event; a library that cannot wait is polled.
+func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.Selector) ([]pkcs11.Slot, *Refusal) {
+	limit := t.conf.Global.WaitForCardTimeout
+	if err := t.conv.Wait(ctx, limit+5*time.Second); err != nil {
+		return nil, refuse(NoCard, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
+	until, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		if err := t.awaitEvent(until, m); err != nil {
+			if ctx.Err() != nil {
+				return nil, refuse(DeadlinePassed, ctx.Err())
+			}
+			return nil, refuse(NoCard, fmt.Errorf("no card within %s", limit))
+		}
+		slots, r := t.look(m, s)
+		if r != nil || len(slots) > 0 {
+			return slots, r
+		}
+	}
+}
+
+func (t *attempt) awaitEvent(ctx context.Context, m *pkcs11.Module) error {
+	err := m.WaitForSlotEvent(ctx)
+	if err == nil || !errors.Is(err, pkcs11.ErrNoWait) {
+		return errors.Join(err, ctx.Err())
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pollInterval):
+		return nil
+	}
+}

@@ -1,0 +1,156 @@
+// Package po serves the sentences that a user can see in the user's own language.
+//
+// A message id is the English sentence itself, as it stands in login/messages.go; English therefore needs no
+// catalogue and is what is left whenever a translation is missing or unfit. The catalogues are the .po files of
+// this directory, embedded as text: the reader of compiled .mo files trusts lengths in the file and is not used.
+// The locale of the process is neither read nor changed: the caller says which languages are wanted.
+package po
+
+import (
+	"embed"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/leonelquinteros/gotext"
+)
+
+// MaxMessage is the longest message in bytes that Get and Getf return: PAM_MAX_MSG_SIZE of Linux-PAM.
+const MaxMessage = 512
+
+//go:embed *.po
+var catalogues embed.FS
+
+// Catalog translates messages into one language. The nil Catalog and the zero Catalog answer in English.
+// It may be used by several goroutines at once.
+type Catalog struct {
+	language     string
+	translations map[string]string // only those that pass Check
+}
+
+// New returns the catalogue of the first of the given languages that there is, in the form that Languages
+// returns; for every language it also tries the language without its country ("it" for "it_CH"). "en", "C" and
+// "POSIX" end the search in English, and so does an empty list. It reads one catalogue at most.
+func New(languages []string) *Catalog {
+	for _, language := range languages {
+		if isEnglish(language) {
+			return &Catalog{}
+		}
+		for _, name := range fallbacks(language) {
+			text, err := catalogues.ReadFile(name + ".po")
+			if err != nil {
+				continue
+			}
+			if c := parse(name, text); c != nil {
+				return c
+			}
+		}
+	}
+	return &Catalog{}
+}
+
+// parse reads the text of a catalogue; nil when it cannot be used. The parser is a library's: whatever it does
+// with a broken file, the login goes on in English.
+func parse(language string, text []byte) (c *Catalog) {
+	defer func() {
+		if recover() != nil {
+			c = nil
+		}
+	}()
+	if !utf8.Valid(text) {
+		return nil
+	}
+	p := gotext.NewPo()
+	p.Parse(text)
+	c = &Catalog{language: language, translations: make(map[string]string)}
+	for msgid, t := range p.GetDomain().GetTranslations() {
+		if translation := t.Get(); msgid != "" && Check(msgid, translation) == nil {
+			c.translations[msgid] = translation
+		}
+	}
+	return c
+}
+
+// Language returns the name of the catalogue in use, for example "it", or "en".
+func (c *Catalog) Language() string {
+	if c == nil || c.translations == nil {
+		return "en"
+	}
+	return c.language
+}
+
+// Get returns the translation of a message without verbs, at most MaxMessage bytes long.
+func (c *Catalog) Get(msgid string) string {
+	return limit(c.lookup(msgid))
+}
+
+// Getf returns the translation of a message with its verbs filled in by args, at most MaxMessage bytes long.
+// A translation whose verbs are not those of the message id, in the same order, is not used.
+func (c *Catalog) Getf(msgid string, args ...any) string {
+	if len(args) == 0 {
+		return c.Get(msgid)
+	}
+	return limit(fmt.Sprintf(c.lookup(msgid), args...))
+}
+
+// lookup returns a fitting translation, else the message id.
+func (c *Catalog) lookup(msgid string) string {
+	if c == nil {
+		return msgid
+	}
+	if translation, ok := c.translations[msgid]; ok {
+		return translation
+	}
+	return msgid
+}
+
+// Check tells whether a translation can stand in for a message id: it is not empty, not longer than MaxMessage,
+// valid UTF-8 without control characters, and has the same verbs in the same order.
+func Check(msgid, translation string) error {
+	switch {
+	case translation == "":
+		return fmt.Errorf("%q: no translation", msgid)
+	case len(translation) > MaxMessage:
+		return fmt.Errorf("%q: the translation is %d bytes long, more than %d", msgid, len(translation), MaxMessage)
+	case !utf8.ValidString(translation):
+		return fmt.Errorf("%q: the translation is not UTF-8", msgid)
+	case strings.ContainsFunc(translation, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%q: the translation has a control character", msgid)
+	}
+	want, got := verbs(msgid), verbs(translation)
+	if strings.Join(want, " ") != strings.Join(got, " ") {
+		return fmt.Errorf("%q: the translation has the verbs %q, not %q", msgid, got, want)
+	}
+	return nil
+}
+
+// verbs returns the verbs of a format in their order, each with its flags; "%%" is none, and a "%" at the very
+// end counts as a verb, because Sprintf would complain about it.
+func verbs(format string) []string {
+	var found []string
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' {
+			continue
+		}
+		start := i
+		for i++; i < len(format) && strings.IndexByte("+-# 0123456789.[]*", format[i]) >= 0; i++ {
+		}
+		if i < len(format) && format[i] == '%' && i == start+1 {
+			continue
+		}
+		found = append(found, format[start:min(i+1, len(format))])
+	}
+	return found
+}
+
+// limit cuts a message to MaxMessage bytes without splitting a character.
+func limit(s string) string {
+	if len(s) <= MaxMessage {
+		return s
+	}
+	end := MaxMessage
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
