@@ -1,0 +1,13 @@
+//go:build !hosttest
+
+package main
+
+import (
+	"log/slog"
+
+	"pam_pkcs11/login"
+)
+
+// newAuthenticator binds the worker to the login wing. Its accounts and the question whether the session is remote
+// are the system's.
+func newAuthenticator(log *slog.Logger) authenticator { return &login.Authenticator{Logger: log} }

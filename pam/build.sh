@@ -1,0 +1,53 @@
+#!/bin/sh
+# Builds the PAM module and its worker's launcher into a directory:
+#
+#   build.sh OUTDIR
+#
+# PAM_PKCS11_LIBEXECDIR and PAM_PKCS11_PAMDIR are the directories in which the launcher and the module will
+# be installed; without them both are used from OUTDIR. NO_HOLD=1 leaves out the linker flag that holds
+# Go's runtime back, for the test that the answers do not depend on it. SETTINGS are words for the C compiler
+# that change settings.c, for example -DRELAY_SILENCE=1000; TAGS are build tags of Go. Both are for tests.
+set -eu
+
+out=${1:?usage: build.sh OUTDIR}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+worker=${PAM_PKCS11_LIBEXECDIR:-$out}/pam_pkcs11_worker
+module=${PAM_PKCS11_PAMDIR:-$out}/pam_pkcs11.so
+cc=$("${GO:-go}" env CC)
+
+# Paths become C strings and words of linker flags: what would need quoting there is refused.
+case $worker$module$out$here in
+*[!A-Za-z0-9_./+-]*)
+	echo "build.sh: the paths $worker and $module hold characters other than letters, digits and _./+-" >&2
+	exit 1
+	;;
+esac
+
+hold='-Wl,--wrap=x_cgo_sys_thread_create'
+[ "${NO_HOLD-}" = 1 ] && hold=
+umask 022
+
+hardened='-O2 -Wall -Wextra -fstack-protector-strong -D_FORTIFY_SOURCE=2'
+# The linker's inputs are part of what Go's build cache knows by name only: the name tells other settings apart.
+settings=$out/settings-$(printf '%s' "$worker ${SETTINGS-}" | cksum | cut -d ' ' -f 1).o
+
+# shellcheck disable=SC2086 # lists of words
+$cc $hardened -Werror -fPIE -pie -Wl,-z,relro,-z,now -DPAM_PKCS11_WORKER="\"$worker\"" -DPAM_PKCS11_MODULE="\"$module\"" \
+	-o "$out/pam_pkcs11_worker.new" "$here/launcher/launcher.c" -ldl
+# shellcheck disable=SC2086
+$cc $hardened -Werror -fPIC -fvisibility=hidden -DSETTINGS_FINAL -DPAM_PKCS11_WORKER="\"$worker\"" ${SETTINGS-} \
+	-c -o "$settings" "$here/settings.c"
+
+cd "$here"
+CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wall -fstack-protector-strong -D_FORTIFY_SOURCE=2" CGO_LDFLAGS='-O2 -g' \
+	"${GO:-go}" build -trimpath -buildmode=c-shared -tags "${TAGS-}" -o "$out/pam_pkcs11.so.new" \
+	-ldflags "-s -w -extldflags '$settings $hold -Wl,-z,relro,-z,now,-z,defs,-z,nodelete -Wl,--version-script=$here/module.map'" .
+rm -f "$settings" "$out/pam_pkcs11.so.h" "$out/pam_pkcs11.h" "$out/pam_pkcs11.so.new.h"
+
+# A module that is in use keeps the file it has: the new one takes its name.
+mv "$out/pam_pkcs11_worker.new" "$out/pam_pkcs11_worker"
+mv "$out/pam_pkcs11.so.new" "$out/pam_pkcs11.so"
+chmod 0755 "$out/pam_pkcs11_worker"
+chmod 0644 "$out/pam_pkcs11.so"

@@ -1,0 +1,101 @@
+/* The host's half of an authentication: spawn the worker, carry its questions to the application, apply
+ * its verdict. No state outlives a call; nothing here calls Go. */
+#ifndef PAM_PKCS11_RELAY_H
+#define PAM_PKCS11_RELAY_H
+
+#include <security/pam_modules.h>
+
+#include <stdint.h>
+
+/* The protocol. Both ends of it are in this package: relay.c and frame.go; a frame is
+ *
+ *   version u8, verb u8, zero u16, length u32 (little endian), then that many octets.
+ *
+ * The module stays mapped in long-lived programs over an upgrade, so a worker serves the relay of every
+ * release of its major version: fields may be added, none may change. */
+enum {
+	RELAY_VERSION = 1,
+	RELAY_HEADER = 8,
+	RELAY_MAX_PAYLOAD = 32768,
+	RELAY_MAX_TEXT = 2048,     /* one message or prompt */
+	RELAY_MAX_ANSWER = 512,    /* PAM_MAX_RESP_SIZE */
+	RELAY_MAX_USER = 256,      /* of a name found by the worker */
+	RELAY_MAX_PROMPTS = 64,
+	RELAY_MAX_MESSAGES = 256,  /* and announcements of waits */
+};
+
+/* Verbs of the relay. */
+enum {
+	VERB_AUTHENTICATE = 'A', /* fields of the request */
+	VERB_CHANGE = 'C',       /* the same, for pam_chauthtok */
+	VERB_ANSWER = 'R',       /* status u8, then the answer */
+};
+
+/* Verbs of the worker. */
+enum {
+	VERB_PROMPT = 'P',  /* kind u8, text */
+	VERB_MESSAGE = 'M', /* kind u8, text */
+	VERB_WAIT = 'W',    /* milliseconds u32: one longer wait, in place of any before it; 0 ends it */
+	VERB_VERDICT = 'V', /* fields of the verdict */
+};
+
+/* Kinds of prompts and messages. */
+enum {
+	KIND_ECHO_OFF = 1,
+	KIND_ECHO_ON = 2,
+	KIND_TAKE_AUTHTOK = 3, /* no question: the stack's own secret */
+	KIND_TAKE_OLDAUTHTOK = 4,
+	KIND_ERROR = 5,
+	KIND_INFO = 6,
+};
+
+/* Status of an answer. */
+enum { ANSWER_GIVEN = 0, ANSWER_FAILED = 1, ANSWER_NONE = 2 };
+
+/* Fields: tag u8, length u16 (little endian), value. Unknown tags are skipped by the worker and are an
+ * error for the relay, which is the older end. */
+enum {
+	FIELD_SERVICE = 1,
+	FIELD_USER = 2,
+	FIELD_RHOST = 3,
+	FIELD_TTY = 4,
+	FIELD_RUSER = 5,
+	FIELD_FLAGS = 6, /* u32, PAM's own */
+	FIELD_ARGUMENT = 7,
+	FIELD_ENVIRONMENT = 8, /* NAME=value */
+	FIELD_ROOT_FOR_ANOTHER = 9, /* u8, pam_chauthtok only */
+
+	FIELD_CODE = 32, /* u8, PAM's own */
+	FIELD_FOUND_USER = 33,
+	FIELD_VARIABLE = 34, /* NAME=value */
+	FIELD_AUTHTOK = 35,
+};
+
+/* Set when the module is built (settings.c); times in milliseconds. */
+extern const char relay_worker_path[];   /* absolute */
+extern const int64_t relay_silence;      /* without a frame, outside prompts and announced waits */
+extern const int64_t relay_longest_wait; /* that a worker may announce */
+extern const int64_t relay_total;        /* of the worker's own time in one call */
+
+/* relay_run answers one call of PAM. fault is the code for every way in which no verdict comes. */
+int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault);
+
+/* relay_serve carries frames between a worker on fd and the application until the verdict; 1 when *code
+ * holds one that may be returned. Tests drive it without a worker. */
+struct relay {
+	pam_handle_t *pamh;
+	int fd, pidfd;           /* of the worker; -1 when there is none */
+	int verb;
+	int prompts, messages;
+	int user_given;          /* PAM_USER held a name at entry */
+	int64_t silence_until;   /* the next frame must be here by then */
+	int64_t wait_until;      /* or by then, when the worker has announced a wait; 0 when not */
+	int64_t total_until;     /* and the verdict by then */
+	const char *problem;     /* why there is no verdict, for the log */
+	unsigned char buffer[RELAY_MAX_PAYLOAD + 1];
+};
+int relay_serve(struct relay *r, int *code);
+
+int64_t relay_now(void);
+
+#endif

@@ -1,0 +1,195 @@
+//go:build cgo
+
+#define _GNU_SOURCE
+#include "relay.h"
+#include "spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/* The worker's environment is this and nothing of the host's. As root OpenSC may keep its cache of card
+ * files; it does so below XDG_CACHE_HOME and not without HOME otherwise. */
+static char *const root_environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "XDG_CACHE_HOME=/var/cache/pam_pkcs11", NULL};
+static char *const user_environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
+static char *const arguments[] = {"pam_pkcs11_worker", NULL};
+
+/* Only root, or the host's own user where that is not root, may have written the worker. */
+static int worker_is_trustworthy(void)
+{
+	struct stat st;
+	if (lstat(relay_worker_path, &st) || !S_ISREG(st.st_mode) || (st.st_mode & 022))
+		return 0;
+	return st.st_uid == 0 || st.st_uid == geteuid();
+}
+
+/* Descriptors 0 to 3 are rebuilt in the worker, so ours must stand above, also in a host whose own 0 to 2 are
+ * closed. */
+static int move_up(int fd)
+{
+	if (fd < 0 || fd > 3)
+		return fd;
+	int above = fcntl(fd, F_DUPFD_CLOEXEC, 4);
+	close(fd);
+	return above;
+}
+
+static int make_pair(int type, int pair[2])
+{
+	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair))
+		return -1;
+	pair[0] = move_up(pair[0]);
+	pair[1] = move_up(pair[1]);
+	if (pair[0] >= 0 && pair[1] >= 0)
+		return 0;
+	if (pair[0] >= 0)
+		close(pair[0]);
+	if (pair[1] >= 0)
+		close(pair[1]);
+	return -1;
+}
+
+/* From here to exec: async-signal-safe calls only, since the host may have had threads. */
+
+static void default_signals(void)
+{
+	struct sigaction action;
+	memset(&action, 0, sizeof action);
+	action.sa_handler = SIG_DFL;
+	for (int n = 1; n < 65; n++)
+		sigaction(n, &action, NULL);
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+__attribute__((noreturn)) static void become_worker(int socket)
+{
+	setsid();
+	default_signals();
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || dup2(socket, 3) < 0)
+		_exit(127);
+	if (null <= 2)
+		fcntl(null, F_SETFD, 0); /* dup2 onto itself keeps close-on-exec */
+	if (syscall(SYS_close_range, 4U, ~0U, 0U))
+		for (int fd = 4; fd < 65536; fd++)
+			close(fd);
+	if (chdir("/"))
+		_exit(127);
+	execve(relay_worker_path, arguments, geteuid() == 0 ? root_environment : user_environment);
+	_exit(127);
+}
+
+/* The pidfd goes to the host as a right over its own socket: an orphan's number could be another's by then. */
+static int send_descriptor(int socket, int fd)
+{
+	char octet = 0;
+	struct iovec part = {&octet, 1};
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	memset(&control, 0, sizeof control);
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+__attribute__((noreturn)) static void be_intermediate(int socket, int report)
+{
+	int pidfd = -1;
+	long worker = syscall(SYS_clone, (long)CLONE_PIDFD, 0L, &pidfd, 0L, 0L);
+	if (worker == 0)
+		become_worker(socket);
+	_exit(worker > 0 && send_descriptor(report, pidfd) == 0 ? 0 : 1);
+}
+
+static int receive_descriptor(int socket)
+{
+	char octet;
+	struct iovec part = {&octet, 1};
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	ssize_t n;
+	do
+		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	struct cmsghdr *c = n == 1 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return -1;
+	int fd;
+	memcpy(&fd, CMSG_DATA(c), sizeof fd);
+	return fd;
+}
+
+/* The intermediate child ends at once and is reaped here; its exit_signal 0 keeps it from the host's SIGCHLD
+ * handler and from wait() without __WALL. The worker is thereby nobody's child but init's. */
+static int through_intermediate(int socket, int *pidfd)
+{
+	int report[2];
+	if (make_pair(SOCK_DGRAM, report))
+		return -1;
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of the host may run in the copies */
+	long child = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
+	if (child == 0)
+		be_intermediate(socket, report[1]);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (child > 0)
+		while (waitpid((pid_t)child, NULL, __WALL) < 0 && errno == EINTR)
+			;
+	*pidfd = child > 0 ? receive_descriptor(report[0]) : -1;
+	close(report[0]);
+	close(report[1]);
+	return *pidfd < 0 ? -1 : 0;
+}
+
+int spawn_worker(int *pidfd, const char **problem)
+{
+	int pair[2];
+	*problem = "its program is missing, or others than root may write it";
+	if (!worker_is_trustworthy())
+		return -1;
+	*problem = "no socket for the worker";
+	if (make_pair(SOCK_STREAM, pair))
+		return -1;
+	*problem = "no process for the worker";
+	int failed = through_intermediate(pair[1], pidfd);
+	close(pair[1]);
+	if (!failed)
+		return pair[0];
+	close(pair[0]);
+	return -1;
+}
+
+void end_worker(int fd, int pidfd, int wait_ms)
+{
+	close(fd);
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	if (wait_ms > 0) {
+		struct pollfd gone = {pidfd, POLLIN, 0};
+		poll(&gone, 1, wait_ms);
+	}
+	close(pidfd);
+}

@@ -1,0 +1,13 @@
+/* Starting the worker process in a host that may have threads, odd signal handlers, few descriptors, and a
+ * SIGCHLD handler that reaps whatever it finds. */
+#ifndef PAM_PKCS11_SPAWN_H
+#define PAM_PKCS11_SPAWN_H
+
+/* spawn_worker starts the worker with a socket to it. It returns the relay's end and puts a pidfd into
+ * *pidfd; -1 on failure, with *problem saying what went wrong. */
+int spawn_worker(int *pidfd, const char **problem);
+
+/* end_worker kills the worker, waits a moment for its end and closes both descriptors. */
+void end_worker(int fd, int pidfd, int wait_ms);
+
+#endif
