@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/cli"
+)
+
+func newConfig() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "config",
+		Short: "Work on the configuration file",
+		Args:  noArguments,
+		RunE:  onlySubcommands,
+	}
+	command.AddCommand(&cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Print errors, keys without effect and what the file means otherwise than to pam_pkcs11 0.6",
+		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ".\n" +
+			"It prints one line for each finding, with its kind in brackets, and ends with 78 when the file has errors:\n" +
+			"every login would be refused.",
+		Args: atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := config.DefaultFile
+			if len(args) == 1 {
+				file = args[0]
+			}
+			return checkConfig(cmd, file)
+		},
+	})
+	return command
+}
+
+// checkConfig prints what config.Check finds, in the order of the file.
+func checkConfig(cmd *cobra.Command, file string) error {
+	report, err := config.Check(file)
+	if err != nil {
+		return &cli.Error{Code: cli.Config, Err: err}
+	}
+	out := cmd.OutOrStdout()
+	for _, e := range report.Errors {
+		if _, err := fmt.Fprintf(out, "%s [error]\n", e); err != nil {
+			return err
+		}
+	}
+	for _, n := range report.Notes {
+		if _, err := fmt.Fprintf(out, "%s [%s]\n", n, n.Kind); err != nil {
+			return err
+		}
+	}
+	if !report.OK() {
+		return &cli.Error{Code: cli.Config}
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+// Command pam-pkcs11 looks at a machine's smart-card login from the outside: it checks the configuration and tells
+// what the PAM module would do with it. Its manners are those of internal/cli.
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"pam_pkcs11/internal/cli"
+)
+
+const program = "pam-pkcs11"
+
+func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+
+// oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
+// with the subcommand that does its work.
+var oldNames = map[string][]string{}
+
+// run is the program: args as in os.Args, the answer is the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	name, rest := program, []string(nil)
+	if len(args) > 0 {
+		name, rest = filepath.Base(args[0]), args[1:]
+	}
+	if command, ok := oldNames[name]; ok {
+		rest = append(append([]string(nil), command...), rest...)
+	}
+	root := newRoot()
+	root.SetArgs(rest)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return cli.Exit(stderr, program, root.Execute())
+}
+
+// newRoot makes the command and its subcommands. Wrong flags and arguments are told as usage errors.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           program,
+		Short:         "Smart-card login: check the configuration and see what the PAM module sees",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE:          onlySubcommands,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &cli.Error{Code: cli.Usage, Err: err}
+	})
+	root.AddCommand(newConfig(), newVersion())
+	return root
+}
+
+// onlySubcommands is run when a subcommand is missing: it says which there are.
+func onlySubcommands(cmd *cobra.Command, _ []string) error {
+	cmd.SetOut(cmd.ErrOrStderr())
+	_ = cmd.Help()
+	return &cli.Error{Code: cli.Usage}
+}
+
+// noArguments refuses arguments as a usage error; an unknown subcommand is one.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &cli.Error{Code: cli.Usage, Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() + " --help)")}
+}
+
+// atMostOne allows one argument.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return noArguments(cmd, args[1:])
+}
