@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
+)
+
+// simulated is what a FILE describes, one word and its value per line, "#" begins a comment:
+//
+//	reader NAME              begins a reader; the lines up to the next one are about it
+//	interface TEXT           its interface string
+//	serial TEXT              its serial number
+//	slots N                  1 to 16 (1)
+//	notify yes|no            tells of card movements by itself (yes), or has to be asked
+//	card piv|echo|size|none  what is in its slots (none). echo gives back what it gets; size answers with as many bytes
+//	                         as bytes 1 to 3 of the command say
+//	every DURATION           takes the card out and puts it back again and again, for measurements
+type simulated struct {
+	pcsctest.Reader
+	slots  int
+	notify bool
+	card   string
+	every  time.Duration
+}
+
+// maxReaders bounds a description.
+const maxReaders = 64
+
+func parse(file string, r io.Reader) ([]*simulated, error) {
+	var all []*simulated
+	lines := bufio.NewScanner(io.LimitReader(r, 1<<16))
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		word, value, _ := strings.Cut(strings.TrimSpace(text), " ")
+		value = strings.TrimSpace(value)
+		if word == "" {
+			continue
+		}
+		fail := func(what string) error { return fmt.Errorf("%s:%d: %s", file, n, what) }
+		if word == "reader" {
+			if value == "" || len(all) == maxReaders {
+				return nil, fail("a reader needs a name, and there may be 64")
+			}
+			s := &simulated{slots: 1, notify: true, card: "none"}
+			s.ID, s.Product = "sim-"+strconv.Itoa(len(all)), value
+			all = append(all, s)
+			continue
+		}
+		if len(all) == 0 {
+			return nil, fail("the first line names a reader")
+		}
+		if what := all[len(all)-1].set(word, value); what != "" {
+			return nil, fail(what)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: no reader", file)
+	}
+	return all, nil
+}
+
+func (s *simulated) set(word, value string) (problem string) {
+	var err error
+	switch word {
+	case "interface":
+		s.Interface = value
+	case "serial":
+		s.Serial = value
+	case "slots":
+		if s.slots, err = strconv.Atoi(value); err != nil || s.slots < 1 || s.slots > 16 {
+			return "slots is a number from 1 to 16"
+		}
+	case "notify":
+		if value != "yes" && value != "no" {
+			return "notify is yes or no"
+		}
+		s.notify = value == "yes"
+	case "card":
+		s.card = value
+		if _, err := newCard(value); err != nil {
+			return err.Error()
+		}
+	case "every":
+		if s.every, err = time.ParseDuration(value); err != nil || s.every < time.Millisecond {
+			return "every is a duration of at least 1ms"
+		}
+	default:
+		return fmt.Sprintf("unknown word %q", word)
+	}
+	return ""
+}
+
+// newCard makes a card by its kind; nil for none.
+func newCard(kind string) (pcsctest.Card, error) {
+	switch kind {
+	case "none":
+		return nil, nil
+	case "echo":
+		return &pcsctest.EchoCard{}, nil
+	case "size":
+		return &pcsctest.SizeCard{}, nil
+	case "piv":
+		return newPIV()
+	}
+	return nil, fmt.Errorf("no card is called %q: piv, echo, size or none", kind)
+}
+
+// plug is the driver of simulated readers.
+func plug(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+	var all []*simulated
+	var err error
+	if argument == "piv" || argument == "" {
+		all, err = parse("piv", strings.NewReader("reader Virtual PIV Reader\ncard piv\n"))
+	} else {
+		var f *os.File
+		if f, err = os.Open(argument); err == nil {
+			defer f.Close()
+			all, err = parse(argument, f)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	readers := make([]pcsctest.Reader, len(all))
+	for i, s := range all {
+		if err := s.fill(ctx); err != nil {
+			return nil, err
+		}
+		readers[i] = s.Reader
+	}
+	return pcsc.Plug(ctx, m, pcsctest.NewDriver(readers...)), nil
+}
+
+// Control codes of PC/SC part 10: the request for features, and the one feature that the simulated readers have.
+const (
+	featureRequest = 0x42000D48
+	tlvProperties  = 0x42330012
+)
+
+// fill makes the slots and their cards.
+func (s *simulated) fill(ctx context.Context) error {
+	for range s.slots {
+		slot := pcsctest.NewSlot(s.notify)
+		slot.Codes = map[uint32][]byte{
+			featureRequest: {0x12, 4, 0x42, 0x33, 0, 0x12}, // GET_TLV_PROPERTIES and nothing else
+			tlvProperties:  {0x09, 1, 0, 0x0A, 4, 0, 0, 1, 0},
+		}
+		slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("Simulation\x00")
+		slot.Attributes[uint32(pcsc.AttrVendorIfdSerialNo)] = append([]byte(s.Serial), 0)
+		slot.Attributes[uint32(pcsc.AttrMaxinput)] = []byte{0x0C, 0x00, 0x01, 0x00}
+		card, err := newCard(s.card)
+		if err != nil {
+			return err
+		}
+		if card != nil {
+			slot.Insert(card)
+		}
+		if s.every > 0 && card != nil {
+			go move(ctx, slot, card, s.every)
+		}
+		s.Slots = append(s.Slots, slot)
+	}
+	return nil
+}
+
+func move(ctx context.Context, slot *pcsctest.Slot, card pcsctest.Card, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for in := true; ; in = !in {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if in {
+			slot.Remove()
+		} else {
+			slot.Insert(card)
+		}
+	}
+}

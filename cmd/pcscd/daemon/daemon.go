@@ -1,0 +1,323 @@
+// Package daemon is the PC/SC daemon, but for the readers: cmd/pcscd brings real ones, cmd/pcscd-sim simulated ones.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"log/syslog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	sddaemon "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/pcsc"
+)
+
+// Version is what `pcscd -v` prints; the build sets it.
+var Version = "0.7"
+
+// Readers is a kind of readers that --readers can name.
+type Readers struct {
+	// Name is the word before the colon, and Usage what follows it: "serial:DEV".
+	Name, Usage string
+	// Plug starts the driver. argument is what followed the colon.
+	Plug func(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error)
+}
+
+// Program is the daemon's process.
+type Program struct {
+	Name    string
+	Args    []string
+	Env     func(string) string
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Readers []Readers // what --readers may name
+	Default string    // what is used without it
+	// AutoExit replaces the 60 seconds of --auto-exit, for tests; 0 is 60 seconds.
+	AutoExit time.Duration
+	// Ready is called when clients can connect, for tests; nil is nothing.
+	Ready func()
+}
+
+// Run does what the command line says and returns the exit code: 0 also after SIGTERM and after an auto-exit.
+func (p *Program) Run(ctx context.Context) int {
+	return cli.Exit(p.Stderr, p.Name, p.run(ctx))
+}
+
+func (p *Program) run(ctx context.Context) error {
+	o, err := parseOptions(p.Args)
+	if err == nil {
+		err = o.check(p.kinds())
+	}
+	if err != nil {
+		return &cli.Error{Code: cli.Usage, Err: err}
+	}
+	o.environment(p.Env)
+	switch {
+	case o.help:
+		usage(p.Stdout, p.Name, p.kinds())
+		return nil
+	case o.version:
+		return p.printVersion()
+	case o.hotplug:
+		return signalRescan()
+	case !o.foreground && o.socket == "":
+		return p.detach()
+	}
+	rules, err := readRules(o)
+	if err != nil {
+		return &cli.Error{Code: cli.Config, Err: err}
+	}
+	return p.serve(ctx, o, rules)
+}
+
+func (p *Program) kinds() []string {
+	var kinds []string
+	for _, r := range p.Readers {
+		kinds = append(kinds, r.Usage)
+	}
+	return kinds
+}
+
+func (p *Program) printVersion() error {
+	_, err := fmt.Fprintf(p.Stdout, "%s version %s\nProtocol: 4.3 to 4.6\nMAX_READERS: 16 (protocol 4.5 and older)\nReaders: %s\n",
+		p.Name, Version, strings.Join(p.kinds(), ", "))
+	return err
+}
+
+// readRules reads the configuration; only one that was asked for must exist.
+func readRules(o *options) (*pcsc.Rules, error) {
+	file := o.config
+	if file == "" {
+		if o.socket != "" {
+			// Private use: the socket is its owner's, and so is the daemon.
+			return &pcsc.Rules{Allow: pcsc.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
+		}
+		file = DefaultConfig
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) && o.config == "" {
+		return &pcsc.Rules{Allow: pcsc.AllowLocal}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	return pcsc.ParseRules(file, data)
+}
+
+// serve is the daemon's life.
+func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) error {
+	log := p.logger(o)
+	widen(0)
+	private := o.socket != ""
+	if !private {
+		remove, err := writePID()
+		if err != nil {
+			return err
+		}
+		defer remove()
+	}
+	l, err := listen(o)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
+	m := pcsc.NewManager(pcsc.Options{ReaderStates: rules.ReaderStates, HandlesPerClient: o.perThread,
+		HandlesPerReader: o.perReader, Names: o.names, Logger: log})
+	defer m.Close()
+	if err := p.plug(ctx, o, m, log); err != nil {
+		cancel()
+		return err
+	}
+	m.Ready()
+	if o.noPolkit {
+		rules.Polkit = false
+	}
+	s := &pcsc.Server{Manager: m, Authorizer: &pcsc.Policy{Rules: *rules}, MaxClients: o.maxThread, TraceAPDUs: o.apdu, Logger: log}
+	s.ClientsChanged = widen
+	if o.autoExit {
+		s.AutoExit = autoExitTime
+		if p.AutoExit > 0 {
+			s.AutoExit = p.AutoExit
+		}
+	}
+	defer p.signals(ctx, cancel, m)()
+	p.announce(log)
+	err = s.Serve(ctx, l.fd)
+	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
+	cancel()
+	if errors.Is(err, pcsc.ErrIdle) {
+		log.Info("no client for a while: ending")
+		return nil
+	}
+	return err
+}
+
+// widen gives the runtime a processor for every client and some more. A client's goroutine sits in a blocking read most of
+// the time and holds its processor meanwhile; where there are too few, another client's request waits until the
+// runtime's monitor takes one back, which it does after up to 10 ms. Unused ones cost nothing. The number only grows.
+func widen(clients int) {
+	want := 4
+	for want < clients+4 {
+		want *= 2
+	}
+	if want > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(want)
+	}
+}
+
+// announce tells those who started us that clients can come.
+func (p *Program) announce(log *slog.Logger) {
+	log.Info("ready")
+	sddaemon.SdNotify(false, sddaemon.SdNotifyReady)
+	if p.Env(readyVariable) != "" {
+		os.NewFile(readyFD, "ready").Close()
+	}
+	if p.Ready != nil {
+		p.Ready()
+	}
+	// What starting needed is given back: the daemon may sleep for days.
+	debug.FreeOSMemory()
+}
+
+// plug starts the drivers that --readers names.
+func (p *Program) plug(ctx context.Context, o *options, m *pcsc.Manager, log *slog.Logger) error {
+	wanted := o.readers
+	if len(wanted) == 0 {
+		wanted = []string{p.Default}
+	}
+	for _, w := range wanted {
+		kind, argument, _ := strings.Cut(w, ":")
+		for _, r := range p.Readers {
+			if r.Name != kind {
+				continue
+			}
+			ended, err := r.Plug(ctx, m, argument, log)
+			if err != nil {
+				return fmt.Errorf("readers %s: %w", w, err)
+			}
+			go func() {
+				if err := <-ended; ctx.Err() == nil {
+					log.Error("a driver has given up", "readers", w, "err", err)
+				}
+			}()
+		}
+	}
+	return nil
+}
+
+// signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and SIGPIPE have no effect.
+func (p *Program) signals(ctx context.Context, end func(), m *pcsc.Manager) (stop func()) {
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-c:
+				if s == unix.SIGUSR1 {
+					m.Rescan()
+					continue
+				}
+				end()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(c)
+		close(done)
+	}
+}
+
+// logger logs to standard error in the foreground and under systemd, else to syslog.
+func (p *Program) logger(o *options) *slog.Logger {
+	if p.Env(readyVariable) != "" {
+		if w, err := syslog.New(syslog.LOG_AUTH|syslog.LOG_INFO, p.Name); err == nil {
+			return newLog(nil, w, o.level, false)
+		}
+	}
+	return newLog(p.Stderr, nil, o.level, p.Env("JOURNAL_STREAM") != "")
+}
+
+// A daemon in the background is this program started anew in a session of its own; the pipe at readyFD closes when
+// clients can connect.
+const (
+	readyVariable = "PCSCD_READY_FD"
+	readyFD       = 3
+	readyTime     = 30 * time.Second
+)
+
+func (p *Program) detach() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	child, err := os.StartProcess(self, append([]string{filepath.Base(self), "--foreground"}, p.Args...), &os.ProcAttr{
+		Dir: "/", Env: append(os.Environ(), readyVariable+"=1"), Files: []*os.File{null, null, os.Stderr, w},
+		Sys: &unix.SysProcAttr{Setsid: true},
+	})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	return awaitChild(child, r)
+}
+
+// awaitChild waits until the child has closed its end, by being ready or by ending.
+func awaitChild(child *os.Process, ready *os.File) error {
+	ended := make(chan error, 1)
+	go func() {
+		state, err := child.Wait()
+		if err == nil && !state.Success() {
+			err = errors.New("the daemon ended at once")
+		}
+		ended <- err
+	}()
+	closed := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, ready)
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(readyTime):
+		return errors.New("the daemon is not ready")
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(50 * time.Millisecond): // it lives
+		return nil
+	}
+}

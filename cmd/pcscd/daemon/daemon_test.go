@@ -1,0 +1,254 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
+)
+
+// The test binary is the daemon itself when asked to, so that its life as a process can be looked at.
+func TestMain(m *testing.M) {
+	if os.Getenv("PCSCD_TEST_RUN") != "" {
+		p := program(os.Args[1:]...)
+		p.Stdout, p.Stderr, p.Env = os.Stdout, os.Stderr, os.Getenv
+		os.Exit(p.Run(context.Background()))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func program(args ...string) *Program {
+	return &Program{
+		Name: "pcscd", Args: args, Env: func(string) string { return "" }, Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer),
+		Readers: []Readers{{Name: "fake", Usage: "fake:NAME", Plug: func(ctx context.Context, m *pcsc.Manager, argument string, _ *slog.Logger) (<-chan error, error) {
+			slot := pcsctest.NewSlot(true)
+			slot.Insert(&pcsctest.EchoCard{})
+			return pcsc.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "Fake" + argument, Slots: []*pcsctest.Slot{slot}})), nil
+		}}},
+		Default: "fake",
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, row := range []struct {
+		args string
+		want options
+		err  string
+	}{
+		{args: "", want: options{}},
+		{args: "-f -x --apdu", want: options{foreground: true, autoExit: true, apdu: true}},
+		{args: "-fxa", want: options{foreground: true, autoExit: true, apdu: true}},
+		{args: "-t 7 -s8 --max-card-handle-per-reader=9", want: options{maxThread: 7, perThread: 8, perReader: 9}},
+		{args: "-IS", want: options{names: pcsc.NameOptions{NoInterface: true, NoSerial: true}}},
+		{args: "--force-reader-polling --force-reader-polling=5 --disable-polkit", want: options{noPolkit: true}},
+		{args: "--socket /x --readers fake:a,fake:b --readers fake", want: options{socket: "/x", readers: []string{"fake:a", "fake:b", "fake"}}},
+		{args: "-c /y", want: options{config: "/y"}},
+		{args: "--bogus", err: "unknown option --bogus"},
+		{args: "-z", err: "unknown option -z"},
+		{args: "-t", err: "needs an argument"},
+		{args: "-t none", err: "is not a number"},
+		{args: "-t 0", err: "is not a number"},
+		{args: "--apdu=yes", err: "takes no argument"},
+		{args: "word", err: `"word" is not an option`},
+		{args: "-- word", err: `"word" is not an option`},
+		{args: "--foreground --readers bogus", err: "there are fake:NAME"},
+		{args: "--readers fake", err: "needs --foreground"},
+	} {
+		t.Run(row.args, func(t *testing.T) {
+			o, err := parseOptions(strings.Fields(row.args))
+			if err == nil {
+				err = o.check([]string{"fake:NAME"})
+			}
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Errorf("%v, want %s", err, row.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := row.want
+			w.level = slog.LevelWarn
+			for _, p := range []*int{&w.maxThread, &w.perThread, &w.perReader} {
+				if *p == 0 {
+					*p = 200
+				}
+			}
+			if o.foreground != w.foreground || o.autoExit != w.autoExit || o.apdu != w.apdu || o.maxThread != w.maxThread ||
+				o.perThread != w.perThread || o.perReader != w.perReader || o.noPolkit != w.noPolkit || o.socket != w.socket ||
+				o.config != w.config || !slices.Equal(o.readers, w.readers) || o.names.NoInterface != w.names.NoInterface ||
+				o.names.NoSerial != w.names.NoSerial {
+				t.Errorf("%+v, want %+v", *o, w)
+			}
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	o := &options{}
+	o.environment(func(name string) string {
+		return map[string]string{"PCSCLITE_FILTER_IGNORE_READER_NAMES": "Foo::Bar Baz", "PCSCLITE_FILTER_EXTEND_READER_NAMES": " X"}[name]
+	})
+	if !slices.Equal(o.names.Ignore, []string{"Foo", "Bar Baz"}) || o.names.Extend != " X" {
+		t.Errorf("%+v", o.names)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	directory := t.TempDir()
+	bad := filepath.Join(directory, "bad.conf")
+	os.WriteFile(bad, []byte("# rules\nallow = everybody\n"), 0o600)
+	file := filepath.Join(directory, "file")
+	os.WriteFile(file, nil, 0o600)
+	for _, row := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"help", []string{"-h"}, 0, ""},
+		{"version", []string{"-v"}, 0, ""},
+		{"unknown option", []string{"--bogus"}, 2, "unknown option"},
+		{"error in the configuration", []string{"-f", "-c", bad, "--socket", filepath.Join(directory, "s")}, 78, bad + ":2:"},
+		{"no such configuration", []string{"-f", "-c", "/no/such/file"}, 78, "/no/such/file"},
+		{"something else at the socket's place", []string{"--socket", file}, 1, "is not a socket"},
+		{"a path that is too long", []string{"--socket", "/" + strings.Repeat("x", 108)}, 1, "107 bytes"},
+		{"a directory that is not there", []string{"--socket", directory + "/no/s"}, 1, "no such file"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p := program(row.args...)
+			code := p.Run(context.Background())
+			if code != row.code || !strings.Contains(p.Stderr.(*bytes.Buffer).String(), row.says) {
+				t.Errorf("exit code %d: %s", code, p.Stderr)
+			}
+		})
+	}
+}
+
+func TestPrivateDaemon(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "comm")
+	stale, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	unix.Bind(stale, &unix.SockaddrUnix{Name: socket})
+	unix.Close(stale) // nobody listens there any more
+	ready := make(chan struct{})
+	p := program("--foreground", "--socket", socket, "--readers", "fake: Reader", "--auto-exit")
+	p.Ready = func() { close(ready) }
+	p.AutoExit = 50 * time.Millisecond
+	code := make(chan int, 1)
+	go func() { code <- p.Run(context.Background()) }()
+	<-ready
+	c, err := pcsc.NewContext(pcsc.NewClient(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := c.ListReaders()
+	if err != nil || !slices.Equal(names, []string{"Fake Reader 00 00"}) {
+		t.Errorf("%q %v", names, err)
+	}
+	if other := program("--socket", socket).Run(context.Background()); other != 1 {
+		t.Errorf("a second daemon at the same socket ends with %d", other)
+	}
+	select {
+	case <-code:
+		t.Fatal("the daemon ends with a client connected")
+	case <-time.After(150 * time.Millisecond):
+	}
+	c.Release()
+	select {
+	case got := <-code:
+		if got != 0 {
+			t.Errorf("exit code %d: %s", got, p.Stderr)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("no auto-exit")
+	}
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// systemd passes the socket as descriptor 3; SIGTERM is a clean end, and the socket stays.
+func TestSocketActivationAndSignals(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("the pid file is in " + runDirectory + ", which only root may write: not tried")
+		return
+	}
+	if pid, err := readPID(); err == nil && alive(pid) {
+		t.Log("the system's pcscd is running: not tried")
+		return
+	}
+	socket := filepath.Join(t.TempDir(), "comm")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rules := filepath.Join(t.TempDir(), "conf")
+	os.WriteFile(rules, []byte("allow = all\n"), 0o600)
+	var stderr bytes.Buffer
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0], "--foreground", "--auto-exit", "-c", rules)
+	cmd.Env = append(os.Environ(), "PCSCD_TEST_RUN=1", "LISTEN_FDS=1")
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	c, err := pcsc.NewContext(pcsc.NewClient(socket)) // the connection waits in the socket until the daemon is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := c.ListReaders()
+	if err != nil || len(names) != 1 {
+		t.Fatalf("the first question of a daemon that was started for it: %q %v", names, err)
+	}
+	if pid, err := readPID(); err != nil || pid != cmd.Process.Pid {
+		t.Errorf("pid file: %d %v", pid, err)
+	}
+	if err := signalRescan(); err != nil {
+		t.Error(err)
+	}
+	cmd.Process.Signal(unix.SIGHUP)
+	if _, err := c.ListReaders(); err != nil {
+		t.Error(err)
+	}
+	cmd.Process.Signal(unix.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, stderr.String())
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("systemd's socket: %v", err)
+	}
+	if _, err := os.Stat(pidFile); !os.IsNotExist(err) {
+		t.Errorf("the pid file is left: %v", err)
+	}
+}
+
+func TestLogLines(t *testing.T) {
+	var b bytes.Buffer
+	log := newLog(&b, nil, slog.LevelInfo, true).With("client", "pid 1\nuid 0")
+	log.Warn("two\nlines", "reader", "A B", "n", 3)
+	log.Debug("not this")
+	if want := "<4>two\\nlines client=\"pid 1\\nuid 0\" reader=\"A B\" n=3\n"; b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+}

@@ -1,0 +1,172 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+)
+
+// Paths that libpcsclite and systemd units know.
+const (
+	runDirectory  = "/run/pcscd"
+	DefaultSocket = runDirectory + "/pcscd.comm"
+	pidFile       = runDirectory + "/pcscd.pid"
+	DefaultConfig = "/etc/pcscd/pcscd.conf"
+)
+
+// listener is the socket that is served.
+type listener struct {
+	fd      int
+	path    string // to be removed at the end; "" when it is systemd's
+	systemd bool
+}
+
+// listen takes the socket that systemd passes, or makes one.
+func listen(o *options) (*listener, error) {
+	if o.socket == "" {
+		files := activation.Files(true)
+		switch {
+		case len(files) == 1:
+			// The descriptor lives as long as the daemon, and the file with it.
+			fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 3)
+			files[0].Close()
+			if err != nil {
+				return nil, fmt.Errorf("socket of systemd: %w", err)
+			}
+			return &listener{fd: fd, systemd: true}, nil
+		case len(files) > 1:
+			return nil, fmt.Errorf("systemd passed %d sockets, one is wanted", len(files))
+		}
+	}
+	path := o.socket
+	if path == "" {
+		path = DefaultSocket
+		if err := os.MkdirAll(runDirectory, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	return bind(path)
+}
+
+// backlog is how many clients may wait to be accepted: all that may be there.
+const backlog = 256
+
+// bind makes the socket at path, over one that nobody serves any more.
+func bind(path string) (*listener, error) {
+	if len(path) > 107 {
+		return nil, fmt.Errorf("%s: a socket path has at most 107 bytes", path)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*listener, error) {
+		unix.Close(fd)
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// Everybody may connect, and is asked who it is then; nobody may before the socket is ready.
+	if err := unix.Fchmod(fd, 0o666); err != nil {
+		return fail(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fail(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return fail(err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return fail(err)
+	}
+	return &listener{fd: fd, path: path}, nil
+}
+
+// removeStale removes a socket at path that nobody listens on.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&os.ModeSocket == 0:
+		return fmt.Errorf("%s is there and is not a socket", path)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != unix.ECONNREFUSED {
+		return fmt.Errorf("%s: another daemon listens there", path)
+	}
+	return os.Remove(path)
+}
+
+func (l *listener) close() {
+	if l.path != "" {
+		os.Remove(l.path)
+	}
+	unix.Close(l.fd)
+}
+
+// writePID notes who we are, unless a daemon that still runs has.
+func writePID() (remove func(), err error) {
+	if pid, err := readPID(); err == nil && pid != os.Getpid() && alive(pid) {
+		return nil, fmt.Errorf("%s: the daemon is running already, with pid %d", pidFile, pid)
+	}
+	if err := os.MkdirAll(runDirectory, 0o755); err != nil {
+		return nil, err
+	}
+	temporary := pidFile + ".new"
+	if err := os.WriteFile(temporary, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temporary, pidFile); err != nil {
+		return nil, err
+	}
+	return func() { os.Remove(pidFile) }, nil
+}
+
+func readPID() (int, error) {
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid < 2 {
+		return 0, fmt.Errorf("%s: %.20q is not a pid", pidFile, data)
+	}
+	return pid, nil
+}
+
+// alive tells whether pid is a process with the name of this program.
+func alive(pid int) bool {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return unix.Kill(pid, 0) != unix.ESRCH && !errors.Is(err, os.ErrNotExist)
+	}
+	name := filepath.Base(os.Args[0])
+	return strings.TrimSpace(string(comm)) == name[:min(len(name), 15)] || strings.TrimSpace(string(comm)) == "pcscd"
+}
+
+// signalRescan is `pcscd -H`.
+func signalRescan() error {
+	pid, err := readPID()
+	if err != nil {
+		return err
+	}
+	return unix.Kill(pid, unix.SIGUSR1)
+}
+
+// autoExitTime is how long the daemon stays without clients under --auto-exit.
+const autoExitTime = 60 * time.Second

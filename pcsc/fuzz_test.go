@@ -1,0 +1,345 @@
+package pcsc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// FuzzMessages: every structure decodes, then encodes to the same bytes, or fails.
+func FuzzMessages(f *testing.F) {
+	for _, n := range []int{0, 4, 8, 12, 24, 32, 152, 184, 280} {
+		f.Add(bytes.Repeat([]byte{0xA5}, n))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var size sizeMessage
+		for _, m := range []message{&Header{}, &VersionMessage{}, &EstablishMessage{}, &ContextMessage{}, &ConnectMessage{},
+			&ReconnectMessage{}, &DispositionMessage{}, &HandleMessage{}, &TransmitMessage{}, &ControlMessage{},
+			&AttribMessage{}, &WaitMessage{}, &ReaderEventsMessage{}, &ReaderStateMessage{}, &size} {
+			if decode(m, b) == nil && !bytes.Equal(encode(nil, m), b) {
+				t.Errorf("%T changes %X to %X", m, b, encode(nil, m))
+			}
+		}
+		parseStates(b)
+		offeredProtocols(b)
+	})
+}
+
+// FuzzConnection throws bytes at a daemon: it must answer or hang up, and serve the next.
+func FuzzConnection(f *testing.F) {
+	words := func(v ...uint32) []byte {
+		var b []byte
+		for _, x := range v {
+			b = append(b, byte(x), byte(x>>8), byte(x>>16), byte(x>>24))
+		}
+		return b
+	}
+	version := words(12, 0x11, 4, 6, 0)
+	f.Add(version)
+	f.Add(append(bytes.Clone(version), words(12, 1, 2, 0, 0, 0, 0x13, 0, 0x16, 0, 0x17, 0, 0x14)...))
+	f.Add(words(12, 0x11, 4, 4, 0, 12, 1, 2, 0, 0, 0, 0x13, 0, 0x14, 0, 0x12))
+	f.Add(words(8, 0x0D, 1, 0))
+	f.Add(words(32, 9, 1, 2, 16, 5, 2, 16, 300, 0, 1))
+	f.Add(words(0xFFFFFFFF, 4))
+	m := NewManager(Options{})
+	m.Ready()
+	socket := filepath.Join(f.TempDir(), "s")
+	fd, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: socket}), unix.Listen(fd, 64)); err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	s := &Server{Manager: m}
+	go func() { ended <- s.Serve(ctx, fd) }()
+	f.Cleanup(func() { cancel(); <-ended; unix.Close(fd); m.Close() })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(client)
+		unix.SetsockoptTimeval(client, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+		if err := unix.Connect(client, &unix.SockaddrUnix{Name: socket}); err != nil {
+			t.Fatal(err)
+		}
+		for len(b) > 0 {
+			n, err := unix.SendmsgN(client, b, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+			if err != nil {
+				break
+			}
+			b = b[n:]
+		}
+		unix.Shutdown(client, unix.SHUT_WR)
+		for buffer := make([]byte, 1<<16); ; {
+			n, err := unix.Read(client, buffer)
+			if err == unix.EAGAIN {
+				t.Fatal("the daemon neither answers nor hangs up")
+			}
+			if n <= 0 {
+				break
+			}
+		}
+		c := NewClient(socket)
+		sc, err := c.EstablishContext(ScopeSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.ReleaseContext(sc); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// instant is a slot without faults, for the model.
+type instant struct{}
+
+func (*instant) Events() <-chan bool                   { return make(chan bool) }
+func (*instant) Present(context.Context) (bool, error) { return true, nil }
+func (*instant) PowerUp(context.Context) ([]byte, error) {
+	return []byte{0x3B, 0x80, 0x80, 0x01, 0x01}, nil
+}
+func (*instant) Reset(context.Context) ([]byte, error) {
+	return []byte{0x3B, 0x80, 0x80, 0x01, 0x01}, nil
+}
+func (*instant) PowerDown(context.Context) error                   { return nil }
+func (*instant) SetProtocol(context.Context, uint32) error         { return nil }
+func (*instant) Attribute(context.Context, uint32) ([]byte, error) { return nil, errors.ErrUnsupported }
+func (*instant) SetAttribute(context.Context, uint32, []byte) error {
+	return errors.ErrUnsupported
+}
+func (*instant) Control(context.Context, uint32, []byte, int) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}
+func (*instant) Transmit(_ context.Context, _ uint32, command, reply []byte) ([]byte, error) {
+	return append(reply[:0], 0x90, 0x00), nil
+}
+
+type instantDriver struct{}
+
+func (instantDriver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*instant), _ func(string), settled func()) error {
+	attach("1", "R", "", "", []*instant{{}})
+	settled()
+	<-ctx.Done()
+	return nil
+}
+
+// model is what a reader with a card should do, in a few lines: who is connected, who has the lock, whose card was reset.
+type model struct {
+	handles map[Handle]*modelHandle
+	owner   *modelHandle
+	depth   int
+}
+
+type modelHandle struct {
+	exclusive, reset bool
+}
+
+func (m *model) exclusive() bool {
+	for _, h := range m.handles {
+		if h.exclusive {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) locked(h *modelHandle) bool { return m.owner != nil && m.owner != h }
+
+func (m *model) resetAll() {
+	for _, h := range m.handles {
+		h.reset = true
+	}
+}
+
+// FuzzSequences compares the manager with the model over sequences of calls; calls that would wait are left out.
+func FuzzSequences(f *testing.F) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		b := make([]byte, 200)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		f.Add(b)
+	}
+	manager := NewManager(Options{PowerDelay: -1})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := Plug(ctx, manager, instantDriver{})
+	manager.Ready()
+	f.Cleanup(func() { cancel(); <-ended; manager.Close() })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1000 {
+			b = b[:1000]
+		}
+		sc, err := manager.EstablishContext(ScopeSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer manager.ReleaseContext(sc)
+		m := &model{handles: map[Handle]*modelHandle{}}
+		var order []Handle
+		for i, op := range b {
+			got, want := m.step(manager, sc, &order, op)
+			if got != want {
+				t.Fatalf("step %d (%02X): %v, the model says %v", i, op, got.Name(), want.Name())
+			}
+		}
+	})
+}
+
+// step performs one call on both.
+func (m *model) step(s Service, sc SCardContext, order *[]Handle, op byte) (got, want Error) {
+	bg := context.Background()
+	result := func(err error) Error {
+		if err == nil {
+			return 0
+		}
+		return err.(Error)
+	}
+	if op&7 == 0 || len(*order) == 0 {
+		mode := ShareShared
+		if op&8 != 0 {
+			mode = ShareExclusive
+		}
+		switch {
+		case m.exclusive():
+			want = ErrSharingViolation
+		case m.owner != nil:
+			return 0, 0 // would wait
+		case mode == ShareExclusive && len(m.handles) > 0:
+			want = ErrSharingViolation
+		}
+		h, _, err := s.Connect(bg, sc, "R 00 00", mode, ProtocolAny)
+		if err == nil {
+			n := &modelHandle{exclusive: mode == ShareExclusive}
+			m.handles[h] = n
+			*order = append(*order, h)
+			if n.exclusive {
+				m.owner, m.depth = n, 1
+			}
+		}
+		return result(err), want
+	}
+	at := int(op>>4) % len(*order)
+	id := (*order)[at]
+	h := m.handles[id]
+	d := Disposition(op >> 3 & 1) // leave or reset
+	switch op & 7 {
+	case 1: // disconnect
+		if d != LeaveCard && m.locked(h) {
+			return 0, 0
+		}
+		delete(m.handles, id)
+		*order = append((*order)[:at:at], (*order)[at+1:]...)
+		if d == ResetCard {
+			m.resetAll()
+		}
+		if m.owner == h {
+			m.owner, m.depth = nil, 0
+		}
+		return result(s.Disconnect(bg, id, d)), 0
+	case 2: // begin
+		switch {
+		case h.reset:
+			want = ErrResetCard
+		case m.locked(h):
+			return 0, 0
+		default:
+			m.owner = h
+			m.depth++
+		}
+		return result(s.BeginTransaction(bg, id)), want
+	case 3: // end
+		switch {
+		case h.reset:
+			want = ErrResetCard
+		case m.locked(h):
+			want = ErrSharingViolation
+		case m.depth == 0, h.exclusive && m.depth == 1:
+			want = ErrNotTransacted
+		default:
+			if m.depth--; m.depth == 0 {
+				m.owner = nil
+			}
+			if d == ResetCard {
+				m.resetAll()
+			}
+		}
+		return result(s.EndTransaction(id, d)), want
+	case 4, 5: // transmit
+		if m.locked(h) {
+			want = ErrSharingViolation
+		} else if h.reset {
+			want = ErrResetCard
+		}
+		_, err := s.Transmit(id, ProtocolT1, []byte{0, 0, 0, 0}, 300)
+		return result(err), want
+	case 6: // status
+		if m.locked(h) {
+			want = ErrSharingViolation
+		} else if h.reset {
+			want = ErrResetCard
+		}
+		_, err := s.Status(id)
+		return result(err), want
+	}
+	// reconnect
+	switch {
+	case m.locked(h):
+		want = ErrSharingViolation
+	default:
+		if d == ResetCard {
+			m.resetAll()
+		}
+		h.reset = false
+		if h.exclusive {
+			h.exclusive = false
+			if m.owner == h {
+				if m.depth--; m.depth == 0 {
+					m.owner = nil
+				}
+			}
+		}
+	}
+	_, err := s.Reconnect(id, ShareShared, ProtocolAny, d)
+	return result(err), want
+}
+
+func FuzzRules(f *testing.F) {
+	f.Add([]byte("allow = local\nuser = alice\n# x\ngroup = 12\npolkit = yes\nreader_states = 48\nignore_reader = Foo Bar\n"))
+	f.Add([]byte("allow=all"))
+	f.Add([]byte("allow = everybody"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseRules("f", b)
+		if err != nil {
+			var e *RulesError
+			if !errors.As(err, &e) || e.Line < 1 || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if r.Allow != AllowLocal && r.Allow != AllowAll && r.Allow != AllowNone {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func FuzzStatusChange(f *testing.F) {
+	f.Add(uint32(0), uint32(0x34), int32(1), uint32(1))
+	f.Fuzz(func(t *testing.T, current, state uint32, sharing int32, counter uint32) {
+		p := &published{name: "R", state: State(state), sharing: sharing, counter: counter}
+		s := ReaderState{Reader: "R", CurrentState: StateFlag(current)}
+		compareReader(p, &s)
+		// What was answered is no change any more.
+		again := ReaderState{Reader: "R", CurrentState: s.EventState &^ StateChanged}
+		if s.EventState&0xFFFF&^StateChanged != 0 && compareReader(p, &again) {
+			t.Errorf("state %X sharing %d is news twice: %X", state, sharing, s.EventState)
+		}
+	})
+}

@@ -1,0 +1,267 @@
+package pcsc_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// reader is the first reader of every world.
+const reader = "Test Reader [Smart Card] (0815) 00 00"
+
+// world is a service with readers to play with.
+type world struct {
+	t       *testing.T
+	service pcsc.Service
+	socket  string // "" in the process
+	slot    *pcsctest.Slot
+	second  *pcsctest.Slot
+	driver  *pcsctest.Driver
+	manager *pcsc.Manager
+	server  *pcsc.Server
+	reader  string
+	system  *systemDaemon // when the daemon under test is Debian's
+
+	stop func() // ends the daemon
+}
+
+// settings change a world before it begins.
+type settings struct {
+	options pcsc.Options
+	notify  bool
+	auth    pcsc.Authorizer
+	prepare func(w *world)
+	clients int
+}
+
+func newManagerWorld(t *testing.T, s settings) *world {
+	t.Helper()
+	w := &world{t: t, reader: reader}
+	w.slot, w.second = pcsctest.NewSlot(s.notify), pcsctest.NewSlot(s.notify)
+	if s.prepare != nil {
+		s.prepare(w)
+	}
+	w.driver = pcsctest.NewDriver(
+		pcsctest.Reader{ID: "1", Product: "Test Reader", Interface: "Smart Card", Serial: "0815", Slots: []*pcsctest.Slot{w.slot}},
+		pcsctest.Reader{ID: "2", Product: "Other Reader", Slots: []*pcsctest.Slot{w.second}})
+	if testing.Verbose() && s.options.Logger == nil {
+		s.options.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	w.manager = pcsc.NewManager(s.options)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := pcsc.Plug(ctx, w.manager, w.driver)
+	w.manager.Ready()
+	w.service = w.manager
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		w.manager.Close()
+	})
+	return w
+}
+
+func newServerWorld(t *testing.T, s settings) *world {
+	t.Helper()
+	w := newManagerWorld(t, s)
+	w.socket = filepath.Join(t.TempDir(), "comm")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: w.socket})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 300)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = &pcsc.Server{Manager: w.manager, Authorizer: s.auth, Logger: s.options.Logger, MaxClients: s.clients}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.server.Serve(ctx, fd) }()
+	stopped := false
+	w.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		unix.Close(fd)
+	}
+	t.Cleanup(w.stop)
+	w.service = pcsc.NewClient(w.socket)
+	return w
+}
+
+// inBothForms runs a test over the manager itself and over the socket, or over Debian's daemon when PCSCD_UNDER_TEST is
+// "system".
+func inBothForms(t *testing.T, s settings, test func(t *testing.T, w *world)) {
+	t.Helper()
+	if os.Getenv("PCSCD_UNDER_TEST") == "system" {
+		test(t, newSystemWorld(t))
+		return
+	}
+	s.notify = true
+	t.Run("manager", func(t *testing.T) { test(t, newManagerWorld(t, s)) })
+	t.Run("socket", func(t *testing.T) { test(t, newServerWorld(t, s)) })
+}
+
+// insert puts a card in and waits until the service knows.
+func (w *world) insert(card pcsctest.Card) {
+	w.t.Helper()
+	w.put(card)
+	w.await(pcsc.StatePresent)
+}
+
+func (w *world) put(card pcsctest.Card) {
+	if w.system != nil {
+		w.system.insert(card)
+		return
+	}
+	w.slot.Insert(card)
+}
+
+// remove takes the card out and waits until the service knows.
+func (w *world) remove() {
+	w.t.Helper()
+	w.take()
+	w.await(pcsc.StateEmpty)
+}
+
+func (w *world) take() {
+	if w.system != nil {
+		w.system.remove()
+		return
+	}
+	w.slot.Remove()
+}
+
+// swap takes the card out and puts one in at once; and waits until the service has seen both.
+func (w *world) swap(card pcsctest.Card) {
+	w.t.Helper()
+	before := w.states()[0].EventState >> 16
+	w.take()
+	if w.system != nil {
+		w.await(pcsc.StateEmpty)
+	}
+	w.put(card)
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+		if s := w.states()[0].EventState; s>>16 >= before+2 && s&pcsc.StatePresent != 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.t.Fatal("the new card was not noticed")
+}
+
+// states looks at the first reader.
+func (w *world) states() []pcsc.ReaderState {
+	w.t.Helper()
+	c := w.context()
+	defer c.Release()
+	states := []pcsc.ReaderState{{Reader: w.reader}}
+	if err := c.GetStatusChange(states, 0); err != nil {
+		w.t.Fatal(err)
+	}
+	return states
+}
+
+// await waits until the first reader has flag.
+func (w *world) await(flag pcsc.StateFlag) pcsc.ReaderState {
+	w.t.Helper()
+	c := w.context()
+	defer c.Release()
+	states := []pcsc.ReaderState{{Reader: w.reader}}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		err := c.GetStatusChange(states, time.Until(deadline))
+		if err != nil {
+			w.t.Fatalf("waiting for state %X: %v, state is %X", flag, err, states[0].EventState)
+		}
+		if states[0].EventState&flag != 0 {
+			return states[0]
+		}
+		states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
+	}
+}
+
+func (w *world) context() *pcsc.Context {
+	w.t.Helper()
+	c, err := pcsc.NewContext(w.service)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// establish makes a context that ends with the test.
+func (w *world) establish() *pcsc.Context {
+	w.t.Helper()
+	c := w.context()
+	w.t.Cleanup(func() { c.Release() })
+	return c
+}
+
+// raw makes a context by its number.
+func (w *world) raw() pcsc.SCardContext {
+	w.t.Helper()
+	sc, err := w.service.EstablishContext(pcsc.ScopeSystem)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { w.service.ReleaseContext(sc) })
+	return sc
+}
+
+// connect connects in a context of its own.
+func (w *world) connect(mode pcsc.ShareMode) *pcsc.Card {
+	w.t.Helper()
+	card, err := w.establish().Connect(w.reader, mode, pcsc.ProtocolAny)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return card
+}
+
+// expect compares errors by their PC/SC name.
+func expect(t *testing.T, what string, got error, want pcsc.Error) {
+	t.Helper()
+	var e pcsc.Error
+	if got != nil && !errors.As(got, &e) {
+		t.Fatalf("%s: %v is no PC/SC error", what, got)
+	}
+	if e != want {
+		t.Errorf("%s: %s, want %s", what, e.Name(), want.Name())
+	}
+}
+
+// soon runs f and fails when it takes long.
+func soon(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatalf("%s does not end", what)
+	}
+}
+
+func background() context.Context { return context.Background() }

@@ -1,0 +1,144 @@
+package pcsc
+
+import "context"
+
+// lockWait is a call that waits until no other handle has the transaction lock of a reader. Those who wait are served in
+// the order in which they came.
+type lockWait struct {
+	h      *handle
+	begin  bool       // wants the lock; else only waits for it to be free, and goes on without it
+	result chan Error // of capacity 1
+}
+
+// begin takes the transaction lock, or waits for it. It checks reader, event, lock, in this order.
+func (h *handle) begin(ctx context.Context) Error {
+	r := h.r
+	r.mu.Lock()
+	switch e := h.alive(); {
+	case e != ErrSuccess:
+		r.mu.Unlock()
+		return e
+	case r.state&Unknown != 0:
+		r.mu.Unlock()
+		return ErrReaderUnavailable
+	case h.event != ErrSuccess:
+		defer r.mu.Unlock()
+		return h.event
+	case r.owner == nil || r.owner == h:
+		r.owner = h
+		r.depth++
+		r.mu.Unlock()
+		return ErrSuccess
+	}
+	return r.waitAndUnlock(ctx, &lockWait{h: h, begin: true, result: make(chan Error, 1)})
+}
+
+// waitAndUnlock queues w, releases r.mu and waits. When ctx ends first the result is ErrCancelled and nothing is held.
+func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
+	r.queue = append(r.queue, w)
+	holder := r.owner.client.name
+	r.mu.Unlock()
+	r.log().Debug("waiting for a transaction to end", "client", w.h.client.name, "holder", holder)
+	if guard := w.h.client.onWait; guard != nil {
+		defer guard()()
+	}
+	select {
+	case e := <-w.result:
+		return e
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, other := range r.queue {
+		if other == w {
+			r.queue = append(r.queue[:i], r.queue[i+1:]...)
+			return ErrCancelled
+		}
+	}
+	// It was served at the same moment.
+	if e := <-w.result; e == ErrSuccess && w.begin {
+		r.unlock()
+	}
+	return ErrCancelled
+}
+
+// unlock takes one from the owner's depth and hands the lock on when none is left; r.mu is held.
+func (r *reader) unlock() {
+	if r.depth--; r.depth > 0 {
+		return
+	}
+	r.free()
+}
+
+// free takes the lock from its owner, however deep, and gives it to the next in the queue; r.mu is held.
+func (r *reader) free() {
+	r.owner, r.depth = nil, 0
+	for len(r.queue) > 0 {
+		w := r.queue[0]
+		r.queue[0] = nil
+		r.queue = r.queue[1:]
+		if w.begin {
+			r.owner, r.depth = w.h, 1
+		}
+		w.result <- ErrSuccess
+		if w.begin {
+			return
+		}
+	}
+}
+
+// wakeAll ends those waits for which verdict says so, and leaves the others queued; r.mu is held.
+func (r *reader) wakeAll(verdict func(*lockWait) (Error, bool)) {
+	kept := r.queue[:0]
+	for _, w := range r.queue {
+		if e, end := verdict(w); end {
+			w.result <- e
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(r.queue[len(kept):])
+	r.queue = kept
+}
+
+// end is EndTransaction. It checks event, lock, and then acts on the card before it lets others in.
+func (h *handle) end(d Disposition) Error {
+	if d > EjectCard {
+		return ErrInvalidValue
+	}
+	r := h.r
+	check := func() Error {
+		switch e := h.alive(); {
+		case e != ErrSuccess:
+			return e
+		case h.event != ErrSuccess:
+			return h.event
+		case r.lockedByOther(h):
+			return ErrSharingViolation
+		case r.depth == 0 || r.sharing < 0 && r.depth == 1:
+			return ErrNotTransacted
+		}
+		return ErrSuccess
+	}
+	if d != LeaveCard {
+		if e := h.acquire(check); e != ErrSuccess {
+			return e
+		}
+		r.power(d)
+		r.driver.Unlock()
+		// The owner itself has got an event now: only the lock is still to be given up.
+		check = func() Error {
+			if r.owner != h {
+				return ErrSuccess
+			}
+			return h.alive()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := check()
+	if e == ErrSuccess && r.owner == h {
+		r.unlock()
+	}
+	return e
+}

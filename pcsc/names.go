@@ -1,0 +1,56 @@
+package pcsc
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxNameText is where a name is cut before its numbers (MaxReaderName less NUL and " RR SS").
+const maxNameText = MaxReaderName - 1 - len(" 00 00")
+
+// NameOptions change how readers are named and which are there at all.
+type NameOptions struct {
+	NoInterface bool     // leave out the interface string (pcscd -I)
+	NoSerial    bool     // leave out the serial number (pcscd -S)
+	Ignore      []string // readers whose product name contains one of these are not used
+	Extend      string   // text between the name and the numbers
+}
+
+func (o NameOptions) ignored(product string) bool {
+	for _, part := range o.Ignore {
+		if part != "" && strings.Contains(product, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// readerName is pcscd's form, which programs match parts of: `product [interface] (serial)extend RR SS` with the
+// number of the reader and of the slot in two hexadecimal digits.
+func (o NameOptions) readerName(product, iface, serial string, reader, slot int) string {
+	var b strings.Builder
+	b.WriteString(product)
+	if iface = plain(iface); iface != "" && !o.NoInterface {
+		fmt.Fprintf(&b, " [%s]", iface)
+	}
+	if serial = plain(serial); serial != "" && !o.NoSerial && !strings.Contains(iface, serial) {
+		fmt.Fprintf(&b, " (%s)", serial)
+	}
+	b.WriteString(o.Extend)
+	text := strings.ReplaceAll(b.String(), "\x00", "")
+	if len(text) > maxNameText {
+		text = text[:maxNameText]
+	}
+	return fmt.Sprintf("%s %02X %02X", text, reader, slot)
+}
+
+// plain replaces every byte that is not printable ASCII with a dot.
+func plain(s string) string {
+	out := []byte(s)
+	for i, c := range out {
+		if c < 0x20 || c > 0x7E {
+			out[i] = '.'
+		}
+	}
+	return string(out)
+}

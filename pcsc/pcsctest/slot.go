@@ -1,0 +1,288 @@
+// Package pcsctest has readers and cards made of nothing for tests of the resource manager, and a client that speaks its
+// socket protocol byte by byte.
+package pcsctest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Card answers commands. It may be asked from several goroutines, one at a time.
+type Card interface {
+	ATR() []byte
+	Reset()
+	Transmit(command []byte) ([]byte, error)
+}
+
+// EchoCard answers every command with its bytes and 9000.
+type EchoCard struct {
+	Bytes  []byte // ATR; nil is EchoATR
+	Resets int
+}
+
+// EchoATR offers T=0 and T=1; EchoATRT0 only T=0.
+var (
+	EchoATR   = []byte{0x3B, 0x80, 0x80, 0x01, 0x01}
+	EchoATRT0 = []byte{0x3B, 0x00}
+)
+
+// ATR is Bytes or EchoATR.
+func (c *EchoCard) ATR() []byte {
+	if c.Bytes != nil {
+		return c.Bytes
+	}
+	return EchoATR
+}
+
+// Reset counts.
+func (c *EchoCard) Reset() { c.Resets++ }
+
+// Transmit gives command back with 9000 after it.
+func (c *EchoCard) Transmit(command []byte) ([]byte, error) {
+	return append(bytes.Clone(command), 0x90, 0x00), nil
+}
+
+// SizeCard answers at once with as many bytes as the command's first three bytes after CLA say, 24 bits, and nothing
+// else: what costs is then the resource manager alone.
+type SizeCard struct{ answer []byte }
+
+// ATR is EchoATR.
+func (c *SizeCard) ATR() []byte { return EchoATR }
+
+// Reset does nothing.
+func (c *SizeCard) Reset() {}
+
+// Transmit answers with bytes 1 to 3 of command as a length, in all, 9000 at the end.
+func (c *SizeCard) Transmit(command []byte) ([]byte, error) {
+	if len(command) < 4 {
+		return []byte{0x67, 0x00}, nil
+	}
+	n := int(command[1])<<16 | int(command[2])<<8 | int(command[3])
+	if n < 2 || n > 65538 {
+		n = 2
+	}
+	if len(c.answer) < n {
+		c.answer = make([]byte, n)
+	}
+	answer := c.answer[:n]
+	answer[n-2], answer[n-1] = 0x90, 0x00
+	return answer, nil
+}
+
+// IFDError is a driver's error by its IFD handler code.
+type IFDError int
+
+// Error is the number in words.
+func (e IFDError) Error() string { return fmt.Sprintf("IFD %d", int(e)) }
+
+// IFDCode is the number.
+func (e IFDError) IFDCode() int { return int(e) }
+
+// Slot is a slot whose card is put in and taken out by the test.
+type Slot struct {
+	// Fault is asked before every call by its name ("PowerUp", "Transmit", ...) and may wait; an error is the result.
+	// Set it before the slot is used.
+	Fault func(call string) error
+	// Mute makes cards fail to power up.
+	Mute bool
+	// Codes are control codes and what they answer, beside the escape (which echoes).
+	Codes map[uint32][]byte
+	// Attributes that the slot has.
+	Attributes map[uint32][]byte
+
+	events chan bool
+
+	mu       sync.Mutex
+	card     Card
+	powered  bool
+	protocol uint32
+	calls    map[string]int
+}
+
+// NewSlot makes an empty slot. notify says whether it tells of movements by itself.
+func NewSlot(notify bool) *Slot {
+	s := &Slot{calls: map[string]int{}, Attributes: map[uint32][]byte{}}
+	if notify {
+		s.events = make(chan bool, 1024)
+	}
+	return s
+}
+
+// Insert puts a card in. A card that was there is taken out first.
+func (s *Slot) Insert(c Card) {
+	s.Remove()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.card, s.powered, s.protocol = c, false, 0
+	s.tell(true)
+}
+
+// Remove takes the card out, if there is one.
+func (s *Slot) Remove() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.card == nil {
+		return
+	}
+	s.card, s.powered = nil, false
+	s.tell(false)
+}
+
+func (s *Slot) tell(present bool) {
+	if s.events != nil {
+		s.events <- present
+	}
+}
+
+// Calls is how often a method was called.
+func (s *Slot) Calls(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[name]
+}
+
+// Powered reports whether a card is in the slot and switched on.
+func (s *Slot) Powered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.powered
+}
+
+// enter counts a call and asks for a fault.
+func (s *Slot) enter(name string) error {
+	s.mu.Lock()
+	s.calls[name]++
+	s.mu.Unlock()
+	if s.Fault != nil {
+		return s.Fault(name)
+	}
+	return nil
+}
+
+// Events is the channel of movements; nil for a slot that does not notify.
+func (s *Slot) Events() <-chan bool { return s.events }
+
+// Present reports whether a card is in.
+func (s *Slot) Present(context.Context) (bool, error) {
+	if err := s.enter("Present"); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.card != nil, nil
+}
+
+// PowerUp switches the card on.
+func (s *Slot) PowerUp(context.Context) ([]byte, error) { return s.power("PowerUp") }
+
+// Reset resets the card.
+func (s *Slot) Reset(context.Context) ([]byte, error) { return s.power("Reset") }
+
+func (s *Slot) power(name string) ([]byte, error) {
+	if err := s.enter(name); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.card == nil:
+		return nil, IFDError(616)
+	case s.Mute:
+		return nil, IFDError(608)
+	}
+	s.card.Reset()
+	s.powered, s.protocol = true, 0
+	return bytes.Clone(s.card.ATR()), nil
+}
+
+// PowerDown switches the card off.
+func (s *Slot) PowerDown(context.Context) error {
+	if err := s.enter("PowerDown"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.powered, s.protocol = false, 0
+	return nil
+}
+
+// SetProtocol notes the protocol.
+func (s *Slot) SetProtocol(_ context.Context, protocol uint32) error {
+	if err := s.enter("SetProtocol"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.card == nil {
+		return IFDError(616)
+	}
+	s.protocol = protocol
+	return nil
+}
+
+// Transmit asks the card.
+func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byte) ([]byte, error) {
+	if err := s.enter("Transmit"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.card == nil:
+		return nil, IFDError(616)
+	case !s.powered:
+		return nil, errors.New("the card is switched off")
+	case protocol != 4 && protocol != s.protocol:
+		return nil, fmt.Errorf("protocol %d used, %d set", protocol, s.protocol)
+	}
+	answer, err := s.card.Transmit(command)
+	return append(reply[:0], answer...), err
+}
+
+// Control echoes an escape and knows Codes.
+func (s *Slot) Control(_ context.Context, code uint32, in []byte, max int) ([]byte, error) {
+	if err := s.enter("Control"); err != nil {
+		return nil, err
+	}
+	out, ok := s.Codes[code]
+	switch {
+	case code == 0x42000001:
+		out = in
+	case !ok:
+		return nil, errors.ErrUnsupported
+	}
+	if len(out) > max {
+		return nil, IFDError(618)
+	}
+	return bytes.Clone(out), nil
+}
+
+// Attribute reads from Attributes.
+func (s *Slot) Attribute(_ context.Context, id uint32) ([]byte, error) {
+	if err := s.enter("Attribute"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v, ok := s.Attributes[id]; ok {
+		return bytes.Clone(v), nil
+	}
+	return nil, IFDError(600)
+}
+
+// SetAttribute writes to those Attributes that exist.
+func (s *Slot) SetAttribute(_ context.Context, id uint32, value []byte) error {
+	if err := s.enter("SetAttribute"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.Attributes[id]; !ok {
+		return IFDError(600)
+	}
+	s.Attributes[id] = bytes.Clone(value)
+	return nil
+}

@@ -1,0 +1,257 @@
+package pcsc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Peer is a process at the other end of the socket (SO_PEERCRED and SO_PEERGROUPS, taken when it connected).
+type Peer struct {
+	PID    int
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary
+}
+
+// String is the peer as the log names it.
+func (p Peer) String() string { return fmt.Sprintf("pid %d uid %d", p.PID, p.UID) }
+
+// Authorizer decides who may use the service and who a reader. An error refuses; its text goes to the log and says what
+// would have to be changed to allow it.
+type Authorizer interface {
+	Service(ctx context.Context, p Peer) error
+	Card(ctx context.Context, p Peer, reader string) error
+}
+
+// ErrIdle is why Serve ended when nobody has been connected for Server.AutoExit.
+var ErrIdle = errors.New("no client for the time set")
+
+// Server makes a Manager available on a socket.
+type Server struct {
+	Manager *Manager
+	// Authorizer is asked for every connection; nil lets everybody in.
+	Authorizer Authorizer
+	// MaxClients is the number of contexts at one time; 0 is 200.
+	MaxClients int
+	// AutoExit ends Serve with ErrIdle when no client has been there for so long; 0 is never.
+	AutoExit time.Duration
+	// TraceAPDUs logs the header of every command and the status of every answer, never the data between.
+	TraceAPDUs bool
+	// ClientsChanged is called with the number of connections when that has changed, under a lock: it must be quick and must
+	// not call the server.
+	ClientsChanged func(n int)
+	Logger         *slog.Logger
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	contexts int
+	idle     *time.Timer
+	ending   bool
+	work     sync.WaitGroup
+	watch    *fdWatch
+}
+
+// headroom is how many connections beyond MaxClients may be there without a context: cancelling needs one.
+const headroom = 16
+
+// Serve accepts clients on the listening socket fd until ctx ends (nil) or nobody needs it any more (ErrIdle). All
+// clients are gone when it returns; fd is left open.
+func (s *Server) Serve(ctx context.Context, fd int) error {
+	if s.MaxClients == 0 {
+		s.MaxClients = 200
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	watch, err := newFDWatch()
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("listening socket: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.watch, s.conns = watch, map[*conn]struct{}{}
+	s.mu.Lock()
+	s.ending = false
+	if s.AutoExit > 0 {
+		s.idle = time.AfterFunc(s.AutoExit, func() { s.idleExpired(cancel) })
+	}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, watch.wake)
+	defer stop()
+	err = watch.run(ctx, fd, func() { s.accept(ctx, fd) })
+	s.end()
+	if err == nil && errors.Is(context.Cause(ctx), ErrIdle) {
+		return ErrIdle
+	}
+	return err
+}
+
+func (s *Server) idleExpired(cancel context.CancelCauseFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) == 0 && !s.ending {
+		s.ending = true
+		cancel(ErrIdle)
+	}
+}
+
+// end closes all connections and waits until they are cleaned up. A connection whose card does not answer holds this up
+// for as long as the driver's own deadline, at most closeTime.
+func (s *Server) end() {
+	s.mu.Lock()
+	s.ending = true
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+	for c := range s.conns {
+		c.hangUp()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.work.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeTime):
+		s.Logger.Warn("a reader is still busy with a client's command")
+	}
+}
+
+const closeTime = 5 * time.Second
+
+// accept takes all connections that are waiting.
+func (s *Server) accept(ctx context.Context, listener int) {
+	for {
+		fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		switch {
+		case err == unix.EINTR || err == unix.ECONNABORTED:
+			continue
+		case err == unix.EAGAIN:
+			return
+		case err != nil: // no descriptors, no memory: the connection stays in the queue
+			s.Logger.Error("accepting a client", "err", err)
+			time.Sleep(50 * time.Millisecond)
+			return
+		}
+		s.admit(ctx, fd)
+	}
+}
+
+func (s *Server) admit(ctx context.Context, fd int) {
+	peer, err := peerOf(fd)
+	if err != nil {
+		s.Logger.Error("credentials of a client", "err", err)
+		unix.Close(fd)
+		return
+	}
+	c := newConn(ctx, s, fd, peer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || len(s.conns) >= s.MaxClients+headroom {
+		s.Logger.Warn("too many clients", "client", peer.String(), "limit", s.MaxClients)
+		c.cancel()
+		unix.Close(fd)
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.changed()
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		c.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, c)
+		s.changed()
+		unix.Close(fd)
+		if s.idle != nil && len(s.conns) == 0 && !s.ending {
+			s.idle.Reset(s.AutoExit)
+		}
+	}()
+}
+
+func (s *Server) changed() {
+	if s.ClientsChanged != nil {
+		s.ClientsChanged(len(s.conns))
+	}
+}
+
+// takeContext counts a context against MaxClients.
+func (s *Server) takeContext() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.contexts >= s.MaxClients {
+		return false
+	}
+	s.contexts++
+	return true
+}
+
+func (s *Server) giveContext() {
+	s.mu.Lock()
+	s.contexts--
+	s.mu.Unlock()
+}
+
+// connOf finds the connection of a context for CANCEL. Only root may cancel for another user.
+func (s *Server) connOf(sc SCardContext, by Peer) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if SCardContext(c.context.Load()) == sc && sc != 0 && (by.UID == c.peer.UID || by.UID == 0) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Clients is the number of connections.
+func (s *Server) Clients() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// peerOf asks the kernel who is at the other end.
+func peerOf(fd int) (Peer, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{PID: int(cred.Pid), UID: cred.Uid, GID: cred.Gid, Groups: peerGroups(fd)}, nil
+}
+
+// peerGroups are the supplementary groups of the process at the other end when it connected; none when the kernel does
+// not tell.
+func peerGroups(fd int) []uint32 {
+	groups := make([]uint32, 64)
+	for range 2 {
+		size := uint32(4 * len(groups))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case errno == 0:
+			return groups[:min(int(size/4), len(groups))]
+		case errno != unix.ERANGE || size > 4*65536:
+			return nil
+		}
+		groups = make([]uint32, size/4)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package pcsc_test
+
+import (
+	"testing"
+	"time"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
+)
+
+var waitRules = []rule{
+	{"B.6", "no readers given: success at once", "", func(t *testing.T, w *world) {
+		expect(t, "wait", w.establish().GetStatusChange(nil, -1), 0)
+	}},
+	{"B.6", "a name that no reader has: UNKNOWN_READER at once", "", func(t *testing.T, w *world) {
+		err := w.establish().GetStatusChange([]pcsc.ReaderState{{Reader: "no such reader"}}, -1)
+		expect(t, "wait", err, pcsc.ErrUnknownReader)
+	}},
+	{"B.6", "all ignored: success at once", "", func(t *testing.T, w *world) {
+		states := []pcsc.ReaderState{{Reader: w.reader, CurrentState: pcsc.StateIgnore}}
+		expect(t, "wait", w.establish().GetStatusChange(states, -1), 0)
+	}},
+	{"B.6", "unaware: told at once", "", func(t *testing.T, w *world) {
+		states := w.states()
+		if s := states[0].EventState; s&0xFFFF != pcsc.StateEmpty|pcsc.StateChanged {
+			t.Errorf("state %X", s)
+		}
+	}},
+	{"B.6", "nothing changed: TIMEOUT, with 0 at once", "", func(t *testing.T, w *world) {
+		states := w.states()
+		states[0].CurrentState = states[0].EventState
+		c := w.establish()
+		expect(t, "look", c.GetStatusChange(states, 0), pcsc.ErrTimeout)
+		begin := time.Now()
+		expect(t, "wait", c.GetStatusChange(states, 30*time.Millisecond), pcsc.ErrTimeout)
+		if d := time.Since(begin); d < 30*time.Millisecond {
+			t.Errorf("timeout after %v", d)
+		}
+		expect(t, "wait again", c.GetStatusChange(states, 30*time.Millisecond), pcsc.ErrTimeout)
+	}},
+	{"B.5", "insertion and removal wake, each once, and are counted", "", func(t *testing.T, w *world) {
+		c := w.establish()
+		states := w.states()
+		count := states[0].EventState >> 16
+		for i := range 6 {
+			states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
+			woken := make(chan error, 1)
+			go func() { woken <- c.GetStatusChange(states, 5*time.Second) }()
+			time.Sleep(5 * time.Millisecond)
+			want := pcsc.StatePresent
+			if i%2 == 0 {
+				w.put(&pcsctest.EchoCard{})
+			} else {
+				w.take()
+				want = pcsc.StateEmpty
+			}
+			expect(t, "wait", <-woken, 0)
+			s := states[0].EventState
+			if s&want == 0 || s&pcsc.StateChanged == 0 {
+				t.Fatalf("state %X", s)
+			}
+			if count++; s>>16 != count {
+				t.Errorf("movement %d, want %d", s>>16, count)
+			}
+			if want == pcsc.StatePresent && len(states[0].Atr) == 0 {
+				t.Error("no ATR")
+			}
+		}
+	}},
+	{"B.5", "the use of a reader by others is told at once", "stock notices with the next poll", func(t *testing.T, w *world) {
+		w.insert(&pcsctest.EchoCard{})
+		card := w.connect(pcsc.ShareShared)
+		c := w.establish()
+		states := []pcsc.ReaderState{{Reader: w.reader}}
+		expect(t, "look", c.GetStatusChange(states, 0), 0)
+		if states[0].EventState&pcsc.StateInuse == 0 {
+			t.Fatalf("state %X", states[0].EventState)
+		}
+		states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
+		woken := make(chan error, 1)
+		go func() { woken <- c.GetStatusChange(states, 5*time.Second) }()
+		time.Sleep(5 * time.Millisecond)
+		expect(t, "disconnect", card.Disconnect(pcsc.LeaveCard), 0)
+		expect(t, "wait", <-woken, 0)
+		if states[0].EventState&pcsc.StateInuse != 0 {
+			t.Errorf("state %X", states[0].EventState)
+		}
+	}},
+	{"B.5", "cancel ends the wait that is, and no later one", "", func(t *testing.T, w *world) {
+		c := w.establish()
+		states := w.states()
+		states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
+		for range 3 {
+			woken := make(chan error, 1)
+			go func() { woken <- c.GetStatusChange(states, 5*time.Second) }()
+			time.Sleep(20 * time.Millisecond)
+			expect(t, "cancel", c.Cancel(), 0)
+			expect(t, "wait", <-woken, pcsc.ErrCancelled)
+			expect(t, "cancel of nothing", c.Cancel(), 0)
+			expect(t, "later wait", c.GetStatusChange(states, 10*time.Millisecond), pcsc.ErrTimeout)
+		}
+	}},
+	{"B.5", "readers that come and go", "vpcd's readers stay", func(t *testing.T, w *world) {
+		c := w.establish()
+		states := []pcsc.ReaderState{{Reader: pcsc.PnPReader}}
+		expect(t, "look", c.GetStatusChange(states, 0), pcsc.ErrTimeout)
+		woken := make(chan error, 1)
+		go func() { woken <- c.GetStatusChange(states, 5*time.Second) }()
+		time.Sleep(20 * time.Millisecond)
+		w.driver.Add(pcsctest.Reader{ID: "3", Product: "Third", Slots: []*pcsctest.Slot{pcsctest.NewSlot(true)}})
+		expect(t, "wait", <-woken, 0)
+		if states[0].EventState&pcsc.StateChanged == 0 {
+			t.Errorf("state %X", states[0].EventState)
+		}
+		names, _ := c.ListReaders()
+		if len(names) != 3 || names[2] != "Third 02 00" {
+			t.Errorf("%q", names)
+		}
+		third := []pcsc.ReaderState{{Reader: "Third 02 00"}}
+		expect(t, "look", c.GetStatusChange(third, 0), 0)
+		third[0].CurrentState = third[0].EventState
+		go func() { woken <- c.GetStatusChange(third, 5*time.Second) }()
+		time.Sleep(20 * time.Millisecond)
+		w.driver.Remove("3")
+		expect(t, "wait", <-woken, 0)
+		if s := third[0].EventState; s != pcsc.StateUnknown|pcsc.StateUnavailable|pcsc.StateChanged {
+			t.Errorf("state %X", s)
+		}
+	}},
+	{"B.7", "a reader that goes away: INVALID_VALUE for its handles, and disconnect succeeds", "vpcd's readers stay", func(t *testing.T, w *world) {
+		w.insert(&pcsctest.EchoCard{})
+		card := w.connect(pcsc.ShareShared)
+		holder := w.connect(pcsc.ShareShared)
+		expect(t, "begin", holder.BeginTransaction(), 0)
+		waited := make(chan error, 1)
+		go func() { waited <- card.BeginTransaction() }()
+		time.Sleep(20 * time.Millisecond)
+		w.driver.Remove("1")
+		soon(t, "begin", func() { expect(t, "begin", <-waited, pcsc.ErrReaderUnavailable) })
+		_, err := card.Transmit(selectCommand)
+		expect(t, "transmit", err, pcsc.ErrInvalidValue)
+		_, err = w.service.Status(card.Handle())
+		expect(t, "status", err, pcsc.ErrInvalidValue)
+		expect(t, "disconnect", card.Disconnect(pcsc.ResetCard), 0)
+		_, err = w.establish().Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
+		expect(t, "connect", err, pcsc.ErrUnknownReader)
+	}},
+	{"H.12", "a reader that comes again under the same place replaces the old one", "vpcd's readers stay", func(t *testing.T, w *world) {
+		slot := pcsctest.NewSlot(true)
+		slot.Insert(&pcsctest.EchoCard{})
+		w.driver.Add(pcsctest.Reader{ID: "1", Product: "Test Reader", Interface: "Smart Card", Serial: "0815", Slots: []*pcsctest.Slot{slot}})
+		w.await(pcsc.StatePresent)
+		_, err := w.connect(pcsc.ShareShared).Transmit(selectCommand)
+		expect(t, "transmit", err, 0)
+	}},
+}
