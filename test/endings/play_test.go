@@ -1,0 +1,244 @@
+//go:build cgo
+
+package endings
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/msteinert/pam/v2"
+)
+
+// ending is one row: what is given, and how it must end.
+type ending struct {
+	name string
+
+	card    string   // of the deck; "" is an empty reader
+	user    string   // PAM_USER before
+	args    []string // of the module line
+	global  []string // lines of the pam_pkcs11 block
+	module  []string // lines of the pkcs11_module block
+	mapper  string   // use_mappers and mapper blocks; "" is cn
+	config  string   // the whole file instead, with CARD for the library's lines
+	library string   // instead of the card's, for files that must be refused
+	fault   []string // script of the fault-injecting library
+	earlier string   // a secret that an earlier module leaves in the stack
+	env     []string // PAM environment, NAME=value
+	rhost   string
+	service string
+	silent  bool
+	answers []string // at the prompts, in order; when they run out the conversation fails
+
+	code   pam.Error // 0 is success
+	said   []string  // messages in order: "T ..." text, "E ..." error, "P ..." prompt, "Q ..." question; a prefix each
+	after  string    // PAM_USER afterwards; "" is as before
+	vars   string    // the PKCS11_LOGIN_* variables that must be set, "" is none on a refusal
+	logins int       // PINs that reached the card
+}
+
+// success is libpam's code 0, which msteinert/pam has no name for.
+const success pam.Error = 0
+
+// stacks are the three ways administrators write the module's line; none may turn a refusal into a login.
+// The second is the one of CVE-2025-24531.
+var stacks = []struct{ control, after string }{
+	{"required", ""},
+	{"[success=ok ignore=ignore default=bad]", "auth required pam_permit.so"},
+	{"sufficient", "auth required pam_deny.so"},
+}
+
+type heard struct {
+	lines   []string
+	answers []string
+}
+
+// RespondPAM plays the user: it notes what is said and answers from the script.
+func (h *heard) RespondPAM(style pam.Style, text string) (string, error) {
+	kind := map[pam.Style]string{pam.TextInfo: "T", pam.ErrorMsg: "E", pam.PromptEchoOff: "P", pam.PromptEchoOn: "Q"}[style]
+	h.lines = append(h.lines, kind+" "+text)
+	if kind == "T" || kind == "E" {
+		return "", nil
+	}
+	if len(h.answers) == 0 {
+		return "", errors.New("nobody answers")
+	}
+	answer := h.answers[0]
+	h.answers = h.answers[1:]
+	if name, ok := strings.CutPrefix(answer, "number of "); ok {
+		return numberOf(name, text), nil
+	}
+	return answer, nil
+}
+
+// numberOf reads a numbered list as a user does: the order of SoftHSM's slots is not known before.
+func numberOf(name, list string) string {
+	for _, line := range strings.Split(list, "\n") {
+		if number, rest, found := strings.Cut(line, ") "); found && strings.HasPrefix(rest, name) {
+			return number
+		}
+	}
+	return "not there"
+}
+
+// result is what a played row gave.
+type result struct {
+	code   pam.Error
+	said   []string
+	user   string
+	env    map[string]string
+	logins int
+}
+
+func play(t *testing.T, w *world, e ending, stack int) result {
+	t.Helper()
+	table := w.lay(t, e, stack)
+	h := &heard{answers: e.answers}
+	if e.earlier != "" {
+		h.answers = append([]string{e.earlier}, h.answers...)
+	}
+	tx, err := pam.StartConfDir(table.service, e.user, h, table.services)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.End() }()
+	for _, v := range e.env {
+		if err := tx.PutEnv(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.rhost != "" {
+		if err := tx.SetItem(pam.Rhost, e.rhost); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var flags pam.Flags
+	if e.silent {
+		flags = pam.Silent
+	}
+	r := result{code: codeOf(tx.Authenticate(flags)), said: h.lines, logins: table.logins(t)}
+	if e.earlier != "" && len(r.said) > 0 {
+		r.said = r.said[1:] // the earlier module's own prompt
+	}
+	r.user, _ = tx.GetItem(pam.User)
+	if r.env, err = tx.GetEnvList(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func codeOf(err error) pam.Error {
+	if err == nil {
+		return success
+	}
+	var code pam.Error
+	if errors.As(err, &code) {
+		return code
+	}
+	return pam.ErrSystem
+}
+
+// check compares a played row with its promise, under one way of writing the stack.
+func check(t *testing.T, e ending, r result, stack int) {
+	t.Helper()
+	if e.code == pam.ErrIgnore {
+		// libpam has no other answer when nobody in the stack had an opinion; with pam_permit behind it the
+		// documented exception lets in, as it does with the C module.
+		if stack == 0 && r.code != pam.ErrPermDenied {
+			t.Errorf("ended with %v (%d)", r.code, r.code)
+		}
+		return
+	}
+	switch {
+	case stack == 0 && r.code != e.code:
+		t.Errorf("ended with %v (%d), want %v (%d)", r.code, r.code, e.code, e.code)
+	case (r.code == success) != (e.code == success):
+		t.Errorf("with the control %q it ended with %v (%d), but the module says %v", stacks[stack].control, r.code, r.code, e.code)
+	}
+	if r.logins != e.logins {
+		t.Errorf("%d PINs were sent to the card, want %d", r.logins, e.logins)
+	}
+	if err := sameTalk(r.said, e.said); err != nil {
+		t.Errorf("%v\nheard:\n  %s", err, strings.Join(r.said, "\n  "))
+	}
+	want := e.after
+	if want == "" {
+		want = e.user
+	}
+	asked := strings.Join(r.said, "\n")
+	if r.user != want && want != "anybody" && !strings.Contains(asked, "Q login:") {
+		t.Errorf("PAM_USER is %q, want %q", r.user, want)
+	}
+	checkVariables(t, e, r)
+}
+
+func checkVariables(t *testing.T, e ending, r result) {
+	t.Helper()
+	for _, name := range []string{"PKCS11_LOGIN_TOKEN_NAME", "PKCS11_LOGIN_CERT_ISSUER", "PKCS11_LOGIN_CERT_SERIAL"} {
+		value, set := r.env[name]
+		given := false
+		for _, v := range e.env {
+			given = given || strings.HasPrefix(v, name+"=")
+		}
+		switch {
+		case e.code == success && !set:
+			t.Errorf("%s is not set after a success", name)
+		case e.code != success && set && !given:
+			t.Errorf("%s is set to %q after a refusal", name, value)
+		}
+	}
+	if e.vars != "" && r.env["PKCS11_LOGIN_TOKEN_NAME"] != e.vars {
+		t.Errorf("PKCS11_LOGIN_TOKEN_NAME is %q, want %q", r.env["PKCS11_LOGIN_TOKEN_NAME"], e.vars)
+	}
+}
+
+// sameTalk compares what was heard. The line that only a slow check shows may or may not be there; "login:"
+// is pam_permit's own question.
+func sameTalk(heard, want []string) error {
+	var got []string
+	for _, line := range heard {
+		if line != "T Checking the certificate" && !strings.HasPrefix(line, "Q login:") {
+			got = append(got, line)
+		}
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("%d messages, want %d: %q", len(got), len(want), want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			return fmt.Errorf("message %d is %q, want %q", i+1, got[i], want[i])
+		}
+	}
+	return nil
+}
+
+func TestEndings(t *testing.T) {
+	w := theWorld(t)
+	rows := table()
+	if len(rows) < 80 {
+		t.Fatalf("the table has %d rows, 80 are promised", len(rows))
+	}
+	names := map[string]bool{}
+	for _, e := range rows {
+		if names[e.name] {
+			t.Fatalf("two rows are called %q", e.name)
+		}
+		names[e.name] = true
+		for _, build := range w.builds {
+			for stack := range stacks {
+				if stack > 0 && build != w.builds[0] {
+					continue // the stack is libpam's affair, not the runtime's
+				}
+				t.Run(fmt.Sprintf("%s/%s/%d", e.name, filepath.Base(build), stack), func(t *testing.T) {
+					run := *w
+					run.module = filepath.Join(build, "pam_pkcs11.so")
+					check(t, e, play(t, &run, e, stack), stack)
+				})
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "endings: %d rows, %d builds of the module\n", len(rows), len(w.builds))
+}
