@@ -42,6 +42,9 @@ type Options struct {
 	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
 	RequireAllPolicies bool                    // each of them must be
 
+	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
+	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
+
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
 	Now    func() time.Time // nil: time.Now
@@ -60,6 +63,8 @@ type Verifier struct {
 	store   *store
 	revoked revocation
 	initial initialPolicies
+
+	responder *certinfo.Certificate // of OCSPOptions.ResponderCert
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
@@ -74,7 +79,7 @@ type initialPolicies struct {
 // Decision is one step of the judgement, for explain and the log.
 type Decision struct {
 	Cert   *certinfo.Certificate
-	Reason Reason // what the step was about; "" for a plain remark
+	Reason Reason // what the step was about
 	OK     bool
 	Detail string // English
 }
@@ -120,6 +125,9 @@ func New(o Options) (*Verifier, error) {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
 	}
+	if err := v.startRevocation(); err != nil {
+		return nil, err
+	}
 	return v, nil
 }
 
@@ -161,10 +169,10 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 	if err := v.checkAlone(cert, now); err != nil {
 		return err
 	}
-	result.add(cert, "", true, "is valid now and may be used for a login")
+	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
-		result.add(cert, "", true, "no chain is asked for (cert_policy without ca)")
+		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
 		return nil
 	}
 	s := newSearch(ctx, v, now, intermediates)
@@ -179,11 +187,12 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 
 // checkAvailable refuses what the policy asks for and this build cannot do: silence would be a promise broken.
 func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
+	p := v.options.Policy
 	switch {
-	case v.options.Policy.CRL != "" && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", v.options.Policy.CRL)
-	case v.options.Policy.OCSP && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for ocsp_on: OCSP is not available in this version")
+	case !p.CA && (p.CRL != "" || p.OCSP):
+		return refuse(cert, ReasonNotAvailable, "revocation is not available without ca: no signer of a list or an answer is known")
+	case p.CRL != "" && v.revoked == nil:
+		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", p.CRL)
 	}
 	return nil
 }
