@@ -8,13 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -87,9 +85,6 @@ func saying(q testca.Question, s testca.Single) testca.OCSP {
 	s.CertID = q.CertID
 	return testca.OCSP{Singles: []testca.Single{s}, Nonce: q.Nonce}
 }
-
-// ocspOptions ask responders, and nothing else.
-func ocspOptions() Options { return Options{Policy: Policy{CA: false, OCSP: true}} }
 
 // withOCSP makes a verifier that lets certificates name responders of this machine.
 func withOCSP(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
@@ -304,6 +299,3 @@ func TestOCSPAnswers(t *testing.T) {
 		})
 	}
 }
-
-var _ = filepath.Join
-var _ certinfo.Certificate
