@@ -254,6 +254,7 @@ func (t *attempt) verifyOptions() (verify.Options, error) {
 	}
 	return verify.Options{
 		CADir:             m.CADir,
+		CRLDir:            m.CRLDir,
 		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
 		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
 		StrictPermissions: t.conf.Global.StrictPermissions,

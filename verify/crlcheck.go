@@ -22,13 +22,21 @@ const maxSignerDepth = 6
 // crlRevocation checks every certificate of the path below its anchor against CRLs (RFC 5280, 6.3).
 type crlRevocation struct {
 	source   crlSource
-	leafOnly bool // crl_scope = leaf
+	leafOnly bool          // crl_scope = leaf
+	grace    time.Duration // after nextUpdate
+}
+
+// newCRLRevocation checks against the CRLs that cert_policy names.
+func newCRLRevocation(o Options) *crlRevocation {
+	return &crlRevocation{source: newCRLDir(o), leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
 }
 
 // check is the revocation of a whole path.
-func (r *crlRevocation) check(s *search, p *path) *Error {
-	run := &crlRun{r: r, s: s, anchor: p.certs[0], busy: map[string]bool{}}
-	return run.path(p)
+func (r *crlRevocation) check(s *search, p *path) *Error { return r.run(s, p).path(p) }
+
+// run prepares the checking of the certificates of one path.
+func (r *crlRevocation) run(s *search, p *path) *crlRun {
+	return &crlRun{r: r, s: s, anchor: p.certs[0], busy: map[string]bool{}}
 }
 
 // crlRun is the checking of one path and of the CRL issuers that it leads to.
@@ -183,6 +191,7 @@ func (c *crlStatus) note(h *crlHead, why string) {
 // datesAndForm says what forbids the use of a CRL; the end of its time only when asked, for a delta may renew it.
 func (r *crlRun) datesAndForm(h *crlHead, end bool) string {
 	skew := r.s.v.options.ClockSkew
+	expired := r.s.now.Add(-skew - r.r.grace)
 	switch {
 	case h.unknownCritical != "":
 		return "has the critical extension " + h.unknownCritical + ", which is not known"
@@ -190,9 +199,9 @@ func (r *crlRun) datesAndForm(h *crlHead, end bool) string {
 		return "is not valid yet"
 	case !end:
 		return ""
-	case h.nextUpdate.IsZero() && r.s.now.Add(-skew).After(h.thisUpdate.Add(maxAgeWithoutNext)):
+	case h.nextUpdate.IsZero() && expired.After(h.thisUpdate.Add(maxAgeWithoutNext)):
 		return "has no nextUpdate and is too old"
-	case !h.nextUpdate.IsZero() && r.s.now.Add(-skew).After(h.nextUpdate):
+	case !h.nextUpdate.IsZero() && expired.After(h.nextUpdate):
 		return "has expired at " + stamp(h.nextUpdate)
 	}
 	return ""

@@ -36,7 +36,7 @@ func (v *Verifier) startRevocation() error {
 	if o.Policy.CRL != "" && crl == nil || o.Policy.CRL == "" && !o.Policy.OCSP {
 		return nil
 	}
-	policy := &revocationPolicy{crl: crl, soft: o.Soft}
+	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
 	if o.Policy.OCSP {
 		dir := o.OCSP.Dir
 		if os.Geteuid() != 0 {
@@ -61,7 +61,7 @@ func (r *revocationPolicy) check(s *search, p *path) *Error {
 
 	run := &revocationRun{policy: r, s: s, p: p}
 	if r.crl != nil {
-		run.crl = &crlRun{r: r.crl, s: s, anchor: p.certs[0], busy: map[string]bool{}}
+		run.crl = r.crl.run(s, p)
 	}
 	return run.path(ctx)
 }

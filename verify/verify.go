@@ -30,9 +30,10 @@ type EKU struct {
 // Options of a Verifier. The zero value checks validity dates and usages only.
 type Options struct {
 	CADir             string // file or directory; read when Policy.CA is set
+	CRLDir            string // file or directory of CRLs; read when a certificate needs one
 	Policy            Policy
 	EKU               EKU
-	StrictPermissions bool // refuse, not only report, files of ca_dir that a group may write
+	StrictPermissions bool // refuse, not only report, files of ca_dir and crl_dir that a group may write
 
 	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
 	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
@@ -41,6 +42,9 @@ type Options struct {
 
 	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
 	RequireAllPolicies bool                    // each of them must be
+
+	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
+	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
 	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
@@ -124,6 +128,9 @@ func New(o Options) (*Verifier, error) {
 		for _, p := range v.store.problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
+	}
+	if o.Policy.CRL == "offline" {
+		v.revoked = newCRLRevocation(o)
 	}
 	if err := v.startRevocation(); err != nil {
 		return nil, err
