@@ -142,7 +142,7 @@ func configurations() []ending {
 		bad("unknown mapper", ending{mapper: "unknown"}),
 		bad("slot_num and slot_description", ending{args: []string{"slot_num=1", "slot_description=x"}}),
 		bad("CRL word until revocation is built", ending{module: []string{"cert_policy = ca, signature, crl_offline;"}}),
-		bad("OCSP word until revocation is built", ending{module: []string{"cert_policy = ca, signature, ocsp_on;"}}),
+		bad("OCSP responder that is no address", ending{module: []string{"ocsp_url = ocsp.example;"}}),
 		bad("extra brace", ending{config: "extra-brace"}),
 		{name: "symlinked configuration", card: "alice", user: "alice", config: "symlink", answers: ok, said: granted("alice"), logins: 1},
 		{name: "missing semicolon", card: "alice", user: "alice", global: []string{"debug = false", "nullok = false;"}, answers: ok, said: granted("alice"), logins: 1},
