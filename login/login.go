@@ -83,6 +83,7 @@ type Authenticator struct {
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
+	Level           *slog.LevelVar                                   // of Logger; lowered where the options say debug; may be nil
 	Now             func() time.Time                                 // nil is time.Now
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
