@@ -64,11 +64,16 @@ type ocspOutcome struct {
 }
 
 func (o *ocspOutcome) note(from string, why error) {
+	o.notes = append(o.notes, fmt.Sprintf("%s: %v", clip(from), withoutAddress(why)))
+}
+
+// withoutAddress takes away what net/http puts before an error: the address is named already.
+func withoutAddress(err error) error {
 	var u *url.Error
-	if errors.As(why, &u) {
-		why = u.Err // it names the address once more
+	if errors.As(err, &u) {
+		return u.Err
 	}
-	o.notes = append(o.notes, fmt.Sprintf("%s: %v", clip(from), why))
+	return err
 }
 
 // delegateStatus finds out whether a responder's certificate is revoked. nil: it is good.
