@@ -47,6 +47,9 @@ type Options struct {
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 
+	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
+	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
+
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
 	Now    func() time.Time // nil: time.Now
@@ -66,6 +69,8 @@ type Verifier struct {
 	revoked revocation
 	wanted  wanted
 	initial initialPolicies
+
+	responder *certinfo.Certificate // of OCSPOptions.ResponderCert
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
@@ -80,7 +85,7 @@ type initialPolicies struct {
 // Decision is one step of the judgement, for explain and the log.
 type Decision struct {
 	Cert   *certinfo.Certificate
-	Reason Reason // what the step was about; "" for a plain remark
+	Reason Reason // what the step was about
 	OK     bool
 	Detail string // English
 }
@@ -133,6 +138,9 @@ func New(o Options) (*Verifier, error) {
 	if o.Policy.CRL == "offline" {
 		v.revoked = newCRLRevocation(o, &v.wanted)
 	}
+	if err := v.startRevocation(); err != nil {
+		return nil, err
+	}
 	return v, nil
 }
 
@@ -179,10 +187,10 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 	if err := v.checkAlone(cert, now); err != nil {
 		return err
 	}
-	result.add(cert, "", true, "is valid now and may be used for a login")
+	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
-		result.add(cert, "", true, "no chain is asked for (cert_policy without ca)")
+		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
 		return nil
 	}
 	s := newSearch(ctx, v, now, intermediates)
@@ -197,11 +205,12 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 
 // checkAvailable refuses what the policy asks for and this build cannot do: silence would be a promise broken.
 func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
+	p := v.options.Policy
 	switch {
-	case v.options.Policy.CRL != "" && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", v.options.Policy.CRL)
-	case v.options.Policy.OCSP:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for ocsp_on: OCSP is not available in this version")
+	case !p.CA && (p.CRL != "" || p.OCSP):
+		return refuse(cert, ReasonNotAvailable, "revocation is not available without ca: no signer of a list or an answer is known")
+	case p.CRL != "" && v.revoked == nil:
+		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", p.CRL)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func (w *world) configuration(t *testing.T, dir string, e ending) string {
   }
 }
 `, strings.Join(global, "\n  "), w.mappers(t, dir, e.mapper), w.library(t, dir, e.library), softhsm, strings.Join(w.fault.Environment(), `", "`),
-		filepath.Join(w.dir, "cacerts"), policy, strings.Join(e.module, "\n    "))
+		filepath.Join(w.dir, "cacerts"), policy, w.ocsp.fill(strings.Join(e.module, "\n    ")))
 	return w.place(t, dir, e.config, text)
 }
 
@@ -169,4 +169,13 @@ func (w *world) mappers(t *testing.T, dir, name string) string {
 	}
 	t.Fatalf("unknown mapper %q", name)
 	return ""
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -29,7 +29,7 @@ func granted(label string) []string { return asked(label, proving) }
 
 func table() []ending {
 	var all []ending
-	for _, part := range [][]ending{logins(), pins(), taken(), flags(), cards(), waiting(), certificates(), mappings(), configurations(), remotes(), faults()} {
+	for _, part := range [][]ending{logins(), pins(), taken(), flags(), cards(), waiting(), certificates(), ocspRows(), mappings(), configurations(), remotes(), faults()} {
 		all = append(all, part...)
 	}
 	return all
@@ -69,6 +69,16 @@ func pins() []ending {
 			code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
 		{name: "empty PIN with empty_pin = fallback", card: "alice", user: "alice", global: []string{"empty_pin = fallback;"}, answers: []string{""},
 			code: pam.ErrAuthinfoUnavail, said: asked("alice")},
+		{name: "empty PIN with nullok and empty_pin = fallback", card: "alice", user: "alice", args: []string{"nullok"}, global: []string{"empty_pin = fallback;"},
+			answers: []string{""}, code: pam.ErrAuthinfoUnavail, said: asked("alice")},
+		{name: "empty PIN, nullok, shortest 0: it is sent", card: "alice", user: "alice", args: []string{"nullok"}, fault: []string{"limits 0 255"},
+			answers: []string{""}, code: pam.ErrAuth, said: asked("alice", fewTries, "E Error 2320"), logins: 1},
+		{name: "empty PIN, nullok, shortest 0, but the host forbids empty secrets", card: "alice", user: "alice", args: []string{"nullok"}, fault: []string{"limits 0 255"},
+			flags: pam.DisallowNullAuthtok, answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
+		{name: "empty PIN, shortest 0, but not nullok", card: "alice", user: "alice", fault: []string{"limits 0 255"},
+			answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
+		{name: "PAM_SILENT keeps errors and warnings back", card: "alice", user: "alice", silent: true, answers: []string{wrongPIN}, code: pam.ErrAuth,
+			said: []string{prompt}, logins: 1},
 		{name: "PIN shorter than the token's shortest is not sent", card: "alice", user: "alice", answers: []string{"123"}, code: pam.ErrAuth,
 			said: asked("alice", "E Error 2366")},
 		{name: "PIN longer than the token's longest is not sent", card: "alice", user: "alice", answers: []string{long(300)}, code: pam.ErrAuth,

@@ -33,6 +33,7 @@ type world struct {
 	decks   map[string]string // card -> directory of its token store
 	digest  string            // of the certificate that the digest mapper knows
 	subject string            // of alice's certificate, in OpenSSL's one-line form
+	ocsp    *responder
 }
 
 var (
@@ -100,6 +101,10 @@ func (w *world) makeCards() error {
 	forger := testca.NewRoot("Example CA", testca.WithKey(testca.P256())) // its name, not its key
 	alice := ca.Leaf("alice", testca.WithKey(testca.RSA(2048, "alice")))
 	lone := stranger.Leaf("alice")
+	var err error
+	if w.ocsp, err = newResponder(ca, alice); err != nil {
+		return err
+	}
 	if err := w.know(alice, lone); err != nil {
 		return err
 	}
@@ -217,6 +222,7 @@ func (w *world) lay(t *testing.T, e ending, stack int) *laid {
 	mustMkdir(t, l.services)
 	mustWrite(t, filepath.Join(l.services, l.service), lines.String(), 0o644)
 	w.setFault(t, e)
+	w.ocsp.forget(t)
 	return l
 }
 
