@@ -27,8 +27,8 @@ type crlRevocation struct {
 }
 
 // newCRLRevocation checks against the CRLs that cert_policy names.
-func newCRLRevocation(o Options) *crlRevocation {
-	return &crlRevocation{source: newCRLDir(o), leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
+func newCRLRevocation(o Options, w *wanted) *crlRevocation {
+	return &crlRevocation{source: newCRLDir(o, "crl_dir", o.CRLDir, w), leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
 }
 
 // check is the revocation of a whole path.
@@ -168,6 +168,11 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 	if signer == nil {
 		return nil
 	}
+	h = base.head() // read to its end by now
+	if why := c.run.datesAndForm(h, false); why != "" {
+		c.note(h, why)
+		return nil
+	}
 	delta := c.delta(h, deltas, key, signer)
 	if why := c.run.datesAndForm(h, true); why != "" && delta == nil {
 		// Its time is over, so it proves no certificate good; but the newest list that names a certificate is believed.
@@ -217,7 +222,8 @@ func (c *crlStatus) delta(base *crlHead, deltas []crlList, key any, signer *cert
 		if c.run.datesAndForm(h, true) != "" {
 			continue
 		}
-		if _, err := c.run.s.v.checkScheme(signer, h.algorithm); err == nil && d.signedBy(key) == nil {
+		if _, err := c.run.s.v.checkScheme(signer, h.algorithm); err == nil && d.signedBy(signer, key) == nil &&
+			c.run.datesAndForm(d.head(), true) == "" {
 			return d
 		}
 	}
@@ -251,22 +257,28 @@ func (c *crlStatus) signer(l crlList) (any, *certinfo.Certificate, *Error) {
 		c.note(h, "is "+err.Detail)
 		return nil, nil, nil
 	}
-	if h.issuer.Equal(c.issuer.Subject) && maySignCRLs(c.issuer) && l.signedBy(c.key) == nil {
-		return c.key, c.issuer, nil
-	}
 	c.note(h, "is not signed by a CA of this chain that may sign CRLs")
+	if h.issuer.Equal(c.issuer.Subject) && maySignCRLs(c.issuer) {
+		switch err := l.signedBy(c.issuer, c.key); {
+		case err == nil:
+			return c.key, c.issuer, nil
+		case !errors.Is(err, errSignature) && !errors.Is(err, errKeyType):
+			c.note(h, "cannot be used: "+err.Error())
+			return nil, nil, nil
+		}
+	}
 	if r.depth == maxSignerDepth {
 		return nil, nil, nil
 	}
 	for _, candidate := range r.s.named(h.issuer) {
-		if !maySignCRLs(candidate) || !inheritsParameters(candidate.PublicKey) && l.signedBy(candidate.PublicKey) != nil {
+		if !maySignCRLs(candidate) || !inheritsParameters(candidate.PublicKey) && l.signedBy(candidate, candidate.PublicKey) != nil {
 			continue
 		}
 		key, err := r.signerKey(candidate)
 		if err != nil && err.Reason == ReasonWork {
 			return nil, nil, err
 		}
-		if err == nil && l.signedBy(key) == nil {
+		if err == nil && l.signedBy(candidate, key) == nil {
 			return key, candidate, nil
 		}
 		if err != nil {
@@ -311,32 +323,4 @@ func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
 		return nil, refuse(candidate, ReasonRevocationUnknown, "no path")
 	}
 	return key, nil
-}
-
-// memorySource holds CRLs in memory.
-type memorySource []crlList
-
-// newMemorySource parses DER CRLs; the ones that do not parse are named in the error, the others are kept.
-func newMemorySource(ders ...[]byte) (memorySource, error) {
-	var source memorySource
-	var errs []error
-	for _, der := range ders {
-		c, err := parseCRL(der)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		source = append(source, c)
-	}
-	return source, errors.Join(errs...)
-}
-
-func (m memorySource) lists(_ *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error) {
-	var found []crlList
-	for _, l := range m {
-		if issuer := l.head().issuer; issuer.Equal(cert.Issuer) || hasDirectoryName(point.CRLIssuer, issuer) {
-			found = append(found, l)
-		}
-	}
-	return found, nil
 }

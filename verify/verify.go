@@ -45,6 +45,7 @@ type Options struct {
 
 	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
+	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
 	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
@@ -66,6 +67,7 @@ type Verifier struct {
 	options Options
 	store   *store
 	revoked revocation
+	wanted  wanted
 	initial initialPolicies
 
 	responder *certinfo.Certificate // of OCSPOptions.ResponderCert
@@ -111,6 +113,9 @@ func New(o Options) (*Verifier, error) {
 		o.MinRSABits = minRSABits
 	}
 	o.MinRSABits = max(o.MinRSABits, lowestRSABits)
+	if o.MaxCRLSize == 0 {
+		o.MaxCRLSize = defaultMaxCRL
+	}
 	v := &Verifier{options: o, store: newStore()}
 	for _, oid := range o.RequiredPolicies {
 		key, err := policyKey(oid)
@@ -128,9 +133,10 @@ func New(o Options) (*Verifier, error) {
 		for _, p := range v.store.problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
+		v.Expect(v.store.all...)
 	}
 	if o.Policy.CRL == "offline" {
-		v.revoked = newCRLRevocation(o)
+		v.revoked = newCRLRevocation(o, &v.wanted)
 	}
 	if err := v.startRevocation(); err != nil {
 		return nil, err
@@ -150,12 +156,17 @@ func (v *Verifier) Problems() []Problem { return v.store.problems }
 // Certificates lists the CA certificates read from ca_dir.
 func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.all }
 
+// Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
+func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.add(certs...) }
+
 // Check tells whether the certificate is good now. The intermediates are those that travel with it, on the card; they
 // are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.
 func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate) (*Result, error) {
 	if cert == nil {
 		return &Result{}, refuse(nil, ReasonMalformed, "there is no certificate")
 	}
+	v.Expect(cert)
+	v.Expect(intermediates...)
 	now := v.options.Now()
 	result := &Result{Expires: cert.NotAfter}
 	if err := v.check(ctx, cert, intermediates, now, result); err != nil {
