@@ -89,6 +89,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
+	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
 
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11

@@ -67,7 +67,7 @@ func (e *StatusError) Error() string {
 
 // Get fetches an http, https, ldap or ldaps address. ctx must have a deadline.
 func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer, error) {
-	u, err := parse(address)
+	u, err := c.parse(address)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer
 
 // Post sends body, as OCSP does (RFC 6960, appendix A).
 func (c *Client) Post(ctx context.Context, address, contentType string, body []byte) (*Answer, error) {
-	u, err := parse(address)
+	u, err := c.parse(address)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (c *Client) Post(ctx context.Context, address, contentType string, body []b
 	return c.do(request)
 }
 
-func parse(address string) (*url.URL, error) {
+func (c *Client) parse(address string) (*url.URL, error) {
 	if len(address) > maxURL {
 		return nil, fmt.Errorf("%w: longer than %d octets", ErrAddress, maxURL)
 	}
@@ -120,7 +120,7 @@ func parse(address string) (*url.URL, error) {
 	if u.Hostname() == "" || u.User != nil {
 		return nil, fmt.Errorf("%w: %s: expected a host and no user", ErrAddress, address)
 	}
-	return u, nil
+	return u, c.guard(u)
 }
 
 func (c *Client) do(request *http.Request) (*Answer, error) {
@@ -128,7 +128,7 @@ func (c *Client) do(request *http.Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Transport: transport, CheckRedirect: checkRedirect}
+	client := &http.Client{Transport: transport, CheckRedirect: c.checkRedirect}
 	response, err := client.Do(request)
 	if err != nil {
 		transport.CloseIdleConnections()
