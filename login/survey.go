@@ -2,11 +2,7 @@ package login
 
 import (
 	"context"
-	"encoding/asn1"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -30,11 +26,12 @@ func (t *attempt) startJudge() *judge {
 	go func() {
 		defer close(j.ready)
 		defer recoverInto(&j.err)
-		options, err := t.verifyOptions()
+		options, err := VerifyOptions(t.conf)
 		if err != nil {
 			j.err = err
 			return
 		}
+		options.Now, options.Logger = t.a.Now, t.log
 		if j.verifier, j.err = verify.New(options); j.err != nil {
 			return
 		}
@@ -246,50 +243,6 @@ func subjectOf(o pkcs11.Object) string {
 		return ""
 	}
 	return o.Cert.Subject.RFC4514()
-}
-
-func (t *attempt) verifyOptions() (verify.Options, error) {
-	m := t.conf.Module
-	purposes, err := objectIdentifiers(m.EKU.Required)
-	if err != nil {
-		return verify.Options{}, fmt.Errorf("eku: %w", err)
-	}
-	policies, err := objectIdentifiers(m.Chain.RequiredPolicies)
-	if err != nil {
-		return verify.Options{}, fmt.Errorf("required_policies: %w", err)
-	}
-	return verify.Options{
-		CADir:             m.CADir,
-		CRLDir:            m.CRLDir,
-		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
-		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
-		StrictPermissions: t.conf.Global.StrictPermissions,
-
-		PartialChain: m.Chain.Partial, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
-		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
-		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
-		Soft: m.SoftRevocation,
-		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge, Proxy: m.Proxy, Dir: verify.DefaultOCSPDir},
-		Now:    t.a.Now,
-		Logger: t.log,
-	}, nil
-}
-
-func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
-	var list []asn1.ObjectIdentifier
-	for _, d := range dotted {
-		var oid asn1.ObjectIdentifier
-		for _, arc := range strings.Split(d, ".") {
-			n, err := strconv.Atoi(arc)
-			if err != nil || n < 0 {
-				return nil, fmt.Errorf("%q is not an object identifier", d)
-			}
-			oid = append(oid, n)
-		}
-		list = append(list, oid)
-	}
-	return list, nil
 }
 
 func (t *attempt) mapperOptions() mapper.Options {

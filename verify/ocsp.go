@@ -33,7 +33,6 @@ type OCSPOptions struct {
 	Nonce         NonceMode     // "": NonceOptional
 	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
 	Dir           string        // the store, kept by root only; "": none
-	Proxy         string        // http://HOST:PORT; never taken from the environment
 }
 
 // DefaultOCSPDir is the store of OCSP answers.
@@ -310,7 +309,7 @@ func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, h
 
 // send makes one HTTP exchange (RFC 6960, appendix A).
 func (c *ocspChecker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
-	client := &fetch.Client{Proxy: c.v.options.OCSP.Proxy, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
+	client := &fetch.Client{Proxy: c.v.options.Proxy, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
 	if !strings.HasPrefix(r.url, "http:") && !strings.HasPrefix(r.url, "https:") {
 		return nil, fmt.Errorf("%w: expected http or https", fetch.ErrAddress)
 	}

@@ -43,7 +43,7 @@ type Options struct {
 	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
 	RequireAllPolicies bool                    // each of them must be
 
-	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
+	CRLLeafOnly bool          // crl_scope = leaf: revocation of the certificate alone, not of the CAs above it
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
