@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -95,14 +96,14 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 
 // judgeObjects returns the certificates that check and map, and, when there is none, why.
 func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.Object) ([]candidate, *Refusal) {
-	others := certificates(objects)
+	checks := t.checkAll(ctx, j, objects)
 	var qualified []candidate
 	var worst *Refusal
-	for _, o := range objects {
-		if t.uri != nil && !t.uri.MatchObject(o.Label, o.ID) {
-			continue // token_uri names another object of this token
+	for i, o := range objects {
+		if t.elsewhere(o) {
+			continue
 		}
-		c, r := t.judgeObject(ctx, j, o, others)
+		c, r := t.judgeObject(ctx, j, o, checks[i])
 		if r == nil {
 			qualified = append(qualified, c)
 			continue
@@ -121,17 +122,56 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 	return nil, worst
 }
 
-func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, others []*certinfo.Certificate) (candidate, *Refusal) {
+// check is what the verifier says of one certificate.
+type check struct {
+	result *verify.Result
+	err    error
+}
+
+// checksAtOnce bounds how many certificates of a card are checked at the same time.
+const checksAtOnce = 8
+
+// checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
+func (t *attempt) checkAll(ctx context.Context, j *judge, objects []pkcs11.Object) []check {
+	others := certificates(objects)
+	checks := make([]check, len(objects))
+	slots := make(chan struct{}, checksAtOnce)
+	var group sync.WaitGroup
+	for i, o := range objects {
+		if o.Err != nil || t.elsewhere(o) {
+			continue
+		}
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			c := &checks[i]
+			defer recoverInto(&c.err)
+			c.result, c.err = j.verifier.Check(ctx, o.Cert, others)
+		})
+	}
+	group.Wait()
+	return checks
+}
+
+// elsewhere: token_uri names another object of this token.
+func (t *attempt) elsewhere(o pkcs11.Object) bool {
+	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
+}
+
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c check) (candidate, *Refusal) {
 	if o.Err != nil {
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	}
-	checked, err := j.verifier.Check(ctx, o.Cert, others)
-	t.logDecisions(checked)
-	if err != nil {
-		return candidate{}, t.verifyRefusal(ctx, o.Cert, err)
+	t.logDecisions(c.result)
+	switch {
+	case c.err != nil:
+		return candidate{}, t.verifyRefusal(ctx, o.Cert, c.err)
+	case c.result == nil:
+		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
 	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
 	var mapped mapper.Result
+	var err error
 	if t.find() {
 		mapped, err = j.chain.Find(ctx, o.Cert, trusted)
 	} else {
@@ -140,7 +180,7 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, ot
 	if err != nil {
 		return candidate{}, t.mapRefusal(ctx, err)
 	}
-	return candidate{object: o, checked: checked, mapped: mapped}, nil
+	return candidate{object: o, checked: c.result, mapped: mapped}, nil
 }
 
 // awaitSurvey blocks until the survey ends and tells whether the card may be logged in to.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -63,7 +64,7 @@ type ocspOutcome struct {
 }
 
 func (o *ocspOutcome) note(from string, why error) {
-	o.notes = append(o.notes, fmt.Sprintf("%s: %v", clip(from), withoutAddress(why)))
+	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
 }
 
 // withoutAddress takes away what net/http puts before an error: the address is named already.
@@ -181,6 +182,8 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait() // nobody speaks after the verdict
 	defer cancel()
 	type result struct {
 		who     int
@@ -198,10 +201,10 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 		who := started
 		started++
 		silent[who] = true
-		go func() {
+		group.Go(func() {
 			verdict, err := c.responder(ctx, t, all[who], delegates)
 			results <- result{who, verdict, err}
-		}()
+		})
 		timer.Reset(hedge)
 	}
 	for len(silent) > 0 || started < len(all) {
