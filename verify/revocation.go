@@ -147,13 +147,13 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 	if r.policy.ocsp == nil {
 		return outcomes
 	}
-	cancel := func() {}
-	if r.crl != nil {
-		ctx, cancel = half(ctx)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if r.crl != nil {
+		var release context.CancelFunc
+		ctx, release = half(ctx)
+		defer release()
+	}
 	var group sync.WaitGroup
 	for i := range targets {
 		group.Go(func() {
