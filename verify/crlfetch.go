@@ -31,6 +31,7 @@ const (
 type crlFetcher struct {
 	v     *Verifier
 	store *crlStore // may be nil
+	local bool      // for tests: certificates may name addresses of this machine
 
 	mu      sync.Mutex
 	fetched map[string]*fetching // by address
@@ -71,7 +72,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
-			group = append(group, address{u, false})
+			group = append(group, address{u, contains(f.v.options.CRLURLs, u)})
 		}
 		return [][]address{group}
 	}
@@ -88,7 +89,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 		others = append(others, issuer.CRLDistributionPoints...)
 	}
 	for _, u := range webURLs(others) {
-		groups = append(groups, []address{{u, false}})
+		groups = append(groups, []address{{u, contains(f.v.options.CRLURLs, u)}})
 	}
 	return groups
 }
@@ -320,7 +321,7 @@ func (f *crlFetcher) waitLock(ctx context.Context, url string, held heldCRL) (un
 
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
 func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate, a address, o origin, now time.Time) (*fetchedCRL, error) {
-	client := &fetch.Client{Proxy: f.v.options.Proxy, AllowLocal: a.configured, MaxBytes: f.v.options.MaxCRLSize}
+	client := &fetch.Client{Proxy: f.v.options.Proxy, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)
@@ -426,10 +427,16 @@ func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certi
 	return nil
 }
 
+// maxBlanks is how many blanks may stand before a CRL.
+const maxBlanks = 64
+
 // scanBody makes the pass over a body in DER or PEM.
 func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
 	first := make([]byte, 1)
-	for {
+	for blanks := 0; ; blanks++ {
+		if blanks > maxBlanks {
+			return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
+		}
 		if _, err := io.ReadFull(body, first); err != nil {
 			return nil, fmt.Errorf("CRL: %w", err)
 		}
