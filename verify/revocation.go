@@ -115,6 +115,11 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 		}
 	}
 	var silent []*Error
+	for i, t := range targets {
+		if r.crl != nil && outcomes[i].verdict == nil {
+			r.crl.announce(t.cert, t.issuer)
+		}
+	}
 	for i := range targets {
 		err := r.certificate(ctx, &targets[i], outcomes[i])
 		switch {
