@@ -77,7 +77,7 @@ const surveyGrace = 150 * time.Millisecond
 
 func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *survey {
 	s := &survey{judge: j, done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	s.ctx, s.cancel = t.surveyTime(ctx)
 	go func() {
 		defer close(s.done)
 		defer recoverInto(&s.err)
@@ -92,6 +92,14 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		}
 	}()
 	return s
+}
+
+// verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
+const verdictGrace = 100 * time.Millisecond
+
+// surveyTime is the time of one survey: verify_timeout for the checks, and the grace for what follows from them.
+func (t *attempt) surveyTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, t.conf.Global.VerifyTimeout+verdictGrace)
 }
 
 // judgeObjects returns the certificates that check and map, and, when there is none, why.
@@ -126,6 +134,7 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 type check struct {
 	result *verify.Result
 	err    error
+	late   bool // verify_timeout was over when it ended
 }
 
 // checksAtOnce bounds how many certificates of a card are checked at the same time.
@@ -133,6 +142,11 @@ const checksAtOnce = 8
 
 // checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
 func (t *attempt) checkAll(ctx context.Context, j *judge, objects []pkcs11.Object) []check {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
+		defer cancel()
+	}
 	others := certificates(objects)
 	checks := make([]check, len(objects))
 	slots := make(chan struct{}, checksAtOnce)
@@ -147,6 +161,7 @@ func (t *attempt) checkAll(ctx context.Context, j *judge, objects []pkcs11.Objec
 			c := &checks[i]
 			defer recoverInto(&c.err)
 			c.result, c.err = j.verifier.Check(ctx, o.Cert, others)
+			c.late = ctx.Err() != nil
 		})
 	}
 	group.Wait()
@@ -165,7 +180,7 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c 
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.verifyRefusal(ctx, o.Cert, c.err)
+		return candidate{}, t.verifyRefusal(o.Cert, c)
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
@@ -259,7 +274,7 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	if s.judge.err != nil {
 		return refuse(ConfigurationInvalid, s.judge.err)
 	}
-	fresh, cancel := context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
 	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
 	return t.surveyed(s, c)
@@ -298,15 +313,15 @@ func (t *attempt) mapperOptions() mapper.Options {
 }
 
 // verifyRefusal turns a verifier's reason into what the user and the stack are told.
-func (t *attempt) verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *Refusal {
-	if ctx.Err() != nil {
-		return refuse(DeadlinePassed, err)
-	}
+func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 	var e *verify.Error
-	if !errors.As(err, &e) {
-		return refuse(CertificateInvalid, err)
+	switch isError := errors.As(c.err, &e); {
+	case c.late && (!isError || e.Reason == verify.ReasonWork):
+		return refuse(DeadlinePassed, c.err)
+	case !isError:
+		return refuse(CertificateInvalid, c.err)
 	}
-	r := refuse(verifyOutcome(e.Reason), err)
+	r := refuse(verifyOutcome(e.Reason), c.err)
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}

@@ -33,7 +33,8 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
 		Soft: m.SoftRevocation,
 		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge, Dir: verify.DefaultOCSPDir},
+			MaxAge: m.OCSP.MaxAge},
+		StoreDir: verify.DefaultStore,
 	}, nil
 }
 

@@ -32,6 +32,7 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
 //	points.json      distribution points of certificates that logged in
+//	ocsp/            OCSP answers, see ocspstore.go
 //	lock, crl/HASH.lock
 type crlStore struct {
 	dir    string

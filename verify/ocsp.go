@@ -33,11 +33,7 @@ type OCSPOptions struct {
 	ResponderCert string        // file of a certificate whose answers are believed, whatever the CA; "": none
 	Nonce         NonceMode     // "": NonceOptional
 	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
-	Dir           string        // the store, kept by root only; "": none
 }
-
-// DefaultOCSPDir is the store of OCSP answers.
-const DefaultOCSPDir = "/var/lib/pam_pkcs11/ocsp"
 
 const (
 	// maxResponders bounds the URLs of one certificate that are asked.

@@ -20,7 +20,8 @@ import (
 // so nobody gains by writing to it but root, and what a crash leaves behind is at worst an answer that is not believed.
 
 const (
-	maxKeptInMemory = 256 // answers
+	ocspDirName     = "ocsp" // in Options.StoreDir; for root only, since it tells who logs in
+	maxKeptInMemory = 256    // answers
 	ocspLockWait    = time.Second
 	ocspLockStep    = 5 * time.Millisecond
 )

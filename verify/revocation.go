@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -38,9 +39,9 @@ func (v *Verifier) startRevocation() error {
 	}
 	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
 	if o.Policy.OCSP {
-		dir := o.OCSP.Dir
-		if os.Geteuid() != 0 {
-			dir = ""
+		dir := ""
+		if o.StoreDir != "" && os.Geteuid() == 0 {
+			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
 		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
 		if err := v.readResponderCert(); err != nil {
@@ -114,12 +115,12 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 			return err
 		}
 	}
-	var silent []*Error
 	for i, t := range targets {
 		if r.crl != nil && outcomes[i].verdict == nil {
 			r.crl.announce(t.cert, t.issuer)
 		}
 	}
+	var silent []*Error
 	for i := range targets {
 		err := r.certificate(ctx, &targets[i], outcomes[i])
 		switch {

@@ -22,7 +22,7 @@ func checkResponders(cmd *cobra.Command, file string, online bool) error {
 	var v *verify.Verifier
 	options, err := login.VerifyOptions(conf)
 	if err == nil {
-		options.OCSP.Dir = "" // nothing is kept here
+		options.StoreDir = "" // nothing is kept here
 		v, err = verify.New(options)
 	}
 	out := cmd.OutOrStdout()

@@ -74,9 +74,6 @@ func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer
 	if u.Scheme == "ldap" || u.Scheme == "ldaps" {
 		return c.getLDAP(ctx, u)
 	}
-	if err := c.checkBehindProxy(u); err != nil {
-		return nil, err
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", address, err)
@@ -98,9 +95,6 @@ func (c *Client) Post(ctx context.Context, address, contentType string, body []b
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("%w: %s: expected http or https", ErrAddress, address)
-	}
-	if err := c.checkBehindProxy(u); err != nil {
-		return nil, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
@@ -193,21 +187,7 @@ func checkPublic(address string) error {
 	return nil
 }
 
-// checkBehindProxy refuses what is certainly local to the proxy, which resolves the names of others itself.
-func (c *Client) checkBehindProxy(u *url.URL) error {
-	if c.Proxy == "" || c.AllowLocal {
-		return nil
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return fmt.Errorf("%w: %s is the proxy itself", ErrAddress, host)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return checkPublic(netip.AddrPortFrom(ip, 0).String())
-	}
-	return nil
-}
-
+// checkRedirect holds a redirect to what holds for the first address, and counts.
 func (c *Client) checkRedirect(request *http.Request, via []*http.Request) error {
 	if len(via) > MaxRedirects {
 		return fmt.Errorf("more than %d redirects", MaxRedirects)
@@ -218,7 +198,7 @@ func (c *Client) checkRedirect(request *http.Request, via []*http.Request) error
 	if via[len(via)-1].URL.Scheme == "https" && request.URL.Scheme == "http" {
 		return fmt.Errorf("%w: redirect from https to http", ErrAddress)
 	}
-	return c.checkBehindProxy(request.URL)
+	return c.guard(request.URL)
 }
 
 func (c *Client) answer(r *http.Response) (*Answer, error) {

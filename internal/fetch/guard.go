@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -27,12 +26,4 @@ func (c *Client) guard(u *url.URL) error {
 		return fmt.Errorf("%w: %s is neither a name nor a whole address", ErrAddress, host) // 127.1, 0x7f000001
 	}
 	return nil
-}
-
-// checkRedirect holds a redirect to what holds for the first address, and counts.
-func (c *Client) checkRedirect(request *http.Request, via []*http.Request) error {
-	if err := checkRedirect(request, via); err != nil {
-		return err
-	}
-	return c.guard(request.URL)
 }
