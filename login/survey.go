@@ -279,6 +279,9 @@ func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 	return list, nil
 }
 
+// mapfileStore is where root keeps copies of remote mapfiles.
+const mapfileStore = "/var/cache/pam_pkcs11/mapfiles"
+
 func (t *attempt) mapperOptions() mapper.Options {
 	g := t.conf.Global
 	return mapper.Options{
@@ -286,6 +289,7 @@ func (t *attempt) mapperOptions() mapper.Options {
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
+		StoreDir:                       mapfileStore,
 		Logger:                         t.log,
 		Now:                            t.a.Now,
 	}

@@ -51,13 +51,14 @@ func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 		sum := cert.Fingerprint(h)
 		keys = append(keys, colons(sum), hex.EncodeToString(sum))
 	}
+	tellRead(ctx, keys...)
 	return m.mapfile.lookup(ctx, keys)
 }
 
 func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
-	a := pick(found, user, false)
-	return a, a.user != "", err
+	a, yes := pick(found, user, false)
+	return a, yes && err == nil, err
 }
 
 // colons writes a fingerprint as openssl x509 -fingerprint does.
