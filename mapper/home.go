@@ -51,6 +51,9 @@ func (h homeFiles) match(ctx context.Context, user, value string, test holds) (a
 	}
 	for _, o := range outcomes {
 		tellAsked(ctx, o.path)
+		for _, r := range o.reports {
+			h.log.Warn("file of a user: "+r.Problem, "user", user, "path", r.Path)
+		}
 		if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
 			return answer{}, false, o.err
 		}
@@ -108,11 +111,15 @@ func (h homeFiles) find(ctx context.Context, value string, test holds) ([]answer
 type outcome struct {
 	user, path string
 	yes        bool
+	reports    []safefile.Report
 	err        error
 }
 
 // look opens and tests the files of some accounts. What hangs (a home on a server that is dead) ends with ctx.
 func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds) ([]outcome, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, homeDeadline)
 	defer cancel()
 	list = append([]accounts.Account(nil), list...) // the caller goes on using his
@@ -128,7 +135,7 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 			}
 			o := outcome{user: a.Name, path: filepath.Join(dir, name)}
 			if o.err = become(a.UID, a.GID); o.err == nil {
-				o.yes, o.err = h.open(dir, name, a, test)
+				o.yes, o.reports, o.err = h.open(dir, name, a, test)
 			}
 			outcomes = append(outcomes, o)
 		}
@@ -140,20 +147,20 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 	return outcomes, nil
 }
 
-func (h homeFiles) open(dir, name string, a accounts.Account, test holds) (bool, error) {
+func (h homeFiles) open(dir, name string, a accounts.Account, test holds) (bool, []safefile.Report, error) {
 	policy := safefile.Data()
 	if h.strict {
 		policy = policy.Strict()
 	}
 	policy.MaxSize = h.maxSize
-	f, _, err := safefile.OpenOwned(dir, name, a.UID, policy)
+	f, resolved, err := safefile.OpenOwned(dir, name, a.UID, policy)
 	if err != nil {
-		return false, err
+		return false, resolved.Reports, err
 	}
 	defer f.Close()
 	yes, err := test(io.LimitReader(f, h.maxSize))
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+		return false, resolved.Reports, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
 	}
-	return yes, nil
+	return yes, resolved.Reports, nil
 }
