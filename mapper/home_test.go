@@ -392,4 +392,3 @@ func FuzzAuthorizedKeys(f *testing.F) {
 		t.Fatalf("%q is taken for a line with the key", text)
 	})
 }
-

@@ -3,6 +3,8 @@ package mapper
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"pam_pkcs11/config"
@@ -102,26 +104,35 @@ func (p people) find(ctx context.Context, names []string) ([]answer, error) {
 }
 
 // enumerate goes through all accounts and returns those whose login is one of the names but for its case, and those
-// that are called so.
+// that are called so. An account may be listed by two name services; what Lookup gives is what counts of it.
 func (p people) enumerate(ctx context.Context, names []string) (byLogin, called []answer, err error) {
 	tellAsked(ctx, "the GECOS fields of all accounts")
-	seen := map[string]bool{} // an account may be listed by two name services
+	hits := map[string]bool{}
 	err = p.accounts.All(func(a accounts.Account) bool {
 		for _, n := range names {
-			list := &called
-			if same(n, a.Name, p.ignoreCase) {
-				list = &byLogin
-			} else if !p.isCalled(a, n) {
-				continue
-			}
-			if !seen[a.Name] {
-				seen[a.Name] = true
-				*list = append(*list, answer{a.Name, n, OriginAccounts})
+			if same(n, a.Name, p.ignoreCase) || p.isCalled(a, n) {
+				hits[a.Name] = true
 			}
 		}
 		return ctx.Err() == nil
 	})
-	return byLogin, called, firstError(err, ctx.Err())
+	if err := firstError(err, ctx.Err()); err != nil {
+		return nil, nil, err
+	}
+	for _, login := range slices.Sorted(maps.Keys(hits)) {
+		account, err := p.accounts.Lookup(login)
+		if err != nil {
+			return nil, nil, err
+		}
+		isLogin := func(n string) bool { return same(n, login, p.ignoreCase) }
+		isName := func(n string) bool { return p.isCalled(*account, n) }
+		if i := slices.IndexFunc(names, isLogin); i >= 0 {
+			byLogin = append(byLogin, answer{login, names[i], OriginAccounts})
+		} else if i := slices.IndexFunc(names, isName); i >= 0 {
+			called = append(called, answer{login, names[i], OriginAccounts})
+		}
+	}
+	return byLogin, called, nil
 }
 
 func users(found []answer) []string {
