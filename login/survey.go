@@ -279,8 +279,8 @@ func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 	return list, nil
 }
 
-// mapfileStore is where root keeps copies of remote mapfiles.
-const mapfileStore = "/var/cache/pam_pkcs11/mapfiles"
+// storeDir is where root's logins keep records for later ones: the directory that the package makes.
+const storeDir = "/var/cache/pam_pkcs11"
 
 func (t *attempt) mapperOptions() mapper.Options {
 	g := t.conf.Global
@@ -289,7 +289,7 @@ func (t *attempt) mapperOptions() mapper.Options {
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
-		StoreDir:                       mapfileStore,
+		StoreDir:                       storeDir,
 		Logger:                         t.log,
 		Now:                            t.a.Now,
 	}

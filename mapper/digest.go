@@ -57,8 +57,8 @@ func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 
 func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
-	a, yes := pick(found, user, false)
-	return a, yes && err == nil, err
+	a := pick(found, user, false)
+	return a, a.user != "" && err == nil, err
 }
 
 // colons writes a fingerprint as openssl x509 -fingerprint does.

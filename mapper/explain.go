@@ -14,8 +14,8 @@ type record struct{ read, asked, heard []string }
 
 type recordKey struct{}
 
-// maxRecord bounds each list of a record: a certificate may hold a thousand names.
-const maxRecord = 64
+// maxTold bounds each list of a record: a certificate may hold a thousand names.
+const maxTold = 64
 
 // withRecord returns a context in which the functions below write to a new record.
 func withRecord(ctx context.Context) (context.Context, *record) {
@@ -44,7 +44,7 @@ func tell(ctx context.Context, list func(*record) *[]string, texts []string) {
 	}
 	l := list(r)
 	for _, t := range texts {
-		if len(*l) < maxRecord && !slices.Contains(*l, t) {
+		if len(*l) < maxTold && !slices.Contains(*l, t) {
 			*l = append(*l, t)
 		}
 	}

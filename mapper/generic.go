@@ -43,7 +43,7 @@ func (m *genericMapper) find(ctx context.Context, cert *certinfo.Certificate) ([
 
 // names returns what is looked for among the accounts.
 func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) ([]string, error) {
-	values, err := usable(ctx, m.texts(cert))
+	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil || m.mapfile == nil {
 		return values, err
 	}

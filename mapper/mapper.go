@@ -60,7 +60,7 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
-	StoreDir                       string           // root's directory of copies of remote mapfiles; "" keeps none
+	StoreDir                       string           // where root keeps records between logins; "" keeps none
 	Fetch                          *fetch.Client    // of remote mapfiles; nil is one that trusts the system's authorities
 	Logger                         *slog.Logger     // nil is silent
 	Now                            func() time.Time // nil is time.Now

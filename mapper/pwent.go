@@ -22,7 +22,7 @@ func newPwent(b config.Mapper, o Options) (mapper, error) {
 func (m *pwentMapper) binds() bool { return false }
 
 func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
-	names, err := usable(ctx, cert.CommonNames())
+	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
 		return answer{}, false, err
 	}
@@ -30,7 +30,7 @@ func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, use
 }
 
 func (m *pwentMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	names, err := usable(ctx, cert.CommonNames())
+	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
 		return nil, err
 	}

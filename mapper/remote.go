@@ -61,8 +61,8 @@ func newRemoteMap(address string, insecure bool, o Options) (*remoteMap, error) 
 		client.AllowLocal, client.MaxBytes = true, maxRemoteMap
 		r.client = &client
 	}
-	if os.Geteuid() == 0 {
-		r.store = o.StoreDir
+	if os.Geteuid() == 0 && o.StoreDir != "" {
+		r.store = filepath.Join(o.StoreDir, "mapfiles")
 	}
 	return r, nil
 }

@@ -186,7 +186,7 @@ func TestRemoteMapfileCopy(t *testing.T) {
 	down.Store(true)
 	check("", 2) // the server does not answer: nobody
 	down.Store(false)
-	names, err := filepath.Glob(store + "/*")
+	names, err := filepath.Glob(store + "/mapfiles/*")
 	if err != nil || len(names) != 1 {
 		t.Fatal(names, err)
 	}
@@ -217,7 +217,7 @@ func TestRemoteMapfileCopy(t *testing.T) {
 		before := sent.Load()
 		check("bob", before+1)
 	}
-	left, err := filepath.Glob(store + "/mapfile-*")
+	left, err := filepath.Glob(store + "/mapfiles/mapfile-*")
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -44,8 +44,8 @@ func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 
 func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
-	a, yes := pick(found, user, false)
-	return a, yes && err == nil, err
+	a := pick(found, user, false)
+	return a, a.user != "" && err == nil, err
 }
 
 // serialTexts returns the ways to write a serial number: decimal; hexadecimal with 0x; in pairs joined by colons,

@@ -38,7 +38,7 @@ func newSubject(b config.Mapper, o Options) (mapper, error) { return newText(b, 
 func (m *textMapper) binds() bool { return false }
 
 func (m *textMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	values, err := usable(ctx, m.texts(cert))
+	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil {
 		return nil, err
 	}
@@ -67,38 +67,42 @@ func (m *textMapper) named(text string) []string {
 
 func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
-	a, yes := pick(found, user, m.ignoreCase && m.mapfile == nil)
-	return a, yes && err == nil, err
+	a := pick(found, user, m.ignoreCase && m.mapfile == nil)
+	return a, a.user != "" && err == nil, err
 }
 
 // pick returns the answer that names the user.
-func pick(found []answer, user string, ignoreCase bool) (answer, bool) {
+func pick(found []answer, user string, ignoreCase bool) answer {
 	for _, a := range found {
 		if same(a.user, user, ignoreCase) {
-			return a, true
+			return a
 		}
 	}
-	return answer{}, false
+	return answer{}
 }
 
-// usable returns the texts that may take part in a comparison; errNothing, with the reason, when there is none.
-func usable(ctx context.Context, texts []certinfo.Text) ([]string, error) {
+// usable returns the texts that may take part in a comparison.
+func usable(texts []certinfo.Text) []string {
 	var values []string
-	why := ""
 	for _, t := range texts {
-		switch {
-		case t.OK && t.Value != "":
+		if t.OK && t.Value != "" {
 			values = append(values, t.Value)
-		case why == "":
-			why = t.Why
 		}
 	}
+	return values
+}
+
+// readTexts returns the usable texts and notes them; errNothing, with what is wrong with the others, when there is none.
+func readTexts(ctx context.Context, texts []certinfo.Text) ([]string, error) {
+	values := usable(texts)
 	tellRead(ctx, values...)
-	if len(values) == 0 && why != "" {
-		return nil, fmt.Errorf("%w: %s", errNothing, why)
+	if len(values) > 0 {
+		return values, nil
 	}
-	if len(values) == 0 {
-		return nil, errNothing
+	for _, t := range texts {
+		if t.Why != "" {
+			return nil, fmt.Errorf("%w: %s", errNothing, t.Why)
+		}
 	}
-	return values, nil
+	return nil, errNothing
 }
