@@ -140,18 +140,25 @@ func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, 
 		d.Verdict = "fails: " + err.Error()
 		return nil, d, r
 	}
-	d.Verdict = "no"
+	var refused []string
 	for _, a := range answers {
 		d.Read, d.Answer = a.value, a.user
 		if err := c.mayBeNamed(a); err != nil {
-			d.Verdict = err.Error()
+			refused = append(refused, err.Error())
 			continue
 		}
 		d.Verdict = "yes, by " + a.origin.String()
 		return &a, d, r
 	}
+	d.Verdict = "no"
+	if len(refused) > 0 {
+		d.Verdict = joined(refused[:min(len(refused), maxRefused)])
+	}
 	return nil, d, r
 }
+
+// maxRefused is how many of a mapper's refused answers are told.
+const maxRefused = 8
 
 func (l link) speaksFor(cert *certinfo.Certificate) bool {
 	for _, issuer := range l.issuers {

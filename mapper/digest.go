@@ -43,15 +43,15 @@ func newDigest(b config.Mapper, o Options) (mapper, error) {
 func (m *digestMapper) binds() bool { return true }
 
 func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	if m.mapfile == nil {
-		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
-	}
 	var keys []string
 	for _, h := range m.hashes {
 		sum := cert.Fingerprint(h)
+		tellRead(ctx, colons(sum))
 		keys = append(keys, colons(sum), hex.EncodeToString(sum))
 	}
-	tellRead(ctx, keys...)
+	if m.mapfile == nil {
+		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
+	}
 	return m.mapfile.lookup(ctx, keys)
 }
 

@@ -346,12 +346,8 @@ func TestSerial(t *testing.T) {
 			}
 		})
 	}
-	b, err := config.NewMapper("serial", "serial", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New([]config.Mapper{b}, Options{Accounts: testAccounts}); err == nil {
-		t.Error("a serial number is taken for a login")
+	if got, verdict := ask(t, chain(t, block(t, "serial", nil, nil)), certificate(t), "4097"); got != "" || !strings.Contains(verdict, "mapfile") {
+		t.Errorf("a serial number is a login: %q (%s)", got, verdict)
 	}
 }
 

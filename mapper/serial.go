@@ -19,9 +19,6 @@ type serialMapper struct {
 
 func newSerial(b config.Mapper, o Options) (mapper, error) {
 	file, err := mapfileOf(b, o, true)
-	if err == nil && file == nil {
-		err = errors.New("mapfile is not set, and a serial number is no login")
-	}
 	return &serialMapper{mapfile: file, alone: len(b.Values.List("issuer")) == 1}, err
 }
 
@@ -39,6 +36,9 @@ func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 		}
 	}
 	tellRead(ctx, keys...)
+	if m.mapfile == nil {
+		return nil, errors.New("mapfile is not set, and a serial number is no login")
+	}
 	return m.mapfile.lookup(ctx, keys)
 }
 
