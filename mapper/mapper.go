@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"pam_pkcs11/internal/accounts"
@@ -59,6 +60,8 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
+	StoreDir                       string           // where root keeps records between logins; "" keeps none
+	Resolver                       *net.Resolver    // for SRV records; nil is the system's
 	Logger                         *slog.Logger     // nil is silent
 	Now                            func() time.Time // nil is time.Now
 }

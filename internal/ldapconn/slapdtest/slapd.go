@@ -167,8 +167,9 @@ func write(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
-// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value".
+// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value", those of one
+// attribute together, and those of uid first.
 func Person(uid string, number int, more ...string) string {
-	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\nuid: %s\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\n%s\n\n",
-		uid, Suffix, uid, uid, uid, number, number, uid, strings.Join(more, "\n"))
+	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\nuid: %s\n%s\n\n",
+		uid, Suffix, uid, uid, number, number, uid, uid, strings.Join(more, "\n"))
 }
