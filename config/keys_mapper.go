@@ -88,8 +88,6 @@ var directoryKeys = []Key{
 	{Name: "searchtimeout", Kind: Seconds, Default: "20", Max: 300, Doc: "Limit of one search; 0: verify_timeout alone."},
 	{Name: "referrals", Kind: Bool, Default: "false", Status: New, Doc: "Follow a server's referrals to other servers, which get the same password."},
 	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached; 0: not at all."},
-	{Name: "allow_weak_mapping", Kind: Bool, Default: "false", Status: New, risky: isTrue,
-		risk: "names alone decide whose certificate it is, and names are given anew", Doc: "Accept the weak ways of Active Directory: by subject, by issuer and subject, by mail address, by UPN without SID."},
 	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
 		Doc: "off, tls (StartTLS), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
 	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},
@@ -110,6 +108,8 @@ var ldapKeys = slices.Concat([]Key{
 	{Name: "attribute_map", Kind: List, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn. Items: cn, subject, kpn, email, upn, uid, cert, serial, issuer, sid, altsecid."},
 	{Name: "active_directory", Kind: Bool, Default: "false", Status: New,
 		Doc: "Defaults for Active Directory: logins are sAMAccountName, certificates are found by altSecurityIdentities, SID and UPN, scope is 2."},
+	{Name: "allow_weak_mapping", Kind: Bool, Default: "false", Status: New, risky: isTrue,
+		risk: "names alone decide whose certificate it is, and names are given anew", Doc: "Accept the weak ways of Active Directory: by subject, by issuer and subject, by mail address, by UPN without SID."},
 }, directoryKeys)
 
 var certmapKeys = slices.Concat([]Key{

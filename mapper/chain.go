@@ -68,7 +68,7 @@ func newLink(b config.Mapper, o Options) (link, error) {
 // builders makes each built-in mapper from its block.
 var builders = map[string]func(config.Mapper, Options) (mapper, error){
 	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
-	"ldap": newLDAP,
+	"ldap": newLDAP, "certmap": newCertmap,
 }
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was

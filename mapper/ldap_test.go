@@ -95,6 +95,22 @@ func ldapContext(t testing.TB) context.Context {
 // verdict asks a chain: "alice" for a yes, "" for a no, and the mapper's own words.
 func verdict(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
 	t.Helper()
+	r, words := resultOf(t, c, cert, user)
+	if r.User != "" && r.Origin != OriginDirectory {
+		t.Errorf("origin %s", r.Origin)
+	}
+	return r.User, words
+}
+
+// verdictOf is verdict for answers of any origin.
+func verdictOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+	t.Helper()
+	r, words := resultOf(t, c, cert, user)
+	return r.User, words
+}
+
+func resultOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (Result, string) {
+	t.Helper()
 	ask := func() (Result, error) { return c.Find(ldapContext(t), cert, true) }
 	if user != "" {
 		ask = func() (Result, error) { return c.Match(ldapContext(t), cert, user, true) }
@@ -107,10 +123,7 @@ func verdict(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (s
 	for _, d := range r.Decisions {
 		words = append(words, d.Verdict)
 	}
-	if err == nil && r.Origin != OriginDirectory {
-		t.Errorf("origin %s", r.Origin)
-	}
-	return r.User, strings.Join(words, "; ")
+	return r, strings.Join(words, "; ")
 }
 
 func binaryLine(attribute string, value []byte) string {
