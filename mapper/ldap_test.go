@@ -284,3 +284,5 @@ func TestLDAPConfigurationErrors(t *testing.T) {
 		}
 	}
 }
+
+func nilLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
