@@ -3,6 +3,8 @@ package ldapconn
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"sync"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
@@ -66,10 +68,26 @@ func ParseFilter(text string) (*Filter, error) {
 		}
 		return nil, fmt.Errorf("filter %.200q: %w", text, err)
 	}
-	return takeApart(packet)
+	f, err := takeApart(packet)
+	if err != nil {
+		return nil, fmt.Errorf("filter %.200q: %w", text, err)
+	}
+	return f, nil
 }
 
+// attributeShape is an attribute description (RFC 4512, 2.5), or in an extensible match what stands with it.
+var attributeShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^:?[A-Za-z0-9][A-Za-z0-9.;:-]*$`) })
+
+// takeApart reads what the library compiled, which takes anything for an attribute.
 func takeApart(p *ber.Packet) (*Filter, error) {
+	f, err := takeOneApart(p)
+	if err == nil && len(f.Children) == 0 && f.Op != "&" && f.Op != "|" && !attributeShape().MatchString(f.Attribute) {
+		err = fmt.Errorf("%q is no attribute", f.Attribute)
+	}
+	return f, err
+}
+
+func takeOneApart(p *ber.Packet) (*Filter, error) {
 	f := &Filter{Op: filterOps[p.Tag]}
 	switch p.Tag {
 	case ldap.FilterAnd, ldap.FilterOr, ldap.FilterNot:
@@ -86,9 +104,12 @@ func takeApart(p *ber.Packet) (*Filter, error) {
 		return f, nil
 	case ldap.FilterExtensibleMatch:
 		for _, part := range p.Children {
-			if part.Tag == ldap.MatchingRuleAssertionMatchValue {
+			switch part.Tag {
+			case ldap.MatchingRuleAssertionMatchValue:
 				f.Values = append(f.Values, part.Data.Bytes())
-			} else {
+			case ldap.MatchingRuleAssertionDNAttributes:
+				f.Attribute += ":dn"
+			default:
 				f.Attribute += ":" + part.Data.String()
 			}
 		}
