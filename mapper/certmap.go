@@ -155,7 +155,7 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 		return nil, errNothing
 	}
 	var found []answer
-	q := question{}
+	q := inquiry{}
 	var filters, names []string
 	for _, r := range rules {
 		switch {
@@ -189,10 +189,10 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 	return found, err
 }
 
-func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q question, user string) (*answer, error) {
+func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user string) (*answer, error) {
 	ctx, cancel := m.cache.shorten(ctx)
 	defer cancel()
 	h := &hits{logins: m.logins, log: m.log}
-	a, err := h.first(ctx, m.directory, []question{q}, cert, user)
+	a, err := h.first(ctx, m.directory, []inquiry{q}, cert, user)
 	return m.cache.settle(cert, user, a, err, m.log)
 }

@@ -32,8 +32,8 @@ func leavesOf(f *ldapconn.Filter) []leaf {
 	return all
 }
 
-// anyOctets draws what a certificate may hold: any octets, often those that mean something in a filter.
-func anyOctets(t *rapid.T, name string) []byte {
+// filterOctets draws what a certificate may hold: any octets, often those that mean something in a filter.
+func filterOctets(t *rapid.T, name string) []byte {
 	special := rapid.SampledFrom([]string{"*", "(", ")", "\\", "\x00", "*)(uid=*", "\\2a", "%s", "{cert}", "|", "&", "!", "=", "é", "\xff", "a", "alice", " "})
 	if rapid.Bool().Draw(t, name+" special") {
 		return []byte(strings.Join(rapid.SliceOfN(special, 1, 6).Draw(t, name), ""))
@@ -43,7 +43,7 @@ func anyOctets(t *rapid.T, name string) []byte {
 
 // anyCertificate has the octets everywhere that a mapper reads.
 func anyCertificate(t *rapid.T, ca *testca.CA) *certinfo.Certificate {
-	text := func(name string) []byte { return anyOctets(t, name) }
+	text := func(name string) []byte { return filterOctets(t, name) }
 	tag := rapid.SampledFrom([]byte{0x0c, 0x13, 0x14, 0x16, 0x1e}).Draw(t, "string type")
 	issuer := testca.Name(testca.RDN(testca.Attribute("O", 0x0c, text("issuer"))), testca.RDN(testca.Attribute("CN", tag, text("issuer name"))))
 	c := ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("UID", 0x0c, text("uid")), testca.Attribute("2.5.4.45", 3, append([]byte{0}, text("unique")...))), testca.RDN(testca.Attribute("CN", tag, text("cn"))), testca.RDN(testca.Attribute("CN", 0x0c, text("second cn"))))),
@@ -132,7 +132,7 @@ func TestNoCertificateTextChangesAFilter(t *testing.T) {
 // TestNoLoginChangesAFilter: the same for logins.
 func TestNoLoginChangesAFilter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		user := anyOctets(t, "login")
+		user := filterOctets(t, "login")
 		for _, template := range []string{"(&(objectClass=posixAccount)(uid=%s))", "uid=%s", "(mail=%s@example.com)", "(uid=100%%%s)"} {
 			f, err := newUserFilter(template, false)
 			if err != nil {
@@ -167,7 +167,7 @@ func TestNoTextIsAnotherUser(t *testing.T) {
 	}
 	ctx := ldapContext(t)
 	rapid.Check(t, func(t *rapid.T) {
-		c, err := certinfo.Parse(ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("CN", 0x0c, anyOctets(t, "cn")))))).DER)
+		c, err := certinfo.Parse(ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("CN", 0x0c, filterOctets(t, "cn")))))).DER)
 		if err != nil {
 			t.Skip(err)
 		}

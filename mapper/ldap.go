@@ -90,8 +90,8 @@ func newLoginReader(filter string, b config.Mapper, o Options) (*loginReader, er
 
 func (m *ldapMapper) binds() bool { return false }
 
-// question is one search and what its hits are worth.
-type question struct {
+// inquiry is one search and what its hits are worth.
+type inquiry struct {
 	name    string // for the log and the result
 	filter  string // beside the user's; "" fetches all users
 	fetch   string // attribute to compare with the certificate
@@ -135,7 +135,7 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 	defer cancel()
 	a, err := m.hits().first(ctx, m.directory, questions, cert, user)
 	if err == nil && a == nil && user == "" && m.how == "auto" && !exactWorks(cert) {
-		a, err = m.hits().first(ctx, m.directory, []question{m.compareEverybody()}, cert, user)
+		a, err = m.hits().first(ctx, m.directory, []inquiry{m.compareEverybody()}, cert, user)
 	}
 	return m.cache.settle(cert, user, a, err, m.log)
 }
@@ -143,8 +143,8 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 func (m *ldapMapper) hits() *hits { return &hits{logins: m.logins, weak: m.weak, log: m.log} }
 
 // questions are those of attribute_map in its order, then that for the certificate.
-func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]question, error) {
-	var list []question
+func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inquiry, error) {
+	var list []inquiry
 	for _, e := range m.elements {
 		weak := m.windows && e.uses("upn")
 		if weak && !m.weak && len(cert.SIDs()) == 0 {
@@ -157,7 +157,7 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]quest
 		if filter == "" {
 			continue
 		}
-		q := question{name: e.text, filter: filter, weak: weak}
+		q := inquiry{name: e.text, filter: filter, weak: weak}
 		for _, c := range e.clauses {
 			if c.item == "cert" {
 				q.fetch = c.attribute
@@ -171,20 +171,20 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]quest
 		return list, nil
 	case "compare":
 	default:
-		list = append(list, question{name: name, filter: certificateFilter(m.attribute, cert, m.how), fetch: m.attribute})
+		list = append(list, inquiry{name: name, filter: certificateFilter(m.attribute, cert, m.how), fetch: m.attribute})
 	}
 	switch {
 	case m.how == "compare" && (user == "" || m.logins.filter.constant):
 		list = append(list, m.compareEverybody())
 	case (m.how == "compare" || m.how == "auto") && user != "" && !m.logins.filter.constant:
-		list = append(list, question{name: name, fetch: m.attribute, must: true})
+		list = append(list, inquiry{name: name, fetch: m.attribute, must: true})
 	}
 	return list, nil
 }
 
 // compareEverybody fetches every certificate there is, where the server cannot look for one.
-func (m *ldapMapper) compareEverybody() question {
-	return question{name: "certificate in " + m.attribute, filter: "(" + m.attribute + "=*)", fetch: m.attribute, must: true, entries: compareAll}
+func (m *ldapMapper) compareEverybody() inquiry {
+	return inquiry{name: "certificate in " + m.attribute, filter: "(" + m.attribute + "=*)", fetch: m.attribute, must: true, entries: compareAll}
 }
 
 // hits judges what searches found.
@@ -195,7 +195,7 @@ type hits struct {
 }
 
 // first returns the answer of the first question that has one. More than one entry is nobody's proof.
-func (h *hits) first(ctx context.Context, d *directory, questions []question, cert *certinfo.Certificate, user string) (*answer, error) {
+func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cert *certinfo.Certificate, user string) (*answer, error) {
 	queries, octets := make([]ldapconn.Query, len(questions)), int64(maxAnswerOctets)
 	for i, q := range questions {
 		queries[i] = h.query(d, q, user)
@@ -220,7 +220,7 @@ func (h *hits) first(ctx context.Context, d *directory, questions []question, ce
 	return nil, nil
 }
 
-func (h *hits) query(d *directory, q question, user string) ldapconn.Query {
+func (h *hits) query(d *directory, q inquiry, user string) ldapconn.Query {
 	filter := h.logins.filter.of(user)
 	if user == "" {
 		filter = h.logins.filter.ofAll()
@@ -243,7 +243,7 @@ func (h *hits) query(d *directory, q question, user string) ldapconn.Query {
 }
 
 // judge returns the answer that entries give to a question, nil for none.
-func (h *hits) judge(q question, entries []ldapconn.Entry, cert *certinfo.Certificate, user string) (*answer, error) {
+func (h *hits) judge(q inquiry, entries []ldapconn.Entry, cert *certinfo.Certificate, user string) (*answer, error) {
 	var good []ldapconn.Entry
 	for _, e := range entries {
 		switch {
@@ -276,7 +276,7 @@ func (h *hits) judge(q question, entries []ldapconn.Entry, cert *certinfo.Certif
 
 // holds compares the certificates of an entry that was found by one. Where they cannot be read, the
 // server's word that it found this one has to do, unless the comparison is all there is.
-func (h *hits) holds(q question, e ldapconn.Entry, cert *certinfo.Certificate) bool {
+func (h *hits) holds(q inquiry, e ldapconn.Entry, cert *certinfo.Certificate) bool {
 	if q.fetch == "" {
 		return true
 	}
