@@ -83,6 +83,7 @@ type Authenticator struct {
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
+	Level           *slog.LevelVar                                   // of Logger; lowered where the options say debug; may be nil
 	Now             func() time.Time                                 // nil is time.Now
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
@@ -160,13 +161,13 @@ func (t *attempt) say(id string, args ...any) string {
 }
 
 // fail shows the sentence of a refusal, unless quiet or PAM_SILENT, for err_display_time.
-func (t *attempt) fail(ctx context.Context, o Outcome) {
-	id := o.Message()
-	quiet := t.req.Silent || t.conf != nil && t.conf.Global.Quiet
-	if id == "" || quiet && o.Class() != ClassIgnore || t.req.Silent {
+func (t *attempt) fail(ctx context.Context, r *Refusal) {
+	id, ignore := r.message(), r.Outcome.Class() == ClassIgnore
+	quiet := t.conf != nil && t.conf.Global.Quiet
+	if id == "" || t.req.Silent || quiet && !ignore {
 		return
 	}
-	if o.Class() == ClassIgnore {
+	if ignore {
 		t.info(ctx, id)
 		return
 	}

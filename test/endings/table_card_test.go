@@ -58,6 +58,10 @@ func waiting() []ending {
 			code: pam.ErrAuthinfoUnavail},
 		{name: "card_only waits for the session's card", user: "alice", args: []string{"card_only"}, global: brief, env: []string{"PKCS11_LOGIN_TOKEN_NAME=alice"},
 			code: pam.ErrAuthinfoUnavail, said: []string{"T Please insert the smart card alice", "E Error 2308"}},
+		{name: "wait_for_card waits for the session's card", user: "alice", args: []string{"wait_for_card"}, global: brief, env: []string{"PKCS11_LOGIN_TOKEN_NAME=alice"},
+			code: pam.ErrAuthinfoUnavail, said: []string{"T Please insert the smart card alice", "E Error 2308"}},
+		{name: "quiet waits aloud", user: "alice", args: []string{"wait_for_card", "quiet"}, global: brief, code: pam.ErrAuthinfoUnavail,
+			said: []string{"T Please insert your smart card"}},
 		{name: "a card that is inserted while waiting", card: "alice", user: "alice", args: []string{"wait_for_card"}, global: []string{"wait_for_card_timeout = 20;"},
 			fault: []string{"insert-after 300"}, answers: []string{pin}, said: append([]string{"T Please insert your smart card"}, granted("alice")...), logins: 1},
 	}
