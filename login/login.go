@@ -24,14 +24,15 @@ import (
 
 // Request is what the PAM stack asks: the items of the transaction and the module's arguments.
 type Request struct {
-	Service string // PAM_SERVICE
-	User    string // PAM_USER; empty or blank asks whose card it is
-	RHost   string // PAM_RHOST; not empty means a remote login
-	TTY     string // PAM_TTY, logged only
-	RUser   string // PAM_RUSER, logged only
-	Args    []string
-	Silent  bool // PAM_SILENT: no messages to the user
-	HostPID int  // the process that called pam_authenticate; 0 when not known
+	Service    string // PAM_SERVICE
+	User       string // PAM_USER; empty or blank asks whose card it is
+	RHost      string // PAM_RHOST; not empty means a remote login
+	TTY        string // PAM_TTY, logged only
+	RUser      string // PAM_RUSER, logged only
+	Args       []string
+	Silent     bool // PAM_SILENT: no messages to the user
+	NoEmptyPIN bool // PAM_DISALLOW_NULL_AUTHTOK: an empty PIN is not sent, whatever nullok says
+	HostPID    int  // the process that called pam_authenticate; 0 when not known
 
 	// Environ reads the allow-listed variables of the caller: LANG, LC_*, LANGUAGE, DISPLAY,
 	// XDG_SEAT, PKCS11_LOGIN_TOKEN_NAME. nil reads none.

@@ -117,6 +117,10 @@ func mappings() []ending {
 		{name: "mapfile missing and no other mapper", card: "alice", user: "alice", mapper: "missing", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "subject in a mapfile, old one-line form", card: "alice", user: "alice", mapper: "subject", answers: ok, said: granted("alice"), logins: 1},
 		{name: "second common name", card: "two names", user: "alice", answers: ok, said: granted("two names"), logins: 1},
+		{name: "a user name in other letters", card: "alice", user: "ALICE", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name with a newline", card: "alice", user: "alice\n", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name that climbs", card: "alice", user: "../alice", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name with an escape sequence", card: "alice", user: "alice\x1b[2J", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "null mapper without default_match", card: "alice", user: "alice", mapper: "null", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 	}
 }

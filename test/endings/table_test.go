@@ -73,6 +73,8 @@ func pins() []ending {
 			answers: []string{""}, code: pam.ErrAuthinfoUnavail, said: asked("alice")},
 		{name: "empty PIN, nullok, shortest 0: it is sent", card: "alice", user: "alice", args: []string{"nullok"}, fault: []string{"limits 0 255"},
 			answers: []string{""}, code: pam.ErrAuth, said: asked("alice", fewTries, "E Error 2320"), logins: 1},
+		{name: "empty PIN, nullok, shortest 0, but the host forbids empty secrets", card: "alice", user: "alice", args: []string{"nullok"}, fault: []string{"limits 0 255"},
+			flags: pam.DisallowNullAuthtok, answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
 		{name: "empty PIN, shortest 0, but not nullok", card: "alice", user: "alice", fault: []string{"limits 0 255"},
 			answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
 		{name: "PAM_SILENT keeps errors and warnings back", card: "alice", user: "alice", silent: true, answers: []string{wrongPIN}, code: pam.ErrAuth,
