@@ -24,14 +24,15 @@ import (
 
 // Request is what the PAM stack asks: the items of the transaction and the module's arguments.
 type Request struct {
-	Service string // PAM_SERVICE
-	User    string // PAM_USER; empty or blank asks whose card it is
-	RHost   string // PAM_RHOST; not empty means a remote login
-	TTY     string // PAM_TTY, logged only
-	RUser   string // PAM_RUSER, logged only
-	Args    []string
-	Silent  bool // PAM_SILENT: no messages to the user
-	HostPID int  // the process that called pam_authenticate; 0 when not known
+	Service    string // PAM_SERVICE
+	User       string // PAM_USER; empty or blank asks whose card it is
+	RHost      string // PAM_RHOST; not empty means a remote login
+	TTY        string // PAM_TTY, logged only
+	RUser      string // PAM_RUSER, logged only
+	Args       []string
+	Silent     bool // PAM_SILENT: no messages to the user
+	NoEmptyPIN bool // PAM_DISALLOW_NULL_AUTHTOK: an empty PIN is not sent, whatever nullok says
+	HostPID    int  // the process that called pam_authenticate; 0 when not known
 
 	// Environ reads the allow-listed variables of the caller: LANG, LC_*, LANGUAGE, DISPLAY,
 	// XDG_SEAT, PKCS11_LOGIN_TOKEN_NAME. nil reads none.
@@ -83,6 +84,7 @@ type Authenticator struct {
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
+	Level           *slog.LevelVar                                   // of Logger; lowered where the options say debug; may be nil
 	Now             func() time.Time                                 // nil is time.Now
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
@@ -160,13 +162,13 @@ func (t *attempt) say(id string, args ...any) string {
 }
 
 // fail shows the sentence of a refusal, unless quiet or PAM_SILENT, for err_display_time.
-func (t *attempt) fail(ctx context.Context, o Outcome) {
-	id := o.Message()
-	quiet := t.req.Silent || t.conf != nil && t.conf.Global.Quiet
-	if id == "" || quiet && o.Class() != ClassIgnore || t.req.Silent {
+func (t *attempt) fail(ctx context.Context, r *Refusal) {
+	id, ignore := r.message(), r.Outcome.Class() == ClassIgnore
+	quiet := t.conf != nil && t.conf.Global.Quiet
+	if id == "" || t.req.Silent || quiet && !ignore {
 		return
 	}
-	if o.Class() == ClassIgnore {
+	if ignore {
 		t.info(ctx, id)
 		return
 	}

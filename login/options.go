@@ -2,13 +2,13 @@ package login
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
-
-	"fmt"
 
 	"pam_pkcs11/config"
 )
@@ -35,6 +35,9 @@ func (t *attempt) configure() *Refusal {
 		return refuse(ConfigurationInvalid, err)
 	}
 	t.conf = conf
+	if conf.Global.Debug && t.a.Level != nil {
+		t.a.Level.Set(slog.LevelDebug)
+	}
 	if !conf.Module.Policy.Signature {
 		t.log.Warn("no_signature: the card does not have to prove that it holds the private key")
 	}

@@ -159,6 +159,16 @@ type Refusal struct {
 	Outcome Outcome
 	Err     error  // the full reason, for the administrator; may be nil
 	Restore string // the configuration key that brings the old module's behaviour back, "" when there is none
+
+	sentence string // for the user, in place of the outcome's own
+}
+
+// message is the sentence for the user, "" where silence is the contract.
+func (r *Refusal) message() string {
+	if r.sentence != "" {
+		return r.sentence
+	}
+	return r.Outcome.Message()
 }
 
 // Error returns the reason code and the cause.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 
 	"pam_pkcs11/internal/secret"
@@ -229,5 +228,5 @@ func asChange(r *Refusal) *Refusal {
 	if r == nil {
 		return refuse(ChangeFailed, errors.New("no reason given"))
 	}
-	return &Refusal{Outcome: ChangeFailed, Err: fmt.Errorf("%w", r), Restore: r.Restore}
+	return &Refusal{Outcome: ChangeFailed, Err: r, Restore: r.Restore, sentence: r.message()}
 }

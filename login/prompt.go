@@ -123,7 +123,7 @@ func (t *attempt) mayBeSent(k *pkcs11.Token, pin *secret.PIN, pattern *regexp.Re
 }
 
 func (t *attempt) emptyPIN(k *pkcs11.Token) *Refusal {
-	if t.conf.Global.NullOK && k.MinPINLen == 0 && !k.Flags.ProtectedPath() {
+	if t.conf.Global.NullOK && !t.req.NoEmptyPIN && k.MinPINLen == 0 && !k.Flags.ProtectedPath() {
 		return nil
 	}
 	if t.conf.Global.EmptyPIN == "fallback" {

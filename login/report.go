@@ -17,7 +17,7 @@ func (t *attempt) granted(c *card, chosen candidate, user string) {
 // module's behaviour back where there is one.
 func (t *attempt) refused(ctx context.Context, r *Refusal) {
 	if r.Outcome != NoCard || t.speaksOfNoCard() {
-		t.fail(ctx, r.Outcome)
+		t.fail(ctx, r)
 	}
 	level, text := slog.LevelWarn, "login refused"
 	switch r.Outcome.Class() {

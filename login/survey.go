@@ -53,6 +53,7 @@ func (t *attempt) warmAccounts() {
 		name = "root"
 	}
 	_, _ = t.a.accounts().Lookup(name)
+	t.a.accounts().UIDMin()
 }
 
 // candidate is a certificate that may log the user in, once the card proves its key.

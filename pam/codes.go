@@ -13,6 +13,7 @@ const (
 	pamIgnore           = 25
 
 	pamSilent             = 0x8000
+	pamDisallowNull       = 0x0001
 	pamChangeExpired      = 0x0020
 	pamPrelimCheck        = 0x4000
 	pamUpdateAuthtok      = 0x2000

@@ -524,7 +524,8 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 	int answered = !send_request(r, flags, argc, argv) && relay_serve(r, &code);
 	if (answered)
 		r->problem = NULL;
-	end_worker(r->fd, r->pidfd, 1000);
+	/* After its verdict the worker ends by itself and holds no card: the user need not wait for its memory to be freed. */
+	end_worker(r->fd, r->pidfd, answered ? 0 : 1000);
 	r->fd = -1;
 	return answered ? code : fault;
 }

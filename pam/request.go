@@ -42,6 +42,7 @@ func readRequest(f frame) (*request, error) {
 		}
 	}
 	r.Silent = r.flags&pamSilent != 0
+	r.NoEmptyPIN = !r.change && r.flags&pamDisallowNull != 0
 	r.Environ = func(name string) string { return environment[name] }
 	return r, nil
 }

@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -61,7 +63,9 @@ static int make_pair(int type, int pair[2])
 	return -1;
 }
 
-/* From here to exec: async-signal-safe calls only, since the host may have had threads. */
+/* From here to exec: async-signal-safe calls only, on a stack of our own in the host's memory, which is shared as
+ * posix_spawn shares it: copying the tables of a large host would cost more than all the rest. The calling thread
+ * stands still meanwhile, with its signals and its cancellation held back. */
 
 static void default_signals(void)
 {
@@ -75,8 +79,9 @@ static void default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-__attribute__((noreturn)) static void become_worker(int socket)
+static int become_worker(void *argument)
 {
+	int socket = *(const int *)argument;
 	setsid();
 	default_signals();
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -112,13 +117,19 @@ static int send_descriptor(int socket, int fd)
 	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
-__attribute__((noreturn)) static void be_intermediate(int socket, int report)
+enum { STACK = 64 << 10 }; /* of each of the two; they need a few KiB */
+
+struct intermediate {
+	int socket, report;
+	char *stacks; /* two, that of the intermediate first */
+};
+
+static int be_intermediate(void *argument)
 {
+	struct intermediate *i = argument;
 	int pidfd = -1;
-	long worker = syscall(SYS_clone, (long)CLONE_PIDFD, 0L, &pidfd, 0L, 0L);
-	if (worker == 0)
-		become_worker(socket);
-	_exit(worker > 0 && send_descriptor(report, pidfd) == 0 ? 0 : 1);
+	int worker = clone(become_worker, i->stacks + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &i->socket, &pidfd);
+	_exit(worker > 0 && send_descriptor(i->report, pidfd) == 0 ? 0 : 1);
 }
 
 static int receive_descriptor(int socket)
@@ -142,6 +153,20 @@ static int receive_descriptor(int socket)
 	return fd;
 }
 
+/* clone_held starts the intermediate. No handler of the host may run in it, and no cancellation of its thread. */
+static int clone_held(struct intermediate *i)
+{
+	sigset_t all, before;
+	int cancel;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	int child = clone(be_intermediate, i->stacks + STACK, CLONE_VM | CLONE_VFORK, i);
+	pthread_setcancelstate(cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return child;
+}
+
 /* The intermediate child ends at once and is reaped here; its exit_signal 0 keeps it from the host's SIGCHLD
  * handler and from wait() without __WALL. The worker is thereby nobody's child but init's. */
 static int through_intermediate(int socket, int *pidfd)
@@ -149,17 +174,17 @@ static int through_intermediate(int socket, int *pidfd)
 	int report[2];
 	if (make_pair(SOCK_DGRAM, report))
 		return -1;
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of the host may run in the copies */
-	long child = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
-	if (child == 0)
-		be_intermediate(socket, report[1]);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (child > 0)
-		while (waitpid((pid_t)child, NULL, __WALL) < 0 && errno == EINTR)
-			;
-	*pidfd = child > 0 ? receive_descriptor(report[0]) : -1;
+	struct intermediate i = {socket, report[1], mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)};
+	*pidfd = -1;
+	if (i.stacks != MAP_FAILED) {
+		int child = clone_held(&i);
+		if (child > 0)
+			while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
+				;
+		munmap(i.stacks, 2 * STACK);
+		if (child > 0)
+			*pidfd = receive_descriptor(report[0]);
+	}
 	close(report[0]);
 	close(report[1]);
 	return *pidfd < 0 ? -1 : 0;

@@ -7,7 +7,7 @@
  * *pidfd; -1 on failure, with *problem saying what went wrong. */
 int spawn_worker(int *pidfd, const char **problem);
 
-/* end_worker kills the worker, waits a moment for its end and closes both descriptors. */
+/* end_worker kills the worker, waits up to wait_ms for its end and closes both descriptors. */
 void end_worker(int fd, int pidfd, int wait_ms);
 
 #endif

@@ -44,7 +44,7 @@ func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 	verdict := decide(r, conv)
 	defer secret.Wipe(verdict)
 	if err := writeFrame(relay, verbVerdict, verdict); err != nil {
-		logger(r).Error("verdict not delivered", "error", err)
+		logger(r, slog.LevelInfo).Error("verdict not delivered", "error", err)
 	}
 }
 
@@ -69,14 +69,15 @@ func watch(relay io.Reader, frames chan<- frame, end func(code int)) {
 
 // decide runs the request and encodes its verdict. A panic is a refusal.
 func decide(r *request, conv *conversation) (verdict []byte) {
-	log := logger(r)
+	level := new(slog.LevelVar)
+	log := logger(r, level)
 	defer func() {
 		if v := recover(); v != nil {
 			log.Error("internal fault", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			verdict = appendField(nil, tagCode, []byte{code(login.InternalFault, r.change)})
 		}
 	}()
-	a := newAuthenticator(log)
+	a := newAuthenticator(log, level)
 	if r.change {
 		return change(a, r, conv)
 	}
@@ -130,13 +131,8 @@ func refusal(err error, change bool, conv *conversation) []byte {
 	return appendField(nil, tagCode, []byte{c})
 }
 
-// logger writes as pam_syslog would in the host. Whether it writes what is there for debugging is said by the
-// module's arguments or by the configuration; one that cannot be read is login's to refuse.
-func logger(r *request) *slog.Logger {
-	level := slog.LevelInfo
-	if conf, err := login.LoadOptions(r.Args); err == nil && conf.Global.Debug {
-		level = slog.LevelDebug
-	}
+// logger writes as pam_syslog would in the host.
+func logger(r *request, level slog.Leveler) *slog.Logger {
 	return slog.New(logs.New(logs.Config{Service: r.Service, Kind: kindOf(r), PID: r.HostPID, Level: level}))
 }
 

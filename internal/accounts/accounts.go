@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Account is one entry of the user database (passwd(5)).
@@ -42,6 +43,9 @@ const (
 func usable(name string) bool {
 	return name != "" && len(name) <= maxName && !strings.ContainsAny(name, "\x00\n:")
 }
+
+// systemUIDMin is the system's own, read once in a process.
+var systemUIDMin = sync.OnceValue(func() uint32 { return readUIDMin("/etc/login.defs") })
 
 // readUIDMin reads UID_MIN from a login.defs; the usual number where it is not said.
 func readUIDMin(path string) uint32 {

@@ -55,4 +55,4 @@ func (system) All(yield func(Account) bool) error {
 }
 
 // UIDMin implements Source.
-func (system) UIDMin() uint32 { return readUIDMin("/etc/login.defs") }
+func (system) UIDMin() uint32 { return systemUIDMin() }

@@ -24,7 +24,7 @@ const (
 	rEDC   = 1 // check sum or parity
 	rOther = 2
 
-	sResynch = pcbS | 0
+	sResynch = pcbS
 	sIFS     = pcbS | 1
 	sAbort   = pcbS | 2
 	sWTX     = pcbS | 3

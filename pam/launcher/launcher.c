@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <stddef.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -93,6 +94,7 @@ int main(int argc, char **argv, char **environment)
 	}
 	if (seal())
 		_exit(126);
+	mallopt(M_ARENA_MAX, 1); /* each further arena is set up by system calls, for threads that allocate little */
 	void *library = dlopen(PAM_PKCS11_MODULE, RTLD_NOW);
 	int (*worker)(int) = library ? (int (*)(int))dlsym(library, "pam_pkcs11_worker_main") : NULL;
 	if (!worker)

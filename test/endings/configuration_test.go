@@ -170,3 +170,12 @@ func (w *world) mappers(t *testing.T, dir, name string) string {
 	t.Fatalf("unknown mapper %q", name)
 	return ""
 }
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -31,6 +31,7 @@ type ending struct {
 	rhost   string
 	service string
 	silent  bool
+	flags   pam.Flags // beside silent
 	answers []string // at the prompts, in order; when they run out the conversation fails
 
 	code   pam.Error // 0 is success
@@ -115,9 +116,9 @@ func play(t *testing.T, w *world, e ending, stack int) result {
 			t.Fatal(err)
 		}
 	}
-	var flags pam.Flags
+	flags := e.flags
 	if e.silent {
-		flags = pam.Silent
+		flags |= pam.Silent
 	}
 	r := result{code: codeOf(tx.Authenticate(flags)), said: h.lines, logins: table.logins(t)}
 	if e.earlier != "" && len(r.said) > 0 {

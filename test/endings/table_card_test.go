@@ -58,6 +58,10 @@ func waiting() []ending {
 			code: pam.ErrAuthinfoUnavail},
 		{name: "card_only waits for the session's card", user: "alice", args: []string{"card_only"}, global: brief, env: []string{"PKCS11_LOGIN_TOKEN_NAME=alice"},
 			code: pam.ErrAuthinfoUnavail, said: []string{"T Please insert the smart card alice", "E Error 2308"}},
+		{name: "wait_for_card waits for the session's card", user: "alice", args: []string{"wait_for_card"}, global: brief, env: []string{"PKCS11_LOGIN_TOKEN_NAME=alice"},
+			code: pam.ErrAuthinfoUnavail, said: []string{"T Please insert the smart card alice", "E Error 2308"}},
+		{name: "quiet waits aloud", user: "alice", args: []string{"wait_for_card", "quiet"}, global: brief, code: pam.ErrAuthinfoUnavail,
+			said: []string{"T Please insert your smart card"}},
 		{name: "a card that is inserted while waiting", card: "alice", user: "alice", args: []string{"wait_for_card"}, global: []string{"wait_for_card_timeout = 20;"},
 			fault: []string{"insert-after 300"}, answers: []string{pin}, said: append([]string{"T Please insert your smart card"}, granted("alice")...), logins: 1},
 	}
@@ -113,6 +117,10 @@ func mappings() []ending {
 		{name: "mapfile missing and no other mapper", card: "alice", user: "alice", mapper: "missing", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "subject in a mapfile, old one-line form", card: "alice", user: "alice", mapper: "subject", answers: ok, said: granted("alice"), logins: 1},
 		{name: "second common name", card: "two names", user: "alice", answers: ok, said: granted("two names"), logins: 1},
+		{name: "a user name in other letters", card: "alice", user: "ALICE", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name with a newline", card: "alice", user: "alice\n", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name that climbs", card: "alice", user: "../alice", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "a user name with an escape sequence", card: "alice", user: "alice\x1b[2J", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "null mapper without default_match", card: "alice", user: "alice", mapper: "null", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 	}
 }
