@@ -3,6 +3,7 @@ package usb
 import (
 	"pam_pkcs11/test/usb/device"
 	"pam_pkcs11/test/usb/usbfs"
+	"pam_pkcs11/test/usb/usbip"
 )
 
 // bus is a USB bus on which devices can be plugged in.
@@ -25,6 +26,17 @@ type port interface {
 type fuseBus struct{ *usbfs.Bus }
 
 func (b fuseBus) Plug(d *device.Device) (port, error) {
+	p, err := b.Bus.Plug(d)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// kernelBus is the bus of a real kernel.
+type kernelBus struct{ *usbip.Bus }
+
+func (b kernelBus) Plug(d *device.Device) (port, error) {
 	p, err := b.Bus.Plug(d)
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func TestDebiansDriver(t *testing.T) {
 	if err := p.Unplug(); err != nil {
 		t.Error(err)
 	}
-	noReader(t, c)
+	noReader(t, c, "OMNIKEY")
 	plug(t, r)
 	readerNamed(t, c, "OMNIKEY")
 }

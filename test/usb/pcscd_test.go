@@ -110,12 +110,15 @@ func readerNamed(t *testing.T, c *pcsc.Context, begin string) string {
 	return name
 }
 
-// noReader waits until there is none.
-func noReader(t *testing.T, c *pcsc.Context) {
+// noReader waits until there is none whose name begins so.
+func noReader(t *testing.T, c *pcsc.Context, begin string) {
 	t.Helper()
-	eventually(t, "all readers to be gone", func() error {
-		if names, err := c.ListReaders(); err == nil {
-			return fmt.Errorf("there are %q", names)
+	eventually(t, "the reader "+begin+" to be gone", func() error {
+		names, _ := c.ListReaders() // none at all is an error
+		for _, n := range names {
+			if strings.HasPrefix(n, begin) {
+				return fmt.Errorf("there are %q", names)
+			}
 		}
 		return nil
 	})
