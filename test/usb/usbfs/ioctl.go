@@ -123,7 +123,7 @@ func (c *call) book(command uint32) {
 	case cmdGetDriver:
 		c.getDriver()
 	case cmdConnectInfo:
-		c.result(0, 0, uint32(c.port.number), uint32(0))
+		c.give(encode(nil, uint32(c.port.number), uint32(0)))
 	case cmdCapabilities:
 		c.result(0, 0, uint32(capabilities))
 	case cmdGetSpeed:
@@ -147,9 +147,18 @@ func (c *call) getDriver() {
 		c.result(0, unix.ENODATA)
 		return
 	}
-	var text [256]byte
+	text := make([]byte, 256)
 	copy(text[:255], name)
-	c.result(0, 0, binary.NativeEndian.Uint32(c.data), text)
+	c.give(append(c.data[:4:4], text...))
+}
+
+// give answers with a structure in the caller's memory, for commands whose number does not say that they give one.
+func (c *call) give(b []byte) {
+	if c.caller.write(c.arg, b) != nil {
+		c.result(0, unix.EFAULT)
+		return
+	}
+	c.result(0, 0)
 }
 
 // driverIoctl is USBDEVFS_IOCTL: only taking an interface from the kernel's driver, and giving it back, is known.

@@ -37,7 +37,7 @@ func main() {
 
 func run(ctx context.Context, args []string) (int, error) {
 	if len(args) < 2 {
-		return 2, errors.New("usage: vm DIRECTORY PROGRAM ARGUMENT...")
+		return 2, errors.New("usage: vm DIRECTORY PROGRAM [ARGUMENT]")
 	}
 	if os.Geteuid() != 0 {
 		return 1, errors.New("only root can read all files of this machine, which are the virtual machine's")
