@@ -36,10 +36,10 @@ func (e *Error) Error() string {
 // IFDCode is the number of the IFD handler API: no card, unsupported, or a communication error.
 func (e *Error) IFDCode() int {
 	switch {
-	case ICC(e.Status&3) >= ICCAbsent && (e.Code == codeMute || e.Code == codeBadSlot):
-		return ifdNotPresent
 	case e.Code == codeUnsupported:
 		return ifdUnsupported
+	case ICC(e.Status&3) >= ICCAbsent && (e.Code >= 0x80 || e.Code == codeBadSlot):
+		return ifdNotPresent
 	}
 	return ifdCommunication
 }

@@ -23,9 +23,9 @@ type Party int
 
 // Parties.
 const (
-	Nobody Party = iota
-	Host
-	Reader
+	ByNobody Party = iota
+	ByHost
+	ByReader
 )
 
 // Presence says how one learns that a card has come or gone.
@@ -210,22 +210,22 @@ func voltagesOf(d *ClassDescriptor, first Voltage) []Voltage {
 func (p *Plan) negotiation(f Feature) {
 	switch {
 	case f&FeatureNegotiation != 0:
-		p.PPS = Reader
+		p.PPS = ByReader
 	case f&FeaturePPS != 0:
-		p.PPS, p.Parameters = Reader, true
+		p.PPS, p.Parameters = ByReader, true
 	default:
-		p.PPS, p.Parameters = Host, true
+		p.PPS, p.Parameters = ByHost, true
 	}
 	if p.Link != ProtocolCCID {
-		p.PPS, p.Parameters = Nobody, false
+		p.PPS, p.Parameters = ByNobody, false
 	}
 	switch {
 	case !p.T1 || p.Level > LevelTPDU:
-		p.IFSD = Nobody
+		p.IFSD = ByNobody
 	case f&FeatureIFSD != 0:
-		p.IFSD = Reader
+		p.IFSD = ByReader
 	default:
-		p.IFSD = Host
+		p.IFSD = ByHost
 	}
 }
 

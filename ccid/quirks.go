@@ -25,7 +25,7 @@ func oldFirmware(_ *Plan, o Options) bool   { return !o.OldFirmware }
 func hasSecondSlot(p *Plan, _ Options) bool { return p.Slots > 1 }
 func isOldMessage(p *Plan, _ Options) bool  { return p.MaxMessage == 263 && p.Level == LevelTPDU }
 func noPIN(p *Plan)                         { p.Verify, p.Modify = false, false }
-func extended(p *Plan)                      { p.Level, p.IFSD = LevelExtendedAPDU, Nobody }
+func extended(p *Plan)                      { p.Level, p.IFSD = LevelExtendedAPDU, ByNobody }
 func noPINExtended(p *Plan)                 { noPIN(p); extended(p) }
 func slow(factor time.Duration) func(*Plan) { return func(p *Plan) { p.Timeout *= factor } }
 func release(minimum uint16) func(*Plan)    { return func(p *Plan) { p.MinRelease = minimum } }
@@ -87,7 +87,7 @@ var quirks = []quirk{
 	{vendor: 0x2F7C, product: 0x6007, name: "chaining", reason: "PN7362AU says short and does extended", set: extended},
 	{vendor: 0x046A, product: 0x00A1, from: 0x0100, to: 0x0100, name: "chaining", reason: "KC1000SC 1.00 says short and does extended", when: isShort, set: extended},
 	{vendor: 0x0529, product: 0x0620, from: 0x0012, to: 0x0013, name: "no-IFSD", reason: "eToken 5110 fails at S(IFS)",
-		set: func(p *Plan) { p.IFSD = Nobody }},
+		set: func(p *Plan) { p.IFSD = ByNobody }},
 	{vendor: 0x0D46, product: 0x301D, name: "IDToken", reason: "Kobil IDToken resets only from power off, and leaves its tags to the driver",
 		set: func(p *Plan) { p.OffBeforeOn, p.AnswersTags = true, true }},
 	{vendor: 0x08E6, product: 0x3480, to: 0x01FF, name: "always-there", reason: "GemCore SIM Pro before 2.00 does not see its card",
@@ -135,4 +135,4 @@ var quirks = []quirk{
 
 func oz776(p *Plan) { p.MaxRate, p.FirstProtocol, p.ReadOneFirst = 9600, true, true }
 
-func apduMode(p *Plan) { p.APDUMode, p.Level, p.IFSD = true, LevelShortAPDU, Nobody }
+func apduMode(p *Plan) { p.APDUMode, p.Level, p.IFSD = true, LevelShortAPDU, ByNobody }
