@@ -40,10 +40,10 @@ func (m *machine) makeCard(ctx context.Context, to string) error {
 
 // cardArguments are QEMU's own reader, on a UHCI controller: on xHCI, QEMU 7.2 makes two transfers of an answer whose
 // length is a multiple of the packet's.
-func (m *machine) cardArguments() []string {
+func (m *machine) cardArguments(exchange string) []string {
 	card := "ccid-card-emulated,backend=certificates,db=sql:" + m.path("card")
 	for i, name := range certificates() {
 		card += fmt.Sprintf(",cert%d=%s", i+1, name)
 	}
-	return []string{"-device", "piix3-usb-uhci,id=uhci", "-device", "usb-ccid,bus=uhci.0", "-device", card}
+	return []string{"-device", "piix3-usb-uhci,id=uhci", "-device", "usb-ccid,bus=uhci.0,pcap=" + filepath.Join(exchange, "reader.pcap"), "-device", card}
 }

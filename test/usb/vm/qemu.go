@@ -84,5 +84,5 @@ func (m *machine) arguments(exchange string) []string {
 	}
 	args = append(args, share("host", "/", ",readonly=on")...)
 	args = append(args, share("exchange", exchange, "")...)
-	return append(args, m.cardArguments()...)
+	return append(args, m.cardArguments(exchange)...)
 }
