@@ -163,6 +163,9 @@ func (c *iccd) ready(ctx context.Context) (byte, error) {
 // the card's status asks for.
 func (c *iccd) blockA(ctx context.Context, m XfrBlock) (Answer, error) {
 	data := m.Data
+	if len(data) == 4 { // a header is five bytes
+		data = append(append(make([]byte, 0, 5), data...), 0)
+	}
 	if err := c.out(ctx, iccdXfrBlock, 0, data[:min(5, len(data))]); err != nil {
 		return Answer{}, err
 	}

@@ -118,7 +118,7 @@ const (
 func NewPlan(info DeviceInfo, in *Interface, o Options) *Plan {
 	d := &in.CCID
 	p := &Plan{
-		Link: in.Protocol, Level: levelOf(d.Features), Slots: min(int(d.MaxSlotIndex)+1, maxSlots),
+		Link: linkOf(in), Level: levelOf(d.Features), Slots: min(int(d.MaxSlotIndex)+1, maxSlots),
 		Clock: clockOf(d.DefaultClock), MaxRate: int(min(d.MaxDataRate, 1<<30)), AskRates: int(d.DataRatesSupported),
 		MaxIFSD: ifsdOf(d.MaxIFSD), MaxMessage: messageOf(d.MaxMessageLength),
 		Verify: d.PINSupport&1 != 0, Modify: d.PINSupport&2 != 0, Display: d.LCDLayout, Timeout: readTimeout,
@@ -136,6 +136,14 @@ func NewPlan(info DeviceInfo, in *Interface, o Options) *Plan {
 		}
 	}
 	return p
+}
+
+// linkOf is bInterfaceProtocol. A reader that says ICCD and has bulk endpoints (ActivCard V2) is an ordinary one.
+func linkOf(in *Interface) byte {
+	if in.Protocol > ProtocolICCDB || in.BulkIn.Address != 0 && in.BulkOut.Address != 0 {
+		return ProtocolCCID
+	}
+	return in.Protocol
 }
 
 // levelOf is the exchange level. A reader that claims several has the highest.
@@ -231,7 +239,7 @@ func (p *Plan) negotiation(f Feature) {
 
 func (p *Plan) presence(in *Interface) {
 	switch {
-	case in.Protocol != ProtocolCCID:
+	case p.Link != ProtocolCCID:
 		p.Presence = PresenceFixed
 	case in.Interrupt.Address != 0:
 		p.Presence = PresenceInterrupt

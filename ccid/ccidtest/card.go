@@ -40,13 +40,16 @@ func (c *EchoCard) Transmit(command []byte) ([]byte, error) {
 }
 
 // PatternCard answers with as many bytes as P1 and P2 say (0 is 65536) when bit 2 of INS is set, else with none, and
-// 9000. The bytes follow from the whole command, so that no answer can pass for that of another command. INS 10 does
-// what INS 00 does, and waits: see Device.Inject for what waiting is.
+// 9000. The bytes follow from the whole command, so that no answer can pass for that of another command. Bit 1
+// of INS is to be set when the command has data, which matters under T=0.
 type PatternCard struct {
 	Bytes    []byte // ATR
 	Commands int    // how many commands came
 	Resets   int
 }
+
+// Incoming tells that bit 1 of INS means command data.
+func (c *PatternCard) Incoming(ins byte) bool { return ins&2 != 0 }
 
 // ATR is Bytes.
 func (c *PatternCard) ATR() []byte { return c.Bytes }

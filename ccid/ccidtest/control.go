@@ -90,7 +90,7 @@ func (d *Device) class(setup ccid.Setup, data []byte) ([]byte, error) {
 	if r == nil || setup.RequestType&0x1F != 1 {
 		return nil, ccid.ErrStall
 	}
-	if r.in.Protocol != ccid.ProtocolCCID {
+	if !r.in.bulk() {
 		return r.iccd(setup, data)
 	}
 	var numbers []uint32
@@ -112,9 +112,6 @@ func (d *Device) class(setup ccid.Setup, data []byte) ([]byte, error) {
 	}
 	return out, nil
 }
-
-// iccd performs the requests of a card that is its own reader.
-func (r *reader) iccd(ccid.Setup, []byte) ([]byte, error) { return nil, ccid.ErrStall }
 
 // Reset is a reset of the device by its host: cards lose their power, endpoints what was queued.
 func (d *Device) Reset() {
@@ -138,7 +135,7 @@ func (d *Device) Reclaim(number byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.counts.Reclaims++
-	if r := d.reader(number); r != nil && r.in.Protocol == ccid.ProtocolCCID {
+	if r := d.reader(number); r != nil && r.in.bulk() {
 		d.pipes[r.in.bulkIn()].clear()
 		delete(d.half, r.in.bulkOut())
 	}

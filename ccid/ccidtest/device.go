@@ -39,7 +39,7 @@ func New(p Profile) *Device {
 	for i := range d.profile.Interfaces {
 		in := &d.profile.Interfaces[i]
 		d.readers = append(d.readers, newReader(d, in))
-		if in.Protocol == ccid.ProtocolCCID {
+		if in.bulk() {
 			d.pipes[in.bulkIn()] = newPipe()
 		}
 		if in.Interrupt {
@@ -113,6 +113,20 @@ func (d *Device) Inject(faults ...Fault) {
 	d.faults = append(d.faults, faults...)
 }
 
+// Habits changes the habits of a slot. They are in force at once, those of the protocols from the next reset on.
+func (d *Device) Habits(number byte, slot int, change func(*Habits)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.reader(number).slots[slot].Habits)
+}
+
+// Escapes sets what answers escape commands of an interface; not ok is "command not supported".
+func (d *Device) Escapes(number byte, answer func(slot int, command []byte) (data []byte, ok bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reader(number).escape = answer
+}
+
 // reader finds the interface with a number; d.mu is held.
 func (d *Device) reader(number byte) *reader {
 	for _, r := range d.readers {
@@ -135,7 +149,7 @@ func (d *Device) Out(ctx context.Context, endpoint byte, data []byte) (int, erro
 		return 0, ccid.ErrGone
 	}
 	for _, r := range d.readers {
-		if r.in.Protocol == ccid.ProtocolCCID && r.in.bulkOut() == endpoint {
+		if r.in.bulk() && r.in.bulkOut() == endpoint {
 			return len(data), d.take(r, data)
 		}
 	}

@@ -24,6 +24,8 @@ type Interface struct {
 	SubClass byte
 	Protocol byte // bInterfaceProtocol
 	Name     string
+	// Bulk says that there are bulk endpoints, for an interface whose Protocol is not ccid.ProtocolCCID.
+	Bulk bool
 	// Interrupt says that there is an interrupt endpoint.
 	Interrupt bool
 	// BehindEndpoint puts the class descriptor after the last endpoint, as some readers have it.
@@ -38,6 +40,9 @@ type Interface struct {
 func (in *Interface) bulkOut() byte   { return 1 + 3*(in.Number%5) }
 func (in *Interface) bulkIn() byte    { return 0x80 | (2 + 3*(in.Number%5)) }
 func (in *Interface) interrupt() byte { return 0x80 | (3 + 3*(in.Number%5)) }
+
+// bulk tells whether the interface speaks by bulk endpoints.
+func (in *Interface) bulk() bool { return in.Protocol == ccid.ProtocolCCID || in.Bulk }
 
 func (p *Profile) maxPacket() uint16 {
 	if p.MaxPacket == 0 {
@@ -90,7 +95,7 @@ func (in *Interface) append(b []byte, place byte, maxPacket uint16) []byte {
 		str = firstInterfaceString + place
 	}
 	var endpoints [][]byte
-	if in.Protocol == ccid.ProtocolCCID {
+	if in.bulk() {
 		lo, hi := byte(maxPacket), byte(maxPacket>>8)
 		endpoints = append(endpoints, []byte{7, 5, in.bulkOut(), 2, lo, hi, 0}, []byte{7, 5, in.bulkIn(), 2, lo, hi, 0})
 	}

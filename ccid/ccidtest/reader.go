@@ -50,7 +50,7 @@ type reader struct {
 	in     *Interface
 	slots  []*slot
 	escape func(slot int, command []byte) (answer []byte, ok bool)
-	data   []byte // ICCD: what the next DATA_BLOCK request gets
+	iccdState
 }
 
 func newReader(d *Device, in *Interface) *reader {
@@ -66,7 +66,7 @@ type slot struct {
 	reader  *reader
 	card    Card
 	powered bool
-	front   front // how the card speaks, since it is powered
+	front   *front // how the card speaks, since it is powered
 
 	protocol byte   // of the parameters
 	params   []byte // of SetParameters
@@ -74,11 +74,21 @@ type slot struct {
 
 	command []byte // extended APDU: what came so far
 	answer  []byte // extended APDU: what is still to be sent
-	pad     *Pad
+	Habits
+	delayed []byte // the command for which the card has asked for time
+}
+
+// Habits are what a card does without need, and what the user of a PIN pad does. They stay when the card is taken out.
+type Habits struct {
+	Pad       Pad
+	Nulls     int  // T=0 on character level: NULL bytes before each procedure byte
+	ByteWise  bool // T=0 on character level: acknowledges every byte
+	RefusePPS bool
+	WTX       int // T=1: how many times the card asks for time before its next answer
 }
 
 func (s *slot) insert(c Card) {
-	*s = slot{reader: s.reader, card: c, pad: s.pad}
+	*s = slot{reader: s.reader, card: c, Habits: s.Habits}
 	if c != nil && s.reader.in.CCID.Features&ccid.FeatureActivation != 0 {
 		s.powerOn(0)
 	}
@@ -226,7 +236,7 @@ func (s *slot) parameters(kind, protocol byte, data []byte) (byte, []byte, int) 
 			return 0, nil, errNotSupported
 		}
 		s.protocol, s.params = protocol, slices.Clone(data)
-		s.front.parameters(protocol, data)
+		s.front.parameters(protocol)
 	case kind == resetParameters, s.params == nil:
 		s.protocol, s.params = s.front.protocol(), defaultParameters(s.front.protocol())
 	}
