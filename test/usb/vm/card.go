@@ -38,6 +38,10 @@ func (m *machine) makeCard(ctx context.Context, to string) error {
 	return nil
 }
 
+// captureName is the file, in the directory that is shared with the host, in which QEMU writes what goes over the bus to
+// its reader.
+const captureName = "reader.pcap"
+
 // cardArguments are QEMU's own reader, on a UHCI controller: on xHCI, QEMU 7.2 makes two transfers of an answer whose
 // length is a multiple of the packet's.
 func (m *machine) cardArguments(exchange string) []string {
@@ -45,5 +49,5 @@ func (m *machine) cardArguments(exchange string) []string {
 	for i, name := range certificates() {
 		card += fmt.Sprintf(",cert%d=%s", i+1, name)
 	}
-	return []string{"-device", "piix3-usb-uhci,id=uhci", "-device", "usb-ccid,bus=uhci.0,pcap=" + filepath.Join(exchange, "reader.pcap"), "-device", card}
+	return []string{"-device", "piix3-usb-uhci,id=uhci", "-device", "usb-ccid,bus=uhci.0,pcap=" + filepath.Join(exchange, captureName), "-device", card}
 }

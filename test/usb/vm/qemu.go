@@ -58,7 +58,7 @@ func (m *machine) script(program []string) (string, error) {
 			fmt.Fprintf(&b, "export %s=%s\n", name, quote(value))
 		}
 	}
-	b.WriteString("export PAM_PKCS11_TEST_USB_VM=1\n")
+	b.WriteString("export PAM_PKCS11_TEST_USB_VM=1 PAM_PKCS11_TEST_USB_CAPTURE=/mnt/" + captureName + "\n")
 	fmt.Fprintf(&b, "tar -C %s -c . | tar -C / -x --keep-directory-symlink\n", quote(m.path("udev-udev")))
 	b.WriteString("/lib/systemd/systemd-udevd --daemon --resolve-names=never 2>/dev/null\n")
 	b.WriteString("export SYSTEMD_IGNORE_CHROOT=1\nudevadm trigger\nudevadm settle\nunset SYSTEMD_IGNORE_CHROOT\n")
