@@ -11,7 +11,8 @@ import (
 const packet = 64
 
 // characters sends bytes to the card and returns want bytes of its answer, on character level: wLevelParameter is the
-// number of bytes that are wanted (CCID 1.1, section 6.1.4). The result is valid until the next call.
+// number of bytes that are wanted (CCID 1.1, section 6.1.4). It may return fewer; the result is valid until the next
+// call. What is longer than a message goes in pieces, of which all but the last want nothing.
 func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout time.Duration) ([]byte, error) {
 	if s.reader.plan.ReadOneFirst && want > 1 && (want+headerLength)%packet == 0 {
 		first, err := s.characters(ctx, send, 1, timeout)
@@ -26,9 +27,13 @@ func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout ti
 		s.scratch = append(append(s.scratch[:0], one), rest...)
 		return s.scratch, nil
 	}
-	if err := s.fits(len(send)); err != nil {
-		return nil, err
+	room := s.reader.plan.MaxMessage - headerLength
+	for ; len(send) > room; send = send[room:] {
+		if _, err := s.command(ctx, XfrBlock{Data: send[:room]}, timeout); err != nil {
+			return nil, err
+		}
 	}
+	want = min(want, room)
 	a, err := s.command(ctx, XfrBlock{Level: uint16(want), Data: send}, timeout)
 	if err != nil {
 		return nil, err

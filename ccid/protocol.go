@@ -96,15 +96,21 @@ func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 		s.t0 = iso7816.NewT0()
 		return nil
 	}
-	c := iso7816.T1Config{NAD: s.nad, IFSC: s.card.IFSC(), EDC: s.card.EDC()}
+	edc := s.card.EDC()
+	room := p.MaxMessage - headerLength - 3 - edc.Size() // for the information field of a block
+	if p.Oversize {
+		room = largestIFSD
+	}
+	ifsd := min(p.MaxIFSD, room)
+	c := iso7816.T1Config{NAD: s.nad, IFSC: min(s.card.IFSC(), room), EDC: edc}
 	if p.IFSD == ByReader {
-		c.IFSD = p.MaxIFSD
+		c.IFSD = ifsd
 	}
 	s.t1 = iso7816.NewT1(c)
 	if p.IFSD != ByHost {
 		return nil
 	}
-	_, err := s.runT1(ctx, s.t1.NegotiateIFS(p.MaxIFSD))
+	_, err := s.runT1(ctx, s.t1.NegotiateIFS(ifsd))
 	if errors.Is(err, iso7816.ErrT1IFS) {
 		s.reader.log.Info("the card does not take our IFSD, going on with 32 bytes", "slot", s.index)
 		return nil

@@ -164,7 +164,7 @@ func (r *Reader) Gone() {
 
 // Close switches the cards off, unless the device has gone, and gives the interface back.
 func (r *Reader) Close() error {
-	if !r.gone.Load() {
+	if r.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 		for _, s := range r.slots {
 			if err := s.PowerDown(ctx); err != nil {

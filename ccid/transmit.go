@@ -82,7 +82,7 @@ func (s *Slot) single(ctx context.Context, command, reply []byte, timeout time.D
 // fits tells whether a block can be sent in one message.
 func (s *Slot) fits(n int) error {
 	p := s.reader.plan
-	if most := p.MaxMessage - headerLength; n > most && !(p.Oversize && n <= 260) {
+	if most := p.MaxMessage - headerLength; n > most && p.Link == ProtocolCCID && !(p.Oversize && n <= 260) {
 		return failure(ifdCommunication, "%d bytes: the reader takes at most %d at a time", n, most)
 	}
 	return nil

@@ -2,8 +2,10 @@ package ccidtest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,38 +17,46 @@ const maxDescription = 1 << 20
 
 // ReadDescription reads the description of a device as libccid's program "parse" prints it, which is how makers and
 // users describe readers: one "name: value" a line, an interface beginning with bInterfaceNumber. Interfaces that are
-// no readers are left out.
-func ReadDescription(r io.Reader) (*Profile, error) {
-	d := description{profile: &Profile{}}
+// no readers are left out. Where a number of an interface comes a second time another device begins.
+func ReadDescription(r io.Reader) ([]*Profile, error) {
+	d := description{}
 	lines := bufio.NewScanner(io.LimitReader(r, maxDescription))
 	for lines.Scan() {
 		d.line(strings.TrimSpace(lines.Text()))
 	}
-	if err := lines.Err(); err != nil {
-		return nil, err
-	}
-	if d.err != nil {
-		return nil, d.err
-	}
 	d.finish()
-	if len(d.profile.Interfaces) == 0 {
-		return nil, fmt.Errorf("the description has no reader")
+	switch err := lines.Err(); {
+	case err != nil:
+		return nil, err
+	case d.err != nil:
+		return nil, d.err
+	case len(d.all) == 0:
+		return nil, errors.New("the description has no reader")
 	}
-	return d.profile, nil
+	return d.all, nil
 }
 
 // description is one being read.
 type description struct {
-	profile *Profile
-	in      *Interface // the one whose lines these are; nil before the first
-	class   bool       // it has a class descriptor
-	err     error
+	all   []*Profile
+	info  ccid.DeviceInfo
+	in    *Interface // the one whose lines these are; nil before the first
+	class bool       // it has a class descriptor
+	err   error
 }
 
+// finish takes the interface in whose lines have been read.
 func (d *description) finish() {
-	if d.in != nil && d.class {
-		d.profile.Interfaces = append(d.profile.Interfaces, *d.in)
+	if d.in == nil || !d.class {
+		d.in, d.class = nil, false
+		return
 	}
+	known := func(in Interface) bool { return in.Number == d.in.Number }
+	if len(d.all) == 0 || slices.ContainsFunc(d.all[len(d.all)-1].Interfaces, known) {
+		d.all = append(d.all, &Profile{Info: d.info})
+	}
+	last := d.all[len(d.all)-1]
+	last.Interfaces = append(last.Interfaces, *d.in)
 	d.in, d.class = nil, false
 }
 
@@ -63,11 +73,14 @@ func (d *description) line(text string) {
 	if value = strings.TrimSpace(value); !ok || value == "" {
 		return
 	}
-	if name == "bInterfaceNumber" {
+	switch name {
+	case "idVendor":
+		d.finish()
+	case "bInterfaceNumber":
 		d.finish()
 		d.in = &Interface{}
 	}
-	info := &d.profile.Info
+	info := &d.info
 	switch name {
 	case "idVendor":
 		info.Vendor = uint16(d.number(value, 16))

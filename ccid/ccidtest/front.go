@@ -17,6 +17,7 @@ type front struct {
 	bytes  *iso7816.T0Card // T=0 on character level
 	t1     *iso7816.T1Card
 	out    []byte // character level: what the card has sent and the host has not fetched
+	part   []byte // character level: what the host has sent of something longer
 }
 
 func newFront(s *slot, atr []byte) *front {
@@ -58,6 +59,11 @@ func (f *front) parameters(protocol byte) { f.active = iso7816.Protocol(protocol
 // exchange takes bytes for the card. want is the number of bytes the host wants of the answer, on character level.
 func (f *front) exchange(data []byte, want int, character bool) (out []byte, code int) {
 	d := &f.slot.reader.in.CCID
+	if character && want == 0 {
+		f.part = append(f.part, data...)
+		return nil, succeeded
+	}
+	data, f.part = append(f.part, data...), nil
 	if f.fresh && len(data) >= 3 && data[0] == 0xFF {
 		if d.Features&(ccid.FeaturePPS|ccid.FeatureNegotiation) != 0 {
 			f.slot.reader.device.counts.Violations++
@@ -85,7 +91,8 @@ func (f *front) exchange(data []byte, want int, character bool) (out []byte, cod
 }
 
 func isT1Block(b []byte, atr *iso7816.ATR) bool {
-	return atr != nil && len(b) >= 4 && iso7816.T1BlockLength(b, atr.EDC()) == len(b)
+	return atr != nil && atr.Offers(iso7816.ProtocolT1) && len(b) >= 4 && iso7816.T1BlockLength(b, atr.EDC()) == len(b) &&
+		(atr.EDC() == iso7816.EDCCRC || iso7816.LRC(b) == 0)
 }
 
 // pps confirms what the host asks for, unless the card is of those that refuse.

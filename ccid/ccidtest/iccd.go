@@ -19,10 +19,10 @@ func (r *reader) iccd(setup ccid.Setup, data []byte) ([]byte, error) {
 	versionB := r.in.Protocol == ccid.ProtocolICCDB
 	switch request := setup.Request; {
 	case request == iccPowerOn && !versionB == setup.In():
-		atr, code := s.powerOn(0)
-		if code != succeeded {
+		if s.card == nil {
 			return nil, ccid.ErrStall
 		}
+		atr := s.resetCard()
 		if !versionB {
 			r.iccdState = iccdState{}
 			return atr, nil

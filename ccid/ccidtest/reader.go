@@ -215,11 +215,16 @@ func (s *slot) powerOn(voltage byte) ([]byte, int) {
 	if v, ok := s.card.(Voltages); ok && voltage != 0 && v.Voltages()&(1<<(voltage-1)) == 0 {
 		return nil, errMute
 	}
+	return s.resetCard(), succeeded
+}
+
+// resetCard gives the card power and returns its ATR.
+func (s *slot) resetCard() []byte {
 	s.card.Reset()
 	atr := s.card.ATR()
 	s.powered, s.params, s.command, s.answer, s.clock = true, nil, nil, nil, 0
 	s.front = newFront(s, atr)
-	return atr, succeeded
+	return atr
 }
 
 // parameters answers GetParameters, ResetParameters and SetParameters.
