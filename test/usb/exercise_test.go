@@ -24,23 +24,50 @@ type bench struct {
 	model
 	t      *testing.T
 	reader *ccidtest.Device
-	cards  []*ccidtest.PatternCard
 	said   *recorder
 	port   port
+	device *device.Device
 }
 
-// newBench plugs a model in, with a card in every place.
+// newBench plugs a model in, without cards but for those that are their own readers.
 func newBench(t *testing.T, m model) *bench {
 	t.Helper()
 	b := &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
-	for _, s := range m.slots {
-		card := &ccidtest.PatternCard{Bytes: m.atr}
-		b.cards = append(b.cards, card)
-		b.reader.Insert(s.number, s.slot, card)
+	if m.isItsOwnReader() {
+		b.insert()
 	}
 	b.plug()
 	t.Cleanup(b.unplug)
 	return b
+}
+
+// insert puts a card into every place.
+func (b *bench) insert() {
+	for _, s := range b.slots {
+		b.reader.Insert(s.number, s.slot, &ccidtest.PatternCard{Bytes: b.atr})
+	}
+}
+
+// insertAndWait puts the cards in, if they are not there, and waits until the stack has seen them.
+func (b *bench) insertAndWait(c *pcsc.Context) []string {
+	b.t.Helper()
+	names := readers(b.t, c, len(b.slots))
+	if !b.isItsOwnReader() {
+		b.insert()
+	}
+	for _, name := range names {
+		eventually(b.t, "the card in "+name, func() error {
+			states := []pcsc.ReaderState{{Reader: name}}
+			if err := c.GetStatusChange(states, 0); err != nil {
+				return err
+			}
+			if !bytes.Equal(states[0].Atr, b.atr) {
+				return fmt.Errorf("ATR % X", states[0].Atr)
+			}
+			return nil
+		})
+	}
+	return names
 }
 
 func (b *bench) plug() {
@@ -49,6 +76,7 @@ func (b *bench) plug() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.device = d
 	if b.port, err = theBus.Plug(d); err != nil {
 		b.t.Fatal(err)
 	}
@@ -81,7 +109,7 @@ func readers(t *testing.T, c *pcsc.Context, count int) []string {
 	return found
 }
 
-// short commands of all cases of ISO 7816-4; t0 leaves out what a T=0 card cannot take in one piece.
+// commands of all cases of ISO 7816-4; t0 leaves out what a T=0 card cannot take in one piece.
 func commands(m model) [][]byte {
 	all := [][]byte{
 		{0x80, 0x00, 0x01, 0x02},                      // case 1
@@ -170,8 +198,7 @@ func transmit(card *pcsc.Card, command []byte) error {
 // play goes through what an application does with a card, from connecting to switching it off.
 func (b *bench) play(c *pcsc.Context) {
 	b.t.Helper()
-	names := readers(b.t, c, len(b.slots))
-	for _, name := range names {
+	for _, name := range b.insertAndWait(c) {
 		card, err := c.Connect(name, pcsc.ShareShared, pcsc.ProtocolAny)
 		if err != nil {
 			b.t.Fatalf("connecting to %s: %v", name, err)
@@ -208,7 +235,7 @@ func many() int {
 // endure sends many commands of all kinds to all places at once.
 func (b *bench) endure(c *pcsc.Context) {
 	b.t.Helper()
-	names := readers(b.t, c, len(b.slots))
+	names := b.insertAndWait(c)
 	ended := make(chan error, len(names))
 	for i, name := range names {
 		go func() {

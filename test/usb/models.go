@@ -127,6 +127,9 @@ func models() []model {
 	}
 }
 
+// isItsOwnReader tells whether the card is the reader (ICCD): it cannot be taken out.
+func (m model) isItsOwnReader() bool { return m.profile.Interfaces[0].Protocol != ccid.ProtocolCCID }
+
 // ratesOfAlcor are the 53 data rates, in bit/s, of the readers of that maker.
 func ratesOfAlcor() []uint32 {
 	return []uint32{
