@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,6 @@ type bench struct {
 	reader *ccidtest.Device
 	said   *recorder
 	port   port
-	device *device.Device
 }
 
 // newBench plugs a model in, without cards but for those that are their own readers.
@@ -34,40 +34,57 @@ func newBench(t *testing.T, m model) *bench {
 	t.Helper()
 	b := &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
 	if m.isItsOwnReader() {
-		b.insert()
+		b.card(m.slots[0])
 	}
 	b.plug()
 	t.Cleanup(b.unplug)
 	return b
 }
 
-// insert puts a card into every place.
-func (b *bench) insert() {
-	for _, s := range b.slots {
-		b.reader.Insert(s.number, s.slot, &ccidtest.PatternCard{Bytes: b.atr})
-	}
-}
+// card puts a card into a place.
+func (b *bench) card(p place) { b.reader.Insert(p.number, p.slot, &ccidtest.PatternCard{Bytes: b.atr}) }
 
-// insertAndWait puts the cards in, if they are not there, and waits until the stack has seen them.
-func (b *bench) insertAndWait(c *pcsc.Context) []string {
+// insert puts a card into a place, if it can be taken out, and waits until the stack shows it, in the reader of the
+// name that it returns.
+func (b *bench) insert(c *pcsc.Context, p place) string {
 	b.t.Helper()
 	names := readers(b.t, c, len(b.slots))
-	if !b.isItsOwnReader() {
-		b.insert()
+	before := b.withCard(c, names)
+	if b.isItsOwnReader() {
+		before = nil
+	} else {
+		b.card(p)
 	}
-	for _, name := range names {
-		eventually(b.t, "the card in "+name, func() error {
-			states := []pcsc.ReaderState{{Reader: name}}
-			if err := c.GetStatusChange(states, 0); err != nil {
-				return err
+	var name string
+	eventually(b.t, "a card to be seen", func() error {
+		for _, n := range b.withCard(c, names) {
+			if !slices.Contains(before, n) {
+				name = n
+				return nil
 			}
-			if !bytes.Equal(states[0].Atr, b.atr) {
-				return fmt.Errorf("ATR % X", states[0].Atr)
-			}
-			return nil
-		})
+		}
+		return fmt.Errorf("cards are in %q", before)
+	})
+	return name
+}
+
+// withCard lists the readers that have a card, with the ATR that it should have.
+func (b *bench) withCard(c *pcsc.Context, names []string) []string {
+	b.t.Helper()
+	states := make([]pcsc.ReaderState, len(names))
+	for i, n := range names {
+		states[i].Reader = n
 	}
-	return names
+	if err := c.GetStatusChange(states, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	var all []string
+	for _, s := range states {
+		if bytes.Equal(s.Atr, b.atr) {
+			all = append(all, s.Reader)
+		}
+	}
+	return all
 }
 
 func (b *bench) plug() {
@@ -76,7 +93,7 @@ func (b *bench) plug() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.device = d
+	b.said.attach(d)
 	if b.port, err = theBus.Plug(d); err != nil {
 		b.t.Fatal(err)
 	}
@@ -121,7 +138,7 @@ func commands(m model) [][]byte {
 		withData([]byte{0x80, 0x00, 0x03, 0x06}, 255), // the longest
 		withData([]byte{0x80, 0x00, 0x03, 0x07}, 100),
 	}
-	if m.isT0() {
+	if m.t0 {
 		return all
 	}
 	all = append(all,
@@ -133,9 +150,6 @@ func commands(m model) [][]byte {
 	}
 	return all
 }
-
-// isT0 tells whether the reader leaves T=0 with all its rules to the application.
-func (m model) isT0() bool { return m.name == "TPDU T=0" }
 
 func withData(header []byte, n int) []byte {
 	return append(append(header, byte(n)), pattern(n)...)
@@ -161,7 +175,7 @@ func randomCommand(r *rand.Rand, m model) []byte {
 	if r.IntN(2) == 0 {
 		n = 1 + r.IntN(255)
 	}
-	if r.IntN(2) == 0 && (n == 0 || !m.isT0()) {
+	if r.IntN(2) == 0 && (n == 0 || !m.t0) {
 		le = 1 + r.IntN(256)
 	}
 	if m.longest > shortAPDU && r.IntN(4) == 0 {
@@ -195,31 +209,41 @@ func transmit(card *pcsc.Card, command []byte) error {
 	return nil
 }
 
-// play goes through what an application does with a card, from connecting to switching it off.
-func (b *bench) play(c *pcsc.Context) {
+// play goes through what an application does with each card, from putting it in to switching it off.
+func (b *bench) play(c *pcsc.Context, played func(place)) {
 	b.t.Helper()
-	for _, name := range b.insertAndWait(c) {
+	for _, p := range b.slots {
+		name := b.insert(c, p)
 		card, err := c.Connect(name, pcsc.ShareShared, pcsc.ProtocolAny)
 		if err != nil {
 			b.t.Fatalf("connecting to %s: %v", name, err)
 		}
-		if status, err := card.Status(); err != nil || !bytes.Equal(status.Atr, b.atr) {
-			b.t.Errorf("status of %s: %+v, %v", name, status, err)
-		}
-		for _, command := range commands(b.model) {
-			if err := transmit(card, command); err != nil {
-				b.t.Error(name, err)
-			}
-		}
-		if err := card.Reconnect(pcsc.ShareShared, pcsc.ProtocolAny, pcsc.ResetCard); err != nil {
-			b.t.Errorf("resetting the card in %s: %v", name, err)
-		}
-		if err := transmit(card, commands(b.model)[0]); err != nil {
-			b.t.Error(name, err)
-		}
+		b.converse(card, name)
 		if err := card.Disconnect(pcsc.UnpowerCard); err != nil {
 			b.t.Errorf("disconnecting from %s: %v", name, err)
 		}
+		if played != nil {
+			played(p)
+		}
+	}
+}
+
+// converse sends commands of all kinds, resets the card and goes on.
+func (b *bench) converse(card *pcsc.Card, name string) {
+	b.t.Helper()
+	if status, err := card.Status(); err != nil || !bytes.Equal(status.Atr, b.atr) {
+		b.t.Errorf("status of %s: %+v, %v", name, status, err)
+	}
+	for _, command := range commands(b.model) {
+		if err := transmit(card, command); err != nil {
+			b.t.Error(name, err)
+		}
+	}
+	if err := card.Reconnect(pcsc.ShareShared, pcsc.ProtocolAny, pcsc.ResetCard); err != nil {
+		b.t.Errorf("resetting the card in %s: %v", name, err)
+	}
+	if err := transmit(card, commands(b.model)[0]); err != nil {
+		b.t.Error(name, err)
 	}
 }
 
@@ -235,7 +259,10 @@ func many() int {
 // endure sends many commands of all kinds to all places at once.
 func (b *bench) endure(c *pcsc.Context) {
 	b.t.Helper()
-	names := b.insertAndWait(c)
+	var names []string
+	for _, p := range b.slots {
+		names = append(names, b.insert(c, p))
+	}
 	ended := make(chan error, len(names))
 	for i, name := range names {
 		go func() {
