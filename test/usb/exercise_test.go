@@ -29,14 +29,20 @@ type bench struct {
 	port   port
 }
 
-// newBench plugs a model in, without cards but for those that are their own readers.
+// bareBench is a model that is not plugged in.
+func bareBench(t *testing.T, m model) *bench {
+	t.Helper()
+	return &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
+}
+
+// newBench plugs a model in until the test ends, without cards but for those that are their own readers.
 func newBench(t *testing.T, m model) *bench {
 	t.Helper()
-	b := &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
+	b := bareBench(t, m)
 	if m.isItsOwnReader() {
 		b.card(m.slots[0])
 	}
-	b.plug()
+	b.plug(b.said.record)
 	t.Cleanup(b.unplug)
 	return b
 }
@@ -87,9 +93,10 @@ func (b *bench) withCard(c *pcsc.Context, names []string) []string {
 	return all
 }
 
-func (b *bench) plug() {
+// plug plugs the reader in, with something between it and the bus.
+func (b *bench) plug(between func(device.Function) device.Function) {
 	b.t.Helper()
-	d, err := newDevice(b.reader, func(f device.Function) device.Function { return b.said.record(f) })
+	d, err := newDevice(b.reader, between)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -105,25 +112,27 @@ func (b *bench) unplug() {
 	}
 }
 
-// readers waits until the stack shows as many readers as the model has places, and gives their names. QEMU's own reader,
-// which is there too in the virtual machine, does not count.
+// readers waits until the stack shows as many readers as the model has places, and gives their names.
 func readers(t *testing.T, c *pcsc.Context, count int) []string {
 	t.Helper()
 	var found []string
 	eventually(t, fmt.Sprintf("%d readers", count), func() error {
-		found = nil
-		names, err := c.ListReaders()
-		for _, n := range names {
-			if !strings.Contains(n, "QEMU") && !strings.Contains(n, "433-Swap") {
-				found = append(found, n)
-			}
-		}
-		if len(found) != count {
-			return fmt.Errorf("there are %q (%v)", names, err)
+		if found = simulated(c); len(found) != count {
+			return fmt.Errorf("there are %q", found)
 		}
 		return nil
 	})
 	return found
+}
+
+// simulated lists the readers, without QEMU's own, which is there too in the virtual machine.
+func simulated(c *pcsc.Context) []string {
+	names, _ := c.ListReaders() // none is an error
+	return slices.DeleteFunc(names, isQEMUs)
+}
+
+func isQEMUs(name string) bool {
+	return strings.Contains(name, "QEMU") || strings.Contains(name, "433-Swap")
 }
 
 // commands of all cases of ISO 7816-4; t0 leaves out what a T=0 card cannot take in one piece.
