@@ -24,9 +24,10 @@ DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpa
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc
 DEPS_FRESH := debootstrap
+DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -61,6 +62,13 @@ test-reference: build ## tests that read the folder of reference data, PAM_PKCS1
 
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
 	$(GO) test -count=1 -tags hosts ./test/hosts
+
+test-usb: toolchain ## the CCID driver on Debian's kernel in a virtual machine: QEMU's reader and simulated ones (root)
+	@.ci/deps $(DEPS_USB)
+	@mkdir -p $(BUILD)/usb
+	$(GO) test -c -o $(BUILD)/usb/usb.test ./test/usb
+	$(GO) build -o $(BUILD)/usb/vm ./test/usb/vm
+	cd test/usb && '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(abspath $(BUILD))/usb/usb.test' -test.v -test.timeout 50m
 
 test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (root)
 	@.ci/toolchain go

@@ -21,14 +21,14 @@ type Options struct {
 	FirstVoltage Voltage
 }
 
-// ParseOptions reads options as the command line has them, separated by commas: escapes, old-firmware, apdu-mode,
+// ParseOptions reads options as the command line has them, separated by plus signs: escapes, old-firmware, apdu-mode,
 // vendor-class, 5V, 3V, 1.8V. "" is none.
 func ParseOptions(text string) (Options, error) {
 	var o Options
 	if text == "" {
 		return o, nil
 	}
-	for word := range strings.SplitSeq(text, ",") {
+	for word := range strings.SplitSeq(text, "+") {
 		switch word {
 		case "escapes":
 			o.Escapes = true

@@ -56,6 +56,7 @@ type Plan struct {
 	AskRates   int   // number of data rates to ask for; 0: any rate up to MaxRate is good
 	Voltages   []Voltage
 	Presence   Presence
+	Activates  bool // the reader switches a card on when it comes in
 	Verify     bool // the reader has a PIN pad that verifies
 	Modify     bool // ... and that changes a PIN
 	Display    uint16
@@ -120,7 +121,8 @@ func NewPlan(info DeviceInfo, in *Interface, o Options) *Plan {
 	p := &Plan{
 		Link: linkOf(in), Level: levelOf(d.Features), Slots: min(int(d.MaxSlotIndex)+1, maxSlots),
 		Clock: clockOf(d.DefaultClock), MaxRate: int(min(d.MaxDataRate, 1<<30)), AskRates: int(d.DataRatesSupported),
-		MaxIFSD: ifsdOf(d.MaxIFSD), MaxMessage: messageOf(d.MaxMessageLength),
+		Activates: d.Features&FeatureActivation != 0,
+		MaxIFSD:   ifsdOf(d.MaxIFSD), MaxMessage: messageOf(d.MaxMessageLength),
 		Verify: d.PINSupport&1 != 0, Modify: d.PINSupport&2 != 0, Display: d.LCDLayout, Timeout: readTimeout,
 		PIN: PINQuirks{Messages: -1},
 	}

@@ -40,6 +40,7 @@ func (s *Slot) look(ctx context.Context) (present, swapped bool, err error) {
 	if s.reader.plan.AlwaysThere || s.reader.plan.NoDetect && s.index > 0 {
 		return true, s.lost.Swap(false), nil
 	}
+	s.kept.Store(false)
 	a, err := s.retry(ctx, GetSlotStatus{}, max(s.reader.plan.Timeout, statusTimeout))
 	var failed *Error
 	if errors.As(err, &failed) && (failed.Code == codeMute || ICC(failed.Status&3) < ICCAbsent) {
@@ -52,6 +53,7 @@ func (s *Slot) look(ctx context.Context) (present, swapped bool, err error) {
 		return false, false, err
 	}
 	swapped = s.lost.Swap(false)
+	s.kept.Store(a.ICC() == ICCActive && s.powered && !swapped && !s.reader.plan.Activates)
 	switch a.ICC() {
 	case ICCActive:
 	case ICCInactive:
@@ -112,7 +114,7 @@ func (s *Slot) follow() {
 			s.reader.log.Warn("the reader does not say whether a card is there", "slot", s.index, "err", err)
 			present = change.Changed && change.Present || !change.Changed && s.told
 		}
-		s.tell(ctx, present, swapped || change.Changed)
+		s.tell(ctx, present, swapped || change.Changed && !s.kept.Load())
 		if pause(ctx, lookInterval) != nil {
 			return
 		}

@@ -57,7 +57,7 @@ func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Op
 func (r *Reader) open(ctx context.Context) error {
 	p := r.plan
 	if p.MinRelease > r.info.Release {
-		return fmt.Errorf("firmware %s is too old, %s is needed", bcd(r.info.Release), bcd(p.MinRelease))
+		return fmt.Errorf("%w: firmware %s is too old, %s is needed (option old-firmware)", errNever, bcd(r.info.Release), bcd(p.MinRelease))
 	}
 	r.log.Debug("reader", "plan", p.String())
 	if p.Link == ProtocolCCID {
@@ -155,6 +155,13 @@ func (r *Reader) Plan() *Plan { return r.plan }
 
 // Info is what the reader is.
 func (r *Reader) Info() DeviceInfo { return r.info }
+
+// Probe has the state of all slots asked for, where somebody waits for news of them.
+func (r *Reader) Probe() {
+	for _, s := range r.slots {
+		s.hint(SlotChange{})
+	}
+}
 
 // Gone says that the device has disappeared: calls that run end soon, later ones at once.
 func (r *Reader) Gone() {

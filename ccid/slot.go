@@ -16,6 +16,7 @@ type Slot struct {
 	index  int
 	turn   chan struct{} // has one element while somebody speaks to the reader
 	lost   atomic.Bool   // the card has lost its power without us
+	kept   atomic.Bool   // the last look found a card that still has the power we gave it: it has not moved
 
 	// What follows belongs to who has the turn.
 

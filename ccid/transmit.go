@@ -27,6 +27,8 @@ func (s *Slot) Transmit(ctx context.Context, protocol uint32, command, reply []b
 		return nil, failure(ifdCommunication, "a command of %d bytes", len(command))
 	case s.lost.Load():
 		return nil, failure(ifdCommunication, "the reader has been reset, and so was the card")
+	case !s.powered:
+		return nil, failure(ifdCommunication, "the card has no power")
 	case p.AnswersTags && isTagQuery(command):
 		return append(reply[:0], s.answerTag(command[3])...), nil
 	}

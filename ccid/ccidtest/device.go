@@ -73,6 +73,11 @@ func (d *Device) Counts() Counts {
 func (d *Device) Unplug() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.unplug()
+}
+
+// unplug is Unplug; d.mu is held.
+func (d *Device) unplug() {
 	if !d.unplugged {
 		d.unplugged = true
 		close(d.gone)
@@ -199,6 +204,9 @@ func (d *Device) exchange(r *reader, message []byte) error {
 	}
 	for _, t := range x.Answers {
 		d.put(r.in.bulkIn(), t)
+	}
+	if d.unplugged {
+		return ccid.ErrGone
 	}
 	return x.Refuse
 }

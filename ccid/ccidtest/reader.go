@@ -205,7 +205,7 @@ func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, 
 // powerOn switches the card on, with a voltage that the card must be able to stand.
 func (s *slot) powerOn(voltage byte) ([]byte, int) {
 	d := &s.reader.in.CCID
-	automatic := d.Features&(ccid.FeatureVoltage|ccid.FeatureActivation) != 0 || d.VoltageSupport == 0
+	automatic := d.Features&(ccid.FeatureVoltage|ccid.FeatureActivation) != 0 || d.VoltageSupport == 0 || s.reader.in.Protocol != ccid.ProtocolCCID
 	switch {
 	case voltage > 3, voltage == 0 && !automatic, voltage != 0 && d.VoltageSupport&(1<<(voltage-1)) == 0:
 		return nil, errBadValue
