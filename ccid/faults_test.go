@@ -250,6 +250,9 @@ func TestEveryStatus(t *testing.T) {
 				if wantGone := status&0xC0 != 0 && status&0xC0 != 0x80 && status&3 >= 2 && (problem >= 0x80 || problem == 5); err != nil && (code(err) == 616) != wantGone {
 					t.Fatalf("bStatus %02X, bError %02X: code %d: %v", status, problem, code(err), err)
 				}
+				if code(err) == 616 {
+					ready(t, w.slot, t1)
+				}
 			}
 		}
 		ready(t, w.slot, t1)

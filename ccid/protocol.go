@@ -110,8 +110,9 @@ func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 	if p.IFSD != ByHost {
 		return nil
 	}
+	s.heard = false
 	_, err := s.runT1(ctx, s.t1.NegotiateIFS(ifsd))
-	if errors.Is(err, iso7816.ErrT1IFS) {
+	if errors.Is(err, iso7816.ErrT1IFS) && s.heard {
 		s.reader.log.Info("the card does not take our IFSD, going on with 32 bytes", "slot", s.index)
 		return nil
 	}

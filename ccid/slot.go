@@ -28,6 +28,7 @@ type Slot struct {
 	t1       *iso7816.T1
 	t0       *iso7816.T0
 	astray   bool // T=1: an exchange was given up, and the two sides may have different numbers
+	heard    bool // T=1: a block of the card has come
 	nad      byte
 	scratch  []byte
 

@@ -184,6 +184,7 @@ func (s *Slot) runT1(ctx context.Context, step iso7816.Step) ([]byte, error) {
 		var failed *Error
 		switch {
 		case err == nil:
+			s.heard = true
 			step = s.t1.Receive(block)
 		case errors.As(err, &failed) && !absent(err) && failed.Code != codeUnsupported && failed.Code != codeAborted:
 			step = s.t1.Fault()
