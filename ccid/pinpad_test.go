@@ -181,7 +181,7 @@ func TestPINStructures(t *testing.T) {
 	p.Interfaces[0].CCID.PINSupport = 3
 	inReader(t, p, atrT1, func(t *testing.T, w *world, r *recorder) {
 		ready(t, w.slot, t1)
-		r.requests = nil
+		r.all()
 		v, m := verification(), modification()
 		good, long := v.Append(nil), m.Append(nil)
 		five := m
@@ -206,7 +206,7 @@ func TestPINStructures(t *testing.T) {
 				t.Errorf("%s: % X, %v", name, out, err)
 			}
 		}
-		if n := len(r.requests); n != 0 {
+		if n := len(r.all()); n != 0 {
 			t.Errorf("%d messages were sent", n)
 		}
 	})
@@ -243,7 +243,7 @@ func TestPINMessages(t *testing.T) {
 			p.Info.Vendor, p.Info.Product, p.Info.Release = row.vendor, row.product, 0x0600
 			inReader(t, p, atrT1, func(t *testing.T, w *world, r *recorder) {
 				ready(t, w.slot, t1)
-				r.requests = nil
+				r.all()
 				w.slot.Control(t.Context(), ctlVerify, row.verify.Append(nil), 100)
 				w.slot.Control(t.Context(), ctlModify, row.modify.Append(nil), 100)
 				sent := r.only(ccid.TypeSecure)

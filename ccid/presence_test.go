@@ -246,7 +246,7 @@ func TestSecondarySlots(t *testing.T) {
 					d.Inject(rec.fault)
 					for i, s := range r.Slots() {
 						d.Insert(0, i, &ccidtest.PatternCard{Bytes: atrT0})
-						rec.requests = nil
+						rec.all()
 						ready(t, s, t0)
 						want := byte(0x96) // 250000 bit/s
 						if i > 0 {
