@@ -22,7 +22,7 @@ DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-r
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc
+	util-linux shellcheck mandoc dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon
 DEPS_FRESH := debootstrap
 
 .DEFAULT_GOAL := help
