@@ -26,7 +26,7 @@ DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpa
 DEPS_FRESH := debootstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh demo bench-login fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -58,6 +58,10 @@ test-reference: build ## tests that read the folder of reference data, PAM_PKCS1
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
+
+test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
+	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
+		grep -vE '^=== '
 
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
 	$(GO) test -count=1 -tags hosts ./test/hosts

@@ -148,7 +148,7 @@ func (m *Manager) number(h *handle) Error {
 // reconnect is Reconnect. The order of checks: initialization, parameters, reader, lock. An event does not matter: this
 // is the call that clears it.
 func (h *handle) reconnect(mode ShareMode, protocols Protocol, d Disposition) (Protocol, Error) {
-	if d > EjectCard {
+	if d > UnpowerCard {
 		return 0, ErrInvalidValue
 	}
 	if mode < ShareExclusive || mode > ShareDirect {

@@ -141,6 +141,16 @@ func (h *handle) end(d Disposition) Error {
 		}
 		return ErrSuccess
 	}
+	if d == EjectCard { // no reader of today has a motor
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		e := check()
+		if e == ErrSuccess {
+			r.unlock()
+			e = ErrUnsupportedFeature
+		}
+		return e
+	}
 	if d != LeaveCard {
 		if e := h.acquire(check); e != ErrSuccess {
 			return e
