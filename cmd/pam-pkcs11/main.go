@@ -51,7 +51,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newConfig(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newVersion())
 	return root
 }
 
