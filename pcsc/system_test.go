@@ -1,14 +1,11 @@
 package pcsc_test
 
 import (
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
@@ -35,9 +32,6 @@ func newSystemWorld(t *testing.T, s settings) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/usr/sbin/pcscd"); err != nil {
-		t.Fatal("pcscd is missing: install the Debian package pcscd")
-	}
 	w := &world{t: t, reader: reader, stock: true}
 	w.prepare(s)
 	directory, err := os.MkdirTemp("", "pcsc-") // t.TempDir's are too long for sockets
@@ -50,29 +44,21 @@ func newSystemWorld(t *testing.T, s settings) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(ifd.Close)
-	w.socket = filepath.Join(directory, "pcscd.comm")
-	cmd := exec.Command("unshare", "--mount", "sh", "-c",
-		`mount -t tmpfs none /run && mkdir /run/pcscd && mount --bind "$0" /run/pcscd && exec /usr/sbin/pcscd --foreground --config "$1"`,
-		directory, config)
-	cmd.Env = append(os.Environ(), "PCSCLITE_HP_DROPDIR="+directory)
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	var output io.Writer
 	if testing.Verbose() {
-		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+		output = t.Output()
 	}
-	if err := cmd.Start(); err != nil {
+	daemon, err := pcsctest.StartStock(directory, config, output)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
 	// A call that never returns is a finding and must not hold the others up.
 	bound := time.AfterFunc(25*time.Second, func() {
 		t.Log("Debian's pcscd is stuck: killing it")
-		cmd.Process.Kill()
+		daemon.Kill()
 	})
-	t.Cleanup(func() { bound.Stop(); endProcess(cmd.Process, ended) })
+	t.Cleanup(func() { bound.Stop(); daemon.Stop() })
+	w.socket = daemon.Socket
 	w.service = pcsc.NewClient(w.socket)
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		c, err := pcsc.NewContext(w.service)
@@ -85,17 +71,6 @@ func newSystemWorld(t *testing.T, s settings) *world {
 			return w
 		}
 	}
-	t.Fatal("Debian's pcscd does not serve the readers of the test (root is needed for its namespace)")
+	t.Fatal("Debian's pcscd does not show the readers of the test")
 	return nil
-}
-
-// endProcess asks a process to end, and makes it.
-func endProcess(p *os.Process, ended <-chan struct{}) {
-	p.Signal(unix.SIGTERM)
-	select {
-	case <-ended:
-	case <-time.After(3 * time.Second):
-		p.Kill()
-		<-ended
-	}
 }
