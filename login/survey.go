@@ -292,6 +292,9 @@ func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 	return list, nil
 }
 
+// storeDir is where root's logins keep records for later ones: the directory that the package makes.
+const storeDir = "/var/cache/pam_pkcs11"
+
 func (t *attempt) mapperOptions() mapper.Options {
 	g := t.conf.Global
 	return mapper.Options{
@@ -299,6 +302,7 @@ func (t *attempt) mapperOptions() mapper.Options {
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
+		StoreDir:                       storeDir,
 		Logger:                         t.log,
 		Now:                            t.a.Now,
 	}
