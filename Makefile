@@ -22,11 +22,15 @@ DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-r
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc
+	util-linux shellcheck mandoc dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon
 DEPS_FRESH := debootstrap
+DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
+
+# Names of pam_pkcs11's tools that pam-pkcs11 answers to as well.
+OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -59,8 +63,19 @@ test-reference: build ## tests that read the folder of reference data, PAM_PKCS1
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
+test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
+	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
+		grep -vE '^=== '
+
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
 	$(GO) test -count=1 -tags hosts ./test/hosts
+
+test-usb: toolchain ## the CCID driver on Debian's kernel in a virtual machine: QEMU's reader and simulated ones (root)
+	@.ci/deps $(DEPS_USB)
+	@mkdir -p $(BUILD)/usb
+	$(GO) test -c -o $(BUILD)/usb/usb.test ./test/usb
+	$(GO) build -o $(BUILD)/usb/vm ./test/usb/vm
+	cd test/usb && '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(abspath $(BUILD))/usb/usb.test' -test.v -test.timeout 50m
 
 test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (root)
 	@.ci/toolchain go
@@ -84,6 +99,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
 	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
 	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
@@ -93,6 +109,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
 	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null

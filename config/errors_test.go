@@ -222,7 +222,7 @@ func TestWorkIsBounded(t *testing.T) {
 	for name, text := range files {
 		start := time.Now()
 		r := CheckData("f.conf", []byte(text))
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > 30*time.Second { // quadratic work would take hours, a busy machine does not
 			t.Errorf("%s: %v", name, d)
 		}
 		if n := len(r.Errors.Error()); n > (maxErrors+1)*2000 {

@@ -27,12 +27,11 @@ func (t *attempt) startJudge() *judge {
 	go func() {
 		defer close(j.ready)
 		defer recoverInto(&j.err)
-		options, err := VerifyOptions(t.conf)
+		options, err := t.verifyOptions()
 		if err != nil {
 			j.err = err
 			return
 		}
-		options.Now, options.Logger = t.a.Now, t.log
 		if j.verifier, j.err = verify.New(options); j.err != nil {
 			return
 		}
@@ -300,6 +299,9 @@ func subjectOf(o pkcs11.Object) string {
 	return o.Cert.Subject.RFC4514()
 }
 
+// storeDir is where root's logins keep records for later ones: the directory that the package makes.
+const storeDir = "/var/cache/pam_pkcs11"
+
 func (t *attempt) mapperOptions() mapper.Options {
 	g := t.conf.Global
 	return mapper.Options{
@@ -307,6 +309,7 @@ func (t *attempt) mapperOptions() mapper.Options {
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
+		StoreDir:                       storeDir,
 		Logger:                         t.log,
 		Now:                            t.a.Now,
 	}

@@ -38,6 +38,13 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 	}, nil
 }
 
+// verifyOptions are those of this attempt.
+func (t *attempt) verifyOptions() (verify.Options, error) {
+	o, err := VerifyOptions(t.conf)
+	o.Now, o.Logger = t.a.Now, t.log
+	return o, err
+}
+
 func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 	var list []asn1.ObjectIdentifier
 	for _, d := range dotted {

@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
 )
 
 // ErrNoMatch is returned when no mapper says yes.
@@ -59,6 +61,9 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
+	StoreDir                       string           // where root keeps records between logins; "" keeps none
+	Fetch                          *fetch.Client    // of remote mapfiles; nil is one that trusts the system's authorities
+	Resolver                       *net.Resolver    // for SRV records; nil is the system's
 	Logger                         *slog.Logger     // nil is silent
 	Now                            func() time.Time // nil is time.Now
 }

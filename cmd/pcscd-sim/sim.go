@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,12 +25,15 @@ import (
 //	notify yes|no            tells of card movements by itself (yes), or has to be asked
 //	card piv|echo|size|none  what is in its slots (none). echo gives back what it gets; size answers with as many bytes
 //	                         as bytes 1 to 3 of the command say
+//	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to 95 (PEM)
+//	certificate REF FILE     the certificate beside it (PEM). Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
 type simulated struct {
 	pcsctest.Reader
 	slots  int
 	notify bool
 	card   string
+	files  []pivFile // of a PIV card
 	every  time.Duration
 }
 
@@ -89,10 +93,16 @@ func (s *simulated) set(word, value string) (problem string) {
 		}
 		s.notify = value == "yes"
 	case "card":
+		if !slices.Contains(cards, value) {
+			return fmt.Sprintf("no card is called %q: %s", value, strings.Join(cards, ", "))
+		}
 		s.card = value
-		if _, err := newCard(value); err != nil {
+	case "key", "certificate":
+		file, err := readPIVFile(word, value)
+		if err != nil {
 			return err.Error()
 		}
+		s.files = append(s.files, file)
 	case "every":
 		if s.every, err = time.ParseDuration(value); err != nil || s.every < time.Millisecond {
 			return "every is a duration of at least 1ms"
@@ -103,19 +113,20 @@ func (s *simulated) set(word, value string) (problem string) {
 	return ""
 }
 
-// newCard makes a card by its kind; nil for none.
-func newCard(kind string) (pcsctest.Card, error) {
-	switch kind {
-	case "none":
-		return nil, nil
+// cards are the kinds of card.
+var cards = []string{"piv", "echo", "size", "none"}
+
+// newCard makes the card of a slot; nil for none.
+func (s *simulated) newCard() (pcsctest.Card, error) {
+	switch s.card {
 	case "echo":
 		return &pcsctest.EchoCard{}, nil
 	case "size":
 		return &pcsctest.SizeCard{}, nil
 	case "piv":
-		return newPIV()
+		return newPIV(s.files)
 	}
-	return nil, fmt.Errorf("no card is called %q: piv, echo, size or none", kind)
+	return nil, nil
 }
 
 // plug is the driver of simulated readers.
@@ -161,7 +172,7 @@ func (s *simulated) fill(ctx context.Context) error {
 		slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("Simulation\x00")
 		slot.Attributes[uint32(pcsc.AttrVendorIfdSerialNo)] = append([]byte(s.Serial), 0)
 		slot.Attributes[uint32(pcsc.AttrMaxinput)] = []byte{0x0C, 0x00, 0x01, 0x00}
-		card, err := newCard(s.card)
+		card, err := s.newCard()
 		if err != nil {
 			return err
 		}

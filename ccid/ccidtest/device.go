@@ -1,0 +1,306 @@
+package ccidtest
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"pam_pkcs11/ccid"
+)
+
+// Device is a simulated USB device. Its methods may be called from any goroutine.
+type Device struct {
+	profile Profile
+
+	mu        sync.Mutex
+	readers   []*reader
+	pipes     map[byte]*pipe // IN endpoints by address
+	half      map[byte][]byte
+	faults    []Fault
+	gone      chan struct{} // closed by Unplug
+	unplugged bool
+	counts    Counts
+}
+
+// Counts says what a Device has been through.
+type Counts struct {
+	Messages   int // messages of the host on bulk endpoints
+	Aborts     int // ABORT control requests
+	Resets     int // resets of the device
+	Reclaims   int // interfaces taken anew
+	Violations int // messages that a reader of this kind must not get
+}
+
+// New makes a device. The cards come later, by Insert.
+func New(p Profile) *Device {
+	d := &Device{profile: p, pipes: map[byte]*pipe{}, half: map[byte][]byte{}, gone: make(chan struct{})}
+	for i := range d.profile.Interfaces {
+		in := &d.profile.Interfaces[i]
+		d.readers = append(d.readers, newReader(d, in))
+		if in.bulk() {
+			d.pipes[in.bulkIn()] = newPipe()
+		}
+		if in.Interrupt {
+			d.pipes[in.interrupt()] = newPipe()
+		}
+	}
+	return d
+}
+
+// Info is what a host knows about the device beside its interfaces.
+func (d *Device) Info() ccid.DeviceInfo {
+	info := d.profile.Info
+	info.Configuration = d.profile.configurationValue()
+	return info
+}
+
+// Descriptor is the device descriptor.
+func (d *Device) Descriptor() []byte { return d.profile.Descriptor() }
+
+// Configuration is the configuration descriptor with all that belongs to it.
+func (d *Device) Configuration() []byte { return d.profile.Configuration() }
+
+// Counts says what has happened so far.
+func (d *Device) Counts() Counts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.counts
+}
+
+// Unplug takes the device away: every call, also one that is running, ends with ccid.ErrGone.
+func (d *Device) Unplug() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unplug()
+}
+
+// unplug is Unplug; d.mu is held.
+func (d *Device) unplug() {
+	if !d.unplugged {
+		d.unplugged = true
+		close(d.gone)
+	}
+}
+
+// Insert puts a card into a slot of the interface with that number, and notifies the host where the reader can. A card
+// that was there is taken out first.
+func (d *Device) Insert(number byte, slot int, card Card) { d.move(number, slot, card) }
+
+// Remove takes the card out.
+func (d *Device) Remove(number byte, slot int) { d.move(number, slot, nil) }
+
+func (d *Device) move(number byte, slot int, card Card) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.reader(number)
+	if r == nil || slot < 0 || slot >= len(r.slots) {
+		panic(fmt.Sprintf("ccidtest: no slot %d on interface %d", slot, number))
+	}
+	r.slots[slot].insert(card)
+	r.notify(slot)
+}
+
+// Notify puts raw bytes on the interrupt endpoint of an interface.
+func (d *Device) Notify(number byte, raw []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.reader(number); r != nil && r.in.Interrupt {
+		d.pipes[r.in.interrupt()].put(Transfer{Data: raw})
+	}
+}
+
+// Inject lets things go wrong: the faults are tried in order at each exchange, see Fault.
+func (d *Device) Inject(faults ...Fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = append(d.faults, faults...)
+}
+
+// Habits changes the habits of a slot. They are in force at once, those of the protocols from the next reset on.
+func (d *Device) Habits(number byte, slot int, change func(*Habits)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change(&d.reader(number).slots[slot].Habits)
+}
+
+// Escapes sets what answers escape commands of an interface; not ok is "command not supported".
+func (d *Device) Escapes(number byte, answer func(slot int, command []byte) (data []byte, ok bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reader(number).escape = answer
+}
+
+// reader finds the interface with a number; d.mu is held.
+func (d *Device) reader(number byte) *reader {
+	for _, r := range d.readers {
+		if r.in.Number == number {
+			return r
+		}
+	}
+	return nil
+}
+
+// Out takes one transfer on an OUT endpoint, like a host controller: all of data, or an error. A message may come in
+// several transfers.
+func (d *Device) Out(ctx context.Context, endpoint byte, data []byte) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.unplugged {
+		return 0, ccid.ErrGone
+	}
+	for _, r := range d.readers {
+		if r.in.bulk() && r.in.bulkOut() == endpoint {
+			return len(data), d.take(r, data)
+		}
+	}
+	return 0, ccid.ErrStall
+}
+
+// take collects a message and has it done; d.mu is held.
+func (d *Device) take(r *reader, data []byte) error {
+	endpoint := r.in.bulkOut()
+	all := append(d.half[endpoint], data...)
+	for len(all) >= headerLength {
+		length := uint64(headerLength) + uint64(binary.LittleEndian.Uint32(all[1:]))
+		if length > maxMessage {
+			d.counts.Violations++
+			all = nil
+			break
+		}
+		if uint64(len(all)) < length {
+			break
+		}
+		d.counts.Messages++
+		err := d.exchange(r, all[:length:length])
+		all = all[length:]
+		if err != nil {
+			d.half[endpoint] = nil
+			return err
+		}
+	}
+	d.half[endpoint] = append([]byte(nil), all...)
+	return nil
+}
+
+// maxMessage bounds what a host may send in one message.
+const maxMessage = 1 << 17
+
+// exchange has a message done and puts the answers on the IN endpoint, with what the faults make of them.
+func (d *Device) exchange(r *reader, message []byte) error {
+	x := &Exchange{Request: message, device: d, reader: r}
+	for _, answer := range r.handle(message) {
+		x.Answers = append(x.Answers, Transfer{Data: answer})
+	}
+	for i := 0; i < len(d.faults); i++ {
+		if d.faults[i](x) {
+			d.faults = append(d.faults[:i:i], d.faults[i+1:]...)
+			break
+		}
+	}
+	for _, t := range x.Answers {
+		d.put(r.in.bulkIn(), t)
+	}
+	if d.unplugged {
+		return ccid.ErrGone
+	}
+	return x.Refuse
+}
+
+// put queues a transfer, later if it is to come later; d.mu is held.
+func (d *Device) put(endpoint byte, t Transfer) {
+	p := d.pipes[endpoint]
+	if t.After <= 0 {
+		p.put(t)
+		return
+	}
+	time.AfterFunc(t.After, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		p.put(t)
+	})
+}
+
+// In performs one transfer on an IN endpoint: it waits until the device has something, and fills p with it. What does
+// not fit into p comes with the next transfer.
+func (d *Device) In(ctx context.Context, endpoint byte, p []byte) (int, error) {
+	d.mu.Lock()
+	pipe := d.pipes[endpoint]
+	d.mu.Unlock()
+	if pipe == nil {
+		return 0, ccid.ErrStall
+	}
+	for {
+		d.mu.Lock()
+		n, err, ok := pipe.take(p)
+		unplugged := d.unplugged
+		d.mu.Unlock()
+		switch {
+		case unplugged:
+			return 0, ccid.ErrGone
+		case ok:
+			return n, err
+		}
+		select {
+		case <-pipe.ready:
+		case <-d.gone:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// pipe is the queue of an IN endpoint, guarded by Device.mu.
+type pipe struct {
+	queue  []Transfer
+	halted bool
+	ready  chan struct{} // has one element when somebody who waits should look again
+}
+
+func newPipe() *pipe { return &pipe{ready: make(chan struct{}, 1)} }
+
+func (p *pipe) put(t Transfer) {
+	p.queue = append(p.queue, t)
+	p.wake()
+}
+
+func (p *pipe) wake() {
+	select {
+	case p.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take gives what is first in the queue; not ok: nothing is there.
+func (p *pipe) take(buf []byte) (n int, err error, ok bool) {
+	if p.halted {
+		return 0, ccid.ErrStall, true
+	}
+	if len(p.queue) == 0 {
+		return 0, nil, false
+	}
+	t := &p.queue[0]
+	if t.Err != nil {
+		err = t.Err
+		p.halted = err == ccid.ErrStall
+		p.queue = p.queue[1:]
+		return 0, err, true
+	}
+	n = copy(buf, t.Data)
+	if n < len(t.Data) {
+		t.Data = t.Data[n:]
+	} else {
+		p.queue = p.queue[1:]
+	}
+	if len(p.queue) > 0 {
+		p.wake()
+	}
+	return n, nil, true
+}
+
+// clear forgets a halt and what was queued.
+func (p *pipe) clear() { p.queue, p.halted = nil, false }

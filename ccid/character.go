@@ -1,0 +1,86 @@
+package ccid
+
+import (
+	"context"
+	"time"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// packet is the size of the bulk packets of full-speed USB.
+const packet = 64
+
+// characters sends bytes to the card and returns want bytes of its answer, on character level: wLevelParameter is the
+// number of bytes that are wanted (CCID 1.1, section 6.1.4). It may return fewer; the result is valid until the next
+// call. What is longer than a message goes in pieces, of which all but the last want nothing.
+func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout time.Duration) ([]byte, error) {
+	if s.reader.plan.ReadOneFirst && want > 1 && (want+headerLength)%packet == 0 {
+		first, err := s.characters(ctx, send, 1, timeout)
+		if err != nil {
+			return nil, err
+		}
+		one := first[0]
+		rest, err := s.characters(ctx, nil, want-1, timeout)
+		if err != nil {
+			return nil, err
+		}
+		s.scratch = append(append(s.scratch[:0], one), rest...)
+		return s.scratch, nil
+	}
+	room := s.reader.plan.MaxMessage - headerLength
+	for ; len(send) > room; send = send[room:] {
+		if _, err := s.command(ctx, XfrBlock{Data: send[:room]}, timeout); err != nil {
+			return nil, err
+		}
+	}
+	want = min(want, room)
+	a, err := s.command(ctx, XfrBlock{Level: uint16(want), Data: send}, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.Data) == 0 || len(a.Data) > want {
+		return nil, failure(ifdCommunication, "%d bytes of the card were asked for, and %d came", want, len(a.Data))
+	}
+	return a.Data, nil
+}
+
+// characterT0 is an exchange under T=0, byte for byte.
+func (s *Slot) characterT0(ctx context.Context, command, reply []byte) ([]byte, error) {
+	whole, cancel := context.WithTimeout(ctx, longestWait)
+	defer cancel()
+	step := s.t0.Transmit(command)
+	for !step.Done {
+		got, err := s.characters(whole, step.Send, step.Expect, s.timeout)
+		if err != nil {
+			s.t0.Fault(err)
+			return nil, err
+		}
+		step = s.t0.Receive(got)
+	}
+	if step.Err != nil {
+		return nil, &fault{code: ifdCommunication, text: "T=0", cause: step.Err}
+	}
+	return append(reply, step.Response...), nil
+}
+
+// characterT1 exchanges one T=1 block: the prologue says how long the rest is.
+func (s *Slot) characterT1(ctx context.Context, block []byte, timeout time.Duration) ([]byte, error) {
+	const prologue = 3
+	head, err := s.characters(ctx, block, prologue, timeout)
+	if err != nil {
+		return nil, err
+	}
+	answer := append(make([]byte, 0, iso7816.MaxT1Block), head...)
+	if len(answer) < prologue {
+		return answer, nil // the engine asks for it again
+	}
+	length := iso7816.T1BlockLength(answer, s.card.EDC())
+	for len(answer) < length {
+		rest, err := s.characters(ctx, nil, length-len(answer), timeout)
+		if err != nil {
+			return nil, err
+		}
+		answer = append(answer, rest...)
+	}
+	return answer, nil
+}

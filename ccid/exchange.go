@@ -1,0 +1,225 @@
+package ccid
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// exchanger sends one command to a slot and waits for the answer to it: over bulk endpoints (bulk) or control transfers
+// (iccd). The answer's data is valid until the slot's next command. A slot has one command at a time.
+type exchanger interface {
+	exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error)
+}
+
+// Bounds of waiting.
+const (
+	writeTimeout  = 5 * time.Second
+	longestWait   = 15 * time.Minute // for one answer, with all extensions
+	mostExtension = 20000            // time extensions to one command
+	mostStrays    = 1000             // frames that answer nothing, during one wait
+)
+
+// bulk exchanges messages over bulk endpoints (bInterfaceProtocol 0).
+//
+// Slots that work at the same time share the IN endpoint: whoever waits for an answer and has the right to read (reading)
+// reads for all, and puts what is another slot's into that slot's mailbox. So nothing runs while nobody waits.
+type bulk struct {
+	t      Transport
+	log    *slog.Logger
+	number byte   // bInterfaceNumber, for ABORT
+	reset  func() // called when a recovery has cost all cards their power
+
+	sending  sync.Mutex
+	sequence byte // of the next command
+	out      []byte
+
+	reading chan struct{} // has one element, which is the right to read
+	in      []byte
+	boxes   []mailbox
+}
+
+// mailbox takes the frames of a slot that another slot's wait has read.
+type mailbox struct {
+	frames chan []byte
+	buffer []byte // the last answer given out
+}
+
+func newBulk(t Transport, p *Plan, number byte, log *slog.Logger) *bulk {
+	b := &bulk{t: t, log: log, number: number, reset: func() {}, reading: make(chan struct{}, 1),
+		in: make([]byte, readSize(p.MaxMessage)), boxes: make([]mailbox, p.Slots)}
+	b.reading <- struct{}{}
+	for i := range b.boxes {
+		b.boxes[i].frames = make(chan []byte, 4)
+	}
+	return b
+}
+
+// readSize is the size of a read: whole packets of every speed, and some more than the reader says, for one that
+// understates: a transfer that does not fit is lost.
+func readSize(maxMessage int) int { return (max(maxMessage, 512)/512 + 1) * 512 }
+
+// exchange sends a command and returns the answer to it. A failed command is an *Error beside the answer. Frames that
+// are not its answer, by sequence number, slot or type, are dropped, however many the deadline allows. When no answer
+// comes the reader is brought back to its senses before this returns (recover.go).
+func (b *bulk) exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error) {
+	a, sequence, err := b.once(ctx, slot, c, timeout)
+	var failed *Error
+	if err == nil || errors.As(err, &failed) || isGone(err) || ctx.Err() != nil {
+		return a, err
+	}
+	b.log.Warn("the reader does not answer", "slot", slot, "err", err)
+	if problem := b.recover(ctx, slot, sequence); problem != nil {
+		b.log.Error("the reader does not answer any more", "slot", slot, "err", problem)
+		if isGone(problem) {
+			return Answer{}, problem
+		}
+	}
+	return Answer{}, err
+}
+
+// once is exchange without recovery.
+func (b *bulk) once(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, byte, error) {
+	b.empty(slot)
+	sequence, err := b.send(ctx, slot, c)
+	if err != nil {
+		return Answer{}, sequence, err
+	}
+	a, err := b.await(ctx, slot, sequence, c.kind().answer(), timeout)
+	return a, sequence, err
+}
+
+// empty forgets what came for a slot that waited for nothing.
+func (b *bulk) empty(slot int) {
+	for {
+		select {
+		case <-b.boxes[slot].frames:
+		default:
+			return
+		}
+	}
+}
+
+// send gives a command its number and sends it.
+func (b *bulk) send(ctx context.Context, slot int, c Command) (byte, error) {
+	b.sending.Lock()
+	defer b.sending.Unlock()
+	sequence := b.sequence
+	b.sequence++
+	return sequence, b.write(ctx, slot, sequence, c)
+}
+
+// write sends a command with a number; b.sending is held.
+func (b *bulk) write(ctx context.Context, slot int, sequence byte, c Command) error {
+	b.out = AppendCommand(b.out[:0], c, byte(slot), sequence)
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	err := b.t.BulkOut(ctx, b.out)
+	if c.kind() == TypeSecure || c.kind() == TypeXfrBlock {
+		clear(b.out) // may have held a PIN
+	}
+	if err != nil {
+		return transportError("sending to the reader", err)
+	}
+	return nil
+}
+
+// await waits for the answer with a number, through time extensions.
+func (b *bulk) await(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
+	whole, cancel := context.WithTimeout(ctx, longestWait)
+	defer cancel()
+	wait := timeout
+	for range mostExtension {
+		a, err := b.awaitFrame(whole, slot, sequence, kind, wait)
+		if err != nil {
+			return a, err
+		}
+		switch a.Result() {
+		case ResultDone:
+			return a, nil
+		case ResultFailed:
+			return a, &Error{Slot: slot, Status: a.Status, Code: a.Error}
+		}
+		wait = min(timeout*time.Duration(max(a.Error, 1)), longestWait)
+	}
+	return Answer{}, failure(ifdTimeout, "the reader asks for more time again and again")
+}
+
+// awaitFrame waits for one frame with a number.
+func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for range mostStrays {
+		raw, err := b.frame(ctx, slot)
+		if err != nil {
+			return Answer{}, err
+		}
+		a, err := ParseAnswer(raw)
+		switch {
+		case len(raw) == 0: // an empty packet is no message
+		case len(raw) >= headerLength && isAnswer(raw, kind) && raw[5] == byte(slot) && raw[6] == sequence:
+			if err != nil { // ours, and cut or too long: nothing else will come
+				return Answer{}, &fault{code: ifdCommunication, text: "answer of the reader", cause: err}
+			}
+			return a, nil
+		default:
+			b.log.Debug("dropping a frame that answers nothing", "slot", slot, "bytes", len(raw))
+		}
+	}
+	return Answer{}, failure(ifdCommunication, "the reader sends nothing but frames that answer nothing")
+}
+
+// isAnswer tells whether a frame is of the type of the answer, or a refusal: some readers answer a command that they do
+// not know by a SlotStatus that says that it failed, as QEMU's does to an Escape.
+func isAnswer(raw []byte, kind MessageType) bool {
+	const result, failed = 0xC0, 0x40 // of bStatus
+	return raw[0] == byte(kind) || raw[0] == byte(TypeSlotStatus) && raw[7]&result == failed
+}
+
+// frame is the next frame for a slot: from its mailbox, or read now. Frames that are no slot's go to who reads them.
+func (b *bulk) frame(ctx context.Context, slot int) ([]byte, error) {
+	box := &b.boxes[slot]
+	for {
+		select {
+		case raw := <-box.frames:
+			return raw, nil
+		case <-ctx.Done():
+			return nil, transportError("waiting for the reader", ctx.Err())
+		case <-b.reading:
+		}
+		raw, mine, err := b.read(ctx, slot)
+		b.reading <- struct{}{}
+		if err != nil {
+			return nil, transportError("reading from the reader", err)
+		}
+		if mine {
+			return raw, nil
+		}
+	}
+}
+
+// read reads one transfer, with the right to read.
+func (b *bulk) read(ctx context.Context, slot int) (raw []byte, mine bool, err error) {
+	select { // somebody may have read ours while we waited for the right
+	case raw := <-b.boxes[slot].frames:
+		return raw, true, nil
+	default:
+	}
+	n, err := b.t.BulkIn(ctx, b.in)
+	if err != nil {
+		return nil, false, err
+	}
+	frame := b.in[:n]
+	if n >= headerLength && int(frame[5]) != slot && int(frame[5]) < len(b.boxes) {
+		select {
+		case b.boxes[frame[5]].frames <- append([]byte(nil), frame...):
+		default: // it waits for nothing
+		}
+		return nil, false, nil
+	}
+	box := &b.boxes[slot]
+	box.buffer = append(box.buffer[:0], frame...)
+	return box.buffer, true, nil
+}

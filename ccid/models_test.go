@@ -1,0 +1,101 @@
+package ccid_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/ccidtest"
+)
+
+// models are readers of each kind, as literals.
+func models() map[string]ccidtest.Profile {
+	all := map[string]ccidtest.Profile{
+		"TPDU, host does all":     profile(descriptor(ccid.FeatureTPDU | 0x30)),
+		"TPDU, reader does PPS":   profile(descriptor(ccid.FeatureTPDU | 0xBA)),
+		"TPDU, reader does all":   profile(descriptor(ccid.FeatureTPDU | ccid.FeatureIFSD | 0x7A)),
+		"short APDU":              profile(descriptor(ccid.FeatureShortAPDU | 0xBA)),
+		"short APDU, 5 V":         profile(descriptor(ccid.FeatureShortAPDU | 0xB2)),
+		"extended APDU":           profile(descriptor(ccid.FeatureExtendedAPDU | 0xBE)),
+		"character":               profile(descriptor(0x30)),
+		"character, reads in two": profile(descriptor(0x30)),
+	}
+	big := all["extended APDU"]
+	big.Interfaces = []ccidtest.Interface{big.Interfaces[0]}
+	big.Interfaces[0].CCID.MaxMessageLength = 65554
+	all["extended APDU at once"] = big
+	small := profile(descriptor(ccid.FeatureTPDU | 0x30))
+	small.Interfaces[0].CCID.MaxMessageLength = 64
+	all["TPDU, 64 bytes"] = small
+	o2 := all["character, reads in two"]
+	o2.Info.Vendor, o2.Info.Product = 0x0B97, 0x7762
+	o2.Interfaces[0].BehindEndpoint = true
+	all["character, reads in two"] = o2
+	iccdB := profile(descriptor(ccid.FeatureShortAPDU | 0x840))
+	iccdB.Interfaces[0].Protocol, iccdB.Interfaces[0].Interrupt, iccdB.Interfaces[0].CCID.Protocols = ccid.ProtocolICCDB, false, 2
+	all["ICCD-B"] = iccdB
+	iccdA := profile(descriptor(0x840))
+	iccdA.Interfaces[0].Protocol, iccdA.Interfaces[0].Interrupt, iccdA.Interfaces[0].CCID.Protocols = ccid.ProtocolICCDA, false, 1
+	all["ICCD-A"] = iccdA
+	return all
+}
+
+// TestModels: each kind of reader gets an ATR and exchanges APDUs of all cases and sizes.
+func TestModels(t *testing.T) {
+	for name, p := range models() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { exerciseDevice(t, p) })
+		})
+	}
+}
+
+// exerciseDevice exercises each slot of each interface with a T=0 card and a T=1 card.
+func exerciseDevice(t *testing.T, p ccidtest.Profile) {
+	d := ccidtest.New(asItIs(t, p))
+	for i := range p.Interfaces {
+		number := p.Interfaces[i].Number
+		r := open(t, d, number, ccid.Options{OldFirmware: true})
+		for slot, s := range r.Slots() {
+			for _, protocol := range []uint32{t0, t1} {
+				if protocol == t0 && !r.Plan().T0 || protocol == t1 && !r.Plan().T1 {
+					continue
+				}
+				card := &ccidtest.PatternCard{Bytes: atrT0}
+				if protocol == t1 {
+					card.Bytes = atrT1
+				}
+				d.Insert(number, slot, card)
+				ready(t, s, protocol)
+				exchangeAll(t, s, r.Plan(), protocol, extendedPossible(r.Plan(), protocol))
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if c := d.Counts(); c.Violations != 0 || c.Aborts != 0 || c.Resets != 0 {
+		t.Errorf("the reader counts %+v", c)
+	}
+}
+
+// asItIs makes a reader of which the table of quirks says so take extended APDUs, whatever its descriptor says.
+func asItIs(t *testing.T, p ccidtest.Profile) ccidtest.Profile {
+	p.Interfaces = slices.Clone(p.Interfaces)
+	d := ccidtest.New(p)
+	for i := range p.Interfaces {
+		in := interfaceOf(t, d, p.Interfaces[i].Number)
+		for _, q := range ccid.NewPlan(p.Info, in, ccid.Options{}).Quirks {
+			if strings.Contains(q, "chaining") {
+				p.Interfaces[i].CCID.Features |= ccid.FeatureExtendedAPDU
+			}
+		}
+	}
+	return p
+}
+
+// extendedPossible tells whether APDUs of extended length can go to a card.
+func extendedPossible(p *ccid.Plan, protocol uint32) bool {
+	return p.Level == ccid.LevelExtendedAPDU || protocol == t1 && p.Level != ccid.LevelShortAPDU
+}

@@ -1,0 +1,303 @@
+package ccid
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// ParametersT0 are the parameters of T=0 (CCID 1.1, section 6.1.7): bmFindexDindex, bmTCCKST0, bGuardTimeT0,
+// bWaitingIntegerT0, bClockStop.
+type ParametersT0 struct{ FiDi, TCCKS, GuardTime, WaitingInteger, ClockStop byte }
+
+// Bytes are the five bytes of SetParameters.
+func (p ParametersT0) Bytes() []byte {
+	return []byte{p.FiDi, p.TCCKS, p.GuardTime, p.WaitingInteger, p.ClockStop}
+}
+
+// ParametersT1 are the parameters of T=1: bmFindexDindex, bmTCCKST1, bGuardTimeT1, bmWaitingIntegersT1, bClockStop,
+// bIFSC, bNadValue.
+type ParametersT1 struct{ FiDi, TCCKS, GuardTime, WaitingIntegers, ClockStop, IFSC, NAD byte }
+
+// Bytes are the seven bytes of SetParameters.
+func (p ParametersT1) Bytes() []byte {
+	return []byte{p.FiDi, p.TCCKS, p.GuardTime, p.WaitingIntegers, p.ClockStop, p.IFSC, p.NAD}
+}
+
+// openPGPv1 is the ATR of OpenPGP cards 1 and 2, which take longer to make a key than it says.
+var openPGPv1 = []byte{0x3B, 0xFA, 0x13, 0x00, 0xFF, 0x81, 0x31, 0x80, 0x45, 0x00, 0x31, 0xC1, 0x73, 0xC0, 0x01, 0x00, 0x00, 0x90, 0x00, 0xB1}
+
+// openPGPWaiting is BWI 7 and CWI 5.
+const openPGPWaiting = 0x75
+
+// cardTimeoutCap bounds the wait for an answer that a card's ATR asks for, extensions apart: a card may ask for hours.
+const cardTimeoutCap = 60 * time.Second
+
+// SetProtocol makes the card ready for protocol 1 (T=0) or 2 (T=1): PPS, parameters, IFSD.
+func (s *Slot) SetProtocol(ctx context.Context, protocol uint32) error {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = s.setProtocol(ctx, protocol)
+	if absent(err) {
+		s.missing()
+	}
+	return err
+}
+
+func (s *Slot) setProtocol(ctx context.Context, protocol uint32) error {
+	p := s.reader.plan
+	t := iso7816.ProtocolT0
+	if protocol == pcscT1 {
+		t = iso7816.ProtocolT1
+	}
+	switch {
+	case protocol != pcscT0 && protocol != pcscT1, t == iso7816.ProtocolT0 && !p.T0, t == iso7816.ProtocolT1 && !p.T1:
+		return failure(ifdProtocolNot, "the reader does not support protocol %d", protocol)
+	case !s.powered:
+		return failure(ifdCommunication, "the card has no power")
+	case s.card == nil:
+		return failure(ifdProtocolNot, "the ATR cannot be read")
+	}
+	s.protocol, s.t1, s.t0, s.astray = 0, nil, nil, false
+	fidi, err := s.negotiate(ctx, t)
+	var refused *fault
+	if errors.As(err, &refused) && refused.code == ifdPTSFailure && t == s.card.DefaultProtocol() {
+		s.reader.log.Info("the card refuses a PPS, going on without", "slot", s.index, "err", err)
+		fidi = iso7816.DefaultFiDi
+		_, err = s.powerUp(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if p.Parameters {
+		if fidi, err = s.setParameters(ctx, t, fidi); err != nil {
+			return err
+		}
+	}
+	s.timeout = s.cardTimeout(t, fidi)
+	s.protocol = protocol
+	return s.startEngine(ctx, t)
+}
+
+// startEngine makes the engine of the protocol where the host is in charge of it.
+func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
+	p := s.reader.plan
+	if p.Level > LevelTPDU || p.Link != ProtocolCCID {
+		return nil
+	}
+	if t == iso7816.ProtocolT0 {
+		s.t0 = iso7816.NewT0()
+		return nil
+	}
+	edc := s.card.EDC()
+	room := p.MaxMessage - headerLength - 3 - edc.Size() // for the information field of a block
+	if p.Oversize {
+		room = largestIFSD
+	}
+	ifsd := min(p.MaxIFSD, room)
+	c := iso7816.T1Config{NAD: s.nad, IFSC: min(s.card.IFSC(), room), EDC: edc}
+	if p.IFSD == ByReader {
+		c.IFSD = ifsd
+	}
+	s.t1 = iso7816.NewT1(c)
+	if p.IFSD != ByHost {
+		return nil
+	}
+	s.heard = false
+	_, err := s.runT1(ctx, s.t1.NegotiateIFS(ifsd))
+	if errors.Is(err, iso7816.ErrT1IFS) && s.heard {
+		s.reader.log.Info("the card does not take our IFSD, going on with 32 bytes", "slot", s.index)
+		return nil
+	}
+	return err
+}
+
+// negotiate agrees on a rate with the card where that is the host's business, and returns it as in TA1.
+func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol) (fidi byte, err error) {
+	p, card := s.reader.plan, s.card
+	specific, implicit, isSpecific := card.SpecificMode()
+	switch {
+	case isSpecific && specific != t:
+		return 0, failure(ifdProtocolNot, "the card is in specific mode and speaks %v only", specific)
+	case !card.Offers(t):
+		return 0, failure(ifdProtocolNot, "the card does not speak %v", t)
+	case p.FirstProtocol && t != card.DefaultProtocol():
+		return 0, failure(ifdProtocolNot, "with this reader the card can speak %v only", card.DefaultProtocol())
+	case p.PPS == ByNobody, p.FirstProtocol, p.PPS == ByReader && !p.Parameters:
+		return card.FiDi(), nil
+	}
+	fidi, err = s.chooseRate(isSpecific)
+	if err != nil {
+		return 0, err
+	}
+	if p.PPS == ByHost && !isSpecific && (t != card.DefaultProtocol() || fidi != iso7816.DefaultFiDi) {
+		return s.pps(ctx, t, fidi)
+	}
+	if implicit {
+		return 0, failure(ifdCommunication, "the card works with parameters that it does not name")
+	}
+	return fidi, nil
+}
+
+// slowestTA1 and fastestTA1 bound the rates that are tried in place of one that the reader does not have.
+const (
+	slowestTA1 = 0x94
+	fastestTA1 = 0x97
+)
+
+// chooseRate is the fastest rate that card and reader have in common, as in TA1.
+func (s *Slot) chooseRate(specific bool) (byte, error) {
+	hi, lo, ok := s.card.TA1()
+	if !ok {
+		return iso7816.DefaultFiDi, nil
+	}
+	fidi := hi<<4 | lo
+	known, limit := s.reader.plan.rates(s.index)
+	if known == nil {
+		known = s.reader.rates
+	}
+	rate, standard := s.rate(fidi), s.rate(iso7816.DefaultFiDi)
+	switch {
+	case rate <= standard && !specific:
+		return iso7816.DefaultFiDi, nil
+	case rate <= limit+2 && hasRate(known, rate):
+		return fidi, nil
+	case specific && known != nil && !hasRate(known, rate):
+		return 0, failure(ifdCommunication, "the card works at %d bit/s only, which the reader has not", rate)
+	case specific:
+		return fidi, nil // the reader may do more than it says
+	case fidi <= fastestTA1:
+		for fidi--; fidi >= slowestTA1; fidi-- {
+			if rate := s.rate(fidi); rate <= limit+2 && hasRate(known, rate) {
+				return fidi, nil
+			}
+		}
+	}
+	return iso7816.DefaultFiDi, nil
+}
+
+// rate is bits per second at the reader's clock.
+func (s *Slot) rate(fidi byte) int {
+	f, d := iso7816.FiDi(fidi)
+	return int(int64(s.reader.plan.Clock) * 1000 * int64(d) / int64(f))
+}
+
+// hasRate tells whether a reader's list has a rate, give or take a rounding. No list has all.
+func hasRate(list []uint32, rate int) bool {
+	return list == nil || slices.ContainsFunc(list, func(r uint32) bool { return int(r) >= rate-1 && int(r) <= rate+1 })
+}
+
+// pps asks the card for protocol and rate.
+func (s *Slot) pps(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, error) {
+	asked := fidi
+	if asked == iso7816.DefaultFiDi {
+		asked = 0
+	}
+	request := iso7816.PPSRequest(t, asked)
+	answer, err := s.ppsExchange(ctx, request)
+	if err != nil {
+		if absent(err) || isGone(err) {
+			return 0, err
+		}
+		return 0, &fault{code: ifdPTSFailure, text: "PPS", cause: err}
+	}
+	got, err := iso7816.CheckPPS(request, answer)
+	if err != nil {
+		return 0, &fault{code: ifdPTSFailure, text: "PPS", cause: err}
+	}
+	return got, nil
+}
+
+// ppsExchange sends a PPS request. On character level the length of the answer is in its second byte.
+func (s *Slot) ppsExchange(ctx context.Context, request []byte) ([]byte, error) {
+	timeout := s.reader.plan.Timeout
+	if s.reader.plan.Level != LevelCharacter {
+		a, err := s.command(ctx, XfrBlock{Data: request}, timeout)
+		return slices.Clone(a.Data), err
+	}
+	head, err := s.characters(ctx, request, 2, timeout)
+	if err != nil {
+		return nil, err
+	}
+	answer := slices.Clone(head)
+	rest, err := s.characters(ctx, nil, iso7816.PPSLength(answer[1])-2, timeout)
+	return append(answer, rest...), err
+}
+
+// setParameters tells the reader what was agreed and returns the rate. A reader that does not want one of the bytes
+// keeps its own, and that is no error.
+func (s *Slot) setParameters(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, error) {
+	c := SetParameters{Protocol: byte(t), Data: s.parameters(t, fidi)}
+	_, err := s.command(ctx, c, s.reader.plan.Timeout)
+	var failed *Error
+	switch {
+	case err == nil:
+		return fidi, nil
+	case !errors.As(err, &failed) || absent(err):
+		return 0, err
+	case failed.Code > 0 && failed.Code < 0x80:
+		s.reader.log.Debug("the reader keeps a parameter of its own", "slot", s.index, "offset", failed.Code)
+		return fidi, nil
+	case s.reader.plan.ParametersReset && t == iso7816.ProtocolT1:
+		for range 2 {
+			if _, err := s.powerUp(ctx); err != nil {
+				return 0, err
+			}
+		}
+		return s.card.FiDi(), nil
+	}
+	return 0, err
+}
+
+// parameters are the bytes of SetParameters. The extra guard time is passed on as the card says it, 255 included: the
+// reader knows what it means.
+func (s *Slot) parameters(t iso7816.Protocol, fidi byte) []byte {
+	card := s.card
+	n, _ := card.TC1()
+	var tccks byte
+	if card.Inverse {
+		tccks = 2
+	}
+	if t == iso7816.ProtocolT0 {
+		return ParametersT0{FiDi: fidi, TCCKS: tccks, GuardTime: n, WaitingInteger: byte(card.WI())}.Bytes()
+	}
+	p := ParametersT1{FiDi: fidi, TCCKS: tccks | 0x10, GuardTime: n, IFSC: byte(card.IFSC()),
+		WaitingIntegers: byte(card.BWI()<<4 | card.CWI())}
+	if card.EDC() == iso7816.EDCCRC {
+		p.TCCKS |= 1
+	}
+	if bytes.Equal(s.atr, openPGPv1) {
+		p.WaitingIntegers = openPGPWaiting
+	}
+	return p.Bytes()
+}
+
+// cardTimeout is how long the answer to one block or TPDU may take at most, by what the ATR says.
+func (s *Slot) cardTimeout(t iso7816.Protocol, fidi byte) time.Duration {
+	f, d := iso7816.FiDi(fidi)
+	r := iso7816.Rate{Clock: s.reader.plan.Clock * 1000, F: f, D: d}
+	guard := min(s.card.GuardTime(t, r), cardTimeoutCap)
+	var wait time.Duration
+	if t == iso7816.ProtocolT0 {
+		wwt := min(s.card.WWT(r), cardTimeoutCap)
+		wait = max(261*guard+6*wwt, 5*guard+260*wwt)
+	} else {
+		bwt, cwt := min(s.card.BWT(r), cardTimeoutCap), min(s.card.CWT(r), cardTimeoutCap)
+		if bytes.Equal(s.atr, openPGPv1) {
+			bwt *= 8 // BWI 7 in place of 4
+		}
+		wait = 260*guard + bwt + 260*cwt + time.Second
+	}
+	wait = max(min(wait, cardTimeoutCap), s.reader.plan.Timeout)
+	if t == iso7816.ProtocolT1 {
+		wait += s.reader.plan.ExtraT1
+	}
+	return wait
+}

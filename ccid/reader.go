@@ -1,0 +1,215 @@
+package ccid
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Reader is one CCID interface that is open: one reader with one or more slots.
+type Reader struct {
+	info    DeviceInfo
+	plan    *Plan
+	options Options
+	number  byte
+	t       Transport
+	link    exchanger
+	log     *slog.Logger
+	slots   []*Slot
+	gemalto *gemaltoFeatures // nil: unknown
+
+	opened time.Time
+	rates  []uint32 // GET_DATA_RATES; nil: any
+	ctx    context.Context
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	gone   atomic.Bool
+}
+
+// openTries is how often a reader is spoken to at the start: one that wakes from sleep may miss the first command.
+const openTries = 3
+
+// Open makes a reader of an interface and finds out that it answers. The reader owns t from then on, and closes it when
+// this fails. log may be nil.
+func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Options, log *slog.Logger) (*Reader, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	r := &Reader{info: info, plan: NewPlan(info, in, o), options: o, number: in.Number, t: t, log: log}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	if err := r.open(ctx); err != nil {
+		r.stop()
+		return nil, errors.Join(err, t.Close())
+	}
+	r.opened = time.Now()
+	for _, s := range r.slots {
+		s.watch()
+	}
+	if r.plan.Presence == PresenceInterrupt {
+		r.work.Go(r.listen)
+	}
+	return r, nil
+}
+
+func (r *Reader) open(ctx context.Context) error {
+	p := r.plan
+	if p.MinRelease > r.info.Release {
+		return fmt.Errorf("%w: firmware %s is too old, %s is needed (option old-firmware)", errNever, bcd(r.info.Release), bcd(p.MinRelease))
+	}
+	r.log.Debug("reader", "plan", p.String())
+	if p.Link == ProtocolCCID {
+		b := newBulk(r.t, p, r.number, r.log)
+		b.reset = r.lostPower
+		r.link = b
+	} else {
+		r.link = newICCD(r.t, p, r.number)
+	}
+	r.makeSlots()
+	if err := pause(ctx, p.OpenDelay); err != nil {
+		return err
+	}
+	if err := r.hello(ctx); err != nil {
+		return err
+	}
+	if p.AskRates > 0 {
+		r.askRates(ctx)
+	}
+	return r.prepare(ctx)
+}
+
+// makeSlots makes the slots. Those that cannot work at the same time share one turn.
+func (r *Reader) makeSlots() {
+	var shared chan struct{}
+	for i := range r.plan.Slots {
+		if shared == nil || r.plan.Concurrent {
+			shared = make(chan struct{}, 1)
+		}
+		r.slots = append(r.slots, newSlot(r, i, shared))
+	}
+}
+
+// hello asks for the state of the first slot until there is an answer.
+func (r *Reader) hello(ctx context.Context) error {
+	var err error
+	for range openTries {
+		var failed *Error
+		_, err = r.link.exchange(ctx, 0, GetSlotStatus{}, max(r.plan.Timeout, statusTimeout))
+		if err == nil || errors.As(err, &failed) {
+			return nil
+		}
+		if isGone(err) || ctx.Err() != nil {
+			return err
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// maxRates bounds the answer to GET_DATA_RATES.
+const maxRates = 256
+
+// requestDataRates is GET_DATA_RATES (CCID 1.1, section 5.3.3).
+const requestDataRates = 0x03
+
+// askRates asks for the data rates. A reader that does not tell them has none to choose from: any is good.
+func (r *Reader) askRates(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	raw := make([]byte, 4*maxRates)
+	n, err := r.t.Control(ctx, Setup{RequestType: 0xA1, Request: requestDataRates, Index: uint16(r.number)}, raw)
+	if err != nil || n%4 != 0 || n > len(raw) {
+		r.log.Debug("the reader does not tell its data rates", "bytes", n, "err", err)
+		return
+	}
+	for raw = raw[:min(n, 4*r.plan.AskRates)]; len(raw) >= 4; raw = raw[4:] {
+		rate := binary.LittleEndian.Uint32(raw)
+		if r.plan.RateLimit == 0 || rate <= uint32(r.plan.RateLimit) {
+			r.rates = append(r.rates, rate)
+		}
+	}
+}
+
+// prepare sends what the quirks want a reader to get before it is used.
+func (r *Reader) prepare(ctx context.Context) error {
+	if r.plan.APDUMode {
+		if _, err := r.link.exchange(ctx, 0, Escape{[]byte{0x1F, 0x02}}, r.plan.Timeout); err != nil {
+			return fmt.Errorf("switching to APDU mode: %w", err)
+		}
+	}
+	if r.plan.GemaltoFeatures {
+		r.askGemalto(ctx)
+	}
+	return nil
+}
+
+// Slots are the reader's slots, 1 to 16.
+func (r *Reader) Slots() []*Slot { return r.slots }
+
+// Plan is what is done with the reader.
+func (r *Reader) Plan() *Plan { return r.plan }
+
+// Info is what the reader is.
+func (r *Reader) Info() DeviceInfo { return r.info }
+
+// Probe has the state of all slots asked for, where somebody waits for news of them.
+func (r *Reader) Probe() {
+	for _, s := range r.slots {
+		s.hint(SlotChange{})
+	}
+}
+
+// Gone says that the device has disappeared: calls that run end soon, later ones at once.
+func (r *Reader) Gone() {
+	r.gone.Store(true)
+	r.stop()
+}
+
+// Close switches the cards off, unless the device has gone, and gives the interface back.
+func (r *Reader) Close() error {
+	if r.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+		for _, s := range r.slots {
+			if err := s.PowerDown(ctx); err != nil {
+				r.log.Debug("switching the card off", "slot", s.index, "err", err)
+			}
+		}
+		cancel()
+	}
+	r.stop()
+	err := r.t.Close()
+	r.work.Wait()
+	return err
+}
+
+// lostPower is told that the device was reset.
+func (r *Reader) lostPower() {
+	for _, s := range r.slots {
+		s.lost.Store(true)
+		s.hint(SlotChange{Present: true, Changed: true})
+	}
+}
+
+// bcd prints bcdDevice as readers' makers do: "1.00".
+func bcd(n uint16) string { return fmt.Sprintf("%X.%02X", n>>8, n&0xFF) }
+
+// pause waits, or less when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,200 @@
+package ccid
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// usbDevice is a USB device that has a reader, as the kernel shows it.
+type usbDevice struct {
+	name       string // "3-1.2"
+	info       DeviceInfo
+	interfaces []Interface // those that are readers, of the active configuration
+}
+
+// key tells a device from another that is plugged in at the same place later.
+func (d *usbDevice) key() string { return fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address) }
+
+// sysfs is where the kernel shows USB devices. Without it (a container) the device nodes say almost as much.
+type sysfs struct {
+	sys  string // "/sys"
+	dev  string // "/dev/bus/usb"
+	proc string // "/proc"
+}
+
+// devices lists the devices that have readers this package drives.
+func (s sysfs) devices(o Options) ([]usbDevice, error) {
+	dir := filepath.Join(s.sys, "bus/usb/devices")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.nodes(o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []usbDevice
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ":") || strings.HasPrefix(e.Name(), "usb") {
+			continue
+		}
+		if d, ok := s.device(filepath.Join(dir, e.Name()), e.Name()); ok && d.choose(o) {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// device reads one device's directory. One that vanishes meanwhile is none.
+func (s sysfs) device(dir, name string) (usbDevice, bool) {
+	d := usbDevice{name: name}
+	raw, err := readBounded(filepath.Join(dir, "descriptors"))
+	if err != nil {
+		return d, false
+	}
+	i := &d.info
+	i.Path = name
+	i.Manufacturer, i.Name = line(dir, "manufacturer"), line(dir, "product")
+	i.Serial = line(dir, "serial")
+	i.Bus, _ = strconv.Atoi(line(dir, "busnum"))
+	i.Address, _ = strconv.Atoi(line(dir, "devnum"))
+	active, _ := strconv.ParseUint(line(dir, "bConfigurationValue"), 10, 8)
+	return d, d.describe(raw, byte(active))
+}
+
+// describe takes in a device descriptor and its configurations. active 0: the first configuration.
+func (d *usbDevice) describe(raw []byte, active byte) bool {
+	if len(raw) < lengthDevice || raw[1] != typeDevice {
+		return false
+	}
+	d.info.Vendor = uint16(raw[8]) | uint16(raw[9])<<8
+	d.info.Product = uint16(raw[10]) | uint16(raw[11])<<8
+	d.info.Release = uint16(raw[12]) | uint16(raw[13])<<8
+	all, err := ParseConfigurations(raw)
+	if err != nil {
+		return false
+	}
+	for _, c := range all {
+		if c.Value == active || active == 0 {
+			d.info.Configuration, d.interfaces = c.Value, c.Interfaces
+			return true
+		}
+	}
+	return false
+}
+
+// choose leaves the interfaces that are driven, and tells whether there are any.
+func (d *usbDevice) choose(o Options) bool {
+	var driven []Interface
+	for i := range d.interfaces {
+		if Drives(d.info, &d.interfaces[i], o) {
+			driven = append(driven, d.interfaces[i])
+		}
+	}
+	d.interfaces = driven
+	return len(driven) > 0
+}
+
+// nodes lists devices by their nodes, BUS/DEVICE, whose contents are the descriptors.
+func (s sysfs) nodes(o Options) ([]usbDevice, error) {
+	names, err := filepath.Glob(filepath.Join(s.dev, "[0-9][0-9][0-9]/[0-9][0-9][0-9]"))
+	if err != nil {
+		return nil, err
+	}
+	var all []usbDevice
+	for _, name := range names {
+		raw, err := readBounded(name)
+		if err != nil {
+			continue
+		}
+		d := usbDevice{}
+		d.info.Address, _ = strconv.Atoi(filepath.Base(name))
+		d.info.Bus, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		d.name = fmt.Sprintf("%d/%d", d.info.Bus, d.info.Address)
+		d.info.Path = d.name
+		if d.describe(raw, 0) && d.choose(o) {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// readBounded reads a file of descriptors.
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxDescriptors))
+}
+
+// maxLine bounds a string of sysfs: a USB string has at most 126 characters.
+const maxLine = 1024
+
+// line reads a file of one line; "" when it is not there. Control characters go: the text ends up in reader names.
+func line(dir, name string) string {
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxLine))
+	if err != nil {
+		return ""
+	}
+	return printable(string(raw))
+}
+
+func printable(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F || r == 0xFFFD {
+			return -1
+		}
+		return r
+	}, s))
+}
+
+// interfaceString is iInterface of an interface.
+func (s sysfs) interfaceString(d *usbDevice, number byte) string {
+	return line(s.interfaceDir(d, number), "interface")
+}
+
+func (s sysfs) interfaceDir(d *usbDevice, number byte) string {
+	return filepath.Join(s.sys, "bus/usb/devices", fmt.Sprintf("%s:%d.%d", d.name, d.info.Configuration, number))
+}
+
+// holder says who has an interface: the kernel's driver, or the process with the device open.
+func (s sysfs) holder(d *usbDevice, number byte) string {
+	driver, err := os.Readlink(filepath.Join(s.interfaceDir(d, number), "driver"))
+	driver = filepath.Base(driver)
+	if err == nil && driver != "usbfs" {
+		return "the kernel's driver " + printable(driver)
+	}
+	node := filepath.Join(s.dev, fmt.Sprintf("%03d/%03d", d.info.Bus, d.info.Address))
+	if process := s.opener(node); process != "" {
+		return process
+	}
+	return "another program"
+}
+
+// opener finds a process, other than this one, that has a file open.
+func (s sysfs) opener(file string) string {
+	links, err := filepath.Glob(filepath.Join(s.proc, "[0-9]*/fd/*"))
+	if err != nil {
+		return ""
+	}
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		process := filepath.Base(filepath.Dir(filepath.Dir(link)))
+		if err == nil && target == file && process != strconv.Itoa(os.Getpid()) {
+			return fmt.Sprintf("process %s (%s)", process, line(filepath.Join(s.proc, process), "comm"))
+		}
+	}
+	return ""
+}

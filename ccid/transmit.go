@@ -1,0 +1,213 @@
+package ccid
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// longestAnswer is the longest response APDU: 65536 bytes and the status word.
+const longestAnswer = 65536 + 2
+
+// ppduTimeout is for a command that goes to the reader and not to the card (PC/SC part 10, PPDU), which may mean a PIN.
+const ppduTimeout = 90 * time.Second
+
+// Transmit sends one command APDU (on TPDU level under T=0 a TPDU) and appends the answer to reply[:0].
+func (s *Slot) Transmit(ctx context.Context, protocol uint32, command, reply []byte) ([]byte, error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	p := s.reader.plan
+	switch {
+	case len(command) == 0 || len(command) > longestAnswer+10:
+		return nil, failure(ifdCommunication, "a command of %d bytes", len(command))
+	case s.lost.Load():
+		return nil, failure(ifdCommunication, "the reader has been reset, and so was the card")
+	case !s.powered:
+		return nil, failure(ifdCommunication, "the card has no power")
+	case p.AnswersTags && isTagQuery(command):
+		return append(reply[:0], s.answerTag(command[3])...), nil
+	}
+	answer, err := s.transmit(ctx, protocol, command, reply[:0])
+	if absent(err) {
+		s.missing()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// transmit takes the way of the reader's exchange level.
+func (s *Slot) transmit(ctx context.Context, protocol uint32, command, reply []byte) ([]byte, error) {
+	p := s.reader.plan
+	timeout := s.timeout
+	if len(command) > 2 && command[0] == 0xFF && command[1] == 0xC2 && command[2] == 0x01 {
+		timeout = max(timeout, ppduTimeout)
+	}
+	switch {
+	case p.Link == ProtocolICCDB, p.Link == ProtocolCCID && p.Level == LevelExtendedAPDU:
+		return s.extended(ctx, command, reply, timeout)
+	case p.Link == ProtocolICCDA:
+		return s.single(ctx, command, reply, timeout)
+	case p.Level == LevelShortAPDU:
+		if len(command) > 5+iso7816.MaxShortNc+1 {
+			return nil, failure(ifdCommunication, "a command of %d bytes: the reader takes short APDUs only, of at most 261", len(command))
+		}
+		return s.single(ctx, command, reply, timeout)
+	case protocol == pcscT1 && s.t1 != nil:
+		return s.transmitT1(ctx, command, reply)
+	case p.Level == LevelCharacter && s.t0 != nil:
+		return s.characterT0(ctx, command, reply)
+	case p.Level == LevelCharacter:
+		return nil, failure(ifdUnsupported, "a reader of character level needs a protocol")
+	}
+	return s.single(ctx, command, reply, timeout)
+}
+
+// single is an exchange in one block, as it is.
+func (s *Slot) single(ctx context.Context, command, reply []byte, timeout time.Duration) ([]byte, error) {
+	if err := s.fits(len(command)); err != nil {
+		return nil, err
+	}
+	a, err := s.command(ctx, XfrBlock{Data: command}, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return append(reply, a.Data...), nil
+}
+
+// fits tells whether a block can be sent in one message.
+func (s *Slot) fits(n int) error {
+	p := s.reader.plan
+	if most := p.MaxMessage - headerLength; n > most && p.Link == ProtocolCCID && !(p.Oversize && n <= 260) {
+		return failure(ifdCommunication, "%d bytes: the reader takes at most %d at a time", n, most)
+	}
+	return nil
+}
+
+// Values of wLevelParameter and bChainParameter (CCID 1.1, sections 6.1.4 and 6.2.1).
+const (
+	chainWhole    = 0    // begins and ends here
+	chainBegins   = 1    // begins here and goes on
+	chainEnds     = 2    // goes on, ends here
+	chainMiddle   = 3    // goes on
+	chainContinue = 0x10 // an empty block: go on
+)
+
+// mostEmpty bounds how many blocks without data may come in one answer.
+const mostEmpty = 1000
+
+// extended is an exchange on the level of extended APDUs: command and answer in as many pieces as the message length
+// needs. The whole answer is always fetched, so that the reader stays with us.
+func (s *Slot) extended(ctx context.Context, command, reply []byte, timeout time.Duration) ([]byte, error) {
+	a, err := s.sendPieces(ctx, command, timeout)
+	for empty := 0; err == nil; {
+		reply = append(reply, a.Data...)
+		if a.Special == chainWhole || a.Special == chainEnds {
+			return reply, nil
+		}
+		if len(a.Data) == 0 {
+			empty++
+		}
+		switch {
+		case a.Special != chainBegins && a.Special != chainMiddle && a.Special != chainContinue:
+			return nil, failure(ifdCommunication, "the reader's answer has the chain parameter %02X", a.Special)
+		case len(reply) > longestAnswer || empty > mostEmpty:
+			return nil, failure(ifdCommunication, "the reader's answer does not end")
+		}
+		a, err = s.command(ctx, XfrBlock{Level: chainContinue}, timeout)
+	}
+	return nil, err
+}
+
+// sendPieces sends a command in pieces and returns the answer to the last one.
+func (s *Slot) sendPieces(ctx context.Context, command []byte, timeout time.Duration) (Answer, error) {
+	size := s.reader.plan.MaxMessage - headerLength
+	for first := true; len(command) > size; first = false {
+		level := uint16(chainMiddle)
+		if first {
+			level = chainBegins
+		}
+		a, err := s.command(ctx, XfrBlock{Level: level, Data: command[:size]}, timeout)
+		if err != nil {
+			return a, err
+		}
+		if len(a.Data) != 0 {
+			return a, failure(ifdCommunication, "the reader answered %d bytes to a part of a command", len(a.Data))
+		}
+		command = command[size:]
+		if len(command) <= size {
+			return s.command(ctx, XfrBlock{Level: chainEnds, Data: command}, timeout)
+		}
+	}
+	return s.command(ctx, XfrBlock{Level: chainWhole, Data: command}, timeout)
+}
+
+// transmitT1 is an exchange on TPDU or character level under T=1.
+func (s *Slot) transmitT1(ctx context.Context, command, reply []byte) ([]byte, error) {
+	if err := s.straighten(ctx); err != nil {
+		return nil, err
+	}
+	response, err := s.runT1(ctx, s.t1.Transmit(command))
+	if err != nil {
+		return nil, err
+	}
+	return append(reply, response...), nil
+}
+
+// straighten gets the T=1 engine ready: after an exchange that was given up both sides begin anew.
+func (s *Slot) straighten(ctx context.Context) error {
+	if s.t1.Dead() {
+		return &fault{code: ifdCommunication, text: "T=1", cause: iso7816.ErrT1Dead}
+	}
+	if s.astray {
+		s.astray = false
+		if _, err := s.runT1(ctx, s.t1.Resynchronise()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runT1 lets the engine say which blocks to send until the exchange is done. An answer that does not come from the card,
+// or with parity errors, is the engine's affair; one that does not come from the reader ends the exchange.
+func (s *Slot) runT1(ctx context.Context, step iso7816.Step) ([]byte, error) {
+	whole, cancel := context.WithTimeout(ctx, longestWait)
+	defer cancel()
+	for !step.Done {
+		block, err := s.blockT1(whole, step.Send, step.WTX)
+		var failed *Error
+		switch {
+		case err == nil:
+			s.heard = true
+			step = s.t1.Receive(block)
+		case errors.As(err, &failed) && !absent(err) && failed.Code != codeUnsupported && failed.Code != codeAborted:
+			step = s.t1.Fault()
+		default:
+			s.astray = true
+			return nil, err
+		}
+	}
+	if step.Err != nil {
+		return nil, &fault{code: ifdCommunication, text: "T=1", cause: step.Err}
+	}
+	return step.Response, nil
+}
+
+// blockT1 exchanges one block. wtx multiplies the time that the card has.
+func (s *Slot) blockT1(ctx context.Context, block []byte, wtx byte) ([]byte, error) {
+	timeout := min(s.timeout*time.Duration(max(wtx, 1)), longestWait)
+	if s.reader.plan.Level == LevelCharacter {
+		return s.characterT1(ctx, block, timeout)
+	}
+	if err := s.fits(len(block)); err != nil {
+		return nil, err
+	}
+	a, err := s.command(ctx, XfrBlock{BWI: wtx, Data: block}, timeout)
+	return a.Data, err
+}

@@ -1,0 +1,158 @@
+package iso7816
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors of a T=0 exchange.
+var (
+	// ErrT0Command: the command cannot be sent in T=0: extended length, or an INS that would look like a status byte.
+	ErrT0Command = errors.New("command cannot be sent in T=0")
+	// ErrT0Procedure: the card sent a byte that is no procedure byte, or more than there was to send.
+	ErrT0Procedure = errors.New("card sent a wrong procedure byte")
+	// ErrT0Order: a call that does not fit.
+	ErrT0Order = errors.New("T=0 engine called out of order")
+)
+
+// T0Step is what the driver of a character level reader has to do next in a T=0 exchange.
+type T0Step struct {
+	// Send are the bytes to send now, before anything is read; nil for nothing. Valid until the next call.
+	Send []byte
+	// Expect is the number of bytes that the card sends next, at least 1, within WWT each. More may be given to
+	// Receive.
+	Expect int
+	// NULL tells that the card asked for time: the wait begins anew. It may do so for ever: the driver bounds the whole.
+	NULL bool
+
+	Done     bool
+	Response []byte // when Done without Err, valid until the next exchange begins
+	Err      error  // when Done
+}
+
+type t0state byte
+
+const (
+	t0Idle      t0state = iota
+	t0Procedure         // a procedure byte or SW1 comes next
+	t0Data              // data of the card comes next
+	t0SW2
+)
+
+// T0 is the interface device's role in T=0 (10.3). 61xx and 6Cxx are answers like any other: GET RESPONSE and the
+// command with another Le are the application's affair, as everywhere in PC/SC. Not for concurrent use.
+type T0 struct {
+	state    t0state
+	ins      byte
+	outgoing []byte // command data not yet sent
+	wanted   int    // response data not yet received
+	burst    int    // of that, what the card sends before the next procedure byte
+	response []byte
+	header   [5]byte
+	data     [MaxShortNc]byte
+}
+
+// NewT0 makes an engine.
+func NewT0() *T0 { return &T0{response: make([]byte, 0, MaxShortNe+2)} }
+
+// Transmit begins an exchange with a command of case 1, 2, 3 or 4 with short fields. Of case 4 Le is left out: the card
+// answers 61xx where it has data.
+func (t *T0) Transmit(command []byte) T0Step {
+	c, err := ParseCommand(command)
+	switch {
+	case err != nil:
+		return T0Step{Done: true, Err: err}
+	case c.Extended:
+		return T0Step{Done: true, Err: fmt.Errorf("%w: extended length", ErrT0Command)}
+	case c.INS&0xF0 == 0x60 || c.INS&0xF0 == 0x90:
+		return T0Step{Done: true, Err: fmt.Errorf("%w: INS %02X", ErrT0Command, c.INS)}
+	}
+	t.ins, t.response, t.wanted = c.INS, t.response[:0], 0
+	t.outgoing = t.data[:copy(t.data[:], c.Data)]
+	t.header = [5]byte{c.CLA, c.INS, c.P1, c.P2, byte(len(c.Data))}
+	if len(c.Data) == 0 {
+		t.header[4], t.wanted = byte(c.Ne), c.Ne
+	}
+	t.state = t0Procedure
+	return T0Step{Send: t.header[:], Expect: 1}
+}
+
+// Fault ends the exchange: the card did not answer in time, or with parity errors. T=0 has no way to ask again.
+func (t *T0) Fault(err error) T0Step { return t.fail(err) }
+
+func (t *T0) fail(err error) T0Step {
+	t.state = t0Idle
+	return T0Step{Done: true, Err: err}
+}
+
+// Receive takes bytes of the card.
+func (t *T0) Receive(b []byte) T0Step {
+	if t.state == t0Idle || len(b) == 0 {
+		return t.fail(ErrT0Order)
+	}
+	var step T0Step
+	for len(b) > 0 {
+		if step.Done || step.Send != nil {
+			return t.fail(fmt.Errorf("%w: %d bytes too many", ErrT0Procedure, len(b)))
+		}
+		n := 1
+		switch t.state {
+		case t0Data:
+			n = min(len(b), t.burst)
+			step = t.takeData(b[:n])
+		case t0Procedure:
+			step = t.procedure(b[0])
+		case t0SW2:
+			t.response = append(t.response, b[0])
+			t.state = t0Idle
+			step = T0Step{Done: true, Response: t.response}
+		}
+		b = b[n:]
+	}
+	return step
+}
+
+func (t *T0) takeData(b []byte) T0Step {
+	t.response = append(t.response, b...)
+	t.burst -= len(b)
+	t.wanted -= len(b)
+	if t.burst > 0 {
+		return T0Step{Expect: t.burst}
+	}
+	t.state = t0Procedure
+	return T0Step{Expect: 1}
+}
+
+// procedure acts on a procedure byte (table 11). The lowest bit of an acknowledgement switched VPP once and has no
+// meaning any more.
+func (t *T0) procedure(b byte) T0Step {
+	switch {
+	case b == 0x60:
+		return T0Step{Expect: 1, NULL: true}
+	case b&0xF0 == 0x60 || b&0xF0 == 0x90:
+		t.response = append(t.response, b)
+		t.state = t0SW2
+		return T0Step{Expect: 1}
+	case b&^1 == t.ins&^1:
+		return t.transfer(256)
+	case b&^1 == ^t.ins&^1:
+		return t.transfer(1)
+	}
+	return t.fail(fmt.Errorf("%w: %02X", ErrT0Procedure, b))
+}
+
+// transfer moves at most n bytes in the command's direction. A card that acknowledges when nothing is left is in
+// error: it could go on for ever.
+func (t *T0) transfer(n int) T0Step {
+	switch {
+	case len(t.outgoing) > 0:
+		n = min(n, len(t.outgoing))
+		send := t.outgoing[:n]
+		t.outgoing = t.outgoing[n:]
+		return T0Step{Send: send, Expect: 1}
+	case t.wanted > 0:
+		t.state, t.burst = t0Data, min(n, t.wanted)
+		return T0Step{Expect: t.burst}
+	}
+	return t.fail(fmt.Errorf("%w: %02X with nothing left to send", ErrT0Procedure, t.ins))
+}

@@ -1,0 +1,167 @@
+package simcard
+
+import (
+	"bytes"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// Objects by their numbers, BER-TLV tags (part 1, table 3).
+const (
+	ObjectCCC            uint32 = 0x5FC107 // card capability container
+	ObjectCHUID          uint32 = 0x5FC102 // card holder unique identifier
+	ObjectAuthentication uint32 = 0x5FC105 // certificate of 9A
+	ObjectFingerprints   uint32 = 0x5FC103
+	ObjectSecurity       uint32 = 0x5FC106
+	ObjectFace           uint32 = 0x5FC108
+	ObjectPrinted        uint32 = 0x5FC109 // printed information
+	ObjectSignature      uint32 = 0x5FC10A // certificate of 9C
+	ObjectManagement     uint32 = 0x5FC10B // certificate of 9D
+	ObjectCardAuth       uint32 = 0x5FC101 // certificate of 9E
+	ObjectDiscovery      uint32 = 0x7E
+	ObjectKeyHistory     uint32 = 0x5FC10C
+	objectRetired        uint32 = 0x5FC10D // certificate of 82; those of 83 to 95 follow
+	ObjectIris           uint32 = 0x5FC121
+)
+
+// needPIN are the objects that are read only when the PIN has been verified (part 1, table 2).
+var needPIN = map[uint32]bool{ObjectFingerprints: true, ObjectFace: true, ObjectPrinted: true, ObjectIris: true}
+
+// fillObjects makes the objects that every card has.
+func (c *Card) fillObjects() {
+	tlv := iso7816.AppendTLV
+	// Table 9: a FASC-N of zeros in its coding for cards that are not of the government, GUID, expiry, no signature.
+	chuid := tlv(nil, 0x30, []byte{
+		0xD4, 0xE7, 0x39, 0xDA, 0x73, 0x9C, 0xED, 0x39, 0xCE, 0x73, 0x9D, 0x83, 0x68, 0x58, 0x21, 0x08, 0x42, 0x10, 0x84,
+		0x21, 0xC8, 0x42, 0x10, 0xC3, 0xEB,
+	})
+	chuid = tlv(chuid, 0x34, c.guid[:])
+	chuid = tlv(chuid, 0x35, []byte("20500101"))
+	chuid = tlv(chuid, 0x3E)
+	c.objects[ObjectCHUID] = tlv(chuid, 0xFE)
+
+	// Table 8: the card identifier is the RID of the GSC, the maker, the type of card, and a number of the card's own.
+	identifier := append([]byte{0xA0, 0x00, 0x00, 0x01, 0x16, 0xFF, 0x02}, c.guid[:14]...)
+	ccc := tlv(nil, 0xF0, identifier)
+	ccc = tlv(ccc, 0xF1, []byte{0x21})
+	ccc = tlv(ccc, 0xF2, []byte{0x21})
+	ccc = tlv(ccc, 0xF3)
+	ccc = tlv(ccc, 0xF4, []byte{0x00})
+	ccc = tlv(ccc, 0xF5, []byte{0x10})
+	for _, tag := range []uint32{0xF6, 0xF7, 0xFA, 0xFB, 0xFC, 0xFD, 0xFE} {
+		ccc = tlv(ccc, tag)
+	}
+	c.objects[ObjectCCC] = ccc
+
+	// Table 10: of name and affiliation only what a simulated card can say.
+	printed := tlv(nil, 0x01, []byte("Simulated Card"))
+	printed = tlv(printed, 0x02, []byte("None"))
+	printed = tlv(printed, 0x04, []byte("2050JAN01"))
+	printed = tlv(printed, 0x05, []byte("00000000"))
+	printed = tlv(printed, 0x06, []byte("SIMULATED"))
+	c.objects[ObjectPrinted] = tlv(printed, 0xFE)
+}
+
+// discovery is the discovery object (part 1, section 3.3.2): the AID, and that there is the application's PIN and no
+// other.
+func discovery() []byte {
+	return iso7816.AppendTLV(nil, ObjectDiscovery,
+		iso7816.AppendTLV(nil, 0x4F, aid), iso7816.AppendTLV(nil, 0x5F2F, []byte{0x40, 0x00}))
+}
+
+// keyHistory is the key history object (part 1, section 3.3.3): how many retired keys have a certificate on the card.
+func (c *Card) keyHistory() []byte {
+	n := 0
+	for ref := KeyRetired1; ref <= KeyRetired20; ref++ {
+		if _, ok := c.objects[ref.object()]; ok {
+			n++
+		}
+	}
+	b := iso7816.AppendTLV(nil, 0xC1, []byte{byte(n)})
+	b = iso7816.AppendTLV(b, 0xC2, []byte{0})
+	return iso7816.AppendTLV(b, 0xFE)
+}
+
+// SetObject gives the card an object, or takes one away when value is empty. value is what stands within tag 53.
+func (c *Card) SetObject(number uint32, value []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setObject(number, value)
+}
+
+func (c *Card) setObject(number uint32, value []byte) {
+	if len(value) == 0 {
+		delete(c.objects, number)
+		return
+	}
+	c.objects[number] = bytes.Clone(value)
+}
+
+// certificate is the content of a certificate's object (part 1, table 10 and following): not compressed.
+func certificate(der []byte) []byte {
+	b := iso7816.AppendTLV(nil, 0x70, der)
+	b = iso7816.AppendTLV(b, 0x71, []byte{0})
+	return iso7816.AppendTLV(b, 0xFE)
+}
+
+// getData is GET DATA (3.1.2): the tag list 5C names one object.
+func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
+	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
+		return nil, iso7816.StatusWrongP1P2
+	}
+	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
+	if !ok || tag != 0x5C || len(rest) > 0 {
+		return nil, iso7816.StatusWrongData
+	}
+	number, ok := objectNumber(name)
+	if !ok {
+		return nil, iso7816.StatusFileNotFound
+	}
+	if number == ObjectDiscovery {
+		return discovery(), iso7816.StatusOK
+	}
+	value, ok := c.objects[number]
+	switch {
+	case needPIN[number] && !c.verified:
+		return nil, iso7816.StatusSecurity
+	case number == ObjectKeyHistory && !ok:
+		value = c.keyHistory()
+	case !ok:
+		return nil, iso7816.StatusFileNotFound
+	}
+	return iso7816.AppendTLV(nil, 0x53, value), iso7816.StatusOK
+}
+
+// objectNumber reads the value of a tag list as one tag.
+func objectNumber(name []byte) (uint32, bool) {
+	if len(name) != 1 && len(name) != 3 {
+		return 0, false
+	}
+	var n uint32
+	for _, b := range name {
+		n = n<<8 | uint32(b)
+	}
+	return n, n == ObjectDiscovery || n>>8 == 0x5FC1
+}
+
+// putData is PUT DATA (3.3.1), for the administrator: tag list, then the object as GET DATA would bring it; an empty one
+// takes the object away.
+func (c *Card) putData(apdu *iso7816.Command) iso7816.Status {
+	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
+		return iso7816.StatusWrongP1P2
+	}
+	if !c.managed {
+		return iso7816.StatusSecurity
+	}
+	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
+	number, known := objectNumber(name)
+	if !ok || tag != 0x5C || !known || number == ObjectDiscovery {
+		return iso7816.StatusWrongData
+	}
+	tag, value, rest, ok := iso7816.ReadTLV(rest)
+	if !ok || tag != 0x53 || len(rest) > 0 {
+		return iso7816.StatusWrongData
+	}
+	c.setObject(number, value)
+	return iso7816.StatusOK
+}
