@@ -218,43 +218,63 @@ func cutLine(data []byte) (line, rest []byte) {
 	return data, nil
 }
 
-// take reads one line and gives its login to the texts that it fits and that have none yet.
+// take reads one line and gives its login to the texts that it fits and that have none yet. It makes no copies: a
+// file may have a million lines that fit nothing.
 func (s *scan) take(line []byte) {
 	key, login, ok := splitLine(line)
 	if !ok {
 		return
 	}
 	expression, kind := expressionOf(key)
-	if kind == literal {
-		for i, t := range s.texts {
-			if t == key || s.mapfile.ignoreCase && s.folded[i] == lower(key) {
-				s.give(i, login)
-			}
-		}
+	if kind != literal {
+		s.takeExpression(expression, kind, login)
 		return
 	}
-	s.takeExpression(expression, kind, login)
+	for i, t := range s.texts {
+		if string(key) == t || s.mapfile.ignoreCase && sameFolded(key, s.folded[i]) {
+			s.give(i, login)
+		}
+	}
 }
 
-func (s *scan) give(i int, login string) {
+// sameFolded compares a key without regard to case with a text that is in lower case already.
+func sameFolded(key []byte, folded string) bool {
+	if !isASCII(key) {
+		return lower(string(key)) == folded
+	}
+	if len(key) != len(folded) {
+		return false
+	}
+	for i, c := range key {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *scan) give(i int, login []byte) {
 	if s.logins[i] == "" {
-		s.logins[i] = login
+		s.logins[i] = string(login)
 		s.open--
 	}
 }
 
 // splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
-func splitLine(line []byte) (key, login string, ok bool) {
+func splitLine(line []byte) (key, login []byte, ok bool) {
 	line = bytes.TrimRight(line, " \t\r")
 	line = bytes.TrimLeft(line, " \t")
 	if len(line) == 0 || line[0] == '#' {
-		return "", "", false
+		return nil, nil, false
 	}
 	k, l, found := bytes.Cut(line, []byte(arrow))
 	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
-		return "", "", false
+		return nil, nil, false
 	}
-	return string(k), string(bytes.TrimLeft(l, " \t")), true
+	return k, bytes.TrimLeft(l, " \t"), true
 }
 
 // keyKind is how a KEY is read.
@@ -266,18 +286,18 @@ const (
 	extended
 )
 
-func expressionOf(key string) (string, keyKind) {
+func expressionOf(key []byte) ([]byte, keyKind) {
 	switch {
-	case strings.HasPrefix(key, "(^") && strings.HasSuffix(key, "$)"):
+	case bytes.HasPrefix(key, []byte("(^")) && bytes.HasSuffix(key, []byte("$)")) && len(key) >= 4:
 		return key[2 : len(key)-2], extended
-	case strings.HasPrefix(key, "^") && strings.HasSuffix(key, "$") && len(key) > 1:
+	case key[0] == '^' && key[len(key)-1] == '$' && len(key) > 1:
 		return key[1 : len(key)-1], basic
 	}
 	return key, literal
 }
 
 // takeExpression compiles only when a text begins with the letters that the expression begins with.
-func (s *scan) takeExpression(expression string, kind keyKind, login string) {
+func (s *scan) takeExpression(expression []byte, kind keyKind, login []byte) {
 	prefix := literalPrefix(expression)
 	var compiled *regexp.Regexp
 	for i, t := range s.texts {
@@ -286,8 +306,8 @@ func (s *scan) takeExpression(expression string, kind keyKind, login string) {
 		}
 		if compiled == nil {
 			var err error
-			if compiled, err = compile(expression, kind, s.mapfile.ignoreCase); err != nil {
-				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", expression, "error", err)
+			if compiled, err = compile(string(expression), kind, s.mapfile.ignoreCase); err != nil {
+				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", string(expression), "error", err)
 				return
 			}
 		}
@@ -297,24 +317,24 @@ func (s *scan) takeExpression(expression string, kind keyKind, login string) {
 	}
 }
 
-func hasPrefix(t, prefix string, ignoreCase bool) bool {
+func hasPrefix(t string, prefix []byte, ignoreCase bool) bool {
 	if len(t) < len(prefix) {
 		return false
 	}
 	if ignoreCase {
-		return strings.EqualFold(t[:len(prefix)], prefix)
+		return strings.EqualFold(t[:len(prefix)], string(prefix))
 	}
-	return t[:len(prefix)] == prefix
+	return t[:len(prefix)] == string(prefix)
 }
 
 // literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The last
 // of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is sure.
-func literalPrefix(expression string) string {
-	if strings.ContainsRune(expression, '|') {
-		return ""
+func literalPrefix(expression []byte) []byte {
+	if bytes.IndexByte(expression, '|') >= 0 {
+		return nil
 	}
 	n := 0
-	for n < len(expression) && isPlain(expression[n]) {
+	for n < len(expression) && plain[expression[n]] {
 		n++
 	}
 	if n > 0 && n < len(expression) {
@@ -323,6 +343,10 @@ func literalPrefix(expression string) string {
 	return expression[:n]
 }
 
-func isPlain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(" =,/_-@:", c) >= 0
-}
+// plain marks the octets that stand for themselves in every kind of expression.
+var plain = func() (table [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 =,/_-@:") {
+		table[c] = true
+	}
+	return table
+}()
