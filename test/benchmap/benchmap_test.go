@@ -9,8 +9,9 @@ import (
 )
 
 func TestKeysAreKeys(t *testing.T) {
-	key, err := ssh.ParsePublicKey(rsaBlob(7))
-	if err != nil || !bytes.Equal(key.Marshal(), rsaBlob(7)) || bytes.Equal(rsaBlob(7), rsaBlob(8)) {
+	one, two := rsaBlob(anyModulus(7)), rsaBlob(anyModulus(8))
+	key, err := ssh.ParsePublicKey(one)
+	if err != nil || !bytes.Equal(key.Marshal(), one) || bytes.Equal(one, two) {
 		t.Error(key, err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -9,8 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // features are what is measured, in this order. Each makes the files that it needs.
@@ -66,20 +65,20 @@ func keys(b *bench) (feature, error) {
 	}
 	f.ours = []string{"use_mappers = openssh;", "mapper openssh {\n    module = " + module[0] + ";\n  }"}
 	f.theirs = f.ours
-	public, err := ssh.NewSignerFromKey(b.cert.Key.Private)
-	if err != nil {
-		return f, err
+	key, ok := b.cert.Key.Private.(*rsa.PrivateKey)
+	if !ok {
+		return f, errors.New("the card has no RSA key")
 	}
 	dir := filepath.Join(b.home(), ".ssh")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return f, err
 	}
 	file := filepath.Join(dir, "authorized_keys")
-	err = write(file, func(w *bufio.Writer) {
+	err := write(file, func(w *bufio.Writer) {
 		for i := range 10_000 {
-			fmt.Fprintf(w, "ssh-rsa %s somebody@host%d\n", base64.StdEncoding.EncodeToString(rsaBlob(uint64(i))), i)
+			fmt.Fprintf(w, "ssh-rsa %s somebody@host%d\n", base64.StdEncoding.EncodeToString(rsaBlob(anyModulus(uint64(i)))), i)
 		}
-		w.Write(ssh.MarshalAuthorizedKey(public.PublicKey()))
+		fmt.Fprintf(w, "ssh-rsa %s\n", base64.StdEncoding.EncodeToString(rsaBlob(key.N.Bytes())))
 	})
 	for _, path := range []string{b.home(), dir, file} {
 		err = errors.Join(err, os.Chown(path, userID, userID))
@@ -87,17 +86,22 @@ func keys(b *bench) (feature, error) {
 	return f, err
 }
 
-// rsaBlob is the key of some RSA-2048 card as SSH writes it (RFC 4253, 6.6): the modulus is any odd number.
-func rsaBlob(seed uint64) []byte {
-	modulus := []byte{0}
+// anyModulus is any odd number of 2048 bits.
+func anyModulus(seed uint64) []byte {
+	var modulus []byte
 	for i := range uint64(8) {
 		sum := sha256.Sum256(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, seed), i))
 		modulus = append(modulus, sum[:]...)
 	}
-	modulus[1] |= 0x80
+	modulus[0] |= 0x80
 	modulus[len(modulus)-1] |= 1
+	return modulus
+}
+
+// rsaBlob is an RSA key with the exponent 65537 as SSH writes it (RFC 4253, 6.6).
+func rsaBlob(modulus []byte) []byte {
 	var blob []byte
-	for _, part := range [][]byte{[]byte("ssh-rsa"), {1, 0, 1}, modulus} {
+	for _, part := range [][]byte{[]byte("ssh-rsa"), {1, 0, 1}, append([]byte{0}, modulus...)} {
 		blob = binary.BigEndian.AppendUint32(blob, uint32(len(part)))
 		blob = append(blob, part...)
 	}
