@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/fetch"
@@ -167,11 +168,7 @@ func eachBlock(ctx context.Context, r io.Reader, size, maxLine int, f func([]byt
 // such lines are read, in their order.
 func (s *scan) block(data []byte) {
 	if s.mapfile.ignoreCase {
-		for len(data) > 0 && s.open > 0 {
-			line, rest := cutLine(data)
-			s.take(line)
-			data = rest
-		}
+		s.foldedBlock(data)
 		return
 	}
 	next := make([]int, len(s.needles)) // offset of each needle's next hit
@@ -197,6 +194,35 @@ func (s *scan) block(data []byte) {
 		s.take(line)
 		at = start + len(line) + 1
 	}
+}
+
+// foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key with a letter
+// outside ASCII fits no text without one.
+func (s *scan) foldedBlock(data []byte) {
+	ascii := true
+	for _, t := range s.folded {
+		ascii = ascii && isASCII([]byte(t))
+	}
+	for len(data) > 0 && s.open > 0 {
+		line, rest := cutLine(data)
+		data = rest
+		if !ascii || s.mayFit(bytes.TrimLeft(line, " \t")) {
+			s.take(line)
+		}
+	}
+}
+
+// mayFit tells whether a line is a regular expression or begins with a text and what may stand behind it.
+func (s *scan) mayFit(line []byte) bool {
+	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
+		return len(line) > 0
+	}
+	for _, t := range s.folded {
+		if len(line) > len(t) && line[len(t)] == ' ' && sameFolded(line[:len(t)], t) {
+			return true
+		}
+	}
+	return false
 }
 
 // indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known is the
@@ -239,21 +265,20 @@ func (s *scan) take(line []byte) {
 
 // sameFolded compares a key without regard to case with a text that is in lower case already.
 func sameFolded(key []byte, folded string) bool {
-	if !isASCII(key) {
-		return lower(string(key)) == folded
-	}
-	if len(key) != len(folded) {
-		return false
-	}
 	for i, c := range key {
-		if c >= 'A' && c <= 'Z' {
+		switch {
+		case c >= utf8.RuneSelf:
+			return lower(string(key)) == folded
+		case i >= len(folded):
+			return false
+		case c >= 'A' && c <= 'Z':
 			c += 'a' - 'A'
 		}
 		if c != folded[i] {
-			return false
+			return false // no letter outside ASCII folds into it
 		}
 	}
-	return true
+	return len(key) == len(folded)
 }
 
 func (s *scan) give(i int, login []byte) {
