@@ -28,8 +28,12 @@ type feature struct {
 	name         string
 	off          []string // the same login without it
 	ours, theirs []string
-	limit        float64 // what ours adds, as a part of what theirs adds
-	memory       bool    // more than maxGrowth is a failure
+	limit        float64       // what ours adds, as a part of what theirs adds
+	most         time.Duration // what ours may add at all; 0 is any time
+	find         bool          // the card names the user
+	rounds       int           // instead of the command's; 0 is those
+	before       func()        // before each login; may be nil
+	memory       bool          // more than maxGrowth is a failure
 }
 
 // maxGrowth is how much more memory a login may need with a mapfile of any size, in KiB.
@@ -38,6 +42,7 @@ const maxGrowth = 1024
 // bench is one comparison under way.
 type bench struct {
 	scene  *scene.Scene
+	stage  *stage
 	card   *scene.Card
 	cert   *testca.Cert
 	other  string // Debian's module
@@ -65,7 +70,9 @@ func compare(build string, rounds int, wanted func(name string) bool, out io.Wri
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	defer s.CloseOnSignal()()
-	b := &bench{scene: s, other: found[0], out: out, rounds: rounds, host: filepath.Join(s.Dir, "host")}
+	stage := &stage{dir: s.Dir}
+	defer stage.end()
+	b := &bench{stage: stage, scene: s, other: found[0], out: out, rounds: rounds, host: filepath.Join(s.Dir, "host")}
 	if err := b.prepare(); err != nil {
 		return false, err
 	}
@@ -106,7 +113,7 @@ func (b *bench) prepare() error {
 		return err
 	}
 	key := testca.RSA(2048, "benchmap")
-	b.cert = b.scene.CA.Leaf(user, testca.WithKey(key))
+	b.cert = b.scene.CA.Leaf(user, testca.WithKey(key), testca.SAN(testca.Email(user+"@example.com")))
 	b.card, err = b.scene.NewCard("bench", "bench", pin, b.cert, key)
 	return err
 }
@@ -121,7 +128,10 @@ func (b *bench) measure(f feature) (bool, error) {
 		name, module string
 		lines        []string
 	}{{"ours-off", "MODULE", f.off}, {"ours-on", "MODULE", f.ours}, {"theirs-off", b.other, f.off}, {"theirs-on", b.other, f.theirs}} {
-		all[i] = &contestant{bench: b}
+		all[i] = &contestant{bench: b, user: user, before: f.before}
+		if f.find {
+			all[i].user = ""
+		}
 		if err := all[i].service(c.name, c.module, c.lines); err != nil {
 			return false, err
 		}
@@ -129,7 +139,11 @@ func (b *bench) measure(f feature) (bool, error) {
 			return false, err
 		}
 	}
-	for range b.rounds {
+	rounds := b.rounds
+	if f.rounds > 0 {
+		rounds = min(rounds, f.rounds)
+	}
+	for range rounds {
 		for _, c := range all {
 			s, err := c.login()
 			if err != nil {
@@ -144,11 +158,14 @@ func (b *bench) measure(f feature) (bool, error) {
 	part := float64(ours) / float64(max(theirs, 1))
 	fmt.Fprintf(b.out, "%s\n  adds %.2f ms, the other %.2f ms: %.3f (limit %.2f, %s)\n  memory: %+d KiB, the other %+d KiB", f.name,
 		milli(ours), milli(theirs), part, f.limit, verdict(part <= f.limit), growth, theirGrowth)
+	if f.most > 0 {
+		fmt.Fprintf(b.out, "\n  at most %.0f ms: %s", milli(f.most), verdict(ours <= f.most))
+	}
 	if f.memory {
 		fmt.Fprintf(b.out, " (limit %d, %s)", maxGrowth, verdict(growth <= maxGrowth))
 	}
 	fmt.Fprintln(b.out)
-	return part <= f.limit && (!f.memory || growth <= maxGrowth), nil
+	return part <= f.limit && (!f.memory || growth <= maxGrowth) && (f.most == 0 || ours <= f.most), nil
 }
 
 func verdict(fine bool) string {

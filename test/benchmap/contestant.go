@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +27,8 @@ type sample struct {
 type contestant struct {
 	bench   *bench
 	name    string
+	user    string // "" lets the card name the user
+	before  func() // before each login; may be nil
 	samples []sample
 }
 
@@ -41,8 +46,15 @@ func (c *contestant) service(name, module string, lines []string) error {
 func (c *contestant) login() (s sample, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.bench.host, c.bench.scene.ServiceDir(), c.name, user, pin, "0")
+	cmd := exec.CommandContext(ctx, c.bench.host, c.bench.scene.ServiceDir(), c.name, c.user, pin, "0")
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=C"}, c.bench.card.Variables()...)
+	if c.before != nil {
+		c.before()
+	}
+	before, err := children()
+	if err != nil {
+		return s, err
+	}
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	began := time.Now()
@@ -59,26 +71,52 @@ func (c *contestant) login() (s sample, err error) {
 	if s.memory, err = strconv.ParseInt(answer[6], 10, 64); err != nil {
 		return s, err
 	}
-	worker, err := orphans()
+	worker, err := orphans(before)
 	s.memory = max(s.memory, worker)
 	return s, err
 }
 
-// orphans waits for the processes that the login left behind, and returns the peak of their memory.
-func orphans() (memory int64, err error) {
+// orphans waits for the processes that the login left behind, which are those that were not there before, and
+// returns the peak of their memory.
+func orphans(before map[string]bool) (memory int64, err error) {
 	for {
 		var usage unix.Rusage
-		_, err := unix.Wait4(-1, nil, 0, &usage)
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, &usage)
 		switch {
 		case errors.Is(err, unix.ECHILD):
 			return memory, nil
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return memory, err
-		default:
+		case pid > 0:
 			memory = max(memory, usage.Maxrss)
+		default:
+			left, err := children()
+			if err != nil || !slices.ContainsFunc(slices.Collect(maps.Keys(left)), func(pid string) bool { return !before[pid] }) {
+				return memory, err
+			}
+			time.Sleep(200 * time.Microsecond)
 		}
 	}
+}
+
+// children are this program's, by number.
+func children() (map[string]bool, error) {
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(lists) == 0 {
+		return nil, errors.Join(errors.New("the kernel does not list children"), err)
+	}
+	all := map[string]bool{}
+	for _, l := range lists {
+		text, err := os.ReadFile(l)
+		if err != nil {
+			continue // the thread is gone
+		}
+		for _, pid := range strings.Fields(string(text)) {
+			all[pid] = true
+		}
+	}
+	return all, nil
 }
 
 // memory returns the peaks of all samples.

@@ -13,7 +13,7 @@ import (
 )
 
 // features are what is measured, in this order. Each makes the files that it needs.
-var features = []func(*bench) (feature, error){exactLines, expressions, keys}
+var features = []func(*bench) (feature, error){exactLines, expressions, keys, mappedEntry, muteServer, deadServer, everybody}
 
 // withoutMapfile is the login to compare with: the common name is the login.
 var withoutMapfile = []string{"use_mappers = cn;", "mapper cn {\n    debug = false;\n    module = internal;\n    ignorecase = false;\n  }"}
