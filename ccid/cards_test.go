@@ -3,6 +3,7 @@ package ccid_test
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,22 +14,35 @@ import (
 )
 
 // recorder keeps the messages of the host, and lets them pass.
-type recorder struct{ requests [][]byte }
+type recorder struct {
+	mu       sync.Mutex
+	requests [][]byte
+}
 
 func (r *recorder) fault(x *ccidtest.Exchange) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.requests = append(r.requests, bytes.Clone(x.Request))
 	return false
 }
 
-// only are the requests of one type since the last call, without header.
-func (r *recorder) only(kind ccid.MessageType) (all [][]byte) {
-	for _, b := range r.requests {
-		if b[0] == byte(kind) {
-			all = append(all, b[10:])
-		}
-	}
+// all are the requests since the last call.
+func (r *recorder) all() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.requests
 	r.requests = nil
 	return all
+}
+
+// only are the requests of one type since the last call, without header.
+func (r *recorder) only(kind ccid.MessageType) (some [][]byte) {
+	for _, b := range r.all() {
+		if b[0] == byte(kind) {
+			some = append(some, b[10:])
+		}
+	}
+	return some
 }
 
 // inReader runs a test with a reader of a profile and a card, in a bubble of time. Nothing is powered.
@@ -86,7 +100,7 @@ func TestOddATRs(t *testing.T) {
 					if err != nil || !bytes.Equal(got, row.atr) {
 						t.Fatalf("PowerUp: % X, %v", got, err)
 					}
-					r.requests = nil
+					r.all()
 					err = w.slot.SetProtocol(t.Context(), protocol)
 					if code(err) != want {
 						t.Errorf("protocol %d: code %d, want %d: %v", protocol, code(err), want, err)
@@ -232,7 +246,7 @@ func TestVoltages(t *testing.T) {
 				var tried []byte
 				d.Inject(rec.fault)
 				_, err := s.PowerUp(t.Context())
-				for _, b := range rec.requests {
+				for _, b := range rec.all() {
 					if b[0] == byte(ccid.TypePowerOn) {
 						tried = append(tried, b[7])
 					}
@@ -353,7 +367,7 @@ func TestWTX(t *testing.T) {
 		w.device.Habits(0, 0, func(h *ccidtest.Habits) { h.WTX = 7 })
 		exchange(t, w.slot, t1, apdu(10, 10))
 		multiplied := 0
-		for _, b := range r.requests {
+		for _, b := range r.all() {
 			if b[7] == 2 {
 				multiplied++
 			}

@@ -9,6 +9,7 @@ import (
 // Times of waiting for cards.
 const (
 	lookInterval   = 50 * time.Millisecond  // at most so often is a slot asked because of notifications
+	settling       = 500 * time.Millisecond // so long after it was opened a reader tells of what was before
 	brokenInterval = 400 * time.Millisecond // so often when the interrupt endpoint does not work
 )
 
@@ -189,7 +190,7 @@ func (r *Reader) notified(raw []byte) {
 	default:
 		for i, s := range r.slots {
 			if i < len(n.Slots) && n.Slots[i].Changed {
-				s.hint(n.Slots[i])
+				s.hint(SlotChange{Present: n.Slots[i].Present, Changed: time.Since(r.opened) > settling})
 			}
 		}
 	}
