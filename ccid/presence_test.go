@@ -28,6 +28,7 @@ func TestEvents(t *testing.T) {
 		d.Insert(0, 0, card)
 		w.events(true)
 		ready(t, w.slot, t1)
+		time.Sleep(time.Second)
 		d.Remove(0, 0)
 		d.Insert(0, 0, card)
 		w.events(false, true)
