@@ -103,6 +103,9 @@ func (s *Slot) follow() {
 			return
 		case <-s.signal:
 		}
+		if s.lost.Load() && pause(ctx, brokenInterval) != nil { // a reader that says yes and no must not keep us busy
+			return
+		}
 		s.mu.Lock()
 		change := s.change
 		s.change = SlotChange{}
