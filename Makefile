@@ -26,6 +26,9 @@ DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpa
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
+# Names of pam_pkcs11's tools that pam-pkcs11 answers to as well.
+OLD_TOOLS := pklogin_finder pkcs11_inspect
+
 .DEFAULT_GOAL := help
 .PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login fuzz install \
 	uninstall pot clean
@@ -92,6 +95,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
 	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
 	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
@@ -100,6 +104,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
 	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null

@@ -56,6 +56,8 @@ type Module struct {
 	Environment     []string // NAME=value
 	Policy          Policy
 	EKU             EKU
+	SoftRevocation  bool // revocation = soft
+	OCSP            OCSP
 }
 
 // EKU is what the extended key usage must allow.
@@ -242,6 +244,7 @@ func (b *builder) fillModule(v Values, block *Block, library string) {
 		b.fault(&fault{at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them"})
 	}
 	b.fillPolicy(v)
+	b.fillOCSP(v)
 }
 
 // description is read though it has no effect: lists of modules show it.

@@ -122,9 +122,22 @@ func (b *builder) useMapper(name string, at Word, blocks []*Item) {
 		return
 	}
 	v := b.read(it.Block, t, innerBlocks(t)...)
+	b.checkMapfile(v)
 	b.conf.Mappers = append(b.conf.Mappers, Mapper{
 		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: b.rules(it.Block, t), Line: it.Key.Line,
 	})
+}
+
+// checkMapfile refuses a mapfile that travels in the clear, unless that is asked for.
+func (b *builder) checkMapfile(v Values) {
+	if v.table.find("insecure_mapfile") == nil || v.Bool("insecure_mapfile") {
+		return
+	}
+	scheme, _, _ := strings.Cut(v.String("mapfile"), ":")
+	if equalKeys(scheme, "http") || equalKeys(scheme, "ldap") {
+		b.fault(&fault{v.get("mapfile").at, "the mapfile would travel in the clear: anybody on the way could name users",
+			"use https or ldaps; insecure_mapfile = true obeys it as it is"})
+	}
 }
 
 // mapperType finds which built-in mapper a block configures: by type, by module, or by its name.

@@ -38,7 +38,7 @@ var differenceTable = []difference{
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.OCSP },
 		at:      policyAt, text: "ocsp_on is obeyed: builds with OpenSSL (Debian, Ubuntu) never asked a responder",
-		restore: "cert_policy without ocsp_on",
+		restore: "cert_policy without ocsp_on; revocation = soft; to go on where no responder answers",
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
 		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",

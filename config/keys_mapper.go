@@ -12,7 +12,9 @@ var commonKeys = []Key{
 
 // Rows that several mappers have.
 var (
-	mapfileKey    = Key{Name: "mapfile", Kind: Mapfile, Default: "none", Doc: "File of lines `certificate text -> login`. With a file, only what it lists can log in."}
+	mapfileKey  = Key{Name: "mapfile", Kind: Mapfile, Default: "none", Doc: "File (or https, ldaps or ldapi URL) of lines `certificate text -> login`. With one, only what it lists can log in."}
+	insecureKey = Key{Name: "insecure_mapfile", Kind: Bool, Default: "false", Status: New, risky: isTrue,
+		risk: "anybody on the way can name users", Doc: "Fetch a mapfile by http or ldap, in the clear."}
 	ignoreCaseKey = Key{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare without regard to case."}
 )
 
@@ -28,30 +30,32 @@ func unread(k Key) Key {
 
 // mapperTables in the order of the manual page.
 var mapperTables = []Table{
-	{Type: "cn", Doc: "Common name of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
-	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
-	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, ignoreCaseKey}},
-	{Type: "serial", Doc: "Serial number of the certificate; belongs together with issuer.", Keys: []Key{mapfileKey, ignoreCaseKey}},
+	{Type: "cn", Doc: "Common name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
+	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
+	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
+	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
-		mapfileKey,
+		mapfileKey, insecureKey,
 		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint."},
 	}},
 	{Type: "mail", Doc: "Mail addresses of the subject alternative name.", Keys: []Key{
-		mapfileKey, withDefault(ignoreCaseKey, "true"),
+		mapfileKey, insecureKey, withDefault(ignoreCaseKey, "true"),
 		{Name: "ignoredomain", Kind: Bool, Default: "true", looser: isTrue, Doc: "Compare only what stands before the @."},
 	}},
 	{Type: "ms", Doc: "Microsoft's user principal name (UPN).", Keys: upnKeys},
-	{Type: "upn", Doc: "The same as ms, under its clear name.", Keys: append([]Key{mapfileKey}, upnKeys...)},
-	{Type: "krb", Doc: "Kerberos principal of the subject alternative name.", Keys: []Key{unread(mapfileKey), unread(ignoreCaseKey)}},
-	{Type: "pwent", Doc: "Common name, compared with login names and GECOS fields.", Keys: []Key{ignoreCaseKey}},
+	{Type: "upn", Doc: "The same as ms, under its clear name.", Keys: append([]Key{mapfileKey, insecureKey}, upnKeys...)},
+	{Type: "krb", Doc: "Kerberos principal of the subject alternative name.", Keys: []Key{unread(mapfileKey), insecureKey, unread(ignoreCaseKey),
+		{Name: "realm", Kind: Text, Status: New, Doc: "Principals of this realm are logins without it; others count as a whole, `name@REALM`."},
+	}},
+	{Type: "pwent", Doc: "Common name, compared with logins and with GECOS fields: the whole field and its parts but office and telephones.", Keys: []Key{ignoreCaseKey}},
 	{Type: "generic", Doc: "One item of the certificate, of choice.", Keys: []Key{
 		{Name: "cert_item", Kind: Choice, Default: "cn", Words: []string{"cn", "subject", "kpn", "email", "upn", "uid", "serial"}, Doc: "Which item: cn, subject, kpn, email, upn, uid or serial."},
-		mapfileKey, ignoreCaseKey,
+		mapfileKey, insecureKey, ignoreCaseKey,
 		{Name: "use_getpwent", Kind: Bool, Default: "false", looser: isTrue, Doc: "Replace the text by the login whose name or GECOS field equals it."},
 	}},
 	{Type: "opensc", Doc: "The certificate stands in ~/.eid/authorized_certificates of the user."},
 	{Type: "openssh", Doc: "The public key stands in ~/.ssh/authorized_keys of the user.", Keys: []Key{
-		{Name: "keyfile", Kind: Text, Doc: "Another file than ~/.ssh/authorized_keys."},
+		{Name: "keyfile", Kind: Text, Doc: "Another file than .ssh/authorized_keys, below the home; an absolute path must have %u, the login, in it."},
 	}},
 	{Type: "ldap", Doc: "Search in a directory.", Keys: ldapKeys},
 	{Type: "certmap", Doc: "Rules in the language of sss-certmap, each in a block `rule NAME { }`."},
@@ -65,7 +69,7 @@ var mapperTables = []Table{
 var upnKeys = []Key{
 	ignoreCaseKey,
 	{Name: "ignoredomain", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare only what stands before the @."},
-	{Name: "domainname", Kind: Text, Doc: "What must stand behind the @."},
+	{Name: "domainname", Kind: Text, Doc: "What must stand behind the @; empty: the whole name is the login."},
 	{Name: "domainnickname", Kind: Text, Doc: "Logins have the form NICKNAME\\user."},
 	{Name: "domain", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read; the key is domainname."},
 }

@@ -22,6 +22,7 @@ const (
 	Purposes                // ignore, or a list of extended key usages by name or object identifier
 	Environment             // a list of NAME=value
 	URI                     // pkcs11:...
+	WebURLs                 // a list of http or https addresses
 	Anything                // not looked at
 )
 

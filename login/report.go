@@ -3,6 +3,8 @@ package login
 import (
 	"context"
 	"log/slog"
+
+	"pam_pkcs11/verify"
 )
 
 // granted writes the one line of a success.
@@ -40,6 +42,17 @@ func (t *attempt) refused(ctx context.Context, r *Refusal) {
 // speaksOfNoCard: where the card is one way of several, its absence is no news for the user.
 func (t *attempt) speaksOfNoCard() bool {
 	return t.conf != nil && (t.conf.Global.CardOnly || t.conf.Global.WaitForCard || t.token != "")
+}
+
+// logDecisions writes what was found out about a certificate and those above it, step by step.
+func (t *attempt) logDecisions(checked *verify.Result) {
+	for _, d := range checked.Decisions {
+		subject := ""
+		if d.Cert != nil {
+			subject = d.Cert.Subject.RFC4514()
+		}
+		t.log.Debug("certificate check", "subject", subject, "reason", string(d.Reason), "ok", d.OK, "detail", d.Detail)
+	}
 }
 
 // warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon.

@@ -129,8 +129,9 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, ot
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	}
 	checked, err := j.verifier.Check(ctx, o.Cert, others)
+	t.logDecisions(checked)
 	if err != nil {
-		return candidate{}, verifyRefusal(ctx, o.Cert, err)
+		return candidate{}, t.verifyRefusal(ctx, o.Cert, err)
 	}
 	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
 	var mapped mapper.Result
@@ -255,11 +256,15 @@ func (t *attempt) verifyOptions() (verify.Options, error) {
 	}
 	return verify.Options{
 		CADir:             m.CADir,
+		CRLDir:            m.CRLDir,
 		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
 		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
 		StrictPermissions: t.conf.Global.StrictPermissions,
-		Now:               t.a.Now,
-		Logger:            t.log,
+		Soft:              m.SoftRevocation,
+		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
+			MaxAge: m.OCSP.MaxAge, Dir: verify.DefaultOCSPDir},
+		Now:    t.a.Now,
+		Logger: t.log,
 	}, nil
 }
 
@@ -279,6 +284,9 @@ func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 	return list, nil
 }
 
+// storeDir is where root's logins keep records for later ones: the directory that the package makes.
+const storeDir = "/var/cache/pam_pkcs11"
+
 func (t *attempt) mapperOptions() mapper.Options {
 	g := t.conf.Global
 	return mapper.Options{
@@ -286,13 +294,14 @@ func (t *attempt) mapperOptions() mapper.Options {
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: g.DirectoryMayNameSystemAccounts,
+		StoreDir:                       storeDir,
 		Logger:                         t.log,
 		Now:                            t.a.Now,
 	}
 }
 
 // verifyRefusal turns a verifier's reason into what the user and the stack are told.
-func verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *Refusal {
+func (t *attempt) verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *Refusal {
 	if ctx.Err() != nil {
 		return refuse(DeadlinePassed, err)
 	}
@@ -304,8 +313,13 @@ func verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}
-	if e.Reason == verify.ReasonEKU {
+	switch {
+	case e.Reason == verify.ReasonEKU:
 		r.Restore = "eku = ignore"
+	case e.Reason == verify.ReasonRevocationUnknown && t.conf.Module.Policy.OCSP:
+		r.Restore = "revocation = soft, or ocsp_url = a responder that this machine reaches, or cert_policy without ocsp_on"
+	case e.Reason == verify.ReasonRevocationUnknown:
+		r.Restore = "revocation = soft"
 	}
 	return r
 }

@@ -21,6 +21,7 @@ type Chain struct {
 // link is one mapper of the chain with what every block has.
 type link struct {
 	name    string
+	kind    string // as in config.Mapper.Type
 	mapper  mapper
 	issuers []certinfo.Name // empty: any
 }
@@ -48,7 +49,7 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 }
 
 func newLink(b config.Mapper, o Options) (link, error) {
-	l := link{name: b.Name}
+	l := link{name: b.Name, kind: b.Type}
 	for _, dn := range b.Values.List("issuer") {
 		name, err := certinfo.ParseDN(dn)
 		if err != nil {
@@ -68,33 +69,46 @@ func newLink(b config.Mapper, o Options) (link, error) {
 // builders makes each built-in mapper from its block.
 var builders = map[string]func(config.Mapper, Options) (mapper, error){
 	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
+	"serial": newSerial, "mail": newMail, "ms": newUPN, "upn": newUPN, "krb": newKrb, "generic": newGeneric,
+	"opensc": newOpenSC, "openssh": newOpenSSH,
 }
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
 // checked; without that only mappers that bind the exact certificate or its key are asked.
 func (c *Chain) Find(ctx context.Context, cert *certinfo.Certificate, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, func(l link) ([]answer, error) { return l.mapper.find(ctx, cert) })
+	return c.ask(ctx, cert, verified, whose(cert))
 }
 
 // Match tells whether the certificate belongs to the user.
 func (c *Chain) Match(ctx context.Context, cert *certinfo.Certificate, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, func(l link) ([]answer, error) {
-		a, yes, err := l.mapper.match(ctx, cert, user)
+	return c.ask(ctx, cert, verified, isOf(cert, user))
+}
+
+// question is what one mapper is asked.
+type question func(context.Context, mapper) ([]answer, error)
+
+func whose(cert *certinfo.Certificate) question {
+	return func(ctx context.Context, m mapper) ([]answer, error) { return m.find(ctx, cert) }
+}
+
+func isOf(cert *certinfo.Certificate, user string) question {
+	return func(ctx context.Context, m mapper) ([]answer, error) {
+		a, yes, err := m.match(ctx, cert, user)
 		if err != nil || !yes {
 			return nil, err
 		}
 		a.user = user
 		return []answer{a}, nil
-	})
+	}
 }
 
-func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bool, question func(link) ([]answer, error)) (Result, error) {
+func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bool, q question) (Result, error) {
 	var decisions []Decision
 	for _, l := range c.links {
 		if err := ctx.Err(); err != nil {
 			return Result{Decisions: decisions}, err
 		}
-		a, d := c.askOne(cert, l, verified, question)
+		a, d, _ := c.askOne(ctx, cert, l, verified, q)
 		decisions = append(decisions, d)
 		if a != nil {
 			return Result{User: a.user, Mapper: l.name, Value: a.value, Origin: a.origin, Decisions: decisions}, nil
@@ -105,37 +119,46 @@ func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bo
 }
 
 // askOne asks one mapper; its errors are a no, and the next is asked.
-func (c *Chain) askOne(cert *certinfo.Certificate, l link, verified bool, question func(link) ([]answer, error)) (*answer, Decision) {
+func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, verified bool, q question) (*answer, Decision, *record) {
+	ctx, r := withRecord(ctx)
 	d := Decision{Mapper: l.name}
 	if !verified && !l.mapper.binds() {
 		d.Verdict = "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
-		return nil, d
+		return nil, d, r
 	}
 	if !l.speaksFor(cert) {
 		d.Verdict = "not asked: the issuer is not one of those of the block"
-		return nil, d
+		return nil, d, r
 	}
-	answers, err := question(l)
+	answers, err := q(ctx, l.mapper)
+	d.Read, d.Asked, d.Answer = joined(r.read), joined(r.asked), joined(r.heard)
 	switch {
 	case errors.Is(err, errNothing):
 		d.Verdict = err.Error()
-		return nil, d
+		return nil, d, r
 	case err != nil:
 		d.Verdict = "fails: " + err.Error()
-		return nil, d
+		return nil, d, r
 	}
-	d.Verdict = "no"
+	var refused []string
 	for _, a := range answers {
 		d.Read, d.Answer = a.value, a.user
 		if err := c.mayBeNamed(a); err != nil {
-			d.Verdict = err.Error()
+			refused = append(refused, err.Error())
 			continue
 		}
 		d.Verdict = "yes, by " + a.origin.String()
-		return &a, d
+		return &a, d, r
 	}
-	return nil, d
+	d.Verdict = "no"
+	if len(refused) > 0 {
+		d.Verdict = joined(refused[:min(len(refused), maxRefused)])
+	}
+	return nil, d, r
 }
+
+// maxRefused is how many of a mapper's refused answers are told.
+const maxRefused = 8
 
 func (l link) speaksFor(cert *certinfo.Certificate) bool {
 	for _, issuer := range l.issuers {

@@ -43,13 +43,14 @@ func newDigest(b config.Mapper, o Options) (mapper, error) {
 func (m *digestMapper) binds() bool { return true }
 
 func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	if m.mapfile == nil {
-		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
-	}
 	var keys []string
 	for _, h := range m.hashes {
 		sum := cert.Fingerprint(h)
+		tellRead(ctx, colons(sum))
 		keys = append(keys, colons(sum), hex.EncodeToString(sum))
+	}
+	if m.mapfile == nil {
+		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
 	}
 	return m.mapfile.lookup(ctx, keys)
 }
@@ -57,7 +58,7 @@ func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, false)
-	return a, a.user != "", err
+	return a, a.user != "" && err == nil, err
 }
 
 // colons writes a fingerprint as openssl x509 -fingerprint does.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"regexp"
 	"strings"
 
@@ -21,7 +20,8 @@ import (
 // "(^" and "$)", a form that is new, an extended one. Both must match the whole text. The first line that
 // fits a text decides. "#" begins a comment line; a CR and blanks at the end of a line do not count.
 type mapfile struct {
-	path       string
+	path       string     // of the file, or the address of remote
+	remote     *remoteMap // nil: a file
 	strict     bool
 	ignoreCase bool
 	log        *slog.Logger
@@ -42,36 +42,55 @@ func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
 	if address == "" || address == "none" {
 		return nil, nil
 	}
+	m := &mapfile{path: address, strict: o.StrictPermissions, ignoreCase: ignoreCase, log: o.Logger}
 	path, isFile, err := fetch.FilePath(address)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case isFile:
+		m.path = path
+	default:
+		m.remote, err = newRemoteMap(address, b.Values.Bool("insecure_mapfile"), o)
 	}
-	if !isFile {
-		return nil, fmt.Errorf("mapfile %s: only files are available in this version", address)
-	}
-	return &mapfile{path: path, strict: o.StrictPermissions, ignoreCase: ignoreCase, log: o.Logger}, nil
+	return m, err
 }
 
 // lookup returns the logins of the texts, in the order of the texts, from one reading of the file.
 func (m *mapfile) lookup(ctx context.Context, texts []string) ([]answer, error) {
+	tellAsked(ctx, "mapfile "+m.path)
+	f, err := m.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("mapfile: %w", err)
+	}
+	defer f.Close()
+	s := newScan(m, texts)
+	if err := s.run(ctx, f); err != nil {
+		return nil, fmt.Errorf("mapfile %s: %w", m.path, err)
+	}
+	found := s.answers()
+	for _, a := range found {
+		tellHeard(ctx, a.value+arrow+a.user)
+	}
+	return found, nil
+}
+
+func (m *mapfile) open(ctx context.Context) (io.ReadCloser, error) {
+	if m.remote != nil {
+		return m.remote.open(ctx)
+	}
 	policy := safefile.Data()
 	if m.strict {
 		policy = policy.Strict()
 	}
 	policy.MaxSize = maxMapfile
 	f, resolved, err := safefile.Open(m.path, policy)
-	if err != nil {
-		return nil, fmt.Errorf("mapfile: %w", err)
-	}
-	defer f.Close()
 	for _, r := range resolved.Reports {
 		m.log.Warn("mapfile: "+r.Problem, "path", r.Path)
 	}
-	s := newScan(m, texts)
-	if err := s.run(ctx, f); err != nil {
-		return nil, fmt.Errorf("mapfile %s: %w", m.path, err)
+	if err != nil {
+		return nil, err
 	}
-	return s.answers(), nil
+	return f, nil
 }
 
 // scan is one reading of a mapfile.
@@ -87,7 +106,7 @@ type scan struct {
 func newScan(m *mapfile, texts []string) *scan {
 	s := &scan{mapfile: m, texts: texts, logins: make([]string, len(texts)), open: len(texts)}
 	for _, t := range texts {
-		s.folded = append(s.folded, strings.ToLower(t))
+		s.folded = append(s.folded, lower(t))
 		s.needles = append(s.needles, []byte(t+arrow))
 	}
 	return s
@@ -103,35 +122,44 @@ func (s *scan) answers() []answer {
 	return found
 }
 
-// run reads block after block; each is cut after its last whole line, and the rest goes to the next.
+// run reads block after block.
 func (s *scan) run(ctx context.Context, f io.Reader) error {
-	block := make([]byte, mapBlock+maxMapLine)
+	return eachBlock(ctx, f, mapBlock, maxMapLine, func(data []byte) bool {
+		s.block(data)
+		return s.open > 0
+	})
+}
+
+// eachBlock reads a text in blocks, each cut after its last whole line, so that a line is always whole; what is left
+// goes before the next block. A byte order mark at the beginning does not count. It ends when f returns false.
+func eachBlock(ctx context.Context, r io.Reader, size, maxLine int, f func([]byte) bool) error {
+	block := make([]byte, size+maxLine)
 	kept := 0
-	first := true
-	for s.open > 0 {
+	for first := true; ; first = false {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.ReadFull(f, block[kept:kept+mapBlock])
+		n, err := io.ReadFull(r, block[kept:kept+size])
 		data := block[:kept+n]
 		if first {
-			data, first = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), false
+			data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 		}
 		switch {
 		case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
-			s.block(data)
+			f(data)
 			return nil
-		case errors.Is(err, os.ErrClosed) || err != nil:
+		case err != nil:
 			return err
 		}
 		end := bytes.LastIndexByte(data, '\n') + 1
-		if len(data)-end > maxMapLine {
-			return fmt.Errorf("line of more than %d octets", maxMapLine)
+		if len(data)-end > maxLine {
+			return fmt.Errorf("line of more than %d octets", maxLine)
 		}
-		s.block(data[:end])
+		if !f(data[:end]) {
+			return nil
+		}
 		kept = copy(block, data[end:])
 	}
-	return nil
 }
 
 // block looks at whole lines. Where case counts, a line without regular expression can only fit when it
@@ -199,7 +227,7 @@ func (s *scan) take(line []byte) {
 	expression, kind := expressionOf(key)
 	if kind == literal {
 		for i, t := range s.texts {
-			if t == key || s.mapfile.ignoreCase && s.folded[i] == strings.ToLower(key) {
+			if t == key || s.mapfile.ignoreCase && s.folded[i] == lower(key) {
 				s.give(i, login)
 			}
 		}
@@ -253,7 +281,7 @@ func (s *scan) takeExpression(expression string, kind keyKind, login string) {
 	prefix := literalPrefix(expression)
 	var compiled *regexp.Regexp
 	for i, t := range s.texts {
-		if s.logins[i] != "" || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
+		if s.logins[i] != "" || s.mapfile.ignoreCase && foldsIntoASCII(t) || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
 			continue
 		}
 		if compiled == nil {

@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
 )
 
 // ErrNoMatch is returned when no mapper says yes.
@@ -59,6 +60,8 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
+	StoreDir                       string           // where root keeps records between logins; "" keeps none
+	Fetch                          *fetch.Client    // of remote mapfiles; nil is one that trusts the system's authorities
 	Logger                         *slog.Logger     // nil is silent
 	Now                            func() time.Time // nil is time.Now
 }

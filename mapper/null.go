@@ -42,5 +42,5 @@ func (m *nullMapper) find(context.Context, *certinfo.Certificate) ([]answer, err
 func (m *nullMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, false)
-	return a, a.user != "", err
+	return a, a.user != "" && err == nil, err
 }

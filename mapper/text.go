@@ -2,7 +2,7 @@ package mapper
 
 import (
 	"context"
-	"strings"
+	"fmt"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -12,11 +12,13 @@ import (
 // of the certificate are tried, in order; one that holds NUL or control characters never matches.
 type textMapper struct {
 	texts      func(*certinfo.Certificate) []certinfo.Text
-	mapfile    *mapfile // nil: the text is the login
+	mapfile    *mapfile              // nil: the text is the login
+	logins     func(string) []string // what a text names where there is no mapfile; nil: itself
 	ignoreCase bool
 }
 
-func newText(b config.Mapper, o Options, texts func(*certinfo.Certificate) []certinfo.Text) (mapper, error) {
+// newText sets up a mapper of texts from the keys that most blocks have.
+func newText(b config.Mapper, o Options, texts func(*certinfo.Certificate) []certinfo.Text) (*textMapper, error) {
 	m := &textMapper{texts: texts, ignoreCase: b.Values.Bool("ignorecase")}
 	file, err := mapfileOf(b, o, m.ignoreCase)
 	m.mapfile = file
@@ -31,43 +33,48 @@ func newUID(b config.Mapper, o Options) (mapper, error) {
 	return newText(b, o, (*certinfo.Certificate).UserIDs)
 }
 
-// newSubject: both forms of the name are tried, OpenSSL's one-line form of old mapfiles first.
-func newSubject(b config.Mapper, o Options) (mapper, error) {
-	return newText(b, o, func(c *certinfo.Certificate) []certinfo.Text {
-		return []certinfo.Text{{Value: c.Subject.OneLine(), OK: true}, {Value: c.Subject.RFC4514(), OK: true}}
-	})
-}
+func newSubject(b config.Mapper, o Options) (mapper, error) { return newText(b, o, subjectTexts) }
 
 func (m *textMapper) binds() bool { return false }
 
 func (m *textMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	values := usable(m.texts(cert))
-	if len(values) == 0 {
-		return nil, errNothing
+	values, err := readTexts(ctx, m.texts(cert))
+	if err != nil {
+		return nil, err
 	}
-	return m.logins(ctx, values)
-}
-
-func (m *textMapper) logins(ctx context.Context, values []string) ([]answer, error) {
 	if m.mapfile != nil {
 		return m.mapfile.lookup(ctx, values)
 	}
 	var answers []answer
 	for _, v := range values {
-		answers = append(answers, answer{v, v, OriginText})
+		for _, user := range m.named(v) {
+			answers = append(answers, answer{user, v, OriginText})
+			if folded := lower(user); m.ignoreCase && folded != user {
+				answers = append(answers, answer{folded, v, OriginText})
+			}
+		}
 	}
 	return answers, nil
 }
 
+// named returns the logins that a text names by itself.
+func (m *textMapper) named(text string) []string {
+	if m.logins == nil {
+		return []string{text}
+	}
+	return m.logins(text)
+}
+
 func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
-	return pick(found, user, m.ignoreCase && m.mapfile == nil), err == nil && pick(found, user, m.ignoreCase && m.mapfile == nil).user != "", err
+	a := pick(found, user, m.ignoreCase && m.mapfile == nil)
+	return a, a.user != "" && err == nil, err
 }
 
 // pick returns the answer that names the user.
 func pick(found []answer, user string, ignoreCase bool) answer {
 	for _, a := range found {
-		if a.user == user || ignoreCase && strings.EqualFold(a.user, user) {
+		if same(a.user, user, ignoreCase) {
 			return a
 		}
 	}
@@ -83,4 +90,19 @@ func usable(texts []certinfo.Text) []string {
 		}
 	}
 	return values
+}
+
+// readTexts returns the usable texts and notes them; errNothing, with what is wrong with the others, when there is none.
+func readTexts(ctx context.Context, texts []certinfo.Text) ([]string, error) {
+	values := usable(texts)
+	tellRead(ctx, values...)
+	if len(values) > 0 {
+		return values, nil
+	}
+	for _, t := range texts {
+		if t.Why != "" {
+			return nil, fmt.Errorf("%w: %s", errNothing, t.Why)
+		}
+	}
+	return nil, errNothing
 }

@@ -66,7 +66,7 @@ func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []
 	s.accept = s.validate
 	for i, c := range intermediates {
 		if i == maxFromCard {
-			s.remark(c, "more than %d certificates on the card: the others are not used", maxFromCard)
+			s.note(c, ReasonWork, fmt.Sprintf("more than %d certificates on the card: the others are not used", maxFromCard))
 			break
 		}
 		if c != nil && !v.store.has(c) {
@@ -106,14 +106,13 @@ func (s *search) fail(rank int, err *Error) {
 }
 
 func (s *search) note(cert *certinfo.Certificate, reason Reason, detail string) {
-	if len(s.decisions) < maxDecisions {
-		s.decisions = append(s.decisions, Decision{Cert: cert, Reason: reason, Detail: detail})
-	}
+	s.step(cert, reason, false, detail)
 }
 
-func (s *search) remark(cert *certinfo.Certificate, format string, args ...any) {
+// step takes down what was found out about a certificate, for or against it.
+func (s *search) step(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
 	if len(s.decisions) < maxDecisions {
-		s.decisions = append(s.decisions, Decision{Cert: cert, OK: true, Detail: fmt.Sprintf(format, args...)})
+		s.decisions = append(s.decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
 	}
 }
 
@@ -197,7 +196,7 @@ func (s *search) tryPath(up []*certinfo.Certificate) (*path, *Error) {
 		s.fail(rankBadPath, err)
 		return nil, nil
 	}
-	s.remark(p.certs[0], "is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs))
+	s.step(p.certs[0], ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
 	return p, nil
 }
 

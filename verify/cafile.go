@@ -8,10 +8,11 @@ import (
 	"strings"
 	"syscall"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
 )
 
-// The only place where this package touches files. A weakness that is tolerated is a problem that is reported.
+// Files that the administrator keeps. A weakness that is tolerated is a problem that is reported.
 
 // load reads a file, or every file of a directory. A file that is refused or damaged is skipped and reported; a path
 // that cannot be read at all is an error.
@@ -99,4 +100,29 @@ func (s *store) report(r safefile.Resolved) {
 			s.problem(p.Path, "%s", p.Text)
 		}
 	}
+}
+
+// readResponderCert reads the one certificate of ocsp_responder_cert.
+func (v *Verifier) readResponderCert() error {
+	path := v.options.OCSP.ResponderCert
+	if path == "" {
+		return nil
+	}
+	policy := safefile.Data()
+	if v.options.StrictPermissions {
+		policy = policy.Strict()
+	}
+	data, resolved, err := safefile.ReadFile(path, policy)
+	if err != nil {
+		return fmt.Errorf("ocsp_responder_cert: %w", err)
+	}
+	v.store.report(resolved)
+	ders, _ := split(data)
+	if len(ders) != 1 {
+		return fmt.Errorf("ocsp_responder_cert: %s: %d certificates, expected one", path, len(ders))
+	}
+	if v.responder, err = certinfo.Parse(ders[0]); err != nil {
+		return fmt.Errorf("ocsp_responder_cert: %s: %w", path, err)
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/big"
@@ -13,17 +12,17 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// CRLs in memory (RFC 5280, 5). The evaluation in crlcheck.go sees only crlSource and crlList, so that a list may as
-// well be read from an index or a stream.
+// CRLs (RFC 5280, 5). The evaluation in crlcheck.go sees only crlSource and crlList, so that a list may
+// be read from a file, from the network or from an index.
 
 // crlList is one CRL, however it is kept.
 type crlList interface {
-	// head returns what stands around the entries.
+	// head returns what stands around the entries. It may change, for the worse, when the list is read to its end.
 	head() *crlHead
 	// lookup finds the entry for a certificate by its issuer's name and the content octets of its serial number.
 	lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, error)
-	// signedBy checks the CRL's signature.
-	signedBy(key any) error
+	// signedBy checks that the CRL is signed with the key of a certificate; key is it with inherited parameters.
+	signedBy(signer *certinfo.Certificate, key any) error
 }
 
 // crlSource gives the CRLs, base and delta, that may speak of a certificate. point is the distribution point that is
@@ -35,6 +34,7 @@ type crlSource interface {
 // crlHead is a CRL without its entries.
 type crlHead struct {
 	issuer                 certinfo.Name
+	rawIssuer              []byte
 	algorithm              certinfo.AlgorithmIdentifier
 	thisUpdate, nextUpdate time.Time // nextUpdate is zero when absent
 	number, deltaBase      *big.Int  // nil when absent; deltaBase makes it a delta
@@ -78,97 +78,7 @@ const (
 	oidCertificateIssuer = "2.5.29.29"
 )
 
-// memoryCRL is a parsed CRL with its entries in a map.
-type memoryCRL struct {
-	crlHead
-	tbs, signature []byte
-	entries        map[string]crlEntry
-}
-
-func (c *memoryCRL) head() *crlHead { return &c.crlHead }
-
-func (c *memoryCRL) lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, error) {
-	e, ok := c.entries[entryKey(issuer.Key(), serial)]
-	return e, ok, nil
-}
-
-func (c *memoryCRL) signedBy(key any) error {
-	scheme, err := c.algorithm.Scheme()
-	if err != nil {
-		return err
-	}
-	return checkRaw(key, scheme, c.tbs, c.signature)
-}
-
 func entryKey(issuerKey string, serial []byte) string { return issuerKey + "\x00" + string(serial) }
-
-// parseCRL reads one DER CRL and nothing after it.
-func parseCRL(der []byte) (*memoryCRL, error) {
-	c, err := readCRL(der)
-	if err != nil {
-		return nil, fmt.Errorf("CRL: %w", err)
-	}
-	return c, nil
-}
-
-func readCRL(der []byte) (*memoryCRL, error) {
-	input := cryptobyte.String(bytes.Clone(der))
-	var outer, tbs, algorithm cryptobyte.String
-	c := &memoryCRL{entries: map[string]crlEntry{}}
-	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1Element(&tbs, asn1.SEQUENCE) ||
-		!outer.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !outer.ReadASN1BitStringAsBytes(&c.signature) || !outer.Empty() {
-		return nil, errors.New("not a CertificateList")
-	}
-	c.tbs = tbs
-	var err error
-	if c.algorithm, err = certinfo.ParseAlgorithmIdentifier(algorithm); err != nil {
-		return nil, err
-	}
-	return c, c.readTBS(tbs, algorithm)
-}
-
-func (c *memoryCRL) readTBS(element, outerAlgorithm cryptobyte.String) error {
-	var tbs, inner, issuer cryptobyte.String
-	version := 0
-	malformed := errors.New("malformed tbsCertList")
-	if !element.ReadASN1(&tbs, asn1.SEQUENCE) {
-		return malformed
-	}
-	if tbs.PeekASN1Tag(asn1.INTEGER) && (!tbs.ReadASN1Integer(&version) || version != 1) {
-		return errors.New("unknown version")
-	}
-	if !tbs.ReadASN1Element(&inner, asn1.SEQUENCE) || !bytes.Equal(inner, outerAlgorithm) ||
-		!tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) {
-		return malformed
-	}
-	var err error
-	if c.issuer, err = certinfo.ParseName(issuer); err != nil {
-		return err
-	}
-	if c.thisUpdate, err = certinfo.ReadTime(&tbs); err != nil {
-		return fmt.Errorf("thisUpdate: %w", err)
-	}
-	if tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime) {
-		if c.nextUpdate, err = certinfo.ReadTime(&tbs); err != nil {
-			return fmt.Errorf("nextUpdate: %w", err)
-		}
-	}
-	var entries, explicit cryptobyte.String
-	var hasEntries, hasExtensions bool
-	if !tbs.ReadOptionalASN1(&entries, &hasEntries, asn1.SEQUENCE) ||
-		!tbs.ReadOptionalASN1(&explicit, &hasExtensions, asn1.Tag(0).ContextSpecific().Constructed()) || !tbs.Empty() {
-		return malformed
-	}
-	if hasExtensions {
-		if version != 1 {
-			return errors.New("extensions in a version 1 CRL")
-		}
-		if err := c.readHeadExtensions(explicit); err != nil {
-			return err
-		}
-	}
-	return c.readEntries(entries, version)
-}
 
 func (c *crlHead) readHeadExtensions(der []byte) error {
 	list, err := certinfo.ParseExtensions(der)
@@ -256,68 +166,6 @@ func readIssuingPoint(der []byte) (*issuingPoint, error) {
 		return nil, malformed
 	}
 	return &p, nil
-}
-
-// readEntries reads revokedCertificates. An entry's issuer is that of the entry before, at first the CRL's (RFC 5280,
-// 5.3.3). Of two entries for one certificate the one that does not remove it counts.
-func (c *memoryCRL) readEntries(list cryptobyte.String, version int) error {
-	issuer := c.issuer.Key()
-	for !list.Empty() {
-		var seq cryptobyte.String
-		if !list.ReadASN1(&seq, asn1.SEQUENCE) {
-			return errors.New("malformed entry")
-		}
-		serial, ok := certinfo.ReadSerial(&seq)
-		if !ok {
-			return errors.New("entry: malformed serial number")
-		}
-		entry := crlEntry{reason: reasonAbsent}
-		var err error
-		if entry.when, err = certinfo.ReadTime(&seq); err != nil {
-			return fmt.Errorf("entry: %w", err)
-		}
-		if !seq.Empty() {
-			if version != 1 {
-				return errors.New("entry extensions in a version 1 CRL")
-			}
-			if issuer, err = c.readEntryExtensions(seq, &entry, issuer); err != nil {
-				return fmt.Errorf("entry: %w", err)
-			}
-		}
-		key := entryKey(issuer, serial)
-		if old, twice := c.entries[key]; !twice || old.reason == reasonRemoveFromCRL {
-			c.entries[key] = entry
-		}
-	}
-	return nil
-}
-
-func (c *memoryCRL) readEntryExtensions(der []byte, entry *crlEntry, issuer string) (string, error) {
-	list, err := certinfo.ParseExtensions(der)
-	if err != nil {
-		return issuer, err
-	}
-	for _, e := range list {
-		switch e.String() {
-		case oidReasonCode:
-			s := cryptobyte.String(e.Value)
-			if !s.ReadASN1Enum(&entry.reason) || !s.Empty() || entry.reason < 0 || entry.reason > 10 {
-				return issuer, errors.New("malformed reason")
-			}
-		case oidCertificateIssuer:
-			name, err := directoryName(e.Value)
-			if err != nil {
-				return issuer, err
-			}
-			issuer = name.Key()
-		case oidInvalidityDate:
-		default:
-			if e.Critical {
-				c.unknownCritical = e.String()
-			}
-		}
-	}
-	return issuer, nil
 }
 
 // directoryName takes the one directoryName out of a GeneralNames.

@@ -199,10 +199,14 @@ func TestParseCRLRefuses(t *testing.T) {
 		"serial not minimal":            {testca.CRL{Entries: []testca.Revoked{{Serial: []byte{0, 1}}}}, "serial"},
 		"negative number":               {testca.CRL{Number: -1}, "number"},
 	} {
-		if _, err := parseCRL(ca.CRL(tt.crl)); err == nil || !strings.Contains(err.Error(), tt.text) {
+		if _, err := scanBytes(ca.CRL(tt.crl), nil, nil); err == nil || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func scanBytes(der []byte, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
+	return scanCRL(bytes.NewReader(der), int64(len(der)), asked, visitor)
 }
 
 // FuzzCRL holds our reading against that of the standard library: what both read has the same entries.
@@ -213,23 +217,40 @@ func FuzzCRL(f *testing.F) {
 	f.Add(ca.CRL(testca.CRL{Number: 3, DeltaBase: 2, IDP: testca.IDP{Name: testca.FullName(testca.URI("http://x")), Indirect: true, Reasons: 6}.DER(),
 		Entries: []testca.Revoked{{Serial: []byte{1}, Issuer: testca.DN("CN=x")}}}))
 	f.Fuzz(func(t *testing.T, der []byte) {
-		ours, err := parseCRL(der)
+		type entry struct {
+			serial string
+			reason int
+			when   int64
+		}
+		var entries []entry
+		ours, err := scanBytes(der, nil, func(_ string, serial []byte, reason int, when int64) error {
+			entries = append(entries, entry{string(serial), reason, when})
+			return nil
+		})
 		if err != nil {
 			return
 		}
 		std, err := x509.ParseRevocationList(der)
-		if err != nil || ours.point != nil && ours.point.indirect {
+		if err != nil {
 			return
 		}
-		if !ours.thisUpdate.Equal(std.ThisUpdate) || !ours.nextUpdate.Equal(std.NextUpdate) {
-			t.Errorf("dates %v %v, %v %v", ours.thisUpdate, ours.nextUpdate, std.ThisUpdate, std.NextUpdate)
+		if !ours.thisUpdate.Equal(std.ThisUpdate) || !ours.nextUpdate.Equal(std.NextUpdate) || !bytes.Equal(ours.rawIssuer, std.RawIssuer) ||
+			!bytes.Equal(ours.signature, std.Signature) {
+			t.Errorf("%+v, %+v", ours.crlHead, std)
 		}
-		for _, e := range std.RevokedCertificateEntries {
-			if hasExtension(e, oidCertificateIssuer) {
-				return
+		if (ours.number == nil) != (std.Number == nil) || ours.number != nil && ours.number.Cmp(std.Number) != 0 {
+			t.Errorf("number %v, %v", ours.number, std.Number)
+		}
+		if ours.count != len(entries) || len(entries) != len(std.RevokedCertificateEntries) {
+			t.Fatalf("%d entries, %d told, the standard library has %d", ours.count, len(entries), len(std.RevokedCertificateEntries))
+		}
+		for i, e := range std.RevokedCertificateEntries {
+			reason := e.ReasonCode
+			if !hasExtension(e, oidReasonCode) {
+				reason = reasonAbsent
 			}
-			if _, found, _ := ours.lookup(ours.issuer, serialOctets(e.SerialNumber)); !found {
-				t.Errorf("%v is not found", e.SerialNumber)
+			if want := (entry{string(serialOctets(e.SerialNumber)), reason, e.RevocationTime.Unix()}); entries[i] != want {
+				t.Errorf("entry %d: %v, the standard library has %v", i, entries[i], want)
 			}
 		}
 	})

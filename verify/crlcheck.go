@@ -22,13 +22,21 @@ const maxSignerDepth = 6
 // crlRevocation checks every certificate of the path below its anchor against CRLs (RFC 5280, 6.3).
 type crlRevocation struct {
 	source   crlSource
-	leafOnly bool // crl_scope = leaf
+	leafOnly bool          // crl_scope = leaf
+	grace    time.Duration // after nextUpdate
+}
+
+// newCRLRevocation checks against the CRLs that cert_policy names.
+func newCRLRevocation(o Options, w *wanted) *crlRevocation {
+	return &crlRevocation{source: newCRLDir(o, "crl_dir", o.CRLDir, w), leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
 }
 
 // check is the revocation of a whole path.
-func (r *crlRevocation) check(s *search, p *path) *Error {
-	run := &crlRun{r: r, s: s, anchor: p.certs[0], busy: map[string]bool{}}
-	return run.path(p)
+func (r *crlRevocation) check(s *search, p *path) *Error { return r.run(s, p).path(p) }
+
+// run prepares the checking of the certificates of one path.
+func (r *crlRevocation) run(s *search, p *path) *crlRun {
+	return &crlRun{r: r, s: s, anchor: p.certs[0], busy: map[string]bool{}}
 }
 
 // crlRun is the checking of one path and of the CRL issuers that it leads to.
@@ -160,6 +168,11 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 	if signer == nil {
 		return nil
 	}
+	h = base.head() // read to its end by now
+	if why := c.run.datesAndForm(h, false); why != "" {
+		c.note(h, why)
+		return nil
+	}
 	delta := c.delta(h, deltas, key, signer)
 	if why := c.run.datesAndForm(h, true); why != "" && delta == nil {
 		// Its time is over, so it proves no certificate good; but the newest list that names a certificate is believed.
@@ -183,6 +196,7 @@ func (c *crlStatus) note(h *crlHead, why string) {
 // datesAndForm says what forbids the use of a CRL; the end of its time only when asked, for a delta may renew it.
 func (r *crlRun) datesAndForm(h *crlHead, end bool) string {
 	skew := r.s.v.options.ClockSkew
+	expired := r.s.now.Add(-skew - r.r.grace)
 	switch {
 	case h.unknownCritical != "":
 		return "has the critical extension " + h.unknownCritical + ", which is not known"
@@ -190,9 +204,9 @@ func (r *crlRun) datesAndForm(h *crlHead, end bool) string {
 		return "is not valid yet"
 	case !end:
 		return ""
-	case h.nextUpdate.IsZero() && r.s.now.Add(-skew).After(h.thisUpdate.Add(maxAgeWithoutNext)):
+	case h.nextUpdate.IsZero() && expired.After(h.thisUpdate.Add(maxAgeWithoutNext)):
 		return "has no nextUpdate and is too old"
-	case !h.nextUpdate.IsZero() && r.s.now.Add(-skew).After(h.nextUpdate):
+	case !h.nextUpdate.IsZero() && expired.After(h.nextUpdate):
 		return "has expired at " + stamp(h.nextUpdate)
 	}
 	return ""
@@ -208,7 +222,8 @@ func (c *crlStatus) delta(base *crlHead, deltas []crlList, key any, signer *cert
 		if c.run.datesAndForm(h, true) != "" {
 			continue
 		}
-		if _, err := c.run.s.v.checkScheme(signer, h.algorithm); err == nil && d.signedBy(key) == nil {
+		if _, err := c.run.s.v.checkScheme(signer, h.algorithm); err == nil && d.signedBy(signer, key) == nil &&
+			c.run.datesAndForm(d.head(), true) == "" {
 			return d
 		}
 	}
@@ -242,22 +257,28 @@ func (c *crlStatus) signer(l crlList) (any, *certinfo.Certificate, *Error) {
 		c.note(h, "is "+err.Detail)
 		return nil, nil, nil
 	}
-	if h.issuer.Equal(c.issuer.Subject) && maySignCRLs(c.issuer) && l.signedBy(c.key) == nil {
-		return c.key, c.issuer, nil
-	}
 	c.note(h, "is not signed by a CA of this chain that may sign CRLs")
+	if h.issuer.Equal(c.issuer.Subject) && maySignCRLs(c.issuer) {
+		switch err := l.signedBy(c.issuer, c.key); {
+		case err == nil:
+			return c.key, c.issuer, nil
+		case !errors.Is(err, errSignature) && !errors.Is(err, errKeyType):
+			c.note(h, "cannot be used: "+err.Error())
+			return nil, nil, nil
+		}
+	}
 	if r.depth == maxSignerDepth {
 		return nil, nil, nil
 	}
 	for _, candidate := range r.s.named(h.issuer) {
-		if !maySignCRLs(candidate) || !inheritsParameters(candidate.PublicKey) && l.signedBy(candidate.PublicKey) != nil {
+		if !maySignCRLs(candidate) || !inheritsParameters(candidate.PublicKey) && l.signedBy(candidate, candidate.PublicKey) != nil {
 			continue
 		}
 		key, err := r.signerKey(candidate)
 		if err != nil && err.Reason == ReasonWork {
 			return nil, nil, err
 		}
-		if err == nil && l.signedBy(key) == nil {
+		if err == nil && l.signedBy(candidate, key) == nil {
 			return key, candidate, nil
 		}
 		if err != nil {
@@ -302,32 +323,4 @@ func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
 		return nil, refuse(candidate, ReasonRevocationUnknown, "no path")
 	}
 	return key, nil
-}
-
-// memorySource holds CRLs in memory.
-type memorySource []crlList
-
-// newMemorySource parses DER CRLs; the ones that do not parse are named in the error, the others are kept.
-func newMemorySource(ders ...[]byte) (memorySource, error) {
-	var source memorySource
-	var errs []error
-	for _, der := range ders {
-		c, err := parseCRL(der)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		source = append(source, c)
-	}
-	return source, errors.Join(errs...)
-}
-
-func (m memorySource) lists(_ *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error) {
-	var found []crlList
-	for _, l := range m {
-		if issuer := l.head().issuer; issuer.Equal(cert.Issuer) || hasDirectoryName(point.CRLIssuer, issuer) {
-			found = append(found, l)
-		}
-	}
-	return found, nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Reason is a stable code for why a certificate is not good, or for what a decision was about. The texts are part of
-// the interface: administrators and scripts look for them in logs.
+// the interface: administrators and scripts look for them in logs. pam_pkcs11(8) has the table.
 type Reason string
 
 // The reasons. What each means is in Reason.Meaning.
@@ -32,6 +32,15 @@ const (
 	ReasonKeyUnsupported    Reason = "key-unsupported"
 	ReasonMalformed         Reason = "malformed"
 	ReasonWork              Reason = "too-much-work"
+
+	// Of steps that are no refusals.
+	ReasonUsable   Reason = "usable"
+	ReasonAnchor   Reason = "anchored"
+	ReasonNoChain  Reason = "no-chain"
+	ReasonOCSPGood Reason = "ocsp-good"
+	ReasonNoAnswer Reason = "ocsp-no-answer"
+	ReasonCRLGood  Reason = "crl-good"
+	ReasonSoft     Reason = "revocation-soft"
 )
 
 // reasonTable documents every reason: what it means, and what usually helps.
@@ -58,6 +67,13 @@ var reasonTable = []struct {
 	{ReasonKeyUnsupported, "a key or signature algorithm is not supported"},
 	{ReasonMalformed, "a certificate breaks the rules of its encoding"},
 	{ReasonWork, "the search for a chain was ended at its limit, or the time was up"},
+	{ReasonUsable, "the certificate by itself may be used for a login now"},
+	{ReasonAnchor, "the chain is good and ends at this CA of ca_dir"},
+	{ReasonNoChain, "cert_policy asks for no chain"},
+	{ReasonOCSPGood, "an OCSP answer says that the certificate is not revoked"},
+	{ReasonNoAnswer, "a responder gave no OCSP answer that can be believed"},
+	{ReasonCRLGood, "the CRLs do not list the certificate"},
+	{ReasonSoft, "nothing could be found out about revocation, and revocation = soft lets that pass"},
 }
 
 // Reasons lists every reason.

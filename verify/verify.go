@@ -30,9 +30,10 @@ type EKU struct {
 // Options of a Verifier. The zero value checks validity dates and usages only.
 type Options struct {
 	CADir             string // file or directory; read when Policy.CA is set
+	CRLDir            string // file or directory of CRLs; read when a certificate needs one
 	Policy            Policy
 	EKU               EKU
-	StrictPermissions bool // refuse, not only report, files of ca_dir that a group may write
+	StrictPermissions bool // refuse, not only report, files of ca_dir and crl_dir that a group may write
 
 	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
 	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
@@ -41,6 +42,13 @@ type Options struct {
 
 	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
 	RequireAllPolicies bool                    // each of them must be
+
+	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
+	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
+	MaxCRLSize  int64         // in octets; 0 means 512 MiB
+
+	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
+	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
 
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
@@ -59,7 +67,10 @@ type Verifier struct {
 	options Options
 	store   *store
 	revoked revocation
+	wanted  wanted
 	initial initialPolicies
+
+	responder *certinfo.Certificate // of OCSPOptions.ResponderCert
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
@@ -74,7 +85,7 @@ type initialPolicies struct {
 // Decision is one step of the judgement, for explain and the log.
 type Decision struct {
 	Cert   *certinfo.Certificate
-	Reason Reason // what the step was about; "" for a plain remark
+	Reason Reason // what the step was about
 	OK     bool
 	Detail string // English
 }
@@ -102,6 +113,9 @@ func New(o Options) (*Verifier, error) {
 		o.MinRSABits = minRSABits
 	}
 	o.MinRSABits = max(o.MinRSABits, lowestRSABits)
+	if o.MaxCRLSize == 0 {
+		o.MaxCRLSize = defaultMaxCRL
+	}
 	v := &Verifier{options: o, store: newStore()}
 	for _, oid := range o.RequiredPolicies {
 		key, err := policyKey(oid)
@@ -119,6 +133,13 @@ func New(o Options) (*Verifier, error) {
 		for _, p := range v.store.problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
+		v.Expect(v.store.all...)
+	}
+	if o.Policy.CRL == "offline" {
+		v.revoked = newCRLRevocation(o, &v.wanted)
+	}
+	if err := v.startRevocation(); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
@@ -135,12 +156,17 @@ func (v *Verifier) Problems() []Problem { return v.store.problems }
 // Certificates lists the CA certificates read from ca_dir.
 func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.all }
 
+// Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
+func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.add(certs...) }
+
 // Check tells whether the certificate is good now. The intermediates are those that travel with it, on the card; they
 // are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.
 func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate) (*Result, error) {
 	if cert == nil {
 		return &Result{}, refuse(nil, ReasonMalformed, "there is no certificate")
 	}
+	v.Expect(cert)
+	v.Expect(intermediates...)
 	now := v.options.Now()
 	result := &Result{Expires: cert.NotAfter}
 	if err := v.check(ctx, cert, intermediates, now, result); err != nil {
@@ -161,10 +187,10 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 	if err := v.checkAlone(cert, now); err != nil {
 		return err
 	}
-	result.add(cert, "", true, "is valid now and may be used for a login")
+	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
-		result.add(cert, "", true, "no chain is asked for (cert_policy without ca)")
+		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
 		return nil
 	}
 	s := newSearch(ctx, v, now, intermediates)
@@ -179,11 +205,12 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 
 // checkAvailable refuses what the policy asks for and this build cannot do: silence would be a promise broken.
 func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
+	p := v.options.Policy
 	switch {
-	case v.options.Policy.CRL != "" && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", v.options.Policy.CRL)
-	case v.options.Policy.OCSP && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for ocsp_on: OCSP is not available in this version")
+	case !p.CA && (p.CRL != "" || p.OCSP):
+		return refuse(cert, ReasonNotAvailable, "revocation is not available without ca: no signer of a list or an answer is known")
+	case p.CRL != "" && v.revoked == nil:
+		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", p.CRL)
 	}
 	return nil
 }

@@ -16,21 +16,28 @@ func newConfig() *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
-	command.AddCommand(&cobra.Command{
+	var online bool
+	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Print errors, keys without effect and what the file means otherwise than to pam_pkcs11 0.6",
 		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ".\n" +
 			"It prints one line for each finding, with its kind in brackets, and ends with 78 when the file has errors:\n" +
-			"every login would be refused.",
+			"every login would be refused. With ocsp_on it names the CA certificates that name no OCSP responder;\n" +
+			"with --online it asks the responders too, and ends with 1 when one does not answer.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := config.DefaultFile
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(cmd, file)
+			if err := checkConfig(cmd, file); err != nil {
+				return err
+			}
+			return checkResponders(cmd, file, online)
 		},
-	})
+	}
+	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
+	command.AddCommand(check)
 	return command
 }
 

@@ -19,7 +19,9 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
 // oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
 // with the subcommand that does its work.
-var oldNames = map[string][]string{}
+var oldNames = map[string][]string{
+	"pklogin_finder": {"pklogin_finder"}, "pkcs11_inspect": {"pkcs11_inspect"},
+}
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -51,7 +53,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newMap(), newLoginFinder(), newInspect(), newVersion())
 	return root
 }
 

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		program: func() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-	})
+	commands := map[string]func(){}
+	for _, name := range append(slices.Collect(maps.Keys(oldNames)), program) {
+		commands[name] = func() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+	}
+	testscript.Main(m, commands)
 }
 
 // TestScripts runs the conversations of testdata/script. Configuration files must not lie below a directory that

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"pam_pkcs11/ccid"
@@ -14,7 +13,7 @@ import (
 func readers() []daemon.Readers {
 	return []daemon.Readers{
 		{Name: "usb", Usage: "usb[:OPTION+...]", Plug: plugUSB},
-		{Name: "serial", Usage: "serial:DEV", Plug: notYet},
+		{Name: "serial", Usage: "serial:DEVICE[:MODEL]", Plug: plugSerial},
 	}
 }
 
@@ -27,7 +26,11 @@ func plugUSB(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Lo
 	return pcsc.Plug(ctx, m, ccid.NewDriver(o, log)), nil
 }
 
-// notYet stands where package ccid is plugged in.
-func notYet(context.Context, *pcsc.Manager, string, *slog.Logger) (<-chan error, error) {
-	return nil, errors.New("this build has no driver for them")
+// plugSerial drives the reader at a serial line. argument is the line, and after a colon the model.
+func plugSerial(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+	device, model, err := ccid.ParseSerial(argument)
+	if err != nil {
+		return nil, err
+	}
+	return pcsc.Plug(ctx, m, &ccid.SerialDriver{Device: device, Model: model, Log: log}), nil
 }

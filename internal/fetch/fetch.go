@@ -65,8 +65,11 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: HTTP status %d %s", e.URL, e.Status, http.StatusText(e.Status))
 }
 
-// Get fetches an http, https, ldap or ldaps address. ctx must have a deadline.
+// Get fetches an http, https, ldap or ldaps address, and with AllowLocal an ldapi one. ctx must have a deadline.
 func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer, error) {
+	if c.AllowLocal && strings.HasPrefix(address, "ldapi://") {
+		return c.getLDAPI(ctx, address)
+	}
 	u, err := parse(address)
 	if err != nil {
 		return nil, err

@@ -41,6 +41,21 @@ func (c *Client) getLDAP(ctx context.Context, u *url.URL) (*Answer, error) {
 	return nil, fmt.Errorf("%s: no such entry or attribute", u)
 }
 
+// getLDAPI fetches from a directory behind a socket of this machine: ldapi://%2Frun%2Fslapd%2Fldapi/DN?attribute.
+// What stands for the host is a path that net/url does not take for one.
+func (c *Client) getLDAPI(ctx context.Context, address string) (*Answer, error) {
+	socket, rest, _ := strings.Cut(strings.TrimPrefix(address, "ldapi://"), "/")
+	if len(address) > maxURL || strings.ContainsAny(socket, "?#@") {
+		return nil, fmt.Errorf("%w: %s: expected ldapi://SOCKET/DN?attribute", ErrAddress, address)
+	}
+	u, err := url.Parse("ldapi://socket/" + rest)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAddress, err)
+	}
+	u.Host = socket
+	return c.getLDAP(ctx, u)
+}
+
 func ldapQuery(u *url.URL) (ldapconn.Query, error) {
 	parts := strings.Split(u.RawQuery, "?")
 	for i, p := range parts {

@@ -43,6 +43,8 @@ type Policy struct {
 	MaxSize int64
 	// Owners are user numbers that may own the file besides root and the effective user.
 	Owners []uint32
+
+	only *uint32 // nobody but root and this user may own anything, see OpenOwned
 }
 
 // Strict is the policy under strict_permissions: nothing is only reported.
@@ -143,6 +145,9 @@ func plain(err error) error {
 
 // trusted: root, the effective user, and whom the policy adds.
 func (p Policy) trusted(uid uint32) bool {
+	if p.only != nil {
+		return uid == 0 || uid == *p.only
+	}
 	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(p.Owners, uid)
 }
 
@@ -184,6 +189,9 @@ func (p Policy) judgeDirectory(path string, st *unix.Stat_t, reports *[]Report) 
 
 func (p Policy) owners() string {
 	s := "root"
+	if p.only != nil {
+		return fmt.Sprintf("root or user %d", *p.only)
+	}
 	if euid := os.Geteuid(); euid > 0 {
 		s += fmt.Sprintf(" or user %d", euid)
 	}

@@ -1,6 +1,8 @@
 package testca
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/pem"
 	"math/big"
 	"slices"
@@ -15,6 +17,7 @@ type CRL struct {
 	ThisUpdate, NextUpdate time.Time
 	NoNextUpdate           bool
 	Entries                []Revoked
+	RawEntries             []byte // DER of entries that stand behind those of Entries
 	Number                 int64 // 0: no CRL number
 	DeltaBase              int64 // 0: not a delta
 	IDP                    []byte
@@ -88,12 +91,12 @@ func (ca *CA) CRL(c CRL) []byte {
 	if !c.NoNextUpdate {
 		parts = append(parts, Time(c.NextUpdate))
 	}
-	if len(c.Entries) > 0 {
+	if len(c.Entries)+len(c.RawEntries) > 0 {
 		var entries [][]byte
 		for _, e := range c.Entries {
 			entries = append(entries, e.der())
 		}
-		parts = append(parts, Sequence(entries...))
+		parts = append(parts, Sequence(append(entries, c.RawEntries)...))
 	}
 	if extensions := c.extensions(); len(extensions) > 0 {
 		parts = append(parts, TLV(0xa0, encodeExtensions(extensions)))
@@ -138,6 +141,35 @@ func (r *Revoked) der() []byte {
 		return Sequence(TLV(2, r.Serial), Time(when))
 	}
 	return Sequence(TLV(2, r.Serial), Time(when), encodeExtensions(list))
+}
+
+// ManyRevoked returns the DER of n entries as large CAs have them: serial numbers of 16 octets in no order, every other
+// entry with a reason. The same n gives the same entries; Lottery gives their serial numbers.
+func ManyRevoked(n int) []byte {
+	der := make([]byte, 0, 42*n+64)
+	for i := range n {
+		serial := Lottery(i)
+		if i%2 == 0 {
+			der = append(der, 0x30, 33)
+		} else {
+			der = append(der, 0x30, 47)
+		}
+		der = append(append(der, 0x02, 16), serial[:]...)
+		der = append(append(der, 0x17, 13), "250102030405Z"...)
+		if i%2 != 0 {
+			der = append(der, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01, byte(i%6))
+		}
+	}
+	return der
+}
+
+// Lottery returns the serial number of the i-th entry of ManyRevoked.
+func Lottery(i int) [16]byte {
+	var serial [16]byte
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+	copy(serial[:], sum[:])
+	serial[0] = serial[0]&0x3f | 0x40
+	return serial
 }
 
 // PEMCRL returns a CRL in PEM.

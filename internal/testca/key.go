@@ -14,6 +14,7 @@ import (
 	_ "crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -264,4 +265,14 @@ func FromParameters(pem string) *Key {
 	return cached("parameters "+pem, func() *Key {
 		return FromPEM(runOpenSSL([]byte(pem), "genpkey", "-paramfile", "/dev/stdin"))
 	})
+}
+
+// PEM returns the private key in PEM, for other programs' use.
+func (k *Key) PEM() []byte {
+	if k.Private == nil {
+		return []byte(k.openssl)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k.Private)
+	check(err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }

@@ -66,7 +66,7 @@ func (w *world) configuration(t *testing.T, dir string, e ending) string {
   }
 }
 `, strings.Join(global, "\n  "), w.mappers(t, dir, e.mapper), w.library(t, dir, e.library), softhsm, strings.Join(w.fault.Environment(), `", "`),
-		filepath.Join(w.dir, "cacerts"), policy, strings.Join(e.module, "\n    "))
+		filepath.Join(w.dir, "cacerts"), policy, w.ocsp.fill(strings.Join(e.module, "\n    ")))
 	return w.place(t, dir, e.config, text)
 }
 
@@ -167,7 +167,35 @@ func (w *world) mappers(t *testing.T, dir, name string) string {
 	case "missing_then_cn":
 		return "use_mappers = uid, digest, cn;\n  mapper uid { mapfile = \"file:///nonexistent/map\"; }\n  mapper digest { mapfile = \"file:///nonexistent/map\"; }"
 	}
+	if lines := w.moreMappers(t, dir, name, block); lines != "" {
+		return lines
+	}
 	t.Fatalf("unknown mapper %q", name)
+	return ""
+}
+
+// moreMappers are those that read alternative names, numbers and files of users.
+func (w *world) moreMappers(t *testing.T, dir, name string, block func(kind, lines string) string) string {
+	t.Helper()
+	switch name {
+	case "mail", "opensc":
+		return "use_mappers = " + name + ";"
+	case "mail_map":
+		return block("mail", "ALICE@example.com -> alice\n")
+	case "ms":
+		return "use_mappers = ms;\n  mapper ms { domainname = example.com; }"
+	case "ms_other":
+		return "use_mappers = ms;\n  mapper ms { domainname = example.org; }"
+	case "generic":
+		return strings.Replace(block("generic", "01:AF -> alice\n"), "{", "{ cert_item = serial;", 1)
+	case "openssh", "openssh_limited":
+		line := w.sshKey
+		if name == "openssh_limited" {
+			line = `command="/bin/true" ` + line
+		}
+		mustWrite(t, filepath.Join(dir, "keys.nobody"), line, 0o644)
+		return fmt.Sprintf("use_mappers = openssh;\n  mapper openssh { keyfile = \"%s/keys.%%u\"; }", dir)
+	}
 	return ""
 }
 

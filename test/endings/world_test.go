@@ -21,6 +21,8 @@ import (
 
 	"crypto/elliptic"
 	"crypto/sha256"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // world is what all rows share: the module in its builds, the cards, the CA, the fault-injecting library.
@@ -33,6 +35,8 @@ type world struct {
 	decks   map[string]string // card -> directory of its token store
 	digest  string            // of the certificate that the digest mapper knows
 	subject string            // of alice's certificate, in OpenSSL's one-line form
+	ocsp    *responder
+	sshKey  string            // of the certificate on the card "nobody", a line of authorized_keys
 }
 
 var (
@@ -100,7 +104,12 @@ func (w *world) makeCards() error {
 	forger := testca.NewRoot("Example CA", testca.WithKey(testca.P256())) // its name, not its key
 	alice := ca.Leaf("alice", testca.WithKey(testca.RSA(2048, "alice")))
 	lone := stranger.Leaf("alice")
-	if err := w.know(alice, lone); err != nil {
+	var err error
+	if w.ocsp, err = newResponder(ca, alice); err != nil {
+		return err
+	}
+	nobody := ca.Leaf("somebody", testca.WithKey(testca.Ed25519()))
+	if err := w.know(alice, lone, nobody); err != nil {
 		return err
 	}
 	id := []byte{1}
@@ -130,6 +139,9 @@ func (w *world) makeCards() error {
 		"root":          one(ca.Leaf("root")),
 		"nul":           one(ca.Leaf("x", testca.Subject("CN=root\x00.example"))),
 		"two names":     one(ca.Leaf("x", testca.Subject("CN=somebody", "CN=alice"))),
+		"addresses": one(ca.Leaf("somebody", testca.Serial(1, 0xaf), testca.SAN(testca.Email("x@example.com"), testca.Email("alice@example.com"),
+			testca.UPN("x@example.net"), testca.UPN("alice@example.com")))),
+		"nobody": one(nobody),
 	}
 	for label, objects := range cards {
 		if err := w.makeStore(label, map[string][]pkcs11test.Object{label: objects}); err != nil {
@@ -142,8 +154,13 @@ func (w *world) makeCards() error {
 	return w.makeStore("blank", nil)
 }
 
-// know keeps what mapfiles say of two certificates.
-func (w *world) know(alice, lone *testca.Cert) error {
+// know keeps what mapfiles and key files say of three certificates.
+func (w *world) know(alice, lone, nobody *testca.Cert) error {
+	signer, err := ssh.NewSignerFromKey(nobody.Key.Private)
+	if err != nil {
+		return err
+	}
+	w.sshKey = string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
 	parsed, err := certinfo.Parse(alice.DER)
 	if err != nil {
 		return err
@@ -217,6 +234,7 @@ func (w *world) lay(t *testing.T, e ending, stack int) *laid {
 	mustMkdir(t, l.services)
 	mustWrite(t, filepath.Join(l.services, l.service), lines.String(), 0o644)
 	w.setFault(t, e)
+	w.ocsp.forget(t)
 	return l
 }
 

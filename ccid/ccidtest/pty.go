@@ -1,0 +1,115 @@
+package ccidtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal is a pseudo-terminal that stands for a serial port.
+type Terminal struct {
+	Name string // of the end that a driver opens: "/dev/pts/3"
+	far  *os.File
+	near *os.File // held open: without it the far end ends whenever a driver closes the port
+}
+
+// NewTerminal makes a pseudo-terminal that passes every byte as it is.
+func NewTerminal() (*Terminal, error) {
+	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	t := &Terminal{far: far}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(err, far.Close())
+	}
+	return t, nil
+}
+
+func (t *Terminal) open() error {
+	raw, err := t.far.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var number int
+	var problem error
+	if err := raw.Control(func(fd uintptr) {
+		if problem = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); problem == nil {
+			number, problem = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	}); err != nil || problem != nil {
+		return errors.Join(err, problem)
+	}
+	t.Name = fmt.Sprintf("/dev/pts/%d", number)
+	if t.near, err = os.OpenFile(t.Name, os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return err
+	}
+	return t.makeRaw()
+}
+
+// settings reads the settings of the line.
+func (t *Terminal) settings() (*unix.Termios, error) {
+	raw, err := t.near.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var s *unix.Termios
+	var problem error
+	err = raw.Control(func(fd uintptr) { s, problem = unix.IoctlGetTermios(int(fd), unix.TCGETS) })
+	return s, errors.Join(err, problem)
+}
+
+// makeRaw takes all that a terminal does to bytes away.
+func (t *Terminal) makeRaw() error {
+	s, err := t.settings()
+	if err != nil {
+		return err
+	}
+	s.Iflag, s.Oflag, s.Lflag = 0, 0, 0
+	raw, err := t.near.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var problem error
+	err = raw.Control(func(fd uintptr) { problem = unix.IoctlSetTermios(int(fd), unix.TCSETS, s) })
+	return errors.Join(err, problem)
+}
+
+// Is9600 tells whether the driver has set 9600 bit/s.
+func (t *Terminal) Is9600() bool {
+	s, err := t.settings()
+	return err == nil && s.Cflag&unix.CBAUD == unix.B9600
+}
+
+// Is8N2 tells whether the driver has set 8 data bits, no parity and 2 stop bits.
+func (t *Terminal) Is8N2() bool {
+	s, err := t.settings()
+	return err == nil && s.Cflag&unix.CSTOPB != 0 && s.Cflag&unix.PARENB == 0 && s.Cflag&unix.CSIZE == unix.CS8
+}
+
+// settleTime is how long the reader of a terminal may take to let go of it.
+const settleTime = 10 * time.Second
+
+// Serve plays a reader at the far end until Close; the answer waits for its end.
+func (t *Terminal) Serve(l *SerialLine) (wait func()) {
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(done)
+		_ = l.Serve(ctx, t.far)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(settleTime):
+		}
+	}
+}
+
+// Close takes the line away, like pulling a USB adapter out.
+func (t *Terminal) Close() error { return errors.Join(t.near.Close(), t.far.Close()) }

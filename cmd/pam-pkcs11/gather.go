@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/logs"
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/pkcs11"
+)
+
+// source is one certificate and where it comes from.
+type source struct {
+	name string
+	cert *certinfo.Certificate
+}
+
+// maxCertificateFile bounds a file of certificates, in bytes.
+const maxCertificateFile = 4 << 20
+
+// warnings shows on standard error what a login would log as a warning.
+func warnings(cmd *cobra.Command) *slog.Logger {
+	return slog.New(logs.Stderr(cmd.ErrOrStderr(), slog.LevelWarn))
+}
+
+func printable(r rune) bool { return unicode.IsPrint(r) }
+
+// gather reads the certificates of the files, or those of the card when no file is named.
+func gather(cmd *cobra.Command, conf *config.Config, files []string) ([]source, error) {
+	if len(files) == 0 {
+		return fromCard(cmd, conf)
+	}
+	var all []source
+	for _, file := range files {
+		some, err := fromFile(file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// fromFile reads all certificates of a file in PEM, or the one of a file in DER.
+func fromFile(file string) ([]source, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCertificateFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxCertificateFile {
+		return nil, fmt.Errorf("%s: longer than %d bytes", file, maxCertificateFile)
+	}
+	if !bytes.Contains(data, []byte("-----BEGIN ")) {
+		cert, err := certinfo.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return []source{{file, cert}}, nil
+	}
+	var all []source
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
+			continue
+		}
+		cert, err := certinfo.Parse(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all = append(all, source{file, cert})
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: %w", file, errNoCertificate)
+	}
+	return all, nil
+}
+
+// The failures of reading a card that the old tools tell apart by their exit codes.
+var (
+	errPIN  = errors.New("the PIN was not accepted")
+	errList = errors.New("the certificates could not be read")
+)
+
+// fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when a card hides its
+// certificates without it.
+func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
+	module, err := pkcs11.Load(conf.Module.Path, pkcs11.Options{OSLocking: conf.Module.SupportThreads,
+		StrictPermissions: conf.Global.StrictPermissions, Environment: conf.Module.Environment, Logger: warnings(cmd)})
+	if err != nil {
+		return nil, err
+	}
+	defer module.Close()
+	slots, err := module.Slots()
+	if err != nil {
+		return nil, err
+	}
+	selector := pkcs11.Selector{SlotNum: conf.Module.SlotNum, SlotDescription: conf.Module.SlotDescription, TokenLabel: conf.Module.TokenLabel}
+	if conf.Module.TokenURI != "" {
+		if selector.URI, err = pkcs11.ParseURI(conf.Module.TokenURI); err != nil {
+			return nil, fmt.Errorf("token_uri: %w", err)
+		}
+	}
+	chosen := selector.Select(slots)
+	if len(chosen) == 0 {
+		return nil, errors.New("no card in the reader")
+	}
+	var all []source
+	for _, slot := range chosen {
+		some, err := fromToken(cmd, module, slot)
+		if err != nil {
+			return nil, fmt.Errorf("card %s: %w", slot.Token.Label, err)
+		}
+		all = append(all, some...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: the card holds none", errList)
+	}
+	return all, nil
+}
+
+func fromToken(cmd *cobra.Command, module *pkcs11.Module, slot pkcs11.Slot) ([]source, error) {
+	session, err := module.OpenSession(slot.ID, false)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	objects, err := session.Certificates()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errList, err)
+	}
+	if len(objects) == 0 && slot.Token.Flags.LoginRequired() {
+		if err := unlock(cmd, session, slot.Token); err != nil {
+			return nil, fmt.Errorf("%w: %w", errPIN, err)
+		}
+		defer session.Logout()
+		if objects, err = session.Certificates(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errList, err)
+		}
+	}
+	var all []source
+	for _, o := range objects {
+		if o.Err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: certificate %q left out: %v\n", program, slot.Token.Label, o.Label, o.Err)
+			continue
+		}
+		all = append(all, source{slot.Token.Label, o.Cert})
+	}
+	return all, nil
+}
+
+// unlock asks for the PIN on the terminal, or has it typed at the reader.
+func unlock(cmd *cobra.Command, session *pkcs11.Session, token *pkcs11.Token) error {
+	say := func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program, token.Label, text) }
+	switch {
+	case token.Flags.PINLocked():
+		return errors.New("the PIN is locked")
+	case token.Flags.PINFinalTry():
+		say("one more wrong PIN locks it")
+	case token.Flags.PINCountLow():
+		say("only a few tries are left before the PIN is locked")
+	}
+	if token.Flags.ProtectedPath() {
+		say("type the PIN on the reader's keypad")
+		return session.Login(nil)
+	}
+	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("the certificates are hidden without the PIN, and there is no terminal to type it: %w", err)
+	}
+	defer terminal.Close()
+	fmt.Fprintf(terminal, "PIN of %s: ", token.Label)
+	typed, err := term.ReadPassword(int(terminal.Fd()))
+	fmt.Fprintln(terminal)
+	if err != nil || len(typed) == 0 {
+		secret.Wipe(typed)
+		return errors.New("no PIN was typed")
+	}
+	pin, err := secret.New(typed)
+	if err != nil {
+		return err
+	}
+	defer pin.Wipe()
+	return session.Login(pin)
+}
+
+// exit turns a failure into the exit code that an old tool had for it.
+func exit(err error, pin, list, other int) error {
+	if err == nil {
+		return nil
+	}
+	code := other
+	switch {
+	case errors.Is(err, errPIN):
+		code = pin
+	case errors.Is(err, errList):
+		code = list
+	}
+	return &cli.Error{Code: code, Err: err}
+}

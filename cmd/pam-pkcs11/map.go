@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/login"
+	"pam_pkcs11/mapper"
+)
+
+// mapping is one question of `pam-pkcs11 map`.
+type mapping struct {
+	user   string
+	config string
+	json   bool
+}
+
+func newMap() *cobra.Command {
+	m := mapping{}
+	command := &cobra.Command{
+		Use:   "map [CERT...]",
+		Short: "Show whose certificate it is, and what each mapper says",
+		Long: "map reads certificates from files, PEM or DER, or from the card in the reader when none is named.\n" +
+			"For each it prints what the checks of a login say, and for each mapper what it read from the certificate,\n" +
+			"whom it asked, what came back and what it says. It ends with 0 when every certificate is good and somebody's\n" +
+			"(with --user: that user's), with 1 when not, and with 78 when the configuration has errors.",
+		RunE: func(cmd *cobra.Command, args []string) error { return m.run(cmd, args) },
+	}
+	command.Flags().StringVar(&m.user, "user", "", "ask whether it is this user's")
+	command.Flags().StringVar(&m.config, "config", config.DefaultFile, "configuration file")
+	command.Flags().BoolVar(&m.json, "json", false, "print one JSON object for each certificate")
+	return command
+}
+
+// mapped is what is known of one certificate. Its JSON is an interface.
+type mapped struct {
+	Certificate string          `json:"certificate"` // file, or the token's label
+	Subject     string          `json:"subject"`
+	Issuer      string          `json:"issuer"`
+	Serial      string          `json:"serial"`
+	Good        bool            `json:"good"`
+	Check       string          `json:"check"` // why it is not good
+	User        string          `json:"user"`  // whose it is; "" when no mapper knows
+	Mapper      string          `json:"mapper"`
+	Mappers     []mapperDetails `json:"mappers"`
+}
+
+type mapperDetails struct {
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Read    []string `json:"read"`
+	Asked   []string `json:"asked"`
+	Answer  []string `json:"answer"`
+	User    string   `json:"user"`
+	Verdict string   `json:"verdict"`
+}
+
+func (m mapping) run(cmd *cobra.Command, args []string) error {
+	conf, err := config.Load(&config.Arguments{ConfigFile: m.config})
+	if err != nil {
+		return &cli.Error{Code: cli.Config, Err: err}
+	}
+	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
+	judge, err := authenticator.NewJudge(conf)
+	if err != nil {
+		return &cli.Error{Code: cli.Config, Err: err}
+	}
+	certs, err := gather(cmd, conf, args)
+	if err != nil {
+		return err
+	}
+	yes := len(certs) > 0
+	for _, c := range certs {
+		shown, err := m.judge(cmd.Context(), judge, conf, c, certs)
+		if err != nil {
+			return err
+		}
+		if err := m.print(cmd.OutOrStdout(), shown); err != nil {
+			return err
+		}
+		yes = yes && shown.Good && shown.User != ""
+	}
+	if !yes {
+		return &cli.Error{Code: cli.Failure}
+	}
+	return nil
+}
+
+// judge asks about one certificate, within the time that a login would have.
+func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Config, c source, all []source) (mapped, error) {
+	ctx, cancel := context.WithTimeout(ctx, conf.Global.VerifyTimeout)
+	defer cancel()
+	shown := mapped{Certificate: c.name, Subject: c.cert.Subject.RFC4514(), Issuer: c.cert.Issuer.RFC4514(), Serial: c.cert.SerialHex(":"), Good: true}
+	if _, err := judge.Check(ctx, c.cert, certificatesOf(all)); err != nil {
+		shown.Good, shown.Check = false, err.Error()
+	}
+	explained, err := judge.Explain(ctx, c.cert, m.user)
+	if err != nil {
+		return shown, fmt.Errorf("%s: %w", c.name, err)
+	}
+	for _, e := range explained {
+		shown.Mappers = append(shown.Mappers, details(e))
+		if shown.User == "" && e.User != "" {
+			shown.User, shown.Mapper = e.User, e.Mapper
+		}
+	}
+	return shown, nil
+}
+
+// details has empty lists, not null, for what there is nothing of.
+func details(e mapper.Explanation) mapperDetails {
+	list := func(l []string) []string { return append([]string{}, l...) }
+	return mapperDetails{e.Mapper, e.Type, list(e.Read), list(e.Asked), list(e.Heard), e.User, e.Verdict}
+}
+
+func (m mapping) print(w io.Writer, s mapped) error {
+	if m.json {
+		s.Mappers = append([]mapperDetails{}, s.Mappers...)
+		return json.NewEncoder(w).Encode(s)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n  subject: %s\n  issuer:  %s\n  serial:  %s\n", s.Certificate, quotable(s.Subject), quotable(s.Issuer), s.Serial)
+	if s.Good {
+		fmt.Fprint(&b, "  check:   good\n")
+	} else {
+		fmt.Fprintf(&b, "  check:   refused: %s\n", quotable(s.Check))
+	}
+	for _, d := range s.Mappers {
+		fmt.Fprintf(&b, "  mapper %s", d.Name)
+		if d.Type != strings.ToLower(d.Name) {
+			fmt.Fprintf(&b, " (%s)", d.Type)
+		}
+		fmt.Fprintln(&b)
+		for _, part := range []struct {
+			title string
+			lines []string
+		}{{"read", d.Read}, {"asked", d.Asked}, {"answer", d.Answer}} {
+			for _, line := range part.lines {
+				fmt.Fprintf(&b, "    %-8s %s\n", part.title+":", quotable(line))
+			}
+		}
+		fmt.Fprintf(&b, "    %-8s %s", "verdict:", quotable(d.Verdict))
+		if d.User != "" {
+			fmt.Fprintf(&b, ": %s", quotable(d.User))
+		}
+		fmt.Fprintln(&b)
+	}
+	fmt.Fprintf(&b, "  user:    %s\n", m.conclusion(s))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (m mapping) conclusion(s mapped) string {
+	switch {
+	case s.User == "" && m.user != "":
+		return "not " + quotable(m.user)
+	case s.User == "":
+		return "none"
+	case !s.Good:
+		return quotable(s.User) + " by mapper " + s.Mapper + ", but the certificate is not good"
+	}
+	return quotable(s.User) + " by mapper " + s.Mapper
+}
+
+// quotable is text as it is, or quoted where it holds what a terminal would obey or hide.
+func quotable(s string) string {
+	for _, r := range s {
+		if !printable(r) {
+			return fmt.Sprintf("%q", s)
+		}
+	}
+	return s
+}
+
+// errNoCertificate is returned for a file that holds none.
+var errNoCertificate = errors.New("holds no certificate")
+
+func certificatesOf(all []source) []*certinfo.Certificate {
+	var certs []*certinfo.Certificate
+	for _, s := range all {
+		certs = append(certs, s.cert)
+	}
+	return certs
+}

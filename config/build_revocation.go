@@ -1,0 +1,43 @@
+package config
+
+import (
+	"net/url"
+	"time"
+)
+
+// OCSP is how responders are asked.
+type OCSP struct {
+	URLs          []string // http or https, asked before those of the certificate
+	ResponderCert string   // absolute path, or ""
+	Nonce         string   // "optional", "required" or "off"
+	MaxAge        time.Duration
+}
+
+func isSoft(v value) bool { return v.text() == "soft" }
+
+// fillOCSP comes after the policy, without which its keys have no effect.
+func (b *builder) fillOCSP(v Values) {
+	m := &b.conf.Module
+	m.SoftRevocation = v.String("revocation") == "soft"
+	m.OCSP = OCSP{URLs: v.List("ocsp_url"), ResponderCert: v.String("ocsp_responder_cert"), Nonce: v.String("ocsp_nonce"),
+		MaxAge: v.Duration("ocsp_max_age")}
+	if m.Policy.OCSP {
+		return
+	}
+	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
+		if v.Set(key) {
+			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
+		}
+	}
+}
+
+// checkWebURLs: a host and no user, as they are asked.
+func checkWebURLs(words []Word) *fault {
+	for _, w := range words {
+		u, err := url.Parse(w.Text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return &fault{w, quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+		}
+	}
+	return nil
+}

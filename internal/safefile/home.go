@@ -1,0 +1,53 @@
+package safefile
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenOwned opens the file called name (a relative path) below the directory home, both of which are the owner's
+// to write. The way to home is judged by p; home itself and all below it, links that lead elsewhere included, must
+// belong to the owner or to root and be writable by nobody else, whatever p says. Of p, MaxSize holds for the
+// file. It is to be called as the owner, see AsUsers.
+func OpenOwned(home, name string, owner uint32, p Policy) (*os.File, Resolved, error) {
+	if !filepath.IsAbs(home) {
+		return nil, Resolved{}, &Error{Path: home, Problem: "the home directory is not an absolute path"}
+	}
+	p.Owners = append([]uint32{owner}, p.Owners...)
+	w, err := newWalk(home, p)
+	if err != nil {
+		return nil, Resolved{}, err
+	}
+	defer w.close()
+	if err := wellFormed(name); err != nil {
+		return nil, Resolved{}, err
+	}
+	if err := w.toDirectory(); err != nil {
+		return nil, Resolved{}, err
+	}
+	w.policy = Policy{MaxSize: p.MaxSize, only: &owner}
+	var st unix.Stat_t
+	if err := unix.Fstat(w.dir, &st); err != nil {
+		return nil, Resolved{}, &Error{Path: w.path, Err: err}
+	}
+	if err := w.policy.judgeDirectory(w.path, &st, &w.reports); err != nil {
+		return nil, Resolved{}, err
+	}
+	w.push(name)
+	return w.file()
+}
+
+// toDirectory walks to the end of the path, which is a directory.
+func (w *walk) toDirectory() error {
+	w.rest = append(w.rest, ".") // so that every component before is entered
+	name, _, err := w.last()
+	if err != nil {
+		return err
+	}
+	if name != "." {
+		return &Error{Path: w.join(name), Err: unix.ENOTDIR}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package mapper
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
+// It travels in the context, so that a mapper that has more to tell than its answers needs no other signature.
+type record struct{ read, asked, heard []string }
+
+type recordKey struct{}
+
+// maxTold bounds each list of a record: a certificate may hold a thousand names.
+const maxTold = 64
+
+// withRecord returns a context in which the functions below write to a new record.
+func withRecord(ctx context.Context) (context.Context, *record) {
+	r := &record{}
+	return context.WithValue(ctx, recordKey{}, r), r
+}
+
+// tellRead notes what the mapper reads from the certificate, tellAsked whom it asks what, tellHeard what came back.
+// None of them may hold a secret.
+func tellRead(ctx context.Context, texts ...string) {
+	tell(ctx, func(r *record) *[]string { return &r.read }, texts)
+}
+
+func tellAsked(ctx context.Context, texts ...string) {
+	tell(ctx, func(r *record) *[]string { return &r.asked }, texts)
+}
+
+func tellHeard(ctx context.Context, texts ...string) {
+	tell(ctx, func(r *record) *[]string { return &r.heard }, texts)
+}
+
+func tell(ctx context.Context, list func(*record) *[]string, texts []string) {
+	r, ok := ctx.Value(recordKey{}).(*record)
+	if !ok {
+		return
+	}
+	l := list(r)
+	for _, t := range texts {
+		if len(*l) < maxTold && !slices.Contains(*l, t) {
+			*l = append(*l, t)
+		}
+	}
+}
+
+// Explanation is all that one mapper did.
+type Explanation struct {
+	Mapper  string   // block name
+	Type    string   // built-in mapper
+	Read    []string // from the certificate
+	Asked   []string // whom, and what
+	Heard   []string // what came back
+	User    string   // login, "" when the mapper says no
+	Value   string   // what of the certificate decided
+	Verdict string   // in English
+}
+
+// Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a user, whether it is
+// his. The first with a User is the one that decides at a login. An error is ctx's.
+func (c *Chain) Explain(ctx context.Context, cert *certinfo.Certificate, user string, verified bool) ([]Explanation, error) {
+	q := whose(cert)
+	if user != "" {
+		q = isOf(cert, user)
+	}
+	var all []Explanation
+	for _, l := range c.links {
+		if err := ctx.Err(); err != nil {
+			return all, err
+		}
+		a, d, r := c.askOne(ctx, cert, l, verified, q)
+		e := Explanation{Mapper: l.name, Type: l.kind, Read: r.read, Asked: r.asked, Heard: r.heard, Verdict: d.Verdict}
+		if a != nil {
+			e.User, e.Value = a.user, a.value
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func joined(list []string) string { return strings.Join(list, "; ") }

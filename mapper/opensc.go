@@ -1,0 +1,61 @@
+package mapper
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"io"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// openscMapper looks for the certificate itself in ~/.eid/authorized_certificates, a list in PEM.
+type openscMapper struct{ homes homeFiles }
+
+// maxCertificateList bounds the list, in octets.
+const maxCertificateList = 1 << 20
+
+func newOpenSC(_ config.Mapper, o Options) (mapper, error) {
+	return &openscMapper{homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger,
+		file: below(".eid/authorized_certificates"), maxSize: maxCertificateList}}, nil
+}
+
+func (m *openscMapper) binds() bool { return true }
+
+func (m *openscMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	name := certificateName(cert)
+	tellRead(ctx, name)
+	return m.homes.find(ctx, name, listsCertificate(cert.Raw))
+}
+
+func (m *openscMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+	name := certificateName(cert)
+	tellRead(ctx, name)
+	return m.homes.match(ctx, user, name, listsCertificate(cert.Raw))
+}
+
+// certificateName tells certificates apart for people.
+func certificateName(cert *certinfo.Certificate) string {
+	return "certificate " + cert.SerialHex(":") + " of " + cert.Issuer.RFC4514()
+}
+
+// listsCertificate tells whether a list in PEM holds the DER of a certificate. What stands between the blocks, and
+// blocks of other kinds, do not count.
+func listsCertificate(der []byte) holds {
+	return func(r io.Reader) (bool, error) {
+		rest, err := io.ReadAll(r)
+		if err != nil {
+			return false, err
+		}
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				return false, nil
+			}
+			if (block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE") && bytes.Equal(block.Bytes, der) {
+				return true, nil
+			}
+		}
+	}
+}

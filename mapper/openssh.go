@@ -1,0 +1,227 @@
+package mapper
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	//lint:ignore SA1019 compared only: old cards have such keys
+	"crypto/dsa"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// opensshMapper looks for the certificate's public key in ~/.ssh/authorized_keys (sshd(8)). The key is written once
+// as such a file has it, and the file is searched for that text: only a line that holds it is read.
+type opensshMapper struct {
+	homes homeFiles
+	now   func() time.Time
+}
+
+// Limits of a file of keys, in octets.
+const (
+	maxKeyFile = 16 << 20
+	maxKeyLine = 64 << 10
+	keyBlock   = 64 << 10
+)
+
+func newOpenSSH(b config.Mapper, o Options) (mapper, error) {
+	file, err := keyFile(b.Values.String("keyfile"))
+	return &opensshMapper{homes: homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger, file: file, maxSize: maxKeyFile}, now: o.Now}, err
+}
+
+// keyFile reads the key of that name, in which %u is the login and %% a per cent sign. A path that is not absolute
+// begins in the user's home, as with "~/" and "%h/"; an absolute one must have %u in it, since a file for all users
+// would let each of its keys in as any of them.
+func keyFile(path string) (func(accounts.Account) (dir, name string, ok bool), error) {
+	if path == "" {
+		return below(".ssh/authorized_keys"), nil
+	}
+	for _, prefix := range []string{"~/", "%h/"} {
+		path = strings.TrimPrefix(path, prefix)
+	}
+	rest := strings.ReplaceAll(strings.ReplaceAll(path, "%%", ""), "%u", "")
+	switch {
+	case strings.Contains(rest, "%"):
+		return nil, fmt.Errorf("keyfile = %s: only %%u, %%h and %%%% are known", path)
+	case filepath.IsAbs(path) && !strings.Contains(path, "%u"):
+		return nil, fmt.Errorf("keyfile = %s: a path for all users must have %%u in it, or each key lets in as any user", path)
+	}
+	return func(a accounts.Account) (string, string, bool) {
+		name := strings.NewReplacer("%%", "%", "%u", a.Name).Replace(path)
+		if filepath.IsAbs(path) {
+			return "/", strings.TrimLeft(name, "/"), a.Name != "" && a.Name != "." && a.Name != ".." && !strings.Contains(a.Name, "/")
+		}
+		return a.Home, name, filepath.IsAbs(a.Home)
+	}, nil
+}
+
+func (m *opensshMapper) binds() bool { return true }
+
+func (m *opensshMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	key, err := sshKey(ctx, cert)
+	if err != nil {
+		return nil, err
+	}
+	return m.homes.find(ctx, ssh.FingerprintSHA256(key), listsKey(key, m.now()))
+}
+
+func (m *opensshMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+	key, err := sshKey(ctx, cert)
+	if err != nil {
+		return answer{}, false, err
+	}
+	return m.homes.match(ctx, user, ssh.FingerprintSHA256(key), listsKey(key, m.now()))
+}
+
+// sshKey returns the certificate's key as OpenSSH knows it. That it may only sign in a certain way (RSASSA-PSS) is
+// not told apart there.
+func sshKey(ctx context.Context, cert *certinfo.Certificate) (ssh.PublicKey, error) {
+	var public crypto.PublicKey = cert.PublicKey
+	switch k := public.(type) {
+	case nil:
+		return nil, fmt.Errorf("%w: %w", errNothing, cert.PublicKeyErr)
+	case *certinfo.PSSPublicKey:
+		public = k.Key
+	case *dsa.PublicKey:
+		if k.P == nil {
+			return nil, fmt.Errorf("%w: the DSA key has no parameters", errNothing)
+		}
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: OpenSSH has no keys of this type (%T)", errNothing, public)
+	}
+	tellRead(ctx, strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(key)), "\n"))
+	return key, nil
+}
+
+// listsKey tells whether a file lists the key without limits that a login by card could not keep.
+func listsKey(key ssh.PublicKey, now time.Time) holds {
+	kind, blob := key.Type(), base64.StdEncoding.EncodeToString(key.Marshal())
+	return func(r io.Reader) (bool, error) {
+		var unusable error
+		yes := false
+		err := eachBlock(context.Background(), r, keyBlock, maxKeyLine, func(data []byte) bool {
+			for !yes {
+				hit := bytes.Index(data, []byte(blob))
+				if hit < 0 {
+					return true
+				}
+				start := bytes.LastIndexByte(data[:hit], '\n') + 1
+				line, rest := cutLine(data[start:])
+				var err error
+				if yes, err = isKeyLine(string(line), kind, blob, now); err != nil {
+					unusable = err
+				}
+				data = rest
+			}
+			return false
+		})
+		if yes || err != nil {
+			return yes, err
+		}
+		return false, unusable
+	}
+}
+
+// isKeyLine reads "[options] type key [comment]" (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+func isKeyLine(line, kind, blob string, now time.Time) (bool, error) {
+	line = strings.Trim(line, " \t\r")
+	if strings.HasPrefix(line, "#") {
+		return false, nil
+	}
+	options := ""
+	if !strings.HasPrefix(line, kind+" ") && !strings.HasPrefix(line, kind+"\t") {
+		n := optionsLength(line)
+		options, line = line[:n], strings.TrimLeft(line[n:], " \t")
+	}
+	fields := strings.Fields(line)
+	if len(fields) < 2 || fields[0] != kind || fields[1] != blob {
+		return false, nil // the text stands in a comment or an option
+	}
+	for options != "" {
+		var option string
+		option, options = cutOption(options)
+		if err := judgeOption(option, now); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// optionsLength returns where the first blank outside quotes is; a quote in quotes is written with a backslash.
+func optionsLength(line string) int { return scanOptions(line, " \t") }
+
+func cutOption(options string) (first, rest string) {
+	n := scanOptions(options, ",")
+	if n == len(options) {
+		return options, ""
+	}
+	return options[:n], options[n+1:]
+}
+
+func scanOptions(s, ends string) int {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && i+1 < len(s) && s[i+1] == '"':
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case !quoted && strings.IndexByte(ends, s[i]) >= 0:
+			return i
+		}
+	}
+	return len(s)
+}
+
+// harmless are the options that say nothing about who may log in, and nothing that a login at this machine's
+// reader could not keep: they are about forwarding and about keys of other kinds.
+const harmless = " agent-forwarding no-agent-forwarding port-forwarding no-port-forwarding x11-forwarding no-x11-forwarding " +
+	"user-rc no-user-rc pty environment permitopen permitlisten tunnel no-touch-required verify-required "
+
+// judgeOption refuses a line whose option limits the key (command, from, principals, restrict, no-pty, cert-authority
+// and any that is not known).
+func judgeOption(option string, now time.Time) error {
+	name, value, _ := strings.Cut(option, "=")
+	name = strings.ToLower(strings.TrimSpace(name))
+	switch {
+	case name == "expiry-time":
+		return judgeExpiry(strings.Trim(value, `"`), now)
+	case name == "" || !strings.Contains(harmless, " "+name+" "):
+		return fmt.Errorf("the line with the key has the option %q, which a login by card cannot keep", name)
+	}
+	return nil
+}
+
+// judgeExpiry reads YYYYMMDD[HHMM[SS]], in this machine's time or with Z in UTC.
+func judgeExpiry(text string, now time.Time) error {
+	digits, utc := strings.CutSuffix(strings.ToUpper(text), "Z")
+	layout, ok := map[int]string{8: "20060102", 12: "200601021504", 14: "20060102150405"}[len(digits)]
+	if !ok {
+		return errors.New("the line with the key has an expiry-time that is none")
+	}
+	where := time.Local
+	if utc {
+		where = time.UTC
+	}
+	until, err := time.ParseInLocation(layout, digits, where)
+	switch {
+	case err != nil:
+		return errors.New("the line with the key has an expiry-time that is none")
+	case !now.Before(until):
+		return errors.New("the key has expired (expiry-time)")
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/safefile"
+)
+
+// crlDir is the CRLs of a directory or of one file. What there is is found when the first certificate needs one, by
+// reading the ends of each CRL; a CRL is read as a whole when it speaks of a certificate, and then once.
+type crlDir struct {
+	key    string // of the configuration, for messages
+	path   string
+	policy safefile.Policy
+	wanted *wanted
+	logger *slog.Logger
+
+	once     sync.Once
+	crls     memorySource
+	problems []Problem
+	err      error
+	seen     map[string]bool // files, by resolved path
+}
+
+const (
+	maxCRLFiles        = 10000
+	defaultMaxCRL      = 512 << 20
+	maxReportedInError = 3
+)
+
+func newCRLDir(o Options, key, path string, w *wanted) *crlDir {
+	policy := safefile.Data()
+	policy.MaxSize = o.MaxCRLSize
+	if o.StrictPermissions {
+		policy = policy.Strict()
+	}
+	return &crlDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, seen: map[string]bool{}}
+}
+
+func (d *crlDir) lists(s *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error) {
+	d.once.Do(d.load)
+	if d.err != nil {
+		return nil, d.err
+	}
+	found, err := d.crls.lists(s, cert, point)
+	if err == nil && len(found) == 0 {
+		return nil, d.nothing(cert)
+	}
+	return found, err
+}
+
+// nothing says why there is no CRL: perhaps it is one of those that were not used.
+func (d *crlDir) nothing(cert *certinfo.Certificate) error {
+	text := fmt.Sprintf("%s %s holds none of %q", d.key, d.path, clip(cert.Issuer.RFC4514()))
+	for i, p := range d.problems {
+		if i == maxReportedInError {
+			text += ", and more"
+			break
+		}
+		text += fmt.Sprintf("; not used: %s: %s", p.Path, p.Text)
+	}
+	return errors.New(text)
+}
+
+func (d *crlDir) problem(path string, err error) {
+	if len(d.problems) < maxCAProblems {
+		d.problems = append(d.problems, Problem{path, err.Error()})
+		d.logger.Warn(d.key+": not used", "file", path, "problem", err)
+	}
+}
+
+func (d *crlDir) load() {
+	if d.path == "" {
+		d.err = fmt.Errorf("%s is not set", d.key)
+		return
+	}
+	dir, err := safefile.OpenDir(d.path, d.policy)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		f, resolved, err := safefile.Open(d.path, d.policy)
+		if err != nil {
+			d.err = fmt.Errorf("%s: %w", d.key, err)
+			return
+		}
+		d.addFile(d.path, f, resolved)
+		return
+	case err != nil:
+		d.err = fmt.Errorf("%s: %w", d.key, err)
+		return
+	}
+	defer dir.Close()
+	d.report(dir.Resolved)
+	names, err := dir.Names(maxCRLFiles)
+	if err != nil {
+		d.err = fmt.Errorf("%s: %w", d.key, err)
+		return
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		path := filepath.Join(d.path, name)
+		f, resolved, err := dir.Open(name)
+		if err != nil {
+			d.problem(path, err)
+			continue
+		}
+		d.addFile(path, f, resolved)
+	}
+}
+
+// addFile takes the CRLs of a file. One that is there under several names, as hash links make it, is read once.
+func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
+	defer f.Close()
+	d.report(resolved)
+	if d.seen[resolved.Path] {
+		return
+	}
+	d.seen[resolved.Path] = true
+	id, err := identify(f)
+	if err != nil {
+		d.problem(path, err)
+		return
+	}
+	parts, err := findCRLs(f, id.size)
+	if err != nil {
+		d.problem(path, err)
+	}
+	for _, part := range parts {
+		c := &crlStream{wanted: d.wanted, open: d.opener(resolved.Path, id, part)}
+		if c.h, err = part.peek(f); err == errNoPeek {
+			_, err = c.read(nil)
+		}
+		if err != nil {
+			d.problem(path, err)
+			continue
+		}
+		d.crls = append(d.crls, c)
+	}
+}
+
+// opener opens a CRL for its pass. The file must be the one that was looked at.
+func (d *crlDir) opener(path string, id fileID, part crlPart) func() (io.ReadCloser, int64, error) {
+	return func() (io.ReadCloser, int64, error) {
+		f, _, err := safefile.Open(path, d.policy)
+		if err != nil {
+			return nil, 0, err
+		}
+		now, err := identify(f)
+		if err == nil && now != id {
+			err = errors.New("has changed while it was read")
+		}
+		if err != nil {
+			f.Close()
+			return nil, 0, err
+		}
+		return &crlBody{part.body(f), f}, part.der, nil
+	}
+}
+
+// report passes on what safefile tolerated.
+func (d *crlDir) report(r safefile.Resolved) {
+	for _, weakness := range r.Reports {
+		d.logger.Warn(d.key+": weak permissions", "file", weakness.Path, "problem", weakness.Problem)
+	}
+}
+
+// crlBody is the DER of a CRL with the file that it is read from.
+type crlBody struct {
+	io.ReadCloser
+	file io.Closer
+}
+
+// Close ends the decoding before it takes the file away.
+func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
+
+// fileID tells one state of a file from every other: whoever changes a file changes its ctime.
+type fileID struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+func identify(f *os.File) (fileID, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return fileID{}, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileID{}, errors.New("no attributes")
+	}
+	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}, nil
+}

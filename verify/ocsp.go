@@ -1,0 +1,337 @@
+package verify
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
+)
+
+// NonceMode says what is done about a nonce, by which an answer is known to be fresh (RFC 8954).
+type NonceMode string
+
+// The values of ocsp_nonce.
+const (
+	NonceOptional NonceMode = "optional" // sent; an answer without is believed, one with another is not. The default
+	NonceRequired NonceMode = "required" // sent; only an answer with it is believed, and none of the store says "good"
+	NonceOff      NonceMode = "off"      // not sent: answers that were made ahead will do, and caches on the way
+)
+
+// OCSPOptions say how responders are asked.
+type OCSPOptions struct {
+	URLs          []string      // asked before those of the certificate; may be of this machine
+	ResponderCert string        // file of a certificate whose answers are believed, whatever the CA; "": none
+	Nonce         NonceMode     // "": NonceOptional
+	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+	Dir           string        // the store, kept by root only; "": none
+	Proxy         string        // http://HOST:PORT; never taken from the environment
+}
+
+// DefaultOCSPDir is the store of OCSP answers.
+const DefaultOCSPDir = "/var/lib/pam_pkcs11/ocsp"
+
+const (
+	// maxResponders bounds the URLs of one certificate that are asked.
+	maxResponders = 5
+	// hedge is how long a responder may be silent before the next one is asked too.
+	hedge = time.Second
+	// maxDelegates bounds how often the status of a responder's certificate leads to another responder.
+	maxDelegates = 2
+)
+
+// ocspChecker asks responders about certificates. It is safe for several goroutines.
+type ocspChecker struct {
+	v     *Verifier
+	store *ocspStore
+	// local lets URLs of certificates lead to this machine: tests have their responders there.
+	local bool
+}
+
+// ocspOutcome is what could be found out about one certificate.
+type ocspOutcome struct {
+	verdict *ocspVerdict // nil: no answer that is believed
+	from    string       // URL, or "the store"
+	notes   []string     // why other answers were not used
+}
+
+func (o *ocspOutcome) note(from string, why error) {
+	o.notes = append(o.notes, fmt.Sprintf("%s: %v", clip(from), withoutAddress(why)))
+}
+
+// withoutAddress takes away what net/http puts before an error: the address is named already.
+func withoutAddress(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// delegateStatus finds out whether a responder's certificate is revoked. nil: it is good.
+type delegateStatus func(ctx context.Context, delegate ocspTarget) *Error
+
+// ask finds the status of a certificate: from the store while its answer lasts, else from the responders. A "revoked" of
+// the store stays until a newer answer takes it back.
+func (c *ocspChecker) ask(ctx context.Context, t *ocspTarget, delegates delegateStatus) ocspOutcome {
+	var out ocspOutcome
+	raw, err := c.store.load(t)
+	if err != nil {
+		c.v.options.Logger.Warn("kept OCSP answer not used", "problem", err)
+	}
+	var kept *ocspVerdict
+	if raw != nil {
+		if kept, err = c.judgeKept(ctx, t, raw, delegates); err != nil {
+			kept = nil
+			out.note("the store", err)
+		}
+	}
+	if kept != nil && (!kept.revoked() || c.v.ocspDates(kept.answer, &kept.single, c.v.options.Now()) == nil) {
+		out.verdict, out.from = kept, "the store"
+		return out
+	}
+	c.responders(ctx, t, delegates, &out)
+	switch {
+	case kept != nil && !out.takesBack(kept):
+		out.verdict, out.from = kept, "the store"
+	case out.verdict != nil:
+		if err := c.store.keep(t, raw, out.verdict); err != nil {
+			c.v.options.Logger.Warn("OCSP answer not kept", "problem", err)
+		}
+	}
+	return out
+}
+
+// takesBack tells whether a fresh answer ends a kept "revoked": by saying so anew, or by being newer.
+func (o *ocspOutcome) takesBack(kept *ocspVerdict) bool {
+	return o.verdict != nil && (o.verdict.revoked() || o.verdict.single.thisUpdate.After(kept.single.thisUpdate))
+}
+
+// judgeKept judges an answer of the store. An error says why it is not used.
+func (c *ocspChecker) judgeKept(ctx context.Context, t *ocspTarget, raw []byte, delegates delegateStatus) (*ocspVerdict, error) {
+	a, err := parseOCSPAnswer(raw)
+	if err != nil {
+		return nil, err
+	}
+	var ids []ocspCertID
+	for hash := range ocspHashOIDs {
+		id, err := newCertID(hash, t.cert, t.issuer)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	verdict, err := c.v.believe(t, a, ocspExpected{ids: ids, cached: true}, c.v.options.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !verdict.revoked() && c.v.options.OCSP.Nonce == NonceRequired {
+		return nil, errors.New("is not fresh (ocsp_nonce = required)")
+	}
+	return verdict, c.settle(ctx, t, verdict, delegates)
+}
+
+// settle finds out whether the signer of an answer is itself good, where that counts. Only a signer that is known to be
+// revoked spoils a "revoked".
+func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVerdict, delegates delegateStatus) error {
+	if verdict.delegate == nil {
+		return nil
+	}
+	err := delegates(ctx, ocspTarget{cert: verdict.delegate, issuer: t.issuer, key: t.key})
+	if err == nil || verdict.revoked() && err.Reason != ReasonRevoked {
+		return nil
+	}
+	return fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
+}
+
+// responder is an address to ask.
+type responder struct {
+	url        string
+	configured bool // by the administrator: may lead to this machine
+}
+
+// addresses lists whom to ask: those of the configuration, then those of the certificate.
+func (c *ocspChecker) addresses(cert *certinfo.Certificate) []responder {
+	var all []responder
+	for _, u := range c.v.options.OCSP.URLs {
+		all = append(all, responder{u, true})
+	}
+	for i, u := range cert.OCSPServers {
+		if i == maxResponders {
+			break
+		}
+		all = append(all, responder{u, c.local})
+	}
+	return all
+}
+
+// responders asks one after the other. One that stays silent does not hold up the next for longer than hedge; the first
+// answer that is believed counts.
+func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates delegateStatus, out *ocspOutcome) {
+	all := c.addresses(t.cert)
+	if len(all) == 0 {
+		out.notes = append(out.notes, "the certificate names no OCSP responder, and ocsp_url is not set")
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		who     int
+		verdict *ocspVerdict
+		err     error
+	}
+	results := make(chan result, len(all))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	started, silent := 0, map[int]bool{}
+	start := func() {
+		if started == len(all) {
+			return
+		}
+		who := started
+		started++
+		silent[who] = true
+		go func() {
+			verdict, err := c.responder(ctx, t, all[who], delegates)
+			results <- result{who, verdict, err}
+		}()
+		timer.Reset(hedge)
+	}
+	for len(silent) > 0 || started < len(all) {
+		select {
+		case <-timer.C:
+			start()
+		case r := <-results:
+			delete(silent, r.who)
+			if r.err == nil {
+				out.verdict, out.from = r.verdict, all[r.who].url
+				return
+			}
+			out.note(all[r.who].url, r.err)
+			start()
+		case <-ctx.Done():
+			for who := range all {
+				if who >= started || silent[who] {
+					out.note(all[who].url, errNoTime)
+				}
+			}
+			return
+		}
+	}
+}
+
+// errNoTime is said of a responder that did not answer in what verify_timeout leaves for it.
+var errNoTime = errors.New("no answer in time")
+
+// ocspAttempt is one way to put the question.
+type ocspAttempt struct {
+	post, nonce bool
+	hash        crypto.Hash
+}
+
+// attempts are the ways in which one responder is asked in turn, as long as it answers and the answer is not to the
+// point: some know CertIDs with one hash only, some take one method only, and some nothing with a nonce. SHA-1 is the
+// hash that every responder knows; its weakness does not matter here, since an answer is only about what its signer
+// issued.
+func (v *Verifier) attempts() []ocspAttempt {
+	switch v.options.OCSP.Nonce {
+	case NonceOff:
+		return []ocspAttempt{{false, false, crypto.SHA1}, {true, false, crypto.SHA1}, {true, false, crypto.SHA256}}
+	case NonceRequired:
+		return []ocspAttempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, true, crypto.SHA1}}
+	}
+	return []ocspAttempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, false, crypto.SHA1}}
+}
+
+// responder asks one responder.
+func (c *ocspChecker) responder(ctx context.Context, t *ocspTarget, r responder, delegates delegateStatus) (*ocspVerdict, error) {
+	var first error
+	for _, attempt := range c.v.attempts() {
+		verdict, err := c.attempt(ctx, t, r, attempt)
+		if err == nil {
+			err = c.settle(ctx, t, verdict, delegates)
+			return verdict, err
+		}
+		if first == nil || !worthAnother(err) {
+			first = err
+		}
+		if !worthAnother(err) {
+			break
+		}
+	}
+	return nil, first
+}
+
+// worthAnother tells whether the responder was there but could do nothing with the question.
+func worthAnother(err error) bool {
+	var status ocspStatusError
+	if errors.As(err, &status) {
+		return status == ocspMalformedRequest || status == ocspUnauthorized
+	}
+	var http *fetch.StatusError
+	return errors.As(err, &http) || errors.Is(err, errStatusUnknown) || errors.Is(err, errOtherCertificate)
+}
+
+// attempt puts the question in one way and judges the answer, but for the status of its signer.
+func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, how ocspAttempt) (*ocspVerdict, error) {
+	id, err := newCertID(how.hash, t.cert, t.issuer)
+	if err != nil {
+		return nil, err
+	}
+	request := ocspRequest{id: id}
+	if how.nonce {
+		request.nonce = make([]byte, ocspNonceSize)
+		if _, err := rand.Read(request.nonce); err != nil {
+			return nil, err
+		}
+	}
+	der, err := request.marshal()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.send(ctx, r, der, how.post)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := parseOCSPAnswer(raw)
+	if err != nil {
+		return nil, err
+	}
+	return c.v.believe(t, answer, ocspExpected{ids: []ocspCertID{id}, nonce: request.nonce}, c.v.options.Now())
+}
+
+// send makes one HTTP exchange (RFC 6960, appendix A).
+func (c *ocspChecker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
+	client := &fetch.Client{Proxy: c.v.options.OCSP.Proxy, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
+	if !strings.HasPrefix(r.url, "http:") && !strings.HasPrefix(r.url, "https:") {
+		return nil, fmt.Errorf("%w: expected http or https", fetch.ErrAddress)
+	}
+	var answer *fetch.Answer
+	var err error
+	if post {
+		answer, err = client.Post(ctx, r.url, "application/ocsp-request", der)
+	} else {
+		answer, err = client.Get(ctx, getURL(r.url, der), fetch.Validators{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if answer.NotModified {
+		return nil, &fetch.StatusError{URL: r.url, Status: 304}
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
+}
+
+// getURL is the address of a GET request (RFC 6960, A.1).
+func getURL(base string, der []byte) string {
+	return strings.TrimSuffix(base, "/") + "/" + url.PathEscape(base64.StdEncoding.EncodeToString(der))
+}

@@ -1,0 +1,220 @@
+package verify
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Which source is asked about revocation, and what follows from silence.
+
+// Network time of a login. What the caller's deadline leaves is used up to verdictReserve before its end, so that the
+// verdict, also the one of `revocation = soft`, is there when the deadline comes.
+const (
+	verdictReserve  = 50 * time.Millisecond
+	defaultDeadline = 10 * time.Second // for callers without one
+)
+
+// revocationPolicy asks OCSP responders first, all certificates of the path at once, then looks into CRLs for those of
+// which no responder spoke. A certificate that neither speaks of is refused, unless the administrator wrote
+// `revocation = soft`. "Revoked" is final in any case.
+type revocationPolicy struct {
+	ocsp     *ocspChecker   // nil: cert_policy has no ocsp_on
+	crl      *crlRevocation // nil: cert_policy has no CRL word
+	soft     bool
+	leafOnly bool
+}
+
+// startRevocation puts OCSP before the CRLs, and `revocation` over both.
+func (v *Verifier) startRevocation() error {
+	o := v.options
+	crl, _ := v.revoked.(*crlRevocation)
+	if o.Policy.CRL != "" && crl == nil || o.Policy.CRL == "" && !o.Policy.OCSP {
+		return nil
+	}
+	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	if o.Policy.OCSP {
+		dir := o.OCSP.Dir
+		if os.Geteuid() != 0 {
+			dir = ""
+		}
+		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
+		if err := v.readResponderCert(); err != nil {
+			return err
+		}
+	}
+	v.revoked = policy
+	return nil
+}
+
+// check is the revocation of a whole path.
+func (r *revocationPolicy) check(s *search, p *path) *Error {
+	ctx, cancel := networkContext(s.ctx)
+	defer cancel()
+	outer := s.ctx
+	s.ctx = ctx
+	defer func() { s.ctx = outer }()
+
+	run := &revocationRun{policy: r, s: s, p: p}
+	if r.crl != nil {
+		run.crl = r.crl.run(s, p)
+	}
+	return run.path(ctx)
+}
+
+// networkContext keeps back what the verdict needs.
+func networkContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithTimeout(ctx, defaultDeadline)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-verdictReserve))
+}
+
+// half is a context for the first of two sources, so that a mute one leaves time for the other.
+func half(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline()
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
+// revocationRun is the checking of one path.
+type revocationRun struct {
+	policy *revocationPolicy
+	s      *search
+	p      *path
+
+	mu  sync.Mutex // over s and crl: responders are asked from several goroutines
+	crl *crlRun
+}
+
+func (r *revocationRun) targets() []ocspTarget {
+	keys := workingKeys(r.p)
+	from := 1
+	if r.policy.leafOnly {
+		from = max(1, len(r.p.certs)-1)
+	}
+	var all []ocspTarget
+	for i := from; i < len(r.p.certs); i++ {
+		all = append(all, ocspTarget{cert: r.p.certs[i], issuer: r.p.certs[i-1], key: keys[i-1]})
+	}
+	return all
+}
+
+// path gives the worst that is found: a revoked certificate before one of which nothing is known.
+func (r *revocationRun) path(ctx context.Context) *Error {
+	targets := r.targets()
+	outcomes := r.askAll(ctx, targets)
+	for i := range targets {
+		if err := decided(targets[i].cert, outcomes[i]); err != nil {
+			return err
+		}
+	}
+	var unknown *Error
+	var silent []*Error
+	for i := range targets {
+		err := r.certificate(ctx, &targets[i], outcomes[i])
+		switch {
+		case err == nil:
+		case err.Reason != ReasonRevocationUnknown:
+			return err
+		default:
+			silent = append(silent, err)
+			if unknown == nil {
+				unknown = err
+			}
+		}
+	}
+	if unknown == nil || !r.policy.soft {
+		return unknown
+	}
+	for _, err := range silent {
+		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
+		r.s.v.options.Logger.Warn("revocation not known, the login goes on (revocation = soft)",
+			"subject", err.Cert.Subject.RFC4514(), "serial", err.Cert.SerialHex(":"), "detail", err.Detail)
+	}
+	return nil
+}
+
+// askAll asks the responders about all certificates at once. A revoked one ends the asking.
+func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocspOutcome {
+	outcomes := make([]ocspOutcome, len(targets))
+	if r.policy.ocsp == nil {
+		return outcomes
+	}
+	cancel := func() {}
+	if r.crl != nil {
+		ctx, cancel = half(ctx)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
+	var group sync.WaitGroup
+	for i := range targets {
+		group.Go(func() {
+			outcomes[i] = r.policy.ocsp.ask(ctx, &targets[i], r.delegates(1))
+			if v := outcomes[i].verdict; v != nil && v.revoked() {
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	return outcomes
+}
+
+// certificate judges one certificate by what its responders said, else by CRLs.
+func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOutcome) *Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.policy.ocsp != nil {
+		for _, note := range o.notes {
+			r.s.step(t.cert, ReasonNoAnswer, false, note)
+		}
+		if err := decided(t.cert, o); err != nil || o.verdict != nil {
+			if err == nil {
+				r.s.step(t.cert, ReasonOCSPGood, true, "good at "+stamp(o.verdict.single.thisUpdate)+", says "+clip(o.from))
+			}
+			return err
+		}
+	}
+	why := strings.Join(o.notes, "; ")
+	if r.crl == nil {
+		return refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+	}
+	err := r.crl.certificate(t.cert, t.issuer, t.key)
+	switch {
+	case err == nil:
+		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")
+		return nil
+	case err.Reason == ReasonWork && ctx.Err() != nil:
+		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
+	}
+	if why != "" && err.Reason == ReasonRevocationUnknown {
+		err = refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+	}
+	return err
+}
+
+// decided turns a "revoked" into the refusal.
+func decided(cert *certinfo.Certificate, o ocspOutcome) *Error {
+	if o.verdict == nil || !o.verdict.revoked() {
+		return nil
+	}
+	s := o.verdict.single
+	return refuse(cert, ReasonRevoked, "revoked at %s (%s), says %s", stamp(s.revokedAt), crlReasons[s.reason], clip(o.from))
+}
+
+// delegates finds the status of responders' certificates: by OCSP, as for any certificate, and by CRLs where cert_policy
+// has them. No certificate can vouch for itself, so the chain of them ends soon.
+func (r *revocationRun) delegates(depth int) delegateStatus {
+	return func(ctx context.Context, t ocspTarget) *Error {
+		var o ocspOutcome
+		if depth <= maxDelegates {
+			o = r.policy.ocsp.ask(ctx, &t, r.delegates(depth+1))
+		}
+		return r.certificate(ctx, &t, o)
+	}
+}

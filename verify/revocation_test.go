@@ -1,0 +1,557 @@
+package verify
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/testca"
+)
+
+// signs answers with the signer's key and the given status.
+func signs(signer *testca.Cert, status byte, certs ...*testca.Cert) func(q testca.Question) []byte {
+	return func(q testca.Question) []byte {
+		o := saying(q, testca.Single{Status: status, Reason: 1})
+		o.Certs = certs
+		return signer.OCSP(o)
+	}
+}
+
+// TestOCSPThenCRL: what each source says, and what follows.
+func TestOCSPThenCRL(t *testing.T) {
+	root := testca.NewRoot("Root")
+	const (
+		none = iota // no responder, or no CRL word
+		good
+		revoked
+		silent // a responder without an answer, or no CRL at hand
+		expired
+		expiredRevoked
+	)
+	tests := []struct {
+		name      string
+		ocsp, crl int
+		soft      bool
+		want      Reason
+	}{
+		{"OCSP good", good, none, false, ""},
+		{"OCSP good, CRL not asked", good, silent, false, ""},
+		{"OCSP revoked", revoked, none, false, ReasonRevoked},
+		{"OCSP revoked, CRL good", revoked, good, false, ReasonRevoked},
+		{"OCSP revoked, soft", revoked, none, true, ReasonRevoked},
+		{"OCSP silent", silent, none, false, ReasonRevocationUnknown},
+		{"OCSP silent, soft", silent, none, true, ""},
+		{"OCSP silent, CRL good", silent, good, false, ""},
+		{"OCSP silent, CRL revoked", silent, revoked, false, ReasonRevoked},
+		{"OCSP silent, CRL revoked, soft", silent, revoked, true, ReasonRevoked},
+		{"OCSP silent, CRL silent", silent, silent, false, ReasonRevocationUnknown},
+		{"OCSP silent, CRL silent, soft", silent, silent, true, ""},
+		{"OCSP silent, CRL expired, soft", silent, expired, true, ""},
+		{"OCSP silent, CRL expired and revoked, soft", silent, expiredRevoked, true, ReasonRevoked},
+		{"no responder named", none, none, false, ReasonRevocationUnknown},
+		{"no responder named, soft", none, none, true, ""},
+		{"no responder named, CRL good", none, good, false, ""},
+	}
+	past := time.Now().Add(-2 * time.Hour)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var options []testca.Option
+			switch tt.ocsp {
+			case good:
+				options = append(options, testca.InfoAccess([]string{responding(t, signs(&root.Cert, testca.OCSPGood)).URL}, nil))
+			case revoked:
+				options = append(options, testca.InfoAccess([]string{responding(t, signs(&root.Cert, testca.OCSPRevoked)).URL}, nil))
+			case silent:
+				options = append(options, testca.InfoAccess([]string{deadURL(t)}, nil))
+			}
+			leaf := root.Leaf("Alice", options...)
+			v := withOCSP(t, Options{Soft: tt.soft}, &root.Cert)
+			var crls [][]byte
+			switch tt.crl {
+			case good:
+				crls = [][]byte{root.CRL(testca.CRL{})}
+			case revoked:
+				crls = [][]byte{root.CRL(testca.CRL{Entries: []testca.Revoked{{Serial: leaf.Serial}}})}
+			case expired:
+				crls = [][]byte{root.CRL(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour)})}
+			case expiredRevoked:
+				crls = [][]byte{root.CRL(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour), Entries: []testca.Revoked{{Serial: leaf.Serial}}})}
+			}
+			if tt.crl != none {
+				withCRLs(t, v, crls...)
+			}
+			_, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), nil)
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func withCRLs(t testing.TB, v *Verifier, crls ...[]byte) {
+	t.Helper()
+	source, err := newMemorySource(crls...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.revoked.(*revocationPolicy).crl = &crlRevocation{source: source}
+}
+
+// deadURL is an address at which nobody listens.
+func deadURL(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String() + "/ocsp"
+}
+
+// muteURL is an address that takes connections and says nothing.
+func muteURL(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return "http://" + l.Addr().String() + "/ocsp"
+}
+
+// TestResponders: whom is asked, in which order, and in which way.
+func TestResponders(t *testing.T) {
+	root := testca.NewRoot("Root")
+	good := signs(&root.Cert, testca.OCSPGood)
+	only := func(method string) *ocspServer {
+		return serving(t, func(w http.ResponseWriter, r *http.Request, q testca.Question) {
+			if r.Method != method {
+				http.Error(w, "not this method", http.StatusMethodNotAllowed)
+				return
+			}
+			_, _ = w.Write(good(q))
+		})
+	}
+	check := func(t *testing.T, o Options, urls ...string) error {
+		t.Helper()
+		leaf := root.Leaf("Alice", testca.InfoAccess(urls, nil))
+		_, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, leaf), nil)
+		return err
+	}
+	t.Run("the first that answers counts", func(t *testing.T) {
+		first, second := responding(t, good), responding(t, good)
+		if err := check(t, Options{}, first.URL, second.URL); err != nil || first.asked() != 1 || second.asked() != 0 {
+			t.Errorf("%v; asked %d and %d times", err, first.asked(), second.asked())
+		}
+	})
+	t.Run("first dead, second good", func(t *testing.T) {
+		if err := check(t, Options{}, deadURL(t), responding(t, good).URL); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("first mute, second good", func(t *testing.T) {
+		started := time.Now()
+		if err := check(t, Options{}, muteURL(t), responding(t, good).URL); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(started); took < hedge || took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+	t.Run("first says tryLater, second revoked", func(t *testing.T) {
+		later := responding(t, func(testca.Question) []byte { return root.OCSP(testca.OCSP{Status: 3}) })
+		err := check(t, Options{Soft: true}, later.URL, responding(t, signs(&root.Cert, testca.OCSPRevoked)).URL)
+		if ReasonOf(err) != ReasonRevoked || later.asked() != 1 {
+			t.Errorf("%v; the first was asked %d times", err, later.asked())
+		}
+	})
+	t.Run("GET where POST is not taken", func(t *testing.T) {
+		s := only(http.MethodGet)
+		if err := check(t, Options{}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce != nil {
+			t.Errorf("%v, %+v", err, s.questions)
+		}
+		if err := check(t, Options{OCSP: OCSPOptions{Nonce: NonceRequired}}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce == nil {
+			t.Errorf("%v, %+v", err, s.questions)
+		}
+	})
+	t.Run("POST where GET is not taken", func(t *testing.T) {
+		if err := check(t, Options{OCSP: OCSPOptions{Nonce: NonceOff}}, only(http.MethodPost).URL); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("ocsp_url before the certificate's", func(t *testing.T) {
+		own, other := responding(t, good), responding(t, signs(&root.Cert, testca.OCSPRevoked))
+		if err := check(t, Options{OCSP: OCSPOptions{URLs: []string{own.URL}}}, other.URL); err != nil || other.asked() != 0 {
+			t.Errorf("%v; the other was asked %d times", err, other.asked())
+		}
+		if err := check(t, Options{OCSP: OCSPOptions{URLs: []string{deadURL(t)}}}, other.URL); ReasonOf(err) != ReasonRevoked {
+			t.Error(err)
+		}
+	})
+	t.Run("many URLs are not all asked", func(t *testing.T) {
+		var urls []string
+		for range maxResponders {
+			urls = append(urls, deadURL(t))
+		}
+		s := responding(t, good)
+		if err := check(t, Options{}, append(urls, s.URL)...); ReasonOf(err) != ReasonRevocationUnknown || s.asked() != 0 {
+			t.Error(err)
+		}
+	})
+	t.Run("other schemes", func(t *testing.T) {
+		err := check(t, Options{}, "ldap://127.0.0.1/cn=x?certificateRevocationList", "file:///etc/passwd", "ftp://127.0.0.1/")
+		if ReasonOf(err) != ReasonRevocationUnknown {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCertificatesDoNotLeadHere: URLs of a certificate, and redirects from them, never reach this machine or its link,
+// and none is followed before the chain is known to be good.
+func TestCertificatesDoNotLeadHere(t *testing.T) {
+	root := testca.NewRoot("Root")
+	s := responding(t, signs(&root.Cert, testca.OCSPGood))
+	leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.URL, "http://169.254.169.254/latest", "http://[::1]:1/", "http://0.0.0.0:1/", "http://localhost:1/"}, nil)))
+	v := withOCSP(t, Options{}, &root.Cert)
+	v.revoked.(*revocationPolicy).ocsp.local = false
+	_, err := v.Check(within(t, 20*time.Second), leaf, nil)
+	if ReasonOf(err) != ReasonRevocationUnknown || strings.Count(err.Error(), "not allowed") != 5 {
+		t.Errorf("got %v", err)
+	}
+	for name, v := range map[string]*Verifier{
+		"unknown issuer":  withOCSP(t, Options{}, &testca.NewRoot("Other").Cert),
+		"same name":       withOCSP(t, Options{}, &testca.NewRoot("Root").Cert),
+		"required policy": withOCSP(t, Options{RequiredPolicies: oids(t, "1.2.3")}, &root.Cert),
+	} {
+		if _, err := v.Check(within(t, 20*time.Second), leaf, nil); err == nil || ReasonOf(err) == ReasonRevocationUnknown {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s.asked() != 0 {
+		t.Errorf("the responder was asked %d times", s.asked())
+	}
+}
+
+// TestConfiguredResponder: the certificate of ocsp_responder_cert may answer about every CA.
+func TestConfiguredResponder(t *testing.T) {
+	root, elsewhere := testca.NewRoot("Root"), testca.NewRoot("Elsewhere")
+	tests := []struct {
+		name      string
+		responder *testca.Cert // signs
+		file      *testca.Cert // is configured
+		want      Reason
+	}{
+		{"signs", elsewhere.Leaf("Trusted responder"), nil, ""},
+		{"is expired", elsewhere.Leaf("Trusted responder", testca.Expired()), nil, ReasonRevocationUnknown},
+		{"is too weak", elsewhere.Leaf("Trusted responder", testca.WithKey(testca.RSA(1024, "responder"))), nil, ReasonRevocationUnknown},
+		{"is another of the name", elsewhere.Leaf("Trusted responder"), elsewhere.Leaf("Trusted responder"), ReasonRevocationUnknown},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.file == nil {
+				tt.file = tt.responder
+			}
+			path := filepath.Join(t.TempDir(), "responder.pem")
+			write(t, path, tt.file.PEM(), 0o644)
+			o := Options{OCSP: OCSPOptions{ResponderCert: path, URLs: []string{responding(t, signs(tt.responder, testca.OCSPGood)).URL}}}
+			_, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice")), nil)
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "two"), append(root.PEM(), elsewhere.PEM()...), 0o644)
+	write(t, filepath.Join(dir, "bad"), []byte("\x30\x01x"), 0o644)
+	for _, name := range []string{"missing", "two", "bad"} {
+		if _, err := New(Options{Policy: Policy{OCSP: true}, OCSP: OCSPOptions{ResponderCert: filepath.Join(dir, name)}}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestDelegateStatus: the certificate of a delegate without no-check must itself be good, and cannot say so itself.
+func TestDelegateStatus(t *testing.T) {
+	root := testca.NewRoot("Root")
+	signing := testca.ExtKeyUsage(false, testca.OCSPSigning)
+	tests := []struct {
+		name string
+		// about answers what is asked of the delegate's certificate.
+		about  func(delegate *testca.Cert) func(q testca.Question) []byte
+		crl    func(delegate *testca.Cert) []byte // nil: no CRL word
+		status byte                               // of the certificate
+		want   Reason
+	}{
+		{"the CA says good", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPGood) }, nil, testca.OCSPGood, ""},
+		{"the CA says revoked", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPRevoked) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
+		{"the CA does not know it", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPUnknown) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
+		{"it says good of itself", func(d *testca.Cert) func(testca.Question) []byte { return signs(d, testca.OCSPGood, d) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
+		{"another without no-check vouches for it, and it for the other", func(d *testca.Cert) func(testca.Question) []byte {
+			other := root.Leaf("Other responder", signing, testca.InfoAccess([]string{deadURL(t)}, nil))
+			return signs(other, testca.OCSPGood, other)
+		}, nil, testca.OCSPGood, ReasonRevocationUnknown},
+		{"another with no-check vouches for it", func(*testca.Cert) func(testca.Question) []byte {
+			other := root.Leaf("Other responder", signing, testca.OCSPNoCheck())
+			return signs(other, testca.OCSPGood, other)
+		}, nil, testca.OCSPGood, ""},
+		{"a CRL is good", nil, func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, testca.OCSPGood, ""},
+		{"a CRL lists it: its word counts for nothing, and the CRL decides", nil, func(d *testca.Cert) []byte {
+			return root.CRL(testca.CRL{Entries: []testca.Revoked{{Serial: d.Serial}}})
+		}, testca.OCSPRevoked, ""},
+		{"its status is not known, but it says revoked", nil, nil, testca.OCSPRevoked, ReasonRevoked},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var delegate *testca.Cert
+			s := responding(t, func(q testca.Question) []byte {
+				if !bytes.Equal(q.Serial, delegate.Serial) {
+					return signs(delegate, tt.status, delegate)(q)
+				}
+				if tt.about == nil {
+					return root.OCSP(testca.OCSP{Status: 6})
+				}
+				return tt.about(delegate)(q)
+			})
+			access := testca.InfoAccess([]string{s.URL}, nil)
+			delegate = root.Leaf("Responder", signing, access)
+			v := withOCSP(t, Options{}, &root.Cert)
+			if tt.crl != nil {
+				withCRLs(t, v, tt.crl(delegate))
+			}
+			_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", access)), nil)
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestWholeChain: each certificate below the anchor is asked about, all at once, and the worst counts.
+func TestWholeChain(t *testing.T) {
+	root := testca.NewRoot("Root")
+	build := func(t *testing.T, delay time.Duration, above, below byte) (world, []*certinfo.Certificate, *ocspServer) {
+		var inter *testca.CA
+		s := responding(t, func(q testca.Question) []byte {
+			time.Sleep(delay)
+			if bytes.Equal(q.Serial, inter.Serial) {
+				return signs(&root.Cert, above)(q)
+			}
+			return signs(&inter.Cert, below)(q)
+		})
+		access := testca.InfoAccess([]string{s.URL}, nil)
+		inter = root.Intermediate("Inter", access)
+		w := world{root, inter, inter.Leaf("Alice", access)}
+		return w, []*certinfo.Certificate{parsed(t, &inter.Cert)}, s
+	}
+	tests := []struct {
+		name         string
+		above, below byte
+		soft, leaf   bool
+		want         Reason
+	}{
+		{"good", testca.OCSPGood, testca.OCSPGood, false, false, ""},
+		{"leaf revoked", testca.OCSPGood, testca.OCSPRevoked, false, false, ReasonRevoked},
+		{"intermediate revoked", testca.OCSPRevoked, testca.OCSPGood, false, false, ReasonRevoked},
+		{"intermediate unknown, leaf revoked", testca.OCSPUnknown, testca.OCSPRevoked, true, false, ReasonRevoked},
+		{"intermediate unknown", testca.OCSPUnknown, testca.OCSPGood, false, false, ReasonRevocationUnknown},
+		{"intermediate unknown, soft", testca.OCSPUnknown, testca.OCSPGood, true, false, ""},
+		{"intermediate revoked, scope is the leaf", testca.OCSPRevoked, testca.OCSPGood, false, true, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w, card, _ := build(t, 0, tt.above, tt.below)
+			v := withOCSP(t, Options{Soft: tt.soft}, &root.Cert)
+			v.revoked.(*revocationPolicy).leafOnly = tt.leaf
+			_, err := v.Check(within(t, 20*time.Second), parsed(t, w.leaf), card)
+			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("at once", func(t *testing.T) {
+		w, card, _ := build(t, 700*time.Millisecond, testca.OCSPGood, testca.OCSPGood)
+		started := time.Now()
+		if _, err := withOCSP(t, Options{}, &root.Cert).Check(within(t, 20*time.Second), parsed(t, w.leaf), card); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(started); took > 1350*time.Millisecond {
+			t.Errorf("took %v: one after the other", took)
+		}
+	})
+}
+
+// TestSoftIsLogged: each login that goes on without knowing says so.
+func TestSoftIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	root := testca.NewRoot("Root")
+	o := Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	result, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{deadURL(t)}, nil))), nil)
+	if err != nil || !strings.Contains(log.String(), "revocation = soft") || !strings.Contains(log.String(), "CN=Alice") {
+		t.Errorf("%v, log: %s", err, log.String())
+	}
+	var soft, silent bool
+	for _, d := range result.Decisions {
+		soft = soft || d.Reason == ReasonSoft && d.OK
+		silent = silent || d.Reason == ReasonNoAnswer && !d.OK && strings.Contains(d.Detail, "refused")
+	}
+	if !soft || !silent {
+		t.Errorf("decisions %+v", result.Decisions)
+	}
+}
+
+// misbehaving are servers that do all but answer. late: the verdict comes at the deadline, not before.
+func misbehaving(t *testing.T) []struct {
+	name string
+	url  string
+	late bool
+} {
+	drip := serving(t, func(w http.ResponseWriter, r *http.Request, _ testca.Question) {
+		for r.Context().Err() == nil {
+			fmt.Fprint(w, "0")
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	flood := func(size int, announce bool) *ocspServer {
+		return serving(t, func(w http.ResponseWriter, _ *http.Request, _ testca.Question) {
+			if announce {
+				w.Header().Set("Content-Length", fmt.Sprint(size))
+			}
+			block := make([]byte, 1<<16)
+			for n := 0; n < size; n += len(block) {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		})
+	}
+	body := func(code int, header, value, text string) *ocspServer {
+		return serving(t, func(w http.ResponseWriter, _ *http.Request, _ testca.Question) {
+			w.Header().Set(header, value)
+			w.WriteHeader(code)
+			fmt.Fprint(w, text)
+		})
+	}
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	_, _ = z.Write(make([]byte, 32<<20))
+	_ = z.Close()
+	return []struct {
+		name string
+		url  string
+		late bool
+	}{
+		{"mute", muteURL(t), true},
+		{"a byte at a time", drip.URL, true},
+		{"dead", deadURL(t), false},
+		{"redirect loop", loopURL(t), false},
+		{"redirect to a file", body(302, "Location", "file:///etc/passwd", "").URL, false},
+		{"404 with a body", body(404, "X", "y", "not here").URL, false},
+		{"500", body(500, "X", "y", "").URL, false},
+		{"truncated", body(200, "Content-Length", "500", "0").URL, false},
+		{"gzip bomb", body(200, "Content-Encoding", "gzip", bomb.String()).URL, false},
+		{"10 MB announced", flood(10<<20, true).URL, false},
+		{"10 MB", flood(10<<20, false).URL, false},
+		{"endless", flood(1<<40, false).URL, false},
+		{"no HTTP", shoutURL(t), false},
+		{"endless header", headerURL(t), false},
+	}
+}
+
+func loopURL(t *testing.T) string {
+	s := http.NewServeMux()
+	s.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return "http://" + l.Addr().String() + "/ocsp"
+}
+
+// shoutURL is a server that speaks another protocol, headerURL one whose header has no end.
+func shoutURL(t *testing.T) string { return rawServer(t, "SSH-2.0-OpenSSH_9.2\r\n", false) }
+
+func headerURL(t *testing.T) string {
+	return rawServer(t, "HTTP/1.1 200 OK\r\nX-Filler: "+strings.Repeat("x", 4096)+"\r\n", true)
+}
+
+func rawServer(t *testing.T, text string, forever bool) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for {
+					if _, err := c.Write([]byte(text)); err != nil || !forever {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String() + "/ocsp"
+}
+
+// TestOCSPDeadline: whatever servers do, the verdict is there at the deadline. It comes verdictReserve before it, and
+// what follows takes a few milliseconds, so on an idle machine it is within 100 ms; a machine busy with other tests gets more.
+func TestOCSPDeadline(t *testing.T) {
+	root := testca.NewRoot("Root")
+	const timeout = 700 * time.Millisecond
+	for _, s := range misbehaving(t) {
+		for _, soft := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/soft=%v", s.name, soft), func(t *testing.T) {
+				t.Parallel()
+				leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.url}, nil)))
+				v := withOCSP(t, Options{Soft: soft}, &root.Cert)
+				started := time.Now()
+				_, err := v.Check(within(t, timeout), leaf, nil)
+				took := time.Since(started)
+				if want := map[bool]Reason{false: ReasonRevocationUnknown, true: ""}[soft]; ReasonOf(err) != want || (err == nil) != soft {
+					t.Errorf("got %v", err)
+				}
+				if took > timeout+time.Second || s.late && took < timeout-100*time.Millisecond {
+					t.Errorf("the verdict came after %v, the deadline was %v", took, timeout)
+				}
+			})
+		}
+	}
+}
+
+// TestMuteResponderLeavesTimeForCRLs: with a CRL word, responders have half of the time.
+func TestMuteResponderLeavesTimeForCRLs(t *testing.T) {
+	root := testca.NewRoot("Root")
+	v := withOCSP(t, Options{}, &root.Cert)
+	withCRLs(t, v, root.CRL(testca.CRL{}))
+	leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{muteURL(t)}, nil)))
+	started := time.Now()
+	if _, err := v.Check(within(t, 2*time.Second), leaf, nil); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(started); took > 1700*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+}
