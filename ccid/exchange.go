@@ -159,7 +159,7 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 		a, err := ParseAnswer(raw)
 		switch {
 		case len(raw) == 0: // an empty packet is no message
-		case len(raw) >= headerLength && raw[0] == byte(kind) && raw[5] == byte(slot) && raw[6] == sequence:
+		case len(raw) >= headerLength && isAnswer(raw, kind) && raw[5] == byte(slot) && raw[6] == sequence:
 			if err != nil { // ours, and cut or too long: nothing else will come
 				return Answer{}, &fault{code: ifdCommunication, text: "answer of the reader", cause: err}
 			}
@@ -169,6 +169,13 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 		}
 	}
 	return Answer{}, failure(ifdCommunication, "the reader sends nothing but frames that answer nothing")
+}
+
+// isAnswer tells whether a frame is of the type of the answer, or a refusal: some readers answer a command that they do
+// not know by a SlotStatus that says that it failed, as QEMU's does to an Escape.
+func isAnswer(raw []byte, kind MessageType) bool {
+	const result, failed = 0xC0, 0x40 // of bStatus
+	return raw[0] == byte(kind) || raw[0] == byte(TypeSlotStatus) && raw[7]&result == failed
 }
 
 // frame is the next frame for a slot: from its mailbox, or read now. Frames that are no slot's go to who reads them.

@@ -2,9 +2,12 @@ package usb
 
 import (
 	"bytes"
+	"errors"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
@@ -42,10 +45,20 @@ func TestLibusbSeesTheDevice(t *testing.T) {
 func TestDebiansDriver(t *testing.T) {
 	r := shortReader()
 	r.Insert(0, 0, &ccidtest.EchoCard{})
-	p := plug(t, r)
 	_, c := startDebian(t)
-	name := readerNamed(t, c, "OMNIKEY")
-	card, err := c.Connect(name, pcsc.ShareShared, pcsc.ProtocolAny)
+	// pcscd answers before it listens for devices: one that comes meanwhile is not seen.
+	var p port
+	eventually(t, "pcscd to see a reader come", func() error {
+		p = plug(t, r)
+		for range 300 {
+			if names, err := c.ListReaders(); err == nil && slices.ContainsFunc(names, isOmnikey) {
+				return nil
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return errors.Join(errors.New("it did not"), p.Unplug())
+	})
+	card, err := c.Connect(readerNamed(t, c, "OMNIKEY"), pcsc.ShareShared, pcsc.ProtocolAny)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +76,8 @@ func TestDebiansDriver(t *testing.T) {
 	plug(t, r)
 	readerNamed(t, c, "OMNIKEY")
 }
+
+func isOmnikey(name string) bool { return strings.HasPrefix(name, "OMNIKEY") }
 
 // plug plugs a reader in until the test ends.
 func plug(t *testing.T, r *ccidtest.Device) port {

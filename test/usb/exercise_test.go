@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,57 +27,80 @@ type bench struct {
 	reader *ccidtest.Device
 	said   *recorder
 	port   port
-	device *device.Device
 }
 
-// newBench plugs a model in, without cards but for those that are their own readers.
+// bareBench is a model that is not plugged in.
+func bareBench(t *testing.T, m model) *bench {
+	t.Helper()
+	return &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
+}
+
+// newBench plugs a model in until the test ends, without cards but for those that are their own readers.
 func newBench(t *testing.T, m model) *bench {
 	t.Helper()
-	b := &bench{model: m, t: t, reader: ccidtest.New(m.profile), said: &recorder{}}
+	b := bareBench(t, m)
 	if m.isItsOwnReader() {
-		b.insert()
+		b.card(m.slots[0])
 	}
-	b.plug()
+	b.plug(b.said.record)
 	t.Cleanup(b.unplug)
 	return b
 }
 
-// insert puts a card into every place.
-func (b *bench) insert() {
-	for _, s := range b.slots {
-		b.reader.Insert(s.number, s.slot, &ccidtest.PatternCard{Bytes: b.atr})
-	}
-}
+// card puts a card into a place.
+func (b *bench) card(p place) { b.reader.Insert(p.number, p.slot, &ccidtest.PatternCard{Bytes: b.atr}) }
 
-// insertAndWait puts the cards in, if they are not there, and waits until the stack has seen them.
-func (b *bench) insertAndWait(c *pcsc.Context) []string {
+// insert puts a card into a place, if it can be taken out, and waits until the stack shows it, in the reader of the
+// name that it returns.
+func (b *bench) insert(c *pcsc.Context, p place) string {
 	b.t.Helper()
 	names := readers(b.t, c, len(b.slots))
-	if !b.isItsOwnReader() {
-		b.insert()
+	before := b.withCard(c, names)
+	if b.isItsOwnReader() {
+		before = nil
+	} else {
+		b.card(p)
 	}
-	for _, name := range names {
-		eventually(b.t, "the card in "+name, func() error {
-			states := []pcsc.ReaderState{{Reader: name}}
-			if err := c.GetStatusChange(states, 0); err != nil {
-				return err
+	var name string
+	eventually(b.t, "a card to be seen", func() error {
+		for _, n := range b.withCard(c, names) {
+			if !slices.Contains(before, n) {
+				name = n
+				return nil
 			}
-			if !bytes.Equal(states[0].Atr, b.atr) {
-				return fmt.Errorf("ATR % X", states[0].Atr)
-			}
-			return nil
-		})
-	}
-	return names
+		}
+		return fmt.Errorf("cards are in %q", before)
+	})
+	return name
 }
 
-func (b *bench) plug() {
+// withCard lists the readers that have a card, with the ATR that it should have.
+func (b *bench) withCard(c *pcsc.Context, names []string) []string {
 	b.t.Helper()
-	d, err := newDevice(b.reader, func(f device.Function) device.Function { return b.said.record(f) })
+	states := make([]pcsc.ReaderState, len(names))
+	for i, n := range names {
+		states[i].Reader = n
+	}
+	if err := c.GetStatusChange(states, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	var all []string
+	for _, s := range states {
+		if bytes.Equal(s.Atr, b.atr) {
+			all = append(all, s.Reader)
+		}
+	}
+	return all
+}
+
+// plug plugs the reader in, with something between it and the bus.
+func (b *bench) plug(between func(device.Function) device.Function) {
+	b.t.Helper()
+	d, err := newDevice(b.reader, between)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.device = d
+	b.said.attach(d)
 	if b.port, err = theBus.Plug(d); err != nil {
 		b.t.Fatal(err)
 	}
@@ -88,25 +112,27 @@ func (b *bench) unplug() {
 	}
 }
 
-// readers waits until the stack shows as many readers as the model has places, and gives their names. QEMU's own reader,
-// which is there too in the virtual machine, does not count.
+// readers waits until the stack shows as many readers as the model has places, and gives their names.
 func readers(t *testing.T, c *pcsc.Context, count int) []string {
 	t.Helper()
 	var found []string
 	eventually(t, fmt.Sprintf("%d readers", count), func() error {
-		found = nil
-		names, err := c.ListReaders()
-		for _, n := range names {
-			if !strings.Contains(n, "QEMU") && !strings.Contains(n, "433-Swap") {
-				found = append(found, n)
-			}
-		}
-		if len(found) != count {
-			return fmt.Errorf("there are %q (%v)", names, err)
+		if found = simulated(c); len(found) != count {
+			return fmt.Errorf("there are %q", found)
 		}
 		return nil
 	})
 	return found
+}
+
+// simulated lists the readers, without QEMU's own, which is there too in the virtual machine.
+func simulated(c *pcsc.Context) []string {
+	names, _ := c.ListReaders() // none is an error
+	return slices.DeleteFunc(names, isQEMUs)
+}
+
+func isQEMUs(name string) bool {
+	return strings.Contains(name, "QEMU") || strings.Contains(name, "433-Swap")
 }
 
 // commands of all cases of ISO 7816-4; t0 leaves out what a T=0 card cannot take in one piece.
@@ -121,7 +147,7 @@ func commands(m model) [][]byte {
 		withData([]byte{0x80, 0x00, 0x03, 0x06}, 255), // the longest
 		withData([]byte{0x80, 0x00, 0x03, 0x07}, 100),
 	}
-	if m.isT0() {
+	if m.t0 {
 		return all
 	}
 	all = append(all,
@@ -133,9 +159,6 @@ func commands(m model) [][]byte {
 	}
 	return all
 }
-
-// isT0 tells whether the reader leaves T=0 with all its rules to the application.
-func (m model) isT0() bool { return m.name == "TPDU T=0" }
 
 func withData(header []byte, n int) []byte {
 	return append(append(header, byte(n)), pattern(n)...)
@@ -161,7 +184,7 @@ func randomCommand(r *rand.Rand, m model) []byte {
 	if r.IntN(2) == 0 {
 		n = 1 + r.IntN(255)
 	}
-	if r.IntN(2) == 0 && (n == 0 || !m.isT0()) {
+	if r.IntN(2) == 0 && (n == 0 || !m.t0) {
 		le = 1 + r.IntN(256)
 	}
 	if m.longest > shortAPDU && r.IntN(4) == 0 {
@@ -195,31 +218,41 @@ func transmit(card *pcsc.Card, command []byte) error {
 	return nil
 }
 
-// play goes through what an application does with a card, from connecting to switching it off.
-func (b *bench) play(c *pcsc.Context) {
+// play goes through what an application does with each card, from putting it in to switching it off.
+func (b *bench) play(c *pcsc.Context, played func(place)) {
 	b.t.Helper()
-	for _, name := range b.insertAndWait(c) {
+	for _, p := range b.slots {
+		name := b.insert(c, p)
 		card, err := c.Connect(name, pcsc.ShareShared, pcsc.ProtocolAny)
 		if err != nil {
 			b.t.Fatalf("connecting to %s: %v", name, err)
 		}
-		if status, err := card.Status(); err != nil || !bytes.Equal(status.Atr, b.atr) {
-			b.t.Errorf("status of %s: %+v, %v", name, status, err)
-		}
-		for _, command := range commands(b.model) {
-			if err := transmit(card, command); err != nil {
-				b.t.Error(name, err)
-			}
-		}
-		if err := card.Reconnect(pcsc.ShareShared, pcsc.ProtocolAny, pcsc.ResetCard); err != nil {
-			b.t.Errorf("resetting the card in %s: %v", name, err)
-		}
-		if err := transmit(card, commands(b.model)[0]); err != nil {
-			b.t.Error(name, err)
-		}
+		b.converse(card, name)
 		if err := card.Disconnect(pcsc.UnpowerCard); err != nil {
 			b.t.Errorf("disconnecting from %s: %v", name, err)
 		}
+		if played != nil {
+			played(p)
+		}
+	}
+}
+
+// converse sends commands of all kinds, resets the card and goes on.
+func (b *bench) converse(card *pcsc.Card, name string) {
+	b.t.Helper()
+	if status, err := card.Status(); err != nil || !bytes.Equal(status.Atr, b.atr) {
+		b.t.Errorf("status of %s: %+v, %v", name, status, err)
+	}
+	for _, command := range commands(b.model) {
+		if err := transmit(card, command); err != nil {
+			b.t.Error(name, err)
+		}
+	}
+	if err := card.Reconnect(pcsc.ShareShared, pcsc.ProtocolAny, pcsc.ResetCard); err != nil {
+		b.t.Errorf("resetting the card in %s: %v", name, err)
+	}
+	if err := transmit(card, commands(b.model)[0]); err != nil {
+		b.t.Error(name, err)
 	}
 }
 
@@ -235,7 +268,10 @@ func many() int {
 // endure sends many commands of all kinds to all places at once.
 func (b *bench) endure(c *pcsc.Context) {
 	b.t.Helper()
-	names := b.insertAndWait(c)
+	var names []string
+	for _, p := range b.slots {
+		names = append(names, b.insert(c, p))
+	}
 	ended := make(chan error, len(names))
 	for i, name := range names {
 		go func() {

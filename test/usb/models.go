@@ -8,12 +8,14 @@ import (
 // model is a reader of the bench, one of each kind, with the numbers of a reader that Debian's libccid knows.
 type model struct {
 	name    string // of the kind
-	reader  string // the beginning of the public name of the reader
+	reader  string // the beginning of the name that libccid gives it
 	profile ccidtest.Profile
 	slots   []place // where cards can be
 	atr     []byte  // of the cards it is tried with
 	// longest is the longest command and answer data that the reader can carry: 255 and 256, or more.
 	longest int
+	// t0 is a reader that leaves T=0 with all its rules to the application: no command has both data and an answer.
+	t0 bool
 }
 
 // place is a slot of a device with more than one.
@@ -64,7 +66,7 @@ func models() []model {
 				ccidtest.Interface{Interrupt: true, CCID: class(0x00010230, 271, nil)}),
 		},
 		{
-			name: "TPDU T=0", reader: "Gemalto PC Twin", slots: one, atr: atrT0(), longest: shortAPDU,
+			name: "TPDU T=0", reader: "Gemalto PC Twin", slots: one, atr: atrT0(), longest: shortAPDU, t0: true,
 			profile: describe(0x08E6, 0x3437, 0x0100, "Gemplus", "GemPC Twin Reader",
 				ccidtest.Interface{Interrupt: true, CCID: class(0x00010230, 271, nil)}),
 		},
@@ -84,11 +86,12 @@ func models() []model {
 			}),
 		},
 		{
-			name: "character", reader: "O2 Micro", slots: one, atr: atrT1(), longest: shortAPDU,
-			profile: describe(0x0B97, 0x7772, 0x0110, "O2", "O2Micro CCID SC Reader", ccidtest.Interface{
-				Interrupt: true, BehindEndpoint: true,
-				CCID: class(0x00000030, 271, func(d *ccid.ClassDescriptor) { d.DataRate, d.MaxDataRate = 9600, 307200 }),
-			}),
+			name: "character T=1", reader: "O2 Micro", slots: one, atr: atrT1(), longest: shortAPDU,
+			profile: describe(0x0B97, 0x7772, 0x0110, "O2", "O2Micro CCID SC Reader", character()),
+		},
+		{
+			name: "character T=0", reader: "O2 Micro", slots: one, atr: atrT0(), longest: shortAPDU, t0: true,
+			profile: describe(0x0B97, 0x7772, 0x0110, "O2", "O2Micro CCID SC Reader", character()),
 		},
 		{
 			name: "PIN pad", reader: "SCM Microsystems", slots: one, atr: atrT1(), longest: shortAPDU,
@@ -124,6 +127,14 @@ func models() []model {
 				}),
 			}),
 		},
+	}
+}
+
+// character is a reader that takes the bytes of the card one by one, and has its class descriptor behind an endpoint.
+func character() ccidtest.Interface {
+	return ccidtest.Interface{
+		Interrupt: true, BehindEndpoint: true,
+		CCID: class(0x00000030, 271, func(d *ccid.ClassDescriptor) { d.DataRate, d.MaxDataRate = 9600, 307200 }),
 	}
 }
 

@@ -3,6 +3,7 @@ package usb
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -122,4 +123,16 @@ func noReader(t *testing.T, c *pcsc.Context, begin string) {
 		}
 		return nil
 	})
+}
+
+// testLog shows what is logged when the test fails.
+func testLog(t *testing.T) *slog.Logger {
+	t.Helper()
+	b := &lockedBuffer{}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the driver said:\n%s", b.String())
+		}
+	})
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

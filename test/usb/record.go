@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"sync"
 
 	"pam_pkcs11/test/usb/device"
@@ -13,8 +12,16 @@ import (
 // recorder stands between a bus and a reader and writes down what they say to each other.
 type recorder struct {
 	device.Function
-	mu    sync.Mutex
-	lines []string
+	mu     sync.Mutex
+	device *device.Device
+	lines  []line
+}
+
+// line is one message or request, or one of what comes from the reader by itself.
+type line struct {
+	number byte // of the interface
+	slot   byte
+	text   string
 }
 
 // record puts a recorder before a function.
@@ -23,41 +30,70 @@ func (r *recorder) record(f device.Function) device.Function {
 	return r
 }
 
-// take gives what was said so far, and begins anew.
-func (r *recorder) take() []string {
+// take gives what was said so far about one slot, and begins anew.
+func (r *recorder) take(p place) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lines := r.lines
+	var said []string
+	for _, l := range r.lines {
+		if l.number == p.number && int(l.slot) == p.slot {
+			said = append(said, l.text)
+		}
+	}
 	r.lines = nil
-	return lines
+	return said
 }
 
-func (r *recorder) write(format string, args ...any) {
+// attach tells what the recorder stands before.
+func (r *recorder) attach(d *device.Device) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines = append(r.lines, fmt.Sprintf(format, args...))
+	r.device = d
+}
+
+// say writes a line of an endpoint; the message, if it is one, says which slot it is about.
+func (r *recorder) say(endpoint byte, about []byte, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := line{text: fmt.Sprintf(format, args...)}
+	if r.device != nil {
+		l.number, _ = r.device.InterfaceOf(endpoint)
+	}
+	if len(about) > slotAt {
+		l.slot = about[slotAt]
+	}
+	r.lines = append(r.lines, l)
+}
+
+const slotAt = 5 // of bSlot in every CCID message
+
+func (r *recorder) request(number byte, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, line{number: number, text: fmt.Sprintf(format, args...)})
 }
 
 // Control records requests, but for those of USB itself.
 func (r *recorder) Control(ctx context.Context, s device.Setup, data []byte) ([]byte, error) {
 	answer, err := r.Function.Control(ctx, s, data)
+	head := fmt.Sprintf("control %02X %02X value %04X index %04X", s.RequestType, s.Request, s.Value, s.Index)
 	switch {
 	case err != nil:
-		r.write("control %02X %02X value %04X index %04X: % X -> %v", s.RequestType, s.Request, s.Value, s.Index, data, err)
+		r.request(byte(s.Index), "%s: % X -> %v", head, data, err)
 	case s.ToHost():
-		r.write("control %02X %02X value %04X index %04X -> % X", s.RequestType, s.Request, s.Value, s.Index, answer)
+		r.request(byte(s.Index), "%s -> % X", head, answer)
 	default:
-		r.write("control %02X %02X value %04X index %04X: % X", s.RequestType, s.Request, s.Value, s.Index, data)
+		r.request(byte(s.Index), "%s: % X", head, data)
 	}
 	return answer, err
 }
 
 // Out records messages of the host.
 func (r *recorder) Out(ctx context.Context, endpoint byte, data []byte) error {
-	r.write("> %s", message(data))
+	r.say(endpoint, data, "> %s", message(data))
 	err := r.Function.Out(ctx, endpoint, data)
 	if err != nil {
-		r.write("> refused: %v", err)
+		r.say(endpoint, data, "> refused: %v", err)
 	}
 	return err
 }
@@ -68,11 +104,11 @@ func (r *recorder) In(ctx context.Context, endpoint byte) ([]byte, error) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		r.write("< %v", err)
+		r.say(endpoint, nil, "< %v", err)
 	case len(data) > 0 && (data[0] == 0x50 || data[0] == 0x51):
-		r.write("! % X", data)
+		r.say(endpoint, nil, "! % X", data)
 	default:
-		r.write("< %s", message(data))
+		r.say(endpoint, data, "< %s", message(data))
 	}
 	return data, err
 }
@@ -96,15 +132,4 @@ func message(b []byte) string {
 		text += fmt.Sprintf(": % X", b[header:])
 	}
 	return text
-}
-
-// withoutPolls leaves out the questions whether a card is there, and the notices: when they come is a matter of time.
-func withoutPolls(lines []string) []string {
-	var kept []string
-	for _, line := range lines {
-		if !strings.HasPrefix(line, "> GetSlotStatus") && !strings.HasPrefix(line, "< SlotStatus") && !strings.HasPrefix(line, "!") {
-			kept = append(kept, line)
-		}
-	}
-	return kept
 }

@@ -83,8 +83,8 @@ type Device struct {
 
 // Interface is an interface descriptor (USB 2.0, table 9-12) with its endpoints.
 type Interface struct {
-	Number, Class, SubClass, Protocol byte
-	Endpoints                         []Endpoint
+	Number, Class, SubClass, Protocol, StringIndex byte
+	Endpoints                                      []Endpoint
 }
 
 // Endpoint is an endpoint descriptor (USB 2.0, table 9-13).
@@ -144,7 +144,7 @@ func parseConfiguration(b []byte) ([]Interface, error) {
 		case one[1] == typeInterface && n >= 9:
 			current = -1
 			if one[3] == 0 {
-				all = append(all, Interface{Number: one[2], Class: one[5], SubClass: one[6], Protocol: one[7]})
+				all = append(all, Interface{Number: one[2], Class: one[5], SubClass: one[6], Protocol: one[7], StringIndex: one[8]})
 				current = len(all) - 1
 			}
 		case one[1] == typeEndpoint && n >= 7 && current >= 0:

@@ -165,10 +165,7 @@ func (h *handle) poll(kernelHandle uint64, remember bool) uint32 {
 		events |= unix.POLLOUT | pollWriteNormal
 	}
 	if h.port.isGone() {
-		events |= unix.POLLHUP
-		if len(h.done) == 0 {
-			events |= unix.POLLERR
-		}
+		events |= unix.POLLHUP | unix.POLLERR
 	}
 	if events == 0 && remember {
 		h.polls = append(h.polls, kernelHandle)

@@ -74,12 +74,15 @@ func (p *Port) writeSysfs() error {
 func (p *Port) writeInterface(dir string, i device.Interface) error {
 	name := p.interfaceName(i.Number)
 	dir = filepath.Join(dir, name)
-	err := writeFiles(dir, map[string]string{
+	files := map[string]string{
 		"uevent": strings.Join(p.interfaceEvent(i.Number).uevent(), "\n"), "bInterfaceNumber": fmt.Sprintf("%02x", i.Number),
 		"bAlternateSetting": " 0", "bNumEndpoints": fmt.Sprintf("%02x", len(i.Endpoints)), "bInterfaceClass": fmt.Sprintf("%02x", i.Class),
 		"bInterfaceSubClass": fmt.Sprintf("%02x", i.SubClass), "bInterfaceProtocol": fmt.Sprintf("%02x", i.Protocol),
-	})
-	return errors.Join(err,
+	}
+	if text := p.device.Strings[i.StringIndex]; text != "" {
+		files["interface"] = text
+	}
+	return errors.Join(writeFiles(dir, files),
 		os.Symlink("../"+p.up("bus/usb"), filepath.Join(dir, "subsystem")),
 		os.Symlink("../../.."+p.path()+"/"+name, p.busLink(name)),
 	)
