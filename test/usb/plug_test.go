@@ -38,6 +38,7 @@ func (s *stuck) In(ctx context.Context, endpoint byte) ([]byte, error) {
 type user struct {
 	answers atomic.Int64 // right ones
 	wrong   atomic.Value // the first wrong one, as an error
+	last    atomic.Value // what the last session ended with, as text
 	stop    context.CancelFunc
 	done    chan struct{}
 }
@@ -72,6 +73,7 @@ func (u *user) session(ctx context.Context, c *pcsc.Context, r *rand.Rand, m mod
 	}
 	card, err := c.Connect(names[0], pcsc.ShareShared, pcsc.ProtocolAny)
 	if err != nil {
+		u.last.Store(fmt.Sprintf("connecting to %s: %v", names[0], err))
 		return
 	}
 	defer card.Disconnect(pcsc.LeaveCard)
@@ -85,6 +87,7 @@ func (u *user) session(ctx context.Context, c *pcsc.Context, r *rand.Rand, m mod
 		case !errors.As(err, &failed):
 			u.wrong.CompareAndSwap(nil, err)
 		}
+		u.last.Store(fmt.Sprintf("using %s: %v", names[0], err))
 		return
 	}
 }
@@ -95,7 +98,7 @@ func (u *user) awaitAnswers(t *testing.T) {
 	before := u.answers.Load()
 	eventually(t, "an answer of the card", func() error {
 		if n := u.answers.Load() - before; n < 5 {
-			return fmt.Errorf("there were %d", n)
+			return fmt.Errorf("there were %d; %v", n, u.last.Load())
 		}
 		return nil
 	})
@@ -165,17 +168,18 @@ func TestPlugAndUnplug(t *testing.T) {
 func plugAndUnplug(t *testing.T, m model, u *user, hold bool) {
 	t.Helper()
 	b := bareBench(t, m)
+	defer b.unplug()
 	for _, p := range m.slots {
 		b.card(p)
 	}
 	s := &stuck{held: make(chan struct{}, 1)}
-	b.plug(func(f device.Function) device.Function { s.Function = f; return s })
+	b.plug(func(f device.Function) device.Function { s.Function = b.said.record(f); return s })
+	defer func() { if t.Failed() { for _, l := range b.said.lines { t.Log(l.text) } } }()
 	u.awaitAnswers(t)
 	if hold && !m.isItsOwnReader() {
 		s.holds.Store(true)
 		<-s.held
 	}
-	b.unplug()
 }
 
 // TestBusReset resets the port behind the driver's back while commands are under way: the reader must come back.
