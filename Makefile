@@ -22,7 +22,7 @@ DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-r
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc
+	util-linux shellcheck mandoc dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
@@ -30,7 +30,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -62,6 +62,10 @@ test-reference: build ## tests that read the folder of reference data, PAM_PKCS1
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
+
+test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
+	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
+		grep -vE '^=== '
 
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
 	$(GO) test -count=1 -tags hosts ./test/hosts

@@ -254,15 +254,23 @@ func (t *attempt) verifyOptions() (verify.Options, error) {
 	if err != nil {
 		return verify.Options{}, fmt.Errorf("eku: %w", err)
 	}
+	policies, err := objectIdentifiers(m.Chain.RequiredPolicies)
+	if err != nil {
+		return verify.Options{}, fmt.Errorf("required_policies: %w", err)
+	}
 	return verify.Options{
 		CADir:             m.CADir,
 		CRLDir:            m.CRLDir,
 		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
 		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
 		StrictPermissions: t.conf.Global.StrictPermissions,
-		Soft:              m.SoftRevocation,
+
+		PartialChain: m.Chain.Partial, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
+		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
+		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
+		Soft: m.SoftRevocation,
 		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge, Dir: verify.DefaultOCSPDir},
+			MaxAge: m.OCSP.MaxAge, Proxy: m.Proxy, Dir: verify.DefaultOCSPDir},
 		Now:    t.a.Now,
 		Logger: t.log,
 	}, nil

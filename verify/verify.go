@@ -46,6 +46,8 @@ type Options struct {
 	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
+	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
+	Proxy       string        // http://HOST:PORT for http and https, "" for none
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
 	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation

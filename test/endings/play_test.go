@@ -32,7 +32,7 @@ type ending struct {
 	service string
 	silent  bool
 	flags   pam.Flags // beside silent
-	answers []string // at the prompts, in order; when they run out the conversation fails
+	answers []string  // at the prompts, in order; when they run out the conversation fails
 
 	code   pam.Error // 0 is success
 	said   []string  // messages in order: "T ..." text, "E ..." error, "P ..." prompt, "Q ..." question; a prefix each

@@ -36,7 +36,7 @@ type world struct {
 	digest  string            // of the certificate that the digest mapper knows
 	subject string            // of alice's certificate, in OpenSSL's one-line form
 	ocsp    *responder
-	sshKey  string            // of the certificate on the card "nobody", a line of authorized_keys
+	sshKey  string // of the certificate on the card "nobody", a line of authorized_keys
 }
 
 var (

@@ -82,7 +82,8 @@ attributetype ( 1.2.840.113556.1.4.867 NAME 'altSecurityIdentities' EQUALITY cas
 attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.221 NAME 'sAMAccountName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
-objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MAY ( altSecurityIdentities $ userPrincipalName $ sAMAccountName $ objectSid ) )
+attributetype ( 1.2.840.113556.1.4.782 NAME 'objectCategory' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MAY ( objectCategory $ altSecurityIdentities $ userPrincipalName $ sAMAccountName $ objectSid ) )
 pidfile DIR/pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
@@ -167,8 +168,9 @@ func write(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
-// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value".
+// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value", those of one
+// attribute together, and those of uid first.
 func Person(uid string, number int, more ...string) string {
-	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\nuid: %s\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\n%s\n\n",
-		uid, Suffix, uid, uid, uid, number, number, uid, strings.Join(more, "\n"))
+	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\nuid: %s\n%s\n\n",
+		uid, Suffix, uid, uid, number, number, uid, uid, strings.Join(more, "\n"))
 }
