@@ -95,6 +95,8 @@ func certificates() []ending {
 			said: granted("stranger"), logins: 1},
 		{name: "without ca the digest mapper may answer", card: "stranger", user: "alice", module: []string{"cert_policy = none;"}, mapper: "digest", answers: ok,
 			said: granted("stranger"), logins: 1},
+		{name: "crl_offline and no CRL", card: "alice", user: "alice", args: []string{"crl_dir=/nonexistent"}, module: []string{"cert_policy = ca, signature, crl_offline;"}, answers: ok,
+			code: pam.ErrCredInsufficient, said: []string{"E Error 2356"}},
 		{name: "ca_dir missing", card: "alice", user: "alice", args: []string{"ca_dir=/nonexistent"}, answers: ok, code: pam.ErrAuthinfoUnavail, said: []string{"E Error 2364"}},
 	}
 }
@@ -167,7 +169,6 @@ func configurations() []ending {
 		bad("module block missing", ending{global: []string{"use_pkcs11_module = other;"}}),
 		bad("unknown mapper", ending{mapper: "unknown"}),
 		bad("slot_num and slot_description", ending{args: []string{"slot_num=1", "slot_description=x"}}),
-		bad("CRL word until revocation is built", ending{module: []string{"cert_policy = ca, signature, crl_offline;"}}),
 		bad("OCSP responder that is no address", ending{module: []string{"ocsp_url = ocsp.example;"}}),
 		bad("extra brace", ending{config: "extra-brace"}),
 		{name: "symlinked configuration", card: "alice", user: "alice", config: "symlink", answers: ok, said: granted("alice"), logins: 1},
