@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/pkcs11"
@@ -86,6 +87,9 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		<-j.ready
 		if j.err != nil {
 			return
+		}
+		for _, c := range cards {
+			j.verifier.Expect(certificates(c.objects)...)
 		}
 		for _, c := range cards {
 			if !c.hidden {
@@ -249,7 +253,14 @@ func subjectOf(o pkcs11.Object) string {
 }
 
 func (t *attempt) verifyOptions() (verify.Options, error) {
-	m := t.conf.Module
+	o, err := VerifyOptions(t.conf)
+	o.Now, o.Logger = t.a.Now, t.log
+	return o, err
+}
+
+// VerifyOptions is how a configuration wants certificates to be checked, for whoever does it beside a login.
+func VerifyOptions(conf *config.Config) (verify.Options, error) {
+	m := conf.Module
 	purposes, err := objectIdentifiers(m.EKU.Required)
 	if err != nil {
 		return verify.Options{}, fmt.Errorf("eku: %w", err)
@@ -263,7 +274,7 @@ func (t *attempt) verifyOptions() (verify.Options, error) {
 		CRLDir:            m.CRLDir,
 		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
 		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
-		StrictPermissions: t.conf.Global.StrictPermissions,
+		StrictPermissions: conf.Global.StrictPermissions,
 
 		PartialChain: m.Chain.Partial, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
 		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
@@ -271,8 +282,7 @@ func (t *attempt) verifyOptions() (verify.Options, error) {
 		Soft: m.SoftRevocation,
 		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
 			MaxAge: m.OCSP.MaxAge, Proxy: m.Proxy, Dir: verify.DefaultOCSPDir},
-		Now:    t.a.Now,
-		Logger: t.log,
+		StoreDir: verify.DefaultStore,
 	}, nil
 }
 
