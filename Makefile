@@ -30,7 +30,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map bench-crl fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -90,6 +90,9 @@ bench-login: build ## this module against Debian's libpam-pkcs11 on the same car
 
 bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
 	@$(GO) run ./test/benchmap $(BUILD)
+
+bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkcs11, openssl and others (root)
+	@$(GO) run ./test/bench -crl $(BUILD)
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
