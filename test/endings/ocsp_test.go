@@ -106,6 +106,8 @@ func ocspRows() []ending {
 			code: pam.ErrCredInsufficient, said: asked("alice", "E Error 2356")},
 		{name: "OCSP responder is mute, revocation = soft", card: "alice", user: "alice", global: brief, module: asking("ocsp_url = OCSP/silent;", "revocation = soft;"), answers: ok,
 			said: granted("alice"), logins: 1},
+		{name: "no OCSP responder is named, and no list is there", card: "alice", user: "alice", module: []string{"cert_policy = ca, signature, ocsp_on, crl_offline;", "crl_dir = /nonexistent;"},
+			answers: ok, code: pam.ErrCredInsufficient, said: []string{"E Error 2356"}},
 		{name: "ocsp_responder_cert is missing", card: "alice", user: "alice", module: asking("ocsp_responder_cert = /nonexistent;"), answers: ok,
 			code: pam.ErrAuthinfoUnavail, said: []string{"E Error 2364"}},
 	}

@@ -164,7 +164,6 @@ func configurations() []ending {
 		bad("module block missing", ending{global: []string{"use_pkcs11_module = other;"}}),
 		bad("unknown mapper", ending{mapper: "unknown"}),
 		bad("slot_num and slot_description", ending{args: []string{"slot_num=1", "slot_description=x"}}),
-		bad("CRL word until revocation is built", ending{module: []string{"cert_policy = ca, signature, crl_offline;"}}),
 		bad("OCSP responder that is no address", ending{module: []string{"ocsp_url = ocsp.example;"}}),
 		bad("extra brace", ending{config: "extra-brace"}),
 		{name: "symlinked configuration", card: "alice", user: "alice", config: "symlink", answers: ok, said: granted("alice"), logins: 1},
