@@ -74,7 +74,7 @@ func (r *responder) forget(t *testing.T) {
 	t.Helper()
 	var missing []string
 	for dir := filepath.Dir(r.kept); dir != "/var/lib"; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(dir); err != nil {
+		if !exists(dir) {
 			missing = append(missing, dir)
 		}
 	}
@@ -85,6 +85,20 @@ func (r *responder) forget(t *testing.T) {
 			_ = os.Remove(dir)
 		}
 	})
+	if lists := filepath.Join(verify.DefaultStore, "crl"); !exists(lists) {
+		t.Cleanup(func() { // before the directory above it is removed: cleanups go backwards
+			locks, _ := filepath.Glob(filepath.Join(lists, "*.lock"))
+			for _, l := range locks {
+				_ = os.Remove(l)
+			}
+			_ = os.Remove(lists)
+		})
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func ocspRows() []ending {
