@@ -30,7 +30,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -87,6 +87,9 @@ demo: build ## alice logs in with a card, and is refused for many reasons; leave
 
 bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)
+
+bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
+	@$(GO) run ./test/benchmap $(BUILD)
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)

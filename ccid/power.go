@@ -91,8 +91,10 @@ func (s *Slot) poweredUp(atr []byte) ([]byte, error) {
 	return append([]byte(nil), s.atr...), nil
 }
 
-// missing is told that a command found no card: whoever waits for cards looks.
+// missing is told that a command found no card. Its caller takes the card for gone, so one that is there all the same
+// has to be told anew.
 func (s *Slot) missing() {
 	s.forget()
+	s.lost.Store(true)
 	s.hint(SlotChange{Changed: true})
 }

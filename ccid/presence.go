@@ -9,7 +9,7 @@ import (
 // Times of waiting for cards.
 const (
 	lookInterval   = 50 * time.Millisecond  // at most so often is a slot asked because of notifications
-	settling       = 500 * time.Millisecond // so long after it was opened a reader tells of what was before
+	settling       = 500 * time.Millisecond // so long a notification may be late
 	brokenInterval = 400 * time.Millisecond // so often when the interrupt endpoint does not work
 )
 
@@ -103,6 +103,9 @@ func (s *Slot) follow() {
 			return
 		case <-s.signal:
 		}
+		if s.lost.Load() && pause(ctx, brokenInterval) != nil { // a reader that says yes and no must not keep us busy
+			return
+		}
 		s.mu.Lock()
 		change := s.change
 		s.change = SlotChange{}
@@ -115,7 +118,9 @@ func (s *Slot) follow() {
 			s.reader.log.Warn("the reader does not say whether a card is there", "slot", s.index, "err", err)
 			present = change.Changed && change.Present || !change.Changed && s.told
 		}
-		s.tell(ctx, present, swapped || change.Changed && !s.kept.Load())
+		// A notification that comes after the card was found is of the same movement: nobody is so quick.
+		late := time.Since(s.toldAt) < settling
+		s.tell(ctx, present, swapped || change.Changed && !late && !s.kept.Load())
 		if pause(ctx, lookInterval) != nil {
 			return
 		}
@@ -136,6 +141,9 @@ func (s *Slot) ask(ctx context.Context) (present, swapped bool, err error) {
 func (s *Slot) tell(ctx context.Context, present, moved bool) {
 	was := s.told
 	s.told = present
+	if present && (moved || !was) {
+		s.toldAt = time.Now()
+	}
 	var news []bool
 	switch {
 	case was && present && moved:
@@ -190,7 +198,7 @@ func (r *Reader) notified(raw []byte) {
 	default:
 		for i, s := range r.slots {
 			if i < len(n.Slots) && n.Slots[i].Changed {
-				s.hint(SlotChange{Present: n.Slots[i].Present, Changed: time.Since(r.opened) > settling})
+				s.hint(n.Slots[i])
 			}
 		}
 	}

@@ -28,6 +28,7 @@ func TestEvents(t *testing.T) {
 		d.Insert(0, 0, card)
 		w.events(true)
 		ready(t, w.slot, t1)
+		time.Sleep(time.Second)
 		d.Remove(0, 0)
 		d.Insert(0, 0, card)
 		w.events(false, true)
@@ -309,6 +310,30 @@ func TestSilence(t *testing.T) {
 		time.Sleep(longest)
 		if n := w.device.Counts().Messages - before; n != 0 {
 			t.Errorf("%d messages in an hour", n)
+		}
+	})
+}
+
+// TestYesAndNo: a reader that says that a card is there, and that there is none when it is to be powered, is asked again
+// and again, but not all the time; and when the card makes contact it is found.
+func TestYesAndNo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := ccidtest.New(profile(descriptor(extended)))
+		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		d.Inject(ccidtest.Times(20, ccidtest.To(ccid.TypePowerOn, ccidtest.Status(0x42, 0xFE))))
+		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
+		start, tries := time.Now(), 0
+		for present := range s.Events() {
+			if !present {
+				continue
+			}
+			tries++
+			if _, err := s.PowerUp(t.Context()); err == nil {
+				break
+			}
+		}
+		if d := time.Since(start); tries != 21 || d < 7*time.Second || d > 20*time.Second {
+			t.Errorf("%d tries in %v", tries, d)
 		}
 	})
 }

@@ -23,12 +23,11 @@ type Reader struct {
 	slots   []*Slot
 	gemalto *gemaltoFeatures // nil: unknown
 
-	opened time.Time
-	rates  []uint32 // GET_DATA_RATES; nil: any
-	ctx    context.Context
-	stop   context.CancelFunc
-	work   sync.WaitGroup
-	gone   atomic.Bool
+	rates []uint32 // GET_DATA_RATES; nil: any
+	ctx   context.Context
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	gone  atomic.Bool
 }
 
 // openTries is how often a reader is spoken to at the start: one that wakes from sleep may miss the first command.
@@ -46,7 +45,6 @@ func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Op
 		r.stop()
 		return nil, errors.Join(err, t.Close())
 	}
-	r.opened = time.Now()
 	for _, s := range r.slots {
 		s.watch()
 	}

@@ -39,6 +39,7 @@ type Slot struct {
 	mu     sync.Mutex
 	change SlotChange // what came since the last look
 	told   bool       // the last event
+	toldAt time.Time  // when that was a card
 }
 
 // Protocols as PC/SC numbers them.

@@ -252,7 +252,7 @@ func clockStop(c iso7816.ClockStop) string {
 
 // historical explains the historical bytes.
 func (e *explanation) historical(b []byte) {
-	fmt.Fprintf(e, "historical bytes % X  %s\n", b, printable(b))
+	fmt.Fprintf(e, "historical bytes % X  %s\n", b, asText(b))
 	h := iso7816.ParseHistorical(b)
 	for _, o := range h.Objects {
 		fmt.Fprintf(e, "  %s: % X\n", o.Name(), o.Value)
@@ -266,8 +266,8 @@ func (e *explanation) historical(b []byte) {
 	}
 }
 
-// printable shows bytes as text, with dots for what is none.
-func printable(b []byte) string {
+// asText shows bytes as text, with dots for what is none.
+func asText(b []byte) string {
 	text := bytes.Clone(b)
 	for i, c := range text {
 		if c < 0x20 || c > 0x7E {

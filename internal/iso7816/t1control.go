@@ -7,7 +7,7 @@ func (t *T1) NegotiateIFS(n int) Step {
 	if step, ok := t.begin(); !ok {
 		return step
 	}
-	t.argument = byte(within(n, DefaultIFSD))
+	t.argument, t.after = byte(within(n, DefaultIFSD)), ErrT1IFS
 	return t.ask(sIFS)
 }
 
@@ -67,7 +67,8 @@ func (t *T1) repeatRequest() Step {
 }
 
 func (t *T1) die() Step {
-	t.state, t.command = t1Dead, nil
+	t.done(nil)
+	t.state = t1Dead
 	return Step{Done: true, Err: ErrT1Dead, Abandon: true}
 }
 
