@@ -96,7 +96,7 @@ func parseTemplate(text string, u1 bool) (*template, error) {
 	if !known {
 		make, known = templatesU1[m[1]]
 		if known && !u1 {
-			return nil, errors.New("is of LDAPU1: the rule must begin with LDAPU1:")
+			return nil, errors.New("is of LDAPU1, with which the rule must begin")
 		}
 	}
 	if !known {
@@ -274,7 +274,7 @@ func certTemplate(s selector, u1 bool) (extractor, error) {
 	hash, known := certHashes[strings.ToLower(name)]
 	switch {
 	case known && !u1:
-		return nil, errors.New("digests are of LDAPU1: the rule must begin with LDAPU1:")
+		return nil, errors.New("digests are of LDAPU1, with which the rule must begin")
 	case !known:
 		return nil, fmt.Errorf("there is no form %q, expected bin, base64, sha1, sha224, sha256, sha384 or sha512", s.conversion)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -653,5 +654,79 @@ func TestOneFlight(t *testing.T) {
 	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "a=cn", "attribute_map", "b=cn", "attribute_map", "c=email", "attribute_map", "d=subject"))
 	if got, words := verdict(t, chain, cert, ""); got != "alice" {
 		t.Errorf("got %q (%s) after %d searches", got, words, len(waiting))
+	}
+}
+
+// TestPasswordsStayOut: at every level of the log, and in explanations, there is no password, and what was
+// asked and found is.
+func TestPasswordsStayOut(t *testing.T) {
+	leaf := testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
+	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com"))
+	var log bytes.Buffer
+	o := Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	for _, settings := range [][]string{
+		{"passwd", slapdtest.Password}, {"passwd", "not-" + slapdtest.Password}, {"passwd_file", writeFile(t, "p", []byte(slapdtest.Password), 0o600)},
+	} {
+		settings = append(settings, "uri", "ldap://127.0.0.1:1 "+s.LDAP, "binddn", slapdtest.AdminDN, "attribute_map", "mail=email")
+		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), ldapCertificate(t, leaf), "", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := fmt.Sprint(all)
+		if strings.Contains(told+log.String(), slapdtest.Password) {
+			t.Errorf("the password is in the log or in the explanation:\n%s\n%s", log.String(), told)
+		}
+		if !strings.Contains(told, "(mail=alice\\40example\\2ecom)") || !strings.Contains(settings[1], "not-") && !strings.Contains(told, "entry uid=alice,") {
+			t.Errorf("the explanation does not tell: %s", told)
+		}
+	}
+}
+
+// TestServerCertificatesExpire: the clock is the login's.
+func TestServerCertificatesExpire(t *testing.T) {
+	leaf := testca.NewRoot("Users CA").Leaf("Alice")
+	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
+	block := ldapBlock(t, "ldap", "uri", s.LDAPS, "tls_cacertfile", writeFile(t, "ca.pem", s.CA.PEM(), 0o644))
+	for _, c := range []struct {
+		after      time.Duration
+		want, says string
+	}{{0, "alice", ""}, {2 * 365 * 24 * time.Hour, "", "expired"}, {-48 * time.Hour, "", "not yet valid"}} {
+		got, words := verdict(t, ldapChain(t, Options{Now: func() time.Time { return time.Now().Add(c.after) }}, block), ldapCertificate(t, leaf), "")
+		if got != c.want || !strings.Contains(words, c.says) {
+			t.Errorf("after %s: got %q (%s)", c.after, got, words)
+		}
+	}
+}
+
+func TestServerByAnIPv6Address(t *testing.T) {
+	leaf := testca.NewRoot("Users CA").Leaf("Alice")
+	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Logf("this machine has no IPv6 address: %v", err)
+		return
+	}
+	defer l.Close()
+	go func() {
+		in, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer in.Close()
+		out, err := net.Dial("tcp", strings.TrimPrefix(s.LDAP, "ldap://"))
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		go func() { _, _ = io.Copy(out, in) }()
+		_, _ = io.Copy(in, out)
+	}()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "ldaphost", "::1", "ldapport", port)), ldapCertificate(t, leaf), "")
+	if got != "alice" {
+		t.Errorf("got %q (%s)", got, words)
 	}
 }
