@@ -27,6 +27,7 @@ type bench struct {
 	reader *ccidtest.Device
 	said   *recorder
 	port   port
+	told   []string // what the application learnt of PIN pads
 }
 
 // bareBench is a model that is not plugged in.
@@ -231,6 +232,7 @@ func (b *bench) play(c *pcsc.Context, played func(place)) {
 			b.t.Fatalf("connecting to %s: %v", name, err)
 		}
 		b.converse(card, name)
+		b.told = append(b.told, b.keys(card, p)...)
 		if err := card.Disconnect(pcsc.UnpowerCard); err != nil {
 			b.t.Errorf("disconnecting from %s: %v", name, err)
 		}
