@@ -30,7 +30,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -88,6 +88,9 @@ demo: build ## alice logs in with a card, and is refused for many reasons; leave
 bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)
 
+bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
+	@$(GO) run ./test/benchmap $(BUILD)
+
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
 
@@ -104,9 +107,14 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
+	install -D -m 0644 packaging/systemd/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service
+	install -D -m 0644 packaging/systemd/pam-pkcs11-crl.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
+	install -d -m 0755 $(DESTDIR)/var/lib/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
+	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
 
 uninstall: ## remove what install put there; the configuration stays
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
 	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1

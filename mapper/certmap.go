@@ -158,6 +158,7 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 	q := inquiry{}
 	var filters, names []string
 	for _, r := range rules {
+		tellRead(ctx, "rule "+r.name+" matches")
 		switch {
 		case r.mapping.local:
 			if login, ok := r.mapping.login(cert); ok {

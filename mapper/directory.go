@@ -147,6 +147,15 @@ func hostURI(host string, port int) string {
 // configured tells whether there is a server to ask.
 func (d *directory) configured() bool { return len(d.uris) > 0 || d.srvDomain != "" }
 
+// String names the servers, for logs and explanations.
+func (d *directory) String() string {
+	names := slices.Clone(d.uris)
+	if d.srvDomain != "" {
+		names = append(names, "servers of "+d.srvDomain)
+	}
+	return strings.Join(names, " ")
+}
+
 // open reads the files and asks for the servers of the domain.
 func (d *directory) open(ctx context.Context) (ldapconn.Config, error) {
 	c := d.conn

@@ -584,3 +584,74 @@ func TestReferrals(t *testing.T) {
 		t.Errorf("an attacker's server: %v", err)
 	}
 }
+
+// TestOneConnection: at any number of accounts one connection, one bind, and the searches of one flight.
+func TestOneConnection(t *testing.T) {
+	ca := testca.NewRoot("Users CA")
+	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
+	cert := ldapCertificate(t, leaf)
+	var people strings.Builder
+	for i := range 300 {
+		people.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i, fmt.Sprintf("mail: user%d@example.com", i)))
+	}
+	people.WriteString(slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
+	bind := []string{"binddn", slapdtest.AdminDN, "passwd", slapdtest.Password}
+	for _, c := range []struct {
+		name     string
+		settings []string
+		user     string
+		searches int
+	}{
+		{"find without uid_attribute", bind, "", 1},
+		{"match", bind, "alice", 2},
+		{"attribute_map of three", append(bind, "attribute_map", "description=cn", "attribute_map", "cn=cn", "attribute_map", "mail=email"), "", 4},
+		{"without a bind", []string{"certificate_match", "exact"}, "", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := slapdtest.StartLogged(t, people.String())
+			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.LDAP}, c.settings...)...))
+			if got, words := verdict(t, chain, cert, c.user); got != "alice" {
+				t.Fatalf("got %q (%s)", got, words)
+			}
+			binds := 0
+			if len(c.settings) > 2 {
+				binds = 1
+			}
+			for what, want := range map[string]int{"(IP=" + strings.TrimPrefix(s.LDAP, "ldap://") + ")": 2 /* one is slapdtest's look whether it listens */, " method=128": binds, " SRCH base=": c.searches} {
+				// slapd writes a line when it comes to it.
+				for deadline := time.Now().Add(5 * time.Second); strings.Count(s.Log(), what) < want && time.Now().Before(deadline); {
+					time.Sleep(5 * time.Millisecond)
+				}
+				if got := strings.Count(s.Log(), what); got != want {
+					t.Errorf("%d times %q, want %d:\n%s", got, what, want, s.Log())
+				}
+			}
+		})
+	}
+}
+
+// TestOneFlight: all searches are sent before any is answered, so that they cost one round trip.
+func TestOneFlight(t *testing.T) {
+	cert := ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com"))))
+	var waiting []int64
+	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
+		if r.Op != slapdtest.SearchRequest {
+			return slapdtest.Polite(r, w)
+		}
+		if waiting = append(waiting, r.ID); len(waiting) < 5 {
+			return true
+		}
+		for i, id := range waiting {
+			if i == 2 {
+				_, _ = w.Write(slapdtest.Entry(id, "uid=alice", "uid", "alice"))
+			}
+			_, _ = w.Write(slapdtest.Result(id, slapdtest.SearchDone, 0))
+		}
+		return true
+	})
+	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "a=cn", "attribute_map", "b=cn", "attribute_map", "c=email", "attribute_map", "d=subject"))
+	if got, words := verdict(t, chain, cert, ""); got != "alice" {
+		t.Errorf("got %q (%s) after %d searches", got, words, len(waiting))
+	}
+}

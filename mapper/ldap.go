@@ -203,12 +203,17 @@ func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cer
 			octets = compareAllOctets
 		}
 		h.log.Debug("directory is asked", "for", q.name, "base", d.base, "filter", fmt.Sprintf("%.300s", queries[i].Filter))
+		tellRead(ctx, q.name)
+		tellAsked(ctx, fmt.Sprintf("%s below %q: %.300s", d, d.base, queries[i].Filter))
 	}
 	answers, err := d.ask(ctx, queries, octets)
 	if err != nil {
 		return nil, err
 	}
 	for i, q := range questions {
+		for _, e := range answers[i].Entries[:min(len(answers[i].Entries), 4)] {
+			tellHeard(ctx, "entry "+e.DN)
+		}
 		if answers[i].Err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", errAmbiguous, q.name, answers[i].Err)
 		}

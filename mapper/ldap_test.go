@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -286,3 +287,23 @@ func TestLDAPConfigurationErrors(t *testing.T) {
 }
 
 func nilLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// BenchmarkFindAmongTenThousand is what a find without uid_attribute adds to a login, the start of the
+// process left out.
+func BenchmarkFindAmongTenThousand(b *testing.B) {
+	ca := testca.NewRoot("Users CA")
+	leaf := ca.Leaf("Alice")
+	cert := ldapCertificate(b, leaf)
+	var people strings.Builder
+	for i := range 10_000 {
+		people.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i))
+	}
+	people.WriteString(slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
+	s := slapdtest.Start(b, people.String())
+	block := ldapBlock(b, "ldap", "uri", s.LDAP, "binddn", slapdtest.AdminDN, "passwd", slapdtest.Password)
+	for b.Loop() {
+		if got, words := verdict(b, ldapChain(b, Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
+			b.Fatal(words)
+		}
+	}
+}

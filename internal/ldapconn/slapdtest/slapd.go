@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,12 +32,44 @@ const (
 type Server struct {
 	LDAP, LDAPS, LDAPI string // URIs
 	CA                 *testca.CA
-	log                *bytes.Buffer
+	log                *log
+}
+
+// log is what slapd writes, read while it does.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write takes a piece of the log.
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// Log returns what a server that was started with StartLogged has written, one line for each connection
+// ("ACCEPT"), operation ("BIND", "SRCH") and answer ("RESULT").
+func (s *Server) Log() string {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.text.String()
 }
 
 // Start runs slapd with the entries of an LDIF text. hosts are the names in its certificate; none is
 // "localhost". The Debian packages slapd and ldap-utils must be there.
 func Start(t testing.TB, ldif string, hosts ...string) *Server {
+	t.Helper()
+	return start(t, ldif, "0", hosts)
+}
+
+// StartLogged is Start with a log of all operations.
+func StartLogged(t testing.TB, ldif string) *Server {
+	t.Helper()
+	return start(t, ldif, "256", nil)
+}
+
+func start(t testing.TB, ldif, level string, hosts []string) *Server {
 	t.Helper()
 	for _, program := range []string{"/usr/sbin/slapd", "/usr/sbin/slapadd"} {
 		if _, err := os.Stat(program); err != nil {
@@ -44,11 +77,11 @@ func Start(t testing.TB, ldif string, hosts ...string) *Server {
 		}
 	}
 	dir := t.TempDir()
-	s := &Server{CA: testca.NewRoot("Directory CA"), log: &bytes.Buffer{}}
+	s := &Server{CA: testca.NewRoot("Directory CA"), log: &log{}}
 	s.writeTLS(t, dir, hosts)
 	writeConfig(t, dir)
 	s.load(t, dir, ldif)
-	s.run(t, dir)
+	s.run(t, dir, level)
 	return s
 }
 
@@ -122,12 +155,12 @@ func (s *Server) load(t testing.TB, dir, ldif string) {
 	}
 }
 
-func (s *Server) run(t testing.TB, dir string) {
+func (s *Server) run(t testing.TB, dir, level string) {
 	plain, secure := freePort(t), freePort(t)
 	socket := filepath.Join(dir, "ldapi")
 	s.LDAP, s.LDAPS = "ldap://"+plain, "ldaps://localhost"+secure[strings.LastIndex(secure, ":"):]
 	s.LDAPI = "ldapi://" + url.PathEscape(socket)
-	cmd := exec.Command("/usr/sbin/slapd", "-d", "0", "-f", filepath.Join(dir, "slapd.conf"), "-h",
+	cmd := exec.Command("/usr/sbin/slapd", "-d", level, "-f", filepath.Join(dir, "slapd.conf"), "-h",
 		s.LDAP+"/ ldaps://"+secure+"/ "+s.LDAPI+"/")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
