@@ -94,7 +94,9 @@ func (d *serialDecoder) take(b byte) serialEvent {
 			return serialEvent{kind: serialDamaged}
 		}
 		d.lost = false
-		return serialEvent{kind: serialMessage, message: append([]byte(nil), d.message...)}
+		message := append([]byte(nil), d.message...)
+		clear(d.message) // an echo may hold a PIN
+		return serialEvent{kind: serialMessage, message: message}
 	}
 	return serialEvent{}
 }

@@ -147,8 +147,10 @@ func (l *serialLine) take(ctx context.Context, event serialEvent, p []byte) (n i
 	switch event.kind {
 	case serialMessage:
 		if event.message[0] < 0x80 {
+			clear(event.message) // an echo of what may have held a PIN
 			return 0, nil, false
 		}
+		l.forget(event.message)
 		if n = copy(p, event.message); n < len(event.message) {
 			return 0, ErrOverflow, true
 		}
@@ -162,6 +164,16 @@ func (l *serialLine) take(ctx context.Context, event serialEvent, p []byte) (n i
 		return 0, err, err != nil
 	}
 	return 0, nil, false
+}
+
+// forget drops the last command when its answer has come: it may have held a PIN, and will not be sent again. Its header
+// stays, for requests for time.
+func (l *serialLine) forget(answer []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.frame) > 2+headerLength && l.frame[2+6] == answer[6] {
+		clear(l.frame[2+headerLength:])
+	}
 }
 
 // extension is the message by which a reader extends the time for the last command (CCID 1.1, section 6.2.6).

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func unhex(s string) []byte {
@@ -293,4 +294,74 @@ func rebuild(a *ATR) []byte {
 		b = append(b, *a.TCK)
 	}
 	return append(b, a.Trailing...)
+}
+
+// TestEveryATRIsReadAsItWasMade makes ATRs from parts and looks for the parts again.
+func TestEveryATRIsReadAsItWasMade(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		historical := rapid.SliceOfN(rapid.Byte(), 0, 8).Draw(t, "historical")
+		order := rapid.SampledFrom([][]Protocol{{}, {0}, {1}, {0, 1}, {1, 1}, {0, 1, 15}, {1, 1, 15}, {0, 0, 1, 15}}).Draw(t, "protocols")
+		groups := make([]InterfaceBytes, len(order)+1)
+		groups[0].T = ProtocolGlobal
+		for i := range groups {
+			g := &groups[i]
+			if i > 0 {
+				g.T = order[i-1]
+			}
+			for _, field := range []**byte{&g.TA, &g.TB, &g.TC} {
+				if rapid.Bool().Draw(t, "there") {
+					b := rapid.Byte().Draw(t, "byte")
+					*field = &b
+				}
+			}
+		}
+		raw := buildATR(groups, historical)
+		a, err := ParseATR(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(groups, a.Interface); diff != "" || !bytes.Equal(a.Historical, historical) || len(a.Trailing) > 0 {
+			t.Fatalf("% X: %s", raw, diff)
+		}
+		if wanted := len(order) > 0 && slices.Max(order) > 0; (a.TCK != nil) != wanted {
+			t.Fatalf("% X: TCK %v, wanted %v", raw, a.TCK, wanted)
+		}
+	})
+}
+
+// buildATR puts an ATR together, and the bytes TD into groups.
+func buildATR(groups []InterfaceBytes, historical []byte) []byte {
+	mask := func(i int) byte {
+		m := byte(0)
+		g := &groups[i]
+		for bit, p := range []*byte{g.TA, g.TB, g.TC} {
+			if p != nil {
+				m |= 0x10 << bit
+			}
+		}
+		if i+1 < len(groups) {
+			m |= 0x80
+		}
+		return m
+	}
+	raw := []byte{0x3B, mask(0) | byte(len(historical))}
+	check := false
+	for i := range groups {
+		g := &groups[i]
+		if i+1 < len(groups) {
+			td := mask(i+1) | byte(groups[i+1].T)
+			g.TD = &td
+			check = check || groups[i+1].T != ProtocolT0
+		}
+		for _, p := range []*byte{g.TA, g.TB, g.TC, g.TD} {
+			if p != nil {
+				raw = append(raw, *p)
+			}
+		}
+	}
+	raw = append(raw, historical...)
+	if check {
+		raw = append(raw, LRC(raw[1:]))
+	}
+	return raw
 }

@@ -80,9 +80,13 @@ func (t *T0) Transmit(command []byte) T0Step {
 // Fault ends the exchange: the card did not answer in time, or with parity errors. T=0 has no way to ask again.
 func (t *T0) Fault(err error) T0Step { return t.fail(err) }
 
-func (t *T0) fail(err error) T0Step {
+func (t *T0) fail(err error) T0Step { return t.done(T0Step{Done: true, Err: err}) }
+
+// done ends the exchange. The data may have been a PIN.
+func (t *T0) done(step T0Step) T0Step {
 	t.state = t0Idle
-	return T0Step{Done: true, Err: err}
+	clear(t.data[:])
+	return step
 }
 
 // Receive takes bytes of the card.
@@ -104,8 +108,7 @@ func (t *T0) Receive(b []byte) T0Step {
 			step = t.procedure(b[0])
 		case t0SW2:
 			t.response = append(t.response, b[0])
-			t.state = t0Idle
-			step = T0Step{Done: true, Response: t.response}
+			step = t.done(T0Step{Done: true, Response: t.response})
 		}
 		b = b[n:]
 	}

@@ -177,9 +177,10 @@ func (t *T1) send(pcb byte, inf []byte) Step {
 	return Step{Send: t.out, Resync: pcb == sResynch}
 }
 
-// done ends the exchange.
+// done ends the exchange. The last block may have held a PIN.
 func (t *T1) done(err error) Step {
 	t.state, t.command = t1Idle, nil
+	clear(t.out[:cap(t.out)])
 	if err != nil {
 		return Step{Done: true, Err: err}
 	}

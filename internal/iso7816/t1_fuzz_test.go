@@ -10,6 +10,7 @@ import (
 type line struct {
 	script []byte
 	at     int
+	aborts bool // the driver gives an exchange up now and then
 }
 
 // next gives the fate of the next block; when the script is over everything arrives.
@@ -77,6 +78,10 @@ func exchange(t *testing.T, step Step, engine *T1, card *simulated, l *line) Ste
 		if n > 100000 {
 			t.Fatal("the exchange does not end")
 		}
+		if l.aborts && l.next()&63 == 7 {
+			step = engine.Abort()
+			continue
+		}
 		block := l.carry(step.Send)
 		var answer []byte
 		if block != nil {
@@ -99,8 +104,9 @@ func FuzzT1(f *testing.F) {
 	f.Add([]byte{2, 1, 0x42, 3, 0, 3, 2, 0, 1}, byte(1), uint16(70), uint16(700))
 	f.Add([]byte{0, 0, 1, 0, 0x32, 0, 3}, byte(2), uint16(100), uint16(100))
 	f.Add([]byte{1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1}, byte(3), uint16(100), uint16(100))
+	f.Add([]byte{0, 0, 0, 7, 0, 0, 0, 7}, byte(4), uint16(0x8100), uint16(300))
 	f.Fuzz(func(t *testing.T, script []byte, config byte, commandLength, responseLength uint16) {
-		l := &line{script: script}
+		l := &line{script: script, aborts: commandLength&0x8000 != 0}
 		c := T1Config{EDC: EDC(config & 1), NAD: config & 0x12, IFSC: int(config >> 2), IFSD: 254, MaxResponse: 5000}
 		engine := NewT1(c)
 		c.IFSD = 0

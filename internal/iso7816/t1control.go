@@ -67,7 +67,8 @@ func (t *T1) repeatRequest() Step {
 }
 
 func (t *T1) die() Step {
-	t.state, t.command = t1Dead, nil
+	t.done(nil)
+	t.state = t1Dead
 	return Step{Done: true, Err: ErrT1Dead, Abandon: true}
 }
 

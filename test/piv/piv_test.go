@@ -21,7 +21,7 @@ import (
 
 // TestOpenSCTakesItForAPIVCard: the card out of the box, as the demo has it.
 func TestOpenSCTakesItForAPIVCard(t *testing.T) {
-	w := newWorld(t, "sim:piv")
+	w := newWorld(t, simulation, "sim:piv")
 	w.says("Virtual PIV Reader 00 00", "opensc-tool", "--list-readers")
 	w.says("3b:95:96:80:31:fe:45:80:73:c0:01:c0:fb", "opensc-tool", "--atr")
 	w.says("Personal Identity Verification Card", "opensc-tool", "--name")
@@ -90,7 +90,7 @@ func (w *world) decrypts(id string) {
 
 // TestPINAndPUK: a wrong PIN is counted, three block the card, the PUK opens it again.
 func TestPINAndPUK(t *testing.T) {
-	w := newWorld(t, "sim:piv")
+	w := newWorld(t, simulation, "sim:piv")
 	login := func(pin string) []string { return []string{"--login", "--pin", pin, "--list-objects"} }
 	w.says("Private Key Object", "pkcs11-tool", login("123456")...)
 	w.refused("CKR_PIN_INCORRECT", "pkcs11-tool", login("654321")...)
@@ -146,7 +146,7 @@ func (w *world) administers(apdus ...string) []byte {
 // only the card's part is tested: Debian's piv-tool 0.23 cannot write the public key with OpenSSL 3 (it says "unable to gen
 // RSA" after the card has made the key).
 func TestAdministration(t *testing.T) {
-	w := newWorld(t, "sim:piv")
+	w := newWorld(t, simulation, "sim:piv")
 	w.write("admin", []byte("01:02:03:04:05:06:07:08:01:02:03:04:05:06:07:08:01:02:03:04:05:06:07:08"))
 	answer := w.administers("00:47:00:9E:05:AC:03:80:01:11:00")
 	_, body, _, ok := iso7816.ReadTLV(answer)
@@ -197,7 +197,7 @@ func TestKeyAndCertificateFromFiles(t *testing.T) {
 	files.write("cert.pem", leaf.PEM())
 	description := files.write("readers", fmt.Appendf(nil,
 		"reader Desk\ncard piv\nkey 9A %[1]s/key.pem\ncertificate 9A %[1]s/cert.pem\nreader Empty\n", dir))
-	w := newWorld(t, "sim:"+description)
+	w := newWorld(t, simulation, "sim:"+description)
 	if got := w.certificate("01"); !bytes.Equal(got.Raw, leaf.DER) {
 		t.Errorf("another certificate: %s", got.Subject)
 	}

@@ -14,15 +14,20 @@ import (
 	"time"
 )
 
-// program is the daemon, built once.
-var program = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(buildDir, "pcscd-sim")
-	out, err := exec.Command("go", "build", "-o", file, "pam_pkcs11/cmd/pcscd-sim").CombinedOutput()
+// simulation and daemon are built once: pcscd with simulated readers, and pcscd as it is.
+var (
+	simulation = sync.OnceValues(func() (string, error) { return build("pcscd-sim") })
+	daemon     = sync.OnceValues(func() (string, error) { return build("pcscd") })
+)
+
+func build(name string) (string, error) {
+	file := filepath.Join(buildDir, name)
+	out, err := exec.Command("go", "build", "-o", file, "pam_pkcs11/cmd/"+name).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("building pcscd-sim: %w: %s", err, out)
+		return "", fmt.Errorf("building %s: %w: %s", name, err, out)
 	}
 	return file, nil
-})
+}
 
 // buildDir is made and removed by TestMain.
 var buildDir string
@@ -48,8 +53,8 @@ type world struct {
 	dir string
 }
 
-// newWorld starts pcscd-sim with the readers that are named ("sim:piv").
-func newWorld(t *testing.T, readers string) *world {
+// newWorld starts a daemon with the readers that are named ("sim:piv").
+func newWorld(t *testing.T, program func() (string, error), readers string) *world {
 	t.Helper()
 	for _, tool := range []string{"opensc-tool", "pkcs11-tool", "pkcs15-tool", "piv-tool"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -79,16 +84,16 @@ func (w *world) start(file, readers string) {
 	}
 	defer ready.Close()
 	var log bytes.Buffer
-	daemon := exec.Command(file, "--foreground", "--disable-polkit", "--socket", w.path("s"), "--readers", readers)
-	daemon.Env = append(os.Environ(), "PCSCD_READY_FD=1")
-	daemon.ExtraFiles = []*os.File{end}
-	daemon.Stderr = &log
-	if err := daemon.Start(); err != nil {
+	cmd := exec.Command(file, "--foreground", "--disable-polkit", "--socket", w.path("s"), "--readers", readers)
+	cmd.Env = append(os.Environ(), "PCSCD_READY_FD=1")
+	cmd.ExtraFiles = []*os.File{end}
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	end.Close()
 	w.t.Cleanup(func() {
-		err := errors.Join(daemon.Process.Signal(os.Interrupt), daemon.Wait())
+		err := errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait())
 		if err != nil || w.t.Failed() {
 			w.t.Logf("daemon: %v\n%s", err, log.String())
 		}
