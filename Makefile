@@ -30,7 +30,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login fuzz install \
+.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login bench-ccid fuzz install \
 	uninstall pot clean
 
 help: ## say what can be made
@@ -83,6 +83,10 @@ demo: build ## alice logs in with a card, and is refused for many reasons; leave
 
 bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)
+
+bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens
+	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid
+	$(GO) test -run '^$$' -bench . -benchmem ./ccid
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
