@@ -22,7 +22,7 @@ DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-r
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc
+	util-linux shellcheck mandoc dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
@@ -30,8 +30,8 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-hosts test-fresh test-usb demo bench-login bench-ccid fuzz install \
-	uninstall pot clean
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map bench-ccid \
+	fuzz install uninstall pot clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,6 +63,10 @@ test-reference: build ## tests that read the folder of reference data, PAM_PKCS1
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
+test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
+	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
+		grep -vE '^=== '
+
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
 	$(GO) test -count=1 -tags hosts ./test/hosts
 
@@ -83,6 +87,9 @@ demo: build ## alice logs in with a card, and is refused for many reasons; leave
 
 bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)
+
+bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
+	@$(GO) run ./test/benchmap $(BUILD)
 
 bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens
 	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid
@@ -105,6 +112,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
+	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
 
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11

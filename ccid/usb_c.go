@@ -16,53 +16,86 @@ import (
 
 // usb opens devices with libusb through gousb, and is all that knows of it. gousb polls ten times a second while it has
 // a context, so there is one context, opened with the first device and closed with the last.
+//
+// A context knows the devices that were there when it was made, and those that udevd told it of since: a device that has
+// just come may be missing, and without udevd all later ones are. Such a device gets a context of its own, which those
+// that come after it share.
 type usb struct {
-	mu    sync.Mutex
-	ctx   *gousb.Context
+	mu      sync.Mutex
+	current *usbContext // nil: there is none
+}
+
+// usbContext is a context and the number of its users, guarded by usb.mu.
+type usbContext struct {
+	*gousb.Context
 	users int
 }
 
 func newUSB() opener { return &usb{} }
 
-// acquire gives the context.
-func (u *usb) acquire() (ctx *gousb.Context, err error) {
+// errUnlisted: a context does not know the device.
+var errUnlisted = fmt.Errorf("%w: libusb does not know the device", ErrGone)
+
+// acquire gives the context, or a fresh one.
+func (u *usb) acquire(fresh bool) (c *usbContext, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.ctx == nil {
-		defer func() { // NewContext panics when libusb cannot be started
-			if problem := recover(); problem != nil {
-				err = fmt.Errorf("starting libusb: %v", problem)
-			}
-		}()
-		u.ctx = gousb.NewContext()
+	if u.current != nil && !fresh {
+		u.current.users++
+		return u.current, nil
 	}
-	u.users++
-	return u.ctx, nil
+	defer func() { // NewContext panics when libusb cannot be started
+		if problem := recover(); problem != nil {
+			c, err = nil, fmt.Errorf("starting libusb: %v", problem)
+		}
+	}()
+	c = &usbContext{Context: gousb.NewContext(), users: 1}
+	if u.current == nil {
+		u.current = c
+	}
+	return c, nil
 }
 
-// release gives the context back. All devices of who gives it back are closed by then.
-func (u *usb) release() error {
+// prefer makes a context the one for all new devices.
+func (u *usb) prefer(c *usbContext) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.users--; u.users > 0 {
+	u.current = c
+}
+
+// release gives a context back. All devices of who gives it back are closed by then.
+func (u *usb) release(c *usbContext) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c.users--; c.users > 0 {
 		return nil
 	}
-	ctx := u.ctx
-	u.ctx = nil
-	return ctx.Close()
+	if u.current == c {
+		u.current = nil
+	}
+	return c.Close()
 }
 
 // open opens an interface of a device, with a handle of its own: so interfaces of one device know nothing of each other.
 func (u *usb) open(d *usbDevice, in *Interface) (Transport, error) {
-	ctx, err := u.acquire()
+	t, err := u.openWith(d, in, false)
+	if errors.Is(err, errUnlisted) {
+		t, err = u.openWith(d, in, true)
+	}
+	return t, err
+}
+
+func (u *usb) openWith(d *usbDevice, in *Interface, fresh bool) (Transport, error) {
+	ctx, err := u.acquire(fresh)
 	if err != nil {
 		return nil, err
 	}
-	dev, err := openDevice(ctx, d.info.Bus, d.info.Address)
+	dev, err := openDevice(ctx.Context, d.info.Bus, d.info.Address)
 	if err != nil {
-		return nil, errors.Join(err, u.release())
+		return nil, errors.Join(err, u.release(ctx))
 	}
-	t := &usbTransport{usb: u, dev: dev, in: *in, configuration: int(d.info.Configuration)}
+	u.prefer(ctx)
+	t := &usbTransport{usb: u, ctx: ctx, dev: dev, in: *in, configuration: int(d.info.Configuration)}
 	t.revive()
 	if err := t.claim(false); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -87,12 +120,13 @@ func openDevice(ctx *gousb.Context, bus, address int) (dev *gousb.Device, err er
 	case err != nil:
 		return nil, usbError(err)
 	}
-	return nil, ErrGone
+	return nil, errUnlisted
 }
 
 // usbTransport is a Transport over an interface of a USB device.
 type usbTransport struct {
 	usb           *usb
+	ctx           *usbContext
 	dev           *gousb.Device
 	in            Interface
 	configuration int
@@ -333,7 +367,7 @@ func (t *usbTransport) Close() error {
 		return nil
 	}
 	t.closed = true
-	return errors.Join(t.give(), t.dev.Close(), t.usb.release())
+	return errors.Join(t.give(), t.dev.Close(), t.usb.release(t.ctx))
 }
 
 // usbError gives libusb's errors the meaning that this package acts on. gousb passes some on as text only.

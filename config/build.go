@@ -56,7 +56,10 @@ type Module struct {
 	Environment     []string // NAME=value
 	Policy          Policy
 	EKU             EKU
-	SoftRevocation  bool // revocation = soft
+	Chain           Chain
+	CRL             CRL
+	Proxy           string // http://HOST:PORT, or ""
+	SoftRevocation  bool   // revocation = soft
 	OCSP            OCSP
 }
 
@@ -244,6 +247,8 @@ func (b *builder) fillModule(v Values, block *Block, library string) {
 		b.fault(&fault{at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them"})
 	}
 	b.fillPolicy(v)
+	b.fillChain(v)
+	b.fillCRL(v)
 	b.fillOCSP(v)
 }
 

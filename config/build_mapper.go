@@ -21,6 +21,7 @@ type Mapper struct {
 type Rule struct {
 	Name      string
 	Values    Values // priority, match, map, domains
+	File      string
 	Line, Col int
 }
 
@@ -208,7 +209,7 @@ func (r *reader) rules(b *Block, t *Table) []Rule {
 		if name == "" {
 			name = fmt.Sprintf("line %d", it.Key.Line)
 		}
-		rules = append(rules, Rule{Name: name, Values: v, Line: it.Key.Line, Col: it.Key.Col})
+		rules = append(rules, Rule{Name: name, Values: v, File: r.file, Line: it.Key.Line, Col: it.Key.Col})
 	}
 	return rules
 }

@@ -50,7 +50,7 @@ func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
 }
 
 func (k *Key) isList() bool {
-	return slices.Contains([]Kind{Words, Names, List, DNs, Purposes, Environment, WebURLs, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, DNs, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -81,6 +81,10 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 		return checkEnvironment(words)
 	case WebURLs:
 		return checkWebURLs(words)
+	case ListURLs:
+		return checkListURLs(words)
+	case OIDs:
+		return checkOIDs(words)
 	case URI:
 		if !strings.HasPrefix(w.Text, "pkcs11:") {
 			return &fault{w, quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}

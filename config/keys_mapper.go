@@ -58,7 +58,7 @@ var mapperTables = []Table{
 		{Name: "keyfile", Kind: Text, Doc: "Another file than .ssh/authorized_keys, below the home; an absolute path must have %u, the login, in it."},
 	}},
 	{Type: "ldap", Doc: "Search in a directory.", Keys: ldapKeys},
-	{Type: "certmap", Doc: "Rules in the language of sss-certmap, each in a block `rule NAME { }`."},
+	{Type: "certmap", Doc: "Rules in the language of sss-certmap, each in a block `rule NAME { }`. Without a server they name users of this machine.", Keys: certmapKeys},
 	{Type: "null", Doc: "Says yes or no without looking at the certificate.", Keys: []Key{
 		{Name: "default_match", Kind: Bool, Default: "false", looser: isTrue, risky: isTrue,
 			risk: "every certificate that passes the checks logs in as default_user", Doc: "Say yes to every certificate."},
@@ -74,26 +74,30 @@ var upnKeys = []Key{
 	{Name: "domain", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read; the key is domainname."},
 }
 
-var ldapKeys = []Key{
+// directoryKeys say how a directory is asked; the ldap and certmap mappers have them.
+var directoryKeys = []Key{
 	{Name: "uri", Kind: Text, Doc: "Servers as LDAP URIs, separated by blanks, tried in this order."},
 	{Name: "ldaphost", Kind: Text, Doc: "One more server, tried after those of uri."},
 	{Name: "ldapport", Kind: Int, Default: "0", Max: 65535, Doc: "Port of ldaphost; 0: 389, with ssl = ssl 636."},
+	{Name: "srv_domain", Kind: Text, Status: New, Doc: "Domain whose SRV records name more servers, tried after the others; only names in that domain are used."},
 	{Name: "scope", Kind: Int, Default: "1", Max: 2, Doc: "0: the entry `base` itself, 1: those one level below, 2: all below."},
 	{Name: "binddn", Kind: Text, Doc: "Name to bind with; empty: anonymous."},
 	{Name: "passwd", Kind: Text, Doc: "Password to bind with. Everybody can read this file."},
+	{Name: "passwd_file", Kind: Path, Status: New, Doc: "File with the password to bind with; it belongs to root, and nobody else may read it."},
+	{Name: "sasl_mech", Kind: Choice, Words: []string{"EXTERNAL"}, Status: New, Doc: "EXTERNAL: bind as whom the TLS certificate or, with ldapi, the process shows."},
 	{Name: "base", Kind: Text, Default: "ou=People,o=example,c=com", Doc: "Where to search."},
-	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},
-	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login."},
-	{Name: "attribute_map", Kind: List, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn."},
+	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login; empty: the one that filter compares with %s."},
 	{Name: "filter", Kind: Text, Default: "(&(objectClass=posixAccount)(uid=%s))", Doc: "Filter of the user's entry; %s is the login."},
-	{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare without regard to case."},
+	{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare logins without regard to case."},
 	{Name: "searchtimeout", Kind: Seconds, Default: "20", Max: 300, Doc: "Limit of one search; 0: verify_timeout alone."},
+	{Name: "referrals", Kind: Bool, Default: "false", Status: New, Doc: "Follow a server's referrals to other servers, which get the same password."},
+	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached; 0: not at all."},
 	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
 		Doc: "off, tls (StartTLS), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
 	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
 	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
-	{Name: "tls_key", Kind: Text, Doc: "Its private key."},
+	{Name: "tls_key", Kind: Text, Doc: "Its private key; nobody but root may read the file."},
 	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, looser: isUncheckedPeer, risky: isUncheckedPeer,
 		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 and 2 yes, 0 no, 3 and 4 as 0; -1 is 2."},
 	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
@@ -101,14 +105,29 @@ var ldapKeys = []Key{
 	{Name: "basedir", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read."},
 }
 
+var ldapKeys = slices.Concat([]Key{
+	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},
+	{Name: "certificate_match", Kind: Choice, Default: "auto", Words: []string{"auto", "filter", "exact", "compare", "off"}, Status: New,
+		Doc: "How a certificate is looked for: filter: its octets in the filter, exact: serial number and issuer (OpenLDAP), compare: fetch and compare, auto: what works, off: not at all."},
+	{Name: "attribute_map", Kind: List, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn. Items: cn, subject, kpn, email, upn, uid, cert, serial, issuer, sid, altsecid."},
+	{Name: "active_directory", Kind: Bool, Default: "false", Status: New,
+		Doc: "Defaults for Active Directory: logins are sAMAccountName, certificates are found by altSecurityIdentities, SID and UPN, scope is 2."},
+	{Name: "allow_weak_mapping", Kind: Bool, Default: "false", Status: New, risky: isTrue,
+		risk: "names alone decide whose certificate it is, and names are given anew", Doc: "Accept the weak ways of Active Directory: by subject, by issuer and subject, by mail address, by UPN without SID."},
+}, directoryKeys)
+
+var certmapKeys = slices.Concat([]Key{
+	{Name: "domain", Kind: Text, Status: New, Doc: "Domain that this block asks: rules with a list of domains count only if it lists this one."},
+}, directoryKeys)
+
 var ruleTable = Table{
 	Block: "rule",
 	Doc:   "One rule of a certmap mapper.",
 	Keys: []Key{
 		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others."},
-		{Name: "match", Kind: Text, Status: New, Doc: "Matching rule: which certificates the rule is about."},
-		{Name: "map", Kind: Text, Status: New, Doc: "Mapping rule: whose certificate it is."},
-		{Name: "domains", Kind: Names, Status: New, Doc: "Domains in which the user may be."},
+		{Name: "match", Kind: Text, Status: New, Doc: "Matching rule: which certificates the rule is about; empty: `<KU>digitalSignature<EKU>clientAuth`."},
+		{Name: "map", Kind: Text, Status: New, Doc: "Mapping rule: whose certificate it is; empty: the entry with the certificate or, without a server, the user called as the rule."},
+		{Name: "domains", Kind: Names, Status: New, Doc: "Domains in which the rule counts; empty: in all."},
 	},
 }
 

@@ -23,6 +23,8 @@ const (
 	Environment             // a list of NAME=value
 	URI                     // pkcs11:...
 	WebURLs                 // a list of http or https addresses
+	ListURLs                // a list of http, https, ldap, ldaps or file addresses
+	OIDs                    // a list of object identifiers
 	Anything                // not looked at
 )
 

@@ -46,6 +46,9 @@ func (t *attempt) speaksOfNoCard() bool {
 
 // logDecisions writes what was found out about a certificate and those above it, step by step.
 func (t *attempt) logDecisions(checked *verify.Result) {
+	if checked == nil {
+		return
+	}
 	for _, d := range checked.Decisions {
 		subject := ""
 		if d.Cert != nil {

@@ -2,11 +2,8 @@ package login
 
 import (
 	"context"
-	"encoding/asn1"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -79,7 +76,7 @@ const surveyGrace = 150 * time.Millisecond
 
 func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *survey {
 	s := &survey{judge: j, done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	s.ctx, s.cancel = t.surveyTime(ctx)
 	go func() {
 		defer close(s.done)
 		defer recoverInto(&s.err)
@@ -96,16 +93,24 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 	return s
 }
 
+// verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
+const verdictGrace = 100 * time.Millisecond
+
+// surveyTime is the time of one survey: verify_timeout for the checks, and the grace for what follows from them.
+func (t *attempt) surveyTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, t.conf.Global.VerifyTimeout+verdictGrace)
+}
+
 // judgeObjects returns the certificates that check and map, and, when there is none, why.
 func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.Object) ([]candidate, *Refusal) {
-	others := certificates(objects)
+	checks := t.checkAll(ctx, j, objects)
 	var qualified []candidate
 	var worst *Refusal
-	for _, o := range objects {
-		if t.uri != nil && !t.uri.MatchObject(o.Label, o.ID) {
-			continue // token_uri names another object of this token
+	for i, o := range objects {
+		if t.elsewhere(o) {
+			continue
 		}
-		c, r := t.judgeObject(ctx, j, o, others)
+		c, r := t.judgeObject(ctx, j, o, checks[i])
 		if r == nil {
 			qualified = append(qualified, c)
 			continue
@@ -124,17 +129,63 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 	return nil, worst
 }
 
-func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, others []*certinfo.Certificate) (candidate, *Refusal) {
+// check is what the verifier says of one certificate.
+type check struct {
+	result *verify.Result
+	err    error
+	late   bool // verify_timeout was over when it ended
+}
+
+// checksAtOnce bounds how many certificates of a card are checked at the same time.
+const checksAtOnce = 8
+
+// checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
+func (t *attempt) checkAll(ctx context.Context, j *judge, objects []pkcs11.Object) []check {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
+		defer cancel()
+	}
+	others := certificates(objects)
+	checks := make([]check, len(objects))
+	slots := make(chan struct{}, checksAtOnce)
+	var group sync.WaitGroup
+	for i, o := range objects {
+		if o.Err != nil || t.elsewhere(o) {
+			continue
+		}
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			c := &checks[i]
+			defer recoverInto(&c.err)
+			c.result, c.err = j.verifier.Check(ctx, o.Cert, others)
+			c.late = ctx.Err() != nil
+		})
+	}
+	group.Wait()
+	return checks
+}
+
+// elsewhere: token_uri names another object of this token.
+func (t *attempt) elsewhere(o pkcs11.Object) bool {
+	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
+}
+
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c check) (candidate, *Refusal) {
 	if o.Err != nil {
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	}
-	checked, err := j.verifier.Check(ctx, o.Cert, others)
-	t.logDecisions(checked)
-	if err != nil {
-		return candidate{}, t.verifyRefusal(ctx, o.Cert, err)
+	t.logDecisions(c.result)
+	switch {
+	case c.err != nil:
+		return candidate{}, t.verifyRefusal(o.Cert, c)
+	case c.result == nil:
+		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
 	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
 	var mapped mapper.Result
+	var err error
 	if t.find() {
 		mapped, err = j.chain.Find(ctx, o.Cert, trusted)
 	} else {
@@ -143,7 +194,7 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, ot
 	if err != nil {
 		return candidate{}, t.mapRefusal(ctx, err)
 	}
-	return candidate{object: o, checked: checked, mapped: mapped}, nil
+	return candidate{object: o, checked: c.result, mapped: mapped}, nil
 }
 
 // awaitSurvey blocks until the survey ends and tells whether the card may be logged in to.
@@ -222,7 +273,7 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	if s.judge.err != nil {
 		return refuse(ConfigurationInvalid, s.judge.err)
 	}
-	fresh, cancel := context.WithTimeout(ctx, t.conf.Global.VerifyTimeout)
+	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
 	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
 	return t.surveyed(s, c)
@@ -248,42 +299,6 @@ func subjectOf(o pkcs11.Object) string {
 	return o.Cert.Subject.RFC4514()
 }
 
-func (t *attempt) verifyOptions() (verify.Options, error) {
-	m := t.conf.Module
-	purposes, err := objectIdentifiers(m.EKU.Required)
-	if err != nil {
-		return verify.Options{}, fmt.Errorf("eku: %w", err)
-	}
-	return verify.Options{
-		CADir:             m.CADir,
-		CRLDir:            m.CRLDir,
-		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
-		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
-		StrictPermissions: t.conf.Global.StrictPermissions,
-		Soft:              m.SoftRevocation,
-		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge, Dir: verify.DefaultOCSPDir},
-		Now:    t.a.Now,
-		Logger: t.log,
-	}, nil
-}
-
-func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
-	var list []asn1.ObjectIdentifier
-	for _, d := range dotted {
-		var oid asn1.ObjectIdentifier
-		for _, arc := range strings.Split(d, ".") {
-			n, err := strconv.Atoi(arc)
-			if err != nil || n < 0 {
-				return nil, fmt.Errorf("%q is not an object identifier", d)
-			}
-			oid = append(oid, n)
-		}
-		list = append(list, oid)
-	}
-	return list, nil
-}
-
 // storeDir is where root's logins keep records for later ones: the directory that the package makes.
 const storeDir = "/var/cache/pam_pkcs11"
 
@@ -301,15 +316,15 @@ func (t *attempt) mapperOptions() mapper.Options {
 }
 
 // verifyRefusal turns a verifier's reason into what the user and the stack are told.
-func (t *attempt) verifyRefusal(ctx context.Context, cert *certinfo.Certificate, err error) *Refusal {
-	if ctx.Err() != nil {
-		return refuse(DeadlinePassed, err)
-	}
+func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 	var e *verify.Error
-	if !errors.As(err, &e) {
-		return refuse(CertificateInvalid, err)
+	switch isError := errors.As(c.err, &e); {
+	case c.late && (!isError || e.Reason == verify.ReasonWork):
+		return refuse(DeadlinePassed, c.err)
+	case !isError:
+		return refuse(CertificateInvalid, c.err)
 	}
-	r := refuse(verifyOutcome(e.Reason), err)
+	r := refuse(verifyOutcome(e.Reason), c.err)
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}

@@ -71,6 +71,7 @@ var builders = map[string]func(config.Mapper, Options) (mapper, error){
 	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
 	"serial": newSerial, "mail": newMail, "ms": newUPN, "upn": newUPN, "krb": newKrb, "generic": newGeneric,
 	"opensc": newOpenSC, "openssh": newOpenSSH,
+	"ldap": newLDAP, "certmap": newCertmap,
 }
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was

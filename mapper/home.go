@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -135,6 +136,9 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 			}
 			o := outcome{user: a.Name, path: filepath.Join(dir, name)}
 			if o.err = become(a.UID, a.GID); o.err == nil {
+				_, o.err = os.Stat(o.path) // most users have no such file, and this is told soonest
+			}
+			if o.err == nil {
 				o.yes, o.reports, o.err = h.open(dir, name, a, test)
 			}
 			outcomes = append(outcomes, o)

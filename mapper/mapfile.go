@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/fetch"
@@ -167,11 +168,7 @@ func eachBlock(ctx context.Context, r io.Reader, size, maxLine int, f func([]byt
 // such lines are read, in their order.
 func (s *scan) block(data []byte) {
 	if s.mapfile.ignoreCase {
-		for len(data) > 0 && s.open > 0 {
-			line, rest := cutLine(data)
-			s.take(line)
-			data = rest
-		}
+		s.foldedBlock(data)
 		return
 	}
 	next := make([]int, len(s.needles)) // offset of each needle's next hit
@@ -199,6 +196,35 @@ func (s *scan) block(data []byte) {
 	}
 }
 
+// foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key with a letter
+// outside ASCII fits no text without one.
+func (s *scan) foldedBlock(data []byte) {
+	ascii := true
+	for _, t := range s.folded {
+		ascii = ascii && isASCII([]byte(t))
+	}
+	for len(data) > 0 && s.open > 0 {
+		line, rest := cutLine(data)
+		data = rest
+		if !ascii || s.mayFit(bytes.TrimLeft(line, " \t")) {
+			s.take(line)
+		}
+	}
+}
+
+// mayFit tells whether a line is a regular expression or begins with a text and what may stand behind it.
+func (s *scan) mayFit(line []byte) bool {
+	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
+		return len(line) > 0
+	}
+	for _, t := range s.folded {
+		if len(line) > len(t) && line[len(t)] == ' ' && sameFolded(line[:len(t)], t) {
+			return true
+		}
+	}
+	return false
+}
+
 // indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known is the
 // last answer, which still holds when it lies ahead.
 func indexFrom(data, needle []byte, at, known int) int {
@@ -218,43 +244,62 @@ func cutLine(data []byte) (line, rest []byte) {
 	return data, nil
 }
 
-// take reads one line and gives its login to the texts that it fits and that have none yet.
+// take reads one line and gives its login to the texts that it fits and that have none yet. It makes no copies: a
+// file may have a million lines that fit nothing.
 func (s *scan) take(line []byte) {
 	key, login, ok := splitLine(line)
 	if !ok {
 		return
 	}
 	expression, kind := expressionOf(key)
-	if kind == literal {
-		for i, t := range s.texts {
-			if t == key || s.mapfile.ignoreCase && s.folded[i] == lower(key) {
-				s.give(i, login)
-			}
-		}
+	if kind != literal {
+		s.takeExpression(expression, kind, login)
 		return
 	}
-	s.takeExpression(expression, kind, login)
+	for i, t := range s.texts {
+		if string(key) == t || s.mapfile.ignoreCase && sameFolded(key, s.folded[i]) {
+			s.give(i, login)
+		}
+	}
 }
 
-func (s *scan) give(i int, login string) {
+// sameFolded compares a key without regard to case with a text that is in lower case already.
+func sameFolded(key []byte, folded string) bool {
+	for i, c := range key {
+		switch {
+		case c >= utf8.RuneSelf:
+			return lower(string(key)) == folded
+		case i >= len(folded):
+			return false
+		case c >= 'A' && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		if c != folded[i] {
+			return false // no letter outside ASCII folds into it
+		}
+	}
+	return len(key) == len(folded)
+}
+
+func (s *scan) give(i int, login []byte) {
 	if s.logins[i] == "" {
-		s.logins[i] = login
+		s.logins[i] = string(login)
 		s.open--
 	}
 }
 
 // splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
-func splitLine(line []byte) (key, login string, ok bool) {
+func splitLine(line []byte) (key, login []byte, ok bool) {
 	line = bytes.TrimRight(line, " \t\r")
 	line = bytes.TrimLeft(line, " \t")
 	if len(line) == 0 || line[0] == '#' {
-		return "", "", false
+		return nil, nil, false
 	}
 	k, l, found := bytes.Cut(line, []byte(arrow))
 	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
-		return "", "", false
+		return nil, nil, false
 	}
-	return string(k), string(bytes.TrimLeft(l, " \t")), true
+	return k, bytes.TrimLeft(l, " \t"), true
 }
 
 // keyKind is how a KEY is read.
@@ -266,18 +311,18 @@ const (
 	extended
 )
 
-func expressionOf(key string) (string, keyKind) {
+func expressionOf(key []byte) ([]byte, keyKind) {
 	switch {
-	case strings.HasPrefix(key, "(^") && strings.HasSuffix(key, "$)"):
+	case bytes.HasPrefix(key, []byte("(^")) && bytes.HasSuffix(key, []byte("$)")) && len(key) >= 4:
 		return key[2 : len(key)-2], extended
-	case strings.HasPrefix(key, "^") && strings.HasSuffix(key, "$") && len(key) > 1:
+	case key[0] == '^' && key[len(key)-1] == '$' && len(key) > 1:
 		return key[1 : len(key)-1], basic
 	}
 	return key, literal
 }
 
 // takeExpression compiles only when a text begins with the letters that the expression begins with.
-func (s *scan) takeExpression(expression string, kind keyKind, login string) {
+func (s *scan) takeExpression(expression []byte, kind keyKind, login []byte) {
 	prefix := literalPrefix(expression)
 	var compiled *regexp.Regexp
 	for i, t := range s.texts {
@@ -286,8 +331,8 @@ func (s *scan) takeExpression(expression string, kind keyKind, login string) {
 		}
 		if compiled == nil {
 			var err error
-			if compiled, err = compile(expression, kind, s.mapfile.ignoreCase); err != nil {
-				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", expression, "error", err)
+			if compiled, err = compile(string(expression), kind, s.mapfile.ignoreCase); err != nil {
+				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", string(expression), "error", err)
 				return
 			}
 		}
@@ -297,24 +342,24 @@ func (s *scan) takeExpression(expression string, kind keyKind, login string) {
 	}
 }
 
-func hasPrefix(t, prefix string, ignoreCase bool) bool {
+func hasPrefix(t string, prefix []byte, ignoreCase bool) bool {
 	if len(t) < len(prefix) {
 		return false
 	}
 	if ignoreCase {
-		return strings.EqualFold(t[:len(prefix)], prefix)
+		return strings.EqualFold(t[:len(prefix)], string(prefix))
 	}
-	return t[:len(prefix)] == prefix
+	return t[:len(prefix)] == string(prefix)
 }
 
 // literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The last
 // of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is sure.
-func literalPrefix(expression string) string {
-	if strings.ContainsRune(expression, '|') {
-		return ""
+func literalPrefix(expression []byte) []byte {
+	if bytes.IndexByte(expression, '|') >= 0 {
+		return nil
 	}
 	n := 0
-	for n < len(expression) && isPlain(expression[n]) {
+	for n < len(expression) && plain[expression[n]] {
 		n++
 	}
 	if n > 0 && n < len(expression) {
@@ -323,6 +368,10 @@ func literalPrefix(expression string) string {
 	return expression[:n]
 }
 
-func isPlain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(" =,/_-@:", c) >= 0
-}
+// plain marks the octets that stand for themselves in every kind of expression.
+var plain = func() (table [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 =,/_-@:") {
+		table[c] = true
+	}
+	return table
+}()

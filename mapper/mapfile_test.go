@@ -162,3 +162,17 @@ func BenchmarkMapfileExpressions(b *testing.B) {
 	}
 	benchmark(b, s.String(), "Person Number 099999 of Example")
 }
+
+func BenchmarkMapfileIgnoreCase(b *testing.B) {
+	var s strings.Builder
+	for i := range 1_000_000 {
+		fmt.Fprintf(&s, "Person.Number%07d@example.com -> user%07d\n", i, i)
+	}
+	m := mapfileWith(b, s.String(), true)
+	b.SetBytes(int64(s.Len()))
+	for b.Loop() {
+		if found, err := m.lookup(context.Background(), []string{"person.number0999999@example.COM"}); err != nil || len(found) != 1 {
+			b.Fatal(found, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"pam_pkcs11/internal/accounts"
@@ -62,6 +63,7 @@ type Options struct {
 	DirectoryMayNameSystemAccounts bool
 	StoreDir                       string           // where root keeps records between logins; "" keeps none
 	Fetch                          *fetch.Client    // of remote mapfiles; nil is one that trusts the system's authorities
+	Resolver                       *net.Resolver    // for SRV records; nil is the system's
 	Logger                         *slog.Logger     // nil is silent
 	Now                            func() time.Time // nil is time.Now
 }

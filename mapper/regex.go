@@ -4,27 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) in terms of Go's engine, which matches in linear
-// time and so cannot do back-references.
+// time and so cannot do back-references. What POSIX leaves undefined is refused: C libraries differ in it.
 
 // maxExpression bounds an expression, in octets.
 const maxExpression = 4096
+
+// maxRepeat is RE_DUP_MAX, what every POSIX system allows.
+const maxRepeat = 255
 
 var errBackReference = errors.New("back-references are not supported")
 
 // compile compiles an expression that must match the whole text.
 func compile(expression string, kind keyKind, ignoreCase bool) (*regexp.Regexp, error) {
-	if len(expression) > maxExpression {
-		return nil, fmt.Errorf("longer than %d octets", maxExpression)
-	}
-	translate := translateExtended
-	if kind == basic {
-		translate = translateBasic
-	}
-	text, err := translate(expression)
+	text, err := translate(expression, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +32,37 @@ func compile(expression string, kind keyKind, ignoreCase bool) (*regexp.Regexp, 
 		flags = "(?si)"
 	}
 	return regexp.Compile(flags + `\A(?:` + text + `)\z`)
+}
+
+// compileSearch compiles an extended expression that may match anywhere in the text, as regexec(3) does
+// it: leftmost, and of those the longest.
+func compileSearch(expression string) (*regexp.Regexp, error) {
+	if expression == "" {
+		return nil, errors.New("the regular expression is empty")
+	}
+	text, err := translate(expression, extended)
+	if err != nil {
+		return nil, err
+	}
+	re, err := regexp.Compile("(?s)" + text)
+	if err != nil {
+		return nil, err
+	}
+	re.Longest()
+	return re, nil
+}
+
+func translate(expression string, kind keyKind) (string, error) {
+	if len(expression) > maxExpression {
+		return "", fmt.Errorf("longer than %d octets", maxExpression)
+	}
+	if !utf8.ValidString(expression) || strings.ContainsRune(expression, 0) {
+		return "", errors.New("not UTF-8, or with a NUL")
+	}
+	if kind == basic {
+		return translateBasic(expression)
+	}
+	return translateExtended(expression)
 }
 
 // translateBasic turns a basic regular expression into Go's syntax: there "\(", "\)", "\{", "\}", and as
@@ -90,36 +120,110 @@ func escapedBasic(b *strings.Builder, c byte) error {
 	return nil
 }
 
+// before is what stands before the place that is read, for what may follow it.
+type before int
+
+const (
+	beginning  before = iota // of the expression, a group or an alternative
+	anchor                   // "^" or "$"
+	atom                     // what can be repeated
+	repetition               // what was repeated
+)
+
 // translateExtended turns an extended regular expression into Go's syntax. They differ in bracket
-// expressions and in what a backslash does.
+// expressions, in what a backslash does, and in repetitions: Go takes "a*?" for a lazy one, and "{" that
+// begins none for itself.
 func translateExtended(e string) (string, error) {
 	var b strings.Builder
+	state := beginning
 	for i := 0; i < len(e); {
-		switch c := e[i]; {
-		case c == '\\' && i+1 == len(e):
-			return "", errors.New(`"\" at the end`)
-		case c == '\\' && e[i+1] >= '1' && e[i+1] <= '9':
-			return "", errBackReference
-		case c == '\\' && strings.IndexByte(`.[]\(){}*+?|^$/"-`, e[i+1]) < 0:
-			return "", fmt.Errorf(`"\%c" is not defined`, e[i+1])
-		case c == '\\':
-			b.WriteString(regexp.QuoteMeta(string(e[i+1])))
-			i += 2
-		case c == '[':
-			n, err := bracket(&b, e[i:])
-			if err != nil {
-				return "", err
-			}
-			i += n
-		case c == '(' && i+1 < len(e) && e[i+1] == '?':
-			return "", errors.New(`"(?" is not defined`)
+		n, next, err := 1, atom, error(nil)
+		switch c := e[i]; c {
+		case '\\':
+			n, err = 2, escapedExtended(&b, e[i+1:])
+		case '[':
+			n, err = bracket(&b, e[i:])
+		case '*', '+', '?', '{':
+			n, err = repeat(&b, e[i:], state)
+			next = repetition
+		case '(', '|', ')':
+			next, err = group(e[i:], state, i+1 == len(e))
+			b.WriteByte(c)
+		case '^', '$':
+			next = anchor
+			b.WriteByte(c)
 		default:
 			b.WriteByte(c)
-			i++
 		}
+		if err != nil {
+			return "", err
+		}
+		i += n
+		state = next
 	}
 	return b.String(), nil
 }
+
+// group looks at a parenthesis or a bar: nothing empty stands between them.
+func group(e string, state before, last bool) (before, error) {
+	switch c := e[0]; {
+	case c == '(' && strings.HasPrefix(e, "(?"):
+		return 0, errors.New(`"(?" is not defined`)
+	case c == '(':
+		return beginning, nil
+	case state == beginning, c == '|' && last:
+		return 0, fmt.Errorf("nothing stands before or after %q", string(c))
+	case c == '|':
+		return beginning, nil
+	}
+	return atom, nil
+}
+
+// repeat translates a repetition at the beginning of e and gives its length.
+func repeat(b *strings.Builder, e string, state before) (int, error) {
+	switch state {
+	case beginning, anchor:
+		return 0, fmt.Errorf("%q has nothing to repeat", e[:1])
+	case repetition:
+		return 0, fmt.Errorf("%q after another repetition is not defined", e[:1])
+	}
+	if e[0] != '{' {
+		b.WriteByte(e[0])
+		return 1, nil
+	}
+	end := strings.IndexByte(e, '}')
+	if end < 0 {
+		return 0, errors.New(`"{" without "}"`)
+	}
+	low, high, comma := strings.Cut(e[1:end], ",")
+	least, err := strconv.ParseUint(low, 10, 16)
+	most := least
+	if err == nil && high != "" {
+		most, err = strconv.ParseUint(high, 10, 16)
+	}
+	if err != nil || least > most || most > maxRepeat || high == "" && !comma && low == "" {
+		return 0, fmt.Errorf("%q is no repetition, expected {n}, {n,} or {n,m} up to %d", e[:end+1], maxRepeat)
+	}
+	b.WriteString(e[:end+1])
+	return end + 1, nil
+}
+
+func escapedExtended(b *strings.Builder, rest string) error {
+	switch {
+	case rest == "":
+		return errors.New(`"\" at the end`)
+	case rest[0] >= '1' && rest[0] <= '9':
+		return errBackReference
+	case strings.IndexByte(`.[]\(){}*+?|^$/"-`, rest[0]) < 0:
+		r, _ := utf8.DecodeRuneInString(rest)
+		return fmt.Errorf(`"\%c" is not defined`, r)
+	}
+	b.WriteString(regexp.QuoteMeta(rest[:1]))
+	return nil
+}
+
+// classes are those of POSIX; Go has more. They are of ASCII.
+var classes = []string{"alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "xdigit"}
 
 // bracket translates a bracket expression (9.3.5), in which a backslash is itself, and returns its length.
 func bracket(b *strings.Builder, e string) (int, error) {
@@ -138,6 +242,9 @@ func bracket(b *strings.Builder, e string) (int, error) {
 			end := strings.Index(e[i:], ":]")
 			if end < 0 {
 				return 0, errors.New(`"[:" without ":]"`)
+			}
+			if name := e[i+2 : i+max(end, 2)]; !slices.Contains(classes, name) {
+				return 0, fmt.Errorf("there is no class [:%s:]", name)
 			}
 			b.WriteString(e[i : i+end+2])
 			i += end + 2

@@ -38,7 +38,7 @@ func oneLineIsSure(n certinfo.Name) bool {
 	for _, rdn := range n {
 		for _, a := range rdn {
 			switch {
-			case !a.OK && len(a.Raw) > 0:
+			case !a.OK:
 				return false
 			case a.Tag == tagTeletexString && utf8.Valid(a.Raw) && !isASCII(a.Raw), a.Tag == tagBitString:
 				return false // its octets are another text in UTF-8

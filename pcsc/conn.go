@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,10 @@ func (c *conn) serve() {
 		c.refuse()
 		return
 	}
+	if !c.s.welcome(c) {
+		return
+	}
+	c.limitReads(helloTime)
 	for {
 		if err := c.request(); err != nil {
 			if err, ok := err.(errBroken); ok && err.why != "" {
@@ -75,6 +80,21 @@ func (c *conn) serve() {
 			}
 			return
 		}
+	}
+}
+
+// A connection has a context within helloTime, and one that is refused says within refusalTime what it wanted: nobody
+// holds a place by saying nothing.
+const (
+	helloTime   = 60 * time.Second
+	refusalTime = 2 * time.Second
+)
+
+// limitReads makes reading end with an error when nothing has come for d; 0 is no limit.
+func (c *conn) limitReads(d time.Duration) {
+	t := unix.NsecToTimeval(d.Nanoseconds())
+	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &t); err != nil {
+		c.log().Error("time limit of a connection", "err", err)
 	}
 }
 
@@ -234,6 +254,7 @@ func (c *conn) establish(body []byte) error {
 	}
 	client.onWait = func() func() { return c.s.watch.onHangup(c.fd, client.cancel) }
 	c.client = client
+	c.limitReads(0)
 	c.context.Store(uint32(client.id))
 	m.Context, m.Result = client.id, ErrSuccess
 	return c.answerMessage(&m)
@@ -346,6 +367,7 @@ func (c *conn) transmit(body []byte) error {
 	if c.s.TraceAPDUs {
 		c.trace(h, body[size:], data, e)
 	}
+	clear(body[size:]) // may be a PIN
 	switch {
 	case e != ErrSuccess:
 		data = nil
@@ -384,7 +406,7 @@ func (c *conn) control(body []byte) error {
 	if err != nil {
 		return err
 	}
-	data, e := h.control(m.Code, slices.Clone(body[size:]), int(min(m.RecvLength, MaxBufferExtended)))
+	data, e := h.control(m.Code, body[size:], int(min(m.RecvLength, MaxBufferExtended)))
 	clear(body[size:]) // may be a PIN block
 	m.Returned, m.Result = uint32(len(data)), e
 	c.out = append(encode(c.out[:0], &m), data...)
@@ -462,6 +484,7 @@ func (c *conn) mayUse(reader string) bool {
 
 // refuse answers the first request, VERSION, with the refusal: the client gives it to its caller as it is.
 func (c *conn) refuse() {
+	c.limitReads(refusalTime)
 	h, err := c.need(headerSize)
 	if err != nil || Command(binary.NativeEndian.Uint32(h[4:])) != CmdVersion {
 		return

@@ -23,32 +23,48 @@ func (c *client) connect(ctx context.Context, name string, mode ShareMode, proto
 		return nil, 0, ErrUnknownReader
 	}
 	h := &handle{r: r, client: c, mode: mode}
-	if e := r.waitUntilFree(ctx, h); e != ErrSuccess {
-		return nil, 0, e
-	}
-	if mode == ShareDirect {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return h.open()
-	}
-	// A card that is ready needs nothing of the driver, which may be busy with another client's command.
-	r.mu.Lock()
-	if r.protocol != ProtocolUndefined && r.powered {
-		defer r.mu.Unlock()
-		if r.protocol&protocols == 0 && protocols&ProtocolAnyOld == 0 {
-			return nil, 0, ErrProtoMismatch
+	for {
+		if e := r.waitUntilFree(ctx, h); e != ErrSuccess {
+			return nil, 0, e
 		}
-		return h.open()
+		r.mu.Lock()
+		// A card that is ready needs nothing of the driver, which may be busy with another client's command.
+		if mode == ShareDirect || r.protocol != ProtocolUndefined && r.powered {
+			defer r.mu.Unlock()
+			if mode != ShareDirect && r.protocol&protocols == 0 && protocols&ProtocolAnyOld == 0 {
+				return nil, 0, ErrProtoMismatch
+			}
+			return h.open()
+		}
+		r.mu.Unlock()
+		if active, e, done := h.prepareAndOpen(protocols); done {
+			return h, active, e
+		}
 	}
-	r.mu.Unlock()
+}
+
+// prepareAndOpen gets the card ready and opens the handle. done is false when somebody's transaction has begun
+// meanwhile, in which nobody else may touch the card.
+func (h *handle) prepareAndOpen(protocols Protocol) (active Protocol, e Error, done bool) {
+	r := h.r
 	r.driver.Lock()
 	defer r.driver.Unlock()
-	if e := r.prepare(protocols); e != ErrSuccess {
-		return nil, 0, e
+	r.mu.Lock()
+	locked := r.owner != nil
+	r.mu.Unlock()
+	if locked {
+		return 0, ErrSuccess, false
 	}
+	e = r.prepare(protocols)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return h.open()
+	if e == ErrSuccess {
+		_, active, e = h.open()
+	}
+	if e != ErrSuccess {
+		r.restartIdle() // it may have been switched on for nothing
+	}
+	return active, e, true
 }
 
 func (m *Manager) reader(name string) *reader {
@@ -132,7 +148,7 @@ func (m *Manager) number(h *handle) Error {
 // reconnect is Reconnect. The order of checks: initialization, parameters, reader, lock. An event does not matter: this
 // is the call that clears it.
 func (h *handle) reconnect(mode ShareMode, protocols Protocol, d Disposition) (Protocol, Error) {
-	if d > EjectCard {
+	if d > UnpowerCard {
 		return 0, ErrInvalidValue
 	}
 	if mode < ShareExclusive || mode > ShareDirect {

@@ -63,7 +63,7 @@ type Slot interface {
 
 	// Control performs a reader command: escape 0x42000001, feature request 0x42000D48 (and 0x00313520), the PIN pad
 	// features the answer to it names, and whatever else the reader knows. It must work without a card. max is the room
-	// of the caller: an answer that is longer is code 618. An unknown code is 614.
+	// of the caller: an answer that is longer is code 618. An unknown code is 614. in must not be kept.
 	Control(ctx context.Context, code uint32, in []byte, max int) ([]byte, error)
 
 	// Attribute reads an attribute by its SCARD_ATTR number; code 600 or 614 when the reader does not have it. The

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,14 @@ import (
 	"pam_pkcs11/pcsc/pcsctest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if removeAtEnd != "" {
+			os.RemoveAll(removeAtEnd)
+		}
+		os.Exit(code)
+	}))
+}
 
 // reader is the first reader of every world.
 const reader = "Test Reader [Smart Card] (0815) 00 00"
@@ -32,15 +40,45 @@ type world struct {
 	manager *pcsc.Manager
 	server  *pcsc.Server
 	reader  string
-	system  *systemDaemon // when the daemon under test is Debian's
+	stock   bool // the daemon under test is Debian's
 
 	stop func() // ends the daemon
+
+	mu     sync.Mutex
+	faults map[string]int // what the first slot's calls fail with, see fail
+}
+
+// fail makes a call of the first slot end with an IFD handler code from now on; 0 ends that.
+func (w *world) fail(call string, code int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults[call] = code
+}
+
+func (w *world) fault(call string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if code := w.faults[call]; code != 0 {
+		return pcsctest.IFDError(code)
+	}
+	return nil
+}
+
+// prepare makes the slots.
+func (w *world) prepare(s settings) {
+	w.faults = map[string]int{}
+	w.slot, w.second = pcsctest.NewSlot(s.notify), pcsctest.NewSlot(s.notify)
+	w.slot.Fault = w.fault
+	if s.prepare != nil {
+		s.prepare(w)
+	}
 }
 
 // settings change a world before it begins.
 type settings struct {
 	options pcsc.Options
 	notify  bool
+	polled  bool // the readers do not notify; Debian's pcscd is told when to look
 	auth    pcsc.Authorizer
 	prepare func(w *world)
 	clients int
@@ -49,13 +87,8 @@ type settings struct {
 func newManagerWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	w := &world{t: t, reader: reader}
-	w.slot, w.second = pcsctest.NewSlot(s.notify), pcsctest.NewSlot(s.notify)
-	if s.prepare != nil {
-		s.prepare(w)
-	}
-	w.driver = pcsctest.NewDriver(
-		pcsctest.Reader{ID: "1", Product: "Test Reader", Interface: "Smart Card", Serial: "0815", Slots: []*pcsctest.Slot{w.slot}},
-		pcsctest.Reader{ID: "2", Product: "Other Reader", Slots: []*pcsctest.Slot{w.second}})
+	w.prepare(s)
+	w.driver = pcsctest.NewDriver(w.readers()...)
 	if testing.Verbose() && s.options.Logger == nil {
 		s.options.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -70,6 +103,12 @@ func newManagerWorld(t *testing.T, s settings) *world {
 		w.manager.Close()
 	})
 	return w
+}
+
+func (w *world) readers() []pcsctest.Reader {
+	return []pcsctest.Reader{
+		{ID: "1", Product: "Test Reader", Interface: "Smart Card", Serial: "0815", Slots: []*pcsctest.Slot{w.slot}},
+		{ID: "2", Product: "Other Reader", Slots: []*pcsctest.Slot{w.second}}}
 }
 
 func newServerWorld(t *testing.T, s settings) *world {
@@ -111,54 +150,52 @@ func newServerWorld(t *testing.T, s settings) *world {
 // "system".
 func inBothForms(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 	t.Helper()
-	if os.Getenv("PCSCD_UNDER_TEST") == "system" {
-		test(t, newSystemWorld(t))
+	s.notify = !s.polled || stockIsTested()
+	if stockIsTested() {
+		test(t, newSystemWorld(t, s))
 		return
 	}
-	s.notify = true
 	t.Run("manager", func(t *testing.T) { test(t, newManagerWorld(t, s)) })
 	t.Run("socket", func(t *testing.T) { test(t, newServerWorld(t, s)) })
 }
 
+// inDaemons is inBothForms for tests that need a socket.
+func inDaemons(t *testing.T, s settings, test func(t *testing.T, w *world)) {
+	t.Helper()
+	s.notify = !s.polled || stockIsTested()
+	if stockIsTested() {
+		test(t, newSystemWorld(t, s))
+		return
+	}
+	test(t, newServerWorld(t, s))
+}
+
+// stockIsTested tells whether Debian's pcscd is to be asked in place of ours.
+func stockIsTested() bool { return os.Getenv("PCSCD_UNDER_TEST") == "system" }
+
 // insert puts a card in and waits until the service knows.
 func (w *world) insert(card pcsctest.Card) {
 	w.t.Helper()
-	w.put(card)
-	w.await(pcsc.StatePresent)
-}
-
-func (w *world) put(card pcsctest.Card) {
-	if w.system != nil {
-		w.system.insert(card)
-		return
-	}
 	w.slot.Insert(card)
+	w.await(pcsc.StatePresent)
 }
 
 // remove takes the card out and waits until the service knows.
 func (w *world) remove() {
 	w.t.Helper()
-	w.take()
-	w.await(pcsc.StateEmpty)
-}
-
-func (w *world) take() {
-	if w.system != nil {
-		w.system.remove()
-		return
-	}
 	w.slot.Remove()
+	w.await(pcsc.StateEmpty)
 }
 
 // swap takes the card out and puts one in at once; and waits until the service has seen both.
 func (w *world) swap(card pcsctest.Card) {
 	w.t.Helper()
 	before := w.states()[0].EventState >> 16
-	w.take()
-	if w.system != nil {
-		w.await(pcsc.StateEmpty)
+	w.slot.Remove()
+	if w.stock {
+		w.await(pcsc.StateEmpty) // it only sees what is when it looks
 	}
-	w.put(card)
+	w.slot.Insert(card)
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
 		if s := w.states()[0].EventState; s>>16 >= before+2 && s&pcsc.StatePresent != 0 {
 			return

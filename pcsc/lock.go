@@ -1,6 +1,9 @@
 package pcsc
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // lockWait is a call that waits until no other handle has the transaction lock of a reader. Those who wait are served in
 // the order in which they came.
@@ -39,6 +42,8 @@ func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
 	holder := r.owner.client.name
 	r.mu.Unlock()
 	r.log().Debug("waiting for a transaction to end", "client", w.h.client.name, "holder", holder)
+	late := time.AfterFunc(longWait, func() { r.tellOfLongWait(w) })
+	defer late.Stop()
 	if guard := w.h.client.onWait; guard != nil {
 		defer guard()()
 	}
@@ -60,6 +65,22 @@ func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
 		r.unlock()
 	}
 	return ErrCancelled
+}
+
+// longWait is after how long a wait for somebody's transaction is worth a line in the log.
+const longWait = 10 * time.Second
+
+func (r *reader) tellOfLongWait(w *lockWait) {
+	r.mu.Lock()
+	holder := ""
+	if r.owner != nil {
+		holder = r.owner.client.name
+	}
+	r.mu.Unlock()
+	if holder != "" {
+		r.log().Warn("a program has been waiting long for the transaction of another to end", "client", w.h.client.name,
+			"holder", holder, "after", longWait)
+	}
 }
 
 // unlock takes one from the owner's depth and hands the lock on when none is left; r.mu is held.
@@ -119,6 +140,16 @@ func (h *handle) end(d Disposition) Error {
 			return ErrNotTransacted
 		}
 		return ErrSuccess
+	}
+	if d == EjectCard { // no reader of today has a motor
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		e := check()
+		if e == ErrSuccess {
+			r.unlock()
+			e = ErrUnsupportedFeature
+		}
+		return e
 	}
 	if d != LeaveCard {
 		if e := h.acquire(check); e != ErrSuccess {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -174,8 +175,8 @@ func (m *Manager) rescan() { go m.Rescan() }
 
 func (m *Manager) attach(key placeKey, product, iface, serial string, slots []Slot) {
 	m.detach(key)
-	if m.options.Names.ignored(product) {
-		m.log.Info("reader ignored", "reader", product)
+	if text := m.options.Names.text(product, iface, serial); m.options.Names.ignored(text) {
+		m.log.Info("reader ignored", "reader", text)
 		return
 	}
 	m.mu.Lock()
@@ -273,7 +274,7 @@ func (r *reader) giveUp() {
 }
 
 // Close gives all readers up and ends all waits. The ctx of every Plug must have ended before: Close waits for the
-// drivers.
+// drivers, but no longer than 5 s: a reader that does not answer must not keep the process from ending.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	m.closed = true
@@ -292,8 +293,30 @@ func (m *Manager) Close() error {
 	for _, k := range keys {
 		m.detach(k)
 	}
-	m.work.Wait()
+	if !waitFor(&m.work, closeTime) {
+		return errors.New("a reader does not answer")
+	}
 	return nil
+}
+
+// closeTime bounds the wait for readers that are busy when the service ends.
+const closeTime = 5 * time.Second
+
+// waitFor waits until group is done, at most for d, and tells whether it is.
+func waitFor(group *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		group.Wait()
+	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // client is an established context and its handles.
@@ -366,28 +389,12 @@ func (m *Manager) release(c *client) {
 	for _, h := range handles {
 		h.abandon(&resets)
 	}
-	c.awaitResets(&resets)
+	waitFor(&resets, resetTime)
 }
 
 // resetTime is how long a release waits for the reset of cards that were locked, so that the next program finds them
 // free; a reader that does not answer is no reason to wait longer.
 const resetTime = 2 * time.Second
-
-func (c *client) awaitResets(resets *sync.WaitGroup) {
-	done := make(chan struct{})
-	c.m.work.Add(1)
-	go func() {
-		defer c.m.work.Done()
-		defer close(done)
-		resets.Wait()
-	}()
-	timer := time.NewTimer(resetTime)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	}
-}
 
 // abandon is Disconnect for a client that has gone without one.
 func (h *handle) abandon(resets *sync.WaitGroup) {

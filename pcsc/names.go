@@ -12,13 +12,13 @@ const maxNameText = MaxReaderName - 1 - len(" 00 00")
 type NameOptions struct {
 	NoInterface bool     // leave out the interface string (pcscd -I)
 	NoSerial    bool     // leave out the serial number (pcscd -S)
-	Ignore      []string // readers whose product name contains one of these are not used
+	Ignore      []string // readers whose name contains one of these are not used
 	Extend      string   // text between the name and the numbers
 }
 
-func (o NameOptions) ignored(product string) bool {
+func (o NameOptions) ignored(text string) bool {
 	for _, part := range o.Ignore {
-		if part != "" && strings.Contains(product, part) {
+		if part != "" && strings.Contains(text, part) {
 			return true
 		}
 	}
@@ -28,6 +28,15 @@ func (o NameOptions) ignored(product string) bool {
 // readerName is pcscd's form, which programs match parts of: `product [interface] (serial)extend RR SS` with the
 // number of the reader and of the slot in two hexadecimal digits.
 func (o NameOptions) readerName(product, iface, serial string, reader, slot int) string {
+	text := o.text(product, iface, serial) + o.Extend
+	if len(text) > maxNameText {
+		text = text[:maxNameText]
+	}
+	return fmt.Sprintf("%s %02X %02X", text, reader, slot)
+}
+
+// text is a name without what sets readers of the same kind apart.
+func (o NameOptions) text(product, iface, serial string) string {
 	var b strings.Builder
 	b.WriteString(product)
 	if iface = plain(iface); iface != "" && !o.NoInterface {
@@ -36,12 +45,7 @@ func (o NameOptions) readerName(product, iface, serial string, reader, slot int)
 	if serial = plain(serial); serial != "" && !o.NoSerial && !strings.Contains(iface, serial) {
 		fmt.Fprintf(&b, " (%s)", serial)
 	}
-	b.WriteString(o.Extend)
-	text := strings.ReplaceAll(b.String(), "\x00", "")
-	if len(text) > maxNameText {
-		text = text[:maxNameText]
-	}
-	return fmt.Sprintf("%s %02X %02X", text, reader, slot)
+	return strings.ReplaceAll(b.String(), "\x00", "")
 }
 
 // plain replaces every byte that is not printable ASCII with a dot.

@@ -21,8 +21,16 @@ type Policy struct {
 	UserID, GroupID func(name string) (uint32, error)
 	Now             func() time.Time
 
-	mu    sync.Mutex
-	local map[uint32]time.Time // who was found to be local, and until when that is believed
+	mu     sync.Mutex
+	local  map[uint32]time.Time // who was found to be local, and until when that is believed
+	asking map[uint32]*question // about whom logind is being asked now
+}
+
+// question is one question to logind; all who want to know wait for its answer.
+type question struct {
+	answered chan struct{}
+	ok       bool
+	err      error
 }
 
 // The polkit actions that pcsc-lite's policy file defines.
@@ -110,23 +118,7 @@ func systemGroup(name string) (uint32, error) {
 }
 
 func (l *Policy) active(ctx context.Context, p Peer) error {
-	now := time.Now
-	if l.Now != nil {
-		now = l.Now
-	}
-	l.mu.Lock()
-	believed := now().Before(l.local[p.UID])
-	l.mu.Unlock()
-	if believed {
-		return nil
-	}
-	ask := l.ActiveLocally
-	if ask == nil {
-		ask = activeLocally
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	ok, err := ask(ctx, p.UID)
+	ok, err := l.isActive(ctx, p.UID)
 	hint := fmt.Sprintf("a line \"user = %d\", \"group = %d\" or \"allow = all\" would allow it", p.UID, p.GID)
 	switch {
 	case err != nil:
@@ -134,13 +126,59 @@ func (l *Policy) active(ctx context.Context, p Peer) error {
 	case !ok:
 		return fmt.Errorf("allow = local, and uid %d has no active local session: %s", p.UID, hint)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.local == nil || len(l.local) > 1000 {
-		l.local = map[uint32]time.Time{}
-	}
-	l.local[p.UID] = now().Add(localBelief)
 	return nil
+}
+
+// isActive asks logind, once for all connections of a user that come at the same time. A yes is believed for a moment.
+func (l *Policy) isActive(ctx context.Context, uid uint32) (bool, error) {
+	now := time.Now
+	if l.Now != nil {
+		now = l.Now
+	}
+	l.mu.Lock()
+	if now().Before(l.local[uid]) {
+		l.mu.Unlock()
+		return true, nil
+	}
+	if q := l.asking[uid]; q != nil {
+		l.mu.Unlock()
+		select {
+		case <-q.answered:
+			return q.ok, q.err
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	q := &question{answered: make(chan struct{})}
+	if l.asking == nil {
+		l.asking = map[uint32]*question{}
+	}
+	l.asking[uid] = q
+	l.mu.Unlock()
+
+	q.ok, q.err = l.askLogind(uid)
+
+	l.mu.Lock()
+	delete(l.asking, uid)
+	if q.ok && q.err == nil {
+		if l.local == nil || len(l.local) > 1000 {
+			l.local = map[uint32]time.Time{}
+		}
+		l.local[uid] = now().Add(localBelief)
+	}
+	l.mu.Unlock()
+	close(q.answered)
+	return q.ok, q.err
+}
+
+// askLogind does not end with the connection that wanted to know first: others may wait for the answer.
+func (l *Policy) askLogind(uid uint32) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	if l.ActiveLocally != nil {
+		return l.ActiveLocally(ctx, uid)
+	}
+	return activeLocally(ctx, uid)
 }
 
 func (l *Policy) polkit(ctx context.Context, p Peer, action string, details map[string]string) error {

@@ -21,7 +21,8 @@ type session struct {
 	Path dbus.ObjectPath
 }
 
-// activeLocally asks logind whether uid has a session that is active, on a seat and not remote.
+// activeLocally asks logind whether uid has a session that is active, on a seat and not remote. A session without a seat
+// (cron, a service, su) is always "active" to logind, and nobody sits there.
 func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
@@ -35,7 +36,7 @@ func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 		return false, err
 	}
 	for _, s := range sessions {
-		if s.UID != uid {
+		if s.UID != uid || s.Seat == "" {
 			continue
 		}
 		var properties map[string]dbus.Variant

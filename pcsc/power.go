@@ -21,9 +21,15 @@ func (r *reader) watchSlot(ready func()) {
 		return
 	}
 	for {
+		var again <-chan time.Time
+		if r.lost() {
+			again = time.After(pollInterval)
+		}
 		select {
 		case <-r.ctx.Done():
 			return
+		case <-again:
+			r.look()
 		case present, open := <-events:
 			if !open {
 				return
@@ -35,6 +41,13 @@ func (r *reader) watchSlot(ready func()) {
 			}
 		}
 	}
+}
+
+// lost tells whether the reader has not said what is in it.
+func (r *reader) lost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state&Unknown != 0
 }
 
 // poll asks again and again. A slot that is busy with a command is not asked: the command will tell.
@@ -116,9 +129,11 @@ func (r *reader) moved(state State) {
 	if r.gone || r.state == state {
 		return
 	}
-	if r.state&Present != 0 || state == Unknown {
-		r.counter++
+	if r.state&Present != 0 {
 		r.tell(ErrRemovedCard)
+	}
+	if state == Absent { // also when a reader answers again: nobody knows what was meanwhile
+		r.counter++
 	}
 	r.state, r.atr, r.powered, r.protocol = state, nil, false, ProtocolUndefined
 	r.stopIdle()

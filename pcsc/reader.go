@@ -73,7 +73,7 @@ func (r *reader) publishSharing() {
 // lockedByOther reports whether another handle than h has the transaction lock; r.mu is held.
 func (r *reader) lockedByOther(h *handle) bool { return r.owner != nil && r.owner != h }
 
-// usable is the common beginning of all calls on a handle: the handle lives and its reader too; r.mu is held.
+// alive is the common beginning of all calls on a handle: the handle lives and its reader too; r.mu is held.
 func (h *handle) alive() Error {
 	if h.closed {
 		return ErrInvalidHandle

@@ -50,7 +50,8 @@ type Server struct {
 	Logger         *slog.Logger
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
+	conns    map[*conn]struct{} // those who may use the service
+	asking   map[*conn]struct{} // those of whom that is not known yet, and who are being refused
 	contexts int
 	idle     *time.Timer
 	ending   bool
@@ -60,6 +61,13 @@ type Server struct {
 
 // headroom is how many connections beyond MaxClients may be there without a context: cancelling needs one.
 const headroom = 16
+
+// Strangers do not use up the room of those who may use the service: this many connections of a user, and of all, may
+// wait for the decision or for their refusal. Root has no limit.
+const (
+	maxAsking        = 512
+	maxAskingPerUser = 128
+)
 
 // Serve accepts clients on the listening socket fd until ctx ends (nil) or nobody needs it any more (ErrIdle). All
 // clients are gone when it returns; fd is left open.
@@ -80,7 +88,7 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.watch, s.conns = watch, map[*conn]struct{}{}
+	s.watch, s.conns, s.asking = watch, map[*conn]struct{}{}, map[*conn]struct{}{}
 	s.mu.Lock()
 	s.ending = false
 	if s.AutoExit > 0 {
@@ -100,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 func (s *Server) idleExpired(cancel context.CancelCauseFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) == 0 && !s.ending {
+	if len(s.conns)+len(s.asking) == 0 && !s.ending {
 		s.ending = true
 		cancel(ErrIdle)
 	}
@@ -117,20 +125,14 @@ func (s *Server) end() {
 	for c := range s.conns {
 		c.hangUp()
 	}
+	for c := range s.asking {
+		c.hangUp()
+	}
 	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.work.Wait()
-	}()
-	select {
-	case <-done:
-	case <-time.After(closeTime):
+	if !waitFor(&s.work, closeTime) {
 		s.Logger.Warn("a reader is still busy with a client's command")
 	}
 }
-
-const closeTime = 5 * time.Second
 
 // accept takes all connections that are waiting.
 func (s *Server) accept(ctx context.Context, listener int) {
@@ -160,14 +162,13 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	c := newConn(ctx, s, fd, peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending || len(s.conns) >= s.MaxClients+headroom {
-		s.Logger.Warn("too many clients", "client", peer.String(), "limit", s.MaxClients)
+	if s.ending || !s.roomToAsk(peer) {
+		s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer.String())
 		c.cancel()
 		unix.Close(fd)
 		return
 	}
-	s.conns[c] = struct{}{}
-	s.changed()
+	s.asking[c] = struct{}{}
 	if s.idle != nil {
 		s.idle.Stop()
 	}
@@ -175,15 +176,51 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	go func() {
 		defer s.work.Done()
 		c.serve()
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		s.gone(c)
+	}()
+}
+
+// roomToAsk tells whether a connection of p can be looked at now; s.mu is held.
+func (s *Server) roomToAsk(p Peer) bool {
+	if p.UID == 0 || len(s.asking) < maxAskingPerUser {
+		return true
+	}
+	same := 0
+	for c := range s.asking {
+		if c.peer.UID == p.UID {
+			same++
+		}
+	}
+	return same < maxAskingPerUser && len(s.asking) < maxAsking
+}
+
+// welcome takes c among those who may use the service, if there is room.
+func (s *Server) welcome(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || len(s.conns) >= s.MaxClients+headroom {
+		s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
+		return false
+	}
+	delete(s.asking, c)
+	s.conns[c] = struct{}{}
+	s.changed()
+	return true
+}
+
+// gone forgets a connection whose goroutine has ended.
+func (s *Server) gone(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.asking, c)
+	if _, ok := s.conns[c]; ok {
 		delete(s.conns, c)
 		s.changed()
-		unix.Close(fd)
-		if s.idle != nil && len(s.conns) == 0 && !s.ending {
-			s.idle.Reset(s.AutoExit)
-		}
-	}()
+	}
+	unix.Close(c.fd)
+	if s.idle != nil && len(s.conns)+len(s.asking) == 0 && !s.ending {
+		s.idle.Reset(s.AutoExit)
+	}
 }
 
 func (s *Server) changed() {
@@ -221,7 +258,7 @@ func (s *Server) connOf(sc SCardContext, by Peer) *conn {
 	return nil
 }
 
-// Clients is the number of connections.
+// Clients is the number of connections of those who may use the service.
 func (s *Server) Clients() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

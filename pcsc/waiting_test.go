@@ -1,6 +1,7 @@
 package pcsc_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -49,9 +50,9 @@ var waitRules = []rule{
 			time.Sleep(5 * time.Millisecond)
 			want := pcsc.StatePresent
 			if i%2 == 0 {
-				w.put(&pcsctest.EchoCard{})
+				w.slot.Insert(&pcsctest.EchoCard{})
 			} else {
-				w.take()
+				w.slot.Remove()
 				want = pcsc.StateEmpty
 			}
 			expect(t, "wait", <-woken, 0)
@@ -67,7 +68,61 @@ var waitRules = []rule{
 			}
 		}
 	}},
-	{"B.5", "the use of a reader by others is told at once", "stock notices with the next poll", func(t *testing.T, w *world) {
+	{"B.6", "a movement since the count that the caller knows is told at once", "", func(t *testing.T, w *world) {
+		states := w.states()
+		w.insert(&pcsctest.EchoCard{})
+		w.remove()
+		states[0].CurrentState = pcsc.StateEmpty | 77<<16
+		expect(t, "look", w.establish().GetStatusChange(states, 0), 0)
+		states[0].CurrentState = pcsc.StateEmpty // a count of 0 is not compared
+		expect(t, "look", w.establish().GetStatusChange(states, 0), pcsc.ErrTimeout)
+	}},
+	{"B.6", "what the caller says wrongly is a change", "", func(t *testing.T, w *world) {
+		w.insert(&pcsctest.EchoCard{})
+		c := w.establish()
+		look := func(what string, current pcsc.StateFlag, want pcsc.Error) {
+			t.Helper()
+			states := []pcsc.ReaderState{{Reader: w.reader, CurrentState: current}}
+			expect(t, what, c.GetStatusChange(states, 0), want)
+		}
+		look("present", pcsc.StatePresent, pcsc.ErrTimeout)
+		look("empty", pcsc.StateEmpty, 0)
+		look("mute", pcsc.StatePresent|pcsc.StateMute, 0)
+		look("in use", pcsc.StatePresent|pcsc.StateInuse, 0)
+		look("exclusive", pcsc.StatePresent|pcsc.StateExclusive, 0)
+		look("unavailable", pcsc.StateUnavailable, 0)
+		card := w.connect(pcsc.ShareExclusive)
+		look("in use, of an exclusive one", pcsc.StatePresent|pcsc.StateInuse, 0)
+		look("exclusive", pcsc.StatePresent|pcsc.StateExclusive, pcsc.ErrTimeout)
+		expect(t, "disconnect", card.Disconnect(pcsc.LeaveCard), 0)
+	}},
+	{"B.6", "of several readers the one that changes wakes", "", func(t *testing.T, w *world) {
+		c := w.establish()
+		states := []pcsc.ReaderState{{Reader: w.reader}, {Reader: "Other Reader 01 00"}}
+		expect(t, "look", c.GetStatusChange(states, 0), 0)
+		for i := range states {
+			states[i].CurrentState = states[i].EventState &^ pcsc.StateChanged
+		}
+		woken := make(chan error, 1)
+		go func() { woken <- c.GetStatusChange(states, 5*time.Second) }()
+		time.Sleep(20 * time.Millisecond)
+		w.second.Insert(&pcsctest.EchoCard{})
+		expect(t, "wait", <-woken, 0)
+		if states[0].EventState&pcsc.StateChanged != 0 || states[1].EventState&(pcsc.StateChanged|pcsc.StatePresent) != pcsc.StateChanged|pcsc.StatePresent {
+			t.Errorf("states %X and %X", states[0].EventState, states[1].EventState)
+		}
+	}},
+	{"B.6", "the pseudo reader is found in any case, and does not wake for cards", "", func(t *testing.T, w *world) {
+		c := w.establish()
+		states := []pcsc.ReaderState{{Reader: strings.ToUpper(pcsc.PnPReader)}}
+		expect(t, "look", c.GetStatusChange(states, 0), pcsc.ErrTimeout)
+		woken := make(chan error, 1)
+		go func() { woken <- c.GetStatusChange(states, 300*time.Millisecond) }()
+		time.Sleep(20 * time.Millisecond)
+		w.slot.Insert(&pcsctest.EchoCard{})
+		expect(t, "wait", <-woken, pcsc.ErrTimeout)
+	}},
+	{"B.5", "the use of a reader by others is told at once", "notices with the next movement or poll", func(t *testing.T, w *world) {
 		w.insert(&pcsctest.EchoCard{})
 		card := w.connect(pcsc.ShareShared)
 		c := w.establish()
@@ -100,7 +155,7 @@ var waitRules = []rule{
 			expect(t, "later wait", c.GetStatusChange(states, 10*time.Millisecond), pcsc.ErrTimeout)
 		}
 	}},
-	{"B.5", "readers that come and go", "vpcd's readers stay", func(t *testing.T, w *world) {
+	{"B.5", "readers that come and go", cannotAsk + "the readers of a reader.conf stay", func(t *testing.T, w *world) {
 		c := w.establish()
 		states := []pcsc.ReaderState{{Reader: pcsc.PnPReader}}
 		expect(t, "look", c.GetStatusChange(states, 0), pcsc.ErrTimeout)
@@ -127,7 +182,7 @@ var waitRules = []rule{
 			t.Errorf("state %X", s)
 		}
 	}},
-	{"B.7", "a reader that goes away: INVALID_VALUE for its handles, and disconnect succeeds", "vpcd's readers stay", func(t *testing.T, w *world) {
+	{"B.7", "a reader that goes away: INVALID_VALUE for its handles, and disconnect succeeds", cannotAsk + "the readers of a reader.conf stay", func(t *testing.T, w *world) {
 		w.insert(&pcsctest.EchoCard{})
 		card := w.connect(pcsc.ShareShared)
 		holder := w.connect(pcsc.ShareShared)
@@ -145,7 +200,7 @@ var waitRules = []rule{
 		_, err = w.establish().Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
 		expect(t, "connect", err, pcsc.ErrUnknownReader)
 	}},
-	{"H.12", "a reader that comes again under the same place replaces the old one", "vpcd's readers stay", func(t *testing.T, w *world) {
+	{"H.12", "a reader that comes again under the same place replaces the old one", cannotAsk + "the readers of a reader.conf stay", func(t *testing.T, w *world) {
 		slot := pcsctest.NewSlot(true)
 		slot.Insert(&pcsctest.EchoCard{})
 		w.driver.Add(pcsctest.Reader{ID: "1", Product: "Test Reader", Interface: "Smart Card", Serial: "0815", Slots: []*pcsctest.Slot{slot}})

@@ -1,7 +1,9 @@
 package verify
 
 import (
+	"bytes"
 	"testing"
+	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
@@ -28,6 +30,38 @@ func BenchmarkCheckRSA(b *testing.B) {
 		if _, err := v.Check(b.Context(), leaf, nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkOCSP is a chain of three whose two certificates are asked of a responder on loopback, beside the same with
+// answers of the store.
+func BenchmarkOCSP(b *testing.B) {
+	root := testca.NewRoot("Root")
+	var inter *testca.CA
+	s := responding(b, func(q testca.Question) []byte {
+		if bytes.Equal(q.Serial, inter.Serial) {
+			return signs(&root.Cert, testca.OCSPGood)(q)
+		}
+		return signs(&inter.Cert, testca.OCSPGood)(q)
+	})
+	access := testca.InfoAccess([]string{s.URL}, nil)
+	inter = root.Intermediate("Inter", access)
+	leaf, card := parsed(b, inter.Leaf("Alice", access)), []*certinfo.Certificate{parsed(b, &inter.Cert)}
+	v := withOCSP(b, Options{}, &root.Cert)
+	checker := v.revoked.(*revocationPolicy).ocsp
+	dir := b.TempDir()
+	for name, store := range map[string]func() *ocspStore{
+		"fresh": func() *ocspStore { return newOCSPStore("") },
+		"kept":  func() *ocspStore { return newOCSPStore(dir) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				checker.store = store()
+				if _, err := v.Check(within(b, time.Minute), leaf, card); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

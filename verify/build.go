@@ -42,7 +42,10 @@ type search struct {
 }
 
 // workload counts what one Check has done, the search for CRL issuers included.
-type workload struct{ steps, signatures, paths int }
+type workload struct {
+	steps, signatures, paths int
+	revoked                  bool // on one of the paths a certificate was
+}
 
 // pair is a certificate and a key that may have signed it.
 type pair struct{ child, issuer *certinfo.Certificate }

@@ -25,16 +25,18 @@ type crlList interface {
 	signedBy(signer *certinfo.Certificate, key any) error
 }
 
-// crlSource gives the CRLs, base and delta, that may speak of a certificate. point is the distribution point that is
-// being looked at. The evaluation itself checks issuer, scope, dates and signature of each.
+// crlSource gives the CRLs, base and delta, that may speak of the certificate of c. point is the distribution point that
+// is being looked at. The evaluation itself checks issuer, scope, dates and signature of each.
 type crlSource interface {
-	lists(s *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error)
+	lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error)
 }
 
 // crlHead is a CRL without its entries.
 type crlHead struct {
 	issuer                 certinfo.Name
 	rawIssuer              []byte
+	rawAlgorithm           []byte
+	rawExtensions          []byte // content of crlExtensions, nil when absent
 	algorithm              certinfo.AlgorithmIdentifier
 	thisUpdate, nextUpdate time.Time // nextUpdate is zero when absent
 	number, deltaBase      *big.Int  // nil when absent; deltaBase makes it a delta

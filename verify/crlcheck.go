@@ -22,13 +22,10 @@ const maxSignerDepth = 6
 // crlRevocation checks every certificate of the path below its anchor against CRLs (RFC 5280, 6.3).
 type crlRevocation struct {
 	source   crlSource
+	network  *crlFetcher   // nil for crl_offline
+	store    *crlStore     // may be nil
 	leafOnly bool          // crl_scope = leaf
 	grace    time.Duration // after nextUpdate
-}
-
-// newCRLRevocation checks against the CRLs that cert_policy names.
-func newCRLRevocation(o Options, w *wanted) *crlRevocation {
-	return &crlRevocation{source: newCRLDir(o, "crl_dir", o.CRLDir, w), leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
 }
 
 // check is the revocation of a whole path.
@@ -86,6 +83,7 @@ func (r *crlRun) certificate(cert, issuer *certinfo.Certificate, key any) *Error
 	r.busy[id] = true
 	defer delete(r.busy, id)
 	status := &crlStatus{run: r, cert: cert, issuer: issuer, key: key}
+	r.announce(cert, issuer)
 	points := append(slices.Clone(cert.CRLDistributionPoints), *implicitPoint(cert))
 	for i := range points {
 		if err := status.point(&points[i]); err != nil {
@@ -104,6 +102,13 @@ func (r *crlRun) certificate(cert, issuer *certinfo.Certificate, key any) *Error
 	return refuse(cert, ReasonRevocationUnknown, "no usable CRL: %s", status.why)
 }
 
+// announce starts fetching what certificate will ask for.
+func (r *crlRun) announce(cert, issuer *certinfo.Certificate) {
+	if r.r.network != nil {
+		r.r.network.announce(r.s.ctx, cert, issuer)
+	}
+}
+
 // crlStatus is the reasons_mask of one certificate and what went wrong on the way.
 type crlStatus struct {
 	run     *crlRun
@@ -116,10 +121,9 @@ type crlStatus struct {
 
 // point looks at one distribution point. The error is final: the certificate is revoked, or the work is too much.
 func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
-	lists, err := c.run.r.source.lists(c.run.s, c.cert, point)
+	lists, err := c.run.r.source.lists(c, point)
 	if err != nil {
 		c.why = err.Error()
-		return nil
 	}
 	var bases, deltas []crlList
 	for _, l := range lists {
@@ -174,19 +178,38 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 		return nil
 	}
 	delta := c.delta(h, deltas, key, signer)
-	if why := c.run.datesAndForm(h, true); why != "" && delta == nil {
+	why := c.run.datesAndForm(h, true)
+	if why != "" && delta != nil {
+		why = ""
+	}
+	if why == "" {
+		why = c.rollback(signer, h)
+	}
+	if why != "" {
 		// Its time is over, so it proves no certificate good; but the newest list that names a certificate is believed.
-		if err := c.look(base, nil); err != nil {
+		if _, err := c.look(base, nil); err != nil {
 			return err
 		}
 		c.note(h, why)
 		return nil
 	}
-	if err := c.look(base, delta); err != nil {
-		return err
+	looked, err := c.look(base, delta)
+	if err == nil && looked {
+		c.covered |= reasons
 	}
-	c.covered |= reasons
-	return nil
+	return err
+}
+
+// rollback says that a newer list of the same key and scope was seen before.
+func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
+	older, err := c.run.r.store.rollback(signer.RawSPKI, h)
+	switch {
+	case err != nil:
+		return "cannot be compared with those seen before: " + err.Error()
+	case older:
+		return errOlderCRL.Error()
+	}
+	return ""
 }
 
 func (c *crlStatus) note(h *crlHead, why string) {
@@ -223,15 +246,16 @@ func (c *crlStatus) delta(base *crlHead, deltas []crlList, key any, signer *cert
 			continue
 		}
 		if _, err := c.run.s.v.checkScheme(signer, h.algorithm); err == nil && d.signedBy(signer, key) == nil &&
-			c.run.datesAndForm(d.head(), true) == "" {
+			c.run.datesAndForm(d.head(), true) == "" && c.rollback(signer, d.head()) == "" {
 			return d
 		}
 	}
 	return nil
 }
 
-// look is RFC 5280, 6.3.3 (i) to (k).
-func (c *crlStatus) look(base, delta crlList) *Error {
+// look is RFC 5280, 6.3.3 (i) to (k). It tells whether the lists could be read; the error is that the certificate is
+// revoked.
+func (c *crlStatus) look(base, delta crlList) (bool, *Error) {
 	for _, l := range []crlList{delta, base} {
 		if l == nil {
 			continue
@@ -239,14 +263,15 @@ func (c *crlStatus) look(base, delta crlList) *Error {
 		entry, found, err := l.lookup(c.cert.Issuer, c.cert.SerialBytes)
 		switch {
 		case err != nil:
-			return refuse(c.cert, ReasonRevocationUnknown, "CRL: %v", err)
+			c.note(l.head(), "cannot be read: "+err.Error())
+			return false, nil
 		case found && entry.reason == reasonRemoveFromCRL:
-			return nil
+			return true, nil
 		case found:
-			return refuse(c.cert, ReasonRevoked, "revoked at %s (%s)", stamp(entry.when), crlReasons[entry.reason])
+			return true, refuse(c.cert, ReasonRevoked, "revoked at %s (%s)", stamp(entry.when), crlReasons[entry.reason])
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // signer finds the certificate that signed a CRL (RFC 5280, 6.3.3 (f), (g)): that of the CA itself, or one of its name

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,6 +24,9 @@ type crlDir struct {
 	policy safefile.Policy
 	wanted *wanted
 	logger *slog.Logger
+
+	store    *crlStore // with the indexes; may be nil
+	optional bool      // that there is nothing is not worth a word
 
 	once     sync.Once
 	crls     memorySource
@@ -46,14 +50,17 @@ func newCRLDir(o Options, key, path string, w *wanted) *crlDir {
 	return &crlDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, seen: map[string]bool{}}
 }
 
-func (d *crlDir) lists(s *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (d *crlDir) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
 	d.once.Do(d.load)
 	if d.err != nil {
+		if d.optional && errors.Is(d.err, fs.ErrNotExist) {
+			return nil, nil
+		}
 		return nil, d.err
 	}
-	found, err := d.crls.lists(s, cert, point)
-	if err == nil && len(found) == 0 {
-		return nil, d.nothing(cert)
+	found, err := d.crls.lists(c, point)
+	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {
+		return nil, d.nothing(c.cert)
 	}
 	return found, err
 }
@@ -105,7 +112,7 @@ func (d *crlDir) load() {
 		return
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, ".") {
+		if strings.HasPrefix(name, ".") || d.key == "store" && !strings.HasSuffix(name, ".crl") {
 			continue
 		}
 		path := filepath.Join(d.path, name)
@@ -136,15 +143,12 @@ func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 		d.problem(path, err)
 	}
 	for _, part := range parts {
-		c := &crlStream{wanted: d.wanted, open: d.opener(resolved.Path, id, part)}
-		if c.h, err = part.peek(f); err == errNoPeek {
-			_, err = c.read(nil)
-		}
-		if err != nil {
+		file := &crlInFile{crlStream: crlStream{wanted: d.wanted, open: d.opener(resolved.Path, id, part)}, path: path, id: id, part: part}
+		if err := file.prepare(f, d.store, d.logger); err != nil {
 			d.problem(path, err)
 			continue
 		}
-		d.crls = append(d.crls, c)
+		d.crls = append(d.crls, file)
 	}
 }
 

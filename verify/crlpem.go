@@ -229,3 +229,72 @@ var base64Pairs = sync.OnceValue(func() *[1 << 16]uint16 {
 	}
 	return &table
 })
+
+// pemText reads the body of the first CRL block of a stream and ends before its last line.
+type pemText struct {
+	in      io.Reader
+	pending []byte // read, and perhaps the beginning of the last line
+	buf     []byte
+	ended   bool
+}
+
+// newPEMText reads the first line. What follows the block is read and dropped.
+func newPEMText(in io.Reader) (*pemText, error) {
+	t := &pemText{in: in, buf: make([]byte, pemChunk)}
+	for len(t.pending) < len(pemCRL)+2 {
+		n, err := in.Read(t.buf[:256])
+		t.pending = append(t.pending, t.buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	rest, ok := bytes.CutPrefix(t.pending, []byte(pemCRL))
+	if !ok {
+		return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
+	}
+	t.pending = rest
+	return t, nil
+}
+
+// Read gives the text of the body.
+func (t *pemText) Read(p []byte) (int, error) {
+	for {
+		if i := bytes.IndexByte(t.pending, '-'); i >= 0 && !t.ended {
+			if len(t.pending)-i < len(pemEnd) {
+				if i > 0 {
+					return t.take(p, i), nil
+				}
+			} else if !bytes.HasPrefix(t.pending[i:], []byte(pemEnd)) {
+				return 0, errPEM
+			} else {
+				t.ended, t.pending = true, t.pending[:i]
+			}
+		} else if len(t.pending) > 0 {
+			return t.take(p, len(t.pending)), nil
+		}
+		if t.ended {
+			if len(t.pending) > 0 {
+				return t.take(p, len(t.pending)), nil
+			}
+			_, err := io.Copy(io.Discard, t.in)
+			if err == nil {
+				err = io.EOF
+			}
+			return 0, err
+		}
+		n, err := t.in.Read(t.buf)
+		t.pending = append(t.pending, t.buf[:n]...)
+		if n == 0 && err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+	}
+}
+
+func (t *pemText) take(p []byte, n int) int {
+	n = copy(p, t.pending[:n])
+	t.pending = t.pending[n:]
+	return n
+}

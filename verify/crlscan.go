@@ -291,7 +291,6 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 // crlFrame is where the parts of a CRL stand, as offsets from its beginning.
 type crlFrame struct {
 	version             int // 1 for a version 2 list
-	algorithm           []byte
 	total               int64
 	tbs, tbsEnd         int64
 	entries, entriesEnd int64 // the entries without the header of their sequence; equal when there are none
@@ -357,9 +356,9 @@ func (f *crlFrame) readFields(tbs *cryptobyte.String, h *crlHead) error {
 	if !tbs.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) {
 		return errMalformedList
 	}
-	f.algorithm = bytes.Clone(algorithm)
+	h.rawAlgorithm = bytes.Clone(algorithm)
 	var err error
-	if h.algorithm, err = certinfo.ParseAlgorithmIdentifier(f.algorithm); err != nil {
+	if h.algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {
 		return err
 	}
 	h.rawIssuer = bytes.Clone(issuer)
@@ -394,6 +393,7 @@ func (f *crlFrame) readTail(der []byte, h *crlHead, signature *[]byte) error {
 		if f.version != 1 {
 			return errors.New("extensions in a version 1 CRL")
 		}
+		h.rawExtensions = explicit
 		if err := h.readHeadExtensions(explicit); err != nil {
 			return err
 		}
@@ -403,7 +403,7 @@ func (f *crlFrame) readTail(der []byte, h *crlHead, signature *[]byte) error {
 	if !outer.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !outer.ReadASN1BitStringAsBytes(&bits) || !outer.Empty() {
 		return errors.New("not a CertificateList")
 	}
-	if !bytes.Equal(algorithm, f.algorithm) {
+	if !bytes.Equal(algorithm, h.rawAlgorithm) {
 		return errMalformedList
 	}
 	*signature = bytes.Clone(bits)

@@ -114,10 +114,10 @@ func newMemorySource(ders ...[]byte) (memorySource, error) {
 	return source, errors.Join(errs...)
 }
 
-func (m memorySource) lists(_ *search, cert *certinfo.Certificate, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (m memorySource) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
 	var found []crlList
 	for _, l := range m {
-		if speaksOf(l.head(), cert, point) {
+		if speaksOf(l.head(), c.cert, point) {
 			found = append(found, l)
 		}
 	}

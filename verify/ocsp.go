@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -32,12 +33,7 @@ type OCSPOptions struct {
 	ResponderCert string        // file of a certificate whose answers are believed, whatever the CA; "": none
 	Nonce         NonceMode     // "": NonceOptional
 	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
-	Dir           string        // the store, kept by root only; "": none
-	Proxy         string        // http://HOST:PORT; never taken from the environment
 }
-
-// DefaultOCSPDir is the store of OCSP answers.
-const DefaultOCSPDir = "/var/lib/pam_pkcs11/ocsp"
 
 const (
 	// maxResponders bounds the URLs of one certificate that are asked.
@@ -64,7 +60,7 @@ type ocspOutcome struct {
 }
 
 func (o *ocspOutcome) note(from string, why error) {
-	o.notes = append(o.notes, fmt.Sprintf("%s: %v", clip(from), withoutAddress(why)))
+	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
 }
 
 // withoutAddress takes away what net/http puts before an error: the address is named already.
@@ -182,6 +178,8 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait() // nobody speaks after the verdict
 	defer cancel()
 	type result struct {
 		who     int
@@ -199,10 +197,10 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 		who := started
 		started++
 		silent[who] = true
-		go func() {
+		group.Go(func() {
 			verdict, err := c.responder(ctx, t, all[who], delegates)
 			results <- result{who, verdict, err}
-		}()
+		})
 		timer.Reset(hedge)
 	}
 	for len(silent) > 0 || started < len(all) {
@@ -310,7 +308,7 @@ func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, h
 
 // send makes one HTTP exchange (RFC 6960, appendix A).
 func (c *ocspChecker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
-	client := &fetch.Client{Proxy: c.v.options.OCSP.Proxy, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
+	client := &fetch.Client{Proxy: c.v.options.Proxy, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
 	if !strings.HasPrefix(r.url, "http:") && !strings.HasPrefix(r.url, "https:") {
 		return nil, fmt.Errorf("%w: expected http or https", fetch.ErrAddress)
 	}

@@ -20,20 +20,25 @@ import (
 // so nobody gains by writing to it but root, and what a crash leaves behind is at worst an answer that is not believed.
 
 const (
-	maxKeptInMemory = 256 // answers
+	ocspDirName     = "ocsp" // in Options.StoreDir; for root only, since it tells who logs in
+	maxKeptInMemory = 256    // answers
 	ocspLockWait    = time.Second
 	ocspLockStep    = 5 * time.Millisecond
 )
 
-// ocspStore keeps answers for the life of the verifier and, in a directory, beyond it.
+// ocspStore keeps answers for the life of the verifier and, in a directory, beyond it. What the directory cannot take is
+// still there in memory.
 type ocspStore struct {
-	dir string // "": in memory only
+	dir   string                               // "": in memory only
+	write func(path string, data []byte) error // a test lets it fail
 
 	mu     sync.Mutex
 	memory map[string][]byte
 }
 
-func newOCSPStore(dir string) *ocspStore { return &ocspStore{dir: dir, memory: map[string][]byte{}} }
+func newOCSPStore(dir string) *ocspStore {
+	return &ocspStore{dir: dir, write: writeWhole, memory: map[string][]byte{}}
+}
 
 // ocspKey names an answer by the issuer's key and name and the serial number. The first two are DER and end by
 // themselves.
@@ -47,36 +52,59 @@ func ocspKey(t *ocspTarget) string {
 
 func (s *ocspStore) path(key string) string { return filepath.Join(s.dir, key+".ocsp") }
 
-// load gives the answer that is kept; nil when there is none. With an error there is none that can be used.
+// load gives the answer that is kept; nil when there is none. An error says why that of the directory is not used.
 func (s *ocspStore) load(t *ocspTarget) ([]byte, error) {
 	key := ocspKey(t)
-	if s.dir == "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.memory[key], nil
+	if raw := s.remembered(key); raw != nil || s.dir == "" {
+		return raw, nil
 	}
-	data, _, err := safefile.ReadFile(s.path(key), safefile.Policy{MaxSize: maxOCSPAnswer})
+	return readKept(s.path(key))
+}
+
+func readKept(path string) ([]byte, error) {
+	data, _, err := safefile.ReadFile(path, safefile.Policy{MaxSize: maxOCSPAnswer})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return data, err
 }
 
+func (s *ocspStore) remembered(key string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory[key]
+}
+
+func (s *ocspStore) remember(key string, raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.memory[key]; known || len(s.memory) < maxKeptInMemory {
+		s.memory[key] = raw
+	}
+}
+
 // keep replaces the answer that load gave by another. A "good" is kept while its time lasts, and not when another
-// process wrote meanwhile: that may have been a "revoked".
+// process wrote meanwhile: that may have been a "revoked". Where a "revoked" cannot be written, no "good" stays.
 func (s *ocspStore) keep(t *ocspTarget, loaded []byte, v *ocspVerdict) error {
 	if !v.revoked() && v.single.nextUpdate.IsZero() {
 		return nil
 	}
 	key := ocspKey(t)
+	s.remember(key, v.answer.raw)
 	if s.dir == "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if len(s.memory) < maxKeptInMemory {
-			s.memory[key] = v.answer.raw
-		}
 		return nil
 	}
+	path := s.path(key)
+	err := s.replace(path, loaded, v)
+	if err != nil && v.revoked() {
+		if gone := os.Remove(path); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
+}
+
+func (s *ocspStore) replace(path string, loaded []byte, v *ocspVerdict) error {
 	if err := s.makeDir(); err != nil {
 		return err
 	}
@@ -89,10 +117,10 @@ func (s *ocspStore) keep(t *ocspTarget, loaded []byte, v *ocspVerdict) error {
 		return err
 	}
 	defer unlock()
-	if now, err := s.load(t); err == nil && !v.revoked() && !bytes.Equal(now, loaded) {
+	if now, err := readKept(path); err == nil && !v.revoked() && !bytes.Equal(now, loaded) {
 		return nil
 	}
-	return s.write(s.path(key), v.answer.raw)
+	return s.write(path, v.answer.raw)
 }
 
 // makeDir makes the store where it is missing. Its parent is for everybody to read, the CRL indexes are there too.
@@ -144,8 +172,8 @@ func (s *ocspStore) lock(wait time.Duration) (unlock func(), err error) {
 	}
 }
 
-// write puts a file in place as a whole or not at all.
-func (s *ocspStore) write(path string, data []byte) error {
+// writeWhole puts a file in place as a whole or not at all.
+func writeWhole(path string, data []byte) error {
 	fresh := path + ".new"
 	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {

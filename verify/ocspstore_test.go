@@ -169,6 +169,34 @@ func TestStoreSurvivesPowerLoss(t *testing.T) {
 	s.expect("healed", Options{}, "", false)
 }
 
+// TestStoreCannotBeWritten: a "revoked" that does not fit on the disk leaves no "good" behind there, and is remembered for
+// the rest of the login.
+func TestStoreCannotBeWritten(t *testing.T) {
+	s := newStoreScene(t)
+	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
+	s.expect("first login", Options{}, "", true)
+	s.now = s.now.Add(2 * time.Hour)
+	s.says(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
+	full := func(string, []byte) error { return syscall.ENOSPC }
+	v := withOCSP(t, Options{Now: func() time.Time { return s.now }}, &s.root.Cert)
+	store := newOCSPStore(s.dir)
+	store.write = full
+	v.revoked.(*revocationPolicy).ocsp.store = store
+	for _, silent := range []bool{false, true} {
+		if silent {
+			s.silent()
+		}
+		if _, err := v.Check(within(t, 20*time.Second), s.leaf, nil); ReasonOf(err) != ReasonRevoked {
+			t.Errorf("disk full, responder silent %v: %v", silent, err)
+		}
+	}
+	if len(s.files()) != 0 {
+		t.Errorf("files %v", s.files())
+	}
+	s.now = s.now.Add(-2 * time.Hour)
+	s.expect("the clock is put back", Options{}, ReasonRevocationUnknown, true)
+}
+
 func TestStoreIsOurs(t *testing.T) {
 	s := newStoreScene(t)
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
@@ -212,7 +240,8 @@ func TestStoreLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	fd := int(f.Fd())
+	if err := syscall.Flock(fd, syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
@@ -220,7 +249,7 @@ func TestStoreLock(t *testing.T) {
 	if len(s.files()) != 0 {
 		t.Errorf("files %v", s.files())
 	}
-	time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) })
+	time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Flock(fd, syscall.LOCK_UN) })
 	s.says(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
 	s.expect("locked, revoked", Options{}, ReasonRevoked, true)
 	if len(s.files()) != 1 {

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -38,9 +39,9 @@ func (v *Verifier) startRevocation() error {
 	}
 	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
 	if o.Policy.OCSP {
-		dir := o.OCSP.Dir
-		if os.Geteuid() != 0 {
-			dir = ""
+		dir := ""
+		if o.StoreDir != "" && os.Geteuid() == 0 {
+			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
 		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
 		if err := v.readResponderCert(); err != nil {
@@ -110,26 +111,33 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	outcomes := r.askAll(ctx, targets)
 	for i := range targets {
 		if err := decided(targets[i].cert, outcomes[i]); err != nil {
+			r.s.work.revoked = true
 			return err
 		}
 	}
-	var unknown *Error
+	for i, t := range targets {
+		if r.crl != nil && outcomes[i].verdict == nil {
+			r.crl.announce(t.cert, t.issuer)
+		}
+	}
 	var silent []*Error
 	for i := range targets {
 		err := r.certificate(ctx, &targets[i], outcomes[i])
 		switch {
 		case err == nil:
-		case err.Reason != ReasonRevocationUnknown:
-			return err
-		default:
+		case err.Reason == ReasonRevocationUnknown:
 			silent = append(silent, err)
-			if unknown == nil {
-				unknown = err
-			}
+		default:
+			r.s.work.revoked = r.s.work.revoked || err.Reason == ReasonRevoked
+			return err
 		}
 	}
-	if unknown == nil || !r.policy.soft {
-		return unknown
+	if len(silent) == 0 {
+		return nil
+	}
+	// Of two ways to an anchor, one on which a certificate is revoked must not be saved by silence on the other.
+	if !r.policy.soft || r.s.work.revoked {
+		return silent[0]
 	}
 	for _, err := range silent {
 		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
@@ -145,13 +153,13 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 	if r.policy.ocsp == nil {
 		return outcomes
 	}
-	cancel := func() {}
-	if r.crl != nil {
-		ctx, cancel = half(ctx)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if r.crl != nil {
+		var release context.CancelFunc
+		ctx, release = half(ctx)
+		defer release()
+	}
 	var group sync.WaitGroup
 	for i := range targets {
 		group.Go(func() {
@@ -165,10 +173,13 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 	return outcomes
 }
 
-// certificate judges one certificate by what its responders said, else by CRLs.
+// certificate judges one certificate by what its responders said, else by CRLs, which are fetched under ctx.
 func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOutcome) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	outer := r.s.ctx
+	r.s.ctx = ctx
+	defer func() { r.s.ctx = outer }()
 	if r.policy.ocsp != nil {
 		for _, note := range o.notes {
 			r.s.step(t.cert, ReasonNoAnswer, false, note)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -386,6 +387,33 @@ func TestWholeChain(t *testing.T) {
 			t.Errorf("took %v: one after the other", took)
 		}
 	})
+}
+
+// TestSoftIsNoWayRound: a certificate that is revoked on one way to an anchor is not saved by silence on another.
+func TestSoftIsNoWayRound(t *testing.T) {
+	root, other := testca.NewRoot("Root"), testca.NewRoot("Other")
+	inter := root.Intermediate("Inter")
+	var said atomic.Int32
+	s := responding(t, func(q testca.Question) []byte { // "revoked" once, then nothing
+		if said.Add(1) > 1 {
+			return root.OCSP(testca.OCSP{Status: 3})
+		}
+		return signs(&inter.Cert, testca.OCSPRevoked)(q)
+	})
+	leaf := inter.Leaf("Alice", testca.InfoAccess([]string{s.URL}, nil))
+	cross := other.Intermediate("Inter", testca.WithKey(inter.Key))
+	v := withOCSP(t, Options{Soft: true}, &root.Cert, &other.Cert)
+	store := v.revoked.(*revocationPolicy).ocsp.store
+	for i := range maxKeptInMemory { // so that nothing is kept
+		store.remember(fmt.Sprint(i), nil)
+	}
+	card := []*certinfo.Certificate{parsed(t, &inter.Cert), parsed(t, &cross.Cert)}
+	if _, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), card); ReasonOf(err) != ReasonRevoked {
+		t.Errorf("got %v", err)
+	}
+	if s.asked() < 2 {
+		t.Error("the other way was not tried")
+	}
 }
 
 // TestSoftIsLogged: each login that goes on without knowing says so.

@@ -43,9 +43,12 @@ type Options struct {
 	RequiredPolicies   []asn1.ObjectIdentifier // certificate policies of which one must be valid for the chain
 	RequireAllPolicies bool                    // each of them must be
 
-	CRLLeafOnly bool          // crl_scope = leaf: CRLs for the certificate alone, not for the CAs above it
+	CRLLeafOnly bool          // crl_scope = leaf: revocation of the certificate alone, not of the CAs above it
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
+	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
+	Proxy       string        // http://HOST:PORT for http and https, "" for none
+	StoreDir    string        // DefaultStore, or "" to keep nothing; written to by its owner only
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
 	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
@@ -135,8 +138,8 @@ func New(o Options) (*Verifier, error) {
 		}
 		v.Expect(v.store.all...)
 	}
-	if o.Policy.CRL == "offline" {
-		v.revoked = newCRLRevocation(o, &v.wanted)
+	if o.Policy.CRL != "" {
+		v.revoked = newCRLRevocation(v)
 	}
 	if err := v.startRevocation(); err != nil {
 		return nil, err

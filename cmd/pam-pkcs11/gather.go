@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -34,8 +33,6 @@ const maxCertificateFile = 4 << 20
 func warnings(cmd *cobra.Command) *slog.Logger {
 	return slog.New(logs.Stderr(cmd.ErrOrStderr(), slog.LevelWarn))
 }
-
-func printable(r rune) bool { return unicode.IsPrint(r) }
 
 // gather reads the certificates of the files, or those of the card when no file is named.
 func gather(cmd *cobra.Command, conf *config.Config, files []string) ([]source, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -175,7 +176,7 @@ func (m mapping) conclusion(s mapped) string {
 // quotable is text as it is, or quoted where it holds what a terminal would obey or hide.
 func quotable(s string) string {
 	for _, r := range s {
-		if !printable(r) {
+		if !unicode.IsPrint(r) {
 			return fmt.Sprintf("%q", s)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/login"
 	"pam_pkcs11/verify"
 )
 
@@ -18,20 +19,19 @@ func checkResponders(cmd *cobra.Command, file string, online bool) error {
 	if err != nil || !conf.Module.Policy.OCSP {
 		return nil // its errors are printed already
 	}
-	m := conf.Module
-	v, err := verify.New(verify.Options{
-		CADir:  m.CADir,
-		Policy: verify.Policy{CA: true, OCSP: true},
-		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge},
-	})
+	var v *verify.Verifier
+	options, err := login.VerifyOptions(conf)
+	if err == nil {
+		options.StoreDir = "" // nothing is kept here
+		v, err = verify.New(options)
+	}
 	out := cmd.OutOrStdout()
 	if err != nil {
 		_, err := fmt.Fprintf(out, "%s: OCSP responders were not looked at: %v [ocsp]\n", file, err)
 		return err
 	}
 	for _, c := range v.WithoutResponder() {
-		if _, err := fmt.Fprintf(out, "%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on [ocsp]\n", m.CADir, c.Subject.RFC4514()); err != nil {
+		if _, err := fmt.Fprintf(out, "%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on [ocsp]\n", conf.Module.CADir, c.Subject.RFC4514()); err != nil {
 			return err
 		}
 	}

@@ -88,6 +88,9 @@ func (n GeneralName) UPN() (text Text, ok bool) {
 	return upnText(n.OtherValue), true
 }
 
+// StringValue reads the DER of one value of a string type, as otherNames hold it.
+func StringValue(der []byte) Text { return upnText(der) }
+
 func upnText(value []byte) Text {
 	s := cryptobyte.String(value)
 	var content cryptobyte.String

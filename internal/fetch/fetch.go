@@ -70,7 +70,7 @@ func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer
 	if c.AllowLocal && strings.HasPrefix(address, "ldapi://") {
 		return c.getLDAPI(ctx, address)
 	}
-	u, err := parse(address)
+	u, err := c.parse(address)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer
 
 // Post sends body, as OCSP does (RFC 6960, appendix A).
 func (c *Client) Post(ctx context.Context, address, contentType string, body []byte) (*Answer, error) {
-	u, err := parse(address)
+	u, err := c.parse(address)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (c *Client) Post(ctx context.Context, address, contentType string, body []b
 	return c.do(request)
 }
 
-func parse(address string) (*url.URL, error) {
+func (c *Client) parse(address string) (*url.URL, error) {
 	if len(address) > maxURL {
 		return nil, fmt.Errorf("%w: longer than %d octets", ErrAddress, maxURL)
 	}
@@ -123,7 +123,7 @@ func parse(address string) (*url.URL, error) {
 	if u.Hostname() == "" || u.User != nil {
 		return nil, fmt.Errorf("%w: %s: expected a host and no user", ErrAddress, address)
 	}
-	return u, nil
+	return u, c.guard(u)
 }
 
 func (c *Client) do(request *http.Request) (*Answer, error) {
@@ -131,7 +131,7 @@ func (c *Client) do(request *http.Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Transport: transport, CheckRedirect: checkRedirect}
+	client := &http.Client{Transport: transport, CheckRedirect: c.checkRedirect}
 	response, err := client.Do(request)
 	if err != nil {
 		transport.CloseIdleConnections()
@@ -190,7 +190,8 @@ func checkPublic(address string) error {
 	return nil
 }
 
-func checkRedirect(request *http.Request, via []*http.Request) error {
+// checkRedirect holds a redirect to what holds for the first address, and counts.
+func (c *Client) checkRedirect(request *http.Request, via []*http.Request) error {
 	if len(via) > MaxRedirects {
 		return fmt.Errorf("more than %d redirects", MaxRedirects)
 	}
@@ -200,7 +201,7 @@ func checkRedirect(request *http.Request, via []*http.Request) error {
 	if via[len(via)-1].URL.Scheme == "https" && request.URL.Scheme == "http" {
 		return fmt.Errorf("%w: redirect from https to http", ErrAddress)
 	}
-	return nil
+	return c.guard(request.URL)
 }
 
 func (c *Client) answer(r *http.Response) (*Answer, error) {

@@ -200,3 +200,22 @@ func TestFilePath(t *testing.T) {
 		t.Error("https is no file")
 	}
 }
+
+// Behind a proxy the address is not connected to by us: what is plainly local is refused all the same.
+func TestLocalAddressesBehindAProxy(t *testing.T) {
+	proxy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Host == "redirect.example" {
+			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
+			return
+		}
+		io.WriteString(w, "reached "+r.URL.Host)
+	})
+	for _, address := range []string{"http://127.0.0.1/", "http://[::1]/", "http://169.254.169.254/", "http://LOCALHOST./x", "http://a.localhost/x", "http://redirect.example/"} {
+		if _, err := (&Client{Proxy: proxy}).Get(deadline(t, 5*time.Second), address, Validators{}); !errors.Is(err, ErrAddress) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := (&Client{Proxy: proxy, AllowLocal: true}).Get(deadline(t, 5*time.Second), "http://127.0.0.1/", Validators{}); err != nil {
+		t.Error(err)
+	}
+}

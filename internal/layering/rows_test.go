@@ -41,7 +41,7 @@ var rows = map[string]row{
 	"ccid": {ours: "internal/iso7816", third: "github.com/google/gousb go.bug.st/serial golang.org/x/sys"},
 	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
-	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
+	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli internal/safefile", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
 	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
 		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",

@@ -26,6 +26,9 @@ func (d *DeadServers) now() time.Time {
 	return d.Now()
 }
 
+// Mark remembers a server that failed after the connection stood.
+func (d *DeadServers) Mark(uri string) { d.mark(uri) }
+
 func (d *DeadServers) mark(uri string) {
 	if d == nil {
 		return
@@ -36,6 +39,37 @@ func (d *DeadServers) mark(uri string) {
 		d.until = map[string]time.Time{}
 	}
 	d.until[uri] = d.now().Add(deadFor)
+}
+
+// Export returns the servers that are remembered now, each with the time until which it is asked last.
+func (d *DeadServers) Export() map[string]time.Time {
+	kept := map[string]time.Time{}
+	if d == nil {
+		return kept
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for uri, until := range d.until {
+		if until.After(d.now()) {
+			kept[uri] = until
+		}
+	}
+	return kept
+}
+
+// Import takes over what Export gave, perhaps in another process. Times further ahead than a server is
+// ever remembered are not believed: the clock was set back, or the record is not ours.
+func (d *DeadServers) Import(known map[string]time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.until == nil {
+		d.until = map[string]time.Time{}
+	}
+	for uri, until := range known {
+		if !until.After(d.now().Add(deadFor)) {
+			d.until[uri] = until
+		}
+	}
 }
 
 func (d *DeadServers) clear(uri string) {

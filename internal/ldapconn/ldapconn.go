@@ -39,12 +39,13 @@ const (
 
 // Config says which servers and how.
 type Config struct {
-	URIs     []string    // ldap://, ldaps://, ldapi://, in order of preference; at most ten
-	StartTLS bool        // for ldap:// URIs: no bind and no search before TLS stands
-	TLS      *tls.Config // nil is the system's roots; ServerName is filled in per URI
-	Bind     Bind
-	DN       string
-	Password []byte // the caller's; it is copied into the bind request and not kept
+	URIs        []string    // ldap://, ldaps://, ldapi://, in order of preference; at most ten
+	StartTLS    bool        // for ldap:// URIs: no bind and no search before TLS stands
+	ClearToSelf bool        // with StartTLS: not for servers on this machine
+	TLS         *tls.Config // nil is the system's roots; ServerName is filled in per URI
+	Bind        Bind
+	DN          string
+	Password    []byte // the caller's; it is copied into the bind request and not kept
 
 	ConnectTimeout time.Duration // 0 is DefaultConnectTimeout
 	SearchTimeout  time.Duration // 0 is DefaultSearchTimeout
@@ -198,7 +199,7 @@ func (c Config) open(ctx context.Context, u *Target, wire *meteredConn) (*Conn, 
 	defer stop()
 	conn := ldap.NewConn(wire, u.TLS)
 	conn.Start()
-	if c.StartTLS && !u.TLS && !u.Local {
+	if c.StartTLS && !u.TLS && !u.Local && !(c.ClearToSelf && u.IsThisMachine()) {
 		if err := conn.StartTLS(tlsConfig(c.TLS, u.Host)); err != nil {
 			return nil, errors.Join(fmt.Errorf("StartTLS: %w", err), ctx.Err())
 		}
@@ -226,6 +227,9 @@ func (c Config) bind(conn *ldap.Conn) error {
 			return errors.New("a DN without a password would bind anonymously (RFC 4513, 5.1.2)")
 		}
 		return conn.Bind(c.DN, string(c.Password))
+	}
+	if len(c.URIs) > 1 {
+		return conn.UnauthenticatedBind("") // shows a mute server while there is another one to ask
 	}
 	return nil // LDAPv3 needs no bind to be anonymous (RFC 4511, 4.2)
 }

@@ -211,3 +211,28 @@ func TestParseURI(t *testing.T) {
 		}
 	}
 }
+
+func TestParseFilter(t *testing.T) {
+	for in, want := range map[string]string{
+		"(uid=alice)":              "(=uid)",
+		"(&(a=1)(|(b=2)(!(c=3))))": "(&(=a)(|(=b)(!(=c))))",
+		"(&)":                      "(&)",
+		"(a=*)":                    "(*a)",
+		"(a=x*y*z)":                "(substringsa/3)",
+		`(a=\2a)`:                  "(=a)",
+		"(a>=1)":                   "(>=a)",
+		"(a;lang-en~=1)":           "(~=a;lang-en)",
+		"(memberOf:1.2.840.113556.1.4.1941:=cn=x)": "(:=:1.2.840.113556.1.4.1941:memberOf)",
+		"(uid:dn:caseIgnoreMatch:=x)":              "(:=:caseIgnoreMatch:uid:dn)",
+	} {
+		f, err := ldapconn.ParseFilter(in)
+		if err != nil || f.Shape() != want {
+			t.Errorf("%s: %v, %v", in, f, err)
+		}
+	}
+	for _, in := range []string{"", "uid=x", "(uid=x", "(uid=x))", "(u(id=x)", "(=x)", "(uid)", "(u d=x)", "(&(a=b)c)", strings.Repeat("(&", 100) + "(a=b)" + strings.Repeat(")", 100)} {
+		if f, err := ldapconn.ParseFilter(in); err == nil {
+			t.Errorf("%q: %s", in, f.Shape())
+		}
+	}
+}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -34,13 +37,20 @@ type Entry struct {
 	entry *ldap.Entry
 }
 
-// Get returns all values of an attribute, of the plain name and of the name with ";binary".
+// Get returns all values of an attribute, of the plain name and of the name with ";binary", also where a
+// server sends them in several parts.
 func (e Entry) Get(name string) [][]byte {
-	values := e.entry.GetEqualFoldRawAttributeValues(name)
-	if len(values) > 0 {
-		return values
+	var values [][]byte
+	for _, a := range e.entry.Attributes {
+		plain := a.Name
+		if n := len(plain) - len(";binary"); n > 0 && strings.EqualFold(plain[n:], ";binary") {
+			plain = plain[:n]
+		}
+		if strings.EqualFold(plain, name) || strings.EqualFold(a.Name, name) {
+			values = append(values, a.ByteValues...)
+		}
 	}
-	return e.entry.GetEqualFoldRawAttributeValues(name + ";binary")
+	return values
 }
 
 // ErrTooMany is returned when a search finds more entries than the caller can use.
@@ -50,41 +60,118 @@ const (
 	defaultMaxEntries = 1000
 	pageSize          = 500
 	maxPages          = 64
+	maxReferrals      = 16
 )
+
+// Answer is what one search gave.
+type Answer struct {
+	Entries   []Entry
+	Referrals []string // URLs of other servers that the server points to; following them is the caller's
+	Err       error    // ErrTooMany, with some of the entries
+}
 
 // Search runs one query, page by page where the server pages, within the connection's search timeout and
 // ctx. Referrals are counted as nothing found: following one would hand the bind password to a server that
 // nobody configured.
 func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
+	answers, err := c.SearchAll(ctx, []Query{q})
+	if err != nil {
+		return nil, err
+	}
+	return answers[0].Entries, answers[0].Err
+}
+
+// SearchAll sends all queries at once and returns their answers in the order of the queries: together
+// they cost one round trip where no answer has a second page. A query that fails otherwise than by too
+// many entries fails all.
+func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.search)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.wire.Close() })
 	defer stop()
+	answers := make([]Answer, len(queries))
+	errs := make([]error, len(queries))
+	var group sync.WaitGroup
+	for i, q := range queries {
+		group.Go(func() {
+			defer recoverInto(&errs[i])
+			answers[i], errs[i] = c.pages(ctx, q)
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("search: %w", err), ctx.Err())
+		}
+	}
+	return answers, nil
+}
+
+// recoverInto turns a panic over what a server sent into an error.
+func recoverInto(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())
+	}
+}
+
+func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 	limit := q.MaxEntries
 	if limit <= 0 {
 		limit = defaultMaxEntries
 	}
-	var found []Entry
+	var found Answer
 	paging := ldap.NewControlPaging(pageSize)
 	for range maxPages {
 		answer, err := c.conn.Search(request(ctx, q, limit, paging))
-		if ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) || ldap.IsErrorWithCode(err, ldap.LDAPResultReferral) {
+		switch {
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
 			return found, nil
-		}
-		if err != nil && (answer == nil || !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded)) {
-			return nil, errors.Join(fmt.Errorf("search: %w", err), ctx.Err())
+		case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
+			found.refer(referralsOf(err))
+			return found, nil
+		case err != nil && (answer == nil || !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded)):
+			return Answer{}, err
 		}
 		for _, e := range answer.Entries {
-			found = append(found, Entry{DN: e.DN, entry: e})
+			found.Entries = append(found.Entries, Entry{DN: e.DN, entry: e})
 		}
-		if len(found) > limit || err != nil {
-			return found, ErrTooMany
+		found.refer(answer.Referrals)
+		if len(found.Entries) > limit || err != nil {
+			found.Err = ErrTooMany
+			return found, nil
 		}
 		if !nextPage(answer, paging) {
 			return found, nil
 		}
 	}
-	return found, fmt.Errorf("%w: the server has not ended after %d pages", ErrTooMany, maxPages)
+	found.Err = fmt.Errorf("%w: the server has not ended after %d pages", ErrTooMany, maxPages)
+	return found, nil
+}
+
+func (a *Answer) refer(urls []string) {
+	for _, u := range urls {
+		if len(a.Referrals) < maxReferrals {
+			a.Referrals = append(a.Referrals, u)
+		}
+	}
+}
+
+// referralsOf reads the URLs of a result that is a referral (RFC 4511, 4.1.9 and 4.1.10).
+func referralsOf(err error) []string {
+	var e *ldap.Error
+	if !errors.As(err, &e) || e.Packet == nil || len(e.Packet.Children) < 2 {
+		return nil
+	}
+	var urls []string
+	for _, part := range e.Packet.Children[1].Children {
+		if part.ClassType != 0x80 || part.Tag != 3 {
+			continue
+		}
+		for _, u := range part.Children {
+			urls = append(urls, u.Data.String())
+		}
+	}
+	return urls
 }
 
 func request(ctx context.Context, q Query, limit int, paging ldap.Control) *ldap.SearchRequest {
@@ -108,18 +195,4 @@ func nextPage(answer *ldap.SearchResult, paging *ldap.ControlPaging) bool {
 	}
 	paging.SetCookie(control.Cookie)
 	return true
-}
-
-// EscapeFilter escapes any octets for use as a value in a filter (RFC 4515, 3): all but letters and digits.
-func EscapeFilter(value []byte) string {
-	const hexDigits = "0123456789abcdef"
-	out := make([]byte, 0, len(value)*3)
-	for _, b := range value {
-		if b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' {
-			out = append(out, b)
-		} else {
-			out = append(out, '\\', hexDigits[b>>4], hexDigits[b&15])
-		}
-	}
-	return string(out)
 }

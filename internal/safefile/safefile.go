@@ -29,7 +29,8 @@ const (
 // DefaultMaxSize bounds ReadFile where the policy names no size, in bytes.
 const DefaultMaxSize = 1 << 20
 
-// Policy says which weaknesses are tolerated. The zero Policy is the strictest. Never tolerated, under
+// Policy says which weaknesses are tolerated. The zero Policy is the strictest for files that everybody
+// may read. Never tolerated, under
 // any policy: what is not a regular file, a file that everybody may write, a file that belongs neither
 // to root nor to the effective user nor to one of Owners, and a directory on the way that everybody
 // may write and that is not sticky.
@@ -39,6 +40,8 @@ type Policy struct {
 	GroupWritable Verdict
 	// ParentWritable: a directory on the way may be written by its group, or belongs to somebody else.
 	ParentWritable Verdict
+	// Secret: nobody but the owner may read the file.
+	Secret bool
 	// MaxSize in bytes. 0: no limit for Open, DefaultMaxSize for ReadFile.
 	MaxSize int64
 	// Owners are user numbers that may own the file besides root and the effective user.
@@ -59,7 +62,15 @@ func (p Policy) Strict() Policy {
 func Configuration() Policy { return Policy{GroupWritable: Refuse, ParentWritable: ReportOnly} }
 
 // Data is for mapfiles, certificates and revocation lists: a group that may write them is reported.
-func Data() Policy { return Policy{GroupWritable: ReportOnly, ParentWritable: ReportOnly} }
+func Data() Policy {
+	return Policy{GroupWritable: ReportOnly, ParentWritable: ReportOnly}
+}
+
+// maxSecret is more than any password or private key takes, in bytes.
+const maxSecret = 64 << 10
+
+// Secret is for passwords and private keys: nobody but the owner may read or write them.
+func Secret() Policy { return Policy{ParentWritable: ReportOnly, MaxSize: maxSecret, Secret: true} }
 
 // Report is a weakness that the policy tolerates but the administrator should know.
 type Report struct {
@@ -163,6 +174,8 @@ func (p Policy) judgeFile(path string, st *unix.Stat_t, reports *[]Report) error
 		return &Error{Path: path, Problem: fmt.Sprintf("may be written by everybody (mode %04o)", mode&0o7777)}
 	case p.MaxSize > 0 && st.Size > p.MaxSize:
 		return &Error{Path: path, Problem: tooLong(p.MaxSize)}
+	case p.Secret && mode&(unix.S_IRGRP|unix.S_IROTH) != 0:
+		return &Error{Path: path, Problem: fmt.Sprintf("may be read by others than its owner (mode %04o, wanted 0600)", mode&0o7777)}
 	}
 	if mode&unix.S_IWGRP != 0 {
 		return p.GroupWritable.say(path, fmt.Sprintf("may be written by group %d (mode %04o)", st.Gid, mode&0o7777), reports)

@@ -108,6 +108,9 @@ var attempts = []attempt{
 	{name: "an empty path", make: func(*testing.T, string) string { return "" }, want: "empty"},
 	{name: "a path of 5000 bytes", make: func(*testing.T, string) string { return "/" + strings.Repeat("a/", 2500) }, want: "name too long"},
 	{name: "longer than the limit", make: func(t *testing.T, d string) string { return put(t, d+"/f", "12345", 0o644) }, policy: Policy{MaxSize: 4}, want: "longer than 4 bytes"},
+	{name: "a secret that its group may read", make: func(t *testing.T, d string) string { return put(t, d+"/f", "x", 0o640) }, policy: Secret(), want: "may be read by others"},
+	{name: "a secret that everybody may read", make: func(t *testing.T, d string) string { return put(t, d+"/f", "x", 0o604) }, policy: Secret(), want: "may be read by others"},
+	{name: "a secret", make: func(t *testing.T, d string) string { return put(t, d+"/f", "x", 0o600) }, policy: Secret()},
 	{name: "as long as the limit", make: func(t *testing.T, d string) string { return put(t, d+"/f", "1234", 0o644) }, policy: Policy{MaxSize: 4}},
 	{name: "a link", make: func(t *testing.T, d string) string {
 		put(t, d+"/f", "x", 0o644)

@@ -131,6 +131,13 @@ func (s *Slot) Remove() {
 	s.tell(false)
 }
 
+// Stir makes the manager look at the slot, though no card has moved.
+func (s *Slot) Stir() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell(s.card != nil)
+}
+
 func (s *Slot) tell(present bool) {
 	if s.events != nil {
 		s.events <- present

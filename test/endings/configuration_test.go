@@ -4,6 +4,9 @@ package endings
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,6 +143,9 @@ func (w *world) library(t *testing.T, dir, how string) string {
 // mappers are the lines of use_mappers and its blocks, by a short name.
 func (w *world) mappers(t *testing.T, dir, name string) string {
 	t.Helper()
+	if strings.HasPrefix(name, "ldap") || strings.HasPrefix(name, "certmap") {
+		return w.directory(t, name)
+	}
 	file := filepath.Join(dir, "map")
 	block := func(kind, lines string) string {
 		mustWrite(t, file, lines, 0o644)
@@ -188,6 +194,10 @@ func (w *world) moreMappers(t *testing.T, dir, name string, block func(kind, lin
 		return "use_mappers = ms;\n  mapper ms { domainname = example.org; }"
 	case "generic":
 		return strings.Replace(block("generic", "01:AF -> alice\n"), "{", "{ cert_item = serial;", 1)
+	case "http", "http_insecure":
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alice -> alice\n") }))
+		t.Cleanup(server.Close)
+		return fmt.Sprintf("use_mappers = cn;\n  mapper cn { mapfile = \"%s/map\"; insecure_mapfile = %t; }", server.URL, name == "http_insecure")
 	case "openssh", "openssh_limited":
 		line := w.sshKey
 		if name == "openssh_limited" {

@@ -61,7 +61,7 @@ func newResponder(ca *testca.CA, alice *testca.Cert) (*responder, error) {
 	h.Write(cert.RawIssuer)
 	h.Write(cert.SerialBytes)
 	return &responder{url: server.URL, mute: l,
-		kept: filepath.Join(verify.DefaultOCSPDir, hex.EncodeToString(h.Sum(nil))+".ocsp")}, nil
+		kept: filepath.Join(verify.DefaultStore, "ocsp", hex.EncodeToString(h.Sum(nil))+".ocsp")}, nil
 }
 
 // fill puts the addresses into lines of a configuration.
@@ -73,7 +73,7 @@ func (r *responder) fill(lines string) string {
 func (r *responder) forget(t *testing.T) {
 	t.Helper()
 	var missing []string
-	for dir := verify.DefaultOCSPDir; dir != "/var/lib"; dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(r.kept); dir != "/var/lib"; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(dir); err != nil {
 			missing = append(missing, dir)
 		}

@@ -95,6 +95,8 @@ func certificates() []ending {
 			said: granted("stranger"), logins: 1},
 		{name: "without ca the digest mapper may answer", card: "stranger", user: "alice", module: []string{"cert_policy = none;"}, mapper: "digest", answers: ok,
 			said: granted("stranger"), logins: 1},
+		{name: "crl_offline and no CRL", card: "alice", user: "alice", args: []string{"crl_dir=/nonexistent"}, module: []string{"cert_policy = ca, signature, crl_offline;"}, answers: ok,
+			code: pam.ErrCredInsufficient, said: []string{"E Error 2356"}},
 		{name: "ca_dir missing", card: "alice", user: "alice", args: []string{"ca_dir=/nonexistent"}, answers: ok, code: pam.ErrAuthinfoUnavail, said: []string{"E Error 2364"}},
 	}
 }
@@ -130,6 +132,9 @@ func mappings() []ending {
 		{name: "openssh finds the user", card: "nobody", mapper: "openssh", answers: ok, said: granted("nobody"), after: "nobody", logins: 1},
 		{name: "openssh: a line for one command only", card: "nobody", user: "nobody", mapper: "openssh_limited", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "openssh: another key", card: "alice", user: "nobody", mapper: "openssh", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
+		{name: "mapfile by http: refused", card: "alice", user: "alice", mapper: "http", answers: ok, code: pam.ErrAuthinfoUnavail, said: []string{"E Error 2364"}},
+		{name: "mapfile by http with insecure_mapfile", card: "alice", mapper: "http_insecure", answers: ok, said: granted("alice"), after: "alice", logins: 1},
+		{name: "mapfile by http with insecure_mapfile: not listed", card: "bob", user: "bob", mapper: "http_insecure", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "opensc: no file in the home", card: "nobody", user: "nobody", mapper: "opensc", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
 		{name: "second common name", card: "two names", user: "alice", answers: ok, said: granted("two names"), logins: 1},
 		{name: "a user name in other letters", card: "alice", user: "ALICE", answers: ok, code: pam.ErrCredInsufficient, said: foreign},
@@ -164,7 +169,6 @@ func configurations() []ending {
 		bad("module block missing", ending{global: []string{"use_pkcs11_module = other;"}}),
 		bad("unknown mapper", ending{mapper: "unknown"}),
 		bad("slot_num and slot_description", ending{args: []string{"slot_num=1", "slot_description=x"}}),
-		bad("CRL word until revocation is built", ending{module: []string{"cert_policy = ca, signature, crl_offline;"}}),
 		bad("OCSP responder that is no address", ending{module: []string{"ocsp_url = ocsp.example;"}}),
 		bad("extra brace", ending{config: "extra-brace"}),
 		{name: "symlinked configuration", card: "alice", user: "alice", config: "symlink", answers: ok, said: granted("alice"), logins: 1},

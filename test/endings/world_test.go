@@ -36,7 +36,9 @@ type world struct {
 	digest  string            // of the certificate that the digest mapper knows
 	subject string            // of alice's certificate, in OpenSSL's one-line form
 	ocsp    *responder
-	sshKey  string            // of the certificate on the card "nobody", a line of authorized_keys
+	sshKey  string     // of the certificate on the card "nobody", a line of authorized_keys
+	alice   []byte     // DER of alice's certificate
+	lasting testing.TB // the test of all rows: what is started for it serves several
 }
 
 var (
@@ -112,6 +114,7 @@ func (w *world) makeCards() error {
 	if err := w.know(alice, lone, nobody); err != nil {
 		return err
 	}
+	w.alice = alice.DER
 	id := []byte{1}
 	one := func(c *testca.Cert) []pkcs11test.Object {
 		return []pkcs11test.Object{{ID: id, Cert: c.DER, Key: c.Key.Private}}

@@ -75,3 +75,9 @@ func (c *Card) Spied(log string) (*Card, error) {
 
 // Variables returns the environment of the card's library, NAME=value.
 func (c *Card) Variables() []string { return c.environment }
+
+// ForeignCard is a card behind a PKCS#11 library that is not SoftHSM, with its environment, NAME=value. The scene knows
+// nothing of what is on it.
+func ForeignCard(label, pin, library string, environment ...string) *Card {
+	return &Card{Label: label, PIN: pin, library: library, environment: environment}
+}

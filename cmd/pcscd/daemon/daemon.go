@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/safefile"
 	"pam_pkcs11/pcsc"
 )
 
@@ -105,15 +106,11 @@ func readRules(o *options) (*pcsc.Rules, error) {
 		}
 		file = DefaultConfig
 	}
-	f, err := os.Open(file)
+	// Who may write this file decides who may use the readers.
+	data, _, err := safefile.ReadFile(file, safefile.Configuration())
 	if errors.Is(err, os.ErrNotExist) && o.config == "" {
 		return &pcsc.Rules{Allow: pcsc.AllowLocal}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	if err != nil {
 		return nil, err
 	}

@@ -112,6 +112,9 @@ func TestExitCodes(t *testing.T) {
 	directory := t.TempDir()
 	bad := filepath.Join(directory, "bad.conf")
 	os.WriteFile(bad, []byte("# rules\nallow = everybody\n"), 0o600)
+	open := filepath.Join(directory, "open.conf")
+	os.WriteFile(open, nil, 0o600)
+	os.Chmod(open, 0o666)
 	file := filepath.Join(directory, "file")
 	os.WriteFile(file, nil, 0o600)
 	for _, row := range []struct {
@@ -124,7 +127,8 @@ func TestExitCodes(t *testing.T) {
 		{"version", []string{"-v"}, 0, ""},
 		{"unknown option", []string{"--bogus"}, 2, "unknown option"},
 		{"error in the configuration", []string{"-f", "-c", bad, "--socket", filepath.Join(directory, "s")}, 78, bad + ":2:"},
-		{"no such configuration", []string{"-f", "-c", "/no/such/file"}, 78, "/no/such/file"},
+		{"a configuration that everybody may write", []string{"-f", "-c", open}, 78, open + ": "},
+		{"no such configuration", []string{"-f", "-c", "/no/such/file"}, 78, "no such file"},
 		{"something else at the socket's place", []string{"--socket", file}, 1, "is not a socket"},
 		{"a path that is too long", []string{"--socket", "/" + strings.Repeat("x", 108)}, 1, "107 bytes"},
 		{"a directory that is not there", []string{"--socket", directory + "/no/s"}, 1, "no such file"},

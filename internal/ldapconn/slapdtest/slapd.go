@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,12 +32,44 @@ const (
 type Server struct {
 	LDAP, LDAPS, LDAPI string // URIs
 	CA                 *testca.CA
-	log                *bytes.Buffer
+	log                *log
+}
+
+// log is what slapd writes, read while it does.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write takes a piece of the log.
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// Log returns what a server that was started with StartLogged has written, one line for each connection
+// ("ACCEPT"), operation ("BIND", "SRCH") and answer ("RESULT").
+func (s *Server) Log() string {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.text.String()
 }
 
 // Start runs slapd with the entries of an LDIF text. hosts are the names in its certificate; none is
 // "localhost". The Debian packages slapd and ldap-utils must be there.
 func Start(t testing.TB, ldif string, hosts ...string) *Server {
+	t.Helper()
+	return start(t, ldif, "0", hosts)
+}
+
+// StartLogged is Start with a log of all operations.
+func StartLogged(t testing.TB, ldif string) *Server {
+	t.Helper()
+	return start(t, ldif, "256", nil)
+}
+
+func start(t testing.TB, ldif, level string, hosts []string) *Server {
 	t.Helper()
 	for _, program := range []string{"/usr/sbin/slapd", "/usr/sbin/slapadd"} {
 		if _, err := os.Stat(program); err != nil {
@@ -44,11 +77,11 @@ func Start(t testing.TB, ldif string, hosts ...string) *Server {
 		}
 	}
 	dir := t.TempDir()
-	s := &Server{CA: testca.NewRoot("Directory CA"), log: &bytes.Buffer{}}
+	s := &Server{CA: testca.NewRoot("Directory CA"), log: &log{}}
 	s.writeTLS(t, dir, hosts)
 	writeConfig(t, dir)
 	s.load(t, dir, ldif)
-	s.run(t, dir)
+	s.run(t, dir, level)
 	return s
 }
 
@@ -82,7 +115,8 @@ attributetype ( 1.2.840.113556.1.4.867 NAME 'altSecurityIdentities' EQUALITY cas
 attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.221 NAME 'sAMAccountName' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 SINGLE-VALUE )
-objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MAY ( altSecurityIdentities $ userPrincipalName $ sAMAccountName $ objectSid ) )
+attributetype ( 1.2.840.113556.1.4.782 NAME 'objectCategory' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
+objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MAY ( objectCategory $ altSecurityIdentities $ userPrincipalName $ sAMAccountName $ objectSid ) )
 pidfile DIR/pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
@@ -121,12 +155,12 @@ func (s *Server) load(t testing.TB, dir, ldif string) {
 	}
 }
 
-func (s *Server) run(t testing.TB, dir string) {
+func (s *Server) run(t testing.TB, dir, level string) {
 	plain, secure := freePort(t), freePort(t)
 	socket := filepath.Join(dir, "ldapi")
 	s.LDAP, s.LDAPS = "ldap://"+plain, "ldaps://localhost"+secure[strings.LastIndex(secure, ":"):]
 	s.LDAPI = "ldapi://" + url.PathEscape(socket)
-	cmd := exec.Command("/usr/sbin/slapd", "-d", "0", "-f", filepath.Join(dir, "slapd.conf"), "-h",
+	cmd := exec.Command("/usr/sbin/slapd", "-d", level, "-f", filepath.Join(dir, "slapd.conf"), "-h",
 		s.LDAP+"/ ldaps://"+secure+"/ "+s.LDAPI+"/")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -167,8 +201,9 @@ func write(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
-// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value".
+// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value", those of one
+// attribute together, and those of uid first.
 func Person(uid string, number int, more ...string) string {
-	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\nuid: %s\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\n%s\n\n",
-		uid, Suffix, uid, uid, uid, number, number, uid, strings.Join(more, "\n"))
+	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\nuid: %s\n%s\n\n",
+		uid, Suffix, uid, uid, number, number, uid, uid, strings.Join(more, "\n"))
 }

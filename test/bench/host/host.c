@@ -5,7 +5,8 @@
  *
  * DIRECTORY is for pam_start_confdir; MILLISECONDS is how long the user takes to type the PIN. Prints "told" at the
  * first message, then, in one line, libpam's answer and, in nanoseconds: pam_start, pam_authenticate up to the PIN
- * prompt, PIN to verdict, pam_end, and the time of the prompt by CLOCK_MONOTONIC. What did not happen is -1.
+ * prompt, PIN to verdict, pam_end, and the time of the prompt by CLOCK_MONOTONIC; then the most memory that this
+ * process had, in KiB. What did not happen is -1.
  */
 #include <security/pam_appl.h>
 #include <stdio.h>
@@ -59,6 +60,20 @@ static int converse(int n, const struct pam_message **messages, struct pam_respo
 	return PAM_SUCCESS;
 }
 
+/* getrusage would count what the process that was forked had before it executed this program. */
+static long peak(void)
+{
+	char line[256];
+	long kib = -1;
+	FILE *status = fopen("/proc/self/status", "re");
+	while (status != NULL && fgets(line, sizeof line, status) != NULL)
+		if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+			break;
+	if (status != NULL)
+		fclose(status);
+	return kib;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 6) {
@@ -81,8 +96,8 @@ int main(int argc, char **argv)
 	pam_end(pamh, code);
 	long long ended = now();
 
-	printf("%d %lld %lld %lld %lld %lld\n", code, started - began,
+	printf("%d %lld %lld %lld %lld %lld %ld\n", code, started - began,
 	       typist.prompted < 0 ? -1 : typist.prompted - started,
-	       typist.answered < 0 ? -1 : verdict - typist.answered, ended - verdict, typist.prompted);
+	       typist.answered < 0 ? -1 : verdict - typist.answered, ended - verdict, typist.prompted, peak());
 	return 0;
 }

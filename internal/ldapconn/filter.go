@@ -1,0 +1,143 @@
+package ldapconn
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+)
+
+// EscapeFilter escapes any octets for use as a value in a filter (RFC 4515, 3): all but letters and digits.
+func EscapeFilter(value []byte) string {
+	const hexDigits = "0123456789abcdef"
+	out := make([]byte, 0, len(value)*3)
+	for _, b := range value {
+		if b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' {
+			out = append(out, b)
+		} else {
+			out = append(out, '\\', hexDigits[b>>4], hexDigits[b&15])
+		}
+	}
+	return string(out)
+}
+
+// Filter is a search filter taken apart (RFC 4511, 4.5.1.7).
+type Filter struct {
+	Op        string // "&", "|", "!", "=", "*" (presence), "substrings", ">=", "<=", "~=", ":="
+	Attribute string
+	Values    [][]byte // the value; of substrings each piece
+	Children  []*Filter
+}
+
+// Limits of a filter as text.
+const (
+	maxFilter      = 1 << 20
+	maxFilterDepth = 64
+)
+
+var filterOps = map[ber.Tag]string{
+	ldap.FilterAnd: "&", ldap.FilterOr: "|", ldap.FilterNot: "!", ldap.FilterEqualityMatch: "=", ldap.FilterSubstrings: "substrings",
+	ldap.FilterGreaterOrEqual: ">=", ldap.FilterLessOrEqual: "<=", ldap.FilterPresent: "*", ldap.FilterApproxMatch: "~=", ldap.FilterExtensibleMatch: ":=",
+}
+
+// ParseFilter reads the string form of a filter (RFC 4515).
+func ParseFilter(text string) (*Filter, error) {
+	if len(text) > maxFilter {
+		return nil, fmt.Errorf("filter of more than %d octets", maxFilter)
+	}
+	depth := 0
+	for _, c := range []byte(text) {
+		switch c {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		}
+		if depth > maxFilterDepth {
+			return nil, fmt.Errorf("filter with more than %d levels", maxFilterDepth)
+		}
+	}
+	packet, err := ldap.CompileFilter(text)
+	if err != nil {
+		var e *ldap.Error
+		if errors.As(err, &e) {
+			err = e.Err
+		}
+		return nil, fmt.Errorf("filter %.200q: %w", text, err)
+	}
+	f, err := takeApart(packet)
+	if err != nil {
+		return nil, fmt.Errorf("filter %.200q: %w", text, err)
+	}
+	return f, nil
+}
+
+// attributeShape is an attribute description (RFC 4512, 2.5), or in an extensible match what stands with it.
+var attributeShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^:?[A-Za-z0-9][A-Za-z0-9.;:-]*$`) })
+
+// takeApart reads what the library compiled, which takes anything for an attribute.
+func takeApart(p *ber.Packet) (*Filter, error) {
+	f, err := takeOneApart(p)
+	if err == nil && len(f.Children) == 0 && f.Op != "&" && f.Op != "|" && !attributeShape().MatchString(f.Attribute) {
+		err = fmt.Errorf("%q is no attribute", f.Attribute)
+	}
+	return f, err
+}
+
+func takeOneApart(p *ber.Packet) (*Filter, error) {
+	f := &Filter{Op: filterOps[p.Tag]}
+	switch p.Tag {
+	case ldap.FilterAnd, ldap.FilterOr, ldap.FilterNot:
+		for _, child := range p.Children {
+			c, err := takeApart(child)
+			if err != nil {
+				return nil, err
+			}
+			f.Children = append(f.Children, c)
+		}
+		return f, nil
+	case ldap.FilterPresent:
+		f.Attribute = p.Data.String()
+		return f, nil
+	case ldap.FilterExtensibleMatch:
+		for _, part := range p.Children {
+			switch part.Tag {
+			case ldap.MatchingRuleAssertionMatchValue:
+				f.Values = append(f.Values, part.Data.Bytes())
+			case ldap.MatchingRuleAssertionDNAttributes:
+				f.Attribute += ":dn"
+			default:
+				f.Attribute += ":" + part.Data.String()
+			}
+		}
+		return f, nil
+	}
+	if f.Op == "" || len(p.Children) < 2 {
+		return nil, errors.New("filter of an unknown kind")
+	}
+	f.Attribute = p.Children[0].Data.String()
+	if p.Tag == ldap.FilterSubstrings {
+		for _, piece := range p.Children[1].Children {
+			f.Values = append(f.Values, piece.Data.Bytes())
+		}
+		return f, nil
+	}
+	f.Values = [][]byte{p.Children[1].Data.Bytes()}
+	return f, nil
+}
+
+// Shape describes the structure of a filter, without its values: the same for two filters that differ in
+// values only.
+func (f *Filter) Shape() string {
+	s := "(" + f.Op + f.Attribute
+	if f.Op == "substrings" {
+		s += fmt.Sprintf("/%d", len(f.Values))
+	}
+	for _, c := range f.Children {
+		s += c.Shape()
+	}
+	return s + ")"
+}

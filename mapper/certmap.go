@@ -1,0 +1,199 @@
+package mapper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
+)
+
+// certmapMapper goes by rules in the language of sss-certmap(5): each has a matching rule, which tells
+// what certificates it is about, and a mapping rule, which tells whose they are. Rules of the lowest
+// number of which one matches decide; where several of them match, they must mean the same user.
+type certmapMapper struct {
+	rules     []certmapRule // by priority
+	directory *directory
+	logins    *loginReader
+	cache     *answerCache
+	log       *slog.Logger
+}
+
+type certmapRule struct {
+	name     string
+	priority int64
+	match    *matchRule
+	mapping  *mapRule
+}
+
+// lowestPriority is that of rules without a number.
+const lowestPriority = math.MaxInt64
+
+// maxRules bounds a block.
+const maxRules = 1000
+
+func newCertmap(b config.Mapper, o Options) (mapper, error) {
+	d, err := newDirectory(b, o)
+	if err != nil {
+		return nil, err
+	}
+	m := &certmapMapper{directory: d, log: o.Logger}
+	if m.logins, err = newLoginReader(b.Values.String("filter"), b, o); err != nil {
+		return nil, err
+	}
+	if len(b.Rules) == 0 {
+		return nil, errors.New("there is no block rule NAME { } in it")
+	}
+	if len(b.Rules) > maxRules {
+		return nil, fmt.Errorf("more than %d rules", maxRules)
+	}
+	var settings []any
+	for _, r := range b.Rules {
+		rule, err := m.newRule(r)
+		if err != nil {
+			return nil, &config.Error{File: r.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + err.Error()}
+		}
+		settings = append(settings, rule.name, rule.priority, r.Values.String("match"), r.Values.String("map"))
+		if counts, err := m.inDomain(b.Values.String("domain"), r); err != nil {
+			return nil, &config.Error{File: r.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + err.Error()}
+		} else if counts {
+			m.rules = append(m.rules, rule)
+		}
+	}
+	slices.SortStableFunc(m.rules, func(x, y certmapRule) int { return cmp.Compare(x.priority, y.priority) })
+	m.cache = newAnswerCache(b, o, append(settings, d.uris, d.srvDomain, d.base, d.scope, b.Values.String("filter"), m.logins.uidAttribute)...)
+	return m, nil
+}
+
+// newRule reads one rule. Without a mapping rule the certificate itself is looked for or, where there is
+// no directory, the rule's name is the user.
+func (m *certmapMapper) newRule(r config.Rule) (certmapRule, error) {
+	rule := certmapRule{name: r.Name, priority: int64(r.Values.Int("priority"))}
+	if rule.priority < 0 {
+		rule.priority = lowestPriority
+	}
+	var err error
+	if rule.match, err = parseMatch(cmp.Or(r.Values.String("match"), defaultMatch)); err != nil {
+		return rule, fmt.Errorf("match: %w", err)
+	}
+	mapping := r.Values.String("map")
+	if mapping == "" {
+		mapping = "(userCertificate;binary={cert!bin})"
+		if !m.directory.configured() {
+			mapping = "(" + r.Name + ")"
+		}
+	}
+	if rule.mapping, err = parseMap(mapping); err != nil {
+		return rule, fmt.Errorf("map: %w", err)
+	}
+	if !rule.mapping.local && !m.directory.configured() {
+		return rule, fmt.Errorf("map: %w", errNoDirectory)
+	}
+	return rule, nil
+}
+
+// inDomain tells whether a rule counts in the block's domain.
+func (m *certmapMapper) inDomain(domain string, r config.Rule) (bool, error) {
+	list := r.Values.List("domains")
+	switch {
+	case len(list) == 0 || !m.directory.configured():
+		return true, nil
+	case domain == "":
+		return false, errors.New("the rule has domains, and the block does not say its own (domain = ...)")
+	}
+	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, domain) }), nil
+}
+
+func (m *certmapMapper) binds() bool { return false }
+
+// deciding returns the rules that decide about a certificate.
+func (m *certmapMapper) deciding(cert *certinfo.Certificate) []certmapRule {
+	var list []certmapRule
+	for _, r := range m.rules {
+		if len(list) > 0 && r.priority != list[0].priority {
+			break
+		}
+		if r.match.matches(cert) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+func (m *certmapMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	found, err := m.users(ctx, cert, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range found {
+		if a.user != found[0].user {
+			return nil, fmt.Errorf("%w: %s and %s, by %s and %s", errAmbiguous, found[0].user, a.user, found[0].value, a.value)
+		}
+	}
+	return found, nil
+}
+
+func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+	found, err := m.users(ctx, cert, user)
+	if err != nil {
+		return answer{}, false, err
+	}
+	a := pick(found, user, m.logins.filter.ignoreCase)
+	return a, a.user != "", nil
+}
+
+// users returns whom the deciding rules mean. user is "" or the one that is asked about.
+func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user string) ([]answer, error) {
+	rules := m.deciding(cert)
+	if len(rules) == 0 {
+		return nil, errNothing
+	}
+	var found []answer
+	q := inquiry{}
+	var filters, names []string
+	for _, r := range rules {
+		tellRead(ctx, "rule "+r.name+" matches")
+		switch {
+		case r.mapping.local:
+			if login, ok := r.mapping.login(cert); ok {
+				origin := OriginText
+				if r.mapping.fixed {
+					origin = OriginFixed
+				}
+				found = append(found, answer{login, "rule " + r.name, origin})
+			}
+		default:
+			if filter, ok := r.mapping.filter(cert); ok {
+				filters, names = append(filters, filter), append(names, r.name)
+				q.fetch = r.mapping.fetch
+			}
+		}
+	}
+	if len(filters) == 0 {
+		return found, nil
+	}
+	q.filter = filters[0]
+	if len(filters) > 1 {
+		q.filter, q.fetch = "(|"+strings.Join(filters, "")+")", ""
+	}
+	q.name = "rule " + strings.Join(names, ", ")
+	a, err := m.ask(ctx, cert, q, user)
+	if a != nil {
+		found = append(found, *a)
+	}
+	return found, err
+}
+
+func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user string) (*answer, error) {
+	ctx, cancel := m.cache.shorten(ctx)
+	defer cancel()
+	h := &hits{logins: m.logins, log: m.log}
+	a, err := h.first(ctx, m.directory, []inquiry{q}, cert, user)
+	return m.cache.settle(cert, user, a, err, m.log)
+}

@@ -1,0 +1,312 @@
+package mapper
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// matchRule tells which certificates a rule is about: sss-certmap's KRB5 rules, which come from
+// pkinit_cert_match of MIT Kerberos.
+type matchRule struct {
+	any        bool // "||": one condition is enough
+	conditions []condition
+}
+
+// condition is one keyword with its pattern.
+type condition func(*certinfo.Certificate) bool
+
+// defaultMatch is sss-certmap's.
+const defaultMatch = "<KU>digitalSignature<EKU>clientAuth"
+
+// maxConditions bounds one rule.
+const maxConditions = 64
+
+func (r *matchRule) matches(cert *certinfo.Certificate) bool {
+	yes := func(c condition) bool { return c(cert) }
+	if r.any {
+		return slices.ContainsFunc(r.conditions, yes)
+	}
+	return !slices.ContainsFunc(r.conditions, func(c condition) bool { return !c(cert) })
+}
+
+// ruleType cuts the type off a rule: capitals and digits before the first colon.
+func ruleType(text string) (typ, rest string) {
+	before, after, found := strings.Cut(text, ":")
+	if !found || strings.Trim(before, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {
+		return "", text
+	}
+	return before, after
+}
+
+// keywordShape is a keyword at the beginning of a text.
+var keywordShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^<([A-Za-z0-9]+(:[^<>]*)?)>`) })
+
+// parseMatch reads a matching rule.
+func parseMatch(text string) (*matchRule, error) {
+	typ, rest := ruleType(text)
+	if typ != "" && typ != "KRB5" {
+		return nil, fmt.Errorf("type %s is not known, expected KRB5", typ)
+	}
+	r := &matchRule{}
+	rest = strings.TrimSpace(rest)
+	if after, found := strings.CutPrefix(rest, "||"); found {
+		r.any, rest = true, after
+	} else {
+		rest = strings.TrimPrefix(rest, "&&")
+	}
+	if rest == "" {
+		return nil, errors.New("nothing to match is given")
+	}
+	for rest != "" {
+		keyword := keywordShape().FindStringSubmatch(rest)
+		if keyword == nil {
+			return nil, fmt.Errorf("a keyword such as <SUBJECT> is expected at %.40q", rest)
+		}
+		rest = rest[len(keyword[0]):]
+		end := nextKeyword(rest)
+		c, err := newCondition(keyword[1], rest[:end])
+		if err != nil {
+			return nil, fmt.Errorf("<%s>: %w", keyword[1], err)
+		}
+		if len(r.conditions) == maxConditions {
+			return nil, fmt.Errorf("more than %d keywords", maxConditions)
+		}
+		r.conditions = append(r.conditions, c)
+		rest = rest[end:]
+	}
+	return r, nil
+}
+
+// nextKeyword returns where the pattern at the beginning of s ends.
+func nextKeyword(s string) int {
+	for i := range len(s) {
+		if s[i] == '<' && keywordShape().MatchString(s[i:]) {
+			return i
+		}
+	}
+	return len(s)
+}
+
+func newCondition(keyword, pattern string) (condition, error) {
+	if strings.HasSuffix(pattern, "&&") || strings.HasSuffix(pattern, "||") {
+		return nil, fmt.Errorf("%s stands at the beginning of the rule", pattern[len(pattern)-2:])
+	}
+	switch keyword {
+	case "SUBJECT":
+		return nameCondition(pattern, func(c *certinfo.Certificate) certinfo.Name { return c.Subject })
+	case "ISSUER":
+		return nameCondition(pattern, func(c *certinfo.Certificate) certinfo.Name { return c.Issuer })
+	case "KU":
+		return usageCondition(pattern)
+	case "EKU":
+		return purposeCondition(pattern)
+	case "SAN":
+		return principalCondition(pattern, true, true)
+	}
+	kind, isName := strings.CutPrefix(keyword, "SAN:")
+	if !isName {
+		return nil, errors.New("this keyword is not known, expected SUBJECT, ISSUER, KU, EKU, SAN or SAN:...")
+	}
+	return alternativeCondition(kind, pattern)
+}
+
+// nameCondition compares with the name in the form of RFC 4514.
+func nameCondition(pattern string, name func(*certinfo.Certificate) certinfo.Name) (condition, error) {
+	re, err := compileSearch(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return func(c *certinfo.Certificate) bool { return re.MatchString(matchedName(name(c))) }, nil
+}
+
+// matchedName is RFC 4514's form, with its own name for the street.
+func matchedName(n certinfo.Name) string {
+	return nameText(n, false, "+", func(a certinfo.Attribute) (string, bool) {
+		text := certinfo.Name{certinfo.RDN{a}}.RFC4514()
+		if rest, found := strings.CutPrefix(text, "street="); found {
+			text = "STREET=" + rest
+		}
+		return text, true
+	})
+}
+
+// usages are the names of key usages and their bits as OpenSSL numbers them, which is what a number in a
+// rule means.
+var usages = map[string]uint32{
+	"digitalSignature": 0x80, "nonRepudiation": 0x40, "keyEncipherment": 0x20, "dataEncipherment": 0x10, "keyAgreement": 0x08,
+	"keyCertSign": 0x04, "cRLSign": 0x02, "encipherOnly": 0x01, "decipherOnly": 0x8000,
+}
+
+// usageBits turns the bits of RFC 5280 into those of usages.
+func usageBits(u certinfo.KeyUsage) uint32 {
+	var bits uint32
+	for i := range 9 {
+		if u&(1<<i) == 0 {
+			continue
+		}
+		if i == 8 {
+			bits |= 0x8000
+		} else {
+			bits |= 0x80 >> i
+		}
+	}
+	return bits
+}
+
+// usageCondition: all usages must be there; a certificate without the extension has them all (RFC 5280).
+func usageCondition(list string) (condition, error) {
+	var want uint32
+	for _, word := range listWords(list) {
+		bits, known := usages[word]
+		if !known {
+			n, err := strconv.ParseUint(word, 0, 32)
+			if err != nil {
+				return nil, fmt.Errorf("%q is no key usage", word)
+			}
+			bits = uint32(n)
+		}
+		want |= bits
+	}
+	return func(c *certinfo.Certificate) bool { return !c.HasKeyUsage || usageBits(c.KeyUsage)&want == want }, nil
+}
+
+// listWords are the words of a list with commas; an empty one is given as "" and so refused.
+func listWords(list string) []string {
+	words := strings.Split(list, ",")
+	for i := range words {
+		words[i] = strings.TrimSpace(words[i])
+	}
+	return words
+}
+
+// certmapPurposes are sss-certmap's names of extended key usages.
+var certmapPurposes = map[string]string{
+	"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2", "codeSigning": "1.3.6.1.5.5.7.3.3",
+	"emailProtection": "1.3.6.1.5.5.7.3.4", "timeStamping": "1.3.6.1.5.5.7.3.8", "OCSPSigning": "1.3.6.1.5.5.7.3.9",
+	"KPClientAuth": "1.3.6.1.5.2.3.4", "pkinit": "1.3.6.1.5.2.3.4", "msScLogin": "1.3.6.1.4.1.311.20.2.2",
+}
+
+// purposeCondition: all purposes must be there by themselves; "any" in a certificate does not stand for them.
+func purposeCondition(list string) (condition, error) {
+	var want []asn1.ObjectIdentifier
+	for _, word := range listWords(list) {
+		dotted, known := certmapPurposes[word]
+		if !known {
+			dotted = word
+		}
+		oid, err := certinfo.ParseOID(dotted)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no extended key usage", word)
+		}
+		want = append(want, oid)
+	}
+	return func(c *certinfo.Certificate) bool {
+		for _, w := range want {
+			if !slices.ContainsFunc(c.ExtKeyUsage, w.Equal) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// principalCondition compares with the Kerberos principals and Microsoft's principal names.
+func principalCondition(pattern string, kerberos, windows bool) (condition, error) {
+	re, err := compileSearch(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return func(c *certinfo.Certificate) bool {
+		return kerberos && anyText(re, c.KerberosPrincipals()) || windows && anyText(re, c.UPNs())
+	}, nil
+}
+
+func anyText(re *regexp.Regexp, texts []certinfo.Text) bool {
+	return slices.ContainsFunc(usable(texts), re.MatchString)
+}
+
+// alternativeCondition is about one kind of alternative name.
+func alternativeCondition(kind, pattern string) (condition, error) {
+	switch kind {
+	case "Principal":
+		return principalCondition(pattern, true, true)
+	case "pkinit":
+		return principalCondition(pattern, true, false)
+	case "ntPrincipalName":
+		return principalCondition(pattern, false, true)
+	}
+	if tag, known := binaryNames[kind]; known {
+		return binaryCondition(tag, pattern)
+	}
+	tag, known := textNames[kind]
+	var oid asn1.ObjectIdentifier
+	if !known {
+		var err error
+		if oid, err = certinfo.ParseOID(kind); err != nil {
+			return nil, errors.New("there is no such kind of alternative name")
+		}
+		tag = certinfo.TagOtherName
+	}
+	re, err := compileSearch(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return func(c *certinfo.Certificate) bool {
+		return slices.ContainsFunc(c.SANs, func(n certinfo.GeneralName) bool {
+			text, ok := nameAsText(n)
+			return n.Tag == tag && (oid == nil || n.OtherOID.Equal(oid)) && ok && re.MatchString(text)
+		})
+	}, nil
+}
+
+// binaryNames are compared octet by octet with what stands in Base64, textNames as text.
+var (
+	binaryNames = map[string]int{
+		"otherName": certinfo.TagOtherName, "x400Address": certinfo.TagX400Address, "ediPartyName": certinfo.TagEDIPartyName,
+	}
+	textNames = map[string]int{
+		"rfc822Name": certinfo.TagRFC822Name, "dNSName": certinfo.TagDNSName, "directoryName": certinfo.TagDirectoryName,
+		"uniformResourceIdentifier": certinfo.TagURI, "iPAddress": certinfo.TagIPAddress, "registeredID": certinfo.TagRegisteredID,
+	}
+)
+
+// nameAsText is an alternative name as a regular expression sees it. ok is false for one that is broken.
+func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
+	if !n.OK {
+		return "", false
+	}
+	switch n.Tag {
+	case certinfo.TagDirectoryName:
+		return matchedName(n.Name), true
+	case certinfo.TagIPAddress:
+		return n.IP.String(), true
+	case certinfo.TagOtherName:
+		t := certinfo.StringValue(n.OtherValue)
+		return t.Value, t.OK
+	}
+	return n.Text, n.Text != ""
+}
+
+// binaryCondition compares with the content of the name, and of an otherName also with its value alone:
+// tools differ in what they print.
+func binaryCondition(tag int, pattern string) (condition, error) {
+	want, err := base64.StdEncoding.DecodeString(pattern)
+	if err != nil || len(want) == 0 {
+		return nil, errors.New("what is to be equal stands here in Base64")
+	}
+	return func(c *certinfo.Certificate) bool {
+		return slices.ContainsFunc(c.SANs, func(n certinfo.GeneralName) bool {
+			return n.Tag == tag && (bytes.Equal(n.Raw, want) || tag == certinfo.TagOtherName && bytes.Equal(n.OtherValue, want))
+		})
+	}, nil
+}

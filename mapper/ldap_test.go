@@ -1,0 +1,309 @@
+package mapper
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/testca"
+)
+
+// ldapAccounts is an account database in which the named people exist, root below UID_MIN.
+type ldapAccounts []string
+
+func (a ldapAccounts) Lookup(name string) (*accounts.Account, error) {
+	switch {
+	case name == "root":
+		return &accounts.Account{Name: name}, nil
+	case slices.Contains(a, name):
+		return &accounts.Account{Name: name, UID: 2000}, nil
+	}
+	return nil, accounts.ErrNoAccount
+}
+
+func (a ldapAccounts) All(yield func(accounts.Account) bool) error {
+	for _, n := range a {
+		if !yield(accounts.Account{Name: n, UID: 2000}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (a ldapAccounts) UIDMin() uint32 { return 1000 }
+
+var ldapPeople = ldapAccounts{"alice", "bob", "carol", "dora", "erin"}
+
+// settings of a block: key and value in turn; the same key again makes a list.
+func ldapBlock(t testing.TB, typ string, settings ...string) config.Mapper {
+	t.Helper()
+	all := map[string][]string{}
+	for i := 0; i < len(settings); i += 2 {
+		all[settings[i]] = append(all[settings[i]], settings[i+1])
+	}
+	if all["base"] == nil {
+		all["base"] = []string{"ou=People," + slapdtest.Suffix}
+	}
+	m, err := config.NewMapper("directory", typ, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
+	t.Helper()
+	if o.Accounts == nil {
+		o.Accounts = ldapPeople
+	}
+	if testing.Verbose() && o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	c, err := New(blocks, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func ldapCertificate(t testing.TB, c *testca.Cert) *certinfo.Certificate {
+	t.Helper()
+	parsed, err := certinfo.Parse(c.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+func ldapContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// verdict asks a chain: "alice" for a yes, "" for a no, and the mapper's own words.
+func verdict(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+	t.Helper()
+	r, words := resultOf(t, c, cert, user)
+	if r.User != "" && r.Origin != OriginDirectory {
+		t.Errorf("origin %s", r.Origin)
+	}
+	return r.User, words
+}
+
+// verdictOf is verdict for answers of any origin.
+func verdictOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+	t.Helper()
+	r, words := resultOf(t, c, cert, user)
+	return r.User, words
+}
+
+func resultOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (Result, string) {
+	t.Helper()
+	ask := func() (Result, error) { return c.Find(ldapContext(t), cert, true) }
+	if user != "" {
+		ask = func() (Result, error) { return c.Match(ldapContext(t), cert, user, true) }
+	}
+	r, err := ask()
+	if err != nil && !errors.Is(err, ErrNoMatch) {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, d := range r.Decisions {
+		words = append(words, d.Verdict)
+	}
+	return r, strings.Join(words, "; ")
+}
+
+func binaryLine(attribute string, value []byte) string {
+	return attribute + ":: " + base64.StdEncoding.EncodeToString(value)
+}
+
+// ldapWorld is a directory with people and their certificates.
+type ldapWorld struct {
+	server                      *slapdtest.Server
+	ca                          *testca.CA
+	alice, bob, foreign, umlaut *certinfo.Certificate
+	evil                        map[string]*certinfo.Certificate
+}
+
+const testSID = "S-1-5-21-1004336348-1177238915-682003330-512"
+
+func newLDAPWorld(t *testing.T) *ldapWorld {
+	ca := testca.NewRoot(`Example "CA", Ltd.`)
+	accented := testca.NewRoot("Società CA")
+	w := &ldapWorld{ca: ca, evil: map[string]*certinfo.Certificate{}}
+	alice := ca.Leaf("Alice Example", testca.SAN(testca.Email("alice@example.com"), testca.UPN("alice@EXAMPLE.COM")))
+	bob := ca.Leaf("Bob (Affiliate)", testca.SAN(testca.Email("bob@example.com"), testca.Email("robert@example.com")))
+	umlaut := accented.Leaf("Dora", testca.SAN(testca.Email("dora@example.com")))
+	w.alice, w.bob, w.umlaut = ldapCertificate(t, alice), ldapCertificate(t, bob), ldapCertificate(t, umlaut)
+	w.foreign = ldapCertificate(t, ca.Leaf("Nobody Here", testca.SAN(testca.Email("nobody@example.com"))))
+	sid, err := parseSID(testSID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, cn := range map[string]string{"star": "*", "paren": "*)(uid=*", "injection": "x)(|(uid=*", "backslash": `\2a`, "nul": "Alice Example\x00x"} {
+		w.evil[name] = ldapCertificate(t, ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("CN", 0x0c, []byte(cn))))), testca.SAN(testca.Email("x@example.com"))))
+	}
+	w.server = slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", "description: Alice Example", binaryLine("userCertificate;binary", alice.DER), "userPrincipalName: alice@EXAMPLE.COM")+
+		slapdtest.Person("bob", 2002, "uid: robert", "mail: bob@example.com", "description: Bob (Affiliate)", binaryLine("userCertificate;binary", bob.DER), binaryLine("userCertificate;binary", ca.Leaf("old bob").DER))+
+		slapdtest.Person("carol", 2003, "mail: shared@example.com", binaryLine("objectSid", sid.binary()), "sAMAccountName: carol")+
+		slapdtest.Person("erin", 2005, "mail: shared@example.com")+
+		slapdtest.Person("dora", 2004, "mail: dora@example.com", binaryLine("userCertificate;binary", umlaut.DER)))
+	return w
+}
+
+func TestLDAPMapper(t *testing.T) {
+	w := newLDAPWorld(t)
+	two := ldapCertificate(t, w.ca.Leaf("x", testca.SAN(testca.Email("shared@example.com"))))
+	passwordFile := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(passwordFile, []byte(slapdtest.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bind := []string{"binddn", slapdtest.AdminDN, "passwd", slapdtest.Password}
+	cases := []struct {
+		name     string
+		settings []string
+		cert     *certinfo.Certificate
+		user     string // "" finds
+		want     string // "" is a no
+		says     string // part of the verdict
+	}{
+		{"the certificate, found", nil, w.alice, "", "alice", ""},
+		{"the certificate, matched", nil, w.alice, "alice", "alice", ""},
+		{"the certificate of another user", nil, w.alice, "bob", "", "no"},
+		{"an unknown certificate, found", nil, w.foreign, "", "", "no"},
+		{"an unknown certificate, matched", nil, w.foreign, "alice", "", "no"},
+		{"one of two certificates, two logins of which one is an account", nil, w.bob, "", "bob", ""},
+		{"the second value of uid", nil, w.bob, "robert", "", "no account"},
+		{"uid_attribute with two values", []string{"uid_attribute", "uid"}, w.bob, "", "", "2 values of uid"},
+		{"uid_attribute", []string{"uid_attribute", "uid"}, w.alice, "", "alice", ""},
+		{"uid_attribute that is not there", []string{"uid_attribute", "employeeNumber"}, w.alice, "", "", "does not say its login"},
+		{"an issuer that OpenLDAP cannot compare, matched", nil, w.umlaut, "dora", "dora", ""},
+		{"an issuer that OpenLDAP cannot compare, found", nil, w.umlaut, "", "dora", ""},
+		{"exact", []string{"certificate_match", "exact"}, w.alice, "", "alice", ""},
+		{"exact, matched", []string{"certificate_match", "exact"}, w.alice, "alice", "alice", ""},
+		{"filter, which OpenLDAP cannot", []string{"certificate_match", "filter"}, w.alice, "", "", "no"},
+		{"compare, found", []string{"certificate_match", "compare"}, w.umlaut, "", "dora", ""},
+		{"compare, matched", []string{"certificate_match", "compare"}, w.bob, "bob", "bob", ""},
+		{"compare, another user", []string{"certificate_match", "compare"}, w.bob, "alice", "", "no"},
+		{"attribute with ;binary", []string{"attribute", "userCertificate;binary"}, w.alice, "", "alice", ""},
+		{"attribute with ;binary, matched", []string{"attribute", "userCertificate;binary"}, w.alice, "alice", "alice", ""},
+		{"attribute_map", []string{"attribute_map", "mail=email"}, w.alice, "", "alice", ""},
+		{"attribute_map, matched", []string{"attribute_map", "mail=email"}, w.alice, "alice", "alice", ""},
+		{"attribute_map, another user", []string{"attribute_map", "mail=email"}, w.alice, "bob", "", "no"},
+		{"attribute_map with two values", []string{"attribute_map", "mail=email", "certificate_match", "off"}, w.bob, "bob", "bob", ""},
+		{"attribute_map, and", []string{"attribute_map", "mail=email&description=cn", "certificate_match", "off"}, w.alice, "", "alice", ""},
+		{"attribute_map, and, one does not hold", []string{"attribute_map", "mail=email&description=subject", "certificate_match", "off"}, w.alice, "", "", "no"},
+		{"attribute_map, in turn", []string{"attribute_map", "mail=kpn", "attribute_map", "mail=cn", "attribute_map", "mail=email", "certificate_match", "off"}, w.alice, "", "alice", ""},
+		{"attribute_map, an item that the certificate lacks", []string{"attribute_map", "mail=kpn", "certificate_match", "off"}, w.alice, "", "", "nothing usable"},
+		{"attribute_map, parentheses in a name", []string{"attribute_map", "description=cn", "certificate_match", "off"}, w.bob, "bob", "bob", ""},
+		{"attribute_map, the old way to write cn", []string{"attribute_map", "description=c", "certificate_match", "off"}, w.alice, "", "alice", ""},
+		{"attribute_map, cert", []string{"attribute_map", "userCertificate=cert", "certificate_match", "off"}, w.alice, "", "alice", ""},
+		{"attribute_map, upn", []string{"attribute_map", "userPrincipalName=upn", "certificate_match", "off"}, w.alice, "", "alice", ""},
+		{"the certificate after attribute_map", []string{"attribute_map", "mail=cn"}, w.alice, "", "alice", ""},
+		{"two entries fit", []string{"attribute_map", "mail=email", "certificate_match", "off"}, two, "", "", "more than one user"},
+		{"two entries fit, one is the user's", []string{"attribute_map", "mail=email", "certificate_match", "off"}, two, "erin", "erin", ""},
+		{"scope 0", []string{"scope", "0"}, w.alice, "", "", "no"},
+		{"scope 2", []string{"scope", "2", "base", slapdtest.Suffix}, w.alice, "", "alice", ""},
+		{"a base that is not there", []string{"base", "ou=Nowhere," + slapdtest.Suffix}, w.alice, "", "", "no"},
+		{"simple bind", bind, w.alice, "", "alice", ""},
+		{"wrong password", []string{"binddn", slapdtest.AdminDN, "passwd", "x"}, w.alice, "", "", "Invalid Credentials"},
+		{"passwd_file", []string{"binddn", slapdtest.AdminDN, "passwd_file", passwordFile}, w.alice, "", "alice", ""},
+		{"a login in other letters", nil, w.alice, "Alice", "", "no"},
+		{"a login with a blank", nil, w.alice, "alice ", "", "no"},
+		{"a login of stars", nil, w.alice, "*", "", "no"},
+		{"a login that closes the filter", nil, w.alice, "alice)(uid=*", "", "no"},
+		{"filter without parentheses", []string{"filter", "uid=%s"}, w.alice, "alice", "alice", ""},
+		{"the old default, which lacked a parenthesis", []string{"filter", "(&(objectClass=posixAccount)(uid=%s)"}, w.alice, "alice", "alice", ""},
+		{"filter by mail", []string{"filter", "(mail=%s@example.com)"}, w.alice, "", "alice", ""},
+		{"filter by mail, matched", []string{"filter", "(mail=%s@example.com)"}, w.alice, "alice", "alice", ""},
+		{"filter without the login", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "alice", "alice", ""},
+		{"filter without the login, another user", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "bob", "", "no"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", w.server.LDAP}, c.settings...)...))
+			got, words := verdict(t, chain, c.cert, c.user)
+			if got != c.want || !strings.Contains(words, c.says) {
+				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
+			}
+		})
+	}
+	t.Run("no certificate text opens the filter", func(t *testing.T) {
+		for name, cert := range w.evil {
+			for _, user := range []string{"", "alice", "bob", "root"} {
+				for _, element := range []string{"description=cn", "uid=cn", "cn=cn&uid=cn", "description=subject"} {
+					chain := ldapChain(t, Options{AllowUnknownUser: true}, ldapBlock(t, "ldap", "uri", w.server.LDAP, "attribute_map", element))
+					if got, words := verdict(t, chain, cert, user); got != "" {
+						t.Errorf("%s, %s: logs in as %s (%s)", name, element, got, words)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestLDAPConfigurationErrors(t *testing.T) {
+	cases := map[string][]string{
+		"filter with two %s":         {"filter", "(|(uid=%s)(mail=%s))"},
+		"filter with %d":             {"filter", "(uid=%d)"},
+		"filter that is none":        {"filter", "(uid=%s))"},
+		"%s for an attribute":        {"filter", "(%s=x)"},
+		"filter without login":       {"filter", "(objectClass=posixAccount)"},
+		"login in a substring":       {"filter", "(uid=*%s*)"},
+		"approximate login":          {"filter", "(uid~=%s)"},
+		"unknown item":               {"attribute_map", "mail=address"},
+		"element without item":       {"attribute_map", "mail"},
+		"attribute that is a filter": {"attribute_map", "mail)(uid=cn"},
+		"URI that is none":           {"uri", "http://x"},
+		"eleven servers":             {"uri", strings.Repeat("ldap://a ", 11)},
+		"binddn without password":    {"binddn", "cn=x"},
+		"password without binddn":    {"passwd", "x"},
+		"both passwords":             {"binddn", "cn=x", "passwd", "x", "passwd_file", "/x"},
+		"binddn and EXTERNAL":        {"binddn", "cn=x", "passwd", "x", "sasl_mech", "EXTERNAL"},
+		"certificate without key":    {"tls_cert", "/x"},
+		"nothing to search for":      {"certificate_match", "off"},
+		"attribute that is none":     {"attribute", "a=b"},
+		"uid_attribute that is none": {"uid_attribute", "a)(b"},
+	}
+	for name, settings := range cases {
+		if _, err := New([]config.Mapper{ldapBlock(t, "ldap", settings...)}, Options{}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func nilLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// BenchmarkFindAmongTenThousand is what a find without uid_attribute adds to a login, the start of the
+// process left out.
+func BenchmarkFindAmongTenThousand(b *testing.B) {
+	ca := testca.NewRoot("Users CA")
+	leaf := ca.Leaf("Alice")
+	cert := ldapCertificate(b, leaf)
+	var people strings.Builder
+	for i := range 10_000 {
+		people.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i))
+	}
+	people.WriteString(slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
+	s := slapdtest.Start(b, people.String())
+	block := ldapBlock(b, "ldap", "uri", s.LDAP, "binddn", slapdtest.AdminDN, "passwd", slapdtest.Password)
+	for b.Loop() {
+		if got, words := verdict(b, ldapChain(b, Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
+			b.Fatal(words)
+		}
+	}
+}

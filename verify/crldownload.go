@@ -1,0 +1,155 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
+)
+
+// download asks the server, reads what comes in one pass, and keeps it when its signature is good.
+func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate, a address, o origin, now time.Time) (*fetchedCRL, error) {
+	client := &fetch.Client{Proxy: f.v.options.Proxy, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
+	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
+	if err != nil {
+		return nil, clean(a.url, err)
+	}
+	if answer.NotModified {
+		if o.URL == "" {
+			return nil, fmt.Errorf("%s: the server says \"not modified\" and was not asked that", a.url)
+		}
+		if f.store.writes {
+			if err := f.store.confirm(o, now); err != nil {
+				f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+			}
+		}
+		return f.stored(a.url)
+	}
+	defer answer.Body.Close()
+	list, temp, err := f.receive(answer)
+	if err != nil {
+		return nil, clean(a.url, err)
+	}
+	if temp == "" {
+		return list, nil
+	}
+	if err := f.file(temp, a.url, answer.Validators, issuer, list.pass, now); err != nil {
+		if errors.Is(err, errOlderCRL) {
+			return nil, clean(a.url, err)
+		}
+		f.v.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
+	}
+	return list, nil
+}
+
+// receive makes the pass over a body, which goes to a temporary file of the store as well. That the disk is full, or
+// cannot be written, is no hindrance: the login has what it needs.
+func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp string, err error) {
+	var scan *crlScan
+	asked := f.v.wanted.set()
+	read := false
+	if f.store != nil && f.store.writes {
+		var scanErr error
+		temp, err = f.store.prepare(f.store.path(crlDirName), func(w io.Writer) error {
+			read = true
+			kept := &besideWriter{Writer: w}
+			if scan, scanErr = scanBody(io.TeeReader(answer.Body, kept), asked, nil); scanErr != nil {
+				return scanErr
+			}
+			return kept.err
+		})
+		if err != nil && scanErr == nil {
+			f.v.options.Logger.Warn("CRL not kept", "problem", err)
+			temp, err = "", nil
+		}
+	}
+	if !read {
+		scan, err = scanBody(answer.Body, asked, nil)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	stream := &crlStream{wanted: &f.v.wanted, h: &scan.crlHead, scan: scan}
+	stream.open = func() (io.ReadCloser, int64, error) {
+		return nil, 0, errors.New("was not kept, so another certificate cannot be looked for")
+	}
+	return &fetchedCRL{crlList: stream, pass: scan}, temp, nil
+}
+
+// besideWriter does not let a full disk end the reading.
+type besideWriter struct {
+	io.Writer
+	err error
+}
+
+func (b *besideWriter) Write(p []byte) (int, error) {
+	if b.err == nil {
+		_, b.err = b.Writer.Write(p)
+	}
+	return len(p), nil
+}
+
+// file puts a received CRL into the store, when one of the CAs at hand signed it and it is not from the future.
+func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo.Certificate, scan *crlScan, now time.Time) error {
+	signer := f.signer(issuer, scan)
+	switch {
+	case signer == nil:
+		return errors.Join(errors.New("not signed by a CA at hand"), f.store.fs.remove(temp))
+	case now.Add(f.v.options.ClockSkew).Before(scan.thisUpdate):
+		return errors.Join(errors.New("not valid yet"), f.store.fs.remove(temp))
+	}
+	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.crlHead, now)
+}
+
+// signer finds the certificate that signed a CRL: the issuer of the certificate at hand, or a CA of ca_dir.
+func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certinfo.Certificate {
+	candidates := f.v.store.bySubj[scan.issuer.Key()]
+	if issuer != nil {
+		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
+	}
+	return signerOf(scan, candidates)
+}
+
+func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certificate {
+	for _, s := range candidates {
+		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !inheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// maxBlanks is how many blanks may stand before a CRL.
+const maxBlanks = 64
+
+// scanBody makes the pass over a body in DER or PEM.
+func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
+	first := make([]byte, 1)
+	for blanks := 0; ; blanks++ {
+		if blanks > maxBlanks {
+			return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
+		}
+		if _, err := io.ReadFull(body, first); err != nil {
+			return nil, fmt.Errorf("CRL: %w", err)
+		}
+		if !strings.ContainsRune(" \t\r\n", rune(first[0])) {
+			break
+		}
+	}
+	whole := io.MultiReader(strings.NewReader(string(first)), body)
+	if first[0] != '-' {
+		return scanCRL(whole, -1, asked, visitor)
+	}
+	text, err := newPEMText(whole)
+	if err != nil {
+		return nil, err
+	}
+	decoded := newPEMReader(text, -1)
+	defer decoded.Close()
+	return scanCRL(decoded, -1, asked, visitor)
+}

@@ -1,0 +1,334 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/internal/safefile"
+)
+
+const (
+	// confirmedFor is how long a stored CRL is used without asking its server whether it has changed.
+	confirmedFor = time.Hour
+	// impatience is the longest wait for a server while a stored CRL is still valid, mirrorAfter the wait for one
+	// address of a distribution point before the next is asked beside it.
+	impatience  = 2 * time.Second
+	mirrorAfter = time.Second
+	lockStep    = 10 * time.Millisecond
+)
+
+// crlFetcher gets CRLs from the network, each address once. It runs after the chain of the certificate was found good,
+// so an address in it is at least a CA's.
+type crlFetcher struct {
+	v     *Verifier
+	store *crlStore // may be nil
+	local bool      // for tests: certificates may name addresses of this machine
+
+	mu      sync.Mutex
+	fetched map[string]*fetching // by address
+}
+
+// fetching is one address under way or done.
+type fetching struct {
+	done chan struct{}
+	list *fetchedCRL
+	err  error
+	lost bool // the one who asked went away: it says nothing about the server
+}
+
+// fetchedCRL is what an address gave: seen in one pass, or read from the store.
+type fetchedCRL struct {
+	crlList
+	pass *crlScan // of a CRL that was not kept, nil for others
+}
+
+// answers tells whether a certificate can be looked up.
+func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
+	return l.pass == nil || l.pass.asked.has(cert.SerialBytes)
+}
+
+func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
+	return &crlFetcher{v: v, store: store, fetched: map[string]*fetching{}}
+}
+
+// address is where a CRL may be had. What the administrator wrote may be on this machine.
+type address struct {
+	url        string
+	configured bool
+}
+
+// addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured, for
+// delta CRLs, and where a certificate names nothing for what its self-signed issuer names, as the C module had it.
+func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
+	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
+		var group []address
+		for _, u := range urls {
+			group = append(group, address{u, contains(f.v.options.CRLURLs, u)})
+		}
+		return [][]address{group}
+	}
+	if !isImplicit(point) {
+		return nil
+	}
+	for _, u := range f.v.options.CRLURLs {
+		if _, file, _ := fetch.FilePath(u); !file {
+			groups = append(groups, []address{{u, true}})
+		}
+	}
+	others := cert.FreshestCRL
+	if len(cert.CRLDistributionPoints) == 0 && issuer != nil && issuer.SelfIssued() {
+		others = append(others, issuer.CRLDistributionPoints...)
+	}
+	for _, u := range webURLs(others) {
+		groups = append(groups, []address{{u, contains(f.v.options.CRLURLs, u)}})
+	}
+	return groups
+}
+
+// isImplicit tells the point that every certificate has from those that it names.
+func isImplicit(p *certinfo.DistributionPoint) bool {
+	return p.Name != nil && len(p.Name.FullName) == 1 && p.Name.FullName[0].Tag == certinfo.TagDirectoryName
+}
+
+// announce starts what certificate will ask for, so that servers are waited for at the same time.
+func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certificate) {
+	points := append([]certinfo.DistributionPoint(nil), cert.CRLDistributionPoints...)
+	points = append(points, *implicitPoint(cert))
+	for i := range points {
+		for _, group := range f.addresses(cert, issuer, &points[i]) {
+			f.start(ctx, cert, issuer, group[0])
+		}
+	}
+}
+
+func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+	var found []crlList
+	var errs []error
+	for _, group := range f.addresses(c.cert, c.issuer, point) {
+		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if speaksOf(list.head(), c.cert, point) {
+			found = append(found, list)
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// any takes the first of several addresses of the same CRL that gives one.
+func (f *crlFetcher) any(ctx context.Context, cert, issuer *certinfo.Certificate, group []address) (*fetchedCRL, error) {
+	var running []*fetching
+	var errs []error
+	for next := 0; ; {
+		if next < len(group) {
+			running = append(running, f.start(ctx, cert, issuer, group[next]))
+			next++
+		}
+		wait := time.NewTimer(mirrorAfter)
+		first := waitForOne(ctx, running, wait.C, next < len(group))
+		wait.Stop()
+		if first < 0 {
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("%s: %w", group[next-1].url, ctx.Err())
+			}
+			continue
+		}
+		got := running[first]
+		running = append(running[:first], running[first+1:]...)
+		if got.err == nil {
+			return got.list, nil
+		}
+		errs = append(errs, got.err)
+		if len(running) == 0 && next == len(group) {
+			return nil, errors.Join(errs...)
+		}
+	}
+}
+
+// waitForOne gives the place of one that is done; -1 when the time is up, for the context or to ask one more.
+func waitForOne(ctx context.Context, running []*fetching, more <-chan time.Time, mayAskMore bool) int {
+	ready := make(chan int, len(running))
+	ended := make(chan struct{})
+	defer close(ended)
+	for i, r := range running {
+		go func() {
+			select {
+			case <-r.done:
+				ready <- i
+			case <-ended:
+			}
+		}()
+	}
+	if !mayAskMore {
+		more = nil
+	}
+	select {
+	case i := <-ready:
+		return i
+	case <-more:
+		return -1
+	case <-ctx.Done():
+		return -1
+	}
+}
+
+// start asks an address, unless that was done. A CRL that was not kept is fetched again when a certificate was not
+// looked for in it.
+func (f *crlFetcher) start(ctx context.Context, cert, issuer *certinfo.Certificate, a address) *fetching {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if old := f.fetched[a.url]; old != nil {
+		select {
+		case <-old.done:
+			if old.err != nil && !old.lost || old.err == nil && old.list.answers(cert) {
+				return old
+			}
+		default:
+			return old
+		}
+	}
+	work := &fetching{done: make(chan struct{})}
+	f.fetched[a.url] = work
+	go func() {
+		defer close(work.done)
+		defer func() {
+			if fault := recover(); fault != nil {
+				work.err = fmt.Errorf("%s: internal fault: %v", a.url, fault)
+			}
+		}()
+		work.list, work.err = f.get(ctx, issuer, a)
+		work.lost = errors.Is(ctx.Err(), context.Canceled)
+	}()
+	return work
+}
+
+// get brings the CRL of an address up to date.
+func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a address) (*fetchedCRL, error) {
+	now := f.v.options.Now()
+	held := f.held(a.url, now)
+	if held.fresh(now) {
+		return f.stored(a.url)
+	}
+	if f.store != nil && f.store.writes {
+		unlock, err := f.waitLock(ctx, a.url, held)
+		if err != nil {
+			return nil, err
+		}
+		if unlock == nil { // another process fetches it, and what is held is valid
+			return f.stored(a.url)
+		}
+		defer unlock()
+		if held = f.held(a.url, now); held.fresh(now) {
+			return f.stored(a.url)
+		}
+	}
+	if held.valid {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, impatience)
+		defer cancel()
+	}
+	list, err := f.download(ctx, issuer, a, held.origin, now)
+	if err != nil && held.valid {
+		f.v.options.Logger.Warn("CRL not refreshed: the stored one is still valid", "url", a.url, "problem", err)
+		return f.stored(a.url)
+	}
+	return list, err
+}
+
+// heldCRL is what the store has of an address.
+type heldCRL struct {
+	origin
+	valid bool // it is there, and its time is not over
+}
+
+func (h heldCRL) fresh(now time.Time) bool {
+	age := now.Sub(h.Checked)
+	return h.valid && age >= 0 && age < confirmedFor
+}
+
+func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
+	if f.store == nil {
+		return h
+	}
+	file, _, err := safefile.Open(f.store.urlPath(url, ".crl"), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
+	if err != nil {
+		return h
+	}
+	defer file.Close()
+	id, err := identify(file)
+	if err != nil {
+		return h
+	}
+	parts, err := findCRLs(file, id.size)
+	if err != nil || len(parts) != 1 {
+		return h
+	}
+	head, err := parts[0].peek(file)
+	if err != nil {
+		return h
+	}
+	h.origin = f.store.origin(url)
+	h.valid = !head.nextUpdate.IsZero() && !now.After(head.nextUpdate) || head.nextUpdate.IsZero() && !now.After(head.thisUpdate.Add(maxAgeWithoutNext))
+	return h
+}
+
+// stored reads the CRL of an address from the store.
+func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
+	d := newCRLDir(f.v.options, "store", f.store.urlPath(url, ".crl"), &f.v.wanted)
+	d.store = f.store
+	d.load()
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case len(d.crls) != 1:
+		return nil, fmt.Errorf("%s: the stored CRL cannot be read", url)
+	}
+	return &fetchedCRL{crlList: d.crls[0]}, nil
+}
+
+// waitLock waits for the one that fetches the same; nil without an error when that need not be waited for.
+func (f *crlFetcher) waitLock(ctx context.Context, url string, held heldCRL) (unlock func(), err error) {
+	for {
+		unlock, err := f.store.lock(url)
+		if err != nil {
+			f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+			return func() {}, nil
+		}
+		if unlock != nil {
+			return unlock, nil
+		}
+		if held.valid {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: another process is fetching it: %w", url, ctx.Err())
+		case <-time.After(lockStep):
+		}
+	}
+}
+
+// clean names the address once.
+func clean(address string, err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("no answer in time")
+	}
+	if strings.HasPrefix(err.Error(), address) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", address, err)
+}

@@ -1,0 +1,358 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/internal/safefile"
+)
+
+// DefaultStore is the directory of what is kept between logins.
+const DefaultStore = "/var/lib/pam_pkcs11"
+
+// What lies in the store. Only root writes it, everybody may read it: who can log in decides nothing by it but what a
+// signature confirms, except the rollback state, which can only forbid.
+//
+//	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
+//	crl/HASH.json    where it came from and how to ask whether it has changed
+//	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
+//	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
+//	points.json      distribution points of certificates that logged in
+//	ocsp/            OCSP answers, see ocspstore.go
+//	lock, crl/HASH.lock
+type crlStore struct {
+	dir    string
+	fs     storeFS
+	writes bool // this process may keep what it fetches
+	temp   tempNumber
+	policy safefile.Policy
+}
+
+const (
+	maxStoreRecord = 64 << 10 // octets of a small file
+	maxPoints      = 1000
+	crlDirName     = "crl"
+	indexDirName   = "index"
+	newestDirName  = "newest"
+	pointsName     = "points.json"
+)
+
+// openStore is nil when there is no directory to use. A store of another user is not written to.
+func openStore(dir string) *crlStore {
+	if dir == "" {
+		return nil
+	}
+	s := &crlStore{dir: dir, fs: disk{}, policy: safefile.Policy{MaxSize: maxStoreRecord}}
+	s.writes = os.Geteuid() == 0
+	if info, err := os.Stat(dir); err == nil {
+		st, ok := info.Sys().(*syscall.Stat_t)
+		s.writes = ok && int(st.Uid) == os.Geteuid()
+	}
+	return s
+}
+
+func (s *crlStore) path(parts ...string) string {
+	return filepath.Join(append([]string{s.dir}, parts...)...)
+}
+
+func shortName(of []byte) string {
+	sum := sha256.Sum256(of)
+	return hex.EncodeToString(sum[:16])
+}
+
+// replace puts a file in place as a whole or not at all, on the disk and not only in memory.
+func (s *crlStore) replace(path string, write func(io.Writer) error) error {
+	temp, err := s.prepare(filepath.Dir(path), write)
+	if err != nil {
+		return err
+	}
+	return s.install(temp, path)
+}
+
+// prepare writes a temporary file and brings it to the disk.
+func (s *crlStore) prepare(dir string, write func(io.Writer) error) (temp string, err error) {
+	if err := s.fs.mkdir(dir); err != nil {
+		return "", err
+	}
+	temp = s.temp.name(dir)
+	f, err := s.fs.create(temp)
+	if err != nil {
+		return "", err
+	}
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = s.fs.remove(temp) // what counts is the error above
+		return "", err
+	}
+	return temp, nil
+}
+
+func (s *crlStore) install(temp, path string) error {
+	if err := s.fs.rename(temp, path); err != nil {
+		_ = s.fs.remove(temp)
+		return err
+	}
+	return s.fs.syncDir(filepath.Dir(path))
+}
+
+func (s *crlStore) readJSON(path string, into any) error {
+	data, _, err := safefile.ReadFile(path, s.policy)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+func (s *crlStore) writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.replace(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+}
+
+// newest is the newest CRL seen of a key and scope.
+type newest struct {
+	Number     string    `json:"number,omitempty"` // decimal; absent in lists without one
+	ThisUpdate time.Time `json:"thisUpdate"`
+	Issuer     string    `json:"issuer"` // for the reader
+}
+
+// scopeName names an issuer's key and the scope of its list.
+func scopeName(spki []byte, h *crlHead) string {
+	var b []byte
+	for _, part := range [][]byte{spki, h.rawIssuer, h.rawPoint} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
+		b = append(b, part...)
+	}
+	if h.deltaBase != nil {
+		b = append(b, 1)
+	}
+	return shortName(b)
+}
+
+// rollback tells whether a CRL is older than one that was seen of the same key and scope. With an error that is not
+// known, and the CRL must prove nothing.
+func (s *crlStore) rollback(spki []byte, h *crlHead) (bool, error) {
+	if s == nil {
+		return false, nil
+	}
+	path := s.path(newestDirName, scopeName(spki, h))
+	var n newest
+	err := s.readJSON(path, &n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w (pam-pkcs11 crl update writes it anew)", path, err)
+	}
+	return n.newerThan(h), nil
+}
+
+func (n *newest) newerThan(h *crlHead) bool {
+	if number, ok := new(big.Int).SetString(n.Number, 10); ok && h.number != nil {
+		return h.number.Cmp(number) < 0
+	}
+	return h.thisUpdate.Before(n.ThisUpdate)
+}
+
+// saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced.
+func (s *crlStore) saw(spki []byte, h *crlHead) error {
+	path := s.path(newestDirName, scopeName(spki, h))
+	var n newest
+	if err := s.readJSON(path, &n); err == nil {
+		if n.newerThan(h) {
+			return errOlderCRL
+		}
+		if n.ThisUpdate.Equal(h.thisUpdate) && (h.number == nil || n.Number == h.number.String()) {
+			return nil
+		}
+	}
+	fresh := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
+	if h.number != nil {
+		fresh.Number = h.number.String()
+	}
+	return s.writeJSON(path, fresh)
+}
+
+var errOlderCRL = errors.New("is older than one that was seen before (CRL number or thisUpdate)")
+
+// origin is where a stored CRL came from.
+type origin struct {
+	URL          string    `json:"url"`
+	ETag         string    `json:"etag,omitempty"`
+	LastModified string    `json:"lastModified,omitempty"`
+	Checked      time.Time `json:"checked"` // when the server last confirmed it
+}
+
+func (s *crlStore) urlPath(url, suffix string) string {
+	return s.path(crlDirName, shortName([]byte(url))+suffix)
+}
+
+// origin gives what is known about a stored CRL; the zero value when there is nothing that can be used.
+func (s *crlStore) origin(url string) origin {
+	var o origin
+	if err := s.readJSON(s.urlPath(url, ".json"), &o); err != nil || o.URL != url {
+		return origin{}
+	}
+	return o
+}
+
+// confirm notes that the server still has the CRL that is stored.
+func (s *crlStore) confirm(o origin, now time.Time) error {
+	o.Checked = now
+	return s.writeJSON(s.urlPath(o.URL, ".json"), o)
+}
+
+// keep puts a CRL, whose signature was checked, into the place of an older one. temp is the file it was written to. The
+// rollback state comes first: after a crash between the two nothing older is believed.
+func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *crlHead, now time.Time) error {
+	if err := s.saw(spki, h); err != nil {
+		_ = s.fs.remove(temp)
+		return err
+	}
+	if err := s.install(temp, s.urlPath(url, ".crl")); err != nil {
+		return err
+	}
+	return s.confirm(origin{URL: url, ETag: v.ETag, LastModified: v.LastModified}, now)
+}
+
+// lock takes the lock of an address, or of the whole store for "".
+func (s *crlStore) lock(url string) (unlock func(), err error) {
+	dir, name := s.dir, s.path("lock")
+	if url != "" {
+		dir, name = s.path(crlDirName), s.urlPath(url, ".lock")
+	}
+	if err := s.fs.mkdir(dir); err != nil {
+		return nil, err
+	}
+	return lockFile(name)
+}
+
+// indexName names the index of a CRL by the state of the file that it is in.
+func indexName(id fileID, at int64) string {
+	return shortName(fmt.Appendf(nil, "%d %d %d %d %d %d %d %d", id.dev, id.ino, id.size, id.mtime.Sec, id.mtime.Nsec, id.ctime.Sec, id.ctime.Nsec, at)) + ".idx"
+}
+
+// index opens the index of a CRL; nil when there is none that can be used. A file that others than root could write,
+// or that belongs to another CRL, is not used.
+func (s *crlStore) index(id fileID, at int64) (*crlIndex, error) {
+	if s == nil {
+		return nil, nil
+	}
+	f, _, err := safefile.Open(s.path(indexDirName, indexName(id, at)), safefile.Policy{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	var x *crlIndex
+	if err == nil {
+		x, err = openIndex(f, info.Size())
+	}
+	if err == nil && (x.facts.source != id || x.facts.at != at) {
+		err = fmt.Errorf("%w: it belongs to another CRL", errIndex)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return x, nil
+}
+
+// points lists the distribution points that were recorded.
+func (s *crlStore) points() []string {
+	var urls []string
+	if s == nil {
+		return nil
+	}
+	policy := s.policy
+	policy.MaxSize = 4 << 20
+	data, _, err := safefile.ReadFile(s.path(pointsName), policy)
+	if err != nil || json.Unmarshal(data, &urls) != nil {
+		return nil
+	}
+	return urls
+}
+
+// record adds distribution points; those that are known cost no write.
+func (s *crlStore) record(urls []string) error {
+	known := map[string]bool{}
+	for _, u := range s.points() {
+		known[u] = true
+	}
+	fresh := false
+	for _, u := range urls {
+		fresh = fresh || !known[u]
+	}
+	if !fresh {
+		return nil
+	}
+	unlock, err := s.lock("")
+	if unlock == nil {
+		return err // another login records; the next one will
+	}
+	defer unlock()
+	all := s.points()
+	for _, u := range urls {
+		if len(all) < maxPoints && !contains(all, u) {
+			all = append(all, u)
+		}
+	}
+	return s.writeJSON(s.path(pointsName), all)
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// webURLs are the addresses of distribution points that may be followed; a file is for the configuration only.
+func webURLs(points []certinfo.DistributionPoint) []string {
+	var urls []string
+	for _, p := range points {
+		if p.Name == nil {
+			continue
+		}
+		for _, n := range p.Name.FullName {
+			if n.Tag != certinfo.TagURI || !n.OK {
+				continue
+			}
+			scheme, _, _ := strings.Cut(n.Text, ":")
+			switch strings.ToLower(scheme) {
+			case "http", "https", "ldap", "ldaps":
+				if len(urls) < maxURLsOfPoint {
+					urls = append(urls, n.Text)
+				}
+			}
+		}
+	}
+	return urls
+}
+
+// maxURLsOfPoint bounds what one certificate can make us ask.
+const maxURLsOfPoint = 8

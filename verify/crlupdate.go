@@ -1,0 +1,401 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/internal/safefile"
+)
+
+// What `pam-pkcs11 crl` does ahead of logins: fetch CRLs, and build their indexes.
+
+// CRLReport is what is known about one CRL, or what became of one address.
+type CRLReport struct {
+	Path       string // of the file; "" for an address that gave none
+	URL        string // where it came from, "" for a file of crl_dir
+	Issuer     string // RFC 4514; "" when it could not be read
+	Number     string // decimal, "" for none
+	Delta      bool
+	ThisUpdate time.Time
+	NextUpdate time.Time // zero for none
+	Entries    int       // -1 when the list was not read
+	Indexed    bool
+	Signed     bool // by a CA of ca_dir
+	Err        error
+}
+
+// CRLProgress is told how far the reading of a CRL is. Total is -1 when it is not known.
+type CRLProgress func(what string, done, total int64)
+
+// ctimeGrain is how old a file's ctime must be before an index may rely on it: two changes within the clock's grain
+// look like one.
+const ctimeGrain = 50 * time.Millisecond
+
+// UpdateCRLs fetches the CRLs of crl_url, of the certificates of ca_dir and of the distribution points recorded at
+// logins, and builds the indexes of all CRLs in the store and in crl_dir. It needs Options.StoreDir and the right to
+// write there. Each address and each CRL has a report; the error is that nothing could be done.
+func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLReport, error) {
+	store := openStore(v.options.StoreDir)
+	if store == nil {
+		return nil, errors.New("there is no directory for the store")
+	}
+	if err := store.fs.mkdir(store.path(crlDirName)); err != nil {
+		return nil, err
+	}
+	store.writes = true
+	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
+	u.sweep()
+	for _, a := range u.addresses() {
+		if ctx.Err() != nil {
+			return u.reports, ctx.Err()
+		}
+		u.tell(a.url, 0, -1)
+		if _, err := u.fetcher.refresh(ctx, a); err != nil {
+			u.reports = append(u.reports, CRLReport{URL: a.url, Entries: -1, Err: err})
+		}
+	}
+	for _, d := range u.places() {
+		u.index(ctx, d)
+	}
+	u.removeOldIndexes()
+	return u.reports, ctx.Err()
+}
+
+// refresh brings the CRL of an address up to date, whatever the time since its server was last asked.
+func (f *crlFetcher) refresh(ctx context.Context, a address) (*fetchedCRL, error) {
+	held := f.held(a.url, f.v.options.Now())
+	unlock, err := f.waitLock(ctx, a.url, heldCRL{})
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return f.download(ctx, nil, a, held.origin, f.v.options.Now())
+}
+
+type crlUpdate struct {
+	v        *Verifier
+	store    *crlStore
+	fetcher  *crlFetcher
+	progress CRLProgress
+	reports  []CRLReport
+	kept     map[string]bool // names of indexes in use
+}
+
+func (u *crlUpdate) tell(what string, done, total int64) {
+	if u.progress != nil {
+		u.progress(what, done, total)
+	}
+}
+
+func (u *crlUpdate) addresses() []address {
+	var all []address
+	seen := map[string]bool{}
+	add := func(url string, configured bool) {
+		if _, file, _ := fetch.FilePath(url); !file && !seen[url] {
+			seen[url] = true
+			all = append(all, address{url, configured || contains(u.v.options.CRLURLs, url)})
+		}
+	}
+	for _, url := range u.v.options.CRLURLs {
+		add(url, true)
+	}
+	for _, c := range u.v.store.all {
+		for _, url := range webURLs(append(c.CRLDistributionPoints, c.FreshestCRL...)) {
+			add(url, false)
+		}
+	}
+	for _, url := range u.store.points() {
+		add(url, false)
+	}
+	return all
+}
+
+// places are the directories and files with CRLs.
+func (u *crlUpdate) places() []*crlDir { return u.v.crlPlaces(u.store) }
+
+func (v *Verifier) crlPlaces(store *crlStore) []*crlDir {
+	o := v.options
+	var all []*crlDir
+	add := func(key, path string) {
+		d := newCRLDir(o, key, path, &v.wanted)
+		d.store, d.optional = store, true
+		all = append(all, d)
+	}
+	if o.CRLDir != "" {
+		add("crl_dir", o.CRLDir)
+	}
+	for _, url := range o.CRLURLs {
+		if path, ok, err := fetch.FilePath(url); ok && err == nil {
+			add("crl_url", path)
+		}
+	}
+	if store != nil {
+		add("store", store.path(crlDirName))
+	}
+	return all
+}
+
+// index builds what is missing.
+func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
+	d.load()
+	if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
+		u.reports = append(u.reports, CRLReport{Path: d.path, Entries: -1, Err: d.err})
+	}
+	for _, p := range d.problems {
+		u.reports = append(u.reports, CRLReport{Path: p.Path, Entries: -1, Err: errors.New(p.Text)})
+		if d.key == "store" {
+			u.discard(p.Path)
+		}
+	}
+	for _, l := range d.crls {
+		c, ok := l.(*crlInFile)
+		if !ok || ctx.Err() != nil {
+			continue
+		}
+		r := u.v.report(u.store, c)
+		if u.kept == nil {
+			u.kept = map[string]bool{}
+		}
+		u.kept[indexName(c.id, c.part.at)] = true
+		if c.index != nil {
+			u.reports = append(u.reports, r)
+			continue
+		}
+		scan, signer, err := u.build(c)
+		if scan != nil {
+			r.Entries, r.Signed = scan.count, signer
+		}
+		if r.Err = err; err == nil {
+			r.Indexed = c.part.size >= minIndexed
+		} else if scan == nil && d.key == "store" {
+			u.discard(c.path)
+		}
+		u.reports = append(u.reports, r)
+	}
+}
+
+// discard removes a stored CRL that cannot be read, so that it is fetched anew.
+func (u *crlUpdate) discard(path string) {
+	_ = u.store.fs.remove(strings.TrimSuffix(path, ".crl") + ".json")
+	_ = u.store.fs.remove(path)
+}
+
+// build makes the pass over a CRL, checks its signature and writes its index. scan is nil when it cannot be read.
+func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) {
+	waitForGrain(c.id)
+	in, size, err := c.open()
+	if err != nil {
+		return nil, false, err
+	}
+	defer in.Close()
+	builder := newIndexBuilder(c.part.der)
+	visit := builder.visit
+	if c.part.size < minIndexed {
+		visit = nil
+	}
+	counted := &countingReader{in: in, told: func(n int64) { u.tell(c.path, n, size) }}
+	if scan, err = scanCRL(counted, size, nil, visit); err != nil {
+		return nil, false, err
+	}
+	signer := signerOf(scan, u.v.store.bySubj[scan.issuer.Key()])
+	if signer == nil {
+		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
+	}
+	if err := u.store.saw(signer.RawSPKI, &scan.crlHead); err != nil && !errors.Is(err, errOlderCRL) {
+		return scan, true, err
+	}
+	if visit == nil {
+		return scan, true, nil
+	}
+	sum := sha256.Sum256(signer.RawSPKI)
+	facts := indexFacts{source: c.id, at: c.part.at, signer: sum[:], digest: scan.digest, head: scan.crlHead}
+	if len(facts.digest) > 64 {
+		whole := sha256.Sum256(facts.digest)
+		facts.digest = whole[:]
+	}
+	return scan, true, u.store.replace(u.store.path(indexDirName, indexName(c.id, c.part.at)), func(w io.Writer) error {
+		return builder.write(w, facts)
+	})
+}
+
+// waitForGrain lets the clock of the file system go on, so that a later change gives the file another ctime.
+func waitForGrain(id fileID) {
+	if age := time.Since(time.Unix(id.ctime.Sec, id.ctime.Nsec)); age < ctimeGrain {
+		time.Sleep(ctimeGrain)
+	}
+}
+
+type countingReader struct {
+	in   io.Reader
+	n    int64
+	told func(int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	c.n += int64(n)
+	c.told(c.n)
+	return n, err
+}
+
+// sweep removes what a process left that was killed while it wrote.
+func (u *crlUpdate) sweep() {
+	for _, sub := range []string{"", crlDirName, indexDirName, newestDirName} {
+		entries, err := os.ReadDir(u.store.path(sub))
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err == nil && strings.HasPrefix(e.Name(), tempPrefix) && time.Since(info.ModTime()) > time.Hour {
+				_ = u.store.fs.remove(u.store.path(sub, e.Name()))
+			}
+		}
+	}
+}
+
+// removeOldIndexes removes the indexes of files that are not there any more.
+func (u *crlUpdate) removeOldIndexes() {
+	entries, err := os.ReadDir(u.store.path(indexDirName))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".idx") && !u.kept[e.Name()] {
+			_ = u.store.fs.remove(u.store.path(indexDirName, e.Name()))
+		}
+	}
+}
+
+// report tells what stands around a CRL's entries.
+func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
+	h := c.head()
+	r := CRLReport{Path: c.path, Issuer: h.issuer.RFC4514(), Delta: h.deltaBase != nil, ThisUpdate: h.thisUpdate, NextUpdate: h.nextUpdate,
+		Entries: -1, Indexed: c.index != nil}
+	if h.number != nil {
+		r.Number = h.number.String()
+	}
+	if c.index != nil {
+		r.Entries, r.Signed = int(c.index.facts.entries), true
+	}
+	if store != nil && filepath.Dir(c.path) == store.path(crlDirName) {
+		var o origin
+		if store.readJSON(strings.TrimSuffix(c.path, ".crl")+".json", &o) == nil {
+			r.URL = o.URL
+		}
+	}
+	return r
+}
+
+// ListCRLs tells which CRLs are at hand, without reading them.
+func (v *Verifier) ListCRLs() []CRLReport {
+	var reports []CRLReport
+	store := openStore(v.options.StoreDir)
+	for _, d := range v.crlPlaces(store) {
+		d.load()
+		if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
+			reports = append(reports, CRLReport{Path: d.path, Entries: -1, Err: d.err})
+		}
+		for _, p := range d.problems {
+			reports = append(reports, CRLReport{Path: p.Path, Entries: -1, Err: errors.New(p.Text)})
+		}
+		for _, l := range d.crls {
+			if c, ok := l.(*crlInFile); ok {
+				reports = append(reports, v.report(store, c))
+			}
+		}
+	}
+	return reports
+}
+
+// CheckCRLs reads the CRLs of a file from their beginning to their end, with their signatures and dates.
+func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, error) {
+	policy := safefile.Data()
+	policy.MaxSize = v.options.MaxCRLSize
+	f, resolved, err := safefile.Open(path, policy)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	id, err := identify(f)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := findCRLs(f, id.size)
+	if err != nil || len(parts) == 0 {
+		return nil, errors.Join(fmt.Errorf("%s: no CRL can be read", resolved.Path), err)
+	}
+	var reports []CRLReport
+	for _, part := range parts {
+		reports = append(reports, v.checkPart(path, f, part, progress))
+	}
+	return reports, nil
+}
+
+func (v *Verifier) checkPart(path string, f io.ReaderAt, part crlPart, progress CRLProgress) CRLReport {
+	r := CRLReport{Path: path, Entries: -1}
+	body := part.body(f)
+	defer body.Close()
+	in := &countingReader{in: body, told: func(n int64) {
+		if progress != nil {
+			progress(path, n, part.der)
+		}
+	}}
+	scan, err := scanCRL(in, part.der, nil, nil)
+	if err != nil {
+		r.Err = err
+		return r
+	}
+	r.Issuer, r.Delta, r.ThisUpdate, r.NextUpdate = scan.issuer.RFC4514(), scan.deltaBase != nil, scan.thisUpdate, scan.nextUpdate
+	r.Entries = scan.count
+	if scan.number != nil {
+		r.Number = scan.number.String()
+	}
+	r.Err = v.faultOf(scan, &r.Signed)
+	return r
+}
+
+// faultOf says why a login would not use a CRL.
+func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
+	run := &crlRun{r: &crlRevocation{grace: v.options.CRLGrace}, s: &search{v: v, now: v.options.Now()}}
+	signer := signerOf(scan, v.store.bySubj[scan.issuer.Key()])
+	if *signed = signer != nil; !*signed {
+		return errors.New("no CA of ca_dir that may sign CRLs signed it")
+	}
+	if _, err := v.checkScheme(signer, scan.algorithm); err != nil {
+		return errors.New("is " + err.Detail)
+	}
+	if why := run.datesAndForm(&scan.crlHead, true); why != "" {
+		return errors.New(why)
+	}
+	return nil
+}
+
+// Granted records the distribution points of a chain that logged in, so that UpdateCRLs fetches them ahead of the next
+// login. It does nothing without a CRL word, and for others than the owner of the store.
+func (v *Verifier) Granted(r *Result) {
+	store := openStore(v.options.StoreDir)
+	if v.options.Policy.CRL == "" || store == nil || !store.writes || r == nil || !r.Anchored {
+		return
+	}
+	var urls []string
+	for _, c := range r.Chain {
+		urls = append(urls, webURLs(append(append([]certinfo.DistributionPoint(nil), c.CRLDistributionPoints...), c.FreshestCRL...))...)
+	}
+	if len(urls) == 0 {
+		return
+	}
+	if err := store.record(urls); err != nil {
+		v.options.Logger.Warn("distribution points not recorded", "problem", err)
+	}
+}
