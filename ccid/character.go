@@ -29,12 +29,12 @@ func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout ti
 	}
 	room := s.reader.plan.MaxMessage - headerLength
 	for ; len(send) > room; send = send[room:] {
-		if _, err := s.command(ctx, XfrBlock{Data: send[:room]}, timeout); err != nil {
+		if _, err := s.block(ctx, XfrBlock{Data: send[:room]}, timeout); err != nil {
 			return nil, err
 		}
 	}
 	want = min(want, room)
-	a, err := s.command(ctx, XfrBlock{Level: uint16(want), Data: send}, timeout)
+	a, err := s.block(ctx, XfrBlock{Level: uint16(want), Data: send}, timeout)
 	if err != nil {
 		return nil, err
 	}

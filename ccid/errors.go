@@ -126,11 +126,23 @@ func transportError(doing string, err error) error {
 // errTimeout is a reader that does not answer within its time.
 var errTimeout = errors.New("no answer in time")
 
+// failedCommand is the reader's own word about a command; nil when the error is another.
+func failedCommand(err error) *Error {
+	var failed *Error
+	if errors.As(err, &failed) {
+		return failed
+	}
+	return nil
+}
+
 // isGone tells whether the device has disappeared.
 func isGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrClosed) }
 
 // absent tells whether an error means that there is no card.
 func absent(err error) bool {
+	if err == nil {
+		return false
+	}
 	var coded interface{ IFDCode() int }
 	return errors.As(err, &coded) && coded.IFDCode() == ifdNotPresent
 }

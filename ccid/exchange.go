@@ -2,7 +2,6 @@ package ccid
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -45,6 +44,7 @@ type bulk struct {
 type mailbox struct {
 	frames chan []byte
 	buffer []byte // the last answer given out
+	watch  watch  // of who waits for it
 }
 
 func newBulk(t Transport, p *Plan, number byte, log *slog.Logger) *bulk {
@@ -66,8 +66,7 @@ func readSize(maxMessage int) int { return (max(maxMessage, 512)/512 + 1) * 512 
 // comes the reader is brought back to its senses before this returns (recover.go).
 func (b *bulk) exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error) {
 	a, sequence, err := b.once(ctx, slot, c, timeout)
-	var failed *Error
-	if err == nil || errors.As(err, &failed) || isGone(err) || ctx.Err() != nil {
+	if err == nil || failedCommand(err) != nil || isGone(err) || ctx.Err() != nil {
 		return a, err
 	}
 	b.log.Warn("the reader does not answer", "slot", slot, "err", err)
@@ -114,9 +113,12 @@ func (b *bulk) send(ctx context.Context, slot int, c Command) (byte, error) {
 // write sends a command with a number; b.sending is held.
 func (b *bulk) write(ctx context.Context, slot int, sequence byte, c Command) error {
 	b.out = AppendCommand(b.out[:0], c, byte(slot), sequence)
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	err := b.t.BulkOut(ctx, b.out)
+	w := &b.boxes[slot].watch
+	err := b.t.BulkOut(w.start(ctx, writeTimeout), b.out)
+	if err != nil {
+		err = w.explain(err)
+	}
+	w.stop()
 	if c.kind() == TypeSecure || c.kind() == TypeXfrBlock {
 		clear(b.out) // may have held a PIN
 	}
@@ -128,11 +130,10 @@ func (b *bulk) write(ctx context.Context, slot int, sequence byte, c Command) er
 
 // await waits for the answer with a number, through time extensions.
 func (b *bulk) await(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
-	whole, cancel := context.WithTimeout(ctx, longestWait)
-	defer cancel()
+	end := time.Now().Add(longestWait)
 	wait := timeout
 	for range mostExtension {
-		a, err := b.awaitFrame(whole, slot, sequence, kind, wait)
+		a, err := b.awaitFrame(ctx, slot, sequence, kind, min(wait, time.Until(end)))
 		if err != nil {
 			return a, err
 		}
@@ -142,24 +143,25 @@ func (b *bulk) await(ctx context.Context, slot int, sequence byte, kind MessageT
 		case ResultFailed:
 			return a, &Error{Slot: slot, Status: a.Status, Code: a.Error}
 		}
-		wait = min(timeout*time.Duration(max(a.Error, 1)), longestWait)
+		wait = timeout * time.Duration(max(a.Error, 1))
 	}
 	return Answer{}, failure(ifdTimeout, "the reader asks for more time again and again")
 }
 
 // awaitFrame waits for one frame with a number.
 func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	w := &b.boxes[slot].watch
+	ctx = w.start(ctx, timeout)
+	defer w.stop()
 	for range mostStrays {
 		raw, err := b.frame(ctx, slot)
 		if err != nil {
-			return Answer{}, err
+			return Answer{}, transportError("reading from the reader", w.explain(err))
 		}
 		a, err := ParseAnswer(raw)
 		switch {
 		case len(raw) == 0: // an empty packet is no message
-		case len(raw) >= headerLength && isAnswer(raw, kind) && raw[5] == byte(slot) && raw[6] == sequence:
+		case len(raw) >= headerLength && raw[0] == byte(kind) && raw[5] == byte(slot) && raw[6] == sequence:
 			if err != nil { // ours, and cut or too long: nothing else will come
 				return Answer{}, &fault{code: ifdCommunication, text: "answer of the reader", cause: err}
 			}
@@ -171,13 +173,6 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 	return Answer{}, failure(ifdCommunication, "the reader sends nothing but frames that answer nothing")
 }
 
-// isAnswer tells whether a frame is of the type of the answer, or a refusal: some readers answer a command that they do
-// not know by a SlotStatus that says that it failed, as QEMU's does to an Escape.
-func isAnswer(raw []byte, kind MessageType) bool {
-	const result, failed = 0xC0, 0x40 // of bStatus
-	return raw[0] == byte(kind) || raw[0] == byte(TypeSlotStatus) && raw[7]&result == failed
-}
-
 // frame is the next frame for a slot: from its mailbox, or read now. Frames that are no slot's go to who reads them.
 func (b *bulk) frame(ctx context.Context, slot int) ([]byte, error) {
 	box := &b.boxes[slot]
@@ -186,13 +181,13 @@ func (b *bulk) frame(ctx context.Context, slot int) ([]byte, error) {
 		case raw := <-box.frames:
 			return raw, nil
 		case <-ctx.Done():
-			return nil, transportError("waiting for the reader", ctx.Err())
+			return nil, ctx.Err()
 		case <-b.reading:
 		}
 		raw, mine, err := b.read(ctx, slot)
 		b.reading <- struct{}{}
 		if err != nil {
-			return nil, transportError("reading from the reader", err)
+			return nil, err
 		}
 		if mine {
 			return raw, nil

@@ -63,11 +63,11 @@ func (c *iccd) exchange(ctx context.Context, slot int, command Command, timeout 
 		return Answer{Type: TypeSlotStatus, Status: byte(ICCInactive)}, c.powerOff(ctx)
 	case GetSlotStatus:
 		return c.status(ctx)
-	case XfrBlock:
+	case *XfrBlock:
 		if c.b {
-			return c.blockB(ctx, m)
+			return c.blockB(ctx, *m)
 		}
-		return c.blockA(ctx, m)
+		return c.blockA(ctx, *m)
 	}
 	return Answer{}, &Error{Slot: slot, Status: 0x40, Code: codeUnsupported}
 }

@@ -219,7 +219,7 @@ func (s *Slot) pps(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, er
 func (s *Slot) ppsExchange(ctx context.Context, request []byte) ([]byte, error) {
 	timeout := s.reader.plan.Timeout
 	if s.reader.plan.Level != LevelCharacter {
-		a, err := s.command(ctx, XfrBlock{Data: request}, timeout)
+		a, err := s.block(ctx, XfrBlock{Data: request}, timeout)
 		return slices.Clone(a.Data), err
 	}
 	head, err := s.characters(ctx, request, 2, timeout)

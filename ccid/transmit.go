@@ -2,7 +2,6 @@ package ccid
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"pam_pkcs11/internal/iso7816"
@@ -74,7 +73,7 @@ func (s *Slot) single(ctx context.Context, command, reply []byte, timeout time.D
 	if err := s.fits(len(command)); err != nil {
 		return nil, err
 	}
-	a, err := s.command(ctx, XfrBlock{Data: command}, timeout)
+	a, err := s.block(ctx, XfrBlock{Data: command}, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +119,7 @@ func (s *Slot) extended(ctx context.Context, command, reply []byte, timeout time
 		case len(reply) > longestAnswer || empty > mostEmpty:
 			return nil, failure(ifdCommunication, "the reader's answer does not end")
 		}
-		a, err = s.command(ctx, XfrBlock{Level: chainContinue}, timeout)
+		a, err = s.block(ctx, XfrBlock{Level: chainContinue}, timeout)
 	}
 	return nil, err
 }
@@ -133,7 +132,7 @@ func (s *Slot) sendPieces(ctx context.Context, command []byte, timeout time.Dura
 		if first {
 			level = chainBegins
 		}
-		a, err := s.command(ctx, XfrBlock{Level: level, Data: command[:size]}, timeout)
+		a, err := s.block(ctx, XfrBlock{Level: level, Data: command[:size]}, timeout)
 		if err != nil {
 			return a, err
 		}
@@ -142,10 +141,10 @@ func (s *Slot) sendPieces(ctx context.Context, command []byte, timeout time.Dura
 		}
 		command = command[size:]
 		if len(command) <= size {
-			return s.command(ctx, XfrBlock{Level: chainEnds, Data: command}, timeout)
+			return s.block(ctx, XfrBlock{Level: chainEnds, Data: command}, timeout)
 		}
 	}
-	return s.command(ctx, XfrBlock{Level: chainWhole, Data: command}, timeout)
+	return s.block(ctx, XfrBlock{Level: chainWhole, Data: command}, timeout)
 }
 
 // transmitT1 is an exchange on TPDU or character level under T=1.
@@ -181,17 +180,17 @@ func (s *Slot) runT1(ctx context.Context, step iso7816.Step) ([]byte, error) {
 	defer cancel()
 	for !step.Done {
 		block, err := s.blockT1(whole, step.Send, step.WTX)
-		var failed *Error
-		switch {
-		case err == nil:
+		if err == nil {
 			s.heard = true
 			step = s.t1.Receive(block)
-		case errors.As(err, &failed) && !absent(err) && failed.Code != codeUnsupported && failed.Code != codeAborted:
-			step = s.t1.Fault()
-		default:
+			continue
+		}
+		failed := failedCommand(err)
+		if failed == nil || absent(err) || failed.Code == codeUnsupported || failed.Code == codeAborted {
 			s.astray = true
 			return nil, err
 		}
+		step = s.t1.Fault()
 	}
 	if step.Err != nil {
 		return nil, &fault{code: ifdCommunication, text: "T=1", cause: step.Err}
@@ -208,6 +207,6 @@ func (s *Slot) blockT1(ctx context.Context, block []byte, wtx byte) ([]byte, err
 	if err := s.fits(len(block)); err != nil {
 		return nil, err
 	}
-	a, err := s.command(ctx, XfrBlock{BWI: wtx, Data: block}, timeout)
+	a, err := s.block(ctx, XfrBlock{BWI: wtx, Data: block}, timeout)
 	return a.Data, err
 }

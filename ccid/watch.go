@@ -1,0 +1,66 @@
+package ccid
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// watch bounds one wait after the other with one context: a context with a deadline for each message would cost more
+// than everything else that is done for it. Not for concurrent use.
+type watch struct {
+	parent  context.Context
+	ctx     context.Context // ends with parent, and when the time is up
+	cancel  context.CancelFunc
+	timer   *time.Timer
+	running bool         // the timer is
+	up      *atomic.Bool // the time is up: the context cannot be used again
+}
+
+// start begins a wait of d within parent and returns its context. A wait that runs ends.
+func (w *watch) start(parent context.Context, d time.Duration) context.Context {
+	w.stop()
+	if w.parent == parent && !w.up.Load() {
+		w.running = true
+		w.timer.Reset(d)
+		return w.ctx
+	}
+	if w.cancel != nil {
+		w.cancel()
+	}
+	up := new(atomic.Bool)
+	ctx, cancel := context.WithCancel(parent)
+	*w = watch{parent: parent, ctx: ctx, cancel: cancel, running: true, up: up}
+	w.timer = time.AfterFunc(d, func() {
+		up.Store(true)
+		cancel()
+	})
+	return ctx
+}
+
+// stop ends the wait. The time may have come up meanwhile.
+func (w *watch) stop() {
+	if w.running && !w.timer.Stop() {
+		w.up.Store(true)
+	}
+	w.running = false
+}
+
+// err is why the wait has ended: the parent's reason, or that the time is up; nil when it has not ended.
+func (w *watch) err() error {
+	switch {
+	case w.parent.Err() != nil:
+		return w.parent.Err()
+	case w.up.Load():
+		return context.DeadlineExceeded
+	}
+	return w.ctx.Err()
+}
+
+// explain gives an error of the wait its reason: a context that was ended says only that it was.
+func (w *watch) explain(err error) error {
+	if reason := w.err(); reason != nil && !isGone(err) {
+		return reason
+	}
+	return err
+}
