@@ -42,6 +42,7 @@ var differenceTable = []difference{
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
 		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",
+		restore: "crl_scope = leaf;",
 	}, {
 		applies: func(b *builder) bool { return !b.module.Set("eku") },
 		text:    "a certificate with an extended key usage must allow clientAuth, smartcardLogon or any; this was not looked at",

@@ -116,7 +116,11 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	if err := c.close(); err != nil {
 		return nil, refuse(SessionNotClosed, err)
 	}
-	return t.publish(ctx, c, chosen, pin)
+	res, r := t.publish(ctx, c, chosen, pin)
+	if r == nil {
+		s.judge.verifier.Granted(chosen.checked)
+	}
+	return res, r
 }
 
 // loadModule loads and initialises the configured PKCS#11 library.

@@ -85,6 +85,9 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 			return
 		}
 		for _, c := range cards {
+			j.verifier.Expect(certificates(c.objects)...)
+		}
+		for _, c := range cards {
 			if !c.hidden {
 				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c.objects)
 			}

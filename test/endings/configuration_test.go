@@ -69,7 +69,7 @@ func (w *world) configuration(t *testing.T, dir string, e ending) string {
   }
 }
 `, strings.Join(global, "\n  "), w.mappers(t, dir, e.mapper), w.library(t, dir, e.library), softhsm, strings.Join(w.fault.Environment(), `", "`),
-		filepath.Join(w.dir, "cacerts"), policy, w.ocsp.fill(strings.Join(e.module, "\n    ")))
+		filepath.Join(w.dir, "cacerts"), policy, strings.ReplaceAll(w.ocsp.fill(strings.Join(e.module, "\n    ")), "CRLS", filepath.Join(w.dir, "crls")))
 	return w.place(t, dir, e.config, text)
 }
 

@@ -169,6 +169,7 @@ func configurations() []ending {
 		bad("module block missing", ending{global: []string{"use_pkcs11_module = other;"}}),
 		bad("unknown mapper", ending{mapper: "unknown"}),
 		bad("slot_num and slot_description", ending{args: []string{"slot_num=1", "slot_description=x"}}),
+		bad("crl_url that is no address", ending{module: []string{"crl_url = ftp://host/x;"}}),
 		bad("OCSP responder that is no address", ending{module: []string{"ocsp_url = ocsp.example;"}}),
 		bad("extra brace", ending{config: "extra-brace"}),
 		{name: "symlinked configuration", card: "alice", user: "alice", config: "symlink", answers: ok, said: granted("alice"), logins: 1},

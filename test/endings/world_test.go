@@ -111,6 +111,9 @@ func (w *world) makeCards() error {
 		return err
 	}
 	nobody := ca.Leaf("somebody", testca.WithKey(testca.Ed25519()))
+	if err := w.makeCRLs(ca, alice); err != nil {
+		return err
+	}
 	if err := w.know(alice, lone, nobody); err != nil {
 		return err
 	}

@@ -45,8 +45,14 @@ func TestDialogues(t *testing.T) {
 	}
 	for _, m := range models() {
 		t.Run(m.name, func(t *testing.T) {
-			theirs := dialogue(t, m, func(t *testing.T) *pcsc.Context { _, c := startDebian(t); return c })
-			ours := dialogue(t, m, startOurs)
+			theirs, theyTold := dialogue(t, m, func(t *testing.T) *pcsc.Context { _, c := startDebian(t); return c })
+			ours, weTold := dialogue(t, m, startOurs)
+			if t.Failed() {
+				return // one of them did not come to its end
+			}
+			if diff := cmp.Diff(theyTold, weTold); diff != "" {
+				t.Errorf("what the application was told (-libccid +ours):\n%s", diff)
+			}
 			for _, p := range m.slots {
 				if diff := unexplained(m.name, theirs[p], ours[p]); diff != "" {
 					t.Errorf("interface %d, slot %d (-libccid +ours):\n%s", p.number, p.slot, diff)
@@ -76,14 +82,15 @@ func unexplained(name string, theirs, ours []string) string {
 }
 
 // dialogue plays with a model and gives what was said about each place: from when the card came in, and for the first
-// place from the start.
-func dialogue(t *testing.T, m model, start func(t *testing.T) *pcsc.Context) map[place][]string {
-	said := make(map[place][]string)
+// place from the start. told is what the application learnt of PIN pads.
+func dialogue(t *testing.T, m model, start func(t *testing.T) *pcsc.Context) (said map[place][]string, told []string) {
+	said = make(map[place][]string)
 	t.Run("", func(t *testing.T) {
 		b := newBench(t, m)
 		b.play(start(t), func(p place) { said[p] = b.said.take(p) })
+		told = b.told
 	})
-	return said
+	return said, told
 }
 
 // withoutPolls leaves out the questions whether a card is there, and the notices: when they come is a matter of time.

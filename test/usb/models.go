@@ -94,12 +94,10 @@ func models() []model {
 			profile: describe(0x0B97, 0x7772, 0x0110, "O2", "O2Micro CCID SC Reader", character()),
 		},
 		{
-			name: "PIN pad", reader: "SCM Microsystems", slots: one, atr: atrT1(), longest: shortAPDU,
-			profile: describe(0x04E6, 0xE003, 0x0510, "SCM Microsystems Inc.", "SPRx32 USB Smart Card Reader", ccidtest.Interface{
-				Class: ccid.ClassVendor, Interrupt: true,
-				CCID: class(0x000100BA, 270, func(d *ccid.ClassDescriptor) {
-					d.VoltageSupport, d.MaximumClock, d.MaxDataRate, d.PINSupport = 1, 8000, 344105, 3
-				}),
+			name: "PIN pad", reader: "ACS APG8201", slots: one, atr: atrT1(), longest: shortAPDU,
+			profile: describe(0x072F, 0x8201, 0x5000, "ACS", "APG8201 PINhandy 1", ccidtest.Interface{
+				Interrupt: true,
+				CCID:      class(0x00010030, 271, func(d *ccid.ClassDescriptor) { d.VoltageSupport, d.MaxDataRate, d.PINSupport = 1, 344100, 3 }),
 			}),
 		},
 		{

@@ -82,11 +82,19 @@ func (d *debianDaemon) stop() {
 	d.cmd.Wait()
 }
 
-// eventually tries until it succeeds, for a time that only a hanging program needs.
+// patience is a time that only a hanging program needs.
+func patience() time.Duration {
+	if inMachine() {
+		return 5 * time.Minute // its processor is emulated, and may have to wait for a real one
+	}
+	return 30 * time.Second
+}
+
+// eventually tries until it succeeds.
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(patience()); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}

@@ -116,7 +116,7 @@ func used(t *testing.T) resources {
 func (r resources) sameAs(t *testing.T, what string) {
 	t.Helper()
 	var now resources
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(patience()); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		if now = used(t); now.goroutines <= r.goroutines && now.files <= r.files {
 			return
 		}

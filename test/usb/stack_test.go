@@ -20,9 +20,14 @@ func stacks() []stack {
 // startOurs starts our resource manager with our driver, over gousb and libusb, in this process. It ends with the test.
 func startOurs(t *testing.T) *pcsc.Context {
 	t.Helper()
+	return startDriver(t, ccid.NewDriver(ccid.Options{}, testLog(t)))
+}
+
+func startDriver(t *testing.T, d *ccid.Driver) *pcsc.Context {
+	t.Helper()
 	m := pcsc.NewManager(pcsc.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := pcsc.Plug(ctx, m, ccid.NewDriver(ccid.Options{}, testLog(t)))
+	ended := pcsc.Plug(ctx, m, d)
 	m.Ready()
 	c, err := pcsc.NewContext(m)
 	if err != nil {

@@ -154,6 +154,8 @@ func (p *pipe) send() {
 		if t.Setup.ToHost() {
 			answer = answer[:min(len(answer), t.Length)]
 			n = len(answer)
+		} else {
+			answer = nil
 		}
 	} else {
 		err = d.function.Out(ctx, p.endpoint, t.Data)

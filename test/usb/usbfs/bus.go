@@ -34,6 +34,7 @@ type Bus struct {
 	lastNumber int
 	handles    map[uint64]*handle
 	lastHandle uint64
+	denyNew    bool
 }
 
 // places is how many devices can be plugged in at once, at places 1 to places.
@@ -105,6 +106,7 @@ func (b *Bus) plug(d *device.Device, place int) (*Port, error) {
 		open: make(map[*handle]bool), claimed: make(map[byte]*handle), kernel: make(map[byte]string),
 	}
 	p.number = b.nextNumber()
+	p.denied.Store(b.denyNew)
 	b.ports[place] = p
 	if err := p.writeSysfs(); err != nil {
 		delete(b.ports, place)
@@ -115,6 +117,13 @@ func (b *Bus) plug(d *device.Device, place int) (*Port, error) {
 		b.announce("add", p.interfaceEvent(i.Number))
 	}
 	return p, nil
+}
+
+// DenyNew makes the nodes of devices that are plugged in from now on impossible to open, see Port.Deny.
+func (b *Bus) DenyNew(deny bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.denyNew = deny
 }
 
 // nextNumber counts addresses up as the kernel does, so that a device that comes back has another one.

@@ -27,7 +27,7 @@ const (
 	free      = "004" // VDEV_ST_NULL
 
 	// patience is how long the kernel may take to see a device come or go; it takes half a second, more on a slow machine.
-	patience = 30 * time.Second
+	patience = 3 * time.Minute
 )
 
 // Bus is the kernel's virtual host controller.

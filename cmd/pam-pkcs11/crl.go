@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/login"
+	"pam_pkcs11/verify"
+)
+
+// crlFlags are those of all subcommands of crl.
+type crlFlags struct {
+	config  string
+	store   string
+	timeout time.Duration
+}
+
+func newCRL() *cobra.Command {
+	flags := &crlFlags{}
+	command := &cobra.Command{
+		Use:   "crl",
+		Short: "Work on certificate revocation lists",
+		Args:  noArguments,
+		RunE:  onlySubcommands,
+	}
+	command.PersistentFlags().StringVar(&flags.config, "config", config.DefaultFile, "configuration file")
+	command.PersistentFlags().StringVar(&flags.store, "store", verify.DefaultStore, "directory of what is kept between logins")
+	update := &cobra.Command{
+		Use:   "update",
+		Short: "Fetch the lists that logins will need and build their indexes",
+		Long: "update fetches the lists of crl_url, of the certificates in ca_dir and of the distribution points that were\n" +
+			"recorded at logins, and builds the indexes of all lists in crl_dir and in the store, so that a login reads a few\n" +
+			"octets of each. It prints one line for each list or address that could not be had or used, and then ends with 1.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return updateCRLs(cmd, flags) },
+	}
+	update.Flags().DurationVar(&flags.timeout, "timeout", 10*time.Minute, "end after this time")
+	command.AddCommand(update, &cobra.Command{
+		Use:   "list",
+		Short: "Print the lists in crl_dir and in the store",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return listCRLs(cmd, flags) },
+	}, &cobra.Command{
+		Use:   "check FILE...",
+		Short: "Read lists from beginning to end, with their signatures and dates",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  func(cmd *cobra.Command, args []string) error { return checkCRLs(cmd, flags, args) },
+	})
+	return command
+}
+
+// verifier is made by the configuration, with nothing to say about OCSP.
+func (f *crlFlags) verifier(cmd *cobra.Command) (*verify.Verifier, error) {
+	conf, err := config.Load(&config.Arguments{ConfigFile: f.config})
+	if err != nil {
+		return nil, &cli.Error{Code: cli.Config, Err: err}
+	}
+	o, err := login.VerifyOptions(conf)
+	if err != nil {
+		return nil, &cli.Error{Code: cli.Config, Err: err}
+	}
+	o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
+	o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
+	return verify.New(o)
+}
+
+func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
+	v, err := flags.verifier(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+	defer cancel()
+	bar := newProgressBar(cmd.ErrOrStderr())
+	reports, err := v.UpdateCRLs(ctx, bar.show)
+	bar.clear()
+	if errors.Is(err, os.ErrPermission) {
+		return &cli.Error{Code: cli.NoPerm, Err: err}
+	}
+	return errors.Join(printReports(cmd.ErrOrStderr(), faulty(reports)), err)
+}
+
+func faulty(reports []verify.CRLReport) []verify.CRLReport {
+	var bad []verify.CRLReport
+	for _, r := range reports {
+		if r.Err != nil {
+			bad = append(bad, r)
+		}
+	}
+	return bad
+}
+
+func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
+	v, err := flags.verifier(cmd)
+	if err != nil {
+		return err
+	}
+	return printReports(cmd.OutOrStdout(), v.ListCRLs())
+}
+
+func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
+	if len(files) == 0 {
+		return &cli.Error{Code: cli.Usage, Err: errors.New("no file is given (see " + cmd.CommandPath() + " --help)")}
+	}
+	v, err := flags.verifier(cmd)
+	if err != nil {
+		return err
+	}
+	bar := newProgressBar(cmd.ErrOrStderr())
+	var all []verify.CRLReport
+	for _, file := range files {
+		reports, err := v.CheckCRLs(file, bar.show)
+		if err != nil {
+			reports = append(reports, verify.CRLReport{Path: file, Entries: -1, Err: err})
+		}
+		all = append(all, reports...)
+	}
+	bar.clear()
+	return printReports(cmd.OutOrStdout(), all)
+}
+
+// printReports prints a line for each; the answer is no when one has an error.
+func printReports(out io.Writer, reports []verify.CRLReport) error {
+	bad := false
+	for _, r := range reports {
+		bad = bad || r.Err != nil
+		if _, err := fmt.Fprintln(out, reportLine(r)); err != nil {
+			return err
+		}
+	}
+	if bad {
+		return &cli.Error{Code: cli.Failure}
+	}
+	return nil
+}
+
+// reportLine is "file: what it is: what is wrong with it".
+func reportLine(r verify.CRLReport) string {
+	place := r.Path
+	if place == "" {
+		place = r.URL
+	}
+	line := place + ":"
+	if r.Issuer != "" {
+		line += " " + fmt.Sprintf("%q", r.Issuer)
+		if r.Number != "" {
+			line += " number " + r.Number
+		}
+		if r.Delta {
+			line += " (delta)"
+		}
+		line += ", of " + stamp(r.ThisUpdate)
+		if !r.NextUpdate.IsZero() {
+			line += " to " + stamp(r.NextUpdate)
+		}
+		if r.Entries >= 0 {
+			line += fmt.Sprintf(", %d entries", r.Entries)
+		}
+		if r.Indexed {
+			line += ", indexed"
+		}
+		if r.URL != "" && r.Path != "" {
+			line += ", from " + r.URL
+		}
+	}
+	if r.Err != nil {
+		text := strings.ReplaceAll(r.Err.Error(), "\n", "; ")
+		line += " " + strings.TrimPrefix(text, place+": ") + " [error]"
+	}
+	return line
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// progressBar is one line on a terminal, and nothing elsewhere.
+type progressBar struct {
+	out   io.Writer
+	shown bool
+	last  time.Time
+}
+
+const (
+	barWidth = 30
+	barEvery = 100 * time.Millisecond
+)
+
+func newProgressBar(out io.Writer) *progressBar {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return &progressBar{}
+	}
+	return &progressBar{out: out}
+}
+
+// show draws the bar, ten times a second at most. An unknown total is shown as the amount alone.
+func (b *progressBar) show(what string, done, total int64) {
+	if b.out == nil || time.Since(b.last) < barEvery {
+		return
+	}
+	b.last, b.shown = time.Now(), true
+	if total <= 0 {
+		fmt.Fprintf(b.out, "\r\033[K%8d KiB %s", done>>10, onTerminal(what))
+		return
+	}
+	full := int(min(done, total) * barWidth / total)
+	fmt.Fprintf(b.out, "\r\033[K[%s%s] %3d%% %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), min(done, total)*100/total, onTerminal(what))
+}
+
+// clear takes the line away.
+func (b *progressBar) clear() {
+	if b.shown {
+		fmt.Fprint(b.out, "\r\033[K")
+	}
+}
+
+// onTerminal keeps an address from a certificate from steering the terminal.
+func onTerminal(s string) string {
+	const most = 60
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		return "..." + s[len(s)-most:]
+	}
+	return s
+}
