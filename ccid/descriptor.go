@@ -79,8 +79,6 @@ const (
 	FeatureShortAPDU         Feature = 0x20000 // exchange level short APDU
 	FeatureExtendedAPDU      Feature = 0x40000 // exchange level short and extended APDU
 	FeatureWakeUp            Feature = 0x100000
-
-	featureLevel = FeatureTPDU | FeatureShortAPDU | FeatureExtendedAPDU
 )
 
 // ParseClassDescriptor reads a class descriptor of exactly 54 bytes. No value is judged.
