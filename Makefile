@@ -4,6 +4,7 @@ SHELL := /bin/bash
 GO ?= go
 BUILD := build
 FUZZTIME ?= 10m
+SOAKTIME ?= 30m
 PREFIX ?= /usr
 MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC) -print-multiarch 2>/dev/null)
 PAMDIR ?= $(if $(MULTIARCH),$(PREFIX)/lib/$(MULTIARCH)/security,$(PREFIX)/lib64/security)
@@ -30,8 +31,8 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login \
-	bench-map bench-crl bench-ccid fuzz install uninstall pot clean
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb soak demo bench-login \
+	bench-map bench-crl bench-ccid bench-pcsc fuzz install uninstall pot clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -97,6 +98,12 @@ bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkc
 bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens
 	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid
 	$(GO) test -run '^$$' -bench . -benchmem ./ccid
+
+bench-pcsc: build ## our PC/SC daemon against Debian's pcscd, through the same libpcsclite and an instant card (root)
+	@$(GO) build -o $(BUILD)/bench-pcsc ./test/pcsc/bench && $(BUILD)/bench-pcsc $(BUILD)
+
+soak: toolchain ## 200 PC/SC clients on 4 readers for SOAKTIME (30m): transactions, kills, removals, restarts of the daemon
+	PCSC_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 ./test/pcsc/soak
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)

@@ -247,6 +247,26 @@ func TestSocketActivationAndSignals(t *testing.T) {
 	}
 }
 
+func TestReadOnlyMapping(t *testing.T) {
+	for _, row := range []struct {
+		line       string
+		at, length uintptr
+	}{
+		{"00400000-00a00000 r-xp 00000000 fe:00 12 /usr/sbin/pcscd", 0x400000, 0x600000},
+		{"00a00000-00a01000 rw-p 00000000 fe:00 12 /usr/sbin/pcscd", 0, 0},
+		{"00400000-00a00000 r-xp 00000000 fe:00 12 /usr/lib/libc.so.6", 0, 0},
+		{"7ffe-7fff r-xp 00000000 00:00 0", 0, 0},
+		{"2-1 r-xp 00000000 fe:00 12 /usr/sbin/pcscd", 0, 0},
+		{"x-y r-xp 00000000 fe:00 12 /usr/sbin/pcscd", 0, 0},
+		{"", 0, 0},
+	} {
+		at, length, ok := readOnlyMapping(row.line, "/usr/sbin/pcscd")
+		if at != row.at || length != row.length || ok != (row.length > 0) {
+			t.Errorf("%q: %X %X %v", row.line, at, length, ok)
+		}
+	}
+}
+
 func TestLogLines(t *testing.T) {
 	var b bytes.Buffer
 	log := newLog(&b, nil, slog.LevelInfo, true).With("client", "pid 1\nuid 0")
