@@ -91,8 +91,8 @@ bench-login: build ## this module against Debian's libpam-pkcs11 on the same car
 bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
 	@$(GO) run ./test/benchmap $(BUILD)
 
-bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens
-	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid
+bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
+	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
 	$(GO) test -run '^$$' -bench . -benchmem ./ccid
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
