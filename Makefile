@@ -92,7 +92,7 @@ bench-map: build ## what mapping a certificate adds to a login, against Debian's
 	@$(GO) run ./test/benchmap $(BUILD)
 
 bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
-	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
+	$(GO) test -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
 	$(GO) test -run '^$$' -bench . -benchmem ./ccid
 
 fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
