@@ -79,20 +79,27 @@ func openSerial(ctx context.Context, device, model string, o Options, log *slog.
 	return r, line, err
 }
 
-// wake brings a reader to the rate that it is used at, and finds out that it is there: by the escape that asks for its
-// firmware. Its notices of card movements are switched off: they would come in the middle of answers.
+// wake finds out that the reader is there, and brings it to the rate that it is used at. One that has just been plugged
+// in may miss the first commands.
 func (l *serialLine) wake(ctx context.Context, log *slog.Logger) error {
 	b := newBulk(l, &Plan{Slots: 1, MaxMessage: serialMaxMessage}, 0, log)
-	if l.model.wakes {
-		if _, _, err := b.once(ctx, 0, GetSlotStatus{}, serialWakeTime); err == nil || isFailed(err) {
-			if _, _, err := b.once(ctx, 0, Escape{[]byte{0x01, 0x10, 0x20}}, serialProbeTime); err != nil {
-				return err
-			}
-			if err := pause(ctx, serialSwitch); err != nil {
-				return err
-			}
+	var err error
+	for range openTries {
+		if err = l.greet(ctx, b, log); err == nil || isGone(err) || ctx.Err() != nil {
+			return err
 		}
-		if err := l.port.setRate(serialRate); err != nil {
+		if problem := l.port.setRate(l.model.baud); problem != nil {
+			return errors.Join(err, problem)
+		}
+	}
+	return err
+}
+
+// greet asks for the firmware, by an escape. Notices of card movements are switched off: they would come in the middle
+// of answers.
+func (l *serialLine) greet(ctx context.Context, b *bulk, log *slog.Logger) error {
+	if l.model.wakes {
+		if err := l.quicken(ctx, b); err != nil {
 			return err
 		}
 	}
@@ -108,6 +115,20 @@ func (l *serialLine) wake(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	return err
+}
+
+// quicken tells a reader that is still at its first rate to go to the usual one. One that does not answer is there
+// already.
+func (l *serialLine) quicken(ctx context.Context, b *bulk) error {
+	if _, _, err := b.once(ctx, 0, GetSlotStatus{}, serialWakeTime); err == nil || isFailed(err) {
+		if _, _, err := b.once(ctx, 0, Escape{[]byte{0x01, 0x10, 0x20}}, serialProbeTime); err != nil {
+			return err
+		}
+		if err := pause(ctx, serialSwitch); err != nil {
+			return err
+		}
+	}
+	return l.port.setRate(serialRate)
 }
 
 // isFailed tells whether a reader has answered, and said no.

@@ -233,6 +233,15 @@ func TestT1Requests(t *testing.T) {
 	if !errors.Is(step.Err, ErrT1IFS) || step.Abandon || engine.IFSD() != 254 {
 		t.Fatalf("refused: %+v, IFSD %d", step, engine.IFSD())
 	}
+	// A card that asks for other things until the engine resynchronises has confirmed nothing.
+	step = engine.NegotiateIFS(100)
+	for range busyMax + 1 {
+		step = engine.Receive(EDCLRC.Append(unhex("00C10120")))
+	}
+	step = play(t, engine, step, "> 00 C0 00\n < 00 E0 00")
+	if !errors.Is(step.Err, ErrT1IFS) || engine.IFSD() != 254 {
+		t.Fatalf("not confirmed: %+v, IFSD %d", step, engine.IFSD())
+	}
 	step = play(t, engine, engine.Resynchronise(), "> 00 C0 00\n < 00 E0 00")
 	if !step.Done || step.Err != nil {
 		t.Fatalf("%+v", step)

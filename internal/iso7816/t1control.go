@@ -7,7 +7,7 @@ func (t *T1) NegotiateIFS(n int) Step {
 	if step, ok := t.begin(); !ok {
 		return step
 	}
-	t.argument = byte(within(n, DefaultIFSD))
+	t.argument, t.after = byte(within(n, DefaultIFSD)), ErrT1IFS
 	return t.ask(sIFS)
 }
 
