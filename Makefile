@@ -30,8 +30,8 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login bench-map bench-ccid \
-	fuzz install uninstall pot clean
+.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb demo bench-login \
+	bench-map bench-crl bench-ccid fuzz install uninstall pot clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -90,6 +90,9 @@ bench-login: build ## this module against Debian's libpam-pkcs11 on the same car
 
 bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
 	@$(GO) run ./test/benchmap $(BUILD)
+
+bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkcs11, openssl and others (root)
+	@$(GO) run ./test/bench -crl $(BUILD)
 
 bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
 	$(GO) test -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb

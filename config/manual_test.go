@@ -93,7 +93,7 @@ func manual() []byte {
 		manualTable(&out, "mapper "+mapperTables[i].Type, &mapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &ruleTable, nil)
-	out.WriteString(manualTail)
+	out.WriteString(directoryManual + certmapManual + manualTail)
 	return out.Bytes()
 }
 

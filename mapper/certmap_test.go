@@ -482,6 +482,7 @@ func TestCertmapOfADirectory(t *testing.T) {
 		{"the default mapping rule, no such certificate", `rule x { }`, bob, "", "", "no"},
 		{"mail", `rule x { map = "(mail={subject_rfc822_name})"; }`, bob, "", "bob", ""},
 		{"serial number of Active Directory", `rule x { map = "LDAPU1:(altSecurityIdentities=X509:<I>{issuer_dn!ad_x500}<SR>{serial_number!hex_ur})"; }`, alice, "", "alice", ""},
+		{"by mail, where the certificate would do too", `rule x { map = "(|(userCertificate={cert!bin})(description={subject_rfc822_name}))"; }`, bob, "", "bob", ""},
 		{"two entries", `rule x { map = "(|(mail={subject_rfc822_name})(description={subject_rfc822_name}))"; }`, alice, "", "", "more than one user"},
 		{"two entries, one is asked about", `rule x { map = "(|(mail={subject_rfc822_name})(description={subject_rfc822_name}))"; }`, alice, "carol", "carol", ""},
 		{"two rules of a number, one entry", `rule x { map = "(mail={subject_rfc822_name})"; } rule y { map = "(description={subject_rfc822_name})"; }`, bob, "", "bob", ""},

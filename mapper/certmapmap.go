@@ -17,7 +17,7 @@ type mapRule struct {
 	pieces []piece
 	local  bool
 	fixed  bool   // local, and without templates
-	fetch  string // attribute that the certificate itself was looked for in
+	fetch  string // attribute in which the certificate itself must have been found; "" is none
 }
 
 const maxMapRule = 16 << 10
@@ -95,6 +95,9 @@ func (r *mapRule) checkFilter() error {
 	parsed, err := ldapconn.ParseFilter(b.String())
 	if err != nil {
 		return err
+	}
+	if strings.ContainsAny(parsed.Shape(), "|!") {
+		r.fetch = "" // an entry may have been found by something else
 	}
 	return placeholdersAreValues(parsed)
 }

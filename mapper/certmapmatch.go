@@ -115,7 +115,7 @@ func newCondition(keyword, pattern string) (condition, error) {
 	}
 	kind, isName := strings.CutPrefix(keyword, "SAN:")
 	if !isName {
-		return nil, errors.New("this keyword is not known, expected SUBJECT, ISSUER, KU, EKU, SAN or SAN:...")
+		return nil, errors.New("this keyword is not known, expected SUBJECT, ISSUER, KU, EKU, SAN or SAN:KIND")
 	}
 	return alternativeCondition(kind, pattern)
 }

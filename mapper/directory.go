@@ -38,6 +38,7 @@ type directory struct {
 	strict      bool
 	resolver    *net.Resolver
 	dead        *deadStore
+	now         func() time.Time
 	log         *slog.Logger
 }
 
@@ -63,7 +64,7 @@ func newDirectory(b config.Mapper, o Options) (*directory, error) {
 	d := &directory{
 		base: v.String("base"), scope: ldapconn.Scope(v.Int("scope")), srvDomain: v.String("srv_domain"), srvScheme: "ldap",
 		password: v.String("passwd"), secretFile: v.String("passwd_file"), referrals: v.Bool("referrals"),
-		strict: o.StrictPermissions, resolver: o.Resolver, log: o.Logger, dead: newDeadStore(o, b.Name),
+		strict: o.StrictPermissions, resolver: o.Resolver, log: o.Logger, dead: newDeadStore(o, b.Name), now: o.Now,
 		files: tlsFiles{v.String("tls_cacertfile"), v.String("tls_cacertdir"), v.String("tls_cert"), v.String("tls_key"), false},
 	}
 	switch v.Int("tls_checkpeer") {
@@ -203,7 +204,7 @@ func (d *directory) readSecret() ([]byte, error) {
 }
 
 func (f tlsFiles) config(d *directory) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.unchecked}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.unchecked, Time: d.now}
 	if f.caFile != "" || f.caDir != "" {
 		c.RootCAs = x509.NewCertPool()
 		if err := f.addRoots(c.RootCAs, d); err != nil {

@@ -75,9 +75,8 @@ const (
 	maxReferralAsks = 8
 )
 
-// follow asks the servers that the answers point to, where the block says so. Servers that cannot be
-// asked are passed over; what they would have answered is not known, so no answer that depends on there
-// being only one entry may be given then.
+// follow asks the servers that the answers point to, where the block says so. One that cannot be asked
+// ends the search: what it would have answered is not known, and that there is only one entry is not either.
 func (d *directory) follow(ctx context.Context, c ldapconn.Config, queries []ldapconn.Query, answers []ldapconn.Answer) ([]ldapconn.Answer, error) {
 	if !d.referrals {
 		return answers, nil

@@ -130,18 +130,9 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			dir, name, ok := h.file(a)
-			if !ok {
-				continue
+			if dir, name, ok := h.file(a); ok {
+				outcomes = append(outcomes, h.lookAs(become, a, dir, name, test))
 			}
-			o := outcome{user: a.Name, path: filepath.Join(dir, name)}
-			if o.err = become(a.UID, a.GID); o.err == nil {
-				_, o.err = os.Stat(o.path) // most users have no such file, and this is told soonest
-			}
-			if o.err == nil {
-				o.yes, o.reports, o.err = h.open(dir, name, a, test)
-			}
-			outcomes = append(outcomes, o)
 		}
 		return outcomes, nil
 	})
@@ -149,6 +140,23 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 		return nil, fmt.Errorf("files of users: %w", err)
 	}
 	return outcomes, nil
+}
+
+// lookAs looks into one file as its user. Most users of a large directory have no home here, or no such file in it:
+// that is told soonest.
+func (h homeFiles) lookAs(become safefile.Become, a accounts.Account, dir, name string, test holds) outcome {
+	o := outcome{user: a.Name, path: filepath.Join(dir, name)}
+	if _, o.err = os.Lstat(dir); errors.Is(o.err, fs.ErrNotExist) {
+		return o
+	}
+	if o.err = become(a.UID, a.GID); o.err != nil {
+		return o
+	}
+	if _, o.err = os.Stat(o.path); o.err != nil {
+		return o
+	}
+	o.yes, o.reports, o.err = h.open(dir, name, a, test)
+	return o
 }
 
 func (h homeFiles) open(dir, name string, a accounts.Account, test holds) (bool, []safefile.Report, error) {

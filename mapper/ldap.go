@@ -251,12 +251,13 @@ func (h *hits) query(d *directory, q inquiry, user string) ldapconn.Query {
 func (h *hits) judge(q inquiry, entries []ldapconn.Entry, cert *certinfo.Certificate, user string) (*answer, error) {
 	var good []ldapconn.Entry
 	for _, e := range entries {
+		err := h.contradicts(e, cert)
 		switch {
 		case user != "" && !h.logins.fits(e, user):
 			h.log.Warn("the directory's entry is of another login", "dn", e.DN, "user", user)
 		case !h.holds(q, e, cert):
-		case h.contradicts(e, cert) != nil:
-			return nil, fmt.Errorf("%s: %w", e.DN, h.contradicts(e, cert))
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", e.DN, err)
 		case q.weak && !h.weak && !confirms(e, cert):
 			h.log.Info("found by a name alone, which is weak (allow_weak_mapping = true)", "dn", e.DN, "by", q.name)
 		default:

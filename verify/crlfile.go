@@ -75,7 +75,7 @@ func readSome(f io.ReaderAt, at, n int64) ([]byte, error) {
 
 // derPart looks at one element of DER; a certificate is no CRL and no error.
 func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error) {
-	head, err := readSome(f, at, min(windowCarry, size-at))
+	head, err := readSome(f, at, min(peekFirst, size-at))
 	if err != nil {
 		return part, false, err
 	}
@@ -87,7 +87,13 @@ func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error
 	if part.size > size-at {
 		return part, false, errCRLShort
 	}
-	if _, err := readFrame(head, &crlHead{}); err != nil {
+	_, err = readFrame(head, &crlHead{})
+	if err != nil && int64(len(head)) < part.size { // a long name, or a certificate
+		if head, err = readSome(f, at, min(certinfo.MaxCertificate, part.size)); err == nil {
+			_, err = readFrame(head, &crlHead{})
+		}
+	}
+	if err != nil {
 		if int64(len(head)) >= part.size {
 			if _, certErr := certinfo.Parse(head[:part.size]); certErr == nil {
 				return part, false, nil

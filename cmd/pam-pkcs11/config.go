@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/mapper"
 )
 
 func newConfig() *cobra.Command {
@@ -33,12 +35,36 @@ func newConfig() *cobra.Command {
 			if err := checkConfig(cmd, file); err != nil {
 				return err
 			}
+			if err := checkMappers(cmd, file); err != nil {
+				return err
+			}
 			return checkResponders(cmd, file, online)
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	command.AddCommand(check)
 	return command
+}
+
+// checkMappers sets the mappers in use up, as a login does: rules, filters and addresses are read then.
+func checkMappers(cmd *cobra.Command, file string) error {
+	conf, err := config.Load(&config.Arguments{ConfigFile: file})
+	if err != nil {
+		return &cli.Error{Code: cli.Config, Err: err}
+	}
+	if _, err = mapper.New(conf.Mappers, mapper.Options{}); err == nil {
+		return nil
+	}
+	var placed *config.Error
+	if errors.As(err, &placed) {
+		err = placed
+	} else {
+		err = fmt.Errorf("%s: %w", file, err)
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s [error]\n", err); err != nil {
+		return err
+	}
+	return &cli.Error{Code: cli.Config}
 }
 
 // checkConfig prints what config.Check finds, in the order of the file.

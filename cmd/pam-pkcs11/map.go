@@ -71,6 +71,11 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
+	for _, n := range conf.Notes {
+		if n.Loud() {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", program, n) // as a login logs it
+		}
+	}
 	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
 	judge, err := authenticator.NewJudge(conf)
 	if err != nil {

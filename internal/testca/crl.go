@@ -18,8 +18,8 @@ type CRL struct {
 	NoNextUpdate           bool
 	Entries                []Revoked
 	RawEntries             []byte // DER of entries that stand behind those of Entries
-	Number                 int64 // 0: no CRL number
-	DeltaBase              int64 // 0: not a delta
+	Number                 int64  // 0: no CRL number
+	DeltaBase              int64  // 0: not a delta
 	IDP                    []byte
 	Extensions             []Extension
 	Scheme                 *Scheme

@@ -74,7 +74,7 @@ func (r *responder) forget(t *testing.T) {
 	t.Helper()
 	var missing []string
 	for dir := filepath.Dir(r.kept); dir != "/var/lib"; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(dir); err != nil {
+		if !exists(dir) {
 			missing = append(missing, dir)
 		}
 	}
@@ -85,6 +85,20 @@ func (r *responder) forget(t *testing.T) {
 			_ = os.Remove(dir)
 		}
 	})
+	if lists := filepath.Join(verify.DefaultStore, "crl"); !exists(lists) {
+		t.Cleanup(func() { // before the directory above it is removed: cleanups go backwards
+			locks, _ := filepath.Glob(filepath.Join(lists, "*.lock"))
+			for _, l := range locks {
+				_ = os.Remove(l)
+			}
+			_ = os.Remove(lists)
+		})
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func ocspRows() []ending {
@@ -106,7 +120,29 @@ func ocspRows() []ending {
 			code: pam.ErrCredInsufficient, said: asked("alice", "E Error 2356")},
 		{name: "OCSP responder is mute, revocation = soft", card: "alice", user: "alice", global: brief, module: asking("ocsp_url = OCSP/silent;", "revocation = soft;"), answers: ok,
 			said: granted("alice"), logins: 1},
+		{name: "no OCSP responder is named, and no list is there", card: "alice", user: "alice", module: []string{"cert_policy = ca, signature, ocsp_on, crl_offline;", "crl_dir = /nonexistent;"},
+			answers: ok, code: pam.ErrCredInsufficient, said: []string{"E Error 2356"}},
 		{name: "ocsp_responder_cert is missing", card: "alice", user: "alice", module: asking("ocsp_responder_cert = /nonexistent;"), answers: ok,
 			code: pam.ErrAuthinfoUnavail, said: []string{"E Error 2364"}},
+	}
+}
+
+// TestRevokedIsKept: the worker of a login has the rights and the place to keep what a responder said, for root only.
+func TestRevokedIsKept(t *testing.T) {
+	w := theWorld(t)
+	run := *w
+	run.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
+	for _, e := range ocspRows() {
+		if !strings.Contains(e.name, "the PIN is not sent") {
+			continue
+		}
+		check(t, e, play(t, &run, e, 0), 0)
+		info, err := os.Stat(w.ocsp.kept)
+		if err != nil || info.Mode() != 0o600 {
+			t.Fatalf("%v, %v", info, err)
+		}
+		if dir, err := os.Stat(filepath.Dir(w.ocsp.kept)); err != nil || dir.Mode().Perm() != 0o700 {
+			t.Errorf("%v, %v", dir, err)
+		}
 	}
 }

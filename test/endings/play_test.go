@@ -56,6 +56,7 @@ var stacks = []struct{ control, after string }{
 type heard struct {
 	lines   []string
 	answers []string
+	insert  func() // puts the card in when the user is asked to; nil does not
 }
 
 // RespondPAM plays the user: it notes what is said and answers from the script.
@@ -63,6 +64,9 @@ func (h *heard) RespondPAM(style pam.Style, text string) (string, error) {
 	kind := map[pam.Style]string{pam.TextInfo: "T", pam.ErrorMsg: "E", pam.PromptEchoOff: "P", pam.PromptEchoOn: "Q"}[style]
 	h.lines = append(h.lines, kind+" "+text)
 	if kind == "T" || kind == "E" {
+		if h.insert != nil && strings.HasPrefix(text, "Please insert") {
+			h.insert()
+		}
 		return "", nil
 	}
 	if len(h.answers) == 0 {
@@ -98,7 +102,7 @@ type result struct {
 func play(t *testing.T, w *world, e ending, stack int) result {
 	t.Helper()
 	table := w.lay(t, e, stack)
-	h := &heard{answers: e.answers}
+	h := &heard{answers: e.answers, insert: table.insert}
 	if e.earlier != "" {
 		h.answers = append([]string{e.earlier}, h.answers...)
 	}
@@ -163,7 +167,7 @@ func check(t *testing.T, e ending, r result, stack int) {
 	if r.logins != e.logins {
 		t.Errorf("%d PINs were sent to the card, want %d", r.logins, e.logins)
 	}
-	if err := sameTalk(r.said, e.said); err != nil && (e.slow == nil || sameTalk(r.said, e.slow) != nil) {
+	if err := sameTalk(r.said, e.said); err != nil && (e.slow == nil || sameTalk(r.said, e.slow) != nil) && !refusedLate(e, r) {
 		t.Errorf("%v\nheard:\n  %s", err, strings.Join(r.said, "\n  "))
 	}
 	want := e.after
@@ -195,6 +199,13 @@ func checkVariables(t *testing.T, e ending, r result) {
 	if e.vars != "" && r.env["PKCS11_LOGIN_TOKEN_NAME"] != e.vars {
 		t.Errorf("PKCS11_LOGIN_TOKEN_NAME is %q, want %q", r.env["PKCS11_LOGIN_TOKEN_NAME"], e.vars)
 	}
+}
+
+// refusedLate: a refusal before the prompt comes after it where the machine is so busy that looking at the certificates
+// takes longer than the prompt waits for it. What the user is told in the end is the same, and no PIN is sent.
+func refusedLate(e ending, r result) bool {
+	return e.code != success && e.logins == 0 && r.logins == 0 && len(e.said) == 1 && strings.HasPrefix(e.said[0], "E ") &&
+		len(r.said) > 3 && strings.HasPrefix(r.said[0], found) && sameTalk(r.said[len(r.said)-1:], e.said) == nil
 }
 
 // sameTalk compares what was heard. The line that only a slow check shows may or may not be there; "login:"

@@ -63,7 +63,7 @@ func waiting() []ending {
 		{name: "quiet waits aloud", user: "alice", args: []string{"wait_for_card", "quiet"}, global: brief, code: pam.ErrAuthinfoUnavail,
 			said: []string{"T Please insert your smart card"}},
 		{name: "a card that is inserted while waiting", card: "alice", user: "alice", args: []string{"wait_for_card"}, global: []string{"wait_for_card_timeout = 20;"},
-			fault: []string{"insert-after 300"}, answers: []string{pin}, said: append([]string{"T Please insert your smart card"}, granted("alice")...), logins: 1},
+			fault: []string{"insert when asked"}, answers: []string{pin}, said: append([]string{"T Please insert your smart card"}, granted("alice")...), logins: 1},
 	}
 }
 

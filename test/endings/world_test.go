@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +204,7 @@ func (w *world) makeStore(card string, tokens map[string][]pkcs11test.Object) er
 type laid struct {
 	services, service string
 	fault             *pkcs11test.Fault
+	insert            func() // nil where the card is there from the start
 }
 
 func (l *laid) logins(t *testing.T) int {
@@ -239,7 +239,7 @@ func (w *world) lay(t *testing.T, e ending, stack int) *laid {
 	fmt.Fprintf(&lines, "auth %s %s config_file=%s %s\n%s\n", stacks[stack].control, w.module, conf, quoteAll(e.args), stacks[stack].after)
 	mustMkdir(t, l.services)
 	mustWrite(t, filepath.Join(l.services, l.service), lines.String(), 0o644)
-	w.setFault(t, e)
+	l.insert = w.setFault(t, e)
 	w.ocsp.forget(t)
 	return l
 }
@@ -256,32 +256,33 @@ func quoteAll(args []string) string {
 	return strings.Join(out, " ")
 }
 
-// setFault writes the script of the fault-injecting library.
-func (w *world) setFault(t *testing.T, e ending) {
+// setFault writes the script of the fault-injecting library. With "insert when asked" there is no card until the returned
+// function is called.
+func (w *world) setFault(t *testing.T, e ending) (insert func()) {
 	t.Helper()
-	lines, later := []string{}, time.Duration(0)
+	var lines []string
+	later := false
 	for _, f := range e.fault {
-		if ms, ok := strings.CutPrefix(f, "insert-after "); ok {
-			n, err := strconv.Atoi(ms)
-			if err != nil {
-				t.Fatal(err)
-			}
-			later = time.Duration(n) * time.Millisecond
+		if f == "insert when asked" {
+			later = true
 			continue
 		}
 		lines = append(lines, faultLine(t, f))
 	}
-	if later == 0 {
+	if !later {
 		if err := w.fault.Set(lines...); err != nil {
 			t.Fatal(err)
 		}
-		return
+		return nil
 	}
 	if err := w.fault.Set(append([]string{"absent"}, lines...)...); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(later, func() { _ = w.fault.Change(lines...) })
-	t.Cleanup(func() { timer.Stop() })
+	return func() {
+		if err := w.fault.Change(lines...); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // tokenFlags are the script lines of the words that rows use.

@@ -1,0 +1,163 @@
+package mapper
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/testca"
+)
+
+// searching takes the place of a directory with one person, whatever is asked.
+func searching(dn string, attributes ...string) func(slapdtest.Request, io.Writer) bool {
+	return func(r slapdtest.Request, w io.Writer) bool {
+		return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, dn, attributes...))
+	}
+}
+
+func TestHostileDirectories(t *testing.T) {
+	ca := testca.NewRoot("Users CA")
+	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
+	cert := ldapCertificate(t, leaf)
+	var passwords atomic.Int64
+	noTLS := func(code byte) func(slapdtest.Request, io.Writer) bool {
+		return func(r slapdtest.Request, w io.Writer) bool {
+			switch r.Op {
+			case slapdtest.ExtendedRequest:
+				_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.ExtendedAnswer, code))
+			case slapdtest.BindRequest:
+				passwords.Add(1)
+			}
+			return true
+		}
+	}
+	onSearch := func(answer func(r slapdtest.Request, w io.Writer) bool) func(slapdtest.Request, io.Writer) bool {
+		return func(r slapdtest.Request, w io.Writer) bool {
+			if r.Op != slapdtest.SearchRequest {
+				return slapdtest.Polite(r, w)
+			}
+			return answer(r, w)
+		}
+	}
+	raw := func(b []byte, goOn bool) func(slapdtest.Request, io.Writer) bool {
+		return onSearch(func(_ slapdtest.Request, w io.Writer) bool { _, _ = w.Write(b); return goOn })
+	}
+	deep := make([]byte, 0, 40000)
+	for range 10000 {
+		deep = append(deep, 0x30, 0x82, 0x10, 0x00)
+	}
+	flood := func(e func(id int64) []byte) func(slapdtest.Request, io.Writer) bool {
+		return onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			many := bytes.Repeat(e(r.ID), 1000)
+			for range 1000 {
+				if _, err := w.Write(many); err != nil {
+					return false
+				}
+			}
+			return false
+		})
+	}
+	loop := func(r slapdtest.Request, w io.Writer) bool {
+		_, _ = w.Write(slapdtest.Message(r.ID, slapdtest.SearchReference, testca.TLV(4, []byte("ldap://127.0.0.1:1/ou=x"))))
+		_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 0))
+		return true
+	}
+	bind := []string{"binddn", "cn=x", "passwd", "secret"}
+	starttls := append([]string{"ssl", "tls"}, bind...)
+	cases := []struct {
+		name     string
+		answer   func(slapdtest.Request, io.Writer) bool
+		settings []string
+		user     string
+		says     string
+	}{
+		{"closes at once", func(slapdtest.Request, io.Writer) bool { return false }, nil, "", "fails"},
+		{"closes in the answer", raw([]byte{0x30, 0x20, 2, 1}, false), nil, "", "fails"},
+		{"a length of four gigabytes", raw([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1}, true), nil, "", "fails"},
+		{"a length of eight octets", raw([]byte{0x30, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, true), nil, "", "fails"},
+		{"ten thousand levels", raw(deep, true), nil, "", "fails"},
+		{"ten thousand levels without end", raw([]byte(strings.Repeat("\x30\x80", 10000)), true), nil, "", "fails"},
+		{"noise, then nothing", raw([]byte("HTTP/1.1 200 OK\r\n\r\n"), true), []string{"searchtimeout", "1"}, "", "fails"},
+		{"entries without end", flood(func(id int64) []byte { return slapdtest.Entry(id, "uid=alice", "uid", "alice") }), nil, "", "fails"},
+		{"entries of nothing", flood(func(id int64) []byte { return slapdtest.Message(id, slapdtest.SearchEntry) }), nil, "", "fails"},
+		{"answers to nobody's question", flood(func(id int64) []byte { return slapdtest.Result(id+100, slapdtest.SearchDone, 0) }), nil, "", "fails"},
+		{"an attribute without values", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			_, _ = w.Write(slapdtest.Message(r.ID, slapdtest.SearchEntry, testca.TLV(4), testca.Sequence(testca.Sequence(testca.TLV(4, []byte("uid"))))))
+			return true
+		}), nil, "", "fails"},
+		{"pages without end", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			_, _ = w.Write(slapdtest.PagedDone(r.ID, "more"))
+			return true
+		}),
+			[]string{"certificate_match", "compare"}, "", "has not ended"},
+		{"two entries", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, "uid=a", "uid", "alice"), slapdtest.Entry(r.ID, "uid=b", "uid", "bob"))
+		}), nil, "", "more than one user"},
+		{"another user's entry", searching("uid=bob", "uid", "bob"), nil, "alice", "no"},
+		{"an entry with another certificate", searching("uid=alice", "uid", "alice", "userCertificate;binary", "x"), nil, "", "no"},
+		{"an entry with another certificate, matched", searching("uid=alice", "uid", "alice", "userCertificate", "x"), nil, "alice", "no"},
+		{"a login with a line end", searching("uid=x", "uid", "alice\nroot"), nil, "", "does not say its login"},
+		{"a login with NUL", searching("uid=x", "uid", "alice\x00"), nil, "", "does not say its login"},
+		{"an empty login", searching("uid=x", "uid", ""), nil, "", "does not say its login"},
+		{"no login", searching("uid=x"), nil, "", "does not say its login"},
+		{"root", searching("uid=x", "uid", "root"), nil, "", "below UID_MIN"},
+		{"an error", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 50))
+			return true
+		}), nil, "", "Insufficient Access"},
+		{"a size limit", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			_, _ = w.Write(append(slapdtest.Entry(r.ID, "uid=alice", "uid", "alice"), slapdtest.Result(r.ID, slapdtest.SearchDone, 4)...))
+			return true
+		}), nil, "", "more than one user"},
+		{"a referral", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 10, testca.TLV(0xa3, testca.TLV(4, []byte("ldap://127.0.0.1:1/")))))
+			return true
+		}), nil, "", "no"},
+		{"a reference", onSearch(loop), nil, "", "no"},
+		{"a reference to a dead server, followed", onSearch(loop), []string{"referrals", "true"}, "", "referral ldap://127.0.0.1:1"},
+		{"StartTLS refused", noTLS(2), starttls, "", "StartTLS"},
+		{"StartTLS agreed to and not done", noTLS(0), starttls, "", "TLS"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			started := time.Now()
+			settings := append([]string{"uri", slapdtest.Hostile(t, c.answer)}, c.settings...)
+			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", settings...)), cert, c.user)
+			if got != "" || !strings.Contains(words, c.says) {
+				t.Errorf("got %q (%s), want %s", got, words, c.says)
+			}
+			if took := time.Since(started); took > 15*time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+	if n := passwords.Load(); n != 0 {
+		t.Errorf("%d passwords went out without TLS", n)
+	}
+}
+
+// TestMuteDirectories: a server that stops at any step costs no more than its own time.
+func TestMuteDirectories(t *testing.T) {
+	cert := ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice"))
+	for name, c := range map[string]struct {
+		until    byte
+		settings []string
+	}{
+		"at the TLS handshake": {0, []string{"ssl", "ssl"}}, "at StartTLS": {slapdtest.ExtendedRequest, []string{"ssl", "tls"}},
+		"at the bind": {slapdtest.BindRequest, []string{"binddn", "cn=x", "passwd", "x"}}, "at the search": {slapdtest.SearchRequest, []string{"searchtimeout", "1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool { return r.Op == c.until || slapdtest.Polite(r, w) })
+			started := time.Now()
+			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
+			if took := time.Since(started); got != "" || took > 10*time.Second || !strings.Contains(words, "fails") {
+				t.Errorf("took %s: %q, %s", took, got, words)
+			}
+		})
+	}
+}
