@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn is one client of the server, on a blocking descriptor and a goroutine of its own: the round trip of an APDU costs
-// a third less than through the poller of the runtime.
+// conn is one client of the server, with a goroutine of its own. While few clients are busy its reads block a thread: the
+// round trip of an APDU then costs a third less than through the poller of the runtime. See crowd for the rest.
 type conn struct {
 	s       *Server
 	fd      int
@@ -33,6 +33,8 @@ type conn struct {
 	announced  int    // number of reader states that SIZE announced
 	seen       uint64 // version of the board at the last GET_READERS_STATE, for 4.3
 	authorized map[string]bool
+	polled     *polled // how it waits in a crowd
+	epoch      int64   // of the crowd at the last request
 
 	mail mailbox
 }
@@ -40,15 +42,16 @@ type conn struct {
 func newConn(ctx context.Context, s *Server, fd int, peer Peer) *conn {
 	c := &conn{s: s, fd: fd, peer: peer, minor: minMinor + 1, handles: map[Handle]*handle{}, in: make([]byte, 2048),
 		out: make([]byte, 0, 512)}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+	// Not with ctx itself: the end of the service must not be answered as if the client had cancelled, see hangUp.
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	c.mail.fd = fd
 	return c
 }
 
 // hangUp makes the goroutine end, whatever it is waiting for.
 func (c *conn) hangUp() {
-	c.cancel()
 	unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	c.cancel()
 }
 
 func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer.String()) }
@@ -101,7 +104,9 @@ func (c *conn) limitReads(d time.Duration) {
 // leave releases what the client left behind.
 func (c *conn) leave() {
 	c.s.Manager.board.unwatch(c)
+	c.mail.close()
 	c.dropContext()
+	c.unpoll()
 }
 
 func (c *conn) dropContext() {
@@ -128,7 +133,7 @@ func (c *conn) need(n int) ([]byte, error) {
 		c.from, c.to = 0, c.to-c.from
 	}
 	for c.to-c.from < n {
-		got, err := readSocket(c.fd, c.in[c.to:], c.to > c.from)
+		got, err := c.read(c.in[c.to:], c.to > c.from)
 		if err != nil || got == 0 {
 			return nil, errBroken{}
 		}
@@ -509,6 +514,7 @@ type mailbox struct {
 	held    bool
 	writing bool
 	due     bool
+	closed  bool
 	result  Error
 }
 
@@ -526,11 +532,19 @@ func (b *mailbox) disarm() {
 	b.armed = false
 }
 
+// close ends the mailbox before the descriptor is closed: a change of the board that is being told just now, or a CANCEL,
+// would else reach the next client that gets the same descriptor.
+func (b *mailbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.armed, b.due, b.closed = false, false, true
+}
+
 // post sends the message that was expected; others are lost. It never waits.
 func (b *mailbox) post(result Error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.armed {
+	if !b.armed || b.closed {
 		return
 	}
 	b.armed, b.due, b.result = false, true, result

@@ -44,10 +44,7 @@ type Server struct {
 	AutoExit time.Duration
 	// TraceAPDUs logs the header of every command and the status of every answer, never the data between.
 	TraceAPDUs bool
-	// ClientsChanged is called with the number of connections when that has changed, under a lock: it must be quick and must
-	// not call the server.
-	ClientsChanged func(n int)
-	Logger         *slog.Logger
+	Logger     *slog.Logger
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{} // those who may use the service
@@ -57,6 +54,7 @@ type Server struct {
 	ending   bool
 	work     sync.WaitGroup
 	watch    *fdWatch
+	crowd    crowd
 }
 
 // headroom is how many connections beyond MaxClients may be there without a context: cancelling needs one.
@@ -88,6 +86,7 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	s.crowd.begin = time.Now()
 	s.watch, s.conns, s.asking = watch, map[*conn]struct{}{}, map[*conn]struct{}{}
 	s.mu.Lock()
 	s.ending = false
@@ -196,16 +195,34 @@ func (s *Server) roomToAsk(p Peer) bool {
 
 // welcome takes c among those who may use the service, if there is room.
 func (s *Server) welcome(c *conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending || len(s.conns) >= s.MaxClients+headroom {
-		s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
-		return false
+	if s.awaitRoom(func() bool {
+		if s.ending || len(s.conns) >= s.MaxClients+headroom {
+			return false
+		}
+		delete(s.asking, c)
+		s.conns[c] = struct{}{}
+		return true
+	}) {
+		return true
 	}
-	delete(s.asking, c)
-	s.conns[c] = struct{}{}
-	s.changed()
-	return true
+	s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
+	return false
+}
+
+// roomTime is how long a client waits for the place of another whose end has not been noticed yet: a program that
+// comes and goes quickly is there twice for a moment.
+const roomTime = time.Second
+
+// awaitRoom tries to take a place under s.mu, until it can or roomTime has passed.
+func (s *Server) awaitRoom(take func() bool) bool {
+	for until := time.Now().Add(roomTime); ; time.Sleep(5 * time.Millisecond) {
+		s.mu.Lock()
+		taken, ending := take(), s.ending
+		s.mu.Unlock()
+		if taken || ending || time.Now().After(until) {
+			return taken
+		}
+	}
 }
 
 // gone forgets a connection whose goroutine has ended.
@@ -213,31 +230,22 @@ func (s *Server) gone(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.asking, c)
-	if _, ok := s.conns[c]; ok {
-		delete(s.conns, c)
-		s.changed()
-	}
+	delete(s.conns, c)
 	unix.Close(c.fd)
 	if s.idle != nil && len(s.conns)+len(s.asking) == 0 && !s.ending {
 		s.idle.Reset(s.AutoExit)
 	}
 }
 
-func (s *Server) changed() {
-	if s.ClientsChanged != nil {
-		s.ClientsChanged(len(s.conns))
-	}
-}
-
 // takeContext counts a context against MaxClients.
 func (s *Server) takeContext() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.contexts >= s.MaxClients {
-		return false
-	}
-	s.contexts++
-	return true
+	return s.awaitRoom(func() bool {
+		if s.contexts >= s.MaxClients {
+			return false
+		}
+		s.contexts++
+		return true
+	})
 }
 
 func (s *Server) giveContext() {

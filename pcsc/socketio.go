@@ -39,13 +39,18 @@ func writeSocket(fd int, b []byte) error {
 	}
 	for len(b) > 0 {
 		n, err := unix.Write(fd, b)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		switch err {
+		case nil:
+			b = b[n:]
+		case unix.EINTR:
+		case unix.EAGAIN: // in a crowd the descriptor does not block
+			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if _, err := unix.Poll(ready, -1); err != nil && err != unix.EINTR {
+				return err
+			}
+		default:
 			return err
 		}
-		b = b[n:]
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -28,6 +30,7 @@ import (
 //	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to 95 (PEM)
 //	certificate REF FILE     the certificate beside it (PEM). Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
+//	moves FILE               appends the monotonic clock, in nanoseconds, before each of these movements
 type simulated struct {
 	pcsctest.Reader
 	slots  int
@@ -35,6 +38,7 @@ type simulated struct {
 	card   string
 	files  []pivFile // of a PIV card
 	every  time.Duration
+	moves  string
 }
 
 // maxReaders bounds a description.
@@ -103,6 +107,8 @@ func (s *simulated) set(word, value string) (problem string) {
 			return err.Error()
 		}
 		s.files = append(s.files, file)
+	case "moves":
+		s.moves = value
 	case "every":
 		if s.every, err = time.ParseDuration(value); err != nil || s.every < time.Millisecond {
 			return "every is a duration of at least 1ms"
@@ -180,21 +186,34 @@ func (s *simulated) fill(ctx context.Context) error {
 			slot.Insert(card)
 		}
 		if s.every > 0 && card != nil {
-			go move(ctx, slot, card, s.every)
+			go s.move(ctx, slot, card)
 		}
 		s.Slots = append(s.Slots, slot)
 	}
 	return nil
 }
 
-func move(ctx context.Context, slot *pcsctest.Slot, card pcsctest.Card, every time.Duration) {
-	tick := time.NewTicker(every)
+func (s *simulated) move(ctx context.Context, slot *pcsctest.Slot, card pcsctest.Card) {
+	var moves *os.File
+	if s.moves != "" {
+		var err error
+		if moves, err = os.OpenFile(s.moves, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+			return
+		}
+		defer moves.Close()
+	}
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for in := true; ; in = !in {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if moves != nil {
+			var now unix.Timespec
+			unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+			fmt.Fprintln(moves, now.Nano())
 		}
 		if in {
 			slot.Remove()

@@ -45,7 +45,7 @@ var rows = map[string]row{
 	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
 		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
-		third: "github.com/coreos/go-systemd/v22",
+		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
 

@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -120,7 +119,7 @@ func readRules(o *options) (*pcsc.Rules, error) {
 // serve is the daemon's life.
 func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) error {
 	log := p.logger(o)
-	widen(0)
+	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
 	private := o.socket != ""
 	if !private {
 		remove, err := writePID()
@@ -149,7 +148,6 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 		rules.Polkit = false
 	}
 	s := &pcsc.Server{Manager: m, Authorizer: &pcsc.Policy{Rules: *rules}, MaxClients: o.maxThread, TraceAPDUs: o.apdu, Logger: log}
-	s.ClientsChanged = widen
 	if o.autoExit {
 		s.AutoExit = autoExitTime
 		if p.AutoExit > 0 {
@@ -168,18 +166,10 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	return err
 }
 
-// widen gives the runtime a processor for every client and some more. A client's goroutine sits in a blocking read most of
-// the time and holds its processor meanwhile; where there are too few, another client's request waits until the
-// runtime's monitor takes one back, which it does after up to 10 ms. Unused ones cost nothing. The number only grows.
-func widen(clients int) {
-	want := 4
-	for want < clients+4 {
-		want *= 2
-	}
-	if want > runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(want)
-	}
-}
+// processors is the least number of them that the runtime is given. A client's goroutine that waits in a blocking read
+// holds one for a moment; where there are too few, another client's request waits until the runtime's monitor takes one
+// back, which it does after up to 10 ms.
+const processors = 8
 
 // announce tells those who started us that clients can come.
 func (p *Program) announce(log *slog.Logger) {
@@ -191,8 +181,7 @@ func (p *Program) announce(log *slog.Logger) {
 	if p.Ready != nil {
 		p.Ready()
 	}
-	// What starting needed is given back: the daemon may sleep for days.
-	debug.FreeOSMemory()
+	giveBackMemory()
 }
 
 // plug starts the drivers that --readers names.

@@ -7,22 +7,31 @@
  *   scbench idle CLIENTS                      waits for changes until it is killed
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <winscard.h>
 
 static char reader[128];
 static unsigned long sendLength, receiveLength;
-static volatile int begin, end;
-static volatile long long released; /* when the transaction lock was given up last */
+
+/* What all clients share, who are processes: as in life, and libpcsclite 1.9 does not bear contexts that come and go in
+ * many threads at once. */
+struct shared {
+	volatile int begin, end, ready;
+	volatile long long released; /* when the transaction lock was given up last */
+};
+static struct shared *all;
 
 struct client {
-	pthread_t thread;
-	long long *times;
 	long count, room, grants;
+	long long *times;
 };
 
 static long long now(void)
@@ -42,13 +51,9 @@ static void check(const char *what, LONG rv)
 
 static void note(struct client *c, long long t)
 {
-	if (c->count == c->room) {
-		c->room = c->room ? 2 * c->room : 4096;
-		c->times = realloc(c->times, c->room * sizeof *c->times);
-		if (!c->times)
-			exit(1);
-	}
-	c->times[c->count++] = t;
+	if (c->count < c->room)
+		c->times[c->count] = t;
+	c->count++;
 }
 
 static int compare(const void *a, const void *b)
@@ -102,94 +107,128 @@ static unsigned char *newCommand(void)
 	return c;
 }
 
-static void *load(void *arg)
+static void load(struct client *c)
 {
-	struct client *c = arg;
 	SCARDCONTEXT context = establish();
 	SCARDHANDLE card = connectCard(context);
 	unsigned char *command = newCommand(), *answer = malloc(65548);
-	__sync_fetch_and_add(&c->grants, 1);
-	while (!begin)
+	__sync_fetch_and_add(&all->ready, 1);
+	while (!all->begin)
 		usleep(1000);
-	while (!end) {
+	while (!all->end) {
 		long long t = now();
 		transmit(card, command, answer);
 		note(c, now() - t);
 	}
 	SCardDisconnect(card, SCARD_LEAVE_CARD);
 	SCardReleaseContext(context);
-	return NULL;
 }
 
-static void *transactions(void *arg)
+static void transactions(struct client *c)
 {
-	struct client *c = arg;
 	SCARDCONTEXT context = establish();
 	SCARDHANDLE card = connectCard(context);
 	unsigned char *command = newCommand(), *answer = malloc(65548);
-	while (!begin)
+	__sync_fetch_and_add(&all->ready, 1);
+	while (!all->begin)
 		usleep(1000);
-	while (!end) {
-		long long before = released, got;
+	while (!all->end) {
+		long long before = all->released, got;
 		check("SCardBeginTransaction", SCardBeginTransaction(card));
 		got = now();
-		if (released > before) /* somebody held it meanwhile: a handover */
-			note(c, got - released);
+		if (all->released > before) /* somebody held it meanwhile: a handover */
+			note(c, got - all->released);
 		c->grants++;
 		transmit(card, command, answer);
-		released = now();
+		all->released = now();
 		check("SCardEndTransaction", SCardEndTransaction(card, SCARD_LEAVE_CARD));
 	}
 	SCardDisconnect(card, SCARD_LEAVE_CARD);
 	SCardReleaseContext(context);
-	return NULL;
 }
 
-static long gather(struct client *clients, int n, long long **all)
+static void *share(size_t n)
 {
-	long total = 0, at = 0;
-	for (int i = 0; i < n; i++)
-		total += clients[i].count;
-	*all = malloc((total + 1) * sizeof **all);
-	for (int i = 0; i < n; i++) {
-		memcpy(*all + at, clients[i].times, clients[i].count * sizeof **all);
-		at += clients[i].count;
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED) {
+		perror("scbench: mmap");
+		exit(1);
 	}
-	qsort(*all, total, sizeof **all, compare);
+	return p;
+}
+
+static long gather(struct client *clients, int n, long long **times)
+{
+	long total = 0;
+	for (int i = 0; i < n; i++)
+		total += clients[i].count < clients[i].room ? clients[i].count : clients[i].room;
+	*times = malloc((total + 1) * sizeof **times);
+	total = 0;
+	for (int i = 0; i < n; i++) {
+		long count = clients[i].count < clients[i].room ? clients[i].count : clients[i].room;
+		memcpy(*times + total, clients[i].times, count * sizeof **times);
+		total += count;
+	}
+	qsort(*times, total, sizeof **times, compare);
 	return total;
 }
 
-static void runClients(int n, int seconds, void *(*work)(void *), int isLoad)
+/* start makes n processes, and lets them begin together. */
+static struct client *start(int n, void (*work)(struct client *))
 {
-	struct client *clients = calloc(n, sizeof *clients);
-	long long *all, t;
-	long total, least = -1, most = 0;
-	for (int i = 0; i < n; i++)
-		pthread_create(&clients[i].thread, NULL, work, &clients[i]);
-	usleep(300000 + 5000 * n);
-	begin = 1;
+	struct client *clients = share(n * sizeof *clients);
+	all = share(sizeof *all);
+	for (int i = 0; i < n; i++) {
+		clients[i].room = 4000000 / n;
+		clients[i].times = share(clients[i].room * sizeof(long long));
+		switch (fork()) {
+		case -1:
+			perror("scbench: fork");
+			exit(1);
+		case 0:
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			work(&clients[i]);
+			_exit(0);
+		}
+	}
+	while (all->ready < n) {
+		if (waitpid(-1, NULL, WNOHANG) > 0)
+			exit(1); /* it has said why */
+		usleep(1000);
+	}
+	return clients;
+}
+
+static void runClients(int n, int seconds, void (*work)(struct client *), int isLoad)
+{
+	struct client *clients = start(n, work);
+	long long *times, t;
+	long total, sum = 0, least = -1, most = 0;
+	int status;
+	all->begin = 1;
 	t = now();
 	sleep(seconds);
-	end = 1;
+	all->end = 1;
 	t = now() - t;
-	for (int i = 0; i < n; i++)
-		pthread_join(clients[i].thread, NULL);
-	total = gather(clients, n, &all);
+	while (wait(&status) > 0)
+		if (status)
+			exit(1);
+	total = gather(clients, n, &times);
 	if (!total) {
 		printf("0\n");
 		return;
 	}
-	if (isLoad) {
-		printf("%.0f %lld %lld %lld\n", total * 1e9 / t, all[total / 2], all[total * 99 / 100], all[total - 1]);
-		return;
-	}
 	for (int i = 0; i < n; i++) {
+		sum += clients[i].count;
 		if (least < 0 || clients[i].grants < least)
 			least = clients[i].grants;
 		if (clients[i].grants > most)
 			most = clients[i].grants;
 	}
-	printf("%lld %lld %lld %ld %ld\n", all[total / 2], all[total * 99 / 100], all[total - 1], least, most);
+	if (isLoad)
+		printf("%.0f %lld %lld %lld\n", sum * 1e9 / t, times[total / 2], times[total * 99 / 100], times[total - 1]);
+	else
+		printf("%lld %lld %lld %ld %ld\n", times[total / 2], times[total * 99 / 100], times[total - 1], least, most);
 }
 
 static void waitForChanges(int count, int print)
@@ -230,13 +269,14 @@ int main(int argc, char **argv)
 	sendLength = 5;
 	receiveLength = 2;
 	if (!strcmp(argv[1], "apdu")) {
-		struct client c = {0};
+		struct client c = {.room = arg[2] + 1};
 		SCARDCONTEXT context = establish();
 		SCARDHANDLE card = connectCard(context);
 		unsigned char *command, *answer = malloc(65548);
 		sendLength = arg[0];
 		receiveLength = arg[1];
 		command = newCommand();
+		c.times = malloc(c.room * sizeof *c.times);
 		for (long i = 0; i < arg[2] + arg[2] / 10; i++) {
 			long long t = now();
 			transmit(card, command, answer);
