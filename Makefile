@@ -32,7 +32,8 @@ OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
 .PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb soak demo bench-login \
-	bench-map bench-crl bench-ccid bench-pcsc fuzz install uninstall pot clean
+	bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall \
+	uninstall-pcscd pot clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -126,6 +127,25 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -d -m 0755 $(DESTDIR)/var/lib/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
+
+# Apart from `install`: it takes the place of the distribution's pcscd.
+install-pcscd: toolchain ## install the PC/SC daemon, its units, udev rule, user and polkit actions in place of another pcscd
+	@mkdir -p $(BUILD)/install
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pcscd ./cmd/pcscd
+	sed 's|/usr/sbin/pcscd|$(PREFIX)/sbin/pcscd|' packaging/systemd/pcscd.service >$(BUILD)/install/pcscd.service
+	install -D -m 0755 $(BUILD)/install/pcscd $(DESTDIR)$(PREFIX)/sbin/pcscd
+	install -D -m 0644 $(BUILD)/install/pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pcscd.service
+	install -D -m 0644 packaging/systemd/pcscd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/pcscd.socket
+	install -D -m 0644 packaging/systemd/pcscd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/pcscd.conf
+	install -D -m 0644 packaging/udev/60-pcscd.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-pcscd.rules
+	install -D -m 0644 packaging/polkit/org.debian.pcsc-lite.policy $(DESTDIR)$(PREFIX)/share/polkit-1/actions/org.debian.pcsc-lite.policy
+	install -D -m 0644 packaging/pcscd.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pcscd.conf.example
+	install -D -m 0644 doc/pcscd.8 $(DESTDIR)$(MANDIR)/man8/pcscd.8
+
+uninstall-pcscd: ## remove what install-pcscd put there; the configuration stays
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,sbin/pcscd lib/systemd/system/pcscd.service lib/systemd/system/pcscd.socket \
+		lib/sysusers.d/pcscd.conf lib/udev/rules.d/60-pcscd.rules share/polkit-1/actions/org.debian.pcsc-lite.policy \
+		share/doc/pam_pkcs11/pcscd.conf.example) $(DESTDIR)$(MANDIR)/man8/pcscd.8
 
 uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer

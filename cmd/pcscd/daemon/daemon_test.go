@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "word", err: `"word" is not an option`},
 		{args: "-- word", err: `"word" is not an option`},
 		{args: "--foreground --readers bogus", err: "there are fake:NAME"},
+		{args: "--foreground --readers fak", err: "there are fake:NAME"},
 		{args: "--readers fake", err: "needs --foreground"},
 	} {
 		t.Run(row.args, func(t *testing.T) {
@@ -143,6 +145,13 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestExampleOfTheConfiguration(t *testing.T) {
+	rules, err := readRules(&options{config: "../../../packaging/pcscd.conf.example"})
+	if err != nil || rules.Allow != pcsc.AllowLocal || rules.Polkit || rules.ReaderStates != 16 {
+		t.Errorf("%+v %v", rules, err)
+	}
+}
+
 func TestPrivateDaemon(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "comm")
 	stale, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -185,32 +194,73 @@ func TestPrivateDaemon(t *testing.T) {
 	}
 }
 
+// inNamespace is this test binary as the daemon, with a /run of its own: its pid file and socket are at the places
+// that are compiled in, and meet no other daemon's. directory becomes /run/pcscd.
+func inNamespace(t *testing.T, directory, shell string, args ...string) *exec.Cmd {
+	t.Helper()
+	unshare := []string{"--mount"}
+	if os.Geteuid() != 0 {
+		unshare = append(unshare, "--map-root-user")
+	}
+	script := `mount -t tmpfs none /run && mkdir /run/pcscd && mount --bind "$0" /run/pcscd && ` + shell
+	cmd := exec.Command("unshare", append(append(unshare, "sh", "-c", script, directory, os.Args[0]), args...)...)
+	cmd.Env = append(os.Environ(), "PCSCD_TEST_RUN=1")
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	return cmd
+}
+
+// rulesFor lets everybody in.
+func rulesFor(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "conf")
+	if err := os.WriteFile(file, []byte("allow = all\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// runDirectory is short, for the sockets in it.
+func newRunDirectory(t *testing.T) string {
+	t.Helper()
+	directory, err := os.MkdirTemp("", "pcscd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(directory) })
+	return directory
+}
+
+func awaitContext(t *testing.T, socket string) *pcsc.Context {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, err := pcsc.NewContext(pcsc.NewClient(socket))
+		if err == nil {
+			return c
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%s: %v", socket, err)
+		}
+	}
+}
+
 // systemd passes the socket as descriptor 3; SIGTERM is a clean end, and the socket stays.
 func TestSocketActivationAndSignals(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Log("the pid file is in " + runDirectory + ", which only root may write: not tried")
-		return
-	}
-	if pid, err := readPID(); err == nil && alive(pid) {
-		t.Log("the system's pcscd is running: not tried")
-		return
-	}
-	socket := filepath.Join(t.TempDir(), "comm")
+	directory := newRunDirectory(t)
+	socket := filepath.Join(directory, "pcscd.comm")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.SetUnlinkOnClose(false)
 	defer l.Close()
 	f, err := l.File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	rules := filepath.Join(t.TempDir(), "conf")
-	os.WriteFile(rules, []byte("allow = all\n"), 0o600)
 	var stderr bytes.Buffer
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0], "--foreground", "--auto-exit", "-c", rules)
-	cmd.Env = append(os.Environ(), "PCSCD_TEST_RUN=1", "LISTEN_FDS=1")
+	cmd := inNamespace(t, directory, `LISTEN_PID=$$ exec "$@"`, "--foreground", "--auto-exit", "-c", rulesFor(t))
+	cmd.Env = append(cmd.Env, "LISTEN_FDS=1")
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
@@ -225,15 +275,15 @@ func TestSocketActivationAndSignals(t *testing.T) {
 	if err != nil || len(names) != 1 {
 		t.Fatalf("the first question of a daemon that was started for it: %q %v", names, err)
 	}
-	if pid, err := readPID(); err != nil || pid != cmd.Process.Pid {
-		t.Errorf("pid file: %d %v", pid, err)
+	text, err := os.ReadFile(filepath.Join(directory, "pcscd.pid"))
+	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(cmd.Process.Pid) {
+		t.Errorf("pid file: %q %v", text, err)
 	}
-	if err := signalRescan(); err != nil {
-		t.Error(err)
-	}
-	cmd.Process.Signal(unix.SIGHUP)
-	if _, err := c.ListReaders(); err != nil {
-		t.Error(err)
+	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1} {
+		cmd.Process.Signal(s)
+		if _, err := c.ListReaders(); err != nil {
+			t.Errorf("after %v: %v", s, err)
+		}
 	}
 	cmd.Process.Signal(unix.SIGTERM)
 	if err := cmd.Wait(); err != nil {
@@ -242,8 +292,74 @@ func TestSocketActivationAndSignals(t *testing.T) {
 	if _, err := os.Stat(socket); err != nil {
 		t.Errorf("systemd's socket: %v", err)
 	}
-	if _, err := os.Stat(pidFile); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(directory, "pcscd.pid")); !os.IsNotExist(err) {
 		t.Errorf("the pid file is left: %v", err)
+	}
+}
+
+// The daemon in the background: it is ready when its starter ends; a second one is refused; -H reaches it; a pid file that
+// a killed one left is no hindrance.
+func TestInTheBackground(t *testing.T) {
+	directory := newRunDirectory(t)
+	socket := filepath.Join(directory, "pcscd.comm")
+	script := `
+"$@" -c "$RULES" || exit 10
+pid=$(cat /run/pcscd/pcscd.pid)
+"$@" -c "$RULES" 2>/run/pcscd/second; [ $? = 1 ] || exit 11
+grep -q "running already, with pid $pid" /run/pcscd/second || exit 12
+"$@" --hotplug || exit 13
+kill -9 "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
+[ -e /run/pcscd/pcscd.pid ] && [ -S /run/pcscd/pcscd.comm ] || exit 14
+"$@" --hotplug 2>/dev/null && exit 15
+"$@" -c "$RULES" || exit 16
+touch /run/pcscd/ready
+while [ ! -e /run/pcscd/end ]; do sleep 0.01; done
+pid=$(cat /run/pcscd/pcscd.pid)
+kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
+[ ! -e /run/pcscd/pcscd.pid ] && [ ! -e /run/pcscd/pcscd.comm ] || exit 17`
+	var said bytes.Buffer
+	cmd := inNamespace(t, directory, "true"+script)
+	cmd.Env = append(cmd.Env, "RULES="+rulesFor(t))
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		if _, err := os.Stat(filepath.Join(directory, "ready")); err == nil {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("%v: %s", err, said.String())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	c := awaitContext(t, socket)
+	if names, err := c.ListReaders(); err != nil || len(names) != 1 {
+		t.Errorf("%q %v", names, err)
+	}
+	c.Release()
+	os.WriteFile(filepath.Join(directory, "end"), nil, 0o600)
+	if err := <-ended; err != nil {
+		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// --auto-exit ends the daemon also when nobody ever comes.
+func TestAutoExitWithoutAnyClient(t *testing.T) {
+	p := program("--foreground", "--socket", filepath.Join(t.TempDir(), "comm"), "--auto-exit")
+	p.AutoExit = 20 * time.Millisecond
+	code := make(chan int, 1)
+	go func() { code <- p.Run(context.Background()) }()
+	select {
+	case got := <-code:
+		if got != 0 {
+			t.Errorf("exit code %d: %s", got, p.Stderr)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("no auto-exit")
 	}
 }
 

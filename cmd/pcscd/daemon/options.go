@@ -190,7 +190,7 @@ func (o *options) check(kinds []string) error {
 		kind, _, _ := strings.Cut(r, ":")
 		known := false
 		for _, k := range kinds {
-			known = known || strings.HasPrefix(k, kind)
+			known = known || kind == strings.FieldsFunc(k, func(r rune) bool { return r == ':' || r == '[' })[0]
 		}
 		if !known {
 			return fmt.Errorf("--readers %s: there are %s", r, strings.Join(kinds, ", "))

@@ -165,6 +165,9 @@ func signalRescan() error {
 	if err != nil {
 		return err
 	}
+	if !alive(pid) { // the number may be another program's by now, which the signal would end
+		return fmt.Errorf("%s: no daemon runs with pid %d", pidFile, pid)
+	}
 	return unix.Kill(pid, unix.SIGUSR1)
 }
 
