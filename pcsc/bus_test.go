@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,28 +112,28 @@ func TestActiveLocally(t *testing.T) {
 
 // authority is polkit.
 type authority struct {
-	answer struct {
-		Authorized, Challenge bool
-		Details               map[string]string
-	}
-	asked chan map[string]dbus.Variant
-	wait  chan struct{}
+	yes, mute atomic.Bool
+	asked     chan map[string]dbus.Variant
+	wait      chan struct{} // what it waits for when it is mute
+}
+
+// verdict is polkit's answer.
+type verdict struct {
+	Authorized, Challenge bool
+	Details               map[string]string
 }
 
 func (a *authority) CheckAuthorization(subject struct {
 	Kind    string
 	Details map[string]dbus.Variant
-}, action string, details map[string]string, flags uint32, cancellation string) (struct {
-	Authorized, Challenge bool
-	Details               map[string]string
-}, *dbus.Error) {
-	if a.wait != nil {
+}, action string, details map[string]string, flags uint32, cancellation string) (verdict, *dbus.Error) {
+	if a.mute.Load() {
 		<-a.wait
 	}
 	subject.Details["kind"] = dbus.MakeVariant(subject.Kind)
 	subject.Details["action"] = dbus.MakeVariant(action + " " + details["reader"])
 	a.asked <- subject.Details
-	return a.answer, nil
+	return verdict{Authorized: a.yes.Load(), Challenge: true}, nil
 }
 
 func TestAskPolkit(t *testing.T) {
@@ -141,14 +142,15 @@ func TestAskPolkit(t *testing.T) {
 	if _, err := askPolkit(t.Context(), me, actionService, nil); err == nil {
 		t.Error("an answer without polkit")
 	}
-	a := &authority{asked: make(chan map[string]dbus.Variant, 1)}
+	a := &authority{asked: make(chan map[string]dbus.Variant, 8), wait: make(chan struct{})}
+	defer close(a.wait)
 	serve(t, c, "org.freedesktop.PolicyKit1", a, "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority")
 	start, err := startTime(me.PID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []bool{true, false} {
-		a.answer.Authorized, a.answer.Challenge = want, true
+		a.yes.Store(want)
 		got, err := askPolkit(t.Context(), me, actionCard, map[string]string{"reader": "R 00 00"})
 		if got != want || err != nil {
 			t.Errorf("%v %v", got, err)
@@ -164,8 +166,7 @@ func TestAskPolkit(t *testing.T) {
 	if _, err := askPolkit(t.Context(), Peer{PID: 1 << 30}, actionService, nil); err == nil {
 		t.Error("an answer about a process that is not there")
 	}
-	a.wait = make(chan struct{})
-	defer close(a.wait)
+	a.mute.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := askPolkit(ctx, me, actionService, nil); err == nil {

@@ -190,7 +190,7 @@ var powerRules = []rule{
 		}
 	}},
 	{"B.7", "attributes are read and written", "", func(t *testing.T, w *world) {
-		w.slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("nobody")
+		w.slot.Provide(uint32(pcsc.AttrVendorName), []byte("nobody"))
 		card := w.connect(pcsc.ShareDirect)
 		value, err := card.GetAttrib(pcsc.AttrVendorName)
 		if err != nil || string(value) != "nobody" {
@@ -204,7 +204,7 @@ var powerRules = []rule{
 	}},
 	{"G", "the request for features works on a direct and on a shared connection", "", func(t *testing.T, w *world) {
 		features := []byte{0x12, 4, 0x42, 0x33, 0, 0x12}
-		w.slot.Codes = map[uint32][]byte{pcsc.CtlCode(3400): features}
+		w.slot.Answer(pcsc.CtlCode(3400), features)
 		for _, mode := range []pcsc.ShareMode{pcsc.ShareDirect, pcsc.ShareShared} {
 			if mode == pcsc.ShareShared {
 				w.insert(&pcsctest.EchoCard{})

@@ -196,7 +196,7 @@ func (w *world) swap(card pcsctest.Card) {
 		w.await(pcsc.StateEmpty) // it only sees what is when it looks
 	}
 	w.slot.Insert(card)
-	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
 		if s := w.states()[0].EventState; s>>16 >= before+2 && s&pcsc.StatePresent != 0 {
 			return
 		}
@@ -223,9 +223,13 @@ func (w *world) await(flag pcsc.StateFlag) pcsc.ReaderState {
 	c := w.context()
 	defer c.Release()
 	states := []pcsc.ReaderState{{Reader: w.reader}}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		err := c.GetStatusChange(states, time.Until(deadline))
+		if err == pcsc.ErrUnknownReader && time.Now().Before(deadline) { // it has only just been added
+			time.Sleep(time.Millisecond)
+			continue
+		}
 		if err != nil {
 			w.t.Fatalf("waiting for state %X: %v, state is %X", flag, err, states[0].EventState)
 		}
@@ -296,7 +300,7 @@ func soon(t *testing.T, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatalf("%s does not end", what)
 	}
 }

@@ -17,7 +17,7 @@ func TestMessagesOnTheWire(t *testing.T) {
 		if stockIsTested() {
 			minors = []int32{4}
 		}
-		w.slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("nobody")
+		w.slot.Provide(uint32(pcsc.AttrVendorName), []byte("nobody"))
 		w.insert(&pcsctest.EchoCard{})
 		for _, minor := range minors {
 			s := w.script(minor)

@@ -88,7 +88,8 @@ type Slot struct {
 	Fault func(call string) error
 	// Mute makes cards fail to power up.
 	Mute bool
-	// Codes are control codes and what they answer, beside the escape (which echoes).
+	// Codes are control codes and what they answer, beside the escape (which echoes). Set both maps before the slot is
+	// used, or by Answer and Provide.
 	Codes map[uint32][]byte
 	// Attributes that the slot has.
 	Attributes map[uint32][]byte
@@ -129,6 +130,23 @@ func (s *Slot) Remove() {
 	}
 	s.card, s.powered = nil, false
 	s.tell(false)
+}
+
+// Provide gives the slot an attribute while it is in use.
+func (s *Slot) Provide(id uint32, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Attributes[id] = value
+}
+
+// Answer makes the slot know a control code while it is in use.
+func (s *Slot) Answer(code uint32, out []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Codes == nil {
+		s.Codes = map[uint32][]byte{}
+	}
+	s.Codes[code] = out
 }
 
 // Stir makes the manager look at the slot, though no card has moved.
@@ -254,7 +272,9 @@ func (s *Slot) Control(_ context.Context, code uint32, in []byte, max int) ([]by
 	if err := s.enter("Control"); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
 	out, ok := s.Codes[code]
+	s.mu.Unlock()
 	switch {
 	case code == 0x42000001:
 		out = in
