@@ -227,6 +227,8 @@ func (m *model) step(s Service, sc SCardContext, order *[]Handle, op byte) (got,
 			return 0, 0 // would wait
 		case mode == ShareExclusive && len(m.handles) > 0:
 			want = ErrSharingViolation
+		case len(m.handles) >= 200: // the limit per reader
+			want = ErrNoMemory
 		}
 		h, _, err := s.Connect(bg, sc, "R 00 00", mode, ProtocolAny)
 		if err == nil {
