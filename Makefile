@@ -32,8 +32,7 @@ OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
 .PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb soak demo bench-login \
-	bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall \
-	uninstall-pcscd pot clean
+	bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall uninstall-pcscd pot clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18

@@ -81,7 +81,7 @@ var directoryKeys = []Key{
 	{Name: "ldapport", Kind: Int, Default: "0", Max: 65535, Doc: "Port of ldaphost; 0: 389, with ssl = ssl 636."},
 	{Name: "srv_domain", Kind: Text, Status: New, Doc: "Domain whose SRV records name more servers, tried after the others; only names in that domain are used."},
 	{Name: "scope", Kind: Int, Default: "1", Max: 2, Doc: "0: the entry `base` itself, 1: those one level below, 2: all below."},
-	{Name: "binddn", Kind: Text, Doc: "Name to bind with; empty: anonymous."},
+	{Name: "binddn", Kind: Text, Doc: "Name to bind with; empty, or without a password: anonymous."},
 	{Name: "passwd", Kind: Text, Doc: "Password to bind with. Everybody can read this file."},
 	{Name: "passwd_file", Kind: Path, Status: New, Doc: "File with the password to bind with; it belongs to root, and nobody else may read it."},
 	{Name: "sasl_mech", Kind: Choice, Words: []string{"EXTERNAL"}, Status: New, Doc: "EXTERNAL: bind as whom the TLS certificate or, with ldapi, the process shows."},

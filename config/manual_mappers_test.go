@@ -22,6 +22,16 @@ OpenLDAP compares certificates by serial number and issuer only, and with an iss
 The strong values of altSecurityIdentities are X509:<I>\fIissuer\fR<SR>\fIserial number, reversed\fR, X509:<SKI>\fIsubject key identifier\fR, X509:<SHA1\-PUKEY>\fISHA\-1 of the key\fR and X509:<I>\fIissuer\fR<SID>\fIsecurity identifier\fR.
 With \fBallow_weak_mapping\fR also X509:<I>\fIissuer\fR<S>\fIsubject\fR, X509:<S>\fIsubject\fR and X509:<RFC822>\fImail address\fR count, and a UPN alone.
 An entry with an objectSid must have that of the certificate, where the certificate carries one (extension 1.3.6.1.4.1.311.25.2, or a URI tag:microsoft.com,2022\-09\-14:sid:); a certificate that carries two that differ is nobody's.
+.PP
+.nf
+mapper ldap {
+  uri = "ldaps://dc1.example.com ldaps://dc2.example.com";
+  base = "DC=example,DC=com";
+  active_directory = true;
+  binddn = "CN=reader,CN=Users,DC=example,DC=com";
+  passwd_file = /etc/pam_pkcs11/ldap_password;
+}
+.fi
 `
 
 const certmapManual = `.SH CERTMAP
@@ -34,4 +44,14 @@ Without \fBuri\fR, \fBldaphost\fR and \fBsrv_domain\fR a rule names a user of th
 Regular expressions are POSIX extended ones and match anywhere in the text. Back\-references, collating elements, GNU's escapes such as \ew, and what POSIX leaves undefined (a repetition of nothing or of a repetition, an empty alternative) are errors, with file and line.
 Names are written by RFC 4514, most specific part first. A certificate without key usage has them all; without extended key usage it has none.
 A template takes the first value of its kind; one that the certificate lacks, or that holds NUL or control characters, makes the rule find nobody.
+.PP
+.nf
+mapper certmap {
+  uri = "ldap://ldap.example.com"; base = "ou=People,dc=example,dc=com";
+  rule staff {
+    match = "<ISSUER>^CN=Staff CA,O=Example$<EKU>msScLogin";
+    map = "LDAPU1:(altSecurityIdentities=X509:<I>{issuer_dn!ad_x500}<SR>{serial_number!hex_ur})";
+  }
+}
+.fi
 `

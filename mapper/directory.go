@@ -94,8 +94,8 @@ func (d *directory) setBind(v config.Values) error {
 		return errors.New("sasl_mech = EXTERNAL and binddn contradict each other")
 	case v.String("sasl_mech") == "EXTERNAL":
 		d.conn.Bind = ldapconn.SASLExternal
-	case d.conn.DN != "" && !d.hasPassword:
-		return errors.New("binddn without passwd or passwd_file would be an anonymous bind (RFC 4513, 5.1.2)")
+	case d.conn.DN != "" && !d.hasPassword: // as in old example files
+		d.log.Warn("binddn without passwd or passwd_file: the bind is anonymous", "binddn", d.conn.DN)
 	case d.conn.DN != "":
 		d.conn.Bind = ldapconn.Simple
 	case d.hasPassword:

@@ -232,6 +232,55 @@ func TestScanInPieces(t *testing.T) {
 	}
 }
 
+// FuzzPEM: what is decoded is what the standard library decodes, and a file of any octets is searched without a fault.
+func FuzzPEM(f *testing.F) {
+	der := testca.NewRoot("Root").CRL(testca.CRL{RawEntries: testca.ManyRevoked(20)})
+	for _, width := range []int{3, 64, 65, 76, 1 << 20} {
+		f.Add(pemLines(der, width, "\n"), uint8(7))
+		f.Add(pemLines(der, width, "\r\n"), uint8(250))
+	}
+	f.Add([]byte("QUJD\nRA==\n"), uint8(1))
+	f.Add([]byte("QUI=QUJD"), uint8(1))
+	base64Pairs() // once, before any run
+	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
+		in := newPEMReader(&stepReader{data, int(step) + 1}, int64(len(data))) // without a goroutine: fuzzing wants the same way each time
+		got, err := io.ReadAll(in)
+		in.Close()
+		if err == nil {
+			text := bytes.Join(bytes.Fields(data), nil)
+			want, err := base64.StdEncoding.Strict().DecodeString(string(text))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%q gives %x, the standard library has %x, %v", data, got, want, err)
+			}
+		}
+		parts, _ := findCRLs(bytes.NewReader(data), int64(len(data)))
+		for _, part := range parts {
+			head, peekErr := part.peek(bytes.NewReader(data))
+			body := part.body(bytes.NewReader(data))
+			scan, err := scanCRL(body, max(part.der, int64(len(data))), nil, nil)
+			body.Close()
+			if err == nil && peekErr == nil && !sameHead(head, &scan.crlHead) {
+				t.Errorf("the ends and the pass differ: %+v, %+v", head, scan.crlHead)
+			}
+		}
+	})
+}
+
+// stepReader gives a few octets at a time.
+type stepReader struct {
+	data []byte
+	step int
+}
+
+func (s *stepReader) Read(p []byte) (int, error) {
+	if len(s.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.data[:min(s.step, len(s.data))])
+	s.data = s.data[n:]
+	return n, nil
+}
+
 func TestUnixOf(t *testing.T) {
 	for year := 0; year < 100; year++ {
 		for month := 1; month <= 12; month++ {

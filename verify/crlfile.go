@@ -158,7 +158,7 @@ func (p *crlPart) measure(body []byte) {
 
 // find gives the place of a line that begins so.
 func find(f io.ReaderAt, at, size int64, what string) (int64, error) {
-	buf := make([]byte, pemChunk)
+	buf := make([]byte, 2*peekFirst)
 	for at < size {
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
 		if err != nil && err != io.EOF {

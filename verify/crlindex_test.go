@@ -185,7 +185,7 @@ func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, Optio
 }
 
 // scansOf checks the leaf and counts the CRLs that were read as a whole.
-func scansOf(t *testing.T, d onDisk, o Options) (err error, scans int) {
+func scansOf(t *testing.T, d onDisk, o Options) (scans int, err error) {
 	t.Helper()
 	v := d.verifier(t, o)
 	err = d.check(t, v)
@@ -196,22 +196,22 @@ func scansOf(t *testing.T, d onDisk, o Options) (err error, scans int) {
 			}
 		}
 	}
-	return err, scans
+	return scans, err
 }
 
 func TestIndexIsUsed(t *testing.T) {
 	d, store, o := withIndexes(t)
-	if err, scans := scansOf(t, d, o); err != nil || scans != 0 {
+	if scans, err := scansOf(t, d, o); err != nil || scans != 0 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
 	bad, _, badOptions := withIndexes(t, revoked(d.leaf, 1)...)
 	bad.leaf = bad.inter.Leaf("Alice", testca.Serial(d.leaf.Serial...))
-	if err, scans := scansOf(t, bad, badOptions); ReasonOf(err) != ReasonRevoked || scans != 0 {
+	if scans, err := scansOf(t, bad, badOptions); ReasonOf(err) != ReasonRevoked || scans != 0 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
 	late := o
 	late.Now = func() time.Time { return time.Now().AddDate(0, 0, 3) }
-	if err, _ := scansOf(t, d, late); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "has expired") {
+	if _, err := scansOf(t, d, late); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "has expired") {
 		t.Errorf("dates are not checked anew: %v", err)
 	}
 	indexes, err := filepath.Glob(filepath.Join(store, indexDirName, "*.idx"))
@@ -233,7 +233,7 @@ func TestIndexIsUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err, scans := scansOf(t, d, o); err != nil || scans != 2 {
+		if scans, err := scansOf(t, d, o); err != nil || scans != 2 {
 			t.Errorf("%s: %v, %d scans", tt.name, err, scans)
 		}
 		if tt.name == "writable for all" || tt.name == "writable for a group" {
@@ -242,7 +242,7 @@ func TestIndexIsUsed(t *testing.T) {
 		if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		if err, scans := scansOf(t, d, o); err != nil || scans != 0 {
+		if scans, err := scansOf(t, d, o); err != nil || scans != 0 {
 			t.Errorf("%s, made anew: %v, %d scans", tt.name, err, scans)
 		}
 	}
@@ -275,7 +275,7 @@ func TestIndexBucketDamaged(t *testing.T) {
 			}
 		}
 	}
-	if err, scans := scansOf(t, d, o); err != nil || scans != 2 {
+	if scans, err := scansOf(t, d, o); err != nil || scans != 2 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
 }
@@ -289,14 +289,14 @@ func TestIndexIsBoundToItsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, path, data)
-	if err, scans := scansOf(t, d, o); err != nil || scans != 1 {
+	if scans, err := scansOf(t, d, o); err != nil || scans != 1 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
 	indexes, _ := filepath.Glob(filepath.Join(store, indexDirName, "*.idx"))
 	if err := errors.Join(os.Rename(indexes[0], indexes[0]+".x"), os.Rename(indexes[1], indexes[0]), os.Rename(indexes[0]+".x", indexes[1])); err != nil {
 		t.Fatal(err)
 	}
-	if err, scans := scansOf(t, d, o); err != nil || scans != 2 {
+	if scans, err := scansOf(t, d, o); err != nil || scans != 2 {
 		t.Errorf("exchanged: %v, %d scans", err, scans)
 	}
 }
@@ -309,7 +309,7 @@ func TestIndexOfAnotherKey(t *testing.T) {
 	if err := os.Remove(filepath.Join(d.ca, "inter.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if err, _ := scansOf(t, d, o); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevocationUnknown {
 		t.Errorf("got %v", err)
 	}
 }

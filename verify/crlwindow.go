@@ -12,7 +12,7 @@ import (
 // buffers are in memory, whatever the CRL's size.
 
 const (
-	windowChunk   = 256 << 10 // octets read at once
+	windowChunk   = 128 << 10 // octets read at once
 	windowCarry   = 32 << 10  // the longest element, moved along when it crosses the end of a chunk
 	windowBuffers = 3
 	maxEdMessage  = 32 << 20 // Ed25519 and Ed448 sign the list itself: it has to be in memory

@@ -240,14 +240,14 @@ func TestDiskFailsWhileAnIndexIsWritten(t *testing.T) {
 		}
 		fs.restart()
 		for range 2 {
-			if err, _ := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked {
+			if _, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked {
 				t.Errorf("got %v", err)
 			}
 		}
 		if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		if err, scans := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked || scans > 1 {
+		if scans, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked || scans > 1 {
 			t.Errorf("not healed: %v, %d scans", err, scans)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -48,17 +49,8 @@ func ParseFilter(text string) (*Filter, error) {
 	if len(text) > maxFilter {
 		return nil, fmt.Errorf("filter of more than %d octets", maxFilter)
 	}
-	depth := 0
-	for _, c := range []byte(text) {
-		switch c {
-		case '(':
-			depth++
-		case ')':
-			depth--
-		}
-		if depth > maxFilterDepth {
-			return nil, fmt.Errorf("filter with more than %d levels", maxFilterDepth)
-		}
+	if err := nested(text); err != nil {
+		return nil, fmt.Errorf("filter %.200q: %w", text, err)
 	}
 	packet, err := ldap.CompileFilter(text)
 	if err != nil {
@@ -73,6 +65,30 @@ func ParseFilter(text string) (*Filter, error) {
 		return nil, fmt.Errorf("filter %.200q: %w", text, err)
 	}
 	return f, nil
+}
+
+// nested looks at the parentheses, all of which are structure: one that belongs to a value is written \28 or \29. The
+// library takes an opening one inside a value for a part of it.
+func nested(text string) error {
+	depth, before := 0, byte('&')
+	for _, c := range []byte(text) {
+		switch c {
+		case ' ', '\t', '\n', '\r':
+			continue
+		case '(':
+			depth++
+			if !strings.ContainsRune("&|!)", rune(before)) {
+				return errors.New(`a "(" stands in a value; there it is written \28`)
+			}
+		case ')':
+			depth--
+		}
+		before = c
+		if depth > maxFilterDepth {
+			return fmt.Errorf("more than %d levels", maxFilterDepth)
+		}
+	}
+	return nil
 }
 
 // attributeShape is an attribute description (RFC 4512, 2.5), or in an extensible match what stands with it.

@@ -11,7 +11,6 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/pcsc"
 )
 
 // shortReader is a reader that libccid knows by its numbers, of the simplest kind: it takes short APDUs.
@@ -58,10 +57,7 @@ func TestDebiansDriver(t *testing.T) {
 		}
 		return errors.Join(errors.New("it did not"), p.Unplug())
 	})
-	card, err := c.Connect(readerNamed(t, c, "OMNIKEY"), pcsc.ShareShared, pcsc.ProtocolAny)
-	if err != nil {
-		t.Fatal(err)
-	}
+	card := connect(t, c, readerNamed(t, c, "OMNIKEY"))
 	command := []byte{0, 0xA4, 4, 0, 2, 0x3F, 0}
 	for range 100 {
 		answer, err := card.Transmit(command)

@@ -233,7 +233,7 @@ func (h *handle) prepare(c caller, u *urb, t *device.Transfer) unix.Errno {
 			return unix.ENOENT
 		}
 		u.number, u.bound = number, true
-		if errno := h.port.use(h, number); errno != 0 {
+		if errno := h.port.claim(h, number); errno != 0 {
 			return errno
 		}
 		if u.Endpoint&0x80 == 0 {

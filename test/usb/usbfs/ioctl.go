@@ -307,13 +307,13 @@ func (h *handle) mayAsk(s device.Setup) unix.Errno {
 	}
 	switch s.RequestType & 0x1f {
 	case toInterface:
-		return h.port.use(h, byte(s.Index))
+		return h.port.claim(h, byte(s.Index))
 	case toEndpoint:
 		number, ok := h.port.device.InterfaceOf(byte(s.Index))
 		if !ok {
 			return unix.ENOENT
 		}
-		return h.port.use(h, number)
+		return h.port.claim(h, number)
 	}
 	return 0
 }
@@ -337,7 +337,7 @@ func (c *call) bulk() {
 		c.result(0, unix.ENOENT)
 		return
 	}
-	if errno := c.port.use(c.handle, number); errno != 0 {
+	if errno := c.port.claim(c.handle, number); errno != 0 {
 		c.result(0, errno)
 		return
 	}

@@ -46,7 +46,7 @@ func (p *Port) Hold(number byte, driver string) error {
 	return p.bus.linkDriver(p, number, driver)
 }
 
-// claim answers CLAIMINTERFACE.
+// claim answers CLAIMINTERFACE. It is also what happens to who uses an endpoint without having asked.
 func (p *Port) claim(h *handle, number byte) unix.Errno {
 	if !p.device.HasInterface(number) {
 		return unix.ENOENT
@@ -77,9 +77,6 @@ func (p *Port) rebound(number byte, driver string) {
 		p.bus.announce(action, p.interfaceEvent(number))
 	}
 }
-
-// use claims an interface for who uses one of its endpoints without asking, as the kernel does.
-func (p *Port) use(h *handle, number byte) unix.Errno { return p.claim(h, number) }
 
 // release answers RELEASEINTERFACE.
 func (p *Port) release(h *handle, number byte) unix.Errno {
