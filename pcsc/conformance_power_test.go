@@ -114,6 +114,12 @@ var powerRules = []rule{
 		_, err := w.establish().Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
 		expect(t, "connect", err, pcsc.ErrUnresponsiveCard)
 	}},
+	{"B.7", "a card that goes while the protocol is set: NO_SMARTCARD", "says UNRESPONSIVE_CARD", func(t *testing.T, w *world) {
+		w.fail("SetProtocol", pcsc.ErrorCodeNotPresent)
+		w.insert(&pcsctest.EchoCard{})
+		_, err := w.establish().Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
+		expect(t, "connect", err, pcsc.ErrNoSmartcard)
+	}},
 	{"B.7", "a card that does not come up again: UNPOWERED_CARD at connect", "says PROTO_MISMATCH", func(t *testing.T, w *world) {
 		w.insert(&pcsctest.EchoCard{})
 		w.awaitPower(false)

@@ -304,6 +304,10 @@ func (r *reader) negotiate(atr []byte, protocols Protocol) (Protocol, Error) {
 		return chosen, ErrSuccess
 	}
 	r.logError("setting the protocol", err)
+	if driverCode(err) == ErrorCodeNotPresent {
+		r.cardLost()
+		return 0, ErrNoSmartcard
+	}
 	if !protocolRefused(err) {
 		return 0, ErrUnresponsiveCard
 	}

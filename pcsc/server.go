@@ -205,7 +205,11 @@ func (s *Server) welcome(c *conn) bool {
 	}) {
 		return true
 	}
-	s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ending {
+		s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
+	}
 	return false
 }
 
