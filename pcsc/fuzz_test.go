@@ -227,11 +227,7 @@ func (m *model) step(s Service, sc SCardContext, order *[]Handle, op byte) (got,
 			return 0, 0 // would wait
 		case mode == ShareExclusive && len(m.handles) > 0:
 			want = ErrSharingViolation
-<<<<<<< HEAD
-		case len(m.handles) >= 200: // the limit per reader
-=======
 		case len(m.handles) >= 200: // Options.HandlesPerReader
->>>>>>> main
 			want = ErrNoMemory
 		}
 		h, _, err := s.Connect(bg, sc, "R 00 00", mode, ProtocolAny)
