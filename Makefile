@@ -95,8 +95,8 @@ bench-map: build ## what mapping a certificate adds to a login, against Debian's
 bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkcs11, openssl and others (root)
 	@$(GO) run ./test/bench -crl $(BUILD)
 
-bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens
-	$(GO) test -count=1 -tags bench -run '^TestBench' ./ccid
+bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
+	$(GO) test -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
 	$(GO) test -run '^$$' -bench . -benchmem ./ccid
 
 bench-pcsc: build ## our PC/SC daemon against Debian's pcscd, through the same libpcsclite and an instant card (root)

@@ -497,3 +497,15 @@ func TestRates(t *testing.T) {
 		})
 	}
 }
+
+// TestRatesThatWereNotAnnounced: of a longer list than the descriptor announces only so many count.
+func TestRatesThatWereNotAnnounced(t *testing.T) {
+	p := profile(descriptor(tpdu))
+	p.Interfaces[0].Rates, p.Interfaces[0].CCID.DataRatesSupported = []uint32{10753, 250000, 125000}, 1
+	inReader(t, p, []byte{0x3B, 0x10, 0x96}, func(t *testing.T, w *world, r *recorder) {
+		ready(t, w.slot, t0)
+		if got := r.only(ccid.TypeSetParameters)[0][0]; got != 0x11 {
+			t.Errorf("bmFindexDindex %02X, want 11", got)
+		}
+	})
+}

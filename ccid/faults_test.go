@@ -2,6 +2,7 @@ package ccid_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -404,4 +405,25 @@ func TestUnderstatedMessageLength(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	})
+}
+
+// TestGivenUpDuringACommand: a call whose context ends returns at once, and what still comes for it is no answer to the
+// next.
+func TestGivenUpDuringACommand(t *testing.T) {
+	for name, f := range map[string]ccid.Feature{"extended": extended, "TPDU": tpdu} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, f, t1, func(t *testing.T, w *world) {
+				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Late(2*time.Second)))
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(time.Second, cancel)
+				start := time.Now()
+				if _, err := w.slot.Transmit(ctx, t1, apdu(9, 9), nil); err == nil || time.Since(start) != time.Second {
+					t.Errorf("after %v: %v", time.Since(start), err)
+				}
+				for n := range 10 {
+					exchange(t, w.slot, t1, apdu(9, 10+n))
+				}
+			})
+		})
+	}
 }

@@ -41,6 +41,8 @@ func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Op
 	}
 	r := &Reader{info: info, plan: NewPlan(info, in, o), options: o, number: in.Number, t: t, log: log}
 	r.ctx, r.stop = context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err := r.open(ctx); err != nil {
 		r.stop()
 		return nil, errors.Join(err, t.Close())

@@ -30,7 +30,7 @@ type Slot struct {
 	astray   bool // T=1: an exchange was given up, and the two sides may have different numbers
 	heard    bool // T=1: a block of the card has come
 	nad      byte
-	xfr      XfrBlock // the last one, so that none is allocated
+	xfr      XfrBlock // the one on its way, so that none is allocated
 	scratch  []byte
 
 	// What follows is for those that wait for a card; see presence.go.
@@ -92,7 +92,9 @@ func (s *Slot) command(ctx context.Context, c Command, timeout time.Duration) (A
 // block exchanges one block with the card.
 func (s *Slot) block(ctx context.Context, x XfrBlock, timeout time.Duration) (Answer, error) {
 	s.xfr = x
-	return s.command(ctx, &s.xfr, timeout)
+	a, err := s.command(ctx, &s.xfr, timeout)
+	s.xfr = XfrBlock{} // its data is the caller's
+	return a, err
 }
 
 // retry is command for a reader that may be busy with something of its own.

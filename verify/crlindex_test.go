@@ -314,6 +314,28 @@ func TestIndexOfAnotherKey(t *testing.T) {
 	}
 }
 
+// A list that was published ahead does not push out the one that is valid now; an older one that is put back is refused.
+func TestUpdateAndNewest(t *testing.T) {
+	w := newWorld()
+	d := newOnDisk(t, w, map[string][]byte{
+		"root.crl":  w.root.CRL(testca.CRL{Number: 1}),
+		"inter.crl": w.inter.CRL(testca.CRL{Number: 5}),
+		"ahead.crl": w.inter.CRL(testca.CRL{Number: 6, ThisUpdate: time.Now().Add(time.Hour)}),
+	})
+	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
+	o := Options{StoreDir: storeDir(t)}
+	if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.check(t, d.verifier(t, o)); err != nil {
+		t.Errorf("published ahead: %v", err)
+	}
+	writeFile(t, filepath.Join(d.crls, "inter.crl"), w.inter.CRL(testca.CRL{Number: 4}))
+	if err := d.check(t, d.verifier(t, o)); ReasonOf(err) != ReasonRevocationUnknown {
+		t.Errorf("put back: %v", err)
+	}
+}
+
 func TestUpdateReports(t *testing.T) {
 	w := newWorld()
 	d := newOnDisk(t, w, map[string][]byte{

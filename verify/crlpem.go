@@ -74,7 +74,7 @@ func (p *pemReader) run() {
 // Read gives decoded octets.
 func (p *pemReader) Read(b []byte) (int, error) {
 	for len(p.chunk) == 0 {
-		if p.err != nil && p.out == nil {
+		if p.out == nil && p.err != nil {
 			return 0, p.err
 		}
 		if p.out == nil {

@@ -211,8 +211,11 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) 
 	if signer == nil {
 		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
 	}
-	if err := u.store.saw(signer.RawSPKI, &scan.crlHead); err != nil && !errors.Is(err, errOlderCRL) {
-		return scan, true, err
+	// One from the future, published ahead or seen by a wrong clock, must not push out the one that is valid now.
+	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.thisUpdate) {
+		if err := u.store.saw(signer.RawSPKI, &scan.crlHead); err != nil && !errors.Is(err, errOlderCRL) {
+			return scan, true, err
+		}
 	}
 	if visit == nil {
 		return scan, true, nil
