@@ -57,14 +57,22 @@ __attribute__((constructor)) static void restore_actions(void)
 extern void pamPKCS11Worker(int fd); /* worker_c.go */
 
 /* What OpenSC's and SoftHSM's libraries and many others need, and what takes the loader longest, is loaded while the
- * runtime starts and the configuration is read. One that is not there, or not needed then, changes nothing. */
-static void *load_ahead(void *unused)
+ * request and the configuration are read. One that is not there, or not needed then, changes nothing. Not earlier: the
+ * runtime's start and the loader would wait for each other at the kernel's lock of the address space. */
+static void *load(void *unused)
 {
 	static const char *const usual[] = {"libcrypto.so.3", "libstdc++.so.6"};
 	(void)unused;
 	for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
 		(void)dlopen(usual[i], RTLD_NOW | RTLD_LOCAL);
 	return NULL;
+}
+
+void load_ahead(void)
+{
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, load, NULL) == 0)
+		pthread_detach(thread);
 }
 
 /* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. */
@@ -77,9 +85,6 @@ EXPORT int pam_pkcs11_worker_main(int fd)
 		__real_x_cgo_sys_thread_create(held_start, held_argument);
 		held_start = NULL;
 	}
-	pthread_t ahead;
-	if (pthread_create(&ahead, NULL, load_ahead, NULL) == 0)
-		pthread_detach(ahead);
 	pamPKCS11Worker(fd);
 	return 1; /* the worker ends in Go */
 }
