@@ -4,8 +4,6 @@
 #include "relay.h"
 #include "spawn.h"
 
-#include <security/pam_ext.h>
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -116,7 +114,7 @@ static int add_field(struct relay *r, uint32_t *n, int tag, const char *value, s
 static int add_item(struct relay *r, uint32_t *n, int tag, int item)
 {
 	const void *value = NULL;
-	if (pam_get_item(r->pamh, item, &value) != PAM_SUCCESS || !value)
+	if (r->pam->get_item(r->pamh, item, &value) != PAM_SUCCESS || !value)
 		return 0;
 	return add_field(r, n, tag, value, strlen(value));
 }
@@ -136,7 +134,7 @@ static int add_environment(struct relay *r, uint32_t *n)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		int is_locale = i < 4;
 		char entry[1024];
-		const char *value = pam_getenv(r->pamh, names[i]);
+		const char *value = r->pam->getenv(r->pamh, names[i]);
 		if (!value)
 			value = is_locale ? getenv(names[i]) : secure_getenv(names[i]);
 		if (!value || !*value || (is_locale && !plain(value)))
@@ -162,7 +160,7 @@ static int add_identity(struct relay *r, uint32_t *n, int flags)
 {
 	const void *user = NULL;
 	unsigned char word[4];
-	if (pam_get_item(r->pamh, PAM_USER, &user) != PAM_SUCCESS)
+	if (r->pam->get_item(r->pamh, PAM_USER, &user) != PAM_SUCCESS)
 		user = NULL;
 	r->user_given = user && !is_blank(user);
 	if (user && add_field(r, n, FIELD_USER, user, strlen(user)))
@@ -195,7 +193,7 @@ static int converse(struct relay *r, int style, const char *text, char **answer)
 	const void *item = NULL;
 	struct pam_response *response = NULL;
 	*answer = NULL;
-	if (pam_get_item(r->pamh, PAM_CONV, &item) != PAM_SUCCESS || !item)
+	if (r->pam->get_item(r->pamh, PAM_CONV, &item) != PAM_SUCCESS || !item)
 		return -1;
 	const struct pam_conv *conversation = item;
 	if (!conversation->conv)
@@ -248,7 +246,7 @@ static int send_answer(struct relay *r, int status, const char *answer)
 static int take_over(struct relay *r, int item)
 {
 	const void *value = NULL;
-	if (pam_get_item(r->pamh, item, &value) != PAM_SUCCESS || !value)
+	if (r->pam->get_item(r->pamh, item, &value) != PAM_SUCCESS || !value)
 		return send_answer(r, ANSWER_NONE, NULL);
 	return send_answer(r, ANSWER_GIVEN, value);
 }
@@ -439,16 +437,16 @@ static int apply(struct relay *r, const struct verdict *v)
 	if (!v->user)
 		return -1;
 	if (r->user_given) {
-		if (pam_get_item(r->pamh, PAM_USER, &given) != PAM_SUCCESS || !given || strcmp(given, v->user) != 0)
+		if (r->pam->get_item(r->pamh, PAM_USER, &given) != PAM_SUCCESS || !given || strcmp(given, v->user) != 0)
 			return -1;
-	} else if (pam_set_item(r->pamh, PAM_USER, v->user) != PAM_SUCCESS) {
+	} else if (r->pam->set_item(r->pamh, PAM_USER, v->user) != PAM_SUCCESS) {
 		return -1;
 	}
 	for (int i = 0; i < MAX_VARIABLES; i++)
-		if (v->variables[i] && pam_putenv(r->pamh, v->variables[i]) != PAM_SUCCESS)
-			pam_syslog(r->pamh, LOG_WARNING, "a PKCS11_LOGIN variable could not be set");
-	if (v->authtok && pam_set_item(r->pamh, PAM_AUTHTOK, v->authtok) != PAM_SUCCESS)
-		pam_syslog(r->pamh, LOG_WARNING, "the PIN could not be forwarded");
+		if (v->variables[i] && r->pam->putenv(r->pamh, v->variables[i]) != PAM_SUCCESS)
+			r->pam->syslog(r->pamh, LOG_WARNING, "a PKCS11_LOGIN variable could not be set");
+	if (v->authtok && r->pam->set_item(r->pamh, PAM_AUTHTOK, v->authtok) != PAM_SUCCESS)
+		r->pam->syslog(r->pamh, LOG_WARNING, "the PIN could not be forwarded");
 	return 0;
 }
 
@@ -533,11 +531,13 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault)
 {
 	struct _pthread_cleanup_buffer registered;
-	struct relay *r = calloc(1, sizeof *r);
+	const struct libpam *pam = libpam();
+	struct relay *r = pam ? calloc(1, sizeof *r) : NULL;
 	if (!r) {
-		pam_syslog(pamh, LOG_ERR, "no memory");
+		syslog(LOG_AUTHPRIV | LOG_ERR, "pam_pkcs11: %s", pam ? "no memory" : "libpam.so.0 is not loaded");
 		return fault;
 	}
+	r->pam = pam;
 	r->pamh = pamh;
 	r->verb = verb;
 	r->fd = r->pidfd = -1;
@@ -547,7 +547,7 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_pop(&registered, 0);
 	if (r->problem)
-		pam_syslog(pamh, LOG_ERR, "no answer from the worker: %s", r->problem);
+		pam->syslog(pamh, LOG_ERR, "no answer from the worker: %s", r->problem);
 	explicit_bzero(r, sizeof *r);
 	free(r);
 	return code;

@@ -3,7 +3,7 @@
 #ifndef PAM_PKCS11_RELAY_H
 #define PAM_PKCS11_RELAY_H
 
-#include <security/pam_modules.h>
+#include "libpam.h"
 
 #include <stdint.h>
 
@@ -84,6 +84,7 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
  * holds one that may be returned. Tests drive it without a worker. */
 struct relay {
 	pam_handle_t *pamh;
+	const struct libpam *pam;
 	int fd, pidfd;           /* of the worker; -1 when there is none */
 	int verb;
 	int prompts, messages;

@@ -2,7 +2,6 @@
 
 package main
 
-// #cgo LDFLAGS: -lpam
 // void load_ahead(void); // entry.c
 import "C"
 
