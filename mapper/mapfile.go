@@ -191,9 +191,41 @@ func (s *scan) block(data []byte) {
 		}
 		start := bytes.LastIndexByte(data[:hit], '\n') + 1
 		line, _ := cutLine(data[start:])
-		s.take(line)
+		if !s.cannotFit(line) {
+			s.take(line)
+		}
 		at = start + len(line) + 1
 	}
+}
+
+// cannotFit tells of most basic expressions at a glance that they fit no open text.
+func (s *scan) cannotFit(line []byte) bool {
+	if len(line) == 0 || line[0] != '^' || bytes.IndexByte(line, '|') >= 0 {
+		return false
+	}
+	for i, t := range s.texts {
+		if s.logins[i] == "" && !parts(line[1:], t) {
+			return false
+		}
+	}
+	return true
+}
+
+// parts tells that an expression and a text part at a letter that any match must have: it stands for itself, and what
+// comes behind it does not make it optional. A text that begins with "^" could be meant by a literal line.
+func parts(expression []byte, t string) bool {
+	if strings.HasPrefix(t, "^") {
+		return false
+	}
+	for j := 0; j+1 < len(expression); j++ {
+		if !plain[expression[j]] || !plain[expression[j+1]] {
+			return false
+		}
+		if j >= len(t) || t[j] != expression[j] {
+			return true
+		}
+	}
+	return false
 }
 
 // foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key with a letter

@@ -176,3 +176,21 @@ func BenchmarkMapfileIgnoreCase(b *testing.B) {
 		}
 	}
 }
+
+func TestLinesThatAreSkippedAtAGlance(t *testing.T) {
+	cases := []struct {
+		line, text string
+		skipped    bool
+	}{
+		{"^alice$ -> a", "alice", false}, {"^alice$ -> a", "alicia", false}, {"^alice$ -> a", "ali", true}, {"^alice$ -> a", "bob", true},
+		{"^bo*b$ -> b", "bb", false}, {"^bo*b$ -> b", "xb", true}, {"^bo*b$ -> b", "bx", false}, {`^b\{0,1\}ob$ -> b`, "ob", false}, {`^a\|b$ -> b`, "b", false},
+		{"^.*bob$ -> b", "bob", false}, {"^alice -> a", "^alice", false}, {"alice -> a", "bob", false}, {"", "bob", false}, {"^", "", false},
+		{"^ab$ -> x", "", true},
+	}
+	for _, c := range cases {
+		s := newScan(&mapfile{}, []string{c.text})
+		if got := s.cannotFit([]byte(c.line)); got != c.skipped {
+			t.Errorf("%q and %q: skipped %v", c.line, c.text, got)
+		}
+	}
+}
