@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"sync"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -70,20 +69,21 @@ func ParseFilter(text string) (*Filter, error) {
 // nested looks at the parentheses, all of which are structure: one that belongs to a value is written \28 or \29. The
 // library takes an opening one inside a value for a part of it.
 func nested(text string) error {
-	depth, before := 0, byte('&')
+	depth, last, before := 0, byte(')'), byte(0) // the two octets before, blanks left out; one filter may begin
 	for _, c := range []byte(text) {
 		switch c {
 		case ' ', '\t', '\n', '\r':
 			continue
 		case '(':
 			depth++
-			if !strings.ContainsRune("&|!)", rune(before)) {
+			operator := last == '&' || last == '|' || last == '!'
+			if last != ')' && !(operator && before == '(') {
 				return errors.New(`a "(" stands in a value; there it is written \28`)
 			}
 		case ')':
 			depth--
 		}
-		before = c
+		before, last = last, c
 		if depth > maxFilterDepth {
 			return fmt.Errorf("more than %d levels", maxFilterDepth)
 		}
