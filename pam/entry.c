@@ -5,8 +5,6 @@
  * runtime's first thread is held back when the library is loaded, and let go only in the worker process. */
 #include "relay.h"
 
-#include <dlfcn.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -55,25 +53,6 @@ __attribute__((constructor)) static void restore_actions(void)
 }
 
 extern void pamPKCS11Worker(int fd); /* worker_c.go */
-
-/* What OpenSC's and SoftHSM's libraries and many others need, and what takes the loader longest, is loaded while the
- * request and the configuration are read. One that is not there, or not needed then, changes nothing. Not earlier: the
- * runtime's start and the loader would wait for each other at the kernel's lock of the address space. */
-static void *load(void *unused)
-{
-	static const char *const usual[] = {"libcrypto.so.3", "libstdc++.so.6"};
-	(void)unused;
-	for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
-		(void)dlopen(usual[i], RTLD_NOW | RTLD_LOCAL);
-	return NULL;
-}
-
-void load_ahead(void)
-{
-	pthread_t thread;
-	if (pthread_create(&thread, NULL, load, NULL) == 0)
-		pthread_detach(thread);
-}
 
 /* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. */
 EXPORT int pam_pkcs11_worker_main(int fd)

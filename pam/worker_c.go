@@ -2,7 +2,6 @@
 
 package main
 
-// void load_ahead(void); // entry.c
 import "C"
 
 import (
@@ -20,7 +19,6 @@ import (
 //export pamPKCS11Worker
 func pamPKCS11Worker(fd C.int) {
 	defer exit(1)
-	C.load_ahead()
 	if err := sealed(); err != nil {
 		slog.New(logs.Syslog("unknown", "auth")).Error("worker not sealed by its launcher", "error", err)
 		return
