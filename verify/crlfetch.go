@@ -228,6 +228,7 @@ func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a ad
 			return f.stored(a.url)
 		}
 		defer unlock()
+		now = f.v.options.Now() // it may have been fetched while we waited, and so after the time that we began with
 		if held = f.held(a.url, now); held.fresh(now) {
 			return f.stored(a.url)
 		}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -66,11 +67,12 @@ func (disk) syncDir(path string) error {
 // tempPrefix begins the names of files that are being written.
 const tempPrefix = ".new-"
 
-// tempNumber tells the temporary files of one process apart.
+// tempNumber tells the temporary files of one store apart; several stores of one process, and processes of one number in
+// several containers, are told apart by chance.
 type tempNumber struct{ n atomic.Int64 }
 
 func (t *tempNumber) name(dir string) string {
-	return filepath.Join(dir, fmt.Sprintf("%s%d-%d", tempPrefix, os.Getpid(), t.n.Add(1)))
+	return filepath.Join(dir, fmt.Sprintf("%s%d-%d-%s", tempPrefix, os.Getpid(), t.n.Add(1), rand.Text()))
 }
 
 // lockFile takes an advisory lock without waiting; nil when another process has it.
