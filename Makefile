@@ -154,9 +154,10 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 
-pot: toolchain ## write po/pam_pkcs11.pot anew from login/messages.go and merge it into the catalogues
+pot: toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
 	$(GO) run ./po/genpot
 	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching "$$f" po/pam_pkcs11.pot || exit 1; done
+	$(GO) run ./po/gencatalogs
 
 clean: ## remove build/
 	rm -rf $(BUILD)

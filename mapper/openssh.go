@@ -6,15 +6,12 @@ import (
 	"crypto"
 	//lint:ignore SA1019 compared only: old cards have such keys
 	"crypto/dsa"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
@@ -73,7 +70,7 @@ func (m *opensshMapper) find(ctx context.Context, cert *certinfo.Certificate) ([
 	if err != nil {
 		return nil, err
 	}
-	return m.homes.find(ctx, ssh.FingerprintSHA256(key), listsKey(key, m.now()))
+	return m.homes.find(ctx, key.fingerprint(), listsKey(key, m.now()))
 }
 
 func (m *opensshMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
@@ -81,35 +78,34 @@ func (m *opensshMapper) match(ctx context.Context, cert *certinfo.Certificate, u
 	if err != nil {
 		return answer{}, false, err
 	}
-	return m.homes.match(ctx, user, ssh.FingerprintSHA256(key), listsKey(key, m.now()))
+	return m.homes.match(ctx, user, key.fingerprint(), listsKey(key, m.now()))
 }
 
 // sshKey returns the certificate's key as OpenSSH knows it. That it may only sign in a certain way (RSASSA-PSS) is
 // not told apart there.
-func sshKey(ctx context.Context, cert *certinfo.Certificate) (ssh.PublicKey, error) {
+func sshKey(ctx context.Context, cert *certinfo.Certificate) (opensshKey, error) {
 	var public crypto.PublicKey = cert.PublicKey
 	switch k := public.(type) {
 	case nil:
-		return nil, fmt.Errorf("%w: %w", errNothing, cert.PublicKeyErr)
+		return opensshKey{}, fmt.Errorf("%w: %w", errNothing, cert.PublicKeyErr)
 	case *certinfo.PSSPublicKey:
 		public = k.Key
 	case *dsa.PublicKey:
 		if k.P == nil {
-			return nil, fmt.Errorf("%w: the DSA key has no parameters", errNothing)
+			return opensshKey{}, fmt.Errorf("%w: the DSA key has no parameters", errNothing)
 		}
 	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		return nil, fmt.Errorf("%w: OpenSSH has no keys of this type (%T)", errNothing, public)
+	key, ok := newOpenSSHKey(public)
+	if !ok {
+		return opensshKey{}, fmt.Errorf("%w: OpenSSH has no keys of this type (%T)", errNothing, public)
 	}
-	tellRead(ctx, strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(key)), "\n"))
+	tellRead(ctx, key.String())
 	return key, nil
 }
 
 // listsKey tells whether a file lists the key without limits that a login by card could not keep.
-func listsKey(key ssh.PublicKey, now time.Time) holds {
-	kind, blob := key.Type(), base64.StdEncoding.EncodeToString(key.Marshal())
-	part := rarePart(blob)
+func listsKey(key opensshKey, now time.Time) holds {
+	part := rarePart(key.blob)
 	return func(r io.Reader) (bool, error) {
 		var unusable error
 		yes := false
@@ -122,7 +118,7 @@ func listsKey(key ssh.PublicKey, now time.Time) holds {
 				start := bytes.LastIndexByte(data[:hit], '\n') + 1
 				line, rest := cutLine(data[start:])
 				var err error
-				if yes, err = isKeyLine(string(line), kind, blob, now); err != nil {
+				if yes, err = isKeyLine(string(line), key, now); err != nil {
 					unusable = err
 				}
 				data = rest
@@ -151,18 +147,18 @@ func rarePart(blob string) []byte {
 }
 
 // isKeyLine reads "[options] type key [comment]" (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
-func isKeyLine(line, kind, blob string, now time.Time) (bool, error) {
+func isKeyLine(line string, key opensshKey, now time.Time) (bool, error) {
 	line = strings.Trim(line, " \t\r")
 	if strings.HasPrefix(line, "#") {
 		return false, nil
 	}
 	options := ""
-	if !strings.HasPrefix(line, kind+" ") && !strings.HasPrefix(line, kind+"\t") {
+	if !strings.HasPrefix(line, key.kind+" ") && !strings.HasPrefix(line, key.kind+"\t") {
 		n := optionsLength(line)
 		options, line = line[:n], strings.TrimLeft(line[n:], " \t")
 	}
 	fields := strings.Fields(line)
-	if len(fields) < 2 || fields[0] != kind || fields[1] != blob {
+	if len(fields) < 2 || fields[0] != key.kind || fields[1] != key.blob {
 		return false, nil // the text stands in a comment or an option
 	}
 	for options != "" {

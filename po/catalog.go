@@ -1,47 +1,37 @@
 // Package po serves the sentences that a user can see in the user's own language.
 //
 // A message id is the English sentence itself, as it stands in login/messages.go; English therefore needs no
-// catalogue and is what is left whenever a translation is missing or unfit. The catalogues are the .po files of
-// this directory, embedded as text: the reader of compiled .mo files trusts lengths in the file and is not used.
+// catalogue and is what is left whenever a translation is missing. The catalogues are the .po files of this
+// directory; `make pot` checks them and writes them into translations.go, so that a login parses none.
 // The locale of the process is neither read nor changed: the caller says which languages are wanted.
 package po
 
 import (
-	"embed"
 	"fmt"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/leonelquinteros/gotext"
 )
 
 // MaxMessage is the longest message in bytes that Get and Getf return: PAM_MAX_MSG_SIZE of Linux-PAM.
 const MaxMessage = 512
 
-//go:embed *.po
-var catalogues embed.FS
-
 // Catalog translates messages into one language. The nil Catalog and the zero Catalog answer in English.
 // It may be used by several goroutines at once.
 type Catalog struct {
 	language     string
-	translations map[string]string // only those that pass Check
+	translations map[string]string
 }
 
 // New returns the catalogue of the first of the given languages that there is, in the form that Languages
 // returns; for every language it also tries the language without its country ("it" for "it_CH"). "en", "C" and
-// "POSIX" end the search in English, and so does an empty list. It reads one catalogue at most.
+// "POSIX" end the search in English, and so does an empty list.
 func New(languages []string) *Catalog {
 	for _, language := range languages {
 		if isEnglish(language) {
 			return &Catalog{}
 		}
 		for _, name := range fallbacks(language) {
-			text, err := catalogues.ReadFile(name + ".po")
-			if err != nil {
-				continue
-			}
-			if c := parse(name, text); c != nil {
+			if c := load(name); c != nil {
 				return c
 			}
 		}
@@ -49,24 +39,15 @@ func New(languages []string) *Catalog {
 	return &Catalog{}
 }
 
-// parse reads the text of a catalogue; nil when it cannot be used. The parser is a library's: whatever it does
-// with a broken file, the login goes on in English.
-func parse(language string, text []byte) (c *Catalog) {
-	defer func() {
-		if recover() != nil {
-			c = nil
-		}
-	}()
-	if !utf8.Valid(text) {
+// load returns the catalogue of exactly that name, nil when there is none.
+func load(language string) *Catalog {
+	pairs := translations(language)
+	if pairs == nil {
 		return nil
 	}
-	p := gotext.NewPo()
-	p.Parse(text)
-	c = &Catalog{language: language, translations: make(map[string]string)}
-	for msgid, t := range p.GetDomain().GetTranslations() {
-		if translation := t.Get(); msgid != "" && Check(msgid, translation) == nil {
-			c.translations[msgid] = translation
-		}
+	c := &Catalog{language: language, translations: make(map[string]string, len(pairs)/2)}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		c.translations[pairs[i]] = pairs[i+1]
 	}
 	return c
 }
@@ -84,8 +65,8 @@ func (c *Catalog) Get(msgid string) string {
 	return limit(c.lookup(msgid))
 }
 
-// Getf returns the translation of a message with its verbs filled in by args, at most MaxMessage bytes long.
-// A translation whose verbs are not those of the message id, in the same order, is not used.
+// Getf returns the translation of a message with its verbs filled in by args, at most MaxMessage bytes long. The
+// verbs of every translation are those of its message id, in the same order (see Check).
 func (c *Catalog) Getf(msgid string, args ...any) string {
 	if len(args) == 0 {
 		return c.Get(msgid)
