@@ -49,7 +49,7 @@ $cc $hardened -Werror -fPIC -fvisibility=hidden -DSETTINGS_FINAL -DPAM_PKCS11_WO
 
 cd "$here"
 CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wall -fstack-protector-strong -D_FORTIFY_SOURCE=2" CGO_LDFLAGS='-O2 -g' \
-	"${GO:-go}" build -trimpath -buildmode=c-shared -tags "${TAGS-}" -o "$out/pam_pkcs11.so.new" \
+	"${GO:-go}" build -trimpath -buildmode=c-shared -tags "nethttpomithttp2 ${TAGS-}" -o "$out/pam_pkcs11.so.new" \
 	-ldflags "-s -w -extldflags '$settings $hold -Wl,-z,relro,-z,now,-z,defs,-z,nodelete$packed -Wl,--version-script=$here/module.map'" .
 rm -f "$settings" "$out/pam_pkcs11.so.h" "$out/pam_pkcs11.h" "$out/pam_pkcs11.so.new.h"
 
