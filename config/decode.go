@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // maxValues bounds a list.
@@ -153,11 +151,21 @@ func convertBool(k *Key, v *value, w Word, odd *string) *fault {
 	return nil
 }
 
-var intShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)$`) })
+// isInt: an optional sign, then decimal digits, or 0x and hexadecimal ones. Compiling an expression for it would be
+// a good part of reading a file.
+func isInt(s string) bool {
+	if s != "" && (s[0] == '+' || s[0] == '-') {
+		s = s[1:]
+	}
+	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
+		return strings.Trim(s[2:], "0123456789abcdefABCDEF") == ""
+	}
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
 
 func (k *Key) convertInt(v *value, w Word) *fault {
 	n, err := strconv.ParseInt(w.Text, 0, 32)
-	if !intShape().MatchString(w.Text) || err != nil && !errors.Is(err, strconv.ErrRange) {
+	if !isInt(w.Text) || err != nil && !errors.Is(err, strconv.ErrRange) {
 		return &fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, quote(w.Text)), ""}
 	}
 	if err != nil || int(n) < k.Min || int(n) > k.Max {

@@ -151,11 +151,16 @@ func convertPurposes(v *value, words []Word) *fault {
 	return nil
 }
 
-var variableShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`) })
+// isVariable: NAME=value, the name of letters, digits and _ and not beginning with a digit.
+func isVariable(s string) bool {
+	name, _, ok := strings.Cut(s, "=")
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
+	return ok && name != "" && strings.IndexByte(letters, name[0]) >= 0 && strings.Trim(name, letters+"0123456789") == ""
+}
 
 func checkEnvironment(words []Word) *fault {
 	for _, w := range words {
-		if !variableShape().MatchString(w.Text) {
+		if !isVariable(w.Text) {
 			return &fault{w, quote(w.Text) + " is not NAME=value", ""}
 		}
 	}

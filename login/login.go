@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/config"
@@ -101,6 +102,7 @@ type attempt struct {
 	token   string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
 	uri     *pkcs11.URI // token_uri, nil when not set
 	started time.Time
+	aside   sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

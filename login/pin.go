@@ -42,6 +42,9 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.refuseRemote(ctx, remote); r != nil {
 		return refuse(ChangeNotOurs, r)
 	}
+	if r := t.setEnvironment(); r != nil {
+		return asChange(r)
+	}
 	judge := t.startJudge()
 	module, r := t.loadModule()
 	if r != nil {

@@ -19,6 +19,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 	defer runtime.UnlockOSThread()
 	t := a.newAttempt(r, conv)
 	res, refusal := t.authenticate(ctx)
+	t.aside.Wait()
 	if refusal != nil {
 		t.refused(ctx, refusal)
 		return nil, refusal
@@ -36,6 +37,9 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 	}
 	if t.isScreenSaverWithoutCard() {
 		return nil, refuse(ScreenSaverCancelled, nil)
+	}
+	if r := t.setEnvironment(); r != nil {
+		return nil, r
 	}
 	judge := t.startJudge()
 	module, r := t.loadModule()
@@ -118,9 +122,28 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	}
 	res, r := t.publish(ctx, c, chosen, pin)
 	if r == nil {
-		s.judge.verifier.Granted(chosen.checked)
+		t.record(s.judge, c, chosen, res.User)
 	}
 	return res, r
+}
+
+// record writes down a success while the library is finalised.
+func (t *attempt) record(j *judge, c *card, chosen candidate, user string) {
+	t.aside.Go(func() {
+		var fault error
+		defer recoverInto(&fault)
+		t.granted(c, chosen, user)
+		j.verifier.Granted(chosen.checked)
+	})
+}
+
+// setEnvironment sets the variables for the library, before the judge's first question about an account brings another
+// thread into the C library.
+func (t *attempt) setEnvironment() *Refusal {
+	if err := pkcs11.SetEnvironment(t.conf.Module.Environment); err != nil {
+		return refuse(LibraryNotLoaded, err)
+	}
+	return nil
 }
 
 // loadModule loads and initialises the configured PKCS#11 library.
@@ -128,7 +151,6 @@ func (t *attempt) loadModule() (*pkcs11.Module, *Refusal) {
 	m, err := pkcs11.Load(t.conf.Module.Path, pkcs11.Options{
 		OSLocking:         t.conf.Module.SupportThreads,
 		StrictPermissions: t.conf.Global.StrictPermissions,
-		Environment:       t.conf.Module.Environment,
 		Logger:            t.log,
 		Trace:             t.a.Trace,
 	})
@@ -265,6 +287,5 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 		res.Forward = forward
 	}
 	t.warnExpiry(ctx, chosen)
-	t.granted(c, chosen, user)
 	return res, nil
 }

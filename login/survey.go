@@ -25,19 +25,27 @@ func (t *attempt) startJudge() *judge {
 	j := &judge{ready: make(chan struct{})}
 	go t.warmAccounts()
 	go func() {
-		defer close(j.ready)
-		defer recoverInto(&j.err)
-		options, err := t.verifyOptions()
-		if err != nil {
-			j.err = err
-			return
+		if t.makeJudge(j); j.err == nil {
+			var fault error
+			defer recoverInto(&fault)
+			j.verifier.Warm() // the library takes longer to load
 		}
-		if j.verifier, j.err = verify.New(options); j.err != nil {
-			return
-		}
-		j.chain, j.err = mapper.New(t.conf.Mappers, t.mapperOptions())
 	}()
 	return j
+}
+
+func (t *attempt) makeJudge(j *judge) {
+	defer close(j.ready)
+	defer recoverInto(&j.err)
+	options, err := t.verifyOptions()
+	if err != nil {
+		j.err = err
+		return
+	}
+	if j.verifier, j.err = verify.New(options); j.err != nil {
+		return
+	}
+	j.chain, j.err = mapper.New(t.conf.Mappers, t.mapperOptions())
 }
 
 // warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the answer

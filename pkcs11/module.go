@@ -72,8 +72,8 @@ func Load(path string, o Options) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
-	if err := setEnvironment(o.Environment); err != nil {
-		return nil, fmt.Errorf("environment of PKCS#11 library %s: %w", path, err)
+	if err := SetEnvironment(o.Environment); err != nil {
+		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
 	lib, err := openLibrary(resolved)
 	if err != nil {
@@ -93,17 +93,20 @@ func Load(path string, o Options) (*Module, error) {
 	return m, nil
 }
 
-func setEnvironment(list []string) error {
+// SetEnvironment sets variables, NAME=value, of this whole process as Load does. In C no other thread may read the
+// environment meanwhile: a program that calls C from several threads calls this before it starts them, and leaves
+// Options.Environment empty.
+func SetEnvironment(list []string) error {
 	if len(list) > maxVariables {
-		return fmt.Errorf("more than %d variables", maxVariables)
+		return fmt.Errorf("environment: more than %d variables", maxVariables)
 	}
 	for _, v := range list {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok || name == "" || strings.ContainsRune(v, 0) || len(v) > maxVariable {
-			return fmt.Errorf("%q is not NAME=value", printable(name))
+			return fmt.Errorf("environment: %q is not NAME=value", printable(name))
 		}
 		if err := setenv(name, value); err != nil {
-			return fmt.Errorf("setting %s: %w", printable(name), err)
+			return fmt.Errorf("environment: setting %s: %w", printable(name), err)
 		}
 	}
 	return nil
