@@ -65,16 +65,30 @@ func (f *Fault) Set(lines ...string) error {
 
 // Change replaces the script at once, which is a slot event, and keeps the list of calls.
 func (f *Fault) Change(lines ...string) error {
+	change, err := f.Prepare(lines...)
+	if err != nil {
+		return err
+	}
+	return change()
+}
+
+// Prepare writes the lines to the disk and returns what puts them in force, as Change does, in an instant.
+func (f *Fault) Prepare(lines ...string) (change func() error, err error) {
 	text := "log " + f.Log + "\n"
 	if f.real != "" {
 		text += "library " + f.real + "\n"
 	}
 	text += strings.Join(lines, "\n") + "\n"
 	fresh := f.Script + ".new"
-	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil {
-		return err
+	file, err := os.Create(fresh)
+	if err != nil {
+		return nil, err
 	}
-	return os.Rename(fresh, f.Script)
+	_, err = file.WriteString(text)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil { // renaming what is not on the disk waits for it
+		return nil, err
+	}
+	return func() error { return os.Rename(fresh, f.Script) }, nil
 }
 
 // Calls returns the calls since Set, one line each: the function's name; C_Login and C_SetPIN say whether the PIN was

@@ -68,8 +68,12 @@ func (b *bench) insert(name string, card *scene.Card, script string) (time.Durat
 	var inserted time.Duration
 	s, err := c.run(0, func() error {
 		time.Sleep(insertAfter)
+		change, err := fault.Prepare(script)
+		if err != nil {
+			return err
+		}
 		inserted = monotonic()
-		return fault.Change(script)
+		return change()
 	})
 	return s.prompted - inserted, err
 }
