@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -523,9 +525,20 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 	if (answered)
 		r->problem = NULL;
 	/* After its verdict the worker ends by itself and holds no card: the user need not wait for its memory to be freed. */
-	end_worker(r->fd, r->pidfd, answered ? 0 : 1000);
+	r->status = end_worker(r->fd, r->pidfd, answered ? 0 : 1000);
 	r->fd = -1;
 	return answered ? code : fault;
+}
+
+/* report writes why there is no verdict, and how the worker ended where that is known. */
+static void report(const struct relay *r)
+{
+	char how[64] = "";
+	if (r->status >= 0 && WIFSIGNALED(r->status))
+		snprintf(how, sizeof how, " (it was killed by signal %d)", WTERMSIG(r->status));
+	else if (r->status >= 0)
+		snprintf(how, sizeof how, " (it left with status %d)", WEXITSTATUS(r->status));
+	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem, how);
 }
 
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault)
@@ -540,14 +553,14 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 	r->pam = pam;
 	r->pamh = pamh;
 	r->verb = verb;
-	r->fd = r->pidfd = -1;
+	r->fd = r->pidfd = r->status = -1;
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_push(&registered, abandon, r);
 	int code = serve(r, flags, argc, argv, fault);
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_pop(&registered, 0);
 	if (r->problem)
-		pam->syslog(pamh, LOG_ERR, "no answer from the worker: %s", r->problem);
+		report(r);
 	explicit_bzero(r, sizeof *r);
 	free(r);
 	return code;

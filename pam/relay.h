@@ -93,6 +93,7 @@ struct relay {
 	int64_t wait_until;      /* or by then, when the worker has announced a wait; 0 when not */
 	int64_t total_until;     /* and the verdict by then */
 	const char *problem;     /* why there is no verdict, for the log */
+	int status;              /* of a worker that ended before it gave one, as of wait(2); -1 when not known */
 	unsigned char buffer[RELAY_MAX_PAYLOAD + 1];
 };
 int relay_serve(struct relay *r, int *code);

@@ -10,7 +10,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -208,13 +210,35 @@ int spawn_worker(int *pidfd, const char **problem)
 	return -1;
 }
 
-void end_worker(int fd, int pidfd, int wait_ms)
+/* What the kernel tells of a process that is not our child (ioctl_pidfd(2), PIDFD_GET_INFO); older headers lack it. */
+struct process_info {
+	uint64_t mask, cgroup;
+	uint32_t ids[11];
+	int32_t exit_status;
+};
+
+static int exit_status(int pidfd)
 {
+	enum { INFO_EXIT = 1 << 3 };
+	struct process_info info = {.mask = INFO_EXIT};
+	if (ioctl(pidfd, _IOWR(0xFF, 11, struct process_info), &info) || !(info.mask & INFO_EXIT))
+		return -1;
+	return info.exit_status;
+}
+
+/* A worker whose socket has closed may need a moment to be gone. */
+enum { LAST_BREATH_MS = 50 };
+
+int end_worker(int fd, int pidfd, int wait_ms)
+{
+	struct pollfd gone = {pidfd, POLLIN, 0};
+	int status = -1;
 	close(fd);
+	if (wait_ms > 0 && poll(&gone, 1, LAST_BREATH_MS) == 1)
+		status = exit_status(pidfd);
 	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-	if (wait_ms > 0) {
-		struct pollfd gone = {pidfd, POLLIN, 0};
+	if (wait_ms > 0)
 		poll(&gone, 1, wait_ms);
-	}
 	close(pidfd);
+	return status;
 }

@@ -7,7 +7,9 @@
  * *pidfd; -1 on failure, with *problem saying what went wrong. */
 int spawn_worker(int *pidfd, const char **problem);
 
-/* end_worker kills the worker, waits up to wait_ms for its end and closes both descriptors. */
-void end_worker(int fd, int pidfd, int wait_ms);
+/* end_worker kills the worker, waits up to wait_ms for its end and closes both descriptors. It returns the status, as
+ * of wait(2), of a worker that had ended by itself; -1 when it had not, or when the kernel does not tell (before
+ * Linux 6.15). */
+int end_worker(int fd, int pidfd, int wait_ms);
 
 #endif

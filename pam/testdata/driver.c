@@ -109,9 +109,10 @@ int spawn_worker(int *pidfd, const char **problem)
 	return -1;
 }
 
-void end_worker(int fd, int pidfd, int wait_ms)
+int end_worker(int fd, int pidfd, int wait_ms)
 {
 	(void)fd, (void)pidfd, (void)wait_ms;
+	return -1;
 }
 
 /* ---- the worker's end ---------------------------------------------------------------------------- */
