@@ -231,10 +231,10 @@ enum { LAST_BREATH_MS = 50 };
 
 int end_worker(int fd, int pidfd, int wait_ms)
 {
-	struct pollfd gone = {pidfd, POLLIN, 0};
+	struct pollfd reaped = {pidfd, 0, 0}, gone = {pidfd, POLLIN, 0};
 	int status = -1;
 	close(fd);
-	if (wait_ms > 0 && poll(&gone, 1, LAST_BREATH_MS) == 1)
+	if (wait_ms > 0 && poll(&reaped, 1, LAST_BREATH_MS) == 1) /* POLLHUP: the kernel tells the status from then on */
 		status = exit_status(pidfd);
 	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 	if (wait_ms > 0)
