@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,18 +139,34 @@ func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 		d.problem(path, err)
 		return
 	}
-	parts, err := findCRLs(f, id.size)
+	found, faults := d.crlsIn(path, resolved.Path, f, id, false)
+	if slices.Contains(faults, errGuess) {
+		found, faults = d.crlsIn(path, resolved.Path, f, id, true)
+	}
+	for _, fault := range faults {
+		d.problem(path, fault)
+	}
+	d.crls = append(d.crls, found...)
+}
+
+// crlsIn prepares the CRLs of a file.
+func (d *crlDir) crlsIn(path, resolved string, f *os.File, id fileID, exact bool) (found []crlList, faults []error) {
+	parts, err := findCRLs(f, id.size, exact)
 	if err != nil {
-		d.problem(path, err)
+		faults = append(faults, err)
 	}
 	for _, part := range parts {
-		file := &crlInFile{crlStream: crlStream{wanted: d.wanted, open: d.opener(resolved.Path, id, part)}, path: path, id: id, part: part}
-		if err := file.prepare(f, d.store, d.logger); err != nil {
-			d.problem(path, err)
-			continue
+		file := &crlInFile{crlStream: crlStream{wanted: d.wanted, open: d.opener(resolved, id, part)}, path: path, id: id, part: part}
+		switch err := file.prepare(f, d.store, d.logger); {
+		case err == nil:
+			found = append(found, file)
+		case part.guessed:
+			faults = append(faults, errGuess)
+		default:
+			faults = append(faults, err)
 		}
-		d.crls = append(d.crls, file)
 	}
+	return found, faults
 }
 
 // opener opens a CRL for its pass. The file must be the one that was looked at.
@@ -161,7 +178,7 @@ func (d *crlDir) opener(path string, id fileID, part crlPart) func() (io.ReadClo
 		}
 		now, err := identify(f)
 		if err == nil && now != id {
-			err = errors.New("has changed while it was read")
+			err = errCRLChanged
 		}
 		if err != nil {
 			f.Close()

@@ -232,15 +232,13 @@ func TestScanInPieces(t *testing.T) {
 	}
 }
 
-// FuzzPEM: what is decoded is what the standard library decodes, and a file of any octets is searched without a fault.
+// FuzzPEM: what is decoded is what the standard library decodes, a file of any octets is searched without a fault, and a
+// file that is one CRL says the same when it comes from a server.
 func FuzzPEM(f *testing.F) {
-	der := testca.NewRoot("Root").CRL(testca.CRL{RawEntries: testca.ManyRevoked(20)})
-	for _, width := range []int{3, 64, 65, 76, 1 << 20} {
-		f.Add(pemLines(der, width, "\n"), uint8(7))
-		f.Add(pemLines(der, width, "\r\n"), uint8(250))
+	for _, seed := range pemSeeds() {
+		f.Add(seed, uint8(6))
+		f.Add(seed, uint8(251))
 	}
-	f.Add([]byte("QUJD\nRA==\n"), uint8(1))
-	f.Add([]byte("QUI=QUJD"), uint8(1))
 	base64Pairs() // once, before any run
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
 		in := newPEMReader(&stepReader{data, int(step) + 1}, int64(len(data))) // without a goroutine: fuzzing wants the same way each time
@@ -253,17 +251,55 @@ func FuzzPEM(f *testing.F) {
 				t.Errorf("%q gives %x, the standard library has %x, %v", data, got, want, err)
 			}
 		}
-		parts, _ := findCRLs(bytes.NewReader(data), int64(len(data)))
-		for _, part := range parts {
+		fetched, fetchErr := scanBody(&stepReader{data, int(step) + 1}, nil, nil)
+		parts, _ := findCRLs(bytes.NewReader(data), int64(len(data)), step%2 == 0)
+		for i, part := range parts {
+			if part.at < 0 || part.size < 0 || part.at+part.size > int64(len(data)) || i > 0 && part.at < parts[i-1].at+parts[i-1].size {
+				t.Fatalf("CRL %d is at %d, %d octets of %d", i, part.at, part.size, len(data))
+			}
 			head, peekErr := part.peek(bytes.NewReader(data))
+			first, firstErr := part.begins(bytes.NewReader(data))
 			body := part.body(bytes.NewReader(data))
 			scan, err := scanCRL(body, max(part.der, int64(len(data))), nil, nil)
 			body.Close()
-			if err == nil && peekErr == nil && !sameHead(head, &scan.crlHead) {
+			if err != nil {
+				continue
+			}
+			if peekErr == nil && !sameHead(head, &scan.crlHead) {
 				t.Errorf("the ends and the pass differ: %+v, %+v", head, scan.crlHead)
+			}
+			if firstErr != nil || !bytes.Equal(first.rawIssuer, scan.rawIssuer) || !first.nextUpdate.Equal(scan.nextUpdate) {
+				t.Errorf("the beginning and the pass differ: %+v, %v, %+v", first, firstErr, scan.crlHead)
+			}
+			if i == 0 && fetchErr == nil && !sameList(fetched, scan) && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte(pemCRL)) {
+				t.Errorf("from a server it is another")
 			}
 		}
 	})
+}
+
+// pemSeeds are the forms that a file of CRLs has, good and spoiled.
+func pemSeeds() [][]byte {
+	ca := testca.NewRoot("Root")
+	der := ca.CRL(testca.CRL{Number: 7, RawEntries: testca.ManyRevoked(8)})
+	small := ca.CRL(testca.CRL{NoNextUpdate: true})
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	lines := pemLines(der, 64, "\n")
+	seeds := [][]byte{
+		[]byte("QUJD\nRA==\n"), []byte("QUI=QUJD"), []byte("Q\nU\tJ\r\nD"), []byte("QUJD=\n==="), []byte("QQ=="), []byte("QR=="), []byte("QUJ-"),
+		der, small, join(der, small, ca.DER, der), join([]byte("\n \r\n"), der, []byte("\n\n"), small), der[:len(der)-3],
+		[]byte(pemCRL), []byte(pemCRL + "\n"), []byte(pemCRL + "\n-----END X509 CRL-----"), []byte("-----BEGIN "), []byte("text\n-----BEGIN X-----\n-----END X-----\n"),
+		join(lines, ca.PEM(), pemLines(small, 64, "\n")), join([]byte("Issuer: x\n"), lines, []byte("text\n"), pemLines(small, 65, "\r\n")),
+		join(lines[:len(lines)/2], lines), join(lines[:len(lines)/2], []byte("\n-----END X509 CRL-----\n"), lines), lines[:len(lines)-24],
+		bytes.Replace(lines, []byte("\n"), []byte("\nProc-Type: 4,CRL\n\n"), 1), bytes.Replace(lines, []byte("\n"), []byte("\n\n  "), 4),
+		bytes.ReplaceAll(lines, []byte("\n"), []byte(" \n")), bytes.ReplaceAll(lines, []byte("\n"), []byte("\r")), bytes.Replace(lines, []byte("-----END"), []byte("----END"), 1),
+		join(bytes.TrimRight(lines, "\n"), lines), join(lines, []byte("-----END X509 CRL-----\n")), join(pemLines(der, 1<<20, "\n"), lines),
+		join([]byte(pemCRL+"\n"), pemLines(nil, 4, "\n")), join([]byte(pemCRL+"\nMIX/////\n"), lines), join([]byte(pemCRL+"\nMIR/////////\n"), lines),
+	}
+	for _, width := range []int{1, 3, 4, 64, 65, 76, 1 << 20} {
+		seeds = append(seeds, pemLines(der, width, "\n"), pemLines(small, width, "\r\n"))
+	}
+	return seeds
 }
 
 // stepReader gives a few octets at a time.

@@ -14,7 +14,7 @@ import (
 
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
 func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate, a address, o origin, now time.Time) (*fetchedCRL, error) {
-	client := &fetch.Client{Proxy: f.v.options.Proxy, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
+	client := &fetch.Client{Proxy: f.v.options.Proxy, Resolver: f.v.options.Resolver, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)

@@ -270,11 +270,11 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 	if err != nil {
 		return h
 	}
-	parts, err := findCRLs(file, id.size)
+	parts, err := findCRLs(file, id.size, false)
 	if err != nil || len(parts) != 1 {
 		return h
 	}
-	head, err := parts[0].peek(file)
+	head, err := parts[0].begins(file)
 	if err != nil {
 		return h
 	}

@@ -18,18 +18,23 @@ type crlPart struct {
 	at, size int64 // of the DER in the file; of the text when it is PEM
 	der      int64 // octets of the DER, -1 when not known
 	pem      bool
-	width    int // of the lines, 0 when they are not all equal
-	newline  int // octets at the end of a line
+	width    int  // of the lines, 0 when they are not all equal
+	newline  int  // octets at the end of a line
+	guessed  bool // where it ends: behind the text that its DER needs
 }
 
 const (
 	peekFirst    = 4 << 10
 	maxCRLInFile = 1000
+	maxInFile    = 10000 // CRLs, certificates and other blocks
 )
 
-// findCRLs lists the CRLs of a file. The parts that were found before an error are returned with it.
-func findCRLs(f io.ReaderAt, size int64) ([]crlPart, error) {
+// findCRLs lists the CRLs of a file. The parts that were found before an error are returned with it. Where lines are of
+// different lengths the end of a CRL is looked for behind the text that it needs at least, so that it is not read twice;
+// exact looks for it from the beginning of the CRL, as a file needs in which one is cut short.
+func findCRLs(f io.ReaderAt, size int64, exact bool) ([]crlPart, error) {
 	var parts []crlPart
+	blocks := 0
 	for at := int64(0); at < size; {
 		head, err := readSome(f, at, min(peekFirst, size-at))
 		if err != nil {
@@ -45,7 +50,7 @@ func findCRLs(f io.ReaderAt, size int64) ([]crlPart, error) {
 		if head[blank] == 0x30 {
 			part, isCRL, err = derPart(f, at+int64(blank), size)
 		} else {
-			part, isCRL, err = pemPart(f, at, size)
+			part, isCRL, err = pemPart(f, at, size, exact)
 		}
 		if err == io.EOF {
 			return parts, nil
@@ -59,10 +64,16 @@ func findCRLs(f io.ReaderAt, size int64) ([]crlPart, error) {
 			}
 			parts = append(parts, part)
 		}
+		if blocks++; blocks > maxInFile {
+			return parts, fmt.Errorf("more than %d CRLs, certificates and others in it", maxInFile)
+		}
 		at = part.at + part.size
 	}
 	return parts, nil
 }
+
+// errGuess: a CRL does not end where its beginning says, so that the next one may have been taken for a part of it.
+var errGuess = errors.New("ends before its end")
 
 func readSome(f io.ReaderAt, at, n int64) ([]byte, error) {
 	b := make([]byte, n)
@@ -105,7 +116,7 @@ func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error
 }
 
 // pemPart finds the next block of PEM; io.EOF when there is none. The size of the part is that of its text.
-func pemPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error) {
+func pemPart(f io.ReaderAt, at, size int64, exact bool) (part crlPart, isCRL bool, err error) {
 	begin, err := find(f, at, size, pemBegin)
 	if err != nil {
 		return part, false, err
@@ -120,40 +131,49 @@ func pemPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error
 	}
 	isCRL = bytes.HasPrefix(head, []byte(pemCRL))
 	part = crlPart{at: begin + int64(first), pem: true}
+	least := int64(0)
 	if isCRL {
-		part.measure(head[first:])
+		least = part.measure(head[first:])
 		if part.width > 0 && part.at+part.size < size {
 			if end, err := readSome(f, part.at+part.size, min(int64(len(pemEnd)), size-part.at-part.size)); err == nil && string(end) == pemEnd {
 				return part, true, nil
 			}
 		}
 	}
-	end, err := find(f, part.at, size, pemEnd)
-	if err == io.EOF {
-		return part, false, errCRLShort
+	part.width, part.der = 0, -1
+	if part.guessed = !exact && least > 0 && part.at+least < size; !part.guessed {
+		least = 0
 	}
-	part.width, part.size, part.der = 0, end-part.at, -1
+	end, err := find(f, part.at+least, size, pemEnd)
+	if err == io.EOF {
+		if err = errCRLShort; part.guessed {
+			err = errGuess
+		}
+		return part, false, err
+	}
+	part.size = end - part.at
 	return part, isCRL, err
 }
 
-// measure works out the length of a PEM body from its first line and the length that the DER says.
-func (p *crlPart) measure(body []byte) {
-	n := bytes.IndexByte(body, '\n')
-	if n < 0 {
-		return
-	}
-	line := bytes.TrimRight(body[:n], "\r")
-	p.width, p.newline = len(line), n+1-len(line)
+// measure works out the length of a PEM body from its first line and the length that the DER says, and gives the octets
+// of text that this needs without line ends; 0 when that is not known.
+func (p *crlPart) measure(body []byte) (text int64) {
+	raw, _, whole := bytes.Cut(body, []byte("\n"))
+	line := bytes.TrimRight(raw, "\r")
 	start := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
-	got, err := base64.StdEncoding.Decode(start, line)
+	got, err := base64.StdEncoding.Decode(start, line[:len(line)&^3])
 	_, header, length, ok := readHeader(start[:got])
-	if err != nil || !ok || p.width%4 != 0 {
-		p.width = 0
-		return
+	if !ok {
+		return 0
 	}
 	p.der = int64(header) + length
-	text := (p.der + 2) / 3 * 4
+	text = (p.der + 2) / 3 * 4
+	if !whole || err != nil || len(line)%4 != 0 {
+		return text
+	}
+	p.width, p.newline = len(line), len(raw)-len(line)+1
 	p.size = text + (text+int64(p.width)-1)/int64(p.width)*int64(p.newline)
+	return text
 }
 
 // find gives the place of a line that begins so.
@@ -229,6 +249,18 @@ func (p *crlPart) body(f io.ReaderAt) io.ReadCloser {
 		return io.NopCloser(section)
 	}
 	return newPEMReader(section, p.size)
+}
+
+// begins reads what stands before the entries, in text of any form.
+func (p *crlPart) begins(f io.ReaderAt) (*crlHead, error) {
+	h := &crlHead{}
+	body := p.body(f)
+	defer body.Close()
+	start, err := io.ReadAll(io.LimitReader(body, windowCarry))
+	if err == nil {
+		_, err = readFrame(start, h)
+	}
+	return h, err
 }
 
 // peek reads what stands around the entries without a pass over them.

@@ -46,8 +46,8 @@ func (c *crlStream) read(serial []byte) (*crlScan, error) {
 		asked = asked.with(serial)
 	}
 	scan, err := scanCRL(in, size, asked, nil)
-	if err == nil && c.h != nil && !sameHead(c.h, &scan.crlHead) {
-		err = errors.New("has changed while it was read")
+	if err == nil && (c.h != nil && !sameHead(c.h, &scan.crlHead) || c.scan != nil && !sameList(c.scan, scan)) {
+		err = errCRLChanged
 	}
 	if err != nil {
 		c.err = err
@@ -86,9 +86,17 @@ func (s *crlScan) signedBy(key any) error {
 	return checkDigest(key, scheme, s.digest, s.signature)
 }
 
+var errCRLChanged = errors.New("has changed while it was read")
+
+// sameList tells whether two passes saw the same octets: the signature was perhaps checked after the first only, and a
+// file may be written to in place while it is open.
+func sameList(a, b *crlScan) bool {
+	return bytes.Equal(a.digest, b.digest) && bytes.Equal(a.signature, b.signature)
+}
+
 // sameHead tells whether two readings saw the same CRL. What an entry forbids is seen in the pass only.
 func sameHead(a, b *crlHead) bool {
-	return bytes.Equal(a.rawIssuer, b.rawIssuer) && a.thisUpdate.Equal(b.thisUpdate) && a.nextUpdate.Equal(b.nextUpdate) &&
+	return bytes.Equal(a.rawAlgorithm, b.rawAlgorithm) && bytes.Equal(a.rawIssuer, b.rawIssuer) && a.thisUpdate.Equal(b.thisUpdate) && a.nextUpdate.Equal(b.nextUpdate) &&
 		sameNumber(a.number, b.number) && sameNumber(a.deltaBase, b.deltaBase) && bytes.Equal(a.rawPoint, b.rawPoint) &&
 		bytes.Equal(a.authorityKeyID, b.authorityKeyID)
 }

@@ -334,7 +334,7 @@ func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, er
 	if err != nil {
 		return nil, err
 	}
-	parts, err := findCRLs(f, id.size)
+	parts, err := findCRLs(f, id.size, true)
 	if err != nil || len(parts) == 0 {
 		return nil, errors.Join(fmt.Errorf("%s: no CRL can be read", resolved.Path), err)
 	}

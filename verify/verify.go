@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/asn1"
 	"log/slog"
+	"net"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -48,6 +49,7 @@ type Options struct {
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
 	Proxy       string        // http://HOST:PORT for http and https, "" for none
+	Resolver    *net.Resolver // of the names in addresses; nil: the system's
 	StoreDir    string        // DefaultStore, or "" to keep nothing; written to by its owner only
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP

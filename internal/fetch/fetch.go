@@ -33,6 +33,7 @@ type Client struct {
 	Proxy      string          // http://host:port for http and https; the environment is never read
 	AllowLocal bool            // loopback, link-local and unspecified addresses may be reached
 	MaxBytes   int64           // of one body; 0 is DefaultMaxBytes
+	Resolver   *net.Resolver   // of names; nil is the system's
 	LDAP       ldapconn.Config // limits and TLS for ldap addresses; its URIs are ignored
 	Transport  func(*http.Transport)
 }
@@ -158,7 +159,7 @@ func (c *Client) transport() (*http.Transport, error) {
 			return nil, fmt.Errorf("proxy %q is not an address, expected http://HOST:PORT", c.Proxy)
 		}
 		t.Proxy = http.ProxyURL(proxy)
-		t.DialContext = (&net.Dialer{}).DialContext // the administrator's proxy may well be on this machine
+		t.DialContext = (&net.Dialer{Resolver: c.Resolver}).DialContext // the administrator's proxy may well be on this machine
 	}
 	if c.Transport != nil {
 		c.Transport(t)
@@ -168,7 +169,7 @@ func (c *Client) transport() (*http.Transport, error) {
 
 // dialer refuses an address after the name is resolved, so that a name cannot lead back to this machine.
 func (c *Client) dialer() *net.Dialer {
-	return &net.Dialer{Control: c.checkAddress}
+	return &net.Dialer{Control: c.checkAddress, Resolver: c.Resolver}
 }
 
 func (c *Client) checkAddress(_, address string, _ syscall.RawConn) error {

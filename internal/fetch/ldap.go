@@ -21,7 +21,7 @@ func (c *Client) getLDAP(ctx context.Context, u *url.URL) (*Answer, error) {
 	config := c.LDAP
 	config.URIs = []string{u.Scheme + "://" + u.Host}
 	config.Bind = ldapconn.Anonymous
-	config.Control = c.checkAddress
+	config.Control, config.Resolver = c.checkAddress, c.Resolver
 	config.MaxBytes = c.maxBytes()
 	config.ConnectTimeout = deadlineOf(ctx, ldapconn.DefaultConnectTimeout)
 	conn, err := ldapconn.Dial(ctx, config)

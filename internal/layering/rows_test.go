@@ -24,6 +24,7 @@ var rows = map[string]row{
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
 	"internal/ldapconn/slapdtest": {ours: "internal/testca"},
 	"internal/fetch":              {ours: "internal/ldapconn internal/safefile"},
+	"internal/fetch/fetchtest":    {},
 	"internal/simcard":            {ours: "internal/iso7816"},
 
 	"config": {ours: "internal/safefile"},

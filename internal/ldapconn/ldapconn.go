@@ -51,7 +51,8 @@ type Config struct {
 	SearchTimeout  time.Duration // 0 is DefaultSearchTimeout
 	MaxBytes       int64         // 0 is DefaultMaxBytes
 
-	Control func(network, address string, c syscall.RawConn) error // sees each resolved address before it is reached; may be nil
+	Control  func(network, address string, c syscall.RawConn) error // sees each resolved address before it is reached; may be nil
+	Resolver *net.Resolver                                          // nil is the system's
 
 	Dead *DeadServers // servers to ask last; nil remembers nothing
 }
@@ -161,7 +162,7 @@ func (c Config) dialOne(ctx context.Context, uri string) (*Conn, error) {
 
 // connect opens the transport and, for ldaps, TLS on it.
 func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
-	raw, err := (&net.Dialer{Control: c.Control}).DialContext(ctx, u.Network, u.Address)
+	raw, err := (&net.Dialer{Control: c.Control, Resolver: c.Resolver}).DialContext(ctx, u.Network, u.Address)
 	if err != nil {
 		return nil, err
 	}
