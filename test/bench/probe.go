@@ -22,7 +22,7 @@ import (
 // ca.pem and leaf.der.
 var probes = map[string]func(args []string) error{
 	"empty": func([]string) error { return nil },
-	"sha":   probeSHA, "std": probeStandard, "scan": probeScan, "index": probeIndex, "cost": probeCost,
+	"sha":   probeSHA, "std": probeStandard, "scan": probeScan, "index": probeIndex, "cost": probeCost, "card": probeCard,
 }
 
 // peakMemory is the most memory that this process had, in KiB. The kernel's account of a child's begins with its parent's.
