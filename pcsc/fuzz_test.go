@@ -181,6 +181,8 @@ func FuzzSequences(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	f.Add(make([]byte, 210))                                      // connections beyond the limit,
+	f.Add(append(bytes.Repeat([]byte{0}, 205), 8, 1, 0, 0, 9, 0)) // an exclusive one, and room again
 	manager := NewManager(Options{PowerDelay: -1})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := Plug(ctx, manager, instantDriver{})
