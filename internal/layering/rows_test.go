@@ -12,6 +12,7 @@ var rows = map[string]row{
 	"po":                          {},
 	"po/gencatalogs":              {ours: "po", third: "github.com/leonelquinteros/gotext"},
 	"po/genpot":                   {},
+	"packaging":                   {},
 	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/iso7816":            {},
 	"internal/secret":             {third: "golang.org/x/sys"},

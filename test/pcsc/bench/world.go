@@ -24,6 +24,7 @@ import (
 type bench struct {
 	dir     string
 	client  string // scbench
+	echo    string // c/echo.c
 	sim     string // pcscd-sim
 	rounds  int
 	out     io.Writer
@@ -45,7 +46,8 @@ func newBench(build string, rounds int, out io.Writer) (b *bench, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &bench{dir: dir, client: filepath.Join(dir, "scbench"), sim: filepath.Join(build, "pcscd-sim"), rounds: rounds, out: out}
+	b = &bench{dir: dir, client: filepath.Join(dir, "scbench"), echo: filepath.Join(dir, "echo"),
+		sim: filepath.Join(build, "pcscd-sim"), rounds: rounds, out: out}
 	b.stop = append(b.stop, func() { os.RemoveAll(dir) })
 	defer func() {
 		if err != nil {
@@ -75,7 +77,7 @@ func newBench(build string, rounds int, out io.Writer) (b *bench, err error) {
 	return b, nil
 }
 
-// compile builds the client and the IFD handler.
+// compile builds the client, the IFD handler and the server that only echoes.
 func (b *bench) compile() error {
 	_, here, _, _ := runtime.Caller(0)
 	sources := filepath.Join(filepath.Dir(here), "c")
@@ -91,7 +93,18 @@ func (b *bench) compile() error {
 	if out, err := exec.Command("gcc", append(args, "-lpthread")...).CombinedOutput(); err != nil {
 		return fmt.Errorf("gcc: %w\n%s", err, out)
 	}
+	args = []string{"-O2", "-Wall", "-o", b.echo, filepath.Join(sources, "echo.c"), "-lpthread"}
+	if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("gcc: %w\n%s", err, out)
+	}
 	return nil
+}
+
+// startEcho starts the server of c/echo.c.
+func (b *bench) startEcho() (contestant, error) {
+	cmd := exec.Command(b.echo, filepath.Join(b.dir, "echo.comm"))
+	cmd.Stderr = os.Stderr
+	return b.start("echo", filepath.Join(b.dir, "echo.comm"), cmd)
 }
 
 // startOurs starts pcscd-sim with the readers of a description.
@@ -101,8 +114,13 @@ func (b *bench) startOurs(name, readers string) (contestant, error) {
 		return contestant{}, err
 	}
 	cmd := exec.Command(b.sim, "--foreground", "--socket", socket, "--readers", "sim:"+file)
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Stderr = os.Stderr
+	return b.start("ours", socket, cmd)
+}
+
+// start starts a daemon and waits until it answers on its socket.
+func (b *bench) start(name, socket string, cmd *exec.Cmd) (contestant, error) {
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return contestant{}, err
 	}
@@ -113,10 +131,10 @@ func (b *bench) startOurs(name, readers string) (contestant, error) {
 	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		if c, err := pcsc.NewContext(pcsc.NewClient(socket)); err == nil {
 			c.Release()
-			return contestant{"ours", socket, cmd.Process.Pid}, nil
+			return contestant{name, socket, cmd.Process.Pid}, nil
 		}
 	}
-	return contestant{}, errors.New("our daemon does not answer")
+	return contestant{}, fmt.Errorf("%s: the daemon does not answer", name)
 }
 
 func (b *bench) close() {
