@@ -30,7 +30,7 @@ import (
 //	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to 95 (PEM)
 //	certificate REF FILE     the certificate beside it (PEM). Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
-//	moves FILE               appends the monotonic clock, in nanoseconds, before each of these movements
+//	moves FILE               appends the monotonic clock, in nanoseconds, as it was before each of these movements
 type simulated struct {
 	pcsctest.Reader
 	slots  int
@@ -210,15 +210,15 @@ func (s *simulated) move(ctx context.Context, slot *pcsctest.Slot, card pcsctest
 			return
 		case <-tick.C:
 		}
-		if moves != nil {
-			var now unix.Timespec
-			unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-			fmt.Fprintln(moves, now.Nano())
-		}
+		var now unix.Timespec
+		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 		if in {
 			slot.Remove()
 		} else {
 			slot.Insert(card)
+		}
+		if moves != nil { // after the movement: writing a file may take longer than what is measured
+			fmt.Fprintln(moves, now.Nano())
 		}
 	}
 }
