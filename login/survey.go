@@ -92,8 +92,10 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		if j.err != nil {
 			return
 		}
+		connected, disconnect := context.WithCancel(s.ctx)
+		defer disconnect()
 		for _, c := range cards {
-			j.verifier.Expect(certificates(c.objects)...)
+			t.expect(connected, j, c)
 		}
 		for _, c := range cards {
 			if !c.hidden {
@@ -103,6 +105,16 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 	}()
 	return s
 }
+
+// expect announces the certificates that a card shows, before their checks begin.
+func (t *attempt) expect(ctx context.Context, j *judge, c *card) {
+	shown := certificates(c.objects)
+	j.verifier.Expect(shown...)
+	j.chain.Expect(ctx, shown, t.req.User, t.trustsNames())
+}
+
+// trustsNames tells whether mappers that only read the certificate's text are asked.
+func (t *attempt) trustsNames() bool { return t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames }
 
 // verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
 const verdictGrace = 100 * time.Millisecond
@@ -194,13 +206,12 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
 	var mapped mapper.Result
 	var err error
 	if t.find() {
-		mapped, err = j.chain.Find(ctx, o.Cert, trusted)
+		mapped, err = j.chain.Find(ctx, o.Cert, t.trustsNames())
 	} else {
-		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, trusted)
+		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, t.trustsNames())
 	}
 	if err != nil {
 		return candidate{}, t.mapRefusal(ctx, err)
@@ -286,6 +297,7 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	}
 	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
+	t.expect(fresh, s.judge, c)
 	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
 	return t.surveyed(s, c)
 }
@@ -385,7 +397,7 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 			r.Outcome = ForeignCardSkipped
 		}
 	}
-	if !t.conf.Module.Policy.CA && !t.conf.Global.UnverifiedNames {
+	if !t.trustsNames() {
 		r.Restore = "cert_policy = ca, or unverified_names = true for mappers that only read the certificate's text"
 	}
 	return r
