@@ -211,6 +211,7 @@ func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cer
 		queries[i] = h.query(d, q, user)
 		if q.entries > 0 {
 			octets = compareAllOctets
+			queries[i].Keep = func(e ldapconn.Entry) bool { return h.holds(q, e, cert) }
 		}
 		h.log.Debug("directory is asked", "for", q.name, "base", d.base, "filter", fmt.Sprintf("%.300s", queries[i].Filter))
 		tellRead(ctx, q.name)

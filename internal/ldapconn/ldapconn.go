@@ -303,6 +303,7 @@ type meteredConn struct {
 	net.Conn
 	mu      sync.Mutex
 	left    int64
+	page    int64         // of left, what one page of a search may take; 0 is all
 	written chan struct{} // holds one word at most
 }
 
@@ -313,7 +314,14 @@ func newMetered(c net.Conn, limit int64) *meteredConn {
 func (m *meteredConn) allow(octets int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.left = octets
+	m.left, m.page = octets, 0
+}
+
+// beginPage sets how many octets may come before the next page begins.
+func (m *meteredConn) beginPage(octets int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.page = octets
 }
 
 func (m *meteredConn) Write(b []byte) (int, error) {
@@ -340,7 +348,13 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.left -= int64(n); m.left < 0 {
+	m.left -= int64(n)
+	tooMuch := m.left < 0
+	if m.page > 0 {
+		m.page -= int64(n)
+		tooMuch = tooMuch || m.page <= 0
+	}
+	if tooMuch {
 		m.Conn.Close()
 		return 0, ErrTooMuch
 	}

@@ -27,6 +27,8 @@ type Query struct {
 	Filter     string // RFC 4515; values in it are the caller's to escape
 	Attributes []string
 	MaxEntries int // more are ErrTooMany; 0 is 1000
+
+	Keep func(Entry) bool // of many entries the ones that are returned; the others are counted and let go; nil keeps all
 }
 
 // Entry is one answer. Attribute names are as the server writes them; Get compares without case and
@@ -58,6 +60,7 @@ var ErrTooMany = errors.New("more entries than expected")
 const (
 	defaultMaxEntries = 1000
 	pageSize          = 500
+	pageOctets        = 8 << 20 // with Query.Keep: of one page, which is in memory as a whole and many times as large there
 	maxPages          = 64
 	maxReferrals      = 16
 )
@@ -165,7 +168,11 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 	}
 	var found Answer
 	paging := ldap.NewControlPaging(pageSize)
+	seen := 0
 	for range maxPages {
+		if q.Keep != nil {
+			c.wire.beginPage(pageOctets)
+		}
 		answer, err := c.conn.Search(request(ctx, q, limit, paging))
 		switch {
 		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
@@ -177,10 +184,12 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 			return Answer{}, err
 		}
 		for _, e := range answer.Entries {
-			found.Entries = append(found.Entries, Entry{DN: e.DN, entry: e})
+			if entry := (Entry{DN: e.DN, entry: e}); q.Keep == nil || q.Keep(entry) {
+				found.Entries = append(found.Entries, entry)
+			}
 		}
 		found.refer(answer.Referrals)
-		if len(found.Entries) > limit || err != nil {
+		if seen += len(answer.Entries); seen > limit || err != nil {
 			found.Err = ErrTooMany
 			return found, nil
 		}
