@@ -19,6 +19,9 @@ type judge struct {
 	verifier *verify.Verifier
 	chain    *mapper.Chain
 	err      error
+
+	connected  context.Context // while mappers may be connected to their servers before they are asked
+	disconnect context.CancelFunc
 }
 
 func (t *attempt) startJudge() *judge {
@@ -92,10 +95,9 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		if j.err != nil {
 			return
 		}
-		connected, disconnect := context.WithCancel(s.ctx)
-		defer disconnect()
+		defer j.disconnect()
 		for _, c := range cards {
-			t.expect(connected, j, c)
+			t.expect(j.connected, j, c)
 		}
 		for _, c := range cards {
 			if !c.hidden {
@@ -104,6 +106,20 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		}
 	}()
 	return s
+}
+
+// connectAhead lets the first mapper connect to its server, if it has one, as soon as there is a card: beside the
+// reading and the checks of its certificates. The connection is for the survey, which ends it with disconnect.
+func (t *attempt) connectAhead(ctx context.Context, j *judge) {
+	j.connected, j.disconnect = t.surveyTime(ctx)
+	go func() {
+		var fault error
+		defer recoverInto(&fault)
+		<-j.ready
+		if j.err == nil {
+			j.chain.Expect(j.connected, nil, t.req.User, t.trustsNames())
+		}
+	}()
 }
 
 // expect announces the certificates that a card shows, before their checks begin.

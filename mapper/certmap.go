@@ -151,7 +151,7 @@ func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, u
 func (m *certmapMapper) connect(ctx context.Context) { m.directory.connect(ctx) }
 
 func (m *certmapMapper) expects(cert *certinfo.Certificate, _ string) bool {
-	return slices.ContainsFunc(m.deciding(cert), func(r certmapRule) bool {
+	return cert != nil && slices.ContainsFunc(m.deciding(cert), func(r certmapRule) bool {
 		if r.mapping.local {
 			return false
 		}

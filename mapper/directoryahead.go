@@ -11,7 +11,8 @@ import (
 
 // expecter is a mapper that asks a server, and can connect to it before it is asked.
 type expecter interface {
-	// expects tells whether a question about the certificate goes to the server. user is "" or the one that is asked about.
+	// expects tells whether a question about the certificate goes to the server, with nil whether one about any does.
+	// user is "" or the one that is asked about.
 	expects(cert *certinfo.Certificate, user string) bool
 	// connect begins to connect. What nobody has used when ctx ends is closed then.
 	connect(ctx context.Context)
@@ -20,7 +21,12 @@ type expecter interface {
 // Expect tells that Find, or with a user Match, will be asked about the certificates unless their checks fail.
 // Where the first mapper that is asked needs a server, it connects to it beside the checks: connects and introduces
 // itself, and asks nothing. ctx is that of the questions; what nobody has used when it ends is closed.
+// Without certificates, which then are not known yet, it connects only where there is a question whatever they are.
 func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user string, verified bool) {
+	if len(certs) == 0 {
+		c.expectAny(ctx, user, verified)
+		return
+	}
 	for _, cert := range certs {
 		for _, l := range c.links {
 			if l.refuses(cert, verified) != "" {
@@ -32,6 +38,18 @@ func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user 
 			}
 			break
 		}
+	}
+}
+
+func (c *Chain) expectAny(ctx context.Context, user string, verified bool) {
+	for _, l := range c.links {
+		if !verified && !l.mapper.binds() {
+			continue
+		}
+		if e, ok := l.mapper.(expecter); ok && len(l.issuers) == 0 && e.expects(nil, user) {
+			e.connect(ctx)
+		}
+		return
 	}
 }
 

@@ -110,6 +110,7 @@ func TestConnectedAhead(t *testing.T) {
 	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
 	ctx, cancel := context.WithCancel(ldapContext(t))
 	defer cancel()
+	chain.Expect(ctx, nil, "", true) // before the card is read
 	chain.Expect(ctx, []*certinfo.Certificate{cert, cert}, "", true)
 	chain.Expect(ctx, []*certinfo.Certificate{cert}, "", true) // another card
 	within(t, "the bind", s.bound)
@@ -169,14 +170,17 @@ func TestNothingAhead(t *testing.T) {
 	for name, c := range map[string]struct {
 		before   []config.Mapper
 		settings []string
-		cert     *certinfo.Certificate
+		cert     *certinfo.Certificate // nil: the card has not been read
 		verified bool
 	}{
-		"another mapper is asked first": {before: []config.Mapper{another}, cert: cert, verified: true},
-		"another issuer's":              {settings: []string{"issuer", "CN=Another CA"}, cert: cert, verified: true},
-		"the issuer is not checked":     {cert: cert},
-		"there is nothing to ask":       {settings: []string{"certificate_match", "off"}, cert: nothing, verified: true},
-		"there is no certificate":       {verified: true},
+		"another mapper is asked first":             {before: []config.Mapper{another}, cert: cert, verified: true},
+		"another issuer's":                          {settings: []string{"issuer", "CN=Another CA"}, cert: cert, verified: true},
+		"the issuer is not checked":                 {cert: cert},
+		"there is nothing to ask":                   {settings: []string{"certificate_match", "off"}, cert: nothing, verified: true},
+		"any issuer's":                              {settings: []string{"issuer", "CN=Another CA"}, verified: true},
+		"any, of which there may be nothing to ask": {settings: []string{"certificate_match", "off"}, verified: true},
+		"any, after another mapper":                 {before: []config.Mapper{another}, verified: true},
+		"any, not checked":                          {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newCounted(t, nil)

@@ -128,6 +128,9 @@ func (m *ldapMapper) expects(cert *certinfo.Certificate, user string) bool {
 	if m.how != "off" {
 		return true // there is always the question for the certificate
 	}
+	if cert == nil {
+		return false
+	}
 	questions, err := m.questions(cert, user)
 	return err == nil && len(questions) > 0
 }
