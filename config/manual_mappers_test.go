@@ -8,6 +8,7 @@ Whatever a certificate or a user says is escaped. Where the certificates of an e
 .PP
 Servers are tried in their order; one that says nothing for 80 ms has the next one tried beside it, and one that failed is asked last for half a minute.
 The server's certificate must name the host of the URI.
+Where no other mapper comes before this one, it connects as soon as there is a card, beside the reading and the checks of its certificates; it asks nothing before a certificate is good.
 .TP
 .B Items of attribute_map
 \fBcn\fR, \fBuid\fR (x500UniqueIdentifier or userId), \fBemail\fR, \fBupn\fR, \fBkpn\fR (Kerberos principal): every value of the certificate, any of which is enough;
@@ -16,7 +17,7 @@ The server's certificate must name the host of the URI.
 .TP
 .B certificate_match
 OpenLDAP compares certificates by serial number and issuer only, and with an issuer that has letters outside of ASCII not at all; 389ds and Active Directory compare octets. \fBauto\fR asks for both at once, and compares itself: the user's entry, where there is a user, or else, for such an issuer, all certificates.
-\fBcompare\fR fetches every certificate where no user is given.
+\fBcompare\fR fetches every certificate where no user is given: at most 20,000 entries, in pages of 500 with at most 8 MiB each.
 .TP
 .B Active Directory
 The strong values of altSecurityIdentities are X509:<I>\fIissuer\fR<SR>\fIserial number, reversed\fR, X509:<SKI>\fIsubject key identifier\fR, X509:<SHA1\-PUKEY>\fISHA\-1 of the key\fR and X509:<I>\fIissuer\fR<SID>\fIsecurity identifier\fR.

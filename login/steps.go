@@ -51,6 +51,8 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 	if r != nil {
 		return nil, r
 	}
+	t.connectAhead(ctx, judge)
+	defer judge.disconnect()
 	cards, r := t.openCards(module, slots)
 	if r != nil {
 		return nil, r

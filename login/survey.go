@@ -19,6 +19,9 @@ type judge struct {
 	verifier *verify.Verifier
 	chain    *mapper.Chain
 	err      error
+
+	connected  context.Context // while mappers may be connected to their servers before they are asked
+	disconnect context.CancelFunc
 }
 
 func (t *attempt) startJudge() *judge {
@@ -92,8 +95,9 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		if j.err != nil {
 			return
 		}
+		defer j.disconnect()
 		for _, c := range cards {
-			j.verifier.Expect(certificates(c.objects)...)
+			t.expect(j.connected, j, c)
 		}
 		for _, c := range cards {
 			if !c.hidden {
@@ -103,6 +107,30 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 	}()
 	return s
 }
+
+// connectAhead lets the first mapper connect to its server, if it has one, as soon as there is a card: beside the
+// reading and the checks of its certificates. The connection is for the survey, which ends it with disconnect.
+func (t *attempt) connectAhead(ctx context.Context, j *judge) {
+	j.connected, j.disconnect = t.surveyTime(ctx)
+	go func() {
+		var fault error
+		defer recoverInto(&fault)
+		<-j.ready
+		if j.err == nil {
+			j.chain.Expect(j.connected, nil, t.req.User, t.trustsNames())
+		}
+	}()
+}
+
+// expect announces the certificates that a card shows, before their checks begin.
+func (t *attempt) expect(ctx context.Context, j *judge, c *card) {
+	shown := certificates(c.objects)
+	j.verifier.Expect(shown...)
+	j.chain.Expect(ctx, shown, t.req.User, t.trustsNames())
+}
+
+// trustsNames tells whether mappers that only read the certificate's text are asked.
+func (t *attempt) trustsNames() bool { return t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames }
 
 // verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
 const verdictGrace = 100 * time.Millisecond
@@ -194,13 +222,12 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	trusted := t.conf.Module.Policy.CA || t.conf.Global.UnverifiedNames
 	var mapped mapper.Result
 	var err error
 	if t.find() {
-		mapped, err = j.chain.Find(ctx, o.Cert, trusted)
+		mapped, err = j.chain.Find(ctx, o.Cert, t.trustsNames())
 	} else {
-		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, trusted)
+		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, t.trustsNames())
 	}
 	if err != nil {
 		return candidate{}, t.mapRefusal(ctx, err)
@@ -286,6 +313,7 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	}
 	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
+	t.expect(fresh, s.judge, c)
 	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
 	return t.surveyed(s, c)
 }
@@ -385,7 +413,7 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 			r.Outcome = ForeignCardSkipped
 		}
 	}
-	if !t.conf.Module.Policy.CA && !t.conf.Global.UnverifiedNames {
+	if !t.trustsNames() {
 		r.Restore = "cert_policy = ca, or unverified_names = true for mappers that only read the certificate's text"
 	}
 	return r

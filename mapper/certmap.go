@@ -148,6 +148,18 @@ func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, u
 	return a, a.user != "", nil
 }
 
+func (m *certmapMapper) connect(ctx context.Context) { m.directory.connect(ctx) }
+
+func (m *certmapMapper) expects(cert *certinfo.Certificate, _ string) bool {
+	return cert != nil && slices.ContainsFunc(m.deciding(cert), func(r certmapRule) bool {
+		if r.mapping.local {
+			return false
+		}
+		_, ok := r.mapping.filter(cert)
+		return ok
+	})
+}
+
 // users returns whom the deciding rules mean. user is "" or the one that is asked about.
 func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user string) ([]answer, error) {
 	rules := m.deciding(cert)

@@ -123,12 +123,7 @@ func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bo
 func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, verified bool, q question) (*answer, Decision, *record) {
 	ctx, r := withRecord(ctx)
 	d := Decision{Mapper: l.name}
-	if !verified && !l.mapper.binds() {
-		d.Verdict = "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
-		return nil, d, r
-	}
-	if !l.speaksFor(cert) {
-		d.Verdict = "not asked: the issuer is not one of those of the block"
+	if d.Verdict = l.refuses(cert, verified); d.Verdict != "" {
 		return nil, d, r
 	}
 	answers, err := q(ctx, l.mapper)
@@ -160,6 +155,17 @@ func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, 
 
 // maxRefused is how many of a mapper's refused answers are told.
 const maxRefused = 8
+
+// refuses tells why the mapper is not asked about the certificate; "" when it is.
+func (l link) refuses(cert *certinfo.Certificate, verified bool) string {
+	switch {
+	case !verified && !l.mapper.binds():
+		return "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
+	case !l.speaksFor(cert):
+		return "not asked: the issuer is not one of those of the block"
+	}
+	return ""
+}
 
 func (l link) speaksFor(cert *certinfo.Certificate) bool {
 	for _, issuer := range l.issuers {

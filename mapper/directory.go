@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"pam_pkcs11/config"
@@ -40,6 +41,7 @@ type directory struct {
 	dead        *deadStore
 	now         func() time.Time
 	log         *slog.Logger
+	ahead       atomic.Pointer[ahead] // made before there is a question; nil when there is none
 }
 
 // tlsFiles are the files that TLS to the server needs.
@@ -161,7 +163,6 @@ func (d *directory) String() string {
 func (d *directory) open(ctx context.Context) (ldapconn.Config, error) {
 	c := d.conn
 	c.URIs = slices.Clone(d.uris)
-	c.Dead = d.dead.load()
 	if d.srvDomain != "" {
 		found, err := ldapconn.Lookup(ctx, d.resolver, d.srvScheme, d.srvDomain)
 		switch {
@@ -175,6 +176,9 @@ func (d *directory) open(ctx context.Context) (ldapconn.Config, error) {
 	}
 	if len(c.URIs) == 0 {
 		return c, errNoDirectory
+	}
+	if len(c.URIs) > 1 {
+		c.Dead = d.dead.load() // it is about their order
 	}
 	var err error
 	if c.TLS, err = d.files.config(d); err != nil {

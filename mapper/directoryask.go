@@ -11,31 +11,50 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// ask sends the queries over one connection, all at once, and returns their answers in their order. A
-// server that fails while it is asked is passed over for the next one.
-func (d *directory) ask(ctx context.Context, queries []ldapconn.Query, maxOctets int64) ([]ldapconn.Answer, error) {
-	c, err := d.open(ctx)
-	if err != nil {
-		return nil, err
+// take hears the answer to query i, and tells whether it has to hear the next one's.
+type take func(i int, a ldapconn.Answer) bool
+
+// ask sends the queries over one connection, all at once, and hands over their answers in their order, until
+// take has heard enough. A server that fails while it is asked is passed over for the next one, which is
+// heard from the first query on.
+func (d *directory) ask(ctx context.Context, queries []ldapconn.Query, maxOctets int64, hear take) error {
+	r := d.takeAhead(ctx)
+	if r == nil {
+		r = d.reach(ctx)
 	}
+	if r.fault != nil {
+		return r.fault
+	}
+	c := r.config
 	defer clear(c.Password)
 	defer d.dead.save(c.Dead)
 	c.MaxBytes = maxOctets
+	conn, err := r.conn, r.err
+	if err == nil && conn.Ended() { // it had to wait for too long
+		conn.Close()
+		conn, err = ldapconn.Dial(ctx, c)
+	}
 	var errs []error
-	for len(c.URIs) > 0 {
-		uri, answers, err := d.askFirst(ctx, c, queries)
-		if err == nil {
-			return d.follow(ctx, c, queries, answers)
+	for err == nil {
+		var answers []ldapconn.Answer
+		answers, err = d.askServer(ctx, conn, len(c.URIs), queries, maxOctets, hear)
+		switch {
+		case err == nil && d.referrals:
+			return d.hearReferred(ctx, c, queries, answers, hear)
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			continue
 		}
 		errs = append(errs, err)
-		if uri == "" || ctx.Err() != nil {
-			break
+		d.log.Warn("directory server fails", "server", conn.URI, "error", err)
+		c.Dead.Mark(conn.URI)
+		if c.URIs = slices.DeleteFunc(c.URIs, func(u string) bool { return u == conn.URI }); len(c.URIs) == 0 {
+			return d.explain(errors.Join(errs...))
 		}
-		d.log.Warn("directory server fails", "server", uri, "error", err)
-		c.Dead.Mark(uri)
-		c.URIs = slices.DeleteFunc(c.URIs, func(u string) bool { return u == uri })
+		conn, err = ldapconn.Dial(ctx, c)
 	}
-	return nil, d.explain(errors.Join(errs...))
+	return d.explain(errors.Join(append(errs, err)...))
 }
 
 // explain adds what an administrator may not know to the errors of servers.
@@ -49,24 +68,25 @@ func (d *directory) explain(err error) error {
 	return err
 }
 
-// askFirst asks the first server that lets itself be asked; uri is "" when there is none. While there is
-// another server, this one may take only its share of the time.
-func (d *directory) askFirst(ctx context.Context, c ldapconn.Config, queries []ldapconn.Query) (uri string, answers []ldapconn.Answer, err error) {
-	conn, err := ldapconn.Dial(ctx, c)
-	if err != nil {
-		return "", nil, err
-	}
+// askServer asks one server and closes the connection. While there are others of the servers, this one may take only
+// its share of the time. Where referrals are followed, the answers are returned and not yet heard.
+func (d *directory) askServer(ctx context.Context, conn *ldapconn.Conn, servers int, queries []ldapconn.Query, maxOctets int64, hear take) (answers []ldapconn.Answer, err error) {
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok && len(c.URIs) > 1 {
+	conn.Allow(maxOctets)
+	if deadline, ok := ctx.Deadline(); ok && servers > 1 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(c.URIs)))
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(servers))
 		defer cancel()
 	}
-	answers, err = conn.SearchAll(ctx, queries)
-	if err != nil {
-		return conn.URI, nil, fmt.Errorf("%s: %w", conn.URI, err)
+	if d.referrals {
+		answers, err = conn.SearchAll(ctx, queries)
+	} else {
+		err = conn.SearchEach(ctx, queries, hear)
 	}
-	return conn.URI, answers, nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", conn.URI, err)
+	}
+	return answers, nil
 }
 
 // Limits of following referrals.
@@ -75,12 +95,23 @@ const (
 	maxReferralAsks = 8
 )
 
-// follow asks the servers that the answers point to, where the block says so. One that cannot be asked
+// hearReferred completes the answers by those of other servers before they are heard.
+func (d *directory) hearReferred(ctx context.Context, c ldapconn.Config, queries []ldapconn.Query, answers []ldapconn.Answer, hear take) error {
+	answers, err := d.follow(ctx, c, queries, answers)
+	if err != nil {
+		return err
+	}
+	for i, a := range answers {
+		if !hear(i, a) {
+			break
+		}
+	}
+	return nil
+}
+
+// follow asks the servers that the answers point to. One that cannot be asked
 // ends the search: what it would have answered is not known, and that there is only one entry is not either.
 func (d *directory) follow(ctx context.Context, c ldapconn.Config, queries []ldapconn.Query, answers []ldapconn.Answer) ([]ldapconn.Answer, error) {
-	if !d.referrals {
-		return answers, nil
-	}
 	asks := 0
 	for i := range answers {
 		seen := map[string]bool{}

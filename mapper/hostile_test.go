@@ -3,6 +3,7 @@ package mapper
 import (
 	"bytes"
 	"io"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,6 +158,56 @@ func TestMuteDirectories(t *testing.T) {
 			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
 			if took := time.Since(started); got != "" || took > 10*time.Second || !strings.Contains(words, "fails") {
 				t.Errorf("took %s: %q, %s", took, got, words)
+			}
+		})
+	}
+}
+
+// TestMemoryOfComparing: a server that sends certificates without end, in one page or in many, costs what one page
+// costs and not what it sends.
+func TestMemoryOfComparing(t *testing.T) {
+	cert := ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice"))
+	other := string(testca.NewRoot("Users CA").Leaf("Bob").DER)
+	for name, page := range map[string]int{"one page": 1 << 30, "many pages": 500} {
+		t.Run(name, func(t *testing.T) {
+			uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
+				if r.Op != slapdtest.SearchRequest {
+					return slapdtest.Polite(r, w)
+				}
+				entry := slapdtest.Entry(r.ID, "uid=bob", "uid", "bob", "userCertificate;binary", other)
+				for range page {
+					if _, err := w.Write(entry); err != nil {
+						return false
+					}
+				}
+				_, err := w.Write(slapdtest.PagedDone(r.ID, "more"))
+				return err == nil
+			})
+			chain := ldapChain(t, Options{Logger: nilLogger()}, ldapBlock(t, "ldap", "uri", uri, "certificate_match", "compare"))
+			var live atomic.Uint64
+			stop, done := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(5 * time.Millisecond):
+						var m runtime.MemStats
+						runtime.ReadMemStats(&m)
+						live.Store(max(live.Load(), m.HeapAlloc))
+					}
+				}
+			}()
+			got, words := verdict(t, chain, cert, "")
+			close(stop)
+			<-done
+			if got != "" || !strings.Contains(words, "fails") {
+				t.Errorf("got %q (%s)", got, words)
+			}
+			t.Logf("%d MiB at most", live.Load()>>20)
+			if live.Load() > 128<<20 {
+				t.Errorf("needs %d MiB", live.Load()>>20)
 			}
 		})
 	}

@@ -122,6 +122,19 @@ func (m *ldapMapper) match(ctx context.Context, cert *certinfo.Certificate, user
 	return *a, true, nil
 }
 
+func (m *ldapMapper) connect(ctx context.Context) { m.directory.connect(ctx) }
+
+func (m *ldapMapper) expects(cert *certinfo.Certificate, user string) bool {
+	if m.how != "off" {
+		return true // there is always the question for the certificate
+	}
+	if cert == nil {
+		return false
+	}
+	questions, err := m.questions(cert, user)
+	return err == nil && len(questions) > 0
+}
+
 // decide asks for the entry of a user, or with user "" for that of anybody, and remembers the answer.
 func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, user string) (*answer, error) {
 	questions, err := m.questions(cert, user)
@@ -201,28 +214,29 @@ func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cer
 		queries[i] = h.query(d, q, user)
 		if q.entries > 0 {
 			octets = compareAllOctets
+			queries[i].Keep = func(e ldapconn.Entry) bool { return h.holds(q, e, cert) }
 		}
 		h.log.Debug("directory is asked", "for", q.name, "base", d.base, "filter", fmt.Sprintf("%.300s", queries[i].Filter))
 		tellRead(ctx, q.name)
 		tellAsked(ctx, fmt.Sprintf("%s below %q: %.300s", d, d.base, queries[i].Filter))
 	}
-	answers, err := d.ask(ctx, queries, octets)
+	var found *answer
+	var refused error
+	err := d.ask(ctx, queries, octets, func(i int, a ldapconn.Answer) bool {
+		for _, e := range a.Entries[:min(len(a.Entries), 4)] {
+			tellHeard(ctx, "entry "+e.DN)
+		}
+		if a.Err != nil {
+			refused = fmt.Errorf("%w: %s: %w", errAmbiguous, questions[i].name, a.Err)
+		} else {
+			found, refused = h.judge(questions[i], a.Entries, cert, user)
+		}
+		return found == nil && refused == nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	for i, q := range questions {
-		for _, e := range answers[i].Entries[:min(len(answers[i].Entries), 4)] {
-			tellHeard(ctx, "entry "+e.DN)
-		}
-		if answers[i].Err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", errAmbiguous, q.name, answers[i].Err)
-		}
-		a, err := h.judge(q, answers[i].Entries, cert, user)
-		if err != nil || a != nil {
-			return a, err
-		}
-	}
-	return nil, nil
+	return found, refused
 }
 
 func (h *hits) query(d *directory, q inquiry, user string) ldapconn.Query {

@@ -129,6 +129,9 @@ func (d *deadStore) load() *ldapconn.DeadServers {
 }
 
 func (d *deadStore) save(servers *ldapconn.DeadServers) {
+	if servers == nil {
+		return
+	}
 	known := servers.Export()
 	var before map[string]time.Time
 	switch had := d.store.read(d.name, &before); {

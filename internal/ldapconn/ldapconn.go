@@ -170,7 +170,7 @@ func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
 	if limit <= 0 {
 		limit = DefaultMaxBytes
 	}
-	wire := &meteredConn{Conn: raw, left: limit}
+	wire := newMetered(raw, limit)
 	if !u.TLS {
 		return wire, nil
 	}
@@ -179,7 +179,7 @@ func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
 		raw.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	return &meteredConn{Conn: secured, left: limit}, nil
+	return newMetered(secured, limit), nil
 }
 
 func tlsConfig(base *tls.Config, host string) *tls.Config {
@@ -235,11 +235,17 @@ func (c Config) bind(conn *ldap.Conn) error {
 	return nil // LDAPv3 needs no bind to be anonymous (RFC 4511, 4.2)
 }
 
-// Close ends the connection without waiting for the server.
+// Close ends the connection without waiting for the server, nor for what the library has to tidy up.
 func (c *Conn) Close() {
 	c.wire.Close()
-	c.conn.Close()
+	go c.conn.Close()
 }
+
+// Ended tells that the server has closed the connection.
+func (c *Conn) Ended() bool { return c.conn.IsClosing() }
+
+// Allow sets how many octets the server may send from now on.
+func (c *Conn) Allow(octets int64) { c.wire.allow(octets) }
 
 // Target is one server's address, read from its URI.
 type Target struct {
@@ -292,11 +298,47 @@ func (t *Target) IsThisMachine() bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// meteredConn ends a connection that has delivered more than its share.
+// meteredConn ends a connection that has delivered more than its share, and tells when something was sent.
 type meteredConn struct {
 	net.Conn
-	mu   sync.Mutex
-	left int64
+	mu      sync.Mutex
+	left    int64
+	page    int64         // of left, what one page of a search may take; 0 is all
+	written chan struct{} // holds one word at most
+}
+
+func newMetered(c net.Conn, limit int64) *meteredConn {
+	return &meteredConn{Conn: c, left: limit, written: make(chan struct{}, 1)}
+}
+
+func (m *meteredConn) allow(octets int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.left, m.page = octets, 0
+}
+
+// beginPage sets how many octets may come before the next page begins.
+func (m *meteredConn) beginPage(octets int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.page = octets
+}
+
+func (m *meteredConn) Write(b []byte) (int, error) {
+	n, err := m.Conn.Write(b)
+	select {
+	case m.written <- struct{}{}:
+	default:
+	}
+	return n, err
+}
+
+// forgetWritten takes back what was told of earlier writes.
+func (m *meteredConn) forgetWritten() {
+	select {
+	case <-m.written:
+	default:
+	}
 }
 
 // ErrTooMuch is returned when a server sends more than Config.MaxBytes.
@@ -306,7 +348,13 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.left -= int64(n); m.left < 0 {
+	m.left -= int64(n)
+	tooMuch := m.left < 0
+	if m.page > 0 {
+		m.page -= int64(n)
+		tooMuch = tooMuch || m.page <= 0
+	}
+	if tooMuch {
 		m.Conn.Close()
 		return 0, ErrTooMuch
 	}

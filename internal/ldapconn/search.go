@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -28,6 +27,8 @@ type Query struct {
 	Filter     string // RFC 4515; values in it are the caller's to escape
 	Attributes []string
 	MaxEntries int // more are ErrTooMany; 0 is 1000
+
+	Keep func(Entry) bool // of many entries the ones that are returned; the others are counted and let go; nil keeps all
 }
 
 // Entry is one answer. Attribute names are as the server writes them; Get compares without case and
@@ -59,6 +60,7 @@ var ErrTooMany = errors.New("more entries than expected")
 const (
 	defaultMaxEntries = 1000
 	pageSize          = 500
+	pageOctets        = 8 << 20 // with Query.Keep: of one page, which is in memory as a whole and many times as large there
 	maxPages          = 64
 	maxReferrals      = 16
 )
@@ -85,26 +87,71 @@ func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 // they cost one round trip where no answer has a second page. A query that fails otherwise than by too
 // many entries fails all.
 func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error) {
+	answers := make([]Answer, 0, len(queries))
+	err := c.SearchEach(ctx, queries, func(_ int, a Answer) bool {
+		answers = append(answers, a)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+// SearchEach is SearchAll that hands over each answer as soon as it and those before it are there, until
+// take has heard enough and returns false; what comes after that is of no interest, also where it is an
+// error. After an error or a false the connection can only be closed.
+func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int, a Answer) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, c.search)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.wire.Close() })
 	defer stop()
-	answers := make([]Answer, len(queries))
-	errs := make([]error, len(queries))
-	var group sync.WaitGroup
-	for i, q := range queries {
-		group.Go(func() {
-			defer recoverInto(&errs[i])
-			answers[i], errs[i] = c.pages(ctx, q)
-		})
+	flight := make([]asked, len(queries))
+	for i := range flight {
+		flight[i].done = make(chan struct{})
 	}
-	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("search: %w", err), ctx.Err())
+	go c.send(ctx, queries, flight)
+	for i := range flight {
+		a := &flight[i]
+		<-a.done
+		if a.err != nil {
+			return errors.Join(fmt.Errorf("search: %w", a.err), ctx.Err())
+		}
+		if !take(i, a.answer) {
+			return nil
 		}
 	}
-	return answers, nil
+	return nil
+}
+
+// asked is a query that is under way.
+type asked struct {
+	done   chan struct{} // closed when the answer is there
+	answer Answer
+	err    error
+}
+
+// send starts the queries. The server is at work on one while the next is encoded, which takes a while where
+// a filter holds a certificate.
+func (c *Conn) send(ctx context.Context, queries []Query, flight []asked) {
+	c.wire.forgetWritten()
+	for i, q := range queries {
+		a := &flight[i]
+		if a.err = ctx.Err(); a.err != nil {
+			close(a.done)
+			continue
+		}
+		go func() {
+			defer close(a.done)
+			defer recoverInto(&a.err)
+			a.answer, a.err = c.pages(ctx, q)
+		}()
+		select {
+		case <-c.wire.written:
+		case <-a.done:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // recoverInto turns a panic over what a server sent into an error.
@@ -121,7 +168,11 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 	}
 	var found Answer
 	paging := ldap.NewControlPaging(pageSize)
+	seen := 0
 	for range maxPages {
+		if q.Keep != nil {
+			c.wire.beginPage(pageOctets)
+		}
 		answer, err := c.conn.Search(request(ctx, q, limit, paging))
 		switch {
 		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
@@ -133,10 +184,12 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 			return Answer{}, err
 		}
 		for _, e := range answer.Entries {
-			found.Entries = append(found.Entries, Entry{DN: e.DN, entry: e})
+			if entry := (Entry{DN: e.DN, entry: e}); q.Keep == nil || q.Keep(entry) {
+				found.Entries = append(found.Entries, entry)
+			}
 		}
 		found.refer(answer.Referrals)
-		if len(found.Entries) > limit || err != nil {
+		if seen += len(answer.Entries); seen > limit || err != nil {
 			found.Err = ErrTooMany
 			return found, nil
 		}
