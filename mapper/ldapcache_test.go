@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,10 +33,16 @@ func TestOfflineCache(t *testing.T) {
 	alice := ca.Leaf("Alice", testca.Validity(now.Add(-time.Hour), now.Add(10*time.Hour)))
 	cert, other := ldapCertificate(t, alice), ldapCertificate(t, ca.Leaf("Alice"))
 	dir := storeDir(t)
-	online, says := true, searching("uid=alice", "uid", "alice", "userCertificate;binary", string(alice.DER))
+	says := searching("uid=alice", "uid", "alice", "userCertificate;binary", string(alice.DER))
 	nobody := func(r slapdtest.Request, w io.Writer) bool { return slapdtest.Polite(r, w) }
-	answer := says
-	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool { return online && answer(r, w) })
+	var online, refuses atomic.Bool // a connection may outlive its question
+	online.Store(true)
+	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
+		if refuses.Load() {
+			return online.Load() && nobody(r, w)
+		}
+		return online.Load() && says(r, w)
+	})
 	clock := now
 	ask := func(t *testing.T, cert *certinfo.Certificate, user string, settings ...string) string {
 		t.Helper()
@@ -56,11 +63,11 @@ func TestOfflineCache(t *testing.T) {
 	}
 	hours := []string{"cache_hours", "8"}
 	expect("online, no cache", ask(t, cert, ""), "alice")
-	online = false
+	online.Store(false)
 	expect("offline, nothing was kept", ask(t, cert, "", hours...), "")
-	online = true
+	online.Store(true)
 	expect("online", ask(t, cert, "", hours...), "alice")
-	online = false
+	online.Store(false)
 	expect("offline", ask(t, cert, "", hours...), kept)
 	expect("offline, matched", ask(t, cert, "alice", hours...), kept)
 	expect("offline, another user", ask(t, cert, "bob", hours...), "")
@@ -74,19 +81,22 @@ func TestOfflineCache(t *testing.T) {
 	expect("offline, too late", ask(t, cert, "", hours...), "")
 	clock = now.Add(-time.Hour)
 	expect("offline, the clock was set back", ask(t, cert, "", hours...), "")
-	clock, online = now, true
+	clock = now
+	online.Store(true)
 	expect("online again", ask(t, cert, "", "cache_hours", "100"), "alice")
-	clock, online = now.Add(11*time.Hour), false
+	clock = now.Add(11 * time.Hour)
+	online.Store(false)
 	expect("offline, after the certificate's end", ask(t, cert, "", "cache_hours", "100"), "")
-	clock, online = now, true
+	clock = now
+	online.Store(true)
 	ask(t, cert, "", hours...)
-	answer = nobody
+	refuses.Store(true)
 	expect("the directory says no about another user", ask(t, cert, "bob", hours...), "")
-	online = false
+	online.Store(false)
 	expect("offline, the yes stands", ask(t, cert, "", hours...), kept)
-	online = true
+	online.Store(true)
 	expect("the directory takes it back", ask(t, cert, "", hours...), "")
-	online = false
+	online.Store(false)
 	expect("offline, taken back", ask(t, cert, "", hours...), "")
 	checkRecords(t, dir)
 }
