@@ -77,7 +77,8 @@ test-usb: toolchain ## the CCID driver on Debian's kernel in a virtual machine: 
 	@mkdir -p $(BUILD)/usb
 	$(GO) test -c -o $(BUILD)/usb/usb.test ./test/usb
 	$(GO) build -o $(BUILD)/usb/vm ./test/usb/vm
-	cd test/usb && '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(abspath $(BUILD))/usb/usb.test' -test.v -test.timeout 50m
+	$(GO) build -o $(BUILD)/usb/pcscd ./cmd/pcscd
+	cd test/usb && PAM_PKCS11_TEST_USB_PCSCD='$(abspath $(BUILD))/usb/pcscd' '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(abspath $(BUILD))/usb/usb.test' -test.v -test.timeout 50m
 
 test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (root)
 	@.ci/toolchain go

@@ -342,8 +342,8 @@ func TestT1Dead(t *testing.T) {
 		if _, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) != 612 {
 			t.Errorf("first: %v", err)
 		}
-		before := w.device.Counts().Messages
-		if _, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) != 612 || w.device.Counts().Messages != before {
+		before := w.device.Counts().Exchanges
+		if _, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) != 612 || w.device.Counts().Exchanges != before {
 			t.Errorf("second: %v", err)
 		}
 		w.device.Inject() // the fault still strikes some times

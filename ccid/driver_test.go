@@ -34,6 +34,7 @@ type bus struct {
 	ccid.TestBus
 	mu      sync.Mutex
 	devices map[string]*ccidtest.Device // by name
+	address map[string]int              // by name, of the devices that sysfs shows
 	fail    map[string][]error          // what opening ends with, by name
 	opens   map[string]int
 
@@ -66,7 +67,7 @@ func (l *lockedBuffer) String() string {
 
 func newBus(t *testing.T) *bus {
 	t.Helper()
-	b := &bus{T: t, devices: map[string]*ccidtest.Device{}, fail: map[string][]error{}, opens: map[string]int{},
+	b := &bus{T: t, devices: map[string]*ccidtest.Device{}, address: map[string]int{}, fail: map[string][]error{}, opens: map[string]int{},
 		attached: map[string][]*ccid.Slot{}, products: map[string]string{}, ended: make(chan error, 1)}
 	b.Sys, b.Proc = t.TempDir(), t.TempDir()
 	b.Dev = filepath.Join(b.Sys, "nodes")
@@ -151,7 +152,8 @@ func (b *bus) expect(want ...string) {
 	}
 }
 
-func (b *bus) open(name string, _ int, number byte) (ccid.Transport, error) {
+// open opens what has been seen in sysfs: the device of that address, not another that is in its place now.
+func (b *bus) open(name string, address int, number byte) (ccid.Transport, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.opens[name]++
@@ -160,7 +162,7 @@ func (b *bus) open(name string, _ int, number byte) (ccid.Transport, error) {
 		return nil, errs[0]
 	}
 	d := b.devices[name]
-	if d == nil {
+	if d == nil || address != b.address[name] {
 		return nil, ccid.ErrGone
 	}
 	return d.Transport(number), nil
@@ -171,9 +173,13 @@ func (b *bus) plug(name string, address int, p ccidtest.Profile) *ccidtest.Devic
 	b.Helper()
 	d := ccidtest.New(p)
 	b.mu.Lock()
-	b.devices[name] = d
+	b.devices[name], b.address[name] = d, address
 	b.mu.Unlock()
-	dir := filepath.Join(b.Sys, "bus/usb/devices", name)
+	list := filepath.Join(b.Sys, "bus/usb/devices")
+	for _, in := range p.Interfaces {
+		b.write(filepath.Join(list, fmt.Sprintf("%s:1.%d", name, in.Number)), "interface", in.Name+"\n")
+	}
+	dir := filepath.Join(b.Sys, "new", name)
 	b.write(dir, "descriptors", string(d.Descriptor())+string(d.Configuration()))
 	b.write(dir, "busnum", "3\n")
 	b.write(dir, "devnum", fmt.Sprintln(address))
@@ -181,8 +187,8 @@ func (b *bus) plug(name string, address int, p ccidtest.Profile) *ccidtest.Devic
 	b.write(dir, "manufacturer", p.Info.Manufacturer+"\n")
 	b.write(dir, "product", p.Info.Name+"\n")
 	b.write(dir, "serial", p.Info.Serial+"\n")
-	for _, in := range p.Interfaces {
-		b.write(filepath.Join(b.Sys, "bus/usb/devices", fmt.Sprintf("%s:1.%d", name, in.Number)), "interface", in.Name+"\n")
+	if err := os.Rename(dir, filepath.Join(list, name)); err != nil { // in one piece, whoever looks meanwhile
+		b.Fatal(err)
 	}
 	b.tell()
 	return d
@@ -203,7 +209,9 @@ func (b *bus) forget(name string) {
 	for _, pattern := range []string{name, name + ":*"} {
 		dirs, _ := filepath.Glob(filepath.Join(b.Sys, "bus/usb/devices", pattern))
 		for _, dir := range dirs {
-			os.RemoveAll(dir)
+			if err := os.Rename(dir, filepath.Join(b.TempDir(), "gone")); err != nil {
+				b.Error(err)
+			}
 		}
 	}
 }

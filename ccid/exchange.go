@@ -166,11 +166,19 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 				return Answer{}, &fault{code: ifdCommunication, text: "answer of the reader", cause: err}
 			}
 			return a, nil
+		case err == nil && refuses(&a, slot, sequence):
+			return a, nil
 		default:
 			b.log.Debug("dropping a frame that answers nothing", "slot", slot, "bytes", len(raw))
 		}
 	}
 	return Answer{}, failure(ifdCommunication, "the reader sends nothing but frames that answer nothing")
+}
+
+// refuses tells whether a frame says that a command has failed, in place of the answer to it: some readers, QEMU's among
+// them, answer whatever they do not know with a slot status. Nothing else is taken from such a frame.
+func refuses(a *Answer, slot int, sequence byte) bool {
+	return a.Type == TypeSlotStatus && int(a.Slot) == slot && a.Sequence == sequence && a.Result() == ResultFailed && len(a.Data) == 0
 }
 
 // frame is the next frame for a slot: from its mailbox, or read now. Frames that are no slot's go to who reads them.

@@ -57,6 +57,9 @@ func TestFramesThatAnswerNothing(t *testing.T) {
 		"a frame of slot 255":  ccidtest.ForeignSlot(255),
 		"another type":         ccidtest.ForeignType(ccid.TypeParameters),
 		"a type of the host":   ccidtest.ForeignType(ccid.TypeXfrBlock),
+		"a slot status":        ccidtest.ForeignType(ccid.TypeSlotStatus),
+		"another's refusal":    refusal(6),
+		"a refusal elsewhere":  refusal(5),
 		"empty packets":        ccidtest.EmptyPackets(3),
 		"the answer twice":     ccidtest.Doubled,
 		"a late answer":        ccidtest.Late(2 * time.Second),
@@ -129,6 +132,39 @@ func wrong(at int) ccidtest.Fault {
 	}
 }
 
+// refusal puts a slot status that says "failed" before the answer, with one byte of the header that is not this command's.
+func refusal(at int) ccidtest.Fault {
+	return func(x *ccidtest.Exchange) bool {
+		b := append([]byte{byte(ccid.TypeSlotStatus), 0, 0, 0, 0}, x.Request[5], x.Request[6], 0x40, 0, 0)
+		b[at]--
+		x.Answers = append([]ccidtest.Transfer{{Data: b}}, x.Answers...)
+		return true
+	}
+}
+
+// TestUnknownCommand: a reader that answers a command with a failed slot status, as QEMU's does, has answered: nobody
+// waits for more, and nothing is aborted.
+func TestUnknownCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := profile(descriptor(extended))
+		p.Interfaces[0].CCID.PINSupport, p.Info.Vendor, p.Info.Product = 1, 0x08E6, 0x4433 // is asked for its features
+		d := ccidtest.New(p)
+		d.Inject(ccidtest.To(ccid.TypeEscape, ccidtest.Unknown))
+		start := time.Now()
+		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrBoth})
+		ready(t, s, t1)
+		d.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Unknown))
+		if answer, err := s.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) == 0 {
+			t.Errorf("% X, %v", answer, err)
+		}
+		exchange(t, s, t1, apdu(1, 1))
+		if c := d.Counts(); c.Aborts != 0 || time.Since(start) > 100*time.Millisecond {
+			t.Errorf("it took %v, counts %+v", time.Since(start), c)
+		}
+	})
+}
+
 // TestTheLadder: abort, then the interface afresh, then a reset of the device, each only when the one before did not
 // help. After a reset the card counts as gone and back.
 func TestTheLadder(t *testing.T) {
@@ -151,7 +187,7 @@ func TestTheLadder(t *testing.T) {
 					t.Fatal("an answer")
 				}
 				got := w.device.Counts()
-				got.Messages = 0
+				got.Messages, got.Exchanges = 0, 0
 				if got != row.want {
 					t.Errorf("counts %+v, want %+v", got, row.want)
 				}

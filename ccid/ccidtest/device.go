@@ -27,6 +27,7 @@ type Device struct {
 // Counts says what a Device has been through.
 type Counts struct {
 	Messages   int // messages of the host on bulk endpoints
+	Exchanges  int // of these, XfrBlock and Secure: what goes on to a card, not the questions for its presence
 	Aborts     int // ABORT control requests
 	Resets     int // resets of the device
 	Reclaims   int // interfaces taken anew
@@ -176,6 +177,9 @@ func (d *Device) take(r *reader, data []byte) error {
 			break
 		}
 		d.counts.Messages++
+		if kind := ccid.MessageType(all[0]); kind == ccid.TypeXfrBlock || kind == ccid.TypeSecure {
+			d.counts.Exchanges++
+		}
 		err := d.exchange(r, all[:length:length])
 		all = all[length:]
 		if err != nil {

@@ -156,6 +156,16 @@ func Fails(code byte) Fault {
 	}
 }
 
+// Unknown answers a command with a slot status that says that it has failed, as readers do with one they do not know.
+func Unknown(x *Exchange) bool {
+	if len(x.Answers) == 0 {
+		return false
+	}
+	b := x.Answers[0].Data
+	x.Answers[0].Data = answer(byte(ccid.TypeSlotStatus), b[atSlot], b[atSequence], b[atStatus]&3|0x40, 0, 0, nil)
+	return true
+}
+
 // Doubled sends the answer twice.
 func Doubled(x *Exchange) bool {
 	if len(x.Answers) > 0 {

@@ -376,7 +376,7 @@ func TestReadOnlyMapping(t *testing.T) {
 		{"x-y r-xp 00000000 fe:00 12 /usr/sbin/pcscd", 0, 0},
 		{"", 0, 0},
 	} {
-		at, length, ok := readOnlyMapping(row.line, "/usr/sbin/pcscd")
+		at, length, ok := readOnlyMapping(strings.Fields(row.line), "/usr/sbin/pcscd")
 		if at != row.at || length != row.length || ok != (row.length > 0) {
 			t.Errorf("%q: %X %X %v", row.line, at, length, ok)
 		}

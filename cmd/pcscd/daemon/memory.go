@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -12,28 +13,55 @@ import (
 )
 
 // giveBackMemory gives back what only starting needed: the daemon may sleep for days. The program's own pages that are
-// only read come back from the file when they are used.
+// only read come back from the file when they are used. Pages that the dynamic linker has written to before it made them
+// read-only (RELRO) would come back as they are in the file, with no address in them: such mappings stay.
 func giveBackMemory() {
 	debug.FreeOSMemory()
 	self, err := os.Executable()
 	if err != nil {
 		return
 	}
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if at, length, ok := readOnlyMapping(s.Text(), self); ok {
-			unix.RawSyscall(unix.SYS_MADVISE, at, length, unix.MADV_DONTNEED)
-		}
+	for _, m := range untouched(f, self) {
+		unix.RawSyscall(unix.SYS_MADVISE, m.at, m.length, unix.MADV_DONTNEED)
 	}
 }
 
-// readOnlyMapping reads a line of /proc/self/maps and tells where a mapping of file lies that nobody can write to.
-func readOnlyMapping(line, file string) (at, length uintptr, ok bool) {
-	fields := strings.Fields(line)
+// mapping is a range of this process's memory.
+type mapping struct{ at, length uintptr }
+
+// untouched reads /proc/self/smaps and lists the mappings of a file that nobody can write to, and of which no page is
+// another than the file's, neither in memory nor swapped out. What does not say so is not listed.
+func untouched(smaps io.Reader, file string) []mapping {
+	var all []mapping
+	var current mapping
+	readOnly, noneOwn := false, false
+	for s := bufio.NewScanner(smaps); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		switch {
+		case len(fields) == 0:
+		case !strings.HasSuffix(fields[0], ":"): // the first line of a mapping
+			current.at, current.length, readOnly = readOnlyMapping(fields, file)
+			noneOwn = false
+		case fields[0] == "Anonymous:":
+			noneOwn = isZero(fields)
+		case fields[0] == "Swap:" && readOnly && noneOwn && isZero(fields):
+			all = append(all, current)
+		}
+	}
+	return all
+}
+
+// isZero tells whether a line of smaps says 0 kB.
+func isZero(fields []string) bool { return len(fields) == 3 && fields[1] == "0" && fields[2] == "kB" }
+
+// readOnlyMapping reads the first line of a mapping, in its fields, and tells where a mapping of file lies that nobody
+// can write to.
+func readOnlyMapping(fields []string, file string) (at, length uintptr, ok bool) {
 	if len(fields) < 6 || fields[5] != file || strings.Contains(fields[1], "w") {
 		return 0, 0, false
 	}
