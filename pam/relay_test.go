@@ -286,9 +286,15 @@ func TestRelayDeadlines(t *testing.T) {
 		"a wait that is over": {[][]byte{append(waitOf(600), waitOf(0)...)}, 150 * time.Millisecond, 400 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := d.run(t, verbAuthenticate, holdOpen, tt.segments...)
-			if took := time.Duration(o.ms) * time.Millisecond; o.answered != 0 || took < tt.from || took > tt.to {
-				t.Errorf("got %+v, want %v to %v", o, tt.from, tt.to)
+			for try := 1; ; try++ {
+				o := d.run(t, verbAuthenticate, holdOpen, tt.segments...)
+				took := time.Duration(o.ms) * time.Millisecond
+				if o.answered == 0 && took >= tt.from && took <= tt.to {
+					return
+				}
+				if o.answered != 0 || try == 5 { // a busy machine holds the script up, or the relay
+					t.Fatalf("got %+v, want %v to %v", o, tt.from, tt.to)
+				}
 			}
 		})
 	}
