@@ -78,6 +78,8 @@ func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*car
 	if len(slots) == 0 {
 		return nil, refuse(ChangeNotOurs, errors.New("no card"))
 	}
+	t.connectAhead(ctx, j)
+	defer j.disconnect()
 	cards, r := t.openCards(m, slots)
 	if r != nil {
 		return nil, refuse(ChangeNotOurs, r)
