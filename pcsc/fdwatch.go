@@ -14,9 +14,14 @@ type fdWatch struct {
 	epoll, event int
 
 	mu    sync.Mutex
-	gone  map[int32]func() // by descriptor
+	gone  map[watched]func()
+	last  int32 // number of the last watch
 	ended bool
 }
+
+// watched is a descriptor under watch. Its number tells it from another of the same value: an event may come out of the
+// kernel, its client end, and a new one get its descriptor before the event is looked at.
+type watched struct{ fd, number int32 }
 
 func newFDWatch() (*fdWatch, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -28,7 +33,7 @@ func newFDWatch() (*fdWatch, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	return &fdWatch{epoll: epoll, event: event, gone: map[int32]func(){}}, nil
+	return &fdWatch{epoll: epoll, event: event, gone: map[watched]func(){}}, nil
 }
 
 func (w *fdWatch) close() {
@@ -68,8 +73,8 @@ func (w *fdWatch) run(ctx context.Context, listener int, accept func()) error {
 			case w.event:
 			default:
 				w.mu.Lock()
-				gone := w.gone[e.Fd]
-				delete(w.gone, e.Fd)
+				gone := w.gone[watched{e.Fd, e.Pad}]
+				delete(w.gone, watched{e.Fd, e.Pad})
 				w.mu.Unlock()
 				if gone != nil {
 					gone()
@@ -87,16 +92,18 @@ func (w *fdWatch) onHangup(fd int, gone func()) (end func()) {
 	if w.ended {
 		return func() {}
 	}
-	w.gone[int32(fd)] = gone
+	w.last++
+	key := watched{int32(fd), w.last}
+	w.gone[key] = gone
 	flags := uint32(unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLONESHOT)
-	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: flags, Fd: int32(fd)}); err != nil {
-		delete(w.gone, int32(fd))
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: flags, Fd: key.fd, Pad: key.number}); err != nil {
+		delete(w.gone, key)
 		return func() {}
 	}
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.gone, int32(fd))
+		delete(w.gone, key)
 		if !w.ended {
 			unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil)
 		}
