@@ -109,17 +109,17 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 }
 
 // connectAhead lets the first mapper connect to its server, if it has one, as soon as there is a card: beside the
-// reading and the checks of its certificates. The connection is for the survey, which ends it with disconnect.
+// reading and the checks of its certificates. The connection is for the survey, which ends it with disconnect. Where
+// the mappers are not ready yet, which is rare after the library was loaded, the survey is what lets it connect.
 func (t *attempt) connectAhead(ctx context.Context, j *judge) {
-	j.connected, j.disconnect = t.surveyTime(ctx)
-	go func() {
-		var fault error
-		defer recoverInto(&fault)
-		<-j.ready
+	j.connected, j.disconnect = context.WithCancel(ctx)
+	select {
+	case <-j.ready:
 		if j.err == nil {
 			j.chain.Expect(j.connected, nil, t.req.User, t.trustsNames())
 		}
-	}()
+	default:
+	}
 }
 
 // expect announces the certificates that a card shows, before their checks begin.

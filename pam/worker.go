@@ -27,13 +27,13 @@ const lifetime = time.Hour
 
 // serve is the worker: it reads one request from the relay, decides it and sends the verdict.
 func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
-	time.AfterFunc(lifetime, func() { end(1) })
-	first, err := readFrame(relay) // here, since it is there already, and another thread would have to be woken for it
-	if err != nil {
-		return
-	}
 	frames := make(chan frame, 1)
 	go watch(relay, frames, end)
+	time.AfterFunc(lifetime, func() { end(1) })
+	first, open := <-frames
+	if !open {
+		return
+	}
 	r, err := readRequest(first)
 	if err != nil {
 		slog.New(logs.Syslog("unknown", "auth")).Error("request of the PAM module refused", "error", err)
