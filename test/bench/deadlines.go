@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -138,6 +139,7 @@ func (l *late) measure(leaf *certinfo.Certificate) (time.Duration, error) {
 // lateLogins are whole logins that go on without an answer, from the call of pam_authenticate to the verdict; the PIN is
 // there at once.
 func (b *crlBench) lateLogins(servers []fetchtest.Late) error {
+	defer keepStore()()
 	for i, s := range servers {
 		if s.Resolver != nil {
 			continue
@@ -165,6 +167,30 @@ func (b *crlBench) lateLogins(servers []fetchtest.Late) error {
 		b.near("login, soft: "+s.Name, worst)
 	}
 	return nil
+}
+
+// keepStore returns what takes out of this machine's store the files that came in since, and the store if it was not
+// there: logins leave a lock for each CRL.
+func keepStore() (restore func()) {
+	lists := filepath.Join(verify.DefaultStore, "crl")
+	before, _ := os.ReadDir(lists)
+	_, noStore := os.Stat(verify.DefaultStore)
+	known := map[string]bool{}
+	for _, e := range before {
+		known[e.Name()] = true
+	}
+	return func() {
+		after, _ := os.ReadDir(lists)
+		for _, e := range after {
+			if !known[e.Name()] {
+				_ = os.Remove(filepath.Join(lists, e.Name()))
+			}
+		}
+		if noStore != nil {
+			_ = os.Remove(lists) // only where they are empty
+			_ = os.Remove(verify.DefaultStore)
+		}
+	}
 }
 
 // near says how far a verdict is from its deadline.
