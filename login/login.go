@@ -103,6 +103,7 @@ type attempt struct {
 	uri     *pkcs11.URI // token_uri, nil when not set
 	started time.Time
 	aside   sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
+	fault   error          // of that, read after it
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

@@ -20,6 +20,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 	t := a.newAttempt(r, conv)
 	res, refusal := t.authenticate(ctx)
 	t.aside.Wait()
+	if refusal == nil && t.fault != nil {
+		res.Forward.Wipe()
+		refusal = refuse(InternalFault, t.fault)
+	}
 	if refusal != nil {
 		t.refused(ctx, refusal)
 		return nil, refusal
@@ -129,11 +133,10 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	return res, r
 }
 
-// record writes down a success while the library is finalised.
+// record writes down a success while the library is finalised. A panic in it is a refusal, as everywhere.
 func (t *attempt) record(j *judge, c *card, chosen candidate, user string) {
 	t.aside.Go(func() {
-		var fault error
-		defer recoverInto(&fault)
+		defer recoverInto(&t.fault)
 		t.granted(c, chosen, user)
 		j.verifier.Granted(chosen.checked)
 	})

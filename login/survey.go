@@ -112,7 +112,7 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 // reading and the checks of its certificates. The connection is for the survey, which ends it with disconnect. Where
 // the mappers are not ready yet, which is rare after the library was loaded, the survey is what lets it connect.
 func (t *attempt) connectAhead(ctx context.Context, j *judge) {
-	j.connected, j.disconnect = context.WithCancel(ctx)
+	j.connected, j.disconnect = t.surveyTime(ctx)
 	select {
 	case <-j.ready:
 		if j.err == nil {

@@ -6,12 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -72,19 +71,14 @@ func (l largeCRL) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(l.tail)
 }
 
-// peakMemory is the most memory that this process has had, in octets.
-func peakMemory(t *testing.T) int64 {
+// peak is the most memory of this process, in KiB.
+func peak(t *testing.T, failed error) int64 {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+	kib, err := fetchtest.PeakMemory()
+	if err := errors.Join(failed, err); err != nil {
 		t.Fatal(err)
 	}
-	var kib int64
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
+	return kib
 }
 
 // TestLargeCRLs: three million entries are read like three; more than crl_max_size, 512 MiB by default, is refused
@@ -114,13 +108,13 @@ func TestLargeCRLs(t *testing.T) {
 			server := httptest.NewServer(list)
 			defer server.Close()
 			check := timedCheck(t, Options{Policy: Policy{CRL: "online"}, CRLLeafOnly: true, MaxCRLSize: tt.most}, root, inter, alice, testca.CRLDistribution(server.URL))
-			before := peakMemory(t)
+			before := peak(t, fetchtest.ForgetPeak())
 			took, err := check(time.Minute)
 			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
-			if grown := peakMemory(t) - before; grown > 16<<20 {
-				t.Errorf("memory grew by %d octets", grown)
+			if grown := peak(t, nil) - before; grown > 16<<10 {
+				t.Errorf("memory grew by %d KiB", grown)
 			}
 			t.Logf("%d octets, %v", list.size(), took.Round(time.Millisecond))
 		})

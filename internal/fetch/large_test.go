@@ -3,29 +3,23 @@ package fetch
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"testing"
 	"time"
+
+	"pam_pkcs11/internal/fetch/fetchtest"
 )
 
-// peakMemory is the most memory that this process has had, in octets.
-func peakMemory(t *testing.T) int64 {
+// peak is the most memory of this process, in KiB.
+func peak(t *testing.T, failed error) int64 {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+	kib, err := fetchtest.PeakMemory()
+	if err := errors.Join(failed, err); err != nil {
 		t.Fatal(err)
 	}
-	var kib int64
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
+	return kib
 }
 
 // gigabyte sends a body of 1 GiB, or as much as the client takes, under a header of the caller's.
@@ -80,7 +74,7 @@ func TestGigabyte(t *testing.T) {
 		{"a length of 2^64 and 100", "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551716\r\n\r\n", 0, errAny},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			before := peakMemory(t)
+			before := peak(t, fetchtest.ForgetPeak())
 			a, err := (&Client{AllowLocal: true}).Get(deadline(t, 30*time.Second), gigabyte(t, tt.header), Validators{})
 			var n int64
 			if err == nil {
@@ -93,8 +87,8 @@ func TestGigabyte(t *testing.T) {
 			if n != tt.read {
 				t.Errorf("%d octets were read, expected %d", n, tt.read)
 			}
-			if grown := peakMemory(t) - before; grown > 16<<20 {
-				t.Errorf("memory grew by %d octets", grown)
+			if grown := peak(t, nil) - before; grown > 16<<10 {
+				t.Errorf("memory grew by %d KiB", grown)
 			}
 		})
 	}

@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"pam_pkcs11/internal/fetch/fetchtest"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -35,7 +37,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintln(stderr, "bench:", err)
 			return 1
 		}
-		kib, err := peakMemory()
+		kib, err := fetchtest.PeakMemory()
 		if err != nil {
 			fmt.Fprintln(stderr, "bench:", err)
 			return 1

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -23,20 +21,6 @@ import (
 var probes = map[string]func(args []string) error{
 	"empty": func([]string) error { return nil },
 	"sha":   probeSHA, "std": probeStandard, "scan": probeScan, "index": probeIndex, "cost": probeCost, "card": probeCard,
-}
-
-// peakMemory is the most memory that this process had, in KiB. The kernel's account of a child's begins with its parent's.
-func peakMemory() (int64, error) {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			return strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-		}
-	}
-	return 0, errors.New("/proc/self/status has no VmHWM")
 }
 
 // probeSHA only computes the SHA-256 of a file.
