@@ -24,14 +24,14 @@ var errPEM = errors.New("not the base64 text of PEM")
 // pemReader decodes the body of a PEM block, without its first and last line. Close must be called.
 type pemReader struct {
 	decoder pemDecoder
-	out     chan []byte // nil: without a goroutine
-	free    chan []byte
-	stop    chan struct{}
+	belt    *belt // from the goroutine that decodes; nil without one
 	done    chan struct{}
 	buffer  []byte
-	chunk   []byte // of buffer: not read yet
-	err     error  // of the decoder, once out is closed
+	chunk   []byte // of a buffer: not read yet
+	err     error  // of the decoder; with a goroutine, once that has finished
 }
+
+const pemBuffers = 4
 
 // newPEMReader decodes size octets of text.
 func newPEMReader(body io.Reader, size int64) *pemReader {
@@ -39,61 +39,44 @@ func newPEMReader(body io.Reader, size int64) *pemReader {
 	if size >= 0 && size <= pemChunk {
 		return p
 	}
-	p.out, p.free = make(chan []byte, 1), make(chan []byte, 3)
-	p.stop, p.done = make(chan struct{}), make(chan struct{})
-	for range 3 {
-		p.free <- nil
+	b, err := newBelt(pemBuffers)
+	if err != nil {
+		return p // no descriptor is left: it takes longer
 	}
+	p.belt, p.done = b, make(chan struct{})
 	go p.run()
 	return p
 }
 
+// concurrent tells whether a goroutine of its own decodes.
+func (p *pemReader) concurrent() bool { return p.belt != nil }
+
 func (p *pemReader) run() {
 	defer close(p.done)
-	defer close(p.out)
-	for {
-		var b []byte
-		select {
-		case b = <-p.free:
-		case <-p.stop:
+	defer p.belt.finish()
+	for b, wanted := p.belt.empty(); wanted; b, wanted = p.belt.empty() {
+		if b, p.err = p.decoder.next(b[:0]); p.err != nil {
 			return
 		}
-		var err error
-		if b, err = p.decoder.next(b[:0]); err != nil {
-			p.err = err
-			return
-		}
-		select {
-		case p.out <- b:
-		case <-p.stop:
-			return
-		}
+		p.belt.send(b)
 	}
 }
 
 // Read gives decoded octets.
 func (p *pemReader) Read(b []byte) (int, error) {
 	for len(p.chunk) == 0 {
-		if p.out == nil && p.err != nil {
-			return 0, p.err
-		}
-		if p.out == nil {
-			p.buffer, p.err = p.decoder.next(p.buffer[:0])
-			p.chunk = p.buffer
+		if p.belt != nil {
+			var more bool
+			if p.chunk, more = p.belt.take(); !more {
+				return 0, p.err
+			}
 			continue
 		}
-		if p.buffer != nil {
-			p.free <- p.buffer
-			p.buffer = nil
-		}
-		next, ok := <-p.out
-		if !ok {
-			if p.err == nil {
-				return 0, io.ErrClosedPipe
-			}
+		if p.err != nil {
 			return 0, p.err
 		}
-		p.buffer, p.chunk = next, next
+		p.buffer, p.err = p.decoder.next(p.buffer[:0])
+		p.chunk = p.buffer
 	}
 	n := copy(b, p.chunk)
 	p.chunk = p.chunk[n:]
@@ -102,10 +85,11 @@ func (p *pemReader) Read(b []byte) (int, error) {
 
 // Close ends the goroutine. It does not close what is read from.
 func (p *pemReader) Close() error {
-	if p.stop != nil {
-		close(p.stop)
+	if p.belt != nil {
+		p.belt.refuse()
 		<-p.done
-		p.stop = nil
+		p.belt.close()
+		p.belt, p.chunk, p.err = nil, nil, io.ErrClosedPipe
 	}
 	return nil
 }
@@ -142,12 +126,20 @@ func (d *pemDecoder) next(out []byte) ([]byte, error) {
 			} else {
 				line, text = text, nil
 			}
-			if out, err = d.line(out, bytes.Trim(line, " \t\r")); err != nil {
+			if out, err = d.line(out, trimBlanks(line)); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return out, nil
+}
+
+// trimBlanks drops blanks and a carriage return at the ends of a line.
+func trimBlanks(line []byte) []byte {
+	if n := len(line); n > 0 && line[0] > ' ' && line[n-1] > ' ' {
+		return line // nearly every line: bytes.Trim would take longer than the decoding
+	}
+	return bytes.Trim(line, " \t\r")
 }
 
 // line appends the decoded octets of a line, or of a piece of one.

@@ -8,8 +8,9 @@ import (
 	"io"
 )
 
-// Reading a CRL as a stream: one goroutine reads and walks, another computes the digest of what was read. Only a few
-// buffers are in memory, whatever the CRL's size.
+// Reading a CRL as a stream: one goroutine reads and walks, another computes the digest of what was read. Where the text
+// of PEM is decoded in a goroutine of its own there is none for the digest: two fill two cores, and a third would only
+// take turns with them. A few buffers are in memory, whatever the CRL's size.
 
 const (
 	windowChunk   = 128 << 10 // octets read at once
@@ -31,14 +32,21 @@ type crlWindow struct {
 	base     int64 // offset of buf[0] in the CRL
 	err      error // what in ended with, io.EOF at the end
 	sum      *crlDigest
-	small    bool // the whole CRL is in the first buffer
+	alone    bool // no goroutine for the digest
+}
+
+// isConcurrent tells whether a goroutine of its own makes what is read from in.
+func isConcurrent(in io.Reader) bool {
+	r, ok := in.(interface{ concurrent() bool })
+	return ok && r.concurrent()
 }
 
 // newWindow reads the first chunk. size is the CRL's length, -1 when that is not known.
 func newWindow(in io.Reader, size int64) *crlWindow {
-	w := &crlWindow{in: in, small: size >= 0 && size < windowChunk}
+	small := size >= 0 && size < windowChunk
+	w := &crlWindow{in: in, alone: small || isConcurrent(in)}
 	n := windowCarry + windowChunk
-	if w.small {
+	if small {
 		n = int(size) + 1
 	}
 	w.buf = make([]byte, n)
@@ -83,11 +91,11 @@ func (w *crlWindow) problem() error {
 
 // digest starts the digest of the octets [from, to), of which the first are in the window.
 func (w *crlWindow) digest(h crypto.Hash, known bool, from, to int64) {
-	w.sum = newCRLDigest(h, known, from, to, w.small)
+	w.sum = newCRLDigest(h, known, from, to, w.alone)
 	w.sum.feed(w.buf, w.buf[:w.end], w.base)
 }
 
-// crlDigest computes the digest of a part of a stream, in a goroutine of its own unless the stream is small.
+// crlDigest computes the digest of a part of a stream, in a goroutine of its own or not.
 type crlDigest struct {
 	from, to int64
 	hash     hash.Hash // nil when the algorithm is not known
@@ -99,7 +107,7 @@ type crlDigest struct {
 
 type crlPiece struct{ buffer, data []byte }
 
-func newCRLDigest(h crypto.Hash, known bool, from, to int64, small bool) *crlDigest {
+func newCRLDigest(h crypto.Hash, known bool, from, to int64, alone bool) *crlDigest {
 	d := &crlDigest{from: from, to: to, free: make(chan []byte, windowBuffers), made: 1}
 	switch {
 	case !known:
@@ -108,7 +116,7 @@ func newCRLDigest(h crypto.Hash, known bool, from, to int64, small bool) *crlDig
 	case h.Available():
 		d.hash = h.New()
 	}
-	if d.hash != nil && !small {
+	if d.hash != nil && !alone {
 		d.work, d.done = make(chan crlPiece, windowBuffers), make(chan struct{})
 		go d.run()
 	}
