@@ -95,10 +95,15 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 		uri := uris[next]
 		next++
 		pending++
-		go func() {
+		dial := func() {
 			conn, err := c.dialOne(ctx, uri)
 			results <- dialled{conn, uri, err}
-		}()
+		}
+		if len(uris) == 1 {
+			dial() // nobody else is to be tried beside it
+		} else {
+			go dial()
+		}
 	}
 	start()
 	var errs []error
@@ -115,7 +120,9 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 			pending--
 			if r.err == nil {
 				c.Dead.clear(r.uri)
-				go closeLosers(results, pending)
+				if pending > 0 {
+					go closeLosers(results, pending)
+				}
 				return r.conn, nil
 			}
 			c.Dead.mark(r.uri)

@@ -110,7 +110,8 @@ func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int,
 	for i := range flight {
 		flight[i].done = make(chan struct{})
 	}
-	go c.send(ctx, queries, flight)
+	rest := make(chan struct{}) // closed when the first answer was not enough
+	go c.send(ctx, queries, flight, rest)
 	for i := range flight {
 		a := &flight[i]
 		<-a.done
@@ -120,9 +121,16 @@ func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int,
 		if !take(i, a.answer) {
 			return nil
 		}
+		if i == 0 {
+			close(rest)
+		}
 	}
 	return nil
 }
+
+// headStart is how long the first query is alone. A server nearby has answered by then, and most often that is all;
+// one far away loses little.
+const headStart = 500 * time.Microsecond
 
 // asked is a query that is under way.
 type asked struct {
@@ -133,9 +141,16 @@ type asked struct {
 
 // send starts the queries. The server is at work on one while the next is encoded, which takes a while where
 // a filter holds a certificate.
-func (c *Conn) send(ctx context.Context, queries []Query, flight []asked) {
+func (c *Conn) send(ctx context.Context, queries []Query, flight []asked, rest <-chan struct{}) {
 	c.wire.forgetWritten()
 	for i, q := range queries {
+		if i == 1 {
+			select {
+			case <-rest:
+			case <-time.After(headStart):
+			case <-ctx.Done():
+			}
+		}
 		a := &flight[i]
 		if a.err = ctx.Err(); a.err != nil {
 			close(a.done)

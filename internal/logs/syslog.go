@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -100,8 +101,9 @@ func (s *socket) write(level slog.Level, record []byte) error {
 	if len(text) > MaxLine {
 		text = text[:MaxLine]
 	}
+	before := s.conn
 	err := s.send(text)
-	if err != nil && s.conn == nil && !s.slow {
+	if err != nil && before != nil && s.conn == nil && !s.slow {
 		err = s.send(text) // syslogd was started anew
 	}
 	return err
@@ -139,6 +141,9 @@ func (s *socket) open() error {
 		if err == nil {
 			s.conn, s.stream = conn, network == "unix"
 			return nil
+		}
+		if !errors.Is(err, syscall.EPROTOTYPE) {
+			break
 		}
 	}
 	return fmt.Errorf("no system log at %s", s.path)
