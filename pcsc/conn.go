@@ -33,8 +33,8 @@ type conn struct {
 	announced  int    // number of reader states that SIZE announced
 	seen       uint64 // version of the board at the last GET_READERS_STATE, for 4.3
 	authorized map[string]bool
-	polled     *polled // how it waits in a crowd
-	epoch      int64   // of the crowd at the last request
+	turn       *turn // how it waits in a crowd
+	epoch      int64 // of the crowd at the last request
 
 	mail mailbox
 }
@@ -106,7 +106,7 @@ func (c *conn) leave() {
 	c.s.Manager.board.unwatch(c)
 	c.mail.close()
 	c.dropContext()
-	c.unpoll()
+	c.endTurns()
 }
 
 func (c *conn) dropContext() {
@@ -257,7 +257,12 @@ func (c *conn) establish(body []byte) error {
 		m.Result = e
 		return c.answerMessage(&m)
 	}
-	client.onWait = func() func() { return c.s.watch.onHangup(c.fd, client.cancel) }
+	client.onWait = func() func() {
+		if c.turn != nil {
+			c.turn.pass() // to who may have the lock
+		}
+		return c.s.watch.onHangup(c.fd, client.cancel)
+	}
 	c.client = client
 	c.limitReads(0)
 	c.context.Store(uint32(client.id))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 	"unsafe"
@@ -55,6 +56,7 @@ type Server struct {
 	work     sync.WaitGroup
 	watch    *fdWatch
 	crowd    crowd
+	turns    *turns
 }
 
 // headroom is how many connections beyond MaxClients may be there without a context: cancelling needs one.
@@ -81,6 +83,10 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 		return err
 	}
 	defer watch.close()
+	if s.turns, err = newTurns(runtime.GOMAXPROCS(0)); err != nil {
+		return err
+	}
+	defer s.turns.close()
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("listening socket: %w", err)
 	}

@@ -43,11 +43,6 @@ func writeSocket(fd int, b []byte) error {
 		case nil:
 			b = b[n:]
 		case unix.EINTR:
-		case unix.EAGAIN: // in a crowd the descriptor does not block
-			ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-			if _, err := unix.Poll(ready, -1); err != nil && err != unix.EINTR {
-				return err
-			}
 		default:
 			return err
 		}
