@@ -14,8 +14,8 @@ import (
 // take hears the answer to query i, and tells whether it has to hear the next one's.
 type take func(i int, a ldapconn.Answer) bool
 
-// ask sends the queries over one connection, all at once, and hands over their answers in their order, until
-// take has heard enough. A server that fails while it is asked is passed over for the next one, which is
+// ask sends the queries over one connection, without waiting for answers but for a moment, and hands those over in their
+// order, until take has heard enough. A server that fails while it is asked is passed over for the next one, which is
 // heard from the first query on.
 func (d *directory) ask(ctx context.Context, queries []ldapconn.Query, maxOctets int64, hear take) error {
 	r := d.takeAhead(ctx)

@@ -1,6 +1,7 @@
 package pcsc
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,8 @@ type turn struct {
 	since int64 // when it got its turn
 	slow  bool
 }
+
+var errTurnsEnded = errors.New("the server has ended")
 
 // newTurns has so many turns. close must be called when all guests have left.
 func newTurns(count int) (*turns, error) {
@@ -150,6 +153,9 @@ func (t *turns) grant(e unix.EpollEvent) bool {
 func (t *turns) enter(fd int) (*turn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended {
+		return nil, errTurnsEnded
+	}
 	t.last++
 	g := &turn{t: t, key: watched{int32(fd), t.last}, granted: make(chan struct{}, 1)}
 	if err := unix.EpollCtl(t.watch.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT, Fd: g.key.fd, Pad: g.key.number}); err != nil {
@@ -162,10 +168,14 @@ func (t *turns) enter(fd int) (*turn, error) {
 // leave takes it out.
 func (g *turn) leave() {
 	g.t.mu.Lock()
+	defer g.t.mu.Unlock()
 	delete(g.t.guests, g.key)
-	unix.EpollCtl(g.t.watch.epoll, unix.EPOLL_CTL_DEL, int(g.key.fd), nil)
-	g.t.mu.Unlock()
-	g.pass()
+	if !g.t.ended {
+		unix.EpollCtl(g.t.watch.epoll, unix.EPOLL_CTL_DEL, int(g.key.fd), nil)
+	}
+	if g.giveUp() {
+		g.t.next()
+	}
 }
 
 // pass gives the turn, if it has one, to the next who has something to ask.
@@ -186,17 +196,17 @@ func (g *turn) giveUp() bool {
 // next finds somebody for a turn; t.mu is held.
 func (t *turns) next() {
 	var e unix.EpollEvent
-	for {
+	for !t.ended {
 		n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(t.watch.epoll), uintptr(unsafe.Pointer(&e)), 1, 0, 0, 0)
-		if n != 1 || int(e.Fd) == t.watch.event {
-			t.free++
-			t.tellFreed()
-			return
+		if n != 1 {
+			break
 		}
 		if t.grant(e) {
 			return
 		}
 	}
+	t.free++
+	t.tellFreed()
 }
 
 // await waits in the queue for a turn, which comes when there is something to read.
@@ -214,6 +224,9 @@ func (g *turn) queue() error {
 	t := g.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended {
+		return errTurnsEnded
+	}
 	had := g.giveUp()
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: g.key.fd, Pad: g.key.number}
 	err := unix.EpollCtl(t.watch.epoll, unix.EPOLL_CTL_MOD, int(g.key.fd), &e)

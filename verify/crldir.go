@@ -201,9 +201,9 @@ type crlBody struct {
 	file io.Closer
 }
 
-// Close ends the decoding before it takes the file away.
 func (b *crlBody) concurrent() bool { return isConcurrent(b.ReadCloser) }
 
+// Close ends the decoding before it takes the file away.
 func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
 
 // fileID tells one state of a file from every other: whoever changes a file changes its ctime.

@@ -83,9 +83,9 @@ func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 	return answers[0].Entries, answers[0].Err
 }
 
-// SearchAll sends all queries at once and returns their answers in the order of the queries: together
-// they cost one round trip where no answer has a second page. A query that fails otherwise than by too
-// many entries fails all.
+// SearchAll sends all queries, without waiting for answers but for a moment, and returns their answers in the order of
+// the queries: together they cost one round trip, or two where the server is near, and more only where an answer has a
+// second page. A query that fails otherwise than by too many entries fails all.
 func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error) {
 	answers := make([]Answer, 0, len(queries))
 	err := c.SearchEach(ctx, queries, func(_ int, a Answer) bool {
