@@ -387,8 +387,7 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 // Granted records the distribution points of a chain that logged in, so that UpdateCRLs fetches them ahead of the next
 // login. It does nothing without a CRL word, and for others than the owner of the store.
 func (v *Verifier) Granted(r *Result) {
-	store := openStore(v.options.StoreDir)
-	if v.options.Policy.CRL == "" || store == nil || !store.writes || r == nil || !r.Anchored {
+	if v.options.Policy.CRL == "" || r == nil || !r.Anchored {
 		return
 	}
 	var urls []string
@@ -396,6 +395,10 @@ func (v *Verifier) Granted(r *Result) {
 		urls = append(urls, webURLs(append(append([]certinfo.DistributionPoint(nil), c.CRLDistributionPoints...), c.FreshestCRL...))...)
 	}
 	if len(urls) == 0 {
+		return
+	}
+	store := openStore(v.options.StoreDir)
+	if store == nil || !store.writes {
 		return
 	}
 	if err := store.record(urls); err != nil {
