@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turns is how a crowd of clients is served. As many of them as there are processors have a turn: their next requests
+// turns is how a crowd of clients is served (see crowd). As many of them as there are processors have a turn: their next requests
 // are waited for without a detour. The others wait in an epoll, which is their queue, first come, first served. Who has
 // nothing to ask passes its turn on, and so does who has had it for turnTime. A client and its goroutine that alternate
 // on one processor are far faster than any that are woken from another, and nobody waits longer than for the turns of
@@ -53,7 +53,7 @@ type turn struct {
 
 var errTurnsEnded = errors.New("the server has ended")
 
-// newTurns has so many turns. close must be called when all guests have left.
+// newTurns has so many turns. After close a guest that is still there reads an error, or what its client last sent.
 func newTurns(count int) (*turns, error) {
 	w, err := newFDWatch()
 	if err != nil {
@@ -72,6 +72,12 @@ func newTurns(count int) (*turns, error) {
 func (t *turns) close() {
 	t.mu.Lock()
 	t.ended = true
+	for _, g := range t.guests {
+		if g.queued {
+			g.queued = false
+			g.granted <- struct{}{}
+		}
+	}
 	t.mu.Unlock()
 	t.tellFreed()
 	t.watch.wake()

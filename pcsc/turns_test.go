@@ -66,7 +66,6 @@ func TestTurnsForAll(t *testing.T) {
 	for _, count := range []int{1, 2, 8} {
 		all := testTurns(t, count)
 		var served, clients sync.WaitGroup
-		least := make(chan int, 12)
 		end := time.Now().Add(500 * time.Millisecond)
 		for range 12 {
 			g, fd, client := guestOf(t, all)
@@ -76,19 +75,18 @@ func TestTurnsForAll(t *testing.T) {
 			})
 			clients.Go(func() {
 				defer client.Close()
-				n, b := 0, make([]byte, 8)
-				for ; time.Now().Before(end) || n == 0; n++ {
+				b := make([]byte, 8)
+				for again := true; again; again = time.Now().Before(end) {
 					client.SetDeadline(time.Now().Add(20 * time.Second))
 					if _, err := client.Write(b); err != nil {
 						t.Error(err)
-						break
+						return
 					}
 					if _, err := client.Read(b); err != nil {
 						t.Error(err)
-						break
+						return
 					}
 				}
-				least <- n
 			})
 		}
 		clients.Wait()
@@ -97,12 +95,63 @@ func TestTurnsForAll(t *testing.T) {
 		if len(all.guests) != 0 || len(all.holders) != 0 || all.free != count {
 			t.Errorf("%d turns: %d guests, %d holders, %d free at the end", count, len(all.guests), len(all.holders), all.free)
 		}
-		close(least)
-		for n := range least {
-			if n == 0 {
-				t.Errorf("%d turns: a client was never served", count)
-			}
+	}
+}
+
+// awaitQueued returns once g waits for a turn.
+func awaitQueued(t *testing.T, g *turn) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		g.t.mu.Lock()
+		queued := g.queued
+		g.t.mu.Unlock()
+		if queued {
+			return
 		}
+		if time.Now().After(end) {
+			t.Fatal("it does not wait for a turn")
+		}
+	}
+}
+
+// TestTurnIsOver: who has had its turn goes behind those who wait, though it has more to ask.
+func TestTurnIsOver(t *testing.T) {
+	all := testTurns(t, 1)
+	defer all.close()
+	first, fd, client := guestOf(t, all)
+	defer unix.Close(fd)
+	defer client.Close()
+	defer first.leave()
+	second, fd2, client2 := guestOf(t, all)
+	defer unix.Close(fd2)
+	defer client2.Close()
+	defer second.leave()
+
+	read := func(g *turn) {
+		if n, err := g.read(make([]byte, 1), false); n != 1 || err != nil {
+			t.Errorf("%d octets, %v", n, err)
+		}
+	}
+	var other sync.WaitGroup
+	for holds := false; !holds; { // unless its work took too long, on a busy machine
+		other.Go(func() { read(first) })
+		awaitQueued(t, first)
+		client.Write([]byte("a"))
+		other.Wait()
+		first.working.Store(0)
+		all.mu.Lock()
+		holds = first.holds.Load()
+		all.mu.Unlock()
+	}
+	other.Go(func() { read(second) })
+	awaitQueued(t, second)
+	client.Write([]byte("b"))
+	client2.Write([]byte("c"))
+	first.since = first.t.now() - int64(turnTime) - 1
+	read(first)
+	other.Wait()
+	if second.since >= first.since {
+		t.Error("the one whose turn was over was heard first")
 	}
 }
 
