@@ -115,6 +115,8 @@ func misbehave(args []string) {
 			C.vendor_hang()
 		case "panic":
 			panic("stand-in")
+		case "nil_pointer":
+			nilPointer()
 		case "panic_in_goroutine":
 			done := make(chan int)
 			go func() { panic("stand-in") }()
@@ -123,6 +125,13 @@ func misbehave(args []string) {
 			overflow(0)
 		}
 	}
+}
+
+// nilPointer is survived where Go's own signal handlers are in force.
+func nilPointer() {
+	defer func() { _ = recover() }()
+	var p *int
+	*p = 1
 }
 
 func overflow(n int) int { return overflow(n+1) + 1 }

@@ -4,8 +4,9 @@
 #   build.sh OUTDIR
 #
 # PAM_PKCS11_LIBEXECDIR and PAM_PKCS11_PAMDIR are the directories in which the launcher and the module will
-# be installed; without them both are used from OUTDIR. NO_HOLD=1 leaves out the linker flag that holds
-# Go's runtime back, for the test that the answers do not depend on it. SETTINGS are words for the C compiler
+# be installed; without them both are used from OUTDIR. NO_HOLD=1 leaves out the linker flags that hold
+# Go's runtime back, for the test that the answers do not depend on them; NO_HOLD=actions leaves out that for signal
+# handlers, as on a processor where Go sets them without the C library. SETTINGS are words for the C compiler
 # that change settings.c, for example -DRELAY_SILENCE=1000; TAGS are build tags of Go. Both are for tests.
 set -eu
 
@@ -33,7 +34,11 @@ if printf 'int x; int *p = &x;' | $cc -shared -fPIC -Wl,-z,pack-relative-relocs 
 fi
 
 hold='-Wl,--wrap=x_cgo_sys_thread_create'
-[ "${NO_HOLD-}" = 1 ] && hold=
+case ${NO_HOLD-} in
+'') hold="$hold,--wrap=x_cgo_sigaction" ;;
+actions) ;;
+*) hold= ;;
+esac
 umask 022
 
 hardened='-O2 -Wall -Wextra -fstack-protector-strong -D_FORTIFY_SOURCE=2'

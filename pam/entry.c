@@ -1,70 +1,51 @@
 //go:build cgo
 
-/* What the PAM library sees. The module is a Go shared library in which Go does not run: its runtime would
- * hang hosts that fork, change their signal handlers and keep PINs in their memory. The start of the
- * runtime's first thread is held back when the library is loaded, and let go only in the worker process. */
+/* What the PAM library sees, and the launcher of the worker. */
+#define _DEFAULT_SOURCE
+#include "hold.h"
 #include "relay.h"
 
-#include <signal.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stddef.h>
-#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* runtime/cgo starts its first thread through this function; the linker flag --wrap sends the call here. The
- * name is internal to Go: a test looks whether it still holds, and a build without the flag gives the same
- * answers with an idle runtime in the host. Weak, since without the flag there is no __real_. */
-extern void __real_x_cgo_sys_thread_create(void *(*)(void *), void *) __attribute__((weak));
-void __wrap_x_cgo_sys_thread_create(void *(*start)(void *), void *argument);
-
-static void *(*held_start)(void *);
-static void *held_argument;
-
-static struct sigaction host_actions[65], go_actions[65];
-static unsigned char changed[65];
-
-void __wrap_x_cgo_sys_thread_create(void *(*start)(void *), void *argument)
-{
-	held_start = start;
-	held_argument = argument;
-}
-
-/* Priority 101 runs before Go's own entry in .init_array, the default priority after it. */
-__attribute__((constructor(101))) static void remember_actions(void)
-{
-	for (int n = 1; n < 65; n++)
-		if (sigaction(n, NULL, &host_actions[n]))
-			memset(&host_actions[n], 0, sizeof host_actions[n]);
-}
-
-/* Only what differs is put back: glibc adds SA_RESTORER to whatever it sets. */
-__attribute__((constructor)) static void restore_actions(void)
-{
-	for (int n = 1; n < 65; n++) {
-		struct sigaction now;
-		if (!held_start || sigaction(n, NULL, &now))
-			continue;
-		if (now.sa_handler == host_actions[n].sa_handler && now.sa_flags == host_actions[n].sa_flags)
-			continue;
-		go_actions[n] = now;
-		changed[n] = 1;
-		sigaction(n, &host_actions[n], NULL);
-	}
-}
-
 extern void pamPKCS11Worker(int fd); /* worker_c.go */
 
-/* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. */
+static void *enter_go(void *fd)
+{
+	pamPKCS11Worker(*(const int *)fd);
+	return NULL;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* The memory that malloc has in reserve (launcher.c, M_TOP_PAD) is made while Go starts on another processor. A PKCS#11
+ * library will want it, page by page, and each page costs more than a microsecond. Failing does not matter. */
+static void make_reserve(void)
+{
+	enum { RESERVE = 440 << 10 };
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = (uintptr_t)sbrk(0);
+	if (end != UINTPTR_MAX && end > RESERVE)
+		madvise((void *)((end - RESERVE) / page * page), RESERVE, MADV_POPULATE_WRITE);
+}
+
+/* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. Go is entered on a thread
+ * of its own: it asks where its stack ends, and for a process's first thread the C library reads all of
+ * /proc/self/maps to answer that. */
 EXPORT int pam_pkcs11_worker_main(int fd)
 {
-	if (held_start) {
-		for (int n = 1; n < 65; n++)
-			if (changed[n])
-				sigaction(n, &go_actions[n], NULL);
-		__real_x_cgo_sys_thread_create(held_start, held_argument);
-		held_start = NULL;
-	}
-	pamPKCS11Worker(fd);
+	pthread_t thread;
+	release_go();
+	if (pthread_create(&thread, NULL, enter_go, &fd))
+		return 1;
+	make_reserve();
+	pthread_join(thread, NULL);
 	return 1; /* the worker ends in Go */
 }
 

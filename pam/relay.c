@@ -533,9 +533,11 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 /* report writes why there is no verdict, and how the worker ended where that is known. */
 static void report(const struct relay *r)
 {
-	char how[64] = "";
+	char how[128] = "";
 	if (r->status >= 0 && WIFSIGNALED(r->status))
 		snprintf(how, sizeof how, " (it was killed by signal %d)", WTERMSIG(r->status));
+	else if (r->status >= 0 && WEXITSTATUS(r->status) == 127)
+		snprintf(how, sizeof how, " (it left with status 127: a library, or a function that one of them calls, is missing)");
 	else if (r->status >= 0)
 		snprintf(how, sizeof how, " (it left with status %d)", WEXITSTATUS(r->status));
 	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem, how);

@@ -15,7 +15,9 @@ package pkcs11
 
 typedef CK_RV (*get_list)(CK_FUNCTION_LIST **);
 
-static void *open_library(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+static void *open_library(const char *path, int bind_now) {
+	return dlopen(path, (bind_now ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
+}
 
 static CK_RV function_list(void *symbol, CK_FUNCTION_LIST **list) { return ((get_list)symbol)(list); }
 
@@ -91,11 +93,15 @@ type library struct {
 
 // openLibrary loads the library and gets its function list; nothing of it is initialised. What was loaded is never
 // unloaded: libraries with threads or exit handlers crash when they are, and the process ends soon.
-func openLibrary(path string) (*library, error) {
+func openLibrary(path string, bindNow bool) (*library, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
+	now := C.int(0)
+	if bindNow {
+		now = 1
+	}
 	C.dlerror()
-	handle := C.open_library(name)
+	handle := C.open_library(name, now)
 	if handle == nil {
 		return nil, fmt.Errorf("loading the library: %s", lastError())
 	}

@@ -5,7 +5,7 @@ package pkcs11
 // library cannot exist without cgo: openLibrary always fails, so that no method is ever reached.
 type library struct{}
 
-func openLibrary(string) (*library, error) { return nil, ErrNoCgo }
+func openLibrary(string, bool) (*library, error) { return nil, ErrNoCgo }
 
 func setenv(string, string) error { return ErrNoCgo }
 

@@ -91,6 +91,29 @@ func TestLoadedFromTheResolvedPath(t *testing.T) {
 	}
 }
 
+// TestLibraryThatLacksAFunction: a library whose own libraries are of another version. A login needs only what is
+// called; who looks for the reason gets the name.
+func TestLibraryThatLacksAFunction(t *testing.T) {
+	dir := t.TempDir()
+	source := tempFile(t, "lacks.c", []byte("void of_another_version(void); void unused(void) { of_another_version(); }\n"), 0o644)
+	incomplete, err := pkcs11test.BuildFault(dir, "", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := pkcs11.Options{Environment: incomplete.Environment(), BindNow: true}
+	if _, err := pkcs11.Load(incomplete.Library, o); err == nil || !strings.Contains(err.Error(), "undefined symbol: of_another_version") {
+		t.Errorf("with BindNow: %v", err)
+	}
+	o.BindNow = false
+	m, err := pkcs11.Load(incomplete.Library, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInitialize(t *testing.T) {
 	store := card(t)
 	for _, locking := range []bool{false, true} {

@@ -101,7 +101,7 @@ var (
 // fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when a card hides its
 // certificates without it.
 func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
-	module, err := pkcs11.Load(conf.Module.Path, pkcs11.Options{OSLocking: conf.Module.SupportThreads,
+	module, err := pkcs11.Load(conf.Module.Path, pkcs11.Options{OSLocking: conf.Module.SupportThreads, BindNow: true,
 		StrictPermissions: conf.Global.StrictPermissions, Environment: conf.Module.Environment, Logger: warnings(cmd)})
 	if err != nil {
 		return nil, err

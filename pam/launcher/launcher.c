@@ -95,6 +95,7 @@ int main(int argc, char **argv, char **environment)
 	if (seal())
 		_exit(126);
 	mallopt(M_ARENA_MAX, 1); /* each further arena is set up by system calls, for threads that allocate little */
+	mallopt(M_TOP_PAD, 448 << 10); /* what a PKCS#11 library and its libraries want: made early (entry.c) */
 	void *library = dlopen(PAM_PKCS11_MODULE, RTLD_NOW);
 	int (*worker)(int) = library ? (int (*)(int))dlsym(library, "pam_pkcs11_worker_main") : NULL;
 	if (!worker)

@@ -42,7 +42,10 @@ var build = sync.OnceValue(func() (b built) {
 	if b.err = run([]string{"TAGS=hosttest", settings}, "../../pam/build.sh", filepath.Join(b.dir, "held")); b.err != nil {
 		return b
 	}
-	b.err = run([]string{"TAGS=hosttest", settings, "NO_HOLD=1"}, "../../pam/build.sh", filepath.Join(b.dir, "unheld"))
+	if b.err = run([]string{"TAGS=hosttest", settings, "NO_HOLD=1"}, "../../pam/build.sh", filepath.Join(b.dir, "unheld")); b.err != nil {
+		return b
+	}
+	b.err = run([]string{"TAGS=hosttest", settings, "NO_HOLD=actions"}, "../../pam/build.sh", filepath.Join(b.dir, "put-back"))
 	return b
 })
 
@@ -219,6 +222,7 @@ func scenarios() []scenario {
 		{label: "library: abort", name: "expect", argument: "9", arguments: "abort"},
 		{label: "library: exit", name: "expect", argument: "9", arguments: "exit"},
 		{label: "library: hangs", name: "expect", argument: "9", arguments: "hang"},
+		{label: "a nil pointer that the worker survives", name: "basic", arguments: "nil_pointer"},
 		{label: "panic in the call", name: "expect", argument: "9", arguments: "panic"},
 		{label: "panic in another goroutine", name: "expect", argument: "9", arguments: "panic_in_goroutine"},
 		{label: "stack overflow", name: "expect", argument: "9", arguments: "stack_overflow"},
@@ -283,6 +287,16 @@ func TestHostsWithoutTheLinkerFlag(t *testing.T) {
 		switch s.name {
 		case "basic", "expect", "wrong_pin", "without_user", "fork_after_start", "auth_fork_auth", "session_in_child", "child_ignored", "close_from":
 			t.Run(s.label, func(t *testing.T) { play(t, "unheld", s) })
+		}
+	}
+}
+
+// TestHostsWhereGoSetsItsHandlers: for some processors Go sets its signal handlers by itself, and they are put back.
+func TestHostsWhereGoSetsItsHandlers(t *testing.T) {
+	for _, s := range scenarios() {
+		switch s.name {
+		case "basic", "dispositions", "mask", "segv", "pipe_ignored", "pipe_handled", "child_handler_kept", "tick_where":
+			t.Run(s.label, func(t *testing.T) { play(t, "put-back", s) })
 		}
 	}
 }
