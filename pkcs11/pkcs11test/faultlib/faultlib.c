@@ -441,18 +441,17 @@ static CK_RV wait_for_slot_event(CK_ULONG flags, CK_ULONG *slot, void *reserved)
 	struct stat st;
 	struct timespec seen = stamp;
 	ino_t inode = stamp_inode;
-	int fd;
+	static int watch = -1; /* stays open: the kernel takes milliseconds to close it */
 	(void)reserved;
 	if (enter("C_WaitForSlotEvent", &rv)) return rv;
 	snprintf(path, sizeof path, "%s", script_path());
-	fd = inotify_init1(IN_CLOEXEC);
-	if (fd < 0 || inotify_add_watch(fd, dirname(path), IN_CLOSE_WRITE | IN_MOVED_TO) < 0) return GENERAL;
+	if (watch < 0 && (watch = inotify_init1(IN_CLOEXEC)) < 0) return GENERAL;
+	if (inotify_add_watch(watch, dirname(path), IN_CLOSE_WRITE | IN_MOVED_TO) < 0) return GENERAL;
 	for (;;) {
 		if (!stat(script_path(), &st) && (st.st_ino != inode || st.st_mtim.tv_sec != seen.tv_sec || st.st_mtim.tv_nsec != seen.tv_nsec)) break;
-		if (flags & 1) { close(fd); return 8; /* CKR_NO_EVENT */ }
-		if (read(fd, events, sizeof events) < 0) { close(fd); return GENERAL; }
+		if (flags & 1) return 8; /* CKR_NO_EVENT */
+		if (read(watch, events, sizeof events) < 0) return GENERAL;
 	}
-	close(fd);
 	*slot = OWN_SLOT;
 	return OK;
 }
