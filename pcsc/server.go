@@ -83,7 +83,7 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 		return err
 	}
 	defer watch.close()
-	if s.turns, err = newTurns(runtime.GOMAXPROCS(0)); err != nil {
+	if s.turns, err = newTurns(runtime.NumCPU() + 1); err != nil {
 		return err
 	}
 	defer s.turns.close()
