@@ -20,7 +20,7 @@ type Options struct {
 	OSLocking         bool              // CKF_OS_LOCKING_OK in C_Initialize; without it the library must not expect threads
 	StrictPermissions bool              // refuse what is otherwise only reported about the file's directories
 	Environment       []string          // NAME=value for the library, set in this whole process before it is loaded
-	BindNow           bool              // look every function up that the library and its libraries call, so that Load names a missing one; else they are looked up when they are called, and a missing one ends the process with status 127
+	BindNow           bool              // find all functions that the library calls, so that Load names a missing one; else that ends the process with status 127 when it is called
 	Logger            *slog.Logger      // nil is silent
 	Trace             func(call string) // called with the name of each PKCS#11 function before it is called; may be nil
 }
