@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -150,7 +151,7 @@ func watchSleep(ctx context.Context, log *slog.Logger, resumed chan<- struct{}) 
 	defer timer.Close()
 	defer context.AfterFunc(ctx, func() { timer.SetReadDeadline(time.Unix(1, 0)) })()
 	const flags = unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET
-	never := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 40}}
+	never := unix.ItimerSpec{Value: unix.Timespec{Sec: 1<<(8*unsafe.Sizeof(unix.Timespec{}.Sec)-1) - 1}} // the last second there is
 	for slept := sleepTime(); ; {
 		if err := unix.TimerfdSettime(fd, flags, &never, nil); err != nil {
 			log.Debug("no news of the machine's sleep", "err", err)

@@ -210,8 +210,11 @@ func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.fil
 type fileID struct {
 	dev, ino     uint64
 	size         int64
-	mtime, ctime syscall.Timespec
+	mtime, ctime fileTime
 }
+
+// fileTime is a syscall.Timespec of the same size on all processors.
+type fileTime struct{ sec, nsec int64 }
 
 func identify(f *os.File) (fileID, error) {
 	info, err := f.Stat()
@@ -222,5 +225,6 @@ func identify(f *os.File) (fileID, error) {
 	if !ok {
 		return fileID{}, errors.New("no attributes")
 	}
-	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}, nil
+	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: fileTime{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
+		ctime: fileTime{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}}, nil
 }

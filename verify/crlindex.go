@@ -54,8 +54,8 @@ type indexFacts struct {
 
 func (f *indexFacts) marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(nil)
-	for _, n := range []uint64{f.source.dev, f.source.ino, uint64(f.source.size), uint64(f.source.mtime.Sec), uint64(f.source.mtime.Nsec),
-		uint64(f.source.ctime.Sec), uint64(f.source.ctime.Nsec), uint64(f.at), uint64(f.head.thisUpdate.Unix())} {
+	for _, n := range []uint64{f.source.dev, f.source.ino, uint64(f.source.size), uint64(f.source.mtime.sec), uint64(f.source.mtime.nsec),
+		uint64(f.source.ctime.sec), uint64(f.source.ctime.nsec), uint64(f.at), uint64(f.head.thisUpdate.Unix())} {
 		b.AddUint64(n)
 	}
 	next := int64(-1)
@@ -87,8 +87,8 @@ func (f *indexFacts) unmarshal(data []byte) error {
 		return errIndex
 	}
 	f.source = fileID{dev: numbers[0], ino: numbers[1], size: int64(numbers[2])}
-	f.source.mtime.Sec, f.source.mtime.Nsec = int64(numbers[3]), int64(numbers[4])
-	f.source.ctime.Sec, f.source.ctime.Nsec = int64(numbers[5]), int64(numbers[6])
+	f.source.mtime = fileTime{int64(numbers[3]), int64(numbers[4])}
+	f.source.ctime = fileTime{int64(numbers[5]), int64(numbers[6])}
 	f.at = int64(numbers[7])
 	h := &f.head
 	h.thisUpdate = time.Unix(int64(numbers[8]), 0).UTC()

@@ -250,7 +250,7 @@ func (s *crlStore) lock(url string) (unlock func(), err error) {
 
 // indexName names the index of a CRL by the state of the file that it is in.
 func indexName(id fileID, at int64) string {
-	return shortName(fmt.Appendf(nil, "%d %d %d %d %d %d %d %d", id.dev, id.ino, id.size, id.mtime.Sec, id.mtime.Nsec, id.ctime.Sec, id.ctime.Nsec, at)) + ".idx"
+	return shortName(fmt.Appendf(nil, "%d %d %d %d %d %d %d %d", id.dev, id.ino, id.size, id.mtime.sec, id.mtime.nsec, id.ctime.sec, id.ctime.nsec, at)) + ".idx"
 }
 
 // index opens the index of a CRL; nil when there is none that can be used. A file that others than root could write,

@@ -233,7 +233,7 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) 
 
 // waitForGrain lets the clock of the file system go on, so that a later change gives the file another ctime.
 func waitForGrain(id fileID) {
-	if age := time.Since(time.Unix(id.ctime.Sec, id.ctime.Nsec)); age < ctimeGrain {
+	if age := time.Since(time.Unix(id.ctime.sec, id.ctime.nsec)); age < ctimeGrain {
 		time.Sleep(ctimeGrain)
 	}
 }

@@ -89,7 +89,7 @@ func orphans(before map[string]bool) (memory int64, err error) {
 		case err != nil:
 			return memory, err
 		case pid > 0:
-			memory = max(memory, usage.Maxrss)
+			memory = max(memory, int64(usage.Maxrss))
 		default:
 			left, err := children()
 			if err != nil || !slices.ContainsFunc(slices.Collect(maps.Keys(left)), func(pid string) bool { return !before[pid] }) {
