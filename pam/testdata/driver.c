@@ -11,6 +11,7 @@
 #include <security/pam_appl.h>
 #include <security/pam_ext.h>
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,19 @@ static int read_script(struct script *s, int *verb)
 	return 0;
 }
 
+/* A text as one word, with %XX for what would part it; "-" is no text. */
+static void print_word(const char *text)
+{
+	putchar(' ');
+	if (!text)
+		putchar('-');
+	for (; text && *text; text++)
+		if (isalnum((unsigned char)*text) || strchr("_=,", *text))
+			putchar(*text);
+		else
+			printf("%%%02X", (unsigned char)*text);
+}
+
 static void serve(struct script *s, int verb)
 {
 	static struct relay r;
@@ -211,8 +225,11 @@ static void serve(struct script *s, int verb)
 	close(pair[0]);
 	pthread_join(worker, NULL);
 	close(pair[1]);
-	printf("%d %d %d %d %d %s %s %s\n", answered, code, asked, shown, (int)(relay_now() - begin), user ? user : "-", *set ? set : "-",
-	       authtok ? authtok : "-");
+	printf("%d %d %d %d %d", answered, code, asked, shown, (int)(relay_now() - begin));
+	print_word(user);
+	print_word(*set ? set : NULL);
+	print_word(authtok);
+	putchar('\n');
 	fflush(stdout);
 }
 
