@@ -1,6 +1,6 @@
 //go:build cgo
 
-/* What the PAM library sees, and the launcher of the worker. */
+/* What the PAM library calls in the host, and what the launcher calls in the worker. */
 #define _DEFAULT_SOURCE
 #include "hold.h"
 #include "relay.h"

@@ -18,17 +18,17 @@ type Fault struct {
 }
 
 // BuildFault builds the library in a directory, with an empty script over a real library, or over none for an empty
-// card; more are C files that become part of it. The program must run inside the source tree.
-func BuildFault(dir, realLibrary string, more ...string) (*Fault, error) {
+// card. The program must run inside the source tree.
+func BuildFault(dir, realLibrary string) (*Fault, error) {
 	sources, err := sourceDir()
 	if err != nil {
 		return nil, err
 	}
 	f := &Fault{Library: filepath.Join(dir, "libfault.so"), Script: filepath.Join(dir, "script"),
 		Log: filepath.Join(dir, "calls"), real: realLibrary}
-	args := append([]string{"-std=gnu11", "-O1", "-shared", "-fPIC", "-I", sources, "-o", f.Library,
-		filepath.Join(sources, "pkcs11test", "faultlib", "faultlib.c")}, more...)
-	if out, err := exec.Command("cc", append(args, "-ldl", "-lpthread")...).CombinedOutput(); err != nil {
+	cc := exec.Command("cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-Wl,-z,lazy", "-I", sources, "-o", f.Library,
+		filepath.Join(sources, "pkcs11test", "faultlib", "faultlib.c"), "-ldl", "-lpthread")
+	if out, err := cc.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the fault library (Debian packages gcc and libc6-dev): %w: %s", err, out)
 	}
 	if err := os.Chmod(f.Library, 0o755); err != nil {

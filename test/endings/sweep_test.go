@@ -130,7 +130,7 @@ func TestAnyMischiefAtAnyCall(t *testing.T) {
 	}
 	w.module = filepath.Join(out, "pam_pkcs11.so")
 	s := newSweep(t, &w)
-	mischief := []string{"crash", "abort", "exit 0", "hang", "length 0", "length 65537", "length 0x7fffffffffffffff", "heap"}
+	mischief := []string{"crash", "abort", "exit 0", "missing", "hang", "length 0", "length 65537", "length 0x7fffffffffffffff", "heap"}
 	before := leftovers(t)
 	for _, function := range calls {
 		for _, m := range mischief {
@@ -138,7 +138,7 @@ func TestAnyMischiefAtAnyCall(t *testing.T) {
 			began := time.Now()
 			code := s.play(t, script)
 			took := time.Since(began)
-			dies := m == "crash" || m == "abort" || m == "exit 0" || m == "hang"
+			dies := m == "crash" || m == "abort" || m == "exit 0" || m == "missing" || m == "hang"
 			switch {
 			case refused(code):
 			case code == success && !dies: // the length belongs to another function, or the heap held

@@ -6,7 +6,8 @@
  *   log PATH                  one line for each call, appended
  *   pin TEXT                  the log says of each PIN whether it is this one; the PIN itself is never written
  *   fault FUNCTION N ACTION   at the N-th call of the function in this process, 0 is each: return CODE, length N,
- *                             hang, crash, abort, exit N, stdout TEXT, fork, thread, signals, heap
+ *                             hang, crash, abort, exit N, missing, stdout TEXT, fork, thread, signals,
+ *                             heap
  *   absent                    the token is not there: CKR_TOKEN_NOT_PRESENT, and CKR_DEVICE_REMOVED on sessions
  *   extra CODE                one more slot, the first, whose C_GetTokenInfo answers CODE
  *   flags SET CLEAR           token flags
@@ -35,6 +36,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cryptoki.h"
+
+/* The dynamic linker looks for it when it is called (missing), unless the library is loaded with RTLD_NOW. */
+extern void function_of_no_library(void);
 
 #define MAX_RULES 64
 #define EXTRA_SLOT 0xFA17UL
@@ -130,6 +134,7 @@ static void misbehave(const rule *r) {
 	if (!strcmp(r->action, "crash")) *(volatile int *)0 = 1;
 	if (!strcmp(r->action, "abort")) abort();
 	if (!strcmp(r->action, "exit")) exit(atoi(r->arg));
+	if (!strcmp(r->action, "missing")) function_of_no_library();
 	if (!strcmp(r->action, "stdout")) { printf("%s\n", r->arg); fflush(stdout); }
 	if (!strcmp(r->action, "fork") && fork() == 0) { sleep(1); _exit(0); }
 	if (!strcmp(r->action, "thread") && !pthread_create(&t, NULL, sleeper, NULL)) pthread_detach(t);
