@@ -26,7 +26,7 @@ static void *enter_go(void *fd)
 #endif
 
 /* The memory that malloc has in reserve (launcher.c, M_TOP_PAD) is made while Go starts on another processor. A PKCS#11
- * library will want it, page by page, and each page costs more than a microsecond. Failing does not matter. */
+ * library will want it, page by page, and on virtual machines each page may cost two microseconds. Failing does not matter. */
 static void make_reserve(void)
 {
 	enum { RESERVE = 440 << 10 };

@@ -5,8 +5,8 @@
  * functions of runtime/cgo: it starts its first thread, and it sets signal handlers. The linker flag --wrap sends both
  * here, where they are noted and done in the worker process alone.
  *
- * The names are internal to Go: a test looks whether they still hold, and a build without the flag gives the same
- * answers with an idle runtime in the host. */
+ * The names are internal to Go. Tests fail when the first no longer holds; without the second, Go's handlers are taken
+ * out again, as below. A build without the flags gives the same answers with an idle runtime in the host. */
 #include "hold.h"
 
 #include <signal.h>

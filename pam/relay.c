@@ -537,7 +537,7 @@ static void report(const struct relay *r)
 	if (r->status >= 0 && WIFSIGNALED(r->status))
 		snprintf(how, sizeof how, " (it was killed by signal %d)", WTERMSIG(r->status));
 	else if (r->status >= 0 && WEXITSTATUS(r->status) == 127)
-		snprintf(how, sizeof how, " (it left with status 127: a library, or a function that one of them calls, is missing)");
+		snprintf(how, sizeof how, " (it left with status 127, as when a library, or a function that one of them calls, is missing)");
 	else if (r->status >= 0)
 		snprintf(how, sizeof how, " (it left with status %d)", WEXITSTATUS(r->status));
 	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem, how);

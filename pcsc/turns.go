@@ -252,7 +252,7 @@ func (g *turn) read(b []byte, more bool) (int, error) {
 		g.working.Store(0)
 		if g.holds.Load() && now-g.since > int64(turnTime) {
 			if err := g.await(); err != nil {
-				return 0, err
+				return g.alone(err, b)
 			}
 		}
 	}
@@ -275,8 +275,19 @@ func (g *turn) read(b []byte, more bool) (int, error) {
 		default:
 			tried = 0
 			if err := g.await(); err != nil {
-				return 0, err
+				return g.alone(err, b)
 			}
 		}
 	}
+}
+
+// alone waits without the queue: the kernel may refuse a place in the epoll (epoll(7), max_user_watches), which must not
+// cost a client its connection.
+func (g *turn) alone(err error, b []byte) (int, error) {
+	if errors.Is(err, errTurnsEnded) {
+		return 0, err
+	}
+	n, err := readSocket(int(g.key.fd), b, false)
+	g.working.Store(g.t.now())
+	return n, err
 }

@@ -1,6 +1,7 @@
 package pcsc
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -206,5 +207,49 @@ func TestTurnsEnd(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("still waiting")
+	}
+}
+
+// TestTurnsOfTheServersEnd: nobody waits for a turn of a server that has ended.
+func TestTurnsOfTheServersEnd(t *testing.T) {
+	all := testTurns(t, 1)
+	g, fd, client := guestOf(t, all)
+	defer unix.Close(fd)
+	defer client.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := g.read(make([]byte, 8), false)
+		g.leave()
+		ended <- err
+	}()
+	awaitQueued(t, g)
+	all.close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, errTurnsEnded) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		client.Close()
+		t.Fatal("still waiting")
+	}
+}
+
+// TestTurnWithoutAPlace: a client whom the kernel refuses a place in the queue is heard all the same.
+func TestTurnWithoutAPlace(t *testing.T) {
+	all := testTurns(t, 1)
+	defer all.close()
+	g, fd, client := guestOf(t, all)
+	defer unix.Close(fd)
+	defer client.Close()
+	defer g.leave()
+	if err := unix.EpollCtl(all.watch.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{}); err != nil { // the next is refused
+		t.Fatal(err)
+	}
+	for range 2 {
+		time.AfterFunc(10*time.Millisecond, func() { client.Write([]byte("a")) })
+		if n, err := g.read(make([]byte, 8), false); n != 1 || err != nil {
+			t.Fatalf("%d octets, %v", n, err)
+		}
 	}
 }
