@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,6 +157,26 @@ func TestEndedAhead(t *testing.T) {
 	}
 	if connected, binds, _ := s.counts(); connected != 2 || binds != 2 {
 		t.Errorf("%d connections, %d binds", connected, binds)
+	}
+}
+
+// TestEndedWhenAsked: the same, where the end comes to light only when the question is asked. A new connection that ends
+// so is the server's failure.
+func TestEndedWhenAsked(t *testing.T) {
+	cert := expecting(t)
+	for ends, want := range map[int32]string{1: "alice", 2: ""} {
+		var searches atomic.Int32
+		uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
+			if r.Op == slapdtest.SearchRequest && searches.Add(1) <= ends {
+				return false
+			}
+			return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, "uid=alice", "uid", "alice"))
+		})
+		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, simpleBind...)...))
+		chain.Expect(ldapContext(t), []*certinfo.Certificate{cert}, "", true)
+		if got, words := verdict(t, chain, cert, ""); (want == "alice") != (got == "alice") {
+			t.Errorf("%d connections end: got %q (%s)", ends, got, words)
+		}
 	}
 }
 

@@ -16,10 +16,11 @@ type take func(i int, a ldapconn.Answer) bool
 
 // ask sends the queries over one connection, without waiting for answers but for a moment, and hands those over in their
 // order, until take has heard enough. A server that fails while it is asked is passed over for the next one, which is
-// heard from the first query on.
+// heard from the first query on. One that has ended a connection made ahead is asked once more, over a new one.
 func (d *directory) ask(ctx context.Context, queries []ldapconn.Query, maxOctets int64, hear take) error {
 	r := d.takeAhead(ctx)
-	if r == nil {
+	ahead := r != nil
+	if !ahead {
 		r = d.reach(ctx)
 	}
 	if r.fault != nil {
@@ -45,7 +46,12 @@ func (d *directory) ask(ctx context.Context, queries []ldapconn.Query, maxOctets
 			return nil
 		case ctx.Err() != nil:
 			continue
+		case ahead && errors.Is(err, ldapconn.ErrEnded): // it may have had to wait for too long, and the end comes to light only now
+			ahead = false
+			conn, err = ldapconn.Dial(ctx, c)
+			continue
 		}
+		ahead = false
 		errs = append(errs, err)
 		d.log.Warn("directory server fails", "server", conn.URI, "error", err)
 		c.Dead.Mark(conn.URI)

@@ -65,6 +65,9 @@ type Conn struct {
 	wire   *meteredConn
 }
 
+// ErrEnded is part of the error of a search when the connection ended, and not because the time did.
+var ErrEnded = errors.New("the connection has ended")
+
 // ErrNoServer is returned when no server of the list could be used; it wraps what each one said.
 var ErrNoServer = errors.New("no LDAP server answers")
 

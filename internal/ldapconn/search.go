@@ -116,7 +116,11 @@ func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int,
 		a := &flight[i]
 		<-a.done
 		if a.err != nil {
-			return errors.Join(fmt.Errorf("search: %w", a.err), ctx.Err())
+			why := ctx.Err()
+			if why == nil && c.Ended() {
+				why = ErrEnded
+			}
+			return errors.Join(fmt.Errorf("search: %w", a.err), why)
 		}
 		if !take(i, a.answer) {
 			return nil
