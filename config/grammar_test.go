@@ -102,8 +102,6 @@ func TestBlocks(t *testing.T) {
 		note       string
 	}{
 		{"no blank before {", "pam_pkcs11{ use_pkcs11_module=soft; use_mappers=cn;\npkcs11_module soft{module=/a.so;}mapper cn{}}", "blank before {"},
-		{"a missing last }", "pam_pkcs11 {\npkcs11_module default {\n}\n", "ends before the }"},
-		{"two missing last }", "pam_pkcs11 {\npkcs11_module default {\n", "ends before the }"},
 		{"block names in any case", "PAM_PKCS11 { use_pkcs11_module = SOFT; PKCS11_Module soft { } }", ""},
 		{"several names", "pam_pkcs11 { pkcs11_module default, soft other { } }", "a block has one name"},
 		{"a quoted name", "pam_pkcs11 { pkcs11_module \"default\" { } }", ""},

@@ -30,6 +30,8 @@ type lexeme struct {
 	glued bool
 	// blank: an empty line stands before.
 	blank bool
+	// atEnd: a word that runs to the end of the file, where a cut may have shortened it.
+	atEnd bool
 }
 
 func (l lexeme) is(punct string) bool { return l.kind == lexPunct && l.text == punct }
@@ -119,7 +121,12 @@ func lineLength(b []byte) int {
 func (l *lexer) quoted(lex *lexeme, rest []byte) {
 	lex.kind, lex.quoted = lexWord, true
 	end := bytes.IndexAny(rest[1:], "\"\n")
-	if end < 0 || rest[1+end] != '"' {
+	if end < 0 {
+		lex.kind, lex.text, lex.atEnd = lexBad, "the file ends inside a quoted word", true
+		l.advance(len(rest))
+		return
+	}
+	if rest[1+end] != '"' {
 		lex.kind, lex.text = lexBad, `a quotation mark is not closed on its line`
 		l.advance(lineLength(rest))
 		return
@@ -138,7 +145,7 @@ func (l *lexer) word(lex *lexeme, rest []byte, inValue bool) {
 	}
 	n := bytes.IndexAny(rest, ends)
 	if n < 0 {
-		n = len(rest)
+		n, lex.atEnd = len(rest), true
 	}
 	if inValue {
 		n -= unopened(rest[:n])

@@ -69,8 +69,16 @@ func Parse(file string, data []byte, args *Arguments) (*Config, error) {
 
 // parse gives what could be read, with the faults in the order of the file.
 func parse(file string, data []byte, args *Arguments) (*builder, Errors) {
-	root, notes, errs := parseTree(file, data)
-	b := build(file, root, args, &errs, &notes)
+	root, p := parseTree(file, data)
+	errs, notes := p.errs, p.notes
+
+	// What the rest of a file that was cut off lacks or has in part is no fault of its own.
+	found := &errs
+	if p.cut {
+		found = &Errors{}
+	}
+	b := build(file, root, args, found, &notes)
+
 	slices.SortStableFunc(errs, func(x, y *Error) int { return inFile(x) - inFile(y) })
 	slices.SortStableFunc(notes, func(x, y Note) int { return x.Line - y.Line })
 	b.conf.Notes = notes

@@ -122,8 +122,9 @@ A # begins a comment where a word could begin. A word ends at a blank, a comma o
 Keys and names of blocks compare without regard to case, values with it. An empty value is the default.
 A boolean is true, yes, on, 1 or false, no, off, 0. A number may be decimal, hexadecimal (0x) or octal (0).
 .PP
-As with older versions, a missing semicolon before the next key, a missing brace at the end of the file and a key given twice are tolerated: lists are added up, of other keys the first counts.
-A brace too many is an error. What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written and reported;
+As with older versions, a missing semicolon before the next key and a key given twice are tolerated: lists are added up, of other keys the first counts.
+A brace too many is an error, and so is a file that ends before the last brace or inside a value: it may have been cut off, and what is missing may be a restriction.
+What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written and reported;
 where that would be less strict than before, the file is refused with the line.
 .SH KEYS
 Keys marked new are unknown to pam_pkcs11 0.6.13 and older.

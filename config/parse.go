@@ -46,6 +46,14 @@ func (i *Item) Name() string {
 	return i.Names[0].Text
 }
 
+// title is how a message names a block.
+func (i *Item) title() string {
+	if len(i.Names) == 0 {
+		return clip(i.Key.Text)
+	}
+	return clip(i.Key.Text) + " " + quote(i.Name())
+}
+
 // parser builds the tree and collects what is wrong or odd. After an error it goes on behind the next
 // `;` or brace, so that one run shows all errors.
 type parser struct {
@@ -53,30 +61,31 @@ type parser struct {
 	lex      *lexer
 	comments []string // seen and not yet attached
 	blank    bool
+	cut      bool // the end of the file came too early, and that was reported
 	errs     Errors
 	notes    []Note
 }
 
-// parseTree reads a whole file.
-func parseTree(file string, data []byte) (*Block, []Note, Errors) {
+// parseTree reads a whole file. Errors and notes are in the parser.
+func parseTree(file string, data []byte) (*Block, *parser) {
 	p := &parser{file: file}
 	if len(data) > MaxFileSize {
 		p.errs.add(&Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
-		return &Block{}, nil, p.errs
+		return &Block{}, p
 	}
+
 	p.lex = newLexer(data)
 	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
 		p.note(Word{Line: 1, Col: 1}, NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
 	}
-	root := p.block(0)
-	return root, p.notes, p.errs
+	return p.block(0, nil), p
 }
 
 // ParseFile reads the text of a configuration file to a tree, without regard to what the keys mean.
 // The error is an Errors.
 func ParseFile(file string, data []byte) (*Block, error) {
-	b, _, errs := parseTree(file, data)
-	return b, errs.err()
+	b, p := parseTree(file, data)
+	return b, p.errs.err()
 }
 
 func (p *parser) fail(l lexeme, text, hint string) {
@@ -114,15 +123,31 @@ func wordOf(l lexeme) Word {
 	return Word{Text: l.text, Quoted: l.quoted, Line: l.line, Col: l.col, glued: l.glued}
 }
 
-// block reads items up to the brace that ends it; depth 0 is the file.
-func (p *parser) block(depth int) *Block {
+// cutOff reports a file that ends too early, at the place of what is open: once, for the innermost. A
+// file that lost its end would else be read as a weaker one.
+func (p *parser) cutOff(at Word, text string) {
+	if p.cut {
+		return
+	}
+	p.cut = true
+	p.errs.add(&Error{
+		File: p.file,
+		Line: at.Line,
+		Col:  at.Col,
+		Text: text,
+		Hint: "was the file cut off? The C module read such a file as far as it went",
+	})
+}
+
+// block reads items up to the brace that ends it; depth 0 is the file, which no item opened.
+func (p *parser) block(depth int, opened *Item) *Block {
 	b := &Block{}
 	for {
 		l := p.next(false)
 		switch {
 		case l.kind == lexEnd:
-			if depth > 0 {
-				p.note(Word{Line: l.line, Col: l.col}, NoteTolerated, "the file ends before the } of a block")
+			if opened != nil {
+				p.cutOff(opened.Key, "the file ends before the } of the block "+opened.title())
 			}
 			b.Tail, p.comments = p.comments, nil
 			return b
@@ -140,29 +165,37 @@ func (p *parser) block(depth int) *Block {
 		default:
 			p.unexpected(l, "a key")
 			if l.is("{") {
-				p.nested(l, depth)
+				p.nested(l, depth, &Item{Key: wordOf(l)})
 			}
 		}
 	}
 }
 
 func (p *parser) unexpected(l lexeme, wanted string) {
-	switch l.kind {
-	case lexBad:
-		p.fail(l, l.text, "")
-	case lexEnd:
-		p.fail(l, "the file ends where "+wanted+" is due", "")
-	default:
-		p.fail(l, fmt.Sprintf("%q where %s is due", l.text, wanted), "")
+	if l.kind == lexBad {
+		p.bad(l)
+		return
 	}
+	p.fail(l, fmt.Sprintf("%q where %s is due", l.text, wanted), "")
 }
 
-// nested reads the inside of a block.
-func (p *parser) nested(l lexeme, depth int) *Block {
-	if depth+1 <= maxDepth {
-		return p.block(depth + 1)
+// bad reports what the lexer could not read.
+func (p *parser) bad(l lexeme) {
+	if l.atEnd {
+		p.cutOff(wordOf(l), l.text)
+		return
 	}
+	p.fail(l, l.text, "")
+}
+
+// nested reads the inside of the block that an item opened.
+func (p *parser) nested(l lexeme, depth int, opened *Item) *Block {
+	if depth+1 <= maxDepth {
+		return p.block(depth+1, opened)
+	}
+
 	p.fail(l, fmt.Sprintf("blocks are nested deeper than %d", maxDepth), "")
+	p.cut = true // by this function: the rest of the file is left out
 	p.lex.advance(len(p.lex.src) - p.lex.pos)
 	return &Block{}
 }
@@ -183,7 +216,7 @@ func (p *parser) item(key lexeme, depth int) *Item {
 			}
 			p.values(it)
 		case l.is("{"):
-			it.Block = p.nested(l, depth)
+			it.Block = p.nested(l, depth, it)
 		case l.kind == lexWord:
 			it.Names = append(it.Names, wordOf(l))
 			continue
@@ -206,7 +239,9 @@ func (p *parser) afterKey(it *Item, l lexeme) {
 	}
 	switch {
 	case l.kind == lexBad:
-		p.fail(l, l.text, "")
+		p.bad(l)
+	case l.kind == lexEnd:
+		p.cutOff(it.Key, "the file ends after "+quote(it.Key.Text))
 	case l.is("}"):
 		p.errs.add(&Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + quote(it.Key.Text), Hint: hint})
 		p.lex.pos, p.lex.col = p.lex.pos-1, p.lex.col-1 // the brace still closes the block
@@ -228,6 +263,10 @@ func (p *parser) values(it *Item) {
 				p.note(w, NoteDifferent, "the C module read the } as a part of "+quote(w.Text))
 			}
 			it.Values, due = append(it.Values, w), false
+			if l.atEnd {
+				p.insideValue(it)
+				return
+			}
 		case l.is(","):
 			p.next(due)
 			if due {
@@ -237,7 +276,10 @@ func (p *parser) values(it *Item) {
 		case l.is(";"):
 			p.next(due)
 			return
-		case l.kind == lexWord || l.is("}") || l.kind == lexEnd:
+		case l.kind == lexEnd:
+			p.insideValue(it)
+			return
+		case l.kind == lexWord || l.is("}"):
 			// The old parser, too, took a word without a comma for the next key.
 			p.note(it.Key, NoteTolerated, "a ; is missing after "+quote(it.Key.Text)+" and its value")
 			return
@@ -247,6 +289,10 @@ func (p *parser) values(it *Item) {
 			return
 		}
 	}
+}
+
+func (p *parser) insideValue(it *Item) {
+	p.cutOff(it.Key, "the file ends inside the value of "+quote(it.Key.Text))
 }
 
 // trailingComment takes a comment on the line on which the item ended.
