@@ -249,6 +249,11 @@ const exampleHead = `# Example of /etc/pam_pkcs11/pam_pkcs11.conf, with every ke
 #     use_mappers = pwent;
 #     cert_policy = ca,signature,ocsp_on,crl_auto;
 #
+# The line for a file of /etc/pam.d, in front of the one that includes common-auth, for a card or the
+# password (pam_pkcs11(8) has more):
+#
+#     auth sufficient pam_pkcs11.so
+#
 # pam-pkcs11 config check FILE finds what is wrong with a file. The manual page is pam_pkcs11.conf(5).
 
 pam_pkcs11 {
