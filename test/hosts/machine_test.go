@@ -24,6 +24,8 @@ const (
 
 	aliceID = 64001
 	bobID   = 64002
+	carolID = 64003
+	glassID = 64004
 
 	// inside tells the second run of this program that it is in its own namespaces.
 	inside = "PAM_PKCS11_TEST_HOSTS_INSIDE"
@@ -34,6 +36,7 @@ type machine struct {
 	*scene.Scene
 	alice  *scene.Card
 	syslog *syslog
+	debian string // directory with a copy of Debian's own service files
 }
 
 // stage is set up once by TestMain and only read by the tests.
@@ -99,13 +102,17 @@ func (m *machine) furnish() error {
 	if err := m.openSyslog(); err != nil {
 		return fmt.Errorf("a /dev with a log socket: %w", err)
 	}
+	if err := m.keepDebian(); err != nil {
+		return err
+	}
 	if err := m.accounts(); err != nil {
 		return err
 	}
 	return m.cards()
 }
 
-// accounts adds alice and bob, whose passwords are the PIN, so that pam_unix can be watched on the same way.
+// accounts adds alice, bob, carol and glass, whose passwords are the PIN, so that pam_unix can be watched on the same
+// way; alice is a member of the group smartcard, root and glass of the group breakglass.
 func (m *machine) accounts() error {
 	hash, err := exec.Command("openssl", "passwd", "-6", pin).Output()
 	if err != nil {
@@ -115,7 +122,7 @@ func (m *machine) accounts() error {
 	for _, u := range []struct {
 		name string
 		id   int
-	}{{"alice", aliceID}, {"bob", bobID}} {
+	}{{"alice", aliceID}, {"bob", bobID}, {"carol", carolID}, {"glass", glassID}} {
 		home := filepath.Join(m.Dir, "home-"+u.name)
 		if err := os.Mkdir(home, 0o755); err != nil {
 			return err
@@ -127,6 +134,7 @@ func (m *machine) accounts() error {
 		fmt.Fprintf(&shadow, "%s:%s:20000:0:99999:7:::\n", u.name, strings.TrimSpace(string(hash)))
 		fmt.Fprintf(&group, "%s:x:%d:\n", u.name, u.id)
 	}
+	group.WriteString("smartcard:x:64010:alice\nbreakglass:x:64011:root,glass\n")
 	sudoers := "Defaults env_reset, !lecture, passwd_tries=1, timestamp_timeout=0\nroot ALL=(ALL:ALL) ALL\nalice ALL=(ALL:ALL) ALL\n"
 	for _, f := range []struct {
 		path, added string

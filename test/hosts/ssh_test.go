@@ -28,6 +28,7 @@ const sshAddress = "127.0.0.1:2222"
 type sshd struct {
 	t       *testing.T
 	cmd     *exec.Cmd
+	key     ssh.Signer // the server's; who has it may also log in with it, as every user
 	hostKey ssh.PublicKey
 	said    chan []string // all of its log, when it has ended
 }
@@ -49,15 +50,20 @@ func startSSHD(t *testing.T, methods string) *sshd {
 		t.Fatal(err)
 	}
 	key, conf := filepath.Join(dir, "key"), filepath.Join(dir, "sshd_config")
+	users := filepath.Join(stage.Dir, "ssh-users") // read as the user
 	address, port, _ := net.SplitHostPort(sshAddress)
 	text := fmt.Sprintf("ListenAddress %s\nPort %s\nHostKey %s\nPidFile none\nUsePAM yes\nPasswordAuthentication yes\n"+
-		"KbdInteractiveAuthentication yes\nPubkeyAuthentication no\nAuthenticationMethods %s\nLoginGraceTime 30\nUseDNS no\nLogLevel VERBOSE\n",
-		address, port, key, methods)
-	if err := errors.Join(os.WriteFile(key, pem.EncodeToMemory(block), 0o600), os.WriteFile(conf, []byte(text), 0o600)); err != nil {
+		"KbdInteractiveAuthentication yes\nAuthorizedKeysFile %s\nStrictModes no\nAuthenticationMethods %s\nLoginGraceTime 30\nUseDNS no\nLogLevel VERBOSE\n",
+		address, port, key, users, methods)
+	err = errors.Join(
+		os.WriteFile(key, pem.EncodeToMemory(block), 0o600),
+		os.WriteFile(conf, []byte(text), 0o600),
+		os.WriteFile(users, ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644))
+	if err != nil {
 		t.Fatal(err)
 	}
 	stage.syslog.during(t)
-	s := &sshd{t: t, hostKey: signer.PublicKey(), said: make(chan []string, 1)}
+	s := &sshd{t: t, key: signer, hostKey: signer.PublicKey(), said: make(chan []string, 1)}
 	s.cmd = exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", conf)
 	s.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -117,6 +123,11 @@ func (s *sshd) end() {
 
 // logIn connects as alice with these methods in this order and returns what "id -un" says there.
 func (s *sshd) logIn(methods ...ssh.AuthMethod) (string, error) {
+	return s.logInAs("alice", methods...)
+}
+
+// logInAs is logIn of another user.
+func (s *sshd) logInAs(user string, methods ...ssh.AuthMethod) (string, error) {
 	connection, err := net.DialTimeout("tcp", sshAddress, patience)
 	if err != nil {
 		return "", err
@@ -125,7 +136,7 @@ func (s *sshd) logIn(methods ...ssh.AuthMethod) (string, error) {
 	if err := connection.SetDeadline(time.Now().Add(2 * patience)); err != nil {
 		return "", err
 	}
-	config := &ssh.ClientConfig{User: "alice", Auth: methods, HostKeyCallback: ssh.FixedHostKey(s.hostKey)}
+	config := &ssh.ClientConfig{User: user, Auth: methods, HostKeyCallback: ssh.FixedHostKey(s.hostKey)}
 	transport, channels, requests, err := ssh.NewClientConn(connection, sshAddress, config)
 	if err != nil {
 		return "", err

@@ -112,6 +112,16 @@ func (p *terminal) expect(want string) {
 // expectOne is expect for the first of several things, which it returns.
 func (p *terminal) expectOne(wants ...string) string {
 	p.t.Helper()
+	got := p.next(wants...)
+	if got == "" {
+		p.t.Fatalf("it ended without saying %q:\n%s", wants, p.text())
+	}
+	return got
+}
+
+// next is expectOne for a program that may end without saying any of it: that is "".
+func (p *terminal) next(wants ...string) string {
+	p.t.Helper()
 	deadline := time.After(patience)
 	for ended := false; ; {
 		text := p.text()[p.read:]
@@ -122,8 +132,9 @@ func (p *terminal) expectOne(wants ...string) string {
 			}
 		}
 		if ended {
-			p.t.Fatalf("it ended without saying %q:\n%s", wants, p.text())
+			return ""
 		}
+
 		select {
 		case _, open := <-p.more:
 			ended = !open
