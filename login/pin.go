@@ -216,7 +216,7 @@ func (t *attempt) changeError(ctx context.Context, message string, err error) *R
 func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusal {
 	switch {
 	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT):
-		return t.changeError(ctx, t.wrongPIN(ctx, c, err).Outcome.Message(), err)
+		return t.changeError(ctx, t.wrongPIN(ctx, c, err).message(), err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return t.changeError(ctx, MsgPINLocked, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):

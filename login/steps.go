@@ -25,6 +25,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		refusal = refuse(InternalFault, t.fault)
 	}
 	if refusal != nil {
+		refusal.mode = t.mode()
 		t.refused(ctx, refusal)
 		return nil, refusal
 	}
@@ -96,7 +97,7 @@ func (t *attempt) tryCards(ctx context.Context, judge *judge, cards []*card) (*R
 
 // useCard takes one card from its greeting to its proof.
 func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (*Result, *Refusal) {
-	if r := pinState(c.token); r != nil {
+	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
 	}
 	t.info(ctx, MsgFound, t.tokenType())

@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -149,12 +150,13 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 		if t.elsewhere(o) {
 			continue
 		}
-		c, r := t.judgeObject(ctx, j, o, checks[i])
+		c, r := t.judgeObject(ctx, j, o, objects, checks[i])
 		if r == nil {
 			qualified = append(qualified, c)
 			continue
 		}
-		t.log.Info("certificate refused", "subject", subjectOf(o), "reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
+		t.log.Log(ctx, t.levelOf(r), "certificate refused", "subject", subjectOf(o),
+			"reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
 		if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
 			worst = r
 		}
@@ -166,6 +168,14 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
 	}
 	return nil, worst
+}
+
+// levelOf: what is passed over without a word has one line in the log, that of the login.
+func (t *attempt) levelOf(r *Refusal) slog.Level {
+	if t.mode() == ModeSkip && saysNothing(r.Outcome) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // check is what the verifier says of one certificate.
@@ -211,18 +221,26 @@ func (t *attempt) elsewhere(o pkcs11.Object) bool {
 	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
 }
 
-func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c check) (candidate, *Refusal) {
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, all []pkcs11.Object, c check) (candidate, *Refusal) {
 	if o.Err != nil {
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	}
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.verifyRefusal(o.Cert, c)
+		return candidate{}, t.whose(ctx, j, o, all, t.verifyRefusal(o.Cert, c))
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	var mapped mapper.Result
+	mapped, r := t.mapObject(ctx, j, o)
+	if r != nil {
+		return candidate{}, r
+	}
+	return candidate{object: o, checked: c.result, mapped: mapped}, nil
+}
+
+// mapObject asks the mappers whose certificate it is, or whether it is the user's.
+func (t *attempt) mapObject(ctx context.Context, j *judge, o pkcs11.Object) (mapped mapper.Result, r *Refusal) {
 	var err error
 	if t.find() {
 		mapped, err = j.chain.Find(ctx, o.Cert, t.trustsNames())
@@ -230,9 +248,9 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c 
 		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, t.trustsNames())
 	}
 	if err != nil {
-		return candidate{}, t.mapRefusal(ctx, err)
+		return mapper.Result{}, t.mapRefusal(ctx, err)
 	}
-	return candidate{object: o, checked: c.result, mapped: mapped}, nil
+	return mapped, nil
 }
 
 // awaitSurvey blocks until the survey ends and tells whether the card may be logged in to.

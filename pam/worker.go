@@ -74,7 +74,7 @@ func decide(r *request, conv *conversation) (verdict []byte) {
 	defer func() {
 		if v := recover(); v != nil {
 			log.Error("internal fault", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			verdict = appendField(nil, tagCode, []byte{code(login.InternalFault, r.change)})
+			verdict = appendField(nil, tagCode, []byte{code(login.ClassUnavailable, r.change)})
 		}
 	}()
 	a := newAuthenticator(log, level)
@@ -90,7 +90,7 @@ func authenticate(a authenticator, r *request, conv *conversation, log *slog.Log
 		return refusal(err, r.change, conv)
 	}
 	defer result.Forward.Wipe()
-	v := appendField(nil, tagCode, []byte{code(login.Success, false)})
+	v := appendField(nil, tagCode, []byte{code(login.ClassSuccess, false)})
 	v = appendField(v, tagFoundUser, []byte(result.User))
 	for name, value := range result.Variables {
 		if entry := fit(name + "=" + value); len(entry) <= 4096 {
@@ -114,19 +114,19 @@ func change(a authenticator, r *request, conv *conversation) []byte {
 	if err := a.ChangePIN(context.Background(), r.Request, flags, conv); err != nil {
 		return refusal(err, true, conv)
 	}
-	return appendField(nil, tagCode, []byte{code(login.Success, true)})
+	return appendField(nil, tagCode, []byte{code(login.ClassSuccess, true)})
 }
 
 // refusal is the verdict of an error. Nothing but a *login.Refusal can be more than a fault.
 func refusal(err error, change bool, conv *conversation) []byte {
-	outcome := login.InternalFault
+	class := login.ClassUnavailable
 	var r *login.Refusal
-	if errors.As(err, &r) && r.Outcome != login.Success {
-		outcome = r.Outcome
+	if errors.As(err, &r) && r.Class() != login.ClassSuccess {
+		class = r.Class()
 	}
-	c := code(outcome, change)
+	c := code(class, change)
 	if c == pamIgnore && conv.asked {
-		c = code(login.InternalFault, change)
+		c = code(login.ClassUnavailable, change)
 	}
 	return appendField(nil, tagCode, []byte{c})
 }
