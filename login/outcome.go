@@ -154,6 +154,14 @@ type Refusal struct {
 	sentence string // for the user, in place of the outcome's own
 }
 
+// answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
+func (r *Refusal) answerIn(m Mode) {
+	r.mode = m
+	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
+		r.Restore = "foreign_card = refuse"
+	}
+}
+
 // Class is what the PAM stack is told.
 func (r *Refusal) Class() Class { return r.Outcome.Answer(r.mode).Class }
 

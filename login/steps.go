@@ -25,7 +25,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		refusal = refuse(InternalFault, t.fault)
 	}
 	if refusal != nil {
-		refusal.mode = t.mode()
+		refusal.answerIn(t.mode())
 		t.refused(ctx, refusal)
 		return nil, refusal
 	}
