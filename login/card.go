@@ -2,6 +2,7 @@ package login
 
 import (
 	"errors"
+	"time"
 
 	"pam_pkcs11/pkcs11"
 )
@@ -20,6 +21,8 @@ type card struct {
 
 	qualified []candidate // written by the survey, read after it
 	rejected  *Refusal    // why nothing qualified
+	judge     *judge      // who said so
+	judged    time.Time   // and when
 }
 
 // openCards opens every selected token and reads the certificates it shows. A card that fails is

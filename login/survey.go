@@ -101,8 +101,10 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 			t.expect(j.connected, j, c)
 		}
 		for _, c := range cards {
+			c.judge, c.judged = j, t.a.now()
 			if !c.hidden {
 				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c.objects)
+				c.judged = t.a.now()
 			}
 		}
 	}()
@@ -302,13 +304,19 @@ func (t *attempt) surveyed(s *survey, c *card) *Refusal {
 		return refuse(InternalFault, s.err)
 	case s.judge.err != nil:
 		return refuse(ConfigurationInvalid, s.judge.err)
-	case len(c.qualified) == 0:
-		if c.rejected == nil {
-			return refuse(NoMatchingCertificate, nil)
-		}
-		return c.rejected
 	}
-	return nil
+	return c.verdict()
+}
+
+// verdict tells whether the card may be logged in to.
+func (c *card) verdict() *Refusal {
+	switch {
+	case len(c.qualified) > 0:
+		return nil
+	case c.rejected == nil:
+		return refuse(NoMatchingCertificate, nil)
+	}
+	return c.rejected
 }
 
 // surveyAgain reads and judges the certificates that a card shows only after login.
@@ -326,14 +334,25 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	if r := t.waitSurvey(ctx, s); r != nil {
 		return r
 	}
-	if s.judge.err != nil {
-		return refuse(ConfigurationInvalid, s.judge.err)
+	if s.err != nil || s.judge.err != nil {
+		return t.surveyed(s, c)
 	}
+	return t.judgeNow(ctx, c.judge, c)
+}
+
+// judgeNow checks what the card shows, while the user waits; its deadline is verify_timeout.
+func (t *attempt) judgeNow(ctx context.Context, j *judge, c *card) *Refusal {
+	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
+		return refuse(InternalFault, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
 	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
-	t.expect(fresh, s.judge, c)
-	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
-	return t.surveyed(s, c)
+
+	t.expect(fresh, j, c)
+	c.qualified, c.rejected = t.judgeObjects(fresh, j, c.objects)
+	c.judge, c.judged = j, t.a.now()
+	return c.verdict()
 }
 
 // find tells whether the user is to be named by the card.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
@@ -21,15 +20,11 @@ type authenticator interface {
 	ChangePIN(ctx context.Context, r login.Request, flags login.ChangeFlags, conv login.Conversation) error
 }
 
-// lifetime ends a worker whose host neither answers nor goes away; the host's own deadline is shorter but
-// stands still while a prompt is open.
-const lifetime = time.Hour
-
 // serve is the worker: it reads one request from the relay, decides it and sends the verdict.
 func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 	frames := make(chan frame, 1)
 	go watch(relay, frames, end)
-	time.AfterFunc(lifetime, func() { end(1) })
+	life := newLifetime(longestLife, func() { end(1) })
 	first, open := <-frames
 	if !open {
 		return
@@ -40,7 +35,7 @@ func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 		return
 	}
 	r.HostPID = hostPID
-	conv := &conversation{out: relay, answers: frames}
+	conv := &conversation{out: relay, answers: frames, life: life}
 	verdict := decide(r, conv)
 	defer secret.Wipe(verdict)
 	if err := writeFrame(relay, verbVerdict, verdict); err != nil {
