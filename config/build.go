@@ -28,6 +28,7 @@ type Global struct {
 	ScreenSavers                   []string      // PAM service names
 	StrictPermissions              bool
 	ForeignCard                    string // "refuse" or "skip"
+	CertificatesAfterPIN           string // "auto", "yes" or "no"
 	AskCertificate                 bool
 	RequirePIN                     bool
 	PINPattern                     *regexp.Regexp // nil when not set; anchored at both ends
@@ -134,7 +135,7 @@ func (b *builder) buildGlobal() Global {
 		UseFirstPass:   over(v.Bool("use_first_pass"), a.UseFirstPass), TryFirstPass: over(v.Bool("try_first_pass"), a.TryFirstPass),
 		CardOnly: over(v.Bool("card_only"), a.CardOnly), WaitForCard: over(v.Bool("wait_for_card"), a.WaitForCard),
 		WaitForCardTimeout: v.Duration("wait_for_card_timeout"), ScreenSavers: v.List("screen_savers"),
-		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: v.String("foreign_card"),
+		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: v.String("foreign_card"), CertificatesAfterPIN: v.String("certificates_after_pin"),
 		AskCertificate: v.Bool("ask_certificate"), RequirePIN: v.Bool("require_pin"),
 		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: v.String("empty_pin"), ForwardPIN: v.String("forward_pin"),
 		RemoteLogin: v.String("remote_login"), LoopbackIsLocal: v.Bool("loopback_is_local"),

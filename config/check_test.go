@@ -16,6 +16,8 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 		{"names without ca", minimal("", "cert_policy = signature;", ""), "without `ca`", "unverified_names = true;"},
 		{"OCSP", minimal("", "cert_policy = ca, ocsp_on;", ""), "ocsp_on is obeyed", "without ocsp_on"},
 		{"purposes", minimal("", "", ""), "extended key usage", "eku = ignore;"},
+		{"skip", minimal("foreign_card = skip;", "", ""), "says nothing about the user", "foreign_card = refuse;"},
+		{"hidden certificates", minimal("foreign_card = skip;", "", ""), "shows no certificate", "certificates_after_pin = yes;"},
 		{"remote", minimal("", "", ""), "other hosts", "remote_login = allow;"},
 		{"later modules", minimal("", "", ""), "PAM_AUTHTOK", "forward_pin = success;"},
 		{"first pass", minimal("try_first_pass = true;", "", ""), "what an earlier module left", "pin_pattern"},

@@ -52,6 +52,16 @@ var differenceTable = []difference{
 		text:    "logins from other hosts (PAM_RHOST, a remote logind session, DISPLAY) are refused; only DISPLAY was looked at",
 		restore: "remote_login = allow;",
 	}, {
+		applies: func(b *builder) bool { return b.skips() },
+		at:      globalAt("foreign_card"),
+		text:    "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; no PIN is asked for on its last try",
+		restore: "foreign_card = refuse;",
+	}, {
+		applies: func(b *builder) bool { return b.skips() && !b.global.Set("certificates_after_pin") },
+		at:      globalAt("foreign_card"),
+		text:    "a token that shows no certificate before its PIN is not asked for it",
+		restore: "certificates_after_pin = yes;",
+	}, {
 		applies: notWritten("forward_pin"),
 		text:    "the PIN is not left in PAM_AUTHTOK: later modules with try_first_pass or use_first_pass (pam_unix, pam_gnome_keyring) do not get it",
 		restore: "forward_pin = success;",
@@ -95,6 +105,11 @@ var differenceTable = []difference{
 		at: globalAt("use_mappers"), text: "a directory on another machine is asked over TLS, with its certificate checked; without ssl it was asked in the clear",
 		restore: "ssl = off;",
 	},
+}
+
+// skips reports whether a card that is not the user's leaves the login to the rest of the stack.
+func (b *builder) skips() bool {
+	return b.conf.Global.ForeignCard == "skip" && !b.conf.Global.CardOnly
 }
 
 func firstPassAt(b *builder) Word {

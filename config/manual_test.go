@@ -183,6 +183,7 @@ func TestManualPage(t *testing.T) { compareOrUpdate(t, manualFile, manual()) }
 var shown = map[string]string{
 	"use_pkcs11_module": "opensc", "use_mappers": "digest", "cert_policy": "ca, signature",
 	"module": "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "digest mapfile": "file:///etc/pam_pkcs11/digest_mapping", "digest algorithm": "sha256",
+	"foreign_card": "skip", "pin_pattern": `"[0-9]+"`,
 }
 
 func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {

@@ -2,6 +2,7 @@ package login
 
 import (
 	"errors"
+	"time"
 
 	"pam_pkcs11/pkcs11"
 )
@@ -20,6 +21,8 @@ type card struct {
 
 	qualified []candidate // written by the survey, read after it
 	rejected  *Refusal    // why nothing qualified
+	judge     *judge      // who said so
+	judged    time.Time   // and when
 }
 
 // openCards opens every selected token and reads the certificates it shows. A card that fails is
@@ -58,7 +61,13 @@ func (t *attempt) openCard(m *pkcs11.Module, s pkcs11.Slot) (*card, *Refusal) {
 		}
 		return nil, refuse(NoCertificate, err)
 	}
-	c.hidden = len(c.objects) == 0
+	if c.hidden = len(c.objects) == 0; c.hidden && !t.asksHidden() {
+		c.rejected = &Refusal{
+			Outcome: NoMatchingCertificate,
+			Err:     errors.New("the token shows no certificate before its PIN"),
+			Restore: "certificates_after_pin = yes",
+		}
+	}
 	return c, nil
 }
 
@@ -108,13 +117,40 @@ func pinState(k *pkcs11.Token) *Refusal {
 	return nil
 }
 
+// mayAsk refuses, before anything is asked, a card whose PIN cannot succeed. Where there is another way to log in it
+// also refuses one that the next wrong PIN locks: sudo asks three times, a locker sends it a password.
+func (t *attempt) mayAsk(k *pkcs11.Token) *Refusal {
+	if r := pinState(k); r != nil {
+		return r
+	}
+	if t.mode() == ModeSkip && k.Flags.PINFinalTry() {
+		return &Refusal{
+			Outcome: PINLastTry,
+			Err:     errors.New("the token says CKF_USER_PIN_FINAL_TRY"),
+			Restore: "foreign_card = refuse, which asks for the PIN on its last try too",
+		}
+	}
+	return nil
+}
+
+// asksHidden reports whether a token that shows no certificate is asked for its PIN, after which it may show some.
+func (t *attempt) asksHidden() bool {
+	switch t.conf.Global.CertificatesAfterPIN {
+	case "yes":
+		return true
+	case "no":
+		return false
+	}
+	return t.mode() != ModeSkip
+}
+
 // allowsNextCard tells whether another card may be tried after this refusal: only when no PIN was
 // refused, nothing was left unproved and the time is not over.
 func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
 		CertificateRevoked, IssuerUnknown, RevocationUnknown, NoMatchingUser, NoMatchingCertificate, ForeignCard,
-		ForeignCardSkipped, SigningFailed, PINNotInitialised, PINNotVerifiable, SessionNotOpened, TokenUnreadable:
+		ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable, SessionNotOpened, TokenUnreadable:
 		return true
 	}
 	return false

@@ -9,12 +9,13 @@ import (
 
 // chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show their
 // certificates and have none for this user are not in it; cards that hide them come last. One card
-// is asked for at once when its survey needs the network; with several the survey decides first.
+// is asked for at once when its survey needs the network; with several the survey decides first. So it does in ModeSkip,
+// where nobody is asked for the PIN of a card that says nothing about him.
 func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]*card, *Refusal) {
-	if len(cards) == 1 && cards[0].hidden {
+	if len(cards) == 1 && cards[0].hidden && t.asksHidden() {
 		return cards, nil
 	}
-	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
+	if len(cards) == 1 && t.mode() != ModeSkip && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
 		select {
 		case <-s.done:
 		case <-time.After(surveyGrace):
@@ -34,7 +35,7 @@ func (t *attempt) rankCards(s *survey, cards []*card) ([]*card, *Refusal) {
 	var queue, hidden []*card
 	var worst *Refusal
 	for _, c := range cards {
-		if c.hidden {
+		if c.hidden && t.asksHidden() {
 			hidden = append(hidden, c)
 			continue
 		}

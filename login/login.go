@@ -166,7 +166,7 @@ func (t *attempt) say(id string, args ...any) string {
 
 // fail shows the sentence of a refusal, unless quiet or PAM_SILENT, for err_display_time.
 func (t *attempt) fail(ctx context.Context, r *Refusal) {
-	id, ignore := r.message(), r.Outcome.Class() == ClassIgnore
+	id, ignore := r.message(), r.Class() == ClassIgnore
 	quiet := t.conf != nil && t.conf.Global.Quiet
 	if id == "" || t.req.Silent || quiet && !ignore {
 		return

@@ -41,6 +41,8 @@ const (
 	MsgPINsDiffer             = "Error 2374: the two new PINs are not the same; the PIN was not changed"
 	MsgPINUnchanged           = "Error 2376: the new PIN is the old one; the PIN was not changed"
 	MsgNewPINDoesNotFit       = "Error 2378: the new PIN does not have the length or the characters that the smart card asks for; the PIN was not changed"
+	MsgDirectoryUnavailable   = "Error 2380: the directory cannot be reached"
+	MsgPINLastTry             = "Error 2384: only one try is left before the PIN is locked, so it was not asked for; change the PIN with passwd, or have it unblocked"
 
 	MsgDefaultTokenType   = "Smart card"
 	MsgInsert             = "Please insert your smart card"

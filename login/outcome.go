@@ -13,7 +13,7 @@ const (
 )
 
 // Outcome is how an authentication or a PIN change ended. Every value has a stable reason code
-// (Outcome.String) that logs, tests and explanations use, one Class, and at most one sentence for the user.
+// (Outcome.String) that logs, tests and explanations use; what the stack and the user are told is Outcome.Answer.
 type Outcome int
 
 const (
@@ -44,12 +44,14 @@ const (
 	CertificateRevoked
 	IssuerUnknown
 	RevocationUnknown
+	DirectoryUnavailable
 	UserNotSet
 	NoMatchingUser
 	NoMatchingCertificate
 	ForeignCard
 	NoRandom
 	SigningFailed
+	NoPrivateKey
 
 	PINEmpty
 	PINDoesNotFit
@@ -57,6 +59,7 @@ const (
 	PINLocked
 	PINExpired
 	PINNotInitialised
+	PINLastTry
 	ProofFailed
 	SessionNotClosed
 
@@ -68,8 +71,8 @@ const (
 
 type outcomeRow struct {
 	reason  string
-	class   Class
-	message string // the sentence for the user, "" where silence is the contract
+	class   Class  // except in ModeSkip, where answer.go has the last word
+	message string // the sentence for the user, "" where silence is the contract; ModeSkip may keep it back
 }
 
 var outcomes = [numOutcomes]outcomeRow{
@@ -100,12 +103,14 @@ var outcomes = [numOutcomes]outcomeRow{
 	CertificateRevoked:     {"certificate_revoked", ClassInsufficient, MsgCertificateRevoked},
 	IssuerUnknown:          {"issuer_unknown", ClassInsufficient, MsgIssuerUnknown},
 	RevocationUnknown:      {"revocation_unknown", ClassInsufficient, MsgRevocationUnknown},
+	DirectoryUnavailable:   {"directory_unavailable", ClassInsufficient, MsgDirectoryUnavailable},
 	UserNotSet:             {"user_not_set", ClassInsufficient, MsgUserNotSet},
 	NoMatchingUser:         {"no_matching_user", ClassInsufficient, MsgNoMatchingUser},
 	NoMatchingCertificate:  {"no_matching_certificate", ClassInsufficient, MsgNoMatchingCertificate},
 	ForeignCard:            {"foreign_card", ClassInsufficient, MsgForeignCard},
 	NoRandom:               {"no_random", ClassInsufficient, MsgNoRandom},
 	SigningFailed:          {"signing_failed", ClassInsufficient, MsgSigningFailed},
+	NoPrivateKey:           {"no_private_key", ClassInsufficient, MsgSigningFailed},
 
 	PINEmpty:          {"pin_empty", ClassAuthError, MsgPINEmpty},
 	PINDoesNotFit:     {"pin_does_not_fit", ClassAuthError, MsgPINDoesNotFit},
@@ -113,6 +118,7 @@ var outcomes = [numOutcomes]outcomeRow{
 	PINLocked:         {"pin_locked", ClassAuthError, MsgPINLocked},
 	PINExpired:        {"pin_expired", ClassAuthError, MsgPINExpired},
 	PINNotInitialised: {"pin_not_initialised", ClassAuthError, MsgPINNotInitialised},
+	PINLastTry:        {"pin_last_try", ClassAuthError, MsgPINLastTry},
 	ProofFailed:       {"proof_failed", ClassAuthError, MsgProofFailed},
 	SessionNotClosed:  {"session_not_closed", ClassAuthError, MsgSessionNotClosed},
 
@@ -138,37 +144,33 @@ func (o Outcome) String() string {
 	return outcomes[o].reason
 }
 
-// Class returns what the PAM stack is told; an unknown outcome is ClassUnavailable.
-func (o Outcome) Class() Class {
-	if o < 0 || o >= numOutcomes {
-		return ClassUnavailable
-	}
-	return outcomes[o].class
-}
-
-// Message returns the untranslated sentence for the user, or "" when nothing is to be said.
-func (o Outcome) Message() string {
-	if o < 0 || o >= numOutcomes {
-		return MsgFault
-	}
-	return outcomes[o].message
-}
-
 // Refusal is why a request was not granted. It implements error.
 type Refusal struct {
 	Outcome Outcome
 	Err     error  // the full reason, for the administrator; may be nil
 	Restore string // the configuration key that brings the old module's behaviour back, "" when there is none
 
+	mode     Mode   // of the configuration that was read
 	sentence string // for the user, in place of the outcome's own
 }
+
+// answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
+func (r *Refusal) answerIn(m Mode) {
+	r.mode = m
+	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
+		r.Restore = "foreign_card = refuse"
+	}
+}
+
+// Class is what the PAM stack is told.
+func (r *Refusal) Class() Class { return r.Outcome.Answer(r.mode).Class }
 
 // message is the sentence for the user, "" where silence is the contract.
 func (r *Refusal) message() string {
 	if r.sentence != "" {
 		return r.sentence
 	}
-	return r.Outcome.Message()
+	return r.Outcome.Answer(r.mode).Message
 }
 
 // Error returns the reason code and the cause.

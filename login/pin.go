@@ -135,6 +135,9 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 			return r
 		}
 	}
+	if r := t.judgeIfOld(ctx, c); r != nil {
+		return asChange(r)
+	}
 	if err := t.setPIN(c, old, fresh); err != nil {
 		return t.changeRefusal(ctx, c, err)
 	}
@@ -143,7 +146,8 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	return nil
 }
 
-// setPIN needs a session that may write; the survey's was read-only.
+// setPIN needs a session that may write; the survey's was read-only. The card may have been exchanged since, and a new
+// session would be one on the other card.
 func (t *attempt) setPIN(c *card, old, fresh *secret.PIN) error {
 	if err := c.close(); err != nil {
 		return err
@@ -153,6 +157,9 @@ func (t *attempt) setPIN(c *card, old, fresh *secret.PIN) error {
 		return err
 	}
 	c.session = session
+	if r := t.sameCard(c); r != nil {
+		return r.Err
+	}
 	return session.SetPIN(old, fresh)
 }
 
@@ -216,7 +223,7 @@ func (t *attempt) changeError(ctx context.Context, message string, err error) *R
 func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusal {
 	switch {
 	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT):
-		return t.changeError(ctx, t.wrongPIN(ctx, c, err).Outcome.Message(), err)
+		return t.changeError(ctx, t.wrongPIN(ctx, c, err).message(), err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return t.changeError(ctx, MsgPINLocked, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):

@@ -32,7 +32,7 @@ func (t *attempt) prove(ctx context.Context, c *card, pin *secret.PIN) (candidat
 		if r == nil {
 			return q, nil
 		}
-		if r.Outcome != SigningFailed {
+		if r.Outcome != SigningFailed && r.Outcome != NoPrivateKey {
 			return candidate{}, r
 		}
 		t.log.Info("certificate without usable key", "subject", subjectOf(q.object), "detail", r.Err)
@@ -70,6 +70,8 @@ func signRefusal(err error) *Refusal {
 		return refuse(PINIncorrect, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return refuse(PINLocked, err)
+	case errors.Is(err, pkcs11.ErrNoKey):
+		return refuse(NoPrivateKey, err)
 	}
 	return refuse(SigningFailed, err)
 }

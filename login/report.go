@@ -22,7 +22,7 @@ func (t *attempt) refused(ctx context.Context, r *Refusal) {
 		t.fail(ctx, r)
 	}
 	level, text := slog.LevelWarn, "login refused"
-	switch r.Outcome.Class() {
+	switch r.Class() {
 	case ClassIgnore:
 		level, text = slog.LevelInfo, "no decision"
 	case ClassTokenError:

@@ -25,6 +25,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		refusal = refuse(InternalFault, t.fault)
 	}
 	if refusal != nil {
+		refusal.answerIn(t.mode())
 		t.refused(ctx, refusal)
 		return nil, refusal
 	}
@@ -96,11 +97,12 @@ func (t *attempt) tryCards(ctx context.Context, judge *judge, cards []*card) (*R
 
 // useCard takes one card from its greeting to its proof.
 func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (*Result, *Refusal) {
-	if r := pinState(c.token); r != nil {
+	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
 	}
 	t.info(ctx, MsgFound, t.tokenType())
 	t.info(ctx, MsgWelcome, c.token.Label)
+	asked := t.a.now()
 	pin, r := t.askPIN(ctx, c, named)
 	if r != nil {
 		return nil, r
@@ -108,6 +110,11 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	defer pin.Wipe()
 	if !c.hidden {
 		if r := t.awaitSurvey(ctx, s, c); r != nil {
+			return nil, r
+		}
+	}
+	if s.over() {
+		if r := t.afterAnswer(ctx, c, asked); r != nil {
 			return nil, r
 		}
 	}
@@ -128,7 +135,7 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	}
 	res, r := t.publish(ctx, c, chosen, pin)
 	if r == nil {
-		t.record(s.judge, c, chosen, res.User)
+		t.record(c.judge, c, chosen, res.User)
 	}
 	return res, r
 }
@@ -263,7 +270,8 @@ func cannotVerify(err error) bool {
 }
 
 func isRemoved(err error) bool {
-	return errors.Is(err, pkcs11.CKR_DEVICE_REMOVED) || errors.Is(err, pkcs11.CKR_TOKEN_NOT_PRESENT)
+	return errors.Is(err, pkcs11.CKR_DEVICE_REMOVED) || errors.Is(err, pkcs11.CKR_TOKEN_NOT_PRESENT) ||
+		errors.Is(err, pkcs11.CKR_SESSION_HANDLE_INVALID) // a session ends with its card (PKCS#11 2.40, 5.6)
 }
 
 // publish names the user and the card to the PAM stack. It is the only way to a granted request.

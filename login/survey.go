@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -100,8 +101,10 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 			t.expect(j.connected, j, c)
 		}
 		for _, c := range cards {
+			c.judge, c.judged = j, t.a.now()
 			if !c.hidden {
 				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c.objects)
+				c.judged = t.a.now()
 			}
 		}
 	}()
@@ -149,12 +152,13 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 		if t.elsewhere(o) {
 			continue
 		}
-		c, r := t.judgeObject(ctx, j, o, checks[i])
+		c, r := t.judgeObject(ctx, j, o, objects, checks[i])
 		if r == nil {
 			qualified = append(qualified, c)
 			continue
 		}
-		t.log.Info("certificate refused", "subject", subjectOf(o), "reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
+		t.log.Log(ctx, t.levelOf(r), "certificate refused", "subject", subjectOf(o),
+			"reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
 		if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
 			worst = r
 		}
@@ -166,6 +170,14 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.O
 		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
 	}
 	return nil, worst
+}
+
+// levelOf: what is passed over without a word has one line in the log, that of the login.
+func (t *attempt) levelOf(r *Refusal) slog.Level {
+	if t.mode() == ModeSkip && saysNothing(r.Outcome) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // check is what the verifier says of one certificate.
@@ -211,18 +223,26 @@ func (t *attempt) elsewhere(o pkcs11.Object) bool {
 	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
 }
 
-func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c check) (candidate, *Refusal) {
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, all []pkcs11.Object, c check) (candidate, *Refusal) {
 	if o.Err != nil {
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	}
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.verifyRefusal(o.Cert, c)
+		return candidate{}, t.whose(ctx, j, o, all, t.verifyRefusal(o.Cert, c))
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	var mapped mapper.Result
+	mapped, r := t.mapObject(ctx, j, o)
+	if r != nil {
+		return candidate{}, r
+	}
+	return candidate{object: o, checked: c.result, mapped: mapped}, nil
+}
+
+// mapObject asks the mappers whose certificate it is, or whether it is the user's.
+func (t *attempt) mapObject(ctx context.Context, j *judge, o pkcs11.Object) (mapped mapper.Result, r *Refusal) {
 	var err error
 	if t.find() {
 		mapped, err = j.chain.Find(ctx, o.Cert, t.trustsNames())
@@ -230,9 +250,9 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, c 
 		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, t.trustsNames())
 	}
 	if err != nil {
-		return candidate{}, t.mapRefusal(ctx, err)
+		return mapper.Result{}, t.mapRefusal(ctx, err)
 	}
-	return candidate{object: o, checked: c.result, mapped: mapped}, nil
+	return mapped, nil
 }
 
 // awaitSurvey blocks until the survey ends and tells whether the card may be logged in to.
@@ -284,13 +304,19 @@ func (t *attempt) surveyed(s *survey, c *card) *Refusal {
 		return refuse(InternalFault, s.err)
 	case s.judge.err != nil:
 		return refuse(ConfigurationInvalid, s.judge.err)
-	case len(c.qualified) == 0:
-		if c.rejected == nil {
-			return refuse(NoMatchingCertificate, nil)
-		}
-		return c.rejected
 	}
-	return nil
+	return c.verdict()
+}
+
+// verdict tells whether the card may be logged in to.
+func (c *card) verdict() *Refusal {
+	switch {
+	case len(c.qualified) > 0:
+		return nil
+	case c.rejected == nil:
+		return refuse(NoMatchingCertificate, nil)
+	}
+	return c.rejected
 }
 
 // surveyAgain reads and judges the certificates that a card shows only after login.
@@ -308,14 +334,25 @@ func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal 
 	if r := t.waitSurvey(ctx, s); r != nil {
 		return r
 	}
-	if s.judge.err != nil {
-		return refuse(ConfigurationInvalid, s.judge.err)
+	if s.err != nil || s.judge.err != nil {
+		return t.surveyed(s, c)
 	}
+	return t.judgeNow(ctx, c.judge, c)
+}
+
+// judgeNow checks what the card shows, while the user waits; its deadline is verify_timeout.
+func (t *attempt) judgeNow(ctx context.Context, j *judge, c *card) *Refusal {
+	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
+		return refuse(InternalFault, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
 	fresh, cancel := t.surveyTime(ctx)
 	defer cancel()
-	t.expect(fresh, s.judge, c)
-	c.qualified, c.rejected = t.judgeObjects(fresh, s.judge, c.objects)
-	return t.surveyed(s, c)
+
+	t.expect(fresh, j, c)
+	c.qualified, c.rejected = t.judgeObjects(fresh, j, c.objects)
+	c.judge, c.judged = j, t.a.now()
+	return c.verdict()
 }
 
 // find tells whether the user is to be named by the card.

@@ -20,10 +20,10 @@ const (
 	changeFlagsOfInterest = pamPrelimCheck | pamUpdateAuthtok
 )
 
-// code is what an outcome is in PAM. A class that is not in the list is a fault, and no fault is a success
+// code is what a class of outcomes is in PAM. A class that is not in the list is a fault, and no fault is a success
 // or an opinion withheld.
-func code(o login.Outcome, change bool) byte {
-	switch o.Class() {
+func code(c login.Class, change bool) byte {
+	switch c {
 	case login.ClassSuccess:
 		return pamSuccess
 	case login.ClassIgnore:
@@ -32,7 +32,7 @@ func code(o login.Outcome, change bool) byte {
 	if change {
 		return pamAuthtokErr
 	}
-	switch o.Class() {
+	switch c {
 	case login.ClassInsufficient:
 		return pamCredInsufficient
 	case login.ClassAuthError:

@@ -21,6 +21,7 @@ type conversation struct {
 	out     io.Writer
 	answers <-chan frame // of the goroutine that reads the socket; closed when the host is gone
 	asked   bool         // a prompt was made: from then on no PAM_IGNORE
+	life    *lifetime    // of the worker, which stands still while a question is open; nil has no end
 }
 
 var errHostGone = errors.New("the host is gone")
@@ -59,6 +60,7 @@ func (c *conversation) ask(ctx context.Context, k kind, text string) (*secret.PI
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = true
+	defer c.life.hold()()
 	if err := writeFrame(c.out, verbPrompt, []byte{byte(k)}, fit(text)); err != nil {
 		return nil, fmt.Errorf("%w: %w", login.ErrConversation, err)
 	}

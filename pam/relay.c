@@ -218,13 +218,16 @@ static void wipe_and_free(char *s)
 	free(s);
 }
 
-/* spoke_out_of_turn: a worker is silent while its question is open. */
+/* spoke_out_of_turn: a worker is silent while its question is open. That it has ended meanwhile is seen here, as soon
+ * as the application returns; what was typed goes nowhere. */
 static int spoke_out_of_turn(struct relay *r)
 {
 	char octet;
 	ssize_t n = recv(r->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
-	r->problem = n == 0 ? "the worker ended while its prompt was open" : "the worker spoke while its prompt was open";
-	return n >= 0;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	r->problem = n > 0 ? "the worker spoke while its prompt was open" : "the worker ended while its prompt was open";
+	return 1;
 }
 
 static int send_answer(struct relay *r, int status, const char *answer)
@@ -530,6 +533,18 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 	return answered ? code : fault;
 }
 
+/* PAM_SILENT does not keep the reason of a failure back: sudo sets it always. Whether the configuration says quiet is
+ * known to the worker alone. */
+void relay_tell_fault(struct relay *r, int argc, const char **argv)
+{
+	char *answer = NULL;
+	for (int i = 0; i < argc; i++)
+		if (!strcmp(argv[i], "quiet"))
+			return;
+	converse(r, PAM_ERROR_MSG, RELAY_FAULT_TEXT, &answer);
+	wipe_and_free(answer);
+}
+
 /* report writes why there is no verdict, and how the worker ended where that is known. */
 static void report(const struct relay *r)
 {
@@ -559,10 +574,12 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_push(&registered, abandon, r);
 	int code = serve(r, flags, argc, argv, fault);
+	if (r->problem) {
+		report(r);
+		relay_tell_fault(r, argc, argv);
+	}
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_pop(&registered, 0);
-	if (r->problem)
-		report(r);
 	explicit_bzero(r, sizeof *r);
 	free(r);
 	return code;

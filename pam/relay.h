@@ -24,6 +24,9 @@ enum {
 	RELAY_MAX_MESSAGES = 256,  /* and announcements of waits */
 };
 
+/* What the user is told when no verdict comes: login.MsgFault, which the worker could not say any more. */
+#define RELAY_FAULT_TEXT "Error 2370: smart card login failed; the system log tells why"
+
 /* Verbs of the relay. */
 enum {
 	VERB_AUTHENTICATE = 'A', /* fields of the request */
@@ -97,6 +100,9 @@ struct relay {
 	unsigned char buffer[RELAY_MAX_PAYLOAD + 1];
 };
 int relay_serve(struct relay *r, int *code);
+
+/* relay_tell_fault says to the user that no verdict came, unless the module's arguments have "quiet". */
+void relay_tell_fault(struct relay *r, int argc, const char **argv);
 
 int64_t relay_now(void);
 

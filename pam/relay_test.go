@@ -8,12 +8,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"pam_pkcs11/login"
 )
 
 // Options of the driver, see testdata/driver.c.
@@ -335,4 +338,15 @@ func cutAfterPrompts(stream []byte) [][]byte {
 		}
 	}
 	return append(segments, stream[begin:])
+}
+
+// TestFaultTextIsTheCatalogues: the relay, which has no catalogue, says the sentence that a worker would say.
+func TestFaultTextIsTheCatalogues(t *testing.T) {
+	header, err := os.ReadFile("relay.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(header), fmt.Sprintf("#define RELAY_FAULT_TEXT %q\n", login.MsgFault)) {
+		t.Errorf("relay.h does not say %q", login.MsgFault)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
@@ -21,15 +20,11 @@ type authenticator interface {
 	ChangePIN(ctx context.Context, r login.Request, flags login.ChangeFlags, conv login.Conversation) error
 }
 
-// lifetime ends a worker whose host neither answers nor goes away; the host's own deadline is shorter but
-// stands still while a prompt is open.
-const lifetime = time.Hour
-
 // serve is the worker: it reads one request from the relay, decides it and sends the verdict.
 func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 	frames := make(chan frame, 1)
 	go watch(relay, frames, end)
-	time.AfterFunc(lifetime, func() { end(1) })
+	life := newLifetime(longestLife, func() { end(1) })
 	first, open := <-frames
 	if !open {
 		return
@@ -40,7 +35,7 @@ func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 		return
 	}
 	r.HostPID = hostPID
-	conv := &conversation{out: relay, answers: frames}
+	conv := &conversation{out: relay, answers: frames, life: life}
 	verdict := decide(r, conv)
 	defer secret.Wipe(verdict)
 	if err := writeFrame(relay, verbVerdict, verdict); err != nil {
@@ -74,7 +69,7 @@ func decide(r *request, conv *conversation) (verdict []byte) {
 	defer func() {
 		if v := recover(); v != nil {
 			log.Error("internal fault", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			verdict = appendField(nil, tagCode, []byte{code(login.InternalFault, r.change)})
+			verdict = appendField(nil, tagCode, []byte{code(login.ClassUnavailable, r.change)})
 		}
 	}()
 	a := newAuthenticator(log, level)
@@ -90,7 +85,7 @@ func authenticate(a authenticator, r *request, conv *conversation, log *slog.Log
 		return refusal(err, r.change, conv)
 	}
 	defer result.Forward.Wipe()
-	v := appendField(nil, tagCode, []byte{code(login.Success, false)})
+	v := appendField(nil, tagCode, []byte{code(login.ClassSuccess, false)})
 	v = appendField(v, tagFoundUser, []byte(result.User))
 	for name, value := range result.Variables {
 		if entry := fit(name + "=" + value); len(entry) <= 4096 {
@@ -114,19 +109,19 @@ func change(a authenticator, r *request, conv *conversation) []byte {
 	if err := a.ChangePIN(context.Background(), r.Request, flags, conv); err != nil {
 		return refusal(err, true, conv)
 	}
-	return appendField(nil, tagCode, []byte{code(login.Success, true)})
+	return appendField(nil, tagCode, []byte{code(login.ClassSuccess, true)})
 }
 
 // refusal is the verdict of an error. Nothing but a *login.Refusal can be more than a fault.
 func refusal(err error, change bool, conv *conversation) []byte {
-	outcome := login.InternalFault
+	class := login.ClassUnavailable
 	var r *login.Refusal
-	if errors.As(err, &r) && r.Outcome != login.Success {
-		outcome = r.Outcome
+	if errors.As(err, &r) && r.Class() != login.ClassSuccess {
+		class = r.Class()
 	}
-	c := code(outcome, change)
+	c := code(class, change)
 	if c == pamIgnore && conv.asked {
-		c = code(login.InternalFault, change)
+		c = code(login.ClassUnavailable, change)
 	}
 	return appendField(nil, tagCode, []byte{c})
 }

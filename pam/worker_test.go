@@ -18,9 +18,11 @@ import (
 
 // TestCodes walks all outcomes: none is a success or an ignore by accident.
 func TestCodes(t *testing.T) {
+	modes := []login.Mode{login.ModeRefuse, login.ModeSkip, login.ModeCardOnly}
 	for _, o := range login.Outcomes() {
-		for _, change := range []bool{false, true} {
-			got := code(o, change)
+		for i := range 2 * len(modes) {
+			change, mode := i >= len(modes), modes[i%len(modes)]
+			got := code(o.Answer(mode).Class, change)
 			if (got == pamSuccess) != (o == login.Success) {
 				t.Errorf("%v is PAM code %d", o, got)
 			}
@@ -37,7 +39,7 @@ func TestCodes(t *testing.T) {
 		}
 	}
 	for _, o := range []login.Outcome{-1, 1000} {
-		if got := code(o, false); got != pamAuthinfoUnavail {
+		if got := code(o.Answer(login.ModeRefuse).Class, false); got != pamAuthinfoUnavail {
 			t.Errorf("an unknown outcome is PAM code %d", got)
 		}
 	}
@@ -45,7 +47,7 @@ func TestCodes(t *testing.T) {
 		login.PINIncorrect: pamAuthErr, login.PINLocked: pamAuthErr, login.ForeignCard: pamCredInsufficient, login.NoCard: pamAuthinfoUnavail,
 		login.CertificateRevoked: pamCredInsufficient, login.RemoteRefused: pamAuthinfoUnavail, login.ProofFailed: pamAuthErr,
 	} {
-		if got := code(o, false); got != want {
+		if got := code(o.Answer(login.ModeRefuse).Class, false); got != want {
 			t.Errorf("%v is PAM code %d, want %d", o, got, want)
 		}
 	}

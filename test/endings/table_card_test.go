@@ -203,12 +203,12 @@ func faults() []ending {
 		return ending{name: name, card: "alice", user: "alice", answers: ok, fault: script, code: pam.ErrAuthinfoUnavail, said: said, logins: logins}
 	}
 	return []ending{
-		dead("library crashes when loaded", nil, 0, "C_Initialize crash"),
+		dead("library crashes when loaded", []string{"E Error 2370"}, 0, "C_Initialize crash"),
 		// A library that dies on entry has no time to note its call.
-		dead("library crashes at C_Login", asked("alice"), 0, "C_Login crash"),
-		dead("library aborts at C_Sign", asked("alice", proving), 1, "C_Sign abort"),
-		dead("library calls exit(0) at C_Login", asked("alice"), 0, "C_Login exit 0"),
-		dead("library calls a function that no library has", asked("alice", proving), 1, "C_Sign missing"),
+		dead("library crashes at C_Login", asked("alice", "E Error 2370"), 0, "C_Login crash"),
+		dead("library aborts at C_Sign", asked("alice", proving, "E Error 2370"), 1, "C_Sign abort"),
+		dead("library calls exit(0) at C_Login", asked("alice", "E Error 2370"), 0, "C_Login exit 0"),
+		dead("library calls a function that no library has", asked("alice", proving, "E Error 2370"), 1, "C_Sign missing"),
 		dead("C_Initialize fails", []string{"E Error 2304"}, 0, "C_Initialize CKR_GENERAL_ERROR"),
 		dead("C_GetSlotList fails", []string{"E Error 2304"}, 0, "C_GetSlotList CKR_GENERAL_ERROR"),
 		dead("C_OpenSession fails", []string{"E Error 2312"}, 0, "C_OpenSession CKR_DEVICE_ERROR"),

@@ -29,7 +29,7 @@ func granted(label string) []string { return asked(label, proving) }
 
 func table() []ending {
 	var all []ending
-	for _, part := range [][]ending{logins(), pins(), taken(), flags(), cards(), waiting(), certificates(), ocspRows(), crlRows(), mappings(), directories(), configurations(), remotes(), faults()} {
+	for _, part := range [][]ending{logins(), pins(), taken(), flags(), cards(), waiting(), certificates(), skipRows(), ocspRows(), crlRows(), mappings(), directories(), configurations(), remotes(), faults()} {
 		all = append(all, part...)
 	}
 	return all

@@ -1,0 +1,105 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"pam_pkcs11/pkcs11"
+)
+
+// A prompt may stay open for long: a screen locker asks in the evening and is answered in the morning.
+const (
+	verdictLasts = 5 * time.Minute // how long a verdict about a card counts; then the card is judged anew
+	cardLasts    = time.Second     // how long a card is taken for the one that was looked at: hands are slower than that
+)
+
+// afterAnswer makes sure, before the PIN that was asked for at a moment is sent, that what was found out before the
+// prompt still holds: the same card is there, its PIN may be tried, and its certificates are good and the user's.
+func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Refusal {
+	if !c.noPIN && apart(asked, t.a.now()) > cardLasts {
+		if r := t.sameCard(c); r != nil {
+			return r
+		}
+		if r := t.mayAsk(c.token); r != nil {
+			return r
+		}
+	}
+	return t.judgeIfOld(ctx, c)
+}
+
+// apart is the time between two moments by whichever clock shows more: the monotonic one stands still while the machine
+// sleeps, the other may be set.
+func apart(a, b time.Time) time.Duration {
+	return max(b.Sub(a).Abs(), b.Round(0).Sub(a.Round(0)).Abs())
+}
+
+// sameCard asks for the token's state anew and refuses another one than was looked at.
+func (t *attempt) sameCard(c *card) *Refusal {
+	fresh, err := c.module.RefreshToken(c.slot.ID)
+	switch {
+	case err != nil && (isRemoved(err) || errors.Is(err, pkcs11.CKR_SLOT_ID_INVALID)):
+		return refuse(CardRemoved, err)
+	case err != nil:
+		return refuse(TokenFault, err)
+	}
+	was := c.token
+	if fresh.Serial != was.Serial || fresh.Label != was.Label || fresh.Manufacturer != was.Manufacturer || fresh.Model != was.Model {
+		err := fmt.Errorf("another card is in the reader: %q with serial %q, not %q with serial %q",
+			fresh.Label, fresh.Serial, was.Label, was.Serial)
+		return refuse(CardRemoved, fmt.Errorf("%w: %w", err, pkcs11.CKR_TOKEN_NOT_PRESENT))
+	}
+	c.token = fresh
+	return nil
+}
+
+// judgeIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are looked at again, within
+// verify_timeout, by a verifier and mappers that remember nothing. A card that hides its certificates is judged after
+// its login anyhow.
+func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
+	age := apart(c.judged, t.a.now())
+	if age <= verdictLasts {
+		return nil
+	}
+	t.log.Info("the answer came late, the card is judged again", "token", c.token.Label, "after", age.Round(time.Second).String())
+	t.verifying(ctx)
+
+	j := &judge{ready: make(chan struct{})}
+	if t.makeJudge(j); j.err != nil {
+		return refuse(ConfigurationInvalid, j.err)
+	}
+	if c.hidden {
+		c.judge, c.judged = j, t.a.now()
+		return nil
+	}
+	if err := c.read(); err != nil {
+		if isRemoved(err) {
+			return refuse(CardRemoved, err)
+		}
+		return refuse(NoCertificate, err)
+	}
+	chosen := c.qualified
+	if r := t.judgeNow(ctx, j, c); r != nil {
+		return r
+	}
+	return c.keep(chosen)
+}
+
+// keep leaves of the certificates that qualify those that did so before the prompt, or were chosen there.
+func (c *card) keep(chosen []candidate) *Refusal {
+	var kept []candidate
+	for _, q := range c.qualified {
+		for _, before := range chosen {
+			if q.object.Cert.Equal(before.object.Cert) {
+				kept = append(kept, q)
+				break
+			}
+		}
+	}
+	if c.qualified = kept; len(kept) == 0 {
+		c.rejected = refuse(NoMatchingCertificate, errors.New("the certificate that was chosen is not on the card any more"))
+		return c.rejected
+	}
+	return nil
+}

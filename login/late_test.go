@@ -1,0 +1,263 @@
+//go:build cgo
+
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/pkcs11/pkcs11test"
+)
+
+const latePIN = "271828"
+
+// clock is the test's own.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// evening is a user who answers the first prompt late; meanwhile something happens.
+type evening struct {
+	answers   []string
+	meanwhile func()
+	said      []string
+}
+
+func (e *evening) Prompt(context.Context, string) (*secret.PIN, error) {
+	if e.meanwhile != nil {
+		e.meanwhile()
+		e.meanwhile = nil
+	}
+	answer := e.answers[0]
+	if len(e.answers) > 1 {
+		e.answers = e.answers[1:]
+	}
+	return secret.New([]byte(answer))
+}
+
+func (e *evening) Ask(context.Context, string) (string, error)         { return "", ErrConversation }
+func (e *evening) TakeOver(context.Context, Item) (*secret.PIN, error) { return nil, nil }
+func (e *evening) Info(_ context.Context, text string) error {
+	e.said = append(e.said, text)
+	return nil
+}
+func (e *evening) Error(_ context.Context, text string) error {
+	e.said = append(e.said, text)
+	return nil
+}
+func (e *evening) Wait(context.Context, time.Duration) error { return nil }
+
+// desk is a machine with alice's card in its reader.
+type desk struct {
+	t     *testing.T
+	dir   string
+	ca    *testca.CA
+	alice *testca.Cert
+	fault *pkcs11test.Fault
+	clock *clock
+	args  []string
+}
+
+// builtFault builds the fault-injecting library, which takes a second, for all desks of a test.
+func builtFault(t *testing.T) *pkcs11test.Fault {
+	t.Helper()
+	library, err := pkcs11test.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fault, err := pkcs11test.BuildFault(t.TempDir(), library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fault
+}
+
+func newDesk(t *testing.T, fault *pkcs11test.Fault, lasts time.Duration, global string) *desk {
+	t.Helper()
+	d := &desk{t: t, dir: t.TempDir(), ca: testca.NewRoot("Late CA"), clock: &clock{at: time.Now()}, fault: fault}
+	d.alice = d.ca.Leaf("alice", testca.WithKey(testca.P256()), testca.Validity(time.Now().Add(-time.Hour), time.Now().Add(lasts)))
+	store, err := pkcs11test.NewStore(d.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := pkcs11test.Object{ID: []byte{1}, Cert: d.alice.DER, Key: d.alice.Key.Private}
+	if err := store.Add(pkcs11test.Token{Label: "alice", PIN: latePIN, Objects: []pkcs11test.Object{object}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.fault.Set("pin " + latePIN); err != nil {
+		t.Fatal(err)
+	}
+	d.write("ca.pem", string(d.ca.PEM()))
+	d.write("map", "alice -> alice\n")
+	d.crl(testca.CRL{Number: time.Now().Unix()})
+	d.write("pam_pkcs11.conf", fmt.Sprintf(`pam_pkcs11 {
+  allow_unknown_user = true; use_mappers = cn; %s
+  mapper cn { mapfile = "file://%s/map"; }
+  pkcs11_module default {
+    module = %s; environment = "SOFTHSM2_CONF=%s", "%s";
+    ca_dir = %s/ca.pem; crl_dir = %s/list.crl; cert_policy = ca, signature, crl_offline;
+  }
+}
+`, global, d.dir, d.fault.Library, store.Conf(), strings.Join(d.fault.Environment(), `", "`), d.dir, d.dir))
+	d.args = []string{"config_file=" + filepath.Join(d.dir, "pam_pkcs11.conf")}
+	return d
+}
+
+func (d *desk) write(name, text string) {
+	d.t.Helper()
+	if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *desk) crl(list testca.CRL) {
+	d.t.Helper()
+	d.write("list.crl", string(testca.PEMCRL(d.ca.CRL(list))))
+}
+
+func (d *desk) change(lines ...string) {
+	d.t.Helper()
+	if err := d.fault.Change(append([]string{"pin " + latePIN}, lines...)...); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *desk) calls(function string) int {
+	d.t.Helper()
+	n, err := d.fault.Count(function)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+func (d *desk) authenticator() *Authenticator {
+	return &Authenticator{
+		Now:             d.clock.now,
+		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
+	}
+}
+
+// happenings are what may become of a card while its prompt is open, and what must come of it. The clock shows that the
+// answer is given later.
+var happenings = []struct {
+	name  string
+	lasts time.Duration // of the certificate, from now
+	later time.Duration
+	do    func(*desk)
+	want  Outcome
+}{
+	{"nothing", time.Hour, 12 * time.Minute, func(*desk) {}, Success},
+	{"revoked", time.Hour, 6 * time.Minute, func(d *desk) {
+		d.crl(testca.CRL{Number: time.Now().Unix() + 1, Entries: []testca.Revoked{{Serial: d.alice.Serial, Reason: 1}}})
+	}, CertificateRevoked},
+	{"revoked but answered within five minutes", time.Hour, 4 * time.Minute, func(d *desk) {
+		d.crl(testca.CRL{Number: time.Now().Unix() + 1, Entries: []testca.Revoked{{Serial: d.alice.Serial, Reason: 1}}})
+	}, Success},
+	{"list lost", time.Hour, 6 * time.Minute, func(d *desk) {
+		if err := os.Remove(filepath.Join(d.dir, "list.crl")); err != nil {
+			d.t.Fatal(err)
+		}
+	}, RevocationUnknown},
+	{"expired", 3 * time.Minute, 6 * time.Minute, func(*desk) {}, CertificateExpired},
+	{"unmapped", time.Hour, 6 * time.Minute, func(d *desk) { d.write("map", "bob -> alice\n") }, ForeignCard},
+	{"authority taken away", time.Hour, 6 * time.Minute, func(d *desk) {
+		d.write("ca.pem", string(testca.NewRoot("Another CA").PEM()))
+	}, IssuerUnknown},
+	{"card exchanged", time.Hour, 6 * time.Minute, func(d *desk) { d.change("label 626f62") }, CardRemoved},
+	{"card exchanged at once", time.Hour, 2 * time.Second, func(d *desk) { d.change("label 626f62") }, CardRemoved},
+	{"card pulled", time.Hour, 6 * time.Minute, func(d *desk) { d.change("absent") }, CardRemoved},
+	{"PIN locked elsewhere", time.Hour, 6 * time.Minute, func(d *desk) { d.change("flags 40000 0") }, PINLocked},
+	{"clock set back by a day", time.Hour, -24 * time.Hour, func(*desk) {}, CertificateNotYetValid},
+}
+
+// TestLateAnswer: before a PIN is sent late, the card is judged once more.
+func TestLateAnswer(t *testing.T) {
+	fault := builtFault(t)
+	for _, h := range happenings {
+		t.Run(h.name, func(t *testing.T) {
+			d := newDesk(t, fault, h.lasts, "")
+			user := &evening{answers: []string{latePIN}, meanwhile: func() { h.do(d); d.clock.pass(h.later) }}
+			result, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.args}, user)
+
+			var r *Refusal
+			got := Success
+			if errors.As(err, &r) {
+				got = r.Outcome
+			}
+			if got != h.want || (err == nil) != (result != nil) {
+				t.Errorf("%v: %v, want %v", got, err, h.want)
+			}
+			logins := 0
+			if h.want == Success {
+				logins = 1
+			}
+			if n := d.calls("C_Login"); n != logins {
+				t.Errorf("%d PINs were sent, want %d", n, logins)
+			}
+		})
+	}
+}
+
+// TestLateAnswerOnTheLastTry: another program used up tries while the prompt was open.
+func TestLateAnswerOnTheLastTry(t *testing.T) {
+	d := newDesk(t, builtFault(t), time.Hour, "foreign_card = skip;")
+	user := &evening{answers: []string{latePIN}, meanwhile: func() { d.change("flags 20000 0"); d.clock.pass(time.Minute) }}
+	_, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.args}, user)
+
+	var r *Refusal
+	if !errors.As(err, &r) || r.Outcome != PINLastTry || r.Restore == "" {
+		t.Errorf("%v", err)
+	}
+	if n := d.calls("C_Login"); n != 0 {
+		t.Errorf("%d PINs were sent", n)
+	}
+}
+
+// TestLateChange: a PIN is changed on the card that was looked at, and only while it is the user's.
+func TestLateChange(t *testing.T) {
+	fault := builtFault(t)
+	for _, h := range happenings {
+		t.Run(h.name, func(t *testing.T) {
+			d := newDesk(t, fault, h.lasts, "")
+			user := &evening{
+				answers:   []string{latePIN, "314159"},
+				meanwhile: func() { h.do(d); d.clock.pass(h.later) },
+			}
+			err := d.authenticator().ChangePIN(t.Context(), Request{User: "alice", Args: d.args}, ChangeFlags{}, user)
+
+			// Which PIN is the right one is the library's affair here.
+			if h.want == PINLocked {
+				return
+			}
+			if (err == nil) != (h.want == Success) {
+				t.Errorf("%v, want %v", err, h.want)
+			}
+			if n := d.calls("C_SetPIN"); (n > 0) != (h.want == Success) {
+				t.Errorf("C_SetPIN was called %d times", n)
+			}
+		})
+	}
+}
