@@ -31,7 +31,7 @@ type Request struct {
 	TTY        string // PAM_TTY, logged only
 	RUser      string // PAM_RUSER, logged only
 	Args       []string
-	Silent     bool // PAM_SILENT: no messages to the user
+	Silent     bool // PAM_SILENT: only what the user must do, and why a request is refused
 	NoEmptyPIN bool // PAM_DISALLOW_NULL_AUTHTOK: an empty PIN is not sent, whatever nullok says
 	HostPID    int  // the process that called pam_authenticate; 0 when not known
 
@@ -89,6 +89,7 @@ type Authenticator struct {
 	Now             func() time.Time                                 // nil is time.Now
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
+	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 }
 
 // attempt is one request under way.
@@ -126,6 +127,18 @@ func (a *Authenticator) now() time.Time {
 	return a.Now()
 }
 
+// pause waits for a time, or until ctx ends.
+func (a *Authenticator) pause(ctx context.Context, d time.Duration) {
+	if a.Sleep != nil {
+		a.Sleep(ctx, d)
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 func (a *Authenticator) sessionIsRemote(ctx context.Context, pid int) (bool, error) {
 	if a.SessionIsRemote == nil {
 		return accounts.SessionIsRemote(ctx, pid)
@@ -147,11 +160,24 @@ func (a *Authenticator) accounts() accounts.Source {
 	return a.Accounts
 }
 
-// info tells the user something; a message that cannot be shown does not end a login.
+// info tells the user something that he can do without: PAM_SILENT keeps it back.
 func (t *attempt) info(ctx context.Context, id string, args ...any) {
-	if t.req.Silent {
+	if !t.req.Silent {
+		t.show(ctx, id, args...)
+	}
+}
+
+// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
+// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does.
+func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
+	if t.req.Silent && t.conf.Global.Quiet {
 		return
 	}
+	t.show(ctx, id, args...)
+}
+
+// show tells the user something; a text that the application does not take changes nothing.
+func (t *attempt) show(ctx context.Context, id string, args ...any) {
 	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
 		t.log.Debug("message not shown", "error", err)
 	}
@@ -164,15 +190,22 @@ func (t *attempt) say(id string, args ...any) string {
 	return t.text.Getf(id, args...)
 }
 
-// fail shows the sentence of a refusal, unless quiet or PAM_SILENT, for err_display_time.
+// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
+// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
 func (t *attempt) fail(ctx context.Context, r *Refusal) {
-	id, ignore := r.message(), r.Outcome.Class() == ClassIgnore
-	quiet := t.conf != nil && t.conf.Global.Quiet
-	if id == "" || t.req.Silent || quiet && !ignore {
-		return
-	}
-	if ignore {
+	id := r.message()
+	switch {
+	case id == "":
+	case r.Outcome.Class() == ClassIgnore:
 		t.info(ctx, id)
+	default:
+		t.showError(ctx, id)
+	}
+}
+
+// showError shows the reason of a refusal, unless quiet.
+func (t *attempt) showError(ctx context.Context, id string) {
+	if t.conf != nil && t.conf.Global.Quiet {
 		return
 	}
 	if err := t.conv.Error(ctx, t.say(id)); err != nil {
@@ -190,20 +223,20 @@ func (t *attempt) display(ctx context.Context) {
 	if t.conv.Wait(ctx, d+time.Second) != nil {
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
+	t.a.pause(ctx, d)
 	_ = t.conv.Wait(ctx, 0)
 }
 
 // maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
 const maxDisplay = time.Minute
 
+// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
+const maxTokenType = 64
+
 // tokenType is the configured word for the card, translated when it is the default one.
 func (t *attempt) tokenType() string {
 	if w := t.conf.Module.TokenType; w != "" {
-		return t.text.Get(w)
+		return shorten(t.text.Get(w), maxTokenType)
 	}
 	return t.text.Get(MsgDefaultTokenType)
 }

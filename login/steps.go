@@ -101,19 +101,47 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	}
 	t.info(ctx, MsgFound, t.tokenType())
 	t.info(ctx, MsgWelcome, c.token.Label)
-	pin, r := t.askPIN(ctx, c, named)
+	entry, r := t.askPIN(ctx, c, named)
 	if r != nil {
 		return nil, r
 	}
-	defer pin.Wipe()
+	defer func() { entry.pin.Wipe() }()
 	if !c.hidden {
 		if r := t.awaitSurvey(ctx, s, c); r != nil {
 			return nil, r
 		}
 	}
-	if r := t.logIn(ctx, c, pin); r != nil {
+
+	r = t.logIn(ctx, c, entry.pin)
+	if r != nil && r.Outcome == PINIncorrect && entry.taken && !t.conf.Global.UseFirstPass {
+		r = t.secondEntry(ctx, s, c, named, &entry)
+	}
+	if r != nil {
 		return nil, r
 	}
+	return t.finish(ctx, s, c, entry.pin)
+}
+
+// secondEntry lets the user type what an earlier module's secret was not, and logs in with that.
+func (t *attempt) secondEntry(ctx context.Context, s *survey, c *card, named bool, entry *pinEntry) *Refusal {
+	t.log.Info("the secret of an earlier module is not the PIN, asking", "token", c.token.Label)
+	pin, r := t.askAgain(ctx, c, named, entry.pin)
+	if r != nil {
+		return r
+	}
+	entry.pin.Wipe()
+	entry.pin, entry.taken = pin, false
+
+	if !c.hidden {
+		if r := t.awaitSurvey(ctx, s, c); r != nil {
+			return r
+		}
+	}
+	return t.logIn(ctx, c, pin)
+}
+
+// finish takes a card whose PIN was right to its proof.
+func (t *attempt) finish(ctx context.Context, s *survey, c *card, pin *secret.PIN) (*Result, *Refusal) {
 	if c.hidden {
 		if r := t.surveyAgain(ctx, s, c); r != nil {
 			return nil, r
@@ -188,11 +216,11 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	}
 	var sent *secret.PIN
 	if c.token.Flags.ProtectedPath() {
-		t.info(ctx, MsgPINPad)
-		if err := t.conv.Wait(ctx, pinPadWait); err != nil {
-			return refuse(PINNotRead, err)
+		done, r := t.startPad(ctx, typeOnPad.text(triesOf(c.token.Flags)))
+		if r != nil {
+			return r
 		}
-		defer func() { _ = t.conv.Wait(ctx, 0) }()
+		defer done()
 	} else {
 		sent = pin
 	}
@@ -214,11 +242,20 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 // pinPadWait is how long a user may take at the reader's own keypad; readers give up before.
 const pinPadWait = 2 * time.Minute
 
+// startPad tells the user to type at the reader's keypad and announces the wait for it; done ends it.
+func (t *attempt) startPad(ctx context.Context, text string) (done func(), r *Refusal) {
+	t.instruct(ctx, text)
+	if err := t.conv.Wait(ctx, pinPadWait); err != nil {
+		return nil, refuse(PINNotRead, err)
+	}
+	return func() { _ = t.conv.Wait(ctx, 0) }, nil
+}
+
 // loginRefusal names the failure of C_Login; the PIN flags are read again after a wrong PIN, since
 // that try may have been the last.
 func (t *attempt) loginRefusal(ctx context.Context, c *card, err error) *Refusal {
 	switch {
-	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT), errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):
+	case isWrongPIN(err):
 		return t.wrongPIN(ctx, c, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return refuse(PINLocked, err)
@@ -241,6 +278,14 @@ func (t *attempt) loginRefusal(ctx context.Context, c *card, err error) *Refusal
 	}
 }
 
+// isWrongPIN reports whether the token has refused this PIN.
+func isWrongPIN(err error) bool {
+	return errors.Is(err, pkcs11.CKR_PIN_INCORRECT) || errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE) ||
+		errors.Is(err, pkcs11.CKR_PIN_INVALID)
+}
+
+// wrongPIN reads what the refused PIN has left. That only one try is left belongs to the reason of the
+// refusal, and is told as that is.
 func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
 	fresh, refreshErr := c.module.RefreshToken(c.slot.ID)
 	if refreshErr != nil {
@@ -250,9 +295,12 @@ func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
 	case fresh.Flags.PINLocked():
 		return refuse(PINLocked, err)
 	case fresh.Flags.PINFinalTry():
-		t.info(ctx, MsgWrongFinalTry)
+		t.instruct(ctx, MsgWrongFinalTry)
 	case fresh.Flags.PINCountLow():
 		t.info(ctx, MsgFewTries)
+	case t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass:
+		t.log.Warn("this token does not tell of wrong PINs: with use_first_pass and try_first_pass it can be locked "+
+			"by secrets that were typed for another module", "token", fresh.Label)
 	}
 	return refuse(PINIncorrect, err)
 }

@@ -28,9 +28,9 @@ func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slo
 		return nil, refuse(NoCard, errors.New("no slot holds a usable token"))
 	}
 	if t.token != "" {
-		t.info(ctx, MsgInsertNamed, t.token)
+		t.instruct(ctx, MsgInsertNamed, t.token)
 	} else {
-		t.info(ctx, MsgInsert)
+		t.instruct(ctx, MsgInsert)
 	}
 	return t.waitInsertion(ctx, m, selector)
 }
