@@ -94,17 +94,19 @@ type Authenticator struct {
 
 // attempt is one request under way.
 type attempt struct {
-	a       *Authenticator
-	req     Request
-	conf    *config.Config
-	conv    Conversation
-	text    *po.Catalog
-	log     *slog.Logger
-	token   string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
-	uri     *pkcs11.URI // token_uri, nil when not set
-	started time.Time
-	aside   sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
-	fault   error          // of that, read after it
+	a        *Authenticator
+	req      Request
+	conf     *config.Config
+	conv     Conversation
+	text     *po.Catalog
+	log      *slog.Logger
+	token    string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
+	uri      *pkcs11.URI // token_uri, nil when not set
+	started  time.Time
+	discreet bool           // a request from another host that must not tell whose card it is
+	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
+	aside    sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
+	fault    error          // of that, read after it
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
@@ -160,17 +162,18 @@ func (a *Authenticator) accounts() accounts.Source {
 	return a.Accounts
 }
 
-// info tells the user something that he can do without: PAM_SILENT keeps it back.
+// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
 func (t *attempt) info(ctx context.Context, id string, args ...any) {
-	if !t.req.Silent {
+	if !t.req.Silent && !t.discreet {
 		t.show(ctx, id, args...)
 	}
 }
 
 // instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
-// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does.
+// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
+// discreet request is told nothing any more once it was asked for the PIN.
 func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
-	if t.req.Silent && t.conf.Global.Quiet {
+	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
 		return
 	}
 	t.show(ctx, id, args...)

@@ -53,7 +53,7 @@ func (t *attempt) proveOne(ctx context.Context, c *card, q candidate, pin *secre
 		return refuse(NoRandom, err)
 	}
 
-	hint := t.hintTouch(ctx, key.AlwaysAuthenticate && c.token.Flags.ProtectedPath())
+	hint := t.hintTouch(ctx, key.AlwaysAuthenticate && c.token.Flags.ProtectedPath() || t.discreet)
 	sig, err := c.session.Sign(key, q.object.Cert, challenge, func() error {
 		return t.logInForKey(ctx, c, pin)
 	})

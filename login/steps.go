@@ -24,11 +24,16 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		res.Forward.Wipe()
 		refusal = refuse(InternalFault, t.fault)
 	}
-	if refusal != nil {
-		t.refused(ctx, refusal)
-		return nil, refusal
+	if refusal == nil {
+		return res, nil
 	}
-	return res, nil
+	told := refusal
+	if !t.refuseAt.IsZero() {
+		told = t.veil(ctx, refusal)
+	}
+	t.tell(ctx, told)
+	t.logRefusal(ctx, refusal)
+	return nil, told
 }
 
 func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
@@ -51,6 +56,8 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 		return nil, r
 	}
 	defer func() { t.closeModule(module) }()
+
+	t.discreet = t.isDiscreet(ctx, remote)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
 		return nil, r
@@ -64,6 +71,9 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 	defer closeCards(cards)
 	if r := remote.refusal(ctx); r != nil {
 		return nil, r
+	}
+	if t.discreet {
+		return t.tryDiscreetly(ctx, judge, cards)
 	}
 	return t.tryCards(ctx, judge, cards)
 }
