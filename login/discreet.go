@@ -70,6 +70,7 @@ func (t *attempt) tryDiscreetly(ctx context.Context, judge *judge, cards []*card
 func (t *attempt) useDiscreetly(ctx context.Context, s *survey, c *card, pin *secret.PIN) (*Result, *Refusal) {
 	switch {
 	case c.noPIN:
+		pin = nil // asked for all the same, and of no use
 	case pin == nil:
 		taken, r := t.takeOver(ctx, c)
 		if r != nil {

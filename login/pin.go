@@ -125,7 +125,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
 	if c.token.Flags.ProtectedPath() {
-		done, r := t.startPad(ctx, changeOnPad.text(triesOf(c.token.Flags)))
+		done, r := t.startPad(ctx, changeOnPad.text(triesOf(c.token.Flags)), 3)
 		if r != nil {
 			return asChange(r)
 		}

@@ -74,7 +74,7 @@ func (t *attempt) logInForKey(ctx context.Context, c *card, pin *secret.PIN) err
 	if !c.token.Flags.ProtectedPath() {
 		return c.session.LoginContextSpecific(pin)
 	}
-	done, r := t.startPad(ctx, MsgPINPadAgain)
+	done, r := t.startPad(ctx, MsgPINPadAgain, 1)
 	if r != nil {
 		return r
 	}

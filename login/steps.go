@@ -226,7 +226,7 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	}
 	var sent *secret.PIN
 	if c.token.Flags.ProtectedPath() {
-		done, r := t.startPad(ctx, typeOnPad.text(triesOf(c.token.Flags)))
+		done, r := t.startPad(ctx, typeOnPad.text(triesOf(c.token.Flags)), 1)
 		if r != nil {
 			return r
 		}
@@ -249,13 +249,14 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	return nil
 }
 
-// pinPadWait is how long a user may take at the reader's own keypad; readers give up before.
+// pinPadWait is how long a user may take for one PIN at the reader's own keypad; readers give up before.
 const pinPadWait = 2 * time.Minute
 
-// startPad tells the user to type at the reader's keypad and announces the wait for it; done ends it.
-func (t *attempt) startPad(ctx context.Context, text string) (done func(), r *Refusal) {
+// startPad tells the user to type so many PINs at the reader's keypad and announces the wait for them; done
+// ends it.
+func (t *attempt) startPad(ctx context.Context, text string, entries int) (done func(), r *Refusal) {
 	t.instruct(ctx, text)
-	if err := t.conv.Wait(ctx, pinPadWait); err != nil {
+	if err := t.conv.Wait(ctx, time.Duration(entries)*pinPadWait); err != nil {
 		return nil, refuse(PINNotRead, err)
 	}
 	return func() { _ = t.conv.Wait(ctx, 0) }, nil

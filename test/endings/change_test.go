@@ -59,6 +59,8 @@ func changes() []change {
 			said: talk(finalTry, oldLast, fresh, again, "T The PIN has been changed"), sent: 1, after: newPIN},
 		{name: "silent, the last try is told", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags final-try"}, answers: all,
 			said: []string{oldLast, fresh, again}, sent: 1, after: newPIN},
+		{name: "silent, at the keypad", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags 20100 0", "pad " + pin, "padnew " + newPIN},
+			said: []string{"T Type the current PIN (last try), then the new one twice on the keypad"}, sent: 1, after: newPIN},
 		{name: "silent, few tries are told", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags count-low"}, answers: all,
 			said: []string{"P Current Smart card PIN (few tries left): ", fresh, again}, sent: 1, after: newPIN},
 		{name: "silent, wrong old PIN", card: "root", user: "root", flags: pam.Silent, answers: []string{wrongPIN, newPIN, newPIN}, code: pam.ErrAuthtok,
