@@ -158,7 +158,7 @@ uninstall: ## remove what install put there; the configuration stays
 
 pot: toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
 	$(GO) run ./po/genpot
-	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap "$$f" po/pam_pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs
 
 clean: ## remove build/

@@ -35,6 +35,7 @@ type Global struct {
 	EmptyPIN                       string         // "error" or "fallback"
 	ForwardPIN                     string         // "off" or "success"
 	RemoteLogin                    string         // "refuse" or "allow"
+	RemoteLoginHides               bool           // only with ForeignCard "refuse"
 	LoopbackIsLocal                bool
 	UnverifiedNames                bool
 	AllowUnknownUser               bool
@@ -88,6 +89,7 @@ func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Not
 	}
 	b.global = b.read(main, &globalTable, "pkcs11_module", "mapper")
 	b.conf.Global = b.buildGlobal()
+	b.checkHiding()
 	b.buildModule(main)
 	b.buildMappers(main)
 	return b
@@ -138,10 +140,24 @@ func (b *builder) buildGlobal() Global {
 		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: v.String("foreign_card"), CertificatesAfterPIN: v.String("certificates_after_pin"),
 		AskCertificate: v.Bool("ask_certificate"), RequirePIN: v.Bool("require_pin"),
 		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: v.String("empty_pin"), ForwardPIN: v.String("forward_pin"),
-		RemoteLogin: v.String("remote_login"), LoopbackIsLocal: v.Bool("loopback_is_local"),
+		RemoteLogin: v.String("remote_login"), RemoteLoginHides: v.Bool("remote_login_hides"),
+		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
 		VerifyTimeout:                  v.Duration("verify_timeout"),
+	}
+}
+
+// checkHiding: a card that is skipped, and so not asked for, would tell whose it is not.
+func (b *builder) checkHiding() {
+	g, at := b.conf.Global, b.global.get("remote_login_hides").at
+	switch {
+	case !g.RemoteLoginHides:
+	case g.ForeignCard != "refuse":
+		b.fault(&fault{at, "remote_login_hides = true contradicts foreign_card = " + g.ForeignCard,
+			"write foreign_card = refuse, or leave remote_login_hides out"})
+	case g.RemoteLogin != "allow":
+		b.note(at, NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
 	}
 }
 

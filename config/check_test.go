@@ -21,6 +21,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 		{"remote", minimal("", "", ""), "other hosts", "remote_login = allow;"},
 		{"later modules", minimal("", "", ""), "PAM_AUTHTOK", "forward_pin = success;"},
 		{"first pass", minimal("try_first_pass = true;", "", ""), "what an earlier module left", "pin_pattern"},
+		{"never ask", minimal("use_first_pass = true;", "", ""), "use_first_pass refuses", "pin_pattern"},
 		{"waiting", minimal("card_only = true; wait_for_card = true;", "", ""), "ends after 60 s", "wait_for_card_timeout"},
 		{"no PIN", minimal("", "", ""), "needs no PIN", "require_pin = false;"},
 		{"unknown users", minimal("", "", ""), "does not know", "allow_unknown_user = true;"},

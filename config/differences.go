@@ -69,9 +69,10 @@ var differenceTable = []difference{
 		applies: func(b *builder) bool {
 			return (b.conf.Global.TryFirstPass || b.conf.Global.UseFirstPass) && !b.global.Set("pin_pattern")
 		},
-		at:      func(b *builder) Word { return firstPassAt(b) },
-		text:    "what an earlier module left is sent to the token only if it is digits of a length that the token takes, and never on its last try",
-		restore: "pin_pattern = \".*\"; (for PINs with other characters)",
+		at: func(b *builder) Word { return firstPassAt(b) },
+		text: "what an earlier module left is sent to the token only where pin_pattern is set and matches, its length fits " +
+			"and the token tells of no wrong PIN since the last right one; without pin_pattern try_first_pass asks and use_first_pass refuses",
+		restore: "pin_pattern = \"[0-9]+\"; (the form that the PINs of these cards have)",
 	}, {
 		applies: func(b *builder) bool { return b.conf.Global.NullOK },
 		at:      globalAt("nullok"), text: "an empty PIN is sent only to a token whose minimum PIN length is 0 and that has no PIN pad",

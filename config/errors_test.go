@@ -36,6 +36,8 @@ func TestErrors(t *testing.T) {
 		{"two values for one", minimal("", "ca_dir = /a, /b;", ""), `f.conf:5:14: ca_dir takes one value, here are 2`},
 		{"a relative path", minimal("", "ca_dir = cacerts;", ""), `f.conf:5:10: ca_dir is an absolute path`},
 		{"slot_num and slot_description", minimal("", "slot_num = 1; slot_description = \"Reader\";", ""), `f.conf:5:12: slot_num = 1 contradicts slot_description`},
+		{"hiding whose card it is, and skipping others'", minimal("foreign_card = skip;\nremote_login_hides = true;", "", ""),
+			"f.conf:3:22: remote_login_hides = true contradicts foreign_card = skip"},
 		{"a bad pattern", minimal("pin_pattern = \"[\";", "", ""), "f.conf:2:15: error parsing regexp"},
 		{"a pattern that escapes its brackets", minimal("pin_pattern = \"a)|(b\";", "", ""), "f.conf:2:15: error parsing regexp"},
 		{"a URI of another scheme", minimal("", "token_uri = http://x;", ""), `f.conf:5:13: "http://x" is not a PKCS#11 URI`},

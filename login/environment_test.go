@@ -39,7 +39,7 @@ func TestVariablesAreSetBeforeOtherThreads(t *testing.T) {
 	}
 	source := &countedAccounts{}
 	a := &Authenticator{Accounts: source, SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil }}
-	_, err := a.Authenticate(t.Context(), Request{User: "alice", Silent: true, Args: []string{"config_file=" + file}}, nil)
+	_, err := a.Authenticate(t.Context(), Request{User: "alice", Args: []string{"config_file=" + file}}, &person{})
 	var r *Refusal
 	if !errors.As(err, &r) || r.Outcome != LibraryNotLoaded || !strings.Contains(r.Err.Error(), "more than 64 variables") {
 		t.Fatalf("%v", err)

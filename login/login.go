@@ -31,7 +31,7 @@ type Request struct {
 	TTY        string // PAM_TTY, logged only
 	RUser      string // PAM_RUSER, logged only
 	Args       []string
-	Silent     bool // PAM_SILENT: no messages to the user
+	Silent     bool // PAM_SILENT: only what the user must do, and why a request is refused
 	NoEmptyPIN bool // PAM_DISALLOW_NULL_AUTHTOK: an empty PIN is not sent, whatever nullok says
 	HostPID    int  // the process that called pam_authenticate; 0 when not known
 
@@ -89,21 +89,24 @@ type Authenticator struct {
 	Now             func() time.Time                                 // nil is time.Now
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
+	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 }
 
 // attempt is one request under way.
 type attempt struct {
-	a       *Authenticator
-	req     Request
-	conf    *config.Config
-	conv    Conversation
-	text    *po.Catalog
-	log     *slog.Logger
-	token   string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
-	uri     *pkcs11.URI // token_uri, nil when not set
-	started time.Time
-	aside   sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
-	fault   error          // of that, read after it
+	a        *Authenticator
+	req      Request
+	conf     *config.Config
+	conv     Conversation
+	text     *po.Catalog
+	log      *slog.Logger
+	token    string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
+	uri      *pkcs11.URI // token_uri, nil when not set
+	started  time.Time
+	discreet bool           // a request from another host that must not tell whose card it is
+	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
+	aside    sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
+	fault    error          // of that, read after it
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
@@ -124,6 +127,18 @@ func (a *Authenticator) now() time.Time {
 		return time.Now()
 	}
 	return a.Now()
+}
+
+// pause waits for a time, or until ctx ends.
+func (a *Authenticator) pause(ctx context.Context, d time.Duration) {
+	if a.Sleep != nil {
+		a.Sleep(ctx, d)
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func (a *Authenticator) sessionIsRemote(ctx context.Context, pid int) (bool, error) {
@@ -147,11 +162,25 @@ func (a *Authenticator) accounts() accounts.Source {
 	return a.Accounts
 }
 
-// info tells the user something; a message that cannot be shown does not end a login.
+// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
 func (t *attempt) info(ctx context.Context, id string, args ...any) {
-	if t.req.Silent {
+	if !t.req.Silent && !t.discreet {
+		t.show(ctx, id, args...)
+	}
+}
+
+// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
+// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
+// discreet request is told nothing any more once it was asked for the PIN.
+func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
+	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
 		return
 	}
+	t.show(ctx, id, args...)
+}
+
+// show tells the user something; a text that the application does not take changes nothing.
+func (t *attempt) show(ctx context.Context, id string, args ...any) {
 	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
 		t.log.Debug("message not shown", "error", err)
 	}
@@ -164,15 +193,22 @@ func (t *attempt) say(id string, args ...any) string {
 	return t.text.Getf(id, args...)
 }
 
-// fail shows the sentence of a refusal, unless quiet or PAM_SILENT, for err_display_time.
+// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
+// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
 func (t *attempt) fail(ctx context.Context, r *Refusal) {
-	id, ignore := r.message(), r.Class() == ClassIgnore
-	quiet := t.conf != nil && t.conf.Global.Quiet
-	if id == "" || t.req.Silent || quiet && !ignore {
-		return
-	}
-	if ignore {
+	id := r.message()
+	switch {
+	case id == "":
+	case r.Class() == ClassIgnore:
 		t.info(ctx, id)
+	default:
+		t.showError(ctx, id)
+	}
+}
+
+// showError shows the reason of a refusal, unless quiet.
+func (t *attempt) showError(ctx context.Context, id string) {
+	if t.conf != nil && t.conf.Global.Quiet {
 		return
 	}
 	if err := t.conv.Error(ctx, t.say(id)); err != nil {
@@ -190,20 +226,20 @@ func (t *attempt) display(ctx context.Context) {
 	if t.conv.Wait(ctx, d+time.Second) != nil {
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
+	t.a.pause(ctx, d)
 	_ = t.conv.Wait(ctx, 0)
 }
 
 // maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
 const maxDisplay = time.Minute
 
+// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
+const maxTokenType = 64
+
 // tokenType is the configured word for the card, translated when it is the default one.
 func (t *attempt) tokenType() string {
 	if w := t.conf.Module.TokenType; w != "" {
-		return t.text.Get(w)
+		return shorten(t.text.Get(w), maxTokenType)
 	}
 	return t.text.Get(MsgDefaultTokenType)
 }

@@ -63,16 +63,18 @@ func (t *attempt) isScreenSaverWithoutCard() bool {
 
 // remoteAnswer is the pending answer of logind, asked while the library loads.
 type remoteAnswer struct {
-	asked  bool
-	done   chan struct{}
-	remote bool
-	err    error
+	allowed bool // remote_login = allow
+	asked   bool // logind was
+	done    chan struct{}
+	remote  bool
+	err     error
 }
 
 // askIfRemote starts asking logind whether the calling process belongs to a remote session.
 func (t *attempt) askIfRemote(ctx context.Context) *remoteAnswer {
-	a := &remoteAnswer{done: make(chan struct{})}
-	if t.conf.Global.RemoteLogin == "allow" || t.req.HostPID == 0 {
+	g := t.conf.Global
+	a := &remoteAnswer{done: make(chan struct{}), allowed: g.RemoteLogin == "allow"}
+	if a.allowed && !g.RemoteLoginHides || t.req.HostPID == 0 {
 		close(a.done)
 		return a
 	}
@@ -93,7 +95,7 @@ func (a *remoteAnswer) refusal(ctx context.Context) *Refusal {
 	case <-ctx.Done():
 		return refuse(DeadlinePassed, ctx.Err())
 	}
-	if a.err == nil && a.remote {
+	if a.err == nil && a.remote && !a.allowed {
 		return remoteRefusal("the calling process belongs to a remote logind session")
 	}
 	return nil
@@ -106,14 +108,11 @@ func remoteRefusal(why string) *Refusal {
 // refuseRemote refuses what the transaction itself shows to be remote: the person at the other end
 // does not hold the card that sits in this machine's reader.
 func (t *attempt) refuseRemote(_ context.Context, a *remoteAnswer) *Refusal {
-	if t.conf.Global.RemoteLogin == "allow" {
+	if a.allowed {
 		return nil
 	}
-	if h := t.req.RHost; h != "" && !(t.conf.Global.LoopbackIsLocal && isLoopback(h)) {
-		return remoteRefusal("PAM_RHOST is " + h)
-	}
-	if d := t.req.environ("DISPLAY"); displayIsRemote(d) {
-		return remoteRefusal("DISPLAY is " + d)
+	if why := t.remoteByItems(); why != "" {
+		return remoteRefusal(why)
 	}
 	select {
 	case <-a.done:
@@ -123,6 +122,17 @@ func (t *attempt) refuseRemote(_ context.Context, a *remoteAnswer) *Refusal {
 	default:
 	}
 	return nil
+}
+
+// remoteByItems tells what in the transaction itself is remote, "" when nothing is.
+func (t *attempt) remoteByItems() string {
+	if h := t.req.RHost; h != "" && !(t.conf.Global.LoopbackIsLocal && isLoopback(h)) {
+		return "PAM_RHOST is " + h
+	}
+	if d := t.req.environ("DISPLAY"); displayIsRemote(d) {
+		return "DISPLAY is " + d
+	}
+	return ""
 }
 
 func isLoopback(host string) bool {

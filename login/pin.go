@@ -125,10 +125,11 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
 	if c.token.Flags.ProtectedPath() {
-		t.info(ctx, MsgChangePad)
-		if err := t.conv.Wait(ctx, pinPadWait); err != nil {
-			return asChange(refuse(PINNotRead, err))
+		done, r := t.startPad(ctx, changeOnPad.text(triesOf(c.token.Flags)), 3)
+		if r != nil {
+			return asChange(r)
 		}
+		defer done()
 	} else {
 		var r *Refusal
 		if old, fresh, r = t.askNewPIN(ctx, c); r != nil {
@@ -172,7 +173,7 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 			old, fresh = nil, nil
 		}
 	}()
-	if old, r = t.askChange(ctx, c, MsgChangeCurrentPIN, word, MsgPINDoesNotFit); r != nil {
+	if old, r = t.askChange(ctx, c, promptOldPIN.text(triesOf(c.token.Flags)), word, MsgPINDoesNotFit); r != nil {
 		return
 	}
 	if fresh, r = t.askChange(ctx, c, MsgChangeNewPIN, word, MsgNewPINDoesNotFit); r != nil {
@@ -211,12 +212,7 @@ func (t *attempt) askChange(ctx context.Context, c *card, prompt, word, misfit s
 
 // changeError shows its own sentence instead of the outcome's general one.
 func (t *attempt) changeError(ctx context.Context, message string, err error) *Refusal {
-	if !t.req.Silent && !t.conf.Global.Quiet {
-		if shown := t.conv.Error(ctx, t.say(message)); shown != nil {
-			t.log.Debug("message not shown", "error", shown)
-		}
-		t.display(ctx)
-	}
+	t.showError(ctx, message)
 	return refuse(ChangeRefused, err)
 }
 

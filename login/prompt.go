@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,28 +12,56 @@ import (
 	"pam_pkcs11/pkcs11"
 )
 
+// pinEntry is the PIN for one card, and where it comes from.
+type pinEntry struct {
+	pin   *secret.PIN // nil where the reader asks, or the token has none
+	taken bool        // an earlier module's secret, which nobody has typed for this card
+}
+
 // askPIN gets the PIN for this card, and no other: taken over from the stack where the options say so,
 // typed otherwise. It never returns a PIN that the token cannot have; a token with a protected path
-// gets nil, since the reader asks. A taken-over secret never spends the last try.
-func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (*secret.PIN, *Refusal) {
-	f := c.token.Flags
+// gets nil, since the reader asks.
+func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *Refusal) {
 	if r := t.tokenWithoutPIN(c); r != nil || c.noPIN {
-		return nil, r
+		return pinEntry{}, r
 	}
-	if f.ProtectedPath() {
-		t.warnTries(ctx, f)
-		return nil, nil
+	if c.token.Flags.ProtectedPath() {
+		t.warnTries(ctx, c.token.Flags)
+		return pinEntry{}, nil
 	}
+
+	var misfit *secret.PIN // what an earlier module left and cannot be the PIN
+	defer func() { misfit.Wipe() }()
 	if t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass {
-		pin, r := t.takeOver(ctx, c)
-		if r != nil || pin != nil {
-			return pin, r
+		taken, r := t.takeOver(ctx, c)
+		if r != nil || taken.fits {
+			return pinEntry{taken.secret, true}, r
+		}
+		misfit = taken.secret
+	}
+
+	t.warnTries(ctx, c.token.Flags)
+	pin, r := t.typedPIN(ctx, c, named)
+	if r != nil {
+		return pinEntry{}, r
+	}
+	if same(pin, misfit) {
+		pin.Wipe()
+		return pinEntry{}, &Refusal{
+			Outcome: PINDoesNotFit,
+			Err:     errors.New("the answer is the secret of an earlier module, which cannot be the PIN"),
+			Restore: curePattern,
 		}
 	}
-	t.warnTries(ctx, f)
-	text := t.say(MsgPINPrompt, t.tokenType())
+	return pinEntry{pin: pin}, nil
+}
+
+// typedPIN asks once. What the token cannot have as its PIN is refused here.
+func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PIN, *Refusal) {
+	n := triesOf(c.token.Flags)
+	text := t.say(promptPIN.text(n), t.tokenType())
 	if named {
-		text = t.say(MsgPINPromptNamed, c.token.Label)
+		text = t.say(promptNamedPIN.text(n), c.token.Label)
 	}
 	pin, err := t.conv.Prompt(ctx, text)
 	if err != nil {
@@ -43,6 +72,37 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (*secret.PIN,
 		return nil, r
 	}
 	return pin, nil
+}
+
+// askAgain asks once after the card has refused an earlier module's secret, as try_first_pass promises;
+// the prompt tells what that has left of the tries. The same text is not sent a second time.
+func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secret.PIN) (*secret.PIN, *Refusal) {
+	fresh, err := c.module.RefreshToken(c.slot.ID)
+	if err != nil {
+		return nil, refuse(PINIncorrect, err)
+	}
+	c.token = fresh
+	if r := t.mayAsk(c.token); r != nil {
+		return nil, r
+	}
+
+	pin, r := t.typedPIN(ctx, c, named)
+	if r != nil && r.Outcome == PINNotRead { // nobody to ask: what there was is wrong
+		return nil, refuse(PINIncorrect, fmt.Errorf("the secret of an earlier module is not the PIN, and %w", r.Err))
+	}
+	if r != nil {
+		return nil, r
+	}
+	if same(pin, wrong) {
+		pin.Wipe()
+		return nil, refuse(PINIncorrect, errors.New("the answer is the secret that the card has just refused; it was not sent"))
+	}
+	return pin, nil
+}
+
+// same reports whether two secrets are there and equal. An empty one has rules of its own.
+func same(a, b *secret.PIN) bool {
+	return a.Len() > 0 && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
 // tokenWithoutPIN handles tokens that need no login and have no PIN to verify.
@@ -68,43 +128,74 @@ func (t *attempt) warnTries(ctx context.Context, f pkcs11.TokenFlags) {
 	}
 }
 
-// takeOver gets the secret of an earlier module. nil, nil means: ask.
-func (t *attempt) takeOver(ctx context.Context, c *card) (*secret.PIN, *Refusal) {
+// takenSecret is what an earlier module left in the stack.
+type takenSecret struct {
+	secret *secret.PIN // the caller wipes it; nil when there is none
+	fits   bool        // it may be sent; else it cannot be the PIN, and the user is to be asked
+}
+
+// takeOver gets the secret of an earlier module. With use_first_pass, what may not be sent is a refusal;
+// with try_first_pass the user is asked.
+func (t *attempt) takeOver(ctx context.Context, c *card) (takenSecret, *Refusal) {
 	pin, err := t.conv.TakeOver(ctx, Authtok)
-	if err != nil {
-		return nil, refuse(PINNotRead, err)
+	if err != nil && (t.conf.Global.UseFirstPass || ctx.Err() != nil) {
+		return takenSecret{}, refuse(PINNotRead, err)
 	}
-	var r *Refusal
-	switch {
-	case pin == nil:
-		r = refuse(PINNotRead, errors.New("use_first_pass: no earlier module left a secret"))
-	case c.token.Flags.PINFinalTry():
-		r = refuse(PINNotRead, errors.New("a secret of an earlier module is never sent on the last try"))
-	default:
-		r = t.mayBeSent(c.token, pin, t.takenPattern())
-	}
+	r := t.mayBeTaken(c.token, pin)
 	if r == nil {
-		return pin, nil
+		return takenSecret{pin, true}, nil
 	}
-	pin.Wipe()
 	if t.conf.Global.UseFirstPass {
-		return nil, r
+		pin.Wipe()
+		return takenSecret{}, r
 	}
-	if pin != nil {
-		t.log.Info("secret of an earlier module not used as PIN, asking", "reason", r.Outcome.String(), "detail", r.Err)
+
+	if pin != nil || err != nil {
+		t.log.Info("secret of an earlier module not used as PIN, asking",
+			"reason", r.Outcome.String(), "detail", errors.Join(r.Err, err), "restore", r.Restore)
 	}
-	return nil, nil
+	if r.Outcome != PINDoesNotFit {
+		pin.Wipe() // it might be the PIN: the user may type it
+		pin = nil
+	}
+	return takenSecret{secret: pin}, nil
 }
 
-// takenPattern: unless pin_pattern says otherwise only digits are taken over, so that a password is
-// not sent to a card and does not spend one of its tries.
-func (t *attempt) takenPattern() *regexp.Regexp {
-	if p := t.conf.Global.PINPattern; p != nil {
-		return p
+// mayBeTaken reports whether an earlier module's secret may be sent to the token. Nobody has typed it
+// for this card, and it is a password most of the time: it must have the form that the administrator
+// wrote down for PINs, and a wrong one must not be the token's last try or the one before.
+func (t *attempt) mayBeTaken(k *pkcs11.Token, pin *secret.PIN) *Refusal {
+	if pin == nil {
+		return refuse(PINNotRead, errors.New("no earlier module left a secret"))
 	}
-	return digits()
+	pattern := t.conf.Global.PINPattern
+	looksLike := pattern
+	if looksLike == nil {
+		looksLike = digits()
+	}
+	if r := t.mayBeSent(k, pin, looksLike); r != nil {
+		return r
+	}
+	switch {
+	case pattern == nil:
+		return &Refusal{
+			Outcome: PINNotRead,
+			Err:     errors.New("without pin_pattern no secret of an earlier module is sent to a card"),
+			Restore: curePattern,
+		}
+	case !pattern.Match(pin.Bytes()): // an empty one, which nullok would let pass
+		return refuse(PINDoesNotFit, fmt.Errorf("the secret of an earlier module does not match %s", pattern))
+	case !severalTriesLeft(k.Flags):
+		return refuse(PINNotRead, errors.New("a secret of an earlier module is sent only where "+
+			"the token tells of no wrong PIN since the last right one"))
+	}
+	return nil
 }
 
+// curePattern is what lets earlier modules' secrets be sent.
+const curePattern = `pin_pattern = "[0-9]+" (the form that the PINs of these cards have)`
+
+// digits is the form that a PIN is taken to have where pin_pattern does not say.
 var digits = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+$`) })
 
 // mayBeSent tells whether this answer can be the token's PIN at all.

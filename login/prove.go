@@ -28,7 +28,7 @@ func (t *attempt) prove(ctx context.Context, c *card, pin *secret.PIN) (candidat
 		if err := ctx.Err(); err != nil {
 			return candidate{}, refuse(DeadlinePassed, err)
 		}
-		r := t.proveOne(c, q, pin)
+		r := t.proveOne(ctx, c, q, pin)
 		if r == nil {
 			return q, nil
 		}
@@ -43,18 +43,23 @@ func (t *attempt) prove(ctx context.Context, c *card, pin *secret.PIN) (candidat
 	return candidate{}, first
 }
 
-func (t *attempt) proveOne(c *card, q candidate, pin *secret.PIN) *Refusal {
+func (t *attempt) proveOne(ctx context.Context, c *card, q candidate, pin *secret.PIN) *Refusal {
 	key, err := c.session.SigningKey(q.object)
 	if err != nil {
-		return signRefusal(err)
+		return t.signRefusal(ctx, c, err)
 	}
 	challenge := make([]byte, challengeSize)
 	if _, err := io.ReadFull(t.a.random(), challenge); err != nil {
 		return refuse(NoRandom, err)
 	}
-	sig, err := c.session.Sign(key, q.object.Cert, challenge, pin)
+
+	hint := t.hintTouch(ctx, key.AlwaysAuthenticate && c.token.Flags.ProtectedPath() || t.discreet)
+	sig, err := c.session.Sign(key, q.object.Cert, challenge, func() error {
+		return t.logInForKey(ctx, c, pin)
+	})
+	hint.stop()
 	if err != nil {
-		return signRefusal(err)
+		return t.signRefusal(ctx, c, err)
 	}
 	if err := verify.CheckSignature(q.object.Cert, sig.Scheme, challenge, sig.Bytes); err != nil {
 		return refuse(ProofFailed, fmt.Errorf("the signature does not belong to the certificate's key: %w", err))
@@ -62,16 +67,47 @@ func (t *attempt) proveOne(c *card, q candidate, pin *secret.PIN) *Refusal {
 	return nil
 }
 
-func signRefusal(err error) *Refusal {
+// logInForKey verifies the PIN once more for a key that wants it for each signature
+// (CKA_ALWAYS_AUTHENTICATE). At a reader's keypad that is a second entry: the user is told, and has
+// the time for it again.
+func (t *attempt) logInForKey(ctx context.Context, c *card, pin *secret.PIN) error {
+	if !c.token.Flags.ProtectedPath() {
+		return c.session.LoginContextSpecific(pin)
+	}
+	done, r := t.startPad(ctx, MsgPINPadAgain, 1)
+	if r != nil {
+		return r
+	}
+	defer done()
+	if err := c.session.LoginContextSpecific(nil); err != nil {
+		return &padError{err}
+	}
+	return nil
+}
+
+// padError is the failure of an entry at the reader's keypad.
+type padError struct{ err error }
+
+func (e *padError) Error() string { return e.err.Error() }
+func (e *padError) Unwrap() error { return e.err }
+
+// signRefusal names the failure of a signature, and of the PIN for it.
+func (t *attempt) signRefusal(ctx context.Context, c *card, err error) *Refusal {
+	var r *Refusal
+	var pad *padError
 	switch {
+	case errors.As(err, &r):
+		return r
 	case isRemoved(err):
 		return refuse(CardRemoved, err)
-	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT):
-		return refuse(PINIncorrect, err)
+	case isWrongPIN(err):
+		return t.wrongPIN(ctx, c, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return refuse(PINLocked, err)
 	case errors.Is(err, pkcs11.ErrNoKey):
 		return refuse(NoPrivateKey, err)
+	case errors.As(err, &pad) && errors.Is(err, pkcs11.CKR_FUNCTION_CANCELED):
+		return refuse(PINNotRead, err)
 	}
 	return refuse(SigningFailed, err)
 }

@@ -15,12 +15,21 @@ func (t *attempt) granted(c *card, chosen candidate, user string) {
 		"mapper", chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 }
 
-// refused tells the user in one sentence and the log in one line, with the key that brings the old
-// module's behaviour back where there is one.
+// refused tells the user and the log.
 func (t *attempt) refused(ctx context.Context, r *Refusal) {
+	t.tell(ctx, r)
+	t.logRefusal(ctx, r)
+}
+
+// tell tells the user in one sentence why the request is refused.
+func (t *attempt) tell(ctx context.Context, r *Refusal) {
 	if r.Outcome != NoCard || t.speaksOfNoCard() {
 		t.fail(ctx, r)
 	}
+}
+
+// logRefusal writes one line, with the key that brings the old module's behaviour back where there is one.
+func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	level, text := slog.LevelWarn, "login refused"
 	switch r.Class() {
 	case ClassIgnore:

@@ -24,12 +24,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		res.Forward.Wipe()
 		refusal = refuse(InternalFault, t.fault)
 	}
-	if refusal != nil {
-		refusal.answerIn(t.mode())
-		t.refused(ctx, refusal)
-		return nil, refusal
+	if refusal == nil {
+		return res, nil
 	}
-	return res, nil
+
+	refusal.answerIn(t.mode())
+	told := refusal
+	if !t.refuseAt.IsZero() {
+		told = t.veil(ctx, refusal)
+	}
+	t.tell(ctx, told)
+	t.logRefusal(ctx, refusal)
+	return nil, told
 }
 
 func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
@@ -52,6 +58,8 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 		return nil, r
 	}
 	defer func() { t.closeModule(module) }()
+
+	t.discreet = t.isDiscreet(ctx, remote)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
 		return nil, r
@@ -65,6 +73,9 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 	defer closeCards(cards)
 	if r := remote.refusal(ctx); r != nil {
 		return nil, r
+	}
+	if t.discreet {
+		return t.tryDiscreetly(ctx, judge, cards)
 	}
 	return t.tryCards(ctx, judge, cards)
 }
@@ -103,24 +114,57 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	t.info(ctx, MsgFound, t.tokenType())
 	t.info(ctx, MsgWelcome, c.token.Label)
 	asked := t.a.now()
-	pin, r := t.askPIN(ctx, c, named)
+	entry, r := t.askPIN(ctx, c, named)
 	if r != nil {
 		return nil, r
 	}
-	defer pin.Wipe()
-	if !c.hidden {
-		if r := t.awaitSurvey(ctx, s, c); r != nil {
-			return nil, r
-		}
-	}
-	if s.over() {
-		if r := t.afterAnswer(ctx, c, asked); r != nil {
-			return nil, r
-		}
-	}
-	if r := t.logIn(ctx, c, pin); r != nil {
+	defer func() { entry.pin.Wipe() }()
+	if r := t.answered(ctx, s, c, asked); r != nil {
 		return nil, r
 	}
+
+	r = t.logIn(ctx, c, entry.pin)
+	if r != nil && r.Outcome == PINIncorrect && entry.taken && !t.conf.Global.UseFirstPass {
+		r = t.secondEntry(ctx, s, c, named, &entry)
+	}
+	if r != nil {
+		return nil, r
+	}
+	return t.finish(ctx, s, c, entry.pin)
+}
+
+// secondEntry lets the user type what an earlier module's secret was not, and logs in with that.
+func (t *attempt) secondEntry(ctx context.Context, s *survey, c *card, named bool, entry *pinEntry) *Refusal {
+	t.log.Info("the secret of an earlier module is not the PIN, asking", "token", c.token.Label)
+	asked := t.a.now()
+	pin, r := t.askAgain(ctx, c, named, entry.pin)
+	if r != nil {
+		return r
+	}
+	entry.pin.Wipe()
+	entry.pin, entry.taken = pin, false
+
+	if r := t.answered(ctx, s, c, asked); r != nil {
+		return r
+	}
+	return t.logIn(ctx, c, pin)
+}
+
+// answered waits for the survey, and makes sure that what was found out still holds after the prompt.
+func (t *attempt) answered(ctx context.Context, s *survey, c *card, asked time.Time) *Refusal {
+	if !c.hidden {
+		if r := t.awaitSurvey(ctx, s, c); r != nil {
+			return r
+		}
+	}
+	if !s.over() {
+		return nil
+	}
+	return t.afterAnswer(ctx, c, asked)
+}
+
+// finish takes a card whose PIN was right to its proof.
+func (t *attempt) finish(ctx context.Context, s *survey, c *card, pin *secret.PIN) (*Result, *Refusal) {
 	if c.hidden {
 		if r := t.surveyAgain(ctx, s, c); r != nil {
 			return nil, r
@@ -195,11 +239,11 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	}
 	var sent *secret.PIN
 	if c.token.Flags.ProtectedPath() {
-		t.info(ctx, MsgPINPad)
-		if err := t.conv.Wait(ctx, pinPadWait); err != nil {
-			return refuse(PINNotRead, err)
+		done, r := t.startPad(ctx, typeOnPad.text(triesOf(c.token.Flags)), 1)
+		if r != nil {
+			return r
 		}
-		defer func() { _ = t.conv.Wait(ctx, 0) }()
+		defer done()
 	} else {
 		sent = pin
 	}
@@ -218,14 +262,24 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	return nil
 }
 
-// pinPadWait is how long a user may take at the reader's own keypad; readers give up before.
+// pinPadWait is how long a user may take for one PIN at the reader's own keypad; readers give up before.
 const pinPadWait = 2 * time.Minute
+
+// startPad tells the user to type so many PINs at the reader's keypad and announces the wait for them; done
+// ends it.
+func (t *attempt) startPad(ctx context.Context, text string, entries int) (done func(), r *Refusal) {
+	t.instruct(ctx, text)
+	if err := t.conv.Wait(ctx, time.Duration(entries)*pinPadWait); err != nil {
+		return nil, refuse(PINNotRead, err)
+	}
+	return func() { _ = t.conv.Wait(ctx, 0) }, nil
+}
 
 // loginRefusal names the failure of C_Login; the PIN flags are read again after a wrong PIN, since
 // that try may have been the last.
 func (t *attempt) loginRefusal(ctx context.Context, c *card, err error) *Refusal {
 	switch {
-	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT), errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):
+	case isWrongPIN(err):
 		return t.wrongPIN(ctx, c, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return refuse(PINLocked, err)
@@ -248,6 +302,14 @@ func (t *attempt) loginRefusal(ctx context.Context, c *card, err error) *Refusal
 	}
 }
 
+// isWrongPIN reports whether the token has refused this PIN.
+func isWrongPIN(err error) bool {
+	return errors.Is(err, pkcs11.CKR_PIN_INCORRECT) || errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE) ||
+		errors.Is(err, pkcs11.CKR_PIN_INVALID)
+}
+
+// wrongPIN reads what the refused PIN has left. That only one try is left belongs to the reason of the
+// refusal, and is told as that is.
 func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
 	fresh, refreshErr := c.module.RefreshToken(c.slot.ID)
 	if refreshErr != nil {
@@ -257,9 +319,12 @@ func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
 	case fresh.Flags.PINLocked():
 		return refuse(PINLocked, err)
 	case fresh.Flags.PINFinalTry():
-		t.info(ctx, MsgWrongFinalTry)
+		t.instruct(ctx, MsgWrongFinalTry)
 	case fresh.Flags.PINCountLow():
 		t.info(ctx, MsgFewTries)
+	case t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass:
+		t.log.Warn("this token does not tell of wrong PINs: with use_first_pass and try_first_pass it can be locked "+
+			"by secrets that were typed for another module", "token", fresh.Label)
 	}
 	return refuse(PINIncorrect, err)
 }

@@ -267,7 +267,7 @@ func (t *attempt) awaitSurvey(ctx context.Context, s *survey, c *card) *Refusal 
 }
 
 func (t *attempt) verifying(ctx context.Context) {
-	if !t.conf.Global.Quiet {
+	if !t.conf.Global.Quiet && !t.discreet {
 		t.info(ctx, MsgVerifying)
 	}
 }

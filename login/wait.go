@@ -27,10 +27,10 @@ func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slo
 	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
 		return nil, refuse(NoCard, errors.New("no slot holds a usable token"))
 	}
-	if t.token != "" {
-		t.info(ctx, MsgInsertNamed, t.token)
+	if t.token != "" && !t.discreet {
+		t.instruct(ctx, MsgInsertNamed, t.token)
 	} else {
-		t.info(ctx, MsgInsert)
+		t.instruct(ctx, MsgInsert)
 	}
 	return t.waitInsertion(ctx, m, selector)
 }

@@ -191,7 +191,7 @@ func login(m *pkcs11.Module, pin *secret.PIN, message []byte) (sig pkcs11.Signat
 	if err != nil {
 		return sig, nil, err
 	}
-	if sig, err = s.Sign(key, objects[0].Cert, message, pin); err != nil {
+	if sig, err = s.Sign(key, objects[0].Cert, message, func() error { return s.LoginContextSpecific(pin) }); err != nil {
 		return sig, nil, err
 	}
 	if err := s.Logout(); err != nil {

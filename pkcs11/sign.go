@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/internal/secret"
 )
 
 // Limits on signatures, in bytes. The first is enough for RSA of 16384 bits, without a second call.
@@ -29,9 +28,12 @@ type Signature struct {
 
 // Sign signs message, at most 64 KiB, with a key of the token, in a scheme that fits the certificate's key. The usual
 // mechanism is tried first (CKM_RSA_PKCS, CKM_ECDSA, CKM_EDDSA, CKM_RSA_PKCS_PSS): two calls. Only when the token
-// refuses it, C_GetMechanismList chooses among the others. pin is for keys with CKA_ALWAYS_AUTHENTICATE; nil asks at the
-// reader. The signature's form is checked, not its truth: that is for who has the certificate.
-func (s *Session) Sign(key *Key, cert *certinfo.Certificate, message []byte, pin *secret.PIN) (Signature, error) {
+// refuses it, C_GetMechanismList chooses among the others. The signature's form is checked, not its truth: that is for who
+// has the certificate.
+//
+// Keys with CKA_ALWAYS_AUTHENTICATE want the PIN for each signature: logIn is called once the operation has begun, before
+// each attempt, and calls LoginContextSpecific. Its error ends Sign and can be found in Sign's by errors.Is and errors.As.
+func (s *Session) Sign(key *Key, cert *certinfo.Certificate, message []byte, logIn func() error) (Signature, error) {
 	switch {
 	case key == nil || cert == nil:
 		return Signature{}, ErrNoKey
@@ -47,7 +49,7 @@ func (s *Session) Sign(key *Key, cert *certinfo.Certificate, message []byte, pin
 			return Signature{}, fmt.Errorf("%w: the token offers none", ErrUnsupportedKey)
 		}
 	}
-	sig, err := s.signWith(ways[0], key, message, pin)
+	sig, err := s.signWith(ways[0], key, message, logIn)
 	if err == nil || !refusesMechanism(err) {
 		return sig, err
 	}
@@ -56,7 +58,7 @@ func (s *Session) Sign(key *Key, cert *certinfo.Certificate, message []byte, pin
 		return Signature{}, errors.Join(err, listErr)
 	}
 	for _, m := range among(ways[1:], offered) {
-		if sig, err = s.signWith(m, key, message, pin); err == nil || !refusesMechanism(err) {
+		if sig, err = s.signWith(m, key, message, logIn); err == nil || !refusesMechanism(err) {
 			return sig, err
 		}
 	}
@@ -80,12 +82,12 @@ func refusesMechanism(err error) bool {
 }
 
 // signWith makes one signature.
-func (s *Session) signWith(m mechanism, key *Key, message []byte, pin *secret.PIN) (Signature, error) {
+func (s *Session) signWith(m mechanism, key *Key, message []byte, logIn func() error) (Signature, error) {
 	if err := s.call("C_SignInit", func() Code { return s.module.lib.signInit(s.handle, key.Handle, m) }); err != nil {
 		return Signature{}, err
 	}
 	if key.AlwaysAuthenticate {
-		if err := s.LoginContextSpecific(pin); err != nil {
+		if err := logIn(); err != nil {
 			return Signature{}, fmt.Errorf("PIN for this signature: %w", err)
 		}
 	}

@@ -56,7 +56,7 @@ func timeCard(session *pkcs11.Session) error {
 	if err != nil {
 		return err
 	}
-	if _, err := session.Sign(key, objects[0].Cert, make([]byte, 128), word); err != nil {
+	if _, err := session.Sign(key, objects[0].Cert, make([]byte, 128), func() error { return session.LoginContextSpecific(word) }); err != nil {
 		return err
 	}
 	fmt.Println(time.Since(began).Nanoseconds())

@@ -31,6 +31,7 @@ type change struct {
 
 func changes() []change {
 	old, fresh, again := "P Current Smart card PIN: ", "P New Smart card PIN: ", "P New Smart card PIN again: "
+	oldLast := "P Current Smart card PIN (last try): "
 	begin := []string{"T Changing the PIN of root"}
 	talk := func(rest ...string) []string { return append(append([]string{}, begin...), rest...) }
 	all := []string{pin, newPIN, newPIN}
@@ -55,7 +56,17 @@ func changes() []change {
 		{name: "nobody answers again", card: "root", user: "root", answers: []string{pin, newPIN}, code: pam.ErrAuthtok, said: talk(old, fresh, again, "E Error 2316"), after: pin},
 		{name: "the PIN is locked", card: "root", user: "root", fault: []string{"flags locked"}, code: pam.ErrAuthtok, said: []string{"E Error 2346"}, after: pin},
 		{name: "the last try is told", card: "root", user: "root", fault: []string{"flags final-try"}, answers: all,
-			said: talk(finalTry, old, fresh, again, "T The PIN has been changed"), sent: 1, after: newPIN},
+			said: talk(finalTry, oldLast, fresh, again, "T The PIN has been changed"), sent: 1, after: newPIN},
+		{name: "silent, the last try is told", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags final-try"}, answers: all,
+			said: []string{oldLast, fresh, again}, sent: 1, after: newPIN},
+		{name: "silent, at the keypad", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags 20100 0", "pad " + pin, "padnew " + newPIN},
+			said: []string{"T Type the current PIN (last try), then the new one twice on the keypad"}, sent: 1, after: newPIN},
+		{name: "silent, few tries are told", card: "root", user: "root", flags: pam.Silent, fault: []string{"flags count-low"}, answers: all,
+			said: []string{"P Current Smart card PIN (few tries left): ", fresh, again}, sent: 1, after: newPIN},
+		{name: "silent, wrong old PIN", card: "root", user: "root", flags: pam.Silent, answers: []string{wrongPIN, newPIN, newPIN}, code: pam.ErrAuthtok,
+			said: []string{old, fresh, again, "E Error 2320"}, sent: 1, after: pin},
+		{name: "silent, the new ones differ", card: "root", user: "root", flags: pam.Silent, answers: []string{pin, newPIN, wrongPIN}, code: pam.ErrAuthtok,
+			said: []string{old, fresh, again, "E Error 2374"}, after: pin},
 		{name: "the card refuses the new one", card: "root", user: "root", fault: []string{"C_SetPIN return 0xA1"}, answers: all, code: pam.ErrAuthtok,
 			said: talk(old, fresh, again, "E Error 2378"), sent: 1, after: pin},
 		{name: "the card is pulled", card: "root", user: "root", fault: []string{"C_SetPIN CKR_DEVICE_REMOVED"}, answers: all, code: pam.ErrAuthtok,

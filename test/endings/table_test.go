@@ -13,6 +13,8 @@ const (
 const (
 	found    = "T Smart card found"
 	prompt   = "P Smart card PIN: "
+	askFew   = "P Smart card PIN (few tries left): "
+	askLast  = "P Smart card PIN (last try): "
 	proving  = "T Checking that the card holds the private key"
 	fewTries = "T Warning: only a few tries"
 	finalTry = "T Warning: this is the last try"
@@ -29,7 +31,7 @@ func granted(label string) []string { return asked(label, proving) }
 
 func table() []ending {
 	var all []ending
-	for _, part := range [][]ending{logins(), pins(), taken(), flags(), cards(), waiting(), certificates(), skipRows(), ocspRows(), crlRows(), mappings(), directories(), configurations(), remotes(), faults()} {
+	for _, part := range [][]ending{logins(), pins(), taken(), flags(), silent(), cards(), waiting(), certificates(), skipRows(), ocspRows(), crlRows(), mappings(), directories(), configurations(), remotes(), faults()} {
 		all = append(all, part...)
 	}
 	return all
@@ -77,8 +79,6 @@ func pins() []ending {
 			flags: pam.DisallowNullAuthtok, answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
 		{name: "empty PIN, shortest 0, but not nullok", card: "alice", user: "alice", fault: []string{"limits 0 255"},
 			answers: []string{""}, code: pam.ErrAuth, said: asked("alice", "E Error 2318")},
-		{name: "PAM_SILENT keeps errors and warnings back", card: "alice", user: "alice", silent: true, answers: []string{wrongPIN}, code: pam.ErrAuth,
-			said: []string{prompt}, logins: 1},
 		{name: "PIN shorter than the token's shortest is not sent", card: "alice", user: "alice", answers: []string{"123"}, code: pam.ErrAuth,
 			said: asked("alice", "E Error 2366")},
 		{name: "PIN longer than the token's longest is not sent", card: "alice", user: "alice", answers: []string{long(300)}, code: pam.ErrAuth,
@@ -95,33 +95,6 @@ func pins() []ending {
 	}
 }
 
-func taken() []ending {
-	return []ending{
-		{name: "use_first_pass without an earlier secret", card: "alice", user: "alice", args: []string{"use_first_pass"}, code: pam.ErrCredInsufficient,
-			said: append(greeting("alice"), "E Error 2316")},
-		{name: "use_first_pass with the PIN", card: "alice", user: "alice", args: []string{"use_first_pass"}, earlier: pin,
-			said: append(greeting("alice"), proving), logins: 1},
-		{name: "use_first_pass with a password: not sent", card: "alice", user: "alice", args: []string{"use_first_pass"}, earlier: "correct horse",
-			code: pam.ErrAuth, said: append(greeting("alice"), "E Error 2366")},
-		{name: "use_first_pass with a wrong PIN: no second try", card: "alice", user: "alice", args: []string{"use_first_pass"}, earlier: wrongPIN,
-			code: pam.ErrAuth, said: append(greeting("alice"), fewTries, "E Error 2320"), logins: 1},
-		{name: "try_first_pass without an earlier secret asks", card: "alice", user: "alice", args: []string{"try_first_pass"}, answers: []string{pin},
-			said: granted("alice"), logins: 1},
-		{name: "try_first_pass with the PIN", card: "alice", user: "alice", args: []string{"try_first_pass"}, earlier: pin,
-			said: append(greeting("alice"), proving), logins: 1},
-		{name: "try_first_pass with a password: not sent, asks", card: "alice", user: "alice", args: []string{"try_first_pass"}, earlier: "correct horse",
-			answers: []string{pin}, said: granted("alice"), logins: 1},
-		{name: "try_first_pass with a wrong PIN: no second try", card: "alice", user: "alice", args: []string{"try_first_pass"}, earlier: wrongPIN,
-			answers: []string{pin}, code: pam.ErrAuth, said: append(greeting("alice"), fewTries, "E Error 2320"), logins: 1},
-		{name: "use_first_pass wins over try_first_pass", card: "alice", user: "alice", args: []string{"use_first_pass", "try_first_pass"},
-			answers: []string{pin}, code: pam.ErrCredInsufficient, said: append(greeting("alice"), "E Error 2316")},
-		{name: "an earlier secret never spends the last try", card: "alice", user: "alice", args: []string{"use_first_pass"}, earlier: pin,
-			fault: []string{"flags final-try"}, code: pam.ErrCredInsufficient, said: append(greeting("alice"), "E Error 2316")},
-		{name: "try_first_pass on the last try asks", card: "alice", user: "alice", args: []string{"try_first_pass"}, earlier: pin,
-			fault: []string{"flags final-try"}, answers: []string{pin}, said: append(greeting("alice"), finalTry, prompt, proving), logins: 1},
-	}
-}
-
 func flags() []ending {
 	ok := []string{pin}
 	return []ending{
@@ -130,9 +103,9 @@ func flags() []ending {
 		{name: "PIN not initialised", card: "alice", user: "alice", fault: []string{"flags not-initialised"}, answers: ok,
 			code: pam.ErrAuth, said: []string{"E Error 2350"}},
 		{name: "last try: said before the prompt", card: "alice", user: "alice", fault: []string{"flags final-try"}, answers: ok,
-			said: append(greeting("alice"), finalTry, prompt, proving), logins: 1},
+			said: append(greeting("alice"), finalTry, askLast, proving), logins: 1},
 		{name: "few tries left", card: "alice", user: "alice", fault: []string{"flags count-low"}, answers: ok,
-			said: append(greeting("alice"), fewTries, prompt, proving), logins: 1},
+			said: append(greeting("alice"), fewTries, askFew, proving), logins: 1},
 		{name: "PIN to be changed lets in with a message", card: "alice", user: "alice", fault: []string{"flags to-be-changed"}, answers: ok,
 			said: asked("alice", "T The PIN must be changed", proving), logins: 1},
 		{name: "CKR_PIN_EXPIRED names passwd", card: "alice", user: "alice", fault: []string{"C_Login CKR_PIN_EXPIRED"}, answers: ok,

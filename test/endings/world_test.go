@@ -149,7 +149,8 @@ func (w *world) makeCards() error {
 		"two names":     one(ca.Leaf("x", testca.Subject("CN=somebody", "CN=alice"))),
 		"addresses": one(ca.Leaf("somebody", testca.Serial(1, 0xaf), testca.SAN(testca.Email("x@example.com"), testca.Email("alice@example.com"),
 			testca.UPN("x@example.net"), testca.UPN("alice@example.com")))),
-		"nobody": one(nobody),
+		"nobody":  one(nobody),
+		"careful": {{ID: id, Cert: alice.DER, Key: alice.Key.Private, AlwaysAuthenticate: true}},
 	}
 	for label, objects := range cards {
 		if err := w.makeStore(label, map[string][]pkcs11test.Object{label: objects}); err != nil {
@@ -269,6 +270,11 @@ func (w *world) setFault(t *testing.T, e ending) (insert func()) {
 		if f == "insert when asked" {
 			later = true
 			continue
+		}
+		if left, ok := strings.CutPrefix(f, "tries "); ok {
+			file := filepath.Join(w.dir, "tries")
+			mustWrite(t, file, left+"\n", 0o644)
+			f = "tries " + file
 		}
 		lines = append(lines, faultLine(t, f))
 	}

@@ -51,7 +51,7 @@ func TestFilesInHomes(t *testing.T) {
 			withCard(t, card, "use_mappers = "+tt.mapper+";")
 			p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
 			if tt.enters {
-				p.expect(prompt)
+				p.expectOne(prompts...)
 				p.enter(pin)
 				p.expect("alice")
 			} else {

@@ -15,7 +15,9 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-const prompt = "PIN: "
+// prompts are the ends of the prompt, by what the card tells of the tries: a test with a wrong PIN leaves it so
+// for the next.
+var prompts = []string{"PIN: ", "PIN (few tries left): "}
 
 // TestTheLog: one line for a success and one for a refusal, as pam_syslog would write it.
 func TestTheLog(t *testing.T) {
@@ -26,7 +28,7 @@ func TestTheLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := stage.syslog.during(t)
 			p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "true")
-			p.expect(prompt)
+			p.expectOne(prompts...)
 			p.enter(tt.typed)
 			p.wait()
 			text := log()
@@ -42,7 +44,7 @@ func TestTheLog(t *testing.T) {
 
 func TestSuWithACard(t *testing.T) {
 	p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(pin)
 	p.expect("alice")
 	if code := p.wait(); code != 0 {
@@ -52,7 +54,7 @@ func TestSuWithACard(t *testing.T) {
 
 func TestSuWithAWrongPIN(t *testing.T) {
 	p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(wrongPIN)
 	p.expect("Error 2320")
 	if code := p.wait(); code == 0 {
@@ -63,7 +65,7 @@ func TestSuWithAWrongPIN(t *testing.T) {
 func TestSuToAnAccountOfSomebodyElse(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/bin/su", "bob", "-c", "id -un")
 	p.expect("Error 2358")
-	if code := p.wait(); code == 0 || strings.Contains(p.text(), prompt) {
+	if code := p.wait(); code == 0 || strings.Contains(p.text(), "PIN") {
 		t.Errorf("su asked for a PIN or let in:\n%s", p.text())
 	}
 }
@@ -78,7 +80,7 @@ func TestSuByRootAsksNothing(t *testing.T) {
 
 func TestSudoWithACard(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/usr/bin/sudo", "-k", "/usr/bin/id", "-un")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(pin)
 	p.expect("root")
 	if code := p.wait(); code != 0 {
@@ -86,11 +88,12 @@ func TestSudoWithACard(t *testing.T) {
 	}
 }
 
-// sudo says PAM_SILENT, so that the module shows no error.
+// sudo says PAM_SILENT: the reason of the refusal is shown all the same, and the next prompt tells what is left.
 func TestSudoWithAWrongPIN(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/usr/bin/sudo", "-k", "/usr/bin/id", "-un")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(wrongPIN)
+	p.expect("Error 2320")
 	p.expect("1 incorrect password attempt")
 	if code := p.wait(); code == 0 {
 		t.Errorf("sudo let in:\n%s", p.text())
@@ -99,7 +102,7 @@ func TestSudoWithAWrongPIN(t *testing.T) {
 
 func TestLoginWithACard(t *testing.T) {
 	p := onTerminal(t, 0, nil, "/bin/login", "alice")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(pin)
 	p.expect("$ ")
 	p.enter("echo I am $(id -un)")
@@ -112,7 +115,7 @@ func TestLoginWithACard(t *testing.T) {
 
 func TestLoginAsksTheCardForTheName(t *testing.T) {
 	p := onTerminal(t, 0, nil, "/bin/login")
-	p.expect(prompt)
+	p.expectOne(prompts...)
 	p.enter(pin)
 	p.expect("$ ")
 	p.enter("echo I am $(id -un)")
@@ -164,11 +167,11 @@ func TestTheCallersEnvironmentChangesNothing(t *testing.T) {
 	})
 	withCard(t, stage.alice.Installed())
 	for name, caller := range map[string]struct {
-		env    []string
-		prompt string
+		env     []string
+		prompts []string
 	}{
-		"a quiet one":   {nil, prompt},
-		"a hostile one": {hostile(t), "PIN (Smart card): "}, // the language is the caller's to choose
+		"a quiet one":   {nil, prompts},
+		"a hostile one": {hostile(t), []string{"PIN (Smart card): ", "PIN (Smart card, restano pochi tentativi): "}}, // the language is the caller's to choose
 	} {
 		for _, tt := range []struct {
 			id      uint32
@@ -182,7 +185,7 @@ func TestTheCallersEnvironmentChangesNothing(t *testing.T) {
 		} {
 			t.Run(tt.program+" in "+name, func(t *testing.T) {
 				p := onTerminal(t, tt.id, caller.env, tt.program, tt.args...)
-				p.expect(caller.prompt)
+				p.expectOne(caller.prompts...)
 				p.enter(pin)
 				p.expect(tt.want)
 				if code := p.wait(); code != 0 {
@@ -191,7 +194,7 @@ func TestTheCallersEnvironmentChangesNothing(t *testing.T) {
 			})
 			t.Run(tt.program+" with a wrong PIN in "+name, func(t *testing.T) {
 				p := onTerminal(t, tt.id, caller.env, tt.program, tt.args...)
-				p.expect(caller.prompt)
+				p.expectOne(caller.prompts...)
 				p.enter(wrongPIN)
 				p.expect(tt.refused)
 				if code := p.wait(); code == 0 {
@@ -217,7 +220,7 @@ func TestTheCallerCannotAllowWeakKeys(t *testing.T) {
 	for name, env := range map[string][]string{"without GODEBUG": nil, "with GODEBUG": {"GODEBUG=rsa1024min=0"}} {
 		t.Run(name, func(t *testing.T) {
 			p := onTerminal(t, bobID, env, "/bin/su", "alice", "-c", "echo I am $(id -un)")
-			if p.expectOne(prompt, "Error 23") == prompt {
+			if p.expectOne(append([]string{"Error 23"}, prompts...)...) != "Error 23" {
 				p.enter(pin)
 				p.expect("Error 23")
 			}

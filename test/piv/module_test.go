@@ -103,7 +103,7 @@ func sign(t *testing.T, s *pkcs11.Session, o pkcs11.Object, pin *secret.PIN) {
 		return
 	}
 	message := []byte("a challenge of the login")
-	signature, err := s.Sign(key, o.Cert, message, pin)
+	signature, err := s.Sign(key, o.Cert, message, func() error { return s.LoginContextSpecific(pin) })
 	if err != nil {
 		t.Errorf("%s: %v", o.Label, err)
 		return

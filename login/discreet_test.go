@@ -1,0 +1,151 @@
+//go:build cgo
+
+package login
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/pkcs11/pkcs11test"
+)
+
+const discreetly = "remote_login = allow; remote_login_hides = true;"
+
+// TestAnotherHostLearnsNothing: whoever asks from another host sees and hears the same for the same time, be the
+// card in the reader his own or not.
+func TestAnotherHostLearnsNothing(t *testing.T) {
+	d := newTable(t, pkcs11test.Object{})
+	refused := []string{"P Smart card PIN: ", "W 6s", "S 5s", "W 0s", "E Error 2382: the smart card login from another host was refused"}
+	tests := map[string]struct {
+		user, answer, args string
+		fault              []string
+		logins             int
+		reason             string // in the log
+	}{
+		"his card, a wrong PIN":            {"alice", otherPIN, "", nil, 1, "pin_incorrect"},
+		"his card, what cannot be a PIN":   {"alice", "1", "", nil, 0, "pin_does_not_fit"},
+		"his card, an empty PIN":           {"alice", "", "", nil, 0, "pin_empty"},
+		"his card, locked":                 {"alice", rightPIN, "", []string{"flags 40000 0"}, 0, "pin_locked"},
+		"his card, few tries, a wrong PIN": {"alice", otherPIN, "", []string{"flags 10000 0"}, 1, "pin_incorrect"},
+		"his card, the last try":           {"alice", rightPIN, "", []string{"flags 20000 0"}, 0, "pin_not_read"},
+		"his card, a PIN pad":              {"alice", rightPIN, "", []string{"flags 100 0", "pad " + rightPIN}, 0, "pin_not_read"},
+		"his card, it cannot sign":         {"alice", rightPIN, "", []string{"fault C_Sign 0 return 5"}, 1, "signing_failed"},
+		"his card, pulled":                 {"alice", rightPIN, "", []string{"fault C_Login 0 return 0x32"}, 1, "card_removed"},
+		"his card, try_first_pass":         {"alice", otherPIN, "try_first_pass", nil, 1, "pin_incorrect"},
+		"another's card, the right PIN":    {"bob", rightPIN, "", nil, 0, "foreign_card"},
+		"another's card, an empty PIN":     {"bob", "", "", nil, 0, "foreign_card"},
+		"another's card, locked":           {"bob", rightPIN, "", []string{"flags 40000 0"}, 0, "foreign_card"},
+		"another's card, the last try":     {"bob", rightPIN, "", []string{"flags 20000 0"}, 0, "foreign_card"},
+		"another's card, a PIN pad":        {"bob", rightPIN, "", []string{"flags 100 0"}, 0, "foreign_card"},
+		"another's card, try_first_pass":   {"bob", otherPIN, "try_first_pass", nil, 0, "foreign_card"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := Request{User: tt.user, RHost: "192.0.2.7"}
+			if tt.args != "" {
+				r.Args = []string{tt.args}
+			}
+			who := &person{answers: []string{tt.answer}, earlier: rightPIN}
+			p := d.play(t, r, who, false, discreetly+` pin_pattern = "[0-9]+";`, tt.fault...)
+			seen := slices.DeleteFunc(slices.Clone(p.events), func(e string) bool {
+				return strings.HasPrefix(e, "C ") || e == "W 15s" || e == "W 0s" // calls, and waits for the survey: nobody sees them
+			})
+			want := slices.DeleteFunc(slices.Clone(refused), func(e string) bool { return e == "W 0s" })
+			if !slices.Equal(seen, want) || outcomeOf(p.err) != "pin_incorrect" {
+				t.Errorf("%s: %q, want %q", outcomeOf(p.err), seen, want)
+			}
+			if p.logins() != tt.logins {
+				t.Errorf("%d PINs were sent, want %d", p.logins(), tt.logins)
+			}
+			if !strings.Contains(p.log, "reason="+tt.reason) {
+				t.Errorf("the log does not say %s:\n%s", tt.reason, p.log)
+			}
+		})
+	}
+}
+
+func TestDiscreetLogin(t *testing.T) {
+	d := newTable(t, pkcs11test.Object{})
+	only := []string{"P Smart card PIN: ", "C C_Login"}
+	tests := map[string]struct {
+		request Request
+		remote  bool // what logind says
+		global  string
+		want    string // the first thing that is said
+	}{
+		"PAM_RHOST":               {Request{User: "alice", RHost: "192.0.2.7"}, false, discreetly, only[0]},
+		"a remote session":        {Request{User: "alice"}, true, discreetly, only[0]},
+		"the card names the user": {Request{RHost: "192.0.2.7"}, false, discreetly, only[0]},
+		"a local session":         {Request{User: "alice"}, false, discreetly, "T Smart card found"},
+		"loopback is local":       {Request{User: "alice", RHost: "::1"}, false, discreetly + " loopback_is_local = true;", "T Smart card found"},
+		"without the key":         {Request{User: "alice", RHost: "192.0.2.7"}, false, "remote_login = allow;", "T Smart card found"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := d.play(t, tt.request, &person{answers: []string{rightPIN}}, tt.remote, tt.global, "flags 10000 0")
+			if outcomeOf(p.err) != "granted" || p.logins() != 1 || p.events[0] != tt.want {
+				t.Errorf("%s after %q", outcomeOf(p.err), p.events)
+			}
+			told := slices.DeleteFunc(slices.Clone(p.events), func(e string) bool { return strings.HasPrefix(e, "W ") })
+			if tt.want == only[0] && !slices.Equal(told, only) {
+				t.Errorf("%q, want %q", told, only)
+			}
+		})
+	}
+}
+
+// TestCardThatHidesItsCertificates: whose it is would be known after the PIN only, so it gets none.
+func TestCardThatHidesItsCertificates(t *testing.T) {
+	d := newTable(t, pkcs11test.Object{Hidden: true})
+	who := &person{answers: []string{rightPIN}}
+	p := d.play(t, Request{User: "alice", RHost: "192.0.2.7"}, who, false, discreetly)
+	if p.logins() != 0 || !strings.Contains(p.log, "shows its certificates only after the PIN") {
+		t.Errorf("%q\n%s", p.events, p.log)
+	}
+}
+
+// TestWhatNobodyKnowsIsRemote: where logind does not say where a process belongs, nothing is told.
+func TestWhatNobodyKnowsIsRemote(t *testing.T) {
+	done := make(chan struct{})
+	close(done)
+	hiding := &config.Config{Global: config.Global{RemoteLogin: "allow", RemoteLoginHides: true}}
+	at := &attempt{a: &Authenticator{}, conf: hiding}
+	for name, tt := range map[string]struct {
+		answer remoteAnswer
+		want   bool
+	}{
+		"local":        {remoteAnswer{asked: true}, false},
+		"remote":       {remoteAnswer{asked: true, remote: true}, true},
+		"no answer":    {remoteAnswer{asked: true, err: errors.New("no bus")}, true},
+		"nobody asked": {remoteAnswer{}, true},
+	} {
+		tt.answer.allowed, tt.answer.done = true, done
+		if got := at.isDiscreet(t.Context(), &tt.answer); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestVeilTime: a refusal comes at its time, whatever was done before it.
+func TestVeilTime(t *testing.T) {
+	start := time.Now()
+	for spent, want := range map[time.Duration]time.Duration{
+		0: 5 * time.Second, time.Second: 4 * time.Second, 6 * time.Second: 4 * time.Second, 11 * time.Second: 4 * time.Second,
+	} {
+		var slept time.Duration
+		a := &Authenticator{
+			Now:   func() time.Time { return start.Add(spent) },
+			Sleep: func(_ context.Context, d time.Duration) { slept = d },
+		}
+		at := &attempt{a: a, conv: &person{}, refuseAt: start.Add(discreetTime)}
+		told := at.veil(t.Context(), refuse(ForeignCard, errors.New("bob's")))
+		if slept != want || told.message() != MsgRemoteRefused || told.Outcome != PINIncorrect {
+			t.Errorf("after %s: %s, want %s; %v", spent, slept, want, told)
+		}
+	}
+}
