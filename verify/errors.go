@@ -100,6 +100,9 @@ type Error struct {
 	Cert   *certinfo.Certificate
 	Reason Reason
 	Detail string // English, for the administrator
+
+	// Restore is the configuration key that brings back what was accepted before, "" when there is none.
+	Restore string
 }
 
 // Error names the certificate, the reason's code and the detail.

@@ -31,22 +31,25 @@ type store struct {
 	problems []Problem
 	reported map[Problem]bool
 	read     map[string]bool // files, by resolved path
+
+	origin map[*certinfo.Certificate]string // the file in which each of all was found first
 }
 
 func newStore() *store {
 	return &store{bySubj: map[string][]*certinfo.Certificate{}, known: map[string]bool{},
-		reported: map[Problem]bool{}, read: map[string]bool{}}
+		reported: map[Problem]bool{}, read: map[string]bool{}, origin: map[*certinfo.Certificate]string{}}
 }
 
-// add takes a certificate unless it is there already, as hash links make it.
-func (s *store) add(c *certinfo.Certificate) {
+// add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
+func (s *store) add(c *certinfo.Certificate) bool {
 	if s.known[string(c.Raw)] {
-		return
+		return false
 	}
 	s.known[string(c.Raw)] = true
 	s.all = append(s.all, c)
 	key := c.Subject.Key()
 	s.bySubj[key] = append(s.bySubj[key], c)
+	return true
 }
 
 // has tells whether the very certificate is in ca_dir.
@@ -74,7 +77,9 @@ func (s *store) addFile(path string, data []byte) {
 			s.problem(path, "too many certificates")
 			return
 		}
-		s.add(c)
+		if s.add(c) {
+			s.origin[c] = path
+		}
 	}
 	if len(ders) == 0 && !other {
 		s.problem(path, "no certificate in it")

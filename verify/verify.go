@@ -37,6 +37,7 @@ type Options struct {
 	StrictPermissions bool // refuse, not only report, files of ca_dir and crl_dir that a group may write
 
 	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
+	V1Anchors    bool // anchors without basicConstraints are authorities too, see isV1Anchor
 	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
 	MinRSABits   int  // shortest RSA and DSA key; 0 means 2048, lower than 1024 counts as 1024
 	ClockSkew    time.Duration
@@ -154,6 +155,16 @@ type Problem struct {
 	Path string
 	Text string
 }
+
+// Finding is something to know about a file of ca_dir that is used.
+type Finding struct {
+	Path    string
+	Text    string // English
+	Restore string // the configuration key that brings back what the file meant before, "" when there is none
+}
+
+// Findings lists what `pam-pkcs11 config check` says of the certificates of ca_dir.
+func (v *Verifier) Findings() []Finding { return v.v1Findings() }
 
 // Problems lists the files of ca_dir that were skipped or reported, in the order of reading.
 func (v *Verifier) Problems() []Problem { return v.store.problems }
