@@ -1,6 +1,7 @@
 package pkcs11_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -175,6 +176,29 @@ func TestOneBadCertificateDoesNotHideTheOthers(t *testing.T) {
 	}
 	if objects, err = s.Certificates(); err != nil || len(objects) != 4 {
 		t.Errorf("after login %d certificates, %v", len(objects), err)
+	}
+}
+
+// TestPaddedCertificate: a card that keeps certificates in files of a fixed size gives what stands behind them, too.
+func TestPaddedCertificate(t *testing.T) {
+	good := object(testca.P256(), "\x01")
+	der := good.Cert
+	for name, padding := range map[string][]byte{"zeros": make([]byte, 700), "FF": bytes.Repeat([]byte{0xff}, 9)} {
+		good.Cert = append(bytes.Clone(der), padding...)
+		s := open(t, load(t, card(t, good), nil), false)
+		objects, err := s.Certificates()
+		if err != nil || len(objects) != 1 || objects[0].Err != nil || !bytes.Equal(objects[0].Cert.Raw, der) {
+			t.Fatalf("%s: %+v, %v", name, objects, err)
+		}
+		if err := s.Login(pinOf(t, rightPIN)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.SigningKey(objects[0]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -33,6 +33,9 @@ func (v *Verifier) isV1Anchor(c *certinfo.Certificate) bool {
 
 // notAuthority refuses an issuer that is none.
 func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *Error {
+	if e := unusable(issuer, certinfo.OIDBasicConstraints); e != nil {
+		return refuseExtension(issuer, *e)
+	}
 	if v.isV1Anchor(issuer) {
 		err := refuse(issuer, ReasonNotCA, "has no basicConstraints, so it is trusted as itself only, but is the issuer of %s; "+
 			"if it is an authority, replace it, or write %s", describe(child), restoreV1)

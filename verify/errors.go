@@ -41,6 +41,8 @@ const (
 	ReasonNoAnswer Reason = "ocsp-no-answer"
 	ReasonCRLGood  Reason = "crl-good"
 	ReasonSoft     Reason = "revocation-soft"
+
+	ReasonTolerated Reason = "tolerated"
 )
 
 // reasonTable documents every reason: what it means, and what usually helps.
@@ -74,6 +76,7 @@ var reasonTable = []struct {
 	{ReasonNoAnswer, "a responder gave no OCSP answer that can be believed"},
 	{ReasonCRLGood, "the CRLs do not list the certificate"},
 	{ReasonSoft, "nothing could be found out about revocation, and revocation = soft lets that pass"},
+	{ReasonTolerated, "a certificate breaks the rules of its encoding where it does not matter for this check"},
 }
 
 // Reasons lists every reason.

@@ -92,10 +92,7 @@ func (w *validation) alone(c *certinfo.Certificate) *Error {
 	if err := w.s.v.checkDates(c, w.s.now); err != nil {
 		return err
 	}
-	if unknown := c.UnknownCritical(); len(unknown) > 0 {
-		return refuse(c, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
-	}
-	return nil
+	return checkExtensions(c)
 }
 
 // basic is RFC 5280, 6.1.3 (a), with the strength of signature and key.

@@ -80,6 +80,9 @@ func (s *store) addFile(path string, data []byte) {
 		if s.add(c) {
 			s.origin[c] = path
 		}
+		if err := checkExtensions(c); err != nil {
+			s.problem(path, "%s can be part of no chain: %s", describe(c), err.Detail)
+		}
 	}
 	if len(ders) == 0 && !other {
 		s.problem(path, "no certificate in it")

@@ -204,6 +204,7 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		return err
 	}
 	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
+	result.tolerated(cert)
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
 		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
@@ -216,6 +217,9 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		return err
 	}
 	result.Chain, result.Anchored, result.Policies = path.chain(), true, path.policies
+	for _, c := range result.Chain[1:] {
+		result.tolerated(c)
+	}
 	return nil
 }
 
@@ -239,13 +243,20 @@ func (v *Verifier) checkAlone(cert *certinfo.Certificate, now time.Time) *Error 
 	if err := v.checkDates(cert, now); err != nil {
 		return err
 	}
-	if unknown := cert.UnknownCritical(); len(unknown) > 0 {
-		return refuse(cert, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
+	if err := checkExtensions(cert); err != nil {
+		return err
 	}
 	if err := checkKeyUsage(cert); err != nil {
 		return err
 	}
 	return checkPurpose(cert, v.options.EKU)
+}
+
+// tolerated takes down what is odd about a certificate that is used.
+func (r *Result) tolerated(cert *certinfo.Certificate) {
+	for _, what := range cert.Oddities() {
+		r.add(cert, ReasonTolerated, true, what)
+	}
 }
 
 func (r *Result) add(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
