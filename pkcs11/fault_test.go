@@ -184,21 +184,21 @@ func TestPaddedCertificate(t *testing.T) {
 	good := object(testca.P256(), "\x01")
 	der := good.Cert
 	for name, padding := range map[string][]byte{"zeros": make([]byte, 700), "FF": bytes.Repeat([]byte{0xff}, 9)} {
-		good.Cert = append(bytes.Clone(der), padding...)
-		s := open(t, load(t, card(t, good), nil), false)
-		objects, err := s.Certificates()
-		if err != nil || len(objects) != 1 || objects[0].Err != nil || !bytes.Equal(objects[0].Cert.Raw, der) {
-			t.Fatalf("%s: %+v, %v", name, objects, err)
-		}
-		if err := s.Login(pinOf(t, rightPIN)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.SigningKey(objects[0]); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		t.Run(name, func(t *testing.T) {
+			good.Cert = append(bytes.Clone(der), padding...)
+			s := open(t, load(t, card(t, good), nil), false)
+			objects, err := s.Certificates()
+			if err != nil || len(objects) != 1 || objects[0].Err != nil || !bytes.Equal(objects[0].Cert.Raw, der) {
+				t.Fatalf("%+v, %v", objects, err)
+			}
+
+			if err := s.Login(pinOf(t, rightPIN)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.SigningKey(objects[0]); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
