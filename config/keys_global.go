@@ -47,7 +47,7 @@ var moduleTable = Table{
 		{Name: "token_type", Kind: Text, Default: "Smart card", Doc: "What the prompts call the token."},
 		{Name: "support_threads", Kind: Bool, Default: "false", Doc: "Initialise the library with the system's locking (CKF_OS_LOCKING_OK)."},
 		{Name: "environment", Kind: Environment, Status: New, Doc: "NAME=value pairs set for the PKCS#11 library. Nothing comes from the caller's environment."},
-		{Name: "ca_dir", Kind: Path, Default: "/etc/pam_pkcs11/cacerts", Doc: "Certificates of trusted authorities: a directory or a file, PEM or DER."},
+		{Name: "ca_dir", Kind: Path, Default: "/etc/pam_pkcs11/cacerts", Doc: "Certificates of trusted authorities: a directory or a file. PEM, DER, PKCS#7 and OpenSSL's TRUSTED CERTIFICATE are read; text may have a byte order mark or be UTF-16."},
 		{Name: "crl_dir", Kind: Path, Default: "/etc/pam_pkcs11/crls", Doc: "Certificate revocation lists: a directory or a file, PEM or DER."},
 		{Name: "cert_policy", Kind: Words, Default: "ca, signature", Words: policyWords, looser: looserPolicy, Doc: "Checks of the certificate: none, or ca, signature (always done), no_signature, ocsp_on and one of crl_online, crl_offline, crl_auto."},
 		{Name: "eku", Kind: Purposes, Status: New, Doc: "Extended key usage: empty: where present it must allow clientAuth, smartcardLogon or any; ignore; or a list of which each must be present."},

@@ -32,6 +32,7 @@ const (
 	ReasonKeyUnsupported    Reason = "key-unsupported"
 	ReasonMalformed         Reason = "malformed"
 	ReasonWork              Reason = "too-much-work"
+	ReasonRejected          Reason = "rejected"
 
 	// Of steps that are no refusals.
 	ReasonUsable   Reason = "usable"
@@ -69,6 +70,7 @@ var reasonTable = []struct {
 	{ReasonKeyUnsupported, "a key or signature algorithm is not supported"},
 	{ReasonMalformed, "a certificate breaks the rules of its encoding"},
 	{ReasonWork, "the search for a chain was ended at its limit, or the time was up"},
+	{ReasonRejected, "the trust settings of a TRUSTED CERTIFICATE in ca_dir reject a certificate of the chain for logins"},
 	{ReasonUsable, "the certificate by itself may be used for a login now"},
 	{ReasonAnchor, "the chain is good and ends at this CA of ca_dir"},
 	{ReasonNoChain, "cert_policy asks for no chain"},

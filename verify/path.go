@@ -92,6 +92,9 @@ func (w *validation) alone(c *certinfo.Certificate) *Error {
 	if err := w.s.v.checkDates(c, w.s.now); err != nil {
 		return err
 	}
+	if file, rejected := w.s.v.store.rejected[string(c.Raw)]; rejected {
+		return refuse(c, ReasonRejected, "%s rejects it for logins", file)
+	}
 	return checkExtensions(c)
 }
 

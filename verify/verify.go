@@ -6,8 +6,12 @@ package verify
 import (
 	"context"
 	"encoding/asn1"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -133,12 +137,14 @@ func New(o Options) (*Verifier, error) {
 	v.initial.explicit = len(v.initial.set) > 0
 	v.initial.all = o.RequireAllPolicies
 	if o.Policy.CA {
+		v.store.eku, v.store.withLists = o.EKU, o.CADir == o.CRLDir
 		if err := v.store.load(o.CADir, o.StrictPermissions); err != nil {
 			return nil, err
 		}
 		for _, p := range v.store.problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
+		v.logNewForms()
 		v.Expect(v.store.all...)
 	}
 	if o.Policy.CRL != "" {
@@ -164,7 +170,42 @@ type Finding struct {
 }
 
 // Findings lists what `pam-pkcs11 config check` says of the certificates of ca_dir.
-func (v *Verifier) Findings() []Finding { return v.v1Findings() }
+func (v *Verifier) Findings() []Finding { return append(v.newFormFindings(), v.v1Findings()...) }
+
+// logNewForms says the same for the log of a login, in one line for each file and without checking signatures: only the
+// first of its anchors are named.
+func (v *Verifier) logNewForms() {
+	const most = 5
+	anchors, counts := map[string][]string{}, map[string]int{}
+	for _, n := range v.store.newForms {
+		file := v.store.origin[n.cert]
+		counts[file]++
+		if n.cert.SelfIssued() && len(anchors[file]) < most {
+			anchors[file] = append(anchors[file], clip(n.cert.Subject.RFC4514()))
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(counts)) {
+		v.options.Logger.Info("ca_dir: earlier releases did not read this file (see pam-pkcs11 config check)",
+			"file", file, "certificates", counts[file], "anchors", strings.Join(anchors[file], "; "))
+	}
+}
+
+// newFormFindings names the certificates, and which of them are anchors, of files whose form was not read before: they
+// are trusted since, and nobody may remember that they are there.
+func (v *Verifier) newFormFindings() []Finding {
+	var all []Finding
+	for _, n := range v.store.newForms {
+		role := "may stand in a chain"
+		if v.anchors(n.cert) {
+			role = "is an anchor"
+		}
+		all = append(all, Finding{
+			Path: v.store.origin[n.cert],
+			Text: fmt.Sprintf("%s %s; earlier releases did not read %s", describe(n.cert), role, n.form),
+		})
+	}
+	return all
+}
 
 // Problems lists the files of ca_dir that were skipped or reported, in the order of reading.
 func (v *Verifier) Problems() []Problem { return v.store.problems }

@@ -26,6 +26,10 @@ func TestCheckAuthorities(t *testing.T) {
 			want: `card\.pem: certificate "CN=Alice,.*" has no basicConstraints.* \(restored by: v1_anchors = true\) \[ca_dir\]`},
 		{name: "a version 1 certificate, v1_anchors", file: "card.pem", data: testca.SelfSigned("Alice", testca.Version(1)).PEM(),
 			module: "v1_anchors = true;", want: `card\.pem: certificate "CN=Alice,.*" has no basicConstraints: whatever its key signs is trusted .*\[ca_dir\]`},
+		{name: "a byte order mark", file: "root.pem", data: append([]byte("\ufeff"), root.PEM()...),
+			want: `root\.pem: certificate "CN=Root,.*" is an anchor; earlier releases did not read text with a byte order mark \[ca_dir\]`},
+		{name: "a key", file: "key.pem", data: []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+			want: `key\.pem: no certificate in it, but a PEM block PRIVATE KEY \[ca_dir\]`},
 		{name: "text", file: "README", data: []byte("hello\n"), want: `README: no certificate in it \[ca_dir\]`},
 		{name: "no chain is asked for", file: "README", data: []byte("hello\n"), module: "cert_policy = none;"},
 	}
