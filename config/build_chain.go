@@ -9,6 +9,7 @@ import (
 // Chain is what the chain of a certificate must be like.
 type Chain struct {
 	Partial            bool
+	V1Anchors          bool // anchors without basicConstraints are authorities
 	AllowSHA1          bool
 	MinRSABits         int
 	ClockSkew          time.Duration
@@ -27,7 +28,7 @@ type CRL struct {
 
 func (b *builder) fillChain(v Values) {
 	b.conf.Module.Chain = Chain{
-		Partial: v.Bool("partial_chain"), AllowSHA1: v.Bool("allow_sha1"), MinRSABits: v.Int("min_rsa_bits"),
+		Partial: v.Bool("partial_chain"), V1Anchors: v.Bool("v1_anchors"), AllowSHA1: v.Bool("allow_sha1"), MinRSABits: v.Int("min_rsa_bits"),
 		ClockSkew: v.Duration("clock_skew"), RequiredPolicies: v.List("required_policies"),
 		RequireAllPolicies: v.String("required_policies_match") == "all", ExpiryWarningDays: v.Int("expiry_warning_days"),
 	}

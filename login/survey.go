@@ -401,6 +401,7 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 		return refuse(CertificateInvalid, c.err)
 	}
 	r := refuse(verifyOutcome(e.Reason), c.err)
+	r.Restore = e.Restore
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}

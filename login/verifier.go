@@ -28,7 +28,7 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
 		StrictPermissions: conf.Global.StrictPermissions,
 
-		PartialChain: m.Chain.Partial, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
+		PartialChain: m.Chain.Partial, V1Anchors: m.Chain.V1Anchors, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
 		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
 		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
 		Soft: m.SoftRevocation,

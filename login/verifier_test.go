@@ -42,6 +42,15 @@ func TestVerifyOptions(t *testing.T) {
 	}
 }
 
+// TestV1AnchorsReachTheVerifier: who may issue is what the file says.
+func TestV1AnchorsReachTheVerifier(t *testing.T) {
+	for module, want := range map[string]bool{"": false, "v1_anchors = false;": false, "v1_anchors = true;": true} {
+		if o, err := VerifyOptions(parse(t, module)); err != nil || o.V1Anchors != want {
+			t.Errorf("%q: %v, %v", module, o.V1Anchors, err)
+		}
+	}
+}
+
 // TestVerifyRefusal: what the user is told, and which key the log names.
 func TestVerifyRefusal(t *testing.T) {
 	root := testca.NewRoot("Root")
@@ -66,6 +75,7 @@ func TestVerifyRefusal(t *testing.T) {
 		{"revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevoked}, false, CertificateRevoked, nil},
 		{"its CA is revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: ca, Reason: verify.ReasonRevoked}, false, CertificateInvalid, nil},
 		{"other purpose", "", &verify.Error{Cert: leaf, Reason: verify.ReasonEKU}, false, CertificateInvalid, []string{"eku = ignore"}},
+		{"an anchor without basicConstraints", "", &verify.Error{Cert: ca, Reason: verify.ReasonNotCA, Restore: "v1_anchors = true"}, false, CertificateInvalid, []string{"v1_anchors = true"}},
 		{"no OCSP answer in time", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, true, RevocationUnknown, []string{"revocation = soft"}},
 		{"no time for the chain", "", &verify.Error{Cert: leaf, Reason: verify.ReasonWork}, true, DeadlinePassed, nil},
 		{"a web of CAs", "", &verify.Error{Cert: leaf, Reason: verify.ReasonWork}, false, CertificateInvalid, nil},

@@ -23,6 +23,7 @@ type Object struct {
 	Label  string                // CKA_LABEL, printable
 	Cert   *certinfo.Certificate // nil when Err is set
 	Err    error                 // why it cannot be used; the other objects are not concerned
+	Value  []byte                // CKA_VALUE of one that is no certificate to be used, to be shown as far as it goes; nil for others
 }
 
 // Certificates lists the X.509 certificates that the token shows now, in its order, at most 64 of them. It takes three
@@ -62,7 +63,15 @@ func (s *Session) certificate(handle uint) (Object, error) {
 	case len(der.bytes) == 0:
 		o.Err = errors.New("CKA_VALUE is empty")
 	default:
-		o.Cert, o.Err = certinfo.Parse(bytes.Clone(der.bytes))
+		// Cards with files of a fixed size give what stands behind the certificate, too.
+		if o.Cert, o.Err = certinfo.ParsePadded(der.bytes); o.Err != nil {
+			o.Value = bytes.Clone(der.bytes)
+			break
+		}
+		if cut := len(der.bytes) - len(o.Cert.Raw); cut > 0 {
+			s.module.log.Info("certificate object is longer than the certificate in it: the rest is cut off",
+				"slot", s.slot, "label", o.Label, "octets", cut)
+		}
 	}
 	return o, nil
 }

@@ -1,6 +1,7 @@
 package pkcs11_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,13 +128,16 @@ func TestCorruptedCertificatesAndSignatures(t *testing.T) {
 	if err := os.WriteFile(replay, make([]byte, 256), 0o600); err != nil { // of another challenge
 		t.Fatal(err)
 	}
-	for _, lines := range [][]string{{"value empty"}, {"value huge"}, {"value truncated"}, {"value trailing"}, {"sign flip"},
+	for _, lines := range [][]string{{"value empty"}, {"value huge"}, {"value truncated"}, {"sign flip"},
 		{"sign empty"}, {"sign short"}, {"swap 1 " + other}, {"replay " + replay}, {"absent"}, {"extra 0xE1", "absent"}} {
 		if err := tryLogin(t, store, lines...); err == nil {
 			t.Errorf("%v: the login succeeds", lines)
 		} else {
 			t.Logf("%v: %v", lines, err)
 		}
+	}
+	if err := tryLogin(t, store, "value trailing"); err != nil {
+		t.Errorf("octets behind the certificate, as cards pad it: %v", err)
 	}
 	if err := tryLogin(t, store, "extra 0xE1"); err != nil {
 		t.Errorf("a card that is not recognised in the first slot hides the other: %v", err)
@@ -175,6 +179,29 @@ func TestOneBadCertificateDoesNotHideTheOthers(t *testing.T) {
 	}
 	if objects, err = s.Certificates(); err != nil || len(objects) != 4 {
 		t.Errorf("after login %d certificates, %v", len(objects), err)
+	}
+}
+
+// TestPaddedCertificate: a card that keeps certificates in files of a fixed size gives what stands behind them, too.
+func TestPaddedCertificate(t *testing.T) {
+	good := object(testca.P256(), "\x01")
+	der := good.Cert
+	for name, padding := range map[string][]byte{"zeros": make([]byte, 700), "FF": bytes.Repeat([]byte{0xff}, 9)} {
+		t.Run(name, func(t *testing.T) {
+			good.Cert = append(bytes.Clone(der), padding...)
+			s := open(t, load(t, card(t, good), nil), false)
+			objects, err := s.Certificates()
+			if err != nil || len(objects) != 1 || objects[0].Err != nil || !bytes.Equal(objects[0].Cert.Raw, der) {
+				t.Fatalf("%+v, %v", objects, err)
+			}
+
+			if err := s.Login(pinOf(t, rightPIN)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.SigningKey(objects[0]); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

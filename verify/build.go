@@ -237,9 +237,6 @@ func selfSigned(c *certinfo.Certificate) bool {
 	return checkRaw(c.PublicKey, scheme, c.RawTBS, c.Signature) == nil
 }
 
-// isCA: basic constraints say so. A version 1 certificate cannot, and is a CA only as an anchor.
-func isCA(c *certinfo.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
-
 // looped tells whether a certificate with this name and key is in the path already: a second one never makes a path
 // good that was not (RFC 4158, 2.4.2).
 func looped(up []*certinfo.Certificate, c *certinfo.Certificate) bool {
@@ -285,8 +282,8 @@ func (s *search) likely(c, issuer *certinfo.Certificate) int {
 
 // link tells whether issuer may stand above child at all.
 func (s *search) link(leaf, child, issuer *certinfo.Certificate) (bool, *Error) {
-	if !isCA(issuer) && !(issuer.Version == 1 && s.v.store.has(issuer) && issuer.SelfIssued()) {
-		s.fail(rankBadLink, refuse(issuer, ReasonNotCA, "is no CA (basic constraints), but the issuer of %s", describe(child)))
+	if !s.v.isAuthority(issuer) {
+		s.fail(rankBadLink, s.v.notAuthority(issuer, child))
 		return false, nil
 	}
 	if issuer.PublicKeyErr != nil {

@@ -179,7 +179,7 @@ func (p *crlWalk) plain(e []byte) (bool, error) {
 	}
 	reason := reasonAbsent
 	if len(rest) > 0 {
-		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != plainReason || rest[13] > 10 {
+		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != plainReason || rest[13] > maxReason {
 			return false, nil
 		}
 		reason = int(rest[13])
@@ -260,18 +260,22 @@ func (p *crlWalk) odd(der []byte) error {
 	return nil
 }
 
+// entryExtensions reads what an entry says beside serial number and time. A reason that cannot be read, or that is there
+// twice, is none that takes a revocation back: the certificate is revoked, and the list good for others. Of whose
+// certificate the entry speaks must be certain: it holds for the entries that follow, too.
 func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
-	list, err := certinfo.ParseExtensions(der)
-	if err != nil {
+	list, twice, err := certinfo.ParseDoubledExtensions(der)
+	switch {
+	case err != nil:
 		return err
+	case twice == oidCertificateIssuer:
+		return errors.New("certificateIssuer is there twice")
 	}
+
 	for _, e := range list {
 		switch e.String() {
 		case oidReasonCode:
-			s := cryptobyte.String(e.Value)
-			if !s.ReadASN1Enum(&entry.reason) || !s.Empty() || entry.reason < 0 || entry.reason > 10 {
-				return errors.New("malformed reason")
-			}
+			entry.reason = readReason(e.Value)
 		case oidCertificateIssuer:
 			name, err := directoryName(e.Value)
 			if err != nil {
@@ -285,7 +289,20 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 			}
 		}
 	}
+	if twice != "" {
+		entry.reason = reasonUnread
+	}
 	return nil
+}
+
+// readReason reads a CRLReason (RFC 5280, 5.3.1); one that is not among them is reasonUnread.
+func readReason(der []byte) int {
+	s := cryptobyte.String(der)
+	var reason int
+	if !s.ReadASN1Enum(&reason) || !s.Empty() || reason < 0 || reason > maxReason {
+		return reasonUnread
+	}
+	return reason
 }
 
 // crlFrame is where the parts of a CRL stand, as offsets from its beginning.

@@ -32,6 +32,7 @@ const (
 	ReasonKeyUnsupported    Reason = "key-unsupported"
 	ReasonMalformed         Reason = "malformed"
 	ReasonWork              Reason = "too-much-work"
+	ReasonRejected          Reason = "rejected"
 
 	// Of steps that are no refusals.
 	ReasonUsable   Reason = "usable"
@@ -41,6 +42,8 @@ const (
 	ReasonNoAnswer Reason = "ocsp-no-answer"
 	ReasonCRLGood  Reason = "crl-good"
 	ReasonSoft     Reason = "revocation-soft"
+
+	ReasonTolerated Reason = "tolerated"
 )
 
 // reasonTable documents every reason: what it means, and what usually helps.
@@ -67,6 +70,7 @@ var reasonTable = []struct {
 	{ReasonKeyUnsupported, "a key or signature algorithm is not supported"},
 	{ReasonMalformed, "a certificate breaks the rules of its encoding"},
 	{ReasonWork, "the search for a chain was ended at its limit, or the time was up"},
+	{ReasonRejected, "the trust settings of a TRUSTED CERTIFICATE in ca_dir reject a certificate of the chain for logins"},
 	{ReasonUsable, "the certificate by itself may be used for a login now"},
 	{ReasonAnchor, "the chain is good and ends at this CA of ca_dir"},
 	{ReasonNoChain, "cert_policy asks for no chain"},
@@ -74,6 +78,7 @@ var reasonTable = []struct {
 	{ReasonNoAnswer, "a responder gave no OCSP answer that can be believed"},
 	{ReasonCRLGood, "the CRLs do not list the certificate"},
 	{ReasonSoft, "nothing could be found out about revocation, and revocation = soft lets that pass"},
+	{ReasonTolerated, "a certificate breaks the rules of its encoding where it does not matter for this check"},
 }
 
 // Reasons lists every reason.
@@ -100,6 +105,9 @@ type Error struct {
 	Cert   *certinfo.Certificate
 	Reason Reason
 	Detail string // English, for the administrator
+
+	// Restore is the configuration key that brings back what was accepted before, "" when there is none.
+	Restore string
 }
 
 // Error names the certificate, the reason's code and the detail.

@@ -42,6 +42,11 @@ func (s *nameState) check(c *certinfo.Certificate) *Error {
 	if len(s.permitted) == 0 && len(s.excluded) == 0 {
 		return nil
 	}
+	if e := unusable(c, certinfo.OIDSubjectAltName); e != nil {
+		err := refuseExtension(c, *e)
+		err.Detail += "; a CA above constrains names, and these cannot be held against its constraints"
+		return err
+	}
 	for _, name := range namesOf(c) {
 		if err := s.checkName(c, name); err != nil {
 			return err

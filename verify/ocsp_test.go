@@ -148,6 +148,7 @@ func TestOCSPAnswers(t *testing.T) {
 		{"revoked", single(gone), Options{}, ReasonRevoked, "keyCompromise"},
 		{"on hold", single(testca.Single{Status: testca.OCSPRevoked, Reason: 6}), Options{}, ReasonRevoked, "certificateHold"},
 		{"revoked without a reason", single(testca.Single{Status: testca.OCSPRevoked, Reason: -1}), Options{}, ReasonRevoked, ""},
+		{"revoked for a reason that is not defined", single(testca.Single{Status: testca.OCSPRevoked, Reason: 99}), Options{}, ReasonRevoked, "cannot be read"},
 		{"revoked, soft", single(gone), Options{Soft: true}, ReasonRevoked, ""},
 		{"revoked, an old answer", single(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: now.AddDate(0, -1, 0)}), Options{}, ReasonRevoked, ""},
 		{"revoked, other nonce", func(q testca.Question) []byte {

@@ -219,8 +219,8 @@ func (s *ocspSingle) readStatus(seq *cryptobyte.String) error {
 	if !content.ReadOptionalASN1(&reason, &present, asn1.Tag(0).ContextSpecific().Constructed()) || !content.Empty() {
 		return malformed
 	}
-	if present && (!reason.ReadASN1Enum(&s.reason) || !reason.Empty() || s.reason < 0 || s.reason > 10) {
-		return errors.New("malformed revocationReason")
+	if present {
+		s.reason = readReason(reason) // whatever it is: the certificate is revoked
 	}
 	return nil
 }

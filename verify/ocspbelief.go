@@ -243,8 +243,9 @@ func (v *Verifier) mayAnswer(t *ocspTarget, c *certinfo.Certificate) error {
 		return refused("may not answer for the CA (no extended key usage OCSPSigning)")
 	case c.HasKeyUsage && c.KeyUsage&signing == 0:
 		return refused("may not sign (keyUsage)")
-	case len(c.UnknownCritical()) > 0:
-		return refused(fmt.Sprintf("has the critical extension %v, which is not known", c.UnknownCritical()[0]))
+	}
+	if err := checkExtensions(c); err != nil {
+		return refused("is not to be used: " + err.Detail)
 	}
 	scheme, refusal := v.checkScheme(c, c.SignatureAlgorithm)
 	if refusal != nil {

@@ -337,6 +337,7 @@ func explain(err error, theirs, what string) string {
 	if err == nil {
 		for _, row := range []struct{ theirs, done, why string }{
 			{"error", "subject in other case", "two certificates have one name: OpenSSL tries the first issuer only, or none when the leaf has it too"},
+			{"error", "malformed SAN", "OpenSSL uses nothing of the certificate; here an alternative name that cannot be read is unusable, and where it is not critical not the certificate"},
 		} {
 			if strings.Contains(theirs, row.theirs) && strings.Contains(what, row.done) {
 				return row.why
@@ -351,7 +352,7 @@ func explain(err error, theirs, what string) string {
 		{"issuer-unknown", "inter: version 1", "the same as for extensions below: the certificate on the card cannot be read"},
 		{"issuer-unknown", "root: version 1", "the same, for a root, which is then reported and skipped"},
 		{"issuer-unknown", "root: bad signature", "OpenSSL takes a root by its name; one whose own signature is wrong is damaged"},
-		{"issuer-unknown", "root: policy twice", "OpenSSL does not read the policies of a root; a malformed certificate of ca_dir is reported and skipped"},
+		{"extension certificatePolicies", "root: policy twice", "OpenSSL does not read the policies of a root; here a critical extension that cannot be used refuses any certificate"},
 	} {
 		if strings.Contains(err.Error(), row.ours) && strings.Contains(what, row.done) {
 			return row.why

@@ -92,10 +92,10 @@ func (w *validation) alone(c *certinfo.Certificate) *Error {
 	if err := w.s.v.checkDates(c, w.s.now); err != nil {
 		return err
 	}
-	if unknown := c.UnknownCritical(); len(unknown) > 0 {
-		return refuse(c, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
+	if file, rejected := w.s.v.store.rejected[string(c.Raw)]; rejected {
+		return refuse(c, ReasonRejected, "%s rejects it for logins", file)
 	}
-	return nil
+	return checkExtensions(c)
 }
 
 // basic is RFC 5280, 6.1.3 (a), with the strength of signature and key.

@@ -45,6 +45,7 @@ type policyState struct {
 	initial    initialPolicies
 	levels     []*level // nil: the valid_policy_graph is NULL
 	nodes      int
+	spoilt     *Error // the first certificatePolicies of the path that cannot be used
 	explicit   int
 	inhibitAny int
 	mapping    int
@@ -89,9 +90,13 @@ func (p *policyState) process(c *certinfo.Certificate, last bool) *Error {
 			return refuse(c, ReasonPolicy, "policy mapping from or to anyPolicy") // 6.1.4 (a), and 4.2.1.5 for the last one
 		}
 	}
+	if e := unusable(c, certinfo.OIDCertificatePolicies); e != nil && p.spoilt == nil {
+		p.spoilt = refuseExtension(c, *e)
+		p.spoilt.Detail += "; a certificate policy is required"
+	}
 	switch {
-	case !c.HasPolicies:
-		p.levels = nil
+	case !c.HasPolicies || p.spoilt != nil:
+		p.levels = nil // no policy is valid for the path
 	case p.levels != nil:
 		next := p.grow(c, p.inhibitAny > 0 || !last && c.SelfIssued())
 		if p.nodes += len(next.nodes); p.nodes > maxPolicyNodes {
@@ -104,9 +109,17 @@ func (p *policyState) process(c *certinfo.Certificate, last bool) *Error {
 		}
 	}
 	if p.explicit == 0 && p.levels == nil {
-		return refuse(c, ReasonPolicy, "no certificate policy is valid up to here, and one is required")
+		return p.refuse(c, "no certificate policy is valid up to here, and one is required")
 	}
 	return nil
+}
+
+// refuse says why no policy is valid: the extension that cannot be used, where there is one.
+func (p *policyState) refuse(c *certinfo.Certificate, why string) *Error {
+	if p.spoilt != nil {
+		return p.spoilt
+	}
+	return refuse(c, ReasonPolicy, "%s", why)
 }
 
 // grow makes the next depth (RFC 9618, 5.2).
@@ -218,7 +231,7 @@ func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifie
 	switch {
 	case p.explicit > 0:
 	case len(valid) == 0:
-		return nil, refuse(c, ReasonPolicy, "no certificate policy that is asked for is valid for the chain")
+		return nil, p.refuse(c, "no certificate policy that is asked for is valid for the chain")
 	case p.initial.all && len(valid) < len(p.initial.set):
 		return nil, refuse(c, ReasonPolicy, "%d of %d required certificate policies are valid for the chain", len(valid), len(p.initial.set))
 	}

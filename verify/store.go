@@ -1,9 +1,9 @@
 package verify
 
 import (
-	"encoding/pem"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -31,22 +31,35 @@ type store struct {
 	problems []Problem
 	reported map[Problem]bool
 	read     map[string]bool // files, by resolved path
+
+	origin    map[*certinfo.Certificate]string // the file in which each of all was found first
+	rejected  map[string]string                // by raw octets: the file that rejects the certificate for logins
+	newForms  []newForm
+	eku       EKU  // the purposes of a login
+	withLists bool // crl_dir is the same path: files of CRLs are used, if not here
+}
+
+// newForm is a certificate that releases before this one did not find in its file.
+type newForm struct {
+	cert *certinfo.Certificate
+	form string
 }
 
 func newStore() *store {
 	return &store{bySubj: map[string][]*certinfo.Certificate{}, known: map[string]bool{},
-		reported: map[Problem]bool{}, read: map[string]bool{}}
+		reported: map[Problem]bool{}, read: map[string]bool{}, origin: map[*certinfo.Certificate]string{}, rejected: map[string]string{}}
 }
 
-// add takes a certificate unless it is there already, as hash links make it.
-func (s *store) add(c *certinfo.Certificate) {
+// add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
+func (s *store) add(c *certinfo.Certificate) bool {
 	if s.known[string(c.Raw)] {
-		return
+		return false
 	}
 	s.known[string(c.Raw)] = true
 	s.all = append(s.all, c)
 	key := c.Subject.Key()
 	s.bySubj[key] = append(s.bySubj[key], c)
+	return true
 }
 
 // has tells whether the very certificate is in ca_dir.
@@ -61,58 +74,69 @@ func (s *store) problem(path, format string, args ...any) {
 // crlLink is the name of a hash link to a CRL, which may stand in the same directory.
 var crlLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{8}\.r[0-9]+$`) })
 
-// addFile takes the certificates of one file, PEM or DER, several one after the other.
+// addFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a problem.
 func (s *store) addFile(path string, data []byte) {
-	ders, other := split(data)
-	for _, der := range ders {
-		c, err := certinfo.Parse(der)
-		if err != nil {
-			s.problem(path, "%v", err)
-			continue
-		}
+	file := readCAFile(data)
+	for _, text := range file.problems {
+		s.problem(path, "%s", text)
+	}
+	for _, e := range file.entries {
 		if len(s.all) >= maxCACerts {
 			s.problem(path, "too many certificates")
 			return
 		}
-		s.add(c)
+		s.addEntry(path, e)
 	}
-	if len(ders) == 0 && !other {
-		s.problem(path, "no certificate in it")
+
+	listsOnly := len(file.other) > 0 && !slices.ContainsFunc(file.other, isNoList)
+	if len(file.entries) > 0 || len(file.problems) > 0 || listsOnly && s.withLists {
+		return
+	}
+	text := "no certificate in it"
+	if len(file.other) > 0 {
+		text += ", but " + file.other[0]
+	}
+	s.problem(path, "%s", text)
+}
+
+// addEntry takes one certificate, unless the file itself says that it is not for logins.
+func (s *store) addEntry(path string, e caEntry) {
+	c, err := certinfo.Parse(e.der)
+	switch {
+	case err != nil:
+		s.problem(path, "%v", err)
+		return
+	case e.trust.rejects(s.eku):
+		s.rejected[string(c.Raw)] = path
+		s.problem(path, "%s is rejected for logins by the trust settings of the file", describe(c))
+		return
+	case e.trust.forOthers(s.eku):
+		s.problem(path, "%s is trusted for other purposes than a login by the trust settings of the file", describe(c))
+		return
+	}
+
+	if s.add(c) {
+		s.origin[c] = path
+		if e.newForm != "" {
+			s.newForms = append(s.newForms, newForm{cert: c, form: e.newForm})
+		}
+	}
+	if err := checkExtensions(c); err != nil {
+		s.problem(path, "%s can be part of no chain: %s", describe(c), err.Detail)
 	}
 }
 
-// split finds the certificates of a file. other tells that it holds something else that is well-formed (a CRL, a key).
+// split gives the certificates of a file, and reports whether it holds something else that is well-formed.
 func split(data []byte) (ders [][]byte, other bool) {
-	if len(data) > 0 && data[0] == 0x30 {
-		rest := cryptobyte.String(data)
-		for !rest.Empty() {
-			var der cryptobyte.String
-			if !rest.ReadASN1Element(&der, asn1.SEQUENCE) {
-				ders = append(ders, rest) // parsed once more, for the error
-				return ders, other
-			}
-			if looksLikeCRL(der) {
-				other = true
-				continue
-			}
-			ders = append(ders, der)
-		}
-		return ders, other
+	file := readCAFile(data)
+	for _, e := range file.entries {
+		ders = append(ders, e.der)
 	}
-	for len(data) > 0 {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		switch block.Type {
-		case pemCertificate, "X509 CERTIFICATE":
-			ders = append(ders, block.Bytes)
-		default:
-			other = true
-		}
-	}
-	return ders, other
+	return ders, len(file.other) > 0
 }
+
+// isNoList reports whether what a file holds beside certificates is no CRL.
+func isNoList(what string) bool { return what != otherCRL && what != otherPEMCRL }
 
 // looksLikeCRL tells a DER CRL from a certificate: it has a time where a certificate has another sequence (RFC 5280,
 // 4.1 and 5.1).

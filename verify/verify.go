@@ -6,8 +6,12 @@ package verify
 import (
 	"context"
 	"encoding/asn1"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -37,6 +41,7 @@ type Options struct {
 	StrictPermissions bool // refuse, not only report, files of ca_dir and crl_dir that a group may write
 
 	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
+	V1Anchors    bool // anchors without basicConstraints are authorities too, see isV1Anchor
 	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
 	MinRSABits   int  // shortest RSA and DSA key; 0 means 2048, lower than 1024 counts as 1024
 	ClockSkew    time.Duration
@@ -132,12 +137,14 @@ func New(o Options) (*Verifier, error) {
 	v.initial.explicit = len(v.initial.set) > 0
 	v.initial.all = o.RequireAllPolicies
 	if o.Policy.CA {
+		v.store.eku, v.store.withLists = o.EKU, o.CADir == o.CRLDir
 		if err := v.store.load(o.CADir, o.StrictPermissions); err != nil {
 			return nil, err
 		}
 		for _, p := range v.store.problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
+		v.logNewForms()
 		v.Expect(v.store.all...)
 	}
 	if o.Policy.CRL != "" {
@@ -153,6 +160,51 @@ func New(o Options) (*Verifier, error) {
 type Problem struct {
 	Path string
 	Text string
+}
+
+// Finding is something to know about a file of ca_dir that is used.
+type Finding struct {
+	Path    string
+	Text    string // English
+	Restore string // the configuration key that brings back what the file meant before, "" when there is none
+}
+
+// Findings lists what `pam-pkcs11 config check` says of the certificates of ca_dir.
+func (v *Verifier) Findings() []Finding { return append(v.newFormFindings(), v.v1Findings()...) }
+
+// logNewForms says the same for the log of a login, in one line for each file and without checking signatures: only the
+// first of its anchors are named.
+func (v *Verifier) logNewForms() {
+	const most = 5
+	anchors, counts := map[string][]string{}, map[string]int{}
+	for _, n := range v.store.newForms {
+		file := v.store.origin[n.cert]
+		counts[file]++
+		if n.cert.SelfIssued() && len(anchors[file]) < most {
+			anchors[file] = append(anchors[file], clip(n.cert.Subject.RFC4514()))
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(counts)) {
+		v.options.Logger.Info("ca_dir: earlier releases did not read this file (see pam-pkcs11 config check)",
+			"file", file, "certificates", counts[file], "anchors", strings.Join(anchors[file], "; "))
+	}
+}
+
+// newFormFindings names the certificates, and which of them are anchors, of files whose form was not read before: they
+// are trusted since, and nobody may remember that they are there.
+func (v *Verifier) newFormFindings() []Finding {
+	var all []Finding
+	for _, n := range v.store.newForms {
+		role := "may stand in a chain"
+		if v.anchors(n.cert) {
+			role = "is an anchor"
+		}
+		all = append(all, Finding{
+			Path: v.store.origin[n.cert],
+			Text: fmt.Sprintf("%s %s; earlier releases did not read %s", describe(n.cert), role, n.form),
+		})
+	}
+	return all
 }
 
 // Problems lists the files of ca_dir that were skipped or reported, in the order of reading.
@@ -193,6 +245,7 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		return err
 	}
 	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
+	result.tolerated(cert)
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
 		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
@@ -205,6 +258,9 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		return err
 	}
 	result.Chain, result.Anchored, result.Policies = path.chain(), true, path.policies
+	for _, c := range result.Chain[1:] {
+		result.tolerated(c)
+	}
 	return nil
 }
 
@@ -228,13 +284,20 @@ func (v *Verifier) checkAlone(cert *certinfo.Certificate, now time.Time) *Error 
 	if err := v.checkDates(cert, now); err != nil {
 		return err
 	}
-	if unknown := cert.UnknownCritical(); len(unknown) > 0 {
-		return refuse(cert, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
+	if err := checkExtensions(cert); err != nil {
+		return err
 	}
 	if err := checkKeyUsage(cert); err != nil {
 		return err
 	}
 	return checkPurpose(cert, v.options.EKU)
+}
+
+// tolerated takes down what is odd about a certificate that is used.
+func (r *Result) tolerated(cert *certinfo.Certificate) {
+	for _, what := range cert.Oddities() {
+		r.add(cert, ReasonTolerated, true, what)
+	}
 }
 
 func (r *Result) add(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {

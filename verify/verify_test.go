@@ -21,6 +21,16 @@ func parsed(t testing.TB, c *testca.Cert) *certinfo.Certificate {
 	return cert
 }
 
+// parsedAll is parsed for several.
+func parsedAll(t testing.TB, certs ...*testca.Cert) []*certinfo.Certificate {
+	t.Helper()
+	var all []*certinfo.Certificate
+	for _, c := range certs {
+		all = append(all, parsed(t, c))
+	}
+	return all
+}
+
 // trusting makes a verifier with `ca` and these certificates in its ca_dir.
 func trusting(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
 	t.Helper()
@@ -137,7 +147,8 @@ func TestIssuers(t *testing.T) {
 		{"intermediate is no CA", nil, []testca.Option{testca.BasicConstraints(true, false, -1)}, Options{}, ReasonNotCA},
 		{"intermediate without basic constraints", nil, []testca.Option{testca.Without("2.5.29.19")}, Options{}, ReasonNotCA},
 		{"intermediate of version 1", nil, []testca.Option{testca.Version(1)}, Options{}, ReasonNotCA},
-		{"root of version 1", []testca.Option{testca.Version(1)}, nil, Options{}, ""},
+		{"root of version 1", []testca.Option{testca.Version(1)}, nil, Options{}, ReasonNotCA},
+		{"root of version 1, v1_anchors", []testca.Option{testca.Version(1)}, nil, Options{V1Anchors: true}, ""},
 		{"root without basic constraints", []testca.Option{testca.Without("2.5.29.19")}, nil, Options{}, ReasonNotCA},
 		{"intermediate without keyCertSign", nil, []testca.Option{testca.KeyUsage(true, testca.DigitalSignature)}, Options{}, ReasonKeyUsage},
 		{"root without keyCertSign", []testca.Option{testca.KeyUsage(true, testca.CRLSign)}, nil, Options{}, ReasonKeyUsage},
@@ -255,7 +266,7 @@ func TestErrorNamesTheCertificate(t *testing.T) {
 	if !errors.As(err, &e) || !strings.Contains(err.Error(), "CN=Inter") || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v", err)
 	}
-	if ReasonOf(errors.New("x")) != "" || Reason("x").Meaning() != "" || len(Reasons()) != 26 {
+	if ReasonOf(errors.New("x")) != "" || Reason("x").Meaning() != "" || len(Reasons()) != 28 {
 		t.Error("reasons")
 	}
 	for _, r := range Reasons() {

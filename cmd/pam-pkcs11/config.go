@@ -24,7 +24,8 @@ func newConfig() *cobra.Command {
 		Short: "Print errors, keys without effect and what the file means otherwise than to pam_pkcs11 0.6",
 		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ".\n" +
 			"It prints one line for each finding, with its kind in brackets, and ends with 78 when the file has errors:\n" +
-			"every login would be refused. With ocsp_on it names the CA certificates that name no OCSP responder;\n" +
+			"every login would be refused. It names the files of ca_dir that are not used, and those whose certificates\n" +
+			"mean something else than before. With ocsp_on it names the CA certificates that name no OCSP responder;\n" +
 			"with --online it asks the responders too, and ends with 1 when one does not answer.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,7 +39,15 @@ func newConfig() *cobra.Command {
 			if err := checkMappers(cmd, file); err != nil {
 				return err
 			}
-			return checkResponders(cmd, file, online)
+			conf, err := config.Load(&config.Arguments{ConfigFile: file})
+			if err != nil {
+				return nil // its errors are printed already
+			}
+			v, err := checkAuthorities(cmd, conf, file)
+			if err != nil {
+				return err
+			}
+			return checkResponders(cmd, v, conf, file, online)
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")

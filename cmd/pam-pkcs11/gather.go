@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -23,7 +24,38 @@ import (
 // source is one certificate and where it comes from.
 type source struct {
 	name string
-	cert *certinfo.Certificate
+	cert *certinfo.Certificate // nil when err is set
+
+	err     error            // why it cannot be used
+	outline certinfo.Outline // what can be read of it all the same
+}
+
+// unusable is a source that can only be shown.
+func unusable(name string, der []byte, err error) source {
+	return source{name: name, err: err, outline: certinfo.ReadOutline(der)}
+}
+
+// read takes one certificate out of DER. An error is returned when not even its outline can be read.
+func read(name string, der []byte, parse func([]byte) (*certinfo.Certificate, error)) (source, error) {
+	cert, err := parse(der)
+	if err == nil {
+		return source{name: name, cert: cert}, nil
+	}
+	s := unusable(name, der, err)
+	if s.outline.Empty() {
+		return s, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// usable leaves out, with a line on standard error, the certificates that can only be shown.
+func usable(cmd *cobra.Command, all []source) []source {
+	return slices.DeleteFunc(all, func(s source) bool {
+		if s.err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: certificate %q left out: %v\n", program, s.name, s.outline.Subject, s.err)
+		}
+		return s.err != nil
+	})
 }
 
 // maxCertificateFile bounds a file of certificates, in bytes.
@@ -65,11 +97,8 @@ func fromFile(file string) ([]source, error) {
 		return nil, fmt.Errorf("%s: longer than %d bytes", file, maxCertificateFile)
 	}
 	if !bytes.Contains(data, []byte("-----BEGIN ")) {
-		cert, err := certinfo.Parse(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		return []source{{file, cert}}, nil
+		one, err := read(file, data, certinfo.ParsePadded) // as a card's file may be
+		return []source{one}, err
 	}
 	var all []source
 	for {
@@ -80,11 +109,11 @@ func fromFile(file string) ([]source, error) {
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			continue
 		}
-		cert, err := certinfo.Parse(block.Bytes)
+		one, err := read(file, block.Bytes, certinfo.Parse)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, err
 		}
-		all = append(all, source{file, cert})
+		all = append(all, one)
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s: %w", file, errNoCertificate)
@@ -157,10 +186,10 @@ func fromToken(cmd *cobra.Command, module *pkcs11.Module, slot pkcs11.Slot) ([]s
 	var all []source
 	for _, o := range objects {
 		if o.Err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: certificate %q left out: %v\n", program, slot.Token.Label, o.Label, o.Err)
+			all = append(all, unusable(slot.Token.Label, o.Value, fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
 			continue
 		}
-		all = append(all, source{slot.Token.Label, o.Cert})
+		all = append(all, source{name: slot.Token.Label, cert: o.Cert})
 	}
 	return all, nil
 }

@@ -51,6 +51,7 @@ type mapped struct {
 	Serial      string          `json:"serial"`
 	Good        bool            `json:"good"`
 	Check       string          `json:"check"` // why it is not good
+	Notes       []string        `json:"notes"` // what is odd about it
 	User        string          `json:"user"`  // whose it is; "" when no mapper knows
 	Mapper      string          `json:"mapper"`
 	Mappers     []mapperDetails `json:"mappers"`
@@ -104,9 +105,14 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 
 // judge asks about one certificate, within the time that a login would have.
 func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Config, c source, all []source) (mapped, error) {
+	if c.err != nil {
+		return mapped{Certificate: c.name, Subject: c.outline.Subject, Issuer: c.outline.Issuer, Serial: c.outline.Serial,
+			Check: "cannot be used: " + c.err.Error()}, nil
+	}
+
 	ctx, cancel := context.WithTimeout(ctx, conf.Global.VerifyTimeout)
 	defer cancel()
-	shown := mapped{Certificate: c.name, Subject: c.cert.Subject.RFC4514(), Issuer: c.cert.Issuer.RFC4514(), Serial: c.cert.SerialHex(":"), Good: true}
+	shown := mapped{Certificate: c.name, Subject: c.cert.Subject.RFC4514(), Issuer: c.cert.Issuer.RFC4514(), Serial: c.cert.SerialHex(":"), Good: true, Notes: c.cert.Oddities()}
 	if _, err := judge.Check(ctx, c.cert, certificatesOf(all)); err != nil {
 		shown.Good, shown.Check = false, err.Error()
 	}
@@ -132,6 +138,7 @@ func details(e mapper.Explanation) mapperDetails {
 func (m mapping) print(w io.Writer, s mapped) error {
 	if m.json {
 		s.Mappers = append([]mapperDetails{}, s.Mappers...)
+		s.Notes = append([]string{}, s.Notes...)
 		return json.NewEncoder(w).Encode(s)
 	}
 	var b strings.Builder
@@ -140,6 +147,9 @@ func (m mapping) print(w io.Writer, s mapped) error {
 		fmt.Fprint(&b, "  check:   good\n")
 	} else {
 		fmt.Fprintf(&b, "  check:   refused: %s\n", quotable(s.Check))
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintf(&b, "  note:    %s\n", quotable(note))
 	}
 	for _, d := range s.Mappers {
 		fmt.Fprintf(&b, "  mapper %s", d.Name)
@@ -194,7 +204,9 @@ var errNoCertificate = errors.New("holds no certificate")
 func certificatesOf(all []source) []*certinfo.Certificate {
 	var certs []*certinfo.Certificate
 	for _, s := range all {
-		certs = append(certs, s.cert)
+		if s.err == nil {
+			certs = append(certs, s.cert)
+		}
 	}
 	return certs
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,10 @@ func furnish(dir string, ca *testca.CA, nobody *testca.Cert, stores map[string]*
 		"escape.pem":  ca.Leaf("x", testca.Subject("CN=\x1b]0;x\a")).PEM(),
 		"expired.pem": ca.Leaf("nobody", testca.Expired()).PEM(),
 		"other.pem":   testca.NewRoot("Another CA").Leaf("nobody").PEM(),
+		"twice.pem":   ca.Leaf("nobody", testca.Serial(7), testca.AlsoExtension("2.5.29.15", true, nil)).PEM(),
+		"usage.pem":   ca.Leaf("nobody", testca.WithExtension("2.5.29.15", true, []byte{4, 0})).PEM(),
+		"policy.pem":  ca.Leaf("nobody", testca.Policies(false, "1.2.3", "1.2.3"), testca.SAN(testca.UPN("nobody@example.com"))).PEM(),
+		"padded.der":  append(bytes.Clone(nobody.DER), make([]byte, 100)...),
 		"broken.pem":  []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
 		"key.pem":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
 		"map":         []byte("nobody@example.com -> nobody\n"),

@@ -54,7 +54,7 @@ func oldTool(cmd *cobra.Command, args []string) (*config.Config, *login.Judge, [
 		return nil, nil, nil, err
 	}
 	certs, err := gather(cmd, conf, files)
-	return conf, judge, certs, err
+	return conf, judge, usable(cmd, certs), err
 }
 
 // sortArguments tells names of files from arguments of the module: what is no argument and is there as a file.

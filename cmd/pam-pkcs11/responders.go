@@ -8,26 +8,18 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
-	"pam_pkcs11/login"
 	"pam_pkcs11/verify"
 )
 
 // checkResponders prints what can be told about OCSP before a login: CA certificates without a responder and, when
 // asked to go online, responders that do not answer; with one of these the answer is no.
-func checkResponders(cmd *cobra.Command, file string, online bool) error {
-	conf, err := config.Load(&config.Arguments{ConfigFile: file})
-	if err != nil || !conf.Module.Policy.OCSP {
-		return nil // its errors are printed already
-	}
-	var v *verify.Verifier
-	options, err := login.VerifyOptions(conf)
-	if err == nil {
-		options.StoreDir = "" // nothing is kept here
-		v, err = verify.New(options)
+func checkResponders(cmd *cobra.Command, v *verify.Verifier, conf *config.Config, file string, online bool) error {
+	if !conf.Module.Policy.OCSP {
+		return nil
 	}
 	out := cmd.OutOrStdout()
-	if err != nil {
-		_, err := fmt.Fprintf(out, "%s: OCSP responders were not looked at: %v [ocsp]\n", file, err)
+	if v == nil {
+		_, err := fmt.Fprintf(out, "%s: OCSP responders were not looked at [ocsp]\n", file)
 		return err
 	}
 	for _, c := range v.WithoutResponder() {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,10 +75,45 @@ type Certificate struct {
 	PolicyConstraints *PolicyConstraints // nil when absent
 	InhibitAnyPolicy  int                // -1 when absent
 	NameConstraints   *NameConstraints   // nil when absent
+
+	tolerated []string
+}
+
+// Oddities lists what the certificate breaks of the rules of its encoding in places that do not decide what it means, in
+// English: extensions that are unusable, octets behind its end. Whether it is good all the same is package verify's.
+func (c *Certificate) Oddities() []string {
+	all := slices.Clone(c.tolerated)
+	for _, e := range c.Extensions {
+		if e.oddCritical {
+			all = append(all, "extension "+e.Name()+": TRUE of critical is not the octet FF")
+		}
+		if e.Unusable != "" {
+			all = append(all, "extension "+e.Name()+" cannot be used: "+e.Unusable)
+		}
+	}
+	return all
+}
+
+func (c *Certificate) tolerate(what string) { c.tolerated = append(slices.Clip(c.tolerated), what) }
+
+// ParsePadded is Parse for what a card holds: certificates are kept in buffers of a fixed size, and what follows the
+// certificate, whatever it is, is cut off. Oddities says so.
+func ParsePadded(der []byte) (*Certificate, error) {
+	s := cryptobyte.String(der)
+	var element cryptobyte.String
+	if len(der) > MaxCertificate || !s.ReadASN1Element(&element, asn1.SEQUENCE) || s.Empty() {
+		return Parse(der)
+	}
+	c, err := Parse(element)
+	if err == nil {
+		c.tolerate(fmt.Sprintf("%d octets behind its end are cut off", len(s)))
+	}
+	return c, err
 }
 
 // Parse reads one DER certificate of at most MaxCertificate octets and nothing after it. The bytes are copied. A key
-// that cannot be used is no error here, see PublicKeyErr; neither is an unusable entry in an alternative name.
+// that cannot be used is no error here, see PublicKeyErr; neither are an unusable entry in an alternative name and an
+// unusable extension, see Extension.
 func Parse(der []byte) (*Certificate, error) {
 	c, err := parse(der)
 	if err != nil {
@@ -209,50 +245,81 @@ func (c *Certificate) readOptionalParts(tbs *cryptobyte.String) error {
 	if !explicit.ReadASN1(&list, asn1.SEQUENCE) || !explicit.Empty() {
 		return errors.New("malformed extensions")
 	}
-	var err error
-	if c.Extensions, err = readExtensions(list); err != nil {
+	extensions, twice, err := readExtensions(list)
+	switch {
+	case err != nil:
 		return err
+	case twice != "":
+		return errTwice(twice)
 	}
-	for _, e := range c.Extensions {
-		if err := c.readExtension(e); err != nil {
-			return fmt.Errorf("extension %v: %w", e, err)
-		}
+	c.Extensions = extensions
+	for i := range c.Extensions {
+		c.readExtension(&c.Extensions[i])
 	}
 	return nil
 }
 
-// ParseExtensions reads the DER of an Extensions sequence, as it also stands in CRLs, their entries, and OCSP. An
-// extension that is there twice is an error (RFC 5280, 4.2).
+// ParseExtensions reads the DER of an Extensions sequence, as it also stands in CRLs and OCSP. An extension that is there
+// twice is an error (RFC 5280, 4.2).
 func ParseExtensions(der []byte) ([]Extension, error) {
-	s := cryptobyte.String(der)
-	var list cryptobyte.String
-	if !s.ReadASN1(&list, asn1.SEQUENCE) || !s.Empty() {
-		return nil, errors.New("malformed extensions")
+	list, twice, err := ParseDoubledExtensions(der)
+	if err == nil && twice != "" {
+		err = errTwice(twice)
 	}
-	return readExtensions(list)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
-func readExtensions(list cryptobyte.String) ([]Extension, error) {
-	var extensions []Extension
+// ParseDoubledExtensions is ParseExtensions for who can do something with a list in which an extension is there twice:
+// twice names the first that is, "" when none is.
+func ParseDoubledExtensions(der []byte) (list []Extension, twice string, err error) {
+	s := cryptobyte.String(der)
+	var content cryptobyte.String
+	if !s.ReadASN1(&content, asn1.SEQUENCE) || !s.Empty() {
+		return nil, "", errors.New("malformed extensions")
+	}
+	return readExtensions(content)
+}
+
+func errTwice(extension string) error { return fmt.Errorf("extension %s is there twice", extension) }
+
+func readExtensions(list cryptobyte.String) (extensions []Extension, twice string, err error) {
 	seen := map[string]bool{}
 	for !list.Empty() {
 		var seq cryptobyte.String
 		if !list.ReadASN1(&seq, asn1.SEQUENCE) || len(extensions) == maxExtensions {
-			return nil, errors.New("malformed extension, or too many")
+			return nil, "", errors.New("malformed extension, or too many")
 		}
-		oid, raw, ok := readOID(&seq)
-		e := Extension{OID: oid, RawOID: raw}
-		if !ok || seq.PeekASN1Tag(asn1.BOOLEAN) && !seq.ReadASN1Boolean(&e.Critical) ||
-			!seq.ReadASN1Bytes(&e.Value, asn1.OCTET_STRING) || !seq.Empty() {
-			return nil, errors.New("malformed extension")
+		e, ok := readOneExtension(seq)
+		if !ok {
+			return nil, "", errors.New("malformed extension")
 		}
-		if seen[string(raw)] {
-			return nil, fmt.Errorf("extension %v is there twice", e)
+		if seen[string(e.RawOID)] && twice == "" {
+			twice = e.String()
 		}
-		seen[string(raw)] = true
+		seen[string(e.RawOID)] = true
 		extensions = append(extensions, e)
 	}
-	return extensions, nil
+	return extensions, twice, nil
+}
+
+// readOneExtension reads the content of an Extension. `critical` that is TRUE otherwise than DER writes it (FF) is TRUE:
+// older encoders write 01, and what its issuer calls critical must not be passed over.
+func readOneExtension(seq cryptobyte.String) (e Extension, ok bool) {
+	if e.OID, e.RawOID, ok = readOID(&seq); !ok {
+		return e, false
+	}
+	if seq.PeekASN1Tag(asn1.BOOLEAN) {
+		var critical cryptobyte.String
+		if !seq.ReadASN1(&critical, asn1.BOOLEAN) || len(critical) != 1 {
+			return e, false
+		}
+		e.Critical = critical[0] != 0
+		e.oddCritical = e.Critical && critical[0] != 0xff
+	}
+	return e, seq.ReadASN1Bytes(&e.Value, asn1.OCTET_STRING) && seq.Empty()
 }
 
 // SelfIssued tells whether subject and issuer are the same name (RFC 5280, 6.1).

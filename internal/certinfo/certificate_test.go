@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
 	"pam_pkcs11/internal/testca"
 )
 
@@ -178,17 +181,6 @@ func TestParseRefuses(t *testing.T) {
 		{"extension twice", "twice", ca.Leaf("a", testca.AlsoExtension("2.5.29.15", true, []byte{3, 2, 7, 0x80})).DER},
 		{"65 attributes in one relative name", "attributes", ca.Leaf("a", testca.RawSubject(testca.Name(testca.RDN(bytes.Repeat(testca.ParseAttribute("CN=a"), 65))))).DER},
 		{"129 extensions", "too many", ca.Leaf("a", manyExtensions(129)).DER},
-		{"key usage is no bit string", "2.5.29.15", ca.Leaf("a", testca.WithExtension("2.5.29.15", true, []byte{4, 1, 0})).DER},
-		{"path length negative", "pathLen", ca.Leaf("a", testca.WithExtension("2.5.29.19", true, []byte{0x30, 3, 2, 1, 0xff})).DER},
-		{"boolean of 1", "cA", ca.Leaf("a", testca.WithExtension("2.5.29.19", true, []byte{0x30, 3, 1, 1, 1})).DER},
-		{"extended key usage empty", "purpose", ca.Leaf("a", testca.ExtKeyUsage(false)).DER},
-		{"SAN is no sequence", "2.5.29.17", ca.Leaf("a", testca.WithExtension("2.5.29.17", false, []byte{5, 0})).DER},
-		{"SAN with an unknown choice", "2.5.29.17", ca.Leaf("a", testca.SAN(testca.TLV(0x89, []byte("x")))).DER},
-		{"SAN of 1025 names", "1024", ca.Leaf("a", testca.SAN(bytes.Repeat(testca.DNS("a"), 1025))).DER},
-		{"policy twice", "twice", ca.Leaf("a", testca.Policies(false, "1.2.3", "1.2.3")).DER},
-		{"name constraints empty", "2.5.29.30", ca.Leaf("a", testca.NameConstraints(nil, nil)).DER},
-		{"distribution point without a form", "neither", ca.Leaf("a", testca.DistributionPoints(testca.Sequence(testca.TLV(0xa0, testca.TLV(0xa5))))).DER},
-		{"object identifier with a leading zero", "malformed policy", ca.Leaf("a", badOID).DER},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -206,6 +198,208 @@ func manyExtensions(n int) testca.Option {
 		for i := range n {
 			t.Extensions = append(t.Extensions, testca.Extension{OID: fmt.Sprintf("1.2.%d", i), Value: []byte{5, 0}})
 		}
+	}
+}
+
+// TestUnusableExtensions: an extension that is malformed is unusable, not the certificate, and never absent: its fields
+// are empty or allow nothing.
+func TestUnusableExtensions(t *testing.T) {
+	ca := testca.NewRoot("Root")
+	bare := func(oid string, value ...byte) testca.Option { return testca.WithExtension(oid, false, value) }
+	tests := []struct {
+		name, oid, why string
+		option         testca.Option
+	}{
+		{"key usage is no bit string", "2.5.29.15", "not a key usage", bare("2.5.29.15", 4, 1, 0)},
+		{"key usage of 40 bits", "2.5.29.15", "not a key usage", bare("2.5.29.15", 3, 6, 0, 1, 1, 1, 1, 1)},
+		{"octets behind the key usage", "2.5.29.15", "trailing", bare("2.5.29.15", 3, 2, 7, 0x80, 0)},
+		{"path length negative", "2.5.29.19", "pathLen", bare("2.5.29.19", 0x30, 6, 1, 1, 0xff, 2, 1, 0xff)},
+		{"boolean of 1", "2.5.29.19", "cA", bare("2.5.29.19", 0x30, 3, 1, 1, 1)},
+		{"octets behind cA", "2.5.29.19", "trailing", bare("2.5.29.19", 0x30, 5, 1, 1, 0xff, 5, 0)},
+		{"extended key usage empty", "2.5.29.37", "purpose", testca.ExtKeyUsage(false)},
+		{"extended key usage cut", "2.5.29.37", "purpose", bare("2.5.29.37", 0x30, 5, 6, 1, 0x2a, 6, 2)},
+		{"SAN is no sequence", "2.5.29.17", "not a sequence", bare("2.5.29.17", 5, 0)},
+		{"SAN with an unknown choice", "2.5.29.17", "no choice has tag", testca.SAN(testca.UPN("a@b"), testca.TLV(0x89, []byte("x")))},
+		{"SAN of 1025 names", "2.5.29.17", "1024", testca.SAN(bytes.Repeat(testca.DNS("a"), 1025))},
+		{"issuerAltName is no sequence", "2.5.29.18", "not a sequence", bare("2.5.29.18", 5, 0)},
+		{"policy twice", "2.5.29.32", "twice", testca.Policies(false, "1.2.3", "1.2.3")},
+		{"policy qualifier without a value", "2.5.29.32", "qualifier", bare("2.5.29.32", testca.Sequence(testca.Sequence(
+			testca.OID("1.2.3"), testca.Sequence(testca.Sequence(testca.OID("1.3.6.1.5.5.7.2.1")))))...)},
+		{"policy qualifiers are no sequence", "2.5.29.32", "malformed policy", bare("2.5.29.32", testca.Sequence(testca.Sequence(
+			testca.OID("1.2.3"), testca.TLV(4)))...)},
+		{"object identifier with a leading zero", "2.5.29.32", "malformed policy", badOID},
+		{"policy mapping of one", "2.5.29.33", "mapping", bare("2.5.29.33", testca.Sequence(testca.Sequence(testca.OID("1.2.3")))...)},
+		{"policy constraints empty", "2.5.29.36", "constraint", bare("2.5.29.36", 0x30, 0)},
+		{"inhibitAnyPolicy negative", "2.5.29.54", "number", bare("2.5.29.54", 2, 1, 0xff)},
+		{"name constraints empty", "2.5.29.30", "malformed", testca.NameConstraints(nil, nil)},
+		{"distribution point without a form", "2.5.29.31", "neither", testca.DistributionPoints(testca.Sequence(testca.TLV(0xa0, testca.TLV(0xa5))))},
+		{"the second distribution point is malformed", "2.5.29.31", "malformed", testca.DistributionPoints(
+			testca.Point(testca.FullName(testca.URI("http://h/")), 0), testca.TLV(5))},
+		{"freshest CRL is no sequence", "2.5.29.46", "not a sequence", bare("2.5.29.46", 5, 0)},
+		{"subject key identifier is no octet string", "2.5.29.14", "octet string", bare("2.5.29.14", 5, 0)},
+		{"authority key identifier is no sequence", "2.5.29.35", "malformed", bare("2.5.29.35", 4, 1, 1)},
+		{"authorityInfoAccess is no sequence", "1.3.6.1.5.5.7.1.1", "not a sequence", bare("1.3.6.1.5.5.7.1.1", 5, 0)},
+		{"NTDS security is no sequence", "1.3.6.1.4.1.311.25.2", "not a sequence", bare("1.3.6.1.4.1.311.25.2", 5, 0)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := mustParse(t, ca.Bare("a", tt.option))
+			e := c.Extensions[0]
+			if e.String() != tt.oid || !strings.Contains(e.Unusable, tt.why) {
+				t.Fatalf("%s is unusable because %q, want %q", e, e.Unusable, tt.why)
+			}
+			checkWorst(t, c)
+			if odd := c.Oddities(); len(odd) != 1 || !strings.Contains(odd[0], e.Name()) || e.Name() == e.String() {
+				t.Errorf("oddities %q", odd)
+			}
+		})
+	}
+}
+
+// checkWorst checks, for each unusable extension, that no field can be taken for what allows more than a readable one.
+func checkWorst(t *testing.T, c *Certificate) {
+	t.Helper()
+	for _, e := range c.Extensions {
+		if e.Unusable == "" {
+			continue
+		}
+		ok := true
+		switch e.String() {
+		case "2.5.29.15":
+			ok = c.HasKeyUsage && c.KeyUsage == 0
+		case "2.5.29.37":
+			ok = c.HasExtKeyUsage && len(c.ExtKeyUsage) == 0
+		case "2.5.29.19":
+			ok = !c.BasicConstraintsValid && !c.IsCA && c.MaxPathLen == -1
+		case "2.5.29.17":
+			ok = len(c.SANs) == 0
+		case "2.5.29.30":
+			ok = c.NameConstraints == nil
+		case "2.5.29.31":
+			ok = len(c.CRLDistributionPoints) == 0
+		case "2.5.29.46":
+			ok = len(c.FreshestCRL) == 0
+		case "2.5.29.32":
+			ok = c.HasPolicies && len(c.Policies) == 0
+		case "2.5.29.33":
+			ok = len(c.PolicyMappings) == 0
+		case "2.5.29.36":
+			ok = c.PolicyConstraints != nil && *c.PolicyConstraints == PolicyConstraints{}
+		case "2.5.29.54":
+			ok = c.InhibitAnyPolicy == 0
+		case "2.5.29.14":
+			ok = c.SubjectKeyID == nil
+		case "2.5.29.35":
+			ok = c.AuthorityKeyID == nil && c.AuthoritySerial == nil && c.AuthorityIssuer == nil
+		case "1.3.6.1.5.5.7.1.1":
+			ok = len(c.OCSPServers)+len(c.CAIssuers) == 0
+		}
+		if !ok {
+			t.Errorf("extension %s is unusable (%s), and something of it is used: %+v", e, e.Unusable, c)
+		}
+	}
+}
+
+// TestTolerated: what is odd and means one thing only is read, and reported.
+func TestTolerated(t *testing.T) {
+	ca := testca.NewRoot("Root")
+	rsaKey := testca.RSA(2048, "a")
+	old := func(parameters ...byte) testca.Option {
+		return testca.WithSPKI(testca.Sequence(testca.Sequence(testca.OID("2.5.8.1.1"), parameters), bytes.Clone(rsaBits(t, rsaKey.SPKI))))
+	}
+	t.Run("critical is 01", func(t *testing.T) {
+		c := mustParse(t, ca.Bare("a", oddCritical(1)))
+		if e := c.Extensions[0]; !e.Critical || e.Unusable != "" || len(c.UnknownCritical()) != 1 || len(c.Oddities()) != 1 {
+			t.Errorf("%+v, oddities %q", e, c.Oddities())
+		}
+	})
+	t.Run("critical is FALSE, written out", func(t *testing.T) {
+		c := mustParse(t, ca.Bare("a", oddCritical(0)))
+		if e := c.Extensions[0]; e.Critical || len(c.Oddities()) != 0 {
+			t.Errorf("%+v, oddities %q", e, c.Oddities())
+		}
+	})
+	t.Run("path length beside cA FALSE", func(t *testing.T) {
+		c := mustParse(t, ca.Leaf("a", testca.BasicConstraints(true, false, 0)))
+		if !c.BasicConstraintsValid || c.IsCA || c.MaxPathLen != -1 || len(c.Oddities()) != 1 {
+			t.Errorf("%v %v %d, oddities %q", c.BasicConstraintsValid, c.IsCA, c.MaxPathLen, c.Oddities())
+		}
+	})
+	for name, option := range map[string]testca.Option{
+		"NULL": old(5, 0), "no parameter": old(), "size of the key": old(2, 2, 8, 0),
+	} {
+		t.Run("RSA under 2.5.8.1.1, "+name, func(t *testing.T) {
+			c := mustParse(t, ca.Leaf("a", option))
+			if k, ok := c.PublicKey.(*rsa.PublicKey); !ok || k.N.BitLen() != 2048 {
+				t.Errorf("%T, %v", c.PublicKey, c.PublicKeyErr)
+			}
+		})
+	}
+}
+
+// rsaBits is the BIT STRING of a SubjectPublicKeyInfo.
+func rsaBits(t *testing.T, spki []byte) []byte {
+	t.Helper()
+	s := cryptobyte.String(spki)
+	var seq, bits cryptobyte.String
+	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !seq.SkipASN1(asn1.SEQUENCE) || !seq.ReadASN1Element(&bits, asn1.BIT_STRING) {
+		t.Fatal("no public key")
+	}
+	return bits
+}
+
+// oddCritical writes one unknown extension whose critical is the octet.
+func oddCritical(octet byte) testca.Option {
+	return testca.RawExtensions(testca.Sequence(testca.Sequence(testca.OID("1.2.3"), testca.TLV(1, []byte{octet}), testca.TLV(4, []byte{5, 0}))))
+}
+
+// TestParsePadded: what a card holds behind the end of a certificate is cut off, and the certificate is the same.
+func TestParsePadded(t *testing.T) {
+	good := testca.NewRoot("Root").Leaf("a").DER
+	for name, padding := range map[string][]byte{
+		"nothing": nil, "zeros": make([]byte, 300), "FF": bytes.Repeat([]byte{0xff}, 7), "a longer certificate's end": good[50:],
+	} {
+		c, err := ParsePadded(append(bytes.Clone(good), padding...))
+		if err != nil || !bytes.Equal(c.Raw, good) || len(c.Oddities()) != min(len(padding), 1) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, der := range map[string][]byte{
+		"nothing": nil, "only padding": make([]byte, 300), "cut": good[:len(good)-1],
+		"too much behind it": append(bytes.Clone(good), make([]byte, MaxCertificate)...),
+	} {
+		if c, err := ParsePadded(der); err == nil {
+			t.Errorf("%s: read as %v", name, c.Subject)
+		}
+	}
+}
+
+// TestReadOutline: what Parse refuses is read as far as it goes.
+func TestReadOutline(t *testing.T) {
+	ca := testca.NewRoot("Root")
+	good := ca.Leaf("a", testca.Serial(1, 0xaf)).DER
+	issuer, subject := "CN=Root,O=Example,C=IT", "CN=a,O=Example,C=IT"
+	tests := []struct {
+		name string
+		der  []byte
+		want Outline
+	}{
+		{"nothing", nil, Outline{}},
+		{"no certificate", []byte("-----BEGIN"), Outline{}},
+		{"cut at its end", good[:len(good)-1], Outline{subject, issuer, "01:AF"}},
+		{"cut behind the serial number", good[:30], Outline{Serial: "01:AF"}},
+		{"octets behind it", append(bytes.Clone(good), 0), Outline{subject, issuer, "01:AF"}},
+		{"extension twice", ca.Leaf("a", testca.Serial(2), testca.AlsoExtension("2.5.29.15", true, nil)).DER, Outline{subject, issuer, "02"}},
+		{"times malformed", ca.Leaf("a", testca.Serial(2), testca.RawValidity(testca.Sequence())).DER, Outline{subject, issuer, "02"}},
+		{"subject malformed", ca.Leaf("a", testca.Serial(2), testca.RawSubject(testca.Sequence(testca.TLV(5)))).DER, Outline{"", issuer, "02"}},
+		{"serial number malformed", ca.Leaf("a", testca.Serial(0, 1)).DER, Outline{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := ReadOutline(tt.der); got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
 	}
 }
 
@@ -273,11 +467,20 @@ func FuzzParse(f *testing.F) {
 		testca.SID("S-1-5-21-1"), testca.Policies(false, "1.2"), testca.CRLDistribution("http://x")).DER)
 	f.Add(ca.Bare("b", testca.Version(1)).DER)
 	f.Add(ca.Leaf("c", testca.WithKey(testca.Ed25519()), testca.SignedWith(testca.Scheme{})).DER)
+	f.Add(append(ca.Leaf("d", testca.Policies(false, "1.2.3", "1.2.3")).DER, 0, 0))
 	f.Fuzz(func(t *testing.T, der []byte) {
-		c, err := Parse(der)
+		outline := ReadOutline(der)
+		c, err := ParsePadded(der)
 		if err != nil {
 			return
 		}
+		if whole, err := Parse(c.Raw); err != nil || !whole.Equal(c) || !bytes.HasPrefix(der, c.Raw) {
+			t.Errorf("cut to what does not parse: %v", err)
+		}
+		if want := (Outline{c.Subject.RFC4514(), c.Issuer.RFC4514(), c.SerialHex(":")}); outline != want {
+			t.Errorf("outline %+v, want %+v", outline, want)
+		}
+		checkWorst(t, c)
 		if (c.PublicKey == nil) == (c.PublicKeyErr == nil) {
 			t.Error("key and reason must exclude each other")
 		}

@@ -42,6 +42,9 @@ func readPolicies(s *cryptobyte.String) ([]Policy, error) {
 		if !ok || !info.ReadOptionalASN1(&qualifiers, &has, asn1.SEQUENCE) || !info.Empty() {
 			return nil, errors.New("malformed policy")
 		}
+		if !wellFormedQualifiers(qualifiers) {
+			return nil, errors.New("malformed policy qualifier")
+		}
 		if seen[string(raw)] {
 			return nil, errors.New("a policy is listed twice") // RFC 5280, 4.2.1.4
 		}
@@ -49,6 +52,22 @@ func readPolicies(s *cryptobyte.String) ([]Policy, error) {
 		policies = append(policies, Policy{OID: oid, RawOID: string(raw)})
 	}
 	return policies, nil
+}
+
+// wellFormedQualifiers reports whether each PolicyQualifierInfo is an identifier and one value (RFC 5280, 4.2.1.4).
+// What they say is for people.
+func wellFormedQualifiers(list cryptobyte.String) bool {
+	for !list.Empty() {
+		var info, value cryptobyte.String
+		var tag asn1.Tag
+		if !list.ReadASN1(&info, asn1.SEQUENCE) {
+			return false
+		}
+		if _, _, ok := readOID(&info); !ok || !info.ReadAnyASN1(&value, &tag) || !info.Empty() {
+			return false
+		}
+	}
+	return true
 }
 
 func readPolicyMappings(s *cryptobyte.String) ([]PolicyMapping, error) {

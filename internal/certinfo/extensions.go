@@ -16,6 +16,41 @@ type Extension struct {
 	RawOID   []byte // content octets of the identifier
 	Critical bool
 	Value    []byte // content of the OCTET STRING
+
+	// Unusable says why the value of an extension of a certificate that is understood cannot be used; "" when it can.
+	// Such an extension is never absent: whether it refuses the certificate is for package verify to say.
+	Unusable string
+
+	oddCritical bool // TRUE of critical is another octet than FF
+}
+
+// extensionNames are the names of RFC 5280 and its kin.
+var extensionNames = map[string]string{
+	OIDSubjectKeyIdentifier.String():   "subjectKeyIdentifier",
+	OIDKeyUsage.String():               "keyUsage",
+	OIDSubjectAltName.String():         "subjectAltName",
+	OIDIssuerAltName.String():          "issuerAltName",
+	OIDBasicConstraints.String():       "basicConstraints",
+	OIDNameConstraints.String():        "nameConstraints",
+	OIDCRLDistributionPoints.String():  "cRLDistributionPoints",
+	OIDCertificatePolicies.String():    "certificatePolicies",
+	OIDPolicyMappings.String():         "policyMappings",
+	OIDAuthorityKeyIdentifier.String(): "authorityKeyIdentifier",
+	OIDPolicyConstraints.String():      "policyConstraints",
+	OIDExtKeyUsage.String():            "extKeyUsage",
+	OIDFreshestCRL.String():            "freshestCRL",
+	OIDInhibitAnyPolicy.String():       "inhibitAnyPolicy",
+	OIDAuthorityInfoAccess.String():    "authorityInfoAccess",
+	OIDOCSPNoCheck.String():            "ocsp-nocheck",
+	OIDNTDSSecurity.String():           "NTDS security",
+}
+
+// Name gives the extension's name in the standards, or its identifier.
+func (e Extension) Name() string {
+	if name, known := extensionNames[e.OID.String()]; known {
+		return name
+	}
+	return e.String()
 }
 
 // KeyUsage is the set of RFC 5280, 4.2.1.3; bit i is bit i of the BIT STRING.
@@ -43,63 +78,143 @@ const (
 	maxSubtrees           = 2048
 )
 
-// readExtension reads an extension that is understood into the certificate; others stay as they are.
-func (c *Certificate) readExtension(e Extension) error {
-	s := cryptobyte.String(e.Value)
-	var err error
-	switch e.OID.String() {
-	case OIDSubjectKeyIdentifier.String():
-		if !s.ReadASN1Bytes(&c.SubjectKeyID, asn1.OCTET_STRING) {
-			err = errors.New("not an octet string")
-		}
-	case OIDKeyUsage.String():
-		bits, ok := readBits(&s, asn1.BIT_STRING)
-		if !ok {
-			err = errors.New("not a key usage")
-		}
-		c.HasKeyUsage, c.KeyUsage = true, KeyUsage(bits&0x1ff)
-	case OIDBasicConstraints.String():
-		err = c.readBasicConstraints(&s)
-	case OIDExtKeyUsage.String():
-		c.HasExtKeyUsage = true
-		c.ExtKeyUsage, err = readExtKeyUsage(&s)
-	case OIDSubjectAltName.String():
-		var seq cryptobyte.String
-		if !s.ReadASN1(&seq, asn1.SEQUENCE) {
-			return errors.New("not a sequence")
-		}
-		c.SANs, err = readGeneralNames(seq)
-	case OIDAuthorityKeyIdentifier.String():
-		err = c.readAuthorityKeyID(&s)
-	case OIDNameConstraints.String():
-		c.NameConstraints, err = readNameConstraints(&s)
-	case OIDCRLDistributionPoints.String():
-		c.CRLDistributionPoints, err = readDistributionPoints(&s)
-	case OIDFreshestCRL.String():
-		c.FreshestCRL, err = readDistributionPoints(&s)
-	case OIDCertificatePolicies.String():
-		c.HasPolicies = true
-		c.Policies, err = readPolicies(&s)
-	case OIDPolicyMappings.String():
-		c.PolicyMappings, err = readPolicyMappings(&s)
-	case OIDPolicyConstraints.String():
-		c.PolicyConstraints, err = readPolicyConstraints(&s)
-	case OIDInhibitAnyPolicy.String():
-		n, ok := readSmallInteger(&s, asn1.INTEGER)
-		if !ok {
-			err = errors.New("not a number")
-		}
-		c.InhibitAnyPolicy = n
-	case OIDAuthorityInfoAccess.String():
-		// Only hints where to ask: a malformed one leaves no hints, it does not spoil the certificate.
-		c.OCSPServers, c.CAIssuers = readInfoAccess(s)
-		return nil
-	default:
-		return nil
+// extensionReaders read the extensions that are understood. One without a reader is looked at by who needs it.
+var extensionReaders = map[string]func(*Certificate, *cryptobyte.String) error{
+	OIDSubjectKeyIdentifier.String():   (*Certificate).readSubjectKeyID,
+	OIDKeyUsage.String():               (*Certificate).readKeyUsage,
+	OIDBasicConstraints.String():       (*Certificate).readBasicConstraints,
+	OIDExtKeyUsage.String():            (*Certificate).readExtKeyUsage,
+	OIDSubjectAltName.String():         (*Certificate).readSubjectAltName,
+	OIDIssuerAltName.String():          (*Certificate).readIssuerAltName,
+	OIDAuthorityKeyIdentifier.String(): (*Certificate).readAuthorityKeyID,
+	OIDNameConstraints.String():        (*Certificate).readNameConstraints,
+	OIDCRLDistributionPoints.String():  (*Certificate).readCRLDistributionPoints,
+	OIDFreshestCRL.String():            (*Certificate).readFreshestCRL,
+	OIDCertificatePolicies.String():    (*Certificate).readPolicies,
+	OIDPolicyMappings.String():         (*Certificate).readPolicyMappings,
+	OIDPolicyConstraints.String():      (*Certificate).readPolicyConstraints,
+	OIDInhibitAnyPolicy.String():       (*Certificate).readInhibitAnyPolicy,
+	OIDAuthorityInfoAccess.String():    (*Certificate).readInfoAccess,
+	OIDNTDSSecurity.String():           (*Certificate).readNTDSSecurity,
+	OIDOCSPNoCheck.String():            nil,
+}
+
+// readExtension reads an extension that is understood into the certificate; others stay as they are. It is read as a
+// whole or not at all: of one that is malformed nothing is taken, and Unusable says why.
+func (c *Certificate) readExtension(e *Extension) {
+	read := extensionReaders[e.OID.String()]
+	if read == nil {
+		return
 	}
+
+	before := *c
+	s := cryptobyte.String(e.Value)
+	err := read(c, &s)
 	if err == nil && !s.Empty() {
 		err = errTrailing
 	}
+	if err == nil {
+		return
+	}
+
+	*c = before
+	e.Unusable = err.Error()
+	c.assumeWorst(e)
+}
+
+// assumeWorst gives the fields of an unusable extension the values that allow least, so that a caller who does not ask
+// for Unusable cannot take it for absent.
+func (c *Certificate) assumeWorst(e *Extension) {
+	switch {
+	case e.OID.Equal(OIDKeyUsage):
+		c.HasKeyUsage = true // for nothing
+	case e.OID.Equal(OIDExtKeyUsage):
+		c.HasExtKeyUsage = true // for no purpose
+	case e.OID.Equal(OIDCertificatePolicies):
+		c.HasPolicies = true // none of them
+	case e.OID.Equal(OIDPolicyConstraints):
+		c.PolicyConstraints = &PolicyConstraints{RequireExplicitPolicy: 0, InhibitPolicyMapping: 0}
+	case e.OID.Equal(OIDInhibitAnyPolicy):
+		c.InhibitAnyPolicy = 0
+	}
+}
+
+func (c *Certificate) readSubjectKeyID(s *cryptobyte.String) error {
+	if !s.ReadASN1Bytes(&c.SubjectKeyID, asn1.OCTET_STRING) {
+		return errors.New("not an octet string")
+	}
+	return nil
+}
+
+func (c *Certificate) readKeyUsage(s *cryptobyte.String) error {
+	bits, ok := readBits(s, asn1.BIT_STRING)
+	if !ok {
+		return errors.New("not a key usage")
+	}
+	c.HasKeyUsage = true
+	c.KeyUsage = KeyUsage(bits & 0x1ff)
+	return nil
+}
+
+func (c *Certificate) readSubjectAltName(s *cryptobyte.String) (err error) {
+	var seq cryptobyte.String
+	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
+		return errors.New("not a sequence")
+	}
+	c.SANs, err = readGeneralNames(seq)
+	return err
+}
+
+// readIssuerAltName only checks the form: nothing here goes by these names.
+func (c *Certificate) readIssuerAltName(s *cryptobyte.String) error {
+	var seq cryptobyte.String
+	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
+		return errors.New("not a sequence")
+	}
+	_, err := readGeneralNames(seq)
+	return err
+}
+
+// readNTDSSecurity only checks the form, see SIDs.
+func (c *Certificate) readNTDSSecurity(s *cryptobyte.String) error { return c.readIssuerAltName(s) }
+
+func (c *Certificate) readCRLDistributionPoints(s *cryptobyte.String) (err error) {
+	c.CRLDistributionPoints, err = readDistributionPoints(s)
+	return err
+}
+
+func (c *Certificate) readFreshestCRL(s *cryptobyte.String) (err error) {
+	c.FreshestCRL, err = readDistributionPoints(s)
+	return err
+}
+
+func (c *Certificate) readPolicies(s *cryptobyte.String) (err error) {
+	c.HasPolicies = true
+	c.Policies, err = readPolicies(s)
+	return err
+}
+
+func (c *Certificate) readPolicyMappings(s *cryptobyte.String) (err error) {
+	c.PolicyMappings, err = readPolicyMappings(s)
+	return err
+}
+
+func (c *Certificate) readPolicyConstraints(s *cryptobyte.String) (err error) {
+	c.PolicyConstraints, err = readPolicyConstraints(s)
+	return err
+}
+
+func (c *Certificate) readInhibitAnyPolicy(s *cryptobyte.String) error {
+	n, ok := readSmallInteger(s, asn1.INTEGER)
+	if !ok {
+		return errors.New("not a number")
+	}
+	c.InhibitAnyPolicy = n
+	return nil
+}
+
+func (c *Certificate) readNameConstraints(s *cryptobyte.String) (err error) {
+	c.NameConstraints, err = readNameConstraints(s)
 	return err
 }
 
@@ -109,7 +224,7 @@ func (c *Certificate) readBasicConstraints(s *cryptobyte.String) error {
 		return errors.New("not a sequence")
 	}
 	if seq.PeekASN1Tag(asn1.BOOLEAN) && !seq.ReadASN1Boolean(&c.IsCA) {
-		return errors.New("cA is not a boolean")
+		return errors.New("cA is not a boolean of DER (FALSE 00, TRUE FF)")
 	}
 	if seq.PeekASN1Tag(asn1.INTEGER) {
 		n, ok := readSmallInteger(&seq, asn1.INTEGER)
@@ -121,27 +236,32 @@ func (c *Certificate) readBasicConstraints(s *cryptobyte.String) error {
 	if !seq.Empty() {
 		return errTrailing
 	}
+	if !c.IsCA && c.MaxPathLen >= 0 {
+		// RFC 5280, 4.2.1.9 forbids it. Some CAs write it into users' certificates, where it means nothing.
+		c.MaxPathLen = -1
+		c.tolerate("basicConstraints has a path length beside cA FALSE")
+	}
 	c.BasicConstraintsValid = true
 	return nil
 }
 
 // readExtKeyUsage reads the purposes; one whose identifier cannot be held is left out, it is none that is asked for.
-func readExtKeyUsage(s *cryptobyte.String) ([]stdasn1.ObjectIdentifier, error) {
+func (c *Certificate) readExtKeyUsage(s *cryptobyte.String) error {
+	c.HasExtKeyUsage = true
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || seq.Empty() {
-		return nil, errors.New("not a sequence with a purpose in it")
+		return errors.New("not a sequence with a purpose in it")
 	}
-	var usages []stdasn1.ObjectIdentifier
 	for n := 0; !seq.Empty(); n++ {
 		oid, _, ok := readOID(&seq)
 		if !ok || n == maxExtKeyUsages {
-			return nil, errors.New("malformed purpose, or too many")
+			return errors.New("malformed purpose, or too many")
 		}
 		if oid != nil {
-			usages = append(usages, oid)
+			c.ExtKeyUsage = append(c.ExtKeyUsage, oid)
 		}
 	}
-	return usages, nil
+	return nil
 }
 
 func (c *Certificate) readAuthorityKeyID(s *cryptobyte.String) error {
@@ -162,16 +282,16 @@ func (c *Certificate) readAuthorityKeyID(s *cryptobyte.String) error {
 	return err
 }
 
-// readInfoAccess reads the URLs of authorityInfoAccess (RFC 5280, 4.2.2.1).
-func readInfoAccess(s cryptobyte.String) (ocsp, issuers []string) {
+// readInfoAccess reads the URLs of authorityInfoAccess (RFC 5280, 4.2.2.1). A location that is no URL is passed over.
+func (c *Certificate) readInfoAccess(s *cryptobyte.String) error {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
-		return nil, nil
+		return errors.New("not a sequence")
 	}
 	for n := 0; !seq.Empty() && n < maxGeneralNames; n++ {
 		var description cryptobyte.String
 		if !seq.ReadASN1(&description, asn1.SEQUENCE) {
-			return ocsp, issuers
+			return errors.New("malformed access description")
 		}
 		method, _, ok := readOID(&description)
 		location, err := readGeneralName(&description)
@@ -183,30 +303,20 @@ func readInfoAccess(s cryptobyte.String) (ocsp, issuers []string) {
 		}
 		switch {
 		case method.Equal(oidAccessOCSP):
-			ocsp = append(ocsp, location.Text)
+			c.OCSPServers = append(c.OCSPServers, location.Text)
 		case method.Equal(oidAccessCAIssuers):
-			issuers = append(issuers, location.Text)
+			c.CAIssuers = append(c.CAIssuers, location.Text)
 		}
 	}
-	return ocsp, issuers
+	return nil
 }
 
-// understood lists the extensions of a certificate whose meaning this project knows: a critical one of these is
-// processed (RFC 5280, 4.2), any other critical extension refuses the certificate.
-var understood = map[string]bool{
-	OIDSubjectKeyIdentifier.String(): true, OIDKeyUsage.String(): true, OIDSubjectAltName.String(): true,
-	OIDIssuerAltName.String(): true, OIDBasicConstraints.String(): true, OIDNameConstraints.String(): true,
-	OIDCRLDistributionPoints.String(): true, OIDCertificatePolicies.String(): true, OIDPolicyMappings.String(): true,
-	OIDAuthorityKeyIdentifier.String(): true, OIDPolicyConstraints.String(): true, OIDExtKeyUsage.String(): true,
-	OIDFreshestCRL.String(): true, OIDInhibitAnyPolicy.String(): true, OIDAuthorityInfoAccess.String(): true,
-	OIDOCSPNoCheck.String(): true, OIDNTDSSecurity.String(): true,
-}
-
-// UnknownCritical returns the critical extensions of the certificate that this project does not understand.
+// UnknownCritical returns the critical extensions of the certificate that this project does not understand: they refuse
+// it (RFC 5280, 4.2).
 func (c *Certificate) UnknownCritical() []Extension {
 	var unknown []Extension
 	for _, e := range c.Extensions {
-		if e.Critical && (e.OID == nil || !understood[e.OID.String()]) {
+		if _, understood := extensionReaders[e.OID.String()]; e.Critical && (e.OID == nil || !understood) {
 			unknown = append(unknown, e)
 		}
 	}

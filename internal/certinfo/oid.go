@@ -52,6 +52,7 @@ var (
 	oidAccessCAIssuers      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
 	uriSIDPrefix            = "tag:microsoft.com,2022-09-14:sid:"
 	oidKeyRSA               = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
+	oidKeyRSAOld            = asn1.ObjectIdentifier{2, 5, 8, 1, 1} // id-ea-rsa of X.509, annex
 	oidKeyRSAPSS            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
 	oidKeyEC                = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	oidKeyEd25519           = asn1.ObjectIdentifier{1, 3, 101, 112}

@@ -126,6 +126,9 @@ func readPublicKey(der []byte) (any, error) {
 			return nil, errors.New("RSA key with parameters")
 		}
 		return readRSA(key)
+	case a.OID.Equal(oidKeyRSAOld):
+		// The identifier of X.509 (1988), with the size of the key as its parameter, or nothing.
+		return readRSA(key)
 	case a.OID.Equal(oidKeyRSAPSS):
 		return readRSAPSS(a, key)
 	case a.OID.Equal(oidKeyEC):

@@ -47,6 +47,9 @@ func Without(oid string) Option {
 	}
 }
 
+// RawExtensions sets the DER of all extensions.
+func RawExtensions(der []byte) Option { return func(t *Template) { t.RawExtensions = der } }
+
 // WithKey sets the key.
 func WithKey(k *Key) Option { return func(t *Template) { t.Key = k } }
 

@@ -39,6 +39,7 @@ type Template struct {
 	SPKI                []byte // the key's, when not nil
 	Scheme              *Scheme
 	Extensions          []Extension
+	RawExtensions       []byte // DER of the Extensions, when not nil
 	InnerAlgorithm      []byte // DER; when not nil, it is written inside instead of the true one
 	CorruptSignature    bool
 }
@@ -133,7 +134,10 @@ func (ca *CA) make(t *Template) *Cert {
 		validity = Sequence(Time(t.NotBefore), Time(t.NotAfter))
 	}
 	parts = append(parts, TLV(2, positive(t.Serial)), inner, issuer, validity, t.Subject, t.SPKI)
-	if len(t.Extensions) > 0 {
+	switch {
+	case t.RawExtensions != nil:
+		parts = append(parts, TLV(0xa3, t.RawExtensions))
+	case len(t.Extensions) > 0:
 		parts = append(parts, TLV(0xa3, encodeExtensions(t.Extensions)))
 	}
 	tbs := Sequence(parts...)

@@ -1,0 +1,68 @@
+package verify
+
+import (
+	"fmt"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Which certificates may stand above others (RFC 5280, 6.1.4 (k)). ca_dir holds more than authorities: people put their
+// self-signed card certificate there, and that card's key must not issue for others.
+
+// restoreV1 is what brings back the authority of anchors that do not say that they are one.
+const restoreV1 = "v1_anchors = true"
+
+// isCA reports whether the basic constraints say that the certificate is an authority.
+func isCA(c *certinfo.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
+
+// isAuthority reports whether the certificate may stand above others: by its basic constraints, or, with v1_anchors, as
+// an anchor that has none.
+func (v *Verifier) isAuthority(c *certinfo.Certificate) bool {
+	return isCA(c) || v.options.V1Anchors && v.isV1Anchor(c)
+}
+
+// isV1Anchor reports whether v1_anchors is about the certificate: a self-signed one of ca_dir without basic constraints,
+// which either cannot have any (versions 1 and 2) or may sign certificates by its keyUsage. Version 3 without both is
+// what tools make for a card or a server; no key makes it an authority.
+func (v *Verifier) isV1Anchor(c *certinfo.Certificate) bool {
+	if c.Extension(certinfo.OIDBasicConstraints) != nil || !v.store.has(c) || !selfSigned(c) {
+		return false
+	}
+	return c.Version < 3 || c.HasKeyUsage && c.KeyUsage&certinfo.KeyUsageKeyCertSign != 0
+}
+
+// notAuthority refuses an issuer that is none.
+func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *Error {
+	if e := unusable(issuer, certinfo.OIDBasicConstraints); e != nil {
+		return refuseExtension(issuer, *e)
+	}
+	if v.isV1Anchor(issuer) {
+		err := refuse(issuer, ReasonNotCA, "has no basicConstraints, so it is trusted as itself only, but is the issuer of %s; "+
+			"if it is an authority, replace it, or write %s", describe(child), restoreV1)
+		err.Restore = restoreV1
+		return err
+	}
+	return refuse(issuer, ReasonNotCA, "is no CA (basic constraints), but the issuer of %s", describe(child))
+}
+
+// v1Findings names each file with an anchor whose authority depends on v1_anchors.
+func (v *Verifier) v1Findings() []Finding {
+	var all []Finding
+	for _, c := range v.store.all {
+		if !v.isV1Anchor(c) {
+			continue
+		}
+		f := Finding{
+			Path: v.store.origin[c],
+			Text: fmt.Sprintf("%s has no basicConstraints: it is trusted as itself only, and issues for nobody", describe(c)),
+
+			Restore: restoreV1,
+		}
+		if v.options.V1Anchors {
+			f.Text = fmt.Sprintf("%s has no basicConstraints: whatever its key signs is trusted (%s)", describe(c), restoreV1)
+			f.Restore = ""
+		}
+		all = append(all, f)
+	}
+	return all
+}

@@ -1,0 +1,293 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/pem"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"pam_pkcs11/internal/testca"
+)
+
+func pemBlock(label string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der})
+}
+
+// trusted writes a TRUSTED CERTIFICATE with the settings; nil for a list that is not there.
+func trusted(c *testca.Cert, trust, reject []string) []byte {
+	var parts [][]byte
+	list := func(tag byte, purposes []string) {
+		if purposes == nil {
+			return
+		}
+		var oids [][]byte
+		for _, p := range purposes {
+			oids = append(oids, testca.OID(p))
+		}
+		parts = append(parts, testca.TLV(tag, oids...))
+	}
+	list(0x30, trust)
+	list(0xa0, reject)
+	return pemBlock("TRUSTED CERTIFICATE", slices.Concat(c.DER, testca.Sequence(append(parts, testca.TLV(12, []byte("alias")))...)))
+}
+
+// pkcs7 writes certificates as Windows and OpenSSL export them.
+func pkcs7(certs ...*testca.Cert) []byte { return pkcs7With(testca.TLV(0x31), certs...) }
+
+func pkcs7With(signers []byte, certs ...*testca.Cert) []byte {
+	var ders [][]byte
+	for _, c := range certs {
+		ders = append(ders, c.DER)
+	}
+	signed := testca.Sequence(testca.Number(1), testca.TLV(0x31), testca.Sequence(testca.OID("1.2.840.113549.1.7.1")),
+		testca.TLV(0xa0, ders...), signers)
+	return testca.Sequence(testca.OID("1.2.840.113549.1.7.2"), testca.TLV(0xa0, signed))
+}
+
+func inUTF16(order binary.ByteOrder, text []byte, mark bool) []byte {
+	var out []byte
+	if mark {
+		text = append([]byte("\ufeff"), text...)
+	}
+	for _, unit := range utf16.Encode([]rune(string(text))) {
+		out = order.(binary.AppendByteOrder).AppendUint16(out, unit)
+	}
+	return out
+}
+
+// TestCAFormats: every form in which an authority's certificate is handed out is read, and a file that earlier releases
+// did not read is named with its certificates.
+func TestCAFormats(t *testing.T) {
+	root := testca.NewRoot("Root")
+	inter := root.Intermediate("Inter")
+	leaf := inter.Leaf("Alice")
+	plain := slices.Concat(root.PEM(), inter.PEM())
+	windows := bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n"))
+	tests := []struct {
+		name string
+		data []byte
+		form string // named as not read before; "" for none
+		new  int    // certificates that are named
+	}{
+		{"PEM", plain, "", 0},
+		{"TRUSTED CERTIFICATE", slices.Concat(trusted(&root.Cert, nil, nil), trusted(&inter.Cert, nil, nil)), formTrusted, 2},
+		{"TRUSTED CERTIFICATE without settings", slices.Concat(pemBlock("TRUSTED CERTIFICATE", root.DER), inter.PEM()), formTrusted, 1},
+		{"TRUSTED CERTIFICATE for clientAuth", slices.Concat(trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.EmailProtect}), inter.PEM()), formTrusted, 1},
+		{"TRUSTED CERTIFICATE for any purpose", slices.Concat(trusted(&root.Cert, []string{testca.AnyExtKeyUsage}, nil), inter.PEM()), formTrusted, 1},
+		{"PKCS#7 in DER", pkcs7(&root.Cert, &inter.Cert), formPKCS7, 2},
+		{"PKCS#7 in PEM", pemBlock("PKCS7", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
+		{"PKCS#7 as CMS", pemBlock("CMS", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
+		{"PKCS#7 labelled CERTIFICATE", pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
+		{"PKCS#7 behind a certificate", slices.Concat(root.DER, pkcs7(&inter.Cert)), formPKCS7, 1},
+		{"byte order mark", append([]byte("\ufeff"), plain...), formMark, 1},
+		{"byte order mark, CR LF", append([]byte("\ufeff"), windows...), formMark, 1},
+		{"byte order mark between two files", slices.Concat(root.PEM(), []byte("\ufeff"), inter.PEM()), formMark, 1},
+		{"UTF-16, little end first", inUTF16(binary.LittleEndian, windows, true), formUTF16, 2},
+		{"UTF-16, big end first", inUTF16(binary.BigEndian, windows, true), formUTF16, 2},
+		{"UTF-16 without a mark", inUTF16(binary.LittleEndian, plain, false), formUTF16, 2},
+		{"UTF-16, an octet too many", append(inUTF16(binary.LittleEndian, plain, true), 0), formUTF16, 2},
+		{"UTF-16, PKCS#7 labelled CERTIFICATE", inUTF16(binary.LittleEndian, pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), true), formPKCS7, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := privateDir(t)
+			write(t, filepath.Join(dir, "ca"), tt.data, 0o644)
+			v := caVerifier(t, dir, true)
+			if _, err := v.Check(t.Context(), parsed(t, leaf), nil); err != nil {
+				t.Errorf("%v, problems %v", err, v.Problems())
+			}
+
+			found := v.Findings()
+			if len(v.Problems()) != 0 || len(found) != tt.new {
+				t.Errorf("problems %v, findings %v", v.Problems(), found)
+			}
+			for _, f := range found {
+				anchor := strings.Contains(f.Text, "CN=Root")
+				if f.Path != filepath.Join(dir, "ca") || !strings.Contains(f.Text, tt.form) || strings.Contains(f.Text, "is an anchor") != anchor {
+					t.Errorf("%+v", f)
+				}
+			}
+		})
+	}
+}
+
+// TestNewFormIsLogged: a login's log has one line for a file that earlier releases did not read, with its anchors.
+func TestNewFormIsLogged(t *testing.T) {
+	root := testca.NewRoot("Root")
+	dir := privateDir(t)
+	write(t, filepath.Join(dir, "ca.p7b"), pkcs7(&root.Cert, &root.Intermediate("Inter").Cert), 0o644)
+	var log bytes.Buffer
+	if _, err := New(Options{CADir: dir, Policy: Policy{CA: true}, Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "ca.p7b certificates=2") ||
+		!strings.Contains(got, `anchors="CN=Root,O=Example,C=IT"`) {
+		t.Error(got)
+	}
+}
+
+// TestTrustSettings: what a file says of the purposes of its certificate counts, whatever other files hold.
+func TestTrustSettings(t *testing.T) {
+	root := testca.NewRoot("Root")
+	leaf := root.Leaf("Alice")
+	malformed := pemBlock("TRUSTED CERTIFICATE", slices.Concat(root.DER, testca.Sequence(testca.TLV(0xa0, testca.TLV(5)))))
+	behind := pemBlock("TRUSTED CERTIFICATE", slices.Concat(root.DER, testca.Sequence(), []byte{0}))
+	required := EKU{Required: oids(t, "1.2.3")}
+	tests := []struct {
+		name    string
+		data    []byte
+		eku     EKU
+		problem string
+		want    Reason
+	}{
+		{"rejected for clientAuth", trusted(&root.Cert, nil, []string{testca.ClientAuth}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
+		{"rejected for smartcardLogon", trusted(&root.Cert, nil, []string{testca.SmartcardLogon}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
+		{"rejected for any purpose", trusted(&root.Cert, nil, []string{testca.AnyExtKeyUsage}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
+		{"trusted and rejected for clientAuth", trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.ClientAuth}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
+		{"rejected for what eku requires", trusted(&root.Cert, nil, []string{"1.2.3"}), required, "is rejected for logins", ReasonEKU},
+		{"rejected, eku = ignore", trusted(&root.Cert, nil, []string{testca.ClientAuth}), EKU{Ignore: true}, "is rejected for logins", ReasonIssuerUnknown},
+		{"trusted for serverAuth", trusted(&root.Cert, []string{testca.ServerAuth}, nil), EKU{}, "for other purposes", ReasonIssuerUnknown},
+		{"trusted for nothing", trusted(&root.Cert, []string{}, nil), EKU{}, "for other purposes", ReasonIssuerUnknown},
+		{"not trusted for what eku requires", trusted(&root.Cert, []string{testca.ClientAuth}, nil), required, "for other purposes", ReasonEKU},
+		{"settings malformed", malformed, EKU{}, "settings cannot be read", ReasonIssuerUnknown},
+		{"octets behind the settings", behind, EKU{}, "settings cannot be read", ReasonIssuerUnknown},
+		{"certificate malformed", pemBlock("TRUSTED CERTIFICATE", []byte{1, 2}), EKU{}, "not a DER sequence", ReasonIssuerUnknown},
+		{"rejected for serverAuth", trusted(&root.Cert, nil, []string{testca.ServerAuth}), EKU{}, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := privateDir(t)
+			write(t, filepath.Join(dir, "ca"), tt.data, 0o644)
+			v, err := New(Options{CADir: dir, Policy: Policy{CA: true}, EKU: tt.eku})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != tt.want {
+				t.Errorf("got %v", err)
+			}
+			if p := v.Problems(); len(p) != min(len(tt.problem), 1) || len(p) == 1 && !strings.Contains(p[0].Text, tt.problem) {
+				t.Errorf("problems %v", p)
+			}
+		})
+	}
+
+	for _, order := range [][2]string{{"1", "2"}, {"2", "1"}} {
+		dir := privateDir(t)
+		write(t, filepath.Join(dir, order[0]), root.PEM(), 0o644)
+		write(t, filepath.Join(dir, order[1]), trusted(&root.Cert, nil, []string{testca.ClientAuth}), 0o644)
+		if _, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != ReasonRejected {
+			t.Errorf("rejected by another file: %v", err)
+		}
+	}
+}
+
+// TestRejectedFromCard: a certificate that ca_dir rejects does not come back with the card.
+func TestRejectedFromCard(t *testing.T) {
+	root := testca.NewRoot("Root")
+	inter := root.Intermediate("Inter")
+	dir := privateDir(t)
+	write(t, filepath.Join(dir, "root"), root.PEM(), 0o644)
+	write(t, filepath.Join(dir, "inter"), trusted(&inter.Cert, nil, []string{testca.ClientAuth}), 0o644)
+	_, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, inter.Leaf("Alice")), parsedAll(t, &inter.Cert))
+	if ReasonOf(err) != ReasonRejected || !strings.Contains(err.Error(), filepath.Join(dir, "inter")) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestNothingUsed: a file of which nothing is used is one problem, which says what is in it.
+func TestNothingUsed(t *testing.T) {
+	root := testca.NewRoot("Root")
+	crl := root.CRL(testca.CRL{})
+	tests := []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"a key", pemBlock("PRIVATE KEY", []byte{1}), "no certificate in it, but a PEM block PRIVATE KEY"},
+		{"a CRL", crl, "no certificate in it, but a CRL"},
+		{"a CRL in PEM", testca.PEMCRL(crl), "no certificate in it, but a PEM block X509 CRL"},
+		{"text in UTF-16", inUTF16(binary.LittleEndian, []byte("hello"), true), "no certificate in it"},
+		{"PKCS#7 without certificates", pkcs7(), "PKCS#7: no certificate in it"},
+		{"PKCS#7 that is signed", pkcs7With(testca.TLV(0x31, testca.Sequence()), &root.Cert), "PKCS#7: is a signed message"},
+		{"PKCS#7 cut in PEM", pemBlock("PKCS7", pkcs7(&root.Cert)[:100]), "PKCS#7: malformed"},
+		{"PKCS#7 with octets behind", pemBlock("PKCS7", append(pkcs7(&root.Cert), 0)), "PKCS#7: malformed"},
+		{"PKCS#7 of another kind", pemBlock("PKCS7", testca.Sequence(testca.OID("1.2.840.113549.1.7.1"))), "PKCS#7: holds no certificates"},
+		{"PKCS#12", testca.Sequence(testca.Number(3), testca.Sequence()), "certificate: "},
+		{"nothing", nil, "no certificate in it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := privateDir(t)
+			write(t, filepath.Join(dir, "file"), tt.data, 0o644)
+			v := caVerifier(t, dir, true)
+			if p := v.Problems(); len(p) != 1 || !strings.Contains(p[0].Text, tt.want) || len(v.Certificates()) != 0 {
+				t.Errorf("problems %v, %d certificates", p, len(v.Certificates()))
+			}
+		})
+	}
+}
+
+// TestListsBesideAuthorities: where crl_dir is ca_dir, a file of CRLs is not one of which nothing is used.
+func TestListsBesideAuthorities(t *testing.T) {
+	root := testca.NewRoot("Root")
+	dir := privateDir(t)
+	write(t, filepath.Join(dir, "root.pem"), root.PEM(), 0o644)
+	write(t, filepath.Join(dir, "root.crl"), root.CRL(testca.CRL{}), 0o644)
+	v, err := New(Options{CADir: dir, CRLDir: dir, Policy: Policy{CA: true}})
+	if err != nil || len(v.Problems()) != 0 {
+		t.Errorf("%v, %v", v.Problems(), err)
+	}
+}
+
+// TestDamagedBlock: a block that is damaged among good ones is said.
+func TestDamagedBlock(t *testing.T) {
+	root := testca.NewRoot("Root")
+	dir := privateDir(t)
+	write(t, filepath.Join(dir, "both.pem"), slices.Concat(root.PEM(), root.PEM()[:200], []byte("\n")), 0o644)
+	v := caVerifier(t, dir, true)
+	if p := v.Problems(); len(p) != 1 || !strings.Contains(p[0].Text, "1 of 2 PEM blocks") || len(v.Certificates()) != 1 {
+		t.Errorf("problems %v, %d certificates", p, len(v.Certificates()))
+	}
+}
+
+// TestOpenSSLForms: what OpenSSL writes is read as it is meant.
+func TestOpenSSLForms(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("no openssl")
+	}
+	root := testca.NewRoot("Root")
+	run := func(args ...string) []byte {
+		t.Helper()
+		command := exec.Command("openssl", args...)
+		command.Stdin = bytes.NewReader(root.PEM())
+		out, err := command.Output()
+		if err != nil {
+			t.Fatalf("openssl %v: %v", args, err)
+		}
+		return out
+	}
+	for name, tt := range map[string]struct {
+		data []byte
+		want int
+	}{
+		"-trustout":              {run("x509", "-trustout"), 1},
+		"-addtrust clientAuth":   {run("x509", "-addtrust", "clientAuth", "-setalias", "our CA"), 1},
+		"-addtrust serverAuth":   {run("x509", "-addtrust", "serverAuth"), 0},
+		"-addreject clientAuth":  {run("x509", "-addtrust", "clientAuth", "-addreject", "clientAuth"), 0},
+		"-addreject emailProtec": {run("x509", "-addreject", "emailProtection"), 1},
+		"crl2pkcs7":              {run("crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin"), 1},
+		"crl2pkcs7 in DER":       {run("crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin", "-outform", "DER"), 1},
+	} {
+		s := newStore()
+		s.addFile(name, tt.data)
+		if len(s.all) != tt.want || len(s.problems) != 1-tt.want {
+			t.Errorf("%s: %d certificates, problems %v", name, len(s.all), s.problems)
+		}
+	}
+}

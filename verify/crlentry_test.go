@@ -1,0 +1,56 @@
+package verify
+
+import (
+	"strings"
+	"testing"
+
+	"pam_pkcs11/internal/testca"
+)
+
+// oddEntries are entries of a list whose reason cannot be read. Each revokes its certificate.
+func oddEntries(serial []byte) map[string]testca.Revoked {
+	reason := func(value ...byte) testca.Extension { return testca.Extension{OID: oidReasonCode, Value: value} }
+	remove := reason(10, 1, reasonRemoveFromCRL)
+	date := testca.Extension{OID: oidInvalidityDate, Value: testca.TLV(0x18, []byte("20200101000000Z"))}
+	entry := func(extensions ...testca.Extension) testca.Revoked {
+		return testca.Revoked{Serial: serial, Reason: -1, Extensions: extensions}
+	}
+	return map[string]testca.Revoked{
+		"reason 11":                     {Serial: serial, Reason: 11},
+		"reason 200":                    entry(reason(10, 2, 0, 200)),
+		"reason negative":               entry(reason(10, 1, 0xff)),
+		"reason is an INTEGER":          entry(reason(2, 1, 8)),
+		"octets behind removeFromCRL":   entry(reason(10, 1, 8, 0)),
+		"removeFromCRL twice":           entry(remove, remove),
+		"reason, then removeFromCRL":    entry(reason(10, 1, 1), remove),
+		"invalidityDate twice, removed": entry(date, date, remove),
+	}
+}
+
+// TestOddCRLEntry: a list with one odd entry is good for other certificates, and the entry revokes; by a pass over the
+// list and by its index.
+func TestOddCRLEntry(t *testing.T) {
+	root := testca.NewRoot("Root")
+	inter := root.Intermediate("Inter")
+	alice, bob := inter.Leaf("Alice"), inter.Leaf("Bob")
+	for name, entry := range oddEntries(alice.Serial) {
+		t.Run(name, func(t *testing.T) {
+			crls := [][]byte{root.CRL(testca.CRL{}), inter.CRL(testca.CRL{Entries: []testca.Revoked{entry}})}
+			err := world{root, inter, alice}.judgeWithCRLs(t, Options{}, false, nil, crls...)
+			if ReasonOf(err) != ReasonRevoked || !strings.Contains(err.Error(), "cannot be read") {
+				t.Errorf("the certificate of the entry: %v", err)
+			}
+			if err := (world{root, inter, bob}).judgeWithCRLs(t, Options{}, false, nil, crls...); err != nil {
+				t.Errorf("another certificate: %v", err)
+			}
+
+			var indexed indexBuilder
+			if _, err := scanBytes(crls[1], nil, indexed.visit); err != nil {
+				t.Fatal(err)
+			}
+			if got := int(indexed.records[recordDigest]) - 1; got != reasonUnread {
+				t.Errorf("the index has reason %d", got)
+			}
+		})
+	}
+}
