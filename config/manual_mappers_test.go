@@ -42,7 +42,8 @@ matching rules of type KRB5, mapping rules of types LDAP and LDAPU1. Of the rule
 .PP
 Without \fBuri\fR, \fBldaphost\fR and \fBsrv_domain\fR a rule names a user of this machine: the one called as the rule, or \fBmap = "(alice)"\fR, or \fBmap = "({subject_rfc822_name.short_name})"\fR. Such a rule never names an account below UID_MIN.
 .PP
-Regular expressions are POSIX extended ones and match anywhere in the text. Back\-references, collating elements, GNU's escapes such as \ew, and what POSIX leaves undefined (a repetition of nothing or of a repetition, an empty alternative) are errors, with file and line.
+Regular expressions are POSIX extended ones and match anywhere in the text. Back\-references, collating elements, and what POSIX leaves undefined (a repetition of nothing or of a repetition, an empty alternative) are errors, with file and line. GNU's escapes \ew \eW \es \eS \eb \eB \e\(ga \e\(aq are read as its library reads them, with words and classes of ASCII; \e< and \e> only beside a letter, digit or underscore of the word; a sign behind a backslash is itself, and \ed is an error.
+Names of key usages, extended key usages and kinds of alternative names are read without regard to case, kinds also by a beginning that no other kind has (\fB<SAN:pkinit>\fR, \fB<SAN:dns>\fR); of several names of a kind, one that fits is enough. What stands in Base64 is found anywhere in the value of an otherName, an x400Address or an ediPartyName.
 Names are written by RFC 4514, most specific part first. A certificate without key usage has them all; without extended key usage it has none.
 A template takes the first value of its kind; one that the certificate lacks, or that holds NUL or control characters, makes the rule find nobody.
 .PP
