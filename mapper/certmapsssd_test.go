@@ -9,7 +9,6 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -195,53 +194,6 @@ func TestGNUEscapesInMapfiles(t *testing.T) {
 		got, verdict := ask(t, chain(t, block(t, "cn", []string{c.line + " -> alice"}, nil)), certificate(t, testca.Subject("CN="+c.cn)), "")
 		if (got == "alice") != c.want {
 			t.Errorf("%s for %s: %q (%s)", c.line, c.cn, got, verdict)
-		}
-	}
-}
-
-// FuzzCertmapRules reads any matching and mapping rule: what is accepted can be asked about any certificate,
-// and a mapping rule never changes the shape of its filter.
-func FuzzCertmapRules(f *testing.F) {
-	for _, match := range []string{
-		defaultMatch, "KRB5:||<SUBJECT>^CN=\\w+$<SAN:pkinitSAN>@", `<SUBJECT>\bx\>\B\<y\'`, "<SAN:otherName>MTIz", "<EKU>CLIENTAUTH,1.2.3<KU>0x80,crlsign",
-		"<SAN:rfc822>a{1,3}[[:alpha:]\\]", "<SAN:1.2.3.4>(a|b)+", "&&<ISSUER>\\`a\\@b$",
-	} {
-		f.Add(match, "LDAPU1:(a={serial_number!HEX_UC})")
-	}
-	for _, mapping := range []string{
-		"(userCertificate;binary={cert!bin})", "LDAPU1:(|(a={cert!SHA256_CU})(b={sid.rid}))", "({subject_rfc822_name.short_name})", "(alice)",
-		"(&(a={{x}}*{subject_dn!ad})(!(b={subject_uri})))", "LDAPU1:(u={issuer_dn_component.ou[-1]})",
-	} {
-		f.Add("<SUBJECT>.", mapping)
-	}
-	var certs []*certinfo.Certificate
-	for _, c := range certmapCerts(f) {
-		certs = append(certs, c)
-	}
-	f.Fuzz(func(t *testing.T, match, mapping string) {
-		matching, matchErr := parseMatch(match)
-		mapped, mapErr := parseMap(mapping)
-		for _, c := range certs {
-			if matchErr == nil {
-				matching.matches(c)
-			}
-			if mapErr == nil {
-				checkFuzzedMap(t, mapped, c)
-			}
-		}
-	})
-}
-
-func checkFuzzedMap(t *testing.T, r *mapRule, cert *certinfo.Certificate) {
-	if r.local {
-		if login, ok := r.login(cert); ok && !isLogin(login) {
-			t.Fatalf("%q is no login", login)
-		}
-		return
-	}
-	if filter, ok := r.filter(cert); ok {
-		if _, err := ldapconn.ParseFilter(filter); err != nil {
-			t.Fatalf("%q: %v", filter, err)
 		}
 	}
 }
