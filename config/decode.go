@@ -204,9 +204,9 @@ func (k *Key) namedHint() string {
 func (k *Key) checkWords(words []Word) *fault {
 	for _, w := range words {
 		if !slices.Contains(k.Words, w.Text) {
-			hint := k.Instead
+			hint := didYouMean(w.Text, k.Words)
 			if hint == "" {
-				hint = didYouMean(w.Text, k.Words)
+				hint = k.Instead
 			}
 			if hint == "" {
 				hint = "one of " + strings.Join(k.Words, ", ")

@@ -102,8 +102,8 @@ var directoryKeys = []Key{
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
 	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
 	{Name: "tls_key", Kind: Text, Doc: "Its private key; nobody but root may read the file."},
-	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, looser: isUncheckedPeer, risky: isUncheckedPeer,
-		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 and 2 yes, 0 no, 3 and 4 as 0; -1 is 2."},
+	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: isUncheckedPeer, risky: isUncheckedPeer,
+		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 (hard) and 2 (demand) yes, 0 (never) no, 3 and 4 as 0; -1 is 2."},
 	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
 	{Name: "tls_ciphers", Kind: Anything, Status: NoEffect, Doc: "Cipher suites are those that the program holds to be safe."},
 	{Name: "basedir", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read."},
@@ -111,6 +111,10 @@ var directoryKeys = []Key{
 
 // scopeNames are those of LDAP URIs (RFC 4516, 2), of OpenLDAP's tools and of SSSD.
 var scopeNames = []Name{{"base", 0}, {"one", 1}, {"onelevel", 1}, {"sub", 2}, {"subtree", 2}}
+
+// checkNames are those of TLS_REQCERT in ldap.conf(5) that can be meant: allow and try ask for a certificate
+// and go on with a bad one, which only the numbers say here.
+var checkNames = []Name{{"never", 0}, {"hard", 1}, {"demand", 2}}
 
 var ldapKeys = slices.Concat([]Key{
 	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},

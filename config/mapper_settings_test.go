@@ -121,6 +121,10 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 		{"scope", server + "scope = 3;", "f.conf:2:25: scope is from 0 to 2, not 3"},
 		{"scope", server + "scope = all;", `f.conf:2:25: scope is a whole number, not "all" (or one of base, one, onelevel, sub, subtree)`},
 		{"scope", server + "scope = \"\";", `f.conf:2:25: scope is a whole number, not ""`},
+		{"tls_checkpeer", server + "tls_checkpeer = demand;", "2"},
+		{"tls_checkpeer", server + "tls_checkpeer = hard;", "1"},
+		{"tls_checkpeer", server + "tls_checkpeer = never;", "0"},
+		{"tls_checkpeer", server + "tls_checkpeer = allow;", `f.conf:2:33: tls_checkpeer is a whole number, not "allow" (or one of never, hard, demand)`},
 		{"ssl", server + "ssl = start_tls;", "tls"},
 		{"ssl", server + "ssl = Start_TLS;", "tls"},
 		{"ssl", server + "ssl = starttls;", "tls"},
@@ -139,6 +143,7 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 		{"uri", `uri = "ldap://a ldap://b", ldap://c;`, "ldap://a ldap://b | ldap://c"},
 		{"sasl_mech", server + "sasl_mech = EXTERNAL;", "EXTERNAL"},
 		{"sasl_mech", server + "sasl_mech = GSSAPI;", `f.conf:2:29: sasl_mech has no word "GSSAPI" (there is no Kerberos and no SASL password here: bind with binddn and passwd_file over TLS, or with EXTERNAL`},
+		{"sasl_mech", server + "sasl_mech = External;", `f.conf:2:29: sasl_mech has no word "External" (did you mean EXTERNAL?)`},
 		{"sasl_mech", server + "sasl_mech = DIGEST-MD5;", `f.conf:2:29: sasl_mech has no word "DIGEST-MD5" (there is no Kerberos`},
 	}
 	for _, row := range rows {
@@ -155,9 +160,12 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 			}
 		}
 	}
-	for settings, part := range map[string]string{"scope = sub;": `read "sub" as 0`, "ssl = start_tls;": `took "start_tls" for off`} {
+	for settings, part := range map[string]string{"scope = sub;": `read "sub" as 0`, "ssl = start_tls;": `took "start_tls" for off`, "tls_checkpeer = demand;": `read "demand" as 0`} {
 		if c := parsed(t, usingMapper("ldap", server+settings)); !hasNote(c.Notes, NoteDifferent, part) {
 			t.Errorf("%s: no note in %v", settings, c.Notes)
 		}
+	}
+	if c := parsed(t, usingMapper("ldap", server+"tls_checkpeer = never;")); !hasNote(c.Notes, NoteInsecure, "tls_checkpeer = never") {
+		t.Errorf("a risk is not loud: %v", c.Notes)
 	}
 }

@@ -46,7 +46,7 @@ type Key struct {
 	Kind     Kind
 	Default  string   // as it would be written; "" is empty or none
 	Words    []string // allowed words of Choice and Words
-	Instead  string   // hint at a word that is not among Words; "" is the nearest of them
+	Instead  string   // hint at a word that is not near any of Words; "" lists them
 	Named    []Name   // words for numbers of an Int, in lower case
 	Min, Max int      // range of Int and Seconds, both included
 	Status   Status

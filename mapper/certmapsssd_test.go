@@ -213,3 +213,28 @@ func TestCertmapRulesSayWhere(t *testing.T) {
 		}
 	}
 }
+
+// TestCertmapExpressionsAreLinear: what takes other engines longer than a login lasts, or more memory than there
+// is, is matched or refused.
+func TestCertmapExpressionsAreLinear(t *testing.T) {
+	cert := ldapCertificate(t, testca.NewRoot("x").Leaf("x", testca.Subject("CN="+strings.Repeat("a", 4000))))
+	for rule, refused := range map[string]bool{
+		"<SUBJECT>^CN=((a*)*)*b$":                             false,
+		"<SUBJECT>^CN=(a|a|aa)*b$":                            false,
+		`<SUBJECT>^CN=(\w*\w*)*\W$`:                           false,
+		`<SUBJECT>(\ba*)*\>\'b`:                               true, // the end of what?
+		"<SUBJECT>^CN=(((a{1,255}){1,255}){1,255}){1,255}b$":  true,
+		"<SUBJECT>" + strings.Repeat("(a|", 1500) + "b":       true,
+		"<SUBJECT>" + strings.Repeat("(", 2000) + "a":         true,
+		"<SAN:otherName>" + strings.Repeat("QUFB", 4000):      false,
+		"<SUBJECT>" + strings.Repeat(`\w`, maxExpression/2+1): true,
+	} {
+		r, err := parseMatch(rule)
+		if (err != nil) != refused {
+			t.Errorf("%.60s: %v", rule, err)
+		}
+		if err == nil && r.matches(cert) {
+			t.Errorf("%.60s matches", rule)
+		}
+	}
+}
