@@ -15,6 +15,15 @@ type Mapper struct {
 	Values Values
 	Rules  []Rule // of a certmap mapper, in the order of the file
 	Line   int    // of the block, 0 when there is none and all defaults hold
+	File   string // with the block
+	at     Word   // the block, or the name in use_mappers where there is none
+}
+
+// Fault makes an error about a key of the block that says where the key is written or, with "" and for one
+// that is not written, where the block is.
+func (m Mapper) Fault(key string, err error) *Error {
+	at := m.placeOf(key)
+	return &Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error()}
 }
 
 // Rule is one rule of a certmap mapper.
@@ -43,7 +52,7 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	var notes []Note
 	r := &reader{file: name, inUse: true, errs: &errs, notes: &notes}
 	v := r.read(block, t)
-	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v}, errs.err()
+	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}, errs.err()
 }
 
 // buildMappers reads the blocks that use_mappers names, and then the others.
@@ -114,7 +123,7 @@ func (b *builder) useMapper(name string, at Word, blocks []*Item) {
 			b.fault(&fault{at, "use_mappers names " + quote(name) + ", which is no mapper", didYouMean(name, known)})
 			return
 		}
-		b.conf.Mappers = append(b.conf.Mappers, Mapper{Name: name, Type: t.Type, Values: Values{table: t}})
+		b.addMapper(Mapper{Name: name, Type: t.Type, Values: Values{table: t}, at: at})
 		return
 	}
 	it := blocks[i]
@@ -123,10 +132,15 @@ func (b *builder) useMapper(name string, at Word, blocks []*Item) {
 		return
 	}
 	v := b.read(it.Block, t, innerBlocks(t)...)
-	b.checkMapfile(v)
-	b.conf.Mappers = append(b.conf.Mappers, Mapper{
-		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: b.rules(it.Block, t), Line: it.Key.Line,
+	b.addMapper(Mapper{
+		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: b.rules(it.Block, t), Line: it.Key.Line, at: it.Key,
 	})
+}
+
+func (b *builder) addMapper(m Mapper) {
+	m.File = b.file
+	b.checkMapper(m)
+	b.conf.Mappers = append(b.conf.Mappers, m)
 }
 
 // checkMapfile refuses a mapfile that travels in the clear, unless that is asked for.

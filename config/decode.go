@@ -48,7 +48,7 @@ func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
 }
 
 func (k *Key) isList() bool {
-	return slices.Contains([]Kind{Words, Names, List, DNs, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, DNs, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -58,7 +58,7 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 	case Bool:
 		return convertBool(k, v, w, odd)
 	case Int, Seconds:
-		return k.convertInt(v, w)
+		return k.convertInt(v, w, odd)
 	case Choice, Words:
 		return k.checkWords(words)
 	case Path:
@@ -68,11 +68,15 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 	case Mapfile:
 		return convertMapfile(v, w, odd)
 	case TLSMode:
-		return convertTLSMode(v, w)
+		return convertTLSMode(v, w, odd)
 	case Pattern:
 		return convertPattern(v, w)
 	case DNs:
 		return checkDNs(words)
+	case Bases:
+		return checkBases(words)
+	case Conditions:
+		return checkConditions(words)
 	case Purposes:
 		return convertPurposes(v, words)
 	case Environment:
@@ -97,7 +101,7 @@ func (k *Key) defaultValue() value {
 		return value{}
 	}
 	words := []Word{{Text: k.Default}}
-	if k.isList() {
+	if k.isList() && k.Kind != Bases {
 		words = nil
 		for _, s := range strings.Split(k.Default, ",") {
 			words = append(words, Word{Text: strings.TrimSpace(s)})
@@ -163,10 +167,20 @@ func isInt(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-func (k *Key) convertInt(v *value, w Word) *fault {
+// convertInt: the C module read a word as 0.
+func (k *Key) convertInt(v *value, w Word, odd *string) *fault {
+	for _, name := range k.Named {
+		if strings.EqualFold(name.Word, w.Text) {
+			v.n = name.Number
+			if v.n != 0 {
+				*odd = "the C module read " + quote(w.Text) + " as 0"
+			}
+			return nil
+		}
+	}
 	n, err := strconv.ParseInt(w.Text, 0, 32)
 	if !isInt(w.Text) || err != nil && !errors.Is(err, strconv.ErrRange) {
-		return &fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, quote(w.Text)), ""}
+		return &fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, quote(w.Text)), k.namedHint()}
 	}
 	if err != nil || int(n) < k.Min || int(n) > k.Max {
 		return &fault{w, fmt.Sprintf("%s is from %d to %d, not %s", k.Name, k.Min, k.Max, w.Text), ""}
@@ -175,10 +189,25 @@ func (k *Key) convertInt(v *value, w Word) *fault {
 	return nil
 }
 
+// namedHint lists the words that stand for numbers, "" when there are none.
+func (k *Key) namedHint() string {
+	if len(k.Named) == 0 {
+		return ""
+	}
+	words := make([]string, len(k.Named))
+	for i, name := range k.Named {
+		words[i] = name.Word
+	}
+	return "or one of " + strings.Join(words, ", ")
+}
+
 func (k *Key) checkWords(words []Word) *fault {
 	for _, w := range words {
 		if !slices.Contains(k.Words, w.Text) {
 			hint := didYouMean(w.Text, k.Words)
+			if hint == "" {
+				hint = k.Instead
+			}
 			if hint == "" {
 				hint = "one of " + strings.Join(k.Words, ", ")
 			}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -61,12 +62,15 @@ func convertMapfile(v *value, w Word, odd *string) *fault {
 }
 
 // convertTLSMode: the C module looked at how the word began, in any case.
-func convertTLSMode(v *value, w Word) *fault {
+func convertTLSMode(v *value, w Word, odd *string) *fault {
 	switch text := strings.ToLower(w.Text); {
 	case text == "":
 		v.texts = nil
-	case strings.HasPrefix(text, "tls"), text == "starttls":
+	case strings.HasPrefix(text, "tls"):
 		v.texts = []string{"tls"}
+	case slices.Contains([]string{"starttls", "start_tls", "start-tls"}, text):
+		v.texts = []string{"tls"}
+		*odd = "the C module took " + quote(w.Text) + " for off"
 	case strings.HasPrefix(text, "on"), strings.HasPrefix(text, "ssl"), text == "ldaps":
 		v.texts = []string{"ssl"}
 	case slices.Contains([]string{"off", "no", "false", "none", "0"}, text):
@@ -104,11 +108,34 @@ func checkDNs(words []Word) *fault {
 		if !strings.Contains(w.Text, "=") {
 			return &fault{w, quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"CN=Example CA,O=Example\""}
 		}
+	}
+	return checkQuoted(words)
+}
+
+func checkQuoted(words []Word) *fault {
+	for _, w := range words {
 		if len(words) > 1 && !w.Quoted {
-			return &fault{w, "several distinguished names must each stand in quotes", ""}
+			return &fault{w, "several distinguished names must each stand in quotes", "one name with commas stands in one pair of quotes"}
 		}
 	}
 	return nil
+}
+
+// maxBases bounds the searches of one question to a directory.
+const maxBases = 10
+
+// checkBases: one base may be "", the root of a directory.
+func checkBases(words []Word) *fault {
+	if len(words) == 1 && words[0].Text == "" {
+		return nil
+	}
+	if len(words) > maxBases {
+		return &fault{words[maxBases], fmt.Sprintf("here are %d bases, at most %d are allowed", len(words), maxBases), ""}
+	}
+	if f := checkQuoted(words); f != nil {
+		return f
+	}
+	return checkDNs(words)
 }
 
 // purposes are names of RFC 5280 4.2.1.12 and Microsoft's smart card logon.

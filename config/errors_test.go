@@ -157,7 +157,7 @@ mapper ldap { tls_checkpeer = 0; ssl = off; }
 
 func TestRisksInUseAreLoud(t *testing.T) {
 	c := parsed(t, `pam_pkcs11 { use_mappers = ldap, null; pkcs11_module default { }
-mapper ldap { tls_checkpeer = 0; ssl = off; }
+mapper ldap { uri = ldap://h; tls_checkpeer = 0; ssl = off; }
 mapper null { default_match = true; } }`)
 	for _, part := range []string{"tls_checkpeer = 0", "ssl = off", "default_match = true"} {
 		if !hasNote(c.Notes, NoteInsecure, part) {

@@ -76,40 +76,51 @@ var upnKeys = []Key{
 
 // directoryKeys say how a directory is asked; the ldap and certmap mappers have them.
 var directoryKeys = []Key{
-	{Name: "uri", Kind: Text, Doc: "Servers as LDAP URIs, separated by blanks, tried in this order."},
+	{Name: "uri", Kind: List, Doc: "Servers as LDAP URIs, separated by blanks or as a list, tried in this order."},
 	{Name: "ldaphost", Kind: Text, Doc: "One more server, tried after those of uri."},
 	{Name: "ldapport", Kind: Int, Default: "0", Max: 65535, Doc: "Port of ldaphost; 0: 389, with ssl = ssl 636."},
 	{Name: "srv_domain", Kind: Text, Status: New, Doc: "Domain whose SRV records name more servers, tried after the others; only names in that domain are used."},
-	{Name: "scope", Kind: Int, Default: "1", Max: 2, Doc: "0: the entry `base` itself, 1: those one level below, 2: all below."},
+	{Name: "scope", Kind: Int, Default: "1", Max: 2, Named: scopeNames,
+		Doc: "0 or base: the entry `base` itself, 1 or one: those one level below, 2 or sub: the entry and all below."},
 	{Name: "binddn", Kind: Text, Doc: "Name to bind with; empty, or without a password: anonymous."},
 	{Name: "passwd", Kind: Text, Doc: "Password to bind with. Everybody can read this file."},
 	{Name: "passwd_file", Kind: Path, Status: New, Doc: "File with the password to bind with; it belongs to root, and nobody else may read it."},
-	{Name: "sasl_mech", Kind: Choice, Words: []string{"EXTERNAL"}, Status: New, Doc: "EXTERNAL: bind as whom the TLS certificate or, with ldapi, the process shows."},
-	{Name: "base", Kind: Text, Default: "ou=People,o=example,c=com", Doc: "Where to search."},
+	{Name: "sasl_mech", Kind: Choice, Words: []string{"EXTERNAL"}, Status: New,
+		Instead: "there is no Kerberos and no SASL password here: bind with binddn and passwd_file over TLS, or with EXTERNAL and tls_cert, tls_key",
+		Doc:     "EXTERNAL: bind as whom the TLS certificate or, with ldapi, the process shows."},
+	{Name: "base", Kind: Bases, Default: "ou=People,o=example,c=com",
+		Doc: "Where to search: a distinguished name in quotes, or a list of at most 10, which are searched one after the other."},
 	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login; empty: the one that filter compares with %s."},
-	{Name: "filter", Kind: Text, Default: "(&(objectClass=posixAccount)(uid=%s))", Doc: "Filter of the user's entry; %s is the login."},
+	{Name: "filter", Kind: Text, Default: "(&(objectClass=posixAccount)(uid=%s))", Doc: "Filter of the user's entry; %s is the login, each time. If %s is compared with several attributes, uid_attribute says which is the login."},
 	{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare logins without regard to case."},
 	{Name: "searchtimeout", Kind: Seconds, Default: "20", Max: 300, Doc: "Limit of one search; 0: verify_timeout alone."},
 	{Name: "referrals", Kind: Bool, Default: "false", Status: New, Doc: "Follow a server's referrals to other servers, which get the same password."},
 	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached; 0: not at all."},
 	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
-		Doc: "off, tls (StartTLS), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
+		Doc: "off, tls (StartTLS; also written start_tls), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
 	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
 	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
 	{Name: "tls_key", Kind: Text, Doc: "Its private key; nobody but root may read the file."},
-	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, looser: isUncheckedPeer, risky: isUncheckedPeer,
-		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 and 2 yes, 0 no, 3 and 4 as 0; -1 is 2."},
+	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: isUncheckedPeer, risky: isUncheckedPeer,
+		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 (hard) and 2 (demand) yes, 0 (never) no, 3 and 4 as 0; -1 is 2."},
 	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
 	{Name: "tls_ciphers", Kind: Anything, Status: NoEffect, Doc: "Cipher suites are those that the program holds to be safe."},
 	{Name: "basedir", Kind: Anything, Status: NoEffect, Doc: "Was in old example files and never read."},
 }
 
+// scopeNames are those of LDAP URIs (RFC 4516, 2), of OpenLDAP's tools and of SSSD.
+var scopeNames = []Name{{"base", 0}, {"one", 1}, {"onelevel", 1}, {"sub", 2}, {"subtree", 2}}
+
+// checkNames are those of TLS_REQCERT in ldap.conf(5) that can be meant: allow and try ask for a certificate
+// and go on with a bad one, which only the numbers say here.
+var checkNames = []Name{{"never", 0}, {"hard", 1}, {"demand", 2}}
+
 var ldapKeys = slices.Concat([]Key{
 	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},
 	{Name: "certificate_match", Kind: Choice, Default: "auto", Words: []string{"auto", "filter", "exact", "compare", "off"}, Status: New,
 		Doc: "How a certificate is looked for: filter: its octets in the filter, exact: serial number and issuer (OpenLDAP), compare: fetch and compare, auto: what works, off: not at all."},
-	{Name: "attribute_map", Kind: List, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn. Items: cn, subject, kpn, email, upn, uid, cert, serial, issuer, sid, altsecid."},
+	{Name: "attribute_map", Kind: Conditions, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn. Items: cn, subject, kpn, email, upn, uid, cert, serial, issuer, sid, altsecid."},
 	{Name: "active_directory", Kind: Bool, Default: "false", Status: New,
 		Doc: "Defaults for Active Directory: logins are sAMAccountName, certificates are found by altSecurityIdentities, SID and UPN, scope is 2."},
 	{Name: "allow_weak_mapping", Kind: Bool, Default: "false", Status: New, risky: isTrue,

@@ -37,7 +37,7 @@ func compareOrUpdate(t *testing.T, file string, want []byte) {
 
 var kindWords = map[Kind]string{
 	Bool: "true or false", Int: "number", Seconds: "seconds", Text: "text", Path: "path", Choice: "word", Words: "list of words", Names: "list of names",
-	List: "list", DNs: "list of distinguished names", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
+	List: "list", DNs: "list of distinguished names", Bases: "list of distinguished names", Conditions: "list", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
 	Purposes: "list of purposes", Environment: "list of NAME=value", URI: "PKCS#11 URI",
 	WebURLs: "list of URLs", ListURLs: "list of URLs", OIDs: "list of object identifiers",
 }
@@ -205,7 +205,7 @@ func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {
 }
 
 func exampleValue(k Key) string {
-	if !k.isList() && strings.ContainsAny(k.Default, " ,;=") {
+	if (!k.isList() || k.Kind == Bases) && strings.ContainsAny(k.Default, " ,;=") {
 		return `"` + k.Default + `"`
 	}
 	return k.Default

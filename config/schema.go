@@ -15,6 +15,8 @@ const (
 	Names                   // a list of words without commas and blanks in them
 	List                    // a list of anything
 	DNs                     // a list of distinguished names
+	Bases                   // a list of distinguished names below which to search; "" is the root
+	Conditions              // a list of attribute=item&attribute=item
 	Digest                  // the name of a digest algorithm
 	Mapfile                 // a URL, a path, or none
 	TLSMode                 // off, tls or ssl
@@ -44,6 +46,8 @@ type Key struct {
 	Kind     Kind
 	Default  string   // as it would be written; "" is empty or none
 	Words    []string // allowed words of Choice and Words
+	Instead  string   // hint at a word that is not near any of Words; "" lists them
+	Named    []Name   // words for numbers of an Int, in lower case
 	Min, Max int      // range of Int and Seconds, both included
 	Status   Status
 	Doc      string // one line for the manual page and the example
@@ -55,6 +59,12 @@ type Key struct {
 	// risky values are obeyed and logged at every login, with risk as the reason.
 	risky func(value) bool
 	risk  string
+}
+
+// Name is a word that may be written for a number of an Int.
+type Name struct {
+	Word   string
+	Number int
 }
 
 // Table is the keys of one kind of block.

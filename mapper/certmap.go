@@ -67,7 +67,7 @@ func newCertmap(b config.Mapper, o Options) (mapper, error) {
 		}
 	}
 	slices.SortStableFunc(m.rules, func(x, y certmapRule) int { return cmp.Compare(x.priority, y.priority) })
-	m.cache = newAnswerCache(b, o, append(settings, d.uris, d.srvDomain, d.base, d.scope, b.Values.String("filter"), m.logins.uidAttribute)...)
+	m.cache = newAnswerCache(b, o, append(settings, d.uris, d.srvDomain, d.bases, d.scope, b.Values.String("filter"), m.logins.uidAttribute)...)
 	return m, nil
 }
 

@@ -47,10 +47,11 @@ func certTemplate(s selector, u1 bool) (extractor, error) {
 	return func(c *certinfo.Certificate) ([]byte, bool) { return write(c.Fingerprint(hash)), true }, nil
 }
 
-// hexForm reads the letters of a hexadecimal form: u upper case, c with colons, r in reversed order.
+// hexForm reads the letters of a hexadecimal form, in either case: u upper case, c with colons, r in
+// reversed order.
 func hexForm(letters string, some bool) (func([]byte) []byte, error) {
 	var upper, colon, reversed bool
-	for _, l := range letters {
+	for _, l := range strings.ToLower(letters) {
 		flag := map[rune]*bool{'u': &upper, 'c': &colon, 'r': &reversed}[l]
 		if flag == nil || *flag {
 			return nil, fmt.Errorf("_%s: expected each of the letters u, c and r at most once", letters)
@@ -76,17 +77,17 @@ func hexForm(letters string, some bool) (func([]byte) []byte, error) {
 	}, nil
 }
 
-// hexConversion reads "hex" with its letters; "" is hex.
+// hexConversion reads "hex" with its letters, in either case; "" is hex.
 func hexConversion(s selector) (func([]byte) []byte, error) {
 	name, letters, some := strings.Cut(s.conversion, "_")
-	if name != "hex" && s.conversion != "" || s.dotted || s.numbered {
+	if !strings.EqualFold(name, "hex") && s.conversion != "" || s.dotted || s.numbered {
 		return nil, errors.New("takes only a form such as !hex_uc behind its name")
 	}
 	return hexForm(letters, some)
 }
 
 func serialTemplate(s selector, _ bool) (extractor, error) {
-	if s.conversion == "dec" && !s.dotted && !s.numbered {
+	if strings.EqualFold(s.conversion, "dec") && !s.dotted && !s.numbered {
 		return func(c *certinfo.Certificate) ([]byte, bool) { return []byte(c.Serial.String()), true }, nil
 	}
 	write, err := hexConversion(s)

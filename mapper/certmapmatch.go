@@ -167,7 +167,7 @@ func usageBits(u certinfo.KeyUsage) uint32 {
 func usageCondition(list string) (condition, error) {
 	var want uint32
 	for _, word := range listWords(list) {
-		bits, known := usages[word]
+		bits, known := named(usages, word)
 		if !known {
 			n, err := strconv.ParseUint(word, 0, 32)
 			if err != nil {
@@ -178,6 +178,17 @@ func usageCondition(list string) (condition, error) {
 		want |= bits
 	}
 	return func(c *certinfo.Certificate) bool { return !c.HasKeyUsage || usageBits(c.KeyUsage)&want == want }, nil
+}
+
+// named looks a name up without regard to case, as sss-certmap reads names of usages.
+func named[V any](table map[string]V, word string) (V, bool) {
+	for name, v := range table {
+		if strings.EqualFold(name, word) {
+			return v, true
+		}
+	}
+	var none V
+	return none, false
 }
 
 // listWords are the words of a list with commas; an empty one is given as "" and so refused.
@@ -200,7 +211,7 @@ var certmapPurposes = map[string]string{
 func purposeCondition(list string) (condition, error) {
 	var want []asn1.ObjectIdentifier
 	for _, word := range listWords(list) {
-		dotted, known := certmapPurposes[word]
+		dotted, known := named(certmapPurposes, word)
 		if !known {
 			dotted = word
 		}
@@ -235,28 +246,78 @@ func anyText(re *regexp.Regexp, texts []certinfo.Text) bool {
 	return slices.ContainsFunc(usable(texts), re.MatchString)
 }
 
-// alternativeCondition is about one kind of alternative name.
+// alternativeKind is one kind of alternative name, by sss-certmap's name of it.
+type alternativeKind struct {
+	name      string
+	condition func(pattern string) (condition, error)
+}
+
+var alternativeKinds = []alternativeKind{
+	{"otherName", octetsOf(certinfo.TagOtherName)},
+	{"rfc822Name", textOf(certinfo.TagRFC822Name)},
+	{"dNSName", textOf(certinfo.TagDNSName)},
+	{"x400Address", octetsOf(certinfo.TagX400Address)},
+	{"directoryName", textOf(certinfo.TagDirectoryName)},
+	{"ediPartyName", octetsOf(certinfo.TagEDIPartyName)},
+	{"uniformResourceIdentifier", textOf(certinfo.TagURI)},
+	{"iPAddress", textOf(certinfo.TagIPAddress)},
+	{"registeredID", textOf(certinfo.TagRegisteredID)},
+	{"pkinitSAN", principalOf(true, false)},
+	{"ntPrincipalName", principalOf(false, true)},
+	{"Principal", principalOf(true, true)},
+}
+
+// textOf makes conditions about the names of a tag as texts.
+func textOf(tag int) func(string) (condition, error) {
+	return func(pattern string) (condition, error) { return textCondition(tag, nil, pattern) }
+}
+
+// octetsOf makes conditions about the names of a tag as octets.
+func octetsOf(tag int) func(string) (condition, error) {
+	return func(pattern string) (condition, error) { return octetsCondition(tag, pattern) }
+}
+
+func principalOf(kerberos, windows bool) func(string) (condition, error) {
+	return func(pattern string) (condition, error) { return principalCondition(pattern, kerberos, windows) }
+}
+
+// alternativeCondition is about one kind of alternative name, which is given by its name, by the beginning
+// of its name (sss-certmap's own manual page writes pkinit), both without regard to case, or for an
+// otherName by the object identifier. Where SSSD takes the first of several kinds that begin alike, there
+// is no condition: the writer may have meant the other one.
 func alternativeCondition(kind, pattern string) (condition, error) {
-	switch kind {
-	case "Principal":
-		return principalCondition(pattern, true, true)
-	case "pkinit":
-		return principalCondition(pattern, true, false)
-	case "ntPrincipalName":
-		return principalCondition(pattern, false, true)
+	if kind == "" {
+		return nil, errors.New("there is no such kind of alternative name: it is empty (<SAN> is any principal)")
 	}
-	if tag, known := binaryNames[kind]; known {
-		return binaryCondition(tag, pattern)
-	}
-	tag, known := textNames[kind]
-	var oid asn1.ObjectIdentifier
-	if !known {
-		var err error
-		if oid, err = certinfo.ParseOID(kind); err != nil {
-			return nil, errors.New("there is no such kind of alternative name")
+	var found []alternativeKind
+	for _, k := range alternativeKinds {
+		if len(kind) <= len(k.name) && strings.EqualFold(k.name[:len(kind)], kind) {
+			found = append(found, k)
 		}
-		tag = certinfo.TagOtherName
 	}
+	switch len(found) {
+	case 1:
+		return found[0].condition(pattern)
+	case 0:
+		oid, err := certinfo.ParseOID(kind)
+		if err != nil {
+			return nil, errors.New("there is no such kind of alternative name, expected " + kindNames(alternativeKinds) + " or an object identifier")
+		}
+		return textCondition(certinfo.TagOtherName, oid, pattern)
+	}
+	return nil, errors.New("which kind of alternative name is meant? " + kindNames(found) + " begin so")
+}
+
+func kindNames(kinds []alternativeKind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// textCondition compares with the names of a tag as texts; oid, unless nil, is that of an otherName.
+func textCondition(tag int, oid asn1.ObjectIdentifier, pattern string) (condition, error) {
 	re, err := compileSearch(pattern)
 	if err != nil {
 		return nil, err
@@ -268,17 +329,6 @@ func alternativeCondition(kind, pattern string) (condition, error) {
 		})
 	}, nil
 }
-
-// binaryNames are compared octet by octet with what stands in Base64, textNames as text.
-var (
-	binaryNames = map[string]int{
-		"otherName": certinfo.TagOtherName, "x400Address": certinfo.TagX400Address, "ediPartyName": certinfo.TagEDIPartyName,
-	}
-	textNames = map[string]int{
-		"rfc822Name": certinfo.TagRFC822Name, "dNSName": certinfo.TagDNSName, "directoryName": certinfo.TagDirectoryName,
-		"uniformResourceIdentifier": certinfo.TagURI, "iPAddress": certinfo.TagIPAddress, "registeredID": certinfo.TagRegisteredID,
-	}
-)
 
 // nameAsText is an alternative name as a regular expression sees it. ok is false for one that is broken.
 func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
@@ -297,16 +347,23 @@ func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	return n.Text, n.Text != ""
 }
 
-// binaryCondition compares with the content of the name, and of an otherName also with its value alone:
-// tools differ in what they print.
-func binaryCondition(tag int, pattern string) (condition, error) {
+// octetsCondition looks for the octets that stand in Base64, anywhere in the content of the name, as SSSD
+// does. Of an otherName they are looked for in its value (the tag and the length of the value may be among
+// them); they may also be all of its content, with the object identifier.
+func octetsCondition(tag int, pattern string) (condition, error) {
 	want, err := base64.StdEncoding.DecodeString(pattern)
 	if err != nil || len(want) == 0 {
-		return nil, errors.New("what is to be equal stands here in Base64")
+		return nil, errors.New("what is to be found stands here in Base64")
 	}
 	return func(c *certinfo.Certificate) bool {
 		return slices.ContainsFunc(c.SANs, func(n certinfo.GeneralName) bool {
-			return n.Tag == tag && (bytes.Equal(n.Raw, want) || tag == certinfo.TagOtherName && bytes.Equal(n.OtherValue, want))
+			switch {
+			case n.Tag != tag:
+				return false
+			case tag == certinfo.TagOtherName:
+				return bytes.Contains(n.OtherValue, want) || bytes.Equal(n.Raw, want)
+			}
+			return bytes.Contains(n.Raw, want)
 		})
 	}, nil
 }

@@ -41,11 +41,20 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 	for _, b := range blocks {
 		l, err := newLink(b, o)
 		if err != nil {
-			return nil, fmt.Errorf("mapper %s: %w", b.Name, err)
+			return nil, placed(b, err)
 		}
 		c.links = append(c.links, l)
 	}
 	return c, nil
+}
+
+// placed gives an error of a block's settings the place of the block, unless it has one of its own.
+func placed(b config.Mapper, err error) error {
+	var e *config.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return b.Fault("", err)
 }
 
 func newLink(b config.Mapper, o Options) (link, error) {

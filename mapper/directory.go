@@ -28,7 +28,7 @@ type directory struct {
 	uris        []string
 	srvDomain   string
 	srvScheme   string
-	base        string
+	bases       []string // one at least, each searched for every question
 	scope       ldapconn.Scope
 	conn        ldapconn.Config // without password and TLS
 	hasPassword bool
@@ -64,7 +64,7 @@ var errNoDirectory = errors.New("no server is configured: set uri, ldaphost or s
 func newDirectory(b config.Mapper, o Options) (*directory, error) {
 	v := b.Values
 	d := &directory{
-		base: v.String("base"), scope: ldapconn.Scope(v.Int("scope")), srvDomain: v.String("srv_domain"), srvScheme: "ldap",
+		bases: v.List("base"), scope: ldapconn.Scope(v.Int("scope")), srvDomain: v.String("srv_domain"), srvScheme: "ldap",
 		password: v.String("passwd"), secretFile: v.String("passwd_file"), referrals: v.Bool("referrals"),
 		strict: o.StrictPermissions, resolver: o.Resolver, log: o.Logger, dead: newDeadStore(o, b.Name), now: o.Now,
 		files: tlsFiles{v.String("tls_cacertfile"), v.String("tls_cacertdir"), v.String("tls_cert"), v.String("tls_key"), false},
@@ -78,22 +78,23 @@ func newDirectory(b config.Mapper, o Options) (*directory, error) {
 		d.conn.SearchTimeout = longestSearch // the caller's deadline ends it
 	}
 	if (d.files.cert == "") != (d.files.key == "") {
-		return nil, errors.New("tls_cert and tls_key belong together")
+		return nil, b.Fault("tls_cert", errors.New("tls_cert and tls_key belong together"))
 	}
-	if err := d.setBind(v); err != nil {
+	if err := d.setBind(b); err != nil {
 		return nil, err
 	}
-	return d, d.setServers(v)
+	return d, d.setServers(b)
 }
 
-func (d *directory) setBind(v config.Values) error {
+func (d *directory) setBind(b config.Mapper) error {
+	v := b.Values
 	d.conn.DN = v.String("binddn")
 	d.hasPassword = d.password != "" || d.secretFile != ""
 	switch {
 	case d.password != "" && d.secretFile != "":
-		return errors.New("passwd and passwd_file contradict each other")
+		return b.Fault("passwd_file", errors.New("passwd and passwd_file contradict each other"))
 	case v.String("sasl_mech") == "EXTERNAL" && d.conn.DN != "":
-		return errors.New("sasl_mech = EXTERNAL and binddn contradict each other")
+		return b.Fault("sasl_mech", errors.New("sasl_mech = EXTERNAL and binddn contradict each other"))
 	case v.String("sasl_mech") == "EXTERNAL":
 		d.conn.Bind = ldapconn.SASLExternal
 	case d.conn.DN != "" && !d.hasPassword: // as in old example files
@@ -101,24 +102,25 @@ func (d *directory) setBind(v config.Values) error {
 	case d.conn.DN != "":
 		d.conn.Bind = ldapconn.Simple
 	case d.hasPassword:
-		return errors.New("a password without binddn")
+		return b.Fault("", errors.New("a password without binddn"))
 	}
 	return nil
 }
 
 // setServers reads the URIs, and makes ldaps of ldap where ssl says so.
-func (d *directory) setServers(v config.Values) error {
+func (d *directory) setServers(b config.Mapper) error {
+	v := b.Values
 	ssl := v.String("ssl")
 	d.conn.StartTLS = ssl == "" || ssl == "tls"
 	d.conn.ClearToSelf = ssl == ""
-	d.uris = strings.Fields(v.String("uri"))
+	d.uris = strings.Fields(strings.Join(v.List("uri"), " "))
 	if host := v.String("ldaphost"); len(host) > 1 {
 		d.uris = append(d.uris, hostURI(host, v.Int("ldapport")))
 	}
 	for i, uri := range d.uris {
 		t, err := ldapconn.ParseURI(uri)
 		if err != nil {
-			return err
+			return b.Fault("uri", err)
 		}
 		if ssl == "ssl" && !t.TLS && !t.Local {
 			d.uris[i] = "ldaps" + uri[len("ldap"):]
@@ -128,7 +130,7 @@ func (d *directory) setServers(v config.Values) error {
 		d.srvScheme = "ldaps"
 	}
 	if len(d.uris) > 10 {
-		return fmt.Errorf("%d servers, at most 10 are allowed", len(d.uris))
+		return b.Fault("uri", fmt.Errorf("%d servers, at most 10 are allowed", len(d.uris)))
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func TestNoCertificateTextChangesAFilter(t *testing.T) {
 			if err != nil {
 				continue // refused as a whole
 			}
-			e := element{clauses: []clause{{"a", item}, {"b", "serial"}}}
+			e := element{clauses: []config.Condition{{Attribute: "a", Item: item}, {Attribute: "b", Item: "serial"}}}
 			filter, err := e.filter(cert, true)
 			if err != nil || filter == "" != (len(values) == 0) {
 				t.Fatalf("%s: %q, %v", item, filter, err)
@@ -195,6 +195,8 @@ func FuzzCertmapRule(f *testing.F) {
 		{"<SUBJECT>^CN=(alice|bob)$<KU>digitalSignature,0x20<EKU>clientAuth", "(userCertificate;binary={cert!bin})"},
 		{"KRB5:||<SAN:1.2.3>a{2,3}<SAN:otherName>MTIz<ISSUER>[^[:alpha:]]", "LDAPU1:(|(a={serial_number!hex_ucr})(b={subject_dn_component.cn[-1]}))"},
 		{"&&<SAN>@REALM", "({subject_rfc822_name.short_name})"}, {"<SUBJECT>a<b", "(a={{x}}{sid.rid})"}, {"<SUBJECT>[]-a]", "(alice)"},
+		{`<SUBJECT>\bx\>\B\<y\'` + "<SAN:pkinitSAN>\\`\\w+\\s\\S@", "LDAPU1:(a={serial_number!HEX_UC})"},
+		{"<KU>CRLSIGN<EKU>clientauth<SAN:dns>a\\.b", "LDAPU1:(|(a={cert!SHA256_CU})(b={subject_key_id!Hex_r}))"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -235,7 +237,8 @@ func FuzzCertmapRule(f *testing.F) {
 }
 
 func FuzzUserFilter(f *testing.F) {
-	for _, seed := range [][2]string{{"(&(objectClass=posixAccount)(uid=%s))", "alice"}, {"uid=%s", "*"}, {"(mail=%s@x)", ")(uid=*"}, {"(a=%%%s", "\x00"}, {"(a:dn:2.5.13.5:=%s)", "\\2a"}, {"(a=*%s*)", "é"}} {
+	for _, seed := range [][2]string{{"(&(objectClass=posixAccount)(uid=%s))", "alice"}, {"uid=%s", "*"}, {"(mail=%s@x)", ")(uid=*"}, {"(a=%%%s", "\x00"}, {"(a:dn:2.5.13.5:=%s)", "\\2a"}, {"(a=*%s*)", "é"},
+		{"(|(uid=%s)(UID=%s)(mail=%s@x))", "*)(a="}, {"(cn=%s %s)", "a"}, {"(!(a=%s)(b~=%s))", "b"}} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, template, user string) {
@@ -265,7 +268,7 @@ func FuzzUserFilter(f *testing.F) {
 
 func FuzzAttributeMap(f *testing.F) {
 	certs := certmapCerts(f)
-	for _, seed := range []string{"mail=email", "mail=email&cn=cn", "userCertificate;binary=cert", "a=altsecid&b=sid", "a="} {
+	for _, seed := range []string{"mail=email", "mail=email&cn=cn", "userCertificate;binary=cert", "a=altsecid&b=sid", "a=", "mail=em", "a=&b=cn", "1.2.3;x-y=c"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -38,8 +38,8 @@ func newLDAP(b config.Mapper, o Options) (mapper, error) {
 		directory: d, attribute: v.String("attribute"), how: v.String("certificate_match"), windows: v.Bool("active_directory"),
 		weak: v.Bool("allow_weak_mapping"), log: o.Logger,
 	}
-	if !attributeShape().MatchString(m.attribute) {
-		return nil, fmt.Errorf("attribute = %q is no attribute", m.attribute)
+	if !config.IsAttribute(m.attribute) {
+		return nil, b.Fault("attribute", fmt.Errorf("attribute = %q is no attribute", m.attribute))
 	}
 	filter, list := v.String("filter"), v.List("attribute_map")
 	if m.windows {
@@ -56,17 +56,17 @@ func newLDAP(b config.Mapper, o Options) (mapper, error) {
 	for _, text := range list {
 		e, err := parseElement(text)
 		if err != nil {
-			return nil, err
+			return nil, b.Fault("attribute_map", err)
 		}
 		m.elements = append(m.elements, e)
 	}
 	if len(m.elements) == 0 && m.how == "off" {
-		return nil, errors.New("certificate_match = off without attribute_map leaves nothing to search for")
+		return nil, b.Fault("certificate_match", errors.New("certificate_match = off without attribute_map leaves nothing to search for"))
 	}
 	if m.logins, err = newLoginReader(filter, b, o); err != nil {
 		return nil, err
 	}
-	m.cache = newAnswerCache(b, o, d.uris, d.srvDomain, d.base, d.scope, filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
+	m.cache = newAnswerCache(b, o, d.uris, d.srvDomain, d.bases, d.scope, filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
 	return m, nil
 }
 
@@ -74,16 +74,18 @@ func newLDAP(b config.Mapper, o Options) (mapper, error) {
 func newLoginReader(filter string, b config.Mapper, o Options) (*loginReader, error) {
 	f, err := newUserFilter(filter, b.Values.Bool("ignorecase"))
 	if err != nil {
-		return nil, err
+		return nil, b.Fault("filter", err)
 	}
 	r := &loginReader{filter: f, uidAttribute: b.Values.String("uid_attribute"), accounts: o.Accounts}
 	switch {
-	case r.uidAttribute != "" && !attributeShape().MatchString(r.uidAttribute):
-		return nil, fmt.Errorf("uid_attribute = %q is no attribute", r.uidAttribute)
+	case r.uidAttribute != "" && !config.IsAttribute(r.uidAttribute):
+		return nil, b.Fault("uid_attribute", fmt.Errorf("uid_attribute = %q is no attribute", r.uidAttribute))
 	case r.uidAttribute == "" && f.constant:
-		return nil, errors.New("filter has no %s for the login, and uid_attribute does not say where the login stands")
+		return nil, b.Fault("filter", errors.New("filter has no %s for the login, and uid_attribute does not say where the login stands"))
+	case r.uidAttribute == "" && f.several:
+		return nil, b.Fault("filter", errors.New("filter compares %s in more than one way, and uid_attribute does not say where the login stands"))
 	case r.uidAttribute == "" && f.attribute == "":
-		return nil, errors.New("filter does not plainly compare an attribute with %s, and uid_attribute does not say where the login stands")
+		return nil, b.Fault("filter", errors.New("filter does not plainly compare an attribute with %s, and uid_attribute does not say where the login stands"))
 	}
 	return r, nil
 }
@@ -172,8 +174,8 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inqui
 		}
 		q := inquiry{name: e.text, filter: filter, weak: weak}
 		for _, c := range e.clauses {
-			if c.item == "cert" {
-				q.fetch = c.attribute
+			if c.Item == "cert" {
+				q.fetch = c.Attribute
 			}
 		}
 		list = append(list, q)
@@ -216,13 +218,13 @@ func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cer
 			octets = compareAllOctets
 			queries[i].Keep = func(e ldapconn.Entry) bool { return h.holds(q, e, cert) }
 		}
-		h.log.Debug("directory is asked", "for", q.name, "base", d.base, "filter", fmt.Sprintf("%.300s", queries[i].Filter))
+		h.log.Debug("directory is asked", "for", q.name, "base", d.where(), "filter", fmt.Sprintf("%.300s", queries[i].Filter))
 		tellRead(ctx, q.name)
-		tellAsked(ctx, fmt.Sprintf("%s below %q: %.300s", d, d.base, queries[i].Filter))
+		tellAsked(ctx, fmt.Sprintf("%s below %s: %.300s", d, d.where(), queries[i].Filter))
 	}
 	var found *answer
 	var refused error
-	err := d.ask(ctx, queries, octets, func(i int, a ldapconn.Answer) bool {
+	err := d.search(ctx, queries, octets, func(i int, a ldapconn.Answer) bool {
 		for _, e := range a.Entries[:min(len(a.Entries), 4)] {
 			tellHeard(ctx, "entry "+e.DN)
 		}
@@ -258,7 +260,7 @@ func (h *hits) query(d *directory, q inquiry, user string) ldapconn.Query {
 	if limit == 0 {
 		limit = 2
 	}
-	return ldapconn.Query{Base: d.base, Scope: d.scope, Filter: filter, Attributes: attributes, MaxEntries: limit}
+	return ldapconn.Query{Scope: d.scope, Filter: filter, Attributes: attributes, MaxEntries: limit}
 }
 
 // judge returns the answer that entries give to a question, nil for none.

@@ -1,7 +1,6 @@
 package mapper
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,24 +11,28 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// userFilter is the filter of the user's entry, a template with one %s for the login.
+// userFilter is the filter of the user's entry, a template with %s for the login.
 type userFilter struct {
-	before, after string // around %s
-	attribute     string // that is compared with %s, "" when it is not plainly compared
-	prefix        string // of the value, before %s
-	suffix        string
-	constant      bool // there is no %s
-	ignoreCase    bool
+	parts      []string // around each %s
+	attribute  string   // that is compared with %s, "" when it is not plainly compared or not in one way
+	prefix     string   // of the value, before %s
+	suffix     string
+	several    bool // %s is compared with several attributes, or with one in several ways
+	constant   bool // there is no %s
+	ignoreCase bool
 }
 
-// maxFilterTemplate bounds what is written in the configuration, in octets.
-const maxFilterTemplate = 16 << 10
+// Limits of what is written in the configuration.
+const (
+	maxFilterTemplate = 16 << 10 // octets
+	maxFilterLogins   = 32       // times %s
+)
 
 // placeholder stands for a login while a template is looked at; no template holds it.
 const placeholder = "x7b1e0c94login"
 
-// newUserFilter reads a template as the C module's printf did: %s once, %% for a percent sign; without a
-// parenthesis at the beginning one is put around it. A parenthesis that is missing at the end, as in that
+// newUserFilter reads a template as the C module's printf did: %s for the login, each time, %% for a percent
+// sign; without a parenthesis at the beginning one is put around it. A parenthesis that is missing at the end, as in that
 // module's own default, is added.
 func newUserFilter(template string, ignoreCase bool) (*userFilter, error) {
 	if len(template) > maxFilterTemplate {
@@ -39,7 +42,7 @@ func newUserFilter(template string, ignoreCase bool) (*userFilter, error) {
 		template = "(" + template + ")"
 	}
 	template += strings.Repeat(")", max(0, min(4, strings.Count(template, "(")-strings.Count(template, ")"))))
-	f := &userFilter{ignoreCase: ignoreCase, constant: true}
+	f := &userFilter{ignoreCase: ignoreCase}
 	var text strings.Builder
 	for i := 0; i < len(template); i++ {
 		if template[i] != '%' {
@@ -50,25 +53,32 @@ func newUserFilter(template string, ignoreCase bool) (*userFilter, error) {
 		switch {
 		case i < len(template) && template[i] == '%':
 			text.WriteByte('%')
-		case i < len(template) && template[i] == 's' && f.constant:
-			f.before, f.constant = text.String(), false
-			text.Reset()
 		case i < len(template) && template[i] == 's':
-			return nil, errors.New("filter has more than one %s")
+			f.parts = append(f.parts, text.String())
+			text.Reset()
 		default:
 			return nil, errors.New("filter: a percent sign is written %%, the login %s")
 		}
 	}
-	f.after = text.String()
-	parsed, err := ldapconn.ParseFilter(f.before + placeholder + f.after)
-	if f.constant {
-		parsed, err = ldapconn.ParseFilter(f.after)
+	if f.parts = append(f.parts, text.String()); len(f.parts) > maxFilterLogins+1 {
+		return nil, fmt.Errorf("filter has %%s %d times, at most %d are allowed", len(f.parts)-1, maxFilterLogins)
 	}
+	f.constant = len(f.parts) == 1
+	parsed, err := ldapconn.ParseFilter(f.with(placeholder))
 	if err != nil {
 		return nil, err
 	}
-	return f, f.find(parsed)
+	if err := f.find(parsed); err != nil {
+		return nil, err
+	}
+	if f.several {
+		f.attribute, f.prefix, f.suffix = "", "", ""
+	}
+	return f, nil
 }
+
+// with puts a text, as it is, in the place of each %s.
+func (f *userFilter) with(text string) string { return strings.Join(f.parts, text) }
 
 // find looks for the attribute that is compared with the login.
 func (f *userFilter) find(node *ldapconn.Filter) error {
@@ -76,11 +86,15 @@ func (f *userFilter) find(node *ldapconn.Filter) error {
 		return errors.New("filter: %s stands for a value, not for an attribute")
 	}
 	for _, v := range node.Values {
-		at := bytes.Index(v, []byte(placeholder))
-		if at >= 0 && node.Op == "=" {
-			f.attribute = node.Attribute
-			f.prefix, f.suffix = string(v[:at]), string(v[at+len(placeholder):])
+		before, after, found := strings.Cut(string(v), placeholder)
+		if !found || node.Op != "=" {
+			continue
 		}
+		again := f.attribute != "" && !(strings.EqualFold(f.attribute, node.Attribute) && f.prefix == before && f.suffix == after)
+		f.several = f.several || again || strings.Contains(after, placeholder)
+		f.attribute = node.Attribute
+		f.prefix = before
+		f.suffix = after
 	}
 	for _, child := range node.Children {
 		if err := f.find(child); err != nil {
@@ -91,20 +105,10 @@ func (f *userFilter) find(node *ldapconn.Filter) error {
 }
 
 // of returns the filter of one user's entry.
-func (f *userFilter) of(user string) string {
-	if f.constant {
-		return f.after
-	}
-	return f.before + ldapconn.EscapeFilter([]byte(user)) + f.after
-}
+func (f *userFilter) of(user string) string { return f.with(ldapconn.EscapeFilter([]byte(user))) }
 
 // ofAll returns the filter of all users' entries.
-func (f *userFilter) ofAll() string {
-	if f.constant {
-		return f.after
-	}
-	return f.before + "*" + f.after
-}
+func (f *userFilter) ofAll() string { return f.with("*") }
 
 func (f *userFilter) same(a, b string) bool {
 	return a == b || f.ignoreCase && strings.EqualFold(a, b)

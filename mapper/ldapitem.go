@@ -2,11 +2,10 @@ package mapper
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 )
@@ -14,44 +13,16 @@ import (
 // element is one element of attribute_map: conditions that must all hold.
 type element struct {
 	text    string
-	clauses []clause
+	clauses []config.Condition
 }
-
-// clause compares an attribute of the entry with an item of the certificate.
-type clause struct{ attribute, item string }
-
-// oldItems in the order in which the C module compared what was written with their beginnings.
-var oldItems = []string{"cn", "subject", "kpn", "email", "upn", "uid", "cert"}
-
-// newItems are known by their whole names only.
-var newItems = []string{"serial", "issuer", "sid", "altsecid"}
 
 // maxItemValues bounds the values of one item that take part in a filter.
 const maxItemValues = 64
 
-var attributeShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*(;[A-Za-z0-9-]+)*$`) })
-
 // parseElement reads "attribute=item&attribute=item".
 func parseElement(text string) (element, error) {
-	e := element{text: text}
-	for part := range strings.SplitSeq(text, "&") {
-		attribute, item, found := strings.Cut(part, "=")
-		attribute, item = strings.TrimSpace(attribute), strings.ToLower(strings.TrimSpace(item))
-		if !found || !attributeShape().MatchString(attribute) {
-			return e, fmt.Errorf("attribute_map: %q is not attribute=item", part)
-		}
-		known := slices.Contains(newItems, item)
-		for _, old := range oldItems {
-			if !known && strings.HasPrefix(old, item) {
-				item, known = old, true
-			}
-		}
-		if !known {
-			return e, fmt.Errorf("attribute_map: there is no item %q, expected %s", item, strings.Join(append(slices.Clone(oldItems), newItems...), ", "))
-		}
-		e.clauses = append(e.clauses, clause{attribute, item})
-	}
-	return e, nil
+	clauses, err := config.ParseConditions(text)
+	return element{text: text, clauses: clauses}, err
 }
 
 // filter returns the element's filter; "" when the certificate does not have all items.
@@ -59,14 +30,14 @@ func (e element) filter(cert *certinfo.Certificate, weak bool) (string, error) {
 	var b strings.Builder
 	for _, c := range e.clauses {
 		part := ""
-		if c.item == "cert" {
-			part = certificateFilter(c.attribute, cert, "auto")
+		if c.Item == "cert" {
+			part = certificateFilter(c.Attribute, cert, "auto")
 		} else {
-			values, err := itemValues(c.item, cert, weak)
+			values, err := itemValues(c.Item, cert, weak)
 			if err != nil {
 				return "", err
 			}
-			part = anyOf(c.attribute, values)
+			part = anyOf(c.Attribute, values)
 		}
 		if part == "" {
 			return "", nil
@@ -81,7 +52,7 @@ func (e element) filter(cert *certinfo.Certificate, weak bool) (string, error) {
 
 // uses tells whether a clause of the element has the item.
 func (e element) uses(item string) bool {
-	return slices.ContainsFunc(e.clauses, func(c clause) bool { return c.item == item })
+	return slices.ContainsFunc(e.clauses, func(c config.Condition) bool { return c.Item == item })
 }
 
 // anyOf returns the filter that any of the values satisfies; "" when there is none.

@@ -47,13 +47,15 @@ func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
 	path, isFile, err := fetch.FilePath(address)
 	switch {
 	case err != nil:
-		return nil, err
 	case isFile:
 		m.path = path
 	default:
 		m.remote, err = newRemoteMap(address, b.Values.Bool("insecure_mapfile"), o)
 	}
-	return m, err
+	if err != nil {
+		return nil, b.Fault("mapfile", err)
+	}
+	return m, nil
 }
 
 // lookup returns the logins of the texts, in the order of the texts, from one reading of the file.

@@ -34,7 +34,10 @@ const (
 
 func newOpenSSH(b config.Mapper, o Options) (mapper, error) {
 	file, err := keyFile(b.Values.String("keyfile"))
-	return &opensshMapper{homes: homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger, file: file, maxSize: maxKeyFile}, now: o.Now}, err
+	if err != nil {
+		return nil, b.Fault("keyfile", err)
+	}
+	return &opensshMapper{homes: homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger, file: file, maxSize: maxKeyFile}, now: o.Now}, nil
 }
 
 // keyFile reads the key of that name, in which %u is the login and %% a per cent sign. A path that is not absolute

@@ -12,6 +12,8 @@ import (
 
 // POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) in terms of Go's engine, which matches in linear
 // time and so cannot do back-references. What POSIX leaves undefined is refused: C libraries differ in it.
+// Escapes that it leaves undefined are read as GNU's library reads them (gnuEscapes), as people who write
+// rules for Linux expect; those that Go's engine cannot say are refused too.
 
 // maxExpression bounds an expression, in octets.
 const maxExpression = 4096
@@ -69,16 +71,22 @@ func translate(expression string, kind keyKind) (string, error) {
 // GNU has it "\|", "\+" and "\?", are special, and their bare forms are themselves.
 func translateBasic(e string) (string, error) {
 	var b strings.Builder
+	anchored := false // an escape that is no character stands before: nothing to repeat
 	for i := 0; i < len(e); {
 		c := e[i]
+		if anchored && repeatsBasic(e[i:]) {
+			return "", fmt.Errorf("%q has nothing to repeat", e[i:i+1])
+		}
+		anchored = false
 		switch {
 		case c == '\\':
 			if i+1 == len(e) {
 				return "", errors.New(`"\" at the end`)
 			}
-			if err := escapedBasic(&b, e[i+1]); err != nil {
+			if err := escapedBasic(&b, e[i+1:]); err != nil {
 				return "", err
 			}
+			anchored = gnuEscapes[e[i+1]].anchor
 			i += 2
 		case c == '[':
 			n, err := bracket(&b, e[i:])
@@ -106,18 +114,17 @@ func starBegins(before string) bool {
 	return before == "" || strings.HasSuffix(before, "(") && !strings.HasSuffix(before, `\(`) || strings.HasSuffix(before, "|") && !strings.HasSuffix(before, `\|`)
 }
 
-func escapedBasic(b *strings.Builder, c byte) error {
-	switch {
-	case strings.IndexByte("(){}|+?", c) >= 0:
-		b.WriteByte(c)
-	case c >= '1' && c <= '9':
-		return errBackReference
-	case strings.IndexByte(`.[\*^$/"-`, c) >= 0:
-		b.WriteString(regexp.QuoteMeta(string(c)))
-	default:
-		return fmt.Errorf(`"\%c" is not defined`, c)
+// repeatsBasic reports whether a repetition begins e.
+func repeatsBasic(e string) bool {
+	return e[0] == '*' || len(e) > 1 && e[0] == '\\' && strings.IndexByte("{+?", e[1]) >= 0
+}
+
+func escapedBasic(b *strings.Builder, rest string) error {
+	if strings.IndexByte("(){}|+?", rest[0]) >= 0 {
+		b.WriteByte(rest[0])
+		return nil
 	}
-	return nil
+	return escaped(b, rest)
 }
 
 // before is what stands before the place that is read, for what may follow it.
@@ -136,11 +143,14 @@ const (
 func translateExtended(e string) (string, error) {
 	var b strings.Builder
 	state := beginning
+	inWord := false // a character of a word stands before, and is not repeated
 	for i := 0; i < len(e); {
 		n, next, err := 1, atom, error(nil)
+		wordCharacter := false
 		switch c := e[i]; c {
 		case '\\':
-			n, err = 2, escapedExtended(&b, e[i+1:])
+			n, next, err = escapedExtended(&b, e[i+1:], inWord)
+			wordCharacter = strings.HasPrefix(e[i:], `\w`)
 		case '[':
 			n, err = bracket(&b, e[i:])
 		case '*', '+', '?', '{':
@@ -154,12 +164,13 @@ func translateExtended(e string) (string, error) {
 			b.WriteByte(c)
 		default:
 			b.WriteByte(c)
+			wordCharacter = isWord(c)
 		}
 		if err != nil {
 			return "", err
 		}
 		i += n
-		state = next
+		state, inWord = next, wordCharacter
 	}
 	return b.String(), nil
 }
@@ -208,17 +219,74 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	return end + 1, nil
 }
 
-func escapedExtended(b *strings.Builder, rest string) error {
+// escapedExtended translates what stands behind a backslash, and gives the length of both and what stands
+// then before the next place.
+func escapedExtended(b *strings.Builder, rest string, inWord bool) (int, before, error) {
 	switch {
 	case rest == "":
-		return errors.New(`"\" at the end`)
-	case rest[0] >= '1' && rest[0] <= '9':
+		return 0, 0, errors.New(`"\" at the end`)
+	case rest[0] == '<' || rest[0] == '>':
+		return 2, anchor, wordEdge(b, rest[0], inWord, rest[1:])
+	case gnuEscapes[rest[0]].anchor:
+		return 2, anchor, escaped(b, rest)
+	}
+	return 2, atom, escaped(b, rest)
+}
+
+// gnuEscape is what a letter behind a backslash means to GNU's library, in Go's syntax.
+type gnuEscape struct {
+	text   string
+	anchor bool // a place between characters, not a character
+}
+
+// gnuEscapes are those of the glibc manual ("Regular Expressions") and of regcomp's source. Words are of
+// ASCII here, as classes are.
+var gnuEscapes = map[byte]gnuEscape{
+	'w':  {text: `[0-9A-Za-z_]`},
+	'W':  {text: `[^0-9A-Za-z_]`},
+	's':  {text: `[[:space:]]`},
+	'S':  {text: `[^[:space:]]`},
+	'b':  {text: `\b`, anchor: true},
+	'B':  {text: `\B`, anchor: true},
+	'`':  {text: `\A`, anchor: true},
+	'\'': {text: `\z`, anchor: true},
+}
+
+// escaped writes the character behind a backslash: itself if it is special or any other sign, what GNU's
+// library takes it for if that can be said.
+func escaped(b *strings.Builder, rest string) error {
+	c := rest[0]
+	gnu, known := gnuEscapes[c]
+	switch {
+	case known:
+		b.WriteString(gnu.text)
+	case c >= '1' && c <= '9':
 		return errBackReference
-	case strings.IndexByte(`.[]\(){}*+?|^$/"-`, rest[0]) < 0:
+	case strings.IndexByte(` !"#$%&()*+,-./:;=?@[\]^_{|}~`, c) >= 0:
+		b.WriteString(regexp.QuoteMeta(rest[:1]))
+	default:
 		r, _ := utf8.DecodeRuneInString(rest)
 		return fmt.Errorf(`"\%c" is not defined`, r)
 	}
-	b.WriteString(regexp.QuoteMeta(rest[:1]))
+	return nil
+}
+
+// isWord reports whether an octet is part of a word to \w.
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
+// wordEdge translates GNU's \< and \>, the beginning and the end of a word. Go has only \b, which is
+// either; it says the same where a character of the word is certain to stand beside it.
+func wordEdge(b *strings.Builder, edge byte, inWord bool, rest string) error {
+	sure := inWord
+	if edge == '<' {
+		sure = rest != "" && isWord(rest[0]) && (len(rest) == 1 || strings.IndexByte("*?{", rest[1]) < 0)
+	}
+	if !sure {
+		return fmt.Errorf(`"\%c" is not defined but beside a letter, a digit or "_" of the word`, edge)
+	}
+	b.WriteString(`\b`)
 	return nil
 }
 
