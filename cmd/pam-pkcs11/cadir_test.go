@@ -41,7 +41,7 @@ func TestCheckAuthorities(t *testing.T) {
 			if err := os.Mkdir(ca, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			text := fmt.Appendf(nil, "pam_pkcs11 {\n use_mappers = digest;\n pkcs11_module default {\n module = /x.so; ca_dir = %q; %s\n }\n}\n",
+			text := fmt.Appendf(nil, "pam_pkcs11 {\n use_mappers = cn;\n pkcs11_module default {\n module = /x.so; ca_dir = %q; %s\n }\n}\n",
 				ca, tt.module)
 			for path, data := range map[string][]byte{filepath.Join(ca, tt.file): tt.data, conf: text} {
 				if err := os.WriteFile(path, data, 0o644); err != nil {
