@@ -28,6 +28,7 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 // signature confirms, except the rollback state, which can only forbid.
 //
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
+//	                 or by that of its address and key, once the address gives one of another key
 //	crl/HASH.json    where it came from and how to ask whether it has changed
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
@@ -175,6 +176,25 @@ func (n *newest) newerThan(h *crlHead) bool {
 	return h.thisUpdate.Before(n.ThisUpdate)
 }
 
+// seenOf names the note of a list that was seen of a CA's own key, beside one of the CA's name that another key signed:
+// of the same scope, or of the whole CA. "" is that there is none.
+func (s *crlStore) seenOf(ca *certinfo.Certificate, other *crlHead) string {
+	if s == nil {
+		return ""
+	}
+	for _, issuer := range [][]byte{other.rawIssuer, ca.RawSubject} {
+		for _, point := range [][]byte{other.rawPoint, nil} {
+			for _, delta := range []*big.Int{nil, new(big.Int)} {
+				path := s.path(newestDirName, scopeName(ca.RawSPKI, &crlHead{rawIssuer: issuer, rawPoint: point, deltaBase: delta}))
+				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+					return path
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced.
 func (s *crlStore) saw(spki []byte, h *crlHead) error {
 	path := s.path(newestDirName, scopeName(spki, h))
@@ -201,7 +221,8 @@ type origin struct {
 	URL          string    `json:"url"`
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"lastModified,omitempty"`
-	Checked      time.Time `json:"checked"` // when the server last confirmed it
+	Checked      time.Time `json:"checked"`          // when the server last confirmed it
+	Signer       string    `json:"signer,omitempty"` // hash of the key that signed it; absent in what older versions kept
 }
 
 func (s *crlStore) urlPath(url, suffix string) string {
@@ -230,10 +251,26 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 		_ = s.fs.remove(temp)
 		return err
 	}
+	signer := shortName(spki)
+	if before := s.origin(url); before.Signer != "" && before.Signer != signer {
+		if err := s.setAside(url, before.Signer); err != nil {
+			_ = s.fs.remove(temp)
+			return err
+		}
+	}
 	if err := s.install(temp, s.urlPath(url, ".crl")); err != nil {
 		return err
 	}
-	return s.confirm(origin{URL: url, ETag: v.ETag, LastModified: v.LastModified}, now)
+	return s.confirm(origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: signer}, now)
+}
+
+// setAside keeps the list of an address that gives one of another key now: what it lists stays revoked.
+func (s *crlStore) setAside(url, signer string) error {
+	err := s.fs.rename(s.urlPath(url, ".crl"), s.urlPath(url+" "+signer, ".crl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // lock takes the lock of an address, or of the whole store for "".

@@ -103,7 +103,7 @@ func (u *crlUpdate) addresses() []address {
 	add := func(url string, configured bool) {
 		if _, file, _ := fetch.FilePath(url); !file && !seen[url] {
 			seen[url] = true
-			all = append(all, address{url, configured || contains(u.v.options.CRLURLs, url)})
+			all = append(all, address{url: url, configured: configured || contains(u.v.options.CRLURLs, url)})
 		}
 	}
 	for _, url := range u.v.options.CRLURLs {

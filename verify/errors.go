@@ -100,6 +100,9 @@ type Error struct {
 	Cert   *certinfo.Certificate
 	Reason Reason
 	Detail string // English, for the administrator
+
+	// spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
+	spoken bool
 }
 
 // Error names the certificate, the reason's code and the detail.
