@@ -67,7 +67,7 @@ var moduleTable = Table{
 		{Name: "proxy", Kind: Text, Status: New, Doc: "Proxy for http and https, as http://HOST:PORT. The environment is not looked at."},
 		{Name: "revocation", Kind: Choice, Default: "hard", Words: []string{"hard", "soft"}, Status: New,
 			risky: isSoft, risk: "a certificate of which nothing can be found out passes as not revoked",
-			Doc: "What to do when neither an OCSP responder nor a list tells whether a certificate is revoked: refuse it, or go on and log it. One that is revoked is refused in any case."},
+			Doc: "What to do when neither an OCSP responder nor a list tells whether a certificate is revoked: refuse it, or go on and log it. soft is for silence: one that is revoked, one that its own authority's responder does not know, and an answer or list with a wrong signature are refused in any case."},
 		{Name: "ocsp_url", Kind: WebURLs, Status: New, Doc: "OCSP responders to ask before those that the certificate names; they may be on this machine or its link."},
 		{Name: "ocsp_responder_cert", Kind: Path, Status: New, Doc: "File with the certificate of a responder whose answers are believed whatever the authority, PEM or DER."},
 		{Name: "ocsp_nonce", Kind: Choice, Default: "optional", Words: []string{"optional", "required", "off"}, Status: New,

@@ -63,6 +63,7 @@ func TestVerifyRefusal(t *testing.T) {
 	}{
 		{"no OCSP answer", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft", "ocsp_url"}},
 		{"no list", "cert_policy = ca, crl_offline;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft"}},
+		{"signed: not known", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown, Spoken: true}, false, RevocationUnknown, nil},
 		{"revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevoked}, false, CertificateRevoked, nil},
 		{"its CA is revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: ca, Reason: verify.ReasonRevoked}, false, CertificateInvalid, nil},
 		{"other purpose", "", &verify.Error{Cert: leaf, Reason: verify.ReasonEKU}, false, CertificateInvalid, []string{"eku = ignore"}},

@@ -44,7 +44,7 @@ type search struct {
 // workload counts what one Check has done, the search for CRL issuers included.
 type workload struct {
 	steps, signatures, paths int
-	revoked                  bool // on one of the paths a certificate was
+	against                  bool // on one of the paths a signature spoke against a certificate
 }
 
 // pair is a certificate and a key that may have signed it.

@@ -112,7 +112,8 @@ func firstURI(point *certinfo.DistributionPoint) string {
 func (c *crlStatus) forgery(l crlList) {
 	h := l.head()
 	_, fetched := l.(*fetchedCRL)
-	if c.direct(h) && (fetched || !namesOtherKey(h, c.issuer)) {
+	known := c.direct(h) || len(c.run.s.named(h.issuer)) > 0
+	if known && (fetched || !namesOtherKey(h, c.issuer)) {
 		c.forged = describeCRL(h) + " " + notSigned
 	}
 }

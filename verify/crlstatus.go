@@ -21,9 +21,9 @@ type crlStatus struct {
 	good    map[string]crlList // lists whose signature is good, by its octets
 
 	other  otherKey
-	forged string // a list of the issuer's name that none of its keys signed
-	why    string // the latest hindrance
-	whyOwn string // the latest of a list of the key that signed cert
+	forged string   // a list of the issuer's name that none of its keys signed
+	whys   []string // what hindered, in the order in which it was found
+	whyOwn string   // the latest of a list of the key that signed cert
 }
 
 func newCRLStatus(r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlStatus {
@@ -48,7 +48,7 @@ func (c *crlStatus) direct(h *crlHead) bool { return h.issuer.Equal(c.issuer.Sub
 func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
 	lists, err := c.run.r.source.lists(c, point)
 	if err != nil && !c.settled() {
-		c.why = err.Error()
+		c.hindered(err.Error())
 	}
 	var bases, deltas []crlList
 	for _, l := range lists {
@@ -201,13 +201,19 @@ func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
 }
 
 // note takes down why a list does not help.
-func (c *crlStatus) note(h *crlHead, why string) { c.why = describeCRL(h) + " " + why }
+func (c *crlStatus) note(h *crlHead, why string) { c.hindered(describeCRL(h) + " " + why) }
+
+func (c *crlStatus) hindered(why string) {
+	if !slices.Contains(c.whys, why) {
+		c.whys = append(c.whys, why)
+	}
+}
 
 // noteOf is note for a list whose signature is good.
 func (c *crlStatus) noteOf(signer *crlSigner, h *crlHead, why string) {
 	c.note(h, why)
 	if signer.own {
-		c.whyOwn = c.why
+		c.whyOwn = describeCRL(h) + " " + why
 	}
 }
 
@@ -282,15 +288,27 @@ func (c *crlStatus) verdict() *Error {
 		}
 		return c.unknown("the lists at hand are signed with another key of its issuer's name, and so prove nothing: " + short(doubts))
 	}
-	switch {
-	case all != 0:
+	if all != 0 {
 		return c.unknown("the CRLs at hand do not speak of all reasons for revocation")
-	case c.whyOwn != "":
-		return c.unknown("no usable CRL: " + c.whyOwn)
-	case c.why == "":
-		return c.unknown("no usable CRL: there is none of its issuer")
 	}
-	return c.unknown("no usable CRL: " + c.why)
+	return c.unknown("no usable CRL: " + c.hindrances())
+}
+
+// hindrances says what is most telling first: the list of the certificate's own key, then what came last.
+func (c *crlStatus) hindrances() string {
+	var all []string
+	if c.whyOwn != "" {
+		all = append(all, c.whyOwn)
+	}
+	for _, why := range slices.Backward(c.whys) {
+		if why != c.whyOwn {
+			all = append(all, why)
+		}
+	}
+	if len(all) == 0 {
+		return "there is none of its issuer"
+	}
+	return short(all)
 }
 
 func (c *crlStatus) unknown(why string) *Error {
@@ -298,6 +316,6 @@ func (c *crlStatus) unknown(why string) *Error {
 		why += "; " + c.forged
 	}
 	err := refuse(c.cert, ReasonRevocationUnknown, "%s", why)
-	err.spoken = c.forged != ""
+	err.Spoken = c.forged != ""
 	return err
 }

@@ -101,8 +101,8 @@ type Error struct {
 	Reason Reason
 	Detail string // English, for the administrator
 
-	// spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
-	spoken bool
+	// Spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
+	Spoken bool
 }
 
 // Error names the certificate, the reason's code and the detail.

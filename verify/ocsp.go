@@ -57,9 +57,11 @@ type ocspOutcome struct {
 	verdict *ocspVerdict // nil: no answer that is believed
 	from    string       // URL, or "the store"
 	notes   []string     // why other answers were not used
+	spoken  bool         // one of notes is no silence
 }
 
 func (o *ocspOutcome) note(from string, why error) {
+	o.spoken = o.spoken || isSpoken(why)
 	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
 }
 
@@ -87,7 +89,7 @@ func (c *ocspChecker) ask(ctx context.Context, t *ocspTarget, delegates delegate
 	if raw != nil {
 		if kept, err = c.judgeKept(ctx, t, raw, delegates); err != nil {
 			kept = nil
-			out.note("the store", err)
+			out.notes = append(out.notes, "the store: "+clip(err.Error()))
 		}
 	}
 	if kept != nil && (!kept.revoked() || c.v.ocspDates(kept.answer, &kept.single, c.v.options.Now()) == nil) {
@@ -145,7 +147,11 @@ func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVe
 	if err == nil || verdict.revoked() && err.Reason != ReasonRevoked {
 		return nil
 	}
-	return fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
+	why := fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
+	if err.Spoken || err.Reason == ReasonRevoked {
+		return &spokenError{why}
+	}
+	return why
 }
 
 // responder is an address to ask.
@@ -258,7 +264,7 @@ func (c *ocspChecker) responder(ctx context.Context, t *ocspTarget, r responder,
 			err = c.settle(ctx, t, verdict, delegates)
 			return verdict, err
 		}
-		if first == nil || !worthAnother(err) {
+		if first == nil || !worthAnother(err) && !isSpoken(first) {
 			first = err
 		}
 		if !worthAnother(err) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,8 @@ const (
 
 // revocationPolicy asks OCSP responders first, all certificates of the path at once, then looks into CRLs for those of
 // which no responder spoke. A certificate that neither speaks of is refused, unless the administrator wrote
-// `revocation = soft`. "Revoked" is final in any case.
+// `revocation = soft`. That is for silence: nothing that could be had, no answer or list at all, or one whose time is
+// over. "Revoked" is final in any case, "unknown" of the CA's own responder is no silence, nor is a wrong signature.
 type revocationPolicy struct {
 	ocsp     *ocspChecker   // nil: cert_policy has no ocsp_on
 	crl      *crlRevocation // nil: cert_policy has no CRL word
@@ -111,7 +113,7 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	outcomes := r.askAll(ctx, targets)
 	for i := range targets {
 		if err := decided(targets[i].cert, outcomes[i]); err != nil {
-			r.s.work.revoked = true
+			r.s.work.against = true
 			return err
 		}
 	}
@@ -128,16 +130,21 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 		case err.Reason == ReasonRevocationUnknown:
 			silent = append(silent, err)
 		default:
-			r.s.work.revoked = r.s.work.revoked || err.Reason == ReasonRevoked
+			r.s.work.against = r.s.work.against || err.Reason == ReasonRevoked
 			return err
 		}
 	}
 	if len(silent) == 0 {
 		return nil
 	}
-	// Of two ways to an anchor, one on which a certificate is revoked must not be saved by silence on the other.
-	if !r.policy.soft || r.s.work.revoked {
+	// Of two ways to an anchor, one on which a signature spoke against a certificate must not be saved by silence on the
+	// other.
+	if !r.policy.soft || r.s.work.against {
 		return silent[0]
+	}
+	if i := slices.IndexFunc(silent, func(err *Error) bool { return err.Spoken }); i >= 0 {
+		r.s.work.against = true
+		return silent[i]
 	}
 	for _, err := range silent {
 		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
@@ -193,7 +200,9 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 	}
 	why := strings.Join(o.notes, "; ")
 	if r.crl == nil {
-		return refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err := refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err.Spoken = o.spoken
+		return err
 	}
 	err := r.crl.certificate(t.cert, t.issuer, t.key)
 	switch {
@@ -204,7 +213,9 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
+		spoken := err.Spoken || o.spoken
 		err = refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		err.Spoken = spoken
 	}
 	return err
 }
