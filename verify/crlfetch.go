@@ -117,6 +117,9 @@ func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]c
 	var errs []error
 	for _, group := range f.addresses(c.cert, c.issuer, point) {
 		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
+		if err == nil && !list.answers(c.cert) { // it was under way before anybody asked for this certificate
+			list, err = f.any(c.run.s.ctx, c.cert, c.issuer, group)
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -268,7 +271,8 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 	if f.store == nil {
 		return h
 	}
-	file, _, err := safefile.Open(f.store.urlPath(url, ".crl"), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
+	o := f.store.origin(url)
+	file, _, err := safefile.Open(f.store.listPath(o, url), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
 	if err != nil {
 		return h
 	}
@@ -285,14 +289,14 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 	if err != nil {
 		return h
 	}
-	h.origin = f.store.origin(url)
+	h.origin = o
 	h.valid = !head.nextUpdate.IsZero() && !now.After(head.nextUpdate) || head.nextUpdate.IsZero() && !now.After(head.thisUpdate.Add(maxAgeWithoutNext))
 	return h
 }
 
 // stored reads the CRL of an address from the store.
 func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
-	d := newCRLDir(f.v.options, "store", f.store.urlPath(url, ".crl"), &f.v.wanted)
+	d := newCRLDir(f.v.options, "store", f.store.listPath(f.store.origin(url), url), &f.v.wanted)
 	d.store = f.store
 	d.load()
 	switch {

@@ -28,7 +28,7 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 // signature confirms, except the rollback state, which can only forbid.
 //
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
-//	                 or by that of its address and key, once the address gives one of another key
+//	                 or by that of its address and key, where the address gave one of another key before
 //	crl/HASH.json    where it came from and how to ask whether it has changed
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
@@ -223,6 +223,7 @@ type origin struct {
 	LastModified string    `json:"lastModified,omitempty"`
 	Checked      time.Time `json:"checked"`          // when the server last confirmed it
 	Signer       string    `json:"signer,omitempty"` // hash of the key that signed it; absent in what older versions kept
+	Apart        bool      `json:"apart,omitempty"`  // its file is named by address and key
 }
 
 func (s *crlStore) urlPath(url, suffix string) string {
@@ -251,26 +252,22 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 		_ = s.fs.remove(temp)
 		return err
 	}
-	signer := shortName(spki)
-	if before := s.origin(url); before.Signer != "" && before.Signer != signer {
-		if err := s.setAside(url, before.Signer); err != nil {
-			_ = s.fs.remove(temp)
-			return err
-		}
-	}
-	if err := s.install(temp, s.urlPath(url, ".crl")); err != nil {
+	before := s.origin(url)
+	o := origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: shortName(spki)}
+	o.Apart = before.Apart && before.Signer == o.Signer || before.Signer != "" && before.Signer != o.Signer
+	if err := s.install(temp, s.listPath(o, url)); err != nil {
 		return err
 	}
-	return s.confirm(origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: signer}, now)
+	return s.confirm(o, now)
 }
 
-// setAside keeps the list of an address that gives one of another key now: what it lists stays revoked.
-func (s *crlStore) setAside(url, signer string) error {
-	err := s.fs.rename(s.urlPath(url, ".crl"), s.urlPath(url+" "+signer, ".crl"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// listPath is the file of the list that an address gave last. Where that is of another key than the one before, it is
+// beside that one and not in its place: what the other list has stays revoked.
+func (s *crlStore) listPath(o origin, url string) string {
+	if o.Apart {
+		return s.urlPath(url+" "+o.Signer, ".crl")
 	}
-	return err
+	return s.urlPath(url, ".crl")
 }
 
 // lock takes the lock of an address, or of the whole store for "".

@@ -107,11 +107,12 @@ func (r *revocationRun) targets() []ocspTarget {
 	return all
 }
 
-// path gives the worst that is found: a revoked certificate before one of which nothing is known.
+// path gives the worst that is found: a revoked certificate before one of which nothing is known, the user's own first,
+// for which no other path need be looked for.
 func (r *revocationRun) path(ctx context.Context) *Error {
 	targets := r.targets()
 	outcomes := r.askAll(ctx, targets)
-	for i := range targets {
+	for i := range slices.Backward(targets) {
 		if err := decided(targets[i].cert, outcomes[i]); err != nil {
 			r.s.work.against = true
 			return err
@@ -130,8 +131,7 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 		case err.Reason == ReasonRevocationUnknown:
 			silent = append(silent, err)
 		default:
-			r.s.work.against = r.s.work.against || err.Reason == ReasonRevoked
-			return err
+			return r.final(ctx, targets, outcomes, err)
 		}
 	}
 	if len(silent) == 0 {
@@ -152,6 +152,23 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 			"subject", err.Cert.Subject.RFC4514(), "serial", err.Cert.SerialHex(":"), "detail", err.Detail)
 	}
 	return nil
+}
+
+// final is what becomes of a path on which one certificate is refused for good: when that is a CA's, the user's own may
+// be revoked as well.
+func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcomes []ocspOutcome, err *Error) *Error {
+	if err.Reason != ReasonRevoked {
+		return err
+	}
+	r.s.work.against = true
+	last := len(targets) - 1
+	if targets[last].cert == err.Cert {
+		return err
+	}
+	if own := r.certificate(ctx, &targets[last], outcomes[last]); own != nil && own.Reason == ReasonRevoked {
+		return own
+	}
+	return err
 }
 
 // askAll asks the responders about all certificates at once. A revoked one ends the asking.
