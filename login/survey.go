@@ -370,6 +370,8 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 	switch {
 	case e.Reason == verify.ReasonEKU:
 		r.Restore = "eku = ignore"
+	case e.Restore != "":
+		r.Restore = e.Restore
 	case e.Reason == verify.ReasonRevocationUnknown && e.Spoken:
 		// Neither silence, nor anything that a key should bring back.
 	case e.Reason == verify.ReasonRevocationUnknown && t.conf.Module.Policy.OCSP:

@@ -30,8 +30,8 @@ func TestVerifyOptions(t *testing.T) {
 		want   verify.OCSPOptions
 	}{
 		{"", false, verify.OCSPOptions{Nonce: verify.NonceOptional}},
-		{"revocation = soft; ocsp_url = http://a/x, https://b/; ocsp_responder_cert = /r.pem; ocsp_nonce = required; ocsp_max_age = 60;", true,
-			verify.OCSPOptions{URLs: []string{"http://a/x", "https://b/"}, ResponderCert: "/r.pem", Nonce: verify.NonceRequired, MaxAge: time.Minute}},
+		{"revocation = soft; ocsp_url = http://a/x, https://b/; ocsp_responder_cert = /r.pem, /d; ocsp_nonce = required; ocsp_max_age = 60;", true,
+			verify.OCSPOptions{URLs: []string{"http://a/x", "https://b/"}, ResponderCerts: []string{"/r.pem", "/d"}, Nonce: verify.NonceRequired, MaxAge: time.Minute}},
 		{"ocsp_nonce = off; revocation = hard;", false, verify.OCSPOptions{Nonce: verify.NonceOff}},
 	}
 	for _, tt := range tests {

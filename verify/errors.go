@@ -103,6 +103,8 @@ type Error struct {
 
 	// Spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
 	Spoken bool
+	// Restore is the setting that lets this pass, where it has one of its own: KEY = VALUE; "" otherwise.
+	Restore string
 }
 
 // Error names the certificate, the reason's code and the detail.

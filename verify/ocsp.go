@@ -29,10 +29,14 @@ const (
 
 // OCSPOptions say how responders are asked.
 type OCSPOptions struct {
-	URLs          []string      // asked before those of the certificate; may be of this machine
-	ResponderCert string        // file of a certificate whose answers are believed, whatever the CA; "": none
-	Nonce         NonceMode     // "": NonceOptional
-	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+	URLs           []string      // asked before those of the certificate; may be of this machine
+	ResponderCerts []string      // files and directories of certificates whose answers are believed, whatever the CA
+	Nonce          NonceMode     // "": NonceOptional
+	MaxAge         time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+
+	// DelegateWithoutStatus believes a responder that the CA named and whose certificate has neither nocheck nor an
+	// address where its own status could be asked, when nothing is known about it.
+	DelegateWithoutStatus bool
 }
 
 const (
@@ -58,10 +62,14 @@ type ocspOutcome struct {
 	from    string       // URL, or "the store"
 	notes   []string     // why other answers were not used
 	spoken  bool         // one of notes is no silence
+	restore string       // the setting that would have let an answer pass, "" for none
 }
 
 func (o *ocspOutcome) note(from string, why error) {
 	o.spoken = o.spoken || isSpoken(why)
+	if errors.Is(why, errNoDelegateStatus) {
+		o.restore = delegateAccept
+	}
 	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
 }
 
@@ -146,6 +154,9 @@ func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVe
 	err := delegates(ctx, ocspTarget{cert: verdict.delegate, issuer: t.issuer, key: t.key})
 	if err == nil || verdict.revoked() && err.Reason != ReasonRevoked {
 		return nil
+	}
+	if err.Reason == ReasonRevocationUnknown && !err.Spoken && withoutStatus(verdict.delegate) {
+		return c.unsettled(verdict.delegate, err)
 	}
 	why := fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
 	if err.Spoken || err.Reason == ReasonRevoked {

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -188,7 +189,7 @@ func (v *Verifier) ocspDates(a *ocspAnswer, s *ocspSingle, now time.Time) error 
 }
 
 // ocspSigner finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for which it gives nil,
-// the responder of the configuration, or a delegate.
+// a responder of the configuration, or a delegate.
 func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certificate, error) {
 	var why error = &spokenError{errors.New("is signed neither by the issuer, nor by a responder that it named, nor by " +
 		"one of ocsp_responder_cert")}
@@ -199,7 +200,10 @@ func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certifica
 		}
 		why = err
 	}
-	if r := v.responder; r != nil && a.namedBy(r) {
+	for _, r := range v.responders {
+		if !a.namedBy(r) {
+			continue
+		}
 		err := v.checkAnswer(r, r.PublicKey, a)
 		if err == nil {
 			return r, nil
@@ -231,7 +235,9 @@ func (a *ocspAnswer) namedBy(c *certinfo.Certificate) bool {
 	return err == nil && bytes.Equal(a.responderKey, digestOf(crypto.SHA1, key))
 }
 
-func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool { return c.Equal(v.responder) }
+func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool {
+	return slices.ContainsFunc(v.responders, c.Equal)
+}
 
 // checkAnswer checks the signature of the answer with the key of a certificate.
 func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAnswer) error {

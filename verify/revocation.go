@@ -46,7 +46,7 @@ func (v *Verifier) startRevocation() error {
 			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
 		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
-		if err := v.readResponderCert(); err != nil {
+		if err := v.readResponderCerts(); err != nil {
 			return err
 		}
 	}
@@ -218,7 +218,7 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 	why := strings.Join(o.notes, "; ")
 	if r.crl == nil {
 		err := refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
-		err.Spoken = o.spoken
+		err.Spoken, err.Restore = o.spoken, o.restore
 		return err
 	}
 	err := r.crl.certificate(t.cert, t.issuer, t.key)
@@ -232,7 +232,7 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 	if why != "" && err.Reason == ReasonRevocationUnknown {
 		spoken := err.Spoken || o.spoken
 		err = refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
-		err.Spoken = spoken
+		err.Spoken, err.Restore = spoken, o.restore
 	}
 	return err
 }

@@ -238,7 +238,7 @@ func TestConfiguredResponder(t *testing.T) {
 			}
 			path := filepath.Join(t.TempDir(), "responder.pem")
 			write(t, path, tt.file.PEM(), 0o644)
-			o := Options{OCSP: OCSPOptions{ResponderCert: path, URLs: []string{responding(t, signs(tt.responder, testca.OCSPGood)).URL}}}
+			o := Options{OCSP: OCSPOptions{ResponderCerts: []string{path}, URLs: []string{responding(t, signs(tt.responder, testca.OCSPGood)).URL}}}
 			_, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice")), nil)
 			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
@@ -246,10 +246,10 @@ func TestConfiguredResponder(t *testing.T) {
 		})
 	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "two"), append(root.PEM(), elsewhere.PEM()...), 0o644)
 	write(t, filepath.Join(dir, "bad"), []byte("\x30\x01x"), 0o644)
-	for _, name := range []string{"missing", "two", "bad"} {
-		if _, err := New(Options{Policy: Policy{OCSP: true}, OCSP: OCSPOptions{ResponderCert: filepath.Join(dir, name)}}); err == nil {
+	write(t, filepath.Join(dir, "empty"), nil, 0o644)
+	for _, name := range []string{"missing", "bad", "empty"} {
+		if _, err := New(Options{Policy: Policy{OCSP: true}, OCSP: OCSPOptions{ResponderCerts: []string{filepath.Join(dir, name)}}}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -55,7 +55,7 @@ func TestSoftHearsResponders(t *testing.T) {
 			url := responding(t, tt.answer).URL
 			leaf := root.Leaf("Alice", testca.InfoAccess([]string{url}, nil))
 			var log bytes.Buffer
-			o := Options{Soft: true, OCSP: OCSPOptions{ResponderCert: file}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			o := Options{Soft: true, OCSP: OCSPOptions{ResponderCerts: []string{file}}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			v := withOCSP(t, o, &root.Cert)
 			if crl {
 				withCRLs(t, v)
