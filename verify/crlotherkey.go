@@ -50,7 +50,7 @@ func (o *otherKey) doubt(format string, args ...any) {
 func (c *crlStatus) otherKeyDoubts() []string {
 	for _, h := range c.other.lists {
 		if note := c.run.r.store.seenOf(c.issuer, h); note != "" {
-			c.other.doubt("a list of the certificate's own key was seen before (%s)", note)
+			c.other.doubt("a list of the certificate's own key was seen before (%s; remove that file if the CA has given up the key)", note)
 		}
 	}
 	for _, d := range c.other.deltas {

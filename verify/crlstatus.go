@@ -190,12 +190,8 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 
 // rollback says that a newer list of the same key and scope was seen before.
 func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
-	older, err := c.run.r.store.rollback(signer.RawSPKI, h)
-	switch {
-	case err != nil:
-		return "cannot be compared with those seen before: " + err.Error()
-	case older:
-		return errOlderCRL.Error()
+	if err := c.run.r.store.rollback(signer.RawSPKI, h); err != nil {
+		return err.Error()
 	}
 	return ""
 }

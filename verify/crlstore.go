@@ -136,6 +136,9 @@ type newest struct {
 	Number     string    `json:"number,omitempty"` // decimal; absent in lists without one
 	ThisUpdate time.Time `json:"thisUpdate"`
 	Issuer     string    `json:"issuer"` // for the reader
+	// Since is the thisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
+	// its number. The zero value is that there was no such list.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // scopeName names an issuer's key and the scope of its list.
@@ -151,25 +154,43 @@ func scopeName(spki []byte, h *crlHead) string {
 	return shortName(b)
 }
 
-// rollback tells whether a CRL is older than one that was seen of the same key and scope. With an error that is not
-// known, and the CRL must prove nothing.
-func (s *crlStore) rollback(spki []byte, h *crlHead) (bool, error) {
+// rollback says that a CRL is older than one that was seen of the same key and scope (errOlderCRL), or that nobody knows.
+// With an error the CRL must prove nothing.
+func (s *crlStore) rollback(spki []byte, h *crlHead) error {
 	if s == nil {
-		return false, nil
+		return nil
 	}
 	path := s.path(newestDirName, scopeName(spki, h))
 	var n newest
 	err := s.readJSON(path, &n)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot be compared with those seen before: %s: %w (pam-pkcs11 crl update writes it anew)", path, err)
+	case n.newerThan(h):
+		return n.older(path, h)
 	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w (pam-pkcs11 crl update writes it anew)", path, err)
+	return nil
+}
+
+// older is the error of a CRL that is older than the noted one.
+func (n *newest) older(path string, h *crlHead) error {
+	return fmt.Errorf("%w: %s, as %s says. If the CA counts anew, take it: pam-pkcs11 crl accept %q", errOlderCRL,
+		numberAndDate(n.Number, n.ThisUpdate), path, clip(h.issuer.RFC4514()))
+}
+
+func numberAndDate(number string, at time.Time) string {
+	if number == "" {
+		return "of " + stamp(at)
 	}
-	return n.newerThan(h), nil
+	return "number " + number + " of " + stamp(at)
 }
 
 func (n *newest) newerThan(h *crlHead) bool {
+	if h.thisUpdate.Before(n.Since) {
+		return true
+	}
 	if number, ok := new(big.Int).SetString(n.Number, 10); ok && h.number != nil {
 		return h.number.Cmp(number) < 0
 	}
@@ -201,17 +222,30 @@ func (s *crlStore) saw(spki []byte, h *crlHead) error {
 	var n newest
 	if err := s.readJSON(path, &n); err == nil {
 		if n.newerThan(h) {
-			return errOlderCRL
+			return n.older(path, h)
 		}
 		if n.ThisUpdate.Equal(h.thisUpdate) && (h.number == nil || n.Number == h.number.String()) {
 			return nil
 		}
 	}
-	fresh := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
-	if h.number != nil {
-		fresh.Number = h.number.String()
-	}
+	fresh := noteOf(h)
+	fresh.Since = n.Since
 	return s.writeJSON(path, fresh)
+}
+
+func noteOf(h *crlHead) newest {
+	n := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
+	if h.number != nil {
+		n.Number = h.number.String()
+	}
+	return n
+}
+
+// accept notes a CRL as the newest whatever was noted before.
+func (s *crlStore) accept(spki []byte, h *crlHead) error {
+	fresh := noteOf(h)
+	fresh.Since = h.thisUpdate
+	return s.writeJSON(s.path(newestDirName, scopeName(spki, h)), fresh)
 }
 
 var errOlderCRL = errors.New("is older than one that was seen before (CRL number or thisUpdate)")
