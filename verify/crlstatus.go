@@ -2,6 +2,8 @@ package verify
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -24,6 +26,7 @@ type crlStatus struct {
 	forged string   // a list of the issuer's name that none of its keys signed
 	whys   []string // what hindered, in the order in which it was found
 	whyOwn string   // the latest of a list of the key that signed cert
+	cure   string   // what helps without a weaker rule, "" for nothing known
 }
 
 func newCRLStatus(r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlStatus {
@@ -190,10 +193,14 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 
 // rollback says that a newer list of the same key and scope was seen before.
 func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
-	if err := c.run.r.store.rollback(signer.RawSPKI, h); err != nil {
-		return err.Error()
+	err := c.run.r.store.rollback(signer.RawSPKI, h)
+	if err == nil {
+		return ""
 	}
-	return ""
+	if errors.Is(err, errOlderCRL) {
+		c.cure = fmt.Sprintf("pam-pkcs11 crl accept %q, if the CA counts its lists anew", clip(h.issuer.RFC4514()))
+	}
+	return err.Error()
 }
 
 // note takes down why a list does not help.
@@ -282,6 +289,7 @@ func (c *crlStatus) verdict() *Error {
 		if len(doubts) == 0 {
 			return nil
 		}
+		c.cure = "the list of the certificate's own key in crl_dir, or cert_policy with crl_auto"
 		return c.unknown("the lists at hand are signed with another key of its issuer's name, and so prove nothing: " + short(doubts))
 	}
 	if all != 0 {
@@ -312,6 +320,6 @@ func (c *crlStatus) unknown(why string) *Error {
 		why += "; " + c.forged
 	}
 	err := refuse(c.cert, ReasonRevocationUnknown, "%s", why)
-	err.Spoken = c.forged != ""
+	err.Spoken, err.Restore = c.forged != "", c.cure
 	return err
 }

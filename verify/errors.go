@@ -103,7 +103,7 @@ type Error struct {
 
 	// Spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
 	Spoken bool
-	// Restore is the setting that lets this pass, where it has one of its own: KEY = VALUE; "" otherwise.
+	// Restore is what helps, where this has a cure of its own: a setting, KEY = VALUE, or a command; "" otherwise.
 	Restore string
 }
 

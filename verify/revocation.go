@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -230,9 +231,9 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
-		spoken := err.Spoken || o.spoken
-		err = refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
-		err.Spoken, err.Restore = spoken, o.restore
+		both := refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		both.Spoken, both.Restore = err.Spoken || o.spoken, cmp.Or(err.Restore, o.restore)
+		err = both
 	}
 	return err
 }
