@@ -7,10 +7,12 @@ import (
 
 // OCSP is how responders are asked.
 type OCSP struct {
-	URLs          []string // http or https, asked before those of the certificate
-	ResponderCert string   // absolute path, or ""
-	Nonce         string   // "optional", "required" or "off"
-	MaxAge        time.Duration
+	URLs           []string // http or https, asked before those of the certificate
+	ResponderCerts []string // absolute paths of files and directories
+	Nonce          string   // "optional", "required" or "off"
+	MaxAge         time.Duration
+
+	DelegateWithoutStatus bool // ocsp_delegate_without_status = accept
 }
 
 func isSoft(v value) bool { return v.text() == "soft" }
@@ -19,8 +21,14 @@ func isSoft(v value) bool { return v.text() == "soft" }
 func (b *builder) fillOCSP(v Values) {
 	m := &b.conf.Module
 	m.SoftRevocation = v.String("revocation") == "soft"
-	m.OCSP = OCSP{URLs: v.List("ocsp_url"), ResponderCert: v.String("ocsp_responder_cert"), Nonce: v.String("ocsp_nonce"),
-		MaxAge: v.Duration("ocsp_max_age")}
+	m.OCSP = OCSP{
+		URLs:           v.List("ocsp_url"),
+		ResponderCerts: v.List("ocsp_responder_cert"),
+		Nonce:          v.String("ocsp_nonce"),
+		MaxAge:         v.Duration("ocsp_max_age"),
+
+		DelegateWithoutStatus: v.String("ocsp_delegate_without_status") == "accept",
+	}
 	if m.Policy.OCSP {
 		return
 	}

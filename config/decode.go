@@ -48,7 +48,7 @@ func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
 }
 
 func (k *Key) isList() bool {
-	return slices.Contains([]Kind{Words, Names, List, DNs, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, Paths, DNs, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -63,6 +63,8 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 		return k.checkWords(words)
 	case Path:
 		return k.convertPath(v, w, odd)
+	case Paths:
+		return k.convertPaths(v, words, odd)
 	case Digest:
 		return convertDigest(v, w, odd)
 	case Mapfile:
@@ -229,5 +231,18 @@ func (k *Key) convertPath(v *value, w Word, odd *string) *fault {
 		return &fault{w, fmt.Sprintf("%s is an absolute path, not %s", k.Name, quote(w.Text)), ""}
 	}
 	v.texts = []string{path}
+	return nil
+}
+
+// convertPaths is convertPath for each of several.
+func (k *Key) convertPaths(v *value, words []Word, odd *string) *fault {
+	var all []string
+	for _, w := range words {
+		if fault := k.convertPath(v, w, odd); fault != nil {
+			return fault
+		}
+		all = append(all, v.texts[0])
+	}
+	v.texts = all
 	return nil
 }

@@ -40,6 +40,11 @@ var differenceTable = []difference{
 		at:      policyAt, text: "ocsp_on is obeyed: builds with OpenSSL (Debian, Ubuntu) never asked a responder",
 		restore: "cert_policy without ocsp_on; revocation = soft; to go on where no responder answers",
 	}, {
+		applies: func(b *builder) bool { return b.conf.Module.SoftRevocation },
+		at:      func(b *builder) Word { return b.module.get("revocation").at },
+		text: "revocation = soft passes over silence only: \"unknown\" of the authority's own responder, and answers and lists " +
+			"with a wrong signature, refuse; earlier versions of this program passed over them",
+	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
 		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",
 		restore: "crl_scope = leaf;",

@@ -39,7 +39,7 @@ var kindWords = map[Kind]string{
 	Bool: "true or false", Int: "number", Seconds: "seconds", Text: "text", Path: "path", Choice: "word", Words: "list of words", Names: "list of names",
 	List: "list", DNs: "list of distinguished names", Bases: "list of distinguished names", Conditions: "list", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
 	Purposes: "list of purposes", Environment: "list of NAME=value", URI: "PKCS#11 URI",
-	WebURLs: "list of URLs", ListURLs: "list of URLs", OIDs: "list of object identifiers",
+	Paths: "list of paths", WebURLs: "list of URLs", ListURLs: "list of URLs", OIDs: "list of object identifiers",
 }
 
 // roff escapes text for man(7).

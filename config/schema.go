@@ -10,6 +10,7 @@ const (
 	Seconds                 // an Int that counts seconds
 	Text                    // one word
 	Path                    // an absolute path
+	Paths                   // a list of absolute paths
 	Choice                  // one of Words
 	Words                   // any of Words
 	Names                   // a list of words without commas and blanks in them

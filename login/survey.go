@@ -408,6 +408,10 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 	switch {
 	case e.Reason == verify.ReasonEKU:
 		r.Restore = "eku = ignore"
+	case e.Restore != "":
+		r.Restore = e.Restore
+	case e.Reason == verify.ReasonRevocationUnknown && e.Spoken:
+		// Neither silence, nor anything that a key should bring back.
 	case e.Reason == verify.ReasonRevocationUnknown && t.conf.Module.Policy.OCSP:
 		r.Restore = "revocation = soft, or ocsp_url = a responder that this machine reaches, or cert_policy without ocsp_on"
 	case e.Reason == verify.ReasonRevocationUnknown:

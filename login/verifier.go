@@ -32,8 +32,14 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
 		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
 		Soft: m.SoftRevocation,
-		OCSP: verify.OCSPOptions{URLs: m.OCSP.URLs, ResponderCert: m.OCSP.ResponderCert, Nonce: verify.NonceMode(m.OCSP.Nonce),
-			MaxAge: m.OCSP.MaxAge},
+		OCSP: verify.OCSPOptions{
+			URLs:           m.OCSP.URLs,
+			ResponderCerts: m.OCSP.ResponderCerts,
+			Nonce:          verify.NonceMode(m.OCSP.Nonce),
+			MaxAge:         m.OCSP.MaxAge,
+
+			DelegateWithoutStatus: m.OCSP.DelegateWithoutStatus,
+		},
 		StoreDir: verify.DefaultStore,
 	}, nil
 }

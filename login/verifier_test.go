@@ -30,8 +30,8 @@ func TestVerifyOptions(t *testing.T) {
 		want   verify.OCSPOptions
 	}{
 		{"", false, verify.OCSPOptions{Nonce: verify.NonceOptional}},
-		{"revocation = soft; ocsp_url = http://a/x, https://b/; ocsp_responder_cert = /r.pem; ocsp_nonce = required; ocsp_max_age = 60;", true,
-			verify.OCSPOptions{URLs: []string{"http://a/x", "https://b/"}, ResponderCert: "/r.pem", Nonce: verify.NonceRequired, MaxAge: time.Minute}},
+		{"revocation = soft; ocsp_url = http://a/x, https://b/; ocsp_responder_cert = /r.pem, /d; ocsp_nonce = required; ocsp_max_age = 60;", true,
+			verify.OCSPOptions{URLs: []string{"http://a/x", "https://b/"}, ResponderCerts: []string{"/r.pem", "/d"}, Nonce: verify.NonceRequired, MaxAge: time.Minute}},
 		{"ocsp_nonce = off; revocation = hard;", false, verify.OCSPOptions{Nonce: verify.NonceOff}},
 	}
 	for _, tt := range tests {
@@ -72,6 +72,7 @@ func TestVerifyRefusal(t *testing.T) {
 	}{
 		{"no OCSP answer", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft", "ocsp_url"}},
 		{"no list", "cert_policy = ca, crl_offline;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft"}},
+		{"signed: not known", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown, Spoken: true}, false, RevocationUnknown, nil},
 		{"revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevoked}, false, CertificateRevoked, nil},
 		{"its CA is revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: ca, Reason: verify.ReasonRevoked}, false, CertificateInvalid, nil},
 		{"other purpose", "", &verify.Error{Cert: leaf, Reason: verify.ReasonEKU}, false, CertificateInvalid, []string{"eku = ignore"}},

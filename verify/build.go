@@ -44,7 +44,15 @@ type search struct {
 // workload counts what one Check has done, the search for CRL issuers included.
 type workload struct {
 	steps, signatures, paths int
-	revoked                  bool // on one of the paths a certificate was
+	against                  bool // on one of the paths a signature spoke against a certificate
+
+	revoked map[issued]*Error // CA certificates that were found to be revoked
+}
+
+// issued is a certificate and the key that signed it.
+type issued struct {
+	cert *certinfo.Certificate
+	key  string // SubjectPublicKeyInfo of the issuer
 }
 
 // pair is a certificate and a key that may have signed it.
@@ -65,7 +73,8 @@ func (p *path) chain() []*certinfo.Certificate {
 
 func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []*certinfo.Certificate) *search {
 	s := &search{ctx: ctx, v: v, now: now, extra: map[string][]*certinfo.Certificate{},
-		verified: map[pair]error{}, selfSign: map[*certinfo.Certificate]bool{}, work: &workload{}, initial: v.initial}
+		verified: map[pair]error{}, selfSign: map[*certinfo.Certificate]bool{},
+		work: &workload{revoked: map[issued]*Error{}}, initial: v.initial}
 	s.accept = s.validate
 	for i, c := range intermediates {
 		if i == maxFromCard {
@@ -160,6 +169,11 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
 		if looped(up, issuer) {
 			continue
 		}
+		whole := append(slices.Clip(up), issuer)
+		if err := s.revokedIn(whole); err != nil {
+			s.fail(rankBadPath, err)
+			continue
+		}
 		usable, err := s.link(up[0], top, issuer)
 		if err != nil {
 			return nil, err
@@ -167,7 +181,7 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
 		if !usable {
 			continue
 		}
-		if found, err := s.extend(append(slices.Clip(up), issuer)); found != nil || err != nil {
+		if found, err := s.extend(whole); found != nil || err != nil {
 			return found, err
 		}
 	}
@@ -185,22 +199,55 @@ func (s *search) unknownIssuer(top *certinfo.Certificate) *Error {
 	return refuse(top, ReasonIssuerUnknown, "issuer %q is not in %s, nor on the card", clip(top.Issuer.RFC4514()), where)
 }
 
-// tryPath validates a path that has reached an anchor.
+// tryPath validates a path that has reached an anchor. That the certificate itself is revoked ends the search: it is no
+// better on any other path.
 func (s *search) tryPath(up []*certinfo.Certificate) (*path, *Error) {
 	if s.work.paths++; s.work.paths > maxPaths {
-		return nil, refuse(up[0], ReasonWork, "more than %d chains tried", maxPaths)
+		return nil, s.tooManyPaths(up[0])
 	}
 	p := &path{certs: slices.Clone(up)}
 	slices.Reverse(p.certs)
 	if err := s.accept(p); err != nil {
-		if err.Reason == ReasonWork {
+		if err.Reason == ReasonWork || err.Reason == ReasonRevoked && err.Cert == up[0] {
 			return nil, err
 		}
+		s.settle(up, err)
 		s.fail(rankBadPath, err)
 		return nil, nil
 	}
 	s.step(p.certs[0], ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
 	return p, nil
+}
+
+// tooManyPaths is the end of a search: what is not known about the certificate itself is more telling than the limit.
+func (s *search) tooManyPaths(leaf *certinfo.Certificate) *Error {
+	if s.best != nil && s.best.Reason == ReasonRevocationUnknown && s.best.Cert == leaf {
+		return s.best
+	}
+	return refuse(leaf, ReasonWork, "more than %d chains tried", maxPaths)
+}
+
+// settle remembers a CA certificate of a path that is revoked, so that no other path leads over it.
+func (s *search) settle(up []*certinfo.Certificate, err *Error) {
+	if err.Reason != ReasonRevoked {
+		return
+	}
+	if i := slices.Index(up, err.Cert); i >= 0 && i+1 < len(up) {
+		s.work.revoked[issued{cert: up[i], key: string(up[i+1].RawSPKI)}] = err
+	}
+}
+
+// revokedIn gives what was found out about a revoked certificate of a partial path, nil when there is none.
+func (s *search) revokedIn(up []*certinfo.Certificate) *Error {
+	if len(s.work.revoked) == 0 {
+		return nil
+	}
+	for i, c := range up[:len(up)-1] {
+		if err := s.work.revoked[issued{cert: c, key: string(up[i+1].RawSPKI)}]; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isAnchor tells whether a certificate of ca_dir ends a path: a self-signed one, or with PartialChain any CA. An

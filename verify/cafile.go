@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
 )
 
@@ -19,7 +18,7 @@ import (
 func (s *store) load(path string, strict bool) error {
 	path = strings.TrimPrefix(path, "file://")
 	if path == "" {
-		return errors.New("ca_dir is not set")
+		return fmt.Errorf("%s is not set", s.key)
 	}
 	policy := safefile.Data()
 	policy.MaxSize = maxCAFile
@@ -31,19 +30,19 @@ func (s *store) load(path string, strict bool) error {
 	case errors.Is(err, syscall.ENOTDIR):
 		data, resolved, err := safefile.ReadFile(path, policy)
 		if err != nil {
-			return fmt.Errorf("ca_dir: %w", err)
+			return fmt.Errorf("%s: %w", s.key, err)
 		}
 		s.report(resolved)
 		s.addFile(path, data)
 		return nil
 	case err != nil:
-		return fmt.Errorf("ca_dir: %w", err)
+		return fmt.Errorf("%s: %w", s.key, err)
 	}
 	defer dir.Close()
 	s.report(dir.Resolved)
 	names, err := dir.Names(maxCAFiles)
 	if err != nil {
-		return fmt.Errorf("ca_dir: %w", err)
+		return fmt.Errorf("%s: %w", s.key, err)
 	}
 	s.loadDirectory(path, dir, names)
 	return nil
@@ -100,29 +99,4 @@ func (s *store) report(r safefile.Resolved) {
 			s.problem(p.Path, "%s", p.Text)
 		}
 	}
-}
-
-// readResponderCert reads the one certificate of ocsp_responder_cert.
-func (v *Verifier) readResponderCert() error {
-	path := v.options.OCSP.ResponderCert
-	if path == "" {
-		return nil
-	}
-	policy := safefile.Data()
-	if v.options.StrictPermissions {
-		policy = policy.Strict()
-	}
-	data, resolved, err := safefile.ReadFile(path, policy)
-	if err != nil {
-		return fmt.Errorf("ocsp_responder_cert: %w", err)
-	}
-	v.store.report(resolved)
-	ders, _ := split(data)
-	if len(ders) != 1 {
-		return fmt.Errorf("ocsp_responder_cert: %s: %d certificates, expected one", path, len(ders))
-	}
-	if v.responder, err = certinfo.Parse(ders[0]); err != nil {
-		return fmt.Errorf("ocsp_responder_cert: %s: %w", path, err)
-	}
-	return nil
 }

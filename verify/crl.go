@@ -44,6 +44,7 @@ type crlHead struct {
 	rawPoint               []byte // the extension's value, nil when absent
 	authorityKeyID         []byte // value of the extension
 	unknownCritical        string // an extension, of the CRL or an entry, that forbids its use
+	signature              []byte // octets of the signature; nil when they were not read, as from an index
 }
 
 // issuingPoint is the issuingDistributionPoint (RFC 5280, 5.2.5).

@@ -57,7 +57,13 @@ func (d *crlDir) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlLi
 		if d.optional && errors.Is(d.err, fs.ErrNotExist) {
 			return nil, nil
 		}
+		if d.path != "" {
+			c.other.doubt("%s", oneLine(d.err))
+		}
 		return nil, d.err
+	}
+	for i := range d.problems {
+		c.other.doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
 	}
 	found, err := d.crls.lists(c, point)
 	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {

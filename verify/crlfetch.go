@@ -63,6 +63,7 @@ func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
 type address struct {
 	url        string
 	configured bool
+	delta      bool // named as the place of a delta CRL (freshestCRL)
 }
 
 // addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured, for
@@ -71,7 +72,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
-			group = append(group, address{u, contains(f.v.options.CRLURLs, u)})
+			group = append(group, address{url: u, configured: contains(f.v.options.CRLURLs, u)})
 		}
 		return [][]address{group}
 	}
@@ -80,15 +81,17 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	}
 	for _, u := range f.v.options.CRLURLs {
 		if _, file, _ := fetch.FilePath(u); !file {
-			groups = append(groups, []address{{u, true}})
+			groups = append(groups, []address{{url: u, configured: true}})
 		}
 	}
-	others := cert.FreshestCRL
-	if len(cert.CRLDistributionPoints) == 0 && issuer != nil && issuer.SelfIssued() {
-		others = append(others, issuer.CRLDistributionPoints...)
+	add := func(points []certinfo.DistributionPoint, delta bool) {
+		for _, u := range webURLs(points) {
+			groups = append(groups, []address{{url: u, configured: contains(f.v.options.CRLURLs, u), delta: delta}})
+		}
 	}
-	for _, u := range webURLs(others) {
-		groups = append(groups, []address{{u, contains(f.v.options.CRLURLs, u)}})
+	add(cert.FreshestCRL, true)
+	if len(cert.CRLDistributionPoints) == 0 && issuer != nil && issuer.SelfIssued() {
+		add(issuer.CRLDistributionPoints, false)
 	}
 	return groups
 }
@@ -114,12 +117,19 @@ func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]c
 	var errs []error
 	for _, group := range f.addresses(c.cert, c.issuer, point) {
 		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if err == nil && !list.answers(c.cert) { // it was under way before anybody asked for this certificate
+			list, err = f.any(c.run.s.ctx, c.cert, c.issuer, group)
 		}
-		if speaksOf(list.head(), c.cert, point) {
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			if !group[0].delta {
+				c.other.doubt("%s", oneLine(err))
+			}
+		case speaksOf(list.head(), c.cert, point):
 			found = append(found, list)
+		default:
+			c.other.doubt("%s gives %s", clip(group[0].url), describeCRL(list.head()))
 		}
 	}
 	return found, errors.Join(errs...)
@@ -261,7 +271,8 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 	if f.store == nil {
 		return h
 	}
-	file, _, err := safefile.Open(f.store.urlPath(url, ".crl"), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
+	o := f.store.origin(url)
+	file, _, err := safefile.Open(f.store.listPath(o, url), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
 	if err != nil {
 		return h
 	}
@@ -278,14 +289,14 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 	if err != nil {
 		return h
 	}
-	h.origin = f.store.origin(url)
+	h.origin = o
 	h.valid = !head.nextUpdate.IsZero() && !now.After(head.nextUpdate) || head.nextUpdate.IsZero() && !now.After(head.thisUpdate.Add(maxAgeWithoutNext))
 	return h
 }
 
 // stored reads the CRL of an address from the store.
 func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
-	d := newCRLDir(f.v.options, "store", f.store.urlPath(url, ".crl"), &f.v.wanted)
+	d := newCRLDir(f.v.options, "store", f.store.listPath(f.store.origin(url), url), &f.v.wanted)
 	d.store = f.store
 	d.load()
 	switch {

@@ -26,6 +26,7 @@ import (
 type online struct {
 	world
 	root, inter atomic.Value // http.HandlerFunc for /root.crl and /inter.crl
+	second      atomic.Value // for /inter2.crl, of another key of the name
 	rootURL     string
 	interURL    string
 	asked       atomic.Int32 // requests for /inter.crl
@@ -41,6 +42,8 @@ func newOnline(t testing.TB) *online {
 		case "/inter.crl":
 			o.asked.Add(1)
 			o.inter.Load().(http.HandlerFunc)(w, r)
+		case "/inter2.crl":
+			o.second.Load().(http.HandlerFunc)(w, r)
 		default:
 			http.NotFound(w, r)
 		}

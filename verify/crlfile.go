@@ -290,8 +290,7 @@ func (p *crlPart) peek(f io.ReaderAt) (*crlHead, error) {
 	if err != nil {
 		return nil, err
 	}
-	var signature []byte
-	return h, frame.readTail(tail, h, &signature)
+	return h, frame.readTail(tail, h, &h.signature)
 }
 
 // errNoPeek: the text has to be read from its beginning.

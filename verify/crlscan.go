@@ -19,12 +19,11 @@ import (
 // crlScan is what one pass gives.
 type crlScan struct {
 	crlHead
-	digest    []byte // of tbsCertList; the list itself for Ed25519 and Ed448; nil when the algorithm is not known
-	signature []byte
-	count     int                 // entries
-	size      int64               // octets of the CRL
-	asked     *serialSet          // what was looked for
-	found     map[string]crlEntry // by entryKey
+	digest []byte              // of tbsCertList; the list itself for Ed25519 and Ed448; nil when the algorithm is not known
+	count  int                 // entries
+	size   int64               // octets of the CRL
+	asked  *serialSet          // what was looked for
+	found  map[string]crlEntry // by entryKey
 }
 
 // crlVisitor sees every entry in turn; issuer is the Key of the certificate issuer's name. serial is valid during the

@@ -48,7 +48,7 @@ func newCRLRevocation(v *Verifier) *crlRevocation {
 func (m *crlSources) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
 	var found []crlList
 	var errs []error
-	if m.network != nil {
+	if m.network != nil && !c.settled() {
 		lists, err := m.network.lists(c, point)
 		found, errs = append(found, lists...), append(errs, err)
 	}

@@ -28,6 +28,7 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 // signature confirms, except the rollback state, which can only forbid.
 //
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
+//	                 or by that of its address and key, where the address gave one of another key before
 //	crl/HASH.json    where it came from and how to ask whether it has changed
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
@@ -135,6 +136,9 @@ type newest struct {
 	Number     string    `json:"number,omitempty"` // decimal; absent in lists without one
 	ThisUpdate time.Time `json:"thisUpdate"`
 	Issuer     string    `json:"issuer"` // for the reader
+	// Since is the thisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
+	// its number. The zero value is that there was no such list.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // scopeName names an issuer's key and the scope of its list.
@@ -150,29 +154,66 @@ func scopeName(spki []byte, h *crlHead) string {
 	return shortName(b)
 }
 
-// rollback tells whether a CRL is older than one that was seen of the same key and scope. With an error that is not
-// known, and the CRL must prove nothing.
-func (s *crlStore) rollback(spki []byte, h *crlHead) (bool, error) {
+// rollback says that a CRL is older than one that was seen of the same key and scope (errOlderCRL), or that nobody knows.
+// With an error the CRL must prove nothing.
+func (s *crlStore) rollback(spki []byte, h *crlHead) error {
 	if s == nil {
-		return false, nil
+		return nil
 	}
 	path := s.path(newestDirName, scopeName(spki, h))
 	var n newest
 	err := s.readJSON(path, &n)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot be compared with those seen before: %s: %w (pam-pkcs11 crl update writes it anew)", path, err)
+	case n.newerThan(h):
+		return n.older(path, h)
 	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w (pam-pkcs11 crl update writes it anew)", path, err)
+	return nil
+}
+
+// older is the error of a CRL that is older than the noted one.
+func (n *newest) older(path string, h *crlHead) error {
+	return fmt.Errorf("%w: %s, as %s says. If the CA counts anew, take it: pam-pkcs11 crl accept %q", errOlderCRL,
+		numberAndDate(n.Number, n.ThisUpdate), path, clip(h.issuer.RFC4514()))
+}
+
+func numberAndDate(number string, at time.Time) string {
+	if number == "" {
+		return "of " + stamp(at)
 	}
-	return n.newerThan(h), nil
+	return "number " + number + " of " + stamp(at)
 }
 
 func (n *newest) newerThan(h *crlHead) bool {
+	if h.thisUpdate.Before(n.Since) {
+		return true
+	}
 	if number, ok := new(big.Int).SetString(n.Number, 10); ok && h.number != nil {
 		return h.number.Cmp(number) < 0
 	}
 	return h.thisUpdate.Before(n.ThisUpdate)
+}
+
+// seenOf names the note of a list that was seen of a CA's own key, beside one of the CA's name that another key signed:
+// of the same scope, or of the whole CA. "" is that there is none.
+func (s *crlStore) seenOf(ca *certinfo.Certificate, other *crlHead) string {
+	if s == nil {
+		return ""
+	}
+	for _, issuer := range [][]byte{other.rawIssuer, ca.RawSubject} {
+		for _, point := range [][]byte{other.rawPoint, nil} {
+			for _, delta := range []*big.Int{nil, new(big.Int)} {
+				path := s.path(newestDirName, scopeName(ca.RawSPKI, &crlHead{rawIssuer: issuer, rawPoint: point, deltaBase: delta}))
+				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+					return path
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced.
@@ -181,17 +222,30 @@ func (s *crlStore) saw(spki []byte, h *crlHead) error {
 	var n newest
 	if err := s.readJSON(path, &n); err == nil {
 		if n.newerThan(h) {
-			return errOlderCRL
+			return n.older(path, h)
 		}
 		if n.ThisUpdate.Equal(h.thisUpdate) && (h.number == nil || n.Number == h.number.String()) {
 			return nil
 		}
 	}
-	fresh := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
-	if h.number != nil {
-		fresh.Number = h.number.String()
-	}
+	fresh := noteOf(h)
+	fresh.Since = n.Since
 	return s.writeJSON(path, fresh)
+}
+
+func noteOf(h *crlHead) newest {
+	n := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
+	if h.number != nil {
+		n.Number = h.number.String()
+	}
+	return n
+}
+
+// accept notes a CRL as the newest whatever was noted before.
+func (s *crlStore) accept(spki []byte, h *crlHead) error {
+	fresh := noteOf(h)
+	fresh.Since = h.thisUpdate
+	return s.writeJSON(s.path(newestDirName, scopeName(spki, h)), fresh)
 }
 
 var errOlderCRL = errors.New("is older than one that was seen before (CRL number or thisUpdate)")
@@ -201,7 +255,9 @@ type origin struct {
 	URL          string    `json:"url"`
 	ETag         string    `json:"etag,omitempty"`
 	LastModified string    `json:"lastModified,omitempty"`
-	Checked      time.Time `json:"checked"` // when the server last confirmed it
+	Checked      time.Time `json:"checked"`          // when the server last confirmed it
+	Signer       string    `json:"signer,omitempty"` // hash of the key that signed it; absent in what older versions kept
+	Apart        bool      `json:"apart,omitempty"`  // its file is named by address and key
 }
 
 func (s *crlStore) urlPath(url, suffix string) string {
@@ -230,10 +286,22 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 		_ = s.fs.remove(temp)
 		return err
 	}
-	if err := s.install(temp, s.urlPath(url, ".crl")); err != nil {
+	before := s.origin(url)
+	o := origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: shortName(spki)}
+	o.Apart = before.Apart && before.Signer == o.Signer || before.Signer != "" && before.Signer != o.Signer
+	if err := s.install(temp, s.listPath(o, url)); err != nil {
 		return err
 	}
-	return s.confirm(origin{URL: url, ETag: v.ETag, LastModified: v.LastModified}, now)
+	return s.confirm(o, now)
+}
+
+// listPath is the file of the list that an address gave last. Where that is of another key than the one before, it is
+// beside that one and not in its place: what the other list has stays revoked.
+func (s *crlStore) listPath(o origin, url string) string {
+	if o.Apart {
+		return s.urlPath(url+" "+o.Signer, ".crl")
+	}
+	return s.urlPath(url, ".crl")
 }
 
 // lock takes the lock of an address, or of the whole store for "".

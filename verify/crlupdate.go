@@ -67,6 +67,7 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 	for _, d := range u.places() {
 		u.index(ctx, d)
 	}
+	v.markOutdated(store, u.lists, u.reports)
 	u.removeOldIndexes()
 	return u.reports, ctx.Err()
 }
@@ -89,6 +90,7 @@ type crlUpdate struct {
 	progress CRLProgress
 	reports  []CRLReport
 	kept     map[string]bool // names of indexes in use
+	lists    []*crlInFile
 }
 
 func (u *crlUpdate) tell(what string, done, total int64) {
@@ -103,7 +105,7 @@ func (u *crlUpdate) addresses() []address {
 	add := func(url string, configured bool) {
 		if _, file, _ := fetch.FilePath(url); !file && !seen[url] {
 			seen[url] = true
-			all = append(all, address{url, configured || contains(u.v.options.CRLURLs, url)})
+			all = append(all, address{url: url, configured: configured || contains(u.v.options.CRLURLs, url)})
 		}
 	}
 	for _, url := range u.v.options.CRLURLs {
@@ -162,6 +164,7 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 		if !ok || ctx.Err() != nil {
 			continue
 		}
+		u.lists = append(u.lists, c)
 		r := u.v.report(u.store, c)
 		if u.kept == nil {
 			u.kept = map[string]bool{}
@@ -300,9 +303,11 @@ func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
 	return r
 }
 
-// ListCRLs tells which CRLs are at hand, without reading them.
+// ListCRLs tells which CRLs are at hand, without reading them. One that is refused because a newer one was seen before
+// has an error; where another at hand is as new as that, it is no fault.
 func (v *Verifier) ListCRLs() []CRLReport {
 	var reports []CRLReport
+	var lists []*crlInFile
 	store := openStore(v.options.StoreDir)
 	for _, d := range v.crlPlaces(store) {
 		d.load()
@@ -314,10 +319,12 @@ func (v *Verifier) ListCRLs() []CRLReport {
 		}
 		for _, l := range d.crls {
 			if c, ok := l.(*crlInFile); ok {
+				lists = append(lists, c)
 				reports = append(reports, v.report(store, c))
 			}
 		}
 	}
+	v.markOutdated(store, lists, reports)
 	return reports
 }
 
@@ -381,7 +388,7 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	if why := run.datesAndForm(&scan.crlHead, true); why != "" {
 		return errors.New(why)
 	}
-	return nil
+	return openStore(v.options.StoreDir).rollback(signer.RawSPKI, &scan.crlHead)
 }
 
 // Granted records the distribution points of a chain that logged in, so that UpdateCRLs fetches them ahead of the next

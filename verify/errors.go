@@ -106,7 +106,10 @@ type Error struct {
 	Reason Reason
 	Detail string // English, for the administrator
 
-	// Restore is the configuration key that brings back what was accepted before, "" when there is none.
+	// Spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
+	Spoken bool
+
+	// Restore is what helps, where this has a cure of its own: a setting, KEY = VALUE, or a command; "" otherwise.
 	Restore string
 }
 

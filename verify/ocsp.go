@@ -29,10 +29,14 @@ const (
 
 // OCSPOptions say how responders are asked.
 type OCSPOptions struct {
-	URLs          []string      // asked before those of the certificate; may be of this machine
-	ResponderCert string        // file of a certificate whose answers are believed, whatever the CA; "": none
-	Nonce         NonceMode     // "": NonceOptional
-	MaxAge        time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+	URLs           []string      // asked before those of the certificate; may be of this machine
+	ResponderCerts []string      // files and directories of certificates whose answers are believed, whatever the CA
+	Nonce          NonceMode     // "": NonceOptional
+	MaxAge         time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+
+	// DelegateWithoutStatus believes a responder that the CA named and whose certificate has neither nocheck nor an
+	// address where its own status could be asked, when nothing is known about it.
+	DelegateWithoutStatus bool
 }
 
 const (
@@ -57,9 +61,15 @@ type ocspOutcome struct {
 	verdict *ocspVerdict // nil: no answer that is believed
 	from    string       // URL, or "the store"
 	notes   []string     // why other answers were not used
+	spoken  bool         // one of notes is no silence
+	restore string       // the setting that would have let an answer pass, "" for none
 }
 
 func (o *ocspOutcome) note(from string, why error) {
+	o.spoken = o.spoken || isSpoken(why)
+	if errors.Is(why, errNoDelegateStatus) {
+		o.restore = delegateAccept
+	}
 	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
 }
 
@@ -87,7 +97,7 @@ func (c *ocspChecker) ask(ctx context.Context, t *ocspTarget, delegates delegate
 	if raw != nil {
 		if kept, err = c.judgeKept(ctx, t, raw, delegates); err != nil {
 			kept = nil
-			out.note("the store", err)
+			out.notes = append(out.notes, "the store: "+clip(err.Error()))
 		}
 	}
 	if kept != nil && (!kept.revoked() || c.v.ocspDates(kept.answer, &kept.single, c.v.options.Now()) == nil) {
@@ -145,7 +155,14 @@ func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVe
 	if err == nil || verdict.revoked() && err.Reason != ReasonRevoked {
 		return nil
 	}
-	return fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
+	if err.Reason == ReasonRevocationUnknown && !err.Spoken && withoutStatus(verdict.delegate) {
+		return c.unsettled(verdict.delegate, err)
+	}
+	why := fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
+	if err.Spoken || err.Reason == ReasonRevoked {
+		return &spokenError{why}
+	}
+	return why
 }
 
 // responder is an address to ask.
@@ -258,7 +275,7 @@ func (c *ocspChecker) responder(ctx context.Context, t *ocspTarget, r responder,
 			err = c.settle(ctx, t, verdict, delegates)
 			return verdict, err
 		}
-		if first == nil || !worthAnother(err) {
+		if first == nil || !worthAnother(err) && !isSpoken(first) {
 			first = err
 		}
 		if !worthAnother(err) {

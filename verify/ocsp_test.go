@@ -157,7 +157,7 @@ func TestOCSPAnswers(t *testing.T) {
 			return root.OCSP(o)
 		}, Options{}, ReasonRevoked, ""},
 		{"unknown", single(testca.Single{Status: testca.OCSPUnknown}), Options{}, ReasonRevocationUnknown, "does not know"},
-		{"unknown, soft", single(testca.Single{Status: testca.OCSPUnknown}), Options{Soft: true}, "", ""},
+		{"unknown, soft", single(testca.Single{Status: testca.OCSPUnknown}), Options{Soft: true}, ReasonRevocationUnknown, ""},
 
 		{"malformedRequest", status(1), Options{}, ReasonRevocationUnknown, "malformedRequest"},
 		{"internalError", status(2), Options{}, ReasonRevocationUnknown, "internalError"},
@@ -219,7 +219,7 @@ func TestOCSPAnswers(t *testing.T) {
 			o := saying(q, gone)
 			o.CorruptSignature = true
 			return root.OCSP(o)
-		}, Options{Soft: true}, "", ""},
+		}, Options{Soft: true}, ReasonRevocationUnknown, ""},
 		{"a CA of the same name", by(&twin.Cert, func(o *testca.OCSP) { o.Certs = []*testca.Cert{&twin.Cert} }), Options{}, ReasonRevocationUnknown, "Root"},
 		{"another CA", by(&ecRoot.Cert, func(o *testca.OCSP) { o.Certs = []*testca.Cert{&ecRoot.Cert} }), Options{}, ReasonRevocationUnknown, "not issued by the CA"},
 		{"a name that nobody has", root1(func(o *testca.OCSP) { o.Responder = testca.DN("CN=x") }), Options{}, ReasonRevocationUnknown, "neither by the issuer"},

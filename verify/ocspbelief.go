@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -71,6 +72,9 @@ func (v *Verifier) believe(t *ocspTarget, a *ocspAnswer, e ocspExpected, now tim
 	}
 	var why error
 	if verdict.single, why = v.chooseSingle(a, ours, e, now); why != nil {
+		if errors.Is(why, errStatusUnknown) && v.speaksForCA(t, signer) {
+			why = &spokenError{why}
+		}
 		return nil, why
 	}
 	at := now
@@ -83,6 +87,22 @@ func (v *Verifier) believe(t *ocspTarget, a *ocspAnswer, e ocspExpected, now tim
 		}
 	}
 	return verdict, nil
+}
+
+// spokenError is what an answer says by a signature, or by one that is wrong. It is not the silence of a responder.
+type spokenError struct{ error }
+
+// Unwrap gives what was said.
+func (e *spokenError) Unwrap() error { return e.error }
+
+func isSpoken(err error) bool {
+	var spoken *spokenError
+	return errors.As(err, &spoken)
+}
+
+// speaksForCA tells whether the signer of an answer is the CA, for which it is nil, or a responder that the CA named.
+func (v *Verifier) speaksForCA(t *ocspTarget, signer *certinfo.Certificate) bool {
+	return signer == nil || v.mayAnswer(t, signer) == nil
 }
 
 // errOtherCertificate is said when an answer does not speak of the certificate that was asked about.
@@ -169,9 +189,10 @@ func (v *Verifier) ocspDates(a *ocspAnswer, s *ocspSingle, now time.Time) error 
 }
 
 // ocspSigner finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for which it gives nil,
-// the responder of the configuration, or a delegate.
+// a responder of the configuration, or a delegate.
 func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certificate, error) {
-	why := errors.New("is signed neither by the issuer, nor by a responder that it named, nor by the one of ocsp_responder_cert")
+	var why error = &spokenError{errors.New("is signed neither by the issuer, nor by a responder that it named, nor by " +
+		"one of ocsp_responder_cert")}
 	if a.namedBy(t.issuer) {
 		err := v.checkAnswer(t.issuer, t.key, a)
 		if err == nil {
@@ -179,7 +200,10 @@ func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certifica
 		}
 		why = err
 	}
-	if r := v.responder; r != nil && a.namedBy(r) {
+	for _, r := range v.responders {
+		if !a.namedBy(r) {
+			continue
+		}
 		err := v.checkAnswer(r, r.PublicKey, a)
 		if err == nil {
 			return r, nil
@@ -211,7 +235,9 @@ func (a *ocspAnswer) namedBy(c *certinfo.Certificate) bool {
 	return err == nil && bytes.Equal(a.responderKey, digestOf(crypto.SHA1, key))
 }
 
-func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool { return c.Equal(v.responder) }
+func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool {
+	return slices.ContainsFunc(v.responders, c.Equal)
+}
 
 // checkAnswer checks the signature of the answer with the key of a certificate.
 func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAnswer) error {
@@ -223,7 +249,7 @@ func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAns
 		return fmt.Errorf("is %s", refusal.Detail)
 	}
 	if err := checkRaw(key, scheme, a.tbs, a.signature); err != nil {
-		return fmt.Errorf("is not signed by %s: %w", describe(signer), err)
+		return &spokenError{fmt.Errorf("is not signed by %s: %w", describe(signer), err)}
 	}
 	return nil
 }
@@ -233,7 +259,9 @@ func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAns
 // by believe.
 func (v *Verifier) mayAnswer(t *ocspTarget, c *certinfo.Certificate) error {
 	const signing = certinfo.KeyUsageDigitalSignature | certinfo.KeyUsageNonRepudiation
-	refused := func(why string) error { return fmt.Errorf("is signed by %s, which %s", describe(c), why) }
+	refused := func(why string) error {
+		return &spokenError{fmt.Errorf("is signed by %s, which %s", describe(c), why)}
+	}
 	switch {
 	case bytes.Equal(c.RawSPKI, t.cert.RawSPKI):
 		return refused("is the one that it speaks of")
@@ -249,7 +277,7 @@ func (v *Verifier) mayAnswer(t *ocspTarget, c *certinfo.Certificate) error {
 	}
 	scheme, refusal := v.checkScheme(c, c.SignatureAlgorithm)
 	if refusal != nil {
-		return refused("is " + refusal.Detail)
+		return fmt.Errorf("is signed by %s, which is %s", describe(c), refusal.Detail)
 	}
 	if err := checkRaw(t.key, scheme, c.RawTBS, c.Signature); err != nil {
 		return refused("is not signed by the CA in question: " + err.Error())

@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +24,8 @@ const (
 
 // revocationPolicy asks OCSP responders first, all certificates of the path at once, then looks into CRLs for those of
 // which no responder spoke. A certificate that neither speaks of is refused, unless the administrator wrote
-// `revocation = soft`. "Revoked" is final in any case.
+// `revocation = soft`. That is for silence: nothing that could be had, no answer or list at all, or one whose time is
+// over. "Revoked" is final in any case, "unknown" of the CA's own responder is no silence, nor is a wrong signature.
 type revocationPolicy struct {
 	ocsp     *ocspChecker   // nil: cert_policy has no ocsp_on
 	crl      *crlRevocation // nil: cert_policy has no CRL word
@@ -44,7 +47,7 @@ func (v *Verifier) startRevocation() error {
 			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
 		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
-		if err := v.readResponderCert(); err != nil {
+		if err := v.readResponderCerts(); err != nil {
 			return err
 		}
 	}
@@ -105,13 +108,14 @@ func (r *revocationRun) targets() []ocspTarget {
 	return all
 }
 
-// path gives the worst that is found: a revoked certificate before one of which nothing is known.
+// path gives the worst that is found: a revoked certificate before one of which nothing is known, the user's own first,
+// for which no other path need be looked for.
 func (r *revocationRun) path(ctx context.Context) *Error {
 	targets := r.targets()
 	outcomes := r.askAll(ctx, targets)
-	for i := range targets {
+	for i := range slices.Backward(targets) {
 		if err := decided(targets[i].cert, outcomes[i]); err != nil {
-			r.s.work.revoked = true
+			r.s.work.against = true
 			return err
 		}
 	}
@@ -128,16 +132,20 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 		case err.Reason == ReasonRevocationUnknown:
 			silent = append(silent, err)
 		default:
-			r.s.work.revoked = r.s.work.revoked || err.Reason == ReasonRevoked
-			return err
+			return r.final(ctx, targets, outcomes, err)
 		}
 	}
 	if len(silent) == 0 {
 		return nil
 	}
-	// Of two ways to an anchor, one on which a certificate is revoked must not be saved by silence on the other.
-	if !r.policy.soft || r.s.work.revoked {
+	// Of two ways to an anchor, one on which a signature spoke against a certificate must not be saved by silence on the
+	// other.
+	if !r.policy.soft || r.s.work.against {
 		return silent[0]
+	}
+	if i := slices.IndexFunc(silent, func(err *Error) bool { return err.Spoken }); i >= 0 {
+		r.s.work.against = true
+		return silent[i]
 	}
 	for _, err := range silent {
 		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
@@ -145,6 +153,23 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 			"subject", err.Cert.Subject.RFC4514(), "serial", err.Cert.SerialHex(":"), "detail", err.Detail)
 	}
 	return nil
+}
+
+// final is what becomes of a path on which one certificate is refused for good: when that is a CA's, the user's own may
+// be revoked as well.
+func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcomes []ocspOutcome, err *Error) *Error {
+	if err.Reason != ReasonRevoked {
+		return err
+	}
+	r.s.work.against = true
+	last := len(targets) - 1
+	if targets[last].cert == err.Cert {
+		return err
+	}
+	if own := r.certificate(ctx, &targets[last], outcomes[last]); own != nil && own.Reason == ReasonRevoked {
+		return own
+	}
+	return err
 }
 
 // askAll asks the responders about all certificates at once. A revoked one ends the asking.
@@ -193,7 +218,9 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 	}
 	why := strings.Join(o.notes, "; ")
 	if r.crl == nil {
-		return refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err := refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err.Spoken, err.Restore = o.spoken, o.restore
+		return err
 	}
 	err := r.crl.certificate(t.cert, t.issuer, t.key)
 	switch {
@@ -204,7 +231,9 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
-		err = refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		both := refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		both.Spoken, both.Restore = err.Spoken || o.spoken, cmp.Or(err.Restore, o.restore)
+		err = both
 	}
 	return err
 }

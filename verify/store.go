@@ -23,8 +23,9 @@ const (
 	pemCertificate = "CERTIFICATE"
 )
 
-// store holds the certificates of ca_dir, by subject: several CAs may have the same name.
+// store holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
 type store struct {
+	key      string // of the configuration, for messages
 	all      []*certinfo.Certificate
 	bySubj   map[string][]*certinfo.Certificate
 	known    map[string]bool // by raw octets
@@ -46,8 +47,15 @@ type newForm struct {
 }
 
 func newStore() *store {
-	return &store{bySubj: map[string][]*certinfo.Certificate{}, known: map[string]bool{},
-		reported: map[Problem]bool{}, read: map[string]bool{}, origin: map[*certinfo.Certificate]string{}, rejected: map[string]string{}}
+	return &store{
+		key:      "ca_dir",
+		bySubj:   map[string][]*certinfo.Certificate{},
+		known:    map[string]bool{},
+		reported: map[Problem]bool{},
+		read:     map[string]bool{},
+		origin:   map[*certinfo.Certificate]string{},
+		rejected: map[string]string{},
+	}
 }
 
 // add takes a certificate unless it is there already, as hash links make it, and reports whether it did.

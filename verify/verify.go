@@ -80,7 +80,7 @@ type Verifier struct {
 	wanted  wanted
 	initial initialPolicies
 
-	responder *certinfo.Certificate // of OCSPOptions.ResponderCert
+	responders []*certinfo.Certificate // of OCSPOptions.ResponderCerts
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.

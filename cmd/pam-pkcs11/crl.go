@@ -45,8 +45,9 @@ func newCRL() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return updateCRLs(cmd, flags) },
 	}
-	update.Flags().DurationVar(&flags.timeout, "timeout", 10*time.Minute, "end after this time")
-	command.AddCommand(update, &cobra.Command{
+	flags.timeout = 10 * time.Minute
+	update.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
+	command.AddCommand(update, newCRLAccept(flags), &cobra.Command{
 		Use:   "list",
 		Short: "Print the lists in crl_dir and in the store",
 		Args:  noArguments,

@@ -1,0 +1,218 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// A CA that was restored from a backup may count its lists anew. What it publishes then is refused, since it looks like an
+// old list that somebody plays back; only the administrator can tell.
+
+// CRLRestart is a list that is refused because a newer one of its key and scope was seen before.
+type CRLRestart struct {
+	List           CRLReport // of the refused list
+	Note           string    // file that remembers the newer one
+	SeenNumber     string    // of the newer one, decimal, "" for none
+	SeenThisUpdate time.Time // of the newer one
+
+	spki    []byte
+	head    *crlHead
+	address *address // where it came from, nil for a file
+}
+
+// outdated is a list of a CA of ca_dir that is older than the note of its key and scope.
+type outdated struct {
+	list *crlInFile
+	ca   *certinfo.Certificate
+	err  error
+}
+
+// findOutdated lists the CRLs that are refused so, where none at hand of the same key and scope is as new as the note. It
+// reads a list as a whole only where a note is newer.
+func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
+	var old []outdated
+	for _, l := range lists {
+		for _, ca := range v.store.bySubj[l.head().issuer.Key()] {
+			err := store.rollback(ca.RawSPKI, l.head())
+			if err == nil || !signedList(l, ca) {
+				continue
+			}
+			old = append(old, outdated{list: l, ca: ca, err: err})
+			break
+		}
+	}
+	var refused []outdated
+	for _, o := range old {
+		if !hasCurrent(store, lists, o) {
+			refused = append(refused, o)
+		}
+	}
+	return refused
+}
+
+func signedList(l crlList, ca *certinfo.Certificate) bool {
+	return maySignCRLs(ca) && !inheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+}
+
+// hasCurrent tells whether another list of the same key and scope is not refused.
+func hasCurrent(store *crlStore, lists []*crlInFile, o outdated) bool {
+	scope := scopeName(o.ca.RawSPKI, o.list.head())
+	for _, l := range lists {
+		if scopeName(o.ca.RawSPKI, l.head()) == scope && store.rollback(o.ca.RawSPKI, l.head()) == nil && signedList(l, o.ca) {
+			return true
+		}
+	}
+	return false
+}
+
+// markOutdated puts what findOutdated says into the reports.
+func (v *Verifier) markOutdated(store *crlStore, lists []*crlInFile, reports []CRLReport) {
+	if store == nil {
+		return
+	}
+	for _, o := range v.findOutdated(store, lists) {
+		for i := range reports {
+			if r := &reports[i]; r.Path == o.list.path && r.Err == nil && r.ThisUpdate.Equal(o.list.head().thisUpdate) {
+				r.Err = o.err
+			}
+		}
+	}
+}
+
+// RefusedCRLs finds the lists that are refused because a newer one of their key and scope was seen before: those in a
+// file, or of an issuer by its name (RFC 4514) in crl_dir, in the store and at the addresses that UpdateCRLs asks. The
+// errors are of places that could not be looked at.
+func (v *Verifier) RefusedCRLs(ctx context.Context, issuerOrFile string) ([]CRLRestart, error) {
+	store := openStore(v.options.StoreDir)
+	if store == nil {
+		return nil, errors.New("there is no directory for the store")
+	}
+	if _, err := os.Stat(issuerOrFile); err == nil {
+		d := newCRLDir(v.options, "file", issuerOrFile, &v.wanted)
+		d.load()
+		if d.err != nil {
+			return nil, d.err
+		}
+		for _, p := range d.problems {
+			err = errors.Join(err, fmt.Errorf("%s: %s", p.Path, p.Text))
+		}
+		return v.restarts(store, filesIn(d)), err
+	}
+	return v.refusedOf(ctx, store, issuerOrFile)
+}
+
+func filesIn(d *crlDir) []*crlInFile {
+	var lists []*crlInFile
+	for _, l := range d.crls {
+		if c, ok := l.(*crlInFile); ok {
+			lists = append(lists, c)
+		}
+	}
+	return lists
+}
+
+// refusedOf looks at all places for lists of an issuer.
+func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string) ([]CRLRestart, error) {
+	var lists []*crlInFile
+	var errs []error
+	for _, d := range v.crlPlaces(store) {
+		d.load()
+		if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
+			errs = append(errs, d.err)
+		}
+		for _, l := range filesIn(d) {
+			if isNamed(l.head(), issuer) {
+				lists = append(lists, l)
+			}
+		}
+	}
+	found := v.restarts(store, lists)
+	u := &crlUpdate{v: v, store: store}
+	for _, a := range u.addresses() {
+		r, err := v.refusedAt(ctx, store, a, issuer)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if r != nil {
+			found = append(found, *r)
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+func isNamed(h *crlHead, issuer string) bool {
+	return strings.EqualFold(h.issuer.RFC4514(), issuer) || clip(h.issuer.RFC4514()) == issuer
+}
+
+// restarts makes what is shown of lists in files.
+func (v *Verifier) restarts(store *crlStore, lists []*crlInFile) []CRLRestart {
+	var found []CRLRestart
+	for _, o := range v.findOutdated(store, lists) {
+		r := v.report(store, o.list)
+		found = append(found, v.restart(store, r, o.ca.RawSPKI, o.list.head(), nil))
+	}
+	return found
+}
+
+func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crlHead, a *address) CRLRestart {
+	path := store.path(newestDirName, scopeName(spki, h))
+	var n newest
+	_ = store.readJSON(path, &n) // one that cannot be read is shown as nothing
+	return CRLRestart{
+		List:           r,
+		Note:           path,
+		SeenNumber:     n.Number,
+		SeenThisUpdate: n.ThisUpdate,
+		spki:           spki,
+		head:           h,
+		address:        a,
+	}
+}
+
+// refusedAt fetches the list of an address without keeping it; nil when it is another issuer's, or is not refused.
+func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string) (*CRLRestart, error) {
+	list, err := newCRLFetcher(v, nil).download(ctx, nil, a, origin{}, v.options.Now())
+	if err != nil || !isNamed(list.head(), issuer) {
+		return nil, err
+	}
+	h := list.head()
+	signer := signerOf(list.pass, v.store.bySubj[h.issuer.Key()])
+	if signer == nil || store.rollback(signer.RawSPKI, h) == nil {
+		return nil, nil
+	}
+	r := CRLReport{URL: a.url, Issuer: h.issuer.RFC4514(), Delta: h.deltaBase != nil, ThisUpdate: h.thisUpdate,
+		NextUpdate: h.nextUpdate, Entries: list.pass.count, Signed: true}
+	if h.number != nil {
+		r.Number = h.number.String()
+	}
+	found := v.restart(store, r, signer.RawSPKI, h, &a)
+	return &found, nil
+}
+
+// AcceptCRL notes a list as the newest of its key and scope, so that logins believe it, and fetches it when it came from
+// an address.
+func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
+	store := openStore(v.options.StoreDir)
+	if store == nil {
+		return errors.New("there is no directory for the store")
+	}
+	if v.options.Now().Add(v.options.ClockSkew).Before(r.head.thisUpdate) {
+		return errors.New("is not valid yet")
+	}
+	if err := store.accept(r.spki, r.head); err != nil {
+		return err
+	}
+	if r.address == nil {
+		return nil
+	}
+	store.writes = true
+	_, err := newCRLFetcher(v, store).refresh(ctx, *r.address)
+	return err
+}

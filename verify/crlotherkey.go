@@ -1,0 +1,136 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Lists that another key of the issuer's name signed. A CA may have a key for its lists alone, or sign with its new key
+// for all that it issued; then such a list is all there is. But a CA that was renewed may as well sign with each key for
+// the certificates of that key alone, and then the list of one says nothing of the certificates of the other. So such a
+// list is believed against a certificate at any time, and for it only where there is no trace of a list of its own key:
+// none at hand, whatever its dates, none that was seen before, and no place that might have it and could not be asked.
+
+// otherKey is what such lists say of one certificate.
+type otherKey struct {
+	covered certinfo.ReasonFlags
+	lists   []*crlHead
+	deltas  []crlList                     // of all keys
+	points  []*certinfo.DistributionPoint // that one of the lists names as its own
+	doubts  []string                      // why they may prove nothing
+}
+
+// maxDoubts bounds what is said in one line.
+const maxDoubts = 3
+
+// covers takes down that a list does not have the certificate.
+func (o *otherKey) covers(h *crlHead, point *certinfo.DistributionPoint, reasons certinfo.ReasonFlags) {
+	o.covered |= reasons
+	o.lists = append(o.lists, h)
+	if h.point != nil && h.point.name != nil {
+		o.points = append(o.points, point)
+	}
+}
+
+// doubt takes down why such lists may prove nothing.
+func (o *otherKey) doubt(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(o.doubts, text) {
+		o.doubts = append(o.doubts, text)
+	}
+}
+
+// otherKeyDoubts gives all reasons why lists of other keys prove nothing; none means that they count.
+func (c *crlStatus) otherKeyDoubts() []string {
+	for _, h := range c.other.lists {
+		if note := c.run.r.store.seenOf(c.issuer, h); note != "" {
+			c.other.doubt("a list of the certificate's own key was seen before (%s; remove that file if the CA has given up the key)", note)
+		}
+	}
+	for _, d := range c.other.deltas {
+		if h := d.head(); c.direct(h) && !c.signedElsewhere(d) {
+			c.other.doubt("the delta of %s may be of the certificate's own key", describeCRL(h))
+		}
+	}
+	points := c.cert.CRLDistributionPoints
+	for i := range points {
+		if why := c.notAsked(&points[i]); why != "" {
+			c.other.doubt("%s", why)
+		}
+	}
+	return c.other.doubts
+}
+
+// signedElsewhere tells whether another certificate at hand than those of the issuer's key signed a list.
+func (c *crlStatus) signedElsewhere(l crlList) bool {
+	return l.signedBy(c.issuer, c.key) != nil &&
+		slices.ContainsFunc(c.run.s.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
+			return maySignCRLs(ca) && !inheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+		})
+}
+
+// notAsked says why a distribution point that the certificate names with an address could not be asked.
+func (c *crlStatus) notAsked(point *certinfo.DistributionPoint) string {
+	address := firstURI(point)
+	if address == "" || c.run.r.network != nil && len(webURLs([]certinfo.DistributionPoint{*point})) > 0 {
+		return ""
+	}
+	answered := slices.ContainsFunc(c.other.points, func(p *certinfo.DistributionPoint) bool {
+		return firstURI(p) == address
+	})
+	if answered {
+		return ""
+	}
+	why := "cannot be asked"
+	if c.run.r.network == nil {
+		why = "is not asked (cert_policy has crl_offline; crl_auto asks it)"
+	}
+	return "its distribution point " + clip(address) + " " + why
+}
+
+// firstURI is the first address of a distribution point, "" when it names none.
+func firstURI(point *certinfo.DistributionPoint) string {
+	if point.Name == nil {
+		return ""
+	}
+	for _, n := range point.Name.FullName {
+		if n.Tag == certinfo.TagURI {
+			return n.Text
+		}
+	}
+	return ""
+}
+
+// forgery takes down a list that bears the issuer's name and that no key at hand signed, so that silence cannot pass for
+// it (`revocation = soft`). A list that lies in a directory and names another key is somebody else's, not a forgery.
+func (c *crlStatus) forgery(l crlList) {
+	h := l.head()
+	_, fetched := l.(*fetchedCRL)
+	known := c.direct(h) || len(c.run.s.named(h.issuer)) > 0
+	if known && (fetched || !namesOtherKey(h, c.issuer)) {
+		c.forged = describeCRL(h) + " " + notSigned
+	}
+}
+
+// namesOtherKey tells whether a list says by its authorityKeyIdentifier that another key than the CA's signed it.
+func namesOtherKey(h *crlHead, ca *certinfo.Certificate) bool {
+	s := cryptobyte.String(h.authorityKeyID)
+	var seq, id cryptobyte.String
+	var present bool
+	ok := s.ReadASN1(&seq, asn1.SEQUENCE) && seq.ReadOptionalASN1(&id, &present, asn1.Tag(0).ContextSpecific())
+	return ok && present && len(ca.SubjectKeyID) > 0 && !bytes.Equal(id, ca.SubjectKeyID)
+}
+
+// short joins the first of several reasons.
+func short(reasons []string) string {
+	if len(reasons) > maxDoubts {
+		return strings.Join(reasons[:maxDoubts], "; ") + "; and more"
+	}
+	return strings.Join(reasons, "; ")
+}

@@ -1,0 +1,147 @@
+package verify
+
+import (
+	"errors"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Whose key signed a CRL, and whether it may (RFC 5280, 6.3.3 (f) and (g)).
+
+// crlSigner is the certificate that signed a CRL, good and allowed to.
+type crlSigner struct {
+	cert *certinfo.Certificate
+	key  any  // of cert, with inherited parameters
+	own  bool // it is the key that signed the certificate whose status is asked for
+}
+
+// signerAnswer is what was found out about a certificate that signed a list.
+type signerAnswer struct {
+	key any
+	err *Error
+}
+
+// signer finds who signed a CRL: the CA itself, or a certificate of the list's issuer name whose path leads to the same
+// anchor. Nil means that there is none; the error is final.
+func (c *crlStatus) signer(l crlList) (*crlSigner, *Error) {
+	if signer, known := c.signers[l]; known {
+		return signer, nil
+	}
+	signer, err := c.findSigner(l)
+	if err == nil {
+		c.signers[l] = signer
+	}
+	return signer, err
+}
+
+func (c *crlStatus) findSigner(l crlList) (*crlSigner, *Error) {
+	r, h := c.run, l.head()
+	if _, err := r.s.v.checkScheme(c.issuer, h.algorithm); err != nil {
+		c.unusable(h, "is "+err.Detail)
+		return nil, nil
+	}
+
+	own := false
+	if c.direct(h) {
+		err := l.signedBy(c.issuer, c.key)
+		own = err == nil
+		if own && maySignCRLs(c.issuer) {
+			return &crlSigner{cert: c.issuer, key: c.key, own: true}, nil
+		}
+		if err != nil && !errors.Is(err, errSignature) && !errors.Is(err, errKeyType) {
+			c.unusable(h, "cannot be used: "+err.Error())
+			return nil, nil
+		}
+	}
+	if r.depth == maxSignerDepth {
+		c.unusable(h, notSigned)
+		return nil, nil
+	}
+
+	var refused *Error
+	for _, candidate := range r.s.named(h.issuer) {
+		key, err := r.candidate(candidate, l)
+		switch {
+		case err == nil && key != nil:
+			return &crlSigner{cert: candidate, key: key, own: own}, nil
+		case err != nil && err.Reason == ReasonWork:
+			return nil, err
+		case err != nil:
+			refused = err
+		}
+	}
+	switch {
+	case own:
+		c.unusable(h, notSigned)
+	case refused != nil:
+		c.note(h, "is signed by a certificate that is not good: "+refused.Error())
+	default:
+		c.unusable(h, notSigned)
+		c.forgery(l)
+	}
+	return nil, nil
+}
+
+const notSigned = "is not signed by a CA of this chain that may sign CRLs"
+
+// candidate gives the key of a certificate when it signed the list and is good. Without a key and an error it did not
+// sign it.
+func (r *crlRun) candidate(cert *certinfo.Certificate, l crlList) (any, *Error) {
+	if !maySignCRLs(cert) || !inheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
+		return nil, nil
+	}
+	key, err := r.signerKey(cert)
+	if err != nil || l.signedBy(cert, key) != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// maySignCRLs: without a keyUsage a key may be used for anything.
+func maySignCRLs(c *certinfo.Certificate) bool {
+	return c.PublicKeyErr == nil && (!c.HasKeyUsage || c.KeyUsage&certinfo.KeyUsageCRLSign != 0)
+}
+
+// signerKey validates the path of a CRL issuer to the anchor of the path that is being judged, revocation included. What
+// is found out while another signer is being judged may lean on that, and is not remembered.
+func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
+	if candidate.Equal(r.anchor) {
+		return candidate.PublicKey, nil
+	}
+	if answer, known := r.signers[candidate]; known {
+		return answer.key, answer.err
+	}
+	key, err := r.findSignerKey(candidate)
+	if r.depth == 0 {
+		r.signers[candidate] = signerAnswer{key: key, err: err}
+	}
+	return key, err
+}
+
+func (r *crlRun) findSignerKey(candidate *certinfo.Certificate) (any, *Error) {
+	sub := r.s.forSigner()
+	var key any
+	sub.accept = func(p *path) *Error {
+		if !p.certs[0].Equal(r.anchor) {
+			return refuse(candidate, ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
+		}
+		if err := sub.validateChain(p); err != nil {
+			return err
+		}
+		r.depth++
+		defer func() { r.depth-- }()
+		if err := r.path(p); err != nil {
+			return err
+		}
+		keys := workingKeys(p)
+		key = keys[len(keys)-1]
+		return nil
+	}
+	if _, err := sub.find(candidate); err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, refuse(candidate, ReasonRevocationUnknown, "no path")
+	}
+	return key, nil
+}
