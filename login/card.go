@@ -19,6 +19,7 @@ type card struct {
 	noPIN    bool // the token has no PIN at all and require_pin = false
 	loggedIn bool
 
+	owners    []owner     // of its certificates, written by the survey before it asks for their status
 	qualified []candidate // written by the survey, read after it
 	rejected  *Refusal    // why nothing qualified
 	judge     *judge      // who said so

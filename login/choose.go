@@ -9,17 +9,15 @@ import (
 
 // chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show their
 // certificates and have none for this user are not in it; cards that hide them come last. One card
-// is asked for at once when its survey needs the network; with several the survey decides first. So it does in ModeSkip,
-// where nobody is asked for the PIN of a card that says nothing about him.
+// is asked for at once when its survey needs the network; with several the survey decides first.
 func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]*card, *Refusal) {
 	if len(cards) == 1 && cards[0].hidden && t.asksHidden() {
 		return cards, nil
 	}
-	if len(cards) == 1 && t.mode() != ModeSkip && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
-		select {
-		case <-s.done:
-		case <-time.After(surveyGrace):
-			return cards, nil
+	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
+		early, r := t.mayAskEarly(ctx, s, cards[0])
+		if early || r != nil {
+			return cards, r
 		}
 	} else if r := t.waitSurvey(ctx, s); r != nil {
 		return nil, r
@@ -29,6 +27,26 @@ func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]
 		return nil, r
 	}
 	return t.letUserChoose(ctx, queue)
+}
+
+// mayAskEarly waits for the survey as long as a prompt does, and reports whether the PIN is asked for beside it. In
+// ModeSkip nobody is asked for the PIN of a card that says nothing about him: there it is waited for whose it is.
+func (t *attempt) mayAskEarly(ctx context.Context, s *survey, c *card) (bool, *Refusal) {
+	grace := time.After(surveyGrace)
+	if t.mode() == ModeSkip {
+		if r := t.waitFor(ctx, s.owned); r != nil {
+			return false, r
+		}
+		if !c.mayBeUsers() {
+			return false, t.waitSurvey(ctx, s)
+		}
+	}
+	select {
+	case <-s.done:
+		return false, nil
+	case <-grace:
+		return true, nil
+	}
 }
 
 func (t *attempt) rankCards(s *survey, cards []*card) ([]*card, *Refusal) {

@@ -78,6 +78,9 @@ type desk struct {
 	fault *pkcs11test.Fault
 	clock *clock
 	args  []string
+
+	global      string // lines of the configuration
+	environment []string
 }
 
 // builtFault builds the fault-injecting library, which takes a second, for all desks of a test.
@@ -112,17 +115,24 @@ func newDesk(t *testing.T, fault *pkcs11test.Fault, lasts time.Duration, global 
 	d.write("ca.pem", string(d.ca.PEM()))
 	d.write("map", "alice -> alice\n")
 	d.crl(testca.CRL{Number: time.Now().Unix()})
+	d.global, d.environment = global, append(store.Environment(), d.fault.Environment()...)
+	d.policy("cert_policy = ca, signature, crl_offline;")
+	return d
+}
+
+// policy writes the configuration with these lines about the checks of certificates.
+func (d *desk) policy(lines string) {
+	d.t.Helper()
 	d.write("pam_pkcs11.conf", fmt.Sprintf(`pam_pkcs11 {
   allow_unknown_user = true; use_mappers = cn; %s
   mapper cn { mapfile = "file://%s/map"; }
   pkcs11_module default {
-    module = %s; environment = "SOFTHSM2_CONF=%s", "%s";
-    ca_dir = %s/ca.pem; crl_dir = %s/list.crl; cert_policy = ca, signature, crl_offline;
+    module = %s; environment = "%s";
+    ca_dir = %s/ca.pem; crl_dir = %s/list.crl; %s
   }
 }
-`, global, d.dir, d.fault.Library, store.Conf(), strings.Join(d.fault.Environment(), `", "`), d.dir, d.dir))
+`, d.global, d.dir, d.fault.Library, strings.Join(d.environment, `", "`), d.dir, d.dir, lines))
 	d.args = []string{"config_file=" + filepath.Join(d.dir, "pam_pkcs11.conf")}
-	return d
 }
 
 func (d *desk) write(name, text string) {

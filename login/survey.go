@@ -78,6 +78,7 @@ type survey struct {
 	judge  *judge
 	ctx    context.Context
 	cancel context.CancelFunc
+	owned  chan struct{} // closed when the owners of the certificates are known
 	done   chan struct{}
 	err    error
 }
@@ -87,10 +88,12 @@ type survey struct {
 const surveyGrace = 150 * time.Millisecond
 
 func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *survey {
-	s := &survey{judge: j, done: make(chan struct{})}
+	s := &survey{judge: j, owned: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.cancel = t.surveyTime(ctx)
+	owned := sync.OnceFunc(func() { close(s.owned) })
 	go func() {
 		defer close(s.done)
+		defer owned()
 		defer recoverInto(&s.err)
 		<-j.ready
 		if j.err != nil {
@@ -102,8 +105,12 @@ func (t *attempt) startSurvey(ctx context.Context, j *judge, cards []*card) *sur
 		}
 		for _, c := range cards {
 			c.judge, c.judged = j, t.a.now()
+			c.owners = t.owners(s.ctx, j, c.objects)
+		}
+		owned()
+		for _, c := range cards {
 			if !c.hidden {
-				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c.objects)
+				c.qualified, c.rejected = t.judgeObjects(s.ctx, j, c)
 				c.judged = t.a.now()
 			}
 		}
@@ -144,17 +151,17 @@ func (t *attempt) surveyTime(ctx context.Context) (context.Context, context.Canc
 }
 
 // judgeObjects returns the certificates that check and map, and, when there is none, why.
-func (t *attempt) judgeObjects(ctx context.Context, j *judge, objects []pkcs11.Object) ([]candidate, *Refusal) {
-	checks := t.checkAll(ctx, j, objects)
+func (t *attempt) judgeObjects(ctx context.Context, j *judge, c *card) ([]candidate, *Refusal) {
+	checks := t.checkAll(ctx, j, c)
 	var qualified []candidate
 	var worst *Refusal
-	for i, o := range objects {
+	for i, o := range c.objects {
 		if t.elsewhere(o) {
 			continue
 		}
-		c, r := t.judgeObject(ctx, j, o, objects, checks[i])
+		q, r := t.judgeObject(ctx, j, o, c.owners[i], checks[i])
 		if r == nil {
-			qualified = append(qualified, c)
+			qualified = append(qualified, q)
 			continue
 		}
 		t.log.Log(ctx, t.levelOf(r), "certificate refused", "subject", subjectOf(o),
@@ -191,18 +198,18 @@ type check struct {
 const checksAtOnce = 8
 
 // checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
-func (t *attempt) checkAll(ctx context.Context, j *judge, objects []pkcs11.Object) []check {
+func (t *attempt) checkAll(ctx context.Context, j *judge, card *card) []check {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
 		defer cancel()
 	}
-	others := certificates(objects)
-	checks := make([]check, len(objects))
+	others := certificates(card.objects)
+	checks := make([]check, len(card.objects))
 	slots := make(chan struct{}, checksAtOnce)
 	var group sync.WaitGroup
-	for i, o := range objects {
-		if o.Err != nil || t.elsewhere(o) {
+	for i, o := range card.objects {
+		if o.Err != nil || t.elsewhere(o) || card.owners[i].refusal != nil {
 			continue
 		}
 		slots <- struct{}{}
@@ -223,22 +230,26 @@ func (t *attempt) elsewhere(o pkcs11.Object) bool {
 	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
 }
 
-func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, all []pkcs11.Object, c check) (candidate, *Refusal) {
-	if o.Err != nil {
+func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, w owner, c check) (candidate, *Refusal) {
+	switch {
+	case o.Err != nil:
 		return candidate{}, refuse(CertificateInvalid, o.Err)
+	case w.refusal != nil:
+		return candidate{}, w.refusal
 	}
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.whose(ctx, j, o, all, t.verifyRefusal(o.Cert, c))
+		return candidate{}, t.verifyRefusal(o.Cert, c)
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	mapped, r := t.mapObject(ctx, j, o)
-	if r != nil {
-		return candidate{}, r
+	if !w.asked {
+		if w.mapped, w.refusal = t.mapObject(ctx, j, o); w.refusal != nil {
+			return candidate{}, w.refusal
+		}
 	}
-	return candidate{object: o, checked: c.result, mapped: mapped}, nil
+	return candidate{object: o, checked: c.result, mapped: w.mapped}, nil
 }
 
 // mapObject asks the mappers whose certificate it is, or whether it is the user's.
@@ -282,16 +293,21 @@ func (s *survey) over() bool {
 }
 
 // waitSurvey blocks until the survey ends; its own deadline is verify_timeout.
-func (t *attempt) waitSurvey(ctx context.Context, s *survey) *Refusal {
-	if s.over() {
+func (t *attempt) waitSurvey(ctx context.Context, s *survey) *Refusal { return t.waitFor(ctx, s.done) }
+
+// waitFor blocks until a stage of the survey ends.
+func (t *attempt) waitFor(ctx context.Context, stage <-chan struct{}) *Refusal {
+	select {
+	case <-stage:
 		return nil
+	default:
 	}
 	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
 		return refuse(InternalFault, err)
 	}
 	defer func() { _ = t.conv.Wait(ctx, 0) }()
 	select {
-	case <-s.done:
+	case <-stage:
 		return nil
 	case <-ctx.Done():
 		return refuse(DeadlinePassed, ctx.Err())
@@ -350,7 +366,8 @@ func (t *attempt) judgeNow(ctx context.Context, j *judge, c *card) *Refusal {
 	defer cancel()
 
 	t.expect(fresh, j, c)
-	c.qualified, c.rejected = t.judgeObjects(fresh, j, c.objects)
+	c.owners = t.owners(fresh, j, c.objects)
+	c.qualified, c.rejected = t.judgeObjects(fresh, j, c)
 	c.judge, c.judged = j, t.a.now()
 	return c.verdict()
 }

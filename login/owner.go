@@ -1,0 +1,108 @@
+package login
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper"
+	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/verify"
+)
+
+// owner is what is known of a certificate before its status is asked for.
+type owner struct {
+	asked   bool // else the chain and the mapping are still to be looked at
+	mapped  mapper.Result
+	refusal *Refusal // it says nothing about the user, or nobody can tell
+}
+
+// owners finds out, in ModeSkip, whose the certificates are before anybody is asked whether they count: the user's own
+// card that has expired or is revoked is refused, somebody else's is passed over. A certificate for which no network is
+// needed, and whose dates are in order, is left to the one check that it has in the other modes.
+func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object) []owner {
+	all := make([]owner, len(objects))
+	if t.mode() != ModeSkip {
+		return all
+	}
+	chains := &chainChecker{t: t, others: certificates(objects)}
+	for i, o := range objects {
+		if o.Err != nil || t.elsewhere(o) {
+			continue
+		}
+		at, inForce := t.moment(o.Cert)
+		if p := t.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
+			continue
+		}
+		all[i].asked = true
+		if all[i].refusal = chains.check(ctx, o.Cert, at); all[i].refusal == nil {
+			all[i].mapped, all[i].refusal = t.mapObject(ctx, j, o)
+		}
+	}
+	return all
+}
+
+// moment is now, or the time within the certificate's validity that is next to it; it tells whether that is now.
+func (t *attempt) moment(cert *certinfo.Certificate) (at time.Time, inForce bool) {
+	now := t.a.now()
+	switch {
+	case now.Before(cert.NotBefore):
+		return cert.NotBefore, false
+	case now.After(cert.NotAfter):
+		return cert.NotAfter, false
+	}
+	return now, true
+}
+
+// chainChecker checks certificates as of a moment, without their revocation status. The verifier is made when it is
+// needed for the first time.
+type chainChecker struct {
+	t        *attempt
+	others   []*certinfo.Certificate
+	verifier *verify.Verifier
+	at       time.Time
+}
+
+func (c *chainChecker) check(ctx context.Context, cert *certinfo.Certificate, at time.Time) *Refusal {
+	if c.verifier == nil {
+		if err := c.load(); err != nil {
+			return refuse(InternalFault, err)
+		}
+	}
+	c.at = at
+	if _, err := c.verifier.Check(ctx, cert, c.others); err != nil {
+		return c.t.verifyRefusal(cert, check{err: err, late: ctx.Err() != nil})
+	}
+	return nil
+}
+
+func (c *chainChecker) load() error {
+	options, err := c.t.verifyOptions()
+	if err != nil {
+		return err
+	}
+	options.Now = func() time.Time { return c.at }
+	options.Policy.CRL = ""
+	options.Policy.OCSP = false
+	options.Logger = slog.New(slog.DiscardHandler) // what there is to say about ca_dir has been said
+
+	c.verifier, err = verify.New(options)
+	return err
+}
+
+// mayBeUsers reports whether a certificate of the card is the user's, whatever its status.
+func (c *card) mayBeUsers() bool {
+	for _, o := range c.owners {
+		if o.asked && o.refusal == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// saysNothing reports whether a card with this outcome says nothing about the user: ModeSkip passes it over in silence.
+func saysNothing(o Outcome) bool {
+	a := o.Answer(ModeSkip)
+	return a.Class == ClassUnavailable && a.Message == ""
+}
