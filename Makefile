@@ -69,8 +69,8 @@ test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the si
 	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
 		grep -vE '^=== '
 
-test-hosts: build ## Debian's sshd, sudo, su and login with a card, in a private mount namespace (root)
-	$(GO) test -count=1 -tags hosts ./test/hosts
+test-hosts: build ## Debian's sshd, sudo, su and login with a card, in private namespaces (root; 5 to 8 minutes)
+	$(GO) test -count=1 -timeout 30m -tags hosts ./test/hosts
 
 test-usb: toolchain ## the CCID driver on Debian's kernel in a virtual machine: QEMU's reader and simulated ones (root)
 	@.ci/deps $(DEPS_USB)

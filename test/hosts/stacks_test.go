@@ -163,31 +163,36 @@ func (b *board) enable(t *testing.T, name string) {
 		t.Errorf("the manual page does not name the file of the profile %s", name)
 	}
 
-	t.Run("pam-auth-update", func(t *testing.T) {
-		for _, dir := range []string{profileDir, "/var/lib/pam", "/var/cache/debconf"} {
-			duplicate := t.TempDir()
-			if err := os.CopyFS(duplicate, os.DirFS(dir)); err != nil {
-				t.Fatal(err)
-			}
-			if dir == profileDir {
-				if err := os.WriteFile(filepath.Join(duplicate, name), []byte(profile), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			bind(t, duplicate, dir)
-		}
-		// A second run must find its own lines and leave them: a control with two numbers would freeze the block.
-		for _, args := range [][]string{{"--force", "--enable", name}, {"--package"}} {
-			cmd := exec.Command("/usr/sbin/pam-auth-update", args...)
-			cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
-			if said, err := cmd.CombinedOutput(); err != nil || bytes.Contains(said, []byte("Local modifications")) {
-				t.Fatalf("pam-auth-update %v: %v: %s", args, err, said)
-			}
-		}
-	})
+	b.update(t, name, profile)
 	auth, err := os.ReadFile(filepath.Join(b.dir, "common-auth"))
 	if err != nil || bytes.Count(auth, []byte("\tpam_pkcs11.so")) != 1 {
 		t.Fatalf("%v: common-auth is\n%s", err, auth)
+	}
+}
+
+// update runs pam-auth-update with one more profile, over copies of all that it writes but /etc/pam.d.
+func (b *board) update(t *testing.T, name, profile string) {
+	t.Helper()
+	copies := t.TempDir()
+	script := "set -e\n"
+	for i, dir := range []string{profileDir, "/var/lib/pam", "/var/cache/debconf"} {
+		duplicate := filepath.Join(copies, fmt.Sprint(i))
+		if err := os.CopyFS(duplicate, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		script += "mount --bind " + duplicate + " " + dir + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(copies, "0", name), []byte(profile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A second run must find its own lines and leave them: a control with two numbers would freeze the block.
+	script += "pam-auth-update --force --enable " + name + "\npam-auth-update --package\n"
+
+	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if said, err := cmd.CombinedOutput(); err != nil || bytes.Contains(said, []byte("Local modifications")) {
+		t.Fatalf("pam-auth-update: %v: %s", err, said)
 	}
 }
 
