@@ -98,19 +98,6 @@ func convertPattern(v *value, w Word) *fault {
 	return nil
 }
 
-// checkDNs: a name has commas of its own, so several unquoted words are one name in pieces.
-func checkDNs(words []Word) *fault {
-	for _, w := range words {
-		if !strings.Contains(w.Text, "=") {
-			return &fault{w, quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"CN=Example CA,O=Example\""}
-		}
-		if len(words) > 1 && !w.Quoted {
-			return &fault{w, "several distinguished names must each stand in quotes", ""}
-		}
-	}
-	return nil
-}
-
 // purposes are names of RFC 5280 4.2.1.12 and Microsoft's smart card logon.
 var purposes = map[string]string{
 	"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2", "codeSigning": "1.3.6.1.5.5.7.3.3",

@@ -14,7 +14,7 @@ const (
 	Words                   // any of Words
 	Names                   // a list of words without commas and blanks in them
 	List                    // a list of anything
-	DNs                     // a list of distinguished names
+	Authorities             // a list of CAs: distinguished names, file:PATH, ski:HEX, sha256:HEX
 	Digest                  // the name of a digest algorithm
 	Mapfile                 // a URL, a path, or none
 	TLSMode                 // off, tls or ssl

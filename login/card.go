@@ -113,8 +113,8 @@ func pinState(k *pkcs11.Token) *Refusal {
 func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
-		CertificateRevoked, IssuerUnknown, RevocationUnknown, NoMatchingUser, NoMatchingCertificate, ForeignCard,
-		ForeignCardSkipped, SigningFailed, PINNotInitialised, PINNotVerifiable, SessionNotOpened, TokenUnreadable:
+		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
+		ForeignCard, ForeignCardSkipped, SigningFailed, PINNotInitialised, PINNotVerifiable, SessionNotOpened, TokenUnreadable:
 		return true
 	}
 	return false

@@ -41,6 +41,7 @@ const (
 	MsgPINsDiffer             = "Error 2374: the two new PINs are not the same; the PIN was not changed"
 	MsgPINUnchanged           = "Error 2376: the new PIN is the old one; the PIN was not changed"
 	MsgNewPINDoesNotFit       = "Error 2378: the new PIN does not have the length or the characters that the smart card asks for; the PIN was not changed"
+	MsgDirectoryUnavailable   = "Error 2380: the directory cannot be reached"
 
 	MsgDefaultTokenType   = "Smart card"
 	MsgInsert             = "Please insert your smart card"

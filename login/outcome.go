@@ -44,6 +44,7 @@ const (
 	CertificateRevoked
 	IssuerUnknown
 	RevocationUnknown
+	DirectoryUnavailable
 	UserNotSet
 	NoMatchingUser
 	NoMatchingCertificate
@@ -100,6 +101,7 @@ var outcomes = [numOutcomes]outcomeRow{
 	CertificateRevoked:     {"certificate_revoked", ClassInsufficient, MsgCertificateRevoked},
 	IssuerUnknown:          {"issuer_unknown", ClassInsufficient, MsgIssuerUnknown},
 	RevocationUnknown:      {"revocation_unknown", ClassInsufficient, MsgRevocationUnknown},
+	DirectoryUnavailable:   {"directory_unavailable", ClassInsufficient, MsgDirectoryUnavailable},
 	UserNotSet:             {"user_not_set", ClassInsufficient, MsgUserNotSet},
 	NoMatchingUser:         {"no_matching_user", ClassInsufficient, MsgNoMatchingUser},
 	NoMatchingCertificate:  {"no_matching_certificate", ClassInsufficient, MsgNoMatchingCertificate},

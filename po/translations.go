@@ -98,6 +98,8 @@ var catalogue0 = [...]string{ // it
 	"Errore 2376: il nuovo PIN è uguale al vecchio; il PIN non è stato cambiato",
 	"Error 2378: the new PIN does not have the length or the characters that the smart card asks for; the PIN was not changed",
 	"Errore 2378: il nuovo PIN non ha la lunghezza o i caratteri richiesti dalla smart card; il PIN non è stato cambiato",
+	"Error 2380: the directory cannot be reached",
+	"Errore 2380: la directory non è raggiungibile",
 	"New %s PIN again: ",
 	"Di nuovo il nuovo PIN (%s): ",
 	"New %s PIN: ",
