@@ -115,6 +115,9 @@ func TestANameStandsForAKey(t *testing.T) {
 				if (err == nil) != want {
 					t.Errorf("%d CAs, %s, %s: %v, %+v", len(c.dir), name, who, err, r.Decisions)
 				}
+				if who == "impostor" && err != nil && c.dir[len(c.dir)-1] == h.staff && !strings.Contains(Restore(err), keyText(checked.Chain[1])) {
+					t.Errorf("%s: %v does not name its cure", name, err)
+				}
 				if warned := strings.Contains(said.String(), "bound by its name alone"); warned != (c.warn && who != "unknown") {
 					t.Errorf("%d CAs, %s, %s: warned %t", len(c.dir), name, who, warned)
 				}

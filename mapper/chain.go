@@ -146,7 +146,11 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		return did
 	}
 	issuer, why := l.speaksFor(cert, c.known)
-	if d.Verdict = why; why != "" {
+	if why != nil {
+		d.Verdict = "not asked: " + why.Error()
+		if !errors.Is(why, errOtherIssuer) {
+			did.err = why
+		}
 		return did
 	}
 	if issuer == standingNamed && l.goesByIssuer(cert.Cert) {

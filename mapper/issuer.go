@@ -133,14 +133,13 @@ func (n issuerName) isKeyOf(issuer *certinfo.Certificate, known authorities) boo
 	})
 }
 
-// speaksFor tells the standing of the issuer for this block, and why the block is not asked; "" when it is.
-func (l link) speaksFor(c Checked, known authorities) (standing, string) {
-	use := usesNoIssuer
-	if r, ok := l.mapper.(issuerReader); ok {
-		use = r.issuerUse(c.Cert)
-	}
+// errOtherIssuer is returned by a block that is for other certificates.
+var errOtherIssuer = errors.New("the issuer is not one of those of the block")
+
+// speaksFor tells the standing of the issuer for this block, and why the block is not asked; nil when it is.
+func (l link) speaksFor(c Checked, known authorities) (standing, error) {
 	if len(l.issuers) == 0 {
-		return l.unnamed(c, known, use)
+		return l.unnamed(c, known)
 	}
 	issuer := c.issuer()
 	named, keys := false, false
@@ -151,45 +150,52 @@ func (l link) speaksFor(c Checked, known authorities) (standing, string) {
 		case issuer == nil:
 			keys = true
 		case n.isKeyOf(issuer, known):
-			return standingBound, ""
+			return standingBound, nil
 		}
 	}
 	switch {
 	case named:
 		s := known.of(c)
-		return s, foreignVerdict(s, c)
+		return s, foreignIssuer(s, c)
 	case keys:
-		return standingUnknown, "not asked: the issuer's key is not known, because no chain to a CA of ca_dir was built (cert_policy = ca builds one)"
+		return standingUnknown, fmt.Errorf("%w, as far as is known: its key is not, because no chain to a CA of ca_dir was built (cert_policy = ca builds one)", errOtherIssuer)
 	case issuer != nil:
-		return standingForeign, "not asked: the issuer is not one of those of the block; its key is " + keyText(issuer)
+		return standingForeign, fmt.Errorf("%w; its key is %s", errOtherIssuer, keyText(issuer))
 	}
-	return standingForeign, "not asked: the issuer is not one of those of the block"
+	return standingForeign, errOtherIssuer
 }
 
 // unnamed is speaksFor of a block without issuer.
-func (l link) unnamed(c Checked, known authorities, use issuerUse) (standing, string) {
-	if use == usesNoIssuer {
-		return standingUnknown, ""
+func (l link) unnamed(c Checked, known authorities) (standing, error) {
+	r, ok := l.mapper.(issuerReader)
+	if !ok {
+		return standingUnknown, nil
+	}
+	switch r.issuerUse(c.Cert) {
+	case usesNoIssuer:
+		return standingUnknown, nil
+	case comparesIssuer:
+		return known.of(c), nil
 	}
 	s := known.of(c)
-	if use == restsOnIssuer {
-		return s, foreignVerdict(s, c)
+	return s, foreignIssuer(s, c)
+}
+
+// foreignIssuer returns why a CA of a known name is not the one that is meant; nil where it is.
+func foreignIssuer(s standing, c Checked) error {
+	if s != standingForeign {
+		return nil
 	}
-	return s, ""
+	return cured{
+		fmt.Errorf("the issuer has the name of a CA of ca_dir, and another key below another anchor, %q", c.anchor().Subject.RFC4514()),
+		fmt.Sprintf("issuer = %q, or its certificate in ca_dir, if it is meant too", keyText(c.issuer())),
+	}
 }
 
 // goesByIssuer tells that the block's answer about the certificate rests on the issuer's name.
 func (l link) goesByIssuer(cert *certinfo.Certificate) bool {
 	r, ok := l.mapper.(issuerReader)
 	return ok && r.issuerUse(cert) == restsOnIssuer || slices.ContainsFunc(l.issuers, issuerName.byNameAlone)
-}
-
-func foreignVerdict(s standing, c Checked) string {
-	if s != standingForeign {
-		return ""
-	}
-	return fmt.Sprintf("not asked: the issuer has the name of a CA of ca_dir, and another key (%s) below another anchor (%s); where both are meant, put its certificate into ca_dir too",
-		keyText(c.issuer()), c.anchor().Subject.RFC4514())
 }
 
 // BoundByName says, one sentence for each block, where an authority is known by its name alone although several roots of

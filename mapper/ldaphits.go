@@ -35,6 +35,7 @@ type hunt struct {
 	found   *answer
 	refused error
 	pending *candidate // found, and to be confirmed
+	unread  error      // why an entry that was found does not count; it is told where nothing else was found
 	schema  string     // name of the entry with the server's schema
 	unknown []string   // attributes that are not in it
 }
@@ -77,7 +78,7 @@ func (t *hunt) tellQuery(what string, q ldapconn.Query) {
 // hear takes the answer to a question. While an entry is to be confirmed, the answers to later questions are let go.
 func (t *hunt) hear(i int, a ldapconn.Answer) bool {
 	if i == 0 {
-		t.found, t.refused, t.pending = nil, nil, nil // another server may have been heard before
+		t.found, t.refused, t.pending, t.unread = nil, nil, nil, nil // another server may have been heard before
 	}
 	if t.pending != nil {
 		return true
@@ -103,8 +104,12 @@ func (t *hunt) hear(i int, a ldapconn.Answer) bool {
 
 // next is the round after the questions: one that confirms what they found, or one that tells why they found nothing.
 func (t *hunt) next() *round {
-	if t.pending != nil {
+	switch {
+	case t.pending != nil:
 		return t.confirm()
+	case t.unread != nil:
+		t.refused = t.unread
+		return nil
 	}
 	return t.explain()
 }
@@ -189,9 +194,10 @@ func (t *hunt) holds(q inquiry, e ldapconn.Entry) bool {
 	case t.bound || q.octets:
 		return true
 	default:
-		t.log.Warn("the directory found an entry by issuer and serial number; its certificate cannot be read, and the issuer is known by its name alone",
-			"dn", e.DN, "attribute", q.fetch, "cure", "let the bind read the attribute, or "+nameTheKey)
-		tellHeard(t.ctx, "the certificate of "+e.DN+" cannot be read, and its issuer is known by its name alone")
+		t.unread = cured{
+			fmt.Errorf("%s was found by issuer and serial number; its %s cannot be read, and the issuer is known by its name alone", e.DN, q.fetch),
+			"let the bind read the attribute, or " + nameTheKey,
+		}
 	}
 	return false
 }
