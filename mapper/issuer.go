@@ -158,7 +158,9 @@ func (l link) speaksFor(c Checked, known authorities) (standing, error) {
 		s := known.of(c)
 		return s, foreignIssuer(s, c)
 	case keys:
-		return standingUnknown, fmt.Errorf("%w, as far as is known: its key is not, because no chain to a CA of ca_dir was built (cert_policy = ca builds one)", errOtherIssuer)
+		return standingUnknown, fmt.Errorf(
+			"%w, as far as is known: its key is not, because no chain to a CA of ca_dir was built (cert_policy = ca builds one)",
+			errOtherIssuer)
 	case issuer != nil:
 		return standingForeign, fmt.Errorf("%w; its key is %s", errOtherIssuer, keyText(issuer))
 	}
@@ -187,7 +189,8 @@ func foreignIssuer(s standing, c Checked) error {
 		return nil
 	}
 	return cured{
-		fmt.Errorf("the issuer has the name of a CA of ca_dir, and another key below another anchor, %q", c.anchor().Subject.RFC4514()),
+		fmt.Errorf("the issuer has the name of a CA of ca_dir, and another key below another anchor, %q",
+			c.anchor().Subject.RFC4514()),
 		fmt.Sprintf("issuer = %q, or its certificate in ca_dir, if it is meant too", keyText(c.issuer())),
 	}
 }
@@ -209,12 +212,14 @@ func (c *Chain) BoundByName() []string {
 	for _, l := range c.links {
 		for _, n := range l.issuers {
 			if n.byNameAlone() && len(c.known.named(n.name)) == 0 {
-				notes = append(notes, fmt.Sprintf("mapper %s: issuer %q is bound by its name alone: ca_dir has no CA of that name, and any of its %d roots can certify one; %s",
+				notes = append(notes, fmt.Sprintf("mapper %s: issuer %q is bound by its name alone: "+
+					"ca_dir has no CA of that name, and any of its %d roots can certify one; %s",
 					l.name, n.text, roots, nameTheKey))
 			}
 		}
 		if u, ok := l.mapper.(issuerReader); ok && len(l.issuers) == 0 && u.issuerUse(nil) == restsOnIssuer {
-			notes = append(notes, fmt.Sprintf("mapper %s: goes by the names of issuers; those that are not in ca_dir are bound by name alone, and any of its %d roots can certify them; %s",
+			notes = append(notes, fmt.Sprintf("mapper %s: goes by the names of issuers; "+
+				"those that are not in ca_dir are bound by name alone, and any of its %d roots can certify them; %s",
 				l.name, roots, nameTheKey))
 		}
 	}

@@ -238,10 +238,12 @@ func (t *hunt) confirm() *round {
 		queries = append(queries, q)
 	}
 	return &round{queries: queries, hear: func(i int, a ldapconn.Answer) bool {
-		if t.refused = t.unconfirmed(c, a); t.refused == nil && i == len(queries)-1 {
-			if t.refused = t.logins.checkNumber(c.entry, c.login); t.refused == nil {
-				t.found = t.answer(c)
-			}
+		if t.refused = t.unconfirmed(c, a); t.refused != nil || i < len(queries)-1 {
+			return t.refused == nil
+		}
+		found := t.answer(c)
+		if t.refused = t.logins.checkNumber(c.entry, found.user); t.refused == nil {
+			t.found = found
 		}
 		return t.refused == nil
 	}}

@@ -137,6 +137,13 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a number is that of the account that is logged in to", func(t *testing.T) {
+		s := slapdtest.Start(t, namedByCN("Mallory", "2077", "uid: mallory", "employeeType: BOB", held(bob)))
+		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType", "ignorecase", "true"))
+		if got, words := verdict(t, chain, ldapCertificate(t, bob), "bob"); got != "" || !strings.Contains(words, "uidNumber") {
+			t.Errorf("got %q (%s)", got, words)
+		}
+	})
 	t.Run("the explanation warns", func(t *testing.T) {
 		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
 		all, err := chain.Explain(ldapContext(t), Checked{Cert: ldapCertificate(t, alice)}, "", true)
