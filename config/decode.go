@@ -48,7 +48,7 @@ func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
 }
 
 func (k *Key) isList() bool {
-	return slices.Contains([]Kind{Words, Names, List, Paths, DNs, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -73,8 +73,8 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 		return convertTLSMode(v, w, odd)
 	case Pattern:
 		return convertPattern(v, w)
-	case DNs:
-		return checkDNs(words)
+	case Authorities:
+		return checkAuthorities(words)
 	case Bases:
 		return checkBases(words)
 	case Conditions:

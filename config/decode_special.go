@@ -102,16 +102,7 @@ func convertPattern(v *value, w Word) *fault {
 	return nil
 }
 
-// checkDNs: a name has commas of its own, so several unquoted words are one name in pieces.
-func checkDNs(words []Word) *fault {
-	for _, w := range words {
-		if !strings.Contains(w.Text, "=") {
-			return &fault{w, quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"CN=Example CA,O=Example\""}
-		}
-	}
-	return checkQuoted(words)
-}
-
+// checkQuoted: a name has commas of its own, so several unquoted words are one name in pieces.
 func checkQuoted(words []Word) *fault {
 	for _, w := range words {
 		if len(words) > 1 && !w.Quoted {
@@ -135,7 +126,12 @@ func checkBases(words []Word) *fault {
 	if f := checkQuoted(words); f != nil {
 		return f
 	}
-	return checkDNs(words)
+	for _, w := range words {
+		if !strings.Contains(w.Text, "=") {
+			return &fault{w, quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"ou=People,o=Example\""}
+		}
+	}
+	return nil
 }
 
 // purposes are names of RFC 5280 4.2.1.12 and Microsoft's smart card logon.

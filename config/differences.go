@@ -139,6 +139,7 @@ func (b *builder) differences() []Note {
 		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent, Text: d.text, Restore: d.restore})
 	}
 	for _, m := range b.conf.Mappers {
+		notes = append(notes, b.loginNotes(m)...)
 		if mapfileOf(m) == "" {
 			continue
 		}

@@ -7,7 +7,7 @@ var commonKeys = []Key{
 	{Name: "module", Kind: Text, Default: "internal", Doc: "internal, or the path .../NAME_mapper.so of an old mapper, which means the built-in NAME."},
 	{Name: "type", Kind: Text, Status: New, Doc: "Built-in mapper that this block configures, where that is not the block's name."},
 	{Name: "debug", Kind: Bool, Default: "false", Doc: "Log this mapper's steps."},
-	{Name: "issuer", Kind: DNs, Status: New, Doc: "Only certificates of these issuers (distinguished names, each in quotes); empty: of any."},
+	{Name: "issuer", Kind: Authorities, Status: New, Doc: "Only certificates of these authorities, each in quotes: a distinguished name, or `file:PATH` of its certificate, `ski:HEX` or `sha256:HEX` of its key; empty: of any."},
 }
 
 // Rows that several mappers have.
@@ -33,7 +33,7 @@ var mapperTables = []Table{
 	{Type: "cn", Doc: "Common name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
-	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
+	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone. Whose key an issuer's name stands for: see AUTHORITIES.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
 		mapfileKey, insecureKey,
 		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint."},
@@ -90,12 +90,12 @@ var directoryKeys = []Key{
 		Doc:     "EXTERNAL: bind as whom the TLS certificate or, with ldapi, the process shows."},
 	{Name: "base", Kind: Bases, Default: "ou=People,o=example,c=com",
 		Doc: "Where to search: a distinguished name in quotes, or a list of at most 10, which are searched one after the other."},
-	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login; empty: the one that filter compares with %s."},
+	{Name: "uid_attribute", Kind: Text, looser: always, Doc: "Attribute that holds the login; empty: the one that filter compares with %s, which then names the entries. Where entries are named otherwise, whoever may write it may log in as anybody."},
 	{Name: "filter", Kind: Text, Default: "(&(objectClass=posixAccount)(uid=%s))", Doc: "Filter of the user's entry; %s is the login, each time. If %s is compared with several attributes, uid_attribute says which is the login."},
 	{Name: "ignorecase", Kind: Bool, Default: "false", looser: isTrue, Doc: "Compare logins without regard to case."},
 	{Name: "searchtimeout", Kind: Seconds, Default: "20", Max: 300, Doc: "Limit of one search; 0: verify_timeout alone."},
 	{Name: "referrals", Kind: Bool, Default: "false", Status: New, Doc: "Follow a server's referrals to other servers, which get the same password."},
-	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached; 0: not at all."},
+	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached in its time; 0: not at all. One that refuses was reached."},
 	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
 		Doc: "off, tls (StartTLS; also written start_tls), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
 	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},

@@ -3,9 +3,16 @@ package config
 // directoryManual and certmapManual are what the manual page says of directories beyond their keys.
 const directoryManual = `.SH DIRECTORIES
 The \fBldap\fR mapper opens one connection, binds once, and sends all its searches at once: one for each element of \fBattribute_map\fR whose items the certificate has, then one for the certificate itself.
-The first that finds an entry decides; one that finds two says no. Where a user is given, the entry's login must be equal to it; where none is, it is the one value of \fBuid_attribute\fR or, without that key, the value that \fBfilter\fR compares with \fB%s\fR.
+The first that finds an entry decides; one that finds two says no. Where a user is given, the entry's login must be equal to it.
 Where \fBbase\fR is a list, each search is made below every base, and what they find counts together; an entry that two of them find counts once. Where \fBfilter\fR compares \fB%s\fR with several attributes, \fBuid_attribute\fR must say which of them is the login.
-Whatever a certificate or a user says is escaped. Where the certificates of an entry can be read, the user's must be among them if the entry was found by it.
+Whatever a certificate or a user says is escaped. Where the certificates of an entry can be read, the user's must be among them if the entry was found by it. Where they cannot, and the server may have compared issuer and serial number only, the entry counts if the issuer's name stands for its key (see AUTHORITIES), and not otherwise.
+.PP
+A server that cannot be reached in its time, one that refuses (StartTLS, the bind, the search), one that only points to others, a base that does not exist, a size limit of the server's own, and attributes that its schema does not have are told apart in the log and by \fBpam\-pkcs11 map\fR; the user is told that the directory cannot be reached. \fBcache_hours\fR serves only where no server was reached in its time.
+.TP
+.B The login of an entry
+An entry has one login: the value of \fBuid_attribute\fR or, without that key, of the attribute that \fBfilter\fR compares with \fB%s\fR, in the entry's own name (RDN, the first part of its DN). Other values of that attribute are nobody's login: many directories let users write their own entries (\fBaccess to * by self write\fR), but not rename them.
+Where entries are named by another attribute, \fBuid_attribute\fR must say which holds the login. Then the entry must have one value of it; the search for that login must find exactly this entry; and its uidNumber, if it has one, must be the account's.
+What remains: whoever may write that attribute and uidNumber, or remove the latter, can log in as any account above UID_MIN that has no entry below \fBbase\fR. Let only administrators write \fBuid_attribute\fR, uidNumber, \fBattribute\fR and what \fBattribute_map\fR compares. With scope 2, entries of one name in several branches have one login: who makes entries in any of the branches names users.
 .PP
 Servers are tried in their order; one that says nothing for 80 ms has the next one tried beside it, and one that failed is asked last for half a minute.
 The server's certificate must name the host of the URI.
@@ -24,6 +31,8 @@ OpenLDAP compares certificates by serial number and issuer only, and with an iss
 .B Active Directory
 The strong values of altSecurityIdentities are X509:<I>\fIissuer\fR<SR>\fIserial number, reversed\fR, X509:<SKI>\fIsubject key identifier\fR, X509:<SHA1\-PUKEY>\fISHA\-1 of the key\fR and X509:<I>\fIissuer\fR<SID>\fIsecurity identifier\fR.
 With \fBallow_weak_mapping\fR also X509:<I>\fIissuer\fR<S>\fIsubject\fR, X509:<S>\fIsubject\fR and X509:<RFC822>\fImail address\fR count, and a UPN alone.
+A certificate that only a weak mapping knows is refused with the strong value to write.
+Logins are sAMAccountName, unless \fBuid_attribute\fR says otherwise; entries are named by common names there, so that a login costs one more search, for its only holder.
 An entry with an objectSid must have that of the certificate, where the certificate carries one (extension 1.3.6.1.4.1.311.25.2, or a URI tag:microsoft.com,2022\-09\-14:sid:); a certificate that carries two that differ is nobody's.
 .PP
 .nf
@@ -58,4 +67,23 @@ mapper certmap {
   }
 }
 .fi
+`
+
+// authoritiesManual is what the manual page says of issuers.
+const authoritiesManual = `.SH AUTHORITIES
+Any CA can certify another one of any name. Where an issuer is known by its name (\fBissuer\fR, the mapper \fBserial\fR, \fB<ISSUER>\fR and issuer templates of certmap, the items \fBissuer\fR and \fBaltsecid\fR), the key behind the name counts:
+.IP \(bu 2
+Where \fBca_dir\fR has CAs of that name, their keys are meant, and every key of that name that was certified below the same anchor, so that a renewed CA goes on working. A CA of that name below another anchor is refused.
+.IP \(bu 2
+Where \fBca_dir\fR has none of that name and one root, that root answers for the name.
+.IP \(bu 2
+Where it has none of that name and several roots, the name is all there is. This is logged at each login, and \fBpam\-pkcs11 config check\fR says it.
+.PP
+\fBissuer\fR can name the key itself: \fB"file:\fIPATH\fB"\fR is the key of the certificate in a file; \fB"sha256:\fIHEX\fB"\fR is the SHA\-256 of the key, as
+.PP
+.nf
+openssl x509 \-in CA.pem \-noout \-pubkey | openssl pkey \-pubin \-outform DER | sha256sum
+.fi
+.PP
+prints it; \fB"ski:\fIHEX\fB"\fR is its key identifier: the SHA\-1 of the key, or what a certificate in \fBca_dir\fR says; what a certificate of the card says of itself does not count. These need \fBcert_policy = ca\fR. The log of a refusal has the sha256 of the key that issued the certificate.
 `

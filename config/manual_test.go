@@ -37,7 +37,7 @@ func compareOrUpdate(t *testing.T, file string, want []byte) {
 
 var kindWords = map[Kind]string{
 	Bool: "true or false", Int: "number", Seconds: "seconds", Text: "text", Path: "path", Choice: "word", Words: "list of words", Names: "list of names",
-	List: "list", DNs: "list of distinguished names", Bases: "list of distinguished names", Conditions: "list", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
+	List: "list", Authorities: "list of authorities", Bases: "list of distinguished names", Conditions: "list", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
 	Purposes: "list of purposes", Environment: "list of NAME=value", URI: "PKCS#11 URI",
 	Paths: "list of paths", WebURLs: "list of URLs", ListURLs: "list of URLs", OIDs: "list of object identifiers",
 }
@@ -93,7 +93,7 @@ func manual() []byte {
 		manualTable(&out, "mapper "+mapperTables[i].Type, &mapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &ruleTable, nil)
-	out.WriteString(directoryManual + certmapManual + manualTail)
+	out.WriteString(directoryManual + certmapManual + authoritiesManual + manualTail)
 	return out.Bytes()
 }
 

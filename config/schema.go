@@ -15,7 +15,7 @@ const (
 	Words                   // any of Words
 	Names                   // a list of words without commas and blanks in them
 	List                    // a list of anything
-	DNs                     // a list of distinguished names
+	Authorities             // a list of CAs: distinguished names, file:PATH, ski:HEX, sha256:HEX
 	Bases                   // a list of distinguished names below which to search; "" is the root
 	Conditions              // a list of attribute=item&attribute=item
 	Digest                  // the name of a digest algorithm

@@ -150,8 +150,9 @@ func (t *attempt) asksHidden() bool {
 func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
-		CertificateRevoked, IssuerUnknown, RevocationUnknown, NoMatchingUser, NoMatchingCertificate, ForeignCard,
-		ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable, SessionNotOpened, TokenUnreadable:
+		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
+		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
+		SessionNotOpened, TokenUnreadable:
 		return true
 	}
 	return false

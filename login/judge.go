@@ -31,7 +31,7 @@ func (a *Authenticator) NewJudge(conf *config.Config) (*Judge, error) {
 	if j.verifier, err = verify.New(options); err != nil {
 		return nil, err
 	}
-	j.chain, err = mapper.New(conf.Mappers, t.mapperOptions())
+	j.chain, err = mapper.New(conf.Mappers, t.mapperOptions(j.verifier))
 	return j, err
 }
 
@@ -40,12 +40,20 @@ func (j *Judge) Check(ctx context.Context, cert *certinfo.Certificate, others []
 	return j.verifier.Check(ctx, cert, others)
 }
 
+// Checked is a certificate for the mappers, with the chain that its check built; result may be nil.
+func Checked(cert *certinfo.Certificate, result *verify.Result) mapper.Checked {
+	if result == nil || !result.Anchored {
+		return mapper.Checked{Cert: cert}
+	}
+	return mapper.Checked{Cert: cert, Chain: result.Chain}
+}
+
 // Find returns whose certificate it is, as a login without a user name does.
-func (j *Judge) Find(ctx context.Context, cert *certinfo.Certificate) (mapper.Result, error) {
+func (j *Judge) Find(ctx context.Context, cert mapper.Checked) (mapper.Result, error) {
 	return j.chain.Find(ctx, cert, j.trusted)
 }
 
 // Explain shows what every mapper says; with a user, whether the certificate is his.
-func (j *Judge) Explain(ctx context.Context, cert *certinfo.Certificate, user string) ([]mapper.Explanation, error) {
+func (j *Judge) Explain(ctx context.Context, cert mapper.Checked, user string) ([]mapper.Explanation, error) {
 	return j.chain.Explain(ctx, cert, user, j.trusted)
 }

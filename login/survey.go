@@ -49,7 +49,7 @@ func (t *attempt) makeJudge(j *judge) {
 	if j.verifier, j.err = verify.New(options); j.err != nil {
 		return
 	}
-	j.chain, j.err = mapper.New(t.conf.Mappers, t.mapperOptions())
+	j.chain, j.err = mapper.New(t.conf.Mappers, t.mapperOptions(j.verifier))
 }
 
 // warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the answer
@@ -245,7 +245,7 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, w 
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
 	if !w.asked {
-		if w.mapped, w.refusal = t.mapObject(ctx, j, o); w.refusal != nil {
+		if w.mapped, w.refusal = t.mapObject(ctx, j, Checked(o.Cert, c.result)); w.refusal != nil {
 			return candidate{}, w.refusal
 		}
 	}
@@ -253,12 +253,12 @@ func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, w 
 }
 
 // mapObject asks the mappers whose certificate it is, or whether it is the user's.
-func (t *attempt) mapObject(ctx context.Context, j *judge, o pkcs11.Object) (mapped mapper.Result, r *Refusal) {
+func (t *attempt) mapObject(ctx context.Context, j *judge, cert mapper.Checked) (mapped mapper.Result, r *Refusal) {
 	var err error
 	if t.find() {
-		mapped, err = j.chain.Find(ctx, o.Cert, t.trustsNames())
+		mapped, err = j.chain.Find(ctx, cert, t.trustsNames())
 	} else {
-		mapped, err = j.chain.Match(ctx, o.Cert, t.req.User, t.trustsNames())
+		mapped, err = j.chain.Match(ctx, cert, t.req.User, t.trustsNames())
 	}
 	if err != nil {
 		return mapper.Result{}, t.mapRefusal(ctx, err)
@@ -395,9 +395,11 @@ func subjectOf(o pkcs11.Object) string {
 // storeDir is where root's logins keep records for later ones: the directory that the package makes.
 const storeDir = "/var/cache/pam_pkcs11"
 
-func (t *attempt) mapperOptions() mapper.Options {
+func (t *attempt) mapperOptions(v *verify.Verifier) mapper.Options {
 	g := t.conf.Global
 	return mapper.Options{
+		Authorities:                    v.Certificates(),
+		PartialChain:                   t.conf.Module.Chain.Partial,
 		Accounts:                       t.a.accounts(),
 		StrictPermissions:              g.StrictPermissions,
 		AllowUnknownUser:               g.AllowUnknownUser,
@@ -418,7 +420,6 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 		return refuse(CertificateInvalid, c.err)
 	}
 	r := refuse(verifyOutcome(e.Reason), c.err)
-	r.Restore = e.Restore
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}
@@ -457,15 +458,18 @@ func verifyOutcome(reason verify.Reason) Outcome {
 	return CertificateInvalid
 }
 
-// mapRefusal: with a user given, no mapping means that the card is somebody else's.
+// mapRefusal: with a user given, no mapping means that the card is somebody else's, unless a mapper could not ask.
 func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 	switch {
 	case ctx.Err() != nil:
 		return refuse(DeadlinePassed, err)
+	case errors.Is(err, mapper.ErrUnavailable):
+		return refuse(DirectoryUnavailable, err)
 	case !errors.Is(err, mapper.ErrNoMatch):
 		return refuse(InternalFault, err)
 	}
 	r := refuse(NoMatchingCertificate, err)
+	r.Restore = mapper.Restore(err)
 	if !t.find() {
 		r.Outcome = ForeignCard
 		if t.conf.Global.ForeignCard == "skip" {
@@ -483,7 +487,7 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 func tells(o Outcome) int {
 	for i, known := range []Outcome{
 		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
-		CertificateNotYetValid, CertificateExpired, RevocationUnknown, CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
+		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
 	} {
 		if o == known {
 			return i

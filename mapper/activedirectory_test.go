@@ -5,9 +5,11 @@ import (
 	"crypto/sha1"
 	"encoding/asn1"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
 )
@@ -136,18 +138,18 @@ func TestActiveDirectory(t *testing.T) {
 		{"SID extension, matched", sid, nil, "carol", "carol", ""},
 		{"SID extension, another user", sid, nil, "upn", "", "no"},
 		{"SID in a URI", uri, nil, "", "carol", ""},
-		{"subject", subject, nil, "", "", "no"},
+		{"subject", subject, nil, "", "", "only a weak mapping exists"},
 		{"subject, weak", subject, weak, "", "subject", ""},
-		{"issuer and subject", issuerSubject, nil, "", "", "no"},
+		{"issuer and subject", issuerSubject, nil, "", "", "only a weak mapping exists"},
 		{"issuer and subject, weak", issuerSubject, weak, "", "issuersubject", ""},
-		{"mail address", mail, nil, "", "", "no"},
+		{"mail address", mail, nil, "", "", "only a weak mapping exists"},
 		{"mail address, weak", mail, weak, "", "mail", ""},
-		{"UPN", upn, nil, "", "", "no"},
-		{"UPN, matched", upn, nil, "upn", "", "no"},
+		{"UPN", upn, nil, "", "", "only a weak mapping exists"},
+		{"UPN, matched", upn, nil, "upn", "", "only a weak mapping exists"},
 		{"UPN, weak", upn, weak, "", "upn", ""},
 		{"UPN and SID", upnAndSID, nil, "", "upn", ""},
 		{"UPN and SID, the SID alone is not searched for", upnAndSID, []string{"attribute_map", "userPrincipalName=upn"}, "", "upn", ""},
-		{"UPN alone is searched for", upn, []string{"attribute_map", "userPrincipalName=upn"}, "", "", "no"},
+		{"UPN alone is searched for", upn, []string{"attribute_map", "userPrincipalName=upn"}, "", "", "only a weak mapping exists"},
 		{"UPN and another's SID", upnAndOtherSID, nil, "upn", "", "another account"},
 		{"UPN and another's SID, weak", upnAndOtherSID, weak, "upn", "", "another account"},
 		{"two SIDs", differ, nil, "", "", "differing security identifiers"},
@@ -169,5 +171,57 @@ func TestActiveDirectory(t *testing.T) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
 			}
 		})
+	}
+}
+
+// TestAWeakMappingNamesTheStrongOne: where names alone lead to the user's entry, the refusal has what to write instead.
+func TestAWeakMappingNamesTheStrongOne(t *testing.T) {
+	ca := testca.NewRoot("x", testca.RawSubject(testca.DN("DC=com", "DC=contoso", "CN=CONTOSO-DC-CA")))
+	alice := ldapCertificate(t, ca.Leaf("Alice", testca.Subject("CN=Alice"), testca.Serial(1, 2, 3)))
+	upn := ldapCertificate(t, ca.Leaf("Alice", testca.Serial(4, 5), testca.SAN(testca.UPN("alice@contoso.com"))))
+	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "sAMAccountName: alice", "objectCategory: person", "userPrincipalName: alice@contoso.com", "altSecurityIdentities: X509:<S>CN=Alice")+
+		slapdtest.Person("bob", 2002, "sAMAccountName: bob", "objectCategory: person"))
+	block := ldapBlock(t, "ldap", "uri", s.LDAP, "base", slapdtest.Suffix, "active_directory", "true")
+	for _, c := range []struct {
+		cert *certinfo.Certificate
+		user string
+		says []string
+	}{
+		{alice, "", []string{"only a weak mapping", `"X509:<I>DC=com,DC=contoso,CN=CONTOSO-DC-CA<SR>030201"`, "allow_weak_mapping = true", "uid=alice,"}},
+		{alice, "alice", []string{"only a weak mapping", "<SR>030201", "allow_weak_mapping = true"}},
+		{upn, "alice", []string{"only a weak mapping", "<SR>0504", "userPrincipalName=upn"}},
+		{alice, "bob", nil},
+	} {
+		chain := ldapChain(t, Options{}, block)
+		cert := Checked{Cert: c.cert}
+		_, err := chain.Find(ldapContext(t), cert, true)
+		if c.user != "" {
+			_, err = chain.Match(ldapContext(t), cert, c.user, true)
+		}
+		if !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) || errors.Is(err, errWeakMapping) != (c.says != nil) {
+			t.Errorf("%q: %v", c.user, err)
+		}
+		for _, part := range c.says {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q: %v does not say %s", c.user, err, part)
+			}
+		}
+	}
+}
+
+// TestActiveDirectoryNamesEntriesByCN: logins are sAMAccountName, which no entry's name holds there.
+func TestActiveDirectoryNamesEntriesByCN(t *testing.T) {
+	leaf := testca.NewRoot("x").Leaf("Alice", testca.Serial(1, 2, 3))
+	values, err := altSecurityIdentities(ldapCertificate(t, leaf), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := slapdtest.Start(t, namedByCN("Alice Example", "", "sAMAccountName: alice", "objectCategory: person", "altSecurityIdentities: "+string(values[0]))+
+		namedByCN("Bob Example", "", "sAMAccountName: bob", "objectCategory: person"))
+	block := ldapBlock(t, "ldap", "uri", s.LDAP, "base", slapdtest.Suffix, "active_directory", "true")
+	for user, want := range map[string]string{"": "alice", "alice": "alice", "bob": "", "Alice Example": ""} {
+		if got, words := verdict(t, ldapChain(t, Options{}, block), ldapCertificate(t, leaf), user); got != want {
+			t.Errorf("%q: got %q (%s)", user, got, words)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/ldapconn"
 )
 
 // certmapMapper goes by rules in the language of sss-certmap(5): each has a matching rule, which tells
@@ -30,6 +31,7 @@ type certmapRule struct {
 	priority int64
 	match    *matchRule
 	mapping  *mapRule
+	issuer   bool // the rule goes by the issuer's name
 }
 
 // lowestPriority is that of rules without a number.
@@ -44,7 +46,7 @@ func newCertmap(b config.Mapper, o Options) (mapper, error) {
 		return nil, err
 	}
 	m := &certmapMapper{directory: d, log: o.Logger}
-	if m.logins, err = newLoginReader(b.Values.String("filter"), b, o); err != nil {
+	if m.logins, err = newLoginReader(b.Values.String("filter"), b.Values.String("uid_attribute"), b, o); err != nil {
 		return nil, err
 	}
 	if len(b.Rules) == 0 {
@@ -92,10 +94,35 @@ func (m *certmapMapper) newRule(r config.Rule) (certmapRule, error) {
 	if rule.mapping, err = parseMap(mapping); err != nil {
 		return rule, fmt.Errorf("map: %w", err)
 	}
+	rule.issuer = namesIssuer(r.Values.String("match"), mapping)
 	if !rule.mapping.local && !m.directory.configured() {
 		return rule, fmt.Errorf("map: %w", errNoDirectory)
 	}
 	return rule, nil
+}
+
+// namesIssuer tells whether a rule looks at the issuer's name, by its words alone.
+func namesIssuer(match, mapping string) bool {
+	return strings.Contains(strings.ToUpper(match), "<ISSUER>") || strings.Contains(strings.ToLower(mapping), "{issuer_")
+}
+
+// issuerUse: rules may go by the name, and so does the search for a certificate on OpenLDAP. Without a certificate it is
+// that of all rules.
+func (m *certmapMapper) issuerUse(cert *certinfo.Certificate) issuerUse {
+	rules := m.rules
+	if cert != nil {
+		rules = m.deciding(cert)
+	}
+	use := usesNoIssuer
+	for _, r := range rules {
+		switch {
+		case r.issuer:
+			return restsOnIssuer
+		case !r.mapping.local:
+			use = comparesIssuer
+		}
+	}
+	return use
 }
 
 // inDomain tells whether a rule counts in the block's domain.
@@ -169,6 +196,7 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 	var found []answer
 	q := inquiry{}
 	var filters, names []string
+	how := m.wayToSearch(ctx, rules)
 	for _, r := range rules {
 		tellRead(ctx, "rule "+r.name+" matches")
 		switch {
@@ -181,7 +209,7 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 				found = append(found, answer{login, "rule " + r.name, origin})
 			}
 		default:
-			if filter, ok := r.mapping.filter(cert); ok {
+			if filter, ok := r.mapping.filterBy(cert, how); ok {
 				filters, names = append(filters, filter), append(names, r.name)
 				q.fetch = r.mapping.fetch
 			}
@@ -202,10 +230,26 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 	return found, err
 }
 
+// wayToSearch is how a directory looks for the whole certificate. By issuer and serial number it may where the issuer's
+// name stands for its key, and where what is found can be compared afterwards: with one rule that asks for nothing else.
+func (m *certmapMapper) wayToSearch(ctx context.Context, rules []certmapRule) string {
+	searching := slices.DeleteFunc(slices.Clone(rules), func(r certmapRule) bool { return r.mapping.local })
+	if issuerIsBound(ctx) || len(searching) == 1 && searching[0].mapping.fetch != "" {
+		return "auto"
+	}
+	return "filter"
+}
+
 func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user string) (*answer, error) {
 	ctx, cancel := m.cache.shorten(ctx)
 	defer cancel()
-	h := &hits{logins: m.logins, log: m.log}
+	h := &hits{logins: m.logins, log: m.log, uses: func() []string {
+		parsed, err := ldapconn.ParseFilter(q.filter)
+		if err != nil {
+			return nil
+		}
+		return parsed.Attributes()
+	}}
 	a, err := h.first(ctx, m.directory, []inquiry{q}, cert, user)
 	return m.cache.settle(cert, user, a, err, m.log)
 }

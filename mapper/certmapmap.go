@@ -116,7 +116,10 @@ func placeholdersAreValues(f *ldapconn.Filter) error {
 
 // filter fills the templates in, each escaped; false when the certificate lacks one. A clause that
 // compares with the whole certificate becomes one that OpenLDAP understands too.
-func (r *mapRule) filter(cert *certinfo.Certificate) (string, bool) {
+func (r *mapRule) filter(cert *certinfo.Certificate) (string, bool) { return r.filterBy(cert, "auto") }
+
+// filterBy is filter with the way to look for a whole certificate, as for certificateFilter.
+func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool) {
 	var b strings.Builder
 	cut := false // the ")" after a clause that was written whole
 	for i, p := range r.pieces {
@@ -134,7 +137,7 @@ func (r *mapRule) filter(cert *certinfo.Certificate) (string, bool) {
 		}
 		if r.wholeClause(i) {
 			attribute := octetClause().FindStringSubmatch(r.pieces[i-1].text)[1]
-			b.WriteString(certificateFilter(attribute, cert, "auto"))
+			b.WriteString(certificateFilter(attribute, cert, how))
 			cut = true
 			continue
 		}

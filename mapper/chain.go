@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"pam_pkcs11/config"
@@ -16,6 +17,7 @@ import (
 type Chain struct {
 	links   []link
 	options Options
+	known   authorities
 }
 
 // link is one mapper of the chain with what every block has.
@@ -23,7 +25,7 @@ type link struct {
 	name    string
 	kind    string // as in config.Mapper.Type
 	mapper  mapper
-	issuers []certinfo.Name // empty: any
+	issuers []issuerName // empty: any
 }
 
 // New sets up the mappers of the blocks, in their order.
@@ -37,7 +39,7 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &Chain{options: o}
+	c := &Chain{options: o, known: authorities{o.Authorities, o.PartialChain}}
 	for _, b := range blocks {
 		l, err := newLink(b, o)
 		if err != nil {
@@ -59,12 +61,12 @@ func placed(b config.Mapper, err error) error {
 
 func newLink(b config.Mapper, o Options) (link, error) {
 	l := link{name: b.Name, kind: b.Type}
-	for _, dn := range b.Values.List("issuer") {
-		name, err := certinfo.ParseDN(dn)
+	for _, text := range b.Values.List("issuer") {
+		n, err := newIssuerName(text, o)
 		if err != nil {
-			return l, fmt.Errorf("issuer %q: %w", dn, err)
+			return l, err
 		}
-		l.issuers = append(l.issuers, name)
+		l.issuers = append(l.issuers, n)
 	}
 	build, known := builders[b.Type]
 	if !known {
@@ -85,13 +87,14 @@ var builders = map[string]func(config.Mapper, Options) (mapper, error){
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
 // checked; without that only mappers that bind the exact certificate or its key are asked.
-func (c *Chain) Find(ctx context.Context, cert *certinfo.Certificate, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, whose(cert))
+// The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask, or ctx's.
+func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, error) {
+	return c.ask(ctx, cert, verified, whose(cert.Cert))
 }
 
-// Match tells whether the certificate belongs to the user.
-func (c *Chain) Match(ctx context.Context, cert *certinfo.Certificate, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, isOf(cert, user))
+// Match tells whether the certificate belongs to the user. Its errors are those of Find.
+func (c *Chain) Match(ctx context.Context, cert Checked, user string, verified bool) (Result, error) {
+	return c.ask(ctx, cert, verified, isOf(cert.Cert, user))
 }
 
 // question is what one mapper is asked.
@@ -112,38 +115,67 @@ func isOf(cert *certinfo.Certificate, user string) question {
 	}
 }
 
-func (c *Chain) ask(ctx context.Context, cert *certinfo.Certificate, verified bool, q question) (Result, error) {
+func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question) (Result, error) {
 	var decisions []Decision
+	var why error // the first mapper that could not ask or, where all could, that found something and refuses it
 	for _, l := range c.links {
 		if err := ctx.Err(); err != nil {
 			return Result{Decisions: decisions}, err
 		}
-		a, d, _ := c.askOne(ctx, cert, l, verified, q)
-		decisions = append(decisions, d)
-		if a != nil {
+		asked := c.askOne(ctx, cert, l, verified, q)
+		decisions = append(decisions, asked.decision)
+		if a := asked.answer; a != nil {
 			return Result{User: a.user, Mapper: l.name, Value: a.value, Origin: a.origin, Decisions: decisions}, nil
 		}
-		c.options.Logger.Info("mapper says no", "mapper", l.name, "read", d.Read, "verdict", d.Verdict)
+		if asked.err != nil && (why == nil || errors.Is(asked.err, ErrUnavailable) && !errors.Is(why, ErrUnavailable)) {
+			why = fmt.Errorf("mapper %s: %w", l.name, asked.err)
+		}
+		c.options.Logger.Info("mapper says no", "mapper", l.name, "read", asked.decision.Read, "verdict", asked.decision.Verdict)
+	}
+	if why != nil {
+		return Result{Decisions: decisions}, fmt.Errorf("%w: %w", ErrNoMatch, why)
 	}
 	return Result{Decisions: decisions}, ErrNoMatch
 }
 
+// asked is what one mapper did.
+type asked struct {
+	answer   *answer // nil is a no
+	decision Decision
+	record   *record
+	err      error // why it could not say yes or no
+}
+
 // askOne asks one mapper; its errors are a no, and the next is asked.
-func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, verified bool, q question) (*answer, Decision, *record) {
+func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool, q question) asked {
 	ctx, r := withRecord(ctx)
-	d := Decision{Mapper: l.name}
-	if d.Verdict = l.refuses(cert, verified); d.Verdict != "" {
-		return nil, d, r
+	did := asked{record: r, decision: Decision{Mapper: l.name}}
+	d := &did.decision
+	if d.Verdict = l.refuses(cert.Cert, verified); d.Verdict != "" {
+		return did
 	}
-	answers, err := q(ctx, l.mapper)
+	issuer, why := l.speaksFor(cert, c.known)
+	if why != nil {
+		d.Verdict = "not asked: " + why.Error()
+		if !errors.Is(why, errOtherIssuer) {
+			did.err = why
+		}
+		return did
+	}
+	if issuer == standingNamed && l.goesByIssuer(cert.Cert) {
+		c.options.Logger.Warn("the certificate's issuer is bound by its name alone, and several roots of ca_dir can certify a CA of that name",
+			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", nameTheKey)
+	}
+	answers, err := q(withStanding(ctx, issuer), l.mapper)
 	d.Read, d.Asked, d.Answer = joined(r.read), joined(r.asked), joined(r.heard)
 	switch {
 	case errors.Is(err, errNothing):
 		d.Verdict = err.Error()
-		return nil, d, r
+		return did
 	case err != nil:
+		did.err = err
 		d.Verdict = "fails: " + err.Error()
-		return nil, d, r
+		return did
 	}
 	var refused []string
 	for _, a := range answers {
@@ -153,36 +185,30 @@ func (c *Chain) askOne(ctx context.Context, cert *certinfo.Certificate, l link, 
 			continue
 		}
 		d.Verdict = "yes, by " + a.origin.String()
-		return &a, d, r
+		did.answer = &a
+		return did
 	}
 	d.Verdict = "no"
 	if len(refused) > 0 {
 		d.Verdict = joined(refused[:min(len(refused), maxRefused)])
 	}
-	return nil, d, r
+	return did
 }
 
 // maxRefused is how many of a mapper's refused answers are told.
 const maxRefused = 8
 
-// refuses tells why the mapper is not asked about the certificate; "" when it is.
+// refuses tells, before it is known who issued the certificate, why the mapper is not asked about it; "" when it is.
 func (l link) refuses(cert *certinfo.Certificate, verified bool) string {
-	switch {
-	case !verified && !l.mapper.binds():
+	if !verified && !l.mapper.binds() {
 		return "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
-	case !l.speaksFor(cert):
-		return "not asked: the issuer is not one of those of the block"
 	}
 	return ""
 }
 
-func (l link) speaksFor(cert *certinfo.Certificate) bool {
-	for _, issuer := range l.issuers {
-		if issuer.Equal(cert.Issuer) {
-			return true
-		}
-	}
-	return len(l.issuers) == 0
+// maySpeakFor tells whether the certificate's issuer can be one of the block's.
+func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
+	return len(l.issuers) == 0 || slices.ContainsFunc(l.issuers, func(n issuerName) bool { return n.may(cert, known) })
 }
 
 // mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0

@@ -171,7 +171,7 @@ func TestFailover(t *testing.T) {
 	// A server that answers the bind and then nothing gets half of the time.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	r, err := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", mutedLater+" "+s.LDAP)).Find(ctx, cert, true)
+	r, err := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", mutedLater+" "+s.LDAP)).Find(ctx, Checked{Cert: cert}, true)
 	if err != nil || r.User != "alice" {
 		t.Errorf("mute at the search: %v, %v", r, err)
 	}
@@ -263,7 +263,7 @@ func TestPasswordsStayOut(t *testing.T) {
 		{"passwd", slapdtest.Password}, {"passwd", "not-" + slapdtest.Password}, {"passwd_file", writeFile(t, "p", []byte(slapdtest.Password), 0o600)},
 	} {
 		settings = append(settings, "uri", "ldap://127.0.0.1:1 "+s.LDAP, "binddn", slapdtest.AdminDN, "attribute_map", "mail=email")
-		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), ldapCertificate(t, leaf), "", true)
+		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), Checked{Cert: ldapCertificate(t, leaf)}, "", true)
 		if err != nil {
 			t.Fatal(err)
 		}

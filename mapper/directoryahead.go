@@ -29,7 +29,7 @@ func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user 
 	}
 	for _, cert := range certs {
 		for _, l := range c.links {
-			if l.refuses(cert, verified) != "" {
+			if l.refuses(cert, verified) != "" || !l.maySpeakFor(cert, c.known) {
 				continue
 			}
 			if e, ok := l.mapper.(expecter); ok && e.expects(cert, user) {

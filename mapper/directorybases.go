@@ -1,7 +1,6 @@
 package mapper
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,20 +8,24 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// search asks each query below each base, in their order, and hands over one answer for a query: the entries
-// of all bases together. An entry below two bases counts once.
-func (d *directory) search(ctx context.Context, queries []ldapconn.Query, maxOctets int64, hear take) error {
+// belowBases adds to the round one search below each base for each query, in their order, and hands over one answer for
+// a query: the entries of all bases together. An entry below two bases counts once. Queries that the round gets after
+// that have their own base, and their answers are counted on.
+func (d *directory) belowBases(r *round, queries []ldapconn.Query) {
 	n := len(d.bases)
-	each := make([]ldapconn.Query, 0, n*len(queries))
 	for _, q := range queries {
 		for _, base := range d.bases {
 			q.Base = base
-			each = append(each, q)
+			r.queries = append(r.queries, q)
 		}
 	}
 
 	var all ldapconn.Answer
-	return d.ask(ctx, each, maxOctets, func(i int, a ldapconn.Answer) bool {
+	hear := r.hear
+	r.hear = func(i int, a ldapconn.Answer) bool {
+		if i >= n*len(queries) {
+			return hear(i-(n-1)*len(queries), a)
+		}
 		if i%n == 0 {
 			all = ldapconn.Answer{}
 		}
@@ -35,7 +38,7 @@ func (d *directory) search(ctx context.Context, queries []ldapconn.Query, maxOct
 			}
 		}
 		return i%n < n-1 || hear(i/n, all)
-	})
+	}
 }
 
 // where names the bases, for logs and explanations.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-
-	"pam_pkcs11/internal/certinfo"
 )
 
 // record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
@@ -64,19 +62,20 @@ type Explanation struct {
 
 // Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a user, whether it is
 // his. The first with a User is the one that decides at a login. An error is ctx's.
-func (c *Chain) Explain(ctx context.Context, cert *certinfo.Certificate, user string, verified bool) ([]Explanation, error) {
-	q := whose(cert)
+func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified bool) ([]Explanation, error) {
+	q := whose(cert.Cert)
 	if user != "" {
-		q = isOf(cert, user)
+		q = isOf(cert.Cert, user)
 	}
 	var all []Explanation
 	for _, l := range c.links {
 		if err := ctx.Err(); err != nil {
 			return all, err
 		}
-		a, d, r := c.askOne(ctx, cert, l, verified, q)
-		e := Explanation{Mapper: l.name, Type: l.kind, Read: r.read, Asked: r.asked, Heard: r.heard, Verdict: d.Verdict}
-		if a != nil {
+		did := c.askOne(ctx, cert, l, verified, q)
+		r := did.record
+		e := Explanation{Mapper: l.name, Type: l.kind, Read: r.read, Asked: r.asked, Heard: r.heard, Verdict: did.decision.Verdict}
+		if a := did.answer; a != nil {
 			e.User, e.Value = a.user, a.value
 		}
 		all = append(all, e)

@@ -178,9 +178,9 @@ func TestNoTextIsAnotherUser(t *testing.T) {
 		for _, user := range []string{"", "alice", "bob"} {
 			var r Result
 			if user == "" {
-				r, err = chain.Find(ctx, c, true)
+				r, err = chain.Find(ctx, Checked{Cert: c}, true)
 			} else {
-				r, err = chain.Match(ctx, c, user, true)
+				r, err = chain.Match(ctx, Checked{Cert: c}, user, true)
 			}
 			if err == nil && r.User != text {
 				t.Fatalf("%q logs in as %q: %v", text, r.User, r.Decisions)

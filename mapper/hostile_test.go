@@ -68,6 +68,7 @@ func TestHostileDirectories(t *testing.T) {
 		return true
 	}
 	bind := []string{"binddn", "cn=x", "passwd", "secret"}
+	byMail := []string{"attribute_map", "mail=email", "certificate_match", "off"}
 	starttls := append([]string{"ssl", "tls"}, bind...)
 	cases := []struct {
 		name     string
@@ -97,15 +98,18 @@ func TestHostileDirectories(t *testing.T) {
 			[]string{"certificate_match", "compare"}, "", "has not ended"},
 		{"two entries", onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, "uid=a", "uid", "alice"), slapdtest.Entry(r.ID, "uid=b", "uid", "bob"))
-		}), nil, "", "more than one user"},
+		}), byMail, "", "more than one user"},
 		{"another user's entry", searching("uid=bob", "uid", "bob"), nil, "alice", "no"},
 		{"an entry with another certificate", searching("uid=alice", "uid", "alice", "userCertificate;binary", "x"), nil, "", "no"},
 		{"an entry with another certificate, matched", searching("uid=alice", "uid", "alice", "userCertificate", "x"), nil, "alice", "no"},
-		{"a login with a line end", searching("uid=x", "uid", "alice\nroot"), nil, "", "does not say its login"},
-		{"a login with NUL", searching("uid=x", "uid", "alice\x00"), nil, "", "does not say its login"},
-		{"an empty login", searching("uid=x", "uid", ""), nil, "", "does not say its login"},
-		{"no login", searching("uid=x"), nil, "", "does not say its login"},
-		{"root", searching("uid=x", "uid", "root"), nil, "", "below UID_MIN"},
+		{"a login with a line end", searching(`uid=alice\0aroot`, "uid", "alice\nroot"), byMail, "", "does not say its login"},
+		{"a login with NUL", searching(`uid=alice\00`, "uid", "alice\x00"), byMail, "", "does not say its login"},
+		{"a login with a line end, not in the name", searching("cn=x", "uid", "alice\nroot"), append(byMail, "uid_attribute", "uid"), "", "does not say its login"},
+		{"an empty login", searching("uid=", "uid", ""), byMail, "", "does not say its login"},
+		{"no login", searching("cn=x"), byMail, "", "does not say its login"},
+		{"a name that is none", searching("alice", "uid", "alice"), byMail, "", "does not say its login"},
+		{"root", searching("uid=root", "uid", "root"), byMail, "", "below UID_MIN"},
+		{"a certificate that cannot be read, found by issuer and serial number", searching("uid=alice", "uid", "alice"), nil, "", "the issuer is known by its name alone"},
 		{"an error", onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 50))
 			return true
@@ -113,11 +117,11 @@ func TestHostileDirectories(t *testing.T) {
 		{"a size limit", onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(append(slapdtest.Entry(r.ID, "uid=alice", "uid", "alice"), slapdtest.Result(r.ID, slapdtest.SearchDone, 4)...))
 			return true
-		}), nil, "", "more than one user"},
+		}), nil, "", "its own size limit"},
 		{"a referral", onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 10, testca.TLV(0xa3, testca.TLV(4, []byte("ldap://127.0.0.1:1/")))))
 			return true
-		}), nil, "", "no"},
+		}), nil, "", "only points to other servers: ldap://127.0.0.1:1/ (referrals = true follows them)"},
 		{"a reference", onSearch(loop), nil, "", "no"},
 		{"a reference to a dead server, followed", onSearch(loop), []string{"referrals", "true"}, "", "referral ldap://127.0.0.1:1"},
 		{"StartTLS refused", noTLS(2), starttls, "", "StartTLS"},

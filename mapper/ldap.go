@@ -1,13 +1,11 @@
 package mapper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -63,20 +61,28 @@ func newLDAP(b config.Mapper, o Options) (mapper, error) {
 	if len(m.elements) == 0 && m.how == "off" {
 		return nil, b.Fault("certificate_match", errors.New("certificate_match = off without attribute_map leaves nothing to search for"))
 	}
-	if m.logins, err = newLoginReader(filter, b, o); err != nil {
+	uid := v.String("uid_attribute")
+	if m.windows && uid == "" {
+		uid = windowsLogin
+	}
+	if m.logins, err = newLoginReader(filter, uid, b, o); err != nil {
 		return nil, err
 	}
 	m.cache = newAnswerCache(b, o, d.uris, d.srvDomain, d.bases, d.scope, filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
 	return m, nil
 }
 
+// windowsLogin is the attribute that holds the login in Active Directory, which keeps it unique; entries are named by
+// their common names there.
+const windowsLogin = "sAMAccountName"
+
 // newLoginReader sets up how entries and logins belong together.
-func newLoginReader(filter string, b config.Mapper, o Options) (*loginReader, error) {
+func newLoginReader(filter, uidAttribute string, b config.Mapper, o Options) (*loginReader, error) {
 	f, err := newUserFilter(filter, b.Values.Bool("ignorecase"))
 	if err != nil {
 		return nil, b.Fault("filter", err)
 	}
-	r := &loginReader{filter: f, uidAttribute: b.Values.String("uid_attribute"), accounts: o.Accounts}
+	r := &loginReader{filter: f, uidAttribute: uidAttribute, accounts: o.Accounts}
 	switch {
 	case r.uidAttribute != "" && !config.IsAttribute(r.uidAttribute):
 		return nil, b.Fault("uid_attribute", fmt.Errorf("uid_attribute = %q is no attribute", r.uidAttribute))
@@ -97,6 +103,7 @@ type inquiry struct {
 	name    string // for the log and the result
 	filter  string // beside the user's; "" fetches all users
 	fetch   string // attribute to compare with the certificate
+	octets  bool   // the server compares the whole certificate, or nothing
 	must    bool   // the comparison decides; else it only refuses
 	weak    bool   // a hit needs the SID's word
 	entries int    // most entries that are taken; 0 is 2
@@ -155,7 +162,45 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 	return m.cache.settle(cert, user, a, err, m.log)
 }
 
-func (m *ldapMapper) hits() *hits { return &hits{logins: m.logins, weak: m.weak, log: m.log} }
+func (m *ldapMapper) hits() *hits {
+	return &hits{logins: m.logins, weak: m.weak, log: m.log, weakly: m.weakQuestions, uses: m.uses}
+}
+
+// issuerUse: values of attribute_map may hold the issuer's name; a search for the certificate goes by it on OpenLDAP.
+func (m *ldapMapper) issuerUse(*certinfo.Certificate) issuerUse {
+	if slices.ContainsFunc(m.elements, func(e element) bool { return e.uses("issuer") || e.uses("altsecid") }) {
+		return restsOnIssuer
+	}
+	return comparesIssuer
+}
+
+// uses are the attributes that the block's own keys name.
+func (m *ldapMapper) uses() []string {
+	var names []string
+	for _, e := range m.elements {
+		for _, c := range e.clauses {
+			names = append(names, c.Attribute)
+		}
+	}
+	if m.how != "off" {
+		names = append(names, m.attribute)
+	}
+	return names
+}
+
+// weakQuestions are those by which the certificate would be known with allow_weak_mapping alone.
+func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []inquiry {
+	var list []inquiry
+	for _, e := range m.elements {
+		if m.weak || !e.uses("altsecid") && !(m.windows && e.uses("upn")) {
+			continue
+		}
+		if filter, err := e.filter(cert, true); err == nil && filter != "" {
+			list = append(list, inquiry{name: e.text, filter: filter})
+		}
+	}
+	return list
+}
 
 // questions are those of attribute_map in its order, then that for the certificate.
 func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inquiry, error) {
@@ -186,7 +231,7 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inqui
 		return list, nil
 	case "compare":
 	default:
-		list = append(list, inquiry{name: name, filter: certificateFilter(m.attribute, cert, m.how), fetch: m.attribute})
+		list = append(list, inquiry{name: name, filter: certificateFilter(m.attribute, cert, m.how), fetch: m.attribute, octets: m.how == "filter"})
 	}
 	switch {
 	case m.how == "compare" && (user == "" || m.logins.filter.constant):
@@ -200,141 +245,4 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inqui
 // compareEverybody fetches every certificate there is, where the server cannot look for one.
 func (m *ldapMapper) compareEverybody() inquiry {
 	return inquiry{name: "certificate in " + m.attribute, filter: "(" + m.attribute + "=*)", fetch: m.attribute, must: true, entries: compareAll}
-}
-
-// hits judges what searches found.
-type hits struct {
-	logins *loginReader
-	weak   bool
-	log    *slog.Logger
-}
-
-// first returns the answer of the first question that has one. More than one entry is nobody's proof.
-func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cert *certinfo.Certificate, user string) (*answer, error) {
-	queries, octets := make([]ldapconn.Query, len(questions)), int64(maxAnswerOctets)
-	for i, q := range questions {
-		queries[i] = h.query(d, q, user)
-		if q.entries > 0 {
-			octets = compareAllOctets
-			queries[i].Keep = func(e ldapconn.Entry) bool { return h.holds(q, e, cert) }
-		}
-		h.log.Debug("directory is asked", "for", q.name, "base", d.where(), "filter", fmt.Sprintf("%.300s", queries[i].Filter))
-		tellRead(ctx, q.name)
-		tellAsked(ctx, fmt.Sprintf("%s below %s: %.300s", d, d.where(), queries[i].Filter))
-	}
-	var found *answer
-	var refused error
-	err := d.search(ctx, queries, octets, func(i int, a ldapconn.Answer) bool {
-		for _, e := range a.Entries[:min(len(a.Entries), 4)] {
-			tellHeard(ctx, "entry "+e.DN)
-		}
-		if a.Err != nil {
-			refused = fmt.Errorf("%w: %s: %w", errAmbiguous, questions[i].name, a.Err)
-		} else {
-			found, refused = h.judge(questions[i], a.Entries, cert, user)
-		}
-		return found == nil && refused == nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, refused
-}
-
-func (h *hits) query(d *directory, q inquiry, user string) ldapconn.Query {
-	filter := h.logins.filter.of(user)
-	if user == "" {
-		filter = h.logins.filter.ofAll()
-	}
-	if q.filter != "" {
-		filter = "(&" + filter + q.filter + ")"
-	}
-	attributes := append(h.logins.attributes(), "objectSid")
-	if q.fetch != "" {
-		attributes = append(attributes, plainAttribute(q.fetch))
-		if strings.Contains(q.fetch, ";") {
-			attributes = append(attributes, q.fetch)
-		}
-	}
-	limit := q.entries
-	if limit == 0 {
-		limit = 2
-	}
-	return ldapconn.Query{Scope: d.scope, Filter: filter, Attributes: attributes, MaxEntries: limit}
-}
-
-// judge returns the answer that entries give to a question, nil for none.
-func (h *hits) judge(q inquiry, entries []ldapconn.Entry, cert *certinfo.Certificate, user string) (*answer, error) {
-	var good []ldapconn.Entry
-	for _, e := range entries {
-		err := h.contradicts(e, cert)
-		switch {
-		case user != "" && !h.logins.fits(e, user):
-			h.log.Warn("the directory's entry is of another login", "dn", e.DN, "user", user)
-		case !h.holds(q, e, cert):
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", e.DN, err)
-		case q.weak && !h.weak && !confirms(e, cert):
-			h.log.Info("found by a name alone, which is weak (allow_weak_mapping = true)", "dn", e.DN, "by", q.name)
-		default:
-			good = append(good, e)
-		}
-	}
-	if len(good) == 0 {
-		return nil, nil
-	}
-	if len(good) > 1 {
-		return nil, fmt.Errorf("%w: %s and %s (%s)", errAmbiguous, good[0].DN, good[1].DN, q.name)
-	}
-	login := user
-	if user == "" {
-		var err error
-		if login, err = h.logins.of(good[0]); err != nil {
-			return nil, err
-		}
-	}
-	return &answer{login, q.name + " of " + good[0].DN, OriginDirectory}, nil
-}
-
-// holds compares the certificates of an entry that was found by one. Where they cannot be read, the
-// server's word that it found this one has to do, unless the comparison is all there is.
-func (h *hits) holds(q inquiry, e ldapconn.Entry, cert *certinfo.Certificate) bool {
-	if q.fetch == "" {
-		return true
-	}
-	values := e.Get(plainAttribute(q.fetch))
-	if len(values) == 0 {
-		values = e.Get(q.fetch)
-	}
-	if slices.ContainsFunc(values, func(v []byte) bool { return bytes.Equal(v, cert.Raw) }) {
-		return true
-	}
-	if !q.must && len(values) > 0 {
-		h.log.Warn("the directory found an entry that holds another certificate", "dn", e.DN)
-	}
-	return !q.must && len(values) == 0
-}
-
-// contradicts tells why an entry with a security identifier cannot be the holder's.
-func (h *hits) contradicts(e ldapconn.Entry, cert *certinfo.Certificate) error {
-	values := e.Get("objectSid")
-	if len(values) == 0 {
-		return nil
-	}
-	holder, err := certificateSID(cert)
-	if err != nil || holder == nil {
-		return err
-	}
-	for _, v := range values {
-		if holder.is(v) {
-			return nil
-		}
-	}
-	return fmt.Errorf("the certificate is of %s, which is another account", holder.text)
-}
-
-// confirms tells that the certificate names the very account by its security identifier.
-func confirms(e ldapconn.Entry, cert *certinfo.Certificate) bool {
-	holder, err := certificateSID(cert)
-	return err == nil && holder != nil && slices.ContainsFunc(e.Get("objectSid"), holder.is)
 }

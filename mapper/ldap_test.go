@@ -20,7 +20,7 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// ldapAccounts is an account database in which the named people exist, root below UID_MIN.
+// ldapAccounts is an account database in which the named people exist, from uid 2001 on, root below UID_MIN.
 type ldapAccounts []string
 
 func (a ldapAccounts) Lookup(name string) (*accounts.Account, error) {
@@ -28,14 +28,14 @@ func (a ldapAccounts) Lookup(name string) (*accounts.Account, error) {
 	case name == "root":
 		return &accounts.Account{Name: name}, nil
 	case slices.Contains(a, name):
-		return &accounts.Account{Name: name, UID: 2000}, nil
+		return &accounts.Account{Name: name, UID: uint32(2001 + slices.Index(a, name))}, nil
 	}
 	return nil, accounts.ErrNoAccount
 }
 
 func (a ldapAccounts) All(yield func(accounts.Account) bool) error {
-	for _, n := range a {
-		if !yield(accounts.Account{Name: n, UID: 2000}) {
+	for i, n := range a {
+		if !yield(accounts.Account{Name: n, UID: uint32(2001 + i)}) {
 			return nil
 		}
 	}
@@ -112,9 +112,9 @@ func verdictOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) 
 
 func resultOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (Result, string) {
 	t.Helper()
-	ask := func() (Result, error) { return c.Find(ldapContext(t), cert, true) }
+	ask := func() (Result, error) { return c.Find(ldapContext(t), Checked{Cert: cert}, true) }
 	if user != "" {
-		ask = func() (Result, error) { return c.Match(ldapContext(t), cert, user, true) }
+		ask = func() (Result, error) { return c.Match(ldapContext(t), Checked{Cert: cert}, user, true) }
 	}
 	r, err := ask()
 	if err != nil && !errors.Is(err, ErrNoMatch) {
@@ -187,8 +187,9 @@ func TestLDAPMapper(t *testing.T) {
 		{"an unknown certificate, found", nil, w.foreign, "", "", "no"},
 		{"an unknown certificate, matched", nil, w.foreign, "alice", "", "no"},
 		{"one of two certificates, two logins of which one is an account", nil, w.bob, "", "bob", ""},
-		{"the second value of uid", nil, w.bob, "robert", "", "no account"},
-		{"uid_attribute with two values", []string{"uid_attribute", "uid"}, w.bob, "", "", "2 values of uid"},
+		{"the second value of uid", nil, w.bob, "robert", "", "no"},
+		{"uid_attribute with two values, one of them in the name", []string{"uid_attribute", "uid"}, w.bob, "", "bob", ""},
+		{"uid_attribute with two values, the other one", []string{"uid_attribute", "uid"}, w.bob, "robert", "", "no"},
 		{"uid_attribute", []string{"uid_attribute", "uid"}, w.alice, "", "alice", ""},
 		{"uid_attribute that is not there", []string{"uid_attribute", "employeeNumber"}, w.alice, "", "", "does not say its login"},
 		{"an issuer that OpenLDAP cannot compare, matched", nil, w.umlaut, "dora", "dora", ""},
@@ -218,7 +219,7 @@ func TestLDAPMapper(t *testing.T) {
 		{"two entries fit, one is the user's", []string{"attribute_map", "mail=email", "certificate_match", "off"}, two, "erin", "erin", ""},
 		{"scope 0", []string{"scope", "0"}, w.alice, "", "", "no"},
 		{"scope 2", []string{"scope", "2", "base", slapdtest.Suffix}, w.alice, "", "alice", ""},
-		{"a base that is not there", []string{"base", "ou=Nowhere," + slapdtest.Suffix}, w.alice, "", "", "no"},
+		{"a base that is not there", []string{"base", "ou=Nowhere," + slapdtest.Suffix}, w.alice, "", "", "base does not exist"},
 		{"simple bind", bind, w.alice, "", "alice", ""},
 		{"binddn without password, which is anonymous", []string{"binddn", slapdtest.AdminDN}, w.alice, "", "alice", ""},
 		{"wrong password", []string{"binddn", slapdtest.AdminDN, "passwd", "x"}, w.alice, "", "", "Invalid Credentials"},
@@ -229,8 +230,10 @@ func TestLDAPMapper(t *testing.T) {
 		{"a login that closes the filter", nil, w.alice, "alice)(uid=*", "", "no"},
 		{"filter without parentheses", []string{"filter", "uid=%s"}, w.alice, "alice", "alice", ""},
 		{"the old default, which lacked a parenthesis", []string{"filter", "(&(objectClass=posixAccount)(uid=%s)"}, w.alice, "alice", "alice", ""},
-		{"filter by mail", []string{"filter", "(mail=%s@example.com)"}, w.alice, "", "alice", ""},
-		{"filter by mail, matched", []string{"filter", "(mail=%s@example.com)"}, w.alice, "alice", "alice", ""},
+		{"filter by mail", []string{"filter", "(mail=%s@example.com)"}, w.alice, "", "", "uid_attribute"},
+		{"filter by mail, matched", []string{"filter", "(mail=%s@example.com)"}, w.alice, "alice", "", "uid_attribute"},
+		{"filter by mail, the login in the name", []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"}, w.alice, "", "alice", ""},
+		{"filter by mail, the login in the name, matched", []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"}, w.alice, "alice", "alice", ""},
 		{"filter without the login", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "alice", "alice", ""},
 		{"filter without the login, another user", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "bob", "", "no"},
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // answerCache keeps what a directory said yes to, for logins while no server can be reached. It is asked
-// only then. A directory that says no takes the answer back; the certificate itself is checked at every
+// only then: a server that refuses was reached. A directory that says no takes the answer back; the certificate itself is checked at every
 // login, whatever stands here.
 type answerCache struct {
 	store *store
@@ -32,13 +32,16 @@ type cachedAnswer struct {
 	Until  time.Time `json:"until"`
 }
 
+// answerVersion changes when less counts as a yes than before, so that earlier answers do not stand in.
+const answerVersion = "2"
+
 // newAnswerCache returns nil where cache_hours is 0.
 func newAnswerCache(b config.Mapper, o Options, settings ...any) *answerCache {
 	hours := b.Values.Int("cache_hours")
 	if hours <= 0 {
 		return nil
 	}
-	return &answerCache{store: newStore(o), block: fmt.Sprintf("%q%q", b.Name, fmt.Sprint(settings...)), life: time.Duration(hours) * time.Hour, now: o.Now}
+	return &answerCache{store: newStore(o), block: fmt.Sprintf("%s%q%q", answerVersion, b.Name, fmt.Sprint(settings...)), life: time.Duration(hours) * time.Hour, now: o.Now}
 }
 
 // recordName makes a file name of any text.
@@ -100,6 +103,11 @@ func (c *answerCache) shorten(ctx context.Context) (context.Context, context.Can
 	return context.WithTimeout(ctx, time.Until(deadline)/2)
 }
 
+// unreached tells that no server could be reached in its time, and none was that refuses.
+func unreached(err error) bool {
+	return !ldapconn.IsFault(err) && (errors.Is(err, ldapconn.ErrNoServer) || errors.Is(err, context.DeadlineExceeded))
+}
+
 // settle completes a directory's answer: a yes is kept, a no takes an earlier yes back, and when no
 // server could be asked an earlier yes that is still good stands in.
 func (c *answerCache) settle(cert *certinfo.Certificate, user string, a *answer, err error, log *slog.Logger) (*answer, error) {
@@ -107,10 +115,10 @@ func (c *answerCache) settle(cert *certinfo.Certificate, user string, a *answer,
 	case err == nil && a != nil:
 		c.keep(cert, *a)
 		return a, nil
-	case err == nil || errors.Is(err, errAmbiguous):
+	case !errors.Is(err, ErrUnavailable):
 		c.forget(cert, user)
 		return nil, err
-	case !errors.Is(err, ldapconn.ErrNoServer):
+	case !unreached(err):
 		return nil, err
 	}
 	known, ok := c.recall(cert)

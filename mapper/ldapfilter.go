@@ -7,7 +7,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/ldapconn"
 )
 
@@ -110,6 +109,15 @@ func (f *userFilter) of(user string) string { return f.with(ldapconn.EscapeFilte
 // ofAll returns the filter of all users' entries.
 func (f *userFilter) ofAll() string { return f.with("*") }
 
+// attributes are those that the filter names.
+func (f *userFilter) attributes() []string {
+	parsed, err := ldapconn.ParseFilter(f.of(placeholder))
+	if err != nil {
+		return nil
+	}
+	return parsed.Attributes()
+}
+
 func (f *userFilter) same(a, b string) bool {
 	return a == b || f.ignoreCase && strings.EqualFold(a, b)
 }
@@ -136,83 +144,4 @@ func isLogin(s string) bool {
 		}
 	}
 	return true
-}
-
-// loginReader takes logins out of entries.
-type loginReader struct {
-	filter       *userFilter
-	uidAttribute string
-	accounts     accounts.Source
-}
-
-// attributes are those that must be fetched.
-func (r *loginReader) attributes() []string {
-	var names []string
-	for _, n := range []string{r.uidAttribute, r.filter.attribute} {
-		if n != "" && (len(names) == 0 || !strings.EqualFold(names[0], n)) {
-			names = append(names, n)
-		}
-	}
-	return names
-}
-
-var errNoLogin = errors.New("the entry does not say its login")
-
-// of returns the login of an entry that was found without one. With uid_attribute it is its only value.
-// Without, it is a value of the filter's attribute; of several, the only one that is an account here.
-func (r *loginReader) of(e ldapconn.Entry) (string, error) {
-	if r.uidAttribute != "" {
-		values := e.Get(r.uidAttribute)
-		switch {
-		case len(values) == 0:
-			return "", fmt.Errorf("%w: %s has no %s that can be read", errNoLogin, e.DN, r.uidAttribute)
-		case len(values) > 1:
-			return "", fmt.Errorf("%w: %s has %d values of %s", errAmbiguous, e.DN, len(values), r.uidAttribute)
-		case !isLogin(string(values[0])):
-			return "", fmt.Errorf("%w: %q cannot be one", errNoLogin, values[0])
-		}
-		return string(values[0]), nil
-	}
-	var logins []string
-	for _, v := range e.Get(r.filter.attribute) {
-		if login, ok := r.filter.login(v); ok {
-			logins = append(logins, login)
-		}
-	}
-	if len(logins) > 1 {
-		logins = r.accountsOf(logins)
-	}
-	switch len(logins) {
-	case 0:
-		return "", fmt.Errorf("%w: %s has no usable %s", errNoLogin, e.DN, r.filter.attribute)
-	case 1:
-		return logins[0], nil
-	}
-	return "", fmt.Errorf("%w: %s is the entry of %s", errAmbiguous, e.DN, strings.Join(logins, ", "))
-}
-
-func (r *loginReader) accountsOf(logins []string) []string {
-	var known []string
-	for _, l := range logins {
-		if _, err := r.accounts.Lookup(l); err == nil {
-			known = append(known, l)
-		}
-	}
-	return known
-}
-
-// fits tells whether an entry that came for a user is that user's: a directory compares without regard to
-// case and blanks, the system does not. An attribute that cannot be read leaves it to the directory.
-func (r *loginReader) fits(e ldapconn.Entry, user string) bool {
-	if r.filter.attribute == "" {
-		values := e.Get(r.uidAttribute)
-		return len(values) == 1 && r.filter.same(string(values[0]), user)
-	}
-	values := e.Get(r.filter.attribute)
-	for _, v := range values {
-		if login, ok := r.filter.login(v); ok && r.filter.same(login, user) {
-			return true
-		}
-	}
-	return len(values) == 0
 }

@@ -18,6 +18,10 @@ import (
 // ErrNoMatch is returned when no mapper says yes.
 var ErrNoMatch = errors.New("no mapper says that the certificate belongs to this user")
 
+// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to: a server that is
+// not reached, or that refuses what the configuration makes of it. It wraps the cause.
+var ErrUnavailable = errors.New("the directory cannot be asked")
+
 // Origin is what a mapper's answer rests on; it decides which accounts the answer may name.
 type Origin int
 
@@ -61,11 +65,13 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
-	StoreDir                       string           // where root keeps records between logins; "" keeps none
-	Fetch                          *fetch.Client    // of remote mapfiles; nil is one that trusts the system's authorities
-	Resolver                       *net.Resolver    // for SRV records; nil is the system's
-	Logger                         *slog.Logger     // nil is silent
-	Now                            func() time.Time // nil is time.Now
+	Authorities                    []*certinfo.Certificate // of ca_dir; nil where no chain is built
+	PartialChain                   bool                    // every CA of ca_dir ends a chain
+	StoreDir                       string                  // where root keeps records between logins; "" keeps none
+	Fetch                          *fetch.Client           // of remote mapfiles; nil is one that trusts the system's authorities
+	Resolver                       *net.Resolver           // for SRV records; nil is the system's
+	Logger                         *slog.Logger            // nil is silent
+	Now                            func() time.Time        // nil is time.Now
 }
 
 // answer is what one mapper says.

@@ -81,9 +81,9 @@ func ask(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (login
 	var r Result
 	var err error
 	if user == "" {
-		r, err = c.Find(ctx, cert, true)
+		r, err = c.Find(ctx, Checked{Cert: cert}, true)
 	} else {
-		r, err = c.Match(ctx, cert, user, true)
+		r, err = c.Match(ctx, Checked{Cert: cert}, user, true)
 	}
 	if err != nil && !errors.Is(err, ErrNoMatch) {
 		t.Fatal(err)
@@ -435,7 +435,7 @@ func TestSeveralBlocksOfOneKind(t *testing.T) {
 	}
 	c := chain(t, conf.Mappers...)
 	for cn, want := range map[string]string{"A": "alice", "B": "bob", "alice": ""} {
-		r, err := c.Find(context.Background(), certificate(t, testca.Subject("CN="+cn)), true)
+		r, err := c.Find(context.Background(), Checked{Cert: certificate(t, testca.Subject("CN="+cn))}, true)
 		if r.User != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %+v, %v", cn, r, err)
 		}
@@ -453,19 +453,19 @@ func TestUnverified(t *testing.T) {
 	cert := certificate(t, testca.Subject("CN=alice"), testca.SAN(testca.UPN("alice@x"), testca.Email("alice@x.y")))
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "ms", "upn", "krb", "pwent", "generic", "null"} {
 		c := chain(t, block(t, typ, nil, nil))
-		if r, err := c.Match(context.Background(), cert, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
+		if r, err := c.Match(context.Background(), Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
 			t.Errorf("%s: %+v, %v", typ, r, err)
 		}
 	}
 	c := chain(t, block(t, "digest", []string{colons(cert.Fingerprint(crypto.SHA256)) + " -> alice"}, nil))
-	if r, err := c.Find(context.Background(), cert, false); err != nil || r.User != "alice" {
+	if r, err := c.Find(context.Background(), Checked{Cert: cert}, false); err != nil || r.User != "alice" {
 		t.Errorf("digest: %+v, %v", r, err)
 	}
 }
 
 func TestExplain(t *testing.T) {
 	c := chain(t, block(t, "mail", nil, nil), block(t, "cn", []string{"A -> alice"}, nil), block(t, "null", nil, set("default_match", "true")))
-	all, err := c.Explain(context.Background(), certificate(t, testca.Subject("CN=A")), "", true)
+	all, err := c.Explain(context.Background(), Checked{Cert: certificate(t, testca.Subject("CN=A"))}, "", true)
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}

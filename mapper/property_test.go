@@ -140,9 +140,9 @@ func sorted(m map[string]bool) []string {
 
 func match(c *Chain, cert *certinfo.Certificate, user string) (Result, error) {
 	if user == "" {
-		return c.Find(context.Background(), cert, true)
+		return c.Find(context.Background(), Checked{Cert: cert}, true)
 	}
-	return c.Match(context.Background(), cert, user, true)
+	return c.Match(context.Background(), Checked{Cert: cert}, user, true)
 }
 
 // TestNobodyIsNamedWhoIsNotListed: with a mapfile, only a text that is a key as a whole leads to its login.

@@ -67,7 +67,7 @@ func newRemoteMap(address string, insecure bool, o Options) (*remoteMap, error) 
 	return r, nil
 }
 
-// open returns the text from its beginning.
+// open returns the text from its beginning. An error is an ErrUnavailable.
 func (r *remoteMap) open(ctx context.Context) (io.ReadCloser, error) {
 	r.once.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, remoteDeadline)
@@ -75,7 +75,7 @@ func (r *remoteMap) open(ctx context.Context) (io.ReadCloser, error) {
 		r.err = r.fetch(ctx)
 	})
 	if r.err != nil {
-		return nil, r.err
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, r.err)
 	}
 	return io.NopCloser(io.NewSectionReader(r.file, r.from, maxRemoteMap)), nil
 }

@@ -237,7 +237,7 @@ func TestRemoteMapfileDeadline(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		started := time.Now()
-		if r, err := ch.Find(ctx, certificate(t, testca.Subject("CN=A")), true); err == nil {
+		if r, err := ch.Find(ctx, Checked{Cert: certificate(t, testca.Subject("CN=A"))}, true); err == nil {
 			t.Errorf("%s: %+v", url, r)
 		}
 		cancel()

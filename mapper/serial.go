@@ -24,6 +24,9 @@ func newSerial(b config.Mapper, o Options) (mapper, error) {
 
 func (m *serialMapper) binds() bool { return false }
 
+// issuerUse: a number is one of its issuer.
+func (m *serialMapper) issuerUse(*certinfo.Certificate) issuerUse { return restsOnIssuer }
+
 func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
 	var keys []string
 	for _, number := range serialTexts(cert) {

@@ -7,8 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/login"
 	"pam_pkcs11/mapper"
+	"pam_pkcs11/verify"
 )
 
 func newConfig() *cobra.Command {
@@ -61,7 +64,14 @@ func checkMappers(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	if _, err = mapper.New(conf.Mappers, mapper.Options{}); err == nil {
+	options := mapper.Options{PartialChain: conf.Module.Chain.Partial, Authorities: authoritiesOf(conf)}
+	chain, err := mapper.New(conf.Mappers, options)
+	if err == nil {
+		for _, note := range chain.BoundByName() {
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s [issuer]\n", file, note); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
 	var placed *config.Error
@@ -74,6 +84,24 @@ func checkMappers(cmd *cobra.Command, file string) error {
 		return err
 	}
 	return &cli.Error{Code: cli.Config}
+}
+
+// authoritiesOf are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be read.
+func authoritiesOf(conf *config.Config) []*certinfo.Certificate {
+	if !conf.Module.Policy.CA {
+		return nil
+	}
+	options, err := login.VerifyOptions(conf)
+	if err != nil {
+		return nil
+	}
+	options.StoreDir = "" // nothing is kept here
+	options.Policy = verify.Policy{CA: true}
+	v, err := verify.New(options)
+	if err != nil {
+		return nil
+	}
+	return v.Certificates()
 }
 
 // checkConfig prints what config.Check finds, in the order of the file.

@@ -112,11 +112,19 @@ func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Con
 
 	ctx, cancel := context.WithTimeout(ctx, conf.Global.VerifyTimeout)
 	defer cancel()
-	shown := mapped{Certificate: c.name, Subject: c.cert.Subject.RFC4514(), Issuer: c.cert.Issuer.RFC4514(), Serial: c.cert.SerialHex(":"), Good: true, Notes: c.cert.Oddities()}
-	if _, err := judge.Check(ctx, c.cert, certificatesOf(all)); err != nil {
+	shown := mapped{
+		Certificate: c.name,
+		Subject:     c.cert.Subject.RFC4514(),
+		Issuer:      c.cert.Issuer.RFC4514(),
+		Serial:      c.cert.SerialHex(":"),
+		Good:        true,
+		Notes:       c.cert.Oddities(),
+	}
+	checked, err := judge.Check(ctx, c.cert, certificatesOf(all))
+	if err != nil {
 		shown.Good, shown.Check = false, err.Error()
 	}
-	explained, err := judge.Explain(ctx, c.cert, m.user)
+	explained, err := judge.Explain(ctx, login.Checked(c.cert, checked), m.user)
 	if err != nil {
 		return shown, fmt.Errorf("%s: %w", c.name, err)
 	}

@@ -81,11 +81,12 @@ func findLogin(cmd *cobra.Command, args []string) error {
 	defer cancel()
 	var why []error
 	for _, c := range certs {
-		if _, err := judge.Check(ctx, c.cert, certificatesOf(certs)); err != nil {
+		checked, err := judge.Check(ctx, c.cert, certificatesOf(certs))
+		if err != nil {
 			why = append(why, err)
 			continue
 		}
-		found, err := judge.Find(ctx, c.cert)
+		found, err := judge.Find(ctx, login.Checked(c.cert, checked))
 		if err == nil {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), found.User)
 			return err
@@ -106,12 +107,13 @@ func inspect(cmd *cobra.Command, args []string) error {
 	var why []error
 	good := 0
 	for _, c := range certs {
-		if _, err := judge.Check(ctx, c.cert, certificatesOf(certs)); err != nil {
+		checked, err := judge.Check(ctx, c.cert, certificatesOf(certs))
+		if err != nil {
 			why = append(why, err)
 			continue
 		}
 		good++
-		explained, err := judge.Explain(ctx, c.cert, "")
+		explained, err := judge.Explain(ctx, login.Checked(c.cert, checked), "")
 		if err != nil {
 			return err
 		}

@@ -157,3 +157,15 @@ func (f *Filter) Shape() string {
 	}
 	return s + ")"
 }
+
+// Attributes returns the attributes that the filter compares, those of extensible matches left out.
+func (f *Filter) Attributes() []string {
+	var names []string
+	if len(f.Children) == 0 && f.Attribute != "" && f.Op != ":=" {
+		names = append(names, f.Attribute)
+	}
+	for _, c := range f.Children {
+		names = append(names, c.Attributes()...)
+	}
+	return names
+}

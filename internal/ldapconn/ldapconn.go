@@ -68,7 +68,8 @@ type Conn struct {
 // ErrEnded is part of the error of a search when the connection ended, and not because the time did.
 var ErrEnded = errors.New("the connection has ended")
 
-// ErrNoServer is returned when no server of the list could be used; it wraps what each one said.
+// ErrNoServer is part of the error when no server of the list could be reached within its time; it wraps what each one
+// said. Where one was reached and refused, the error is a Fault and not this.
 var ErrNoServer = errors.New("no LDAP server answers")
 
 type dialled struct {
@@ -133,10 +134,18 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 			if next < len(uris) {
 				start()
 			} else if pending == 0 {
-				return nil, fmt.Errorf("%w: %w", ErrNoServer, errors.Join(errs...))
+				return nil, Unreached(errors.Join(errs...))
 			}
 		}
 	}
+}
+
+// Unreached adds ErrNoServer to the errors of all servers, unless one of them was reached and refused.
+func Unreached(err error) error {
+	if IsFault(err) || errors.Is(err, ErrNoServer) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrNoServer, err)
 }
 
 func closeLosers(results <-chan dialled, pending int) {
@@ -212,12 +221,12 @@ func (c Config) open(ctx context.Context, u *Target, wire *meteredConn) (*Conn, 
 	conn.Start()
 	if c.StartTLS && !u.TLS && !u.Local && !(c.ClearToSelf && u.IsThisMachine()) {
 		if err := conn.StartTLS(tlsConfig(c.TLS, u.Host)); err != nil {
-			return nil, errors.Join(fmt.Errorf("StartTLS: %w", err), ctx.Err())
+			return nil, errors.Join(fmt.Errorf("StartTLS: %w", asFault(ErrStartTLSRefused, err)), ctx.Err())
 		}
 	}
 	if err := c.bind(conn); err != nil {
 		conn.Close()
-		return nil, errors.Join(fmt.Errorf("bind: %w", err), ctx.Err())
+		return nil, errors.Join(fmt.Errorf("bind: %w", asFault(ErrBindRefused, err)), ctx.Err())
 	}
 	if !stop() {
 		return nil, ctx.Err()
@@ -235,7 +244,7 @@ func (c Config) bind(conn *ldap.Conn) error {
 		return conn.ExternalBind()
 	case Simple:
 		if len(c.Password) == 0 {
-			return errors.New("a DN without a password would bind anonymously (RFC 4513, 5.1.2)")
+			return fmt.Errorf("%w: a DN without a password would bind anonymously (RFC 4513, 5.1.2)", ErrBindRefused)
 		}
 		return conn.Bind(c.DN, string(c.Password))
 	}
@@ -311,10 +320,11 @@ func (t *Target) IsThisMachine() bool {
 // meteredConn ends a connection that has delivered more than its share, and tells when something was sent.
 type meteredConn struct {
 	net.Conn
-	mu      sync.Mutex
-	left    int64
-	page    int64         // of left, what one page of a search may take; 0 is all
-	written chan struct{} // holds one word at most
+	mu       sync.Mutex
+	left     int64
+	exceeded bool          // more than left, or page, has come
+	page     int64         // of left, what one page of a search may take; 0 is all
+	written  chan struct{} // holds one word at most
 }
 
 func newMetered(c net.Conn, limit int64) *meteredConn {
@@ -351,8 +361,12 @@ func (m *meteredConn) forgetWritten() {
 	}
 }
 
-// ErrTooMuch is returned when a server sends more than Config.MaxBytes.
-var ErrTooMuch = errors.New("the server sends more than is allowed")
+// tooMuch tells that the connection was ended because of what the server sent.
+func (m *meteredConn) tooMuch() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.exceeded
+}
 
 func (m *meteredConn) Read(b []byte) (int, error) {
 	n, err := m.Conn.Read(b)
@@ -365,6 +379,7 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 		tooMuch = tooMuch || m.page <= 0
 	}
 	if tooMuch {
+		m.exceeded = true
 		m.Conn.Close()
 		return 0, ErrTooMuch
 	}

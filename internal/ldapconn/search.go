@@ -69,12 +69,12 @@ const (
 type Answer struct {
 	Entries   []Entry
 	Referrals []string // URLs of other servers that the server points to; following them is the caller's
-	Err       error    // ErrTooMany, with some of the entries
+	Err       error    // ErrTooMany or ErrSizeLimit, with some of the entries; ErrReferralOnly, with Referrals
 }
 
 // Search runs one query, page by page where the server pages, within the connection's search timeout and
-// ctx. Referrals are counted as nothing found: following one would hand the bind password to a server that
-// nobody configured.
+// ctx. References to other servers beside the entries are counted as nothing found: following one would hand the bind
+// password to a server that nobody configured. A referral in place of an answer is ErrReferralOnly.
 func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 	answers, err := c.SearchAll(ctx, []Query{q})
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 
 // SearchAll sends all queries, without waiting for answers but for a moment, and returns their answers in the order of
 // the queries: together they cost one round trip, or two where the server is near, and more only where an answer has a
-// second page. A query that fails otherwise than by too many entries fails all.
+// second page. A query that fails otherwise than by Answer.Err fails all.
 func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error) {
 	answers := make([]Answer, 0, len(queries))
 	err := c.SearchEach(ctx, queries, func(_ int, a Answer) bool {
@@ -117,7 +117,10 @@ func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int,
 		<-a.done
 		if a.err != nil {
 			why := ctx.Err()
-			if why == nil && c.Ended() {
+			switch {
+			case c.wire.tooMuch():
+				why = ErrTooMuch
+			case why == nil && c.Ended():
 				why = ErrEnded
 			}
 			return errors.Join(fmt.Errorf("search: %w", a.err), why)
@@ -194,13 +197,12 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 		}
 		answer, err := c.conn.Search(request(ctx, q, limit, paging))
 		switch {
-		case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
-			return found, nil
 		case ldap.IsErrorWithCode(err, ldap.LDAPResultReferral):
 			found.refer(referralsOf(err))
+			found.Err = referralFault(found.Referrals)
 			return found, nil
 		case err != nil && (answer == nil || !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded)):
-			return Answer{}, err
+			return Answer{}, searchFault(err)
 		}
 		for _, e := range answer.Entries {
 			if entry := (Entry{DN: e.DN, entry: e}); q.Keep == nil || q.Keep(entry) {
@@ -208,8 +210,12 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 			}
 		}
 		found.refer(answer.Referrals)
-		if seen += len(answer.Entries); seen > limit || err != nil {
+		switch seen += len(answer.Entries); {
+		case seen > limit:
 			found.Err = ErrTooMany
+			return found, nil
+		case err != nil:
+			found.Err = fmt.Errorf("%w, after %d entries", ErrSizeLimit, seen)
 			return found, nil
 		}
 		if !nextPage(answer, paging) {

@@ -26,6 +26,11 @@ func directories() []ending {
 	refused := func(name, mapper, card, user string) ending {
 		return ending{name: name, card: card, user: user, mapper: mapper, answers: ok, code: pam.ErrCredInsufficient, said: foreign, slow: asked(card, foreign...)}
 	}
+	unavailable := func(name, mapper, card, user string) ending {
+		e := refused(name, mapper, card, user)
+		e.said, e.slow = []string{"E Error 2380"}, asked(card, "E Error 2380")
+		return e
+	}
 	return []ending{
 		{name: "ldap finds the user", card: "alice", mapper: "ldap", answers: ok, said: granted("alice"), after: "alice", logins: 1},
 		{name: "ldap matches the user", card: "alice", user: "alice", mapper: "ldap", answers: ok, said: granted("alice"), logins: 1},
@@ -33,10 +38,12 @@ func directories() []ending {
 		refused("ldap: a certificate that no entry has", "ldap", "bob", "bob"),
 		{name: "ldap: the first server is dead", card: "alice", user: "alice", mapper: "ldap dead first", answers: ok, said: granted("alice"), logins: 1},
 		{name: "ldap: the first server is mute", card: "alice", user: "alice", mapper: "ldap mute first", answers: ok, said: granted("alice"), logins: 1},
-		refused("ldap: no server lives", "ldap dead", "alice", "alice"),
-		refused("ldap: the server closes", "ldap closing", "alice", "alice"),
-		refused("ldap: the server floods", "ldap flooding", "alice", "alice"),
-		refused("ldap: the server sends ten thousand levels", "ldap deep", "alice", "alice"),
+		unavailable("ldap: no server lives", "ldap dead", "alice", "alice"),
+		unavailable("ldap: the server closes", "ldap closing", "alice", "alice"),
+		unavailable("ldap: the server floods", "ldap flooding", "alice", "alice"),
+		unavailable("ldap: the server sends ten thousand levels", "ldap deep", "alice", "alice"),
+		unavailable("ldap: the base is not there", "ldap nowhere", "alice", "alice"),
+		unavailable("ldap: the bind is refused", "ldap wrong password", "alice", "alice"),
 		refused("ldap: the server answers for another user", "ldap lying", "alice", "alice"),
 		{name: "ldap: two entries are nobody's", card: "alice", mapper: "ldap twice", answers: ok, code: pam.ErrCredInsufficient, said: []string{"E Error 2336"},
 			slow: asked("alice", "E Error 2336"), after: "anybody"},
@@ -57,7 +64,14 @@ func (w *world) directory(t *testing.T, name string) string {
 		return `use_mappers = certmap, cn; mapper certmap { rule alice { match = "<SUBJECT>(a)\1"; } }`
 	}
 	forgetServers(t)
-	return fmt.Sprintf("use_mappers = ldap; mapper ldap { uri = \"%s\"; base = \"ou=People,%s\"; }", w.servers(t, name), slapdtest.Suffix)
+	base, more := "ou=People,"+slapdtest.Suffix, ""
+	switch name {
+	case "ldap nowhere":
+		base = "ou=Nowhere," + slapdtest.Suffix
+	case "ldap wrong password":
+		more = fmt.Sprintf("binddn = %q; passwd = wrong;", slapdtest.AdminDN)
+	}
+	return fmt.Sprintf("use_mappers = ldap; mapper ldap { uri = %q; base = %q; %s }", w.servers(t, name), base, more)
 }
 
 func (w *world) servers(t *testing.T, name string) string {

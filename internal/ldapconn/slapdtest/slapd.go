@@ -63,13 +63,19 @@ func Start(t testing.TB, ldif string, hosts ...string) *Server {
 	return start(t, ldif, "0", hosts)
 }
 
+// StartACL is Start with directives at the end of the database's configuration, such as access rules (slapd.access(5)).
+func StartACL(t testing.TB, ldif string, directives ...string) *Server {
+	t.Helper()
+	return start(t, ldif, "0", nil, directives...)
+}
+
 // StartLogged is Start with a log of all operations.
 func StartLogged(t testing.TB, ldif string) *Server {
 	t.Helper()
 	return start(t, ldif, "256", nil)
 }
 
-func start(t testing.TB, ldif, level string, hosts []string) *Server {
+func start(t testing.TB, ldif, level string, hosts []string, directives ...string) *Server {
 	t.Helper()
 	for _, program := range []string{"/usr/sbin/slapd", "/usr/sbin/slapadd"} {
 		if _, err := os.Stat(program); err != nil {
@@ -79,7 +85,7 @@ func start(t testing.TB, ldif, level string, hosts []string) *Server {
 	dir := t.TempDir()
 	s := &Server{CA: testca.NewRoot("Directory CA"), log: &log{}}
 	s.writeTLS(t, dir, hosts)
-	writeConfig(t, dir)
+	writeConfig(t, dir, directives)
 	s.load(t, dir, ldif)
 	s.run(t, dir, level)
 	return s
@@ -103,7 +109,7 @@ func (s *Server) writeTLS(t testing.TB, dir string, hosts []string) {
 	write(t, dir, "server.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 }
 
-func writeConfig(t testing.TB, dir string) {
+func writeConfig(t testing.TB, dir string, directives []string) {
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +148,7 @@ index userCertificate eq
 		t.Fatal(err)
 	}
 	filled := strings.NewReplacer("ADMIN", AdminDN, "SUFFIX", Suffix, "PASSWORD", Password).Replace(string(text))
-	write(t, dir, "slapd.conf", []byte(filled))
+	write(t, dir, "slapd.conf", []byte(filled+strings.Join(append(directives, ""), "\n")))
 }
 
 func (s *Server) load(t testing.TB, dir, ldif string) {
