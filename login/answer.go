@@ -5,7 +5,7 @@ type Mode int
 
 const (
 	ModeRefuse   Mode = iota // foreign_card = refuse
-	ModeSkip                 // foreign_card = skip without card_only: the stack has another way to log in
+	ModeSkip                 // foreign_card = skip without card_only: there are other ways
 	ModeCardOnly             // card_only, whatever foreign_card says
 )
 
@@ -28,10 +28,11 @@ type Answer struct {
 	Message string // the untranslated sentence for the user, "" when nothing is to be said
 }
 
-// Answer is the only place that turns an outcome into an answer; pam_pkcs11(8) has the same table. In ModeSkip a card
-// that says nothing about the user must not take the other ways to log in away from him, so the stack goes on without
-// a word; it goes on with the outcome's sentence where the question could not be put. What somebody did wrong, and the
-// user's own certificate that counts no more, are refused in each mode. An unknown outcome is a fault.
+// Answer is the only place that turns an outcome into an answer; pam_pkcs11(8) has the same table.
+// In ModeSkip a card that says nothing about the user must not take the other ways to log in away
+// from him, so the stack goes on without a word; it goes on with the outcome's sentence where the
+// question could not be put. What somebody did wrong, and the user's own certificate that counts no
+// more, are refused in each mode. An unknown outcome is a fault.
 func (o Outcome) Answer(m Mode) Answer {
 	if o < 0 || o >= numOutcomes {
 		return Answer{ClassUnavailable, MsgFault}

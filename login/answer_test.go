@@ -12,7 +12,8 @@ var classNames = map[Class]string{
 	ClassAuthError: "AUTH_ERR", ClassTokenError: "AUTHTOK_ERR",
 }
 
-// answerText is an answer as the golden file and the manual page have it: the code and the number of the message.
+// answerText is an answer as the golden file and the manual page have it: the code and the number
+// of the message.
 func answerText(a Answer) string {
 	number := "-"
 	if a.Message != "" {
@@ -31,8 +32,8 @@ var laterOutcomes = map[Outcome]string{
 	PINLastTry:           "AUTH_ERR 2384", // in ModeSkip only
 }
 
-// TestStrictAnswersStay: with foreign_card = refuse and under card_only nothing is answered otherwise than before there
-// were modes. The file is never written anew.
+// TestStrictAnswersStay: with foreign_card = refuse and under card_only nothing is answered
+// otherwise than before there were modes. The file is never written anew.
 func TestStrictAnswersStay(t *testing.T) {
 	golden, err := os.ReadFile("testdata/answers-refuse.txt")
 	if err != nil {

@@ -9,14 +9,16 @@ import (
 	"pam_pkcs11/pkcs11"
 )
 
-// A prompt may stay open for long: a screen locker asks in the evening and is answered in the morning.
+// A prompt may stay open for long: a screen locker asks in the evening and is answered in the
+// morning.
 const (
 	verdictLasts = 5 * time.Minute // how long a verdict about a card counts; then the card is judged anew
-	cardLasts    = time.Second     // how long a card is taken for the one that was looked at: hands are slower than that
+	cardLasts    = time.Second     // how long a card is taken for the same: hands are slower
 )
 
-// afterAnswer makes sure, before the PIN that was asked for at a moment is sent, that what was found out before the
-// prompt still holds: the same card is there, its PIN may be tried, and its certificates are good and the user's.
+// afterAnswer makes sure, before the PIN that was asked for at a moment is sent, that what was
+// found out before the prompt still holds: the same card is there, its PIN may be tried, and its
+// certificates are good and the user's.
 func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Refusal {
 	if !c.noPIN && apart(asked, t.a.now()) > cardLasts {
 		if r := t.sameCard(c); r != nil {
@@ -29,8 +31,8 @@ func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Re
 	return t.judgeIfOld(ctx, c)
 }
 
-// apart is the time between two moments by whichever clock shows more: the monotonic one stands still while the machine
-// sleeps, the other may be set.
+// apart is the time between two moments by whichever clock shows more: the monotonic one stands
+// still while the machine sleeps, the other may be set.
 func apart(a, b time.Time) time.Duration {
 	return max(b.Sub(a).Abs(), b.Round(0).Sub(a.Round(0)).Abs())
 }
@@ -54,9 +56,9 @@ func (t *attempt) sameCard(c *card) *Refusal {
 	return nil
 }
 
-// judgeIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are looked at again, within
-// verify_timeout, by a verifier and mappers that remember nothing. A card that hides its certificates is judged after
-// its login anyhow.
+// judgeIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
+// looked at again, within verify_timeout, by a verifier and mappers that remember nothing. A card
+// that hides its certificates is judged after its login anyhow.
 func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
 	age := apart(c.judged, t.a.now())
 	if age <= verdictLasts {
@@ -86,7 +88,8 @@ func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
 	return c.keep(chosen)
 }
 
-// keep leaves of the certificates that qualify those that did so before the prompt, or were chosen there.
+// keep leaves of the certificates that qualify those that did so before the prompt, or were chosen
+// there.
 func (c *card) keep(chosen []candidate) *Refusal {
 	var kept []candidate
 	for _, q := range c.qualified {

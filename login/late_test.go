@@ -170,8 +170,8 @@ func (d *desk) authenticator() *Authenticator {
 	}
 }
 
-// happenings are what may become of a card while its prompt is open, and what must come of it. The clock shows that the
-// answer is given later.
+// happenings are what may become of a card while its prompt is open, and what must come of it. The
+// clock shows that the answer is given later.
 var happenings = []struct {
 	name  string
 	lasts time.Duration // of the certificate, from now

@@ -18,9 +18,10 @@ type owner struct {
 	refusal *Refusal // it says nothing about the user, or nobody can tell
 }
 
-// owners finds out, in ModeSkip, whose the certificates are before anybody is asked whether they count: the user's own
-// card that has expired or is revoked is refused, somebody else's is passed over. A certificate for which no network is
-// needed, and whose dates are in order, is left to the one check that it has in the other modes.
+// owners finds out, in ModeSkip, whose the certificates are before anybody is asked whether they
+// count: the user's own card that has expired or is revoked is refused, somebody else's is passed
+// over. A certificate for which no network is needed, and whose dates are in order, is left to the
+// one check that it has in the other modes.
 func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object) []owner {
 	all := make([]owner, len(objects))
 	if t.mode() != ModeSkip {
@@ -43,7 +44,8 @@ func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object)
 	return all
 }
 
-// moment is now, or the time within the certificate's validity that is next to it; it tells whether that is now.
+// moment is now, or the time within the certificate's validity that is next to it; it tells whether
+// that is now.
 func (t *attempt) moment(cert *certinfo.Certificate) (at time.Time, inForce bool) {
 	now := t.a.now()
 	switch {
@@ -55,8 +57,8 @@ func (t *attempt) moment(cert *certinfo.Certificate) (at time.Time, inForce bool
 	return now, true
 }
 
-// chainChecker checks certificates as of a moment, without their revocation status. The verifier is made when it is
-// needed for the first time.
+// chainChecker checks certificates as of a moment, without their revocation status. The verifier is
+// made when it is needed for the first time.
 type chainChecker struct {
 	t        *attempt
 	others   []*certinfo.Certificate
@@ -101,7 +103,8 @@ func (c *card) mayBeUsers() bool {
 	return false
 }
 
-// saysNothing reports whether a card with this outcome says nothing about the user: ModeSkip passes it over in silence.
+// saysNothing reports whether a card with this outcome says nothing about the user: ModeSkip passes
+// it over in silence.
 func saysNothing(o Outcome) bool {
 	a := o.Answer(ModeSkip)
 	return a.Class == ClassUnavailable && a.Message == ""

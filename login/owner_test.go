@@ -23,8 +23,8 @@ func (w *watcher) Prompt(ctx context.Context, text string) (*secret.PIN, error) 
 	return w.evening.Prompt(ctx, text)
 }
 
-// TestSkipAsksBesideASlowNetwork: the responder does not answer. The user is asked for his PIN meanwhile, and so is
-// nobody for somebody else's, however long it takes.
+// TestSkipAsksBesideASlowNetwork: the responder does not answer. The user is asked for his PIN
+// meanwhile, and so is nobody for somebody else's, however long it takes.
 func TestSkipAsksBesideASlowNetwork(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// longestLife is the time of its own that a worker may take. The host's deadline is shorter: this ends a worker whose
-// host is stopped.
+// longestLife is the time of its own that a worker may take. The host's deadline is shorter: this
+// ends a worker whose host is stopped.
 const longestLife = time.Hour
 
-// lifetime ends a process after a time in which the time at open prompts does not count: a screen locker asks in the
-// evening and is answered in the morning. The end of the host ends the worker at any time (watch).
+// lifetime ends a process after a time in which the time at open prompts does not count: a screen
+// locker asks in the evening and is answered in the morning. The end of the host ends the worker at
+// any time (watch).
 type lifetime struct {
 	mu    sync.Mutex
 	left  time.Duration

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestOpenPromptIsNotCounted: a prompt that is answered the next day finds the worker alive; its own hour goes on then.
+// TestOpenPromptIsNotCounted: a prompt that is answered the next day finds the worker alive; its
+// own hour goes on then.
 func TestOpenPromptIsNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0

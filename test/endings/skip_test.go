@@ -8,8 +8,9 @@ import (
 	"github.com/msteinert/pam/v2"
 )
 
-// skipRows play foreign_card = skip, where the card is one way of several: what says nothing about the user is passed
-// over without a word and without a question. Beside it stand rows with card_only, under which nothing changes.
+// skipRows play foreign_card = skip, where the card is one way of several: what says nothing about
+// the user is passed over without a word and without a question. Beside it stand rows with
+// card_only, under which nothing changes.
 func skipRows() []ending {
 	ok := []string{pin}
 	skip := func(name, card string, code pam.Error, said ...string) ending {
@@ -83,8 +84,9 @@ func skipRows() []ending {
 	return append(append(rows, asking...), strictRows(rows)...)
 }
 
-// strictRows are the same cards under card_only: but for the last try, which is then asked for, the codes are those of
-// foreign_card = refuse, and somebody else's card is skipped without a word as it always was.
+// strictRows are the same cards under card_only: but for the last try, which is then asked for, the
+// codes are those of foreign_card = refuse, and somebody else's card is skipped without a word as
+// it always was.
 func strictRows(rows []ending) []ending {
 	never := ending{
 		name: "certificates_after_pin = no", card: "empty", user: "alice", global: []string{"certificates_after_pin = no;"},
