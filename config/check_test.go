@@ -53,6 +53,23 @@ func TestCheckIsSilentAboutWhatIsWritten(t *testing.T) {
 	}
 }
 
+// TestHidingNeedsRemoteLogins: without them there is nobody to hide from.
+func TestHidingNeedsRemoteLogins(t *testing.T) {
+	for global, want := range map[string]string{
+		"remote_login_hides = true;":                        "f.conf:2:22: remote_login_hides does nothing without remote_login = allow",
+		"remote_login_hides = true; remote_login = allow;":  "",
+		"remote_login_hides = false; remote_login = allow;": "",
+	} {
+		got := ""
+		for _, n := range CheckData("f.conf", []byte(minimal(global, "", ""))).Of(NoteNoEffect) {
+			got += n.String()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", global, got, want)
+		}
+	}
+}
+
 func TestWriteText(t *testing.T) {
 	var out strings.Builder
 	r := CheckData("f.conf", []byte(minimal("mapper_search_path = /x; quiet = on", "", "")))

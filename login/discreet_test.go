@@ -65,6 +65,9 @@ func TestAnotherHostLearnsNothing(t *testing.T) {
 			if !strings.Contains(p.log, "reason="+tt.reason) {
 				t.Errorf("the log does not say %s:\n%s", tt.reason, p.log)
 			}
+			if strings.Contains(p.log, rightPIN) || strings.Contains(p.log, otherPIN) {
+				t.Errorf("a PIN is in the log:\n%s", p.log)
+			}
 		})
 	}
 }
