@@ -12,8 +12,8 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// A CA that was restored from a backup may count its lists anew. What it publishes then is refused, since it looks like an
-// old list that somebody plays back; only the administrator can tell.
+// A CA that was restored from a backup may count its lists anew. What it publishes then is refused,
+// since it looks like an old list that somebody plays back; only the administrator can tell.
 
 // CRLRestart is a list that is refused because a newer one of its key and scope was seen before.
 type CRLRestart struct {
@@ -34,8 +34,8 @@ type outdated struct {
 	err  error
 }
 
-// findOutdated lists the CRLs that are refused so, where none at hand of the same key and scope is as new as the note. It
-// reads a list as a whole only where a note is newer.
+// findOutdated lists the CRLs that are refused so, where none at hand of the same key and scope is
+// as new as the note. It reads a list as a whole only where a note is newer.
 func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
 	var old []outdated
 	for _, l := range lists {
@@ -86,9 +86,9 @@ func (v *Verifier) markOutdated(store *crlStore, lists []*crlInFile, reports []C
 	}
 }
 
-// RefusedCRLs finds the lists that are refused because a newer one of their key and scope was seen before: those in a
-// file, or of an issuer by its name (RFC 4514) in crl_dir, in the store and at the addresses that UpdateCRLs asks. The
-// errors are of places that could not be looked at.
+// RefusedCRLs finds the lists that are refused because a newer one of their key and scope was seen
+// before: those in a file, or of an issuer by its name (RFC 4514) in crl_dir, in the store and at
+// the addresses that UpdateCRLs asks. The errors are of places that could not be looked at.
 func (v *Verifier) RefusedCRLs(ctx context.Context, issuerOrFile string) ([]CRLRestart, error) {
 	store := openStore(v.options.StoreDir)
 	if store == nil {
@@ -176,7 +176,8 @@ func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crlHead
 	}
 }
 
-// refusedAt fetches the list of an address without keeping it; nil when it is another issuer's, or is not refused.
+// refusedAt fetches the list of an address without keeping it; nil when it is another issuer's, or
+// is not refused.
 func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string) (*CRLRestart, error) {
 	list, err := newCRLFetcher(v, nil).download(ctx, nil, a, origin{}, v.options.Now())
 	if err != nil || !isNamed(list.head(), issuer) {
@@ -196,8 +197,8 @@ func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, is
 	return &found, nil
 }
 
-// AcceptCRL notes a list as the newest of its key and scope, so that logins believe it, and fetches it when it came from
-// an address.
+// AcceptCRL notes a list as the newest of its key and scope, so that logins believe it, and fetches
+// it when it came from an address.
 func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
 	store := openStore(v.options.StoreDir)
 	if store == nil {

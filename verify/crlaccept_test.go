@@ -11,8 +11,9 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// TestCountBeganAnew: a CA that was restored publishes a lower number. Everything that looks at the list says so, and how
-// to take it; once it is taken the lists before it are old, whatever their number.
+// TestCountBeganAnew: a CA that was restored publishes a lower number. Everything that looks at the
+// list says so, and how to take it; once it is taken the lists before it are old, whatever their
+// number.
 func TestCountBeganAnew(t *testing.T) {
 	w := newWorld()
 	now := time.Now().Truncate(time.Second)
@@ -125,7 +126,8 @@ func TestOlderCopyIsNoFault(t *testing.T) {
 	}
 }
 
-// TestAcceptFromAddress: the refused list is not in the store, so it is fetched to be shown, and once more to be kept.
+// TestAcceptFromAddress: the refused list is not in the store, so it is fetched to be shown, and
+// once more to be kept.
 func TestAcceptFromAddress(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)

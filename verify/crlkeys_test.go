@@ -16,7 +16,8 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// A CA that was renewed: one name, two keys, and each key signs a list of its own certificates, without a scope.
+// A CA that was renewed: one name, two keys, and each key signs a list of its own certificates,
+// without a scope.
 
 // renewed is such a CA below a root, with a certificate of the first key.
 type renewed struct {
@@ -48,8 +49,9 @@ func (r renewed) onDisk(t testing.TB, files map[string][]byte) onDisk {
 	return newOnDisk(t, world{r.root, r.first, r.leaf}, files)
 }
 
-// TestListOfOtherKeyHidesNothing: the list that names the certificate counts, whatever the times of the two lists, the
-// names of their files, where the second CA certificate is, and whether the lists are indexed.
+// TestListOfOtherKeyHidesNothing: the list that names the certificate counts, whatever the times of
+// the two lists, the names of their files, where the second CA certificate is, and whether the
+// lists are indexed.
 func TestListOfOtherKeyHidesNothing(t *testing.T) {
 	r := newRenewed()
 	now := time.Now().Truncate(time.Second)
@@ -149,7 +151,8 @@ func TestGoodIsSaidByOwnKey(t *testing.T) {
 	}
 }
 
-// TestOtherKeyWhereOwnPointIsNotAsked: a distribution point that nobody asked may have the list of its own key.
+// TestOtherKeyWhereOwnPointIsNotAsked: a distribution point that nobody asked may have the list of
+// its own key.
 func TestOtherKeyWhereOwnPointIsNotAsked(t *testing.T) {
 	const own = "http://pki.example.org/first.crl"
 	r := newRenewed(testca.CRLDistribution(own))
@@ -169,7 +172,8 @@ func TestOtherKeyWhereOwnPointIsNotAsked(t *testing.T) {
 	}
 }
 
-// TestCAOfRenewedRoot: a CA of the chain whose issuer was renewed is judged by the list of its own issuer's key.
+// TestCAOfRenewedRoot: a CA of the chain whose issuer was renewed is judged by the list of its own
+// issuer's key.
 func TestCAOfRenewedRoot(t *testing.T) {
 	first, second := testca.NewRoot("Root"), testca.NewRoot("Root")
 	newWithOld := first.Intermediate("Root", testca.WithKey(second.Key))
@@ -186,7 +190,8 @@ func TestCAOfRenewedRoot(t *testing.T) {
 	}
 }
 
-// TestOtherKeyBesideOwnDelta: a delta is a trace of the lists of its key, though nothing at hand completes it.
+// TestOtherKeyBesideOwnDelta: a delta is a trace of the lists of its key, though nothing at hand
+// completes it.
 func TestOtherKeyBesideOwnDelta(t *testing.T) {
 	r := newRenewed()
 	d := r.onDisk(t, map[string][]byte{
@@ -198,7 +203,8 @@ func TestOtherKeyBesideOwnDelta(t *testing.T) {
 	}
 }
 
-// TestStoreKeepsKeysApart: what a login leaves in the store serves the certificates of the key that signed it.
+// TestStoreKeepsKeysApart: what a login leaves in the store serves the certificates of the key that
+// signed it.
 func TestStoreKeepsKeysApart(t *testing.T) {
 	o := newOnline(t)
 	second := o.world.root.Intermediate("Inter", testca.CRLDistribution(o.rootURL))
@@ -251,8 +257,8 @@ func TestStoreKeepsKeysApart(t *testing.T) {
 	}
 }
 
-// TestSeenListOfOwnKey: an address that gave a list of the certificate's own key and gives one of another key now proves
-// nothing, also when the old list is gone.
+// TestSeenListOfOwnKey: an address that gave a list of the certificate's own key and gives one of
+// another key now proves nothing, also when the old list is gone.
 func TestSeenListOfOwnKey(t *testing.T) {
 	o := newOnline(t)
 	second := o.world.root.Intermediate("Inter", testca.CRLDistribution(o.rootURL))
@@ -294,8 +300,8 @@ func age(t testing.TB, dir string) {
 	}
 }
 
-// TestOCSPIsAboutTheKey: a responder is asked about the key that signed the certificate, and what it says about another
-// key of that name is not believed, nor what that other key signs.
+// TestOCSPIsAboutTheKey: a responder is asked about the key that signed the certificate, and what
+// it says about another key of that name is not believed, nor what that other key signs.
 func TestOCSPIsAboutTheKey(t *testing.T) {
 	r := newRenewed()
 	for name, tt := range map[string]struct {

@@ -12,11 +12,13 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Lists that another key of the issuer's name signed. A CA may have a key for its lists alone, or sign with its new key
-// for all that it issued; then such a list is all there is. But a CA that was renewed may as well sign with each key for
-// the certificates of that key alone, and then the list of one says nothing of the certificates of the other. So such a
-// list is believed against a certificate at any time, and for it only where there is no trace of a list of its own key:
-// none at hand, whatever its dates, none that was seen before, and no place that might have it and could not be asked.
+// Lists that another key of the issuer's name signed. A CA may have a key for its lists alone, or
+// sign with its new key for all that it issued; then such a list is all there is. But a CA that was
+// renewed may as well sign with each key for the certificates of that key alone, and then the list
+// of one says nothing of the certificates of the other. So such a list is believed against a
+// certificate at any time, and for it only where there is no trace of a list of its own key: none
+// at hand, whatever its dates, none that was seen before, and no place that might have it and could
+// not be asked.
 
 // otherKey is what such lists say of one certificate.
 type otherKey struct {
@@ -46,7 +48,8 @@ func (o *otherKey) doubt(format string, args ...any) {
 	}
 }
 
-// otherKeyDoubts gives all reasons why lists of other keys prove nothing; none means that they count.
+// otherKeyDoubts gives all reasons why lists of other keys prove nothing; none means that they
+// count.
 func (c *crlStatus) otherKeyDoubts() []string {
 	for _, h := range c.other.lists {
 		if note := c.run.r.store.seenOf(c.issuer, h); note != "" {
@@ -67,7 +70,8 @@ func (c *crlStatus) otherKeyDoubts() []string {
 	return c.other.doubts
 }
 
-// signedElsewhere tells whether another certificate at hand than those of the issuer's key signed a list.
+// signedElsewhere tells whether another certificate at hand than those of the issuer's key signed a
+// list.
 func (c *crlStatus) signedElsewhere(l crlList) bool {
 	return l.signedBy(c.issuer, c.key) != nil &&
 		slices.ContainsFunc(c.run.s.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
@@ -75,7 +79,8 @@ func (c *crlStatus) signedElsewhere(l crlList) bool {
 		})
 }
 
-// notAsked says why a distribution point that the certificate names with an address could not be asked.
+// notAsked says why a distribution point that the certificate names with an address could not be
+// asked.
 func (c *crlStatus) notAsked(point *certinfo.DistributionPoint) string {
 	address := firstURI(point)
 	if address == "" || c.run.r.network != nil && len(webURLs([]certinfo.DistributionPoint{*point})) > 0 {
@@ -107,8 +112,9 @@ func firstURI(point *certinfo.DistributionPoint) string {
 	return ""
 }
 
-// forgery takes down a list that bears the issuer's name and that no key at hand signed, so that silence cannot pass for
-// it (`revocation = soft`). A list that lies in a directory and names another key is somebody else's, not a forgery.
+// forgery takes down a list that bears the issuer's name and that no key at hand signed, so that
+// silence cannot pass for it (`revocation = soft`). A list that lies in a directory and names
+// another key is somebody else's, not a forgery.
 func (c *crlStatus) forgery(l crlList) {
 	h := l.head()
 	_, fetched := l.(*fetchedCRL)
@@ -118,7 +124,8 @@ func (c *crlStatus) forgery(l crlList) {
 	}
 }
 
-// namesOtherKey tells whether a list says by its authorityKeyIdentifier that another key than the CA's signed it.
+// namesOtherKey tells whether a list says by its authorityKeyIdentifier that another key than the
+// CA's signed it.
 func namesOtherKey(h *crlHead, ca *certinfo.Certificate) bool {
 	s := cryptobyte.String(h.authorityKeyID)
 	var seq, id cryptobyte.String

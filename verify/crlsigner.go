@@ -21,8 +21,8 @@ type signerAnswer struct {
 	err *Error
 }
 
-// signer finds who signed a CRL: the CA itself, or a certificate of the list's issuer name whose path leads to the same
-// anchor. Nil means that there is none; the error is final.
+// signer finds who signed a CRL: the CA itself, or a certificate of the list's issuer name whose
+// path leads to the same anchor. Nil means that there is none; the error is final.
 func (c *crlStatus) signer(l crlList) (*crlSigner, *Error) {
 	if signer, known := c.signers[l]; known {
 		return signer, nil
@@ -84,8 +84,8 @@ func (c *crlStatus) findSigner(l crlList) (*crlSigner, *Error) {
 
 const notSigned = "is not signed by a CA of this chain that may sign CRLs"
 
-// candidate gives the key of a certificate when it signed the list and is good. Without a key and an error it did not
-// sign it.
+// candidate gives the key of a certificate when it signed the list and is good. Without a key and
+// an error it did not sign it.
 func (r *crlRun) candidate(cert *certinfo.Certificate, l crlList) (any, *Error) {
 	if !maySignCRLs(cert) || !inheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
 		return nil, nil
@@ -102,8 +102,9 @@ func maySignCRLs(c *certinfo.Certificate) bool {
 	return c.PublicKeyErr == nil && (!c.HasKeyUsage || c.KeyUsage&certinfo.KeyUsageCRLSign != 0)
 }
 
-// signerKey validates the path of a CRL issuer to the anchor of the path that is being judged, revocation included. What
-// is found out while another signer is being judged may lean on that, and is not remembered.
+// signerKey validates the path of a CRL issuer to the anchor of the path that is being judged,
+// revocation included. What is found out while another signer is being judged may lean on that, and
+// is not remembered.
 func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
 	if candidate.Equal(r.anchor) {
 		return candidate.PublicKey, nil

@@ -44,10 +44,12 @@ func newCRLStatus(r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlSt
 // settled tells whether the lists say enough, so that no address need be waited for.
 func (c *crlStatus) settled() bool { return c.covered == certinfo.AllReasons }
 
-// direct tells whether a list is of the issuer's name, and not of a CRL issuer that the certificate names.
+// direct tells whether a list is of the issuer's name, and not of a CRL issuer that the certificate
+// names.
 func (c *crlStatus) direct(h *crlHead) bool { return h.issuer.Equal(c.issuer.Subject) }
 
-// point looks at one distribution point. The error is final: the certificate is revoked, or the work is too much.
+// point looks at one distribution point. The error is final: the certificate is revoked, or the
+// work is too much.
 func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
 	lists, err := c.run.r.source.lists(c, point)
 	if err != nil && !c.settled() {
@@ -76,7 +78,8 @@ func newestFirst(lists []crlList) {
 	slices.SortStableFunc(lists, func(a, b crlList) int { return compareAge(b.head(), a.head()) })
 }
 
-// compareAge is below 0 when a is the older list of the two, 0 when neither is: thisUpdate counts, then the number.
+// compareAge is below 0 when a is the older list of the two, 0 when neither is: thisUpdate counts,
+// then the number.
 func compareAge(a, b *crlHead) int {
 	if n := a.thisUpdate.Compare(b.thisUpdate); n != 0 || a.number == nil || b.number == nil {
 		return n
@@ -116,7 +119,8 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 	return c.speaks(point, base, signer, deltas)
 }
 
-// sameList gives the list that was read before when this one has its signature: then it is the same, or not signed.
+// sameList gives the list that was read before when this one has its signature: then it is the
+// same, or not signed.
 func (c *crlStatus) sameList(l crlList) crlList {
 	if before := c.good[string(l.head().signature)]; before != nil && len(l.head().signature) > 0 {
 		return before
@@ -124,8 +128,8 @@ func (c *crlStatus) sameList(l crlList) crlList {
 	return l
 }
 
-// cannotCount tells of a list that need not be read: a newer one of its scope has spoken that the certificate's own key
-// signed, and no certificate at hand has another key of its issuer's name.
+// cannotCount tells of a list that need not be read: a newer one of its scope has spoken that the
+// certificate's own key signed, and no certificate at hand has another key of its issuer's name.
 func (c *crlStatus) cannotCount(h *crlHead) bool {
 	newest := c.spoke[keyAndScope(c.issuer, h)]
 	if newest == nil || compareAge(h, newest) >= 0 {
@@ -136,7 +140,8 @@ func (c *crlStatus) cannotCount(h *crlHead) bool {
 	})
 }
 
-// outspoken tells whether a newer list of the same key and scope has spoken. Where neither is newer, both speak.
+// outspoken tells whether a newer list of the same key and scope has spoken. Where neither is
+// newer, both speak.
 func (c *crlStatus) outspoken(signer *crlSigner, h *crlHead) bool {
 	id := keyAndScope(signer.cert, h)
 	newest := c.spoke[id]
@@ -167,7 +172,8 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 		why = c.rollback(signer.cert, h)
 	}
 	if why != "" {
-		// Its time is over, so it proves no certificate good; but the newest list that names a certificate is believed.
+		// Its time is over, so it proves no certificate good; but the newest list that names a
+		// certificate is believed.
 		if _, err := c.look(base, nil); err != nil {
 			return err
 		}
@@ -220,7 +226,8 @@ func (c *crlStatus) noteOf(signer *crlSigner, h *crlHead, why string) {
 	}
 }
 
-// unusable is note for a list of which nobody can tell that another key than the issuer's signed it.
+// unusable is note for a list of which nobody can tell that another key than the issuer's signed
+// it.
 func (c *crlStatus) unusable(h *crlHead, why string) {
 	c.note(h, why)
 	if c.direct(h) {
@@ -233,8 +240,8 @@ func describeCRL(h *crlHead) string {
 	return "the CRL of " + clip(h.issuer.RFC4514()) + " of " + stamp(h.thisUpdate)
 }
 
-// delta finds the newest delta CRL that fits the complete one and is signed with the same key. One whose time is over
-// renews nothing, but the error is that it lists the certificate.
+// delta finds the newest delta CRL that fits the complete one and is signed with the same key. One
+// whose time is over renews nothing, but the error is that it lists the certificate.
 func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (crlList, *Error) {
 	for _, d := range deltas {
 		h := d.head()
@@ -257,8 +264,8 @@ func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (c
 	return nil, nil
 }
 
-// look is RFC 5280, 6.3.3 (i) to (k). It tells whether the lists could be read; the error is that the certificate is
-// revoked.
+// look is RFC 5280, 6.3.3 (i) to (k). It tells whether the lists could be read; the error is that
+// the certificate is revoked.
 func (c *crlStatus) look(base, delta crlList) (bool, *Error) {
 	for _, l := range []crlList{delta, base} {
 		if l == nil {
@@ -298,7 +305,8 @@ func (c *crlStatus) verdict() *Error {
 	return c.unknown("no usable CRL: " + c.hindrances())
 }
 
-// hindrances says what is most telling first: the list of the certificate's own key, then what came last.
+// hindrances says what is most telling first: the list of the certificate's own key, then what came
+// last.
 func (c *crlStatus) hindrances() string {
 	var all []string
 	if c.whyOwn != "" {

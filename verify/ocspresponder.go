@@ -15,8 +15,8 @@ const (
 	delegateAccept = delegateKey + " = accept"
 )
 
-// readResponderCerts reads the certificates of ocsp_responder_cert. A file or directory without one is an error; what
-// else is wrong with a file is one of Problems.
+// readResponderCerts reads the certificates of ocsp_responder_cert. A file or directory without one
+// is an error; what else is wrong with a file is one of Problems.
 func (v *Verifier) readResponderCerts() error {
 	all := newStore()
 	all.key = responderKey
@@ -44,16 +44,19 @@ func lastProblem(s *store) string {
 	return ": " + s.problems[len(s.problems)-1].Text
 }
 
-// withoutStatus tells whether a responder's certificate names no place that would tell its own status.
+// withoutStatus tells whether a responder's certificate names no place that would tell its own
+// status.
 func withoutStatus(c *certinfo.Certificate) bool {
 	return len(c.OCSPServers) == 0 && len(c.CRLDistributionPoints) == 0 && len(c.FreshestCRL) == 0
 }
 
-// errNoDelegateStatus is said of a responder whose certificate has neither nocheck nor a place that tells its status.
+// errNoDelegateStatus is said of a responder whose certificate has neither nocheck nor a place that
+// tells its status.
 var errNoDelegateStatus = errors.New("is signed by a responder whose certificate has neither nocheck nor an address of " +
 	"its own status (" + delegateKey + " = refuse)")
 
-// unsettled is what becomes of the answer of such a responder, about which nothing could be found out.
+// unsettled is what becomes of the answer of such a responder, about which nothing could be found
+// out.
 func (c *ocspChecker) unsettled(delegate *certinfo.Certificate, why *Error) error {
 	if !c.v.options.OCSP.DelegateWithoutStatus {
 		return fmt.Errorf("%w: %w", errNoDelegateStatus, why)

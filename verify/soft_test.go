@@ -13,7 +13,8 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// `revocation = soft` is for silence alone: what is said with a signature counts, and so does a signature that is wrong.
+// `revocation = soft` is for silence alone: what is said with a signature counts, and so does a
+// signature that is wrong.
 
 func TestSoftHearsResponders(t *testing.T) {
 	root, twin, elsewhere := testca.NewRoot("Root"), testca.NewRoot("Root"), testca.NewRoot("Elsewhere")
@@ -71,7 +72,8 @@ func TestSoftHearsResponders(t *testing.T) {
 	}
 }
 
-// TestSignedUnknownIsNotForgotten: that the responder is mute when it is asked in another way takes nothing back.
+// TestSignedUnknownIsNotForgotten: that the responder is mute when it is asked in another way takes
+// nothing back.
 func TestSignedUnknownIsNotForgotten(t *testing.T) {
 	root := testca.NewRoot("Root")
 	first := true
@@ -137,7 +139,8 @@ func TestSoftHearsLists(t *testing.T) {
 	}
 }
 
-// TestSoftHearsPoints: a network's page in the place of a list is silence and named, a list that nobody signed is not.
+// TestSoftHearsPoints: a network's page in the place of a list is silence and named, a list that
+// nobody signed is not.
 func TestSoftHearsPoints(t *testing.T) {
 	o := newOnline(t)
 	check := func(body []byte) (error, string) {

@@ -26,7 +26,8 @@ func webOfCAs(t testing.TB, root *testca.CA, n int) (cas []*testca.CA, certs []*
 	return cas, certs
 }
 
-// TestRevokedEndsTheSearch: in a web of CAs a certificate is revoked on the first path, and no other is tried.
+// TestRevokedEndsTheSearch: in a web of CAs a certificate is revoked on the first path, and no
+// other is tried.
 func TestRevokedEndsTheSearch(t *testing.T) {
 	root := testca.NewRoot("Root")
 	cas, certs := webOfCAs(t, root, 5)
@@ -78,7 +79,8 @@ func withPolicy(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
 	return v
 }
 
-// TestRevokedCAIsNoWay: of two ways to the root, over two certificates of one CA, the one that is revoked is not tried again.
+// TestRevokedCAIsNoWay: of two ways to the root, over two certificates of one CA, the one that is
+// revoked is not tried again.
 func TestRevokedCAIsNoWay(t *testing.T) {
 	root := testca.NewRoot("Root")
 	inter := root.Intermediate("Inter")
