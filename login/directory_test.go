@@ -34,8 +34,10 @@ func TestDirectoryUnavailable(t *testing.T) {
 			}
 		})
 	}
-	if o := DirectoryUnavailable; o.Class() != ClassInsufficient || o.Message() != MsgDirectoryUnavailable || o.String() != "directory_unavailable" || !o.allowsNextCard() {
-		t.Errorf("%s, class %d, message %q", o, o.Class(), o.Message())
+	o := DirectoryUnavailable
+	strict := Answer{ClassInsufficient, MsgDirectoryUnavailable}
+	if o.Answer(ModeRefuse) != strict || o.String() != "directory_unavailable" || !o.allowsNextCard() {
+		t.Errorf("%s: %v", o, o.Answer(ModeRefuse))
 	}
 	for _, less := range []Outcome{ForeignCard, NoMatchingCertificate, RevocationUnknown} {
 		if tells(less) >= tells(DirectoryUnavailable) {

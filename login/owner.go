@@ -2,13 +2,11 @@ package login
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/pkcs11"
-	"pam_pkcs11/verify"
 )
 
 // owner is what is known of a certificate before its status is asked for.
@@ -27,7 +25,7 @@ func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object)
 	if t.mode() != ModeSkip {
 		return all
 	}
-	chains := &chainChecker{t: t, others: certificates(objects)}
+	others := certificates(objects)
 	for i, o := range objects {
 		if o.Err != nil || t.elsewhere(o) {
 			continue
@@ -37,9 +35,12 @@ func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object)
 			continue
 		}
 		all[i].asked = true
-		if all[i].refusal = chains.check(ctx, o.Cert, at); all[i].refusal == nil {
-			all[i].mapped, all[i].refusal = t.mapObject(ctx, j, o)
+		result, err := j.verifier.AsOf(at).Check(ctx, o.Cert, others)
+		if err != nil {
+			all[i].refusal = t.verifyRefusal(o.Cert, check{err: err, late: ctx.Err() != nil})
+			continue
 		}
+		all[i].mapped, all[i].refusal = t.mapObject(ctx, j, Checked(o.Cert, result))
 	}
 	return all
 }
@@ -55,42 +56,6 @@ func (t *attempt) moment(cert *certinfo.Certificate) (at time.Time, inForce bool
 		return cert.NotAfter, false
 	}
 	return now, true
-}
-
-// chainChecker checks certificates as of a moment, without their revocation status. The verifier is
-// made when it is needed for the first time.
-type chainChecker struct {
-	t        *attempt
-	others   []*certinfo.Certificate
-	verifier *verify.Verifier
-	at       time.Time
-}
-
-func (c *chainChecker) check(ctx context.Context, cert *certinfo.Certificate, at time.Time) *Refusal {
-	if c.verifier == nil {
-		if err := c.load(); err != nil {
-			return refuse(InternalFault, err)
-		}
-	}
-	c.at = at
-	if _, err := c.verifier.Check(ctx, cert, c.others); err != nil {
-		return c.t.verifyRefusal(cert, check{err: err, late: ctx.Err() != nil})
-	}
-	return nil
-}
-
-func (c *chainChecker) load() error {
-	options, err := c.t.verifyOptions()
-	if err != nil {
-		return err
-	}
-	options.Now = func() time.Time { return c.at }
-	options.Policy.CRL = ""
-	options.Policy.OCSP = false
-	options.Logger = slog.New(slog.DiscardHandler) // what there is to say about ca_dir has been said
-
-	c.verifier, err = verify.New(options)
-	return err
 }
 
 // mayBeUsers reports whether a certificate of the card is the user's, whatever its status.

@@ -67,6 +67,9 @@ func (c *crlStatus) otherKeyDoubts() []string {
 			c.other.doubt("%s", why)
 		}
 	}
+	if e := unusable(c.cert, certinfo.OIDCRLDistributionPoints); e != nil {
+		c.other.doubt("its distribution points cannot be read: %s", e.Unusable)
+	}
 	return c.other.doubts
 }
 

@@ -47,7 +47,10 @@ func lastProblem(s *store) string {
 // withoutStatus tells whether a responder's certificate names no place that would tell its own
 // status.
 func withoutStatus(c *certinfo.Certificate) bool {
-	return len(c.OCSPServers) == 0 && len(c.CRLDistributionPoints) == 0 && len(c.FreshestCRL) == 0
+	return len(c.OCSPServers) == 0 && len(c.CRLDistributionPoints) == 0 && len(c.FreshestCRL) == 0 &&
+		unusable(c, certinfo.OIDAuthorityInfoAccess) == nil &&
+		unusable(c, certinfo.OIDCRLDistributionPoints) == nil &&
+		unusable(c, certinfo.OIDFreshestCRL) == nil
 }
 
 // errNoDelegateStatus is said of a responder whose certificate has neither nocheck nor a place that

@@ -213,6 +213,18 @@ func (v *Verifier) Problems() []Problem { return v.store.problems }
 // Certificates lists the CA certificates read from ca_dir.
 func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.all }
 
+// AsOf returns a verifier with the same authorities and rules, for which it is always the given time and which asks
+// nobody about revocation. It is silent: what there is to say about ca_dir has been said.
+func (v *Verifier) AsOf(at time.Time) *Verifier {
+	o := v.options
+	o.Now = func() time.Time { return at }
+	o.Policy.CRL = ""
+	o.Policy.OCSP = false
+	o.Logger = slog.New(slog.DiscardHandler)
+
+	return &Verifier{options: o, store: v.store, initial: v.initial}
+}
+
 // Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
 func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.add(certs...) }
 
