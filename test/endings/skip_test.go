@@ -105,7 +105,7 @@ func strictRows(rows []ending) []ending {
 		case "PIN locked":
 			e.code = pam.ErrAuth
 		case "last try":
-			e.code, e.said, e.logins = success, append(greeting("alice"), finalTry, prompt, proving), 1
+			e.code, e.said, e.logins = success, append(greeting("alice"), finalTry, askLast, proving), 1
 		case "somebody else's card":
 		default:
 			continue
