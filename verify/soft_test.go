@@ -143,19 +143,20 @@ func TestSoftHearsLists(t *testing.T) {
 // nobody signed is not.
 func TestSoftHearsPoints(t *testing.T) {
 	o := newOnline(t)
-	check := func(body []byte) (error, string) {
+	check := func(body []byte) (log string, err error) {
 		o.inter.Store(serveCRL(body))
-		var log bytes.Buffer
-		return o.login(t, storeDir(t), Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}), log.String()
+		var lines bytes.Buffer
+		err = o.login(t, storeDir(t), Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+		return lines.String(), err
 	}
-	if err, log := check([]byte("<html><body>Log in to this network")); err != nil || !strings.Contains(log, o.interURL) {
+	if log, err := check([]byte("<html><body>Log in to this network")); err != nil || !strings.Contains(log, o.interURL) {
 		t.Errorf("a page: %v, %s", err, log)
 	}
-	if err, _ := check(o.world.inter.CRL(testca.CRL{CorruptSignature: true})); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := check(o.world.inter.CRL(testca.CRL{CorruptSignature: true})); ReasonOf(err) != ReasonRevocationUnknown {
 		t.Errorf("not signed: %v", err)
 	}
 	other := testca.NewRoot("Inter").CRL(testca.CRL{Extensions: []testca.Extension{{OID: certinfo.OIDAuthorityKeyIdentifier.String(), Value: testca.Sequence(testca.TLV(0x80, []byte{9}))}}})
-	if err, _ := check(other); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := check(other); ReasonOf(err) != ReasonRevocationUnknown {
 		t.Errorf("not signed, and says so: %v", err)
 	}
 }

@@ -134,15 +134,6 @@ func (s *store) addEntry(path string, e caEntry) {
 	}
 }
 
-// split gives the certificates of a file, and reports whether it holds something else that is well-formed.
-func split(data []byte) (ders [][]byte, other bool) {
-	file := readCAFile(data)
-	for _, e := range file.entries {
-		ders = append(ders, e.der)
-	}
-	return ders, len(file.other) > 0
-}
-
 // isNoList reports whether what a file holds beside certificates is no CRL.
 func isNoList(what string) bool { return what != otherCRL && what != otherPEMCRL }
 

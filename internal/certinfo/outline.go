@@ -22,8 +22,10 @@ func ReadOutline(der []byte) Outline {
 		return o
 	}
 	s := cryptobyte.String(der)
-	if !enter(&s) || !enter(&s) { // Certificate, tbsCertificate
-		return o
+	for range 2 { // Certificate, tbsCertificate
+		if !enter(&s) {
+			return o
+		}
 	}
 
 	var c Certificate
