@@ -111,7 +111,7 @@ var persons = []person{
 		only:   want{"name PIN", "", true},
 	}, {
 		name:   "sudo -n",
-		host:   host{id: aliceID, command: []string{"/usr/bin/sudo", "-n", "-k", "/bin/sh", "-c", iAm}, in: "I am root", silent: true},
+		host:   host{id: aliceID, command: []string{"/usr/bin/sudo", "-n", "-k", "/bin/sh", "-c", iAm}, in: "I am root"},
 		either: want{"", "", false},
 		group:  want{"", "", false},
 		only:   want{"", "", false},
