@@ -40,7 +40,7 @@ func NewDriver(o Options, log *slog.Logger) *Driver {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{options: o, log: log, sys: sysfs{"/sys", "/dev/bus/usb", "/proc"}, open: newUSB(), news: listenUevents, resumes: watchSleep,
+	return &Driver{options: o, log: log, sys: sysfs{"/sys", usbNodes, "/proc"}, open: newUSB(), news: listenUevents, resumes: watchSleep,
 		again: make(chan struct{}, 1)}
 }
 
@@ -111,6 +111,7 @@ type run struct {
 	attach  func(id, product, iface, serial string, slots []*Slot)
 	detach  func(id string)
 	devices map[string]*plugged // by usbDevice.key
+	odd     map[string]string   // what was wrong with devices at the last scan, by their names
 	work    sync.WaitGroup
 }
 
@@ -191,7 +192,7 @@ func (r *run) end() {
 
 // scan compares what is there with what was. A device at the place of another waits until that is gone.
 func (r *run) scan(ctx context.Context) {
-	list, err := r.sys.devices(r.options)
+	list, err := r.list()
 	if err != nil {
 		r.log.Warn("listing USB devices", "err", err)
 		return
@@ -220,6 +221,19 @@ func (r *run) scan(ctx context.Context) {
 			r.devices[key] = r.plug(ctx, &list[i], leaving, delays[key])
 		}
 	}
+}
+
+// list lists the devices with readers. What is wrong with a device, of whatever kind, is said once.
+func (r *run) list() ([]usbDevice, error) {
+	odd := map[string]string{}
+	list, err := r.sys.devices(r.options, func(device, problem string) {
+		if r.odd[device] != problem {
+			r.log.Info("a USB device does not follow the standard", "usb", device, "problem", problem)
+		}
+		odd[device] = problem
+	})
+	r.odd = odd
+	return list, err
 }
 
 // nextDelay is how long to wait before a device that was lost, and is still there, is opened again: longer each time

@@ -68,6 +68,9 @@ func NewTestDriver(b *TestBus, o Options, log *slog.Logger) *Driver {
 // IsUSBDevice is isUSBDevice.
 func IsUSBDevice(message []byte, udev bool) bool { return isUSBDevice(message, udev) }
 
+// Oddity is oddity.
+func Oddity(raw []byte) string { return oddity(raw) }
+
 // NumberOfQuirks and Quirk show the table of quirks.
 func NumberOfQuirks() int { return len(quirks) }
 
