@@ -45,6 +45,7 @@ func (s *Slot) SetProtocol(ctx context.Context, protocol uint32) error {
 	}
 	defer end()
 	err = s.setProtocol(ctx, protocol)
+	s.judge(err)
 	if absent(err) {
 		s.missing()
 	}

@@ -29,7 +29,7 @@ func (c *client) connect(ctx context.Context, name string, mode ShareMode, proto
 		}
 		r.mu.Lock()
 		// A card that is ready needs nothing of the driver, which may be busy with another client's command.
-		if mode == ShareDirect || r.protocol != ProtocolUndefined && r.powered {
+		if mode == ShareDirect || r.protocol != ProtocolUndefined && r.powered && !r.stopped() {
 			defer r.mu.Unlock()
 			if mode != ShareDirect && r.protocol&protocols == 0 && protocols&ProtocolAnyOld == 0 {
 				return nil, 0, ErrProtoMismatch

@@ -59,6 +59,12 @@ func (r *reader) publish() {
 	r.m.board.update(r.place, r.published(), true)
 }
 
+// stopped reports whether the driver says that the card has stopped, see Stopper.
+func (r *reader) stopped() bool {
+	s, ok := r.slot.(Stopper)
+	return ok && s.Stopped()
+}
+
 func (r *reader) published() published {
 	return published{name: r.name, counter: r.counter, state: r.state, sharing: r.sharing, atr: r.atr, protocol: r.protocol}
 }
