@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +41,15 @@ func NewDriver(o Options, log *slog.Logger) *Driver {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{options: o, log: log, sys: sysfs{"/sys", usbNodes, "/proc"}, open: newUSB(), news: listenUevents, resumes: watchSleep,
-		again: make(chan struct{}, 1)}
+	return &Driver{
+		options: o,
+		log:     log,
+		sys:     sysfs{sys: "/sys", dev: usbNodes, proc: "/proc", udev: "/run/udev"},
+		open:    newUSB(),
+		news:    listenUevents,
+		resumes: watchSleep,
+		again:   make(chan struct{}, 1),
+	}
 }
 
 // Rescan looks for readers again.
@@ -111,7 +119,8 @@ type run struct {
 	attach  func(id, product, iface, serial string, slots []*Slot)
 	detach  func(id string)
 	devices map[string]*plugged // by usbDevice.key
-	odd     map[string]string   // what was wrong with devices at the last scan, by their names
+	odd     map[string]string    // what was wrong with devices at the last scan, by their names
+	unready map[string]time.Time // since when udevd works on a device, by usbDevice.key
 	work    sync.WaitGroup
 }
 
@@ -233,7 +242,26 @@ func (r *run) list() ([]usbDevice, error) {
 		odd[device] = problem
 	})
 	r.odd = odd
-	return list, err
+	return r.withoutUnready(list), err
+}
+
+// withoutUnready leaves out the devices that udevd has not done with, for as long as it may need, and sees to it that
+// they are looked at again then.
+func (r *run) withoutUnready(list []usbDevice) []usbDevice {
+	before := r.unready
+	r.unready = map[string]time.Time{}
+	return slices.DeleteFunc(list, func(d usbDevice) bool {
+		if !d.unready || r.devices[d.key()] != nil {
+			return false
+		}
+		since, known := before[d.key()]
+		if !known {
+			since = time.Now()
+			time.AfterFunc(accessTime, r.Rescan)
+		}
+		r.unready[d.key()] = since
+		return time.Since(since) < accessTime
+	})
 }
 
 // nextDelay is how long to wait before a device that was lost, and is still there, is opened again: longer each time
@@ -249,6 +277,12 @@ func (p *plugged) nextDelay() time.Duration {
 func (r *run) plug(ctx context.Context, d *usbDevice, before []chan struct{}, delay time.Duration) *plugged {
 	ctx, stop := context.WithCancel(ctx)
 	p := &plugged{stop: stop, done: make(chan struct{}), failed: make(chan struct{}), delay: delay, since: time.Now()}
+	if d.withheld {
+		r.log.Warn("a rule of udev withholds this reader (PCSCLITE_IGNORE=1): it is left alone", "usb", d.name,
+			"reader", productName(d.info))
+		close(p.done)
+		return p
+	}
 	if known, ok := LookUp(d.info.Vendor, d.info.Product); ok && known.Status == StatusUnsupported {
 		r.log.Warn("this reader is known not to work well with any driver", "reader", known.Name, "usb", d.name)
 	}

@@ -19,6 +19,9 @@ type usbDevice struct {
 	info       DeviceInfo
 	active     int         // bConfigurationValue in force: 0 for none, activeUnknown where nobody says
 	interfaces []Interface // those that are readers, of the active configuration
+
+	withheld bool // a rule of udev keeps the device from PC/SC
+	unready  bool // udevd has not done its work yet: whether a rule withholds the device is not known
 }
 
 // activeUnknown stands for a configuration that the device has to be asked for.
@@ -27,14 +30,22 @@ const activeUnknown = -1
 // usbNodes is where the nodes of USB devices are, BUS/DEVICE.
 const usbNodes = "/dev/bus/usb"
 
-// key tells a device from another that is plugged in at the same place later.
-func (d *usbDevice) key() string { return fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address) }
+// key tells a device from another that is plugged in at the same place later, and from itself before a rule of udev
+// withheld it.
+func (d *usbDevice) key() string {
+	key := fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address)
+	if d.withheld {
+		key += " withheld"
+	}
+	return key
+}
 
 // sysfs is where the kernel shows USB devices. Without it (a container) the device nodes say almost as much.
 type sysfs struct {
 	sys  string // "/sys"
 	dev  string // "/dev/bus/usb"
 	proc string // "/proc"
+	udev string // "/run/udev", "" for none
 }
 
 // oddities is told of devices that are not as they should be, readers or not.
@@ -102,6 +113,7 @@ func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 	i.Bus, _ = strconv.Atoi(line(dir, "busnum"))
 	i.Address, _ = strconv.Atoi(line(dir, "devnum"))
 	d.active, _ = strconv.Atoi(line(dir, "bConfigurationValue"))
+	d.withheld, d.unready = s.rules(line(dir, "dev"))
 	return d.configured(all) && d.choose(o)
 }
 
@@ -196,6 +208,25 @@ func readBounded(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxDescriptors))
+}
+
+// rules says what the rules of udev, in whatever file, have to say of a device with the number "MAJOR:MINOR": that
+// programs of PC/SC shall leave it alone (PCSCLITE_IGNORE=1, as pcscd has it), or nothing yet.
+func (s sysfs) rules(number string) (withheld, unready bool) {
+	if s.udev == "" || number == "" {
+		return false, false
+	}
+	raw, err := readBounded(filepath.Join(s.udev, "data", "c"+number))
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Join(s.udev, "control"))
+		return false, err == nil
+	}
+	for property := range strings.Lines(string(raw)) {
+		if strings.TrimSpace(property) == "E:PCSCLITE_IGNORE=1" {
+			return true, false
+		}
+	}
+	return false, false
 }
 
 // maxLine bounds a string of sysfs: a USB string has at most 126 characters.
