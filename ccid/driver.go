@@ -118,7 +118,7 @@ type run struct {
 	*Driver
 	attach  func(id, product, iface, serial string, slots []*Slot)
 	detach  func(id string)
-	devices map[string]*plugged // by usbDevice.key
+	devices map[string]*plugged  // by usbDevice.key
 	odd     map[string]string    // what was wrong with devices at the last scan, by their names
 	unready map[string]time.Time // since when udevd works on a device, by usbDevice.key
 	work    sync.WaitGroup
