@@ -22,6 +22,7 @@ type conn struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	context atomic.Uint32 // the number of client's context, for CANCEL
+	counted bool          // has a context that counts; guarded by s.mu
 
 	// The rest but mail belongs to the goroutine.
 	minor      int32
@@ -115,7 +116,7 @@ func (c *conn) dropContext() {
 	}
 	c.context.Store(0)
 	c.s.Manager.release(c.client)
-	c.s.giveContext()
+	c.s.giveContext(c)
 	c.client = nil
 	clear(c.handles)
 }
@@ -248,12 +249,12 @@ func (c *conn) establish(body []byte) error {
 		return broken("%v", err)
 	}
 	c.dropContext()
-	if !c.s.takeContext() {
+	if !c.s.takeContext(c) {
 		return broken("more than %d contexts", c.s.MaxClients)
 	}
 	client, e := c.s.Manager.establish(c.ctx, c.peer.String())
 	if e != ErrSuccess {
-		c.s.giveContext()
+		c.s.giveContext(c)
 		m.Result = e
 		return c.answerMessage(&m)
 	}

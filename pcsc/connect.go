@@ -47,7 +47,9 @@ func (c *client) connect(ctx context.Context, name string, mode ShareMode, proto
 // meanwhile, in which nobody else may touch the card.
 func (h *handle) prepareAndOpen(protocols Protocol) (active Protocol, e Error, done bool) {
 	r := h.r
-	r.driver.Lock()
+	if !r.driver.lockFor(h.client) {
+		return 0, ErrCancelled, true
+	}
 	defer r.driver.Unlock()
 	r.mu.Lock()
 	locked := r.owner != nil
@@ -270,6 +272,8 @@ func (h *handle) dispose(ctx context.Context, d Disposition) Error {
 		case ErrSuccess:
 		case ErrSharingViolation:
 			continue
+		case ErrCancelled: // the end of the client does the rest
+			return e
 		default:
 			return ErrSuccess
 		}

@@ -202,7 +202,15 @@ func (m *Manager) attach(key placeKey, product, iface, serial string, slots []Sl
 		for n := number; m.readers[name] != nil && n < 0xFF; n++ { // readers of two drivers may have the same text
 			name = m.options.Names.readerName(product, iface, serial, n+1, i)
 		}
-		r := &reader{m: m, name: name, slot: slot, place: -1, state: Absent, done: make(chan struct{})}
+		r := &reader{
+			m:      m,
+			name:   name,
+			slot:   slot,
+			place:  -1,
+			state:  Absent,
+			done:   make(chan struct{}),
+			driver: newDriverLock(),
+		}
 		r.ctx, r.stop = context.WithCancel(context.Background())
 		m.readers[name] = r
 		m.places[key] = append(m.places[key], r)
@@ -326,7 +334,7 @@ type client struct {
 	name   string // for the log: "pid 12 (opensc-tool) uid 1000"
 	ctx    context.Context
 	cancel context.CancelFunc  // ends all waits of the client
-	onWait func() (end func()) // called around a wait for a lock; may be nil
+	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
 
 	mu       sync.Mutex
 	released bool

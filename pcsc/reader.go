@@ -22,7 +22,7 @@ type reader struct {
 	stop  context.CancelFunc
 	done  chan struct{} // closed when the goroutine that watches the slot has ended
 
-	driver sync.Mutex
+	driver driverLock
 
 	mu       sync.Mutex
 	gone     bool
@@ -120,13 +120,16 @@ func (h *handle) locked(check func() Error) Error {
 }
 
 // acquire takes the driver lock after check says so. While the driver is busy check is asked before and after, so that a
-// refusal does not wait, and so that nothing slips into a transaction that began meanwhile.
+// refusal does not wait, and so that nothing slips into a transaction that began meanwhile. The wait ends with the client:
+// ErrCancelled.
 func (h *handle) acquire(check func() Error) Error {
 	if !h.r.driver.TryLock() {
 		if e := h.locked(check); e != ErrSuccess {
 			return e
 		}
-		h.r.driver.Lock()
+		if !h.r.driver.lockFor(h.client) {
+			return ErrCancelled
+		}
 	}
 	e := h.locked(check)
 	if e != ErrSuccess {

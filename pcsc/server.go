@@ -223,11 +223,19 @@ func (s *Server) welcome(c *conn) bool {
 // comes and goes quickly is there twice for a moment.
 const roomTime = time.Second
 
-// awaitRoom tries to take a place under s.mu, until it can or roomTime has passed.
+// awaitRoom tries to take a place under s.mu, until it can or roomTime has passed. Where there is no room, those whose
+// programs have died give up theirs.
 func (s *Server) awaitRoom(take func() bool) bool {
+	swept := false
 	for until := time.Now().Add(roomTime); ; time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
-		taken, ending := take(), s.ending
+		taken := take()
+		if !taken && !swept {
+			swept = true
+			s.sweep()
+			taken = take()
+		}
+		ending := s.ending
 		s.mu.Unlock()
 		if taken || ending || time.Now().After(until) {
 			return taken
@@ -235,12 +243,41 @@ func (s *Server) awaitRoom(take func() bool) bool {
 	}
 }
 
+// sweep takes the places of programs that have died while a reader works on their last command, which cannot be broken
+// off: the connection itself ends with the command. s.mu is held.
+func (s *Server) sweep() {
+	all := make([]*conn, 0, len(s.conns))
+	fds := make([]unix.PollFd, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+		fds = append(fds, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLRDHUP})
+	}
+	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
+		return
+	}
+	for i, c := range all {
+		if fds[i].Revents != 0 {
+			c.cancel()
+			s.giveUpPlace(c)
+		}
+	}
+}
+
+// giveUpPlace frees what counts against the limits; s.mu is held.
+func (s *Server) giveUpPlace(c *conn) {
+	delete(s.asking, c)
+	delete(s.conns, c)
+	if c.counted {
+		c.counted = false
+		s.contexts--
+	}
+}
+
 // gone forgets a connection whose goroutine has ended.
 func (s *Server) gone(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.asking, c)
-	delete(s.conns, c)
+	s.giveUpPlace(c)
 	unix.Close(c.fd)
 	if s.idle != nil && len(s.conns)+len(s.asking) == 0 && !s.ending {
 		s.idle.Reset(s.AutoExit)
@@ -248,20 +285,24 @@ func (s *Server) gone(c *conn) {
 }
 
 // takeContext counts a context against MaxClients.
-func (s *Server) takeContext() bool {
+func (s *Server) takeContext(c *conn) bool {
 	return s.awaitRoom(func() bool {
 		if s.contexts >= s.MaxClients {
 			return false
 		}
 		s.contexts++
+		c.counted = true
 		return true
 	})
 }
 
-func (s *Server) giveContext() {
+func (s *Server) giveContext(c *conn) {
 	s.mu.Lock()
-	s.contexts--
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if c.counted {
+		c.counted = false
+		s.contexts--
+	}
 }
 
 // connOf finds the connection of a context for CANCEL. Only root may cancel for another user.
