@@ -55,7 +55,7 @@ func (c *conn) hangUp() {
 	c.cancel()
 }
 
-func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer.String()) }
+func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer) }
 
 // errBroken is a connection that is to be closed; with a reason when the client is at fault.
 type errBroken struct{ why string }
@@ -252,7 +252,7 @@ func (c *conn) establish(body []byte) error {
 	if !c.s.takeContext(c) {
 		return broken("more than %d contexts", c.s.MaxClients)
 	}
-	client, e := c.s.Manager.establish(c.ctx, c.peer.String())
+	client, e := c.s.Manager.establish(c.ctx, &c.peer)
 	if e != ErrSuccess {
 		c.s.giveContext(c)
 		m.Result = e

@@ -86,8 +86,8 @@ func (r *reader) waitUntilFree(ctx context.Context, h *handle) Error {
 		r.mu.Unlock()
 		return ErrReaderUnavailable
 	case r.sharing < 0:
-		r.mu.Unlock()
-		return ErrSharingViolation
+		defer r.mu.Unlock()
+		return r.taken(h, "connect")
 	case r.owner == nil:
 		r.mu.Unlock()
 		return ErrSuccess
@@ -102,9 +102,9 @@ func (h *handle) open() (*handle, Protocol, Error) {
 	case r.gone:
 		return nil, 0, ErrUnknownReader
 	case r.sharing < 0, h.mode == ShareExclusive && r.sharing != 0:
-		return nil, 0, ErrSharingViolation
+		return nil, 0, r.taken(h, "connect")
 	case len(r.handles) >= c.m.options.HandlesPerReader:
-		r.log().Warn("too many connections to one reader", "client", c.name, "limit", c.m.options.HandlesPerReader)
+		r.log().Warn("too many connections to one reader", "client", c, "limit", c.m.options.HandlesPerReader)
 		return nil, 0, ErrNoMemory
 	}
 	if e := c.m.number(h); e != ErrSuccess {
@@ -113,6 +113,7 @@ func (h *handle) open() (*handle, Protocol, Error) {
 	r.handles = append(r.handles, h)
 	if h.mode == ShareExclusive {
 		r.sharing, r.owner, r.depth = -1, h, 1
+		go r.log().Info("a program has the reader for itself", "client", c)
 	} else {
 		r.sharing++
 	}
@@ -130,7 +131,7 @@ func (m *Manager) number(h *handle) Error {
 	case c.released:
 		return ErrInvalidHandle
 	case len(c.handles) >= m.options.HandlesPerClient:
-		m.log.Warn("too many connections of one client", "client", c.name, "limit", m.options.HandlesPerClient)
+		m.log.Warn("too many connections of one client", "client", c, "limit", m.options.HandlesPerClient)
 		return ErrNoMemory
 	}
 	m.mu.Lock()
@@ -213,7 +214,7 @@ func (h *handle) changeMode(mode ShareMode) Error {
 		r.sharing, r.owner = -1, h
 		r.depth++
 	case mode == ShareExclusive:
-		return ErrSharingViolation
+		return r.taken(h, "reconnect")
 	case r.sharing < 0:
 		r.sharing = 1
 		if r.owner == h {

@@ -52,6 +52,8 @@ type Manager struct {
 	clients map[SCardContext]*client
 	handles map[Handle]*handle
 	work    sync.WaitGroup // goroutines of readers and cleanups
+
+	told repeats // what the log has been told of who keeps whom waiting
 }
 
 // placeKey identifies a reader of a driver.
@@ -331,7 +333,7 @@ func waitFor(group *sync.WaitGroup, d time.Duration) bool {
 type client struct {
 	m      *Manager
 	id     SCardContext
-	name   string // for the log: "pid 12 (opensc-tool) uid 1000"
+	peer   *Peer // nil: this process
 	ctx    context.Context
 	cancel context.CancelFunc  // ends all waits of the client
 	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
@@ -342,9 +344,17 @@ type client struct {
 	waiting  *waiting // the GetStatusChange that runs, of an in-process client
 }
 
+// LogValue says who the client is.
+func (c *client) LogValue() slog.Value {
+	if c.peer == nil {
+		return slog.StringValue("this process")
+	}
+	return c.peer.LogValue()
+}
+
 // establish makes a context; ctx ends its waits.
-func (m *Manager) establish(ctx context.Context, name string) (*client, Error) {
-	c := &client{m: m, name: name, handles: map[Handle]*handle{}}
+func (m *Manager) establish(ctx context.Context, peer *Peer) (*client, Error) {
+	c := &client{m: m, peer: peer, handles: map[Handle]*handle{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -415,7 +425,7 @@ func (h *handle) abandon(resets *sync.WaitGroup) {
 		return
 	}
 	r.mu.Unlock()
-	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client.name)
+	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client)
 	resets.Go(func() {
 		r.driver.Lock()
 		defer r.driver.Unlock()

@@ -96,7 +96,7 @@ func (h *handle) mayExchange() Error {
 	case e != ErrSuccess:
 		return e
 	case h.r.lockedByOther(h):
-		return ErrSharingViolation
+		return h.r.taken(h, "use the card")
 	case h.r.state&Unknown != 0:
 		return ErrReaderUnavailable
 	}
@@ -283,7 +283,7 @@ func (h *handle) status() (CardStatus, Error) {
 	case e != ErrSuccess:
 		return CardStatus{}, e
 	case r.lockedByOther(h):
-		return CardStatus{}, ErrSharingViolation
+		return CardStatus{}, r.taken(h, "ask for the status")
 	case h.event != ErrSuccess:
 		return CardStatus{}, h.event
 	case r.state&Unknown != 0:

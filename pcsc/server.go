@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -23,6 +25,20 @@ type Peer struct {
 
 // String is the peer as the log names it.
 func (p Peer) String() string { return fmt.Sprintf("pid %d uid %d", p.PID, p.UID) }
+
+// LogValue is the peer with the name of its program, which is looked up when it is logged.
+func (p Peer) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf("pid %d (%s) uid %d", p.PID, p.program(), p.UID))
+}
+
+// program is the name of the peer's program, which it can choose itself; "?" when it has ended, or cannot be seen.
+func (p Peer) program() string {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID))
+	if err != nil {
+		return "?"
+	}
+	return plain(strings.TrimSuffix(string(comm), "\n"))
+}
 
 // Authorizer decides who may use the service and who a reader. An error refuses; its text goes to the log and says what
 // would have to be changed to allow it.
@@ -168,7 +184,7 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending || !s.roomToAsk(peer) {
-		s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer.String())
+		s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer)
 		c.cancel()
 		unix.Close(fd)
 		return
@@ -214,7 +230,7 @@ func (s *Server) welcome(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
-		s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
+		s.Logger.Warn("too many clients", "client", c.peer, "limit", s.MaxClients)
 	}
 	return false
 }

@@ -71,6 +71,8 @@ func (p *Program) run(ctx context.Context) error {
 		return p.printVersion()
 	case o.hotplug:
 		return signalRescan()
+	case o.status:
+		return askStatus(o, p.Stdout)
 	case !o.foreground && o.socket == "":
 		return p.detach()
 	}
@@ -155,6 +157,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 		}
 	}
 	defer p.signals(ctx, cancel, m)()
+	defer serveStatus(statusSocket(o), s, log)()
 	p.announce(log)
 	err = s.Serve(ctx, l.fd)
 	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)

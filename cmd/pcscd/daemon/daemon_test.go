@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -344,6 +345,56 @@ kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 	os.WriteFile(filepath.Join(directory, "end"), nil, 0o600)
 	if err := <-ended; err != nil {
 		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// TestStatus: --status names readers, cards and who uses them; the programs' own socket knows nothing of it.
+func TestStatus(t *testing.T) {
+	directory := newRunDirectory(t)
+	socket := filepath.Join(directory, "comm")
+	ctx, stop := context.WithCancel(t.Context())
+	ready := make(chan struct{})
+	p := program("--socket", socket, "--readers", "fake: Reader")
+	p.Ready = func() { close(ready) }
+	code := make(chan int, 1)
+	go func() { code <- p.Run(ctx) }()
+	<-ready
+
+	ask := func() (int, string) {
+		p := program("--status", "--socket", socket)
+		code := p.Run(t.Context())
+		return code, p.Stdout.(*bytes.Buffer).String() + p.Stderr.(*bytes.Buffer).String()
+	}
+	self := fmt.Sprintf("pid %d (daemon.test) uid %d", os.Getpid(), os.Getuid())
+	const card = "Fake Reader 00 00: card with the ATR 3B 80 80 01 01"
+	c := awaitContext(t, socket)
+	if code, text := ask(); code != 0 || text != card+"\nwithout a connection to a reader: "+self+"\n" {
+		t.Errorf("code %d:\n%s", code, text)
+	}
+	names, err := c.ListReaders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Connect(names[0], pcsc.ShareExclusive, pcsc.ProtocolAny); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := ask(); code != 0 || text != card+", T=1\n  exclusive    "+self+"\n" {
+		t.Errorf("code %d:\n%s", code, text)
+	}
+	if info, err := os.Stat(socket + ".status"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket of the status: %v %v", info, err)
+	}
+
+	c.Release()
+	stop()
+	if got := <-code; got != 0 {
+		t.Errorf("exit code %d: %s", got, p.Stderr)
+	}
+	if code, text := ask(); code != 1 || !strings.Contains(text, "no daemon runs") {
+		t.Errorf("without a daemon: code %d:\n%s", code, text)
+	}
+	if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
 

@@ -52,14 +52,14 @@ func listen(o *options) (*listener, error) {
 			return nil, err
 		}
 	}
-	return bind(path)
+	return bind(path, 0o666)
 }
 
 // backlog is how many clients may wait to be accepted: all that may be there.
 const backlog = 256
 
-// bind makes the socket at path, over one that nobody serves any more.
-func bind(path string) (*listener, error) {
+// bind makes a socket at path with a mode, over one that nobody serves any more.
+func bind(path string, mode os.FileMode) (*listener, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("%s: a socket path has at most 107 bytes", path)
 	}
@@ -74,14 +74,14 @@ func bind(path string) (*listener, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	// Everybody may connect, and is asked who it is then; nobody may before the socket is ready.
-	if err := unix.Fchmod(fd, 0o666); err != nil {
+	// Who connects is asked who it is then; nobody may before the socket is ready.
+	if err := unix.Fchmod(fd, uint32(mode)); err != nil {
 		return fail(err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return fail(err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return fail(err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
