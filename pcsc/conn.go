@@ -69,7 +69,9 @@ func (c *conn) serve() {
 	defer c.cancel()
 	defer c.leave()
 	if err := c.authorize(); err != nil {
-		c.log().Warn("access refused", "err", err)
+		c.s.told.say(fmt.Sprint("refused ", c.peer.UID), func(repeated int) {
+			c.log().Warn("access refused", "err", err, "repeated", repeated)
+		})
 		c.refuse()
 		return
 	}
@@ -250,7 +252,8 @@ func (c *conn) establish(body []byte) error {
 	}
 	c.dropContext()
 	if !c.s.takeContext(c) {
-		return broken("more than %d contexts", c.s.MaxClients)
+		c.s.tooMany(c, "contexts")
+		return broken("")
 	}
 	client, e := c.s.Manager.establish(c.ctx, &c.peer)
 	if e != ErrSuccess {
@@ -483,7 +486,9 @@ func (c *conn) mayUse(reader string) bool {
 		return true
 	}
 	if err := c.s.Authorizer.Card(c.ctx, c.peer, reader); err != nil {
-		c.log().Warn("access to the reader refused", "reader", reader, "err", err)
+		c.s.told.say(fmt.Sprint("reader refused ", c.peer.UID, " ", reader), func(repeated int) {
+			c.log().Warn("access to the reader refused", "reader", reader, "err", err, "repeated", repeated)
+		})
 		return false
 	}
 	if len(c.authorized) > 256 || c.authorized == nil {

@@ -1,6 +1,10 @@
 package pcsc
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // checkRequest is what Connect and Reconnect ask of their parameters, before anything else.
 func checkRequest(mode ShareMode, protocols Protocol) Error {
@@ -103,8 +107,13 @@ func (h *handle) open() (*handle, Protocol, Error) {
 		return nil, 0, ErrUnknownReader
 	case r.sharing < 0, h.mode == ShareExclusive && r.sharing != 0:
 		return nil, 0, r.taken(h, "connect")
-	case len(r.handles) >= c.m.options.HandlesPerReader:
-		r.log().Warn("too many connections to one reader", "client", c, "limit", c.m.options.HandlesPerReader)
+	case h.mode == ShareExclusive && r.isBarred(c):
+		return nil, 0, r.taken(h, "connect")
+	case !r.hasRoom(c):
+		c.m.told.sayLocked(fmt.Sprint("room ", r.name, c.uid()), func(repeated int) {
+			r.log().Warn("too many connections to one reader", "client", c, "limit", c.m.options.HandlesPerReader,
+				"repeated", repeated)
+		})
 		return nil, 0, ErrNoMemory
 	}
 	if e := c.m.number(h); e != ErrSuccess {
@@ -122,6 +131,18 @@ func (h *handle) open() (*handle, Protocol, Error) {
 	return h, r.protocol, ErrSuccess
 }
 
+// hasRoom reports whether one more connection of a client fits in; r.mu is held.
+func (r *reader) hasRoom(c *client) bool {
+	o := &r.m.options
+	p := share(o.HandlesPerReader, o.HandlesPerUser)
+	taken := len(r.handles)
+	if p.plenty(taken) {
+		return true
+	}
+	users, own := count(slices.Values(r.handles), func(h *handle) uint32 { return h.client.uid() }, c.uid())
+	return p.room(c.uid(), taken, users, own) || c.peer != nil && p.roomAtLogin(taken, own) && c.peer.atLogin()
+}
+
 // number gives h its number and enters it.
 func (m *Manager) number(h *handle) Error {
 	c := h.client
@@ -131,7 +152,10 @@ func (m *Manager) number(h *handle) Error {
 	case c.released:
 		return ErrInvalidHandle
 	case len(c.handles) >= m.options.HandlesPerClient:
-		m.log.Warn("too many connections of one client", "client", c, "limit", m.options.HandlesPerClient)
+		m.told.sayLocked(fmt.Sprint("handles ", c.uid()), func(repeated int) {
+			m.log.Warn("too many connections of one client", "client", c, "limit", m.options.HandlesPerClient,
+				"repeated", repeated)
+		})
 		return ErrNoMemory
 	}
 	m.mu.Lock()

@@ -17,7 +17,7 @@ func (r *reader) taken(h *handle, wanted string) Error {
 	}
 
 	key := fmt.Sprint("taken ", r.name, " ", h.client.uid(), " ", holders[0].client.pid())
-	r.m.told.say(key, func(repeated int) {
+	r.m.told.sayLocked(key, func(repeated int) {
 		var who, modes []string
 		for _, other := range holders {
 			who = append(who, other.client.LogValue().String())

@@ -1,6 +1,8 @@
 package pcsc_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -71,4 +73,26 @@ func TestWhoHasTheReader(t *testing.T) {
 	exclusive := w.connect(pcsc.ShareExclusive)
 	awaitLine(t, log, "has the reader for itself", self)
 	expect(t, "disconnect", exclusive.Disconnect(pcsc.LeaveCard), 0)
+}
+
+// nobody is an Authorizer that lets nobody in.
+type nobody struct{}
+
+func (nobody) Service(context.Context, pcsc.Peer) error      { return errors.New("not you") }
+func (nobody) Card(context.Context, pcsc.Peer, string) error { return nil }
+
+// TestRefusalsAreOneLine: a program that is refused again and again does not fill the log.
+func TestRefusalsAreOneLine(t *testing.T) {
+	log := &lockedBuffer{}
+	options := pcsc.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}
+	w := newServerWorld(t, settings{notify: true, options: options, auth: nobody{}})
+	for range 30 {
+		if _, err := pcsc.NewContext(w.service); err != pcsc.ErrSecurityViolation {
+			t.Fatalf("not refused: %v", err)
+		}
+	}
+	awaitLine(t, log, "access refused", "not you", "repeated=0")
+	if n := strings.Count(log.String(), "access refused"); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log.String())
+	}
 }

@@ -27,6 +27,9 @@ func (h *handle) begin(ctx context.Context) Error {
 	case h.event != ErrSuccess:
 		defer r.mu.Unlock()
 		return h.event
+	case r.owner == nil && r.isBarred(h.client):
+		defer r.mu.Unlock()
+		return ErrSharingViolation // libpcsclite asks again in a moment
 	case r.owner == nil || r.owner == h:
 		r.owner = h
 		r.depth++
@@ -38,12 +41,15 @@ func (h *handle) begin(ctx context.Context) Error {
 
 // waitAndUnlock queues w, releases r.mu and waits. When ctx ends first the result is ErrCancelled and nothing is held.
 func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
-	r.queue = append(r.queue, w)
+	r.enqueue(w)
 	holder := r.owner.client
 	r.mu.Unlock()
 	r.log().Debug("waiting for a transaction to end", "client", w.h.client, "holder", holder)
 	late := time.AfterFunc(longWait, func() { r.tellOfLongWait(w) })
 	defer late.Stop()
+	if limit := r.m.options.TransactionLimit; w.h.client.isRoot() && limit > 0 {
+		defer time.AfterFunc(limit, func() { r.endTransactionFor(w) }).Stop()
+	}
 	if guard := w.h.client.onWait; guard != nil {
 		defer guard()()
 	}

@@ -18,8 +18,12 @@ type Options struct {
 	// ReaderStates is the number of entries that clients of protocol 4.5 and older get: a constant of their build, 16
 	// everywhere but in some patched Fedora and RHEL builds (48). 0 is 16.
 	ReaderStates int
-	// HandlesPerClient and HandlesPerReader limit connections; 0 is 200.
-	HandlesPerClient, HandlesPerReader int
+	// HandlesPerClient and HandlesPerReader limit connections; 0 is 200. HandlesPerUser is how many of those to one
+	// reader one user may have who is not root; 0 is 0.6 of them all.
+	HandlesPerClient, HandlesPerReader, HandlesPerUser int
+	// TransactionLimit is how long a client of root waits for the transaction of another before that is ended. 0 is 10 s,
+	// negative is for ever.
+	TransactionLimit time.Duration
 	// PowerDelay is how long an unused card stays switched on. 0 is 5 s, negative is for ever.
 	PowerDelay time.Duration
 	// SettleTime bounds how long the first question for readers waits for drivers to find theirs. 0 is 5 s.
@@ -74,6 +78,9 @@ func NewManager(o Options) *Manager {
 	def(&o.HandlesPerReader, 200)
 	if o.PowerDelay == 0 {
 		o.PowerDelay = 5 * time.Second
+	}
+	if o.TransactionLimit == 0 {
+		o.TransactionLimit = 10 * time.Second
 	}
 	if o.SettleTime == 0 {
 		o.SettleTime = 5 * time.Second

@@ -37,6 +37,9 @@ type reader struct {
 	depth    int     // how many times the owner has it
 	queue    []*lockWait
 	idle     *time.Timer // switches an unused card off
+
+	barred      uint32 // the user whose transaction was ended last, see isBarred
+	barredUntil time.Time
 }
 
 // handle is one connection (SCARDHANDLE). All fields but the constant ones are guarded by reader.mu.

@@ -17,25 +17,41 @@ const (
 	mostKeys   = 1000 // beyond, all others have one key
 )
 
-// say has line called at once, or counts. line is told how often the same has happened since it was last called. It has a
-// goroutine of its own, so that say may be called under a lock, and the log may be slow.
+// say calls line at once, or counts. line is told how often the same has happened since it was last called.
 func (r *repeats) say(key string, line func(repeated int)) {
+	if key, first := r.count(key); first {
+		line(0)
+		r.later(key, line)
+	}
+}
+
+// sayLocked is say for callers that hold a lock: line has a goroutine of its own, as the log may be slow.
+func (r *repeats) sayLocked(key string, line func(repeated int)) {
+	if key, first := r.count(key); first {
+		go line(0)
+		r.later(key, line)
+	}
+}
+
+// count counts, and reports whether it was the first, under which key.
+func (r *repeats) count(key string) (string, bool) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.again) >= mostKeys {
 		key = ""
 	}
 	if _, said := r.again[key]; said {
 		r.again[key]++
-		r.mu.Unlock()
-		return
+		return key, false
 	}
 	if r.again == nil {
 		r.again = map[string]int{}
 	}
 	r.again[key] = 0
-	r.mu.Unlock()
+	return key, true
+}
 
-	go line(0)
+func (r *repeats) later(key string, line func(repeated int)) {
 	time.AfterFunc(repeatTime, func() { r.minute(key, line) })
 }
 
@@ -52,5 +68,5 @@ func (r *repeats) minute(key string, line func(repeated int)) {
 	r.mu.Unlock()
 
 	line(n)
-	time.AfterFunc(repeatTime, func() { r.minute(key, line) })
+	r.later(key, line)
 }

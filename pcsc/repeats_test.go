@@ -52,7 +52,7 @@ func TestRepeats(t *testing.T) {
 		if synctest.Wait(); len(said) != mostKeys+1 {
 			t.Errorf("%d lines", len(said))
 		}
-		time.Sleep(2 * repeatTime)
+		time.Sleep(3 * repeatTime)
 		if len(r.again) != 0 {
 			t.Errorf("%d keys are kept", len(r.again))
 		}

@@ -138,8 +138,15 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
-	m := pcsc.NewManager(pcsc.Options{ReaderStates: rules.ReaderStates, HandlesPerClient: o.perThread,
-		HandlesPerReader: o.perReader, Names: o.names, Logger: log})
+	m := pcsc.NewManager(pcsc.Options{
+		ReaderStates:     rules.ReaderStates,
+		HandlesPerClient: o.perThread,
+		HandlesPerReader: o.perReader,
+		HandlesPerUser:   rules.PerUser,
+		TransactionLimit: rules.TransactionLimit,
+		Names:            o.names,
+		Logger:           log,
+	})
 	defer m.Close()
 	if err := p.plug(ctx, o, m, log); err != nil {
 		cancel()
@@ -149,7 +156,14 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	if o.noPolkit {
 		rules.Polkit = false
 	}
-	s := &pcsc.Server{Manager: m, Authorizer: &pcsc.Policy{Rules: *rules}, MaxClients: o.maxThread, TraceAPDUs: o.apdu, Logger: log}
+	s := &pcsc.Server{
+		Manager:        m,
+		Authorizer:     &pcsc.Policy{Rules: *rules},
+		MaxClients:     o.maxThread,
+		ClientsPerUser: rules.PerUser,
+		TraceAPDUs:     o.apdu,
+		Logger:         log,
+	}
 	if o.autoExit {
 		s.AutoExit = autoExitTime
 		if p.AutoExit > 0 {
