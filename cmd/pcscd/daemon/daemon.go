@@ -122,19 +122,19 @@ func readRules(o *options) (*pcsc.Rules, error) {
 func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
-	private := o.socket != ""
-	if !private {
-		remove, err := writePID()
-		if err != nil {
-			return err
-		}
-		defer remove()
-	}
 	l, err := listen(o)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	if o.socket == "" {
+		remove, err := writePID(l)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		nameForeign("/", p.Env, log)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)

@@ -348,6 +348,40 @@ kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 	}
 }
 
+// TestPIDFile: a pid file is read whoever wrote it.
+func TestPIDFile(t *testing.T) {
+	for text, want := range map[string]int{
+		"123\n": 123, "123": 123, "123\n\x00": 123, "123\x00": 123, "123\x00\x00\x00garbage": 123, " 123 \n": 123,
+		"": 0, "\x00": 0, "1\n": 0, "-5\n": 0, "12x\n": 0, "12 34\n": 0, "99999999999999999999": 0,
+	} {
+		if got, err := parsePID([]byte(text)); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
+// TestAnothersFiles: the daemon removes no socket and no pid file that another has made in the place of its own, and a
+// daemon that cannot have the socket does not touch the pid file.
+func TestAnothersFiles(t *testing.T) {
+	directory := newRunDirectory(t)
+	script := `
+"$@" -f -c "$RULES" & pid=$!
+while [ ! -S /run/pcscd/pcscd.comm ] || [ ! -e /run/pcscd/pcscd.pid ]; do sleep 0.01; done
+printf '%s\n\0' $pid > /run/pcscd/pcscd.pid
+"$@" --hotplug || exit 10
+"$@" -f -c "$RULES" 2>/run/pcscd/second && exit 11
+[ "$(tr -d '\0' < /run/pcscd/pcscd.pid)" = $pid ] || exit 12
+grep -q "running already, with pid $pid" /run/pcscd/second || exit 13
+rm /run/pcscd/pcscd.comm; touch /run/pcscd/pcscd.comm; echo 4242 > /run/pcscd/pcscd.pid
+kill $pid; wait $pid || exit 14
+[ -e /run/pcscd/pcscd.comm ] && [ "$(cat /run/pcscd/pcscd.pid)" = 4242 ] || exit 15`
+	cmd := inNamespace(t, directory, "true"+script)
+	cmd.Env = append(cmd.Env, "RULES="+rulesFor(t))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // TestStatus: --status names readers, cards and who uses them; the programs' own socket knows nothing of it.
 func TestStatus(t *testing.T) {
 	directory := newRunDirectory(t)

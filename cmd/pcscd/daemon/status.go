@@ -45,7 +45,7 @@ func serveStatus(path string, s *pcsc.Server, log *slog.Logger) (stop func()) {
 	listener, err := net.FileListener(file)
 	file.Close()
 	if err != nil {
-		os.Remove(path)
+		l.unlink()
 		log.Warn("pcscd --status will not be answered", "err", err)
 		return func() {}
 	}
@@ -66,7 +66,7 @@ func serveStatus(path string, s *pcsc.Server, log *slog.Logger) (stop func()) {
 		}
 	}()
 	return func() {
-		os.Remove(path)
+		l.unlink()
 		listener.Close()
 		<-ended
 	}
