@@ -25,6 +25,8 @@ func TestRepeats(t *testing.T) {
 		expect := func(want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if slices.Sort(said); !slices.Equal(said, want) {
 				t.Errorf("said %q, want %q", said, want)
 			}
@@ -49,10 +51,15 @@ func TestRepeats(t *testing.T) {
 		for n := range 2 * mostKeys {
 			say(fmt.Sprint(n))
 		}
-		if synctest.Wait(); len(said) != mostKeys+1 {
+		synctest.Wait()
+		mu.Lock()
+		if len(said) != mostKeys+1 {
 			t.Errorf("%d lines", len(said))
 		}
+		mu.Unlock()
 		time.Sleep(3 * repeatTime)
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		if len(r.again) != 0 {
 			t.Errorf("%d keys are kept", len(r.again))
 		}
