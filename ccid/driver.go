@@ -235,9 +235,10 @@ func (r *run) scan(ctx context.Context) {
 // list lists the devices with readers. What is wrong with a device, of whatever kind, is said once.
 func (r *run) list() ([]usbDevice, error) {
 	odd := map[string]string{}
-	list, err := r.sys.devices(r.options, func(device, problem string) {
+	list, err := r.sys.devices(r.options, func(level slog.Level, device, problem string) {
 		if r.odd[device] != problem {
-			r.log.Info("a USB device does not follow the standard", "usb", device, "problem", problem)
+			r.log.Log(context.Background(), level, "a USB device does not follow the standard",
+				"usb", device, "problem", problem)
 		}
 		odd[device] = problem
 	})

@@ -72,6 +72,14 @@ func IsUSBDevice(message []byte, udev bool) bool { return isUSBDevice(message, u
 // Oddity is oddity.
 func Oddity(raw []byte) string { return oddity(raw) }
 
+// Contained calls read for a device as the driver does, and gives what is said of the device at which level.
+func Contained(device string, read func() bool) (ok bool, said string) {
+	ok = contained(device, func(level slog.Level, device, problem string) {
+		said += level.String() + " " + device + ": " + problem
+	}, read)
+	return ok, said
+}
+
 // NumberOfQuirks and Quirk show the table of quirks.
 func NumberOfQuirks() int { return len(quirks) }
 

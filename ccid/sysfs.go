@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,7 +50,7 @@ type sysfs struct {
 }
 
 // oddities is told of devices that are not as they should be, readers or not.
-type oddities func(device, problem string)
+type oddities func(level slog.Level, device, problem string)
 
 // devices lists the devices that have readers this package drives. Whatever else is plugged in does not matter: what is
 // wrong with one device is told to odd and leaves the others as they are.
@@ -80,7 +81,7 @@ func (s sysfs) devices(o Options, odd oddities) ([]usbDevice, error) {
 func contained(device string, odd oddities, read func() bool) (ok bool) {
 	defer func() {
 		if problem := recover(); problem != nil {
-			odd(device, fmt.Sprintf("reading its descriptors failed: %v", problem))
+			odd(slog.LevelWarn, device, fmt.Sprintf("reading its descriptors failed: %v", problem))
 			ok = false
 		}
 	}()
@@ -94,12 +95,12 @@ func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 	raw, err := readBounded(filepath.Join(dir, "descriptors"))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-			odd(d.name, err.Error())
+			odd(slog.LevelWarn, d.name, err.Error())
 		}
 		return false
 	}
 	if problem := oddity(raw); problem != "" {
-		odd(d.name, problem)
+		odd(slog.LevelInfo, d.name, problem)
 	}
 	all := d.describe(raw)
 	if !hasDriven(d.info, all, o) {
@@ -120,7 +121,7 @@ func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 // read takes in raw descriptors where there is nothing else to go by.
 func (d *usbDevice) read(raw []byte, odd oddities) bool {
 	if problem := oddity(raw); problem != "" {
-		odd(d.name, problem)
+		odd(slog.LevelInfo, d.name, problem)
 	}
 	return d.configured(d.describe(raw))
 }

@@ -99,7 +99,12 @@ func libraryOf(path string) string {
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(text)) {
+	return libraryIn(string(text))
+}
+
+// libraryIn is libraryOf for the text of a file.
+func libraryIn(text string) string {
+	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) > 1 && strings.EqualFold(fields[0], "LIBPATH") {
 			return fields[1]
