@@ -19,7 +19,7 @@ export GO
 STATICCHECK := v0.8.2
 
 # Debian packages, by what they are for. The README says what each is needed for.
-DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-runtime libusb-1.0-0-dev
+DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-runtime
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \

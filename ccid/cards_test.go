@@ -209,11 +209,43 @@ func TestParametersRefused(t *testing.T) {
 	for problem, want := range map[byte]int{10: 0, 0x7F: 0, 0: 614, 0xFE: 612, 0xF6: 612} {
 		inReader(t, profile(descriptor(tpdu)), atrT1, func(t *testing.T, w *world, _ *recorder) {
 			w.slot.PowerUp(t.Context())
-			w.device.Inject(ccidtest.To(ccid.TypeSetParameters, ccidtest.Fails(problem)))
+			w.device.Inject(ccidtest.Always(ccidtest.To(ccid.TypeSetParameters, ccidtest.Fails(problem))))
 			if err := w.slot.SetProtocol(t.Context(), t1); code(err) != want {
 				t.Errorf("bError %02X: code %d, want %d: %v", problem, code(err), want, err)
 			}
 		})
+	}
+}
+
+// TestRateRefused: a rate that the reader does not take, in whatever words, is given up: the card is reset and works at the
+// default rate, under both protocols.
+func TestRateRefused(t *testing.T) {
+	features := map[string]ccid.Feature{
+		"PPS by the reader":         tpdu,
+		"PPS by the host":           hostDoesAll().Interfaces[0].CCID.Features,
+		"extended APDUs, PPS by it": ccid.FeatureExtendedAPDU | 0xBA,
+	}
+	for name, f := range features {
+		for _, refusal := range []byte{10, 0xFE, 0xF6, 0xFB} {
+			t.Run(fmt.Sprintf("%s, %02X", name, refusal), func(t *testing.T) {
+				inReader(t, profile(descriptor(f)), atrBoth, func(t *testing.T, w *world, r *recorder) {
+					w.device.Inject(func(x *ccidtest.Exchange) bool {
+						if ccid.MessageType(x.Request[0]) == ccid.TypeSetParameters && x.Request[10] != 0x11 {
+							ccidtest.Fails(refusal)(x)
+						}
+						return false
+					})
+					for _, protocol := range []uint32{t0, t1} {
+						ready(t, w.slot, protocol)
+						exchange(t, w.slot, protocol, apdu(8, 8))
+					}
+					got := r.only(ccid.TypeSetParameters)
+					if len(got) != 4 || got[1][0] != 0x11 || got[3][0] != 0x11 {
+						t.Errorf("SetParameters % X", got)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -136,6 +136,8 @@ type Interface struct {
 	Endpoints int // bNumEndpoints
 
 	CCID ClassDescriptor
+
+	hasSettings bool // there is more than one alternate setting
 }
 
 // Endpoint is an endpoint of an interface; the zero value is none.
@@ -185,6 +187,40 @@ func ParseConfigurations(raw []byte) ([]Configuration, error) {
 	return all, nil
 }
 
+// oddity says what is wrong with the raw descriptors of a device, as the file "descriptors" of sysfs has them; "" when
+// they are as USB 2.0, section 9.6, wants them as far as anybody depends on it.
+func oddity(raw []byte) string {
+	if len(raw) < lengthDevice || raw[0] < lengthDevice || int(raw[0]) > len(raw) || raw[1] != typeDevice {
+		return fmt.Sprintf("the device descriptor cannot be read: %d bytes", len(raw))
+	}
+	rest := raw[raw[0]:]
+	wanted, found := int(raw[17]), 0
+	seen := map[[2]byte]bool{} // interface and setting, of a configuration
+	for at := len(raw) - len(rest); len(rest) > 0; at = len(raw) - len(rest) {
+		length := int(rest[0])
+		if length < 2 || length > len(rest) {
+			return fmt.Sprintf("the descriptor at byte %d says that it has %d bytes, and %d are left", at, length, len(rest))
+		}
+		d := descriptor(rest[:length])
+		rest = rest[length:]
+		switch {
+		case d.is(typeConfiguration, lengthConfiguration):
+			found++
+			seen = map[[2]byte]bool{}
+		case d.is(typeInterface, lengthInterface):
+			setting := [2]byte{d[2], d[3]}
+			if seen[setting] {
+				return fmt.Sprintf("interface %d is described twice", d[2])
+			}
+			seen[setting] = true
+		}
+	}
+	if found != wanted {
+		return fmt.Sprintf("it has %d configurations and describes %d", wanted, found)
+	}
+	return ""
+}
+
 // descriptor is one piece of a configuration.
 type descriptor []byte
 
@@ -205,6 +241,7 @@ func split(raw []byte) []descriptor {
 func parseInterfaces(raw []byte) []Interface {
 	var readers []Interface
 	taken := make(map[byte]bool)
+	settings := make(map[byte]int) // of each interface
 	pieces := split(raw)
 	for i := 0; i < len(pieces); i++ {
 		if !pieces[i].is(typeInterface, lengthInterface) {
@@ -214,11 +251,17 @@ func parseInterfaces(raw []byte) []Interface {
 		for end < len(pieces) && !pieces[end].is(typeInterface, lengthInterface) {
 			end++
 		}
-		if in, ok := parseInterface(pieces[i:end]); ok && !taken[in.Number] {
+		in, ok := parseInterface(pieces[i:end])
+		settings[in.Number]++
+		if ok && !taken[in.Number] {
 			taken[in.Number] = true
 			readers = append(readers, in)
 		}
 		i = end - 1
+	}
+
+	for i := range readers {
+		readers[i].hasSettings = settings[readers[i].Number] > 1
 	}
 	return readers
 }

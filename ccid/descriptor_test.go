@@ -179,3 +179,48 @@ func TestKnown(t *testing.T) {
 		t.Error("class 0B of an unknown device")
 	}
 }
+
+// TestContained: a panic over one device's descriptors is said, and is nobody else's affair.
+func TestContained(t *testing.T) {
+	ok, said := ccid.Contained("3-1", func() bool { panic("index out of range") })
+	if ok || said != "WARN 3-1: reading its descriptors failed: index out of range" {
+		t.Errorf("%v, %q", ok, said)
+	}
+	if ok, said := ccid.Contained("3-1", func() bool { return true }); !ok || said != "" {
+		t.Errorf("%v, %q", ok, said)
+	}
+}
+
+// TestOddities: what is wrong with descriptors has words, and what is usual has none.
+func TestOddities(t *testing.T) {
+	for _, p := range models() {
+		d := ccidtest.New(p)
+		if problem := ccid.Oddity(append(d.Descriptor(), d.Configuration()...)); problem != "" {
+			t.Errorf("%s: %s", p.Info.Name, problem)
+		}
+	}
+	device := func(configurations byte) []byte {
+		return []byte{18, 1, 0, 2, 0, 0, 0, 64, 0x09, 0x12, 0x02, 0x00, 0x00, 0x01, 0, 0, 0, configurations}
+	}
+	configuration := []byte{9, 2, 18, 0, 1, 1, 0, 0x80, 50}
+	one, two := []byte{9, 4, 0, 0, 0, 8, 6, 80, 0}, []byte{9, 4, 0, 1, 0, 8, 6, 80, 0}
+	for _, row := range []struct {
+		name string
+		raw  []byte
+		want string
+	}{
+		{"two settings", slices.Concat(device(1), configuration, one, two), ""},
+		{"two configurations", slices.Concat(device(2), configuration, one, configuration, one), ""},
+		{"nothing", nil, "cannot be read"},
+		{"a length beyond the end", append([]byte{255}, device(0)[1:]...), "cannot be read"},
+		{"a setting twice", slices.Concat(device(1), configuration, one, two, one), "interface 0 is described twice"},
+		{"no length", slices.Concat(device(1), configuration, one, []byte{0, 0}), "at byte 36 says that it has 0 bytes"},
+		{"cut", slices.Concat(device(1), configuration, one[:8]), "says that it has 9 bytes, and 8 are left"},
+		{"fewer than said", slices.Concat(device(9), configuration, one), "has 9 configurations and describes 1"},
+	} {
+		problem := ccid.Oddity(row.raw)
+		if row.want == "" && problem != "" || !strings.Contains(problem, row.want) {
+			t.Errorf("%s: %q, want %q", row.name, problem, row.want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +41,15 @@ func NewDriver(o Options, log *slog.Logger) *Driver {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{options: o, log: log, sys: sysfs{"/sys", "/dev/bus/usb", "/proc"}, open: newUSB(), news: listenUevents, resumes: watchSleep,
-		again: make(chan struct{}, 1)}
+	return &Driver{
+		options: o,
+		log:     log,
+		sys:     sysfs{sys: "/sys", dev: usbNodes, proc: "/proc", udev: "/run/udev"},
+		open:    newUSB(),
+		news:    listenUevents,
+		resumes: watchSleep,
+		again:   make(chan struct{}, 1),
+	}
 }
 
 // Rescan looks for readers again.
@@ -110,7 +118,9 @@ type run struct {
 	*Driver
 	attach  func(id, product, iface, serial string, slots []*Slot)
 	detach  func(id string)
-	devices map[string]*plugged // by usbDevice.key
+	devices map[string]*plugged  // by usbDevice.key
+	odd     map[string]string    // what was wrong with devices at the last scan, by their names
+	unready map[string]time.Time // since when udevd works on a device, by usbDevice.key
 	work    sync.WaitGroup
 }
 
@@ -191,7 +201,7 @@ func (r *run) end() {
 
 // scan compares what is there with what was. A device at the place of another waits until that is gone.
 func (r *run) scan(ctx context.Context) {
-	list, err := r.sys.devices(r.options)
+	list, err := r.list()
 	if err != nil {
 		r.log.Warn("listing USB devices", "err", err)
 		return
@@ -222,6 +232,39 @@ func (r *run) scan(ctx context.Context) {
 	}
 }
 
+// list lists the devices with readers. What is wrong with a device, of whatever kind, is said once.
+func (r *run) list() ([]usbDevice, error) {
+	odd := map[string]string{}
+	list, err := r.sys.devices(r.options, func(level slog.Level, device, problem string) {
+		if r.odd[device] != problem {
+			r.log.Log(context.Background(), level, "a USB device does not follow the standard",
+				"usb", device, "problem", problem)
+		}
+		odd[device] = problem
+	})
+	r.odd = odd
+	return r.withoutUnready(list), err
+}
+
+// withoutUnready leaves out the devices that udevd has not done with, for as long as it may need, and sees to it that
+// they are looked at again then.
+func (r *run) withoutUnready(list []usbDevice) []usbDevice {
+	before := r.unready
+	r.unready = map[string]time.Time{}
+	return slices.DeleteFunc(list, func(d usbDevice) bool {
+		if !d.unready || r.devices[d.key()] != nil {
+			return false
+		}
+		since, known := before[d.key()]
+		if !known {
+			since = time.Now()
+			time.AfterFunc(accessTime, r.Rescan)
+		}
+		r.unready[d.key()] = since
+		return time.Since(since) < accessTime
+	})
+}
+
 // nextDelay is how long to wait before a device that was lost, and is still there, is opened again: longer each time
 // when it is lost again soon.
 func (p *plugged) nextDelay() time.Duration {
@@ -235,6 +278,12 @@ func (p *plugged) nextDelay() time.Duration {
 func (r *run) plug(ctx context.Context, d *usbDevice, before []chan struct{}, delay time.Duration) *plugged {
 	ctx, stop := context.WithCancel(ctx)
 	p := &plugged{stop: stop, done: make(chan struct{}), failed: make(chan struct{}), delay: delay, since: time.Now()}
+	if d.withheld {
+		r.log.Warn("a rule of udev withholds this reader (PCSCLITE_IGNORE=1): it is left alone", "usb", d.name,
+			"reader", productName(d.info))
+		close(p.done)
+		return p
+	}
 	if known, ok := LookUp(d.info.Vendor, d.info.Product); ok && known.Status == StatusUnsupported {
 		r.log.Warn("this reader is known not to work well with any driver", "reader", known.Name, "usb", d.name)
 	}

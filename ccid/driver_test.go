@@ -183,6 +183,7 @@ func (b *bus) plug(name string, address int, p ccidtest.Profile) *ccidtest.Devic
 	b.write(dir, "descriptors", string(d.Descriptor())+string(d.Configuration()))
 	b.write(dir, "busnum", "3\n")
 	b.write(dir, "devnum", fmt.Sprintln(address))
+	b.write(dir, "dev", fmt.Sprintf("189:%d\n", address-1))
 	b.write(dir, "bConfigurationValue", "1\n")
 	b.write(dir, "manufacturer", p.Info.Manufacturer+"\n")
 	b.write(dir, "product", p.Info.Name+"\n")

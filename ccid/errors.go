@@ -44,6 +44,19 @@ func (e *Error) IFDCode() int {
 	return ifdCommunication
 }
 
+// stopsCard reports whether a card that an exchange failed with so answers no more until it has power anew: the reader
+// says that it has none, or a code that is of the card and the line to it.
+func (e *Error) stopsCard() bool {
+	if ICC(e.Status&3) == ICCInactive {
+		return true
+	}
+	switch e.Code {
+	case codeMute, codeParity, codeOverrun, codeHardware, codeNoProtocol, codeProcedureByte, codeShort:
+		return true
+	}
+	return false
+}
+
 // Values of bError that are acted on (CCID 1.1, table 6.2-2).
 const (
 	codeUnsupported  = 0x00
@@ -55,18 +68,24 @@ const (
 	codeParity       = 0xFD
 	codeMute         = 0xFE
 	codeAborted      = 0xFF
+
+	codeShort         = 0xA2 // makers' own
+	codeNoProtocol    = 0xF3
+	codeProcedureByte = 0xF4
+	codeHardware      = 0xFB
+	codeOverrun       = 0xFC
 )
 
 // errorCodes are the other values of bError that have a meaning, those that makers use among them.
 var errorCodes = map[byte]string{
 	codeUnsupported: "command not supported", 0x01: "wrong length", codeBadSlot: "no such slot",
-	0xA2: "short circuit at the card", 0xA3: "the ATR is too long", 0xAB: "no data was exchanged",
+	codeShort: "short circuit at the card", 0xA3: "the ATR is too long", 0xAB: "no data was exchanged",
 	0xB0: "EMV: the T=1 message is too long", 0xBB: "EMV: protocol error", 0xBD: "card error in T=1",
 	0xBE: "wrong length of an APDU", codeSlotBusy: "the slot is busy",
 	codePINCancelled: "PIN entry was cancelled", codePINTimeout: "no PIN was entered in time",
-	codeBusyAuto: "busy with a sequence of its own", 0xF3: "the protocol is not active",
-	0xF4: "the procedure byte does not fit", 0xF5: "the class is not supported by the card", 0xF6: "the protocol is not supported",
-	0xF7: "TCK of the ATR is wrong", 0xF8: "TS of the ATR is wrong", 0xFB: "hardware error", 0xFC: "overrun",
+	codeBusyAuto: "busy with a sequence of its own", codeNoProtocol: "the protocol is not active",
+	codeProcedureByte: "the procedure byte does not fit", 0xF5: "the class is not supported by the card", 0xF6: "the protocol is not supported",
+	0xF7: "TCK of the ATR is wrong", 0xF8: "TS of the ATR is wrong", codeHardware: "hardware error", codeOverrun: "overrun",
 	codeParity: "parity error", codeMute: "the card does not answer", codeAborted: "aborted by the host",
 }
 

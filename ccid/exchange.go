@@ -2,8 +2,10 @@ package ccid
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +40,8 @@ type bulk struct {
 	reading chan struct{} // has one element, which is the right to read
 	in      []byte
 	boxes   []mailbox
+
+	surplus atomic.Int64 // messages with bytes behind them, which were cut off
 }
 
 // mailbox takes the frames of a slot that another slot's wait has read.
@@ -86,7 +90,7 @@ func (b *bulk) once(ctx context.Context, slot int, c Command, timeout time.Durat
 	if err != nil {
 		return Answer{}, sequence, err
 	}
-	a, err := b.await(ctx, slot, sequence, c.kind().answer(), timeout)
+	a, err := b.await(ctx, slot, sequence, c.kind(), timeout)
 	return a, sequence, err
 }
 
@@ -128,12 +132,12 @@ func (b *bulk) write(ctx context.Context, slot int, sequence byte, c Command) er
 	return nil
 }
 
-// await waits for the answer with a number, through time extensions.
-func (b *bulk) await(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
+// await waits for the answer to a command, by its number and type, through time extensions.
+func (b *bulk) await(ctx context.Context, slot int, sequence byte, command MessageType, timeout time.Duration) (Answer, error) {
 	end := time.Now().Add(longestWait)
 	wait := timeout
 	for range mostExtension {
-		a, err := b.awaitFrame(ctx, slot, sequence, kind, min(wait, time.Until(end)))
+		a, err := b.awaitFrame(ctx, slot, sequence, command, min(wait, time.Until(end)))
 		if err != nil {
 			return a, err
 		}
@@ -148,8 +152,8 @@ func (b *bulk) await(ctx context.Context, slot int, sequence byte, kind MessageT
 	return Answer{}, failure(ifdTimeout, "the reader asks for more time again and again")
 }
 
-// awaitFrame waits for one frame with a number.
-func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind MessageType, timeout time.Duration) (Answer, error) {
+// awaitFrame waits for one frame that answers a command.
+func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, command MessageType, timeout time.Duration) (Answer, error) {
 	w := &b.boxes[slot].watch
 	ctx = w.start(ctx, timeout)
 	defer w.stop()
@@ -158,10 +162,13 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 		if err != nil {
 			return Answer{}, transportError("reading from the reader", w.explain(err))
 		}
+		if command == TypePowerOn || command == TypeEscape {
+			raw = b.cut(raw)
+		}
 		a, err := ParseAnswer(raw)
 		switch {
 		case len(raw) == 0: // an empty packet is no message
-		case len(raw) >= headerLength && raw[0] == byte(kind) && raw[5] == byte(slot) && raw[6] == sequence:
+		case len(raw) >= headerLength && raw[0] == byte(command.answer()) && raw[5] == byte(slot) && raw[6] == sequence:
 			if err != nil { // ours, and cut or too long: nothing else will come
 				return Answer{}, &fault{code: ifdCommunication, text: "answer of the reader", cause: err}
 			}
@@ -173,6 +180,23 @@ func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, kind Mes
 		}
 	}
 	return Answer{}, failure(ifdCommunication, "the reader sends nothing but frames that answer nothing")
+}
+
+// cut takes away what stands behind a message. libccid takes such answers to PowerOn and Escape, so there are readers
+// that send them; anywhere else dwLength is the one thing that tells whether all of an answer is there.
+func (b *bulk) cut(raw []byte) []byte {
+	if len(raw) < headerLength {
+		return raw
+	}
+	said := uint64(binary.LittleEndian.Uint32(raw[1:]))
+	there := uint64(len(raw) - headerLength)
+	if said >= there {
+		return raw
+	}
+	if b.surplus.Add(1) == 1 {
+		b.log.Info("the reader sends bytes behind its messages: they are cut off", "bytes", there-said, "type", raw[0])
+	}
+	return raw[:headerLength+int(said)]
 }
 
 // refuses tells whether a frame says that a command has failed, in place of the answer to it: some readers, QEMU's among

@@ -15,6 +15,7 @@ var (
 // TestBus is what a test puts in the place of the machine's USB.
 type TestBus struct {
 	Sys, Dev, Proc string
+	Udev           string // "": no udevd
 	Open           func(name string, address int, number byte) (Transport, error)
 	Told           chan struct{} // a value: devices have changed; closed: no news any more
 	NoNews         bool
@@ -44,7 +45,7 @@ func (b *TestBus) open(d *usbDevice, in *Interface) (Transport, error) {
 // NewTestDriver is NewDriver on a bus of a test.
 func NewTestDriver(b *TestBus, o Options, log *slog.Logger) *Driver {
 	d := NewDriver(o, log)
-	d.sys = sysfs{b.Sys, b.Dev, b.Proc}
+	d.sys = sysfs{sys: b.Sys, dev: b.Dev, proc: b.Proc, udev: b.Udev}
 	d.open = b
 	d.news = func(*slog.Logger) (news, error) {
 		if b.NoNews {
@@ -67,6 +68,17 @@ func NewTestDriver(b *TestBus, o Options, log *slog.Logger) *Driver {
 
 // IsUSBDevice is isUSBDevice.
 func IsUSBDevice(message []byte, udev bool) bool { return isUSBDevice(message, udev) }
+
+// Oddity is oddity.
+func Oddity(raw []byte) string { return oddity(raw) }
+
+// Contained calls read for a device as the driver does, and gives what is said of the device at which level.
+func Contained(device string, read func() bool) (ok bool, said string) {
+	ok = contained(device, func(level slog.Level, device, problem string) {
+		said += level.String() + " " + device + ": " + problem
+	}, read)
+	return ok, said
+}
 
 // NumberOfQuirks and Quirk show the table of quirks.
 func NumberOfQuirks() int { return len(quirks) }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -462,4 +464,36 @@ func TestGivenUpDuringACommand(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBytesBehindMessages: bytes behind an ATR, or behind the answer to an escape command, are cut off and counted.
+func TestBytesBehindMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said lockedBuffer
+		log := slog.New(slog.NewTextHandler(&said, nil))
+		d := ccidtest.New(profile(descriptor(extended)))
+		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{Escapes: true}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
+		s := r.Slots()[0]
+		d.Inject(ccidtest.To(ccid.TypePowerOn, ccidtest.Longer(3)))
+		if atr, err := s.PowerUp(t.Context()); err != nil || !bytes.Equal(atr, atrT1) {
+			t.Errorf("ATR % X, %v", atr, err)
+		}
+		d.Escapes(0, func(_ int, command []byte) ([]byte, bool) { return command, true })
+		d.Inject(ccidtest.To(ccid.TypeEscape, ccidtest.Longer(60)))
+		if out, err := s.Control(t.Context(), ctlEscape, []byte{1, 2}, 100); err != nil || !bytes.Equal(out, []byte{1, 2}) {
+			t.Errorf("escape: % X, %v", out, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, words := range []string{"they are cut off", "messages=2"} {
+			if n := strings.Count(said.String(), words); n != 1 {
+				t.Errorf("%q is said %d times: %s", words, n, said.String())
+			}
+		}
+	})
 }

@@ -19,7 +19,9 @@ func FuzzConfigurations(f *testing.F) {
 		f.Add(d.Configuration())
 		f.Add(append(d.Descriptor(), d.Configuration()...))
 	}
+	f.Add([]byte{255, 1, 0, 2, 0, 0, 0, 64, 9, 18, 2, 0, 0, 1, 0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		ccid.Oddity(raw)
 		all, err := ccid.ParseConfigurations(raw)
 		for _, c := range all {
 			for i := range c.Interfaces {

@@ -2,6 +2,7 @@ package ccid
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -38,6 +39,9 @@ func LookUp(vendor, product uint16) (Known, bool) {
 	}
 	return knownReaders[i], true
 }
+
+// KnownReaders lists the readers that are known, by their numbers.
+func KnownReaders() iter.Seq[Known] { return slices.Values(knownReaders[:]) }
 
 // Drives tells whether an interface is one that this package drives: class 0B always, class FF when the list has the
 // device or the options say so.

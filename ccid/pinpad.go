@@ -235,6 +235,7 @@ func (s *Slot) secure(ctx context.Context, timerOut byte, template []byte, build
 	case absent(err):
 		s.missing()
 	}
+	s.judge(err)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,7 @@ func (s *Slot) SetProtocol(ctx context.Context, protocol uint32) error {
 	}
 	defer end()
 	err = s.setProtocol(ctx, protocol)
+	s.judge(err)
 	if absent(err) {
 		s.missing()
 	}
@@ -66,24 +67,46 @@ func (s *Slot) setProtocol(ctx context.Context, protocol uint32) error {
 		return failure(ifdProtocolNot, "the ATR cannot be read")
 	}
 	s.protocol, s.t1, s.t0, s.astray = 0, nil, nil, false
-	fidi, err := s.negotiate(ctx, t)
+	fidi, err := s.agree(ctx, t, fastest)
+	var refused *rateRefused
+	if errors.As(err, &refused) {
+		s.reader.log.Info("the reader refuses the rate, going on at the default rate", "slot", s.index, "err", err)
+		if _, err = s.powerUp(ctx); err == nil {
+			fidi, err = s.agree(ctx, t, iso7816.DefaultFiDi)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.timeout = s.cardTimeout(t, fidi)
+	s.protocol = protocol
+	return s.startEngine(ctx, t)
+}
+
+// fastest stands for the fastest rate that card and reader have in common: no card says this value in TA1.
+const fastest = 0
+
+// rateRefused is a reader that does not take the rate that was agreed with the card.
+type rateRefused struct{ cause error }
+
+func (r *rateRefused) Error() string { return "the rate is refused: " + r.cause.Error() }
+func (r *rateRefused) Unwrap() error { return r.cause }
+
+// agree makes card and reader work with the same parameters, at a rate as in TA1 or the fastest, and returns the rate. A
+// card that refuses a PPS goes on without one where its first protocol is wanted. The error is a *rateRefused where a
+// slower rate may do.
+func (s *Slot) agree(ctx context.Context, t iso7816.Protocol, rate byte) (byte, error) {
+	fidi, err := s.negotiate(ctx, t, rate)
 	var refused *fault
 	if errors.As(err, &refused) && refused.code == ifdPTSFailure && t == s.card.DefaultProtocol() {
 		s.reader.log.Info("the card refuses a PPS, going on without", "slot", s.index, "err", err)
 		fidi = iso7816.DefaultFiDi
 		_, err = s.powerUp(ctx)
 	}
-	if err != nil {
-		return err
+	if err != nil || !s.reader.plan.Parameters {
+		return fidi, err
 	}
-	if p.Parameters {
-		if fidi, err = s.setParameters(ctx, t, fidi); err != nil {
-			return err
-		}
-	}
-	s.timeout = s.cardTimeout(t, fidi)
-	s.protocol = protocol
-	return s.startEngine(ctx, t)
+	return s.setParameters(ctx, t, fidi)
 }
 
 // startEngine makes the engine of the protocol where the host is in charge of it.
@@ -120,7 +143,7 @@ func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 }
 
 // negotiate agrees on a rate with the card where that is the host's business, and returns it as in TA1.
-func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol) (fidi byte, err error) {
+func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol, rate byte) (fidi byte, err error) {
 	p, card := s.reader.plan, s.card
 	specific, implicit, isSpecific := card.SpecificMode()
 	switch {
@@ -133,7 +156,9 @@ func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol) (fidi byte, er
 	case p.PPS == ByNobody, p.FirstProtocol, p.PPS == ByReader && !p.Parameters:
 		return card.FiDi(), nil
 	}
-	fidi, err = s.chooseRate(isSpecific)
+	if fidi = rate; rate == fastest || isSpecific {
+		fidi, err = s.chooseRate(isSpecific)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -231,17 +256,24 @@ func (s *Slot) ppsExchange(ctx context.Context, request []byte) ([]byte, error) 
 	return append(answer, rest...), err
 }
 
+// offsetRate is where bmFindexDindex stands in the message SetParameters: a reader that refuses it says so.
+const offsetRate = headerLength
+
 // setParameters tells the reader what was agreed and returns the rate. A reader that does not want one of the bytes
-// keeps its own, and that is no error.
+// keeps its own, and that is no error, but for another rate than the default: reader and card must have the same.
 func (s *Slot) setParameters(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, error) {
 	c := SetParameters{Protocol: byte(t), Data: s.parameters(t, fidi)}
 	_, err := s.command(ctx, c, s.reader.plan.Timeout)
+	_, _, isSpecific := s.card.SpecificMode()
+	canSlow := fidi != iso7816.DefaultFiDi && !isSpecific
 	var failed *Error
 	switch {
 	case err == nil:
 		return fidi, nil
 	case !errors.As(err, &failed) || absent(err):
 		return 0, err
+	case failed.Code == offsetRate && canSlow:
+		return 0, &rateRefused{err}
 	case failed.Code > 0 && failed.Code < 0x80:
 		s.reader.log.Debug("the reader keeps a parameter of its own", "slot", s.index, "offset", failed.Code)
 		return fidi, nil
@@ -252,6 +284,8 @@ func (s *Slot) setParameters(ctx context.Context, t iso7816.Protocol, fidi byte)
 			}
 		}
 		return s.card.FiDi(), nil
+	case failed.Code != codeUnsupported && canSlow:
+		return 0, &rateRefused{err}
 	}
 	return 0, err
 }

@@ -185,6 +185,10 @@ func (r *Reader) Close() error {
 	r.stop()
 	err := r.t.Close()
 	r.work.Wait()
+
+	if b, ok := r.link.(*bulk); ok && b.surplus.Load() > 0 {
+		r.log.Info("the reader has sent bytes behind its messages", "messages", b.surplus.Load())
+	}
 	return err
 }
 

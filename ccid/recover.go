@@ -60,7 +60,7 @@ func (b *bulk) abort(ctx context.Context, slot int, sequence byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.await(ctx, slot, sequence, TypeSlotStatus, abortTimeout)
+	_, err = b.await(ctx, slot, sequence, TypeAbort, abortTimeout)
 	var failed *Error
 	if errors.As(err, &failed) { // it does not know Abort, but it is with us again
 		return nil

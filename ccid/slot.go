@@ -2,6 +2,7 @@ package ccid
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ type Slot struct {
 	index  int
 	turn   chan struct{} // has one element while somebody speaks to the reader
 	lost   atomic.Bool   // the card has lost its power without us
+	dead   atomic.Bool   // the last exchange ended so that only power helps the card, see Stopped
 	kept   atomic.Bool   // the last look found a card that still has the power we gave it: it has not moved
 
 	// What follows belongs to who has the turn.
@@ -115,6 +117,36 @@ func (s *Slot) retry(ctx context.Context, c Command, timeout time.Duration) (Ans
 func (s *Slot) forget() {
 	s.powered, s.atr, s.card, s.protocol, s.t1, s.astray = false, nil, nil, 0, nil, false
 	s.timeout = s.reader.plan.Timeout
+	s.dead.Store(false)
+}
+
+// Stopped reports whether the card in the slot has stopped: the last exchange with it failed in a way after which cards
+// answer only when they have been powered anew. It waits for nothing.
+func (s *Slot) Stopped() bool { return s.dead.Load() }
+
+// judge notes what the end of an exchange says of the card: that it works, that it has stopped, or nothing.
+func (s *Slot) judge(err error) {
+	if err == nil {
+		if s.dead.Load() {
+			s.dead.Store(false)
+		}
+		return
+	}
+
+	var own *fault
+	failed := failedCommand(err)
+	switch {
+	case absent(err), isGone(err), s.reader.ctx.Err() != nil:
+		return
+	case !s.powered: // it was not to be had with power either
+	case s.t1 != nil && s.t1.Dead():
+	case failed != nil && failed.stopsCard():
+	case errors.As(err, &own) && own.code == ifdTimeout && !s.astray: // T=1 has its own way back to the card
+	default:
+		return
+	}
+	s.dead.Store(true)
+	s.reader.log.Info("the card has stopped: it is powered anew for the next program", "slot", s.index, "err", err)
 }
 
 // PowerDown switches the card off. That there is none is no error.

@@ -5,82 +5,158 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // usbDevice is a USB device that has a reader, as the kernel shows it.
 type usbDevice struct {
 	name       string // "3-1.2"
 	info       DeviceInfo
+	active     int         // bConfigurationValue in force: 0 for none, activeUnknown where nobody says
 	interfaces []Interface // those that are readers, of the active configuration
+
+	withheld bool // a rule of udev keeps the device from PC/SC
+	unready  bool // udevd has not done its work yet: whether a rule withholds the device is not known
 }
 
-// key tells a device from another that is plugged in at the same place later.
-func (d *usbDevice) key() string { return fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address) }
+// activeUnknown stands for a configuration that the device has to be asked for.
+const activeUnknown = -1
+
+// usbNodes is where the nodes of USB devices are, BUS/DEVICE.
+const usbNodes = "/dev/bus/usb"
+
+// key tells a device from another that is plugged in at the same place later, and from itself before a rule of udev
+// withheld it.
+func (d *usbDevice) key() string {
+	key := fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address)
+	if d.withheld {
+		key += " withheld"
+	}
+	return key
+}
 
 // sysfs is where the kernel shows USB devices. Without it (a container) the device nodes say almost as much.
 type sysfs struct {
 	sys  string // "/sys"
 	dev  string // "/dev/bus/usb"
 	proc string // "/proc"
+	udev string // "/run/udev", "" for none
 }
 
-// devices lists the devices that have readers this package drives.
-func (s sysfs) devices(o Options) ([]usbDevice, error) {
+// oddities is told of devices that are not as they should be, readers or not.
+type oddities func(level slog.Level, device, problem string)
+
+// devices lists the devices that have readers this package drives. Whatever else is plugged in does not matter: what is
+// wrong with one device is told to odd and leaves the others as they are.
+func (s sysfs) devices(o Options, odd oddities) ([]usbDevice, error) {
 	dir := filepath.Join(s.sys, "bus/usb/devices")
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.nodes(o)
+		return s.nodes(o, odd)
 	}
 	if err != nil {
 		return nil, err
 	}
+
 	var all []usbDevice
 	for _, e := range entries {
 		if strings.Contains(e.Name(), ":") || strings.HasPrefix(e.Name(), "usb") {
 			continue
 		}
-		if d, ok := s.device(filepath.Join(dir, e.Name()), e.Name()); ok && d.choose(o) {
+		d := usbDevice{name: e.Name()}
+		if contained(d.name, odd, func() bool { return s.device(filepath.Join(dir, d.name), &d, o, odd) }) {
 			all = append(all, d)
 		}
 	}
 	return all, nil
 }
 
-// device reads one device's directory. One that vanishes meanwhile is none.
-func (s sysfs) device(dir, name string) (usbDevice, bool) {
-	d := usbDevice{name: name}
+// contained calls read for one device and returns its result: false, and a word to odd, when it panics.
+func contained(device string, odd oddities, read func() bool) (ok bool) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			odd(slog.LevelWarn, device, fmt.Sprintf("reading its descriptors failed: %v", problem))
+			ok = false
+		}
+	}()
+	return read()
+}
+
+// device reads one device's directory, and reports whether the device has readers to be driven. One that vanishes
+// meanwhile has none. The descriptors come first and nothing else is read where they have no reader: some of the other
+// files (bConfigurationValue) wait while the kernel is busy with the device.
+func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 	raw, err := readBounded(filepath.Join(dir, "descriptors"))
 	if err != nil {
-		return d, false
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			odd(slog.LevelWarn, d.name, err.Error())
+		}
+		return false
 	}
+	if problem := oddity(raw); problem != "" {
+		odd(slog.LevelInfo, d.name, problem)
+	}
+	all := d.describe(raw)
+	if !hasDriven(d.info, all, o) {
+		return false
+	}
+
 	i := &d.info
-	i.Path = name
+	i.Path = d.name
 	i.Manufacturer, i.Name = line(dir, "manufacturer"), line(dir, "product")
 	i.Serial = line(dir, "serial")
 	i.Bus, _ = strconv.Atoi(line(dir, "busnum"))
 	i.Address, _ = strconv.Atoi(line(dir, "devnum"))
-	active, _ := strconv.ParseUint(line(dir, "bConfigurationValue"), 10, 8)
-	return d, d.describe(raw, byte(active))
+	d.active, _ = strconv.Atoi(line(dir, "bConfigurationValue"))
+	d.withheld, d.unready = s.rules(line(dir, "dev"))
+	return d.configured(all) && d.choose(o)
 }
 
-// describe takes in a device descriptor and its configurations. active 0: the first configuration.
-func (d *usbDevice) describe(raw []byte, active byte) bool {
+// read takes in raw descriptors where there is nothing else to go by.
+func (d *usbDevice) read(raw []byte, odd oddities) bool {
+	if problem := oddity(raw); problem != "" {
+		odd(slog.LevelInfo, d.name, problem)
+	}
+	return d.configured(d.describe(raw))
+}
+
+// describe takes in a device descriptor and returns the configurations behind it.
+func (d *usbDevice) describe(raw []byte) []Configuration {
 	if len(raw) < lengthDevice || raw[1] != typeDevice {
-		return false
+		return nil
 	}
 	d.info.Vendor = uint16(raw[8]) | uint16(raw[9])<<8
 	d.info.Product = uint16(raw[10]) | uint16(raw[11])<<8
 	d.info.Release = uint16(raw[12]) | uint16(raw[13])<<8
 	all, err := ParseConfigurations(raw)
 	if err != nil {
-		return false
+		return nil
 	}
+	return all
+}
+
+// hasDriven reports whether any configuration has an interface that is driven.
+func hasDriven(info DeviceInfo, all []Configuration, o Options) bool {
+	for i := range all {
+		for j := range all[i].Interfaces {
+			if Drives(info, &all[i].Interfaces[j], o) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// configured takes the interfaces of the active configuration, or of the first one where none is, or nobody says.
+func (d *usbDevice) configured(all []Configuration) bool {
 	for _, c := range all {
-		if c.Value == active || active == 0 {
+		if int(c.Value) == d.active || d.active <= 0 {
 			d.info.Configuration, d.interfaces = c.Value, c.Interfaces
 			return true
 		}
@@ -88,7 +164,7 @@ func (d *usbDevice) describe(raw []byte, active byte) bool {
 	return false
 }
 
-// choose leaves the interfaces that are driven, and tells whether there are any.
+// choose leaves the interfaces that are driven, and reports whether there are any.
 func (d *usbDevice) choose(o Options) bool {
 	var driven []Interface
 	for i := range d.interfaces {
@@ -101,23 +177,24 @@ func (d *usbDevice) choose(o Options) bool {
 }
 
 // nodes lists devices by their nodes, BUS/DEVICE, whose contents are the descriptors.
-func (s sysfs) nodes(o Options) ([]usbDevice, error) {
+func (s sysfs) nodes(o Options, odd oddities) ([]usbDevice, error) {
 	names, err := filepath.Glob(filepath.Join(s.dev, "[0-9][0-9][0-9]/[0-9][0-9][0-9]"))
 	if err != nil {
 		return nil, err
 	}
+
 	var all []usbDevice
 	for _, name := range names {
 		raw, err := readBounded(name)
 		if err != nil {
 			continue
 		}
-		d := usbDevice{}
+		d := usbDevice{active: activeUnknown}
 		d.info.Address, _ = strconv.Atoi(filepath.Base(name))
 		d.info.Bus, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
 		d.name = fmt.Sprintf("%d/%d", d.info.Bus, d.info.Address)
 		d.info.Path = d.name
-		if d.describe(raw, 0) && d.choose(o) {
+		if contained(d.name, odd, func() bool { return d.read(raw, odd) && d.choose(o) }) {
 			all = append(all, d)
 		}
 	}
@@ -132,6 +209,25 @@ func readBounded(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxDescriptors))
+}
+
+// rules says what the rules of udev, in whatever file, have to say of a device with the number "MAJOR:MINOR": that
+// programs of PC/SC shall leave it alone (PCSCLITE_IGNORE=1, as pcscd has it), or nothing yet.
+func (s sysfs) rules(number string) (withheld, unready bool) {
+	if s.udev == "" || number == "" {
+		return false, false
+	}
+	raw, err := readBounded(filepath.Join(s.udev, "data", "c"+number))
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Join(s.udev, "control"))
+		return false, err == nil
+	}
+	for property := range strings.Lines(string(raw)) {
+		if strings.TrimSpace(property) == "E:PCSCLITE_IGNORE=1" {
+			return true, false
+		}
+	}
+	return false, false
 }
 
 // maxLine bounds a string of sysfs: a USB string has at most 126 characters.

@@ -27,11 +27,13 @@ func (s *Slot) Transmit(ctx context.Context, protocol uint32, command, reply []b
 	case s.lost.Load():
 		return nil, failure(ifdCommunication, "the reader has been reset, and so was the card")
 	case !s.powered:
+		s.dead.Store(true)
 		return nil, failure(ifdCommunication, "the card has no power")
 	case p.AnswersTags && isTagQuery(command):
 		return append(reply[:0], s.answerTag(command[3])...), nil
 	}
 	answer, err := s.transmit(ctx, protocol, command, reply[:0])
+	s.judge(err)
 	if absent(err) {
 		s.missing()
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	context atomic.Uint32 // the number of client's context, for CANCEL
+	counted bool          // has a context that counts; guarded by s.mu
 
 	// The rest but mail belongs to the goroutine.
 	minor      int32
@@ -54,7 +55,7 @@ func (c *conn) hangUp() {
 	c.cancel()
 }
 
-func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer.String()) }
+func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer) }
 
 // errBroken is a connection that is to be closed; with a reason when the client is at fault.
 type errBroken struct{ why string }
@@ -68,7 +69,9 @@ func (c *conn) serve() {
 	defer c.cancel()
 	defer c.leave()
 	if err := c.authorize(); err != nil {
-		c.log().Warn("access refused", "err", err)
+		c.s.told.say(fmt.Sprint("refused ", c.peer.UID), func(repeated int) {
+			c.log().Warn("access refused", "err", err, "repeated", repeated)
+		})
 		c.refuse()
 		return
 	}
@@ -115,7 +118,7 @@ func (c *conn) dropContext() {
 	}
 	c.context.Store(0)
 	c.s.Manager.release(c.client)
-	c.s.giveContext()
+	c.s.giveContext(c)
 	c.client = nil
 	clear(c.handles)
 }
@@ -248,12 +251,13 @@ func (c *conn) establish(body []byte) error {
 		return broken("%v", err)
 	}
 	c.dropContext()
-	if !c.s.takeContext() {
-		return broken("more than %d contexts", c.s.MaxClients)
+	if !c.s.takeContext(c) {
+		c.s.tooMany(c, "contexts")
+		return broken("")
 	}
-	client, e := c.s.Manager.establish(c.ctx, c.peer.String())
+	client, e := c.s.Manager.establish(c.ctx, &c.peer)
 	if e != ErrSuccess {
-		c.s.giveContext()
+		c.s.giveContext(c)
 		m.Result = e
 		return c.answerMessage(&m)
 	}
@@ -482,7 +486,9 @@ func (c *conn) mayUse(reader string) bool {
 		return true
 	}
 	if err := c.s.Authorizer.Card(c.ctx, c.peer, reader); err != nil {
-		c.log().Warn("access to the reader refused", "reader", reader, "err", err)
+		c.s.told.say(fmt.Sprint("reader refused ", c.peer.UID, " ", reader), func(repeated int) {
+			c.log().Warn("access to the reader refused", "reader", reader, "err", err, "repeated", repeated)
+		})
 		return false
 	}
 	if len(c.authorized) > 256 || c.authorized == nil {

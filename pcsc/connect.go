@@ -1,6 +1,10 @@
 package pcsc
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // checkRequest is what Connect and Reconnect ask of their parameters, before anything else.
 func checkRequest(mode ShareMode, protocols Protocol) Error {
@@ -29,7 +33,7 @@ func (c *client) connect(ctx context.Context, name string, mode ShareMode, proto
 		}
 		r.mu.Lock()
 		// A card that is ready needs nothing of the driver, which may be busy with another client's command.
-		if mode == ShareDirect || r.protocol != ProtocolUndefined && r.powered {
+		if mode == ShareDirect || r.protocol != ProtocolUndefined && r.powered && !r.stopped() {
 			defer r.mu.Unlock()
 			if mode != ShareDirect && r.protocol&protocols == 0 && protocols&ProtocolAnyOld == 0 {
 				return nil, 0, ErrProtoMismatch
@@ -47,7 +51,9 @@ func (c *client) connect(ctx context.Context, name string, mode ShareMode, proto
 // meanwhile, in which nobody else may touch the card.
 func (h *handle) prepareAndOpen(protocols Protocol) (active Protocol, e Error, done bool) {
 	r := h.r
-	r.driver.Lock()
+	if !r.driver.lockFor(h.client) {
+		return 0, ErrCancelled, true
+	}
 	defer r.driver.Unlock()
 	r.mu.Lock()
 	locked := r.owner != nil
@@ -84,8 +90,8 @@ func (r *reader) waitUntilFree(ctx context.Context, h *handle) Error {
 		r.mu.Unlock()
 		return ErrReaderUnavailable
 	case r.sharing < 0:
-		r.mu.Unlock()
-		return ErrSharingViolation
+		defer r.mu.Unlock()
+		return r.taken(h, "connect")
 	case r.owner == nil:
 		r.mu.Unlock()
 		return ErrSuccess
@@ -100,9 +106,14 @@ func (h *handle) open() (*handle, Protocol, Error) {
 	case r.gone:
 		return nil, 0, ErrUnknownReader
 	case r.sharing < 0, h.mode == ShareExclusive && r.sharing != 0:
-		return nil, 0, ErrSharingViolation
-	case len(r.handles) >= c.m.options.HandlesPerReader:
-		r.log().Warn("too many connections to one reader", "client", c.name, "limit", c.m.options.HandlesPerReader)
+		return nil, 0, r.taken(h, "connect")
+	case h.mode == ShareExclusive && r.isBarred(c):
+		return nil, 0, r.taken(h, "connect")
+	case !r.hasRoom(c):
+		c.m.told.sayLocked(fmt.Sprint("room ", r.name, c.uid()), func(repeated int) {
+			r.log().Warn("too many connections to one reader", "client", c, "limit", c.m.options.HandlesPerReader,
+				"repeated", repeated)
+		})
 		return nil, 0, ErrNoMemory
 	}
 	if e := c.m.number(h); e != ErrSuccess {
@@ -111,12 +122,25 @@ func (h *handle) open() (*handle, Protocol, Error) {
 	r.handles = append(r.handles, h)
 	if h.mode == ShareExclusive {
 		r.sharing, r.owner, r.depth = -1, h, 1
+		go r.log().Info("a program has the reader for itself", "client", c)
 	} else {
 		r.sharing++
 	}
 	r.stopIdle()
 	r.publishSharing()
 	return h, r.protocol, ErrSuccess
+}
+
+// hasRoom reports whether one more connection of a client fits in; r.mu is held.
+func (r *reader) hasRoom(c *client) bool {
+	o := &r.m.options
+	p := share(o.HandlesPerReader, o.HandlesPerUser)
+	taken := len(r.handles)
+	if p.plenty(taken) {
+		return true
+	}
+	users, own := count(slices.Values(r.handles), func(h *handle) uint32 { return h.client.uid() }, c.uid())
+	return p.room(c.uid(), taken, users, own) || c.peer != nil && p.roomAtLogin(taken, own) && c.peer.atLogin()
 }
 
 // number gives h its number and enters it.
@@ -128,7 +152,10 @@ func (m *Manager) number(h *handle) Error {
 	case c.released:
 		return ErrInvalidHandle
 	case len(c.handles) >= m.options.HandlesPerClient:
-		m.log.Warn("too many connections of one client", "client", c.name, "limit", m.options.HandlesPerClient)
+		m.told.sayLocked(fmt.Sprint("handles ", c.uid()), func(repeated int) {
+			m.log.Warn("too many connections of one client", "client", c, "limit", m.options.HandlesPerClient,
+				"repeated", repeated)
+		})
 		return ErrNoMemory
 	}
 	m.mu.Lock()
@@ -211,7 +238,7 @@ func (h *handle) changeMode(mode ShareMode) Error {
 		r.sharing, r.owner = -1, h
 		r.depth++
 	case mode == ShareExclusive:
-		return ErrSharingViolation
+		return r.taken(h, "reconnect")
 	case r.sharing < 0:
 		r.sharing = 1
 		if r.owner == h {
@@ -270,6 +297,8 @@ func (h *handle) dispose(ctx context.Context, d Disposition) Error {
 		case ErrSuccess:
 		case ErrSharingViolation:
 			continue
+		case ErrCancelled: // the end of the client does the rest
+			return e
 		default:
 			return ErrSuccess
 		}

@@ -74,6 +74,13 @@ type Slot interface {
 	SetAttribute(ctx context.Context, id uint32, value []byte) error
 }
 
+// Stopper is a Slot that knows when a card has stopped: only power would bring it back. The next Connect outside of a
+// transaction then powers the card anew, and the other connections get ErrResetCard.
+type Stopper interface {
+	// Stopped reports whether the last exchange with the card failed in such a way. It must not wait.
+	Stopped() bool
+}
+
 // Codes of the IFD handler API (reference: IFD handler API 3.0, "return codes") that the manager distinguishes in a
 // driver's errors.
 const (

@@ -315,3 +315,55 @@ func TestContextEndsItsWaits(t *testing.T) {
 		expect(t, "wait", w.service.GetStatusChange(ctx, sc, states, -1), pcsc.ErrCancelled)
 	})
 }
+
+// Programs that die while their reader works on a command of one of them give up their places at once: others can use the
+// other reader, as many as there may be.
+func TestClientsThatDieAtABusyReader(t *testing.T) {
+	const clients = 20
+	frozen := make(chan struct{})
+	var freeze atomic.Bool
+	w := newServerWorld(t, settings{notify: true, clients: clients, prepare: func(w *world) {
+		w.second.Fault = func(call string) error {
+			if call == "Transmit" && freeze.Load() {
+				<-frozen
+			}
+			return nil
+		}
+		w.slot.Insert(&pcsctest.EchoCard{})
+		w.second.Insert(&pcsctest.EchoCard{})
+	}})
+	defer close(frozen)
+	w.await(pcsc.StatePresent)
+	const other = "Other Reader 01 00"
+	freeze.Store(true)
+
+	var dying []*script
+	for len(dying) < clients-1 { // one place is the harness's own
+		s := w.script(4)
+		h, result := s.connect(other, 2)
+		if result != 0 {
+			t.Fatalf("connect: %X", result)
+		}
+		s.send(0x09, s.words(h, 2, 8, uint32(len(selectCommand)), 0, 0, 264, 0), selectCommand...)
+		dying = append(dying, s)
+		for w.second.Calls("Transmit") == 0 { // the first is at the reader, the others wait for it
+			time.Sleep(time.Millisecond)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	for _, s := range dying {
+		s.conn.Close()
+	}
+
+	soon(t, "as many programs at the other reader", func() {
+		for range clients - 1 {
+			s := w.script(4)
+			if _, result := s.connect(reader, 2); result != 0 {
+				t.Fatalf("connect: %X", result)
+			}
+		}
+	})
+	if n := w.second.Calls("Transmit"); n != 1 {
+		t.Errorf("%d commands of dead programs went to the reader", n)
+	}
+}

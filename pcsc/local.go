@@ -12,7 +12,7 @@ var _ Service = (*Manager)(nil)
 
 // EstablishContext makes a context.
 func (m *Manager) EstablishContext(Scope) (SCardContext, error) {
-	c, e := m.establish(context.Background(), "this process")
+	c, e := m.establish(context.Background(), nil)
 	if e != ErrSuccess {
 		return 0, e
 	}

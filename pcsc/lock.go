@@ -27,6 +27,9 @@ func (h *handle) begin(ctx context.Context) Error {
 	case h.event != ErrSuccess:
 		defer r.mu.Unlock()
 		return h.event
+	case r.owner == nil && r.isBarred(h.client):
+		defer r.mu.Unlock()
+		return ErrSharingViolation // libpcsclite asks again in a moment
 	case r.owner == nil || r.owner == h:
 		r.owner = h
 		r.depth++
@@ -38,12 +41,15 @@ func (h *handle) begin(ctx context.Context) Error {
 
 // waitAndUnlock queues w, releases r.mu and waits. When ctx ends first the result is ErrCancelled and nothing is held.
 func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
-	r.queue = append(r.queue, w)
-	holder := r.owner.client.name
+	r.enqueue(w)
+	holder := r.owner.client
 	r.mu.Unlock()
-	r.log().Debug("waiting for a transaction to end", "client", w.h.client.name, "holder", holder)
+	r.log().Debug("waiting for a transaction to end", "client", w.h.client, "holder", holder)
 	late := time.AfterFunc(longWait, func() { r.tellOfLongWait(w) })
 	defer late.Stop()
+	if limit := r.m.options.TransactionLimit; w.h.client.isRoot() && limit > 0 {
+		defer time.AfterFunc(limit, func() { r.endTransactionFor(w) }).Stop()
+	}
 	if guard := w.h.client.onWait; guard != nil {
 		defer guard()()
 	}
@@ -65,22 +71,6 @@ func (r *reader) waitAndUnlock(ctx context.Context, w *lockWait) Error {
 		r.unlock()
 	}
 	return ErrCancelled
-}
-
-// longWait is after how long a wait for somebody's transaction is worth a line in the log.
-const longWait = 10 * time.Second
-
-func (r *reader) tellOfLongWait(w *lockWait) {
-	r.mu.Lock()
-	holder := ""
-	if r.owner != nil {
-		holder = r.owner.client.name
-	}
-	r.mu.Unlock()
-	if holder != "" {
-		r.log().Warn("a program has been waiting long for the transaction of another to end", "client", w.h.client.name,
-			"holder", holder, "after", longWait)
-	}
 }
 
 // unlock takes one from the owner's depth and hands the lock on when none is left; r.mu is held.
@@ -135,7 +125,7 @@ func (h *handle) end(d Disposition) Error {
 		case h.event != ErrSuccess:
 			return h.event
 		case r.lockedByOther(h):
-			return ErrSharingViolation
+			return r.taken(h, "end a transaction")
 		case r.depth == 0 || r.sharing < 0 && r.depth == 1:
 			return ErrNotTransacted
 		}

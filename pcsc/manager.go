@@ -18,8 +18,12 @@ type Options struct {
 	// ReaderStates is the number of entries that clients of protocol 4.5 and older get: a constant of their build, 16
 	// everywhere but in some patched Fedora and RHEL builds (48). 0 is 16.
 	ReaderStates int
-	// HandlesPerClient and HandlesPerReader limit connections; 0 is 200.
-	HandlesPerClient, HandlesPerReader int
+	// HandlesPerClient and HandlesPerReader limit connections; 0 is 200. HandlesPerUser is how many of those to one
+	// reader one user may have who is not root; 0 is 0.6 of them all.
+	HandlesPerClient, HandlesPerReader, HandlesPerUser int
+	// TransactionLimit is how long a client of root waits for the transaction of another before that is ended. 0 is 10 s,
+	// negative is for ever.
+	TransactionLimit time.Duration
 	// PowerDelay is how long an unused card stays switched on. 0 is 5 s, negative is for ever.
 	PowerDelay time.Duration
 	// SettleTime bounds how long the first question for readers waits for drivers to find theirs. 0 is 5 s.
@@ -52,6 +56,8 @@ type Manager struct {
 	clients map[SCardContext]*client
 	handles map[Handle]*handle
 	work    sync.WaitGroup // goroutines of readers and cleanups
+
+	told repeats // what the log has been told of who keeps whom waiting
 }
 
 // placeKey identifies a reader of a driver.
@@ -72,6 +78,9 @@ func NewManager(o Options) *Manager {
 	def(&o.HandlesPerReader, 200)
 	if o.PowerDelay == 0 {
 		o.PowerDelay = 5 * time.Second
+	}
+	if o.TransactionLimit == 0 {
+		o.TransactionLimit = 10 * time.Second
 	}
 	if o.SettleTime == 0 {
 		o.SettleTime = 5 * time.Second
@@ -202,7 +211,15 @@ func (m *Manager) attach(key placeKey, product, iface, serial string, slots []Sl
 		for n := number; m.readers[name] != nil && n < 0xFF; n++ { // readers of two drivers may have the same text
 			name = m.options.Names.readerName(product, iface, serial, n+1, i)
 		}
-		r := &reader{m: m, name: name, slot: slot, place: -1, state: Absent, done: make(chan struct{})}
+		r := &reader{
+			m:      m,
+			name:   name,
+			slot:   slot,
+			place:  -1,
+			state:  Absent,
+			done:   make(chan struct{}),
+			driver: newDriverLock(),
+		}
 		r.ctx, r.stop = context.WithCancel(context.Background())
 		m.readers[name] = r
 		m.places[key] = append(m.places[key], r)
@@ -323,10 +340,10 @@ func waitFor(group *sync.WaitGroup, d time.Duration) bool {
 type client struct {
 	m      *Manager
 	id     SCardContext
-	name   string // for the log: "pid 12 (opensc-tool) uid 1000"
+	peer   *Peer // nil: this process
 	ctx    context.Context
 	cancel context.CancelFunc  // ends all waits of the client
-	onWait func() (end func()) // called around a wait for a lock; may be nil
+	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
 
 	mu       sync.Mutex
 	released bool
@@ -334,9 +351,17 @@ type client struct {
 	waiting  *waiting // the GetStatusChange that runs, of an in-process client
 }
 
+// LogValue says who the client is.
+func (c *client) LogValue() slog.Value {
+	if c.peer == nil {
+		return slog.StringValue("this process")
+	}
+	return c.peer.LogValue()
+}
+
 // establish makes a context; ctx ends its waits.
-func (m *Manager) establish(ctx context.Context, name string) (*client, Error) {
-	c := &client{m: m, name: name, handles: map[Handle]*handle{}}
+func (m *Manager) establish(ctx context.Context, peer *Peer) (*client, Error) {
+	c := &client{m: m, peer: peer, handles: map[Handle]*handle{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -407,7 +432,7 @@ func (h *handle) abandon(resets *sync.WaitGroup) {
 		return
 	}
 	r.mu.Unlock()
-	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client.name)
+	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client)
 	resets.Go(func() {
 		r.driver.Lock()
 		defer r.driver.Unlock()

@@ -18,7 +18,7 @@ type NameOptions struct {
 
 func (o NameOptions) ignored(text string) bool {
 	for _, part := range o.Ignore {
-		if part != "" && strings.Contains(text, part) {
+		if part = plain(part); part != "" && strings.Contains(text, part) {
 			return true
 		}
 	}
@@ -26,9 +26,10 @@ func (o NameOptions) ignored(text string) bool {
 }
 
 // readerName is pcscd's form, which programs match parts of: `product [interface] (serial)extend RR SS` with the
-// number of the reader and of the slot in two hexadecimal digits.
+// number of the reader and of the slot in two hexadecimal digits. It is printable ASCII throughout: programs take it for
+// text in an encoding of their own, and some (pyscard) then fail for all readers.
 func (o NameOptions) readerName(product, iface, serial string, reader, slot int) string {
-	text := o.text(product, iface, serial) + o.Extend
+	text := o.text(product, iface, serial) + plain(o.Extend)
 	if len(text) > maxNameText {
 		text = text[:maxNameText]
 	}
@@ -38,17 +39,17 @@ func (o NameOptions) readerName(product, iface, serial string, reader, slot int)
 // text is a name without what sets readers of the same kind apart.
 func (o NameOptions) text(product, iface, serial string) string {
 	var b strings.Builder
-	b.WriteString(product)
+	b.WriteString(plain(strings.ReplaceAll(product, "\x00", "")))
 	if iface = plain(iface); iface != "" && !o.NoInterface {
 		fmt.Fprintf(&b, " [%s]", iface)
 	}
 	if serial = plain(serial); serial != "" && !o.NoSerial && !strings.Contains(iface, serial) {
 		fmt.Fprintf(&b, " (%s)", serial)
 	}
-	return strings.ReplaceAll(b.String(), "\x00", "")
+	return b.String()
 }
 
-// plain replaces every byte that is not printable ASCII with a dot.
+// plain replaces every byte that is not printable ASCII with a dot, as pcscd does.
 func plain(s string) string {
 	out := []byte(s)
 	for i, c := range out {

@@ -213,6 +213,9 @@ func (r *reader) powerOff() {
 
 // prepare gets the card ready for a connection that allows protocols: power, then protocol. r.driver is held.
 func (r *reader) prepare(protocols Protocol) Error {
+	if e := r.revive(); e != ErrSuccess {
+		return e
+	}
 	r.mu.Lock()
 	state, powered, movement, active := r.state, r.powered, r.counter, r.protocol
 	r.mu.Unlock()
@@ -252,6 +255,18 @@ func (r *reader) prepare(protocols Protocol) Error {
 	r.protocol = chosen
 	r.publishSharing()
 	return ErrSuccess
+}
+
+// revive powers a card anew that has stopped, and tells all who are connected to it; r.driver is held.
+func (r *reader) revive() Error {
+	r.mu.Lock()
+	on := r.powered && r.state&Present != 0
+	r.mu.Unlock()
+	if !on || !r.stopped() {
+		return ErrSuccess
+	}
+	r.log().Info("the card has stopped: powering it anew")
+	return r.power(UnpowerCard)
 }
 
 // poweredUp takes in the result of switching an idle card on again.

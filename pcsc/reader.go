@@ -22,7 +22,7 @@ type reader struct {
 	stop  context.CancelFunc
 	done  chan struct{} // closed when the goroutine that watches the slot has ended
 
-	driver sync.Mutex
+	driver driverLock
 
 	mu       sync.Mutex
 	gone     bool
@@ -37,6 +37,9 @@ type reader struct {
 	depth    int     // how many times the owner has it
 	queue    []*lockWait
 	idle     *time.Timer // switches an unused card off
+
+	barred      uint32 // the user whose transaction was ended last, see isBarred
+	barredUntil time.Time
 }
 
 // handle is one connection (SCARDHANDLE). All fields but the constant ones are guarded by reader.mu.
@@ -57,6 +60,12 @@ func (r *reader) publish() {
 		return
 	}
 	r.m.board.update(r.place, r.published(), true)
+}
+
+// stopped reports whether the driver says that the card has stopped, see Stopper.
+func (r *reader) stopped() bool {
+	s, ok := r.slot.(Stopper)
+	return ok && s.Stopped()
 }
 
 func (r *reader) published() published {
@@ -90,7 +99,7 @@ func (h *handle) mayExchange() Error {
 	case e != ErrSuccess:
 		return e
 	case h.r.lockedByOther(h):
-		return ErrSharingViolation
+		return h.r.taken(h, "use the card")
 	case h.r.state&Unknown != 0:
 		return ErrReaderUnavailable
 	}
@@ -114,13 +123,16 @@ func (h *handle) locked(check func() Error) Error {
 }
 
 // acquire takes the driver lock after check says so. While the driver is busy check is asked before and after, so that a
-// refusal does not wait, and so that nothing slips into a transaction that began meanwhile.
+// refusal does not wait, and so that nothing slips into a transaction that began meanwhile. The wait ends with the client:
+// ErrCancelled.
 func (h *handle) acquire(check func() Error) Error {
 	if !h.r.driver.TryLock() {
 		if e := h.locked(check); e != ErrSuccess {
 			return e
 		}
-		h.r.driver.Lock()
+		if !h.r.driver.lockFor(h.client) {
+			return ErrCancelled
+		}
 	}
 	e := h.locked(check)
 	if e != ErrSuccess {
@@ -274,7 +286,7 @@ func (h *handle) status() (CardStatus, Error) {
 	case e != ErrSuccess:
 		return CardStatus{}, e
 	case r.lockedByOther(h):
-		return CardStatus{}, ErrSharingViolation
+		return CardStatus{}, r.taken(h, "ask for the status")
 	case h.event != ErrSuccess:
 		return CardStatus{}, h.event
 	case r.state&Unknown != 0:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -15,6 +16,10 @@ import (
 //	user = NAME or UID             may always; as often as needed
 //	group = NAME or GID            may always; as often as needed
 //	polkit = yes | no              ask polkit (org.debian.pcsc-lite.access_pcsc and access_card) instead of `allow`
+//	clients_per_user = N           programs that one user may have at the service who is not root, 1 to 10000, and his
+//	                               connections to one reader
+//	transaction_limit = SECONDS    how long a program of root's waits for a transaction before that is ended: 1 to 3600, 0
+//	                               is for ever
 //	reader_states = N              entries for clients of protocol 4.5 and older, 16 to 64
 //	ignore_reader = TEXT           do not use readers whose name contains TEXT; as often as needed
 type Rules struct {
@@ -23,7 +28,11 @@ type Rules struct {
 	Groups       []string
 	Polkit       bool
 	ReaderStates int // 0 when not set
-	Ignore       []string
+	PerUser      int // clients_per_user, 0 when not set
+
+	// TransactionLimit is 0 when it is not set, and negative for none.
+	TransactionLimit time.Duration
+	Ignore           []string
 }
 
 // Allow is the rule for those whom no other rule names.
@@ -74,7 +83,7 @@ func ParseRules(file string, data []byte) (*Rules, error) {
 			return fail("%q is not of the form name = value", text)
 		}
 		switch name {
-		case "allow", "polkit", "reader_states":
+		case "allow", "polkit", "reader_states", "clients_per_user", "transaction_limit":
 			if seen[name] {
 				return fail("%s is set twice", name)
 			}
@@ -111,6 +120,20 @@ func (r *Rules) set(name, value string) (problem string) {
 			return fmt.Sprintf("reader_states is a number from 16 to 64, not %q", value)
 		}
 		r.ReaderStates = n
+	case "clients_per_user":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > 10000 {
+			return fmt.Sprintf("clients_per_user is a number from 1 to 10000, not %q", value)
+		}
+		r.PerUser = n
+	case "transaction_limit":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > 3600 {
+			return fmt.Sprintf("transaction_limit is a number of seconds from 1 to 3600, or 0 for none, not %q", value)
+		}
+		if r.TransactionLimit = time.Duration(n) * time.Second; n == 0 {
+			r.TransactionLimit = -1
+		}
 	case "ignore_reader":
 		r.Ignore = append(r.Ignore, value)
 	default:

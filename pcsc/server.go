@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -24,6 +27,20 @@ type Peer struct {
 // String is the peer as the log names it.
 func (p Peer) String() string { return fmt.Sprintf("pid %d uid %d", p.PID, p.UID) }
 
+// LogValue is the peer with the name of its program, which is looked up when it is logged.
+func (p Peer) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf("pid %d (%s) uid %d", p.PID, p.program(), p.UID))
+}
+
+// program is the name of the peer's program, which it can choose itself; "?" when it has ended, or cannot be seen.
+func (p Peer) program() string {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID))
+	if err != nil {
+		return "?"
+	}
+	return plain(strings.TrimSuffix(string(comm), "\n"))
+}
+
 // Authorizer decides who may use the service and who a reader. An error refuses; its text goes to the log and says what
 // would have to be changed to allow it.
 type Authorizer interface {
@@ -39,8 +56,10 @@ type Server struct {
 	Manager *Manager
 	// Authorizer is asked for every connection; nil lets everybody in.
 	Authorizer Authorizer
-	// MaxClients is the number of contexts at one time; 0 is 200.
+	// MaxClients is the number of contexts at one time; 0 is 200. A tenth is left to root.
 	MaxClients int
+	// ClientsPerUser is how many of them one user may have who is not root; 0 is 0.6 of them all.
+	ClientsPerUser int
 	// AutoExit ends Serve with ErrIdle when no client has been there for so long; 0 is never.
 	AutoExit time.Duration
 	// TraceAPDUs logs the header of every command and the status of every answer, never the data between.
@@ -57,6 +76,7 @@ type Server struct {
 	watch    *fdWatch
 	crowd    crowd
 	turns    *turns
+	told     repeats // refusals that the log has been told of
 }
 
 // headroom is how many connections beyond MaxClients may be there without a context: cancelling needs one.
@@ -168,7 +188,9 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending || !s.roomToAsk(peer) {
-		s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer.String())
+		s.told.sayLocked(fmt.Sprint("asking ", peer.UID), func(repeated int) {
+			s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer, "repeated", repeated)
+		})
 		c.cancel()
 		unix.Close(fd)
 		return
@@ -185,24 +207,48 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	}()
 }
 
-// roomToAsk tells whether a connection of p can be looked at now; s.mu is held.
+// roomToAsk reports whether a connection of p can be looked at now; s.mu is held.
 func (s *Server) roomToAsk(p Peer) bool {
-	if p.UID == 0 || len(s.asking) < maxAskingPerUser {
+	room := func() bool {
+		if p.UID == 0 || len(s.asking) < maxAskingPerUser {
+			return true
+		}
+		_, own := count(maps.Keys(s.asking), userOfConn, p.UID)
+		return own < maxAskingPerUser && len(s.asking) < maxAsking || own < maxAskingPerUser+loginExtra && p.atLogin()
+	}
+	if room() {
 		return true
 	}
-	same := 0
-	for c := range s.asking {
-		if c.peer.UID == p.UID {
-			same++
+	s.sweep(s.asking)
+	return room()
+}
+
+func userOfConn(c *conn) uint32 { return c.peer.UID }
+
+// fits reports whether one more of the connections that counts fits in for a client, beside taken; s.mu is held.
+func (s *Server) fits(p places, c *conn, taken int, counts func(*conn) bool) bool {
+	if p.plenty(taken) {
+		return true
+	}
+	counted := func(yield func(*conn) bool) {
+		for other := range s.conns {
+			if counts(other) && !yield(other) {
+				return
+			}
 		}
 	}
-	return same < maxAskingPerUser && len(s.asking) < maxAsking
+	users, own := count(counted, userOfConn, c.peer.UID)
+	return p.room(c.peer.UID, taken, users, own) || p.roomAtLogin(taken, own) && c.peer.atLogin()
 }
 
 // welcome takes c among those who may use the service, if there is room.
 func (s *Server) welcome(c *conn) bool {
+	connections := share(s.MaxClients+headroom, 0)
+	if s.ClientsPerUser > 0 {
+		connections.perUser = s.ClientsPerUser + headroom
+	}
 	if s.awaitRoom(func() bool {
-		if s.ending || len(s.conns) >= s.MaxClients+headroom {
+		if s.ending || !s.fits(connections, c, len(s.conns), func(*conn) bool { return true }) {
 			return false
 		}
 		delete(s.asking, c)
@@ -211,23 +257,41 @@ func (s *Server) welcome(c *conn) bool {
 	}) {
 		return true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ending {
-		s.Logger.Warn("too many clients", "client", c.peer.String(), "limit", s.MaxClients)
-	}
+	s.tooMany(c, "clients")
 	return false
+}
+
+// tooMany says that a client is refused for want of room: once a minute for a user.
+func (s *Server) tooMany(c *conn, what string) {
+	s.mu.Lock()
+	ending := s.ending
+	s.mu.Unlock()
+	if ending {
+		return
+	}
+	p := share(s.MaxClients, s.ClientsPerUser)
+	s.told.say(fmt.Sprint("too many ", c.peer.UID), func(repeated int) {
+		s.Logger.Warn("too many "+what, "client", c.peer, "limit", p.all, "for a user", p.perUser, "repeated", repeated)
+	})
 }
 
 // roomTime is how long a client waits for the place of another whose end has not been noticed yet: a program that
 // comes and goes quickly is there twice for a moment.
 const roomTime = time.Second
 
-// awaitRoom tries to take a place under s.mu, until it can or roomTime has passed.
+// awaitRoom tries to take a place under s.mu, until it can or roomTime has passed. Where there is no room, those whose
+// programs have died give up theirs.
 func (s *Server) awaitRoom(take func() bool) bool {
+	swept := false
 	for until := time.Now().Add(roomTime); ; time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
-		taken, ending := take(), s.ending
+		taken := take()
+		if !taken && !swept {
+			swept = true
+			s.sweep(s.conns)
+			taken = take()
+		}
+		ending := s.ending
 		s.mu.Unlock()
 		if taken || ending || time.Now().After(until) {
 			return taken
@@ -235,12 +299,41 @@ func (s *Server) awaitRoom(take func() bool) bool {
 	}
 }
 
+// sweep takes the places of programs that have died while a reader works on their last command, which cannot be broken
+// off: the connection itself ends with the command. s.mu is held.
+func (s *Server) sweep(conns map[*conn]struct{}) {
+	all := make([]*conn, 0, len(conns))
+	fds := make([]unix.PollFd, 0, len(conns))
+	for c := range conns {
+		all = append(all, c)
+		fds = append(fds, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLRDHUP})
+	}
+	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
+		return
+	}
+	for i, c := range all {
+		if fds[i].Revents != 0 {
+			c.cancel()
+			s.giveUpPlace(c)
+		}
+	}
+}
+
+// giveUpPlace frees what counts against the limits; s.mu is held.
+func (s *Server) giveUpPlace(c *conn) {
+	delete(s.asking, c)
+	delete(s.conns, c)
+	if c.counted {
+		c.counted = false
+		s.contexts--
+	}
+}
+
 // gone forgets a connection whose goroutine has ended.
 func (s *Server) gone(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.asking, c)
-	delete(s.conns, c)
+	s.giveUpPlace(c)
 	unix.Close(c.fd)
 	if s.idle != nil && len(s.conns)+len(s.asking) == 0 && !s.ending {
 		s.idle.Reset(s.AutoExit)
@@ -248,20 +341,25 @@ func (s *Server) gone(c *conn) {
 }
 
 // takeContext counts a context against MaxClients.
-func (s *Server) takeContext() bool {
+func (s *Server) takeContext(c *conn) bool {
+	contexts := share(s.MaxClients, s.ClientsPerUser)
 	return s.awaitRoom(func() bool {
-		if s.contexts >= s.MaxClients {
+		if !s.fits(contexts, c, s.contexts, func(other *conn) bool { return other.counted }) {
 			return false
 		}
 		s.contexts++
+		c.counted = true
 		return true
 	})
 }
 
-func (s *Server) giveContext() {
+func (s *Server) giveContext(c *conn) {
 	s.mu.Lock()
-	s.contexts--
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if c.counted {
+		c.counted = false
+		s.contexts--
+	}
 }
 
 // connOf finds the connection of a context for CANCEL. Only root may cancel for another user.

@@ -123,7 +123,7 @@ func TestTheTableRefuses(t *testing.T) {
 		"a fake outside of tests":               {"login/x.go", module + "/pkcs11/pkcs11test"},
 		"a package not in the row":              {"config/x.go", module + "/mapper"},
 		"the PKCS#11 library elsewhere":         {"pkcs11/slot.go", "github.com/miekg/pkcs11"},
-		"gousb in another file of ccid":         {"ccid/device.go", "github.com/google/gousb"},
+		"the serial library elsewhere in ccid":  {"ccid/device.go", "go.bug.st/serial"},
 		"LDAP in a mapper":                      {"mapper/ldap.go", "github.com/go-ldap/ldap/v3"},
 		"a module nobody knows":                 {"config/x.go", "example.org/x"},
 		"a module nobody knows, in a test":      {"config/x_test.go", "example.org/x"},

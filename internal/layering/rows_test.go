@@ -40,7 +40,7 @@ var rows = map[string]row{
 	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
 	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
 
-	"ccid": {ours: "internal/iso7816", third: "github.com/google/gousb go.bug.st/serial golang.org/x/sys"},
+	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
 	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
 	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli internal/safefile", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
@@ -72,7 +72,6 @@ const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal 
 // onlyIn names the single file in which a package of others may be known.
 var onlyIn = map[string]string{
 	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
-	"github.com/google/gousb":           "ccid/usb_c.go",
 	"go.bug.st/serial":                  "ccid/serial.go",
 	"github.com/cloudflare/circl":       "verify/ed448.go",
 	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",

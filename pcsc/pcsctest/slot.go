@@ -99,6 +99,7 @@ type Slot struct {
 	mu       sync.Mutex
 	card     Card
 	powered  bool
+	stopped  bool
 	protocol uint32
 	calls    map[string]int
 }
@@ -169,6 +170,20 @@ func (s *Slot) Calls(name string) int {
 	return s.calls[name]
 }
 
+// Stop makes the card answer nothing any more until it is powered anew.
+func (s *Slot) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
+
+// Stopped reports whether Stop was called since the card got its power.
+func (s *Slot) Stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
 // Powered reports whether a card is in the slot and switched on.
 func (s *Slot) Powered() bool {
 	s.mu.Lock()
@@ -219,7 +234,7 @@ func (s *Slot) power(name string) ([]byte, error) {
 		return nil, IFDError(608)
 	}
 	s.card.Reset()
-	s.powered, s.protocol = true, 0
+	s.powered, s.protocol, s.stopped = true, 0, false
 	return bytes.Clone(s.card.ATR()), nil
 }
 
@@ -260,6 +275,8 @@ func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byt
 		return nil, IFDError(616)
 	case !s.powered:
 		return nil, errors.New("the card is switched off")
+	case s.stopped:
+		return nil, IFDError(612)
 	case protocol != 4 && protocol != s.protocol:
 		return nil, fmt.Errorf("protocol %d used, %d set", protocol, s.protocol)
 	}

@@ -1,5 +1,5 @@
-// Package usb tests the CCID driver on a real USB stack: libusb, gousb and usbfs below it, readers simulated at the
-// byte level behind that, and Debian's pcscd with libccid beside it on the same devices.
+// Package usb tests the CCID driver on a real USB stack: usbfs below it, readers simulated at the byte level
+// behind that, and Debian's pcscd with libccid beside it on the same devices.
 //
 // The bus is one of two. In `make test` it is test/usb/usbfs, a /dev/bus/usb in user space, so that the tests run
 // everywhere where root is. `make test-usb` runs the same test binary in a virtual machine with Debian's kernel, where

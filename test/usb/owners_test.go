@@ -83,7 +83,7 @@ func TestDeniedAtFirst(t *testing.T) {
 	readers(t, c, 1)
 }
 
-// TestWithoutUdevd: in a container nobody but the kernel tells of devices, and libusb hears of none that come later.
+// TestWithoutUdevd: in a container nobody but the kernel tells of devices.
 func TestWithoutUdevd(t *testing.T) {
 	inUserSpace(t)
 	if err := os.Remove(usbfs.UdevControl); err != nil {

@@ -17,7 +17,7 @@ func stacks() []stack {
 	}
 }
 
-// startOurs starts our resource manager with our driver, over gousb and libusb, in this process. It ends with the test.
+// startOurs starts our resource manager with our driver in this process. It ends with the test.
 func startOurs(t *testing.T) *pcsc.Context {
 	t.Helper()
 	return startDriver(t, ccid.NewDriver(ccid.Options{}, testLog(t)))

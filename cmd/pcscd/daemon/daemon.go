@@ -71,6 +71,8 @@ func (p *Program) run(ctx context.Context) error {
 		return p.printVersion()
 	case o.hotplug:
 		return signalRescan()
+	case o.status:
+		return askStatus(o, p.Stdout)
 	case !o.foreground && o.socket == "":
 		return p.detach()
 	}
@@ -120,24 +122,31 @@ func readRules(o *options) (*pcsc.Rules, error) {
 func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
-	private := o.socket != ""
-	if !private {
-		remove, err := writePID()
-		if err != nil {
-			return err
-		}
-		defer remove()
-	}
 	l, err := listen(o)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	if o.socket == "" {
+		remove, err := writePID(l)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		nameForeign("/", p.Env, log)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
-	m := pcsc.NewManager(pcsc.Options{ReaderStates: rules.ReaderStates, HandlesPerClient: o.perThread,
-		HandlesPerReader: o.perReader, Names: o.names, Logger: log})
+	m := pcsc.NewManager(pcsc.Options{
+		ReaderStates:     rules.ReaderStates,
+		HandlesPerClient: o.perThread,
+		HandlesPerReader: o.perReader,
+		HandlesPerUser:   rules.PerUser,
+		TransactionLimit: rules.TransactionLimit,
+		Names:            o.names,
+		Logger:           log,
+	})
 	defer m.Close()
 	if err := p.plug(ctx, o, m, log); err != nil {
 		cancel()
@@ -147,7 +156,14 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	if o.noPolkit {
 		rules.Polkit = false
 	}
-	s := &pcsc.Server{Manager: m, Authorizer: &pcsc.Policy{Rules: *rules}, MaxClients: o.maxThread, TraceAPDUs: o.apdu, Logger: log}
+	s := &pcsc.Server{
+		Manager:        m,
+		Authorizer:     &pcsc.Policy{Rules: *rules},
+		MaxClients:     o.maxThread,
+		ClientsPerUser: rules.PerUser,
+		TraceAPDUs:     o.apdu,
+		Logger:         log,
+	}
 	if o.autoExit {
 		s.AutoExit = autoExitTime
 		if p.AutoExit > 0 {
@@ -155,6 +171,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 		}
 	}
 	defer p.signals(ctx, cancel, m)()
+	defer serveStatus(statusSocket(o), s, log)()
 	p.announce(log)
 	err = s.Serve(ctx, l.fd)
 	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -344,6 +345,90 @@ kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 	os.WriteFile(filepath.Join(directory, "end"), nil, 0o600)
 	if err := <-ended; err != nil {
 		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// TestPIDFile: a pid file is read whoever wrote it.
+func TestPIDFile(t *testing.T) {
+	for text, want := range map[string]int{
+		"123\n": 123, "123": 123, "123\n\x00": 123, "123\x00": 123, "123\x00\x00\x00garbage": 123, " 123 \n": 123,
+		"": 0, "\x00": 0, "1\n": 0, "-5\n": 0, "12x\n": 0, "12 34\n": 0, "99999999999999999999": 0,
+	} {
+		if got, err := parsePID([]byte(text)); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
+// TestAnothersFiles: the daemon removes no socket and no pid file that another has made in the place of its own, and a
+// daemon that cannot have the socket does not touch the pid file.
+func TestAnothersFiles(t *testing.T) {
+	directory := newRunDirectory(t)
+	script := `
+"$@" -f -c "$RULES" & pid=$!
+while [ ! -S /run/pcscd/pcscd.comm ] || [ ! -e /run/pcscd/pcscd.pid ]; do sleep 0.01; done
+printf '%s\n\0' $pid > /run/pcscd/pcscd.pid
+"$@" --hotplug || exit 10
+"$@" -f -c "$RULES" 2>/run/pcscd/second && exit 11
+[ "$(tr -d '\0' < /run/pcscd/pcscd.pid)" = $pid ] || exit 12
+grep -q "running already, with pid $pid" /run/pcscd/second || exit 13
+rm /run/pcscd/pcscd.comm; touch /run/pcscd/pcscd.comm; echo 4242 > /run/pcscd/pcscd.pid
+kill $pid; wait $pid || exit 14
+[ -e /run/pcscd/pcscd.comm ] && [ "$(cat /run/pcscd/pcscd.pid)" = 4242 ] || exit 15`
+	cmd := inNamespace(t, directory, "true"+script)
+	cmd.Env = append(cmd.Env, "RULES="+rulesFor(t))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestStatus: --status names readers, cards and who uses them; the programs' own socket knows nothing of it.
+func TestStatus(t *testing.T) {
+	directory := newRunDirectory(t)
+	socket := filepath.Join(directory, "comm")
+	ctx, stop := context.WithCancel(t.Context())
+	ready := make(chan struct{})
+	p := program("--socket", socket, "--readers", "fake: Reader")
+	p.Ready = func() { close(ready) }
+	code := make(chan int, 1)
+	go func() { code <- p.Run(ctx) }()
+	<-ready
+
+	ask := func() (int, string) {
+		p := program("--status", "--socket", socket)
+		code := p.Run(t.Context())
+		return code, p.Stdout.(*bytes.Buffer).String() + p.Stderr.(*bytes.Buffer).String()
+	}
+	self := fmt.Sprintf("pid %d (daemon.test) uid %d", os.Getpid(), os.Getuid())
+	const card = "Fake Reader 00 00: card with the ATR 3B 80 80 01 01"
+	c := awaitContext(t, socket)
+	if code, text := ask(); code != 0 || text != card+"\nwithout a connection to a reader: "+self+"\n" {
+		t.Errorf("code %d:\n%s", code, text)
+	}
+	names, err := c.ListReaders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Connect(names[0], pcsc.ShareExclusive, pcsc.ProtocolAny); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := ask(); code != 0 || text != card+", T=1\n  exclusive    "+self+"\n" {
+		t.Errorf("code %d:\n%s", code, text)
+	}
+	if info, err := os.Stat(socket + ".status"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket of the status: %v %v", info, err)
+	}
+
+	c.Release()
+	stop()
+	if got := <-code; got != 0 {
+		t.Errorf("exit code %d: %s", got, p.Stderr)
+	}
+	if code, text := ask(); code != 1 || !strings.Contains(text, "no daemon runs") {
+		t.Errorf("without a daemon: code %d:\n%s", code, text)
+	}
+	if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
 

@@ -19,6 +19,7 @@ type options struct {
 	apdu       bool
 	config     string
 	hotplug    bool
+	status     bool
 	autoExit   bool
 	maxThread  int
 	perThread  int
@@ -71,6 +72,7 @@ var table = []option{
 	{'T', "color", "", "taken for pcscd's sake; the log has no colours", flag(func(o *options) *bool { return &o.color })},
 	{'h', "help", "", "say what the options are", flag(func(o *options) *bool { return &o.help })},
 	{'H', "hotplug", "", "tell the running daemon to look for readers again", flag(func(o *options) *bool { return &o.hotplug })},
+	{0, "status", "", "list readers, cards and the programs that use them (root)", flag(func(o *options) *bool { return &o.status })},
 	{'v', "version", "", "say which version this is", flag(func(o *options) *bool { return &o.version })},
 	{'d', "debug", "", "log everything", level(slog.LevelDebug)},
 	{'i', "info", "", "log information, warnings and errors", level(slog.LevelInfo)},

@@ -24,7 +24,8 @@ const (
 // listener is the socket that is served.
 type listener struct {
 	fd      int
-	path    string // to be removed at the end; "" when it is systemd's
+	path    string      // to be removed at the end; "" when it is systemd's
+	file    os.FileInfo // what was made at path
 	systemd bool
 }
 
@@ -52,14 +53,14 @@ func listen(o *options) (*listener, error) {
 			return nil, err
 		}
 	}
-	return bind(path)
+	return bind(path, 0o666)
 }
 
 // backlog is how many clients may wait to be accepted: all that may be there.
 const backlog = 256
 
-// bind makes the socket at path, over one that nobody serves any more.
-func bind(path string) (*listener, error) {
+// bind makes a socket at path with a mode, over one that nobody serves any more.
+func bind(path string, mode os.FileMode) (*listener, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("%s: a socket path has at most 107 bytes", path)
 	}
@@ -74,20 +75,24 @@ func bind(path string) (*listener, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	// Everybody may connect, and is asked who it is then; nobody may before the socket is ready.
-	if err := unix.Fchmod(fd, 0o666); err != nil {
+	// Who connects is asked who it is then; nobody may before the socket is ready.
+	if err := unix.Fchmod(fd, uint32(mode)); err != nil {
 		return fail(err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return fail(err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return fail(err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
 		return fail(err)
 	}
-	return &listener{fd: fd, path: path}, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		return fail(err)
+	}
+	return &listener{fd: fd, path: path, file: file}, nil
 }
 
 // removeStale removes a socket at path that nobody listens on.
@@ -107,21 +112,33 @@ func removeStale(path string) error {
 	}
 	defer unix.Close(fd)
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != unix.ECONNREFUSED {
+		if pid, err := readPID(); err == nil && path == DefaultSocket && alive(pid) {
+			return fmt.Errorf("%s: the daemon is running already, with pid %d", path, pid)
+		}
 		return fmt.Errorf("%s: another daemon listens there", path)
 	}
 	return os.Remove(path)
 }
 
 func (l *listener) close() {
-	if l.path != "" {
-		os.Remove(l.path)
-	}
+	l.unlink()
 	unix.Close(l.fd)
 }
 
-// writePID notes who we are, unless a daemon that still runs has.
-func writePID() (remove func(), err error) {
-	if pid, err := readPID(); err == nil && pid != os.Getpid() && alive(pid) {
+// unlink removes the socket, unless another daemon has put its own in the place meanwhile.
+func (l *listener) unlink() {
+	if l.path == "" {
+		return
+	}
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+		os.Remove(l.path)
+	}
+}
+
+// writePID notes who we are. It comes after the socket: who has that is the daemon, whatever the file says. Where the
+// socket is systemd's, another daemon that was started by hand may have made its own in its place, and runs.
+func writePID(l *listener) (remove func(), err error) {
+	if pid, err := readPID(); err == nil && l.systemd && pid != os.Getpid() && alive(pid) {
 		return nil, fmt.Errorf("%s: the daemon is running already, with pid %d", pidFile, pid)
 	}
 	if err := os.MkdirAll(runDirectory, 0o755); err != nil {
@@ -134,7 +151,14 @@ func writePID() (remove func(), err error) {
 	if err := os.Rename(temporary, pidFile); err != nil {
 		return nil, err
 	}
-	return func() { os.Remove(pidFile) }, nil
+	return removePID, nil
+}
+
+// removePID removes the file, if it is still ours.
+func removePID() {
+	if pid, err := readPID(); err == nil && pid == os.Getpid() {
+		os.Remove(pidFile)
+	}
 }
 
 func readPID() (int, error) {
@@ -142,7 +166,13 @@ func readPID() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	return parsePID(data)
+}
+
+// parsePID reads the contents of a pid file. pcscd writes its own with a NUL at the end.
+func parsePID(data []byte) (int, error) {
+	text, _, _ := strings.Cut(string(data), "\x00")
+	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil || pid < 2 {
 		return 0, fmt.Errorf("%s: %.20q is not a pid", pidFile, data)
 	}

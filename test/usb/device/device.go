@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -63,6 +64,9 @@ type Description struct {
 	Configuration []byte          // the one configuration descriptor with all that follows it
 	Strings       map[byte]string // string descriptors, in English
 	Speed         Speed           // 0 is Full
+	// Raw is what the node and sysfs show in place of Device and Configuration, for a device whose descriptors are
+	// not as they should be; nil: those two. Linux itself would refuse some: only the bus in user space has them.
+	Raw []byte
 	// NoZeroPacket is a device that does not end a message of whole packets by an empty one, as it should.
 	NoZeroPacket bool
 }
@@ -143,7 +147,9 @@ func parseConfiguration(b []byte) ([]Interface, error) {
 		switch {
 		case one[1] == typeInterface && n >= 9:
 			current = -1
-			if one[3] == 0 {
+			// Linux skips a second description of a setting.
+			again := slices.ContainsFunc(all, func(i Interface) bool { return i.Number == one[2] })
+			if one[3] == 0 && !again {
 				all = append(all, Interface{Number: one[2], Class: one[5], SubClass: one[6], Protocol: one[7], StringIndex: one[8]})
 				current = len(all) - 1
 			}

@@ -1,6 +1,6 @@
 // Package usbfs is a USB bus without a kernel that has one: /dev/bus/usb as a FUSE file system whose files answer the
 // ioctls of usbfs, with a /sys and the events of udev beside it. libusb, and what stands on it, cannot tell it from the
-// real thing: gousb, libccid, lsusb. It is served by the process that plugs simulated devices in, in namespaces of its
+// real thing: our driver, libccid, lsusb. It is served by the process that plugs simulated devices in, in namespaces of its
 // own (see Enter); nothing outside of them sees any of it.
 //
 // What the kernel would do is written down here by drivers/usb/core/devio.c as it behaves, not as it is documented:

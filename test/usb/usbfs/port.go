@@ -28,6 +28,9 @@ type Port struct {
 func (p *Port) isGone() bool { return p.gone.Load() }
 
 func (p *Port) descriptors() []byte {
+	if raw := p.device.Raw; raw != nil {
+		return raw
+	}
 	return slices.Concat(p.device.Description.Device, p.device.Configuration)
 }
 

@@ -1,0 +1,183 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/pcsc"
+)
+
+// `pcscd --status` asks a socket of its own, beside the one of the programs: nothing of this is in their protocol. Who
+// connects to it and is root, or the user whom the daemon runs as, is told what goes on, as text; nothing is read.
+
+// statusSocket is where the daemon at a socket says what goes on.
+func statusSocket(o *options) string {
+	if o.socket != "" {
+		return o.socket + ".status"
+	}
+	return runDirectory + "/pcscd.status"
+}
+
+// Limits of the answer to --status.
+const (
+	statusTime    = 5 * time.Second
+	longestStatus = 1 << 20
+)
+
+// serveStatus answers until stop is called. A daemon that cannot do this does without.
+func serveStatus(path string, s *pcsc.Server, log *slog.Logger) (stop func()) {
+	l, err := bind(path, 0o600)
+	if err != nil {
+		log.Warn("pcscd --status will not be answered", "err", err)
+		return func() {}
+	}
+	file := os.NewFile(uintptr(l.fd), path)
+	listener, err := net.FileListener(file)
+	file.Close()
+	if err != nil {
+		l.unlink()
+		log.Warn("pcscd --status will not be answered", "err", err)
+		return func() {}
+	}
+
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := listener.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
+			tellStatus(c, s, log)
+		}
+	}()
+	return func() {
+		l.unlink()
+		listener.Close()
+		<-ended
+	}
+}
+
+// tellStatus writes the status to a connection, if it is one of those who may know.
+func tellStatus(c net.Conn, s *pcsc.Server, log *slog.Logger) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(statusTime))
+	uid, err := userOf(c)
+	if err != nil || uid != 0 && uid != os.Geteuid() {
+		log.Warn("the status is for root and the user of the daemon", "uid", uid, "err", err)
+		return
+	}
+	if _, err := io.WriteString(c, statusText(s.Status())); err != nil {
+		log.Debug("telling the status", "err", err)
+	}
+}
+
+// userOf is the user at the other end of a connection.
+func userOf(c net.Conn) (uid int, err error) {
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return -1, errors.New("not a local connection")
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var cred *unix.Ucred
+	var problem error
+	if err := raw.Control(func(fd uintptr) {
+		cred, problem = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return -1, err
+	}
+	if problem != nil {
+		return -1, problem
+	}
+	return int(cred.Uid), nil
+}
+
+// statusText is the status for people to read.
+func statusText(status pcsc.ServiceStatus) string {
+	var b strings.Builder
+	if len(status.Readers) == 0 {
+		b.WriteString("no readers\n")
+	}
+	for _, r := range status.Readers {
+		fmt.Fprintf(&b, "%s: %s\n", r.Name, strings.Join(readerWords(&r), ", "))
+		for _, c := range r.Connections {
+			fmt.Fprintf(&b, "  %-11s  %s\n", c.Mode, programText(c.ProgramStatus))
+		}
+		for _, p := range r.Waiting {
+			fmt.Fprintf(&b, "  %-11s  %s\n", "waits", programText(p))
+		}
+	}
+	for _, p := range status.Unconnected {
+		fmt.Fprintf(&b, "without a connection to a reader: %s\n", programText(p))
+	}
+	return b.String()
+}
+
+// readerWords say what is in a reader.
+func readerWords(r *pcsc.ReaderStatus) []string {
+	var words []string
+	switch {
+	case r.State&pcsc.Unknown != 0:
+		words = append(words, "the reader does not answer")
+	case r.State&pcsc.Present == 0:
+		words = append(words, "no card")
+	case r.State&pcsc.Swallowed != 0:
+		words = append(words, "a card that does not answer")
+	default:
+		words = append(words, fmt.Sprintf("card with the ATR % X", r.Atr))
+	}
+	switch r.Protocol {
+	case pcsc.ProtocolT0:
+		words = append(words, "T=0")
+	case pcsc.ProtocolT1:
+		words = append(words, "T=1")
+	case pcsc.ProtocolRaw:
+		words = append(words, "raw")
+	}
+	if r.Busy {
+		words = append(words, "busy")
+	}
+	return words
+}
+
+func programText(p pcsc.ProgramStatus) string {
+	return fmt.Sprintf("pid %d (%s) uid %d", p.PID, printable(p.Name), p.UID)
+}
+
+// askStatus is `pcscd --status`.
+func askStatus(o *options, w io.Writer) error {
+	path := statusSocket(o)
+	c, err := net.DialTimeout("unix", path, statusTime)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s: no daemon runs", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: only root and the user of the daemon may ask: %w", path, err)
+	case err != nil:
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(statusTime))
+	n, err := io.Copy(w, io.LimitReader(c, longestStatus))
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%s: the daemon says nothing: only root and its user may ask", path)
+	}
+	return err
+}

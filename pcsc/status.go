@@ -1,0 +1,121 @@
+package pcsc
+
+import (
+	"cmp"
+	"slices"
+)
+
+// ServiceStatus is what goes on at a Server: the readers, and who uses them.
+type ServiceStatus struct {
+	Readers []ReaderStatus
+	// Unconnected are programs that have a context, or have not asked for one yet, and no connection to a reader.
+	Unconnected []ProgramStatus
+}
+
+// ReaderStatus is a reader and the programs that are connected to it.
+type ReaderStatus struct {
+	Name        string
+	State       State
+	Atr         []byte
+	Protocol    Protocol
+	Busy        bool // a command is at the reader, or it is being powered
+	Connections []ConnectionStatus
+	Waiting     []ProgramStatus // for the end of a transaction, in the order in which they get their turn
+}
+
+// ConnectionStatus is a connection: Mode is "shared", "exclusive", "direct", or "transaction".
+type ConnectionStatus struct {
+	ProgramStatus
+	Mode string
+}
+
+// ProgramStatus is a program. PID is 0 for the process of the resource manager itself. Name is the program's own word.
+type ProgramStatus struct {
+	PID  int
+	UID  uint32
+	Name string
+}
+
+// Status says what goes on now. It waits for no reader.
+func (s *Server) Status() ServiceStatus {
+	status := ServiceStatus{Readers: s.Manager.ReaderStatus()}
+	connected := map[int]bool{}
+	for _, r := range status.Readers {
+		for _, c := range r.Connections {
+			connected[c.PID] = true
+		}
+	}
+
+	s.mu.Lock()
+	var peers []Peer
+	for c := range s.conns {
+		if !connected[c.peer.PID] {
+			connected[c.peer.PID] = true
+			peers = append(peers, c.peer)
+		}
+	}
+	s.mu.Unlock()
+
+	for _, p := range peers {
+		status.Unconnected = append(status.Unconnected, p.status())
+	}
+	slices.SortFunc(status.Unconnected, func(a, b ProgramStatus) int { return cmp.Compare(a.PID, b.PID) })
+	return status
+}
+
+// ReaderStatus lists the readers by name, with their connections.
+func (m *Manager) ReaderStatus() []ReaderStatus {
+	m.mu.Lock()
+	readers := make([]*reader, 0, len(m.readers))
+	for _, r := range m.readers {
+		readers = append(readers, r)
+	}
+	m.mu.Unlock()
+
+	slices.SortFunc(readers, func(a, b *reader) int { return cmp.Compare(a.name, b.name) })
+	var all []ReaderStatus
+	for _, r := range readers {
+		all = append(all, r.status())
+	}
+	return all
+}
+
+// status is a reader's part. The names of programs are looked up when the reader's lock is free again.
+func (r *reader) status() ReaderStatus {
+	r.mu.Lock()
+	status := ReaderStatus{
+		Name:     r.name,
+		State:    r.state,
+		Atr:      slices.Clone(r.atr),
+		Protocol: r.protocol,
+		Busy:     len(r.driver) > 0,
+	}
+	var connected, waiting []*client
+	for _, h := range r.handles {
+		connected = append(connected, h.client)
+		status.Connections = append(status.Connections, ConnectionStatus{Mode: r.kindLocked(h)})
+	}
+	for _, w := range r.queue {
+		waiting = append(waiting, w.h.client)
+	}
+	r.mu.Unlock()
+
+	for i, c := range connected {
+		status.Connections[i].ProgramStatus = c.status()
+	}
+	for _, c := range waiting {
+		status.Waiting = append(status.Waiting, c.status())
+	}
+	return status
+}
+
+func (c *client) status() ProgramStatus {
+	if c.peer == nil {
+		return ProgramStatus{Name: "this process"}
+	}
+	return c.peer.status()
+}
+
+func (p Peer) status() ProgramStatus {
+	return ProgramStatus{PID: p.PID, UID: p.UID, Name: p.program()}
+}
