@@ -33,6 +33,7 @@ var globalTable = Table{
 		{Name: "verify_timeout", Kind: Seconds, Default: "10", Min: 1, Max: 300, Status: New, Doc: "Deadline for everything that one login asks over the network."},
 		{Name: "use_authtok", Kind: Anything, Status: NoEffect, Doc: "Was never read."},
 		{Name: "use_authok", Kind: Anything, Status: NoEffect, Doc: "Was read and never used."},
+		{Name: "enable_ocsp", Kind: Bool, Default: "false", Status: NoEffect, Doc: "Key of Red Hat's files for builds with NSS; the word ocsp_on in cert_policy asks for OCSP."},
 		{Name: "mapper_search_path", Kind: Anything, Status: NoEffect, Doc: "Was never read; mappers are built in."},
 	},
 }

@@ -71,7 +71,7 @@ func TestEveryWordIsDocumented(t *testing.T) {
 			if k.Values() == "" {
 				t.Errorf("%s: nothing says what may be written", k.Name)
 			}
-			above := regexp.MustCompile(`(?m)^ *# Values: .*\n *#? *` + k.Name + ` = .*$|^  #   Values: .*\n  #   ` + k.Name + ` = .*$`).FindAllString(string(example), -1)
+			above := regexp.MustCompile(`(?m)^ *# Values: .*\n *#? *`+k.Name+` = .*$|^  #   Values: .*\n  #   `+k.Name+` = .*$`).FindAllString(string(example), -1)
 			for _, word := range wordsOf(k) {
 				if !anyDocuments(entries, ".TP\n.B "+k.Name+"\n", word) {
 					t.Errorf("pam_pkcs11.conf(5), %s: nothing names %s", k.Name, word)
