@@ -37,7 +37,7 @@ func TestSettingErrorsSayWhere(t *testing.T) {
 		{"ldap", server + `attribute = "a=b";`, "test.conf:4:13: mapper m: attribute = "},
 		{"ldap", server + `certificate_match = off;`, "test.conf:4:21: mapper m: certificate_match = off without attribute_map"},
 		{"ldap", "uri = http://x;", "test.conf:3:7: mapper m: "},
-		{"ldap", server + "passwd = x;", "test.conf:2:1: mapper m: a password without binddn"},
+		{"ldap", server + "passwd = x;", "test.conf:4:10: mapper m: a password without binddn"},
 		{"ldap", server + "binddn = \"cn=x\"; sasl_mech = EXTERNAL;", "test.conf:4:30: mapper m: sasl_mech = EXTERNAL and binddn"},
 		{"ldap", server + "binddn = \"cn=x\"; passwd = x; passwd_file = /x;", "test.conf:4:44: mapper m: passwd and passwd_file"},
 		{"ldap", server + "tls_cert = /x;", "test.conf:4:12: mapper m: tls_cert and tls_key"},
