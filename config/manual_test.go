@@ -100,7 +100,7 @@ pam_pkcs11.conf \- configuration of smart card login
 The file says which PKCS#11 library to use, which certificates to believe, and whose they are. It is read at each login.
 An error anywhere in what is in use refuses every login (PAM_AUTHINFO_UNAVAIL) and is logged with file, line, column and the nearest known word;
 .B pam\-pkcs11 config check
-shows all of them beforehand. Errors in blocks that are not in use are only reported.
+shows all of them beforehand, and what is wrong with the files that are named here. Errors in blocks that are not in use are only reported.
 .PP
 The file must belong to root and be writable by nobody else. It is readable by everybody, because screen lockers run as the user; passwords belong in files of their own.
 .SH GRAMMAR
@@ -118,7 +118,7 @@ A list has at most 100 values, and the file at most 1 MiB.
 .PP
 As with older versions, a missing semicolon before the next key and a key given twice are tolerated: lists are added up, of other keys the first counts.
 A brace too many is an error, and so is a file that ends before the last brace or inside a value: it may have been cut off, and what is missing may be a restriction.
-What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written and reported;
+What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written, and told by \fBconfig check \-\-old\fR;
 where that would be less strict than before, the file is refused with the line.
 .SH KEYS
 In brackets stands what may be written, with every word and both ends of a range, and the default. Keys marked new are unknown to pam_pkcs11 0.6.13 and older.

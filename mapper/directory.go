@@ -120,11 +120,15 @@ func (d *directory) setServers(b config.Mapper) error {
 	d.conn.StartTLS = ssl == "" || ssl == "tls"
 	d.conn.ClearToSelf = ssl == ""
 	d.uris = strings.Fields(strings.Join(v.List("uri"), " "))
+	written := len(d.uris)
 	if host := v.String("ldaphost"); len(host) > 1 {
 		d.uris = append(d.uris, hostURI(host, v.Int("ldapport")))
 	}
 	for i, uri := range d.uris {
 		t, err := ldapconn.ParseURI(uri)
+		if err != nil && i >= written {
+			return b.Fault("ldaphost", err)
+		}
 		if err != nil {
 			return b.Fault("uri", err)
 		}

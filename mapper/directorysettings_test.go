@@ -37,6 +37,8 @@ func TestSettingErrorsSayWhere(t *testing.T) {
 		{"ldap", server + `attribute = "a=b";`, "test.conf:4:13: mapper m: attribute = "},
 		{"ldap", server + `certificate_match = off;`, "test.conf:4:21: mapper m: certificate_match = off without attribute_map"},
 		{"ldap", "uri = http://x;", "test.conf:3:7: mapper m: "},
+		{"ldap", "ldaphost = \"a b\";", "test.conf:3:12: mapper m: "},
+		{"ldap", server + "passwd_file = /x;", "test.conf:4:15: mapper m: a password without binddn"},
 		{"ldap", server + "passwd = x;", "test.conf:4:10: mapper m: a password without binddn"},
 		{"ldap", server + "binddn = \"cn=x\"; sasl_mech = EXTERNAL;", "test.conf:4:30: mapper m: sasl_mech = EXTERNAL and binddn"},
 		{"ldap", server + "binddn = \"cn=x\"; passwd = x; passwd_file = /x;", "test.conf:4:44: mapper m: passwd and passwd_file"},
