@@ -23,7 +23,7 @@ DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-r
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
+	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
 	polkitd
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
@@ -120,6 +120,7 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
+	install -D -m 0644 doc/pam_pkcs11.conf.5 $(DESTDIR)$(MANDIR)/man5/pam_pkcs11.conf.5
 	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
@@ -152,7 +153,7 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
-	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
+	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man5/pam_pkcs11.conf.5 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 

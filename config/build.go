@@ -15,6 +15,22 @@ type Config struct {
 	Module  Module
 	Mappers []Mapper // those in use, in the order of use_mappers
 	Notes   []Note
+
+	written []Values // the blocks pkcs11_module and pam_pkcs11, for the places of their keys
+}
+
+// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
+// where its default or an argument counts, without one.
+func (c *Config) Fault(key string, err error) *Error {
+	e := &Error{File: c.File, Text: err.Error(), cause: err}
+	for _, block := range c.written {
+		if block.Has(key) && block.Set(key) {
+			at := block.get(key).at
+			e.Line, e.Col = at.Line, at.Col
+			break
+		}
+	}
+	return e
 }
 
 // Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
@@ -92,6 +108,7 @@ func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Not
 	b.checkHiding()
 	b.buildModule(main)
 	b.buildMappers(main)
+	b.conf.written = []Values{b.module, b.global}
 	return b
 }
 

@@ -23,7 +23,7 @@ type Mapper struct {
 // that is not written, where the block is.
 func (m Mapper) Fault(key string, err error) *Error {
 	at := m.placeOf(key)
-	return &Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error()}
+	return &Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error(), cause: err}
 }
 
 // Rule is one rule of a certmap mapper.
@@ -59,7 +59,7 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 func (b *builder) buildMappers(main *Block) {
 	used := b.global.get("use_mappers")
 	if len(used.texts) == 0 {
-		b.note(used.at, NoteTolerated, "use_mappers is empty: nobody can log in")
+		b.note(used.at, NoteRefuses, "use_mappers is empty: nobody can log in")
 	}
 	blocks := b.mapperBlocks(main)
 	seen := map[string]bool{}

@@ -32,11 +32,26 @@ func (b *builder) fillOCSP(v Values) {
 	if m.Policy.OCSP {
 		return
 	}
+	b.checkOldOCSP()
 	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
 		if v.Set(key) {
 			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
 		}
 	}
+}
+
+// checkOldOCSP refuses a file that asks for OCSP in the way of Red Hat's old builds only: it would lose a check.
+func (b *builder) checkOldOCSP() {
+	if !b.global.Bool("enable_ocsp") {
+		return
+	}
+	words := []string{"ca", "signature", "ocsp_on"}
+	if b.conf.Module.Policy.CA {
+		words = append(b.module.List("cert_policy"), "ocsp_on")
+	}
+
+	b.fault(&fault{b.global.get("enable_ocsp").at, "enable_ocsp = true is not how OCSP is asked for now",
+		"write cert_policy = " + quoteValues(words) + "; in the block pkcs11_module, or enable_ocsp = false"})
 }
 
 // checkWebURLs: a host and no user, as they are asked.

@@ -39,7 +39,7 @@ func CheckData(file string, data []byte) *CheckReport {
 }
 
 // OK reports whether the file lets anybody log in at all.
-func (r *CheckReport) OK() bool { return len(r.Errors) == 0 }
+func (r *CheckReport) OK() bool { return len(r.Errors) == 0 && len(r.Of(NoteRefuses)) == 0 }
 
 // Of gives the notes of one kind.
 func (r *CheckReport) Of(kind NoteKind) []Note {
@@ -57,8 +57,10 @@ var checkSections = []struct {
 	kind  NoteKind
 	title string
 }{
+	{NoteRefuses, "Every login is refused:"},
 	{NoteInsecure, "Obeyed, but a risk (logged at every login):"},
 	{NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
+	{NoteChanged, "Different from earlier versions of this program:"},
 	{NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
 	{NoteNoEffect, "Without effect:"},
 	{NoteUnused, "In blocks that are not in use:"},
@@ -69,7 +71,7 @@ var checkSections = []struct {
 // place in front as compilers write it.
 func (r *CheckReport) WriteText(w io.Writer) error {
 	p := printer{w: w}
-	if r.OK() {
+	if len(r.Errors) == 0 {
 		p.line(r.File + ": no errors")
 	} else {
 		p.line("Errors (every login is refused):")

@@ -32,7 +32,8 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			for _, n := range CheckData("f.conf", []byte(row.text)).Of(NoteDifferent) {
+			r := CheckData("f.conf", []byte(row.text))
+			for _, n := range append(r.Of(NoteDifferent), r.Of(NoteChanged)...) {
 				if strings.Contains(n.Text, row.part) && strings.Contains(n.Restore, row.restore) {
 					return
 				}

@@ -6,12 +6,20 @@ import (
 )
 
 // difference is a place where the same file leads to another login than with pam_pkcs11 0.6.12 and
-// 0.6.13. The table in doc/original.md has the same rows with the reasons.
+// 0.6.13, or than with earlier versions of this program. The table in doc/original.md has the same rows with the reasons.
 type difference struct {
 	applies func(*builder) bool
 	at      func(*builder) Word // nil: the whole file
 	text    string
 	restore string // what to write for the old behaviour; "" when there is no such key
+	changed bool   // different from earlier versions of this program too
+}
+
+func (d difference) kind() NoteKind {
+	if d.changed {
+		return NoteChanged
+	}
+	return NoteDifferent
 }
 
 func notWritten(key string) func(*builder) bool {
@@ -44,6 +52,7 @@ var differenceTable = []difference{
 		at:      func(b *builder) Word { return b.module.get("revocation").at },
 		text: "revocation = soft passes over silence only: \"unknown\" of the authority's own responder, and answers and lists " +
 			"with a wrong signature, refuse; earlier versions of this program passed over them",
+		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
 		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",
@@ -61,11 +70,13 @@ var differenceTable = []difference{
 		at:      globalAt("foreign_card"),
 		text:    "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; no PIN is asked for on its last try",
 		restore: "foreign_card = refuse;",
+		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.skips() && !b.global.Set("certificates_after_pin") },
 		at:      globalAt("foreign_card"),
 		text:    "a token that shows no certificate before its PIN is not asked for it",
 		restore: "certificates_after_pin = yes;",
+		changed: true,
 	}, {
 		applies: notWritten("forward_pin"),
 		text:    "the PIN is not left in PAM_AUTHTOK: later modules with try_first_pass or use_first_pass (pam_unix, pam_gnome_keyring) do not get it",
@@ -78,6 +89,7 @@ var differenceTable = []difference{
 		text: "what an earlier module left is sent to the token only where pin_pattern is set and matches, its length fits " +
 			"and the token tells of no wrong PIN since the last right one; without pin_pattern try_first_pass asks and use_first_pass refuses",
 		restore: "pin_pattern = \"[0-9]+\"; (the form that the PINs of these cards have)",
+		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Global.NullOK },
 		at:      globalAt("nullok"), text: "an empty PIN is sent only to a token whose minimum PIN length is 0 and that has no PIN pad",
@@ -136,7 +148,7 @@ func (b *builder) differences() []Note {
 		if d.at != nil {
 			at = d.at(b)
 		}
-		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent, Text: d.text, Restore: d.restore})
+		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
 	}
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)

@@ -15,7 +15,12 @@ type Error struct {
 	Col  int    // 1-based, in bytes; 0 when unknown
 	Text string // what is wrong, in English
 	Hint string // what may have been meant, or which key restores the old behaviour; may be empty
+
+	cause error // of Fault, for errors.Is
 }
+
+// Unwrap gives the error that Fault was given, nil where there was none.
+func (e *Error) Unwrap() error { return e.cause }
 
 // Error gives "file:line:col: text (hint)".
 func (e *Error) Error() string {

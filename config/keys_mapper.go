@@ -5,7 +5,7 @@ import "slices"
 // commonKeys stand in every mapper block.
 var commonKeys = []Key{
 	{Name: "module", Kind: Text, Default: "internal", Doc: "internal, or the path .../NAME_mapper.so of an old mapper, which means the built-in NAME."},
-	{Name: "type", Kind: Text, Status: New, Doc: "Built-in mapper that this block configures, where that is not the block's name."},
+	{Name: "type", Kind: Text, Status: New, Doc: "Built-in mapper that this block configures, where that is not the block's name: " + orList(MapperTypes()) + "."},
 	{Name: "debug", Kind: Bool, Default: "false", Doc: "Log this mapper's steps."},
 	{Name: "issuer", Kind: Authorities, Status: New, Doc: "Only certificates of these authorities, each in quotes: a distinguished name, or `file:PATH` of its certificate, `ski:HEX` or `sha256:HEX` of its key; empty: of any."},
 }
@@ -36,7 +36,7 @@ var mapperTables = []Table{
 	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone. Whose key an issuer's name stands for: see AUTHORITIES.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
 		mapfileKey, insecureKey,
-		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint."},
+		{Name: "algorithm", Kind: Digest, Doc: "Algorithm of the fingerprints; empty: told by the length of each fingerprint."},
 	}},
 	{Type: "mail", Doc: "Mail addresses of the subject alternative name.", Keys: []Key{
 		mapfileKey, insecureKey, withDefault(ignoreCaseKey, "true"),
@@ -49,7 +49,7 @@ var mapperTables = []Table{
 	}},
 	{Type: "pwent", Doc: "Common name, compared with logins and with GECOS fields: the whole field and its parts but office and telephones.", Keys: []Key{ignoreCaseKey}},
 	{Type: "generic", Doc: "One item of the certificate, of choice.", Keys: []Key{
-		{Name: "cert_item", Kind: Choice, Default: "cn", Words: []string{"cn", "subject", "kpn", "email", "upn", "uid", "serial"}, Doc: "Which item: cn, subject, kpn, email, upn, uid or serial."},
+		{Name: "cert_item", Kind: Choice, Default: "cn", Words: []string{"cn", "subject", "kpn", "email", "upn", "uid", "serial"}, Doc: "Which item of the certificate."},
 		mapfileKey, insecureKey, ignoreCaseKey,
 		{Name: "use_getpwent", Kind: Bool, Default: "false", looser: isTrue, Doc: "Replace the text by the login whose name or GECOS field equals it."},
 	}},
@@ -120,7 +120,7 @@ var ldapKeys = slices.Concat([]Key{
 	{Name: "attribute", Kind: Text, Default: "userCertificate", Doc: "Attribute that holds the certificate."},
 	{Name: "certificate_match", Kind: Choice, Default: "auto", Words: []string{"auto", "filter", "exact", "compare", "off"}, Status: New,
 		Doc: "How a certificate is looked for: filter: its octets in the filter, exact: serial number and issuer (OpenLDAP), compare: fetch and compare, auto: what works, off: not at all."},
-	{Name: "attribute_map", Kind: Conditions, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn. Items: cn, subject, kpn, email, upn, uid, cert, serial, issuer, sid, altsecid."},
+	{Name: "attribute_map", Kind: Conditions, looser: always, Doc: "Conditions `attribute=item`, joined by & where all must hold; tried in turn."},
 	{Name: "active_directory", Kind: Bool, Default: "false", Status: New,
 		Doc: "Defaults for Active Directory: logins are sAMAccountName, certificates are found by altSecurityIdentities, SID and UPN, scope is 2."},
 	{Name: "allow_weak_mapping", Kind: Bool, Default: "false", Status: New, risky: isTrue,

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"math"
 	"slices"
 
@@ -41,15 +40,7 @@ func readFile(file string) ([]byte, []safefile.Report, error) {
 	policy.MaxSize = MaxFileSize
 	data, resolved, err := safefile.ReadFile(file, policy)
 	if err != nil {
-		e := &Error{File: file, Text: err.Error()}
-		var refused *safefile.Error
-		if errors.As(err, &refused) && refused.Path == file {
-			e.Text = refused.Problem
-			if refused.Err != nil {
-				e.Text = refused.Err.Error()
-			}
-		}
-		return nil, nil, Errors{e}
+		return nil, nil, Errors{{File: file, Text: safefile.Reason(file, err).Error()}}
 	}
 	return data, resolved.Reports, nil
 }

@@ -14,7 +14,7 @@ func (b *builder) loginNotes(m Mapper) []Note {
 	}
 	note := func(key, text, restore string) []Note {
 		at := m.Values.get(key).at
-		return []Note{{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent, Text: "mapper " + m.Name + ": " + text, Restore: restore}}
+		return []Note{{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteChanged, Text: "mapper " + m.Name + ": " + text, Restore: restore}}
 	}
 	attribute, windows := comparedAttribute(m.Values.String("filter")), m.Type == "ldap" && m.Values.Bool("active_directory")
 	switch uid := m.Values.String("uid_attribute"); {

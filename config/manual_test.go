@@ -35,13 +35,6 @@ func compareOrUpdate(t *testing.T, file string, want []byte) {
 	}
 }
 
-var kindWords = map[Kind]string{
-	Bool: "true or false", Int: "number", Seconds: "seconds", Text: "text", Path: "path", Choice: "word", Words: "list of words", Names: "list of names",
-	List: "list", Authorities: "list of authorities", Bases: "list of distinguished names", Conditions: "list", Digest: "digest", Mapfile: "URL", TLSMode: "word", Pattern: "regular expression",
-	Purposes: "list of purposes", Environment: "list of NAME=value", URI: "PKCS#11 URI",
-	Paths: "list of paths", WebURLs: "list of URLs", ListURLs: "list of URLs", OIDs: "list of object identifiers",
-}
-
 // roff escapes text for man(7).
 func roff(s string) string {
 	s = strings.ReplaceAll(s, `\`, `\e`)
@@ -62,7 +55,7 @@ func manualKey(out *bytes.Buffer, k Key) {
 	if k.Status == New {
 		isNew = "; new"
 	}
-	fmt.Fprintf(out, ".TP\n.B %s\n(%s, default %s%s)\n%s\n", roff(k.Name), kindWords[k.Kind], roff(def), isNew, roff(k.Doc))
+	fmt.Fprintf(out, ".TP\n.B %s\n(%s; default %s%s)\n%s\n", roff(k.Name), roff(k.Values()), roff(def), isNew, roff(k.Doc))
 }
 
 func manualTable(out *bytes.Buffer, title string, t *Table, skip func(Key) bool) {
@@ -107,7 +100,7 @@ pam_pkcs11.conf \- configuration of smart card login
 The file says which PKCS#11 library to use, which certificates to believe, and whose they are. It is read at each login.
 An error anywhere in what is in use refuses every login (PAM_AUTHINFO_UNAVAIL) and is logged with file, line, column and the nearest known word;
 .B pam\-pkcs11 config check
-shows all of them beforehand. Errors in blocks that are not in use are only reported.
+shows all of them beforehand, and what is wrong with the files that are named here. Errors in blocks that are not in use are only reported.
 .PP
 The file must belong to root and be writable by nobody else. It is readable by everybody, because screen lockers run as the user; passwords belong in files of their own.
 .SH GRAMMAR
@@ -120,14 +113,15 @@ Everything stands in one block
 .BR "pam_pkcs11 { }" .
 A # begins a comment where a word could begin. A word ends at a blank, a comma or a semicolon; words with these characters stand in double quotes, in which there are no escapes.
 Keys and names of blocks compare without regard to case, values with it. An empty value is the default.
-A boolean is true, yes, on, 1 or false, no, off, 0. A number may be decimal, hexadecimal (0x) or octal (0).
+A boolean is true, t, yes, y, on, 1, enable, enabled or false, f, no, n, off, 0, disable, disabled. A number may be decimal, hexadecimal (0x) or octal (0).
+A list has at most 100 values, and the file at most 1 MiB.
 .PP
 As with older versions, a missing semicolon before the next key and a key given twice are tolerated: lists are added up, of other keys the first counts.
 A brace too many is an error, and so is a file that ends before the last brace or inside a value: it may have been cut off, and what is missing may be a restriction.
-What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written and reported;
+What older versions silently read otherwise than it is written (\fBdebug=true\fR without blanks, \fBon\fR for true, a list in one pair of quotes) is read as it is written, and told by \fBconfig check \-\-old\fR;
 where that would be less strict than before, the file is refused with the line.
 .SH KEYS
-Keys marked new are unknown to pam_pkcs11 0.6.13 and older.
+In brackets stands what may be written, with every word and both ends of a range, and the default. Keys marked new are unknown to pam_pkcs11 0.6.13 and older.
 `
 
 const manualTail = `.SH MAPFILES
@@ -179,7 +173,7 @@ The file that is read when no argument names another.
 
 func TestManualPage(t *testing.T) { compareOrUpdate(t, manualFile, manual()) }
 
-// shown are the settings that the example file makes; all others stand there as comments.
+// shown are the settings that the example file makes, below a comment with the default where that is another.
 var shown = map[string]string{
 	"use_pkcs11_module": "opensc", "use_mappers": "digest", "cert_policy": "ca, signature",
 	"module": "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "digest mapfile": "file:///etc/pam_pkcs11/digest_mapping", "digest algorithm": "sha256",
@@ -195,13 +189,33 @@ func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {
 		if typ != "" {
 			name = typ + " " + name
 		}
-		fmt.Fprintf(out, "%s# %s\n", indent, k.Doc)
-		if v, ok := shown[name]; ok {
-			fmt.Fprintf(out, "%s%s = %s;\n", indent, k.Name, v)
-		} else {
-			fmt.Fprintf(out, "%s#%s = %s;\n", indent, k.Name, exampleValue(k))
+		exampleComment(out, indent, "# ", k)
+		set, isSet := shown[name]
+		if def := exampleValue(k); !isSet || def != set {
+			fmt.Fprintf(out, "%s#%s = %s;\n", indent, k.Name, def)
+		}
+		if isSet {
+			fmt.Fprintf(out, "%s%s = %s;\n", indent, k.Name, set)
 		}
 	}
+}
+
+// exampleComment is what stands above a setting: what the key does, and on a line of its own what may be written.
+func exampleComment(out *bytes.Buffer, indent, mark string, k Key) {
+	const width = 100
+	begin := indent + mark
+	line := begin
+	for word := range strings.FieldsSeq(k.Doc) {
+		if line != begin && len(line)+1+len(word) > width {
+			fmt.Fprintln(out, line)
+			line = begin
+		}
+		if line != begin {
+			line += " "
+		}
+		line += word
+	}
+	fmt.Fprintf(out, "%s\n%sValues: %s.\n", line, begin, k.Values())
 }
 
 func exampleValue(k Key) string {
@@ -219,7 +233,8 @@ func example() []byte {
 	exampleKeys(&out, moduleTable.Keys, "", "    ")
 	out.WriteString("  }\n\n  # What may stand in the block of every mapper:\n")
 	for _, k := range commonKeys {
-		fmt.Fprintf(&out, "  #   %s: %s\n", k.Name, k.Doc)
+		exampleComment(&out, "  ", "#   ", k)
+		fmt.Fprintf(&out, "  #   %s = %s;\n", k.Name, exampleValue(k))
 	}
 	for _, m := range mapperTables {
 		fmt.Fprintf(&out, "\n  # %s\n  mapper %s {\n", m.Doc, m.Type)
@@ -227,7 +242,8 @@ func example() []byte {
 		if m.Type == "certmap" {
 			out.WriteString("    #rule NAME {\n")
 			for _, k := range ruleTable.Keys {
-				fmt.Fprintf(&out, "      # %s\n      #%s = %s;\n", k.Doc, k.Name, k.Default)
+				exampleComment(&out, "      ", "# ", k)
+				fmt.Fprintf(&out, "      #%s = %s;\n", k.Name, k.Default)
 			}
 			out.WriteString("    #}\n")
 		}
@@ -245,10 +261,9 @@ const exampleHead = `# Example of /etc/pam_pkcs11/pam_pkcs11.conf, with every ke
 #
 #     1F:2E:...:9A -> alice
 #
-# Guides that ask for them find these lines understood and obeyed:
-#
-#     use_mappers = pwent;
-#     cert_policy = ca,signature,ocsp_on,crl_auto;
+# Guides ask for the mapper pwent, and for revocation to be checked by ocsp_on and crl_auto: these words
+# are understood and obeyed. No comment below shows such a line, because an audit that looks for one in a
+# copy of this file must find only settings that count.
 #
 # The line for a file of /etc/pam.d, in front of the one that includes common-auth, for a card or the
 # password (pam_pkcs11(8) has more):
@@ -270,7 +285,7 @@ func TestExampleIsSound(t *testing.T) {
 	}
 	one := parsed(t, string(plain))
 	settings := regexp.MustCompile(`(?m)^(\s+)#([a-z0-9_]+ = .*;|rule NAME \{|\})$`)
-	all := settings.ReplaceAllString(string(plain), "$1$2")
+	all := settings.ReplaceAllString(withoutShownDefaults(string(plain)), "$1$2")
 	if n := len(settings.FindAllString(string(plain), -1)); n < 80 {
 		t.Fatalf("only %d settings in the comments of the example", n)
 	}
@@ -286,11 +301,26 @@ func TestExampleIsSound(t *testing.T) {
 	}
 }
 
+// withoutShownDefaults leaves out the comment with the default of a key that is set on the next line.
+func withoutShownDefaults(text string) string {
+	var kept []string
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		name, _, isSetting := strings.Cut(strings.TrimSpace(line), " = ")
+		key, isComment := strings.CutPrefix(name, "#")
+		if isSetting && isComment && i+1 < len(lines) && strings.HasPrefix(strings.TrimSpace(lines[i+1]), key+" = ") {
+			continue
+		}
+		kept = append(kept, line)
+	}
+	return strings.Join(kept, "\n")
+}
+
 func TestExampleHasEveryKey(t *testing.T) {
 	text := string(example())
 	for _, table := range Tables() {
 		for _, k := range table.Keys {
-			if k.Status != NoEffect && !strings.Contains(text, k.Name+" = ") && !strings.Contains(text, "#   "+k.Name+": ") {
+			if k.Status != NoEffect && !strings.Contains(text, k.Name+" = ") {
 				t.Errorf("%s %s is not in the example", table.Type, k.Name)
 			}
 		}

@@ -79,13 +79,21 @@ func (r *reader) twice(k *Key, it *Item) {
 func (r *reader) setting(vals Values, k *Key, at Word, words []Word, glued bool) {
 	if k.Status == NoEffect {
 		r.note(at, NoteNoEffect, k.Name+" has no effect. "+k.Doc)
+	}
+	if k.Kind == Anything {
 		return
 	}
+
 	v, odd, f := k.decode(words)
 	if f != nil {
 		r.fault(f)
 		return
 	}
+	if k.Status == NoEffect {
+		vals.given[k.Name] = v // for the check that nothing is lost with it
+		return
+	}
+
 	switch {
 	case k.Status == New || k.isDefault(v):
 		odd = "" // the C module never knew the key, or read the same by not reading it

@@ -84,5 +84,8 @@ func (v Values) List(key string) []string { return append([]string(nil), v.get(k
 // Pattern gives a Pattern key, anchored at both ends; nil when it is not set.
 func (v Values) Pattern(key string) *regexp.Regexp { return v.get(key).re }
 
+// Has reports whether blocks of this kind have the key.
+func (v Values) Has(key string) bool { return v.table != nil && v.table.find(key) != nil }
+
 // Set reports whether the key is written, with a value.
 func (v Values) Set(key string) bool { return v.get(key).set }

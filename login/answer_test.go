@@ -111,7 +111,7 @@ func TestManualHasTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, found := strings.Cut(string(page), ".It Em reason Ta Em message")
+	_, table, found := strings.Cut(string(page), ".It Em reason Ta Em error")
 	table, _, ended := strings.Cut(table, ".El")
 	if !found || !ended {
 		t.Fatal("the table is not in the page")
@@ -126,13 +126,23 @@ func TestManualHasTheTable(t *testing.T) {
 	}
 }
 
+// shortNames are those of the manual page, whose table is no wider than a terminal.
+var shortNames = map[Class]string{
+	ClassSuccess:      "SUCCESS",
+	ClassIgnore:       "IGNORE",
+	ClassUnavailable:  "AUTHINFO",
+	ClassInsufficient: "CRED",
+	ClassAuthError:    "AUTH_ERR",
+	ClassTokenError:   "AUTHTOK",
+}
+
 // manualRow is the line of mdoc for an outcome.
 func manualRow(o Outcome) string {
 	cell := func(m Mode) string {
 		a := o.Answer(m)
-		code := classNames[a.Class]
+		code := shortNames[a.Class]
 		if a.Message == "" && o.Answer(ModeRefuse).Message != "" {
-			code += ", no text"
+			code += "*"
 		}
 		return code
 	}

@@ -64,7 +64,7 @@ func newLink(b config.Mapper, o Options) (link, error) {
 	for _, text := range b.Values.List("issuer") {
 		n, err := newIssuerName(text, o)
 		if err != nil {
-			return l, err
+			return l, b.Fault("issuer", err)
 		}
 		l.issuers = append(l.issuers, n)
 	}

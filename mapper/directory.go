@@ -58,6 +58,8 @@ const (
 	longestSearch   = 5 * time.Minute
 )
 
+var errNoTLSAuthority = errors.New("tls_cacertfile, tls_cacertdir: there is no certificate in them")
+
 var errNoDirectory = errors.New("no server is configured: set uri, ldaphost or srv_domain")
 
 // newDirectory reads the keys that the ldap and certmap mappers share.
@@ -102,7 +104,11 @@ func (d *directory) setBind(b config.Mapper) error {
 	case d.conn.DN != "":
 		d.conn.Bind = ldapconn.Simple
 	case d.hasPassword:
-		return b.Fault("", errors.New("a password without binddn"))
+		key := "passwd"
+		if d.secretFile != "" {
+			key = "passwd_file"
+		}
+		return b.Fault(key, errors.New("a password without binddn"))
 	}
 	return nil
 }
@@ -114,11 +120,15 @@ func (d *directory) setServers(b config.Mapper) error {
 	d.conn.StartTLS = ssl == "" || ssl == "tls"
 	d.conn.ClearToSelf = ssl == ""
 	d.uris = strings.Fields(strings.Join(v.List("uri"), " "))
+	written := len(d.uris)
 	if host := v.String("ldaphost"); len(host) > 1 {
 		d.uris = append(d.uris, hostURI(host, v.Int("ldapport")))
 	}
 	for i, uri := range d.uris {
 		t, err := ldapconn.ParseURI(uri)
+		if err != nil && i >= written {
+			return b.Fault("ldaphost", err)
+		}
 		if err != nil {
 			return b.Fault("uri", err)
 		}
@@ -287,7 +297,7 @@ func (f tlsFiles) addRoots(pool *x509.CertPool, d *directory) error {
 		}
 	}
 	if count == 0 {
-		return errors.New("tls_cacertfile, tls_cacertdir: there is no certificate in them")
+		return errNoTLSAuthority
 	}
 	return nil
 }

@@ -3,15 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
-	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/cli"
-	"pam_pkcs11/login"
-	"pam_pkcs11/mapper"
-	"pam_pkcs11/verify"
 )
 
 func newConfig() *cobra.Command {
@@ -21,108 +18,99 @@ func newConfig() *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
-	var online bool
+
+	var online, old bool
 	check := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Print errors, keys without effect and what the file means otherwise than to pam_pkcs11 0.6",
-		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ".\n" +
-			"It prints one line for each finding, with its kind in brackets, and ends with 78 when the file has errors:\n" +
-			"every login would be refused. It names the files of ca_dir that are not used, and those whose certificates\n" +
-			"mean something else than before. With ocsp_on it names the CA certificates that name no OCSP responder;\n" +
-			"with --online it asks the responders too, and ends with 1 when one does not answer.",
+		Short: "Print errors of the configuration and of the files that it names",
+		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ", and opens what it\n" +
+			"points to: the PKCS#11 library, ca_dir, crl_dir, mapfiles, certificates and passwords. Run it as root, who sees\n" +
+			"what a login sees.\n\n" +
+			"It prints one line for each finding, with its kind in brackets: first what refuses every login [error], then\n" +
+			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
+			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
+			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6. With --online it asks the OCSP\n" +
+			"responders too, and ends with 1 when one does not answer.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := config.DefaultFile
 			if len(args) == 1 {
 				file = args[0]
 			}
-			if err := checkConfig(cmd, file); err != nil {
-				return err
-			}
-			if err := checkMappers(cmd, file); err != nil {
-				return err
-			}
-			conf, err := config.Load(&config.Arguments{ConfigFile: file})
-			if err != nil {
-				return nil // its errors are printed already
-			}
-			v, err := checkAuthorities(cmd, conf, file)
-			if err != nil {
-				return err
-			}
-			return checkResponders(cmd, v, conf, file, online)
+			return checkConfig(cmd.OutOrStdout(), &inspection{file: file, online: online, old: old})
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
+	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13")
 	command.AddCommand(check)
 	return command
 }
 
-// checkMappers sets the mappers in use up, as a login does: rules, filters and addresses are read then.
-func checkMappers(cmd *cobra.Command, file string) error {
-	conf, err := config.Load(&config.Arguments{ConfigFile: file})
+// fileChecks look at what a file without errors points to, in this order. Each adds its findings; an error is a fault
+// of the program itself.
+var fileChecks = []func(*inspection) error{
+	checkLibrary,
+	checkTokenURI,
+	checkAuthorities,
+	checkLists,
+	checkMappers,
+	checkResponders,
+}
+
+// checkConfig prints all findings, the heaviest first.
+func checkConfig(out io.Writer, i *inspection) error {
+	report, err := config.Check(i.file)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	options := mapper.Options{PartialChain: conf.Module.Chain.Partial, Authorities: authoritiesOf(conf)}
-	chain, err := mapper.New(conf.Mappers, options)
-	if err == nil {
-		for _, note := range chain.BoundByName() {
-			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s [issuer]\n", file, note); err != nil {
+	i.addReport(report)
+
+	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
+	i.conf, err = config.Load(&config.Arguments{ConfigFile: i.file})
+	switch {
+	case err != nil && len(report.Errors) == 0:
+		i.refuses(err)
+	case err == nil:
+		for _, check := range fileChecks {
+			if err := check(i); err != nil {
 				return err
 			}
 		}
-		return nil
 	}
-	var placed *config.Error
-	if errors.As(err, &placed) {
-		err = placed
-	} else {
-		err = fmt.Errorf("%s: %w", file, err)
-	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s [error]\n", err); err != nil {
+
+	if err := i.write(out); err != nil {
 		return err
 	}
-	return &cli.Error{Code: cli.Config}
+	switch {
+	case i.has(refusesEvery):
+		return &cli.Error{Code: cli.Config}
+	case i.silent:
+		return &cli.Error{Code: cli.Failure}
+	case i.has(refusesYet):
+		return nil // not a fault of the file, and not fine
+	}
+	_, err = fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", i.file)
+	return err
 }
 
-// authoritiesOf are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be read.
-func authoritiesOf(conf *config.Config) []*certinfo.Certificate {
-	if !conf.Module.Policy.CA {
-		return nil
-	}
-	options, err := login.VerifyOptions(conf)
-	if err != nil {
-		return nil
-	}
-	options.StoreDir = "" // nothing is kept here
-	options.Policy = verify.Policy{CA: true}
-	v, err := verify.New(options)
-	if err != nil {
-		return nil
-	}
-	return v.Certificates()
-}
-
-// checkConfig prints what config.Check finds, in the order of the file.
-func checkConfig(cmd *cobra.Command, file string) error {
-	report, err := config.Check(file)
-	if err != nil {
-		return &cli.Error{Code: cli.Config, Err: err}
-	}
-	out := cmd.OutOrStdout()
+// addReport takes what is told of the text of the file.
+func (i *inspection) addReport(report *config.CheckReport) {
 	for _, e := range report.Errors {
-		if _, err := fmt.Fprintf(out, "%s [error]\n", e); err != nil {
-			return err
-		}
+		i.refuses(e)
 	}
 	for _, n := range report.Notes {
-		if _, err := fmt.Fprintf(out, "%s [%s]\n", n, n.Kind); err != nil {
-			return err
+		if n.Kind == config.NoteDifferent && !i.old {
+			continue
 		}
+		i.add(noteWeights[n.Kind], n.Kind.String(), n.String())
 	}
-	if !report.OK() {
-		return &cli.Error{Code: cli.Config}
+}
+
+// placed is an error with the name of the file in front.
+func (i *inspection) placed(err error) string {
+	var e *config.Error
+	if errors.As(err, &e) {
+		return err.Error()
 	}
-	return nil
+	return i.file + ": " + err.Error()
 }

@@ -43,7 +43,7 @@ func TestCheckNamesWhoseWordItIs(t *testing.T) {
 				pem = append(pem, ca.PEM()...)
 			}
 			conf := filepath.Join(dir, "c.conf")
-			text := fmt.Sprintf("pam_pkcs11 {\n pkcs11_module default { module = /x.so; ca_dir = \"%s/ca.pem\"; }\n %s\n}\n", dir, c.mappers)
+			text := fmt.Sprintf("pam_pkcs11 {\n pkcs11_module default { module = %s; ca_dir = \"%s/ca.pem\"; }\n %s\n}\n", library(t), dir, c.mappers)
 			if err := os.WriteFile(filepath.Join(dir, "ca.pem"), pem, 0o644); err != nil {
 				t.Fatal(err)
 			}

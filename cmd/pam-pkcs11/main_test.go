@@ -1,12 +1,18 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
 func TestMain(m *testing.M) {
@@ -24,6 +30,11 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			for _, name := range []string{"good.conf", "old.conf"} {
+				if err := fillIn(filepath.Join(env.WorkDir, name)); err != nil {
+					return err
+				}
+			}
 			return os.Chmod(env.WorkDir, 0o755)
 		},
 	})
@@ -36,4 +47,27 @@ func TestOldNamesLeadToSubcommands(t *testing.T) {
 			t.Errorf("%s: no subcommand %q: %v", name, command, err)
 		}
 	}
+}
+
+// fillIn writes the path of a PKCS#11 library into a file of a script, where there is such a file.
+func fillIn(file string) error {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	path, missing := pkcs11test.Library()
+	if err := errors.Join(err, missing); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strings.ReplaceAll(string(data), "${LIBRARY}", path)), 0o644)
+}
+
+// library is a PKCS#11 library that is there.
+func library(t *testing.T) string {
+	t.Helper()
+	path, err := pkcs11test.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

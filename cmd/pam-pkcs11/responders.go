@@ -3,56 +3,43 @@ package main
 import (
 	"context"
 	"fmt"
-
-	"github.com/spf13/cobra"
-
-	"pam_pkcs11/config"
-	"pam_pkcs11/internal/cli"
-	"pam_pkcs11/verify"
 )
 
-// checkResponders prints what can be told about OCSP before a login: CA certificates without a responder and, when
-// asked to go online, responders that do not answer; with one of these the answer is no.
-func checkResponders(cmd *cobra.Command, v *verify.Verifier, conf *config.Config, file string, online bool) error {
-	if !conf.Module.Policy.OCSP {
+// checkResponders tells what can be told about OCSP before a login: CA certificates without a responder and, when
+// asked to go online, responders that do not answer.
+func checkResponders(i *inspection) error {
+	if !i.conf.Module.Policy.OCSP {
 		return nil
 	}
-	out := cmd.OutOrStdout()
-	if v == nil {
-		_, err := fmt.Fprintf(out, "%s: OCSP responders were not looked at [ocsp]\n", file)
-		return err
-	}
-	for _, c := range v.WithoutResponder() {
-		if _, err := fmt.Fprintf(out, "%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on [ocsp]\n", conf.Module.CADir, c.Subject.RFC4514()); err != nil {
-			return err
-		}
-	}
-	if !online {
+	if i.verifier == nil {
+		i.add(refusesSome, "ocsp", i.file+": OCSP responders were not looked at")
 		return nil
 	}
-	return askResponders(cmd, v, conf)
-}
 
-func askResponders(cmd *cobra.Command, v *verify.Verifier, conf *config.Config) error {
-	ctx, cancel := context.WithTimeout(context.Background(), conf.Global.VerifyTimeout)
-	defer cancel()
-	asked, silent := v.AskResponders(ctx), false
-	out := cmd.OutOrStdout()
-	for _, r := range asked {
-		said := "answers"
-		if r.Err != nil {
-			silent, said = true, "gives no answer that can be believed: "+r.Err.Error()
-		}
-		if _, err := fmt.Fprintf(out, "%s: OCSP responder asked about %q %s [ocsp]\n", r.URL, r.Cert.Subject.RFC4514(), said); err != nil {
-			return err
-		}
+	for _, c := range i.verifier.WithoutResponder() {
+		i.add(refusesSome, "ocsp", fmt.Sprintf("%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on",
+			i.conf.Module.CADir, c.Subject.RFC4514()))
 	}
-	if len(asked) == 0 {
-		_, err := fmt.Fprintf(out, "%s: no OCSP responder is known before a card is there [ocsp]\n", conf.Module.CADir)
-		return err
-	}
-	if silent {
-		return &cli.Error{Code: cli.Failure}
+	if i.online {
+		i.askResponders()
 	}
 	return nil
+}
+
+func (i *inspection) askResponders() {
+	ctx, cancel := context.WithTimeout(context.Background(), i.conf.Global.VerifyTimeout)
+	defer cancel()
+
+	asked := i.verifier.AskResponders(ctx)
+	for _, r := range asked {
+		weight, said := isMinor, "answers"
+		if r.Err != nil {
+			weight, said = refusesSome, "gives no answer that can be believed: "+r.Err.Error()
+			i.silent = true
+		}
+		i.add(weight, "ocsp", fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL, r.Cert.Subject.RFC4514(), said))
+	}
+	if len(asked) == 0 {
+		i.add(isMinor, "ocsp", i.conf.Module.CADir+": no OCSP responder is known before a card is there")
+	}
 }

@@ -47,7 +47,7 @@ func TestCheckResponders(t *testing.T) {
 		{"online, no responder there", []*testca.Cert{&root.Cert, &bare.Cert}, "cert_policy = ca, ocsp_on; ocsp_url = URL/other;", true, 1,
 			[]string{"gives no answer that can be believed: ", "404"}},
 		{"online, nobody to ask", []*testca.Cert{&root.Cert, &bare.Cert}, "cert_policy = ca, ocsp_on;", true, 0, []string{"no OCSP responder is known"}},
-		{"no ca_dir", nil, "cert_policy = ca, ocsp_on;", true, 0, []string{"were not looked at"}},
+		{"no ca_dir", nil, "cert_policy = ca, ocsp_on;", true, 78, []string{"were not looked at"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,8 +66,8 @@ func TestCheckResponders(t *testing.T) {
 			if tt.certs != nil {
 				put("ca.pem", pem)
 			}
-			conf := put("c.conf", fmt.Appendf(nil, "pam_pkcs11 {\n use_mappers = cn;\n pkcs11_module default {\n module = /x.so; ca_dir = \"%s/ca.pem\"; %s\n }\n}\n",
-				dir, strings.ReplaceAll(tt.module, "URL", server.URL)))
+			conf := put("c.conf", fmt.Appendf(nil, "pam_pkcs11 {\n use_mappers = cn;\n pkcs11_module default {\n module = %s; ca_dir = \"%s/ca.pem\"; %s\n }\n}\n",
+				library(t), dir, strings.ReplaceAll(tt.module, "URL", server.URL)))
 			args := []string{program, "config", "check", conf}
 			if tt.online {
 				args = append(args, "--online")

@@ -8,6 +8,7 @@
 package safefile
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -104,6 +105,19 @@ func (e *Error) Error() string {
 
 // Unwrap gives the system's error, so that errors.Is(err, fs.ErrNotExist) works.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Reason leaves the path out of an error that is about this very file, for a message that names it already. Where
+// the error is about a directory or a link on the way, which is named then, it stays as it is.
+func Reason(path string, err error) error {
+	var e *Error
+	switch {
+	case !errors.As(err, &e) || e.Path != path:
+		return err
+	case e.Err != nil:
+		return e.Err
+	}
+	return errors.New(e.Problem)
+}
 
 // Open opens the regular file at path for reading. A relative path starts at the current directory.
 // The descriptor is close-on-exec; a FIFO, device, socket or directory is refused without waiting and

@@ -3,6 +3,7 @@ package safefile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -345,5 +346,24 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 	}
 	if after := count(); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// TestReason: what is about the file itself needs no path, what is about a directory above keeps its own.
+func TestReason(t *testing.T) {
+	other := errors.New("another error")
+	for _, row := range []struct {
+		err  error
+		want string
+	}{
+		{&Error{Path: "/a/b", Err: unix.ENOENT}, unix.ENOENT.Error()},
+		{&Error{Path: "/a/b", Problem: "is a directory"}, "is a directory"},
+		{fmt.Errorf("key: %w", &Error{Path: "/a/b", Problem: "is a directory"}), "is a directory"},
+		{&Error{Path: "/a", Err: unix.ENOENT}, "/a: " + unix.ENOENT.Error()},
+		{other, other.Error()},
+	} {
+		if got := Reason("/a/b", row.err); got.Error() != row.want {
+			t.Errorf("%v: %q, want %q", row.err, got, row.want)
+		}
 	}
 }

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// blocksOf cuts a text at each match of begin, and gives what belongs to each.
+func blocksOf(text string, begin *regexp.Regexp) []string {
+	var blocks []string
+	places := begin.FindAllStringIndex(text, -1)
+	for i, place := range places {
+		end := len(text)
+		if i+1 < len(places) {
+			end = places[i+1][0]
+		}
+		blocks = append(blocks, text[place[0]:end])
+	}
+	return blocks
+}
+
+func hasWord(text, word string) bool {
+	return regexp.MustCompile(`(^|[^\w-])` + regexp.QuoteMeta(word) + `($|[^\w-])`).MatchString(text)
+}
+
+// wordsOf are the words and the ends of the range of a key. This is on purpose not Key.Values.
+func wordsOf(k Key) []string {
+	var words []string
+	switch k.Kind {
+	case Choice, Words:
+		words = append(words, k.Words...)
+	case Digest:
+		words = []string{"sha1", "sha224", "sha256", "sha384", "sha512"}
+	case TLSMode:
+		words = []string{"off", "tls", "ssl"}
+	case Purposes:
+		words = []string{"ignore", "clientAuth", "smartcardLogon", "pkinitClientAuth"}
+	case Conditions:
+		words = []string{"cn", "subject", "kpn", "email", "upn", "uid", "cert", "serial", "issuer", "sid", "altsecid"}
+	case Int, Seconds:
+		words = []string{strconv.Itoa(k.Min), strconv.Itoa(k.Max)}
+		for _, name := range k.Named {
+			words = append(words, name.Word)
+		}
+	}
+	return words
+}
+
+// TestEveryWordIsDocumented: whoever wants another behaviour finds the word for it at the key, in the manual page and
+// on the comment right above the key in the example.
+func TestEveryWordIsDocumented(t *testing.T) {
+	page, err := os.ReadFile(manualFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := blocksOf(strings.ReplaceAll(string(page), `\-`, "-"), regexp.MustCompile(`(?m)^\.TP\n\.B [a-z0-9_]+$`))
+
+	for _, table := range Tables() {
+		for _, k := range table.Keys {
+			if k.Status == NoEffect {
+				continue
+			}
+			if k.Values() == "" {
+				t.Errorf("%s: nothing says what may be written", k.Name)
+			}
+			above := regexp.MustCompile(`(?m)^ *# Values: .*\n *#? *`+k.Name+` = .*$|^  #   Values: .*\n  #   `+k.Name+` = .*$`).FindAllString(string(example), -1)
+			for _, word := range wordsOf(k) {
+				if !anyDocuments(entries, ".TP\n.B "+k.Name+"\n", word) {
+					t.Errorf("pam_pkcs11.conf(5), %s: nothing names %s", k.Name, word)
+				}
+				if !anyDocuments(above, "", word) {
+					t.Errorf("the example, %s: nothing names %s", k.Name, word)
+				}
+			}
+		}
+	}
+}
+
+func anyDocuments(entries []string, prefix, word string) bool {
+	for _, e := range entries {
+		if rest, ok := strings.CutPrefix(e, prefix); ok && hasWord(rest, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestVocabularyIsRead: each word that the manual page shows is one that the program takes.
+func TestVocabularyIsRead(t *testing.T) {
+	for _, table := range Tables() {
+		for _, k := range table.Keys {
+			for _, word := range k.vocabulary() {
+				text := word
+				if k.Kind == Conditions {
+					text = "attribute=" + word
+				}
+				if _, _, f := k.decode([]Word{{Text: text}}); f != nil {
+					t.Errorf("%s %s = %s: %s", table.Type, k.Name, text, f.text)
+				}
+			}
+			if k.Kind != Int && k.Kind != Seconds {
+				continue
+			}
+			for n, good := range map[int]bool{k.Min - 1: false, k.Min: true, k.Max: true, k.Max + 1: false} {
+				if _, _, f := k.decode([]Word{{Text: fmt.Sprint(n)}}); (f == nil) != good {
+					t.Errorf("%s %s = %d: %v", table.Type, k.Name, n, f)
+				}
+			}
+		}
+	}
+}
+
+// TestExampleShowsNoCheckThatIsOff: what an auditor's grep for a setting finds in a copy of the example is a line that
+// counts. No comment looks like a setting of the keys that such rules look for.
+func TestExampleShowsNoCheckThatIsOff(t *testing.T) {
+	example, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, word := range map[string]string{
+		"cert_policy": `crl_auto|crl_offline|crl_online|ocsp_on|signature`,
+		"use_mappers": `pwent`,
+	} {
+		for line := range strings.Lines(string(example)) {
+			comment := strings.HasPrefix(strings.TrimSpace(line), "#")
+			if comment && strings.Contains(line, key) && regexp.MustCompile(word).MatchString(line) {
+				t.Errorf("the comment %q passes for a setting", line)
+			}
+		}
+	}
+}
