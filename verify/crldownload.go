@@ -12,12 +12,25 @@ import (
 	"pam_pkcs11/internal/fetch"
 )
 
+// crlRequest is one question to an address.
+type crlRequest struct {
+	address
+	issuer *certinfo.Certificate // of the certificate at hand, nil for none
+	held   origin                // of what the store has of it
+	now    time.Time
+	heard  func() // is told of each read, nil for nobody
+}
+
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
-func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate, a address, o origin, now time.Time) (*fetchedCRL, error) {
+func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, error) {
+	a, o, now := r.address, r.held, r.now
 	client := &fetch.Client{Proxy: f.v.options.Proxy, Resolver: f.v.options.Resolver, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)
+	}
+	if r.heard != nil && answer.Body != nil {
+		answer.Body = &heardBody{answer.Body, r.heard}
 	}
 	if answer.NotModified {
 		if o.URL == "" {
@@ -38,7 +51,7 @@ func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate,
 	if temp == "" {
 		return list, nil
 	}
-	if err := f.file(temp, a.url, answer.Validators, issuer, list.pass, now); err != nil {
+	if err := f.file(temp, a.url, answer.Validators, r.issuer, list.pass, now); err != nil {
 		if errors.Is(err, errOlderCRL) {
 			return nil, clean(a.url, err)
 		}

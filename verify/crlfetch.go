@@ -23,14 +23,17 @@ const (
 	impatience  = 2 * time.Second
 	mirrorAfter = time.Second
 	lockStep    = 10 * time.Millisecond
+	// LongestCRLPeriod is the longest time between two runs of UpdateCRLs for which logins rely on them.
+	LongestCRLPeriod = 24 * time.Hour
 )
 
 // crlFetcher gets CRLs from the network, each address once. It runs after the chain of the certificate was found good,
 // so an address in it is at least a CA's.
 type crlFetcher struct {
 	v     *Verifier
-	store *crlStore // may be nil
-	local bool      // for tests: certificates may name addresses of this machine
+	store *crlStore     // may be nil
+	local bool          // for tests: certificates may name addresses of this machine
+	state func() string // machineState
 
 	mu      sync.Mutex
 	fetched map[string]*fetching // by address
@@ -56,7 +59,7 @@ func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
 }
 
 func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
-	return &crlFetcher{v: v, store: store, fetched: map[string]*fetching{}}
+	return &crlFetcher{v: v, store: store, state: sync.OnceValue(machineState), fetched: map[string]*fetching{}}
 }
 
 // address is where a CRL may be had. What the administrator wrote may be on this machine.
@@ -226,7 +229,7 @@ func (f *crlFetcher) start(ctx context.Context, cert, issuer *certinfo.Certifica
 func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a address) (*fetchedCRL, error) {
 	now := f.v.options.Now()
 	held := f.held(a.url, now)
-	if held.fresh(now) {
+	if f.suffices(a.url, held, now) {
 		return f.stored(a.url)
 	}
 	if f.store != nil && f.store.writes {
@@ -239,21 +242,30 @@ func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a ad
 		}
 		defer unlock()
 		now = f.v.options.Now() // it may have been fetched while we waited, and so after the time that we began with
-		if held = f.held(a.url, now); held.fresh(now) {
+		if held = f.held(a.url, now); f.suffices(a.url, held, now) {
 			return f.stored(a.url)
 		}
 	}
+	asking := ctx
 	if held.valid {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, impatience)
+		asking, cancel = context.WithTimeout(ctx, impatience)
 		defer cancel()
 	}
-	list, err := f.download(ctx, issuer, a, held.origin, now)
+	list, err := f.download(asking, crlRequest{address: a, issuer: issuer, held: held.origin, now: now})
+	if err == nil || held.valid && ctx.Err() == nil { // not where this login had no more time
+		f.remember(ctx, a.url, err)
+	}
 	if err != nil && held.valid {
 		f.v.options.Logger.Warn("CRL not refreshed: the stored one is still valid", "url", a.url, "problem", err)
 		return f.stored(a.url)
 	}
 	return list, err
+}
+
+// suffices tells whether the stored CRL is used without asking its server.
+func (f *crlFetcher) suffices(url string, h heldCRL, now time.Time) bool {
+	return h.fresh(now) || h.valid && f.spared(url, now)
 }
 
 // heldCRL is what the store has of an address.
@@ -264,7 +276,7 @@ type heldCRL struct {
 
 func (h heldCRL) fresh(now time.Time) bool {
 	age := now.Sub(h.Checked)
-	return h.valid && age >= 0 && age < confirmedFor
+	return h.valid && age >= 0 && (age < confirmedFor || now.Before(h.Due) && h.Due.Sub(h.Checked) <= LongestCRLPeriod)
 }
 
 func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -31,10 +32,12 @@ type CRLReport struct {
 	Entries    int       // -1 when the list was not read
 	Indexed    bool
 	Signed     bool // by a CA of ca_dir
+	InDate     bool // of an address that gave none: the list that it gave before is still in date
+	NotIndexed bool // Err is that there was no time for its index
 	Err        error
 }
 
-// CRLProgress is told how far the reading of a CRL is. Total is -1 when it is not known.
+// CRLProgress is told how far the reading of a CRL is, by one goroutine at a time. Total is -1 when it is not known.
 type CRLProgress func(what string, done, total int64)
 
 // ctimeGrain is how old a file's ctime must be before an index may rely on it: two changes within the clock's grain
@@ -53,40 +56,65 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 		return nil, err
 	}
 	store.writes = true
+	store.period = min(v.options.CRLPeriod, LongestCRLPeriod)
 	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
 	u.sweep()
-	for _, a := range u.addresses() {
-		if ctx.Err() != nil {
-			return u.reports, ctx.Err()
-		}
-		u.tell(a.url, 0, -1)
-		if _, err := u.fetcher.refresh(ctx, a); err != nil {
-			u.reports = append(u.reports, CRLReport{URL: a.url, Entries: -1, Err: err})
-		}
-	}
+	u.fetch(ctx)
 	for _, d := range u.places() {
 		u.index(ctx, d)
 	}
 	v.markOutdated(store, u.lists, u.reports)
 	u.removeOldIndexes()
-	return u.reports, ctx.Err()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return u.reports, ctx.Err()
+	}
+	return u.reports, nil // what the time did not suffice for has a report
+}
+
+// fetch asks all addresses, those that failed last time behind the others. A quarter of the time is
+// left for the indexes.
+func (u *crlUpdate) fetch(ctx context.Context) {
+	all := u.addresses()
+	u.failedLast(all)
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
+		defer cancel()
+	}
+	errs := askRound(ctx, all, func(ctx context.Context, a address, heard func()) error {
+		u.tell(a.url, 0, -1)
+		_, err := u.fetcher.refresh(ctx, a, heard)
+		return err
+	})
+
+	now := u.v.options.Now()
+	for i, err := range errs {
+		if err != nil {
+			inDate := u.fetcher.held(all[i].url, now).valid
+			u.reports = append(u.reports, CRLReport{URL: all[i].url, Entries: -1, Err: err, InDate: inDate})
+		}
+	}
 }
 
 // refresh brings the CRL of an address up to date, whatever the time since its server was last asked.
-func (f *crlFetcher) refresh(ctx context.Context, a address) (*fetchedCRL, error) {
+// heard is told of all that comes, nil for nobody.
+func (f *crlFetcher) refresh(ctx context.Context, a address, heard func()) (*fetchedCRL, error) {
 	held := f.held(a.url, f.v.options.Now())
 	unlock, err := f.waitLock(ctx, a.url, heldCRL{})
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return f.download(ctx, nil, a, held.origin, f.v.options.Now())
+	list, err := f.download(ctx, crlRequest{address: a, held: held.origin, now: f.v.options.Now(), heard: heard})
+	f.remember(ctx, a.url, err)
+	return list, err
 }
 
 type crlUpdate struct {
 	v        *Verifier
 	store    *crlStore
 	fetcher  *crlFetcher
+	telling  sync.Mutex // over progress
 	progress CRLProgress
 	reports  []CRLReport
 	kept     map[string]bool // names of indexes in use
@@ -94,6 +122,8 @@ type crlUpdate struct {
 }
 
 func (u *crlUpdate) tell(what string, done, total int64) {
+	u.telling.Lock()
+	defer u.telling.Unlock()
 	if u.progress != nil {
 		u.progress(what, done, total)
 	}
@@ -161,7 +191,7 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 	}
 	for _, l := range d.crls {
 		c, ok := l.(*crlInFile)
-		if !ok || ctx.Err() != nil {
+		if !ok {
 			continue
 		}
 		u.lists = append(u.lists, c)
@@ -171,6 +201,11 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 		}
 		u.kept[indexName(c.id, c.part.at)] = true
 		if c.index != nil {
+			u.reports = append(u.reports, r)
+			continue
+		}
+		if ctx.Err() != nil && c.part.size >= minIndexed {
+			r.Err, r.NotIndexed = errNotIndexed, true
 			u.reports = append(u.reports, r)
 			continue
 		}
@@ -192,6 +227,9 @@ func (u *crlUpdate) discard(path string) {
 	_ = u.store.fs.remove(strings.TrimSuffix(path, ".crl") + ".json")
 	_ = u.store.fs.remove(path)
 }
+
+// errNotIndexed is for lists whose turn did not come; logins read such a list as a whole.
+var errNotIndexed = errors.New("no index is made: the time of this run was over")
 
 // build makes the pass over a CRL, checks its signature and writes its index. scan is nil when it cannot be read.
 func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) {

@@ -205,6 +205,12 @@ func forget(t *testing.T, dir string) {
 			}
 		}
 	}
+	failed, _ := filepath.Glob(filepath.Join(dir, crlDirName, "*"+failureSuffix))
+	for _, p := range failed {
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // newestNumber is the CRL number that is noted for the intermediate CA.

@@ -54,6 +54,7 @@ type Options struct {
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
 	Proxy       string        // http://HOST:PORT for http and https, "" for none
+	CRLPeriod   time.Duration // between two runs of UpdateCRLs; 0: not known, LongestCRLPeriod at most
 	Resolver    *net.Resolver // of the names in addresses; nil: the system's
 	StoreDir    string        // DefaultStore, or "" to keep nothing; written to by its owner only
 
