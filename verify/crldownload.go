@@ -36,12 +36,14 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 		if o.URL == "" {
 			return nil, fmt.Errorf("%s: the server says \"not modified\" and was not asked that", a.url)
 		}
-		if f.store.writes {
+		list, err := f.stored(a.url)
+		if err == nil && f.store.writes {
+			o.of(list.head())
 			if err := f.store.confirm(o, now); err != nil {
 				f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			}
 		}
-		return f.stored(a.url)
+		return list, err
 	}
 	defer answer.Body.Close()
 	list, temp, err := f.receive(answer)
@@ -119,9 +121,10 @@ func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo
 	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.crlHead, now)
 }
 
-// signer finds the certificate that signed a CRL: the issuer of the certificate at hand, or a CA of ca_dir.
+// signer finds the certificate that signed a CRL: the issuer of the certificate at hand, another CA of the paths at hand,
+// or a CA of ca_dir.
 func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certinfo.Certificate {
-	candidates := f.v.store.bySubj[scan.issuer.Key()]
+	candidates := append(f.signers(), f.v.store.bySubj[scan.issuer.Key()]...)
 	if issuer != nil {
 		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
 	}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
 )
 
@@ -36,7 +36,26 @@ type crlFetcher struct {
 	state func() string // machineState
 
 	mu      sync.Mutex
-	fetched map[string]*fetching // by address
+	fetched map[string]*fetching    // by address
+	chain   []*certinfo.Certificate // of the paths that were judged
+}
+
+// mayBeSignedBy takes down that the certificates of a path may have signed the lists that come. A list that is
+// asked for by one certificate may be that of another's issuer.
+func (f *crlFetcher) mayBeSignedBy(certs []*certinfo.Certificate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range certs {
+		if !slices.Contains(f.chain, c) {
+			f.chain = append(f.chain, c)
+		}
+	}
+}
+
+func (f *crlFetcher) signers() []*certinfo.Certificate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.chain)
 }
 
 // fetching is one address under way or done.
@@ -69,8 +88,9 @@ type address struct {
 	delta      bool // named as the place of a delta CRL (freshestCRL)
 }
 
-// addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured, for
-// delta CRLs, and where a certificate names nothing for what its self-signed issuer names, as the C module had it.
+// addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured and gave
+// lists of the certificate's issuer before, for delta CRLs, and where a certificate names nothing for what its self-signed
+// issuer names, as the C module had it.
 func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
 	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
@@ -82,9 +102,9 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	if !isImplicit(point) {
 		return nil
 	}
-	for _, u := range f.v.options.CRLURLs {
-		if _, file, _ := fetch.FilePath(u); !file {
-			groups = append(groups, []address{{url: u, configured: true}})
+	for _, a := range f.configured() {
+		if f.serves(a.url, cert, issuer) == servesIssuer {
+			groups = append(groups, []address{a})
 		}
 	}
 	add := func(points []certinfo.DistributionPoint, delta bool) {
@@ -116,9 +136,17 @@ func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certif
 }
 
 func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+	return f.ask(c, point, f.addresses(c.cert, c.issuer, point))
+}
+
+// ask gives what the groups of addresses have.
+func (f *crlFetcher) ask(c *crlStatus, point *certinfo.DistributionPoint, groups [][]address) ([]crlList, error) {
 	var found []crlList
 	var errs []error
-	for _, group := range f.addresses(c.cert, c.issuer, point) {
+	for _, group := range groups {
+		for _, a := range group {
+			c.asked[a.url] = true
+		}
 		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
 		if err == nil && !list.answers(c.cert) { // it was under way before anybody asked for this certificate
 			list, err = f.any(c.run.s.ctx, c.cert, c.issuer, group)

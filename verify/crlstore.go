@@ -265,10 +265,21 @@ type origin struct {
 	Checked      time.Time `json:"checked"`          // when the server last confirmed it
 	Signer       string    `json:"signer,omitempty"` // hash of the key that signed it; absent in what older versions kept
 	Apart        bool      `json:"apart,omitempty"`  // its file is named by address and key
+	// Issuer is the hash of the name of the list's issuer, absent in what older versions kept; Indirect
+	// that the list may speak of certificates of any issuer.
+	Issuer   string `json:"issuer,omitempty"`
+	Indirect bool   `json:"indirect,omitempty"`
 	// Due is when UpdateCRLs, which asked at Checked, asks again. Until then no login does. Zero where
 	// a login asked.
 	Due time.Time `json:"due,omitzero"`
 }
+
+// of notes whose list it is.
+func (o *origin) of(h *crlHead) {
+	o.Issuer, o.Indirect = issuerName(h.issuer), h.point != nil && h.point.indirect
+}
+
+func issuerName(n certinfo.Name) string { return shortName([]byte(n.Key())) }
 
 func (s *crlStore) urlPath(url, suffix string) string {
 	return s.path(crlDirName, shortName([]byte(url))+suffix)
@@ -301,6 +312,7 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 	}
 	before := s.origin(url)
 	o := origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: shortName(spki)}
+	o.of(h)
 	o.Apart = before.Apart && before.Signer == o.Signer || before.Signer != "" && before.Signer != o.Signer
 	if err := s.install(temp, s.listPath(o, url)); err != nil {
 		return err
