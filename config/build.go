@@ -60,8 +60,9 @@ type Module struct {
 	EKU             EKU
 	Chain           Chain
 	CRL             CRL
-	Proxy           string // http://HOST:PORT, or ""
-	SoftRevocation  bool   // revocation = soft
+	Proxy           string   // http://HOST:PORT, or ""
+	NoProxy         []string // hosts, domains, addresses and networks that are reached without Proxy
+	SoftRevocation  bool     // revocation = soft
 	OCSP            OCSP
 }
 
@@ -92,6 +93,7 @@ func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Not
 	b.checkHiding()
 	b.buildModule(main)
 	b.buildMappers(main)
+	b.fillLDAPServers()
 	return b
 }
 

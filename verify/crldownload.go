@@ -12,6 +12,17 @@ import (
 	"pam_pkcs11/internal/fetch"
 )
 
+// client fetches for this verifier; maxBytes bounds a body.
+func (v *Verifier) client(allowLocal bool, maxBytes int64) *fetch.Client {
+	return &fetch.Client{
+		Proxy:      v.options.Proxy,
+		NoProxy:    v.options.NoProxy,
+		Resolver:   v.options.Resolver,
+		AllowLocal: allowLocal,
+		MaxBytes:   maxBytes,
+	}
+}
+
 // crlRequest is one question to an address.
 type crlRequest struct {
 	address
@@ -24,7 +35,10 @@ type crlRequest struct {
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
 func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, error) {
 	a, o, now := r.address, r.held, r.now
-	client := &fetch.Client{Proxy: f.v.options.Proxy, Resolver: f.v.options.Resolver, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
+	if _, _, without := withoutServer(a.url); without {
+		return nil, fmt.Errorf("%s: names no server: crl_ldap_server names those to ask, or crl_url another place of the list", a.url)
+	}
+	client := f.v.client(a.configured || f.local, f.v.options.MaxCRLSize)
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)

@@ -95,7 +95,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
-			group = append(group, address{url: u, configured: contains(f.v.options.CRLURLs, u)})
+			group = append(group, f.v.places(u, false)...)
 		}
 		return [][]address{group}
 	}
@@ -109,7 +109,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	}
 	add := func(points []certinfo.DistributionPoint, delta bool) {
 		for _, u := range webURLs(points) {
-			groups = append(groups, []address{{url: u, configured: contains(f.v.options.CRLURLs, u), delta: delta}})
+			groups = append(groups, f.v.places(u, delta))
 		}
 	}
 	add(cert.FreshestCRL, true)

@@ -312,6 +312,7 @@ func (c *crlStatus) verdict() *Error {
 	if c.settled() {
 		return nil
 	}
+	c.passedOver()
 	all := c.covered | c.other.covered
 	if all == certinfo.AllReasons {
 		doubts := c.otherKeyDoubts()
@@ -325,6 +326,17 @@ func (c *crlStatus) verdict() *Error {
 		return c.unknown("the CRLs at hand do not speak of all reasons for revocation")
 	}
 	return c.unknown("no usable CRL: " + c.hindrances())
+}
+
+// passedOver takes down which distribution points were not asked, with their cures.
+func (c *crlStatus) passedOver() {
+	whys, cures := c.run.s.v.passedOver(c.cert, c.run.r.network != nil)
+	for _, why := range whys {
+		c.hindered(why)
+	}
+	if c.cure == "" {
+		c.cure = strings.Join(cures, ", or ")
+	}
 }
 
 // hindrances says what is most telling first: the list of the certificate's own key, then what came

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,22 +133,24 @@ func (u *crlUpdate) tell(what string, done, total int64) {
 func (u *crlUpdate) addresses() []address {
 	var all []address
 	seen := map[string]bool{}
-	add := func(url string, configured bool) {
-		if _, file, _ := fetch.FilePath(url); !file && !seen[url] {
-			seen[url] = true
-			all = append(all, address{url: url, configured: configured || contains(u.v.options.CRLURLs, url)})
+	add := func(places []address) {
+		for _, a := range places {
+			if _, file, _ := fetch.FilePath(a.url); !file && !seen[a.url] {
+				seen[a.url] = true
+				all = append(all, a)
+			}
 		}
 	}
 	for _, url := range u.v.options.CRLURLs {
-		add(url, true)
+		add([]address{{url: url, configured: true}})
 	}
 	for _, c := range u.v.store.all {
-		for _, url := range webURLs(append(c.CRLDistributionPoints, c.FreshestCRL...)) {
-			add(url, false)
+		for _, url := range webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...)) {
+			add(u.v.places(url, false))
 		}
 	}
 	for _, url := range u.store.points() {
-		add(url, false)
+		add(u.v.places(url, false))
 	}
 	return all
 }
