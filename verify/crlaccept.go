@@ -40,7 +40,7 @@ type outdated struct {
 func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
 	var old []outdated
 	for _, l := range lists {
-		for _, ca := range v.store.bySubj[l.head().issuer.Key()] {
+		for _, ca := range v.listSigners(l.head().issuer) {
 			err := store.rollback(ca.RawSPKI, l.head())
 			if err == nil || !signedList(l, ca) {
 				continue
@@ -186,7 +186,7 @@ func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, is
 		return nil, err
 	}
 	h := list.head()
-	signer := signerOf(list.pass, v.store.bySubj[h.issuer.Key()])
+	signer := signerOf(list.pass, v.listSigners(h.issuer))
 	if signer == nil || store.rollback(signer.RawSPKI, h) == nil {
 		return nil, nil
 	}

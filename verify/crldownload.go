@@ -72,6 +72,7 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 			return nil, clean(a.url, err)
 		}
 		f.v.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
+		list.notKept = err
 	}
 	return list, nil
 }
@@ -128,7 +129,7 @@ func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo
 	signer := f.signer(issuer, scan)
 	switch {
 	case signer == nil:
-		return errors.Join(errors.New("not signed by a CA at hand"), f.store.fs.remove(temp))
+		return errors.Join(errors.New("not signed by a CA at hand (of ca_dir, or below them of a chain that logged in)"), f.store.fs.remove(temp))
 	case now.Add(f.v.options.ClockSkew).Before(scan.thisUpdate):
 		return errors.Join(errors.New("not valid yet"), f.store.fs.remove(temp))
 	}

@@ -69,7 +69,8 @@ type fetching struct {
 // fetchedCRL is what an address gave: seen in one pass, or read from the store.
 type fetchedCRL struct {
 	crlList
-	pass *crlScan // of a CRL that was not kept, nil for others
+	pass    *crlScan // of a CRL that came just now, nil for others
+	notKept error    // why it is not in the store
 }
 
 // answers tells whether a certificate can be looked up.

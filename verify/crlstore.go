@@ -34,6 +34,7 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 //	crl/HASH.failed  that its address gave none lately, see crlfailure.go
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
+//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir, see crlauthority.go
 //	points.json      distribution points of certificates that logged in
 //	ocsp/            OCSP answers, see ocspstore.go
 //	lock, crl/HASH.lock
@@ -129,8 +130,12 @@ func (s *crlStore) writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return s.replaceBytes(path, append(data, '\n'))
+}
+
+func (s *crlStore) replaceBytes(path string, data []byte) error {
 	return s.replace(path, func(w io.Writer) error {
-		_, err := w.Write(append(data, '\n'))
+		_, err := w.Write(data)
 		return err
 	})
 }

@@ -34,6 +34,7 @@ type CRLReport struct {
 	Indexed    bool
 	Signed     bool // by a CA of ca_dir
 	InDate     bool // of an address that gave none: the list that it gave before is still in date
+	NotKept    bool // of an address that gave one which is no use
 	NotIndexed bool // Err is that there was no time for its index
 	Err        error
 }
@@ -60,6 +61,8 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 	store.period = min(v.options.CRLPeriod, LongestCRLPeriod)
 	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
 	u.sweep()
+	u.removeOldAuthorities()
+	u.fetcher.mayBeSignedBy(v.keptSigners())
 	u.fetch(ctx)
 	for _, d := range u.places() {
 		u.index(ctx, d)
@@ -91,8 +94,13 @@ func (u *crlUpdate) fetch(ctx context.Context) {
 	now := u.v.options.Now()
 	for i, err := range errs {
 		if err != nil {
-			inDate := u.fetcher.held(all[i].url, now).valid
-			u.reports = append(u.reports, CRLReport{URL: all[i].url, Entries: -1, Err: err, InDate: inDate})
+			u.reports = append(u.reports, CRLReport{
+				URL:     all[i].url,
+				Entries: -1,
+				InDate:  u.fetcher.held(all[i].url, now).valid,
+				NotKept: errors.Is(err, errNotKept),
+				Err:     err,
+			})
 		}
 	}
 }
@@ -107,6 +115,9 @@ func (f *crlFetcher) refresh(ctx context.Context, a address, heard func()) (*fet
 	}
 	defer unlock()
 	list, err := f.download(ctx, crlRequest{address: a, held: held.origin, now: f.v.options.Now(), heard: heard})
+	if err == nil && list.notKept != nil {
+		err = fmt.Errorf("%s: %w: %w", a.url, errNotKept, list.notKept)
+	}
 	f.remember(ctx, a.url, err)
 	return list, err
 }
@@ -231,6 +242,8 @@ func (u *crlUpdate) discard(path string) {
 	_ = u.store.fs.remove(path)
 }
 
+var errNotKept = errors.New("its list is not kept")
+
 // errNotIndexed is for lists whose turn did not come; logins read such a list as a whole.
 var errNotIndexed = errors.New("no index is made: the time of this run was over")
 
@@ -251,9 +264,9 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) 
 	if scan, err = scanCRL(counted, size, nil, visit); err != nil {
 		return nil, false, err
 	}
-	signer := signerOf(scan, u.v.store.bySubj[scan.issuer.Key()])
+	signer := signerOf(scan, u.v.listSigners(scan.issuer))
 	if signer == nil {
-		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
+		return scan, false, errors.New("no CA of ca_dir signed it, nor one below them of a chain that logged in: no index is made")
 	}
 	// One from the future, published ahead or seen by a wrong clock, must not push out the one that is valid now.
 	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.thisUpdate) {
@@ -419,9 +432,9 @@ func (v *Verifier) checkPart(path string, f io.ReaderAt, part crlPart, progress 
 // faultOf says why a login would not use a CRL.
 func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	run := &crlRun{r: &crlRevocation{grace: v.options.CRLGrace}, s: &search{v: v, now: v.options.Now()}}
-	signer := signerOf(scan, v.store.bySubj[scan.issuer.Key()])
+	signer := signerOf(scan, v.listSigners(scan.issuer))
 	if *signed = signer != nil; !*signed {
-		return errors.New("no CA of ca_dir that may sign CRLs signed it")
+		return errors.New("no CA of ca_dir that may sign CRLs signed it, nor one below them of a chain that logged in")
 	}
 	if _, err := v.checkScheme(signer, scan.algorithm); err != nil {
 		return errors.New("is " + err.Detail)
@@ -432,24 +445,29 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	return openStore(v.options.StoreDir).rollback(signer.RawSPKI, &scan.crlHead)
 }
 
-// Granted records the distribution points of a chain that logged in, so that UpdateCRLs fetches them ahead of the next
-// login. It does nothing without a CRL word, and for others than the owner of the store.
+// Granted records the distribution points of a chain that logged in, with its CA certificates that are not in ca_dir, so
+// that UpdateCRLs fetches and checks its lists ahead of the next login. It does nothing without a CRL word, and for
+// others than the owner of the store.
 func (v *Verifier) Granted(r *Result) {
 	if v.options.Policy.CRL == "" || r == nil || !r.Anchored {
 		return
 	}
 	var urls []string
-	for _, c := range r.Chain {
-		urls = append(urls, webURLs(append(append([]certinfo.DistributionPoint(nil), c.CRLDistributionPoints...), c.FreshestCRL...))...)
+	var authorities []*certinfo.Certificate
+	for i, c := range r.Chain {
+		urls = append(urls, webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...))...)
+		if i > 0 && !v.store.has(c) {
+			authorities = append(authorities, c)
+		}
 	}
-	if len(urls) == 0 {
+	if len(urls)+len(authorities) == 0 {
 		return
 	}
 	store := openStore(v.options.StoreDir)
 	if store == nil || !store.writes {
 		return
 	}
-	if err := store.record(urls); err != nil {
-		v.options.Logger.Warn("distribution points not recorded", "problem", err)
+	if err := errors.Join(store.record(urls), store.keepAuthorities(authorities)); err != nil {
+		v.options.Logger.Warn("what this chain's lists need is not recorded", "problem", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -89,6 +90,9 @@ type Verifier struct {
 	initial initialPolicies
 
 	responders []*certinfo.Certificate // of OCSPOptions.ResponderCerts
+
+	keptOnce sync.Once
+	kept     map[string][]*certinfo.Certificate // by subject, see crlauthority.go
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.

@@ -21,6 +21,8 @@ func codeOf(r verify.CRLReport) int {
 	switch {
 	case r.Err == nil:
 		return cli.OK
+	case r.NotKept:
+		return cli.DataErr
 	case r.Path == "" && !r.InDate:
 		return cli.Unavailable
 	case r.Path == "" || r.NotIndexed:
