@@ -6,10 +6,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with /, or
-// neither does and whole addresses are meant.
+// Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with
+// /, or neither does and whole addresses are meant.
 type Mirror struct{ From, To string }
 
 // maxLDAPServers bounds what one distribution point without a server makes a login ask.
@@ -31,7 +32,11 @@ func (b *builder) fillFetching(v Values) {
 	}
 }
 
-var exceptionHost = regexp.MustCompile(`^\.?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+const hostLabel = `[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?`
+
+var exceptionHost = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\.?` + hostLabel + `(\.` + hostLabel + `)*$`)
+})
 
 // noProxy reads the exceptions of the proxy.
 func (b *builder) noProxy(v Values) (all []string) {
@@ -40,7 +45,7 @@ func (b *builder) noProxy(v Values) (all []string) {
 		for _, word := range strings.Fields(text) {
 			_, notNet := netip.ParsePrefix(word)
 			_, notAddr := netip.ParseAddr(word)
-			if notNet != nil && notAddr != nil && (!exceptionHost.MatchString(word) || looksLikeAddress(word)) {
+			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
 				b.fault(&fault{val.place(i), quote(word) + " is not a host, a domain or a network",
 					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port"})
 				continue
@@ -107,14 +112,16 @@ func (b *builder) ldapServers(v Values) (all []string) {
 		for _, word := range strings.Fields(text) {
 			server := serverOnly(word)
 			if server == "" {
-				b.fault(&fault{val.place(i), quote(word) + " is not a directory server", "write ldap://HOST or ldaps://HOST"})
+				b.fault(&fault{val.place(i), quote(word) + " is not a directory server",
+					"write ldap://HOST or ldaps://HOST"})
 				continue
 			}
 			all = append(all, server)
 		}
 	}
 	if len(all) > maxLDAPServers {
-		b.fault(&fault{val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server", "name those that are near"})
+		b.fault(&fault{val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
+			"name those that are near"})
 	}
 	return all
 }
@@ -122,8 +129,10 @@ func (b *builder) ldapServers(v Values) (all []string) {
 // serverOnly is an LDAP URI without what stands behind the server; "" for anything else.
 func serverOnly(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" ||
-		u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil {
+		return ""
+	}
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host

@@ -14,11 +14,11 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// Authorities that are on cards alone. The lists of an issuing CA that is not in ca_dir are signed by
-// nobody whom `pam-pkcs11 crl` knows, so the CA certificates of chains that logged in are kept beside
-// the distribution points. They are no anchors and stand in no login's chain: at each run a path from
-// each to a CA of ca_dir is looked for anew, and what they sign is indexed under their key, which a
-// login has to find in its own chain.
+// Authorities that are on cards alone. The lists of an issuing CA that is not in ca_dir are signed
+// by nobody whom `pam-pkcs11 crl` knows, so the CA certificates of chains that logged in are kept
+// beside the distribution points. They are no anchors and stand in no login's chain: at each run a
+// path from each to a CA of ca_dir is looked for anew, and what they sign is indexed under their
+// key, which a login has to find in its own chain.
 
 const (
 	authorityDirName = "ca"
@@ -48,8 +48,8 @@ func (s *crlStore) keepAuthorities(certs []*certinfo.Certificate) error {
 	return nil
 }
 
-// authorities reads what was kept. A file that cannot be read, or is not what its name says, is passed
-// over.
+// authorities reads what was kept. A file that cannot be read, or is not what its name says, is
+// passed over.
 func (s *crlStore) authorities() (all []*certinfo.Certificate) {
 	if s == nil {
 		return nil
@@ -73,8 +73,9 @@ func (s *crlStore) authorities() (all []*certinfo.Certificate) {
 	return all
 }
 
-// listSigners gives the certificates of a name that may have signed a list: those of ca_dir, and what
-// was kept and has a good path to one of ca_dir now. It is for `pam-pkcs11 crl`, not for logins.
+// listSigners gives the certificates of a name that may have signed a list: those of ca_dir, and
+// what was kept and has a good path to one of ca_dir now. It is for `pam-pkcs11 crl`, not for
+// logins.
 func (v *Verifier) listSigners(name certinfo.Name) []*certinfo.Certificate {
 	v.keptOnce.Do(v.findKept)
 	return append(slices.Clone(v.store.bySubj[name.Key()]), v.kept[name.Key()]...)
@@ -89,8 +90,8 @@ func (v *Verifier) keptSigners() (all []*certinfo.Certificate) {
 	return all
 }
 
-// findKept looks for a path from each certificate that was kept. Whether it is revoked is for logins to
-// find out.
+// findKept looks for a path from each certificate that was kept. Whether it is revoked is for
+// logins to find out.
 func (v *Verifier) findKept() {
 	v.kept = map[string][]*certinfo.Certificate{}
 	all := openStore(v.options.StoreDir).authorities()

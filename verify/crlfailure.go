@@ -12,12 +12,13 @@ import (
 )
 
 // That an address gave no list is remembered for some minutes, so that a dead server does not cost
-// each login the wait for it. It is remembered against asking alone: where no stored list in date can
-// answer, the address is asked whatever is known of it, and a verdict is never made of this memory.
+// each login the wait for it. It is remembered against asking alone: where no stored list in date
+// can answer, the address is asked whatever is known of it, and a verdict is never made of this
+// memory.
 
 const (
-	// firstSpared is how long an address is not asked after its first failure; each further one in a
-	// row doubles that, up to longestSpared.
+	// firstSpared is how long an address is not asked after its first failure; each further one in
+	// a row doubles that, up to longestSpared.
 	firstSpared   = 2 * time.Minute
 	longestSpared = 30 * time.Minute
 	// maxProblem bounds the text of a failure, in octets.
@@ -120,8 +121,8 @@ func machineState() string {
 }
 
 // defaultRoutes takes the default routes out of /proc/net/route and /proc/net/ipv6_route (proc(5),
-// and net/ipv6/route.c of the kernel): a gateway and an interface on each line, in order. Counters in
-// these tables change with each packet and are left out.
+// and net/ipv6/route.c of the kernel): a gateway and an interface on each line, in order. Counters
+// in these tables change with each packet and are left out.
 func defaultRoutes(v4, v6 string) string {
 	const all6 = "00000000000000000000000000000000"
 	var found []string

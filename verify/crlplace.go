@@ -7,15 +7,15 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Where the address of a distribution point is asked: as it is written, at the site's own mirror, or
-// at a directory server where it names none.
+// Where the address of a distribution point is asked: as it is written, at the site's own mirror,
+// or at a directory server where it names none.
 
-// CRLMirror says that what begins with From is asked at To and the rest (crl_mirror). Both end with /,
-// or neither does and only the whole address From is meant.
+// CRLMirror says that what begins with From is asked at To and the rest (crl_mirror). Both end with
+// /, or neither does and only the whole address From is meant.
 type CRLMirror struct{ From, To string }
 
-// places gives where an address from a certificate is asked; each of them may have its list. What the
-// administrator wrote may be on this machine.
+// places gives where an address from a certificate is asked; each of them may have its list. What
+// the administrator wrote may be on this machine.
 func (v *Verifier) places(written string, delta bool) (all []address) {
 	if contains(v.options.CRLURLs, written) {
 		return []address{{url: written, configured: true, delta: delta}}
@@ -38,8 +38,8 @@ func (v *Verifier) places(written string, delta bool) (all []address) {
 	return []address{{url: written, delta: delta}}
 }
 
-// of gives the mirror's address. What the rest could climb out with is not followed: the address is in
-// a certificate, and the mirror in the site's own network.
+// of gives the mirror's address. What the rest could climb out with is not followed: the address is
+// in a certificate, and the mirror in the site's own network.
 func (m CRLMirror) of(written string) (string, bool) {
 	scheme, rest, found := strings.Cut(written, "://")
 	if !found {
@@ -90,9 +90,9 @@ func (v *Verifier) noServer(written string) bool {
 	return without
 }
 
-// passedOver says which addresses of a certificate's distribution points are not followed as they are
-// written, and what cures that: a key that names another place, no weaker rule. Without the network no
-// address is asked.
+// passedOver says which addresses of a certificate's distribution points are not followed as they
+// are written, and what cures that: a key that names another place, no weaker rule. Without the
+// network no address is asked.
 func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, cures []string) {
 	add := func(why string, cure ...string) {
 		whys = append(whys, why)
@@ -114,9 +114,11 @@ func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, c
 			scheme, _, _ := strings.Cut(n.Text, ":")
 			switch {
 			case network && v.noServer(n.Text):
-				add("its distribution point "+clip(n.Text)+" names no server", "crl_ldap_server = ldap://HOST", crlURLCure)
+				add("its distribution point "+clip(n.Text)+" names no server",
+					"crl_ldap_server = ldap://HOST", crlURLCure)
 			case strings.EqualFold(scheme, "file") && !contains(v.options.CRLURLs, n.Text):
-				add("its distribution point "+clip(n.Text)+" was passed over: files are read where the configuration names them", crlURLCure)
+				add("its distribution point "+clip(n.Text)+
+					" was passed over: files are read where the configuration names them", crlURLCure)
 			}
 		}
 	}

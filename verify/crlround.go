@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A round asks all addresses that there are, several at once, and each within limits of its own: one
-// that is mute takes nothing from those behind it.
+// A round asks all addresses that there are, several at once, and each within limits of its own:
+// one that is mute takes nothing from those behind it.
 
 const (
 	// askedAtOnce is how many addresses are asked at the same time.
@@ -64,8 +64,10 @@ func (l roundLimits) ask(ctx context.Context, a address, ask crlAsk) (err error)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", a.url, errNotAsked)
 	}
-	mute := fmt.Errorf("%s: no answer in time: nothing came for %s", a.url, l.silence.Round(time.Millisecond))
-	slow := fmt.Errorf("%s: no answer in time: it was not whole after %s", a.url, l.total.Round(time.Millisecond))
+	silence, total := l.silence.Round(time.Millisecond), l.total.Round(time.Millisecond)
+	mute := fmt.Errorf("%s: no answer in time: nothing came for %s", a.url, silence)
+	slow := fmt.Errorf("%s: no answer in time: it was not whole after %s", a.url, total)
+
 	ctx, cancel := context.WithTimeoutCause(ctx, l.total, slow)
 	defer cancel()
 	ctx, give := context.WithCancelCause(ctx)

@@ -306,3 +306,14 @@ func TestDefaultRoutes(t *testing.T) {
 		t.Error("nothing is known of this machine")
 	}
 }
+
+func FuzzDefaultRoutes(f *testing.F) {
+	f.Add("eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n", "00000000000000000000000000000000 00 x 00 g 1 2 3 4 eth0\n")
+	f.Fuzz(func(t *testing.T, v4, v6 string) {
+		for _, line := range strings.Split(defaultRoutes(v4, v6), "\n") {
+			if n := len(strings.Fields(line)); n != 0 && n != 2 {
+				t.Errorf("%q", line)
+			}
+		}
+	})
+}

@@ -5,10 +5,10 @@ import (
 	"pam_pkcs11/internal/fetch"
 )
 
-// Which of the configured addresses a login asks. The store remembers whose list an address gave; of
-// forty addresses one or two concern the certificate at hand, and the others are for the timer. What
-// is remembered decides about asking alone: where the lists at hand do not say enough, the addresses
-// are asked of which nothing is known, or nothing new.
+// Which of the configured addresses a login asks. The store remembers whose list an address gave;
+// of forty addresses one or two concern the certificate at hand, and the others are for the timer.
+// What is remembered decides about asking alone: where the lists at hand do not say enough, the
+// addresses are asked of which nothing is known, or nothing new.
 
 // servedLists is what is known of the lists of an address.
 type servedLists int
@@ -63,8 +63,8 @@ func (o *origin) names(cert *certinfo.Certificate) bool {
 	return false
 }
 
-// rest asks the configured addresses that were not asked, all at once. One that serves others is left
-// alone, and so cannot show that there is no list of the certificate's own key.
+// rest asks the configured addresses that were not asked, all at once. One that serves others is
+// left alone, and so cannot show that there is no list of the certificate's own key.
 func (f *crlFetcher) rest(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
 	var groups [][]address
 	for _, a := range f.configured() {

@@ -266,7 +266,7 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) 
 	}
 	signer := signerOf(scan, u.v.listSigners(scan.issuer))
 	if signer == nil {
-		return scan, false, errors.New("no CA of ca_dir signed it, nor one below them of a chain that logged in: no index is made")
+		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
 	}
 	// One from the future, published ahead or seen by a wrong clock, must not push out the one that is valid now.
 	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.thisUpdate) {
@@ -434,7 +434,7 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	run := &crlRun{r: &crlRevocation{grace: v.options.CRLGrace}, s: &search{v: v, now: v.options.Now()}}
 	signer := signerOf(scan, v.listSigners(scan.issuer))
 	if *signed = signer != nil; !*signed {
-		return errors.New("no CA of ca_dir that may sign CRLs signed it, nor one below them of a chain that logged in")
+		return errors.New("no CA of ca_dir that may sign CRLs signed it")
 	}
 	if _, err := v.checkScheme(signer, scan.algorithm); err != nil {
 		return errors.New("is " + err.Detail)

@@ -19,9 +19,11 @@ func (c *Client) throughProxy(proxy *url.URL) func(*http.Request) (*url.URL, err
 	}
 }
 
-// dialProxyOrServer connects. The administrator's proxy may well be on this machine; for a server that
-// is reached without it the same holds as without a proxy.
-func (c *Client) dialProxyOrServer(proxy *url.URL) func(context.Context, string, string) (net.Conn, error) {
+type dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialProxyOrServer connects. The administrator's proxy may well be on this machine; for a server
+// that is reached without it the same holds as without a proxy.
+func (c *Client) dialProxyOrServer(proxy *url.URL) dial {
 	port := proxy.Port()
 	if port == "" {
 		port = "80"
@@ -36,8 +38,8 @@ func (c *Client) dialProxyOrServer(proxy *url.URL) func(context.Context, string,
 	}
 }
 
-// direct tells whether a host is one of NoProxy: the same host or one below it, a host below .DOMAIN,
-// the same address, or an address in the network. A name is not looked up for that.
+// direct tells whether a host is one of NoProxy: the same host or one below it, a host below
+// .DOMAIN, the same address, or an address in the network. A name is not looked up for that.
 func (c *Client) direct(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	addr, err := netip.ParseAddr(host)

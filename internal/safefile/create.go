@@ -16,9 +16,10 @@ type New struct {
 	path string // "" where it had its name from the beginning
 }
 
-// Create makes a file with these permissions, whatever the umask. Sync brings it to the disk and gives
-// it its name, which must be that of no file then. Where the file system or a missing /proc does not
-// allow that (open(2), O_TMPFILE), it has its name from the beginning, and replaces what was there.
+// Create makes a file with these permissions, whatever the umask. Sync brings it to the disk and
+// gives it its name, which must be that of no file then. Where the file system or a missing /proc
+// does not allow that (open(2), O_TMPFILE), it has its name from the beginning, and replaces what
+// was there.
 func Create(path string, mode os.FileMode) (*New, error) {
 	f, err := os.OpenFile(filepath.Dir(path), unix.O_TMPFILE|os.O_WRONLY, mode)
 	if err == nil {
