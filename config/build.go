@@ -76,8 +76,9 @@ type Module struct {
 	EKU             EKU
 	Chain           Chain
 	CRL             CRL
-	Proxy           string // http://HOST:PORT, or ""
-	SoftRevocation  bool   // revocation = soft
+	Proxy           string   // http://HOST:PORT, or ""
+	NoProxy         []string // hosts, domains, addresses and networks that are reached without Proxy
+	SoftRevocation  bool     // revocation = soft
 	OCSP            OCSP
 }
 
@@ -108,6 +109,7 @@ func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Not
 	b.checkHiding()
 	b.buildModule(main)
 	b.buildMappers(main)
+	b.fillLDAPServers()
 	b.conf.written = []Values{b.module, b.global}
 	return b
 }

@@ -24,6 +24,10 @@ type CRL struct {
 	Grace    time.Duration // after nextUpdate
 	URLs     []string      // http, https, ldap, ldaps or file
 	MaxSize  int64         // octets
+	Mirrors  []Mirror      // crl_mirror
+
+	// LDAPServers are for distribution points that name none: ldap://HOST[:PORT] or ldaps.
+	LDAPServers []string
 }
 
 func (b *builder) fillChain(v Values) {
@@ -45,6 +49,7 @@ func (b *builder) fillCRL(v Values) {
 			b.fault(&fault{v.get("proxy").at, quote(m.Proxy) + " is not a proxy", "write http://HOST:PORT"})
 		}
 	}
+	b.fillFetching(v)
 	if m.Policy.CRL == "" && len(m.CRL.URLs) > 0 {
 		b.note(v.get("crl_url").at, NoteNoEffect, "crl_url has no effect without a crl word in cert_policy")
 	}

@@ -80,7 +80,7 @@ func TestGrammar(t *testing.T) {
 		{name: "chain", module: "partial_chain = true; v1_anchors = true; min_rsa_bits = 1024; clock_skew = 300; required_policies = 1.2.3, 2.999; required_policies_match = all; expiry_warning_days = 14;",
 			want: func(c *Config) any { return fmt.Sprint(c.Module.Chain) }, value: "{true true false 1024 5m0s [1.2.3 2.999] true 14}"},
 		{name: "lists", module: "cert_policy = ca, crl_auto; crl_scope = leaf; crl_grace = 3600; crl_max_size = 1; proxy = http://proxy:3128;\ncrl_url = http://h/a.crl, \"ldap://h/cn=a,o=b?certificateRevocationList\", file:///a/b.crl;",
-			want: func(c *Config) any { return fmt.Sprint(c.Module.CRL, c.Module.Proxy) }, value: "{true 1h0m0s [http://h/a.crl ldap://h/cn=a,o=b?certificateRevocationList file:///a/b.crl] 1048576}http://proxy:3128"},
+			want: func(c *Config) any { return fmt.Sprint(c.Module.CRL, c.Module.Proxy) }, value: "{true 1h0m0s [http://h/a.crl ldap://h/cn=a,o=b?certificateRevocationList file:///a/b.crl] 1048576 [] []}http://proxy:3128"},
 		{name: "purposes ignored", module: "eku = ignore;", want: func(c *Config) any { return fmt.Sprint(c.Module.EKU.Ignore, c.Module.EKU.Required) }, value: "true []"},
 	}
 	for _, row := range rows {

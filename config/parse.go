@@ -267,6 +267,9 @@ func (p *parser) values(it *Item) {
 				p.insideValue(it)
 				return
 			}
+		case l.kind == lexWord && !l.quoted && l.text == "->" && equalKeys(it.Key.Text, "crl_mirror"):
+			p.next(due) // FROM -> TO without quotes
+			it.Values, due = append(it.Values, wordOf(l)), true
 		case l.is(","):
 			p.next(due)
 			if due {

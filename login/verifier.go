@@ -31,6 +31,7 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 		PartialChain: m.Chain.Partial, V1Anchors: m.Chain.V1Anchors, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
 		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
 		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
+		NoProxy: m.NoProxy, CRLMirrors: crlMirrors(m.CRL.Mirrors), CRLLDAPServers: m.CRL.LDAPServers,
 		Soft: m.SoftRevocation,
 		OCSP: verify.OCSPOptions{
 			URLs:           m.OCSP.URLs,
@@ -42,6 +43,14 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 		},
 		StoreDir: verify.DefaultStore,
 	}, nil
+}
+
+func crlMirrors(written []config.Mirror) []verify.CRLMirror {
+	var all []verify.CRLMirror
+	for _, m := range written {
+		all = append(all, verify.CRLMirror{From: m.From, To: m.To})
+	}
+	return all
 }
 
 // verifyOptions are those of this attempt.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -39,7 +40,7 @@ type outdated struct {
 func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
 	var old []outdated
 	for _, l := range lists {
-		for _, ca := range v.store.bySubj[l.head().issuer.Key()] {
+		for _, ca := range v.listSigners(l.head().issuer) {
 			err := store.rollback(ca.RawSPKI, l.head())
 			if err == nil || !signedList(l, ca) {
 				continue
@@ -135,16 +136,17 @@ func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string
 	}
 	found := v.restarts(store, lists)
 	u := &crlUpdate{v: v, store: store}
-	for _, a := range u.addresses() {
-		r, err := v.refusedAt(ctx, store, a, issuer)
-		if err != nil {
-			errs = append(errs, err)
-		}
+	var mu sync.Mutex
+	asked := askRound(ctx, u.addresses(), func(ctx context.Context, a address, heard func()) error {
+		r, err := v.refusedAt(ctx, store, a, issuer, heard)
 		if r != nil {
+			mu.Lock()
+			defer mu.Unlock()
 			found = append(found, *r)
 		}
-	}
-	return found, errors.Join(errs...)
+		return err
+	})
+	return found, errors.Join(append(errs, asked...)...)
 }
 
 func isNamed(h *crlHead, issuer string) bool {
@@ -178,13 +180,13 @@ func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crlHead
 
 // refusedAt fetches the list of an address without keeping it; nil when it is another issuer's, or
 // is not refused.
-func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string) (*CRLRestart, error) {
-	list, err := newCRLFetcher(v, nil).download(ctx, nil, a, origin{}, v.options.Now())
+func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string, heard func()) (*CRLRestart, error) {
+	list, err := newCRLFetcher(v, nil).download(ctx, crlRequest{address: a, now: v.options.Now(), heard: heard})
 	if err != nil || !isNamed(list.head(), issuer) {
 		return nil, err
 	}
 	h := list.head()
-	signer := signerOf(list.pass, v.store.bySubj[h.issuer.Key()])
+	signer := signerOf(list.pass, v.listSigners(h.issuer))
 	if signer == nil || store.rollback(signer.RawSPKI, h) == nil {
 		return nil, nil
 	}
@@ -214,6 +216,6 @@ func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
 		return nil
 	}
 	store.writes = true
-	_, err := newCRLFetcher(v, store).refresh(ctx, *r.address)
+	_, err := newCRLFetcher(v, store).refresh(ctx, *r.address, nil)
 	return err
 }

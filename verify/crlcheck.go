@@ -32,6 +32,9 @@ func (r *crlRevocation) check(s *search, p *path) *Error { return r.run(s, p).pa
 
 // run prepares the checking of the certificates of one path.
 func (r *crlRevocation) run(s *search, p *path) *crlRun {
+	if r.network != nil {
+		r.network.mayBeSignedBy(p.certs[:len(p.certs)-1])
+	}
 	return &crlRun{
 		r: r, s: s,
 		anchor:  p.certs[0],
@@ -100,6 +103,9 @@ func (r *crlRun) certificate(cert, issuer *certinfo.Certificate, key any) *Error
 		if err := status.point(&points[i]); err != nil {
 			return err
 		}
+	}
+	if err := status.rest(); err != nil {
+		return err
 	}
 	return status.verdict()
 }

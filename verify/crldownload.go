@@ -12,23 +12,52 @@ import (
 	"pam_pkcs11/internal/fetch"
 )
 
+// client fetches for this verifier; maxBytes bounds a body.
+func (v *Verifier) client(allowLocal bool, maxBytes int64) *fetch.Client {
+	return &fetch.Client{
+		Proxy:      v.options.Proxy,
+		NoProxy:    v.options.NoProxy,
+		Resolver:   v.options.Resolver,
+		AllowLocal: allowLocal,
+		MaxBytes:   maxBytes,
+	}
+}
+
+// crlRequest is one question to an address.
+type crlRequest struct {
+	address
+	issuer *certinfo.Certificate // of the certificate at hand, nil for none
+	held   origin                // of what the store has of it
+	now    time.Time
+	heard  func() // is told of each read, nil for nobody
+}
+
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
-func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate, a address, o origin, now time.Time) (*fetchedCRL, error) {
-	client := &fetch.Client{Proxy: f.v.options.Proxy, Resolver: f.v.options.Resolver, AllowLocal: a.configured || f.local, MaxBytes: f.v.options.MaxCRLSize}
+func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, error) {
+	a, o, now := r.address, r.held, r.now
+	if _, _, without := withoutServer(a.url); without {
+		return nil, fmt.Errorf("%s: names no server: crl_ldap_server names those to ask, or crl_url another place of the list", a.url)
+	}
+	client := f.v.client(a.configured || f.local, f.v.options.MaxCRLSize)
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)
+	}
+	if r.heard != nil && answer.Body != nil {
+		answer.Body = &heardBody{answer.Body, r.heard}
 	}
 	if answer.NotModified {
 		if o.URL == "" {
 			return nil, fmt.Errorf("%s: the server says \"not modified\" and was not asked that", a.url)
 		}
-		if f.store.writes {
+		list, err := f.stored(a.url)
+		if err == nil && f.store.writes {
+			o.of(list.head())
 			if err := f.store.confirm(o, now); err != nil {
 				f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			}
 		}
-		return f.stored(a.url)
+		return list, err
 	}
 	defer answer.Body.Close()
 	list, temp, err := f.receive(answer)
@@ -38,11 +67,12 @@ func (f *crlFetcher) download(ctx context.Context, issuer *certinfo.Certificate,
 	if temp == "" {
 		return list, nil
 	}
-	if err := f.file(temp, a.url, answer.Validators, issuer, list.pass, now); err != nil {
+	if err := f.file(temp, a.url, answer.Validators, r.issuer, list.pass, now); err != nil {
 		if errors.Is(err, errOlderCRL) {
 			return nil, clean(a.url, err)
 		}
 		f.v.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
+		list.notKept = err
 	}
 	return list, nil
 }
@@ -99,16 +129,17 @@ func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo
 	signer := f.signer(issuer, scan)
 	switch {
 	case signer == nil:
-		return errors.Join(errors.New("not signed by a CA at hand"), f.store.fs.remove(temp))
+		return errors.Join(errors.New("not signed by a CA at hand (of ca_dir, or below them of a chain that logged in)"), f.store.fs.remove(temp))
 	case now.Add(f.v.options.ClockSkew).Before(scan.thisUpdate):
 		return errors.Join(errors.New("not valid yet"), f.store.fs.remove(temp))
 	}
 	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.crlHead, now)
 }
 
-// signer finds the certificate that signed a CRL: the issuer of the certificate at hand, or a CA of ca_dir.
+// signer finds the certificate that signed a CRL: the issuer of the certificate at hand, another CA of the paths at hand,
+// or a CA of ca_dir.
 func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certinfo.Certificate {
-	candidates := f.v.store.bySubj[scan.issuer.Key()]
+	candidates := append(f.signers(), f.v.store.bySubj[scan.issuer.Key()]...)
 	if issuer != nil {
 		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
 	}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
 )
 
@@ -23,17 +23,39 @@ const (
 	impatience  = 2 * time.Second
 	mirrorAfter = time.Second
 	lockStep    = 10 * time.Millisecond
+	// LongestCRLPeriod is the longest time between two runs of UpdateCRLs for which logins rely on them.
+	LongestCRLPeriod = 24 * time.Hour
 )
 
 // crlFetcher gets CRLs from the network, each address once. It runs after the chain of the certificate was found good,
 // so an address in it is at least a CA's.
 type crlFetcher struct {
 	v     *Verifier
-	store *crlStore // may be nil
-	local bool      // for tests: certificates may name addresses of this machine
+	store *crlStore     // may be nil
+	local bool          // for tests: certificates may name addresses of this machine
+	state func() string // machineState
 
 	mu      sync.Mutex
-	fetched map[string]*fetching // by address
+	fetched map[string]*fetching    // by address
+	chain   []*certinfo.Certificate // of the paths that were judged
+}
+
+// mayBeSignedBy takes down that the certificates of a path may have signed the lists that come. A list that is
+// asked for by one certificate may be that of another's issuer.
+func (f *crlFetcher) mayBeSignedBy(certs []*certinfo.Certificate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range certs {
+		if !slices.Contains(f.chain, c) {
+			f.chain = append(f.chain, c)
+		}
+	}
+}
+
+func (f *crlFetcher) signers() []*certinfo.Certificate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.chain)
 }
 
 // fetching is one address under way or done.
@@ -47,7 +69,8 @@ type fetching struct {
 // fetchedCRL is what an address gave: seen in one pass, or read from the store.
 type fetchedCRL struct {
 	crlList
-	pass *crlScan // of a CRL that was not kept, nil for others
+	pass    *crlScan // of a CRL that came just now, nil for others
+	notKept error    // why it is not in the store
 }
 
 // answers tells whether a certificate can be looked up.
@@ -56,7 +79,7 @@ func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
 }
 
 func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
-	return &crlFetcher{v: v, store: store, fetched: map[string]*fetching{}}
+	return &crlFetcher{v: v, store: store, state: sync.OnceValue(machineState), fetched: map[string]*fetching{}}
 }
 
 // address is where a CRL may be had. What the administrator wrote may be on this machine.
@@ -66,27 +89,28 @@ type address struct {
 	delta      bool // named as the place of a delta CRL (freshestCRL)
 }
 
-// addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured, for
-// delta CRLs, and where a certificate names nothing for what its self-signed issuer names, as the C module had it.
+// addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured and gave
+// lists of the certificate's issuer before, for delta CRLs, and where a certificate names nothing for what its self-signed
+// issuer names, as the C module had it.
 func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
 	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
-			group = append(group, address{url: u, configured: contains(f.v.options.CRLURLs, u)})
+			group = append(group, f.v.places(u, false)...)
 		}
 		return [][]address{group}
 	}
 	if !isImplicit(point) {
 		return nil
 	}
-	for _, u := range f.v.options.CRLURLs {
-		if _, file, _ := fetch.FilePath(u); !file {
-			groups = append(groups, []address{{url: u, configured: true}})
+	for _, a := range f.configured() {
+		if f.serves(a.url, cert, issuer) == servesIssuer {
+			groups = append(groups, []address{a})
 		}
 	}
 	add := func(points []certinfo.DistributionPoint, delta bool) {
 		for _, u := range webURLs(points) {
-			groups = append(groups, []address{{url: u, configured: contains(f.v.options.CRLURLs, u), delta: delta}})
+			groups = append(groups, f.v.places(u, delta))
 		}
 	}
 	add(cert.FreshestCRL, true)
@@ -113,9 +137,17 @@ func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certif
 }
 
 func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+	return f.ask(c, point, f.addresses(c.cert, c.issuer, point))
+}
+
+// ask gives what the groups of addresses have.
+func (f *crlFetcher) ask(c *crlStatus, point *certinfo.DistributionPoint, groups [][]address) ([]crlList, error) {
 	var found []crlList
 	var errs []error
-	for _, group := range f.addresses(c.cert, c.issuer, point) {
+	for _, group := range groups {
+		for _, a := range group {
+			c.asked[a.url] = true
+		}
 		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
 		if err == nil && !list.answers(c.cert) { // it was under way before anybody asked for this certificate
 			list, err = f.any(c.run.s.ctx, c.cert, c.issuer, group)
@@ -226,7 +258,7 @@ func (f *crlFetcher) start(ctx context.Context, cert, issuer *certinfo.Certifica
 func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a address) (*fetchedCRL, error) {
 	now := f.v.options.Now()
 	held := f.held(a.url, now)
-	if held.fresh(now) {
+	if f.suffices(a.url, held, now) {
 		return f.stored(a.url)
 	}
 	if f.store != nil && f.store.writes {
@@ -239,21 +271,30 @@ func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a ad
 		}
 		defer unlock()
 		now = f.v.options.Now() // it may have been fetched while we waited, and so after the time that we began with
-		if held = f.held(a.url, now); held.fresh(now) {
+		if held = f.held(a.url, now); f.suffices(a.url, held, now) {
 			return f.stored(a.url)
 		}
 	}
+	asking := ctx
 	if held.valid {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, impatience)
+		asking, cancel = context.WithTimeout(ctx, impatience)
 		defer cancel()
 	}
-	list, err := f.download(ctx, issuer, a, held.origin, now)
+	list, err := f.download(asking, crlRequest{address: a, issuer: issuer, held: held.origin, now: now})
+	if err == nil || held.valid && ctx.Err() == nil { // not where this login had no more time
+		f.remember(ctx, a.url, err)
+	}
 	if err != nil && held.valid {
 		f.v.options.Logger.Warn("CRL not refreshed: the stored one is still valid", "url", a.url, "problem", err)
 		return f.stored(a.url)
 	}
 	return list, err
+}
+
+// suffices tells whether the stored CRL is used without asking its server.
+func (f *crlFetcher) suffices(url string, h heldCRL, now time.Time) bool {
+	return h.fresh(now) || h.valid && f.spared(url, now)
 }
 
 // heldCRL is what the store has of an address.
@@ -264,7 +305,7 @@ type heldCRL struct {
 
 func (h heldCRL) fresh(now time.Time) bool {
 	age := now.Sub(h.Checked)
-	return h.valid && age >= 0 && age < confirmedFor
+	return h.valid && age >= 0 && (age < confirmedFor || now.Before(h.Due) && h.Due.Sub(h.Checked) <= LongestCRLPeriod)
 }
 
 func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {

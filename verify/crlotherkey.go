@@ -41,6 +41,13 @@ func (o *otherKey) covers(h *crlHead, point *certinfo.DistributionPoint, reasons
 	}
 }
 
+// delta takes down a delta.
+func (o *otherKey) delta(l crlList) {
+	if !slices.Contains(o.deltas, l) {
+		o.deltas = append(o.deltas, l)
+	}
+}
+
 // doubt takes down why such lists may prove nothing.
 func (o *otherKey) doubt(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); !slices.Contains(o.doubts, text) {

@@ -22,6 +22,7 @@ type crlStatus struct {
 	signers map[crlList]*crlSigner
 	good    map[string]crlList // lists whose signature is good, by its octets
 
+	asked  map[string]bool // addresses
 	other  otherKey
 	forged string   // a list of the issuer's name that none of its keys signed
 	whys   []string // what hindered, in the order in which it was found
@@ -38,6 +39,7 @@ func newCRLStatus(r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlSt
 		spoke:   map[string]*crlHead{},
 		signers: map[crlList]*crlSigner{},
 		good:    map[string]crlList{},
+		asked:   map[string]bool{},
 	}
 }
 
@@ -52,6 +54,26 @@ func (c *crlStatus) direct(h *crlHead) bool { return h.issuer.Equal(c.issuer.Sub
 // work is too much.
 func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
 	lists, err := c.run.r.source.lists(c, point)
+	return c.judge(point, lists, err)
+}
+
+// rest asks the configured addresses of which nothing is known, where what is known does not say
+// enough. The lists of the implicit point are judged with theirs: a delta belongs to its base.
+func (c *crlStatus) rest() *Error {
+	if c.settled() || c.run.r.network == nil {
+		return nil
+	}
+	point := implicitPoint(c.cert)
+	lists, err := c.run.r.network.rest(c, point)
+	if len(lists) > 0 {
+		before, _ := c.run.r.source.lists(c, point) // its error is known
+		lists = append(lists, before...)
+	}
+	return c.judge(point, lists, err)
+}
+
+// judge looks at the lists that there are for a distribution point; err is why there are no more.
+func (c *crlStatus) judge(point *certinfo.DistributionPoint, lists []crlList, err error) *Error {
 	if err != nil && !c.settled() {
 		c.hindered(err.Error())
 	}
@@ -59,7 +81,7 @@ func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
 	for _, l := range lists {
 		if l.head().deltaBase != nil {
 			deltas = append(deltas, l)
-			c.other.deltas = append(c.other.deltas, l)
+			c.other.delta(l)
 		} else {
 			bases = append(bases, l)
 		}
@@ -290,6 +312,7 @@ func (c *crlStatus) verdict() *Error {
 	if c.settled() {
 		return nil
 	}
+	c.passedOver()
 	all := c.covered | c.other.covered
 	if all == certinfo.AllReasons {
 		doubts := c.otherKeyDoubts()
@@ -303,6 +326,17 @@ func (c *crlStatus) verdict() *Error {
 		return c.unknown("the CRLs at hand do not speak of all reasons for revocation")
 	}
 	return c.unknown("no usable CRL: " + c.hindrances())
+}
+
+// passedOver takes down which distribution points were not asked, with their cures.
+func (c *crlStatus) passedOver() {
+	whys, cures := c.run.s.v.passedOver(c.cert, c.run.r.network != nil)
+	for _, why := range whys {
+		c.hindered(why)
+	}
+	if c.cure == "" {
+		c.cure = strings.Join(cures, ", or ")
+	}
 }
 
 // hindrances says what is most telling first: the list of the certificate's own key, then what came

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,15 +31,19 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
 //	                 or by that of its address and key, where the address gave one of another key before
 //	crl/HASH.json    where it came from and how to ask whether it has changed
+//	crl/HASH.failed  that its address gave none lately, see crlfailure.go
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
+//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir, see crlauthority.go
 //	points.json      distribution points of certificates that logged in
 //	ocsp/            OCSP answers, see ocspstore.go
 //	lock, crl/HASH.lock
 type crlStore struct {
 	dir    string
 	fs     storeFS
-	writes bool // this process may keep what it fetches
+	writes bool          // this process may keep what it fetches
+	period time.Duration // after which UpdateCRLs runs again, 0 for logins
+	noting sync.Mutex    // over newest/
 	temp   tempNumber
 	policy safefile.Policy
 }
@@ -125,8 +130,12 @@ func (s *crlStore) writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return s.replaceBytes(path, append(data, '\n'))
+}
+
+func (s *crlStore) replaceBytes(path string, data []byte) error {
 	return s.replace(path, func(w io.Writer) error {
-		_, err := w.Write(append(data, '\n'))
+		_, err := w.Write(data)
 		return err
 	})
 }
@@ -216,8 +225,11 @@ func (s *crlStore) seenOf(ca *certinfo.Certificate, other *crlHead) string {
 	return ""
 }
 
-// saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced.
+// saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced. Several
+// addresses of one CRL may give lists at the same time.
 func (s *crlStore) saw(spki []byte, h *crlHead) error {
+	s.noting.Lock()
+	defer s.noting.Unlock()
 	path := s.path(newestDirName, scopeName(spki, h))
 	var n newest
 	if err := s.readJSON(path, &n); err == nil {
@@ -258,7 +270,21 @@ type origin struct {
 	Checked      time.Time `json:"checked"`          // when the server last confirmed it
 	Signer       string    `json:"signer,omitempty"` // hash of the key that signed it; absent in what older versions kept
 	Apart        bool      `json:"apart,omitempty"`  // its file is named by address and key
+	// Issuer is the hash of the name of the list's issuer, absent in what older versions kept; Indirect
+	// that the list may speak of certificates of any issuer.
+	Issuer   string `json:"issuer,omitempty"`
+	Indirect bool   `json:"indirect,omitempty"`
+	// Due is when UpdateCRLs, which asked at Checked, asks again. Until then no login does. Zero where
+	// a login asked.
+	Due time.Time `json:"due,omitzero"`
 }
+
+// of notes whose list it is.
+func (o *origin) of(h *crlHead) {
+	o.Issuer, o.Indirect = issuerName(h.issuer), h.point != nil && h.point.indirect
+}
+
+func issuerName(n certinfo.Name) string { return shortName([]byte(n.Key())) }
 
 func (s *crlStore) urlPath(url, suffix string) string {
 	return s.path(crlDirName, shortName([]byte(url))+suffix)
@@ -275,7 +301,10 @@ func (s *crlStore) origin(url string) origin {
 
 // confirm notes that the server still has the CRL that is stored.
 func (s *crlStore) confirm(o origin, now time.Time) error {
-	o.Checked = now
+	o.Checked, o.Due = now, time.Time{}
+	if s.period > 0 {
+		o.Due = now.Add(s.period)
+	}
 	return s.writeJSON(s.urlPath(o.URL, ".json"), o)
 }
 
@@ -288,6 +317,7 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 	}
 	before := s.origin(url)
 	o := origin{URL: url, ETag: v.ETag, LastModified: v.LastModified, Signer: shortName(spki)}
+	o.of(h)
 	o.Apart = before.Apart && before.Signer == o.Signer || before.Signer != "" && before.Signer != o.Signer
 	if err := s.install(temp, s.listPath(o, url)); err != nil {
 		return err

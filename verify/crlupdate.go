@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -31,10 +33,13 @@ type CRLReport struct {
 	Entries    int       // -1 when the list was not read
 	Indexed    bool
 	Signed     bool // by a CA of ca_dir
+	InDate     bool // of an address that gave none: the list that it gave before is still in date
+	NotKept    bool // of an address that gave one which is no use
+	NotIndexed bool // Err is that there was no time for its index
 	Err        error
 }
 
-// CRLProgress is told how far the reading of a CRL is. Total is -1 when it is not known.
+// CRLProgress is told how far the reading of a CRL is, by one goroutine at a time. Total is -1 when it is not known.
 type CRLProgress func(what string, done, total int64)
 
 // ctimeGrain is how old a file's ctime must be before an index may rely on it: two changes within the clock's grain
@@ -53,40 +58,75 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 		return nil, err
 	}
 	store.writes = true
+	store.period = min(v.options.CRLPeriod, LongestCRLPeriod)
 	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
 	u.sweep()
-	for _, a := range u.addresses() {
-		if ctx.Err() != nil {
-			return u.reports, ctx.Err()
-		}
-		u.tell(a.url, 0, -1)
-		if _, err := u.fetcher.refresh(ctx, a); err != nil {
-			u.reports = append(u.reports, CRLReport{URL: a.url, Entries: -1, Err: err})
-		}
-	}
+	u.removeOldAuthorities()
+	u.fetcher.mayBeSignedBy(v.keptSigners())
+	u.fetch(ctx)
 	for _, d := range u.places() {
 		u.index(ctx, d)
 	}
 	v.markOutdated(store, u.lists, u.reports)
 	u.removeOldIndexes()
-	return u.reports, ctx.Err()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return u.reports, ctx.Err()
+	}
+	return u.reports, nil // what the time did not suffice for has a report
+}
+
+// fetch asks all addresses, those that failed last time behind the others. A quarter of the time is
+// left for the indexes.
+func (u *crlUpdate) fetch(ctx context.Context) {
+	all := u.addresses()
+	u.failedLast(all)
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
+		defer cancel()
+	}
+	errs := askRound(ctx, all, func(ctx context.Context, a address, heard func()) error {
+		u.tell(a.url, 0, -1)
+		_, err := u.fetcher.refresh(ctx, a, heard)
+		return err
+	})
+
+	now := u.v.options.Now()
+	for i, err := range errs {
+		if err != nil {
+			u.reports = append(u.reports, CRLReport{
+				URL:     all[i].url,
+				Entries: -1,
+				InDate:  u.fetcher.held(all[i].url, now).valid,
+				NotKept: errors.Is(err, errNotKept),
+				Err:     err,
+			})
+		}
+	}
 }
 
 // refresh brings the CRL of an address up to date, whatever the time since its server was last asked.
-func (f *crlFetcher) refresh(ctx context.Context, a address) (*fetchedCRL, error) {
+// heard is told of all that comes, nil for nobody.
+func (f *crlFetcher) refresh(ctx context.Context, a address, heard func()) (*fetchedCRL, error) {
 	held := f.held(a.url, f.v.options.Now())
 	unlock, err := f.waitLock(ctx, a.url, heldCRL{})
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return f.download(ctx, nil, a, held.origin, f.v.options.Now())
+	list, err := f.download(ctx, crlRequest{address: a, held: held.origin, now: f.v.options.Now(), heard: heard})
+	if err == nil && list.notKept != nil {
+		err = fmt.Errorf("%s: %w: %w", a.url, errNotKept, list.notKept)
+	}
+	f.remember(ctx, a.url, err)
+	return list, err
 }
 
 type crlUpdate struct {
 	v        *Verifier
 	store    *crlStore
 	fetcher  *crlFetcher
+	telling  sync.Mutex // over progress
 	progress CRLProgress
 	reports  []CRLReport
 	kept     map[string]bool // names of indexes in use
@@ -94,6 +134,8 @@ type crlUpdate struct {
 }
 
 func (u *crlUpdate) tell(what string, done, total int64) {
+	u.telling.Lock()
+	defer u.telling.Unlock()
 	if u.progress != nil {
 		u.progress(what, done, total)
 	}
@@ -102,22 +144,24 @@ func (u *crlUpdate) tell(what string, done, total int64) {
 func (u *crlUpdate) addresses() []address {
 	var all []address
 	seen := map[string]bool{}
-	add := func(url string, configured bool) {
-		if _, file, _ := fetch.FilePath(url); !file && !seen[url] {
-			seen[url] = true
-			all = append(all, address{url: url, configured: configured || contains(u.v.options.CRLURLs, url)})
+	add := func(places []address) {
+		for _, a := range places {
+			if _, file, _ := fetch.FilePath(a.url); !file && !seen[a.url] {
+				seen[a.url] = true
+				all = append(all, a)
+			}
 		}
 	}
 	for _, url := range u.v.options.CRLURLs {
-		add(url, true)
+		add([]address{{url: url, configured: true}})
 	}
 	for _, c := range u.v.store.all {
-		for _, url := range webURLs(append(c.CRLDistributionPoints, c.FreshestCRL...)) {
-			add(url, false)
+		for _, url := range webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...)) {
+			add(u.v.places(url, false))
 		}
 	}
 	for _, url := range u.store.points() {
-		add(url, false)
+		add(u.v.places(url, false))
 	}
 	return all
 }
@@ -161,7 +205,7 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 	}
 	for _, l := range d.crls {
 		c, ok := l.(*crlInFile)
-		if !ok || ctx.Err() != nil {
+		if !ok {
 			continue
 		}
 		u.lists = append(u.lists, c)
@@ -171,6 +215,11 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 		}
 		u.kept[indexName(c.id, c.part.at)] = true
 		if c.index != nil {
+			u.reports = append(u.reports, r)
+			continue
+		}
+		if ctx.Err() != nil && c.part.size >= minIndexed {
+			r.Err, r.NotIndexed = errNotIndexed, true
 			u.reports = append(u.reports, r)
 			continue
 		}
@@ -193,6 +242,11 @@ func (u *crlUpdate) discard(path string) {
 	_ = u.store.fs.remove(path)
 }
 
+var errNotKept = errors.New("its list is not kept")
+
+// errNotIndexed is for lists whose turn did not come; logins read such a list as a whole.
+var errNotIndexed = errors.New("no index is made: the time of this run was over")
+
 // build makes the pass over a CRL, checks its signature and writes its index. scan is nil when it cannot be read.
 func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) {
 	waitForGrain(c.id)
@@ -210,7 +264,7 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) 
 	if scan, err = scanCRL(counted, size, nil, visit); err != nil {
 		return nil, false, err
 	}
-	signer := signerOf(scan, u.v.store.bySubj[scan.issuer.Key()])
+	signer := signerOf(scan, u.v.listSigners(scan.issuer))
 	if signer == nil {
 		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
 	}
@@ -378,7 +432,7 @@ func (v *Verifier) checkPart(path string, f io.ReaderAt, part crlPart, progress 
 // faultOf says why a login would not use a CRL.
 func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	run := &crlRun{r: &crlRevocation{grace: v.options.CRLGrace}, s: &search{v: v, now: v.options.Now()}}
-	signer := signerOf(scan, v.store.bySubj[scan.issuer.Key()])
+	signer := signerOf(scan, v.listSigners(scan.issuer))
 	if *signed = signer != nil; !*signed {
 		return errors.New("no CA of ca_dir that may sign CRLs signed it")
 	}
@@ -391,24 +445,29 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	return openStore(v.options.StoreDir).rollback(signer.RawSPKI, &scan.crlHead)
 }
 
-// Granted records the distribution points of a chain that logged in, so that UpdateCRLs fetches them ahead of the next
-// login. It does nothing without a CRL word, and for others than the owner of the store.
+// Granted records the distribution points of a chain that logged in, with its CA certificates that are not in ca_dir, so
+// that UpdateCRLs fetches and checks its lists ahead of the next login. It does nothing without a CRL word, and for
+// others than the owner of the store.
 func (v *Verifier) Granted(r *Result) {
 	if v.options.Policy.CRL == "" || r == nil || !r.Anchored {
 		return
 	}
 	var urls []string
-	for _, c := range r.Chain {
-		urls = append(urls, webURLs(append(append([]certinfo.DistributionPoint(nil), c.CRLDistributionPoints...), c.FreshestCRL...))...)
+	var authorities []*certinfo.Certificate
+	for i, c := range r.Chain {
+		urls = append(urls, webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...))...)
+		if i > 0 && !v.store.has(c) {
+			authorities = append(authorities, c)
+		}
 	}
-	if len(urls) == 0 {
+	if len(urls)+len(authorities) == 0 {
 		return
 	}
 	store := openStore(v.options.StoreDir)
 	if store == nil || !store.writes {
 		return
 	}
-	if err := store.record(urls); err != nil {
-		v.options.Logger.Warn("distribution points not recorded", "problem", err)
+	if err := errors.Join(store.record(urls), store.keepAuthorities(authorities)); err != nil {
+		v.options.Logger.Warn("what this chain's lists need is not recorded", "problem", err)
 	}
 }

@@ -325,7 +325,7 @@ func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, h
 
 // send makes one HTTP exchange (RFC 6960, appendix A).
 func (c *ocspChecker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
-	client := &fetch.Client{Proxy: c.v.options.Proxy, Resolver: c.v.options.Resolver, AllowLocal: r.configured, MaxBytes: maxOCSPAnswer}
+	client := c.v.client(r.configured, maxOCSPAnswer)
 	if !strings.HasPrefix(r.url, "http:") && !strings.HasPrefix(r.url, "https:") {
 		return nil, fmt.Errorf("%w: expected http or https", fetch.ErrAddress)
 	}

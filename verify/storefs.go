@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+
+	"pam_pkcs11/internal/safefile"
 )
 
 // storeFS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be full.
@@ -30,11 +32,11 @@ type storeFile interface {
 type disk struct{}
 
 func (disk) create(path string) (storeFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, 0o644)
-	if err == nil {
-		err = f.Chmod(0o644) // whatever the umask
+	f, err := safefile.Create(path, 0o644)
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	return f, nil
 }
 
 func (disk) rename(from, to string) error { return os.Rename(from, to) }

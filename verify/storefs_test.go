@@ -205,6 +205,12 @@ func forget(t *testing.T, dir string) {
 			}
 		}
 	}
+	failed, _ := filepath.Glob(filepath.Join(dir, crlDirName, "*"+failureSuffix))
+	for _, p := range failed {
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // newestNumber is the CRL number that is noted for the intermediate CA.
@@ -251,4 +257,34 @@ func TestDiskFailsWhileAnIndexIsWritten(t *testing.T) {
 			t.Errorf("not healed: %v, %d scans", err, scans)
 		}
 	})
+}
+
+// TestNothingIsLeftOfAnUnfinishedFile: a process that ends while it writes leaves no part of a file,
+// and what is finished is there under its name, for everybody to read.
+func TestNothingIsLeftOfAnUnfinishedFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, tempPrefix+"x")
+	f, err := disk{}.create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("part")); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("while it is written: %v, %v", left, err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "part" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("%v, %v", info, err)
+	}
 }

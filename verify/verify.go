@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
@@ -53,9 +54,17 @@ type Options struct {
 	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
-	Proxy       string        // http://HOST:PORT for http and https, "" for none
-	Resolver    *net.Resolver // of the names in addresses; nil: the system's
-	StoreDir    string        // DefaultStore, or "" to keep nothing; written to by its owner only
+	CRLMirrors  []CRLMirror   // where the addresses of certificates are asked instead; may be on this machine
+
+	// CRLLDAPServers, ldap://HOST or ldaps://HOST, are asked for addresses of certificates that name no
+	// server; may be on this machine.
+	CRLLDAPServers []string
+
+	NoProxy   []string      // hosts, .domains, addresses and networks that are reached without Proxy
+	Proxy     string        // http://HOST:PORT for http and https, "" for none
+	CRLPeriod time.Duration // between two runs of UpdateCRLs; 0: not known, LongestCRLPeriod at most
+	Resolver  *net.Resolver // of the names in addresses; nil: the system's
+	StoreDir  string        // DefaultStore, or "" to keep nothing; written to by its owner only
 
 	OCSP OCSPOptions // how responders are asked, with Policy.OCSP
 	Soft bool        // revocation = soft: go on, and log it, when nothing can be found out about revocation
@@ -81,6 +90,9 @@ type Verifier struct {
 	initial initialPolicies
 
 	responders []*certinfo.Certificate // of OCSPOptions.ResponderCerts
+
+	keptOnce sync.Once
+	kept     map[string][]*certinfo.Certificate // by subject, see crlauthority.go
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.

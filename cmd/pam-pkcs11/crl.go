@@ -24,6 +24,7 @@ type crlFlags struct {
 	config  string
 	store   string
 	timeout time.Duration
+	period  time.Duration // between two runs of update, 0 where it does not matter
 }
 
 func newCRL() *cobra.Command {
@@ -41,12 +42,15 @@ func newCRL() *cobra.Command {
 		Short: "Fetch the lists that logins will need and build their indexes",
 		Long: "update fetches the lists of crl_url, of the certificates in ca_dir and of the distribution points that were\n" +
 			"recorded at logins, and builds the indexes of all lists in crl_dir and in the store, so that a login reads a few\n" +
-			"octets of each. It prints one line for each list or address that could not be had or used, and then ends with 1.",
+			"octets of each. It prints one line for each list or address that could not be had or used, and ends with 69 when an\n" +
+			"address gave none and no list of it is in date, else 65 when a list cannot be used, else 75 when only a later run\n" +
+			"is needed.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return updateCRLs(cmd, flags) },
 	}
 	flags.timeout = 10 * time.Minute
 	update.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
+	update.Flags().DurationVar(&flags.period, "period", time.Hour, "how often it is run: until then no login asks an address that answered")
 	command.AddCommand(update, newCRLAccept(flags), &cobra.Command{
 		Use:   "list",
 		Short: "Print the lists in crl_dir and in the store",
@@ -71,12 +75,16 @@ func (f *crlFlags) verifier(cmd *cobra.Command) (*verify.Verifier, error) {
 	if err != nil {
 		return nil, &cli.Error{Code: cli.Config, Err: err}
 	}
+	o.CRLPeriod = f.period
 	o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
 	o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
 	return verify.New(o)
 }
 
 func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
+	if flags.period < 0 || flags.period > verify.LongestCRLPeriod {
+		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
+	}
 	v, err := flags.verifier(cmd)
 	if err != nil {
 		return err
@@ -89,7 +97,13 @@ func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	if errors.Is(err, os.ErrPermission) {
 		return &cli.Error{Code: cli.NoPerm, Err: err}
 	}
-	return errors.Join(printReports(cmd.ErrOrStderr(), faulty(reports)), err)
+	if err := errors.Join(printLines(cmd.ErrOrStderr(), faulty(reports)), err); err != nil {
+		return err
+	}
+	if code := updateCode(reports); code != cli.OK {
+		return &cli.Error{Code: code}
+	}
+	return nil
 }
 
 func faulty(reports []verify.CRLReport) []verify.CRLReport {
@@ -133,15 +147,20 @@ func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
 
 // printReports prints a line for each; the answer is no when one has an error.
 func printReports(out io.Writer, reports []verify.CRLReport) error {
-	bad := false
+	if err := printLines(out, reports); err != nil {
+		return err
+	}
+	if len(faulty(reports)) > 0 {
+		return &cli.Error{Code: cli.Failure}
+	}
+	return nil
+}
+
+func printLines(out io.Writer, reports []verify.CRLReport) error {
 	for _, r := range reports {
-		bad = bad || r.Err != nil
 		if _, err := fmt.Fprintln(out, reportLine(r)); err != nil {
 			return err
 		}
-	}
-	if bad {
-		return &cli.Error{Code: cli.Failure}
 	}
 	return nil
 }

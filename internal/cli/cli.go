@@ -21,11 +21,15 @@ import (
 
 // The exit codes of all programs.
 const (
-	OK      = 0  // the answer is yes, or the work is done
-	Failure = 1  // the answer is no, or the work could not be done
-	Usage   = 2  // the program was called in a way it does not understand
-	NoPerm  = 77 // EX_NOPERM: the caller is not allowed to do this
-	Config  = 78 // EX_CONFIG: the configuration has errors
+	OK      = 0 // the answer is yes, or the work is done
+	Failure = 1 // the answer is no, or the work could not be done
+	Usage   = 2 // the program was called in a way it does not understand
+
+	DataErr     = 65 // EX_DATAERR: what was read cannot be used
+	Unavailable = 69 // EX_UNAVAILABLE: somebody else's service gave nothing
+	TempFail    = 75 // EX_TEMPFAIL: not all could be done, and a later try may do
+	NoPerm      = 77 // EX_NOPERM: the caller is not allowed to do this
+	Config      = 78 // EX_CONFIG: the configuration has errors
 )
 
 // Error is a failure with an exit code of its own.

@@ -31,6 +31,7 @@ const (
 // Client fetches. Its zero value reaches public addresses only, directly.
 type Client struct {
 	Proxy      string          // http://host:port for http and https; the environment is never read
+	NoProxy    []string        // what is reached without Proxy, see direct
 	AllowLocal bool            // loopback, link-local and unspecified addresses may be reached
 	MaxBytes   int64           // of one body; 0 is DefaultMaxBytes
 	Resolver   *net.Resolver   // of names; nil is the system's
@@ -158,8 +159,8 @@ func (c *Client) transport() (*http.Transport, error) {
 		if err != nil || proxy.Hostname() == "" {
 			return nil, fmt.Errorf("proxy %q is not an address, expected http://HOST:PORT", c.Proxy)
 		}
-		t.Proxy = http.ProxyURL(proxy)
-		t.DialContext = (&net.Dialer{Resolver: c.Resolver}).DialContext // the administrator's proxy may well be on this machine
+		t.Proxy = c.throughProxy(proxy)
+		t.DialContext = c.dialProxyOrServer(proxy)
 	}
 	if c.Transport != nil {
 		c.Transport(t)

@@ -81,8 +81,12 @@ func ldapQuery(u *url.URL) (ldapconn.Query, error) {
 	default:
 		return q, fmt.Errorf("%w: %s: unknown scope %q", ErrAddress, u, parts[1])
 	}
-	if parts[2] != "" {
-		q.Filter = parts[2]
+	switch filter := parts[2]; {
+	case filter == "":
+	case strings.HasPrefix(filter, "("):
+		q.Filter = filter
+	default: // as Active Directory writes it
+		q.Filter = "(" + filter + ")"
 	}
 	return q, nil
 }

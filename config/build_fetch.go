@@ -1,0 +1,167 @@
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with
+// /, or neither does and whole addresses are meant.
+type Mirror struct{ From, To string }
+
+// maxLDAPServers bounds what one distribution point without a server makes a login ask.
+const maxLDAPServers = 8
+
+// fillFetching reads how lists are reached.
+func (b *builder) fillFetching(v Values) {
+	m := &b.conf.Module
+	m.NoProxy = b.noProxy(v)
+	m.CRL.Mirrors = b.mirrors(v)
+	m.CRL.LDAPServers = b.ldapServers(v)
+	if len(m.NoProxy) > 0 && m.Proxy == "" {
+		b.note(v.get("no_proxy").at, NoteNoEffect, "no_proxy has no effect without proxy")
+	}
+	for _, key := range []string{"crl_mirror", "crl_ldap_server"} {
+		if v.Set(key) && m.Policy.CRL == "" {
+			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without a crl word in cert_policy")
+		}
+	}
+}
+
+const hostLabel = `[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?`
+
+var exceptionHost = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\.?` + hostLabel + `(\.` + hostLabel + `)*$`)
+})
+
+// noProxy reads the exceptions of the proxy.
+func (b *builder) noProxy(v Values) (all []string) {
+	val := v.get("no_proxy")
+	for i, text := range val.texts {
+		for _, word := range strings.Fields(text) {
+			_, notNet := netip.ParsePrefix(word)
+			_, notAddr := netip.ParseAddr(word)
+			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
+				b.fault(&fault{val.place(i), quote(word) + " is not a host, a domain or a network",
+					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port"})
+				continue
+			}
+			all = append(all, word)
+		}
+	}
+	return all
+}
+
+// looksLikeAddress: a name does not end with a number.
+func looksLikeAddress(word string) bool {
+	last := word[strings.LastIndexByte(word, '.')+1:]
+	return strings.Trim(last, "0123456789") == ""
+}
+
+// mirrors reads FROM -> TO, as one text each or as three words.
+func (b *builder) mirrors(v Values) (all []Mirror) {
+	val := v.get("crl_mirror")
+	words := strings.Fields(strings.Join(val.texts, " "))
+	for len(words) > 0 {
+		if len(words) < 3 || words[1] != "->" {
+			b.fault(&fault{val.at, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+			return nil
+		}
+		mirror := Mirror{From: words[0], To: words[2]}
+		if why := mirror.fault(); why != "" {
+			b.fault(&fault{val.at, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+		}
+		all, words = append(all, mirror), words[3:]
+	}
+	return all
+}
+
+// fault says what is wrong with a mirror.
+func (m Mirror) fault() string {
+	for _, text := range []string{m.From, m.To} {
+		u, err := url.Parse(text)
+		good := err == nil && u.User == nil && u.Fragment == "" && len(u.Path) > 0
+		if good {
+			switch u.Scheme {
+			case "http", "https":
+				good = u.Hostname() != ""
+			case "ldap", "ldaps":
+				good = u.Hostname() != "" || text == m.From
+			default:
+				good = false
+			}
+		}
+		if !good {
+			return "crl_mirror: " + quote(text) + " is not an address with a path"
+		}
+	}
+	if strings.HasSuffix(m.From, "/") != strings.HasSuffix(m.To, "/") {
+		return "crl_mirror: of " + quote(m.From) + " and " + quote(m.To) + " only one ends with /"
+	}
+	return ""
+}
+
+// ldapServers reads crl_ldap_server.
+func (b *builder) ldapServers(v Values) (all []string) {
+	val := v.get("crl_ldap_server")
+	for i, text := range val.texts {
+		for _, word := range strings.Fields(text) {
+			server := serverOnly(word)
+			if server == "" {
+				b.fault(&fault{val.place(i), quote(word) + " is not a directory server",
+					"write ldap://HOST or ldaps://HOST"})
+				continue
+			}
+			all = append(all, server)
+		}
+	}
+	if len(all) > maxLDAPServers {
+		b.fault(&fault{val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
+			"name those that are near"})
+	}
+	return all
+}
+
+// serverOnly is an LDAP URI without what stands behind the server; "" for anything else.
+func serverOnly(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil {
+		return ""
+	}
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// fillLDAPServers takes the servers of the ldap mappers in use where crl_ldap_server names none.
+func (b *builder) fillLDAPServers() {
+	crl := &b.conf.Module.CRL
+	if len(crl.LDAPServers) > 0 || b.conf.Module.Policy.CRL == "" {
+		return
+	}
+	for _, m := range b.conf.Mappers {
+		if m.Type != "ldap" {
+			continue
+		}
+		written := strings.Fields(strings.Join(m.Values.List("uri"), " "))
+		if host := m.Values.String("ldaphost"); host != "" {
+			if !strings.Contains(host, "://") {
+				host = "ldap://" + host
+				if port := m.Values.Int("ldapport"); port != 0 {
+					host += ":" + strconv.Itoa(port)
+				}
+			}
+			written = append(written, host)
+		}
+		for _, text := range written {
+			if server := serverOnly(text); server != "" && len(crl.LDAPServers) < maxLDAPServers {
+				crl.LDAPServers = append(crl.LDAPServers, server)
+			}
+		}
+	}
+}
