@@ -47,6 +47,7 @@ type Key struct {
 	Kind     Kind
 	Default  string   // as it would be written; "" is empty or none
 	Words    []string // allowed words of Choice and Words
+	Form     string   // what an element of a List is, where its kind does not say it; for the manual page
 	Instead  string   // hint at a word that is not near any of Words; "" lists them
 	Named    []Name   // words for numbers of an Int, in lower case
 	Min, Max int      // range of Int and Seconds, both included

@@ -77,8 +77,11 @@ func (k *Key) Values() string {
 		return "a list of attribute=item, the item " + orList(words)
 	}
 
-	if len(words) > 0 {
+	switch {
+	case len(words) > 0:
 		return orList(words)
+	case k.Form != "":
+		return k.Form
 	}
 	return openKinds[k.Kind]
 }
