@@ -5,6 +5,8 @@ GO ?= go
 BUILD := build
 FUZZTIME ?= 10m
 SOAKTIME ?= 30m
+# For each package. It ends what hangs, not what is slow: test/endings takes minutes on a quiet machine.
+TEST_TIMEOUT ?= 60m
 PREFIX ?= /usr
 MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC) -print-multiarch 2>/dev/null)
 PAMDIR ?= $(if $(MULTIARCH),$(PREFIX)/lib/$(MULTIARCH)/security,$(PREFIX)/lib64/security)
@@ -56,17 +58,18 @@ check: toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 38
 	@.ci/lint $(STATICCHECK)
 
 # Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.
-test: build ## all tests that need nothing but Debian packages
-	$(GO) test ./...
-	CGO_ENABLED=0 $(GO) test $$($(GO) list -f '{{if not .CgoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v '^pam_pkcs11/test')
+test: build ## all tests that need nothing but Debian packages; closes with the counts and the slowest packages
+	@set -o pipefail; { $(GO) test -timeout $(TEST_TIMEOUT) -json ./... && \
+		CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) -json $$($(GO) list -f '{{if not .CgoFiles}}{{.ImportPath}}{{end}}' ./... \
+			| grep -v '^pam_pkcs11/test'); } | $(GO) run ./test/tally
 
 test-reference: build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
-	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -tags reference \
+	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -timeout $(TEST_TIMEOUT) -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
 test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
-	PCSCD_UNDER_TEST=system $(GO) test -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
+	PCSCD_UNDER_TEST=system $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
 		grep -vE '^=== '
 
 test-hosts: build ## Debian's sshd, sudo, su and login with a card, in private namespaces (root; 5 to 8 minutes)
@@ -98,8 +101,8 @@ bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkc
 	@$(GO) run ./test/bench -crl $(BUILD)
 
 bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
-	$(GO) test -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
-	$(GO) test -run '^$$' -bench . -benchmem ./ccid
+	$(GO) test -timeout $(TEST_TIMEOUT) -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
+	$(GO) test -timeout $(TEST_TIMEOUT) -run '^$$' -bench . -benchmem ./ccid
 
 bench-pcsc: build ## our PC/SC daemon against Debian's pcscd, through the same libpcsclite and an instant card (root)
 	@$(GO) build -o $(BUILD)/bench-pcsc ./test/pcsc/bench && $(BUILD)/bench-pcsc $(BUILD)

@@ -3,9 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // In these files the lines are counted from the opening of pam_pkcs11.
@@ -211,28 +214,70 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-// A megabyte of anything is read in a moment, and its messages fit into a log.
-func TestWorkIsBounded(t *testing.T) {
-	fill := func(one string) string {
-		return "pam_pkcs11 { pkcs11_module default { } " + strings.Repeat(one, (MaxFileSize-100)/len(one)) + " }"
-	}
-	list := func(key, word string) string {
-		return minimal(key+strings.Repeat(word+",", (MaxFileSize-500)/(len(word)+1))+word+";", "", "")
-	}
-	files := map[string]string{
-		"unknown keys": fill("abcdefg=h;"), "unknown blocks": fill("abcdefg h{}"), "mappers": fill("mapper cn{}"), "mappers of many names": fill("mapper a b c{}"),
-		"modules": fill("pkcs11_module a{b=c;}"), "policies": minimal("", "cert_policy = none"+strings.Repeat(", none", 150000)+";", ""), "names": list("use_mappers = ", "x"),
-		"one long word": minimal("use_mappers = "+strings.Repeat("x", MaxFileSize-500)+";", "", ""), "comments": fill("#\n"), "braces": fill("a{"), "quotes": fill("\"\" "),
-		"braces in a word": minimal("pin_pattern = "+strings.Repeat("}", MaxFileSize-500)+";", "", ""), "commas": minimal("x = "+strings.Repeat(",", MaxFileSize-500)+";", "", ""),
-	}
-	for name, text := range files {
-		start := time.Now()
-		r := CheckData("f.conf", []byte(text))
-		if d := time.Since(start); d > 30*time.Second { // quadratic work would take hours, a busy machine does not
-			t.Errorf("%s: %v", name, d)
+// processorTime is what f costs the thread it runs on, whoever else wants the processor.
+func processorTime(t *testing.T, f func()) time.Duration {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	now := func() time.Duration {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+			t.Fatal(err)
 		}
+		return time.Duration(ts.Nano())
+	}
+
+	start := now()
+	f()
+	return now() - start
+}
+
+// linear checks that the work on the whole file grows with its size, measured at an eighth of it in the same run: linear
+// work takes 8 times as long, quadratic work 64 times. What costs less than 50 ms need not be compared. One measurement
+// can be off, three are not.
+func linear(t *testing.T, file, eighth string) error {
+	t.Helper()
+	var whole, part time.Duration
+	for range 3 {
+		whole = processorTime(t, func() { CheckData("f.conf", []byte(file)) })
+		if whole < 50*time.Millisecond {
+			return nil
+		}
+		part = processorTime(t, func() { CheckData("f.conf", []byte(eighth)) })
+		if whole < 24*part {
+			return nil
+		}
+	}
+	return fmt.Errorf("%v for all, %v for an eighth of it", whole, part)
+}
+
+// A megabyte of anything is read in time that grows with its size, and its messages fit into a log.
+func TestWorkIsBounded(t *testing.T) {
+	eighths := bulkyFiles(MaxFileSize / 8)
+	for name, text := range bulkyFiles(MaxFileSize) {
+		r := CheckData("f.conf", []byte(text))
 		if n := len(r.Errors.Error()); n > (maxErrors+1)*2000 {
 			t.Errorf("%s: a message of %d bytes", name, n)
 		}
+
+		if err := linear(t, text, eighths[name]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// bulkyFiles are files of about a size that hold much of one thing.
+func bulkyFiles(size int) map[string]string {
+	fill := func(one string) string {
+		return "pam_pkcs11 { pkcs11_module default { } " + strings.Repeat(one, (size-100)/len(one)) + " }"
+	}
+	list := func(key, word string) string {
+		return minimal(key+strings.Repeat(word+",", (size-500)/(len(word)+1))+word+";", "", "")
+	}
+	return map[string]string{
+		"unknown keys": fill("abcdefg=h;"), "unknown blocks": fill("abcdefg h{}"), "mappers": fill("mapper cn{}"), "mappers of many names": fill("mapper a b c{}"),
+		"modules": fill("pkcs11_module a{b=c;}"), "policies": minimal("", "cert_policy = none"+strings.Repeat(", none", size/7)+";", ""), "names": list("use_mappers = ", "x"),
+		"one long word": minimal("use_mappers = "+strings.Repeat("x", size-500)+";", "", ""), "comments": fill("#\n"), "braces": fill("a{"), "quotes": fill("\"\" "),
+		"braces in a word": minimal("pin_pattern = "+strings.Repeat("}", size-500)+";", "", ""), "commas": minimal("x = "+strings.Repeat(",", size-500)+";", "", ""),
 	}
 }

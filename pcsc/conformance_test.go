@@ -313,7 +313,7 @@ var shareRules = []rule{
 		expect(t, "connect", err, 0)
 		expect(t, "begin", holder.BeginTransaction(), 0)
 		expect(t, "release", c.Release(), 0)
-		for until := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			_, err = w.service.Transmit(other.Handle(), other.ActiveProtocol(), selectCommand, 300)
 			if err != pcsc.ErrSharingViolation && err != nil || time.Now().After(until) {
 				break

@@ -66,7 +66,7 @@ func (s *script) send(command uint32, body []byte, data ...byte) {
 func (s *script) receive(n int) []byte {
 	s.t.Helper()
 	b := make([]byte, n)
-	s.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	s.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	for at := 0; at < n; {
 		got, err := s.conn.Read(b[at:])
 		if err != nil {
@@ -97,7 +97,7 @@ func (s *script) silent() {
 // closed checks that the daemon has hung up.
 func (s *script) closed() {
 	s.t.Helper()
-	s.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	s.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	n, err := s.conn.Read(make([]byte, 1))
 	if ne, ok := err.(net.Error); n != 0 || err == nil || ok && ne.Timeout() {
 		s.t.Fatalf("the connection is still open: %d %v", n, err)
@@ -360,7 +360,7 @@ func TestReaderStatesGrowAndNeverShrink(t *testing.T) {
 	for i := range 20 {
 		w.driver.Add(pcsctest.Reader{ID: string(rune('a' + i)), Product: "More", Slots: []*pcsctest.Slot{pcsctest.NewSlot(true)}})
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for s.word(s.ask(0x16, nil, 4), 0) != 22 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
@@ -424,7 +424,7 @@ func TestTooManyClients(t *testing.T) {
 		t.Errorf("cancel is refused: %X", got)
 	}
 	all[0].conn.Close()
-	for until := time.Now().Add(5 * time.Second); w.server.Clients() > 3 && time.Now().Before(until); {
+	for until := time.Now().Add(time.Minute); w.server.Clients() > 3 && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(5 * time.Millisecond)

@@ -285,7 +285,7 @@ func TestSlotEvents(t *testing.T) {
 // waitFor returns when the library has logged a call.
 func waitFor(t *testing.T, function string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if n, err := fault.Count(function); err == nil && n > 0 {
 			return
 		}

@@ -138,7 +138,7 @@ func TestWeb(t *testing.T) {
 	if _, err := trusting(t, Options{}, &cas[5].Cert).Check(t.Context(), leaf, cross); err != nil {
 		t.Errorf("one way out: %v", err)
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > time.Minute { // all paths without the limit of work would take hours
 		t.Errorf("took %v", took)
 	}
 }

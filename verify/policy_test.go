@@ -31,7 +31,7 @@ func TestHostileMappings(t *testing.T) {
 	if _, err := v.Check(t.Context(), parsed(t, ca.Leaf("Alice", testca.Policies(false, "1.2.2"))), card); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > time.Minute { // a number of nodes that doubles at each step would take years
 		t.Errorf("took %v", took)
 	}
 }

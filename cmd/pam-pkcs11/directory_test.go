@@ -67,8 +67,10 @@ func TestCheckNamesWhoseWordItIs(t *testing.T) {
 // TestMapSaysWhatIsWrong: reasons of a directory stand in the verdict, and the warning in the answer.
 func TestMapSaysWhatIsWrong(t *testing.T) {
 	root := testca.NewRoot("Our Root")
-	leaf := root.Leaf("Alice")
-	s := slapdtest.Start(t, slapdtest.Person("alice", 0, "employeeType: nobody"))
+	// Longer than any login name may be: no machine has an account of this name, which would make an answer a yes.
+	const nobody = "nobody-of-whatever-machine-this-may-run-on"
+	leaf := root.Leaf(nobody)
+	s := slapdtest.Start(t, slapdtest.Person(nobody, 0, "employeeType: nobody"))
 	dir := t.TempDir()
 	put := func(name string, data []byte) string {
 		path := filepath.Join(dir, name)

@@ -27,6 +27,7 @@ var rows = map[string]row{
 	"internal/fetch":              {ours: "internal/ldapconn internal/safefile"},
 	"internal/fetch/fetchtest":    {},
 	"internal/simcard":            {ours: "internal/iso7816"},
+	"internal/slowtest":           {},
 
 	"config": {ours: "internal/safefile"},
 	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},

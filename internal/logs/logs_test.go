@@ -74,7 +74,7 @@ func fakeLog(t *testing.T) (string, *net.UnixConn) {
 func receive(t *testing.T, conn net.Conn) string {
 	t.Helper()
 	b := make([]byte, 2*MaxLine)
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	n, err := conn.Read(b)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "../relay.h"
 #include "../spawn.h"
+#include "clock.h"
 
 #include <security/pam_appl.h>
 #include <security/pam_ext.h>
@@ -144,9 +145,13 @@ static uint32_t number(const unsigned char *p)
 static int discard_answer(int fd)
 {
 	unsigned char header[RELAY_HEADER], payload[RELAY_MAX_ANSWER + 1];
+	clock_worker_waits();
 	if (whole(fd, header, sizeof header) || number(header + 4) > sizeof payload)
 		return -1;
-	return whole(fd, payload, number(header + 4));
+	if (whole(fd, payload, number(header + 4)))
+		return -1;
+	clock_worker_took((int64_t)sizeof header + number(header + 4));
+	return 0;
 }
 
 static void *play(void *argument)
@@ -160,6 +165,7 @@ static void *play(void *argument)
 	}
 	if (!(options & HOLD_OPEN))
 		shutdown(s->fd, SHUT_WR);
+	clock_worker_done();
 	return NULL;
 }
 
@@ -216,6 +222,7 @@ static void serve(struct script *s, int verb)
 	authtok = NULL;
 	set[0] = 0;
 	shown = asked = 0;
+	clock_begin(pair[0]);
 	int64_t begin = relay_now();
 	r.silence_until = begin + relay_silence;
 	r.total_until = begin + relay_total;

@@ -69,7 +69,7 @@ func killWorker(t *testing.T, launcher string) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
-		for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(5 * time.Minute); time.Now().Before(limit); time.Sleep(time.Millisecond) {
 			if target, err := os.Readlink(exe); err != nil || target != launcher {
 				return
 			}

@@ -48,7 +48,16 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code, done, err := withOwnAccounts()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "test/endings:", err)
+		os.Exit(1)
+	}
+	if done {
+		os.Exit(code)
+	}
+
+	code = m.Run()
 	if worldDir != "" {
 		_ = os.RemoveAll(worldDir)
 	}

@@ -244,7 +244,7 @@ func play(t *testing.T, variant string, s scenario) {
 	if s.root && os.Getuid() != 0 {
 		return // needs root to become another user; the same host as this user is "an authentication"
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	argument := s.argument
 	if argument == "" {

@@ -55,11 +55,12 @@ func New() (*Bus, error) {
 	if err := unix.Mount("usbfs", nodes, "fuse.usbfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("mounting on %s: %w", nodes, err), unix.Close(fd), events.close())
 	}
-	// Two, so that a request is read while another is answered.
-	for range 2 {
-		b.serving.Add(1)
-		go b.serve()
-	}
+
+	// One only: a node's close does not wait for its RELEASE to be answered, which is queued before close returns and so
+	// is read before any later call. With two readers a CLAIM could overtake it, and find the interface still taken, which
+	// the kernel's usbfs never lets happen. What may wait has a goroutine of its own (see answer).
+	b.serving.Add(1)
+	go b.serve()
 	return b, nil
 }
 

@@ -1,0 +1,39 @@
+// Package slowtest is for tests of deadlines that only a real clock can show: it measures what the machine added to the
+// time that was taken, so that a busy one fails nothing.
+package slowtest
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Allowance starts a measurement. What it returns says how much longer than on a machine of its own the process may have
+// taken since then: twice the time that its threads waited for a processor, as what it talks to waits as well. It is 0
+// where the kernel does not say (CONFIG_SCHED_INFO; Documentation/scheduler/sched-stats.rst).
+func Allowance() func() time.Duration {
+	start := waited()
+	return func() time.Duration { return max(0, 2*(waited()-start)) }
+}
+
+// waited is how long the threads of this process have been runnable without running, all together.
+func waited() time.Duration {
+	var sum time.Duration
+	files, _ := filepath.Glob("/proc/self/task/*/schedstat")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		fields := strings.Fields(string(text)) // nanoseconds run, nanoseconds waited, turns
+		if len(fields) != 3 {
+			continue
+		}
+		if ns, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
+			sum += time.Duration(ns)
+		}
+	}
+	return sum
+}
