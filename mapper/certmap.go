@@ -154,7 +154,7 @@ func (m *certmapMapper) deciding(cert *certinfo.Certificate) []certmapRule {
 }
 
 func (m *certmapMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	found, err := m.users(ctx, cert, "")
+	found, err := m.users(ctx, cert, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (m *certmapMapper) find(ctx context.Context, cert *certinfo.Certificate) ([
 	return found, nil
 }
 
-func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	found, err := m.users(ctx, cert, user)
 	if err != nil {
 		return answer{}, false, err
@@ -187,8 +187,8 @@ func (m *certmapMapper) expects(cert *certinfo.Certificate, _ string) bool {
 	})
 }
 
-// users returns whom the deciding rules mean. user is "" or the one that is asked about.
-func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user string) ([]answer, error) {
+// users returns whom the deciding rules mean. user is nil or the one that is asked about.
+func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	rules := m.deciding(cert)
 	if len(rules) == 0 {
 		return nil, errNothing
@@ -240,7 +240,7 @@ func (m *certmapMapper) wayToSearch(ctx context.Context, rules []certmapRule) st
 	return "filter"
 }
 
-func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user string) (*answer, error) {
+func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user *person) (*answer, error) {
 	ctx, cancel := m.cache.shorten(ctx)
 	defer cancel()
 	h := &hits{logins: m.logins, log: m.log, uses: func() []string {

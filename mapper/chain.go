@@ -94,7 +94,7 @@ func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, 
 
 // Match tells whether the certificate belongs to the user. Its errors are those of Find.
 func (c *Chain) Match(ctx context.Context, cert Checked, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, isOf(cert.Cert, user))
+	return c.ask(ctx, cert, verified, isOf(cert.Cert, newPerson(c.options.Accounts, user)))
 }
 
 // question is what one mapper is asked.
@@ -104,13 +104,13 @@ func whose(cert *certinfo.Certificate) question {
 	return func(ctx context.Context, m mapper) ([]answer, error) { return m.find(ctx, cert) }
 }
 
-func isOf(cert *certinfo.Certificate, user string) question {
+func isOf(cert *certinfo.Certificate, user *person) question {
 	return func(ctx context.Context, m mapper) ([]answer, error) {
 		a, yes, err := m.match(ctx, cert, user)
 		if err != nil || !yes {
 			return nil, err
 		}
-		a.user = user
+		a.user = user.typed
 		return []answer{a}, nil
 	}
 }

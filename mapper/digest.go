@@ -55,7 +55,7 @@ func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 	return m.mapfile.lookup(ctx, keys)
 }
 
-func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err

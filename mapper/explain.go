@@ -65,7 +65,7 @@ type Explanation struct {
 func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified bool) ([]Explanation, error) {
 	q := whose(cert.Cert)
 	if user != "" {
-		q = isOf(cert.Cert, user)
+		q = isOf(cert.Cert, newPerson(c.options.Accounts, user))
 	}
 	var all []Explanation
 	for _, l := range c.links {

@@ -55,7 +55,7 @@ func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) (
 	return values, err
 }
 
-func (m *genericMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *genericMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	if m.accounts == nil {
 		return m.textMapper.match(ctx, cert, user)
 	}

@@ -41,8 +41,8 @@ func below(name string) func(accounts.Account) (string, string, bool) {
 }
 
 // match looks into the file of one user. That there is no such file is a no.
-func (h homeFiles) match(ctx context.Context, user, value string, test holds) (answer, bool, error) {
-	account, err := h.accounts.Lookup(user)
+func (h homeFiles) match(ctx context.Context, user *person, value string, test holds) (answer, bool, error) {
+	account, err := h.accounts.Lookup(user.typed)
 	if err != nil {
 		return answer{}, false, err
 	}
@@ -53,13 +53,13 @@ func (h homeFiles) match(ctx context.Context, user, value string, test holds) (a
 	for _, o := range outcomes {
 		tellAsked(ctx, o.path)
 		for _, r := range o.reports {
-			h.log.Warn("file of a user: "+r.Problem, "user", user, "path", r.Path)
+			h.log.Warn("file of a user: "+r.Problem, "user", user.typed, "path", r.Path)
 		}
 		if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
 			return answer{}, false, o.err
 		}
 		if o.yes {
-			return answer{user, value, OriginOwnerFile}, true, nil
+			return answer{user.typed, value, OriginOwnerFile}, true, nil
 		}
 	}
 	return answer{}, false, nil

@@ -85,8 +85,8 @@ type answer struct {
 type mapper interface {
 	// find returns the logins that the certificate belongs to, the best first.
 	find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error)
-	// match tells whether the certificate belongs to user. answer.user is user when it does.
-	match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error)
+	// match tells whether the certificate belongs to a person, whichever of his names it goes by.
+	match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error)
 	// binds tells that the answer rests on the exact certificate or its key, not on text in it.
 	binds() bool
 }

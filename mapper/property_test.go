@@ -311,7 +311,7 @@ func TestPwentIsOfOneAccount(t *testing.T) {
 			t.Fatalf("%v, %v", found, err)
 		}
 		for _, a := range found {
-			if _, yes, err := p.match(context.Background(), []string{text}, a.user); !yes || err != nil {
+			if _, yes, err := p.match(context.Background(), []string{text}, newPerson(source, a.user)); !yes || err != nil {
 				t.Fatalf("%q is found by %q and does not match: %v", a.user, text, err)
 			}
 		}

@@ -21,7 +21,7 @@ func newPwent(b config.Mapper, o Options) (mapper, error) {
 
 func (m *pwentMapper) binds() bool { return false }
 
-func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
 		return answer{}, false, err
@@ -44,16 +44,21 @@ type people struct {
 }
 
 // match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
-func (p people) match(ctx context.Context, names []string, user string) (answer, bool, error) {
-	tellAsked(ctx, "account "+user)
-	account, err := p.accounts.Lookup(user)
+func (p people) match(ctx context.Context, names []string, user *person) (answer, bool, error) {
+	tellAsked(ctx, "account "+user.typed)
+	account, err := p.accounts.Lookup(user.typed)
 	if err != nil {
 		return answer{}, false, err
 	}
 	tellHeard(ctx, account.Name+":"+account.GECOS)
 	for _, n := range names {
 		if same(n, account.Name, p.ignoreCase) || p.isCalled(*account, n) {
-			return answer{user, n, OriginAccounts}, true, nil
+			return answer{user.typed, n, OriginAccounts}, true, nil
+		}
+	}
+	for _, n := range names {
+		if user.is(n) {
+			return answer{user.typed, n, OriginAccounts}, true, nil
 		}
 	}
 	return answer{}, false, nil

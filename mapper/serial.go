@@ -45,7 +45,7 @@ func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 	return m.mapfile.lookup(ctx, keys)
 }
 
-func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err

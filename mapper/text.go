@@ -65,20 +65,10 @@ func (m *textMapper) named(text string) []string {
 	return m.logins(text)
 }
 
-func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, m.ignoreCase && m.mapfile == nil)
 	return a, a.user != "" && err == nil, err
-}
-
-// pick returns the answer that names the user.
-func pick(found []answer, user string, ignoreCase bool) answer {
-	for _, a := range found {
-		if same(a.user, user, ignoreCase) {
-			return a
-		}
-	}
-	return answer{}
 }
 
 // usable returns the texts that may take part in a comparison.
