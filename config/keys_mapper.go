@@ -135,7 +135,7 @@ var ruleTable = Table{
 	Block: "rule",
 	Doc:   "One rule of a certmap mapper.",
 	Keys: []Key{
-		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others."},
+		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others. The lowest that matches decides; where a user name is given, the others may name that user too."},
 		{Name: "match", Kind: Text, Status: New, Doc: "Matching rule: which certificates the rule is about; empty: `<KU>digitalSignature<EKU>clientAuth`."},
 		{Name: "map", Kind: Text, Status: New, Doc: "Mapping rule: whose certificate it is; empty: the entry with the certificate or, without a server, the user called as the rule."},
 		{Name: "domains", Kind: Names, Status: New, Doc: "Domains in which the rule counts; empty: in all."},

@@ -43,6 +43,11 @@ func newDigest(b config.Mapper, o Options) (mapper, error) {
 func (m *digestMapper) binds() bool { return true }
 
 func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	return m.answers(ctx, cert, nil)
+}
+
+// answers are those about a person, nil is anybody.
+func (m *digestMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	var keys []string
 	for _, h := range m.hashes {
 		sum := cert.Fingerprint(h)
@@ -52,11 +57,11 @@ func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
 	}
-	return m.mapfile.lookup(ctx, keys)
+	return m.mapfile.lookupFor(ctx, keys, user)
 }
 
 func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
+	found, err := m.answers(ctx, cert, user)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err
 }

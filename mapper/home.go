@@ -59,7 +59,7 @@ func (h homeFiles) match(ctx context.Context, user *person, value string, test h
 			return answer{}, false, o.err
 		}
 		if o.yes {
-			return answer{user.typed, value, OriginOwnerFile}, true, nil
+			return answer{user: user.typed, value: value, origin: OriginOwnerFile}, true, nil
 		}
 	}
 	return answer{}, false, nil
@@ -80,7 +80,7 @@ func (h homeFiles) find(ctx context.Context, value string, test holds) ([]answer
 				h.log.Debug("file of a user not used", "user", o.user, "error", o.err)
 			}
 			if o.yes {
-				found = append(found, answer{o.user, value, OriginOwnerFile})
+				found = append(found, answer{user: o.user, value: value, origin: OriginOwnerFile})
 			}
 		}
 		fault = err

@@ -91,7 +91,8 @@ func (c *answerCache) recall(cert *certinfo.Certificate) (answer, bool) {
 		known.Stored.Add(c.life).Before(now) || !cert.NotAfter.After(now) {
 		return answer{}, false
 	}
-	return answer{known.User, known.Value + ", from the cache of " + known.Stored.UTC().Format(time.RFC3339), OriginDirectory}, true
+	value := known.Value + ", from the cache of " + known.Stored.UTC().Format(time.RFC3339)
+	return answer{user: known.User, value: value, origin: OriginDirectory}, true
 }
 
 // shorten leaves half of the time for the rest of the login, where an answer may come from here.

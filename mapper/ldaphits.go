@@ -124,7 +124,7 @@ func (t *hunt) answer(c *candidate) *answer {
 	if t.user != nil {
 		login = t.user.typed
 	}
-	return &answer{login, c.by + " of " + c.entry.DN, OriginDirectory}
+	return &answer{user: login, value: c.by + " of " + c.entry.DN, origin: OriginDirectory}
 }
 
 func (t *hunt) query(q inquiry) ldapconn.Query {

@@ -43,9 +43,10 @@ func (o Origin) String() string {
 
 // Result is a yes.
 type Result struct {
-	User      string // login
-	Mapper    string // block name
-	Value     string // what of the certificate decided
+	User      string   // login
+	Others    []string // further accounts that the same mapper knows the certificate to be of; Find only
+	Mapper    string   // block name
+	Value     string   // what of the certificate decided
 	Origin    Origin
 	Decisions []Decision
 }
@@ -76,9 +77,10 @@ type Options struct {
 
 // answer is what one mapper says.
 type answer struct {
-	user   string
-	value  string
-	origin Origin
+	user     string
+	value    string
+	origin   Origin
+	spelling bool // another way to write the login before it, which counts where that has no account
 }
 
 // mapper is one kind of mapping, set up by one block.

@@ -38,19 +38,24 @@ func newSubject(b config.Mapper, o Options) (mapper, error) { return newText(b, 
 func (m *textMapper) binds() bool { return false }
 
 func (m *textMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	return m.answers(ctx, cert, nil)
+}
+
+// answers are those about a person, nil is anybody.
+func (m *textMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil {
 		return nil, err
 	}
 	if m.mapfile != nil {
-		return m.mapfile.lookup(ctx, values)
+		return m.mapfile.lookupFor(ctx, values, user)
 	}
 	var answers []answer
 	for _, v := range values {
-		for _, user := range m.named(v) {
-			answers = append(answers, answer{user, v, OriginText})
+		for i, user := range m.named(v) {
+			answers = append(answers, answer{user: user, value: v, origin: OriginText, spelling: i > 0})
 			if folded := lower(user); m.ignoreCase && folded != user {
-				answers = append(answers, answer{folded, v, OriginText})
+				answers = append(answers, answer{user: folded, value: v, origin: OriginText, spelling: true})
 			}
 		}
 	}
@@ -66,7 +71,7 @@ func (m *textMapper) named(text string) []string {
 }
 
 func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
+	found, err := m.answers(ctx, cert, user)
 	a := pick(found, user, m.ignoreCase && m.mapfile == nil)
 	return a, a.user != "" && err == nil, err
 }

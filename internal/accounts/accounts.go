@@ -38,6 +38,14 @@ func Same(s Source, a, b string) bool {
 	return err == nil && first.Is(*second)
 }
 
+// NameOf returns what an account is called that is known by a name; without account the name itself.
+func NameOf(s Source, name string) string {
+	if a, err := s.Lookup(name); err == nil {
+		return a.Name
+	}
+	return name
+}
+
 // ErrNoAccount is returned when a name has no entry.
 var ErrNoAccount = errors.New("no such account")
 

@@ -1,0 +1,114 @@
+package mapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/testca"
+)
+
+// One certificate may have several accounts. Who is asked for by name gets in; where no name is given, all are found.
+
+func TestAccountsOfOneCertificate(t *testing.T) {
+	cert := certificate(t, testca.Subject("O=Example", "CN=Alice Example"))
+	sum := colons(cert.Fingerprint(digests["sha256"]))
+	for _, c := range []struct {
+		name, typ string
+		lines     []string
+		want      string // found, joined by blanks
+	}{
+		{"two lines", "digest", []string{sum + " -> alice", sum + " -> bob"}, "alice bob"},
+		{"two forms of a text", "digest", []string{strings.ToLower(strings.ReplaceAll(sum, ":", "")) + " -> bob", sum + " -> alice"}, "alice bob"},
+		{"a line twice", "digest", []string{sum + " -> alice", sum + " -> alice"}, "alice"},
+		{"in the order of the lines", "subject", []string{"/O=Example/CN=Alice Example -> bob", "/O=Example/CN=Alice Example -> alice"}, "bob alice"},
+		{"a line and an expression", "cn", []string{"Alice Example -> alice", "^Alice.*$ -> bob", "(^.*Example$) -> kay"}, "alice bob kay"},
+		{"a login without account is none", "cn", []string{"Alice Example -> ghost", "Alice Example -> bob"}, "bob"},
+		{"without regard to case", "cn", []string{"ALICE EXAMPLE -> alice", "alice example -> bob"}, "alice bob"},
+	} {
+		settings := map[string][]string{}
+		if strings.Contains(c.name, "case") {
+			settings["ignorecase"] = []string{"true"}
+		}
+		ch := chain(t, block(t, c.typ, c.lines, settings))
+		r, err := ch.Find(t.Context(), Checked{Cert: cert}, true)
+		if got := strings.Join(append([]string{r.User}, r.Others...), " "); err != nil || got != c.want {
+			t.Errorf("%s: found %q, want %q: %v", c.name, got, c.want, err)
+		}
+		for _, user := range []string{"alice", "bob", "kay", "ghost", "smith"} {
+			r, err := ch.Match(t.Context(), Checked{Cert: cert}, user, true)
+			if yes := slices.Contains(strings.Fields(c.want), user); yes != (err == nil) || yes && r.User != user || len(r.Others) > 0 {
+				t.Errorf("%s: %s: %+v, %v", c.name, user, r, err)
+			}
+		}
+	}
+}
+
+// TestOneAccountIsNoChoice: names of one account count once, and another spelling of a login that has an account is none.
+func TestOneAccountIsNoChoice(t *testing.T) {
+	cert := certificate(t, testca.Subject("CN=Dave"))
+	b := block(t, "cn", []string{"Dave -> dave", "Dave -> DAVE", "Dave -> dave@example.org", "Dave -> erin"}, nil)
+	c, err := New([]config.Mapper{b}, Options{Accounts: directoryUsers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Find(t.Context(), Checked{Cert: cert}, true); err != nil || r.User != "dave" || !slices.Equal(r.Others, []string{"erin"}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	source := accounts.Static{Accounts: []accounts.Account{{Name: "Dave", UID: 1000}, {Name: "dave", UID: 1001}}}
+	c, err = New([]config.Mapper{block(t, "cn", nil, map[string][]string{"ignorecase": {"true"}})}, Options{Accounts: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Find(t.Context(), Checked{Cert: cert}, true); err != nil || r.User != "Dave" || len(r.Others) > 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestTheTypedLoginEndsTheReading: the file is not read to its end where its first lines answer.
+func TestTheTypedLoginEndsTheReading(t *testing.T) {
+	m := mapfileWith(t, "A -> alice\nA -> bob\n^[ -> x\nA -> carol\n", false)
+	found, err := m.lookupFor(context.Background(), []string{"A"}, newPerson(testAccounts, "bob"))
+	if err != nil || !slices.Equal(users(found), []string{"alice", "bob"}) {
+		t.Errorf("%v, %v", found, err)
+	}
+}
+
+// TestManyLinesOfOneCertificate: what is kept is bounded, and who is asked for is found all the same.
+func TestManyLinesOfOneCertificate(t *testing.T) {
+	var b strings.Builder
+	for i := range maxMapFits + 50 {
+		fmt.Fprintf(&b, "A -> user%d\n", i)
+	}
+	m := mapfileWith(t, b.String()+"A -> last\n", false)
+	found, err := m.lookup(context.Background(), []string{"A"})
+	if err != nil || len(found) != maxMapFits {
+		t.Errorf("%d, %v", len(found), err)
+	}
+	found, err = m.lookupFor(context.Background(), []string{"A"}, newPerson(testAccounts, "last"))
+	if err != nil || pick(found, newPerson(testAccounts, "last"), false).user != "last" {
+		t.Errorf("%d, %v", len(found), err)
+	}
+}
+
+// TestExplanationsListAllAccounts: those that are found, and those that get in only by name.
+func TestExplanationsListAllAccounts(t *testing.T) {
+	cert := certificate(t, testca.Subject("CN=Alice Example"))
+	c := chain(t, certmapBlock(t, `rule alice { priority = 1; match = "<SUBJECT>Alice"; } rule bob { priority = 1; match = "<SUBJECT>Alice"; }
+		rule kay { priority = 2; match = "<SUBJECT>Alice"; } rule smith { priority = 3; match = "<SUBJECT>Bob"; }`))
+	all, err := c.Explain(t.Context(), Checked{Cert: cert}, "", true)
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	if e := all[0]; e.User != "alice" || !slices.Equal(e.Others, []string{"bob"}) || !slices.Equal(e.ByName, []string{"kay"}) {
+		t.Errorf("%+v", e)
+	}
+	if _, err := c.Match(t.Context(), Checked{Cert: cert}, "smith", true); !errors.Is(err, ErrNoMatch) {
+		t.Errorf("%v", err)
+	}
+}
