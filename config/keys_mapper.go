@@ -34,9 +34,11 @@ var mapperTables = []Table{
 	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone. Whose key an issuer's name stands for: see AUTHORITIES.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
-	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
+	{Type: "digest", Doc: "Fingerprint of the certificate or of its key, through a mapfile.", Keys: []Key{
 		mapfileKey, insecureKey,
-		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint."},
+		{Name: "algorithm", Kind: Digest, Doc: "sha1, sha224, sha256, sha384 or sha512; empty: told by the length of each fingerprint; with digest_of = key sha256."},
+		{Name: "digest_of", Kind: Choice, Default: "certificate", Words: []string{"certificate", "key"}, Status: New,
+			Doc: "certificate: its fingerprint; key: the SHA-256 of its public key (SubjectPublicKeyInfo), which a renewed certificate on the same key has too."},
 	}},
 	{Type: "mail", Doc: "Mail addresses of the subject alternative name.", Keys: []Key{
 		mapfileKey, insecureKey, withDefault(ignoreCaseKey, "true"),

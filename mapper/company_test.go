@@ -2,6 +2,10 @@ package mapper
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,5 +114,46 @@ func TestExplanationsListAllAccounts(t *testing.T) {
 	}
 	if _, err := c.Match(t.Context(), Checked{Cert: cert}, "smith", true); !errors.Is(err, ErrNoMatch) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestDigestOfAKey: a renewed certificate on the same key needs no new line, and one on another key has none.
+func TestDigestOfAKey(t *testing.T) {
+	key := testca.P256()
+	first := certificate(t, testca.WithKey(key))
+	renewed := certificate(t, testca.WithKey(key), testca.Serial(7), testca.Subject("CN=renewed"))
+	other := certificate(t)
+	sum := sha256.Sum256(first.RawSPKI)
+	long := sha512.Sum512(first.RawSPKI)
+	certificateSum := first.Fingerprint(crypto.SHA256)
+	for _, c := range []struct {
+		name      string
+		settings  map[string][]string
+		line      []byte
+		want      string // of the first certificate
+		onRenewed string
+	}{
+		{"certificate", nil, certificateSum, "alice", ""},
+		{"certificate, written", set("digest_of", "certificate"), certificateSum, "alice", ""},
+		{"key", set("digest_of", "key"), sum[:], "alice", "alice"},
+		{"key, another algorithm", set("digest_of", "key", "algorithm", "sha512"), long[:], "alice", "alice"},
+		{"key, SHA-256 alone where no algorithm is set", set("digest_of", "key"), long[:], "", ""},
+		{"key, and the certificate's line", set("digest_of", "key"), certificateSum, "", ""},
+		{"certificate, and the key's line", nil, sum[:], "", ""},
+	} {
+		for _, text := range []string{colons(c.line), hex.EncodeToString(c.line)} {
+			ch := chain(t, block(t, "digest", []string{text + " -> alice"}, c.settings))
+			for _, user := range []string{"", "alice"} {
+				if got, why := ask(t, ch, first, user); got != c.want {
+					t.Errorf("%s: %q (%s)", c.name, got, why)
+				}
+				if got, why := ask(t, ch, renewed, user); got != c.onRenewed {
+					t.Errorf("%s, renewed: %q (%s)", c.name, got, why)
+				}
+				if got, _ := ask(t, ch, other, user); got != "" {
+					t.Errorf("%s: another key is %q", c.name, got)
+				}
+			}
+		}
 	}
 }
