@@ -157,3 +157,30 @@ func TestDigestOfAKey(t *testing.T) {
 		}
 	}
 }
+
+// TestLinesAreReadAsMeant: what openssl prints may be copied into a mapfile.
+func TestLinesAreReadAsMeant(t *testing.T) {
+	cert := certificate(t, testca.Serial(1, 0xaf))
+	for _, hash := range []string{"SHA256", "SHA1"} {
+		sum := colons(cert.Fingerprint(digests[strings.ToLower(hash)]))
+		for _, line := range []string{
+			hash + " Fingerprint=" + sum + " -> alice",
+			strings.ToLower(hash) + " Fingerprint=" + sum + "  ->  alice",
+			sum + "\t->\talice",
+		} {
+			if got, why := ask(t, chain(t, block(t, "digest", []string{line}, nil)), cert, ""); got != "alice" {
+				t.Errorf("%s: %q (%s)", line, got, why)
+			}
+		}
+	}
+	other := "SHA1 Fingerprint=" + colons(cert.Fingerprint(digests["sha256"])) + " -> alice"
+	if got, _ := ask(t, chain(t, block(t, "digest", []string{other}, nil)), cert, ""); got != "" {
+		t.Errorf("another algorithm's name is %q", got)
+	}
+	for _, number := range []string{"431", "0x1AF", "0x01AF", "0x01:AF", "01:AF", "01AF"} {
+		line := number + " CN=Example CA, O=Example, C=IT -> alice"
+		if got, why := ask(t, chain(t, block(t, "serial", []string{line}, nil)), cert, ""); got != "alice" {
+			t.Errorf("%s: %q (%s)", line, got, why)
+		}
+	}
+}

@@ -60,6 +60,9 @@ func (m *digestMapper) answers(ctx context.Context, cert *certinfo.Certificate, 
 		sum := m.sum(cert, h)
 		tellRead(ctx, colons(sum))
 		keys = append(keys, colons(sum), hex.EncodeToString(sum))
+		if !m.ofKey {
+			keys = append(keys, opensslFingerprint(h)+colons(sum))
+		}
 	}
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
@@ -80,6 +83,11 @@ func (m *digestMapper) sum(cert *certinfo.Certificate, h crypto.Hash) []byte {
 	hash := h.New()
 	hash.Write(cert.RawSPKI)
 	return hash.Sum(nil)
+}
+
+// opensslFingerprint is what openssl x509 -fingerprint writes before a fingerprint, but for its case.
+func opensslFingerprint(h crypto.Hash) string {
+	return strings.ReplaceAll(h.String(), "-", "") + " Fingerprint="
 }
 
 // colons writes a fingerprint as openssl x509 -fingerprint does.

@@ -20,7 +20,8 @@ import (
 // mapfile is a file of lines "KEY -> LOGIN". It is an allow-list: what no line names maps to nobody. A
 // KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files; between
 // "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each line that fits a
-// text counts: a certificate may have several accounts. "#" begins a comment line; a CR and blanks at the end of a line do not count.
+// text counts: a certificate may have several accounts. Several blanks or tabs round the arrow are one blank, where the
+// line has no arrow between blanks that would be read otherwise. "#" begins a comment line; a CR and blanks at the end of a line do not count.
 type mapfile struct {
 	path       string     // of the file, or the address of remote
 	remote     *remoteMap // nil: a file
@@ -114,7 +115,7 @@ type scan struct {
 	mapfile *mapfile
 	texts   []string
 	folded  []string   // lower case, with ignorecase
-	needles [][]byte   // each text with the arrow: what a literal line holds
+	needles [][]byte   // each text: a literal line holds it with a blank or tab behind
 	logins  [][]string // found so far, of each text
 	wanted  string     // login that ends the reading, "" is none
 	fits    int        // logins found
@@ -125,7 +126,7 @@ func newScan(m *mapfile, texts []string) *scan {
 	s := &scan{mapfile: m, texts: texts, logins: make([][]string, len(texts))}
 	for _, t := range texts {
 		s.folded = append(s.folded, lower(t))
-		s.needles = append(s.needles, []byte(t+arrow))
+		s.needles = append(s.needles, []byte(t))
 	}
 	return s
 }
@@ -196,7 +197,7 @@ func (s *scan) block(data []byte) {
 	for at := 0; at < len(data) && !s.done; {
 		hit := len(data)
 		for i, needle := range s.needles {
-			next[i] = indexFrom(data, needle, at, next[i])
+			next[i] = beforeBlank(data, needle, at, next[i])
 			hit = min(hit, next[i])
 		}
 		pattern = indexFrom(data, []byte{'^'}, at, pattern)
@@ -265,7 +266,7 @@ func (s *scan) mayFit(line []byte) bool {
 		return len(line) > 0
 	}
 	for _, t := range s.folded {
-		if len(line) > len(t) && line[len(t)] == ' ' && sameFolded(line[:len(t)], t) {
+		if len(line) > len(t) && isBlank(line[len(t)]) && sameFolded(line[:len(t)], t) {
 			return true
 		}
 	}
@@ -284,6 +285,19 @@ func indexFrom(data, needle []byte, at, known int) int {
 	return len(data)
 }
 
+// beforeBlank is indexFrom for a needle with a blank or tab behind it.
+func beforeBlank(data, needle []byte, at, known int) int {
+	for i := indexFrom(data, needle, at, known); ; i = indexFrom(data, needle, i+1, -1) {
+		if end := i + len(needle); end >= len(data) {
+			return len(data)
+		} else if isBlank(data[end]) {
+			return i
+		}
+	}
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
 func cutLine(data []byte) (line, rest []byte) {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {
 		return data[:i], data[i+1:]
@@ -298,13 +312,18 @@ func (s *scan) take(line []byte) {
 	if !ok {
 		return
 	}
-	expression, kind := expressionOf(key)
+	trimmed := bytes.TrimRight(key, " \t")
+	if len(trimmed) == 0 {
+		trimmed = key
+	}
+	expression, kind := expressionOf(trimmed)
 	if kind != literal {
 		s.takeExpression(expression, kind, login)
 		return
 	}
 	for i, t := range s.texts {
-		if string(key) == t || s.mapfile.ignoreCase && sameFolded(key, s.folded[i]) {
+		if string(key) == t || string(trimmed) == t ||
+			s.mapfile.ignoreCase && (sameFolded(key, s.folded[i]) || sameFolded(trimmed, s.folded[i])) {
 			s.give(i, login)
 		}
 	}
@@ -346,10 +365,27 @@ func splitLine(line []byte) (key, login []byte, ok bool) {
 		return nil, nil, false
 	}
 	k, l, found := bytes.Cut(line, []byte(arrow))
+	if !found {
+		k, l, found = cutLoosely(line)
+	}
 	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
 		return nil, nil, false
 	}
 	return k, bytes.TrimLeft(l, " \t"), true
+}
+
+// cutLoosely cuts a line at its first arrow between blanks or tabs.
+func cutLoosely(line []byte) (key, login []byte, found bool) {
+	for at := 0; ; {
+		i := bytes.Index(line[at:], []byte("->"))
+		if i < 0 {
+			return nil, nil, false
+		}
+		i += at
+		if at = i + 2; i > 0 && isBlank(line[i-1]) && at < len(line) && isBlank(line[at]) {
+			return bytes.TrimRight(line[:i], " \t"), bytes.TrimLeft(line[at:], " \t"), true
+		}
+	}
 }
 
 // keyKind is how a KEY is read.

@@ -38,7 +38,7 @@ func (m *serialMapper) answers(ctx context.Context, cert *certinfo.Certificate, 
 		if m.alone {
 			keys = append(keys, number)
 		}
-		keys = append(keys, number+" "+cert.Issuer.RFC4514())
+		keys = append(keys, number+" "+cert.Issuer.RFC4514(), number+" "+spaced(cert.Issuer.RFC4514()))
 		if oneLineIsSure(cert.Issuer) {
 			keys = append(keys, number+" "+cert.Issuer.OneLine())
 		}
@@ -69,7 +69,8 @@ func serialTexts(cert *certinfo.Certificate) []string {
 		texts = append(texts, sign+"0x"+short)
 	}
 	if len(magnitude) > 2 {
-		texts = append(texts, cert.SerialHex(":"))
+		pairs := strings.TrimPrefix(cert.SerialHex(":"), "-")
+		texts = append(texts, sign+pairs, sign+"0x"+pairs)
 	}
 	if strings.ContainsAny(magnitude, "ABCDEF") || magnitude[0] == '0' {
 		texts = append(texts, sign+magnitude)

@@ -15,6 +15,7 @@ type textMapper struct {
 	mapfile    *mapfile              // nil: the text is the login
 	logins     func(string) []string // what a text names where there is no mapfile; nil: itself
 	ignoreCase bool
+	dn         bool // the texts are distinguished names
 }
 
 // newText sets up a mapper of texts from the keys that most blocks have.
@@ -33,7 +34,11 @@ func newUID(b config.Mapper, o Options) (mapper, error) {
 	return newText(b, o, (*certinfo.Certificate).UserIDs)
 }
 
-func newSubject(b config.Mapper, o Options) (mapper, error) { return newText(b, o, subjectTexts) }
+func newSubject(b config.Mapper, o Options) (mapper, error) {
+	m, err := newText(b, o, subjectTexts)
+	m.dn = true
+	return m, err
+}
 
 func (m *textMapper) binds() bool { return false }
 
@@ -48,7 +53,7 @@ func (m *textMapper) answers(ctx context.Context, cert *certinfo.Certificate, us
 		return nil, err
 	}
 	if m.mapfile != nil {
-		return m.mapfile.lookupFor(ctx, values, user)
+		return m.mapfile.lookupFor(ctx, append(values, m.written(values)...), user)
 	}
 	var answers []answer
 	for _, v := range values {
@@ -60,6 +65,17 @@ func (m *textMapper) answers(ctx context.Context, cert *certinfo.Certificate, us
 		}
 	}
 	return answers, nil
+}
+
+// written returns further forms in which a mapfile may have the texts.
+func (m *textMapper) written(texts []string) []string {
+	var list []string
+	for _, t := range texts {
+		if form := spaced(t); m.dn && form != t {
+			list = append(list, form)
+		}
+	}
+	return list
 }
 
 // named returns the logins that a text names by itself.
