@@ -30,15 +30,7 @@ type link struct {
 
 // New sets up the mappers of the blocks, in their order.
 func New(blocks []config.Mapper, o Options) (*Chain, error) {
-	if o.Accounts == nil {
-		o.Accounts = accounts.System()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	o = o.complete()
 	c := &Chain{options: o, known: authorities{o.Authorities, o.PartialChain}}
 	for _, b := range blocks {
 		l, err := newLink(b, o)
@@ -48,6 +40,20 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 		c.links = append(c.links, l)
 	}
 	return c, nil
+}
+
+// complete fills in what is nil.
+func (o Options) complete() Options {
+	if o.Accounts == nil {
+		o.Accounts = accounts.System()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
 }
 
 // placed gives an error of a block's settings the place of the block, unless it has one of its own.

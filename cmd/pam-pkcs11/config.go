@@ -72,6 +72,13 @@ func checkMappers(cmd *cobra.Command, file string) error {
 				return err
 			}
 		}
+		options.AllowUnknownUser = conf.Global.AllowUnknownUser
+		options.StrictPermissions = conf.Global.StrictPermissions
+		for _, fault := range mapper.CheckMapfiles(cmd.Context(), conf.Mappers, options) {
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s [mapfile]\n", fault); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
 	var placed *config.Error

@@ -59,6 +59,7 @@ func furnish(dir string, ca *testca.CA, nobody *testca.Cert, stores map[string]*
 		"key.pem":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
 		"map":         []byte("nobody@example.com -> nobody\n"),
 		"company":     []byte("nobody -> nobody\nnobody -> daemon\n"),
+		"company.bad": []byte("nobody -> nobody\nnobody->daemon\nnobody -> nobody\n"),
 		"company.conf": fmt.Appendf(nil, `pam_pkcs11 {
   use_mappers = cn, certmap;
   pkcs11_module default { module = /none; ca_dir = %s/cacerts; cert_policy = ca; }
