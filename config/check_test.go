@@ -27,6 +27,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 		{"unknown users", minimal("", "", ""), "does not know", "allow_unknown_user = true;"},
 		{"system accounts", minimal("", "", ""), "UID_MIN", "directory_may_name_system_accounts"},
 		{"mapfile", minimal("", "", "mapfile = file:///m;"), "lists all who may log in", ""},
+		{"mapfile, several lines", minimal("", "", "mapfile = file:///m;"), "all count", ""},
 		{"LDAP without ssl", "pam_pkcs11 { use_mappers = ldap; pkcs11_module default { } mapper ldap { uri = ldap://h; } }", "over TLS", "ssl = off;"},
 		{"several certificates", minimal("", "", ""), "several users", "ask_certificate = false;"},
 	}

@@ -157,7 +157,9 @@ func (b *builder) differences() []Note {
 		}
 		at := m.Values.get("mapfile").at
 		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent,
-			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"})
+			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"},
+			Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent,
+				Text: "mapper " + m.Name + ": of several lines that fit a certificate all count, and without a user name the user is asked which account is meant; the first line counted"})
 	}
 	return notes
 }
@@ -192,3 +194,6 @@ func (b *builder) unlistedMappers() []string {
 	}
 	return names
 }
+
+// Mapfile is the address of the block's mapfile, "" where it names none or its mapper has none.
+func (m Mapper) Mapfile() string { return mapfileOf(m) }

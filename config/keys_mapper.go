@@ -34,9 +34,11 @@ var mapperTables = []Table{
 	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "serial", Doc: "Serial number of the certificate and its issuer, through a mapfile; with one issuer in the block the number alone. Whose key an issuer's name stands for: see AUTHORITIES.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
-	{Type: "digest", Doc: "Fingerprint of the certificate, through a mapfile.", Keys: []Key{
+	{Type: "digest", Doc: "Fingerprint of the certificate or of its key, through a mapfile.", Keys: []Key{
 		mapfileKey, insecureKey,
-		{Name: "algorithm", Kind: Digest, Doc: "Algorithm of the fingerprints; empty: told by the length of each fingerprint."},
+		{Name: "algorithm", Kind: Digest, Doc: "Algorithm of the fingerprints; empty: told by the length of each fingerprint, with digest_of = key sha256."},
+		{Name: "digest_of", Kind: Choice, Default: "certificate", Words: []string{"certificate", "key"}, Status: New,
+			Doc: "certificate: its fingerprint; key: the SHA-256 of its public key (SubjectPublicKeyInfo), which a renewed certificate on the same key has too."},
 	}},
 	{Type: "mail", Doc: "Mail addresses of the subject alternative name.", Keys: []Key{
 		mapfileKey, insecureKey, withDefault(ignoreCaseKey, "true"),
@@ -135,7 +137,7 @@ var ruleTable = Table{
 	Block: "rule",
 	Doc:   "One rule of a certmap mapper.",
 	Keys: []Key{
-		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others."},
+		{Name: "priority", Kind: Int, Default: "-1", Min: -1, Max: 1<<31 - 1, Status: New, Doc: "Lower numbers are tried first; -1: after all others. The lowest that matches decides; where a user name is given, the others may name that user too."},
 		{Name: "match", Kind: Text, Status: New, Doc: "Matching rule: which certificates the rule is about; empty: `<KU>digitalSignature<EKU>clientAuth`."},
 		{Name: "map", Kind: Text, Status: New, Doc: "Mapping rule: whose certificate it is; empty: the entry with the certificate or, without a server, the user called as the rule."},
 		{Name: "domains", Kind: Names, Status: New, Doc: "Domains in which the rule counts; empty: in all."},

@@ -131,17 +131,17 @@ Lines of the form
 KEY \-> LOGIN
 .fi
 .PP
-KEY is a text of the certificate, as a whole. It stands at the beginning of the line, or behind blanks; the first blank, arrow and blank end it. LOGIN is the rest of the line without the blanks at its end. The first line whose KEY fits a text decides for that text. Lines that begin with # are comments, and lines without an arrow are passed over.
+KEY is a text of the certificate, as a whole. It stands at the beginning of the line, or behind blanks; the first blank, arrow and blank end it. Tabs, and several blanks, will do, and so do blanks behind the commas of a name. LOGIN is the rest of the line without the blanks at its end. Every line whose KEY fits counts, so that a certificate may have several accounts: the one that is asked for by name gets in, and where no user name is given the user is asked which. Lines that begin with # are comments, and lines without an arrow are passed over.
 Between ^ and $ KEY is a POSIX basic regular expression, and between (^ and $) an extended one; both must match the whole text, and neither may have back\-references.
 .PP
-What the texts are: \fBcn\fR, \fBuid\fR: each value. \fBsubject\fR: the name as /C=IT/O=Example/CN=Alice and as CN=Alice,O=Example,C=IT (RFC 4514). \fBmail\fR, \fBupn\fR, \fBkrb\fR: each name with its domain or realm. \fBdigest\fR: the fingerprint in hexadecimal, with colons or without.
+What the texts are: \fBcn\fR, \fBuid\fR: each value. \fBsubject\fR: the name as /C=IT/O=Example/CN=Alice and as CN=Alice,O=Example,C=IT (RFC 4514). \fBmail\fR, \fBupn\fR, \fBkrb\fR: each name with its domain or realm. \fBdigest\fR: the fingerprint in hexadecimal, with colons or without, or the line of openssl x509 \-fingerprint; with \fBdigest_of = key\fR that of the public key, as openssl x509 \-noout \-pubkey | openssl pkey \-pubin \-outform DER | sha256sum prints it.
 \fBserial\fR: the number, a blank, and the issuer in one of the forms of subject; the number as 431, 0x1AF, 01:AF or, unless it could be decimal, 01AF.
 .PP
 A file must belong to root and be writable by nobody else; it has at most 1 GiB. What a URL names is fetched at each login, within 20 seconds and 64 MiB; https and ldaps servers must have a certificate of an authority that the system trusts.
 A copy in /var/cache/pam_pkcs11/mapfiles spares root the transfer when the server says that nothing has changed. A server that does not answer names nobody.
 An LDAP URL names the attribute whose value is the text: ldaps://host/DN?attribute (RFC 4516), and ldapi://%2Fpath%2Fof%2Fsocket/DN?attribute for a server on this machine.
 .SH FILES OF USERS
-\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's.
+\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's. There a home that does not answer within 200 ms is passed over, and the log names it; with more than 24 of them the mapper fails.
 .SH MODULE ARGUMENTS
 They stand behind the module's name in the PAM service file and override the file. Each is matched as a whole; an unknown one is an error.
 .TP

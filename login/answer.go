@@ -46,7 +46,7 @@ func (o Outcome) Answer(m Mode) Answer {
 		NoMatchingUser, NoMatchingCertificate, ForeignCard, NoPrivateKey:
 		return Answer{Class: ClassUnavailable}
 	case PINLocked, PINExpired, PINNotInitialised, PINNotVerifiable, PINLastTry,
-		RevocationUnknown, DirectoryUnavailable, UserNotSet, SigningFailed, SessionNotClosed:
+		RevocationUnknown, DirectoryUnavailable, UserNotSet, AccountNotChosen, SigningFailed, SessionNotClosed:
 		return Answer{ClassUnavailable, a.Message}
 	}
 	return a

@@ -29,6 +29,7 @@ func answerText(a Answer) string {
 var laterOutcomes = map[Outcome]string{
 	DirectoryUnavailable: "CRED_INSUFFICIENT 2380",
 	NoPrivateKey:         "CRED_INSUFFICIENT 2340",
+	AccountNotChosen:     "CRED_INSUFFICIENT 2400",
 	PINLastTry:           "AUTH_ERR 2384", // in ModeSkip only
 }
 
@@ -68,7 +69,7 @@ func TestSkipAnswers(t *testing.T) {
 		}},
 		{"AUTHINFO_UNAVAIL +", []Outcome{
 			PINLocked, PINExpired, PINNotInitialised, PINNotVerifiable, PINLastTry, RevocationUnknown, DirectoryUnavailable,
-			TokenFault, SessionNotOpened, SessionNotClosed, SigningFailed, CardRemoved, UserNotSet,
+			TokenFault, SessionNotOpened, SessionNotClosed, SigningFailed, CardRemoved, UserNotSet, AccountNotChosen,
 			LibraryNotLoaded, LibraryNotInitialised, ConfigurationInvalid, DeadlinePassed, InternalFault,
 		}},
 		{"CRED_INSUFFICIENT +", []Outcome{CertificateExpired, CertificateNotYetValid, CertificateRevoked, PINNotRead, NoRandom}},

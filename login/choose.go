@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -83,37 +84,34 @@ func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *R
 	if !t.find() || !t.conf.Global.AskCertificate || t.req.Silent {
 		return queue, nil
 	}
-	choices, users := choicesOf(queue)
+	choices, users := t.choicesOf(queue)
 	if len(users) < 2 || len(choices) > maxChoices {
 		return queue, nil
 	}
-	for range 3 {
-		answer, err := t.conv.Ask(ctx, t.choiceText(choices))
-		if err != nil {
-			t.log.Info("the application cannot ask which certificate to use, taking the first", "error", err)
-			return queue, nil
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(answer))
-		if err == nil && n >= 1 && n <= len(choices) {
-			picked := choices[n-1]
-			picked.card.qualified = []candidate{picked.cand}
-			return []*card{picked.card}, nil
-		}
-		t.info(ctx, MsgChooseOutsideRange)
+	n, err := t.askNumber(ctx, t.choiceText(choices), len(choices))
+	var mute *askError
+	switch {
+	case errors.As(err, &mute):
+		t.log.Info("the application cannot ask which certificate to use, taking the first", "error", err)
+		return queue, nil
+	case err != nil:
+		return nil, refuse(PINNotRead, err)
 	}
-	return nil, refuse(PINNotRead, errNoChoice)
+	picked := choices[n-1]
+	picked.card.qualified = []candidate{picked.cand}
+	return []*card{picked.card}, nil
 }
 
 // maxChoices keeps the list within one PAM message of 512 bytes.
 const maxChoices = 6
 
-func choicesOf(queue []*card) ([]choice, map[string]bool) {
+func (t *attempt) choicesOf(queue []*card) ([]choice, map[string]bool) {
 	var choices []choice
 	users := map[string]bool{}
 	for _, c := range queue {
 		for _, q := range c.qualified {
 			choices = append(choices, choice{c, q})
-			users[q.mapped.User] = true
+			users[t.company(q.mapped)] = true
 		}
 	}
 	return choices, users

@@ -44,6 +44,7 @@ const (
 	MsgDirectoryUnavailable   = "Error 2380: the directory cannot be reached"
 	MsgRemoteRefused          = "Error 2382: the smart card login from another host was refused"
 	MsgPINLastTry             = "Error 2384: only one try is left before the PIN is locked, so it was not asked for; change the PIN with passwd, or have it unblocked"
+	MsgAccountNotChosen       = "Error 2400: several accounts belong to this smart card; log in with the name of one of them"
 
 	MsgDefaultTokenType   = "Smart card"
 	MsgInsert             = "Please insert your smart card"
@@ -71,6 +72,8 @@ const (
 	MsgCancelled          = "Smart card authentication cancelled"
 	MsgChooseHeader       = "Several certificates can be used:"
 	MsgChoosePrompt       = "Number of the certificate: "
+	MsgAccountHeader      = "Several accounts belong to this smart card:"
+	MsgAccountPrompt      = "Number of the account: "
 	MsgChangeCurrentPIN   = "Current %s PIN: "
 	MsgChangePINFew       = "Current %s PIN (few tries left): "
 	MsgChangePINLast      = "Current %s PIN (last try): "

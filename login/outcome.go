@@ -46,6 +46,7 @@ const (
 	RevocationUnknown
 	DirectoryUnavailable
 	UserNotSet
+	AccountNotChosen
 	NoMatchingUser
 	NoMatchingCertificate
 	ForeignCard
@@ -105,6 +106,7 @@ var outcomes = [numOutcomes]outcomeRow{
 	RevocationUnknown:      {"revocation_unknown", ClassInsufficient, MsgRevocationUnknown},
 	DirectoryUnavailable:   {"directory_unavailable", ClassInsufficient, MsgDirectoryUnavailable},
 	UserNotSet:             {"user_not_set", ClassInsufficient, MsgUserNotSet},
+	AccountNotChosen:       {"account_not_chosen", ClassInsufficient, MsgAccountNotChosen},
 	NoMatchingUser:         {"no_matching_user", ClassInsufficient, MsgNoMatchingUser},
 	NoMatchingCertificate:  {"no_matching_certificate", ClassInsufficient, MsgNoMatchingCertificate},
 	ForeignCard:            {"foreign_card", ClassInsufficient, MsgForeignCard},

@@ -346,7 +346,10 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 	}
 	user := t.req.User
 	if t.find() {
-		user = chosen.mapped.User
+		var r *Refusal
+		if user, r = t.chooseAccount(ctx, chosen.mapped); r != nil {
+			return nil, r
+		}
 	}
 	if user == "" {
 		return nil, refuse(UserNotSet, errors.New("the mappers named no user"))

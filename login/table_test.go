@@ -71,6 +71,7 @@ type played struct {
 	err    error
 	events []string
 	log    string
+	user   string // granted
 }
 
 // logins counts what reached the card.
@@ -114,8 +115,12 @@ func (d *table) play(t *testing.T, r Request, who *person, remote bool, global s
 			}
 		},
 	}
-	_, err := a.Authenticate(t.Context(), r, who)
-	return played{err, who.events, log.String()}
+	res, err := a.Authenticate(t.Context(), r, who)
+	p := played{err: err, events: who.events, log: log.String()}
+	if err == nil {
+		p.user = res.User
+	}
+	return p
 }
 
 // nobody has accounts of its own.

@@ -159,6 +159,9 @@ func withStanding(ctx context.Context, s standing) context.Context {
 // issuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does not.
 func issuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == standingBound }
 
+// issuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below another anchor.
+func issuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == standingForeign }
+
 // issuerUse is what a mapper makes of the issuer's name.
 type issuerUse int
 

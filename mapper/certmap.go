@@ -17,7 +17,7 @@ import (
 
 // certmapMapper goes by rules in the language of sss-certmap(5): each has a matching rule, which tells
 // what certificates it is about, and a mapping rule, which tells whose they are. Rules of the lowest
-// number of which one matches decide; where several of them match, they must mean the same user.
+// number of which one matches decide. Where a user is given, those of higher numbers are asked too.
 type certmapMapper struct {
 	rules     []certmapRule // by priority
 	directory *directory
@@ -122,6 +122,9 @@ func (m *certmapMapper) issuerUse(cert *certinfo.Certificate) issuerUse {
 			use = comparesIssuer
 		}
 	}
+	if cert != nil && slices.ContainsFunc(m.rules, func(r certmapRule) bool { return (r.issuer || !r.mapping.local) && r.match.matches(cert) }) {
+		use = comparesIssuer // a later rule does
+	}
 	return use
 }
 
@@ -154,25 +157,63 @@ func (m *certmapMapper) deciding(cert *certinfo.Certificate) []certmapRule {
 }
 
 func (m *certmapMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	found, err := m.users(ctx, cert, "")
-	if err != nil {
-		return nil, err
+	rules := m.deciding(cert)
+	if len(rules) == 0 {
+		return nil, errNothing
 	}
-	for _, a := range found {
-		if a.user != found[0].user {
-			return nil, fmt.Errorf("%w: %s and %s, by %s and %s", errAmbiguous, found[0].user, a.user, found[0].value, a.value)
-		}
-	}
-	return found, nil
+	return m.users(ctx, cert, nil, rules)
 }
 
-func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
-	found, err := m.users(ctx, cert, user)
-	if err != nil {
+func (m *certmapMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+	first := m.deciding(cert)
+	if len(first) == 0 {
+		return answer{}, false, errNothing
+	}
+	found, err := m.users(ctx, cert, user, first)
+	if a := pick(found, user, m.logins.filter.ignoreCase); a.user != "" && err == nil {
+		return a, true, nil
+	}
+	later := m.later(ctx, cert, first[0].priority)
+	if len(later) == 0 {
 		return answer{}, false, err
 	}
+	found, laterErr := m.users(ctx, cert, user, later)
 	a := pick(found, user, m.logins.filter.ignoreCase)
-	return a, a.user != "", nil
+	if laterErr != nil || a.user == "" {
+		return answer{}, false, firstError(err, laterErr)
+	}
+	return a, true, nil
+}
+
+// everybody returns whom all rules that match mean: each of them may log in when asked for by name.
+func (m *certmapMapper) everybody(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	first := m.deciding(cert)
+	if len(first) == 0 {
+		return nil, errNothing
+	}
+	found, err := m.users(ctx, cert, nil, first)
+	later := m.later(ctx, cert, first[0].priority)
+	if len(later) == 0 {
+		return found, err
+	}
+	more, laterErr := m.users(ctx, cert, nil, later)
+	return append(found, more...), firstError(err, laterErr)
+}
+
+// later returns the rules of numbers above priority that match. Whether the block is asked was decided by the rules of the
+// lowest number; where the issuer is another than the one of its name, those that go by the name do not count.
+func (m *certmapMapper) later(ctx context.Context, cert *certinfo.Certificate, priority int64) []certmapRule {
+	var list []certmapRule
+	for _, r := range m.rules {
+		switch {
+		case r.priority <= priority || !r.match.matches(cert):
+		case r.issuer && issuerIsForeign(ctx):
+			tellRead(ctx, "rule "+r.name+" matches, but the issuer has another key than the CA of its name in ca_dir")
+		default:
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 func (m *certmapMapper) connect(ctx context.Context) { m.directory.connect(ctx) }
@@ -187,12 +228,8 @@ func (m *certmapMapper) expects(cert *certinfo.Certificate, _ string) bool {
 	})
 }
 
-// users returns whom the deciding rules mean. user is "" or the one that is asked about.
-func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user string) ([]answer, error) {
-	rules := m.deciding(cert)
-	if len(rules) == 0 {
-		return nil, errNothing
-	}
+// users returns whom these rules mean. user is nil or the one that is asked about.
+func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, user *person, rules []certmapRule) ([]answer, error) {
 	var found []answer
 	q := inquiry{}
 	var filters, names []string
@@ -206,7 +243,7 @@ func (m *certmapMapper) users(ctx context.Context, cert *certinfo.Certificate, u
 				if r.mapping.fixed {
 					origin = OriginFixed
 				}
-				found = append(found, answer{login, "rule " + r.name, origin})
+				found = append(found, answer{user: login, value: "rule " + r.name, origin: origin})
 			}
 		default:
 			if filter, ok := r.mapping.filterBy(cert, how); ok {
@@ -240,7 +277,7 @@ func (m *certmapMapper) wayToSearch(ctx context.Context, rules []certmapRule) st
 	return "filter"
 }
 
-func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user string) (*answer, error) {
+func (m *certmapMapper) ask(ctx context.Context, cert *certinfo.Certificate, q inquiry, user *person) (*answer, error) {
 	ctx, cancel := m.cache.shorten(ctx)
 	defer cancel()
 	h := &hits{logins: m.logins, log: m.log, uses: func() []string {

@@ -30,15 +30,7 @@ type link struct {
 
 // New sets up the mappers of the blocks, in their order.
 func New(blocks []config.Mapper, o Options) (*Chain, error) {
-	if o.Accounts == nil {
-		o.Accounts = accounts.System()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	o = o.complete()
 	c := &Chain{options: o, known: authorities{o.Authorities, o.PartialChain}}
 	for _, b := range blocks {
 		l, err := newLink(b, o)
@@ -48,6 +40,20 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 		c.links = append(c.links, l)
 	}
 	return c, nil
+}
+
+// complete fills in what is nil.
+func (o Options) complete() Options {
+	if o.Accounts == nil {
+		o.Accounts = accounts.System()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
 }
 
 // placed gives an error of a block's settings the place of the block, unless it has one of its own.
@@ -94,7 +100,7 @@ func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, 
 
 // Match tells whether the certificate belongs to the user. Its errors are those of Find.
 func (c *Chain) Match(ctx context.Context, cert Checked, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, isOf(cert.Cert, user))
+	return c.ask(ctx, cert, verified, isOf(cert.Cert, newPerson(c.options.Accounts, user)))
 }
 
 // question is what one mapper is asked.
@@ -104,13 +110,13 @@ func whose(cert *certinfo.Certificate) question {
 	return func(ctx context.Context, m mapper) ([]answer, error) { return m.find(ctx, cert) }
 }
 
-func isOf(cert *certinfo.Certificate, user string) question {
+func isOf(cert *certinfo.Certificate, user *person) question {
 	return func(ctx context.Context, m mapper) ([]answer, error) {
 		a, yes, err := m.match(ctx, cert, user)
 		if err != nil || !yes {
 			return nil, err
 		}
-		a.user = user
+		a.user = user.typed
 		return []answer{a}, nil
 	}
 }
@@ -125,7 +131,14 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 		asked := c.askOne(ctx, cert, l, verified, q)
 		decisions = append(decisions, asked.decision)
 		if a := asked.answer; a != nil {
-			return Result{User: a.user, Mapper: l.name, Value: a.value, Origin: a.origin, Decisions: decisions}, nil
+			return Result{
+				User:      a.user,
+				Others:    asked.others,
+				Mapper:    l.name,
+				Value:     a.value,
+				Origin:    a.origin,
+				Decisions: decisions,
+			}, nil
 		}
 		if asked.err != nil && (why == nil || errors.Is(asked.err, ErrUnavailable) && !errors.Is(why, ErrUnavailable)) {
 			why = fmt.Errorf("mapper %s: %w", l.name, asked.err)
@@ -140,9 +153,11 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 
 // asked is what one mapper did.
 type asked struct {
-	answer   *answer // nil is a no
+	answer   *answer  // nil is a no
+	others   []string // further accounts that it named
 	decision Decision
 	record   *record
+	asked    bool  // else its block is not for this certificate
 	err      error // why it could not say yes or no
 }
 
@@ -166,6 +181,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		c.options.Logger.Warn("the certificate's issuer is bound by its name alone, and several roots of ca_dir can certify a CA of that name",
 			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", nameTheKey)
 	}
+	did.asked = true
 	answers, err := q(withStanding(ctx, issuer), l.mapper)
 	d.Read, d.Asked, d.Answer = joined(r.read), joined(r.asked), joined(r.heard)
 	switch {
@@ -177,23 +193,57 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		d.Verdict = "fails: " + err.Error()
 		return did
 	}
-	var refused []string
-	for _, a := range answers {
-		d.Read, d.Answer = a.value, a.user
-		if err := c.mayBeNamed(a); err != nil {
-			refused = append(refused, err.Error())
-			continue
-		}
-		d.Verdict = "yes, by " + a.origin.String()
-		did.answer = &a
-		return did
-	}
-	d.Verdict = "no"
-	if len(refused) > 0 {
-		d.Verdict = joined(refused[:min(len(refused), maxRefused)])
+	n := c.nameable(answers)
+	switch {
+	case len(n.answers) > 0:
+		did.answer, did.others = &n.answers[0], users(n.answers[1:])
+		d.Read, d.Answer = did.answer.value, joined(users(n.answers))
+		d.Verdict = "yes, by " + did.answer.origin.String()
+	case len(n.refused) > 0:
+		last := answers[len(answers)-1]
+		d.Read, d.Answer = last.value, last.user
+		d.Verdict = joined(n.refused[:min(len(n.refused), maxRefused)])
+	default:
+		d.Verdict = "no"
 	}
 	return did
 }
+
+// nameable are a mapper's answers that may be given, one for each account.
+type nameable struct {
+	answers []answer
+	refused []string // why others may not
+}
+
+// nameable sorts a mapper's answers.
+func (c *Chain) nameable(answers []answer) nameable {
+	var n nameable
+	var known []accounts.Account
+	before := false // the answer before, or one that it is another spelling of, counts
+	for _, a := range answers {
+		if a.spelling && before || len(n.answers) >= maxAccounts {
+			continue
+		}
+		account, err := c.mayBeNamed(a)
+		if before = err == nil; !before {
+			n.refused = append(n.refused, err.Error())
+			continue
+		}
+		if account == nil {
+			account = &accounts.Account{Name: a.user, UID: noUID}
+		}
+		if !slices.ContainsFunc(known, account.Is) {
+			known = append(known, *account)
+			n.answers = append(n.answers, a)
+		}
+	}
+	return n
+}
+
+const (
+	maxAccounts = 64         // of one certificate
+	noUID       = ^uint32(0) // of a login without account (chown(2))
+)
 
 // maxRefused is how many of a mapper's refused answers are told.
 const maxRefused = 8
@@ -212,27 +262,27 @@ func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
 }
 
 // mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0
-// above all, are nobody's to name but a mapfile's and their owner's.
-func (c *Chain) mayBeNamed(a answer) error {
+// above all, are nobody's to name but a mapfile's and their owner's. The account is nil where there need not be one.
+func (c *Chain) mayBeNamed(a answer) (*accounts.Account, error) {
 	account, err := c.options.Accounts.Lookup(a.user)
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount) && c.options.AllowUnknownUser:
-		return nil
+		return nil, nil
 	case errors.Is(err, accounts.ErrNoAccount):
-		return fmt.Errorf("no account %q (allow_unknown_user = true accepts it)", a.user)
+		return nil, fmt.Errorf("no account %q (allow_unknown_user = true accepts it)", a.user)
 	case err != nil:
-		return fmt.Errorf("account %q: %w", a.user, err)
+		return nil, fmt.Errorf("account %q: %w", a.user, err)
 	case account.UID >= c.options.Accounts.UIDMin():
-		return nil
+		return account, nil
 	}
 	switch a.origin {
 	case OriginMapfile, OriginOwnerFile:
-		return nil
+		return account, nil
 	case OriginDirectory:
 		if c.options.DirectoryMayNameSystemAccounts {
-			return nil
+			return account, nil
 		}
-		return fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it (directory_may_name_system_accounts = true)", a.user, account.UID)
+		return nil, fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it (directory_may_name_system_accounts = true)", a.user, account.UID)
 	}
-	return fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID)
+	return nil, fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID)
 }

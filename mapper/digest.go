@@ -14,10 +14,11 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// digestMapper knows certificates by their fingerprint. Only a mapfile can name the user: a fingerprint is
+// digestMapper knows certificates by their fingerprint, or by that of their key (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). Only a mapfile can name the user: a fingerprint is
 // no login.
 type digestMapper struct {
 	hashes  []crypto.Hash
+	ofKey   bool // digest_of = key
 	mapfile *mapfile
 }
 
@@ -35,6 +36,12 @@ func newDigest(b config.Mapper, o Options) (mapper, error) {
 		}
 		m.hashes = []crypto.Hash{h}
 	}
+	if b.Values.String("digest_of") == "key" {
+		m.ofKey = true
+		if b.Values.String("algorithm") == "" {
+			m.hashes = []crypto.Hash{crypto.SHA256}
+		}
+	}
 	var err error
 	m.mapfile, err = mapfileOf(b, o, true)
 	return m, err
@@ -43,22 +50,44 @@ func newDigest(b config.Mapper, o Options) (mapper, error) {
 func (m *digestMapper) binds() bool { return true }
 
 func (m *digestMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	return m.answers(ctx, cert, nil)
+}
+
+// answers are those about a person, nil is anybody.
+func (m *digestMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	var keys []string
 	for _, h := range m.hashes {
-		sum := cert.Fingerprint(h)
+		sum := m.sum(cert, h)
 		tellRead(ctx, colons(sum))
 		keys = append(keys, colons(sum), hex.EncodeToString(sum))
+		if !m.ofKey {
+			keys = append(keys, opensslFingerprint(h)+colons(sum))
+		}
 	}
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
 	}
-	return m.mapfile.lookup(ctx, keys)
+	return m.mapfile.lookupFor(ctx, keys, user)
 }
 
-func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
+func (m *digestMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+	found, err := m.answers(ctx, cert, user)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err
+}
+
+func (m *digestMapper) sum(cert *certinfo.Certificate, h crypto.Hash) []byte {
+	if !m.ofKey {
+		return cert.Fingerprint(h)
+	}
+	hash := h.New()
+	hash.Write(cert.RawSPKI)
+	return hash.Sum(nil)
+}
+
+// opensslFingerprint is what openssl x509 -fingerprint writes before a fingerprint, but for its case.
+func opensslFingerprint(h crypto.Hash) string {
+	return strings.ReplaceAll(h.String(), "-", "") + " Fingerprint="
 }
 
 // colons writes a fingerprint as openssl x509 -fingerprint does.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"pam_pkcs11/internal/certinfo"
 )
 
 // record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
@@ -56,6 +58,8 @@ type Explanation struct {
 	Asked   []string // whom, and what
 	Heard   []string // what came back
 	User    string   // login, "" when the mapper says no
+	Others  []string // further accounts that a login without a name lets the user choose
+	ByName  []string // further accounts that log in only when asked for by name
 	Value   string   // what of the certificate decided
 	Verdict string   // in English
 }
@@ -65,7 +69,7 @@ type Explanation struct {
 func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified bool) ([]Explanation, error) {
 	q := whose(cert.Cert)
 	if user != "" {
-		q = isOf(cert.Cert, user)
+		q = isOf(cert.Cert, newPerson(c.options.Accounts, user))
 	}
 	var all []Explanation
 	for _, l := range c.links {
@@ -76,11 +80,32 @@ func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified
 		r := did.record
 		e := Explanation{Mapper: l.name, Type: l.kind, Read: r.read, Asked: r.asked, Heard: r.heard, Verdict: did.decision.Verdict}
 		if a := did.answer; a != nil {
-			e.User, e.Value = a.user, a.value
+			e.User, e.Value, e.Others = a.user, a.value, did.others
+		}
+		if m, ok := l.mapper.(everybodyNamer); ok && user == "" && did.asked {
+			e.ByName = c.byName(ctx, cert, l, m, e)
 		}
 		all = append(all, e)
 	}
 	return all, nil
+}
+
+// everybodyNamer is a mapper that knows accounts besides those that it finds.
+type everybodyNamer interface {
+	everybody(ctx context.Context, cert *certinfo.Certificate) ([]answer, error)
+}
+
+// byName returns the accounts that a mapper has not found, and that may log in with the certificate all the same.
+func (c *Chain) byName(ctx context.Context, cert Checked, l link, m everybodyNamer, e Explanation) []string {
+	issuer, _ := l.speaksFor(cert, c.known)
+	answers, _ := m.everybody(withStanding(ctx, issuer), cert.Cert) // what fails here has failed before
+	var list []string
+	for _, a := range c.nameable(answers).answers {
+		if a.user != e.User && !slices.Contains(e.Others, a.user) {
+			list = append(list, a.user)
+		}
+	}
+	return list
 }
 
 func joined(list []string) string { return strings.Join(list, "; ") }

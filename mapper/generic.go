@@ -24,6 +24,7 @@ var items = map[string]func(*certinfo.Certificate) []certinfo.Text{
 func newGeneric(b config.Mapper, o Options) (mapper, error) {
 	texts, err := newText(b, o, items[b.Values.String("cert_item")])
 	m := &genericMapper{textMapper: *texts}
+	m.dn = b.Values.String("cert_item") == "subject"
 	if b.Values.Bool("use_getpwent") {
 		m.accounts = o.Accounts
 	}
@@ -47,7 +48,7 @@ func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) (
 	if err != nil || m.mapfile == nil {
 		return values, err
 	}
-	mapped, err := m.mapfile.lookup(ctx, values)
+	mapped, err := m.mapfile.lookup(ctx, append(values, m.written(values)...))
 	values = nil
 	for _, a := range mapped {
 		values = append(values, a.user)
@@ -55,7 +56,7 @@ func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) (
 	return values, err
 }
 
-func (m *genericMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *genericMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	if m.accounts == nil {
 		return m.textMapper.match(ctx, cert, user)
 	}

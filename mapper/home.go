@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/accounts"
@@ -24,6 +25,7 @@ type homeFiles struct {
 	log      *slog.Logger
 	file     func(accounts.Account) (dir, name string, ok bool)
 	maxSize  int64
+	ticks    <-chan time.Time // in place of a tick each homeTick, for tests
 }
 
 // holds tells whether an opened file holds what is looked for. It runs on a thread of its own: it must not touch what
@@ -33,7 +35,16 @@ type holds func(io.Reader) (bool, error)
 const (
 	homesAtOnce  = 512              // accounts whose files are looked at by one thread
 	homeDeadline = 60 * time.Second // for all of them, where the caller has none
+
+	// A home that takes longer than homeTicks of homeTick is passed over where the files of all users are searched:
+	// 200 ms, and a tick at most for where the first one falls.
+	homeTick  = 100 * time.Millisecond
+	homeTicks = 3
+	maxHung   = 24 // homes of one search: each holds a thread until it answers
 )
+
+// errHangs is the outcome of a home that did not answer in its time.
+var errHangs = errors.New("the home does not answer, and is passed over")
 
 // below makes homeFiles.file for a file with a fixed name below each home.
 func below(name string) func(accounts.Account) (string, string, bool) {
@@ -41,8 +52,8 @@ func below(name string) func(accounts.Account) (string, string, bool) {
 }
 
 // match looks into the file of one user. That there is no such file is a no.
-func (h homeFiles) match(ctx context.Context, user, value string, test holds) (answer, bool, error) {
-	account, err := h.accounts.Lookup(user)
+func (h homeFiles) match(ctx context.Context, user *person, value string, test holds) (answer, bool, error) {
+	account, err := h.accounts.Lookup(user.typed)
 	if err != nil {
 		return answer{}, false, err
 	}
@@ -53,13 +64,13 @@ func (h homeFiles) match(ctx context.Context, user, value string, test holds) (a
 	for _, o := range outcomes {
 		tellAsked(ctx, o.path)
 		for _, r := range o.reports {
-			h.log.Warn("file of a user: "+r.Problem, "user", user, "path", r.Path)
+			h.log.Warn("file of a user: "+r.Problem, "user", user.typed, "path", r.Path)
 		}
 		if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
 			return answer{}, false, o.err
 		}
 		if o.yes {
-			return answer{user, value, OriginOwnerFile}, true, nil
+			return answer{user: user.typed, value: value, origin: OriginOwnerFile}, true, nil
 		}
 	}
 	return answer{}, false, nil
@@ -72,15 +83,19 @@ func (h homeFiles) find(ctx context.Context, value string, test holds) ([]answer
 	var batch []accounts.Account
 	var found []answer
 	var fault error
+	s := h.search(test)
 	flush := func() bool {
-		outcomes, err := h.look(ctx, batch, test)
+		outcomes, err := s.look(ctx, batch)
 		batch = batch[:0]
 		for _, o := range outcomes {
-			if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
+			if errors.Is(o.err, errHangs) {
+				h.log.Warn("file of a user not used: "+errHangs.Error(), "user", o.user, "home", o.path)
+				tellHeard(ctx, "home of "+o.user+", "+o.path+": "+errHangs.Error())
+			} else if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
 				h.log.Debug("file of a user not used", "user", o.user, "error", o.err)
 			}
 			if o.yes {
-				found = append(found, answer{o.user, value, OriginOwnerFile})
+				found = append(found, answer{user: o.user, value: value, origin: OriginOwnerFile})
 			}
 		}
 		fault = err
@@ -140,6 +155,135 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 		return nil, fmt.Errorf("files of users: %w", err)
 	}
 	return outcomes, nil
+}
+
+// homeSearch looks into the files of many users.
+type homeSearch struct {
+	homeFiles
+	test holds
+	hung int
+}
+
+func (h homeFiles) search(test holds) *homeSearch { return &homeSearch{homeFiles: h, test: test} }
+
+// look is that of homeFiles, and passes homes over that hang: each is left with its thread, and the next is looked at by
+// another one. One that has answered by the end counts all the same.
+func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, homeDeadline)
+	defer cancel()
+	ticks := s.ticks
+	if ticks == nil {
+		t := time.NewTicker(homeTick)
+		defer t.Stop()
+		ticks = t.C
+	}
+
+	list = append([]accounts.Account(nil), list...) // the caller goes on using his
+	var outcomes []outcome
+	var left []*homeRun
+	for len(list) > 0 {
+		run, rest := &homeRun{}, list
+		answered, err := run.until(ctx, ticks, func(ctx context.Context) error { return s.start(ctx, run, rest) })
+		if err != nil {
+			return nil, fmt.Errorf("files of users: %w", err)
+		}
+		done := run.taken()
+		outcomes = append(outcomes, done...)
+		if list = list[len(done):]; len(list) == 0 || len(done) > answered {
+			continue // all of them, or the one that hung has just answered
+		}
+		if s.hung++; s.hung > maxHung {
+			return nil, fmt.Errorf("files of users: more than %d homes do not answer", maxHung)
+		}
+		a := list[0]
+		left = append(left, run)
+		outcomes = append(outcomes, outcome{user: a.Name, path: a.Home, err: errHangs})
+		list = list[1:]
+	}
+	return settled(outcomes, left), nil
+}
+
+// start looks into the files of accounts on a thread of its own, until ctx ends.
+func (s *homeSearch) start(ctx context.Context, run *homeRun, list []accounts.Account) error {
+	_, err := safefile.AsUsers(ctx, func(become safefile.Become) (struct{}, error) {
+		for _, a := range list {
+			if ctx.Err() != nil {
+				return struct{}{}, ctx.Err()
+			}
+			o := outcome{user: a.Name, err: fs.ErrNotExist}
+			if dir, name, ok := s.file(a); ok {
+				o = s.lookAs(become, a, dir, name, s.test)
+			}
+			run.add(o)
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// homeRun is what one thread has found out. Late is what it says after it was given up.
+type homeRun struct {
+	mu       sync.Mutex
+	outcomes []outcome
+}
+
+func (r *homeRun) add(o outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcomes = append(r.outcomes, o)
+}
+
+// taken returns the outcomes so far, which are then no more in the run.
+func (r *homeRun) taken() []outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.outcomes
+	r.outcomes = nil
+	return list
+}
+
+func (r *homeRun) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.outcomes)
+}
+
+// until runs f until it ends, or until it makes no progress for homeTicks, and returns how many outcomes it had then.
+func (r *homeRun) until(ctx context.Context, ticks <-chan time.Time, f func(context.Context) error) (answered int, err error) {
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- f(inner) }()
+
+	seen, idle := -1, 0
+	for {
+		select {
+		case err := <-ended:
+			return r.count(), err
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-ticks:
+		}
+		if n := r.count(); n != seen {
+			seen, idle = n, 0
+		} else if idle++; idle >= homeTicks-1 {
+			return n, nil
+		}
+	}
+}
+
+// settled puts what homes have said after they were given up in the place of what was noted of them.
+func settled(outcomes []outcome, left []*homeRun) []outcome {
+	for _, run := range left {
+		for _, late := range run.taken() {
+			for i := range outcomes {
+				if outcomes[i].user == late.user && errors.Is(outcomes[i].err, errHangs) {
+					outcomes[i] = late
+				}
+			}
+		}
+	}
+	return outcomes
 }
 
 // lookAs looks into one file as its user. Most users of a large directory have no home here, or no such file in it:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,74 @@ func TestHomesThatHang(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := h.find(ctx, "x", listsCertificate(key.Raw)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestOneHomeThatHangs: it is passed over and named, those behind it count, and one that answers late counts too. The
+// clock ticks only while the home hangs, so that no other one can be too slow.
+func TestOneHomeThatHangs(t *testing.T) {
+	source, put := homes(t)
+	key, line := keyAndLine(t, testca.P256())
+	put("ben", ".ssh/authorized_keys", line, 0o600)
+	public, err := sshKey(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, hanging := range map[string]string{"another's": "ann", "his own": "ben"} {
+		t.Run(name, func(t *testing.T) {
+			release, ticks := make(chan struct{}), make(chan time.Time)
+			defer close(release)
+			file := func(a accounts.Account) (string, string, bool) {
+				if a.Name == hanging {
+					go func() {
+						for range homeTicks {
+							ticks <- time.Now()
+						}
+					}()
+					<-release
+				}
+				return a.Home, ".ssh/authorized_keys", true
+			}
+			var log strings.Builder
+			h := homeFiles{accounts: source, log: slog.New(slog.NewTextHandler(&log, nil)), maxSize: maxKeyFile, file: file, ticks: ticks}
+			found, err := h.find(t.Context(), "x", listsKey(public, time.Now()))
+			want := []string{"ben"}
+			if hanging == "ben" {
+				want = nil
+			}
+			if err != nil || !slices.Equal(users(found), want) {
+				t.Errorf("%v, %v", found, err)
+			}
+			if !strings.Contains(log.String(), "user="+hanging) || !strings.Contains(log.String(), "passed over") {
+				t.Errorf("log: %s", log.String())
+			}
+		})
+	}
+}
+
+// TestManyHomesThatHang: threads are not left behind without end.
+func TestManyHomesThatHang(t *testing.T) {
+	var source accounts.Static
+	for i := range maxHung + 10 {
+		source.Accounts = append(source.Accounts, accounts.Account{Name: fmt.Sprintf("user%d", i), UID: uint32(61000 + i), Home: "/nonexistent"})
+	}
+	release, ticks := make(chan struct{}), make(chan time.Time)
+	defer close(release)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case ticks <- time.Now():
+			case <-stop:
+				return
+			}
+		}
+	}()
+	h := homeFiles{accounts: source, log: slog.New(slog.DiscardHandler), maxSize: 100, ticks: ticks,
+		file: func(a accounts.Account) (string, string, bool) { <-release; return a.Home, "x", true }}
+	if _, err := h.find(t.Context(), "x", nil); err == nil || !strings.Contains(err.Error(), "do not answer") {
 		t.Error(err)
 	}
 }

@@ -116,14 +116,14 @@ const (
 )
 
 func (m *ldapMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
-	a, err := m.decide(ctx, cert, "")
+	a, err := m.decide(ctx, cert, nil)
 	if err != nil || a == nil {
 		return nil, err
 	}
 	return []answer{*a}, nil
 }
 
-func (m *ldapMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *ldapMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	a, err := m.decide(ctx, cert, user)
 	if err != nil || a == nil {
 		return answer{}, false, err
@@ -140,13 +140,13 @@ func (m *ldapMapper) expects(cert *certinfo.Certificate, user string) bool {
 	if cert == nil {
 		return false
 	}
-	questions, err := m.questions(cert, user)
+	questions, err := m.questions(cert, user != "")
 	return err == nil && len(questions) > 0
 }
 
-// decide asks for the entry of a user, or with user "" for that of anybody, and remembers the answer.
-func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, user string) (*answer, error) {
-	questions, err := m.questions(cert, user)
+// decide asks for the entry of a person, or with nil for that of anybody, and remembers the answer.
+func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, user *person) (*answer, error) {
+	questions, err := m.questions(cert, user != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 	ctx, cancel := m.cache.shorten(ctx)
 	defer cancel()
 	a, err := m.hits().first(ctx, m.directory, questions, cert, user)
-	if err == nil && a == nil && user == "" && m.how == "auto" && !exactWorks(cert) {
+	if err == nil && a == nil && user == nil && m.how == "auto" && !exactWorks(cert) {
 		a, err = m.hits().first(ctx, m.directory, []inquiry{m.compareEverybody()}, cert, user)
 	}
 	return m.cache.settle(cert, user, a, err, m.log)
@@ -202,8 +202,9 @@ func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []inquiry {
 	return list
 }
 
-// questions are those of attribute_map in its order, then that for the certificate.
-func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inquiry, error) {
+// questions are those of attribute_map in its order, then that for the certificate. named tells that they are about one
+// person.
+func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]inquiry, error) {
 	var list []inquiry
 	for _, e := range m.elements {
 		weak := m.windows && e.uses("upn")
@@ -234,9 +235,9 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, user string) ([]inqui
 		list = append(list, inquiry{name: name, filter: certificateFilter(m.attribute, cert, m.how), fetch: m.attribute, octets: m.how == "filter"})
 	}
 	switch {
-	case m.how == "compare" && (user == "" || m.logins.filter.constant):
+	case m.how == "compare" && (!named || m.logins.filter.constant):
 		list = append(list, m.compareEverybody())
-	case (m.how == "compare" || m.how == "auto") && user != "" && !m.logins.filter.constant:
+	case (m.how == "compare" || m.how == "auto") && named && !m.logins.filter.constant:
 		list = append(list, inquiry{name: name, fetch: m.attribute, must: true})
 	}
 	return list, nil

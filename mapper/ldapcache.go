@@ -68,13 +68,13 @@ func (c *answerCache) keep(cert *certinfo.Certificate, a answer) {
 	c.store.write(c.name(cert), cachedAnswer{a.user, a.value, now, until})
 }
 
-// forget takes the yes for a user back; user "" means any.
-func (c *answerCache) forget(cert *certinfo.Certificate, user string) {
+// forget takes the yes for a person back; nil means anybody.
+func (c *answerCache) forget(cert *certinfo.Certificate, user *person) {
 	if c == nil {
 		return
 	}
 	var known cachedAnswer
-	if c.store.read(c.name(cert), &known) && (user == "" || known.User == user) {
+	if c.store.read(c.name(cert), &known) && (user == nil || user.is(known.User)) {
 		c.store.remove(c.name(cert))
 	}
 }
@@ -91,7 +91,8 @@ func (c *answerCache) recall(cert *certinfo.Certificate) (answer, bool) {
 		known.Stored.Add(c.life).Before(now) || !cert.NotAfter.After(now) {
 		return answer{}, false
 	}
-	return answer{known.User, known.Value + ", from the cache of " + known.Stored.UTC().Format(time.RFC3339), OriginDirectory}, true
+	value := known.Value + ", from the cache of " + known.Stored.UTC().Format(time.RFC3339)
+	return answer{user: known.User, value: value, origin: OriginDirectory}, true
 }
 
 // shorten leaves half of the time for the rest of the login, where an answer may come from here.
@@ -110,7 +111,7 @@ func unreached(err error) bool {
 
 // settle completes a directory's answer: a yes is kept, a no takes an earlier yes back, and when no
 // server could be asked an earlier yes that is still good stands in.
-func (c *answerCache) settle(cert *certinfo.Certificate, user string, a *answer, err error, log *slog.Logger) (*answer, error) {
+func (c *answerCache) settle(cert *certinfo.Certificate, user *person, a *answer, err error, log *slog.Logger) (*answer, error) {
 	switch {
 	case err == nil && a != nil:
 		c.keep(cert, *a)
@@ -122,7 +123,7 @@ func (c *answerCache) settle(cert *certinfo.Certificate, user string, a *answer,
 		return nil, err
 	}
 	known, ok := c.recall(cert)
-	if !ok || user != "" && known.user != user {
+	if !ok || user != nil && !user.is(known.user) {
 		return nil, err
 	}
 	log.Warn("no directory server can be reached: an earlier answer stands in", "user", known.user, "error", err)

@@ -106,6 +106,18 @@ func (f *userFilter) find(node *ldapconn.Filter) error {
 // of returns the filter of one user's entry.
 func (f *userFilter) of(user string) string { return f.with(ldapconn.EscapeFilter([]byte(user))) }
 
+// ofAny returns the filter of the entry of a user who has these names.
+func (f *userFilter) ofAny(names []string) string {
+	if len(names) == 1 || f.constant {
+		return f.of(names[0])
+	}
+	var b strings.Builder
+	for _, n := range names {
+		b.WriteString(f.of(n))
+	}
+	return "(|" + b.String() + ")"
+}
+
 // ofAll returns the filter of all users' entries.
 func (f *userFilter) ofAll() string { return f.with("*") }
 

@@ -30,8 +30,8 @@ type hunt struct {
 	directory *directory
 	questions []inquiry
 	cert      *certinfo.Certificate
-	user      string // "" is anybody
-	bound     bool   // the issuer's name stands for its key
+	user      *person // nil is anybody
+	bound     bool    // the issuer's name stands for its key
 
 	found   *answer
 	refused error
@@ -51,7 +51,7 @@ type candidate struct {
 }
 
 // first returns the answer of the first question that has one. More than one entry is nobody's proof.
-func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cert *certinfo.Certificate, user string) (*answer, error) {
+func (h *hits) first(ctx context.Context, d *directory, questions []inquiry, cert *certinfo.Certificate, user *person) (*answer, error) {
 	t := &hunt{hits: h, ctx: ctx, directory: d, questions: questions, cert: cert, user: user, bound: issuerIsBound(ctx)}
 	octets := int64(maxAnswerOctets)
 	var queries []ldapconn.Query
@@ -121,16 +121,16 @@ func (t *hunt) next() *round {
 
 func (t *hunt) answer(c *candidate) *answer {
 	login := c.login
-	if t.user != "" {
-		login = t.user
+	if t.user != nil {
+		login = t.user.typed
 	}
-	return &answer{login, c.by + " of " + c.entry.DN, OriginDirectory}
+	return &answer{user: login, value: c.by + " of " + c.entry.DN, origin: OriginDirectory}
 }
 
 func (t *hunt) query(q inquiry) ldapconn.Query {
-	filter := t.logins.filter.of(t.user)
-	if t.user == "" {
-		filter = t.logins.filter.ofAll()
+	filter := t.logins.filter.ofAll()
+	if t.user != nil {
+		filter = t.logins.filter.ofAny(t.user.names())
 	}
 	if q.filter != "" {
 		filter = "(&" + filter + q.filter + ")"
@@ -157,8 +157,8 @@ func (t *hunt) judge(q inquiry, entries []ldapconn.Entry) (*candidate, error) {
 		c.login, c.inName, c.err = t.logins.of(e)
 		contradiction := t.contradicts(e)
 		switch {
-		case c.err == nil && t.user != "" && !t.logins.filter.same(c.login, t.user):
-			t.log.Warn("the directory's entry is of another login", "dn", e.DN, "login", c.login, "user", t.user)
+		case c.err == nil && t.isOther(c.login):
+			t.log.Warn("the directory's entry is of another login", "dn", e.DN, "login", c.login, "user", t.user.typed)
 		case !t.holds(q, e):
 		case contradiction != nil:
 			return nil, fmt.Errorf("%s: %w", e.DN, contradiction)
@@ -177,6 +177,11 @@ func (t *hunt) judge(q inquiry, entries []ldapconn.Entry) (*candidate, error) {
 		return nil, good[0].err
 	}
 	return &good[0], nil
+}
+
+// isOther tells that a login is not that of the person who is asked about.
+func (t *hunt) isOther(login string) bool {
+	return t.user != nil && !t.logins.filter.same(login, t.user.typed) && !t.user.is(login)
 }
 
 // holds compares the certificates of an entry that was found by one. Where they cannot be read, the server's word that it
@@ -306,7 +311,7 @@ func (t *hunt) explain() *round {
 func (t *hunt) weakMapping(q inquiry, entries []ldapconn.Entry) error {
 	for _, e := range entries {
 		login, _, err := t.logins.of(e)
-		if err != nil || t.user != "" && !t.logins.filter.same(login, t.user) || t.contradicts(e) != nil {
+		if err != nil || t.isOther(login) || t.contradicts(e) != nil {
 			continue
 		}
 		write := ""

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,8 +19,9 @@ import (
 
 // mapfile is a file of lines "KEY -> LOGIN". It is an allow-list: what no line names maps to nobody. A
 // KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files; between
-// "(^" and "$)", a form that is new, an extended one. Both must match the whole text. The first line that
-// fits a text decides. "#" begins a comment line; a CR and blanks at the end of a line do not count.
+// "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each line that fits a
+// text counts: a certificate may have several accounts. Several blanks or tabs round the arrow are one blank, where the
+// line has no arrow between blanks that would be read otherwise. "#" begins a comment line; a CR and blanks at the end of a line do not count.
 type mapfile struct {
 	path       string     // of the file, or the address of remote
 	remote     *remoteMap // nil: a file
@@ -34,6 +36,7 @@ const (
 	mapBlock    = 256 << 10
 	maxMapLine  = 64 << 10
 	maxMapLogin = 256
+	maxMapFits  = 1000 // lines that fit one certificate
 	arrow       = " -> "
 )
 
@@ -58,8 +61,13 @@ func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
 	return m, nil
 }
 
-// lookup returns the logins of the texts, in the order of the texts, from one reading of the file.
+// lookup returns the logins of the texts, in the order of the texts and then of the lines, from one reading of the file.
 func (m *mapfile) lookup(ctx context.Context, texts []string) ([]answer, error) {
+	return m.lookupFor(ctx, texts, nil)
+}
+
+// lookupFor is lookup about one person, nil is anybody: the line that has his name as he typed it ends the reading.
+func (m *mapfile) lookupFor(ctx context.Context, texts []string, user *person) ([]answer, error) {
 	tellAsked(ctx, "mapfile "+m.path)
 	f, err := m.open(ctx)
 	if err != nil {
@@ -67,8 +75,14 @@ func (m *mapfile) lookup(ctx context.Context, texts []string) ([]answer, error) 
 	}
 	defer f.Close()
 	s := newScan(m, texts)
+	if user != nil {
+		s.wanted = user.typed
+	}
 	if err := s.run(ctx, f); err != nil {
 		return nil, fmt.Errorf("mapfile %s: %w", m.path, err)
+	}
+	if s.fits >= maxMapFits {
+		m.log.Warn("mapfile: more lines fit the certificate than are looked at", "path", m.path, "limit", maxMapFits)
 	}
 	found := s.answers()
 	for _, a := range found {
@@ -100,26 +114,28 @@ func (m *mapfile) open(ctx context.Context) (io.ReadCloser, error) {
 type scan struct {
 	mapfile *mapfile
 	texts   []string
-	folded  []string // lower case, with ignorecase
-	needles [][]byte // each text with the arrow: what a literal line holds
-	logins  []string // found so far, "" is none
-	open    int      // texts without login
+	folded  []string   // lower case, with ignorecase
+	needles [][]byte   // each text: a literal line holds it with a blank or tab behind
+	logins  [][]string // found so far, of each text
+	wanted  string     // login that ends the reading, "" is none
+	fits    int        // logins found
+	done    bool       // wanted is among them
 }
 
 func newScan(m *mapfile, texts []string) *scan {
-	s := &scan{mapfile: m, texts: texts, logins: make([]string, len(texts)), open: len(texts)}
+	s := &scan{mapfile: m, texts: texts, logins: make([][]string, len(texts))}
 	for _, t := range texts {
 		s.folded = append(s.folded, lower(t))
-		s.needles = append(s.needles, []byte(t+arrow))
+		s.needles = append(s.needles, []byte(t))
 	}
 	return s
 }
 
 func (s *scan) answers() []answer {
 	var found []answer
-	for i, login := range s.logins {
-		if login != "" {
-			found = append(found, answer{login, s.texts[i], OriginMapfile})
+	for i, list := range s.logins {
+		for _, login := range list {
+			found = append(found, answer{user: login, value: s.texts[i], origin: OriginMapfile})
 		}
 	}
 	return found
@@ -129,7 +145,7 @@ func (s *scan) answers() []answer {
 func (s *scan) run(ctx context.Context, f io.Reader) error {
 	return eachBlock(ctx, f, mapBlock, maxMapLine, func(data []byte) bool {
 		s.block(data)
-		return s.open > 0
+		return !s.done
 	})
 }
 
@@ -178,13 +194,11 @@ func (s *scan) block(data []byte) {
 		next[i] = -1
 	}
 	pattern := -1
-	for at := 0; at < len(data) && s.open > 0; {
+	for at := 0; at < len(data) && !s.done; {
 		hit := len(data)
 		for i, needle := range s.needles {
-			if s.logins[i] == "" {
-				next[i] = indexFrom(data, needle, at, next[i])
-				hit = min(hit, next[i])
-			}
+			next[i] = beforeBlank(data, needle, at, next[i])
+			hit = min(hit, next[i])
 		}
 		pattern = indexFrom(data, []byte{'^'}, at, pattern)
 		hit = min(hit, pattern)
@@ -200,13 +214,13 @@ func (s *scan) block(data []byte) {
 	}
 }
 
-// cannotFit tells of most basic expressions at a glance that they fit no open text.
+// cannotFit tells of most basic expressions at a glance that they fit none of the texts.
 func (s *scan) cannotFit(line []byte) bool {
 	if len(line) == 0 || line[0] != '^' || bytes.IndexByte(line, '|') >= 0 {
 		return false
 	}
-	for i, t := range s.texts {
-		if s.logins[i] == "" && !parts(line[1:], t) {
+	for _, t := range s.texts {
+		if !parts(line[1:], t) {
 			return false
 		}
 	}
@@ -237,7 +251,7 @@ func (s *scan) foldedBlock(data []byte) {
 	for _, t := range s.folded {
 		ascii = ascii && isASCII([]byte(t))
 	}
-	for len(data) > 0 && s.open > 0 {
+	for len(data) > 0 && !s.done {
 		line, rest := cutLine(data)
 		data = rest
 		if !ascii || s.mayFit(bytes.TrimLeft(line, " \t")) {
@@ -252,7 +266,7 @@ func (s *scan) mayFit(line []byte) bool {
 		return len(line) > 0
 	}
 	for _, t := range s.folded {
-		if len(line) > len(t) && line[len(t)] == ' ' && sameFolded(line[:len(t)], t) {
+		if len(line) > len(t) && isBlank(line[len(t)]) && sameFolded(line[:len(t)], t) {
 			return true
 		}
 	}
@@ -271,6 +285,19 @@ func indexFrom(data, needle []byte, at, known int) int {
 	return len(data)
 }
 
+// beforeBlank is indexFrom for a needle with a blank or tab behind it.
+func beforeBlank(data, needle []byte, at, known int) int {
+	for i := indexFrom(data, needle, at, known); ; i = indexFrom(data, needle, i+1, -1) {
+		if end := i + len(needle); end >= len(data) {
+			return len(data)
+		} else if isBlank(data[end]) {
+			return i
+		}
+	}
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
 func cutLine(data []byte) (line, rest []byte) {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {
 		return data[:i], data[i+1:]
@@ -278,20 +305,25 @@ func cutLine(data []byte) (line, rest []byte) {
 	return data, nil
 }
 
-// take reads one line and gives its login to the texts that it fits and that have none yet. It makes no copies: a
+// take reads one line and gives its login to the texts that it fits. It makes no copies: a
 // file may have a million lines that fit nothing.
 func (s *scan) take(line []byte) {
 	key, login, ok := splitLine(line)
 	if !ok {
 		return
 	}
-	expression, kind := expressionOf(key)
+	trimmed := bytes.TrimRight(key, " \t")
+	if len(trimmed) == 0 {
+		trimmed = key
+	}
+	expression, kind := expressionOf(trimmed)
 	if kind != literal {
 		s.takeExpression(expression, kind, login)
 		return
 	}
 	for i, t := range s.texts {
-		if string(key) == t || s.mapfile.ignoreCase && sameFolded(key, s.folded[i]) {
+		if string(key) == t || string(trimmed) == t ||
+			s.mapfile.ignoreCase && (sameFolded(key, s.folded[i]) || sameFolded(trimmed, s.folded[i])) {
 			s.give(i, login)
 		}
 	}
@@ -316,10 +348,13 @@ func sameFolded(key []byte, folded string) bool {
 }
 
 func (s *scan) give(i int, login []byte) {
-	if s.logins[i] == "" {
-		s.logins[i] = string(login)
-		s.open--
+	wanted := s.wanted != "" && string(login) == s.wanted
+	s.done = s.done || wanted
+	if s.fits >= maxMapFits && !wanted || slices.Contains(s.logins[i], string(login)) {
+		return
 	}
+	s.logins[i] = append(s.logins[i], string(login))
+	s.fits++
 }
 
 // splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
@@ -330,10 +365,27 @@ func splitLine(line []byte) (key, login []byte, ok bool) {
 		return nil, nil, false
 	}
 	k, l, found := bytes.Cut(line, []byte(arrow))
+	if !found {
+		k, l, found = cutLoosely(line)
+	}
 	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
 		return nil, nil, false
 	}
 	return k, bytes.TrimLeft(l, " \t"), true
+}
+
+// cutLoosely cuts a line at its first arrow between blanks or tabs.
+func cutLoosely(line []byte) (key, login []byte, found bool) {
+	for at := 0; ; {
+		i := bytes.Index(line[at:], []byte("->"))
+		if i < 0 {
+			return nil, nil, false
+		}
+		i += at
+		if at = i + 2; i > 0 && isBlank(line[i-1]) && at < len(line) && isBlank(line[at]) {
+			return bytes.TrimRight(line[:i], " \t"), bytes.TrimLeft(line[at:], " \t"), true
+		}
+	}
 }
 
 // keyKind is how a KEY is read.
@@ -360,7 +412,7 @@ func (s *scan) takeExpression(expression []byte, kind keyKind, login []byte) {
 	prefix := literalPrefix(expression)
 	var compiled *regexp.Regexp
 	for i, t := range s.texts {
-		if s.logins[i] != "" || s.mapfile.ignoreCase && foldsIntoASCII(t) || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
+		if s.mapfile.ignoreCase && foldsIntoASCII(t) || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
 			continue
 		}
 		if compiled == nil {

@@ -43,9 +43,10 @@ func (o Origin) String() string {
 
 // Result is a yes.
 type Result struct {
-	User      string // login
-	Mapper    string // block name
-	Value     string // what of the certificate decided
+	User      string   // login
+	Others    []string // further accounts that the same mapper knows the certificate to be of; Find only
+	Mapper    string   // block name
+	Value     string   // what of the certificate decided
 	Origin    Origin
 	Decisions []Decision
 }
@@ -76,17 +77,18 @@ type Options struct {
 
 // answer is what one mapper says.
 type answer struct {
-	user   string
-	value  string
-	origin Origin
+	user     string
+	value    string
+	origin   Origin
+	spelling bool // another way to write the login before it, which counts where that has no account
 }
 
 // mapper is one kind of mapping, set up by one block.
 type mapper interface {
 	// find returns the logins that the certificate belongs to, the best first.
 	find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error)
-	// match tells whether the certificate belongs to user. answer.user is user when it does.
-	match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error)
+	// match tells whether the certificate belongs to a person, whichever of his names it goes by.
+	match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error)
 	// binds tells that the answer rests on the exact certificate or its key, not on text in it.
 	binds() bool
 }

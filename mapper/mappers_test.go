@@ -148,7 +148,7 @@ func TestMappers(t *testing.T) {
 		{"a line for root is none for toor", "cn", nil, []string{"Admin -> root"}, testca.Subject("CN=Admin"), "toor", "", ""},
 		{"no account", "cn", nil, nil, testca.Subject("CN=zoe"), "", "", "no account"},
 		{"nobody", "cn", nil, nil, testca.Subject("CN=nobody"), "", "nobody", ""},
-		{"the first line with a key counts", "cn", nil, []string{"A -> alice", "A -> bob"}, testca.Subject("CN=A"), "bob", "", ""},
+		{"each line with a key counts", "cn", nil, []string{"A -> alice", "A -> bob"}, testca.Subject("CN=A"), "bob", "bob", ""},
 		{"two texts, two users: each is matched", "cn", nil, []string{"A -> alice", "B -> bob"}, testca.Subject("CN=A", "CN=B"), "bob", "bob", ""},
 		{"two texts, two users: the first is found", "cn", nil, []string{"B -> bob", "A -> alice"}, testca.Subject("CN=A", "CN=B"), "", "alice", ""},
 

@@ -36,10 +36,10 @@ func (m *nullMapper) find(context.Context, *certinfo.Certificate) ([]answer, err
 	if !m.always || m.user == "" {
 		return nil, nil
 	}
-	return []answer{{m.user, "any certificate", OriginFixed}}, nil
+	return []answer{{user: m.user, value: "any certificate", origin: OriginFixed}}, nil
 }
 
-func (m *nullMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *nullMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	found, err := m.find(ctx, cert)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err

@@ -29,7 +29,7 @@ func (m *openscMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 	return m.homes.find(ctx, name, listsCertificate(cert.Raw))
 }
 
-func (m *openscMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *openscMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	name := certificateName(cert)
 	tellRead(ctx, name)
 	return m.homes.match(ctx, user, name, listsCertificate(cert.Raw))

@@ -76,7 +76,7 @@ func (m *opensshMapper) find(ctx context.Context, cert *certinfo.Certificate) ([
 	return m.homes.find(ctx, key.fingerprint(), listsKey(key, m.now()))
 }
 
-func (m *opensshMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *opensshMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	key, err := sshKey(ctx, cert)
 	if err != nil {
 		return answer{}, false, err

@@ -21,7 +21,7 @@ func newPwent(b config.Mapper, o Options) (mapper, error) {
 
 func (m *pwentMapper) binds() bool { return false }
 
-func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
+func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
 	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
 		return answer{}, false, err
@@ -44,16 +44,21 @@ type people struct {
 }
 
 // match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
-func (p people) match(ctx context.Context, names []string, user string) (answer, bool, error) {
-	tellAsked(ctx, "account "+user)
-	account, err := p.accounts.Lookup(user)
+func (p people) match(ctx context.Context, names []string, user *person) (answer, bool, error) {
+	tellAsked(ctx, "account "+user.typed)
+	account, err := p.accounts.Lookup(user.typed)
 	if err != nil {
 		return answer{}, false, err
 	}
 	tellHeard(ctx, account.Name+":"+account.GECOS)
 	for _, n := range names {
 		if same(n, account.Name, p.ignoreCase) || p.isCalled(*account, n) {
-			return answer{user, n, OriginAccounts}, true, nil
+			return answer{user: user.typed, value: n, origin: OriginAccounts}, true, nil
+		}
+	}
+	for _, n := range names {
+		if user.is(n) {
+			return answer{user: user.typed, value: n, origin: OriginAccounts}, true, nil
 		}
 	}
 	return answer{}, false, nil
@@ -77,17 +82,21 @@ func (p people) isCalled(a accounts.Account, name string) bool {
 	return false
 }
 
-// find looks for the account whose login is one of the names, and else for the one that is called so. Two accounts
+// find looks for the accounts whose logins are among the names, and else for the one that is called so. Two accounts
 // with the same GECOS field are nobody's proof: then none is found.
 func (p people) find(ctx context.Context, names []string) ([]answer, error) {
+	var logins []answer
 	for _, n := range names {
 		tellAsked(ctx, "account "+n)
 		switch account, err := p.accounts.Lookup(n); {
 		case err == nil:
-			return []answer{{account.Name, n, OriginAccounts}}, nil
+			logins = append(logins, answer{user: account.Name, value: n, origin: OriginAccounts})
 		case !errors.Is(err, accounts.ErrNoAccount):
 			return nil, err
 		}
+	}
+	if len(logins) > 0 {
+		return logins, nil
 	}
 	byLogin, called, err := p.enumerate(ctx, names)
 	if err != nil {
@@ -127,9 +136,9 @@ func (p people) enumerate(ctx context.Context, names []string) (byLogin, called 
 		isLogin := func(n string) bool { return same(n, login, p.ignoreCase) }
 		isName := func(n string) bool { return p.isCalled(*account, n) }
 		if i := slices.IndexFunc(names, isLogin); i >= 0 {
-			byLogin = append(byLogin, answer{login, names[i], OriginAccounts})
+			byLogin = append(byLogin, answer{user: login, value: names[i], origin: OriginAccounts})
 		} else if i := slices.IndexFunc(names, isName); i >= 0 {
-			called = append(called, answer{login, names[i], OriginAccounts})
+			called = append(called, answer{user: login, value: names[i], origin: OriginAccounts})
 		}
 	}
 	return byLogin, called, nil

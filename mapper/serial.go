@@ -28,12 +28,17 @@ func (m *serialMapper) binds() bool { return false }
 func (m *serialMapper) issuerUse(*certinfo.Certificate) issuerUse { return restsOnIssuer }
 
 func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	return m.answers(ctx, cert, nil)
+}
+
+// answers are those about a person, nil is anybody.
+func (m *serialMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	var keys []string
 	for _, number := range serialTexts(cert) {
 		if m.alone {
 			keys = append(keys, number)
 		}
-		keys = append(keys, number+" "+cert.Issuer.RFC4514())
+		keys = append(keys, number+" "+cert.Issuer.RFC4514(), number+" "+spaced(cert.Issuer.RFC4514()))
 		if oneLineIsSure(cert.Issuer) {
 			keys = append(keys, number+" "+cert.Issuer.OneLine())
 		}
@@ -42,11 +47,11 @@ func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a serial number is no login")
 	}
-	return m.mapfile.lookup(ctx, keys)
+	return m.mapfile.lookupFor(ctx, keys, user)
 }
 
-func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
+func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+	found, err := m.answers(ctx, cert, user)
 	a := pick(found, user, false)
 	return a, a.user != "" && err == nil, err
 }
@@ -64,7 +69,8 @@ func serialTexts(cert *certinfo.Certificate) []string {
 		texts = append(texts, sign+"0x"+short)
 	}
 	if len(magnitude) > 2 {
-		texts = append(texts, cert.SerialHex(":"))
+		pairs := strings.TrimPrefix(cert.SerialHex(":"), "-")
+		texts = append(texts, sign+pairs, sign+"0x"+pairs)
 	}
 	if strings.ContainsAny(magnitude, "ABCDEF") || magnitude[0] == '0' {
 		texts = append(texts, sign+magnitude)

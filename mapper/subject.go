@@ -74,3 +74,23 @@ func olderOneLine(n certinfo.Name) (string, bool) {
 	back, err := certinfo.ParseDN(old)
 	return old, err == nil && back.Equal(n)
 }
+
+// spaced writes a name of RFC 4514 with a blank behind each comma, as many tools do. No other name reads so: a blank at the
+// beginning of a value is written "\\ ". The one-line form, which has no such commas, stays as it is.
+func spaced(name string) string {
+	if strings.HasPrefix(name, "/") {
+		return name
+	}
+	var b strings.Builder
+	for i := 0; i < len(name); i++ {
+		b.WriteByte(name[i])
+		switch {
+		case name[i] == '\\' && i+1 < len(name):
+			i++
+			b.WriteByte(name[i])
+		case name[i] == ',':
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}

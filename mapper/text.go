@@ -15,6 +15,7 @@ type textMapper struct {
 	mapfile    *mapfile              // nil: the text is the login
 	logins     func(string) []string // what a text names where there is no mapfile; nil: itself
 	ignoreCase bool
+	dn         bool // the texts are distinguished names
 }
 
 // newText sets up a mapper of texts from the keys that most blocks have.
@@ -33,28 +34,48 @@ func newUID(b config.Mapper, o Options) (mapper, error) {
 	return newText(b, o, (*certinfo.Certificate).UserIDs)
 }
 
-func newSubject(b config.Mapper, o Options) (mapper, error) { return newText(b, o, subjectTexts) }
+func newSubject(b config.Mapper, o Options) (mapper, error) {
+	m, err := newText(b, o, subjectTexts)
+	m.dn = true
+	return m, err
+}
 
 func (m *textMapper) binds() bool { return false }
 
 func (m *textMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+	return m.answers(ctx, cert, nil)
+}
+
+// answers are those about a person, nil is anybody.
+func (m *textMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
 	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil {
 		return nil, err
 	}
 	if m.mapfile != nil {
-		return m.mapfile.lookup(ctx, values)
+		return m.mapfile.lookupFor(ctx, append(values, m.written(values)...), user)
 	}
 	var answers []answer
 	for _, v := range values {
-		for _, user := range m.named(v) {
-			answers = append(answers, answer{user, v, OriginText})
+		for i, user := range m.named(v) {
+			answers = append(answers, answer{user: user, value: v, origin: OriginText, spelling: i > 0})
 			if folded := lower(user); m.ignoreCase && folded != user {
-				answers = append(answers, answer{folded, v, OriginText})
+				answers = append(answers, answer{user: folded, value: v, origin: OriginText, spelling: true})
 			}
 		}
 	}
 	return answers, nil
+}
+
+// written returns further forms in which a mapfile may have the texts.
+func (m *textMapper) written(texts []string) []string {
+	var list []string
+	for _, t := range texts {
+		if form := spaced(t); m.dn && form != t {
+			list = append(list, form)
+		}
+	}
+	return list
 }
 
 // named returns the logins that a text names by itself.
@@ -65,20 +86,10 @@ func (m *textMapper) named(text string) []string {
 	return m.logins(text)
 }
 
-func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user string) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
+func (m *textMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+	found, err := m.answers(ctx, cert, user)
 	a := pick(found, user, m.ignoreCase && m.mapfile == nil)
 	return a, a.user != "" && err == nil, err
-}
-
-// pick returns the answer that names the user.
-func pick(found []answer, user string, ignoreCase bool) answer {
-	for _, a := range found {
-		if same(a.user, user, ignoreCase) {
-			return a
-		}
-	}
-	return answer{}
 }
 
 // usable returns the texts that may take part in a comparison.

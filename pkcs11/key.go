@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 
 	"pam_pkcs11/internal/certinfo"
@@ -16,19 +17,38 @@ const maxKeys = 8
 // Key is a private key on a token.
 type Key struct {
 	Handle             uint
-	ID                 []byte // CKA_ID by which it was found
+	ID                 []byte // CKA_ID of its certificate
 	Type               uint   // CKA_KEY_TYPE: CKK_RSA 0, CKK_EC 3, CKK_EC_EDWARDS 0x40
 	AlwaysAuthenticate bool   // CKA_ALWAYS_AUTHENTICATE: each signature wants the PIN once more
 }
 
 // SigningKey finds the private key of a certificate: CKA_SIGN is true and CKA_ID the certificate's; of several the first
 // that has the certificate's kind of key. For a certificate without CKA_ID the token must have exactly one signing key.
+// Where this finds none, the key is looked for by its public key (keyByPublicKey).
 // It returns ErrNoKey when there is none. That the key belongs to the certificate is only told by a signature. It takes
 // three calls and one for each key.
 func (s *Session) SigningKey(cert Object) (*Key, error) {
+	k, err := s.keyWithID(cert.ID, cert)
+	if !errors.Is(err, ErrNoKey) {
+		return k, err
+	}
+	k, public := s.keyByPublicKey(cert)
+	switch {
+	case public == nil:
+		s.module.log.Info("the private key was found by its public key: it has not the certificate's CKA_ID",
+			"slot", s.slot, "label", cert.Label)
+		return k, nil
+	case errors.Is(public, ErrNoKey):
+		return nil, err
+	}
+	return nil, public
+}
+
+// keyWithID finds the private key of a certificate under this CKA_ID; nil is a certificate without one.
+func (s *Session) keyWithID(id []byte, cert Object) (*Key, error) {
 	template := []attribute{{ckaClass, uint(ckoPrivateKey)}, {ckaSign, true}}
-	if len(cert.ID) > 0 {
-		template = append(template, attribute{ckaID, cert.ID})
+	if len(id) > 0 {
+		template = append(template, attribute{ckaID, id})
 	}
 	handles, more, err := s.find(template, maxKeys)
 	switch {
@@ -36,7 +56,7 @@ func (s *Session) SigningKey(cert Object) (*Key, error) {
 		return nil, fmt.Errorf("looking for the private key: %w", err)
 	case len(handles) == 0:
 		return nil, ErrNoKey
-	case len(cert.ID) == 0 && (more || len(handles) > 1):
+	case len(id) == 0 && (more || len(handles) > 1):
 		return nil, fmt.Errorf("%w: the certificate has no CKA_ID and the token several keys", ErrNoKey)
 	}
 	return s.pick(handles, cert)

@@ -153,12 +153,14 @@ func TestSigningKey(t *testing.T) {
 	}{
 		"same ID":                           {[]pkcs11test.Object{object(first, "\x01"), object(second, "\x02")}, nil},
 		"key without certificate besides":   {[]pkcs11test.Object{object(first, "\x01"), keyOf(second, "\x07")}, nil},
-		"certificate without key":           {[]pkcs11test.Object{certOf(first, "\x01"), keyOf(first, "\x02")}, pkcs11.ErrNoKey},
+		"certificate without key":           {[]pkcs11test.Object{certOf(first, "\x01"), keyOf(second, "\x02")}, pkcs11.ErrNoKey},
+		"key with another ID":               {[]pkcs11test.Object{certOf(first, "\x01"), keyOf(ec, "\x03"), keyOf(second, "\x02"), keyOf(first, "\x04")}, nil},
 		"key that must not sign":            {[]pkcs11test.Object{certOf(first, "\x01"), noSign}, pkcs11.ErrNoKey},
 		"ID twice, the kind of key decides": {[]pkcs11test.Object{certOf(first, "\x01"), keyOf(ec, "\x01"), keyOf(first, "\x01")}, nil},
 		"ID of a key of another kind":       {[]pkcs11test.Object{certOf(first, "\x01"), keyOf(ec, "\x01")}, pkcs11.ErrNoKey},
 		"no ID and one key":                 {[]pkcs11test.Object{certOf(first, ""), keyOf(first, "\x09")}, nil},
-		"no ID and two keys":                {[]pkcs11test.Object{certOf(first, ""), keyOf(first, "\x09"), keyOf(second, "\x08")}, pkcs11.ErrNoKey},
+		"no ID and two keys":                {[]pkcs11test.Object{certOf(first, ""), keyOf(first, "\x09"), keyOf(second, "\x08")}, nil},
+		"no ID and two other keys":          {[]pkcs11test.Object{certOf(first, ""), keyOf(ec, "\x09"), keyOf(second, "\x08")}, pkcs11.ErrNoKey},
 		"no key at all":                     {[]pkcs11test.Object{certOf(first, "")}, pkcs11.ErrNoKey},
 		"long ID":                           {[]pkcs11test.Object{object(first, strings.Repeat("long ID ", 32))}, nil},
 	}

@@ -15,9 +15,13 @@ const (
 	ckaKeyType            = 0x100
 	ckaID                 = 0x102
 	ckaSign               = 0x108
+	ckaModulus            = 0x120
+	ckaPublicKeyInfo      = 0x129
+	ckaECPoint            = 0x181
 	ckaAlwaysAuthenticate = 0x202
 
 	ckoCertificate = 1
+	ckoPublicKey   = 2
 	ckoPrivateKey  = 3
 	ckcX509        = 0
 
@@ -27,7 +31,8 @@ const (
 )
 
 var attributeNames = map[uint]string{ckaLabel: "CKA_LABEL", ckaValue: "CKA_VALUE", ckaKeyType: "CKA_KEY_TYPE",
-	ckaID: "CKA_ID", ckaAlwaysAuthenticate: "CKA_ALWAYS_AUTHENTICATE"}
+	ckaID: "CKA_ID", ckaModulus: "CKA_MODULUS", ckaPublicKeyInfo: "CKA_PUBLIC_KEY_INFO", ckaECPoint: "CKA_EC_POINT",
+	ckaAlwaysAuthenticate: "CKA_ALWAYS_AUTHENTICATE"}
 
 // attribute is one of a search: value is a bool, a uint or a []byte.
 type attribute struct {

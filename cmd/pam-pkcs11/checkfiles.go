@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"syscall"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -101,6 +102,24 @@ func checkMappers(i *inspection) error {
 	}
 	options.Logger = nil // it has said what there is
 	return i.checkIssuers(options)
+}
+
+// lineTime bounds the look-ups of logins that mapfiles name.
+const lineTime = 30 * time.Second
+
+// checkMapfileLines names lines of mapfiles that can never match.
+func checkMapfileLines(i *inspection) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lineTime)
+	defer cancel()
+
+	options := mapper.Options{
+		StrictPermissions: i.conf.Global.StrictPermissions,
+		AllowUnknownUser:  i.conf.Global.AllowUnknownUser,
+	}
+	for _, fault := range mapper.CheckMapfiles(ctx, i.conf.Mappers, options) {
+		i.add(refusesSome, "mapfile", fault.String())
+	}
+	return nil
 }
 
 // checkIssuers names issuers that are bound by their names alone.

@@ -39,7 +39,7 @@ func newSite(t *testing.T) *site {
 		"leaf/alice.pem":  root.Leaf("Alice").PEM(),
 		"crl/root.crl":    root.CRL(testca.CRL{}),
 		"digests":         []byte("# nobody yet\n"),
-		"mapfile":         []byte("Alice -> alice\n"),
+		"mapfile":         []byte("Alice -> root\n"),
 		"text.so":         []byte("not a library\n"),
 		"empty.so":        nil,
 		"secret":          []byte("secret\n"),

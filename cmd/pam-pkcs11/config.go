@@ -54,6 +54,7 @@ var fileChecks = []func(*inspection) error{
 	checkAuthorities,
 	checkLists,
 	checkMappers,
+	checkMapfileLines,
 	checkResponders,
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -55,6 +56,7 @@ type mapped struct {
 	User        string          `json:"user"`  // whose it is; "" when no mapper knows
 	Mapper      string          `json:"mapper"`
 	Mappers     []mapperDetails `json:"mappers"`
+	Accounts    []string        `json:"accounts,omitempty"` // all that may log in with it, User first; nil for one
 }
 
 type mapperDetails struct {
@@ -65,6 +67,8 @@ type mapperDetails struct {
 	Answer  []string `json:"answer"`
 	User    string   `json:"user"`
 	Verdict string   `json:"verdict"`
+	Others  []string `json:"others,omitempty"`  // further accounts that a login without a name lets the user choose
+	ByName  []string `json:"by_name,omitempty"` // further accounts that log in only when asked for by name
 }
 
 func (m mapping) run(cmd *cobra.Command, args []string) error {
@@ -133,14 +137,41 @@ func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Con
 		if shown.User == "" && e.User != "" {
 			shown.User, shown.Mapper = e.User, e.Mapper
 		}
+		for _, account := range accountsOf(e) {
+			if !slices.Contains(shown.Accounts, account) {
+				shown.Accounts = append(shown.Accounts, account)
+			}
+		}
+	}
+	if len(shown.Accounts) == 1 {
+		shown.Accounts = nil
 	}
 	return shown, nil
+}
+
+// accountsOf returns all accounts that may log in by a mapper's word.
+func accountsOf(e mapper.Explanation) []string {
+	all := slices.Concat(e.Others, e.ByName)
+	if e.User != "" {
+		all = slices.Insert(all, 0, e.User)
+	}
+	return all
 }
 
 // details has empty lists, not null, for what there is nothing of.
 func details(e mapper.Explanation) mapperDetails {
 	list := func(l []string) []string { return append([]string{}, l...) }
-	return mapperDetails{e.Mapper, e.Type, list(e.Read), list(e.Asked), list(e.Heard), e.User, e.Verdict}
+	return mapperDetails{
+		Name:    e.Mapper,
+		Type:    e.Type,
+		Read:    list(e.Read),
+		Asked:   list(e.Asked),
+		Answer:  list(e.Heard),
+		User:    e.User,
+		Verdict: e.Verdict,
+		Others:  e.Others,
+		ByName:  e.ByName,
+	}
 }
 
 func (m mapping) print(w io.Writer, s mapped) error {
@@ -178,10 +209,23 @@ func (m mapping) print(w io.Writer, s mapped) error {
 			fmt.Fprintf(&b, ": %s", quotable(d.User))
 		}
 		fmt.Fprintln(&b)
+		printAccounts(&b, "others:", d.Others)
+		printAccounts(&b, "by name:", d.ByName)
 	}
 	fmt.Fprintf(&b, "  user:    %s\n", m.conclusion(s))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printAccounts writes a line of accounts, if there are any.
+func printAccounts(w io.Writer, title string, list []string) {
+	var names []string
+	for _, name := range list {
+		names = append(names, quotable(name))
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(w, "    %-8s %s\n", title, strings.Join(names, ", "))
+	}
 }
 
 func (m mapping) conclusion(s mapped) string {
@@ -192,8 +236,16 @@ func (m mapping) conclusion(s mapped) string {
 		return "none"
 	case !s.Good:
 		return quotable(s.User) + " by mapper " + s.Mapper + ", but the certificate is not good"
+	case s.asks():
+		return quotable(s.User) + " or another account of mapper " + s.Mapper + ": a login without a user name asks which"
 	}
 	return quotable(s.User) + " by mapper " + s.Mapper
+}
+
+// asks reports whether a login without a user name has to ask for the account.
+func (s mapped) asks() bool {
+	i := slices.IndexFunc(s.Mappers, func(d mapperDetails) bool { return d.Name == s.Mapper && d.User != "" })
+	return i >= 0 && len(s.Mappers[i].Others) > 0
 }
 
 // quotable is text as it is, or quoted where it holds what a terminal would obey or hide.

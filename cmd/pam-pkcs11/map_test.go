@@ -58,6 +58,15 @@ func furnish(dir string, ca *testca.CA, nobody *testca.Cert, stores map[string]*
 		"broken.pem":  []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
 		"key.pem":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
 		"map":         []byte("nobody@example.com -> nobody\n"),
+		"company":     []byte("nobody -> nobody\nnobody -> daemon\n"),
+		"company.bad": []byte("nobody -> nobody\nnobody->daemon\nnobody -> nobody\n"),
+		"company.conf": fmt.Appendf(nil, `pam_pkcs11 {
+  use_mappers = cn, certmap;
+  pkcs11_module default { module = /none; ca_dir = %s/cacerts; cert_policy = ca; }
+  mapper cn { mapfile = "file://%s/company"; }
+  mapper certmap { rule nobody { priority = 1; match = "<ISSUER>."; } rule x { match = "<ISSUER>."; map = "(nobody)"; } }
+}
+`, dir, dir),
 	}
 	for name, store := range stores {
 		variables := `environment = "` + strings.Join(store.Environment(), `", "`) + `";`

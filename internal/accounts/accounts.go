@@ -20,6 +20,32 @@ type Account struct {
 	GECOS, Home, Shell string
 }
 
+// Is reports whether two entries are of one account: of the same number and name, under whatever name they were found.
+// Accounts that share a number are different ones.
+func (a Account) Is(b Account) bool { return a.UID == b.UID && a.Name == b.Name }
+
+// Same reports whether two names are of one account. A name without account, or whose account cannot be looked up, is
+// only the same as itself.
+func Same(s Source, a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, err := s.Lookup(a)
+	if err != nil {
+		return false
+	}
+	second, err := s.Lookup(b)
+	return err == nil && first.Is(*second)
+}
+
+// NameOf returns what an account is called that is known by a name; without account the name itself.
+func NameOf(s Source, name string) string {
+	if a, err := s.Lookup(name); err == nil {
+		return a.Name
+	}
+	return name
+}
+
 // ErrNoAccount is returned when a name has no entry.
 var ErrNoAccount = errors.New("no such account")
 

@@ -6,17 +6,20 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"slices"
 )
 
-// Object is a certificate, a private key, or both with the same ID. They need not belong together.
+// Object is a certificate, a private key, a public key, or several with the same ID. They need not belong together.
 type Object struct {
 	Label              string
 	ID                 []byte
 	Cert               []byte // DER; nil for none. What is no certificate is stored as well, as far as the token lets it
 	Key                any    // *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey; nil for none
+	Public             any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey; nil for none
 	AlwaysAuthenticate bool   // of the key
 	NoSign             bool   // the key's CKA_SIGN is false
 	Hidden             bool   // the certificate is shown after login only
@@ -52,6 +55,7 @@ const (
 	ckaSign               = 0x108
 	ckaModulus            = 0x120
 	ckaECParams           = 0x180
+	ckaECPoint            = 0x181
 	ckaAlwaysAuthenticate = 0x202
 )
 
@@ -66,6 +70,13 @@ func (o Object) templates() ([][]attribute, error) {
 		}
 		list = append(list, append([]attribute{{ckaClass, number(1)}, {ckaCertificateType, number(0)},
 			{ckaPrivate, boolean(o.Hidden)}, {ckaSubject, subject}, {ckaValue, o.Cert}}, common...))
+	}
+	if o.Public != nil {
+		public, err := publicAttributes(o.Public)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, slices.Concat(public, []attribute{{ckaClass, number(2)}}, common))
 	}
 	if o.Key == nil {
 		return list, nil
@@ -87,6 +98,28 @@ var curves = map[elliptic.Curve][]byte{
 	elliptic.P256(): {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07},
 	elliptic.P384(): {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22},
 	elliptic.P521(): {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23},
+}
+
+func publicAttributes(key any) ([]attribute, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return []attribute{
+			{ckaKeyType, number(0)},
+			{ckaModulus, k.N.Bytes()},
+			{ckaModulus + 2, big.NewInt(int64(k.E)).Bytes()},
+		}, nil
+	case *ecdsa.PublicKey:
+		point, err := k.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		wrapped, err := asn1.Marshal(point)
+		return []attribute{{ckaKeyType, number(3)}, {ckaECParams, curves[k.Curve]}, {ckaECPoint, wrapped}}, err
+	case ed25519.PublicKey:
+		wrapped, err := asn1.Marshal([]byte(k))
+		return []attribute{{ckaKeyType, number(0x40)}, {ckaECParams, []byte{0x06, 0x03, 0x2b, 0x65, 0x70}}, {ckaECPoint, wrapped}}, err
+	}
+	return nil, fmt.Errorf("a public key of type %T", key)
 }
 
 func keyAttributes(key any) ([]attribute, error) {
