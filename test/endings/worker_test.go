@@ -26,7 +26,7 @@ func TestWorkerMissing(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	told := []string{"E Error 2370"}
+	told := []string{"E Error 2396"}
 	for _, e := range []ending{
 		{name: "worker missing", said: told},
 		{name: "worker missing, PAM_SILENT", silent: true, said: told},
@@ -92,7 +92,7 @@ func TestWorkerDiesAtItsPrompt(t *testing.T) {
 	if code := codeOf(tx.Authenticate(0)); code != pam.ErrAuthinfoUnavail {
 		t.Errorf("ended with %v (%d)", code, code)
 	}
-	want := asked("alice", "E Error 2370")
+	want := asked("alice", "E Error 2392")
 	if err := sameTalk(k.lines, want); err != nil {
 		t.Error(err, k.lines)
 	}

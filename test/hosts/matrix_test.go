@@ -121,8 +121,8 @@ var situations = []situation{
 	}, {
 		name:     "no worker",
 		upset:    withoutWorker,
-		password: want{"password", "2370", true},
-		strict:   want{"", "2370", false},
+		password: want{"password", "2396", true},
+		strict:   want{"", "2396", false},
 	},
 }
 
