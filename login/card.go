@@ -57,10 +57,7 @@ func (t *attempt) openCard(m *pkcs11.Module, s pkcs11.Slot) (*card, *Refusal) {
 	c.session = session
 	if err := c.read(); err != nil {
 		_ = session.Close()
-		if isRemoved(err) {
-			return nil, refuse(CardRemoved, err)
-		}
-		return nil, refuse(NoCertificate, err)
+		return nil, readRefusal(err)
 	}
 	if c.hidden = len(c.objects) == 0; c.hidden && !t.asksHidden() {
 		c.rejected = &Refusal{
@@ -80,6 +77,14 @@ func (c *card) read() error {
 	}
 	c.objects = objects
 	return nil
+}
+
+// readRefusal names the failure to read a card: what could not be read says nothing of its certificates.
+func readRefusal(err error) *Refusal {
+	if isRemoved(err) {
+		return refuse(CardRemoved, err)
+	}
+	return refuse(TokenFault, err)
 }
 
 // close logs out and closes the session, once.

@@ -34,7 +34,7 @@ func TestAnotherHostLearnsNothing(t *testing.T) {
 		"his card, few tries, a wrong PIN": {"alice", otherPIN, "", []string{"flags 10000 0"}, 1, "pin_incorrect"},
 		"his card, the last try":           {"alice", rightPIN, "", []string{"flags 20000 0"}, 0, "pin_not_read"},
 		"his card, a PIN pad":              {"alice", rightPIN, "", []string{"flags 100 0", "pad " + rightPIN}, 0, "pin_not_read"},
-		"his card, it cannot sign":         {"alice", rightPIN, "", []string{"fault C_Sign 0 return 5"}, 1, "signing_failed"},
+		"his card, it cannot sign":         {"alice", rightPIN, "", []string{"fault C_Sign 0 return 6"}, 1, "signing_failed"},
 		"his card, pulled":                 {"alice", rightPIN, "", []string{"fault C_Login 0 return 0x32"}, 1, "card_removed"},
 		"his card, try_first_pass":         {"alice", otherPIN, "try_first_pass", nil, 1, "pin_incorrect"},
 		"another's card, the right PIN":    {"bob", rightPIN, "", nil, 0, "foreign_card"},

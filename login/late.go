@@ -76,10 +76,7 @@ func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
 		return nil
 	}
 	if err := c.read(); err != nil {
-		if isRemoved(err) {
-			return refuse(CardRemoved, err)
-		}
-		return refuse(NoCertificate, err)
+		return readRefusal(err)
 	}
 	chosen := c.qualified
 	if r := t.judgeNow(ctx, j, c); r != nil {

@@ -13,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"pam_pkcs11/config"
@@ -90,6 +89,8 @@ type Authenticator struct {
 	Random          io.Reader                                        // nil is crypto/rand
 	Trace           func(call string)                                // told of each PKCS#11 call; may be nil
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
+	Host            Host                                             // nil: the caller acts on what the methods return
+	Progress        func(Place)                                      // told where a request is; may be nil
 }
 
 // attempt is one request under way.
@@ -105,8 +106,9 @@ type attempt struct {
 	started  time.Time
 	discreet bool           // a request from another host that must not tell whose card it is
 	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
-	aside    sync.WaitGroup // what is done beside the library's calls and must be done before the verdict
-	fault    error          // of that, read after it
+	module   *pkcs11.Module // nil before it is loaded
+	success  success        // of a granted request
+	progress progress       // for Progress
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
@@ -114,6 +116,7 @@ func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.progress.tell = a.Progress
 	t.text = po.New(po.Languages(r.environ))
 	t.token = strings.TrimRight(r.environ("PKCS11_LOGIN_TOKEN_NAME"), " ")
 	if strings.TrimSpace(r.User) == "" {

@@ -6,6 +6,7 @@ package login
 const (
 	MsgLibraryNotLoaded       = "Error 2302: the smart card library could not be loaded"
 	MsgLibraryNotInitialised  = "Error 2304: the smart card library could not be started"
+	MsgNoSuitableCard         = "Error 2306: the card in the reader is not one for this login"
 	MsgNoCard                 = "Error 2308: no smart card found"
 	MsgSessionNotOpened       = "Error 2312: the smart card could not be opened"
 	MsgTokenUnreadable        = "Error 2314: the smart card does not answer as it should"
@@ -44,6 +45,12 @@ const (
 	MsgDirectoryUnavailable   = "Error 2380: the directory cannot be reached"
 	MsgRemoteRefused          = "Error 2382: the smart card login from another host was refused"
 	MsgPINLastTry             = "Error 2384: only one try is left before the PIN is locked, so it was not asked for; change the PIN with passwd, or have it unblocked"
+	MsgNoReaderService        = "Error 2386: the service for card readers cannot be reached; the system log tells more"
+	MsgNoReader               = "Error 2388: no card reader was found"
+	MsgWorkerCrashed          = "Error 2390: the smart card software crashed; the system log tells where"
+	MsgWorkerKilled           = "Error 2392: the smart card login was ended from outside; the system log tells more"
+	MsgWorkerEnded            = "Error 2394: the smart card software ended unexpectedly; the system log tells more"
+	MsgPINMayHaveChanged      = "Error 2398: the smart card software failed while it changed the PIN; the PIN may have been changed"
 	MsgAccountNotChosen       = "Error 2400: several accounts belong to this smart card; log in with the name of one of them"
 
 	MsgDefaultTokenType   = "Smart card"

@@ -24,11 +24,17 @@ func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFl
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	t := a.newAttempt(r, conv)
-	if refusal := t.changePIN(ctx, flags); refusal != nil {
+	refusal := t.changePIN(ctx, flags)
+	t.at(stepAnswer)
+	var answer error
+	if refusal != nil {
 		t.refused(ctx, refusal)
-		return refusal
+		answer = refusal
 	}
-	return nil
+	a.host().Deliver(nil, answer)
+	a.host().Done()
+	t.closeModule()
+	return answer
 }
 
 func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
@@ -50,7 +56,7 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r != nil {
 		return asChange(r)
 	}
-	defer func() { t.closeModule(module) }()
+	t.at(stepRead)
 	c, r := t.ownCard(ctx, judge, module)
 	if r != nil {
 		return r
@@ -71,12 +77,12 @@ func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*car
 	if err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
-	slots, r := t.look(m, selector)
+	all, slots, r := t.look(m, selector)
 	if r != nil {
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
-		return nil, refuse(ChangeNotOurs, errors.New("no card"))
+		return nil, refuse(ChangeNotOurs, ExplainNoCard(selector, all))
 	}
 	t.connectAhead(ctx, j)
 	defer j.disconnect()
@@ -139,6 +145,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	if r := t.judgeIfOld(ctx, c); r != nil {
 		return asChange(r)
 	}
+	t.at(stepChange)
 	if err := t.setPIN(c, old, fresh); err != nil {
 		return t.changeRefusal(ctx, c, err)
 	}
@@ -226,6 +233,8 @@ func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusa
 		return t.changeError(ctx, MsgNewPINDoesNotFit, err)
 	case isRemoved(err):
 		return t.changeError(ctx, MsgCardRemoved, err)
+	case pkcs11.IsFault(err):
+		return t.changeError(ctx, MsgPINMayHaveChanged, err)
 	}
 	return refuse(ChangeFailed, err)
 }

@@ -152,7 +152,7 @@ func (t *attempt) takeOver(ctx context.Context, c *card) (takenSecret, *Refusal)
 
 	if pin != nil || err != nil {
 		t.log.Info("secret of an earlier module not used as PIN, asking",
-			"reason", r.Outcome.String(), "detail", errors.Join(r.Err, err), "restore", r.Restore)
+			(&Refusal{Outcome: r.Outcome, Err: errors.Join(r.Err, err), Restore: r.Restore}).attrs()...)
 	}
 	if r.Outcome != PINDoesNotFit {
 		pin.Wipe() // it might be the PIN: the user may type it

@@ -104,6 +104,8 @@ func (t *attempt) signRefusal(ctx context.Context, c *card, err error) *Refusal 
 		return t.wrongPIN(ctx, c, err)
 	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
 		return refuse(PINLocked, err)
+	case pkcs11.IsFault(err):
+		return refuse(TokenFault, err)
 	case errors.Is(err, pkcs11.ErrNoKey):
 		return refuse(NoPrivateKey, err)
 	case errors.As(err, &pad) && errors.Is(err, pkcs11.CKR_FUNCTION_CANCELED):

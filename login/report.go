@@ -7,12 +7,18 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// granted writes the one line of a success.
-func (t *attempt) granted(c *card, chosen candidate, user string) {
-	cert := chosen.object.Cert
-	t.log.Info("login granted", "user", user, "token", c.token.Label, "token_serial", c.token.Serial,
+// granted writes the one line of a success that has taken effect.
+func (t *attempt) granted() { t.log.Info("login granted", t.success.attrs(t)...) }
+
+// given writes the one line of a success of which nobody tells whether it takes effect.
+func (t *attempt) given() { t.log.Info("verdict given: success", t.success.attrs(t)...) }
+
+// attrs name the user, his card and his certificate.
+func (s *success) attrs(t *attempt) []any {
+	cert, token := s.chosen.object.Cert, s.card.token
+	return []any{"user", s.user, "token", token.Label, "token_serial", token.Serial,
 		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
-		"mapper", chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
+		"mapper", s.chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String()}
 }
 
 // refused tells the user and the log.
@@ -37,15 +43,22 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	case ClassTokenError:
 		text = "PIN not changed"
 	}
-	attrs := []any{"user", t.req.User, "reason", r.Outcome.String()}
-	if r.Err != nil {
-		attrs = append(attrs, "detail", r.Err.Error())
-	}
-	if r.Restore != "" {
-		attrs = append(attrs, "restore", r.Restore)
-	}
+	attrs := append([]any{"user", t.req.User}, r.attrs()...)
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)
+}
+
+// attrs are the reason of a refusal, the full one, and the key that brings the old module's behaviour back: each only
+// where there is one.
+func (r *Refusal) attrs() []any {
+	list := []any{"reason", r.Outcome.String()}
+	if r.Err != nil {
+		list = append(list, "detail", r.Err.Error())
+	}
+	if r.Restore != "" {
+		list = append(list, "restore", r.Restore)
+	}
+	return list
 }
 
 // speaksOfNoCard: where the card is one way of several, its absence is no news for the user.

@@ -19,26 +19,37 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 	defer runtime.UnlockOSThread()
 	t := a.newAttempt(r, conv)
 	res, refusal := t.authenticate(ctx)
-	t.aside.Wait()
-	if refusal == nil && t.fault != nil {
-		res.Forward.Wipe()
-		refusal = refuse(InternalFault, t.fault)
-	}
-	if refusal == nil {
-		return res, nil
+	t.at(stepAnswer)
+	if refusal != nil {
+		refusal.answerIn(t.mode())
+		return nil, t.deny(ctx, refusal)
 	}
 
-	refusal.answerIn(t.mode())
-	told := refusal
+	refusal = t.grant(res)
+	t.closeModule()
+	if refusal != nil {
+		res.Forward.Wipe()
+		return nil, refusal
+	}
+	return res, nil
+}
+
+// deny tells the user, the log and the host that the request is refused, and only then ends the library.
+func (t *attempt) deny(ctx context.Context, r *Refusal) error {
+	told := r
 	if !t.refuseAt.IsZero() {
-		told = t.veil(ctx, refusal)
+		told = t.veil(ctx, r)
 	}
 	t.tell(ctx, told)
-	t.logRefusal(ctx, refusal)
-	return nil, told
+	t.logRefusal(ctx, r)
+	t.a.host().Deliver(nil, told)
+	t.a.host().Done()
+	t.closeModule()
+	return told
 }
 
 func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
+	t.at(stepConfigure)
 	if r := t.configure(); r != nil {
 		return nil, r
 	}
@@ -57,15 +68,16 @@ func (t *attempt) authenticate(ctx context.Context) (*Result, *Refusal) {
 	if r != nil {
 		return nil, r
 	}
-	defer func() { t.closeModule(module) }()
 
 	t.discreet = t.isDiscreet(ctx, remote)
+	t.at(stepCard)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
 		return nil, r
 	}
 	t.connectAhead(ctx, judge)
 	defer judge.disconnect()
+	t.at(stepRead)
 	cards, r := t.openCards(module, slots)
 	if r != nil {
 		return nil, r
@@ -114,6 +126,7 @@ func (t *attempt) useCard(ctx context.Context, s *survey, c *card, named bool) (
 	t.info(ctx, MsgFound, t.tokenType())
 	t.info(ctx, MsgWelcome, c.token.Label)
 	asked := t.a.now()
+	t.at(stepPrompt)
 	entry, r := t.askPIN(ctx, c, named)
 	if r != nil {
 		return nil, r
@@ -152,6 +165,7 @@ func (t *attempt) secondEntry(ctx context.Context, s *survey, c *card, named boo
 
 // answered waits for the survey, and makes sure that what was found out still holds after the prompt.
 func (t *attempt) answered(ctx context.Context, s *survey, c *card, asked time.Time) *Refusal {
+	t.at(stepSurvey)
 	if !c.hidden {
 		if r := t.awaitSurvey(ctx, s, c); r != nil {
 			return r
@@ -170,27 +184,20 @@ func (t *attempt) finish(ctx context.Context, s *survey, c *card, pin *secret.PI
 			return nil, r
 		}
 	}
+	t.at(stepProve)
 	chosen, r := t.prove(ctx, c, pin)
 	if r != nil {
 		return nil, r
 	}
+	t.at(stepLock)
 	if err := c.close(); err != nil {
 		return nil, refuse(SessionNotClosed, err)
 	}
 	res, r := t.publish(ctx, c, chosen, pin)
 	if r == nil {
-		t.record(c.judge, c, chosen, res.User)
+		t.success = success{judge: c.judge, card: c, chosen: chosen, user: res.User}
 	}
 	return res, r
-}
-
-// record writes down a success while the library is finalised. A panic in it is a refusal, as everywhere.
-func (t *attempt) record(j *judge, c *card, chosen candidate, user string) {
-	t.aside.Go(func() {
-		defer recoverInto(&t.fault)
-		t.granted(c, chosen, user)
-		j.verifier.Granted(chosen.checked)
-	})
 }
 
 // setEnvironment sets the variables for the library, before the judge's first question about an account brings another
@@ -202,16 +209,19 @@ func (t *attempt) setEnvironment() *Refusal {
 	return nil
 }
 
-// loadModule loads and initialises the configured PKCS#11 library.
+// loadModule loads and initialises the configured PKCS#11 library, which closeModule ends.
 func (t *attempt) loadModule() (*pkcs11.Module, *Refusal) {
+	t.loading(t.conf.Module.Path)
 	m, err := pkcs11.Load(t.conf.Module.Path, pkcs11.Options{
 		OSLocking:         t.conf.Module.SupportThreads,
 		StrictPermissions: t.conf.Global.StrictPermissions,
 		Logger:            t.log,
 		Trace:             t.a.Trace,
+		Running:           t.calling,
 	})
 	switch {
 	case err == nil:
+		t.module = m
 		return m, nil
 	case isInitialiseError(err):
 		return nil, refuse(LibraryNotInitialised, err)
@@ -225,8 +235,13 @@ func isInitialiseError(err error) bool {
 	return errors.As(err, &e) && e.Func == "C_Initialize"
 }
 
-func (t *attempt) closeModule(m *pkcs11.Module) {
-	if err := m.Close(); err != nil {
+// closeModule ends the library, once the answer is given.
+func (t *attempt) closeModule() {
+	if t.module == nil {
+		return
+	}
+	t.at(stepFinalize)
+	if err := t.module.Close(); err != nil {
 		t.log.Warn("PKCS#11 library not finalised", "error", err)
 	}
 }
@@ -237,6 +252,7 @@ func (t *attempt) logIn(ctx context.Context, c *card, pin *secret.PIN) *Refusal 
 	if c.noPIN {
 		return nil
 	}
+	t.at(stepPIN)
 	var sent *secret.PIN
 	if c.token.Flags.ProtectedPath() {
 		done, r := t.startPad(ctx, typeOnPad.text(triesOf(c.token.Flags)), 1)

@@ -164,8 +164,7 @@ func (t *attempt) judgeObjects(ctx context.Context, j *judge, c *card) ([]candid
 			qualified = append(qualified, q)
 			continue
 		}
-		t.log.Log(ctx, t.levelOf(r), "certificate refused", "subject", subjectOf(o),
-			"reason", r.Outcome.String(), "detail", r.Err, "restore", r.Restore)
+		t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(o)}, r.attrs()...)...)
 		if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
 			worst = r
 		}
@@ -232,6 +231,8 @@ func (t *attempt) elsewhere(o pkcs11.Object) bool {
 
 func (t *attempt) judgeObject(ctx context.Context, j *judge, o pkcs11.Object, w owner, c check) (candidate, *Refusal) {
 	switch {
+	case pkcs11.IsFault(o.Err):
+		return candidate{}, refuse(TokenFault, o.Err)
 	case o.Err != nil:
 		return candidate{}, refuse(CertificateInvalid, o.Err)
 	case w.refusal != nil:
@@ -338,10 +339,7 @@ func (c *card) verdict() *Refusal {
 // surveyAgain reads and judges the certificates that a card shows only after login.
 func (t *attempt) surveyAgain(ctx context.Context, s *survey, c *card) *Refusal {
 	if err := c.read(); err != nil {
-		if isRemoved(err) {
-			return refuse(CardRemoved, err)
-		}
-		return refuse(NoCertificate, err)
+		return readRefusal(err)
 	}
 	if len(c.objects) == 0 {
 		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
@@ -425,17 +423,25 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, c check) *Refusal {
 	}
 	switch {
 	case e.Reason == verify.ReasonEKU:
-		r.Restore = "eku = ignore"
+		r.Restore = cureEKU(cert)
 	case e.Restore != "":
 		r.Restore = e.Restore
 	case e.Reason == verify.ReasonRevocationUnknown && e.Spoken:
 		// Neither silence, nor anything that a key should bring back.
 	case e.Reason == verify.ReasonRevocationUnknown && t.conf.Module.Policy.OCSP:
-		r.Restore = "revocation = soft, or ocsp_url = a responder that this machine reaches, or cert_policy without ocsp_on"
+		r.Restore = "ocsp_url = a responder that this machine reaches"
 	case e.Reason == verify.ReasonRevocationUnknown:
-		r.Restore = "revocation = soft"
+		r.Restore = "crl_url = where this machine gets the list, or the list in crl_dir"
 	}
 	return r
+}
+
+// cureEKU asks for the certificate's own purposes; where it has none that could be asked for, for none at all.
+func cureEKU(cert *certinfo.Certificate) string {
+	if cert == nil || len(cert.ExtKeyUsage) == 0 {
+		return "eku = ignore"
+	}
+	return "eku = " + cert.ExtKeyUsage[0].String()
 }
 
 func verifyOutcome(reason verify.Reason) Outcome {
@@ -476,8 +482,8 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 			r.Outcome = ForeignCardSkipped
 		}
 	}
-	if !t.trustsNames() {
-		r.Restore = "cert_policy = ca, or unverified_names = true for mappers that only read the certificate's text"
+	if !t.trustsNames() && r.Restore == "" {
+		r.Restore = "cert_policy = ca, for mappers that only read the certificate's text"
 	}
 	return r
 }
@@ -487,7 +493,8 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 func tells(o Outcome) int {
 	for i, known := range []Outcome{
 		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
-		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
+		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, TokenFault,
+		CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
 	} {
 		if o == known {
 			return i

@@ -28,6 +28,11 @@ type table struct {
 	fault *pkcs11test.Fault
 	store *pkcs11test.Store
 	dir   string
+
+	host     Host             // nil is none
+	progress func(Place)      // nil is none
+	trace    func(string)     // nil is none
+	log      *strings.Builder // nil makes one for each request
 }
 
 // newTable makes a card of alice's with these objects' traits.
@@ -102,16 +107,24 @@ func (d *table) play(t *testing.T, r Request, who *person, remote bool, global s
 	r.HostPID = os.Getpid()
 
 	start := time.Now()
-	var log strings.Builder
+	log := d.log
+	if log == nil {
+		log = new(strings.Builder)
+	}
 	a := &Authenticator{
+		Host:            d.host,
+		Progress:        d.progress,
 		Accounts:        nobody{},
 		SessionIsRemote: func(context.Context, int) (bool, error) { return remote, nil },
-		Logger:          slog.New(slog.NewTextHandler(&log, nil)),
+		Logger:          slog.New(slog.NewTextHandler(log, nil)),
 		Now:             func() time.Time { return start },
 		Sleep:           func(_ context.Context, d time.Duration) { who.note("S %s", d) },
 		Trace: func(call string) {
 			if call == "C_Login" {
 				who.note("C %s", call)
+			}
+			if d.trace != nil {
+				d.trace(call)
 			}
 		},
 	}

@@ -70,14 +70,14 @@ func TestVerifyRefusal(t *testing.T) {
 		want    Outcome
 		restore []string // in what the log names; none: nothing is named
 	}{
-		{"no OCSP answer", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft", "ocsp_url"}},
-		{"no list", "cert_policy = ca, crl_offline;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"revocation = soft"}},
+		{"no OCSP answer", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"ocsp_url"}},
+		{"no list", "cert_policy = ca, crl_offline;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, false, RevocationUnknown, []string{"crl_url"}},
 		{"signed: not known", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown, Spoken: true}, false, RevocationUnknown, nil},
 		{"revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevoked}, false, CertificateRevoked, nil},
 		{"its CA is revoked", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: ca, Reason: verify.ReasonRevoked}, false, CertificateInvalid, nil},
-		{"other purpose", "", &verify.Error{Cert: leaf, Reason: verify.ReasonEKU}, false, CertificateInvalid, []string{"eku = ignore"}},
+		{"other purpose", "", &verify.Error{Cert: leaf, Reason: verify.ReasonEKU}, false, CertificateInvalid, []string{"eku = 1.3.6.1.5.5.7.3.2"}},
 		{"an anchor without basicConstraints", "", &verify.Error{Cert: ca, Reason: verify.ReasonNotCA, Restore: "v1_anchors = true"}, false, CertificateInvalid, []string{"v1_anchors = true"}},
-		{"no OCSP answer in time", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, true, RevocationUnknown, []string{"revocation = soft"}},
+		{"no OCSP answer in time", "cert_policy = ca, ocsp_on;", &verify.Error{Cert: leaf, Reason: verify.ReasonRevocationUnknown}, true, RevocationUnknown, []string{"ocsp_url"}},
 		{"no time for the chain", "", &verify.Error{Cert: leaf, Reason: verify.ReasonWork}, true, DeadlinePassed, nil},
 		{"a web of CAs", "", &verify.Error{Cert: leaf, Reason: verify.ReasonWork}, false, CertificateInvalid, nil},
 		{"a fault", "", errors.New("x"), false, CertificateInvalid, nil},
@@ -88,6 +88,9 @@ func TestVerifyRefusal(t *testing.T) {
 			r := a.verifyRefusal(leaf, check{err: tt.err, late: tt.late})
 			if r.Outcome != tt.want || (r.Restore == "") != (len(tt.restore) == 0) {
 				t.Errorf("%v, restore %q", r.Outcome, r.Restore)
+			}
+			if strings.Contains(r.Restore, "soft") || strings.Contains(r.Restore, "unverified_names") {
+				t.Errorf("restore %q names a weakening", r.Restore)
 			}
 			for _, key := range tt.restore {
 				if !strings.Contains(r.Restore, key) {

@@ -19,20 +19,20 @@ func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slo
 	if err != nil {
 		return nil, refuse(ConfigurationInvalid, err)
 	}
-	slots, r := t.look(m, selector)
+	all, slots, r := t.look(m, selector)
 	if r != nil || len(slots) > 0 {
 		return slots, r
 	}
 	g := t.conf.Global
 	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
-		return nil, refuse(NoCard, errors.New("no slot holds a usable token"))
+		return nil, t.noCard(selector, all, "")
 	}
 	if t.token != "" && !t.discreet {
 		t.instruct(ctx, MsgInsertNamed, t.token)
 	} else {
 		t.instruct(ctx, MsgInsert)
 	}
-	return t.waitInsertion(ctx, m, selector)
+	return t.waitInsertion(ctx, m, selector, all)
 }
 
 func (t *attempt) selector() (pkcs11.Selector, error) {
@@ -51,22 +51,24 @@ func (t *attempt) selector() (pkcs11.Selector, error) {
 	return s, nil
 }
 
-func (t *attempt) look(m *pkcs11.Module, s pkcs11.Selector) ([]pkcs11.Slot, *Refusal) {
+// look returns all slots, and those of them whose token may be used.
+func (t *attempt) look(m *pkcs11.Module, s pkcs11.Selector) (all, chosen []pkcs11.Slot, r *Refusal) {
 	slots, err := m.Slots()
 	if err != nil {
-		return nil, refuse(LibraryNotInitialised, err)
+		return nil, nil, refuse(LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {
 		if slot.Err != nil {
 			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
 		}
 	}
-	return s.Select(slots), nil
+	return slots, s.Select(slots), nil
 }
 
 // waitInsertion waits for a card up to wait_for_card_timeout, by the library's own event where it has
-// one. The slots are looked at once more after each event; a library that cannot wait is polled.
-func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.Selector) ([]pkcs11.Slot, *Refusal) {
+// one. The slots are looked at once more after each event; a library that cannot wait is polled. all are the slots as
+// they were before.
+func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.Selector, all []pkcs11.Slot) ([]pkcs11.Slot, *Refusal) {
 	limit := t.conf.Global.WaitForCardTimeout
 	if err := t.conv.Wait(ctx, limit+5*time.Second); err != nil {
 		return nil, refuse(NoCard, err)
@@ -79,12 +81,13 @@ func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.
 			if ctx.Err() != nil {
 				return nil, refuse(DeadlinePassed, ctx.Err())
 			}
-			return nil, refuse(NoCard, fmt.Errorf("no card within %s", limit))
+			return nil, t.noCard(s, all, fmt.Sprintf("no card within %s", limit))
 		}
-		slots, r := t.look(m, s)
+		now, slots, r := t.look(m, s)
 		if r != nil || len(slots) > 0 {
 			return slots, r
 		}
+		all = now
 	}
 }
 

@@ -203,6 +203,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		last := answers[len(answers)-1]
 		d.Read, d.Answer = last.value, last.user
 		d.Verdict = joined(n.refused[:min(len(n.refused), maxRefused)])
+		did.err = n.cured
 	default:
 		d.Verdict = "no"
 	}
@@ -213,6 +214,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 type nameable struct {
 	answers []answer
 	refused []string // why others may not
+	cured   error    // the first of these reasons that names its cure; nil for none
 }
 
 // nameable sorts a mapper's answers.
@@ -227,6 +229,9 @@ func (c *Chain) nameable(answers []answer) nameable {
 		account, err := c.mayBeNamed(a)
 		if before = err == nil; !before {
 			n.refused = append(n.refused, err.Error())
+			if n.cured == nil && Restore(err) != "" {
+				n.cured = err
+			}
 			continue
 		}
 		if account == nil {
@@ -282,7 +287,16 @@ func (c *Chain) mayBeNamed(a answer) (*accounts.Account, error) {
 		if c.options.DirectoryMayNameSystemAccounts {
 			return account, nil
 		}
-		return nil, fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it (directory_may_name_system_accounts = true)", a.user, account.UID)
+		return nil, cured{
+			fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it", a.user, account.UID),
+			cureMapfile,
+		}
 	}
-	return nil, fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID)
+	return nil, cured{
+		fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID),
+		cureMapfile,
+	}
 }
+
+// cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.
+const cureMapfile = "mapfile = FILE, with a line for this account"

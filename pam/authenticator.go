@@ -10,6 +10,6 @@ import (
 
 // newAuthenticator binds the worker to the login wing. Its accounts and the question whether the session is remote
 // are the system's.
-func newAuthenticator(log *slog.Logger, level *slog.LevelVar) authenticator {
-	return &login.Authenticator{Logger: log, Level: level}
+func newAuthenticator(log *slog.Logger, level *slog.LevelVar, h *host) authenticator {
+	return &login.Authenticator{Logger: log, Level: level, Host: h, Progress: h.notes.at}
 }

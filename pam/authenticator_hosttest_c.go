@@ -28,7 +28,7 @@ import (
 
 // newAuthenticator is a stand-in without a card, for the tests of the process model: the module's arguments say how
 // it ends. It is never part of a release: the tag hosttest is set by tests only.
-func newAuthenticator(*slog.Logger, *slog.LevelVar) authenticator { return fakeAuthenticator{} }
+func newAuthenticator(*slog.Logger, *slog.LevelVar, *host) authenticator { return fakeAuthenticator{} }
 
 type fakeAuthenticator struct{}
 

@@ -6,8 +6,10 @@
 #include "relay.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,6 +21,29 @@ static void *enter_go(void *fd)
 {
 	pamPKCS11Worker(*(const int *)fd);
 	return NULL;
+}
+
+/* A library that calls exit() or abort() ends the worker; Go's own end does not come here. */
+static volatile char *end_note;
+
+static void at_exit(void)
+{
+	*end_note = 1;
+}
+
+/* When it returns, abort(3) ends the process. */
+static void at_abort(int signal)
+{
+	(void)signal;
+	*end_note = 2;
+}
+
+void note_ends(char *note)
+{
+	struct sigaction action = {.sa_handler = at_abort, .sa_flags = SA_RESETHAND | SA_ONSTACK};
+	end_note = note;
+	atexit(at_exit);
+	sigaction(SIGABRT, &action, NULL);
 }
 
 #ifndef MADV_POPULATE_WRITE

@@ -25,11 +25,13 @@ const (
 	verbAuthenticate verb = 'A'
 	verbChange       verb = 'C'
 	verbAnswer       verb = 'R'
+	verbTaken        verb = 'T'
 
 	verbPrompt  verb = 'P'
 	verbMessage verb = 'M'
 	verbWait    verb = 'W'
 	verbVerdict verb = 'V'
+	verbNotes   verb = 'N'
 )
 
 // kind is what is asked or shown.
@@ -66,11 +68,18 @@ const (
 	tagArgument       tag = 7
 	tagEnvironment    tag = 8
 	tagRootForAnother tag = 9
+	tagRelayCan       tag = 10
 
 	tagCode      tag = 32
 	tagFoundUser tag = 33
 	tagVariable  tag = 34
 	tagAuthtok   tag = 35
+)
+
+// Bits of tagRelayCan.
+const (
+	canConfirm   = 1
+	canTakeNotes = 2
 )
 
 // frame is one message of either side. Its payload may hold a PIN: who reads it wipes it.

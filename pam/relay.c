@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,25 +26,60 @@ int64_t relay_now(void)
 
 /* ---- octets -------------------------------------------------------------------------------------- */
 
-/* transfer moves n octets by the deadline. */
-static int transfer(int fd, void *data, size_t n, int sending, int64_t deadline)
+enum { CLOSED = -1, LATE = -2 }; /* of transfer */
+
+/* await waits until fd can be read or written: CLOSED after an error, LATE at the deadline. */
+static int await(int fd, short events, int64_t deadline)
+{
+	for (;;) {
+		int64_t left = deadline - relay_now();
+		struct pollfd ready = {fd, events, 0};
+		if (left <= 0)
+			return LATE;
+		int polled = poll(&ready, 1, left > 3600000 ? 3600000 : (int)left);
+		if (polled < 0 && errno != EINTR)
+			return CLOSED;
+		if (polled > 0)
+			return 0;
+	}
+}
+
+/* receive_some reads up to n octets and closes every descriptor that comes with them, but for one that it puts into
+ * *descriptor, where that is wanted. */
+static ssize_t receive_some(int fd, void *data, size_t n, int *descriptor)
+{
+	struct iovec part = {data, n};
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	if (!descriptor)
+		return recv(fd, data, n, MSG_DONTWAIT); /* the kernel closes what nobody asks for */
+
+	ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return got;
+	if (*descriptor >= 0)
+		close(*descriptor);
+	memcpy(descriptor, CMSG_DATA(c), sizeof *descriptor);
+	return got;
+}
+
+/* transfer moves n octets by the deadline. descriptor is for receive_some, NULL when sending. */
+static int transfer(int fd, void *data, size_t n, int sending, int64_t deadline, int *descriptor)
 {
 	char *p = data;
 	while (n > 0) {
-		int64_t left = deadline - relay_now();
-		struct pollfd ready = {fd, sending ? POLLOUT : POLLIN, 0};
-		if (left <= 0)
-			return -1;
-		int polled = poll(&ready, 1, left > 3600000 ? 3600000 : (int)left);
-		if (polled < 0 && errno != EINTR)
-			return -1;
-		if (polled <= 0)
-			continue;
-		ssize_t k = sending ? send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT) : recv(fd, p, n, MSG_DONTWAIT);
+		int failed = await(fd, sending ? POLLOUT : POLLIN, deadline);
+		if (failed)
+			return failed;
+		ssize_t k = sending ? send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT) : receive_some(fd, p, n, descriptor);
 		if (k < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (k <= 0)
-			return -1;
+			return CLOSED;
 		p += k;
 		n -= (size_t)k;
 	}
@@ -71,27 +107,53 @@ static int send_frame(struct relay *r, int verb, const void *payload, uint32_t n
 	unsigned char header[RELAY_HEADER] = {RELAY_VERSION, (unsigned char)verb};
 	int64_t deadline = sooner(r->total_until, relay_now() + relay_silence);
 	write32(header + 4, n);
-	if (transfer(r->fd, header, sizeof header, 1, deadline))
+	if (transfer(r->worker.fd, header, sizeof header, 1, deadline, NULL))
 		return -1;
-	return n ? transfer(r->fd, (void *)payload, n, 1, deadline) : 0;
+	return n ? transfer(r->worker.fd, (void *)payload, n, 1, deadline, NULL) : 0;
+}
+
+/* receive reads n octets of a frame, and notes why it could not. */
+static int receive(struct relay *r, void *data, size_t n, int64_t deadline, const char *ended, int *descriptor)
+{
+	int failed = transfer(r->worker.fd, data, n, 0, deadline, descriptor);
+	if (failed) {
+		r->problem = failed == LATE ? "its deadline passed" : ended;
+		r->fault = failed == LATE ? FAULT_DEADLINE : FAULT_ENDED;
+	}
+	return failed;
+}
+
+/* take_notes keeps the descriptor that came with a frame, which only the first may bring. */
+static void take_notes(struct relay *r, int verb, int descriptor)
+{
+	if (descriptor < 0)
+		return;
+	if (verb == VERB_NOTES && r->frames == 1)
+		r->notes = descriptor;
+	else
+		close(descriptor);
 }
 
 /* receive_frame puts a payload into r->buffer, ended by a NUL that is not part of it. */
 static int receive_frame(struct relay *r, int *verb, uint32_t *n)
 {
 	unsigned char header[RELAY_HEADER];
+	int descriptor = -1;
 	int64_t patience = r->wait_until > r->silence_until ? r->wait_until : r->silence_until;
 	int64_t deadline = sooner(r->total_until, patience);
-	r->problem = "the worker ended, or its deadline passed";
-	if (transfer(r->fd, header, sizeof header, 0, deadline))
+	if (receive(r, header, sizeof header, deadline, "it ended", &descriptor)) {
+		take_notes(r, 0, descriptor);
 		return -1;
+	}
 	r->problem = "the worker sent a malformed frame";
+	r->fault = FAULT_PROTOCOL;
+	r->frames++;
+	take_notes(r, header[1], descriptor);
 	*verb = header[1];
 	*n = read32(header + 4);
 	if (header[0] != RELAY_VERSION || header[2] || header[3] || *n > RELAY_MAX_PAYLOAD)
 		return -1;
-	r->problem = "the worker ended in the middle of a frame";
-	if (*n && transfer(r->fd, r->buffer, *n, 0, deadline))
+	if (*n && receive(r, r->buffer, *n, deadline, "it ended in the middle of a frame", NULL))
 		return -1;
 	r->buffer[*n] = 0;
 	r->silence_until = relay_now() + relay_silence;
@@ -168,9 +230,11 @@ static int add_identity(struct relay *r, uint32_t *n, int flags)
 	if (user && add_field(r, n, FIELD_USER, user, strlen(user)))
 		return -1;
 	unsigned char for_another = getuid() == 0 && user && strcmp(user, "root") != 0;
+	unsigned char can = CAN_CONFIRM | CAN_TAKE_NOTES;
 	write32(word, (uint32_t)flags);
 	return add_field(r, n, FIELD_FLAGS, (char *)word, sizeof word) ||
-	       add_field(r, n, FIELD_ROOT_FOR_ANOTHER, (char *)&for_another, 1);
+	       add_field(r, n, FIELD_ROOT_FOR_ANOTHER, (char *)&for_another, 1) ||
+	       add_field(r, n, FIELD_RELAY_CAN, (char *)&can, 1);
 }
 
 static int send_request(struct relay *r, int flags, int argc, const char **argv)
@@ -183,7 +247,8 @@ static int send_request(struct relay *r, int flags, int argc, const char **argv)
 	for (int i = 0; i < argc; i++)
 		if (add_field(r, &n, FIELD_ARGUMENT, argv[i], strlen(argv[i])))
 			return -1;
-	r->problem = "the worker does not take the request";
+	r->problem = "it does not take the request";
+	r->fault = FAULT_ENDED;
 	return send_frame(r, r->verb, r->buffer, n);
 }
 
@@ -223,10 +288,11 @@ static void wipe_and_free(char *s)
 static int spoke_out_of_turn(struct relay *r)
 {
 	char octet;
-	ssize_t n = recv(r->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
+	ssize_t n = recv(r->worker.fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
-	r->problem = n > 0 ? "the worker spoke while its prompt was open" : "the worker ended while its prompt was open";
+	r->problem = n > 0 ? "the worker spoke while its prompt was open" : "it ended while its prompt was open";
+	r->fault = n > 0 ? FAULT_PROTOCOL : FAULT_ENDED;
 	return 1;
 }
 
@@ -241,7 +307,8 @@ static int send_answer(struct relay *r, int status, const char *answer)
 	payload[0] = (unsigned char)status;
 	if (length)
 		memcpy(payload + 1, answer, length);
-	r->problem = "the worker does not take the answer";
+	r->problem = "it does not take the answer";
+	r->fault = FAULT_ENDED;
 	int failed = send_frame(r, VERB_ANSWER, payload, 1 + (uint32_t)length);
 	explicit_bzero(payload, sizeof payload);
 	return failed;
@@ -493,7 +560,11 @@ int relay_serve(struct relay *r, int *code)
 		case VERB_WAIT:
 			failed = on_wait(r, n);
 			break;
+		case VERB_NOTES:
+			failed = n != 0 || r->frames != 1;
+			break;
 		case VERB_VERDICT:
+			r->judged = 1;
 			return on_verdict(r, n, code) == 0;
 		}
 		if (failed)
@@ -511,25 +582,47 @@ extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *, int) __attrib
 static void abandon(void *argument)
 {
 	struct relay *r = argument;
-	if (r->fd >= 0)
-		end_worker(r->fd, r->pidfd, 0);
+	if (r->worker.fd >= 0)
+		end_worker(&r->worker, 0);
+	if (r->notes >= 0)
+		close(r->notes);
 	explicit_bzero(r, sizeof *r);
+}
+
+/* The line of a login takes a log that answers less than a millisecond. */
+enum { CONFIRM_MS = 200 };
+
+int relay_confirm(struct relay *r, int taken)
+{
+	unsigned char word = taken != 0, rest;
+	r->total_until = relay_now() + CONFIRM_MS;
+	if (send_frame(r, VERB_TAKEN, &word, sizeof word))
+		return 0;
+	return transfer(r->worker.fd, &rest, sizeof rest, 0, r->total_until, NULL) == CLOSED;
 }
 
 static int serve(struct relay *r, int flags, int argc, const char **argv, int fault)
 {
 	int code = fault;
-	r->fd = spawn_worker(&r->pidfd, &r->problem);
-	if (r->fd < 0)
+	r->fault = FAULT_NOT_STARTED;
+	r->problem = r->why;
+	if (spawn_worker(&r->worker, r->why, sizeof r->why))
 		return fault;
 	r->total_until = relay_now() + relay_total;
 	r->silence_until = relay_now() + relay_silence;
 	int answered = !send_request(r, flags, argc, argv) && relay_serve(r, &code);
+	int written = r->judged && relay_confirm(r, answered);
+
+	/* After its line the worker finalises its library, in a time of its own, and ends by itself; it holds no card: the
+	 * user need not wait for that. */
+	if (answered && written)
+		leave_worker(&r->worker);
+	else
+		r->status = end_worker(&r->worker, answered ? 0 : 1000);
 	if (answered)
 		r->problem = NULL;
-	/* After its verdict the worker ends by itself and holds no card: the user need not wait for its memory to be freed. */
-	r->status = end_worker(r->fd, r->pidfd, answered ? 0 : 1000);
-	r->fd = -1;
+	else
+		relay_explain(r);
 	return answered ? code : fault;
 }
 
@@ -541,21 +634,113 @@ void relay_tell_fault(struct relay *r, int argc, const char **argv)
 	for (int i = 0; i < argc; i++)
 		if (!strcmp(argv[i], "quiet"))
 			return;
-	converse(r, PAM_ERROR_MSG, RELAY_FAULT_TEXT, &answer);
+	converse(r, PAM_ERROR_MSG, relay_fault_text(r->fault), &answer);
 	wipe_and_free(answer);
 }
 
-/* report writes why there is no verdict, and how the worker ended where that is known. */
+/* ---- why there is no verdict --------------------------------------------------------------------- */
+
+/* one_line cuts a text of the worker's at its first line and makes it printable: it goes into the log. */
+static void one_line(char *text)
+{
+	for (; *text && *text != '\n'; text++)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f)
+			*text = '?';
+	*text = 0;
+}
+
+/* read_notes reads a part of the file of VERB_NOTES, which ends by a NUL then. */
+static void read_notes(const struct relay *r, char *to, size_t room, off_t from)
+{
+	ssize_t n = r->notes < 0 ? -1 : pread(r->notes, to, room - 1, from);
+	to[n < 0 ? 0 : n] = 0;
+}
+
+/* is_crash: signals that a process sends itself. */
+static int is_crash(int signal)
+{
+	return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE || signal == SIGABRT ||
+	       signal == SIGTRAP || signal == SIGSYS;
+}
+
+/* how_it_ended writes the end of the worker that its status tells, where the kernel does. */
+static void how_it_ended(const struct relay *r, char *to, size_t room)
+{
+	if (r->status >= 0 && WIFSIGNALED(r->status))
+		snprintf(to, room, " (signal %d)", WTERMSIG(r->status));
+	else if (r->status >= 0 && WEXITSTATUS(r->status) == 127)
+		snprintf(to, room, " (status 127, as when a library, or a function that one of them calls, is missing)");
+	else if (r->status >= 0)
+		snprintf(to, room, " (status %d)", WEXITSTATUS(r->status));
+}
+
+/* What was noted of the end of a worker. */
+struct ending {
+	char head[NOTES_PLACE];
+	char place[NOTES_SIZE - NOTES_PLACE];
+	char crash[128]; /* of Go's runtime, which then leaves with a status of its own */
+	char how[128];
+};
+
+/* refine tells apart what ended a worker that was expected to go on. */
+static enum relay_fault refine(const struct relay *r, const struct ending *e)
+{
+	if (*e->crash || e->head[NOTES_EXITED] == 2)
+		return FAULT_CRASHED;
+	if (r->status >= 0 && WIFSIGNALED(r->status))
+		return is_crash(WTERMSIG(r->status)) ? FAULT_CRASHED : FAULT_KILLED;
+	return r->frames || e->head[NOTES_EXITED] ? FAULT_ENDED : FAULT_NOT_STARTED;
+}
+
+/* itself is the worker's own word of its end; without one, and without a status, it may also have been killed. */
+static const char *itself(const struct relay *r, const struct ending *e)
+{
+	if (r->fault == FAULT_DEADLINE || *e->crash)
+		return "";
+	switch (e->head[NOTES_EXITED]) {
+	case 1:
+		return ", by exit()";
+	case 2:
+		return ", by abort()";
+	}
+	return r->status < 0 ? ", or was killed: the kernel does not tell" : "";
+}
+
+void relay_explain(struct relay *r)
+{
+	static const char *const what[] = {
+		[FAULT_CRASHED] = "the worker crashed",
+		[FAULT_KILLED] = "the worker was killed",
+		[FAULT_ENDED] = "the worker ended without a verdict",
+		[FAULT_DEADLINE] = "the worker was too slow",
+		[FAULT_NOT_STARTED] = "the worker could not start",
+	};
+	struct ending e = {.how = ""};
+	char detail[sizeof r->why];
+	if (r->fault != FAULT_ENDED && r->fault != FAULT_DEADLINE)
+		return;
+	read_notes(r, e.head, sizeof e.head, 0);
+	read_notes(r, e.place, sizeof e.place, NOTES_PLACE);
+	read_notes(r, e.crash, sizeof e.crash, NOTES_CRASH);
+	one_line(e.place);
+	one_line(e.crash);
+	how_it_ended(r, e.how, sizeof e.how);
+	if (r->fault == FAULT_ENDED)
+		r->fault = refine(r, &e);
+
+	snprintf(detail, sizeof detail, "%s: %.100s%s%s%s%s%s%s", what[r->fault], r->problem, itself(r, &e), e.how,
+		*e.crash ? ", " : "", e.crash, *e.place ? "; it was " : "", e.place);
+	memcpy(r->why, detail, sizeof r->why);
+	r->problem = r->why;
+	if (e.head[NOTES_CHANGING])
+		r->fault = FAULT_PIN_CHANGE;
+}
+
+/* report writes why there is no verdict. */
 static void report(const struct relay *r)
 {
-	char how[128] = "";
-	if (r->status >= 0 && WIFSIGNALED(r->status))
-		snprintf(how, sizeof how, " (it was killed by signal %d)", WTERMSIG(r->status));
-	else if (r->status >= 0 && WEXITSTATUS(r->status) == 127)
-		snprintf(how, sizeof how, " (it left with status 127, as when a library, or a function that one of them calls, is missing)");
-	else if (r->status >= 0)
-		snprintf(how, sizeof how, " (it left with status %d)", WEXITSTATUS(r->status));
-	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem, how);
+	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem,
+		r->fault == FAULT_PIN_CHANGE ? "; the PIN may have been changed" : "");
 }
 
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault)
@@ -570,7 +755,8 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 	r->pam = pam;
 	r->pamh = pamh;
 	r->verb = verb;
-	r->fd = r->pidfd = r->status = -1;
+	r->worker.fd = r->worker.pidfd = -1;
+	r->status = r->notes = -1;
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_push(&registered, abandon, r);
 	int code = serve(r, flags, argc, argv, fault);
@@ -580,6 +766,8 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 	}
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_pop(&registered, 0);
+	if (r->notes >= 0)
+		close(r->notes);
 	explicit_bzero(r, sizeof *r);
 	free(r);
 	return code;

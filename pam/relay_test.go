@@ -44,7 +44,7 @@ func newDriver(t testing.TB) *driver {
 	program := filepath.Join(t.TempDir(), "driver")
 	out, err := exec.Command("gcc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 		"-DRELAY_SILENCE=150", "-DRELAY_LONGEST_WAIT=600", "-DRELAY_TOTAL=900",
-		"-o", program, "testdata/driver.c", "testdata/clock.c", "relay.c", "settings.c", "-lpthread",
+		"-o", program, "testdata/driver.c", "testdata/clock.c", "relay.c", "faults.c", "settings.c", "-lpthread",
 		"-Wl,--wrap=poll,--wrap=send,--wrap=clock_gettime").CombinedOutput()
 	if err != nil {
 		t.Fatalf("the relay's driver needs the Debian packages gcc and libpam0g-dev: %v\n%s", err, out)
@@ -336,13 +336,27 @@ func cutAfterPrompts(stream []byte) [][]byte {
 	return append(segments, stream[begin:])
 }
 
-// TestFaultTextIsTheCatalogues: the relay, which has no catalogue, says the sentence that a worker would say.
+// TestFaultTextIsTheCatalogues: the relay, which has no catalogue, says the sentences that a worker would say.
 func TestFaultTextIsTheCatalogues(t *testing.T) {
-	header, err := os.ReadFile("relay.h")
+	source, err := os.ReadFile("faults.c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(header), fmt.Sprintf("#define RELAY_FAULT_TEXT %q\n", login.MsgFault)) {
-		t.Errorf("relay.h does not say %q", login.MsgFault)
+	texts := map[string]string{
+		"FAULT_PROTOCOL":    login.MsgFault,
+		"FAULT_CRASHED":     login.MsgWorkerCrashed,
+		"FAULT_KILLED":      login.MsgWorkerKilled,
+		"FAULT_ENDED":       login.MsgWorkerEnded,
+		"FAULT_DEADLINE":    login.MsgDeadline,
+		"FAULT_NOT_STARTED": login.MsgFault,
+		"FAULT_PIN_CHANGE":  login.MsgPINMayHaveChanged,
+	}
+	for fault, text := range texts {
+		if !strings.Contains(string(source), fmt.Sprintf("[%s] = %q,\n", fault, text)) {
+			t.Errorf("faults.c does not say %q for %s", text, fault)
+		}
+	}
+	if n := strings.Count(string(source), "] = \""); n != len(texts) {
+		t.Errorf("faults.c has %d sentences, want %d", n, len(texts))
 	}
 }

@@ -16,6 +16,7 @@ type request struct {
 	change         bool // pam_chauthtok
 	flags          uint32
 	rootForAnother bool
+	relayCan       byte // bits of tagRelayCan; 0 for the first releases' relays
 }
 
 // maxArguments bounds the module line; the relay's frame bounds their length.
@@ -70,6 +71,11 @@ func (r *request) take(f field, environment map[string]string) error {
 		r.flags = binary.LittleEndian.Uint32(f.value)
 	case tagRootForAnother:
 		r.rootForAnother = len(f.value) != 1 || f.value[0] != 0
+	case tagRelayCan:
+		if len(f.value) != 1 {
+			return errors.New("malformed word of what the relay can")
+		}
+		r.relayCan = f.value[0]
 	case tagArgument:
 		if len(r.Args) == maxArguments || strings.ContainsRune(text, 0) {
 			return fmt.Errorf("malformed argument, or more than %d", maxArguments)

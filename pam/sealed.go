@@ -43,6 +43,9 @@ func oneIdentity() error {
 	if user != effective || saved != effective || group != effectiveGroup || savedGroup != effectiveGroup {
 		return errors.New("real, effective and saved identity differ")
 	}
+	if effective == 0 && effectiveGroup != 0 {
+		return fmt.Errorf("root's group is %d", effectiveGroup)
+	}
 	if groups, err := unix.Getgroups(); effective == 0 && (err != nil || len(groups) != 0) {
 		return errors.New("root has supplementary groups")
 	}

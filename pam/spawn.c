@@ -11,9 +11,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -31,12 +34,18 @@ static char *const user_environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "
 static char *const arguments[] = {"pam_pkcs11_worker", NULL};
 
 /* Only root, or the host's own user where that is not root, may have written the worker. */
-static int worker_is_trustworthy(void)
+static const char *distrust_worker(void)
 {
 	struct stat st;
-	if (lstat(relay_worker_path, &st) || !S_ISREG(st.st_mode) || (st.st_mode & 022))
-		return 0;
-	return st.st_uid == 0 || st.st_uid == geteuid();
+	if (lstat(relay_worker_path, &st))
+		return errno == ENOENT || errno == ENOTDIR ? "is missing" : "cannot be looked at";
+	if (!S_ISREG(st.st_mode))
+		return "is no regular file";
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return "belongs to another user than root";
+	if (st.st_mode & 022)
+		return "may be written by others than root";
+	return st.st_mode & 0111 ? NULL : "may not be executed";
 }
 
 /* Descriptors 0 to 3 are rebuilt in the worker, so ours must stand above, also in a host whose own 0 to 2 are
@@ -134,6 +143,45 @@ static int be_intermediate(void *argument)
 	_exit(worker > 0 && send_descriptor(i->report, pidfd) == 0 ? 0 : 1);
 }
 
+/* close_but closes every descriptor but 0 and another: a keeper that held the host's would keep its files and
+ * connections open, and the worker's socket. */
+static void close_but(unsigned int other)
+{
+	if (syscall(SYS_close_range, 1U, other - 1, 0U) == 0 && syscall(SYS_close_range, other + 1, ~0U, 0U) == 0)
+		return;
+	for (unsigned int fd = 1; fd < 65536; fd++)
+		if (fd != other)
+			syscall(SYS_close, fd);
+}
+
+/* A host that reaps orphans (PR_SET_CHILD_SUBREAPER, or as first process of a namespace) would become the worker's
+ * parent, with a SIGCHLD and a zombie at its end. There the intermediate child stays, and is the parent: it has the
+ * exit_signal 0, and no wait() of the host's without __WALL sees it. It shares the memory of the host and the thread's
+ * errno: once the report is sent, only system calls that cannot fail and are no cancellation points. */
+static int be_keeper(void *argument)
+{
+	struct intermediate *i = argument;
+	char octet = 0;
+	int pidfd = -1, report = i->report;
+	struct sigaction action;
+	memset(&action, 0, sizeof action);
+	action.sa_handler = SIG_DFL; /* where it is ignored nobody is told of a child's end */
+	sigaction(SIGCHLD, &action, NULL);
+
+	int worker = clone(become_worker, i->stacks + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &i->socket, &pidfd);
+	if (worker <= 0) {
+		send(report, &octet, 1, MSG_NOSIGNAL);
+		_exit(1);
+	}
+	pidfd = dup2(pidfd, 0); /* the report is above 3 */
+	close_but((unsigned int)report);
+	send_descriptor(report, pidfd);
+	syscall(SYS_close, pidfd);
+	syscall(SYS_close, report);
+	syscall(SYS_wait4, worker, NULL, __WALL, NULL);
+	_exit(0);
+}
+
 static int receive_descriptor(int socket)
 {
 	char octet;
@@ -155,59 +203,89 @@ static int receive_descriptor(int socket)
 	return fd;
 }
 
-/* clone_held starts the intermediate. No handler of the host may run in it, and no cancellation of its thread. */
-static int clone_held(struct intermediate *i)
+enum { REPORT_MS = 10000 }; /* between clone and exec there is nothing to wait for */
+
+/* clone_held starts the intermediate, or the keeper, and has its report: the pidfd of the worker, or -1. No handler of
+ * the host may run in it, and no cancellation of its thread. */
+static int clone_held(struct intermediate *i, int keep, int report, int *pidfd)
 {
 	sigset_t all, before;
 	int cancel;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	int child = clone(be_intermediate, i->stacks + STACK, CLONE_VM | CLONE_VFORK, i);
+	int child = keep ? clone(be_keeper, i->stacks + STACK, CLONE_VM, i) :
+			   clone(be_intermediate, i->stacks + STACK, CLONE_VM | CLONE_VFORK, i);
+	if (child > 0 && keep) {
+		struct pollfd reported = {report, POLLIN, 0};
+		poll(&reported, 1, REPORT_MS);
+	}
+	if (child > 0)
+		*pidfd = receive_descriptor(report);
 	pthread_setcancelstate(cancel, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return child;
 }
 
+static void reap(int child)
+{
+	while (syscall(SYS_wait4, child, NULL, __WALL, NULL) < 0 && errno == EINTR)
+		;
+}
+
+/* reaps_orphans tells whether this process is the one to which the kernel gives the children of those that end. */
+static int reaps_orphans(void)
+{
+	int subreaper = 0;
+	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0, 0, 0) == 0 && subreaper);
+}
+
 /* The intermediate child ends at once and is reaped here; its exit_signal 0 keeps it from the host's SIGCHLD
  * handler and from wait() without __WALL. The worker is thereby nobody's child but init's. */
-static int through_intermediate(int socket, int *pidfd)
+static int through_intermediate(int socket, struct worker *w)
 {
-	int report[2];
+	int report[2], keep = reaps_orphans();
 	if (make_pair(SOCK_DGRAM, report))
 		return -1;
 	struct intermediate i = {socket, report[1], mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)};
-	*pidfd = -1;
+	w->pidfd = -1;
 	if (i.stacks != MAP_FAILED) {
-		int child = clone_held(&i);
-		if (child > 0)
-			while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
-				;
-		munmap(i.stacks, 2 * STACK);
-		if (child > 0)
-			*pidfd = receive_descriptor(report[0]);
+		int child = clone_held(&i, keep, report[0], &w->pidfd);
+		if (keep && w->pidfd >= 0) {
+			w->keeper = child;
+			w->stacks = i.stacks;
+		} else {
+			if (child > 0)
+				reap(child);
+			munmap(i.stacks, 2 * STACK);
+		}
 	}
 	close(report[0]);
 	close(report[1]);
-	return *pidfd < 0 ? -1 : 0;
+	return w->pidfd < 0 ? -1 : 0;
 }
 
-int spawn_worker(int *pidfd, const char **problem)
+int spawn_worker(struct worker *w, char *problem, size_t room)
 {
 	int pair[2];
-	*problem = "its program is missing, or others than root may write it";
-	if (!worker_is_trustworthy())
+	const char *distrust = distrust_worker();
+	if (distrust) {
+		snprintf(problem, room, "its program %s %s", relay_worker_path, distrust);
 		return -1;
-	*problem = "no socket for the worker";
-	if (make_pair(SOCK_STREAM, pair))
+	}
+	if (make_pair(SOCK_STREAM, pair)) {
+		snprintf(problem, room, "no socket for the worker: error %d", errno);
 		return -1;
-	*problem = "no process for the worker";
-	int failed = through_intermediate(pair[1], pidfd);
+	}
+	int failed = through_intermediate(pair[1], w);
 	close(pair[1]);
-	if (!failed)
-		return pair[0];
-	close(pair[0]);
-	return -1;
+	if (failed) {
+		snprintf(problem, room, "no process for the worker %s", relay_worker_path);
+		close(pair[0]);
+		return -1;
+	}
+	w->fd = pair[0];
+	return 0;
 }
 
 /* What the kernel tells of a process that is not our child (ioctl_pidfd(2), PIDFD_GET_INFO); older headers lack it. */
@@ -226,19 +304,83 @@ static int exit_status(int pidfd)
 	return info.exit_status;
 }
 
+/* read_file reads the beginning of a small file of the kernel's, as a string. */
+static int read_file(const char *path, char *to, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, to, room - 1);
+	if (fd >= 0)
+		close(fd);
+	to[n < 0 ? 0 : n] = 0;
+	return n > 0 ? 0 : -1;
+}
+
+/* is_gone tells whether a process is dead (POLLIN), or dead and reaped (POLLHUP). */
+static int is_gone(int pidfd, short event, int wait_ms)
+{
+	struct pollfd p = {pidfd, event, 0};
+	return poll(&p, 1, wait_ms) == 1 && (p.revents & event);
+}
+
+/* zombie_status is the status of a process that nobody has reaped yet, as in a container whose first process takes its
+ * time: the last field of proc_pid_stat(5). Its number is not given away before it is reaped. */
+static int zombie_status(int pidfd)
+{
+	char path[64], text[1024];
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+	char *pid = read_file(path, text, sizeof text) ? NULL : strstr(text, "\nPid:\t");
+	int number = pid ? atoi(pid + 6) : 0;
+	if (number <= 0)
+		return -1;
+	snprintf(path, sizeof path, "/proc/%d/stat", number);
+	if (read_file(path, text, sizeof text) || is_gone(pidfd, POLLHUP, 0))
+		return -1;
+	char *state = strrchr(text, ')'), *last = strrchr(text, ' ');
+	return state && !strncmp(state, ") Z", 3) && last ? atoi(last) : -1;
+}
+
 /* A worker whose socket has closed may need a moment to be gone. */
 enum { LAST_BREATH_MS = 50 };
 
-int end_worker(int fd, int pidfd, int wait_ms)
+/* release frees what a keeper needs, once the worker is dead. A worker that the kernel cannot end keeps it. */
+static void release(struct worker *w, int dead)
 {
-	struct pollfd reaped = {pidfd, 0, 0}, gone = {pidfd, POLLIN, 0};
+	close(w->pidfd);
+	w->fd = w->pidfd = -1;
+	if (!w->keeper || !dead)
+		return;
+	reap(w->keeper);
+	munmap(w->stacks, 2 * STACK);
+	w->keeper = 0;
+}
+
+enum { KILLED_MS = 1000 }; /* for a process to be gone that was killed */
+
+int end_worker(struct worker *w, int wait_ms)
+{
 	int status = -1;
-	close(fd);
-	if (wait_ms > 0 && poll(&reaped, 1, LAST_BREATH_MS) == 1) /* POLLHUP: the kernel tells the status from then on */
-		status = exit_status(pidfd);
-	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-	if (wait_ms > 0)
-		poll(&gone, 1, wait_ms);
-	close(pidfd);
+	close(w->fd);
+	if (wait_ms > 0 && is_gone(w->pidfd, POLLIN, LAST_BREATH_MS)) {
+		status = zombie_status(w->pidfd);
+		if (status < 0 && is_gone(w->pidfd, POLLHUP, LAST_BREATH_MS)) /* the kernel tells the status from then on */
+			status = exit_status(w->pidfd);
+	}
+	syscall(SYS_pidfd_send_signal, w->pidfd, SIGKILL, NULL, 0);
+	int ms = w->keeper ? KILLED_MS : wait_ms;
+	release(w, ms > 0 && is_gone(w->pidfd, POLLIN, ms));
 	return status;
+}
+
+/* The last of a worker in a host that has to wait for it: what its library takes longer for is not done. */
+enum { LEAVE_MS = 200 };
+
+void leave_worker(struct worker *w)
+{
+	if (w->keeper) {
+		is_gone(w->pidfd, POLLIN, LEAVE_MS);
+		end_worker(w, 0);
+		return;
+	}
+	close(w->fd);
+	release(w, 0);
 }

@@ -23,8 +23,10 @@ type authenticator interface {
 // serve is the worker: it reads one request from the relay, decides it and sends the verdict.
 func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 	frames := make(chan frame, 1)
-	go watch(relay, frames, end)
+	h := &host{relay: relay, frames: frames, end: end}
+	go watch(relay, frames, h.gone)
 	life := newLifetime(longestLife, func() { end(1) })
+
 	first, open := <-frames
 	if !open {
 		return
@@ -35,12 +37,10 @@ func serve(relay io.ReadWriter, hostPID int, end func(code int)) {
 		return
 	}
 	r.HostPID = hostPID
-	conv := &conversation{out: relay, answers: frames, life: life}
-	verdict := decide(r, conv)
-	defer secret.Wipe(verdict)
-	if err := writeFrame(relay, verbVerdict, verdict); err != nil {
-		logger(r, slog.LevelInfo).Error("verdict not delivered", "error", err)
+	if err := h.serves(r); err != nil {
+		return
 	}
+	decide(h, &conversation{out: relay, answers: frames, life: life})
 }
 
 // watch reads the socket for as long as the process lives. The host's end of it is the end of the worker,
@@ -62,73 +62,40 @@ func watch(relay io.Reader, frames chan<- frame, end func(code int)) {
 	}
 }
 
-// decide runs the request and encodes its verdict. A panic is a refusal.
-func decide(r *request, conv *conversation) (verdict []byte) {
-	level := new(slog.LevelVar)
-	log := logger(r, level)
+// decide runs the request and sees to it that there is a verdict. A panic is a refusal.
+func decide(h *host, conv *conversation) {
+	h.conv = conv
 	defer func() {
 		if v := recover(); v != nil {
-			log.Error("internal fault", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			verdict = appendField(nil, tagCode, []byte{code(login.ClassUnavailable, r.change)})
+			h.log.Error("internal fault", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			h.Deliver(nil, errors.New("internal fault"))
 		}
 	}()
-	a := newAuthenticator(log, level)
-	if r.change {
-		return change(a, r, conv)
+	a := newAuthenticator(h.log, h.level, h)
+	if h.request.change {
+		h.Deliver(nil, change(a, h.request, conv))
+		return
 	}
-	return authenticate(a, r, conv, log)
+	result, err := a.Authenticate(context.Background(), h.request.Request, conv)
+	h.Deliver(result, err)
 }
 
-func authenticate(a authenticator, r *request, conv *conversation, log *slog.Logger) []byte {
-	result, err := a.Authenticate(context.Background(), r.Request, conv)
-	if err != nil {
-		return refusal(err, r.change, conv)
-	}
-	defer result.Forward.Wipe()
-	v := appendField(nil, tagCode, []byte{code(login.ClassSuccess, false)})
-	v = appendField(v, tagFoundUser, []byte(result.User))
-	for name, value := range result.Variables {
-		if entry := fit(name + "=" + value); len(entry) <= 4096 {
-			v = appendField(v, tagVariable, entry)
-		} else {
-			log.Warn("variable too long, not set", "name", name)
-		}
-	}
-	if result.Forward.Len() > 0 {
-		v = appendField(v, tagAuthtok, result.Forward.Bytes())
-	}
-	return v
-}
-
-func change(a authenticator, r *request, conv *conversation) []byte {
+func change(a authenticator, r *request, conv *conversation) error {
 	flags := login.ChangeFlags{
 		Prelim:         r.flags&pamPrelimCheck != 0,
 		ExpiredOnly:    r.flags&pamChangeExpired != 0,
 		RootForAnother: r.rootForAnother,
 	}
-	if err := a.ChangePIN(context.Background(), r.Request, flags, conv); err != nil {
-		return refusal(err, true, conv)
-	}
-	return appendField(nil, tagCode, []byte{code(login.ClassSuccess, true)})
-}
-
-// refusal is the verdict of an error. Nothing but a *login.Refusal can be more than a fault.
-func refusal(err error, change bool, conv *conversation) []byte {
-	class := login.ClassUnavailable
-	var r *login.Refusal
-	if errors.As(err, &r) && r.Class() != login.ClassSuccess {
-		class = r.Class()
-	}
-	c := code(class, change)
-	if c == pamIgnore && conv.asked {
-		c = code(login.ClassUnavailable, change)
-	}
-	return appendField(nil, tagCode, []byte{c})
+	return a.ChangePIN(context.Background(), r.Request, flags, conv)
 }
 
 // logger writes as pam_syslog would in the host.
 func logger(r *request, level slog.Leveler) *slog.Logger {
-	return slog.New(logs.New(logs.Config{Service: r.Service, Kind: kindOf(r), PID: r.HostPID, Level: level}))
+	c := logs.Config{Service: r.Service, Kind: kindOf(r), PID: r.HostPID, Level: level}
+	if os.Geteuid() == 0 {
+		c.Last = logs.LastFile
+	}
+	return slog.New(logs.New(c))
 }
 
 func kindOf(r *request) string {

@@ -2,11 +2,13 @@
 
 package main
 
+// extern void note_ends(char *note);
 import "C"
 
 import (
 	"log/slog"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -27,9 +29,26 @@ func pamPKCS11Worker(fd C.int) {
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return
 	}
-	relay := os.NewFile(uintptr(fd), "relay")
+	relay := &relaySocket{File: os.NewFile(uintptr(fd), "relay"), fd: int(fd)}
 	serve(relay, hostPID(int(fd)), exit)
 }
+
+// relaySocket is the socket to the relay, open until the process ends.
+type relaySocket struct {
+	*os.File
+	fd int
+}
+
+// CloseWrite ends what is sent; the host's end is still seen.
+func (s *relaySocket) CloseWrite() error { return unix.Shutdown(s.fd, unix.SHUT_WR) }
+
+// sendDescriptor sends a short frame and a descriptor with it, as the first that is sent: there is room for it.
+func (s *relaySocket) sendDescriptor(frame []byte, fd int) error {
+	return unix.Sendmsg(s.fd, frame, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+}
+
+// noteEnds lets exit(3) and abort(3), which a library may call, leave a note.
+func noteEnds(page []byte) { C.note_ends((*C.char)(unsafe.Pointer(&page[noteExited]))) }
 
 // hostPID is the process that made the socket.
 func hostPID(fd int) int {

@@ -23,6 +23,7 @@ type Options struct {
 	BindNow           bool              // find all functions that the library calls, so that Load names a missing one; else that ends the process with status 127 when it is called
 	Logger            *slog.Logger      // nil is silent
 	Trace             func(call string) // called with the name of each PKCS#11 function before it is called; may be nil
+	Running           func(call string) // called with that name too, and with "" once the function has returned; may be nil
 }
 
 // LibraryInfo is what C_GetInfo tells (PKCS#11 2.40, section 3.1), made printable.
@@ -35,9 +36,10 @@ type LibraryInfo struct {
 type Module struct {
 	Path string // resolved: without symbolic links
 
-	lib   *library
-	trace func(string)
-	log   *slog.Logger
+	lib     *library
+	trace   func(string) // never nil
+	running func(string) // never nil
+	log     *slog.Logger
 
 	finalize   bool            // C_Initialize was ours, so C_Finalize is too
 	listed     bool            // C_GetSlotList was called before
@@ -80,10 +82,7 @@ func Load(path string, o Options) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
-	m := &Module{Path: resolved, lib: lib, trace: o.Trace, log: o.Logger, mechanisms: map[uint][]uint{}}
-	if m.log == nil {
-		m.log = slog.New(slog.DiscardHandler)
-	}
+	m := newModule(resolved, lib, o)
 	err = m.call("C_Initialize", func() Code { return lib.initialize(o.OSLocking) })
 	switch {
 	case err == nil:
@@ -92,6 +91,20 @@ func Load(path string, o Options) (*Module, error) {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
 	return m, nil
+}
+
+func newModule(path string, lib *library, o Options) *Module {
+	m := &Module{Path: path, lib: lib, trace: o.Trace, running: o.Running, log: o.Logger, mechanisms: map[uint][]uint{}}
+	if m.trace == nil {
+		m.trace = func(string) {}
+	}
+	if m.running == nil {
+		m.running = func(string) {}
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	return m
 }
 
 // SetEnvironment sets variables, NAME=value, of this whole process as Load does. In C no other thread may read the
@@ -123,10 +136,11 @@ func (m *Module) call(name string, f func() Code) error {
 	case stateWaiting:
 		return ErrBusy
 	}
-	if m.trace != nil {
-		m.trace(name)
-	}
-	if code := f(); code != CKR_OK {
+	m.trace(name)
+	m.running(name)
+	code := f()
+	m.running("")
+	if code != CKR_OK {
 		return &Error{name, code}
 	}
 	return nil
@@ -200,9 +214,8 @@ func (m *Module) startWait() (<-chan error, error) {
 		return m.wake, nil
 	}
 	m.state, m.wake = stateWaiting, make(chan error, 1)
-	if m.trace != nil {
-		m.trace("C_WaitForSlotEvent")
-	}
+	m.trace("C_WaitForSlotEvent")
+	m.running("C_WaitForSlotEvent")
 	go m.wait(m.wake)
 	return m.wake, nil
 }
@@ -213,6 +226,7 @@ func (m *Module) wait(wake chan<- error) {
 	defer m.mu.Unlock()
 	if m.state == stateWaiting {
 		m.state = stateOpen
+		m.running("")
 	}
 	if code == CKR_OK {
 		wake <- nil

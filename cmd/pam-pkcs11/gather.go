@@ -18,6 +18,7 @@ import (
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/login"
 	"pam_pkcs11/pkcs11"
 )
 
@@ -148,7 +149,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	}
 	chosen := selector.Select(slots)
 	if len(chosen) == 0 {
-		return nil, errors.New("no card in the reader")
+		return nil, login.ExplainNoCard(selector, slots)
 	}
 	var all []source
 	for _, slot := range chosen {

@@ -8,10 +8,13 @@ import (
 	"sync"
 )
 
-// sink takes one finished record.
+// sink takes one finished record, and the fields that are in it once more, one by one.
 type sink interface {
-	write(level slog.Level, record []byte) error
+	write(level slog.Level, record []byte, fields []field) error
 }
+
+// field is one attribute of a record.
+type field struct{ key, value string }
 
 // handler is the slog.Handler of both destinations.
 type handler struct {
@@ -40,7 +43,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		l.attr(h.group, a)
 		return !l.full()
 	})
-	return h.to.write(r.Level, l.finish())
+	return h.to.write(r.Level, l.finish(), l.fields)
 }
 
 // WithAttrs returns a handler whose records carry these fields too.
@@ -75,7 +78,7 @@ type lines struct {
 	w  io.Writer
 }
 
-func (s *lines) write(level slog.Level, record []byte) error {
+func (s *lines) write(level slog.Level, record []byte, _ []field) error {
 	var word string
 	switch {
 	case level >= slog.LevelError:

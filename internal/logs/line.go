@@ -20,7 +20,8 @@ const cut = " [cut]"
 
 // line is one record being written: "message key=value key="another value"".
 type line struct {
-	text []byte
+	text   []byte
+	fields []field
 }
 
 func (l *line) full() bool { return len(l.text) >= MaxLine }
@@ -52,10 +53,13 @@ func (l *line) attr(group string, a slog.Attr) {
 		}
 		return
 	}
+	f := field{join(group, a.Key), text(v)}
+	l.fields = append(l.fields, f)
+
 	l.text = append(l.text, ' ')
-	l.text = appendEscaped(l.text, strings.Map(keyRune, join(group, a.Key)), 256)
+	l.text = appendEscaped(l.text, strings.Map(keyRune, f.key), 256)
 	l.text = append(l.text, '=')
-	l.value(text(v))
+	l.value(f.value)
 }
 
 func join(group, key string) string {

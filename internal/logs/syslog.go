@@ -17,6 +17,8 @@ const (
 	socketPath = "/dev/log"
 	// maxWait bounds the time that one record may take. A log that does not answer must not hold up a login.
 	maxWait = time.Second
+	// journalPath is where journald takes records with fields (systemd's "Native Journal Protocol").
+	journalPath = "/run/systemd/journal/socket"
 	// authpriv is the facility LOG_AUTHPRIV, shifted as in RFC 3164 section 4.1.1.
 	authpriv = 10 << 3
 )
@@ -29,6 +31,8 @@ type Config struct {
 	Path    string           // the socket; "" is /dev/log
 	Level   slog.Leveler     // nil is slog.LevelInfo
 	Now     func() time.Time // nil is time.Now
+	Journal string           // journald's own socket; "" is that of systemd, unless Path is set
+	Last    string           // file for what no log takes; "" is none
 }
 
 // Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility LOG_AUTHPRIV, the text
@@ -49,8 +53,48 @@ func New(c Config) slog.Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	prefix := fmt.Sprintf("%s[%d]: pam_pkcs11(%s:%s): ", word(c.Service), c.PID, word(c.Service), word(c.Kind))
-	return &handler{to: &socket{path: c.Path, prefix: prefix, now: c.Now}, level: c.Level}
+	if c.Journal == "" && c.Path == socketPath {
+		c.Journal = journalPath
+	}
+	names := names{
+		service: word(c.Service),
+		kind:    word(c.Kind),
+		pid:     c.PID,
+	}
+	return &handler{to: &destination{
+		journal: &journal{path: c.Journal, names: names},
+		syslog:  &socket{path: c.Path, prefix: names.prefix(), now: c.Now},
+		last:    &lastFile{path: c.Last, names: names, now: c.Now},
+	}, level: c.Level}
+}
+
+// names are what each record of a request begins with.
+type names struct {
+	service, kind string
+	pid           int
+}
+
+// prefix is the tag of RFC 3164 and the words of pam_syslog(3).
+func (n names) prefix() string { return fmt.Sprintf("%s[%d]: %s", n.service, n.pid, n.words()) }
+
+func (n names) words() string { return fmt.Sprintf("pam_pkcs11(%s:%s): ", n.service, n.kind) }
+
+// destination is the first log that takes a record: the journal with its fields, syslog, and a file for what would be lost.
+type destination struct {
+	journal *journal
+	syslog  *socket
+	last    *lastFile
+}
+
+func (d *destination) write(level slog.Level, record []byte, fields []field) error {
+	if d.journal.write(level, record, fields) == nil {
+		return nil
+	}
+	err := d.syslog.write(level, record, fields)
+	if err != nil && level >= slog.LevelWarn {
+		err = errors.Join(err, d.last.write(record))
+	}
+	return err
 }
 
 // word bounds a name to what a syslog tag may hold, so that it cannot end the tag.
@@ -94,7 +138,7 @@ func priority(level slog.Level) int {
 	}
 }
 
-func (s *socket) write(level slog.Level, record []byte) error {
+func (s *socket) write(level slog.Level, record []byte, _ []field) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix, record)

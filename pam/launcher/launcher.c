@@ -22,11 +22,12 @@
 #endif
 
 /* Real, effective and saved ids become the effective one: a library that asks getuid() must not believe
- * that it serves the caller of su. */
+ * that it serves the caller of su. Root's group is 0, not that of su's caller, who else would own the group of what
+ * the worker writes. */
 static int one_identity(void)
 {
 	uid_t user = geteuid();
-	gid_t group = getegid();
+	gid_t group = user == 0 ? 0 : getegid();
 	if (user == 0 && setgroups(0, NULL))
 		return -1;
 	return setresgid(group, group, group) || setresuid(user, user, user);

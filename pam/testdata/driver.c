@@ -104,16 +104,21 @@ void pam_syslog(const pam_handle_t *pamh, int priority, const char *format, ...)
 	(void)pamh, (void)priority, (void)format;
 }
 
-int spawn_worker(int *pidfd, const char **problem)
+int spawn_worker(struct worker *w, char *problem, size_t room)
 {
-	(void)pidfd;
-	*problem = "no worker in a test";
+	(void)w;
+	snprintf(problem, room, "no worker in a test");
 	return -1;
 }
 
-int end_worker(int fd, int pidfd, int wait_ms)
+void leave_worker(struct worker *w)
 {
-	(void)fd, (void)pidfd, (void)wait_ms;
+	(void)w;
+}
+
+int end_worker(struct worker *w, int wait_ms)
+{
+	(void)w, (void)wait_ms;
 	return -1;
 }
 
@@ -210,10 +215,10 @@ static void serve(struct script *s, int verb)
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		exit(2);
 	memset(&r, 0, sizeof r);
-	r.fd = pair[0];
+	r.worker.fd = pair[0];
 	r.pamh = (pam_handle_t *)&r; /* never looked into */
 	r.pam = libpam();
-	r.pidfd = -1;
+	r.worker.pidfd = r.notes = -1;
 	r.verb = verb;
 	r.user_given = (options & USER_GIVEN) != 0;
 	free(user);
@@ -229,6 +234,8 @@ static void serve(struct script *s, int verb)
 	s->fd = pair[1];
 	pthread_create(&worker, NULL, play, s);
 	int answered = relay_serve(&r, &code);
+	if (r.notes >= 0)
+		close(r.notes);
 	close(pair[0]);
 	pthread_join(worker, NULL);
 	close(pair[1]);

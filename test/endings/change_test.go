@@ -72,7 +72,9 @@ func changes() []change {
 		{name: "the card is pulled", card: "root", user: "root", fault: []string{"C_SetPIN CKR_DEVICE_REMOVED"}, answers: all, code: pam.ErrAuthtok,
 			said: talk(old, fresh, again, "E Error 2368"), sent: 1, after: pin},
 		{name: "the library crashes after the prompts", card: "root", user: "root", fault: []string{"C_SetPIN crash"}, answers: all, code: pam.ErrAuthtok,
-			said: talk(old, fresh, again, "E Error 2370"), after: pin},
+			said: talk(old, fresh, again, "E Error 2398"), after: pin},
+		{name: "the card fails while it changes the PIN", card: "root", user: "root", fault: []string{"C_SetPIN CKR_DEVICE_ERROR"}, answers: all,
+			code: pam.ErrAuthtok, said: talk(old, fresh, again, "E Error 2398"), sent: 1, after: pin},
 		{name: "a session that may write is refused", card: "root", user: "root", fault: []string{"C_SetPIN return 0xB5"}, answers: all, code: pam.ErrAuthtok,
 			said: talk(old, fresh, again, "E Error 2372"), sent: 1, after: pin},
 

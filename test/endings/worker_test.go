@@ -92,7 +92,7 @@ func TestWorkerDiesAtItsPrompt(t *testing.T) {
 	if code := codeOf(tx.Authenticate(0)); code != pam.ErrAuthinfoUnavail {
 		t.Errorf("ended with %v (%d)", code, code)
 	}
-	want := asked("alice", "E Error 2370")
+	want := asked("alice", "E Error 2392")
 	if err := sameTalk(k.lines, want); err != nil {
 		t.Error(err, k.lines)
 	}

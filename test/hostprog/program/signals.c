@@ -2,6 +2,8 @@
 #include "host.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -236,6 +238,32 @@ static int own_child(long ignored)
 	return code || !reaped || WEXITSTATUS(status) != 5 || children_seen != 1;
 }
 
+/* reaper: a host to which the kernel gives orphans sees no child of the module's, at no time. want is the answer. */
+static int reaper(long want)
+{
+	int status;
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+		return 2;
+	handle(SIGCHLD, on_child_count, SA_RESTART);
+	int code = start_authenticate_end();
+	usleep(300000); /* a worker that was left behind would have ended by then */
+	int left = waitpid(-1, &status, WNOHANG | __WALL), error = errno;
+	printf("auth=%d SIGCHLD seen=%d, waitpid gives %d (%s)", code, children_seen, left, left < 0 ? strerror(error) : "a child");
+	return code != want || children_seen || left != -1 || error != ECHILD;
+}
+
+/* first_process: the same as process 1 of a namespace. */
+static int first_process(long want)
+{
+	int status;
+	if (unshare(CLONE_NEWPID))
+		return 2;
+	pid_t child = fork();
+	if (!child)
+		_exit(getpid() == 1 ? reaper(want) : 3);
+	return waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status);
+}
+
 static int dispositions(long ignored)
 {
 	struct sigaction before[65], now;
@@ -309,5 +337,6 @@ const struct scenario signal_scenarios[] = {
 	{"tick", tick}, {"tick_late", tick_late}, {"tick_without_restart", tick_without_restart}, {"tick_where", tick_where},
 	{"alarm_exits", alarm_exits}, {"alarm_jumps", alarm_jumps}, {"pipe_default", pipe_default}, {"pipe_ignored", pipe_ignored},
 	{"pipe_handled", pipe_handled}, {"child_ignored", child_ignored}, {"child_stolen", child_stolen}, {"own_child", own_child},
+	{"reaper", reaper}, {"first_process", first_process},
 	{"dispositions", dispositions}, {"mask", mask}, {"segv", segv}, {"terminated", terminated}, {NULL, NULL},
 };

@@ -1,0 +1,105 @@
+package login
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"pam_pkcs11/pkcs11"
+)
+
+// readerService is where pcscd listens, unless PCSCLITE_CSOCK_NAME says otherwise, as libpcsclite has it.
+const readerService = "/run/pcscd/pcscd.comm"
+
+// maxNamedSlots bounds how many slots a line of the log describes.
+const maxNamedSlots = 8
+
+// NoCardError is why no slot holds a token that may be used. It implements error.
+type NoCardError struct {
+	Fit     pkcs11.Fit // what came nearest: Fits stands for a library without a slot
+	Service error      // why the daemon of the readers cannot be reached, where that was asked
+	Detail  string
+}
+
+// Error returns what was found in the slots.
+func (e *NoCardError) Error() string { return e.Detail }
+
+// Unwrap returns why the daemon cannot be reached.
+func (e *NoCardError) Unwrap() error { return e.Service }
+
+// ExplainNoCard says of slots of which the selector takes none why that is so.
+func ExplainNoCard(s pkcs11.Selector, slots []pkcs11.Slot) *NoCardError {
+	if len(slots) == 0 {
+		return explainNoSlot(reachReaderService())
+	}
+	e := &NoCardError{Fit: pkcs11.Empty}
+	var found []string
+	for i := range slots {
+		fit, why := s.Judge(&slots[i])
+		e.Fit = max(e.Fit, fit)
+		found = append(found, slotName(&slots[i])+": "+why)
+	}
+	if more := len(found) - maxNamedSlots; more > 0 {
+		found = append(found[:maxNamedSlots], fmt.Sprintf("and %d more", more))
+	}
+	e.Detail = "no slot holds a usable token: " + strings.Join(found, "; ")
+	return e
+}
+
+func slotName(s *pkcs11.Slot) string {
+	if s.Describe() != nil || s.Description == "" {
+		return fmt.Sprintf("slot %d", s.Index)
+	}
+	return fmt.Sprintf("slot %d (%s)", s.Index, s.Description)
+}
+
+// explainNoSlot: a library that shows no slot at all has found no reader, or nobody to ask for one.
+func explainNoSlot(service error) *NoCardError {
+	if service == nil {
+		return &NoCardError{Detail: "the library shows no slot: no reader is connected, or none that it knows"}
+	}
+	return &NoCardError{
+		Service: service,
+		Detail: "the library shows no slot, and the daemon of the readers cannot be reached: " + service.Error() +
+			" (is pcscd, or pcscd.socket, started?)",
+	}
+}
+
+// reachReaderService tries whether somebody answers at the socket of the readers' daemon.
+func reachReaderService() error {
+	path := os.Getenv("PCSCLITE_CSOCK_NAME")
+	if path == "" {
+		path = readerService
+	}
+	conn, err := net.DialTimeout("unix", path, 200*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
+func (t *attempt) noCard(s pkcs11.Selector, slots []pkcs11.Slot, after string) *Refusal {
+	why := ExplainNoCard(s, slots)
+	err := error(why)
+	if t.token != "" && why.Fit == pkcs11.Another {
+		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)
+	}
+	if after != "" {
+		err = fmt.Errorf("%s: %w", after, err)
+	}
+	r := refuse(NoCard, err)
+	switch { // a token that is not initialised may be a library's free slot: for the user there is no card
+	case why.Service != nil:
+		r.sentence = MsgNoReaderService
+	case len(slots) == 0:
+		r.sentence = MsgNoReader
+	case why.Fit == pkcs11.Unreadable:
+		r.Outcome = TokenUnreadable
+	case why.Fit == pkcs11.Another:
+		r.sentence = MsgNoSuitableCard
+	}
+	return r
+}

@@ -1,0 +1,55 @@
+package login
+
+import "sync"
+
+// Place is where a request is, for whoever finds the process dead or too slow.
+type Place struct {
+	Step     string // in words, such as "checking the PIN"
+	Library  string // path of the PKCS#11 library; "" before it is loaded
+	Function string // of PKCS#11, such as "C_Login", while it runs; else ""
+}
+
+// The steps of a request.
+const (
+	stepConfigure = "reading the configuration"
+	stepLoad      = "loading the PKCS#11 library"
+	stepCard      = "looking for a card"
+	stepRead      = "reading the card"
+	stepPrompt    = "asking for the PIN"
+	stepPIN       = "checking the PIN"
+	stepSurvey    = "checking the certificates"
+	stepProve     = "letting the card prove its key"
+	stepLock      = "locking the card"
+	stepChange    = "changing the PIN"
+	stepAnswer    = "giving the answer"
+	stepFinalize  = "ending the PKCS#11 library"
+)
+
+// progress keeps the place of a request and tells it. A wait for a card that was given up may end beside everything else.
+type progress struct {
+	mu    sync.Mutex
+	place Place
+	tell  func(Place) // nil tells nobody
+}
+
+func (p *progress) change(f func(*Place)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.place)
+	if p.tell != nil {
+		p.tell(p.place)
+	}
+}
+
+// at notes the step that begins.
+func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
+
+// calling notes a PKCS#11 function that begins, "" that it has returned.
+func (t *attempt) calling(function string) {
+	t.progress.change(func(p *Place) { p.Function = function })
+}
+
+// loading notes the library from which all functions are from now on.
+func (t *attempt) loading(path string) {
+	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
+}

@@ -1,0 +1,28 @@
+package mapper
+
+import (
+	"strings"
+	"testing"
+
+	"pam_pkcs11/internal/accounts"
+)
+
+// TestRestoreOfASystemAccount: a text names root, which is refused, and the cure weakens nothing.
+func TestRestoreOfASystemAccount(t *testing.T) {
+	c := &Chain{options: Options{Accounts: rootOnly{}}}
+	for _, origin := range []Origin{OriginText, OriginDirectory} {
+		_, err := c.mayBeNamed(answer{user: "root", origin: origin})
+		if got := Restore(err); !strings.HasPrefix(got, "mapfile = ") || strings.Contains(got, "directory_may") {
+			t.Errorf("%v: %v, restore %q", origin, err, got)
+		}
+	}
+}
+
+// rootOnly is a machine whose one account is root.
+type rootOnly struct{}
+
+func (rootOnly) Lookup(name string) (*accounts.Account, error) {
+	return &accounts.Account{Name: name}, nil
+}
+func (rootOnly) All(func(accounts.Account) bool) error { return nil }
+func (rootOnly) UIDMin() uint32                        { return 1000 }
