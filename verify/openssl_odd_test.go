@@ -11,7 +11,7 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// TestOddCertificates has a row for each kind of bad or odd certificate of peers.md 5.2, group 11, that is decided by
+// TestOddCertificates has a row for each kind of bad or odd certificate that is decided by
 // the certificate itself. Chains (loops, webs, 100 intermediates, path lengths) are build_test.go's, name constraints
 // nameconstraints_test.go's, what a mapper reads out of names is certinfo's and package mapper's.
 func TestOddCertificates(t *testing.T) {
