@@ -102,7 +102,7 @@ var situations = []situation{
 		name:     "no PC/SC daemon",
 		card:     "opensc",
 		password: want{"password", "", true},
-		strict:   want{"", "2308", false},
+		strict:   want{"", "2386", false},
 	}, {
 		name:     "no PKCS#11 library",
 		card:     "nolibrary",
