@@ -259,7 +259,7 @@ func TestDamagedBlock(t *testing.T) {
 // TestOpenSSLForms: what OpenSSL writes is read as it is meant.
 func TestOpenSSLForms(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("no openssl")
+		t.Fatalf("the Debian package openssl is missing: %v", err)
 	}
 	root := testca.NewRoot("Root")
 	run := func(args ...string) []byte {
