@@ -90,7 +90,8 @@ type EKU struct {
 
 // builder makes a Config of a tree.
 type builder struct {
-	reader
+	*reader
+	errs   *Errors
 	args   *Arguments
 	conf   *Config
 	global Values // as written, without the arguments
@@ -99,7 +100,7 @@ type builder struct {
 
 // build reads the whole tree, the blocks that are not in use for their notes.
 func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Note) *builder {
-	b := &builder{reader: reader{file: file, inUse: true, errs: errs, notes: notes}, args: args, conf: &Config{File: file}}
+	b := &builder{reader: newReader(file, errs, notes), errs: errs, args: args, conf: &Config{File: file}}
 	main := b.mainBlock(root)
 	if main == nil {
 		return b
@@ -112,6 +113,11 @@ func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Not
 	b.fillLDAPServers()
 	b.conf.written = []Values{b.module, b.global}
 	return b
+}
+
+// refuse adds an error; in a block that is not in use it is a note.
+func (b *builder) refuse(at Word, text, hint string) {
+	b.fault(&fault{word: at, text: text, hint: hint})
 }
 
 // mainBlock finds pam_pkcs11 { } and looks at what else stands outside.
@@ -128,9 +134,9 @@ func (b *builder) mainBlock(root *Block) *Block {
 				b.note(it.Key, NoteDifferent, "a blank before { is missing: the C module could not read this file")
 			}
 		case equalKeys(it.Key.Text, "pam_pkcs11"):
-			b.fault(&fault{it.Key, "a second block pam_pkcs11", "only one is read: put the settings together"})
+			b.refuse(it.Key, "a second block pam_pkcs11", "only one is read: put the settings together")
 		case near:
-			b.fault(&fault{it.Key, "unknown block " + quote(it.Key.Text), "did you mean pam_pkcs11?"})
+			b.refuse(it.Key, "unknown block "+quote(it.Key.Text), "did you mean pam_pkcs11?")
 		default:
 			b.note(it.Key, NoteNoEffect, "the block "+quote(it.Key.Text)+" is not read")
 		}
@@ -173,8 +179,8 @@ func (b *builder) checkHiding() {
 	switch {
 	case !g.RemoteLoginHides:
 	case g.ForeignCard != "refuse":
-		b.fault(&fault{at, "remote_login_hides = true contradicts foreign_card = " + g.ForeignCard,
-			"write foreign_card = refuse, or leave remote_login_hides out"})
+		b.refuse(at, "remote_login_hides = true contradicts foreign_card = "+g.ForeignCard,
+			"write foreign_card = refuse, or leave remote_login_hides out")
 	case g.RemoteLogin != "allow":
 		b.note(at, NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
 	}
@@ -215,18 +221,11 @@ func (b *builder) buildModule(main *Block) {
 		block = selected.Block
 		b.conf.Module.Name = selected.Name()
 	} else if library == "" {
-		b.fault(&fault{at, "there is no block pkcs11_module " + name, didYouMean(name, names)})
+		b.refuse(at, "there is no block pkcs11_module "+name, didYouMean(name, names))
 		return
 	}
 	b.module = b.read(block, &moduleTable)
 	b.fillModule(b.module, block, library)
-}
-
-// aside reads a block that is not in use.
-func (b *builder) aside() *reader {
-	r := b.reader
-	r.inUse = false
-	return &r
 }
 
 func (b *builder) severalNames(it *Item) {
@@ -280,7 +279,7 @@ func (b *builder) fillModule(v Values, block *Block, library string) {
 		if !v.Set("slot_num") {
 			at = v.get("slot_description").at
 		}
-		b.fault(&fault{at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them"})
+		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
 	}
 	b.fillPolicy(v)
 	b.fillChain(v)
@@ -302,7 +301,7 @@ func (b *builder) fillPolicy(v Values) {
 	words := v.get("cert_policy")
 	p, problem := newPolicy(words.texts)
 	if problem != "" {
-		b.fault(&fault{words.at, problem, ""})
+		b.refuse(words.at, problem, "")
 		return
 	}
 	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
@@ -310,7 +309,7 @@ func (b *builder) fillPolicy(v Values) {
 		return
 	}
 	if problem := p.problem(); problem != "" {
-		b.fault(&fault{words.at, problem, "add ca, or leave the other word out"})
+		b.refuse(words.at, problem, "add ca, or leave the other word out")
 		return
 	}
 	b.conf.Module.Policy = p

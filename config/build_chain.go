@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/url"
-	"path"
 	"time"
 )
 
@@ -46,42 +45,11 @@ func (b *builder) fillCRL(v Values) {
 	if m.Proxy = v.String("proxy"); m.Proxy != "" {
 		u, err := url.Parse(m.Proxy)
 		if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" {
-			b.fault(&fault{v.get("proxy").at, quote(m.Proxy) + " is not a proxy", "write http://HOST:PORT"})
+			b.refuse(v.get("proxy").at, quote(m.Proxy)+" is not a proxy", "write http://HOST:PORT")
 		}
 	}
 	b.fillFetching(v)
 	if m.Policy.CRL == "" && len(m.CRL.URLs) > 0 {
 		b.note(v.get("crl_url").at, NoteNoEffect, "crl_url has no effect without a crl word in cert_policy")
 	}
-}
-
-// checkListURLs: a file may be named here, since the administrator writes it.
-func checkListURLs(words []Word) *fault {
-	for _, w := range words {
-		u, err := url.Parse(w.Text)
-		good := err == nil && u.User == nil
-		if good {
-			switch u.Scheme {
-			case "http", "https", "ldap", "ldaps":
-				good = u.Hostname() != ""
-			case "file":
-				good = u.Host == "" && path.IsAbs(u.Path)
-			default:
-				good = false
-			}
-		}
-		if !good {
-			return &fault{w, quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
-		}
-	}
-	return nil
-}
-
-func checkOIDs(words []Word) *fault {
-	for _, w := range words {
-		if !oidShape().MatchString(w.Text) {
-			return &fault{w, quote(w.Text) + " is not an object identifier", "write numbers with dots between them"}
-		}
-	}
-	return nil
 }

@@ -46,8 +46,8 @@ func (b *builder) noProxy(v Values) (all []string) {
 			_, notNet := netip.ParsePrefix(word)
 			_, notAddr := netip.ParseAddr(word)
 			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
-				b.fault(&fault{val.place(i), quote(word) + " is not a host, a domain or a network",
-					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port"})
+				b.refuse(val.place(i), quote(word)+" is not a host, a domain or a network",
+					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port")
 				continue
 			}
 			all = append(all, word)
@@ -68,12 +68,12 @@ func (b *builder) mirrors(v Values) (all []Mirror) {
 	words := strings.Fields(strings.Join(val.texts, " "))
 	for len(words) > 0 {
 		if len(words) < 3 || words[1] != "->" {
-			b.fault(&fault{val.at, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+			b.refuse(val.at, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/")
 			return nil
 		}
 		mirror := Mirror{From: words[0], To: words[2]}
 		if why := mirror.fault(); why != "" {
-			b.fault(&fault{val.at, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+			b.refuse(val.at, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/")
 		}
 		all, words = append(all, mirror), words[3:]
 	}
@@ -112,16 +112,16 @@ func (b *builder) ldapServers(v Values) (all []string) {
 		for _, word := range strings.Fields(text) {
 			server := serverOnly(word)
 			if server == "" {
-				b.fault(&fault{val.place(i), quote(word) + " is not a directory server",
-					"write ldap://HOST or ldaps://HOST"})
+				b.refuse(val.place(i), quote(word)+" is not a directory server",
+					"write ldap://HOST or ldaps://HOST")
 				continue
 			}
 			all = append(all, server)
 		}
 	}
 	if len(all) > maxLDAPServers {
-		b.fault(&fault{val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
-			"name those that are near"})
+		b.refuse(val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
+			"name those that are near")
 	}
 	return all
 }

@@ -50,7 +50,7 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	}
 	var errs Errors
 	var notes []Note
-	r := &reader{file: name, inUse: true, errs: &errs, notes: &notes}
+	r := newReader(name, &errs, &notes)
 	v := r.read(block, t)
 	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}, errs.err()
 }
@@ -77,9 +77,9 @@ func (b *builder) buildMappers(main *Block) {
 			continue
 		}
 		r := b.aside()
-		if t := r.mapperType(it); t != nil {
+		if t := mapperType(r, it); t != nil {
 			r.read(it.Block, t, innerBlocks(t)...)
-			r.rules(it.Block, t)
+			readRules(r, it.Block, t)
 		}
 	}
 }
@@ -120,20 +120,20 @@ func (b *builder) useMapper(name string, at Word, blocks []*Item) {
 			for _, it := range blocks {
 				known = append(known, it.Name())
 			}
-			b.fault(&fault{at, "use_mappers names " + quote(name) + ", which is no mapper", didYouMean(name, known)})
+			b.refuse(at, "use_mappers names "+quote(name)+", which is no mapper", didYouMean(name, known))
 			return
 		}
-		b.addMapper(Mapper{Name: name, Type: t.Type, Values: Values{table: t}, at: at})
+		b.addMapper(Mapper{Name: name, Type: t.Type, Values: defaults(t), at: at})
 		return
 	}
 	it := blocks[i]
-	t := b.mapperType(it)
+	t := mapperType(b.reader, it)
 	if t == nil {
 		return
 	}
 	v := b.read(it.Block, t, innerBlocks(t)...)
 	b.addMapper(Mapper{
-		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: b.rules(it.Block, t), Line: it.Key.Line, at: it.Key,
+		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: readRules(b.reader, it.Block, t), Line: it.Key.Line, at: it.Key,
 	})
 }
 
@@ -145,18 +145,18 @@ func (b *builder) addMapper(m Mapper) {
 
 // checkMapfile refuses a mapfile that travels in the clear, unless that is asked for.
 func (b *builder) checkMapfile(v Values) {
-	if v.table.find("insecure_mapfile") == nil || v.Bool("insecure_mapfile") {
+	if !v.Has("insecure_mapfile") || v.Bool("insecure_mapfile") {
 		return
 	}
 	scheme, _, _ := strings.Cut(v.String("mapfile"), ":")
 	if equalKeys(scheme, "http") || equalKeys(scheme, "ldap") {
-		b.fault(&fault{v.get("mapfile").at, "the mapfile would travel in the clear: anybody on the way could name users",
-			"use https or ldaps; insecure_mapfile = true obeys it as it is"})
+		b.refuse(v.get("mapfile").at, "the mapfile would travel in the clear: anybody on the way could name users",
+			"use https or ldaps; insecure_mapfile = true obeys it as it is")
 	}
 }
 
 // mapperType finds which built-in mapper a block configures: by type, by module, or by its name.
-func (r *reader) mapperType(it *Item) *Table {
+func mapperType(r *reader, it *Item) *Table {
 	var typ, module Word
 	for _, s := range it.Block.Items {
 		switch {
@@ -178,7 +178,7 @@ func (r *reader) mapperType(it *Item) *Table {
 	}
 	switch {
 	case typ.Text != "" && builtin != "" && !equalKeys(typ.Text, builtin):
-		r.fault(&fault{typ, "type = " + typ.Text + " contradicts module = " + module.Text, ""})
+		r.fault(&fault{word: typ, text: "type = " + typ.Text + " contradicts module = " + module.Text})
 		return nil
 	case typ.Text != "":
 		at, name = typ, typ.Text
@@ -191,7 +191,7 @@ func (r *reader) mapperType(it *Item) *Table {
 		if typ.Text == "" && hint == "" {
 			hint = "a block of another name says which mapper it is: type = cn;"
 		}
-		r.fault(&fault{at, "there is no mapper " + quote(name), hint})
+		r.fault(&fault{word: at, text: "there is no mapper " + quote(name), hint: hint})
 	}
 	return t
 }
@@ -205,11 +205,11 @@ func moduleMapper(module Word) (string, *fault) {
 	if ok && mapperTable(name) != nil {
 		return strings.ToLower(name), nil
 	}
-	return "", &fault{module, "module = " + module.Text + " is no built-in mapper, and others are not loaded", "internal, or .../NAME_mapper.so of a built-in one"}
+	return "", &fault{word: module, text: "module = " + module.Text + " is no built-in mapper, and others are not loaded", hint: "internal, or .../NAME_mapper.so of a built-in one"}
 }
 
-// rules reads the rules of a certmap mapper.
-func (r *reader) rules(b *Block, t *Table) []Rule {
+// readRules reads the rules of a certmap mapper.
+func readRules(r *reader, b *Block, t *Table) []Rule {
 	if t.Type != "certmap" {
 		return nil
 	}

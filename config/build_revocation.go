@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/url"
 	"time"
 )
 
@@ -14,8 +13,6 @@ type OCSP struct {
 
 	DelegateWithoutStatus bool // ocsp_delegate_without_status = accept
 }
-
-func isSoft(v value) bool { return v.text() == "soft" }
 
 // fillOCSP comes after the policy, without which its keys have no effect.
 func (b *builder) fillOCSP(v Values) {
@@ -50,17 +47,6 @@ func (b *builder) checkOldOCSP() {
 		words = append(b.module.List("cert_policy"), "ocsp_on")
 	}
 
-	b.fault(&fault{b.global.get("enable_ocsp").at, "enable_ocsp = true is not how OCSP is asked for now",
-		"write cert_policy = " + quoteValues(words) + "; in the block pkcs11_module, or enable_ocsp = false"})
-}
-
-// checkWebURLs: a host and no user, as they are asked.
-func checkWebURLs(words []Word) *fault {
-	for _, w := range words {
-		u, err := url.Parse(w.Text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return &fault{w, quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
-		}
-	}
-	return nil
+	b.refuse(b.global.get("enable_ocsp").at, "enable_ocsp = true is not how OCSP is asked for now",
+		"write cert_policy = "+quoteValues(words)+"; in the block pkcs11_module, or enable_ocsp = false")
 }

@@ -9,13 +9,13 @@ func (b *builder) checkMapper(m Mapper) {
 	switch m.Type {
 	case "digest", "serial":
 		if mapfileOf(m) == "" {
-			b.fault(&fault{m.placeOf("mapfile"), "mapper " + m.Name + " has no mapfile, and without one it knows nobody",
-				"write mapfile = file:///path; or leave " + m.Name + " out of use_mappers"})
+			b.refuse(m.placeOf("mapfile"), "mapper "+m.Name+" has no mapfile, and without one it knows nobody",
+				"write mapfile = file:///path; or leave "+m.Name+" out of use_mappers")
 		}
 	case "ldap":
 		if !m.hasDirectory() {
-			b.fault(&fault{m.placeOf("uri"), "mapper " + m.Name + " has no server to ask",
-				"write uri, ldaphost or srv_domain, or leave " + m.Name + " out of use_mappers"})
+			b.refuse(m.placeOf("uri"), "mapper "+m.Name+" has no server to ask",
+				"write uri, ldaphost or srv_domain, or leave "+m.Name+" out of use_mappers")
 		}
 		b.noteShortened(m)
 		b.noteBase(m)
@@ -26,8 +26,8 @@ func (b *builder) checkMapper(m Mapper) {
 
 // placeOf is where a key of the block is written, and otherwise where the block is.
 func (m Mapper) placeOf(key string) Word {
-	if v, written := m.Values.given[key]; written {
-		return v.at
+	if at, written := m.Values.writtenAt(key); written {
+		return at
 	}
 	return m.at
 }

@@ -189,3 +189,12 @@ func checkEnvironment(words []Word) *fault {
 	}
 	return nil
 }
+
+func checkOIDs(words []Word) *fault {
+	for _, w := range words {
+		if !oidShape().MatchString(w.Text) {
+			return &fault{w, quote(w.Text) + " is not an object identifier", "write numbers with dots between them"}
+		}
+	}
+	return nil
+}

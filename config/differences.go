@@ -177,7 +177,7 @@ func (b *builder) differences() []Note {
 }
 
 func mapfileOf(m Mapper) string {
-	if m.Values.table.find("mapfile") == nil {
+	if !m.Values.Has("mapfile") {
 		return ""
 	}
 	return m.Values.String("mapfile")

@@ -152,33 +152,6 @@ func TestNoStateBetweenFiles(t *testing.T) {
 	}
 }
 
-func TestEveryDefaultIsSound(t *testing.T) {
-	for _, table := range Tables() {
-		for _, k := range table.Keys {
-			if k.Default != "" && k.Kind != Anything {
-				v := k.defaultValue()
-				if len(v.texts) == 0 && k.Default != "none" {
-					t.Errorf("%s %s: the default %q is no value", table.Type, k.Name, k.Default)
-				}
-			}
-			if k.Doc == "" || strings.ContainsAny(k.Doc, "\n\"") {
-				t.Errorf("%s %s: documentation %q", table.Type, k.Name, k.Doc)
-			}
-			if k.Name != strings.ToLower(k.Name) || strings.Count(strings.Join(table.names(), "\n")+"\n", k.Name+"\n") < 1 {
-				t.Errorf("name %q", k.Name)
-			}
-		}
-	}
-}
-
-func TestSchemaKnowsEveryOldMapper(t *testing.T) {
-	for _, name := range strings.Fields("subject mail ms krb digest cn uid pwent generic null ldap opensc openssh serial upn certmap") {
-		if mapperTable(name) == nil {
-			t.Errorf("no mapper %s", name)
-		}
-	}
-}
-
 func TestCertmapRules(t *testing.T) {
 	c := parsed(t, `pam_pkcs11 { use_mappers = ad; pkcs11_module default { }
 mapper ad { type = certmap;

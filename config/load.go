@@ -60,15 +60,15 @@ func Parse(file string, data []byte, args *Arguments) (*Config, error) {
 
 // parse gives what could be read, with the faults in the order of the file.
 func parse(file string, data []byte, args *Arguments) (*builder, Errors) {
-	root, p := parseTree(file, data)
-	errs, notes := p.errs, p.notes
+	tree := readTree(file, data)
+	errs, notes := tree.Errors, tree.Notes
 
 	// What the rest of a file that was cut off lacks or has in part is no fault of its own.
 	found := &errs
-	if p.cut {
+	if tree.Cut {
 		found = &Errors{}
 	}
-	b := build(file, root, args, found, &notes)
+	b := build(file, tree.Root, args, found, &notes)
 
 	slices.SortStableFunc(errs, func(x, y *Error) int { return inFile(x) - inFile(y) })
 	slices.SortStableFunc(notes, func(x, y Note) int { return x.Line - y.Line })

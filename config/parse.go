@@ -20,6 +20,9 @@ type Word struct {
 	glued     bool // see lexeme
 }
 
+// equalKeys compares keys and names of blocks: case does not matter.
+func equalKeys(a, b string) bool { return strings.EqualFold(a, b) }
+
 // Block is what stands between two braces, or a whole file.
 type Block struct {
 	Items []*Item
@@ -66,26 +69,36 @@ type parser struct {
 	notes    []Note
 }
 
-// parseTree reads a whole file. Errors and notes are in the parser.
-func parseTree(file string, data []byte) (*Block, *parser) {
+// Tree is a file that was read.
+type Tree struct {
+	Root   *Block // what could be read
+	Errors Errors
+	Notes  []Note // of what is not written as the grammar wants it
+	Cut    bool   // the file ended too early: what its rest lacks is no fault of its own
+}
+
+// readTree reads a whole file.
+func readTree(file string, data []byte) Tree {
 	p := &parser{file: file}
 	if len(data) > MaxFileSize {
 		p.errs.add(&Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
-		return &Block{}, p
+		return Tree{Root: &Block{}, Errors: p.errs}
 	}
 
 	p.lex = newLexer(data)
 	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
 		p.note(Word{Line: 1, Col: 1}, NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
 	}
-	return p.block(0, nil), p
+
+	root := p.block(0, nil)
+	return Tree{Root: root, Errors: p.errs, Notes: p.notes, Cut: p.cut}
 }
 
 // ParseFile reads the text of a configuration file to a tree, without regard to what the keys mean.
 // The error is an Errors.
 func ParseFile(file string, data []byte) (*Block, error) {
-	b, p := parseTree(file, data)
-	return b, p.errs.err()
+	tree := readTree(file, data)
+	return tree.Root, tree.Errors.err()
 }
 
 func (p *parser) fail(l lexeme, text, hint string) {
@@ -305,13 +318,6 @@ func (p *parser) trailingComment(it *Item) {
 		p.lex.next(false)
 		it.After = l.text
 	}
-}
-
-func quote(s string) string {
-	if len(s) > 80 {
-		s = s[:80] + "..."
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // Find gives the first block of the kind with the name; both compare without regard to case.

@@ -15,6 +15,18 @@ type reader struct {
 	notes *[]Note
 }
 
+// newReader makes one for blocks in use.
+func newReader(file string, errs *Errors, notes *[]Note) *reader {
+	return &reader{file: file, inUse: true, errs: errs, notes: notes}
+}
+
+// aside makes one for a block that is not in use.
+func (r *reader) aside() *reader {
+	other := *r
+	other.inUse = false
+	return &other
+}
+
 func (r *reader) fault(f *fault) {
 	e := &Error{File: r.file, Line: f.word.Line, Col: f.word.Col, Text: f.text, Hint: f.hint}
 	if r.inUse {

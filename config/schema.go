@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // Kind is the type of a key's value.
 type Kind uint8
 
@@ -106,3 +108,12 @@ func Tables() []*Table {
 
 func isTrue(v value) bool { return v.b }
 func always(value) bool   { return true }
+func isSoft(v value) bool { return v.text() == "soft" }
+
+// policyWords are those of cert_policy.
+var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online", "crl_auto", "ocsp_on"}
+
+// looserPolicy: less than the default.
+func looserPolicy(v value) bool {
+	return !slices.Contains(v.texts, "ca") || slices.Contains(v.texts, "none") || slices.Contains(v.texts, "no_signature")
+}

@@ -42,7 +42,7 @@ func wholeFiles(t *testing.T) map[string]string {
 		"rules":           "pam_pkcs11 { use_mappers = c; pkcs11_module default { }\nmapper c { type = certmap; rule a { match = \"<KU>digitalSignature\"; } } }",
 		"more blocks":     "debug = true;\npam_pkcs11 { pkcs11_module default { } }\npkcs11_eventmgr { daemon = true; event a { action = b, \"c d\"; } }\nx = y, z;\n# end",
 		"no newline":      "pam_pkcs11 { pkcs11_module default { } }",
-		"byte order mark": byteOrderMark + "pam_pkcs11 {\r\npkcs11_module default {\r\n}\r\n}\r\n",
+		"byte order mark": "\xef\xbb\xbfpam_pkcs11 {\r\npkcs11_module default {\r\n}\r\n}\r\n",
 	}
 }
 

@@ -4,11 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 )
-
-func equalKeys(a, b string) bool { return strings.EqualFold(a, b) }
 
 // value is what one setting says.
 type value struct {
@@ -89,3 +86,12 @@ func (v Values) Has(key string) bool { return v.table != nil && v.table.find(key
 
 // Set reports whether the key is written, with a value.
 func (v Values) Set(key string) bool { return v.get(key).set }
+
+// writtenAt is where a key stands in the block, if it does.
+func (v Values) writtenAt(key string) (at Word, written bool) {
+	val, written := v.given[key]
+	return val.at, written
+}
+
+// defaults are the settings of a block that is not there.
+func defaults(t *Table) Values { return Values{table: t} }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strconv"
@@ -91,31 +90,6 @@ func anyDocuments(entries []string, prefix, word string) bool {
 		}
 	}
 	return false
-}
-
-// TestVocabularyIsRead: each word that the manual page shows is one that the program takes.
-func TestVocabularyIsRead(t *testing.T) {
-	for _, table := range Tables() {
-		for _, k := range table.Keys {
-			for _, word := range k.vocabulary() {
-				text := word
-				if k.Kind == Conditions {
-					text = "attribute=" + word
-				}
-				if _, _, f := k.decode([]Word{{Text: text}}); f != nil {
-					t.Errorf("%s %s = %s: %s", table.Type, k.Name, text, f.text)
-				}
-			}
-			if k.Kind != Int && k.Kind != Seconds {
-				continue
-			}
-			for n, good := range map[int]bool{k.Min - 1: false, k.Min: true, k.Max: true, k.Max + 1: false} {
-				if _, _, f := k.decode([]Word{{Text: fmt.Sprint(n)}}); (f == nil) != good {
-					t.Errorf("%s %s = %d: %v", table.Type, k.Name, n, f)
-				}
-			}
-		}
-	}
 }
 
 // TestExampleShowsNoCheckThatIsOff: what an auditor's grep for a setting finds in a copy of the example is a line that

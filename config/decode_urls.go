@@ -1,0 +1,39 @@
+package config
+
+import (
+	"net/url"
+	"path"
+)
+
+// checkWebURLs: a host and no user, as they are asked.
+func checkWebURLs(words []Word) *fault {
+	for _, w := range words {
+		u, err := url.Parse(w.Text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return &fault{w, quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+		}
+	}
+	return nil
+}
+
+// checkListURLs: a file may be named here, since the administrator writes it.
+func checkListURLs(words []Word) *fault {
+	for _, w := range words {
+		u, err := url.Parse(w.Text)
+		good := err == nil && u.User == nil
+		if good {
+			switch u.Scheme {
+			case "http", "https", "ldap", "ldaps":
+				good = u.Hostname() != ""
+			case "file":
+				good = u.Host == "" && path.IsAbs(u.Path)
+			default:
+				good = false
+			}
+		}
+		if !good {
+			return &fault{w, quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
+		}
+	}
+	return nil
+}
