@@ -2,6 +2,10 @@ package config
 
 import (
 	"time"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // OCSP is how responders are asked.
@@ -15,7 +19,7 @@ type OCSP struct {
 }
 
 // fillOCSP comes after the policy, without which its keys have no effect.
-func (b *builder) fillOCSP(v Values) {
+func (b *builder) fillOCSP(v schema.Values) {
 	m := &b.conf.Module
 	m.SoftRevocation = v.String("revocation") == "soft"
 	m.OCSP = OCSP{
@@ -32,7 +36,7 @@ func (b *builder) fillOCSP(v Values) {
 	b.checkOldOCSP()
 	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
 		if v.Set(key) {
-			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
 		}
 	}
 }
@@ -47,6 +51,6 @@ func (b *builder) checkOldOCSP() {
 		words = append(b.module.List("cert_policy"), "ocsp_on")
 	}
 
-	b.refuse(b.global.get("enable_ocsp").at, "enable_ocsp = true is not how OCSP is asked for now",
-		"write cert_policy = "+quoteValues(words)+"; in the block pkcs11_module, or enable_ocsp = false")
+	b.refuse(b.global.Get("enable_ocsp").At, "enable_ocsp = true is not how OCSP is asked for now",
+		"write cert_policy = "+scconf.QuoteValues(words)+"; in the block pkcs11_module, or enable_ocsp = false")
 }

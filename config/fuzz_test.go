@@ -3,10 +3,12 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // shape is what a tree says, without places and comments.
-func shape(b *Block) string {
+func shape(b *scconf.Block) string {
 	var s strings.Builder
 	for _, it := range b.Items {
 		s.WriteString("[" + it.Key.Text)
@@ -32,15 +34,15 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _ = Parse("f", []byte(text), nil)
 		CheckData("f", []byte(text))
-		tree, err := ParseFile("f", []byte(text))
+		tree, err := scconf.ParseFile("f", []byte(text))
 		if err != nil {
 			return
 		}
 		out := tree.Format()
-		if len(out) > MaxFileSize {
+		if len(out) > scconf.MaxFileSize {
 			return
 		}
-		again, err := ParseFile("f", out)
+		again, err := scconf.ParseFile("f", out)
 		if err != nil {
 			t.Fatalf("%v\n%q\nwritten for\n%q", err, out, text)
 		}

@@ -10,6 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // sameMeaning compares all of two configurations that decides about a login.
@@ -19,7 +23,7 @@ func sameMeaning(a, b *Config) bool {
 	return cmp.Equal(one, two,
 		cmp.Exporter(func(reflect.Type) bool { return true }),
 		cmp.Comparer(func(x, y *regexp.Regexp) bool { return fmt.Sprint(x) == fmt.Sprint(y) }),
-		cmp.Comparer(func(x, y *Table) bool { return (x == nil) == (y == nil) && (x == nil || x.Type == y.Type) }))
+		cmp.Comparer(func(x, y *schema.Table) bool { return (x == nil) == (y == nil) && (x == nil || x.Type == y.Type) }))
 }
 
 // wholeFiles are valid files that between them use every form of the grammar.
@@ -57,7 +61,7 @@ func TestEveryPrefixIsRefusedOrMeansTheWhole(t *testing.T) {
 			}
 			for n := range len(text) {
 				prefix := []byte(text[:n])
-				if _, err := ParseFile("f.conf", prefix); err != nil {
+				if _, err := scconf.ParseFile("f.conf", prefix); err != nil {
 					continue
 				}
 				part, err := Parse("f.conf", prefix, nil)
@@ -100,7 +104,7 @@ func TestTruncatedFilesNameWhatIsOpen(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse("f.conf", []byte(row.text), nil)
-			var all Errors
+			var all finding.Errors
 			if !errors.As(err, &all) || !strings.HasPrefix(all[0].Error(), row.want) {
 				t.Fatalf("error %v\n want %s", err, row.want)
 			}

@@ -1,9 +1,11 @@
-package config
+package schema
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/scconf"
 )
 
 func TestEveryDefaultIsSound(t *testing.T) {
@@ -11,14 +13,14 @@ func TestEveryDefaultIsSound(t *testing.T) {
 		for _, k := range table.Keys {
 			if k.Default != "" && k.Kind != Anything {
 				v := k.defaultValue()
-				if len(v.texts) == 0 && k.Default != "none" {
+				if len(v.Texts) == 0 && k.Default != "none" {
 					t.Errorf("%s %s: the default %q is no value", table.Type, k.Name, k.Default)
 				}
 			}
 			if k.Doc == "" || strings.ContainsAny(k.Doc, "\n\"") {
 				t.Errorf("%s %s: documentation %q", table.Type, k.Name, k.Doc)
 			}
-			if k.Name != strings.ToLower(k.Name) || strings.Count(strings.Join(table.names(), "\n")+"\n", k.Name+"\n") < 1 {
+			if k.Name != strings.ToLower(k.Name) || strings.Count(strings.Join(table.Names(), "\n")+"\n", k.Name+"\n") < 1 {
 				t.Errorf("name %q", k.Name)
 			}
 		}
@@ -27,7 +29,7 @@ func TestEveryDefaultIsSound(t *testing.T) {
 
 func TestSchemaKnowsEveryOldMapper(t *testing.T) {
 	for _, name := range strings.Fields("subject mail ms krb digest cn uid pwent generic null ldap opensc openssh serial upn certmap") {
-		if mapperTable(name) == nil {
+		if Mapper(name) == nil {
 			t.Errorf("no mapper %s", name)
 		}
 	}
@@ -42,15 +44,15 @@ func TestVocabularyIsRead(t *testing.T) {
 				if k.Kind == Conditions {
 					text = "attribute=" + word
 				}
-				if _, _, f := k.decode([]Word{{Text: text}}); f != nil {
-					t.Errorf("%s %s = %s: %s", table.Type, k.Name, text, f.text)
+				if _, _, f := k.Decode([]scconf.Word{{Text: text}}); f != nil {
+					t.Errorf("%s %s = %s: %s", table.Type, k.Name, text, f.Text)
 				}
 			}
 			if k.Kind != Int && k.Kind != Seconds {
 				continue
 			}
 			for n, good := range map[int]bool{k.Min - 1: false, k.Min: true, k.Max: true, k.Max + 1: false} {
-				if _, _, f := k.decode([]Word{{Text: fmt.Sprint(n)}}); (f == nil) != good {
+				if _, _, f := k.Decode([]scconf.Word{{Text: fmt.Sprint(n)}}); (f == nil) != good {
 					t.Errorf("%s %s = %d: %v", table.Type, k.Name, n, f)
 				}
 			}

@@ -1,12 +1,14 @@
-package config
+// Package finding is what is told of a configuration: errors, for which the login is refused, and notes, each
+// with its place in the file.
+package finding
 
 import (
 	"fmt"
 	"strings"
 )
 
-// maxErrors bounds how many errors one file reports.
-const maxErrors = 20
+// MaxErrors bounds how many errors one file reports.
+const MaxErrors = 20
 
 // Error is a fault of the configuration for which the login is refused.
 type Error struct {
@@ -16,22 +18,23 @@ type Error struct {
 	Text string // what is wrong, in English
 	Hint string // what may have been meant, or which key restores the old behaviour; may be empty
 
-	cause error // of Fault, for errors.Is
+	Cause error // for errors.Is; may be nil
 }
 
-// Unwrap gives the error that Fault was given, nil where there was none.
-func (e *Error) Unwrap() error { return e.cause }
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // Error gives "file:line:col: text (hint)".
 func (e *Error) Error() string {
-	s := place(e.File, e.Line, e.Col) + e.Text
+	s := Place(e.File, e.Line, e.Col) + e.Text
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}
 	return s
 }
 
-func place(file string, line, col int) string {
+// Place is "file:line:col: ", as far as it is known.
+func Place(file string, line, col int) string {
 	switch {
 	case line == 0:
 		return file + ": "
@@ -62,39 +65,41 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// err is nil when there is no error: a nil Errors in an error interface would not be.
-func (e Errors) err() error {
+// Err is nil when there is no error: a nil Errors in an error interface would not be.
+func (e Errors) Err() error {
 	if len(e) == 0 {
 		return nil
 	}
 	return e
 }
 
-// add keeps the list short.
-func (e *Errors) add(one *Error) {
-	one.Text, one.Hint = clip(one.Text), clip(one.Hint)
+// Add keeps the list short.
+func (e *Errors) Add(one *Error) {
+	one.Text, one.Hint = Clip(one.Text), Clip(one.Hint)
 	switch {
-	case len(*e) < maxErrors:
+	case len(*e) < MaxErrors:
 		*e = append(*e, one)
-	case len(*e) == maxErrors:
+	case len(*e) == MaxErrors:
 		*e = append(*e, &Error{File: one.File, Text: "there are more errors"})
 	}
 }
 
-func (e Errors) full() bool { return len(e) > maxErrors }
+// Full reports whether more errors would not be added.
+func (e Errors) Full() bool { return len(e) > MaxErrors }
 
 // maxText bounds a message: it may hold a word of the file.
 const maxText = 500
 
-func clip(s string) string {
+// Clip cuts a message that is too long.
+func Clip(s string) string {
 	if len(s) > maxText {
 		return s[:maxText] + "..."
 	}
 	return s
 }
 
-// quote is a word of the file for a message.
-func quote(s string) string {
+// Quote is a word of the file for a message.
+func Quote(s string) string {
 	if len(s) > 80 {
 		s = s[:80] + "..."
 	}

@@ -1,23 +1,26 @@
-package config
+package schema
 
 import (
 	"net/url"
 	"path"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // checkWebURLs: a host and no user, as they are asked.
-func checkWebURLs(words []Word) *fault {
+func checkWebURLs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		u, err := url.Parse(w.Text)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return &fault{w, quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
 		}
 	}
 	return nil
 }
 
 // checkListURLs: a file may be named here, since the administrator writes it.
-func checkListURLs(words []Word) *fault {
+func checkListURLs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		u, err := url.Parse(w.Text)
 		good := err == nil && u.User == nil
@@ -32,7 +35,7 @@ func checkListURLs(words []Word) *fault {
 			}
 		}
 		if !good {
-			return &fault{w, quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
 		}
 	}
 	return nil

@@ -1,13 +1,13 @@
-package config
+package finding
 
 import "strings"
 
-// didYouMean names the candidate nearest to a word, as a hint, or nothing when none is near.
-func didYouMean(word string, candidates []string) string {
+// DidYouMean names the candidate nearest to a word, as a hint, or nothing when none is near.
+func DidYouMean(word string, candidates []string) string {
 	word = strings.ToLower(word)
 	best, distance := "", len(word)/3+2
 	for _, c := range candidates {
-		if d := editDistance(word, strings.ToLower(c), distance); d < distance {
+		if d := Distance(word, strings.ToLower(c), distance); d < distance {
 			best, distance = c, d
 		}
 	}
@@ -17,9 +17,9 @@ func didYouMean(word string, candidates []string) string {
 	return "did you mean " + best + "?"
 }
 
-// editDistance counts insertions, deletions, replacements and exchanges of two neighbours (optimal
+// Distance counts insertions, deletions, replacements and exchanges of two neighbours (optimal
 // string alignment) that make b of a; limit or more is limit.
-func editDistance(a, b string, limit int) int {
+func Distance(a, b string, limit int) int {
 	if len(a) > 64 || len(b) > 64 || len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit
 	}
