@@ -4,6 +4,7 @@ package accounts
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -82,6 +83,9 @@ func readUIDMin(path string) uint32 {
 	defer f.Close()
 	lines := bufio.NewScanner(io.LimitReader(f, maxLoginDefs))
 	for lines.Scan() {
+		if !bytes.Contains(lines.Bytes(), []byte("UID_MIN")) {
+			continue
+		}
 		words := strings.Fields(lines.Text())
 		if len(words) < 2 || words[0] != "UID_MIN" {
 			continue

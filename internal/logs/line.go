@@ -97,11 +97,15 @@ func (l *line) value(s string) {
 		l.text = appendEscaped(l.text, s, MaxLine)
 		return
 	}
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
+	if strings.ContainsAny(s, `\"`) { // hardly ever: the table of a replacer is made when it is first used
+		s = quoted.Replace(s)
+	}
 	l.text = append(l.text, '"')
 	l.text = appendEscaped(l.text, s, MaxLine)
 	l.text = append(l.text, '"')
 }
+
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // appendEscaped appends s and stops after limit bytes. Escaped are control characters, what is not UTF-8, line and
 // paragraph separators, and format characters, which can make a terminal show a line in another order.
