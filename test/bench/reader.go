@@ -108,7 +108,7 @@ func (b *bench) startReader(build string) (socket string, stop func() error, err
 }
 
 // faults prints the page faults and the processor time of a login: what a busy machine, or one on which a fault is dear,
-// does not change.
+// does not change. They are to be compared within a run: how a library lies in the page cache makes up to 75 of them.
 func (b *bench) faults(ours, theirs *contestant) {
 	middle := func(c *contestant, of func(sample) int) int {
 		var all []int
