@@ -198,6 +198,7 @@ func (s *nearSearch) look(line []byte) {
 	if !ok {
 		key, _, _ = bytes.Cut(line, []byte("->"))
 	}
+	whole := key
 	key = bytes.TrimRight(key, " \t")
 	if len(key) == 0 || len(key) > maxNearKey {
 		return
@@ -210,6 +211,8 @@ func (s *nearSearch) look(line []byte) {
 	for i := range s.texts {
 		t := &s.texts[i]
 		switch {
+		case ok && (string(key) == t.text || string(whole) == t.text):
+			// It fits: the file is another one than a moment ago.
 		case ok:
 			s.compare(t)
 		case string(s.key.bare) == t.bare:
