@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
-	"sync"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
-	"pam_pkcs11/internal/certinfo"
 )
 
 // LineFault is a line of a mapfile that fits no certificate, or that its writer may have meant otherwise.
@@ -22,6 +17,7 @@ type LineFault struct {
 	File string
 	Line int // 1 is the first; 0 is the whole file
 	Text string
+	Note bool // nothing is wrong: how lines of the file are read
 }
 
 // String is "FILE:LINE: TEXT".
@@ -39,8 +35,8 @@ const (
 	maxCompared   = 1_000_000 // lines of one file that are compared with each other
 )
 
-// CheckMapfiles reads the mapfiles of the blocks line by line, those that are files, and returns what can never match. A
-// file that cannot be opened is left to Inspect. What ctx ends is left out.
+// CheckMapfiles reads the mapfiles of the blocks line by line, those that are files, and returns what can never match,
+// and a note for each file with lines that are read as they are meant. A file that cannot be opened is left to Inspect. What ctx ends is left out.
 func CheckMapfiles(ctx context.Context, blocks []config.Mapper, o Options) []LineFault {
 	o = o.complete()
 	var faults []LineFault
@@ -60,12 +56,15 @@ func CheckMapfiles(ctx context.Context, blocks []config.Mapper, o Options) []Lin
 		err = eachBlock(ctx, f, mapBlock, maxMapLine, c.block)
 		f.Close()
 		if err != nil {
-			c.faults = append(c.faults, LineFault{m.path, 0, err.Error()})
+			c.faults = append(c.faults, LineFault{File: m.path, Text: err.Error()})
 		}
 		if c.more > 0 {
-			c.faults = append(c.faults, LineFault{m.path, 0, fmt.Sprintf("%d more lines like these", c.more)})
+			c.faults = append(c.faults, LineFault{File: m.path, Text: fmt.Sprintf("%d more lines like these", c.more)})
 		}
 		faults = append(faults, c.faults...)
+		if text := c.meant.text(); text != "" {
+			faults = append(faults, LineFault{File: m.path, Text: text, Note: true})
+		}
 	}
 	return faults
 }
@@ -75,15 +74,17 @@ type lineCheck struct {
 	path     string
 	accounts accounts.Source // nil where logins need no account
 	key      func(string) string
+	item     string // of the certificate
 	line     int
 	seen     map[string]int  // KEY, arrow and LOGIN: their line
 	logins   map[string]bool // those that were looked up, and whether there is such an account
 	faults   []LineFault
 	more     int
+	meant    meantLines
 }
 
 func newLineCheck(b config.Mapper, o Options, path string) *lineCheck {
-	c := &lineCheck{path: path, key: keyRule(b), seen: map[string]int{}, logins: map[string]bool{}}
+	c := &lineCheck{path: path, key: keyRule(b), item: itemOf(b), seen: map[string]int{}, logins: map[string]bool{}}
 	called := b.Type == "generic" && b.Values.Bool("use_getpwent") // what an account is called will do
 	if !o.AllowUnknownUser && !called {
 		c.accounts = o.Accounts
@@ -99,8 +100,9 @@ func (c *lineCheck) block(data []byte) bool {
 		text := c.judge(line)
 		switch {
 		case text == "":
+			c.meant.add(c.line, line, c.item)
 		case len(c.faults) < maxLineFaults:
-			c.faults = append(c.faults, LineFault{c.path, c.line, text})
+			c.faults = append(c.faults, LineFault{File: c.path, Line: c.line, Text: text})
 		default:
 			c.more++
 		}
@@ -168,92 +170,5 @@ func noLine(line []byte) string {
 }
 
 func isQuoted(s string) bool {
-	return len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0]
-}
-
-// keyRule returns what tells of a block's literal KEY that no certificate has such a text; "" where one could.
-func keyRule(b config.Mapper) func(string) string {
-	item := b.Type
-	if item == "generic" {
-		item = b.Values.String("cert_item")
-	}
-	switch item {
-	case "digest":
-		return digestRule(b.Values.String("algorithm"))
-	case "subject":
-		return nameFault
-	case "serial":
-		alone := b.Type == "generic" || len(b.Values.List("issuer")) == 1
-		return func(key string) string { return serialFault(key, alone) }
-	case "mail", "email":
-		return func(key string) string {
-			if !strings.Contains(key, "@") || strings.ContainsAny(key, " \t") {
-				return fmt.Sprintf("%q is no mail address, and fits no certificate", key)
-			}
-			return ""
-		}
-	}
-	return func(string) string { return "" }
-}
-
-// digestRule: a fingerprint has the length of its algorithm; "" is any.
-func digestRule(algorithm string) func(string) string {
-	return func(key string) string {
-		name, sum := "", key
-		if before, after, found := strings.Cut(key, "="); found {
-			name = strings.ToLower(strings.TrimSuffix(strings.ToLower(before), " fingerprint"))
-			if !strings.HasSuffix(strings.ToLower(before), " fingerprint") || digests[name] == 0 {
-				return fmt.Sprintf("%q is no fingerprint", key)
-			}
-			sum = after
-		}
-		octets, err := hex.DecodeString(strings.ReplaceAll(sum, ":", ""))
-		if err != nil || strings.Contains(sum, ":") && !strings.EqualFold(sum, colons(octets)) {
-			return fmt.Sprintf("%q is no fingerprint: hexadecimal digits, in pairs joined by colons or without blanks and colons", key)
-		}
-		for _, wanted := range []string{algorithm, name} {
-			if h := digests[wanted]; h != 0 && len(octets) != h.Size() {
-				return fmt.Sprintf("a fingerprint of %d octets; %s has %d", len(octets), wanted, h.Size())
-			}
-		}
-		for _, h := range digests {
-			if len(octets) == h.Size() {
-				return ""
-			}
-		}
-		return fmt.Sprintf("a fingerprint of %d octets, which no algorithm has", len(octets))
-	}
-}
-
-// nameFault tells why a text is no distinguished name as a certificate's is written here.
-func nameFault(key string) string {
-	lead, _, _ := strings.Cut(key, "=")
-	switch {
-	case slices.Contains([]string{"subject", "issuer"}, strings.ToLower(strings.TrimSpace(lead))):
-		return fmt.Sprintf("%q: leave %q out, it is no part of the name", key, lead+"=")
-	case strings.Contains(key, " = "):
-		return fmt.Sprintf("%q fits no certificate: write the name as openssl x509 -noout -subject -nameopt RFC2253 prints it", key)
-	}
-	if _, err := certinfo.ParseDN(key); err != nil {
-		return fmt.Sprintf("%q is no distinguished name: %v", key, err)
-	}
-	return ""
-}
-
-// serialNumber is a number as serialTexts writes it.
-var serialNumber = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^-?([0-9]+|0[xX][0-9a-fA-F]+|(0[xX])?[0-9a-fA-F]{2}(:[0-9a-fA-F]{2})*|[0-9a-fA-F]+)$`)
-})
-
-func serialFault(key string, alone bool) string {
-	number, issuer, _ := strings.Cut(key, " ")
-	switch {
-	case !serialNumber().MatchString(number):
-		return fmt.Sprintf("%q is no serial number", number)
-	case issuer != "":
-		return nameFault(issuer)
-	case !alone:
-		return "a serial number without the issuer's name counts only in a block with one issuer"
-	}
-	return ""
+	return len(s) > 1 && isQuote(s[0]) && s[len(s)-1] == s[0]
 }

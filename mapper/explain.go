@@ -10,7 +10,10 @@ import (
 
 // record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
 // It travels in the context, so that a mapper that has more to tell than its answers needs no other signature.
-type record struct{ read, asked, heard []string }
+type record struct {
+	read, asked, heard []string
+	missed             *missed // look-up in a mapfile that no line answered
+}
 
 type recordKey struct{}
 
@@ -35,6 +38,13 @@ func tellAsked(ctx context.Context, texts ...string) {
 
 func tellHeard(ctx context.Context, texts ...string) {
 	tell(ctx, func(r *record) *[]string { return &r.heard }, texts)
+}
+
+// tellMissed notes that no line of a mapfile fits one of the texts.
+func tellMissed(ctx context.Context, m *mapfile, texts []string) {
+	if r, ok := ctx.Value(recordKey{}).(*record); ok {
+		r.missed = &missed{m, texts}
+	}
 }
 
 func tell(ctx context.Context, list func(*record) *[]string, texts []string) {
@@ -62,6 +72,8 @@ type Explanation struct {
 	ByName  []string // further accounts that log in only when asked for by name
 	Value   string   // what of the certificate decided
 	Verdict string   // in English
+
+	missed *missed // see Nearest
 }
 
 // Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a user, whether it is
@@ -78,7 +90,15 @@ func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified
 		}
 		did := c.askOne(ctx, cert, l, verified, q)
 		r := did.record
-		e := Explanation{Mapper: l.name, Type: l.kind, Read: r.read, Asked: r.asked, Heard: r.heard, Verdict: did.decision.Verdict}
+		e := Explanation{
+			Mapper:  l.name,
+			Type:    l.kind,
+			Read:    r.read,
+			Asked:   r.asked,
+			Heard:   r.heard,
+			Verdict: did.decision.Verdict,
+			missed:  r.missed,
+		}
 		if a := did.answer; a != nil {
 			e.User, e.Value, e.Others = a.user, a.value, did.others
 		}

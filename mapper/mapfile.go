@@ -88,6 +88,9 @@ func (m *mapfile) lookupFor(ctx context.Context, texts []string, user *person) (
 	for _, a := range found {
 		tellHeard(ctx, a.value+arrow+a.user)
 	}
+	if len(found) == 0 {
+		tellMissed(ctx, m, texts)
+	}
 	return found, nil
 }
 

@@ -107,7 +107,7 @@ func checkMappers(i *inspection) error {
 // lineTime bounds the look-ups of logins that mapfiles name.
 const lineTime = 30 * time.Second
 
-// checkMapfileLines names lines of mapfiles that can never match.
+// checkMapfileLines names lines of mapfiles that can never match, and tells how others are read.
 func checkMapfileLines(i *inspection) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lineTime)
 	defer cancel()
@@ -117,6 +117,10 @@ func checkMapfileLines(i *inspection) error {
 		AllowUnknownUser:  i.conf.Global.AllowUnknownUser,
 	}
 	for _, fault := range mapper.CheckMapfiles(ctx, i.conf.Mappers, options) {
+		if fault.Note {
+			i.add(isMinor, config.NoteTolerated.String(), fault.String())
+			continue
+		}
 		i.add(refusesSome, "mapfile", fault.String())
 	}
 	return nil
