@@ -61,6 +61,7 @@ var checkSections = []struct {
 	{NoteInsecure, "Obeyed, but a risk (logged at every login):"},
 	{NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
 	{NoteChanged, "Different from earlier versions of this program:"},
+	{NoteGeneral, "Different from earlier versions, for any file of this kind:"},
 	{NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
 	{NoteNoEffect, "Without effect:"},
 	{NoteUnused, "In blocks that are not in use:"},

@@ -13,10 +13,14 @@ type difference struct {
 	text    string
 	restore string // what to write for the old behaviour; "" when there is no such key
 	changed bool   // different from earlier versions of this program too
+	general bool   // changed, and so for any file of its kind
 }
 
 func (d difference) kind() NoteKind {
-	if d.changed {
+	switch {
+	case d.general:
+		return NoteGeneral
+	case d.changed:
 		return NoteChanged
 	}
 	return NoteDifferent
@@ -68,7 +72,8 @@ var differenceTable = []difference{
 	}, {
 		applies: func(b *builder) bool { return b.skips() },
 		at:      globalAt("foreign_card"),
-		text:    "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; no PIN is asked for on its last try",
+		text: "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; " +
+			"no PIN is asked for on its last try, nor before it is known whose the card is",
 		restore: "foreign_card = refuse;",
 		changed: true,
 	}, {
@@ -89,6 +94,12 @@ var differenceTable = []difference{
 		text: "what an earlier module left is sent to the token only where pin_pattern is set and matches, its length fits " +
 			"and the token tells of no wrong PIN since the last right one; without pin_pattern try_first_pass asks and use_first_pass refuses",
 		restore: "pin_pattern = \"[0-9]+\"; (the form that the PINs of these cards have)",
+		changed: true,
+	}, {
+		applies: func(b *builder) bool { return b.conf.Global.TryFirstPass && !b.conf.Global.UseFirstPass },
+		at:      globalAt("try_first_pass"),
+		text:    "after a wrong secret of an earlier module the user is asked once; the login was refused",
+		restore: "use_first_pass = true; (which never asks)",
 		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Global.NullOK },
@@ -140,7 +151,7 @@ func firstPassAt(b *builder) Word {
 // differences goes through the table, then through the mappers in use.
 func (b *builder) differences() []Note {
 	var notes []Note
-	for _, d := range differenceTable {
+	for _, d := range slices.Concat(differenceTable, listDifferences, generalDifferences) {
 		if !d.applies(b) {
 			continue
 		}
@@ -152,6 +163,7 @@ func (b *builder) differences() []Note {
 	}
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
+		notes = append(notes, b.mapperDifferences(m)...)
 		if mapfileOf(m) == "" {
 			continue
 		}

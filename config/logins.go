@@ -22,7 +22,8 @@ func (b *builder) loginNotes(m Mapper) []Note {
 		return note("uid_attribute", "whoever may write "+uid+" may log in as anybody, unless entries are named by it (RDN); one that is named otherwise "+
 			"must be the only one with its value, and have the account's uidNumber; only filter was compared", "")
 	case windows:
-		return note("active_directory", "the login of an entry is its sAMAccountName; it must be the only one with it, and its uidNumber, if there is one, the account's", "")
+		return note("active_directory", "the login of an entry is its sAMAccountName; it must be the only one with it, and its uidNumber, if there is one, the account's",
+			"uid_attribute = ATTRIBUTE; (the one that filter compares)")
 	case attribute == "":
 		return nil
 	}

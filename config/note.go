@@ -13,11 +13,13 @@ const (
 	NotePermission                 // the file could be written by others than root: logged at every login
 	NoteRefuses                    // nothing is wrong, and every login is refused all the same
 	NoteChanged                    // read otherwise than earlier versions of this program read it
+	NoteGeneral                    // the same, for any file of its kind: told when somebody asks for differences
 )
 
 var noteKinds = map[NoteKind]string{
 	NoteTolerated: "tolerated", NoteNoEffect: "no effect", NoteDifferent: "different", NoteUnused: "not in use",
 	NoteInsecure: "insecure", NotePermission: "permissions", NoteRefuses: "error", NoteChanged: "changed",
+	NoteGeneral: "different",
 }
 
 // String gives one or two words.
@@ -29,7 +31,7 @@ type Note struct {
 	Line, Col int // as in Error
 	Kind      NoteKind
 	Text      string // in English, without the place
-	Restore   string // for NoteDifferent and NoteChanged: what to write for the old behaviour; may be empty
+	Restore   string // for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be empty
 }
 
 // Loud reports whether the note belongs in the log at every login.

@@ -68,6 +68,7 @@ func newLDAP(b config.Mapper, o Options) (mapper, error) {
 	if m.logins, err = newLoginReader(filter, uid, b, o); err != nil {
 		return nil, err
 	}
+	m.logins.assumed = !v.Set("uid_attribute")
 	m.cache = newAnswerCache(b, o, d.uris, d.srvDomain, d.bases, d.scope, filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
 	return m, nil
 }

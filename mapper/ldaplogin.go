@@ -15,6 +15,7 @@ import (
 type loginReader struct {
 	filter       *userFilter
 	uidAttribute string
+	assumed      bool // uidAttribute is not written in the configuration
 	accounts     accounts.Source
 }
 
@@ -37,6 +38,9 @@ func (r *loginReader) attributes() []string {
 	return []string{r.uidAttribute, numberAttribute}
 }
 
+// cureLogin is what to write where it is not known which attribute names the login.
+const cureLogin = "uid_attribute = ATTRIBUTE, the one that names the login"
+
 var errNoLogin = errors.New("the entry does not say its login")
 
 // of returns the login of an entry. inName tells that it stands in the entry's relative name; where it does not, it is to
@@ -49,13 +53,17 @@ func (r *loginReader) of(e ldapconn.Entry) (login string, inName bool, err error
 	if r.uidAttribute == "" {
 		return "", false, cured{
 			fmt.Errorf("%w: %s is not named by %s, which the filter compares; whoever may write that could be anybody", errNoLogin, e.DN, r.filter.attribute),
-			"uid_attribute = ATTRIBUTE, the one that names the login",
+			cureLogin,
 		}
 	}
 	values := e.Get(r.uidAttribute)
 	switch {
 	case len(values) == 0:
-		return "", false, fmt.Errorf("%w: %s has no %s that can be read", errNoLogin, e.DN, r.uidAttribute)
+		err := fmt.Errorf("%w: %s has no %s that can be read", errNoLogin, e.DN, r.uidAttribute)
+		if r.assumed {
+			err = cured{err, cureLogin}
+		}
+		return "", false, err
 	case len(values) > 1:
 		return "", false, fmt.Errorf("%w: %s has %d values of %s", errAmbiguous, e.DN, len(values), r.uidAttribute)
 	}
