@@ -1,5 +1,9 @@
 package config
 
+import (
+	"pam_pkcs11/config/internal/scconf"
+)
+
 // What changed for lists and responders since earlier versions of this program, and what changed for any file. The
 // table "Changed defaults" of CHANGELOG.md has these rows too; a test of the program compares both.
 
@@ -9,12 +13,12 @@ func asksForLists(b *builder) bool {
 	return crl == "online" || crl == "auto"
 }
 
-func hasLists(b *builder) bool    { return b.conf.Module.Policy.CRL != "" }
-func hasChain(b *builder) bool    { return b.conf.Module.Policy.CA }
-func everyFile(b *builder) bool   { return true }
-func listURLAt(b *builder) Word   { return b.module.get("crl_url").at }
-func hasStatus(b *builder) bool   { return hasLists(b) || b.conf.Module.Policy.OCSP }
-func someMapfile(b *builder) bool { return len(b.mapfileMappers()) > 0 }
+func hasLists(b *builder) bool         { return b.conf.Module.Policy.CRL != "" }
+func hasChain(b *builder) bool         { return b.conf.Module.Policy.CA }
+func everyFile(b *builder) bool        { return true }
+func listURLAt(b *builder) scconf.Word { return b.module.Get("crl_url").At }
+func hasStatus(b *builder) bool        { return hasLists(b) || b.conf.Module.Policy.OCSP }
+func someMapfile(b *builder) bool      { return len(b.mapfileMappers()) > 0 }
 
 var listDifferences = []difference{
 	{

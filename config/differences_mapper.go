@@ -3,58 +3,61 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // mapperDifferences says what changed for one mapper in use.
-func (b *builder) mapperDifferences(m Mapper) []Note {
-	var notes []Note
-	add := func(kind NoteKind, key, text, restore string) {
+func (b *builder) mapperDifferences(m Mapper) []finding.Note {
+	var notes []finding.Note
+	add := func(kind finding.NoteKind, key, text, restore string) {
 		at := m.at
 		if key != "" {
 			at = m.placeOf(key)
 		}
-		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: kind, Text: "mapper " + m.Name + ": " + text, Restore: restore})
+		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: kind, Text: "mapper " + m.Name + ": " + text, Restore: restore})
 	}
 
 	for _, key := range []string{"base", "uri"} {
 		if isType(m, "ldap", "certmap") && len(m.Values.List(key)) > 1 {
-			add(NoteChanged, key, "all values of "+key+" count; of several lines the first one counted", "one line "+key)
+			add(finding.NoteChanged, key, "all values of "+key+" count; of several lines the first one counted", "one line "+key)
 		}
 	}
 	if asksDirectory(m) {
-		add(NoteGeneral, "", "a base that does not exist, a referral and attributes that the server does not know are faults, with Error 2380; they were nothing found", "")
+		add(finding.NoteGeneral, "", "a base that does not exist, a referral and attributes that the server does not know are faults, with Error 2380; they were nothing found", "")
 		if m.Values.Int("cache_hours") > 0 {
-			add(NoteChanged, "cache_hours", "a kept answer serves only where no server was reached in its time, and those kept by earlier versions do not; "+
+			add(finding.NoteChanged, "cache_hours", "a kept answer serves only where no server was reached in its time, and those kept by earlier versions do not; "+
 				"it served after invalid credentials, refused searches and size limits too", "")
 		}
 		if findsBySerial(m) {
-			add(NoteGeneral, "certificate_match", "an entry that was found by issuer and serial number, and whose certificate cannot be read, counts only where the issuer's name "+
+			add(finding.NoteGeneral, "certificate_match", "an entry that was found by issuer and serial number, and whose certificate cannot be read, counts only where the issuer's name "+
 				"stands for its key", "the attribute readable for the bind; or the CA's certificate in ca_dir; or issuer = \"sha256:...\";")
 		}
 	}
 	if key, goes := goesByIssuerName(m); goes && b.conf.Module.Policy.CA {
-		add(NoteChanged, key, "the name of an issuer of which ca_dir has CAs stands for their keys, and for keys of that name below the same anchor; "+
+		add(finding.NoteChanged, key, "the name of an issuer of which ca_dir has CAs stands for their keys, and for keys of that name below the same anchor; "+
 			"it stood for any CA of the name", "the other CA's certificate in ca_dir; or issuer = \"sha256:...\";")
 	}
 	if isType(m, "opensc", "openssh") {
-		add(NoteGeneral, "", "without a user name a home that does not answer is passed over after 200 ms, and whether its file has the certificate is not known; "+
+		add(finding.NoteGeneral, "", "without a user name a home that does not answer is passed over after 200 ms, and whether its file has the certificate is not known; "+
 			"the login ended with Error 2362", "")
 	}
 	if len(m.Rules) > 1 {
-		add(NoteChanged, "", "where a user name is given all rules that fit count, and without one the user is asked which account is meant; "+
+		add(finding.NoteChanged, "", "where a user name is given all rules that fit count, and without one the user is asked which account is meant; "+
 			"those of the lowest number counted", "the rules for other accounts left out")
 	}
 	return append(notes, b.ruleDifferences(m)...)
 }
 
 // ruleDifferences names the rules that find more than they did.
-func (b *builder) ruleDifferences(m Mapper) []Note {
-	var notes []Note
+func (b *builder) ruleDifferences(m Mapper) []finding.Note {
+	var notes []finding.Note
 	for _, r := range m.Rules {
 		text := strings.ToLower(r.Values.String("match"))
 		for _, kind := range []string{"otherName", "x400Address", "ediPartyName"} {
 			if strings.Contains(text, "<san:"+strings.ToLower(kind)+">") {
-				notes = append(notes, Note{File: b.file, Line: r.Line, Col: r.Col, Kind: NoteChanged,
+				notes = append(notes, finding.Note{File: b.File, Line: r.Line, Col: r.Col, Kind: finding.NoteChanged,
 					Text: "rule " + r.Name + ": <SAN:" + kind + "> finds its octets anywhere in the value, as SSSD does; the whole value had to be equal"})
 			}
 		}
@@ -95,8 +98,8 @@ func goesByIssuerName(m Mapper) (key string, goes bool) {
 
 // mapsIssuer reports whether a line of attribute_map has an item that names the issuer.
 func mapsIssuer(text string) bool {
-	conditions, err := ParseConditions(text)
-	return err == nil && slices.ContainsFunc(conditions, func(c Condition) bool { return c.Item == "issuer" || c.Item == "altsecid" })
+	conditions, err := schema.ParseConditions(text)
+	return err == nil && slices.ContainsFunc(conditions, func(c schema.Condition) bool { return c.Item == "issuer" || c.Item == "altsecid" })
 }
 
 // mapfileMappers are those with a mapfile.

@@ -1,4 +1,4 @@
-package config
+package finding
 
 // NoteKind says why something is noted.
 type NoteKind uint8
@@ -39,19 +39,20 @@ func (n Note) Loud() bool { return n.Kind == NoteInsecure || n.Kind == NotePermi
 
 // String gives "file:line:col: text (restored by: ...)".
 func (n Note) String() string {
-	s := place(n.File, n.Line, n.Col) + n.Text
+	s := Place(n.File, n.Line, n.Col) + n.Text
 	if n.Restore != "" {
 		s += " (restored by: " + n.Restore + ")"
 	}
 	return s
 }
 
-// maxNotes bounds the notes of one file.
-const maxNotes = 500
+// MaxNotes bounds the notes of one file.
+const MaxNotes = 500
 
-func addNote(notes *[]Note, n Note) {
-	if len(*notes) < maxNotes {
-		n.Text = clip(n.Text)
+// AddNote keeps the list and its texts short.
+func AddNote(notes *[]Note, n Note) {
+	if len(*notes) < MaxNotes {
+		n.Text = Clip(n.Text)
 		*notes = append(*notes, n)
 	}
 }

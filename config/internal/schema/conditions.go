@@ -1,9 +1,12 @@
-package config
+package schema
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // Condition is one attribute=item of attribute_map: an attribute of the entry equals an item of the
@@ -27,12 +30,12 @@ func ParseConditions(text string) ([]Condition, error) {
 		attribute, item, found := strings.Cut(part, "=")
 		attribute, item = strings.TrimSpace(attribute), strings.ToLower(strings.TrimSpace(item))
 		if !found || !IsAttribute(attribute) {
-			return nil, fmt.Errorf("attribute_map: %s is not attribute=item", quote(part))
+			return nil, fmt.Errorf("attribute_map: %s is not attribute=item", finding.Quote(part))
 		}
 		c, known := conditionOf(attribute, item)
 		if !known {
 			return nil, fmt.Errorf("attribute_map: %s has no item %s, expected one of %s",
-				quote(part), quote(item), strings.Join(slices.Concat(oldItems, newItems), ", "))
+				finding.Quote(part), finding.Quote(item), strings.Join(slices.Concat(oldItems, newItems), ", "))
 		}
 		all = append(all, c)
 	}
@@ -68,10 +71,10 @@ func IsAttribute(text string) bool {
 	return true
 }
 
-func checkConditions(words []Word) *fault {
+func checkConditions(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if _, err := ParseConditions(w.Text); err != nil {
-			return &fault{w, err.Error(), ""}
+			return &Fault{w, err.Error(), ""}
 		}
 	}
 	return nil
