@@ -28,10 +28,9 @@ const (
 // Slots that work at the same time share the IN endpoint: whoever waits for an answer and has the right to read (reading)
 // reads for all, and puts what is another slot's into that slot's mailbox. So nothing runs while nobody waits.
 type bulk struct {
-	t      Transport
-	log    *slog.Logger
-	number byte   // bInterfaceNumber, for ABORT
-	reset  func() // called when a recovery has cost all cards their power
+	bulkConfig
+
+	t Transport
 
 	sending  sync.Mutex
 	sequence byte // of the next command
@@ -51,10 +50,25 @@ type mailbox struct {
 	watch  watch  // of who waits for it
 }
 
-func newBulk(t Transport, p *Plan, number byte, log *slog.Logger) *bulk {
-	b := &bulk{t: t, log: log, number: number, reset: func() {}, reading: make(chan struct{}, 1),
-		in: make([]byte, readSize(p.MaxMessage)), boxes: make([]mailbox, p.Slots)}
+// bulkConfig is what an exchange over bulk endpoints has to know of the reader.
+type bulkConfig struct {
+	number     byte   // bInterfaceNumber, for ABORT
+	slots      int    // 1 to 16
+	maxMessage int    // longest message, header included
+	reset      func() // called when a recovery has cost all cards their power
+	log        *slog.Logger
+}
+
+func newBulk(t Transport, c bulkConfig) *bulk {
+	b := &bulk{
+		bulkConfig: c,
+		t:          t,
+		reading:    make(chan struct{}, 1),
+		in:         make([]byte, readSize(c.maxMessage)),
+		boxes:      make([]mailbox, c.slots),
+	}
 	b.reading <- struct{}{}
+
 	for i := range b.boxes {
 		b.boxes[i].frames = make(chan []byte, 4)
 	}
@@ -83,13 +97,19 @@ func (b *bulk) exchange(ctx context.Context, slot int, c Command, timeout time.D
 	return Answer{}, err
 }
 
-// once is exchange without recovery.
+// once is exchange without recovery. It also returns the number that the command had.
 func (b *bulk) once(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, byte, error) {
 	b.empty(slot)
-	sequence, err := b.send(ctx, slot, c)
+
+	b.sending.Lock()
+	sequence := b.sequence
+	b.sequence++
+	err := b.write(ctx, slot, sequence, c)
+	b.sending.Unlock()
 	if err != nil {
 		return Answer{}, sequence, err
 	}
+
 	a, err := b.await(ctx, slot, sequence, c.kind(), timeout)
 	return a, sequence, err
 }
@@ -103,15 +123,6 @@ func (b *bulk) empty(slot int) {
 			return
 		}
 	}
-}
-
-// send gives a command its number and sends it.
-func (b *bulk) send(ctx context.Context, slot int, c Command) (byte, error) {
-	b.sending.Lock()
-	defer b.sending.Unlock()
-	sequence := b.sequence
-	b.sequence++
-	return sequence, b.write(ctx, slot, sequence, c)
 }
 
 // write sends a command with a number; b.sending is held.

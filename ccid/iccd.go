@@ -48,8 +48,9 @@ type iccd struct {
 	on     bool
 }
 
-func newICCD(t Transport, p *Plan, number byte) *iccd {
-	return &iccd{t: t, b: p.Link == ProtocolICCDB, number: number}
+// newICCD speaks to the interface with a number, in the way of version A or B.
+func newICCD(t Transport, number byte, b bool) *iccd {
+	return &iccd{t: t, b: b, number: number}
 }
 
 // exchange does what a command says, so that everything above this is as with other readers.

@@ -63,11 +63,15 @@ func (r *Reader) open(ctx context.Context) error {
 	}
 	r.log.Debug("reader", "plan", p.String())
 	if p.Link == ProtocolCCID {
-		b := newBulk(r.t, p, r.number, r.log)
-		b.reset = r.lostPower
-		r.link = b
+		r.link = newBulk(r.t, bulkConfig{
+			number:     r.number,
+			slots:      p.Slots,
+			maxMessage: p.MaxMessage,
+			reset:      r.lostPower,
+			log:        r.log,
+		})
 	} else {
-		r.link = newICCD(r.t, p, r.number)
+		r.link = newICCD(r.t, r.number, p.Link == ProtocolICCDB)
 	}
 	r.makeSlots()
 	if err := pause(ctx, p.OpenDelay); err != nil {

@@ -82,7 +82,7 @@ func openSerial(ctx context.Context, device, model string, o Options, log *slog.
 // wake finds out that the reader is there, and brings it to the rate that it is used at. One that has just been plugged
 // in may miss the first commands.
 func (l *serialLine) wake(ctx context.Context, log *slog.Logger) error {
-	b := newBulk(l, &Plan{Slots: 1, MaxMessage: serialMaxMessage}, 0, log)
+	b := newBulk(l, bulkConfig{slots: 1, maxMessage: serialMaxMessage, reset: func() {}, log: log})
 	var err error
 	for range openTries {
 		if err = l.greet(ctx, b, log); err == nil || isGone(err) || ctx.Err() != nil {

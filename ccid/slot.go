@@ -94,9 +94,9 @@ func (s *Slot) command(ctx context.Context, c Command, timeout time.Duration) (A
 // block exchanges one block with the card.
 func (s *Slot) block(ctx context.Context, x XfrBlock, timeout time.Duration) (Answer, error) {
 	s.xfr = x
-	a, err := s.command(ctx, &s.xfr, timeout)
+	a, err := s.reader.link.exchange(ctx, s.index, &s.xfr, timeout)
 	s.xfr = XfrBlock{} // its data is the caller's
-	return a, err
+	return a, s.ended(err)
 }
 
 // retry is command for a reader that may be busy with something of its own.
