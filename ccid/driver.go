@@ -24,9 +24,9 @@ type Driver struct {
 	again   chan struct{}                                                        // has one element when the devices are to be looked at again
 }
 
-// opener opens an interface of a device.
+// opener opens an interface of a device. The Transport calls gone when it finds that the device is not there any more.
 type opener interface {
-	open(d *usbDevice, in *Interface) (Transport, error)
+	open(d *usbDevice, in *Interface, gone func()) (Transport, error)
 }
 
 // news tells when USB devices come and go.
@@ -343,10 +343,10 @@ func (r *run) openReader(ctx context.Context, p *plugged, d *usbDevice, in *Inte
 	said := ""
 	wait := firstDelay
 	for {
-		t, err := r.open.open(d, in)
+		t, err := r.open.open(d, in, p.fail(r.Driver))
 		var reader *Reader
 		if err == nil {
-			reader, err = Open(ctx, &watched{Transport: t, failed: p.fail(r.Driver)}, info, in, r.options, log)
+			reader, err = Open(ctx, t, info, in, r.options, log)
 		}
 		switch {
 		case err == nil:

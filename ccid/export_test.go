@@ -38,8 +38,66 @@ func (n testNews) wait(ctx context.Context) error {
 
 func (testNews) close() {}
 
-func (b *TestBus) open(d *usbDevice, in *Interface) (Transport, error) {
-	return b.Open(d.name, d.info.Address, in.Number)
+func (b *TestBus) open(d *usbDevice, in *Interface, gone func()) (Transport, error) {
+	t, err := b.Open(d.name, d.info.Address, in.Number)
+	if err != nil {
+		return nil, err
+	}
+	return &goneTransport{Transport: t, gone: gone}, nil
+}
+
+// goneTransport tells when the device of a simulation has gone, as the Transport over USB does itself.
+type goneTransport struct {
+	Transport
+	gone func()
+}
+
+func (t *goneTransport) look(err error) error {
+	if errors.Is(err, ErrGone) {
+		t.gone()
+	}
+	return err
+}
+
+// BulkOut is that of the Transport.
+func (t *goneTransport) BulkOut(ctx context.Context, m []byte) error {
+	return t.look(t.Transport.BulkOut(ctx, m))
+}
+
+// BulkIn is that of the Transport.
+func (t *goneTransport) BulkIn(ctx context.Context, p []byte) (int, error) {
+	n, err := t.Transport.BulkIn(ctx, p)
+	return n, t.look(err)
+}
+
+// Interrupt is that of the Transport.
+func (t *goneTransport) Interrupt(ctx context.Context, p []byte) (int, error) {
+	n, err := t.Transport.Interrupt(ctx, p)
+	return n, t.look(err)
+}
+
+// Control is that of the Transport.
+func (t *goneTransport) Control(ctx context.Context, s Setup, data []byte) (int, error) {
+	n, err := t.Transport.Control(ctx, s, data)
+	return n, t.look(err)
+}
+
+// Reclaim is that of the Transport.
+func (t *goneTransport) Reclaim(ctx context.Context) error {
+	r, ok := t.Transport.(Reclaimer)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return t.look(r.Reclaim(ctx))
+}
+
+// Reset is that of the Transport.
+func (t *goneTransport) Reset(ctx context.Context) error {
+	r, ok := t.Transport.(Reclaimer)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return t.look(r.Reset(ctx))
 }
 
 // NewTestDriver is NewDriver on a bus of a test.

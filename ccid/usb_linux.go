@@ -19,12 +19,12 @@ type usb struct {
 func newUSB() opener { return usb{dev: usbNodes} }
 
 // open opens an interface of a device, with a handle of its own: so interfaces of one device know nothing of each other.
-func (u usb) open(d *usbDevice, in *Interface) (Transport, error) {
+func (u usb) open(d *usbDevice, in *Interface, gone func()) (Transport, error) {
 	handle, err := openUSBFS(filepath.Join(u.dev, fmt.Sprintf("%03d/%03d", d.info.Bus, d.info.Address)))
 	if err != nil {
 		return nil, err
 	}
-	t := &usbTransport{node: handle, in: *in}
+	t := &usbTransport{node: handle, in: *in, gone: gone}
 	t.revive()
 
 	if err := t.configure(d.info.Configuration, d.active); err != nil {
@@ -40,6 +40,7 @@ func (u usb) open(d *usbDevice, in *Interface) (Transport, error) {
 type usbTransport struct {
 	node *usbfs
 	in   Interface
+	gone func() // called when a transfer finds that the device is not there any more
 
 	mu      sync.RWMutex    // read: a transfer runs; write: the interface is being given back or taken
 	claimed bool            // the interface is ours
@@ -164,6 +165,14 @@ func (t *usbTransport) result(outer context.Context, err error) error {
 	case t.life.Err() != nil && t.closed:
 		return ErrClosed
 	}
+	return t.noticed(err)
+}
+
+// noticed calls gone when err says that the device is not there any more, and returns err.
+func (t *usbTransport) noticed(err error) error {
+	if errors.Is(err, ErrGone) {
+		t.gone()
+	}
 	return err
 }
 
@@ -247,10 +256,10 @@ func (t *usbTransport) exclusively(do func() error) error {
 		return ErrClosed
 	}
 	if err := t.give(); err != nil {
-		return err
+		return t.noticed(err)
 	}
 	t.revive()
-	return do()
+	return t.noticed(do())
 }
 
 // Reclaim gives the interface back and takes it again.

@@ -9,6 +9,6 @@ type noUSB struct{}
 
 func newUSB() opener { return noUSB{} }
 
-func (noUSB) open(*usbDevice, *Interface) (Transport, error) {
+func (noUSB) open(*usbDevice, *Interface, func()) (Transport, error) {
 	return nil, fmt.Errorf("%w: USB readers need Linux", errNever)
 }
