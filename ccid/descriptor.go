@@ -137,7 +137,7 @@ type Interface struct {
 
 	CCID ClassDescriptor
 
-	hasSettings bool // there is more than one alternate setting
+	HasSettings bool // there is more than one alternate setting
 }
 
 // Endpoint is an endpoint of an interface; the zero value is none.
@@ -155,8 +155,8 @@ type Configuration struct {
 // errNoReader is what ParseConfigurations says about a device without a reader.
 var errNoReader = errors.New("no CCID interface in the descriptors")
 
-// maxDescriptors bounds the raw descriptors of a device: 64 KiB is the limit of wTotalLength.
-const maxDescriptors = 1 << 16
+// MaxDescriptors bounds the raw descriptors of a device: 64 KiB is the limit of wTotalLength.
+const MaxDescriptors = 1 << 16
 
 // ParseConfigurations reads raw descriptors: one or more configurations, after a device descriptor or without one (the
 // file "descriptors" of sysfs has one). What cannot be read ends a configuration, but does not take away what was
@@ -164,7 +164,7 @@ const maxDescriptors = 1 << 16
 func ParseConfigurations(raw []byte) ([]Configuration, error) {
 	var all []Configuration
 	found := false
-	raw = raw[:min(len(raw), maxDescriptors)]
+	raw = raw[:min(len(raw), MaxDescriptors)]
 	for len(raw) >= 2 {
 		length := int(raw[0])
 		switch {
@@ -187,9 +187,9 @@ func ParseConfigurations(raw []byte) ([]Configuration, error) {
 	return all, nil
 }
 
-// oddity says what is wrong with the raw descriptors of a device, as the file "descriptors" of sysfs has them; "" when
+// Oddity says what is wrong with the raw descriptors of a device, as the file "descriptors" of sysfs has them; "" when
 // they are as USB 2.0, section 9.6, wants them as far as anybody depends on it.
-func oddity(raw []byte) string {
+func Oddity(raw []byte) string {
 	if len(raw) < lengthDevice || raw[0] < lengthDevice || int(raw[0]) > len(raw) || raw[1] != typeDevice {
 		return fmt.Sprintf("the device descriptor cannot be read: %d bytes", len(raw))
 	}
@@ -261,7 +261,7 @@ func parseInterfaces(raw []byte) []Interface {
 	}
 
 	for i := range readers {
-		readers[i].hasSettings = settings[readers[i].Number] > 1
+		readers[i].HasSettings = settings[readers[i].Number] > 1
 	}
 	return readers
 }

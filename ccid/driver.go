@@ -353,7 +353,7 @@ func (r *run) openReader(ctx context.Context, p *plugged, d *usbDevice, in *Inte
 			return reader
 		case ctx.Err() != nil: // the kernel says that it has gone
 			return nil
-		case (errors.Is(err, fs.ErrPermission) || isGone(err)) && time.Since(seen) < accessTime:
+		case (errors.Is(err, fs.ErrPermission) || IsGone(err)) && time.Since(seen) < accessTime:
 			wait = accessInterval
 		case errors.Is(err, errBusy):
 			wait = busyInterval

@@ -44,9 +44,9 @@ func (e *Error) IFDCode() int {
 	return ifdCommunication
 }
 
-// stopsCard reports whether a card that an exchange failed with so answers no more until it has power anew: the reader
+// StopsCard reports whether a card that an exchange failed with so answers no more until it has power anew: the reader
 // says that it has none, or a code that is of the card and the line to it.
-func (e *Error) stopsCard() bool {
+func (e *Error) StopsCard() bool {
 	if ICC(e.Status&3) == ICCInactive {
 		return true
 	}
@@ -125,12 +125,6 @@ func failure(code int, format string, args ...any) error {
 	return &fault{code: code, text: fmt.Sprintf(format, args...)}
 }
 
-// Errors that are always the same.
-var (
-	errNoCard = &fault{code: ifdNotPresent, text: "no card"}
-	errGone   = &fault{code: ifdNoSuchDevice, text: "using the reader", cause: ErrGone}
-)
-
 // transportError gives an error of a Transport its number.
 func transportError(doing string, err error) error {
 	switch {
@@ -153,9 +147,6 @@ func failedCommand(err error) *Error {
 	}
 	return nil
 }
-
-// isGone tells whether the device has disappeared.
-func isGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrClosed) }
 
 // absent tells whether an error means that there is no card.
 func absent(err error) bool {

@@ -15,9 +15,13 @@ type exchanger interface {
 	exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error)
 }
 
+// longestAnswer is the longest response APDU: 65536 bytes and the status word.
+const longestAnswer = 65536 + 2
+
 // Bounds of waiting.
 const (
 	writeTimeout  = 5 * time.Second
+	openTries     = 3                // at the start: a reader that wakes from sleep may miss the first command
 	longestWait   = 15 * time.Minute // for one answer, with all extensions
 	mostExtension = 20000            // time extensions to one command
 	mostStrays    = 1000             // frames that answer nothing, during one wait
@@ -46,8 +50,8 @@ type bulk struct {
 // mailbox takes the frames of a slot that another slot's wait has read.
 type mailbox struct {
 	frames chan []byte
-	buffer []byte // the last answer given out
-	watch  watch  // of who waits for it
+	buffer []byte    // the last answer given out
+	timer  waitTimer // of who waits for it
 }
 
 // bulkConfig is what an exchange over bulk endpoints has to know of the reader.
@@ -84,13 +88,13 @@ func readSize(maxMessage int) int { return (max(maxMessage, 512)/512 + 1) * 512 
 // comes the reader is brought back to its senses before this returns (recover.go).
 func (b *bulk) exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error) {
 	a, sequence, err := b.once(ctx, slot, c, timeout)
-	if err == nil || failedCommand(err) != nil || isGone(err) || ctx.Err() != nil {
+	if err == nil || failedCommand(err) != nil || IsGone(err) || ctx.Err() != nil {
 		return a, err
 	}
 	b.log.Warn("the reader does not answer", "slot", slot, "err", err)
 	if problem := b.recover(ctx, slot, sequence); problem != nil {
 		b.log.Error("the reader does not answer any more", "slot", slot, "err", problem)
-		if isGone(problem) {
+		if IsGone(problem) {
 			return Answer{}, problem
 		}
 	}
@@ -128,7 +132,7 @@ func (b *bulk) empty(slot int) {
 // write sends a command with a number; b.sending is held.
 func (b *bulk) write(ctx context.Context, slot int, sequence byte, c Command) error {
 	b.out = AppendCommand(b.out[:0], c, byte(slot), sequence)
-	w := &b.boxes[slot].watch
+	w := &b.boxes[slot].timer
 	err := b.t.BulkOut(w.start(ctx, writeTimeout), b.out)
 	if err != nil {
 		err = w.explain(err)
@@ -165,7 +169,7 @@ func (b *bulk) await(ctx context.Context, slot int, sequence byte, command Messa
 
 // awaitFrame waits for one frame that answers a command.
 func (b *bulk) awaitFrame(ctx context.Context, slot int, sequence byte, command MessageType, timeout time.Duration) (Answer, error) {
-	w := &b.boxes[slot].watch
+	w := &b.boxes[slot].timer
 	ctx = w.start(ctx, timeout)
 	defer w.stop()
 	for range mostStrays {

@@ -127,9 +127,6 @@ func NewTestDriver(b *TestBus, o Options, log *slog.Logger) *Driver {
 // IsUSBDevice is isUSBDevice.
 func IsUSBDevice(message []byte, udev bool) bool { return isUSBDevice(message, udev) }
 
-// Oddity is oddity.
-func Oddity(raw []byte) string { return oddity(raw) }
-
 // Contained calls read for a device as the driver does, and gives what is said of the device at which level.
 func Contained(device string, read func() bool) (ok bool, said string) {
 	ok = contained(device, func(level slog.Level, device, problem string) {
@@ -149,7 +146,7 @@ func Quirk(i int) (vendor, product, from, to uint16, name, reason string) {
 
 // SecureBlocks are the data of both PIN operations, of quirks made from n.
 func SecureBlocks(v PINVerify, m PINModify, n uint16) ([]byte, []byte, error) {
-	q := PINQuirks{Messages: int(n&7) - 1, ZeroIsFF: n&8 != 0, AllIndexes: n&16 != 0, SwapDigits: n&32 != 0, Condition: byte(n >> 6 & 3)}
-	b, err := q.modifyBlock(m, n&512 != 0)
-	return q.verifyBlock(v), b, err
+	q := &PINQuirks{Messages: int(n&7) - 1, ZeroIsFF: n&8 != 0, AllIndexes: n&16 != 0, SwapDigits: n&32 != 0, Condition: byte(n >> 6 & 3)}
+	b, err := modifyBlock(q, m, n&512 != 0)
+	return verifyBlock(q, v), b, err
 }

@@ -143,11 +143,11 @@ func (s *Slot) tlvProperties(ctx context.Context) []byte {
 	one(propPPDU, ppdu)
 	two(propVendor, s.reader.info.Vendor)
 	two(propProduct, s.reader.info.Product)
-	return le.AppendUint32(append(out, propMaxAPDU, 4), p.maxAPDUData())
+	return le.AppendUint32(append(out, propMaxAPDU, 4), maxAPDUData(p))
 }
 
 // maxAPDUData is dwMaxAPDUDataSize: 0 is a reader of short APDUs.
-func (p *Plan) maxAPDUData() uint32 {
+func maxAPDUData(p *Plan) uint32 {
 	if p.Level == LevelShortAPDU {
 		return 0
 	}

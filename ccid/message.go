@@ -102,6 +102,15 @@ type T0APDU struct {
 	ClassEnvelope    byte
 }
 
+// Values of wLevelParameter and bChainParameter (CCID 1.1, sections 6.1.4 and 6.2.1).
+const (
+	chainWhole    = 0    // begins and ends here
+	chainBegins   = 1    // begins here and goes on
+	chainEnds     = 2    // goes on, ends here
+	chainMiddle   = 3    // goes on
+	chainContinue = 0x10 // an empty block: go on
+)
+
 // Secure is PC_to_RDR_Secure (6.1.11). Data begins with bPINOperation.
 type Secure struct {
 	BWI   byte
@@ -131,6 +140,16 @@ const (
 	Voltage3         Voltage = 2
 	Voltage18        Voltage = 3
 )
+
+var voltageNames = [...]string{"auto", "5V", "3V", "1.8V"}
+
+// String is "auto", "5V", "3V" or "1.8V".
+func (v Voltage) String() string {
+	if int(v) < len(voltageNames) {
+		return voltageNames[v]
+	}
+	return fmt.Sprintf("%02X", byte(v))
+}
 
 func (PowerOn) kind() MessageType { return TypePowerOn }
 

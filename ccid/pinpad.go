@@ -92,9 +92,9 @@ func (m *PINModify) Append(b []byte) []byte {
 }
 
 // verifyBlock is the data of Secure (CCID 1.1, section 6.1.11.1) for a verification.
-func (p *PINQuirks) verifyBlock(v PINVerify) []byte {
-	p.common(&v.Condition, &v.MaxExtraDigit)
-	v.NumberMessage = p.messages(v.NumberMessage)
+func verifyBlock(q *PINQuirks, v PINVerify) []byte {
+	mendCommon(q, &v.Condition, &v.MaxExtraDigit)
+	v.NumberMessage = messageNumber(q, v.NumberMessage)
 	le := binary.LittleEndian
 	b := []byte{0, v.TimeOut, v.FormatString, v.PINBlockString, v.PINLengthFormat}
 	b = append(le.AppendUint16(b, v.MaxExtraDigit), v.Condition, v.NumberMessage)
@@ -104,20 +104,20 @@ func (p *PINQuirks) verifyBlock(v PINVerify) []byte {
 
 // modifyBlock is the data of Secure (6.1.11.2) for a change. bMsgIndex2 is there when bNumberMessage is not 0,
 // bMsgIndex3 when it is 3 or FF. allIndexes is for readers that want all three whatever the number is.
-func (p *PINQuirks) modifyBlock(m PINModify, allIndexes bool) ([]byte, error) {
+func modifyBlock(q *PINQuirks, m PINModify, allIndexes bool) ([]byte, error) {
 	if m.NumberMessage > 3 && m.NumberMessage != 0xFF {
 		return nil, failure(ifdUnsupported, "bNumberMessage %d", m.NumberMessage)
 	}
-	p.common(&m.Condition, &m.MaxExtraDigit)
-	number := p.messages(m.NumberMessage)
-	if p.AllIndexes {
+	mendCommon(q, &m.Condition, &m.MaxExtraDigit)
+	number := messageNumber(q, m.NumberMessage)
+	if q.AllIndexes {
 		number, m.MsgIndex = 0, [3]byte{}
 	}
 	le := binary.LittleEndian
 	b := []byte{1, m.TimeOut, m.FormatString, m.PINBlockString, m.PINLengthFormat, m.InsertionOffsetOld, m.InsertionOffsetNew}
 	b = append(le.AppendUint16(b, m.MaxExtraDigit), m.ConfirmPIN, m.Condition, number)
 	b = append(le.AppendUint16(b, m.LangID), m.MsgIndex[0])
-	if all := p.AllIndexes || allIndexes; all || number != 0 {
+	if all := q.AllIndexes || allIndexes; all || number != 0 {
 		b = append(b, m.MsgIndex[1])
 		if all || number >= 3 {
 			b = append(b, m.MsgIndex[2])
@@ -126,25 +126,26 @@ func (p *PINQuirks) modifyBlock(m PINModify, allIndexes bool) ([]byte, error) {
 	return append(append(b, m.TeoPrologue[:]...), m.Data...), nil
 }
 
-// common puts right what both structures have: a condition of 0 or above 7 means nothing, and is made "validation key
+// mendCommon puts right what both structures have: a condition of 0 or above 7 means nothing, and is made "validation key
 // pressed".
-func (p *PINQuirks) common(condition *byte, digits *uint16) {
+func mendCommon(q *PINQuirks, condition *byte, digits *uint16) {
 	if *condition == 0 || *condition > 7 {
 		*condition = 2
 	}
-	if p.Condition != 0 {
-		*condition = p.Condition
+	if q.Condition != 0 {
+		*condition = q.Condition
 	}
-	if p.SwapDigits {
+	if q.SwapDigits {
 		*digits = *digits<<8 | *digits>>8
 	}
 }
 
-func (p *PINQuirks) messages(n byte) byte {
+// messageNumber is bNumberMessage as the reader wants it.
+func messageNumber(q *PINQuirks, n byte) byte {
 	switch {
-	case p.Messages >= 0:
-		return byte(p.Messages)
-	case n == 0 && p.ZeroIsFF:
+	case q.Messages >= 0:
+		return byte(q.Messages)
+	case n == 0 && q.ZeroIsFF:
 		return 0xFF
 	}
 	return n
@@ -173,7 +174,7 @@ func (s *Slot) verifyPIN(ctx context.Context, in []byte) ([]byte, error) {
 		if prologue != nil {
 			v.TeoPrologue = *prologue
 		}
-		return q.verifyBlock(*v), nil
+		return verifyBlock(q, *v), nil
 	})
 }
 
@@ -196,7 +197,7 @@ func (s *Slot) modifyPIN(ctx context.Context, in []byte) ([]byte, error) {
 		if prologue != nil {
 			m.TeoPrologue = *prologue
 		}
-		return q.modifyBlock(*m, all)
+		return modifyBlock(q, *m, all)
 	})
 }
 

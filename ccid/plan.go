@@ -100,6 +100,9 @@ type PINQuirks struct {
 	SizesKnown     bool
 }
 
+// LargestIFSD is the largest IFSD of T=1 in bytes.
+const LargestIFSD = 254
+
 // Defaults and bounds of what descriptors say.
 const (
 	defaultMaxMessage = 271
@@ -109,7 +112,6 @@ const (
 	defaultClock      = 4000  // kHz
 	slowestClock      = 1000  // kHz: what is slower is a mistake
 	fastestClock      = 20000 // kHz, ISO 7816-3 table 7
-	largestIFSD       = 254
 	defaultIFSD       = 32
 	readTimeout       = 3 * time.Second
 )
@@ -174,7 +176,7 @@ func ifsdOf(n uint32) int {
 	if n == 0 {
 		return defaultIFSD
 	}
-	return int(min(n, largestIFSD))
+	return int(min(n, LargestIFSD))
 }
 
 func messageOf(n uint32) int {
@@ -248,8 +250,8 @@ func (p *Plan) presence(in *Interface) {
 	}
 }
 
-// rates are the data rates of a slot that are known without asking; limit is the highest.
-func (p *Plan) rates(slot int) (rates []uint32, limit int) {
+// Rates are the data rates of a slot that are known without asking; limit is the highest.
+func (p *Plan) Rates(slot int) (rates []uint32, limit int) {
 	if slot > 0 && p.SecondaryRates != nil {
 		return p.SecondaryRates, int(slices.Max(p.SecondaryRates))
 	}
@@ -261,7 +263,6 @@ var (
 	partyNames    = [...]string{"nobody", "host", "reader"}
 	presenceNames = [...]string{"poll", "interrupt", "fixed"}
 	linkNames     = map[byte]string{ProtocolCCID: "CCID", ProtocolICCDA: "ICCD-A", ProtocolICCDB: "ICCD-B"}
-	voltageNames  = [...]string{"auto", "5V", "3V", "1.8V"}
 )
 
 // String is the name of the level.
@@ -272,14 +273,6 @@ func (p Party) String() string { return partyNames[p] }
 
 // String is "poll", "interrupt" or "fixed".
 func (p Presence) String() string { return presenceNames[p] }
-
-// String is "auto", "5V", "3V" or "1.8V".
-func (v Voltage) String() string {
-	if int(v) < len(voltageNames) {
-		return voltageNames[v]
-	}
-	return fmt.Sprintf("%02X", byte(v))
-}
 
 // String is the plan on one line, for the log and for tables.
 func (p *Plan) String() string {

@@ -51,10 +51,10 @@ func (s *Slot) powerUp(ctx context.Context) ([]byte, error) {
 	case absent(err):
 		s.missing()
 		return nil, err
-	case isGone(err):
+	case IsGone(err):
 		return nil, err
 	case s.reader.plan.AlwaysThere:
-		return nil, errNoCard
+		return nil, &fault{code: ifdNotPresent, text: "no card"}
 	}
 	return nil, &fault{code: ifdPowerAction, text: "switching the card on", cause: err}
 }

@@ -29,7 +29,7 @@ func (s *Slot) Present(ctx context.Context) (bool, error) {
 	}
 	defer end()
 	present, swapped, err := s.look(ctx)
-	if isGone(err) {
+	if IsGone(err) {
 		return false, nil // its end is reported by another way
 	}
 	return present && !swapped, err
@@ -172,7 +172,7 @@ func (r *Reader) listen() {
 			broken = false
 			r.notified(buffer[:n])
 			continue
-		case isGone(err), r.ctx.Err() != nil:
+		case IsGone(err), r.ctx.Err() != nil:
 			return
 		case !broken:
 			r.log.Warn("no notifications from the reader: asking it instead", "err", err)

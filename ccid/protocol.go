@@ -122,7 +122,7 @@ func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 	edc := s.card.EDC()
 	room := p.MaxMessage - headerLength - 3 - edc.Size() // for the information field of a block
 	if p.Oversize {
-		room = largestIFSD
+		room = LargestIFSD
 	}
 	ifsd := min(p.MaxIFSD, room)
 	c := iso7816.T1Config{NAD: s.nad, IFSC: min(s.card.IFSC(), room), EDC: edc}
@@ -184,7 +184,7 @@ func (s *Slot) chooseRate(specific bool) (byte, error) {
 		return iso7816.DefaultFiDi, nil
 	}
 	fidi := hi<<4 | lo
-	known, limit := s.reader.plan.rates(s.index)
+	known, limit := s.reader.plan.Rates(s.index)
 	if known == nil {
 		known = s.reader.rates
 	}
@@ -228,7 +228,7 @@ func (s *Slot) pps(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, er
 	request := iso7816.PPSRequest(t, asked)
 	answer, err := s.ppsExchange(ctx, request)
 	if err != nil {
-		if absent(err) || isGone(err) {
+		if absent(err) || IsGone(err) {
 			return 0, err
 		}
 		return 0, &fault{code: ifdPTSFailure, text: "PPS", cause: err}

@@ -42,7 +42,7 @@ func secondaryRates(p *Plan) {
 // the last endpoint (O2Micro, Reiner SCT, BluDrive II) need no entry: every reader is forgiven these.
 var quirks = []quirk{
 	{vendor: 0x09BE, product: 0x0002, name: "IFSD-254", reason: "MySmartPad says an IFSD that it does not take",
-		set: func(p *Plan) { p.MaxIFSD = largestIFSD }},
+		set: func(p *Plan) { p.MaxIFSD = LargestIFSD }},
 	{vendor: 0x0B81, product: 0x0200, name: "slow-open", reason: "CL1356D is deaf for a second after it is opened, and slow",
 		set: func(p *Plan) { p.OpenDelay, p.Timeout = time.Second, time.Minute }},
 	{vendor: 0x0B97, product: 0x7762, name: "O2Micro", reason: "Oz776: hangs at PPS and at answers that fill their packets",

@@ -30,9 +30,6 @@ type Reader struct {
 	gone  atomic.Bool
 }
 
-// openTries is how often a reader is spoken to at the start: one that wakes from sleep may miss the first command.
-const openTries = 3
-
 // Open makes a reader of an interface and finds out that it answers. The reader owns t from then on, and closes it when
 // this fails. log may be nil.
 func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Options, log *slog.Logger) (*Reader, error) {
@@ -106,7 +103,7 @@ func (r *Reader) hello(ctx context.Context) error {
 		if err == nil || errors.As(err, &failed) {
 			return nil
 		}
-		if isGone(err) || ctx.Err() != nil {
+		if IsGone(err) || ctx.Err() != nil {
 			return err
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -119,15 +116,12 @@ func (r *Reader) hello(ctx context.Context) error {
 // maxRates bounds the answer to GET_DATA_RATES.
 const maxRates = 256
 
-// requestDataRates is GET_DATA_RATES (CCID 1.1, section 5.3.3).
-const requestDataRates = 0x03
-
 // askRates asks for the data rates. A reader that does not tell them has none to choose from: any is good.
 func (r *Reader) askRates(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	raw := make([]byte, 4*maxRates)
-	n, err := r.t.Control(ctx, Setup{RequestType: 0xA1, Request: requestDataRates, Index: uint16(r.number)}, raw)
+	n, err := r.t.Control(ctx, Setup{RequestType: 0xA1, Request: RequestDataRates, Index: uint16(r.number)}, raw)
 	if err != nil || n%4 != 0 || n > len(raw) {
 		r.log.Debug("the reader does not tell its data rates", "bytes", n, "err", err)
 		return
@@ -206,18 +200,3 @@ func (r *Reader) lostPower() {
 
 // bcd prints bcdDevice as readers' makers do: "1.00".
 func bcd(n uint16) string { return fmt.Sprintf("%X.%02X", n>>8, n&0xFF) }
-
-// pause waits, or less when ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

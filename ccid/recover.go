@@ -12,15 +12,12 @@ const (
 	statusTimeout = 3 * time.Second
 )
 
-// requestAbort is the class request that goes with the message Abort (CCID 1.1, section 5.3.1).
-const requestAbort = 0x01
-
 // recover brings a reader back that has not answered a command: abort it; else start the interface afresh; else reset
 // the device. After each step it must answer with the right number. An answer that comes late is eaten on the way.
 // Other slots' commands that were in flight end with a timeout of their own.
 func (b *bulk) recover(ctx context.Context, slot int, sequence byte) error {
 	err := b.abort(ctx, slot, sequence)
-	if err == nil || isGone(err) || ctx.Err() != nil {
+	if err == nil || IsGone(err) || ctx.Err() != nil {
 		return err
 	}
 	again, ok := b.t.(Reclaimer)
@@ -31,14 +28,14 @@ func (b *bulk) recover(ctx context.Context, slot int, sequence byte) error {
 	if err = again.Reclaim(ctx); err == nil {
 		err = b.answers(ctx, slot)
 	}
-	if err == nil || isGone(err) || ctx.Err() != nil {
+	if err == nil || IsGone(err) || ctx.Err() != nil {
 		return err
 	}
 	b.log.Warn("resetting the device", "why", err)
 	if err = again.Reset(ctx); err == nil {
 		err = b.answers(ctx, slot)
 	}
-	if !isGone(err) {
+	if !IsGone(err) {
 		b.reset()
 	}
 	return err
@@ -50,8 +47,8 @@ func (b *bulk) abort(ctx context.Context, slot int, sequence byte) error {
 	b.empty(slot)
 	short, cancel := context.WithTimeout(ctx, abortTimeout)
 	defer cancel()
-	setup := Setup{RequestType: 0x21, Request: requestAbort, Value: uint16(sequence)<<8 | uint16(slot), Index: uint16(b.number)}
-	if _, err := b.t.Control(short, setup, nil); err != nil && (isGone(err) || ctx.Err() != nil) {
+	setup := Setup{RequestType: 0x21, Request: RequestAbort, Value: uint16(sequence)<<8 | uint16(slot), Index: uint16(b.number)}
+	if _, err := b.t.Control(short, setup, nil); err != nil && (IsGone(err) || ctx.Err() != nil) {
 		return transportError("aborting", err)
 	}
 	b.sending.Lock()

@@ -85,7 +85,7 @@ func (l *serialLine) wake(ctx context.Context, log *slog.Logger) error {
 	b := newBulk(l, bulkConfig{slots: 1, maxMessage: serialMaxMessage, reset: func() {}, log: log})
 	var err error
 	for range openTries {
-		if err = l.greet(ctx, b, log); err == nil || isGone(err) || ctx.Err() != nil {
+		if err = l.greet(ctx, b, log); err == nil || IsGone(err) || ctx.Err() != nil {
 			return err
 		}
 		if problem := l.port.setRate(l.model.baud); problem != nil {
@@ -104,14 +104,14 @@ func (l *serialLine) greet(ctx context.Context, b *bulk, log *slog.Logger) error
 		}
 	}
 	a, _, err := b.once(ctx, 0, Escape{[]byte{l.model.probe}}, serialProbeTime)
-	if err != nil && !isFailed(err) {
+	if err != nil && failedCommand(err) == nil {
 		return err
 	}
 	log.Debug("serial reader", "model", l.model.name, "firmware", fmt.Sprintf("%q", a.Data))
 	if l.model.quiet {
 		return nil
 	}
-	if _, _, err = b.once(ctx, 0, Escape{[]byte{0x01, 0x01, 0x01}}, serialProbeTime); isFailed(err) {
+	if _, _, err = b.once(ctx, 0, Escape{[]byte{0x01, 0x01, 0x01}}, serialProbeTime); failedCommand(err) != nil {
 		return nil
 	}
 	return err
@@ -120,7 +120,7 @@ func (l *serialLine) greet(ctx context.Context, b *bulk, log *slog.Logger) error
 // quicken tells a reader that is still at its first rate to go to the usual one. One that does not answer is there
 // already.
 func (l *serialLine) quicken(ctx context.Context, b *bulk) error {
-	if _, _, err := b.once(ctx, 0, GetSlotStatus{}, serialWakeTime); err == nil || isFailed(err) {
+	if _, _, err := b.once(ctx, 0, GetSlotStatus{}, serialWakeTime); err == nil || failedCommand(err) != nil {
 		if _, _, err := b.once(ctx, 0, Escape{[]byte{0x01, 0x10, 0x20}}, serialProbeTime); err != nil {
 			return err
 		}
@@ -129,10 +129,4 @@ func (l *serialLine) quicken(ctx context.Context, b *bulk) error {
 		}
 	}
 	return l.port.setRate(serialRate)
-}
-
-// isFailed tells whether a reader has answered, and said no.
-func isFailed(err error) bool {
-	var failed *Error
-	return errors.As(err, &failed)
 }

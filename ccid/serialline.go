@@ -207,7 +207,7 @@ func (l *serialLine) Interrupt(context.Context, []byte) (int, error) { return 0,
 
 // Control answers in the reader's place what the model's table knows: its data rates.
 func (l *serialLine) Control(_ context.Context, setup Setup, data []byte) (int, error) {
-	if !setup.In() || setup.Request != requestDataRates {
+	if !setup.In() || setup.Request != RequestDataRates {
 		return 0, errors.ErrUnsupported
 	}
 	var raw []byte

@@ -52,6 +52,9 @@ const (
 	pcscRaw = 4
 )
 
+// errGone is what is said about a reader that has gone.
+var errGone = &fault{code: ifdNoSuchDevice, text: "using the reader", cause: ErrGone}
+
 func newSlot(r *Reader, index int, turn chan struct{}) *Slot {
 	s := &Slot{reader: r, index: index, turn: turn, timeout: r.plan.Timeout, signal: make(chan struct{}, 1)}
 	if r.plan.Presence != PresencePoll {
@@ -136,11 +139,11 @@ func (s *Slot) judge(err error) {
 	var own *fault
 	failed := failedCommand(err)
 	switch {
-	case absent(err), isGone(err), s.reader.ctx.Err() != nil:
+	case absent(err), IsGone(err), s.reader.ctx.Err() != nil:
 		return
 	case !s.powered: // it was not to be had with power either
 	case s.t1 != nil && s.t1.Dead():
-	case failed != nil && failed.stopsCard():
+	case failed != nil && failed.StopsCard():
 	case errors.As(err, &own) && own.code == ifdTimeout && !s.astray: // T=1 has its own way back to the card
 	default:
 		return

@@ -99,7 +99,7 @@ func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 		}
 		return false
 	}
-	if problem := oddity(raw); problem != "" {
+	if problem := Oddity(raw); problem != "" {
 		odd(slog.LevelInfo, d.name, problem)
 	}
 	all := d.describe(raw)
@@ -120,7 +120,7 @@ func (s sysfs) device(dir string, d *usbDevice, o Options, odd oddities) bool {
 
 // read takes in raw descriptors where there is nothing else to go by.
 func (d *usbDevice) read(raw []byte, odd oddities) bool {
-	if problem := oddity(raw); problem != "" {
+	if problem := Oddity(raw); problem != "" {
 		odd(slog.LevelInfo, d.name, problem)
 	}
 	return d.configured(d.describe(raw))
@@ -128,12 +128,9 @@ func (d *usbDevice) read(raw []byte, odd oddities) bool {
 
 // describe takes in a device descriptor and returns the configurations behind it.
 func (d *usbDevice) describe(raw []byte) []Configuration {
-	if len(raw) < lengthDevice || raw[1] != typeDevice {
+	if !d.info.ReadNumbers(raw) {
 		return nil
 	}
-	d.info.Vendor = uint16(raw[8]) | uint16(raw[9])<<8
-	d.info.Product = uint16(raw[10]) | uint16(raw[11])<<8
-	d.info.Release = uint16(raw[12]) | uint16(raw[13])<<8
 	all, err := ParseConfigurations(raw)
 	if err != nil {
 		return nil
@@ -208,7 +205,7 @@ func readBounded(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxDescriptors))
+	return io.ReadAll(io.LimitReader(f, MaxDescriptors))
 }
 
 // rules says what the rules of udev, in whatever file, have to say of a device with the number "MAJOR:MINOR": that

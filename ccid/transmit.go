@@ -7,9 +7,6 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// longestAnswer is the longest response APDU: 65536 bytes and the status word.
-const longestAnswer = 65536 + 2
-
 // ppduTimeout is for a command that goes to the reader and not to the card (PC/SC part 10, PPDU), which may mean a PIN.
 const ppduTimeout = 90 * time.Second
 
@@ -90,15 +87,6 @@ func (s *Slot) fits(n int) error {
 	}
 	return nil
 }
-
-// Values of wLevelParameter and bChainParameter (CCID 1.1, sections 6.1.4 and 6.2.1).
-const (
-	chainWhole    = 0    // begins and ends here
-	chainBegins   = 1    // begins here and goes on
-	chainEnds     = 2    // goes on, ends here
-	chainMiddle   = 3    // goes on
-	chainContinue = 0x10 // an empty block: go on
-)
 
 // mostEmpty bounds how many blocks without data may come in one answer.
 const mostEmpty = 1000

@@ -50,6 +50,12 @@ type Setup struct {
 // In tells whether the device sends the data.
 func (s Setup) In() bool { return s.RequestType&0x80 != 0 }
 
+// Class requests of CCID (CCID 1.1, section 5.3).
+const (
+	RequestAbort     = 0x01 // goes with the message Abort
+	RequestDataRates = 0x03 // GET_DATA_RATES
+)
+
 // Errors of a Transport.
 var (
 	// ErrGone: the device is not there any more.
@@ -62,19 +68,5 @@ var (
 	ErrClosed = io.ErrClosedPipe
 )
 
-// DeviceInfo says what a reader is, its CCID interface apart.
-type DeviceInfo struct {
-	Vendor  uint16 // idVendor
-	Product uint16 // idProduct
-	Release uint16 // bcdDevice
-
-	Manufacturer string // iManufacturer, "" when it has none
-	Name         string // iProduct
-	Serial       string // iSerialNumber
-	Interface    string // iInterface of the CCID interface
-
-	Bus           int    // number of the bus, 0 when there is none
-	Address       int    // number of the device on it
-	Path          string // "3-1.2": bus and ports
-	Configuration byte   // bConfigurationValue that is active
-}
+// IsGone reports whether err means that nothing can be sent any more: ErrGone or ErrClosed.
+func IsGone(err error) bool { return errors.Is(err, ErrGone) || errors.Is(err, ErrClosed) }

@@ -94,7 +94,7 @@ func (t *usbTransport) claim(afresh bool) error {
 		return usbError(err)
 	}
 	t.claimed = true
-	if !afresh && !t.in.hasSettings {
+	if !afresh && !t.in.HasSettings {
 		return nil
 	}
 	return usbError(t.node.setInterface(t.in.Number, t.in.Alternate))
@@ -107,7 +107,7 @@ func (t *usbTransport) give() error {
 	}
 	t.claimed = false
 	err := usbError(t.node.release(t.in.Number))
-	if isGone(err) {
+	if IsGone(err) {
 		return nil
 	}
 	return err

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// watch bounds one wait after the other with one context: a context with a deadline for each message would cost more
+// waitTimer bounds one wait after the other with one context: a context with a deadline for each message would cost more
 // than everything else that is done for it. Not for concurrent use.
-type watch struct {
+type waitTimer struct {
 	parent  context.Context
 	ctx     context.Context // ends with parent, and when the time is up
 	cancel  context.CancelFunc
@@ -18,7 +18,7 @@ type watch struct {
 }
 
 // start begins a wait of d within parent and returns its context. A wait that runs ends.
-func (w *watch) start(parent context.Context, d time.Duration) context.Context {
+func (w *waitTimer) start(parent context.Context, d time.Duration) context.Context {
 	w.stop()
 	if w.parent == parent && !w.up.Load() {
 		w.running = true
@@ -30,7 +30,7 @@ func (w *watch) start(parent context.Context, d time.Duration) context.Context {
 	}
 	up := new(atomic.Bool)
 	ctx, cancel := context.WithCancel(parent)
-	*w = watch{parent: parent, ctx: ctx, cancel: cancel, running: true, up: up}
+	*w = waitTimer{parent: parent, ctx: ctx, cancel: cancel, running: true, up: up}
 	w.timer = time.AfterFunc(d, func() {
 		up.Store(true)
 		cancel()
@@ -39,7 +39,7 @@ func (w *watch) start(parent context.Context, d time.Duration) context.Context {
 }
 
 // stop ends the wait. The time may have come up meanwhile.
-func (w *watch) stop() {
+func (w *waitTimer) stop() {
 	if w.running && !w.timer.Stop() {
 		w.up.Store(true)
 	}
@@ -47,7 +47,7 @@ func (w *watch) stop() {
 }
 
 // err is why the wait has ended: the parent's reason, or that the time is up; nil when it has not ended.
-func (w *watch) err() error {
+func (w *waitTimer) err() error {
 	switch {
 	case w.parent.Err() != nil:
 		return w.parent.Err()
@@ -57,10 +57,26 @@ func (w *watch) err() error {
 	return w.ctx.Err()
 }
 
-// explain gives an error of the wait its reason: a context that was ended says only that it was.
-func (w *watch) explain(err error) error {
-	if reason := w.err(); reason != nil && !isGone(err) {
+// explain replaces an error that says only that the context has ended by the reason for that: the parent's, or
+// DeadlineExceeded when the timer has fired.
+func (w *waitTimer) explain(err error) error {
+	if reason := w.err(); reason != nil && !IsGone(err) {
 		return reason
 	}
 	return err
+}
+
+// pause waits, or less when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
