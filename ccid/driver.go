@@ -71,11 +71,8 @@ const (
 	longestDelay   = time.Minute
 )
 
-// Errors of opening a reader that are acted on.
-var (
-	errBusy  = errors.New("the interface is busy")
-	errNever = errors.New("not supported") // whatever is tried
-)
+// errBusy is what opening an interface ends with that somebody else has.
+var errBusy = errors.New("the interface is busy")
 
 // Run reports readers until ctx ends.
 func (d *Driver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*Slot), detach func(id string), settled func()) error {

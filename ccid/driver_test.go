@@ -1,7 +1,6 @@
 package ccid_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,24 +44,6 @@ type bus struct {
 	text     lockedBuffer
 	stop     context.CancelFunc
 	ended    chan error
-}
-
-// lockedBuffer is a buffer for several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newBus(t *testing.T) *bus {
@@ -485,17 +466,17 @@ func TestSleep(t *testing.T) {
 		b.plug("3-2", 2, profile(descriptor(extended)))
 		b.run()
 		b.history()
-		w := &world{T: t, device: d, slot: b.attached["3-1:1.0"][0]}
-		w.events(true)
-		ready(t, w.slot, t1)
+		s := b.attached["3-1:1.0"][0]
+		events(t, s, true)
+		ready(t, s, t1)
 		d.Reset() // what the kernel does to it on the way
 		b.devices["3-2"].Unplug()
 		b.forget("3-2")
 		b.plug("3-2", 9, profile(descriptor(extended)))
 		b.Resumed <- struct{}{}
-		w.events(false, true)
-		ready(t, w.slot, t1)
-		exchange(t, w.slot, t1, apdu(1, 1))
+		events(t, s, false, true)
+		ready(t, s, t1)
+		exchange(t, s, t1, apdu(1, 1))
 		b.wait()
 		b.expect("detach 3-2:1.0", "attach 3-2:1.0")
 	})

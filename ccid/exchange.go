@@ -9,12 +9,6 @@ import (
 	"time"
 )
 
-// exchanger sends one command to a slot and waits for the answer to it: over bulk endpoints (bulk) or control transfers
-// (iccd). The answer's data is valid until the slot's next command. A slot has one command at a time.
-type exchanger interface {
-	exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error)
-}
-
 // longestAnswer is the longest response APDU: 65536 bytes and the status word.
 const longestAnswer = 65536 + 2
 
@@ -82,6 +76,9 @@ func newBulk(t Transport, c bulkConfig) *bulk {
 // readSize is the size of a read: whole packets of every speed, and some more than the reader says, for one that
 // understates: a transfer that does not fit is lost.
 func readSize(maxMessage int) int { return (max(maxMessage, 512)/512 + 1) * 512 }
+
+// surplusMessages is how many messages had bytes behind them, which were cut off.
+func (b *bulk) surplusMessages() int64 { return b.surplus.Load() }
 
 // exchange sends a command and returns the answer to it. A failed command is an *Error beside the answer. Frames that
 // are not its answer, by sequence number, slot or type, are dropped, however many the deadline allows. When no answer

@@ -6,11 +6,8 @@ import (
 	"log/slog"
 )
 
-// Errors of opening for tests.
-var (
-	ErrBusy  = errBusy
-	ErrNever = errNever
-)
+// ErrBusy is errBusy.
+var ErrBusy = errBusy
 
 // TestBus is what a test puts in the place of the machine's USB.
 type TestBus struct {
@@ -133,20 +130,4 @@ func Contained(device string, read func() bool) (ok bool, said string) {
 		said += level.String() + " " + device + ": " + problem
 	}, read)
 	return ok, said
-}
-
-// NumberOfQuirks and Quirk show the table of quirks.
-func NumberOfQuirks() int { return len(quirks) }
-
-// Quirk is one row: numbers, range, name and reason.
-func Quirk(i int) (vendor, product, from, to uint16, name, reason string) {
-	q := &quirks[i]
-	return q.vendor, q.product, q.from, q.to, q.name, q.reason
-}
-
-// SecureBlocks are the data of both PIN operations, of quirks made from n.
-func SecureBlocks(v PINVerify, m PINModify, n uint16) ([]byte, []byte, error) {
-	q := &PINQuirks{Messages: int(n&7) - 1, ZeroIsFF: n&8 != 0, AllIndexes: n&16 != 0, SwapDigits: n&32 != 0, Condition: byte(n >> 6 & 3)}
-	b, err := modifyBlock(q, m, n&512 != 0)
-	return verifyBlock(q, v), b, err
 }

@@ -3,7 +3,6 @@ package ccid_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -34,20 +33,6 @@ func inWorld(t *testing.T, f ccid.Feature, protocol uint32, test func(t *testing
 		ready(t, w.slot, protocol)
 		test(t, w)
 	})
-}
-
-const (
-	tpdu     = ccid.FeatureTPDU | 0xBA
-	extended = ccid.FeatureExtendedAPDU | 0xBE
-)
-
-// code is the number of the IFD handler API of an error, 0 when it has none.
-func code(err error) int {
-	var coded interface{ IFDCode() int }
-	if errors.As(err, &coded) {
-		return coded.IFDCode()
-	}
-	return 0
 }
 
 // TestFramesThatAnswerNothing: whatever comes before the right answer is dropped, and the answer is taken.
@@ -236,26 +221,6 @@ func (w *world) drain() {
 		default:
 			return
 		}
-	}
-}
-
-// events wants these events next, and no other soon after.
-func (w *world) events(want ...bool) {
-	w.Helper()
-	for _, b := range want {
-		select {
-		case got := <-w.slot.Events():
-			if got != b {
-				w.Fatalf("event %v, want %v", got, b)
-			}
-		case <-time.After(10 * time.Second):
-			w.Fatalf("no event, want %v", b)
-		}
-	}
-	select {
-	case got := <-w.slot.Events():
-		w.Fatalf("event %v after all", got)
-	case <-time.After(time.Second):
 	}
 }
 
@@ -496,4 +461,9 @@ func TestBytesBehindMessages(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (w *world) events(want ...bool) {
+	w.Helper()
+	events(w, w.slot, want...)
 }

@@ -30,6 +30,15 @@ type Reader struct {
 	gone  atomic.Bool
 }
 
+// errNever is what opening a reader ends with that is not supported, whatever is tried.
+var errNever = errors.New("not supported")
+
+// exchanger sends one command to a slot and waits for the answer to it: over bulk endpoints (bulk) or control transfers
+// (iccd). The answer's data is valid until the slot's next command. A slot has one command at a time.
+type exchanger interface {
+	exchange(ctx context.Context, slot int, c Command, timeout time.Duration) (Answer, error)
+}
+
 // Open makes a reader of an interface and finds out that it answers. The reader owns t from then on, and closes it when
 // this fails. log may be nil.
 func Open(ctx context.Context, t Transport, info DeviceInfo, in *Interface, o Options, log *slog.Logger) (*Reader, error) {
@@ -184,8 +193,8 @@ func (r *Reader) Close() error {
 	err := r.t.Close()
 	r.work.Wait()
 
-	if b, ok := r.link.(*bulk); ok && b.surplus.Load() > 0 {
-		r.log.Info("the reader has sent bytes behind its messages", "messages", b.surplus.Load())
+	if b, ok := r.link.(*bulk); ok && b.surplusMessages() > 0 {
+		r.log.Info("the reader has sent bytes behind its messages", "messages", b.surplusMessages())
 	}
 	return err
 }

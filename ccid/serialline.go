@@ -65,9 +65,9 @@ func (l *serialLine) read() {
 }
 
 // BulkOut sends a command. What the reader has said before is an answer to nothing.
-func (l *serialLine) BulkOut(ctx context.Context, message []byte) error {
-	if len(message) < headerLength || len(message) > serialMaxMessage {
-		return fmt.Errorf("a message of %d bytes, %d fit the serial line", len(message), serialMaxMessage)
+func (l *serialLine) BulkOut(ctx context.Context, command []byte) error {
+	if len(command) < headerLength || len(command) > serialMaxMessage {
+		return fmt.Errorf("a message of %d bytes, %d fit the serial line", len(command), serialMaxMessage)
 	}
 	for drained := false; !drained; {
 		select {
@@ -79,7 +79,7 @@ func (l *serialLine) BulkOut(ctx context.Context, message []byte) error {
 	l.mu.Lock()
 	l.decoder.reset()
 	clear(l.frame) // may have held a PIN
-	l.frame, l.repeats = appendSerialFrame(l.frame[:0], message), 0
+	l.frame, l.repeats = appendSerialFrame(l.frame[:0], command), 0
 	frame := append([]byte(nil), l.frame...)
 	l.mu.Unlock()
 	return l.write(ctx, frame)

@@ -105,7 +105,7 @@ func (m *serialModel) describe() *Interface {
 	}}
 }
 
-func (m *serialModel) info(device string) DeviceInfo {
+func (m *serialModel) info(path string) DeviceInfo {
 	maker, _, _ := strings.Cut(m.product, " ")
-	return DeviceInfo{Vendor: m.vendorID, Product: m.productID, Manufacturer: maker, Name: m.product, Path: device}
+	return DeviceInfo{Vendor: m.vendorID, Product: m.productID, Manufacturer: maker, Name: m.product, Path: path}
 }

@@ -1,0 +1,251 @@
+package ccid_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/ccidtest"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Protocols as PC/SC numbers them.
+const (
+	t0 = 1
+	t1 = 2
+)
+
+// atr completes an ATR with its check byte.
+func atr(b ...byte) []byte {
+	var check byte
+	for _, x := range b[1:] {
+		check ^= x
+	}
+	return append(b, check)
+}
+
+// ATRs of cards that offer one protocol or both, at 4 MHz 172043 bit/s.
+var (
+	atrT0   = []byte{0x3B, 0x10, 0x96}
+	atrT1   = atr(0x3B, 0x90, 0x96, 0x81, 0x31, 0xFE, 0x45)
+	atrBoth = atr(0x3B, 0x90, 0x96, 0x80, 0x31, 0xFE, 0x45)
+)
+
+// Features of readers of TPDU level and of extended APDUs.
+const (
+	tpdu     = ccid.FeatureTPDU | 0xBA
+	extended = ccid.FeatureExtendedAPDU | 0xBE
+)
+
+// testLog writes to the test's log.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// profile is a reader of one interface.
+func profile(d ccid.ClassDescriptor) ccidtest.Profile {
+	return ccidtest.Profile{Info: ccid.DeviceInfo{Vendor: 0x1234, Product: 0x5678, Release: 0x0100, Manufacturer: "ACME", Name: "Reader"},
+		Interfaces: []ccidtest.Interface{{Interrupt: true, CCID: d}}}
+}
+
+// descriptor is that of a reader of full speed with the features of a model.
+func descriptor(f ccid.Feature) ccid.ClassDescriptor {
+	return ccid.ClassDescriptor{Release: 0x0110, VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 4000,
+		DataRate: 10752, MaxDataRate: 344086, MaxIFSD: 254, Features: f, MaxMessageLength: 271, MaxBusySlots: 1}
+}
+
+// interfaceOf parses the descriptors of a device as the driver does.
+func interfaceOf(t testing.TB, d *ccidtest.Device, number byte) *ccid.Interface {
+	t.Helper()
+	all, err := ccid.ParseConfigurations(d.Configuration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all[0].Interfaces {
+		if all[0].Interfaces[i].Number == number {
+			return &all[0].Interfaces[i]
+		}
+	}
+	t.Fatalf("no interface %d", number)
+	return nil
+}
+
+// open opens an interface of a device.
+func open(t testing.TB, d *ccidtest.Device, number byte, o ccid.Options) *ccid.Reader {
+	t.Helper()
+	r, err := ccid.Open(t.Context(), d.Transport(number), d.Info(), interfaceOf(t, d, number), o, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// ready powers the card up under a protocol.
+func ready(t testing.TB, s *ccid.Slot, protocol uint32) {
+	t.Helper()
+	if _, err := s.PowerUp(t.Context()); err != nil {
+		t.Fatalf("PowerUp: %v", err)
+	}
+	if err := s.SetProtocol(t.Context(), protocol); err != nil {
+		t.Fatalf("SetProtocol %d: %v", protocol, err)
+	}
+}
+
+// apdu makes a command for a PatternCard: nc bytes of data, ne bytes wanted.
+func apdu(nc, ne int) []byte {
+	ins := byte(0)
+	if nc > 0 {
+		ins |= 2
+	}
+	if ne > 0 {
+		ins |= 4
+	}
+	c := []byte{0x80, ins, byte(ne >> 8), byte(ne)}
+	data := make([]byte, nc)
+	for i := range data {
+		data[i] = byte(i*7 + nc)
+	}
+	if nc <= 255 && ne <= 256 {
+		if nc > 0 {
+			c = append(append(c, byte(nc)), data...)
+		}
+		if ne > 0 {
+			c = append(c, byte(ne))
+		}
+		return c
+	}
+	if nc > 0 {
+		c = append(append(c, 0, byte(nc>>8), byte(nc)), data...)
+	} else {
+		c = append(c, 0)
+	}
+	if ne > 0 {
+		c = binary.BigEndian.AppendUint16(c, uint16(ne))
+	}
+	return c
+}
+
+// application exchanges an APDU as applications do: under T=0 a case 4 command is cut, 61xx and 6Cxx are followed.
+func application(ctx context.Context, s *ccid.Slot, protocol uint32, command []byte) ([]byte, error) {
+	if protocol == t1 {
+		return s.Transmit(ctx, protocol, command, nil)
+	}
+	if len(command) > 5 && len(command) == 6+int(command[4]) {
+		command = command[:len(command)-1]
+	}
+	var all []byte
+	for range 600 {
+		answer, err := s.Transmit(ctx, protocol, command, nil)
+		if err != nil || len(answer) < 2 {
+			return answer, err
+		}
+		data, sw := answer[:len(answer)-2], answer[len(answer)-2:]
+		all = append(all, data...)
+		switch sw[0] {
+		case 0x61:
+			command = []byte{0, 0xC0, 0, 0, sw[1]}
+		case 0x6C:
+			command = append(bytes.Clone(command[:4]), sw[1])
+		default:
+			return append(all, sw...), nil
+		}
+	}
+	return nil, fmt.Errorf("no end of 61xx")
+}
+
+// exchange checks the answer to one command of a PatternCard.
+func exchange(t testing.TB, s *ccid.Slot, protocol uint32, command []byte) {
+	t.Helper()
+	got, err := application(t.Context(), s, protocol, command)
+	if err != nil {
+		t.Fatalf("command of %d bytes (% X...): %v", len(command), command[:min(len(command), 7)], err)
+	}
+	if want := ccidtest.Pattern(command); !bytes.Equal(got, want) {
+		t.Fatalf("command of %d bytes (% X...): answer of %d bytes, want %d", len(command), command[:min(len(command), 7)], len(got), len(want))
+	}
+}
+
+// events wants these events next, and no other soon after.
+func events(t testing.TB, s *ccid.Slot, want ...bool) {
+	t.Helper()
+	for _, b := range want {
+		select {
+		case got := <-s.Events():
+			if got != b {
+				t.Fatalf("event %v, want %v", got, b)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no event, want %v", b)
+		}
+	}
+	select {
+	case got := <-s.Events():
+		t.Fatalf("event %v after all", got)
+	case <-time.After(time.Second):
+	}
+}
+
+// code is the number of the IFD handler API of an error, 0 when it has none.
+func code(err error) int {
+	var coded interface{ IFDCode() int }
+	if errors.As(err, &coded) {
+		return coded.IFDCode()
+	}
+	return 0
+}
+
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// models are readers of each kind, as literals.
+func models() map[string]ccidtest.Profile {
+	all := map[string]ccidtest.Profile{
+		"TPDU, host does all":     profile(descriptor(ccid.FeatureTPDU | 0x30)),
+		"TPDU, reader does PPS":   profile(descriptor(ccid.FeatureTPDU | 0xBA)),
+		"TPDU, reader does all":   profile(descriptor(ccid.FeatureTPDU | ccid.FeatureIFSD | 0x7A)),
+		"short APDU":              profile(descriptor(ccid.FeatureShortAPDU | 0xBA)),
+		"short APDU, 5 V":         profile(descriptor(ccid.FeatureShortAPDU | 0xB2)),
+		"extended APDU":           profile(descriptor(ccid.FeatureExtendedAPDU | 0xBE)),
+		"character":               profile(descriptor(0x30)),
+		"character, reads in two": profile(descriptor(0x30)),
+	}
+	big := all["extended APDU"]
+	big.Interfaces = []ccidtest.Interface{big.Interfaces[0]}
+	big.Interfaces[0].CCID.MaxMessageLength = 65554
+	all["extended APDU at once"] = big
+	small := profile(descriptor(ccid.FeatureTPDU | 0x30))
+	small.Interfaces[0].CCID.MaxMessageLength = 64
+	all["TPDU, 64 bytes"] = small
+	o2 := all["character, reads in two"]
+	o2.Info.Vendor, o2.Info.Product = 0x0B97, 0x7762
+	o2.Interfaces[0].BehindEndpoint = true
+	all["character, reads in two"] = o2
+	iccdB := profile(descriptor(ccid.FeatureShortAPDU | 0x840))
+	iccdB.Interfaces[0].Protocol, iccdB.Interfaces[0].Interrupt, iccdB.Interfaces[0].CCID.Protocols = ccid.ProtocolICCDB, false, 2
+	all["ICCD-B"] = iccdB
+	iccdA := profile(descriptor(0x840))
+	iccdA.Interfaces[0].Protocol, iccdA.Interfaces[0].Interrupt, iccdA.Interfaces[0].CCID.Protocols = ccid.ProtocolICCDA, false, 1
+	all["ICCD-A"] = iccdA
+	return all
+}
