@@ -7,6 +7,8 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -50,7 +52,7 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lengths, stream []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			d := ccidtest.New(profile(descriptor(tpdu)))
-			r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{}, nil)
+			r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +66,7 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 			if err == nil && len(answer) == 0 {
 				t.Log("an empty answer") // a card may send an empty I block
 			}
-			d.Inject(ccidtest.To(ccid.TypeXfrBlock, func(*ccidtest.Exchange) bool { return true }))
+			d.Inject(ccidtest.To(message.TypeXfrBlock, func(*ccidtest.Exchange) bool { return true }))
 			ready(t, s, t1)
 			exchange(t, s, t1, apdu(20, 20))
 		})
@@ -74,8 +76,8 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 // script answers blocks with pieces of a stream, then lets the card answer. A length of 255 is a failed command.
 func script(lengths, stream []byte) ccidtest.Fault {
 	return func(x *ccidtest.Exchange) bool {
-		if x.Request[0] != byte(ccid.TypeXfrBlock) {
-			return x.Request[0] == byte(ccid.TypePowerOn)
+		if x.Request[0] != byte(message.TypeXfrBlock) {
+			return x.Request[0] == byte(message.TypePowerOn)
 		}
 		if len(lengths) == 0 {
 			return true

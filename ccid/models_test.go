@@ -6,8 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/plan"
 )
 
 // TestModels: each kind of reader gets an ATR and exchanges APDUs of all cases and sizes.
@@ -24,7 +25,7 @@ func exerciseDevice(t *testing.T, p ccidtest.Profile) {
 	d := ccidtest.New(asItIs(t, p))
 	for i := range p.Interfaces {
 		number := p.Interfaces[i].Number
-		r := open(t, d, number, ccid.Options{OldFirmware: true})
+		r := open(t, d, number, plan.Options{OldFirmware: true})
 		for slot, s := range r.Slots() {
 			for _, protocol := range []uint32{t0, t1} {
 				if protocol == t0 && !r.Plan().T0 || protocol == t1 && !r.Plan().T1 {
@@ -54,16 +55,16 @@ func asItIs(t *testing.T, p ccidtest.Profile) ccidtest.Profile {
 	d := ccidtest.New(p)
 	for i := range p.Interfaces {
 		in := interfaceOf(t, d, p.Interfaces[i].Number)
-		for _, q := range ccid.NewPlan(p.Info, in, ccid.Options{}).Quirks {
+		for _, q := range plan.New(p.Info, in, plan.Options{}).Quirks {
 			if strings.Contains(q, "chaining") {
-				p.Interfaces[i].CCID.Features |= ccid.FeatureExtendedAPDU
+				p.Interfaces[i].CCID.Features |= device.FeatureExtendedAPDU
 			}
 		}
 	}
 	return p
 }
 
-// extendedPossible tells whether APDUs of extended length can go to a card.
-func extendedPossible(p *ccid.Plan, protocol uint32) bool {
-	return p.Level == ccid.LevelExtendedAPDU || protocol == t1 && p.Level != ccid.LevelShortAPDU
+// extendedPossible reports whether APDUs of extended length can go to a card.
+func extendedPossible(p *plan.Plan, protocol uint32) bool {
+	return p.Level == plan.LevelExtendedAPDU || protocol == t1 && p.Level != plan.LevelShortAPDU
 }
