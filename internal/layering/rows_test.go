@@ -44,11 +44,20 @@ var rows = map[string]row{
 	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
 	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
 
-	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
+	"ccid/device":              {},
+	"ccid/internal/ifd":        {ours: "ccid/device"},
+	"ccid/message":             {ours: "ccid/internal/ifd"},
+	"ccid/plan":                {ours: "ccid/device ccid/message"},
+	"ccid/internal/link":       {ours: "ccid/device ccid/message ccid/internal/ifd"},
+	"ccid":                     {ours: "ccid/device ccid/message ccid/plan ccid/internal/ifd ccid/internal/link internal/iso7816"},
+	"ccid/usb":                 {ours: "ccid ccid/device ccid/plan ccid/internal/link", third: "golang.org/x/sys"},
+	"ccid/serial":              {ours: "ccid ccid/device ccid/message ccid/plan ccid/internal/link", third: "go.bug.st/serial"},
+	"ccid/internal/readertest": {ours: "ccid ccid/ccidtest ccid/device ccid/plan"},
+
 	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
 	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli internal/safefile", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
-	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
+	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
 		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
@@ -56,7 +65,7 @@ var rows = map[string]row{
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
-	"ccid/ccidtest":     {ours: "ccid internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
 }
@@ -76,7 +85,7 @@ const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal 
 // onlyIn names the single file in which a package of others may be known.
 var onlyIn = map[string]string{
 	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
-	"go.bug.st/serial":                  "ccid/serial.go",
+	"go.bug.st/serial":                  "ccid/serial/serial.go",
 	"github.com/cloudflare/circl":       "verify/ed448.go",
 	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",
 	"golang.org/x/crypto/ssh":           "test/",

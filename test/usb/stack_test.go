@@ -5,7 +5,8 @@ import (
 	"errors"
 	"testing"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/pcsc"
 )
 
@@ -20,10 +21,10 @@ func stacks() []stack {
 // startOurs starts our resource manager with our driver in this process. It ends with the test.
 func startOurs(t *testing.T) *pcsc.Context {
 	t.Helper()
-	return startDriver(t, ccid.NewDriver(ccid.Options{}, testLog(t)))
+	return startDriver(t, usb.NewDriver(plan.Options{}, testLog(t)))
 }
 
-func startDriver(t *testing.T, d *ccid.Driver) *pcsc.Context {
+func startDriver(t *testing.T, d *usb.Driver) *pcsc.Context {
 	t.Helper()
 	m := pcsc.NewManager(pcsc.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
