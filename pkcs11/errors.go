@@ -3,14 +3,16 @@ package pkcs11
 import (
 	"errors"
 	"fmt"
+
+	"pam_pkcs11/token"
 )
 
 // Errors that are ours and not the library's.
 var (
 	// ErrNoKey says that the token has no signing key that belongs to the certificate.
-	ErrNoKey = errors.New("no signing key with the certificate's CKA_ID on the token")
+	ErrNoKey error = &token.Error{Kind: token.ErrNoKey, Err: errors.New("no signing key with the certificate's CKA_ID on the token")}
 	// ErrNoWait says that the library cannot wait for slot events; the caller looks at the slots every 250 ms or less.
-	ErrNoWait = errors.New("the PKCS#11 library cannot wait for slot events")
+	ErrNoWait error = &token.Error{Kind: token.ErrNoWait, Err: errors.New("the PKCS#11 library cannot wait for slot events")}
 	// ErrBusy says that an earlier WaitForSlotEvent was given up and is still inside the library.
 	ErrBusy = errors.New("the PKCS#11 library is still in C_WaitForSlotEvent")
 	// ErrClosed says that the module or session was closed.

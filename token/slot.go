@@ -13,12 +13,14 @@ type Slot struct {
 	Description, Manufacturer string
 
 	Details Details // what Slots has left out to save calls; nil: nothing
+
+	described bool
 }
 
 // Details is asked for what of a slot is seldom wanted.
 type Details interface {
-	// DescribeSlot returns the description and the manufacturer of a slot, printable.
-	DescribeSlot(id uint) (description, manufacturer string, err error)
+	// Describe returns the description and the manufacturer of the slot, printable.
+	Describe() (description, manufacturer string, err error)
 
 	// Library returns who made the module.
 	Library() (Library, error)
@@ -30,17 +32,19 @@ type Library struct {
 	Major, Minor              byte // its version
 }
 
-// Describe fills Description and Manufacturer.
+// Describe fills Description and Manufacturer, once.
 func (s *Slot) Describe() error {
-	if s.Details == nil {
+	if s.described || s.Details == nil {
 		return nil
 	}
 
-	description, manufacturer, err := s.Details.DescribeSlot(s.ID)
+	description, manufacturer, err := s.Details.Describe()
 	if err != nil {
 		return err
 	}
-	s.Description, s.Manufacturer = description, manufacturer
+	s.Description = description
+	s.Manufacturer = manufacturer
+	s.described = true
 	return nil
 }
 

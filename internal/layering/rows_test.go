@@ -31,7 +31,7 @@ var rows = map[string]row{
 
 	"config": {ours: "internal/safefile"},
 	"token":  {ours: "internal/certinfo internal/secret"},
-	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"pkcs11": {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile",
 		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
