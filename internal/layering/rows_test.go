@@ -30,6 +30,7 @@ var rows = map[string]row{
 	"internal/slowtest":           {},
 
 	"config": {ours: "internal/safefile"},
+	"token":  {ours: "internal/certinfo internal/secret"},
 	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile",
@@ -38,7 +39,7 @@ var rows = map[string]row{
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
-	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
+	"login": {ours: "config mapper pkcs11 po token verify internal/accounts internal/certinfo internal/secret"},
 	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
