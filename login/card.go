@@ -19,11 +19,11 @@ type card struct {
 	noPIN    bool // the token has no PIN at all and require_pin = false
 	loggedIn bool
 
-	owners    []owner     // of its certificates, written by the survey before it asks for their status
-	qualified []candidate // written by the survey, read after it
+	owners    []owner     // of its certificates, written by the assessment before it asks for their status
+	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
-	judge     *judge      // who said so
-	judged    time.Time   // and when
+	checker   *Checker    // who said so
+	checkedAt time.Time   // and when
 }
 
 // openCards opens every selected token and reads the certificates it shows. A card that fails is
@@ -77,14 +77,6 @@ func (c *card) read() error {
 	}
 	c.objects = objects
 	return nil
-}
-
-// readRefusal names the failure to read a card: what could not be read says nothing of its certificates.
-func readRefusal(err error) *Refusal {
-	if isRemoved(err) {
-		return refuse(CardRemoved, err)
-	}
-	return refuse(TokenFault, err)
 }
 
 // close logs out and closes the session, once.
@@ -148,17 +140,4 @@ func (t *attempt) asksHidden() bool {
 		return false
 	}
 	return t.mode() != ModeSkip
-}
-
-// allowsNextCard tells whether another card may be tried after this refusal: only when no PIN was
-// refused, nothing was left unproved and the time is not over.
-func (o Outcome) allowsNextCard() bool {
-	switch o {
-	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
-		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
-		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
-		SessionNotOpened, TokenUnreadable:
-		return true
-	}
-	return false
 }

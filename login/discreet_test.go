@@ -53,7 +53,7 @@ func TestAnotherHostLearnsNothing(t *testing.T) {
 			who := &person{answers: []string{tt.answer}, earlier: rightPIN}
 			p := d.play(t, r, who, false, discreetly+` pin_pattern = "[0-9]+";`, tt.fault...)
 			seen := slices.DeleteFunc(slices.Clone(p.events), func(e string) bool {
-				return strings.HasPrefix(e, "C ") || e == "W 15s" || e == "W 0s" // calls, and waits for the survey: nobody sees them
+				return strings.HasPrefix(e, "C ") || e == "W 15s" || e == "W 0s" // calls, and waits for the assessment: nobody sees them
 			})
 			want := slices.DeleteFunc(slices.Clone(refused), func(e string) bool { return e == "W 0s" })
 			if !slices.Equal(seen, want) || outcomeOf(p.err) != "pin_incorrect" {

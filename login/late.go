@@ -28,7 +28,7 @@ func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Re
 			return r
 		}
 	}
-	return t.judgeIfOld(ctx, c)
+	return t.checkIfOld(ctx, c)
 }
 
 // apart is the time between two moments by whichever clock shows more: the monotonic one stands
@@ -56,30 +56,30 @@ func (t *attempt) sameCard(c *card) *Refusal {
 	return nil
 }
 
-// judgeIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
+// checkIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
 // looked at again, within verify_timeout, by a verifier and mappers that remember nothing. A card
 // that hides its certificates is judged after its login anyhow.
-func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
-	age := apart(c.judged, t.a.now())
+func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
+	age := apart(c.checkedAt, t.a.now())
 	if age <= verdictLasts {
 		return nil
 	}
 	t.log.Info("the answer came late, the card is judged again", "token", c.token.Label, "after", age.Round(time.Second).String())
 	t.verifying(ctx)
 
-	j := &judge{ready: make(chan struct{})}
-	if t.makeJudge(j); j.err != nil {
-		return refuse(ConfigurationInvalid, j.err)
+	checker, err := t.newChecker()
+	if err != nil {
+		return refuse(ConfigurationInvalid, err)
 	}
 	if c.hidden {
-		c.judge, c.judged = j, t.a.now()
+		c.checker, c.checkedAt = checker, t.a.now()
 		return nil
 	}
 	if err := c.read(); err != nil {
 		return readRefusal(err)
 	}
 	chosen := c.qualified
-	if r := t.judgeNow(ctx, j, c); r != nil {
+	if r := t.checkNow(ctx, checker, c); r != nil {
 		return r
 	}
 	return c.keep(chosen)

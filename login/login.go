@@ -78,6 +78,30 @@ type Result struct {
 	Forward   *secret.PIN       // for PAM_AUTHTOK, only with forward_pin = success; the caller wipes it
 }
 
+// Delivery is what has become of an answer.
+type Delivery int
+
+const (
+	Taken       Delivery = iota // the host has acted on it
+	Declined                    // the host has refused to act on it
+	Lost                        // the host was gone before it could
+	Unconfirmed                 // it was sent, and the host does not tell more
+)
+
+// Host is the program that asked, as far as the answer goes.
+type Host interface {
+	// Confirms reports whether Deliver waits for the host's word. Where it does not, the host may end this process as
+	// soon as it has the answer.
+	Confirms() bool
+
+	// Deliver hands over the answer: err is nil or a *Refusal, res nil for a refusal and for a PIN change. It is
+	// called before the PKCS#11 library is finalised: what that does has no influence on the answer.
+	Deliver(res *Result, err error) Delivery
+
+	// Done says that the log has its line. Only the end of the library is left, and does not matter any more.
+	Done()
+}
+
 // Authenticator carries what an authentication needs from outside; its zero value uses the system's.
 // It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
@@ -91,6 +115,20 @@ type Authenticator struct {
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
+}
+
+// caller is the host of an Authenticator that has none: the answer is what the method returns.
+type caller struct{}
+
+func (caller) Confirms() bool                  { return true }
+func (caller) Deliver(*Result, error) Delivery { return Taken }
+func (caller) Done()                           {}
+
+func (a *Authenticator) host() Host {
+	if a.Host == nil {
+		return caller{}
+	}
+	return a.Host
 }
 
 // attempt is one request under way.
@@ -107,15 +145,11 @@ type attempt struct {
 	discreet bool           // a request from another host that must not tell whose card it is
 	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
 	module   *pkcs11.Module // nil before it is loaded
-	success  success        // of a granted request
 	progress progress       // for Progress
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
-	t := &attempt{a: a, req: r, conv: conv, log: a.Logger, started: a.now()}
-	if t.log == nil {
-		t.log = slog.New(slog.DiscardHandler)
-	}
+	t := &attempt{a: a, req: r, conv: conv, log: a.logger(), started: a.now()}
 	t.progress.tell = a.Progress
 	t.text = po.New(po.Languages(r.environ))
 	t.token = strings.TrimRight(r.environ("PKCS11_LOGIN_TOKEN_NAME"), " ")
@@ -123,6 +157,13 @@ func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
 		t.req.User = "" // a name of blanks only asks whose card it is, as it always did
 	}
 	return t
+}
+
+func (a *Authenticator) logger() *slog.Logger {
+	if a.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Logger
 }
 
 func (a *Authenticator) now() time.Time {
@@ -163,86 +204,4 @@ func (a *Authenticator) accounts() accounts.Source {
 		return accounts.System()
 	}
 	return a.Accounts
-}
-
-// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
-func (t *attempt) info(ctx context.Context, id string, args ...any) {
-	if !t.req.Silent && !t.discreet {
-		t.show(ctx, id, args...)
-	}
-}
-
-// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
-// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
-// discreet request is told nothing any more once it was asked for the PIN.
-func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
-	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
-		return
-	}
-	t.show(ctx, id, args...)
-}
-
-// show tells the user something; a text that the application does not take changes nothing.
-func (t *attempt) show(ctx context.Context, id string, args ...any) {
-	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
-		t.log.Debug("message not shown", "error", err)
-	}
-}
-
-func (t *attempt) say(id string, args ...any) string {
-	if len(args) == 0 {
-		return t.text.Get(id)
-	}
-	return t.text.Getf(id, args...)
-}
-
-// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
-// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
-func (t *attempt) fail(ctx context.Context, r *Refusal) {
-	id := r.message()
-	switch {
-	case id == "":
-	case r.Class() == ClassIgnore:
-		t.info(ctx, id)
-	default:
-		t.showError(ctx, id)
-	}
-}
-
-// showError shows the reason of a refusal, unless quiet.
-func (t *attempt) showError(ctx context.Context, id string) {
-	if t.conf != nil && t.conf.Global.Quiet {
-		return
-	}
-	if err := t.conv.Error(ctx, t.say(id)); err != nil {
-		t.log.Debug("message not shown", "error", err)
-	}
-	t.display(ctx)
-}
-
-// display leaves an error message on the screen for err_display_time.
-func (t *attempt) display(ctx context.Context) {
-	if t.conf == nil || t.conf.Global.ErrDisplayTime <= 0 {
-		return
-	}
-	d := min(t.conf.Global.ErrDisplayTime, maxDisplay)
-	if t.conv.Wait(ctx, d+time.Second) != nil {
-		return
-	}
-	t.a.pause(ctx, d)
-	_ = t.conv.Wait(ctx, 0)
-}
-
-// maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
-const maxDisplay = time.Minute
-
-// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
-const maxTokenType = 64
-
-// tokenType is the configured word for the card, translated when it is the default one.
-func (t *attempt) tokenType() string {
-	if w := t.conf.Module.TokenType; w != "" {
-		return shorten(t.text.Get(w), maxTokenType)
-	}
-	return t.text.Get(MsgDefaultTokenType)
 }

@@ -51,13 +51,13 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.setEnvironment(); r != nil {
 		return asChange(r)
 	}
-	judge := t.startJudge()
+	ahead := t.prepare()
 	module, r := t.loadModule()
 	if r != nil {
 		return asChange(r)
 	}
 	t.at(stepRead)
-	c, r := t.ownCard(ctx, judge, module)
+	c, r := t.ownCard(ctx, ahead, module)
 	if r != nil {
 		return r
 	}
@@ -72,7 +72,7 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 }
 
 // ownCard returns the first card whose certificates show, before any login, that it is the user's.
-func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*card, *Refusal) {
+func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m *pkcs11.Module) (*card, *Refusal) {
 	selector, err := t.selector()
 	if err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
@@ -84,26 +84,26 @@ func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*car
 	if len(slots) == 0 {
 		return nil, refuse(ChangeNotOurs, ExplainNoCard(selector, all))
 	}
-	t.connectAhead(ctx, j)
-	defer j.disconnect()
+	ahead.connect(ctx, t.assessTime(), t.req.User)
+	defer ahead.close()
 	cards, r := t.openCards(m, slots)
 	if r != nil {
 		return nil, refuse(ChangeNotOurs, r)
 	}
-	s := t.startSurvey(ctx, j, cards)
+	s := t.assess(ctx, ahead, cards)
 	defer s.cancel()
-	if r := t.waitSurvey(ctx, s); r != nil {
+	if r := t.waitAssessment(ctx, s); r != nil {
 		closeCards(cards)
 		return nil, asChange(r)
 	}
 	return t.pickOwn(s, cards)
 }
 
-func (t *attempt) pickOwn(s *survey, cards []*card) (own *card, r *Refusal) {
+func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) {
 	var why *Refusal
 	for _, c := range cards {
 		if own == nil && !c.hidden {
-			if why = t.surveyed(s, c); why == nil {
+			if why = t.assessed(s, c); why == nil {
 				own = c
 				continue
 			}
@@ -113,7 +113,7 @@ func (t *attempt) pickOwn(s *survey, cards []*card) (own *card, r *Refusal) {
 	switch {
 	case own != nil:
 		return own, nil
-	case s.judge.err != nil || s.err != nil:
+	case s.fault() != nil:
 		return nil, asChange(why)
 	case why == nil:
 		why = refuse(NoMatchingCertificate, errors.New("the card shows no certificate before login"))
@@ -142,7 +142,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 			return r
 		}
 	}
-	if r := t.judgeIfOld(ctx, c); r != nil {
+	if r := t.checkIfOld(ctx, c); r != nil {
 		return asChange(r)
 	}
 	t.at(stepChange)
@@ -154,7 +154,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	return nil
 }
 
-// setPIN needs a session that may write; the survey's was read-only. The card may have been exchanged since, and a new
+// setPIN needs a session that may write; the assessment's was read-only. The card may have been exchanged since, and a new
 // session would be one on the other card.
 func (t *attempt) setPIN(c *card, old, fresh *secret.PIN) error {
 	if err := c.close(); err != nil {

@@ -45,7 +45,7 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 	if r != nil {
 		return pinEntry{}, r
 	}
-	if same(pin, misfit) {
+	if sameSecret(pin, misfit) {
 		pin.Wipe()
 		return pinEntry{}, &Refusal{
 			Outcome: PINDoesNotFit,
@@ -93,15 +93,15 @@ func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secr
 	if r != nil {
 		return nil, r
 	}
-	if same(pin, wrong) {
+	if sameSecret(pin, wrong) {
 		pin.Wipe()
 		return nil, refuse(PINIncorrect, errors.New("the answer is the secret that the card has just refused; it was not sent"))
 	}
 	return pin, nil
 }
 
-// same reports whether two secrets are there and equal. An empty one has rules of its own.
-func same(a, b *secret.PIN) bool {
+// sameSecret reports whether two secrets are there and equal. An empty one has rules of its own.
+func sameSecret(a, b *secret.PIN) bool {
 	return a.Len() > 0 && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
