@@ -3,19 +3,20 @@ package login
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 	"pam_pkcs11/verify"
 )
 
 // candidate is a certificate that may log the user in, once the card proves its key.
 type candidate struct {
-	object  pkcs11.Object
+	object  token.Object
 	checked *verify.Result
 	mapped  mapper.Result
 }
@@ -154,13 +155,13 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 }
 
 // otherObject reports whether token_uri names another object of this token than o.
-func (t *attempt) otherObject(o pkcs11.Object) bool {
+func (t *attempt) otherObject(o token.Object) bool {
 	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
 }
 
-func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o pkcs11.Object, w owner, c check) (candidate, *Refusal) {
+func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w owner, c check) (candidate, *Refusal) {
 	switch {
-	case pkcs11.IsFault(o.Err):
+	case errors.Is(o.Err, token.ErrFault):
 		return candidate{}, refuse(TokenFault, o.Err)
 	case o.Err != nil:
 		return candidate{}, refuse(CertificateInvalid, o.Err)
@@ -277,8 +278,8 @@ func (c *card) verdict() *Refusal {
 }
 
 // assessHidden reads and checks the certificates that a card shows only after login.
-func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card) *Refusal {
-	if err := c.read(); err != nil {
+func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
+	if err := c.read(shown); err != nil {
 		return readRefusal(err)
 	}
 	if len(c.objects) == 0 {
@@ -313,7 +314,7 @@ func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 // find tells whether the user is to be named by the card.
 func (t *attempt) find() bool { return t.req.User == "" }
 
-func certificates(objects []pkcs11.Object) []*certinfo.Certificate {
+func certificates(objects []token.Object) []*certinfo.Certificate {
 	var all []*certinfo.Certificate
 	for _, o := range objects {
 		if o.Err == nil {
@@ -323,7 +324,7 @@ func certificates(objects []pkcs11.Object) []*certinfo.Certificate {
 	return all
 }
 
-func subjectOf(o pkcs11.Object) string {
+func subjectOf(o token.Object) string {
 	if o.Cert == nil {
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/token"
 )
 
 // A request is discreet when it comes from another host and remote_login_hides is set: it does not tell
@@ -88,10 +89,11 @@ func (t *attempt) useDiscreetly(ctx context.Context, s *assessment, c *card, pin
 		}
 	}
 
-	if r := t.logIn(ctx, c, pin); r != nil {
+	chosen, r := t.prove(ctx, s, c, pin)
+	if r != nil {
 		return nil, r
 	}
-	return t.finish(ctx, s, c, pin)
+	return t.finish(ctx, c, chosen, pin)
 }
 
 // discreetPIN asks the one question of a discreet request, which names neither card nor tries. With
@@ -132,10 +134,10 @@ func (t *attempt) discreetRefusal(s *assessment, c *card) *Refusal {
 	if r := pinState(c.token); r != nil {
 		return r
 	}
-	switch flags := c.token.Flags; {
-	case flags.ProtectedPath():
+	switch {
+	case c.token.PIN.AtReader:
 		return refuse(PINNotRead, errors.New("the PIN would be typed at the reader, and the user is at another host"))
-	case flags.PINFinalTry():
+	case c.token.PIN.Tries.Level == token.Last:
 		return refuse(PINNotRead, errors.New("the last try is not for another host, where remote_login_hides tells nobody of it"))
 	}
 	return t.tokenWithoutPIN(c)

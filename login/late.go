@@ -3,10 +3,7 @@ package login
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"pam_pkcs11/pkcs11"
 )
 
 // A prompt may stay open for long: a screen locker asks in the evening and is answered in the
@@ -21,7 +18,7 @@ const (
 // certificates are good and the user's.
 func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Refusal {
 	if !c.noPIN && apart(asked, t.a.now()) > cardLasts {
-		if r := t.sameCard(c); r != nil {
+		if r := t.sameCard(ctx, c); r != nil {
 			return r
 		}
 		if r := t.mayAsk(c.token); r != nil {
@@ -38,19 +35,10 @@ func apart(a, b time.Time) time.Duration {
 }
 
 // sameCard asks for the token's state anew and refuses another one than was looked at.
-func (t *attempt) sameCard(c *card) *Refusal {
-	fresh, err := c.module.RefreshToken(c.slot.ID)
-	switch {
-	case err != nil && (isRemoved(err) || errors.Is(err, pkcs11.CKR_SLOT_ID_INVALID)):
-		return refuse(CardRemoved, err)
-	case err != nil:
-		return refuse(TokenFault, err)
-	}
-	was := c.token
-	if fresh.Serial != was.Serial || fresh.Label != was.Label || fresh.Manufacturer != was.Manufacturer || fresh.Model != was.Model {
-		err := fmt.Errorf("another card is in the reader: %q with serial %q, not %q with serial %q",
-			fresh.Label, fresh.Serial, was.Label, was.Serial)
-		return refuse(CardRemoved, fmt.Errorf("%w: %w", err, pkcs11.CKR_TOKEN_NOT_PRESENT))
+func (t *attempt) sameCard(ctx context.Context, c *card) *Refusal {
+	fresh, err := c.session.Refresh(ctx)
+	if err != nil {
+		return readRefusal(err)
 	}
 	c.token = fresh
 	return nil
@@ -75,7 +63,7 @@ func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
 		c.checker, c.checkedAt = checker, t.a.now()
 		return nil
 	}
-	if err := c.read(); err != nil {
+	if err := c.read(c.session.Certificates(ctx)); err != nil {
 		return readRefusal(err)
 	}
 	chosen := c.qualified

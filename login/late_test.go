@@ -15,6 +15,7 @@ import (
 
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/login/cards"
 	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
@@ -165,6 +166,7 @@ func (d *desk) calls(function string) int {
 
 func (d *desk) authenticator() *Authenticator {
 	return &Authenticator{
+		Cards:           cards.System{},
 		Now:             d.clock.now,
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 	}

@@ -3,45 +3,44 @@ package login
 import (
 	"errors"
 
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
-// setEnvironment sets the variables for the library. It comes before prepare, whose first question about an
+// errNoCards is why an Authenticator without Cards opens no module.
+var errNoCards = errors.New("this program knows no source of cards")
+
+// setEnvironment sets the variables for the module. It comes before prepare, whose first question about an
 // account brings another thread into the C library.
 func (t *attempt) setEnvironment() *Refusal {
-	if err := pkcs11.SetEnvironment(t.conf.Module.Environment); err != nil {
+	if t.a.Cards == nil {
+		return refuse(LibraryNotLoaded, errNoCards)
+	}
+	if err := t.a.Cards.Prepare(t.conf); err != nil {
 		return refuse(LibraryNotLoaded, err)
 	}
 	return nil
 }
 
-// loadModule loads and initialises the configured PKCS#11 library, which closeModule ends.
-func (t *attempt) loadModule() (*pkcs11.Module, *Refusal) {
+// loadModule opens the configured module, which closeModule ends.
+func (t *attempt) loadModule() (token.Module, *Refusal) {
 	t.loading(t.conf.Module.Path)
-	m, err := pkcs11.Load(t.conf.Module.Path, pkcs11.Options{
-		OSLocking:         t.conf.Module.SupportThreads,
-		StrictPermissions: t.conf.Global.StrictPermissions,
-		Logger:            t.log,
-		Trace:             t.a.Trace,
-		Running:           t.calling,
+	m, err := t.a.Cards.Open(t.conf, token.Options{
+		Logger:  t.log,
+		Trace:   t.a.Trace,
+		Running: t.calling,
 	})
 	switch {
 	case err == nil:
 		t.module = m
 		return m, nil
-	case isInitialiseError(err):
+	case errors.Is(err, token.ErrNotStarted):
 		return nil, refuse(LibraryNotInitialised, err)
 	default:
 		return nil, refuse(LibraryNotLoaded, err)
 	}
 }
 
-func isInitialiseError(err error) bool {
-	var e *pkcs11.Error
-	return errors.As(err, &e) && e.Func == "C_Initialize"
-}
-
-// closeModule ends the library, once the answer is given.
+// closeModule ends the module, once the answer is given.
 func (t *attempt) closeModule() {
 	if t.module == nil {
 		return

@@ -18,8 +18,8 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/secret"
-	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/po"
+	"pam_pkcs11/token"
 )
 
 // Request is what the PAM stack asks: the items of the transaction and the module's arguments.
@@ -105,6 +105,7 @@ type Host interface {
 // Authenticator carries what an authentication needs from outside; its zero value uses the system's.
 // It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
+	Cards           Cards                                            // nil refuses every request: cards.System is the system's
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
@@ -139,13 +140,13 @@ type attempt struct {
 	conv     Conversation
 	text     *po.Catalog
 	log      *slog.Logger
-	token    string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
-	uri      *pkcs11.URI // token_uri, nil when not set
+	token    string     // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
+	uri      *token.URI // token_uri, nil when not set
 	started  time.Time
-	discreet bool           // a request from another host that must not tell whose card it is
-	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
-	module   *pkcs11.Module // nil before it is loaded
-	progress progress       // for Progress
+	discreet bool         // a request from another host that must not tell whose card it is
+	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
+	module   token.Module // nil before it is loaded
+	progress progress     // for Progress
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

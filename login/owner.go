@@ -6,7 +6,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // owner is what is known of a certificate before its status is asked for.
@@ -20,7 +20,7 @@ type owner struct {
 // count: the user's own card that has expired or is revoked is refused, somebody else's is passed
 // over. A certificate for which no network is needed, and whose dates are in order, is left to the
 // one check that it has in the other modes.
-func (t *attempt) owners(ctx context.Context, k *Checker, objects []pkcs11.Object) []owner {
+func (t *attempt) owners(ctx context.Context, k *Checker, objects []token.Object) []owner {
 	all := make([]owner, len(objects))
 	if t.mode() != ModeSkip {
 		return all

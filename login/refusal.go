@@ -7,7 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 	"pam_pkcs11/verify"
 )
 
@@ -78,20 +78,20 @@ func readRefusal(err error) *Refusal {
 	return refuse(TokenFault, err)
 }
 
-// loginRefusal names the failure of C_Login, unless it is a wrong PIN; nil is none.
-func (t *attempt) loginRefusal(k *pkcs11.Token, err error) *Refusal {
+// loginRefusal names the failure of a log-in, unless it is a wrong PIN; nil is none.
+func (t *attempt) loginRefusal(k *token.Info, err error) *Refusal {
 	switch {
-	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
+	case errors.Is(err, token.ErrPINLocked):
 		return refuse(PINLocked, err)
-	case errors.Is(err, pkcs11.CKR_PIN_EXPIRED):
+	case errors.Is(err, token.ErrPINExpired):
 		return refuse(PINExpired, err)
-	case errors.Is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+	case errors.Is(err, token.ErrPINNotSet):
 		return refuse(PINNotInitialised, err)
-	case errors.Is(err, pkcs11.CKR_FUNCTION_CANCELED):
+	case errors.Is(err, token.ErrCancelled):
 		return refuse(PINNotRead, err)
 	case isRemoved(err):
 		return refuse(CardRemoved, err)
-	case !k.Flags.LoginRequired() && cannotVerify(err):
+	case !k.PIN.Required && errors.Is(err, token.ErrPINUnsupported):
 		if !t.conf.Global.RequirePIN {
 			t.log.Warn("login without a verified PIN: the token cannot verify one and require_pin is false", "token", k.Label)
 			return nil
@@ -102,20 +102,19 @@ func (t *attempt) loginRefusal(k *pkcs11.Token, err error) *Refusal {
 	}
 }
 
-func cannotVerify(err error) bool {
-	return errors.Is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) || errors.Is(err, pkcs11.CKR_USER_TYPE_INVALID) ||
-		errors.Is(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED)
-}
-
+// isRemoved reports whether the card that was looked at is not in the reader any more.
 func isRemoved(err error) bool {
-	return errors.Is(err, pkcs11.CKR_DEVICE_REMOVED) || errors.Is(err, pkcs11.CKR_TOKEN_NOT_PRESENT) ||
-		errors.Is(err, pkcs11.CKR_SESSION_HANDLE_INVALID) // a session ends with its card (PKCS#11 2.40, 5.6)
+	return errors.Is(err, token.ErrRemoved) || errors.Is(err, token.ErrOtherCard)
 }
 
 // isWrongPIN reports whether the token has refused this PIN.
 func isWrongPIN(err error) bool {
-	return errors.Is(err, pkcs11.CKR_PIN_INCORRECT) || errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE) ||
-		errors.Is(err, pkcs11.CKR_PIN_INVALID)
+	return errors.Is(err, token.ErrPINWrong) || errors.Is(err, token.ErrPINFormat)
+}
+
+// isDeadline reports whether an error is that of the login's own time, which is over.
+func isDeadline(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
 // verifyRefusal turns a verifier's reason into what the user and the stack are told; late is a check that

@@ -78,7 +78,7 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
 	t.at(stepRead)
-	cards, r := t.openCards(module, slots)
+	cards, r := t.openCards(ctx, module, slots)
 	if r != nil {
 		return nil, r
 	}
@@ -139,31 +139,31 @@ func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named boo
 		return nil, r
 	}
 
-	r = t.logIn(ctx, c, entry.pin)
-	if r != nil && r.Outcome == PINIncorrect && entry.taken && !t.conf.Global.UseFirstPass {
-		r = t.secondEntry(ctx, s, c, named, &entry)
+	chosen, r := t.prove(ctx, s, c, entry.pin)
+	if r != nil && r.Outcome == PINIncorrect && !c.loggedIn && entry.taken && !t.conf.Global.UseFirstPass {
+		chosen, r = t.secondEntry(ctx, s, c, named, &entry)
 	}
 	if r != nil {
 		return nil, r
 	}
-	return t.finish(ctx, s, c, entry.pin)
+	return t.finish(ctx, c, chosen, entry.pin)
 }
 
 // secondEntry lets the user type what an earlier module's secret was not, and logs in with that.
-func (t *attempt) secondEntry(ctx context.Context, s *assessment, c *card, named bool, entry *pinEntry) *Refusal {
+func (t *attempt) secondEntry(ctx context.Context, s *assessment, c *card, named bool, entry *pinEntry) (candidate, *Refusal) {
 	t.log.Info("the secret of an earlier module is not the PIN, asking", "token", c.token.Label)
 	asked := t.a.now()
 	pin, r := t.askAgain(ctx, c, named, entry.pin)
 	if r != nil {
-		return r
+		return candidate{}, r
 	}
 	entry.pin.Wipe()
 	entry.pin, entry.taken = pin, false
 
 	if r := t.answered(ctx, s, c, asked); r != nil {
-		return r
+		return candidate{}, r
 	}
-	return t.logIn(ctx, c, pin)
+	return t.prove(ctx, s, c, pin)
 }
 
 // answered waits for the assessment, and makes sure that what was found out still holds after the prompt.
@@ -180,18 +180,8 @@ func (t *attempt) answered(ctx context.Context, s *assessment, c *card, asked ti
 	return t.afterAnswer(ctx, c, asked)
 }
 
-// finish takes a card whose PIN was right to its proof.
-func (t *attempt) finish(ctx context.Context, s *assessment, c *card, pin *secret.PIN) (*success, *Refusal) {
-	if c.hidden {
-		if r := t.assessHidden(ctx, s, c); r != nil {
-			return nil, r
-		}
-	}
-	t.at(stepProve)
-	chosen, r := t.prove(ctx, c, pin)
-	if r != nil {
-		return nil, r
-	}
+// finish locks a card that has proved its key, and names its user.
+func (t *attempt) finish(ctx context.Context, c *card, chosen candidate, pin *secret.PIN) (*success, *Refusal) {
 	t.at(stepLock)
 	if err := c.close(); err != nil {
 		return nil, refuse(SessionNotClosed, err)

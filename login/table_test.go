@@ -15,6 +15,7 @@ import (
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/login/cards"
 	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
@@ -112,6 +113,7 @@ func (d *table) play(t *testing.T, r Request, who *person, remote bool, global s
 		log = new(strings.Builder)
 	}
 	a := &Authenticator{
+		Cards:           cards.System{},
 		Host:            d.host,
 		Progress:        d.progress,
 		Accounts:        nobody{},

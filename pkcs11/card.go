@@ -23,10 +23,7 @@ type card struct {
 func (c *card) Info() *token.Info { return c.info }
 
 // Refresh asks for the token's flags, and whether it is the same token.
-func (c *card) Refresh(ctx context.Context) (*token.Info, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+func (c *card) Refresh(context.Context) (*token.Info, error) {
 	if c.session == nil {
 		return nil, ErrClosed
 	}
@@ -60,25 +57,11 @@ func (c *card) refresh() error {
 }
 
 // Certificates reads the token's certificates, each when it is asked for.
-func (c *card) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
-	return func(yield func(token.Object, error) bool) {
-		if c.session == nil {
-			yield(token.Object{}, ErrClosed)
-			return
-		}
-		for o, err := range c.session.eachCertificate() {
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
-				yield(token.Object{}, err)
-				return
-			}
-			if !yield(o, nil) {
-				return
-			}
-		}
+func (c *card) Certificates(context.Context) iter.Seq2[token.Object, error] {
+	if c.session == nil {
+		return func(yield func(token.Object, error) bool) { yield(token.Object{}, ErrClosed) }
 	}
+	return c.session.eachCertificate()
 }
 
 // LogInAndSign is C_Login, and what Choose asks for between C_FindObjectsInit and C_Sign.
@@ -121,10 +104,7 @@ func (c *card) SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose token
 
 // ChangePIN is C_SetPIN, which needs a session that may write. The card may have been exchanged since this one was
 // opened, and a new session would be one on the other card.
-func (c *card) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (c *card) ChangePIN(_ context.Context, old, fresh *secret.PIN) error {
 	if err := c.Close(); err != nil {
 		return err
 	}

@@ -13,11 +13,7 @@ func (m *Module) Cards() token.Module { return &cards{m} }
 type cards struct{ module *Module }
 
 // Slots lists all slots, with the tokens in them.
-func (c *cards) Slots(ctx context.Context) ([]token.Slot, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-
+func (c *cards) Slots(context.Context) ([]token.Slot, error) {
 	slots, err := c.module.Slots()
 	if err != nil {
 		return nil, err
@@ -74,10 +70,7 @@ func (d details) Library() (token.Library, error) {
 func (c *cards) Wait(ctx context.Context) error { return c.module.WaitForSlotEvent(ctx) }
 
 // Open opens a session that only reads.
-func (c *cards) Open(ctx context.Context, s token.Slot) (token.Session, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+func (c *cards) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	if s.Token == nil {
 		return nil, &token.Error{Kind: token.ErrRemoved}
 	}

@@ -68,7 +68,7 @@ func (s *Session) certificate(handle uint) (Object, error) {
 		return o, err
 	}
 	// Copies, so that the block does not live as long as the certificate.
-	o.ID, o.Label = bytes.Clone(values[0].bytes), printable(string(values[1].bytes))
+	o.ID, o.Label = bytes.Clone(values[0].bytes), token.Printable(string(values[1].bytes))
 	switch der := values[2]; {
 	case der.err != nil:
 		o.Err = der.err

@@ -68,14 +68,3 @@ func isGone(err error) bool {
 	}
 	return false
 }
-
-// IsFault reports whether an error says that card, reader or library failed, and nothing about what was asked: the
-// codes of PKCS#11 2.40, section 5.1, for errors of the device and of memory.
-func IsFault(err error) bool {
-	for _, c := range []Code{CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_HOST_MEMORY, CKR_GENERAL_ERROR, CKR_TOKEN_NOT_RECOGNIZED} {
-		if errors.Is(err, c) {
-			return true
-		}
-	}
-	return false
-}

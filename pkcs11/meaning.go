@@ -29,19 +29,13 @@ func (e *Error) Is(target error) bool {
 	case token.ErrNotStarted:
 		return e.Func == "C_Initialize"
 	case token.ErrCancelled:
-		return e.Func == "C_Login" && e.Code == CKR_FUNCTION_CANCELED
+		return e.ofLogIn() && e.Code == CKR_FUNCTION_CANCELED
 	case token.ErrPINUnsupported:
-		return e.cannotVerify()
+		return e.ofLogIn() && (e.Code == CKR_FUNCTION_NOT_SUPPORTED || e.Code == CKR_USER_TYPE_INVALID)
 	}
 	meaning, known := meanings[e.Code]
 	return known && meaning == target
 }
 
-// cannotVerify reports whether a log-in, which may begin with a log-out (Relogin), has failed because the token knows
-// none.
-func (e *Error) cannotVerify() bool {
-	if e.Func != "C_Login" && e.Func != "C_Logout" {
-		return false
-	}
-	return e.Code == CKR_FUNCTION_NOT_SUPPORTED || e.Code == CKR_USER_TYPE_INVALID
-}
+// ofLogIn reports whether a log-in has failed, which may begin with a log-out (Relogin).
+func (e *Error) ofLogIn() bool { return e.Func == "C_Login" || e.Func == "C_Logout" }

@@ -13,9 +13,9 @@
 // # Time
 //
 // Where a method has a context, its end ends the method as soon as the implementation can; the error is
-// the context's then. PKCS#11 has no way to end a call, and a library that hangs hangs its caller:
-// whoever needs a deadline runs the login in a process that can be killed. Between two calls, and
-// between two keys of LogInAndSign, every implementation looks at the context.
+// the context's then. Every implementation looks at it in Wait, and in LogInAndSign before the PIN is sent
+// and before each key. PKCS#11 has no way to end any other call, and a library that hangs hangs its
+// caller: whoever needs a deadline runs the login in a process that can be killed.
 //
 // # Errors
 //

@@ -39,8 +39,10 @@ var rows = map[string]row{
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
-	"login": {ours: "config mapper pkcs11 po token verify internal/accounts internal/certinfo internal/secret"},
-	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"login": {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
+	"login/cards": {ours: "config pkcs11 token"},
+	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
 	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
