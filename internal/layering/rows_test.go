@@ -56,6 +56,7 @@ var rows = map[string]row{
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"login/logintest":   {ours: "config token internal/certinfo internal/secret internal/testca"},
 	"ccid/ccidtest":     {ours: "ccid internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
