@@ -1,6 +1,7 @@
 // Package login is one authentication with a card, from the module's arguments to the user's name,
 // and the change of a card's PIN. It holds the order of events and every decision about them; what a
-// card, a certificate or a mapping is lives in pkcs11, verify and mapper.
+// card, a certificate or a mapping is lives in token, verify and mapper. Which kind of cards there are is
+// for whoever makes an Authenticator (Cards).
 //
 // The story is told in steps.go. Nothing here knows a PAM number, opens a file but through config, or
 // keeps state between two calls.
@@ -102,10 +103,10 @@ type Host interface {
 	Done()
 }
 
-// Authenticator carries what an authentication needs from outside; its zero value uses the system's.
+// Authenticator carries what an authentication needs from outside. What is nil is the system's, but for Cards.
 // It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
-	Cards           Cards                                            // nil refuses every request: cards.System is the system's
+	Cards           Cards                                            // nil refuses every login, and is for a Checker
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
