@@ -29,10 +29,11 @@ type proof struct {
 	endPad    func() // ends the wait for the reader's keypad; nil without one
 }
 
-// prove logs in to the card with the PIN and lets it sign a fresh challenge of this machine's (never of the card's: a
-// card that picks its own challenge can replay an old answer) with the key of each certificate that qualified, in
-// order, until one does. A certificate without a usable key does not end the login; an answer that does not verify
-// does, because the card then holds a copied certificate. It returns the certificate whose key was proved.
+// prove logs in to the card with the PIN and lets it sign a fresh challenge of this machine's
+// (never of the card's: a card that picks its own challenge can replay an old answer) with the key
+// of each certificate that qualified, in order, until one does. A certificate without a usable key
+// does not end the login; an answer that does not verify does, because the card then holds a copied
+// certificate. It returns the certificate whose key was proved.
 func (t *attempt) prove(ctx context.Context, s *assessment, c *card, pin *secret.PIN) (candidate, *Refusal) {
 	p := &proof{t: t, s: s, c: c}
 	if c.noPIN {
@@ -107,7 +108,8 @@ func (p *proof) loggedIn(ctx context.Context) {
 	}
 }
 
-// choose says which certificates the card is to prove: those that qualified, also among what it shows only now.
+// choose says which certificates the card is to prove: those that qualified, also among what it
+// shows only now.
 func (p *proof) choose(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 	t, c := p.t, p.c
 	if c.hidden {
@@ -198,8 +200,9 @@ func (p *proof) signRefusal(ctx context.Context, err error) *Refusal {
 	return refuse(SigningFailed, err)
 }
 
-// touchHintAfter is how long a signature may take before the user is told that the token may wait for
-// a touch. PKCS#11 does not tell; a card that is only slow has signed by then, most of the time.
+// touchHintAfter is how long a signature may take before the user is told that the token may wait
+// for a touch. PKCS#11 does not tell; a card that is only slow has signed by then, most of the
+// time.
 const touchHintAfter = 2 * time.Second
 
 // touchHint is the pending advice to touch the token.

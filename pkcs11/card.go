@@ -80,8 +80,8 @@ func (c *card) LogInAndSign(ctx context.Context, pin *secret.PIN, choose token.C
 	return c.sign(ctx, pin, choose)
 }
 
-// logIn verifies the PIN on the card. A card that another program unlocked is locked again first: its state is no proof
-// that this user knows the PIN.
+// logIn verifies the PIN on the card. A card that another program unlocked is locked again first:
+// its state is no proof that this user knows the PIN.
 func (c *card) logIn(pin *secret.PIN) error {
 	err := c.session.Login(pin)
 	if errors.Is(err, CKR_USER_ALREADY_LOGGED_IN) {
@@ -102,8 +102,8 @@ func (c *card) SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose token
 	return c.sign(ctx, pin, choose)
 }
 
-// ChangePIN is C_SetPIN, which needs a session that may write. The card may have been exchanged since this one was
-// opened, and a new session would be one on the other card.
+// ChangePIN is C_SetPIN, which needs a session that may write. The card may have been exchanged
+// since this one was opened, and a new session would be one on the other card.
 func (c *card) ChangePIN(_ context.Context, old, fresh *secret.PIN) error {
 	if err := c.Close(); err != nil {
 		return err

@@ -107,9 +107,10 @@ func (k *Token) info() *token.Info {
 	}
 }
 
-// tries is what the flags tell of the tries that are left. They are all there is: no field of CK_TOKEN_INFO
-// (PKCS#11 2.40, section 3.2) holds a number. Many tokens never set CKF_USER_PIN_FINAL_TRY beside
-// CKF_USER_PIN_COUNT_LOW, and one that sets none of the flags cannot be told from one that tells.
+// tries is what the flags tell of the tries that are left. They are all there is: no field of
+// CK_TOKEN_INFO (PKCS#11 2.40, section 3.2) holds a number. Many tokens never set
+// CKF_USER_PIN_FINAL_TRY beside CKF_USER_PIN_COUNT_LOW, and one that sets none of the flags cannot
+// be told from one that tells.
 func (f TokenFlags) tries() token.Tries {
 	switch {
 	case f.PINLocked():

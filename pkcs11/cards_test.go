@@ -66,7 +66,8 @@ type chosen struct {
 	passed                       []error
 }
 
-// TestCardSignsInTheCallsOfALogin: nothing is called that a login does not need, and nothing before the PIN.
+// TestCardSignsInTheCallsOfALogin: nothing is called that a login does not need, and nothing before
+// the PIN.
 func TestCardSignsInTheCallsOfALogin(t *testing.T) {
 	var calls []string
 	m := load(t, card(t, object(testca.P256(), "\x01")), func(c string) { calls = append(calls, c) })
@@ -186,7 +187,8 @@ func TestKeysOfACardAreTriedInOrder(t *testing.T) {
 	}
 }
 
-// TestSecondEntryAtThePad: for a key that wants the PIN for each signature; that it is cancelled ends the proof.
+// TestSecondEntryAtThePad: for a key that wants the PIN for each signature; that it is cancelled
+// ends the proof.
 func TestSecondEntryAtThePad(t *testing.T) {
 	traits := object(testca.P256(), "\x01")
 	traits.AlwaysAuthenticate = true
@@ -226,7 +228,8 @@ func TestSecondEntryAtThePad(t *testing.T) {
 	}
 }
 
-// TestAnotherCardGetsNothing: it is noticed by what it tells of itself, before a PIN is sent for a change.
+// TestAnotherCardGetsNothing: it is noticed by what it tells of itself, before a PIN is sent for a
+// change.
 func TestAnotherCardGetsNothing(t *testing.T) {
 	s := opened(t, load(t, card(t), nil, faultless...))
 	if fresh, err := s.Refresh(t.Context()); err != nil || fresh != s.Info() {

@@ -56,8 +56,8 @@ func (c *card) signOne(o token.Object, pin *secret.PIN, choice *token.Choice) (S
 	return c.session.Sign(key, o.Cert, message, func() error { return c.logInForKey(pin, choice) })
 }
 
-// logInForKey verifies the PIN once more for a key that wants it for each signature (CKA_ALWAYS_AUTHENTICATE). At a
-// reader's keypad that is a second entry.
+// logInForKey verifies the PIN once more for a key that wants it for each signature
+// (CKA_ALWAYS_AUTHENTICATE). At a reader's keypad that is a second entry.
 func (c *card) logInForKey(pin *secret.PIN, choice *token.Choice) error {
 	if !c.info.PIN.AtReader {
 		return c.session.LoginContextSpecific(pin)

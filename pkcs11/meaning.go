@@ -2,7 +2,8 @@ package pkcs11
 
 import "pam_pkcs11/token"
 
-// meanings are what codes say in the words of package token, whichever function returns them (PKCS#11 2.40, section 5.1).
+// meanings are what codes say in the words of package token, whichever function returns them
+// (PKCS#11 2.40, section 5.1).
 var meanings = map[Code]error{
 	CKR_PIN_INCORRECT:            token.ErrPINWrong,
 	CKR_PIN_LEN_RANGE:            token.ErrPINFormat,

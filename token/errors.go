@@ -2,13 +2,13 @@ package token
 
 import "errors"
 
-// What an error of a card means for whoever asked. Each is found by errors.Is; the texts are for errors without one of their
-// own.
+// What an error of a card means for whoever asked. Each is found by errors.Is; the texts are for
+// errors without one of their own.
 var (
 	// ErrPINWrong: the card has refused this PIN, which cost a try. See Error for what is left.
 	ErrPINWrong = errors.New("the PIN is wrong")
-	// ErrPINFormat: the card or the reader takes no PIN of this length or of these characters. Most cards count no try
-	// then, but not all.
+	// ErrPINFormat: the card or the reader takes no PIN of this length or of these characters. Most
+	// cards count no try then, but not all.
 	ErrPINFormat = errors.New("no PIN of this card has this length or these characters")
 	// ErrPINLocked: no PIN is taken any more until it is unblocked.
 	ErrPINLocked = errors.New("the PIN is locked")
@@ -41,14 +41,15 @@ var (
 
 	// ErrNotStarted: the module is there, and could not be started.
 	ErrNotStarted = errors.New("the module for cards could not be started")
-	// ErrNoWait: the module cannot wait for cards; the caller asks for the slots every 250 ms or less.
+	// ErrNoWait: the module cannot wait for cards; the caller asks for the slots every 250 ms or
+	// less.
 	ErrNoWait = errors.New("the module cannot wait for cards")
 	// ErrNotSupported: there is no way to do this on this card or through this module.
 	ErrNotSupported = errors.New("not possible with this card")
 )
 
-// Error is an error that has what it means beside it. An implementation whose own errors answer to errors.Is
-// needs none, but for what is left of the tries.
+// Error is an error that has what it means beside it. An implementation whose own errors answer to
+// errors.Is needs none, but for what is left of the tries.
 type Error struct {
 	Kind  error // one of the Err values
 	Tries Tries // what is left after ErrPINWrong, where Counted; else the caller asks with Refresh
@@ -75,7 +76,8 @@ func (e *Error) Unwrap() []error {
 // usable any more, or another key would cost another try of the PIN.
 func EndsSigning(err error) bool {
 	for _, end := range []error{
-		ErrPINWrong, ErrPINFormat, ErrPINLocked, ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault,
+		ErrPINWrong, ErrPINFormat, ErrPINLocked,
+		ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault,
 	} {
 		if errors.Is(err, end) {
 			return true

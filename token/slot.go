@@ -8,8 +8,8 @@ type Slot struct {
 	Token        *Info // nil without a card, and where Err is set
 	Err          error // why the card cannot be read
 
-	// Description and Manufacturer are those of the reader, printable. Where Details is set they may be
-	// empty until Describe.
+	// Description and Manufacturer are those of the reader, printable. Where Details is set they
+	// may be empty until Describe.
 	Description, Manufacturer string
 
 	Details Details // what Slots has left out to save calls; nil: nothing
@@ -48,8 +48,8 @@ func (s *Slot) Describe() error {
 	return nil
 }
 
-// Info is what a card tells of itself without a PIN. Texts are without padding, and printable. An Info is
-// never changed: Session.Refresh returns a new one.
+// Info is what a card tells of itself without a PIN. Texts are without padding, and printable. An
+// Info is never changed: Session.Refresh returns a new one.
 type Info struct {
 	Label, Manufacturer, Model, Serial string
 
@@ -68,8 +68,9 @@ type PIN struct {
 
 	Tries Tries
 
-	// Said is the state of the PIN in the words of the card or its library, for the log, where no PIN can be
-	// right (Tries.Level is Locked, or Required without Set) or the last try is left; else "".
+	// Said is the state of the PIN in the words of the card or its library, for the log, where no
+	// PIN can be right (Tries.Level is Locked, or Required without Set) or the last try is left;
+	// else "".
 	Said string
 }
 

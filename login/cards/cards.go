@@ -1,5 +1,5 @@
-// Package cards plugs the sources of cards into a login and into the tools: it alone knows, from a configuration,
-// which kind of token.Module that is. Today each is a PKCS#11 library.
+// Package cards plugs the sources of cards into a login and into the tools: it alone knows, from a
+// configuration, which kind of token.Module that is. Today each is a PKCS#11 library.
 package cards
 
 import (
@@ -10,9 +10,9 @@ import (
 
 // System opens the PKCS#11 library that a configuration names. It implements login.Cards.
 type System struct {
-	// Tool is for a program that looks at cards and calls nothing else in C: Open does what Prepare does, and
-	// finds all functions that the library calls, so that one that lacks some is an error and not the
-	// end of the program.
+	// Tool is for a program that looks at cards and calls nothing else in C: Open does what Prepare
+	// does, and finds all functions that the library calls, so that one that lacks some is an error
+	// and not the end of the program.
 	Tool bool
 }
 
