@@ -51,13 +51,13 @@ func (t *attempt) openCards(ctx context.Context, m token.Module, slots []token.S
 func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*card, *Refusal) {
 	session, err := m.Open(ctx, s)
 	if err != nil {
-		return nil, refuse(SessionNotOpened, err)
+		return nil, cardRefusal(ctx, SessionNotOpened, err)
 	}
 
 	c := &card{token: session.Info(), session: session}
 	if err := c.read(session.Certificates(ctx)); err != nil {
 		_ = session.Close()
-		return nil, readRefusal(err)
+		return nil, readRefusal(ctx, err)
 	}
 	if c.hidden = len(c.objects) == 0; c.hidden && !t.asksHidden() {
 		c.rejected = &Refusal{

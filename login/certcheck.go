@@ -280,7 +280,7 @@ func (c *card) verdict() *Refusal {
 // assessHidden reads and checks the certificates that a card shows only after login.
 func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
 	if err := c.read(shown); err != nil {
-		return readRefusal(err)
+		return readRefusal(ctx, err)
 	}
 	if len(c.objects) == 0 {
 		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))

@@ -1,5 +1,3 @@
-//go:build cgo
-
 package login
 
 import (
@@ -11,7 +9,8 @@ import (
 	"time"
 
 	"pam_pkcs11/config"
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
+	"pam_pkcs11/token"
 )
 
 const discreetly = "remote_login = allow; remote_login_hides = true;"
@@ -19,29 +18,29 @@ const discreetly = "remote_login = allow; remote_login_hides = true;"
 // TestAnotherHostLearnsNothing: whoever asks from another host sees and hears the same for the same time, be the
 // card in the reader his own or not.
 func TestAnotherHostLearnsNothing(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	refused := []string{"P Smart card PIN: ", "W 6s", "S 5s", "W 0s", "E Error 2382: the smart card login from another host was refused"}
 	tests := map[string]struct {
 		user, answer, args string
-		fault              []string
+		fault              []happening
 		logins             int
 		reason             string // in the log
 	}{
 		"his card, a wrong PIN":            {"alice", otherPIN, "", nil, 1, "pin_incorrect"},
 		"his card, what cannot be a PIN":   {"alice", "1", "", nil, 0, "pin_does_not_fit"},
 		"his card, an empty PIN":           {"alice", "", "", nil, 0, "pin_empty"},
-		"his card, locked":                 {"alice", rightPIN, "", []string{"flags 40000 0"}, 0, "pin_locked"},
-		"his card, few tries, a wrong PIN": {"alice", otherPIN, "", []string{"flags 10000 0"}, 1, "pin_incorrect"},
-		"his card, the last try":           {"alice", rightPIN, "", []string{"flags 20000 0"}, 0, "pin_not_read"},
-		"his card, a PIN pad":              {"alice", rightPIN, "", []string{"flags 100 0", "pad " + rightPIN}, 0, "pin_not_read"},
-		"his card, it cannot sign":         {"alice", rightPIN, "", []string{"fault C_Sign 0 return 6"}, 1, "signing_failed"},
-		"his card, pulled":                 {"alice", rightPIN, "", []string{"fault C_Login 0 return 0x32"}, 1, "card_removed"},
+		"his card, locked":                 {"alice", rightPIN, "", []happening{locked}, 0, "pin_locked"},
+		"his card, few tries, a wrong PIN": {"alice", otherPIN, "", []happening{fewTriesLeft}, 1, "pin_incorrect"},
+		"his card, the last try":           {"alice", rightPIN, "", []happening{lastTry}, 0, "pin_not_read"},
+		"his card, a PIN pad":              {"alice", rightPIN, "", []happening{atReader(rightPIN)}, 0, "pin_not_read"},
+		"his card, it cannot sign":         {"alice", rightPIN, "", []happening{fails("C_Sign", errors.New("CKR_FUNCTION_FAILED"))}, 1, "signing_failed"},
+		"his card, pulled":                 {"alice", rightPIN, "", []happening{fails("C_Login", token.ErrRemoved)}, 1, "card_removed"},
 		"his card, try_first_pass":         {"alice", otherPIN, "try_first_pass", nil, 1, "pin_incorrect"},
 		"another's card, the right PIN":    {"bob", rightPIN, "", nil, 0, "foreign_card"},
 		"another's card, an empty PIN":     {"bob", "", "", nil, 0, "foreign_card"},
-		"another's card, locked":           {"bob", rightPIN, "", []string{"flags 40000 0"}, 0, "foreign_card"},
-		"another's card, the last try":     {"bob", rightPIN, "", []string{"flags 20000 0"}, 0, "foreign_card"},
-		"another's card, a PIN pad":        {"bob", rightPIN, "", []string{"flags 100 0"}, 0, "foreign_card"},
+		"another's card, locked":           {"bob", rightPIN, "", []happening{locked}, 0, "foreign_card"},
+		"another's card, the last try":     {"bob", rightPIN, "", []happening{lastTry}, 0, "foreign_card"},
+		"another's card, a PIN pad":        {"bob", rightPIN, "", []happening{atReader()}, 0, "foreign_card"},
 		"another's card, try_first_pass":   {"bob", otherPIN, "try_first_pass", nil, 0, "foreign_card"},
 	}
 	for name, tt := range tests {
@@ -73,7 +72,7 @@ func TestAnotherHostLearnsNothing(t *testing.T) {
 }
 
 func TestDiscreetLogin(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	only := []string{"P Smart card PIN: ", "C C_Login"}
 	tests := map[string]struct {
 		request Request
@@ -90,7 +89,7 @@ func TestDiscreetLogin(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := d.play(t, tt.request, &person{answers: []string{rightPIN}}, tt.remote, tt.global, "flags 10000 0")
+			p := d.play(t, tt.request, &person{answers: []string{rightPIN}}, tt.remote, tt.global, fewTriesLeft)
 			if outcomeOf(p.err) != "granted" || p.logins() != 1 || p.events[0] != tt.want {
 				t.Errorf("%s after %q", outcomeOf(p.err), p.events)
 			}
@@ -104,7 +103,8 @@ func TestDiscreetLogin(t *testing.T) {
 
 // TestCardThatHidesItsCertificates: whose it is would be known after the PIN only, so it gets none.
 func TestCardThatHidesItsCertificates(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{Hidden: true})
+	d := newTable(t, logintest.Object{})
+	d.hides = true
 	who := &person{answers: []string{rightPIN}}
 	p := d.play(t, Request{User: "alice", RHost: "192.0.2.7"}, who, false, discreetly)
 	if p.logins() != 0 || !strings.Contains(p.log, "shows its certificates only after the PIN") {

@@ -38,7 +38,7 @@ func apart(a, b time.Time) time.Duration {
 func (t *attempt) sameCard(ctx context.Context, c *card) *Refusal {
 	fresh, err := c.session.Refresh(ctx)
 	if err != nil {
-		return readRefusal(err)
+		return readRefusal(ctx, err)
 	}
 	c.token = fresh
 	return nil
@@ -64,7 +64,7 @@ func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
 		return nil
 	}
 	if err := c.read(c.session.Certificates(ctx)); err != nil {
-		return readRefusal(err)
+		return readRefusal(ctx, err)
 	}
 	chosen := c.qualified
 	if r := t.checkNow(ctx, checker, c); r != nil {

@@ -216,7 +216,7 @@ func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusa
 		return t.changeError(ctx, MsgNewPINDoesNotFit, err)
 	case isRemoved(err):
 		return t.changeError(ctx, MsgCardRemoved, err)
-	case errors.Is(err, token.ErrFault):
+	case errors.Is(err, token.ErrFault), isDeadline(ctx, err):
 		return t.changeError(ctx, MsgPINMayHaveChanged, err)
 	}
 	return refuse(ChangeFailed, err)

@@ -190,7 +190,7 @@ func (p *proof) signRefusal(ctx context.Context, err error) *Refusal {
 		return p.t.wrongPIN(ctx, p.c, err)
 	case errors.Is(err, token.ErrPINLocked):
 		return refuse(PINLocked, err)
-	case errors.Is(err, token.ErrFault):
+	case isFault(err):
 		return refuse(TokenFault, err)
 	case errors.Is(err, token.ErrNoKey):
 		return refuse(NoPrivateKey, err)

@@ -71,11 +71,19 @@ func remoteRefusal(why string) *Refusal {
 }
 
 // readRefusal names the failure to read a card: what could not be read says nothing of its certificates.
-func readRefusal(err error) *Refusal {
+func readRefusal(ctx context.Context, err error) *Refusal {
 	if isRemoved(err) {
 		return refuse(CardRemoved, err)
 	}
-	return refuse(TokenFault, err)
+	return cardRefusal(ctx, TokenFault, err)
+}
+
+// cardRefusal names the failure of a call to the card o, unless the login's own time was over.
+func cardRefusal(ctx context.Context, o Outcome, err error) *Refusal {
+	if isDeadline(ctx, err) {
+		o = DeadlinePassed
+	}
+	return refuse(o, err)
 }
 
 // loginRefusal names the failure of a log-in, unless it is a wrong PIN; nil is none.
@@ -105,6 +113,11 @@ func (t *attempt) loginRefusal(k *token.Info, err error) *Refusal {
 // isRemoved reports whether the card that was looked at is not in the reader any more.
 func isRemoved(err error) bool {
 	return errors.Is(err, token.ErrRemoved) || errors.Is(err, token.ErrOtherCard)
+}
+
+// isFault reports whether the card could not be worked with, which says nothing about its keys.
+func isFault(err error) bool {
+	return errors.Is(err, token.ErrFault) || errors.Is(err, token.ErrReset) || errors.Is(err, token.ErrInUse)
 }
 
 // isWrongPIN reports whether the token has refused this PIN.

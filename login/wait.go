@@ -66,7 +66,7 @@ func CardSelector(conf *config.Config) (token.Selector, error) {
 func (t *attempt) look(ctx context.Context, m token.Module, s token.Selector) (all, chosen []token.Slot, r *Refusal) {
 	slots, err := m.Slots(ctx)
 	if err != nil {
-		return nil, nil, refuse(LibraryNotInitialised, err)
+		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {
 		if slot.Err != nil {

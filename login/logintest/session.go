@@ -38,11 +38,14 @@ func (s *session) call(ctx context.Context, name string) (leave func(), err erro
 		return func() {}, errChanged
 	}
 
+	if err := s.here(); err != nil {
+		return func() {}, err // nothing reaches another card
+	}
 	leave, err = s.module.enter(ctx, name)
 	if err != nil {
 		return leave, err
 	}
-	return leave, s.here()
+	return leave, s.here() // Before may have changed that
 }
 
 // here reports whether the card is the one that was opened.
