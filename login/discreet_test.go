@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pam_pkcs11/config"
@@ -151,4 +152,73 @@ func TestVeilTime(t *testing.T) {
 			t.Errorf("after %s: %s, want %s; %v", spent, slept, want, told)
 		}
 	}
+}
+
+// TestDiscreetTimes: a refusal comes five seconds after the answer, whatever it is for; where the network is slow, that and
+// verify_timeout; where the card is slower than that, at the next five seconds.
+func TestDiscreetTimes(t *testing.T) {
+	const (
+		soon   = 5 * time.Second
+		later  = 5*time.Second + 10*time.Second + verdictGrace
+		hidden = "E Error 2382"
+	)
+	slow := func(s *stage) { s.auth.Accounts = slowPeople{people{}, 7 * time.Second} }
+	row := func(name, card string, want Outcome, pins int, h ...happening) ending {
+		return ending{
+			name: name, card: card, user: "alice", rhost: "192.0.2.7", answers: rightAnswer, global: discreetly,
+			want: want, pins: pins, happens: h, said: []string{prompt, hidden},
+		}
+	}
+	taken := func(e ending) ending {
+		e.args, e.said, e.answers = []string{"use_first_pass"}, []string{hidden}, nil
+		return e
+	}
+	pattern := inGlobal(`pin_pattern = "[0-9]+";`)
+	for _, tt := range []struct {
+		row   ending
+		after time.Duration
+	}{
+		{row("a wrong PIN", "alice", PINIncorrect, 1).types(otherPIN), soon},
+		{row("somebody else's card", "bob", ForeignCard, 0), soon},
+		{row("somebody else's two cards", "bob+expired", CertificateExpired, 0), soon},
+		{row("nobody answers", "alice", PINNotRead, 0).types(), soon},
+		{row("what cannot be a PIN", "alice", PINDoesNotFit, 0).types("1"), soon},
+		{row("hidden certificates", "alice", NoMatchingCertificate, 0, hides), soon},
+		{row("a token without a PIN", "alice", PINNotVerifiable, 0, withoutPIN, logInNotNeeded), soon},
+		{row("the configuration does not do", "alice", ConfigurationInvalid, 0).with(withArgs("ca_dir=/nonexistent")), soon},
+		{row("another card meanwhile", "alice", CardRemoved, 0, during(func(s *stage) { exchanged(s); s.skew += time.Minute })), soon},
+		{row("a slow user database", "bob", ForeignCard, 0, slow), later},
+		{row("a slow user database, a wrong PIN", "alice", PINIncorrect, 1, slow).types(otherPIN), later},
+		{row("a slow card", "alice", PINIncorrect, 1, at("C_Login", func(*stage) { time.Sleep(7 * time.Second) })).types(otherPIN), 2 * soon},
+		{taken(row("use_first_pass without an earlier secret", "alice", PINNotRead, 0)), soon},
+		{taken(row("use_first_pass with a wrong PIN", "alice", PINIncorrect, 1).with(pattern).with(func(e *ending) { e.earlier = otherPIN })), soon},
+		{taken(row("use_first_pass, somebody else's card", "bob", ForeignCard, 0).with(pattern).with(func(e *ending) { e.earlier = rightPIN })), soon},
+	} {
+		t.Run(tt.row.name, func(t *testing.T) {
+			machine := time.Now()
+			theDeck()
+			synctest.Test(t, func(t *testing.T) {
+				s := tt.row.stageAt(t, machine)
+				start := time.Now()
+				res, err := s.auth.Authenticate(s.context, s.request, s.user)
+				if after := time.Since(start); after != tt.after {
+					t.Errorf("refused after %s, want %s", after, tt.after)
+				}
+				if told := outcomeOf(err); told != "pin_incorrect" || res != nil {
+					t.Errorf("the stack is told %s", told)
+				}
+				if !strings.Contains(s.log.String(), "reason="+tt.row.want.String()) || s.readers.Count("C_Login") != tt.row.pins {
+					t.Errorf("%d PINs were sent, the log says\n%s", s.readers.Count("C_Login"), s.log)
+				}
+				sameTalk(t, s.user.heard("W"), tt.row.said)
+				s.check()
+				time.Sleep(time.Hour) // what still runs ends
+			})
+		})
+	}
+	playAll(t, []ending{
+		row("use_first_pass with the PIN", "alice", Success, 1).with(pattern).says().with(func(e *ending) { e.args, e.earlier = []string{"use_first_pass"}, rightPIN }),
+		row("a token without a PIN, require_pin = false", "alice", Success, 0, withoutPIN, logInNotNeeded).with(inGlobal("require_pin = false;")).says(prompt),
+		row("try_first_pass asks all the same", "alice", Success, 1).with(pattern).says(prompt).with(func(e *ending) { e.args, e.earlier = []string{"try_first_pass"}, otherPIN }),
+	})
 }

@@ -20,7 +20,9 @@ type person struct {
 	events    []string
 	chosen    []string      // answers to questions with echo; "number of NAME" reads the list
 	deaf      bool          // takes no texts
+	impatient bool          // lets nobody wait
 	meanwhile []func()      // what happens while the prompts are open, one for each; nil is nothing
+	chooses   func()        // done while a question with echo is open
 	inserts   func()        // done when asked for a card; nil does not
 	types     time.Duration // how long an answer takes
 	given     []*secret.PIN
@@ -82,6 +84,9 @@ func (p *person) wiped() bool {
 
 func (p *person) Ask(_ context.Context, text string) (string, error) {
 	p.note("Q %s", text)
+	if p.chooses != nil {
+		p.chooses()
+	}
 	if len(p.chosen) == 0 {
 		return "", ErrConversation
 	}
@@ -132,5 +137,8 @@ func (p *person) deafness() error {
 
 func (p *person) Wait(_ context.Context, d time.Duration) error {
 	p.note("W %s", d)
+	if p.impatient && d > 0 {
+		return ErrConversation
+	}
 	return nil
 }

@@ -323,28 +323,43 @@ func inserted(s *stage) {
 	s.user.inserts = func() { s.readers.Insert(0, c) }
 }
 
+// stage lays the machine of a row.
+func (e ending) stage(t *testing.T) *stage {
+	t.Helper()
+	return e.stageAt(t, time.Now())
+}
+
+// stageAt is stage where the machine's clock shows something else than the test's.
+func (e ending) stageAt(t *testing.T, machine time.Time) *stage {
+	t.Helper()
+	s := lay(t, machine, splitCards(e.card)...)
+	s.request = Request{
+		User:       e.user,
+		RHost:      e.rhost,
+		Service:    e.service,
+		Args:       slices.Clone(e.args),
+		Silent:     e.silent,
+		NoEmptyPIN: e.noEmpty,
+		HostPID:    os.Getpid(),
+		Environ:    func(name string) string { return e.env[name] },
+	}
+	s.configure(e.global, e.module)
+	s.user.answers, s.user.chosen = slices.Clone(e.answers), slices.Clone(e.chosen)
+	s.user.earlier, s.user.deaf = e.earlier, e.deaf
+	for _, h := range e.happens {
+		h(s)
+	}
+	return s
+}
+
 // play plays one row in a bubble of its own: its timers cost no time.
 func (e ending) play(t *testing.T) {
 	machine := time.Now()
 	theDeck() // by the clock of the machine
 	synctest.Test(t, func(t *testing.T) {
-		s := lay(t, machine, splitCards(e.card)...)
-		s.request = Request{
-			User:       e.user,
-			RHost:      e.rhost,
-			Service:    e.service,
-			Args:       slices.Clone(e.args),
-			Silent:     e.silent,
-			NoEmptyPIN: e.noEmpty,
-			HostPID:    os.Getpid(),
-			Environ:    func(name string) string { return e.env[name] },
-		}
-		s.configure(e.global, e.module)
-		s.user.answers, s.user.chosen = slices.Clone(e.answers), slices.Clone(e.chosen)
-		s.user.earlier, s.user.deaf = e.earlier, e.deaf
-		s.user.types = 500 * time.Millisecond // of the bubble
-		for _, h := range e.happens {
-			h(s)
+		s := e.stageAt(t, machine)
+		if s.user.types == 0 {
+			s.user.types = 500 * time.Millisecond
 		}
 
 		res, err := s.auth.Authenticate(s.context, s.request, s.user)
