@@ -1,5 +1,3 @@
-//go:build cgo
-
 package login
 
 import (
@@ -7,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
 )
 
 // listener is a Host that notes the order of events beside the calls of the library.
@@ -59,7 +57,7 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 			"deliver " + wrong + ", logged: login refused", "done, logged: login refused", end + ", logged: login refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newTable(t, pkcs11test.Object{})
+			d := newTable(t, logintest.Object{})
 			tt.host.log = new(strings.Builder)
 			d.host, d.log = tt.host, tt.host.log
 			d.trace = func(call string) {
@@ -81,7 +79,7 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 
 // TestProgressNamesTheFunction: whoever finds the process dead learns where it was.
 func TestProgressNamesTheFunction(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	seen := map[string]string{} // function: step
 	d.progress = func(p Place) {
 		if p.Function != "" {

@@ -17,7 +17,7 @@ const (
 	stepRead      = "reading the card"
 	stepPrompt    = "asking for the PIN"
 	stepPIN       = "checking the PIN"
-	stepSurvey    = "checking the certificates"
+	stepCheck     = "checking the certificates"
 	stepProve     = "letting the card prove its key"
 	stepLock      = "locking the card"
 	stepChange    = "changing the PIN"

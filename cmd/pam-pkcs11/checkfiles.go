@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/login"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 	"pam_pkcs11/verify"
 )
 
@@ -62,7 +63,7 @@ func checkTokenURI(i *inspection) error {
 	if uri == "" {
 		return nil
 	}
-	if _, err := pkcs11.ParseURI(uri); err != nil {
+	if _, err := token.ParseURI(uri); err != nil {
 		i.refuses(i.conf.Fault("token_uri", fmt.Errorf("token_uri = %s: %w", uri, err)))
 	}
 	return nil

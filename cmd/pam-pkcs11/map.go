@@ -91,7 +91,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
-	judge, err := authenticator.NewJudge(conf)
+	checker, err := authenticator.NewChecker(conf)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
@@ -101,7 +101,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 	}
 	yes := len(certs) > 0
 	for _, c := range certs {
-		shown, err := m.judge(cmd.Context(), judge, conf, c, certs)
+		shown, err := m.judge(cmd.Context(), checker, conf, c, certs)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 }
 
 // judge asks about one certificate, within the time that a login would have.
-func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Config, c source, all []source) (mapped, error) {
+func (m mapping) judge(ctx context.Context, checker *login.Checker, conf *config.Config, c source, all []source) (mapped, error) {
 	if c.err != nil {
 		return mapped{Certificate: c.name, Subject: c.outline.Subject, Issuer: c.outline.Issuer, Serial: c.outline.Serial,
 			Check: "cannot be used: " + c.err.Error()}, nil
@@ -133,11 +133,11 @@ func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Con
 		Good:        true,
 		Notes:       c.cert.Oddities(),
 	}
-	checked, err := judge.Check(ctx, c.cert, certificatesOf(all))
+	checked, err := checker.Check(ctx, c.cert, certificatesOf(all))
 	if err != nil {
 		shown.Good, shown.Check = false, err.Error()
 	}
-	explained, err := judge.Explain(ctx, login.Checked(c.cert, checked), m.user)
+	explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), m.user)
 	if err != nil {
 		return shown, fmt.Errorf("%s: %w", c.name, err)
 	}

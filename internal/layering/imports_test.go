@@ -120,6 +120,7 @@ func TestTheTableRefuses(t *testing.T) {
 	tests := map[string]struct{ file, imported string }{
 		"a reader's package in login":           {"login/x.go", module + "/pcsc"},
 		"a reader's package in a test of login": {"login/x_test.go", module + "/ccid"},
+		"a library for cards in login":          {"login/x.go", module + "/pkcs11"},
 		"a fake outside of tests":               {"login/x.go", module + "/pkcs11/pkcs11test"},
 		"a package not in the row":              {"config/x.go", module + "/mapper"},
 		"the PKCS#11 library elsewhere":         {"pkcs11/slot.go", "github.com/miekg/pkcs11"},

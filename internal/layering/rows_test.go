@@ -33,7 +33,8 @@ var rows = map[string]row{
 	"config/internal/finding": {},
 	"config/internal/scconf":  {ours: "config/internal/finding"},
 	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf"},
-	"pkcs11":                  {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"token":                   {ours: "internal/certinfo internal/secret"},
+	"pkcs11":                  {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile",
 		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
@@ -41,8 +42,10 @@ var rows = map[string]row{
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
-	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
-	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"login": {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
+	"login/cards": {ours: "config pkcs11 token"},
+	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
@@ -66,6 +69,7 @@ var rows = map[string]row{
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"login/logintest":   {ours: "config token internal/certinfo internal/secret internal/testca"},
 	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
 }

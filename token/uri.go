@@ -1,4 +1,4 @@
-package pkcs11
+package token
 
 import (
 	"bytes"
@@ -158,7 +158,7 @@ func parseVersion(s string) (major, minor byte, err error) {
 		low, err2 = strconv.ParseUint(b, 10, 8)
 	}
 	if errors.Join(err1, err2) != nil {
-		return 0, 0, fmt.Errorf("PKCS#11 URI: library-version %q is not a version", printable(s))
+		return 0, 0, fmt.Errorf("PKCS#11 URI: library-version %q is not a version", Printable(s))
 	}
 	return byte(high), byte(low), nil
 }
@@ -179,18 +179,18 @@ func (u *URI) MatchToken(s Slot) bool {
 			return false
 		}
 	}
-	return u.matchLibrary(s.module)
+	return u.matchLibrary(s.Details)
 }
 
-func (u *URI) matchLibrary(m *Module) bool {
+func (u *URI) matchLibrary(d Details) bool {
 	version, hasVersion := u.path["library-version"]
 	if !hasVersion && !u.has("library-manufacturer") && !u.has("library-description") {
 		return true
 	}
-	if m == nil {
+	if d == nil {
 		return false
 	}
-	info, err := m.Info()
+	info, err := d.Library()
 	if err != nil || !u.is("library-manufacturer", info.Manufacturer) || !u.is("library-description", info.Description) {
 		return false
 	}

@@ -1,4 +1,4 @@
-package pkcs11
+package token
 
 import (
 	"fmt"
@@ -49,7 +49,7 @@ func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 		return Unreadable, "its token cannot be read: " + slot.Err.Error()
 	case slot.Token == nil:
 		return Empty, "it is empty"
-	case !slot.Token.Flags.Initialized():
+	case !slot.Token.Initialized:
 		return Blank, fmt.Sprintf("its token %q is not initialised (no CKF_TOKEN_INITIALIZED)", slot.Token.Label)
 	case s.SlotNum != 0 && slot.Index != s.SlotNum:
 		return Another, fmt.Sprintf("it is number %d, and slot_num is %d", slot.Index, s.SlotNum)
