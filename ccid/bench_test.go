@@ -28,7 +28,7 @@ func (i *instant) BulkOut(_ context.Context, m []byte) error {
 	i.reply = append(i.reply[:0], m[:10]...)
 	i.reply[7], i.reply[8], i.reply[9] = 0, 0, 0
 	var data []byte
-	switch message.MessageType(m[0]) {
+	switch message.Type(m[0]) {
 	case message.TypePowerOn:
 		i.card = iso7816.NewT1Card(iso7816.T1Config{IFSC: 254, IFSD: 254})
 		i.reply[0], data = byte(message.TypeDataBlock), atrT1

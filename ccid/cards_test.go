@@ -38,7 +38,7 @@ func (r *recorder) all() [][]byte {
 }
 
 // only are the requests of one type since the last call, without header.
-func (r *recorder) only(kind message.MessageType) (some [][]byte) {
+func (r *recorder) only(kind message.Type) (some [][]byte) {
 	for _, b := range r.all() {
 		if b[0] == byte(kind) {
 			some = append(some, b[10:])
@@ -232,7 +232,7 @@ func TestRateRefused(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %02X", name, refusal), func(t *testing.T) {
 				inReader(t, profile(descriptor(f)), atrBoth, func(t *testing.T, w *world, r *recorder) {
 					w.device.Inject(func(x *ccidtest.Exchange) bool {
-						if message.MessageType(x.Request[0]) == message.TypeSetParameters && x.Request[10] != 0x11 {
+						if message.Type(x.Request[0]) == message.TypeSetParameters && x.Request[10] != 0x11 {
 							ccidtest.Fails(refusal)(x)
 						}
 						return false

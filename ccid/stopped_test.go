@@ -31,7 +31,7 @@ type strike struct {
 func (s *strike) fault(x *ccidtest.Exchange) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch message.MessageType(x.Request[0]) {
+	switch message.Type(x.Request[0]) {
 	case message.TypePowerOn:
 		s.on = false
 	case message.TypeXfrBlock:

@@ -178,7 +178,7 @@ func (d *Device) take(r *reader, data []byte) error {
 			break
 		}
 		d.counts.Messages++
-		if kind := message.MessageType(all[0]); kind == message.TypeXfrBlock || kind == message.TypeSecure {
+		if kind := message.Type(all[0]); kind == message.TypeXfrBlock || kind == message.TypeSecure {
 			d.counts.Exchanges++
 		}
 		err := d.exchange(r, all[:length:length])

@@ -11,7 +11,7 @@ var errFrame = errors.New("not a CCID message")
 
 // Answer is a message of the reader on its bulk endpoint (CCID 1.1, section 6.2).
 type Answer struct {
-	Type     MessageType
+	Type     Type
 	Slot     byte // bSlot
 	Sequence byte // bSeq: that of the command
 	Status   byte // bStatus: see ICC and Result
@@ -66,7 +66,7 @@ func ParseAnswer(raw []byte) (Answer, error) {
 		return Answer{}, fmt.Errorf("%w: %d bytes", errFrame, len(raw))
 	}
 	a := Answer{
-		Type: MessageType(raw[0]), Slot: raw[5], Sequence: raw[6], Status: raw[7], Error: raw[8], Special: raw[9],
+		Type: Type(raw[0]), Slot: raw[5], Sequence: raw[6], Status: raw[7], Error: raw[8], Special: raw[9],
 		Data: raw[HeaderLength:],
 	}
 	length := binary.LittleEndian.Uint32(raw[1:])
@@ -81,7 +81,7 @@ func ParseAnswer(raw []byte) (Answer, error) {
 
 // Notification is a message on the interrupt endpoint (6.3).
 type Notification struct {
-	Type  MessageType // TypeNotifySlotChange or TypeHardwareError
+	Type  Type // TypeNotifySlotChange or TypeHardwareError
 	Slots []SlotChange
 	// Of TypeHardwareError:
 	Slot, Sequence, Error byte
@@ -96,7 +96,7 @@ type SlotChange struct {
 // ParseNotification reads a notification. Of a slot change as many slots are read as its bytes hold: four in each.
 func ParseNotification(raw []byte) (*Notification, error) {
 	switch {
-	case len(raw) >= 2 && MessageType(raw[0]) == TypeNotifySlotChange && len(raw) <= 65:
+	case len(raw) >= 2 && Type(raw[0]) == TypeNotifySlotChange && len(raw) <= 65:
 		n := &Notification{Type: TypeNotifySlotChange}
 		for _, b := range raw[1:] {
 			for range 4 {
@@ -105,7 +105,7 @@ func ParseNotification(raw []byte) (*Notification, error) {
 			}
 		}
 		return n, nil
-	case len(raw) == 4 && MessageType(raw[0]) == TypeHardwareError:
+	case len(raw) == 4 && Type(raw[0]) == TypeHardwareError:
 		return &Notification{Type: TypeHardwareError, Slot: raw[1], Sequence: raw[2], Error: raw[3]}, nil
 	}
 	return nil, errFrame

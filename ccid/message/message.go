@@ -11,38 +11,38 @@ import (
 // HeaderLength is the length of the header that every message on a bulk endpoint has.
 const HeaderLength = 10
 
-// MessageType is bMessageType.
-type MessageType byte
+// Type is bMessageType.
+type Type byte
 
 // Messages of the host (CCID 1.1, section 6.1), of the reader (6.2) and on the interrupt endpoint (6.3).
 const (
-	TypePowerOn         MessageType = 0x62
-	TypePowerOff        MessageType = 0x63
-	TypeGetSlotStatus   MessageType = 0x65
-	TypeXfrBlock        MessageType = 0x6F
-	TypeGetParameters   MessageType = 0x6C
-	TypeResetParameters MessageType = 0x6D
-	TypeSetParameters   MessageType = 0x61
-	TypeEscape          MessageType = 0x6B
-	TypeIccClock        MessageType = 0x6E
-	TypeT0APDU          MessageType = 0x6A
-	TypeSecure          MessageType = 0x69
-	TypeMechanical      MessageType = 0x71
-	TypeAbort           MessageType = 0x72
-	TypeSetRateAndClock MessageType = 0x73
+	TypePowerOn         Type = 0x62
+	TypePowerOff        Type = 0x63
+	TypeGetSlotStatus   Type = 0x65
+	TypeXfrBlock        Type = 0x6F
+	TypeGetParameters   Type = 0x6C
+	TypeResetParameters Type = 0x6D
+	TypeSetParameters   Type = 0x61
+	TypeEscape          Type = 0x6B
+	TypeIccClock        Type = 0x6E
+	TypeT0APDU          Type = 0x6A
+	TypeSecure          Type = 0x69
+	TypeMechanical      Type = 0x71
+	TypeAbort           Type = 0x72
+	TypeSetRateAndClock Type = 0x73
 
-	TypeDataBlock    MessageType = 0x80
-	TypeSlotStatus   MessageType = 0x81
-	TypeParameters   MessageType = 0x82
-	TypeEscapeAnswer MessageType = 0x83
-	TypeRateAndClock MessageType = 0x84
+	TypeDataBlock    Type = 0x80
+	TypeSlotStatus   Type = 0x81
+	TypeParameters   Type = 0x82
+	TypeEscapeAnswer Type = 0x83
+	TypeRateAndClock Type = 0x84
 
-	TypeNotifySlotChange MessageType = 0x50
-	TypeHardwareError    MessageType = 0x51
+	TypeNotifySlotChange Type = 0x50
+	TypeHardwareError    Type = 0x51
 )
 
 // Answer is the type of the message that answers t.
-func (t MessageType) Answer() MessageType {
+func (t Type) Answer() Type {
 	switch t {
 	case TypePowerOn, TypeXfrBlock, TypeSecure:
 		return TypeDataBlock
@@ -59,7 +59,7 @@ func (t MessageType) Answer() MessageType {
 // Command is a message of the host: one of the types below.
 type Command interface {
 	// kind is bMessageType, special are bytes 7 to 9 of the header, payload what follows it.
-	kind() MessageType
+	kind() Type
 	special() [3]byte
 	payload() []byte
 }
@@ -154,33 +154,33 @@ func (v Voltage) String() string {
 	return fmt.Sprintf("%02X", byte(v))
 }
 
-func (PowerOn) kind() MessageType { return TypePowerOn }
+func (PowerOn) kind() Type { return TypePowerOn }
 
-func (PowerOff) kind() MessageType { return TypePowerOff }
+func (PowerOff) kind() Type { return TypePowerOff }
 
-func (GetSlotStatus) kind() MessageType { return TypeGetSlotStatus }
+func (GetSlotStatus) kind() Type { return TypeGetSlotStatus }
 
-func (XfrBlock) kind() MessageType { return TypeXfrBlock }
+func (XfrBlock) kind() Type { return TypeXfrBlock }
 
-func (GetParameters) kind() MessageType { return TypeGetParameters }
+func (GetParameters) kind() Type { return TypeGetParameters }
 
-func (ResetParameters) kind() MessageType { return TypeResetParameters }
+func (ResetParameters) kind() Type { return TypeResetParameters }
 
-func (SetParameters) kind() MessageType { return TypeSetParameters }
+func (SetParameters) kind() Type { return TypeSetParameters }
 
-func (Escape) kind() MessageType { return TypeEscape }
+func (Escape) kind() Type { return TypeEscape }
 
-func (IccClock) kind() MessageType { return TypeIccClock }
+func (IccClock) kind() Type { return TypeIccClock }
 
-func (T0APDU) kind() MessageType { return TypeT0APDU }
+func (T0APDU) kind() Type { return TypeT0APDU }
 
-func (Secure) kind() MessageType { return TypeSecure }
+func (Secure) kind() Type { return TypeSecure }
 
-func (Mechanical) kind() MessageType { return TypeMechanical }
+func (Mechanical) kind() Type { return TypeMechanical }
 
-func (Abort) kind() MessageType { return TypeAbort }
+func (Abort) kind() Type { return TypeAbort }
 
-func (SetRateAndClock) kind() MessageType { return TypeSetRateAndClock }
+func (SetRateAndClock) kind() Type { return TypeSetRateAndClock }
 
 func (m PowerOn) special() [3]byte       { return [3]byte{byte(m.Voltage)} }
 func (PowerOff) special() [3]byte        { return [3]byte{} }
@@ -221,7 +221,7 @@ func (m SetRateAndClock) payload() []byte {
 }
 
 // TypeOf is the type of a command.
-func TypeOf(c Command) MessageType { return c.kind() }
+func TypeOf(c Command) Type { return c.kind() }
 
 // AppendCommand appends a command with its header to b.
 func AppendCommand(b []byte, m Command, slot, sequence byte) []byte {
@@ -240,7 +240,7 @@ func ParseCommand(raw []byte) (m Command, slot, sequence byte, err error) {
 	}
 	data := raw[HeaderLength:]
 	level := binary.LittleEndian.Uint16(raw[8:])
-	switch MessageType(raw[0]) {
+	switch Type(raw[0]) {
 	case TypePowerOn:
 		m = PowerOn{Voltage(raw[7])}
 	case TypePowerOff:

@@ -14,7 +14,7 @@ func FuzzMessages(f *testing.F) {
 		message.T0APDU{Changes: 3}, message.Secure{Data: []byte{0}}, message.Mechanical{Function: 2}, message.Abort{}, message.SetRateAndClock{Clock: 4000, Rate: 9600}} {
 		f.Add(message.AppendCommand(nil, c, 1, 2))
 	}
-	for _, kind := range []message.MessageType{message.TypeDataBlock, message.TypeSlotStatus, message.TypeParameters, message.TypeEscapeAnswer, message.TypeRateAndClock} {
+	for _, kind := range []message.Type{message.TypeDataBlock, message.TypeSlotStatus, message.TypeParameters, message.TypeEscapeAnswer, message.TypeRateAndClock} {
 		a := message.Answer{Type: kind, Slot: 1, Sequence: 2, Status: 0x41, Error: 0xFE, Special: 1, Data: []byte{1, 2, 3}}
 		f.Add(a.Append(nil))
 	}

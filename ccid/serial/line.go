@@ -188,7 +188,7 @@ func (l *line) extension() []byte {
 		return b
 	}
 	command := l.frame[2:]
-	b[0] = byte(message.MessageType(command[0]).Answer())
+	b[0] = byte(message.Type(command[0]).Answer())
 	b[5], b[6], b[7], b[8] = command[5], command[6], 0x80, 1
 	return b
 }

@@ -114,7 +114,7 @@ func (r reader) play(t *testing.T, slot int, atr []byte, drive func(device strin
 		t.Errorf("%d messages that the reader must not get", n)
 	}
 	for _, c := range line.Commands() {
-		switch message.MessageType(c[0]) {
+		switch message.Type(c[0]) {
 		case message.TypePowerOn, message.TypeSetParameters, message.TypeXfrBlock:
 			c[6] = 0
 			told = append(told, fmt.Sprintf("% X", c))

@@ -159,7 +159,9 @@ func (b *Bulk) write(ctx context.Context, slot int, sequence byte, c message.Com
 }
 
 // await waits for the answer to a command, by its number and type, through time extensions.
-func (b *Bulk) await(ctx context.Context, slot int, sequence byte, command message.MessageType, timeout time.Duration) (message.Answer, error) {
+func (b *Bulk) await(
+	ctx context.Context, slot int, sequence byte, command message.Type, timeout time.Duration,
+) (message.Answer, error) {
 	end := time.Now().Add(LongestWait)
 	wait := timeout
 	for range mostExtension {
@@ -179,7 +181,9 @@ func (b *Bulk) await(ctx context.Context, slot int, sequence byte, command messa
 }
 
 // awaitFrame waits for one frame that answers a command.
-func (b *Bulk) awaitFrame(ctx context.Context, slot int, sequence byte, command message.MessageType, timeout time.Duration) (message.Answer, error) {
+func (b *Bulk) awaitFrame(
+	ctx context.Context, slot int, sequence byte, command message.Type, timeout time.Duration,
+) (message.Answer, error) {
 	w := &b.boxes[slot].timer
 	ctx = w.start(ctx, timeout)
 	defer w.stop()
@@ -228,7 +232,8 @@ func (b *Bulk) cut(raw []byte) []byte {
 // refuses reports whether a frame says that a command has failed, in place of the answer to it: some readers, QEMU's among
 // them, answer whatever they do not know with a slot status. Nothing else is taken from such a frame.
 func refuses(a *message.Answer, slot int, sequence byte) bool {
-	return a.Type == message.TypeSlotStatus && int(a.Slot) == slot && a.Sequence == sequence && a.Result() == message.ResultFailed && len(a.Data) == 0
+	isOurs := int(a.Slot) == slot && a.Sequence == sequence
+	return isOurs && a.Type == message.TypeSlotStatus && a.Result() == message.ResultFailed && len(a.Data) == 0
 }
 
 // frame is the next frame for a slot: from its mailbox, or read now. Frames that are no slot's go to who reads them.

@@ -50,7 +50,12 @@ func (b *Bulk) abort(ctx context.Context, slot int, sequence byte) error {
 	b.empty(slot)
 	short, cancel := context.WithTimeout(ctx, abortTimeout)
 	defer cancel()
-	setup := device.Setup{RequestType: 0x21, Request: device.RequestAbort, Value: uint16(sequence)<<8 | uint16(slot), Index: uint16(b.Number)}
+	setup := device.Setup{
+		RequestType: 0x21,
+		Request:     device.RequestAbort,
+		Value:       uint16(sequence)<<8 | uint16(slot),
+		Index:       uint16(b.Number),
+	}
 	if _, err := b.t.Control(short, setup, nil); err != nil && (device.IsGone(err) || ctx.Err() != nil) {
 		return ifd.TransportError("aborting", err)
 	}
