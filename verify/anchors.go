@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // Anchor is a certificate of ca_dir at which chains end.
@@ -43,13 +44,13 @@ func (v *Verifier) DateFindings(within time.Duration) []Finding {
 	var all []Finding
 	for _, c := range v.store.all {
 		text := ""
-		if err := v.checkDates(c, now); err != nil {
+		if err := v.rules.CheckDates(c, now); err != nil {
 			text = " is " + err.Detail
-		} else if v.checkDates(c, now.Add(within)) != nil {
-			text = " is soon over: it is not valid after " + stamp(c.NotAfter)
+		} else if v.rules.CheckDates(c, now.Add(within)) != nil {
+			text = " is soon over: it is not valid after " + refusal.Stamp(c.NotAfter)
 		}
 		if text != "" {
-			all = append(all, Finding{Path: v.store.origin[c], Text: describe(c) + text})
+			all = append(all, Finding{Path: v.store.origin[c], Text: refusal.Describe(c) + text})
 		}
 	}
 	return all

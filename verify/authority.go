@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Which certificates may stand above others (RFC 5280, 6.1.4 (k)). ca_dir holds more than authorities: people put their
@@ -12,13 +14,10 @@ import (
 // restoreV1 is what brings back the authority of anchors that do not say that they are one.
 const restoreV1 = "v1_anchors = true"
 
-// isCA reports whether the basic constraints say that the certificate is an authority.
-func isCA(c *certinfo.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
-
 // isAuthority reports whether the certificate may stand above others: by its basic constraints, or, with v1_anchors, as
 // an anchor that has none.
 func (v *Verifier) isAuthority(c *certinfo.Certificate) bool {
-	return isCA(c) || v.options.V1Anchors && v.isV1Anchor(c)
+	return rules.IsCA(c) || v.options.V1Anchors && v.isV1Anchor(c)
 }
 
 // isV1Anchor reports whether v1_anchors is about the certificate: a self-signed one of ca_dir without basic constraints,
@@ -32,17 +31,17 @@ func (v *Verifier) isV1Anchor(c *certinfo.Certificate) bool {
 }
 
 // notAuthority refuses an issuer that is none.
-func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *Error {
-	if e := unusable(issuer, certinfo.OIDBasicConstraints); e != nil {
-		return refuseExtension(issuer, *e)
+func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *refusal.Error {
+	if e := rules.Unusable(issuer, certinfo.OIDBasicConstraints); e != nil {
+		return rules.RefuseExtension(issuer, *e)
 	}
 	if v.isV1Anchor(issuer) {
-		err := refuse(issuer, ReasonNotCA, "has no basicConstraints, so it is trusted as itself only, but is the issuer of %s; "+
-			"if it is an authority, replace it, or write %s", describe(child), restoreV1)
+		err := refusal.New(issuer, refusal.ReasonNotCA, "has no basicConstraints, so it is trusted as itself only, but is the issuer of %s; "+
+			"if it is an authority, replace it, or write %s", refusal.Describe(child), restoreV1)
 		err.Restore = restoreV1
 		return err
 	}
-	return refuse(issuer, ReasonNotCA, "is no CA (basic constraints), but the issuer of %s", describe(child))
+	return refusal.New(issuer, refusal.ReasonNotCA, "is no CA (basic constraints), but the issuer of %s", refusal.Describe(child))
 }
 
 // v1Findings names each file with an anchor whose authority depends on v1_anchors.
@@ -54,12 +53,12 @@ func (v *Verifier) v1Findings() []Finding {
 		}
 		f := Finding{
 			Path: v.store.origin[c],
-			Text: fmt.Sprintf("%s has no basicConstraints: it is trusted as itself only, and issues for nobody", describe(c)),
+			Text: fmt.Sprintf("%s has no basicConstraints: it is trusted as itself only, and issues for nobody", refusal.Describe(c)),
 
 			Restore: restoreV1,
 		}
 		if v.options.V1Anchors {
-			f.Text = fmt.Sprintf("%s has no basicConstraints: whatever its key signs is trusted (%s)", describe(c), restoreV1)
+			f.Text = fmt.Sprintf("%s has no basicConstraints: whatever its key signs is trusted (%s)", refusal.Describe(c), restoreV1)
 			f.Restore = ""
 		}
 		all = append(all, f)

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
+	"pam_pkcs11/verify/sig"
 )
 
 // Path building (RFC 4158): depth first from the certificate upwards, over webs of cross-certificates and loops, with a
@@ -30,14 +33,14 @@ type search struct {
 	v         *Verifier
 	now       time.Time
 	extra     map[string][]*certinfo.Certificate // intermediates from the card, by subject
-	accept    func(*path) *Error                 // validates a whole path
+	accept    func(*path) *refusal.Error         // validates a whole path
 	verified  map[pair]error
 	selfSign  map[*certinfo.Certificate]bool
 	decisions []Decision
 
 	work     *workload
 	initial  initialPolicies
-	best     *Error
+	best     *refusal.Error
 	bestRank int
 }
 
@@ -46,7 +49,7 @@ type workload struct {
 	steps, signatures, paths int
 	against                  bool // on one of the paths a signature spoke against a certificate
 
-	revoked map[issued]*Error // CA certificates that were found to be revoked
+	revoked map[issued]*refusal.Error // CA certificates that were found to be revoked
 }
 
 // issued is a certificate and the key that signed it.
@@ -74,11 +77,11 @@ func (p *path) chain() []*certinfo.Certificate {
 func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []*certinfo.Certificate) *search {
 	s := &search{ctx: ctx, v: v, now: now, extra: map[string][]*certinfo.Certificate{},
 		verified: map[pair]error{}, selfSign: map[*certinfo.Certificate]bool{},
-		work: &workload{revoked: map[issued]*Error{}}, initial: v.initial}
+		work: &workload{revoked: map[issued]*refusal.Error{}}, initial: v.initial}
 	s.accept = s.validate
 	for i, c := range intermediates {
 		if i == maxFromCard {
-			s.note(c, ReasonWork, fmt.Sprintf("more than %d certificates on the card: the others are not used", maxFromCard))
+			s.note(c, refusal.ReasonWork, fmt.Sprintf("more than %d certificates on the card: the others are not used", maxFromCard))
 			break
 		}
 		if c != nil && !v.store.has(c) {
@@ -110,26 +113,26 @@ const (
 	rankBadPath
 )
 
-func (s *search) fail(rank int, err *Error) {
+func (s *search) fail(rank int, err *refusal.Error) {
 	s.note(err.Cert, err.Reason, err.Detail)
 	if rank > s.bestRank {
 		s.best, s.bestRank = err, rank
 	}
 }
 
-func (s *search) note(cert *certinfo.Certificate, reason Reason, detail string) {
+func (s *search) note(cert *certinfo.Certificate, reason refusal.Reason, detail string) {
 	s.step(cert, reason, false, detail)
 }
 
 // step takes down what was found out about a certificate, for or against it.
-func (s *search) step(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
+func (s *search) step(cert *certinfo.Certificate, reason refusal.Reason, ok bool, detail string) {
 	if len(s.decisions) < maxDecisions {
 		s.decisions = append(s.decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
 	}
 }
 
 // find searches a path for the certificate and returns the first that is good.
-func (s *search) find(leaf *certinfo.Certificate) (*path, *Error) {
+func (s *search) find(leaf *certinfo.Certificate) (*path, *refusal.Error) {
 	found, err := s.extend([]*certinfo.Certificate{leaf})
 	switch {
 	case err != nil:
@@ -137,25 +140,25 @@ func (s *search) find(leaf *certinfo.Certificate) (*path, *Error) {
 	case found != nil:
 		return found, nil
 	case s.best == nil:
-		return nil, refuse(leaf, ReasonIssuerUnknown, "no chain to a CA of %s", s.v.options.CADir)
+		return nil, refusal.New(leaf, refusal.ReasonIssuerUnknown, "no chain to a CA of %s", s.v.options.CADir)
 	}
 	return nil, s.best
 }
 
 // extend takes a partial path, the certificate first, one step up. The error ends the search.
-func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
+func (s *search) extend(up []*certinfo.Certificate) (*path, *refusal.Error) {
 	top := up[len(up)-1]
 	if s.work.steps++; s.work.steps > maxSteps {
-		return nil, refuse(up[0], ReasonWork, "more than %d steps in the search for a chain", maxSteps)
+		return nil, refusal.New(up[0], refusal.ReasonWork, "more than %d steps in the search for a chain", maxSteps)
 	}
 	if err := s.ctx.Err(); err != nil {
-		return nil, refuse(up[0], ReasonWork, "the search for a chain was ended: %v", err)
+		return nil, refusal.New(up[0], refusal.ReasonWork, "the search for a chain was ended: %v", err)
 	}
 	if s.isAnchor(top, len(up) == 1) {
 		return s.tryPath(up)
 	}
 	if len(up) == maxPathCerts {
-		s.fail(rankBadLink, refuse(top, ReasonWork, "chain of more than %d certificates", maxPathCerts))
+		s.fail(rankBadLink, refusal.New(top, refusal.ReasonWork, "chain of more than %d certificates", maxPathCerts))
 		return nil, nil
 	}
 	candidates := s.issuers(top)
@@ -163,7 +166,7 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
 		s.fail(rankNoIssuer, s.unknownIssuer(top))
 	}
 	if s.v.store.has(top) && top.SelfIssued() {
-		s.fail(rankBadLink, refuse(top, ReasonIssuerUnknown, "is in ca_dir, but is not signed with its own key, and no CA above it is there"))
+		s.fail(rankBadLink, refusal.New(top, refusal.ReasonIssuerUnknown, "is in ca_dir, but is not signed with its own key, and no CA above it is there"))
 	}
 	for _, issuer := range candidates {
 		if looped(up, issuer) {
@@ -188,48 +191,48 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *Error) {
 	return nil, nil
 }
 
-func (s *search) unknownIssuer(top *certinfo.Certificate) *Error {
+func (s *search) unknownIssuer(top *certinfo.Certificate) *refusal.Error {
 	where := "ca_dir " + s.v.options.CADir
 	if len(s.v.store.all) == 0 {
 		where += ", which holds no certificate"
 	}
 	if top.SelfIssued() {
-		return refuse(top, ReasonIssuerUnknown, "self-issued, and not one of the CAs of %s", where)
+		return refusal.New(top, refusal.ReasonIssuerUnknown, "self-issued, and not one of the CAs of %s", where)
 	}
-	return refuse(top, ReasonIssuerUnknown, "issuer %q is not in %s, nor on the card", clip(top.Issuer.RFC4514()), where)
+	return refusal.New(top, refusal.ReasonIssuerUnknown, "issuer %q is not in %s, nor on the card", refusal.Clip(top.Issuer.RFC4514()), where)
 }
 
 // tryPath validates a path that has reached an anchor. That the certificate itself is revoked ends the search: it is no
 // better on any other path.
-func (s *search) tryPath(up []*certinfo.Certificate) (*path, *Error) {
+func (s *search) tryPath(up []*certinfo.Certificate) (*path, *refusal.Error) {
 	if s.work.paths++; s.work.paths > maxPaths {
 		return nil, s.tooManyPaths(up[0])
 	}
 	p := &path{certs: slices.Clone(up)}
 	slices.Reverse(p.certs)
 	if err := s.accept(p); err != nil {
-		if err.Reason == ReasonWork || err.Reason == ReasonRevoked && err.Cert == up[0] {
+		if err.Reason == refusal.ReasonWork || err.Reason == refusal.ReasonRevoked && err.Cert == up[0] {
 			return nil, err
 		}
 		s.settle(up, err)
 		s.fail(rankBadPath, err)
 		return nil, nil
 	}
-	s.step(p.certs[0], ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
+	s.step(p.certs[0], refusal.ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
 	return p, nil
 }
 
 // tooManyPaths is the end of a search: what is not known about the certificate itself is more telling than the limit.
-func (s *search) tooManyPaths(leaf *certinfo.Certificate) *Error {
-	if s.best != nil && s.best.Reason == ReasonRevocationUnknown && s.best.Cert == leaf {
+func (s *search) tooManyPaths(leaf *certinfo.Certificate) *refusal.Error {
+	if s.best != nil && s.best.Reason == refusal.ReasonRevocationUnknown && s.best.Cert == leaf {
 		return s.best
 	}
-	return refuse(leaf, ReasonWork, "more than %d chains tried", maxPaths)
+	return refusal.New(leaf, refusal.ReasonWork, "more than %d chains tried", maxPaths)
 }
 
 // settle remembers a CA certificate of a path that is revoked, so that no other path leads over it.
-func (s *search) settle(up []*certinfo.Certificate, err *Error) {
-	if err.Reason != ReasonRevoked {
+func (s *search) settle(up []*certinfo.Certificate, err *refusal.Error) {
+	if err.Reason != refusal.ReasonRevoked {
 		return
 	}
 	if i := slices.Index(up, err.Cert); i >= 0 && i+1 < len(up) {
@@ -238,7 +241,7 @@ func (s *search) settle(up []*certinfo.Certificate, err *Error) {
 }
 
 // revokedIn gives what was found out about a revoked certificate of a partial path, nil when there is none.
-func (s *search) revokedIn(up []*certinfo.Certificate) *Error {
+func (s *search) revokedIn(up []*certinfo.Certificate) *refusal.Error {
 	if len(s.work.revoked) == 0 {
 		return nil
 	}
@@ -256,7 +259,7 @@ func (s *search) isAnchor(c *certinfo.Certificate, leaf bool) bool {
 	if !s.v.store.has(c) {
 		return false
 	}
-	if s.v.options.PartialChain && !leaf && isCA(c) {
+	if s.v.options.PartialChain && !leaf && rules.IsCA(c) {
 		return true
 	}
 	self, known := s.selfSign[c]
@@ -281,7 +284,7 @@ func selfSigned(c *certinfo.Certificate) bool {
 	if err != nil || scheme.Hash == 0 && scheme.Kind == certinfo.SchemeRSAPKCS1v15 {
 		return true
 	}
-	return checkRaw(c.PublicKey, scheme, c.RawTBS, c.Signature) == nil
+	return sig.Check(c.PublicKey, scheme, c.RawTBS, c.Signature) == nil
 }
 
 // looped tells whether a certificate with this name and key is in the path already: a second one never makes a path
@@ -328,21 +331,21 @@ func (s *search) likely(c, issuer *certinfo.Certificate) int {
 }
 
 // link tells whether issuer may stand above child at all.
-func (s *search) link(leaf, child, issuer *certinfo.Certificate) (bool, *Error) {
+func (s *search) link(leaf, child, issuer *certinfo.Certificate) (bool, *refusal.Error) {
 	if !s.v.isAuthority(issuer) {
 		s.fail(rankBadLink, s.v.notAuthority(issuer, child))
 		return false, nil
 	}
 	if issuer.PublicKeyErr != nil {
-		s.fail(rankBadLink, refuse(issuer, ReasonKeyUnsupported, "%v", issuer.PublicKeyErr))
+		s.fail(rankBadLink, refusal.New(issuer, refusal.ReasonKeyUnsupported, "%v", issuer.PublicKeyErr))
 		return false, nil
 	}
-	if inheritsParameters(issuer.PublicKey) {
+	if sig.InheritsParameters(issuer.PublicKey) {
 		return true, nil // its key is complete only in a whole path
 	}
 	if _, known := s.verified[pair{child, issuer}]; !known {
 		if s.work.signatures++; s.work.signatures > maxSignatures {
-			return false, refuse(leaf, ReasonWork, "more than %d signatures checked in the search for a chain", maxSignatures)
+			return false, refusal.New(leaf, refusal.ReasonWork, "more than %d signatures checked in the search for a chain", maxSignatures)
 		}
 	}
 	if err := s.signedBy(child, issuer, issuer.PublicKey); err != nil {
@@ -360,14 +363,14 @@ func rankOfSignature(child, issuer *certinfo.Certificate) int {
 	return rankBadLink
 }
 
-func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) *Error {
+func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) *refusal.Error {
 	switch {
 	case rankOfSignature(child, issuer) == rankNoIssuer:
-		return refuse(child, ReasonIssuerUnknown, "the CAs of the name %q have other keys than the one that signed", clip(child.Issuer.RFC4514()))
-	case errors.Is(err, errSignature):
-		return refuse(child, ReasonBadSignature, "the signature does not verify with the key of %s", describe(issuer))
+		return refusal.New(child, refusal.ReasonIssuerUnknown, "the CAs of the name %q have other keys than the one that signed", refusal.Clip(child.Issuer.RFC4514()))
+	case errors.Is(err, sig.ErrSignature):
+		return refusal.New(child, refusal.ReasonBadSignature, "the signature does not verify with the key of %s", refusal.Describe(issuer))
 	}
-	return refuse(child, ReasonKeyUnsupported, "signature: %v", err)
+	return refusal.New(child, refusal.ReasonKeyUnsupported, "signature: %v", err)
 }
 
 // signedBy checks the signature on child with a key, once for each pair.
@@ -381,7 +384,7 @@ func (s *search) signedBy(child, issuer *certinfo.Certificate, key any) error {
 		err = fmt.Errorf("MD2: %w", certinfo.ErrUnknownSignature)
 	}
 	if err == nil {
-		err = checkRaw(key, scheme, child.RawTBS, child.Signature)
+		err = sig.Check(key, scheme, child.RawTBS, child.Signature)
 	}
 	s.verified[p] = err
 	return err

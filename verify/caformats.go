@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // The forms in which certificates stand in a file of ca_dir: DER, several one after the other; PEM with other text
@@ -97,7 +99,7 @@ func (f *caFile) readPEM(data []byte) {
 		case "PKCS7", "PKCS #7 SIGNED DATA", "CMS":
 			f.addPKCS7(block.Bytes)
 		default:
-			f.other = append(f.other, "a PEM block "+clip(block.Type))
+			f.other = append(f.other, "a PEM block "+refusal.Clip(block.Type))
 		}
 	}
 	if read > 0 && read < begun {

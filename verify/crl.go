@@ -61,18 +61,6 @@ type crlEntry struct {
 	reason int // CRLReason; -1 when absent
 }
 
-// CRLReason values that matter (RFC 5280, 5.3.1).
-const (
-	reasonAbsent        = -1
-	reasonRemoveFromCRL = 8
-	maxReason           = 10
-	reasonUnread        = 11 // ours: an entry whose reason cannot be read; it revokes
-)
-
-var crlReasons = map[int]string{reasonAbsent: "no reason given", 0: "unspecified", 1: "keyCompromise", 2: "cACompromise",
-	3: "affiliationChanged", 4: "superseded", 5: "cessationOfOperation", 6: "certificateHold", 8: "removeFromCRL",
-	7: "a reason that is not defined", 9: "privilegeWithdrawn", 10: "aACompromise", reasonUnread: "a reason that cannot be read"}
-
 // CRL and entry extensions that are understood.
 const (
 	oidCRLNumber         = "2.5.29.20"

@@ -249,10 +249,10 @@ func FuzzCRL(f *testing.F) {
 		for i, e := range std.RevokedCertificateEntries {
 			reason := e.ReasonCode
 			if !hasExtension(e, oidReasonCode) {
-				reason = reasonAbsent
+				reason = certinfo.CRLReasonAbsent
 			}
-			if entries[i].reason == reasonUnread {
-				reason = reasonUnread // theirs is the last of several, or what stands before other octets
+			if entries[i].reason == certinfo.CRLReasonUnread {
+				reason = certinfo.CRLReasonUnread // theirs is the last of several, or what stands before other octets
 			}
 			if want := (entry{string(serialOctets(e.SerialNumber)), reason, e.RevocationTime.Unix()}); entries[i] != want {
 				t.Errorf("entry %d: %v, the standard library has %v", i, entries[i], want)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/sig"
 )
 
 // A CA that was restored from a backup may count its lists anew. What it publishes then is refused,
@@ -59,7 +61,7 @@ func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated 
 }
 
 func signedList(l crlList, ca *certinfo.Certificate) bool {
-	return maySignCRLs(ca) && !inheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+	return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
 }
 
 // hasCurrent tells whether another list of the same key and scope is not refused.
@@ -150,7 +152,7 @@ func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string
 }
 
 func isNamed(h *crlHead, issuer string) bool {
-	return strings.EqualFold(h.issuer.RFC4514(), issuer) || clip(h.issuer.RFC4514()) == issuer
+	return strings.EqualFold(h.issuer.RFC4514(), issuer) || refusal.Clip(h.issuer.RFC4514()) == issuer
 }
 
 // restarts makes what is shown of lists in files.

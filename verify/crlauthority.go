@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Authorities that are on cards alone. The lists of an issuing CA that is not in ca_dir are signed
@@ -105,7 +106,7 @@ func (v *Verifier) findKept() {
 }
 
 func (v *Verifier) leadsToAnchor(ctx context.Context, c *certinfo.Certificate, others []*certinfo.Certificate) bool {
-	if v.store.has(c) || !isCA(c) || c.PublicKeyErr != nil || v.checkKey(c, c.PublicKey) != nil {
+	if v.store.has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil || v.rules.CheckKey(c, c.PublicKey) != nil {
 		return false
 	}
 	s := newSearch(ctx, v, v.options.Now(), nil)

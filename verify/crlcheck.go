@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/sig"
 )
 
 // revocation answers whether the certificates of a path that is good otherwise are revoked.
 type revocation interface {
-	check(s *search, p *path) *Error
+	check(s *search, p *path) *refusal.Error
 }
 
 // maxAgeWithoutNext is how long a CRL without nextUpdate is believed.
@@ -28,7 +30,7 @@ type crlRevocation struct {
 }
 
 // check is the revocation of a whole path.
-func (r *crlRevocation) check(s *search, p *path) *Error { return r.run(s, p).path(p) }
+func (r *crlRevocation) check(s *search, p *path) *refusal.Error { return r.run(s, p).path(p) }
 
 // run prepares the checking of the certificates of one path.
 func (r *crlRevocation) run(s *search, p *path) *crlRun {
@@ -57,7 +59,7 @@ type crlRun struct {
 	signers map[*certinfo.Certificate]signerAnswer
 }
 
-func (r *crlRun) path(p *path) *Error {
+func (r *crlRun) path(p *path) *refusal.Error {
 	keys := workingKeys(p)
 	from := 1
 	if r.r.leafOnly {
@@ -77,7 +79,7 @@ func workingKeys(p *path) []any {
 	for i, c := range p.certs {
 		keys[i] = c.PublicKey
 		if i > 0 {
-			keys[i] = inherit(c.PublicKey, keys[i-1])
+			keys[i] = sig.Inherit(c.PublicKey, keys[i-1])
 		}
 	}
 	return keys
@@ -88,7 +90,7 @@ func workingKeys(p *path) []any {
 // Of each key and scope the newest list that can be believed speaks, with its delta. What one of them lists is revoked.
 // That the certificate is good is for the lists of the key that signed it to say, and of the CRL issuers that it names.
 // See crlotherkey.go for lists of other keys of its issuer's name.
-func (r *crlRun) certificate(cert, issuer *certinfo.Certificate, key any) *Error {
+func (r *crlRun) certificate(cert, issuer *certinfo.Certificate, key any) *refusal.Error {
 	id := string(cert.Raw)
 	if r.busy[id] {
 		return nil
@@ -131,7 +133,7 @@ func (r *crlRun) datesAndForm(h *crlHead, end bool) string {
 	case h.nextUpdate.IsZero() && expired.After(h.thisUpdate.Add(maxAgeWithoutNext)):
 		return "has no nextUpdate and is too old"
 	case !h.nextUpdate.IsZero() && expired.After(h.nextUpdate):
-		return "has expired at " + stamp(h.nextUpdate)
+		return "has expired at " + refusal.Stamp(h.nextUpdate)
 	}
 	return ""
 }

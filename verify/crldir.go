@@ -15,6 +15,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // crlDir is the CRLs of a directory or of one file. What there is is found when the first certificate needs one, by
@@ -74,7 +75,7 @@ func (d *crlDir) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlLi
 
 // nothing says why there is no CRL: perhaps it is one of those that were not used.
 func (d *crlDir) nothing(cert *certinfo.Certificate) error {
-	text := fmt.Sprintf("%s %s holds none of %q", d.key, d.path, clip(cert.Issuer.RFC4514()))
+	text := fmt.Sprintf("%s %s holds none of %q", d.key, d.path, refusal.Clip(cert.Issuer.RFC4514()))
 	for i, p := range d.problems {
 		if i == maxReportedInError {
 			text += ", and more"

@@ -10,6 +10,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/sig"
 )
 
 // client fetches for this verifier; maxBytes bounds a body.
@@ -148,7 +149,7 @@ func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certin
 
 func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certificate {
 	for _, s := range candidates {
-		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !inheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
+		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !sig.InheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
 			return s
 		}
 	}

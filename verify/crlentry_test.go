@@ -4,13 +4,14 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
 )
 
 // oddEntries are entries of a list whose reason cannot be read. Each revokes its certificate.
 func oddEntries(serial []byte) map[string]testca.Revoked {
 	reason := func(value ...byte) testca.Extension { return testca.Extension{OID: oidReasonCode, Value: value} }
-	remove := reason(10, 1, reasonRemoveFromCRL)
+	remove := reason(10, 1, certinfo.CRLReasonRemoveFromCRL)
 	date := testca.Extension{OID: oidInvalidityDate, Value: testca.TLV(0x18, []byte("20200101000000Z"))}
 	entry := func(extensions ...testca.Extension) testca.Revoked {
 		return testca.Revoked{Serial: serial, Reason: -1, Extensions: extensions}
@@ -48,7 +49,7 @@ func TestOddCRLEntry(t *testing.T) {
 			if _, err := scanBytes(crls[1], nil, indexed.visit); err != nil {
 				t.Fatal(err)
 			}
-			if got := int(indexed.records[recordDigest]) - 1; got != reasonUnread {
+			if got := int(indexed.records[recordDigest]) - 1; got != certinfo.CRLReasonUnread {
 				t.Errorf("the index has reason %d", got)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 const (
@@ -161,7 +162,7 @@ func (f *crlFetcher) ask(c *crlStatus, point *certinfo.DistributionPoint, groups
 		case speaksOf(list.head(), c.cert, point):
 			found = append(found, list)
 		default:
-			c.other.doubt("%s gives %s", clip(group[0].url), describeCRL(list.head()))
+			c.other.doubt("%s gives %s", refusal.Clip(group[0].url), describeCRL(list.head()))
 		}
 	}
 	return found, errors.Join(errs...)

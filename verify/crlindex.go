@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/sig"
 )
 
 // The index of a CRL: its entries in an order in which one is found with two short reads, and what the evaluation
@@ -310,7 +311,7 @@ func (x *crlIndex) lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, 
 	var entry crlEntry
 	found := false
 	for r := records; len(r) > 0; r = r[recordSize:] {
-		if !bytes.Equal(r[:recordDigest], d[:recordDigest]) || found && entry.reason != reasonRemoveFromCRL {
+		if !bytes.Equal(r[:recordDigest], d[:recordDigest]) || found && entry.reason != certinfo.CRLReasonRemoveFromCRL {
 			continue
 		}
 		found = true
@@ -322,8 +323,8 @@ func (x *crlIndex) lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, 
 // signedBy: the signature was checked when the index was made, with this key or another.
 func (x *crlIndex) signedBy(signer *certinfo.Certificate, _ any) error {
 	sum := sha256.Sum256(signer.RawSPKI)
-	if inheritsParameters(signer.PublicKey) || !bytes.Equal(sum[:], x.facts.signer) {
-		return errSignature
+	if sig.InheritsParameters(signer.PublicKey) || !bytes.Equal(sum[:], x.facts.signer) {
+		return sig.ErrSignature
 	}
 	return nil
 }

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
+	"pam_pkcs11/verify/sig"
 )
 
 // Lists that another key of the issuer's name signed. A CA may have a key for its lists alone, or
@@ -74,7 +77,7 @@ func (c *crlStatus) otherKeyDoubts() []string {
 			c.other.doubt("%s", why)
 		}
 	}
-	if e := unusable(c.cert, certinfo.OIDCRLDistributionPoints); e != nil {
+	if e := rules.Unusable(c.cert, certinfo.OIDCRLDistributionPoints); e != nil {
 		c.other.doubt("its distribution points cannot be read: %s", e.Unusable)
 	}
 	return c.other.doubts
@@ -85,7 +88,7 @@ func (c *crlStatus) otherKeyDoubts() []string {
 func (c *crlStatus) signedElsewhere(l crlList) bool {
 	return l.signedBy(c.issuer, c.key) != nil &&
 		slices.ContainsFunc(c.run.s.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
-			return maySignCRLs(ca) && !inheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+			return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
 		})
 }
 
@@ -106,7 +109,7 @@ func (c *crlStatus) notAsked(point *certinfo.DistributionPoint) string {
 	if c.run.r.network == nil {
 		why = "is not asked (cert_policy has crl_offline; crl_auto asks it)"
 	}
-	return "its distribution point " + clip(address) + " " + why
+	return "its distribution point " + refusal.Clip(address) + " " + why
 }
 
 // firstURI is the first address of a distribution point, "" when it names none.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // Where the address of a distribution point is asked: as it is written, at the site's own mirror,
@@ -114,10 +115,10 @@ func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, c
 			scheme, _, _ := strings.Cut(n.Text, ":")
 			switch {
 			case network && v.noServer(n.Text):
-				add("its distribution point "+clip(n.Text)+" names no server",
+				add("its distribution point "+refusal.Clip(n.Text)+" names no server",
 					"crl_ldap_server = ldap://HOST", crlURLCure)
 			case strings.EqualFold(scheme, "file") && !contains(v.options.CRLURLs, n.Text):
-				add("its distribution point "+clip(n.Text)+
+				add("its distribution point "+refusal.Clip(n.Text)+
 					" was passed over: files are read where the configuration names them", crlURLCure)
 			}
 		}

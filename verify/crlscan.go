@@ -176,9 +176,9 @@ func (p *crlWalk) plain(e []byte) (bool, error) {
 	if len(serial) > 1 && (serial[0] == 0 && serial[1] < 0x80 || serial[0] == 0xff && serial[1] >= 0x80) || !plainTime(when) {
 		return false, nil
 	}
-	reason := reasonAbsent
+	reason := certinfo.CRLReasonAbsent
 	if len(rest) > 0 {
-		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != plainReason || rest[13] > maxReason {
+		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != plainReason || rest[13] > certinfo.CRLReasonLast {
 			return false, nil
 		}
 		reason = int(rest[13])
@@ -234,7 +234,7 @@ func (p *crlWalk) odd(der []byte) error {
 	if !ok {
 		return errors.New("entry: malformed serial number")
 	}
-	entry := crlEntry{reason: reasonAbsent}
+	entry := crlEntry{reason: certinfo.CRLReasonAbsent}
 	var err error
 	if entry.when, err = certinfo.ReadTime(&seq); err != nil {
 		return fmt.Errorf("entry: %w", err)
@@ -249,7 +249,7 @@ func (p *crlWalk) odd(der []byte) error {
 	}
 	if p.asked.has(serial) {
 		key := entryKey(p.issuer, serial)
-		if old, twice := p.found[key]; !twice || old.reason == reasonRemoveFromCRL {
+		if old, twice := p.found[key]; !twice || old.reason == certinfo.CRLReasonRemoveFromCRL {
 			p.found[key] = entry
 		}
 	}
@@ -274,7 +274,7 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 	for _, e := range list {
 		switch e.String() {
 		case oidReasonCode:
-			entry.reason = readReason(e.Value)
+			entry.reason = certinfo.ReadCRLReason(e.Value)
 		case oidCertificateIssuer:
 			name, err := directoryName(e.Value)
 			if err != nil {
@@ -289,19 +289,9 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 		}
 	}
 	if twice != "" {
-		entry.reason = reasonUnread
+		entry.reason = certinfo.CRLReasonUnread
 	}
 	return nil
-}
-
-// readReason reads a CRLReason (RFC 5280, 5.3.1); one that is not among them is reasonUnread.
-func readReason(der []byte) int {
-	s := cryptobyte.String(der)
-	var reason int
-	if !s.ReadASN1Enum(&reason) || !s.Empty() || reason < 0 || reason > maxReason {
-		return reasonUnread
-	}
-	return reason
 }
 
 // crlFrame is where the parts of a CRL stand, as offsets from its beginning.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Whether a CRL speaks of a certificate: issuer and scope, RFC 5280, 6.3.3 (b) to (d).
@@ -33,9 +34,9 @@ func inScope(h *crlHead, cert *certinfo.Certificate, point *certinfo.Distributio
 		return true, ""
 	case p.onlyAttrs:
 		return false, "is about attribute certificates only"
-	case p.onlyUser && isCA(cert):
+	case p.onlyUser && rules.IsCA(cert):
 		return false, "is about end-entity certificates only"
-	case p.onlyCA && !isCA(cert):
+	case p.onlyCA && !rules.IsCA(cert):
 		return false, "is about CA certificates only"
 	case p.name != nil && !pointNamesMeet(h, cert, point):
 		return false, "is of another distribution point"

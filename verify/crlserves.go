@@ -3,6 +3,7 @@ package verify
 import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // Which of the configured addresses a login asks. The store remembers whose list an address gave;
@@ -71,7 +72,7 @@ func (f *crlFetcher) rest(c *crlStatus, point *certinfo.DistributionPoint) ([]cr
 		switch {
 		case c.asked[a.url]:
 		case f.serves(a.url, c.cert, c.issuer) == servesOthers:
-			c.other.doubt("%s gave a list of another issuer when it was last asked", clip(a.url))
+			c.other.doubt("%s gave a list of another issuer when it was last asked", refusal.Clip(a.url))
 		default:
 			groups = append(groups, []address{a})
 			f.start(c.run.s.ctx, c.cert, c.issuer, a)

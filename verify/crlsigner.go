@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/sig"
 )
 
 // Whose key signed a CRL, and whether it may (RFC 5280, 6.3.3 (f) and (g)).
@@ -18,12 +20,12 @@ type crlSigner struct {
 // signerAnswer is what was found out about a certificate that signed a list.
 type signerAnswer struct {
 	key any
-	err *Error
+	err *refusal.Error
 }
 
 // signer finds who signed a CRL: the CA itself, or a certificate of the list's issuer name whose
 // path leads to the same anchor. Nil means that there is none; the error is final.
-func (c *crlStatus) signer(l crlList) (*crlSigner, *Error) {
+func (c *crlStatus) signer(l crlList) (*crlSigner, *refusal.Error) {
 	if signer, known := c.signers[l]; known {
 		return signer, nil
 	}
@@ -34,9 +36,9 @@ func (c *crlStatus) signer(l crlList) (*crlSigner, *Error) {
 	return signer, err
 }
 
-func (c *crlStatus) findSigner(l crlList) (*crlSigner, *Error) {
+func (c *crlStatus) findSigner(l crlList) (*crlSigner, *refusal.Error) {
 	r, h := c.run, l.head()
-	if _, err := r.s.v.checkScheme(c.issuer, h.algorithm); err != nil {
+	if _, err := r.s.v.rules.CheckScheme(c.issuer, h.algorithm); err != nil {
 		c.unusable(h, "is "+err.Detail)
 		return nil, nil
 	}
@@ -48,7 +50,7 @@ func (c *crlStatus) findSigner(l crlList) (*crlSigner, *Error) {
 		if own && maySignCRLs(c.issuer) {
 			return &crlSigner{cert: c.issuer, key: c.key, own: true}, nil
 		}
-		if err != nil && !errors.Is(err, errSignature) && !errors.Is(err, errKeyType) {
+		if err != nil && !errors.Is(err, sig.ErrSignature) && !errors.Is(err, sig.ErrKeyType) {
 			c.unusable(h, "cannot be used: "+err.Error())
 			return nil, nil
 		}
@@ -58,13 +60,13 @@ func (c *crlStatus) findSigner(l crlList) (*crlSigner, *Error) {
 		return nil, nil
 	}
 
-	var refused *Error
+	var refused *refusal.Error
 	for _, candidate := range r.s.named(h.issuer) {
 		key, err := r.candidate(candidate, l)
 		switch {
 		case err == nil && key != nil:
 			return &crlSigner{cert: candidate, key: key, own: own}, nil
-		case err != nil && err.Reason == ReasonWork:
+		case err != nil && err.Reason == refusal.ReasonWork:
 			return nil, err
 		case err != nil:
 			refused = err
@@ -86,8 +88,8 @@ const notSigned = "is not signed by a CA of this chain that may sign CRLs"
 
 // candidate gives the key of a certificate when it signed the list and is good. Without a key and
 // an error it did not sign it.
-func (r *crlRun) candidate(cert *certinfo.Certificate, l crlList) (any, *Error) {
-	if !maySignCRLs(cert) || !inheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
+func (r *crlRun) candidate(cert *certinfo.Certificate, l crlList) (any, *refusal.Error) {
+	if !maySignCRLs(cert) || !sig.InheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
 		return nil, nil
 	}
 	key, err := r.signerKey(cert)
@@ -105,7 +107,7 @@ func maySignCRLs(c *certinfo.Certificate) bool {
 // signerKey validates the path of a CRL issuer to the anchor of the path that is being judged,
 // revocation included. What is found out while another signer is being judged may lean on that, and
 // is not remembered.
-func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
+func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *refusal.Error) {
 	if candidate.Equal(r.anchor) {
 		return candidate.PublicKey, nil
 	}
@@ -119,12 +121,12 @@ func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *Error) {
 	return key, err
 }
 
-func (r *crlRun) findSignerKey(candidate *certinfo.Certificate) (any, *Error) {
+func (r *crlRun) findSignerKey(candidate *certinfo.Certificate) (any, *refusal.Error) {
 	sub := r.s.forSigner()
 	var key any
-	sub.accept = func(p *path) *Error {
+	sub.accept = func(p *path) *refusal.Error {
 		if !p.certs[0].Equal(r.anchor) {
-			return refuse(candidate, ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
+			return refusal.New(candidate, refusal.ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
 		}
 		if err := sub.validateChain(p); err != nil {
 			return err
@@ -142,7 +144,7 @@ func (r *crlRun) findSignerKey(candidate *certinfo.Certificate) (any, *Error) {
 		return nil, err
 	}
 	if key == nil {
-		return nil, refuse(candidate, ReasonRevocationUnknown, "no path")
+		return nil, refusal.New(candidate, refusal.ReasonRevocationUnknown, "no path")
 	}
 	return key, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // crlStatus is the reasons_mask of one certificate, and what went wrong on the way.
@@ -52,14 +53,14 @@ func (c *crlStatus) direct(h *crlHead) bool { return h.issuer.Equal(c.issuer.Sub
 
 // point looks at one distribution point. The error is final: the certificate is revoked, or the
 // work is too much.
-func (c *crlStatus) point(point *certinfo.DistributionPoint) *Error {
+func (c *crlStatus) point(point *certinfo.DistributionPoint) *refusal.Error {
 	lists, err := c.run.r.source.lists(c, point)
 	return c.judge(point, lists, err)
 }
 
 // rest asks the configured addresses of which nothing is known, where what is known does not say
 // enough. The lists of the implicit point are judged with theirs: a delta belongs to its base.
-func (c *crlStatus) rest() *Error {
+func (c *crlStatus) rest() *refusal.Error {
 	if c.settled() || c.run.r.network == nil {
 		return nil
 	}
@@ -73,7 +74,7 @@ func (c *crlStatus) rest() *Error {
 }
 
 // judge looks at the lists that there are for a distribution point; err is why there are no more.
-func (c *crlStatus) judge(point *certinfo.DistributionPoint, lists []crlList, err error) *Error {
+func (c *crlStatus) judge(point *certinfo.DistributionPoint, lists []crlList, err error) *refusal.Error {
 	if err != nil && !c.settled() {
 		c.hindered(err.Error())
 	}
@@ -110,7 +111,7 @@ func compareAge(a, b *crlHead) int {
 }
 
 // list is RFC 5280, 6.3.3 (b) to (l), for one complete CRL.
-func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas []crlList) *Error {
+func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas []crlList) *refusal.Error {
 	base = c.sameList(base)
 	if ok, why := inScope(base.head(), c.cert, point); !ok {
 		c.note(base.head(), why)
@@ -129,7 +130,7 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 		c.good[string(h.signature)] = base
 	}
 	if signer.own {
-		c.other.doubt("the list of %s is signed with the certificate's own key", stamp(h.thisUpdate))
+		c.other.doubt("the list of %s is signed with the certificate's own key", refusal.Stamp(h.thisUpdate))
 	}
 	if why := c.run.datesAndForm(h, false); why != "" {
 		c.noteOf(signer, h, why)
@@ -180,7 +181,7 @@ func keyAndScope(signer *certinfo.Certificate, h *crlHead) string {
 }
 
 // speaks looks the certificate up in a list that can be believed.
-func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, signer *crlSigner, deltas []crlList) *Error {
+func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, signer *crlSigner, deltas []crlList) *refusal.Error {
 	h := base.head()
 	delta, err := c.delta(h, deltas, signer)
 	if err != nil {
@@ -209,7 +210,7 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 	}
 	switch reasons := reasonsCovered(h, point); {
 	case !looked && c.direct(h):
-		c.other.doubt("the list of %s cannot be read", stamp(h.thisUpdate))
+		c.other.doubt("the list of %s cannot be read", refusal.Stamp(h.thisUpdate))
 	case !looked:
 	case signer.own || !c.direct(h):
 		c.covered |= reasons
@@ -226,7 +227,7 @@ func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
 		return ""
 	}
 	if errors.Is(err, errOlderCRL) {
-		c.cure = fmt.Sprintf("pam-pkcs11 crl accept %q, if the CA counts its lists anew", clip(h.issuer.RFC4514()))
+		c.cure = fmt.Sprintf("pam-pkcs11 crl accept %q, if the CA counts its lists anew", refusal.Clip(h.issuer.RFC4514()))
 	}
 	return err.Error()
 }
@@ -259,18 +260,18 @@ func (c *crlStatus) unusable(h *crlHead, why string) {
 
 // describeCRL names a list in messages.
 func describeCRL(h *crlHead) string {
-	return "the CRL of " + clip(h.issuer.RFC4514()) + " of " + stamp(h.thisUpdate)
+	return "the CRL of " + refusal.Clip(h.issuer.RFC4514()) + " of " + refusal.Stamp(h.thisUpdate)
 }
 
 // delta finds the newest delta CRL that fits the complete one and is signed with the same key. One
 // whose time is over renews nothing, but the error is that it lists the certificate.
-func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (crlList, *Error) {
+func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (crlList, *refusal.Error) {
 	for _, d := range deltas {
 		h := d.head()
 		if !deltaFits(h, base) || c.run.datesAndForm(h, false) != "" {
 			continue
 		}
-		if _, err := c.run.s.v.checkScheme(signer.cert, h.algorithm); err != nil || d.signedBy(signer.cert, signer.key) != nil {
+		if _, err := c.run.s.v.rules.CheckScheme(signer.cert, h.algorithm); err != nil || d.signedBy(signer.cert, signer.key) != nil {
 			continue
 		}
 		h = d.head() // read to its end by now
@@ -288,7 +289,7 @@ func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (c
 
 // look is RFC 5280, 6.3.3 (i) to (k). It tells whether the lists could be read; the error is that
 // the certificate is revoked.
-func (c *crlStatus) look(base, delta crlList) (bool, *Error) {
+func (c *crlStatus) look(base, delta crlList) (bool, *refusal.Error) {
 	for _, l := range []crlList{delta, base} {
 		if l == nil {
 			continue
@@ -298,17 +299,17 @@ func (c *crlStatus) look(base, delta crlList) (bool, *Error) {
 		case err != nil:
 			c.note(l.head(), "cannot be read: "+err.Error())
 			return false, nil
-		case found && entry.reason == reasonRemoveFromCRL:
+		case found && entry.reason == certinfo.CRLReasonRemoveFromCRL:
 			return true, nil
 		case found:
-			return true, refuse(c.cert, ReasonRevoked, "revoked at %s (%s)", stamp(entry.when), crlReasons[entry.reason])
+			return true, refusal.New(c.cert, refusal.ReasonRevoked, "revoked at %s (%s)", refusal.Stamp(entry.when), certinfo.CRLReasonText(entry.reason))
 		}
 	}
 	return true, nil
 }
 
 // verdict is what the lists leave when none of them lists the certificate.
-func (c *crlStatus) verdict() *Error {
+func (c *crlStatus) verdict() *refusal.Error {
 	if c.settled() {
 		return nil
 	}
@@ -357,11 +358,11 @@ func (c *crlStatus) hindrances() string {
 	return short(all)
 }
 
-func (c *crlStatus) unknown(why string) *Error {
+func (c *crlStatus) unknown(why string) *refusal.Error {
 	if c.forged != "" && !strings.Contains(why, c.forged) {
 		why += "; " + c.forged
 	}
-	err := refuse(c.cert, ReasonRevocationUnknown, "%s", why)
+	err := refusal.New(c.cert, refusal.ReasonRevocationUnknown, "%s", why)
 	err.Spoken, err.Restore = c.forged != "", c.cure
 	return err
 }

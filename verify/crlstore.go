@@ -20,6 +20,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // DefaultStore is the directory of what is kept between logins.
@@ -186,14 +187,14 @@ func (s *crlStore) rollback(spki []byte, h *crlHead) error {
 // older is the error of a CRL that is older than the noted one.
 func (n *newest) older(path string, h *crlHead) error {
 	return fmt.Errorf("%w: %s, as %s says. If the CA counts anew, take it: pam-pkcs11 crl accept %q", errOlderCRL,
-		numberAndDate(n.Number, n.ThisUpdate), path, clip(h.issuer.RFC4514()))
+		numberAndDate(n.Number, n.ThisUpdate), path, refusal.Clip(h.issuer.RFC4514()))
 }
 
 func numberAndDate(number string, at time.Time) string {
 	if number == "" {
-		return "of " + stamp(at)
+		return "of " + refusal.Stamp(at)
 	}
-	return "number " + number + " of " + stamp(at)
+	return "number " + number + " of " + refusal.Stamp(at)
 }
 
 func (n *newest) newerThan(h *crlHead) bool {
@@ -246,7 +247,7 @@ func (s *crlStore) saw(spki []byte, h *crlHead) error {
 }
 
 func noteOf(h *crlHead) newest {
-	n := newest{ThisUpdate: h.thisUpdate, Issuer: clip(h.issuer.RFC4514())}
+	n := newest{ThisUpdate: h.thisUpdate, Issuer: refusal.Clip(h.issuer.RFC4514())}
 	if h.number != nil {
 		n.Number = h.number.String()
 	}

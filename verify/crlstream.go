@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/sig"
 )
 
 // crlStream is a CRL that is read once, from its beginning to its end, when the first certificate needs it.
@@ -81,9 +82,9 @@ func (s *crlScan) signedBy(key any) error {
 		return err
 	}
 	if s.digest == nil {
-		return fmt.Errorf("%w: no such hash", errKeyType)
+		return fmt.Errorf("%w: no such hash", sig.ErrKeyType)
 	}
-	return checkDigest(key, scheme, s.digest, s.signature)
+	return sig.CheckDigest(key, scheme, s.digest, s.signature)
 }
 
 var errCRLChanged = errors.New("has changed while it was read")

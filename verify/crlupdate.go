@@ -436,7 +436,7 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	if *signed = signer != nil; !*signed {
 		return errors.New("no CA of ca_dir that may sign CRLs signed it")
 	}
-	if _, err := v.checkScheme(signer, scan.algorithm); err != nil {
+	if _, err := v.rules.CheckScheme(signer, scan.algorithm); err != nil {
 		return errors.New("is " + err.Detail)
 	}
 	if why := run.datesAndForm(&scan.crlHead, true); why != "" {

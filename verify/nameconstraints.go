@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Name constraints (RFC 5280, 4.2.1.10; 6.1.3 (b), (c); 6.1.4 (g)), with the otherName UPN as a kind of its own, as
@@ -26,7 +28,7 @@ type nameState struct {
 }
 
 // add takes the constraints of a CA certificate.
-func (s *nameState) add(c *certinfo.Certificate) *Error {
+func (s *nameState) add(c *certinfo.Certificate) *refusal.Error {
 	if c.NameConstraints == nil {
 		return nil
 	}
@@ -38,12 +40,12 @@ func (s *nameState) add(c *certinfo.Certificate) *Error {
 }
 
 // check holds every name of a certificate against the constraints collected so far.
-func (s *nameState) check(c *certinfo.Certificate) *Error {
+func (s *nameState) check(c *certinfo.Certificate) *refusal.Error {
 	if len(s.permitted) == 0 && len(s.excluded) == 0 {
 		return nil
 	}
-	if e := unusable(c, certinfo.OIDSubjectAltName); e != nil {
-		err := refuseExtension(c, *e)
+	if e := rules.Unusable(c, certinfo.OIDSubjectAltName); e != nil {
+		err := rules.RefuseExtension(c, *e)
 		err.Detail += "; a CA above constrains names, and these cannot be held against its constraints"
 		return err
 	}
@@ -67,7 +69,7 @@ func namesOf(c *certinfo.Certificate) []certinfo.GeneralName {
 	return append(names, c.SANs...)
 }
 
-func (s *nameState) checkName(c *certinfo.Certificate, name certinfo.GeneralName) *Error {
+func (s *nameState) checkName(c *certinfo.Certificate, name certinfo.GeneralName) *refusal.Error {
 	for _, base := range s.excluded {
 		if !sameKind(name, base) {
 			continue
@@ -99,14 +101,14 @@ func (s *nameState) checkName(c *certinfo.Certificate, name certinfo.GeneralName
 	return nil
 }
 
-func (s *nameState) outside(c *certinfo.Certificate, name, base certinfo.GeneralName, judged bool, how string) *Error {
+func (s *nameState) outside(c *certinfo.Certificate, name, base certinfo.GeneralName, judged bool, how string) *refusal.Error {
 	if s.comparisons > maxComparisons {
-		return refuse(c, ReasonWork, "more than %d comparisons with name constraints", maxComparisons)
+		return refusal.New(c, refusal.ReasonWork, "more than %d comparisons with name constraints", maxComparisons)
 	}
 	if !judged {
 		how = "cannot be held against the constraint"
 	}
-	return refuse(c, ReasonNameConstraint, "name %s %s %s", clip(name.String()), how, clip(base.String()))
+	return refusal.New(c, refusal.ReasonNameConstraint, "name %s %s %s", refusal.Clip(name.String()), how, refusal.Clip(base.String()))
 }
 
 // sameKind tells whether a constraint speaks of this kind of name. The kinds of otherName are told by their type.

@@ -15,6 +15,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // NonceMode says what is done about a nonce, by which an answer is known to be fresh (RFC 8954).
@@ -70,7 +71,7 @@ func (o *ocspOutcome) note(from string, why error) {
 	if errors.Is(why, errNoDelegateStatus) {
 		o.restore = delegateAccept
 	}
-	o.notes = append(o.notes, fmt.Sprintf("%s: %s", clip(from), clip(withoutAddress(why).Error())))
+	o.notes = append(o.notes, fmt.Sprintf("%s: %s", refusal.Clip(from), refusal.Clip(withoutAddress(why).Error())))
 }
 
 // withoutAddress takes away what net/http puts before an error: the address is named already.
@@ -83,7 +84,7 @@ func withoutAddress(err error) error {
 }
 
 // delegateStatus finds out whether a responder's certificate is revoked. nil: it is good.
-type delegateStatus func(ctx context.Context, delegate ocspTarget) *Error
+type delegateStatus func(ctx context.Context, delegate ocspTarget) *refusal.Error
 
 // ask finds the status of a certificate: from the store while its answer lasts, else from the responders. A "revoked" of
 // the store stays until a newer answer takes it back.
@@ -97,7 +98,7 @@ func (c *ocspChecker) ask(ctx context.Context, t *ocspTarget, delegates delegate
 	if raw != nil {
 		if kept, err = c.judgeKept(ctx, t, raw, delegates); err != nil {
 			kept = nil
-			out.notes = append(out.notes, "the store: "+clip(err.Error()))
+			out.notes = append(out.notes, "the store: "+refusal.Clip(err.Error()))
 		}
 	}
 	if kept != nil && (!kept.revoked() || c.v.ocspDates(kept.answer, &kept.single, c.v.options.Now()) == nil) {
@@ -152,14 +153,14 @@ func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVe
 		return nil
 	}
 	err := delegates(ctx, ocspTarget{cert: verdict.delegate, issuer: t.issuer, key: t.key})
-	if err == nil || verdict.revoked() && err.Reason != ReasonRevoked {
+	if err == nil || verdict.revoked() && err.Reason != refusal.ReasonRevoked {
 		return nil
 	}
-	if err.Reason == ReasonRevocationUnknown && !err.Spoken && withoutStatus(verdict.delegate) {
+	if err.Reason == refusal.ReasonRevocationUnknown && !err.Spoken && withoutStatus(verdict.delegate) {
 		return c.unsettled(verdict.delegate, err)
 	}
 	why := fmt.Errorf("is signed by a responder whose own status is not good: %w", err)
-	if err.Spoken || err.Reason == ReasonRevoked {
+	if err.Spoken || err.Reason == refusal.ReasonRevoked {
 		return &spokenError{why}
 	}
 	return why

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -105,7 +106,7 @@ func FuzzOCSPData(f *testing.F) {
 	extension := testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(oidOCSPNonce), testca.TLV(4, nonceValue(w.nonce)))))
 	f.Add(name, testca.Sequence(id, testca.TLV(0x80), this, next), extension)
 	f.Add(name, testca.Sequence(id, testca.TLV(0xa1, this, testca.TLV(0xa0, testca.TLV(0x0a, []byte{1}))), this), []byte{})
-	f.Add(name, testca.Sequence(id, testca.TLV(0x82), this, testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(oidReasonCode), testca.TLV(1, []byte{0xff}), testca.TLV(4, testca.TLV(0x0a, []byte{1})))))), []byte{})
+	f.Add(name, testca.Sequence(id, testca.TLV(0x82), this, testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(certinfo.OIDReasonCode.String()), testca.TLV(1, []byte{0xff}), testca.TLV(4, testca.TLV(0x0a, []byte{1})))))), []byte{})
 	f.Fuzz(func(t *testing.T, responder, single, extensions []byte) {
 		tbs := testca.Sequence(responder, this, testca.Sequence(single), extensions)
 		algorithm, signature := w.root.Key.Sign(testca.Scheme{}, tbs)

@@ -184,7 +184,7 @@ func readSingle(list *cryptobyte.String) (s ocspSingle, err error) {
 	}
 	if hasExtensions {
 		s.unknownCritical, err = firstUnknownCritical(explicit,
-			oidOCSPCRLReference, oidOCSPArchiveCutoff, oidReasonCode, oidInvalidityDate)
+			oidOCSPCRLReference, oidOCSPArchiveCutoff, certinfo.OIDReasonCode.String(), certinfo.OIDInvalidityDate.String())
 	}
 	return s, err
 }
@@ -193,7 +193,7 @@ func readSingle(list *cryptobyte.String) (s ocspSingle, err error) {
 func (s *ocspSingle) readStatus(seq *cryptobyte.String) error {
 	var content cryptobyte.String
 	var tag asn1.Tag
-	s.reason = reasonAbsent
+	s.reason = certinfo.CRLReasonAbsent
 	malformed := errors.New("malformed certStatus")
 	if !seq.ReadAnyASN1(&content, &tag) {
 		return malformed
@@ -220,7 +220,7 @@ func (s *ocspSingle) readStatus(seq *cryptobyte.String) error {
 		return malformed
 	}
 	if present {
-		s.reason = readReason(reason) // whatever it is: the certificate is revoked
+		s.reason = certinfo.ReadCRLReason(reason) // whatever it is: the certificate is revoked
 	}
 	return nil
 }

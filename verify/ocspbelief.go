@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
+	"pam_pkcs11/verify/sig"
 )
 
 // Whether an OCSP answer is believed (RFC 6960, 3.2 and 4.2.2). Nothing here reaches the network; what is left to do is
@@ -82,8 +85,8 @@ func (v *Verifier) believe(t *ocspTarget, a *ocspAnswer, e ocspExpected, now tim
 		at = a.producedAt
 	}
 	if signer != nil {
-		if err := v.checkDates(signer, at); err != nil {
-			return nil, fmt.Errorf("is signed by %s: %s", describe(signer), err.Detail)
+		if err := v.rules.CheckDates(signer, at); err != nil {
+			return nil, fmt.Errorf("is signed by %s: %s", refusal.Describe(signer), err.Detail)
 		}
 	}
 	return verdict, nil
@@ -169,21 +172,21 @@ func (v *Verifier) ocspDates(a *ocspAnswer, s *ocspSingle, now time.Time) error 
 	}
 	switch {
 	case now.Add(ahead).Before(s.thisUpdate):
-		return fmt.Errorf("is not valid before %s", stamp(s.thisUpdate))
+		return fmt.Errorf("is not valid before %s", refusal.Stamp(s.thisUpdate))
 	case now.Add(ahead).Before(a.producedAt):
-		return fmt.Errorf("says that it was made at %s", stamp(a.producedAt))
+		return fmt.Errorf("says that it was made at %s", refusal.Stamp(a.producedAt))
 	case a.producedAt.Add(ahead).Before(s.thisUpdate):
-		return fmt.Errorf("was made at %s, before its thisUpdate %s", stamp(a.producedAt), stamp(s.thisUpdate))
+		return fmt.Errorf("was made at %s, before its thisUpdate %s", refusal.Stamp(a.producedAt), refusal.Stamp(s.thisUpdate))
 	case maxAge > 0 && now.Add(-skew).After(s.thisUpdate.Add(maxAge)):
-		return fmt.Errorf("is of %s, older than %s", stamp(s.thisUpdate), maxAge)
+		return fmt.Errorf("is of %s, older than %s", refusal.Stamp(s.thisUpdate), maxAge)
 	case s.nextUpdate.IsZero():
 		return nil
 	case s.nextUpdate.Before(s.thisUpdate):
-		return fmt.Errorf("ends at %s, before it begins at %s", stamp(s.nextUpdate), stamp(s.thisUpdate))
+		return fmt.Errorf("ends at %s, before it begins at %s", refusal.Stamp(s.nextUpdate), refusal.Stamp(s.thisUpdate))
 	case s.nextUpdate.Before(a.producedAt):
-		return fmt.Errorf("was made at %s, after its nextUpdate %s", stamp(a.producedAt), stamp(s.nextUpdate))
+		return fmt.Errorf("was made at %s, after its nextUpdate %s", refusal.Stamp(a.producedAt), refusal.Stamp(s.nextUpdate))
 	case now.Add(-skew).After(s.nextUpdate):
-		return fmt.Errorf("is not valid after %s", stamp(s.nextUpdate))
+		return fmt.Errorf("is not valid after %s", refusal.Stamp(s.nextUpdate))
 	}
 	return nil
 }
@@ -241,15 +244,15 @@ func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool {
 
 // checkAnswer checks the signature of the answer with the key of a certificate.
 func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAnswer) error {
-	if err := v.checkKey(signer, key); err != nil {
-		return fmt.Errorf("is signed by %s: %s", describe(signer), err.Detail)
+	if err := v.rules.CheckKey(signer, key); err != nil {
+		return fmt.Errorf("is signed by %s: %s", refusal.Describe(signer), err.Detail)
 	}
-	scheme, refusal := v.checkScheme(signer, a.algorithm)
-	if refusal != nil {
-		return fmt.Errorf("is %s", refusal.Detail)
+	scheme, weak := v.rules.CheckScheme(signer, a.algorithm)
+	if weak != nil {
+		return fmt.Errorf("is %s", weak.Detail)
 	}
-	if err := checkRaw(key, scheme, a.tbs, a.signature); err != nil {
-		return &spokenError{fmt.Errorf("is not signed by %s: %w", describe(signer), err)}
+	if err := sig.Check(key, scheme, a.tbs, a.signature); err != nil {
+		return &spokenError{fmt.Errorf("is not signed by %s: %w", refusal.Describe(signer), err)}
 	}
 	return nil
 }
@@ -260,26 +263,26 @@ func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAns
 func (v *Verifier) mayAnswer(t *ocspTarget, c *certinfo.Certificate) error {
 	const signing = certinfo.KeyUsageDigitalSignature | certinfo.KeyUsageNonRepudiation
 	refused := func(why string) error {
-		return &spokenError{fmt.Errorf("is signed by %s, which %s", describe(c), why)}
+		return &spokenError{fmt.Errorf("is signed by %s, which %s", refusal.Describe(c), why)}
 	}
 	switch {
 	case bytes.Equal(c.RawSPKI, t.cert.RawSPKI):
 		return refused("is the one that it speaks of")
 	case !c.Issuer.Equal(t.issuer.Subject):
 		return refused("is not issued by the CA in question")
-	case !has(c.ExtKeyUsage, certinfo.OIDOCSPSigning):
+	case !rules.Has(c.ExtKeyUsage, certinfo.OIDOCSPSigning):
 		return refused("may not answer for the CA (no extended key usage OCSPSigning)")
 	case c.HasKeyUsage && c.KeyUsage&signing == 0:
 		return refused("may not sign (keyUsage)")
 	}
-	if err := checkExtensions(c); err != nil {
+	if err := rules.CheckExtensions(c); err != nil {
 		return refused("is not to be used: " + err.Detail)
 	}
-	scheme, refusal := v.checkScheme(c, c.SignatureAlgorithm)
-	if refusal != nil {
-		return fmt.Errorf("is signed by %s, which is %s", describe(c), refusal.Detail)
+	scheme, weak := v.rules.CheckScheme(c, c.SignatureAlgorithm)
+	if weak != nil {
+		return fmt.Errorf("is signed by %s, which is %s", refusal.Describe(c), weak.Detail)
 	}
-	if err := checkRaw(t.key, scheme, c.RawTBS, c.Signature); err != nil {
+	if err := sig.Check(t.key, scheme, c.RawTBS, c.Signature); err != nil {
 		return refused("is not signed by the CA in question: " + err.Error())
 	}
 	return nil

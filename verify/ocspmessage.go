@@ -182,7 +182,7 @@ type ocspSingle struct {
 	id                     ocspCertID
 	status                 certStatus
 	revokedAt              time.Time
-	reason                 int // CRLReason; reasonAbsent when absent
+	reason                 int // CRLReason; certinfo.CRLReasonAbsent when absent
 	thisUpdate, nextUpdate time.Time
 	unknownCritical        string
 }

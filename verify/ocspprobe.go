@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // What `pam-pkcs11 config check` can tell about OCSP before anybody logs in.
@@ -27,7 +29,7 @@ func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
 
 // anchors tells whether a certificate of ca_dir ends chains, so that its own status is not asked for.
 func (v *Verifier) anchors(c *certinfo.Certificate) bool {
-	return selfSigned(c) || v.options.PartialChain && isCA(c)
+	return selfSigned(c) || v.options.PartialChain && rules.IsCA(c)
 }
 
 // Responder is what became of one question to an OCSP responder.
@@ -59,7 +61,7 @@ func (v *Verifier) AskResponders(ctx context.Context) []*Responder {
 
 // probe puts the question; that the responder does not know the certificate is an answer too.
 func (c *ocspChecker) probe(ctx context.Context, t *ocspTarget, r responder) error {
-	good := func(context.Context, ocspTarget) *Error { return nil }
+	good := func(context.Context, ocspTarget) *refusal.Error { return nil }
 	_, err := c.responder(ctx, t, r, good)
 	var status ocspStatusError
 	if errors.As(err, &status) && status == ocspUnauthorized || errors.Is(err, errStatusUnknown) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // The responders that the administrator trusts, and those whose own status nobody tells.
@@ -48,9 +50,9 @@ func lastProblem(s *store) string {
 // status.
 func withoutStatus(c *certinfo.Certificate) bool {
 	return len(c.OCSPServers) == 0 && len(c.CRLDistributionPoints) == 0 && len(c.FreshestCRL) == 0 &&
-		unusable(c, certinfo.OIDAuthorityInfoAccess) == nil &&
-		unusable(c, certinfo.OIDCRLDistributionPoints) == nil &&
-		unusable(c, certinfo.OIDFreshestCRL) == nil
+		rules.Unusable(c, certinfo.OIDAuthorityInfoAccess) == nil &&
+		rules.Unusable(c, certinfo.OIDCRLDistributionPoints) == nil &&
+		rules.Unusable(c, certinfo.OIDFreshestCRL) == nil
 }
 
 // errNoDelegateStatus is said of a responder whose certificate has neither nocheck nor a place that
@@ -60,7 +62,7 @@ var errNoDelegateStatus = errors.New("is signed by a responder whose certificate
 
 // unsettled is what becomes of the answer of such a responder, about which nothing could be found
 // out.
-func (c *ocspChecker) unsettled(delegate *certinfo.Certificate, why *Error) error {
+func (c *ocspChecker) unsettled(delegate *certinfo.Certificate, why *refusal.Error) error {
 	if !c.v.options.OCSP.DelegateWithoutStatus {
 		return fmt.Errorf("%w: %w", errNoDelegateStatus, why)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // `openssl verify` beside ours: on every kind of certificate that Go's crypto/x509 refuses and smart-card PKIs issue,
@@ -83,7 +84,7 @@ func (p peculiar) judge(t *testing.T) {
 	cert, err := certinfo.Parse(leaf.DER)
 	switch {
 	case err != nil:
-		err = refuse(nil, ReasonMalformed, "%v", err)
+		err = refusal.New(nil, ReasonMalformed, "%v", err)
 	default:
 		_, err = trusting(t, p.o, &root.Cert).Check(t.Context(), cert, nil)
 	}

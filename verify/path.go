@@ -1,11 +1,12 @@
 package verify
 
 import (
-	//lint:ignore SA1019 parameters are inherited, as RFC 3279 has it
-	"crypto/dsa"
 	"encoding/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
+	"pam_pkcs11/verify/sig"
 )
 
 type oid = asn1.ObjectIdentifier
@@ -23,7 +24,7 @@ type validation struct {
 // validate walks a path and, when it is good, asks for revocation and fills in its policies. Unlike RFC 5280, which
 // takes an anchor as a name and a key, the anchor's certificate is held to its own dates, usages, path length and name
 // constraints too: who put it into ca_dir expects them to count.
-func (s *search) validate(p *path) *Error {
+func (s *search) validate(p *path) *refusal.Error {
 	if err := s.validateChain(p); err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (s *search) validate(p *path) *Error {
 }
 
 // validateChain is validate without revocation.
-func (s *search) validateChain(p *path) *Error {
+func (s *search) validateChain(p *path) *refusal.Error {
 	n := len(p.certs) - 1
 	w := &validation{s: s, maxPathLen: n, policy: newPolicyState(s.initial, n)}
 	if err := w.start(p.certs[0], n > 0); err != nil {
@@ -70,16 +71,16 @@ func (s *search) validateChain(p *path) *Error {
 }
 
 // start takes the anchor (RFC 5280, 6.1.1 (d), and what its certificate says).
-func (w *validation) start(anchor *certinfo.Certificate, issues bool) *Error {
+func (w *validation) start(anchor *certinfo.Certificate, issues bool) *refusal.Error {
 	if err := w.alone(anchor); err != nil {
 		return err
 	}
 	w.key, w.issuer = anchor.PublicKey, anchor
-	if err := w.s.v.checkKey(anchor, w.key); err != nil || !issues {
+	if err := w.s.v.rules.CheckKey(anchor, w.key); err != nil || !issues {
 		return err
 	}
 	if anchor.HasKeyUsage && anchor.KeyUsage&certinfo.KeyUsageKeyCertSign == 0 {
-		return refuse(anchor, ReasonKeyUsage, "the CA may not sign certificates (keyUsage has no keyCertSign)")
+		return refusal.New(anchor, refusal.ReasonKeyUsage, "the CA may not sign certificates (keyUsage has no keyCertSign)")
 	}
 	if anchor.MaxPathLen >= 0 {
 		w.maxPathLen = min(w.maxPathLen, anchor.MaxPathLen)
@@ -88,75 +89,58 @@ func (w *validation) start(anchor *certinfo.Certificate, issues bool) *Error {
 }
 
 // alone holds for every certificate of the path.
-func (w *validation) alone(c *certinfo.Certificate) *Error {
-	if err := w.s.v.checkDates(c, w.s.now); err != nil {
+func (w *validation) alone(c *certinfo.Certificate) *refusal.Error {
+	if err := w.s.v.rules.CheckDates(c, w.s.now); err != nil {
 		return err
 	}
 	if file, rejected := w.s.v.store.rejected[string(c.Raw)]; rejected {
-		return refuse(c, ReasonRejected, "%s rejects it for logins", file)
+		return refusal.New(c, refusal.ReasonRejected, "%s rejects it for logins", file)
 	}
-	return checkExtensions(c)
+	return rules.CheckExtensions(c)
 }
 
 // basic is RFC 5280, 6.1.3 (a), with the strength of signature and key.
-func (w *validation) basic(c *certinfo.Certificate) *Error {
+func (w *validation) basic(c *certinfo.Certificate) *refusal.Error {
 	if err := w.alone(c); err != nil {
 		return err
 	}
-	if _, err := w.s.v.checkScheme(c, c.SignatureAlgorithm); err != nil {
+	if _, err := w.s.v.rules.CheckScheme(c, c.SignatureAlgorithm); err != nil {
 		return err
 	}
 	if !c.Issuer.Equal(w.issuer.Subject) {
-		return refuse(c, ReasonIssuerUnknown, "issuer %q is not the name of the certificate above", clip(c.Issuer.RFC4514()))
+		return refusal.New(c, refusal.ReasonIssuerUnknown, "issuer %q is not the name of the certificate above", refusal.Clip(c.Issuer.RFC4514()))
 	}
 	if err := w.signature(c); err != nil {
 		return w.s.signatureError(c, w.issuer, err)
 	}
-	return w.s.v.checkKey(c, inherit(c.PublicKey, w.key))
+	return w.s.v.rules.CheckKey(c, sig.Inherit(c.PublicKey, w.key))
 }
 
 // signature checks with the working key. Keys with inherited parameters differ from path to path: not remembered.
 func (w *validation) signature(c *certinfo.Certificate) error {
-	if !inheritsParameters(w.issuer.PublicKey) {
+	if !sig.InheritsParameters(w.issuer.PublicKey) {
 		return w.s.signedBy(c, w.issuer, w.key)
 	}
 	scheme, err := c.SignatureAlgorithm.Scheme()
 	if err != nil {
 		return err
 	}
-	return checkRaw(w.key, scheme, c.RawTBS, c.Signature)
-}
-
-// inheritsParameters: a DSA key whose parameters are those of the issuer's key (RFC 3279, 2.3.2).
-func inheritsParameters(key any) bool {
-	k, ok := key.(*dsa.PublicKey)
-	return ok && k.P == nil
-}
-
-// inherit gives the key with the parameters of the working key (RFC 5280, 6.1.4 (e)).
-func inherit(key, working any) any {
-	if !inheritsParameters(key) {
-		return key
-	}
-	if above, ok := working.(*dsa.PublicKey); ok {
-		return &dsa.PublicKey{Parameters: above.Parameters, Y: key.(*dsa.PublicKey).Y}
-	}
-	return key
+	return sig.Check(w.key, scheme, c.RawTBS, c.Signature)
 }
 
 // prepare is RFC 5280, 6.1.4: c is not the last certificate of the path.
-func (w *validation) prepare(c *certinfo.Certificate) *Error {
+func (w *validation) prepare(c *certinfo.Certificate) *refusal.Error {
 	w.policy.prepare(c)
-	w.key, w.issuer = inherit(c.PublicKey, w.key), c
+	w.key, w.issuer = sig.Inherit(c.PublicKey, w.key), c
 	if err := w.names.add(c); err != nil {
 		return err
 	}
-	if !isCA(c) {
-		return refuse(c, ReasonNotCA, "is no CA (basic constraints), but stands above others")
+	if !rules.IsCA(c) {
+		return refusal.New(c, refusal.ReasonNotCA, "is no CA (basic constraints), but stands above others")
 	}
 	if !c.SelfIssued() {
 		if w.maxPathLen <= 0 {
-			return refuse(c, ReasonPathLen, "more CAs in the chain than a pathLenConstraint above allows")
+			return refusal.New(c, refusal.ReasonPathLen, "more CAs in the chain than a pathLenConstraint above allows")
 		}
 		w.maxPathLen--
 	}
@@ -164,7 +148,7 @@ func (w *validation) prepare(c *certinfo.Certificate) *Error {
 		w.maxPathLen = min(w.maxPathLen, c.MaxPathLen)
 	}
 	if c.HasKeyUsage && c.KeyUsage&certinfo.KeyUsageKeyCertSign == 0 {
-		return refuse(c, ReasonKeyUsage, "the CA may not sign certificates (keyUsage has no keyCertSign)")
+		return refusal.New(c, refusal.ReasonKeyUsage, "the CA may not sign certificates (keyUsage has no keyCertSign)")
 	}
-	return checkIssuerPurpose(c, w.s.v.options.EKU)
+	return rules.CheckIssuerPurpose(c, w.s.v.options.EKU)
 }

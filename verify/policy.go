@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Certificate policies by RFC 5280, 6.1.3 (d) to (f), 6.1.4 (a), (b), (h) to (j) and 6.1.5 (g), with the policy graph of
@@ -45,7 +47,7 @@ type policyState struct {
 	initial    initialPolicies
 	levels     []*level // nil: the valid_policy_graph is NULL
 	nodes      int
-	spoilt     *Error // the first certificatePolicies of the path that cannot be used
+	spoilt     *refusal.Error // the first certificatePolicies of the path that cannot be used
 	explicit   int
 	inhibitAny int
 	mapping    int
@@ -84,14 +86,14 @@ func newPolicyState(initial initialPolicies, n int) *policyState {
 }
 
 // process is RFC 5280, 6.1.3 (d) to (f).
-func (p *policyState) process(c *certinfo.Certificate, last bool) *Error {
+func (p *policyState) process(c *certinfo.Certificate, last bool) *refusal.Error {
 	for _, m := range c.PolicyMappings {
 		if m.IssuerDomain == anyPolicy || m.SubjectDomain == anyPolicy {
-			return refuse(c, ReasonPolicy, "policy mapping from or to anyPolicy") // 6.1.4 (a), and 4.2.1.5 for the last one
+			return refusal.New(c, refusal.ReasonPolicy, "policy mapping from or to anyPolicy") // 6.1.4 (a), and 4.2.1.5 for the last one
 		}
 	}
-	if e := unusable(c, certinfo.OIDCertificatePolicies); e != nil && p.spoilt == nil {
-		p.spoilt = refuseExtension(c, *e)
+	if e := rules.Unusable(c, certinfo.OIDCertificatePolicies); e != nil && p.spoilt == nil {
+		p.spoilt = rules.RefuseExtension(c, *e)
 		p.spoilt.Detail += "; a certificate policy is required"
 	}
 	switch {
@@ -100,7 +102,7 @@ func (p *policyState) process(c *certinfo.Certificate, last bool) *Error {
 	case p.levels != nil:
 		next := p.grow(c, p.inhibitAny > 0 || !last && c.SelfIssued())
 		if p.nodes += len(next.nodes); p.nodes > maxPolicyNodes {
-			return refuse(c, ReasonWork, "more than %d certificate policies in the chain", maxPolicyNodes)
+			return refusal.New(c, refusal.ReasonWork, "more than %d certificate policies in the chain", maxPolicyNodes)
 		}
 		if len(next.nodes) == 0 {
 			p.levels = nil
@@ -115,11 +117,11 @@ func (p *policyState) process(c *certinfo.Certificate, last bool) *Error {
 }
 
 // refuse says why no policy is valid: the extension that cannot be used, where there is one.
-func (p *policyState) refuse(c *certinfo.Certificate, why string) *Error {
+func (p *policyState) refuse(c *certinfo.Certificate, why string) *refusal.Error {
 	if p.spoilt != nil {
 		return p.spoilt
 	}
-	return refuse(c, ReasonPolicy, "%s", why)
+	return refusal.New(c, refusal.ReasonPolicy, "%s", why)
 }
 
 // grow makes the next depth (RFC 9618, 5.2).
@@ -213,7 +215,7 @@ func (p *policyState) mapPolicies(c *certinfo.Certificate) {
 
 // finish is RFC 5280, 6.1.5 (a), (b) and (g), in the form of RFC 9618, 5.4. It returns the policies of the user's
 // domain that are valid for the path.
-func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifier, *Error) {
+func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifier, *refusal.Error) {
 	p.explicit = less(p.explicit)
 	if pc := c.PolicyConstraints; pc != nil && pc.RequireExplicitPolicy == 0 {
 		p.explicit = 0
@@ -233,7 +235,7 @@ func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifie
 	case len(valid) == 0:
 		return nil, p.refuse(c, "no certificate policy that is asked for is valid for the chain")
 	case p.initial.all && len(valid) < len(p.initial.set):
-		return nil, refuse(c, ReasonPolicy, "%d of %d required certificate policies are valid for the chain", len(valid), len(p.initial.set))
+		return nil, refusal.New(c, refusal.ReasonPolicy, "%d of %d required certificate policies are valid for the chain", len(valid), len(p.initial.set))
 	}
 	var oids []stdasn1.ObjectIdentifier
 	for _, policy := range valid {

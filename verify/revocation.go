@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // Which source is asked about revocation, and what follows from silence.
@@ -211,14 +212,14 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		}
 		if err := decided(t.cert, o); err != nil || o.verdict != nil {
 			if err == nil {
-				r.s.step(t.cert, ReasonOCSPGood, true, "good at "+stamp(o.verdict.single.thisUpdate)+", says "+clip(o.from))
+				r.s.step(t.cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.verdict.single.thisUpdate)+", says "+refusal.Clip(o.from))
 			}
 			return err
 		}
 	}
 	why := strings.Join(o.notes, "; ")
 	if r.crl == nil {
-		err := refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err := refusal.New(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
 		err.Spoken, err.Restore = o.spoken, o.restore
 		return err
 	}
@@ -228,10 +229,10 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")
 		return nil
 	case err.Reason == ReasonWork && ctx.Err() != nil:
-		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
+		err = refusal.New(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
-		both := refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		both := refusal.New(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
 		both.Spoken, both.Restore = err.Spoken || o.spoken, cmp.Or(err.Restore, o.restore)
 		err = both
 	}
@@ -244,7 +245,7 @@ func decided(cert *certinfo.Certificate, o ocspOutcome) *Error {
 		return nil
 	}
 	s := o.verdict.single
-	return refuse(cert, ReasonRevoked, "revoked at %s (%s), says %s", stamp(s.revokedAt), crlReasons[s.reason], clip(o.from))
+	return refusal.New(cert, ReasonRevoked, "revoked at %s (%s), says %s", refusal.Stamp(s.revokedAt), certinfo.CRLReasonText(s.reason), refusal.Clip(o.from))
 }
 
 // delegates finds the status of responders' certificates: by OCSP, as for any certificate, and by CRLs where cert_policy

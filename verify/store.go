@@ -10,6 +10,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Limits on ca_dir; each is far above what an administrator keeps there.
@@ -36,8 +38,8 @@ type store struct {
 	origin    map[*certinfo.Certificate]string // the file in which each of all was found first
 	rejected  map[string]string                // by raw octets: the file that rejects the certificate for logins
 	newForms  []newForm
-	eku       EKU  // the purposes of a login
-	withLists bool // crl_dir is the same path: files of CRLs are used, if not here
+	eku       rules.EKU // the purposes of a login
+	withLists bool      // crl_dir is the same path: files of CRLs are used, if not here
 }
 
 // newForm is a certificate that releases before this one did not find in its file.
@@ -116,10 +118,10 @@ func (s *store) addEntry(path string, e caEntry) {
 		return
 	case e.trust.rejects(s.eku):
 		s.rejected[string(c.Raw)] = path
-		s.problem(path, "%s is rejected for logins by the trust settings of the file", describe(c))
+		s.problem(path, "%s is rejected for logins by the trust settings of the file", refusal.Describe(c))
 		return
 	case e.trust.forOthers(s.eku):
-		s.problem(path, "%s is trusted for other purposes than a login by the trust settings of the file", describe(c))
+		s.problem(path, "%s is trusted for other purposes than a login by the trust settings of the file", refusal.Describe(c))
 		return
 	}
 
@@ -129,8 +131,8 @@ func (s *store) addEntry(path string, e caEntry) {
 			s.newForms = append(s.newForms, newForm{cert: c, form: e.newForm})
 		}
 	}
-	if err := checkExtensions(c); err != nil {
-		s.problem(path, "%s can be part of no chain: %s", describe(c), err.Detail)
+	if err := rules.CheckExtensions(c); err != nil {
+		s.problem(path, "%s can be part of no chain: %s", refusal.Describe(c), err.Detail)
 	}
 }
 

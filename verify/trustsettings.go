@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // OpenSSL's TRUSTED CERTIFICATE: a certificate, and behind it what its owner trusts it for (X509_CERT_AUX of OpenSSL's
@@ -68,25 +69,25 @@ func readPurposes(list cryptobyte.String) (all []stdasn1.ObjectIdentifier, ok bo
 }
 
 // loginPurposes are what a certificate must be trusted for when a card logs in: one of the first, and what eku requires.
-func loginPurposes(eku EKU) []stdasn1.ObjectIdentifier {
+func loginPurposes(eku rules.EKU) []stdasn1.ObjectIdentifier {
 	return slices.Concat([]stdasn1.ObjectIdentifier{certinfo.OIDClientAuth, certinfo.OIDSmartcardLogon}, eku.Required)
 }
 
 // rejects reports whether the settings reject the certificate for a login: for any purpose, or for one of a login's.
-func (t trustSettings) rejects(eku EKU) bool {
-	return has(t.reject, certinfo.OIDAnyExtKeyUsage) || hasOneOf(t.reject, loginPurposes(eku)...)
+func (t trustSettings) rejects(eku rules.EKU) bool {
+	return rules.Has(t.reject, certinfo.OIDAnyExtKeyUsage) || rules.HasOneOf(t.reject, loginPurposes(eku)...)
 }
 
 // forOthers reports whether the settings trust the certificate for purposes among which a login is not. As OpenSSL has it,
 // a list of purposes excludes those that it does not name.
-func (t trustSettings) forOthers(eku EKU) bool {
-	if !t.listed || has(t.trust, certinfo.OIDAnyExtKeyUsage) {
+func (t trustSettings) forOthers(eku rules.EKU) bool {
+	if !t.listed || rules.Has(t.trust, certinfo.OIDAnyExtKeyUsage) {
 		return false
 	}
 	for _, oid := range eku.Required {
-		if !has(t.trust, oid) {
+		if !rules.Has(t.trust, oid) {
 			return true
 		}
 	}
-	return len(eku.Required) == 0 && !hasOneOf(t.trust, loginPurposes(eku)...)
+	return len(eku.Required) == 0 && !rules.HasOneOf(t.trust, loginPurposes(eku)...)
 }

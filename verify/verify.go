@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Policy is what cert_policy asks for.
@@ -24,13 +26,6 @@ type Policy struct {
 	Signature bool   // proof of the private key; made by the caller with CheckSignature
 	CRL       string // "", "offline", "online" or "auto"
 	OCSP      bool
-}
-
-// EKU is what the key eku asks for. By default a certificate that has the extension must allow clientAuth,
-// smartcardLogon or any purpose; with Required it must have the extension and list each of these.
-type EKU struct {
-	Ignore   bool
-	Required []asn1.ObjectIdentifier
 }
 
 // Options of a Verifier. The zero value checks validity dates and usages only.
@@ -84,6 +79,7 @@ const (
 // Verifier checks certificates against one set of options. It may be used by several goroutines at once.
 type Verifier struct {
 	options Options
+	rules   rules.Rules
 	store   *store
 	revoked revocation
 	wanted  wanted
@@ -138,7 +134,11 @@ func New(o Options) (*Verifier, error) {
 	if o.MaxCRLSize == 0 {
 		o.MaxCRLSize = defaultMaxCRL
 	}
-	v := &Verifier{options: o, store: newStore()}
+	v := &Verifier{
+		options: o,
+		rules:   rules.Rules{ClockSkew: o.ClockSkew, MinRSABits: o.MinRSABits, AllowSHA1: o.AllowSHA1},
+		store:   newStore(),
+	}
 	for _, oid := range o.RequiredPolicies {
 		key, err := policyKey(oid)
 		if err != nil {
@@ -193,7 +193,7 @@ func (v *Verifier) logNewForms() {
 		file := v.store.origin[n.cert]
 		counts[file]++
 		if n.cert.SelfIssued() && len(anchors[file]) < most {
-			anchors[file] = append(anchors[file], clip(n.cert.Subject.RFC4514()))
+			anchors[file] = append(anchors[file], refusal.Clip(n.cert.Subject.RFC4514()))
 		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(counts)) {
@@ -213,7 +213,7 @@ func (v *Verifier) newFormFindings() []Finding {
 		}
 		all = append(all, Finding{
 			Path: v.store.origin[n.cert],
-			Text: fmt.Sprintf("%s %s; earlier releases did not read %s", describe(n.cert), role, n.form),
+			Text: fmt.Sprintf("%s %s; earlier releases did not read %s", refusal.Describe(n.cert), role, n.form),
 		})
 	}
 	return all
@@ -234,7 +234,7 @@ func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o.Policy.OCSP = false
 	o.Logger = slog.New(slog.DiscardHandler)
 
-	return &Verifier{options: o, store: v.store, initial: v.initial}
+	return &Verifier{options: o, rules: v.rules, store: v.store, initial: v.initial}
 }
 
 // Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
@@ -244,7 +244,7 @@ func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.add(certs..
 // are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.
 func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate) (*Result, error) {
 	if cert == nil {
-		return &Result{}, refuse(nil, ReasonMalformed, "there is no certificate")
+		return &Result{}, refusal.New(nil, ReasonMalformed, "there is no certificate")
 	}
 	v.Expect(cert)
 	v.Expect(intermediates...)
@@ -293,28 +293,28 @@ func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
 	p := v.options.Policy
 	switch {
 	case !p.CA && (p.CRL != "" || p.OCSP):
-		return refuse(cert, ReasonNotAvailable, "revocation is not available without ca: no signer of a list or an answer is known")
+		return refusal.New(cert, ReasonNotAvailable, "revocation is not available without ca: no signer of a list or an answer is known")
 	case p.CRL != "" && v.revoked == nil:
-		return refuse(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", p.CRL)
+		return refusal.New(cert, ReasonNotAvailable, "cert_policy asks for crl_%s: checking CRLs is not available in this version", p.CRL)
 	}
 	return nil
 }
 
 // checkAlone checks what needs no other certificate.
 func (v *Verifier) checkAlone(cert *certinfo.Certificate, now time.Time) *Error {
-	if err := v.checkKey(cert, cert.PublicKey); err != nil {
+	if err := v.rules.CheckKey(cert, cert.PublicKey); err != nil {
 		return err
 	}
-	if err := v.checkDates(cert, now); err != nil {
+	if err := v.rules.CheckDates(cert, now); err != nil {
 		return err
 	}
-	if err := checkExtensions(cert); err != nil {
+	if err := rules.CheckExtensions(cert); err != nil {
 		return err
 	}
-	if err := checkKeyUsage(cert); err != nil {
+	if err := rules.CheckKeyUsage(cert); err != nil {
 		return err
 	}
-	return checkPurpose(cert, v.options.EKU)
+	return rules.CheckPurpose(cert, v.options.EKU)
 }
 
 // tolerated takes down what is odd about a certificate that is used.

@@ -32,9 +32,12 @@ var rows = map[string]row{
 	"config": {ours: "internal/safefile"},
 	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
-		ours:  "internal/certinfo internal/fetch internal/safefile",
-		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
 	},
+	"verify/internal/refusal": {ours: "internal/certinfo"},
+	"verify/internal/rules":   {ours: "internal/certinfo verify/internal/refusal verify/sig"},
+	"verify/sig":              {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
@@ -74,8 +77,8 @@ const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal 
 var onlyIn = map[string]string{
 	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
 	"go.bug.st/serial":                  "ccid/serial.go",
-	"github.com/cloudflare/circl":       "verify/ed448.go",
-	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",
+	"github.com/cloudflare/circl":       "verify/sig/ed448.go",
+	"github.com/ProtonMail/go-crypto":   "verify/sig/brainpool.go",
 	"golang.org/x/crypto/ssh":           "test/",
 	"github.com/go-ldap/ldap/v3":        "internal/ldapconn/",
 	"github.com/go-asn1-ber/asn1-ber":   "internal/ldapconn/",

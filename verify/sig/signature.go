@@ -1,4 +1,7 @@
-package verify
+// Package sig checks signatures: of every scheme that the certificates of smart-card PKIs have, also where Go's own
+// packages do not know it (brainpool curves, Ed448, odd forms of RSASSA-PSS). Its errors are plain; what they mean for a
+// certificate is for the caller to say.
+package sig
 
 import (
 	"crypto"
@@ -22,33 +25,14 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// errSignature is said when a signature is well-formed and wrong.
-var errSignature = errors.New("signature does not verify")
+// ErrSignature is said when a signature is well-formed and wrong.
+var ErrSignature = errors.New("signature does not verify")
 
-// errKeyType is said when a signature scheme is not one of the key's.
-var errKeyType = errors.New("signature scheme does not fit the key")
+// ErrKeyType is said when a signature scheme is not one of the key's.
+var ErrKeyType = errors.New("signature scheme does not fit the key")
 
-// CheckSignature checks the proof of the private key: that signature was made over message, in the given scheme, with
-// the private key of cert. Hashes below SHA-224 are refused: the challenge is ours and every card can do better.
-func CheckSignature(cert *certinfo.Certificate, scheme certinfo.SignatureScheme, message, signature []byte) error {
-	if cert.PublicKeyErr != nil {
-		return refuse(cert, ReasonKeyUnsupported, "%v", cert.PublicKeyErr)
-	}
-	if weakHash(scheme.Hash) {
-		return refuse(cert, ReasonWeakSignature, "%v is not accepted as proof of the private key", scheme.Hash)
-	}
-	if err := checkRaw(cert.PublicKey, scheme, message, signature); err != nil {
-		reason := ReasonBadSignature
-		if errors.Is(err, errKeyType) {
-			reason = ReasonKeyUnsupported
-		}
-		return refuse(cert, reason, "proof of the private key (%v): %v", scheme, err)
-	}
-	return nil
-}
-
-// weakHash tells the hashes for which two messages of one digest can be made.
-func weakHash(h crypto.Hash) bool {
+// WeakHash tells the hashes for which two messages of one digest can be made.
+func WeakHash(h crypto.Hash) bool {
 	switch h {
 	case crypto.MD4, crypto.MD5, crypto.SHA1, crypto.MD5SHA1, crypto.RIPEMD160:
 		return true
@@ -56,24 +40,24 @@ func weakHash(h crypto.Hash) bool {
 	return false
 }
 
-// checkRaw checks one signature of any scheme.
-func checkRaw(key any, scheme certinfo.SignatureScheme, message, signature []byte) error {
+// Check checks one signature of any scheme.
+func Check(key any, scheme certinfo.SignatureScheme, message, signature []byte) error {
 	digest := message
 	switch scheme.Kind {
 	case certinfo.SchemeEd25519, certinfo.SchemeEd448:
 	default:
 		if scheme.Hash == 0 || !scheme.Hash.Available() {
-			return fmt.Errorf("%w: no such hash", errKeyType)
+			return fmt.Errorf("%w: no such hash", ErrKeyType)
 		}
 		h := scheme.Hash.New()
 		h.Write(message)
 		digest = h.Sum(nil)
 	}
-	return checkDigest(key, scheme, digest, signature)
+	return CheckDigest(key, scheme, digest, signature)
 }
 
-// checkDigest checks a signature over a digest, or over the message itself for Ed25519 and Ed448.
-func checkDigest(key any, scheme certinfo.SignatureScheme, digest, signature []byte) error {
+// CheckDigest checks a signature over a digest, or over the message itself for Ed25519 and Ed448.
+func CheckDigest(key any, scheme certinfo.SignatureScheme, digest, signature []byte) error {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		switch scheme.Kind {
@@ -105,12 +89,12 @@ func checkDigest(key any, scheme certinfo.SignatureScheme, digest, signature []b
 			return checkDSA(k, digest, signature)
 		}
 	}
-	return errKeyType
+	return ErrKeyType
 }
 
 func verdict(good bool) error {
 	if !good {
-		return errSignature
+		return ErrSignature
 	}
 	return nil
 }
@@ -118,11 +102,11 @@ func verdict(good bool) error {
 // checkPSSKey holds a signature against the parameters that an RSASSA-PSS key may carry (RFC 4055, 3.3).
 func checkPSSKey(k *certinfo.PSSPublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
 	if scheme.Kind != certinfo.SchemeRSAPSS {
-		return errKeyType
+		return ErrKeyType
 	}
 	if p := k.Parameters; p != nil {
 		if p.Hash != scheme.Hash || p.MGFHash != mgfHash(scheme) || scheme.SaltLength >= 0 && scheme.SaltLength < p.SaltLength {
-			return fmt.Errorf("%w: the key asks for other RSA-PSS parameters", errKeyType)
+			return fmt.Errorf("%w: the key asks for other RSA-PSS parameters", ErrKeyType)
 		}
 	}
 	return checkPSS(k.Key, scheme, digest, signature)
@@ -138,7 +122,7 @@ func mgfHash(scheme certinfo.SignatureScheme) crypto.Hash {
 func checkPSS(k *rsa.PublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
 	mgf := mgfHash(scheme)
 	if !mgf.Available() {
-		return fmt.Errorf("%w: no such hash", errKeyType)
+		return fmt.Errorf("%w: no such hash", ErrKeyType)
 	}
 	if mgf != scheme.Hash || scheme.SaltLength == 0 {
 		return verdict(verifyPSS(k, scheme, digest, signature)) // crypto/rsa can ask for neither
@@ -156,7 +140,7 @@ func checkDSA(k *dsa.PublicKey, digest, signature []byte) error {
 	}
 	r, s, ok := readRS(signature)
 	if !ok {
-		return errSignature
+		return ErrSignature
 	}
 	if size := (k.Q.BitLen() + 7) / 8; len(digest) > size {
 		digest = digest[:size]

@@ -1,7 +1,10 @@
-package verify
+package rules
 
 import (
+	"encoding/asn1"
+
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // What a malformed extension means. It is unusable, which is never absent: where its meaning restricts the certificate,
@@ -19,27 +22,30 @@ var restricting = map[string]bool{
 	certinfo.OIDInhibitAnyPolicy.String():  true,
 }
 
-// checkExtensions refuses a certificate, whatever its place in the chain, with a critical extension that is not known or
+// CheckExtensions refuses a certificate, whatever its place in the chain, with a critical extension that is not known or
 // an unusable one that must be obeyed.
-func checkExtensions(c *certinfo.Certificate) *Error {
+func CheckExtensions(c *certinfo.Certificate) *refusal.Error {
 	if unknown := c.UnknownCritical(); len(unknown) > 0 {
-		return refuse(c, ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
+		return refusal.New(c, refusal.ReasonCriticalExtension, "critical extension %v is not known", unknown[0])
 	}
 	for _, e := range c.Extensions {
 		if e.Unusable != "" && (e.Critical || restricting[e.OID.String()]) {
-			return refuseExtension(c, e)
+			return RefuseExtension(c, e)
 		}
 	}
 	return nil
 }
 
-// refuseExtension names the extension and what is wrong with it.
-func refuseExtension(c *certinfo.Certificate, e certinfo.Extension) *Error {
-	return refuse(c, ReasonMalformed, "extension %s cannot be used: %s", e.Name(), e.Unusable)
+// IsCA reports whether the basic constraints say that the certificate is an authority.
+func IsCA(c *certinfo.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
+
+// RefuseExtension names the extension and what is wrong with it.
+func RefuseExtension(c *certinfo.Certificate, e certinfo.Extension) *refusal.Error {
+	return refusal.New(c, refusal.ReasonMalformed, "extension %s cannot be used: %s", e.Name(), e.Unusable)
 }
 
-// unusable gives the extension when the certificate has it and it cannot be used, else nil.
-func unusable(c *certinfo.Certificate, id oid) *certinfo.Extension {
+// Unusable gives the extension when the certificate has it and it cannot be used, else nil.
+func Unusable(c *certinfo.Certificate, id asn1.ObjectIdentifier) *certinfo.Extension {
 	if e := c.Extension(id); e != nil && e.Unusable != "" {
 		return e
 	}

@@ -1,8 +1,11 @@
-package verify
+// Package refusal has the words in which the rooms of verify refuse a certificate: the codes of the reasons, the error
+// that carries one, and how certificates, names and times are written in messages.
+package refusal
 
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"pam_pkcs11/internal/certinfo"
 )
@@ -118,7 +121,7 @@ func (e *Error) Error() string {
 	if e.Cert == nil {
 		return fmt.Sprintf("%s: %s", e.Reason, e.Detail)
 	}
-	return fmt.Sprintf("%s: %s: %s", describe(e.Cert), e.Reason, e.Detail)
+	return fmt.Sprintf("%s: %s: %s", Describe(e.Cert), e.Reason, e.Detail)
 }
 
 // ReasonOf returns the reason of an error of this package, "" for others.
@@ -130,23 +133,27 @@ func ReasonOf(err error) Reason {
 	return ""
 }
 
-func refuse(cert *certinfo.Certificate, reason Reason, format string, args ...any) *Error {
+// New refuses a certificate, which may be nil, for a reason; the rest is the detail.
+func New(cert *certinfo.Certificate, reason Reason, format string, args ...any) *Error {
 	return &Error{Cert: cert, Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
-// describe names a certificate in messages: by its subject, or by issuer and serial number when it has none.
-func describe(c *certinfo.Certificate) string {
+// Describe names a certificate in messages: by its subject, or by issuer and serial number when it has none.
+func Describe(c *certinfo.Certificate) string {
 	if len(c.Subject) > 0 {
-		return fmt.Sprintf("certificate %q", clip(c.Subject.RFC4514()))
+		return fmt.Sprintf("certificate %q", Clip(c.Subject.RFC4514()))
 	}
-	return fmt.Sprintf("certificate %s of %q", c.SerialHex(":"), clip(c.Issuer.RFC4514()))
+	return fmt.Sprintf("certificate %s of %q", c.SerialHex(":"), Clip(c.Issuer.RFC4514()))
 }
 
-// clip keeps a hostile name from filling the log.
-func clip(s string) string {
+// Clip keeps a hostile name from filling the log.
+func Clip(s string) string {
 	const most = 200
 	if len(s) > most {
 		return s[:most] + "..."
 	}
 	return s
 }
+
+// Stamp writes a time as messages have it.
+func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,4 +1,4 @@
-package verify
+package sig
 
 import (
 	"errors"
@@ -149,7 +149,7 @@ func checkBrainpool(k *certinfo.BrainpoolPublicKey, digest, signature []byte) er
 	}
 	r, s, ok := readRS(signature)
 	if !ok || r.Cmp(c.n) >= 0 || s.Cmp(c.n) >= 0 {
-		return errSignature
+		return ErrSignature
 	}
 	e := new(big.Int).SetBytes(digest)
 	if excess := 8*len(digest) - c.n.BitLen(); excess > 0 {
@@ -162,7 +162,7 @@ func checkBrainpool(k *certinfo.BrainpoolPublicKey, digest, signature []byte) er
 	v.Mod(v, c.n)
 	point := c.combine(u, v, k.X, k.Y)
 	if point.z.Sign() == 0 {
-		return errSignature
+		return ErrSignature
 	}
 	inverse := new(big.Int).ModInverse(point.z, c.p)
 	x := c.mul(point.x, c.mul(inverse, inverse))
