@@ -92,12 +92,25 @@ func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []
 	return s
 }
 
-// forSigner makes a search for the issuer of a CRL: the same certificates and the same bound on the work, but no
-// policies of the user, and its failures are no decisions of the certificate's own.
-func (s *search) forSigner() *search {
+// signerPath looks for a path from an anchor to the issuer of a CRL: with the same certificates and the same bound on the
+// work, but no policies of the user, and its failures are no decisions of the certificate's own. revoked is asked about
+// each path that is good otherwise, the anchor first.
+func (s *search) signerPath(ctx context.Context, signer, anchor *certinfo.Certificate,
+	revoked func([]*certinfo.Certificate) *refusal.Error) *refusal.Error {
 	sub := *s
+	sub.ctx = ctx
 	sub.initial, sub.decisions, sub.best, sub.bestRank = initialPolicies{}, nil, nil, 0
-	return &sub
+	sub.accept = func(p *path) *refusal.Error {
+		if !p.certs[0].Equal(anchor) {
+			return refusal.New(signer, refusal.ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
+		}
+		if err := sub.validateChain(p); err != nil {
+			return err
+		}
+		return revoked(p.certs)
+	}
+	_, err := sub.find(signer)
+	return err
 }
 
 // named lists the certificates at hand with a subject.

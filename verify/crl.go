@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/big"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // CRLs (RFC 5280, 5). The evaluation in crlcheck.go sees only crlSource and crlList, so that a list may
@@ -25,11 +27,61 @@ type crlList interface {
 	signedBy(signer *certinfo.Certificate, key any) error
 }
 
-// crlSource gives the CRLs, base and delta, that may speak of the certificate of c. point is the distribution point that
-// is being looked at. The evaluation itself checks issuer, scope, dates and signature of each.
-type crlSource interface {
-	lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error)
+// crlFetched is a CRL that an address gave.
+type crlFetched interface {
+	crlList
+	fetched()
 }
+
+// crlQuery asks for the CRLs that may speak of a certificate.
+type crlQuery struct {
+	cert, issuer *certinfo.Certificate
+	point        *certinfo.DistributionPoint // that is being looked at
+	settled      bool                        // the CRLs at hand say enough: no address need be waited for
+
+	// asked holds the addresses that were asked about the certificate; who is asked adds to it.
+	asked map[string]bool
+	// doubt takes down why CRLs of other keys may prove nothing.
+	doubt func(format string, args ...any)
+}
+
+// crlSource gives the CRLs, base and delta, that may speak of a certificate. The evaluation itself checks issuer, scope,
+// dates and signature of each.
+type crlSource interface {
+	lists(ctx context.Context, q *crlQuery) ([]crlList, error)
+}
+
+// crlNetwork is the part of a source that asks addresses.
+type crlNetwork interface {
+	// announce starts what lists will ask for about a certificate.
+	announce(ctx context.Context, cert, issuer *certinfo.Certificate)
+	// mayBeSignedBy takes down that certificates of a path may have signed the CRLs that come.
+	mayBeSignedBy(certs []*certinfo.Certificate)
+	// rest asks the configured addresses that were not asked.
+	rest(ctx context.Context, q *crlQuery) ([]crlList, error)
+}
+
+// crlNotes remembers which CRLs were seen before.
+type crlNotes interface {
+	// rollback says that a CRL is older than one that was seen of the same key and scope (errOlderCRL), or that nobody
+	// knows. With an error the CRL must prove nothing.
+	rollback(spki []byte, h *crlHead) error
+	// seenOf names the note of a CRL that was seen of a CA's own key, beside one of the CA's name that another key signed;
+	// "" is that there is none.
+	seenOf(ca *certinfo.Certificate, other *crlHead) string
+}
+
+// crlIssuers finds the certificates that may have signed a CRL.
+type crlIssuers interface {
+	// named lists the certificates at hand with a subject.
+	named(subject certinfo.Name) []*certinfo.Certificate
+	// signerPath looks for a good path from an anchor to the signer of a CRL. revoked is asked about each, the anchor
+	// first.
+	signerPath(ctx context.Context, signer, anchor *certinfo.Certificate, revoked func([]*certinfo.Certificate) *refusal.Error) *refusal.Error
+}
+
+// errOlderCRL is said of a CRL when a newer one of its key and scope was seen before.
+var errOlderCRL = errors.New("is older than one that was seen before (CRL number or thisUpdate)")
 
 // crlHead is a CRL without its entries.
 type crlHead struct {

@@ -22,13 +22,20 @@ func (w world) judgeWithCRLs(t *testing.T, o Options, leafOnly bool, card []*tes
 	}
 	v := trusting(t, o, &w.root.Cert)
 	v.options.Policy.CRL = "offline"
-	v.revoked = &crlRevocation{source: source, leafOnly: leafOnly}
+	v.revoked = crlsAlone{&crlRevocation{source: source, rules: v.rules, leafOnly: leafOnly}}
 	extra := []*certinfo.Certificate{parsed(t, &w.inter.Cert)}
 	for _, c := range card {
 		extra = append(extra, parsed(t, c))
 	}
 	_, err = v.Check(t.Context(), parsed(t, w.leaf), extra)
 	return err
+}
+
+// crlsAlone asks about revocation without OCSP and without `revocation`.
+type crlsAlone struct{ *crlRevocation }
+
+func (c crlsAlone) check(s *search, p *path) *Error {
+	return c.run(s.now, p.certs, s).path(s.ctx, p.certs)
 }
 
 func revoked(c *testca.Cert, reason int) []testca.Revoked {

@@ -12,7 +12,6 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/refusal"
-	"pam_pkcs11/verify/sig"
 )
 
 // A CA that was restored from a backup may count its lists anew. What it publishes then is refused,
@@ -58,10 +57,6 @@ func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated 
 		}
 	}
 	return refused
-}
-
-func signedList(l crlList, ca *certinfo.Certificate) bool {
-	return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
 }
 
 // hasCurrent tells whether another list of the same key and scope is not refused.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,23 +53,23 @@ func newCRLDir(o Options, key, path string, w *wanted) *crlDir {
 	return &crlDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, seen: map[string]bool{}}
 }
 
-func (d *crlDir) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (d *crlDir) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
 	d.once.Do(d.load)
 	if d.err != nil {
 		if d.optional && errors.Is(d.err, fs.ErrNotExist) {
 			return nil, nil
 		}
 		if d.path != "" {
-			c.other.doubt("%s", oneLine(d.err))
+			q.doubt("%s", oneLine(d.err))
 		}
 		return nil, d.err
 	}
 	for i := range d.problems {
-		c.other.doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
+		q.doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
 	}
-	found, err := d.crls.lists(c, point)
+	found, err := d.crls.lists(ctx, q)
 	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {
-		return nil, d.nothing(c.cert)
+		return nil, d.nothing(q.cert)
 	}
 	return found, err
 }
@@ -191,7 +192,7 @@ func (d *crlDir) opener(path string, id fileID, part crlPart) func() (io.ReadClo
 			f.Close()
 			return nil, 0, err
 		}
-		return &crlBody{part.body(f), f}, part.der, nil
+		return part.bodyOf(f), part.der, nil
 	}
 }
 
@@ -200,38 +201,4 @@ func (d *crlDir) report(r safefile.Resolved) {
 	for _, weakness := range r.Reports {
 		d.logger.Warn(d.key+": weak permissions", "file", weakness.Path, "problem", weakness.Problem)
 	}
-}
-
-// crlBody is the DER of a CRL with the file that it is read from.
-type crlBody struct {
-	io.ReadCloser
-	file io.Closer
-}
-
-func (b *crlBody) concurrent() bool { return isConcurrent(b.ReadCloser) }
-
-// Close ends the decoding before it takes the file away.
-func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
-
-// fileID tells one state of a file from every other: whoever changes a file changes its ctime.
-type fileID struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime fileTime
-}
-
-// fileTime is a syscall.Timespec of the same size on all processors.
-type fileTime struct{ sec, nsec int64 }
-
-func identify(f *os.File) (fileID, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return fileID{}, err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fileID{}, errors.New("no attributes")
-	}
-	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: fileTime{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
-		ctime: fileTime{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}}, nil
 }

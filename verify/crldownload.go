@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
-	"pam_pkcs11/verify/sig"
 )
 
 // client fetches for this verifier; maxBytes bounds a body.
@@ -145,43 +143,4 @@ func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certin
 		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
 	}
 	return signerOf(scan, candidates)
-}
-
-func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certificate {
-	for _, s := range candidates {
-		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !sig.InheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
-			return s
-		}
-	}
-	return nil
-}
-
-// maxBlanks is how many blanks may stand before a CRL.
-const maxBlanks = 64
-
-// scanBody makes the pass over a body in DER or PEM.
-func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
-	first := make([]byte, 1)
-	for blanks := 0; ; blanks++ {
-		if blanks > maxBlanks {
-			return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
-		}
-		if _, err := io.ReadFull(body, first); err != nil {
-			return nil, fmt.Errorf("CRL: %w", err)
-		}
-		if !strings.ContainsRune(" \t\r\n", rune(first[0])) {
-			break
-		}
-	}
-	whole := io.MultiReader(strings.NewReader(string(first)), body)
-	if first[0] != '-' {
-		return scanCRL(whole, -1, asked, visitor)
-	}
-	text, err := newPEMText(whole)
-	if err != nil {
-		return nil, err
-	}
-	decoded := newPEMReader(text, -1)
-	defer decoded.Close()
-	return scanCRL(decoded, -1, asked, visitor)
 }

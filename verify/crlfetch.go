@@ -74,6 +74,9 @@ type fetchedCRL struct {
 	notKept error    // why it is not in the store
 }
 
+// fetched tells it from the lists of a directory.
+func (l *fetchedCRL) fetched() {}
+
 // answers tells whether a certificate can be looked up.
 func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
 	return l.pass == nil || l.pass.asked.has(cert.SerialBytes)
@@ -137,32 +140,32 @@ func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certif
 	}
 }
 
-func (f *crlFetcher) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
-	return f.ask(c, point, f.addresses(c.cert, c.issuer, point))
+func (f *crlFetcher) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
+	return f.ask(ctx, q, f.addresses(q.cert, q.issuer, q.point))
 }
 
 // ask gives what the groups of addresses have.
-func (f *crlFetcher) ask(c *crlStatus, point *certinfo.DistributionPoint, groups [][]address) ([]crlList, error) {
+func (f *crlFetcher) ask(ctx context.Context, q *crlQuery, groups [][]address) ([]crlList, error) {
 	var found []crlList
 	var errs []error
 	for _, group := range groups {
 		for _, a := range group {
-			c.asked[a.url] = true
+			q.asked[a.url] = true
 		}
-		list, err := f.any(c.run.s.ctx, c.cert, c.issuer, group)
-		if err == nil && !list.answers(c.cert) { // it was under way before anybody asked for this certificate
-			list, err = f.any(c.run.s.ctx, c.cert, c.issuer, group)
+		list, err := f.any(ctx, q.cert, q.issuer, group)
+		if err == nil && !list.answers(q.cert) { // it was under way before anybody asked for this certificate
+			list, err = f.any(ctx, q.cert, q.issuer, group)
 		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 			if !group[0].delta {
-				c.other.doubt("%s", oneLine(err))
+				q.doubt("%s", oneLine(err))
 			}
-		case speaksOf(list.head(), c.cert, point):
+		case speaksOf(list.head(), q.cert, q.point):
 			found = append(found, list)
 		default:
-			c.other.doubt("%s gives %s", refusal.Clip(group[0].url), describeCRL(list.head()))
+			q.doubt("%s gives %s", refusal.Clip(group[0].url), describeCRL(list.head()))
 		}
 	}
 	return found, errors.Join(errs...)

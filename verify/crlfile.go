@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"pam_pkcs11/internal/certinfo"
 )
@@ -250,6 +251,20 @@ func (p *crlPart) body(f io.ReaderAt) io.ReadCloser {
 	}
 	return newPEMReader(section, p.size)
 }
+
+// bodyOf gives the DER as a stream that takes the file with it when it is closed.
+func (p *crlPart) bodyOf(f *os.File) io.ReadCloser { return &crlBody{p.body(f), f} }
+
+// crlBody is the DER of a CRL with the file that it is read from.
+type crlBody struct {
+	io.ReadCloser
+	file io.Closer
+}
+
+func (b *crlBody) concurrent() bool { return isConcurrent(b.ReadCloser) }
+
+// Close ends the decoding before it takes the file away.
+func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
 
 // begins reads what stands before the entries, in text of any form.
 func (p *crlPart) begins(f io.ReaderAt) (*crlHead, error) {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -327,4 +329,27 @@ func (x *crlIndex) signedBy(signer *certinfo.Certificate, _ any) error {
 		return sig.ErrSignature
 	}
 	return nil
+}
+
+// fileID tells one state of a file from every other: whoever changes a file changes its ctime.
+type fileID struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime fileTime
+}
+
+// fileTime is a syscall.Timespec of the same size on all processors.
+type fileTime struct{ sec, nsec int64 }
+
+func identify(f *os.File) (fileID, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return fileID{}, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileID{}, errors.New("no attributes")
+	}
+	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: fileTime{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
+		ctime: fileTime{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}}, nil
 }

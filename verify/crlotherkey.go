@@ -12,7 +12,6 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/internal/rules"
-	"pam_pkcs11/verify/sig"
 )
 
 // Lists that another key of the issuer's name signed. A CA may have a key for its lists alone, or
@@ -62,7 +61,7 @@ func (o *otherKey) doubt(format string, args ...any) {
 // count.
 func (c *crlStatus) otherKeyDoubts() []string {
 	for _, h := range c.other.lists {
-		if note := c.run.r.store.seenOf(c.issuer, h); note != "" {
+		if note := c.seenOf(h); note != "" {
 			c.other.doubt("a list of the certificate's own key was seen before (%s; remove that file if the CA has given up the key)", note)
 		}
 	}
@@ -83,12 +82,20 @@ func (c *crlStatus) otherKeyDoubts() []string {
 	return c.other.doubts
 }
 
+// seenOf names the note of a list of the issuer's own key that was seen before, "" where there is none.
+func (c *crlStatus) seenOf(other *crlHead) string {
+	if c.run.r.notes == nil {
+		return ""
+	}
+	return c.run.r.notes.seenOf(c.issuer, other)
+}
+
 // signedElsewhere tells whether another certificate at hand than those of the issuer's key signed a
 // list.
 func (c *crlStatus) signedElsewhere(l crlList) bool {
 	return l.signedBy(c.issuer, c.key) != nil &&
-		slices.ContainsFunc(c.run.s.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
-			return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+		slices.ContainsFunc(c.run.issuers.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
+			return signedList(l, ca)
 		})
 }
 
@@ -130,8 +137,8 @@ func firstURI(point *certinfo.DistributionPoint) string {
 // another key is somebody else's, not a forgery.
 func (c *crlStatus) forgery(l crlList) {
 	h := l.head()
-	_, fetched := l.(*fetchedCRL)
-	known := c.direct(h) || len(c.run.s.named(h.issuer)) > 0
+	_, fetched := l.(crlFetched)
+	known := c.direct(h) || len(c.run.issuers.named(h.issuer)) > 0
 	if known && (fetched || !namesOtherKey(h, c.issuer)) {
 		c.forged = describeCRL(h) + " " + notSigned
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -289,4 +291,34 @@ func (t *pemText) take(p []byte, n int) int {
 	n = copy(p, t.pending[:n])
 	t.pending = t.pending[n:]
 	return n
+}
+
+// maxBlanks is how many blanks may stand before a CRL.
+const maxBlanks = 64
+
+// scanBody makes the pass over a body in DER or PEM.
+func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
+	first := make([]byte, 1)
+	for blanks := 0; ; blanks++ {
+		if blanks > maxBlanks {
+			return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
+		}
+		if _, err := io.ReadFull(body, first); err != nil {
+			return nil, fmt.Errorf("CRL: %w", err)
+		}
+		if !strings.ContainsRune(" \t\r\n", rune(first[0])) {
+			break
+		}
+	}
+	whole := io.MultiReader(strings.NewReader(string(first)), body)
+	if first[0] != '-' {
+		return scanCRL(whole, -1, asked, visitor)
+	}
+	text, err := newPEMText(whole)
+	if err != nil {
+		return nil, err
+	}
+	decoded := newPEMReader(text, -1)
+	defer decoded.Close()
+	return scanCRL(decoded, -1, asked, visitor)
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/rules"
@@ -115,3 +116,29 @@ func deltaFits(delta, base *crlHead) bool {
 		bytes.Equal(delta.rawPoint, base.rawPoint) && bytes.Equal(delta.authorityKeyID, base.authorityKeyID) &&
 		delta.deltaBase.Cmp(base.number) <= 0 && base.number.Cmp(delta.number) <= 0
 }
+
+// webURLs are the addresses of distribution points that may be followed; a file is for the configuration only.
+func webURLs(points []certinfo.DistributionPoint) []string {
+	var urls []string
+	for _, p := range points {
+		if p.Name == nil {
+			continue
+		}
+		for _, n := range p.Name.FullName {
+			if n.Tag != certinfo.TagURI || !n.OK {
+				continue
+			}
+			scheme, _, _ := strings.Cut(n.Text, ":")
+			switch strings.ToLower(scheme) {
+			case "http", "https", "ldap", "ldaps":
+				if len(urls) < maxURLsOfPoint {
+					urls = append(urls, n.Text)
+				}
+			}
+		}
+	}
+	return urls
+}
+
+// maxURLsOfPoint bounds what one certificate can make us ask.
+const maxURLsOfPoint = 8

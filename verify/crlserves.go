@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"context"
+
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/verify/internal/refusal"
@@ -66,18 +68,18 @@ func (o *origin) names(cert *certinfo.Certificate) bool {
 
 // rest asks the configured addresses that were not asked, all at once. One that serves others is
 // left alone, and so cannot show that there is no list of the certificate's own key.
-func (f *crlFetcher) rest(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (f *crlFetcher) rest(ctx context.Context, q *crlQuery) ([]crlList, error) {
 	var groups [][]address
 	for _, a := range f.configured() {
 		switch {
-		case c.asked[a.url]:
-		case f.serves(a.url, c.cert, c.issuer) == servesOthers:
-			c.other.doubt("%s gave a list of another issuer when it was last asked", refusal.Clip(a.url))
+		case q.asked[a.url]:
+		case f.serves(a.url, q.cert, q.issuer) == servesOthers:
+			q.doubt("%s gave a list of another issuer when it was last asked", refusal.Clip(a.url))
 		default:
 			groups = append(groups, []address{a})
-			f.start(c.run.s.ctx, c.cert, c.issuer, a)
+			f.start(ctx, q.cert, q.issuer, a)
 		}
 	}
-	lists, err := f.ask(c, point, groups)
+	lists, err := f.ask(ctx, q, groups)
 	return lists, oneLine(err)
 }

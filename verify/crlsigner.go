@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 
 	"pam_pkcs11/internal/certinfo"
@@ -38,7 +39,7 @@ func (c *crlStatus) signer(l crlList) (*crlSigner, *refusal.Error) {
 
 func (c *crlStatus) findSigner(l crlList) (*crlSigner, *refusal.Error) {
 	r, h := c.run, l.head()
-	if _, err := r.s.v.rules.CheckScheme(c.issuer, h.algorithm); err != nil {
+	if _, err := r.r.rules.CheckScheme(c.issuer, h.algorithm); err != nil {
 		c.unusable(h, "is "+err.Detail)
 		return nil, nil
 	}
@@ -61,8 +62,8 @@ func (c *crlStatus) findSigner(l crlList) (*crlSigner, *refusal.Error) {
 	}
 
 	var refused *refusal.Error
-	for _, candidate := range r.s.named(h.issuer) {
-		key, err := r.candidate(candidate, l)
+	for _, candidate := range r.issuers.named(h.issuer) {
+		key, err := r.candidate(c.ctx, candidate, l)
 		switch {
 		case err == nil && key != nil:
 			return &crlSigner{cert: candidate, key: key, own: own}, nil
@@ -88,11 +89,11 @@ const notSigned = "is not signed by a CA of this chain that may sign CRLs"
 
 // candidate gives the key of a certificate when it signed the list and is good. Without a key and
 // an error it did not sign it.
-func (r *crlRun) candidate(cert *certinfo.Certificate, l crlList) (any, *refusal.Error) {
+func (r *crlRun) candidate(ctx context.Context, cert *certinfo.Certificate, l crlList) (any, *refusal.Error) {
 	if !maySignCRLs(cert) || !sig.InheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
 		return nil, nil
 	}
-	key, err := r.signerKey(cert)
+	key, err := r.signerKey(ctx, cert)
 	if err != nil || l.signedBy(cert, key) != nil {
 		return nil, err
 	}
@@ -107,44 +108,52 @@ func maySignCRLs(c *certinfo.Certificate) bool {
 // signerKey validates the path of a CRL issuer to the anchor of the path that is being judged,
 // revocation included. What is found out while another signer is being judged may lean on that, and
 // is not remembered.
-func (r *crlRun) signerKey(candidate *certinfo.Certificate) (any, *refusal.Error) {
+func (r *crlRun) signerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
 	if candidate.Equal(r.anchor) {
 		return candidate.PublicKey, nil
 	}
 	if answer, known := r.signers[candidate]; known {
 		return answer.key, answer.err
 	}
-	key, err := r.findSignerKey(candidate)
+	key, err := r.findSignerKey(ctx, candidate)
 	if r.depth == 0 {
 		r.signers[candidate] = signerAnswer{key: key, err: err}
 	}
 	return key, err
 }
 
-func (r *crlRun) findSignerKey(candidate *certinfo.Certificate) (any, *refusal.Error) {
-	sub := r.s.forSigner()
+func (r *crlRun) findSignerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
 	var key any
-	sub.accept = func(p *path) *refusal.Error {
-		if !p.certs[0].Equal(r.anchor) {
-			return refusal.New(candidate, refusal.ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
-		}
-		if err := sub.validateChain(p); err != nil {
-			return err
-		}
+	err := r.issuers.signerPath(ctx, candidate, r.anchor, func(certs []*certinfo.Certificate) *refusal.Error {
 		r.depth++
 		defer func() { r.depth-- }()
-		if err := r.path(p); err != nil {
+		if err := r.path(ctx, certs); err != nil {
 			return err
 		}
-		keys := workingKeys(p)
+		keys := sig.WorkingKeys(certs)
 		key = keys[len(keys)-1]
 		return nil
-	}
-	if _, err := sub.find(candidate); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	if key == nil {
 		return nil, refusal.New(candidate, refusal.ReasonRevocationUnknown, "no path")
 	}
 	return key, nil
+}
+
+// signedList tells whether a CA signed a list and may do so.
+func signedList(l crlList, ca *certinfo.Certificate) bool {
+	return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+}
+
+// signerOf finds among several certificates the one that signed a list.
+func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certificate {
+	for _, s := range candidates {
+		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !sig.InheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
+			return s
+		}
+	}
+	return nil
 }

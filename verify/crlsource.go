@@ -1,11 +1,11 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
 
-	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 )
 
@@ -41,19 +41,32 @@ func newCRLRevocation(v *Verifier) *crlRevocation {
 	if store != nil {
 		add("store", filepath.Join(store.dir, crlDirName), true)
 	}
-	return &crlRevocation{source: sources, network: sources.network, store: store, leafOnly: o.CRLLeafOnly, grace: o.CRLGrace}
+	r := &crlRevocation{
+		source:     sources,
+		rules:      v.rules,
+		leafOnly:   o.CRLLeafOnly,
+		grace:      o.CRLGrace,
+		passedOver: v.passedOver,
+	}
+	if sources.network != nil {
+		r.network = sources.network
+	}
+	if store != nil {
+		r.notes = store
+	}
+	return r
 }
 
 // lists gathers what the places hold. What is wrong with one is told with what the others have.
-func (m *crlSources) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (m *crlSources) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
 	var found []crlList
 	var errs []error
-	if m.network != nil && !c.settled() {
-		lists, err := m.network.lists(c, point)
+	if m.network != nil && !q.settled {
+		lists, err := m.network.lists(ctx, q)
 		found, errs = append(found, lists...), append(errs, err)
 	}
 	for _, d := range m.local {
-		lists, err := d.lists(c, point)
+		lists, err := d.lists(ctx, q)
 		found, errs = append(found, lists...), append(errs, err)
 	}
 	if len(found) > 0 {

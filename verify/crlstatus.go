@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 // crlStatus is the reasons_mask of one certificate, and what went wrong on the way.
 type crlStatus struct {
+	ctx    context.Context
 	run    *crlRun
 	cert   *certinfo.Certificate
 	issuer *certinfo.Certificate
@@ -31,8 +33,9 @@ type crlStatus struct {
 	cure   string   // what helps without a weaker rule, "" for nothing known
 }
 
-func newCRLStatus(r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlStatus {
+func newCRLStatus(ctx context.Context, r *crlRun, cert, issuer *certinfo.Certificate, key any) *crlStatus {
 	return &crlStatus{
+		ctx:     ctx,
 		run:     r,
 		cert:    cert,
 		issuer:  issuer,
@@ -54,8 +57,20 @@ func (c *crlStatus) direct(h *crlHead) bool { return h.issuer.Equal(c.issuer.Sub
 // point looks at one distribution point. The error is final: the certificate is revoked, or the
 // work is too much.
 func (c *crlStatus) point(point *certinfo.DistributionPoint) *refusal.Error {
-	lists, err := c.run.r.source.lists(c, point)
+	lists, err := c.run.r.source.lists(c.ctx, c.query(point))
 	return c.judge(point, lists, err)
+}
+
+// query is what a source is asked.
+func (c *crlStatus) query(point *certinfo.DistributionPoint) *crlQuery {
+	return &crlQuery{
+		cert:    c.cert,
+		issuer:  c.issuer,
+		point:   point,
+		settled: c.settled(),
+		asked:   c.asked,
+		doubt:   c.other.doubt,
+	}
 }
 
 // rest asks the configured addresses of which nothing is known, where what is known does not say
@@ -65,9 +80,9 @@ func (c *crlStatus) rest() *refusal.Error {
 		return nil
 	}
 	point := implicitPoint(c.cert)
-	lists, err := c.run.r.network.rest(c, point)
+	lists, err := c.run.r.network.rest(c.ctx, c.query(point))
 	if len(lists) > 0 {
-		before, _ := c.run.r.source.lists(c, point) // its error is known
+		before, _ := c.run.r.source.lists(c.ctx, c.query(point)) // its error is known
 		lists = append(lists, before...)
 	}
 	return c.judge(point, lists, err)
@@ -132,7 +147,7 @@ func (c *crlStatus) list(point *certinfo.DistributionPoint, base crlList, deltas
 	if signer.own {
 		c.other.doubt("the list of %s is signed with the certificate's own key", refusal.Stamp(h.thisUpdate))
 	}
-	if why := c.run.datesAndForm(h, false); why != "" {
+	if why := h.hindrance(c.run.at, false); why != "" {
 		c.noteOf(signer, h, why)
 		return nil
 	}
@@ -158,7 +173,7 @@ func (c *crlStatus) cannotCount(h *crlHead) bool {
 	if newest == nil || compareAge(h, newest) >= 0 {
 		return false
 	}
-	return !slices.ContainsFunc(c.run.s.named(h.issuer), func(ca *certinfo.Certificate) bool {
+	return !slices.ContainsFunc(c.run.issuers.named(h.issuer), func(ca *certinfo.Certificate) bool {
 		return !bytes.Equal(ca.RawSPKI, c.issuer.RawSPKI)
 	})
 }
@@ -187,7 +202,7 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 	if err != nil {
 		return err
 	}
-	why := c.run.datesAndForm(h, true)
+	why := h.hindrance(c.run.at, true)
 	if delta != nil {
 		why = ""
 	}
@@ -222,7 +237,10 @@ func (c *crlStatus) speaks(point *certinfo.DistributionPoint, base crlList, sign
 
 // rollback says that a newer list of the same key and scope was seen before.
 func (c *crlStatus) rollback(signer *certinfo.Certificate, h *crlHead) string {
-	err := c.run.r.store.rollback(signer.RawSPKI, h)
+	if c.run.r.notes == nil {
+		return ""
+	}
+	err := c.run.r.notes.rollback(signer.RawSPKI, h)
 	if err == nil {
 		return ""
 	}
@@ -268,17 +286,17 @@ func describeCRL(h *crlHead) string {
 func (c *crlStatus) delta(base *crlHead, deltas []crlList, signer *crlSigner) (crlList, *refusal.Error) {
 	for _, d := range deltas {
 		h := d.head()
-		if !deltaFits(h, base) || c.run.datesAndForm(h, false) != "" {
+		if !deltaFits(h, base) || h.hindrance(c.run.at, false) != "" {
 			continue
 		}
-		if _, err := c.run.s.v.rules.CheckScheme(signer.cert, h.algorithm); err != nil || d.signedBy(signer.cert, signer.key) != nil {
+		if _, err := c.run.r.rules.CheckScheme(signer.cert, h.algorithm); err != nil || d.signedBy(signer.cert, signer.key) != nil {
 			continue
 		}
 		h = d.head() // read to its end by now
-		if c.run.datesAndForm(h, false) != "" {
+		if h.hindrance(c.run.at, false) != "" {
 			continue
 		}
-		if c.run.datesAndForm(h, true) == "" && c.rollback(signer.cert, h) == "" {
+		if h.hindrance(c.run.at, true) == "" && c.rollback(signer.cert, h) == "" {
 			return d, nil
 		}
 		_, err := c.look(d, nil)
@@ -331,7 +349,10 @@ func (c *crlStatus) verdict() *refusal.Error {
 
 // passedOver takes down which distribution points were not asked, with their cures.
 func (c *crlStatus) passedOver() {
-	whys, cures := c.run.s.v.passedOver(c.cert, c.run.r.network != nil)
+	if c.run.r.passedOver == nil {
+		return
+	}
+	whys, cures := c.run.r.passedOver(c.cert, c.run.r.network != nil)
 	for _, why := range whys {
 		c.hindered(why)
 	}

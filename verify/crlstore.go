@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -261,8 +260,6 @@ func (s *crlStore) accept(spki []byte, h *crlHead) error {
 	return s.writeJSON(s.path(newestDirName, scopeName(spki, h)), fresh)
 }
 
-var errOlderCRL = errors.New("is older than one that was seen before (CRL number or thisUpdate)")
-
 // origin is where a stored CRL came from.
 type origin struct {
 	URL          string    `json:"url"`
@@ -429,29 +426,3 @@ func contains(list []string, s string) bool {
 	}
 	return false
 }
-
-// webURLs are the addresses of distribution points that may be followed; a file is for the configuration only.
-func webURLs(points []certinfo.DistributionPoint) []string {
-	var urls []string
-	for _, p := range points {
-		if p.Name == nil {
-			continue
-		}
-		for _, n := range p.Name.FullName {
-			if n.Tag != certinfo.TagURI || !n.OK {
-				continue
-			}
-			scheme, _, _ := strings.Cut(n.Text, ":")
-			switch strings.ToLower(scheme) {
-			case "http", "https", "ldap", "ldaps":
-				if len(urls) < maxURLsOfPoint {
-					urls = append(urls, n.Text)
-				}
-			}
-		}
-	}
-	return urls
-}
-
-// maxURLsOfPoint bounds what one certificate can make us ask.
-const maxURLsOfPoint = 8

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -123,10 +124,10 @@ func newMemorySource(ders ...[]byte) (memorySource, error) {
 	return source, errors.Join(errs...)
 }
 
-func (m memorySource) lists(c *crlStatus, point *certinfo.DistributionPoint) ([]crlList, error) {
+func (m memorySource) lists(_ context.Context, q *crlQuery) ([]crlList, error) {
 	var found []crlList
 	for _, l := range m {
-		if speaksOf(l.head(), c.cert, point) {
+		if speaksOf(l.head(), q.cert, q.point) {
 			found = append(found, l)
 		}
 	}

@@ -431,7 +431,6 @@ func (v *Verifier) checkPart(path string, f io.ReaderAt, part crlPart, progress 
 
 // faultOf says why a login would not use a CRL.
 func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
-	run := &crlRun{r: &crlRevocation{grace: v.options.CRLGrace}, s: &search{v: v, now: v.options.Now()}}
 	signer := signerOf(scan, v.listSigners(scan.issuer))
 	if *signed = signer != nil; !*signed {
 		return errors.New("no CA of ca_dir that may sign CRLs signed it")
@@ -439,7 +438,8 @@ func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
 	if _, err := v.rules.CheckScheme(signer, scan.algorithm); err != nil {
 		return errors.New("is " + err.Detail)
 	}
-	if why := run.datesAndForm(&scan.crlHead, true); why != "" {
+	at := moment{now: v.options.Now(), skew: v.options.ClockSkew, grace: v.options.CRLGrace}
+	if why := scan.hindrance(at, true); why != "" {
 		return errors.New(why)
 	}
 	return openStore(v.options.StoreDir).rollback(signer.RawSPKI, &scan.crlHead)

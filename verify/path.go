@@ -11,6 +11,11 @@ import (
 
 type oid = asn1.ObjectIdentifier
 
+// revocation answers whether the certificates of a path that is good otherwise are revoked.
+type revocation interface {
+	check(s *search, p *path) *refusal.Error
+}
+
 // validation is the state of RFC 5280, 6.1.2, while a path is walked from its anchor down.
 type validation struct {
 	s          *search

@@ -155,7 +155,7 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 		t.Fatal(err)
 	}
 	v.options.Policy = Policy{CA: true, CRL: "offline"}
-	v.revoked = &crlRevocation{source: source}
+	v.revoked = crlsAlone{&crlRevocation{source: source, rules: v.rules}}
 	v.store.add(certs[0])
 	v.initial = initialPolicies{explicit: c.InitialExplicitPolicy, inhibitMapping: c.InitialPolicyMappingInhibit,
 		inhibitAny: c.InitialAnyPolicyInhibit}

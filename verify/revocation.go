@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/sig"
 )
 
 // Which source is asked about revocation, and what follows from silence.
@@ -37,11 +38,13 @@ type revocationPolicy struct {
 // startRevocation puts OCSP before the CRLs, and `revocation` over both.
 func (v *Verifier) startRevocation() error {
 	o := v.options
-	crl, _ := v.revoked.(*crlRevocation)
-	if o.Policy.CRL != "" && crl == nil || o.Policy.CRL == "" && !o.Policy.OCSP {
+	if o.Policy.CRL == "" && !o.Policy.OCSP {
 		return nil
 	}
-	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	policy := &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	if o.Policy.CRL != "" {
+		policy.crl = newCRLRevocation(v)
+	}
 	if o.Policy.OCSP {
 		dir := ""
 		if o.StoreDir != "" && os.Geteuid() == 0 {
@@ -60,13 +63,10 @@ func (v *Verifier) startRevocation() error {
 func (r *revocationPolicy) check(s *search, p *path) *Error {
 	ctx, cancel := networkContext(s.ctx)
 	defer cancel()
-	outer := s.ctx
-	s.ctx = ctx
-	defer func() { s.ctx = outer }()
 
 	run := &revocationRun{policy: r, s: s, p: p}
 	if r.crl != nil {
-		run.crl = r.crl.run(s, p)
+		run.crl = r.crl.run(s.now, p.certs, s)
 	}
 	return run.path(ctx)
 }
@@ -97,7 +97,7 @@ type revocationRun struct {
 }
 
 func (r *revocationRun) targets() []ocspTarget {
-	keys := workingKeys(r.p)
+	keys := sig.WorkingKeys(r.p.certs)
 	from := 1
 	if r.policy.leafOnly {
 		from = max(1, len(r.p.certs)-1)
@@ -122,7 +122,7 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	}
 	for i, t := range targets {
 		if r.crl != nil && outcomes[i].verdict == nil {
-			r.crl.announce(t.cert, t.issuer)
+			r.crl.announce(ctx, t.cert, t.issuer)
 		}
 	}
 	var silent []*Error
@@ -203,9 +203,6 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOutcome) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	outer := r.s.ctx
-	r.s.ctx = ctx
-	defer func() { r.s.ctx = outer }()
 	if r.policy.ocsp != nil {
 		for _, note := range o.notes {
 			r.s.step(t.cert, ReasonNoAnswer, false, note)
@@ -223,7 +220,7 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		err.Spoken, err.Restore = o.spoken, o.restore
 		return err
 	}
-	err := r.crl.certificate(t.cert, t.issuer, t.key)
+	err := r.crl.certificate(ctx, t.cert, t.issuer, t.key)
 	switch {
 	case err == nil:
 		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")

@@ -102,7 +102,7 @@ func withCRLs(t testing.TB, v *Verifier, crls ...[]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.revoked.(*revocationPolicy).crl = &crlRevocation{source: source}
+	v.revoked.(*revocationPolicy).crl = &crlRevocation{source: source, rules: v.rules}
 }
 
 // TestResponders: whom is asked, in which order, and in which way.

@@ -159,9 +159,6 @@ func New(o Options) (*Verifier, error) {
 		v.logNewForms()
 		v.Expect(v.store.all...)
 	}
-	if o.Policy.CRL != "" {
-		v.revoked = newCRLRevocation(v)
-	}
 	if err := v.startRevocation(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package sig
 import (
 	//lint:ignore SA1019 parameters are inherited, as RFC 3279 has it
 	"crypto/dsa"
+
+	"pam_pkcs11/internal/certinfo"
 )
 
 // InheritsParameters reports whether a key is a DSA key whose parameters are those of the issuer's key (RFC 3279,
@@ -21,4 +23,16 @@ func Inherit(key, working any) any {
 		return &dsa.PublicKey{Parameters: above.Parameters, Y: key.(*dsa.PublicKey).Y}
 	}
 	return key
+}
+
+// WorkingKeys gives the keys of a path, the anchor first, with inherited parameters filled in.
+func WorkingKeys(certs []*certinfo.Certificate) []any {
+	keys := make([]any, len(certs))
+	for i, c := range certs {
+		keys[i] = c.PublicKey
+		if i > 0 {
+			keys[i] = Inherit(c.PublicKey, keys[i-1])
+		}
+	}
+	return keys
 }
