@@ -92,10 +92,10 @@ func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []
 	return s
 }
 
-// signerPath looks for a path from an anchor to the issuer of a CRL: with the same certificates and the same bound on the
+// SignerPath looks for a path from an anchor to the issuer of a CRL: with the same certificates and the same bound on the
 // work, but no policies of the user, and its failures are no decisions of the certificate's own. revoked is asked about
 // each path that is good otherwise, the anchor first.
-func (s *search) signerPath(ctx context.Context, signer, anchor *certinfo.Certificate,
+func (s *search) SignerPath(ctx context.Context, signer, anchor *certinfo.Certificate,
 	revoked func([]*certinfo.Certificate) *refusal.Error) *refusal.Error {
 	sub := *s
 	sub.ctx = ctx
@@ -113,8 +113,8 @@ func (s *search) signerPath(ctx context.Context, signer, anchor *certinfo.Certif
 	return err
 }
 
-// named lists the certificates at hand with a subject.
-func (s *search) named(subject certinfo.Name) []*certinfo.Certificate {
+// Named lists the certificates at hand with a subject.
+func (s *search) Named(subject certinfo.Name) []*certinfo.Certificate {
 	key := subject.Key()
 	return append(slices.Clone(s.v.store.bySubj[key]), s.extra[key]...)
 }
@@ -318,7 +318,7 @@ func (s *search) issuers(c *certinfo.Certificate) []*certinfo.Certificate {
 	if len(c.Issuer) == 0 {
 		return nil // an issuer must have a name (RFC 5280, 4.1.2.4)
 	}
-	list := s.named(c.Issuer)
+	list := s.Named(c.Issuer)
 	slices.SortStableFunc(list, func(a, b *certinfo.Certificate) int { return s.likely(c, b) - s.likely(c, a) })
 	return list
 }
@@ -386,7 +386,7 @@ func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) 
 	return refusal.New(child, refusal.ReasonKeyUnsupported, "signature: %v", err)
 }
 
-// signedBy checks the signature on child with a key, once for each pair.
+// SignedBy checks the signature on child with a key, once for each pair.
 func (s *search) signedBy(child, issuer *certinfo.Certificate, key any) error {
 	p := pair{child, issuer}
 	if err, known := s.verified[p]; known {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -25,7 +26,7 @@ type CRLRestart struct {
 	SeenThisUpdate time.Time // of the newer one
 
 	spki    []byte
-	head    *crlHead
+	head    *crl.Head
 	address *address // where it came from, nil for a file
 }
 
@@ -41,9 +42,9 @@ type outdated struct {
 func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
 	var old []outdated
 	for _, l := range lists {
-		for _, ca := range v.listSigners(l.head().issuer) {
-			err := store.rollback(ca.RawSPKI, l.head())
-			if err == nil || !signedList(l, ca) {
+		for _, ca := range v.listSigners(l.Head().Issuer) {
+			err := store.Rollback(ca.RawSPKI, l.Head())
+			if err == nil || !crl.SignedWith(l, ca) {
 				continue
 			}
 			old = append(old, outdated{list: l, ca: ca, err: err})
@@ -61,9 +62,9 @@ func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated 
 
 // hasCurrent tells whether another list of the same key and scope is not refused.
 func hasCurrent(store *crlStore, lists []*crlInFile, o outdated) bool {
-	scope := scopeName(o.ca.RawSPKI, o.list.head())
+	scope := scopeName(o.ca.RawSPKI, o.list.Head())
 	for _, l := range lists {
-		if scopeName(o.ca.RawSPKI, l.head()) == scope && store.rollback(o.ca.RawSPKI, l.head()) == nil && signedList(l, o.ca) {
+		if scopeName(o.ca.RawSPKI, l.Head()) == scope && store.Rollback(o.ca.RawSPKI, l.Head()) == nil && crl.SignedWith(l, o.ca) {
 			return true
 		}
 	}
@@ -77,7 +78,7 @@ func (v *Verifier) markOutdated(store *crlStore, lists []*crlInFile, reports []C
 	}
 	for _, o := range v.findOutdated(store, lists) {
 		for i := range reports {
-			if r := &reports[i]; r.Path == o.list.path && r.Err == nil && r.ThisUpdate.Equal(o.list.head().thisUpdate) {
+			if r := &reports[i]; r.Path == o.list.path && r.Err == nil && r.ThisUpdate.Equal(o.list.Head().ThisUpdate) {
 				r.Err = o.err
 			}
 		}
@@ -126,7 +127,7 @@ func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string
 			errs = append(errs, d.err)
 		}
 		for _, l := range filesIn(d) {
-			if isNamed(l.head(), issuer) {
+			if isNamed(l.Head(), issuer) {
 				lists = append(lists, l)
 			}
 		}
@@ -146,8 +147,8 @@ func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string
 	return found, errors.Join(append(errs, asked...)...)
 }
 
-func isNamed(h *crlHead, issuer string) bool {
-	return strings.EqualFold(h.issuer.RFC4514(), issuer) || refusal.Clip(h.issuer.RFC4514()) == issuer
+func isNamed(h *crl.Head, issuer string) bool {
+	return strings.EqualFold(h.Issuer.RFC4514(), issuer) || refusal.Clip(h.Issuer.RFC4514()) == issuer
 }
 
 // restarts makes what is shown of lists in files.
@@ -155,12 +156,12 @@ func (v *Verifier) restarts(store *crlStore, lists []*crlInFile) []CRLRestart {
 	var found []CRLRestart
 	for _, o := range v.findOutdated(store, lists) {
 		r := v.report(store, o.list)
-		found = append(found, v.restart(store, r, o.ca.RawSPKI, o.list.head(), nil))
+		found = append(found, v.restart(store, r, o.ca.RawSPKI, o.list.Head(), nil))
 	}
 	return found
 }
 
-func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crlHead, a *address) CRLRestart {
+func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crl.Head, a *address) CRLRestart {
 	path := store.path(newestDirName, scopeName(spki, h))
 	var n newest
 	_ = store.readJSON(path, &n) // one that cannot be read is shown as nothing
@@ -179,18 +180,18 @@ func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crlHead
 // is not refused.
 func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string, heard func()) (*CRLRestart, error) {
 	list, err := newCRLFetcher(v, nil).download(ctx, crlRequest{address: a, now: v.options.Now(), heard: heard})
-	if err != nil || !isNamed(list.head(), issuer) {
+	if err != nil || !isNamed(list.Head(), issuer) {
 		return nil, err
 	}
-	h := list.head()
-	signer := signerOf(list.pass, v.listSigners(h.issuer))
-	if signer == nil || store.rollback(signer.RawSPKI, h) == nil {
+	h := list.Head()
+	signer := crl.SignerOf(list.pass, v.listSigners(h.Issuer))
+	if signer == nil || store.Rollback(signer.RawSPKI, h) == nil {
 		return nil, nil
 	}
-	r := CRLReport{URL: a.url, Issuer: h.issuer.RFC4514(), Delta: h.deltaBase != nil, ThisUpdate: h.thisUpdate,
-		NextUpdate: h.nextUpdate, Entries: list.pass.count, Signed: true}
-	if h.number != nil {
-		r.Number = h.number.String()
+	r := CRLReport{URL: a.url, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate,
+		NextUpdate: h.NextUpdate, Entries: list.pass.Count, Signed: true}
+	if h.Number != nil {
+		r.Number = h.Number.String()
 	}
 	found := v.restart(store, r, signer.RawSPKI, h, &a)
 	return &found, nil
@@ -203,7 +204,7 @@ func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
 	if store == nil {
 		return errors.New("there is no directory for the store")
 	}
-	if v.options.Now().Add(v.options.ClockSkew).Before(r.head.thisUpdate) {
+	if v.options.Now().Add(v.options.ClockSkew).Before(r.head.ThisUpdate) {
 		return errors.New("is not valid yet")
 	}
 	if err := store.accept(r.spki, r.head); err != nil {

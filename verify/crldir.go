@@ -16,6 +16,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -25,14 +26,14 @@ type crlDir struct {
 	key    string // of the configuration, for messages
 	path   string
 	policy safefile.Policy
-	wanted *wanted
+	wanted *crl.Wanted
 	logger *slog.Logger
 
 	store    *crlStore // with the indexes; may be nil
 	optional bool      // that there is nothing is not worth a word
 
 	once     sync.Once
-	crls     memorySource
+	crls     crl.Memory
 	problems []Problem
 	err      error
 	seen     map[string]bool // files, by resolved path
@@ -44,7 +45,7 @@ const (
 	maxReportedInError = 3
 )
 
-func newCRLDir(o Options, key, path string, w *wanted) *crlDir {
+func newCRLDir(o Options, key, path string, w *crl.Wanted) *crlDir {
 	policy := safefile.Data()
 	policy.MaxSize = o.MaxCRLSize
 	if o.StrictPermissions {
@@ -53,23 +54,23 @@ func newCRLDir(o Options, key, path string, w *wanted) *crlDir {
 	return &crlDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, seen: map[string]bool{}}
 }
 
-func (d *crlDir) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
+func (d *crlDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	d.once.Do(d.load)
 	if d.err != nil {
 		if d.optional && errors.Is(d.err, fs.ErrNotExist) {
 			return nil, nil
 		}
 		if d.path != "" {
-			q.doubt("%s", oneLine(d.err))
+			q.Doubt("%s", oneLine(d.err))
 		}
 		return nil, d.err
 	}
 	for i := range d.problems {
-		q.doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
+		q.Doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
 	}
-	found, err := d.crls.lists(ctx, q)
+	found, err := d.crls.Lists(ctx, q)
 	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {
-		return nil, d.nothing(q.cert)
+		return nil, d.nothing(q.Cert)
 	}
 	return found, err
 }
@@ -142,13 +143,13 @@ func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 		return
 	}
 	d.seen[resolved.Path] = true
-	id, err := identify(f)
+	id, err := crl.Identify(f)
 	if err != nil {
 		d.problem(path, err)
 		return
 	}
 	found, faults := d.crlsIn(path, resolved.Path, f, id, false)
-	if slices.Contains(faults, errGuess) {
+	if slices.Contains(faults, crl.ErrGuess) {
 		found, faults = d.crlsIn(path, resolved.Path, f, id, true)
 	}
 	for _, fault := range faults {
@@ -158,18 +159,18 @@ func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 }
 
 // crlsIn prepares the CRLs of a file.
-func (d *crlDir) crlsIn(path, resolved string, f *os.File, id fileID, exact bool) (found []crlList, faults []error) {
-	parts, err := findCRLs(f, id.size, exact)
+func (d *crlDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact bool) (found []crl.List, faults []error) {
+	parts, err := crl.FindParts(f, id.Size(), exact)
 	if err != nil {
 		faults = append(faults, err)
 	}
 	for _, part := range parts {
-		file := &crlInFile{crlStream: crlStream{wanted: d.wanted, open: d.opener(resolved, id, part)}, path: path, id: id, part: part}
+		file := &crlInFile{Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(resolved, id, part)}, path: path, id: id, part: part}
 		switch err := file.prepare(f, d.store, d.logger); {
 		case err == nil:
 			found = append(found, file)
-		case part.guessed:
-			faults = append(faults, errGuess)
+		case part.Guessed:
+			faults = append(faults, crl.ErrGuess)
 		default:
 			faults = append(faults, err)
 		}
@@ -178,21 +179,21 @@ func (d *crlDir) crlsIn(path, resolved string, f *os.File, id fileID, exact bool
 }
 
 // opener opens a CRL for its pass. The file must be the one that was looked at.
-func (d *crlDir) opener(path string, id fileID, part crlPart) func() (io.ReadCloser, int64, error) {
+func (d *crlDir) opener(path string, id crl.FileID, part crl.Part) func() (io.ReadCloser, int64, error) {
 	return func() (io.ReadCloser, int64, error) {
 		f, _, err := safefile.Open(path, d.policy)
 		if err != nil {
 			return nil, 0, err
 		}
-		now, err := identify(f)
+		now, err := crl.Identify(f)
 		if err == nil && now != id {
-			err = errCRLChanged
+			err = crl.ErrChanged
 		}
 		if err != nil {
 			f.Close()
 			return nil, 0, err
 		}
-		return part.bodyOf(f), part.der, nil
+		return part.BodyOf(f), part.Der, nil
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/crl"
 )
 
 // client fetches for this verifier; maxBytes bounds a body.
@@ -51,7 +52,7 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 		}
 		list, err := f.stored(a.url)
 		if err == nil && f.store.writes {
-			o.of(list.head())
+			o.of(list.Head())
 			if err := f.store.confirm(o, now); err != nil {
 				f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			}
@@ -67,7 +68,7 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 		return list, nil
 	}
 	if err := f.file(temp, a.url, answer.Validators, r.issuer, list.pass, now); err != nil {
-		if errors.Is(err, errOlderCRL) {
+		if errors.Is(err, crl.ErrOlder) {
 			return nil, clean(a.url, err)
 		}
 		f.v.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
@@ -79,15 +80,15 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 // receive makes the pass over a body, which goes to a temporary file of the store as well. That the disk is full, or
 // cannot be written, is no hindrance: the login has what it needs.
 func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp string, err error) {
-	var scan *crlScan
-	asked := f.v.wanted.set()
+	var scan *crl.Scan
+	asked := f.v.wanted.Set()
 	read := false
 	if f.store != nil && f.store.writes {
 		var scanErr error
 		temp, err = f.store.prepare(f.store.path(crlDirName), func(w io.Writer) error {
 			read = true
 			kept := &besideWriter{Writer: w}
-			if scan, scanErr = scanBody(io.TeeReader(answer.Body, kept), asked, nil); scanErr != nil {
+			if scan, scanErr = crl.ScanBody(io.TeeReader(answer.Body, kept), asked, nil); scanErr != nil {
 				return scanErr
 			}
 			return kept.err
@@ -98,16 +99,13 @@ func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp strin
 		}
 	}
 	if !read {
-		scan, err = scanBody(answer.Body, asked, nil)
+		scan, err = crl.ScanBody(answer.Body, asked, nil)
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	stream := &crlStream{wanted: &f.v.wanted, h: &scan.crlHead, scan: scan}
-	stream.open = func() (io.ReadCloser, int64, error) {
-		return nil, 0, errors.New("was not kept, so another certificate cannot be looked for")
-	}
-	return &fetchedCRL{crlList: stream, pass: scan}, temp, nil
+	stream := crl.NewScanned(&f.v.wanted, scan, errors.New("was not kept, so another certificate cannot be looked for"))
+	return &fetchedCRL{List: stream, pass: scan}, temp, nil
 }
 
 // besideWriter does not let a full disk end the reading.
@@ -124,23 +122,23 @@ func (b *besideWriter) Write(p []byte) (int, error) {
 }
 
 // file puts a received CRL into the store, when one of the CAs at hand signed it and it is not from the future.
-func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo.Certificate, scan *crlScan, now time.Time) error {
+func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo.Certificate, scan *crl.Scan, now time.Time) error {
 	signer := f.signer(issuer, scan)
 	switch {
 	case signer == nil:
 		return errors.Join(errors.New("not signed by a CA at hand (of ca_dir, or below them of a chain that logged in)"), f.store.fs.remove(temp))
-	case now.Add(f.v.options.ClockSkew).Before(scan.thisUpdate):
+	case now.Add(f.v.options.ClockSkew).Before(scan.ThisUpdate):
 		return errors.Join(errors.New("not valid yet"), f.store.fs.remove(temp))
 	}
-	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.crlHead, now)
+	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.Head, now)
 }
 
 // signer finds the certificate that signed a CRL: the issuer of the certificate at hand, another CA of the paths at hand,
 // or a CA of ca_dir.
-func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crlScan) *certinfo.Certificate {
-	candidates := append(f.signers(), f.v.store.bySubj[scan.issuer.Key()]...)
+func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crl.Scan) *certinfo.Certificate {
+	candidates := append(f.signers(), f.v.store.bySubj[scan.Issuer.Key()]...)
 	if issuer != nil {
 		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
 	}
-	return signerOf(scan, candidates)
+	return crl.SignerOf(scan, candidates)
 }

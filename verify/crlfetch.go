@@ -13,6 +13,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -41,9 +42,9 @@ type crlFetcher struct {
 	chain   []*certinfo.Certificate // of the paths that were judged
 }
 
-// mayBeSignedBy takes down that the certificates of a path may have signed the lists that come. A list that is
+// MayBeSignedBy takes down that the certificates of a path may have signed the lists that come. A list that is
 // asked for by one certificate may be that of another's issuer.
-func (f *crlFetcher) mayBeSignedBy(certs []*certinfo.Certificate) {
+func (f *crlFetcher) MayBeSignedBy(certs []*certinfo.Certificate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range certs {
@@ -69,17 +70,17 @@ type fetching struct {
 
 // fetchedCRL is what an address gave: seen in one pass, or read from the store.
 type fetchedCRL struct {
-	crlList
-	pass    *crlScan // of a CRL that came just now, nil for others
-	notKept error    // why it is not in the store
+	crl.List
+	pass    *crl.Scan // of a CRL that came just now, nil for others
+	notKept error     // why it is not in the store
 }
 
-// fetched tells it from the lists of a directory.
-func (l *fetchedCRL) fetched() {}
+// Fetched tells it from the lists of a directory.
+func (l *fetchedCRL) Fetched() {}
 
 // answers tells whether a certificate can be looked up.
 func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
-	return l.pass == nil || l.pass.asked.has(cert.SerialBytes)
+	return l.pass == nil || l.pass.Asked.Contains(cert.SerialBytes)
 }
 
 func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
@@ -94,10 +95,10 @@ type address struct {
 }
 
 // addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured and gave
-// lists of the certificate's issuer before, for delta CRLs, and where a certificate names nothing for what its self-signed
+// Lists of the certificate's issuer before, for delta CRLs, and where a certificate names nothing for what its self-signed
 // issuer names, as the C module had it.
 func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
-	if urls := webURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
+	if urls := crl.WebURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
 			group = append(group, f.v.places(u, false)...)
@@ -113,7 +114,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 		}
 	}
 	add := func(points []certinfo.DistributionPoint, delta bool) {
-		for _, u := range webURLs(points) {
+		for _, u := range crl.WebURLs(points) {
 			groups = append(groups, f.v.places(u, delta))
 		}
 	}
@@ -129,10 +130,10 @@ func isImplicit(p *certinfo.DistributionPoint) bool {
 	return p.Name != nil && len(p.Name.FullName) == 1 && p.Name.FullName[0].Tag == certinfo.TagDirectoryName
 }
 
-// announce starts what certificate will ask for, so that servers are waited for at the same time.
-func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certificate) {
+// Announce starts what certificate will ask for, so that servers are waited for at the same time.
+func (f *crlFetcher) Announce(ctx context.Context, cert, issuer *certinfo.Certificate) {
 	points := append([]certinfo.DistributionPoint(nil), cert.CRLDistributionPoints...)
-	points = append(points, *implicitPoint(cert))
+	points = append(points, *crl.ImplicitPoint(cert))
 	for i := range points {
 		for _, group := range f.addresses(cert, issuer, &points[i]) {
 			f.start(ctx, cert, issuer, group[0])
@@ -140,32 +141,32 @@ func (f *crlFetcher) announce(ctx context.Context, cert, issuer *certinfo.Certif
 	}
 }
 
-func (f *crlFetcher) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
-	return f.ask(ctx, q, f.addresses(q.cert, q.issuer, q.point))
+func (f *crlFetcher) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+	return f.ask(ctx, q, f.addresses(q.Cert, q.Issuer, q.Point))
 }
 
 // ask gives what the groups of addresses have.
-func (f *crlFetcher) ask(ctx context.Context, q *crlQuery, groups [][]address) ([]crlList, error) {
-	var found []crlList
+func (f *crlFetcher) ask(ctx context.Context, q *crl.Query, groups [][]address) ([]crl.List, error) {
+	var found []crl.List
 	var errs []error
 	for _, group := range groups {
 		for _, a := range group {
-			q.asked[a.url] = true
+			q.Asked[a.url] = true
 		}
-		list, err := f.any(ctx, q.cert, q.issuer, group)
-		if err == nil && !list.answers(q.cert) { // it was under way before anybody asked for this certificate
-			list, err = f.any(ctx, q.cert, q.issuer, group)
+		list, err := f.any(ctx, q.Cert, q.Issuer, group)
+		if err == nil && !list.answers(q.Cert) { // it was under way before anybody asked for this certificate
+			list, err = f.any(ctx, q.Cert, q.Issuer, group)
 		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 			if !group[0].delta {
-				q.doubt("%s", oneLine(err))
+				q.Doubt("%s", oneLine(err))
 			}
-		case speaksOf(list.head(), q.cert, q.point):
+		case crl.SpeaksOf(list.Head(), q.Cert, q.Point):
 			found = append(found, list)
 		default:
-			q.doubt("%s gives %s", refusal.Clip(group[0].url), describeCRL(list.head()))
+			q.Doubt("%s gives %s", refusal.Clip(group[0].url), crl.Describe(list.Head()))
 		}
 	}
 	return found, errors.Join(errs...)
@@ -322,20 +323,20 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 		return h
 	}
 	defer file.Close()
-	id, err := identify(file)
+	id, err := crl.Identify(file)
 	if err != nil {
 		return h
 	}
-	parts, err := findCRLs(file, id.size, false)
+	parts, err := crl.FindParts(file, id.Size(), false)
 	if err != nil || len(parts) != 1 {
 		return h
 	}
-	head, err := parts[0].begins(file)
+	head, err := parts[0].Begins(file)
 	if err != nil {
 		return h
 	}
 	h.origin = o
-	h.valid = !head.nextUpdate.IsZero() && !now.After(head.nextUpdate) || head.nextUpdate.IsZero() && !now.After(head.thisUpdate.Add(maxAgeWithoutNext))
+	h.valid = head.InDate(now)
 	return h
 }
 
@@ -350,7 +351,7 @@ func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
 	case len(d.crls) != 1:
 		return nil, fmt.Errorf("%s: the stored CRL cannot be read", url)
 	}
-	return &fetchedCRL{crlList: d.crls[0]}, nil
+	return &fetchedCRL{List: d.crls[0]}, nil
 }
 
 // waitLock waits for the one that fetches the same; nil without an error when that need not be waited for.

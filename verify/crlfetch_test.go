@@ -81,7 +81,7 @@ func (o *online) login(t testing.TB, dir string, options Options, change ...func
 	}
 	v := trusting(t, options, &o.world.root.Cert)
 	v.options.Policy.CA = true
-	f := v.revoked.(*revocationPolicy).crl.network.(*crlFetcher)
+	f := v.revoked.(*revocationPolicy).crl.Network.(*crlFetcher)
 	f.local = true
 	for _, c := range change {
 		c(f)
@@ -232,7 +232,7 @@ func TestCRLAddressesOfStrangers(t *testing.T) {
 	stranger := testca.NewRoot("Stranger").Leaf("Alice", testca.CRLDistribution(o.interURL))
 	v := trusting(t, Options{Policy: Policy{CRL: "online"}}, &o.world.root.Cert)
 	v.options.Policy.CA = true
-	v.revoked.(*revocationPolicy).crl.network.(*crlFetcher).local = true
+	v.revoked.(*revocationPolicy).crl.Network.(*crlFetcher).local = true
 	if _, err := v.Check(t.Context(), parsed(t, stranger), nil); ReasonOf(err) != ReasonIssuerUnknown || o.asked.Load() != 0 {
 		t.Errorf("%v, %d requests", err, o.asked.Load())
 	}

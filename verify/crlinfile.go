@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 )
 
 // minIndexed is the size in octets from which an index is made and looked for: a smaller CRL is read as quickly.
@@ -12,11 +13,11 @@ const minIndexed = 32 << 10
 
 // crlInFile is a CRL in a file: answered from its index, or from one pass when there is none.
 type crlInFile struct {
-	crlStream
+	crl.Stream
 	path   string
-	id     fileID
-	part   crlPart
-	index  *crlIndex // nil: none
+	id     crl.FileID
+	part   crl.Part
+	index  *crl.Index // nil: none
 	signer *certinfo.Certificate
 	key    any // of signer
 	logger *slog.Logger
@@ -25,49 +26,51 @@ type crlInFile struct {
 // prepare finds out what stands around the entries.
 func (c *crlInFile) prepare(f io.ReaderAt, store *crlStore, logger *slog.Logger) error {
 	c.logger = logger
-	if c.part.size >= minIndexed {
-		x, err := store.index(c.id, c.part.at)
+	if c.part.Size >= minIndexed {
+		x, err := store.index(c.id, c.part.At)
 		if err != nil {
 			logger.Warn("index of a CRL not used: the list itself is read", "file", c.path, "problem", err)
 		}
 		if c.index = x; x != nil {
-			c.h = x.head()
+			c.Begin(x.Head())
 			return nil
 		}
 	}
-	var err error
-	if c.h, err = c.part.peek(f); err == errNoPeek {
-		_, err = c.read(nil)
+	h, err := c.part.Peek(f)
+	if err == crl.ErrNoPeek {
+		_, err = c.Pass(nil)
+		return err
 	}
+	c.Begin(h)
 	return err
 }
 
-func (c *crlInFile) signedBy(signer *certinfo.Certificate, key any) error {
+func (c *crlInFile) SignedBy(signer *certinfo.Certificate, key any) error {
 	if c.index == nil {
-		return c.crlStream.signedBy(signer, key)
+		return c.Stream.SignedBy(signer, key)
 	}
-	err := c.index.signedBy(signer, key)
+	err := c.index.SignedBy(signer, key)
 	if err == nil {
 		c.signer, c.key = signer, key
 	}
 	return err
 }
 
-// lookup falls back to the CRL when its index is damaged; the signature must be good then too.
-func (c *crlInFile) lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, error) {
+// Lookup falls back to the CRL when its index is damaged; the signature must be good then too.
+func (c *crlInFile) Lookup(issuer certinfo.Name, serial []byte) (crl.Entry, bool, error) {
 	if c.index == nil {
-		return c.crlStream.lookup(issuer, serial)
+		return c.Stream.Lookup(issuer, serial)
 	}
-	entry, found, err := c.index.lookup(issuer, serial)
+	entry, found, err := c.index.Lookup(issuer, serial)
 	if err == nil {
 		return entry, found, nil
 	}
 	c.logger.Warn("index of a CRL is damaged: the list itself is read", "file", c.path, "problem", err)
-	if err := c.crlStream.signedBy(c.signer, c.key); err != nil {
-		return crlEntry{}, false, err
+	if err := c.Stream.SignedBy(c.signer, c.key); err != nil {
+		return crl.Entry{}, false, err
 	}
-	if h := c.head(); !sameHead(h, c.index.head()) || h.unknownCritical != c.index.head().unknownCritical {
-		return crlEntry{}, false, errIndex
+	if h := c.Head(); !crl.SameHead(h, c.index.Head()) || h.UnknownCritical != c.index.Head().UnknownCritical {
+		return crl.Entry{}, false, crl.ErrIndex
 	}
-	return c.crlStream.lookup(issuer, serial)
+	return c.Stream.Lookup(issuer, serial)
 }

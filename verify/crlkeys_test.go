@@ -51,7 +51,7 @@ func (r renewed) onDisk(t testing.TB, files map[string][]byte) onDisk {
 
 // TestListOfOtherKeyHidesNothing: the list that names the certificate counts, whatever the times of
 // the two lists, the names of their files, where the second CA certificate is, and whether the
-// lists are indexed.
+// Lists are indexed.
 func TestListOfOtherKeyHidesNothing(t *testing.T) {
 	r := newRenewed()
 	now := time.Now().Truncate(time.Second)

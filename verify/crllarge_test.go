@@ -134,7 +134,7 @@ func TestCRLByName(t *testing.T) {
 	check := func(url string, local bool, o Options) error {
 		o.Policy.CRL, o.Resolver = "online", names.Resolver()
 		v := trusting(t, o, &root.Cert)
-		v.revoked.(*revocationPolicy).crl.network.(*crlFetcher).local = local
+		v.revoked.(*revocationPolicy).crl.Network.(*crlFetcher).local = local
 		_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.CRLDistribution(url))), []*certinfo.Certificate{})
 		return err
 	}

@@ -91,7 +91,7 @@ func (v *Verifier) noServer(written string) bool {
 	return without
 }
 
-// passedOver says which addresses of a certificate's distribution points are not followed as they
+// PassedOver says which addresses of a certificate's distribution points are not followed as they
 // are written, and what cures that: a key that names another place, no weaker rule. Without the
 // network no address is asked.
 func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, cures []string) {

@@ -5,6 +5,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -66,18 +67,18 @@ func (o *origin) names(cert *certinfo.Certificate) bool {
 	return false
 }
 
-// rest asks the configured addresses that were not asked, all at once. One that serves others is
+// Rest asks the configured addresses that were not asked, all at once. One that serves others is
 // left alone, and so cannot show that there is no list of the certificate's own key.
-func (f *crlFetcher) rest(ctx context.Context, q *crlQuery) ([]crlList, error) {
+func (f *crlFetcher) Rest(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	var groups [][]address
 	for _, a := range f.configured() {
 		switch {
-		case q.asked[a.url]:
-		case f.serves(a.url, q.cert, q.issuer) == servesOthers:
-			q.doubt("%s gave a list of another issuer when it was last asked", refusal.Clip(a.url))
+		case q.Asked[a.url]:
+		case f.serves(a.url, q.Cert, q.Issuer) == servesOthers:
+			q.Doubt("%s gave a list of another issuer when it was last asked", refusal.Clip(a.url))
 		default:
 			groups = append(groups, []address{a})
-			f.start(ctx, q.cert, q.issuer, a)
+			f.start(ctx, q.Cert, q.Issuer, a)
 		}
 	}
 	lists, err := f.ask(ctx, q, groups)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/internal/fetch"
+	"pam_pkcs11/verify/crl"
 )
 
 // crlSources is where CRLs come from: crl_dir, the store, files of crl_url, and for crl_online and crl_auto the network.
@@ -18,7 +19,7 @@ type crlSources struct {
 
 // newCRLRevocation checks against the CRLs that cert_policy names: crl_offline looks into crl_dir and the store,
 // crl_online asks the network and looks into the store, crl_auto does all.
-func newCRLRevocation(v *Verifier) *crlRevocation {
+func newCRLRevocation(v *Verifier) *crl.Checker {
 	o := v.options
 	store := openStore(o.StoreDir)
 	sources := &crlSources{}
@@ -41,32 +42,32 @@ func newCRLRevocation(v *Verifier) *crlRevocation {
 	if store != nil {
 		add("store", filepath.Join(store.dir, crlDirName), true)
 	}
-	r := &crlRevocation{
-		source:     sources,
-		rules:      v.rules,
-		leafOnly:   o.CRLLeafOnly,
-		grace:      o.CRLGrace,
-		passedOver: v.passedOver,
+	r := &crl.Checker{
+		Source:     sources,
+		Rules:      v.rules,
+		LeafOnly:   o.CRLLeafOnly,
+		Grace:      o.CRLGrace,
+		PassedOver: v.passedOver,
 	}
 	if sources.network != nil {
-		r.network = sources.network
+		r.Network = sources.network
 	}
 	if store != nil {
-		r.notes = store
+		r.Notes = store
 	}
 	return r
 }
 
-// lists gathers what the places hold. What is wrong with one is told with what the others have.
-func (m *crlSources) lists(ctx context.Context, q *crlQuery) ([]crlList, error) {
-	var found []crlList
+// Lists gathers what the places hold. What is wrong with one is told with what the others have.
+func (m *crlSources) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+	var found []crl.List
 	var errs []error
-	if m.network != nil && !q.settled {
-		lists, err := m.network.lists(ctx, q)
+	if m.network != nil && !q.Settled {
+		lists, err := m.network.Lists(ctx, q)
 		found, errs = append(found, lists...), append(errs, err)
 	}
 	for _, d := range m.local {
-		lists, err := d.lists(ctx, q)
+		lists, err := d.Lists(ctx, q)
 		found, errs = append(found, lists...), append(errs, err)
 	}
 	if len(found) > 0 {

@@ -19,6 +19,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -145,27 +146,27 @@ type newest struct {
 	Number     string    `json:"number,omitempty"` // decimal; absent in lists without one
 	ThisUpdate time.Time `json:"thisUpdate"`
 	Issuer     string    `json:"issuer"` // for the reader
-	// Since is the thisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
+	// Since is the ThisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
 	// its number. The zero value is that there was no such list.
 	Since time.Time `json:"since,omitzero"`
 }
 
 // scopeName names an issuer's key and the scope of its list.
-func scopeName(spki []byte, h *crlHead) string {
+func scopeName(spki []byte, h *crl.Head) string {
 	var b []byte
-	for _, part := range [][]byte{spki, h.rawIssuer, h.rawPoint} {
+	for _, part := range [][]byte{spki, h.RawIssuer, h.RawPoint} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)
 	}
-	if h.deltaBase != nil {
+	if h.DeltaBase != nil {
 		b = append(b, 1)
 	}
 	return shortName(b)
 }
 
-// rollback says that a CRL is older than one that was seen of the same key and scope (errOlderCRL), or that nobody knows.
+// Rollback says that a CRL is older than one that was seen of the same key and scope (ErrOlder), or that nobody knows.
 // With an error the CRL must prove nothing.
-func (s *crlStore) rollback(spki []byte, h *crlHead) error {
+func (s *crlStore) Rollback(spki []byte, h *crl.Head) error {
 	if s == nil {
 		return nil
 	}
@@ -184,9 +185,9 @@ func (s *crlStore) rollback(spki []byte, h *crlHead) error {
 }
 
 // older is the error of a CRL that is older than the noted one.
-func (n *newest) older(path string, h *crlHead) error {
-	return fmt.Errorf("%w: %s, as %s says. If the CA counts anew, take it: pam-pkcs11 crl accept %q", errOlderCRL,
-		numberAndDate(n.Number, n.ThisUpdate), path, refusal.Clip(h.issuer.RFC4514()))
+func (n *newest) older(path string, h *crl.Head) error {
+	return fmt.Errorf("%w: %s, as %s says. If the CA counts anew, take it: pam-pkcs11 crl accept %q", crl.ErrOlder,
+		numberAndDate(n.Number, n.ThisUpdate), path, refusal.Clip(h.Issuer.RFC4514()))
 }
 
 func numberAndDate(number string, at time.Time) string {
@@ -196,26 +197,26 @@ func numberAndDate(number string, at time.Time) string {
 	return "number " + number + " of " + refusal.Stamp(at)
 }
 
-func (n *newest) newerThan(h *crlHead) bool {
-	if h.thisUpdate.Before(n.Since) {
+func (n *newest) newerThan(h *crl.Head) bool {
+	if h.ThisUpdate.Before(n.Since) {
 		return true
 	}
-	if number, ok := new(big.Int).SetString(n.Number, 10); ok && h.number != nil {
-		return h.number.Cmp(number) < 0
+	if number, ok := new(big.Int).SetString(n.Number, 10); ok && h.Number != nil {
+		return h.Number.Cmp(number) < 0
 	}
-	return h.thisUpdate.Before(n.ThisUpdate)
+	return h.ThisUpdate.Before(n.ThisUpdate)
 }
 
-// seenOf names the note of a list that was seen of a CA's own key, beside one of the CA's name that another key signed:
+// SeenOf names the note of a list that was seen of a CA's own key, beside one of the CA's name that another key signed:
 // of the same scope, or of the whole CA. "" is that there is none.
-func (s *crlStore) seenOf(ca *certinfo.Certificate, other *crlHead) string {
+func (s *crlStore) SeenOf(ca *certinfo.Certificate, other *crl.Head) string {
 	if s == nil {
 		return ""
 	}
-	for _, issuer := range [][]byte{other.rawIssuer, ca.RawSubject} {
-		for _, point := range [][]byte{other.rawPoint, nil} {
+	for _, issuer := range [][]byte{other.RawIssuer, ca.RawSubject} {
+		for _, point := range [][]byte{other.RawPoint, nil} {
 			for _, delta := range []*big.Int{nil, new(big.Int)} {
-				path := s.path(newestDirName, scopeName(ca.RawSPKI, &crlHead{rawIssuer: issuer, rawPoint: point, deltaBase: delta}))
+				path := s.path(newestDirName, scopeName(ca.RawSPKI, &crl.Head{RawIssuer: issuer, RawPoint: point, DeltaBase: delta}))
 				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 					return path
 				}
@@ -227,7 +228,7 @@ func (s *crlStore) seenOf(ca *certinfo.Certificate, other *crlHead) string {
 
 // saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced. Several
 // addresses of one CRL may give lists at the same time.
-func (s *crlStore) saw(spki []byte, h *crlHead) error {
+func (s *crlStore) saw(spki []byte, h *crl.Head) error {
 	s.noting.Lock()
 	defer s.noting.Unlock()
 	path := s.path(newestDirName, scopeName(spki, h))
@@ -236,7 +237,7 @@ func (s *crlStore) saw(spki []byte, h *crlHead) error {
 		if n.newerThan(h) {
 			return n.older(path, h)
 		}
-		if n.ThisUpdate.Equal(h.thisUpdate) && (h.number == nil || n.Number == h.number.String()) {
+		if n.ThisUpdate.Equal(h.ThisUpdate) && (h.Number == nil || n.Number == h.Number.String()) {
 			return nil
 		}
 	}
@@ -245,18 +246,18 @@ func (s *crlStore) saw(spki []byte, h *crlHead) error {
 	return s.writeJSON(path, fresh)
 }
 
-func noteOf(h *crlHead) newest {
-	n := newest{ThisUpdate: h.thisUpdate, Issuer: refusal.Clip(h.issuer.RFC4514())}
-	if h.number != nil {
-		n.Number = h.number.String()
+func noteOf(h *crl.Head) newest {
+	n := newest{ThisUpdate: h.ThisUpdate, Issuer: refusal.Clip(h.Issuer.RFC4514())}
+	if h.Number != nil {
+		n.Number = h.Number.String()
 	}
 	return n
 }
 
 // accept notes a CRL as the newest whatever was noted before.
-func (s *crlStore) accept(spki []byte, h *crlHead) error {
+func (s *crlStore) accept(spki []byte, h *crl.Head) error {
 	fresh := noteOf(h)
-	fresh.Since = h.thisUpdate
+	fresh.Since = h.ThisUpdate
 	return s.writeJSON(s.path(newestDirName, scopeName(spki, h)), fresh)
 }
 
@@ -278,8 +279,8 @@ type origin struct {
 }
 
 // of notes whose list it is.
-func (o *origin) of(h *crlHead) {
-	o.Issuer, o.Indirect = issuerName(h.issuer), h.point != nil && h.point.indirect
+func (o *origin) of(h *crl.Head) {
+	o.Issuer, o.Indirect = issuerName(h.Issuer), h.Point != nil && h.Point.Indirect
 }
 
 func issuerName(n certinfo.Name) string { return shortName([]byte(n.Key())) }
@@ -307,8 +308,8 @@ func (s *crlStore) confirm(o origin, now time.Time) error {
 }
 
 // keep puts a CRL, whose signature was checked, into the place of an older one. temp is the file it was written to. The
-// rollback state comes first: after a crash between the two nothing older is believed.
-func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *crlHead, now time.Time) error {
+// Rollback state comes first: after a crash between the two nothing older is believed.
+func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *crl.Head, now time.Time) error {
 	if err := s.saw(spki, h); err != nil {
 		_ = s.fs.remove(temp)
 		return err
@@ -345,13 +346,13 @@ func (s *crlStore) lock(url string) (unlock func(), err error) {
 }
 
 // indexName names the index of a CRL by the state of the file that it is in.
-func indexName(id fileID, at int64) string {
-	return shortName(fmt.Appendf(nil, "%d %d %d %d %d %d %d %d", id.dev, id.ino, id.size, id.mtime.sec, id.mtime.nsec, id.ctime.sec, id.ctime.nsec, at)) + ".idx"
+func indexName(id crl.FileID, at int64) string {
+	return shortName(id.Place(at)) + ".idx"
 }
 
 // index opens the index of a CRL; nil when there is none that can be used. A file that others than root could write,
 // or that belongs to another CRL, is not used.
-func (s *crlStore) index(id fileID, at int64) (*crlIndex, error) {
+func (s *crlStore) index(id crl.FileID, at int64) (*crl.Index, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -363,12 +364,12 @@ func (s *crlStore) index(id fileID, at int64) (*crlIndex, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
-	var x *crlIndex
+	var x *crl.Index
 	if err == nil {
-		x, err = openIndex(f, info.Size())
+		x, err = crl.OpenIndex(f, info.Size())
 	}
-	if err == nil && (x.facts.source != id || x.facts.at != at) {
-		err = fmt.Errorf("%w: it belongs to another CRL", errIndex)
+	if err == nil && !x.IsOf(id, at) {
+		err = fmt.Errorf("%w: it belongs to another CRL", crl.ErrIndex)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

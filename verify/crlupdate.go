@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/verify/crl"
 )
 
 // What `pam-pkcs11 crl` does ahead of logins: fetch CRLs, and build their indexes.
@@ -62,7 +62,7 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
 	u.sweep()
 	u.removeOldAuthorities()
-	u.fetcher.mayBeSignedBy(v.keptSigners())
+	u.fetcher.MayBeSignedBy(v.keptSigners())
 	u.fetch(ctx)
 	for _, d := range u.places() {
 		u.index(ctx, d)
@@ -156,7 +156,7 @@ func (u *crlUpdate) addresses() []address {
 		add([]address{{url: url, configured: true}})
 	}
 	for _, c := range u.v.store.all {
-		for _, url := range webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...)) {
+		for _, url := range crl.WebURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...)) {
 			add(u.v.places(url, false))
 		}
 	}
@@ -213,22 +213,22 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 		if u.kept == nil {
 			u.kept = map[string]bool{}
 		}
-		u.kept[indexName(c.id, c.part.at)] = true
+		u.kept[indexName(c.id, c.part.At)] = true
 		if c.index != nil {
 			u.reports = append(u.reports, r)
 			continue
 		}
-		if ctx.Err() != nil && c.part.size >= minIndexed {
+		if ctx.Err() != nil && c.part.Size >= minIndexed {
 			r.Err, r.NotIndexed = errNotIndexed, true
 			u.reports = append(u.reports, r)
 			continue
 		}
 		scan, signer, err := u.build(c)
 		if scan != nil {
-			r.Entries, r.Signed = scan.count, signer
+			r.Entries, r.Signed = scan.Count, signer
 		}
 		if r.Err = err; err == nil {
-			r.Indexed = c.part.size >= minIndexed
+			r.Indexed = c.part.Size >= minIndexed
 		} else if scan == nil && d.key == "store" {
 			u.discard(c.path)
 		}
@@ -248,49 +248,43 @@ var errNotKept = errors.New("its list is not kept")
 var errNotIndexed = errors.New("no index is made: the time of this run was over")
 
 // build makes the pass over a CRL, checks its signature and writes its index. scan is nil when it cannot be read.
-func (u *crlUpdate) build(c *crlInFile) (scan *crlScan, signed bool, err error) {
+func (u *crlUpdate) build(c *crlInFile) (scan *crl.Scan, signed bool, err error) {
 	waitForGrain(c.id)
-	in, size, err := c.open()
+	in, size, err := c.Open()
 	if err != nil {
 		return nil, false, err
 	}
 	defer in.Close()
-	builder := newIndexBuilder(c.part.der)
-	visit := builder.visit
-	if c.part.size < minIndexed {
+	builder := crl.NewIndexBuilder(c.part.Der)
+	visit := builder.Visit
+	if c.part.Size < minIndexed {
 		visit = nil
 	}
 	counted := &countingReader{in: in, told: func(n int64) { u.tell(c.path, n, size) }}
-	if scan, err = scanCRL(counted, size, nil, visit); err != nil {
+	if scan, err = crl.ScanDER(counted, size, nil, visit); err != nil {
 		return nil, false, err
 	}
-	signer := signerOf(scan, u.v.listSigners(scan.issuer))
+	signer := crl.SignerOf(scan, u.v.listSigners(scan.Issuer))
 	if signer == nil {
 		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
 	}
 	// One from the future, published ahead or seen by a wrong clock, must not push out the one that is valid now.
-	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.thisUpdate) {
-		if err := u.store.saw(signer.RawSPKI, &scan.crlHead); err != nil && !errors.Is(err, errOlderCRL) {
+	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.ThisUpdate) {
+		if err := u.store.saw(signer.RawSPKI, &scan.Head); err != nil && !errors.Is(err, crl.ErrOlder) {
 			return scan, true, err
 		}
 	}
 	if visit == nil {
 		return scan, true, nil
 	}
-	sum := sha256.Sum256(signer.RawSPKI)
-	facts := indexFacts{source: c.id, at: c.part.at, signer: sum[:], digest: scan.digest, head: scan.crlHead}
-	if len(facts.digest) > 64 {
-		whole := sha256.Sum256(facts.digest)
-		facts.digest = whole[:]
-	}
-	return scan, true, u.store.replace(u.store.path(indexDirName, indexName(c.id, c.part.at)), func(w io.Writer) error {
-		return builder.write(w, facts)
+	return scan, true, u.store.replace(u.store.path(indexDirName, indexName(c.id, c.part.At)), func(w io.Writer) error {
+		return builder.Index(w, c.id, c.part.At, signer.RawSPKI, scan)
 	})
 }
 
 // waitForGrain lets the clock of the file system go on, so that a later change gives the file another ctime.
-func waitForGrain(id fileID) {
-	if age := time.Since(time.Unix(id.ctime.sec, id.ctime.nsec)); age < ctimeGrain {
+func waitForGrain(id crl.FileID) {
+	if age := time.Since(id.Changed()); age < ctimeGrain {
 		time.Sleep(ctimeGrain)
 	}
 }
@@ -339,14 +333,14 @@ func (u *crlUpdate) removeOldIndexes() {
 
 // report tells what stands around a CRL's entries.
 func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
-	h := c.head()
-	r := CRLReport{Path: c.path, Issuer: h.issuer.RFC4514(), Delta: h.deltaBase != nil, ThisUpdate: h.thisUpdate, NextUpdate: h.nextUpdate,
+	h := c.Head()
+	r := CRLReport{Path: c.path, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
 		Entries: -1, Indexed: c.index != nil}
-	if h.number != nil {
-		r.Number = h.number.String()
+	if h.Number != nil {
+		r.Number = h.Number.String()
 	}
 	if c.index != nil {
-		r.Entries, r.Signed = int(c.index.facts.entries), true
+		r.Entries, r.Signed = c.index.Entries(), true
 	}
 	if store != nil && filepath.Dir(c.path) == store.path(crlDirName) {
 		var o origin
@@ -391,11 +385,11 @@ func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, er
 		return nil, err
 	}
 	defer f.Close()
-	id, err := identify(f)
+	id, err := crl.Identify(f)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := findCRLs(f, id.size, true)
+	parts, err := crl.FindParts(f, id.Size(), true)
 	if err != nil || len(parts) == 0 {
 		return nil, errors.Join(fmt.Errorf("%s: no CRL can be read", resolved.Path), err)
 	}
@@ -406,43 +400,43 @@ func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, er
 	return reports, nil
 }
 
-func (v *Verifier) checkPart(path string, f io.ReaderAt, part crlPart, progress CRLProgress) CRLReport {
+func (v *Verifier) checkPart(path string, f io.ReaderAt, part crl.Part, progress CRLProgress) CRLReport {
 	r := CRLReport{Path: path, Entries: -1}
-	body := part.body(f)
+	body := part.Body(f)
 	defer body.Close()
 	in := &countingReader{in: body, told: func(n int64) {
 		if progress != nil {
-			progress(path, n, part.der)
+			progress(path, n, part.Der)
 		}
 	}}
-	scan, err := scanCRL(in, part.der, nil, nil)
+	scan, err := crl.ScanDER(in, part.Der, nil, nil)
 	if err != nil {
 		r.Err = err
 		return r
 	}
-	r.Issuer, r.Delta, r.ThisUpdate, r.NextUpdate = scan.issuer.RFC4514(), scan.deltaBase != nil, scan.thisUpdate, scan.nextUpdate
-	r.Entries = scan.count
-	if scan.number != nil {
-		r.Number = scan.number.String()
+	r.Issuer, r.Delta, r.ThisUpdate, r.NextUpdate = scan.Issuer.RFC4514(), scan.DeltaBase != nil, scan.ThisUpdate, scan.NextUpdate
+	r.Entries = scan.Count
+	if scan.Number != nil {
+		r.Number = scan.Number.String()
 	}
 	r.Err = v.faultOf(scan, &r.Signed)
 	return r
 }
 
 // faultOf says why a login would not use a CRL.
-func (v *Verifier) faultOf(scan *crlScan, signed *bool) error {
-	signer := signerOf(scan, v.listSigners(scan.issuer))
+func (v *Verifier) faultOf(scan *crl.Scan, signed *bool) error {
+	signer := crl.SignerOf(scan, v.listSigners(scan.Issuer))
 	if *signed = signer != nil; !*signed {
 		return errors.New("no CA of ca_dir that may sign CRLs signed it")
 	}
-	if _, err := v.rules.CheckScheme(signer, scan.algorithm); err != nil {
+	if _, err := v.rules.CheckScheme(signer, scan.Algorithm); err != nil {
 		return errors.New("is " + err.Detail)
 	}
-	at := moment{now: v.options.Now(), skew: v.options.ClockSkew, grace: v.options.CRLGrace}
-	if why := scan.hindrance(at, true); why != "" {
+	at := crl.Moment{Now: v.options.Now(), Skew: v.options.ClockSkew, Grace: v.options.CRLGrace}
+	if why := scan.Hindrance(at, true); why != "" {
 		return errors.New(why)
 	}
-	return openStore(v.options.StoreDir).rollback(signer.RawSPKI, &scan.crlHead)
+	return openStore(v.options.StoreDir).Rollback(signer.RawSPKI, &scan.Head)
 }
 
 // Granted records the distribution points of a chain that logged in, with its CA certificates that are not in ca_dir, so
@@ -455,7 +449,7 @@ func (v *Verifier) Granted(r *Result) {
 	var urls []string
 	var authorities []*certinfo.Certificate
 	for i, c := range r.Chain {
-		urls = append(urls, webURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...))...)
+		urls = append(urls, crl.WebURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...))...)
 		if i > 0 && !v.store.has(c) {
 			authorities = append(authorities, c)
 		}

@@ -93,7 +93,7 @@ func timedCheck(t *testing.T, o Options, root, inter *testca.CA, leaf ...testca.
 		policy.ocsp.local = true
 	}
 	if policy.crl != nil {
-		policy.crl.network.(*crlFetcher).local = true
+		policy.crl.Network.(*crlFetcher).local = true
 	}
 	cert := parsed(t, inter.Leaf("Alice", leaf...))
 	card := []*certinfo.Certificate{parsed(t, &inter.Cert)}

@@ -33,7 +33,7 @@ type OCSPOptions struct {
 	URLs           []string      // asked before those of the certificate; may be of this machine
 	ResponderCerts []string      // files and directories of certificates whose answers are believed, whatever the CA
 	Nonce          NonceMode     // "": NonceOptional
-	MaxAge         time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
+	MaxAge         time.Duration // of an answer since its ThisUpdate; 0: until its NextUpdate, an hour when it has none
 
 	// DelegateWithoutStatus believes a responder that the CA named and whose certificate has neither nocheck nor an
 	// address where its own status could be asked, when nothing is known about it.

@@ -22,7 +22,7 @@ import (
 // clock is a second slow. The end of an answer's time is not stretched by it.
 const ocspAhead = 5 * time.Minute
 
-// ocspAgeWithoutNext is how long an answer without nextUpdate is believed when ocsp_max_age does not say it: its
+// ocspAgeWithoutNext is how long an answer without NextUpdate is believed when ocsp_max_age does not say it: its
 // responder has newer information at any time (RFC 6960, 4.2.2.1).
 const ocspAgeWithoutNext = time.Hour
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 )
 
 // The NIST Public Key Interoperability Test Suite: every case with the revocation of the whole path by the CRLs of the
@@ -143,7 +144,7 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 	for _, name := range c.CRLPath {
 		crls = append(crls, read("crls", name))
 	}
-	source, err := newMemorySource(crls...)
+	source, err := crl.NewMemory(crls...)
 	if err != nil {
 		t.Logf("CRL not used: %v", err)
 	}
@@ -155,7 +156,7 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 		t.Fatal(err)
 	}
 	v.options.Policy = Policy{CA: true, CRL: "offline"}
-	v.revoked = crlsAlone{&crlRevocation{source: source, rules: v.rules}}
+	v.revoked = crlsAlone{&crl.Checker{Source: source, Rules: v.rules}}
 	v.store.add(certs[0])
 	v.initial = initialPolicies{explicit: c.InitialExplicitPolicy, inhibitMapping: c.InitialPolicyMappingInhibit,
 		inhibitAny: c.InitialAnyPolicyInhibit}

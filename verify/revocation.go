@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/sig"
 )
@@ -29,8 +30,8 @@ const (
 // `revocation = soft`. That is for silence: nothing that could be had, no answer or list at all, or one whose time is
 // over. "Revoked" is final in any case, "unknown" of the CA's own responder is no silence, nor is a wrong signature.
 type revocationPolicy struct {
-	ocsp     *ocspChecker   // nil: cert_policy has no ocsp_on
-	crl      *crlRevocation // nil: cert_policy has no CRL word
+	ocsp     *ocspChecker // nil: cert_policy has no ocsp_on
+	crl      *crl.Checker // nil: cert_policy has no CRL word
 	soft     bool
 	leafOnly bool
 }
@@ -66,7 +67,7 @@ func (r *revocationPolicy) check(s *search, p *path) *Error {
 
 	run := &revocationRun{policy: r, s: s, p: p}
 	if r.crl != nil {
-		run.crl = r.crl.run(s.now, p.certs, s)
+		run.crl = r.crl.Run(s.now, p.certs, s)
 	}
 	return run.path(ctx)
 }
@@ -93,7 +94,7 @@ type revocationRun struct {
 	p      *path
 
 	mu  sync.Mutex // over s and crl: responders are asked from several goroutines
-	crl *crlRun
+	crl *crl.Run
 }
 
 func (r *revocationRun) targets() []ocspTarget {
@@ -122,7 +123,7 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	}
 	for i, t := range targets {
 		if r.crl != nil && outcomes[i].verdict == nil {
-			r.crl.announce(ctx, t.cert, t.issuer)
+			r.crl.Announce(ctx, t.cert, t.issuer)
 		}
 	}
 	var silent []*Error
@@ -220,7 +221,7 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOu
 		err.Spoken, err.Restore = o.spoken, o.restore
 		return err
 	}
-	err := r.crl.certificate(ctx, t.cert, t.issuer, t.key)
+	err := r.crl.Certificate(ctx, t.cert, t.issuer, t.key)
 	switch {
 	case err == nil:
 		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")

@@ -14,6 +14,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl"
 )
 
 // signs answers with the signer's key and the given status.
@@ -98,11 +99,11 @@ func TestOCSPThenCRL(t *testing.T) {
 
 func withCRLs(t testing.TB, v *Verifier, crls ...[]byte) {
 	t.Helper()
-	source, err := newMemorySource(crls...)
+	source, err := crl.NewMemory(crls...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.revoked.(*revocationPolicy).crl = &crlRevocation{source: source, rules: v.rules}
+	v.revoked.(*revocationPolicy).crl = &crl.Checker{Source: source, Rules: v.rules}
 }
 
 // TestResponders: whom is asked, in which order, and in which way.

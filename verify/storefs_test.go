@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl"
 )
 
 // failing is a disk on which the n-th write, and what comes after it, fails: because it is full, or because the power
@@ -216,13 +218,14 @@ func forget(t *testing.T, dir string) {
 // newestNumber is the CRL number that is noted for the intermediate CA.
 func newestNumber(t *testing.T, dir string, o *online) string {
 	t.Helper()
-	scan, err := scanBytes(o.world.inter.CRL(testca.CRL{Number: 5}), nil, nil)
+	der := o.world.inter.CRL(testca.CRL{Number: 5})
+	scan, err := crl.ScanDER(bytes.NewReader(der), int64(len(der)), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := openStore(dir)
 	var n newest
-	if err := s.readJSON(s.path(newestDirName, scopeName(parsed(t, &o.world.inter.Cert).RawSPKI, &scan.crlHead)), &n); err != nil {
+	if err := s.readJSON(s.path(newestDirName, scopeName(parsed(t, &o.world.inter.Cert).RawSPKI, &scan.Head)), &n); err != nil {
 		return err.Error()
 	}
 	return n.Number

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/internal/rules"
 )
@@ -46,7 +47,7 @@ type Options struct {
 	RequireAllPolicies bool                    // each of them must be
 
 	CRLLeafOnly bool          // crl_scope = leaf: revocation of the certificate alone, not of the CAs above it
-	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
+	CRLGrace    time.Duration // how long after its NextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
 	CRLMirrors  []CRLMirror   // where the addresses of certificates are asked instead; may be on this machine
@@ -82,7 +83,7 @@ type Verifier struct {
 	rules   rules.Rules
 	store   *store
 	revoked revocation
-	wanted  wanted
+	wanted  crl.Wanted
 	initial initialPolicies
 
 	responders []*certinfo.Certificate // of OCSPOptions.ResponderCerts
@@ -235,7 +236,7 @@ func (v *Verifier) AsOf(at time.Time) *Verifier {
 }
 
 // Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
-func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.add(certs...) }
+func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.Add(certs...) }
 
 // Check tells whether the certificate is good now. The intermediates are those that travel with it, on the card; they
 // are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -16,50 +16,50 @@ import (
 
 // One pass over a CRL (RFC 5280, 5): its head, the entries that were asked for, the digest of what is signed.
 
-// crlScan is what one pass gives.
-type crlScan struct {
-	crlHead
-	digest []byte              // of tbsCertList; the list itself for Ed25519 and Ed448; nil when the algorithm is not known
-	count  int                 // entries
-	size   int64               // octets of the CRL
-	asked  *serialSet          // what was looked for
-	found  map[string]crlEntry // by entryKey
+// Scan is what one pass gives.
+type Scan struct {
+	Head
+	digest []byte           // of tbsCertList; the list itself for Ed25519 and Ed448; nil when the algorithm is not known
+	Count  int              // entries
+	size   int64            // octets of the CRL
+	Asked  *SerialSet       // what was looked for
+	found  map[string]Entry // by entryKey
 }
 
-// crlVisitor sees every entry in turn; issuer is the Key of the certificate issuer's name. serial is valid during the
+// Visitor sees every entry in turn; issuer is the Key of the certificate issuer's name. serial is valid during the
 // call only.
-type crlVisitor func(issuer string, serial []byte, reason int, when int64) error
+type Visitor func(issuer string, serial []byte, reason int, when int64) error
 
-// crlWalk is a pass under way.
-type crlWalk struct {
-	crlScan
-	w       *crlWindow
-	frame   crlFrame
+// walk is a pass under way.
+type walk struct {
+	Scan
+	w       *window
+	frame   listFrame
 	issuer  string // of the current entry
-	visitor crlVisitor
+	visitor Visitor
 }
 
-// scanCRL reads one DER CRL and nothing after it. size is its length, -1 when that is not known.
-func scanCRL(in io.Reader, size int64, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
-	p := &crlWalk{w: newWindow(in, size), visitor: visitor}
-	p.asked, p.found = asked, map[string]crlEntry{}
+// ScanDER reads one DER CRL and nothing after it. size is its length, -1 when that is not known.
+func ScanDER(in io.Reader, size int64, asked *SerialSet, visitor Visitor) (*Scan, error) {
+	p := &walk{w: newWindow(in, size), visitor: visitor}
+	p.Asked, p.found = asked, map[string]Entry{}
 	defer func() { p.w.sum.stop() }()
 	if err := p.read(); err != nil {
 		return nil, fmt.Errorf("CRL: %w", err)
 	}
-	return &p.crlScan, nil
+	return &p.Scan, nil
 }
 
-func (p *crlWalk) read() error {
+func (p *walk) read() error {
 	var err error
-	if p.frame, err = readFrame(p.w.unread(), &p.crlHead); err != nil {
-		if err == errCRLShort {
+	if p.frame, err = readFrame(p.w.unread(), &p.Head); err != nil {
+		if err == errShort {
 			err = p.w.problem()
 		}
 		return err
 	}
-	p.issuer, p.size = p.crlHead.issuer.Key(), p.frame.total
-	scheme, err := p.algorithm.Scheme()
+	p.issuer, p.size = p.Head.Issuer.Key(), p.frame.total
+	scheme, err := p.Algorithm.Scheme()
 	p.w.digest(scheme.Hash, err == nil, p.frame.tbs, p.frame.tbsEnd)
 	p.w.pos = int(p.frame.entries)
 	if err := p.entries(); err != nil {
@@ -75,7 +75,7 @@ func (p *crlWalk) read() error {
 }
 
 // tail reads what stands behind the entries, to the end of the stream.
-func (p *crlWalk) tail() error {
+func (p *walk) tail() error {
 	n := p.frame.total - p.frame.entriesEnd
 	if n > windowCarry {
 		return errors.New("malformed: too much behind the entries")
@@ -83,7 +83,7 @@ func (p *crlWalk) tail() error {
 	if !p.w.fill(int(n)) {
 		return p.w.problem()
 	}
-	if err := p.frame.readTail(p.w.unread()[:n], &p.crlHead, &p.signature); err != nil {
+	if err := p.frame.readTail(p.w.unread()[:n], &p.Head, &p.signature); err != nil {
 		return err
 	}
 	p.w.pos += int(n)
@@ -96,7 +96,7 @@ func (p *crlWalk) tail() error {
 	return nil
 }
 
-func (p *crlWalk) entries() error {
+func (p *walk) entries() error {
 	for {
 		left := p.frame.entriesEnd - p.w.offset()
 		if left <= 0 {
@@ -127,7 +127,7 @@ var errMalformedEntry = errors.New("malformed entry")
 
 // run walks the whole entries at the beginning of view. need is the length that must be seen for the next one, 0 when
 // view is used up.
-func (p *crlWalk) run(view []byte) (used, need int, err error) {
+func (p *walk) run(view []byte) (used, need int, err error) {
 	for used < len(view) {
 		e := view[used:]
 		n := 2
@@ -146,25 +146,25 @@ func (p *crlWalk) run(view []byte) (used, need int, err error) {
 		if n > len(e) {
 			return used, n, nil
 		}
-		plain, err := p.plain(e[:n])
+		plain, err := p.fastEntry(e[:n])
 		if !plain {
-			err = p.odd(e[:n])
+			err = p.anyEntry(e[:n])
 		}
 		if err != nil {
 			return used, 0, err
 		}
-		p.count++
+		p.Count++
 		used += n
 	}
 	return used, 0, nil
 }
 
-// plainReason is an entry's extensions when a reason is all that they say; the reason itself follows.
-var plainReason = [13]byte{0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01}
+// fastReason is an entry's extensions when a reason is all that they say; the reason itself follows.
+var fastReason = [13]byte{0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01}
 
-// plain reads an entry of the form that nearly all have, and tells whether it was one; odd reads any. It is most of
+// fastEntry reads an entry of the form that nearly all have, and tells whether it was one; odd reads any. It is most of
 // the time that a scan takes.
-func (p *crlWalk) plain(e []byte) (bool, error) {
+func (p *walk) fastEntry(e []byte) (bool, error) {
 	if len(e) < 20 || e[1] >= 0x80 || e[2] != 0x02 {
 		return false, nil
 	}
@@ -173,17 +173,17 @@ func (p *crlWalk) plain(e []byte) (bool, error) {
 		return false, nil
 	}
 	serial, when, rest := e[4:t], e[t+2:t+15], e[t+15:]
-	if len(serial) > 1 && (serial[0] == 0 && serial[1] < 0x80 || serial[0] == 0xff && serial[1] >= 0x80) || !plainTime(when) {
+	if len(serial) > 1 && (serial[0] == 0 && serial[1] < 0x80 || serial[0] == 0xff && serial[1] >= 0x80) || !isFastTime(when) {
 		return false, nil
 	}
 	reason := certinfo.CRLReasonAbsent
 	if len(rest) > 0 {
-		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != plainReason || rest[13] > certinfo.CRLReasonLast {
+		if p.frame.version != 1 || len(rest) != 14 || [13]byte(rest) != fastReason || rest[13] > certinfo.CRLReasonLast {
 			return false, nil
 		}
 		reason = int(rest[13])
 	}
-	if p.asked.may(serial) {
+	if p.Asked.mayContain(serial) {
 		return false, nil // to be kept, by the other way
 	}
 	if p.visitor != nil {
@@ -192,8 +192,8 @@ func (p *crlWalk) plain(e []byte) (bool, error) {
 	return true, nil
 }
 
-// plainTime tells whether a UTCTime is certainly a date; the last days of months are left to the other way.
-func plainTime(b []byte) bool {
+// isFastTime tells whether a UTCTime is certainly a date; the last days of months are left to the other way.
+func isFastTime(b []byte) bool {
 	_ = b[12]
 	const high, digit, carry = 0xf0f0f0f0f0f0f0f0, 0x3030303030303030, 0x0606060606060606
 	x, y := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[4:])
@@ -206,7 +206,7 @@ func plainTime(b []byte) bool {
 // twoDigits is the number that two digits make.
 func twoDigits(b []byte, at int) uint { return uint(b[at]-'0')*10 + uint(b[at+1]-'0') }
 
-// unixOf gives the seconds since 1970 of a UTCTime that plainTime has passed.
+// unixOf gives the seconds since 1970 of a UTCTime that isFastTime has passed.
 func unixOf(b []byte) int64 {
 	year := int(twoDigits(b, 0)) + 1900
 	if year < 1950 {
@@ -222,9 +222,9 @@ func unixOf(b []byte) int64 {
 	return days*86400 + int64(twoDigits(b, 6)*3600+twoDigits(b, 8)*60+twoDigits(b, 10))
 }
 
-// odd reads one entry. Its issuer is that of the entry before, at first the CRL's (RFC 5280, 5.3.3). Of two entries
+// anyEntry reads one entry. Its issuer is that of the entry before, at first the CRL's (RFC 5280, 5.3.3). Of two entries
 // for one certificate the one that does not remove it counts.
-func (p *crlWalk) odd(der []byte) error {
+func (p *walk) anyEntry(der []byte) error {
 	input := cryptobyte.String(der)
 	var seq cryptobyte.String
 	if !input.ReadASN1(&seq, asn1.SEQUENCE) || !input.Empty() {
@@ -234,7 +234,7 @@ func (p *crlWalk) odd(der []byte) error {
 	if !ok {
 		return errors.New("entry: malformed serial number")
 	}
-	entry := crlEntry{reason: certinfo.CRLReasonAbsent}
+	entry := Entry{Reason: certinfo.CRLReasonAbsent}
 	var err error
 	if entry.when, err = certinfo.ReadTime(&seq); err != nil {
 		return fmt.Errorf("entry: %w", err)
@@ -247,14 +247,14 @@ func (p *crlWalk) odd(der []byte) error {
 			return fmt.Errorf("entry: %w", err)
 		}
 	}
-	if p.asked.has(serial) {
+	if p.Asked.Contains(serial) {
 		key := entryKey(p.issuer, serial)
-		if old, twice := p.found[key]; !twice || old.reason == certinfo.CRLReasonRemoveFromCRL {
+		if old, twice := p.found[key]; !twice || old.Reason == certinfo.CRLReasonRemoveFromCRL {
 			p.found[key] = entry
 		}
 	}
 	if p.visitor != nil {
-		return p.visitor(p.issuer, serial, entry.reason, entry.when.Unix())
+		return p.visitor(p.issuer, serial, entry.Reason, entry.when.Unix())
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func (p *crlWalk) odd(der []byte) error {
 // entryExtensions reads what an entry says beside serial number and time. A reason that cannot be read, or that is there
 // twice, is none that takes a revocation back: the certificate is revoked, and the list good for others. Of whose
 // certificate the entry speaks must be certain: it holds for the entries that follow, too.
-func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
+func (p *walk) entryExtensions(der []byte, entry *Entry) error {
 	list, twice, err := certinfo.ParseDoubledExtensions(der)
 	switch {
 	case err != nil:
@@ -274,7 +274,7 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 	for _, e := range list {
 		switch e.String() {
 		case oidReasonCode:
-			entry.reason = certinfo.ReadCRLReason(e.Value)
+			entry.Reason = certinfo.ReadCRLReason(e.Value)
 		case oidCertificateIssuer:
 			name, err := directoryName(e.Value)
 			if err != nil {
@@ -284,18 +284,18 @@ func (p *crlWalk) entryExtensions(der []byte, entry *crlEntry) error {
 		case oidInvalidityDate:
 		default:
 			if e.Critical {
-				p.unknownCritical = e.String()
+				p.UnknownCritical = e.String()
 			}
 		}
 	}
 	if twice != "" {
-		entry.reason = certinfo.CRLReasonUnread
+		entry.Reason = certinfo.CRLReasonUnread
 	}
 	return nil
 }
 
-// crlFrame is where the parts of a CRL stand, as offsets from its beginning.
-type crlFrame struct {
+// listFrame is where the parts of a CRL stand, as offsets from its beginning.
+type listFrame struct {
 	version             int // 1 for a version 2 list
 	total               int64
 	tbs, tbsEnd         int64
@@ -303,9 +303,9 @@ type crlFrame struct {
 }
 
 // readFrame reads the beginning of a CRL up to its entries. der may be cut after windowCarry octets.
-func readFrame(der []byte, h *crlHead) (f crlFrame, err error) {
+func readFrame(der []byte, h *Head) (f listFrame, err error) {
 	if len(der) < 2 {
-		return f, errCRLShort
+		return f, errShort
 	}
 	tag, outer, length, ok := readHeader(der)
 	if !ok || tag != 0x30 {
@@ -325,14 +325,14 @@ func readFrame(der []byte, h *crlHead) (f crlFrame, err error) {
 	whole := len(seen)
 	if err := f.readFields(&seen, h); err != nil {
 		if int64(len(der)) < f.tbsEnd && len(der) < windowCarry {
-			return f, errCRLShort
+			return f, errShort
 		}
 		return f, err
 	}
 	f.entries = first + int64(whole-len(seen))
 	f.entriesEnd = f.entries
 	if seen.Empty() && f.entries < f.tbsEnd {
-		return f, errCRLShort
+		return f, errShort
 	}
 	if !seen.PeekASN1Tag(asn1.SEQUENCE) {
 		return f, nil
@@ -341,7 +341,7 @@ func readFrame(der []byte, h *crlHead) (f crlFrame, err error) {
 		f.entries += int64(header)
 		f.entriesEnd = f.entries + length
 	} else if int64(len(der)) < f.tbsEnd && len(seen) < maxHeader {
-		return f, errCRLShort
+		return f, errShort
 	} else {
 		return f, errMalformedList
 	}
@@ -354,7 +354,7 @@ func readFrame(der []byte, h *crlHead) (f crlFrame, err error) {
 var errMalformedList = errors.New("malformed tbsCertList")
 
 // readFields reads version, algorithm, issuer and dates.
-func (f *crlFrame) readFields(tbs *cryptobyte.String, h *crlHead) error {
+func (f *listFrame) readFields(tbs *cryptobyte.String, h *Head) error {
 	var algorithm, issuer cryptobyte.String
 	if tbs.PeekASN1Tag(asn1.INTEGER) && (!tbs.ReadASN1Integer(&f.version) || f.version != 1) {
 		return errors.New("unknown version")
@@ -364,19 +364,19 @@ func (f *crlFrame) readFields(tbs *cryptobyte.String, h *crlHead) error {
 	}
 	h.rawAlgorithm = bytes.Clone(algorithm)
 	var err error
-	if h.algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {
+	if h.Algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {
 		return err
 	}
-	h.rawIssuer = bytes.Clone(issuer)
-	if h.issuer, err = certinfo.ParseName(h.rawIssuer); err != nil {
+	h.RawIssuer = bytes.Clone(issuer)
+	if h.Issuer, err = certinfo.ParseName(h.RawIssuer); err != nil {
 		return err
 	}
-	if h.thisUpdate, err = certinfo.ReadTime(tbs); err != nil {
+	if h.ThisUpdate, err = certinfo.ReadTime(tbs); err != nil {
 		return fmt.Errorf("thisUpdate: %w", err)
 	}
-	h.nextUpdate = time.Time{}
+	h.NextUpdate = time.Time{}
 	if tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime) {
-		if h.nextUpdate, err = certinfo.ReadTime(tbs); err != nil {
+		if h.NextUpdate, err = certinfo.ReadTime(tbs); err != nil {
 			return fmt.Errorf("nextUpdate: %w", err)
 		}
 	}
@@ -384,7 +384,7 @@ func (f *crlFrame) readFields(tbs *cryptobyte.String, h *crlHead) error {
 }
 
 // readTail reads what stands between the entries and the end: extensions, algorithm and signature.
-func (f *crlFrame) readTail(der []byte, h *crlHead, signature *[]byte) error {
+func (f *listFrame) readTail(der []byte, h *Head, signature *[]byte) error {
 	n := f.tbsEnd - f.entriesEnd
 	if n > int64(len(der)) {
 		return errMalformedList

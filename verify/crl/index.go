@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -41,34 +41,34 @@ const (
 	indexFixed    = len(indexMagic) + 8
 )
 
-// errIndex: the index is damaged or is of something else.
-var errIndex = errors.New("index cannot be used")
+// ErrIndex: the index is damaged or is of something else.
+var ErrIndex = errors.New("index cannot be used")
 
 // indexFacts is what an index says of its CRL.
 type indexFacts struct {
-	source  fileID
+	source  FileID
 	at      int64  // place of the CRL in the file
 	signer  []byte // SHA-256 of the SubjectPublicKeyInfo
 	digest  []byte // of tbsCertList
 	entries uint32
 	shift   uint8 // buckets: 1 << shift
-	head    crlHead
+	head    Head
 }
 
 func (f *indexFacts) marshal() ([]byte, error) {
 	b := cryptobyte.NewBuilder(nil)
 	for _, n := range []uint64{f.source.dev, f.source.ino, uint64(f.source.size), uint64(f.source.mtime.sec), uint64(f.source.mtime.nsec),
-		uint64(f.source.ctime.sec), uint64(f.source.ctime.nsec), uint64(f.at), uint64(f.head.thisUpdate.Unix())} {
+		uint64(f.source.ctime.sec), uint64(f.source.ctime.nsec), uint64(f.at), uint64(f.head.ThisUpdate.Unix())} {
 		b.AddUint64(n)
 	}
 	next := int64(-1)
-	if !f.head.nextUpdate.IsZero() {
-		next = f.head.nextUpdate.Unix()
+	if !f.head.NextUpdate.IsZero() {
+		next = f.head.NextUpdate.Unix()
 	}
 	b.AddUint64(uint64(next))
 	b.AddUint32(f.entries)
 	b.AddUint8(f.shift)
-	for _, part := range [][]byte{f.signer, f.digest, f.head.rawAlgorithm, f.head.rawIssuer, f.head.rawExtensions, []byte(f.head.unknownCritical)} {
+	for _, part := range [][]byte{f.signer, f.digest, f.head.rawAlgorithm, f.head.RawIssuer, f.head.rawExtensions, []byte(f.head.UnknownCritical)} {
 		b.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
 	}
 	return b.Bytes()
@@ -87,24 +87,24 @@ func (f *indexFacts) unmarshal(data []byte) error {
 		ok = ok && readPart(&s, &parts[i])
 	}
 	if !ok || !s.Empty() || f.shift > 24 {
-		return errIndex
+		return ErrIndex
 	}
-	f.source = fileID{dev: numbers[0], ino: numbers[1], size: int64(numbers[2])}
+	f.source = FileID{dev: numbers[0], ino: numbers[1], size: int64(numbers[2])}
 	f.source.mtime = fileTime{int64(numbers[3]), int64(numbers[4])}
 	f.source.ctime = fileTime{int64(numbers[5]), int64(numbers[6])}
 	f.at = int64(numbers[7])
 	h := &f.head
-	h.thisUpdate = time.Unix(int64(numbers[8]), 0).UTC()
+	h.ThisUpdate = time.Unix(int64(numbers[8]), 0).UTC()
 	if next := int64(numbers[9]); next != -1 {
-		h.nextUpdate = time.Unix(next, 0).UTC()
+		h.NextUpdate = time.Unix(next, 0).UTC()
 	}
 	f.signer, f.digest = parts[0], parts[1]
-	h.rawAlgorithm, h.rawIssuer, h.rawExtensions = parts[2], parts[3], parts[4]
+	h.rawAlgorithm, h.RawIssuer, h.rawExtensions = parts[2], parts[3], parts[4]
 	var err error
-	if h.algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {
+	if h.Algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {
 		return err
 	}
-	if h.issuer, err = certinfo.ParseName(h.rawIssuer); err != nil {
+	if h.Issuer, err = certinfo.ParseName(h.RawIssuer); err != nil {
 		return err
 	}
 	if len(h.rawExtensions) > 0 {
@@ -112,7 +112,7 @@ func (f *indexFacts) unmarshal(data []byte) error {
 			return err
 		}
 	}
-	h.unknownCritical = string(parts[5])
+	h.UnknownCritical = string(parts[5])
 	return nil
 }
 
@@ -128,19 +128,20 @@ func entryDigest(issuer [32]byte, serial []byte) [32]byte {
 	return sha256.Sum256(append(buf[:32], serial...))
 }
 
-// indexBuilder collects the entries of one pass.
-type indexBuilder struct {
+// IndexBuilder collects the entries of one pass.
+type IndexBuilder struct {
 	records []byte
 	issuer  string
 	name    [32]byte
 }
 
-// newIndexBuilder makes room for a CRL of so many octets.
-func newIndexBuilder(der int64) *indexBuilder {
-	return &indexBuilder{records: make([]byte, 0, max(der, 0)/35*recordSize)}
+// NewIndexBuilder makes room for a CRL of so many octets.
+func NewIndexBuilder(der int64) *IndexBuilder {
+	return &IndexBuilder{records: make([]byte, 0, max(der, 0)/35*recordSize)}
 }
 
-func (b *indexBuilder) visit(issuer string, serial []byte, reason int, when int64) error {
+// Visit takes an entry; it is a Visitor.
+func (b *IndexBuilder) Visit(issuer string, serial []byte, reason int, when int64) error {
 	if issuer != b.issuer || len(b.records) == 0 {
 		b.issuer, b.name = issuer, sha256.Sum256([]byte(issuer))
 	}
@@ -151,8 +152,20 @@ func (b *indexBuilder) visit(issuer string, serial []byte, reason int, when int6
 	return nil
 }
 
+// Index puts out the index of a CRL that was read, and whose signature was checked with a key: the CRL stands at a place
+// of a file.
+func (b *IndexBuilder) Index(out io.Writer, id FileID, at int64, spki []byte, scan *Scan) error {
+	sum := sha256.Sum256(spki)
+	facts := indexFacts{source: id, at: at, signer: sum[:], digest: scan.digest, head: scan.Head}
+	if len(facts.digest) > 64 {
+		whole := sha256.Sum256(facts.digest)
+		facts.digest = whole[:]
+	}
+	return b.write(out, facts)
+}
+
 // write puts the index out. facts must be complete but for entries and shift.
-func (b *indexBuilder) write(out io.Writer, facts indexFacts) error {
+func (b *IndexBuilder) write(out io.Writer, facts indexFacts) error {
 	facts.entries = uint32(len(b.records) / recordSize)
 	facts.shift = uint8(min(24, bits.Len32(facts.entries/bucketRecords)))
 	header, err := indexHeader(&facts)
@@ -190,7 +203,7 @@ func indexHeader(facts *indexFacts) ([]byte, error) {
 		return nil, err
 	}
 	if len(body) > maxFacts {
-		return nil, fmt.Errorf("%w: too much beside the entries", errIndex)
+		return nil, fmt.Errorf("%w: too much beside the entries", ErrIndex)
 	}
 	header := append([]byte(indexMagic), 0, 0, 0, 0, 0, 0, 0, 0)
 	binary.LittleEndian.PutUint32(header[len(indexMagic):], indexVersion)
@@ -199,7 +212,7 @@ func indexHeader(facts *indexFacts) ([]byte, error) {
 }
 
 // sort orders the records by bucket, and gives the number of records before each.
-func (b *indexBuilder) sort(shift uint8) (table []uint32, sorted []byte) {
+func (b *IndexBuilder) sort(shift uint8) (table []uint32, sorted []byte) {
 	table = make([]uint32, 1<<shift+1)
 	for r := b.records; len(r) > 0; r = r[recordSize:] {
 		table[bucketOf(r, shift)+1]++
@@ -232,8 +245,8 @@ func checkOf(id [32]byte, bucket uint32, records []byte) []byte {
 	return h.Sum(nil)[:bucketCheck]
 }
 
-// crlIndex is an opened index.
-type crlIndex struct {
+// Index is an opened index.
+type Index struct {
 	facts indexFacts
 	file  interface {
 		io.ReaderAt
@@ -243,87 +256,94 @@ type crlIndex struct {
 	table int64 // offset
 }
 
-// openIndex reads the header. size is the length of the file.
-func openIndex(f interface {
+// OpenIndex reads the header. size is the length of the file.
+func OpenIndex(f interface {
 	io.ReaderAt
 	io.Closer
-}, size int64) (*crlIndex, error) {
+}, size int64) (*Index, error) {
 	first, err := readSome(f, 0, min(size, 2048))
 	if err != nil || len(first) < indexFixed || string(first[:len(indexMagic)]) != indexMagic {
-		return nil, errIndex
+		return nil, ErrIndex
 	}
 	if v := binary.LittleEndian.Uint32(first[len(indexMagic):]); v != indexVersion {
-		return nil, fmt.Errorf("%w: format %d", errIndex, v)
+		return nil, fmt.Errorf("%w: format %d", ErrIndex, v)
 	}
 	n := int64(binary.LittleEndian.Uint32(first[len(indexMagic)+4:]))
 	header := int64(indexFixed) + n
 	if n > maxFacts || size < header+32 {
-		return nil, errIndex
+		return nil, ErrIndex
 	}
 	if int64(len(first)) < header+32 {
 		if first, err = readSome(f, 0, header+32); err != nil || int64(len(first)) < header+32 {
-			return nil, errIndex
+			return nil, ErrIndex
 		}
 	}
-	x := &crlIndex{file: f, table: header + 32}
+	x := &Index{file: f, table: header + 32}
 	copy(x.id[:], first[header:header+32])
 	if sha256.Sum256(first[:header]) != x.id {
-		return nil, errIndex
+		return nil, ErrIndex
 	}
 	if err := x.facts.unmarshal(bytes.Clone(first[indexFixed:header])); err != nil {
-		return nil, errIndex
+		return nil, ErrIndex
 	}
 	if size != x.place(1<<x.facts.shift, x.facts.entries) {
-		return nil, errIndex
+		return nil, ErrIndex
 	}
 	return x, nil
 }
 
 // place is the offset of a bucket that has so many records before it.
-func (x *crlIndex) place(bucket, before uint32) int64 {
+func (x *Index) place(bucket, before uint32) int64 {
 	buckets := int64(1) << x.facts.shift
 	return x.table + 4*(buckets+1) + int64(before)*recordSize + int64(bucket)*bucketCheck
 }
 
-func (x *crlIndex) head() *crlHead { return &x.facts.head }
+// IsOf tells whether it is the index of the CRL at a place of a file.
+func (x *Index) IsOf(id FileID, at int64) bool { return x.facts.source == id && x.facts.at == at }
 
-// lookup reads one bucket.
-func (x *crlIndex) lookup(issuer certinfo.Name, serial []byte) (crlEntry, bool, error) {
+// Entries is how many entries the CRL has.
+func (x *Index) Entries() int { return int(x.facts.entries) }
+
+// Head is that of the CRL.
+func (x *Index) Head() *Head { return &x.facts.head }
+
+// Lookup reads one bucket.
+func (x *Index) Lookup(issuer certinfo.Name, serial []byte) (Entry, bool, error) {
 	if len(serial) > maxSerialOctets {
-		return crlEntry{}, false, nil
+		return Entry{}, false, nil
 	}
 	d := entryDigest(sha256.Sum256([]byte(issuer.Key())), serial)
 	bucket := bucketOf(d[:], x.facts.shift)
 	var ends [8]byte
 	if _, err := x.file.ReadAt(ends[:], x.table+4*int64(bucket)); err != nil {
-		return crlEntry{}, false, fmt.Errorf("%w: %w", errIndex, err)
+		return Entry{}, false, fmt.Errorf("%w: %w", ErrIndex, err)
 	}
 	from, to := binary.LittleEndian.Uint32(ends[:]), binary.LittleEndian.Uint32(ends[4:])
 	if from > to || to-from > maxBucket || to > x.facts.entries {
-		return crlEntry{}, false, errIndex
+		return Entry{}, false, ErrIndex
 	}
 	data := make([]byte, int(to-from)*recordSize+bucketCheck)
 	if _, err := x.file.ReadAt(data, x.place(bucket, from)); err != nil {
-		return crlEntry{}, false, fmt.Errorf("%w: %w", errIndex, err)
+		return Entry{}, false, fmt.Errorf("%w: %w", ErrIndex, err)
 	}
 	records, check := data[:len(data)-bucketCheck], data[len(data)-bucketCheck:]
 	if !bytes.Equal(check, checkOf(x.id, bucket, records)) {
-		return crlEntry{}, false, errIndex
+		return Entry{}, false, ErrIndex
 	}
-	var entry crlEntry
+	var entry Entry
 	found := false
 	for r := records; len(r) > 0; r = r[recordSize:] {
-		if !bytes.Equal(r[:recordDigest], d[:recordDigest]) || found && entry.reason != certinfo.CRLReasonRemoveFromCRL {
+		if !bytes.Equal(r[:recordDigest], d[:recordDigest]) || found && entry.Reason != certinfo.CRLReasonRemoveFromCRL {
 			continue
 		}
 		found = true
-		entry = crlEntry{reason: int(r[recordDigest]) - 1, when: time.Unix(int64(binary.LittleEndian.Uint32(r[recordDigest+1:])), 0).UTC()}
+		entry = Entry{Reason: int(r[recordDigest]) - 1, when: time.Unix(int64(binary.LittleEndian.Uint32(r[recordDigest+1:])), 0).UTC()}
 	}
 	return entry, found, nil
 }
 
-// signedBy: the signature was checked when the index was made, with this key or another.
-func (x *crlIndex) signedBy(signer *certinfo.Certificate, _ any) error {
+// SignedBy: the signature was checked when the index was made, with this key or another.
+func (x *Index) SignedBy(signer *certinfo.Certificate, _ any) error {
 	sum := sha256.Sum256(signer.RawSPKI)
 	if sig.InheritsParameters(signer.PublicKey) || !bytes.Equal(sum[:], x.facts.signer) {
 		return sig.ErrSignature
@@ -331,25 +351,38 @@ func (x *crlIndex) signedBy(signer *certinfo.Certificate, _ any) error {
 	return nil
 }
 
-// fileID tells one state of a file from every other: whoever changes a file changes its ctime.
-type fileID struct {
+// FileID tells one state of a file from every other: whoever changes a file changes its ctime.
+type FileID struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime fileTime
 }
 
+// Size is that of the file.
+func (id FileID) Size() int64 { return id.size }
+
+// Changed is when the file was last changed.
+func (id FileID) Changed() time.Time { return time.Unix(id.ctime.sec, id.ctime.nsec) }
+
+// Place names a place in a file in this state.
+func (id FileID) Place(at int64) []byte {
+	return fmt.Appendf(nil, "%d %d %d %d %d %d %d %d",
+		id.dev, id.ino, id.size, id.mtime.sec, id.mtime.nsec, id.ctime.sec, id.ctime.nsec, at)
+}
+
 // fileTime is a syscall.Timespec of the same size on all processors.
 type fileTime struct{ sec, nsec int64 }
 
-func identify(f *os.File) (fileID, error) {
+// Identify tells the state of an open file.
+func Identify(f *os.File) (FileID, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return fileID{}, err
+		return FileID{}, err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return fileID{}, errors.New("no attributes")
+		return FileID{}, errors.New("no attributes")
 	}
-	return fileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: fileTime{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
+	return FileID{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: fileTime{int64(st.Mtim.Sec), int64(st.Mtim.Nsec)},
 		ctime: fileTime{int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}}, nil
 }

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"sync/atomic"

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"maps"
@@ -10,14 +10,14 @@ import (
 // maxSerialOctets is the longest serial number that certinfo reads.
 const maxSerialOctets = 64
 
-// serialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass uses it.
-type serialSet struct {
+// SerialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass uses it.
+type SerialSet struct {
 	bits    [1 << 10]uint64 // by the last two octets: nearly every entry of a CRL ends here
 	serials map[string]bool
 }
 
-// may tells whether the number may be in the set.
-func (s *serialSet) may(serial []byte) bool {
+// mayContain is false only where the number is certainly not in the set (by its last two octets).
+func (s *SerialSet) mayContain(serial []byte) bool {
 	if s == nil {
 		return false
 	}
@@ -25,7 +25,8 @@ func (s *serialSet) may(serial []byte) bool {
 	return s.bits[h>>6]&(1<<(h&63)) != 0
 }
 
-func (s *serialSet) has(serial []byte) bool { return s != nil && s.serials[string(serial)] }
+// Contains tells whether the number is in the set.
+func (s *SerialSet) Contains(serial []byte) bool { return s != nil && s.serials[string(serial)] }
 
 func shortHash(serial []byte) uint16 {
 	h := uint16(serial[len(serial)-1])
@@ -36,8 +37,8 @@ func shortHash(serial []byte) uint16 {
 }
 
 // with gives a set that has one number more.
-func (s *serialSet) with(serial []byte) *serialSet {
-	next := &serialSet{serials: map[string]bool{}}
+func (s *SerialSet) with(serial []byte) *SerialSet {
+	next := &SerialSet{serials: map[string]bool{}}
 	if s != nil {
 		next.bits, next.serials = s.bits, maps.Clone(s.serials)
 	}
@@ -45,27 +46,27 @@ func (s *serialSet) with(serial []byte) *serialSet {
 	return next
 }
 
-func (s *serialSet) put(serial []byte) {
+func (s *SerialSet) put(serial []byte) {
 	h := shortHash(serial)
 	s.bits[h>>6] |= 1 << (h & 63)
 	s.serials[string(serial)] = true
 }
 
-// wanted collects the serial numbers of the certificates at hand, so that one pass over a CRL answers for all of them.
+// Wanted collects the serial numbers of the certificates at hand, so that one pass over a CRL answers for all of them.
 // It is for several goroutines.
-type wanted struct {
+type Wanted struct {
 	mu      sync.Mutex
-	current *serialSet
+	current *SerialSet
 }
 
-// add makes sure that the numbers are in the set of the next pass.
-func (w *wanted) add(certs ...*certinfo.Certificate) {
+// Add makes sure that the numbers are in the set of the next pass.
+func (w *Wanted) Add(certs ...*certinfo.Certificate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fresh := false
 	for _, c := range certs {
 		switch {
-		case c == nil || len(c.SerialBytes) == 0 || w.current.has(c.SerialBytes):
+		case c == nil || len(c.SerialBytes) == 0 || w.current.Contains(c.SerialBytes):
 		case !fresh: // a pass may be using the set
 			fresh, w.current = true, w.current.with(c.SerialBytes)
 		default:
@@ -74,7 +75,8 @@ func (w *wanted) add(certs ...*certinfo.Certificate) {
 	}
 }
 
-func (w *wanted) set() *serialSet {
+// Set is what the next pass looks for.
+func (w *Wanted) Set() *SerialSet {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.current

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 // Where the CRLs of a file are. A file may hold several, in PEM or DER, and certificates and text among them. To find
 // them takes a few reads, not a pass over the file: a CRL says its length at its beginning.
 
-// crlPart is one CRL in a file.
-type crlPart struct {
-	at, size int64 // of the DER in the file; of the text when it is PEM
-	der      int64 // octets of the DER, -1 when not known
+// Part is one CRL in a file.
+type Part struct {
+	At, Size int64 // of the DER in the file; of the text when it is PEM
+	Der      int64 // octets of the DER, -1 when not known
 	pem      bool
 	width    int  // of the lines, 0 when they are not all equal
 	newline  int  // octets at the end of a line
-	guessed  bool // where it ends: behind the text that its DER needs
+	Guessed  bool // where it ends: behind the text that its DER needs
 }
 
 const (
@@ -30,11 +30,11 @@ const (
 	maxInFile    = 10000 // CRLs, certificates and other blocks
 )
 
-// findCRLs lists the CRLs of a file. The parts that were found before an error are returned with it. Where lines are of
+// FindParts lists the CRLs of a file. The parts that were found before an error are returned with it. Where lines are of
 // different lengths the end of a CRL is looked for behind the text that it needs at least, so that it is not read twice;
 // exact looks for it from the beginning of the CRL, as a file needs in which one is cut short.
-func findCRLs(f io.ReaderAt, size int64, exact bool) ([]crlPart, error) {
-	var parts []crlPart
+func FindParts(f io.ReaderAt, size int64, exact bool) ([]Part, error) {
+	var parts []Part
 	blocks := 0
 	for at := int64(0); at < size; {
 		head, err := readSome(f, at, min(peekFirst, size-at))
@@ -46,7 +46,7 @@ func findCRLs(f io.ReaderAt, size int64, exact bool) ([]crlPart, error) {
 			at += int64(blank)
 			continue
 		}
-		var part crlPart
+		var part Part
 		var isCRL bool
 		if head[blank] == 0x30 {
 			part, isCRL, err = derPart(f, at+int64(blank), size)
@@ -68,13 +68,13 @@ func findCRLs(f io.ReaderAt, size int64, exact bool) ([]crlPart, error) {
 		if blocks++; blocks > maxInFile {
 			return parts, fmt.Errorf("more than %d CRLs, certificates and others in it", maxInFile)
 		}
-		at = part.at + part.size
+		at = part.At + part.Size
 	}
 	return parts, nil
 }
 
-// errGuess: a CRL does not end where its beginning says, so that the next one may have been taken for a part of it.
-var errGuess = errors.New("ends before its end")
+// ErrGuess: a CRL does not end where its beginning says, so that the next one may have been taken for a part of it.
+var ErrGuess = errors.New("ends before its end")
 
 func readSome(f io.ReaderAt, at, n int64) ([]byte, error) {
 	b := make([]byte, n)
@@ -86,7 +86,7 @@ func readSome(f io.ReaderAt, at, n int64) ([]byte, error) {
 }
 
 // derPart looks at one element of DER; a certificate is no CRL and no error.
-func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error) {
+func derPart(f io.ReaderAt, at, size int64) (part Part, isCRL bool, err error) {
 	head, err := readSome(f, at, min(peekFirst, size-at))
 	if err != nil {
 		return part, false, err
@@ -95,19 +95,19 @@ func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error
 	if !ok || tag != 0x30 {
 		return part, false, errors.New("not a CRL")
 	}
-	part = crlPart{at: at, size: int64(header) + length, der: int64(header) + length}
-	if part.size > size-at {
-		return part, false, errCRLShort
+	part = Part{At: at, Size: int64(header) + length, Der: int64(header) + length}
+	if part.Size > size-at {
+		return part, false, errShort
 	}
-	_, err = readFrame(head, &crlHead{})
-	if err != nil && int64(len(head)) < part.size { // a long name, or a certificate
-		if head, err = readSome(f, at, min(certinfo.MaxCertificate, part.size)); err == nil {
-			_, err = readFrame(head, &crlHead{})
+	_, err = readFrame(head, &Head{})
+	if err != nil && int64(len(head)) < part.Size { // a long name, or a certificate
+		if head, err = readSome(f, at, min(certinfo.MaxCertificate, part.Size)); err == nil {
+			_, err = readFrame(head, &Head{})
 		}
 	}
 	if err != nil {
-		if int64(len(head)) >= part.size {
-			if _, certErr := certinfo.Parse(head[:part.size]); certErr == nil {
+		if int64(len(head)) >= part.Size {
+			if _, certErr := certinfo.Parse(head[:part.Size]); certErr == nil {
 				return part, false, nil
 			}
 		}
@@ -117,7 +117,7 @@ func derPart(f io.ReaderAt, at, size int64) (part crlPart, isCRL bool, err error
 }
 
 // pemPart finds the next block of PEM; io.EOF when there is none. The size of the part is that of its text.
-func pemPart(f io.ReaderAt, at, size int64, exact bool) (part crlPart, isCRL bool, err error) {
+func pemPart(f io.ReaderAt, at, size int64, exact bool) (part Part, isCRL bool, err error) {
 	begin, err := find(f, at, size, pemBegin)
 	if err != nil {
 		return part, false, err
@@ -131,34 +131,34 @@ func pemPart(f io.ReaderAt, at, size int64, exact bool) (part crlPart, isCRL boo
 		return part, false, errPEM
 	}
 	isCRL = bytes.HasPrefix(head, []byte(pemCRL))
-	part = crlPart{at: begin + int64(first), pem: true}
+	part = Part{At: begin + int64(first), pem: true}
 	least := int64(0)
 	if isCRL {
 		least = part.measure(head[first:])
-		if part.width > 0 && part.at+part.size < size {
-			if end, err := readSome(f, part.at+part.size, min(int64(len(pemEnd)), size-part.at-part.size)); err == nil && string(end) == pemEnd {
+		if part.width > 0 && part.At+part.Size < size {
+			if end, err := readSome(f, part.At+part.Size, min(int64(len(pemEnd)), size-part.At-part.Size)); err == nil && string(end) == pemEnd {
 				return part, true, nil
 			}
 		}
 	}
-	part.width, part.der = 0, -1
-	if part.guessed = !exact && least > 0 && part.at+least < size; !part.guessed {
+	part.width, part.Der = 0, -1
+	if part.Guessed = !exact && least > 0 && part.At+least < size; !part.Guessed {
 		least = 0
 	}
-	end, err := find(f, part.at+least, size, pemEnd)
+	end, err := find(f, part.At+least, size, pemEnd)
 	if err == io.EOF {
-		if err = errCRLShort; part.guessed {
-			err = errGuess
+		if err = errShort; part.Guessed {
+			err = ErrGuess
 		}
 		return part, false, err
 	}
-	part.size = end - part.at
+	part.Size = end - part.At
 	return part, isCRL, err
 }
 
 // measure works out the length of a PEM body from its first line and the length that the DER says, and gives the octets
 // of text that this needs without line ends; 0 when that is not known.
-func (p *crlPart) measure(body []byte) (text int64) {
+func (p *Part) measure(body []byte) (text int64) {
 	raw, _, whole := bytes.Cut(body, []byte("\n"))
 	line := bytes.TrimRight(raw, "\r")
 	start := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
@@ -167,13 +167,13 @@ func (p *crlPart) measure(body []byte) (text int64) {
 	if !ok {
 		return 0
 	}
-	p.der = int64(header) + length
-	text = (p.der + 2) / 3 * 4
+	p.Der = int64(header) + length
+	text = (p.Der + 2) / 3 * 4
 	if !whole || err != nil || len(line)%4 != 0 {
 		return text
 	}
 	p.width, p.newline = len(line), len(raw)-len(line)+1
-	p.size = text + (text+int64(p.width)-1)/int64(p.width)*int64(p.newline)
+	p.Size = text + (text+int64(p.width)-1)/int64(p.width)*int64(p.newline)
 	return text
 }
 
@@ -197,15 +197,15 @@ func find(f io.ReaderAt, at, size int64, what string) (int64, error) {
 }
 
 // readAt reads decoded octets at an offset of the DER, up to its end; only where the text has lines of one length.
-func (p *crlPart) readAt(f io.ReaderAt, at, n int64) ([]byte, error) {
-	if n = min(n, p.der-at); n <= 0 {
+func (p *Part) readAt(f io.ReaderAt, at, n int64) ([]byte, error) {
+	if n = min(n, p.Der-at); n <= 0 {
 		return nil, io.EOF
 	}
 	if !p.pem {
 		b := make([]byte, n)
-		_, err := f.ReadAt(b, p.at+at)
+		_, err := f.ReadAt(b, p.At+at)
 		if err == io.EOF {
-			err = errCRLShort
+			err = errShort
 		}
 		return b, err
 	}
@@ -214,11 +214,11 @@ func (p *crlPart) readAt(f io.ReaderAt, at, n int64) ([]byte, error) {
 	from := lines * int64(p.width+p.newline)
 	skip := at - lines*int64(p.width)/4*3
 	want := (skip+n+2)/3*4 + int64(p.width)
-	text := io.NewSectionReader(f, p.at+from, min(p.size-from, want+want/int64(p.width)*int64(p.newline)+8))
+	text := io.NewSectionReader(f, p.At+from, min(p.Size-from, want+want/int64(p.width)*int64(p.newline)+8))
 	decoded, err := io.ReadAll(&wholeGroups{pemDecoder{in: text, table: base64Pairs()}, nil})
 	if int64(len(decoded)) < skip+n {
 		if err == nil {
-			err = errCRLShort
+			err = errShort
 		}
 		return nil, err
 	}
@@ -243,33 +243,33 @@ func (g *wholeGroups) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// body gives the DER as a stream.
-func (p *crlPart) body(f io.ReaderAt) io.ReadCloser {
-	section := io.NewSectionReader(f, p.at, p.size)
+// Body gives the DER as a stream.
+func (p *Part) Body(f io.ReaderAt) io.ReadCloser {
+	section := io.NewSectionReader(f, p.At, p.Size)
 	if !p.pem {
 		return io.NopCloser(section)
 	}
-	return newPEMReader(section, p.size)
+	return newPEMReader(section, p.Size)
 }
 
-// bodyOf gives the DER as a stream that takes the file with it when it is closed.
-func (p *crlPart) bodyOf(f *os.File) io.ReadCloser { return &crlBody{p.body(f), f} }
+// BodyOf gives the DER as a stream that takes the file with it when it is closed.
+func (p *Part) BodyOf(f *os.File) io.ReadCloser { return &fileBody{p.Body(f), f} }
 
-// crlBody is the DER of a CRL with the file that it is read from.
-type crlBody struct {
+// fileBody is the DER of a CRL with the file that it is read from.
+type fileBody struct {
 	io.ReadCloser
 	file io.Closer
 }
 
-func (b *crlBody) concurrent() bool { return isConcurrent(b.ReadCloser) }
+func (b *fileBody) concurrent() bool { return isConcurrent(b.ReadCloser) }
 
 // Close ends the decoding before it takes the file away.
-func (b *crlBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
+func (b *fileBody) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
 
-// begins reads what stands before the entries, in text of any form.
-func (p *crlPart) begins(f io.ReaderAt) (*crlHead, error) {
-	h := &crlHead{}
-	body := p.body(f)
+// Begins reads what stands before the entries, in text of any form.
+func (p *Part) Begins(f io.ReaderAt) (*Head, error) {
+	h := &Head{}
+	body := p.Body(f)
 	defer body.Close()
 	start, err := io.ReadAll(io.LimitReader(body, windowCarry))
 	if err == nil {
@@ -278,13 +278,13 @@ func (p *crlPart) begins(f io.ReaderAt) (*crlHead, error) {
 	return h, err
 }
 
-// peek reads what stands around the entries without a pass over them.
-func (p *crlPart) peek(f io.ReaderAt) (*crlHead, error) {
+// Peek reads what stands around the entries without a pass over them.
+func (p *Part) Peek(f io.ReaderAt) (*Head, error) {
 	if p.pem && p.width == 0 {
-		return nil, errNoPeek
+		return nil, ErrNoPeek
 	}
-	h := &crlHead{}
-	var frame crlFrame
+	h := &Head{}
+	var frame listFrame
 	for n := int64(peekFirst); ; n = windowCarry {
 		start, err := p.readAt(f, 0, n)
 		if err != nil {
@@ -293,12 +293,12 @@ func (p *crlPart) peek(f io.ReaderAt) (*crlHead, error) {
 		if frame, err = readFrame(start, h); err == nil {
 			break
 		}
-		if err != errCRLShort || n == windowCarry {
+		if err != errShort || n == windowCarry {
 			return nil, err
 		}
 	}
 	behind := frame.total - frame.entriesEnd
-	if frame.total != p.der || behind > windowCarry {
+	if frame.total != p.Der || behind > windowCarry {
 		return nil, errMalformedList
 	}
 	tail, err := p.readAt(f, frame.entriesEnd, behind)
@@ -308,5 +308,5 @@ func (p *crlPart) peek(f io.ReaderAt) (*crlHead, error) {
 	return h, frame.readTail(tail, h, &h.signature)
 }
 
-// errNoPeek: the text has to be read from its beginning.
-var errNoPeek = errors.New("lines of different lengths")
+// ErrNoPeek: the text has to be read from its beginning.
+var ErrNoPeek = errors.New("lines of different lengths")

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ import (
 // otherKey is what such lists say of one certificate.
 type otherKey struct {
 	covered certinfo.ReasonFlags
-	lists   []*crlHead
-	deltas  []crlList                     // of all keys
+	lists   []*Head
+	deltas  []List                        // of all keys
 	points  []*certinfo.DistributionPoint // that one of the lists names as its own
 	doubts  []string                      // why they may prove nothing
 }
@@ -35,16 +35,16 @@ type otherKey struct {
 const maxDoubts = 3
 
 // covers takes down that a list does not have the certificate.
-func (o *otherKey) covers(h *crlHead, point *certinfo.DistributionPoint, reasons certinfo.ReasonFlags) {
+func (o *otherKey) covers(h *Head, point *certinfo.DistributionPoint, reasons certinfo.ReasonFlags) {
 	o.covered |= reasons
 	o.lists = append(o.lists, h)
-	if h.point != nil && h.point.name != nil {
+	if h.Point != nil && h.Point.name != nil {
 		o.points = append(o.points, point)
 	}
 }
 
 // delta takes down a delta.
-func (o *otherKey) delta(l crlList) {
+func (o *otherKey) delta(l List) {
 	if !slices.Contains(o.deltas, l) {
 		o.deltas = append(o.deltas, l)
 	}
@@ -59,15 +59,15 @@ func (o *otherKey) doubt(format string, args ...any) {
 
 // otherKeyDoubts gives all reasons why lists of other keys prove nothing; none means that they
 // count.
-func (c *crlStatus) otherKeyDoubts() []string {
+func (c *status) otherKeyDoubts() []string {
 	for _, h := range c.other.lists {
 		if note := c.seenOf(h); note != "" {
 			c.other.doubt("a list of the certificate's own key was seen before (%s; remove that file if the CA has given up the key)", note)
 		}
 	}
 	for _, d := range c.other.deltas {
-		if h := d.head(); c.direct(h) && !c.signedElsewhere(d) {
-			c.other.doubt("the delta of %s may be of the certificate's own key", describeCRL(h))
+		if h := d.Head(); c.direct(h) && !c.signedElsewhere(d) {
+			c.other.doubt("the delta of %s may be of the certificate's own key", Describe(h))
 		}
 	}
 	points := c.cert.CRLDistributionPoints
@@ -83,27 +83,27 @@ func (c *crlStatus) otherKeyDoubts() []string {
 }
 
 // seenOf names the note of a list of the issuer's own key that was seen before, "" where there is none.
-func (c *crlStatus) seenOf(other *crlHead) string {
-	if c.run.r.notes == nil {
+func (c *status) seenOf(other *Head) string {
+	if c.run.r.Notes == nil {
 		return ""
 	}
-	return c.run.r.notes.seenOf(c.issuer, other)
+	return c.run.r.Notes.SeenOf(c.issuer, other)
 }
 
 // signedElsewhere tells whether another certificate at hand than those of the issuer's key signed a
 // list.
-func (c *crlStatus) signedElsewhere(l crlList) bool {
-	return l.signedBy(c.issuer, c.key) != nil &&
-		slices.ContainsFunc(c.run.issuers.named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
-			return signedList(l, ca)
+func (c *status) signedElsewhere(l List) bool {
+	return l.SignedBy(c.issuer, c.key) != nil &&
+		slices.ContainsFunc(c.run.issuers.Named(c.issuer.Subject), func(ca *certinfo.Certificate) bool {
+			return SignedWith(l, ca)
 		})
 }
 
 // notAsked says why a distribution point that the certificate names with an address could not be
 // asked.
-func (c *crlStatus) notAsked(point *certinfo.DistributionPoint) string {
+func (c *status) notAsked(point *certinfo.DistributionPoint) string {
 	address := firstURI(point)
-	if address == "" || c.run.r.network != nil && len(webURLs([]certinfo.DistributionPoint{*point})) > 0 {
+	if address == "" || c.run.r.Network != nil && len(WebURLs([]certinfo.DistributionPoint{*point})) > 0 {
 		return ""
 	}
 	answered := slices.ContainsFunc(c.other.points, func(p *certinfo.DistributionPoint) bool {
@@ -113,7 +113,7 @@ func (c *crlStatus) notAsked(point *certinfo.DistributionPoint) string {
 		return ""
 	}
 	why := "cannot be asked"
-	if c.run.r.network == nil {
+	if c.run.r.Network == nil {
 		why = "is not asked (cert_policy has crl_offline; crl_auto asks it)"
 	}
 	return "its distribution point " + refusal.Clip(address) + " " + why
@@ -135,18 +135,18 @@ func firstURI(point *certinfo.DistributionPoint) string {
 // forgery takes down a list that bears the issuer's name and that no key at hand signed, so that
 // silence cannot pass for it (`revocation = soft`). A list that lies in a directory and names
 // another key is somebody else's, not a forgery.
-func (c *crlStatus) forgery(l crlList) {
-	h := l.head()
-	_, fetched := l.(crlFetched)
-	known := c.direct(h) || len(c.run.issuers.named(h.issuer)) > 0
+func (c *status) forgery(l List) {
+	h := l.Head()
+	_, fetched := l.(Fetched)
+	known := c.direct(h) || len(c.run.issuers.Named(h.Issuer)) > 0
 	if known && (fetched || !namesOtherKey(h, c.issuer)) {
-		c.forged = describeCRL(h) + " " + notSigned
+		c.forged = Describe(h) + " " + notSigned
 	}
 }
 
 // namesOtherKey tells whether a list says by its authorityKeyIdentifier that another key than the
 // CA's signed it.
-func namesOtherKey(h *crlHead, ca *certinfo.Certificate) bool {
+func namesOtherKey(h *Head, ca *certinfo.Certificate) bool {
 	s := cryptobyte.String(h.authorityKeyID)
 	var seq, id cryptobyte.String
 	var present bool

@@ -1,12 +1,8 @@
-package verify
+package crl
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
-	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 )
 
@@ -68,30 +64,5 @@ func TestBeltUnwanted(t *testing.T) {
 	b.refuse()
 	if n := <-sent; n < 1 || n > 3 {
 		t.Errorf("%d buffers were sent", n)
-	}
-}
-
-// TestPEMReaderAsksAgain: the error stays, also after the reader was closed in the middle.
-func TestPEMReaderAsksAgain(t *testing.T) {
-	broken := errors.New("broken")
-	text := strings.Repeat("AAAA\n", 1<<17)
-	p := newPEMReader(io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), -1)
-	if _, err := io.Copy(io.Discard, p); err != broken {
-		t.Fatal(err)
-	}
-	if _, err := p.Read(make([]byte, 1)); err != broken {
-		t.Fatal(err)
-	}
-	p.Close()
-	p = newPEMReader(strings.NewReader(text), -1)
-	if _, err := io.ReadFull(p, make([]byte, 10)); err != nil {
-		t.Fatal(err)
-	}
-	p.Close()
-	if _, err := p.Read(make([]byte, 1)); err != io.ErrClosedPipe {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -20,18 +20,18 @@ const (
 )
 
 var (
-	errCRLShort = errors.New("ends in the middle")
-	errEdLarge  = errors.New("too large for a signature with Ed25519 or Ed448")
+	errShort   = errors.New("ends in the middle")
+	errEdLarge = errors.New("too large for a signature with Ed25519 or Ed448")
 )
 
-// crlWindow is a moving view of a CRL's octets.
-type crlWindow struct {
+// window is a moving view of a CRL's octets.
+type window struct {
 	in       io.Reader
 	buf      []byte
 	pos, end int   // buf[pos:end] is read and not yet walked
 	base     int64 // offset of buf[0] in the CRL
 	err      error // what in ended with, io.EOF at the end
-	sum      *crlDigest
+	sum      *digester
 	alone    bool // no goroutine for the digest
 }
 
@@ -42,9 +42,9 @@ func isConcurrent(in io.Reader) bool {
 }
 
 // newWindow reads the first chunk. size is the CRL's length, -1 when that is not known.
-func newWindow(in io.Reader, size int64) *crlWindow {
+func newWindow(in io.Reader, size int64) *window {
 	small := size >= 0 && size < windowChunk
-	w := &crlWindow{in: in, alone: small || isConcurrent(in)}
+	w := &window{in: in, alone: small || isConcurrent(in)}
 	n := windowCarry + windowChunk
 	if small {
 		n = int(size) + 1
@@ -58,11 +58,11 @@ func newWindow(in io.Reader, size int64) *crlWindow {
 	return w
 }
 
-func (w *crlWindow) offset() int64  { return w.base + int64(w.pos) }
-func (w *crlWindow) unread() []byte { return w.buf[w.pos:w.end] }
+func (w *window) offset() int64  { return w.base + int64(w.pos) }
+func (w *window) unread() []byte { return w.buf[w.pos:w.end] }
 
 // fill tells whether n octets, at most windowCarry, can be seen; it reads on for them.
-func (w *crlWindow) fill(n int) bool {
+func (w *window) fill(n int) bool {
 	for w.end-w.pos < n {
 		if w.err != nil || n > windowCarry {
 			return false
@@ -82,33 +82,33 @@ func (w *crlWindow) fill(n int) bool {
 }
 
 // problem is why no more can be read.
-func (w *crlWindow) problem() error {
+func (w *window) problem() error {
 	if w.err != nil && w.err != io.EOF {
 		return w.err
 	}
-	return errCRLShort
+	return errShort
 }
 
 // digest starts the digest of the octets [from, to), of which the first are in the window.
-func (w *crlWindow) digest(h crypto.Hash, known bool, from, to int64) {
-	w.sum = newCRLDigest(h, known, from, to, w.alone)
+func (w *window) digest(h crypto.Hash, known bool, from, to int64) {
+	w.sum = newDigester(h, known, from, to, w.alone)
 	w.sum.feed(w.buf, w.buf[:w.end], w.base)
 }
 
-// crlDigest computes the digest of a part of a stream, in a goroutine of its own or not.
-type crlDigest struct {
+// digester computes the digest of a part of a stream, in a goroutine of its own or not.
+type digester struct {
 	from, to int64
 	hash     hash.Hash // nil when the algorithm is not known
-	work     chan crlPiece
+	work     chan piece
 	free     chan []byte
 	made     int
 	done     chan struct{} // nil: without a goroutine
 }
 
-type crlPiece struct{ buffer, data []byte }
+type piece struct{ buffer, data []byte }
 
-func newCRLDigest(h crypto.Hash, known bool, from, to int64, alone bool) *crlDigest {
-	d := &crlDigest{from: from, to: to, free: make(chan []byte, windowBuffers), made: 1}
+func newDigester(h crypto.Hash, known bool, from, to int64, alone bool) *digester {
+	d := &digester{from: from, to: to, free: make(chan []byte, windowBuffers), made: 1}
 	switch {
 	case !known:
 	case h == 0:
@@ -117,13 +117,13 @@ func newCRLDigest(h crypto.Hash, known bool, from, to int64, alone bool) *crlDig
 		d.hash = h.New()
 	}
 	if d.hash != nil && !alone {
-		d.work, d.done = make(chan crlPiece, windowBuffers), make(chan struct{})
+		d.work, d.done = make(chan piece, windowBuffers), make(chan struct{})
 		go d.run()
 	}
 	return d
 }
 
-func (d *crlDigest) run() {
+func (d *digester) run() {
 	defer close(d.done)
 	for p := range d.work {
 		d.hash.Write(p.data)
@@ -132,7 +132,7 @@ func (d *crlDigest) run() {
 }
 
 // buffer gives a buffer that nobody reads any more.
-func (d *crlDigest) buffer() []byte {
+func (d *digester) buffer() []byte {
 	select {
 	case b := <-d.free:
 		return b
@@ -146,7 +146,7 @@ func (d *crlDigest) buffer() []byte {
 }
 
 // feed takes what was read into a buffer at an offset; the buffer comes back by itself.
-func (d *crlDigest) feed(buffer, data []byte, at int64) {
+func (d *digester) feed(buffer, data []byte, at int64) {
 	lo, hi := max(d.from-at, 0), min(d.to-at, int64(len(data)))
 	if lo >= hi {
 		data = nil
@@ -155,7 +155,7 @@ func (d *crlDigest) feed(buffer, data []byte, at int64) {
 	}
 	switch {
 	case d.done != nil:
-		d.work <- crlPiece{buffer, data}
+		d.work <- piece{buffer, data}
 		return
 	case d.hash != nil:
 		d.hash.Write(data)
@@ -166,7 +166,7 @@ func (d *crlDigest) feed(buffer, data []byte, at int64) {
 }
 
 // sum ends the work and gives the digest, or the message for schemes that sign it; nil when the algorithm is unknown.
-func (d *crlDigest) sum() []byte {
+func (d *digester) sum() []byte {
 	d.stop()
 	if d.hash == nil {
 		return nil
@@ -175,7 +175,7 @@ func (d *crlDigest) sum() []byte {
 }
 
 // stop waits for the goroutine.
-func (d *crlDigest) stop() {
+func (d *digester) stop() {
 	if d != nil && d.work != nil {
 		close(d.work)
 		<-d.done

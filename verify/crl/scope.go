@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -11,25 +11,25 @@ import (
 
 // Whether a CRL speaks of a certificate: issuer and scope, RFC 5280, 6.3.3 (b) to (d).
 
-// implicitPoint is the distribution point that every certificate has: the full CRL of its issuer (RFC 5280, 6.3.3).
-func implicitPoint(cert *certinfo.Certificate) *certinfo.DistributionPoint {
+// ImplicitPoint is the distribution point that every certificate has: the full CRL of its issuer (RFC 5280, 6.3.3).
+func ImplicitPoint(cert *certinfo.Certificate) *certinfo.DistributionPoint {
 	issuer := certinfo.GeneralName{Tag: certinfo.TagDirectoryName, Name: cert.Issuer, OK: true}
 	return &certinfo.DistributionPoint{Name: &certinfo.DistributionPointName{FullName: []certinfo.GeneralName{issuer}}}
 }
 
 // inScope tells whether a complete CRL covers the certificate at this distribution point; why says what does not fit.
-func inScope(h *crlHead, cert *certinfo.Certificate, point *certinfo.DistributionPoint) (ok bool, why string) {
-	if !h.issuer.Equal(cert.Issuer) {
-		if !hasDirectoryName(point.CRLIssuer, h.issuer) {
+func inScope(h *Head, cert *certinfo.Certificate, point *certinfo.DistributionPoint) (ok bool, why string) {
+	if !h.Issuer.Equal(cert.Issuer) {
+		if !hasDirectoryName(point.CRLIssuer, h.Issuer) {
 			return false, "is of another issuer"
 		}
-		if h.point == nil || !h.point.indirect {
+		if h.Point == nil || !h.Point.Indirect {
 			return false, "is not an indirect CRL, and of another issuer"
 		}
-	} else if len(point.CRLIssuer) > 0 && !hasDirectoryName(point.CRLIssuer, h.issuer) {
+	} else if len(point.CRLIssuer) > 0 && !hasDirectoryName(point.CRLIssuer, h.Issuer) {
 		return false, "is not of the CRL issuer that the distribution point names"
 	}
-	p := h.point
+	p := h.Point
 	switch {
 	case p == nil:
 		return true, ""
@@ -52,8 +52,8 @@ func hasDirectoryName(names []certinfo.GeneralName, name certinfo.Name) bool {
 }
 
 // pointNamesMeet is RFC 5280, 6.3.3 (b) (2) (i).
-func pointNamesMeet(h *crlHead, cert *certinfo.Certificate, point *certinfo.DistributionPoint) bool {
-	ours := fullNames(h.point.name, h.issuer)
+func pointNamesMeet(h *Head, cert *certinfo.Certificate, point *certinfo.DistributionPoint) bool {
+	ours := fullNames(h.Point.name, h.Issuer)
 	theirs := point.CRLIssuer
 	if point.Name != nil {
 		base := cert.Issuer
@@ -98,27 +98,27 @@ func sameGeneralName(a, b certinfo.GeneralName) bool {
 }
 
 // reasonsCovered is RFC 5280, 6.3.3 (d).
-func reasonsCovered(h *crlHead, point *certinfo.DistributionPoint) certinfo.ReasonFlags {
+func reasonsCovered(h *Head, point *certinfo.DistributionPoint) certinfo.ReasonFlags {
 	mask := certinfo.AllReasons
 	if point.HasReasons {
 		mask &= point.Reasons
 	}
-	if h.point != nil && h.point.reasons != 0 {
-		mask &= h.point.reasons
+	if h.Point != nil && h.Point.reasons != 0 {
+		mask &= h.Point.reasons
 	}
 	return mask
 }
 
 // deltaFits is RFC 5280, 6.3.3 (c), and the conditions of 5.2.4 for combining the two.
-func deltaFits(delta, base *crlHead) bool {
-	return delta.deltaBase != nil && delta.number != nil && base.number != nil &&
-		delta.issuer.Equal(base.issuer) &&
-		bytes.Equal(delta.rawPoint, base.rawPoint) && bytes.Equal(delta.authorityKeyID, base.authorityKeyID) &&
-		delta.deltaBase.Cmp(base.number) <= 0 && base.number.Cmp(delta.number) <= 0
+func deltaFits(delta, base *Head) bool {
+	return delta.DeltaBase != nil && delta.Number != nil && base.Number != nil &&
+		delta.Issuer.Equal(base.Issuer) &&
+		bytes.Equal(delta.RawPoint, base.RawPoint) && bytes.Equal(delta.authorityKeyID, base.authorityKeyID) &&
+		delta.DeltaBase.Cmp(base.Number) <= 0 && base.Number.Cmp(delta.Number) <= 0
 }
 
-// webURLs are the addresses of distribution points that may be followed; a file is for the configuration only.
-func webURLs(points []certinfo.DistributionPoint) []string {
+// WebURLs are the addresses of distribution points that may be followed; a file is for the configuration only.
+func WebURLs(points []certinfo.DistributionPoint) []string {
 	var urls []string
 	for _, p := range points {
 		if p.Name == nil {

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 
 // Whose key signed a CRL, and whether it may (RFC 5280, 6.3.3 (f) and (g)).
 
-// crlSigner is the certificate that signed a CRL, good and allowed to.
-type crlSigner struct {
+// listSigner is the certificate that signed a CRL, good and allowed to.
+type listSigner struct {
 	cert *certinfo.Certificate
 	key  any  // of cert, with inherited parameters
 	own  bool // it is the key that signed the certificate whose status is asked for
@@ -26,7 +26,7 @@ type signerAnswer struct {
 
 // signer finds who signed a CRL: the CA itself, or a certificate of the list's issuer name whose
 // path leads to the same anchor. Nil means that there is none; the error is final.
-func (c *crlStatus) signer(l crlList) (*crlSigner, *refusal.Error) {
+func (c *status) signer(l List) (*listSigner, *refusal.Error) {
 	if signer, known := c.signers[l]; known {
 		return signer, nil
 	}
@@ -37,19 +37,19 @@ func (c *crlStatus) signer(l crlList) (*crlSigner, *refusal.Error) {
 	return signer, err
 }
 
-func (c *crlStatus) findSigner(l crlList) (*crlSigner, *refusal.Error) {
-	r, h := c.run, l.head()
-	if _, err := r.r.rules.CheckScheme(c.issuer, h.algorithm); err != nil {
+func (c *status) findSigner(l List) (*listSigner, *refusal.Error) {
+	r, h := c.run, l.Head()
+	if _, err := r.r.Rules.CheckScheme(c.issuer, h.Algorithm); err != nil {
 		c.unusable(h, "is "+err.Detail)
 		return nil, nil
 	}
 
 	own := false
 	if c.direct(h) {
-		err := l.signedBy(c.issuer, c.key)
+		err := l.SignedBy(c.issuer, c.key)
 		own = err == nil
 		if own && maySignCRLs(c.issuer) {
-			return &crlSigner{cert: c.issuer, key: c.key, own: true}, nil
+			return &listSigner{cert: c.issuer, key: c.key, own: true}, nil
 		}
 		if err != nil && !errors.Is(err, sig.ErrSignature) && !errors.Is(err, sig.ErrKeyType) {
 			c.unusable(h, "cannot be used: "+err.Error())
@@ -62,11 +62,11 @@ func (c *crlStatus) findSigner(l crlList) (*crlSigner, *refusal.Error) {
 	}
 
 	var refused *refusal.Error
-	for _, candidate := range r.issuers.named(h.issuer) {
+	for _, candidate := range r.issuers.Named(h.Issuer) {
 		key, err := r.candidate(c.ctx, candidate, l)
 		switch {
 		case err == nil && key != nil:
-			return &crlSigner{cert: candidate, key: key, own: own}, nil
+			return &listSigner{cert: candidate, key: key, own: own}, nil
 		case err != nil && err.Reason == refusal.ReasonWork:
 			return nil, err
 		case err != nil:
@@ -89,12 +89,12 @@ const notSigned = "is not signed by a CA of this chain that may sign CRLs"
 
 // candidate gives the key of a certificate when it signed the list and is good. Without a key and
 // an error it did not sign it.
-func (r *crlRun) candidate(ctx context.Context, cert *certinfo.Certificate, l crlList) (any, *refusal.Error) {
-	if !maySignCRLs(cert) || !sig.InheritsParameters(cert.PublicKey) && l.signedBy(cert, cert.PublicKey) != nil {
+func (r *Run) candidate(ctx context.Context, cert *certinfo.Certificate, l List) (any, *refusal.Error) {
+	if !maySignCRLs(cert) || !sig.InheritsParameters(cert.PublicKey) && l.SignedBy(cert, cert.PublicKey) != nil {
 		return nil, nil
 	}
 	key, err := r.signerKey(ctx, cert)
-	if err != nil || l.signedBy(cert, key) != nil {
+	if err != nil || l.SignedBy(cert, key) != nil {
 		return nil, err
 	}
 	return key, nil
@@ -108,7 +108,7 @@ func maySignCRLs(c *certinfo.Certificate) bool {
 // signerKey validates the path of a CRL issuer to the anchor of the path that is being judged,
 // revocation included. What is found out while another signer is being judged may lean on that, and
 // is not remembered.
-func (r *crlRun) signerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
+func (r *Run) signerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
 	if candidate.Equal(r.anchor) {
 		return candidate.PublicKey, nil
 	}
@@ -122,12 +122,12 @@ func (r *crlRun) signerKey(ctx context.Context, candidate *certinfo.Certificate)
 	return key, err
 }
 
-func (r *crlRun) findSignerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
+func (r *Run) findSignerKey(ctx context.Context, candidate *certinfo.Certificate) (any, *refusal.Error) {
 	var key any
-	err := r.issuers.signerPath(ctx, candidate, r.anchor, func(certs []*certinfo.Certificate) *refusal.Error {
+	err := r.issuers.SignerPath(ctx, candidate, r.anchor, func(certs []*certinfo.Certificate) *refusal.Error {
 		r.depth++
 		defer func() { r.depth-- }()
-		if err := r.path(ctx, certs); err != nil {
+		if err := r.Path(ctx, certs); err != nil {
 			return err
 		}
 		keys := sig.WorkingKeys(certs)
@@ -143,15 +143,15 @@ func (r *crlRun) findSignerKey(ctx context.Context, candidate *certinfo.Certific
 	return key, nil
 }
 
-// signedList tells whether a CA signed a list and may do so.
-func signedList(l crlList, ca *certinfo.Certificate) bool {
-	return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.signedBy(ca, ca.PublicKey) == nil
+// SignedWith tells whether a CA signed a list and may do so.
+func SignedWith(l List, ca *certinfo.Certificate) bool {
+	return maySignCRLs(ca) && !sig.InheritsParameters(ca.PublicKey) && l.SignedBy(ca, ca.PublicKey) == nil
 }
 
-// signerOf finds among several certificates the one that signed a list.
-func signerOf(scan *crlScan, candidates []*certinfo.Certificate) *certinfo.Certificate {
+// SignerOf finds among several certificates the one that signed a list.
+func SignerOf(scan *Scan, candidates []*certinfo.Certificate) *certinfo.Certificate {
 	for _, s := range candidates {
-		if s.Subject.Equal(scan.issuer) && maySignCRLs(s) && !sig.InheritsParameters(s.PublicKey) && scan.signedBy(s.PublicKey) == nil {
+		if s.Subject.Equal(scan.Issuer) && maySignCRLs(s) && !sig.InheritsParameters(s.PublicKey) && scan.SignedBy(s.PublicKey) == nil {
 			return s
 		}
 	}

@@ -1,4 +1,4 @@
-package verify
+package crl
 
 import (
 	"bytes"
@@ -296,8 +296,8 @@ func (t *pemText) take(p []byte, n int) int {
 // maxBlanks is how many blanks may stand before a CRL.
 const maxBlanks = 64
 
-// scanBody makes the pass over a body in DER or PEM.
-func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
+// ScanBody makes the pass over a body in DER or PEM.
+func ScanBody(body io.Reader, asked *SerialSet, visitor Visitor) (*Scan, error) {
 	first := make([]byte, 1)
 	for blanks := 0; ; blanks++ {
 		if blanks > maxBlanks {
@@ -312,7 +312,7 @@ func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, e
 	}
 	whole := io.MultiReader(strings.NewReader(string(first)), body)
 	if first[0] != '-' {
-		return scanCRL(whole, -1, asked, visitor)
+		return ScanDER(whole, -1, asked, visitor)
 	}
 	text, err := newPEMText(whole)
 	if err != nil {
@@ -320,5 +320,5 @@ func scanBody(body io.Reader, asked *serialSet, visitor crlVisitor) (*crlScan, e
 	}
 	decoded := newPEMReader(text, -1)
 	defer decoded.Close()
-	return scanCRL(decoded, -1, asked, visitor)
+	return ScanDER(decoded, -1, asked, visitor)
 }
