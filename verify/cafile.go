@@ -15,7 +15,7 @@ import (
 
 // load reads a file, or every file of a directory. A file that is refused or damaged is skipped and reported; a path
 // that cannot be read at all is an error.
-func (s *store) load(path string, strict bool) error {
+func (s *caStore) load(path string, strict bool) error {
 	path = strings.TrimPrefix(path, "file://")
 	if path == "" {
 		return fmt.Errorf("%s is not set", s.key)
@@ -48,7 +48,7 @@ func (s *store) load(path string, strict bool) error {
 	return nil
 }
 
-func (s *store) loadDirectory(path string, dir *safefile.Dir, names []string) {
+func (s *caStore) loadDirectory(path string, dir *safefile.Dir, names []string) {
 	octets := 0
 	for _, name := range names {
 		if strings.HasPrefix(name, ".") || crlLink().MatchString(name) {
@@ -68,7 +68,7 @@ func (s *store) loadDirectory(path string, dir *safefile.Dir, names []string) {
 
 // loadEntry reads one file of the directory and gives its length. A file that is there under several names, as hash
 // links make it, is read once.
-func (s *store) loadEntry(path string, dir *safefile.Dir, name string) (int, error) {
+func (s *caStore) loadEntry(path string, dir *safefile.Dir, name string) (int, error) {
 	f, resolved, err := dir.Open(name)
 	if err != nil {
 		return 0, err
@@ -91,7 +91,7 @@ func (s *store) loadEntry(path string, dir *safefile.Dir, name string) (int, err
 }
 
 // report passes on what safefile tolerated. What it says of the directories above is said once.
-func (s *store) report(r safefile.Resolved) {
+func (s *caStore) report(r safefile.Resolved) {
 	for _, weakness := range r.Reports {
 		p := Problem{weakness.Path, weakness.Problem}
 		if !s.reported[p] {

@@ -39,16 +39,10 @@ func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, Optio
 // scansOf checks the leaf and counts the CRLs that were read as a whole.
 func scansOf(t *testing.T, d onDisk, o Options) (scans int, err error) {
 	t.Helper()
-	v := d.verifier(t, o)
-	err = d.check(t, v)
-	for _, dir := range v.revoked.(*revocationPolicy).crl.Source.(*crlSources).local {
-		for _, l := range dir.crls {
-			if c, ok := l.(*crlInFile); ok && c.Scanned() {
-				scans++
-			}
-		}
-	}
-	return scans, err
+	read := map[string]bool{}
+	o.hooks.Opened = func(path string) { read[path] = true }
+	err = d.check(t, d.verifier(t, o))
+	return len(read), err
 }
 
 func TestIndexIsUsed(t *testing.T) {
@@ -66,7 +60,7 @@ func TestIndexIsUsed(t *testing.T) {
 	if _, err := scansOf(t, d, late); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "has expired") {
 		t.Errorf("dates are not checked anew: %v", err)
 	}
-	indexes, err := filepath.Glob(filepath.Join(store, indexDirName, "*.idx"))
+	indexes, err := filepath.Glob(filepath.Join(store, "index", "*.idx"))
 	if err != nil || len(indexes) != 2 {
 		t.Fatal(indexes, err)
 	}
@@ -115,7 +109,7 @@ func spoil(path string, at int64) error {
 // A bucket that is damaged while the header is sound: the CRL itself is asked.
 func TestIndexBucketDamaged(t *testing.T) {
 	d, store, o := withIndexes(t)
-	indexes, _ := filepath.Glob(filepath.Join(store, indexDirName, "*.idx"))
+	indexes, _ := filepath.Glob(filepath.Join(store, "index", "*.idx"))
 	for _, p := range indexes {
 		info, err := os.Stat(p)
 		if err != nil {
@@ -144,7 +138,7 @@ func TestIndexIsBoundToItsFile(t *testing.T) {
 	if scans, err := scansOf(t, d, o); err != nil || scans != 1 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
-	indexes, _ := filepath.Glob(filepath.Join(store, indexDirName, "*.idx"))
+	indexes, _ := filepath.Glob(filepath.Join(store, "index", "*.idx"))
 	if err := errors.Join(os.Rename(indexes[0], indexes[0]+".x"), os.Rename(indexes[1], indexes[0]), os.Rename(indexes[0]+".x", indexes[1])); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func (v *Verifier) readResponderCerts() error {
 	return nil
 }
 
-func lastProblem(s *store) string {
+func lastProblem(s *caStore) string {
 	if len(s.problems) == 0 {
 		return ""
 	}

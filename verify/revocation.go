@@ -44,7 +44,7 @@ func (v *Verifier) startRevocation() error {
 	}
 	policy := &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly}
 	if o.Policy.CRL != "" {
-		policy.crl = newCRLRevocation(v)
+		policy.crl = v.crls.Checker()
 	}
 	if o.Policy.OCSP {
 		dir := ""

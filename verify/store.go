@@ -25,8 +25,8 @@ const (
 	pemCertificate = "CERTIFICATE"
 )
 
-// store holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
-type store struct {
+// caStore holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
+type caStore struct {
 	key      string // of the configuration, for messages
 	all      []*certinfo.Certificate
 	bySubj   map[string][]*certinfo.Certificate
@@ -48,8 +48,8 @@ type newForm struct {
 	form string
 }
 
-func newStore() *store {
-	return &store{
+func newStore() *caStore {
+	return &caStore{
 		key:      "ca_dir",
 		bySubj:   map[string][]*certinfo.Certificate{},
 		known:    map[string]bool{},
@@ -61,7 +61,7 @@ func newStore() *store {
 }
 
 // add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
-func (s *store) add(c *certinfo.Certificate) bool {
+func (s *caStore) add(c *certinfo.Certificate) bool {
 	if s.known[string(c.Raw)] {
 		return false
 	}
@@ -73,9 +73,9 @@ func (s *store) add(c *certinfo.Certificate) bool {
 }
 
 // has tells whether the very certificate is in ca_dir.
-func (s *store) has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
+func (s *caStore) has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
 
-func (s *store) problem(path, format string, args ...any) {
+func (s *caStore) problem(path, format string, args ...any) {
 	if len(s.problems) < maxCAProblems {
 		s.problems = append(s.problems, Problem{path, fmt.Sprintf(format, args...)})
 	}
@@ -85,7 +85,7 @@ func (s *store) problem(path, format string, args ...any) {
 var crlLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{8}\.r[0-9]+$`) })
 
 // addFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a problem.
-func (s *store) addFile(path string, data []byte) {
+func (s *caStore) addFile(path string, data []byte) {
 	file := readCAFile(data)
 	for _, text := range file.problems {
 		s.problem(path, "%s", text)
@@ -110,7 +110,7 @@ func (s *store) addFile(path string, data []byte) {
 }
 
 // addEntry takes one certificate, unless the file itself says that it is not for logins.
-func (s *store) addEntry(path string, e caEntry) {
+func (s *caStore) addEntry(path string, e caEntry) {
 	c, err := certinfo.Parse(e.der)
 	switch {
 	case err != nil:

@@ -12,11 +12,11 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/crl"
+	"pam_pkcs11/verify/crl/store"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/internal/rules"
 )
@@ -67,6 +67,8 @@ type Options struct {
 
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
+	hooks store.Hooks
+
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: silent
 }
@@ -81,15 +83,14 @@ const (
 type Verifier struct {
 	options Options
 	rules   rules.Rules
-	store   *store
+	store   *caStore
 	revoked revocation
 	wanted  crl.Wanted
 	initial initialPolicies
 
 	responders []*certinfo.Certificate // of OCSPOptions.ResponderCerts
 
-	keptOnce sync.Once
-	kept     map[string][]*certinfo.Certificate // by subject, see crlauthority.go
+	crls *store.Keeper
 }
 
 // initialPolicies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
@@ -132,9 +133,6 @@ func New(o Options) (*Verifier, error) {
 		o.MinRSABits = minRSABits
 	}
 	o.MinRSABits = max(o.MinRSABits, lowestRSABits)
-	if o.MaxCRLSize == 0 {
-		o.MaxCRLSize = defaultMaxCRL
-	}
 	v := &Verifier{
 		options: o,
 		rules:   rules.Rules{ClockSkew: o.ClockSkew, MinRSABits: o.MinRSABits, AllowSHA1: o.AllowSHA1},
@@ -160,6 +158,7 @@ func New(o Options) (*Verifier, error) {
 		v.logNewForms()
 		v.Expect(v.store.all...)
 	}
+	v.crls = v.newKeeper()
 	if err := v.startRevocation(); err != nil {
 		return nil, err
 	}
@@ -232,7 +231,9 @@ func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o.Policy.OCSP = false
 	o.Logger = slog.New(slog.DiscardHandler)
 
-	return &Verifier{options: o, rules: v.rules, store: v.store, initial: v.initial}
+	then := &Verifier{options: o, rules: v.rules, store: v.store, initial: v.initial}
+	then.crls = then.newKeeper()
+	return then
 }
 
 // Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.

@@ -162,7 +162,7 @@ func (p *walk) run(view []byte) (used, need int, err error) {
 // fastReason is an entry's extensions when a reason is all that they say; the reason itself follows.
 var fastReason = [13]byte{0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01}
 
-// fastEntry reads an entry of the form that nearly all have, and tells whether it was one; odd reads any. It is most of
+// fastEntry reads an entry of the form that nearly all have, and tells whether it was one; anyEntry reads any. It is most of
 // the time that a scan takes.
 func (p *walk) fastEntry(e []byte) (bool, error) {
 	if len(e) < 20 || e[1] >= 0x80 || e[2] != 0x02 {

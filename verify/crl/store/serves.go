@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -24,8 +24,8 @@ const (
 )
 
 // configured lists the addresses of crl_url.
-func (f *crlFetcher) configured() (all []address) {
-	for _, u := range f.v.options.CRLURLs {
+func (f *fetcher) configured() (all []address) {
+	for _, u := range f.k.options.URLs {
 		if _, file, _ := fetch.FilePath(u); !file {
 			all = append(all, address{url: u, configured: true})
 		}
@@ -35,18 +35,18 @@ func (f *crlFetcher) configured() (all []address) {
 
 // serves tells whether an address gave lists of the key or the name of the certificate's issuer, or
 // of a CRL issuer that the certificate names.
-func (f *crlFetcher) serves(url string, cert, issuer *certinfo.Certificate) servedLists {
+func (f *fetcher) serves(url string, cert, issuer *certinfo.Certificate) servedLists {
 	if f.store == nil {
 		return servesUnknown
 	}
 	o := f.store.origin(url)
-	age := f.v.options.Now().Sub(o.Checked)
+	age := f.k.options.Now().Sub(o.Checked)
 	switch {
 	case o.Issuer == "":
 		return servesUnknown
 	case o.Indirect || issuer != nil && o.Signer == shortName(issuer.RawSPKI) || o.names(cert):
 		return servesIssuer
-	case age < 0 || age > LongestCRLPeriod: // by now it may give another's, and no timer runs
+	case age < 0 || age > LongestPeriod: // by now it may give another's, and no timer runs
 		return servesUnknown
 	}
 	return servesOthers
@@ -69,7 +69,7 @@ func (o *origin) names(cert *certinfo.Certificate) bool {
 
 // Rest asks the configured addresses that were not asked, all at once. One that serves others is
 // left alone, and so cannot show that there is no list of the certificate's own key.
-func (f *crlFetcher) Rest(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+func (f *fetcher) Rest(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	var groups [][]address
 	for _, a := range f.configured() {
 		switch {

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 
 // What `pam-pkcs11 crl` does ahead of logins: fetch CRLs, and build their indexes.
 
-// CRLReport is what is known about one CRL, or what became of one address.
-type CRLReport struct {
+// Report is what is known about one CRL, or what became of one address.
+type Report struct {
 	Path       string // of the file; "" for an address that gave none
 	URL        string // where it came from, "" for a file of crl_dir
 	Issuer     string // RFC 4514; "" when it could not be read
@@ -39,35 +39,35 @@ type CRLReport struct {
 	Err        error
 }
 
-// CRLProgress is told how far the reading of a CRL is, by one goroutine at a time. Total is -1 when it is not known.
-type CRLProgress func(what string, done, total int64)
+// Progress is told how far the reading of a CRL is, by one goroutine at a time. Total is -1 when it is not known.
+type Progress func(what string, done, total int64)
 
 // ctimeGrain is how old a file's ctime must be before an index may rely on it: two changes within the clock's grain
 // look like one.
 const ctimeGrain = 50 * time.Millisecond
 
-// UpdateCRLs fetches the CRLs of crl_url, of the certificates of ca_dir and of the distribution points recorded at
+// Update fetches the CRLs of crl_url, of the certificates of ca_dir and of the distribution points recorded at
 // logins, and builds the indexes of all CRLs in the store and in crl_dir. It needs Options.StoreDir and the right to
 // write there. Each address and each CRL has a report; the error is that nothing could be done.
-func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLReport, error) {
-	store := openStore(v.options.StoreDir)
+func (k *Keeper) Update(ctx context.Context, progress Progress) ([]Report, error) {
+	store := k.open()
 	if store == nil {
 		return nil, errors.New("there is no directory for the store")
 	}
-	if err := store.fs.mkdir(store.path(crlDirName)); err != nil {
+	if err := store.fs.Mkdir(store.path(listDirName)); err != nil {
 		return nil, err
 	}
 	store.writes = true
-	store.period = min(v.options.CRLPeriod, LongestCRLPeriod)
-	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store), progress: progress}
+	store.period = min(k.options.Period, LongestPeriod)
+	u := &update{k: k, store: store, fetcher: newFetcher(k, store), progress: progress}
 	u.sweep()
 	u.removeOldAuthorities()
-	u.fetcher.MayBeSignedBy(v.keptSigners())
+	u.fetcher.MayBeSignedBy(k.KeptSigners())
 	u.fetch(ctx)
 	for _, d := range u.places() {
 		u.index(ctx, d)
 	}
-	v.markOutdated(store, u.lists, u.reports)
+	k.markOutdated(store, u.lists, u.reports)
 	u.removeOldIndexes()
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return u.reports, ctx.Err()
@@ -77,7 +77,7 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress CRLProgress) ([]CRLR
 
 // fetch asks all addresses, those that failed last time behind the others. A quarter of the time is
 // left for the indexes.
-func (u *crlUpdate) fetch(ctx context.Context) {
+func (u *update) fetch(ctx context.Context) {
 	all := u.addresses()
 	u.failedLast(all)
 	if end, ok := ctx.Deadline(); ok {
@@ -91,10 +91,10 @@ func (u *crlUpdate) fetch(ctx context.Context) {
 		return err
 	})
 
-	now := u.v.options.Now()
+	now := u.k.options.Now()
 	for i, err := range errs {
 		if err != nil {
-			u.reports = append(u.reports, CRLReport{
+			u.reports = append(u.reports, Report{
 				URL:     all[i].url,
 				Entries: -1,
 				InDate:  u.fetcher.held(all[i].url, now).valid,
@@ -107,14 +107,14 @@ func (u *crlUpdate) fetch(ctx context.Context) {
 
 // refresh brings the CRL of an address up to date, whatever the time since its server was last asked.
 // heard is told of all that comes, nil for nobody.
-func (f *crlFetcher) refresh(ctx context.Context, a address, heard func()) (*fetchedCRL, error) {
-	held := f.held(a.url, f.v.options.Now())
-	unlock, err := f.waitLock(ctx, a.url, heldCRL{})
+func (f *fetcher) refresh(ctx context.Context, a address, heard func()) (*fetchedList, error) {
+	held := f.held(a.url, f.k.options.Now())
+	unlock, err := f.waitLock(ctx, a.url, heldList{})
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	list, err := f.download(ctx, crlRequest{address: a, held: held.origin, now: f.v.options.Now(), heard: heard})
+	list, err := f.download(ctx, request{address: a, held: held.origin, now: f.k.options.Now(), heard: heard})
 	if err == nil && list.notKept != nil {
 		err = fmt.Errorf("%s: %w: %w", a.url, errNotKept, list.notKept)
 	}
@@ -122,18 +122,18 @@ func (f *crlFetcher) refresh(ctx context.Context, a address, heard func()) (*fet
 	return list, err
 }
 
-type crlUpdate struct {
-	v        *Verifier
-	store    *crlStore
-	fetcher  *crlFetcher
+type update struct {
+	k        *Keeper
+	store    *store
+	fetcher  *fetcher
 	telling  sync.Mutex // over progress
-	progress CRLProgress
-	reports  []CRLReport
+	progress Progress
+	reports  []Report
 	kept     map[string]bool // names of indexes in use
-	lists    []*crlInFile
+	lists    []*indexedList
 }
 
-func (u *crlUpdate) tell(what string, done, total int64) {
+func (u *update) tell(what string, done, total int64) {
 	u.telling.Lock()
 	defer u.telling.Unlock()
 	if u.progress != nil {
@@ -141,7 +141,7 @@ func (u *crlUpdate) tell(what string, done, total int64) {
 	}
 }
 
-func (u *crlUpdate) addresses() []address {
+func (u *update) addresses() []address {
 	var all []address
 	seen := map[string]bool{}
 	add := func(places []address) {
@@ -152,64 +152,64 @@ func (u *crlUpdate) addresses() []address {
 			}
 		}
 	}
-	for _, url := range u.v.options.CRLURLs {
+	for _, url := range u.k.options.URLs {
 		add([]address{{url: url, configured: true}})
 	}
-	for _, c := range u.v.store.all {
+	for _, c := range u.k.authorities.All() {
 		for _, url := range crl.WebURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...)) {
-			add(u.v.places(url, false))
+			add(u.k.placesOf(url, false))
 		}
 	}
 	for _, url := range u.store.points() {
-		add(u.v.places(url, false))
+		add(u.k.placesOf(url, false))
 	}
 	return all
 }
 
 // places are the directories and files with CRLs.
-func (u *crlUpdate) places() []*crlDir { return u.v.crlPlaces(u.store) }
+func (u *update) places() []*listDir { return u.k.places(u.store) }
 
-func (v *Verifier) crlPlaces(store *crlStore) []*crlDir {
-	o := v.options
-	var all []*crlDir
+func (k *Keeper) places(store *store) []*listDir {
+	o := k.options
+	var all []*listDir
 	add := func(key, path string) {
-		d := newCRLDir(o, key, path, &v.wanted)
+		d := newListDir(o, key, path, k.wanted)
 		d.store, d.optional = store, true
 		all = append(all, d)
 	}
-	if o.CRLDir != "" {
-		add("crl_dir", o.CRLDir)
+	if o.Dir != "" {
+		add("crl_dir", o.Dir)
 	}
-	for _, url := range o.CRLURLs {
+	for _, url := range o.URLs {
 		if path, ok, err := fetch.FilePath(url); ok && err == nil {
 			add("crl_url", path)
 		}
 	}
 	if store != nil {
-		add("store", store.path(crlDirName))
+		add("store", store.path(listDirName))
 	}
 	return all
 }
 
 // index builds what is missing.
-func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
+func (u *update) index(ctx context.Context, d *listDir) {
 	d.load()
 	if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
-		u.reports = append(u.reports, CRLReport{Path: d.path, Entries: -1, Err: d.err})
+		u.reports = append(u.reports, Report{Path: d.path, Entries: -1, Err: d.err})
 	}
 	for _, p := range d.problems {
-		u.reports = append(u.reports, CRLReport{Path: p.Path, Entries: -1, Err: errors.New(p.Text)})
+		u.reports = append(u.reports, Report{Path: p.path, Entries: -1, Err: errors.New(p.text)})
 		if d.key == "store" {
-			u.discard(p.Path)
+			u.discard(p.path)
 		}
 	}
 	for _, l := range d.crls {
-		c, ok := l.(*crlInFile)
+		c, ok := l.(*indexedList)
 		if !ok {
 			continue
 		}
 		u.lists = append(u.lists, c)
-		r := u.v.report(u.store, c)
+		r := u.k.report(u.store, c)
 		if u.kept == nil {
 			u.kept = map[string]bool{}
 		}
@@ -237,9 +237,9 @@ func (u *crlUpdate) index(ctx context.Context, d *crlDir) {
 }
 
 // discard removes a stored CRL that cannot be read, so that it is fetched anew.
-func (u *crlUpdate) discard(path string) {
-	_ = u.store.fs.remove(strings.TrimSuffix(path, ".crl") + ".json")
-	_ = u.store.fs.remove(path)
+func (u *update) discard(path string) {
+	_ = u.store.fs.Remove(strings.TrimSuffix(path, ".crl") + ".json")
+	_ = u.store.fs.Remove(path)
 }
 
 var errNotKept = errors.New("its list is not kept")
@@ -248,7 +248,7 @@ var errNotKept = errors.New("its list is not kept")
 var errNotIndexed = errors.New("no index is made: the time of this run was over")
 
 // build makes the pass over a CRL, checks its signature and writes its index. scan is nil when it cannot be read.
-func (u *crlUpdate) build(c *crlInFile) (scan *crl.Scan, signed bool, err error) {
+func (u *update) build(c *indexedList) (scan *crl.Scan, signed bool, err error) {
 	waitForGrain(c.id)
 	in, size, err := c.Open()
 	if err != nil {
@@ -264,12 +264,12 @@ func (u *crlUpdate) build(c *crlInFile) (scan *crl.Scan, signed bool, err error)
 	if scan, err = crl.ScanDER(counted, size, nil, visit); err != nil {
 		return nil, false, err
 	}
-	signer := crl.SignerOf(scan, u.v.listSigners(scan.Issuer))
+	signer := crl.SignerOf(scan, u.k.listSigners(scan.Issuer))
 	if signer == nil {
 		return scan, false, errors.New("no CA of ca_dir signed it: no index is made")
 	}
 	// One from the future, published ahead or seen by a wrong clock, must not push out the one that is valid now.
-	if !u.v.options.Now().Add(u.v.options.ClockSkew).Before(scan.ThisUpdate) {
+	if !u.k.options.Now().Add(u.k.options.Rules.ClockSkew).Before(scan.ThisUpdate) {
 		if err := u.store.saw(signer.RawSPKI, &scan.Head); err != nil && !errors.Is(err, crl.ErrOlder) {
 			return scan, true, err
 		}
@@ -303,8 +303,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 }
 
 // sweep removes what a process left that was killed while it wrote.
-func (u *crlUpdate) sweep() {
-	for _, sub := range []string{"", crlDirName, indexDirName, newestDirName} {
+func (u *update) sweep() {
+	for _, sub := range []string{"", listDirName, indexDirName, newestDirName} {
 		entries, err := os.ReadDir(u.store.path(sub))
 		if err != nil {
 			continue
@@ -312,29 +312,29 @@ func (u *crlUpdate) sweep() {
 		for _, e := range entries {
 			info, err := e.Info()
 			if err == nil && strings.HasPrefix(e.Name(), tempPrefix) && time.Since(info.ModTime()) > time.Hour {
-				_ = u.store.fs.remove(u.store.path(sub, e.Name()))
+				_ = u.store.fs.Remove(u.store.path(sub, e.Name()))
 			}
 		}
 	}
 }
 
 // removeOldIndexes removes the indexes of files that are not there any more.
-func (u *crlUpdate) removeOldIndexes() {
+func (u *update) removeOldIndexes() {
 	entries, err := os.ReadDir(u.store.path(indexDirName))
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ".idx") && !u.kept[e.Name()] {
-			_ = u.store.fs.remove(u.store.path(indexDirName, e.Name()))
+			_ = u.store.fs.Remove(u.store.path(indexDirName, e.Name()))
 		}
 	}
 }
 
 // report tells what stands around a CRL's entries.
-func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
+func (k *Keeper) report(store *store, c *indexedList) Report {
 	h := c.Head()
-	r := CRLReport{Path: c.path, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
+	r := Report{Path: c.path, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
 		Entries: -1, Indexed: c.index != nil}
 	if h.Number != nil {
 		r.Number = h.Number.String()
@@ -342,7 +342,7 @@ func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
 	if c.index != nil {
 		r.Entries, r.Signed = c.index.Entries(), true
 	}
-	if store != nil && filepath.Dir(c.path) == store.path(crlDirName) {
+	if store != nil && filepath.Dir(c.path) == store.path(listDirName) {
 		var o origin
 		if store.readJSON(strings.TrimSuffix(c.path, ".crl")+".json", &o) == nil {
 			r.URL = o.URL
@@ -351,35 +351,35 @@ func (v *Verifier) report(store *crlStore, c *crlInFile) CRLReport {
 	return r
 }
 
-// ListCRLs tells which CRLs are at hand, without reading them. One that is refused because a newer one was seen before
+// List tells which CRLs are at hand, without reading them. One that is refused because a newer one was seen before
 // has an error; where another at hand is as new as that, it is no fault.
-func (v *Verifier) ListCRLs() []CRLReport {
-	var reports []CRLReport
-	var lists []*crlInFile
-	store := openStore(v.options.StoreDir)
-	for _, d := range v.crlPlaces(store) {
+func (k *Keeper) List() []Report {
+	var reports []Report
+	var lists []*indexedList
+	store := k.open()
+	for _, d := range k.places(store) {
 		d.load()
 		if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
-			reports = append(reports, CRLReport{Path: d.path, Entries: -1, Err: d.err})
+			reports = append(reports, Report{Path: d.path, Entries: -1, Err: d.err})
 		}
 		for _, p := range d.problems {
-			reports = append(reports, CRLReport{Path: p.Path, Entries: -1, Err: errors.New(p.Text)})
+			reports = append(reports, Report{Path: p.path, Entries: -1, Err: errors.New(p.text)})
 		}
 		for _, l := range d.crls {
-			if c, ok := l.(*crlInFile); ok {
+			if c, ok := l.(*indexedList); ok {
 				lists = append(lists, c)
-				reports = append(reports, v.report(store, c))
+				reports = append(reports, k.report(store, c))
 			}
 		}
 	}
-	v.markOutdated(store, lists, reports)
+	k.markOutdated(store, lists, reports)
 	return reports
 }
 
-// CheckCRLs reads the CRLs of a file from their beginning to their end, with their signatures and dates.
-func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, error) {
+// Check reads the CRLs of a file from their beginning to their end, with their signatures and dates.
+func (k *Keeper) Check(path string, progress Progress) ([]Report, error) {
 	policy := safefile.Data()
-	policy.MaxSize = v.options.MaxCRLSize
+	policy.MaxSize = k.options.MaxSize
 	f, resolved, err := safefile.Open(path, policy)
 	if err != nil {
 		return nil, err
@@ -393,15 +393,15 @@ func (v *Verifier) CheckCRLs(path string, progress CRLProgress) ([]CRLReport, er
 	if err != nil || len(parts) == 0 {
 		return nil, errors.Join(fmt.Errorf("%s: no CRL can be read", resolved.Path), err)
 	}
-	var reports []CRLReport
+	var reports []Report
 	for _, part := range parts {
-		reports = append(reports, v.checkPart(path, f, part, progress))
+		reports = append(reports, k.checkPart(path, f, part, progress))
 	}
 	return reports, nil
 }
 
-func (v *Verifier) checkPart(path string, f io.ReaderAt, part crl.Part, progress CRLProgress) CRLReport {
-	r := CRLReport{Path: path, Entries: -1}
+func (k *Keeper) checkPart(path string, f io.ReaderAt, part crl.Part, progress Progress) Report {
+	r := Report{Path: path, Entries: -1}
 	body := part.Body(f)
 	defer body.Close()
 	in := &countingReader{in: body, told: func(n int64) {
@@ -419,49 +419,49 @@ func (v *Verifier) checkPart(path string, f io.ReaderAt, part crl.Part, progress
 	if scan.Number != nil {
 		r.Number = scan.Number.String()
 	}
-	r.Err = v.faultOf(scan, &r.Signed)
+	r.Err = k.faultOf(scan, &r.Signed)
 	return r
 }
 
 // faultOf says why a login would not use a CRL.
-func (v *Verifier) faultOf(scan *crl.Scan, signed *bool) error {
-	signer := crl.SignerOf(scan, v.listSigners(scan.Issuer))
+func (k *Keeper) faultOf(scan *crl.Scan, signed *bool) error {
+	signer := crl.SignerOf(scan, k.listSigners(scan.Issuer))
 	if *signed = signer != nil; !*signed {
 		return errors.New("no CA of ca_dir that may sign CRLs signed it")
 	}
-	if _, err := v.rules.CheckScheme(signer, scan.Algorithm); err != nil {
+	if _, err := k.options.Rules.CheckScheme(signer, scan.Algorithm); err != nil {
 		return errors.New("is " + err.Detail)
 	}
-	at := crl.Moment{Now: v.options.Now(), Skew: v.options.ClockSkew, Grace: v.options.CRLGrace}
+	at := crl.Moment{Now: k.options.Now(), Skew: k.options.Rules.ClockSkew, Grace: k.options.Grace}
 	if why := scan.Hindrance(at, true); why != "" {
 		return errors.New(why)
 	}
-	return openStore(v.options.StoreDir).Rollback(signer.RawSPKI, &scan.Head)
+	return k.open().Rollback(signer.RawSPKI, &scan.Head)
 }
 
-// Granted records the distribution points of a chain that logged in, with its CA certificates that are not in ca_dir, so
-// that UpdateCRLs fetches and checks its lists ahead of the next login. It does nothing without a CRL word, and for
-// others than the owner of the store.
-func (v *Verifier) Granted(r *Result) {
-	if v.options.Policy.CRL == "" || r == nil || !r.Anchored {
+// Granted records the distribution points of a chain that logged in, the certificate first, with its CA certificates that
+// are not in ca_dir, so that an update fetches and checks its lists ahead of the next login. It does nothing without a
+// CRL word, and for others than the owner of the store.
+func (k *Keeper) Granted(chain []*certinfo.Certificate) {
+	if k.options.Word == "" {
 		return
 	}
 	var urls []string
 	var authorities []*certinfo.Certificate
-	for i, c := range r.Chain {
+	for i, c := range chain {
 		urls = append(urls, crl.WebURLs(append(slices.Clone(c.CRLDistributionPoints), c.FreshestCRL...))...)
-		if i > 0 && !v.store.has(c) {
+		if i > 0 && !k.authorities.Has(c) {
 			authorities = append(authorities, c)
 		}
 	}
 	if len(urls)+len(authorities) == 0 {
 		return
 	}
-	store := openStore(v.options.StoreDir)
+	store := k.open()
 	if store == nil || !store.writes {
 		return
 	}
 	if err := errors.Join(store.record(urls), store.keepAuthorities(authorities)); err != nil {
-		v.options.Logger.Warn("what this chain's lists need is not recorded", "problem", err)
+		k.options.Logger.Warn("what this chain's lists need is not recorded", "problem", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -10,44 +10,44 @@ import (
 	"pam_pkcs11/verify/crl"
 )
 
-// crlSources is where CRLs come from: crl_dir, the store, files of crl_url, and for crl_online and crl_auto the network.
+// sources is where CRLs come from: crl_dir, the store, files of crl_url, and for crl_online and crl_auto the network.
 // All that is found is judged together, so that the newest that is valid counts, wherever it was.
-type crlSources struct {
-	local   []*crlDir
-	network *crlFetcher // nil for crl_offline
+type sources struct {
+	local   []*listDir
+	network *fetcher // nil for crl_offline
 }
 
-// newCRLRevocation checks against the CRLs that cert_policy names: crl_offline looks into crl_dir and the store,
+// Checker checks against the CRLs that cert_policy names: crl_offline looks into crl_dir and the store,
 // crl_online asks the network and looks into the store, crl_auto does all.
-func newCRLRevocation(v *Verifier) *crl.Checker {
-	o := v.options
-	store := openStore(o.StoreDir)
-	sources := &crlSources{}
+func (k *Keeper) Checker() *crl.Checker {
+	o := k.options
+	store := k.open()
+	sources := &sources{}
 	add := func(key, path string, optional bool) {
-		d := newCRLDir(o, key, path, &v.wanted)
+		d := newListDir(o, key, path, k.wanted)
 		d.store, d.optional = store, optional
 		sources.local = append(sources.local, d)
 	}
-	if o.Policy.CRL != "offline" {
-		sources.network = newCRLFetcher(v, store)
+	if o.Word != "offline" {
+		sources.network = newFetcher(k, store)
 	}
-	if o.Policy.CRL != "online" {
-		add("crl_dir", o.CRLDir, o.Policy.CRL == "auto")
+	if o.Word != "online" {
+		add("crl_dir", o.Dir, o.Word == "auto")
 	}
-	for _, u := range o.CRLURLs {
+	for _, u := range o.URLs {
 		if path, ok, err := fetch.FilePath(u); ok && err == nil {
 			add("crl_url", path, false)
 		}
 	}
 	if store != nil {
-		add("store", filepath.Join(store.dir, crlDirName), true)
+		add("store", filepath.Join(store.dir, listDirName), true)
 	}
 	r := &crl.Checker{
 		Source:     sources,
-		Rules:      v.rules,
-		LeafOnly:   o.CRLLeafOnly,
-		Grace:      o.CRLGrace,
-		PassedOver: v.passedOver,
+		Rules:      k.options.Rules,
+		LeafOnly:   o.LeafOnly,
+		Grace:      o.Grace,
+		PassedOver: k.passedOver,
 	}
 	if sources.network != nil {
 		r.Network = sources.network
@@ -59,7 +59,7 @@ func newCRLRevocation(v *Verifier) *crl.Checker {
 }
 
 // Lists gathers what the places hold. What is wrong with one is told with what the others have.
-func (m *crlSources) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+func (m *sources) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	var found []crl.List
 	var errs []error
 	if m.network != nil && !q.Settled {

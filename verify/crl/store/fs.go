@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"crypto/rand"
@@ -14,24 +14,26 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// storeFS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be full.
-type storeFS interface {
-	create(path string) (storeFile, error) // truncated, readable for everybody
-	rename(from, to string) error
-	remove(path string) error
-	mkdir(path string) error // with the parents, 0755
-	syncDir(path string) error
+// FS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be full.
+type FS interface {
+	Create(path string) (File, error) // truncated, readable for everybody
+	Rename(from, to string) error
+	Remove(path string) error
+	Mkdir(path string) error // with the parents, 0755
+	SyncDir(path string) error
 }
 
-type storeFile interface {
+// File is one that is being written.
+type File interface {
 	io.WriteCloser
 	Sync() error
 }
 
-// disk is the real one.
-type disk struct{}
+// Disk is the real one.
+type Disk struct{}
 
-func (disk) create(path string) (storeFile, error) {
+// Create makes a file that has its name once it was synced.
+func (Disk) Create(path string) (File, error) {
 	f, err := safefile.Create(path, 0o644)
 	if err != nil {
 		return nil, err
@@ -39,26 +41,31 @@ func (disk) create(path string) (storeFile, error) {
 	return f, nil
 }
 
-func (disk) rename(from, to string) error { return os.Rename(from, to) }
-func (disk) remove(path string) error     { return os.Remove(path) }
+// Rename puts a file in the place of another.
+func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
 
-func (d disk) mkdir(path string) error {
+// Remove removes a file.
+func (Disk) Remove(path string) error { return os.Remove(path) }
+
+// Mkdir makes a directory that everybody may read, with its parents; one that is there is left as it is.
+func (d Disk) Mkdir(path string) error {
 	err := os.Mkdir(path, 0o755)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil
 	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path:
-		if err := d.mkdir(filepath.Dir(path)); err != nil {
+		if err := d.Mkdir(filepath.Dir(path)); err != nil {
 			return err
 		}
-		return d.mkdir(path)
+		return d.Mkdir(path)
 	case err != nil:
 		return err
 	}
 	return os.Chmod(path, 0o755)
 }
 
-func (disk) syncDir(path string) error {
+// SyncDir brings the names in a directory to the disk.
+func (Disk) SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 // A CA that was restored from a backup may count its lists anew. What it publishes then is refused,
 // since it looks like an old list that somebody plays back; only the administrator can tell.
 
-// CRLRestart is a list that is refused because a newer one of its key and scope was seen before.
-type CRLRestart struct {
-	List           CRLReport // of the refused list
+// Restart is a list that is refused because a newer one of its key and scope was seen before.
+type Restart struct {
+	List           Report    // of the refused list
 	Note           string    // file that remembers the newer one
 	SeenNumber     string    // of the newer one, decimal, "" for none
 	SeenThisUpdate time.Time // of the newer one
@@ -32,17 +32,17 @@ type CRLRestart struct {
 
 // outdated is a list of a CA of ca_dir that is older than the note of its key and scope.
 type outdated struct {
-	list *crlInFile
+	list *indexedList
 	ca   *certinfo.Certificate
 	err  error
 }
 
 // findOutdated lists the CRLs that are refused so, where none at hand of the same key and scope is
 // as new as the note. It reads a list as a whole only where a note is newer.
-func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated {
+func (k *Keeper) findOutdated(store *store, lists []*indexedList) []outdated {
 	var old []outdated
 	for _, l := range lists {
-		for _, ca := range v.listSigners(l.Head().Issuer) {
+		for _, ca := range k.listSigners(l.Head().Issuer) {
 			err := store.Rollback(ca.RawSPKI, l.Head())
 			if err == nil || !crl.SignedWith(l, ca) {
 				continue
@@ -61,7 +61,7 @@ func (v *Verifier) findOutdated(store *crlStore, lists []*crlInFile) []outdated 
 }
 
 // hasCurrent tells whether another list of the same key and scope is not refused.
-func hasCurrent(store *crlStore, lists []*crlInFile, o outdated) bool {
+func hasCurrent(store *store, lists []*indexedList, o outdated) bool {
 	scope := scopeName(o.ca.RawSPKI, o.list.Head())
 	for _, l := range lists {
 		if scopeName(o.ca.RawSPKI, l.Head()) == scope && store.Rollback(o.ca.RawSPKI, l.Head()) == nil && crl.SignedWith(l, o.ca) {
@@ -72,11 +72,11 @@ func hasCurrent(store *crlStore, lists []*crlInFile, o outdated) bool {
 }
 
 // markOutdated puts what findOutdated says into the reports.
-func (v *Verifier) markOutdated(store *crlStore, lists []*crlInFile, reports []CRLReport) {
+func (k *Keeper) markOutdated(store *store, lists []*indexedList, reports []Report) {
 	if store == nil {
 		return
 	}
-	for _, o := range v.findOutdated(store, lists) {
+	for _, o := range k.findOutdated(store, lists) {
 		for i := range reports {
 			if r := &reports[i]; r.Path == o.list.path && r.Err == nil && r.ThisUpdate.Equal(o.list.Head().ThisUpdate) {
 				r.Err = o.err
@@ -85,32 +85,32 @@ func (v *Verifier) markOutdated(store *crlStore, lists []*crlInFile, reports []C
 	}
 }
 
-// RefusedCRLs finds the lists that are refused because a newer one of their key and scope was seen
+// Refused finds the lists that are refused because a newer one of their key and scope was seen
 // before: those in a file, or of an issuer by its name (RFC 4514) in crl_dir, in the store and at
-// the addresses that UpdateCRLs asks. The errors are of places that could not be looked at.
-func (v *Verifier) RefusedCRLs(ctx context.Context, issuerOrFile string) ([]CRLRestart, error) {
-	store := openStore(v.options.StoreDir)
+// the addresses that Update asks. The errors are of places that could not be looked at.
+func (k *Keeper) Refused(ctx context.Context, issuerOrFile string) ([]Restart, error) {
+	store := k.open()
 	if store == nil {
 		return nil, errors.New("there is no directory for the store")
 	}
 	if _, err := os.Stat(issuerOrFile); err == nil {
-		d := newCRLDir(v.options, "file", issuerOrFile, &v.wanted)
+		d := newListDir(k.options, "file", issuerOrFile, k.wanted)
 		d.load()
 		if d.err != nil {
 			return nil, d.err
 		}
 		for _, p := range d.problems {
-			err = errors.Join(err, fmt.Errorf("%s: %s", p.Path, p.Text))
+			err = errors.Join(err, fmt.Errorf("%s: %s", p.path, p.text))
 		}
-		return v.restarts(store, filesIn(d)), err
+		return k.restarts(store, filesIn(d)), err
 	}
-	return v.refusedOf(ctx, store, issuerOrFile)
+	return k.refusedOf(ctx, store, issuerOrFile)
 }
 
-func filesIn(d *crlDir) []*crlInFile {
-	var lists []*crlInFile
+func filesIn(d *listDir) []*indexedList {
+	var lists []*indexedList
 	for _, l := range d.crls {
-		if c, ok := l.(*crlInFile); ok {
+		if c, ok := l.(*indexedList); ok {
 			lists = append(lists, c)
 		}
 	}
@@ -118,10 +118,10 @@ func filesIn(d *crlDir) []*crlInFile {
 }
 
 // refusedOf looks at all places for lists of an issuer.
-func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string) ([]CRLRestart, error) {
-	var lists []*crlInFile
+func (k *Keeper) refusedOf(ctx context.Context, store *store, issuer string) ([]Restart, error) {
+	var lists []*indexedList
 	var errs []error
-	for _, d := range v.crlPlaces(store) {
+	for _, d := range k.places(store) {
 		d.load()
 		if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
 			errs = append(errs, d.err)
@@ -132,11 +132,11 @@ func (v *Verifier) refusedOf(ctx context.Context, store *crlStore, issuer string
 			}
 		}
 	}
-	found := v.restarts(store, lists)
-	u := &crlUpdate{v: v, store: store}
+	found := k.restarts(store, lists)
+	u := &update{k: k, store: store}
 	var mu sync.Mutex
 	asked := askRound(ctx, u.addresses(), func(ctx context.Context, a address, heard func()) error {
-		r, err := v.refusedAt(ctx, store, a, issuer, heard)
+		r, err := k.refusedAt(ctx, store, a, issuer, heard)
 		if r != nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -152,20 +152,20 @@ func isNamed(h *crl.Head, issuer string) bool {
 }
 
 // restarts makes what is shown of lists in files.
-func (v *Verifier) restarts(store *crlStore, lists []*crlInFile) []CRLRestart {
-	var found []CRLRestart
-	for _, o := range v.findOutdated(store, lists) {
-		r := v.report(store, o.list)
-		found = append(found, v.restart(store, r, o.ca.RawSPKI, o.list.Head(), nil))
+func (k *Keeper) restarts(store *store, lists []*indexedList) []Restart {
+	var found []Restart
+	for _, o := range k.findOutdated(store, lists) {
+		r := k.report(store, o.list)
+		found = append(found, k.restart(store, r, o.ca.RawSPKI, o.list.Head(), nil))
 	}
 	return found
 }
 
-func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crl.Head, a *address) CRLRestart {
+func (k *Keeper) restart(store *store, r Report, spki []byte, h *crl.Head, a *address) Restart {
 	path := store.path(newestDirName, scopeName(spki, h))
 	var n newest
 	_ = store.readJSON(path, &n) // one that cannot be read is shown as nothing
-	return CRLRestart{
+	return Restart{
 		List:           r,
 		Note:           path,
 		SeenNumber:     n.Number,
@@ -178,33 +178,33 @@ func (v *Verifier) restart(store *crlStore, r CRLReport, spki []byte, h *crl.Hea
 
 // refusedAt fetches the list of an address without keeping it; nil when it is another issuer's, or
 // is not refused.
-func (v *Verifier) refusedAt(ctx context.Context, store *crlStore, a address, issuer string, heard func()) (*CRLRestart, error) {
-	list, err := newCRLFetcher(v, nil).download(ctx, crlRequest{address: a, now: v.options.Now(), heard: heard})
+func (k *Keeper) refusedAt(ctx context.Context, store *store, a address, issuer string, heard func()) (*Restart, error) {
+	list, err := newFetcher(k, nil).download(ctx, request{address: a, now: k.options.Now(), heard: heard})
 	if err != nil || !isNamed(list.Head(), issuer) {
 		return nil, err
 	}
 	h := list.Head()
-	signer := crl.SignerOf(list.pass, v.listSigners(h.Issuer))
+	signer := crl.SignerOf(list.pass, k.listSigners(h.Issuer))
 	if signer == nil || store.Rollback(signer.RawSPKI, h) == nil {
 		return nil, nil
 	}
-	r := CRLReport{URL: a.url, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate,
+	r := Report{URL: a.url, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate,
 		NextUpdate: h.NextUpdate, Entries: list.pass.Count, Signed: true}
 	if h.Number != nil {
 		r.Number = h.Number.String()
 	}
-	found := v.restart(store, r, signer.RawSPKI, h, &a)
+	found := k.restart(store, r, signer.RawSPKI, h, &a)
 	return &found, nil
 }
 
-// AcceptCRL notes a list as the newest of its key and scope, so that logins believe it, and fetches
+// Accept notes a list as the newest of its key and scope, so that logins believe it, and fetches
 // it when it came from an address.
-func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
-	store := openStore(v.options.StoreDir)
+func (k *Keeper) Accept(ctx context.Context, r Restart) error {
+	store := k.open()
 	if store == nil {
 		return errors.New("there is no directory for the store")
 	}
-	if v.options.Now().Add(v.options.ClockSkew).Before(r.head.ThisUpdate) {
+	if k.options.Now().Add(k.options.Rules.ClockSkew).Before(r.head.ThisUpdate) {
 		return errors.New("is not valid yet")
 	}
 	if err := store.accept(r.spki, r.head); err != nil {
@@ -214,6 +214,6 @@ func (v *Verifier) AcceptCRL(ctx context.Context, r CRLRestart) error {
 		return nil
 	}
 	store.writes = true
-	_, err := newCRLFetcher(v, store).refresh(ctx, *r.address, nil)
+	_, err := newFetcher(k, store).refresh(ctx, *r.address, nil)
 	return err
 }

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"net/url"
@@ -11,23 +11,23 @@ import (
 // Where the address of a distribution point is asked: as it is written, at the site's own mirror,
 // or at a directory server where it names none.
 
-// CRLMirror says that what begins with From is asked at To and the rest (crl_mirror). Both end with
+// Mirror says that what begins with From is asked at To and the rest (crl_mirror). Both end with
 // /, or neither does and only the whole address From is meant.
-type CRLMirror struct{ From, To string }
+type Mirror struct{ From, To string }
 
-// places gives where an address from a certificate is asked; each of them may have its list. What
+// placesOf gives where an address from a certificate is asked; each of them may have its list. What
 // the administrator wrote may be on this machine.
-func (v *Verifier) places(written string, delta bool) (all []address) {
-	if contains(v.options.CRLURLs, written) {
+func (k *Keeper) placesOf(written string, delta bool) (all []address) {
+	if contains(k.options.URLs, written) {
 		return []address{{url: written, configured: true, delta: delta}}
 	}
-	for _, m := range v.options.CRLMirrors {
+	for _, m := range k.options.Mirrors {
 		if to, ok := m.of(written); ok {
 			return []address{{url: to, configured: true, delta: delta}}
 		}
 	}
 	if scheme, rest, without := withoutServer(written); without {
-		for _, server := range v.options.CRLLDAPServers {
+		for _, server := range k.options.LDAPServers {
 			if scheme == "ldap" || strings.HasPrefix(server, "ldaps:") { // nothing makes ldap of ldaps
 				all = append(all, address{url: server + rest, configured: true, delta: delta})
 			}
@@ -41,7 +41,7 @@ func (v *Verifier) places(written string, delta bool) (all []address) {
 
 // of gives the mirror's address. What the rest could climb out with is not followed: the address is
 // in a certificate, and the mirror in the site's own network.
-func (m CRLMirror) of(written string) (string, bool) {
+func (m Mirror) of(written string) (string, bool) {
 	scheme, rest, found := strings.Cut(written, "://")
 	if !found {
 		return "", false
@@ -85,8 +85,8 @@ func withoutServer(written string) (scheme, rest string, ok bool) {
 }
 
 // noServer tells whether an address names no server, and the configuration has none for it.
-func (v *Verifier) noServer(written string) bool {
-	all := v.places(written, false)
+func (k *Keeper) noServer(written string) bool {
+	all := k.placesOf(written, false)
 	_, _, without := withoutServer(all[0].url)
 	return without
 }
@@ -94,7 +94,7 @@ func (v *Verifier) noServer(written string) bool {
 // PassedOver says which addresses of a certificate's distribution points are not followed as they
 // are written, and what cures that: a key that names another place, no weaker rule. Without the
 // network no address is asked.
-func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, cures []string) {
+func (k *Keeper) passedOver(cert *certinfo.Certificate, network bool) (whys, cures []string) {
 	add := func(why string, cure ...string) {
 		whys = append(whys, why)
 		for _, c := range cure {
@@ -114,16 +114,16 @@ func (v *Verifier) passedOver(cert *certinfo.Certificate, network bool) (whys, c
 			}
 			scheme, _, _ := strings.Cut(n.Text, ":")
 			switch {
-			case network && v.noServer(n.Text):
+			case network && k.noServer(n.Text):
 				add("its distribution point "+refusal.Clip(n.Text)+" names no server",
-					"crl_ldap_server = ldap://HOST", crlURLCure)
-			case strings.EqualFold(scheme, "file") && !contains(v.options.CRLURLs, n.Text):
+					"crl_ldap_server = ldap://HOST", urlCure)
+			case strings.EqualFold(scheme, "file") && !contains(k.options.URLs, n.Text):
 				add("its distribution point "+refusal.Clip(n.Text)+
-					" was passed over: files are read where the configuration names them", crlURLCure)
+					" was passed over: files are read where the configuration names them", urlCure)
 			}
 		}
 	}
 	return whys, cures
 }
 
-const crlURLCure = "crl_url = the address or file of the list"
+const urlCure = "crl_url = the address or file of the list"

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -26,12 +26,12 @@ const (
 // errNotAsked is for addresses whose turn did not come.
 var errNotAsked = errors.New("was not asked: the time of this run was over")
 
-// crlAsk asks one address, and calls heard whenever something has come.
-type crlAsk func(ctx context.Context, a address, heard func()) error
+// askFunc asks one address, and calls heard whenever something has come.
+type askFunc func(ctx context.Context, a address, heard func()) error
 
 // askRound asks the addresses in their order and gives an error for each, nil for those that
 // answered. When it is over is for ctx to say; no address alone gets more than half of that.
-func askRound(ctx context.Context, all []address, ask crlAsk) []error {
+func askRound(ctx context.Context, all []address, ask askFunc) []error {
 	left := roundWithoutEnd
 	if end, ok := ctx.Deadline(); ok {
 		left = time.Until(end)
@@ -60,7 +60,7 @@ func askRound(ctx context.Context, all []address, ask crlAsk) []error {
 // roundLimits are those of one address: the longest time without an octet, and the time in all.
 type roundLimits struct{ silence, total time.Duration }
 
-func (l roundLimits) ask(ctx context.Context, a address, ask crlAsk) (err error) {
+func (l roundLimits) ask(ctx context.Context, a address, ask askFunc) (err error) {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", a.url, errNotAsked)
 	}

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"cmp"
@@ -45,7 +45,7 @@ func (n *failure) spares() time.Duration {
 	return min(wait, longestSpared)
 }
 
-func (s *crlStore) failure(url string) (n failure) {
+func (s *store) failure(url string) (n failure) {
 	if s.readJSON(s.urlPath(url, failureSuffix), &n) != nil || n.URL != url {
 		return failure{}
 	}
@@ -54,7 +54,7 @@ func (s *crlStore) failure(url string) (n failure) {
 
 // spared tells whether an address failed so lately that it need not be asked where something else
 // answers. The memory ends when the machine starts anew and when its way to the network changes.
-func (f *crlFetcher) spared(url string, now time.Time) bool {
+func (f *fetcher) spared(url string, now time.Time) bool {
 	if f.store == nil {
 		return false
 	}
@@ -65,33 +65,33 @@ func (f *crlFetcher) spared(url string, now time.Time) bool {
 
 // remember takes down what became of asking an address under ctx. That the one who asked went away
 // says nothing about the server.
-func (f *crlFetcher) remember(ctx context.Context, url string, err error) {
+func (f *fetcher) remember(ctx context.Context, url string, err error) {
 	if f.store == nil || !f.store.writes || err != nil && context.Cause(ctx) == context.Canceled {
 		return
 	}
 	path := f.store.urlPath(url, failureSuffix)
 	if err == nil {
-		if gone := f.store.fs.remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-			f.v.options.Logger.Warn("CRL store cannot be written", "problem", gone)
+		if gone := f.store.fs.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			f.k.options.Logger.Warn("CRL store cannot be written", "problem", gone)
 		}
 		return
 	}
 	n := f.store.failure(url)
 	fresh := failure{
 		URL:     url,
-		Last:    f.v.options.Now(),
+		Last:    f.k.options.Now(),
 		Count:   min(n.Count, 100) + 1,
 		Where:   f.state(),
 		Problem: strings.ToValidUTF8(err.Error()[:min(len(err.Error()), maxProblem)], "?"),
 	}
 	if err := f.store.writeJSON(path, &fresh); err != nil {
-		f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+		f.k.options.Logger.Warn("CRL store cannot be written", "problem", err)
 	}
 }
 
 // failedLast puts those that failed last time behind the others, the one that was asked last at the
 // end.
-func (u *crlUpdate) failedLast(all []address) {
+func (u *update) failedLast(all []address) {
 	notes := map[string]failure{}
 	for _, a := range all {
 		notes[a.url] = u.store.failure(a.url)

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -25,15 +25,15 @@ const (
 	impatience  = 2 * time.Second
 	mirrorAfter = time.Second
 	lockStep    = 10 * time.Millisecond
-	// LongestCRLPeriod is the longest time between two runs of UpdateCRLs for which logins rely on them.
-	LongestCRLPeriod = 24 * time.Hour
+	// LongestPeriod is the longest time between two runs of Update for which logins rely on them.
+	LongestPeriod = 24 * time.Hour
 )
 
-// crlFetcher gets CRLs from the network, each address once. It runs after the chain of the certificate was found good,
+// fetcher gets CRLs from the network, each address once. It runs after the chain of the certificate was found good,
 // so an address in it is at least a CA's.
-type crlFetcher struct {
-	v     *Verifier
-	store *crlStore     // may be nil
+type fetcher struct {
+	k     *Keeper
+	store *store        // may be nil
 	local bool          // for tests: certificates may name addresses of this machine
 	state func() string // machineState
 
@@ -44,7 +44,7 @@ type crlFetcher struct {
 
 // MayBeSignedBy takes down that the certificates of a path may have signed the lists that come. A list that is
 // asked for by one certificate may be that of another's issuer.
-func (f *crlFetcher) MayBeSignedBy(certs []*certinfo.Certificate) {
+func (f *fetcher) MayBeSignedBy(certs []*certinfo.Certificate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range certs {
@@ -54,7 +54,7 @@ func (f *crlFetcher) MayBeSignedBy(certs []*certinfo.Certificate) {
 	}
 }
 
-func (f *crlFetcher) signers() []*certinfo.Certificate {
+func (f *fetcher) signers() []*certinfo.Certificate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.chain)
@@ -63,28 +63,38 @@ func (f *crlFetcher) signers() []*certinfo.Certificate {
 // fetching is one address under way or done.
 type fetching struct {
 	done chan struct{}
-	list *fetchedCRL
+	list *fetchedList
 	err  error
 	lost bool // the one who asked went away: it says nothing about the server
 }
 
-// fetchedCRL is what an address gave: seen in one pass, or read from the store.
-type fetchedCRL struct {
+// fetchedList is what an address gave: seen in one pass, or read from the store.
+type fetchedList struct {
 	crl.List
 	pass    *crl.Scan // of a CRL that came just now, nil for others
 	notKept error     // why it is not in the store
 }
 
 // Fetched tells it from the lists of a directory.
-func (l *fetchedCRL) Fetched() {}
+func (l *fetchedList) Fetched() {}
 
 // answers tells whether a certificate can be looked up.
-func (l *fetchedCRL) answers(cert *certinfo.Certificate) bool {
+func (l *fetchedList) answers(cert *certinfo.Certificate) bool {
 	return l.pass == nil || l.pass.Asked.Contains(cert.SerialBytes)
 }
 
-func newCRLFetcher(v *Verifier, store *crlStore) *crlFetcher {
-	return &crlFetcher{v: v, store: store, state: sync.OnceValue(machineState), fetched: map[string]*fetching{}}
+func newFetcher(k *Keeper, store *store) *fetcher {
+	f := &fetcher{
+		k:       k,
+		store:   store,
+		local:   k.options.Hooks.Local,
+		state:   k.options.Hooks.State,
+		fetched: map[string]*fetching{},
+	}
+	if f.state == nil {
+		f.state = sync.OnceValue(machineState)
+	}
+	return f
 }
 
 // address is where a CRL may be had. What the administrator wrote may be on this machine.
@@ -97,11 +107,11 @@ type address struct {
 // addresses lists where the CRLs of a distribution point are. The implicit point stands for what is configured and gave
 // Lists of the certificate's issuer before, for delta CRLs, and where a certificate names nothing for what its self-signed
 // issuer names, as the C module had it.
-func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
+func (f *fetcher) addresses(cert, issuer *certinfo.Certificate, point *certinfo.DistributionPoint) (groups [][]address) {
 	if urls := crl.WebURLs([]certinfo.DistributionPoint{*point}); len(urls) > 0 {
 		var group []address
 		for _, u := range urls {
-			group = append(group, f.v.places(u, false)...)
+			group = append(group, f.k.placesOf(u, false)...)
 		}
 		return [][]address{group}
 	}
@@ -115,7 +125,7 @@ func (f *crlFetcher) addresses(cert, issuer *certinfo.Certificate, point *certin
 	}
 	add := func(points []certinfo.DistributionPoint, delta bool) {
 		for _, u := range crl.WebURLs(points) {
-			groups = append(groups, f.v.places(u, delta))
+			groups = append(groups, f.k.placesOf(u, delta))
 		}
 	}
 	add(cert.FreshestCRL, true)
@@ -131,7 +141,7 @@ func isImplicit(p *certinfo.DistributionPoint) bool {
 }
 
 // Announce starts what certificate will ask for, so that servers are waited for at the same time.
-func (f *crlFetcher) Announce(ctx context.Context, cert, issuer *certinfo.Certificate) {
+func (f *fetcher) Announce(ctx context.Context, cert, issuer *certinfo.Certificate) {
 	points := append([]certinfo.DistributionPoint(nil), cert.CRLDistributionPoints...)
 	points = append(points, *crl.ImplicitPoint(cert))
 	for i := range points {
@@ -141,12 +151,12 @@ func (f *crlFetcher) Announce(ctx context.Context, cert, issuer *certinfo.Certif
 	}
 }
 
-func (f *crlFetcher) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+func (f *fetcher) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	return f.ask(ctx, q, f.addresses(q.Cert, q.Issuer, q.Point))
 }
 
 // ask gives what the groups of addresses have.
-func (f *crlFetcher) ask(ctx context.Context, q *crl.Query, groups [][]address) ([]crl.List, error) {
+func (f *fetcher) ask(ctx context.Context, q *crl.Query, groups [][]address) ([]crl.List, error) {
 	var found []crl.List
 	var errs []error
 	for _, group := range groups {
@@ -173,7 +183,7 @@ func (f *crlFetcher) ask(ctx context.Context, q *crl.Query, groups [][]address) 
 }
 
 // any takes the first of several addresses of the same CRL that gives one.
-func (f *crlFetcher) any(ctx context.Context, cert, issuer *certinfo.Certificate, group []address) (*fetchedCRL, error) {
+func (f *fetcher) any(ctx context.Context, cert, issuer *certinfo.Certificate, group []address) (*fetchedList, error) {
 	var running []*fetching
 	var errs []error
 	for next := 0; ; {
@@ -231,7 +241,7 @@ func waitForOne(ctx context.Context, running []*fetching, more <-chan time.Time,
 
 // start asks an address, unless that was done. A CRL that was not kept is fetched again when a certificate was not
 // looked for in it.
-func (f *crlFetcher) start(ctx context.Context, cert, issuer *certinfo.Certificate, a address) *fetching {
+func (f *fetcher) start(ctx context.Context, cert, issuer *certinfo.Certificate, a address) *fetching {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if old := f.fetched[a.url]; old != nil {
@@ -260,8 +270,8 @@ func (f *crlFetcher) start(ctx context.Context, cert, issuer *certinfo.Certifica
 }
 
 // get brings the CRL of an address up to date.
-func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a address) (*fetchedCRL, error) {
-	now := f.v.options.Now()
+func (f *fetcher) get(ctx context.Context, issuer *certinfo.Certificate, a address) (*fetchedList, error) {
+	now := f.k.options.Now()
 	held := f.held(a.url, now)
 	if f.suffices(a.url, held, now) {
 		return f.stored(a.url)
@@ -275,7 +285,7 @@ func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a ad
 			return f.stored(a.url)
 		}
 		defer unlock()
-		now = f.v.options.Now() // it may have been fetched while we waited, and so after the time that we began with
+		now = f.k.options.Now() // it may have been fetched while we waited, and so after the time that we began with
 		if held = f.held(a.url, now); f.suffices(a.url, held, now) {
 			return f.stored(a.url)
 		}
@@ -286,39 +296,39 @@ func (f *crlFetcher) get(ctx context.Context, issuer *certinfo.Certificate, a ad
 		asking, cancel = context.WithTimeout(ctx, impatience)
 		defer cancel()
 	}
-	list, err := f.download(asking, crlRequest{address: a, issuer: issuer, held: held.origin, now: now})
+	list, err := f.download(asking, request{address: a, issuer: issuer, held: held.origin, now: now})
 	if err == nil || held.valid && ctx.Err() == nil { // not where this login had no more time
 		f.remember(ctx, a.url, err)
 	}
 	if err != nil && held.valid {
-		f.v.options.Logger.Warn("CRL not refreshed: the stored one is still valid", "url", a.url, "problem", err)
+		f.k.options.Logger.Warn("CRL not refreshed: the stored one is still valid", "url", a.url, "problem", err)
 		return f.stored(a.url)
 	}
 	return list, err
 }
 
 // suffices tells whether the stored CRL is used without asking its server.
-func (f *crlFetcher) suffices(url string, h heldCRL, now time.Time) bool {
+func (f *fetcher) suffices(url string, h heldList, now time.Time) bool {
 	return h.fresh(now) || h.valid && f.spared(url, now)
 }
 
-// heldCRL is what the store has of an address.
-type heldCRL struct {
+// heldList is what the store has of an address.
+type heldList struct {
 	origin
 	valid bool // it is there, and its time is not over
 }
 
-func (h heldCRL) fresh(now time.Time) bool {
+func (h heldList) fresh(now time.Time) bool {
 	age := now.Sub(h.Checked)
-	return h.valid && age >= 0 && (age < confirmedFor || now.Before(h.Due) && h.Due.Sub(h.Checked) <= LongestCRLPeriod)
+	return h.valid && age >= 0 && (age < confirmedFor || now.Before(h.Due) && h.Due.Sub(h.Checked) <= LongestPeriod)
 }
 
-func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
+func (f *fetcher) held(url string, now time.Time) (h heldList) {
 	if f.store == nil {
 		return h
 	}
 	o := f.store.origin(url)
-	file, _, err := safefile.Open(f.store.listPath(o, url), safefile.Policy{MaxSize: f.v.options.MaxCRLSize})
+	file, _, err := safefile.Open(f.store.listPath(o, url), safefile.Policy{MaxSize: f.k.options.MaxSize})
 	if err != nil {
 		return h
 	}
@@ -341,8 +351,8 @@ func (f *crlFetcher) held(url string, now time.Time) (h heldCRL) {
 }
 
 // stored reads the CRL of an address from the store.
-func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
-	d := newCRLDir(f.v.options, "store", f.store.listPath(f.store.origin(url), url), &f.v.wanted)
+func (f *fetcher) stored(url string) (*fetchedList, error) {
+	d := newListDir(f.k.options, "store", f.store.listPath(f.store.origin(url), url), f.k.wanted)
 	d.store = f.store
 	d.load()
 	switch {
@@ -351,15 +361,15 @@ func (f *crlFetcher) stored(url string) (*fetchedCRL, error) {
 	case len(d.crls) != 1:
 		return nil, fmt.Errorf("%s: the stored CRL cannot be read", url)
 	}
-	return &fetchedCRL{List: d.crls[0]}, nil
+	return &fetchedList{List: d.crls[0]}, nil
 }
 
 // waitLock waits for the one that fetches the same; nil without an error when that need not be waited for.
-func (f *crlFetcher) waitLock(ctx context.Context, url string, held heldCRL) (unlock func(), err error) {
+func (f *fetcher) waitLock(ctx context.Context, url string, held heldList) (unlock func(), err error) {
 	for {
 		unlock, err := f.store.lock(url)
 		if err != nil {
-			f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+			f.k.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			return func() {}, nil
 		}
 		if unlock != nil {

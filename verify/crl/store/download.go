@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -12,19 +12,8 @@ import (
 	"pam_pkcs11/verify/crl"
 )
 
-// client fetches for this verifier; maxBytes bounds a body.
-func (v *Verifier) client(allowLocal bool, maxBytes int64) *fetch.Client {
-	return &fetch.Client{
-		Proxy:      v.options.Proxy,
-		NoProxy:    v.options.NoProxy,
-		Resolver:   v.options.Resolver,
-		AllowLocal: allowLocal,
-		MaxBytes:   maxBytes,
-	}
-}
-
-// crlRequest is one question to an address.
-type crlRequest struct {
+// request is one question to an address.
+type request struct {
 	address
 	issuer *certinfo.Certificate // of the certificate at hand, nil for none
 	held   origin                // of what the store has of it
@@ -33,12 +22,12 @@ type crlRequest struct {
 }
 
 // download asks the server, reads what comes in one pass, and keeps it when its signature is good.
-func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, error) {
+func (f *fetcher) download(ctx context.Context, r request) (*fetchedList, error) {
 	a, o, now := r.address, r.held, r.now
 	if _, _, without := withoutServer(a.url); without {
 		return nil, fmt.Errorf("%s: names no server: crl_ldap_server names those to ask, or crl_url another place of the list", a.url)
 	}
-	client := f.v.client(a.configured || f.local, f.v.options.MaxCRLSize)
+	client := f.k.options.Client(a.configured || f.local, f.k.options.MaxSize)
 	answer, err := client.Get(ctx, a.url, fetch.Validators{ETag: o.ETag, LastModified: o.LastModified})
 	if err != nil {
 		return nil, clean(a.url, err)
@@ -54,7 +43,7 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 		if err == nil && f.store.writes {
 			o.of(list.Head())
 			if err := f.store.confirm(o, now); err != nil {
-				f.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+				f.k.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			}
 		}
 		return list, err
@@ -71,7 +60,7 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 		if errors.Is(err, crl.ErrOlder) {
 			return nil, clean(a.url, err)
 		}
-		f.v.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
+		f.k.options.Logger.Warn("CRL not kept", "url", a.url, "problem", err)
 		list.notKept = err
 	}
 	return list, nil
@@ -79,13 +68,13 @@ func (f *crlFetcher) download(ctx context.Context, r crlRequest) (*fetchedCRL, e
 
 // receive makes the pass over a body, which goes to a temporary file of the store as well. That the disk is full, or
 // cannot be written, is no hindrance: the login has what it needs.
-func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp string, err error) {
+func (f *fetcher) receive(answer *fetch.Answer) (list *fetchedList, temp string, err error) {
 	var scan *crl.Scan
-	asked := f.v.wanted.Set()
+	asked := f.k.wanted.Set()
 	read := false
 	if f.store != nil && f.store.writes {
 		var scanErr error
-		temp, err = f.store.prepare(f.store.path(crlDirName), func(w io.Writer) error {
+		temp, err = f.store.prepare(f.store.path(listDirName), func(w io.Writer) error {
 			read = true
 			kept := &besideWriter{Writer: w}
 			if scan, scanErr = crl.ScanBody(io.TeeReader(answer.Body, kept), asked, nil); scanErr != nil {
@@ -94,7 +83,7 @@ func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp strin
 			return kept.err
 		})
 		if err != nil && scanErr == nil {
-			f.v.options.Logger.Warn("CRL not kept", "problem", err)
+			f.k.options.Logger.Warn("CRL not kept", "problem", err)
 			temp, err = "", nil
 		}
 	}
@@ -104,8 +93,8 @@ func (f *crlFetcher) receive(answer *fetch.Answer) (list *fetchedCRL, temp strin
 	if err != nil {
 		return nil, "", err
 	}
-	stream := crl.NewScanned(&f.v.wanted, scan, errors.New("was not kept, so another certificate cannot be looked for"))
-	return &fetchedCRL{List: stream, pass: scan}, temp, nil
+	stream := crl.NewScanned(f.k.wanted, scan, errors.New("was not kept, so another certificate cannot be looked for"))
+	return &fetchedList{List: stream, pass: scan}, temp, nil
 }
 
 // besideWriter does not let a full disk end the reading.
@@ -122,21 +111,21 @@ func (b *besideWriter) Write(p []byte) (int, error) {
 }
 
 // file puts a received CRL into the store, when one of the CAs at hand signed it and it is not from the future.
-func (f *crlFetcher) file(temp, url string, v fetch.Validators, issuer *certinfo.Certificate, scan *crl.Scan, now time.Time) error {
+func (f *fetcher) file(temp, url string, v fetch.Validators, issuer *certinfo.Certificate, scan *crl.Scan, now time.Time) error {
 	signer := f.signer(issuer, scan)
 	switch {
 	case signer == nil:
-		return errors.Join(errors.New("not signed by a CA at hand (of ca_dir, or below them of a chain that logged in)"), f.store.fs.remove(temp))
-	case now.Add(f.v.options.ClockSkew).Before(scan.ThisUpdate):
-		return errors.Join(errors.New("not valid yet"), f.store.fs.remove(temp))
+		return errors.Join(errors.New("not signed by a CA at hand (of ca_dir, or below them of a chain that logged in)"), f.store.fs.Remove(temp))
+	case now.Add(f.k.options.Rules.ClockSkew).Before(scan.ThisUpdate):
+		return errors.Join(errors.New("not valid yet"), f.store.fs.Remove(temp))
 	}
 	return f.store.keep(temp, url, v, signer.RawSPKI, &scan.Head, now)
 }
 
 // signer finds the certificate that signed a CRL: the issuer of the certificate at hand, another CA of the paths at hand,
 // or a CA of ca_dir.
-func (f *crlFetcher) signer(issuer *certinfo.Certificate, scan *crl.Scan) *certinfo.Certificate {
-	candidates := append(f.signers(), f.v.store.bySubj[scan.Issuer.Key()]...)
+func (f *fetcher) signer(issuer *certinfo.Certificate, scan *crl.Scan) *certinfo.Certificate {
+	candidates := append(f.signers(), f.k.authorities.Named(scan.Issuer)...)
 	if issuer != nil {
 		candidates = append([]*certinfo.Certificate{issuer}, candidates...)
 	}

@@ -1,7 +1,6 @@
-package verify
+package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
-	"pam_pkcs11/verify/internal/rules"
 )
 
 // Authorities that are on cards alone. The lists of an issuing CA that is not in ca_dir are signed
@@ -28,12 +26,12 @@ const (
 	maxKeptAuthorities = 200
 )
 
-func (s *crlStore) authorityPath(c *certinfo.Certificate) string {
+func (s *store) authorityPath(c *certinfo.Certificate) string {
 	return s.path(authorityDirName, shortName(c.Raw)+authoritySuffix)
 }
 
 // keepAuthorities writes down the CA certificates of a chain, those that are known cost no write.
-func (s *crlStore) keepAuthorities(certs []*certinfo.Certificate) error {
+func (s *store) keepAuthorities(certs []*certinfo.Certificate) error {
 	for _, c := range certs {
 		path := s.authorityPath(c)
 		if _, err := os.Lstat(path); err == nil || len(c.Raw) > maxStoreRecord {
@@ -51,7 +49,7 @@ func (s *crlStore) keepAuthorities(certs []*certinfo.Certificate) error {
 
 // authorities reads what was kept. A file that cannot be read, or is not what its name says, is
 // passed over.
-func (s *crlStore) authorities() (all []*certinfo.Certificate) {
+func (s *store) authorities() (all []*certinfo.Certificate) {
 	if s == nil {
 		return nil
 	}
@@ -77,15 +75,15 @@ func (s *crlStore) authorities() (all []*certinfo.Certificate) {
 // listSigners gives the certificates of a name that may have signed a list: those of ca_dir, and
 // what was kept and has a good path to one of ca_dir now. It is for `pam-pkcs11 crl`, not for
 // logins.
-func (v *Verifier) listSigners(name certinfo.Name) []*certinfo.Certificate {
-	v.keptOnce.Do(v.findKept)
-	return append(slices.Clone(v.store.bySubj[name.Key()]), v.kept[name.Key()]...)
+func (k *Keeper) listSigners(name certinfo.Name) []*certinfo.Certificate {
+	k.keptOnce.Do(k.findKept)
+	return append(slices.Clone(k.authorities.Named(name)), k.kept[name.Key()]...)
 }
 
-// keptSigners gives what was kept and has a good path.
-func (v *Verifier) keptSigners() (all []*certinfo.Certificate) {
-	v.keptOnce.Do(v.findKept)
-	for _, certs := range v.kept {
+// KeptSigners gives what was kept and has a good path.
+func (k *Keeper) KeptSigners() (all []*certinfo.Certificate) {
+	k.keptOnce.Do(k.findKept)
+	for _, certs := range k.kept {
 		all = append(all, certs...)
 	}
 	return all
@@ -93,39 +91,23 @@ func (v *Verifier) keptSigners() (all []*certinfo.Certificate) {
 
 // findKept looks for a path from each certificate that was kept. Whether it is revoked is for
 // logins to find out.
-func (v *Verifier) findKept() {
-	v.kept = map[string][]*certinfo.Certificate{}
-	all := openStore(v.options.StoreDir).authorities()
+func (k *Keeper) findKept() {
+	k.kept = map[string][]*certinfo.Certificate{}
+	all := k.open().authorities()
 	for _, c := range all {
-		ctx, cancel := context.WithTimeout(context.Background(), defaultDeadline)
-		if v.leadsToAnchor(ctx, c, all) {
-			v.kept[c.Subject.Key()] = append(v.kept[c.Subject.Key()], c)
+		if k.authorities.Reaches(c, all) {
+			k.kept[c.Subject.Key()] = append(k.kept[c.Subject.Key()], c)
 		}
-		cancel()
 	}
-}
-
-func (v *Verifier) leadsToAnchor(ctx context.Context, c *certinfo.Certificate, others []*certinfo.Certificate) bool {
-	if v.store.has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil || v.rules.CheckKey(c, c.PublicKey) != nil {
-		return false
-	}
-	s := newSearch(ctx, v, v.options.Now(), nil)
-	for _, o := range others {
-		key := o.Subject.Key()
-		s.extra[key] = append(s.extra[key], o)
-	}
-	s.initial, s.accept = initialPolicies{}, s.validateChain
-	_, err := s.find(c)
-	return err == nil
 }
 
 // removeOldAuthorities removes what was kept and whose time is over.
-func (u *crlUpdate) removeOldAuthorities() {
-	now := u.v.options.Now()
+func (u *update) removeOldAuthorities() {
+	now := u.k.options.Now()
 	for _, c := range u.store.authorities() {
-		if now.After(c.NotAfter.Add(u.v.options.ClockSkew)) {
-			if err := u.store.fs.remove(u.store.authorityPath(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				u.v.options.Logger.Warn("CRL store cannot be written", "problem", err)
+		if now.After(c.NotAfter.Add(u.k.options.Rules.ClockSkew)) {
+			if err := u.store.fs.Remove(u.store.authorityPath(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				u.k.options.Logger.Warn("CRL store cannot be written", "problem", err)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"context"
@@ -20,41 +20,46 @@ import (
 	"pam_pkcs11/verify/internal/refusal"
 )
 
-// crlDir is the CRLs of a directory or of one file. What there is is found when the first certificate needs one, by
+// listDir is the CRLs of a directory or of one file. What there is is found when the first certificate needs one, by
 // reading the ends of each CRL; a CRL is read as a whole when it speaks of a certificate, and then once.
-type crlDir struct {
+type listDir struct {
 	key    string // of the configuration, for messages
 	path   string
 	policy safefile.Policy
 	wanted *crl.Wanted
 	logger *slog.Logger
+	opened func(path string) // of Hooks
 
-	store    *crlStore // with the indexes; may be nil
-	optional bool      // that there is nothing is not worth a word
+	store    *store // with the indexes; may be nil
+	optional bool   // that there is nothing is not worth a word
 
 	once     sync.Once
 	crls     crl.Memory
-	problems []Problem
+	problems []problem
 	err      error
 	seen     map[string]bool // files, by resolved path
 }
 
 const (
-	maxCRLFiles        = 10000
-	defaultMaxCRL      = 512 << 20
+	maxFiles           = 10000
+	defaultMaxSize     = 512 << 20
 	maxReportedInError = 3
+	maxProblems        = 100
 )
 
-func newCRLDir(o Options, key, path string, w *crl.Wanted) *crlDir {
+// problem is what is wrong with one file.
+type problem struct{ path, text string }
+
+func newListDir(o Options, key, path string, w *crl.Wanted) *listDir {
 	policy := safefile.Data()
-	policy.MaxSize = o.MaxCRLSize
+	policy.MaxSize = o.MaxSize
 	if o.StrictPermissions {
 		policy = policy.Strict()
 	}
-	return &crlDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, seen: map[string]bool{}}
+	return &listDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, opened: o.Hooks.Opened, seen: map[string]bool{}}
 }
 
-func (d *crlDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
+func (d *listDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	d.once.Do(d.load)
 	if d.err != nil {
 		if d.optional && errors.Is(d.err, fs.ErrNotExist) {
@@ -66,7 +71,7 @@ func (d *crlDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 		return nil, d.err
 	}
 	for i := range d.problems {
-		q.Doubt("%s %s", d.problems[i].Path, d.problems[i].Text)
+		q.Doubt("%s %s", d.problems[i].path, d.problems[i].text)
 	}
 	found, err := d.crls.Lists(ctx, q)
 	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {
@@ -76,26 +81,26 @@ func (d *crlDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 }
 
 // nothing says why there is no CRL: perhaps it is one of those that were not used.
-func (d *crlDir) nothing(cert *certinfo.Certificate) error {
+func (d *listDir) nothing(cert *certinfo.Certificate) error {
 	text := fmt.Sprintf("%s %s holds none of %q", d.key, d.path, refusal.Clip(cert.Issuer.RFC4514()))
 	for i, p := range d.problems {
 		if i == maxReportedInError {
 			text += ", and more"
 			break
 		}
-		text += fmt.Sprintf("; not used: %s: %s", p.Path, p.Text)
+		text += fmt.Sprintf("; not used: %s: %s", p.path, p.text)
 	}
 	return errors.New(text)
 }
 
-func (d *crlDir) problem(path string, err error) {
-	if len(d.problems) < maxCAProblems {
-		d.problems = append(d.problems, Problem{path, err.Error()})
+func (d *listDir) problem(path string, err error) {
+	if len(d.problems) < maxProblems {
+		d.problems = append(d.problems, problem{path, err.Error()})
 		d.logger.Warn(d.key+": not used", "file", path, "problem", err)
 	}
 }
 
-func (d *crlDir) load() {
+func (d *listDir) load() {
 	if d.path == "" {
 		d.err = fmt.Errorf("%s is not set", d.key)
 		return
@@ -116,7 +121,7 @@ func (d *crlDir) load() {
 	}
 	defer dir.Close()
 	d.report(dir.Resolved)
-	names, err := dir.Names(maxCRLFiles)
+	names, err := dir.Names(maxFiles)
 	if err != nil {
 		d.err = fmt.Errorf("%s: %w", d.key, err)
 		return
@@ -136,7 +141,7 @@ func (d *crlDir) load() {
 }
 
 // addFile takes the CRLs of a file. One that is there under several names, as hash links make it, is read once.
-func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
+func (d *listDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 	defer f.Close()
 	d.report(resolved)
 	if d.seen[resolved.Path] {
@@ -159,13 +164,13 @@ func (d *crlDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 }
 
 // crlsIn prepares the CRLs of a file.
-func (d *crlDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact bool) (found []crl.List, faults []error) {
+func (d *listDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact bool) (found []crl.List, faults []error) {
 	parts, err := crl.FindParts(f, id.Size(), exact)
 	if err != nil {
 		faults = append(faults, err)
 	}
 	for _, part := range parts {
-		file := &crlInFile{Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(resolved, id, part)}, path: path, id: id, part: part}
+		file := &indexedList{Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(path, resolved, id, part)}, path: path, id: id, part: part}
 		switch err := file.prepare(f, d.store, d.logger); {
 		case err == nil:
 			found = append(found, file)
@@ -179,9 +184,9 @@ func (d *crlDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact 
 }
 
 // opener opens a CRL for its pass. The file must be the one that was looked at.
-func (d *crlDir) opener(path string, id crl.FileID, part crl.Part) func() (io.ReadCloser, int64, error) {
+func (d *listDir) opener(path, resolved string, id crl.FileID, part crl.Part) func() (io.ReadCloser, int64, error) {
 	return func() (io.ReadCloser, int64, error) {
-		f, _, err := safefile.Open(path, d.policy)
+		f, _, err := safefile.Open(resolved, d.policy)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -193,12 +198,15 @@ func (d *crlDir) opener(path string, id crl.FileID, part crl.Part) func() (io.Re
 			f.Close()
 			return nil, 0, err
 		}
+		if d.opened != nil {
+			d.opened(path)
+		}
 		return part.BodyOf(f), part.Der, nil
 	}
 }
 
 // report passes on what safefile tolerated.
-func (d *crlDir) report(r safefile.Resolved) {
+func (d *listDir) report(r safefile.Resolved) {
 	for _, weakness := range r.Reports {
 		d.logger.Warn(d.key+": weak permissions", "file", weakness.Path, "problem", weakness.Problem)
 	}

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"io"
@@ -11,8 +11,8 @@ import (
 // minIndexed is the size in octets from which an index is made and looked for: a smaller CRL is read as quickly.
 const minIndexed = 32 << 10
 
-// crlInFile is a CRL in a file: answered from its index, or from one pass when there is none.
-type crlInFile struct {
+// indexedList is a CRL in a file: answered from its index, or from one pass when there is none.
+type indexedList struct {
 	crl.Stream
 	path   string
 	id     crl.FileID
@@ -24,7 +24,7 @@ type crlInFile struct {
 }
 
 // prepare finds out what stands around the entries.
-func (c *crlInFile) prepare(f io.ReaderAt, store *crlStore, logger *slog.Logger) error {
+func (c *indexedList) prepare(f io.ReaderAt, store *store, logger *slog.Logger) error {
 	c.logger = logger
 	if c.part.Size >= minIndexed {
 		x, err := store.index(c.id, c.part.At)
@@ -45,7 +45,7 @@ func (c *crlInFile) prepare(f io.ReaderAt, store *crlStore, logger *slog.Logger)
 	return err
 }
 
-func (c *crlInFile) SignedBy(signer *certinfo.Certificate, key any) error {
+func (c *indexedList) SignedBy(signer *certinfo.Certificate, key any) error {
 	if c.index == nil {
 		return c.Stream.SignedBy(signer, key)
 	}
@@ -57,7 +57,7 @@ func (c *crlInFile) SignedBy(signer *certinfo.Certificate, key any) error {
 }
 
 // Lookup falls back to the CRL when its index is damaged; the signature must be good then too.
-func (c *crlInFile) Lookup(issuer certinfo.Name, serial []byte) (crl.Entry, bool, error) {
+func (c *indexedList) Lookup(issuer certinfo.Name, serial []byte) (crl.Entry, bool, error) {
 	if c.index == nil {
 		return c.Stream.Lookup(issuer, serial)
 	}

@@ -1,4 +1,4 @@
-package verify
+package store
 
 import (
 	"crypto/sha256"
@@ -32,18 +32,18 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
 //	                 or by that of its address and key, where the address gave one of another key before
 //	crl/HASH.json    where it came from and how to ask whether it has changed
-//	crl/HASH.failed  that its address gave none lately, see crlfailure.go
+//	crl/HASH.failed  that its address gave none lately, see failure.go
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
-//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir, see crlauthority.go
+//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir, see authority.go
 //	points.json      distribution points of certificates that logged in
-//	ocsp/            OCSP answers, see ocspstore.go
+//	ocsp/            OCSP answers, see the room of ocsp
 //	lock, crl/HASH.lock
-type crlStore struct {
+type store struct {
 	dir    string
-	fs     storeFS
+	fs     FS
 	writes bool          // this process may keep what it fetches
-	period time.Duration // after which UpdateCRLs runs again, 0 for logins
+	period time.Duration // after which Update runs again, 0 for logins
 	noting sync.Mutex    // over newest/
 	temp   tempNumber
 	policy safefile.Policy
@@ -52,18 +52,18 @@ type crlStore struct {
 const (
 	maxStoreRecord = 64 << 10 // octets of a small file
 	maxPoints      = 1000
-	crlDirName     = "crl"
+	listDirName    = "crl"
 	indexDirName   = "index"
 	newestDirName  = "newest"
 	pointsName     = "points.json"
 )
 
 // openStore is nil when there is no directory to use. A store of another user is not written to.
-func openStore(dir string) *crlStore {
+func openStore(dir string) *store {
 	if dir == "" {
 		return nil
 	}
-	s := &crlStore{dir: dir, fs: disk{}, policy: safefile.Policy{MaxSize: maxStoreRecord}}
+	s := &store{dir: dir, fs: Disk{}, policy: safefile.Policy{MaxSize: maxStoreRecord}}
 	s.writes = os.Geteuid() == 0
 	if info, err := os.Stat(dir); err == nil {
 		st, ok := info.Sys().(*syscall.Stat_t)
@@ -72,7 +72,7 @@ func openStore(dir string) *crlStore {
 	return s
 }
 
-func (s *crlStore) path(parts ...string) string {
+func (s *store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
 
@@ -82,7 +82,7 @@ func shortName(of []byte) string {
 }
 
 // replace puts a file in place as a whole or not at all, on the disk and not only in memory.
-func (s *crlStore) replace(path string, write func(io.Writer) error) error {
+func (s *store) replace(path string, write func(io.Writer) error) error {
 	temp, err := s.prepare(filepath.Dir(path), write)
 	if err != nil {
 		return err
@@ -91,12 +91,12 @@ func (s *crlStore) replace(path string, write func(io.Writer) error) error {
 }
 
 // prepare writes a temporary file and brings it to the disk.
-func (s *crlStore) prepare(dir string, write func(io.Writer) error) (temp string, err error) {
-	if err := s.fs.mkdir(dir); err != nil {
+func (s *store) prepare(dir string, write func(io.Writer) error) (temp string, err error) {
+	if err := s.fs.Mkdir(dir); err != nil {
 		return "", err
 	}
 	temp = s.temp.name(dir)
-	f, err := s.fs.create(temp)
+	f, err := s.fs.Create(temp)
 	if err != nil {
 		return "", err
 	}
@@ -104,21 +104,21 @@ func (s *crlStore) prepare(dir string, write func(io.Writer) error) (temp string
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		_ = s.fs.remove(temp) // what counts is the error above
+		_ = s.fs.Remove(temp) // what counts is the error above
 		return "", err
 	}
 	return temp, nil
 }
 
-func (s *crlStore) install(temp, path string) error {
-	if err := s.fs.rename(temp, path); err != nil {
-		_ = s.fs.remove(temp)
+func (s *store) install(temp, path string) error {
+	if err := s.fs.Rename(temp, path); err != nil {
+		_ = s.fs.Remove(temp)
 		return err
 	}
-	return s.fs.syncDir(filepath.Dir(path))
+	return s.fs.SyncDir(filepath.Dir(path))
 }
 
-func (s *crlStore) readJSON(path string, into any) error {
+func (s *store) readJSON(path string, into any) error {
 	data, _, err := safefile.ReadFile(path, s.policy)
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (s *crlStore) readJSON(path string, into any) error {
 	return json.Unmarshal(data, into)
 }
 
-func (s *crlStore) writeJSON(path string, v any) error {
+func (s *store) writeJSON(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *crlStore) writeJSON(path string, v any) error {
 	return s.replaceBytes(path, append(data, '\n'))
 }
 
-func (s *crlStore) replaceBytes(path string, data []byte) error {
+func (s *store) replaceBytes(path string, data []byte) error {
 	return s.replace(path, func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
@@ -166,7 +166,7 @@ func scopeName(spki []byte, h *crl.Head) string {
 
 // Rollback says that a CRL is older than one that was seen of the same key and scope (ErrOlder), or that nobody knows.
 // With an error the CRL must prove nothing.
-func (s *crlStore) Rollback(spki []byte, h *crl.Head) error {
+func (s *store) Rollback(spki []byte, h *crl.Head) error {
 	if s == nil {
 		return nil
 	}
@@ -209,7 +209,7 @@ func (n *newest) newerThan(h *crl.Head) bool {
 
 // SeenOf names the note of a list that was seen of a CA's own key, beside one of the CA's name that another key signed:
 // of the same scope, or of the whole CA. "" is that there is none.
-func (s *crlStore) SeenOf(ca *certinfo.Certificate, other *crl.Head) string {
+func (s *store) SeenOf(ca *certinfo.Certificate, other *crl.Head) string {
 	if s == nil {
 		return ""
 	}
@@ -228,7 +228,7 @@ func (s *crlStore) SeenOf(ca *certinfo.Certificate, other *crl.Head) string {
 
 // saw notes a CRL as the newest, unless it is older than what is noted; a note that cannot be read is replaced. Several
 // addresses of one CRL may give lists at the same time.
-func (s *crlStore) saw(spki []byte, h *crl.Head) error {
+func (s *store) saw(spki []byte, h *crl.Head) error {
 	s.noting.Lock()
 	defer s.noting.Unlock()
 	path := s.path(newestDirName, scopeName(spki, h))
@@ -255,7 +255,7 @@ func noteOf(h *crl.Head) newest {
 }
 
 // accept notes a CRL as the newest whatever was noted before.
-func (s *crlStore) accept(spki []byte, h *crl.Head) error {
+func (s *store) accept(spki []byte, h *crl.Head) error {
 	fresh := noteOf(h)
 	fresh.Since = h.ThisUpdate
 	return s.writeJSON(s.path(newestDirName, scopeName(spki, h)), fresh)
@@ -273,7 +273,7 @@ type origin struct {
 	// that the list may speak of certificates of any issuer.
 	Issuer   string `json:"issuer,omitempty"`
 	Indirect bool   `json:"indirect,omitempty"`
-	// Due is when UpdateCRLs, which asked at Checked, asks again. Until then no login does. Zero where
+	// Due is when Update, which asked at Checked, asks again. Until then no login does. Zero where
 	// a login asked.
 	Due time.Time `json:"due,omitzero"`
 }
@@ -285,12 +285,12 @@ func (o *origin) of(h *crl.Head) {
 
 func issuerName(n certinfo.Name) string { return shortName([]byte(n.Key())) }
 
-func (s *crlStore) urlPath(url, suffix string) string {
-	return s.path(crlDirName, shortName([]byte(url))+suffix)
+func (s *store) urlPath(url, suffix string) string {
+	return s.path(listDirName, shortName([]byte(url))+suffix)
 }
 
 // origin gives what is known about a stored CRL; the zero value when there is nothing that can be used.
-func (s *crlStore) origin(url string) origin {
+func (s *store) origin(url string) origin {
 	var o origin
 	if err := s.readJSON(s.urlPath(url, ".json"), &o); err != nil || o.URL != url {
 		return origin{}
@@ -299,7 +299,7 @@ func (s *crlStore) origin(url string) origin {
 }
 
 // confirm notes that the server still has the CRL that is stored.
-func (s *crlStore) confirm(o origin, now time.Time) error {
+func (s *store) confirm(o origin, now time.Time) error {
 	o.Checked, o.Due = now, time.Time{}
 	if s.period > 0 {
 		o.Due = now.Add(s.period)
@@ -309,9 +309,9 @@ func (s *crlStore) confirm(o origin, now time.Time) error {
 
 // keep puts a CRL, whose signature was checked, into the place of an older one. temp is the file it was written to. The
 // Rollback state comes first: after a crash between the two nothing older is believed.
-func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *crl.Head, now time.Time) error {
+func (s *store) keep(temp, url string, v fetch.Validators, spki []byte, h *crl.Head, now time.Time) error {
 	if err := s.saw(spki, h); err != nil {
-		_ = s.fs.remove(temp)
+		_ = s.fs.Remove(temp)
 		return err
 	}
 	before := s.origin(url)
@@ -326,7 +326,7 @@ func (s *crlStore) keep(temp, url string, v fetch.Validators, spki []byte, h *cr
 
 // listPath is the file of the list that an address gave last. Where that is of another key than the one before, it is
 // beside that one and not in its place: what the other list has stays revoked.
-func (s *crlStore) listPath(o origin, url string) string {
+func (s *store) listPath(o origin, url string) string {
 	if o.Apart {
 		return s.urlPath(url+" "+o.Signer, ".crl")
 	}
@@ -334,12 +334,12 @@ func (s *crlStore) listPath(o origin, url string) string {
 }
 
 // lock takes the lock of an address, or of the whole store for "".
-func (s *crlStore) lock(url string) (unlock func(), err error) {
+func (s *store) lock(url string) (unlock func(), err error) {
 	dir, name := s.dir, s.path("lock")
 	if url != "" {
-		dir, name = s.path(crlDirName), s.urlPath(url, ".lock")
+		dir, name = s.path(listDirName), s.urlPath(url, ".lock")
 	}
-	if err := s.fs.mkdir(dir); err != nil {
+	if err := s.fs.Mkdir(dir); err != nil {
 		return nil, err
 	}
 	return lockFile(name)
@@ -352,7 +352,7 @@ func indexName(id crl.FileID, at int64) string {
 
 // index opens the index of a CRL; nil when there is none that can be used. A file that others than root could write,
 // or that belongs to another CRL, is not used.
-func (s *crlStore) index(id crl.FileID, at int64) (*crl.Index, error) {
+func (s *store) index(id crl.FileID, at int64) (*crl.Index, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -378,7 +378,7 @@ func (s *crlStore) index(id crl.FileID, at int64) (*crl.Index, error) {
 }
 
 // points lists the distribution points that were recorded.
-func (s *crlStore) points() []string {
+func (s *store) points() []string {
 	var urls []string
 	if s == nil {
 		return nil
@@ -393,7 +393,7 @@ func (s *crlStore) points() []string {
 }
 
 // record adds distribution points; those that are known cost no write.
-func (s *crlStore) record(urls []string) error {
+func (s *store) record(urls []string) error {
 	known := map[string]bool{}
 	for _, u := range s.points() {
 		known[u] = true
