@@ -91,7 +91,7 @@ func timedCheck(t *testing.T, o Options, root, inter *testca.CA, leaf ...testca.
 	v := trusting(t, o, &root.Cert)
 	policy := v.revoked.(*revocationPolicy)
 	if policy.ocsp != nil {
-		policy.ocsp.local = true
+		policy.ocsp.Local = true
 	}
 	cert := parsed(t, inter.Leaf("Alice", leaf...))
 	card := []*certinfo.Certificate{parsed(t, &inter.Cert)}

@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/ocsp"
 	"pam_pkcs11/verify/sig"
 )
 
@@ -25,13 +26,19 @@ const (
 	defaultDeadline = 10 * time.Second // for callers without one
 )
 
+// maxDelegates bounds how often the status of a responder's certificate leads to another responder.
+const maxDelegates = 2
+
+// ocspDirName is where OCSP answers are kept in Options.StoreDir; for root only, since it tells who logs in.
+const ocspDirName = "ocsp"
+
 // revocationPolicy asks OCSP responders first, all certificates of the path at once, then looks into CRLs for those of
 // which no responder spoke. A certificate that neither speaks of is refused, unless the administrator wrote
 // `revocation = soft`. That is for silence: nothing that could be had, no answer or list at all, or one whose time is
 // over. "Revoked" is final in any case, "unknown" of the CA's own responder is no silence, nor is a wrong signature.
 type revocationPolicy struct {
-	ocsp     *ocspChecker // nil: cert_policy has no ocsp_on
-	crl      *crl.Checker // nil: cert_policy has no CRL word
+	ocsp     *ocsp.Checker // nil: cert_policy has no ocsp_on
+	crl      *crl.Checker  // nil: cert_policy has no CRL word
 	soft     bool
 	leafOnly bool
 }
@@ -51,10 +58,10 @@ func (v *Verifier) startRevocation() error {
 		if o.StoreDir != "" && os.Geteuid() == 0 {
 			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
-		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
 		if err := v.readResponderCerts(); err != nil {
 			return err
 		}
+		policy.ocsp = v.newOCSP(dir)
 	}
 	v.revoked = policy
 	return nil
@@ -97,15 +104,15 @@ type revocationRun struct {
 	crl *crl.Run
 }
 
-func (r *revocationRun) targets() []ocspTarget {
+func (r *revocationRun) targets() []ocsp.Target {
 	keys := sig.WorkingKeys(r.p.certs)
 	from := 1
 	if r.policy.leafOnly {
 		from = max(1, len(r.p.certs)-1)
 	}
-	var all []ocspTarget
+	var all []ocsp.Target
 	for i := from; i < len(r.p.certs); i++ {
-		all = append(all, ocspTarget{cert: r.p.certs[i], issuer: r.p.certs[i-1], key: keys[i-1]})
+		all = append(all, ocsp.Target{Cert: r.p.certs[i], Issuer: r.p.certs[i-1], Key: keys[i-1]})
 	}
 	return all
 }
@@ -116,14 +123,14 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	targets := r.targets()
 	outcomes := r.askAll(ctx, targets)
 	for i := range slices.Backward(targets) {
-		if err := decided(targets[i].cert, outcomes[i]); err != nil {
+		if err := decided(targets[i].Cert, outcomes[i]); err != nil {
 			r.s.work.against = true
 			return err
 		}
 	}
 	for i, t := range targets {
-		if r.crl != nil && outcomes[i].verdict == nil {
-			r.crl.Announce(ctx, t.cert, t.issuer)
+		if r.crl != nil && outcomes[i].Verdict == nil {
+			r.crl.Announce(ctx, t.Cert, t.Issuer)
 		}
 	}
 	var silent []*Error
@@ -159,13 +166,13 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 
 // final is what becomes of a path on which one certificate is refused for good: when that is a CA's, the user's own may
 // be revoked as well.
-func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcomes []ocspOutcome, err *Error) *Error {
+func (r *revocationRun) final(ctx context.Context, targets []ocsp.Target, outcomes []ocsp.Outcome, err *Error) *Error {
 	if err.Reason != ReasonRevoked {
 		return err
 	}
 	r.s.work.against = true
 	last := len(targets) - 1
-	if targets[last].cert == err.Cert {
+	if targets[last].Cert == err.Cert {
 		return err
 	}
 	if own := r.certificate(ctx, &targets[last], outcomes[last]); own != nil && own.Reason == ReasonRevoked {
@@ -175,8 +182,8 @@ func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcome
 }
 
 // askAll asks the responders about all certificates at once. A revoked one ends the asking.
-func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocspOutcome {
-	outcomes := make([]ocspOutcome, len(targets))
+func (r *revocationRun) askAll(ctx context.Context, targets []ocsp.Target) []ocsp.Outcome {
+	outcomes := make([]ocsp.Outcome, len(targets))
 	if r.policy.ocsp == nil {
 		return outcomes
 	}
@@ -190,8 +197,8 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 	var group sync.WaitGroup
 	for i := range targets {
 		group.Go(func() {
-			outcomes[i] = r.policy.ocsp.ask(ctx, &targets[i], r.delegates(1))
-			if v := outcomes[i].verdict; v != nil && v.revoked() {
+			outcomes[i] = r.policy.ocsp.Ask(ctx, &targets[i], r.delegates(1))
+			if v := outcomes[i].Verdict; v != nil && v.Revoked() {
 				cancel()
 			}
 		})
@@ -201,58 +208,58 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 }
 
 // certificate judges one certificate by what its responders said, else by CRLs, which are fetched under ctx.
-func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOutcome) *Error {
+func (r *revocationRun) certificate(ctx context.Context, t *ocsp.Target, o ocsp.Outcome) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.policy.ocsp != nil {
-		for _, note := range o.notes {
-			r.s.step(t.cert, ReasonNoAnswer, false, note)
+		for _, note := range o.Notes {
+			r.s.step(t.Cert, ReasonNoAnswer, false, note)
 		}
-		if err := decided(t.cert, o); err != nil || o.verdict != nil {
+		if err := decided(t.Cert, o); err != nil || o.Verdict != nil {
 			if err == nil {
-				r.s.step(t.cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.verdict.single.thisUpdate)+", says "+refusal.Clip(o.from))
+				r.s.step(t.Cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.Verdict.SaidAt())+", says "+refusal.Clip(o.From))
 			}
 			return err
 		}
 	}
-	why := strings.Join(o.notes, "; ")
+	why := strings.Join(o.Notes, "; ")
 	if r.crl == nil {
-		err := refusal.New(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
-		err.Spoken, err.Restore = o.spoken, o.restore
+		err := refusal.New(t.Cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err.Spoken, err.Restore = o.Spoken, o.Restore
 		return err
 	}
-	err := r.crl.Certificate(ctx, t.cert, t.issuer, t.key)
+	err := r.crl.Certificate(ctx, t.Cert, t.Issuer, t.Key)
 	switch {
 	case err == nil:
-		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")
+		r.s.step(t.Cert, ReasonCRLGood, true, "no CRL at hand lists it")
 		return nil
 	case err.Reason == ReasonWork && ctx.Err() != nil:
-		err = refusal.New(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
+		err = refusal.New(t.Cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
 		both := refusal.New(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
-		both.Spoken, both.Restore = err.Spoken || o.spoken, cmp.Or(err.Restore, o.restore)
+		both.Spoken, both.Restore = err.Spoken || o.Spoken, cmp.Or(err.Restore, o.Restore)
 		err = both
 	}
 	return err
 }
 
 // decided turns a "revoked" into the refusal.
-func decided(cert *certinfo.Certificate, o ocspOutcome) *Error {
-	if o.verdict == nil || !o.verdict.revoked() {
+func decided(cert *certinfo.Certificate, o ocsp.Outcome) *Error {
+	if o.Verdict == nil || !o.Verdict.Revoked() {
 		return nil
 	}
-	s := o.verdict.single
-	return refusal.New(cert, ReasonRevoked, "revoked at %s (%s), says %s", refusal.Stamp(s.revokedAt), certinfo.CRLReasonText(s.reason), refusal.Clip(o.from))
+	at, reason := o.Verdict.Revocation()
+	return refusal.New(cert, ReasonRevoked, "revoked at %s (%s), says %s", refusal.Stamp(at), reason, refusal.Clip(o.From))
 }
 
 // delegates finds the status of responders' certificates: by OCSP, as for any certificate, and by CRLs where cert_policy
 // has them. No certificate can vouch for itself, so the chain of them ends soon.
-func (r *revocationRun) delegates(depth int) delegateStatus {
-	return func(ctx context.Context, t ocspTarget) *Error {
-		var o ocspOutcome
+func (r *revocationRun) delegates(depth int) ocsp.DelegateStatus {
+	return func(ctx context.Context, t ocsp.Target) *Error {
+		var o ocsp.Outcome
 		if depth <= maxDelegates {
-			o = r.policy.ocsp.ask(ctx, &t, r.delegates(depth+1))
+			o = r.policy.ocsp.Ask(ctx, &t, r.delegates(depth+1))
 		}
 		return r.certificate(ctx, &t, o)
 	}

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -141,7 +140,7 @@ func TestResponders(t *testing.T) {
 		if err := check(t, Options{}, muteURL(t), responding(t, good).URL); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(started); took < hedge || took > 10*time.Second {
+		if took := time.Since(started); took < time.Second || took > 10*time.Second {
 			t.Errorf("took %v", took)
 		}
 	})
@@ -177,7 +176,7 @@ func TestResponders(t *testing.T) {
 	})
 	t.Run("many URLs are not all asked", func(t *testing.T) {
 		var urls []string
-		for range maxResponders {
+		for range 5 {
 			urls = append(urls, deadURL(t))
 		}
 		s := responding(t, good)
@@ -200,7 +199,7 @@ func TestCertificatesDoNotLeadHere(t *testing.T) {
 	s := responding(t, signs(&root.Cert, testca.OCSPGood))
 	leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.URL, "http://169.254.169.254/latest", "http://[::1]:1/", "http://0.0.0.0:1/", "http://localhost:1/"}, nil)))
 	v := withOCSP(t, Options{}, &root.Cert)
-	v.revoked.(*revocationPolicy).ocsp.local = false
+	v.revoked.(*revocationPolicy).ocsp.Local = false
 	_, err := v.Check(within(t, 20*time.Second), leaf, nil)
 	if ReasonOf(err) != ReasonRevocationUnknown || strings.Count(err.Error(), "not allowed") != 5 {
 		t.Errorf("got %v", err)
@@ -414,10 +413,7 @@ func TestSoftIsNoWayRound(t *testing.T) {
 		leaf := inter.Leaf("Alice", testca.InfoAccess([]string{s.URL}, nil))
 		cross := other.Intermediate("Inter", testca.WithKey(inter.Key))
 		v := withOCSP(t, Options{Soft: true}, &root.Cert, &other.Cert)
-		store := v.revoked.(*revocationPolicy).ocsp.store
-		for i := range maxKeptInMemory { // so that nothing is kept
-			store.remember(fmt.Sprint(i), nil)
-		}
+		v.revoked.(*revocationPolicy).ocsp.Store = nil // nothing is kept
 		card := []*certinfo.Certificate{parsed(t, &inter.Cert), parsed(t, &cross.Cert)}
 		if _, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), card); ReasonOf(err) != tt.want {
 			t.Errorf("status %d: %v", tt.status, err)

@@ -47,7 +47,7 @@ type Options struct {
 	RequireAllPolicies bool                    // each of them must be
 
 	CRLLeafOnly bool          // crl_scope = leaf: revocation of the certificate alone, not of the CAs above it
-	CRLGrace    time.Duration // how long after its NextUpdate a CRL still proves a certificate good
+	CRLGrace    time.Duration // how long after its nextUpdate a CRL still proves a certificate good
 	MaxCRLSize  int64         // in octets; 0 means 512 MiB
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
 	CRLMirrors  []CRLMirror   // where the addresses of certificates are asked instead; may be on this machine

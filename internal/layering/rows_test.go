@@ -32,7 +32,7 @@ var rows = map[string]row{
 	"config": {ours: "internal/safefile"},
 	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
-		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/sig",
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/sig",
 		third: "golang.org/x/crypto",
 	},
 	"verify/crl": {ours: "internal/certinfo verify/internal/refusal verify/internal/rules verify/sig", third: "golang.org/x/crypto"},
@@ -41,7 +41,11 @@ var rows = map[string]row{
 	},
 	"verify/internal/refusal": {ours: "internal/certinfo"},
 	"verify/internal/rules":   {ours: "internal/certinfo verify/internal/refusal verify/sig"},
-	"verify/sig":              {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
+	"verify/ocsp": {
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},

@@ -11,7 +11,7 @@ import (
 	"pam_pkcs11/verify/sig"
 )
 
-// maxAgeWithoutNext is how long a CRL without NextUpdate is believed.
+// maxAgeWithoutNext is how long a CRL without nextUpdate is believed.
 const maxAgeWithoutNext = 30 * 24 * time.Hour
 
 // maxSignerDepth bounds how often the signer of a CRL has to be looked up to judge the signer of another.
@@ -24,7 +24,7 @@ type Checker struct {
 	Notes    Notes         // may be nil
 	Rules    rules.Rules   // for keys, algorithms and clocks
 	LeafOnly bool          // crl_scope = leaf
-	Grace    time.Duration // after NextUpdate
+	Grace    time.Duration // after nextUpdate
 
 	// PassedOver says which addresses of a certificate are not followed as they are written, and what cures that; may
 	// be nil.
@@ -114,7 +114,7 @@ func (r *Run) Announce(ctx context.Context, cert, issuer *certinfo.Certificate) 
 type Moment struct {
 	Now   time.Time
 	Skew  time.Duration // how far clocks may differ
-	Grace time.Duration // how long after its NextUpdate a CRL still counts
+	Grace time.Duration // how long after its nextUpdate a CRL still counts
 }
 
 // Hindrance says what forbids the use of a CRL at a moment; the end of its time only when asked, for a delta may renew

@@ -116,7 +116,7 @@ func newestFirst(lists []List) {
 	slices.SortStableFunc(lists, func(a, b List) int { return compareAge(b.Head(), a.Head()) })
 }
 
-// compareAge is below 0 when a is the older list of the two, 0 when neither is: ThisUpdate counts,
+// compareAge is below 0 when a is the older list of the two, 0 when neither is: thisUpdate counts,
 // then the number.
 func compareAge(a, b *Head) int {
 	if n := a.ThisUpdate.Compare(b.ThisUpdate); n != 0 || a.Number == nil || b.Number == nil {

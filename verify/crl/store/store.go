@@ -146,7 +146,7 @@ type newest struct {
 	Number     string    `json:"number,omitempty"` // decimal; absent in lists without one
 	ThisUpdate time.Time `json:"thisUpdate"`
 	Issuer     string    `json:"issuer"` // for the reader
-	// Since is the ThisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
+	// Since is the thisUpdate of the first list of a count that began anew (`crl accept`): none before it is newer, whatever
 	// its number. The zero value is that there was no such list.
 	Since time.Time `json:"since,omitzero"`
 }

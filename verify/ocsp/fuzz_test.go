@@ -1,4 +1,4 @@
-package verify
+package ocsp
 
 import (
 	"bytes"
@@ -12,14 +12,15 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // fuzzWorld is the same in each process, so that an answer made in one is judged alike in another.
 type fuzzWorld struct {
-	v      *Verifier
+	c      *Checker
 	root   *testca.CA
-	target *ocspTarget
-	id     ocspCertID
+	target *Target
+	id     certID
 	nonce  []byte
 	now    time.Time
 	seeds  [][]byte
@@ -34,16 +35,16 @@ func newFuzzWorld(t testing.TB) *fuzzWorld {
 		}
 		return testca.FromSigner(k)
 	}
-	w := &fuzzWorld{nonce: bytes.Repeat([]byte{0xab}, ocspNonceSize), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), good: map[string]bool{}}
+	w := &fuzzWorld{nonce: bytes.Repeat([]byte{0xab}, nonceSize), now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), good: map[string]bool{}}
 	valid := testca.Validity(w.now.AddDate(-1, 0, 0), w.now.AddDate(1, 0, 0))
 	root := testca.NewRoot("Root", testca.WithKey(key(7)), valid)
 	delegate := root.Leaf("Responder", testca.WithKey(key(8)), valid, testca.ExtKeyUsage(false, testca.OCSPSigning), testca.OCSPNoCheck())
 	client := root.Leaf("Client", testca.WithKey(key(9)), valid)
 	w.root = root
-	w.v = withOCSP(t, Options{Now: func() time.Time { return w.now }}, &root.Cert)
+	w.c = &Checker{Rules: rules.Rules{MinRSABits: 2048}, Now: func() time.Time { return w.now }}
 	leaf := parsed(t, root.Leaf("Alice", testca.WithKey(key(10)), valid, testca.Serial(1, 2, 3)))
 	issuer := parsed(t, &root.Cert)
-	w.target = &ocspTarget{cert: leaf, issuer: issuer, key: issuer.PublicKey}
+	w.target = &Target{Cert: leaf, Issuer: issuer, Key: issuer.PublicKey}
 	var err error
 	if w.id, err = newCertID(crypto.SHA1, leaf, issuer); err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func newFuzzWorld(t testing.TB) *fuzzWorld {
 	says := func(signer *testca.Cert, o testca.OCSP, good bool) {
 		o.ProducedAt = w.now
 		der := signer.OCSP(o)
-		if a, err := parseOCSPAnswer(der); err == nil && good {
+		if a, err := parseAnswer(der); err == nil && good {
 			w.good[string(a.tbs)] = true
 		}
 		w.seeds = append(w.seeds, der)
@@ -83,12 +84,12 @@ func FuzzOCSPAnswer(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
-		a, err := parseOCSPAnswer(der)
+		a, err := parseAnswer(der)
 		if err != nil {
 			return
 		}
-		e := ocspExpected{ids: []ocspCertID{w.id}, nonce: w.nonce}
-		if verdict, err := w.v.believe(w.target, a, e, w.now); err == nil && !verdict.revoked() && !w.good[string(a.tbs)] {
+		e := expected{ids: []certID{w.id}, nonce: w.nonce}
+		if verdict, err := w.c.accept(w.target, a, e, w.now); err == nil && !verdict.Revoked() && !w.good[string(a.tbs)] {
 			t.Errorf("believed: %x", der)
 		}
 		compareAnswers(t, a, der)
@@ -103,7 +104,7 @@ func FuzzOCSPData(f *testing.F) {
 	this := testca.TLV(0x18, []byte("20300102030000Z"))
 	next := testca.TLV(0xa0, testca.TLV(0x18, []byte("20300102040000Z")))
 	name := testca.TLV(0xa1, w.root.Subject)
-	extension := testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(oidOCSPNonce), testca.TLV(4, nonceValue(w.nonce)))))
+	extension := testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(oidNonce), testca.TLV(4, nonceValue(w.nonce)))))
 	f.Add(name, testca.Sequence(id, testca.TLV(0x80), this, next), extension)
 	f.Add(name, testca.Sequence(id, testca.TLV(0xa1, this, testca.TLV(0xa0, testca.TLV(0x0a, []byte{1}))), this), []byte{})
 	f.Add(name, testca.Sequence(id, testca.TLV(0x82), this, testca.TLV(0xa1, testca.Sequence(testca.Sequence(testca.OID(certinfo.OIDReasonCode.String()), testca.TLV(1, []byte{0xff}), testca.TLV(4, testca.TLV(0x0a, []byte{1})))))), []byte{})
@@ -111,24 +112,24 @@ func FuzzOCSPData(f *testing.F) {
 		tbs := testca.Sequence(responder, this, testca.Sequence(single), extensions)
 		algorithm, signature := w.root.Key.Sign(testca.Scheme{}, tbs)
 		basic := testca.Sequence(tbs, algorithm, testca.TLV(3, []byte{0}, signature))
-		der := testca.Sequence(testca.TLV(0x0a, []byte{0}), testca.TLV(0xa0, testca.Sequence(testca.OID(oidOCSPBasic), testca.TLV(4, basic))))
-		a, err := parseOCSPAnswer(der)
+		der := testca.Sequence(testca.TLV(0x0a, []byte{0}), testca.TLV(0xa0, testca.Sequence(testca.OID(oidBasic), testca.TLV(4, basic))))
+		a, err := parseAnswer(der)
 		if err != nil {
 			return
 		}
-		verdict, err := w.v.believe(w.target, a, ocspExpected{ids: []ocspCertID{w.id}, nonce: w.nonce}, w.now)
+		verdict, err := w.c.accept(w.target, a, expected{ids: []certID{w.id}, nonce: w.nonce}, w.now)
 		if err != nil {
 			return
 		}
 		compareAnswers(t, a, der)
-		if verdict.revoked() != (verdict.single.status == statusRevoked) || verdict.single.status == statusUnknown {
+		if verdict.Revoked() != (verdict.single.status == statusRevoked) || verdict.single.status == statusUnknown {
 			t.Errorf("verdict %+v", verdict)
 		}
 	})
 }
 
 // compareAnswers holds our reading against that of x/crypto/ocsp, where it can read the answer.
-func compareAnswers(t *testing.T, a *ocspAnswer, der []byte) {
+func compareAnswers(t *testing.T, a *answer, der []byte) {
 	theirs, err := ocsp.ParseResponse(der, nil)
 	if err != nil || len(a.singles) != 1 {
 		return
@@ -145,8 +146,8 @@ func TestFuzzSeeds(t *testing.T) {
 	w := newFuzzWorld(t)
 	believed := 0
 	for _, seed := range w.seeds {
-		if a, err := parseOCSPAnswer(seed); err == nil {
-			if verdict, err := w.v.believe(w.target, a, ocspExpected{ids: []ocspCertID{w.id}, nonce: w.nonce}, w.now); err == nil && !verdict.revoked() {
+		if a, err := parseAnswer(seed); err == nil {
+			if verdict, err := w.c.accept(w.target, a, expected{ids: []certID{w.id}, nonce: w.nonce}, w.now); err == nil && !verdict.Revoked() {
 				believed++
 			}
 		}

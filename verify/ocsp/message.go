@@ -1,4 +1,6 @@
-package verify
+// Package ocsp asks OCSP responders about certificates (RFC 6960): it makes the questions, reads the answers, finds out
+// whether they can be believed, and keeps those that last. What follows for a login is the caller's to say.
+package ocsp
 
 import (
 	"bytes"
@@ -19,41 +21,41 @@ import (
 
 // Limits on what an answer may hold. A real one has one to three certificates and speaks of one certificate.
 const (
-	maxOCSPAnswer  = 128 << 10 // octets; a real answer has 0.3 to 10 KiB
-	maxOCSPCerts   = 16
-	maxOCSPSingles = 256
-	ocspNonceSize  = 32 // octets, the most that RFC 8954, 2.1 allows
+	maxAnswer  = 128 << 10 // octets; a real answer has 0.3 to 10 KiB
+	maxCerts   = 16
+	maxSingles = 256
+	nonceSize  = 32 // octets, the most that RFC 8954, 2.1 allows
 )
 
 // Object identifiers of RFC 6960, 4.4, and of the answer's type.
 const (
-	oidOCSPBasic          = "1.3.6.1.5.5.7.48.1.1"
-	oidOCSPNonce          = "1.3.6.1.5.5.7.48.1.2"
-	oidOCSPCRLReference   = "1.3.6.1.5.5.7.48.1.3"
-	oidOCSPArchiveCutoff  = "1.3.6.1.5.5.7.48.1.6"
-	oidOCSPExtendedRevoke = "1.3.6.1.5.5.7.48.1.9"
+	oidBasic          = "1.3.6.1.5.5.7.48.1.1"
+	oidNonce          = "1.3.6.1.5.5.7.48.1.2"
+	oidCRLReference   = "1.3.6.1.5.5.7.48.1.3"
+	oidArchiveCutoff  = "1.3.6.1.5.5.7.48.1.6"
+	oidExtendedRevoke = "1.3.6.1.5.5.7.48.1.9"
 )
 
-// ocspHashOIDs are the hashes that CertIDs are asked with.
-var ocspHashOIDs = map[crypto.Hash]stdasn1.ObjectIdentifier{
+// hashOIDs are the hashes that CertIDs are asked with.
+var hashOIDs = map[crypto.Hash]stdasn1.ObjectIdentifier{
 	crypto.SHA1:   {1, 3, 14, 3, 2, 26},
 	crypto.SHA256: {2, 16, 840, 1, 101, 3, 4, 2, 1},
 }
 
-// ocspCertID names a certificate (RFC 6960, 4.1.1).
-type ocspCertID struct {
+// certID names a certificate (RFC 6960, 4.1.1).
+type certID struct {
 	hash                  crypto.Hash // 0: one that is not known
 	issuerName, issuerKey []byte      // hashes
 	serial                []byte      // content octets
 }
 
 // newCertID names a certificate by its issuer. The key is hashed as the content of the BIT STRING.
-func newCertID(hash crypto.Hash, cert, issuer *certinfo.Certificate) (ocspCertID, error) {
+func newCertID(hash crypto.Hash, cert, issuer *certinfo.Certificate) (certID, error) {
 	key, err := publicKeyBits(issuer.RawSPKI)
 	if err != nil {
-		return ocspCertID{}, err
+		return certID{}, err
 	}
-	return ocspCertID{hash, digestOf(hash, cert.RawIssuer), digestOf(hash, key), cert.SerialBytes}, nil
+	return certID{hash, digestOf(hash, cert.RawIssuer), digestOf(hash, key), cert.SerialBytes}, nil
 }
 
 func digestOf(hash crypto.Hash, data []byte) []byte {
@@ -74,15 +76,15 @@ func publicKeyBits(spki []byte) ([]byte, error) {
 }
 
 // equal tells whether both name the same certificate with the same hash.
-func (id *ocspCertID) equal(other *ocspCertID) bool {
+func (id *certID) equal(other *certID) bool {
 	return id.hash != 0 && id.hash == other.hash && bytes.Equal(id.issuerName, other.issuerName) &&
 		bytes.Equal(id.issuerKey, other.issuerKey) && bytes.Equal(id.serial, other.serial)
 }
 
-func (id *ocspCertID) marshal(b *cryptobyte.Builder) {
+func (id *certID) marshal(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(ocspHashOIDs[id.hash])
+			b.AddASN1ObjectIdentifier(hashOIDs[id.hash])
 			b.AddASN1NULL()
 		})
 		b.AddASN1OctetString(id.issuerName)
@@ -91,7 +93,7 @@ func (id *ocspCertID) marshal(b *cryptobyte.Builder) {
 	})
 }
 
-func readCertID(s *cryptobyte.String) (id ocspCertID, err error) {
+func readCertID(s *cryptobyte.String) (id certID, err error) {
 	var seq, algorithm cryptobyte.String
 	malformed := errors.New("malformed CertID")
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !seq.ReadASN1Element(&algorithm, asn1.SEQUENCE) ||
@@ -112,13 +114,13 @@ func readCertID(s *cryptobyte.String) (id ocspCertID, err error) {
 	return id, nil
 }
 
-// ocspRequest asks about one certificate (RFC 6960, 4.1).
-type ocspRequest struct {
-	id    ocspCertID
+// request asks about one certificate (RFC 6960, 4.1).
+type request struct {
+	id    certID
 	nonce []byte // nil: none is sent
 }
 
-func (r *ocspRequest) marshal() ([]byte, error) {
+func (r *request) marshal() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // OCSPRequest
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // TBSRequest
@@ -133,7 +135,7 @@ func (r *ocspRequest) marshal() ([]byte, error) {
 	return b.Bytes()
 }
 
-func (r *ocspRequest) marshalNonce(b *cryptobyte.Builder) {
+func (r *request) marshalNonce(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // Extensions
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(stdasn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2})
@@ -149,20 +151,20 @@ func nonceValue(nonce []byte) []byte {
 	return b.BytesOrPanic()
 }
 
-// ocspStatusError is a responseStatus other than successful (RFC 6960, 4.2.1). Such an answer is not signed.
-type ocspStatusError int
+// statusError is a responseStatus other than successful (RFC 6960, 4.2.1). Such an answer is not signed.
+type statusError int
 
 // The statuses by which the next step is chosen.
 const (
-	ocspMalformedRequest ocspStatusError = 1
-	ocspUnauthorized     ocspStatusError = 6
+	statusMalformedRequest statusError = 1
+	statusUnauthorized     statusError = 6
 )
 
-var ocspStatusNames = map[ocspStatusError]string{ocspMalformedRequest: "malformedRequest", 2: "internalError", 3: "tryLater",
-	5: "sigRequired", ocspUnauthorized: "unauthorized"}
+var statusNames = map[statusError]string{statusMalformedRequest: "malformedRequest", 2: "internalError", 3: "tryLater",
+	5: "sigRequired", statusUnauthorized: "unauthorized"}
 
-func (e ocspStatusError) Error() string {
-	if name, ok := ocspStatusNames[e]; ok {
+func (e statusError) Error() string {
+	if name, ok := statusNames[e]; ok {
 		return "the responder says " + name
 	}
 	return fmt.Sprintf("the responder says status %d, which does not exist", int(e))
@@ -177,9 +179,9 @@ const (
 	statusUnknown certStatus = 2
 )
 
-// ocspSingle is a SingleResponse.
-type ocspSingle struct {
-	id                     ocspCertID
+// single is a SingleResponse.
+type single struct {
+	id                     certID
 	status                 certStatus
 	revokedAt              time.Time
 	reason                 int // CRLReason; certinfo.CRLReasonAbsent when absent
@@ -187,15 +189,15 @@ type ocspSingle struct {
 	unknownCritical        string
 }
 
-// ocspAnswer is a BasicOCSPResponse (RFC 6960, 4.2.1).
-type ocspAnswer struct {
+// answer is a BasicOCSPResponse (RFC 6960, 4.2.1).
+type answer struct {
 	raw             []byte
 	tbs, signature  []byte
 	algorithm       certinfo.AlgorithmIdentifier
 	responderName   certinfo.Name // byName; nil when byKey
 	responderKey    []byte        // byKey: SHA-1 of the key; nil when byName
 	producedAt      time.Time
-	singles         []ocspSingle
+	singles         []single
 	nonce           []byte // value of the extension, nil when absent
 	unknownCritical string
 	certs           []*certinfo.Certificate

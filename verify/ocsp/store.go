@@ -1,4 +1,4 @@
-package verify
+package ocsp
 
 import (
 	"bytes"
@@ -20,41 +20,44 @@ import (
 // so nobody gains by writing to it but root, and what a crash leaves behind is at worst an answer that is not believed.
 
 const (
-	ocspDirName     = "ocsp" // in Options.StoreDir; for root only, since it tells who logs in
-	maxKeptInMemory = 256    // answers
-	ocspLockWait    = time.Second
-	ocspLockStep    = 5 * time.Millisecond
+	maxKeptInMemory = 256 // answers
+	lockWait        = time.Second
+	lockStep        = 5 * time.Millisecond
 )
 
-// ocspStore keeps answers for the life of the verifier and, in a directory, beyond it. What the directory cannot take is
-// still there in memory.
-type ocspStore struct {
+// Store keeps answers for the life of the verifier and, in a directory, beyond it. What the directory cannot take is
+// still there in memory. A nil Store keeps nothing.
+type Store struct {
 	dir   string                               // "": in memory only
-	write func(path string, data []byte) error // a test lets it fail
+	Write func(path string, data []byte) error // a test lets it fail
 
 	mu     sync.Mutex
 	memory map[string][]byte
 }
 
-func newOCSPStore(dir string) *ocspStore {
-	return &ocspStore{dir: dir, write: writeWhole, memory: map[string][]byte{}}
+// NewStore keeps answers in memory and in a directory, "" for none.
+func NewStore(dir string) *Store {
+	return &Store{dir: dir, Write: writeWhole, memory: map[string][]byte{}}
 }
 
-// ocspKey names an answer by the issuer's key and name and the serial number. The first two are DER and end by
+// storeKey names an answer by the issuer's key and name and the serial number. The first two are DER and end by
 // themselves.
-func ocspKey(t *ocspTarget) string {
+func storeKey(t *Target) string {
 	h := sha256.New()
-	h.Write(t.issuer.RawSPKI)
-	h.Write(t.cert.RawIssuer)
-	h.Write(t.cert.SerialBytes)
+	h.Write(t.Issuer.RawSPKI)
+	h.Write(t.Cert.RawIssuer)
+	h.Write(t.Cert.SerialBytes)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (s *ocspStore) path(key string) string { return filepath.Join(s.dir, key+".ocsp") }
+func (s *Store) path(key string) string { return filepath.Join(s.dir, key+".ocsp") }
 
 // load gives the answer that is kept; nil when there is none. An error says why that of the directory is not used.
-func (s *ocspStore) load(t *ocspTarget) ([]byte, error) {
-	key := ocspKey(t)
+func (s *Store) load(t *Target) ([]byte, error) {
+	if s == nil {
+		return nil, nil
+	}
+	key := storeKey(t)
 	if raw := s.remembered(key); raw != nil || s.dir == "" {
 		return raw, nil
 	}
@@ -62,20 +65,20 @@ func (s *ocspStore) load(t *ocspTarget) ([]byte, error) {
 }
 
 func readKept(path string) ([]byte, error) {
-	data, _, err := safefile.ReadFile(path, safefile.Policy{MaxSize: maxOCSPAnswer})
+	data, _, err := safefile.ReadFile(path, safefile.Policy{MaxSize: maxAnswer})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return data, err
 }
 
-func (s *ocspStore) remembered(key string) []byte {
+func (s *Store) remembered(key string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.memory[key]
 }
 
-func (s *ocspStore) remember(key string, raw []byte) {
+func (s *Store) remember(key string, raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.memory[key]; known || len(s.memory) < maxKeptInMemory {
@@ -85,18 +88,18 @@ func (s *ocspStore) remember(key string, raw []byte) {
 
 // keep replaces the answer that load gave by another. A "good" is kept while its time lasts, and not when another
 // process wrote meanwhile: that may have been a "revoked". Where a "revoked" cannot be written, no "good" stays.
-func (s *ocspStore) keep(t *ocspTarget, loaded []byte, v *ocspVerdict) error {
-	if !v.revoked() && v.single.nextUpdate.IsZero() {
+func (s *Store) keep(t *Target, loaded []byte, v *Verdict) error {
+	if s == nil || !v.Revoked() && v.single.nextUpdate.IsZero() {
 		return nil
 	}
-	key := ocspKey(t)
+	key := storeKey(t)
 	s.remember(key, v.answer.raw)
 	if s.dir == "" {
 		return nil
 	}
 	path := s.path(key)
 	err := s.replace(path, loaded, v)
-	if err != nil && v.revoked() {
+	if err != nil && v.Revoked() {
 		if gone := os.Remove(path); !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, gone)
 		}
@@ -104,27 +107,27 @@ func (s *ocspStore) keep(t *ocspTarget, loaded []byte, v *ocspVerdict) error {
 	return err
 }
 
-func (s *ocspStore) replace(path string, loaded []byte, v *ocspVerdict) error {
+func (s *Store) replace(path string, loaded []byte, v *Verdict) error {
 	if err := s.makeDir(); err != nil {
 		return err
 	}
 	wait := time.Duration(0)
-	if v.revoked() {
-		wait = ocspLockWait
+	if v.Revoked() {
+		wait = lockWait
 	}
 	unlock, err := s.lock(wait)
 	if unlock == nil {
 		return err
 	}
 	defer unlock()
-	if now, err := readKept(path); err == nil && !v.revoked() && !bytes.Equal(now, loaded) {
+	if now, err := readKept(path); err == nil && !v.Revoked() && !bytes.Equal(now, loaded) {
 		return nil
 	}
-	return s.write(path, v.answer.raw)
+	return s.Write(path, v.answer.raw)
 }
 
 // makeDir makes the store where it is missing. Its parent is for everybody to read, the CRL indexes are there too.
-func (s *ocspStore) makeDir() error {
+func (s *Store) makeDir() error {
 	info, err := os.Lstat(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		parent := filepath.Dir(s.dir)
@@ -150,12 +153,12 @@ func (s *ocspStore) makeDir() error {
 }
 
 // lock takes the store's lock for writing; nil when another process has it for longer than wait.
-func (s *ocspStore) lock(wait time.Duration) (unlock func(), err error) {
+func (s *Store) lock(wait time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(wait); ; time.Sleep(ocspLockStep) {
+	for end := time.Now().Add(wait); ; time.Sleep(lockStep) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:

@@ -1,4 +1,4 @@
-package verify
+package ocsp
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // NonceMode says what is done about a nonce, by which an answer is known to be fresh (RFC 8954).
@@ -28,12 +30,12 @@ const (
 	NonceOff      NonceMode = "off"      // not sent: answers that were made ahead will do, and caches on the way
 )
 
-// OCSPOptions say how responders are asked.
-type OCSPOptions struct {
+// Options say how responders are asked.
+type Options struct {
 	URLs           []string      // asked before those of the certificate; may be of this machine
 	ResponderCerts []string      // files and directories of certificates whose answers are believed, whatever the CA
 	Nonce          NonceMode     // "": NonceOptional
-	MaxAge         time.Duration // of an answer since its ThisUpdate; 0: until its NextUpdate, an hour when it has none
+	MaxAge         time.Duration // of an answer since its thisUpdate; 0: until its nextUpdate, an hour when it has none
 
 	// DelegateWithoutStatus believes a responder that the CA named and whose certificate has neither nocheck nor an
 	// address where its own status could be asked, when nothing is known about it.
@@ -45,33 +47,37 @@ const (
 	maxResponders = 5
 	// hedge is how long a responder may be silent before the next one is asked too.
 	hedge = time.Second
-	// maxDelegates bounds how often the status of a responder's certificate leads to another responder.
-	maxDelegates = 2
 )
 
-// ocspChecker asks responders about certificates. It is safe for several goroutines.
-type ocspChecker struct {
-	v     *Verifier
-	store *ocspStore
-	// local lets URLs of certificates lead to this machine: tests have their responders there.
-	local bool
+// Checker asks responders about certificates. It is safe for several goroutines.
+type Checker struct {
+	Options Options
+	Rules   rules.Rules
+	Trusted []*certinfo.Certificate // of OCSPOptions.ResponderCerts
+	Now     func() time.Time
+	Logger  *slog.Logger
+	Store   *Store
+	// Client makes the client for one question; allowLocal lets an address be of this machine.
+	Client func(allowLocal bool, maxBytes int64) *fetch.Client
+	// Local lets URLs of certificates lead to this machine: tests have their responders there.
+	Local bool
 }
 
-// ocspOutcome is what could be found out about one certificate.
-type ocspOutcome struct {
-	verdict *ocspVerdict // nil: no answer that is believed
-	from    string       // URL, or "the store"
-	notes   []string     // why other answers were not used
-	spoken  bool         // one of notes is no silence
-	restore string       // the setting that would have let an answer pass, "" for none
+// Outcome is what could be found out about one certificate.
+type Outcome struct {
+	Verdict *Verdict // nil: no answer that is believed
+	From    string   // URL, or "the store"
+	Notes   []string // why other answers were not used
+	Spoken  bool     // one of notes is no silence
+	Restore string   // the setting that would have let an answer pass, "" for none
 }
 
-func (o *ocspOutcome) note(from string, why error) {
-	o.spoken = o.spoken || isSpoken(why)
+func (o *Outcome) note(from string, why error) {
+	o.Spoken = o.Spoken || isSpoken(why)
 	if errors.Is(why, errNoDelegateStatus) {
-		o.restore = delegateAccept
+		o.Restore = delegateAccept
 	}
-	o.notes = append(o.notes, fmt.Sprintf("%s: %s", refusal.Clip(from), refusal.Clip(withoutAddress(why).Error())))
+	o.Notes = append(o.Notes, fmt.Sprintf("%s: %s", refusal.Clip(from), refusal.Clip(withoutAddress(why).Error())))
 }
 
 // withoutAddress takes away what net/http puts before an error: the address is named already.
@@ -83,64 +89,64 @@ func withoutAddress(err error) error {
 	return err
 }
 
-// delegateStatus finds out whether a responder's certificate is revoked. nil: it is good.
-type delegateStatus func(ctx context.Context, delegate ocspTarget) *refusal.Error
+// DelegateStatus finds out whether a responder's certificate is revoked. nil: it is good.
+type DelegateStatus func(ctx context.Context, delegate Target) *refusal.Error
 
-// ask finds the status of a certificate: from the store while its answer lasts, else from the responders. A "revoked" of
+// Ask finds the status of a certificate: from the store while its answer lasts, else from the responders. A "revoked" of
 // the store stays until a newer answer takes it back.
-func (c *ocspChecker) ask(ctx context.Context, t *ocspTarget, delegates delegateStatus) ocspOutcome {
-	var out ocspOutcome
-	raw, err := c.store.load(t)
+func (c *Checker) Ask(ctx context.Context, t *Target, delegates DelegateStatus) Outcome {
+	var out Outcome
+	raw, err := c.Store.load(t)
 	if err != nil {
-		c.v.options.Logger.Warn("kept OCSP answer not used", "problem", err)
+		c.Logger.Warn("kept OCSP answer not used", "problem", err)
 	}
-	var kept *ocspVerdict
+	var kept *Verdict
 	if raw != nil {
 		if kept, err = c.judgeKept(ctx, t, raw, delegates); err != nil {
 			kept = nil
-			out.notes = append(out.notes, "the store: "+refusal.Clip(err.Error()))
+			out.Notes = append(out.Notes, "the store: "+refusal.Clip(err.Error()))
 		}
 	}
-	if kept != nil && (!kept.revoked() || c.v.ocspDates(kept.answer, &kept.single, c.v.options.Now()) == nil) {
-		out.verdict, out.from = kept, "the store"
+	if kept != nil && (!kept.Revoked() || c.checkDates(kept.answer, &kept.single, c.Now()) == nil) {
+		out.Verdict, out.From = kept, "the store"
 		return out
 	}
 	c.responders(ctx, t, delegates, &out)
 	switch {
 	case kept != nil && !out.takesBack(kept):
-		out.verdict, out.from = kept, "the store"
-	case out.verdict != nil:
-		if err := c.store.keep(t, raw, out.verdict); err != nil {
-			c.v.options.Logger.Warn("OCSP answer not kept", "problem", err)
+		out.Verdict, out.From = kept, "the store"
+	case out.Verdict != nil:
+		if err := c.Store.keep(t, raw, out.Verdict); err != nil {
+			c.Logger.Warn("OCSP answer not kept", "problem", err)
 		}
 	}
 	return out
 }
 
 // takesBack tells whether a fresh answer ends a kept "revoked": by saying so anew, or by being newer.
-func (o *ocspOutcome) takesBack(kept *ocspVerdict) bool {
-	return o.verdict != nil && (o.verdict.revoked() || o.verdict.single.thisUpdate.After(kept.single.thisUpdate))
+func (o *Outcome) takesBack(kept *Verdict) bool {
+	return o.Verdict != nil && (o.Verdict.Revoked() || o.Verdict.single.thisUpdate.After(kept.single.thisUpdate))
 }
 
 // judgeKept judges an answer of the store. An error says why it is not used.
-func (c *ocspChecker) judgeKept(ctx context.Context, t *ocspTarget, raw []byte, delegates delegateStatus) (*ocspVerdict, error) {
-	a, err := parseOCSPAnswer(raw)
+func (c *Checker) judgeKept(ctx context.Context, t *Target, raw []byte, delegates DelegateStatus) (*Verdict, error) {
+	a, err := parseAnswer(raw)
 	if err != nil {
 		return nil, err
 	}
-	var ids []ocspCertID
-	for hash := range ocspHashOIDs {
-		id, err := newCertID(hash, t.cert, t.issuer)
+	var ids []certID
+	for hash := range hashOIDs {
+		id, err := newCertID(hash, t.Cert, t.Issuer)
 		if err != nil {
 			return nil, err
 		}
 		ids = append(ids, id)
 	}
-	verdict, err := c.v.believe(t, a, ocspExpected{ids: ids, cached: true}, c.v.options.Now())
+	verdict, err := c.accept(t, a, expected{ids: ids, cached: true}, c.Now())
 	if err != nil {
 		return nil, err
 	}
-	if !verdict.revoked() && c.v.options.OCSP.Nonce == NonceRequired {
+	if !verdict.Revoked() && c.Options.Nonce == NonceRequired {
 		return nil, errors.New("is not fresh (ocsp_nonce = required)")
 	}
 	return verdict, c.settle(ctx, t, verdict, delegates)
@@ -148,12 +154,12 @@ func (c *ocspChecker) judgeKept(ctx context.Context, t *ocspTarget, raw []byte, 
 
 // settle finds out whether the signer of an answer is itself good, where that counts. Only a signer that is known to be
 // revoked spoils a "revoked".
-func (c *ocspChecker) settle(ctx context.Context, t *ocspTarget, verdict *ocspVerdict, delegates delegateStatus) error {
+func (c *Checker) settle(ctx context.Context, t *Target, verdict *Verdict, delegates DelegateStatus) error {
 	if verdict.delegate == nil {
 		return nil
 	}
-	err := delegates(ctx, ocspTarget{cert: verdict.delegate, issuer: t.issuer, key: t.key})
-	if err == nil || verdict.revoked() && err.Reason != refusal.ReasonRevoked {
+	err := delegates(ctx, Target{Cert: verdict.delegate, Issuer: t.Issuer, Key: t.Key})
+	if err == nil || verdict.Revoked() && err.Reason != refusal.ReasonRevoked {
 		return nil
 	}
 	if err.Reason == refusal.ReasonRevocationUnknown && !err.Spoken && withoutStatus(verdict.delegate) {
@@ -173,26 +179,26 @@ type responder struct {
 }
 
 // addresses lists whom to ask: those of the configuration, then those of the certificate.
-func (c *ocspChecker) addresses(cert *certinfo.Certificate) []responder {
+func (c *Checker) addresses(cert *certinfo.Certificate) []responder {
 	var all []responder
-	for _, u := range c.v.options.OCSP.URLs {
+	for _, u := range c.Options.URLs {
 		all = append(all, responder{u, true})
 	}
 	for i, u := range cert.OCSPServers {
 		if i == maxResponders {
 			break
 		}
-		all = append(all, responder{u, c.local})
+		all = append(all, responder{u, c.Local})
 	}
 	return all
 }
 
 // responders asks one after the other. One that stays silent does not hold up the next for longer than hedge; the first
 // answer that is believed counts.
-func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates delegateStatus, out *ocspOutcome) {
-	all := c.addresses(t.cert)
+func (c *Checker) responders(ctx context.Context, t *Target, delegates DelegateStatus, out *Outcome) {
+	all := c.addresses(t.Cert)
 	if len(all) == 0 {
-		out.notes = append(out.notes, "the certificate names no OCSP responder, and ocsp_url is not set")
+		out.Notes = append(out.Notes, "the certificate names no OCSP responder, and ocsp_url is not set")
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -201,7 +207,7 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 	defer cancel()
 	type result struct {
 		who     int
-		verdict *ocspVerdict
+		verdict *Verdict
 		err     error
 	}
 	results := make(chan result, len(all))
@@ -228,7 +234,7 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 		case r := <-results:
 			delete(silent, r.who)
 			if r.err == nil {
-				out.verdict, out.from = r.verdict, all[r.who].url
+				out.Verdict, out.From = r.verdict, all[r.who].url
 				return
 			}
 			out.note(all[r.who].url, r.err)
@@ -247,8 +253,8 @@ func (c *ocspChecker) responders(ctx context.Context, t *ocspTarget, delegates d
 // errNoTime is said of a responder that did not answer in what verify_timeout leaves for it.
 var errNoTime = errors.New("no answer in time")
 
-// ocspAttempt is one way to put the question.
-type ocspAttempt struct {
+// attempt is one way to put the question.
+type attempt struct {
 	post, nonce bool
 	hash        crypto.Hash
 }
@@ -257,20 +263,20 @@ type ocspAttempt struct {
 // point: some know CertIDs with one hash only, some take one method only, and some nothing with a nonce. SHA-1 is the
 // hash that every responder knows; its weakness does not matter here, since an answer is only about what its signer
 // issued.
-func (v *Verifier) attempts() []ocspAttempt {
-	switch v.options.OCSP.Nonce {
+func (c *Checker) attempts() []attempt {
+	switch c.Options.Nonce {
 	case NonceOff:
-		return []ocspAttempt{{false, false, crypto.SHA1}, {true, false, crypto.SHA1}, {true, false, crypto.SHA256}}
+		return []attempt{{false, false, crypto.SHA1}, {true, false, crypto.SHA1}, {true, false, crypto.SHA256}}
 	case NonceRequired:
-		return []ocspAttempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, true, crypto.SHA1}}
+		return []attempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, true, crypto.SHA1}}
 	}
-	return []ocspAttempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, false, crypto.SHA1}}
+	return []attempt{{true, true, crypto.SHA1}, {true, true, crypto.SHA256}, {false, false, crypto.SHA1}}
 }
 
 // responder asks one responder.
-func (c *ocspChecker) responder(ctx context.Context, t *ocspTarget, r responder, delegates delegateStatus) (*ocspVerdict, error) {
+func (c *Checker) responder(ctx context.Context, t *Target, r responder, delegates DelegateStatus) (*Verdict, error) {
 	var first error
-	for _, attempt := range c.v.attempts() {
+	for _, attempt := range c.attempts() {
 		verdict, err := c.attempt(ctx, t, r, attempt)
 		if err == nil {
 			err = c.settle(ctx, t, verdict, delegates)
@@ -288,23 +294,23 @@ func (c *ocspChecker) responder(ctx context.Context, t *ocspTarget, r responder,
 
 // worthAnother tells whether the responder was there but could do nothing with the question.
 func worthAnother(err error) bool {
-	var status ocspStatusError
+	var status statusError
 	if errors.As(err, &status) {
-		return status == ocspMalformedRequest || status == ocspUnauthorized
+		return status == statusMalformedRequest || status == statusUnauthorized
 	}
 	var http *fetch.StatusError
 	return errors.As(err, &http) || errors.Is(err, errStatusUnknown) || errors.Is(err, errOtherCertificate)
 }
 
 // attempt puts the question in one way and judges the answer, but for the status of its signer.
-func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, how ocspAttempt) (*ocspVerdict, error) {
-	id, err := newCertID(how.hash, t.cert, t.issuer)
+func (c *Checker) attempt(ctx context.Context, t *Target, r responder, how attempt) (*Verdict, error) {
+	id, err := newCertID(how.hash, t.Cert, t.Issuer)
 	if err != nil {
 		return nil, err
 	}
-	request := ocspRequest{id: id}
+	request := request{id: id}
 	if how.nonce {
-		request.nonce = make([]byte, ocspNonceSize)
+		request.nonce = make([]byte, nonceSize)
 		if _, err := rand.Read(request.nonce); err != nil {
 			return nil, err
 		}
@@ -317,16 +323,16 @@ func (c *ocspChecker) attempt(ctx context.Context, t *ocspTarget, r responder, h
 	if err != nil {
 		return nil, err
 	}
-	answer, err := parseOCSPAnswer(raw)
+	answer, err := parseAnswer(raw)
 	if err != nil {
 		return nil, err
 	}
-	return c.v.believe(t, answer, ocspExpected{ids: []ocspCertID{id}, nonce: request.nonce}, c.v.options.Now())
+	return c.accept(t, answer, expected{ids: []certID{id}, nonce: request.nonce}, c.Now())
 }
 
 // send makes one HTTP exchange (RFC 6960, appendix A).
-func (c *ocspChecker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
-	client := c.v.client(r.configured, maxOCSPAnswer)
+func (c *Checker) send(ctx context.Context, r responder, der []byte, post bool) ([]byte, error) {
+	client := c.Client(r.configured, maxAnswer)
 	if !strings.HasPrefix(r.url, "http:") && !strings.HasPrefix(r.url, "https:") {
 		return nil, fmt.Errorf("%w: expected http or https", fetch.ErrAddress)
 	}

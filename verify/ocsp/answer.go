@@ -1,4 +1,4 @@
-package verify
+package ocsp
 
 import (
 	"bytes"
@@ -14,23 +14,23 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Reading an OCSP answer. Only the form is looked at here; whether it can be believed is ocspbelief.go's.
+// Reading an OCSP answer. Only the form is looked at here; whether it can be believed is accept.go's.
 
-// parseOCSPAnswer reads one DER OCSPResponse and nothing after it. A status other than successful is an
-// ocspStatusError.
-func parseOCSPAnswer(der []byte) (*ocspAnswer, error) {
-	a, err := readOCSPResponse(der)
+// parseAnswer reads one DER OCSPResponse and nothing after it. A status other than successful is an
+// statusError.
+func parseAnswer(der []byte) (*answer, error) {
+	a, err := readResponse(der)
 	if err != nil {
 		return nil, fmt.Errorf("OCSP answer: %w", err)
 	}
 	return a, nil
 }
 
-func readOCSPResponse(der []byte) (*ocspAnswer, error) {
-	if len(der) > maxOCSPAnswer {
-		return nil, fmt.Errorf("larger than %d octets", maxOCSPAnswer)
+func readResponse(der []byte) (*answer, error) {
+	if len(der) > maxAnswer {
+		return nil, fmt.Errorf("larger than %d octets", maxAnswer)
 	}
-	a := &ocspAnswer{raw: bytes.Clone(der)}
+	a := &answer{raw: bytes.Clone(der)}
 	input := cryptobyte.String(a.raw)
 	var outer, explicit, content, basic cryptobyte.String
 	var present bool
@@ -40,7 +40,7 @@ func readOCSPResponse(der []byte) (*ocspAnswer, error) {
 		return nil, errors.New("not an OCSPResponse")
 	}
 	if status != 0 {
-		return nil, ocspStatusError(status)
+		return nil, statusError(status)
 	}
 	if !present || !explicit.ReadASN1(&content, asn1.SEQUENCE) || !explicit.Empty() {
 		return nil, errors.New("successful, but without a response")
@@ -49,13 +49,13 @@ func readOCSPResponse(der []byte) (*ocspAnswer, error) {
 	if !content.ReadASN1ObjectIdentifier(&kind) || !content.ReadASN1(&basic, asn1.OCTET_STRING) || !content.Empty() {
 		return nil, errors.New("malformed ResponseBytes")
 	}
-	if kind.String() != oidOCSPBasic {
+	if kind.String() != oidBasic {
 		return nil, fmt.Errorf("of type %v, which is not known", kind)
 	}
 	return a, a.readBasic(basic)
 }
 
-func (a *ocspAnswer) readBasic(basic cryptobyte.String) error {
+func (a *answer) readBasic(basic cryptobyte.String) error {
 	var seq, tbs, algorithm, explicit, certs cryptobyte.String
 	var hasCerts bool
 	if !basic.ReadASN1(&seq, asn1.SEQUENCE) || !basic.Empty() || !seq.ReadASN1Element(&tbs, asn1.SEQUENCE) ||
@@ -73,7 +73,7 @@ func (a *ocspAnswer) readBasic(basic cryptobyte.String) error {
 	}
 	for n := 0; !certs.Empty(); n++ {
 		var der cryptobyte.String
-		if !certs.ReadASN1Element(&der, asn1.SEQUENCE) || n == maxOCSPCerts {
+		if !certs.ReadASN1Element(&der, asn1.SEQUENCE) || n == maxCerts {
 			return errors.New("malformed certificate, or too many")
 		}
 		// They are hints: one that cannot be read is none that can be used.
@@ -85,7 +85,7 @@ func (a *ocspAnswer) readBasic(basic cryptobyte.String) error {
 }
 
 // readData reads ResponseData.
-func (a *ocspAnswer) readData(element cryptobyte.String) error {
+func (a *answer) readData(element cryptobyte.String) error {
 	var data, version, responses, explicit cryptobyte.String
 	var hasVersion, hasExtensions bool
 	malformed := errors.New("malformed ResponseData")
@@ -109,7 +109,7 @@ func (a *ocspAnswer) readData(element cryptobyte.String) error {
 		return malformed
 	}
 	for !responses.Empty() {
-		if len(a.singles) == maxOCSPSingles {
+		if len(a.singles) == maxSingles {
 			return errors.New("speaks of too many certificates")
 		}
 		single, err := readSingle(&responses)
@@ -124,7 +124,7 @@ func (a *ocspAnswer) readData(element cryptobyte.String) error {
 	return a.readExtensions(explicit)
 }
 
-func (a *ocspAnswer) readResponder(data *cryptobyte.String) error {
+func (a *answer) readResponder(data *cryptobyte.String) error {
 	var content cryptobyte.String
 	var tag asn1.Tag
 	if !data.ReadAnyASN1(&content, &tag) {
@@ -157,7 +157,7 @@ func readGeneralizedTime(s *cryptobyte.String) (time.Time, error) {
 	return certinfo.ReadTime(s)
 }
 
-func readSingle(list *cryptobyte.String) (s ocspSingle, err error) {
+func readSingle(list *cryptobyte.String) (s single, err error) {
 	var seq cryptobyte.String
 	if !list.ReadASN1(&seq, asn1.SEQUENCE) {
 		return s, errors.New("malformed SingleResponse")
@@ -184,13 +184,13 @@ func readSingle(list *cryptobyte.String) (s ocspSingle, err error) {
 	}
 	if hasExtensions {
 		s.unknownCritical, err = firstUnknownCritical(explicit,
-			oidOCSPCRLReference, oidOCSPArchiveCutoff, certinfo.OIDReasonCode.String(), certinfo.OIDInvalidityDate.String())
+			oidCRLReference, oidArchiveCutoff, certinfo.OIDReasonCode.String(), certinfo.OIDInvalidityDate.String())
 	}
 	return s, err
 }
 
 // readStatus reads CertStatus.
-func (s *ocspSingle) readStatus(seq *cryptobyte.String) error {
+func (s *single) readStatus(seq *cryptobyte.String) error {
 	var content cryptobyte.String
 	var tag asn1.Tag
 	s.reason = certinfo.CRLReasonAbsent
@@ -226,17 +226,17 @@ func (s *ocspSingle) readStatus(seq *cryptobyte.String) error {
 }
 
 // readExtensions reads responseExtensions.
-func (a *ocspAnswer) readExtensions(der cryptobyte.String) error {
+func (a *answer) readExtensions(der cryptobyte.String) error {
 	list, err := certinfo.ParseExtensions(der)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
-		if e.String() == oidOCSPNonce {
+		if e.String() == oidNonce {
 			a.nonce = e.Value
 		}
 	}
-	a.unknownCritical, err = firstUnknownCritical(der, oidOCSPNonce, oidOCSPExtendedRevoke)
+	a.unknownCritical, err = firstUnknownCritical(der, oidNonce, oidExtendedRevoke)
 	return err
 }
 

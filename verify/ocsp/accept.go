@@ -1,4 +1,4 @@
-package verify
+package ocsp
 
 import (
 	"bytes"
@@ -17,41 +17,50 @@ import (
 // Whether an OCSP answer is believed (RFC 6960, 3.2 and 4.2.2). Nothing here reaches the network; what is left to do is
 // to find out whether a delegate is itself revoked.
 
-// ocspAhead is how far the clock of a responder may be ahead of ours, and its times out of order, whatever the clock
+// clockAhead is how far the clock of a responder may be ahead of ours, and its times out of order, whatever the clock
 // skew: an answer that comes a few minutes early harms nobody, and to refuse it would lock out every machine whose
 // clock is a second slow. The end of an answer's time is not stretched by it.
-const ocspAhead = 5 * time.Minute
+const clockAhead = 5 * time.Minute
 
-// ocspAgeWithoutNext is how long an answer without NextUpdate is believed when ocsp_max_age does not say it: its
+// ageWithoutNext is how long an answer without nextUpdate is believed when ocsp_max_age does not say it: its
 // responder has newer information at any time (RFC 6960, 4.2.2.1).
-const ocspAgeWithoutNext = time.Hour
+const ageWithoutNext = time.Hour
 
-// ocspTarget is a certificate whose status is asked for.
-type ocspTarget struct {
-	cert, issuer *certinfo.Certificate
-	key          any // the issuer's working key
+// Target is a certificate whose status is asked for.
+type Target struct {
+	Cert, Issuer *certinfo.Certificate
+	Key          any // the issuer's working key
 }
 
-// ocspExpected is what the answer must fit.
-type ocspExpected struct {
-	ids    []ocspCertID
+// expected is what the answer must fit.
+type expected struct {
+	ids    []certID
 	nonce  []byte // that was sent; nil when none was
 	cached bool   // from the store: its nonce was compared when it came
 }
 
-// ocspVerdict is an answer that is believed, if its signer is not revoked.
-type ocspVerdict struct {
-	answer   *ocspAnswer
-	single   ocspSingle
+// Verdict is an answer that is believed, if its signer is not revoked.
+type Verdict struct {
+	answer   *answer
+	single   single
 	delegate *certinfo.Certificate // the signer when its own status counts: neither the issuer nor configured, and without nocheck
 }
 
-func (v *ocspVerdict) revoked() bool { return v.single.status == statusRevoked }
+// SaidAt is the time of which the answer speaks.
+func (v *Verdict) SaidAt() time.Time { return v.single.thisUpdate }
 
-// believe judges an answer. "Revoked" counts whatever its dates and nonce say: who signed it meant it, and a newer answer
+// Revocation is when the certificate was revoked, and why.
+func (v *Verdict) Revocation() (at time.Time, reason string) {
+	return v.single.revokedAt, certinfo.CRLReasonText(v.single.reason)
+}
+
+// Revoked tells whether the answer says that the certificate is revoked.
+func (v *Verdict) Revoked() bool { return v.single.status == statusRevoked }
+
+// accept judges an answer. "Revoked" counts whatever its dates and nonce say: who signed it meant it, and a newer answer
 // can take it back.
-func (v *Verifier) believe(t *ocspTarget, a *ocspAnswer, e ocspExpected, now time.Time) (*ocspVerdict, error) {
-	var ours []ocspSingle
+func (c *Checker) accept(t *Target, a *answer, e expected, now time.Time) (*Verdict, error) {
+	var ours []single
 	for _, s := range a.singles {
 		for i := range e.ids {
 			if s.id.equal(&e.ids[i]) {
@@ -62,30 +71,30 @@ func (v *Verifier) believe(t *ocspTarget, a *ocspAnswer, e ocspExpected, now tim
 	if len(ours) == 0 {
 		return nil, errOtherCertificate
 	}
-	signer, err := v.ocspSigner(t, a)
+	signer, err := c.signer(t, a)
 	if err != nil {
 		return nil, err
 	}
 	if a.unknownCritical != "" {
 		return nil, fmt.Errorf("has the critical extension %s, which is not known", a.unknownCritical)
 	}
-	verdict := &ocspVerdict{answer: a}
-	if signer != nil && !v.isConfiguredResponder(signer) && signer.Extension(certinfo.OIDOCSPNoCheck) == nil {
+	verdict := &Verdict{answer: a}
+	if signer != nil && !c.isConfiguredResponder(signer) && signer.Extension(certinfo.OIDOCSPNoCheck) == nil {
 		verdict.delegate = signer
 	}
 	var why error
-	if verdict.single, why = v.chooseSingle(a, ours, e, now); why != nil {
-		if errors.Is(why, errStatusUnknown) && v.speaksForCA(t, signer) {
+	if verdict.single, why = c.chooseSingle(a, ours, e, now); why != nil {
+		if errors.Is(why, errStatusUnknown) && c.speaksForCA(t, signer) {
 			why = &spokenError{why}
 		}
 		return nil, why
 	}
 	at := now
-	if verdict.revoked() && e.cached {
+	if verdict.Revoked() && e.cached {
 		at = a.producedAt
 	}
 	if signer != nil {
-		if err := v.rules.CheckDates(signer, at); err != nil {
+		if err := c.Rules.CheckDates(signer, at); err != nil {
 			return nil, fmt.Errorf("is signed by %s: %s", refusal.Describe(signer), err.Detail)
 		}
 	}
@@ -104,8 +113,8 @@ func isSpoken(err error) bool {
 }
 
 // speaksForCA tells whether the signer of an answer is the CA, for which it is nil, or a responder that the CA named.
-func (v *Verifier) speaksForCA(t *ocspTarget, signer *certinfo.Certificate) bool {
-	return signer == nil || v.mayAnswer(t, signer) == nil
+func (c *Checker) speaksForCA(t *Target, signer *certinfo.Certificate) bool {
+	return signer == nil || c.mayAnswer(t, signer) == nil
 }
 
 // errOtherCertificate is said when an answer does not speak of the certificate that was asked about.
@@ -115,10 +124,10 @@ var errOtherCertificate = errors.New("speaks of another certificate")
 var errStatusUnknown = errors.New("the responder does not know the certificate")
 
 // chooseSingle takes the word about our certificate: revoked before unknown before good.
-func (v *Verifier) chooseSingle(a *ocspAnswer, ours []ocspSingle, e ocspExpected, now time.Time) (ocspSingle, error) {
-	var good *ocspSingle
+func (c *Checker) chooseSingle(a *answer, ours []single, e expected, now time.Time) (single, error) {
+	var good *single
 	var stale error
-	why := v.checkNonce(a, e)
+	why := c.checkNonce(a, e)
 	for i := range ours {
 		s := &ours[i]
 		switch {
@@ -129,7 +138,7 @@ func (v *Verifier) chooseSingle(a *ocspAnswer, ours []ocspSingle, e ocspExpected
 		case s.status == statusUnknown:
 			why = errStatusUnknown
 		default:
-			if err := v.ocspDates(a, s, now); err != nil {
+			if err := c.checkDates(a, s, now); err != nil {
 				stale = err
 			} else {
 				good = s
@@ -138,19 +147,19 @@ func (v *Verifier) chooseSingle(a *ocspAnswer, ours []ocspSingle, e ocspExpected
 	}
 	switch {
 	case why != nil:
-		return ocspSingle{}, why
+		return single{}, why
 	case good == nil:
-		return ocspSingle{}, stale
+		return single{}, stale
 	}
 	return *good, nil
 }
 
 // checkNonce holds the answer's nonce against the one that was sent (RFC 8954, 2.1).
-func (v *Verifier) checkNonce(a *ocspAnswer, e ocspExpected) error {
+func (c *Checker) checkNonce(a *answer, e expected) error {
 	switch {
 	case e.cached:
 		return nil
-	case a.nonce == nil && v.options.OCSP.Nonce == NonceRequired:
+	case a.nonce == nil && c.Options.Nonce == NonceRequired:
 		return errors.New("has no nonce (ocsp_nonce = required)")
 	case a.nonce == nil:
 		return nil
@@ -162,13 +171,13 @@ func (v *Verifier) checkNonce(a *ocspAnswer, e ocspExpected) error {
 	return nil
 }
 
-// ocspDates is RFC 6960, 4.2.2.1, with the order of the times.
-func (v *Verifier) ocspDates(a *ocspAnswer, s *ocspSingle, now time.Time) error {
-	skew := v.options.ClockSkew
-	ahead := max(skew, ocspAhead)
-	maxAge := v.options.OCSP.MaxAge
+// checkDates is RFC 6960, 4.2.2.1, with the order of the times.
+func (c *Checker) checkDates(a *answer, s *single, now time.Time) error {
+	skew := c.Rules.ClockSkew
+	ahead := max(skew, clockAhead)
+	maxAge := c.Options.MaxAge
 	if maxAge == 0 && s.nextUpdate.IsZero() {
-		maxAge = ocspAgeWithoutNext
+		maxAge = ageWithoutNext
 	}
 	switch {
 	case now.Add(ahead).Before(s.thisUpdate):
@@ -191,38 +200,38 @@ func (v *Verifier) ocspDates(a *ocspAnswer, s *ocspSingle, now time.Time) error 
 	return nil
 }
 
-// ocspSigner finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for which it gives nil,
+// signer finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for which it gives nil,
 // a responder of the configuration, or a delegate.
-func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certificate, error) {
+func (c *Checker) signer(t *Target, a *answer) (*certinfo.Certificate, error) {
 	var why error = &spokenError{errors.New("is signed neither by the issuer, nor by a responder that it named, nor by " +
 		"one of ocsp_responder_cert")}
-	if a.namedBy(t.issuer) {
-		err := v.checkAnswer(t.issuer, t.key, a)
+	if a.namedBy(t.Issuer) {
+		err := c.checkAnswer(t.Issuer, t.Key, a)
 		if err == nil {
 			return nil, nil
 		}
 		why = err
 	}
-	for _, r := range v.responders {
+	for _, r := range c.Trusted {
 		if !a.namedBy(r) {
 			continue
 		}
-		err := v.checkAnswer(r, r.PublicKey, a)
+		err := c.checkAnswer(r, r.PublicKey, a)
 		if err == nil {
 			return r, nil
 		}
 		why = err
 	}
-	for _, c := range a.certs {
-		if !a.namedBy(c) {
+	for _, cert := range a.certs {
+		if !a.namedBy(cert) {
 			continue
 		}
-		err := v.mayAnswer(t, c)
+		err := c.mayAnswer(t, cert)
 		if err == nil {
-			err = v.checkAnswer(c, c.PublicKey, a)
+			err = c.checkAnswer(cert, cert.PublicKey, a)
 		}
 		if err == nil {
-			return c, nil
+			return cert, nil
 		}
 		why = err
 	}
@@ -230,7 +239,7 @@ func (v *Verifier) ocspSigner(t *ocspTarget, a *ocspAnswer) (*certinfo.Certifica
 }
 
 // namedBy tells whether the responderID names the certificate.
-func (a *ocspAnswer) namedBy(c *certinfo.Certificate) bool {
+func (a *answer) namedBy(c *certinfo.Certificate) bool {
 	if a.responderName != nil {
 		return a.responderName.Equal(c.Subject)
 	}
@@ -238,16 +247,16 @@ func (a *ocspAnswer) namedBy(c *certinfo.Certificate) bool {
 	return err == nil && bytes.Equal(a.responderKey, digestOf(crypto.SHA1, key))
 }
 
-func (v *Verifier) isConfiguredResponder(c *certinfo.Certificate) bool {
-	return slices.ContainsFunc(v.responders, c.Equal)
+func (c *Checker) isConfiguredResponder(cert *certinfo.Certificate) bool {
+	return slices.ContainsFunc(c.Trusted, cert.Equal)
 }
 
 // checkAnswer checks the signature of the answer with the key of a certificate.
-func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAnswer) error {
-	if err := v.rules.CheckKey(signer, key); err != nil {
+func (c *Checker) checkAnswer(signer *certinfo.Certificate, key any, a *answer) error {
+	if err := c.Rules.CheckKey(signer, key); err != nil {
 		return fmt.Errorf("is signed by %s: %s", refusal.Describe(signer), err.Detail)
 	}
-	scheme, weak := v.rules.CheckScheme(signer, a.algorithm)
+	scheme, weak := c.Rules.CheckScheme(signer, a.algorithm)
 	if weak != nil {
 		return fmt.Errorf("is %s", weak.Detail)
 	}
@@ -259,30 +268,30 @@ func (v *Verifier) checkAnswer(signer *certinfo.Certificate, key any, a *ocspAns
 
 // mayAnswer tells whether a certificate that came with the answer is a delegate of the issuer (RFC 6960, 4.2.2.2):
 // issued by it directly, for this purpose, and not the very certificate that is asked about. Its dates are looked at
-// by believe.
-func (v *Verifier) mayAnswer(t *ocspTarget, c *certinfo.Certificate) error {
+// by accept.
+func (c *Checker) mayAnswer(t *Target, cert *certinfo.Certificate) error {
 	const signing = certinfo.KeyUsageDigitalSignature | certinfo.KeyUsageNonRepudiation
 	refused := func(why string) error {
-		return &spokenError{fmt.Errorf("is signed by %s, which %s", refusal.Describe(c), why)}
+		return &spokenError{fmt.Errorf("is signed by %s, which %s", refusal.Describe(cert), why)}
 	}
 	switch {
-	case bytes.Equal(c.RawSPKI, t.cert.RawSPKI):
+	case bytes.Equal(cert.RawSPKI, t.Cert.RawSPKI):
 		return refused("is the one that it speaks of")
-	case !c.Issuer.Equal(t.issuer.Subject):
+	case !cert.Issuer.Equal(t.Issuer.Subject):
 		return refused("is not issued by the CA in question")
-	case !rules.Has(c.ExtKeyUsage, certinfo.OIDOCSPSigning):
+	case !rules.Has(cert.ExtKeyUsage, certinfo.OIDOCSPSigning):
 		return refused("may not answer for the CA (no extended key usage OCSPSigning)")
-	case c.HasKeyUsage && c.KeyUsage&signing == 0:
+	case cert.HasKeyUsage && cert.KeyUsage&signing == 0:
 		return refused("may not sign (keyUsage)")
 	}
-	if err := rules.CheckExtensions(c); err != nil {
+	if err := rules.CheckExtensions(cert); err != nil {
 		return refused("is not to be used: " + err.Detail)
 	}
-	scheme, weak := v.rules.CheckScheme(c, c.SignatureAlgorithm)
+	scheme, weak := c.Rules.CheckScheme(cert, cert.SignatureAlgorithm)
 	if weak != nil {
-		return fmt.Errorf("is signed by %s, which is %s", refusal.Describe(c), weak.Detail)
+		return fmt.Errorf("is signed by %s, which is %s", refusal.Describe(cert), weak.Detail)
 	}
-	if err := sig.Check(t.key, scheme, c.RawTBS, c.Signature); err != nil {
+	if err := sig.Check(t.Key, scheme, cert.RawTBS, cert.Signature); err != nil {
 		return refused("is not signed by the CA in question: " + err.Error())
 	}
 	return nil
