@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/verify/crl"
+	"pam_pkcs11/verify/path"
 )
 
 // judgeWithCRLs checks the leaf of a world with these CRLs for the whole chain.
@@ -32,8 +34,8 @@ func (w world) judgeWithCRLs(t *testing.T, o Options, leafOnly bool, card []*tes
 // crlsAlone asks about revocation without OCSP and without `revocation`.
 type crlsAlone struct{ *crl.Checker }
 
-func (c crlsAlone) check(s *search, p *path) *Error {
-	return c.Run(s.now, p.certs, s).Path(s.ctx, p.certs)
+func (c crlsAlone) Check(ctx context.Context, s *path.Search, certs []*certinfo.Certificate) *Error {
+	return c.Run(s.Now, certs, s).Path(ctx, certs)
 }
 
 func revoked(c *testca.Cert, reason int) []testca.Revoked {

@@ -6,7 +6,6 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/verify/crl/store"
-	"pam_pkcs11/verify/internal/rules"
 )
 
 // What is done with CRLs beside a check, and what the room of CRLs is told.
@@ -69,32 +68,21 @@ func (v *Verifier) newKeeper() *store.Keeper {
 type caDir struct{ v *Verifier }
 
 // All lists the CA certificates.
-func (d caDir) All() []*certinfo.Certificate { return d.v.store.all }
+func (d caDir) All() []*certinfo.Certificate { return d.v.store.All }
 
 // Named lists those with a subject.
 func (d caDir) Named(subject certinfo.Name) []*certinfo.Certificate {
-	return d.v.store.bySubj[subject.Key()]
+	return d.v.store.Named(subject)
 }
 
 // Has tells whether the very certificate is there.
-func (d caDir) Has(c *certinfo.Certificate) bool { return d.v.store.has(c) }
+func (d caDir) Has(c *certinfo.Certificate) bool { return d.v.store.Has(c) }
 
 // Reaches looks for a path; whether the certificate is revoked is for logins to find out.
 func (d caDir) Reaches(c *certinfo.Certificate, others []*certinfo.Certificate) bool {
-	v := d.v
-	if v.store.has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil || v.rules.CheckKey(c, c.PublicKey) != nil {
-		return false
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), defaultDeadline)
 	defer cancel()
-	s := newSearch(ctx, v, v.options.Now(), nil)
-	for _, o := range others {
-		key := o.Subject.Key()
-		s.extra[key] = append(s.extra[key], o)
-	}
-	s.initial, s.accept = initialPolicies{}, s.validateChain
-	_, err := s.find(c)
-	return err == nil
+	return d.v.finder().Reaches(ctx, c, others, d.v.options.Now())
 }
 
 // UpdateCRLs fetches the CRLs of crl_url, of the certificates of ca_dir and of the distribution points recorded at

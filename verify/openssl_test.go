@@ -319,7 +319,7 @@ func TestMutations(t *testing.T) {
 func judgeParsed(t *testing.T, w world) error {
 	v := trusting(t, Options{EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
 	if root, err := certinfo.Parse(w.root.DER); err == nil {
-		v.store.add(root)
+		v.store.Add(root)
 	}
 	var card []*certinfo.Certificate
 	if inter, err := certinfo.Parse(w.inter.DER); err == nil {

@@ -3,9 +3,10 @@ package verify
 import (
 	"context"
 	"fmt"
+
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/verify/internal/rules"
 	"pam_pkcs11/verify/ocsp"
+	"pam_pkcs11/verify/path"
 )
 
 // What OCSP is told of the configuration, and what `pam-pkcs11 config check` can tell about it before anybody logs in.
@@ -44,30 +45,30 @@ func (v *Verifier) newOCSP(dir string) *ocsp.Checker {
 // readResponderCerts reads the certificates of ocsp_responder_cert. A file or directory without one
 // is an error; what else is wrong with a file is one of Problems.
 func (v *Verifier) readResponderCerts() error {
-	all := newStore()
-	all.key = responderKey
+	all := path.NewStore()
+	all.Key = responderKey
 	for _, path := range v.options.OCSP.ResponderCerts {
-		certs, problems := len(all.all), len(all.problems)
-		if err := all.load(path, v.options.StrictPermissions); err != nil {
+		certs, problems := len(all.All), len(all.Problems)
+		if err := all.Load(path, v.options.StrictPermissions); err != nil {
 			return err
 		}
-		if len(all.all) == certs && (certs == 0 || len(all.problems) > problems) { // not only one that was read before
+		if len(all.All) == certs && (certs == 0 || len(all.Problems) > problems) { // not only one that was read before
 			return fmt.Errorf("%s: %s: no certificate in it that can be used%s", responderKey, path, lastProblem(all))
 		}
 	}
-	for _, p := range all.problems {
+	for _, p := range all.Problems {
 		v.options.Logger.Warn(responderKey+": file not used, or only in part", "file", p.Path, "problem", p.Text)
 	}
-	v.store.problems = append(v.store.problems, all.problems...)
-	v.responders = all.all
+	v.store.Problems = append(v.store.Problems, all.Problems...)
+	v.responders = all.All
 	return nil
 }
 
-func lastProblem(s *caStore) string {
-	if len(s.problems) == 0 {
+func lastProblem(s *path.Store) string {
+	if len(s.Problems) == 0 {
 		return ""
 	}
-	return ": " + s.problems[len(s.problems)-1].Text
+	return ": " + s.Problems[len(s.Problems)-1].Text
 }
 
 // WithoutResponder lists the CA certificates of ca_dir that ocsp_on will ask about and that name no responder. It is
@@ -76,18 +77,14 @@ func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
 	if len(v.options.OCSP.URLs) > 0 || v.options.CRLLeafOnly {
 		return nil
 	}
+	f := v.finder()
 	var all []*certinfo.Certificate
-	for _, c := range v.store.all {
-		if len(c.OCSPServers) == 0 && !v.anchors(c) {
+	for _, c := range v.store.All {
+		if len(c.OCSPServers) == 0 && !f.EndsChains(c) {
 			all = append(all, c)
 		}
 	}
 	return all
-}
-
-// anchors tells whether a certificate of ca_dir ends chains, so that its own status is not asked for.
-func (v *Verifier) anchors(c *certinfo.Certificate) bool {
-	return selfSigned(c) || v.options.PartialChain && rules.IsCA(c)
 }
 
 // AskResponders asks each responder that is configured or named by a CA certificate of ca_dir about that certificate,
@@ -101,22 +98,13 @@ func (v *Verifier) AskResponders(ctx context.Context) []*Responder {
 
 // probes pairs the certificates of ca_dir with their issuers there.
 func (v *Verifier) probes(ctx context.Context) []ocsp.Target {
-	s := newSearch(ctx, v, v.options.Now(), nil)
-	var below, anchors []ocsp.Target
-	for _, c := range v.store.all {
-		if selfSigned(c) {
-			anchors = append(anchors, ocsp.Target{Cert: c, Issuer: c, Key: c.PublicKey})
-			continue
-		}
-		for _, issuer := range s.issuers(c) {
-			if issuer.PublicKeyErr == nil && s.signedBy(c, issuer, issuer.PublicKey) == nil {
-				below = append(below, ocsp.Target{Cert: c, Issuer: issuer, Key: issuer.PublicKey})
-				break
-			}
-		}
-	}
+	below, anchors := v.finder().Issuances(ctx, v.options.Now())
 	if len(below) == 0 && len(v.options.OCSP.URLs) > 0 {
-		return anchors
+		below = anchors
 	}
-	return below
+	var all []ocsp.Target
+	for _, i := range below {
+		all = append(all, ocsp.Target{Cert: i.Cert, Issuer: i.Issuer, Key: i.Issuer.PublicKey})
+	}
+	return all
 }

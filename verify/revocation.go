@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/ocsp"
+	"pam_pkcs11/verify/path"
 	"pam_pkcs11/verify/sig"
 )
 
@@ -41,6 +43,7 @@ type revocationPolicy struct {
 	crl      *crl.Checker  // nil: cert_policy has no CRL word
 	soft     bool
 	leafOnly bool
+	logger   *slog.Logger
 }
 
 // startRevocation puts OCSP before the CRLs, and `revocation` over both.
@@ -49,7 +52,7 @@ func (v *Verifier) startRevocation() error {
 	if o.Policy.CRL == "" && !o.Policy.OCSP {
 		return nil
 	}
-	policy := &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	policy := &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly, logger: o.Logger}
 	if o.Policy.CRL != "" {
 		policy.crl = v.crls.Checker()
 	}
@@ -67,14 +70,14 @@ func (v *Verifier) startRevocation() error {
 	return nil
 }
 
-// check is the revocation of a whole path.
-func (r *revocationPolicy) check(s *search, p *path) *Error {
-	ctx, cancel := networkContext(s.ctx)
+// Check is the revocation of a whole path.
+func (r *revocationPolicy) Check(ctx context.Context, s *path.Search, certs []*certinfo.Certificate) *Error {
+	ctx, cancel := networkContext(ctx)
 	defer cancel()
 
-	run := &revocationRun{policy: r, s: s, p: p}
+	run := &revocationRun{policy: r, s: s, certs: certs}
 	if r.crl != nil {
-		run.crl = r.crl.Run(s.now, p.certs, s)
+		run.crl = r.crl.Run(s.Now, certs, s)
 	}
 	return run.path(ctx)
 }
@@ -97,22 +100,22 @@ func half(ctx context.Context) (context.Context, context.CancelFunc) {
 // revocationRun is the checking of one path.
 type revocationRun struct {
 	policy *revocationPolicy
-	s      *search
-	p      *path
+	s      *path.Search
+	certs  []*certinfo.Certificate // the anchor first
 
 	mu  sync.Mutex // over s and crl: responders are asked from several goroutines
 	crl *crl.Run
 }
 
 func (r *revocationRun) targets() []ocsp.Target {
-	keys := sig.WorkingKeys(r.p.certs)
+	keys := sig.WorkingKeys(r.certs)
 	from := 1
 	if r.policy.leafOnly {
-		from = max(1, len(r.p.certs)-1)
+		from = max(1, len(r.certs)-1)
 	}
 	var all []ocsp.Target
-	for i := from; i < len(r.p.certs); i++ {
-		all = append(all, ocsp.Target{Cert: r.p.certs[i], Issuer: r.p.certs[i-1], Key: keys[i-1]})
+	for i := from; i < len(r.certs); i++ {
+		all = append(all, ocsp.Target{Cert: r.certs[i], Issuer: r.certs[i-1], Key: keys[i-1]})
 	}
 	return all
 }
@@ -124,7 +127,7 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	outcomes := r.askAll(ctx, targets)
 	for i := range slices.Backward(targets) {
 		if err := decided(targets[i].Cert, outcomes[i]); err != nil {
-			r.s.work.against = true
+			r.s.SpeakAgainst()
 			return err
 		}
 	}
@@ -149,16 +152,16 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	}
 	// Of two ways to an anchor, one on which a signature spoke against a certificate must not be saved by silence on the
 	// other.
-	if !r.policy.soft || r.s.work.against {
+	if !r.policy.soft || r.s.Against() {
 		return silent[0]
 	}
 	if i := slices.IndexFunc(silent, func(err *Error) bool { return err.Spoken }); i >= 0 {
-		r.s.work.against = true
+		r.s.SpeakAgainst()
 		return silent[i]
 	}
 	for _, err := range silent {
-		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
-		r.s.v.options.Logger.Warn("revocation not known, the login goes on (revocation = soft)",
+		r.s.Step(err.Cert, ReasonSoft, true, err.Detail)
+		r.policy.logger.Warn("revocation not known, the login goes on (revocation = soft)",
 			"subject", err.Cert.Subject.RFC4514(), "serial", err.Cert.SerialHex(":"), "detail", err.Detail)
 	}
 	return nil
@@ -170,7 +173,7 @@ func (r *revocationRun) final(ctx context.Context, targets []ocsp.Target, outcom
 	if err.Reason != ReasonRevoked {
 		return err
 	}
-	r.s.work.against = true
+	r.s.SpeakAgainst()
 	last := len(targets) - 1
 	if targets[last].Cert == err.Cert {
 		return err
@@ -213,11 +216,11 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocsp.Target, o ocsp.
 	defer r.mu.Unlock()
 	if r.policy.ocsp != nil {
 		for _, note := range o.Notes {
-			r.s.step(t.Cert, ReasonNoAnswer, false, note)
+			r.s.Step(t.Cert, ReasonNoAnswer, false, note)
 		}
 		if err := decided(t.Cert, o); err != nil || o.Verdict != nil {
 			if err == nil {
-				r.s.step(t.Cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.Verdict.SaidAt())+", says "+refusal.Clip(o.From))
+				r.s.Step(t.Cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.Verdict.SaidAt())+", says "+refusal.Clip(o.From))
 			}
 			return err
 		}
@@ -231,7 +234,7 @@ func (r *revocationRun) certificate(ctx context.Context, t *ocsp.Target, o ocsp.
 	err := r.crl.Certificate(ctx, t.Cert, t.Issuer, t.Key)
 	switch {
 	case err == nil:
-		r.s.step(t.Cert, ReasonCRLGood, true, "no CRL at hand lists it")
+		r.s.Step(t.Cert, ReasonCRLGood, true, "no CRL at hand lists it")
 		return nil
 	case err.Reason == ReasonWork && ctx.Err() != nil:
 		err = refusal.New(t.Cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())

@@ -32,7 +32,7 @@ var rows = map[string]row{
 	"config": {ours: "internal/safefile"},
 	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
-		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/sig",
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
 	},
 	"verify/crl": {ours: "internal/certinfo verify/internal/refusal verify/internal/rules verify/sig", third: "golang.org/x/crypto"},
@@ -43,6 +43,10 @@ var rows = map[string]row{
 	"verify/internal/rules":   {ours: "internal/certinfo verify/internal/refusal verify/sig"},
 	"verify/ocsp": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/path": {
+		ours:  "internal/certinfo internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
 		third: "golang.org/x/crypto",
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},

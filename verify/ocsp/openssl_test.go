@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"pam_pkcs11/internal/testca"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/internal/testca"
 )
 
 // TestOpenSSLReadsOurRequests: what we ask is what it understands.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/verify/crl"
 	"testing"
 	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
 )
 
 // nobody is a ca_dir without certificates.

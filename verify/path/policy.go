@@ -1,4 +1,4 @@
-package verify
+package path
 
 import (
 	stdasn1 "encoding/asn1"
@@ -15,6 +15,28 @@ import (
 
 // maxPolicyNodes bounds the graph of one path.
 const maxPolicyNodes = 4096
+
+// Policies are the user's inputs of RFC 5280, 6.1.1 (c) to (g); the zero value is anyPolicy and no inhibition.
+type Policies struct {
+	Set            []string // content octets; empty: anyPolicy
+	all            bool     // each of set must be valid, not one
+	Explicit       bool
+	InhibitMapping bool
+	InhibitAny     bool
+}
+
+// NewPolicies takes what is required: one of the policies, or all of them.
+func NewPolicies(required []stdasn1.ObjectIdentifier, all bool) (Policies, error) {
+	p := Policies{Explicit: len(required) > 0, all: all}
+	for _, o := range required {
+		key, err := PolicyKey(o)
+		if err != nil {
+			return Policies{}, err
+		}
+		p.Set = append(p.Set, key)
+	}
+	return p, nil
+}
 
 // policyNode is a node of the graph at one depth.
 type policyNode struct {
@@ -44,7 +66,7 @@ func (l *level) drop(policy string) {
 
 // policyState holds the state variables of RFC 5280, 6.1.2 (a), (d), (e), (f).
 type policyState struct {
-	initial    initialPolicies
+	initial    Policies
 	levels     []*level // nil: the valid_policy_graph is NULL
 	nodes      int
 	spoilt     *refusal.Error // the first certificatePolicies of the path that cannot be used
@@ -56,15 +78,15 @@ type policyState struct {
 var anyPolicy = mustPolicyKey(certinfo.OIDAnyPolicy)
 
 func mustPolicyKey(o stdasn1.ObjectIdentifier) string {
-	key, err := policyKey(o)
+	key, err := PolicyKey(o)
 	if err != nil {
 		panic(err)
 	}
 	return key
 }
 
-// policyKey gives the content octets of an identifier, by which policies are compared.
-func policyKey(o stdasn1.ObjectIdentifier) (string, error) {
+// PolicyKey gives the content octets of an identifier, by which policies are compared.
+func PolicyKey(o stdasn1.ObjectIdentifier) (string, error) {
 	der, err := stdasn1.Marshal(o)
 	if err != nil || len(der) > 129 {
 		return "", fmt.Errorf("policy %v is not an object identifier", o)
@@ -72,7 +94,7 @@ func policyKey(o stdasn1.ObjectIdentifier) (string, error) {
 	return string(der[2:]), nil
 }
 
-func newPolicyState(initial initialPolicies, n int) *policyState {
+func newPolicyState(initial Policies, n int) *policyState {
 	root := newLevel()
 	root.put(&policyNode{policy: anyPolicy, expected: map[string]bool{anyPolicy: true}})
 	pick := func(zero bool) int {
@@ -81,8 +103,8 @@ func newPolicyState(initial initialPolicies, n int) *policyState {
 		}
 		return n + 1
 	}
-	return &policyState{initial: initial, levels: []*level{root}, explicit: pick(initial.explicit),
-		inhibitAny: pick(initial.inhibitAny), mapping: pick(initial.inhibitMapping)}
+	return &policyState{initial: initial, levels: []*level{root}, explicit: pick(initial.Explicit),
+		inhibitAny: pick(initial.InhibitAny), mapping: pick(initial.InhibitMapping)}
 }
 
 // process is RFC 5280, 6.1.3 (d) to (f).
@@ -222,9 +244,9 @@ func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifie
 	}
 	authority := p.authoritySet()
 	valid := authority
-	if len(p.initial.set) > 0 {
+	if len(p.initial.Set) > 0 {
 		valid = nil
-		for _, policy := range p.initial.set {
+		for _, policy := range p.initial.Set {
 			if slices.Contains(authority, policy) || slices.Contains(authority, anyPolicy) {
 				valid = append(valid, policy)
 			}
@@ -234,8 +256,8 @@ func (p *policyState) finish(c *certinfo.Certificate) ([]stdasn1.ObjectIdentifie
 	case p.explicit > 0:
 	case len(valid) == 0:
 		return nil, p.refuse(c, "no certificate policy that is asked for is valid for the chain")
-	case p.initial.all && len(valid) < len(p.initial.set):
-		return nil, refusal.New(c, refusal.ReasonPolicy, "%d of %d required certificate policies are valid for the chain", len(valid), len(p.initial.set))
+	case p.initial.all && len(valid) < len(p.initial.Set):
+		return nil, refusal.New(c, refusal.ReasonPolicy, "%d of %d required certificate policies are valid for the chain", len(valid), len(p.initial.Set))
 	}
 	var oids []stdasn1.ObjectIdentifier
 	for _, policy := range valid {

@@ -1,4 +1,4 @@
-package verify
+package path
 
 import (
 	"errors"
@@ -13,12 +13,12 @@ import (
 
 // Files that the administrator keeps. A weakness that is tolerated is a problem that is reported.
 
-// load reads a file, or every file of a directory. A file that is refused or damaged is skipped and reported; a path
+// Load reads a file, or every file of a directory. A file that is refused or damaged is skipped and reported; a path
 // that cannot be read at all is an error.
-func (s *caStore) load(path string, strict bool) error {
+func (s *Store) Load(path string, strict bool) error {
 	path = strings.TrimPrefix(path, "file://")
 	if path == "" {
-		return fmt.Errorf("%s is not set", s.key)
+		return fmt.Errorf("%s is not set", s.Key)
 	}
 	policy := safefile.Data()
 	policy.MaxSize = maxCAFile
@@ -30,31 +30,31 @@ func (s *caStore) load(path string, strict bool) error {
 	case errors.Is(err, syscall.ENOTDIR):
 		data, resolved, err := safefile.ReadFile(path, policy)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.key, err)
+			return fmt.Errorf("%s: %w", s.Key, err)
 		}
 		s.report(resolved)
-		s.addFile(path, data)
+		s.AddFile(path, data)
 		return nil
 	case err != nil:
-		return fmt.Errorf("%s: %w", s.key, err)
+		return fmt.Errorf("%s: %w", s.Key, err)
 	}
 	defer dir.Close()
 	s.report(dir.Resolved)
 	names, err := dir.Names(maxCAFiles)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.key, err)
+		return fmt.Errorf("%s: %w", s.Key, err)
 	}
 	s.loadDirectory(path, dir, names)
 	return nil
 }
 
-func (s *caStore) loadDirectory(path string, dir *safefile.Dir, names []string) {
+func (s *Store) loadDirectory(path string, dir *safefile.Dir, names []string) {
 	octets := 0
 	for _, name := range names {
 		if strings.HasPrefix(name, ".") || crlLink().MatchString(name) {
 			continue
 		}
-		if octets > maxCAOctets || len(s.all) >= maxCACerts {
+		if octets > maxCAOctets || len(s.All) >= maxCACerts {
 			s.problem(path, "too much in it: the files from %s on are not read", name)
 			return
 		}
@@ -68,7 +68,7 @@ func (s *caStore) loadDirectory(path string, dir *safefile.Dir, names []string) 
 
 // loadEntry reads one file of the directory and gives its length. A file that is there under several names, as hash
 // links make it, is read once.
-func (s *caStore) loadEntry(path string, dir *safefile.Dir, name string) (int, error) {
+func (s *Store) loadEntry(path string, dir *safefile.Dir, name string) (int, error) {
 	f, resolved, err := dir.Open(name)
 	if err != nil {
 		return 0, err
@@ -86,12 +86,12 @@ func (s *caStore) loadEntry(path string, dir *safefile.Dir, name string) (int, e
 	if err != nil {
 		return len(data), err
 	}
-	s.addFile(path, data)
+	s.AddFile(path, data)
 	return len(data), nil
 }
 
 // report passes on what safefile tolerated. What it says of the directories above is said once.
-func (s *caStore) report(r safefile.Resolved) {
+func (s *Store) report(r safefile.Resolved) {
 	for _, weakness := range r.Reports {
 		p := Problem{weakness.Path, weakness.Problem}
 		if !s.reported[p] {

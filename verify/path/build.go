@@ -1,8 +1,9 @@
-package verify
+package path
 
 import (
 	"bytes"
 	"context"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,26 +21,26 @@ import (
 
 // Limits of one search. A real path has 2 to 6 certificates; the largest bridge PKIs need a few dozen signature checks.
 const (
-	maxPathCerts  = 20
+	MaxPathCerts  = 20
 	maxSignatures = 300  // signature checks, each pair of certificates once
 	maxSteps      = 5000 // certificates looked at
-	maxPaths      = 60   // whole paths validated
+	MaxPaths      = 60   // whole paths validated
 	maxDecisions  = 200
 )
 
-// search is the state of one Check.
-type search struct {
+// Search is the state of one Check.
+type Search struct {
 	ctx       context.Context
-	v         *Verifier
-	now       time.Time
+	f         *Finder
+	Now       time.Time
 	extra     map[string][]*certinfo.Certificate // intermediates from the card, by subject
-	accept    func(*path) *refusal.Error         // validates a whole path
+	accept    func(*Path) *refusal.Error         // validates a whole path
 	verified  map[pair]error
 	selfSign  map[*certinfo.Certificate]bool
-	decisions []Decision
+	Decisions []Decision
 
 	work     *workload
-	initial  initialPolicies
+	initial  Policies
 	best     *refusal.Error
 	bestRank int
 }
@@ -52,6 +53,15 @@ type workload struct {
 	revoked map[issued]*refusal.Error // CA certificates that were found to be revoked
 }
 
+// SpeakAgainst takes down that a signature spoke against a certificate of one of the paths.
+func (s *Search) SpeakAgainst() { s.work.against = true }
+
+// Against tells whether on one of the paths a signature spoke against a certificate.
+func (s *Search) Against() bool { return s.work.against }
+
+// Paths is how many whole paths were validated.
+func (s *Search) Paths() int { return s.work.paths }
+
 // issued is a certificate and the key that signed it.
 type issued struct {
 	cert *certinfo.Certificate
@@ -61,30 +71,31 @@ type issued struct {
 // pair is a certificate and a key that may have signed it.
 type pair struct{ child, issuer *certinfo.Certificate }
 
-// path is a chain from the anchor, which is first, to the certificate.
-type path struct {
+// Path is a chain from the anchor, which is first, to the certificate.
+type Path struct {
 	certs    []*certinfo.Certificate
-	policies []oid
+	Policies []asn1.ObjectIdentifier
 }
 
-// chain gives the path the other way round: the certificate first.
-func (p *path) chain() []*certinfo.Certificate {
+// Chain gives the path the other way round: the certificate first.
+func (p *Path) Chain() []*certinfo.Certificate {
 	c := slices.Clone(p.certs)
 	slices.Reverse(c)
 	return c
 }
 
-func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []*certinfo.Certificate) *search {
-	s := &search{ctx: ctx, v: v, now: now, extra: map[string][]*certinfo.Certificate{},
+// Search begins a search. The intermediates are those that travel with the certificate; they are not trusted.
+func (f *Finder) Search(ctx context.Context, now time.Time, intermediates []*certinfo.Certificate) *Search {
+	s := &Search{ctx: ctx, f: f, Now: now, extra: map[string][]*certinfo.Certificate{},
 		verified: map[pair]error{}, selfSign: map[*certinfo.Certificate]bool{},
-		work: &workload{revoked: map[issued]*refusal.Error{}}, initial: v.initial}
+		work: &workload{revoked: map[issued]*refusal.Error{}}, initial: f.Initial}
 	s.accept = s.validate
 	for i, c := range intermediates {
-		if i == maxFromCard {
-			s.note(c, refusal.ReasonWork, fmt.Sprintf("more than %d certificates on the card: the others are not used", maxFromCard))
+		if i == MaxFromCard {
+			s.note(c, refusal.ReasonWork, fmt.Sprintf("more than %d certificates on the card: the others are not used", MaxFromCard))
 			break
 		}
-		if c != nil && !v.store.has(c) {
+		if c != nil && !f.Store.Has(c) {
 			key := c.Subject.Key()
 			s.extra[key] = append(s.extra[key], c)
 		}
@@ -95,12 +106,12 @@ func newSearch(ctx context.Context, v *Verifier, now time.Time, intermediates []
 // SignerPath looks for a path from an anchor to the issuer of a CRL: with the same certificates and the same bound on the
 // work, but no policies of the user, and its failures are no decisions of the certificate's own. revoked is asked about
 // each path that is good otherwise, the anchor first.
-func (s *search) SignerPath(ctx context.Context, signer, anchor *certinfo.Certificate,
+func (s *Search) SignerPath(ctx context.Context, signer, anchor *certinfo.Certificate,
 	revoked func([]*certinfo.Certificate) *refusal.Error) *refusal.Error {
 	sub := *s
 	sub.ctx = ctx
-	sub.initial, sub.decisions, sub.best, sub.bestRank = initialPolicies{}, nil, nil, 0
-	sub.accept = func(p *path) *refusal.Error {
+	sub.initial, sub.Decisions, sub.best, sub.bestRank = Policies{}, nil, nil, 0
+	sub.accept = func(p *Path) *refusal.Error {
 		if !p.certs[0].Equal(anchor) {
 			return refusal.New(signer, refusal.ReasonIssuerUnknown, "the CRL issuer belongs to another CA of ca_dir")
 		}
@@ -109,14 +120,13 @@ func (s *search) SignerPath(ctx context.Context, signer, anchor *certinfo.Certif
 		}
 		return revoked(p.certs)
 	}
-	_, err := sub.find(signer)
+	_, err := sub.Find(signer)
 	return err
 }
 
 // Named lists the certificates at hand with a subject.
-func (s *search) Named(subject certinfo.Name) []*certinfo.Certificate {
-	key := subject.Key()
-	return append(slices.Clone(s.v.store.bySubj[key]), s.extra[key]...)
+func (s *Search) Named(subject certinfo.Name) []*certinfo.Certificate {
+	return append(slices.Clone(s.f.Store.Named(subject)), s.extra[subject.Key()]...)
 }
 
 // Ranks of errors: the one that came furthest is what the administrator wants to read.
@@ -126,26 +136,26 @@ const (
 	rankBadPath
 )
 
-func (s *search) fail(rank int, err *refusal.Error) {
+func (s *Search) fail(rank int, err *refusal.Error) {
 	s.note(err.Cert, err.Reason, err.Detail)
 	if rank > s.bestRank {
 		s.best, s.bestRank = err, rank
 	}
 }
 
-func (s *search) note(cert *certinfo.Certificate, reason refusal.Reason, detail string) {
-	s.step(cert, reason, false, detail)
+func (s *Search) note(cert *certinfo.Certificate, reason refusal.Reason, detail string) {
+	s.Step(cert, reason, false, detail)
 }
 
-// step takes down what was found out about a certificate, for or against it.
-func (s *search) step(cert *certinfo.Certificate, reason refusal.Reason, ok bool, detail string) {
-	if len(s.decisions) < maxDecisions {
-		s.decisions = append(s.decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
+// Step takes down what was found out about a certificate, for or against it.
+func (s *Search) Step(cert *certinfo.Certificate, reason refusal.Reason, ok bool, detail string) {
+	if len(s.Decisions) < maxDecisions {
+		s.Decisions = append(s.Decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
 	}
 }
 
-// find searches a path for the certificate and returns the first that is good.
-func (s *search) find(leaf *certinfo.Certificate) (*path, *refusal.Error) {
+// Find searches a path for the certificate and returns the first that is good.
+func (s *Search) Find(leaf *certinfo.Certificate) (*Path, *refusal.Error) {
 	found, err := s.extend([]*certinfo.Certificate{leaf})
 	switch {
 	case err != nil:
@@ -153,13 +163,13 @@ func (s *search) find(leaf *certinfo.Certificate) (*path, *refusal.Error) {
 	case found != nil:
 		return found, nil
 	case s.best == nil:
-		return nil, refusal.New(leaf, refusal.ReasonIssuerUnknown, "no chain to a CA of %s", s.v.options.CADir)
+		return nil, refusal.New(leaf, refusal.ReasonIssuerUnknown, "no chain to a CA of %s", s.f.CADir)
 	}
 	return nil, s.best
 }
 
 // extend takes a partial path, the certificate first, one step up. The error ends the search.
-func (s *search) extend(up []*certinfo.Certificate) (*path, *refusal.Error) {
+func (s *Search) extend(up []*certinfo.Certificate) (*Path, *refusal.Error) {
 	top := up[len(up)-1]
 	if s.work.steps++; s.work.steps > maxSteps {
 		return nil, refusal.New(up[0], refusal.ReasonWork, "more than %d steps in the search for a chain", maxSteps)
@@ -170,15 +180,15 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *refusal.Error) {
 	if s.isAnchor(top, len(up) == 1) {
 		return s.tryPath(up)
 	}
-	if len(up) == maxPathCerts {
-		s.fail(rankBadLink, refusal.New(top, refusal.ReasonWork, "chain of more than %d certificates", maxPathCerts))
+	if len(up) == MaxPathCerts {
+		s.fail(rankBadLink, refusal.New(top, refusal.ReasonWork, "chain of more than %d certificates", MaxPathCerts))
 		return nil, nil
 	}
 	candidates := s.issuers(top)
 	if len(candidates) == 0 {
 		s.fail(rankNoIssuer, s.unknownIssuer(top))
 	}
-	if s.v.store.has(top) && top.SelfIssued() {
+	if s.f.Store.Has(top) && top.SelfIssued() {
 		s.fail(rankBadLink, refusal.New(top, refusal.ReasonIssuerUnknown, "is in ca_dir, but is not signed with its own key, and no CA above it is there"))
 	}
 	for _, issuer := range candidates {
@@ -204,9 +214,9 @@ func (s *search) extend(up []*certinfo.Certificate) (*path, *refusal.Error) {
 	return nil, nil
 }
 
-func (s *search) unknownIssuer(top *certinfo.Certificate) *refusal.Error {
-	where := "ca_dir " + s.v.options.CADir
-	if len(s.v.store.all) == 0 {
+func (s *Search) unknownIssuer(top *certinfo.Certificate) *refusal.Error {
+	where := "ca_dir " + s.f.CADir
+	if len(s.f.Store.All) == 0 {
 		where += ", which holds no certificate"
 	}
 	if top.SelfIssued() {
@@ -217,11 +227,11 @@ func (s *search) unknownIssuer(top *certinfo.Certificate) *refusal.Error {
 
 // tryPath validates a path that has reached an anchor. That the certificate itself is revoked ends the search: it is no
 // better on any other path.
-func (s *search) tryPath(up []*certinfo.Certificate) (*path, *refusal.Error) {
-	if s.work.paths++; s.work.paths > maxPaths {
+func (s *Search) tryPath(up []*certinfo.Certificate) (*Path, *refusal.Error) {
+	if s.work.paths++; s.work.paths > MaxPaths {
 		return nil, s.tooManyPaths(up[0])
 	}
-	p := &path{certs: slices.Clone(up)}
+	p := &Path{certs: slices.Clone(up)}
 	slices.Reverse(p.certs)
 	if err := s.accept(p); err != nil {
 		if err.Reason == refusal.ReasonWork || err.Reason == refusal.ReasonRevoked && err.Cert == up[0] {
@@ -231,20 +241,20 @@ func (s *search) tryPath(up []*certinfo.Certificate) (*path, *refusal.Error) {
 		s.fail(rankBadPath, err)
 		return nil, nil
 	}
-	s.step(p.certs[0], refusal.ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
+	s.Step(p.certs[0], refusal.ReasonAnchor, true, fmt.Sprintf("is a CA of ca_dir and ends a good chain of %d certificates", len(p.certs)))
 	return p, nil
 }
 
 // tooManyPaths is the end of a search: what is not known about the certificate itself is more telling than the limit.
-func (s *search) tooManyPaths(leaf *certinfo.Certificate) *refusal.Error {
+func (s *Search) tooManyPaths(leaf *certinfo.Certificate) *refusal.Error {
 	if s.best != nil && s.best.Reason == refusal.ReasonRevocationUnknown && s.best.Cert == leaf {
 		return s.best
 	}
-	return refusal.New(leaf, refusal.ReasonWork, "more than %d chains tried", maxPaths)
+	return refusal.New(leaf, refusal.ReasonWork, "more than %d chains tried", MaxPaths)
 }
 
 // settle remembers a CA certificate of a path that is revoked, so that no other path leads over it.
-func (s *search) settle(up []*certinfo.Certificate, err *refusal.Error) {
+func (s *Search) settle(up []*certinfo.Certificate, err *refusal.Error) {
 	if err.Reason != refusal.ReasonRevoked {
 		return
 	}
@@ -254,7 +264,7 @@ func (s *search) settle(up []*certinfo.Certificate, err *refusal.Error) {
 }
 
 // revokedIn gives what was found out about a revoked certificate of a partial path, nil when there is none.
-func (s *search) revokedIn(up []*certinfo.Certificate) *refusal.Error {
+func (s *Search) revokedIn(up []*certinfo.Certificate) *refusal.Error {
 	if len(s.work.revoked) == 0 {
 		return nil
 	}
@@ -268,11 +278,11 @@ func (s *search) revokedIn(up []*certinfo.Certificate) *refusal.Error {
 
 // isAnchor tells whether a certificate of ca_dir ends a path: a self-signed one, or with PartialChain any CA. An
 // end-entity certificate is its own anchor only when the administrator put it into ca_dir and it is self-signed.
-func (s *search) isAnchor(c *certinfo.Certificate, leaf bool) bool {
-	if !s.v.store.has(c) {
+func (s *Search) isAnchor(c *certinfo.Certificate, leaf bool) bool {
+	if !s.f.Store.Has(c) {
 		return false
 	}
-	if s.v.options.PartialChain && !leaf && rules.IsCA(c) {
+	if s.f.PartialChain && !leaf && rules.IsCA(c) {
 		return true
 	}
 	self, known := s.selfSign[c]
@@ -314,7 +324,7 @@ func sameInherited(c, d *certinfo.Certificate) bool {
 }
 
 // issuers returns the certificates that may have issued c, the likeliest first.
-func (s *search) issuers(c *certinfo.Certificate) []*certinfo.Certificate {
+func (s *Search) issuers(c *certinfo.Certificate) []*certinfo.Certificate {
 	if len(c.Issuer) == 0 {
 		return nil // an issuer must have a name (RFC 5280, 4.1.2.4)
 	}
@@ -323,7 +333,7 @@ func (s *search) issuers(c *certinfo.Certificate) []*certinfo.Certificate {
 	return list
 }
 
-func (s *search) likely(c, issuer *certinfo.Certificate) int {
+func (s *Search) likely(c, issuer *certinfo.Certificate) int {
 	points := 0
 	if len(c.AuthorityKeyID) > 0 && len(issuer.SubjectKeyID) > 0 {
 		points = -8
@@ -331,22 +341,22 @@ func (s *search) likely(c, issuer *certinfo.Certificate) int {
 			points = 8
 		}
 	}
-	if s.v.store.has(issuer) {
+	if s.f.Store.Has(issuer) {
 		points += 2
 	}
 	if issuer.SelfIssued() {
 		points += 2
 	}
-	if !s.now.Before(issuer.NotBefore) && !s.now.After(issuer.NotAfter) {
+	if !s.Now.Before(issuer.NotBefore) && !s.Now.After(issuer.NotAfter) {
 		points++
 	}
 	return points
 }
 
 // link tells whether issuer may stand above child at all.
-func (s *search) link(leaf, child, issuer *certinfo.Certificate) (bool, *refusal.Error) {
-	if !s.v.isAuthority(issuer) {
-		s.fail(rankBadLink, s.v.notAuthority(issuer, child))
+func (s *Search) link(leaf, child, issuer *certinfo.Certificate) (bool, *refusal.Error) {
+	if !s.f.isAuthority(issuer) {
+		s.fail(rankBadLink, s.f.notAuthority(issuer, child))
 		return false, nil
 	}
 	if issuer.PublicKeyErr != nil {
@@ -376,7 +386,7 @@ func rankOfSignature(child, issuer *certinfo.Certificate) int {
 	return rankBadLink
 }
 
-func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) *refusal.Error {
+func (s *Search) signatureError(child, issuer *certinfo.Certificate, err error) *refusal.Error {
 	switch {
 	case rankOfSignature(child, issuer) == rankNoIssuer:
 		return refusal.New(child, refusal.ReasonIssuerUnknown, "the CAs of the name %q have other keys than the one that signed", refusal.Clip(child.Issuer.RFC4514()))
@@ -387,7 +397,7 @@ func (s *search) signatureError(child, issuer *certinfo.Certificate, err error) 
 }
 
 // SignedBy checks the signature on child with a key, once for each pair.
-func (s *search) signedBy(child, issuer *certinfo.Certificate, key any) error {
+func (s *Search) signedBy(child, issuer *certinfo.Certificate, key any) error {
 	p := pair{child, issuer}
 	if err, known := s.verified[p]; known {
 		return err

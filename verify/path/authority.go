@@ -1,4 +1,4 @@
-package verify
+package path
 
 import (
 	"fmt"
@@ -16,26 +16,26 @@ const restoreV1 = "v1_anchors = true"
 
 // isAuthority reports whether the certificate may stand above others: by its basic constraints, or, with v1_anchors, as
 // an anchor that has none.
-func (v *Verifier) isAuthority(c *certinfo.Certificate) bool {
-	return rules.IsCA(c) || v.options.V1Anchors && v.isV1Anchor(c)
+func (f *Finder) isAuthority(c *certinfo.Certificate) bool {
+	return rules.IsCA(c) || f.V1Anchors && f.isV1Anchor(c)
 }
 
 // isV1Anchor reports whether v1_anchors is about the certificate: a self-signed one of ca_dir without basic constraints,
 // which either cannot have any (versions 1 and 2) or may sign certificates by its keyUsage. Version 3 without both is
 // what tools make for a card or a server; no key makes it an authority.
-func (v *Verifier) isV1Anchor(c *certinfo.Certificate) bool {
-	if c.Extension(certinfo.OIDBasicConstraints) != nil || !v.store.has(c) || !selfSigned(c) {
+func (f *Finder) isV1Anchor(c *certinfo.Certificate) bool {
+	if c.Extension(certinfo.OIDBasicConstraints) != nil || !f.Store.Has(c) || !selfSigned(c) {
 		return false
 	}
 	return c.Version < 3 || c.HasKeyUsage && c.KeyUsage&certinfo.KeyUsageKeyCertSign != 0
 }
 
 // notAuthority refuses an issuer that is none.
-func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *refusal.Error {
+func (f *Finder) notAuthority(issuer, child *certinfo.Certificate) *refusal.Error {
 	if e := rules.Unusable(issuer, certinfo.OIDBasicConstraints); e != nil {
 		return rules.RefuseExtension(issuer, *e)
 	}
-	if v.isV1Anchor(issuer) {
+	if f.isV1Anchor(issuer) {
 		err := refusal.New(issuer, refusal.ReasonNotCA, "has no basicConstraints, so it is trusted as itself only, but is the issuer of %s; "+
 			"if it is an authority, replace it, or write %s", refusal.Describe(child), restoreV1)
 		err.Restore = restoreV1
@@ -45,23 +45,23 @@ func (v *Verifier) notAuthority(issuer, child *certinfo.Certificate) *refusal.Er
 }
 
 // v1Findings names each file with an anchor whose authority depends on v1_anchors.
-func (v *Verifier) v1Findings() []Finding {
+func (f *Finder) v1Findings() []Finding {
 	var all []Finding
-	for _, c := range v.store.all {
-		if !v.isV1Anchor(c) {
+	for _, c := range f.Store.All {
+		if !f.isV1Anchor(c) {
 			continue
 		}
-		f := Finding{
-			Path: v.store.origin[c],
+		finding := Finding{
+			Path: f.Store.origin[c],
 			Text: fmt.Sprintf("%s has no basicConstraints: it is trusted as itself only, and issues for nobody", refusal.Describe(c)),
 
 			Restore: restoreV1,
 		}
-		if v.options.V1Anchors {
-			f.Text = fmt.Sprintf("%s has no basicConstraints: whatever its key signs is trusted (%s)", refusal.Describe(c), restoreV1)
-			f.Restore = ""
+		if f.V1Anchors {
+			finding.Text = fmt.Sprintf("%s has no basicConstraints: whatever its key signs is trusted (%s)", refusal.Describe(c), restoreV1)
+			finding.Restore = ""
 		}
-		all = append(all, f)
+		all = append(all, finding)
 	}
 	return all
 }

@@ -1,4 +1,4 @@
-package verify
+package path
 
 import (
 	"fmt"
@@ -20,26 +20,32 @@ const (
 	maxCAFiles     = 10000
 	maxCAOctets    = 64 << 20 // octets of all files
 	maxCACerts     = 20000
-	maxFromCard    = 64 // intermediates that travel with the certificate
+	MaxFromCard    = 64 // intermediates that travel with the certificate
 	maxCAProblems  = 100
 	pemCertificate = "CERTIFICATE"
 )
 
-// caStore holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
-type caStore struct {
-	key      string // of the configuration, for messages
-	all      []*certinfo.Certificate
+// Store holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
+type Store struct {
+	Key      string // of the configuration, for messages
+	All      []*certinfo.Certificate
 	bySubj   map[string][]*certinfo.Certificate
 	known    map[string]bool // by raw octets
-	problems []Problem
+	Problems []Problem
 	reported map[Problem]bool
 	read     map[string]bool // files, by resolved path
 
 	origin    map[*certinfo.Certificate]string // the file in which each of all was found first
 	rejected  map[string]string                // by raw octets: the file that rejects the certificate for logins
 	newForms  []newForm
-	eku       rules.EKU // the purposes of a login
-	withLists bool      // crl_dir is the same path: files of CRLs are used, if not here
+	EKU       rules.EKU // the purposes of a login
+	WithLists bool      // crl_dir is the same path: files of CRLs are used, if not here
+}
+
+// Problem is something wrong with one file of ca_dir that did not stop the rest.
+type Problem struct {
+	Path string
+	Text string
 }
 
 // newForm is a certificate that releases before this one did not find in its file.
@@ -48,9 +54,10 @@ type newForm struct {
 	form string
 }
 
-func newStore() *caStore {
-	return &caStore{
-		key:      "ca_dir",
+// NewStore is empty; what is loaded is of ca_dir unless Key says otherwise.
+func NewStore() *Store {
+	return &Store{
+		Key:      "ca_dir",
 		bySubj:   map[string][]*certinfo.Certificate{},
 		known:    map[string]bool{},
 		reported: map[Problem]bool{},
@@ -60,38 +67,43 @@ func newStore() *caStore {
 	}
 }
 
-// add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
-func (s *caStore) add(c *certinfo.Certificate) bool {
+// Add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
+func (s *Store) Add(c *certinfo.Certificate) bool {
 	if s.known[string(c.Raw)] {
 		return false
 	}
 	s.known[string(c.Raw)] = true
-	s.all = append(s.all, c)
+	s.All = append(s.All, c)
 	key := c.Subject.Key()
 	s.bySubj[key] = append(s.bySubj[key], c)
 	return true
 }
 
-// has tells whether the very certificate is in ca_dir.
-func (s *caStore) has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
+// Named lists the certificates with a subject.
+func (s *Store) Named(subject certinfo.Name) []*certinfo.Certificate {
+	return s.bySubj[subject.Key()]
+}
 
-func (s *caStore) problem(path, format string, args ...any) {
-	if len(s.problems) < maxCAProblems {
-		s.problems = append(s.problems, Problem{path, fmt.Sprintf(format, args...)})
+// Has tells whether the very certificate is in ca_dir.
+func (s *Store) Has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
+
+func (s *Store) problem(path, format string, args ...any) {
+	if len(s.Problems) < maxCAProblems {
+		s.Problems = append(s.Problems, Problem{path, fmt.Sprintf(format, args...)})
 	}
 }
 
 // crlLink is the name of a hash link to a CRL, which may stand in the same directory.
 var crlLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{8}\.r[0-9]+$`) })
 
-// addFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a problem.
-func (s *caStore) addFile(path string, data []byte) {
+// AddFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a problem.
+func (s *Store) AddFile(path string, data []byte) {
 	file := readCAFile(data)
 	for _, text := range file.problems {
 		s.problem(path, "%s", text)
 	}
 	for _, e := range file.entries {
-		if len(s.all) >= maxCACerts {
+		if len(s.All) >= maxCACerts {
 			s.problem(path, "too many certificates")
 			return
 		}
@@ -99,7 +111,7 @@ func (s *caStore) addFile(path string, data []byte) {
 	}
 
 	listsOnly := len(file.other) > 0 && !slices.ContainsFunc(file.other, isNoList)
-	if len(file.entries) > 0 || len(file.problems) > 0 || listsOnly && s.withLists {
+	if len(file.entries) > 0 || len(file.problems) > 0 || listsOnly && s.WithLists {
 		return
 	}
 	text := "no certificate in it"
@@ -110,22 +122,22 @@ func (s *caStore) addFile(path string, data []byte) {
 }
 
 // addEntry takes one certificate, unless the file itself says that it is not for logins.
-func (s *caStore) addEntry(path string, e caEntry) {
+func (s *Store) addEntry(path string, e caEntry) {
 	c, err := certinfo.Parse(e.der)
 	switch {
 	case err != nil:
 		s.problem(path, "%v", err)
 		return
-	case e.trust.rejects(s.eku):
+	case e.trust.rejects(s.EKU):
 		s.rejected[string(c.Raw)] = path
 		s.problem(path, "%s is rejected for logins by the trust settings of the file", refusal.Describe(c))
 		return
-	case e.trust.forOthers(s.eku):
+	case e.trust.forOthers(s.EKU):
 		s.problem(path, "%s is trusted for other purposes than a login by the trust settings of the file", refusal.Describe(c))
 		return
 	}
 
-	if s.add(c) {
+	if s.Add(c) {
 		s.origin[c] = path
 		if e.newForm != "" {
 			s.newForms = append(s.newForms, newForm{cert: c, form: e.newForm})

@@ -1,10 +1,11 @@
-package verify
+package path
 
 import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/internal/rules"
 )
 
 // Anchor is a certificate of ca_dir at which chains end.
@@ -16,19 +17,18 @@ type Anchor struct {
 }
 
 // Anchors lists the certificates of ca_dir at which chains end, in the order of reading.
-func (v *Verifier) Anchors() []Anchor {
-	now := v.options.Now()
+func (f *Finder) Anchors(now time.Time) []Anchor {
 	var all []Anchor
-	for _, c := range v.store.all {
-		if !v.anchors(c) {
+	for _, c := range f.Store.All {
+		if !f.EndsChains(c) {
 			continue
 		}
 		a := Anchor{
 			Cert:      c,
-			Path:      v.store.origin[c],
-			Authority: v.isAuthority(c),
+			Path:      f.Store.origin[c],
+			Authority: f.isAuthority(c),
 		}
-		path := &validation{s: &search{v: v, now: now}}
+		path := &validation{s: &Search{f: f, Now: now}}
 		if err := path.start(c, false); err != nil {
 			a.Problem = err
 		}
@@ -39,19 +39,23 @@ func (v *Verifier) Anchors() []Anchor {
 
 // DateFindings names the certificates of ca_dir that are not valid now, and those that will not be after the given
 // time.
-func (v *Verifier) DateFindings(within time.Duration) []Finding {
-	now := v.options.Now()
+func (f *Finder) DateFindings(now time.Time, within time.Duration) []Finding {
 	var all []Finding
-	for _, c := range v.store.all {
+	for _, c := range f.Store.All {
 		text := ""
-		if err := v.rules.CheckDates(c, now); err != nil {
+		if err := f.Rules.CheckDates(c, now); err != nil {
 			text = " is " + err.Detail
-		} else if v.rules.CheckDates(c, now.Add(within)) != nil {
+		} else if f.Rules.CheckDates(c, now.Add(within)) != nil {
 			text = " is soon over: it is not valid after " + refusal.Stamp(c.NotAfter)
 		}
 		if text != "" {
-			all = append(all, Finding{Path: v.store.origin[c], Text: refusal.Describe(c) + text})
+			all = append(all, Finding{Path: f.Store.origin[c], Text: refusal.Describe(c) + text})
 		}
 	}
 	return all
+}
+
+// EndsChains tells whether a certificate of ca_dir ends chains, so that its own status is not asked for.
+func (f *Finder) EndsChains(c *certinfo.Certificate) bool {
+	return selfSigned(c) || f.PartialChain && rules.IsCA(c)
 }

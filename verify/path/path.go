@@ -1,24 +1,15 @@
-package verify
+package path
 
 import (
-	"encoding/asn1"
-
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/verify/internal/refusal"
 	"pam_pkcs11/verify/internal/rules"
 	"pam_pkcs11/verify/sig"
 )
 
-type oid = asn1.ObjectIdentifier
-
-// revocation answers whether the certificates of a path that is good otherwise are revoked.
-type revocation interface {
-	check(s *search, p *path) *refusal.Error
-}
-
 // validation is the state of RFC 5280, 6.1.2, while a path is walked from its anchor down.
 type validation struct {
-	s          *search
+	s          *Search
 	key        any // working public key, with the working parameters
 	issuer     *certinfo.Certificate
 	maxPathLen int
@@ -29,18 +20,18 @@ type validation struct {
 // validate walks a path and, when it is good, asks for revocation and fills in its policies. Unlike RFC 5280, which
 // takes an anchor as a name and a key, the anchor's certificate is held to its own dates, usages, path length and name
 // constraints too: who put it into ca_dir expects them to count.
-func (s *search) validate(p *path) *refusal.Error {
+func (s *Search) validate(p *Path) *refusal.Error {
 	if err := s.validateChain(p); err != nil {
 		return err
 	}
-	if s.v.revoked == nil {
+	if s.f.Revoked == nil {
 		return nil
 	}
-	return s.v.revoked.check(s, p)
+	return s.f.Revoked.Check(s.ctx, s, p.certs)
 }
 
 // validateChain is validate without revocation.
-func (s *search) validateChain(p *path) *refusal.Error {
+func (s *Search) validateChain(p *Path) *refusal.Error {
 	n := len(p.certs) - 1
 	w := &validation{s: s, maxPathLen: n, policy: newPolicyState(s.initial, n)}
 	if err := w.start(p.certs[0], n > 0); err != nil {
@@ -71,7 +62,7 @@ func (s *search) validateChain(p *path) *refusal.Error {
 	if err != nil {
 		return err
 	}
-	p.policies = policies
+	p.Policies = policies
 	return nil
 }
 
@@ -81,7 +72,7 @@ func (w *validation) start(anchor *certinfo.Certificate, issues bool) *refusal.E
 		return err
 	}
 	w.key, w.issuer = anchor.PublicKey, anchor
-	if err := w.s.v.rules.CheckKey(anchor, w.key); err != nil || !issues {
+	if err := w.s.f.Rules.CheckKey(anchor, w.key); err != nil || !issues {
 		return err
 	}
 	if anchor.HasKeyUsage && anchor.KeyUsage&certinfo.KeyUsageKeyCertSign == 0 {
@@ -95,10 +86,10 @@ func (w *validation) start(anchor *certinfo.Certificate, issues bool) *refusal.E
 
 // alone holds for every certificate of the path.
 func (w *validation) alone(c *certinfo.Certificate) *refusal.Error {
-	if err := w.s.v.rules.CheckDates(c, w.s.now); err != nil {
+	if err := w.s.f.Rules.CheckDates(c, w.s.Now); err != nil {
 		return err
 	}
-	if file, rejected := w.s.v.store.rejected[string(c.Raw)]; rejected {
+	if file, rejected := w.s.f.Store.rejected[string(c.Raw)]; rejected {
 		return refusal.New(c, refusal.ReasonRejected, "%s rejects it for logins", file)
 	}
 	return rules.CheckExtensions(c)
@@ -109,7 +100,7 @@ func (w *validation) basic(c *certinfo.Certificate) *refusal.Error {
 	if err := w.alone(c); err != nil {
 		return err
 	}
-	if _, err := w.s.v.rules.CheckScheme(c, c.SignatureAlgorithm); err != nil {
+	if _, err := w.s.f.Rules.CheckScheme(c, c.SignatureAlgorithm); err != nil {
 		return err
 	}
 	if !c.Issuer.Equal(w.issuer.Subject) {
@@ -118,7 +109,7 @@ func (w *validation) basic(c *certinfo.Certificate) *refusal.Error {
 	if err := w.signature(c); err != nil {
 		return w.s.signatureError(c, w.issuer, err)
 	}
-	return w.s.v.rules.CheckKey(c, sig.Inherit(c.PublicKey, w.key))
+	return w.s.f.Rules.CheckKey(c, sig.Inherit(c.PublicKey, w.key))
 }
 
 // signature checks with the working key. Keys with inherited parameters differ from path to path: not remembered.
@@ -155,5 +146,5 @@ func (w *validation) prepare(c *certinfo.Certificate) *refusal.Error {
 	if c.HasKeyUsage && c.KeyUsage&certinfo.KeyUsageKeyCertSign == 0 {
 		return refusal.New(c, refusal.ReasonKeyUsage, "the CA may not sign certificates (keyUsage has no keyCertSign)")
 	}
-	return rules.CheckIssuerPurpose(c, w.s.v.options.EKU)
+	return rules.CheckIssuerPurpose(c, w.s.f.EKU)
 }

@@ -1,10 +1,9 @@
-package verify
+package path
 
 import (
+	stdasn1 "encoding/asn1"
 	"errors"
 	"slices"
-
-	stdasn1 "encoding/asn1"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"

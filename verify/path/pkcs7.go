@@ -1,4 +1,4 @@
-package verify
+package path
 
 import (
 	stdasn1 "encoding/asn1"
