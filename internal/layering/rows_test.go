@@ -36,9 +36,24 @@ var rows = map[string]row{
 	"token":                   {ours: "internal/certinfo internal/secret"},
 	"pkcs11":                  {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
-		ours:  "internal/certinfo internal/fetch internal/safefile",
-		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
+		third: "golang.org/x/crypto",
 	},
+	"verify/crl": {ours: "internal/certinfo verify/internal/refusal verify/internal/rules verify/sig", third: "golang.org/x/crypto"},
+	"verify/crl/store": {
+		ours: "internal/certinfo internal/fetch internal/safefile verify/crl verify/internal/refusal verify/internal/rules verify/sig",
+	},
+	"verify/internal/refusal": {ours: "internal/certinfo"},
+	"verify/internal/rules":   {ours: "internal/certinfo verify/internal/refusal verify/sig"},
+	"verify/ocsp": {
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/path": {
+		ours:  "internal/certinfo internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
@@ -90,8 +105,8 @@ const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal 
 var onlyIn = map[string]string{
 	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
 	"go.bug.st/serial":                  "ccid/serial/serial.go",
-	"github.com/cloudflare/circl":       "verify/ed448.go",
-	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",
+	"github.com/cloudflare/circl":       "verify/sig/ed448.go",
+	"github.com/ProtonMail/go-crypto":   "verify/sig/brainpool.go",
 	"golang.org/x/crypto/ssh":           "test/",
 	"github.com/go-ldap/ldap/v3":        "internal/ldapconn/",
 	"github.com/go-asn1-ber/asn1-ber":   "internal/ldapconn/",
