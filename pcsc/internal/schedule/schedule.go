@@ -42,8 +42,12 @@
 // Measured with test/pcsc/bench against Debian's pcscd, whose clients have a thread each, on two
 // processors. Without the run queue, 100 clients wait for up to 830 ms for an answer; with it 230
 // ms, and pcscd's 330 ms. 100 clients get 1.7 to 2.0 times the commands a second of pcscd's, 10
-// clients 1.3 to 1.4 times. One to four clients never see the run queue; blocking reads alone make
-// their round trip 0.8 of pcscd's. BenchmarkEcho compares the two forms without a daemon.
+// clients 1.3 to 1.4 times. One to three clients never see the run queue; blocking reads alone make
+// their round trip 0.8 of pcscd's.
+//
+// BenchmarkEcho compares the two forms without a daemon. With both processors busy otherwise, a
+// round trip took 37 microseconds with New and 150 with NewPlain, be it one client or ten, and 72
+// and 98 with a hundred.
 package schedule
 
 import (

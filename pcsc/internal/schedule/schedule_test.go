@@ -15,7 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if rounds, err := strconv.Atoi(os.Getenv(clientVariable)); err == nil {
+		os.Exit(benchmarkClient(rounds))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // forms are the two Schedulers, and all that the first can do: as it is, and with its connections
 // in the run queue from the first request on.
@@ -299,49 +304,4 @@ func TestSchedulerCloses(t *testing.T) {
 		}
 		c.Close()
 	})
-}
-
-// BenchmarkEcho is clients that send a command and wait for the answer, as programs at a card that
-// answers at once.
-func BenchmarkEcho(b *testing.B) {
-	for _, clients := range []int{1, 10, 100} {
-		for _, name := range []string{"fast", "plain"} {
-			b.Run(name+"/"+strconv.Itoa(clients), func(b *testing.B) { benchmarkEcho(b, forms[name], clients) })
-		}
-	}
-}
-
-func benchmarkEcho(b *testing.B, form func() (Scheduler, error), clients int) {
-	s, err := form()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	var served, asking sync.WaitGroup
-	rounds := make(chan struct{}, b.N)
-	for range b.N {
-		rounds <- struct{}{}
-	}
-	close(rounds)
-
-	b.ResetTimer()
-	for range clients {
-		c, client := open(b, s)
-		served.Go(func() {
-			echo(c)
-			c.Close()
-		})
-		asking.Go(func() {
-			defer client.Close()
-			message := make([]byte, 45)
-			for range rounds {
-				if err := call(client, message); err != nil && !errors.Is(err, os.ErrClosed) {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	asking.Wait()
-	served.Wait()
 }
