@@ -54,7 +54,7 @@ func (c *Client) connect(ctx context.Context, name string, mode pcsc.ShareMode, 
 // meanwhile, in which nobody else may touch the card.
 func (h *Connection) prepareAndOpen(protocols pcsc.Protocol) (active pcsc.Protocol, e pcsc.Error, done bool) {
 	r := h.r
-	if !r.driver.lockFor(h.client) {
+	if !r.driver.lockFor(h.client.ctx, h.client.onWait) {
 		return 0, pcsc.ErrCancelled, true
 	}
 	defer r.driver.Unlock()

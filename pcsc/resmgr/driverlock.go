@@ -1,6 +1,7 @@
 package resmgr
 
 import (
+	"context"
 	"runtime"
 	"slices"
 	"sync"
@@ -135,8 +136,9 @@ func (l *driverLock) wakeFirst() {
 // worth looking at: its program may have died meanwhile.
 const usualWait = 20 * time.Millisecond
 
-// lockFor waits for the lock as long as the client is there, and reports whether it has the lock.
-func (l *driverLock) lockFor(c *Client) bool {
+// lockFor waits for the lock until ctx ends, and reports whether it has the lock. onWait, unless nil,
+// is called around a wait that is longer than usual.
+func (l *driverLock) lockFor(ctx context.Context, onWait func() (end func())) bool {
 	w := l.enqueue()
 	if w == nil {
 		return true
@@ -149,12 +151,12 @@ func (l *driverLock) lockFor(c *Client) bool {
 			if handed || l.takeFirst(w) {
 				return true
 			}
-		case <-c.ctx.Done():
+		case <-ctx.Done():
 			l.giveUp(w)
 			return false
 		case <-late.C:
-			if c.onWait != nil {
-				defer c.onWait()()
+			if onWait != nil {
+				defer onWait()()
 			}
 		}
 	}

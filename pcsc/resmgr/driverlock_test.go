@@ -46,7 +46,7 @@ func TestDriverLockInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := handOverTime / 4
 		var l driverLock
-		c := &Client{ctx: t.Context()}
+		ctx := t.Context()
 		end := make(chan struct{})
 		var others, waiters sync.WaitGroup
 		for range 2 {
@@ -71,7 +71,7 @@ func TestDriverLockInTurn(t *testing.T) {
 		for i := range count {
 			waiters.Go(func() {
 				begin := time.Now()
-				if !l.lockFor(c) {
+				if !l.lockFor(ctx, nil) {
 					t.Error("given up")
 					return
 				}
@@ -106,7 +106,7 @@ func TestDriverLockGivenUp(t *testing.T) {
 		all.Go(func() {
 			for range 2000 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(300))*time.Microsecond)
-				has := l.lockFor(&Client{ctx: ctx})
+				has := l.lockFor(ctx, nil)
 				if has {
 					if inside++; inside != 1 {
 						t.Error("two have the lock")
@@ -160,15 +160,15 @@ func BenchmarkDriverLock(b *testing.B) {
 	const clients = 3
 	for range clients {
 		all.Go(func() {
-			c := &Client{ctx: b.Context()}
+			ctx := b.Context()
 			spin := func(n int) {
 				for range n {
-					runtime.KeepAlive(c)
+					runtime.KeepAlive(ctx)
 				}
 			}
 			for range b.N / clients {
 				if !l.TryLock() {
-					l.lockFor(c)
+					l.lockFor(ctx, nil)
 				}
 				spin(300) // the exchange
 				l.Unlock()

@@ -35,7 +35,7 @@ func (r *reader) isBarred(c *Client) bool {
 // disturbed: this waits for its end. The card is reset, so that nothing of what the holder has opened is left open, and
 // everybody else who is connected is told by ErrResetCard.
 func (r *reader) endTransactionFor(w *lockWait) {
-	if !r.driver.lockFor(w.h.client) {
+	if !r.driver.lockFor(w.h.client.ctx, w.h.client.onWait) {
 		return
 	}
 	defer r.driver.Unlock()

@@ -32,11 +32,6 @@ func (p Peer) Program() string {
 	return plain(strings.TrimSuffix(string(comm), "\n"))
 }
 
-// Status is the peer as a part of a status.
-func (p Peer) Status() ProgramStatus {
-	return ProgramStatus{PID: p.PID, UID: p.UID, Name: p.Program()}
-}
-
 // loginProgram is the name of the program that speaks to the card at a login, as the kernel cuts it.
 const (
 	loginProgram = "pam_pkcs11_worker"

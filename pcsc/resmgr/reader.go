@@ -145,7 +145,7 @@ func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 		if e := h.locked(check); e != pcsc.ErrSuccess {
 			return e
 		}
-		if !h.r.driver.lockFor(h.client) {
+		if !h.r.driver.lockFor(h.client.ctx, h.client.onWait) {
 			return pcsc.ErrCancelled
 		}
 	}

@@ -215,7 +215,7 @@ func (m *Manager) GetStatusChange(ctx context.Context, sc pcsc.SCardContext, sta
 	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &waiting{m: m, changed: make(chan struct{}, 1), cancel: cancel}
+	w := &waiting{states: m.states, changed: make(chan struct{}, 1), cancel: cancel}
 	c.mu.Lock()
 	c.waiting = w
 	c.mu.Unlock()
@@ -227,49 +227,4 @@ func (m *Manager) GetStatusChange(ctx context.Context, sc pcsc.SCardContext, sta
 		}
 	}()
 	return pcsc.StatusChange(ctx, w, states, timeout, m.now)
-}
-
-// waiting is the pcsc.StateSource of a GetStatusChange in the process.
-type waiting struct {
-	m       *Manager
-	changed chan struct{}
-	cancel  context.CancelFunc
-}
-
-func (w *waiting) Fire() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-}
-
-func (w *waiting) Arm(context.Context) (pcsc.Snapshot, error) {
-	select {
-	case <-w.changed: // of an earlier round
-	default:
-	}
-	return w.m.states.look(w), nil
-}
-
-func (w *waiting) Disarm() error {
-	w.m.states.Unwatch(w)
-	return nil
-}
-
-func (w *waiting) Wait(ctx context.Context, d time.Duration) error {
-	defer w.m.states.Unwatch(w)
-	var timeout <-chan time.Time
-	if d >= 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		timeout = timer.C
-	}
-	select {
-	case <-w.changed:
-		return nil
-	case <-timeout:
-		return pcsc.ErrTimeout
-	case <-ctx.Done():
-		return pcsc.ErrCancelled
-	}
 }

@@ -83,3 +83,8 @@ func (c *Client) status() ProgramStatus {
 	}
 	return c.peer.Status()
 }
+
+// Status is the peer as a part of a status.
+func (p Peer) Status() ProgramStatus {
+	return ProgramStatus{PID: p.PID, UID: p.UID, Name: p.Program()}
+}
