@@ -1,4 +1,4 @@
-// Package pcsc is a PC/SC resource manager: smart-card readers shared between programs.
+// Package pcsc is PC/SC in Go: smart-card readers shared between programs.
 //
 // There is one Service in two forms. Client is a Service over the socket of a daemon, be it ours or
 // pcscd: it is what programs use. The package resmgr has the resource manager itself, for a program

@@ -59,7 +59,7 @@ type Manager struct {
 
 	mu      sync.Mutex
 	closed  bool
-	shown   chan struct{}            // closed when the last reader attached is on the board
+	shown   chan struct{}            // closed when the last reader attached is to be seen
 	readers map[string]*reader       // by name
 	places  map[placeKey][]*reader   // by driver and id
 	numbers map[any]map[int]placeKey // reader numbers in use, by driver
@@ -246,7 +246,7 @@ func (m *Manager) attach(key placeKey, product, iface, serial string, slots []pc
 // daemon was started for finds its card.
 const firstLook = 2 * time.Second
 
-// start watches r and puts it on the board; m.mu is held.
+// start watches r and shows it among the reader states; m.mu is held.
 func (m *Manager) start(r *reader) {
 	m.pending.Add(1)
 	before, shown := m.shown, make(chan struct{})

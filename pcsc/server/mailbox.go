@@ -37,7 +37,7 @@ func (b *mailbox) disarm() {
 	b.armed = false
 }
 
-// close ends the mailbox before the descriptor is closed: a change of the board that is being told just now, or a CANCEL,
+// close ends the mailbox before the descriptor is closed: a change that is being told just now, or a CANCEL,
 // would else reach the next client that gets the same descriptor.
 func (b *mailbox) close() {
 	b.mu.Lock()
