@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // The resource manager hears from our slots of cards that have stopped.
@@ -82,9 +83,9 @@ func TestCardThatStopped(t *testing.T) {
 func stopAndConnect(t *testing.T, s *strike) {
 	d := ccidtest.New(profile(descriptor(s.features)))
 	r := open(t, d, 0, plan.Options{})
-	m := pcsc.NewManager(pcsc.Options{Logger: testLog(t)})
+	m := resmgr.New(resmgr.Options{Logger: testLog(t)})
 	ctx, stop := context.WithCancel(t.Context())
-	pcsc.Plug(ctx, m, pcsc.Driver[*ccid.Slot](fixedReaders(r.Slots())))
+	resmgr.Plug(ctx, m, pcsc.Driver[*ccid.Slot](fixedReaders(r.Slots())))
 	m.Ready()
 	c, err := pcsc.NewContext(m)
 	if err != nil {

@@ -72,12 +72,28 @@ var rows = map[string]row{
 	"ccid/serial":              {ours: "ccid ccid/device ccid/message ccid/plan ccid/internal/link", third: "go.bug.st/serial"},
 	"ccid/internal/readertest": {ours: "ccid ccid/ccidtest ccid/device ccid/plan"},
 
-	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
+	// What programs import, and below it the resource manager and the server of the daemon.
+	"pcsc":                   {ours: "pcsc/internal/wire"},
+	"pcsc/internal/wire":     {},
+	"pcsc/internal/repeats":  {},
+	"pcsc/internal/shares":   {},
+	"pcsc/internal/waitfor":  {},
+	"pcsc/internal/schedule": {third: "golang.org/x/sys"},
+	"pcsc/resmgr":            {ours: "pcsc pcsc/internal/repeats pcsc/internal/shares pcsc/internal/waitfor"},
+	"pcsc/server": {
+		ours: "pcsc pcsc/resmgr pcsc/internal/repeats pcsc/internal/schedule pcsc/internal/shares pcsc/internal/waitfor " +
+			"pcsc/internal/wire",
+		third: "golang.org/x/sys github.com/godbus/dbus/v5",
+	},
+
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
-	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli internal/safefile", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
-	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
+	"cmd/pcscd/daemon": {
+		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/safefile",
+		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
+	},
+	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
-		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
+		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
@@ -117,8 +133,10 @@ var onlyIn = map[string]string{
 
 // never lists imports that no row can allow, because of what they would bring along.
 var never = map[string]string{
-	"login": "pcsc ccid", // the login wing meets the reader wing at a socket only
-	"pcsc":  "ccid",      // it declares the driver's interface; cmd/pcscd plugs ccid in
+	"login":       "pcsc ccid", // the login wing meets the reader wing at a socket only
+	"pcsc":        "ccid",      // it declares the driver's interface; cmd/pcscd plugs ccid in
+	"pcsc/resmgr": "ccid",
+	"pcsc/server": "ccid",
 }
 
 // emptyNames are package names that say nothing.

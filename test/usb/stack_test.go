@@ -8,6 +8,7 @@ import (
 	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // stacks are those that the tests go through.
@@ -26,9 +27,9 @@ func startOurs(t *testing.T) *pcsc.Context {
 
 func startDriver(t *testing.T, d *usb.Driver) *pcsc.Context {
 	t.Helper()
-	m := pcsc.NewManager(pcsc.Options{})
+	m := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := pcsc.Plug(ctx, m, d)
+	ended := resmgr.Plug(ctx, m, d)
 	m.Ready()
 	c, err := pcsc.NewContext(m)
 	if err != nil {
