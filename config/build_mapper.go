@@ -5,18 +5,22 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/mappers"
 )
 
 // Mapper is one mapper in use.
 type Mapper struct {
-	Name   string // as in use_mappers
-	Type   string // built-in mapper, one of MapperTypes
-	Debug  bool
-	Values Values
-	Rules  []Rule // of a certmap mapper, in the order of the file
-	Line   int    // of the block, 0 when there is none and all defaults hold
-	File   string // with the block
-	at     Word   // the block, or the name in use_mappers where there is none
+	Name     string // as in use_mappers
+	Type     string // built-in mapper, one of MapperTypes
+	Debug    bool
+	Issuers  []string         // authorities whose certificates the block is for; nil: any
+	Settings mappers.Settings // what the block says, in the type of its mapper
+	Values   Values
+	Rules    []Rule // of a certmap mapper, in the order of the file
+	Line     int    // of the block, 0 when there is none and all defaults hold
+	File     string // with the block
+	at       Word   // the block, or the name in use_mappers where there is none
 }
 
 // Fault makes an error about a key of the block that says where the key is written or, with "" and for one
@@ -52,7 +56,15 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	var notes []Note
 	r := &reader{file: name, inUse: true, errs: &errs, notes: &notes}
 	v := r.read(block, t)
-	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}, errs.err()
+	m := Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}
+	m.fill()
+	return m, errs.err()
+}
+
+// fill reads the values.
+func (m *Mapper) fill() {
+	m.Issuers = m.Values.List("issuer")
+	m.Settings = settingsOf(m.Type, m.Values, m.Rules)
 }
 
 // buildMappers reads the blocks that use_mappers names, and then the others.
@@ -139,6 +151,7 @@ func (b *builder) useMapper(name string, at Word, blocks []*Item) {
 
 func (b *builder) addMapper(m Mapper) {
 	m.File = b.file
+	m.fill()
 	b.checkMapper(m)
 	b.conf.Mappers = append(b.conf.Mappers, m)
 }

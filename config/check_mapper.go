@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"pam_pkcs11/config/mappers"
+)
 
 // checkMapper looks at what the keys of a mapper in use say together. A mapper that could say yes to nobody
 // is an error: its writer forgot something, and would look for it at the wrong place.
@@ -51,7 +55,7 @@ func (b *builder) noteBase(m Mapper) {
 func (b *builder) noteShortened(m Mapper) {
 	v := m.Values.get("attribute_map")
 	for i, text := range v.texts {
-		conditions, err := ParseConditions(text)
+		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error already
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"pam_pkcs11/config/mappers"
 )
 
 var digests = []string{"sha1", "sha224", "sha256", "sha384", "sha512"}
@@ -99,6 +101,16 @@ func convertPattern(v *value, w Word) *fault {
 		return &fault{w, err.Error(), ""}
 	}
 	v.re = re
+	return nil
+}
+
+// checkConditions reads every value of attribute_map.
+func checkConditions(words []Word) *fault {
+	for _, w := range words {
+		if _, err := mappers.ParseConditions(w.Text); err != nil {
+			return &fault{w, err.Error(), ""}
+		}
+	}
 	return nil
 }
 

@@ -4,7 +4,7 @@ import (
 	"os"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -19,22 +19,21 @@ func splitAt(text string) (user, domain string, ok bool) {
 
 // newMail: with ignoredomain the user part of an address is the login, whatever the domain; without, only where
 // the domain is this host's.
-func newMail(b config.Mapper, o Options) (mapper, error) {
-	return newMailFor(b, o, os.Hostname)
+func newMail(s mappers.Mail, o Options) (mapper, error) {
+	return newMailFor(s, o, os.Hostname)
 }
 
-func newMailFor(b config.Mapper, o Options, hostname func() (string, error)) (mapper, error) {
-	m, err := newText(b, o, (*certinfo.Certificate).Emails)
+func newMailFor(s mappers.Mail, o Options, hostname func() (string, error)) (mapper, error) {
+	m, err := newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).Emails)
 	if err != nil {
 		return nil, err
 	}
-	ignoreDomain := b.Values.Bool("ignoredomain")
 	m.logins = func(text string) []string {
 		user, domain, ok := splitAt(text)
 		if !ok {
 			return nil
 		}
-		if !ignoreDomain {
+		if !s.IgnoreDomain {
 			host, err := hostname()
 			if err != nil || !isOfDomain(host, domain) {
 				return nil
@@ -52,29 +51,24 @@ func isOfDomain(host, domain string) bool {
 }
 
 // newUPN sets up ms and upn, which are the same; upn has a mapfile too.
-func newUPN(b config.Mapper, o Options) (mapper, error) {
-	m := &textMapper{texts: (*certinfo.Certificate).UPNs, ignoreCase: b.Values.Bool("ignorecase")}
-	if b.Type == "upn" {
-		file, err := mapfileOf(b, o, m.ignoreCase)
-		if err != nil {
-			return nil, err
-		}
-		m.mapfile = file
+func newUPN(s mappers.UPN, o Options) (mapper, error) {
+	m, err := newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).UPNs)
+	if err != nil {
+		return nil, err
 	}
-	ignoreDomain, domainName, nickname := b.Values.Bool("ignoredomain"), b.Values.String("domainname"), b.Values.String("domainnickname")
 	m.logins = func(text string) []string {
 		user, domain, ok := splitAt(text)
 		switch {
 		case !ok:
 			return nil
-		case ignoreDomain:
+		case s.IgnoreDomain:
 			return []string{user}
-		case domainName == "" && nickname == "":
+		case s.DomainName == "" && s.DomainNickname == "":
 			return []string{text} // where logins are written with their domain
-		case !same(domain, domainName, m.ignoreCase):
+		case !same(domain, s.DomainName, m.ignoreCase):
 			return nil
-		case nickname != "":
-			return []string{nickname + `\` + user}
+		case s.DomainNickname != "":
+			return []string{s.DomainNickname + `\` + user}
 		}
 		return []string{user}
 	}
@@ -83,15 +77,14 @@ func newUPN(b config.Mapper, o Options) (mapper, error) {
 
 // newKrb: a principal counts as a whole, "alice@EXAMPLE.COM"; one of the block's realm counts by its name alone,
 // when that is of one part. A bare string without "@", which some authorities write, is a login as it stands.
-func newKrb(b config.Mapper, o Options) (mapper, error) {
-	m, err := newText(b, o, (*certinfo.Certificate).KerberosPrincipals)
+func newKrb(s mappers.Krb, o Options) (mapper, error) {
+	m, err := newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).KerberosPrincipals)
 	if err != nil {
 		return nil, err
 	}
-	realm := b.Values.String("realm")
 	m.logins = func(text string) []string {
 		user, of, ok := splitAt(text)
-		if ok && realm != "" && of == realm && !strings.ContainsAny(user, `/\`) {
+		if ok && s.Realm != "" && of == s.Realm && !strings.ContainsAny(user, `/\`) {
 			return []string{user, text}
 		}
 		return []string{text}

@@ -3,14 +3,13 @@ package mapper
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"slices"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 )
@@ -37,54 +36,44 @@ type certmapRule struct {
 // lowestPriority is that of rules without a number.
 const lowestPriority = math.MaxInt64
 
-// maxRules bounds a block.
-const maxRules = 1000
-
-func newCertmap(b config.Mapper, o Options) (mapper, error) {
-	d, err := newDirectory(b, o)
+func newCertmap(name string, s mappers.Certmap, o Options) (mapper, error) {
+	d, err := newDirectory(name, s.Directory, o)
 	if err != nil {
 		return nil, err
 	}
 	m := &certmapMapper{directory: d, log: o.Logger}
-	if m.logins, err = newLoginReader(b.Values.String("filter"), b.Values.String("uid_attribute"), b, o); err != nil {
+	if m.logins, err = newLoginReader(s.Directory, o); err != nil {
 		return nil, err
 	}
-	if len(b.Rules) == 0 {
-		return nil, errors.New("there is no block rule NAME { } in it")
-	}
-	if len(b.Rules) > maxRules {
-		return nil, fmt.Errorf("more than %d rules", maxRules)
-	}
 	var settings []any
-	for _, r := range b.Rules {
+	for i := range s.Rules {
+		r := &s.Rules[i]
 		rule, err := m.newRule(r)
 		if err != nil {
-			return nil, &config.Error{File: r.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + err.Error()}
+			return nil, &mappers.Fault{Rule: r, Err: err}
 		}
-		settings = append(settings, rule.name, rule.priority, r.Values.String("match"), r.Values.String("map"))
-		if counts, err := m.inDomain(b.Values.String("domain"), r); err != nil {
-			return nil, &config.Error{File: r.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + err.Error()}
-		} else if counts {
+		settings = append(settings, rule.name, rule.priority, r.Match, r.Map)
+		if !d.configured() || r.CountsFor(s.Domain) {
 			m.rules = append(m.rules, rule)
 		}
 	}
 	slices.SortStableFunc(m.rules, func(x, y certmapRule) int { return cmp.Compare(x.priority, y.priority) })
-	m.cache = newAnswerCache(b, o, append(settings, d.uris, d.srvDomain, d.bases, d.scope, b.Values.String("filter"), m.logins.uidAttribute)...)
+	m.cache = newAnswerCache(name, s.CacheHours, o, append(settings, d.uris, d.srvDomain, d.bases, d.scope, s.Filter, m.logins.uidAttribute)...)
 	return m, nil
 }
 
 // newRule reads one rule. Without a mapping rule the certificate itself is looked for or, where there is
 // no directory, the rule's name is the user.
-func (m *certmapMapper) newRule(r config.Rule) (certmapRule, error) {
-	rule := certmapRule{name: r.Name, priority: int64(r.Values.Int("priority"))}
+func (m *certmapMapper) newRule(r *mappers.Rule) (certmapRule, error) {
+	rule := certmapRule{name: r.Name, priority: int64(r.Priority)}
 	if rule.priority < 0 {
 		rule.priority = lowestPriority
 	}
 	var err error
-	if rule.match, err = parseMatch(cmp.Or(r.Values.String("match"), defaultMatch)); err != nil {
+	if rule.match, err = parseMatch(cmp.Or(r.Match, defaultMatch)); err != nil {
 		return rule, fmt.Errorf("match: %w", err)
 	}
-	mapping := r.Values.String("map")
+	mapping := r.Map
 	if mapping == "" {
 		mapping = "(userCertificate;binary={cert!bin})"
 		if !m.directory.configured() {
@@ -94,7 +83,7 @@ func (m *certmapMapper) newRule(r config.Rule) (certmapRule, error) {
 	if rule.mapping, err = parseMap(mapping); err != nil {
 		return rule, fmt.Errorf("map: %w", err)
 	}
-	rule.issuer = namesIssuer(r.Values.String("match"), mapping)
+	rule.issuer = namesIssuer(r.Match, mapping)
 	if !rule.mapping.local && !m.directory.configured() {
 		return rule, fmt.Errorf("map: %w", errNoDirectory)
 	}
@@ -126,18 +115,6 @@ func (m *certmapMapper) issuerUse(cert *certinfo.Certificate) issuerUse {
 		use = comparesIssuer // a later rule does
 	}
 	return use
-}
-
-// inDomain tells whether a rule counts in the block's domain.
-func (m *certmapMapper) inDomain(domain string, r config.Rule) (bool, error) {
-	list := r.Values.List("domains")
-	switch {
-	case len(list) == 0 || !m.directory.configured():
-		return true, nil
-	case domain == "":
-		return false, errors.New("the rule has domains, and the block does not say its own (domain = ...)")
-	}
-	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, domain) }), nil
 }
 
 func (m *certmapMapper) binds() bool { return false }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 )
@@ -59,36 +60,68 @@ func (o Options) complete() Options {
 // placed gives an error of a block's settings the place of the block, unless it has one of its own.
 func placed(b config.Mapper, err error) error {
 	var e *config.Error
-	if errors.As(err, &e) {
+	var f *mappers.Fault
+	switch {
+	case errors.As(err, &e):
 		return e
+	case errors.As(err, &f):
+		return b.Place(f)
 	}
 	return b.Fault("", err)
 }
 
 func newLink(b config.Mapper, o Options) (link, error) {
 	l := link{name: b.Name, kind: b.Type}
-	for _, text := range b.Values.List("issuer") {
+	for _, text := range b.Issuers {
 		n, err := newIssuerName(text, o)
 		if err != nil {
 			return l, b.Fault("issuer", err)
 		}
 		l.issuers = append(l.issuers, n)
 	}
-	build, known := builders[b.Type]
-	if !known {
-		return l, fmt.Errorf("type %s is not available in this version", b.Type)
+	if err := b.Contradiction(); err != nil {
+		return l, err
 	}
 	var err error
 	l.mapper, err = build(b, o)
 	return l, err
 }
 
-// builders makes each built-in mapper from its block.
-var builders = map[string]func(config.Mapper, Options) (mapper, error){
-	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
-	"serial": newSerial, "mail": newMail, "ms": newUPN, "upn": newUPN, "krb": newKrb, "generic": newGeneric,
-	"opensc": newOpenSC, "openssh": newOpenSSH,
-	"ldap": newLDAP, "certmap": newCertmap,
+// build makes the built-in mapper of a block.
+func build(b config.Mapper, o Options) (mapper, error) {
+	switch s := b.Settings.(type) {
+	case mappers.CN:
+		return newCN(s, o)
+	case mappers.UID:
+		return newUID(s, o)
+	case mappers.Subject:
+		return newSubject(s, o)
+	case mappers.Serial:
+		return newSerial(s, o)
+	case mappers.Digest:
+		return newDigest(s, o)
+	case mappers.Mail:
+		return newMail(s, o)
+	case mappers.UPN:
+		return newUPN(s, o)
+	case mappers.Krb:
+		return newKrb(s, o)
+	case mappers.Pwent:
+		return newPwent(s, o), nil
+	case mappers.Generic:
+		return newGeneric(s, o)
+	case mappers.OpenSC:
+		return newOpenSC(o), nil
+	case mappers.OpenSSH:
+		return newOpenSSH(s, o), nil
+	case mappers.LDAP:
+		return newLDAP(b.Name, s, o)
+	case mappers.Certmap:
+		return newCertmap(b.Name, s, o)
+	case mappers.Null:
+		return newNull(s), nil
+	}
+	return nil, fmt.Errorf("type %s is not available in this version", b.Type)
 }
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was

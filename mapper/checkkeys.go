@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -28,8 +29,8 @@ func keyRule(b config.Mapper) func(string) string {
 
 // itemOf is the item of the certificate that a block reads.
 func itemOf(b config.Mapper) string {
-	if b.Type == "generic" {
-		return b.Values.String("cert_item")
+	if s, ok := b.Settings.(mappers.Generic); ok {
+		return s.Item
 	}
 	return b.Type
 }
@@ -48,34 +49,49 @@ func characterFault(key string) string {
 }
 
 func itemRule(b config.Mapper) func(string) string {
-	ignoreCase := b.Values.Has("ignorecase") && b.Values.Bool("ignorecase")
-	switch itemOf(b) {
-	case "digest":
-		return digestRule(b.Values.String("algorithm"))
-	case "subject":
-		return func(key string) string { return nameFault(key, ignoreCase) }
-	case "serial":
-		if b.Type == "generic" {
-			return func(key string) string { return pairsFault(key, ignoreCase) }
-		}
-		alone := len(b.Values.List("issuer")) == 1
-		return func(key string) string { return serialFault(key, alone) }
-	case "upn":
-		return func(key string) string {
-			if strings.Contains(key, " ") {
-				return fmt.Sprintf("%q has a blank in it, which no user principal name has", key)
-			}
-			return ""
-		}
-	case "mail", "email":
-		return func(key string) string {
-			if !strings.Contains(key, "@") || strings.ContainsAny(key, " \t") {
-				return fmt.Sprintf("%q is no mail address, and fits no certificate", key)
-			}
-			return ""
-		}
+	switch s := b.Settings.(type) {
+	case mappers.Digest:
+		return digestRule(s.Algorithm)
+	case mappers.Subject:
+		return func(key string) string { return nameFault(key, s.IgnoreCase) }
+	case mappers.Serial:
+		return func(key string) string { return serialFault(key, s.Alone) }
+	case mappers.UPN:
+		return upnFault
+	case mappers.Mail:
+		return mailFault
+	case mappers.Generic:
+		return genericRule(s)
 	}
 	return func(string) string { return "" }
+}
+
+func genericRule(s mappers.Generic) func(string) string {
+	switch s.Item {
+	case "subject":
+		return func(key string) string { return nameFault(key, s.IgnoreCase) }
+	case "serial":
+		return func(key string) string { return pairsFault(key, s.IgnoreCase) }
+	case "upn":
+		return upnFault
+	case "email":
+		return mailFault
+	}
+	return func(string) string { return "" }
+}
+
+func upnFault(key string) string {
+	if strings.Contains(key, " ") {
+		return fmt.Sprintf("%q has a blank in it, which no user principal name has", key)
+	}
+	return ""
+}
+
+func mailFault(key string) string {
+	if !strings.Contains(key, "@") || strings.ContainsAny(key, " \t") {
+		return fmt.Sprintf("%q is no mail address, and fits no certificate", key)
+	}
+	return ""
 }
 
 // digestRule: a fingerprint has the length of its algorithm; "" is any.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 )
 
@@ -41,10 +42,10 @@ func CheckMapfiles(ctx context.Context, blocks []config.Mapper, o Options) []Lin
 	o = o.complete()
 	var faults []LineFault
 	for _, b := range blocks {
-		if b.Mapfile() == "" {
+		if b.Mapfile().Address == "" {
 			continue
 		}
-		m, err := mapfileOf(b, o, false)
+		m, err := mapfileOf(b.Mapfile(), o, false)
 		if err != nil || m == nil || m.remote != nil {
 			continue // a login names the error; a server's list is not fetched for a check
 		}
@@ -85,7 +86,8 @@ type lineCheck struct {
 
 func newLineCheck(b config.Mapper, o Options, path string) *lineCheck {
 	c := &lineCheck{path: path, key: keyRule(b), item: itemOf(b), seen: map[string]int{}, logins: map[string]bool{}}
-	called := b.Type == "generic" && b.Values.Bool("use_getpwent") // what an account is called will do
+	generic, ok := b.Settings.(mappers.Generic)
+	called := ok && generic.UseAccounts // what an account is called will do
 	if !o.AllowUnknownUser && !called {
 		c.accounts = o.Accounts
 	}

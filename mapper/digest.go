@@ -10,7 +10,7 @@ import (
 	"errors"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -27,23 +27,23 @@ var digests = map[string]crypto.Hash{
 }
 
 // newDigest: without algorithm every length is tried, so that mapfiles made with SHA-1 keep working.
-func newDigest(b config.Mapper, o Options) (mapper, error) {
+func newDigest(s mappers.Digest, o Options) (mapper, error) {
 	m := &digestMapper{hashes: []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA384, crypto.SHA512, crypto.SHA224}}
-	if name := b.Values.String("algorithm"); name != "" {
+	if name := s.Algorithm; name != "" {
 		h, known := digests[strings.ToLower(strings.ReplaceAll(name, "-", ""))]
 		if !known {
 			return nil, errors.New("algorithm " + name + " is not known, expected sha256, sha384, sha512, sha224 or sha1")
 		}
 		m.hashes = []crypto.Hash{h}
 	}
-	if b.Values.String("digest_of") == "key" {
+	if s.OfKey {
 		m.ofKey = true
-		if b.Values.String("algorithm") == "" {
+		if s.Algorithm == "" {
 			m.hashes = []crypto.Hash{crypto.SHA256}
 		}
 	}
 	var err error
-	m.mapfile, err = mapfileOf(b, o, true)
+	m.mapfile, err = mapfileOf(s.Mapfile, o, true)
 	return m, err
 }
 

@@ -11,12 +11,11 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/safefile"
 )
@@ -33,7 +32,7 @@ type directory struct {
 	conn        ldapconn.Config // without password and TLS
 	hasPassword bool
 	password    string
-	files       tlsFiles
+	files       mappers.TLSFiles
 	secretFile  string
 	referrals   bool
 	strict      bool
@@ -42,12 +41,6 @@ type directory struct {
 	now         func() time.Time
 	log         *slog.Logger
 	ahead       atomic.Pointer[ahead] // made before there is a question; nil when there is none
-}
-
-// tlsFiles are the files that TLS to the server needs.
-type tlsFiles struct {
-	caFile, caDir, cert, key string
-	unchecked                bool
 }
 
 // Limits of what is read for a directory.
@@ -62,101 +55,68 @@ var errNoTLSAuthority = errors.New("tls_cacertfile, tls_cacertdir: there is no c
 
 var errNoDirectory = errors.New("no server is configured: set uri, ldaphost or srv_domain")
 
-// newDirectory reads the keys that the ldap and certmap mappers share.
-func newDirectory(b config.Mapper, o Options) (*directory, error) {
-	v := b.Values
+// newDirectory sets up what the ldap and certmap mappers share; name is the block's.
+func newDirectory(name string, s mappers.Directory, o Options) (*directory, error) {
 	d := &directory{
-		bases: v.List("base"), scope: ldapconn.Scope(v.Int("scope")), srvDomain: v.String("srv_domain"), srvScheme: "ldap",
-		password: v.String("passwd"), secretFile: v.String("passwd_file"), referrals: v.Bool("referrals"),
-		strict: o.StrictPermissions, resolver: o.Resolver, log: o.Logger, dead: newDeadStore(o, b.Name), now: o.Now,
-		files: tlsFiles{v.String("tls_cacertfile"), v.String("tls_cacertdir"), v.String("tls_cert"), v.String("tls_key"), false},
+		bases:       s.Bases,
+		scope:       ldapconn.Scope(s.Scope),
+		srvDomain:   s.SRVDomain,
+		srvScheme:   "ldap",
+		hasPassword: s.HasPassword(),
+		password:    s.Password,
+		secretFile:  s.PasswordFile,
+		referrals:   s.Referrals,
+		strict:      o.StrictPermissions,
+		resolver:    o.Resolver,
+		log:         o.Logger,
+		dead:        newDeadStore(o, name),
+		now:         o.Now,
+		files:       s.TLSFiles,
 	}
-	switch v.Int("tls_checkpeer") {
-	case 0, 3, 4:
-		d.files.unchecked = true
-	}
-	d.conn.SearchTimeout = v.Duration("searchtimeout")
+	d.conn.SearchTimeout = s.SearchTimeout
 	if d.conn.SearchTimeout == 0 {
 		d.conn.SearchTimeout = longestSearch // the caller's deadline ends it
 	}
-	if (d.files.cert == "") != (d.files.key == "") {
-		return nil, b.Fault("tls_cert", errors.New("tls_cert and tls_key belong together"))
-	}
-	if err := d.setBind(b); err != nil {
-		return nil, err
-	}
-	return d, d.setServers(b)
+	d.setBind(s)
+	return d, d.setServers(s)
 }
 
-func (d *directory) setBind(b config.Mapper) error {
-	v := b.Values
-	d.conn.DN = v.String("binddn")
-	d.hasPassword = d.password != "" || d.secretFile != ""
+func (d *directory) setBind(s mappers.Directory) {
+	d.conn.DN = s.BindDN
 	switch {
-	case d.password != "" && d.secretFile != "":
-		return b.Fault("passwd_file", errors.New("passwd and passwd_file contradict each other"))
-	case v.String("sasl_mech") == "EXTERNAL" && d.conn.DN != "":
-		return b.Fault("sasl_mech", errors.New("sasl_mech = EXTERNAL and binddn contradict each other"))
-	case v.String("sasl_mech") == "EXTERNAL":
+	case s.SASLExternal:
 		d.conn.Bind = ldapconn.SASLExternal
 	case d.conn.DN != "" && !d.hasPassword: // as in old example files
 		d.log.Warn("binddn without passwd or passwd_file: the bind is anonymous", "binddn", d.conn.DN)
 	case d.conn.DN != "":
 		d.conn.Bind = ldapconn.Simple
-	case d.hasPassword:
-		key := "passwd"
-		if d.secretFile != "" {
-			key = "passwd_file"
-		}
-		return b.Fault(key, errors.New("a password without binddn"))
 	}
-	return nil
 }
 
 // setServers reads the URIs, and makes ldaps of ldap where ssl says so.
-func (d *directory) setServers(b config.Mapper) error {
-	v := b.Values
-	ssl := v.String("ssl")
-	d.conn.StartTLS = ssl == "" || ssl == "tls"
-	d.conn.ClearToSelf = ssl == ""
-	d.uris = strings.Fields(strings.Join(v.List("uri"), " "))
-	written := len(d.uris)
-	if host := v.String("ldaphost"); len(host) > 1 {
-		d.uris = append(d.uris, hostURI(host, v.Int("ldapport")))
+func (d *directory) setServers(s mappers.Directory) error {
+	d.conn.StartTLS = s.TLS == "" || s.TLS == "tls"
+	d.conn.ClearToSelf = s.TLS == ""
+	d.uris = slices.Clone(s.URIs)
+	if s.Host != "" {
+		d.uris = append(d.uris, s.Host)
 	}
 	for i, uri := range d.uris {
 		t, err := ldapconn.ParseURI(uri)
-		if err != nil && i >= written {
-			return b.Fault("ldaphost", err)
+		if err != nil && i >= len(s.URIs) {
+			return &mappers.Fault{Key: "ldaphost", Err: err}
 		}
 		if err != nil {
-			return b.Fault("uri", err)
+			return &mappers.Fault{Key: "uri", Err: err}
 		}
-		if ssl == "ssl" && !t.TLS && !t.Local {
+		if s.TLS == "ssl" && !t.TLS && !t.Local {
 			d.uris[i] = "ldaps" + uri[len("ldap"):]
 		}
 	}
-	if ssl == "ssl" {
+	if s.TLS == "ssl" {
 		d.srvScheme = "ldaps"
 	}
-	if len(d.uris) > 10 {
-		return b.Fault("uri", fmt.Errorf("%d servers, at most 10 are allowed", len(d.uris)))
-	}
 	return nil
-}
-
-// hostURI makes a URI of ldaphost, which may be one already.
-func hostURI(host string, port int) string {
-	if strings.Contains(host, "://") {
-		return host
-	}
-	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
-		host = "[" + host + "]" // an IPv6 address
-	}
-	if port == 0 {
-		return "ldap://" + host
-	}
-	return "ldap://" + host + ":" + strconv.Itoa(port)
 }
 
 // configured tells whether there is a server to ask.
@@ -193,7 +153,7 @@ func (d *directory) open(ctx context.Context) (ldapconn.Config, error) {
 		c.Dead = d.dead.load() // it is about their order
 	}
 	var err error
-	if c.TLS, err = d.files.config(d); err != nil {
+	if c.TLS, err = d.tlsConfig(d.files); err != nil {
 		return c, err
 	}
 	c.Password = []byte(d.password)
@@ -219,25 +179,25 @@ func (d *directory) readSecret() ([]byte, error) {
 	return data, nil
 }
 
-func (f tlsFiles) config(d *directory) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.unchecked, Time: d.now}
-	if f.caFile != "" || f.caDir != "" {
+func (d *directory) tlsConfig(f mappers.TLSFiles) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.Unchecked, Time: d.now}
+	if f.CAFile != "" || f.CADir != "" {
 		c.RootCAs = x509.NewCertPool()
-		if err := f.addRoots(c.RootCAs, d); err != nil {
+		if err := d.addRoots(f, c.RootCAs); err != nil {
 			return nil, err
 		}
 	}
-	if f.cert == "" {
+	if f.Cert == "" {
 		return c, nil
 	}
-	cert, err := d.read("tls_cert", f.cert)
+	cert, err := d.read("tls_cert", f.Cert)
 	if err != nil {
 		return nil, err
 	}
-	key, _, err := safefile.ReadFile(f.key, safefile.Secret())
+	key, _, err := safefile.ReadFile(f.Key, safefile.Secret())
 	if err != nil {
 		warned := err
-		if key, err = d.read("tls_key", f.key); err != nil {
+		if key, err = d.read("tls_key", f.Key); err != nil {
 			return nil, err
 		}
 		d.log.Warn("tls_key: the private key is not private", "error", warned)
@@ -271,17 +231,17 @@ func (d *directory) read(key, path string) ([]byte, error) {
 }
 
 // addRoots reads tls_cacertfile and every certificate in tls_cacertdir, whatever its file is called.
-func (f tlsFiles) addRoots(pool *x509.CertPool, d *directory) error {
+func (d *directory) addRoots(f mappers.TLSFiles, pool *x509.CertPool) error {
 	count := 0
-	if f.caFile != "" {
-		data, err := d.read("tls_cacertfile", f.caFile)
+	if f.CAFile != "" {
+		data, err := d.read("tls_cacertfile", f.CAFile)
 		if err != nil {
 			return err
 		}
 		count += addCertificates(pool, data)
 	}
-	if f.caDir != "" {
-		dir, err := safefile.OpenDir(f.caDir, d.policy())
+	if f.CADir != "" {
+		dir, err := safefile.OpenDir(f.CADir, d.policy())
 		if err != nil {
 			return fmt.Errorf("tls_cacertdir: %w", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
@@ -111,6 +112,16 @@ func TestWaysToADirectory(t *testing.T) {
 	}
 }
 
+// directoryOf sets up the directory of a block.
+func directoryOf(t testing.TB, b config.Mapper, o Options) (*directory, error) {
+	t.Helper()
+	s, ok := b.Directory()
+	if !ok {
+		t.Fatalf("%s has no directory", b.Type)
+	}
+	return newDirectory(b.Name, s, o)
+}
+
 func TestWhereServersAre(t *testing.T) {
 	cases := []struct {
 		settings []string
@@ -125,7 +136,7 @@ func TestWhereServersAre(t *testing.T) {
 		{[]string{"ldaphost", "ldaps://host:1"}, "ldaps://host:1"},
 	}
 	for _, c := range cases {
-		d, err := newDirectory(ldapBlock(t, "ldap", c.settings...), Options{})
+		d, err := directoryOf(t, ldapBlock(t, "ldap", c.settings...), Options{})
 		if err != nil || strings.Join(d.uris, " ") != c.want {
 			t.Errorf("%q: %v, %v", c.settings, d, err)
 		}

@@ -141,7 +141,7 @@ func TestReferrals(t *testing.T) {
 			t.Errorf("%s: got %q (%s)", name, got, words)
 		}
 	}
-	d, err := newDirectory(ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
+	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

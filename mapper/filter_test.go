@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
@@ -77,7 +78,7 @@ func TestNoCertificateTextChangesAFilter(t *testing.T) {
 			if err != nil {
 				continue // refused as a whole
 			}
-			e := element{clauses: []config.Condition{{Attribute: "a", Item: item}, {Attribute: "b", Item: "serial"}}}
+			e := element{clauses: []mappers.Condition{{Attribute: "a", Item: item}, {Attribute: "b", Item: "serial"}}}
 			filter, err := e.filter(cert, true)
 			if err != nil || filter == "" != (len(values) == 0) {
 				t.Fatalf("%s: %q, %v", item, filter, err)
@@ -272,10 +273,11 @@ func FuzzAttributeMap(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		e, err := parseElement(text)
+		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			return
 		}
+		e := element{text: text, clauses: conditions}
 		for _, c := range certs {
 			filter, err := e.filter(c, true)
 			if err != nil || filter == "" {

@@ -3,7 +3,7 @@ package mapper
 import (
 	"context"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 )
@@ -21,11 +21,11 @@ var items = map[string]func(*certinfo.Certificate) []certinfo.Text{
 	"serial": serialItem,
 }
 
-func newGeneric(b config.Mapper, o Options) (mapper, error) {
-	texts, err := newText(b, o, items[b.Values.String("cert_item")])
+func newGeneric(s mappers.Generic, o Options) (mapper, error) {
+	texts, err := newText(s.Mapfile, s.IgnoreCase, o, items[s.Item])
 	m := &genericMapper{textMapper: *texts}
-	m.dn = b.Values.String("cert_item") == "subject"
-	if b.Values.Bool("use_getpwent") {
+	m.dn = s.Item == "subject"
+	if s.UseAccounts {
 		m.accounts = o.Accounts
 	}
 	return m, err

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
@@ -379,13 +380,22 @@ func TestKeyLines(t *testing.T) {
 	}
 }
 
+// keyFileOf is the file of a key keyfile, or why there is none.
+func keyFileOf(path string) (func(accounts.Account) (dir, name string, ok bool), error) {
+	s := mappers.OpenSSH{KeyFile: path}
+	if f := s.Contradiction(); f != nil {
+		return nil, f
+	}
+	return keyFile(s.Path()), nil
+}
+
 func TestKeyFile(t *testing.T) {
 	a := accounts.Account{Name: "ann", Home: "/home/ann"}
 	for path, want := range map[string]string{
 		"": "/home/ann .ssh/authorized_keys", "keys": "/home/ann keys", "~/.k/x": "/home/ann .k/x", "%h/.k": "/home/ann .k",
 		"/etc/keys/%u": "/ etc/keys/ann", "/etc/%u/100%%": "/ etc/ann/100%", ".keys/%u": "/home/ann .keys/ann",
 	} {
-		file, err := keyFile(path)
+		file, err := keyFileOf(path)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -395,11 +405,11 @@ func TestKeyFile(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/etc/keys", "/etc/keys/%%", "%x", "/etc/%u/%i"} {
-		if _, err := keyFile(path); err == nil {
+		if _, err := keyFileOf(path); err == nil {
 			t.Errorf("%s: no error", path)
 		}
 	}
-	file, err := keyFile("/etc/keys/%u")
+	file, err := keyFileOf("/etc/keys/%u")
 	if err != nil {
 		t.Fatal(err)
 	}

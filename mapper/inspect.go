@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/safefile"
 )
 
@@ -37,22 +38,22 @@ func Inspect(ctx context.Context, b config.Mapper, o Options, verified bool) (In
 		never("", errors.New("it says no to every certificate (default_match = true says yes)"))
 	}
 
-	if b.Values.Has("mapfile") {
-		if err := inspectMapfile(ctx, b, chain.options); err != nil {
+	if file := b.Mapfile(); file.Address != "" {
+		if err := inspectMapfile(ctx, file, chain.options); err != nil {
 			never("mapfile", err)
 		}
 	}
-	if b.Values.Has("passwd_file") {
-		for _, fault := range inspectDirectory(b, chain.options) {
-			never(fault.key, fault.err)
+	if s, ok := b.Directory(); ok {
+		for _, fault := range inspectDirectory(b.Name, s, chain.options) {
+			never(fault.Key, fault.Err)
 		}
 	}
 	return found, nil
 }
 
 // inspectMapfile opens the mapfile, if it is a file, and looks for a line that names somebody.
-func inspectMapfile(ctx context.Context, b config.Mapper, o Options) error {
-	m, err := mapfileOf(b, o, false)
+func inspectMapfile(ctx context.Context, s mappers.Mapfile, o Options) error {
+	m, err := mapfileOf(s, o, false)
 	if m == nil || m.remote != nil || err != nil {
 		return err
 	}
@@ -80,19 +81,14 @@ func inspectMapfile(ctx context.Context, b config.Mapper, o Options) error {
 	return nil
 }
 
-type keyFault struct {
-	key string
-	err error
-}
-
 // inspectDirectory reads the files with which a directory is asked.
-func inspectDirectory(b config.Mapper, o Options) []keyFault {
-	d, err := newDirectory(b, o)
+func inspectDirectory(name string, s mappers.Directory, o Options) []mappers.Fault {
+	d, err := newDirectory(name, s, o)
 	if err != nil || !d.configured() {
 		return nil // an error of New, or nobody to ask
 	}
 
-	var faults []keyFault
+	var faults []mappers.Fault
 	add := func(key, path string, err error) {
 		if err == nil {
 			return
@@ -100,19 +96,19 @@ func inspectDirectory(b config.Mapper, o Options) []keyFault {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = fmt.Errorf("%s = %s: %w", key, path, safefile.Reason(path, inner))
 		}
-		faults = append(faults, keyFault{key, err})
+		faults = append(faults, mappers.Fault{Key: key, Err: err})
 	}
 
 	// One after the other: a login stops at the first.
 	f := d.files
-	_, err = tlsFiles{caFile: f.caFile}.config(d)
-	add("tls_cacertfile", f.caFile, err)
-	_, err = tlsFiles{caDir: f.caDir}.config(d)
-	if f.caFile == "" || !errors.Is(err, errNoTLSAuthority) {
-		add("tls_cacertdir", f.caDir, err)
+	_, err = d.tlsConfig(mappers.TLSFiles{CAFile: f.CAFile})
+	add("tls_cacertfile", f.CAFile, err)
+	_, err = d.tlsConfig(mappers.TLSFiles{CADir: f.CADir})
+	if f.CAFile == "" || !errors.Is(err, errNoTLSAuthority) {
+		add("tls_cacertdir", f.CADir, err)
 	}
-	_, err = tlsFiles{cert: f.cert, key: f.key}.config(d)
-	add("tls_cert", f.cert, err)
+	_, err = d.tlsConfig(mappers.TLSFiles{Cert: f.Cert, Key: f.Key})
+	add("tls_cert", f.Cert, err)
 	if d.secretFile != "" {
 		_, err = d.readSecret()
 		add("passwd_file", d.secretFile, err)

@@ -3,13 +3,11 @@ package mapper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
-	"pam_pkcs11/internal/ldapconn"
 )
 
 // ldapMapper looks for the user's entry in a directory, by what the certificate says or by the
@@ -26,72 +24,50 @@ type ldapMapper struct {
 	log       *slog.Logger
 }
 
-func newLDAP(b config.Mapper, o Options) (mapper, error) {
-	d, err := newDirectory(b, o)
+func newLDAP(name string, s mappers.LDAP, o Options) (mapper, error) {
+	d, err := newDirectory(name, s.Directory, o)
 	if err != nil {
 		return nil, err
 	}
-	v := b.Values
 	m := &ldapMapper{
-		directory: d, attribute: v.String("attribute"), how: v.String("certificate_match"), windows: v.Bool("active_directory"),
-		weak: v.Bool("allow_weak_mapping"), log: o.Logger,
+		directory: d,
+		attribute: s.Attribute,
+		how:       s.CertificateMatch,
+		windows:   s.Windows,
+		weak:      s.AllowWeak,
+		log:       o.Logger,
 	}
-	if !config.IsAttribute(m.attribute) {
-		return nil, b.Fault("attribute", fmt.Errorf("attribute = %q is no attribute", m.attribute))
+	var list []string
+	for _, e := range s.AttributeMap {
+		m.elements = append(m.elements, element{text: e.Text, clauses: e.Conditions})
+		list = append(list, e.Text)
 	}
-	filter, list := v.String("filter"), v.List("attribute_map")
-	if m.windows {
-		if !v.Set("filter") {
-			filter = "(&(objectCategory=person)(objectClass=user)(sAMAccountName=%s))"
-		}
-		if !v.Set("scope") {
-			d.scope = ldapconn.ScopeSub
-		}
-		if len(list) == 0 {
-			list = []string{"altSecurityIdentities=altsecid", "objectSid=sid", "userPrincipalName=upn"}
-		}
-	}
-	for _, text := range list {
-		e, err := parseElement(text)
-		if err != nil {
-			return nil, b.Fault("attribute_map", err)
-		}
-		m.elements = append(m.elements, e)
-	}
-	if len(m.elements) == 0 && m.how == "off" {
-		return nil, b.Fault("certificate_match", errors.New("certificate_match = off without attribute_map leaves nothing to search for"))
-	}
-	uid := v.String("uid_attribute")
-	if m.windows && uid == "" {
-		uid = windowsLogin
-	}
-	if m.logins, err = newLoginReader(filter, uid, b, o); err != nil {
+	if m.logins, err = newLoginReader(s.Directory, o); err != nil {
 		return nil, err
 	}
-	m.cache = newAnswerCache(b, o, d.uris, d.srvDomain, d.bases, d.scope, filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
+	m.cache = newAnswerCache(name, s.CacheHours, o, d.uris, d.srvDomain, d.bases, d.scope, s.Filter, list, m.attribute, m.how, m.weak, m.logins.uidAttribute)
 	return m, nil
 }
 
-// windowsLogin is the attribute that holds the login in Active Directory, which keeps it unique; entries are named by
-// their common names there.
-const windowsLogin = "sAMAccountName"
-
 // newLoginReader sets up how entries and logins belong together.
-func newLoginReader(filter, uidAttribute string, b config.Mapper, o Options) (*loginReader, error) {
-	f, err := newUserFilter(filter, b.Values.Bool("ignorecase"))
+func newLoginReader(s mappers.Directory, o Options) (*loginReader, error) {
+	f, err := newUserFilter(s.Filter, s.IgnoreCase)
 	if err != nil {
-		return nil, b.Fault("filter", err)
+		return nil, &mappers.Fault{Key: "filter", Err: err}
 	}
-	r := &loginReader{filter: f, uidAttribute: uidAttribute, accounts: o.Accounts}
+	r := &loginReader{filter: f, uidAttribute: s.UIDAttribute, accounts: o.Accounts}
 	switch {
-	case r.uidAttribute != "" && !config.IsAttribute(r.uidAttribute):
-		return nil, b.Fault("uid_attribute", fmt.Errorf("uid_attribute = %q is no attribute", r.uidAttribute))
-	case r.uidAttribute == "" && f.constant:
-		return nil, b.Fault("filter", errors.New("filter has no %s for the login, and uid_attribute does not say where the login stands"))
-	case r.uidAttribute == "" && f.several:
-		return nil, b.Fault("filter", errors.New("filter compares %s in more than one way, and uid_attribute does not say where the login stands"))
-	case r.uidAttribute == "" && f.attribute == "":
-		return nil, b.Fault("filter", errors.New("filter does not plainly compare an attribute with %s, and uid_attribute does not say where the login stands"))
+	case r.uidAttribute != "":
+		return r, nil
+	case f.constant:
+		err = errors.New("filter has no %s for the login, and uid_attribute does not say where the login stands")
+	case f.several:
+		err = errors.New("filter compares %s in more than one way, and uid_attribute does not say where the login stands")
+	case f.attribute == "":
+		err = errors.New("filter does not plainly compare an attribute with %s, and uid_attribute does not say where the login stands")
+	}
+	if err != nil {
+		return nil, &mappers.Fault{Key: "filter", Err: err}
 	}
 	return r, nil
 }

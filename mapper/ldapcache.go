@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"time"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 )
@@ -36,12 +35,11 @@ type cachedAnswer struct {
 const answerVersion = "2"
 
 // newAnswerCache returns nil where cache_hours is 0.
-func newAnswerCache(b config.Mapper, o Options, settings ...any) *answerCache {
-	hours := b.Values.Int("cache_hours")
+func newAnswerCache(name string, hours int, o Options, settings ...any) *answerCache {
 	if hours <= 0 {
 		return nil
 	}
-	return &answerCache{store: newStore(o), block: fmt.Sprintf("%s%q%q", answerVersion, b.Name, fmt.Sprint(settings...)), life: time.Duration(hours) * time.Hour, now: o.Now}
+	return &answerCache{store: newStore(o), block: fmt.Sprintf("%s%q%q", answerVersion, name, fmt.Sprint(settings...)), life: time.Duration(hours) * time.Hour, now: o.Now}
 }
 
 // recordName makes a file name of any text.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 )
@@ -374,7 +374,7 @@ func (t *hunt) configured() []string {
 	for _, n := range names {
 		n = plainAttribute(n)
 		same := func(m string) bool { return strings.EqualFold(m, n) }
-		if len(list) < maxConfigured && config.IsAttribute(n) && !slices.ContainsFunc(list, same) {
+		if len(list) < maxConfigured && mappers.IsAttribute(n) && !slices.ContainsFunc(list, same) {
 			list = append(list, n)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn"
 )
@@ -13,17 +13,11 @@ import (
 // element is one element of attribute_map: conditions that must all hold.
 type element struct {
 	text    string
-	clauses []config.Condition
+	clauses []mappers.Condition
 }
 
 // maxItemValues bounds the values of one item that take part in a filter.
 const maxItemValues = 64
-
-// parseElement reads "attribute=item&attribute=item".
-func parseElement(text string) (element, error) {
-	clauses, err := config.ParseConditions(text)
-	return element{text: text, clauses: clauses}, err
-}
 
 // filter returns the element's filter; "" when the certificate does not have all items.
 func (e element) filter(cert *certinfo.Certificate, weak bool) (string, error) {
@@ -52,7 +46,7 @@ func (e element) filter(cert *certinfo.Certificate, weak bool) (string, error) {
 
 // uses tells whether a clause of the element has the item.
 func (e element) uses(item string) bool {
-	return slices.ContainsFunc(e.clauses, func(c config.Condition) bool { return c.Item == item })
+	return slices.ContainsFunc(e.clauses, func(c mappers.Condition) bool { return c.Item == item })
 }
 
 // anyOf returns the filter that any of the values satisfies; "" when there is none.

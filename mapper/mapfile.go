@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
 )
@@ -41,9 +41,9 @@ const (
 )
 
 // mapfileOf returns the mapfile of a block, nil when it names none.
-func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
-	address := b.Values.String("mapfile")
-	if address == "" || address == "none" {
+func mapfileOf(s mappers.Mapfile, o Options, ignoreCase bool) (*mapfile, error) {
+	address := s.Address
+	if address == "" {
 		return nil, nil
 	}
 	m := &mapfile{path: address, strict: o.StrictPermissions, ignoreCase: ignoreCase, log: o.Logger}
@@ -53,10 +53,10 @@ func mapfileOf(b config.Mapper, o Options, ignoreCase bool) (*mapfile, error) {
 	case isFile:
 		m.path = path
 	default:
-		m.remote, err = newRemoteMap(address, b.Values.Bool("insecure_mapfile"), o)
+		m.remote, err = newRemoteMap(address, s.Insecure, o)
 	}
 	if err != nil {
-		return nil, b.Fault("mapfile", err)
+		return nil, &mappers.Fault{Key: "mapfile", Err: err}
 	}
 	return m, nil
 }

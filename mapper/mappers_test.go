@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
@@ -395,9 +396,12 @@ func TestMailDomain(t *testing.T) {
 		{"", "alice@example.com", ""}, // an empty name was in every domain
 		{"ws1", "alice@example.com", ""},
 	}
-	b := block(t, "mail", nil, set("ignoredomain", "false"))
+	settings, ok := block(t, "mail", nil, set("ignoredomain", "false")).Settings.(mappers.Mail)
+	if !ok {
+		t.Fatal("no settings of a mail mapper")
+	}
 	for _, c := range cases {
-		m, err := newMailFor(b, Options{}, func() (string, error) { return c.host, nil })
+		m, err := newMailFor(settings, Options{}, func() (string, error) { return c.host, nil })
 		if err != nil {
 			t.Fatal(err)
 		}

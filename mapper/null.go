@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -26,8 +26,8 @@ type nullMapper struct {
 	user   string
 }
 
-func newNull(b config.Mapper, _ Options) (mapper, error) {
-	return &nullMapper{always: b.Values.Bool("default_match"), user: b.Values.String("default_user")}, nil
+func newNull(s mappers.Null) mapper {
+	return &nullMapper{always: s.Always, user: s.User}
 }
 
 func (m *nullMapper) binds() bool { return false }

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"io"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -16,9 +15,9 @@ type openscMapper struct{ homes homeFiles }
 // maxCertificateList bounds the list, in octets.
 const maxCertificateList = 1 << 20
 
-func newOpenSC(_ config.Mapper, o Options) (mapper, error) {
+func newOpenSC(o Options) mapper {
 	return &openscMapper{homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger,
-		file: below(".eid/authorized_certificates"), maxSize: maxCertificateList}}, nil
+		file: below(".eid/authorized_certificates"), maxSize: maxCertificateList}}
 }
 
 func (m *openscMapper) binds() bool { return true }

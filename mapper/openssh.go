@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 )
@@ -32,30 +32,24 @@ const (
 	keyBlock   = 64 << 10
 )
 
-func newOpenSSH(b config.Mapper, o Options) (mapper, error) {
-	file, err := keyFile(b.Values.String("keyfile"))
-	if err != nil {
-		return nil, b.Fault("keyfile", err)
+func newOpenSSH(s mappers.OpenSSH, o Options) mapper {
+	return &opensshMapper{
+		homes: homeFiles{
+			accounts: o.Accounts,
+			strict:   o.StrictPermissions,
+			log:      o.Logger,
+			file:     keyFile(s.Path()),
+			maxSize:  maxKeyFile,
+		},
+		now: o.Now,
 	}
-	return &opensshMapper{homes: homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger, file: file, maxSize: maxKeyFile}, now: o.Now}, nil
 }
 
-// keyFile reads the key of that name, in which %u is the login and %% a per cent sign. A path that is not absolute
-// begins in the user's home, as with "~/" and "%h/"; an absolute one must have %u in it, since a file for all users
-// would let each of its keys in as any of them.
-func keyFile(path string) (func(accounts.Account) (dir, name string, ok bool), error) {
+// keyFile finds the file of each user at a path in which %u is the login and %% a per cent sign. One that is not absolute
+// begins in the user's home.
+func keyFile(path string) func(accounts.Account) (dir, name string, ok bool) {
 	if path == "" {
-		return below(".ssh/authorized_keys"), nil
-	}
-	for _, prefix := range []string{"~/", "%h/"} {
-		path = strings.TrimPrefix(path, prefix)
-	}
-	rest := strings.ReplaceAll(strings.ReplaceAll(path, "%%", ""), "%u", "")
-	switch {
-	case strings.Contains(rest, "%"):
-		return nil, fmt.Errorf("keyfile = %s: only %%u, %%h and %%%% are known", path)
-	case filepath.IsAbs(path) && !strings.Contains(path, "%u"):
-		return nil, fmt.Errorf("keyfile = %s: a path for all users must have %%u in it, or each key lets in as any user", path)
+		return below(".ssh/authorized_keys")
 	}
 	return func(a accounts.Account) (string, string, bool) {
 		name := strings.NewReplacer("%%", "%", "%u", a.Name).Replace(path)
@@ -63,7 +57,7 @@ func keyFile(path string) (func(accounts.Account) (dir, name string, ok bool), e
 			return "/", strings.TrimLeft(name, "/"), a.Name != "" && a.Name != "." && a.Name != ".." && !strings.Contains(a.Name, "/")
 		}
 		return a.Home, name, filepath.IsAbs(a.Home)
-	}, nil
+	}
 }
 
 func (m *opensshMapper) binds() bool { return true }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 )
@@ -15,8 +15,8 @@ import (
 // pwentMapper compares the common names with the logins and GECOS fields of accounts.
 type pwentMapper struct{ people }
 
-func newPwent(b config.Mapper, o Options) (mapper, error) {
-	return &pwentMapper{people{o.Accounts, b.Values.Bool("ignorecase")}}, nil
+func newPwent(s mappers.Pwent, o Options) mapper {
+	return &pwentMapper{people{o.Accounts, s.IgnoreCase}}
 }
 
 func (m *pwentMapper) binds() bool { return false }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -17,9 +17,9 @@ type serialMapper struct {
 	alone   bool
 }
 
-func newSerial(b config.Mapper, o Options) (mapper, error) {
-	file, err := mapfileOf(b, o, true)
-	return &serialMapper{mapfile: file, alone: len(b.Values.List("issuer")) == 1}, err
+func newSerial(s mappers.Serial, o Options) (mapper, error) {
+	file, err := mapfileOf(s.Mapfile, o, true)
+	return &serialMapper{mapfile: file, alone: s.Alone}, err
 }
 
 func (m *serialMapper) binds() bool { return false }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
@@ -18,24 +18,24 @@ type textMapper struct {
 	dn         bool // the texts are distinguished names
 }
 
-// newText sets up a mapper of texts from the keys that most blocks have.
-func newText(b config.Mapper, o Options, texts func(*certinfo.Certificate) []certinfo.Text) (*textMapper, error) {
-	m := &textMapper{texts: texts, ignoreCase: b.Values.Bool("ignorecase")}
-	file, err := mapfileOf(b, o, m.ignoreCase)
+// newText sets up a mapper of texts from the settings that most blocks have.
+func newText(f mappers.Mapfile, ignoreCase bool, o Options, texts func(*certinfo.Certificate) []certinfo.Text) (*textMapper, error) {
+	m := &textMapper{texts: texts, ignoreCase: ignoreCase}
+	file, err := mapfileOf(f, o, m.ignoreCase)
 	m.mapfile = file
 	return m, err
 }
 
-func newCN(b config.Mapper, o Options) (mapper, error) {
-	return newText(b, o, (*certinfo.Certificate).CommonNames)
+func newCN(s mappers.CN, o Options) (mapper, error) {
+	return newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).CommonNames)
 }
 
-func newUID(b config.Mapper, o Options) (mapper, error) {
-	return newText(b, o, (*certinfo.Certificate).UserIDs)
+func newUID(s mappers.UID, o Options) (mapper, error) {
+	return newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).UserIDs)
 }
 
-func newSubject(b config.Mapper, o Options) (mapper, error) {
-	m, err := newText(b, o, subjectTexts)
+func newSubject(s mappers.Subject, o Options) (mapper, error) {
+	m, err := newText(s.Mapfile, s.IgnoreCase, o, subjectTexts)
 	m.dn = true
 	return m, err
 }

@@ -29,14 +29,15 @@ var rows = map[string]row{
 	"internal/simcard":            {ours: "internal/iso7816"},
 	"internal/slowtest":           {},
 
-	"config": {ours: "internal/safefile"},
-	"pkcs11": {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"config":         {ours: "config/mappers internal/safefile"},
+	"config/mappers": {},
+	"pkcs11":         {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile",
 		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
 	},
 	"mapper": {
-		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
+		ours: "config config/mappers internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
 	},
 	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
 	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},

@@ -1,4 +1,4 @@
-package config
+package mappers
 
 import (
 	"fmt"
@@ -20,6 +20,9 @@ var oldItems = []string{"cn", "subject", "kpn", "email", "upn", "uid", "cert"}
 // newItems are known by their whole names only.
 var newItems = []string{"serial", "issuer", "sid", "altsecid"}
 
+// Items names what of a certificate attribute_map can compare.
+func Items() []string { return slices.Concat(oldItems, newItems) }
+
 // ParseConditions reads one value of attribute_map, "attribute=item&attribute=item": all of it must hold.
 func ParseConditions(text string) ([]Condition, error) {
 	var all []Condition
@@ -32,7 +35,7 @@ func ParseConditions(text string) ([]Condition, error) {
 		c, known := conditionOf(attribute, item)
 		if !known {
 			return nil, fmt.Errorf("attribute_map: %s has no item %s, expected one of %s",
-				quote(part), quote(item), strings.Join(slices.Concat(oldItems, newItems), ", "))
+				quote(part), quote(item), strings.Join(Items(), ", "))
 		}
 		all = append(all, c)
 	}
@@ -68,11 +71,10 @@ func IsAttribute(text string) bool {
 	return true
 }
 
-func checkConditions(words []Word) *fault {
-	for _, w := range words {
-		if _, err := ParseConditions(w.Text); err != nil {
-			return &fault{w, err.Error(), ""}
-		}
+// quote is the beginning of a word of the file in quotes.
+func quote(s string) string {
+	if len(s) > 80 {
+		s = s[:80] + "..."
 	}
-	return nil
+	return fmt.Sprintf("%q", s)
 }
