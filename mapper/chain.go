@@ -320,15 +320,15 @@ func (c *Chain) mayBeNamed(a answer) (*accounts.Account, error) {
 		if c.options.DirectoryMayNameSystemAccounts {
 			return account, nil
 		}
-		return nil, cured{
+		return nil, cure(
 			fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it", a.user, account.UID),
 			cureMapfile,
-		}
+		)
 	}
-	return nil, cured{
+	return nil, cure(
 		fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID),
 		cureMapfile,
-	}
+	)
 }
 
 // cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.

@@ -11,14 +11,13 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 )
 
 // keyRule returns what tells of a block's literal KEY that no certificate has such a text; "" where one could.
-func keyRule(b config.Mapper) func(string) string {
-	rule := itemRule(b)
+func keyRule(s mappers.Settings) func(string) string {
+	rule := itemRule(s)
 	return func(key string) string {
 		if text := characterFault(key); text != "" {
 			return text
@@ -27,12 +26,19 @@ func keyRule(b config.Mapper) func(string) string {
 	}
 }
 
-// itemOf is the item of the certificate that a block reads.
-func itemOf(b config.Mapper) string {
-	if s, ok := b.Settings.(mappers.Generic); ok {
+// itemOf names the items whose lines may be written in several ways; "" is another one.
+func itemOf(s mappers.Settings) string {
+	switch s := s.(type) {
+	case mappers.Digest:
+		return "digest"
+	case mappers.Subject:
+		return "subject"
+	case mappers.Serial:
+		return "serial"
+	case mappers.Generic:
 		return s.Item
 	}
-	return b.Type
+	return ""
 }
 
 // characterFault: a text with a control character, or one that is not UTF-8, is never compared.
@@ -48,8 +54,8 @@ func characterFault(key string) string {
 	return ""
 }
 
-func itemRule(b config.Mapper) func(string) string {
-	switch s := b.Settings.(type) {
+func itemRule(s mappers.Settings) func(string) string {
+	switch s := s.(type) {
 	case mappers.Digest:
 		return digestRule(s.Algorithm)
 	case mappers.Subject:

@@ -37,37 +37,41 @@ const (
 )
 
 // CheckMapfiles reads the mapfiles of the blocks line by line, those that are files, and returns what can never match,
-// and a note for each file with lines that are read as they are meant. A file that cannot be opened is left to Inspect. What ctx ends is left out.
+// and a note for each file with lines that are read as they are meant. A file that cannot be opened is left to Inspect.
+// What ctx ends is left out.
 func CheckMapfiles(ctx context.Context, blocks []config.Mapper, o Options) []LineFault {
 	o = o.complete()
 	var faults []LineFault
 	for _, b := range blocks {
-		if b.Mapfile().Address == "" {
-			continue
-		}
-		m, err := mapfileOf(b.Mapfile(), o, false)
-		if err != nil || m == nil || m.remote != nil {
-			continue // a login names the error; a server's list is not fetched for a check
-		}
-		c := newLineCheck(b, o, m.path)
-		f, err := m.open(ctx)
-		if err != nil {
-			continue // Inspect says why
-		}
-		err = eachBlock(ctx, f, mapBlock, maxMapLine, c.block)
-		f.Close()
-		if err != nil {
-			c.faults = append(c.faults, LineFault{File: m.path, Text: err.Error()})
-		}
-		if c.more > 0 {
-			c.faults = append(c.faults, LineFault{File: m.path, Text: fmt.Sprintf("%d more lines like these", c.more)})
-		}
-		faults = append(faults, c.faults...)
-		if text := c.meant.text(); text != "" {
-			faults = append(faults, LineFault{File: m.path, Text: text, Note: true})
-		}
+		faults = append(faults, checkMapfile(ctx, b.Mapfile(), b.Settings, o)...)
 	}
 	return faults
+}
+
+// checkMapfile reads the lines of a mapfile, if it is a file, and tells what is wrong with them for a block with these
+// settings.
+func checkMapfile(ctx context.Context, file mappers.Mapfile, s mappers.Settings, o Options) []LineFault {
+	m, err := mapfileOf(file, o, false)
+	if err != nil || m == nil || m.remote != nil {
+		return nil // a login names the error; a server's list is not fetched for a check
+	}
+	f, err := m.open(ctx)
+	if err != nil {
+		return nil // Inspect says why
+	}
+	defer f.Close()
+
+	c := newLineCheck(s, o, m.path)
+	if err := eachBlock(ctx, f, mapBlock, maxMapLine, c.block); err != nil {
+		c.faults = append(c.faults, LineFault{File: m.path, Text: err.Error()})
+	}
+	if c.more > 0 {
+		c.faults = append(c.faults, LineFault{File: m.path, Text: fmt.Sprintf("%d more lines like these", c.more)})
+	}
+	if text := c.meant.text(); text != "" {
+		c.faults = append(c.faults, LineFault{File: m.path, Text: text, Note: true})
+	}
+	return c.faults
 }
 
 // lineCheck is the check of one file.
@@ -84,9 +88,9 @@ type lineCheck struct {
 	meant    meantLines
 }
 
-func newLineCheck(b config.Mapper, o Options, path string) *lineCheck {
-	c := &lineCheck{path: path, key: keyRule(b), item: itemOf(b), seen: map[string]int{}, logins: map[string]bool{}}
-	generic, ok := b.Settings.(mappers.Generic)
+func newLineCheck(s mappers.Settings, o Options, path string) *lineCheck {
+	c := &lineCheck{path: path, key: keyRule(s), item: itemOf(s), seen: map[string]int{}, logins: map[string]bool{}}
+	generic, ok := s.(mappers.Generic)
 	called := ok && generic.UseAccounts // what an account is called will do
 	if !o.AllowUnknownUser && !called {
 		c.accounts = o.Accounts

@@ -123,7 +123,7 @@ func FuzzLineCheck(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := newLineCheck(b, Options{AllowUnknownUser: true}, "f")
+			c := newLineCheck(b.Settings, Options{AllowUnknownUser: true}, "f")
 			trimmed := strings.Trim(line, " \t\r")
 			if _, _, ok := splitLine([]byte(line)); ok {
 				c.meant.add(1, []byte(line), c.item)

@@ -12,7 +12,7 @@ import (
 // It travels in the context, so that a mapper that has more to tell than its answers needs no other signature.
 type record struct {
 	read, asked, heard []string
-	missed             *missed // look-up in a mapfile that no line answered
+	nearest            func(context.Context) *NearLine // of a mapfile of which no line fits
 }
 
 type recordKey struct{}
@@ -40,11 +40,21 @@ func tellHeard(ctx context.Context, texts ...string) {
 	tell(ctx, func(r *record) *[]string { return &r.heard }, texts)
 }
 
-// tellMissed notes that no line of a mapfile fits one of the texts.
-func tellMissed(ctx context.Context, m *mapfile, texts []string) {
+// tellMissed notes that no line of a mapfile fits, and how the nearest one is found.
+func tellMissed(ctx context.Context, nearest func(context.Context) *NearLine) {
 	if r, ok := ctx.Value(recordKey{}).(*record); ok {
-		r.missed = &missed{m, texts}
+		r.nearest = nearest
 	}
+}
+
+// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is for whoever looks for
+// the mistake, and no part of an answer.
+type NearLine struct {
+	File string
+	Line int    // 1 is the first
+	Key  string // as it stands there
+	Text string // the text of the certificate that it is near to
+	Why  string // it does not fit
 }
 
 func tell(ctx context.Context, list func(*record) *[]string, texts []string) {
@@ -73,7 +83,16 @@ type Explanation struct {
 	Value   string   // what of the certificate decided
 	Verdict string   // in English
 
-	missed *missed // see Nearest
+	nearest func(context.Context) *NearLine
+}
+
+// Nearest reads the mapfile again, if there is one and no line of it fitted, and returns the line whose literal KEY comes
+// nearest to a text of the certificate; nil where none is near. It takes two seconds at most.
+func (e Explanation) Nearest(ctx context.Context) *NearLine {
+	if e.nearest == nil {
+		return nil
+	}
+	return e.nearest(ctx)
 }
 
 // Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a user, whether it is
@@ -97,7 +116,7 @@ func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified
 			Asked:   r.asked,
 			Heard:   r.heard,
 			Verdict: did.decision.Verdict,
-			missed:  r.missed,
+			nearest: r.nearest,
 		}
 		if a := did.answer; a != nil {
 			e.User, e.Value, e.Others = a.user, a.value, did.others

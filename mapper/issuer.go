@@ -188,11 +188,11 @@ func foreignIssuer(s standing, c Checked) error {
 	if s != standingForeign {
 		return nil
 	}
-	return cured{
+	return cure(
 		fmt.Errorf("the issuer has the name of a CA of ca_dir, and another key below another anchor, %q",
 			c.anchor().Subject.RFC4514()),
 		fmt.Sprintf("issuer = %q, or its certificate in ca_dir, if it is meant too", keyText(c.issuer())),
-	}
+	)
 }
 
 // goesByIssuer tells that the block's answer about the certificate rests on the issuer's name.

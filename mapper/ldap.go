@@ -109,6 +109,9 @@ func (m *ldapMapper) match(ctx context.Context, cert *certinfo.Certificate, user
 
 func (m *ldapMapper) connect(ctx context.Context) { m.directory.connect(ctx) }
 
+// Ahead reports whether a connection was begun that no question has taken yet.
+func (m *ldapMapper) Ahead() bool { return m.directory.ahead.Load() != nil }
+
 func (m *ldapMapper) expects(cert *certinfo.Certificate, user string) bool {
 	if m.how != "off" {
 		return true // there is always the question for the certificate

@@ -147,7 +147,7 @@ func (f *userFilter) login(value []byte) (string, bool) {
 
 // isLogin tells whether a directory's text can be a login at all. What follows asks the account database.
 func isLogin(s string) bool {
-	if s == "" || len(s) > maxMapLogin || !utf8.ValidString(s) || strings.ContainsAny(s, ":/\n") {
+	if s == "" || len(s) > maxLogin || !utf8.ValidString(s) || strings.ContainsAny(s, ":/\n") {
 		return false
 	}
 	for _, r := range s {

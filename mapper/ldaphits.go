@@ -204,10 +204,10 @@ func (t *hunt) holds(q inquiry, e ldapconn.Entry) bool {
 	case t.bound || q.octets:
 		return true
 	default:
-		t.unread = cured{
+		t.unread = cure(
 			fmt.Errorf("%s was found by issuer and serial number; its %s cannot be read, and the issuer is known by its name alone", e.DN, q.fetch),
-			"let the bind read the attribute, or " + nameTheKey,
-		}
+			"let the bind read the attribute, or "+nameTheKey,
+		)
 	}
 	return false
 }

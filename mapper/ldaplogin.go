@@ -47,10 +47,10 @@ func (r *loginReader) of(e ldapconn.Entry) (login string, inName bool, err error
 		return login, true, err
 	}
 	if r.uidAttribute == "" {
-		return "", false, cured{
+		return "", false, cure(
 			fmt.Errorf("%w: %s is not named by %s, which the filter compares; whoever may write that could be anybody", errNoLogin, e.DN, r.filter.attribute),
 			"uid_attribute = ATTRIBUTE, the one that names the login",
-		}
+		)
 	}
 	values := e.Get(r.uidAttribute)
 	switch {

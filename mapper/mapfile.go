@@ -32,13 +32,15 @@ type mapfile struct {
 
 // Limits of a mapfile. It is read in blocks, so its size costs time, not memory.
 const (
-	maxMapfile  = 1 << 30
-	mapBlock    = 256 << 10
-	maxMapLine  = 64 << 10
-	maxMapLogin = 256
-	maxMapFits  = 1000 // lines that fit one certificate
-	arrow       = " -> "
+	maxMapfile = 1 << 30
+	mapBlock   = 256 << 10
+	maxMapLine = 64 << 10
+	maxMapFits = 1000 // lines that fit one certificate
+	arrow      = " -> "
 )
+
+// maxLogin bounds a login, in octets.
+const maxLogin = 256
 
 // mapfileOf returns the mapfile of a block, nil when it names none.
 func mapfileOf(s mappers.Mapfile, o Options, ignoreCase bool) (*mapfile, error) {
@@ -89,7 +91,7 @@ func (m *mapfile) lookupFor(ctx context.Context, texts []string, user *person) (
 		tellHeard(ctx, a.value+arrow+a.user)
 	}
 	if len(found) == 0 {
-		tellMissed(ctx, m, texts)
+		tellMissed(ctx, m.nearest(texts))
 	}
 	return found, nil
 }
@@ -371,7 +373,7 @@ func splitLine(line []byte) (key, login []byte, ok bool) {
 	if !found {
 		k, l, found = cutLoosely(line)
 	}
-	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxMapLogin || bytes.IndexByte(line, 0) >= 0 {
+	if !found || len(k) == 0 || len(l) == 0 || len(l) > maxLogin || bytes.IndexByte(line, 0) >= 0 {
 		return nil, nil, false
 	}
 	return k, bytes.TrimLeft(l, " \t"), true

@@ -13,16 +13,6 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is for whoever looks for
-// the mistake, and no part of an answer.
-type NearLine struct {
-	File string
-	Line int    // 1 is the first
-	Key  string // as it stands there
-	Text string // the text of the certificate that it is near to
-	Why  string // it does not fit
-}
-
 // Limits of a search for the nearest line.
 const (
 	nearTime    = 2 * time.Second
@@ -32,33 +22,26 @@ const (
 	oneIn       = 5       // and at most one in so many
 )
 
-// missed is a look-up in a mapfile that no line answered.
-type missed struct {
-	mapfile *mapfile
-	texts   []string
-}
+// nearest is the search for the line whose literal KEY comes nearest to one of the texts, which no line fits; it finds
+// nil where none is near. It reads the mapfile again, and takes two seconds at most.
+func (m *mapfile) nearest(texts []string) func(context.Context) *NearLine {
+	return func(ctx context.Context) *NearLine {
+		ctx, cancel := context.WithTimeout(ctx, nearTime)
+		defer cancel()
 
-// Nearest reads the mapfile again, if there is one and no line of it fitted, and returns the line whose literal KEY comes
-// nearest to a text of the certificate; nil where none is near. It takes two seconds at most.
-func (e Explanation) Nearest(ctx context.Context) *NearLine {
-	if e.missed == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, nearTime)
-	defer cancel()
+		f, err := m.open(ctx)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
 
-	f, err := e.missed.mapfile.open(ctx)
-	if err != nil {
-		return nil
+		s := newNearSearch(m.path, texts)
+		_ = eachBlock(ctx, f, mapBlock, maxMapLine, s.block) // what was found before an error counts
+		if s.rank == notNear {
+			return nil
+		}
+		return &s.best
 	}
-	defer f.Close()
-
-	s := newNearSearch(e.missed.mapfile.path, e.missed.texts)
-	_ = eachBlock(ctx, f, mapBlock, maxMapLine, s.block) // what was found before an error counts
-	if s.rank == notNear {
-		return nil
-	}
-	return &s.best
 }
 
 // nearness orders lines: the smaller, the nearer.

@@ -114,19 +114,19 @@ func TestNearestLineIsBounded(t *testing.T) {
 	}
 
 	m := mapfileWith(t, "ALICE -> alice\n", false)
-	e := Explanation{missed: &missed{m, []string{"Alice"}}}
-	if near := e.Nearest(t.Context()); near == nil || near.Line != 1 {
+	nearest := m.nearest([]string{"Alice"})
+	if near := nearest(t.Context()); near == nil || near.Line != 1 {
 		t.Errorf("%+v", near)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if near := e.Nearest(ended); near != nil {
+	if near := nearest(ended); near != nil {
 		t.Errorf("%+v", near)
 	}
 	if err := os.Remove(m.path); err != nil {
 		t.Fatal(err)
 	}
-	if near := e.Nearest(t.Context()); near != nil {
+	if near := nearest(t.Context()); near != nil {
 		t.Errorf("%+v", near)
 	}
 }

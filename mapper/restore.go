@@ -8,6 +8,9 @@ type cured struct {
 	key string
 }
 
+// cure says of an error which key cures it.
+func cure(err error, key string) error { return cured{err, key} }
+
 // Error implements error.
 func (c cured) Error() string { return c.err.Error() + " (" + c.key + ")" }
 
