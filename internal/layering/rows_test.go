@@ -37,10 +37,36 @@ var rows = map[string]row{
 		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
 	},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
+			"mapper/internal/mapping",
 	},
-	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
-	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
+	"mapper/internal/certmap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/certtext": {ours: "internal/certinfo"},
+	"mapper/internal/directory": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/ldapconn internal/safefile mapper/internal/activedirectory mapper/internal/mapping",
+	},
+	"mapper/internal/home": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/lines mapper/internal/mapping",
+	},
+	"mapper/internal/ldap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping",
+	},
+	"mapper/internal/lines": {},
+	"mapper/internal/mapfile": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/fetch internal/safefile mapper/internal/certtext " +
+			"mapper/internal/lines mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
+	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
+	"mapper/internal/posix":      {},
+	"login":                      {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
+	"pam":                        {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
 	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
