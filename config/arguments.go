@@ -3,6 +3,10 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // DefaultFile is read when no module argument names another.
@@ -78,17 +82,17 @@ var argumentNames = []string{
 // ParseArguments reads the module's arguments, each matched as a whole (the C module was content when
 // an argument held a name somewhere). Later ones override earlier ones, but the first config_file
 // counts. The error is an Errors.
-func ParseArguments(args []string) (*Arguments, []Note, error) {
+func ParseArguments(args []string) (*Arguments, []finding.Note, error) {
 	p := argumentParser{a: &Arguments{ConfigFile: DefaultFile}}
 	if len(args) > maxArguments {
-		p.errs.add(&Error{File: argumentsFile, Text: fmt.Sprintf("more than %d arguments", maxArguments)})
+		p.errs.Add(&finding.Error{File: argumentsFile, Text: fmt.Sprintf("more than %d arguments", maxArguments)})
 		args = nil
 	}
 	for i, arg := range args {
-		p.at = Word{Text: arg, Line: i + 1}
+		p.at = scconf.Word{Text: arg, Line: i + 1}
 		p.argument(arg)
 	}
-	if err := p.errs.err(); err != nil {
+	if err := p.errs.Err(); err != nil {
 		return nil, p.notes, err
 	}
 	return p.a, p.notes, nil
@@ -96,23 +100,23 @@ func ParseArguments(args []string) (*Arguments, []Note, error) {
 
 type argumentParser struct {
 	a     *Arguments
-	at    Word
+	at    scconf.Word
 	file  bool // config_file was given
-	errs  Errors
-	notes []Note
+	errs  finding.Errors
+	notes []finding.Note
 }
 
-func (p *argumentParser) fail(f *fault) {
-	p.errs.add(&Error{File: argumentsFile, Line: p.at.Line, Text: f.text, Hint: f.hint})
+func (p *argumentParser) fail(f *schema.Fault) {
+	p.errs.Add(&finding.Error{File: argumentsFile, Line: p.at.Line, Text: f.Text, Hint: f.Hint})
 }
 
-func (p *argumentParser) note(kind NoteKind, text string) {
-	addNote(&p.notes, Note{File: argumentsFile, Line: p.at.Line, Kind: kind, Text: text})
+func (p *argumentParser) note(kind finding.NoteKind, text string) {
+	finding.AddNote(&p.notes, finding.Note{File: argumentsFile, Line: p.at.Line, Kind: kind, Text: text})
 }
 
 func (p *argumentParser) argument(arg string) {
 	if len(arg) > maxArgument || strings.IndexByte(arg, 0) >= 0 {
-		p.fail(&fault{text: "an argument is too long or holds a NUL byte"})
+		p.fail(&schema.Fault{Text: "an argument is too long or holds a NUL byte"})
 		return
 	}
 	name, val, hasValue := strings.Cut(arg, "=")
@@ -120,28 +124,28 @@ func (p *argumentParser) argument(arg string) {
 		name += "="
 	}
 	if why, ok := idleArguments[name]; ok {
-		p.note(NoteNoEffect, strings.TrimSuffix(name, "=")+" has no effect: it "+why)
+		p.note(finding.NoteNoEffect, strings.TrimSuffix(name, "=")+" has no effect: it "+why)
 		return
 	}
 	if hasValue && p.setting(name, val) || !hasValue && p.a.flag(name) {
 		return
 	}
-	hint := didYouMean(name, argumentNames)
-	if key := globalTable.find(strings.TrimSuffix(name, "=")); key != nil && key.Status != NoEffect {
+	hint := finding.DidYouMean(name, argumentNames)
+	if key := schema.Global.Find(strings.TrimSuffix(name, "=")); key != nil && key.Status != schema.NoEffect {
 		hint = "set it in the configuration file"
 	}
-	p.fail(&fault{text: "unknown argument " + quote(arg), hint: hint})
+	p.fail(&schema.Fault{Text: "unknown argument " + finding.Quote(arg), Hint: hint})
 }
 
 // setting reads an argument with a value; false when there is none of that name.
 func (p *argumentParser) setting(name, val string) bool {
-	w := Word{Text: val, Quoted: true, Line: p.at.Line}
+	w := scconf.Word{Text: val, Quoted: true, Line: p.at.Line}
 	switch name {
 	case "config_file=":
 		p.configFile(val)
 	case "slot_num=":
 		if v, ok := p.decode("slot_num", w); ok {
-			p.a.SlotNum = &v.n
+			p.a.SlotNum = &v.Number
 		}
 	case "slot_description=":
 		p.a.SlotDescription = &val
@@ -153,12 +157,12 @@ func (p *argumentParser) setting(name, val string) bool {
 		p.path("crl_dir", w, &p.a.CRLDir)
 	case "pkcs11_module=":
 		if p.a.PKCS11Module = val; val == "" {
-			p.fail(&fault{text: "pkcs11_module= names nothing", hint: "the name of a pkcs11_module block or the path of a library"})
+			p.fail(&schema.Fault{Text: "pkcs11_module= names nothing", Hint: "the name of a pkcs11_module block or the path of a library"})
 		}
-		p.note(NoteDifferent, "pkcs11_module= had no effect in the C module")
+		p.note(finding.NoteDifferent, "pkcs11_module= had no effect in the C module")
 	case "cert_policy=":
-		if v, ok := p.decode("cert_policy", w); ok && v.set {
-			p.a.CertPolicy = append(p.a.CertPolicy, v.texts...)
+		if v, ok := p.decode("cert_policy", w); ok && v.Set {
+			p.a.CertPolicy = append(p.a.CertPolicy, v.Texts...)
 		}
 	default:
 		return false
@@ -169,17 +173,17 @@ func (p *argumentParser) setting(name, val string) bool {
 func (p *argumentParser) configFile(path string) {
 	switch {
 	case p.file:
-		p.note(NoteTolerated, "config_file= is given twice, the first counts")
+		p.note(finding.NoteTolerated, "config_file= is given twice, the first counts")
 	case !strings.HasPrefix(path, "/"):
-		p.fail(&fault{text: "config_file= is not an absolute path"})
+		p.fail(&schema.Fault{Text: "config_file= is not an absolute path"})
 	default:
 		p.a.ConfigFile, p.file = path, true
 	}
 }
 
 // decode reads the value as that of the key of the module block.
-func (p *argumentParser) decode(key string, w Word) (value, bool) {
-	v, _, f := moduleTable.find(key).decode([]Word{w})
+func (p *argumentParser) decode(key string, w scconf.Word) (schema.Value, bool) {
+	v, _, f := schema.Module.Find(key).Decode([]scconf.Word{w})
 	if f != nil {
 		p.fail(f)
 		return v, false
@@ -187,9 +191,9 @@ func (p *argumentParser) decode(key string, w Word) (value, bool) {
 	return v, true
 }
 
-func (p *argumentParser) path(key string, w Word, to **string) {
+func (p *argumentParser) path(key string, w scconf.Word, to **string) {
 	if v, ok := p.decode(key, w); ok {
-		path := v.text()
+		path := v.Text()
 		*to = &path
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // withArguments reads a file under module arguments.
@@ -113,7 +115,7 @@ func TestUnknownArguments(t *testing.T) {
 func TestArgumentsWithoutEffect(t *testing.T) {
 	for _, arg := range []string{"use_authtok", "crl_policy=auto", "nss_dir=/etc/pki", "expose_account", "no_warn"} {
 		_, notes, err := ParseArguments([]string{arg})
-		if err != nil || len(notes) != 1 || notes[0].Kind != NoteNoEffect || notes[0].Line != 1 {
+		if err != nil || len(notes) != 1 || notes[0].Kind != finding.NoteNoEffect || notes[0].Line != 1 {
 			t.Errorf("%s: %v, %v", arg, notes, err)
 		}
 	}

@@ -6,6 +6,10 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // Config is a configuration without faults.
@@ -14,18 +18,18 @@ type Config struct {
 	Global  Global
 	Module  Module
 	Mappers []Mapper // those in use, in the order of use_mappers
-	Notes   []Note
+	Notes   []finding.Note
 
-	written []Values // the blocks pkcs11_module and pam_pkcs11, for the places of their keys
+	written []schema.Values // the blocks pkcs11_module and pam_pkcs11, for the places of their keys
 }
 
 // Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
 // where its default or an argument counts, without one.
-func (c *Config) Fault(key string, err error) *Error {
-	e := &Error{File: c.File, Text: err.Error(), cause: err}
+func (c *Config) Fault(key string, err error) *finding.Error {
+	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
 	for _, block := range c.written {
 		if block.Has(key) && block.Set(key) {
-			at := block.get(key).at
+			at := block.Get(key).At
 			e.Line, e.Col = at.Line, at.Col
 			break
 		}
@@ -90,53 +94,59 @@ type EKU struct {
 
 // builder makes a Config of a tree.
 type builder struct {
-	reader
+	*schema.Reader
+	errs   *finding.Errors
 	args   *Arguments
 	conf   *Config
-	global Values // as written, without the arguments
-	module Values
+	global schema.Values // as written, without the arguments
+	module schema.Values
 }
 
 // build reads the whole tree, the blocks that are not in use for their notes.
-func build(file string, root *Block, args *Arguments, errs *Errors, notes *[]Note) *builder {
-	b := &builder{reader: reader{file: file, inUse: true, errs: errs, notes: notes}, args: args, conf: &Config{File: file}}
+func build(file string, root *scconf.Block, args *Arguments, errs *finding.Errors, notes *[]finding.Note) *builder {
+	b := &builder{Reader: schema.NewReader(file, errs, notes), errs: errs, args: args, conf: &Config{File: file}}
 	main := b.mainBlock(root)
 	if main == nil {
 		return b
 	}
-	b.global = b.read(main, &globalTable, "pkcs11_module", "mapper")
+	b.global = b.Read(main, &schema.Global, "pkcs11_module", "mapper")
 	b.conf.Global = b.buildGlobal()
 	b.checkHiding()
 	b.buildModule(main)
 	b.buildMappers(main)
 	b.fillLDAPServers()
-	b.conf.written = []Values{b.module, b.global}
+	b.conf.written = []schema.Values{b.module, b.global}
 	return b
 }
 
+// refuse adds an error; in a block that is not in use it is a note.
+func (b *builder) refuse(at scconf.Word, text, hint string) {
+	b.Fault(&schema.Fault{At: at, Text: text, Hint: hint})
+}
+
 // mainBlock finds pam_pkcs11 { } and looks at what else stands outside.
-func (b *builder) mainBlock(root *Block) *Block {
-	var main *Block
+func (b *builder) mainBlock(root *scconf.Block) *scconf.Block {
+	var main *scconf.Block
 	for _, it := range root.Items {
-		near := editDistance(strings.ToLower(it.Key.Text), "pam_pkcs11", 3) < 3
+		near := finding.Distance(strings.ToLower(it.Key.Text), "pam_pkcs11", 3) < 3
 		switch {
 		case it.Block == nil:
-			b.note(it.Key, NoteNoEffect, quote(it.Key.Text)+" stands outside the block pam_pkcs11 and is not read")
-		case equalKeys(it.Key.Text, "pam_pkcs11") && main == nil:
+			b.Note(it.Key, finding.NoteNoEffect, finding.Quote(it.Key.Text)+" stands outside the block pam_pkcs11 and is not read")
+		case scconf.SameKey(it.Key.Text, "pam_pkcs11") && main == nil:
 			main = it.Block
-			if it.Key.glued {
-				b.note(it.Key, NoteDifferent, "a blank before { is missing: the C module could not read this file")
+			if it.Key.Glued {
+				b.Note(it.Key, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
 			}
-		case equalKeys(it.Key.Text, "pam_pkcs11"):
-			b.fault(&fault{it.Key, "a second block pam_pkcs11", "only one is read: put the settings together"})
+		case scconf.SameKey(it.Key.Text, "pam_pkcs11"):
+			b.refuse(it.Key, "a second block pam_pkcs11", "only one is read: put the settings together")
 		case near:
-			b.fault(&fault{it.Key, "unknown block " + quote(it.Key.Text), "did you mean pam_pkcs11?"})
+			b.refuse(it.Key, "unknown block "+finding.Quote(it.Key.Text), "did you mean pam_pkcs11?")
 		default:
-			b.note(it.Key, NoteNoEffect, "the block "+quote(it.Key.Text)+" is not read")
+			b.Note(it.Key, finding.NoteNoEffect, "the block "+finding.Quote(it.Key.Text)+" is not read")
 		}
 	}
 	if main == nil && len(*b.errs) == 0 {
-		b.errs.add(&Error{File: b.file, Text: "there is no block pam_pkcs11 { }"})
+		b.errs.Add(&finding.Error{File: b.File, Text: "there is no block pam_pkcs11 { }"})
 	}
 	return main
 }
@@ -169,78 +179,71 @@ func (b *builder) buildGlobal() Global {
 
 // checkHiding: a card that is skipped, and so not asked for, would tell whose it is not.
 func (b *builder) checkHiding() {
-	g, at := b.conf.Global, b.global.get("remote_login_hides").at
+	g, at := b.conf.Global, b.global.Get("remote_login_hides").At
 	switch {
 	case !g.RemoteLoginHides:
 	case g.ForeignCard != "refuse":
-		b.fault(&fault{at, "remote_login_hides = true contradicts foreign_card = " + g.ForeignCard,
-			"write foreign_card = refuse, or leave remote_login_hides out"})
+		b.refuse(at, "remote_login_hides = true contradicts foreign_card = "+g.ForeignCard,
+			"write foreign_card = refuse, or leave remote_login_hides out")
 	case g.RemoteLogin != "allow":
-		b.note(at, NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
+		b.Note(at, finding.NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
 	}
 }
 
 // selectedModule is the name of the block to use, and the library that an argument put in its place.
-func (b *builder) selectedModule() (name, library string, at Word) {
-	name, at = b.global.String("use_pkcs11_module"), b.global.get("use_pkcs11_module").at
+func (b *builder) selectedModule() (name, library string, at scconf.Word) {
+	name, at = b.global.String("use_pkcs11_module"), b.global.Get("use_pkcs11_module").At
 	if x := b.args.PKCS11Module; strings.Contains(x, "/") {
 		library = x
 	} else if x != "" {
-		name, at = x, Word{}
+		name, at = x, scconf.Word{}
 	}
 	return name, library, at
 }
 
-func (b *builder) buildModule(main *Block) {
+func (b *builder) buildModule(main *scconf.Block) {
 	name, library, at := b.selectedModule()
-	var selected *Item
+	var selected *scconf.Item
 	var names []string
 	for _, it := range main.Items {
-		if it.Block == nil || !equalKeys(it.Key.Text, "pkcs11_module") {
+		if it.Block == nil || !scconf.SameKey(it.Key.Text, "pkcs11_module") {
 			continue
 		}
 		b.severalNames(it)
 		names = append(names, it.Name())
 		switch {
-		case !equalKeys(it.Name(), name):
-			b.aside().read(it.Block, &moduleTable)
+		case !scconf.SameKey(it.Name(), name):
+			b.Aside().Read(it.Block, &schema.Module)
 		case selected != nil:
-			b.note(it.Key, NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
+			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
 		default:
 			selected = it
 		}
 	}
-	block := &Block{}
+	block := &scconf.Block{}
 	if selected != nil {
 		block = selected.Block
 		b.conf.Module.Name = selected.Name()
 	} else if library == "" {
-		b.fault(&fault{at, "there is no block pkcs11_module " + name, didYouMean(name, names)})
+		b.refuse(at, "there is no block pkcs11_module "+name, finding.DidYouMean(name, names))
 		return
 	}
-	b.module = b.read(block, &moduleTable)
+	b.module = b.Read(block, &schema.Module)
 	b.fillModule(b.module, block, library)
 }
 
-// aside reads a block that is not in use.
-func (b *builder) aside() *reader {
-	r := b.reader
-	r.inUse = false
-	return &r
-}
-
-func (b *builder) severalNames(it *Item) {
+func (b *builder) severalNames(it *scconf.Item) {
 	if len(it.Names) > 1 {
-		b.note(it.Names[1], NoteTolerated, "a block has one name; "+quote(it.Names[1].Text)+" is not read")
+		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+finding.Quote(it.Names[1].Text)+" is not read")
 	}
 	last := it.Key
 	if len(it.Names) > 0 {
 		last = it.Names[len(it.Names)-1]
 	} else {
-		b.note(it.Key, NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
+		b.Note(it.Key, finding.NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
 	}
-	if last.glued && !last.Quoted {
-		b.note(last, NoteDifferent, "a blank before { is missing: the C module could not read this file")
+	if last.Glued && !last.Quoted {
+		b.Note(last, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
 	}
 }
 
@@ -251,14 +254,14 @@ func text(file string, argument *string) string {
 	return file
 }
 
-func (b *builder) fillModule(v Values, block *Block, library string) {
+func (b *builder) fillModule(v schema.Values, block *scconf.Block, library string) {
 	m, a := &b.conf.Module, b.args
 	m.Path = v.String("module")
 	if library != "" {
 		m.Path = library
 	}
 	if !path.IsAbs(m.Path) {
-		b.note(v.get("module").at, NoteDifferent, "module = "+m.Path+" is not an absolute path")
+		b.Note(v.Get("module").At, finding.NoteDifferent, "module = "+m.Path+" is not an absolute path")
 	}
 	m.Description = description(block)
 	m.TokenType = text(v.String("token_type"), a.TokenType)
@@ -276,11 +279,11 @@ func (b *builder) fillModule(v Values, block *Block, library string) {
 		m.EKU = EKU{Ignore: true}
 	}
 	if m.SlotNum != 0 && m.SlotDescription != "" {
-		at := v.get("slot_num").at
+		at := v.Get("slot_num").At
 		if !v.Set("slot_num") {
-			at = v.get("slot_description").at
+			at = v.Get("slot_description").At
 		}
-		b.fault(&fault{at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them"})
+		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
 	}
 	b.fillPolicy(v)
 	b.fillChain(v)
@@ -289,28 +292,28 @@ func (b *builder) fillModule(v Values, block *Block, library string) {
 }
 
 // description is read though it has no effect: lists of modules show it.
-func description(block *Block) string {
+func description(block *scconf.Block) string {
 	for _, it := range block.Items {
-		if it.Block == nil && equalKeys(it.Key.Text, "description") && len(it.Values) > 0 {
+		if it.Block == nil && scconf.SameKey(it.Key.Text, "description") && len(it.Values) > 0 {
 			return it.Values[0].Text
 		}
 	}
 	return ""
 }
 
-func (b *builder) fillPolicy(v Values) {
-	words := v.get("cert_policy")
-	p, problem := newPolicy(words.texts)
+func (b *builder) fillPolicy(v schema.Values) {
+	words := v.Get("cert_policy")
+	p, problem := newPolicy(words.Texts)
 	if problem != "" {
-		b.fault(&fault{words.at, problem, ""})
+		b.refuse(words.At, problem, "")
 		return
 	}
 	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
-		b.errs.add(&Error{File: argumentsFile, Text: problem})
+		b.errs.Add(&finding.Error{File: argumentsFile, Text: problem})
 		return
 	}
 	if problem := p.problem(); problem != "" {
-		b.fault(&fault{words.at, problem, "add ca, or leave the other word out"})
+		b.refuse(words.At, problem, "add ca, or leave the other word out")
 		return
 	}
 	b.conf.Module.Policy = p

@@ -2,8 +2,10 @@ package config
 
 import (
 	"net/url"
-	"path"
 	"time"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // Chain is what the chain of a certificate must be like.
@@ -30,7 +32,7 @@ type CRL struct {
 	LDAPServers []string
 }
 
-func (b *builder) fillChain(v Values) {
+func (b *builder) fillChain(v schema.Values) {
 	b.conf.Module.Chain = Chain{
 		Partial: v.Bool("partial_chain"), V1Anchors: v.Bool("v1_anchors"), AllowSHA1: v.Bool("allow_sha1"), MinRSABits: v.Int("min_rsa_bits"),
 		ClockSkew: v.Duration("clock_skew"), RequiredPolicies: v.List("required_policies"),
@@ -39,49 +41,18 @@ func (b *builder) fillChain(v Values) {
 }
 
 // fillCRL comes after the policy, without which some of its keys have no effect.
-func (b *builder) fillCRL(v Values) {
+func (b *builder) fillCRL(v schema.Values) {
 	m := &b.conf.Module
 	m.CRL = CRL{LeafOnly: v.String("crl_scope") == "leaf", Grace: v.Duration("crl_grace"), URLs: v.List("crl_url"),
 		MaxSize: int64(v.Int("crl_max_size")) << 20}
 	if m.Proxy = v.String("proxy"); m.Proxy != "" {
 		u, err := url.Parse(m.Proxy)
 		if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" {
-			b.fault(&fault{v.get("proxy").at, quote(m.Proxy) + " is not a proxy", "write http://HOST:PORT"})
+			b.refuse(v.Get("proxy").At, finding.Quote(m.Proxy)+" is not a proxy", "write http://HOST:PORT")
 		}
 	}
 	b.fillFetching(v)
 	if m.Policy.CRL == "" && len(m.CRL.URLs) > 0 {
-		b.note(v.get("crl_url").at, NoteNoEffect, "crl_url has no effect without a crl word in cert_policy")
+		b.Note(v.Get("crl_url").At, finding.NoteNoEffect, "crl_url has no effect without a crl word in cert_policy")
 	}
-}
-
-// checkListURLs: a file may be named here, since the administrator writes it.
-func checkListURLs(words []Word) *fault {
-	for _, w := range words {
-		u, err := url.Parse(w.Text)
-		good := err == nil && u.User == nil
-		if good {
-			switch u.Scheme {
-			case "http", "https", "ldap", "ldaps":
-				good = u.Hostname() != ""
-			case "file":
-				good = u.Host == "" && path.IsAbs(u.Path)
-			default:
-				good = false
-			}
-		}
-		if !good {
-			return &fault{w, quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
-		}
-	}
-	return nil
-}
-
-func checkOIDs(words []Word) *fault {
-	for _, w := range words {
-		if !oidShape().MatchString(w.Text) {
-			return &fault{w, quote(w.Text) + " is not an object identifier", "write numbers with dots between them"}
-		}
-	}
-	return nil
 }

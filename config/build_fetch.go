@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with
@@ -17,17 +20,17 @@ type Mirror struct{ From, To string }
 const maxLDAPServers = 8
 
 // fillFetching reads how lists are reached.
-func (b *builder) fillFetching(v Values) {
+func (b *builder) fillFetching(v schema.Values) {
 	m := &b.conf.Module
 	m.NoProxy = b.noProxy(v)
 	m.CRL.Mirrors = b.mirrors(v)
 	m.CRL.LDAPServers = b.ldapServers(v)
 	if len(m.NoProxy) > 0 && m.Proxy == "" {
-		b.note(v.get("no_proxy").at, NoteNoEffect, "no_proxy has no effect without proxy")
+		b.Note(v.Get("no_proxy").At, finding.NoteNoEffect, "no_proxy has no effect without proxy")
 	}
 	for _, key := range []string{"crl_mirror", "crl_ldap_server"} {
 		if v.Set(key) && m.Policy.CRL == "" {
-			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without a crl word in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without a crl word in cert_policy")
 		}
 	}
 }
@@ -39,15 +42,15 @@ var exceptionHost = sync.OnceValue(func() *regexp.Regexp {
 })
 
 // noProxy reads the exceptions of the proxy.
-func (b *builder) noProxy(v Values) (all []string) {
-	val := v.get("no_proxy")
-	for i, text := range val.texts {
+func (b *builder) noProxy(v schema.Values) (all []string) {
+	val := v.Get("no_proxy")
+	for i, text := range val.Texts {
 		for _, word := range strings.Fields(text) {
 			_, notNet := netip.ParsePrefix(word)
 			_, notAddr := netip.ParseAddr(word)
 			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
-				b.fault(&fault{val.place(i), quote(word) + " is not a host, a domain or a network",
-					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port"})
+				b.refuse(val.Place(i), finding.Quote(word)+" is not a host, a domain or a network",
+					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port")
 				continue
 			}
 			all = append(all, word)
@@ -63,17 +66,17 @@ func looksLikeAddress(word string) bool {
 }
 
 // mirrors reads FROM -> TO, as one text each or as three words.
-func (b *builder) mirrors(v Values) (all []Mirror) {
-	val := v.get("crl_mirror")
-	words := strings.Fields(strings.Join(val.texts, " "))
+func (b *builder) mirrors(v schema.Values) (all []Mirror) {
+	val := v.Get("crl_mirror")
+	words := strings.Fields(strings.Join(val.Texts, " "))
 	for len(words) > 0 {
 		if len(words) < 3 || words[1] != "->" {
-			b.fault(&fault{val.at, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+			b.refuse(val.At, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/")
 			return nil
 		}
 		mirror := Mirror{From: words[0], To: words[2]}
 		if why := mirror.fault(); why != "" {
-			b.fault(&fault{val.at, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/"})
+			b.refuse(val.At, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/")
 		}
 		all, words = append(all, mirror), words[3:]
 	}
@@ -96,32 +99,32 @@ func (m Mirror) fault() string {
 			}
 		}
 		if !good {
-			return "crl_mirror: " + quote(text) + " is not an address with a path"
+			return "crl_mirror: " + finding.Quote(text) + " is not an address with a path"
 		}
 	}
 	if strings.HasSuffix(m.From, "/") != strings.HasSuffix(m.To, "/") {
-		return "crl_mirror: of " + quote(m.From) + " and " + quote(m.To) + " only one ends with /"
+		return "crl_mirror: of " + finding.Quote(m.From) + " and " + finding.Quote(m.To) + " only one ends with /"
 	}
 	return ""
 }
 
 // ldapServers reads crl_ldap_server.
-func (b *builder) ldapServers(v Values) (all []string) {
-	val := v.get("crl_ldap_server")
-	for i, text := range val.texts {
+func (b *builder) ldapServers(v schema.Values) (all []string) {
+	val := v.Get("crl_ldap_server")
+	for i, text := range val.Texts {
 		for _, word := range strings.Fields(text) {
 			server := serverOnly(word)
 			if server == "" {
-				b.fault(&fault{val.place(i), quote(word) + " is not a directory server",
-					"write ldap://HOST or ldaps://HOST"})
+				b.refuse(val.Place(i), finding.Quote(word)+" is not a directory server",
+					"write ldap://HOST or ldaps://HOST")
 				continue
 			}
 			all = append(all, server)
 		}
 	}
 	if len(all) > maxLDAPServers {
-		b.fault(&fault{val.place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
-			"name those that are near"})
+		b.refuse(val.Place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
+			"name those that are near")
 	}
 	return all
 }

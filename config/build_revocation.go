@@ -1,8 +1,11 @@
 package config
 
 import (
-	"net/url"
 	"time"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // OCSP is how responders are asked.
@@ -15,10 +18,8 @@ type OCSP struct {
 	DelegateWithoutStatus bool // ocsp_delegate_without_status = accept
 }
 
-func isSoft(v value) bool { return v.text() == "soft" }
-
 // fillOCSP comes after the policy, without which its keys have no effect.
-func (b *builder) fillOCSP(v Values) {
+func (b *builder) fillOCSP(v schema.Values) {
 	m := &b.conf.Module
 	m.SoftRevocation = v.String("revocation") == "soft"
 	m.OCSP = OCSP{
@@ -35,7 +36,7 @@ func (b *builder) fillOCSP(v Values) {
 	b.checkOldOCSP()
 	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
 		if v.Set(key) {
-			b.note(v.get(key).at, NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
 		}
 	}
 }
@@ -50,17 +51,6 @@ func (b *builder) checkOldOCSP() {
 		words = append(b.module.List("cert_policy"), "ocsp_on")
 	}
 
-	b.fault(&fault{b.global.get("enable_ocsp").at, "enable_ocsp = true is not how OCSP is asked for now",
-		"write cert_policy = " + quoteValues(words) + "; in the block pkcs11_module, or enable_ocsp = false"})
-}
-
-// checkWebURLs: a host and no user, as they are asked.
-func checkWebURLs(words []Word) *fault {
-	for _, w := range words {
-		u, err := url.Parse(w.Text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return &fault{w, quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
-		}
-	}
-	return nil
+	b.refuse(b.global.Get("enable_ocsp").At, "enable_ocsp = true is not how OCSP is asked for now",
+		"write cert_policy = "+scconf.QuoteValues(words)+"; in the block pkcs11_module, or enable_ocsp = false")
 }

@@ -4,11 +4,12 @@ import (
 	"strconv"
 	"strings"
 
+	"pam_pkcs11/config/internal/schema"
 	"pam_pkcs11/config/mappers"
 )
 
 // settingsOf gives the settings of a block as typed values; nil for a mapper that is not of this table.
-func settingsOf(typ string, v Values, rules []Rule) mappers.Settings {
+func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	switch typ {
 	case "cn":
 		return mappers.CN{Mapfile: mapfileSettings(v), IgnoreCase: v.Bool("ignorecase")}
@@ -57,7 +58,7 @@ func settingsOf(typ string, v Values, rules []Rule) mappers.Settings {
 	return nil
 }
 
-func mapfileSettings(v Values) mappers.Mapfile {
+func mapfileSettings(v schema.Values) mappers.Mapfile {
 	address := v.String("mapfile")
 	if address == "none" {
 		address = ""
@@ -66,7 +67,7 @@ func mapfileSettings(v Values) mappers.Mapfile {
 }
 
 // upnSettings are those of ms, which has no mapfile, and upn.
-func upnSettings(v Values) mappers.UPN {
+func upnSettings(v schema.Values) mappers.UPN {
 	s := mappers.UPN{
 		IgnoreCase:     v.Bool("ignorecase"),
 		IgnoreDomain:   v.Bool("ignoredomain"),
@@ -80,7 +81,7 @@ func upnSettings(v Values) mappers.UPN {
 }
 
 // directorySettings are those that the ldap and certmap mappers share.
-func directorySettings(v Values) mappers.Directory {
+func directorySettings(v schema.Values) mappers.Directory {
 	d := mappers.Directory{
 		URIs:         strings.Fields(strings.Join(v.List("uri"), " ")),
 		SRVDomain:    v.String("srv_domain"),
@@ -94,7 +95,7 @@ func directorySettings(v Values) mappers.Directory {
 			CADir:     v.String("tls_cacertdir"),
 			Cert:      v.String("tls_cert"),
 			Key:       v.String("tls_key"),
-			Unchecked: isUncheckedPeer(v.get("tls_checkpeer")),
+			Unchecked: schema.IsUncheckedPeer(v.Get("tls_checkpeer")),
 		},
 		Bases:         v.List("base"),
 		Scope:         v.Int("scope"),
@@ -134,7 +135,7 @@ const (
 
 var windowsMap = []string{"altSecurityIdentities=altsecid", "objectSid=sid", "userPrincipalName=upn"}
 
-func ldapSettings(v Values) mappers.LDAP {
+func ldapSettings(v schema.Values) mappers.LDAP {
 	s := mappers.LDAP{
 		Directory:        directorySettings(v),
 		Attribute:        v.String("attribute"),
@@ -142,6 +143,7 @@ func ldapSettings(v Values) mappers.LDAP {
 		Windows:          v.Bool("active_directory"),
 		AllowWeak:        v.Bool("allow_weak_mapping"),
 	}
+	s.UIDAssumed = !v.Set("uid_attribute")
 	list := v.List("attribute_map")
 	if s.Windows {
 		if !v.Set("filter") {

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // CheckReport is what `pam-pkcs11 config check` has to say about a file.
 type CheckReport struct {
 	File   string
-	Errors Errors // for each of them, every login is refused
-	Notes  []Note // in the order of the file; those about the whole file first
+	Errors finding.Errors // for each of them, every login is refused
+	Notes  []finding.Note // in the order of the file; those about the whole file first
 }
 
 // Check reads a configuration file and compares it with what pam_pkcs11 0.6.12 and 0.6.13 made of it.
@@ -22,7 +24,7 @@ func Check(file string) (*CheckReport, error) {
 	}
 	r := CheckData(file, data)
 	for _, p := range reports {
-		r.Notes = append(r.Notes, Note{File: file, Kind: NotePermission, Text: p.Path + ": " + p.Problem})
+		r.Notes = append(r.Notes, finding.Note{File: file, Kind: finding.NotePermission, Text: p.Path + ": " + p.Problem})
 	}
 	return r, nil
 }
@@ -34,16 +36,16 @@ func CheckData(file string, data []byte) *CheckReport {
 	if len(errs) == 0 {
 		r.Notes = append(r.Notes, b.differences()...)
 	}
-	slices.SortStableFunc(r.Notes, func(x, y Note) int { return x.Line - y.Line })
+	slices.SortStableFunc(r.Notes, func(x, y finding.Note) int { return x.Line - y.Line })
 	return r
 }
 
 // OK reports whether the file lets anybody log in at all.
-func (r *CheckReport) OK() bool { return len(r.Errors) == 0 && len(r.Of(NoteRefuses)) == 0 }
+func (r *CheckReport) OK() bool { return len(r.Errors) == 0 && len(r.Of(finding.NoteRefuses)) == 0 }
 
 // Of gives the notes of one kind.
-func (r *CheckReport) Of(kind NoteKind) []Note {
-	var some []Note
+func (r *CheckReport) Of(kind finding.NoteKind) []finding.Note {
+	var some []finding.Note
 	for _, n := range r.Notes {
 		if n.Kind == kind {
 			some = append(some, n)
@@ -54,17 +56,18 @@ func (r *CheckReport) Of(kind NoteKind) []Note {
 
 // The sections of the report, in its order.
 var checkSections = []struct {
-	kind  NoteKind
+	kind  finding.NoteKind
 	title string
 }{
-	{NoteRefuses, "Every login is refused:"},
-	{NoteInsecure, "Obeyed, but a risk (logged at every login):"},
-	{NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
-	{NoteChanged, "Different from earlier versions of this program:"},
-	{NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
-	{NoteNoEffect, "Without effect:"},
-	{NoteUnused, "In blocks that are not in use:"},
-	{NoteTolerated, "Tolerated:"},
+	{finding.NoteRefuses, "Every login is refused:"},
+	{finding.NoteInsecure, "Obeyed, but a risk (logged at every login):"},
+	{finding.NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
+	{finding.NoteChanged, "Different from earlier versions of this program:"},
+	{finding.NoteGeneral, "Different from earlier versions, for any file of this kind:"},
+	{finding.NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
+	{finding.NoteNoEffect, "Without effect:"},
+	{finding.NoteUnused, "In blocks that are not in use:"},
+	{finding.NoteTolerated, "Tolerated:"},
 }
 
 // WriteText writes the report for a person. What it says of each finding stands on one line, with the

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/mappers"
 )
 
@@ -13,13 +15,13 @@ func (b *builder) checkMapper(m Mapper) {
 	switch m.Type {
 	case "digest", "serial":
 		if mapfileOf(m) == "" {
-			b.fault(&fault{m.placeOf("mapfile"), "mapper " + m.Name + " has no mapfile, and without one it knows nobody",
-				"write mapfile = file:///path; or leave " + m.Name + " out of use_mappers"})
+			b.refuse(m.placeOf("mapfile"), "mapper "+m.Name+" has no mapfile, and without one it knows nobody",
+				"write mapfile = file:///path; or leave "+m.Name+" out of use_mappers")
 		}
 	case "ldap":
 		if !m.hasDirectory() {
-			b.fault(&fault{m.placeOf("uri"), "mapper " + m.Name + " has no server to ask",
-				"write uri, ldaphost or srv_domain, or leave " + m.Name + " out of use_mappers"})
+			b.refuse(m.placeOf("uri"), "mapper "+m.Name+" has no server to ask",
+				"write uri, ldaphost or srv_domain, or leave "+m.Name+" out of use_mappers")
 		}
 		b.noteShortened(m)
 		b.noteBase(m)
@@ -29,9 +31,9 @@ func (b *builder) checkMapper(m Mapper) {
 }
 
 // placeOf is where a key of the block is written, and otherwise where the block is.
-func (m Mapper) placeOf(key string) Word {
-	if v, written := m.Values.given[key]; written {
-		return v.at
+func (m Mapper) placeOf(key string) scconf.Word {
+	if at, written := m.Values.Written(key); written {
+		return at
 	}
 	return m.at
 }
@@ -46,22 +48,22 @@ func (m Mapper) hasDirectory() bool {
 // noteBase: the default base is the one of the C module's source, which is an example.
 func (b *builder) noteBase(m Mapper) {
 	if m.hasDirectory() && !m.Values.Set("base") {
-		b.note(m.placeOf("base"), NoteTolerated, "mapper "+m.Name+": base is not set, and hardly any directory has the default, "+
-			quote(m.Values.String("base"))+": every search would find nothing")
+		b.Note(m.placeOf("base"), finding.NoteTolerated, "mapper "+m.Name+": base is not set, and hardly any directory has the default, "+
+			finding.Quote(m.Values.String("base"))+": every search would find nothing")
 	}
 }
 
 // noteShortened names the items that only the beginning of a name stands for.
 func (b *builder) noteShortened(m Mapper) {
-	v := m.Values.get("attribute_map")
-	for i, text := range v.texts {
+	v := m.Values.Get("attribute_map")
+	for i, text := range v.Texts {
 		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error already
 		}
 		for _, c := range conditions {
 			if c.Shortened {
-				b.note(v.place(i), NoteTolerated, "attribute_map: "+quote(text)+" is read as "+c.Attribute+"="+c.Item)
+				b.Note(v.Place(i), finding.NoteTolerated, "attribute_map: "+finding.Quote(text)+" is read as "+c.Attribute+"="+c.Item)
 			}
 		}
 	}

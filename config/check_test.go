@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 func TestCheckNamesTheKeyThatRestores(t *testing.T) {
@@ -34,7 +37,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			r := CheckData("f.conf", []byte(row.text))
-			for _, n := range append(r.Of(NoteDifferent), r.Of(NoteChanged)...) {
+			for _, n := range append(r.Of(finding.NoteDifferent), r.Of(finding.NoteChanged)...) {
 				if strings.Contains(n.Text, row.part) && strings.Contains(n.Restore, row.restore) {
 					return
 				}
@@ -48,7 +51,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 func TestCheckIsSilentAboutWhatIsWritten(t *testing.T) {
 	text := minimal(`remote_login = refuse; forward_pin = off; require_pin = true; ask_certificate = true; allow_unknown_user = false;`,
 		"cert_policy = ca, signature; eku = clientAuth;", "mapfile = none;")
-	for _, n := range CheckData("f.conf", []byte(text)).Of(NoteDifferent) {
+	for _, n := range CheckData("f.conf", []byte(text)).Of(finding.NoteDifferent) {
 		if !strings.Contains(n.Text, "UID_MIN") {
 			t.Errorf("%v", n)
 		}
@@ -63,7 +66,7 @@ func TestHidingNeedsRemoteLogins(t *testing.T) {
 		"remote_login_hides = false; remote_login = allow;": "",
 	} {
 		got := ""
-		for _, n := range CheckData("f.conf", []byte(minimal(global, "", ""))).Of(NoteNoEffect) {
+		for _, n := range CheckData("f.conf", []byte(minimal(global, "", ""))).Of(finding.NoteNoEffect) {
 			got += n.String()
 		}
 		if got != want {
@@ -131,7 +134,7 @@ func TestLoad(t *testing.T) {
 		{"writable by a group", func(t *testing.T) string { return placeFile(t, good, 0o664) }, "may be written by group"},
 		{"writable by everybody", func(t *testing.T) string { return placeFile(t, good, 0o646) }, "may be written by everybody"},
 		{"a directory", func(t *testing.T) string { return filepath.Dir(placeFile(t, good, 0o644)) }, "is a directory"},
-		{"too long", func(t *testing.T) string { return placeFile(t, strings.Repeat("#", MaxFileSize+1), 0o644) }, "longer than 1048576 bytes"},
+		{"too long", func(t *testing.T) string { return placeFile(t, strings.Repeat("#", scconf.MaxFileSize+1), 0o644) }, "longer than 1048576 bytes"},
 		{"with an error", func(t *testing.T) string { return placeFile(t, "pam_pkcs11 { x = y; }", 0o644) }, `:1:14: unknown key "x"`},
 		{"a strict file in a group's directory", func(t *testing.T) string { return inGroupDirectory(t, minimal("strict_permissions = true;", "", "")) }, "strict_permissions is set"},
 	}
@@ -145,20 +148,20 @@ func TestLoad(t *testing.T) {
 				}
 				return
 			}
-			var e *Error
+			var e *finding.Error
 			if err == nil || !strings.Contains(err.Error(), row.want) || !errors.As(err, &e) || e.File != file {
 				t.Errorf("error %v, want one with %q", err, row.want)
 			}
 		})
 	}
 	c, err := Load(&Arguments{ConfigFile: inGroupDirectory(t, good)})
-	if err != nil || !hasNote(c.Notes, NotePermission, "directory may be written by group") {
+	if err != nil || !hasNote(c.Notes, finding.NotePermission, "directory may be written by group") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Check(placeFile(t, good, 0o600) + "x"); !errors.As(err, new(*Error)) {
+	if _, err := Check(placeFile(t, good, 0o600) + "x"); !errors.As(err, new(*finding.Error)) {
 		t.Errorf("check of no file: %v", err)
 	}
-	if r, err := Check(inGroupDirectory(t, good)); err != nil || len(r.Of(NotePermission)) != 1 {
+	if r, err := Check(inGroupDirectory(t, good)); err != nil || len(r.Of(finding.NotePermission)) != 1 {
 		t.Errorf("check: %v", err)
 	}
 }

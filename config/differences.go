@@ -3,34 +3,41 @@ package config
 import (
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // difference is a place where the same file leads to another login than with pam_pkcs11 0.6.12 and
 // 0.6.13, or than with earlier versions of this program. The table in doc/original.md has the same rows with the reasons.
 type difference struct {
 	applies func(*builder) bool
-	at      func(*builder) Word // nil: the whole file
+	at      func(*builder) scconf.Word // nil: the whole file
 	text    string
 	restore string // what to write for the old behaviour; "" when there is no such key
 	changed bool   // different from earlier versions of this program too
+	general bool   // changed, and so for any file of its kind
 }
 
-func (d difference) kind() NoteKind {
-	if d.changed {
-		return NoteChanged
+func (d difference) kind() finding.NoteKind {
+	switch {
+	case d.general:
+		return finding.NoteGeneral
+	case d.changed:
+		return finding.NoteChanged
 	}
-	return NoteDifferent
+	return finding.NoteDifferent
 }
 
 func notWritten(key string) func(*builder) bool {
 	return func(b *builder) bool { return !b.global.Set(key) }
 }
 
-func globalAt(key string) func(*builder) Word {
-	return func(b *builder) Word { return b.global.get(key).at }
+func globalAt(key string) func(*builder) scconf.Word {
+	return func(b *builder) scconf.Word { return b.global.Get(key).At }
 }
 
-func policyAt(b *builder) Word { return b.module.get("cert_policy").at }
+func policyAt(b *builder) scconf.Word { return b.module.Get("cert_policy").At }
 
 var differenceTable = []difference{
 	{
@@ -49,7 +56,7 @@ var differenceTable = []difference{
 		restore: "cert_policy without ocsp_on; revocation = soft; to go on where no responder answers",
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.SoftRevocation },
-		at:      func(b *builder) Word { return b.module.get("revocation").at },
+		at:      func(b *builder) scconf.Word { return b.module.Get("revocation").At },
 		text: "revocation = soft passes over silence only: \"unknown\" of the authority's own responder, and answers and lists " +
 			"with a wrong signature, refuse; earlier versions of this program passed over them",
 		changed: true,
@@ -68,7 +75,8 @@ var differenceTable = []difference{
 	}, {
 		applies: func(b *builder) bool { return b.skips() },
 		at:      globalAt("foreign_card"),
-		text:    "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; no PIN is asked for on its last try",
+		text: "a card that says nothing about the user lets the stack go on to another module without a word, one with a locked PIN after its message; " +
+			"no PIN is asked for on its last try, nor before it is known whose the card is",
 		restore: "foreign_card = refuse;",
 		changed: true,
 	}, {
@@ -85,10 +93,16 @@ var differenceTable = []difference{
 		applies: func(b *builder) bool {
 			return (b.conf.Global.TryFirstPass || b.conf.Global.UseFirstPass) && !b.global.Set("pin_pattern")
 		},
-		at: func(b *builder) Word { return firstPassAt(b) },
+		at: func(b *builder) scconf.Word { return firstPassAt(b) },
 		text: "what an earlier module left is sent to the token only where pin_pattern is set and matches, its length fits " +
 			"and the token tells of no wrong PIN since the last right one; without pin_pattern try_first_pass asks and use_first_pass refuses",
 		restore: "pin_pattern = \"[0-9]+\"; (the form that the PINs of these cards have)",
+		changed: true,
+	}, {
+		applies: func(b *builder) bool { return b.conf.Global.TryFirstPass && !b.conf.Global.UseFirstPass },
+		at:      globalAt("try_first_pass"),
+		text:    "after a wrong secret of an earlier module the user is asked once; the login was refused",
+		restore: "use_first_pass = true; (which never asks)",
 		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Global.NullOK },
@@ -130,42 +144,43 @@ func (b *builder) skips() bool {
 	return b.conf.Global.ForeignCard == "skip" && !b.conf.Global.CardOnly
 }
 
-func firstPassAt(b *builder) Word {
+func firstPassAt(b *builder) scconf.Word {
 	if b.global.Bool("use_first_pass") {
-		return b.global.get("use_first_pass").at
+		return b.global.Get("use_first_pass").At
 	}
-	return b.global.get("try_first_pass").at
+	return b.global.Get("try_first_pass").At
 }
 
 // differences goes through the table, then through the mappers in use.
-func (b *builder) differences() []Note {
-	var notes []Note
-	for _, d := range differenceTable {
+func (b *builder) differences() []finding.Note {
+	var notes []finding.Note
+	for _, d := range slices.Concat(differenceTable, listDifferences, generalDifferences) {
 		if !d.applies(b) {
 			continue
 		}
-		var at Word
+		var at scconf.Word
 		if d.at != nil {
 			at = d.at(b)
 		}
-		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
+		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
 	}
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
+		notes = append(notes, b.mapperDifferences(m)...)
 		if mapfileOf(m) == "" {
 			continue
 		}
-		at := m.Values.get("mapfile").at
-		notes = append(notes, Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent,
+		at := m.Values.Get("mapfile").At
+		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
 			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"},
-			Note{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteDifferent,
+			finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
 				Text: "mapper " + m.Name + ": of several lines that fit a certificate all count, and without a user name the user is asked which account is meant; the first line counted"})
 	}
 	return notes
 }
 
 func mapfileOf(m Mapper) string {
-	if m.Values.table.find("mapfile") == nil {
+	if !m.Values.Has("mapfile") {
 		return ""
 	}
 	return m.Values.String("mapfile")

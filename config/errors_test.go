@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // In these files the lines are counted from the opening of pam_pkcs11.
@@ -84,12 +88,12 @@ func TestErrors(t *testing.T) {
 		{"a NUL byte in a comment", minimal("# a\x00", "", ""), `f.conf:2:1: a NUL byte`},
 		{"an escape character", minimal("", "token_type = \"a\x1b[2J\";", ""), "f.conf:5:15: a control character"},
 		{"blocks without end", "pam_pkcs11 " + strings.Repeat("{ a ", 40), "f.conf:1:76: blocks are nested deeper than 16"},
-		{"a file that is too long", strings.Repeat("#\n", MaxFileSize), "f.conf: longer than 1048576 bytes"},
+		{"a file that is too long", strings.Repeat("#\n", scconf.MaxFileSize), "f.conf: longer than 1048576 bytes"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse("f.conf", []byte(row.text), nil)
-			var all Errors
+			var all finding.Errors
 			if !errors.As(err, &all) {
 				t.Fatalf("error %v, want %s", err, row.want)
 			}
@@ -151,7 +155,7 @@ mapper mine { module = /lib/mine.so; }
 mapper ldap { tls_checkpeer = 0; ssl = off; }
 }`)
 	for _, part := range []string{`no word "everything"`, `unknown key "modul"`, "true or false", "mine.so is no built-in", "tls_checkpeer = 0"} {
-		if !hasNote(c.Notes, NoteUnused, part) {
+		if !hasNote(c.Notes, finding.NoteUnused, part) {
 			t.Errorf("no note with %q", part)
 		}
 	}
@@ -167,7 +171,7 @@ func TestRisksInUseAreLoud(t *testing.T) {
 mapper ldap { uri = ldap://h; tls_checkpeer = 0; ssl = off; }
 mapper null { default_match = true; } }`)
 	for _, part := range []string{"tls_checkpeer = 0", "ssl = off", "default_match = true"} {
-		if !hasNote(c.Notes, NoteInsecure, part) {
+		if !hasNote(c.Notes, finding.NoteInsecure, part) {
 			t.Errorf("no loud note with %q in %v", part, c.Notes)
 		}
 	}
@@ -175,7 +179,7 @@ mapper null { default_match = true; } }`)
 
 func TestAllErrorsAtOnce(t *testing.T) {
 	_, err := Parse("f.conf", []byte(minimal("debgu = true; quiet = perhaps;", "cert_policy = CA;", "x = y;")), nil)
-	var all Errors
+	var all finding.Errors
 	if !errors.As(err, &all) || len(all) != 4 {
 		t.Fatalf("%v", err)
 	}
@@ -184,7 +188,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 			t.Errorf("error %d in line %d: %v", i, all[i].Line, all[i])
 		}
 	}
-	var one *Error
+	var one *finding.Error
 	if !errors.As(err, &one) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("not one line, or no *Error: %q", err)
 	}
@@ -193,12 +197,12 @@ func TestAllErrorsAtOnce(t *testing.T) {
 func TestErrorsAreBounded(t *testing.T) {
 	text := minimal(strings.Repeat("x = y;\n", 5000), "", "")
 	_, err := Parse("f.conf", []byte(text), nil)
-	var all Errors
-	if !errors.As(err, &all) || len(all) != maxErrors+1 {
+	var all finding.Errors
+	if !errors.As(err, &all) || len(all) != finding.MaxErrors+1 {
 		t.Errorf("%d errors", len(all))
 	}
 	text = minimal(strings.Repeat("debug = true\n", 5000), "", "")
-	if c := parsed(t, text); len(c.Notes) > maxNotes {
+	if c := parsed(t, text); len(c.Notes) > finding.MaxNotes {
 		t.Errorf("%d notes", len(c.Notes))
 	}
 }
@@ -208,7 +212,7 @@ func TestDidYouMean(t *testing.T) {
 		if want != "" {
 			want = fmt.Sprintf("did you mean %s?", want)
 		}
-		if got := didYouMean(word, moduleTable.names()); got != want {
+		if got := finding.DidYouMean(word, schema.Module.Names()); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}
@@ -253,10 +257,10 @@ func linear(t *testing.T, file, eighth string) error {
 
 // A megabyte of anything is read in time that grows with its size, and its messages fit into a log.
 func TestWorkIsBounded(t *testing.T) {
-	eighths := bulkyFiles(MaxFileSize / 8)
-	for name, text := range bulkyFiles(MaxFileSize) {
+	eighths := bulkyFiles(scconf.MaxFileSize / 8)
+	for name, text := range bulkyFiles(scconf.MaxFileSize) {
 		r := CheckData("f.conf", []byte(text))
-		if n := len(r.Errors.Error()); n > (maxErrors+1)*2000 {
+		if n := len(r.Errors.Error()); n > (finding.MaxErrors+1)*2000 {
 			t.Errorf("%s: a message of %d bytes", name, n)
 		}
 

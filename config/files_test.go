@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // debianExample is the example file of the C module.
@@ -81,10 +84,10 @@ func TestOldFilesLoad(t *testing.T) {
 			if c.Module.Path != row.module || c.Module.Policy != row.policy || strings.Join(names, " ") != row.mappers {
 				t.Errorf("module %s, policy %+v, mappers %v", c.Module.Path, c.Module.Policy, names)
 			}
-			if !slices.ContainsFunc(c.Notes, func(n Note) bool { return strings.Contains(n.Text, row.note) }) && row.note != "" {
+			if !slices.ContainsFunc(c.Notes, func(n finding.Note) bool { return strings.Contains(n.Text, row.note) }) && row.note != "" {
 				t.Errorf("no note with %q", row.note)
 			}
-			if slices.ContainsFunc(c.Notes, Note.Loud) {
+			if slices.ContainsFunc(c.Notes, finding.Note.Loud) {
 				t.Errorf("loud notes in %v", c.Notes)
 			}
 		})
@@ -96,7 +99,7 @@ func TestLinesOfTheSTIGSurvive(t *testing.T) {
 	mappers := regexp.MustCompile(`(?m)^\s*use_mappers\s*=.*\bpwent\b`)
 	policy := regexp.MustCompile(`(?m)^\s*cert_policy\s*=(.*);`)
 	for _, name := range []string{"ubuntu-guide.conf", "stig-offline.conf"} {
-		tree, err := ParseFile(name, testdata(t, name))
+		tree, err := scconf.ParseFile(name, testdata(t, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,12 +117,12 @@ func TestOldFilesRoundTrip(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"Debian": readDebianExample(t), "old": testdata(t, "old-example-0.6.9.conf"), "ubuntu": testdata(t, "ubuntu-guide.conf"), "redhat": testdata(t, "redhat-guide.conf"),
 	} {
-		tree, err := ParseFile(name, data)
+		tree, err := scconf.ParseFile(name, data)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out := tree.Format()
-		again, err := ParseFile(name, out)
+		again, err := scconf.ParseFile(name, out)
 		if err != nil || shape(again) != shape(tree) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // minimal is a whole file around global settings, a module block and a mapper block.
@@ -21,8 +23,8 @@ func parsed(t *testing.T, text string) *Config {
 	return c
 }
 
-func hasNote(notes []Note, kind NoteKind, part string) bool {
-	return slices.ContainsFunc(notes, func(n Note) bool { return n.Kind == kind && strings.Contains(n.Text, part) })
+func hasNote(notes []finding.Note, kind finding.NoteKind, part string) bool {
+	return slices.ContainsFunc(notes, func(n finding.Note) bool { return n.Kind == kind && strings.Contains(n.Text, part) })
 }
 
 // Each row is a fact that was observed with pam_pkcs11 0.6.13 (reference 1.2 to 1.5), and what we make
@@ -32,23 +34,23 @@ func TestGrammar(t *testing.T) {
 		name, global, module, mapper string
 		want                         func(*Config) any
 		value                        any
-		kind                         NoteKind
+		kind                         finding.NoteKind
 		note                         string // part of a note; "" none asked for
 	}{
 		{name: "a key in any case", global: "DEBUG = true;", want: func(c *Config) any { return c.Global.Debug }, value: true},
 		{name: "a boolean by its first letter", global: "debug = Yes;", want: func(c *Config) any { return c.Global.Debug }, value: true},
 		{name: "true in capitals", global: "debug = TRUE;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "on was false", global: "debug = on;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: NoteDifferent, note: `"on" as false`},
-		{name: "1 was false", global: "quiet = 1;", want: func(c *Config) any { return c.Global.Quiet }, value: true, kind: NoteDifferent, note: `"1" as false`},
-		{name: "enabled was false", module: "support_threads = enabled;", want: func(c *Config) any { return c.Module.SupportThreads }, value: true, kind: NoteDifferent, note: "as false"},
+		{name: "on was false", global: "debug = on;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: `"on" as false`},
+		{name: "1 was false", global: "quiet = 1;", want: func(c *Config) any { return c.Global.Quiet }, value: true, kind: finding.NoteDifferent, note: `"1" as false`},
+		{name: "enabled was false", module: "support_threads = enabled;", want: func(c *Config) any { return c.Module.SupportThreads }, value: true, kind: finding.NoteDifferent, note: "as false"},
 		{name: "off is false", global: "debug = off;", want: func(c *Config) any { return c.Global.Debug }, value: false},
-		{name: "no blanks around =", global: "debug=true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: NoteDifferent, note: "blank before ="},
-		{name: "no blank before =", global: "debug= true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: NoteDifferent, note: "blank before ="},
+		{name: "no blanks around =", global: "debug=true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
+		{name: "no blank before =", global: "debug= true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
 		{name: "no blank after =", global: "debug =true;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "a missing ;", global: "debug = true\nquiet = true", want: func(c *Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}, kind: NoteTolerated, note: "a ; is missing"},
+		{name: "a missing ;", global: "debug = true\nquiet = true", want: func(c *Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}, kind: finding.NoteTolerated, note: "a ; is missing"},
 		{name: "a missing ; and a comment", global: "debug = true # yes\n# more\nquiet=true", want: func(c *Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}},
-		{name: "a missing ; before }", mapper: "ignorecase = true", want: func(c *Config) any { return c.Mappers[0].Values.Bool("ignorecase") }, value: true, kind: NoteTolerated, note: "a ; is missing"},
-		{name: "a ; too many", global: "debug = true;;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: NoteTolerated, note: "a ; too many"},
+		{name: "a missing ; before }", mapper: "ignorecase = true", want: func(c *Config) any { return c.Mappers[0].Values.Bool("ignorecase") }, value: true, kind: finding.NoteTolerated, note: "a ; is missing"},
+		{name: "a ; too many", global: "debug = true;;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteTolerated, note: "a ; too many"},
 		{name: "a quoted value", module: `token_type = "Health card";`, want: func(c *Config) any { return c.Module.TokenType }, value: "Health card"},
 		{name: "no escapes in quotes", module: `token_type = "a\";`, want: func(c *Config) any { return c.Module.TokenType }, value: `a\`},
 		{name: "# in a word is data", module: "module = /lib/a#b.so;", want: func(c *Config) any { return c.Module.Path }, value: "/lib/a#b.so"},
@@ -58,20 +60,20 @@ func TestGrammar(t *testing.T) {
 			return []bool{c.Global.PINPattern.MatchString("123456"), c.Global.PINPattern.MatchString("1234567")}
 		}, value: []bool{true, false}},
 		{name: "a } glued to a value closes the block", mapper: "mapfile = none;}\nmapper uid { ignorecase = true", want: func(c *Config) any { return len(c.Mappers) }, value: 1},
-		{name: "a value with } behind", mapper: "debug = true} mapper uid {", want: func(c *Config) any { return c.Mappers[0].Debug }, value: true, kind: NoteDifferent, note: "as a part of"},
+		{name: "a value with } behind", mapper: "debug = true} mapper uid {", want: func(c *Config) any { return c.Mappers[0].Debug }, value: true, kind: finding.NoteDifferent, note: "as a part of"},
 		{name: "a list of quoted words", global: `screen_savers = "a", "b";`, want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b"},
-		{name: "a list in one pair of quotes", global: `screen_savers = "a, b";`, want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: NoteDifferent, note: "one word"},
+		{name: "a list in one pair of quotes", global: `screen_savers = "a, b";`, want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteDifferent, note: "one word"},
 		{name: "a list over several lines", global: "screen_savers = a,\n  b # two\n  , c;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b c"},
-		{name: "a list given twice is added up", global: "screen_savers = a;\nscreen_savers = b;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: NoteTolerated, note: "added up"},
-		{name: "a scalar given twice keeps the first", module: "token_type = A;\ntoken_type = B;", want: func(c *Config) any { return c.Module.TokenType }, value: "A", kind: NoteTolerated, note: "the first one counts"},
+		{name: "a list given twice is added up", global: "screen_savers = a;\nscreen_savers = b;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "added up"},
+		{name: "a scalar given twice keeps the first", module: "token_type = A;\ntoken_type = B;", want: func(c *Config) any { return c.Module.TokenType }, value: "A", kind: finding.NoteTolerated, note: "the first one counts"},
 		{name: "an empty value is the default", module: "token_type = ;", want: func(c *Config) any { return c.Module.TokenType }, value: "Smart card"},
 		{name: "an empty value, then one", module: "token_type = ;\ntoken_type = B;", want: func(c *Config) any { return c.Module.TokenType }, value: "B"},
-		{name: "a comma too many", global: "screen_savers = a, , b, ;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: NoteTolerated, note: "a comma too many"},
+		{name: "a comma too many", global: "screen_savers = a, , b, ;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "a comma too many"},
 		{name: "a number in hexadecimal", module: "slot_num = 0x10;", want: func(c *Config) any { return c.Module.SlotNum }, value: 16},
 		{name: "a number in octal", module: "slot_num = 010;", want: func(c *Config) any { return c.Module.SlotNum }, value: 8},
 		{name: "CR line ends", global: "debug = true;\r\nquiet = true;\r", want: func(c *Config) any { return c.Global.Quiet }, value: true},
-		{name: "file:// before ca_dir", module: "ca_dir = file:///etc/ca;", want: func(c *Config) any { return c.Module.CADir }, value: "/etc/ca", kind: NoteDifferent, note: "relative"},
-		{name: "a mapfile by its path", mapper: "mapfile = /etc/map;", want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map", kind: NoteDifferent, note: "without file://"},
+		{name: "file:// before ca_dir", module: "ca_dir = file:///etc/ca;", want: func(c *Config) any { return c.Module.CADir }, value: "/etc/ca", kind: finding.NoteDifferent, note: "relative"},
+		{name: "a mapfile by its path", mapper: "mapfile = /etc/map;", want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map", kind: finding.NoteDifferent, note: "without file://"},
 		{name: "a mapfile with one slash", mapper: "mapfile = file:/etc/map;", want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map"},
 		{name: "no mapfile", mapper: `mapfile = "none";`, want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: ""},
 		{name: "an old mapper's shared object", mapper: "module = /lib/pam_pkcs11/uid_mapper.so;", want: func(c *Config) any { return c.Mappers[0].Type }, value: "uid"},
@@ -117,7 +119,7 @@ func TestBlocks(t *testing.T) {
 			if c.Module.Name == "" || c.Module.TokenType != "Smart card" {
 				t.Errorf("module %+v", c.Module)
 			}
-			if row.note != "" && !slices.ContainsFunc(c.Notes, func(n Note) bool { return strings.Contains(n.Text, row.note) }) {
+			if row.note != "" && !slices.ContainsFunc(c.Notes, func(n finding.Note) bool { return strings.Contains(n.Text, row.note) }) {
 				t.Errorf("no note with %q in %v", row.note, c.Notes)
 			}
 		})
@@ -149,33 +151,6 @@ func TestNoStateBetweenFiles(t *testing.T) {
 	two := parsed(t, minimal("", "", ""))
 	if !one.Global.CardOnly || two.Global.CardOnly || two.Global.Debug || two.Module.Policy.CRL != "" || two.Mappers[0].Values.Bool("ignorecase") {
 		t.Errorf("second file %+v", two)
-	}
-}
-
-func TestEveryDefaultIsSound(t *testing.T) {
-	for _, table := range Tables() {
-		for _, k := range table.Keys {
-			if k.Default != "" && k.Kind != Anything {
-				v := k.defaultValue()
-				if len(v.texts) == 0 && k.Default != "none" {
-					t.Errorf("%s %s: the default %q is no value", table.Type, k.Name, k.Default)
-				}
-			}
-			if k.Doc == "" || strings.ContainsAny(k.Doc, "\n\"") {
-				t.Errorf("%s %s: documentation %q", table.Type, k.Name, k.Doc)
-			}
-			if k.Name != strings.ToLower(k.Name) || strings.Count(strings.Join(table.names(), "\n")+"\n", k.Name+"\n") < 1 {
-				t.Errorf("name %q", k.Name)
-			}
-		}
-	}
-}
-
-func TestSchemaKnowsEveryOldMapper(t *testing.T) {
-	for _, name := range strings.Fields("subject mail ms krb digest cn uid pwent generic null ldap opensc openssh serial upn certmap") {
-		if mapperTable(name) == nil {
-			t.Errorf("no mapper %s", name)
-		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/internal/safefile"
 )
 
@@ -27,9 +29,9 @@ func Load(args *Arguments) (*Config, error) {
 	}
 	for _, r := range reports {
 		if conf.Global.StrictPermissions {
-			return nil, Errors{{File: file, Text: r.Path + ": " + r.Problem, Hint: "strict_permissions is set"}}
+			return nil, finding.Errors{{File: file, Text: r.Path + ": " + r.Problem, Hint: "strict_permissions is set"}}
 		}
-		addNote(&conf.Notes, Note{File: file, Kind: NotePermission, Text: r.Path + ": " + r.Problem})
+		finding.AddNote(&conf.Notes, finding.Note{File: file, Kind: finding.NotePermission, Text: r.Path + ": " + r.Problem})
 	}
 	return conf, nil
 }
@@ -37,10 +39,10 @@ func Load(args *Arguments) (*Config, error) {
 // readFile opens the file under the rules for configuration: only root may have written it.
 func readFile(file string) ([]byte, []safefile.Report, error) {
 	policy := safefile.Configuration()
-	policy.MaxSize = MaxFileSize
+	policy.MaxSize = scconf.MaxFileSize
 	data, resolved, err := safefile.ReadFile(file, policy)
 	if err != nil {
-		return nil, nil, Errors{{File: file, Text: safefile.Reason(file, err).Error()}}
+		return nil, nil, finding.Errors{{File: file, Text: safefile.Reason(file, err).Error()}}
 	}
 	return data, resolved.Reports, nil
 }
@@ -52,32 +54,32 @@ func Parse(file string, data []byte, args *Arguments) (*Config, error) {
 		args = &Arguments{}
 	}
 	b, errs := parse(file, data, args)
-	if err := errs.err(); err != nil {
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
 	return b.conf, nil
 }
 
 // parse gives what could be read, with the faults in the order of the file.
-func parse(file string, data []byte, args *Arguments) (*builder, Errors) {
-	root, p := parseTree(file, data)
-	errs, notes := p.errs, p.notes
+func parse(file string, data []byte, args *Arguments) (*builder, finding.Errors) {
+	tree := scconf.Read(file, data)
+	errs, notes := tree.Errors, tree.Notes
 
 	// What the rest of a file that was cut off lacks or has in part is no fault of its own.
 	found := &errs
-	if p.cut {
-		found = &Errors{}
+	if tree.Cut {
+		found = &finding.Errors{}
 	}
-	b := build(file, root, args, found, &notes)
+	b := build(file, tree.Root, args, found, &notes)
 
-	slices.SortStableFunc(errs, func(x, y *Error) int { return inFile(x) - inFile(y) })
-	slices.SortStableFunc(notes, func(x, y Note) int { return x.Line - y.Line })
+	slices.SortStableFunc(errs, func(x, y *finding.Error) int { return inFile(x) - inFile(y) })
+	slices.SortStableFunc(notes, func(x, y finding.Note) int { return x.Line - y.Line })
 	b.conf.Notes = notes
 	return b, errs
 }
 
 // inFile orders errors by line, those without a line last.
-func inFile(e *Error) int {
+func inFile(e *finding.Error) int {
 	if e.Line == 0 {
 		return math.MaxInt32
 	}

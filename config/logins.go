@@ -4,17 +4,19 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // loginNotes says, of a mapper that asks a directory, whose word it takes for the login of an entry: its name's, or that
 // of whoever may write an attribute.
-func (b *builder) loginNotes(m Mapper) []Note {
+func (b *builder) loginNotes(m Mapper) []finding.Note {
 	if !asksDirectory(m) {
 		return nil
 	}
-	note := func(key, text, restore string) []Note {
-		at := m.Values.get(key).at
-		return []Note{{File: b.file, Line: at.Line, Col: at.Col, Kind: NoteChanged, Text: "mapper " + m.Name + ": " + text, Restore: restore}}
+	note := func(key, text, restore string) []finding.Note {
+		at := m.Values.Get(key).At
+		return []finding.Note{{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteChanged, Text: "mapper " + m.Name + ": " + text, Restore: restore}}
 	}
 	attribute, windows := comparedAttribute(m.Values.String("filter")), m.Type == "ldap" && m.Values.Bool("active_directory")
 	switch uid := m.Values.String("uid_attribute"); {
@@ -22,7 +24,8 @@ func (b *builder) loginNotes(m Mapper) []Note {
 		return note("uid_attribute", "whoever may write "+uid+" may log in as anybody, unless entries are named by it (RDN); one that is named otherwise "+
 			"must be the only one with its value, and have the account's uidNumber; only filter was compared", "")
 	case windows:
-		return note("active_directory", "the login of an entry is its sAMAccountName; it must be the only one with it, and its uidNumber, if there is one, the account's", "")
+		return note("active_directory", "the login of an entry is its sAMAccountName; it must be the only one with it, and its uidNumber, if there is one, the account's",
+			"uid_attribute = ATTRIBUTE; (the one that filter compares)")
 	case attribute == "":
 		return nil
 	}

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/schema"
 )
 
 // The manual page and the example file are made of the schema: go test ./config -update writes them.
@@ -46,25 +48,25 @@ func roff(s string) string {
 	return s
 }
 
-func manualKey(out *bytes.Buffer, k Key) {
+func manualKey(out *bytes.Buffer, k schema.Key) {
 	def := k.Default
 	if def == "" {
 		def = "empty"
 	}
 	isNew := ""
-	if k.Status == New {
+	if k.Status == schema.New {
 		isNew = "; new"
 	}
 	fmt.Fprintf(out, ".TP\n.B %s\n(%s; default %s%s)\n%s\n", roff(k.Name), roff(k.Values()), roff(def), isNew, roff(k.Doc))
 }
 
-func manualTable(out *bytes.Buffer, title string, t *Table, skip func(Key) bool) {
+func manualTable(out *bytes.Buffer, title string, t *schema.Table, skip func(schema.Key) bool) {
 	fmt.Fprintf(out, ".SS \"%s\"\n%s\n", roff(title), roff(t.Doc))
 	var idle []string
 	for _, k := range t.Keys {
 		switch {
 		case skip != nil && skip(k):
-		case k.Status == NoEffect:
+		case k.Status == schema.NoEffect:
 			idle = append(idle, `\fB`+roff(k.Name)+`\fR`)
 		default:
 			manualKey(out, k)
@@ -78,14 +80,14 @@ func manualTable(out *bytes.Buffer, title string, t *Table, skip func(Key) bool)
 func manual() []byte {
 	var out bytes.Buffer
 	out.WriteString(manualHead)
-	manualTable(&out, "pam_pkcs11 { }", &globalTable, nil)
-	manualTable(&out, "pkcs11_module NAME { }", &moduleTable, nil)
-	common := Table{Doc: "Says whose certificate it is. A mapper of use_mappers without a block has the defaults. These keys stand in the block of every mapper:", Keys: commonKeys}
+	manualTable(&out, "pam_pkcs11 { }", &schema.Global, nil)
+	manualTable(&out, "pkcs11_module NAME { }", &schema.Module, nil)
+	common := schema.Table{Doc: "Says whose certificate it is. A mapper of use_mappers without a block has the defaults. These keys stand in the block of every mapper:", Keys: schema.CommonKeys}
 	manualTable(&out, "mapper NAME { }", &common, nil)
-	for i := range mapperTables {
-		manualTable(&out, "mapper "+mapperTables[i].Type, &mapperTables[i], nil)
+	for i := range schema.MapperTables {
+		manualTable(&out, "mapper "+schema.MapperTables[i].Type, &schema.MapperTables[i], nil)
 	}
-	manualTable(&out, "rule NAME { }, in a certmap mapper", &ruleTable, nil)
+	manualTable(&out, "rule NAME { }, in a certmap mapper", &schema.Rule, nil)
 	out.WriteString(directoryManual + certmapManual + authoritiesManual + manualTail)
 	return out.Bytes()
 }
@@ -141,7 +143,7 @@ A file must belong to root and be writable by nobody else; it has at most 1 GiB.
 A copy in /var/cache/pam_pkcs11/mapfiles spares root the transfer when the server says that nothing has changed. A server that does not answer names nobody.
 An LDAP URL names the attribute whose value is the text: ldaps://host/DN?attribute (RFC 4516), and ldapi://%2Fpath%2Fof%2Fsocket/DN?attribute for a server on this machine.
 .SH FILES OF USERS
-\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's. There a home that does not answer within 200 ms is passed over, and the log names it; with more than 24 of them the mapper fails.
+\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's. There a home that does not answer within 200 ms is passed over, and the log names it. Where three homes of one file server (NFS, SMB) or FUSE mount are, its other homes are passed over at once; with more than 24 homes of other kinds the mapper fails.
 .SH MODULE ARGUMENTS
 They stand behind the module's name in the PAM service file and override the file. Each is matched as a whole; an unknown one is an error.
 .TP
@@ -180,9 +182,9 @@ var shown = map[string]string{
 	"foreign_card": "skip", "pin_pattern": `"[0-9]+"`,
 }
 
-func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {
+func exampleKeys(out *bytes.Buffer, keys []schema.Key, typ, indent string) {
 	for _, k := range keys {
-		if k.Status == NoEffect {
+		if k.Status == schema.NoEffect {
 			continue
 		}
 		name := k.Name
@@ -201,7 +203,7 @@ func exampleKeys(out *bytes.Buffer, keys []Key, typ, indent string) {
 }
 
 // exampleComment is what stands above a setting: what the key does, and on a line of its own what may be written.
-func exampleComment(out *bytes.Buffer, indent, mark string, k Key) {
+func exampleComment(out *bytes.Buffer, indent, mark string, k schema.Key) {
 	const width = 100
 	begin := indent + mark
 	line := begin
@@ -218,8 +220,8 @@ func exampleComment(out *bytes.Buffer, indent, mark string, k Key) {
 	fmt.Fprintf(out, "%s\n%sValues: %s.\n", line, begin, k.Values())
 }
 
-func exampleValue(k Key) string {
-	if (!k.isList() || k.Kind == Bases) && strings.ContainsAny(k.Default, " ,;=") {
+func exampleValue(k schema.Key) string {
+	if (!k.IsList() || k.Kind == schema.Bases) && strings.ContainsAny(k.Default, " ,;=") {
 		return `"` + k.Default + `"`
 	}
 	return k.Default
@@ -228,20 +230,20 @@ func exampleValue(k Key) string {
 func example() []byte {
 	var out bytes.Buffer
 	out.WriteString(exampleHead)
-	exampleKeys(&out, globalTable.Keys, "", "  ")
-	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module opensc {\n", moduleTable.Doc)
-	exampleKeys(&out, moduleTable.Keys, "", "    ")
+	exampleKeys(&out, schema.Global.Keys, "", "  ")
+	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module opensc {\n", schema.Module.Doc)
+	exampleKeys(&out, schema.Module.Keys, "", "    ")
 	out.WriteString("  }\n\n  # What may stand in the block of every mapper:\n")
-	for _, k := range commonKeys {
+	for _, k := range schema.CommonKeys {
 		exampleComment(&out, "  ", "#   ", k)
 		fmt.Fprintf(&out, "  #   %s = %s;\n", k.Name, exampleValue(k))
 	}
-	for _, m := range mapperTables {
+	for _, m := range schema.MapperTables {
 		fmt.Fprintf(&out, "\n  # %s\n  mapper %s {\n", m.Doc, m.Type)
 		exampleKeys(&out, m.Keys, m.Type, "    ")
 		if m.Type == "certmap" {
 			out.WriteString("    #rule NAME {\n")
-			for _, k := range ruleTable.Keys {
+			for _, k := range schema.Rule.Keys {
 				exampleComment(&out, "      ", "# ", k)
 				fmt.Fprintf(&out, "      #%s = %s;\n", k.Name, k.Default)
 			}
@@ -318,9 +320,9 @@ func withoutShownDefaults(text string) string {
 
 func TestExampleHasEveryKey(t *testing.T) {
 	text := string(example())
-	for _, table := range Tables() {
+	for _, table := range schema.Tables() {
 		for _, k := range table.Keys {
-			if k.Status != NoEffect && !strings.Contains(text, k.Name+" = ") {
+			if k.Status != schema.NoEffect && !strings.Contains(text, k.Name+" = ") {
 				t.Errorf("%s %s is not in the example", table.Type, k.Name)
 			}
 		}

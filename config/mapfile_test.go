@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // A mapfile that anybody on the way could write is refused, or obeyed and named at every login.
@@ -14,7 +16,7 @@ func TestMapfileInTheClear(t *testing.T) {
 	for _, typ := range []string{"cn", "uid", "subject", "serial", "digest", "mail", "upn", "krb", "generic"} {
 		for _, url := range []string{"http://host/map", "ldap://host/cn=x?a", "HTTP://host/map"} {
 			_, err := Parse("f.conf", []byte(text(typ, "mapfile = \""+url+"\";")), nil)
-			var errs Errors
+			var errs finding.Errors
 			if !errors.As(err, &errs) || !strings.Contains(err.Error(), "f.conf:5:15: the mapfile would travel in the clear") {
 				t.Errorf("%s %s: %v", typ, url, err)
 			}

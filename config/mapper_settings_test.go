@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // usingMapper is a file whose one mapper is of a type and has these settings, which begin in line 2.
@@ -72,10 +75,10 @@ func TestAttributeMap(t *testing.T) {
 		switch {
 		case row.want == "" != report.OK(), row.want != "" && !strings.HasPrefix(report.Errors.Error(), row.want):
 			t.Errorf("%s: %v, want %s", row.value, report.Errors, row.want)
-		case row.note != "" && !slices.ContainsFunc(report.Of(NoteTolerated), func(n Note) bool { return n.String() == row.note }):
-			t.Errorf("%s: %v, want the note %s", row.value, report.Of(NoteTolerated), row.note)
-		case row.note == "" && len(report.Of(NoteTolerated)) != 0:
-			t.Errorf("%s: %v", row.value, report.Of(NoteTolerated))
+		case row.note != "" && !slices.ContainsFunc(report.Of(finding.NoteTolerated), func(n finding.Note) bool { return n.String() == row.note }):
+			t.Errorf("%s: %v, want the note %s", row.value, report.Of(finding.NoteTolerated), row.note)
+		case row.note == "" && len(report.Of(finding.NoteTolerated)) != 0:
+			t.Errorf("%s: %v", row.value, report.Of(finding.NoteTolerated))
 		}
 	}
 }
@@ -96,7 +99,7 @@ func TestDefaultBaseIsNoted(t *testing.T) {
 		{"certmap", "rule alice { }", false},
 	} {
 		c := parsed(t, usingMapper(row.typ, row.settings))
-		if hasNote(c.Notes, NoteTolerated, "base is not set") != row.noted {
+		if hasNote(c.Notes, finding.NoteTolerated, "base is not set") != row.noted {
 			t.Errorf("%s, %s: notes %v", row.typ, row.settings, c.Notes)
 		}
 	}
@@ -104,7 +107,7 @@ func TestDefaultBaseIsNoted(t *testing.T) {
 
 func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 	const server = "uri = ldap://h; "
-	value := func(key string, v Values) string {
+	value := func(key string, v schema.Values) string {
 		switch key {
 		case "scope", "tls_checkpeer":
 			return string(rune('0' + v.Int(key)))
@@ -149,7 +152,7 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 	for _, row := range rows {
 		for _, typ := range []string{"ldap", "certmap"} {
 			c, err := Parse("f.conf", []byte(usingMapper(typ, row.settings)), nil)
-			var all Errors
+			var all finding.Errors
 			switch {
 			case errors.As(err, &all):
 				if !strings.HasPrefix(all[0].Error(), row.want) || row.want == "" {
@@ -161,11 +164,11 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 		}
 	}
 	for settings, part := range map[string]string{"scope = sub;": `read "sub" as 0`, "ssl = start_tls;": `took "start_tls" for off`, "tls_checkpeer = demand;": `read "demand" as 0`} {
-		if c := parsed(t, usingMapper("ldap", server+settings)); !hasNote(c.Notes, NoteDifferent, part) {
+		if c := parsed(t, usingMapper("ldap", server+settings)); !hasNote(c.Notes, finding.NoteDifferent, part) {
 			t.Errorf("%s: no note in %v", settings, c.Notes)
 		}
 	}
-	if c := parsed(t, usingMapper("ldap", server+"tls_checkpeer = never;")); !hasNote(c.Notes, NoteInsecure, "tls_checkpeer = never") {
+	if c := parsed(t, usingMapper("ldap", server+"tls_checkpeer = never;")); !hasNote(c.Notes, finding.NoteInsecure, "tls_checkpeer = never") {
 		t.Errorf("a risk is not loud: %v", c.Notes)
 	}
 }

@@ -14,13 +14,6 @@ type Policy struct {
 	OCSP      bool
 }
 
-var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online", "crl_auto", "ocsp_on"}
-
-// looserPolicy: less than the default.
-func looserPolicy(v value) bool {
-	return !slices.Contains(v.texts, "ca") || slices.Contains(v.texts, "none") || slices.Contains(v.texts, "no_signature")
-}
-
 // newPolicy reads the words of the file. The words are known; problem is a contradiction.
 func newPolicy(words []string) (p Policy, problem string) {
 	p.Signature = true

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // TestEnableOCSP: files of RHEL 5 and 6 have the key. What it asks for is not lost without a word, and what asks for
@@ -27,7 +29,7 @@ func TestEnableOCSP(t *testing.T) {
 				t.Fatalf("errors %v", r.Errors)
 			case row.want != "" && !strings.Contains(r.Errors[0].Error(), row.want):
 				t.Errorf("%v, want %q", r.Errors, row.want)
-			case row.want == "" && !hasNote(r.Notes, NoteNoEffect, "enable_ocsp has no effect"):
+			case row.want == "" && !hasNote(r.Notes, finding.NoteNoEffect, "enable_ocsp has no effect"):
 				t.Errorf("notes %v", r.Notes)
 			}
 		})

@@ -10,6 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
 )
 
 // sameMeaning compares all of two configurations that decides about a login.
@@ -19,7 +23,7 @@ func sameMeaning(a, b *Config) bool {
 	return cmp.Equal(one, two,
 		cmp.Exporter(func(reflect.Type) bool { return true }),
 		cmp.Comparer(func(x, y *regexp.Regexp) bool { return fmt.Sprint(x) == fmt.Sprint(y) }),
-		cmp.Comparer(func(x, y *Table) bool { return (x == nil) == (y == nil) && (x == nil || x.Type == y.Type) }))
+		cmp.Comparer(func(x, y *schema.Table) bool { return (x == nil) == (y == nil) && (x == nil || x.Type == y.Type) }))
 }
 
 // wholeFiles are valid files that between them use every form of the grammar.
@@ -42,7 +46,7 @@ func wholeFiles(t *testing.T) map[string]string {
 		"rules":           "pam_pkcs11 { use_mappers = c; pkcs11_module default { }\nmapper c { type = certmap; rule a { match = \"<KU>digitalSignature\"; } } }",
 		"more blocks":     "debug = true;\npam_pkcs11 { pkcs11_module default { } }\npkcs11_eventmgr { daemon = true; event a { action = b, \"c d\"; } }\nx = y, z;\n# end",
 		"no newline":      "pam_pkcs11 { pkcs11_module default { } }",
-		"byte order mark": byteOrderMark + "pam_pkcs11 {\r\npkcs11_module default {\r\n}\r\n}\r\n",
+		"byte order mark": "\xef\xbb\xbfpam_pkcs11 {\r\npkcs11_module default {\r\n}\r\n}\r\n",
 	}
 }
 
@@ -57,7 +61,7 @@ func TestEveryPrefixIsRefusedOrMeansTheWhole(t *testing.T) {
 			}
 			for n := range len(text) {
 				prefix := []byte(text[:n])
-				if _, err := ParseFile("f.conf", prefix); err != nil {
+				if _, err := scconf.ParseFile("f.conf", prefix); err != nil {
 					continue
 				}
 				part, err := Parse("f.conf", prefix, nil)
@@ -100,7 +104,7 @@ func TestTruncatedFilesNameWhatIsOpen(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse("f.conf", []byte(row.text), nil)
-			var all Errors
+			var all finding.Errors
 			if !errors.As(err, &all) || !strings.HasPrefix(all[0].Error(), row.want) {
 				t.Fatalf("error %v\n want %s", err, row.want)
 			}

@@ -1,12 +1,13 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/schema"
 )
 
 // blocksOf cuts a text at each match of begin, and gives what belongs to each.
@@ -28,20 +29,20 @@ func hasWord(text, word string) bool {
 }
 
 // wordsOf are the words and the ends of the range of a key. This is on purpose not Key.Values.
-func wordsOf(k Key) []string {
+func wordsOf(k schema.Key) []string {
 	var words []string
 	switch k.Kind {
-	case Choice, Words:
+	case schema.Choice, schema.Words:
 		words = append(words, k.Words...)
-	case Digest:
+	case schema.Digest:
 		words = []string{"sha1", "sha224", "sha256", "sha384", "sha512"}
-	case TLSMode:
+	case schema.TLSMode:
 		words = []string{"off", "tls", "ssl"}
-	case Purposes:
+	case schema.Purposes:
 		words = []string{"ignore", "clientAuth", "smartcardLogon", "pkinitClientAuth"}
-	case Conditions:
+	case schema.Conditions:
 		words = []string{"cn", "subject", "kpn", "email", "upn", "uid", "cert", "serial", "issuer", "sid", "altsecid"}
-	case Int, Seconds:
+	case schema.Int, schema.Seconds:
 		words = []string{strconv.Itoa(k.Min), strconv.Itoa(k.Max)}
 		for _, name := range k.Named {
 			words = append(words, name.Word)
@@ -63,9 +64,9 @@ func TestEveryWordIsDocumented(t *testing.T) {
 	}
 	entries := blocksOf(strings.ReplaceAll(string(page), `\-`, "-"), regexp.MustCompile(`(?m)^\.TP\n\.B [a-z0-9_]+$`))
 
-	for _, table := range Tables() {
+	for _, table := range schema.Tables() {
 		for _, k := range table.Keys {
-			if k.Status == NoEffect {
+			if k.Status == schema.NoEffect {
 				continue
 			}
 			if k.Values() == "" {
@@ -91,31 +92,6 @@ func anyDocuments(entries []string, prefix, word string) bool {
 		}
 	}
 	return false
-}
-
-// TestVocabularyIsRead: each word that the manual page shows is one that the program takes.
-func TestVocabularyIsRead(t *testing.T) {
-	for _, table := range Tables() {
-		for _, k := range table.Keys {
-			for _, word := range k.vocabulary() {
-				text := word
-				if k.Kind == Conditions {
-					text = "attribute=" + word
-				}
-				if _, _, f := k.decode([]Word{{Text: text}}); f != nil {
-					t.Errorf("%s %s = %s: %s", table.Type, k.Name, text, f.text)
-				}
-			}
-			if k.Kind != Int && k.Kind != Seconds {
-				continue
-			}
-			for n, good := range map[int]bool{k.Min - 1: false, k.Min: true, k.Max: true, k.Max + 1: false} {
-				if _, _, f := k.decode([]Word{{Text: fmt.Sprint(n)}}); (f == nil) != good {
-					t.Errorf("%s %s = %d: %v", table.Type, k.Name, n, f)
-				}
-			}
-		}
-	}
 }
 
 // TestExampleShowsNoCheckThatIsOff: what an auditor's grep for a setting finds in a copy of the example is a line that

@@ -98,6 +98,9 @@ func (t *attempt) noCard(s pkcs11.Selector, slots []pkcs11.Slot, after string) *
 		r.sentence = MsgNoReader
 	case why.Fit == pkcs11.Unreadable:
 		r.Outcome = TokenUnreadable
+		if t.mode() == ModeRefuse {
+			r.Restore = "foreign_card = skip"
+		}
 	case why.Fit == pkcs11.Another:
 		r.sentence = MsgNoSuitableCard
 	}

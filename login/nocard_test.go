@@ -48,6 +48,9 @@ func TestExplainNoCard(t *testing.T) {
 			if r.Outcome != tt.outcome || r.message() != tt.sentence {
 				t.Errorf("%v, %q", r.Outcome, r.message())
 			}
+			if want := map[bool]string{true: "foreign_card = skip"}[tt.outcome == TokenUnreadable]; r.Restore != want {
+				t.Errorf("restore %q, want %q", r.Restore, want)
+			}
 			for _, word := range append(tt.words, "no card within 1s") {
 				if !strings.Contains(r.Error(), word) {
 					t.Errorf("%q does not say %q", r, word)

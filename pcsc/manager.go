@@ -212,13 +212,12 @@ func (m *Manager) attach(key placeKey, product, iface, serial string, slots []Sl
 			name = m.options.Names.readerName(product, iface, serial, n+1, i)
 		}
 		r := &reader{
-			m:      m,
-			name:   name,
-			slot:   slot,
-			place:  -1,
-			state:  Absent,
-			done:   make(chan struct{}),
-			driver: newDriverLock(),
+			m:     m,
+			name:  name,
+			slot:  slot,
+			place: -1,
+			state: Absent,
+			done:  make(chan struct{}),
 		}
 		r.ctx, r.stop = context.WithCancel(context.Background())
 		m.readers[name] = r

@@ -88,7 +88,7 @@ func (r *reader) status() ReaderStatus {
 		State:    r.state,
 		Atr:      slices.Clone(r.atr),
 		Protocol: r.protocol,
-		Busy:     len(r.driver) > 0,
+		Busy:     r.driver.isHeld(),
 	}
 	var connected, waiting []*client
 	for _, h := range r.handles {

@@ -68,6 +68,7 @@ func TestCAFormats(t *testing.T) {
 	inter := root.Intermediate("Inter")
 	leaf := inter.Leaf("Alice")
 	plain := slices.Concat(root.PEM(), inter.PEM())
+	odd := testca.NewRoot("Root", testca.WithKey(root.Key), testca.WithExtension("2.5.29.18", false, []byte("malformed")))
 	windows := bytes.ReplaceAll(plain, []byte("\n"), []byte("\r\n"))
 	tests := []struct {
 		name string
@@ -85,6 +86,7 @@ func TestCAFormats(t *testing.T) {
 		{"PKCS#7 as CMS", pemBlock("CMS", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
 		{"PKCS#7 labelled CERTIFICATE", pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
 		{"PKCS#7 behind a certificate", slices.Concat(root.DER, pkcs7(&inter.Cert)), formPKCS7, 1},
+		{"a malformed extension", slices.Concat(odd.PEM(), inter.PEM()), "issuerAltName cannot be used", 1},
 		{"byte order mark", append([]byte("\ufeff"), plain...), formMark, 1},
 		{"byte order mark, CR LF", append([]byte("\ufeff"), windows...), formMark, 1},
 		{"byte order mark between two files", slices.Concat(root.PEM(), []byte("\ufeff"), inter.PEM()), formMark, 1},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -125,6 +126,9 @@ func (s *store) addEntry(path string, e caEntry) {
 
 	if s.add(c) {
 		s.origin[c] = path
+		if odd := c.Oddities(); e.newForm == "" && len(odd) > 0 && strings.HasPrefix(odd[0], "extension ") {
+			e.newForm = "a certificate whose " + odd[0]
+		}
 		if e.newForm != "" {
 			s.newForms = append(s.newForms, newForm{cert: c, form: e.newForm})
 		}

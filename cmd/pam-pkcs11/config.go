@@ -29,8 +29,8 @@ func newConfig() *cobra.Command {
 			"It prints one line for each finding, with its kind in brackets: first what refuses every login [error], then\n" +
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
-			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6. With --online it asks the OCSP\n" +
-			"responders too, and ends with 1 when one does not answer.",
+			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6, and what changed since earlier\n" +
+			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file := config.DefaultFile
@@ -41,7 +41,7 @@ func newConfig() *cobra.Command {
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
-	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13")
+	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
 	command.AddCommand(check)
 	return command
 }
@@ -100,10 +100,11 @@ func (i *inspection) addReport(report *config.CheckReport) {
 		i.refuses(e)
 	}
 	for _, n := range report.Notes {
-		if n.Kind == config.NoteDifferent && !i.old {
+		weight := noteWeights[n.Kind]
+		if weight == isOld && !i.old {
 			continue
 		}
-		i.add(noteWeights[n.Kind], n.Kind.String(), n.String())
+		i.add(weight, n.Kind.String(), n.String())
 	}
 }
 

@@ -44,7 +44,7 @@ const (
 	isRisk                     // obeyed, and dangerous
 	isChanged                  // means something else than to earlier versions of this program
 	isMinor                    // no effect, not in use, tolerated
-	isOld                      // means something else than to pam_pkcs11 0.6
+	isOld                      // told with --old: something else than to pam_pkcs11 0.6, or for any file
 )
 
 var noteWeights = map[config.NoteKind]weight{
@@ -55,6 +55,7 @@ var noteWeights = map[config.NoteKind]weight{
 	config.NoteNoEffect:   isMinor,
 	config.NoteUnused:     isMinor,
 	config.NoteTolerated:  isMinor,
+	config.NoteGeneral:    isOld,
 	config.NoteDifferent:  isOld,
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 // Condition is one attribute=item of attribute_map: an attribute of the entry equals an item of the
@@ -30,12 +32,12 @@ func ParseConditions(text string) ([]Condition, error) {
 		attribute, item, found := strings.Cut(part, "=")
 		attribute, item = strings.TrimSpace(attribute), strings.ToLower(strings.TrimSpace(item))
 		if !found || !IsAttribute(attribute) {
-			return nil, fmt.Errorf("attribute_map: %s is not attribute=item", quote(part))
+			return nil, fmt.Errorf("attribute_map: %s is not attribute=item", finding.Quote(part))
 		}
 		c, known := conditionOf(attribute, item)
 		if !known {
 			return nil, fmt.Errorf("attribute_map: %s has no item %s, expected one of %s",
-				quote(part), quote(item), strings.Join(Items(), ", "))
+				finding.Quote(part), finding.Quote(item), strings.Join(Items(), ", "))
 		}
 		all = append(all, c)
 	}
@@ -69,12 +71,4 @@ func IsAttribute(text string) bool {
 		}
 	}
 	return true
-}
-
-// quote is the beginning of a word of the file in quotes.
-func quote(s string) string {
-	if len(s) > 80 {
-		s = s[:80] + "..."
-	}
-	return fmt.Sprintf("%q", s)
 }

@@ -25,6 +25,7 @@ type Directory struct {
 	Scope         int      // as in LDAP: 0 base, 1 one level, 2 the subtree
 	Filter        string   // of the user's entry, with %s for the login
 	UIDAttribute  string   // that holds the login; "": the one that Filter compares
+	UIDAssumed    bool     // UIDAttribute is not written in the file
 	IgnoreCase    bool     // of logins
 	SearchTimeout time.Duration
 	Referrals     bool

@@ -29,9 +29,14 @@ var rows = map[string]row{
 	"internal/simcard":            {ours: "internal/iso7816"},
 	"internal/slowtest":           {},
 
-	"config":         {ours: "config/mappers internal/safefile"},
-	"config/mappers": {},
-	"pkcs11":         {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"config": {
+		ours: "config/internal/finding config/internal/scconf config/internal/schema config/mappers internal/safefile",
+	},
+	"config/internal/finding": {},
+	"config/internal/scconf":  {ours: "config/internal/finding"},
+	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
+	"config/mappers":          {ours: "config/internal/finding"},
+	"pkcs11":                  {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile",
 		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",

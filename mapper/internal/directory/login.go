@@ -17,7 +17,7 @@ func NewLoginReader(s mappers.Directory, o mapping.Options) (*LoginReader, error
 	if err != nil {
 		return nil, &mappers.Fault{Key: "filter", Err: err}
 	}
-	r := &LoginReader{Filter: f, UIDAttribute: s.UIDAttribute, accounts: o.Accounts}
+	r := &LoginReader{Filter: f, UIDAttribute: s.UIDAttribute, assumed: s.UIDAssumed, accounts: o.Accounts}
 	switch {
 	case r.UIDAttribute != "":
 		return r, nil
@@ -40,6 +40,7 @@ func NewLoginReader(s mappers.Directory, o mapping.Options) (*LoginReader, error
 type LoginReader struct {
 	Filter       *UserFilter
 	UIDAttribute string
+	assumed      bool // UIDAttribute is not written in the configuration
 	accounts     accounts.Source
 }
 
@@ -62,6 +63,9 @@ func (r *LoginReader) attributes() []string {
 	return []string{r.UIDAttribute, numberAttribute}
 }
 
+// cureLogin is what to write where it is not known which attribute names the login.
+const cureLogin = "uid_attribute = ATTRIBUTE, the one that names the login"
+
 var errNoLogin = errors.New("the entry does not say its login")
 
 // of returns the login of an entry. inName tells that it stands in the entry's relative name; where it does not, it is to
@@ -74,13 +78,17 @@ func (r *LoginReader) of(e ldapconn.Entry) (login string, inName bool, err error
 	if r.UIDAttribute == "" {
 		return "", false, mapping.Cure(
 			fmt.Errorf("%w: %s is not named by %s, which the filter compares; whoever may write that could be anybody", errNoLogin, e.DN, r.Filter.attribute),
-			"uid_attribute = ATTRIBUTE, the one that names the login",
+			cureLogin,
 		)
 	}
 	values := e.Get(r.UIDAttribute)
 	switch {
 	case len(values) == 0:
-		return "", false, fmt.Errorf("%w: %s has no %s that can be read", errNoLogin, e.DN, r.UIDAttribute)
+		err := fmt.Errorf("%w: %s has no %s that can be read", errNoLogin, e.DN, r.UIDAttribute)
+		if r.assumed {
+			err = mapping.Cure(err, cureLogin)
+		}
+		return "", false, err
 	case len(values) > 1:
 		return "", false, fmt.Errorf("%w: %s has %d values of %s", mapping.ErrAmbiguous, e.DN, len(values), r.UIDAttribute)
 	}

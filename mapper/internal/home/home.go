@@ -48,6 +48,9 @@ const (
 // errHangs is the outcome of a home that did not answer in its time.
 var errHangs = errors.New("the home does not answer, and is passed over")
 
+// errDeadServer is that of a home that was not asked, since others of its server hang.
+var errDeadServer = errors.New("homes of the server do not answer, and all are passed over")
+
 // below makes homeFiles.file for a file with a fixed name below each home.
 func below(name string) func(accounts.Account) (string, string, bool) {
 	return func(a accounts.Account) (string, string, bool) { return a.Home, name, filepath.IsAbs(a.Home) }
@@ -89,8 +92,11 @@ func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mappin
 	flush := func() bool {
 		outcomes, err := s.look(ctx, batch)
 		batch = batch[:0]
+		over := map[string]int{} // homes of a dead server
 		for _, o := range outcomes {
-			if errors.Is(o.err, errHangs) {
+			if errors.Is(o.err, errDeadServer) {
+				over[s.mounts.server(o.path)]++
+			} else if errors.Is(o.err, errHangs) {
 				h.log.Warn("file of a user not used: "+errHangs.Error(), "user", o.user, "home", o.path)
 				mapping.TellHeard(ctx, "home of "+o.user+", "+o.path+": "+errHangs.Error())
 			} else if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
@@ -99,6 +105,10 @@ func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mappin
 			if o.yes {
 				found = append(found, mapping.Answer{User: o.user, Value: value, Origin: mapping.OriginOwnerFile})
 			}
+		}
+		for server, homes := range over {
+			h.log.Warn("files of users not used: "+errDeadServer.Error(), "server", server, "homes", homes)
+			mapping.TellHeard(ctx, fmt.Sprintf("%s: %v, %d homes", server, errDeadServer, homes))
 		}
 		fault = err
 		return err == nil
@@ -162,14 +172,17 @@ func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds
 // homeSearch looks into the files of many users.
 type homeSearch struct {
 	homeFiles
-	test holds
-	hung int
+	test   holds
+	hung   int
+	mounts mounts         // known once a home hangs
+	dead   map[string]int // how many homes hang of a server
 }
 
 func (h homeFiles) search(test holds) *homeSearch { return &homeSearch{homeFiles: h, test: test} }
 
 // look is that of homeFiles, and passes homes over that hang: each is left with its thread, and the next is looked at by
-// another one. One that has answered by the end counts all the same.
+// another one. One that has answered by the end counts all the same. Of a file server that has let maxHungOfServer homes
+// hang the others are passed over too.
 func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, homeDeadline)
 	defer cancel()
@@ -181,7 +194,7 @@ func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outco
 	}
 
 	list = append([]accounts.Account(nil), list...) // the caller goes on using his
-	var outcomes []outcome
+	list, outcomes := s.passOver(list)
 	var left []*homeRun
 	for len(list) > 0 {
 		run, rest := &homeRun{}, list
@@ -200,9 +213,42 @@ func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outco
 		a := list[0]
 		left = append(left, run)
 		outcomes = append(outcomes, outcome{user: a.Name, path: a.Home, err: errHangs})
-		list = list[1:]
+		if list = list[1:]; s.isDead(a.Home) {
+			var over []outcome
+			list, over = s.passOver(list)
+			outcomes = append(outcomes, over...)
+		}
 	}
 	return settled(outcomes, left), nil
+}
+
+// isDead counts a home that hangs, and reports whether its server is one that has let too many hang.
+func (s *homeSearch) isDead(home string) bool {
+	if s.dead == nil {
+		s.dead = map[string]int{}
+		s.mounts = readMounts()
+	}
+	server := s.mounts.server(home)
+	if server == "" {
+		return false
+	}
+	s.dead[server]++
+	return s.dead[server] >= maxHungOfServer
+}
+
+// passOver takes the homes of dead servers out of a list: each would cost its time and a thread.
+func (s *homeSearch) passOver(list []accounts.Account) (rest []accounts.Account, over []outcome) {
+	if len(s.dead) == 0 {
+		return list, nil
+	}
+	for _, a := range list {
+		if s.dead[s.mounts.server(a.Home)] < maxHungOfServer {
+			rest = append(rest, a)
+			continue
+		}
+		over = append(over, outcome{user: a.Name, path: a.Home, err: errDeadServer})
+	}
+	return rest, over
 }
 
 // start looks into the files of accounts on a thread of its own, until ctx ends.

@@ -1,4 +1,4 @@
-package config
+package finding
 
 // NoteKind says why something is noted.
 type NoteKind uint8
@@ -13,11 +13,13 @@ const (
 	NotePermission                 // the file could be written by others than root: logged at every login
 	NoteRefuses                    // nothing is wrong, and every login is refused all the same
 	NoteChanged                    // read otherwise than earlier versions of this program read it
+	NoteGeneral                    // the same, for any file of its kind: told when somebody asks for differences
 )
 
 var noteKinds = map[NoteKind]string{
 	NoteTolerated: "tolerated", NoteNoEffect: "no effect", NoteDifferent: "different", NoteUnused: "not in use",
 	NoteInsecure: "insecure", NotePermission: "permissions", NoteRefuses: "error", NoteChanged: "changed",
+	NoteGeneral: "different",
 }
 
 // String gives one or two words.
@@ -29,7 +31,7 @@ type Note struct {
 	Line, Col int // as in Error
 	Kind      NoteKind
 	Text      string // in English, without the place
-	Restore   string // for NoteDifferent and NoteChanged: what to write for the old behaviour; may be empty
+	Restore   string // for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be empty
 }
 
 // Loud reports whether the note belongs in the log at every login.
@@ -37,19 +39,20 @@ func (n Note) Loud() bool { return n.Kind == NoteInsecure || n.Kind == NotePermi
 
 // String gives "file:line:col: text (restored by: ...)".
 func (n Note) String() string {
-	s := place(n.File, n.Line, n.Col) + n.Text
+	s := Place(n.File, n.Line, n.Col) + n.Text
 	if n.Restore != "" {
 		s += " (restored by: " + n.Restore + ")"
 	}
 	return s
 }
 
-// maxNotes bounds the notes of one file.
-const maxNotes = 500
+// MaxNotes bounds the notes of one file.
+const MaxNotes = 500
 
-func addNote(notes *[]Note, n Note) {
-	if len(*notes) < maxNotes {
-		n.Text = clip(n.Text)
+// AddNote keeps the list and its texts short.
+func AddNote(notes *[]Note, n Note) {
+	if len(*notes) < MaxNotes {
+		n.Text = Clip(n.Text)
 		*notes = append(*notes, n)
 	}
 }

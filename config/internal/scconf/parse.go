@@ -1,9 +1,11 @@
-package config
+package scconf
 
 import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
 )
 
 const (
@@ -17,8 +19,11 @@ type Word struct {
 	Text      string
 	Quoted    bool
 	Line, Col int  // 1-based, Col in bytes; 0 in a word that was not read from a file
-	glued     bool // see lexeme
+	Glued     bool // an unquoted word that ended without a blank at = { or }, where the C module read on
 }
+
+// SameKey compares keys and names of blocks: case does not matter.
+func SameKey(a, b string) bool { return strings.EqualFold(a, b) }
 
 // Block is what stands between two braces, or a whole file.
 type Block struct {
@@ -49,9 +54,9 @@ func (i *Item) Name() string {
 // title is how a message names a block.
 func (i *Item) title() string {
 	if len(i.Names) == 0 {
-		return clip(i.Key.Text)
+		return finding.Clip(i.Key.Text)
 	}
-	return clip(i.Key.Text) + " " + quote(i.Name())
+	return finding.Clip(i.Key.Text) + " " + finding.Quote(i.Name())
 }
 
 // parser builds the tree and collects what is wrong or odd. After an error it goes on behind the next
@@ -62,38 +67,48 @@ type parser struct {
 	comments []string // seen and not yet attached
 	blank    bool
 	cut      bool // the end of the file came too early, and that was reported
-	errs     Errors
-	notes    []Note
+	errs     finding.Errors
+	notes    []finding.Note
 }
 
-// parseTree reads a whole file. Errors and notes are in the parser.
-func parseTree(file string, data []byte) (*Block, *parser) {
+// Tree is a file that was read.
+type Tree struct {
+	Root   *Block // what could be read
+	Errors finding.Errors
+	Notes  []finding.Note // of what is not written as the grammar wants it
+	Cut    bool           // the file ended too early: what its rest lacks is no fault of its own
+}
+
+// Read reads a whole file.
+func Read(file string, data []byte) Tree {
 	p := &parser{file: file}
 	if len(data) > MaxFileSize {
-		p.errs.add(&Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
-		return &Block{}, p
+		p.errs.Add(&finding.Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
+		return Tree{Root: &Block{}, Errors: p.errs}
 	}
 
 	p.lex = newLexer(data)
 	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
-		p.note(Word{Line: 1, Col: 1}, NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
+		p.note(Word{Line: 1, Col: 1}, finding.NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
 	}
-	return p.block(0, nil), p
+
+	root := p.block(0, nil)
+	return Tree{Root: root, Errors: p.errs, Notes: p.notes, Cut: p.cut}
 }
 
 // ParseFile reads the text of a configuration file to a tree, without regard to what the keys mean.
 // The error is an Errors.
 func ParseFile(file string, data []byte) (*Block, error) {
-	b, p := parseTree(file, data)
-	return b, p.errs.err()
+	tree := Read(file, data)
+	return tree.Root, tree.Errors.Err()
 }
 
 func (p *parser) fail(l lexeme, text, hint string) {
-	p.errs.add(&Error{File: p.file, Line: l.line, Col: l.col, Text: text, Hint: hint})
+	p.errs.Add(&finding.Error{File: p.file, Line: l.line, Col: l.col, Text: text, Hint: hint})
 }
 
-func (p *parser) note(w Word, kind NoteKind, text string) {
-	addNote(&p.notes, Note{File: p.file, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
+func (p *parser) note(w Word, kind finding.NoteKind, text string) {
+	finding.AddNote(&p.notes, finding.Note{File: p.file, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
 }
 
 // next passes comments, which it keeps for the item that follows.
@@ -120,7 +135,7 @@ func (p *parser) peek(inValue bool) lexeme {
 }
 
 func wordOf(l lexeme) Word {
-	return Word{Text: l.text, Quoted: l.quoted, Line: l.line, Col: l.col, glued: l.glued}
+	return Word{Text: l.text, Quoted: l.quoted, Line: l.line, Col: l.col, Glued: l.glued}
 }
 
 // cutOff reports a file that ends too early, at the place of what is open: once, for the innermost. A
@@ -130,7 +145,7 @@ func (p *parser) cutOff(at Word, text string) {
 		return
 	}
 	p.cut = true
-	p.errs.add(&Error{
+	p.errs.Add(&finding.Error{
 		File: p.file,
 		Line: at.Line,
 		Col:  at.Col,
@@ -157,7 +172,7 @@ func (p *parser) block(depth int, opened *Item) *Block {
 		case l.is("}"):
 			p.fail(l, "a } too many", "the C module discarded the whole file for this")
 		case l.is(";"):
-			p.note(wordOf(l), NoteTolerated, "a ; too many")
+			p.note(wordOf(l), finding.NoteTolerated, "a ; too many")
 		case l.kind == lexWord:
 			if item := p.item(l, depth); item != nil {
 				b.Items = append(b.Items, item)
@@ -212,7 +227,7 @@ func (p *parser) item(key lexeme, depth int) *Item {
 				p.fail(l, fmt.Sprintf("%q where { is due", "="), fmt.Sprintf("is a ; missing before %s?", it.Names[len(it.Names)-1].Text))
 			}
 			if it.Key.Quoted {
-				it.Key.glued = false
+				it.Key.Glued = false
 			}
 			p.values(it)
 		case l.is("{"):
@@ -241,12 +256,12 @@ func (p *parser) afterKey(it *Item, l lexeme) {
 	case l.kind == lexBad:
 		p.bad(l)
 	case l.kind == lexEnd:
-		p.cutOff(it.Key, "the file ends after "+quote(it.Key.Text))
+		p.cutOff(it.Key, "the file ends after "+finding.Quote(it.Key.Text))
 	case l.is("}"):
-		p.errs.add(&Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + quote(it.Key.Text), Hint: hint})
+		p.errs.Add(&finding.Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + finding.Quote(it.Key.Text), Hint: hint})
 		p.lex.pos, p.lex.col = p.lex.pos-1, p.lex.col-1 // the brace still closes the block
 	default:
-		p.errs.add(&Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + quote(it.Key.Text), Hint: hint})
+		p.errs.Add(&finding.Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + finding.Quote(it.Key.Text), Hint: hint})
 	}
 }
 
@@ -259,21 +274,21 @@ func (p *parser) values(it *Item) {
 		case l.kind == lexWord && due:
 			p.next(true)
 			w := wordOf(l)
-			if w.glued {
-				p.note(w, NoteDifferent, "the C module read the } as a part of "+quote(w.Text))
+			if w.Glued {
+				p.note(w, finding.NoteDifferent, "the C module read the } as a part of "+finding.Quote(w.Text))
 			}
 			it.Values, due = append(it.Values, w), false
 			if l.atEnd {
 				p.insideValue(it)
 				return
 			}
-		case l.kind == lexWord && !l.quoted && l.text == "->" && equalKeys(it.Key.Text, "crl_mirror"):
+		case l.kind == lexWord && !l.quoted && l.text == "->" && SameKey(it.Key.Text, "crl_mirror"):
 			p.next(due) // FROM -> TO without quotes
 			it.Values, due = append(it.Values, wordOf(l)), true
 		case l.is(","):
 			p.next(due)
 			if due {
-				p.note(wordOf(l), NoteTolerated, "a comma too many")
+				p.note(wordOf(l), finding.NoteTolerated, "a comma too many")
 			}
 			due = true
 		case l.is(";"):
@@ -284,7 +299,7 @@ func (p *parser) values(it *Item) {
 			return
 		case l.kind == lexWord || l.is("}"):
 			// The old parser, too, took a word without a comma for the next key.
-			p.note(it.Key, NoteTolerated, "a ; is missing after "+quote(it.Key.Text)+" and its value")
+			p.note(it.Key, finding.NoteTolerated, "a ; is missing after "+finding.Quote(it.Key.Text)+" and its value")
 			return
 		default:
 			p.next(due)
@@ -295,7 +310,7 @@ func (p *parser) values(it *Item) {
 }
 
 func (p *parser) insideValue(it *Item) {
-	p.cutOff(it.Key, "the file ends inside the value of "+quote(it.Key.Text))
+	p.cutOff(it.Key, "the file ends inside the value of "+finding.Quote(it.Key.Text))
 }
 
 // trailingComment takes a comment on the line on which the item ended.
@@ -305,13 +320,6 @@ func (p *parser) trailingComment(it *Item) {
 		p.lex.next(false)
 		it.After = l.text
 	}
-}
-
-func quote(s string) string {
-	if len(s) > 80 {
-		s = s[:80] + "..."
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // Find gives the first block of the kind with the name; both compare without regard to case.

@@ -1,4 +1,15 @@
-package config
+// Package schema knows every key of pam_pkcs11.conf: keys_*.go are the tables, each key with its type, default
+// and line of documentation; reader.go reads a block against its table, decode*.go each value.
+//
+// Where the C module silently read something else than what was written, the value is read as it was meant;
+// where this would be looser than what was in force, it is refused (misread.go).
+package schema
+
+import (
+	"slices"
+
+	"pam_pkcs11/config/internal/scconf"
+)
 
 // Kind is the type of a key's value.
 type Kind uint8
@@ -57,9 +68,9 @@ type Key struct {
 
 	// looser tells whether a value lets in what would be kept out without it: a value that the C module
 	// did not read as written is then refused, not obeyed (misread.go). nil: never.
-	looser func(value) bool
+	looser func(Value) bool
 	// risky values are obeyed and logged at every login, with risk as the reason.
-	risky func(value) bool
+	risky func(Value) bool
 	risk  string
 }
 
@@ -77,17 +88,18 @@ type Table struct {
 	Keys  []Key
 }
 
-// find looks a key up; keys compare without regard to case.
-func (t *Table) find(name string) *Key {
+// Find looks a key up; keys compare without regard to case.
+func (t *Table) Find(name string) *Key {
 	for i := range t.Keys {
-		if equalKeys(t.Keys[i].Name, name) {
+		if scconf.SameKey(t.Keys[i].Name, name) {
 			return &t.Keys[i]
 		}
 	}
 	return nil
 }
 
-func (t *Table) names() []string {
+// Names are those of all keys.
+func (t *Table) Names() []string {
 	names := make([]string, len(t.Keys))
 	for i, k := range t.Keys {
 		names[i] = k.Name
@@ -97,12 +109,21 @@ func (t *Table) names() []string {
 
 // Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule.
 func Tables() []*Table {
-	all := []*Table{&globalTable, &moduleTable}
+	all := []*Table{&Global, &Module}
 	for _, typ := range MapperTypes() {
-		all = append(all, mapperTable(typ))
+		all = append(all, Mapper(typ))
 	}
-	return append(all, &ruleTable)
+	return append(all, &Rule)
 }
 
-func isTrue(v value) bool { return v.b }
-func always(value) bool   { return true }
+func isTrue(v Value) bool { return v.True }
+func always(Value) bool   { return true }
+func isSoft(v Value) bool { return v.Text() == "soft" }
+
+// policyWords are those of cert_policy.
+var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online", "crl_auto", "ocsp_on"}
+
+// looserPolicy: less than the default.
+func looserPolicy(v Value) bool {
+	return !slices.Contains(v.Texts, "ca") || slices.Contains(v.Texts, "none") || slices.Contains(v.Texts, "no_signature")
+}

@@ -1,11 +1,12 @@
-package config
+package scconf
 
 import (
 	"bytes"
 	"strings"
 )
 
-func quoteValues(texts []string) string {
+// QuoteValues writes a list of values, in quotes where they must be.
+func QuoteValues(texts []string) string {
 	words := make([]Word, len(texts))
 	for i, s := range texts {
 		words[i] = Word{Text: s}
@@ -88,7 +89,7 @@ func (b *Block) Set(key string, values ...string) {
 	var kept []*Item
 	done := false
 	for _, it := range b.Items {
-		if it.Block == nil && equalKeys(it.Key.Text, key) {
+		if it.Block == nil && SameKey(it.Key.Text, key) {
 			if done {
 				continue
 			}

@@ -1,6 +1,7 @@
-package config
+package schema
 
-var globalTable = Table{
+// Global is the table of the block pam_pkcs11.
+var Global = Table{
 	Block: "pam_pkcs11",
 	Doc:   "Settings of the whole module.",
 	Keys: []Key{
@@ -38,7 +39,8 @@ var globalTable = Table{
 	},
 }
 
-var moduleTable = Table{
+// Module is the table of a block pkcs11_module.
+var Module = Table{
 	Block: "pkcs11_module",
 	Doc:   "A PKCS#11 library, the token to choose in it, and how its certificates are checked.",
 	Keys: []Key{
@@ -80,7 +82,7 @@ var moduleTable = Table{
 		{Name: "ocsp_url", Kind: WebURLs, Status: New, Doc: "OCSP responders to ask before those that the certificate names; they may be on this machine or its link."},
 		{Name: "ocsp_responder_cert", Kind: Paths, Status: New, Doc: "Certificates of responders whose answers are believed whatever the authority: files or directories, PEM or DER."},
 		{Name: "ocsp_delegate_without_status", Kind: Choice, Default: "refuse", Words: []string{"refuse", "accept"}, Status: New,
-			risky: func(v value) bool { return v.text() == "accept" }, risk: "a stolen key of such a responder says good until its certificate ends",
+			risky: func(v Value) bool { return v.Text() == "accept" }, risk: "a stolen key of such a responder says good until its certificate ends",
 			Doc: "Refuse or accept the answers of a responder that the authority named and whose certificate has neither nocheck nor an address where its own status could be asked."},
 		{Name: "ocsp_nonce", Kind: Choice, Default: "optional", Words: []string{"optional", "required", "off"}, Status: New,
 			Doc: "Nonce, by which an OCSP answer is known to be fresh: optional: it is sent, and answers without it are believed; required: they are not, and kept answers do not do; off: it is not sent."},

@@ -1,4 +1,7 @@
-package config
+// Package scconf reads and writes the grammar of pam_pkcs11.conf, whatever the keys mean: lex.go cuts a file
+// into lexemes with their places, parse.go makes a tree of blocks and settings of them, write.go text of a
+// tree, with its comments.
+package scconf
 
 import (
 	"bytes"

@@ -3,65 +3,12 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config/internal/scconf"
 )
 
-func TestFormatKeepsComments(t *testing.T) {
-	text := `# the head
-pam_pkcs11 {   # behind the brace
- # about debug
- debug = true;   # behind debug
-
- use_mappers=cn , "d e"
- pkcs11_module soft{ module = /a#b; }  # soft
- # at the end
-}
-# the tail`
-	want := `# the head
-pam_pkcs11 {
-  # behind the brace
-  # about debug
-  debug = true; # behind debug
-
-  use_mappers = cn, "d e";
-  pkcs11_module soft {
-    module = /a#b;
-  } # soft
-  # at the end
-}
-# the tail
-`
-	tree, err := ParseFile("f", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(tree.Format()); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-	again, err := ParseFile("f", []byte(want))
-	if err != nil || string(again.Format()) != want {
-		t.Errorf("the second time: %v\n%s", err, again.Format())
-	}
-}
-
-func TestSet(t *testing.T) {
-	tree, err := ParseFile("f", []byte("pam_pkcs11 {\n  # which\n  use_mappers = a;\n  debug = true;\n  Use_Mappers = b;\n}\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := tree.Find("PAM_PKCS11", "").Block
-	block.Set("use_mappers", "cn", "pwent")
-	block.Set("use_pkcs11_module", "a name; with = {all} # of it")
-	want := "pam_pkcs11 {\n  # which\n  use_mappers = cn, pwent;\n  debug = true;\n  use_pkcs11_module = \"a name; with = {all} # of it\";\n}\n"
-	if got := string(tree.Format()); got != want {
-		t.Errorf("got\n%s", got)
-	}
-	if CanWrite(`a"b`) || CanWrite("a\nb") || !CanWrite("a\tb {};") {
-		t.Error("CanWrite")
-	}
-}
-
 // shape is what a tree says, without places and comments.
-func shape(b *Block) string {
+func shape(b *scconf.Block) string {
 	var s strings.Builder
 	for _, it := range b.Items {
 		s.WriteString("[" + it.Key.Text)
@@ -87,15 +34,15 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _ = Parse("f", []byte(text), nil)
 		CheckData("f", []byte(text))
-		tree, err := ParseFile("f", []byte(text))
+		tree, err := scconf.ParseFile("f", []byte(text))
 		if err != nil {
 			return
 		}
 		out := tree.Format()
-		if len(out) > MaxFileSize {
+		if len(out) > scconf.MaxFileSize {
 			return
 		}
-		again, err := ParseFile("f", out)
+		again, err := scconf.ParseFile("f", out)
 		if err != nil {
 			t.Fatalf("%v\n%q\nwritten for\n%q", err, out, text)
 		}

@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"fmt"
@@ -8,117 +8,119 @@ import (
 	"strings"
 	"sync"
 
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/mappers"
 )
 
 var digests = []string{"sha1", "sha224", "sha256", "sha384", "sha512"}
 
 // convertDigest: an algorithm that the C module did not know was SHA-1 for it.
-func convertDigest(v *value, w Word, odd *string) *fault {
+func convertDigest(v *Value, w scconf.Word, odd *string) *Fault {
 	name := strings.ReplaceAll(strings.ToLower(w.Text), "-", "")
 	switch name {
 	case "":
-		v.texts = nil
+		v.Texts = nil
 		return nil
 	case "sha", "dss", "dss1":
-		*odd = quote(w.Text) + " means sha1"
+		*odd = finding.Quote(w.Text) + " means sha1"
 		name = "sha1"
 	case "null", "md2", "md4", "md5", "mdc2", "ripemd160", "rmd160":
-		return &fault{w, "the digest " + quote(w.Text) + " is too weak to tell certificates apart", "write the mapfile anew with sha256"}
+		return &Fault{w, "the digest " + finding.Quote(w.Text) + " is too weak to tell certificates apart", "write the mapfile anew with sha256"}
 	}
 	if !slices.Contains(digests, name) {
-		hint := didYouMean(name, digests)
+		hint := finding.DidYouMean(name, digests)
 		if hint == "" {
 			hint = "the C module took sha1 for it"
 		}
-		return &fault{w, "unknown digest " + quote(w.Text), hint}
+		return &Fault{w, "unknown digest " + finding.Quote(w.Text), hint}
 	}
-	v.texts = []string{name}
+	v.Texts = []string{name}
 	return nil
 }
 
 // convertMapfile makes a URL of what is written. A path without a scheme found no file in the C module.
-func convertMapfile(v *value, w Word, odd *string) *fault {
+func convertMapfile(v *Value, w scconf.Word, odd *string) *Fault {
 	switch text := w.Text; {
 	case text == "" || strings.EqualFold(text, "none"):
-		v.texts = nil
+		v.Texts = nil
 	case filepath.IsAbs(text):
 		*odd = "the C module found no file by a path without file://"
-		v.texts = []string{"file://" + text}
+		v.Texts = []string{"file://" + text}
 	default:
 		scheme, rest, found := strings.Cut(text, ":")
 		scheme = strings.ToLower(scheme)
 		if !found || !slices.Contains([]string{"file", "https", "http", "ldap", "ldaps", "ldapi"}, scheme) {
-			return &fault{w, quote(text) + " is not a mapfile", "write file:///path or none"}
+			return &Fault{w, finding.Quote(text) + " is not a mapfile", "write file:///path or none"}
 		}
 		if scheme != "file" {
 			return nil
 		}
 		path := strings.TrimPrefix(rest, "//")
 		if !filepath.IsAbs(path) || strings.HasPrefix(path, "//") {
-			return &fault{w, quote(text) + " does not name an absolute path", "write file:///path"}
+			return &Fault{w, finding.Quote(text) + " does not name an absolute path", "write file:///path"}
 		}
-		v.texts = []string{"file://" + path}
+		v.Texts = []string{"file://" + path}
 	}
 	return nil
 }
 
 // convertTLSMode: the C module looked at how the word began, in any case.
-func convertTLSMode(v *value, w Word, odd *string) *fault {
+func convertTLSMode(v *Value, w scconf.Word, odd *string) *Fault {
 	switch text := strings.ToLower(w.Text); {
 	case text == "":
-		v.texts = nil
+		v.Texts = nil
 	case strings.HasPrefix(text, "tls"):
-		v.texts = []string{"tls"}
+		v.Texts = []string{"tls"}
 	case slices.Contains([]string{"starttls", "start_tls", "start-tls"}, text):
-		v.texts = []string{"tls"}
-		*odd = "the C module took " + quote(w.Text) + " for off"
+		v.Texts = []string{"tls"}
+		*odd = "the C module took " + finding.Quote(w.Text) + " for off"
 	case strings.HasPrefix(text, "on"), strings.HasPrefix(text, "ssl"), text == "ldaps":
-		v.texts = []string{"ssl"}
+		v.Texts = []string{"ssl"}
 	case slices.Contains([]string{"off", "no", "false", "none", "0"}, text):
-		v.texts = []string{"off"}
+		v.Texts = []string{"off"}
 	default:
-		return &fault{w, "ssl is off, tls or ssl, not " + quote(w.Text), didYouMean(text, []string{"off", "tls", "ssl", "on"})}
+		return &Fault{w, "ssl is off, tls or ssl, not " + finding.Quote(w.Text), finding.DidYouMean(text, []string{"off", "tls", "ssl", "on"})}
 	}
 	return nil
 }
 
 const maxPattern = 1024
 
-func convertPattern(v *value, w Word) *fault {
+func convertPattern(v *Value, w scconf.Word) *Fault {
 	if w.Text == "" {
 		return nil
 	}
 	if len(w.Text) > maxPattern {
-		return &fault{w, "the regular expression is too long", ""}
+		return &Fault{w, "the regular expression is too long", ""}
 	}
 	// Alone first, so that `a)|(b` does not become sound by the brackets around it.
 	if _, err := regexp.Compile(w.Text); err != nil {
-		return &fault{w, err.Error(), ""}
+		return &Fault{w, err.Error(), ""}
 	}
 	re, err := regexp.Compile(`\A(?:` + w.Text + `)\z`)
 	if err != nil {
-		return &fault{w, err.Error(), ""}
+		return &Fault{w, err.Error(), ""}
 	}
 	v.re = re
 	return nil
 }
 
 // checkConditions reads every value of attribute_map.
-func checkConditions(words []Word) *fault {
+func checkConditions(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if _, err := mappers.ParseConditions(w.Text); err != nil {
-			return &fault{w, err.Error(), ""}
+			return &Fault{w, err.Error(), ""}
 		}
 	}
 	return nil
 }
 
 // checkQuoted: a name has commas of its own, so several unquoted words are one name in pieces.
-func checkQuoted(words []Word) *fault {
+func checkQuoted(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if len(words) > 1 && !w.Quoted {
-			return &fault{w, "several distinguished names must each stand in quotes", "one name with commas stands in one pair of quotes"}
+			return &Fault{w, "several distinguished names must each stand in quotes", "one name with commas stands in one pair of quotes"}
 		}
 	}
 	return nil
@@ -128,19 +130,19 @@ func checkQuoted(words []Word) *fault {
 const maxBases = 10
 
 // checkBases: one base may be "", the root of a directory.
-func checkBases(words []Word) *fault {
+func checkBases(words []scconf.Word) *Fault {
 	if len(words) == 1 && words[0].Text == "" {
 		return nil
 	}
 	if len(words) > maxBases {
-		return &fault{words[maxBases], fmt.Sprintf("here are %d bases, at most %d are allowed", len(words), maxBases), ""}
+		return &Fault{words[maxBases], fmt.Sprintf("here are %d bases, at most %d are allowed", len(words), maxBases), ""}
 	}
 	if f := checkQuoted(words); f != nil {
 		return f
 	}
 	for _, w := range words {
 		if !strings.Contains(w.Text, "=") {
-			return &fault{w, quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"ou=People,o=Example\""}
+			return &Fault{w, finding.Quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"ou=People,o=Example\""}
 		}
 	}
 	return nil
@@ -156,11 +158,11 @@ var purposes = map[string]string{
 var oidShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-2](\.(0|[1-9][0-9]{0,17})){1,32}$`) })
 
 // convertPurposes leaves object identifiers, or the one word ignore.
-func convertPurposes(v *value, words []Word) *fault {
+func convertPurposes(v *Value, words []scconf.Word) *Fault {
 	for i, w := range words {
 		if w.Text == "ignore" {
 			if len(words) > 1 {
-				return &fault{w, "ignore contradicts the other words of eku", ""}
+				return &Fault{w, "ignore contradicts the other words of eku", ""}
 			}
 			return nil
 		}
@@ -169,18 +171,18 @@ func convertPurposes(v *value, words []Word) *fault {
 		}
 		names := []string{"ignore"}
 		for name, oid := range purposes {
-			if equalKeys(name, w.Text) {
-				v.texts[i] = oid
+			if scconf.SameKey(name, w.Text) {
+				v.Texts[i] = oid
 			}
 			names = append(names, name)
 		}
-		if v.texts[i] == w.Text {
+		if v.Texts[i] == w.Text {
 			slices.Sort(names)
-			hint := didYouMean(w.Text, names)
+			hint := finding.DidYouMean(w.Text, names)
 			if hint == "" {
 				hint = "ignore, an object identifier, or one of " + strings.Join(names, ", ")
 			}
-			return &fault{w, "unknown extended key usage " + quote(w.Text), hint}
+			return &Fault{w, "unknown extended key usage " + finding.Quote(w.Text), hint}
 		}
 	}
 	return nil
@@ -193,10 +195,19 @@ func isVariable(s string) bool {
 	return ok && name != "" && strings.IndexByte(letters, name[0]) >= 0 && strings.Trim(name, letters+"0123456789") == ""
 }
 
-func checkEnvironment(words []Word) *fault {
+func checkEnvironment(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if !isVariable(w.Text) {
-			return &fault{w, quote(w.Text) + " is not NAME=value", ""}
+			return &Fault{w, finding.Quote(w.Text) + " is not NAME=value", ""}
+		}
+	}
+	return nil
+}
+
+func checkOIDs(words []scconf.Word) *Fault {
+	for _, w := range words {
+		if !oidShape().MatchString(w.Text) {
+			return &Fault{w, finding.Quote(w.Text) + " is not an object identifier", "write numbers with dots between them"}
 		}
 	}
 	return nil

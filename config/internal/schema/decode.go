@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"errors"
@@ -7,36 +7,40 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 )
 
 // maxValues bounds a list.
 const maxValues = 100
 
-// fault is why words are no value of a key. word is the one at fault.
-type fault struct {
-	word       Word
-	text, hint string
+// Fault is why words are no value of a key.
+type Fault struct {
+	At   scconf.Word // the one at fault
+	Text string      // what is wrong
+	Hint string      // what may have been meant; may be empty
 }
 
-// decode reads the words written for a key. odd says how the C module read them otherwise, "" when it
+// Decode reads the words written for a key. odd says how the C module read them otherwise, "" when it
 // did not.
-func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
-	v.set = len(words) > 0
+func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
+	v.Set = len(words) > 0
 	if len(words) > 0 {
-		v.at = words[0]
+		v.At = words[0]
 	}
 	if k.Kind == Words || k.Kind == Names {
 		words, odd = splitQuoted(words)
 	}
 	v.words = words
 	for _, w := range words {
-		v.texts = append(v.texts, w.Text)
+		v.Texts = append(v.Texts, w.Text)
 	}
 	if len(words) > maxValues {
-		return v, "", &fault{words[maxValues], fmt.Sprintf("%s has more than %d values", k.Name, maxValues), ""}
+		return v, "", &Fault{words[maxValues], fmt.Sprintf("%s has more than %d values", k.Name, maxValues), ""}
 	}
-	if !k.isList() && len(words) > 1 {
-		return v, "", &fault{words[1], fmt.Sprintf("%s takes one value, here are %d", k.Name, len(words)), "is it one value with commas? Then put it in quotes"}
+	if !k.IsList() && len(words) > 1 {
+		return v, "", &Fault{words[1], fmt.Sprintf("%s takes one value, here are %d", k.Name, len(words)), "is it one value with commas? Then put it in quotes"}
 	}
 	if len(words) == 0 {
 		return k.defaultValue(), odd, nil
@@ -47,12 +51,13 @@ func (k *Key) decode(words []Word) (v value, odd string, f *fault) {
 	return v, odd, nil
 }
 
-func (k *Key) isList() bool {
+// IsList reports whether a key takes several values.
+func (k *Key) IsList() bool {
 	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
-func (k *Key) convert(v *value, words []Word, odd *string) *fault {
+func (k *Key) convert(v *Value, words []scconf.Word, odd *string) *Fault {
 	w := words[0]
 	switch k.Kind {
 	case Bool:
@@ -91,43 +96,43 @@ func (k *Key) convert(v *value, words []Word, odd *string) *fault {
 		return checkOIDs(words)
 	case URI:
 		if !strings.HasPrefix(w.Text, "pkcs11:") {
-			return &fault{w, quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}
+			return &Fault{w, finding.Quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}
 		}
 	}
 	return nil
 }
 
 // defaultValue reads the table's own default.
-func (k *Key) defaultValue() value {
+func (k *Key) defaultValue() Value {
 	if k.Default == "" || k.Kind == Anything {
-		return value{}
+		return Value{}
 	}
-	words := []Word{{Text: k.Default}}
-	if k.isList() && k.Kind != Bases {
+	words := []scconf.Word{{Text: k.Default}}
+	if k.IsList() && k.Kind != Bases {
 		words = nil
 		for _, s := range strings.Split(k.Default, ",") {
-			words = append(words, Word{Text: strings.TrimSpace(s)})
+			words = append(words, scconf.Word{Text: strings.TrimSpace(s)})
 		}
 	}
-	v := value{}
+	v := Value{}
 	for _, w := range words {
-		v.texts = append(v.texts, w.Text)
+		v.Texts = append(v.Texts, w.Text)
 	}
 	var odd string
 	if f := k.convert(&v, words, &odd); f != nil {
-		return value{} // a test reads every default
+		return Value{} // a test reads every default
 	}
 	return v
 }
 
 // splitQuoted cuts words like "ca, signature", which the C module took for one unknown word.
-func splitQuoted(words []Word) ([]Word, string) {
-	var all []Word
+func splitQuoted(words []scconf.Word) ([]scconf.Word, string) {
+	var all []scconf.Word
 	odd := ""
 	for _, w := range words {
 		parts := strings.FieldsFunc(w.Text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
 		if len(parts) != 1 || parts[0] != w.Text {
-			odd = "the C module took " + quote(w.Text) + " for one word that it did not know"
+			odd = "the C module took " + finding.Quote(w.Text) + " for one word that it did not know"
 		}
 		for _, p := range parts {
 			part := w
@@ -139,20 +144,20 @@ func splitQuoted(words []Word) ([]Word, string) {
 }
 
 // convertBool: the C module looked at the first letter; t and y were true, all else false.
-func convertBool(k *Key, v *value, w Word, odd *string) *fault {
+func convertBool(k *Key, v *Value, w scconf.Word, odd *string) *Fault {
 	switch strings.ToLower(w.Text) {
 	case "true", "yes", "t", "y":
-		v.b = true
+		v.True = true
 	case "on", "1", "enable", "enabled":
-		v.b = true
-		*odd = "the C module read " + quote(w.Text) + " as false"
+		v.True = true
+		*odd = "the C module read " + finding.Quote(w.Text) + " as false"
 	case "false", "no", "off", "0", "f", "n", "disable", "disabled":
 	default:
-		hint := didYouMean(w.Text, []string{"true", "false", "yes", "no"})
+		hint := finding.DidYouMean(w.Text, []string{"true", "false", "yes", "no"})
 		if hint == "" {
 			hint = "write true or false"
 		}
-		return &fault{w, fmt.Sprintf("%s is true or false, not %s", k.Name, quote(w.Text)), hint}
+		return &Fault{w, fmt.Sprintf("%s is true or false, not %s", k.Name, finding.Quote(w.Text)), hint}
 	}
 	return nil
 }
@@ -170,24 +175,24 @@ func isInt(s string) bool {
 }
 
 // convertInt: the C module read a word as 0.
-func (k *Key) convertInt(v *value, w Word, odd *string) *fault {
+func (k *Key) convertInt(v *Value, w scconf.Word, odd *string) *Fault {
 	for _, name := range k.Named {
 		if strings.EqualFold(name.Word, w.Text) {
-			v.n = name.Number
-			if v.n != 0 {
-				*odd = "the C module read " + quote(w.Text) + " as 0"
+			v.Number = name.Number
+			if v.Number != 0 {
+				*odd = "the C module read " + finding.Quote(w.Text) + " as 0"
 			}
 			return nil
 		}
 	}
 	n, err := strconv.ParseInt(w.Text, 0, 32)
 	if !isInt(w.Text) || err != nil && !errors.Is(err, strconv.ErrRange) {
-		return &fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, quote(w.Text)), k.namedHint()}
+		return &Fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, finding.Quote(w.Text)), k.namedHint()}
 	}
 	if err != nil || int(n) < k.Min || int(n) > k.Max {
-		return &fault{w, fmt.Sprintf("%s is from %d to %d, not %s", k.Name, k.Min, k.Max, w.Text), ""}
+		return &Fault{w, fmt.Sprintf("%s is from %d to %d, not %s", k.Name, k.Min, k.Max, w.Text), ""}
 	}
-	v.n = int(n)
+	v.Number = int(n)
 	return nil
 }
 
@@ -203,17 +208,17 @@ func (k *Key) namedHint() string {
 	return "or one of " + strings.Join(words, ", ")
 }
 
-func (k *Key) checkWords(words []Word) *fault {
+func (k *Key) checkWords(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if !slices.Contains(k.Words, w.Text) {
-			hint := didYouMean(w.Text, k.Words)
+			hint := finding.DidYouMean(w.Text, k.Words)
 			if hint == "" {
 				hint = k.Instead
 			}
 			if hint == "" {
 				hint = "one of " + strings.Join(k.Words, ", ")
 			}
-			return &fault{w, fmt.Sprintf("%s has no word %s", k.Name, quote(w.Text)), hint}
+			return &Fault{w, fmt.Sprintf("%s has no word %s", k.Name, finding.Quote(w.Text)), hint}
 		}
 	}
 	return nil
@@ -221,28 +226,28 @@ func (k *Key) checkWords(words []Word) *fault {
 
 // convertPath: ca_dir and crl_dir could begin with file:///, which the C module cut off with the last
 // slash, so that the path was relative to the directory of the program.
-func (k *Key) convertPath(v *value, w Word, odd *string) *fault {
+func (k *Key) convertPath(v *Value, w scconf.Word, odd *string) *Fault {
 	path := w.Text
 	if rest, ok := strings.CutPrefix(path, "file://"); ok {
 		path = rest
-		*odd = "the C module took " + quote(w.Text) + " for a path relative to the current directory"
+		*odd = "the C module took " + finding.Quote(w.Text) + " for a path relative to the current directory"
 	}
 	if !filepath.IsAbs(path) {
-		return &fault{w, fmt.Sprintf("%s is an absolute path, not %s", k.Name, quote(w.Text)), ""}
+		return &Fault{w, fmt.Sprintf("%s is an absolute path, not %s", k.Name, finding.Quote(w.Text)), ""}
 	}
-	v.texts = []string{path}
+	v.Texts = []string{path}
 	return nil
 }
 
 // convertPaths is convertPath for each of several.
-func (k *Key) convertPaths(v *value, words []Word, odd *string) *fault {
+func (k *Key) convertPaths(v *Value, words []scconf.Word, odd *string) *Fault {
 	var all []string
 	for _, w := range words {
 		if fault := k.convertPath(v, w, odd); fault != nil {
 			return fault
 		}
-		all = append(all, v.texts[0])
+		all = append(all, v.Texts[0])
 	}
-	v.texts = all
+	v.Texts = all
 	return nil
 }

@@ -1,9 +1,13 @@
-package config
+package schema
 
-import "slices"
+import (
+	"slices"
 
-// commonKeys stand in every mapper block.
-var commonKeys = []Key{
+	"pam_pkcs11/config/internal/scconf"
+)
+
+// CommonKeys stand in every mapper block.
+var CommonKeys = []Key{
 	{Name: "module", Kind: Text, Default: "internal", Doc: "internal, or the path .../NAME_mapper.so of an old mapper, which means the built-in NAME."},
 	{Name: "type", Kind: Text, Status: New, Doc: "Built-in mapper that this block configures, where that is not the block's name: " + orList(MapperTypes()) + "."},
 	{Name: "debug", Kind: Bool, Default: "false", Doc: "Log this mapper's steps."},
@@ -28,8 +32,8 @@ func unread(k Key) Key {
 	return k
 }
 
-// mapperTables in the order of the manual page.
-var mapperTables = []Table{
+// MapperTables are those of the built-in mappers, without CommonKeys, in the order of the manual page.
+var MapperTables = []Table{
 	{Type: "cn", Doc: "Common name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "uid", Doc: "Unique identifier or user id of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
 	{Type: "subject", Doc: "Distinguished name of the subject.", Keys: []Key{mapfileKey, insecureKey, ignoreCaseKey}},
@@ -104,7 +108,7 @@ var directoryKeys = []Key{
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
 	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
 	{Name: "tls_key", Kind: Text, Doc: "Its private key; nobody but root may read the file."},
-	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: isUncheckedPeer, risky: isUncheckedPeer,
+	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: IsUncheckedPeer, risky: IsUncheckedPeer,
 		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 (hard) and 2 (demand) yes, 0 (never) no, 3 and 4 as 0; -1 is 2."},
 	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
 	{Name: "tls_ciphers", Kind: Anything, Status: NoEffect, Doc: "Cipher suites are those that the program holds to be safe."},
@@ -133,7 +137,8 @@ var certmapKeys = slices.Concat([]Key{
 	{Name: "domain", Kind: Text, Status: New, Doc: "Domain that this block asks: rules with a list of domains count only if it lists this one."},
 }, directoryKeys)
 
-var ruleTable = Table{
+// Rule is the table of a rule of a certmap mapper.
+var Rule = Table{
 	Block: "rule",
 	Doc:   "One rule of a certmap mapper.",
 	Keys: []Key{
@@ -146,26 +151,26 @@ var ruleTable = Table{
 
 // MapperTypes names the built-in mappers.
 func MapperTypes() []string {
-	types := make([]string, len(mapperTables))
-	for i, t := range mapperTables {
+	types := make([]string, len(MapperTables))
+	for i, t := range MapperTables {
 		types[i] = t.Type
 	}
 	return types
 }
 
-// mapperTable gives the keys of a built-in mapper, nil when there is none of that type.
-func mapperTable(typ string) *Table {
-	for _, t := range mapperTables {
-		if equalKeys(t.Type, typ) {
+// Mapper gives the keys of a built-in mapper, nil when there is none of that type.
+func Mapper(typ string) *Table {
+	for _, t := range MapperTables {
+		if scconf.SameKey(t.Type, typ) {
 			t.Block = "mapper"
-			t.Keys = slices.Concat(commonKeys, t.Keys)
+			t.Keys = slices.Concat(CommonKeys, t.Keys)
 			return &t
 		}
 	}
 	return nil
 }
 
-func isWrittenOff(v value) bool { return v.set && v.text() == "off" }
+func isWrittenOff(v Value) bool { return v.Set && v.Text() == "off" }
 
-// isUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
-func isUncheckedPeer(v value) bool { return v.n == 0 || v.n == 3 || v.n == 4 }
+// IsUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
+func IsUncheckedPeer(v Value) bool { return v.Number == 0 || v.Number == 3 || v.Number == 4 }

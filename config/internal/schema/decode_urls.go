@@ -1,0 +1,42 @@
+package schema
+
+import (
+	"net/url"
+	"path"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+)
+
+// checkWebURLs: a host and no user, as they are asked.
+func checkWebURLs(words []scconf.Word) *Fault {
+	for _, w := range words {
+		u, err := url.Parse(w.Text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+		}
+	}
+	return nil
+}
+
+// checkListURLs: a file may be named here, since the administrator writes it.
+func checkListURLs(words []scconf.Word) *Fault {
+	for _, w := range words {
+		u, err := url.Parse(w.Text)
+		good := err == nil && u.User == nil
+		if good {
+			switch u.Scheme {
+			case "http", "https", "ldap", "ldaps":
+				good = u.Hostname() != ""
+			case "file":
+				good = u.Host == "" && path.IsAbs(u.Path)
+			default:
+				good = false
+			}
+		}
+		if !good {
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
+		}
+	}
+	return nil
+}
