@@ -187,6 +187,9 @@ func ruleSettings(rules []Rule) []mappers.Rule {
 
 // Contradiction is why the block's settings cannot be obeyed together, with its place; nil when they can.
 func (m Mapper) Contradiction() *Error {
+	if m.Settings == nil {
+		return nil // a mapper that was not read from a file; package mapper refuses it
+	}
 	if f := m.Settings.Contradiction(); f != nil {
 		return m.Place(f)
 	}

@@ -21,7 +21,7 @@ func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user 
 			if l.refuses(cert, verified) != "" || !l.maySpeakFor(cert, c.known) {
 				continue
 			}
-			if e, ok := l.mapper.(mapping.Expecter); ok && e.Expects(cert, user) {
+			if e, ok := l.mapper.(mapping.Prefetcher); ok && e.Expects(cert, user) {
 				e.Connect(ctx)
 				return
 			}
@@ -35,7 +35,7 @@ func (c *Chain) expectAny(ctx context.Context, user string, verified bool) {
 		if !verified && !l.mapper.Binds() {
 			continue
 		}
-		if e, ok := l.mapper.(mapping.Expecter); ok && len(l.issuers) == 0 && e.Expects(nil, user) {
+		if e, ok := l.mapper.(mapping.Prefetcher); ok && len(l.issuers) == 0 && e.Expects(nil, user) {
 			e.Connect(ctx)
 		}
 		return

@@ -38,7 +38,7 @@ type certmapRule struct {
 
 // What a chain asks of a mapper beside its interface is found out at run time.
 var (
-	_ mapping.Expecter       = (*certmapMapper)(nil)
+	_ mapping.Prefetcher     = (*certmapMapper)(nil)
 	_ mapping.EverybodyNamer = (*certmapMapper)(nil)
 	_ mapping.IssuerReader   = (*certmapMapper)(nil)
 )
@@ -208,10 +208,10 @@ func (m *certmapMapper) later(ctx context.Context, cert *certinfo.Certificate, p
 	return list
 }
 
-// Connect implements mapping.Expecter.
+// Connect implements mapping.Prefetcher.
 func (m *certmapMapper) Connect(ctx context.Context) { m.directory.Connect(ctx) }
 
-// Expects implements mapping.Expecter.
+// Expects implements mapping.Prefetcher.
 func (m *certmapMapper) Expects(cert *certinfo.Certificate, _ string) bool {
 	return cert != nil && slices.ContainsFunc(m.deciding(cert), func(r certmapRule) bool {
 		if r.mapping.local {

@@ -39,7 +39,7 @@ func (d *Directory) ask(ctx context.Context, first *round, maxOctets int64) erro
 }
 
 func (d *Directory) converse(ctx context.Context, first *round, maxOctets int64) error {
-	r := d.takeAhead(ctx)
+	r := d.takePrefetch(ctx)
 	ahead := r != nil
 	if !ahead {
 		r = d.reach(ctx)

@@ -43,7 +43,7 @@ type Directory struct {
 	dead        *DeadStore
 	now         func() time.Time
 	log         *slog.Logger
-	ahead       atomic.Pointer[ahead] // made before there is a question; nil when there is none
+	prefetch    atomic.Pointer[prefetch] // made before there is a question; nil when there is none
 }
 
 // Limits of what is read for a directory.

@@ -8,8 +8,8 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// reached is a directory's servers with a connection to one of them, or why there is none.
-type reached struct {
+// dialResult is a directory's servers with a connection to one of them, or why there is none.
+type dialResult struct {
 	config ldapconn.Config
 	conn   *ldapconn.Conn
 	fault  error // of the configuration's files; no server was asked
@@ -17,8 +17,8 @@ type reached struct {
 }
 
 // reach reads the files and connects to the first server that lets itself be asked.
-func (d *Directory) reach(ctx context.Context) *reached {
-	var r reached
+func (d *Directory) reach(ctx context.Context) *dialResult {
+	var r dialResult
 	if r.config, r.fault = d.open(ctx); r.fault == nil {
 		r.config.MaxBytes = maxAnswerOctets
 		r.conn, r.err = ldapconn.Dial(ctx, r.config)
@@ -26,19 +26,19 @@ func (d *Directory) reach(ctx context.Context) *reached {
 	return &r
 }
 
-// ahead is a connection that is made before there is a question.
-type ahead struct {
+// prefetch is a connection that is made before there is a question.
+type prefetch struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when got is there
-	got  *reached
+	got  *dialResult
 }
 
 // Connect begins to connect, beside the caller. The next ask takes the connection over; what none has taken when ctx
 // ends is closed.
 func (d *Directory) Connect(ctx context.Context) {
 	dialling, stop := context.WithCancel(ctx)
-	a := &ahead{stop: stop, done: make(chan struct{})}
-	if !d.ahead.CompareAndSwap(nil, a) {
+	a := &prefetch{stop: stop, done: make(chan struct{})}
+	if !d.prefetch.CompareAndSwap(nil, a) {
 		stop()
 		return // there is one already
 	}
@@ -46,13 +46,13 @@ func (d *Directory) Connect(ctx context.Context) {
 		defer close(a.done)
 		defer func() {
 			if v := recover(); v != nil {
-				a.got = &reached{fault: fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())}
+				a.got = &dialResult{fault: fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())}
 			}
 		}()
 		a.got = d.reach(dialling)
 	}()
 	context.AfterFunc(ctx, func() {
-		if d.ahead.CompareAndSwap(a, nil) {
+		if d.prefetch.CompareAndSwap(a, nil) {
 			stop()
 			<-a.done
 			a.got.close()
@@ -61,19 +61,19 @@ func (d *Directory) Connect(ctx context.Context) {
 }
 
 // Pending reports whether a connection was begun that no question has taken yet.
-func (d *Directory) Pending() bool { return d.ahead.Load() != nil }
+func (d *Directory) Pending() bool { return d.prefetch.Load() != nil }
 
 // close ends what reach began.
-func (r *reached) close() {
+func (r *dialResult) close() {
 	if r.conn != nil {
 		r.conn.Close()
 	}
 	clear(r.config.Password)
 }
 
-// takeAhead returns what connect has reached, waiting for it until ctx ends; nil when there was no connect.
-func (d *Directory) takeAhead(ctx context.Context) *reached {
-	a := d.ahead.Swap(nil)
+// takePrefetch returns what connect has reached, waiting for it until ctx ends; nil when there was no connect.
+func (d *Directory) takePrefetch(ctx context.Context) *dialResult {
+	a := d.prefetch.Swap(nil)
 	if a == nil {
 		return nil
 	}

@@ -28,7 +28,7 @@ type ldapMapper struct {
 
 // What a chain asks of a mapper beside its interface is found out at run time.
 var (
-	_ mapping.Expecter     = (*ldapMapper)(nil)
+	_ mapping.Prefetcher   = (*ldapMapper)(nil)
 	_ mapping.IssuerReader = (*ldapMapper)(nil)
 )
 
@@ -80,13 +80,13 @@ func (m *ldapMapper) Match(ctx context.Context, cert *certinfo.Certificate, user
 	return *a, true, nil
 }
 
-// Connect implements mapping.Expecter.
+// Connect implements mapping.Prefetcher.
 func (m *ldapMapper) Connect(ctx context.Context) { m.directory.Connect(ctx) }
 
 // Ahead reports whether a connection was begun that no question has taken yet.
 func (m *ldapMapper) Ahead() bool { return m.directory.Pending() }
 
-// Expects implements mapping.Expecter.
+// Expects implements mapping.Prefetcher.
 func (m *ldapMapper) Expects(cert *certinfo.Certificate, user string) bool {
 	if m.how != "off" {
 		return true // there is always the question for the certificate

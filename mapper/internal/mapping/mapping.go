@@ -53,8 +53,8 @@ type Mapper interface {
 	Binds() bool
 }
 
-// Expecter is a mapper that asks a server, and can connect to it before it is asked.
-type Expecter interface {
+// Prefetcher is a mapper that asks a server, and can connect to it before it is asked.
+type Prefetcher interface {
 	// Expects tells whether a question about the certificate goes to the server, with nil whether one about any does.
 	// user is "" or the one that is asked about.
 	Expects(cert *certinfo.Certificate, user string) bool
