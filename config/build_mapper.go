@@ -9,18 +9,21 @@ import (
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/internal/schema"
+	"pam_pkcs11/config/mappers"
 )
 
 // Mapper is one mapper in use.
 type Mapper struct {
-	Name   string // as in use_mappers
-	Type   string // built-in mapper, one of MapperTypes
-	Debug  bool
-	Values schema.Values
-	Rules  []Rule      // of a certmap mapper, in the order of the file
-	Line   int         // of the block, 0 when there is none and all defaults hold
-	File   string      // with the block
-	at     scconf.Word // the block, or the name in use_mappers where there is none
+	Name     string // as in use_mappers
+	Type     string // built-in mapper, one of MapperTypes
+	Debug    bool
+	Issuers  []string         // authorities whose certificates the block is for; nil: any
+	Settings mappers.Settings // what the block says, in the type of its mapper
+	Values   schema.Values
+	Rules    []Rule      // of a certmap mapper, in the order of the file
+	Line     int         // of the block, 0 when there is none and all defaults hold
+	File     string      // with the block
+	at       scconf.Word // the block, or the name in use_mappers where there is none
 }
 
 // Fault makes an error about a key of the block that says where the key is written or, with "" and for one
@@ -56,7 +59,15 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	var notes []finding.Note
 	r := schema.NewReader(name, &errs, &notes)
 	v := r.Read(block, t)
-	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}, errs.Err()
+	m := Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}
+	m.fill()
+	return m, errs.Err()
+}
+
+// fill reads the values.
+func (m *Mapper) fill() {
+	m.Issuers = m.Values.List("issuer")
+	m.Settings = settingsOf(m.Type, m.Values, m.Rules)
 }
 
 // buildMappers reads the blocks that use_mappers names, and then the others.
@@ -143,6 +154,7 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 
 func (b *builder) addMapper(m Mapper) {
 	m.File = b.File
+	m.fill()
 	b.checkMapper(m)
 	b.conf.Mappers = append(b.conf.Mappers, m)
 }

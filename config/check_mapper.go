@@ -5,7 +5,7 @@ import (
 
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
-	"pam_pkcs11/config/internal/schema"
+	"pam_pkcs11/config/mappers"
 )
 
 // checkMapper looks at what the keys of a mapper in use say together. A mapper that could say yes to nobody
@@ -57,7 +57,7 @@ func (b *builder) noteBase(m Mapper) {
 func (b *builder) noteShortened(m Mapper) {
 	v := m.Values.Get("attribute_map")
 	for i, text := range v.Texts {
-		conditions, err := schema.ParseConditions(text)
+		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error already
 		}

@@ -209,6 +209,3 @@ func (b *builder) unlistedMappers() []string {
 	}
 	return names
 }
-
-// Mapfile is the address of the block's mapfile, "" where it names none or its mapper has none.
-func (m Mapper) Mapfile() string { return mapfileOf(m) }

@@ -7,11 +7,14 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mapfile"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 func TestLinesThatNeverMatch(t *testing.T) {
-	cert := certificate(t, testca.Serial(1, 0xaf))
-	sha1, sha256 := colons(cert.Fingerprint(digests["sha1"])), colons(cert.Fingerprint(digests["sha256"]))
+	cert := mappertest.Certificate(t, testca.Serial(1, 0xaf))
+	sha1, sha256 := certtext.Colons(cert.Fingerprint(certtext.Digests["sha1"])), certtext.Colons(cert.Fingerprint(certtext.Digests["sha256"]))
 	for _, c := range []struct {
 		typ      string
 		settings map[string][]string
@@ -49,7 +52,7 @@ func TestLinesThatNeverMatch(t *testing.T) {
 		{"mail", nil, "alice@example.com -> alice", ""}, {"mail", nil, "Alice Example -> alice", "no mail address"},
 	} {
 		b := block(t, c.typ, []string{"# first", c.line}, c.settings)
-		faults := CheckMapfiles(t.Context(), []config.Mapper{b}, Options{Accounts: testAccounts})
+		faults := CheckMapfiles(t.Context(), []config.Mapper{b}, Options{Accounts: mappertest.Accounts})
 		faults = slices.DeleteFunc(faults, func(f LineFault) bool { return f.Note })
 		switch {
 		case c.want == "" && len(faults) > 0:
@@ -62,13 +65,13 @@ func TestLinesThatNeverMatch(t *testing.T) {
 
 func TestLinesOfAFile(t *testing.T) {
 	lines := []string{"A -> alice", "B -> bob", "A -> alice", "A -> bob"}
-	faults := CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", lines, nil)}, Options{Accounts: testAccounts})
+	faults := CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", lines, nil)}, Options{Accounts: mappertest.Accounts})
 	if len(faults) != 1 || faults[0].Line != 3 || faults[0].Text != "the same as line 1" {
 		t.Errorf("%v", faults)
 	}
-	many := strings.Split(strings.Repeat("x\n", maxLineFaults+7), "\n")
-	faults = CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", many, nil)}, Options{Accounts: testAccounts})
-	if n := len(faults); n != maxLineFaults+1 || faults[n-1].Text != "7 more lines like these" {
+	many := strings.Split(strings.Repeat("x\n", mapfile.MaxLineFaults+7), "\n")
+	faults = CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", many, nil)}, Options{Accounts: mappertest.Accounts})
+	if n := len(faults); n != mapfile.MaxLineFaults+1 || faults[n-1].Text != "7 more lines like these" {
 		t.Errorf("%d: %v", n, faults[n-1])
 	}
 	if faults := CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", nil, nil), certmapBlock(t, "rule a { }"), block(t, "null", nil, nil)}, Options{}); len(faults) != 0 {
@@ -78,8 +81,8 @@ func TestLinesOfAFile(t *testing.T) {
 
 // TestLinesReadAsMeant: a note for each file, with the first lines of each way to write one.
 func TestLinesReadAsMeant(t *testing.T) {
-	cert := certificate(t)
-	print := "SHA256 Fingerprint=" + colons(cert.Fingerprint(digests["sha256"])) + " -> alice"
+	cert := mappertest.Certificate(t)
+	print := "SHA256 Fingerprint=" + certtext.Colons(cert.Fingerprint(certtext.Digests["sha256"])) + " -> alice"
 	const all = "7 lines are read as they are meant: a tab for a blank at the arrow (lines 1, 4, 9 and 1 more); " +
 		"several blanks at the arrow (lines 5 and 6); blanks behind the commas of a name (lines 8 and 9)"
 	for _, c := range []struct {
@@ -99,7 +102,7 @@ func TestLinesReadAsMeant(t *testing.T) {
 				"hexadecimal digits without 0x and colons (line 5)"},
 		{"subject", []string{"CN=1\t-> a", "CN=2 -> a", "CN=3\t->a b -> c", "CN=4 \t -> a", "CN=5  -> a", "CN=6 ->  a", "CN=7 -> a", "CN=8, O=x -> a", "CN=9, O=x\t-> a", "CN=0\t -> a"}, all},
 	} {
-		options := Options{Accounts: testAccounts, AllowUnknownUser: true}
+		options := Options{Accounts: mappertest.Accounts, AllowUnknownUser: true}
 		got := ""
 		for _, f := range CheckMapfiles(t.Context(), []config.Mapper{block(t, c.typ, c.lines, nil)}, options) {
 			if f.Note && f.Line == 0 {
@@ -110,28 +113,4 @@ func TestLinesReadAsMeant(t *testing.T) {
 			t.Errorf("%s: %q:\n got %s\nwant %s", c.typ, c.lines, got, c.want)
 		}
 	}
-}
-
-// FuzzLineCheck: a line that is no fault is one that a login reads, whatever stands in it.
-func FuzzLineCheck(f *testing.F) {
-	for _, line := range []string{"A -> alice", "SHA1 Fingerprint=AB:CD -> a", "subject=C = IT -> a", "0x1 CN=A -> a", "^a$ -> b", `"" -> ""`} {
-		f.Add(line)
-	}
-	f.Fuzz(func(t *testing.T, line string) {
-		for _, typ := range []string{"cn", "digest", "subject", "serial", "mail"} {
-			b, err := config.NewMapper(typ, typ, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := newLineCheck(b, Options{AllowUnknownUser: true}, "f")
-			trimmed := strings.Trim(line, " \t\r")
-			if _, _, ok := splitLine([]byte(line)); ok {
-				c.meant.add(1, []byte(line), c.item)
-				_ = c.meant.text()
-			}
-			if _, _, ok := splitLine([]byte(line)); c.judge([]byte(line)) == "" && !ok && trimmed != "" && trimmed[0] != '#' {
-				t.Errorf("%s: %q is passed over without a word", typ, line)
-			}
-		}
-	})
 }

@@ -1,6 +1,7 @@
 package layering
 
 import (
+	"go/ast"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,26 @@ func TestTheTableRefuses(t *testing.T) {
 			if rows[dir].check(f, tt.imported) == "" {
 				t.Errorf("%s may import %s", tt.file, tt.imported)
 			}
+		})
+	}
+}
+
+// TestMappersLookNothingUp: the settings of mappers come as typed values (config/mappers), which the compiler checks;
+// names of keys stand in config alone.
+func TestMappersLookNothingUp(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test || f.dir != "mapper" && !strings.HasPrefix(f.dir, "mapper/") {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if inner, ok := s.X.(*ast.SelectorExpr); ok && inner.Sel.Name == "Values" {
+				t.Errorf("%s: looks a key of the configuration up by its name", f.name)
+			}
+			return true
 		})
 	}
 }

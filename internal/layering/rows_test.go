@@ -29,10 +29,13 @@ var rows = map[string]row{
 	"internal/simcard":            {ours: "internal/iso7816"},
 	"internal/slowtest":           {},
 
-	"config":                  {ours: "config/internal/finding config/internal/scconf config/internal/schema internal/safefile"},
+	"config": {
+		ours: "config/internal/finding config/internal/scconf config/internal/schema config/mappers internal/safefile",
+	},
 	"config/internal/finding": {},
 	"config/internal/scconf":  {ours: "config/internal/finding"},
-	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf"},
+	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
+	"config/mappers":          {ours: "config/internal/finding"},
 	"token":                   {ours: "internal/certinfo internal/secret"},
 	"pkcs11":                  {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
@@ -55,9 +58,35 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
+			"mapper/internal/mapping",
 	},
-	"login": {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
+	"mapper/internal/certmap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/certtext": {ours: "internal/certinfo"},
+	"mapper/internal/directory": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/ldapconn internal/safefile mapper/internal/activedirectory mapper/internal/mapping",
+	},
+	"mapper/internal/home": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/lines mapper/internal/mapping",
+	},
+	"mapper/internal/ldap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping",
+	},
+	"mapper/internal/lines": {},
+	"mapper/internal/mapfile": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/fetch internal/safefile mapper/internal/certtext " +
+			"mapper/internal/lines mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
+	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
+	"mapper/internal/posix":      {},
+	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pkcs11 token"},
 	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
