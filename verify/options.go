@@ -55,7 +55,7 @@ type Options struct {
 
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
-	hooks store.Hooks
+	hooks store.Hooks // what tests change
 
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: silent

@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/verify/path"
 )
 
-// TestRoomsAreToldAllOptions: none of the settings of a room is left out where the verifier's options are handed on, for
-// a check would be off then and nobody see it.
+// TestRoomsAreToldAllOptions: none of the settings of a room is left out where the verifier's
+// options are handed on, for a check would be off then and nobody see it.
 func TestRoomsAreToldAllOptions(t *testing.T) {
 	o := Options{
 		CADir:             "/ca",
