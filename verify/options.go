@@ -26,7 +26,7 @@ type Options struct {
 	StrictPermissions bool // refuse, not only report, files of ca_dir and crl_dir that a group may write
 
 	PartialChain bool // every CA certificate of ca_dir is an anchor, not only the self-signed ones
-	V1Anchors    bool // anchors without basicConstraints are authorities too, see isV1Anchor
+	V1Anchors    bool // anchors without basicConstraints are authorities too (v1_anchors)
 	AllowSHA1    bool // SHA-1 signatures in the chain; older hashes are never accepted
 	MinRSABits   int  // shortest RSA and DSA key; 0 means 2048, lower than 1024 counts as 1024
 	ClockSkew    time.Duration
@@ -55,7 +55,7 @@ type Options struct {
 
 	ExpiryWarningDays int // set Result.ExpiresSoon in the last days before the certificate runs out; 0: never
 
-	hooks store.Hooks
+	hooks store.Hooks // what tests change
 
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: silent

@@ -9,7 +9,8 @@ import (
 	"pam_pkcs11/verify/path"
 )
 
-// What OCSP is told of the configuration, and what `pam-pkcs11 config check` can tell about it before anybody logs in.
+// What OCSP is told of the configuration, and what `pam-pkcs11 config check` can tell about it
+// before anybody logs in.
 
 // OCSPOptions say how responders are asked.
 type OCSPOptions = ocsp.Options
@@ -71,8 +72,9 @@ func lastProblem(s *path.Store) string {
 	return ": " + s.Problems[len(s.Problems)-1].Text
 }
 
-// WithoutResponder lists the CA certificates of ca_dir that ocsp_on will ask about and that name no responder. It is
-// empty when ocsp_url names one, and tells nothing about users' certificates, which are not at hand.
+// WithoutResponder lists the CA certificates of ca_dir that ocsp_on will ask about and that name no
+// responder. It is empty when ocsp_url names one, and tells nothing about users' certificates,
+// which are not at hand.
 func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
 	if len(v.options.OCSP.URLs) > 0 || v.options.CRLLeafOnly {
 		return nil
@@ -87,9 +89,9 @@ func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
 	return all
 }
 
-// AskResponders asks each responder that is configured or named by a CA certificate of ca_dir about that certificate,
-// all at once. Certificates whose issuer is not in ca_dir are left out; a configured responder is then asked about the
-// anchors, of which it need not know anything.
+// AskResponders asks each responder that is configured or named by a CA certificate of ca_dir about
+// that certificate, all at once. Certificates whose issuer is not in ca_dir are left out; a
+// configured responder is then asked about the anchors, of which it need not know anything.
 func (v *Verifier) AskResponders(ctx context.Context) []*Responder {
 	ctx, cancel := networkContext(ctx)
 	defer cancel()

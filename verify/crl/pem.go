@@ -26,72 +26,98 @@ var errPEM = errors.New("not the base64 text of PEM")
 // pemReader decodes the body of a PEM block, without its first and last line. Close must be called.
 type pemReader struct {
 	decoder pemDecoder
-	belt    *belt // from the goroutine that decodes; nil without one
-	done    chan struct{}
-	buffer  []byte
-	chunk   []byte // of a buffer: not read yet
-	err     error  // of the decoder; with a goroutine, once that has finished
+
+	// Buffers go round between the goroutine that decodes and the reader; the channels are nil without one.
+	filled chan []byte
+	free   chan []byte
+	gone   chan struct{} // closed when no more is read
+	done   chan struct{} // closed when the goroutine has ended
+
+	buffer []byte // being read
+	chunk  []byte // of buffer: not read yet
+	err    error  // of the decoder; with a goroutine, once filled is closed
 }
 
 const pemBuffers = 4
 
-// newPEMReader decodes size octets of text.
+// newPEMReader decodes size octets of text, -1 when that is not known.
 func newPEMReader(body io.Reader, size int64) *pemReader {
 	p := &pemReader{decoder: pemDecoder{in: body, table: base64Pairs()}}
 	if size >= 0 && size <= pemChunk {
 		return p
 	}
-	b, err := newBelt(pemBuffers)
-	if err != nil {
-		return p // no descriptor is left: it takes longer
+
+	p.filled, p.free = make(chan []byte, pemBuffers), make(chan []byte, pemBuffers)
+	p.gone, p.done = make(chan struct{}), make(chan struct{})
+	for range pemBuffers {
+		p.free <- nil
 	}
-	p.belt, p.done = b, make(chan struct{})
 	go p.run()
 	return p
 }
 
 // concurrent tells whether a goroutine of its own decodes.
-func (p *pemReader) concurrent() bool { return p.belt != nil }
+func (p *pemReader) concurrent() bool { return p.filled != nil }
 
+// run decodes until the text ends or nobody reads any more. There is room in filled for every buffer.
 func (p *pemReader) run() {
 	defer close(p.done)
-	defer p.belt.finish()
-	for b, wanted := p.belt.empty(); wanted; b, wanted = p.belt.empty() {
+	defer close(p.filled)
+	for {
+		var b []byte
+		select {
+		case b = <-p.free:
+		case <-p.gone:
+			return
+		}
+
 		if b, p.err = p.decoder.next(b[:0]); p.err != nil {
 			return
 		}
-		p.belt.send(b)
+		p.filled <- b
 	}
 }
 
 // Read gives decoded octets.
 func (p *pemReader) Read(b []byte) (int, error) {
 	for len(p.chunk) == 0 {
-		if p.belt != nil {
-			var more bool
-			if p.chunk, more = p.belt.take(); !more {
-				return 0, p.err
-			}
-			continue
+		if err := p.next(); err != nil {
+			return 0, err
 		}
-		if p.err != nil {
-			return 0, p.err
-		}
-		p.buffer, p.err = p.decoder.next(p.buffer[:0])
-		p.chunk = p.buffer
 	}
 	n := copy(b, p.chunk)
 	p.chunk = p.chunk[n:]
 	return n, nil
 }
 
+// next gives the buffer back that was read and takes another one.
+func (p *pemReader) next() error {
+	if p.filled == nil {
+		if p.err == nil {
+			p.buffer, p.err = p.decoder.next(p.buffer[:0])
+			p.chunk = p.buffer
+		}
+		return p.err
+	}
+
+	if p.buffer != nil {
+		p.free <- p.buffer
+		p.buffer = nil
+	}
+	b, more := <-p.filled
+	if !more {
+		return p.err
+	}
+	p.buffer, p.chunk = b, b
+	return nil
+}
+
 // Close ends the goroutine. It does not close what is read from.
 func (p *pemReader) Close() error {
-	if p.belt != nil {
-		p.belt.refuse()
+	if p.filled != nil {
+		close(p.gone)
 		<-p.done
-		p.belt.close()
-		p.belt, p.chunk, p.err = nil, nil, io.ErrClosedPipe
+		p.filled, p.buffer, p.chunk, p.err = nil, nil, nil, io.ErrClosedPipe
 	}
 	return nil
 }

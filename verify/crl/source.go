@@ -10,11 +10,14 @@ import (
 
 // List is one CRL, however it is kept.
 type List interface {
-	// Head returns what stands around the entries. It may change, for the worse, when the list is read to its end.
+	// Head returns what stands around the entries. It may change, for the worse, when the list is
+	// read to its end.
 	Head() *Head
-	// Lookup finds the entry for a certificate by its issuer's name and the content octets of its serial number.
+	// Lookup finds the entry for a certificate by its issuer's name and the content octets of its
+	// serial number.
 	Lookup(issuer certinfo.Name, serial []byte) (Entry, bool, error)
-	// SignedBy checks that the CRL is signed with the key of a certificate; key is it with inherited parameters.
+	// SignedBy checks that the CRL is signed with the key of a certificate; key is it with
+	// inherited parameters.
 	SignedBy(signer *certinfo.Certificate, key any) error
 }
 
@@ -36,8 +39,8 @@ type Query struct {
 	Doubt func(format string, args ...any)
 }
 
-// Source gives the CRLs, base and delta, that may speak of a certificate. The evaluation itself checks issuer, scope,
-// dates and signature of each.
+// Source gives the CRLs, base and delta, that may speak of a certificate. The evaluation itself
+// checks issuer, scope, dates and signature of each.
 type Source interface {
 	Lists(ctx context.Context, q *Query) ([]List, error)
 }
@@ -54,11 +57,11 @@ type Network interface {
 
 // Notes remembers which CRLs were seen before.
 type Notes interface {
-	// Rollback says that a CRL is older than one that was seen of the same key and scope (ErrOlder), or that nobody
-	// knows. With an error the CRL must prove nothing.
+	// Rollback says that a CRL is older than one that was seen of the same key and scope
+	// (ErrOlder), or that nobody knows. With an error the CRL must prove nothing.
 	Rollback(spki []byte, h *Head) error
-	// SeenOf names the note of a CRL that was seen of a CA's own key, beside one of the CA's name that another key signed;
-	// "" is that there is none.
+	// SeenOf names the note of a CRL that was seen of a CA's own key, beside one of the CA's name
+	// that another key signed; "" is that there is none.
 	SeenOf(ca *certinfo.Certificate, other *Head) string
 }
 
@@ -66,9 +69,13 @@ type Notes interface {
 type Issuers interface {
 	// Named lists the certificates at hand with a subject.
 	Named(subject certinfo.Name) []*certinfo.Certificate
-	// SignerPath looks for a good path from an anchor to the signer of a CRL. revoked is asked about each, the anchor
-	// first.
-	SignerPath(ctx context.Context, signer, anchor *certinfo.Certificate, revoked func([]*certinfo.Certificate) *refusal.Error) *refusal.Error
+	// SignerPath looks for a good path from an anchor to the signer of a CRL. revoked is asked
+	// about each, the anchor first.
+	SignerPath(
+		ctx context.Context,
+		signer, anchor *certinfo.Certificate,
+		revoked func([]*certinfo.Certificate) *refusal.Error,
+	) *refusal.Error
 }
 
 // ErrOlder is said of a CRL when a newer one of its key and scope was seen before.

@@ -1,5 +1,6 @@
-// Package path finds chains from certificates to the anchors of ca_dir (RFC 4158) and validates them (RFC 5280, section 6).
-// It reads ca_dir. Whether a certificate is revoked it asks of others, and it knows nothing of CRLs and OCSP.
+// Package path finds chains from certificates to the anchors of ca_dir (RFC 4158) and validates
+// them (RFC 5280, section 6). It reads ca_dir. Whether a certificate is revoked it asks of others,
+// and it knows nothing of CRLs and OCSP.
 package path
 
 import (
@@ -25,8 +26,8 @@ type Finder struct {
 	Revoked Revocation // nil: nobody is asked
 }
 
-// Revocation answers whether the certificates of a path that is good otherwise are revoked. They come with the anchor
-// first; what is found out is told to the search.
+// Revocation answers whether the certificates of a path that is good otherwise are revoked. They
+// come with the anchor first; what is found out is told to the search.
 type Revocation interface {
 	Check(ctx context.Context, s *Search, certs []*certinfo.Certificate) *refusal.Error
 }
@@ -39,8 +40,8 @@ type Decision struct {
 	Detail string // English
 }
 
-// Reaches tells whether a CA has a good path to one of ca_dir, over others that are no anchors. Nobody is asked whether
-// it is revoked.
+// Reaches tells whether a CA has a good path to one of ca_dir, over others that are no anchors.
+// Nobody is asked whether it is revoked.
 func (f *Finder) Reaches(ctx context.Context, c *certinfo.Certificate, others []*certinfo.Certificate, now time.Time) bool {
 	if f.Store.Has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil || f.Rules.CheckKey(c, c.PublicKey) != nil {
 		return false
@@ -58,8 +59,8 @@ func (f *Finder) Reaches(ctx context.Context, c *certinfo.Certificate, others []
 // Issuance is a certificate and the one whose key signed it.
 type Issuance struct{ Cert, Issuer *certinfo.Certificate }
 
-// Issuances pairs the certificates of ca_dir with their issuers there, and apart from them the self-signed ones with
-// themselves.
+// Issuances pairs the certificates of ca_dir with their issuers there, and apart from them the
+// self-signed ones with themselves.
 func (f *Finder) Issuances(ctx context.Context, now time.Time) (below, selfMade []Issuance) {
 	s := f.Search(ctx, now, nil)
 	for _, c := range f.Store.All {

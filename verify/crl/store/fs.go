@@ -14,7 +14,8 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// FS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be full.
+// FS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be
+// full.
 type FS interface {
 	Create(path string) (File, error) // truncated, readable for everybody
 	Rename(from, to string) error
@@ -47,7 +48,8 @@ func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
 // Remove removes a file.
 func (Disk) Remove(path string) error { return os.Remove(path) }
 
-// Mkdir makes a directory that everybody may read, with its parents; one that is there is left as it is.
+// Mkdir makes a directory that everybody may read, with its parents; one that is there is left as
+// it is.
 func (d Disk) Mkdir(path string) error {
 	err := os.Mkdir(path, 0o755)
 	switch {
@@ -76,8 +78,8 @@ func (Disk) SyncDir(path string) error {
 // tempPrefix begins the names of files that are being written.
 const tempPrefix = ".new-"
 
-// tempNumber tells the temporary files of one store apart; several stores of one process, and processes of one number in
-// several containers, are told apart by chance.
+// tempNumber tells the temporary files of one store apart; several stores of one process, and
+// processes of one number in several containers, are told apart by chance.
 type tempNumber struct{ n atomic.Int64 }
 
 func (t *tempNumber) name(dir string) string {

@@ -1,6 +1,6 @@
-// Package store finds CRLs where they are (crl_dir, files, the network), keeps what it fetched from one login to the next,
-// and brings it up to date ahead of logins. Its Keeper gives the room of crl a source of lists; whether a certificate is
-// revoked is not decided here.
+// Package store finds CRLs where they are (crl_dir, files, the network), keeps what it fetched from
+// one login to the next, and brings it up to date ahead of logins. Its Keeper gives the room of crl
+// a source of lists; whether a certificate is revoked is not decided here.
 package store
 
 import (
@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/verify/internal/rules"
 )
 
-// Options are those of a keeper. What they mean is said at the options of the package verify, in whose words
-// they stand there.
+// Options are those of a keeper. What they mean is said at the options of the package verify, in
+// whose words they stand there.
 type Options struct {
 	Word              string // of cert_policy: "", "offline", "online" or "auto"
 	Dir               string
@@ -32,8 +32,8 @@ type Options struct {
 	Now               func() time.Time
 	Logger            *slog.Logger
 
-	// Client makes the client for one question; allowLocal lets an address be of this machine, and maxBytes bounds the
-	// answer.
+	// Client makes the client for one question; allowLocal lets an address be of this machine, and
+	// maxBytes bounds the answer.
 	Client func(allowLocal bool, maxBytes int64) *fetch.Client
 
 	Hooks Hooks
@@ -58,8 +58,8 @@ type Authorities interface {
 	Reaches(c *certinfo.Certificate, others []*certinfo.Certificate) bool
 }
 
-// Keeper finds CRLs where they are, keeps those that it fetched, and brings them up to date ahead of logins. It may be
-// used by several goroutines at once.
+// Keeper finds CRLs where they are, keeps those that it fetched, and brings them up to date ahead
+// of logins. It may be used by several goroutines at once.
 type Keeper struct {
 	options     Options
 	authorities Authorities

@@ -9,7 +9,7 @@ import (
 
 // What a malformed extension means. It is unusable, which is never absent: where its meaning restricts the certificate,
 // or its issuer calls it critical, the certificate is refused (RFC 5280, 4.2). certificatePolicies is judged with the
-// policies of the chain, see policyState, and subjectAltName with the name constraints, see nameState.
+// policies of the chain, and subjectAltName with the name constraints, both in path.
 
 // restricting are the extensions without which a certificate would be allowed more.
 var restricting = map[string]bool{

@@ -1,5 +1,6 @@
-// Package rules has what one certificate is held to by itself, whoever looks at it: dates, usages, keys, algorithms and
-// extensions. What holds for the certificates of a chain together is the room of path.
+// Package rules has what one certificate is held to by itself, whoever looks at it: dates, usages,
+// keys, algorithms and extensions. What holds for the certificates of a chain together is the room
+// of path.
 package rules
 
 import (
@@ -16,8 +17,9 @@ import (
 	"pam_pkcs11/verify/sig"
 )
 
-// EKU is what the key eku asks for. By default a certificate that has the extension must allow clientAuth,
-// smartcardLogon or any purpose; with Required it must have the extension and list each of these.
+// EKU is what the key eku asks for. By default a certificate that has the extension must allow
+// clientAuth, smartcardLogon or any purpose; with Required it must have the extension and list each
+// of these.
 type EKU struct {
 	Ignore   bool
 	Required []asn1.ObjectIdentifier
@@ -30,8 +32,9 @@ type Rules struct {
 	AllowSHA1  bool // SHA-1 signatures; older hashes are never accepted
 }
 
-// CheckKeyUsage asks for a usage that a login signature is: digitalSignature, or nonRepudiation (contentCommitment),
-// which is all that the signature certificates of several national cards have. Without the extension any use is allowed.
+// CheckKeyUsage asks for a usage that a login signature is: digitalSignature, or nonRepudiation
+// (contentCommitment), which is all that the signature certificates of several national cards have.
+// Without the extension any use is allowed.
 func CheckKeyUsage(cert *certinfo.Certificate) *refusal.Error {
 	const wanted = certinfo.KeyUsageDigitalSignature | certinfo.KeyUsageNonRepudiation
 	if cert.HasKeyUsage && cert.KeyUsage&wanted == 0 {
@@ -59,8 +62,9 @@ func CheckPurpose(cert *certinfo.Certificate, eku EKU) *refusal.Error {
 	return refusal.New(cert, refusal.ReasonEKU, "extended key usage allows neither clientAuth nor smartcardLogon (eku = ignore accepts it)")
 }
 
-// CheckIssuerPurpose: a CA whose certificate is limited to purposes cannot issue for others. RFC 5280 leaves this open;
-// the CAs that write the extension mean it, and OpenSSL and Windows read it so.
+// CheckIssuerPurpose: a CA whose certificate is limited to purposes cannot issue for others. RFC
+// 5280 leaves this open; the CAs that write the extension mean it, and OpenSSL and Windows read it
+// so.
 func CheckIssuerPurpose(cert *certinfo.Certificate, eku EKU) *refusal.Error {
 	if eku.Ignore || !cert.HasExtKeyUsage || Has(cert.ExtKeyUsage, certinfo.OIDAnyExtKeyUsage) {
 		return nil
@@ -86,7 +90,8 @@ func HasOneOf(list []asn1.ObjectIdentifier, oids ...asn1.ObjectIdentifier) bool 
 	return slices.ContainsFunc(oids, func(oid asn1.ObjectIdentifier) bool { return Has(list, oid) })
 }
 
-// CheckDates applies the validity period, widened by the clock skew. Both ends belong to it (RFC 5280, 4.1.2.5).
+// CheckDates applies the validity period, widened by the clock skew. Both ends belong to it (RFC
+// 5280, 4.1.2.5).
 func (r *Rules) CheckDates(cert *certinfo.Certificate, now time.Time) *refusal.Error {
 	skew := r.ClockSkew
 	if now.Add(skew).Before(cert.NotBefore) {
@@ -99,8 +104,8 @@ func (r *Rules) CheckDates(cert *certinfo.Certificate, now time.Time) *refusal.E
 	return nil
 }
 
-// CheckKey refuses keys that cannot be used and keys that are too short. key is the certificate's, or the one with
-// inherited parameters.
+// CheckKey refuses keys that cannot be used and keys that are too short. key is the certificate's,
+// or the one with inherited parameters.
 func (r *Rules) CheckKey(cert *certinfo.Certificate, key any) *refusal.Error {
 	if cert.PublicKeyErr != nil {
 		return refusal.New(cert, refusal.ReasonKeyUnsupported, "%v", cert.PublicKeyErr)
