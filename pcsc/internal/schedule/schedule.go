@@ -4,7 +4,7 @@
 // see two interfaces of a few methods, Scheduler and Conn, and there are two forms of them: New is
 // what the daemon runs with, and NewPlain is the same over the poller of Go's runtime, in a quarter
 // of the code. The same tests run over both, and so do the tests of pcsc. Whoever doubts that New
-// is worth its while can have the server use NewPlain and measure.
+// is worth its while can have the server use NewPlain (server.Server.Netpoll) and measure.
 //
 // # Why not simply goroutines that read
 //
