@@ -107,10 +107,10 @@ func TestChanges(t *testing.T) {
 		failed("the time is over while the card changes the PIN", ChangeRefused, "2398", hangs("C_SetPIN")),
 		failed("the card does not change PINs", ChangeFailed, "2372", fails("C_SetPIN", token.ErrNotSupported)),
 		with(row("another card is there when the answer comes late", ChangeFailed, old, fresh, again, "T Checking the certificate", "E Error 2368"), func(c *change) {
-			c.happens = []happening{during(func(s *stage) { exchanged(s); s.skew += 6 * time.Minute })}
+			c.happens = []happening{during(func(s *stage) { exchanged(s); s.later(6 * time.Minute) })}
 		}),
 		with(changed("the answer comes late", old, fresh, again, "T Checking the certificate"), func(c *change) {
-			c.happens = []happening{during(func(s *stage) { s.skew += 6 * time.Minute })}
+			c.happens = []happening{during(func(s *stage) { s.later(6 * time.Minute) })}
 		}),
 
 		pass("somebody else's card: no opinion", "bob"),

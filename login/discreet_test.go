@@ -186,7 +186,7 @@ func TestDiscreetTimes(t *testing.T) {
 		{row("hidden certificates", "alice", NoMatchingCertificate, 0, hides), soon},
 		{row("a token without a PIN", "alice", PINNotVerifiable, 0, withoutPIN, logInNotNeeded), soon},
 		{row("the configuration does not do", "alice", ConfigurationInvalid, 0).with(withArgs("ca_dir=/nonexistent")), soon},
-		{row("another card meanwhile", "alice", CardRemoved, 0, during(func(s *stage) { exchanged(s); s.skew += time.Minute })), soon},
+		{row("another card meanwhile", "alice", CardRemoved, 0, during(func(s *stage) { exchanged(s); s.later(time.Minute) })), soon},
 		{row("a slow user database", "bob", ForeignCard, 0, slow), later},
 		{row("a slow user database, a wrong PIN", "alice", PINIncorrect, 1, slow).types(otherPIN), later},
 		{row("a slow card", "alice", PINIncorrect, 1, at("C_Login", func(*stage) { time.Sleep(7 * time.Second) })).types(otherPIN), 2 * soon},

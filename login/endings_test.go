@@ -261,7 +261,7 @@ func TestTaken(t *testing.T) {
 			atNth("C_GetTokenInfo", 2, func(s *stage) { s.cards[0].Wrong = 3 })),
 		try("with a wrong PIN, and the card is pulled", pattern, otherPIN, PINIncorrect, 1, "E Error 2320").happening(fails("C_GetTokenInfo", token.ErrRemoved)),
 		try("where the answer comes much later", pattern, otherPIN, Success, 2, fewTries, askFew, proving).happening(
-			during(func(s *stage) { s.skew += time.Minute })),
+			during(func(s *stage) { s.later(time.Minute) })),
 
 		// Lockers with one field answer every question with the same text.
 		try("one field: a password that cannot be the PIN", "", "correct horse", PINDoesNotFit, 0, prompt, "E Error 2366").types("correct horse", rightPIN),
@@ -363,7 +363,7 @@ func TestEndOfTheRequest(t *testing.T) {
 		ended("while the certificates are read").happening(hangs("C_FindObjects")),
 		ended("while the card checks the PIN", asked("alice")...).happening(hangs("C_Login")).with(sentOne),
 		ended("while the card signs", asked("alice", proving, "T Touch the smart card")...).happening(hangs("C_Sign")).with(sentOne),
-		ended("while the card is looked at again", asked("alice")...).happening(hangs("C_GetTokenInfo"), during(func(s *stage) { s.skew += time.Minute })),
+		ended("while the card is looked at again", asked("alice")...).happening(hangs("C_GetTokenInfo"), during(func(s *stage) { s.later(time.Minute) })),
 		ended("while the user types", asked("alice")...).happening(func(s *stage) {
 			s.deadline(time.Second)
 			s.user.types = 2 * time.Second

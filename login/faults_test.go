@@ -72,7 +72,7 @@ func TestLateAnswersOfOtherKinds(t *testing.T) {
 	late := func(do func(*stage)) happening {
 		return during(func(s *stage) {
 			do(s)
-			s.skew += 6 * time.Minute
+			s.later(6 * time.Minute)
 		})
 	}
 	row := func(name, card string, want Outcome, said ...string) ending {
@@ -107,7 +107,7 @@ func TestLateAnswersOfOtherKinds(t *testing.T) {
 			global: `use_mappers = cn; mapper cn { mapfile = "file://DIR/map"; }`, said: append(talkOf("alice"), "Q Several accounts", "E Error 2400"),
 			happens: []happening{func(s *stage) {
 				s.write("map", "alice -> alice\nalice -> ops\n")
-				s.user.chooses = func() { s.skew += 6 * time.Minute }
+				s.user.chooses = func() { s.later(6 * time.Minute) }
 			}},
 			log: "the answer came after more than 5m0s",
 		},

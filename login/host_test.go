@@ -12,7 +12,7 @@ import (
 type listener struct {
 	confirms bool
 	delivery Delivery
-	log      *strings.Builder
+	log      *journal
 	events   []string
 }
 
@@ -58,7 +58,7 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newTable(t, logintest.Object{})
-			tt.host.log = new(strings.Builder)
+			tt.host.log = new(journal)
 			d.host, d.log = tt.host, tt.host.log
 			d.trace = func(call string) {
 				if call == "C_Logout" || call == "C_Finalize" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"testing"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/secret"
@@ -124,6 +125,25 @@ func TestNobodyLogsInByALie(t *testing.T) {
 			s.check()
 		})
 	}
+}
+
+// unaware is a session that takes PINs after it has told that another card is there.
+type unaware struct{ token.Session }
+
+func (unaware) Refresh(context.Context) (*token.Info, error) { return nil, token.ErrOtherCard }
+
+// TestLateAnswerIsForTheSameCard: who types slowly is asked after, before anything is sent.
+func TestLateAnswerIsForTheSameCard(t *testing.T) {
+	e := ending{card: "alice", user: "alice", answers: rightAnswer}
+	s := e.stage(t)
+	s.user.meanwhile = []func(){func() { s.later(2 * time.Second) }}
+	s.auth.Cards = liar{s.readers, func(honest token.Session) token.Session { return unaware{honest} }}
+	_, err := s.auth.Authenticate(t.Context(), s.request, s.user)
+	var r *Refusal
+	if !errors.As(err, &r) || r.Outcome != CardRemoved || s.readers.Count("C_Login") != 0 {
+		t.Errorf("%v, %d PINs were sent", err, s.readers.Count("C_Login"))
+	}
+	s.check()
 }
 
 // TestNobodyLogsInUnasked: no_signature leaves out the signature, not the PIN that the card has taken.

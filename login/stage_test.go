@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,24 @@ var theDeck = sync.OnceValue(func() *deck {
 	return d
 })
 
+// journal is a log that may be read while somebody writes.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 // stage is a machine: readers, files, a user database, and a clock that runs as synctest's does.
 type stage struct {
 	t       *testing.T
@@ -84,15 +103,15 @@ type stage struct {
 	readers *logintest.Readers
 	cards   []*logintest.Card // in the readers, nil where none is
 	user    *person
-	began   time.Time // by the machine's clock
-	start   time.Time // by the clock of the test
-	skew    time.Duration
+	began   time.Time    // by the machine's clock
+	start   time.Time    // by the clock of the test
+	skew    atomic.Int64 // what the machine's clock is ahead, beyond the test's; a time.Duration
 
 	auth    *Authenticator
 	request Request
 	context context.Context
 	end     context.CancelFunc // ends it now
-	log     *strings.Builder
+	log     *journal
 }
 
 // lay makes a machine with these cards of the deck in its readers, "" for an empty one.
@@ -119,17 +138,23 @@ func lay(t *testing.T, machine time.Time, cards ...string) *stage {
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 		Now:             s.now,
 	}
-	s.logTo(new(strings.Builder))
+	s.logTo(new(journal))
 	return s
 }
 
 // logTo makes b the log.
-func (s *stage) logTo(b *strings.Builder) {
+func (s *stage) logTo(b *journal) {
 	s.log = b
 	s.auth.Logger = slog.New(slog.NewTextHandler(b, nil))
 }
 
-func (s *stage) now() time.Time { return s.began.Add(time.Since(s.start) + s.skew) }
+// now is the machine's clock.
+func (s *stage) now() time.Time {
+	return s.began.Add(time.Since(s.start) + time.Duration(s.skew.Load()))
+}
+
+// later puts the machine's clock forward.
+func (s *stage) later(d time.Duration) { s.skew.Add(int64(d)) }
 
 // write makes a file of the machine.
 func (s *stage) write(name, text string) string {
