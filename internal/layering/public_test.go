@@ -11,6 +11,7 @@ import (
 // public are the packages that programs of others may import.
 var public = []string{
 	"ccid", "ccid/ccidtest", "ccid/device", "ccid/message", "ccid/plan", "ccid/serial", "ccid/usb",
+	"pcsc", "pcsc/resmgr", "pcsc/server",
 }
 
 // TestPublicPackagesShowNoInternalType: a program of another module can name every type that a
