@@ -179,13 +179,6 @@ func (b *builder) differences() []finding.Note {
 	return notes
 }
 
-func mapfileOf(m Mapper) string {
-	if !m.Values.Has("mapfile") {
-		return ""
-	}
-	return m.Values.String("mapfile")
-}
-
 // exactMappers compare the whole certificate or its key.
 var exactMappers = []string{"digest", "openssh", "opensc"}
 

@@ -103,6 +103,17 @@ type Host interface {
 	Done()
 }
 
+// Cards opens the module for cards that a configuration names.
+type Cards interface {
+	// Prepare sets what the module wants of this whole process, such as environment variables. It
+	// is called before anything else of the login may call the C library.
+	Prepare(conf *config.Config) error
+
+	// Open opens the module. token.ErrNotStarted is found in the error of one that is there and
+	// could not be started. The caller closes the module.
+	Open(conf *config.Config, o token.Options) (token.Module, error)
+}
+
 // Authenticator carries what an authentication needs from outside. What is nil is the system's, but for Cards.
 // It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
@@ -206,4 +217,17 @@ func (a *Authenticator) accounts() accounts.Source {
 		return accounts.System()
 	}
 	return a.Accounts
+}
+
+// at notes the step that begins.
+func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
+
+// calling notes a PKCS#11 function that begins, "" that it has returned.
+func (t *attempt) calling(function string) {
+	t.progress.change(func(p *Place) { p.Function = function })
+}
+
+// loading notes the library from which all functions are from now on.
+func (t *attempt) loading(path string) {
+	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
 }

@@ -40,16 +40,3 @@ func (p *progress) change(f func(*Place)) {
 		p.tell(p.place)
 	}
 }
-
-// at notes the step that begins.
-func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
-
-// calling notes a PKCS#11 function that begins, "" that it has returned.
-func (t *attempt) calling(function string) {
-	t.progress.change(func(p *Place) { p.Function = function })
-}
-
-// loading notes the library from which all functions are from now on.
-func (t *attempt) loading(path string) {
-	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
-}
