@@ -24,7 +24,7 @@ func TestDriverLockIsNotHandedOver(t *testing.T) {
 			var waiter sync.WaitGroup
 			waiter.Go(func() {
 				l.Lock()
-				l.Unlock()
+				defer l.Unlock()
 			})
 			synctest.Wait()
 			l.Unlock()
