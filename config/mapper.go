@@ -28,6 +28,14 @@ func (m Mapper) Fault(key string, err error) *finding.Error {
 	return &finding.Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error(), Cause: err}
 }
 
+// placeOf is where a key of the block is written, and otherwise where the block is.
+func (m Mapper) placeOf(key string) scconf.Word {
+	if at, written := m.Values.Written(key); written {
+		return at
+	}
+	return m.at
+}
+
 // Rule is one rule of a certmap mapper.
 type Rule struct {
 	Name      string
