@@ -110,6 +110,7 @@ func (m *module) Open(ctx context.Context, s token.Slot) (token.Session, error) 
 	if s.Token == nil {
 		return nil, errors.New("the slot that was listed has no token")
 	}
+	m.readers.open++
 	return &session{module: m, reader: m.readers.readers[i], card: c, info: s.Token}, nil
 }
 

@@ -27,6 +27,7 @@ type Readers struct {
 	changed chan struct{} // closed at the next of them
 	before  map[string]func(context.Context) error
 	calls   []string
+	open    int // sessions
 }
 
 // reader is a place for a card.
@@ -128,6 +129,13 @@ func (r *Readers) Count(call string) int {
 		}
 	}
 	return n
+}
+
+// Sessions returns how many sessions are open that nobody has closed. That the module was closed does not count.
+func (r *Readers) Sessions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open
 }
 
 // Prepare implements login.Cards. There is nothing to prepare; it is a call all the same.
