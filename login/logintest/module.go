@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// module implements token.Module. It panics where two calls of it, or of its sessions, run at once, and where it
-// is used after Close: a login does neither.
+// module implements token.Module. It panics where two calls of it, or of its sessions, run at once,
+// and where it is used after Close: a login does neither.
 type module struct {
 	readers *Readers
 	options token.Options
