@@ -13,8 +13,8 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// Checker answers, by one configuration, whether certificates are good and whose they are: for a login,
-// and for tools that show it without one.
+// Checker answers, by one configuration, whether certificates are good and whose they are: for a
+// login, and for tools that show it without one.
 type Checker struct {
 	verifier *verify.Verifier
 	chain    *mapper.Chain
@@ -54,10 +54,12 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 	return &Checker{verifier: verifier, chain: chain, trustsNames: trustsNames(conf)}, nil
 }
 
-// storeDir is where root's logins keep records for later ones: the directory that the package makes.
+// storeDir is where root's logins keep records for later ones: the directory that the package
+// makes.
 const storeDir = "/var/cache/pam_pkcs11"
 
-// Check says whether the certificate is good; others may be its issuers. The error is a *verify.Error or ctx's.
+// Check says whether the certificate is good; others may be its issuers. The error is a
+// *verify.Error or ctx's.
 func (k *Checker) Check(ctx context.Context, cert *certinfo.Certificate, others []*certinfo.Certificate) (*verify.Result, error) {
 	return k.verifier.Check(ctx, cert, others)
 }
@@ -96,7 +98,8 @@ func (k *Checker) expectCard(ctx context.Context, user string) {
 	k.chain.Expect(ctx, nil, user, k.trustsNames)
 }
 
-// VerifyOptions are the configuration's rules for certificates, with the system's clock and without a log.
+// VerifyOptions are the configuration's rules for certificates, with the system's clock and without
+// a log.
 func VerifyOptions(conf *config.Config) (verify.Options, error) {
 	m := conf.Module
 	purposes, err := objectIdentifiers(m.EKU.Required)

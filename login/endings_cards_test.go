@@ -384,6 +384,10 @@ func TestSlowAssessment(t *testing.T) {
 		good("it is the user's card", "alice").happening(slow(10 * time.Second)).says(asked("alice", checking, proving)...),
 		good("it is the user's card, quiet", "alice").happening(slow(10 * time.Second)).with(withArgs("quiet")),
 		refused("it is somebody else's", "bob", ForeignCard, "").happening(slow(10 * time.Second)).says(asked("bob", checking, "E Error 2358")...),
+		refused("foreign_card = skip: nobody is asked for somebody else's PIN", "bob", ForeignCardSkipped, "").with(inGlobal("foreign_card = skip;")).happening(
+			slow(10 * time.Second)),
+		good("foreign_card = skip: the user is asked once it is known that the card is his", "alice").with(inGlobal("foreign_card = skip;")).happening(
+			slow(10 * time.Second)),
 		refused("the user cannot wait any more", "alice", DeadlinePassed, "").says(asked("alice", checking, "E Error 2362")...).happening(slow(10*time.Second),
 			func(s *stage) { s.deadline(time.Second) }),
 		good("the card names the user, one certificate", "alice").happening(slow(10 * time.Second)).says(asked("alice", checking, proving)...).with(

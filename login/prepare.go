@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// prepared is all that runs ahead of a login, so that the user does not wait for it: while the PKCS#11
-// library is loaded, the authorities and the mappers' files are read and the C library loads its name
-// services; while the card is read, the first mapper connects to its server. Nothing of it decides
-// anything: without it a login ends in the same way, later.
+// prepared is all that runs ahead of a login, so that the user does not wait for it: while the
+// PKCS#11 library is loaded, the authorities and the mappers' files are read and the C library
+// loads its name services; while the card is read, the first mapper connects to its server. Nothing
+// of it decides anything: without it a login ends in the same way, later.
 type prepared struct {
 	ready   chan struct{} // closed when checker and err are set
 	checker *Checker
@@ -18,8 +18,8 @@ type prepared struct {
 	disconnect context.CancelFunc
 }
 
-// prepare starts what needs no card. It comes after setEnvironment, since its questions about accounts
-// bring other threads into the C library.
+// prepare starts what needs no card. It comes after setEnvironment, since its questions about
+// accounts bring other threads into the C library.
 func (t *attempt) prepare() *prepared {
 	p := &prepared{ready: make(chan struct{})}
 
@@ -43,8 +43,8 @@ func (t *attempt) newChecker() (k *Checker, err error) {
 	return t.a.NewChecker(t.conf)
 }
 
-// warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the answer
-// is looked up again by the mappers.
+// warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the
+// answer is looked up again by the mappers.
 func (t *attempt) warmAccounts() {
 	var fault error
 	defer recoverInto(&fault)
@@ -56,10 +56,10 @@ func (t *attempt) warmAccounts() {
 	t.a.accounts().UIDMin()
 }
 
-// connect lets the first mapper connect to its server, if it has one, as soon as there is a card: beside
-// the reading and the checks of its certificates. The connection is for the assessment, which closes it.
-// Where the mappers are not ready yet, which is rare after the library was loaded, the assessment is what
-// lets them connect. Call close in any case.
+// connect lets the first mapper connect to its server, if it has one, as soon as there is a card:
+// beside the reading and the checks of its certificates. The connection is for the assessment,
+// which closes it. Where the mappers are not ready yet, which is rare after the library was loaded,
+// the assessment is what lets them connect. Call close in any case.
 func (p *prepared) connect(ctx context.Context, limit time.Duration, user string) {
 	p.connected, p.disconnect = context.WithTimeout(ctx, limit)
 

@@ -9,7 +9,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Card is one card. Between New and the end of the logins its fields are changed in Readers.Change only.
+// Card is one card. Between New and the end of the logins its fields are changed in Readers.Change
+// only.
 type Card struct {
 	Label, Manufacturer, Model, Serial string
 
@@ -22,12 +23,17 @@ type Card struct {
 	Silent bool   // does not tell of tries, but that it is locked
 	Counts bool   // tells how many tries are left
 
-	LogInNotRequired bool // its keys want no log-in; without a PIN it is a token that has none
-	ToBeChanged      bool // asks for another PIN
-	MinPIN, MaxPIN   int  // bytes; 0 is not told
+	// LogInNotRequired: its keys want no log-in. Without a PIN it is a token that has none.
+	LogInNotRequired bool
 
-	AtReader bool     // its PIN is typed at the reader
-	Typed    []string // what is typed there: for each entry one; when there is none any more, the entry is cancelled
+	ToBeChanged    bool // asks for another PIN
+	MinPIN, MaxPIN int  // bytes; 0 is not told
+
+	AtReader bool // its PIN is typed at the reader
+
+	// Typed is what is typed there, one for each entry. When there is none any more, an entry is
+	// cancelled.
+	Typed []string
 
 	Hides   bool // shows its certificates only after the log-in
 	Objects []Object

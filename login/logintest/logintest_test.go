@@ -457,14 +457,17 @@ func TestCloseTellsOfBoth(t *testing.T) {
 	if err != nil || logIn(t, s, right) != nil {
 		t.Fatal(err)
 	}
+	if n := r.Sessions(); n != 1 {
+		t.Errorf("%d sessions are open", n)
+	}
 	one, two := errors.New("one"), errors.New("two")
 	r.Fail("C_Logout", one)
 	r.Fail("C_CloseSession", two)
 	if err := s.Close(); !errors.Is(err, one) || !errors.Is(err, two) {
 		t.Errorf("%v", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Errorf("a second time: %v", err)
+	if err := s.Close(); err != nil || r.Sessions() != 0 {
+		t.Errorf("a second time: %v, %d sessions are open", err, r.Sessions())
 	}
 	if err := logIn(t, s, right); err == nil {
 		t.Error("a closed session logs in")

@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// module implements token.Module. It panics where two calls of it, or of its sessions, run at once, and where it
-// is used after Close: a login does neither.
+// module implements token.Module. It panics where two calls of it, or of its sessions, run at once,
+// and where it is used after Close: a login does neither.
 type module struct {
 	readers *Readers
 	options token.Options
@@ -110,6 +110,7 @@ func (m *module) Open(ctx context.Context, s token.Slot) (token.Session, error) 
 	if s.Token == nil {
 		return nil, errors.New("the slot that was listed has no token")
 	}
+	m.readers.open++
 	return &session{module: m, reader: m.readers.readers[i], card: c, info: s.Token}, nil
 }
 

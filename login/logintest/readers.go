@@ -1,10 +1,11 @@
-// Package logintest is cards in memory, for tests of login: readers, cards and their faults are Go values,
-// and a login with them takes milliseconds. The keys are those of internal/testca and really sign.
+// Package logintest is cards in memory, for tests of login: readers, cards and their faults are Go
+// values, and a login with them takes milliseconds. The keys are those of internal/testca and
+// really sign.
 //
 // Each call to a card has the name of the PKCS#11 function that it stands for: C_Initialize,
 // C_GetSlotList, C_WaitForSlotEvent, C_OpenSession, C_GetTokenInfo, C_FindObjects, C_Login, C_Sign,
-// C_SetPIN, C_InitPIN, C_Logout, C_CloseSession and C_Finalize. By these names calls are counted, and
-// anything can be made to happen before them: see Before.
+// C_SetPIN, C_InitPIN, C_Logout, C_CloseSession and C_Finalize. By these names calls are counted,
+// and anything can be made to happen before them: see Before.
 package logintest
 
 import (
@@ -16,7 +17,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Readers are the readers of one machine, and what opens them for a login: it implements login.Cards.
+// Readers are the readers of one machine, and what opens them for a login: it implements
+// login.Cards.
 type Readers struct {
 	// CannotWait makes it a module that has to be polled.
 	CannotWait bool
@@ -27,6 +29,7 @@ type Readers struct {
 	changed chan struct{} // closed at the next of them
 	before  map[string]func(context.Context) error
 	calls   []string
+	open    int // sessions
 }
 
 // reader is a place for a card.
@@ -36,7 +39,8 @@ type reader struct {
 	err  error // why its card cannot be read
 }
 
-// New returns readers with a card in each; nil is an empty one. They are called "Reader 1" and so on.
+// New returns readers with a card in each; nil is an empty one. They are called "Reader 1" and so
+// on.
 func New(cards ...*Card) *Readers {
 	r := &Readers{
 		changed: make(chan struct{}),
@@ -80,9 +84,9 @@ func (r *Readers) Change(f func()) {
 	f()
 }
 
-// Before runs do before each call of that name, instead of what was there before; nil runs nothing. Its
-// error is the call's, which then has no effect. do may call the methods of Readers, wait, and look at the
-// context that the call was given; calls without one get context.Background().
+// Before runs do before each call of that name, instead of what was there before; nil runs nothing.
+// Its error is the call's, which then has no effect. do may call the methods of Readers, wait, and
+// look at the context that the call was given; calls without one get context.Background().
 func (r *Readers) Before(call string, do func(context.Context) error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,6 +132,14 @@ func (r *Readers) Count(call string) int {
 		}
 	}
 	return n
+}
+
+// Sessions returns how many sessions are open that nobody has closed. That the module was closed
+// does not count.
+func (r *Readers) Sessions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open
 }
 
 // Prepare implements login.Cards. There is nothing to prepare; it is a call all the same.

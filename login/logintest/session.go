@@ -237,5 +237,6 @@ func (s *session) Close() error {
 	leave, err := s.module.enter(context.Background(), "C_CloseSession")
 	leave()
 	s.closed = true
+	s.locked(func() { s.module.readers.open-- })
 	return errors.Join(out, err)
 }

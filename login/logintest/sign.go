@@ -14,7 +14,9 @@ import (
 )
 
 // LogInAndSign implements token.Session.
-func (s *session) LogInAndSign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
+func (s *session) LogInAndSign(
+	ctx context.Context, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
 	if err := s.logIn(ctx, pin); err != nil {
 		return token.Signature{}, err
 	}
@@ -23,7 +25,9 @@ func (s *session) LogInAndSign(ctx context.Context, pin *secret.PIN, choose toke
 }
 
 // SignWithoutPIN implements token.PINless.
-func (s *session) SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
+func (s *session) SignWithoutPIN(
+	ctx context.Context, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
 	if s.info.PIN.Required {
 		return token.Signature{}, errors.New("the card wants a log-in")
 	}
@@ -31,7 +35,9 @@ func (s *session) SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose to
 }
 
 // sign lets the keys of the chosen certificates sign, in order, until one has.
-func (s *session) sign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
+func (s *session) sign(
+	ctx context.Context, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
 	choice, err := choose(s.Certificates(ctx))
 	if err != nil {
 		return token.Signature{}, err
@@ -60,8 +66,11 @@ func (s *session) sign(ctx context.Context, pin *secret.PIN, choose token.Choose
 	return token.Signature{}, first
 }
 
-// signWith lets the key of one certificate sign. ends reports whether after its error no other is tried.
-func (s *session) signWith(ctx context.Context, o token.Object, pin *secret.PIN, choice token.Choice) (sig token.Signature, ends bool, err error) {
+// signWith lets the key of one certificate sign. ends reports whether after its error no other is
+// tried.
+func (s *session) signWith(
+	ctx context.Context, o token.Object, pin *secret.PIN, choice token.Choice,
+) (sig token.Signature, ends bool, err error) {
 	i := int(o.Handle) - 1
 	if i < 0 || i >= len(s.card.Objects) || o.Cert == nil {
 		return token.Signature{}, true, errors.New("the object is none of this session")
@@ -98,7 +107,9 @@ func (s *session) signWith(ctx context.Context, o token.Object, pin *secret.PIN,
 }
 
 // logInForKey verifies the PIN once more. At the reader's keypad that is a second entry.
-func (s *session) logInForKey(ctx context.Context, pin *secret.PIN, choice token.Choice) (ends bool, err error) {
+func (s *session) logInForKey(
+	ctx context.Context, pin *secret.PIN, choice token.Choice,
+) (ends bool, err error) {
 	if s.card.AtReader {
 		done, err := choice.PINAgain()
 		if err != nil {
