@@ -22,12 +22,9 @@ type card struct {
 // Info returns what Slots or Refresh has found.
 func (c *card) Info() *token.Info { return c.info }
 
-// Refresh asks for the token's flags, and whether it is the same token.
+// Refresh asks for the token's flags, and whether it is the same token. It needs no session, which
+// ChangePIN may have failed to open.
 func (c *card) Refresh(context.Context) (*token.Info, error) {
-	if c.session == nil {
-		return nil, ErrClosed
-	}
-
 	err := c.refresh()
 	switch {
 	case errors.Is(err, CKR_SLOT_ID_INVALID): // the reader went with its card
