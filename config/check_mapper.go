@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"pam_pkcs11/config/internal/finding"
-	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/mappers"
 )
 
@@ -28,14 +27,6 @@ func (b *builder) checkMapper(m Mapper) {
 	case "certmap":
 		b.noteBase(m)
 	}
-}
-
-// placeOf is where a key of the block is written, and otherwise where the block is.
-func (m Mapper) placeOf(key string) scconf.Word {
-	if at, written := m.Values.Written(key); written {
-		return at
-	}
-	return m.at
 }
 
 // hasDirectory reports whether the block names a server. The old example had ldaphost = "", and the C module
