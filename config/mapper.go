@@ -36,6 +36,61 @@ func (m Mapper) placeOf(key string) scconf.Word {
 	return m.at
 }
 
+// Contradiction is why the block's settings cannot be obeyed together, with its place; nil when they can.
+func (m Mapper) Contradiction() *Error {
+	if m.Settings == nil {
+		return nil // a mapper that was not read from a file; package mapper refuses it
+	}
+	if f := m.Settings.Contradiction(); f != nil {
+		return m.Place(f)
+	}
+	return nil
+}
+
+// Place says of a fault of the block where its key or rule is written.
+func (m Mapper) Place(f *mappers.Fault) *Error {
+	if r := f.Rule; r != nil {
+		return &Error{File: m.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + f.Err.Error()}
+	}
+	return m.Fault(f.Key, f.Err)
+}
+
+// Mapfile is that of the block; the zero Mapfile where it names none or its mapper has none.
+func (m Mapper) Mapfile() mappers.Mapfile {
+	switch s := m.Settings.(type) {
+	case mappers.CN:
+		return s.Mapfile
+	case mappers.UID:
+		return s.Mapfile
+	case mappers.Subject:
+		return s.Mapfile
+	case mappers.Serial:
+		return s.Mapfile
+	case mappers.Digest:
+		return s.Mapfile
+	case mappers.Mail:
+		return s.Mapfile
+	case mappers.UPN:
+		return s.Mapfile
+	case mappers.Krb:
+		return s.Mapfile
+	case mappers.Generic:
+		return s.Mapfile
+	}
+	return mappers.Mapfile{}
+}
+
+// Directory is that of a mapper that may ask one.
+func (m Mapper) Directory() (d mappers.Directory, ok bool) {
+	switch s := m.Settings.(type) {
+	case mappers.LDAP:
+		return s.Directory, true
+	case mappers.Certmap:
+		return s.Directory, true
+	}
+	return mappers.Directory{}, false
+}
+
 // Rule is one rule of a certmap mapper.
 type Rule struct {
 	Name      string
