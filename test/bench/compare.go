@@ -38,10 +38,12 @@ type bench struct {
 	out   io.Writer
 }
 
-func compare(build string, rounds int, out io.Writer) (good bool, err error) {
-	other, err := debianModule()
-	if err != nil {
-		return false, err
+// compare runs all comparisons with another module, by default Debian's.
+func compare(build, other string, rounds int, out io.Writer) (good bool, err error) {
+	if other == "" {
+		if other, err = debianModule(); err != nil {
+			return false, err
+		}
 	}
 	s, err := scene.New(build)
 	if err != nil {
@@ -64,7 +66,7 @@ func compare(build string, rounds int, out io.Writer) (good bool, err error) {
 		}
 		good = good && fine
 	}
-	return good, nil
+	return good, b.overReader(build, other, rounds)
 }
 
 // debianModule returns the module of Debian's package libpam-pkcs11.
@@ -114,6 +116,7 @@ func (b *bench) key(name string, key *testca.Key, other string, rounds int) (boo
 	for _, p := range phases {
 		b.row(p.name, ours.of(p.of), theirs.of(p.of))
 	}
+	b.faults(ours, theirs)
 	good := b.gate("whole process wall", ours.of(wall), theirs.of(wall), wallLimit, wallAim)
 	good = b.gate("PIN to verdict", ours.of(verdict), theirs.of(verdict), verdictLimit, verdictAim) && good
 	if err := b.typed(ours, theirs); err != nil {

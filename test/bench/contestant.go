@@ -20,6 +20,8 @@ type sample struct {
 	wall                        time.Duration // from before fork to after wait
 	start, prompt, verdict, end time.Duration // as the host program saw them
 	prompted                    time.Duration // the time of the prompt by CLOCK_MONOTONIC
+	faults, worker              int           // page faults of the host and of its worker; -1: not counted
+	work                        time.Duration // processor time of both; -1: not counted
 }
 
 func wall(s sample) time.Duration    { return s.wall }
@@ -74,7 +76,7 @@ func (c *contestant) login(think time.Duration) error {
 func (c *contestant) run(think time.Duration, told func() error) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.bench.host, c.bench.scene.ServiceDir(), c.name, user, pin, fmt.Sprint(think.Milliseconds()))
+	cmd := exec.CommandContext(ctx, c.bench.host, c.bench.scene.ServiceDir(), c.name, user, c.card.PIN, fmt.Sprint(think.Milliseconds()))
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=C"}, c.card.Variables()...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
@@ -92,9 +94,14 @@ func (c *contestant) run(think time.Duration, told func() error) (s sample, err 
 	if err != nil {
 		return s, fmt.Errorf("%s: %w: %s", c.name, err, said.Bytes())
 	}
-	var code int
-	if _, err := fmt.Sscan(last, &code, &s.start, &s.prompt, &s.verdict, &s.end, &s.prompted); err != nil {
+	var code, peak int
+	var own, other time.Duration
+	if _, err := fmt.Sscan(last, &code, &s.start, &s.prompt, &s.verdict, &s.end, &s.prompted, &peak,
+		&s.faults, &s.worker, &own, &other); err != nil {
 		return s, fmt.Errorf("%s: %q: %w", c.name, last, err)
+	}
+	if s.work = own + other; own < 0 || other < 0 {
+		s.work = -1
 	}
 	if code != 0 || s.verdict < 0 {
 		return s, fmt.Errorf("%s: pam_authenticate answered %d: %s", c.name, code, said.Bytes())

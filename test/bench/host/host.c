@@ -6,13 +6,17 @@
  * DIRECTORY is for pam_start_confdir; MILLISECONDS is how long the user takes to type the PIN. Prints "told" at the
  * first message, then, in one line, libpam's answer and, in nanoseconds: pam_start, pam_authenticate up to the PIN
  * prompt, PIN to verdict, pam_end, and the time of the prompt by CLOCK_MONOTONIC; then the most memory that this
- * process had, in KiB. What did not happen is -1.
+ * process had, in KiB, the page faults of this process and those of all processes that it began, and the nanoseconds of
+ * processor time of both. What did not happen, or the kernel does not count, is -1.
  */
+#include <linux/perf_event.h>
 #include <security/pam_appl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 struct typist {
 	const char *pin;
@@ -74,6 +78,28 @@ static long peak(void)
 	return kib;
 }
 
+/* The kernel's own counters: the worker is nobody's child that could be waited for. */
+static int counter(unsigned long long what, int with_children)
+{
+	struct perf_event_attr a = {.size = sizeof a, .type = PERF_TYPE_SOFTWARE, .config = what, .inherit = with_children};
+	return (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static long long count(int fd)
+{
+	long long n;
+	return read(fd, &n, sizeof n) == sizeof n ? n : -1;
+}
+
+/* What of a count is not this process's own. */
+static long long others(long long own, int with_children)
+{
+	long long all = count(with_children);
+	if (own < 0 || all < 0)
+		return -1;
+	return all > own ? all - own : 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 6) {
@@ -84,6 +110,8 @@ int main(int argc, char **argv)
 	struct pam_conv conv = {converse, &typist};
 	pam_handle_t *pamh = NULL;
 
+	int faults = counter(PERF_COUNT_SW_PAGE_FAULTS, 0), all_faults = counter(PERF_COUNT_SW_PAGE_FAULTS, 1);
+	int work = counter(PERF_COUNT_SW_TASK_CLOCK, 0), all_work = counter(PERF_COUNT_SW_TASK_CLOCK, 1);
 	long long began = now();
 	int code = pam_start_confdir(argv[2], argv[3], &conv, argv[1], &pamh);
 	long long started = now();
@@ -95,9 +123,12 @@ int main(int argc, char **argv)
 	long long verdict = now();
 	pam_end(pamh, code);
 	long long ended = now();
+	long long own_faults = count(faults), other_faults = others(own_faults, all_faults);
+	long long own_work = count(work), other_work = others(own_work, all_work);
 
-	printf("%d %lld %lld %lld %lld %lld %ld\n", code, started - began,
+	printf("%d %lld %lld %lld %lld %lld %ld %lld %lld %lld %lld\n", code, started - began,
 	       typist.prompted < 0 ? -1 : typist.prompted - started,
-	       typist.answered < 0 ? -1 : verdict - typist.answered, ended - verdict, typist.prompted, peak());
+	       typist.answered < 0 ? -1 : verdict - typist.answered, ended - verdict, typist.prompted, peak(),
+	       own_faults, other_faults, own_work, other_work);
 	return 0;
 }
