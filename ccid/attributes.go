@@ -4,6 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 )
 
 // Attributes (PC/SC part 3, table 3-1; the numbers are SCARD_ATTR_* of pcsc-lite).
@@ -62,21 +66,21 @@ func (s *Slot) Attribute(ctx context.Context, id uint32) ([]byte, error) {
 		return s.presenceByte(ctx, id)
 	case attrATR:
 		if s.atr == nil {
-			return nil, failure(ifdErrorTag, "no ATR: the card has no power")
+			return nil, ifd.Errorf(ifd.ErrorTag, "no ATR: the card has no power")
 		}
 		return append([]byte(nil), s.atr...), nil
 	case attrMaxInput:
-		return number(uint32(p.MaxMessage - headerLength)), nil
+		return number(uint32(p.MaxMessage - message.HeaderLength)), nil
 	}
-	return nil, failure(ifdErrorTag, "attribute %05X", id)
+	return nil, ifd.Errorf(ifd.ErrorTag, "attribute %05X", id)
 }
 
 // SetAttribute refuses: no attribute of a reader can be written.
 func (s *Slot) SetAttribute(ctx context.Context, id uint32, _ []byte) error {
 	if _, err := s.Attribute(ctx, id); err != nil {
-		return failure(ifdErrorTag, "attribute %05X", id)
+		return ifd.Errorf(ifd.ErrorTag, "attribute %05X", id)
 	}
-	return failure(ifdReadOnly, "attribute %05X cannot be written", id)
+	return ifd.Errorf(ifd.ReadOnly, "attribute %05X cannot be written", id)
 }
 
 // presenceByte is ICC_PRESENCE (0 absent, 2 there) or ICC_INTERFACE_STATUS (0 or 1).
@@ -102,7 +106,7 @@ func text(s string) []byte {
 	return append([]byte(s), 0)
 }
 
-func protocolMask(p *Plan) uint32 {
+func protocolMask(p *plan.Plan) uint32 {
 	var mask uint32
 	if p.T0 {
 		mask |= pcscT0

@@ -16,6 +16,8 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/usb"
 )
 
 // rates are data rates to measure ourselves against, in bit/s: the fastest that many readers have (contactless, ISO
@@ -120,7 +122,7 @@ func TestBenchIdle(t *testing.T) {
 	ended := make(chan error, 1)
 	settled := make(chan struct{})
 	go func() {
-		ended <- ccid.NewDriver(ccid.Options{}, nil).Run(ctx, func(string, string, string, string, []*ccid.Slot) {}, func(string) {}, func() { close(settled) })
+		ended <- usb.NewDriver(plan.Options{}, nil).Run(ctx, func(string, string, string, string, []*ccid.Slot) {}, func(string) {}, func() { close(settled) })
 	}()
 	<-settled
 	count("the driver without a reader", 10)
@@ -128,7 +130,7 @@ func TestBenchIdle(t *testing.T) {
 	<-ended
 	for range 16 {
 		d := ccidtest.New(profile(descriptor(extended)))
-		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{}, nil)
+		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,9 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -25,14 +28,14 @@ func (i *instant) BulkOut(_ context.Context, m []byte) error {
 	i.reply = append(i.reply[:0], m[:10]...)
 	i.reply[7], i.reply[8], i.reply[9] = 0, 0, 0
 	var data []byte
-	switch ccid.MessageType(m[0]) {
-	case ccid.TypePowerOn:
+	switch message.Type(m[0]) {
+	case message.TypePowerOn:
 		i.card = iso7816.NewT1Card(iso7816.T1Config{IFSC: 254, IFSD: 254})
-		i.reply[0], data = byte(ccid.TypeDataBlock), atrT1
-	case ccid.TypeSetParameters:
-		i.reply[0], data = byte(ccid.TypeParameters), m[10:]
-	case ccid.TypeXfrBlock:
-		i.reply[0] = byte(ccid.TypeDataBlock)
+		i.reply[0], data = byte(message.TypeDataBlock), atrT1
+	case message.TypeSetParameters:
+		i.reply[0], data = byte(message.TypeParameters), m[10:]
+	case message.TypeXfrBlock:
+		i.reply[0] = byte(message.TypeDataBlock)
 		step := i.card.Receive(m[10:])
 		if step.Command != nil {
 			step = i.card.Respond(i.answer)
@@ -40,7 +43,7 @@ func (i *instant) BulkOut(_ context.Context, m []byte) error {
 		data = step.Send
 		i.wire += len(m) - 10 + len(data)
 	default:
-		i.reply[0] = byte(ccid.TypeSlotStatus)
+		i.reply[0] = byte(message.TypeSlotStatus)
 	}
 	binary.LittleEndian.PutUint32(i.reply[1:], uint32(len(data)))
 	i.reply = append(i.reply, data...)
@@ -58,8 +61,8 @@ func (i *instant) BulkIn(_ context.Context, p []byte) (int, error) {
 
 func (i *instant) Interrupt(context.Context, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
-func (i *instant) Control(context.Context, ccid.Setup, []byte) (int, error) {
-	return 0, ccid.ErrStall
+func (i *instant) Control(context.Context, device.Setup, []byte) (int, error) {
+	return 0, device.ErrStall
 }
 
 func (i *instant) Close() error { return nil }
@@ -73,11 +76,11 @@ var exchanges = []struct {
 // newInstant opens a reader over an instant transport.
 func newInstant(b testing.TB, ne int) (*instant, *ccid.Slot) {
 	b.Helper()
-	p := profile(descriptor(ccid.FeatureTPDU | ccid.FeatureIFSD | 0xBA))
+	p := profile(descriptor(device.FeatureTPDU | device.FeatureIFSD | 0xBA))
 	p.Interfaces[0].Interrupt = false
 	d := ccidtest.New(p)
 	i := &instant{answer: append(make([]byte, ne), 0x90, 0x00)}
-	r, err := ccid.Open(b.Context(), i, d.Info(), interfaceOf(b, d, 0), ccid.Options{}, nil)
+	r, err := ccid.Open(b.Context(), i, d.Info(), interfaceOf(b, d, 0), plan.Options{}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,8 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -36,7 +38,7 @@ func (r *recorder) all() [][]byte {
 }
 
 // only are the requests of one type since the last call, without header.
-func (r *recorder) only(kind ccid.MessageType) (some [][]byte) {
+func (r *recorder) only(kind message.Type) (some [][]byte) {
 	for _, b := range r.all() {
 		if b[0] == byte(kind) {
 			some = append(some, b[10:])
@@ -50,7 +52,7 @@ func inReader(t *testing.T, p ccidtest.Profile, atr []byte, test func(t *testing
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, device: ccidtest.New(p), card: &ccidtest.PatternCard{Bytes: atr}}
-		w.reader = open(t, w.device, p.Interfaces[0].Number, ccid.Options{})
+		w.reader = open(t, w.device, p.Interfaces[0].Number, plan.Options{})
 		w.slot = w.reader.Slots()[0]
 		if atr != nil {
 			w.device.Insert(p.Interfaces[0].Number, 0, w.card)
@@ -62,7 +64,7 @@ func inReader(t *testing.T, p ccidtest.Profile, atr []byte, test func(t *testing
 }
 
 // hostDoesAll is a TPDU reader that leaves everything to the host.
-func hostDoesAll() ccidtest.Profile { return profile(descriptor(ccid.FeatureTPDU | 0x30)) }
+func hostDoesAll() ccidtest.Profile { return profile(descriptor(device.FeatureTPDU | 0x30)) }
 
 // TestOddATRs: what cards say, and what comes of it: the protocols that can be set, and whether a PPS is made.
 func TestOddATRs(t *testing.T) {
@@ -112,7 +114,7 @@ func TestOddATRs(t *testing.T) {
 					if protocol == t1 && row.codeT0 == 0 {
 						continue
 					}
-					if sent := r.only(ccid.TypeXfrBlock); (row.pps != "") != (sent[0][0] == 0xFF) || row.pps != "" && fmt.Sprintf("%X", sent[0]) != row.pps {
+					if sent := r.only(message.TypeXfrBlock); (row.pps != "") != (sent[0][0] == 0xFF) || row.pps != "" && fmt.Sprintf("%X", sent[0]) != row.pps {
 						t.Errorf("first block % X, want PPS %q", sent[0], row.pps)
 					}
 				}
@@ -125,7 +127,7 @@ func TestOddATRs(t *testing.T) {
 func TestATRLengths(t *testing.T) {
 	for n, want := range map[int]int{0: 608, 1: 608, 2: 0, 32: 0, 33: 0, 34: 0, 60: 0} {
 		inReader(t, hostDoesAll(), []byte{0x3B, 0x00}, func(t *testing.T, w *world, _ *recorder) {
-			w.device.Inject(ccidtest.To(ccid.TypePowerOn, ccidtest.Data(func([]byte) []byte {
+			w.device.Inject(ccidtest.To(message.TypePowerOn, ccidtest.Data(func([]byte) []byte {
 				return append([]byte{0x3B, 0x00}, make([]byte, 60)...)[:n]
 			})))
 			atr, err := w.slot.PowerUp(t.Context())
@@ -150,13 +152,13 @@ func TestPPSRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inReader(t, hostDoesAll(), atrBoth, func(t *testing.T, w *world, _ *recorder) {
 				w.slot.PowerUp(t.Context())
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, fault))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, fault))
 				if err := w.slot.SetProtocol(t.Context(), t0); err != nil {
 					t.Fatalf("T=0: %v", err)
 				}
 				exchange(t, w.slot, t0, apdu(8, 8))
 				w.slot.PowerUp(t.Context())
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, fault))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, fault))
 				if err := w.slot.SetProtocol(t.Context(), t1); code(err) != 605 {
 					t.Errorf("T=1: %v", err)
 				}
@@ -165,9 +167,9 @@ func TestPPSRefused(t *testing.T) {
 	}
 	t.Run("rate left out", func(t *testing.T) {
 		inReader(t, hostDoesAll(), atrT0, func(t *testing.T, w *world, r *recorder) {
-			w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Data(func([]byte) []byte { return []byte{0xFF, 0x00, 0xFF} })))
+			w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Data(func([]byte) []byte { return []byte{0xFF, 0x00, 0xFF} })))
 			ready(t, w.slot, t0)
-			if p := r.only(ccid.TypeSetParameters); p[0][0] != 0x11 {
+			if p := r.only(message.TypeSetParameters); p[0][0] != 0x11 {
 				t.Errorf("SetParameters % X", p[0])
 			}
 		})
@@ -192,10 +194,10 @@ func TestParameters(t *testing.T) {
 		"T=1, IFSC absent": {atr(0x3B, 0x80, 0x01), t1, "1110004D002000"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := profile(descriptor(ccid.FeatureTPDU | 0xBA))
+			p := profile(descriptor(device.FeatureTPDU | 0xBA))
 			inReader(t, p, row.atr, func(t *testing.T, w *world, r *recorder) {
 				ready(t, w.slot, row.protocol)
-				got := r.only(ccid.TypeSetParameters)
+				got := r.only(message.TypeSetParameters)
 				if want := bytes.ReplaceAll([]byte(row.want), []byte(" "), nil); len(got) != 1 || fmt.Sprintf("%X", got[0]) != string(want) {
 					t.Errorf("SetParameters % X, want %s", got, want)
 				}
@@ -209,7 +211,7 @@ func TestParametersRefused(t *testing.T) {
 	for problem, want := range map[byte]int{10: 0, 0x7F: 0, 0: 614, 0xFE: 612, 0xF6: 612} {
 		inReader(t, profile(descriptor(tpdu)), atrT1, func(t *testing.T, w *world, _ *recorder) {
 			w.slot.PowerUp(t.Context())
-			w.device.Inject(ccidtest.Always(ccidtest.To(ccid.TypeSetParameters, ccidtest.Fails(problem))))
+			w.device.Inject(ccidtest.Always(ccidtest.To(message.TypeSetParameters, ccidtest.Fails(problem))))
 			if err := w.slot.SetProtocol(t.Context(), t1); code(err) != want {
 				t.Errorf("bError %02X: code %d, want %d: %v", problem, code(err), want, err)
 			}
@@ -220,17 +222,17 @@ func TestParametersRefused(t *testing.T) {
 // TestRateRefused: a rate that the reader does not take, in whatever words, is given up: the card is reset and works at the
 // default rate, under both protocols.
 func TestRateRefused(t *testing.T) {
-	features := map[string]ccid.Feature{
+	features := map[string]device.Feature{
 		"PPS by the reader":         tpdu,
 		"PPS by the host":           hostDoesAll().Interfaces[0].CCID.Features,
-		"extended APDUs, PPS by it": ccid.FeatureExtendedAPDU | 0xBA,
+		"extended APDUs, PPS by it": device.FeatureExtendedAPDU | 0xBA,
 	}
 	for name, f := range features {
 		for _, refusal := range []byte{10, 0xFE, 0xF6, 0xFB} {
 			t.Run(fmt.Sprintf("%s, %02X", name, refusal), func(t *testing.T) {
 				inReader(t, profile(descriptor(f)), atrBoth, func(t *testing.T, w *world, r *recorder) {
 					w.device.Inject(func(x *ccidtest.Exchange) bool {
-						if ccid.MessageType(x.Request[0]) == ccid.TypeSetParameters && x.Request[10] != 0x11 {
+						if message.Type(x.Request[0]) == message.TypeSetParameters && x.Request[10] != 0x11 {
 							ccidtest.Fails(refusal)(x)
 						}
 						return false
@@ -239,7 +241,7 @@ func TestRateRefused(t *testing.T) {
 						ready(t, w.slot, protocol)
 						exchange(t, w.slot, protocol, apdu(8, 8))
 					}
-					got := r.only(ccid.TypeSetParameters)
+					got := r.only(message.TypeSetParameters)
 					if len(got) != 4 || got[1][0] != 0x11 || got[3][0] != 0x11 {
 						t.Errorf("SetParameters % X", got)
 					}
@@ -252,10 +254,10 @@ func TestRateRefused(t *testing.T) {
 // TestVoltages: the order in which the host tries, the card that stands one only, and who chooses.
 func TestVoltages(t *testing.T) {
 	for name, row := range map[string]struct {
-		features ccid.Feature
+		features device.Feature
 		support  byte
 		card     byte
-		first    ccid.Voltage
+		first    message.Voltage
 		want     []byte
 		code     int
 	}{
@@ -263,7 +265,7 @@ func TestVoltages(t *testing.T) {
 		"activated by itself":  {0x4, 7, 4, 0, []byte{0}, 0},
 		"5 V":                  {0, 7, 7, 0, []byte{1}, 0},
 		"1.8 V only":           {0, 7, 4, 0, []byte{1, 2, 3}, 0},
-		"3 V first":            {0, 7, 4, ccid.Voltage3, []byte{2, 1, 3}, 0},
+		"3 V first":            {0, 7, 4, message.Voltage3, []byte{2, 1, 3}, 0},
 		"the reader has 3 V":   {0, 2, 2, 0, []byte{2}, 0},
 		"the reader says none": {0, 0, 7, 0, []byte{0}, 0},
 		"none fits":            {0, 3, 4, 0, []byte{1, 2}, 608},
@@ -273,13 +275,13 @@ func TestVoltages(t *testing.T) {
 				p := profile(descriptor(tpdu&^0x0F | row.features))
 				p.Interfaces[0].CCID.VoltageSupport = row.support
 				d, rec := ccidtest.New(p), &recorder{}
-				s := open(t, d, 0, ccid.Options{FirstVoltage: row.first}).Slots()[0]
+				s := open(t, d, 0, plan.Options{FirstVoltage: row.first}).Slots()[0]
 				d.Insert(0, 0, &picky{ccidtest.PatternCard{Bytes: atrT0}, row.card})
 				var tried []byte
 				d.Inject(rec.fault)
 				_, err := s.PowerUp(t.Context())
 				for _, b := range rec.all() {
-					if b[0] == byte(ccid.TypePowerOn) {
+					if b[0] == byte(message.TypePowerOn) {
 						tried = append(tried, b[7])
 					}
 				}
@@ -330,7 +332,7 @@ func TestT1Faults(t *testing.T) {
 		for n := range 4 {
 			t.Run(fmt.Sprintf("%s in block %d", name, n), func(t *testing.T) {
 				inWorld(t, tpdu, t1, func(t *testing.T, w *world) {
-					w.device.Inject(ccidtest.After(n, ccid.TypeXfrBlock, fault))
+					w.device.Inject(ccidtest.After(n, message.TypeXfrBlock, fault))
 					answer, err := w.slot.Transmit(t.Context(), t1, apdu(600, 600), nil)
 					if err == nil && !bytes.Equal(answer, ccidtest.Pattern(apdu(600, 600))) {
 						t.Error("a wrong answer")
@@ -355,7 +357,7 @@ func TestT1NoAnswerOfTheReader(t *testing.T) {
 	inWorld(t, tpdu, t1, func(t *testing.T, w *world) {
 		for range 3 {
 			resets := w.card.Resets
-			w.device.Inject(ccidtest.After(1, ccid.TypeXfrBlock, ccidtest.Silent))
+			w.device.Inject(ccidtest.After(1, message.TypeXfrBlock, ccidtest.Silent))
 			if _, err := w.slot.Transmit(t.Context(), t1, apdu(600, 600), nil); err == nil {
 				t.Fatal("an answer")
 			}
@@ -370,7 +372,7 @@ func TestT1NoAnswerOfTheReader(t *testing.T) {
 // TestT1Dead: a card that does not follow any more is given up, until it is powered again.
 func TestT1Dead(t *testing.T) {
 	inWorld(t, tpdu, t1, func(t *testing.T, w *world) {
-		w.device.Inject(ccidtest.Times(100, ccidtest.To(ccid.TypeXfrBlock, ccidtest.Fails(0xFE))))
+		w.device.Inject(ccidtest.Times(100, ccidtest.To(message.TypeXfrBlock, ccidtest.Fails(0xFE))))
 		if _, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) != 612 {
 			t.Errorf("first: %v", err)
 		}
@@ -413,15 +415,15 @@ func TestWTX(t *testing.T) {
 // TestIFSD: who tells the card, and the card that does not want to hear it.
 func TestIFSD(t *testing.T) {
 	for name, row := range map[string]struct {
-		features ccid.Feature
+		features device.Feature
 		vendor   uint16
 		product  uint16
 		release  uint16
 		sent     bool
 	}{
-		"host":   {ccid.FeatureTPDU | 0x30, 0x1234, 0x5678, 0x0100, true},
-		"reader": {ccid.FeatureTPDU | 0x430, 0x1234, 0x5678, 0x0100, false},
-		"eToken": {ccid.FeatureTPDU | 0x30, 0x0529, 0x0620, 0x0012, false},
+		"host":   {device.FeatureTPDU | 0x30, 0x1234, 0x5678, 0x0100, true},
+		"reader": {device.FeatureTPDU | 0x430, 0x1234, 0x5678, 0x0100, false},
+		"eToken": {device.FeatureTPDU | 0x30, 0x0529, 0x0620, 0x0012, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := profile(descriptor(row.features))
@@ -429,7 +431,7 @@ func TestIFSD(t *testing.T) {
 			inReader(t, p, atrT1, func(t *testing.T, w *world, r *recorder) {
 				ready(t, w.slot, t1)
 				sent := false
-				for _, b := range r.only(ccid.TypeXfrBlock) {
+				for _, b := range r.only(message.TypeXfrBlock) {
 					sent = sent || b[1] == 0xC1 && b[3] == 254
 				}
 				if sent != row.sent {
@@ -441,7 +443,7 @@ func TestIFSD(t *testing.T) {
 	}
 	inReader(t, hostDoesAll(), atrT1, func(t *testing.T, w *world, _ *recorder) {
 		w.slot.PowerUp(t.Context())
-		w.device.Inject(ccidtest.After(1, ccid.TypeXfrBlock, ccidtest.Times(3, s1(0xE1, 0x20))))
+		w.device.Inject(ccidtest.After(1, message.TypeXfrBlock, ccidtest.Times(3, s1(0xE1, 0x20))))
 		if err := w.slot.SetProtocol(t.Context(), t1); err != nil {
 			t.Fatalf("a card that answers another IFSD: %v", err)
 		}
@@ -454,7 +456,7 @@ func TestCharacterLevel(t *testing.T) {
 	for _, h := range []ccidtest.Habits{{}, {Nulls: 3}, {ByteWise: true}, {Nulls: 1, ByteWise: true}} {
 		synctest.Test(t, func(t *testing.T) {
 			d := ccidtest.New(profile(descriptor(0x30)))
-			s := open(t, d, 0, ccid.Options{}).Slots()[0]
+			s := open(t, d, 0, plan.Options{}).Slots()[0]
 			d.Habits(0, 0, func(to *ccidtest.Habits) { *to = h })
 			d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT0})
 			ready(t, s, t0)
@@ -484,7 +486,7 @@ func TestTimeouts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inReader(t, profile(descriptor(extended)), row.atr, func(t *testing.T, w *world, _ *recorder) {
 				ready(t, w.slot, row.protocol)
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Silent))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Silent))
 				start := time.Now()
 				if _, err := w.slot.Transmit(t.Context(), row.protocol, apdu(1, 1), nil); code(err) != 613 {
 					t.Errorf("no answer: %v", err)
@@ -522,7 +524,7 @@ func TestRates(t *testing.T) {
 			p.Interfaces[0].CCID.DataRatesSupported = byte(len(row.rates))
 			inReader(t, p, row.atr, func(t *testing.T, w *world, r *recorder) {
 				ready(t, w.slot, t0)
-				if got := r.only(ccid.TypeSetParameters)[0][0]; got != row.want {
+				if got := r.only(message.TypeSetParameters)[0][0]; got != row.want {
 					t.Errorf("bmFindexDindex %02X, want %02X", got, row.want)
 				}
 			})
@@ -536,7 +538,7 @@ func TestRatesThatWereNotAnnounced(t *testing.T) {
 	p.Interfaces[0].Rates, p.Interfaces[0].CCID.DataRatesSupported = []uint32{10753, 250000, 125000}, 1
 	inReader(t, p, []byte{0x3B, 0x10, 0x96}, func(t *testing.T, w *world, r *recorder) {
 		ready(t, w.slot, t0)
-		if got := r.only(ccid.TypeSetParameters)[0][0]; got != 0x11 {
+		if got := r.only(message.TypeSetParameters)[0][0]; got != 0x11 {
 			t.Errorf("bmFindexDindex %02X, want 11", got)
 		}
 	})

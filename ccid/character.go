@@ -4,6 +4,9 @@ import (
 	"context"
 	"time"
 
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/internal/link"
+	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -14,7 +17,7 @@ const packet = 64
 // number of bytes that are wanted (CCID 1.1, section 6.1.4). It may return fewer; the result is valid until the next
 // call. What is longer than a message goes in pieces, of which all but the last want nothing.
 func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout time.Duration) ([]byte, error) {
-	if s.reader.plan.ReadOneFirst && want > 1 && (want+headerLength)%packet == 0 {
+	if s.reader.plan.ReadOneFirst && want > 1 && (want+message.HeaderLength)%packet == 0 {
 		first, err := s.characters(ctx, send, 1, timeout)
 		if err != nil {
 			return nil, err
@@ -27,26 +30,26 @@ func (s *Slot) characters(ctx context.Context, send []byte, want int, timeout ti
 		s.scratch = append(append(s.scratch[:0], one), rest...)
 		return s.scratch, nil
 	}
-	room := s.reader.plan.MaxMessage - headerLength
+	room := s.reader.plan.MaxMessage - message.HeaderLength
 	for ; len(send) > room; send = send[room:] {
-		if _, err := s.block(ctx, XfrBlock{Data: send[:room]}, timeout); err != nil {
+		if _, err := s.block(ctx, message.XfrBlock{Data: send[:room]}, timeout); err != nil {
 			return nil, err
 		}
 	}
 	want = min(want, room)
-	a, err := s.block(ctx, XfrBlock{Level: uint16(want), Data: send}, timeout)
+	a, err := s.block(ctx, message.XfrBlock{Level: uint16(want), Data: send}, timeout)
 	if err != nil {
 		return nil, err
 	}
 	if len(a.Data) == 0 || len(a.Data) > want {
-		return nil, failure(ifdCommunication, "%d bytes of the card were asked for, and %d came", want, len(a.Data))
+		return nil, ifd.Errorf(ifd.Communication, "%d bytes of the card were asked for, and %d came", want, len(a.Data))
 	}
 	return a.Data, nil
 }
 
 // characterT0 is an exchange under T=0, byte for byte.
 func (s *Slot) characterT0(ctx context.Context, command, reply []byte) ([]byte, error) {
-	whole, cancel := context.WithTimeout(ctx, longestWait)
+	whole, cancel := context.WithTimeout(ctx, link.LongestWait)
 	defer cancel()
 	step := s.t0.Transmit(command)
 	for !step.Done {
@@ -58,7 +61,7 @@ func (s *Slot) characterT0(ctx context.Context, command, reply []byte) ([]byte, 
 		step = s.t0.Receive(got)
 	}
 	if step.Err != nil {
-		return nil, &fault{code: ifdCommunication, text: "T=0", cause: step.Err}
+		return nil, &ifd.Fault{Code: ifd.Communication, Text: "T=0", Cause: step.Err}
 	}
 	return append(reply, step.Response...), nil
 }

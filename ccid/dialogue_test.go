@@ -9,6 +9,8 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/plan"
 )
 
 // dialogues is how many random dialogues are held.
@@ -21,7 +23,7 @@ func TestRandomDialogues(t *testing.T) {
 	if testing.Short() {
 		n /= 10
 	}
-	for name, f := range map[string]ccid.Feature{"extended": extended, "TPDU": tpdu} {
+	for name, f := range map[string]device.Feature{"extended": extended, "TPDU": tpdu} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { holdDialogues(t, f, n/2) })
@@ -29,12 +31,12 @@ func TestRandomDialogues(t *testing.T) {
 	}
 }
 
-func holdDialogues(t *testing.T, f ccid.Feature, n int) {
+func holdDialogues(t *testing.T, f device.Feature, n int) {
 	random := rand.New(rand.NewPCG(7, uint64(f)))
 	p := severalSlots(2, true)
 	p.Interfaces[0].CCID.Features, p.Interfaces[0].Interrupt = f, false // all that is said is said by this goroutine
 	d := ccidtest.New(p)
-	r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{}, nil)
+	r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,97 +1,10 @@
 package ccid
 
-import (
-	"context"
-	"errors"
-	"log/slog"
-)
-
-// Errors of opening for tests.
-var (
-	ErrBusy  = errBusy
-	ErrNever = errNever
-)
-
-// TestBus is what a test puts in the place of the machine's USB.
-type TestBus struct {
-	Sys, Dev, Proc string
-	Udev           string // "": no udevd
-	Open           func(name string, address int, number byte) (Transport, error)
-	Told           chan struct{} // a value: devices have changed; closed: no news any more
-	NoNews         bool
-	Resumed        chan struct{}
-}
-
-type testNews struct{ told chan struct{} }
-
-func (n testNews) wait(ctx context.Context) error {
-	select {
-	case _, open := <-n.told:
-		if !open {
-			return errors.New("no news")
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (testNews) close() {}
-
-func (b *TestBus) open(d *usbDevice, in *Interface) (Transport, error) {
-	return b.Open(d.name, d.info.Address, in.Number)
-}
-
-// NewTestDriver is NewDriver on a bus of a test.
-func NewTestDriver(b *TestBus, o Options, log *slog.Logger) *Driver {
-	d := NewDriver(o, log)
-	d.sys = sysfs{sys: b.Sys, dev: b.Dev, proc: b.Proc, udev: b.Udev}
-	d.open = b
-	d.news = func(*slog.Logger) (news, error) {
-		if b.NoNews {
-			return nil, errors.ErrUnsupported
-		}
-		return testNews{b.Told}, nil
-	}
-	d.resumes = func(ctx context.Context, _ *slog.Logger, resumed chan<- struct{}) {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-b.Resumed:
-				resumed <- struct{}{}
-			}
-		}
-	}
-	return d
-}
-
-// IsUSBDevice is isUSBDevice.
-func IsUSBDevice(message []byte, udev bool) bool { return isUSBDevice(message, udev) }
-
-// Oddity is oddity.
-func Oddity(raw []byte) string { return oddity(raw) }
-
-// Contained calls read for a device as the driver does, and gives what is said of the device at which level.
-func Contained(device string, read func() bool) (ok bool, said string) {
-	ok = contained(device, func(level slog.Level, device, problem string) {
-		said += level.String() + " " + device + ": " + problem
-	}, read)
-	return ok, said
-}
-
-// NumberOfQuirks and Quirk show the table of quirks.
-func NumberOfQuirks() int { return len(quirks) }
-
-// Quirk is one row: numbers, range, name and reason.
-func Quirk(i int) (vendor, product, from, to uint16, name, reason string) {
-	q := &quirks[i]
-	return q.vendor, q.product, q.from, q.to, q.name, q.reason
-}
+import "pam_pkcs11/ccid/plan"
 
 // SecureBlocks are the data of both PIN operations, of quirks made from n.
 func SecureBlocks(v PINVerify, m PINModify, n uint16) ([]byte, []byte, error) {
-	q := PINQuirks{Messages: int(n&7) - 1, ZeroIsFF: n&8 != 0, AllIndexes: n&16 != 0, SwapDigits: n&32 != 0, Condition: byte(n >> 6 & 3)}
-	b, err := q.modifyBlock(m, n&512 != 0)
-	return q.verifyBlock(v), b, err
+	q := &plan.PINQuirks{Messages: int(n&7) - 1, ZeroIsFF: n&8 != 0, AllIndexes: n&16 != 0, SwapDigits: n&32 != 0, Condition: byte(n >> 6 & 3)}
+	b, err := modifyBlock(q, m, n&512 != 0)
+	return verifyBlock(q, v), b, err
 }

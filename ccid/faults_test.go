@@ -3,7 +3,6 @@ package ccid_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,6 +11,9 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 )
 
 // world is a reader of one slot with a card that was made ready, in a bubble of time.
@@ -24,30 +26,16 @@ type world struct {
 }
 
 // inWorld runs a test with a reader of TPDU level (T=1) or of extended APDUs.
-func inWorld(t *testing.T, f ccid.Feature, protocol uint32, test func(t *testing.T, w *world)) {
+func inWorld(t *testing.T, f device.Feature, protocol uint32, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, device: ccidtest.New(profile(descriptor(f))), card: &ccidtest.PatternCard{Bytes: atrBoth}}
-		w.reader = open(t, w.device, 0, ccid.Options{})
+		w.reader = open(t, w.device, 0, plan.Options{})
 		w.slot = w.reader.Slots()[0]
 		w.device.Insert(0, 0, w.card)
 		ready(t, w.slot, protocol)
 		test(t, w)
 	})
-}
-
-const (
-	tpdu     = ccid.FeatureTPDU | 0xBA
-	extended = ccid.FeatureExtendedAPDU | 0xBE
-)
-
-// code is the number of the IFD handler API of an error, 0 when it has none.
-func code(err error) int {
-	var coded interface{ IFDCode() int }
-	if errors.As(err, &coded) {
-		return coded.IFDCode()
-	}
-	return 0
 }
 
 // TestFramesThatAnswerNothing: whatever comes before the right answer is dropped, and the answer is taken.
@@ -57,9 +45,9 @@ func TestFramesThatAnswerNothing(t *testing.T) {
 		"forty stale frames":   ccidtest.Stale(40),
 		"a frame of slot 1":    ccidtest.ForeignSlot(1),
 		"a frame of slot 255":  ccidtest.ForeignSlot(255),
-		"another type":         ccidtest.ForeignType(ccid.TypeParameters),
-		"a type of the host":   ccidtest.ForeignType(ccid.TypeXfrBlock),
-		"a slot status":        ccidtest.ForeignType(ccid.TypeSlotStatus),
+		"another type":         ccidtest.ForeignType(message.TypeParameters),
+		"a type of the host":   ccidtest.ForeignType(message.TypeXfrBlock),
+		"a slot status":        ccidtest.ForeignType(message.TypeSlotStatus),
 		"another's refusal":    refusal(6),
 		"a refusal elsewhere":  refusal(5),
 		"empty packets":        ccidtest.EmptyPackets(3),
@@ -71,7 +59,7 @@ func TestFramesThatAnswerNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, extended, t1, func(t *testing.T, w *world) {
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, fault))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, fault))
 				exchange(t, w.slot, t1, apdu(20, 100))
 				exchange(t, w.slot, t1, apdu(1, 1)) // what is left over does not answer this
 				if c := w.device.Counts(); c.Aborts != 0 {
@@ -95,9 +83,9 @@ func TestBadAnswersEndTheCommand(t *testing.T) {
 		"no answer":               ccidtest.Silent,
 		"a minute late":           ccidtest.Late(time.Minute),
 		"late in the abort":       ccidtest.Late(63 * time.Second),
-		"read stalls":             ccidtest.Breaks(ccid.ErrStall),
-		"read babbles":            ccidtest.Breaks(ccid.ErrOverflow),
-		"write stalls":            ccidtest.Refuses(ccid.ErrStall),
+		"read stalls":             ccidtest.Breaks(device.ErrStall),
+		"read babbles":            ccidtest.Breaks(device.ErrOverflow),
+		"write stalls":            ccidtest.Refuses(device.ErrStall),
 		"only another's sequence": ccidtest.Times(1, wrong(6)),
 		"only another's slot":     ccidtest.Times(1, wrong(5)),
 		"only another's type":     ccidtest.Times(1, wrong(0)),
@@ -106,7 +94,7 @@ func TestBadAnswersEndTheCommand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, extended, t1, func(t *testing.T, w *world) {
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, fault))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, fault))
 				start := time.Now()
 				answer, err := w.slot.Transmit(t.Context(), t1, apdu(20, 100), nil)
 				if err == nil {
@@ -137,7 +125,7 @@ func wrong(at int) ccidtest.Fault {
 // refusal puts a slot status that says "failed" before the answer, with one byte of the header that is not this command's.
 func refusal(at int) ccidtest.Fault {
 	return func(x *ccidtest.Exchange) bool {
-		b := append([]byte{byte(ccid.TypeSlotStatus), 0, 0, 0, 0}, x.Request[5], x.Request[6], 0x40, 0, 0)
+		b := append([]byte{byte(message.TypeSlotStatus), 0, 0, 0, 0}, x.Request[5], x.Request[6], 0x40, 0, 0)
 		b[at]--
 		x.Answers = append([]ccidtest.Transfer{{Data: b}}, x.Answers...)
 		return true
@@ -151,12 +139,12 @@ func TestUnknownCommand(t *testing.T) {
 		p := profile(descriptor(extended))
 		p.Interfaces[0].CCID.PINSupport, p.Info.Vendor, p.Info.Product = 1, 0x08E6, 0x4433 // is asked for its features
 		d := ccidtest.New(p)
-		d.Inject(ccidtest.To(ccid.TypeEscape, ccidtest.Unknown))
+		d.Inject(ccidtest.To(message.TypeEscape, ccidtest.Unknown))
 		start := time.Now()
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrBoth})
 		ready(t, s, t1)
-		d.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Unknown))
+		d.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Unknown))
 		if answer, err := s.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) == 0 {
 			t.Errorf("% X, %v", answer, err)
 		}
@@ -174,12 +162,12 @@ func TestTheLadder(t *testing.T) {
 		fault ccidtest.Fault
 		want  ccidtest.Counts
 	}{
-		"abort":             {ccidtest.To(ccid.TypeXfrBlock, ccidtest.Silent), ccidtest.Counts{Aborts: 1}},
+		"abort":             {ccidtest.To(message.TypeXfrBlock, ccidtest.Silent), ccidtest.Counts{Aborts: 1}},
 		"interface":         {ccidtest.Deaf(false), ccidtest.Counts{Aborts: 1, Reclaims: 1}},
-		"halt of the pipe":  {ccidtest.To(ccid.TypeXfrBlock, ccidtest.Breaks(ccid.ErrStall)), ccidtest.Counts{Aborts: 1, Reclaims: 1}},
+		"halt of the pipe":  {ccidtest.To(message.TypeXfrBlock, ccidtest.Breaks(device.ErrStall)), ccidtest.Counts{Aborts: 1, Reclaims: 1}},
 		"reset":             {ccidtest.Deaf(true), ccidtest.Counts{Aborts: 1, Reclaims: 1, Resets: 1}},
-		"abort is unknown":  {both(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Silent), ccidtest.To(ccid.TypeAbort, ccidtest.Fails(0))), ccidtest.Counts{Aborts: 1}},
-		"abort comes after": {ccidtest.To(ccid.TypeXfrBlock, ccidtest.Late(60200*time.Millisecond)), ccidtest.Counts{Aborts: 1}},
+		"abort is unknown":  {both(ccidtest.To(message.TypeXfrBlock, ccidtest.Silent), ccidtest.To(message.TypeAbort, ccidtest.Fails(0))), ccidtest.Counts{Aborts: 1}},
+		"abort comes after": {ccidtest.To(message.TypeXfrBlock, ccidtest.Late(60200*time.Millisecond)), ccidtest.Counts{Aborts: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, extended, t1, func(t *testing.T, w *world) {
@@ -239,26 +227,6 @@ func (w *world) drain() {
 	}
 }
 
-// events wants these events next, and no other soon after.
-func (w *world) events(want ...bool) {
-	w.Helper()
-	for _, b := range want {
-		select {
-		case got := <-w.slot.Events():
-			if got != b {
-				w.Fatalf("event %v, want %v", got, b)
-			}
-		case <-time.After(10 * time.Second):
-			w.Fatalf("no event, want %v", b)
-		}
-	}
-	select {
-	case got := <-w.slot.Events():
-		w.Fatalf("event %v after all", got)
-	case <-time.After(time.Second):
-	}
-}
-
 // TestNothingHelps: a reader that stays deaf ends every call with an error, and does not stop the next.
 func TestNothingHelps(t *testing.T) {
 	inWorld(t, extended, t1, func(t *testing.T, w *world) {
@@ -281,7 +249,7 @@ func TestEveryStatus(t *testing.T) {
 	inWorld(t, extended, t1, func(t *testing.T, w *world) {
 		for status := range 256 {
 			for _, problem := range []byte{0, 1, 5, 7, 0x7F, 0x80, 0xA2, 0xBB, 0xE0, 0xEF, 0xF0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF} {
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Status(byte(status), problem)))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Status(byte(status), problem)))
 				answer, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil)
 				if (err == nil) != (status&0xC0 == 0) {
 					t.Fatalf("bStatus %02X, bError %02X: %X, %v", status, problem, answer, err)
@@ -302,13 +270,13 @@ func TestEveryStatus(t *testing.T) {
 // TestChainsThatDoNotEnd: an extended answer whose chain parameter makes no sense, or never ends.
 func TestChainsThatDoNotEnd(t *testing.T) {
 	for name, fault := range map[string]ccidtest.Fault{
-		"always begins":      ccidtest.Always(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Special(1))),
-		"always goes on":     ccidtest.Always(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Special(3))),
-		"always empty":       ccidtest.Always(ccidtest.To(ccid.TypeXfrBlock, all(ccidtest.Special(0x10), ccidtest.Data(func([]byte) []byte { return nil })))),
-		"unknown parameter":  ccidtest.After(3, ccid.TypeXfrBlock, ccidtest.Special(0x77)),
-		"data to a part":     ccidtest.To(ccid.TypeXfrBlock, ccidtest.Data(func([]byte) []byte { return []byte{1} })),
+		"always begins":      ccidtest.Always(ccidtest.To(message.TypeXfrBlock, ccidtest.Special(1))),
+		"always goes on":     ccidtest.Always(ccidtest.To(message.TypeXfrBlock, ccidtest.Special(3))),
+		"always empty":       ccidtest.Always(ccidtest.To(message.TypeXfrBlock, all(ccidtest.Special(0x10), ccidtest.Data(func([]byte) []byte { return nil })))),
+		"unknown parameter":  ccidtest.After(3, message.TypeXfrBlock, ccidtest.Special(0x77)),
+		"data to a part":     ccidtest.To(message.TypeXfrBlock, ccidtest.Data(func([]byte) []byte { return []byte{1} })),
 		"grows for ever":     endless(),
-		"continues nonsense": ccidtest.After(4, ccid.TypeXfrBlock, ccidtest.Special(9)),
+		"continues nonsense": ccidtest.After(4, message.TypeXfrBlock, ccidtest.Special(9)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, extended, t1, func(t *testing.T, w *world) {
@@ -326,7 +294,7 @@ func endless() ccidtest.Fault {
 	data := ccidtest.Data(func([]byte) []byte { return make([]byte, 261) })
 	more := ccidtest.Special(3)
 	return ccidtest.Always(func(x *ccidtest.Exchange) bool {
-		if x.Request[0] == byte(ccid.TypeXfrBlock) && x.Request[8] != 1 && x.Request[8] != 3 {
+		if x.Request[0] == byte(message.TypeXfrBlock) && x.Request[8] != 1 && x.Request[8] != 3 {
 			x.Answers[0].Data[7], x.Answers[0].Data[8] = 0, 0
 			data(x)
 			more(x)
@@ -339,7 +307,7 @@ func endless() ccidtest.Fault {
 func TestTheCardGoesDuringACommand(t *testing.T) {
 	inWorld(t, extended, t1, func(t *testing.T, w *world) {
 		w.drain()
-		w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.CardOut))
+		w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.CardOut))
 		if _, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil); code(err) != 616 {
 			t.Errorf("the card is gone: %v", err)
 		}
@@ -393,7 +361,7 @@ func TestTheReaderGoes(t *testing.T) {
 // TestUnplugEndsAWait: a command that waits for a card ends when the device goes.
 func TestUnplugEndsAWait(t *testing.T) {
 	inWorld(t, extended, t1, func(t *testing.T, w *world) {
-		w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Silent))
+		w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Silent))
 		time.AfterFunc(time.Second, w.device.Unplug)
 		start := time.Now()
 		_, err := w.slot.Transmit(t.Context(), t1, apdu(1, 1), nil)
@@ -432,10 +400,10 @@ func TestFullPackets(t *testing.T) {
 // TestUnderstatedMessageLength: a reader that sends more than dwMaxCCIDMessageLength says is understood.
 func TestUnderstatedMessageLength(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := profile(descriptor(ccid.FeatureShortAPDU | 0xBA))
+		p := profile(descriptor(device.FeatureShortAPDU | 0xBA))
 		p.Interfaces[0].CCID.MaxMessageLength = 64
 		d := ccidtest.New(p)
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT0})
 		ready(t, s, t0)
 		got, err := s.Transmit(t.Context(), t0, apdu(0, 256), nil)
@@ -448,10 +416,10 @@ func TestUnderstatedMessageLength(t *testing.T) {
 // TestGivenUpDuringACommand: a call whose context ends returns at once, and what still comes for it is no answer to the
 // next.
 func TestGivenUpDuringACommand(t *testing.T) {
-	for name, f := range map[string]ccid.Feature{"extended": extended, "TPDU": tpdu} {
+	for name, f := range map[string]device.Feature{"extended": extended, "TPDU": tpdu} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, f, t1, func(t *testing.T, w *world) {
-				w.device.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Late(2*time.Second)))
+				w.device.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Late(2*time.Second)))
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(time.Second, cancel)
 				start := time.Now()
@@ -472,18 +440,18 @@ func TestBytesBehindMessages(t *testing.T) {
 		var said lockedBuffer
 		log := slog.New(slog.NewTextHandler(&said, nil))
 		d := ccidtest.New(profile(descriptor(extended)))
-		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{Escapes: true}, log)
+		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{Escapes: true}, log)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
 		s := r.Slots()[0]
-		d.Inject(ccidtest.To(ccid.TypePowerOn, ccidtest.Longer(3)))
+		d.Inject(ccidtest.To(message.TypePowerOn, ccidtest.Longer(3)))
 		if atr, err := s.PowerUp(t.Context()); err != nil || !bytes.Equal(atr, atrT1) {
 			t.Errorf("ATR % X, %v", atr, err)
 		}
 		d.Escapes(0, func(_ int, command []byte) ([]byte, bool) { return command, true })
-		d.Inject(ccidtest.To(ccid.TypeEscape, ccidtest.Longer(60)))
+		d.Inject(ccidtest.To(message.TypeEscape, ccidtest.Longer(60)))
 		if out, err := s.Control(t.Context(), ctlEscape, []byte{1, 2}, 100); err != nil || !bytes.Equal(out, []byte{1, 2}) {
 			t.Errorf("escape: % X, %v", out, err)
 		}
@@ -496,4 +464,9 @@ func TestBytesBehindMessages(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (w *world) events(want ...bool) {
+	w.Helper()
+	events(w, w.slot, want...)
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"time"
+
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 )
 
 // Control codes (PC/SC part 10; SCARD_CTL_CODE of pcsc-lite is 0x42000000 + number).
@@ -41,7 +45,7 @@ func (s *Slot) Control(ctx context.Context, code uint32, in []byte, max int) ([]
 	case err != nil:
 		return nil, err
 	case len(out) > max:
-		return nil, failure(ifdInsufficientBuffer, "an answer of %d bytes, and room for %d", len(out), max)
+		return nil, ifd.Errorf(ifd.InsufficientBuffer, "an answer of %d bytes, and room for %d", len(out), max)
 	}
 	return out, nil
 }
@@ -63,12 +67,12 @@ func (s *Slot) control(ctx context.Context, code uint32, in []byte) ([]byte, err
 		return s.tlvProperties(ctx), nil
 	case code == codeFeature+tagMCTReader && p.KobilEscape:
 		return s.mctReader(ctx, in)
-	case code == codeSetNAD && p.Level == LevelTPDU:
+	case code == codeSetNAD && p.Level == plan.LevelTPDU:
 		return s.setNAD(in)
 	case code == codePath && s.reader.info.Path != "":
 		return append([]byte(s.reader.path()), 0), nil
 	}
-	return nil, failure(ifdUnsupported, "control code %08X", code)
+	return nil, ifd.Errorf(ifd.Unsupported, "control code %08X", code)
 }
 
 // features lists what the reader has: tag, length 4, control code with the high byte first.
@@ -125,7 +129,7 @@ func (s *Slot) tlvProperties(ctx context.Context) []byte {
 	}
 	one(propTimeout2, 0)
 	if s.reader.info.Vendor == vendorGemalto {
-		if a, err := s.command(ctx, Escape{[]byte{0x02}}, p.Timeout); err == nil && len(a.Data) < 0x80 {
+		if a, err := s.command(ctx, message.Escape{Data: []byte{0x02}}, p.Timeout); err == nil && len(a.Data) < 0x80 {
 			out = append(append(out, propFirmware, byte(len(a.Data))), a.Data...)
 		}
 	}
@@ -143,12 +147,12 @@ func (s *Slot) tlvProperties(ctx context.Context) []byte {
 	one(propPPDU, ppdu)
 	two(propVendor, s.reader.info.Vendor)
 	two(propProduct, s.reader.info.Product)
-	return le.AppendUint32(append(out, propMaxAPDU, 4), p.maxAPDUData())
+	return le.AppendUint32(append(out, propMaxAPDU, 4), maxAPDUData(p))
 }
 
 // maxAPDUData is dwMaxAPDUDataSize: 0 is a reader of short APDUs.
-func (p *Plan) maxAPDUData() uint32 {
-	if p.Level == LevelShortAPDU {
+func maxAPDUData(p *plan.Plan) uint32 {
+	if p.Level == plan.LevelShortAPDU {
 		return 0
 	}
 	return 0x10000
@@ -157,7 +161,7 @@ func (p *Plan) maxAPDUData() uint32 {
 // vendorGemalto is the USB number of Gemalto, formerly Gemplus.
 const vendorGemalto = 0x08E6
 
-// escapesAllowed tells whether applications may send any escape.
+// escapesAllowed reports whether applications may send any escape.
 func (s *Slot) escapesAllowed() bool { return s.reader.options.Escapes || s.reader.plan.Escapes }
 
 // escape sends an escape command of an application. Two are harmless and always allowed: the firmware version of
@@ -166,12 +170,12 @@ func (s *Slot) escape(ctx context.Context, in []byte) ([]byte, error) {
 	version := s.reader.info.Vendor == vendorGemalto && len(in) == 1 && in[0] == 0x02
 	tags := s.reader.info.Vendor == vendorGemalto && len(in) == 6 && string(in[:5]) == "\x52\xF8\x04\x01\x00"
 	if !version && !tags && !s.escapesAllowed() {
-		return nil, failure(ifdCommunication, "escape commands are not allowed (option escapes)")
+		return nil, ifd.Errorf(ifd.Communication, "escape commands are not allowed (option escapes)")
 	}
 	if err := s.fits(len(in)); err != nil {
 		return nil, err
 	}
-	a, err := s.command(ctx, Escape{in}, escapeTimeout)
+	a, err := s.command(ctx, message.Escape{Data: in}, escapeTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -181,9 +185,9 @@ func (s *Slot) escape(ctx context.Context, in []byte) ([]byte, error) {
 // mctReader is MCT_READER_DIRECT: of the commands of MKT only those to the reader itself, 20 7x 00 00 00.
 func (s *Slot) mctReader(ctx context.Context, in []byte) ([]byte, error) {
 	if len(in) != 5 || in[0] != 0x20 || in[1] < 0x70 || in[1] > 0x74 || in[2]|in[3]|in[4] != 0 {
-		return nil, failure(ifdUnsupported, "not a command to the reader")
+		return nil, ifd.Errorf(ifd.Unsupported, "not a command to the reader")
 	}
-	a, err := s.command(ctx, Escape{in}, escapeTimeout)
+	a, err := s.command(ctx, message.Escape{Data: in}, escapeTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -200,5 +204,5 @@ func (s *Slot) setNAD(in []byte) ([]byte, error) {
 	case len(in) == 3 && in[0] == 0x3F && in[1] == 0 && in[2] == 0:
 		return []byte{0x3F, 0, 2, 0x90, s.nad}, nil
 	}
-	return nil, failure(ifdUnsupported, "not a command for the NAD")
+	return nil, ifd.Errorf(ifd.Unsupported, "not a command for the NAD")
 }

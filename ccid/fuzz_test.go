@@ -2,70 +2,15 @@ package ccid_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"testing"
 	"testing/synctest"
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
-
-// FuzzConfigurations: whatever the descriptors are, nothing panics, and each reader found has a plan without absurd
-// values and a class descriptor that is in the bytes.
-func FuzzConfigurations(f *testing.F) {
-	for _, p := range models() {
-		d := ccidtest.New(p)
-		f.Add(d.Configuration())
-		f.Add(append(d.Descriptor(), d.Configuration()...))
-	}
-	f.Add([]byte{255, 1, 0, 2, 0, 0, 0, 64, 9, 18, 2, 0, 0, 1, 0, 0, 0, 1})
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		ccid.Oddity(raw)
-		all, err := ccid.ParseConfigurations(raw)
-		for _, c := range all {
-			for i := range c.Interfaces {
-				in := &c.Interfaces[i]
-				if !bytes.Contains(raw, in.CCID.Append(nil)) {
-					t.Errorf("class descriptor %+v is not in the bytes", in.CCID)
-				}
-				p := ccid.NewPlan(ccid.DeviceInfo{}, in, ccid.Options{})
-				if p.Slots < 1 || p.Slots > 16 || p.MaxIFSD < 1 || p.MaxIFSD > 254 || p.MaxMessage < 32 || p.MaxMessage > 65558 || p.Clock < 1000 || len(p.Voltages) == 0 || !p.T0 && !p.T1 {
-					t.Errorf("plan %v", p)
-				}
-				if err != nil {
-					t.Errorf("a reader and an error: %v", err)
-				}
-			}
-		}
-	})
-}
-
-// FuzzMessages: what decodes encodes to the same bytes.
-func FuzzMessages(f *testing.F) {
-	for _, c := range []ccid.Command{ccid.PowerOn{Voltage: 1}, ccid.PowerOff{}, ccid.GetSlotStatus{}, ccid.XfrBlock{BWI: 1, Level: 0x10, Data: []byte{1, 2}},
-		ccid.GetParameters{}, ccid.ResetParameters{}, ccid.SetParameters{Protocol: 1, Data: make([]byte, 7)}, ccid.Escape{Data: []byte{2}}, ccid.IccClock{Stop: true},
-		ccid.T0APDU{Changes: 3}, ccid.Secure{Data: []byte{0}}, ccid.Mechanical{Function: 2}, ccid.Abort{}, ccid.SetRateAndClock{Clock: 4000, Rate: 9600}} {
-		f.Add(ccid.AppendCommand(nil, c, 1, 2))
-	}
-	for _, kind := range []ccid.MessageType{ccid.TypeDataBlock, ccid.TypeSlotStatus, ccid.TypeParameters, ccid.TypeEscapeAnswer, ccid.TypeRateAndClock} {
-		a := ccid.Answer{Type: kind, Slot: 1, Sequence: 2, Status: 0x41, Error: 0xFE, Special: 1, Data: []byte{1, 2, 3}}
-		f.Add(a.Append(nil))
-	}
-	f.Add([]byte{0x50, 0x0D, 0x01})
-	f.Add([]byte{0x51, 0, 1, 1})
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if c, slot, sequence, err := ccid.ParseCommand(raw); err == nil && !bytes.Equal(ccid.AppendCommand(nil, c, slot, sequence), raw) {
-			t.Errorf("%#v is not % X", c, raw)
-		}
-		if a, err := ccid.ParseAnswer(raw); err == nil && !bytes.Equal(a.Append(nil), raw) {
-			t.Errorf("%#v is not % X", a, raw)
-		}
-		if n, err := ccid.ParseNotification(raw); err == nil && !bytes.Equal(n.Append(nil), raw) {
-			t.Errorf("%#v is not % X", n, raw)
-		}
-	})
-}
 
 // FuzzPINStructures: what decodes encodes to the same bytes, and what is sent to the reader has the right length and
 // ends with the APDU as it was.
@@ -107,7 +52,7 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lengths, stream []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			d := ccidtest.New(profile(descriptor(tpdu)))
-			r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), ccid.Options{}, nil)
+			r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +66,7 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 			if err == nil && len(answer) == 0 {
 				t.Log("an empty answer") // a card may send an empty I block
 			}
-			d.Inject(ccidtest.To(ccid.TypeXfrBlock, func(*ccidtest.Exchange) bool { return true }))
+			d.Inject(ccidtest.To(message.TypeXfrBlock, func(*ccidtest.Exchange) bool { return true }))
 			ready(t, s, t1)
 			exchange(t, s, t1, apdu(20, 20))
 		})
@@ -131,8 +76,8 @@ func FuzzT1ThroughTheDriver(f *testing.F) {
 // script answers blocks with pieces of a stream, then lets the card answer. A length of 255 is a failed command.
 func script(lengths, stream []byte) ccidtest.Fault {
 	return func(x *ccidtest.Exchange) bool {
-		if x.Request[0] != byte(ccid.TypeXfrBlock) {
-			return x.Request[0] == byte(ccid.TypePowerOn)
+		if x.Request[0] != byte(message.TypeXfrBlock) {
+			return x.Request[0] == byte(message.TypePowerOn)
 		}
 		if len(lengths) == 0 {
 			return true
@@ -154,23 +99,4 @@ func script(lengths, stream []byte) ccidtest.Fault {
 		ccidtest.Data(func([]byte) []byte { return piece })(x)
 		return len(lengths) == 0
 	}
-}
-
-// FuzzDescription: a description of a reader never panics, and makes descriptors that parse.
-func FuzzDescription(f *testing.F) {
-	f.Add("idVendor: 0x1234\nbInterfaceNumber: 1\nbNumEndpoints: 3\nbInterfaceClass: 0x0B\nbcdCCID: 1.10\ndwProtocols: 0x0000 0x0003\ndwDefaultClock: 4.000 MHz\n  Support 4000 kHz\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		all, err := ccidtest.ReadDescription(bytes.NewReader([]byte(text)))
-		if err != nil {
-			return
-		}
-		for _, p := range all {
-			if len(p.Interfaces) > 30 {
-				continue
-			}
-			if n := int(binary.LittleEndian.Uint16(p.Configuration()[2:])); n != len(p.Configuration()) {
-				t.Errorf("wTotalLength %d of %d", n, len(p.Configuration()))
-			}
-		}
-	})
 }

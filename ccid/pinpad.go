@@ -6,6 +6,10 @@ import (
 	"errors"
 	"time"
 
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/internal/link"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -48,7 +52,7 @@ const (
 	lengthModify = 24
 )
 
-var errPINStructure = &fault{code: ifdUnsupported, text: "the PIN structure is malformed"}
+var errPINStructure = &ifd.Fault{Code: ifd.Unsupported, Text: "the PIN structure is malformed"}
 
 // ParsePINVerify reads the structure. Its length must be right; nothing else is judged.
 func ParsePINVerify(b []byte) (*PINVerify, error) {
@@ -92,9 +96,9 @@ func (m *PINModify) Append(b []byte) []byte {
 }
 
 // verifyBlock is the data of Secure (CCID 1.1, section 6.1.11.1) for a verification.
-func (p *PINQuirks) verifyBlock(v PINVerify) []byte {
-	p.common(&v.Condition, &v.MaxExtraDigit)
-	v.NumberMessage = p.messages(v.NumberMessage)
+func verifyBlock(q *plan.PINQuirks, v PINVerify) []byte {
+	mendCommon(q, &v.Condition, &v.MaxExtraDigit)
+	v.NumberMessage = messageNumber(q, v.NumberMessage)
 	le := binary.LittleEndian
 	b := []byte{0, v.TimeOut, v.FormatString, v.PINBlockString, v.PINLengthFormat}
 	b = append(le.AppendUint16(b, v.MaxExtraDigit), v.Condition, v.NumberMessage)
@@ -104,20 +108,20 @@ func (p *PINQuirks) verifyBlock(v PINVerify) []byte {
 
 // modifyBlock is the data of Secure (6.1.11.2) for a change. bMsgIndex2 is there when bNumberMessage is not 0,
 // bMsgIndex3 when it is 3 or FF. allIndexes is for readers that want all three whatever the number is.
-func (p *PINQuirks) modifyBlock(m PINModify, allIndexes bool) ([]byte, error) {
+func modifyBlock(q *plan.PINQuirks, m PINModify, allIndexes bool) ([]byte, error) {
 	if m.NumberMessage > 3 && m.NumberMessage != 0xFF {
-		return nil, failure(ifdUnsupported, "bNumberMessage %d", m.NumberMessage)
+		return nil, ifd.Errorf(ifd.Unsupported, "bNumberMessage %d", m.NumberMessage)
 	}
-	p.common(&m.Condition, &m.MaxExtraDigit)
-	number := p.messages(m.NumberMessage)
-	if p.AllIndexes {
+	mendCommon(q, &m.Condition, &m.MaxExtraDigit)
+	number := messageNumber(q, m.NumberMessage)
+	if q.AllIndexes {
 		number, m.MsgIndex = 0, [3]byte{}
 	}
 	le := binary.LittleEndian
 	b := []byte{1, m.TimeOut, m.FormatString, m.PINBlockString, m.PINLengthFormat, m.InsertionOffsetOld, m.InsertionOffsetNew}
 	b = append(le.AppendUint16(b, m.MaxExtraDigit), m.ConfirmPIN, m.Condition, number)
 	b = append(le.AppendUint16(b, m.LangID), m.MsgIndex[0])
-	if all := p.AllIndexes || allIndexes; all || number != 0 {
+	if all := q.AllIndexes || allIndexes; all || number != 0 {
 		b = append(b, m.MsgIndex[1])
 		if all || number >= 3 {
 			b = append(b, m.MsgIndex[2])
@@ -126,25 +130,26 @@ func (p *PINQuirks) modifyBlock(m PINModify, allIndexes bool) ([]byte, error) {
 	return append(append(b, m.TeoPrologue[:]...), m.Data...), nil
 }
 
-// common puts right what both structures have: a condition of 0 or above 7 means nothing, and is made "validation key
+// mendCommon puts right what both structures have: a condition of 0 or above 7 means nothing, and is made "validation key
 // pressed".
-func (p *PINQuirks) common(condition *byte, digits *uint16) {
+func mendCommon(q *plan.PINQuirks, condition *byte, digits *uint16) {
 	if *condition == 0 || *condition > 7 {
 		*condition = 2
 	}
-	if p.Condition != 0 {
-		*condition = p.Condition
+	if q.Condition != 0 {
+		*condition = q.Condition
 	}
-	if p.SwapDigits {
+	if q.SwapDigits {
 		*digits = *digits<<8 | *digits>>8
 	}
 }
 
-func (p *PINQuirks) messages(n byte) byte {
+// messageNumber is bNumberMessage as the reader wants it.
+func messageNumber(q *plan.PINQuirks, n byte) byte {
 	switch {
-	case p.Messages >= 0:
-		return byte(p.Messages)
-	case n == 0 && p.ZeroIsFF:
+	case q.Messages >= 0:
+		return byte(q.Messages)
+	case n == 0 && q.ZeroIsFF:
 		return 0xFF
 	}
 	return n
@@ -162,18 +167,18 @@ func (s *Slot) verifyPIN(ctx context.Context, in []byte) ([]byte, error) {
 	q := &s.reader.plan.PIN
 	v.Condition = s.reader.maskCondition(v.Condition)
 	if q.NoLength && v.PINBlockString&0xF0 == 0 && len(v.Data) == 4 {
-		if _, err := s.command(ctx, Escape{[]byte{0x80, 0x02, 0x00}}, s.reader.plan.Timeout); err != nil {
+		if _, err := s.command(ctx, message.Escape{Data: []byte{0x80, 0x02, 0x00}}, s.reader.plan.Timeout); err != nil {
 			return nil, err
 		}
 	}
-	if err := pause(ctx, q.Wait); err != nil {
-		return nil, s.ended(transportError("waiting for the reader", err))
+	if err := link.Pause(ctx, q.Wait); err != nil {
+		return nil, s.ended(ifd.TransportError("waiting for the reader", err))
 	}
 	return s.secure(ctx, v.TimeOut, v.Data, func(prologue *[3]byte) ([]byte, error) {
 		if prologue != nil {
 			v.TeoPrologue = *prologue
 		}
-		return q.verifyBlock(*v), nil
+		return verifyBlock(q, *v), nil
 	})
 }
 
@@ -189,21 +194,21 @@ func (s *Slot) modifyPIN(ctx context.Context, in []byte) ([]byte, error) {
 	q := &s.reader.plan.PIN
 	m.Condition = s.reader.maskCondition(m.Condition)
 	all := s.reader.gemalto != nil && !s.reader.gemalto.numberFix
-	if err := pause(ctx, q.Wait); err != nil {
-		return nil, s.ended(transportError("waiting for the reader", err))
+	if err := link.Pause(ctx, q.Wait); err != nil {
+		return nil, s.ended(ifd.TransportError("waiting for the reader", err))
 	}
 	return s.secure(ctx, m.TimeOut, m.Data, func(prologue *[3]byte) ([]byte, error) {
 		if prologue != nil {
 			m.TeoPrologue = *prologue
 		}
-		return q.modifyBlock(*m, all)
+		return modifyBlock(q, *m, all)
 	})
 }
 
 // checkPINCommand wants an APDU with a header, and a length that fits what is there.
 func checkPINCommand(apdu []byte) error {
 	if len(apdu) < 4 || len(apdu) > 5+iso7816.MaxShortNc+1 {
-		return failure(ifdUnsupported, "the command for the PIN has %d bytes", len(apdu))
+		return ifd.Errorf(ifd.Unsupported, "the command for the PIN has %d bytes", len(apdu))
 	}
 	return nil
 }
@@ -223,16 +228,16 @@ var (
 // reader is to send, where the host is in charge of T=1, else nil. template is the command without the PIN.
 func (s *Slot) secure(ctx context.Context, timerOut byte, template []byte, build func(*[3]byte) ([]byte, error)) ([]byte, error) {
 	if !s.powered {
-		return nil, failure(ifdCommunication, "the card has no power")
+		return nil, ifd.Errorf(ifd.Communication, "the card has no power")
 	}
 	answer, err := s.securely(ctx, timerOut, template, build)
-	var failed *Error
+	var failed *message.Error
 	switch {
-	case errors.As(err, &failed) && failed.Code == codePINCancelled:
+	case errors.As(err, &failed) && failed.Code == message.CodePINCancelled:
 		return append([]byte(nil), swPINCancelled...), nil
-	case errors.As(err, &failed) && failed.Code == codePINTimeout:
+	case errors.As(err, &failed) && failed.Code == message.CodePINTimeout:
 		return append([]byte(nil), swPINTimeout...), nil
-	case absent(err):
+	case ifd.Absent(err):
 		s.missing()
 	}
 	s.judge(err)
@@ -253,7 +258,7 @@ func (s *Slot) securely(ctx context.Context, timerOut byte, template []byte, bui
 	if err := s.fits(len(data)); err != nil {
 		return nil, err
 	}
-	a, err := s.command(ctx, Secure{Data: data}, pinTimeout(timerOut))
+	a, err := s.command(ctx, message.Secure{Data: data}, pinTimeout(timerOut))
 	return a.Data, err
 }
 
@@ -265,12 +270,12 @@ func (s *Slot) secureT1(ctx context.Context, timerOut byte, template []byte, bui
 		return nil, err
 	}
 	if len(template) > s.t1.IFSC() {
-		return nil, failure(ifdUnsupported, "the command for the PIN is longer than a block of the card")
+		return nil, ifd.Errorf(ifd.Unsupported, "the command for the PIN is longer than a block of the card")
 	}
 	step := s.t1.Transmit(template)
 	s.astray = true // until the exchange has ended well
 	if step.Done || len(step.Send) < 3 {
-		return nil, &fault{code: ifdCommunication, text: "T=1", cause: step.Err}
+		return nil, &ifd.Fault{Code: ifd.Communication, Text: "T=1", Cause: step.Err}
 	}
 	data, err := build((*[3]byte)(step.Send))
 	if err != nil {
@@ -279,7 +284,7 @@ func (s *Slot) secureT1(ctx context.Context, timerOut byte, template []byte, bui
 	if err := s.fits(len(data)); err != nil {
 		return nil, err
 	}
-	a, err := s.command(ctx, Secure{Data: data}, pinTimeout(timerOut))
+	a, err := s.command(ctx, message.Secure{Data: data}, pinTimeout(timerOut))
 	if err != nil {
 		return nil, err
 	}
@@ -289,7 +294,7 @@ func (s *Slot) secureT1(ctx context.Context, timerOut byte, template []byte, bui
 	for step = s.t1.Receive(a.Data); !step.Done; {
 		const isNoI = 0x80
 		if step.Send[1]&isNoI == 0 {
-			return nil, failure(ifdCommunication, "the card did not understand the block with the PIN")
+			return nil, ifd.Errorf(ifd.Communication, "the card did not understand the block with the PIN")
 		}
 		block, err := s.blockT1(ctx, step.Send, step.WTX)
 		if err != nil {
@@ -298,7 +303,7 @@ func (s *Slot) secureT1(ctx context.Context, timerOut byte, template []byte, bui
 		step = s.t1.Receive(block)
 	}
 	if step.Err != nil {
-		return nil, &fault{code: ifdCommunication, text: "T=1", cause: step.Err}
+		return nil, &ifd.Fault{Code: ifd.Communication, Text: "T=1", Cause: step.Err}
 	}
 	s.astray = false
 	return step.Response, nil
@@ -312,7 +317,7 @@ type gemaltoFeatures struct {
 
 // askGemalto asks for the features. Readers that do not know the question have no features.
 func (r *Reader) askGemalto(ctx context.Context) {
-	a, err := r.link.exchange(ctx, 0, Escape{[]byte{0x6A}}, r.plan.Timeout)
+	a, err := r.link.Exchange(ctx, 0, message.Escape{Data: []byte{0x6A}}, r.plan.Timeout)
 	if err != nil || len(a.Data) < 9 {
 		return
 	}

@@ -9,6 +9,9 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 )
 
 // Control codes.
@@ -68,7 +71,7 @@ func pinPads() map[string]struct {
 		protocol uint32
 	}
 	all := map[string]row{}
-	for name, f := range map[string]ccid.Feature{"TPDU": tpdu, "short": ccid.FeatureShortAPDU | 0xBA, "extended": extended} {
+	for name, f := range map[string]device.Feature{"TPDU": tpdu, "short": device.FeatureShortAPDU | 0xBA, "extended": extended} {
 		p := profile(descriptor(f))
 		p.Interfaces[0].CCID.PINSupport = 3
 		all[name+" T=0"], all[name+" T=1"] = row{p, t0}, row{p, t1}
@@ -82,7 +85,7 @@ func TestPINPads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := ccidtest.New(row.profile)
-				s := open(t, d, 0, ccid.Options{}).Slots()[0]
+				s := open(t, d, 0, plan.Options{}).Slots()[0]
 				card := &pinCard{atr: atrBoth, pin: "123456"}
 				d.Insert(0, 0, card)
 				ready(t, s, row.protocol)
@@ -123,7 +126,7 @@ func TestPINPads(t *testing.T) {
 func TestPINPadAsksForTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(pinPads()["TPDU T=1"].profile)
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		d.Insert(0, 0, &pinCard{atr: atrT1, pin: "123456"})
 		ready(t, s, t1)
 		v := verification()
@@ -152,12 +155,12 @@ func TestTheTemplateNeverGoesToTheCard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := ccidtest.New(pinPads()["TPDU T=1"].profile)
-				s := open(t, d, 0, ccid.Options{}).Slots()[0]
+				s := open(t, d, 0, plan.Options{}).Slots()[0]
 				card := &pinCard{atr: atrT1, pin: "123456"}
 				d.Insert(0, 0, card)
 				ready(t, s, t1)
 				d.Habits(0, 0, func(h *ccidtest.Habits) { h.Pad.Old = "123456" })
-				d.Inject(ccidtest.To(ccid.TypeSecure, fault))
+				d.Inject(ccidtest.To(message.TypeSecure, fault))
 				v := verification()
 				s.Control(t.Context(), ctlVerify, v.Append(nil), 100)
 				for range 2 {
@@ -206,7 +209,7 @@ func TestPINStructures(t *testing.T) {
 				t.Errorf("%s: % X, %v", name, out, err)
 			}
 		}
-		if n := len(r.only(ccid.TypeSecure)); n != 0 {
+		if n := len(r.only(message.TypeSecure)); n != 0 {
 			t.Errorf("%d PIN operations were sent", n)
 		}
 	})
@@ -238,7 +241,7 @@ func TestPINMessages(t *testing.T) {
 		"Dell, swapped": {0x413C, 0x2100, verification(), modification(), "001E820800" + "0408" + "02000904" + "00" + tail, "011E820800" + "0008" + "0408" + "0302000904" + "00" + change},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := profile(descriptor(ccid.FeatureShortAPDU | 0xBA))
+			p := profile(descriptor(device.FeatureShortAPDU | 0xBA))
 			p.Interfaces[0].CCID.PINSupport = 3
 			p.Info.Vendor, p.Info.Product, p.Info.Release = row.vendor, row.product, 0x0600
 			inReader(t, p, atrT1, func(t *testing.T, w *world, r *recorder) {
@@ -246,7 +249,7 @@ func TestPINMessages(t *testing.T) {
 				r.all()
 				w.slot.Control(t.Context(), ctlVerify, row.verify.Append(nil), 100)
 				w.slot.Control(t.Context(), ctlModify, row.modify.Append(nil), 100)
-				sent := r.only(ccid.TypeSecure)
+				sent := r.only(message.TypeSecure)
 				for i, want := range []string{row.wantVerify, row.wantModify} {
 					if i >= len(sent) || fmt.Sprintf("%X", sent[i]) != want {
 						t.Errorf("message %d:\n got %X\nwant %s", i, sent[i], want)
@@ -261,20 +264,20 @@ func TestPINMessages(t *testing.T) {
 func TestGemaltoFeatures(t *testing.T) {
 	for flags, want := range map[byte]string{0x00: "01000102", 0x04: "010001"} {
 		synctest.Test(t, func(t *testing.T) {
-			p := profile(descriptor(ccid.FeatureShortAPDU | 0xBA))
+			p := profile(descriptor(device.FeatureShortAPDU | 0xBA))
 			p.Interfaces[0].CCID.PINSupport, p.Info.Vendor, p.Info.Product = 3, 0x08E6, 0x34C2
 			d, rec := ccidtest.New(p), &recorder{}
 			d.Escapes(0, func(_ int, c []byte) ([]byte, bool) {
 				return []byte{2, 16, 0, 0x03, 0x60, 0, 0, 0, flags}, bytes.Equal(c, []byte{0x6A})
 			})
-			s := open(t, d, 0, ccid.Options{}).Slots()[0]
+			s := open(t, d, 0, plan.Options{}).Slots()[0]
 			d.Insert(0, 0, &pinCard{atr: atrT1})
 			ready(t, s, t1)
 			d.Inject(rec.fault)
 			m := modification()
 			m.NumberMessage, m.Condition = 1, 7
 			s.Control(t.Context(), ctlModify, m.Append(nil), 100)
-			got := rec.only(ccid.TypeSecure)[0]
+			got := rec.only(message.TypeSecure)[0]
 			if got[10] != 3 || fmt.Sprintf("%X%X", got[11:12], got[14:14+len(want)/2-1]) != want {
 				t.Errorf("flags %02X: % X", flags, got)
 			}
@@ -289,7 +292,7 @@ func TestPINTime(t *testing.T) {
 		p.Interfaces[0].CCID.PINSupport = 3
 		inReader(t, p, atrT1, func(t *testing.T, w *world, _ *recorder) {
 			ready(t, w.slot, t1)
-			w.device.Inject(ccidtest.To(ccid.TypeSecure, ccidtest.Silent))
+			w.device.Inject(ccidtest.To(message.TypeSecure, ccidtest.Silent))
 			v := verification()
 			v.TimeOut = timeOut
 			start := time.Now()
@@ -307,17 +310,17 @@ func TestFeatures(t *testing.T) {
 		pin             byte
 		display         uint16
 		vendor, product uint16
-		options         ccid.Options
+		options         plan.Options
 		features, tlv   string
 		properties      string
 	}{
-		"no keys": {0, 0, 0x1234, 0x5678, ccid.Options{}, "120442330012",
+		"no keys": {0, 0, 0x1234, 0x5678, plan.Options{}, "120442330012",
 			"01020000" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100", ""},
-		"PIN pad": {3, 0x0210, 0x1234, 0x5678, ccid.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
+		"PIN pad": {3, 0x0210, 0x1234, 0x5678, plan.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
 			"01021002" + "04021000" + "05020200" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100", "10020700"},
-		"verification only, escapes": {1, 0, 0x1234, 0x5678, ccid.Options{Escapes: true}, "060442330006" + "0A044233000A" + "120442330012" + "130442000001",
+		"verification only, escapes": {1, 0, 0x1234, 0x5678, plan.Options{Escapes: true}, "060442330006" + "0A044233000A" + "120442330012" + "130442000001",
 			"01020000" + "030100" + "090101" + "0B023412" + "0C027856" + "0A0400000100", "00000700"},
-		"ST-2000": {3, 0, 0x046A, 0x003E, ccid.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
+		"ST-2000": {3, 0, 0x046A, 0x003E, plan.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
 			"01020000" + "030100" + "060100" + "070119" + "020102" + "090100" + "0B026A04" + "0C023E00" + "0A0400000100", "00000200"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -342,17 +345,17 @@ func TestEscapes(t *testing.T) {
 	echo := func(_ int, c []byte) ([]byte, bool) { return c, true }
 	for name, row := range map[string]struct {
 		vendor, product uint16
-		options         ccid.Options
+		options         plan.Options
 		command         []byte
 		allowed         bool
 	}{
-		"refused":           {0x1234, 0x5678, ccid.Options{}, []byte{1, 2, 3}, false},
-		"allowed":           {0x1234, 0x5678, ccid.Options{Escapes: true}, []byte{1, 2, 3}, true},
-		"Gemalto version":   {0x08E6, 0x3437, ccid.Options{}, []byte{2}, true},
-		"Gemalto other":     {0x08E6, 0x3437, ccid.Options{}, []byte{3}, false},
-		"version elsewhere": {0x1234, 0x5678, ccid.Options{}, []byte{2}, false},
-		"GemProx DU":        {0x08E6, 0x5503, ccid.Options{}, []byte{0x52, 0xF8, 4, 1, 0, 7}, true},
-		"Omnikey 5427":      {0x076B, 0x5427, ccid.Options{}, []byte{9, 9}, true},
+		"refused":           {0x1234, 0x5678, plan.Options{}, []byte{1, 2, 3}, false},
+		"allowed":           {0x1234, 0x5678, plan.Options{Escapes: true}, []byte{1, 2, 3}, true},
+		"Gemalto version":   {0x08E6, 0x3437, plan.Options{}, []byte{2}, true},
+		"Gemalto other":     {0x08E6, 0x3437, plan.Options{}, []byte{3}, false},
+		"version elsewhere": {0x1234, 0x5678, plan.Options{}, []byte{2}, false},
+		"GemProx DU":        {0x08E6, 0x5503, plan.Options{}, []byte{0x52, 0xF8, 4, 1, 0, 7}, true},
+		"Omnikey 5427":      {0x076B, 0x5427, plan.Options{}, []byte{9, 9}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -377,7 +380,7 @@ func TestOtherControls(t *testing.T) {
 		p.Info.Vendor, p.Info.Product, p.Info.Path, p.Info.Bus, p.Info.Address = 0x0D46, 0x4289, "3-1.2", 3, 7
 		d := ccidtest.New(p)
 		d.Escapes(0, func(_ int, c []byte) ([]byte, bool) { return append(bytes.Clone(c), 0x90, 0), true })
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		for name, row := range map[string]struct {
 			code uint32
 			in   string

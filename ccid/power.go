@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -32,51 +35,51 @@ func (s *Slot) powerUp(ctx context.Context) ([]byte, error) {
 	s.forget()
 	s.lost.Store(false)
 	if s.reader.plan.OffBeforeOn {
-		if _, err := s.retry(ctx, PowerOff{}, s.reader.plan.Timeout); err != nil && !absent(err) {
+		if _, err := s.retry(ctx, message.PowerOff{}, s.reader.plan.Timeout); err != nil && !ifd.Absent(err) {
 			return nil, err
 		}
 	}
 	var err error
 	for _, v := range s.reader.plan.Voltages {
-		var a Answer
+		var a message.Answer
 		if a, err = s.powerOn(ctx, v); err == nil {
 			return s.poweredUp(a.Data)
 		}
-		var failed *Error
-		if absent(err) || !errors.As(err, &failed) {
+		var failed *message.Error
+		if ifd.Absent(err) || !errors.As(err, &failed) {
 			break
 		}
 	}
 	switch {
-	case absent(err):
+	case ifd.Absent(err):
 		s.missing()
 		return nil, err
-	case isGone(err):
+	case device.IsGone(err):
 		return nil, err
 	case s.reader.plan.AlwaysThere:
-		return nil, errNoCard
+		return nil, &ifd.Fault{Code: ifd.NotPresent, Text: "no card"}
 	}
-	return nil, &fault{code: ifdPowerAction, text: "switching the card on", cause: err}
+	return nil, &ifd.Fault{Code: ifd.PowerAction, Text: "switching the card on", Cause: err}
 }
 
 // powerOn tries one voltage. A reader in EMV mode is brought out of it, once.
-func (s *Slot) powerOn(ctx context.Context, v Voltage) (Answer, error) {
-	a, err := s.retry(ctx, PowerOn{v}, powerTimeout)
-	var failed *Error
+func (s *Slot) powerOn(ctx context.Context, v message.Voltage) (message.Answer, error) {
+	a, err := s.retry(ctx, message.PowerOn{Voltage: v}, powerTimeout)
+	var failed *message.Error
 	if !s.reader.plan.ISOMode || !errors.As(err, &failed) || failed.Code != codeEMVError {
 		return a, err
 	}
-	if _, err := s.command(ctx, Escape{[]byte{0x1F, 0x01}}, s.reader.plan.Timeout); err != nil {
+	if _, err := s.command(ctx, message.Escape{Data: []byte{0x1F, 0x01}}, s.reader.plan.Timeout); err != nil {
 		return a, err
 	}
-	return s.retry(ctx, PowerOn{v}, powerTimeout)
+	return s.retry(ctx, message.PowerOn{Voltage: v}, powerTimeout)
 }
 
 // poweredUp takes the ATR in. One that cannot be understood is passed on all the same: what comes of it is seen when a
 // protocol is asked for.
 func (s *Slot) poweredUp(atr []byte) ([]byte, error) {
 	if len(atr) < 2 {
-		return nil, failure(ifdPowerAction, "the card's ATR has %d bytes", len(atr))
+		return nil, ifd.Errorf(ifd.PowerAction, "the card's ATR has %d bytes", len(atr))
 	}
 	if len(atr) > iso7816.MaxATR {
 		s.reader.log.Info("the ATR is longer than 33 bytes, the rest is dropped", "bytes", len(atr))
@@ -96,5 +99,5 @@ func (s *Slot) poweredUp(atr []byte) ([]byte, error) {
 func (s *Slot) missing() {
 	s.forget()
 	s.lost.Store(true)
-	s.hint(SlotChange{Changed: true})
+	s.hint(message.SlotChange{Changed: true})
 }

@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/internal/link"
+	"pam_pkcs11/ccid/message"
 )
 
 // Times of waiting for cards.
@@ -29,7 +34,7 @@ func (s *Slot) Present(ctx context.Context) (bool, error) {
 	}
 	defer end()
 	present, swapped, err := s.look(ctx)
-	if isGone(err) {
+	if device.IsGone(err) {
 		return false, nil // its end is reported by another way
 	}
 	return present && !swapped, err
@@ -42,22 +47,22 @@ func (s *Slot) look(ctx context.Context) (present, swapped bool, err error) {
 		return true, s.lost.Swap(false), nil
 	}
 	s.kept.Store(false)
-	a, err := s.retry(ctx, GetSlotStatus{}, max(s.reader.plan.Timeout, statusTimeout))
-	var failed *Error
-	if errors.As(err, &failed) && (failed.Code == codeMute || ICC(failed.Status&3) < ICCAbsent) {
+	a, err := s.retry(ctx, message.GetSlotStatus{}, max(s.reader.plan.Timeout, link.StatusTimeout))
+	var failed *message.Error
+	if errors.As(err, &failed) && (failed.Code == message.CodeMute || message.ICC(failed.Status&3) < message.ICCAbsent) {
 		err = nil // bStatus holds, whatever the reader says of the command
 	}
-	if absent(err) {
+	if ifd.Absent(err) {
 		err = nil
 	}
 	if err != nil {
 		return false, false, err
 	}
 	swapped = s.lost.Swap(false)
-	s.kept.Store(a.ICC() == ICCActive && s.powered && !swapped && !s.reader.plan.Activates)
+	s.kept.Store(a.ICC() == message.ICCActive && s.powered && !swapped && !s.reader.plan.Activates)
 	switch a.ICC() {
-	case ICCActive:
-	case ICCInactive:
+	case message.ICCActive:
+	case message.ICCInactive:
 		swapped = swapped || s.powered
 	default:
 		s.forget()
@@ -70,12 +75,12 @@ func (s *Slot) look(ctx context.Context) (present, swapped bool, err error) {
 }
 
 // hint tells the slot's watcher that something may have changed.
-func (s *Slot) hint(c SlotChange) {
+func (s *Slot) hint(c message.SlotChange) {
 	if s.events == nil {
 		return
 	}
 	s.mu.Lock()
-	s.change = SlotChange{Present: c.Present, Changed: c.Changed || s.change.Changed}
+	s.change = message.SlotChange{Present: c.Present, Changed: c.Changed || s.change.Changed}
 	s.mu.Unlock()
 	select {
 	case s.signal <- struct{}{}:
@@ -88,7 +93,7 @@ func (s *Slot) watch() {
 	if s.events == nil {
 		return
 	}
-	s.hint(SlotChange{Changed: true})
+	s.hint(message.SlotChange{Changed: true})
 	s.reader.work.Go(s.follow)
 }
 
@@ -103,12 +108,12 @@ func (s *Slot) follow() {
 			return
 		case <-s.signal:
 		}
-		if s.lost.Load() && pause(ctx, brokenInterval) != nil { // a reader that says yes and no must not keep us busy
+		if s.lost.Load() && link.Pause(ctx, brokenInterval) != nil { // a reader that says yes and no must not keep us busy
 			return
 		}
 		s.mu.Lock()
 		change := s.change
-		s.change = SlotChange{}
+		s.change = message.SlotChange{}
 		s.mu.Unlock()
 		present, swapped, err := s.ask(ctx)
 		if ctx.Err() != nil {
@@ -121,7 +126,7 @@ func (s *Slot) follow() {
 		// A notification that comes after the card was found is of the same movement: nobody is so quick.
 		late := time.Since(s.toldAt) < settling
 		s.tell(ctx, present, swapped || change.Changed && !late && !s.kept.Load())
-		if pause(ctx, lookInterval) != nil {
+		if link.Pause(ctx, lookInterval) != nil {
 			return
 		}
 	}
@@ -172,16 +177,16 @@ func (r *Reader) listen() {
 			broken = false
 			r.notified(buffer[:n])
 			continue
-		case isGone(err), r.ctx.Err() != nil:
+		case device.IsGone(err), r.ctx.Err() != nil:
 			return
 		case !broken:
 			r.log.Warn("no notifications from the reader: asking it instead", "err", err)
 			broken = true
 		}
 		for _, s := range r.slots {
-			s.hint(SlotChange{})
+			s.hint(message.SlotChange{})
 		}
-		if pause(r.ctx, brokenInterval) != nil {
+		if link.Pause(r.ctx, brokenInterval) != nil {
 			return
 		}
 	}
@@ -189,11 +194,11 @@ func (r *Reader) listen() {
 
 // notified takes a notification. What is none is ignored, and so is what it says of slots that are not there.
 func (r *Reader) notified(raw []byte) {
-	n, err := ParseNotification(raw)
+	n, err := message.ParseNotification(raw)
 	switch {
 	case err != nil:
 		r.log.Debug("a notification that is none", "bytes", len(raw))
-	case n.Type == TypeHardwareError:
+	case n.Type == message.TypeHardwareError:
 		r.log.Warn("the reader reports a hardware error", "slot", n.Slot, "code", n.Error)
 	default:
 		for i, s := range r.slots {

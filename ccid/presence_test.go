@@ -12,6 +12,9 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 )
 
 // TestEvents: a card comes, goes, is exchanged so fast that only the notification tells, and is there at the start.
@@ -20,7 +23,7 @@ func TestEvents(t *testing.T) {
 		d := ccidtest.New(profile(descriptor(extended &^ 4)))
 		card := &ccidtest.PatternCard{Bytes: atrT1}
 		d.Insert(0, 0, card)
-		w := &world{T: t, device: d, reader: open(t, d, 0, ccid.Options{})}
+		w := &world{T: t, device: d, reader: open(t, d, 0, plan.Options{})}
 		w.slot = w.reader.Slots()[0]
 		w.events(true)
 		d.Remove(0, 0)
@@ -64,7 +67,7 @@ func TestStrayNotifications(t *testing.T) {
 func TestBrokenInterrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(profile(descriptor(extended)))
-		r, err := ccid.Open(t.Context(), broken{d.Transport(0)}, d.Info(), interfaceOf(t, d, 0), ccid.Options{}, testLog(t))
+		r, err := ccid.Open(t.Context(), broken{d.Transport(0)}, d.Info(), interfaceOf(t, d, 0), plan.Options{}, testLog(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,9 +86,9 @@ func TestBrokenInterrupt(t *testing.T) {
 }
 
 // broken has an interrupt endpoint that is halted.
-type broken struct{ ccid.Transport }
+type broken struct{ device.Transport }
 
-func (broken) Interrupt(context.Context, []byte) (int, error) { return 0, ccid.ErrStall }
+func (broken) Interrupt(context.Context, []byte) (int, error) { return 0, device.ErrStall }
 
 // TestPoll: a reader without interrupt endpoint is asked, and a card that was exchanged between two questions is
 // reported as gone once.
@@ -94,7 +97,7 @@ func TestPoll(t *testing.T) {
 		p := profile(descriptor(extended &^ 4))
 		p.Interfaces[0].Interrupt = false
 		d := ccidtest.New(p)
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		if s.Events() != nil {
 			t.Error("the reader cannot tell")
 		}
@@ -151,7 +154,7 @@ func TestSlots(t *testing.T) {
 
 func useSlots(t *testing.T, n int, atOnce bool) {
 	d := ccidtest.New(severalSlots(n, atOnce))
-	r := open(t, d, 0, ccid.Options{})
+	r := open(t, d, 0, plan.Options{})
 	if len(r.Slots()) != n || r.Plan().Concurrent != atOnce {
 		t.Fatalf("%d slots, concurrent %v", len(r.Slots()), r.Plan().Concurrent)
 	}
@@ -185,12 +188,12 @@ func useSlots(t *testing.T, n int, atOnce bool) {
 func TestASlotThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(severalSlots(2, true))
-		r := open(t, d, 0, ccid.Options{})
+		r := open(t, d, 0, plan.Options{})
 		for i, s := range r.Slots() {
 			d.Insert(0, i, &ccidtest.PatternCard{Bytes: atrT1})
 			ready(t, s, t1)
 		}
-		d.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Extensions(10, 1, time.Second)))
+		d.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Extensions(10, 1, time.Second)))
 		var work sync.WaitGroup
 		start := time.Now()
 		work.Go(func() { exchange(t, r.Slots()[0], t1, apdu(1, 1)) })
@@ -209,7 +212,7 @@ func TestASlotThatWaits(t *testing.T) {
 func TestSlotEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(severalSlots(6, false))
-		r := open(t, d, 0, ccid.Options{})
+		r := open(t, d, 0, plan.Options{})
 		for i, s := range r.Slots() {
 			w := &world{T: t, device: d, slot: s}
 			d.Insert(0, i, &ccidtest.PatternCard{Bytes: atrT1})
@@ -236,14 +239,14 @@ func TestSecondarySlots(t *testing.T) {
 	}{"GemCore POS Pro": {0x3479, 5}, "GemCore SIM Pro": {0x3480, 2}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := profile(descriptor(ccid.FeatureTPDU | 0x30))
+				p := profile(descriptor(device.FeatureTPDU | 0x30))
 				p.Info.Vendor, p.Info.Product, p.Info.Release = 0x08E6, row.product, 0x0200
 				p.Interfaces[0].CCID.MaxSlotIndex, p.Interfaces[0].CCID.MaxDataRate = row.slots-1, 500000
 				p.Interfaces[0].Rates = []uint32{10753, 250000, 500000}
 				p.Interfaces[0].CCID.DataRatesSupported = 3
 				for range 3 {
 					d, rec := ccidtest.New(p), &recorder{}
-					r := open(t, d, 0, ccid.Options{})
+					r := open(t, d, 0, plan.Options{})
 					d.Inject(rec.fault)
 					for i, s := range r.Slots() {
 						d.Insert(0, i, &ccidtest.PatternCard{Bytes: atrT0})
@@ -253,7 +256,7 @@ func TestSecondarySlots(t *testing.T) {
 						if i > 0 {
 							want = 0x95 // 125000: the most that the others have
 						}
-						if got := rec.only(ccid.TypeSetParameters)[0][0]; got != want {
+						if got := rec.only(message.TypeSetParameters)[0][0]; got != want {
 							t.Errorf("slot %d: bmFindexDindex %02X, want %02X", i, got, want)
 						}
 						exchange(t, s, t0, apdu(10, 10))
@@ -279,8 +282,8 @@ func TestComposite(t *testing.T) {
 				p.Interfaces[1].CCID.Features = extended
 				p.Interfaces[0].Number, p.Interfaces[1].Number = numbers[0], numbers[1]
 				d := ccidtest.New(p)
-				a, b := open(t, d, numbers[0], ccid.Options{}), open(t, d, numbers[1], ccid.Options{})
-				if a.Plan().Level != ccid.LevelTPDU || b.Plan().Level != ccid.LevelExtendedAPDU {
+				a, b := open(t, d, numbers[0], plan.Options{}), open(t, d, numbers[1], plan.Options{})
+				if a.Plan().Level != plan.LevelTPDU || b.Plan().Level != plan.LevelExtendedAPDU {
 					t.Fatalf("levels %v, %v", a.Plan().Level, b.Plan().Level)
 				}
 				for i, r := range []*ccid.Reader{a, b} {
@@ -293,7 +296,7 @@ func TestComposite(t *testing.T) {
 				}
 				a.Close()
 				exchange(t, b.Slots()[0], t1, apdu(1, 1))
-				again := open(t, d, numbers[0], ccid.Options{})
+				again := open(t, d, numbers[0], plan.Options{})
 				ready(t, again.Slots()[0], t1)
 				b.Close()
 				exchange(t, again.Slots()[0], t1, apdu(1, 1))
@@ -319,8 +322,8 @@ func TestSilence(t *testing.T) {
 func TestYesAndNo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(profile(descriptor(extended)))
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
-		d.Inject(ccidtest.Times(20, ccidtest.To(ccid.TypePowerOn, ccidtest.Status(0x42, 0xFE))))
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
+		d.Inject(ccidtest.Times(20, ccidtest.To(message.TypePowerOn, ccidtest.Status(0x42, 0xFE))))
 		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
 		start, tries := time.Now(), 0
 		for present := range s.Events() {

@@ -7,6 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -46,7 +50,7 @@ func (s *Slot) SetProtocol(ctx context.Context, protocol uint32) error {
 	defer end()
 	err = s.setProtocol(ctx, protocol)
 	s.judge(err)
-	if absent(err) {
+	if ifd.Absent(err) {
 		s.missing()
 	}
 	return err
@@ -60,11 +64,11 @@ func (s *Slot) setProtocol(ctx context.Context, protocol uint32) error {
 	}
 	switch {
 	case protocol != pcscT0 && protocol != pcscT1, t == iso7816.ProtocolT0 && !p.T0, t == iso7816.ProtocolT1 && !p.T1:
-		return failure(ifdProtocolNot, "the reader does not support protocol %d", protocol)
+		return ifd.Errorf(ifd.ProtocolNotSupported, "the reader does not support protocol %d", protocol)
 	case !s.powered:
-		return failure(ifdCommunication, "the card has no power")
+		return ifd.Errorf(ifd.Communication, "the card has no power")
 	case s.card == nil:
-		return failure(ifdProtocolNot, "the ATR cannot be read")
+		return ifd.Errorf(ifd.ProtocolNotSupported, "the ATR cannot be read")
 	}
 	s.protocol, s.t1, s.t0, s.astray = 0, nil, nil, false
 	fidi, err := s.agree(ctx, t, fastest)
@@ -97,8 +101,8 @@ func (r *rateRefused) Unwrap() error { return r.cause }
 // slower rate may do.
 func (s *Slot) agree(ctx context.Context, t iso7816.Protocol, rate byte) (byte, error) {
 	fidi, err := s.negotiate(ctx, t, rate)
-	var refused *fault
-	if errors.As(err, &refused) && refused.code == ifdPTSFailure && t == s.card.DefaultProtocol() {
+	var refused *ifd.Fault
+	if errors.As(err, &refused) && refused.Code == ifd.PTSFailure && t == s.card.DefaultProtocol() {
 		s.reader.log.Info("the card refuses a PPS, going on without", "slot", s.index, "err", err)
 		fidi = iso7816.DefaultFiDi
 		_, err = s.powerUp(ctx)
@@ -112,7 +116,7 @@ func (s *Slot) agree(ctx context.Context, t iso7816.Protocol, rate byte) (byte, 
 // startEngine makes the engine of the protocol where the host is in charge of it.
 func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 	p := s.reader.plan
-	if p.Level > LevelTPDU || p.Link != ProtocolCCID {
+	if p.Level > plan.LevelTPDU || p.Link != device.ProtocolCCID {
 		return nil
 	}
 	if t == iso7816.ProtocolT0 {
@@ -120,17 +124,17 @@ func (s *Slot) startEngine(ctx context.Context, t iso7816.Protocol) error {
 		return nil
 	}
 	edc := s.card.EDC()
-	room := p.MaxMessage - headerLength - 3 - edc.Size() // for the information field of a block
+	room := p.MaxMessage - message.HeaderLength - 3 - edc.Size() // for the information field of a block
 	if p.Oversize {
-		room = largestIFSD
+		room = plan.LargestIFSD
 	}
 	ifsd := min(p.MaxIFSD, room)
 	c := iso7816.T1Config{NAD: s.nad, IFSC: min(s.card.IFSC(), room), EDC: edc}
-	if p.IFSD == ByReader {
+	if p.IFSD == plan.ByReader {
 		c.IFSD = ifsd
 	}
 	s.t1 = iso7816.NewT1(c)
-	if p.IFSD != ByHost {
+	if p.IFSD != plan.ByHost {
 		return nil
 	}
 	s.heard = false
@@ -148,12 +152,12 @@ func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol, rate byte) (fi
 	specific, implicit, isSpecific := card.SpecificMode()
 	switch {
 	case isSpecific && specific != t:
-		return 0, failure(ifdProtocolNot, "the card is in specific mode and speaks %v only", specific)
+		return 0, ifd.Errorf(ifd.ProtocolNotSupported, "the card is in specific mode and speaks %v only", specific)
 	case !card.Offers(t):
-		return 0, failure(ifdProtocolNot, "the card does not speak %v", t)
+		return 0, ifd.Errorf(ifd.ProtocolNotSupported, "the card does not speak %v", t)
 	case p.FirstProtocol && t != card.DefaultProtocol():
-		return 0, failure(ifdProtocolNot, "with this reader the card can speak %v only", card.DefaultProtocol())
-	case p.PPS == ByNobody, p.FirstProtocol, p.PPS == ByReader && !p.Parameters:
+		return 0, ifd.Errorf(ifd.ProtocolNotSupported, "with this reader the card can speak %v only", card.DefaultProtocol())
+	case p.PPS == plan.ByNobody, p.FirstProtocol, p.PPS == plan.ByReader && !p.Parameters:
 		return card.FiDi(), nil
 	}
 	if fidi = rate; rate == fastest || isSpecific {
@@ -162,11 +166,11 @@ func (s *Slot) negotiate(ctx context.Context, t iso7816.Protocol, rate byte) (fi
 	if err != nil {
 		return 0, err
 	}
-	if p.PPS == ByHost && !isSpecific && (t != card.DefaultProtocol() || fidi != iso7816.DefaultFiDi) {
+	if p.PPS == plan.ByHost && !isSpecific && (t != card.DefaultProtocol() || fidi != iso7816.DefaultFiDi) {
 		return s.pps(ctx, t, fidi)
 	}
 	if implicit {
-		return 0, failure(ifdCommunication, "the card works with parameters that it does not name")
+		return 0, ifd.Errorf(ifd.Communication, "the card works with parameters that it does not name")
 	}
 	return fidi, nil
 }
@@ -184,7 +188,7 @@ func (s *Slot) chooseRate(specific bool) (byte, error) {
 		return iso7816.DefaultFiDi, nil
 	}
 	fidi := hi<<4 | lo
-	known, limit := s.reader.plan.rates(s.index)
+	known, limit := s.reader.plan.Rates(s.index)
 	if known == nil {
 		known = s.reader.rates
 	}
@@ -195,7 +199,7 @@ func (s *Slot) chooseRate(specific bool) (byte, error) {
 	case rate <= limit+2 && hasRate(known, rate):
 		return fidi, nil
 	case specific && known != nil && !hasRate(known, rate):
-		return 0, failure(ifdCommunication, "the card works at %d bit/s only, which the reader has not", rate)
+		return 0, ifd.Errorf(ifd.Communication, "the card works at %d bit/s only, which the reader has not", rate)
 	case specific:
 		return fidi, nil // the reader may do more than it says
 	case fidi <= fastestTA1:
@@ -214,7 +218,7 @@ func (s *Slot) rate(fidi byte) int {
 	return int(int64(s.reader.plan.Clock) * 1000 * int64(d) / int64(f))
 }
 
-// hasRate tells whether a reader's list has a rate, give or take a rounding. No list has all.
+// hasRate reports whether a reader's list has a rate, give or take a rounding. No list has all.
 func hasRate(list []uint32, rate int) bool {
 	return list == nil || slices.ContainsFunc(list, func(r uint32) bool { return int(r) >= rate-1 && int(r) <= rate+1 })
 }
@@ -228,14 +232,14 @@ func (s *Slot) pps(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, er
 	request := iso7816.PPSRequest(t, asked)
 	answer, err := s.ppsExchange(ctx, request)
 	if err != nil {
-		if absent(err) || isGone(err) {
+		if ifd.Absent(err) || device.IsGone(err) {
 			return 0, err
 		}
-		return 0, &fault{code: ifdPTSFailure, text: "PPS", cause: err}
+		return 0, &ifd.Fault{Code: ifd.PTSFailure, Text: "PPS", Cause: err}
 	}
 	got, err := iso7816.CheckPPS(request, answer)
 	if err != nil {
-		return 0, &fault{code: ifdPTSFailure, text: "PPS", cause: err}
+		return 0, &ifd.Fault{Code: ifd.PTSFailure, Text: "PPS", Cause: err}
 	}
 	return got, nil
 }
@@ -243,8 +247,8 @@ func (s *Slot) pps(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, er
 // ppsExchange sends a PPS request. On character level the length of the answer is in its second byte.
 func (s *Slot) ppsExchange(ctx context.Context, request []byte) ([]byte, error) {
 	timeout := s.reader.plan.Timeout
-	if s.reader.plan.Level != LevelCharacter {
-		a, err := s.block(ctx, XfrBlock{Data: request}, timeout)
+	if s.reader.plan.Level != plan.LevelCharacter {
+		a, err := s.block(ctx, message.XfrBlock{Data: request}, timeout)
 		return slices.Clone(a.Data), err
 	}
 	head, err := s.characters(ctx, request, 2, timeout)
@@ -257,20 +261,20 @@ func (s *Slot) ppsExchange(ctx context.Context, request []byte) ([]byte, error) 
 }
 
 // offsetRate is where bmFindexDindex stands in the message SetParameters: a reader that refuses it says so.
-const offsetRate = headerLength
+const offsetRate = message.HeaderLength
 
 // setParameters tells the reader what was agreed and returns the rate. A reader that does not want one of the bytes
 // keeps its own, and that is no error, but for another rate than the default: reader and card must have the same.
 func (s *Slot) setParameters(ctx context.Context, t iso7816.Protocol, fidi byte) (byte, error) {
-	c := SetParameters{Protocol: byte(t), Data: s.parameters(t, fidi)}
+	c := message.SetParameters{Protocol: byte(t), Data: s.parameters(t, fidi)}
 	_, err := s.command(ctx, c, s.reader.plan.Timeout)
 	_, _, isSpecific := s.card.SpecificMode()
 	canSlow := fidi != iso7816.DefaultFiDi && !isSpecific
-	var failed *Error
+	var failed *message.Error
 	switch {
 	case err == nil:
 		return fidi, nil
-	case !errors.As(err, &failed) || absent(err):
+	case !errors.As(err, &failed) || ifd.Absent(err):
 		return 0, err
 	case failed.Code == offsetRate && canSlow:
 		return 0, &rateRefused{err}
@@ -284,7 +288,7 @@ func (s *Slot) setParameters(ctx context.Context, t iso7816.Protocol, fidi byte)
 			}
 		}
 		return s.card.FiDi(), nil
-	case failed.Code != codeUnsupported && canSlow:
+	case failed.Code != message.CodeUnsupported && canSlow:
 		return 0, &rateRefused{err}
 	}
 	return 0, err

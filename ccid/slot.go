@@ -7,6 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/internal/link"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -32,7 +37,7 @@ type Slot struct {
 	astray   bool // T=1: an exchange was given up, and the two sides may have different numbers
 	heard    bool // T=1: a block of the card has come
 	nad      byte
-	xfr      XfrBlock // the one on its way, so that none is allocated
+	xfr      message.XfrBlock // the one on its way, so that none is allocated
 	scratch  []byte
 
 	// What follows is for those that wait for a card; see presence.go.
@@ -40,9 +45,9 @@ type Slot struct {
 	events chan bool
 	signal chan struct{}
 	mu     sync.Mutex
-	change SlotChange // what came since the last look
-	told   bool       // the last event
-	toldAt time.Time  // when that was a card
+	change message.SlotChange // what came since the last look
+	told   bool               // the last event
+	toldAt time.Time          // when that was a card
 }
 
 // Protocols as PC/SC numbers them.
@@ -52,9 +57,12 @@ const (
 	pcscRaw = 4
 )
 
+// errGone is what is said about a reader that has gone.
+var errGone = &ifd.Fault{Code: ifd.NoSuchDevice, Text: "using the reader", Cause: device.ErrGone}
+
 func newSlot(r *Reader, index int, turn chan struct{}) *Slot {
 	s := &Slot{reader: r, index: index, turn: turn, timeout: r.plan.Timeout, signal: make(chan struct{}, 1)}
-	if r.plan.Presence != PresencePoll {
+	if r.plan.Presence != plan.PresencePoll {
 		s.events = make(chan bool, 16)
 	}
 	return s
@@ -72,7 +80,7 @@ func (s *Slot) begin(ctx context.Context) (context.Context, func(), error) {
 	case <-ctx.Done():
 		stop()
 		cancel()
-		return nil, nil, s.ended(transportError("waiting for the reader", context.DeadlineExceeded))
+		return nil, nil, s.ended(ifd.TransportError("waiting for the reader", context.DeadlineExceeded))
 	}
 	return ctx, func() { <-s.turn; stop(); cancel() }, nil
 }
@@ -86,28 +94,28 @@ func (s *Slot) ended(err error) error {
 }
 
 // command exchanges one message.
-func (s *Slot) command(ctx context.Context, c Command, timeout time.Duration) (Answer, error) {
-	a, err := s.reader.link.exchange(ctx, s.index, c, timeout)
+func (s *Slot) command(ctx context.Context, c message.Command, timeout time.Duration) (message.Answer, error) {
+	a, err := s.reader.link.Exchange(ctx, s.index, c, timeout)
 	return a, s.ended(err)
 }
 
 // block exchanges one block with the card.
-func (s *Slot) block(ctx context.Context, x XfrBlock, timeout time.Duration) (Answer, error) {
+func (s *Slot) block(ctx context.Context, x message.XfrBlock, timeout time.Duration) (message.Answer, error) {
 	s.xfr = x
-	a, err := s.command(ctx, &s.xfr, timeout)
-	s.xfr = XfrBlock{} // its data is the caller's
-	return a, err
+	a, err := s.reader.link.Exchange(ctx, s.index, &s.xfr, timeout)
+	s.xfr = message.XfrBlock{} // its data is the caller's
+	return a, s.ended(err)
 }
 
 // retry is command for a reader that may be busy with something of its own.
-func (s *Slot) retry(ctx context.Context, c Command, timeout time.Duration) (Answer, error) {
+func (s *Slot) retry(ctx context.Context, c message.Command, timeout time.Duration) (message.Answer, error) {
 	for tries := 0; ; tries++ {
 		a, err := s.command(ctx, c, timeout)
-		failed, ok := err.(*Error)
-		if !ok || failed.Code != codeSlotBusy && failed.Code != codeBusyAuto || tries == 5 {
+		failed, ok := err.(*message.Error)
+		if !ok || failed.Code != message.CodeSlotBusy && failed.Code != message.CodeBusyAuto || tries == 5 {
 			return a, err
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := link.Pause(ctx, 100*time.Millisecond); err != nil {
 			return a, s.ended(err)
 		}
 	}
@@ -133,15 +141,15 @@ func (s *Slot) judge(err error) {
 		return
 	}
 
-	var own *fault
-	failed := failedCommand(err)
+	var own *ifd.Fault
+	failed := message.AsError(err)
 	switch {
-	case absent(err), isGone(err), s.reader.ctx.Err() != nil:
+	case ifd.Absent(err), device.IsGone(err), s.reader.ctx.Err() != nil:
 		return
 	case !s.powered: // it was not to be had with power either
 	case s.t1 != nil && s.t1.Dead():
-	case failed != nil && failed.stopsCard():
-	case errors.As(err, &own) && own.code == ifdTimeout && !s.astray: // T=1 has its own way back to the card
+	case failed != nil && failed.StopsCard():
+	case errors.As(err, &own) && own.Code == ifd.Timeout && !s.astray: // T=1 has its own way back to the card
 	default:
 		return
 	}
@@ -157,8 +165,8 @@ func (s *Slot) PowerDown(ctx context.Context) error {
 	}
 	defer end()
 	s.forget()
-	_, err = s.retry(ctx, PowerOff{}, max(s.reader.plan.Timeout, statusTimeout))
-	if absent(err) {
+	_, err = s.retry(ctx, message.PowerOff{}, max(s.reader.plan.Timeout, link.StatusTimeout))
+	if ifd.Absent(err) {
 		return nil
 	}
 	return err

@@ -9,7 +9,11 @@ import (
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // The resource manager hears from our slots of cards that have stopped.
@@ -18,7 +22,7 @@ var _ pcsc.Stopper = (*ccid.Slot)(nil)
 // strike is a card that stops at one command, and works again when it is powered.
 type strike struct {
 	name     string
-	features ccid.Feature
+	features device.Feature
 	// then is what the reader answers while the card has stopped, to the command that it stops at too.
 	then ccidtest.Fault
 	mu   sync.Mutex
@@ -28,10 +32,10 @@ type strike struct {
 func (s *strike) fault(x *ccidtest.Exchange) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch ccid.MessageType(x.Request[0]) {
-	case ccid.TypePowerOn:
+	switch message.Type(x.Request[0]) {
+	case message.TypePowerOn:
 		s.on = false
-	case ccid.TypeXfrBlock:
+	case message.TypeXfrBlock:
 		if s.on {
 			s.then(x)
 		}
@@ -64,12 +68,12 @@ func TestCardThatStopped(t *testing.T) {
 		return false
 	}
 	strikes := []*strike{
-		{name: "T=1 by the host: the engine is dead", features: tpdu | ccid.FeatureIFSD, then: ccidtest.Fails(0xFE)},
+		{name: "T=1 by the host: the engine is dead", features: tpdu | device.FeatureIFSD, then: ccidtest.Fails(0xFE)},
 		{name: "no answer (FE)", features: extended, then: ccidtest.Fails(0xFE)},
 		{name: "the card is inactive", features: extended, then: inactive},
 		{name: "the protocol is not active (F3)", features: extended, then: ccidtest.Fails(0xF3)},
 		{name: "hardware error (FB)", features: extended, then: ccidtest.Fails(0xFB)},
-		{name: "parity error (FD)", features: ccid.FeatureShortAPDU | 0xBE, then: ccidtest.Fails(0xFD)},
+		{name: "parity error (FD)", features: device.FeatureShortAPDU | 0xBE, then: ccidtest.Fails(0xFD)},
 	}
 	for _, s := range strikes {
 		t.Run(s.name, func(t *testing.T) { stopAndConnect(t, s) })
@@ -78,10 +82,10 @@ func TestCardThatStopped(t *testing.T) {
 
 func stopAndConnect(t *testing.T, s *strike) {
 	d := ccidtest.New(profile(descriptor(s.features)))
-	r := open(t, d, 0, ccid.Options{})
-	m := pcsc.NewManager(pcsc.Options{Logger: testLog(t)})
+	r := open(t, d, 0, plan.Options{})
+	m := resmgr.New(resmgr.Options{Logger: testLog(t)})
 	ctx, stop := context.WithCancel(t.Context())
-	pcsc.Plug(ctx, m, pcsc.Driver[*ccid.Slot](fixedReaders(r.Slots())))
+	resmgr.Plug(ctx, m, pcsc.Driver[*ccid.Slot](fixedReaders(r.Slots())))
 	m.Ready()
 	c, err := pcsc.NewContext(m)
 	if err != nil {
@@ -133,10 +137,10 @@ func connectSoon(t *testing.T, c *pcsc.Context) *pcsc.Card {
 // TestOneGlitch: a command that fails, and after which the card works on, costs nobody the card's state.
 func TestOneGlitch(t *testing.T) {
 	d := ccidtest.New(profile(descriptor(extended)))
-	s := open(t, d, 0, ccid.Options{}).Slots()[0]
+	s := open(t, d, 0, plan.Options{}).Slots()[0]
 	d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
 	ready(t, s, t1)
-	d.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Times(1, ccidtest.Fails(0xFE))))
+	d.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Times(1, ccidtest.Fails(0xFE))))
 	if _, err := s.Transmit(t.Context(), t1, apdu(0, 0), nil); err == nil || !s.Stopped() {
 		t.Errorf("no fault: %v, stopped %v", err, s.Stopped())
 	}
@@ -152,10 +156,10 @@ func TestOneGlitch(t *testing.T) {
 func TestSilenceStopsTheCard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := ccidtest.New(profile(descriptor(extended)))
-		s := open(t, d, 0, ccid.Options{}).Slots()[0]
+		s := open(t, d, 0, plan.Options{}).Slots()[0]
 		d.Insert(0, 0, &ccidtest.PatternCard{Bytes: atrT1})
 		ready(t, s, t1)
-		d.Inject(ccidtest.To(ccid.TypeXfrBlock, ccidtest.Times(1, ccidtest.Silent)))
+		d.Inject(ccidtest.To(message.TypeXfrBlock, ccidtest.Times(1, ccidtest.Silent)))
 		if _, err := s.Transmit(t.Context(), t1, apdu(0, 0), nil); err == nil || !s.Stopped() {
 			t.Errorf("%v, stopped %v", err, s.Stopped())
 		}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"time"
 
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/internal/ifd"
+	"pam_pkcs11/ccid/internal/link"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/internal/iso7816"
 )
-
-// longestAnswer is the longest response APDU: 65536 bytes and the status word.
-const longestAnswer = 65536 + 2
 
 // ppduTimeout is for a command that goes to the reader and not to the card (PC/SC part 10, PPDU), which may mean a PIN.
 const ppduTimeout = 90 * time.Second
@@ -22,19 +24,19 @@ func (s *Slot) Transmit(ctx context.Context, protocol uint32, command, reply []b
 	defer end()
 	p := s.reader.plan
 	switch {
-	case len(command) == 0 || len(command) > longestAnswer+10:
-		return nil, failure(ifdCommunication, "a command of %d bytes", len(command))
+	case len(command) == 0 || len(command) > link.LongestAnswer+10:
+		return nil, ifd.Errorf(ifd.Communication, "a command of %d bytes", len(command))
 	case s.lost.Load():
-		return nil, failure(ifdCommunication, "the reader has been reset, and so was the card")
+		return nil, ifd.Errorf(ifd.Communication, "the reader has been reset, and so was the card")
 	case !s.powered:
 		s.dead.Store(true)
-		return nil, failure(ifdCommunication, "the card has no power")
+		return nil, ifd.Errorf(ifd.Communication, "the card has no power")
 	case p.AnswersTags && isTagQuery(command):
 		return append(reply[:0], s.answerTag(command[3])...), nil
 	}
 	answer, err := s.transmit(ctx, protocol, command, reply[:0])
 	s.judge(err)
-	if absent(err) {
+	if ifd.Absent(err) {
 		s.missing()
 	}
 	if err != nil {
@@ -51,21 +53,21 @@ func (s *Slot) transmit(ctx context.Context, protocol uint32, command, reply []b
 		timeout = max(timeout, ppduTimeout)
 	}
 	switch {
-	case p.Link == ProtocolICCDB, p.Link == ProtocolCCID && p.Level == LevelExtendedAPDU:
+	case p.Link == device.ProtocolICCDB, p.Link == device.ProtocolCCID && p.Level == plan.LevelExtendedAPDU:
 		return s.extended(ctx, command, reply, timeout)
-	case p.Link == ProtocolICCDA:
+	case p.Link == device.ProtocolICCDA:
 		return s.single(ctx, command, reply, timeout)
-	case p.Level == LevelShortAPDU:
+	case p.Level == plan.LevelShortAPDU:
 		if len(command) > 5+iso7816.MaxShortNc+1 {
-			return nil, failure(ifdCommunication, "a command of %d bytes: the reader takes short APDUs only, of at most 261", len(command))
+			return nil, ifd.Errorf(ifd.Communication, "a command of %d bytes: the reader takes short APDUs only, of at most 261", len(command))
 		}
 		return s.single(ctx, command, reply, timeout)
 	case protocol == pcscT1 && s.t1 != nil:
 		return s.transmitT1(ctx, command, reply)
-	case p.Level == LevelCharacter && s.t0 != nil:
+	case p.Level == plan.LevelCharacter && s.t0 != nil:
 		return s.characterT0(ctx, command, reply)
-	case p.Level == LevelCharacter:
-		return nil, failure(ifdUnsupported, "a reader of character level needs a protocol")
+	case p.Level == plan.LevelCharacter:
+		return nil, ifd.Errorf(ifd.Unsupported, "a reader of character level needs a protocol")
 	}
 	return s.single(ctx, command, reply, timeout)
 }
@@ -75,30 +77,21 @@ func (s *Slot) single(ctx context.Context, command, reply []byte, timeout time.D
 	if err := s.fits(len(command)); err != nil {
 		return nil, err
 	}
-	a, err := s.block(ctx, XfrBlock{Data: command}, timeout)
+	a, err := s.block(ctx, message.XfrBlock{Data: command}, timeout)
 	if err != nil {
 		return nil, err
 	}
 	return append(reply, a.Data...), nil
 }
 
-// fits tells whether a block can be sent in one message.
+// fits reports whether a block can be sent in one message.
 func (s *Slot) fits(n int) error {
 	p := s.reader.plan
-	if most := p.MaxMessage - headerLength; n > most && p.Link == ProtocolCCID && !(p.Oversize && n <= 260) {
-		return failure(ifdCommunication, "%d bytes: the reader takes at most %d at a time", n, most)
+	if most := p.MaxMessage - message.HeaderLength; n > most && p.Link == device.ProtocolCCID && !(p.Oversize && n <= 260) {
+		return ifd.Errorf(ifd.Communication, "%d bytes: the reader takes at most %d at a time", n, most)
 	}
 	return nil
 }
-
-// Values of wLevelParameter and bChainParameter (CCID 1.1, sections 6.1.4 and 6.2.1).
-const (
-	chainWhole    = 0    // begins and ends here
-	chainBegins   = 1    // begins here and goes on
-	chainEnds     = 2    // goes on, ends here
-	chainMiddle   = 3    // goes on
-	chainContinue = 0x10 // an empty block: go on
-)
 
 // mostEmpty bounds how many blocks without data may come in one answer.
 const mostEmpty = 1000
@@ -109,44 +102,44 @@ func (s *Slot) extended(ctx context.Context, command, reply []byte, timeout time
 	a, err := s.sendPieces(ctx, command, timeout)
 	for empty := 0; err == nil; {
 		reply = append(reply, a.Data...)
-		if a.Special == chainWhole || a.Special == chainEnds {
+		if a.Special == message.ChainWhole || a.Special == message.ChainEnds {
 			return reply, nil
 		}
 		if len(a.Data) == 0 {
 			empty++
 		}
 		switch {
-		case a.Special != chainBegins && a.Special != chainMiddle && a.Special != chainContinue:
-			return nil, failure(ifdCommunication, "the reader's answer has the chain parameter %02X", a.Special)
-		case len(reply) > longestAnswer || empty > mostEmpty:
-			return nil, failure(ifdCommunication, "the reader's answer does not end")
+		case a.Special != message.ChainBegins && a.Special != message.ChainMiddle && a.Special != message.ChainContinue:
+			return nil, ifd.Errorf(ifd.Communication, "the reader's answer has the chain parameter %02X", a.Special)
+		case len(reply) > link.LongestAnswer || empty > mostEmpty:
+			return nil, ifd.Errorf(ifd.Communication, "the reader's answer does not end")
 		}
-		a, err = s.block(ctx, XfrBlock{Level: chainContinue}, timeout)
+		a, err = s.block(ctx, message.XfrBlock{Level: message.ChainContinue}, timeout)
 	}
 	return nil, err
 }
 
 // sendPieces sends a command in pieces and returns the answer to the last one.
-func (s *Slot) sendPieces(ctx context.Context, command []byte, timeout time.Duration) (Answer, error) {
-	size := s.reader.plan.MaxMessage - headerLength
+func (s *Slot) sendPieces(ctx context.Context, command []byte, timeout time.Duration) (message.Answer, error) {
+	size := s.reader.plan.MaxMessage - message.HeaderLength
 	for first := true; len(command) > size; first = false {
-		level := uint16(chainMiddle)
+		level := uint16(message.ChainMiddle)
 		if first {
-			level = chainBegins
+			level = message.ChainBegins
 		}
-		a, err := s.block(ctx, XfrBlock{Level: level, Data: command[:size]}, timeout)
+		a, err := s.block(ctx, message.XfrBlock{Level: level, Data: command[:size]}, timeout)
 		if err != nil {
 			return a, err
 		}
 		if len(a.Data) != 0 {
-			return a, failure(ifdCommunication, "the reader answered %d bytes to a part of a command", len(a.Data))
+			return a, ifd.Errorf(ifd.Communication, "the reader answered %d bytes to a part of a command", len(a.Data))
 		}
 		command = command[size:]
 		if len(command) <= size {
-			return s.block(ctx, XfrBlock{Level: chainEnds, Data: command}, timeout)
+			return s.block(ctx, message.XfrBlock{Level: message.ChainEnds, Data: command}, timeout)
 		}
 	}
-	return s.block(ctx, XfrBlock{Level: chainWhole, Data: command}, timeout)
+	return s.block(ctx, message.XfrBlock{Level: message.ChainWhole, Data: command}, timeout)
 }
 
 // transmitT1 is an exchange on TPDU or character level under T=1.
@@ -164,7 +157,7 @@ func (s *Slot) transmitT1(ctx context.Context, command, reply []byte) ([]byte, e
 // straighten gets the T=1 engine ready: after an exchange that was given up both sides begin anew.
 func (s *Slot) straighten(ctx context.Context) error {
 	if s.t1.Dead() {
-		return &fault{code: ifdCommunication, text: "T=1", cause: iso7816.ErrT1Dead}
+		return &ifd.Fault{Code: ifd.Communication, Text: "T=1", Cause: iso7816.ErrT1Dead}
 	}
 	if s.astray {
 		s.astray = false
@@ -178,7 +171,7 @@ func (s *Slot) straighten(ctx context.Context) error {
 // runT1 lets the engine say which blocks to send until the exchange is done. An answer that does not come from the card,
 // or with parity errors, is the engine's affair; one that does not come from the reader ends the exchange.
 func (s *Slot) runT1(ctx context.Context, step iso7816.Step) ([]byte, error) {
-	whole, cancel := context.WithTimeout(ctx, longestWait)
+	whole, cancel := context.WithTimeout(ctx, link.LongestWait)
 	defer cancel()
 	for !step.Done {
 		block, err := s.blockT1(whole, step.Send, step.WTX)
@@ -187,28 +180,28 @@ func (s *Slot) runT1(ctx context.Context, step iso7816.Step) ([]byte, error) {
 			step = s.t1.Receive(block)
 			continue
 		}
-		failed := failedCommand(err)
-		if failed == nil || absent(err) || failed.Code == codeUnsupported || failed.Code == codeAborted {
+		failed := message.AsError(err)
+		if failed == nil || ifd.Absent(err) || failed.Code == message.CodeUnsupported || failed.Code == message.CodeAborted {
 			s.astray = true
 			return nil, err
 		}
 		step = s.t1.Fault()
 	}
 	if step.Err != nil {
-		return nil, &fault{code: ifdCommunication, text: "T=1", cause: step.Err}
+		return nil, &ifd.Fault{Code: ifd.Communication, Text: "T=1", Cause: step.Err}
 	}
 	return step.Response, nil
 }
 
 // blockT1 exchanges one block. wtx multiplies the time that the card has.
 func (s *Slot) blockT1(ctx context.Context, block []byte, wtx byte) ([]byte, error) {
-	timeout := min(s.timeout*time.Duration(max(wtx, 1)), longestWait)
-	if s.reader.plan.Level == LevelCharacter {
+	timeout := min(s.timeout*time.Duration(max(wtx, 1)), link.LongestWait)
+	if s.reader.plan.Level == plan.LevelCharacter {
 		return s.characterT1(ctx, block, timeout)
 	}
 	if err := s.fits(len(block)); err != nil {
 		return nil, err
 	}
-	a, err := s.block(ctx, XfrBlock{BWI: wtx, Data: block}, timeout)
+	a, err := s.block(ctx, message.XfrBlock{BWI: wtx, Data: block}, timeout)
 	return a.Data, err
 }

@@ -21,9 +21,6 @@ type (
 
 	// Values are the settings of one block.
 	Values = schema.Values
-
-	// Condition is one attribute=item of attribute_map.
-	Condition = schema.Condition
 )
 
 // The kinds of notes.
@@ -38,9 +35,3 @@ const (
 	NoteChanged    = finding.NoteChanged
 	NoteGeneral    = finding.NoteGeneral
 )
-
-// ParseConditions reads one value of attribute_map, "attribute=item&attribute=item": all of it must hold.
-func ParseConditions(text string) ([]Condition, error) { return schema.ParseConditions(text) }
-
-// IsAttribute reports whether a text is an attribute description (RFC 4512, 2.5).
-func IsAttribute(text string) bool { return schema.IsAttribute(text) }

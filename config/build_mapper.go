@@ -11,33 +11,6 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// Mapper is one mapper in use.
-type Mapper struct {
-	Name   string // as in use_mappers
-	Type   string // built-in mapper, one of MapperTypes
-	Debug  bool
-	Values schema.Values
-	Rules  []Rule      // of a certmap mapper, in the order of the file
-	Line   int         // of the block, 0 when there is none and all defaults hold
-	File   string      // with the block
-	at     scconf.Word // the block, or the name in use_mappers where there is none
-}
-
-// Fault makes an error about a key of the block that says where the key is written or, with "" and for one
-// that is not written, where the block is.
-func (m Mapper) Fault(key string, err error) *finding.Error {
-	at := m.placeOf(key)
-	return &finding.Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error(), Cause: err}
-}
-
-// Rule is one rule of a certmap mapper.
-type Rule struct {
-	Name      string
-	Values    schema.Values // priority, match, map, domains
-	File      string
-	Line, Col int
-}
-
 // NewMapper makes a mapper without a file, for tests and tools: settings are what would be written.
 func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	t := schema.Mapper(typ)
@@ -56,7 +29,15 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	var notes []finding.Note
 	r := schema.NewReader(name, &errs, &notes)
 	v := r.Read(block, t)
-	return Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}, errs.Err()
+	m := Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}
+	m.fill()
+	return m, errs.Err()
+}
+
+// fill reads the values.
+func (m *Mapper) fill() {
+	m.Issuers = m.Values.List("issuer")
+	m.Settings = settingsOf(m.Type, m.Values, m.Rules)
 }
 
 // buildMappers reads the blocks that use_mappers names, and then the others.
@@ -143,6 +124,7 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 
 func (b *builder) addMapper(m Mapper) {
 	m.File = b.File
+	m.fill()
 	b.checkMapper(m)
 	b.conf.Mappers = append(b.conf.Mappers, m)
 }

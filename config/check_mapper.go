@@ -4,8 +4,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/config/internal/finding"
-	"pam_pkcs11/config/internal/scconf"
-	"pam_pkcs11/config/internal/schema"
+	"pam_pkcs11/config/mappers"
 )
 
 // checkMapper looks at what the keys of a mapper in use say together. A mapper that could say yes to nobody
@@ -30,14 +29,6 @@ func (b *builder) checkMapper(m Mapper) {
 	}
 }
 
-// placeOf is where a key of the block is written, and otherwise where the block is.
-func (m Mapper) placeOf(key string) scconf.Word {
-	if at, written := m.Values.Written(key); written {
-		return at
-	}
-	return m.at
-}
-
 // hasDirectory reports whether the block names a server. The old example had ldaphost = "", and the C module
 // took no host of one letter.
 func (m Mapper) hasDirectory() bool {
@@ -57,7 +48,7 @@ func (b *builder) noteBase(m Mapper) {
 func (b *builder) noteShortened(m Mapper) {
 	v := m.Values.Get("attribute_map")
 	for i, text := range v.Texts {
-		conditions, err := schema.ParseConditions(text)
+		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error already
 		}

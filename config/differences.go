@@ -179,13 +179,6 @@ func (b *builder) differences() []finding.Note {
 	return notes
 }
 
-func mapfileOf(m Mapper) string {
-	if !m.Values.Has("mapfile") {
-		return ""
-	}
-	return m.Values.String("mapfile")
-}
-
 // exactMappers compare the whole certificate or its key.
 var exactMappers = []string{"digest", "openssh", "opensc"}
 
@@ -209,6 +202,3 @@ func (b *builder) unlistedMappers() []string {
 	}
 	return names
 }
-
-// Mapfile is the address of the block's mapfile, "" where it names none or its mapper has none.
-func (m Mapper) Mapfile() string { return mapfileOf(m) }

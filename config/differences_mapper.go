@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/config/internal/finding"
-	"pam_pkcs11/config/internal/schema"
+	"pam_pkcs11/config/mappers"
 )
 
 // mapperDifferences says what changed for one mapper in use.
@@ -98,8 +98,8 @@ func goesByIssuerName(m Mapper) (key string, goes bool) {
 
 // mapsIssuer reports whether a line of attribute_map has an item that names the issuer.
 func mapsIssuer(text string) bool {
-	conditions, err := schema.ParseConditions(text)
-	return err == nil && slices.ContainsFunc(conditions, func(c schema.Condition) bool { return c.Item == "issuer" || c.Item == "altsecid" })
+	conditions, err := mappers.ParseConditions(text)
+	return err == nil && slices.ContainsFunc(conditions, func(c mappers.Condition) bool { return c.Item == "issuer" || c.Item == "altsecid" })
 }
 
 // mapfileMappers are those with a mapfile.

@@ -143,7 +143,7 @@ A file must belong to root and be writable by nobody else; it has at most 1 GiB.
 A copy in /var/cache/pam_pkcs11/mapfiles spares root the transfer when the server says that nothing has changed. A server that does not answer names nobody.
 An LDAP URL names the attribute whose value is the text: ldaps://host/DN?attribute (RFC 4516), and ldapi://%2Fpath%2Fof%2Fsocket/DN?attribute for a server on this machine.
 .SH FILES OF USERS
-\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's. There a home that does not answer within 200 ms is passed over, and the log names it; with more than 24 of them the mapper fails.
+\fBopensc\fR and \fBopenssh\fR look into files in the users' homes. They are opened as the user; the file, its directories up to the home, and links on the way must belong to him or to root and be writable by nobody else. Where no user name is given, the files of all users are searched, and a certificate that two of them have is nobody's. There a home that does not answer within 200 ms is passed over, and the log names it. Where three homes of one file server (NFS, SMB) or FUSE mount are, its other homes are passed over at once; with more than 24 homes of other kinds the mapper fails.
 .SH MODULE ARGUMENTS
 They stand behind the module's name in the PAM service file and override the file. Each is matched as a whole; an unknown one is an error.
 .TP

@@ -172,3 +172,35 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 		t.Errorf("a risk is not loud: %v", c.Notes)
 	}
 }
+
+// TestEveryMapperHasItsSettings: a block of each type gives the type of package mappers with its name, and what
+// contradicts itself in it is told with the place of the key.
+func TestEveryMapperHasItsSettings(t *testing.T) {
+	for _, typ := range schema.MapperTypes() {
+		m, err := NewMapper(typ, typ, nil)
+		if err != nil || m.Settings == nil {
+			t.Errorf("%s: %v, %v", typ, m.Settings, err)
+		}
+	}
+	if err := (Mapper{}).Contradiction(); err != nil {
+		t.Error(err)
+	}
+	for settings, want := range map[string]string{
+		"uri = ldap://h; tls_cert = /x;":                     "f.conf:2:28: mapper m: tls_cert and tls_key belong together",
+		"uri = ldap://h; passwd = x;":                        "f.conf:2:26: mapper m: a password without binddn",
+		"uri = ldap://h; certificate_match = off;":           "f.conf:2:37: mapper m: certificate_match = off without attribute_map",
+		"uri = ldap://h; attribute = \"a=b\";":               "f.conf:2:29: mapper m: attribute = ",
+		"uri = \"" + strings.Repeat("ldap://h ", 11) + "\";": "f.conf:2:7: mapper m: 11 servers, at most 10 are allowed",
+		"uri = ldap://h;":                                    "",
+	} {
+		m := parsed(t, usingMapper("ldap", settings)).Mappers[0]
+		switch err := m.Contradiction(); {
+		case err == nil && want != "", err != nil && (want == "" || !strings.HasPrefix(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", settings, err, want)
+		}
+	}
+	m := parsed(t, usingMapper("certmap", "uri = ldap://h;\nrule a { domains = x; }")).Mappers[0]
+	if err := m.Contradiction(); err == nil || !strings.HasPrefix(err.Error(), "f.conf:3:1: rule a: the rule has domains") {
+		t.Error(err)
+	}
+}

@@ -55,6 +55,9 @@ func (t *attempt) askNumber(ctx context.Context, text string, most int) (int, er
 	return 0, errNoChoice
 }
 
+// errNoChoice is the error of a user who picked none of a list.
+var errNoChoice = errors.New("no certificate was chosen")
+
 // askError is the failure of an application that cannot ask.
 type askError struct{ err error }
 

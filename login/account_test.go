@@ -1,5 +1,3 @@
-//go:build cgo
-
 package login
 
 import (
@@ -7,16 +5,16 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
 )
 
 // TestWhichAccount: a card of several accounts logs in to the one that is asked for by name or, where none is, that the
 // user picks once the card has proved itself. Nobody but the log learns their names before, or where nobody can be asked.
 func TestWhichAccount(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	lines := "alice -> alice\nalice -> ops\nalice -> bell\x07\n"
-	path := d.write(t, "map", lines)
-	mapped := `mapper cn { mapfile = "file://` + path + `"; }`
+	d.write("map", lines)
+	mapped := `mapper cn { mapfile = "file://DIR/map"; }`
 	const question = "Q Several accounts belong to this smart card:\n1) alice\n2) ops\n3) \"bell\\a\"\nNumber of the account: "
 	tests := map[string]struct {
 		user   string
@@ -63,14 +61,14 @@ func TestWhichAccount(t *testing.T) {
 
 // TestAccountsThatAreTooMany: a list that no message can hold is not shown in part.
 func TestAccountsThatAreTooMany(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	var b strings.Builder
 	for _, c := range "abcdefghij" {
 		b.WriteString("alice -> " + strings.Repeat(string(c), 50) + "\n")
 	}
-	path := d.write(t, "map", b.String())
+	d.write("map", b.String())
 	who := &person{answers: []string{rightPIN}, chosen: []string{"1"}}
-	p := d.play(t, Request{}, who, false, `mapper cn { mapfile = "file://`+path+`"; }`)
+	p := d.play(t, Request{}, who, false, `mapper cn { mapfile = "file://DIR/map"; }`)
 	if outcomeOf(p.err) != "account_not_chosen" || !strings.Contains(p.log, "too many for a list") {
 		t.Errorf("%s: %q\n%s", outcomeOf(p.err), p.events, p.log)
 	}

@@ -1,38 +1,38 @@
 package login
 
 import (
+	"context"
 	"errors"
+	"iter"
 	"time"
 
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // card is one token under work: its open session, what it shows, and which certificates on it may log
 // the user in.
 type card struct {
-	module   *pkcs11.Module
-	slot     pkcs11.Slot
-	token    *pkcs11.Token
-	session  *pkcs11.Session
-	objects  []pkcs11.Object
+	token    *token.Info
+	session  token.Session
+	objects  []token.Object
 	hidden   bool // no certificate is shown before login
 	noPIN    bool // the token has no PIN at all and require_pin = false
-	loggedIn bool
+	loggedIn bool // the card has taken the PIN
 
-	owners    []owner     // of its certificates, written by the survey before it asks for their status
-	qualified []candidate // written by the survey, read after it
+	owners    []owner     // of its certificates, written by the assessment before it asks for their status
+	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
-	judge     *judge      // who said so
-	judged    time.Time   // and when
+	checker   *Checker    // who said so
+	checkedAt time.Time   // and when
 }
 
 // openCards opens every selected token and reads the certificates it shows. A card that fails is
 // reported and left out; only when no card is left is its failure the answer.
-func (t *attempt) openCards(m *pkcs11.Module, slots []pkcs11.Slot) ([]*card, *Refusal) {
+func (t *attempt) openCards(ctx context.Context, m token.Module, slots []token.Slot) ([]*card, *Refusal) {
 	var cards []*card
 	var first *Refusal
 	for _, s := range slots {
-		c, r := t.openCard(m, s)
+		c, r := t.openCard(ctx, m, s)
 		if r == nil {
 			cards = append(cards, c)
 			continue
@@ -48,16 +48,16 @@ func (t *attempt) openCards(m *pkcs11.Module, slots []pkcs11.Slot) ([]*card, *Re
 	return cards, nil
 }
 
-func (t *attempt) openCard(m *pkcs11.Module, s pkcs11.Slot) (*card, *Refusal) {
-	c := &card{module: m, slot: s, token: s.Token}
-	session, err := m.OpenSession(s.ID, false)
+func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*card, *Refusal) {
+	session, err := m.Open(ctx, s)
 	if err != nil {
-		return nil, refuse(SessionNotOpened, err)
+		return nil, cardRefusal(ctx, SessionNotOpened, err)
 	}
-	c.session = session
-	if err := c.read(); err != nil {
+
+	c := &card{token: session.Info(), session: session}
+	if err := c.read(session.Certificates(ctx)); err != nil {
 		_ = session.Close()
-		return nil, readRefusal(err)
+		return nil, readRefusal(ctx, err)
 	}
 	if c.hidden = len(c.objects) == 0; c.hidden && !t.asksHidden() {
 		c.rejected = &Refusal{
@@ -70,41 +70,20 @@ func (t *attempt) openCard(m *pkcs11.Module, s pkcs11.Slot) (*card, *Refusal) {
 }
 
 // read lists the certificates that the token shows now.
-func (c *card) read() error {
-	objects, err := c.session.Certificates()
-	if err != nil {
-		return err
+func (c *card) read(shown iter.Seq2[token.Object, error]) error {
+	var objects []token.Object
+	for o, err := range shown {
+		if err != nil {
+			return err
+		}
+		objects = append(objects, o)
 	}
 	c.objects = objects
 	return nil
 }
 
-// readRefusal names the failure to read a card: what could not be read says nothing of its certificates.
-func readRefusal(err error) *Refusal {
-	if isRemoved(err) {
-		return refuse(CardRemoved, err)
-	}
-	return refuse(TokenFault, err)
-}
-
-// close logs out and closes the session, once.
-func (c *card) close() error {
-	if c.session == nil {
-		return nil
-	}
-	var errs []error
-	if c.loggedIn {
-		if err := c.session.Logout(); err != nil {
-			errs = append(errs, err)
-		}
-		c.loggedIn = false
-	}
-	if err := c.session.Close(); err != nil {
-		errs = append(errs, err)
-	}
-	c.session = nil
-	return errors.Join(errs...)
-}
+// close locks the card again where the login has unlocked it, and closes the session.
+func (c *card) close() error { return c.session.Close() }
 
 func closeCards(cards []*card) {
 	for _, c := range cards {
@@ -113,26 +92,26 @@ func closeCards(cards []*card) {
 }
 
 // pinState refuses, before anything is asked, a card whose PIN cannot succeed.
-func pinState(k *pkcs11.Token) *Refusal {
+func pinState(k *token.Info) *Refusal {
 	switch {
-	case k.Flags.PINLocked():
-		return refuse(PINLocked, errors.New("the token says CKF_USER_PIN_LOCKED"))
-	case k.Flags.LoginRequired() && !k.Flags.UserPINInitialized():
-		return refuse(PINNotInitialised, errors.New("the token does not say CKF_USER_PIN_INITIALIZED"))
+	case k.PIN.Tries.Level == token.Locked:
+		return refuse(PINLocked, errors.New(k.PIN.Said))
+	case k.PIN.Required && !k.PIN.Set:
+		return refuse(PINNotInitialised, errors.New(k.PIN.Said))
 	}
 	return nil
 }
 
 // mayAsk refuses, before anything is asked, a card whose PIN cannot succeed. Where there is another way to log in it
 // also refuses one that the next wrong PIN locks: sudo asks three times, a locker sends it a password.
-func (t *attempt) mayAsk(k *pkcs11.Token) *Refusal {
+func (t *attempt) mayAsk(k *token.Info) *Refusal {
 	if r := pinState(k); r != nil {
 		return r
 	}
-	if t.mode() == ModeSkip && k.Flags.PINFinalTry() {
+	if t.mode() == ModeSkip && k.PIN.Tries.Level == token.Last {
 		return &Refusal{
 			Outcome: PINLastTry,
-			Err:     errors.New("the token says CKF_USER_PIN_FINAL_TRY"),
+			Err:     errors.New(k.PIN.Said),
 			Restore: "foreign_card = refuse, which asks for the PIN on its last try too",
 		}
 	}
@@ -148,17 +127,4 @@ func (t *attempt) asksHidden() bool {
 		return false
 	}
 	return t.mode() != ModeSkip
-}
-
-// allowsNextCard tells whether another card may be tried after this refusal: only when no PIN was
-// refused, nothing was left unproved and the time is not over.
-func (o Outcome) allowsNextCard() bool {
-	switch o {
-	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
-		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
-		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
-		SessionNotOpened, TokenUnreadable:
-		return true
-	}
-	return false
 }

@@ -10,8 +10,8 @@ import (
 
 // chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show their
 // certificates and have none for this user are not in it; cards that hide them come last. One card
-// is asked for at once when its survey needs the network; with several the survey decides first.
-func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]*card, *Refusal) {
+// is asked for at once when its assessment needs the network; with several the assessment decides first.
+func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card) ([]*card, *Refusal) {
 	if len(cards) == 1 && cards[0].hidden && t.asksHidden() {
 		return cards, nil
 	}
@@ -20,7 +20,7 @@ func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]
 		if early || r != nil {
 			return cards, r
 		}
-	} else if r := t.waitSurvey(ctx, s); r != nil {
+	} else if r := t.waitAssessment(ctx, s); r != nil {
 		return nil, r
 	}
 	queue, r := t.rankCards(s, cards)
@@ -30,16 +30,16 @@ func (t *attempt) chooseCards(ctx context.Context, s *survey, cards []*card) ([]
 	return t.letUserChoose(ctx, queue)
 }
 
-// mayAskEarly waits for the survey as long as a prompt does, and reports whether the PIN is asked for beside it. In
+// mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is asked for beside it. In
 // ModeSkip nobody is asked for the PIN of a card that says nothing about him: there it is waited for whose it is.
-func (t *attempt) mayAskEarly(ctx context.Context, s *survey, c *card) (bool, *Refusal) {
-	grace := time.After(surveyGrace)
+func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
+	grace := time.After(assessGrace)
 	if t.mode() == ModeSkip {
 		if r := t.waitFor(ctx, s.owned); r != nil {
 			return false, r
 		}
 		if !c.mayBeUsers() {
-			return false, t.waitSurvey(ctx, s)
+			return false, t.waitAssessment(ctx, s)
 		}
 	}
 	select {
@@ -50,7 +50,7 @@ func (t *attempt) mayAskEarly(ctx context.Context, s *survey, c *card) (bool, *R
 	}
 }
 
-func (t *attempt) rankCards(s *survey, cards []*card) ([]*card, *Refusal) {
+func (t *attempt) rankCards(s *assessment, cards []*card) ([]*card, *Refusal) {
 	var queue, hidden []*card
 	var worst *Refusal
 	for _, c := range cards {
@@ -58,11 +58,11 @@ func (t *attempt) rankCards(s *survey, cards []*card) ([]*card, *Refusal) {
 			hidden = append(hidden, c)
 			continue
 		}
-		r := t.surveyed(s, c)
+		r := t.assessed(s, c)
 		if r == nil {
 			queue = append(queue, c)
-		} else if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
-			worst = r
+		} else {
+			worst = furthest(worst, r)
 		}
 	}
 	queue = append(queue, hidden...)
@@ -130,12 +130,4 @@ func (t *attempt) choiceText(choices []choice) string {
 	}
 	b.WriteString("\n" + t.say(MsgChoosePrompt))
 	return b.String()
-}
-
-func shorten(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
-		return s
-	}
-	return string(r[:n-3]) + "..."
 }

@@ -40,7 +40,7 @@ func TestDirectoryUnavailable(t *testing.T) {
 		t.Errorf("%s: %v", o, o.Answer(ModeRefuse))
 	}
 	for _, less := range []Outcome{ForeignCard, NoMatchingCertificate, RevocationUnknown} {
-		if tells(less) >= tells(DirectoryUnavailable) {
+		if refusalRank(less) >= refusalRank(DirectoryUnavailable) {
 			t.Errorf("%s tells more", less)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/token"
 )
 
 // A request is discreet when it comes from another host and remote_login_hides is set: it does not tell
@@ -18,9 +19,9 @@ const (
 	// card some tenths of a second; no PIN at all takes none.
 	discreetTime = 5 * time.Second
 
-	// promptSurvey is how much of that the survey may use. One that waits for the network is no longer
-	// than verify_timeout, and the refusal then takes that much more whenever the survey ends.
-	promptSurvey = 2 * time.Second
+	// promptCheck is how much of that the assessment may use. One that waits for the network is no longer
+	// than verify_timeout, and the refusal then takes that much more whenever the assessment ends.
+	promptCheck = 2 * time.Second
 )
 
 // isDiscreet reports whether the request must not tell whose card it is. Where nobody can say whether it is
@@ -41,9 +42,9 @@ func (t *attempt) isDiscreet(ctx context.Context, a *remoteAnswer) bool {
 }
 
 // tryDiscreetly asks for a PIN whatever the card is, and decides after that which card may get it.
-func (t *attempt) tryDiscreetly(ctx context.Context, judge *judge, cards []*card) (*Result, *Refusal) {
-	survey := t.startSurvey(ctx, judge, cards)
-	defer survey.cancel()
+func (t *attempt) tryDiscreetly(ctx context.Context, ahead *prepared, cards []*card) (*success, *Refusal) {
+	s := t.assess(ctx, ahead, cards)
+	defer s.cancel()
 
 	asked := t.a.now()
 	pin, r := t.discreetPIN(ctx)
@@ -54,24 +55,24 @@ func (t *attempt) tryDiscreetly(ctx context.Context, judge *judge, cards []*card
 	}
 	defer pin.Wipe()
 
-	if r := t.waitSurvey(ctx, survey); r != nil {
+	if r := t.waitAssessment(ctx, s); r != nil {
 		return nil, r
 	}
-	if t.a.now().Sub(answered) > promptSurvey {
+	if t.a.now().Sub(answered) > promptCheck {
 		t.refuseAt = t.refuseAt.Add(t.conf.Global.VerifyTimeout + verdictGrace)
 	}
-	c, r := t.discreetCard(survey, cards)
+	c, r := t.discreetCard(s, cards)
 	if r != nil {
 		return nil, r
 	}
 	if r := t.afterAnswer(ctx, c, asked); r != nil {
 		return nil, r
 	}
-	return t.useDiscreetly(ctx, survey, c, pin)
+	return t.useDiscreetly(ctx, s, c, pin)
 }
 
 // useDiscreetly sends the PIN to this user's card. nil is that of use_first_pass.
-func (t *attempt) useDiscreetly(ctx context.Context, s *survey, c *card, pin *secret.PIN) (*Result, *Refusal) {
+func (t *attempt) useDiscreetly(ctx context.Context, s *assessment, c *card, pin *secret.PIN) (*success, *Refusal) {
 	switch {
 	case c.noPIN:
 		pin = nil // asked for all the same, and of no use
@@ -88,10 +89,11 @@ func (t *attempt) useDiscreetly(ctx context.Context, s *survey, c *card, pin *se
 		}
 	}
 
-	if r := t.logIn(ctx, c, pin); r != nil {
+	chosen, r := t.prove(ctx, s, c, pin)
+	if r != nil {
 		return nil, r
 	}
-	return t.finish(ctx, s, c, pin)
+	return t.finish(ctx, c, chosen, pin)
 }
 
 // discreetPIN asks the one question of a discreet request, which names neither card nor tries. With
@@ -109,35 +111,33 @@ func (t *attempt) discreetPIN(ctx context.Context) (*secret.PIN, *Refusal) {
 }
 
 // discreetCard returns the first card that may log the user in and get a PIN from another host.
-func (t *attempt) discreetCard(s *survey, cards []*card) (*card, *Refusal) {
+func (t *attempt) discreetCard(s *assessment, cards []*card) (*card, *Refusal) {
 	var worst *Refusal
 	for _, c := range cards {
 		r := t.discreetRefusal(s, c)
 		if r == nil {
 			return c, nil
 		}
-		if worst == nil || tells(r.Outcome) > tells(worst.Outcome) {
-			worst = r
-		}
+		worst = furthest(worst, r)
 	}
 	return nil, worst
 }
 
-func (t *attempt) discreetRefusal(s *survey, c *card) *Refusal {
+func (t *attempt) discreetRefusal(s *assessment, c *card) *Refusal {
 	if c.hidden {
 		return refuse(NoMatchingCertificate, errors.New("the card shows its certificates only after the PIN, "+
 			"which remote_login_hides does not send to what may be another user's card"))
 	}
-	if r := t.surveyed(s, c); r != nil {
+	if r := t.assessed(s, c); r != nil {
 		return r
 	}
 	if r := pinState(c.token); r != nil {
 		return r
 	}
-	switch flags := c.token.Flags; {
-	case flags.ProtectedPath():
+	switch {
+	case c.token.PIN.AtReader:
 		return refuse(PINNotRead, errors.New("the PIN would be typed at the reader, and the user is at another host"))
-	case flags.PINFinalTry():
+	case c.token.PIN.Tries.Level == token.Last:
 		return refuse(PINNotRead, errors.New("the last try is not for another host, where remote_login_hides tells nobody of it"))
 	}
 	return t.tokenWithoutPIN(c)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/login/cards"
 )
 
 // countedAccounts knows nobody and counts who asks.
@@ -38,7 +39,7 @@ func TestVariablesAreSetBeforeOtherThreads(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := &countedAccounts{}
-	a := &Authenticator{Accounts: source, SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil }}
+	a := &Authenticator{Cards: cards.System{}, Accounts: source, SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil }}
 	_, err := a.Authenticate(t.Context(), Request{User: "alice", Args: []string{"config_file=" + file}}, &person{})
 	var r *Refusal
 	if !errors.As(err, &r) || r.Outcome != LibraryNotLoaded || !strings.Contains(r.Err.Error(), "more than 64 variables") {

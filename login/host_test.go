@@ -1,5 +1,3 @@
-//go:build cgo
-
 package login
 
 import (
@@ -7,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
 )
 
 // listener is a Host that notes the order of events beside the calls of the library.
 type listener struct {
 	confirms bool
 	delivery Delivery
-	log      *strings.Builder
+	log      *journal
 	events   []string
 }
 
@@ -59,8 +57,8 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 			"deliver " + wrong + ", logged: login refused", "done, logged: login refused", end + ", logged: login refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newTable(t, pkcs11test.Object{})
-			tt.host.log = new(strings.Builder)
+			d := newTable(t, logintest.Object{})
+			tt.host.log = new(journal)
 			d.host, d.log = tt.host, tt.host.log
 			d.trace = func(call string) {
 				if call == "C_Logout" || call == "C_Finalize" {
@@ -81,7 +79,7 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 
 // TestProgressNamesTheFunction: whoever finds the process dead learns where it was.
 func TestProgressNamesTheFunction(t *testing.T) {
-	d := newTable(t, pkcs11test.Object{})
+	d := newTable(t, logintest.Object{})
 	seen := map[string]string{} // function: step
 	d.progress = func(p Place) {
 		if p.Function != "" {

@@ -3,10 +3,7 @@ package login
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"pam_pkcs11/pkcs11"
 )
 
 // A prompt may stay open for long: a screen locker asks in the evening and is answered in the
@@ -21,14 +18,14 @@ const (
 // certificates are good and the user's.
 func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Refusal {
 	if !c.noPIN && apart(asked, t.a.now()) > cardLasts {
-		if r := t.sameCard(c); r != nil {
+		if r := t.sameCard(ctx, c); r != nil {
 			return r
 		}
 		if r := t.mayAsk(c.token); r != nil {
 			return r
 		}
 	}
-	return t.judgeIfOld(ctx, c)
+	return t.checkIfOld(ctx, c)
 }
 
 // apart is the time between two moments by whichever clock shows more: the monotonic one stands
@@ -38,48 +35,39 @@ func apart(a, b time.Time) time.Duration {
 }
 
 // sameCard asks for the token's state anew and refuses another one than was looked at.
-func (t *attempt) sameCard(c *card) *Refusal {
-	fresh, err := c.module.RefreshToken(c.slot.ID)
-	switch {
-	case err != nil && (isRemoved(err) || errors.Is(err, pkcs11.CKR_SLOT_ID_INVALID)):
-		return refuse(CardRemoved, err)
-	case err != nil:
-		return refuse(TokenFault, err)
-	}
-	was := c.token
-	if fresh.Serial != was.Serial || fresh.Label != was.Label || fresh.Manufacturer != was.Manufacturer || fresh.Model != was.Model {
-		err := fmt.Errorf("another card is in the reader: %q with serial %q, not %q with serial %q",
-			fresh.Label, fresh.Serial, was.Label, was.Serial)
-		return refuse(CardRemoved, fmt.Errorf("%w: %w", err, pkcs11.CKR_TOKEN_NOT_PRESENT))
+func (t *attempt) sameCard(ctx context.Context, c *card) *Refusal {
+	fresh, err := c.session.Refresh(ctx)
+	if err != nil {
+		return readRefusal(ctx, err)
 	}
 	c.token = fresh
 	return nil
 }
 
-// judgeIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
+// checkIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
 // looked at again, within verify_timeout, by a verifier and mappers that remember nothing. A card
 // that hides its certificates is judged after its login anyhow.
-func (t *attempt) judgeIfOld(ctx context.Context, c *card) *Refusal {
-	age := apart(c.judged, t.a.now())
+func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
+	age := apart(c.checkedAt, t.a.now())
 	if age <= verdictLasts {
 		return nil
 	}
 	t.log.Info("the answer came late, the card is judged again", "token", c.token.Label, "after", age.Round(time.Second).String())
 	t.verifying(ctx)
 
-	j := &judge{ready: make(chan struct{})}
-	if t.makeJudge(j); j.err != nil {
-		return refuse(ConfigurationInvalid, j.err)
+	checker, err := t.newChecker()
+	if err != nil {
+		return refuse(ConfigurationInvalid, err)
 	}
 	if c.hidden {
-		c.judge, c.judged = j, t.a.now()
+		c.checker, c.checkedAt = checker, t.a.now()
 		return nil
 	}
-	if err := c.read(); err != nil {
-		return readRefusal(err)
+	if err := c.read(c.session.Certificates(ctx)); err != nil {
+		return readRefusal(ctx, err)
 	}
 	chosen := c.qualified
-	if r := t.judgeNow(ctx, j, c); r != nil {
+	if r := t.checkNow(ctx, checker, c); r != nil {
 		return r
 	}
 	return c.keep(chosen)

@@ -1,21 +1,17 @@
-//go:build cgo
-
 package login
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
 )
 
 const latePIN = "271828"
@@ -71,51 +67,23 @@ func (e *evening) Wait(context.Context, time.Duration) error { return nil }
 
 // desk is a machine with alice's card in its reader.
 type desk struct {
-	t     *testing.T
-	dir   string
+	*stage
 	ca    *testca.CA
 	alice *testca.Cert
-	fault *pkcs11test.Fault
 	clock *clock
-	args  []string
 
-	global      string // lines of the configuration
-	environment []string
+	global string // lines of the configuration
 }
 
-// builtFault builds the fault-injecting library, which takes a second, for all desks of a test.
-func builtFault(t *testing.T) *pkcs11test.Fault {
+func newDesk(t *testing.T, lasts time.Duration, global string) *desk {
 	t.Helper()
-	library, err := pkcs11test.Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fault, err := pkcs11test.BuildFault(t.TempDir(), library)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fault
-}
-
-func newDesk(t *testing.T, fault *pkcs11test.Fault, lasts time.Duration, global string) *desk {
-	t.Helper()
-	d := &desk{t: t, dir: t.TempDir(), ca: testca.NewRoot("Late CA"), clock: &clock{at: time.Now()}, fault: fault}
-	d.alice = d.ca.Leaf("alice", testca.WithKey(testca.P256()), testca.Validity(time.Now().Add(-time.Hour), time.Now().Add(lasts)))
-	store, err := pkcs11test.NewStore(d.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	object := pkcs11test.Object{ID: []byte{1}, Cert: d.alice.DER, Key: d.alice.Key.Private}
-	if err := store.Add(pkcs11test.Token{Label: "alice", PIN: latePIN, Objects: []pkcs11test.Object{object}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.fault.Set("pin " + latePIN); err != nil {
-		t.Fatal(err)
-	}
+	d := &desk{stage: lay(t, time.Now(), "empty"), ca: testca.NewRoot("Late CA"), clock: &clock{at: time.Now()}, global: global}
+	d.alice = d.ca.Leaf("alice", testca.Validity(time.Now().Add(-time.Hour), time.Now().Add(lasts)))
+	card := d.cards[0]
+	card.Label, card.PIN, card.Objects = "alice", latePIN, []logintest.Object{{ID: []byte{1}, Cert: d.alice}}
 	d.write("ca.pem", string(d.ca.PEM()))
 	d.write("map", "alice -> alice\n")
 	d.crl(testca.CRL{Number: time.Now().Unix()})
-	d.global, d.environment = global, append(store.Environment(), d.fault.Environment()...)
 	d.policy("cert_policy = ca, signature, crl_offline;")
 	return d
 }
@@ -123,23 +91,9 @@ func newDesk(t *testing.T, fault *pkcs11test.Fault, lasts time.Duration, global 
 // policy writes the configuration with these lines about the checks of certificates.
 func (d *desk) policy(lines string) {
 	d.t.Helper()
-	d.write("pam_pkcs11.conf", fmt.Sprintf(`pam_pkcs11 {
-  allow_unknown_user = true; use_mappers = cn; %s
-  mapper cn { mapfile = "file://%s/map"; }
-  pkcs11_module default {
-    module = %s; environment = "%s";
-    ca_dir = %s/ca.pem; crl_dir = %s/list.crl; %s
-  }
-}
-`, d.global, d.dir, d.fault.Library, strings.Join(d.environment, `", "`), d.dir, d.dir, lines))
-	d.args = []string{"config_file=" + filepath.Join(d.dir, "pam_pkcs11.conf")}
-}
-
-func (d *desk) write(name, text string) {
-	d.t.Helper()
-	if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
+	d.request.Args = nil
+	d.configure(d.global+` mapper cn { mapfile = "file://DIR/map"; }`, `crl_dir = "DIR/list.crl"; `+lines)
+	d.write("ca.pem", string(d.ca.PEM()))
 }
 
 func (d *desk) crl(list testca.CRL) {
@@ -147,27 +101,11 @@ func (d *desk) crl(list testca.CRL) {
 	d.write("list.crl", string(testca.PEMCRL(d.ca.CRL(list))))
 }
 
-func (d *desk) change(lines ...string) {
-	d.t.Helper()
-	if err := d.fault.Change(append([]string{"pin " + latePIN}, lines...)...); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *desk) calls(function string) int {
-	d.t.Helper()
-	n, err := d.fault.Count(function)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return n
-}
+func (d *desk) calls(function string) int { return d.readers.Count(function) }
 
 func (d *desk) authenticator() *Authenticator {
-	return &Authenticator{
-		Now:             d.clock.now,
-		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
-	}
+	d.auth.Now = d.clock.now
+	return d.auth
 }
 
 // happenings are what may become of a card while its prompt is open, and what must come of it. The
@@ -196,21 +134,20 @@ var happenings = []struct {
 	{"authority taken away", time.Hour, 6 * time.Minute, func(d *desk) {
 		d.write("ca.pem", string(testca.NewRoot("Another CA").PEM()))
 	}, IssuerUnknown},
-	{"card exchanged", time.Hour, 6 * time.Minute, func(d *desk) { d.change("label 626f62") }, CardRemoved},
-	{"card exchanged at once", time.Hour, 2 * time.Second, func(d *desk) { d.change("label 626f62") }, CardRemoved},
-	{"card pulled", time.Hour, 6 * time.Minute, func(d *desk) { d.change("absent") }, CardRemoved},
-	{"PIN locked elsewhere", time.Hour, 6 * time.Minute, func(d *desk) { d.change("flags 40000 0") }, PINLocked},
+	{"card exchanged", time.Hour, 6 * time.Minute, func(d *desk) { exchanged(d.stage) }, CardRemoved},
+	{"card exchanged at once", time.Hour, 2 * time.Second, func(d *desk) { exchanged(d.stage) }, CardRemoved},
+	{"card pulled", time.Hour, 6 * time.Minute, func(d *desk) { pulled(d.stage) }, CardRemoved},
+	{"PIN locked elsewhere", time.Hour, 6 * time.Minute, func(d *desk) { locked(d.stage) }, PINLocked},
 	{"clock set back by a day", time.Hour, -24 * time.Hour, func(*desk) {}, CertificateNotYetValid},
 }
 
 // TestLateAnswer: before a PIN is sent late, the card is judged once more.
 func TestLateAnswer(t *testing.T) {
-	fault := builtFault(t)
 	for _, h := range happenings {
 		t.Run(h.name, func(t *testing.T) {
-			d := newDesk(t, fault, h.lasts, "")
+			d := newDesk(t, h.lasts, "")
 			user := &evening{answers: []string{latePIN}, meanwhile: func() { h.do(d); d.clock.pass(h.later) }}
-			result, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.args}, user)
+			result, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.request.Args}, user)
 
 			var r *Refusal
 			got := Success
@@ -233,9 +170,9 @@ func TestLateAnswer(t *testing.T) {
 
 // TestLateAnswerOnTheLastTry: another program used up tries while the prompt was open.
 func TestLateAnswerOnTheLastTry(t *testing.T) {
-	d := newDesk(t, builtFault(t), time.Hour, "foreign_card = skip;")
-	user := &evening{answers: []string{latePIN}, meanwhile: func() { d.change("flags 20000 0"); d.clock.pass(time.Minute) }}
-	_, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.args}, user)
+	d := newDesk(t, time.Hour, "foreign_card = skip;")
+	user := &evening{answers: []string{latePIN}, meanwhile: func() { lastTry(d.stage); d.clock.pass(time.Minute) }}
+	_, err := d.authenticator().Authenticate(t.Context(), Request{User: "alice", Args: d.request.Args}, user)
 
 	var r *Refusal
 	if !errors.As(err, &r) || r.Outcome != PINLastTry || r.Restore == "" {
@@ -248,15 +185,14 @@ func TestLateAnswerOnTheLastTry(t *testing.T) {
 
 // TestLateChange: a PIN is changed on the card that was looked at, and only while it is the user's.
 func TestLateChange(t *testing.T) {
-	fault := builtFault(t)
 	for _, h := range happenings {
 		t.Run(h.name, func(t *testing.T) {
-			d := newDesk(t, fault, h.lasts, "")
+			d := newDesk(t, h.lasts, "")
 			user := &evening{
 				answers:   []string{latePIN, "314159"},
 				meanwhile: func() { h.do(d); d.clock.pass(h.later) },
 			}
-			err := d.authenticator().ChangePIN(t.Context(), Request{User: "alice", Args: d.args}, ChangeFlags{}, user)
+			err := d.authenticator().ChangePIN(t.Context(), Request{User: "alice", Args: d.request.Args}, ChangeFlags{}, user)
 
 			// Which PIN is the right one is the library's affair here.
 			if h.want == PINLocked {

@@ -1,6 +1,7 @@
 // Package login is one authentication with a card, from the module's arguments to the user's name,
 // and the change of a card's PIN. It holds the order of events and every decision about them; what a
-// card, a certificate or a mapping is lives in pkcs11, verify and mapper.
+// card, a certificate or a mapping is lives in token, verify and mapper. Which kind of cards there are is
+// for whoever makes an Authenticator (Cards).
 //
 // The story is told in steps.go. Nothing here knows a PAM number, opens a file but through config, or
 // keeps state between two calls.
@@ -18,8 +19,8 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/secret"
-	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/po"
+	"pam_pkcs11/token"
 )
 
 // Request is what the PAM stack asks: the items of the transaction and the module's arguments.
@@ -78,9 +79,45 @@ type Result struct {
 	Forward   *secret.PIN       // for PAM_AUTHTOK, only with forward_pin = success; the caller wipes it
 }
 
-// Authenticator carries what an authentication needs from outside; its zero value uses the system's.
+// Delivery is what has become of an answer.
+type Delivery int
+
+const (
+	Taken       Delivery = iota // the host has acted on it
+	Declined                    // the host has refused to act on it
+	Lost                        // the host was gone before it could
+	Unconfirmed                 // it was sent, and the host does not tell more
+)
+
+// Host is the program that asked, as far as the answer goes.
+type Host interface {
+	// Confirms reports whether Deliver waits for the host's word. Where it does not, the host may end this process as
+	// soon as it has the answer.
+	Confirms() bool
+
+	// Deliver hands over the answer: err is nil or a *Refusal, res nil for a refusal and for a PIN change. It is
+	// called before the PKCS#11 library is finalised: what that does has no influence on the answer.
+	Deliver(res *Result, err error) Delivery
+
+	// Done says that the log has its line. Only the end of the library is left, and does not matter any more.
+	Done()
+}
+
+// Cards opens the module for cards that a configuration names.
+type Cards interface {
+	// Prepare sets what the module wants of this whole process, such as environment variables. It
+	// is called before anything else of the login may call the C library.
+	Prepare(conf *config.Config) error
+
+	// Open opens the module. token.ErrNotStarted is found in the error of one that is there and
+	// could not be started. The caller closes the module.
+	Open(conf *config.Config, o token.Options) (token.Module, error)
+}
+
+// Authenticator carries what an authentication needs from outside. What is nil is the system's, but for Cards.
 // It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
+	Cards           Cards                                            // nil refuses every login, and is for a Checker
 	Accounts        accounts.Source                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
@@ -93,6 +130,20 @@ type Authenticator struct {
 	Progress        func(Place)                                      // told where a request is; may be nil
 }
 
+// caller is the host of an Authenticator that has none: the answer is what the method returns.
+type caller struct{}
+
+func (caller) Confirms() bool                  { return true }
+func (caller) Deliver(*Result, error) Delivery { return Taken }
+func (caller) Done()                           {}
+
+func (a *Authenticator) host() Host {
+	if a.Host == nil {
+		return caller{}
+	}
+	return a.Host
+}
+
 // attempt is one request under way.
 type attempt struct {
 	a        *Authenticator
@@ -101,21 +152,17 @@ type attempt struct {
 	conv     Conversation
 	text     *po.Catalog
 	log      *slog.Logger
-	token    string      // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
-	uri      *pkcs11.URI // token_uri, nil when not set
+	token    string     // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
+	uri      *token.URI // token_uri, nil when not set
 	started  time.Time
-	discreet bool           // a request from another host that must not tell whose card it is
-	refuseAt time.Time      // discreet, and asked: when a refusal is told; zero before
-	module   *pkcs11.Module // nil before it is loaded
-	success  success        // of a granted request
-	progress progress       // for Progress
+	discreet bool         // a request from another host that must not tell whose card it is
+	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
+	module   token.Module // nil before it is loaded
+	progress progress     // for Progress
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
-	t := &attempt{a: a, req: r, conv: conv, log: a.Logger, started: a.now()}
-	if t.log == nil {
-		t.log = slog.New(slog.DiscardHandler)
-	}
+	t := &attempt{a: a, req: r, conv: conv, log: a.logger(), started: a.now()}
 	t.progress.tell = a.Progress
 	t.text = po.New(po.Languages(r.environ))
 	t.token = strings.TrimRight(r.environ("PKCS11_LOGIN_TOKEN_NAME"), " ")
@@ -123,6 +170,13 @@ func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
 		t.req.User = "" // a name of blanks only asks whose card it is, as it always did
 	}
 	return t
+}
+
+func (a *Authenticator) logger() *slog.Logger {
+	if a.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Logger
 }
 
 func (a *Authenticator) now() time.Time {
@@ -165,84 +219,15 @@ func (a *Authenticator) accounts() accounts.Source {
 	return a.Accounts
 }
 
-// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
-func (t *attempt) info(ctx context.Context, id string, args ...any) {
-	if !t.req.Silent && !t.discreet {
-		t.show(ctx, id, args...)
-	}
+// at notes the step that begins.
+func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
+
+// calling notes a PKCS#11 function that begins, "" that it has returned.
+func (t *attempt) calling(function string) {
+	t.progress.change(func(p *Place) { p.Function = function })
 }
 
-// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
-// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
-// discreet request is told nothing any more once it was asked for the PIN.
-func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
-	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
-		return
-	}
-	t.show(ctx, id, args...)
-}
-
-// show tells the user something; a text that the application does not take changes nothing.
-func (t *attempt) show(ctx context.Context, id string, args ...any) {
-	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
-		t.log.Debug("message not shown", "error", err)
-	}
-}
-
-func (t *attempt) say(id string, args ...any) string {
-	if len(args) == 0 {
-		return t.text.Get(id)
-	}
-	return t.text.Getf(id, args...)
-}
-
-// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
-// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
-func (t *attempt) fail(ctx context.Context, r *Refusal) {
-	id := r.message()
-	switch {
-	case id == "":
-	case r.Class() == ClassIgnore:
-		t.info(ctx, id)
-	default:
-		t.showError(ctx, id)
-	}
-}
-
-// showError shows the reason of a refusal, unless quiet.
-func (t *attempt) showError(ctx context.Context, id string) {
-	if t.conf != nil && t.conf.Global.Quiet {
-		return
-	}
-	if err := t.conv.Error(ctx, t.say(id)); err != nil {
-		t.log.Debug("message not shown", "error", err)
-	}
-	t.display(ctx)
-}
-
-// display leaves an error message on the screen for err_display_time.
-func (t *attempt) display(ctx context.Context) {
-	if t.conf == nil || t.conf.Global.ErrDisplayTime <= 0 {
-		return
-	}
-	d := min(t.conf.Global.ErrDisplayTime, maxDisplay)
-	if t.conv.Wait(ctx, d+time.Second) != nil {
-		return
-	}
-	t.a.pause(ctx, d)
-	_ = t.conv.Wait(ctx, 0)
-}
-
-// maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
-const maxDisplay = time.Minute
-
-// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
-const maxTokenType = 64
-
-// tokenType is the configured word for the card, translated when it is the default one.
-func (t *attempt) tokenType() string {
-	if w := t.conf.Module.TokenType; w != "" {
-		return shorten(t.text.Get(w), maxTokenType)
-	}
-	return t.text.Get(MsgDefaultTokenType)
+// loading notes the library from which all functions are from now on.
+func (t *attempt) loading(path string) {
+	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // readerService is where pcscd listens, unless PCSCLITE_CSOCK_NAME says otherwise, as libpcsclite has it.
@@ -18,8 +18,8 @@ const maxNamedSlots = 8
 
 // NoCardError is why no slot holds a token that may be used. It implements error.
 type NoCardError struct {
-	Fit     pkcs11.Fit // what came nearest: Fits stands for a library without a slot
-	Service error      // why the daemon of the readers cannot be reached, where that was asked
+	Fit     token.Fit // what came nearest: Fits stands for a library without a slot
+	Service error     // why the daemon of the readers cannot be reached, where that was asked
 	Detail  string
 }
 
@@ -30,11 +30,11 @@ func (e *NoCardError) Error() string { return e.Detail }
 func (e *NoCardError) Unwrap() error { return e.Service }
 
 // ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s pkcs11.Selector, slots []pkcs11.Slot) *NoCardError {
+func ExplainNoCard(s token.Selector, slots []token.Slot) *NoCardError {
 	if len(slots) == 0 {
 		return explainNoSlot(reachReaderService())
 	}
-	e := &NoCardError{Fit: pkcs11.Empty}
+	e := &NoCardError{Fit: token.Empty}
 	var found []string
 	for i := range slots {
 		fit, why := s.Judge(&slots[i])
@@ -48,7 +48,7 @@ func ExplainNoCard(s pkcs11.Selector, slots []pkcs11.Slot) *NoCardError {
 	return e
 }
 
-func slotName(s *pkcs11.Slot) string {
+func slotName(s *token.Slot) string {
 	if s.Describe() != nil || s.Description == "" {
 		return fmt.Sprintf("slot %d", s.Index)
 	}
@@ -81,10 +81,10 @@ func reachReaderService() error {
 }
 
 // noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
-func (t *attempt) noCard(s pkcs11.Selector, slots []pkcs11.Slot, after string) *Refusal {
+func (t *attempt) noCard(s token.Selector, slots []token.Slot, after string) *Refusal {
 	why := ExplainNoCard(s, slots)
 	err := error(why)
-	if t.token != "" && why.Fit == pkcs11.Another {
+	if t.token != "" && why.Fit == token.Another {
 		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)
 	}
 	if after != "" {
@@ -96,12 +96,12 @@ func (t *attempt) noCard(s pkcs11.Selector, slots []pkcs11.Slot, after string) *
 		r.sentence = MsgNoReaderService
 	case len(slots) == 0:
 		r.sentence = MsgNoReader
-	case why.Fit == pkcs11.Unreadable:
+	case why.Fit == token.Unreadable:
 		r.Outcome = TokenUnreadable
 		if t.mode() == ModeRefuse {
 			r.Restore = "foreign_card = skip"
 		}
-	case why.Fit == pkcs11.Another:
+	case why.Fit == token.Another:
 		r.sentence = MsgNoSuitableCard
 	}
 	return r

@@ -7,39 +7,39 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // TestExplainNoCard: each cause says what was found.
 func TestExplainNoCard(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "pcscd.comm")
 	t.Setenv("PCSCLITE_CSOCK_NAME", socket)
-	token := func(label string, flags pkcs11.TokenFlags) *pkcs11.Token {
-		return &pkcs11.Token{Label: label, Flags: flags}
+	card := func(label string, initialised bool) *token.Info {
+		return &token.Info{Label: label, Initialized: initialised}
 	}
-	const initialised = 0x400
+	const initialised = true
 	for name, tt := range map[string]struct {
-		selector pkcs11.Selector
-		slots    []pkcs11.Slot
+		selector token.Selector
+		slots    []token.Slot
 		session  string
 		outcome  Outcome
 		sentence string
 		words    []string
 	}{
-		"no daemon":       {pkcs11.Selector{}, nil, "", NoCard, MsgNoReaderService, []string{socket, "pcscd"}},
-		"an empty reader": {pkcs11.Selector{}, []pkcs11.Slot{{Index: 1}}, "", NoCard, MsgNoCard, []string{"slot 1", "empty"}},
-		"not initialised": {pkcs11.Selector{}, []pkcs11.Slot{{Index: 1, Token: token("x", 0)}}, "", NoCard, MsgNoCard,
+		"no daemon":       {token.Selector{}, nil, "", NoCard, MsgNoReaderService, []string{socket, "pcscd"}},
+		"an empty reader": {token.Selector{}, []token.Slot{{Index: 1}}, "", NoCard, MsgNoCard, []string{"slot 1", "empty"}},
+		"not initialised": {token.Selector{}, []token.Slot{{Index: 1, Token: card("x", false)}}, "", NoCard, MsgNoCard,
 			[]string{"not initialised"}},
-		"another label": {pkcs11.Selector{TokenLabel: "mine"}, []pkcs11.Slot{{Index: 1, Token: token("other", initialised)}}, "",
+		"another label": {token.Selector{TokenLabel: "mine"}, []token.Slot{{Index: 1, Token: card("other", initialised)}}, "",
 			NoCard, MsgNoSuitableCard, []string{`"other"`, `"mine"`}},
-		"another slot": {pkcs11.Selector{SlotNum: 3}, []pkcs11.Slot{{Index: 1, Token: token("other", initialised)}}, "",
+		"another slot": {token.Selector{SlotNum: 3}, []token.Slot{{Index: 1, Token: card("other", initialised)}}, "",
 			NoCard, MsgNoSuitableCard, []string{"slot_num is 3"}},
-		"another description": {pkcs11.Selector{SlotDescription: "Reader Y"},
-			[]pkcs11.Slot{{Index: 1, Description: "Reader X", Token: token("other", initialised)}}, "",
+		"another description": {token.Selector{SlotDescription: "Reader Y"},
+			[]token.Slot{{Index: 1, Description: "Reader X", Token: card("other", initialised)}}, "",
 			NoCard, MsgNoSuitableCard, []string{`"Reader X"`, `"Reader Y"`}},
-		"another session's card": {pkcs11.Selector{TokenLabel: "mine"}, []pkcs11.Slot{{Index: 1, Token: token("other", initialised)}}, "mine",
+		"another session's card": {token.Selector{TokenLabel: "mine"}, []token.Slot{{Index: 1, Token: card("other", initialised)}}, "mine",
 			NoCard, MsgNoSuitableCard, []string{"PKCS11_LOGIN_TOKEN_NAME"}},
-		"not readable": {pkcs11.Selector{}, []pkcs11.Slot{{Index: 1, Err: pkcs11.CKR_TOKEN_NOT_RECOGNIZED}}, "",
+		"not readable": {token.Selector{}, []token.Slot{{Index: 1, Err: errors.New("CKR_TOKEN_NOT_RECOGNIZED")}}, "",
 			TokenUnreadable, MsgTokenUnreadable, []string{"CKR_TOKEN_NOT_RECOGNIZED"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestExplainNoCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	r := (&attempt{}).noCard(pkcs11.Selector{}, nil, "")
+	r := (&attempt{}).noCard(token.Selector{}, nil, "")
 	var why *NoCardError
 	if r.message() != MsgNoReader || !errors.As(r, &why) || why.Service != nil {
 		t.Errorf("with a daemon and no reader: %q, %v", r.message(), r)

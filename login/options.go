@@ -54,6 +54,24 @@ func (t *attempt) configure() *Refusal {
 	return nil
 }
 
+// mode is that of the configuration; before it is read, the strict one.
+func (t *attempt) mode() Mode {
+	switch {
+	case t.conf == nil:
+		return ModeRefuse
+	case t.conf.Global.CardOnly:
+		return ModeCardOnly
+	case t.conf.Global.ForeignCard == "skip":
+		return ModeSkip
+	}
+	return ModeRefuse
+}
+
+// trustsNames reports whether mappers that only read the certificate's text are asked.
+func trustsNames(conf *config.Config) bool {
+	return conf.Module.Policy.CA || conf.Global.UnverifiedNames
+}
+
 // isScreenSaverWithoutCard is the one documented case in which an authentication has no opinion: with
 // card_only, a screen saver of the list unlocks a session that no card opened (reference 2.1, step 6).
 func (t *attempt) isScreenSaverWithoutCard() bool {
@@ -99,10 +117,6 @@ func (a *remoteAnswer) refusal(ctx context.Context) *Refusal {
 		return remoteRefusal("the calling process belongs to a remote logind session")
 	}
 	return nil
-}
-
-func remoteRefusal(why string) *Refusal {
-	return &Refusal{Outcome: RemoteRefused, Err: fmt.Errorf("%s: a card in this machine's reader is not asked for", why), Restore: "remote_login = allow"}
 }
 
 // refuseRemote refuses what the transaction itself shows to be remote: the person at the other end

@@ -72,7 +72,7 @@ const (
 
 type outcomeRow struct {
 	reason  string
-	class   Class  // except in ModeSkip, where answer.go has the last word
+	class   Class  // except in ModeSkip, where Answer has the last word
 	message string // the sentence for the user, "" where silence is the contract; ModeSkip may keep it back
 }
 
@@ -146,44 +146,41 @@ func (o Outcome) String() string {
 	return outcomes[o].reason
 }
 
-// Refusal is why a request was not granted. It implements error.
-type Refusal struct {
-	Outcome Outcome
-	Err     error  // the full reason, for the administrator; may be nil
-	Restore string // the configuration key that brings the old module's behaviour back, "" when there is none
+// Mode is how the answer to the same outcome depends on the configuration.
+type Mode int
 
-	mode     Mode   // of the configuration that was read
-	sentence string // for the user, in place of the outcome's own
+const (
+	ModeRefuse   Mode = iota // foreign_card = refuse
+	ModeSkip                 // foreign_card = skip without card_only: there are other ways
+	ModeCardOnly             // card_only, whatever foreign_card says
+)
+
+// Answer is what an outcome means for the PAM stack and for the user.
+type Answer struct {
+	Class   Class
+	Message string // the untranslated sentence for the user, "" when nothing is to be said
 }
 
-// answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
-func (r *Refusal) answerIn(m Mode) {
-	r.mode = m
-	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
-		r.Restore = "foreign_card = refuse"
+// Answer is the only place that turns an outcome into an answer; pam_pkcs11(8) has the same table.
+// In ModeSkip a card that says nothing about the user must not take the other ways to log in away
+// from him, so the stack goes on without a word; it goes on with the outcome's sentence where the
+// question could not be put. What somebody did wrong, and the user's own certificate that counts no
+// more, are refused in each mode. An unknown outcome is a fault.
+func (o Outcome) Answer(m Mode) Answer {
+	if o < 0 || o >= numOutcomes {
+		return Answer{ClassUnavailable, MsgFault}
 	}
-}
-
-// Class is what the PAM stack is told.
-func (r *Refusal) Class() Class { return r.Outcome.Answer(r.mode).Class }
-
-// message is the sentence for the user, "" where silence is the contract.
-func (r *Refusal) message() string {
-	if r.sentence != "" {
-		return r.sentence
+	a := Answer{outcomes[o].class, outcomes[o].message}
+	if m != ModeSkip {
+		return a
 	}
-	return r.Outcome.Answer(r.mode).Message
-}
-
-// Error returns the reason code and the cause.
-func (r *Refusal) Error() string {
-	if r.Err == nil {
-		return r.Outcome.String()
+	switch o {
+	case TokenUnreadable, NoCertificate, CertificateSignature, CertificateInvalid, IssuerUnknown,
+		NoMatchingUser, NoMatchingCertificate, ForeignCard, NoPrivateKey:
+		return Answer{Class: ClassUnavailable}
+	case PINLocked, PINExpired, PINNotInitialised, PINNotVerifiable, PINLastTry,
+		RevocationUnknown, DirectoryUnavailable, UserNotSet, AccountNotChosen, SigningFailed, SessionNotClosed:
+		return Answer{ClassUnavailable, a.Message}
 	}
-	return r.Outcome.String() + ": " + r.Err.Error()
+	return a
 }
-
-// Unwrap returns the cause.
-func (r *Refusal) Unwrap() error { return r.Err }
-
-func refuse(o Outcome, err error) *Refusal { return &Refusal{Outcome: o, Err: err} }

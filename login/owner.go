@@ -6,7 +6,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // owner is what is known of a certificate before its status is asked for.
@@ -20,14 +20,14 @@ type owner struct {
 // count: the user's own card that has expired or is revoked is refused, somebody else's is passed
 // over. A certificate for which no network is needed, and whose dates are in order, is left to the
 // one check that it has in the other modes.
-func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object) []owner {
+func (t *attempt) owners(ctx context.Context, k *Checker, objects []token.Object) []owner {
 	all := make([]owner, len(objects))
 	if t.mode() != ModeSkip {
 		return all
 	}
 	others := certificates(objects)
 	for i, o := range objects {
-		if o.Err != nil || t.elsewhere(o) {
+		if o.Err != nil || t.otherObject(o) {
 			continue
 		}
 		at, inForce := t.moment(o.Cert)
@@ -35,12 +35,12 @@ func (t *attempt) owners(ctx context.Context, j *judge, objects []pkcs11.Object)
 			continue
 		}
 		all[i].asked = true
-		result, err := j.verifier.AsOf(at).Check(ctx, o.Cert, others)
+		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
-			all[i].refusal = t.verifyRefusal(o.Cert, check{err: err, late: ctx.Err() != nil})
+			all[i].refusal = t.verifyRefusal(o.Cert, err, ctx.Err() != nil)
 			continue
 		}
-		all[i].mapped, all[i].refusal = t.mapObject(ctx, j, Checked(o.Cert, result))
+		all[i].mapped, all[i].refusal = t.mapObject(ctx, k, Checked(o.Cert, result))
 	}
 	return all
 }
@@ -66,11 +66,4 @@ func (c *card) mayBeUsers() bool {
 		}
 	}
 	return false
-}
-
-// saysNothing reports whether a card with this outcome says nothing about the user: ModeSkip passes
-// it over in silence.
-func saysNothing(o Outcome) bool {
-	a := o.Answer(ModeSkip)
-	return a.Class == ClassUnavailable && a.Message == ""
 }

@@ -7,7 +7,7 @@ import (
 	"runtime"
 
 	"pam_pkcs11/internal/secret"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // ChangeFlags are those of pam_chauthtok, and who asks.
@@ -51,13 +51,13 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.setEnvironment(); r != nil {
 		return asChange(r)
 	}
-	judge := t.startJudge()
+	ahead := t.prepare()
 	module, r := t.loadModule()
 	if r != nil {
 		return asChange(r)
 	}
 	t.at(stepRead)
-	c, r := t.ownCard(ctx, judge, module)
+	c, r := t.ownCard(ctx, ahead, module)
 	if r != nil {
 		return r
 	}
@@ -72,38 +72,38 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 }
 
 // ownCard returns the first card whose certificates show, before any login, that it is the user's.
-func (t *attempt) ownCard(ctx context.Context, j *judge, m *pkcs11.Module) (*card, *Refusal) {
+func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) (*card, *Refusal) {
 	selector, err := t.selector()
 	if err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
-	all, slots, r := t.look(m, selector)
+	all, slots, r := t.look(ctx, m, selector)
 	if r != nil {
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
 		return nil, refuse(ChangeNotOurs, ExplainNoCard(selector, all))
 	}
-	t.connectAhead(ctx, j)
-	defer j.disconnect()
-	cards, r := t.openCards(m, slots)
+	ahead.connect(ctx, t.assessTime(), t.req.User)
+	defer ahead.close()
+	cards, r := t.openCards(ctx, m, slots)
 	if r != nil {
 		return nil, refuse(ChangeNotOurs, r)
 	}
-	s := t.startSurvey(ctx, j, cards)
+	s := t.assess(ctx, ahead, cards)
 	defer s.cancel()
-	if r := t.waitSurvey(ctx, s); r != nil {
+	if r := t.waitAssessment(ctx, s); r != nil {
 		closeCards(cards)
 		return nil, asChange(r)
 	}
 	return t.pickOwn(s, cards)
 }
 
-func (t *attempt) pickOwn(s *survey, cards []*card) (own *card, r *Refusal) {
+func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) {
 	var why *Refusal
 	for _, c := range cards {
 		if own == nil && !c.hidden {
-			if why = t.surveyed(s, c); why == nil {
+			if why = t.assessed(s, c); why == nil {
 				own = c
 				continue
 			}
@@ -113,7 +113,7 @@ func (t *attempt) pickOwn(s *survey, cards []*card) (own *card, r *Refusal) {
 	switch {
 	case own != nil:
 		return own, nil
-	case s.judge.err != nil || s.err != nil:
+	case s.fault() != nil:
 		return nil, asChange(why)
 	case why == nil:
 		why = refuse(NoMatchingCertificate, errors.New("the card shows no certificate before login"))
@@ -127,11 +127,11 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 		return asChange(r)
 	}
 	t.info(ctx, MsgPINChangeStart, c.token.Label)
-	t.warnTries(ctx, c.token.Flags)
+	t.warnTries(ctx, c.token)
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
-	if c.token.Flags.ProtectedPath() {
-		done, r := t.startPad(ctx, changeOnPad.text(triesOf(c.token.Flags)), 3)
+	if c.token.PIN.AtReader {
+		done, r := t.startPad(ctx, changeOnPad.text(c.token.PIN.Tries.Level), 3)
 		if r != nil {
 			return asChange(r)
 		}
@@ -142,33 +142,16 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 			return r
 		}
 	}
-	if r := t.judgeIfOld(ctx, c); r != nil {
+	if r := t.checkIfOld(ctx, c); r != nil {
 		return asChange(r)
 	}
 	t.at(stepChange)
-	if err := t.setPIN(c, old, fresh); err != nil {
+	if err := c.session.ChangePIN(ctx, old, fresh); err != nil {
 		return t.changeRefusal(ctx, c, err)
 	}
 	t.info(ctx, MsgPINChanged)
 	t.log.Info("PIN changed", "user", t.req.User, "token", c.token.Label, "token_serial", c.token.Serial)
 	return nil
-}
-
-// setPIN needs a session that may write; the survey's was read-only. The card may have been exchanged since, and a new
-// session would be one on the other card.
-func (t *attempt) setPIN(c *card, old, fresh *secret.PIN) error {
-	if err := c.close(); err != nil {
-		return err
-	}
-	session, err := c.module.OpenSession(c.slot.ID, true)
-	if err != nil {
-		return err
-	}
-	c.session = session
-	if r := t.sameCard(c); r != nil {
-		return r.Err
-	}
-	return session.SetPIN(old, fresh)
 }
 
 func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PIN, r *Refusal) {
@@ -180,7 +163,7 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 			old, fresh = nil, nil
 		}
 	}()
-	if old, r = t.askChange(ctx, c, promptOldPIN.text(triesOf(c.token.Flags)), word, MsgPINDoesNotFit); r != nil {
+	if old, r = t.askChange(ctx, c, promptOldPIN.text(c.token.PIN.Tries.Level), word, MsgPINDoesNotFit); r != nil {
 		return
 	}
 	if fresh, r = t.askChange(ctx, c, MsgChangeNewPIN, word, MsgNewPINDoesNotFit); r != nil {
@@ -225,15 +208,15 @@ func (t *attempt) changeError(ctx context.Context, message string, err error) *R
 
 func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusal {
 	switch {
-	case errors.Is(err, pkcs11.CKR_PIN_INCORRECT):
+	case errors.Is(err, token.ErrPINWrong):
 		return t.changeError(ctx, t.wrongPIN(ctx, c, err).message(), err)
-	case errors.Is(err, pkcs11.CKR_PIN_LOCKED):
+	case errors.Is(err, token.ErrPINLocked):
 		return t.changeError(ctx, MsgPINLocked, err)
-	case errors.Is(err, pkcs11.CKR_PIN_LEN_RANGE), errors.Is(err, pkcs11.CKR_PIN_INVALID):
+	case errors.Is(err, token.ErrPINFormat):
 		return t.changeError(ctx, MsgNewPINDoesNotFit, err)
 	case isRemoved(err):
 		return t.changeError(ctx, MsgCardRemoved, err)
-	case pkcs11.IsFault(err):
+	case errors.Is(err, token.ErrFault), isDeadline(ctx, err):
 		return t.changeError(ctx, MsgPINMayHaveChanged, err)
 	}
 	return refuse(ChangeFailed, err)

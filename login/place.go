@@ -17,7 +17,7 @@ const (
 	stepRead      = "reading the card"
 	stepPrompt    = "asking for the PIN"
 	stepPIN       = "checking the PIN"
-	stepSurvey    = "checking the certificates"
+	stepCheck     = "checking the certificates"
 	stepProve     = "letting the card prove its key"
 	stepLock      = "locking the card"
 	stepChange    = "changing the PIN"
@@ -39,17 +39,4 @@ func (p *progress) change(f func(*Place)) {
 	if p.tell != nil {
 		p.tell(p.place)
 	}
-}
-
-// at notes the step that begins.
-func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
-
-// calling notes a PKCS#11 function that begins, "" that it has returned.
-func (t *attempt) calling(function string) {
-	t.progress.change(func(p *Place) { p.Function = function })
-}
-
-// loading notes the library from which all functions are from now on.
-func (t *attempt) loading(path string) {
-	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
 }

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"pam_pkcs11/internal/secret"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // pinEntry is the PIN for one card, and where it comes from.
@@ -25,8 +25,8 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 	if r := t.tokenWithoutPIN(c); r != nil || c.noPIN {
 		return pinEntry{}, r
 	}
-	if c.token.Flags.ProtectedPath() {
-		t.warnTries(ctx, c.token.Flags)
+	if c.token.PIN.AtReader {
+		t.warnTries(ctx, c.token)
 		return pinEntry{}, nil
 	}
 
@@ -40,12 +40,12 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 		misfit = taken.secret
 	}
 
-	t.warnTries(ctx, c.token.Flags)
+	t.warnTries(ctx, c.token)
 	pin, r := t.typedPIN(ctx, c, named)
 	if r != nil {
 		return pinEntry{}, r
 	}
-	if same(pin, misfit) {
+	if sameSecret(pin, misfit) {
 		pin.Wipe()
 		return pinEntry{}, &Refusal{
 			Outcome: PINDoesNotFit,
@@ -58,7 +58,7 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 
 // typedPIN asks once. What the token cannot have as its PIN is refused here.
 func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PIN, *Refusal) {
-	n := triesOf(c.token.Flags)
+	n := c.token.PIN.Tries.Level
 	text := t.say(promptPIN.text(n), t.tokenType())
 	if named {
 		text = t.say(promptNamedPIN.text(n), c.token.Label)
@@ -77,7 +77,7 @@ func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PI
 // askAgain asks once after the card has refused an earlier module's secret, as try_first_pass promises;
 // the prompt tells what that has left of the tries. The same text is not sent a second time.
 func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secret.PIN) (*secret.PIN, *Refusal) {
-	fresh, err := c.module.RefreshToken(c.slot.ID)
+	fresh, err := c.session.Refresh(ctx)
 	if err != nil {
 		return nil, refuse(PINIncorrect, err)
 	}
@@ -93,22 +93,21 @@ func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secr
 	if r != nil {
 		return nil, r
 	}
-	if same(pin, wrong) {
+	if sameSecret(pin, wrong) {
 		pin.Wipe()
 		return nil, refuse(PINIncorrect, errors.New("the answer is the secret that the card has just refused; it was not sent"))
 	}
 	return pin, nil
 }
 
-// same reports whether two secrets are there and equal. An empty one has rules of its own.
-func same(a, b *secret.PIN) bool {
+// sameSecret reports whether two secrets are there and equal. An empty one has rules of its own.
+func sameSecret(a, b *secret.PIN) bool {
 	return a.Len() > 0 && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
 // tokenWithoutPIN handles tokens that need no login and have no PIN to verify.
 func (t *attempt) tokenWithoutPIN(c *card) *Refusal {
-	f := c.token.Flags
-	if f.LoginRequired() || f.UserPINInitialized() {
+	if c.token.PIN.Required || c.token.PIN.Set {
 		return nil
 	}
 	if t.conf.Global.RequirePIN {
@@ -119,11 +118,11 @@ func (t *attempt) tokenWithoutPIN(c *card) *Refusal {
 	return nil
 }
 
-func (t *attempt) warnTries(ctx context.Context, f pkcs11.TokenFlags) {
-	switch {
-	case f.PINFinalTry():
+func (t *attempt) warnTries(ctx context.Context, k *token.Info) {
+	switch k.PIN.Tries.Level {
+	case token.Last:
 		t.info(ctx, MsgFinalTry)
-	case f.PINCountLow():
+	case token.Few:
 		t.info(ctx, MsgFewTries)
 	}
 }
@@ -164,7 +163,7 @@ func (t *attempt) takeOver(ctx context.Context, c *card) (takenSecret, *Refusal)
 // mayBeTaken reports whether an earlier module's secret may be sent to the token. Nobody has typed it
 // for this card, and it is a password most of the time: it must have the form that the administrator
 // wrote down for PINs, and a wrong one must not be the token's last try or the one before.
-func (t *attempt) mayBeTaken(k *pkcs11.Token, pin *secret.PIN) *Refusal {
+func (t *attempt) mayBeTaken(k *token.Info, pin *secret.PIN) *Refusal {
 	if pin == nil {
 		return refuse(PINNotRead, errors.New("no earlier module left a secret"))
 	}
@@ -185,7 +184,7 @@ func (t *attempt) mayBeTaken(k *pkcs11.Token, pin *secret.PIN) *Refusal {
 		}
 	case !pattern.Match(pin.Bytes()): // an empty one, which nullok would let pass
 		return refuse(PINDoesNotFit, fmt.Errorf("the secret of an earlier module does not match %s", pattern))
-	case !severalTriesLeft(k.Flags):
+	case k.PIN.Tries.Level != token.Untold:
 		return refuse(PINNotRead, errors.New("a secret of an earlier module is sent only where "+
 			"the token tells of no wrong PIN since the last right one"))
 	}
@@ -199,7 +198,7 @@ const curePattern = `pin_pattern = "[0-9]+" (the form that the PINs of these car
 var digits = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+$`) })
 
 // mayBeSent tells whether this answer can be the token's PIN at all.
-func (t *attempt) mayBeSent(k *pkcs11.Token, pin *secret.PIN, pattern *regexp.Regexp) *Refusal {
+func (t *attempt) mayBeSent(k *token.Info, pin *secret.PIN, pattern *regexp.Regexp) *Refusal {
 	n := pin.Len()
 	if n == 0 {
 		return t.emptyPIN(k)
@@ -213,8 +212,8 @@ func (t *attempt) mayBeSent(k *pkcs11.Token, pin *secret.PIN, pattern *regexp.Re
 	return nil
 }
 
-func (t *attempt) emptyPIN(k *pkcs11.Token) *Refusal {
-	if t.conf.Global.NullOK && !t.req.NoEmptyPIN && k.MinPINLen == 0 && !k.Flags.ProtectedPath() {
+func (t *attempt) emptyPIN(k *token.Info) *Refusal {
+	if t.conf.Global.NullOK && !t.req.NoEmptyPIN && k.PIN.MinLen == 0 && !k.PIN.AtReader {
 		return nil
 	}
 	if t.conf.Global.EmptyPIN == "fallback" {
@@ -224,8 +223,8 @@ func (t *attempt) emptyPIN(k *pkcs11.Token) *Refusal {
 }
 
 // pinLimits are the token's own where they make sense.
-func pinLimits(k *pkcs11.Token) (low, high int) {
-	low, high = max(k.MinPINLen, 1), k.MaxPINLen
+func pinLimits(k *token.Info) (low, high int) {
+	low, high = max(k.PIN.MinLen, 1), k.PIN.MaxLen
 	if high <= 0 || high > secret.MaxPIN || high < low {
 		high = secret.MaxPIN
 	}

@@ -3,22 +3,100 @@ package login
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"pam_pkcs11/verify"
 )
 
-// granted writes the one line of a success that has taken effect.
-func (t *attempt) granted() { t.log.Info("login granted", t.success.attrs(t)...) }
+// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
+func (t *attempt) info(ctx context.Context, id string, args ...any) {
+	if !t.req.Silent && !t.discreet {
+		t.show(ctx, id, args...)
+	}
+}
 
-// given writes the one line of a success of which nobody tells whether it takes effect.
-func (t *attempt) given() { t.log.Info("verdict given: success", t.success.attrs(t)...) }
+// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
+// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
+// discreet request is told nothing any more once it was asked for the PIN.
+func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
+	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
+		return
+	}
+	t.show(ctx, id, args...)
+}
 
-// attrs name the user, his card and his certificate.
-func (s *success) attrs(t *attempt) []any {
-	cert, token := s.chosen.object.Cert, s.card.token
-	return []any{"user", s.user, "token", token.Label, "token_serial", token.Serial,
-		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
-		"mapper", s.chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String()}
+// show tells the user something; a text that the application does not take changes nothing.
+func (t *attempt) show(ctx context.Context, id string, args ...any) {
+	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
+		t.log.Debug("message not shown", "error", err)
+	}
+}
+
+func (t *attempt) say(id string, args ...any) string {
+	if len(args) == 0 {
+		return t.text.Get(id)
+	}
+	return t.text.Getf(id, args...)
+}
+
+// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
+// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
+func (t *attempt) fail(ctx context.Context, r *Refusal) {
+	id := r.message()
+	switch {
+	case id == "":
+	case r.Class() == ClassIgnore:
+		t.info(ctx, id)
+	default:
+		t.showError(ctx, id)
+	}
+}
+
+// showError shows the reason of a refusal, unless quiet.
+func (t *attempt) showError(ctx context.Context, id string) {
+	if t.conf != nil && t.conf.Global.Quiet {
+		return
+	}
+	if err := t.conv.Error(ctx, t.say(id)); err != nil {
+		t.log.Debug("message not shown", "error", err)
+	}
+	t.display(ctx)
+}
+
+// display leaves an error message on the screen for err_display_time.
+func (t *attempt) display(ctx context.Context) {
+	if t.conf == nil || t.conf.Global.ErrDisplayTime <= 0 {
+		return
+	}
+	d := min(t.conf.Global.ErrDisplayTime, maxDisplay)
+	if t.conv.Wait(ctx, d+time.Second) != nil {
+		return
+	}
+	t.a.pause(ctx, d)
+	_ = t.conv.Wait(ctx, 0)
+}
+
+// maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
+const maxDisplay = time.Minute
+
+// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
+const maxTokenType = 64
+
+// tokenType is the configured word for the card, translated when it is the default one.
+func (t *attempt) tokenType() string {
+	if w := t.conf.Module.TokenType; w != "" {
+		return shorten(t.text.Get(w), maxTokenType)
+	}
+	return t.text.Get(MsgDefaultTokenType)
+}
+
+// shorten cuts a text to so many characters.
+func shorten(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-3]) + "..."
 }
 
 // refused tells the user and the log.
@@ -46,19 +124,6 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)
-}
-
-// attrs are the reason of a refusal, the full one, and the key that brings the old module's behaviour back: each only
-// where there is one.
-func (r *Refusal) attrs() []any {
-	list := []any{"reason", r.Outcome.String()}
-	if r.Err != nil {
-		list = append(list, "detail", r.Err.Error())
-	}
-	if r.Restore != "" {
-		list = append(list, "restore", r.Restore)
-	}
-	return list
 }
 
 // speaksOfNoCard: where the card is one way of several, its absence is no news for the user.

@@ -1,21 +1,16 @@
-//go:build cgo
-
 package login
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"pam_pkcs11/internal/accounts"
-	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/login/logintest"
 )
 
 const (
@@ -23,52 +18,27 @@ const (
 	otherPIN = "271829"
 )
 
-// table is a reader with one card, behind the library that fails as it is told, and a configuration.
+// table is a reader with alice's card, and what stays the same from one request to the next.
 type table struct {
-	fault *pkcs11test.Fault
-	store *pkcs11test.Store
-	dir   string
+	traits logintest.Object // of the one certificate on it
+	hides  bool             // it shows that after the log-in only
+	files  map[string]string
 
-	host     Host             // nil is none
-	progress func(Place)      // nil is none
-	trace    func(string)     // nil is none
-	log      *strings.Builder // nil makes one for each request
+	host     Host         // nil is none
+	progress func(Place)  // nil is none
+	trace    func(string) // nil is none
+	log      *journal     // nil makes one for each request
 }
 
-// newTable makes a card of alice's with these objects' traits.
-func newTable(t *testing.T, traits pkcs11test.Object) *table {
+// newTable makes a card of alice's whose one object has these traits.
+func newTable(t *testing.T, traits logintest.Object) *table {
 	t.Helper()
-	library, err := pkcs11test.Library()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &table{dir: t.TempDir()}
-	if d.fault, err = pkcs11test.BuildFault(d.dir, library); err != nil {
-		t.Fatal(err)
-	}
-	if d.store, err = pkcs11test.NewStore(filepath.Join(d.dir, "store")); err != nil {
-		t.Fatal(err)
-	}
-
-	ca := testca.NewRoot("Example CA")
-	alice := ca.Leaf("alice", testca.WithKey(testca.P256()))
-	traits.ID, traits.Cert, traits.Key = []byte{1}, alice.DER, alice.Key.Private
-	err = d.store.Add(pkcs11test.Token{Label: "alice's", PIN: rightPIN, Objects: []pkcs11test.Object{traits}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.write(t, "ca.pem", string(ca.PEM()))
-	return d
+	traits.ID, traits.Cert = []byte{1}, theDeck().alice
+	return &table{traits: traits, files: make(map[string]string)}
 }
 
-func (d *table) write(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(d.dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
+// write makes a file of the next requests' machines; a configuration finds it as DIR/name.
+func (d *table) write(name, text string) { d.files[name] = text }
 
 // played is how a request ended and what happened on the way: what the person saw and heard, "C" the calls of
 // C_Login, "S" the pauses.
@@ -84,52 +54,43 @@ func (p played) logins() int {
 	return strings.Count(strings.Join(p.events, "\n"), "C C_Login")
 }
 
-// play answers one request with a clock that stands still.
-func (d *table) play(t *testing.T, r Request, who *person, remote bool, global string, fault ...string) played {
+// play answers one request with a clock that stands still, and a card that has seen no wrong PIN.
+func (d *table) play(t *testing.T, r Request, who *person, remote bool, global string, happens ...happening) played {
 	t.Helper()
-	if err := d.fault.Set(fault...); err != nil {
-		t.Fatal(err)
+	s := lay(t, time.Now(), "empty")
+	card := s.cards[0]
+	card.Label, card.Objects, card.Hides = "alice's", []logintest.Object{d.traits}, d.hides
+	for name, text := range d.files {
+		s.write(name, text)
 	}
-	environment := append(d.fault.Environment(), d.store.Environment()...)
-	file := d.write(t, "pam_pkcs11.conf", fmt.Sprintf(`pam_pkcs11 {
-  use_mappers = cn;
-  allow_unknown_user = true;
-  %s
-  pkcs11_module default {
-    module = %s;
-    environment = "%s";
-    ca_dir = %s;
-    cert_policy = ca, signature;
-  }
-}
-`, global, d.fault.Library, strings.Join(environment, `", "`), filepath.Join(d.dir, "ca.pem")))
-	r.Args = append(r.Args, "config_file="+file)
-	r.HostPID = os.Getpid()
+	s.user, s.request = who, r
+	s.request.Args = slices.Clone(r.Args)
+	s.request.HostPID = os.Getpid()
+	s.configure(global, "")
+	for _, h := range happens {
+		h(s)
+	}
 
-	start := time.Now()
-	log := d.log
-	if log == nil {
-		log = new(strings.Builder)
+	if d.log != nil {
+		s.logTo(d.log)
 	}
-	a := &Authenticator{
-		Host:            d.host,
-		Progress:        d.progress,
-		Accounts:        nobody{},
-		SessionIsRemote: func(context.Context, int) (bool, error) { return remote, nil },
-		Logger:          slog.New(slog.NewTextHandler(log, nil)),
-		Now:             func() time.Time { return start },
-		Sleep:           func(_ context.Context, d time.Duration) { who.note("S %s", d) },
-		Trace: func(call string) {
-			if call == "C_Login" {
-				who.note("C %s", call)
-			}
-			if d.trace != nil {
-				d.trace(call)
-			}
-		},
+	start := s.began
+	s.auth.Host, s.auth.Progress, s.auth.Accounts = d.host, d.progress, nobody{}
+	s.auth.SessionIsRemote = func(context.Context, int) (bool, error) { return remote, nil }
+	s.auth.Now = func() time.Time { return start }
+	s.auth.Sleep = func(_ context.Context, d time.Duration) { who.note("S %s", d) }
+	s.auth.Trace = func(call string) {
+		if call == "C_Login" {
+			who.note("C %s", call)
+		}
+		if d.trace != nil {
+			d.trace(call)
+		}
 	}
-	res, err := a.Authenticate(t.Context(), r, who)
-	p := played{err: err, events: who.events, log: log.String()}
+
+	res, err := s.auth.Authenticate(t.Context(), s.request, who)
+	s.check()
+	p := played{err: err, events: who.events, log: s.log.String()}
 	if err == nil {
 		p.user = res.User
 	}

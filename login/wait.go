@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/config"
+	"pam_pkcs11/token"
 )
 
 // pollInterval is how often the slots are looked at when the library cannot wait for an event.
@@ -14,12 +15,12 @@ const pollInterval = 200 * time.Millisecond
 
 // waitToken returns the slots whose token may be used, waiting for one where that is configured. The
 // truth table is in pam_pkcs11(8): wait_for_card waits; so does card_only with the session's card named.
-func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slot, *Refusal) {
+func (t *attempt) waitToken(ctx context.Context, m token.Module) ([]token.Slot, *Refusal) {
 	selector, err := t.selector()
 	if err != nil {
 		return nil, refuse(ConfigurationInvalid, err)
 	}
-	all, slots, r := t.look(m, selector)
+	all, slots, r := t.look(ctx, m, selector)
 	if r != nil || len(slots) > 0 {
 		return slots, r
 	}
@@ -35,27 +36,37 @@ func (t *attempt) waitToken(ctx context.Context, m *pkcs11.Module) ([]pkcs11.Slo
 	return t.waitInsertion(ctx, m, selector, all)
 }
 
-func (t *attempt) selector() (pkcs11.Selector, error) {
-	m := t.conf.Module
-	s := pkcs11.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
+// selector says which slots may be used for this login.
+func (t *attempt) selector() (token.Selector, error) {
+	s, err := CardSelector(t.conf)
 	if t.token != "" {
 		s.TokenLabel = t.token // the session's card, and no other, unlocks it
 	}
-	if m.TokenURI != "" {
-		u, err := pkcs11.ParseURI(m.TokenURI)
-		if err != nil {
-			return s, fmt.Errorf("token_uri: %w", err)
-		}
-		s.URI, t.uri = u, u
+	t.uri = s.URI
+	return s, err
+}
+
+// CardSelector says which slots a configuration selects.
+func CardSelector(conf *config.Config) (token.Selector, error) {
+	m := conf.Module
+	s := token.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
+	if m.TokenURI == "" {
+		return s, nil
 	}
+
+	u, err := token.ParseURI(m.TokenURI)
+	if err != nil {
+		return s, fmt.Errorf("token_uri: %w", err)
+	}
+	s.URI = u
 	return s, nil
 }
 
 // look returns all slots, and those of them whose token may be used.
-func (t *attempt) look(m *pkcs11.Module, s pkcs11.Selector) (all, chosen []pkcs11.Slot, r *Refusal) {
-	slots, err := m.Slots()
+func (t *attempt) look(ctx context.Context, m token.Module, s token.Selector) (all, chosen []token.Slot, r *Refusal) {
+	slots, err := m.Slots(ctx)
 	if err != nil {
-		return nil, nil, refuse(LibraryNotInitialised, err)
+		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {
 		if slot.Err != nil {
@@ -68,7 +79,7 @@ func (t *attempt) look(m *pkcs11.Module, s pkcs11.Selector) (all, chosen []pkcs1
 // waitInsertion waits for a card up to wait_for_card_timeout, by the library's own event where it has
 // one. The slots are looked at once more after each event; a library that cannot wait is polled. all are the slots as
 // they were before.
-func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.Selector, all []pkcs11.Slot) ([]pkcs11.Slot, *Refusal) {
+func (t *attempt) waitInsertion(ctx context.Context, m token.Module, s token.Selector, all []token.Slot) ([]token.Slot, *Refusal) {
 	limit := t.conf.Global.WaitForCardTimeout
 	if err := t.conv.Wait(ctx, limit+5*time.Second); err != nil {
 		return nil, refuse(NoCard, err)
@@ -83,7 +94,7 @@ func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.
 			}
 			return nil, t.noCard(s, all, fmt.Sprintf("no card within %s", limit))
 		}
-		now, slots, r := t.look(m, s)
+		now, slots, r := t.look(ctx, m, s)
 		if r != nil || len(slots) > 0 {
 			return slots, r
 		}
@@ -91,9 +102,9 @@ func (t *attempt) waitInsertion(ctx context.Context, m *pkcs11.Module, s pkcs11.
 	}
 }
 
-func (t *attempt) awaitEvent(ctx context.Context, m *pkcs11.Module) error {
-	err := m.WaitForSlotEvent(ctx)
-	if err == nil || !errors.Is(err, pkcs11.ErrNoWait) {
+func (t *attempt) awaitEvent(ctx context.Context, m token.Module) error {
+	err := m.Wait(ctx)
+	if err == nil || !errors.Is(err, token.ErrNoWait) {
 		return errors.Join(err, ctx.Err())
 	}
 	select {

@@ -1,11 +1,7 @@
 package mapper
 
 import (
-	"os"
 	"strings"
-
-	"pam_pkcs11/config"
-	"pam_pkcs11/internal/certinfo"
 )
 
 // Texts of the form "user@domain": mail addresses, user principal names and Kerberos principals. A mapfile lists
@@ -15,86 +11,4 @@ import (
 func splitAt(text string) (user, domain string, ok bool) {
 	user, domain, ok = strings.Cut(text, "@")
 	return user, domain, ok && user != "" && domain != "" && !strings.Contains(domain, "@")
-}
-
-// newMail: with ignoredomain the user part of an address is the login, whatever the domain; without, only where
-// the domain is this host's.
-func newMail(b config.Mapper, o Options) (mapper, error) {
-	return newMailFor(b, o, os.Hostname)
-}
-
-func newMailFor(b config.Mapper, o Options, hostname func() (string, error)) (mapper, error) {
-	m, err := newText(b, o, (*certinfo.Certificate).Emails)
-	if err != nil {
-		return nil, err
-	}
-	ignoreDomain := b.Values.Bool("ignoredomain")
-	m.logins = func(text string) []string {
-		user, domain, ok := splitAt(text)
-		if !ok {
-			return nil
-		}
-		if !ignoreDomain {
-			host, err := hostname()
-			if err != nil || !isOfDomain(host, domain) {
-				return nil
-			}
-		}
-		return []string{user}
-	}
-	return m, nil
-}
-
-// isOfDomain tells whether a host is the domain itself or lies in it. A host name without domain lies in none.
-func isOfDomain(host, domain string) bool {
-	host, domain = lower(strings.TrimSuffix(host, ".")), lower(domain)
-	return domain != "" && (host == domain || strings.HasSuffix(host, "."+domain))
-}
-
-// newUPN sets up ms and upn, which are the same; upn has a mapfile too.
-func newUPN(b config.Mapper, o Options) (mapper, error) {
-	m := &textMapper{texts: (*certinfo.Certificate).UPNs, ignoreCase: b.Values.Bool("ignorecase")}
-	if b.Type == "upn" {
-		file, err := mapfileOf(b, o, m.ignoreCase)
-		if err != nil {
-			return nil, err
-		}
-		m.mapfile = file
-	}
-	ignoreDomain, domainName, nickname := b.Values.Bool("ignoredomain"), b.Values.String("domainname"), b.Values.String("domainnickname")
-	m.logins = func(text string) []string {
-		user, domain, ok := splitAt(text)
-		switch {
-		case !ok:
-			return nil
-		case ignoreDomain:
-			return []string{user}
-		case domainName == "" && nickname == "":
-			return []string{text} // where logins are written with their domain
-		case !same(domain, domainName, m.ignoreCase):
-			return nil
-		case nickname != "":
-			return []string{nickname + `\` + user}
-		}
-		return []string{user}
-	}
-	return m, nil
-}
-
-// newKrb: a principal counts as a whole, "alice@EXAMPLE.COM"; one of the block's realm counts by its name alone,
-// when that is of one part. A bare string without "@", which some authorities write, is a login as it stands.
-func newKrb(b config.Mapper, o Options) (mapper, error) {
-	m, err := newText(b, o, (*certinfo.Certificate).KerberosPrincipals)
-	if err != nil {
-		return nil, err
-	}
-	realm := b.Values.String("realm")
-	m.logins = func(text string) []string {
-		user, of, ok := splitAt(text)
-		if ok && realm != "" && of == realm && !strings.ContainsAny(user, `/\`) {
-			return []string{user, text}
-		}
-		return []string{text}
-	}
-	return m, nil
 }

@@ -2,7 +2,6 @@ package mapper
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/asn1"
@@ -10,6 +9,7 @@ import (
 	"slices"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // Checked is a certificate with what its check found.
@@ -28,18 +28,6 @@ func (c Checked) issuer() *certinfo.Certificate {
 
 func (c Checked) anchor() *certinfo.Certificate { return c.Chain[len(c.Chain)-1] }
 
-// standing is how sure it is that a certificate's issuer is the authority that its name says. Any CA can certify another
-// one of any name, so that a name alone tells only what some root of ca_dir has let pass.
-type standing int
-
-// The standings.
-const (
-	standingUnknown standing = iota // no chain was built: the name is a text of the certificate
-	standingForeign                 // ca_dir has CAs of that name, and this one is below another anchor
-	standingNamed                   // ca_dir has no CA of that name, and several roots that could have certified one
-	standingBound                   // the key is that of such a CA, or was certified below the same anchor
-)
-
 // authorities are the CAs of ca_dir.
 type authorities struct {
 	all     []*certinfo.Certificate
@@ -48,24 +36,24 @@ type authorities struct {
 
 // of tells the standing of a certificate's issuer. With CAs of its name in ca_dir their keys are meant, and every key
 // of that name below the anchor of one of them: so renewed keys count, and another anchor's CAs do not.
-func (a authorities) of(c Checked) standing {
+func (a authorities) of(c Checked) mapping.Standing {
 	issuer := c.issuer()
 	if issuer == nil {
-		return standingUnknown
+		return mapping.StandingUnknown
 	}
 	known := a.named(c.Cert.Issuer)
 	switch {
 	case len(known) == 0 && len(a.roots()) > 1:
-		return standingNamed
+		return mapping.StandingNamed
 	case len(known) == 0:
-		return standingBound
+		return mapping.StandingBound
 	}
 	for _, k := range known {
 		if sameKey(k, issuer) || a.isBelow(k, c.anchor()) {
-			return standingBound
+			return mapping.StandingBound
 		}
 	}
-	return standingForeign
+	return mapping.StandingForeign
 }
 
 // named returns the CAs of a name.
@@ -147,32 +135,4 @@ func keyIdentifier(c *certinfo.Certificate) []byte {
 	}
 	sum := sha1.Sum(key.Bits.Bytes)
 	return sum[:]
-}
-
-type standingKey struct{}
-
-// withStanding tells the mapper that is asked how sure the issuer is.
-func withStanding(ctx context.Context, s standing) context.Context {
-	return context.WithValue(ctx, standingKey{}, s)
-}
-
-// issuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does not.
-func issuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == standingBound }
-
-// issuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below another anchor.
-func issuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == standingForeign }
-
-// issuerUse is what a mapper makes of the issuer's name.
-type issuerUse int
-
-// The uses.
-const (
-	usesNoIssuer   issuerUse = iota
-	comparesIssuer           // a directory may go by the name, and the mapper looks at what it found
-	restsOnIssuer            // the answer may rest on the name
-)
-
-// issuerReader is a mapper that goes by the issuer's name.
-type issuerReader interface {
-	issuerUse(cert *certinfo.Certificate) issuerUse
 }

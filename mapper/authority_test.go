@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // newBlock is a block of a mapper under its own name; settings are key and value in turn.
@@ -57,10 +58,10 @@ func newHierarchy(t testing.TB) *hierarchy {
 // checked is a certificate of a CA with the chain to its root: above, in order.
 func (h *hierarchy) checked(above ...*testca.CA) Checked {
 	leaf := above[0].Leaf("alice", testca.Serial(h.serial))
-	c := Checked{Cert: ldapCertificate(h.t, leaf)}
+	c := Checked{Cert: mappertest.Parsed(h.t, leaf)}
 	c.Chain = []*certinfo.Certificate{c.Cert}
 	for _, ca := range above {
-		c.Chain = append(c.Chain, ldapCertificate(h.t, &ca.Cert))
+		c.Chain = append(c.Chain, mappertest.Parsed(h.t, &ca.Cert))
 	}
 	return c
 }
@@ -68,7 +69,7 @@ func (h *hierarchy) checked(above ...*testca.CA) Checked {
 func (h *hierarchy) dir(cas ...*testca.CA) []*certinfo.Certificate {
 	var list []*certinfo.Certificate
 	for _, ca := range cas {
-		list = append(list, ldapCertificate(h.t, &ca.Cert))
+		list = append(list, mappertest.Parsed(h.t, &ca.Cert))
 	}
 	return list
 }
@@ -147,7 +148,7 @@ func TestIntermediateAnchors(t *testing.T) {
 // TestAnAuthorityByItsKey: a file, the sum of the key, or its identifier name one key, whatever CAs are called.
 func TestAnAuthorityByItsKey(t *testing.T) {
 	h := newHierarchy(t)
-	staff := ldapCertificate(t, &h.staff.Cert)
+	staff := mappertest.Parsed(t, &h.staff.Cert)
 	file := writeFile(t, "staff.pem", h.staff.PEM(), 0o644)
 	der := writeFile(t, "staff.der", h.staff.DER, 0o644)
 	sum := strings.TrimPrefix(keyText(staff), "sha256:")
@@ -309,7 +310,7 @@ func FuzzIssuer(f *testing.F) {
 	for _, seed := range []string{staffDN, "sha256:" + strings.Repeat("ab", 32), "ski:01:02", "ski:", "file:/nonexistent", "CN=a+O=b\\,c", ":"} {
 		f.Add(seed)
 	}
-	ca := ldapCertificate(f, &testca.NewRoot("Staff CA").Cert)
+	ca := mappertest.Parsed(f, &testca.NewRoot("Staff CA").Cert)
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.HasPrefix(text, "file:") {
 			return

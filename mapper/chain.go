@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
-	"time"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // Chain asks its mappers in order; the first yes ends it.
@@ -24,13 +24,13 @@ type Chain struct {
 type link struct {
 	name    string
 	kind    string // as in config.Mapper.Type
-	mapper  mapper
+	mapper  mapping.Mapper
 	issuers []issuerName // empty: any
 }
 
 // New sets up the mappers of the blocks, in their order.
 func New(blocks []config.Mapper, o Options) (*Chain, error) {
-	o = o.complete()
+	o = o.Complete()
 	c := &Chain{options: o, known: authorities{o.Authorities, o.PartialChain}}
 	for _, b := range blocks {
 		l, err := newLink(b, o)
@@ -42,53 +42,34 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 	return c, nil
 }
 
-// complete fills in what is nil.
-func (o Options) complete() Options {
-	if o.Accounts == nil {
-		o.Accounts = accounts.System()
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return o
-}
-
 // placed gives an error of a block's settings the place of the block, unless it has one of its own.
 func placed(b config.Mapper, err error) error {
 	var e *config.Error
-	if errors.As(err, &e) {
+	var f *mappers.Fault
+	switch {
+	case errors.As(err, &e):
 		return e
+	case errors.As(err, &f):
+		return b.Place(f)
 	}
 	return b.Fault("", err)
 }
 
 func newLink(b config.Mapper, o Options) (link, error) {
 	l := link{name: b.Name, kind: b.Type}
-	for _, text := range b.Values.List("issuer") {
+	for _, text := range b.Issuers {
 		n, err := newIssuerName(text, o)
 		if err != nil {
 			return l, b.Fault("issuer", err)
 		}
 		l.issuers = append(l.issuers, n)
 	}
-	build, known := builders[b.Type]
-	if !known {
-		return l, fmt.Errorf("type %s is not available in this version", b.Type)
+	if err := b.Contradiction(); err != nil {
+		return l, err
 	}
 	var err error
 	l.mapper, err = build(b, o)
 	return l, err
-}
-
-// builders makes each built-in mapper from its block.
-var builders = map[string]func(config.Mapper, Options) (mapper, error){
-	"cn": newCN, "uid": newUID, "subject": newSubject, "digest": newDigest, "pwent": newPwent, "null": newNull,
-	"serial": newSerial, "mail": newMail, "ms": newUPN, "upn": newUPN, "krb": newKrb, "generic": newGeneric,
-	"opensc": newOpenSC, "openssh": newOpenSSH,
-	"ldap": newLDAP, "certmap": newCertmap,
 }
 
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
@@ -100,24 +81,24 @@ func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, 
 
 // Match tells whether the certificate belongs to the user. Its errors are those of Find.
 func (c *Chain) Match(ctx context.Context, cert Checked, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, isOf(cert.Cert, newPerson(c.options.Accounts, user)))
+	return c.ask(ctx, cert, verified, isOf(cert.Cert, mapping.NewPerson(c.options.Accounts, user)))
 }
 
 // question is what one mapper is asked.
-type question func(context.Context, mapper) ([]answer, error)
+type question func(context.Context, mapping.Mapper) ([]mapping.Answer, error)
 
 func whose(cert *certinfo.Certificate) question {
-	return func(ctx context.Context, m mapper) ([]answer, error) { return m.find(ctx, cert) }
+	return func(ctx context.Context, m mapping.Mapper) ([]mapping.Answer, error) { return m.Find(ctx, cert) }
 }
 
-func isOf(cert *certinfo.Certificate, user *person) question {
-	return func(ctx context.Context, m mapper) ([]answer, error) {
-		a, yes, err := m.match(ctx, cert, user)
+func isOf(cert *certinfo.Certificate, user *mapping.Person) question {
+	return func(ctx context.Context, m mapping.Mapper) ([]mapping.Answer, error) {
+		a, yes, err := m.Match(ctx, cert, user)
 		if err != nil || !yes {
 			return nil, err
 		}
-		a.user = user.typed
-		return []answer{a}, nil
+		a.User = user.Typed
+		return []mapping.Answer{a}, nil
 	}
 }
 
@@ -132,11 +113,11 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 		decisions = append(decisions, asked.decision)
 		if a := asked.answer; a != nil {
 			return Result{
-				User:      a.user,
+				User:      a.User,
 				Others:    asked.others,
 				Mapper:    l.name,
-				Value:     a.value,
-				Origin:    a.origin,
+				Value:     a.Value,
+				Origin:    a.Origin,
 				Decisions: decisions,
 			}, nil
 		}
@@ -153,17 +134,17 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 
 // asked is what one mapper did.
 type asked struct {
-	answer   *answer  // nil is a no
-	others   []string // further accounts that it named
+	answer   *mapping.Answer // nil is a no
+	others   []string        // further accounts that it named
 	decision Decision
-	record   *record
+	record   *mapping.Record
 	asked    bool  // else its block is not for this certificate
 	err      error // why it could not say yes or no
 }
 
 // askOne asks one mapper; its errors are a no, and the next is asked.
 func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool, q question) asked {
-	ctx, r := withRecord(ctx)
+	ctx, r := mapping.WithRecord(ctx)
 	did := asked{record: r, decision: Decision{Mapper: l.name}}
 	d := &did.decision
 	if d.Verdict = l.refuses(cert.Cert, verified); d.Verdict != "" {
@@ -177,15 +158,15 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		}
 		return did
 	}
-	if issuer == standingNamed && l.goesByIssuer(cert.Cert) {
+	if issuer == mapping.StandingNamed && l.goesByIssuer(cert.Cert) {
 		c.options.Logger.Warn("the certificate's issuer is bound by its name alone, and several roots of ca_dir can certify a CA of that name",
-			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", nameTheKey)
+			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", mapping.NameTheKey)
 	}
 	did.asked = true
-	answers, err := q(withStanding(ctx, issuer), l.mapper)
-	d.Read, d.Asked, d.Answer = joined(r.read), joined(r.asked), joined(r.heard)
+	answers, err := q(mapping.WithStanding(ctx, issuer), l.mapper)
+	d.Read, d.Asked, d.Answer = mapping.Joined(r.Read), mapping.Joined(r.Asked), mapping.Joined(r.Heard)
 	switch {
-	case errors.Is(err, errNothing):
+	case errors.Is(err, mapping.ErrNothing):
 		d.Verdict = err.Error()
 		return did
 	case err != nil:
@@ -196,13 +177,13 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 	n := c.nameable(answers)
 	switch {
 	case len(n.answers) > 0:
-		did.answer, did.others = &n.answers[0], users(n.answers[1:])
-		d.Read, d.Answer = did.answer.value, joined(users(n.answers))
-		d.Verdict = "yes, by " + did.answer.origin.String()
+		did.answer, did.others = &n.answers[0], mapping.Users(n.answers[1:])
+		d.Read, d.Answer = did.answer.Value, mapping.Joined(mapping.Users(n.answers))
+		d.Verdict = "yes, by " + did.answer.Origin.String()
 	case len(n.refused) > 0:
 		last := answers[len(answers)-1]
-		d.Read, d.Answer = last.value, last.user
-		d.Verdict = joined(n.refused[:min(len(n.refused), maxRefused)])
+		d.Read, d.Answer = last.Value, last.User
+		d.Verdict = mapping.Joined(n.refused[:min(len(n.refused), maxRefused)])
 		did.err = n.cured
 	default:
 		d.Verdict = "no"
@@ -212,18 +193,18 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 
 // nameable are a mapper's answers that may be given, one for each account.
 type nameable struct {
-	answers []answer
+	answers []mapping.Answer
 	refused []string // why others may not
 	cured   error    // the first of these reasons that names its cure; nil for none
 }
 
 // nameable sorts a mapper's answers.
-func (c *Chain) nameable(answers []answer) nameable {
+func (c *Chain) nameable(answers []mapping.Answer) nameable {
 	var n nameable
 	var known []accounts.Account
 	before := false // the answer before, or one that it is another spelling of, counts
 	for _, a := range answers {
-		if a.spelling && before || len(n.answers) >= maxAccounts {
+		if a.Spelling && before || len(n.answers) >= maxAccounts {
 			continue
 		}
 		account, err := c.mayBeNamed(a)
@@ -235,7 +216,7 @@ func (c *Chain) nameable(answers []answer) nameable {
 			continue
 		}
 		if account == nil {
-			account = &accounts.Account{Name: a.user, UID: noUID}
+			account = &accounts.Account{Name: a.User, UID: noUID}
 		}
 		if !slices.ContainsFunc(known, account.Is) {
 			known = append(known, *account)
@@ -255,7 +236,7 @@ const maxRefused = 8
 
 // refuses tells, before it is known who issued the certificate, why the mapper is not asked about it; "" when it is.
 func (l link) refuses(cert *certinfo.Certificate, verified bool) string {
-	if !verified && !l.mapper.binds() {
+	if !verified && !l.mapper.Binds() {
 		return "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
 	}
 	return ""
@@ -268,34 +249,34 @@ func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
 
 // mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0
 // above all, are nobody's to name but a mapfile's and their owner's. The account is nil where there need not be one.
-func (c *Chain) mayBeNamed(a answer) (*accounts.Account, error) {
-	account, err := c.options.Accounts.Lookup(a.user)
+func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
+	account, err := c.options.Accounts.Lookup(a.User)
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount) && c.options.AllowUnknownUser:
 		return nil, nil
 	case errors.Is(err, accounts.ErrNoAccount):
-		return nil, fmt.Errorf("no account %q (allow_unknown_user = true accepts it)", a.user)
+		return nil, fmt.Errorf("no account %q (allow_unknown_user = true accepts it)", a.User)
 	case err != nil:
-		return nil, fmt.Errorf("account %q: %w", a.user, err)
+		return nil, fmt.Errorf("account %q: %w", a.User, err)
 	case account.UID >= c.options.Accounts.UIDMin():
 		return account, nil
 	}
-	switch a.origin {
+	switch a.Origin {
 	case OriginMapfile, OriginOwnerFile:
 		return account, nil
 	case OriginDirectory:
 		if c.options.DirectoryMayNameSystemAccounts {
 			return account, nil
 		}
-		return nil, cured{
-			fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it", a.user, account.UID),
+		return nil, mapping.Cure(
+			fmt.Errorf("account %q has uid %d, below UID_MIN: a directory may not name it", a.User, account.UID),
 			cureMapfile,
-		}
+		)
 	}
-	return nil, cured{
-		fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.user, account.UID),
+	return nil, mapping.Cure(
+		fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.User, account.UID),
 		cureMapfile,
-	}
+	)
 }
 
 // cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.

@@ -1,13 +1,11 @@
 package mapper
 
 import (
-	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +13,15 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // One certificate may have several accounts. Who is asked for by name gets in; where no name is given, all are found.
 
 func TestAccountsOfOneCertificate(t *testing.T) {
-	cert := certificate(t, testca.Subject("O=Example", "CN=Alice Example"))
-	sum := colons(cert.Fingerprint(digests["sha256"]))
+	cert := mappertest.Certificate(t, testca.Subject("O=Example", "CN=Alice Example"))
+	sum := certtext.Colons(cert.Fingerprint(certtext.Digests["sha256"]))
 	for _, c := range []struct {
 		name, typ string
 		lines     []string
@@ -55,9 +55,9 @@ func TestAccountsOfOneCertificate(t *testing.T) {
 
 // TestOneAccountIsNoChoice: names of one account count once, and another spelling of a login that has an account is none.
 func TestOneAccountIsNoChoice(t *testing.T) {
-	cert := certificate(t, testca.Subject("CN=Dave"))
+	cert := mappertest.Certificate(t, testca.Subject("CN=Dave"))
 	b := block(t, "cn", []string{"Dave -> dave", "Dave -> DAVE", "Dave -> dave@example.org", "Dave -> erin"}, nil)
-	c, err := New([]config.Mapper{b}, Options{Accounts: directoryUsers()})
+	c, err := New([]config.Mapper{b}, Options{Accounts: mappertest.DirectoryUsers()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,35 +74,9 @@ func TestOneAccountIsNoChoice(t *testing.T) {
 	}
 }
 
-// TestTheTypedLoginEndsTheReading: the file is not read to its end where its first lines answer.
-func TestTheTypedLoginEndsTheReading(t *testing.T) {
-	m := mapfileWith(t, "A -> alice\nA -> bob\n^[ -> x\nA -> carol\n", false)
-	found, err := m.lookupFor(context.Background(), []string{"A"}, newPerson(testAccounts, "bob"))
-	if err != nil || !slices.Equal(users(found), []string{"alice", "bob"}) {
-		t.Errorf("%v, %v", found, err)
-	}
-}
-
-// TestManyLinesOfOneCertificate: what is kept is bounded, and who is asked for is found all the same.
-func TestManyLinesOfOneCertificate(t *testing.T) {
-	var b strings.Builder
-	for i := range maxMapFits + 50 {
-		fmt.Fprintf(&b, "A -> user%d\n", i)
-	}
-	m := mapfileWith(t, b.String()+"A -> last\n", false)
-	found, err := m.lookup(context.Background(), []string{"A"})
-	if err != nil || len(found) != maxMapFits {
-		t.Errorf("%d, %v", len(found), err)
-	}
-	found, err = m.lookupFor(context.Background(), []string{"A"}, newPerson(testAccounts, "last"))
-	if err != nil || pick(found, newPerson(testAccounts, "last"), false).user != "last" {
-		t.Errorf("%d, %v", len(found), err)
-	}
-}
-
 // TestExplanationsListAllAccounts: those that are found, and those that get in only by name.
 func TestExplanationsListAllAccounts(t *testing.T) {
-	cert := certificate(t, testca.Subject("CN=Alice Example"))
+	cert := mappertest.Certificate(t, testca.Subject("CN=Alice Example"))
 	c := chain(t, certmapBlock(t, `rule alice { priority = 1; match = "<SUBJECT>Alice"; } rule bob { priority = 1; match = "<SUBJECT>Alice"; }
 		rule kay { priority = 2; match = "<SUBJECT>Alice"; } rule smith { priority = 3; match = "<SUBJECT>Bob"; }`))
 	all, err := c.Explain(t.Context(), Checked{Cert: cert}, "", true)
@@ -120,9 +94,9 @@ func TestExplanationsListAllAccounts(t *testing.T) {
 // TestDigestOfAKey: a renewed certificate on the same key needs no new line, and one on another key has none.
 func TestDigestOfAKey(t *testing.T) {
 	key := testca.P256()
-	first := certificate(t, testca.WithKey(key))
-	renewed := certificate(t, testca.WithKey(key), testca.Serial(7), testca.Subject("CN=renewed"))
-	other := certificate(t)
+	first := mappertest.Certificate(t, testca.WithKey(key))
+	renewed := mappertest.Certificate(t, testca.WithKey(key), testca.Serial(7), testca.Subject("CN=renewed"))
+	other := mappertest.Certificate(t)
 	sum := sha256.Sum256(first.RawSPKI)
 	long := sha512.Sum512(first.RawSPKI)
 	certificateSum := first.Fingerprint(crypto.SHA256)
@@ -141,7 +115,7 @@ func TestDigestOfAKey(t *testing.T) {
 		{"key, and the certificate's line", set("digest_of", "key"), certificateSum, "", ""},
 		{"certificate, and the key's line", nil, sum[:], "", ""},
 	} {
-		for _, text := range []string{colons(c.line), hex.EncodeToString(c.line)} {
+		for _, text := range []string{certtext.Colons(c.line), hex.EncodeToString(c.line)} {
 			ch := chain(t, block(t, "digest", []string{text + " -> alice"}, c.settings))
 			for _, user := range []string{"", "alice"} {
 				if got, why := ask(t, ch, first, user); got != c.want {
@@ -160,9 +134,9 @@ func TestDigestOfAKey(t *testing.T) {
 
 // TestLinesAreReadAsMeant: what openssl prints may be copied into a mapfile.
 func TestLinesAreReadAsMeant(t *testing.T) {
-	cert := certificate(t, testca.Serial(1, 0xaf))
+	cert := mappertest.Certificate(t, testca.Serial(1, 0xaf))
 	for _, hash := range []string{"SHA256", "SHA1"} {
-		sum := colons(cert.Fingerprint(digests[strings.ToLower(hash)]))
+		sum := certtext.Colons(cert.Fingerprint(certtext.Digests[strings.ToLower(hash)]))
 		for _, line := range []string{
 			hash + " Fingerprint=" + sum + " -> alice",
 			strings.ToLower(hash) + " Fingerprint=" + sum + "  ->  alice",
@@ -173,7 +147,7 @@ func TestLinesAreReadAsMeant(t *testing.T) {
 			}
 		}
 	}
-	other := "SHA1 Fingerprint=" + colons(cert.Fingerprint(digests["sha256"])) + " -> alice"
+	other := "SHA1 Fingerprint=" + certtext.Colons(cert.Fingerprint(certtext.Digests["sha256"])) + " -> alice"
 	if got, _ := ask(t, chain(t, block(t, "digest", []string{other}, nil)), cert, ""); got != "" {
 		t.Errorf("another algorithm's name is %q", got)
 	}

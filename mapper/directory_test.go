@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/directory"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 func writeFile(t testing.TB, name string, data []byte, mode os.FileMode) string {
@@ -45,7 +48,7 @@ func keyPEM(t testing.TB, c *testca.Cert) []byte {
 func TestWaysToADirectory(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	alice := ca.Leaf("Alice")
-	cert := ldapCertificate(t, alice)
+	cert := mappertest.Parsed(t, alice)
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", alice.DER)))
 	caFile := writeFile(t, "ca.pem", s.CA.PEM(), 0o644)
 	caDir := filepath.Dir(writeFile(t, "a.der", s.CA.DER, 0o644))
@@ -111,6 +114,16 @@ func TestWaysToADirectory(t *testing.T) {
 	}
 }
 
+// directoryOf sets up the directory of a block.
+func directoryOf(t testing.TB, b config.Mapper, o Options) (*directory.Directory, error) {
+	t.Helper()
+	s, ok := b.Directory()
+	if !ok {
+		t.Fatalf("%s has no directory", b.Type)
+	}
+	return directory.New(b.Name, s, o)
+}
+
 func TestWhereServersAre(t *testing.T) {
 	cases := []struct {
 		settings []string
@@ -125,8 +138,8 @@ func TestWhereServersAre(t *testing.T) {
 		{[]string{"ldaphost", "ldaps://host:1"}, "ldaps://host:1"},
 	}
 	for _, c := range cases {
-		d, err := newDirectory(ldapBlock(t, "ldap", c.settings...), Options{})
-		if err != nil || strings.Join(d.uris, " ") != c.want {
+		d, err := directoryOf(t, ldapBlock(t, "ldap", c.settings...), Options{})
+		if err != nil || strings.Join(d.URIs, " ") != c.want {
 			t.Errorf("%q: %v, %v", c.settings, d, err)
 		}
 	}
@@ -134,7 +147,7 @@ func TestWhereServersAre(t *testing.T) {
 
 func TestFailover(t *testing.T) {
 	alice := testca.NewRoot("Users CA").Leaf("Alice")
-	cert := ldapCertificate(t, alice)
+	cert := mappertest.Parsed(t, alice)
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", alice.DER)))
 	dir := storeDir(t)
 	mute := slapdtest.Hostile(t, func(slapdtest.Request, io.Writer) bool { return true })
@@ -154,7 +167,7 @@ func TestFailover(t *testing.T) {
 				t.Errorf("%s: got %q after %s (%s)", name, got, took, words)
 			}
 			remembered = nil
-			if data, err := os.ReadFile(filepath.Join(dir, "ldap-dead-"+recordName("directory")+".json")); err == nil {
+			if data, err := os.ReadFile(filepath.Join(dir, "ldap-dead-"+directory.RecordName("directory")+".json")); err == nil {
 				var known map[string]time.Time
 				if err := json.Unmarshal(data, &known); err != nil {
 					t.Fatal(err)
@@ -182,7 +195,7 @@ func TestFailover(t *testing.T) {
 func TestOneConnection(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
-	cert := ldapCertificate(t, leaf)
+	cert := mappertest.Parsed(t, leaf)
 	var people strings.Builder
 	for i := range 300 {
 		people.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i, fmt.Sprintf("mail: user%d@example.com", i)))
@@ -230,7 +243,7 @@ func TestOneConnection(t *testing.T) {
 
 // TestOneFlight: all searches are sent before any is answered, so that they cost one round trip.
 func TestOneFlight(t *testing.T) {
-	cert := ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com"))))
+	cert := mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com"))))
 	var waiting []int64
 	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
 		if r.Op != slapdtest.SearchRequest {
@@ -264,7 +277,7 @@ func TestPasswordsStayOut(t *testing.T) {
 		{"passwd", slapdtest.Password}, {"passwd", "not-" + slapdtest.Password}, {"passwd_file", writeFile(t, "p", []byte(slapdtest.Password), 0o600)},
 	} {
 		settings = append(settings, "uri", "ldap://127.0.0.1:1 "+s.LDAP, "binddn", slapdtest.AdminDN, "attribute_map", "mail=email")
-		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), Checked{Cert: ldapCertificate(t, leaf)}, "", true)
+		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), Checked{Cert: mappertest.Parsed(t, leaf)}, "", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +300,7 @@ func TestServerCertificatesExpire(t *testing.T) {
 		after      time.Duration
 		want, says string
 	}{{0, "alice", ""}, {2 * 365 * 24 * time.Hour, "", "expired"}, {-48 * time.Hour, "", "not yet valid"}} {
-		got, words := verdict(t, ldapChain(t, Options{Now: func() time.Time { return time.Now().Add(c.after) }}, block), ldapCertificate(t, leaf), "")
+		got, words := verdict(t, ldapChain(t, Options{Now: func() time.Time { return time.Now().Add(c.after) }}, block), mappertest.Parsed(t, leaf), "")
 		if got != c.want || !strings.Contains(words, c.says) {
 			t.Errorf("after %s: got %q (%s)", c.after, got, words)
 		}
@@ -321,7 +334,7 @@ func TestServerByAnIPv6Address(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "ldaphost", "::1", "ldapport", port)), ldapCertificate(t, leaf), "")
+	got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "ldaphost", "::1", "ldapport", port)), mappertest.Parsed(t, leaf), "")
 	if got != "alice" {
 		t.Errorf("got %q (%s)", got, words)
 	}

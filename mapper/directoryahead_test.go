@@ -16,6 +16,8 @@ import (
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/directory"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // counted is a directory that counts what it is asked for and can wait for it.
@@ -102,7 +104,7 @@ var simpleBind = []string{"binddn", "cn=x", "passwd", "x", "uid_attribute", "uid
 
 func expecting(t *testing.T) *certinfo.Certificate {
 	t.Helper()
-	return ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com"))))
+	return mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com"))))
 }
 
 // TestConnectedAhead: what Expect has connected is what Find asks, and there is one bind.
@@ -184,7 +186,7 @@ func TestEndedWhenAsked(t *testing.T) {
 // TestNothingAhead: no server hears of a certificate that it would not be asked about first.
 func TestNothingAhead(t *testing.T) {
 	cert := expecting(t)
-	nothing := ldapCertificate(t, testca.NewRoot("Users CA").Leaf("Alice"))
+	nothing := mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("Alice"))
 	another, err := config.NewMapper("cn", "cn", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +216,7 @@ func TestNothingAhead(t *testing.T) {
 			}
 			chain.Expect(ldapContext(t), shown, "", c.verified)
 			for _, l := range chain.links {
-				if m, ok := l.mapper.(*ldapMapper); ok && m.directory.ahead.Load() != nil {
+				if m, ok := l.mapper.(interface{ Ahead() bool }); ok && m.Ahead() {
 					t.Error("connects")
 				}
 			}
@@ -270,7 +272,7 @@ func TestFailoverAhead(t *testing.T) {
 		}
 	}
 	var known map[string]time.Time
-	if d := newDeadStore(o, "directory"); os.Geteuid() == 0 && (!d.store.read(d.name, &known) || len(known) != 1) {
+	if d := directory.NewDeadStore(o, "directory"); os.Geteuid() == 0 && (!d.Store.Read(d.Name, &known) || len(known) != 1) {
 		t.Errorf("remembered: %v", known)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // TestSettingsThatAreWrong: what a server says of the settings is no stranger's card. Each has its own words, and the
@@ -18,9 +19,9 @@ import (
 func TestSettingsThatAreWrong(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
-	known := Checked{Cert: ldapCertificate(t, leaf)}
-	stranger := Checked{Cert: ldapCertificate(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
-	shared := Checked{Cert: ldapCertificate(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
+	known := Checked{Cert: mappertest.Parsed(t, leaf)}
+	stranger := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
+	shared := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
 	limited := slapdtest.StartACL(t, slapdtest.Person("alice", 2001, "mail: x@example.com")+slapdtest.Person("bob", 2002, "mail: x@example.com")+slapdtest.Person("erin", 2005, "mail: x@example.com"), "sizelimit 1")
 	referring := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
@@ -83,7 +84,7 @@ func refusesTLS(r slapdtest.Request, w io.Writer) bool {
 
 // TestAnotherMapperSaysYes: a directory that cannot be asked matters only where nobody says yes.
 func TestAnotherMapperSaysYes(t *testing.T) {
-	cert := Checked{Cert: ldapCertificate(t, testca.NewRoot("Users CA").Leaf("alice"))}
+	cert := Checked{Cert: mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("alice"))}
 	down := ldapBlock(t, "ldap", "uri", "ldap://127.0.0.1:1")
 	byName := newBlock(t, "cn")
 	for _, blocks := range [][]config.Mapper{{down, byName}, {byName, down}} {
@@ -103,7 +104,7 @@ func TestAServerThatRefusesIsNoSilence(t *testing.T) {
 		t.Log("not root: nothing is kept, which is all that can be seen here")
 	}
 	leaf := testca.NewRoot("Users CA").Leaf("Alice")
-	cert := ldapCertificate(t, leaf)
+	cert := mappertest.Parsed(t, leaf)
 	for name, c := range map[string]struct {
 		op, code byte
 		more     [][]byte
@@ -163,7 +164,7 @@ func TestEarlierAnswersAreTakenBack(t *testing.T) {
 		t.Log("not root: nothing is kept")
 	}
 	leaf := testca.NewRoot("Users CA").Leaf("Alice")
-	cert := ldapCertificate(t, leaf)
+	cert := mappertest.Parsed(t, leaf)
 	var dn atomic.Value
 	dn.Store("uid=alice")
 	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {

@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // fileBlock reads the block of a mapper m from configuration text; its settings begin in line 3.
@@ -51,26 +52,6 @@ func TestSettingErrorsSayWhere(t *testing.T) {
 		var placed *config.Error
 		if !errors.As(err, &placed) || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %s: %v, want %s", c.typ, c.settings, err, c.want)
-		}
-	}
-}
-
-func TestFiltersWithSeveralLogins(t *testing.T) {
-	for _, c := range []struct{ template, of, all, attribute string }{
-		{"(&(uid=%s)(|(uid=%s)(x=y)))", `(&(uid=a\2a)(|(uid=a\2a)(x=y)))`, "(&(uid=*)(|(uid=*)(x=y)))", "uid"},
-		{"(&(uid=%s)(UID=%s))", `(&(uid=a\2a)(UID=a\2a))`, "(&(uid=*)(UID=*))", "UID"},
-		{"(|(uid=%s)(mail=%s@x))", `(|(uid=a\2a)(mail=a\2a@x))`, "(|(uid=*)(mail=*@x))", ""},
-		{"uid=%s", `(uid=a\2a)`, "(uid=*)", "uid"},
-		{"(cn=100%% %s)", `(cn=100% a\2a)`, "(cn=100% *)", "cn"},
-		{"(x=y)", "(x=y)", "(x=y)", ""},
-	} {
-		f, err := newUserFilter(c.template, false)
-		if err != nil {
-			t.Errorf("%s: %v", c.template, err)
-			continue
-		}
-		if f.of("a*") != c.of || f.ofAll() != c.all || f.attribute != c.attribute {
-			t.Errorf("%s: %s, %s, attribute %q", c.template, f.of("a*"), f.ofAll(), f.attribute)
 		}
 	}
 }
@@ -120,7 +101,7 @@ func TestSeveralBases(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			chain := ldapChain(t, Options{Accounts: append(ldapAccounts{"twice"}, ldapPeople...)}, fileBlock(t, "ldap", fmt.Sprintf("uri = %q;", server.LDAP)+c.settings))
-			got, words := verdict(t, chain, ldapCertificate(t, c.cert), c.user)
+			got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
 			}
@@ -128,7 +109,7 @@ func TestSeveralBases(t *testing.T) {
 	}
 	t.Run("certmap", func(t *testing.T) {
 		block := fileBlock(t, "certmap", fmt.Sprintf("uri = %q;", server.LDAP)+both+`rule x { map = "(mail={subject_rfc822_name})"; }`)
-		if got, words := verdict(t, ldapChain(t, Options{}, block), ldapCertificate(t, leaf("bob")), ""); got != "bob" {
+		if got, words := verdict(t, ldapChain(t, Options{}, block), mappertest.Parsed(t, leaf("bob")), ""); got != "bob" {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	})

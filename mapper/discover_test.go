@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // nameServer answers SRV questions for one name on loopback (RFC 1035, RFC 2782).
@@ -71,7 +72,7 @@ func srvAnswer(question []byte, records []string) []byte {
 
 func TestServersOfADomain(t *testing.T) {
 	alice := testca.NewRoot("Users CA").Leaf("Alice")
-	cert := ldapCertificate(t, alice)
+	cert := mappertest.Parsed(t, alice)
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", alice.DER)))
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.LDAP, "ldap://"), ":")
 	_, tlsPort, _ := strings.Cut(strings.TrimPrefix(s.LDAPS, "ldaps://"), ":")
@@ -106,7 +107,7 @@ func TestServersOfADomain(t *testing.T) {
 
 func TestReferrals(t *testing.T) {
 	alice := testca.NewRoot("Users CA").Leaf("Alice")
-	cert := ldapCertificate(t, alice)
+	cert := mappertest.Parsed(t, alice)
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", alice.DER)))
 	refer := func(to func() string) string {
 		return slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
@@ -141,11 +142,11 @@ func TestReferrals(t *testing.T) {
 			t.Errorf("%s: got %q (%s)", name, got, words)
 		}
 	}
-	d, err := newDirectory(ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
+	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.askReferred(ldapContext(t), d.conn, ldapconn.Query{}, "ldap://attacker.example/"); err == nil || !strings.Contains(err.Error(), "password does not go") {
+	if _, err := d.AskReferred(ldapContext(t), d.Conn, ldapconn.Query{}, "ldap://attacker.example/"); err == nil || !strings.Contains(err.Error(), "password does not go") {
 		t.Errorf("an attacker's server: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // FuzzAlternativeNames lets every mapper of names read any subjectAltName: none may name somebody whom no text of it
@@ -24,7 +25,7 @@ func FuzzAlternativeNames(f *testing.F) {
 		bound = append(bound, chain(f, block(f, typ, []string{"one@example.com -> alice", "two -> bob"}, set("ignorecase", "false"))))
 	}
 	f.Fuzz(func(t *testing.T, san []byte) {
-		cert, err := certinfo.Parse(theCA.Bare("x", testca.WithKey(theCA.Key), testca.WithExtension("2.5.29.17", false, san)).DER)
+		cert, err := certinfo.Parse(mappertest.CA.Bare("x", testca.WithKey(mappertest.CA.Key), testca.WithExtension("2.5.29.17", false, san)).DER)
 		if err != nil {
 			return
 		}

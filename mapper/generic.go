@@ -3,9 +3,11 @@ package mapper
 import (
 	"context"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // genericMapper takes one item of the certificate, maps it by a mapfile where there is one, and with use_getpwent
@@ -16,30 +18,31 @@ type genericMapper struct {
 }
 
 var items = map[string]func(*certinfo.Certificate) []certinfo.Text{
-	"cn": (*certinfo.Certificate).CommonNames, "subject": subjectTexts, "kpn": (*certinfo.Certificate).KerberosPrincipals,
+	"cn": (*certinfo.Certificate).CommonNames, "subject": certtext.SubjectTexts, "kpn": (*certinfo.Certificate).KerberosPrincipals,
 	"email": (*certinfo.Certificate).Emails, "upn": (*certinfo.Certificate).UPNs, "uid": (*certinfo.Certificate).UserIDs,
 	"serial": serialItem,
 }
 
-func newGeneric(b config.Mapper, o Options) (mapper, error) {
-	texts, err := newText(b, o, items[b.Values.String("cert_item")])
+func newGeneric(s mappers.Generic, o Options) (mapping.Mapper, error) {
+	texts, err := newText(s.Mapfile, s.IgnoreCase, o, items[s.Item])
 	m := &genericMapper{textMapper: *texts}
-	m.dn = b.Values.String("cert_item") == "subject"
-	if b.Values.Bool("use_getpwent") {
+	m.dn = s.Item == "subject"
+	if s.UseAccounts {
 		m.accounts = o.Accounts
 	}
 	return m, err
 }
 
-func (m *genericMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+// Find implements mapping.Mapper.
+func (m *genericMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]mapping.Answer, error) {
 	if m.accounts == nil {
-		return m.textMapper.find(ctx, cert)
+		return m.textMapper.Find(ctx, cert)
 	}
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
-	return people{m.accounts, m.ignoreCase}.find(ctx, names)
+	return people{m.accounts, m.ignoreCase}.Find(ctx, names)
 }
 
 // names returns what is looked for among the accounts.
@@ -48,21 +51,22 @@ func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) (
 	if err != nil || m.mapfile == nil {
 		return values, err
 	}
-	mapped, err := m.mapfile.lookup(ctx, append(values, m.written(values)...))
+	mapped, err := m.mapfile.Lookup(ctx, append(values, m.written(values)...))
 	values = nil
 	for _, a := range mapped {
-		values = append(values, a.user)
+		values = append(values, a.User)
 	}
 	return values, err
 }
 
-func (m *genericMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+// Match implements mapping.Mapper.
+func (m *genericMapper) Match(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) (mapping.Answer, bool, error) {
 	if m.accounts == nil {
-		return m.textMapper.match(ctx, cert, user)
+		return m.textMapper.Match(ctx, cert, user)
 	}
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
-		return answer{}, false, err
+		return mapping.Answer{}, false, err
 	}
-	return people{m.accounts, m.ignoreCase}.match(ctx, names, user)
+	return people{m.accounts, m.ignoreCase}.Match(ctx, names, user)
 }

@@ -3,66 +3,21 @@ package mapper
 import (
 	"context"
 	"crypto/elliptic"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/home"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
-
-// homes makes homes for ann, ben and root, with a database of accounts.
-func homes(t *testing.T) (accounts.Static, func(user, name, text string, mode os.FileMode)) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can make files of other users")
-	}
-	top := t.TempDir()
-	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o711), os.Chmod(top, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	source := accounts.Static{}
-	for i, name := range []string{"root", "ann", "ben", "nohome"} {
-		a := accounts.Account{Name: name, Home: filepath.Join(top, name)}
-		if i > 0 {
-			a.UID, a.GID = uint32(61000+i), uint32(61000+i)
-		}
-		if name == "nohome" {
-			a.Home = "/nonexistent"
-		} else if err := errors.Join(os.Mkdir(a.Home, 0o700), os.Chown(a.Home, int(a.UID), int(a.GID))); err != nil {
-			t.Fatal(err)
-		}
-		source.Accounts = append(source.Accounts, a)
-	}
-	return source, func(user, name, text string, mode os.FileMode) {
-		a, err := source.Lookup(user)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(a.Home, name)
-		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode))
-		for p := path; p != a.Home; p = filepath.Dir(p) {
-			err = errors.Join(err, os.Chown(p, int(a.UID), int(a.GID)))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func chainOf(t *testing.T, source accounts.Source, typ string, settings map[string][]string) *Chain {
 	t.Helper()
@@ -78,9 +33,9 @@ func chainOf(t *testing.T, source accounts.Source, typ string, settings map[stri
 }
 
 func TestOpenSC(t *testing.T) {
-	source, put := homes(t)
+	source, put := mappertest.Homes(t)
 	const file = ".eid/authorized_certificates"
-	one, two, three := theCA.Leaf("one"), theCA.Leaf("two"), theCA.Leaf("three")
+	one, two, three := mappertest.CA.Leaf("one"), mappertest.CA.Leaf("two"), mappertest.CA.Leaf("three")
 	put("ann", file, "some words\n"+string(two.PEM())+"\n"+strings.ReplaceAll(string(one.PEM()), "\n", "\r\n"), 0o600)
 	put("ben", file, string(two.PEM())+"-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n", 0o600)
 	put("root", file, string(three.PEM()), 0o600)
@@ -96,7 +51,7 @@ func TestOpenSC(t *testing.T) {
 		{"two users claim it", "", two, "", "more than one user fits: ann, ben"},
 		{"each of the two is matched", "ben", two, "ben", ""},
 		{"root by his own file", "root", three, "root", ""},
-		{"nobody has it", "", theCA.Leaf("one"), "", "no"},
+		{"nobody has it", "", mappertest.CA.Leaf("one"), "", "no"},
 		{"no home", "nohome", one, "", "no"},
 		{"no account", "zoe", one, "", "no such account"},
 	}
@@ -115,8 +70,8 @@ func TestOpenSC(t *testing.T) {
 
 // TestOneCertificateOfTwoNames: two names of one number are two users.
 func TestOneCertificateOfTwoNames(t *testing.T) {
-	source, put := homes(t)
-	cert := theCA.Leaf("x")
+	source, put := mappertest.Homes(t)
+	cert := mappertest.CA.Leaf("x")
 	put("root", ".eid/authorized_certificates", string(cert.PEM()), 0o600)
 	root := source.Accounts[0]
 	root.Name = "toor"
@@ -136,7 +91,7 @@ func TestOneCertificateOfTwoNames(t *testing.T) {
 
 // TestHostileHomes: what another user does in his home neither lets him in nor keeps others out.
 func TestHostileHomes(t *testing.T) {
-	source, put := homes(t)
+	source, put := mappertest.Homes(t)
 	const file = ".ssh/authorized_keys"
 	key, line := keyAndLine(t, testca.P256())
 	put("ann", file, line, 0o600)
@@ -151,10 +106,10 @@ func TestHostileHomes(t *testing.T) {
 		"his file, for all":       func() error { put("ben", file, line, 0o666); return nil },
 		"his file, for his group": func() error { put("ben", file, line, 0o660); return nil },
 		"a file without end of line": func() error {
-			put("ben", file, strings.Repeat("x", 2*keyBlock+maxKeyLine), 0o600)
+			put("ben", file, strings.Repeat("x", 2*home.KeyBlock+home.MaxKeyLine), 0o600)
 			return nil
 		},
-		"a file too long": func() error { put("ben", file, "", 0o600); return os.Truncate(path, maxKeyFile+1) },
+		"a file too long": func() error { put("ben", file, "", 0o600); return os.Truncate(path, home.MaxKeyFile+1) },
 	}
 	c := chainOf(t, source, "openssh", nil)
 	for name, make := range hostile {
@@ -173,95 +128,11 @@ func TestHostileHomes(t *testing.T) {
 	}
 }
 
-// TestHomesThatHang stands for a home on a dead server: the search ends with its deadline.
-func TestHomesThatHang(t *testing.T) {
-	source, put := homes(t)
-	key, line := keyAndLine(t, testca.P256())
-	put("ann", ".ssh/authorized_keys", line, 0o600)
-	release := make(chan struct{})
-	defer close(release)
-	h := homeFiles{accounts: source, log: slog.New(slog.DiscardHandler), maxSize: 100,
-		file: func(a accounts.Account) (string, string, bool) { <-release; return a.Home, "x", true }}
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := h.find(ctx, "x", listsCertificate(key.Raw)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-}
-
-// TestOneHomeThatHangs: it is passed over and named, those behind it count, and one that answers late counts too. The
-// clock ticks only while the home hangs, so that no other one can be too slow.
-func TestOneHomeThatHangs(t *testing.T) {
-	source, put := homes(t)
-	key, line := keyAndLine(t, testca.P256())
-	put("ben", ".ssh/authorized_keys", line, 0o600)
-	public, err := sshKey(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, hanging := range map[string]string{"another's": "ann", "his own": "ben"} {
-		t.Run(name, func(t *testing.T) {
-			release, ticks := make(chan struct{}), make(chan time.Time)
-			defer close(release)
-			file := func(a accounts.Account) (string, string, bool) {
-				if a.Name == hanging {
-					go func() {
-						for range homeTicks {
-							ticks <- time.Now()
-						}
-					}()
-					<-release
-				}
-				return a.Home, ".ssh/authorized_keys", true
-			}
-			var log strings.Builder
-			h := homeFiles{accounts: source, log: slog.New(slog.NewTextHandler(&log, nil)), maxSize: maxKeyFile, file: file, ticks: ticks}
-			found, err := h.find(t.Context(), "x", listsKey(public, time.Now()))
-			want := []string{"ben"}
-			if hanging == "ben" {
-				want = nil
-			}
-			if err != nil || !slices.Equal(users(found), want) {
-				t.Errorf("%v, %v", found, err)
-			}
-			if !strings.Contains(log.String(), "user="+hanging) || !strings.Contains(log.String(), "passed over") {
-				t.Errorf("log: %s", log.String())
-			}
-		})
-	}
-}
-
-// TestManyHomesThatHang: threads are not left behind without end.
-func TestManyHomesThatHang(t *testing.T) {
-	var source accounts.Static
-	for i := range maxHung + 10 {
-		source.Accounts = append(source.Accounts, accounts.Account{Name: fmt.Sprintf("user%d", i), UID: uint32(61000 + i), Home: "/nonexistent"})
-	}
-	release, ticks := make(chan struct{}), make(chan time.Time)
-	defer close(release)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		for {
-			select {
-			case ticks <- time.Now():
-			case <-stop:
-				return
-			}
-		}
-	}()
-	h := homeFiles{accounts: source, log: slog.New(slog.DiscardHandler), maxSize: 100, ticks: ticks,
-		file: func(a accounts.Account) (string, string, bool) { <-release; return a.Home, "x", true }}
-	if _, err := h.find(t.Context(), "x", nil); err == nil || !strings.Contains(err.Error(), "do not answer") {
-		t.Error(err)
-	}
-}
-
 // keyAndLine returns a certificate with the key, and the key as authorized_keys has it.
 func keyAndLine(t testing.TB, key *testca.Key) (*certinfo.Certificate, string) {
 	t.Helper()
-	cert := certificate(t, testca.WithKey(key))
-	public, err := sshKey(context.Background(), cert)
+	cert := mappertest.Certificate(t, testca.WithKey(key))
+	public, err := home.KeyOf(context.Background(), cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +140,7 @@ func keyAndLine(t testing.TB, key *testca.Key) (*certinfo.Certificate, string) {
 }
 
 func TestOpenSSHKeys(t *testing.T) {
-	source, put := homes(t)
+	source, put := mappertest.Homes(t)
 	other, _ := keyAndLine(t, testca.P256())
 	c := chainOf(t, source, "openssh", nil)
 	for name, key := range map[string]*testca.Key{
@@ -293,129 +164,15 @@ func TestOpenSSHKeys(t *testing.T) {
 		})
 	}
 	for _, key := range []*testca.Key{testca.EC(elliptic.P224()), testca.OpenSSL("ec", "ec_paramgen_curve:brainpoolP256r1"), testca.OpenSSL("ed448")} {
-		if got, verdict := ask(t, c, certificate(t, testca.WithKey(key)), "ann"); got != "" || !strings.Contains(verdict, "OpenSSH has no keys of this type") {
+		if got, verdict := ask(t, c, mappertest.Certificate(t, testca.WithKey(key)), "ann"); got != "" || !strings.Contains(verdict, "OpenSSH has no keys of this type") {
 			t.Errorf("%q (%s)", got, verdict)
 		}
 	}
 }
 
-// TestSSHKeysAreThoseOfSSHKeygen: OpenSSH's own program writes the same line for the same key.
-func TestSSHKeysAreThoseOfSSHKeygen(t *testing.T) {
-	keygen, err := exec.LookPath("ssh-keygen")
-	if err != nil {
-		t.Fatalf("%v: install the Debian package openssh-client", err)
-	}
-	for name, key := range map[string]*testca.Key{"rsa": testca.RSA(2048, "a"), "p256": testca.P256(), "p521": testca.EC(elliptic.P521())} {
-		cert, line := keyAndLine(t, key)
-		file := filepath.Join(t.TempDir(), "key.pem")
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: cert.RawSPKI}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command(keygen, "-i", "-m", "PKCS8", "-f", file).CombinedOutput()
-		if err != nil || strings.TrimSpace(string(out)) != strings.TrimSpace(line) {
-			t.Errorf("%s: %v\n%s%s", name, err, out, line)
-		}
-	}
-}
-
-func TestKeyLines(t *testing.T) {
-	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	cert, line := keyAndLine(t, testca.P256())
-	key, err := sshKey(context.Background(), cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line = strings.TrimSpace(line)
-	kind, blob, _ := strings.Cut(line, " ")
-	cases := []struct {
-		name, text string
-		want       bool
-		why        string
-	}{
-		{"plain", line, true, ""},
-		{"comment behind", line + " ann@home x y", true, ""},
-		{"blanks and tabs", " \t" + kind + "\t " + blob + "\t", true, ""},
-		{"commented out", "#" + line, false, ""},
-		{"commented out, after blanks", "  # " + line, false, ""},
-		{"in the comment of another key", "ssh-ed25519 AAAA " + line, false, ""},
-		{"in an option of another key", `command="` + line + `" ssh-ed25519 AAAA`, false, ""},
-		{"under another type", "ssh-rsa " + blob, false, ""},
-		{"of a security key", "sk-ecdsa-sha2-nistp256@openssh.com " + blob, false, ""},
-		{"of a certificate", "ecdsa-sha2-nistp256-cert-v01@openssh.com " + blob, false, ""},
-		{"one letter more", kind + " A" + blob, false, ""},
-		{"one letter behind", kind + " " + blob + "A", false, ""},
-		{"type missing", blob, false, ""},
-		{"harmless options", `no-agent-forwarding,permitopen="a:1,b c",No-X11-Forwarding ` + line, true, ""},
-		{"quote in an option", `environment="A=\" x",no-port-forwarding ` + line, true, ""},
-		{"command", `command="/bin/true" ` + line, false, "command"},
-		{"command behind others", `no-pty,command="x \" y" ` + line, false, "no-pty"},
-		{"from", `from="10.0.0.0/8" ` + line, false, "from"},
-		{"restrict", `restrict ` + line, false, "restrict"},
-		{"principals", `principals="a" ` + line, false, "principals"},
-		{"cert-authority", `cert-authority ` + line, false, "cert-authority"},
-		{"unknown option", `future-limit ` + line, false, "future-limit"},
-		{"empty option", `no-pty,, ` + line, false, ""},
-		{"limited, and again without limit", `command="x" ` + line + "\n" + line, true, ""},
-		{"expires later", `expiry-time="20260601120001Z" ` + line, true, ""},
-		{"has expired", `expiry-time="20260601120000Z" ` + line, false, "expired"},
-		{"expires on a day", `expiry-time="20300101" ` + line, true, ""},
-		{"expired on a day", `expiry-time="202001010000" ` + line, false, "expired"},
-		{"expires at no time", `expiry-time="20261399" ` + line, false, "none"},
-		{"quote that is not closed", `command="x ` + line, false, ""},
-		{"last line without end", "\n\n" + line, true, ""},
-		{"byte order mark", "\ufeff" + line, true, ""},
-		{"over the end of a block", strings.Repeat("#x\n", keyBlock/3-20) + line, true, ""},
-		{"far behind", strings.Repeat("ssh-rsa AAAA\n", 100000) + line + "\nssh-rsa AAAA\n", true, ""},
-		{"cut by NUL", kind + " " + blob + "\x00", false, ""},
-		{"empty", "", false, ""},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			got, err := listsKey(key, now)(strings.NewReader(c.text))
-			if got != c.want || c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)) {
-				t.Errorf("got %v, %v", got, err)
-			}
-		})
-	}
-}
-
-func TestKeyFile(t *testing.T) {
-	a := accounts.Account{Name: "ann", Home: "/home/ann"}
-	for path, want := range map[string]string{
-		"": "/home/ann .ssh/authorized_keys", "keys": "/home/ann keys", "~/.k/x": "/home/ann .k/x", "%h/.k": "/home/ann .k",
-		"/etc/keys/%u": "/ etc/keys/ann", "/etc/%u/100%%": "/ etc/ann/100%", ".keys/%u": "/home/ann .keys/ann",
-	} {
-		file, err := keyFile(path)
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
-		if dir, name, ok := file(a); !ok || dir+" "+name != want {
-			t.Errorf("%s: %s %s %v", path, dir, name, ok)
-		}
-	}
-	for _, path := range []string{"/etc/keys", "/etc/keys/%%", "%x", "/etc/%u/%i"} {
-		if _, err := keyFile(path); err == nil {
-			t.Errorf("%s: no error", path)
-		}
-	}
-	file, err := keyFile("/etc/keys/%u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"", ".", "..", "../ann", "a/b"} {
-		if _, _, ok := file(accounts.Account{Name: name, Home: "/"}); ok {
-			t.Errorf("login %q makes a path", name)
-		}
-	}
-	if _, _, ok := below("x")(accounts.Account{Name: "x", Home: "relative"}); ok {
-		t.Error("a relative home is used")
-	}
-}
-
 // TestKeyFileOfAllUsers: an absolute keyfile with the login in it.
 func TestKeyFileOfAllUsers(t *testing.T) {
-	source, _ := homes(t)
+	source, _ := mappertest.Homes(t)
 	dir := filepath.Dir(source.Accounts[0].Home)
 	cert, line := keyAndLine(t, testca.P256())
 	if err := os.WriteFile(filepath.Join(dir, "keys.ann"), []byte(line), 0o644); err != nil {
@@ -427,38 +184,4 @@ func TestKeyFileOfAllUsers(t *testing.T) {
 			t.Errorf("%q: %q (%s)", user, got, verdict)
 		}
 	}
-}
-
-func FuzzAuthorizedKeys(f *testing.F) {
-	cert, line := keyAndLine(f, testca.P256())
-	key, err := sshKey(context.Background(), cert)
-	if err != nil {
-		f.Fatal(err)
-	}
-	line = strings.TrimSpace(line)
-	for _, s := range []string{line, "#" + line, `from="a b" ` + line, `no-pty,expiry-time="20300101Z" ` + line + " c", line + "\n" + line, "\"" + line, `a="\"` + line} {
-		f.Add(s)
-	}
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, text string) {
-		yes, err := listsKey(key, now)(strings.NewReader(text))
-		if !yes {
-			return
-		}
-		if err != nil {
-			t.Fatal("both yes and an error")
-		}
-		// OpenSSH's own reading must find a line with this key.
-		for rest := []byte(strings.TrimPrefix(text, "\ufeff")); len(rest) > 0; {
-			public, _, options, more, err := ssh.ParseAuthorizedKey(rest)
-			if err != nil {
-				break
-			}
-			if base64.StdEncoding.EncodeToString(public.Marshal()) == key.blob && !strings.Contains(fmt.Sprint(options), "command") {
-				return
-			}
-			rest = more
-		}
-		t.Fatalf("%q is taken for a line with the key", text)
-	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // issuerName is one value of a block's key issuer: an authority by its name, by its key, or by the identifier of its key.
@@ -137,7 +138,7 @@ func (n issuerName) isKeyOf(issuer *certinfo.Certificate, known authorities) boo
 var errOtherIssuer = errors.New("the issuer is not one of those of the block")
 
 // speaksFor tells the standing of the issuer for this block, and why the block is not asked; nil when it is.
-func (l link) speaksFor(c Checked, known authorities) (standing, error) {
+func (l link) speaksFor(c Checked, known authorities) (mapping.Standing, error) {
 	if len(l.issuers) == 0 {
 		return l.unnamed(c, known)
 	}
@@ -150,7 +151,7 @@ func (l link) speaksFor(c Checked, known authorities) (standing, error) {
 		case issuer == nil:
 			keys = true
 		case n.isKeyOf(issuer, known):
-			return standingBound, nil
+			return mapping.StandingBound, nil
 		}
 	}
 	switch {
@@ -158,25 +159,25 @@ func (l link) speaksFor(c Checked, known authorities) (standing, error) {
 		s := known.of(c)
 		return s, foreignIssuer(s, c)
 	case keys:
-		return standingUnknown, fmt.Errorf(
+		return mapping.StandingUnknown, fmt.Errorf(
 			"%w, as far as is known: its key is not, because no chain to a CA of ca_dir was built (cert_policy = ca builds one)",
 			errOtherIssuer)
 	case issuer != nil:
-		return standingForeign, fmt.Errorf("%w; its key is %s", errOtherIssuer, keyText(issuer))
+		return mapping.StandingForeign, fmt.Errorf("%w; its key is %s", errOtherIssuer, keyText(issuer))
 	}
-	return standingForeign, errOtherIssuer
+	return mapping.StandingForeign, errOtherIssuer
 }
 
 // unnamed is speaksFor of a block without issuer.
-func (l link) unnamed(c Checked, known authorities) (standing, error) {
-	r, ok := l.mapper.(issuerReader)
+func (l link) unnamed(c Checked, known authorities) (mapping.Standing, error) {
+	r, ok := l.mapper.(mapping.IssuerReader)
 	if !ok {
-		return standingUnknown, nil
+		return mapping.StandingUnknown, nil
 	}
-	switch r.issuerUse(c.Cert) {
-	case usesNoIssuer:
-		return standingUnknown, nil
-	case comparesIssuer:
+	switch r.IssuerUse(c.Cert) {
+	case mapping.UsesNoIssuer:
+		return mapping.StandingUnknown, nil
+	case mapping.ComparesIssuer:
 		return known.of(c), nil
 	}
 	s := known.of(c)
@@ -184,21 +185,21 @@ func (l link) unnamed(c Checked, known authorities) (standing, error) {
 }
 
 // foreignIssuer returns why a CA of a known name is not the one that is meant; nil where it is.
-func foreignIssuer(s standing, c Checked) error {
-	if s != standingForeign {
+func foreignIssuer(s mapping.Standing, c Checked) error {
+	if s != mapping.StandingForeign {
 		return nil
 	}
-	return cured{
+	return mapping.Cure(
 		fmt.Errorf("the issuer has the name of a CA of ca_dir, and another key below another anchor, %q",
 			c.anchor().Subject.RFC4514()),
 		fmt.Sprintf("issuer = %q, or its certificate in ca_dir, if it is meant too", keyText(c.issuer())),
-	}
+	)
 }
 
 // goesByIssuer tells that the block's answer about the certificate rests on the issuer's name.
 func (l link) goesByIssuer(cert *certinfo.Certificate) bool {
-	r, ok := l.mapper.(issuerReader)
-	return ok && r.issuerUse(cert) == restsOnIssuer || slices.ContainsFunc(l.issuers, issuerName.byNameAlone)
+	r, ok := l.mapper.(mapping.IssuerReader)
+	return ok && r.IssuerUse(cert) == mapping.RestsOnIssuer || slices.ContainsFunc(l.issuers, issuerName.byNameAlone)
 }
 
 // BoundByName says, one sentence for each block, where an authority is known by its name alone although several roots of
@@ -214,17 +215,14 @@ func (c *Chain) BoundByName() []string {
 			if n.byNameAlone() && len(c.known.named(n.name)) == 0 {
 				notes = append(notes, fmt.Sprintf("mapper %s: issuer %q is bound by its name alone: "+
 					"ca_dir has no CA of that name, and any of its %d roots can certify one; %s",
-					l.name, n.text, roots, nameTheKey))
+					l.name, n.text, roots, mapping.NameTheKey))
 			}
 		}
-		if u, ok := l.mapper.(issuerReader); ok && len(l.issuers) == 0 && u.issuerUse(nil) == restsOnIssuer {
+		if u, ok := l.mapper.(mapping.IssuerReader); ok && len(l.issuers) == 0 && u.IssuerUse(nil) == mapping.RestsOnIssuer {
 			notes = append(notes, fmt.Sprintf("mapper %s: goes by the names of issuers; "+
 				"those that are not in ca_dir are bound by name alone, and any of its %d roots can certify them; %s",
-				l.name, roots, nameTheKey))
+				l.name, roots, mapping.NameTheKey))
 		}
 	}
 	return notes
 }
-
-// nameTheKey is the cure.
-const nameTheKey = `put the CA's certificate into ca_dir, or write issuer = "file:..." or "sha256:..."`

@@ -18,6 +18,8 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/activedirectory"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // ldapAccounts is an account database in which the named people exist, from uid 2001 on, root below UID_MIN.
@@ -78,15 +80,6 @@ func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
 	return c
 }
 
-func ldapCertificate(t testing.TB, c *testca.Cert) *certinfo.Certificate {
-	t.Helper()
-	parsed, err := certinfo.Parse(c.DER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
-
 func ldapContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -139,8 +132,6 @@ type ldapWorld struct {
 	evil                        map[string]*certinfo.Certificate
 }
 
-const testSID = "S-1-5-21-1004336348-1177238915-682003330-512"
-
 func newLDAPWorld(t *testing.T) *ldapWorld {
 	ca := testca.NewRoot(`Example "CA", Ltd.`)
 	accented := testca.NewRoot("Società CA")
@@ -148,18 +139,18 @@ func newLDAPWorld(t *testing.T) *ldapWorld {
 	alice := ca.Leaf("Alice Example", testca.SAN(testca.Email("alice@example.com"), testca.UPN("alice@EXAMPLE.COM")))
 	bob := ca.Leaf("Bob (Affiliate)", testca.SAN(testca.Email("bob@example.com"), testca.Email("robert@example.com")))
 	umlaut := accented.Leaf("Dora", testca.SAN(testca.Email("dora@example.com")))
-	w.alice, w.bob, w.umlaut = ldapCertificate(t, alice), ldapCertificate(t, bob), ldapCertificate(t, umlaut)
-	w.foreign = ldapCertificate(t, ca.Leaf("Nobody Here", testca.SAN(testca.Email("nobody@example.com"))))
-	sid, err := parseSID(testSID)
+	w.alice, w.bob, w.umlaut = mappertest.Parsed(t, alice), mappertest.Parsed(t, bob), mappertest.Parsed(t, umlaut)
+	w.foreign = mappertest.Parsed(t, ca.Leaf("Nobody Here", testca.SAN(testca.Email("nobody@example.com"))))
+	sid, err := activedirectory.ParseSID(mappertest.SID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, cn := range map[string]string{"star": "*", "paren": "*)(uid=*", "injection": "x)(|(uid=*", "backslash": `\2a`, "nul": "Alice Example\x00x"} {
-		w.evil[name] = ldapCertificate(t, ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("CN", 0x0c, []byte(cn))))), testca.SAN(testca.Email("x@example.com"))))
+		w.evil[name] = mappertest.Parsed(t, ca.Leaf("x", testca.RawSubject(testca.Name(testca.RDN(testca.Attribute("CN", 0x0c, []byte(cn))))), testca.SAN(testca.Email("x@example.com"))))
 	}
 	w.server = slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", "description: Alice Example", binaryLine("userCertificate;binary", alice.DER), "userPrincipalName: alice@EXAMPLE.COM")+
 		slapdtest.Person("bob", 2002, "uid: robert", "mail: bob@example.com", "description: Bob (Affiliate)", binaryLine("userCertificate;binary", bob.DER), binaryLine("userCertificate;binary", ca.Leaf("old bob").DER))+
-		slapdtest.Person("carol", 2003, "mail: shared@example.com", binaryLine("objectSid", sid.binary()), "sAMAccountName: carol")+
+		slapdtest.Person("carol", 2003, "mail: shared@example.com", binaryLine("objectSid", sid.Binary()), "sAMAccountName: carol")+
 		slapdtest.Person("erin", 2005, "mail: shared@example.com")+
 		slapdtest.Person("dora", 2004, "mail: dora@example.com", binaryLine("userCertificate;binary", umlaut.DER)))
 	return w
@@ -167,7 +158,7 @@ func newLDAPWorld(t *testing.T) *ldapWorld {
 
 func TestLDAPMapper(t *testing.T) {
 	w := newLDAPWorld(t)
-	two := ldapCertificate(t, w.ca.Leaf("x", testca.SAN(testca.Email("shared@example.com"))))
+	two := mappertest.Parsed(t, w.ca.Leaf("x", testca.SAN(testca.Email("shared@example.com"))))
 	passwordFile := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(passwordFile, []byte(slapdtest.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -294,7 +285,7 @@ func nilLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func BenchmarkFindAmongTenThousand(b *testing.B) {
 	ca := testca.NewRoot("Users CA")
 	leaf := ca.Leaf("Alice")
-	cert := ldapCertificate(b, leaf)
+	cert := mappertest.Parsed(b, leaf)
 	var people strings.Builder
 	for i := range 10_000 {
 		people.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i))

@@ -12,6 +12,8 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/directory"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // storeDir is a directory for records that does not exist yet.
@@ -31,7 +33,7 @@ func TestOfflineCache(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	now := time.Now()
 	alice := ca.Leaf("Alice", testca.Validity(now.Add(-time.Hour), now.Add(10*time.Hour)))
-	cert, other := ldapCertificate(t, alice), ldapCertificate(t, ca.Leaf("Alice"))
+	cert, other := mappertest.Parsed(t, alice), mappertest.Parsed(t, ca.Leaf("Alice"))
 	dir := storeDir(t)
 	says := searching("uid=alice", "uid", "alice", "userCertificate;binary", string(alice.DER))
 	nobody := func(r slapdtest.Request, w io.Writer) bool { return slapdtest.Polite(r, w) }
@@ -103,18 +105,18 @@ func TestOfflineCache(t *testing.T) {
 
 // checkRecords: records are root's alone, and one that another could have written is not believed.
 func checkRecords(t *testing.T, dir string) {
-	s := newStore(Options{StoreDir: dir, Logger: nilLogger()})
+	s := directory.NewStore(Options{StoreDir: dir, Logger: nilLogger()})
 	if s == nil {
 		return
 	}
-	s.write("x", map[string]string{"a": "b"})
+	s.Write("x", map[string]string{"a": "b"})
 	info, err := os.Stat(filepath.Join(dir, "x"))
 	parent, err2 := os.Stat(dir)
 	if err != nil || err2 != nil || info.Mode() != 0o600 || parent.Mode().Perm() != 0o700 {
 		t.Fatal(info, parent, err, err2)
 	}
 	var record map[string]string
-	if !s.read("x", &record) || record["a"] != "b" {
+	if !s.Read("x", &record) || record["a"] != "b" {
 		t.Error("a record is not read")
 	}
 	for name, spoil := range map[string]func() error{
@@ -124,19 +126,19 @@ func checkRecords(t *testing.T, dir string) {
 		},
 		"torn": func() error { return os.WriteFile(filepath.Join(dir, "x"), []byte(`{"a":`), 0o600) },
 	} {
-		s.write("x", map[string]string{"a": "b"})
+		s.Write("x", map[string]string{"a": "b"})
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if s.read("x", &record) {
+		if s.Read("x", &record) {
 			t.Errorf("a record that is %s is read", name)
 		}
-		s.remove("x")
+		s.Remove("x")
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.replace("x", 1); err == nil {
+	if err := s.Replace("x", 1); err == nil {
 		t.Error("a record is written where others can look")
 	}
 }

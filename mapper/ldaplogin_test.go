@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // namedByCN is an entry whose login does not stand in its name, as in Active Directory; number "" leaves uidNumber out.
@@ -35,7 +36,7 @@ func blockText(settings []string) string {
 func TestWhoeverWritesHisOwnEntryIsNobodyElse(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	mallory := ca.Leaf("Mallory", testca.SAN(testca.Email("mallory@example.com")))
-	cert := ldapCertificate(t, mallory)
+	cert := mappertest.Parsed(t, mallory)
 	held := binaryLine("userCertificate;binary", mallory.DER)
 	people := accounts.Static{Accounts: []accounts.Account{{Name: "root"}, {Name: "mallory", UID: 2001}, {Name: "oracle", UID: 2002}, {Name: "local", UID: 2003}}}
 	directoryOracle := slapdtest.Person("oracle", 2002, "mail: oracle@example.com", "employeeType: oracle")
@@ -132,7 +133,7 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
-			if got, words := verdict(t, chain, ldapCertificate(t, c.cert), c.user); got != c.want || !strings.Contains(words, c.says) {
+			if got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user); got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
 			}
 		})
@@ -140,13 +141,13 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 	t.Run("a number is that of the account that is logged in to", func(t *testing.T) {
 		s := slapdtest.Start(t, namedByCN("Mallory", "2077", "uid: mallory", "employeeType: BOB", held(bob)))
 		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType", "ignorecase", "true"))
-		if got, words := verdict(t, chain, ldapCertificate(t, bob), "bob"); got != "" || !strings.Contains(words, "uidNumber") {
+		if got, words := verdict(t, chain, mappertest.Parsed(t, bob), "bob"); got != "" || !strings.Contains(words, "uidNumber") {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	})
 	t.Run("the explanation warns", func(t *testing.T) {
 		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
-		all, err := chain.Explain(ldapContext(t), Checked{Cert: ldapCertificate(t, alice)}, "", true)
+		all, err := chain.Explain(ldapContext(t), Checked{Cert: mappertest.Parsed(t, alice)}, "", true)
 		if err != nil || !strings.Contains(fmt.Sprint(all), "whoever may write employeeType may log in as anybody") {
 			t.Errorf("%v, %v", all, err)
 		}
@@ -159,7 +160,7 @@ func TestWhatANameCostsIsNothing(t *testing.T) {
 	s := slapdtest.StartLogged(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
 	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "certificate_match", "exact", "uid_attribute", "uid"))
 	for _, user := range []string{"", "alice"} {
-		if got, words := verdict(t, chain, ldapCertificate(t, leaf), user); got != "alice" {
+		if got, words := verdict(t, chain, mappertest.Parsed(t, leaf), user); got != "alice" {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	}
@@ -176,7 +177,7 @@ func TestEveryRefusalNamesItsCure(t *testing.T) {
 	leaf := testca.NewRoot("Users CA").Leaf("Alice")
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
 	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(mail=%s@example.com)"))
-	_, err := chain.Match(ldapContext(t), Checked{Cert: ldapCertificate(t, leaf)}, "alice", true)
+	_, err := chain.Match(ldapContext(t), Checked{Cert: mappertest.Parsed(t, leaf)}, "alice", true)
 	if Restore(err) != "uid_attribute = ATTRIBUTE, the one that names the login" {
 		t.Errorf("%v: %q", err, Restore(err))
 	}

@@ -12,36 +12,17 @@ import (
 	"time"
 
 	"pam_pkcs11/config"
-	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
-
-// people of the tests. toor is another name of root's.
-var testAccounts = accounts.Static{Accounts: []accounts.Account{
-	{Name: "root", GECOS: "root"}, {Name: "toor", GECOS: "Other Root"}, {Name: "daemon", UID: 1, GECOS: "daemon"},
-	{Name: "alice", UID: 1000, GECOS: "Alice Example,Room 7,555,666,staff 77"},
-	{Name: "bob", UID: 1001, GECOS: "Bob Example"},
-	{Name: "carol", UID: 1002, GECOS: "Same Name,,,"}, {Name: "carla", UID: 1003, GECOS: "Same Name"},
-	{Name: `EX\alice`, UID: 1004}, {Name: "alice@example.com", UID: 1005}, {Name: "mallory", UID: 1006, GECOS: "Mallory,Bob Example,Bob Example,Bob Example"},
-	{Name: "kay", UID: 1007}, {Name: "smith", UID: 1008}, {Name: "Dora", UID: 1009}, {Name: "nobody", UID: 65534, GECOS: "nobody"},
-}}
-
-var theCA = testca.NewRoot("Example CA")
 
 const (
 	caOneLine = "/C=IT/O=Example/CN=Example CA"
 	caRFC4514 = "CN=Example CA,O=Example,C=IT"
 )
-
-func certificate(t testing.TB, options ...testca.Option) *certinfo.Certificate {
-	t.Helper()
-	c, err := certinfo.Parse(theCA.Leaf("nobody in particular", options...).DER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // block makes one mapper block; lines are those of its mapfile, nil is none.
 func block(t testing.TB, typ string, lines []string, settings map[string][]string) config.Mapper {
@@ -66,7 +47,7 @@ func block(t testing.TB, typ string, lines []string, settings map[string][]strin
 
 func chain(t testing.TB, blocks ...config.Mapper) *Chain {
 	t.Helper()
-	c, err := New(blocks, Options{Accounts: testAccounts})
+	c, err := New(blocks, Options{Accounts: mappertest.Accounts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +231,7 @@ func TestMappers(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			got, verdict := ask(t, chain(t, block(t, r.typ, r.lines, r.settings)), certificate(t, r.cert), r.user)
+			got, verdict := ask(t, chain(t, block(t, r.typ, r.lines, r.settings)), mappertest.Certificate(t, r.cert), r.user)
 			if got != r.want || !strings.Contains(verdict, r.why) {
 				t.Errorf("got %q (%s), want %q (%s)", got, verdict, r.want, r.why)
 			}
@@ -299,7 +280,7 @@ func TestSubjectForms(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, verdict := ask(t, chain(t, block(t, "subject", []string{c.key + " -> alice"}, nil)), certificate(t, c.cert), "")
+			got, verdict := ask(t, chain(t, block(t, "subject", []string{c.key + " -> alice"}, nil)), mappertest.Certificate(t, c.cert), "")
 			if got != c.want {
 				t.Errorf("got %q (%s), want %q", got, verdict, c.want)
 			}
@@ -340,20 +321,20 @@ func TestSerial(t *testing.T) {
 			if c.issuer {
 				settings["issuer"] = []string{caRFC4514}
 			}
-			got, verdict := ask(t, chain(t, block(t, "serial", []string{c.key + " -> alice"}, settings)), certificate(t, testca.Serial(c.serial...)), "")
+			got, verdict := ask(t, chain(t, block(t, "serial", []string{c.key + " -> alice"}, settings)), mappertest.Certificate(t, testca.Serial(c.serial...)), "")
 			if got != c.want {
 				t.Errorf("got %q (%s), want %q", got, verdict, c.want)
 			}
 		})
 	}
-	if got, verdict := ask(t, chain(t, block(t, "serial", nil, nil)), certificate(t), "4097"); got != "" || !strings.Contains(verdict, "mapfile") {
+	if got, verdict := ask(t, chain(t, block(t, "serial", nil, nil)), mappertest.Certificate(t), "4097"); got != "" || !strings.Contains(verdict, "mapfile") {
 		t.Errorf("a serial number is a login: %q (%s)", got, verdict)
 	}
 }
 
 func TestDigest(t *testing.T) {
-	cert := certificate(t)
-	sum := func(h crypto.Hash) string { return colons(cert.Fingerprint(h)) }
+	cert := mappertest.Certificate(t)
+	sum := func(h crypto.Hash) string { return certtext.Colons(cert.Fingerprint(h)) }
 	cases := []struct {
 		name, algorithm, key, want string
 	}{
@@ -395,16 +376,19 @@ func TestMailDomain(t *testing.T) {
 		{"", "alice@example.com", ""}, // an empty name was in every domain
 		{"ws1", "alice@example.com", ""},
 	}
-	b := block(t, "mail", nil, set("ignoredomain", "false"))
+	settings, ok := block(t, "mail", nil, set("ignoredomain", "false")).Settings.(mappers.Mail)
+	if !ok {
+		t.Fatal("no settings of a mail mapper")
+	}
 	for _, c := range cases {
-		m, err := newMailFor(b, Options{}, func() (string, error) { return c.host, nil })
+		m, err := newMailFor(settings, Options{}, func() (string, error) { return c.host, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := m.find(context.Background(), certificate(t, testca.SAN(testca.Email(c.address))))
+		found, err := m.Find(context.Background(), mappertest.Certificate(t, testca.SAN(testca.Email(c.address))))
 		got := ""
 		if len(found) > 0 {
-			got = found[0].user
+			got = found[0].User
 		}
 		if got != c.want || err != nil {
 			t.Errorf("%s on %s: got %q, %v", c.address, c.host, got, err)
@@ -435,7 +419,7 @@ func TestSeveralBlocksOfOneKind(t *testing.T) {
 	}
 	c := chain(t, conf.Mappers...)
 	for cn, want := range map[string]string{"A": "alice", "B": "bob", "alice": ""} {
-		r, err := c.Find(context.Background(), Checked{Cert: certificate(t, testca.Subject("CN="+cn))}, true)
+		r, err := c.Find(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN="+cn))}, true)
 		if r.User != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %+v, %v", cn, r, err)
 		}
@@ -450,14 +434,14 @@ func TestSeveralBlocksOfOneKind(t *testing.T) {
 
 // TestUnverified: without a checked chain only what binds the certificate or its key may answer.
 func TestUnverified(t *testing.T) {
-	cert := certificate(t, testca.Subject("CN=alice"), testca.SAN(testca.UPN("alice@x"), testca.Email("alice@x.y")))
+	cert := mappertest.Certificate(t, testca.Subject("CN=alice"), testca.SAN(testca.UPN("alice@x"), testca.Email("alice@x.y")))
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "ms", "upn", "krb", "pwent", "generic", "null"} {
 		c := chain(t, block(t, typ, nil, nil))
 		if r, err := c.Match(context.Background(), Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
 			t.Errorf("%s: %+v, %v", typ, r, err)
 		}
 	}
-	c := chain(t, block(t, "digest", []string{colons(cert.Fingerprint(crypto.SHA256)) + " -> alice"}, nil))
+	c := chain(t, block(t, "digest", []string{certtext.Colons(cert.Fingerprint(crypto.SHA256)) + " -> alice"}, nil))
 	if r, err := c.Find(context.Background(), Checked{Cert: cert}, false); err != nil || r.User != "alice" {
 		t.Errorf("digest: %+v, %v", r, err)
 	}
@@ -465,7 +449,7 @@ func TestUnverified(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	c := chain(t, block(t, "mail", nil, nil), block(t, "cn", []string{"A -> alice"}, nil), block(t, "null", nil, set("default_match", "true")))
-	all, err := c.Explain(context.Background(), Checked{Cert: certificate(t, testca.Subject("CN=A"))}, "", true)
+	all, err := c.Explain(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, "", true)
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}

@@ -2,23 +2,11 @@ package mapper
 
 import (
 	"context"
-	"errors"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/mapping"
 )
-
-// errAmbiguous is returned when a certificate fits two users.
-var errAmbiguous = errors.New("more than one user fits")
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // nullMapper says the same to every certificate: no, or default_user.
 type nullMapper struct {
@@ -26,21 +14,24 @@ type nullMapper struct {
 	user   string
 }
 
-func newNull(b config.Mapper, _ Options) (mapper, error) {
-	return &nullMapper{always: b.Values.Bool("default_match"), user: b.Values.String("default_user")}, nil
+func newNull(s mappers.Null) mapping.Mapper {
+	return &nullMapper{always: s.Always, user: s.User}
 }
 
-func (m *nullMapper) binds() bool { return false }
+// Binds implements mapping.Mapper.
+func (m *nullMapper) Binds() bool { return false }
 
-func (m *nullMapper) find(context.Context, *certinfo.Certificate) ([]answer, error) {
+// Find implements mapping.Mapper.
+func (m *nullMapper) Find(context.Context, *certinfo.Certificate) ([]mapping.Answer, error) {
 	if !m.always || m.user == "" {
 		return nil, nil
 	}
-	return []answer{{user: m.user, value: "any certificate", origin: OriginFixed}}, nil
+	return []mapping.Answer{{User: m.user, Value: "any certificate", Origin: OriginFixed}}, nil
 }
 
-func (m *nullMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
-	found, err := m.find(ctx, cert)
-	a := pick(found, user, false)
-	return a, a.user != "" && err == nil, err
+// Match implements mapping.Mapper.
+func (m *nullMapper) Match(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) (mapping.Answer, bool, error) {
+	found, err := m.Find(ctx, cert)
+	a := mapping.Pick(found, user, false)
+	return a, a.User != "" && err == nil, err
 }

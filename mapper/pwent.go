@@ -7,34 +7,39 @@ import (
 	"slices"
 	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // pwentMapper compares the common names with the logins and GECOS fields of accounts.
 type pwentMapper struct{ people }
 
-func newPwent(b config.Mapper, o Options) (mapper, error) {
-	return &pwentMapper{people{o.Accounts, b.Values.Bool("ignorecase")}}, nil
+func newPwent(s mappers.Pwent, o Options) mapping.Mapper {
+	return &pwentMapper{people{o.Accounts, s.IgnoreCase}}
 }
 
-func (m *pwentMapper) binds() bool { return false }
+// Binds implements mapping.Mapper.
+func (m *pwentMapper) Binds() bool { return false }
 
-func (m *pwentMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+// Match implements mapping.Mapper.
+func (m *pwentMapper) Match(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) (mapping.Answer, bool, error) {
 	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
-		return answer{}, false, err
+		return mapping.Answer{}, false, err
 	}
-	return m.people.match(ctx, names, user)
+	return m.people.Match(ctx, names, user)
 }
 
-func (m *pwentMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+// Find implements mapping.Mapper.
+func (m *pwentMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]mapping.Answer, error) {
 	names, err := readTexts(ctx, cert.CommonNames())
 	if err != nil {
 		return nil, err
 	}
-	return m.people.find(ctx, names)
+	return m.people.Find(ctx, names)
 }
 
 // people looks for accounts by what they are called.
@@ -43,25 +48,25 @@ type people struct {
 	ignoreCase bool
 }
 
-// match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
-func (p people) match(ctx context.Context, names []string, user *person) (answer, bool, error) {
-	tellAsked(ctx, "account "+user.typed)
-	account, err := p.accounts.Lookup(user.typed)
+// Match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
+func (p people) Match(ctx context.Context, names []string, user *mapping.Person) (mapping.Answer, bool, error) {
+	mapping.TellAsked(ctx, "account "+user.Typed)
+	account, err := p.accounts.Lookup(user.Typed)
 	if err != nil {
-		return answer{}, false, err
+		return mapping.Answer{}, false, err
 	}
-	tellHeard(ctx, account.Name+":"+account.GECOS)
+	mapping.TellHeard(ctx, account.Name+":"+account.GECOS)
 	for _, n := range names {
-		if same(n, account.Name, p.ignoreCase) || p.isCalled(*account, n) {
-			return answer{user: user.typed, value: n, origin: OriginAccounts}, true, nil
+		if certtext.Equal(n, account.Name, p.ignoreCase) || p.isCalled(*account, n) {
+			return mapping.Answer{User: user.Typed, Value: n, Origin: OriginAccounts}, true, nil
 		}
 	}
 	for _, n := range names {
-		if user.is(n) {
-			return answer{user: user.typed, value: n, origin: OriginAccounts}, true, nil
+		if user.Is(n) {
+			return mapping.Answer{User: user.Typed, Value: n, Origin: OriginAccounts}, true, nil
 		}
 	}
-	return answer{}, false, nil
+	return mapping.Answer{}, false, nil
 }
 
 // isCalled compares a name with the GECOS field: as a whole, its first part (the full name) and its fifth and later
@@ -71,26 +76,26 @@ func (p people) isCalled(a accounts.Account, name string) bool {
 	if a.GECOS == "" || name == "" {
 		return false
 	}
-	if same(name, a.GECOS, p.ignoreCase) {
+	if certtext.Equal(name, a.GECOS, p.ignoreCase) {
 		return true
 	}
 	for i, part := range strings.Split(a.GECOS, ",") {
-		if (i == 0 || i > 3) && part != "" && same(name, part, p.ignoreCase) {
+		if (i == 0 || i > 3) && part != "" && certtext.Equal(name, part, p.ignoreCase) {
 			return true
 		}
 	}
 	return false
 }
 
-// find looks for the accounts whose logins are among the names, and else for the one that is called so. Two accounts
+// Find looks for the accounts whose logins are among the names, and else for the one that is called so. Two accounts
 // with the same GECOS field are nobody's proof: then none is found.
-func (p people) find(ctx context.Context, names []string) ([]answer, error) {
-	var logins []answer
+func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, error) {
+	var logins []mapping.Answer
 	for _, n := range names {
-		tellAsked(ctx, "account "+n)
+		mapping.TellAsked(ctx, "account "+n)
 		switch account, err := p.accounts.Lookup(n); {
 		case err == nil:
-			logins = append(logins, answer{user: account.Name, value: n, origin: OriginAccounts})
+			logins = append(logins, mapping.Answer{User: account.Name, Value: n, Origin: OriginAccounts})
 		case !errors.Is(err, accounts.ErrNoAccount):
 			return nil, err
 		}
@@ -105,27 +110,27 @@ func (p people) find(ctx context.Context, names []string) ([]answer, error) {
 	if len(byLogin) == 0 {
 		byLogin = called
 	}
-	tellHeard(ctx, users(byLogin)...)
+	mapping.TellHeard(ctx, mapping.Users(byLogin)...)
 	if len(byLogin) > 1 {
-		return nil, errAmbiguous
+		return nil, mapping.ErrAmbiguous
 	}
 	return byLogin, nil
 }
 
 // enumerate goes through all accounts and returns those whose login is one of the names but for its case, and those
 // that are called so. An account may be listed by two name services; what Lookup gives is what counts of it.
-func (p people) enumerate(ctx context.Context, names []string) (byLogin, called []answer, err error) {
-	tellAsked(ctx, "the GECOS fields of all accounts")
+func (p people) enumerate(ctx context.Context, names []string) (byLogin, called []mapping.Answer, err error) {
+	mapping.TellAsked(ctx, "the GECOS fields of all accounts")
 	hits := map[string]bool{}
 	err = p.accounts.All(func(a accounts.Account) bool {
 		for _, n := range names {
-			if same(n, a.Name, p.ignoreCase) || p.isCalled(a, n) {
+			if certtext.Equal(n, a.Name, p.ignoreCase) || p.isCalled(a, n) {
 				hits[a.Name] = true
 			}
 		}
 		return ctx.Err() == nil
 	})
-	if err := firstError(err, ctx.Err()); err != nil {
+	if err := mapping.FirstError(err, ctx.Err()); err != nil {
 		return nil, nil, err
 	}
 	for _, login := range slices.Sorted(maps.Keys(hits)) {
@@ -133,21 +138,13 @@ func (p people) enumerate(ctx context.Context, names []string) (byLogin, called 
 		if err != nil {
 			return nil, nil, err
 		}
-		isLogin := func(n string) bool { return same(n, login, p.ignoreCase) }
+		isLogin := func(n string) bool { return certtext.Equal(n, login, p.ignoreCase) }
 		isName := func(n string) bool { return p.isCalled(*account, n) }
 		if i := slices.IndexFunc(names, isLogin); i >= 0 {
-			byLogin = append(byLogin, answer{user: login, value: names[i], origin: OriginAccounts})
+			byLogin = append(byLogin, mapping.Answer{User: login, Value: names[i], Origin: OriginAccounts})
 		} else if i := slices.IndexFunc(names, isName); i >= 0 {
-			called = append(called, answer{user: login, value: names[i], origin: OriginAccounts})
+			called = append(called, mapping.Answer{User: login, Value: names[i], Origin: OriginAccounts})
 		}
 	}
 	return byLogin, called, nil
-}
-
-func users(found []answer) []string {
-	var list []string
-	for _, a := range found {
-		list = append(list, a.user)
-	}
-	return list
 }

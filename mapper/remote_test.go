@@ -22,7 +22,10 @@ import (
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper/internal/mapfile"
+	"pam_pkcs11/mapper/internal/mappertest"
 )
 
 // secureServer is an https server and a client that trusts it.
@@ -47,7 +50,7 @@ func remoteChain(t *testing.T, address string, o Options, settings map[string][]
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Accounts = testAccounts
+	o.Accounts = mappertest.Accounts
 	return New([]config.Mapper{b}, o)
 }
 
@@ -73,7 +76,7 @@ func TestRemoteMapfile(t *testing.T) {
 		{"an error page", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, text, http.StatusInternalServerError) }, "", "status 500"},
 		{"not modified, though nothing was kept", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }, "", "not there"},
 		{"announced too large", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", fmt.Sprint(maxRemoteMap+1))
+			w.Header().Set("Content-Length", fmt.Sprint(mapfile.MaxRemoteMap+1))
 		}, "", "larger than allowed"},
 		{"compressed", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
@@ -91,7 +94,7 @@ func TestRemoteMapfile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN=A")), ""); got != c.want || !strings.Contains(verdict, c.why) {
+			if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN=A")), ""); got != c.want || !strings.Contains(verdict, c.why) {
 				t.Errorf("got %q (%s), want %q (%s)", got, verdict, c.want, c.why)
 			}
 		})
@@ -104,7 +107,7 @@ func TestRemoteMapfileOfUntrustedServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN=A")), ""); got != "" || !strings.Contains(verdict, "certificate") {
+	if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN=A")), ""); got != "" || !strings.Contains(verdict, "certificate") {
 		t.Errorf("got %q (%s)", got, verdict)
 	}
 }
@@ -121,7 +124,7 @@ func TestRemoteMapfileInTheClear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN=A")), ""); got != "alice" {
+	if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN=A")), ""); got != "alice" {
 		t.Errorf("got %q (%s)", got, verdict)
 	}
 }
@@ -135,7 +138,7 @@ func TestRemoteMapfileIsFetchedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for cn, want := range map[string]string{"A": "alice", "B": "bob", "C": ""} {
-		if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN="+cn)), ""); got != want {
+		if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN="+cn)), ""); got != want {
 			t.Errorf("%s: %q (%s)", cn, got, verdict)
 		}
 	}
@@ -175,7 +178,7 @@ func TestRemoteMapfileCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN=A")), ""); got != want || sent.Load() != bodies {
+		if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN=A")), ""); got != want || sent.Load() != bodies {
 			t.Errorf("got %q (%s), %d bodies; want %q, %d", got, verdict, sent.Load(), want, bodies)
 		}
 	}
@@ -236,12 +239,12 @@ func TestRemoteMapfileDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-		started := time.Now()
-		if r, err := ch.Find(ctx, Checked{Cert: certificate(t, testca.Subject("CN=A"))}, true); err == nil {
+		started, allowed := time.Now(), slowtest.Allowance()
+		if r, err := ch.Find(ctx, Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, true); err == nil {
 			t.Errorf("%s: %+v", url, r)
 		}
 		cancel()
-		if took := time.Since(started); took > 10*time.Second {
+		if took := time.Since(started); took > 10*time.Second+allowed() {
 			t.Errorf("%s: took %s", url, took)
 		}
 	}
@@ -275,7 +278,7 @@ func TestMapfileInADirectory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, verdict := ask(t, ch, certificate(t, testca.Subject("CN=A")), ""); got != c.want {
+			if got, verdict := ask(t, ch, mappertest.Certificate(t, testca.Subject("CN=A")), ""); got != c.want {
 				t.Errorf("got %q (%s), want %q", got, verdict, c.want)
 			}
 		})

@@ -3,79 +3,66 @@ package mapper
 import (
 	"context"
 	"errors"
-	"strings"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper/internal/certtext"
+	"pam_pkcs11/mapper/internal/mapfile"
+	"pam_pkcs11/mapper/internal/mapping"
 )
 
 // serialMapper knows certificates by issuer and serial number, through a mapfile: a number is no login. A serial
 // number is one of its issuer, so it counts alone only where the block is bound to one issuer; everywhere else
 // the mapfile has the number, a blank, and the issuer's name.
 type serialMapper struct {
-	mapfile *mapfile
+	mapfile *mapfile.File
 	alone   bool
 }
 
-func newSerial(b config.Mapper, o Options) (mapper, error) {
-	file, err := mapfileOf(b, o, true)
-	return &serialMapper{mapfile: file, alone: len(b.Values.List("issuer")) == 1}, err
+var _ mapping.IssuerReader = (*serialMapper)(nil) // found out at run time
+
+func newSerial(s mappers.Serial, o Options) (mapping.Mapper, error) {
+	file, err := mapfile.New(s.Mapfile, o, true)
+	return &serialMapper{mapfile: file, alone: s.Alone}, err
 }
 
-func (m *serialMapper) binds() bool { return false }
+// Binds implements mapping.Mapper.
+func (m *serialMapper) Binds() bool { return false }
 
-// issuerUse: a number is one of its issuer.
-func (m *serialMapper) issuerUse(*certinfo.Certificate) issuerUse { return restsOnIssuer }
+// IssuerUse: a number is one of its issuer.
+func (m *serialMapper) IssuerUse(*certinfo.Certificate) mapping.IssuerUse {
+	return mapping.RestsOnIssuer
+}
 
-func (m *serialMapper) find(ctx context.Context, cert *certinfo.Certificate) ([]answer, error) {
+// Find implements mapping.Mapper.
+func (m *serialMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]mapping.Answer, error) {
 	return m.answers(ctx, cert, nil)
 }
 
 // answers are those about a person, nil is anybody.
-func (m *serialMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *person) ([]answer, error) {
+func (m *serialMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) ([]mapping.Answer, error) {
 	var keys []string
-	for _, number := range serialTexts(cert) {
+	for _, number := range certtext.SerialTexts(cert) {
 		if m.alone {
 			keys = append(keys, number)
 		}
-		keys = append(keys, number+" "+cert.Issuer.RFC4514(), number+" "+spaced(cert.Issuer.RFC4514()))
-		if oneLineIsSure(cert.Issuer) {
+		keys = append(keys, number+" "+cert.Issuer.RFC4514(), number+" "+certtext.Spaced(cert.Issuer.RFC4514()))
+		if certtext.OneLineIsSure(cert.Issuer) {
 			keys = append(keys, number+" "+cert.Issuer.OneLine())
 		}
 	}
-	tellRead(ctx, keys...)
+	mapping.TellRead(ctx, keys...)
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a serial number is no login")
 	}
-	return m.mapfile.lookupFor(ctx, keys, user)
+	return m.mapfile.LookupFor(ctx, keys, user)
 }
 
-func (m *serialMapper) match(ctx context.Context, cert *certinfo.Certificate, user *person) (answer, bool, error) {
+// Match implements mapping.Mapper.
+func (m *serialMapper) Match(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) (mapping.Answer, bool, error) {
 	found, err := m.answers(ctx, cert, user)
-	a := pick(found, user, false)
-	return a, a.user != "" && err == nil, err
-}
-
-// serialTexts returns the ways to write a serial number: decimal; hexadecimal with 0x; in pairs joined by colons,
-// as openssl x509 -text prints it; and without either, as openssl x509 -serial does. No two numbers share a text:
-// pairs are left out where there is only one, and bare digits where they could be decimal.
-func serialTexts(cert *certinfo.Certificate) []string {
-	sign, magnitude := "", cert.SerialHex("")
-	if rest, negative := strings.CutPrefix(magnitude, "-"); negative {
-		sign, magnitude = "-", rest
-	}
-	texts := []string{cert.Serial.String(), sign + "0x" + magnitude}
-	if short := strings.TrimLeft(magnitude, "0"); short != "" && short != magnitude {
-		texts = append(texts, sign+"0x"+short)
-	}
-	if len(magnitude) > 2 {
-		pairs := strings.TrimPrefix(cert.SerialHex(":"), "-")
-		texts = append(texts, sign+pairs, sign+"0x"+pairs)
-	}
-	if strings.ContainsAny(magnitude, "ABCDEF") || magnitude[0] == '0' {
-		texts = append(texts, sign+magnitude)
-	}
-	return texts
+	a := mapping.Pick(found, user, false)
+	return a, a.User != "" && err == nil, err
 }
 
 // serialItem is the serial number as the generic mapper always read it: pairs of hexadecimal digits joined by colons.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
 )
 
 var update = flag.Bool("update", false, "write the generated part of the udev rules anew")
@@ -27,7 +27,7 @@ func knownRules() string {
 		}
 		products = nil
 	}
-	for known := range ccid.KnownReaders() {
+	for known := range plan.KnownReaders() {
 		if known.Vendor != vendor {
 			line()
 		}

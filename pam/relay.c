@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 #include "relay.h"
+#include "hostlog.h"
 #include "spawn.h"
 
 #include <errno.h>
@@ -500,6 +501,18 @@ static int read_verdict(struct relay *r, uint32_t n, struct verdict *v)
 	return v->code >= 0 && may_answer(r, v->code) ? 0 : -1;
 }
 
+/* write_line writes one line of the host's own. */
+static void write_line(const struct relay *r, int priority, const char *reason, const char *text)
+{
+	struct host_line line = {
+		.priority = priority,
+		.kind = r->verb == VERB_CHANGE ? "chauthtok" : "auth",
+		.reason = reason,
+		.text = text,
+	};
+	host_log(r->pam, r->pamh, &line);
+}
+
 /* apply lets a success take effect. The name that was given stays; the worker must mean the same one. */
 static int apply(struct relay *r, const struct verdict *v)
 {
@@ -516,9 +529,9 @@ static int apply(struct relay *r, const struct verdict *v)
 	}
 	for (int i = 0; i < MAX_VARIABLES; i++)
 		if (v->variables[i] && r->pam->putenv(r->pamh, v->variables[i]) != PAM_SUCCESS)
-			r->pam->syslog(r->pamh, LOG_WARNING, "a PKCS11_LOGIN variable could not be set");
+			write_line(r, LOG_WARNING, NULL, "a PKCS11_LOGIN variable could not be set");
 	if (v->authtok && r->pam->set_item(r->pamh, PAM_AUTHTOK, v->authtok) != PAM_SUCCESS)
-		r->pam->syslog(r->pamh, LOG_WARNING, "the PIN could not be forwarded");
+		write_line(r, LOG_WARNING, NULL, "the PIN could not be forwarded");
 	return 0;
 }
 
@@ -736,11 +749,22 @@ void relay_explain(struct relay *r)
 		r->fault = FAULT_PIN_CHANGE;
 }
 
-/* report writes why there is no verdict. */
+/* report writes why there is no verdict. The reasons are words like those of the worker's refusals. */
 static void report(const struct relay *r)
 {
-	r->pam->syslog(r->pamh, LOG_ERR, "no answer from the worker: %s%s", r->problem,
+	static const char *const reasons[] = {
+		[FAULT_PROTOCOL] = "worker_protocol",
+		[FAULT_CRASHED] = "worker_crashed",
+		[FAULT_KILLED] = "worker_killed",
+		[FAULT_ENDED] = "worker_ended",
+		[FAULT_DEADLINE] = "deadline",
+		[FAULT_NOT_STARTED] = "worker_not_started",
+		[FAULT_PIN_CHANGE] = "worker_ended_in_pin_change",
+	};
+	char text[sizeof r->why + 128];
+	snprintf(text, sizeof text, "no answer from the worker: %s%s", r->problem,
 		r->fault == FAULT_PIN_CHANGE ? "; the PIN may have been changed" : "");
+	write_line(r, LOG_ERR, reasons[r->fault], text);
 }
 
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault)

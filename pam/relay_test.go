@@ -44,7 +44,8 @@ func newDriver(t testing.TB) *driver {
 	program := filepath.Join(t.TempDir(), "driver")
 	out, err := exec.Command("gcc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 		"-DRELAY_SILENCE=150", "-DRELAY_LONGEST_WAIT=600", "-DRELAY_TOTAL=900",
-		"-o", program, "testdata/driver.c", "testdata/clock.c", "relay.c", "faults.c", "settings.c", "-lpthread",
+		`-DHOSTLOG_JOURNAL="/nowhere"`,
+		"-o", program, "testdata/driver.c", "testdata/clock.c", "relay.c", "faults.c", "settings.c", "hostlog.c", "-lpthread",
 		"-Wl,--wrap=poll,--wrap=send,--wrap=clock_gettime").CombinedOutput()
 	if err != nil {
 		t.Fatalf("the relay's driver needs the Debian packages gcc and libpam0g-dev: %v\n%s", err, out)

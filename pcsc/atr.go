@@ -1,8 +1,8 @@
 package pcsc
 
-// offeredProtocols reads from an ATR (ISO 7816-3, 8.2.3) which of T=0 and T=1 a card offers and which comes first. It is
+// OfferedProtocols reads from an ATR (ISO 7816-3, 8.2.3) which of T=0 and T=1 a card offers and which comes first. It is
 // as tolerant as pcscd: no check character, no lengths. An ATR that cannot be read offers nothing.
-func offeredProtocols(atr []byte) (offered, first Protocol) {
+func OfferedProtocols(atr []byte) (offered, first Protocol) {
 	if len(atr) < 2 || atr[0] != 0x3B && atr[0] != 0x3F {
 		return 0, 0
 	}

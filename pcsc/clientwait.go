@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"pam_pkcs11/pcsc/internal/wire"
 )
 
 // GetStatusChange waits for a change of reader states. Other calls on the context wait as long, but Cancel does not.
@@ -22,74 +24,74 @@ func (c *Client) GetStatusChange(ctx context.Context, sc SCardContext, states []
 	if ended {
 		return ErrCancelled
 	}
-	return statusChange(ctx, l, states, timeout, time.Now)
+	return StatusChange(ctx, l, states, timeout, time.Now)
 }
 
-// arm is stateSource's: WAIT and the states in one step.
-func (l *link) arm(context.Context) (snapshot, error) {
+// Arm is StateSource's: WAIT and the states in one step.
+func (l *link) Arm(context.Context) (Snapshot, error) {
 	snap, err := l.waitAndRead()
 	if err != nil || l.minor < 5 {
-		snap.events = l.countReaders(&snap)
+		snap.Events = l.countReaders(&snap)
 		return snap, err
 	}
 	return snap, nil
 }
 
 // countReaders stands in for the reader events that daemons before 4.5 do not count.
-func (l *link) countReaders(snap *snapshot) uint16 { return uint16(len(snap.readers)) + 1 }
+func (l *link) countReaders(snap *Snapshot) uint16 { return uint16(len(snap.Readers)) + 1 }
 
-func (l *link) waitAndRead() (snapshot, error) {
+func (l *link) waitAndRead() (Snapshot, error) {
 	if l.broken {
-		return snapshot{}, ErrCommError
+		return Snapshot{}, ErrCommError
 	}
-	var events ReaderEventsMessage
+	var events wire.ReaderEventsMessage
 	if l.minor >= 5 {
 		// Asked before the registration, as nothing can be asked between it and the event. What comes in between shows
 		// in the names, see below.
-		if err := l.send(CmdGetReaderEvents, nil, nil); err != nil {
-			return snapshot{}, err
+		if err := l.sendBare(wire.CmdGetReaderEvents); err != nil {
+			return Snapshot{}, err
 		}
-		if err := l.receive(&events); err != nil {
-			return snapshot{}, err
+		if err := receive(l, &events); err != nil {
+			return Snapshot{}, err
 		}
 	}
-	if err := l.send(CmdWaitReaderState, nil, nil); err != nil {
-		return snapshot{}, err
+	if err := l.sendBare(wire.CmdWaitReaderState); err != nil {
+		return Snapshot{}, err
 	}
-	var snap snapshot
+	var snap Snapshot
 	var err error
 	if l.minor >= 6 {
 		snap, err = l.readStates()
 	} else {
 		snap, err = l.readArray(16)
 	}
-	snap.events = uint16(events.Events)
+	snap.Events = uint16(events.Events)
 	if err == nil && l.minor >= 5 {
-		names, _ := snap.names()
-		if l.names != nil && l.events == snap.events && !slices.Equal(l.names, names) {
-			snap.events++
+		names, _ := snap.Names()
+		if l.names != nil && l.events == snap.Events && !slices.Equal(l.names, names) {
+			snap.Events++
 		}
 		l.names, l.events = append([]string{}, names...), uint16(events.Events)
 	}
 	return snap, err
 }
 
-// disarm is stateSource's: STOP, and the one message that answers it, be it the event.
-func (l *link) disarm() error {
-	if err := l.send(CmdStopWaiting, nil, nil); err != nil {
+// Disarm is StateSource's: STOP, and the one message that answers it, be it the event.
+func (l *link) Disarm() error {
+	if err := l.sendBare(wire.CmdStopWaiting); err != nil {
 		return err
 	}
-	var m WaitMessage
-	return l.receive(&m)
+	var m wire.WaitMessage
+	return receive(l, &m)
 }
 
-// wait is stateSource's. It reads the one message that the daemon sends, and takes the registration back when the time
+// Wait is StateSource's. It reads the one message that the daemon sends, and takes the registration back when the time
 // is over or ctx has ended.
-func (l *link) wait(ctx context.Context, d time.Duration) error {
+func (l *link) Wait(ctx context.Context, d time.Duration) error {
 	l.waitMu.Lock()
 	if l.ended {
 		l.waitMu.Unlock()
-		if err := l.disarm(); err != nil {
+		if err := l.Disarm(); err != nil {
 			return err
 		}
 		return ErrCancelled
@@ -120,13 +122,13 @@ func (l *link) wait(ctx context.Context, d time.Duration) error {
 		if err := l.read(b[n:]); err != nil {
 			return err
 		}
-		var m WaitMessage
-		if err := decode(&m, b); err != nil {
+		var m wire.WaitMessage
+		if err := wire.Decode(&m, b); err != nil {
 			return err
 		}
-		return m.Result.result()
+		return Error(m.Result).Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if err := l.disarm(); err != nil {
+		if err := l.Disarm(); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -159,9 +161,9 @@ func (l *link) cancel() error {
 		return err
 	}
 	defer other.conn.Close()
-	m := ContextMessage{Context: l.sc}
-	if err := other.exchange(CmdCancel, &m, nil); err != nil {
+	m := wire.ContextMessage{Context: uint32(l.sc)}
+	if err := exchange(other, wire.CmdCancel, &m, nil); err != nil {
 		return err
 	}
-	return m.Result.result()
+	return Error(m.Result).Err()
 }

@@ -16,8 +16,8 @@ var powerRules = []rule{
 		before := w.states()[0]
 		w.awaitPower(false)
 		after := w.states()[0]
-		if after.EventState != before.EventState || !bytes.Equal(after.Atr, before.Atr) {
-			t.Errorf("state %X and ATR %X have become %X and %X", before.EventState, before.Atr, after.EventState, after.Atr)
+		if after.EventState != before.EventState || !bytes.Equal(after.ATR, before.ATR) {
+			t.Errorf("state %X and ATR %X have become %X and %X", before.EventState, before.ATR, after.EventState, after.ATR)
 		}
 		card := w.connect(pcsc.ShareShared)
 		_, err := card.Transmit(selectCommand)
@@ -192,7 +192,7 @@ var powerRules = []rule{
 			pcsc.ErrorCodeCommunication: pcsc.ErrNotTransacted, pcsc.ErrorCodeTag: pcsc.ErrUnsupportedFeature,
 		} {
 			w.fail("SetAttribute", code)
-			expect(t, "set: "+pcsctest.IFDError(code).Error(), card.SetAttrib(pcsc.AttrSupressT1IfsRequest, []byte{1}), want)
+			expect(t, "set: "+pcsctest.IFDError(code).Error(), card.SetAttrib(pcsc.AttrSuppressT1IFSRequest, []byte{1}), want)
 		}
 	}},
 	{"B.7", "attributes are read and written", "", func(t *testing.T, w *world) {
@@ -243,7 +243,7 @@ var unavailableRules = []rule{
 		w.fail("Present", pcsc.ErrorCodeCommunication)
 		w.slot.Stir()
 		s := w.await(pcsc.StateUnavailable)
-		if s.EventState&(pcsc.StatePresent|pcsc.StateEmpty) != 0 || len(s.Atr) != 0 || s.EventState>>16 != before {
+		if s.EventState&(pcsc.StatePresent|pcsc.StateEmpty) != 0 || len(s.ATR) != 0 || s.EventState>>16 != before {
 			t.Errorf("state %X, counter was %d", s.EventState, before)
 		}
 		_, err := w.establish().Connect(w.reader, pcsc.ShareDirect, 0)

@@ -10,6 +10,7 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // rule is one rule of the resource manager; the number is the section of the reference it is from, "G" is the list of
@@ -31,7 +32,7 @@ var (
 )
 
 func TestConformance(t *testing.T) {
-	s := settings{options: pcsc.Options{PowerDelay: 300 * time.Millisecond}}
+	s := settings{options: resmgr.Options{PowerDelay: 300 * time.Millisecond}}
 	askRules(t, s, slices.Concat(connectRules, shareRules, eventRules, exchangeRules, powerRules, waitRules))
 	s.polled = true
 	askRules(t, s, unavailableRules)
@@ -219,7 +220,7 @@ var shareRules = []rule{
 		expect(t, "transmit", err, pcsc.ErrSharingViolation)
 		_, err = w.service.Status(other.Handle())
 		expect(t, "status", err, pcsc.ErrSharingViolation)
-		_, err = w.service.GetAttrib(other.Handle(), pcsc.AttrAtrString)
+		_, err = w.service.GetAttrib(other.Handle(), pcsc.AttrATRString)
 		expect(t, "attribute", err, pcsc.ErrSharingViolation)
 		_, err = w.service.Control(other.Handle(), pcsc.CtlCode(1), nil, 300)
 		expect(t, "control", err, pcsc.ErrSharingViolation)
@@ -450,8 +451,8 @@ var eventRules = []rule{
 		w.slot.Mute = true
 		w.slot.Insert(&pcsctest.EchoCard{})
 		state := w.await(pcsc.StatePresent)
-		if state.EventState&pcsc.StateMute == 0 || len(state.Atr) != 0 {
-			t.Errorf("state %X, ATR %X", state.EventState, state.Atr)
+		if state.EventState&pcsc.StateMute == 0 || len(state.ATR) != 0 {
+			t.Errorf("state %X, ATR %X", state.EventState, state.ATR)
 		}
 		_, err := w.establish().Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
 		expect(t, "connect", err, pcsc.ErrUnpoweredCard)
@@ -498,7 +499,7 @@ var exchangeRules = []rule{
 				t.Errorf("attribute %X: %q %v", id, name, err)
 			}
 		}
-		atr, err := card.GetAttrib(pcsc.AttrAtrString)
+		atr, err := card.GetAttrib(pcsc.AttrATRString)
 		if err != nil || !bytes.Equal(atr, pcsctest.EchoATR) {
 			t.Errorf("ATR %X %v", atr, err)
 		}
@@ -512,7 +513,7 @@ var exchangeRules = []rule{
 			t.Fatal(err)
 		}
 		if s.Reader != w.reader || s.State != pcsc.Present|pcsc.Powered|pcsc.Negotiable || s.ActiveProtocol != card.ActiveProtocol() ||
-			!bytes.Equal(s.Atr, pcsctest.EchoATR) {
+			!bytes.Equal(s.ATR, pcsctest.EchoATR) {
 			t.Errorf("%+v", s)
 		}
 	}},

@@ -75,7 +75,7 @@ const (
 	StateUnavailable StateFlag = 0x008
 	StateEmpty       StateFlag = 0x010
 	StatePresent     StateFlag = 0x020
-	StateAtrmatch    StateFlag = 0x040
+	StateATRMatch    StateFlag = 0x040
 	StateExclusive   StateFlag = 0x080
 	StateInuse       StateFlag = 0x100
 	StateMute        StateFlag = 0x200
@@ -106,38 +106,38 @@ type Attrib uint32
 // Attributes.
 const (
 	AttrVendorName           Attrib = 0x10100
-	AttrVendorIfdType        Attrib = 0x10101
-	AttrVendorIfdVersion     Attrib = 0x10102
-	AttrVendorIfdSerialNo    Attrib = 0x10103
-	AttrChannelId            Attrib = 0x20110
+	AttrVendorIFDType        Attrib = 0x10101
+	AttrVendorIFDVersion     Attrib = 0x10102
+	AttrVendorIFDSerialNo    Attrib = 0x10103
+	AttrChannelID            Attrib = 0x20110
 	AttrAsyncProtocolTypes   Attrib = 0x30120
-	AttrDefaultClk           Attrib = 0x30121
-	AttrMaxClk               Attrib = 0x30122
+	AttrDefaultCLK           Attrib = 0x30121
+	AttrMaxCLK               Attrib = 0x30122
 	AttrDefaultDataRate      Attrib = 0x30123
 	AttrMaxDataRate          Attrib = 0x30124
-	AttrMaxIfsd              Attrib = 0x30125
+	AttrMaxIFSD              Attrib = 0x30125
 	AttrSyncProtocolTypes    Attrib = 0x30126
 	AttrPowerMgmtSupport     Attrib = 0x40131
 	AttrUserToCardAuthDevice Attrib = 0x50140
 	AttrUserAuthInputDevice  Attrib = 0x50142
 	AttrCharacteristics      Attrib = 0x60150
 	AttrCurrentProtocolType  Attrib = 0x80201
-	AttrCurrentClk           Attrib = 0x80202
+	AttrCurrentCLK           Attrib = 0x80202
 	AttrCurrentF             Attrib = 0x80203
 	AttrCurrentD             Attrib = 0x80204
 	AttrCurrentN             Attrib = 0x80205
 	AttrCurrentW             Attrib = 0x80206
-	AttrCurrentIfsc          Attrib = 0x80207
-	AttrCurrentIfsd          Attrib = 0x80208
-	AttrCurrentBwt           Attrib = 0x80209
-	AttrCurrentCwt           Attrib = 0x8020a
-	AttrCurrentEbcEncoding   Attrib = 0x8020b
-	AttrExtendedBwt          Attrib = 0x8020c
-	AttrIccPresence          Attrib = 0x90300
-	AttrIccInterfaceStatus   Attrib = 0x90301
-	AttrCurrentIoState       Attrib = 0x90302
-	AttrAtrString            Attrib = 0x90303
-	AttrIccTypePerAtr        Attrib = 0x90304
+	AttrCurrentIFSC          Attrib = 0x80207
+	AttrCurrentIFSD          Attrib = 0x80208
+	AttrCurrentBWT           Attrib = 0x80209
+	AttrCurrentCWT           Attrib = 0x8020a
+	AttrCurrentEBCEncoding   Attrib = 0x8020b
+	AttrExtendedBWT          Attrib = 0x8020c
+	AttrICCPresence          Attrib = 0x90300
+	AttrICCInterfaceStatus   Attrib = 0x90301
+	AttrCurrentIOState       Attrib = 0x90302
+	AttrATRString            Attrib = 0x90303
+	AttrICCTypePerATR        Attrib = 0x90304
 	AttrEscReset             Attrib = 0x7a000
 	AttrEscCancel            Attrib = 0x7a003
 	AttrEscAuthrequest       Attrib = 0x7a005
@@ -146,7 +146,7 @@ const (
 	AttrDeviceInUse          Attrib = 0x7fff0002
 	AttrDeviceFriendlyName   Attrib = 0x7fff0003
 	AttrDeviceSystemName     Attrib = 0x7fff0004
-	AttrSupressT1IfsRequest  Attrib = 0x7fff0007
+	AttrSuppressT1IFSRequest Attrib = 0x7fff0007
 )
 
 // String is the name that the specifications use.

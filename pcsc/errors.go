@@ -29,11 +29,11 @@ const (
 	ErrSystemCancelled        Error = 0x80100012 // SCARD_E_SYSTEM_CANCELLED
 	ErrCommError              Error = 0x80100013 // SCARD_F_COMM_ERROR
 	ErrUnknownError           Error = 0x80100014 // SCARD_F_UNKNOWN_ERROR
-	ErrInvalidAtr             Error = 0x80100015 // SCARD_E_INVALID_ATR
+	ErrInvalidATR             Error = 0x80100015 // SCARD_E_INVALID_ATR
 	ErrNotTransacted          Error = 0x80100016 // SCARD_E_NOT_TRANSACTED
 	ErrReaderUnavailable      Error = 0x80100017 // SCARD_E_READER_UNAVAILABLE
 	ErrShutdown               Error = 0x80100018 // SCARD_P_SHUTDOWN
-	ErrPciTooSmall            Error = 0x80100019 // SCARD_E_PCI_TOO_SMALL
+	ErrPCITooSmall            Error = 0x80100019 // SCARD_E_PCI_TOO_SMALL
 	ErrReaderUnsupported      Error = 0x8010001A // SCARD_E_READER_UNSUPPORTED
 	ErrDuplicateReader        Error = 0x8010001B // SCARD_E_DUPLICATE_READER
 	ErrCardUnsupported        Error = 0x8010001C // SCARD_E_CARD_UNSUPPORTED
@@ -41,8 +41,8 @@ const (
 	ErrServiceStopped         Error = 0x8010001E // SCARD_E_SERVICE_STOPPED
 	ErrUnsupportedFeature     Error = 0x8010001F // SCARD_E_UNSUPPORTED_FEATURE
 	ErrUnexpected             Error = 0x8010001F
-	ErrIccInstallation        Error = 0x80100020 // SCARD_E_ICC_INSTALLATION
-	ErrIccCreateorder         Error = 0x80100021 // SCARD_E_ICC_CREATEORDER
+	ErrICCInstallation        Error = 0x80100020 // SCARD_E_ICC_INSTALLATION
+	ErrICCCreateOrder         Error = 0x80100021 // SCARD_E_ICC_CREATEORDER
 	ErrDirNotFound            Error = 0x80100023 // SCARD_E_DIR_NOT_FOUND
 	ErrFileNotFound           Error = 0x80100024 // SCARD_E_FILE_NOT_FOUND
 	ErrNoDir                  Error = 0x80100025 // SCARD_E_NO_DIR
@@ -50,7 +50,7 @@ const (
 	ErrNoAccess               Error = 0x80100027 // SCARD_E_NO_ACCESS
 	ErrWriteTooMany           Error = 0x80100028 // SCARD_E_WRITE_TOO_MANY
 	ErrBadSeek                Error = 0x80100029 // SCARD_E_BAD_SEEK
-	ErrInvalidChv             Error = 0x8010002A // SCARD_E_INVALID_CHV
+	ErrInvalidCHV             Error = 0x8010002A // SCARD_E_INVALID_CHV
 	ErrUnknownResMng          Error = 0x8010002B // SCARD_E_UNKNOWN_RES_MNG
 	ErrNoSuchCertificate      Error = 0x8010002C // SCARD_E_NO_SUCH_CERTIFICATE
 	ErrCertificateUnavailable Error = 0x8010002D // SCARD_E_CERTIFICATE_UNAVAILABLE
@@ -64,9 +64,9 @@ const (
 	ErrResetCard              Error = 0x80100068 // SCARD_W_RESET_CARD
 	ErrRemovedCard            Error = 0x80100069 // SCARD_W_REMOVED_CARD
 	ErrSecurityViolation      Error = 0x8010006A // SCARD_W_SECURITY_VIOLATION
-	ErrWrongChv               Error = 0x8010006B // SCARD_W_WRONG_CHV
-	ErrChvBlocked             Error = 0x8010006C // SCARD_W_CHV_BLOCKED
-	ErrEof                    Error = 0x8010006D // SCARD_W_EOF
+	ErrWrongCHV               Error = 0x8010006B // SCARD_W_WRONG_CHV
+	ErrCHVBlocked             Error = 0x8010006C // SCARD_W_CHV_BLOCKED
+	ErrEOF                    Error = 0x8010006D // SCARD_W_EOF
 	ErrCancelledByUser        Error = 0x8010006E // SCARD_W_CANCELLED_BY_USER
 	ErrCardNotAuthenticated   Error = 0x8010006F // SCARD_W_CARD_NOT_AUTHENTICATED
 )
@@ -94,19 +94,19 @@ var errorTexts = map[Error]struct{ name, text string }{
 	ErrSystemCancelled:        {"SCARD_E_SYSTEM_CANCELLED", "cancelled by the system"},
 	ErrCommError:              {"SCARD_F_COMM_ERROR", "the connection to the daemon broke"},
 	ErrUnknownError:           {"SCARD_F_UNKNOWN_ERROR", "unknown internal error"},
-	ErrInvalidAtr:             {"SCARD_E_INVALID_ATR", "not an ATR"},
+	ErrInvalidATR:             {"SCARD_E_INVALID_ATR", "not an ATR"},
 	ErrNotTransacted:          {"SCARD_E_NOT_TRANSACTED", "the exchange with the card did not succeed, or there is no transaction"},
 	ErrReaderUnavailable:      {"SCARD_E_READER_UNAVAILABLE", "the reader cannot be used now"},
 	ErrShutdown:               {"SCARD_P_SHUTDOWN", "the daemon is ending"},
-	ErrPciTooSmall:            {"SCARD_E_PCI_TOO_SMALL", "the PCI receive buffer is too small"},
+	ErrPCITooSmall:            {"SCARD_E_PCI_TOO_SMALL", "the PCI receive buffer is too small"},
 	ErrReaderUnsupported:      {"SCARD_E_READER_UNSUPPORTED", "the reader does not meet minimal requirements"},
 	ErrDuplicateReader:        {"SCARD_E_DUPLICATE_READER", "the reader name is taken"},
 	ErrCardUnsupported:        {"SCARD_E_CARD_UNSUPPORTED", "the card does not meet minimal requirements"},
 	ErrNoService:              {"SCARD_E_NO_SERVICE", "the PC/SC daemon is not running"},
 	ErrServiceStopped:         {"SCARD_E_SERVICE_STOPPED", "the PC/SC daemon does not speak this version"},
 	ErrUnsupportedFeature:     {"SCARD_E_UNSUPPORTED_FEATURE", "the reader does not support this"},
-	ErrIccInstallation:        {"SCARD_E_ICC_INSTALLATION", "no primary provider for the card"},
-	ErrIccCreateorder:         {"SCARD_E_ICC_CREATEORDER", "the order of object creation is not supported"},
+	ErrICCInstallation:        {"SCARD_E_ICC_INSTALLATION", "no primary provider for the card"},
+	ErrICCCreateOrder:         {"SCARD_E_ICC_CREATEORDER", "the order of object creation is not supported"},
 	ErrDirNotFound:            {"SCARD_E_DIR_NOT_FOUND", "no such directory on the card"},
 	ErrFileNotFound:           {"SCARD_E_FILE_NOT_FOUND", "no such file on the card"},
 	ErrNoDir:                  {"SCARD_E_NO_DIR", "not a directory on the card"},
@@ -114,7 +114,7 @@ var errorTexts = map[Error]struct{ name, text string }{
 	ErrNoAccess:               {"SCARD_E_NO_ACCESS", "no access to this file"},
 	ErrWriteTooMany:           {"SCARD_E_WRITE_TOO_MANY", "the card could not take all data"},
 	ErrBadSeek:                {"SCARD_E_BAD_SEEK", "seeking in the file went wrong"},
-	ErrInvalidChv:             {"SCARD_E_INVALID_CHV", "the PIN is wrong"},
+	ErrInvalidCHV:             {"SCARD_E_INVALID_CHV", "the PIN is wrong"},
 	ErrUnknownResMng:          {"SCARD_E_UNKNOWN_RES_MNG", "unknown code from a layer below"},
 	ErrNoSuchCertificate:      {"SCARD_E_NO_SUCH_CERTIFICATE", "no such certificate"},
 	ErrCertificateUnavailable: {"SCARD_E_CERTIFICATE_UNAVAILABLE", "the certificate cannot be had"},
@@ -128,9 +128,9 @@ var errorTexts = map[Error]struct{ name, text string }{
 	ErrResetCard:              {"SCARD_W_RESET_CARD", "the card has been reset: Reconnect"},
 	ErrRemovedCard:            {"SCARD_W_REMOVED_CARD", "the card has been removed"},
 	ErrSecurityViolation:      {"SCARD_W_SECURITY_VIOLATION", "access denied"},
-	ErrWrongChv:               {"SCARD_W_WRONG_CHV", "the PIN is wrong"},
-	ErrChvBlocked:             {"SCARD_W_CHV_BLOCKED", "the PIN is blocked"},
-	ErrEof:                    {"SCARD_W_EOF", "end of the file on the card"},
+	ErrWrongCHV:               {"SCARD_W_WRONG_CHV", "the PIN is wrong"},
+	ErrCHVBlocked:             {"SCARD_W_CHV_BLOCKED", "the PIN is blocked"},
+	ErrEOF:                    {"SCARD_W_EOF", "end of the file on the card"},
 	ErrCancelledByUser:        {"SCARD_W_CANCELLED_BY_USER", "the user has cancelled"},
 	ErrCardNotAuthenticated:   {"SCARD_W_CARD_NOT_AUTHENTICATED", "no PIN was presented"},
 }
@@ -152,8 +152,8 @@ func (e Error) Name() string {
 	return fmt.Sprintf("0x%08X", uint32(e))
 }
 
-// result is e as a Go error: nil for success.
-func (e Error) result() error {
+// Err is e as a Go error: nil for success.
+func (e Error) Err() error {
 	if e == ErrSuccess {
 		return nil
 	}

@@ -10,6 +10,8 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
 )
 
 // The sample of the binding scard, with the import changed.
@@ -86,12 +88,12 @@ func exampleDaemon() (stop func()) {
 
 	slot := pcsctest.NewSlot(true)
 	slot.Insert(&pcsctest.HelloCard{})
-	manager := pcsc.NewManager(pcsc.Options{})
+	manager := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
-	driver := pcsc.Plug(ctx, manager, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "Example Reader", Slots: []*pcsctest.Slot{slot}}))
+	driver := resmgr.Plug(ctx, manager, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "Example Reader", Slots: []*pcsctest.Slot{slot}}))
 	manager.Ready()
 	served := make(chan error, 1)
-	go func() { served <- (&pcsc.Server{Manager: manager}).Serve(ctx, fd) }()
+	go func() { served <- (&server.Server{Manager: manager}).Serve(ctx, fd) }()
 	return func() {
 		cancel()
 		<-served

@@ -15,6 +15,8 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
 )
 
 func TestMain(m *testing.M) {
@@ -37,8 +39,8 @@ type world struct {
 	slot    *pcsctest.Slot
 	second  *pcsctest.Slot
 	driver  *pcsctest.Driver
-	manager *pcsc.Manager
-	server  *pcsc.Server
+	manager *resmgr.Manager
+	server  *server.Server
 	reader  string
 	stock   bool // the daemon under test is Debian's
 
@@ -76,12 +78,13 @@ func (w *world) prepare(s settings) {
 
 // settings change a world before it begins.
 type settings struct {
-	options pcsc.Options
+	options resmgr.Options
 	notify  bool
 	polled  bool // the readers do not notify; Debian's pcscd is told when to look
-	auth    pcsc.Authorizer
+	auth    server.Authorizer
 	prepare func(w *world)
 	clients int
+	netpoll bool // the server's plain form
 }
 
 func newManagerWorld(t *testing.T, s settings) *world {
@@ -92,9 +95,9 @@ func newManagerWorld(t *testing.T, s settings) *world {
 	if testing.Verbose() && s.options.Logger == nil {
 		s.options.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w.manager = pcsc.NewManager(s.options)
+	w.manager = resmgr.New(s.options)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := pcsc.Plug(ctx, w.manager, w.driver)
+	ended := resmgr.Plug(ctx, w.manager, w.driver)
 	w.manager.Ready()
 	w.service = w.manager
 	t.Cleanup(func() {
@@ -125,7 +128,13 @@ func newServerWorld(t *testing.T, s settings) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server = &pcsc.Server{Manager: w.manager, Authorizer: s.auth, Logger: s.options.Logger, MaxClients: s.clients}
+	w.server = &server.Server{
+		Manager:    w.manager,
+		Authorizer: s.auth,
+		Logger:     s.options.Logger,
+		MaxClients: s.clients,
+		Netpoll:    s.netpoll,
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.server.Serve(ctx, fd) }()
@@ -146,7 +155,7 @@ func newServerWorld(t *testing.T, s settings) *world {
 	return w
 }
 
-// inBothForms runs a test over the manager itself and over the socket, or over Debian's daemon when PCSCD_UNDER_TEST is
+// inBothForms runs a test over the manager itself and over the socket, whose server waits in either way, or over Debian's daemon when PCSCD_UNDER_TEST is
 // "system".
 func inBothForms(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 	t.Helper()
@@ -157,6 +166,8 @@ func inBothForms(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 	}
 	t.Run("manager", func(t *testing.T) { test(t, newManagerWorld(t, s)) })
 	t.Run("socket", func(t *testing.T) { test(t, newServerWorld(t, s)) })
+	s.netpoll = true
+	t.Run("socket, plain", func(t *testing.T) { test(t, newServerWorld(t, s)) })
 }
 
 // inDaemons is inBothForms for tests that need a socket.
@@ -168,6 +179,8 @@ func inDaemons(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 		return
 	}
 	test(t, newServerWorld(t, s))
+	s.netpoll = true
+	t.Run("plain", func(t *testing.T) { test(t, newServerWorld(t, s)) })
 }
 
 // stockIsTested tells whether Debian's pcscd is to be asked in place of ours.

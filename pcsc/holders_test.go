@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // awaitLine waits until the log has a line with all of the words, and gives it.
@@ -36,7 +37,7 @@ func awaitLine(t *testing.T, log *lockedBuffer, words ...string) string {
 // TestWhoHasTheReader: each kind of refusal, and a long wait, is a line of the log with both programs, once.
 func TestWhoHasTheReader(t *testing.T) {
 	log := &lockedBuffer{}
-	w := newServerWorld(t, settings{notify: true, options: pcsc.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}})
+	w := newServerWorld(t, settings{notify: true, options: resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}})
 	w.insert(&pcsctest.EchoCard{})
 	self := fmt.Sprintf("pid %d (pcsc.test) uid %d", os.Getpid(), os.Getuid())
 
@@ -78,13 +79,13 @@ func TestWhoHasTheReader(t *testing.T) {
 // nobody is an Authorizer that lets nobody in.
 type nobody struct{}
 
-func (nobody) Service(context.Context, pcsc.Peer) error      { return errors.New("not you") }
-func (nobody) Card(context.Context, pcsc.Peer, string) error { return nil }
+func (nobody) Service(context.Context, resmgr.Peer) error      { return errors.New("not you") }
+func (nobody) Card(context.Context, resmgr.Peer, string) error { return nil }
 
 // TestRefusalsAreOneLine: a program that is refused again and again does not fill the log.
 func TestRefusalsAreOneLine(t *testing.T) {
 	log := &lockedBuffer{}
-	options := pcsc.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}
+	options := resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}
 	w := newServerWorld(t, settings{notify: true, options: options, auth: nobody{}})
 	for range 30 {
 		if _, err := pcsc.NewContext(w.service); err != pcsc.ErrSecurityViolation {

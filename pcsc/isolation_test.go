@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // A reader whose driver does not come back stops nobody else.
@@ -94,7 +95,7 @@ func (w waits) Handle(_ context.Context, r slog.Record) error {
 // Transactions are granted first come, first served, as soon as the lock is free.
 func TestTransactionsAreFair(t *testing.T) {
 	var waiting atomic.Int64
-	inBothForms(t, settings{options: pcsc.Options{Logger: slog.New(waits{&waiting})}}, func(t *testing.T, w *world) {
+	inBothForms(t, settings{options: resmgr.Options{Logger: slog.New(waits{&waiting})}}, func(t *testing.T, w *world) {
 		const clients = 20
 		w.insert(&pcsctest.EchoCard{})
 		waiting.Store(0)
@@ -160,7 +161,7 @@ func TestClientsThatDie(t *testing.T) {
 
 // The idle card is switched off, which nobody sees, and on again for the next connection.
 func TestUnusedCardIsSwitchedOff(t *testing.T) {
-	w := newManagerWorld(t, settings{notify: true, options: pcsc.Options{PowerDelay: 20 * time.Millisecond}})
+	w := newManagerWorld(t, settings{notify: true, options: resmgr.Options{PowerDelay: 20 * time.Millisecond}})
 	card := &pcsctest.EchoCard{}
 	w.insert(card)
 	off := func() {
@@ -173,8 +174,8 @@ func TestUnusedCardIsSwitchedOff(t *testing.T) {
 	}
 	off()
 	s := w.states()[0]
-	if s.EventState&(pcsc.StatePresent|pcsc.StateMute) != pcsc.StatePresent || len(s.Atr) == 0 {
-		t.Errorf("state %X ATR %X", s.EventState, s.Atr)
+	if s.EventState&(pcsc.StatePresent|pcsc.StateMute) != pcsc.StatePresent || len(s.ATR) == 0 {
+		t.Errorf("state %X ATR %X", s.EventState, s.ATR)
 	}
 	one := w.connect(pcsc.ShareShared)
 	time.Sleep(60 * time.Millisecond)

@@ -8,6 +8,7 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // script is a client that knows nothing but bytes.
@@ -383,7 +384,7 @@ func TestReaderStatesGrowAndNeverShrink(t *testing.T) {
 }
 
 func TestReaderStatesOfOtherBuilds(t *testing.T) {
-	w := newServerWorld(t, settings{notify: true, options: pcsc.Options{ReaderStates: 48}})
+	w := newServerWorld(t, settings{notify: true, options: resmgr.Options{ReaderStates: 48}})
 	s := w.script(4)
 	s.ask(0x13, nil, 48*184)
 	s.silent()
@@ -393,7 +394,7 @@ func TestReaderStatesOfOtherBuilds(t *testing.T) {
 }
 
 func TestTooManyHandles(t *testing.T) {
-	w := newServerWorld(t, settings{notify: true, options: pcsc.Options{HandlesPerClient: 3, HandlesPerReader: 5}})
+	w := newServerWorld(t, settings{notify: true, options: resmgr.Options{HandlesPerClient: 3, HandlesPerReader: 5}})
 	s := w.script(4)
 	for i := range 4 {
 		_, result := s.connect(reader, 3)

@@ -6,26 +6,65 @@ import (
 	"time"
 )
 
-// stateSource is what GetStatusChange needs of a service.
-type stateSource interface {
-	// arm registers for the next change and gives the state before it, in one step.
-	arm(ctx context.Context) (snapshot, error)
-	// wait returns nil at a change, ErrTimeout when d has passed (d < 0: never) and ErrCancelled. The registration is
-	// gone afterwards.
-	wait(ctx context.Context, d time.Duration) error
-	// disarm takes the registration back.
-	disarm() error
+// ReaderInfo is what everybody may know of one reader.
+type ReaderInfo struct {
+	Name         string // "" where there is none
+	EventCounter uint32 // card movements
+	State        State
+	Sharing      int32 // -1 exclusive, else the number of connections
+	ATR          []byte
+	Protocol     Protocol
 }
 
-// statusChange is GetStatusChange: what libpcsclite does with the reader states, for Manager and Client.
-func statusChange(ctx context.Context, src stateSource, states []ReaderState, timeout time.Duration, now func() time.Time) error {
+// Snapshot is the readers at one moment.
+type Snapshot struct {
+	Readers []ReaderInfo // without those that have no name
+	Events  uint16       // readers that came and went: the count that PnPReader's state has
+}
+
+// find returns the reader of a name, or nil.
+func (s *Snapshot) find(name string) *ReaderInfo {
+	for i := range s.Readers {
+		if s.Readers[i].Name == name {
+			return &s.Readers[i]
+		}
+	}
+	return nil
+}
+
+// Names is what ListReaders gives: the names, or ErrNoReadersAvailable.
+func (s *Snapshot) Names() ([]string, error) {
+	if len(s.Readers) == 0 {
+		return nil, ErrNoReadersAvailable
+	}
+	names := make([]string, len(s.Readers))
+	for i, r := range s.Readers {
+		names[i] = r.Name
+	}
+	return names, nil
+}
+
+// StateSource is what StatusChange needs of a Service.
+type StateSource interface {
+	// Arm registers for the next change and gives the state before it, in one step.
+	Arm(ctx context.Context) (Snapshot, error)
+	// Wait returns nil at a change, ErrTimeout when d has passed (d < 0: never) and ErrCancelled. The registration is
+	// gone afterwards.
+	Wait(ctx context.Context, d time.Duration) error
+	// Disarm takes the registration back.
+	Disarm() error
+}
+
+// StatusChange is GetStatusChange for those who implement a Service: what libpcsclite does with the reader states, for
+// Client and the resource manager alike. now is the clock.
+func StatusChange(ctx context.Context, src StateSource, states []ReaderState, timeout time.Duration, now func() time.Time) error {
 	if len(states) == 0 {
 		return nil
 	}
 	deadline := now().Add(timeout)
 	var c comparison
 	for {
-		snap, err := src.arm(ctx)
+		snap, err := src.Arm(ctx)
 		if err != nil {
 			return err
 		}
@@ -36,14 +75,14 @@ func statusChange(ctx context.Context, src stateSource, states []ReaderState, ti
 				rest = max(deadline.Sub(now()), 0)
 			}
 			if rest != 0 {
-				if err = src.wait(ctx, rest); err == nil {
+				if err = src.Wait(ctx, rest); err == nil {
 					continue
 				}
 				return err
 			}
 			err = ErrTimeout
 		}
-		if end := src.disarm(); end != nil {
+		if end := src.Disarm(); end != nil {
 			return end
 		}
 		return err
@@ -56,9 +95,9 @@ type comparison struct {
 	events uint16 // at the beginning
 }
 
-func (c *comparison) compare(snap *snapshot, states []ReaderState) (changed bool, err error) {
+func (c *comparison) compare(snap *Snapshot, states []ReaderState) (changed bool, err error) {
 	if !c.begun {
-		c.events = snap.events
+		c.events = snap.Events
 		if err := knownNames(snap, states); err != nil {
 			return false, err
 		}
@@ -77,7 +116,7 @@ func (c *comparison) compare(snap *snapshot, states []ReaderState) (changed bool
 		}
 		p := snap.find(s.Reader)
 		if p == nil {
-			s.EventState, s.Atr = StateChanged|StateUnknown|StateUnavailable, nil
+			s.EventState, s.ATR = StateChanged|StateUnknown|StateUnavailable, nil
 			if s.CurrentState&StateUnknown == 0 {
 				changed = true
 			}
@@ -90,7 +129,7 @@ func (c *comparison) compare(snap *snapshot, states []ReaderState) (changed bool
 }
 
 // knownNames is asked at the beginning only: a reader may vanish later, which is a change and no error.
-func knownNames(snap *snapshot, states []ReaderState) error {
+func knownNames(snap *Snapshot, states []ReaderState) error {
 	for i := range states {
 		s := &states[i]
 		if s.CurrentState&StateIgnore == 0 && !strings.EqualFold(s.Reader, PnPReader) && snap.find(s.Reader) == nil {
@@ -101,10 +140,10 @@ func knownNames(snap *snapshot, states []ReaderState) error {
 }
 
 // comparePnP sees readers that came or went since the call began, or since the count that the caller knows.
-func (c *comparison) comparePnP(snap *snapshot, s *ReaderState) bool {
+func (c *comparison) comparePnP(snap *Snapshot, s *ReaderState) bool {
 	known := uint16(s.CurrentState >> 16)
-	changed := snap.events != c.events || known != 0 && known != snap.events
-	s.EventState = StateFlag(snap.events) << 16
+	changed := snap.Events != c.events || known != 0 && known != snap.Events
+	s.EventState = StateFlag(snap.Events) << 16
 	if changed {
 		s.EventState |= StateChanged
 	}
@@ -113,39 +152,39 @@ func (c *comparison) comparePnP(snap *snapshot, s *ReaderState) bool {
 
 // compareReader follows libpcsclite's rules: what counts as a change is the loss of something the caller knew, or its
 // opposite; a caller who did not say is told without being woken for it.
-func compareReader(p *published, s *ReaderState) bool {
+func compareReader(p *ReaderInfo, s *ReaderState) bool {
 	current := s.CurrentState
 	known := func(f StateFlag) bool { return current&f != 0 }
 	changed := current&0xFFFF&^StateChanged == StateUnaware
-	if high := uint16(current >> 16); high != 0 && high != uint16(p.counter) {
+	if high := uint16(current >> 16); high != 0 && high != uint16(p.EventCounter) {
 		changed = true
 	}
 	var event StateFlag
 	switch {
-	case p.state&Unknown != 0:
+	case p.State&Unknown != 0:
 		event = StateUnavailable
 		changed = changed || !known(StateUnavailable)
 	case known(StateUnavailable) || known(StateUnknown):
 		changed = true
 	}
 	switch {
-	case p.state&Present != 0:
+	case p.State&Present != 0:
 		event |= StatePresent
 		changed = changed || known(StateEmpty)
-		mute := p.state&Swallowed != 0
+		mute := p.State&Swallowed != 0
 		if mute {
 			event |= StateMute
 		}
 		changed = changed || known(StatePresent) && mute != known(StateMute)
-	case p.state&Unknown == 0:
+	case p.State&Unknown == 0:
 		event |= StateEmpty
 		changed = changed || known(StatePresent)
 	}
 	switch {
-	case p.sharing < 0:
+	case p.Sharing < 0:
 		event |= StateExclusive
 		changed = changed || known(StateInuse)
-	case p.sharing > 0:
+	case p.Sharing > 0:
 		event |= StateInuse
 		changed = changed || known(StateExclusive)
 	default:
@@ -154,9 +193,9 @@ func compareReader(p *published, s *ReaderState) bool {
 	if changed {
 		event |= StateChanged
 	}
-	s.EventState, s.Atr = event|StateFlag(p.counter&0xFFFF)<<16, nil
-	if p.state&Present != 0 {
-		s.Atr = append([]byte(nil), p.atr...)
+	s.EventState, s.ATR = event|StateFlag(p.EventCounter&0xFFFF)<<16, nil
+	if p.State&Present != 0 {
+		s.ATR = append([]byte(nil), p.ATR...)
 	}
 	return changed
 }

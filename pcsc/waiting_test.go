@@ -63,7 +63,7 @@ var waitRules = []rule{
 			if count++; s>>16 != count {
 				t.Errorf("movement %d, want %d", s>>16, count)
 			}
-			if want == pcsc.StatePresent && len(states[0].Atr) == 0 {
+			if want == pcsc.StatePresent && len(states[0].ATR) == 0 {
 				t.Error("no ATR")
 			}
 		}

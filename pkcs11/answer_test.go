@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/token"
 )
 
 func TestCodesHaveTheirPublicNames(t *testing.T) {
@@ -90,7 +91,7 @@ func FuzzAttributes(f *testing.F) {
 			}
 			_, _ = v.ulong()
 			_ = v.flag()
-			if s := printable(string(v.bytes)); strings.ContainsAny(s, "\x00\x1b\n\u202e") {
+			if s := token.Printable(string(v.bytes)); strings.ContainsAny(s, "\x00\x1b\n\u202e") {
 				t.Errorf("%q is not printable", s)
 			}
 		}

@@ -85,6 +85,8 @@ import (
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+
+	"pam_pkcs11/token"
 )
 
 // library is a loaded PKCS#11 library.
@@ -135,7 +137,7 @@ func openLibrary(path string, bindNow bool) (*library, error) {
 // lastError returns dlerror's text.
 func lastError() string {
 	if text := C.dlerror(); text != nil {
-		return printable(C.GoString(text))
+		return token.Printable(C.GoString(text))
 	}
 	return "no reason given"
 }

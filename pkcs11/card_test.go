@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/token"
 )
 
 // fault is the library that fails as it is told, over SoftHSM; all tests use it one after the other.
@@ -125,7 +126,7 @@ func open(t *testing.T, m *pkcs11.Module, readWrite bool) *pkcs11.Session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen := pkcs11.Selector{}.Select(slots)
+	chosen := token.Selector{}.Select(pkcs11.Places(slots))
 	if len(chosen) == 0 {
 		t.Fatalf("no token among %d slots", len(slots))
 	}
@@ -168,7 +169,7 @@ func login(m *pkcs11.Module, pin *secret.PIN, message []byte) (sig pkcs11.Signat
 	if err != nil {
 		return sig, nil, err
 	}
-	chosen := pkcs11.Selector{}.Select(slots)
+	chosen := token.Selector{}.Select(pkcs11.Places(slots))
 	if len(chosen) == 0 {
 		return sig, nil, fmt.Errorf("no token: %v", slots)
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/token"
 )
 
 // Limits on what is read from a token. The value's is that of certinfo.Parse.
@@ -16,36 +18,46 @@ const (
 	roomValue       = 64 << 10
 )
 
-// Object is a certificate object on a token.
-type Object struct {
-	Handle uint
-	ID     []byte                // CKA_ID; nil when there is none
-	Label  string                // CKA_LABEL, printable
-	Cert   *certinfo.Certificate // nil when Err is set
-	Err    error                 // why it cannot be used; the other objects are not concerned
-	Value  []byte                // CKA_VALUE of one that is no certificate to be used, to be shown as far as it goes; nil for others
-}
+// Object is a certificate object on a token. Its Handle is that of PKCS#11.
+type Object = token.Object
 
 // Certificates lists the X.509 certificates that the token shows now, in its order, at most 64 of them. It takes three
 // calls and one for each certificate. The error is of the whole list.
 func (s *Session) Certificates() ([]Object, error) {
-	template := []attribute{{ckaClass, uint(ckoCertificate)}, {ckaCertificateType, uint(ckcX509)}}
-	handles, more, err := s.find(template, maxCertificates)
-	if err != nil {
-		return nil, fmt.Errorf("listing certificates: %w", err)
-	}
-	if more {
-		s.module.log.Warn("more certificates on the token than are looked at", "slot", s.slot, "limit", maxCertificates)
-	}
 	var list []Object
-	for _, h := range handles {
-		o, err := s.certificate(h)
+	for o, err := range s.eachCertificate() {
 		if err != nil {
-			return nil, fmt.Errorf("reading certificate %d: %w", h, err)
+			return nil, err
 		}
 		list = append(list, o)
 	}
 	return list, nil
+}
+
+// eachCertificate is Certificates, with each one read when it is asked for. An error ends it.
+func (s *Session) eachCertificate() iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		template := []attribute{{ckaClass, uint(ckoCertificate)}, {ckaCertificateType, uint(ckcX509)}}
+		handles, more, err := s.find(template, maxCertificates)
+		if err != nil {
+			yield(Object{}, fmt.Errorf("listing certificates: %w", err))
+			return
+		}
+		if more {
+			s.module.log.Warn("more certificates on the token than are looked at", "slot", s.slot, "limit", maxCertificates)
+		}
+
+		for _, h := range handles {
+			o, err := s.certificate(h)
+			if err != nil {
+				yield(Object{}, fmt.Errorf("reading certificate %d: %w", h, err))
+				return
+			}
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
 }
 
 // certificate reads one object.
@@ -56,7 +68,7 @@ func (s *Session) certificate(handle uint) (Object, error) {
 		return o, err
 	}
 	// Copies, so that the block does not live as long as the certificate.
-	o.ID, o.Label = bytes.Clone(values[0].bytes), printable(string(values[1].bytes))
+	o.ID, o.Label = bytes.Clone(values[0].bytes), token.Printable(string(values[1].bytes))
 	switch der := values[2]; {
 	case der.err != nil:
 		o.Err = der.err

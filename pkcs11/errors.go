@@ -3,14 +3,16 @@ package pkcs11
 import (
 	"errors"
 	"fmt"
+
+	"pam_pkcs11/token"
 )
 
 // Errors that are ours and not the library's.
 var (
 	// ErrNoKey says that the token has no signing key that belongs to the certificate.
-	ErrNoKey = errors.New("no signing key with the certificate's CKA_ID on the token")
+	ErrNoKey error = &token.Error{Kind: token.ErrNoKey, Err: errors.New("no signing key with the certificate's CKA_ID on the token")}
 	// ErrNoWait says that the library cannot wait for slot events; the caller looks at the slots every 250 ms or less.
-	ErrNoWait = errors.New("the PKCS#11 library cannot wait for slot events")
+	ErrNoWait error = &token.Error{Kind: token.ErrNoWait, Err: errors.New("the PKCS#11 library cannot wait for slot events")}
 	// ErrBusy says that an earlier WaitForSlotEvent was given up and is still inside the library.
 	ErrBusy = errors.New("the PKCS#11 library is still in C_WaitForSlotEvent")
 	// ErrClosed says that the module or session was closed.
@@ -60,17 +62,6 @@ func (c Code) String() string { return c.Error() }
 func isGone(err error) bool {
 	for _, c := range []Code{CKR_DEVICE_REMOVED, CKR_TOKEN_NOT_PRESENT, CKR_SESSION_HANDLE_INVALID, CKR_SESSION_CLOSED,
 		CKR_CRYPTOKI_NOT_INITIALIZED, CKR_SLOT_ID_INVALID} {
-		if errors.Is(err, c) {
-			return true
-		}
-	}
-	return false
-}
-
-// IsFault reports whether an error says that card, reader or library failed, and nothing about what was asked: the
-// codes of PKCS#11 2.40, section 5.1, for errors of the device and of memory.
-func IsFault(err error) bool {
-	for _, c := range []Code{CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_HOST_MEMORY, CKR_GENERAL_ERROR, CKR_TOKEN_NOT_RECOGNIZED} {
 		if errors.Is(err, c) {
 			return true
 		}

@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/token"
 )
 
 // tryLogin loads the fault library under a script and goes the whole way.
@@ -253,7 +254,7 @@ func TestTriesAreCounted(t *testing.T) {
 func TestSlotEvents(t *testing.T) {
 	m := load(t, card(t), nil, "absent")
 	slots, err := m.Slots()
-	if err != nil || len(pkcs11.Selector{}.Select(slots)) != 0 {
+	if err != nil || len(token.Selector{}.Select(pkcs11.Places(slots))) != 0 {
 		t.Fatalf("%v, %v", slots, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -276,7 +277,7 @@ func TestSlotEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	slots, err = m.Slots()
-	if err != nil || len(pkcs11.Selector{}.Select(slots)) != 1 {
+	if err != nil || len(token.Selector{}.Select(pkcs11.Places(slots))) != 1 {
 		t.Fatalf("%v, %v", slots, err)
 	}
 	t.Logf("from the card to the slots: %v", time.Since(start))

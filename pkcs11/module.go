@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+
+	"pam_pkcs11/token"
 )
 
 // Options say how a library is loaded.
@@ -117,10 +119,10 @@ func SetEnvironment(list []string) error {
 	for _, v := range list {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok || name == "" || strings.ContainsRune(v, 0) || len(v) > maxVariable {
-			return fmt.Errorf("environment: %q is not NAME=value", printable(name))
+			return fmt.Errorf("environment: %q is not NAME=value", token.Printable(name))
 		}
 		if err := setenv(name, value); err != nil {
-			return fmt.Errorf("environment: setting %s: %w", printable(name), err)
+			return fmt.Errorf("environment: setting %s: %w", token.Printable(name), err)
 		}
 	}
 	return nil

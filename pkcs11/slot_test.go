@@ -9,6 +9,7 @@ import (
 
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/token"
 )
 
 func TestBlankTokenIsNoCard(t *testing.T) {
@@ -20,7 +21,7 @@ func TestBlankTokenIsNoCard(t *testing.T) {
 	if err != nil || len(slots) != 1 || !slots[0].TokenPresent || slots[0].Token.Flags.Initialized() {
 		t.Fatalf("%+v, %v", slots, err)
 	}
-	if len(pkcs11.Selector{}.Select(slots)) != 0 || len(pkcs11.Selector{SlotNum: 1}.Select(slots)) != 0 {
+	if len(token.Selector{}.Select(pkcs11.Places(slots))) != 0 || len(token.Selector{SlotNum: 1}.Select(pkcs11.Places(slots))) != 0 {
 		t.Error("SoftHSM's blank token counts as a card")
 	}
 }
@@ -143,7 +144,7 @@ func TestBrokenSlotDoesNotHideTheOthers(t *testing.T) {
 			if tt.err != nil && slots[0].Description != "Faulty reader" {
 				t.Errorf("the log cannot name the reader: %q", slots[0].Description)
 			}
-			if chosen := (pkcs11.Selector{}).Select(slots); len(chosen) != 1 || chosen[0].Index != 2 {
+			if chosen := (token.Selector{}).Select(pkcs11.Places(slots)); len(chosen) != 1 || chosen[0].Index != 2 {
 				t.Errorf("%+v", chosen)
 			}
 		})
@@ -175,46 +176,46 @@ func TestSelector(t *testing.T) {
 	}
 	// SoftHSM's order is by serial number.
 	order := []string{slots[0].Token.Label, slots[1].Token.Label}
-	uri := func(s string) *pkcs11.URI {
-		u, err := pkcs11.ParseURI(s)
+	uri := func(s string) *token.URI {
+		u, err := token.ParseURI(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u
 	}
 	tests := map[string]struct {
-		s    pkcs11.Selector
+		s    token.Selector
 		want []string
 	}{
-		"any":                               {pkcs11.Selector{}, order},
-		"first in the list":                 {pkcs11.Selector{SlotNum: 1}, order[:1]},
-		"second in the list":                {pkcs11.Selector{SlotNum: 2}, order[1:]},
-		"blank token in the list":           {pkcs11.Selector{SlotNum: 3}, nil},
-		"behind the list":                   {pkcs11.Selector{SlotNum: 4}, nil},
-		"negative":                          {pkcs11.Selector{SlotNum: -1}, nil},
-		"description none":                  {pkcs11.Selector{SlotDescription: "none"}, order},
-		"description's beginning":           {pkcs11.Selector{SlotDescription: "SoftHSM slot ID"}, order},
-		"description with the field's pad":  {pkcs11.Selector{SlotDescription: "SoftHSM slot ID "}, order},
-		"description of another":            {pkcs11.Selector{SlotDescription: "OMNIKEY"}, nil},
-		"description's middle":              {pkcs11.Selector{SlotDescription: "slot ID"}, nil},
-		"label":                             {pkcs11.Selector{TokenLabel: "second card"}, []string{"second card"}},
-		"padded label":                      {pkcs11.Selector{TokenLabel: "second card     "}, []string{"second card"}},
-		"label's beginning":                 {pkcs11.Selector{TokenLabel: "second"}, nil},
-		"label in other case":               {pkcs11.Selector{TokenLabel: "Second card"}, nil},
-		"label and number of another":       {pkcs11.Selector{SlotNum: 3, TokenLabel: "second card"}, nil},
-		"URI with label":                    {pkcs11.Selector{URI: uri("pkcs11:token=second%20card")}, []string{"second card"}},
-		"URI with model":                    {pkcs11.Selector{URI: uri("pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project")}, order},
-		"URI with serial":                   {pkcs11.Selector{URI: uri("pkcs11:serial=" + slots[1].Token.Serial)}, order[1:]},
-		"URI with slot description":         {pkcs11.Selector{URI: uri("pkcs11:slot-description=SoftHSM")}, nil},
-		"URI with slot manufacturer":        {pkcs11.Selector{URI: uri("pkcs11:slot-manufacturer=SoftHSM%20project")}, order},
-		"URI with library":                  {pkcs11.Selector{URI: uri("pkcs11:library-manufacturer=SoftHSM;library-description=Implementation%20of%20PKCS11;library-version=2.6")}, order},
-		"URI with another library":          {pkcs11.Selector{URI: uri("pkcs11:library-version=9.9")}, nil},
-		"URI with an attribute nobody know": {pkcs11.Selector{URI: uri("pkcs11:token=second%20card;x-color=red")}, nil},
+		"any":                               {token.Selector{}, order},
+		"first in the list":                 {token.Selector{SlotNum: 1}, order[:1]},
+		"second in the list":                {token.Selector{SlotNum: 2}, order[1:]},
+		"blank token in the list":           {token.Selector{SlotNum: 3}, nil},
+		"behind the list":                   {token.Selector{SlotNum: 4}, nil},
+		"negative":                          {token.Selector{SlotNum: -1}, nil},
+		"description none":                  {token.Selector{SlotDescription: "none"}, order},
+		"description's beginning":           {token.Selector{SlotDescription: "SoftHSM slot ID"}, order},
+		"description with the field's pad":  {token.Selector{SlotDescription: "SoftHSM slot ID "}, order},
+		"description of another":            {token.Selector{SlotDescription: "OMNIKEY"}, nil},
+		"description's middle":              {token.Selector{SlotDescription: "slot ID"}, nil},
+		"label":                             {token.Selector{TokenLabel: "second card"}, []string{"second card"}},
+		"padded label":                      {token.Selector{TokenLabel: "second card     "}, []string{"second card"}},
+		"label's beginning":                 {token.Selector{TokenLabel: "second"}, nil},
+		"label in other case":               {token.Selector{TokenLabel: "Second card"}, nil},
+		"label and number of another":       {token.Selector{SlotNum: 3, TokenLabel: "second card"}, nil},
+		"URI with label":                    {token.Selector{URI: uri("pkcs11:token=second%20card")}, []string{"second card"}},
+		"URI with model":                    {token.Selector{URI: uri("pkcs11:model=SoftHSM%20v2;manufacturer=SoftHSM%20project")}, order},
+		"URI with serial":                   {token.Selector{URI: uri("pkcs11:serial=" + slots[1].Token.Serial)}, order[1:]},
+		"URI with slot description":         {token.Selector{URI: uri("pkcs11:slot-description=SoftHSM")}, nil},
+		"URI with slot manufacturer":        {token.Selector{URI: uri("pkcs11:slot-manufacturer=SoftHSM%20project")}, order},
+		"URI with library":                  {token.Selector{URI: uri("pkcs11:library-manufacturer=SoftHSM;library-description=Implementation%20of%20PKCS11;library-version=2.6")}, order},
+		"URI with another library":          {token.Selector{URI: uri("pkcs11:library-version=9.9")}, nil},
+		"URI with an attribute nobody know": {token.Selector{URI: uri("pkcs11:token=second%20card;x-color=red")}, nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, s := range tt.s.Select(slots) {
+			for _, s := range tt.s.Select(pkcs11.Places(slots)) {
 				got = append(got, s.Token.Label)
 			}
 			if !slices.Equal(got, tt.want) {

@@ -2,24 +2,9 @@ package pkcs11
 
 import (
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"pam_pkcs11/token"
 )
 
 // text cuts the padding of a fixed field, blanks by the specification and NUL by habit, and makes the rest printable.
-func text(field string) string { return printable(strings.TrimRight(field, " \x00")) }
-
-// printable replaces what a terminal or a log must not get from a card, each with U+FFFD: control characters, escapes,
-// marks that change the direction of writing, and what is not UTF-8.
-func printable(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if !unicode.IsPrint(r) {
-			r = utf8.RuneError
-		}
-		b.WriteRune(r)
-		i += size
-	}
-	return b.String()
-}
+func text(field string) string { return token.Printable(strings.TrimRight(field, " \x00")) }

@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/ocsp"
 )
 
 // BenchmarkCheck is the part of a login that this package has: a chain of three with P-256 keys.
@@ -50,13 +51,13 @@ func BenchmarkOCSP(b *testing.B) {
 	v := withOCSP(b, Options{}, &root.Cert)
 	checker := v.revoked.(*revocationPolicy).ocsp
 	dir := b.TempDir()
-	for name, store := range map[string]func() *ocspStore{
-		"fresh": func() *ocspStore { return newOCSPStore("") },
-		"kept":  func() *ocspStore { return newOCSPStore(dir) },
+	for name, store := range map[string]func() *ocsp.Store{
+		"fresh": func() *ocsp.Store { return ocsp.NewStore("") },
+		"kept":  func() *ocsp.Store { return ocsp.NewStore(dir) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				checker.store = store()
+				checker.Store = store()
 				if _, err := v.Check(within(b, time.Minute), leaf, card); err != nil {
 					b.Fatal(err)
 				}

@@ -8,6 +8,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/path"
 )
 
 // TestSameName: several CAs with one subject are all tried (pam_pkcs11 issue #19).
@@ -123,7 +124,7 @@ func TestWeb(t *testing.T) {
 	var cross []*certinfo.Certificate
 	for i, issuer := range cas {
 		for j, subject := range cas {
-			if i != j && len(cross) < maxFromCard {
+			if i != j && len(cross) < path.MaxFromCard {
 				c := issuer.Intermediate(fmt.Sprint("Web ", j), testca.WithKey(subject.Key))
 				cross = append(cross, parsed(t, &c.Cert))
 			}
@@ -188,14 +189,14 @@ func TestLongChains(t *testing.T) {
 		ca = ca.Intermediate(fmt.Sprint("CA ", i))
 		card = append(card, parsed(t, &ca.Cert))
 		want := Reason("")
-		if i+3 > maxPathCerts {
+		if i+3 > path.MaxPathCerts {
 			want = ReasonWork
 		}
-		if i > maxPathCerts && i < 99 {
+		if i > path.MaxPathCerts && i < 99 {
 			continue
 		}
 		_, err := trusting(t, Options{}, &root.Cert).Check(t.Context(), parsed(t, ca.Leaf("Alice")), card)
-		if got := ReasonOf(err); got != want && !(i >= maxFromCard && got == ReasonIssuerUnknown) {
+		if got := ReasonOf(err); got != want && !(i >= path.MaxFromCard && got == ReasonIssuerUnknown) {
 			t.Errorf("%d intermediates: %v", i+1, err)
 		}
 	}

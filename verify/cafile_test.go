@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/path"
 )
 
 func write(t *testing.T, path string, data []byte, mode os.FileMode) {
@@ -173,9 +174,9 @@ func FuzzCAFile(f *testing.F) {
 	f.Add(inUTF16(binary.LittleEndian, root.PEM(), true))
 	f.Add(append([]byte("\ufeff"), root.PEM()...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := newStore()
-		s.addFile("f", data)
-		if len(s.all) == 0 && len(s.problems) == 0 {
+		s := path.NewStore()
+		s.AddFile("f", data)
+		if len(s.All) == 0 && len(s.Problems) == 0 {
 			t.Error("nothing read and nothing said")
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"unicode/utf16"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/path"
 )
 
 func pemBlock(label string, der []byte) []byte {
@@ -63,6 +64,14 @@ func inUTF16(order binary.ByteOrder, text []byte, mark bool) []byte {
 
 // TestCAFormats: every form in which an authority's certificate is handed out is read, and a file that earlier releases
 // did not read is named with its certificates.
+// Names of forms, in findings.
+const (
+	trustedForm = "a TRUSTED CERTIFICATE of OpenSSL"
+	pkcs7Form   = "PKCS#7"
+	markForm    = "text with a byte order mark"
+	utf16Form   = "text in UTF-16"
+)
+
 func TestCAFormats(t *testing.T) {
 	root := testca.NewRoot("Root")
 	inter := root.Intermediate("Inter")
@@ -77,24 +86,24 @@ func TestCAFormats(t *testing.T) {
 		new  int    // certificates that are named
 	}{
 		{"PEM", plain, "", 0},
-		{"TRUSTED CERTIFICATE", slices.Concat(trusted(&root.Cert, nil, nil), trusted(&inter.Cert, nil, nil)), formTrusted, 2},
-		{"TRUSTED CERTIFICATE without settings", slices.Concat(pemBlock("TRUSTED CERTIFICATE", root.DER), inter.PEM()), formTrusted, 1},
-		{"TRUSTED CERTIFICATE for clientAuth", slices.Concat(trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.EmailProtect}), inter.PEM()), formTrusted, 1},
-		{"TRUSTED CERTIFICATE for any purpose", slices.Concat(trusted(&root.Cert, []string{testca.AnyExtKeyUsage}, nil), inter.PEM()), formTrusted, 1},
-		{"PKCS#7 in DER", pkcs7(&root.Cert, &inter.Cert), formPKCS7, 2},
-		{"PKCS#7 in PEM", pemBlock("PKCS7", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
-		{"PKCS#7 as CMS", pemBlock("CMS", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
-		{"PKCS#7 labelled CERTIFICATE", pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), formPKCS7, 2},
-		{"PKCS#7 behind a certificate", slices.Concat(root.DER, pkcs7(&inter.Cert)), formPKCS7, 1},
+		{"TRUSTED CERTIFICATE", slices.Concat(trusted(&root.Cert, nil, nil), trusted(&inter.Cert, nil, nil)), trustedForm, 2},
+		{"TRUSTED CERTIFICATE without settings", slices.Concat(pemBlock("TRUSTED CERTIFICATE", root.DER), inter.PEM()), trustedForm, 1},
+		{"TRUSTED CERTIFICATE for clientAuth", slices.Concat(trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.EmailProtect}), inter.PEM()), trustedForm, 1},
+		{"TRUSTED CERTIFICATE for any purpose", slices.Concat(trusted(&root.Cert, []string{testca.AnyExtKeyUsage}, nil), inter.PEM()), trustedForm, 1},
+		{"PKCS#7 in DER", pkcs7(&root.Cert, &inter.Cert), pkcs7Form, 2},
+		{"PKCS#7 in PEM", pemBlock("PKCS7", pkcs7(&root.Cert, &inter.Cert)), pkcs7Form, 2},
+		{"PKCS#7 as CMS", pemBlock("CMS", pkcs7(&root.Cert, &inter.Cert)), pkcs7Form, 2},
+		{"PKCS#7 labelled CERTIFICATE", pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), pkcs7Form, 2},
+		{"PKCS#7 behind a certificate", slices.Concat(root.DER, pkcs7(&inter.Cert)), pkcs7Form, 1},
 		{"a malformed extension", slices.Concat(odd.PEM(), inter.PEM()), "issuerAltName cannot be used", 1},
-		{"byte order mark", append([]byte("\ufeff"), plain...), formMark, 1},
-		{"byte order mark, CR LF", append([]byte("\ufeff"), windows...), formMark, 1},
-		{"byte order mark between two files", slices.Concat(root.PEM(), []byte("\ufeff"), inter.PEM()), formMark, 1},
-		{"UTF-16, little end first", inUTF16(binary.LittleEndian, windows, true), formUTF16, 2},
-		{"UTF-16, big end first", inUTF16(binary.BigEndian, windows, true), formUTF16, 2},
-		{"UTF-16 without a mark", inUTF16(binary.LittleEndian, plain, false), formUTF16, 2},
-		{"UTF-16, an octet too many", append(inUTF16(binary.LittleEndian, plain, true), 0), formUTF16, 2},
-		{"UTF-16, PKCS#7 labelled CERTIFICATE", inUTF16(binary.LittleEndian, pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), true), formPKCS7, 2},
+		{"byte order mark", append([]byte("\ufeff"), plain...), markForm, 1},
+		{"byte order mark, CR LF", append([]byte("\ufeff"), windows...), markForm, 1},
+		{"byte order mark between two files", slices.Concat(root.PEM(), []byte("\ufeff"), inter.PEM()), markForm, 1},
+		{"UTF-16, little end first", inUTF16(binary.LittleEndian, windows, true), utf16Form, 2},
+		{"UTF-16, big end first", inUTF16(binary.BigEndian, windows, true), utf16Form, 2},
+		{"UTF-16 without a mark", inUTF16(binary.LittleEndian, plain, false), utf16Form, 2},
+		{"UTF-16, an octet too many", append(inUTF16(binary.LittleEndian, plain, true), 0), utf16Form, 2},
+		{"UTF-16, PKCS#7 labelled CERTIFICATE", inUTF16(binary.LittleEndian, pemBlock("CERTIFICATE", pkcs7(&root.Cert, &inter.Cert)), true), pkcs7Form, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -286,10 +295,10 @@ func TestOpenSSLForms(t *testing.T) {
 		"crl2pkcs7":              {run("crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin"), 1},
 		"crl2pkcs7 in DER":       {run("crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin", "-outform", "DER"), 1},
 	} {
-		s := newStore()
-		s.addFile(name, tt.data)
-		if len(s.all) != tt.want || len(s.problems) != 1-tt.want {
-			t.Errorf("%s: %d certificates, problems %v", name, len(s.all), s.problems)
+		s := path.NewStore()
+		s.AddFile(name, tt.data)
+		if len(s.All) != tt.want || len(s.Problems) != 1-tt.want {
+			t.Errorf("%s: %d certificates, problems %v", name, len(s.All), s.Problems)
 		}
 	}
 }

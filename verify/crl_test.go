@@ -2,33 +2,40 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"crypto"
-	"crypto/x509"
-	"math/big"
-	"strings"
 	"testing"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl"
+	"pam_pkcs11/verify/path"
 )
 
 // judgeWithCRLs checks the leaf of a world with these CRLs for the whole chain.
 func (w world) judgeWithCRLs(t *testing.T, o Options, leafOnly bool, card []*testca.Cert, crls ...[]byte) error {
 	t.Helper()
-	source, err := newMemorySource(crls...)
+	source, err := crl.NewMemory(crls...)
 	if err != nil {
 		t.Logf("CRL not used: %v", err)
 	}
 	v := trusting(t, o, &w.root.Cert)
 	v.options.Policy.CRL = "offline"
-	v.revoked = &crlRevocation{source: source, leafOnly: leafOnly}
+	v.revoked = crlsAlone{&crl.Checker{Source: source, Rules: v.rules, LeafOnly: leafOnly}}
 	extra := []*certinfo.Certificate{parsed(t, &w.inter.Cert)}
 	for _, c := range card {
 		extra = append(extra, parsed(t, c))
 	}
 	_, err = v.Check(t.Context(), parsed(t, w.leaf), extra)
 	return err
+}
+
+// crlsAlone asks about revocation without OCSP and without `revocation`.
+type crlsAlone struct{ *crl.Checker }
+
+func (c crlsAlone) Check(ctx context.Context, s *path.Search, certs []*certinfo.Certificate) *Error {
+	return c.Run(s.Now, certs, s).Path(ctx, certs)
 }
 
 func revoked(c *testca.Cert, reason int) []testca.Revoked {
@@ -185,89 +192,3 @@ func TestCRLDistributionPoints(t *testing.T) {
 		}
 	})
 }
-
-func TestParseCRLRefuses(t *testing.T) {
-	ca := testca.NewRoot("Root")
-	for name, tt := range map[string]struct {
-		crl  testca.CRL
-		text string
-	}{
-		"extensions in version 1":       {testca.CRL{V1: true, Number: 1}, "version 1"},
-		"entry extensions in version 1": {testca.CRL{V1: true, Entries: []testca.Revoked{{Serial: []byte{1}, Reason: 1}}}, "version 1"},
-		"two scopes":                    {testca.CRL{IDP: testca.IDP{OnlyCA: true, OnlyUser: true}.DER()}, "issuingDistributionPoint"},
-		"certificateIssuer twice": {testca.CRL{Entries: []testca.Revoked{{Serial: []byte{1}, Reason: -1, Issuer: testca.DN("CN=a"),
-			Extensions: []testca.Extension{{OID: oidCertificateIssuer, Critical: true, Value: testca.Sequence(testca.Directory(testca.DN("CN=b")))}}}}},
-			"certificateIssuer is there twice"},
-		"serial not minimal": {testca.CRL{Entries: []testca.Revoked{{Serial: []byte{0, 1}}}}, "serial"},
-		"negative number":    {testca.CRL{Number: -1}, "number"},
-	} {
-		if _, err := scanBytes(ca.CRL(tt.crl), nil, nil); err == nil || !strings.Contains(err.Error(), tt.text) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func scanBytes(der []byte, asked *serialSet, visitor crlVisitor) (*crlScan, error) {
-	return scanCRL(bytes.NewReader(der), int64(len(der)), asked, visitor)
-}
-
-// FuzzCRL holds our reading against that of the standard library: what both read has the same entries.
-func FuzzCRL(f *testing.F) {
-	ca := testca.NewRoot("Root")
-	f.Add(ca.CRL(testca.CRL{Number: 3, Entries: []testca.Revoked{{Serial: []byte{1}, Reason: 1}, {Serial: []byte{2}, Reason: -1}}}))
-	f.Add(ca.CRL(testca.CRL{V1: true, NoNextUpdate: true}))
-	f.Add(ca.CRL(testca.CRL{Number: 3, DeltaBase: 2, IDP: testca.IDP{Name: testca.FullName(testca.URI("http://x")), Indirect: true, Reasons: 6}.DER(),
-		Entries: []testca.Revoked{{Serial: []byte{1}, Issuer: testca.DN("CN=x")}}}))
-	f.Fuzz(func(t *testing.T, der []byte) {
-		type entry struct {
-			serial string
-			reason int
-			when   int64
-		}
-		var entries []entry
-		ours, err := scanBytes(der, nil, func(_ string, serial []byte, reason int, when int64) error {
-			entries = append(entries, entry{string(serial), reason, when})
-			return nil
-		})
-		if err != nil {
-			return
-		}
-		std, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return
-		}
-		if !ours.thisUpdate.Equal(std.ThisUpdate) || !ours.nextUpdate.Equal(std.NextUpdate) || !bytes.Equal(ours.rawIssuer, std.RawIssuer) ||
-			!bytes.Equal(ours.signature, std.Signature) {
-			t.Errorf("%+v, %+v", ours.crlHead, std)
-		}
-		if (ours.number == nil) != (std.Number == nil) || ours.number != nil && ours.number.Cmp(std.Number) != 0 {
-			t.Errorf("number %v, %v", ours.number, std.Number)
-		}
-		if ours.count != len(entries) || len(entries) != len(std.RevokedCertificateEntries) {
-			t.Fatalf("%d entries, %d told, the standard library has %d", ours.count, len(entries), len(std.RevokedCertificateEntries))
-		}
-		for i, e := range std.RevokedCertificateEntries {
-			reason := e.ReasonCode
-			if !hasExtension(e, oidReasonCode) {
-				reason = reasonAbsent
-			}
-			if entries[i].reason == reasonUnread {
-				reason = reasonUnread // theirs is the last of several, or what stands before other octets
-			}
-			if want := (entry{string(serialOctets(e.SerialNumber)), reason, e.RevocationTime.Unix()}); entries[i] != want {
-				t.Errorf("entry %d: %v, the standard library has %v", i, entries[i], want)
-			}
-		}
-	})
-}
-
-func hasExtension(e x509.RevocationListEntry, oid string) bool {
-	for _, x := range e.Extensions {
-		if x.Id.String() == oid {
-			return true
-		}
-	}
-	return false
-}
-
-func serialOctets(n *big.Int) []byte { return testca.Integer(n)[2:] }

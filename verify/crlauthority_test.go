@@ -116,21 +116,21 @@ func TestKeptAuthoritiesAreNoAnchors(t *testing.T) {
 	c := newCardOnly(t)
 	stranger := testca.NewRoot("Stranger")
 	notCA := c.root.Leaf("Inter")
-	store := openStore(c.options.StoreDir)
-	for _, cert := range []*testca.Cert{&stranger.Cert, notCA} {
-		if err := store.keepAuthorities([]*certinfo.Certificate{parsed(t, cert)}); err != nil {
-			t.Fatal(err)
-		}
+	kept := func(cert *testca.Cert) string {
+		return filepath.Join(c.options.StoreDir, "ca", storedName(cert.DER)+".der")
 	}
-	writeFile(t, store.path(authorityDirName, "0123"+authoritySuffix), c.inter.DER)
-	writeFile(t, store.path(authorityDirName, "x"+authoritySuffix), []byte("nothing"))
-	if all := c.verifier(t, c.options).keptSigners(); len(all) != 0 {
+	for _, cert := range []*testca.Cert{&stranger.Cert, notCA} {
+		writeFile(t, kept(cert), cert.DER)
+	}
+	writeFile(t, filepath.Join(c.options.StoreDir, "ca", "0123.der"), c.inter.DER)
+	writeFile(t, filepath.Join(c.options.StoreDir, "ca", "x.der"), []byte("nothing"))
+	if all := c.verifier(t, c.options).crls.KeptSigners(); len(all) != 0 {
 		t.Errorf("taken: %v", all)
 	}
 	if err := c.login(t); err != nil {
 		t.Fatal(err)
 	}
-	if all := c.verifier(t, c.options).keptSigners(); len(all) != 1 || !all[0].Equal(parsed(t, &c.inter.Cert)) {
+	if all := c.verifier(t, c.options).crls.KeptSigners(); len(all) != 1 || !all[0].Equal(parsed(t, &c.inter.Cert)) {
 		t.Errorf("after a login: %v", all)
 	}
 	v := c.verifier(t, c.options)
@@ -140,11 +140,16 @@ func TestKeptAuthoritiesAreNoAnchors(t *testing.T) {
 	late := c.options
 	late.Now = func() time.Time { return parsed(t, &c.inter.Cert).NotAfter.Add(time.Hour) }
 	v = c.verifier(t, late)
-	if all := v.keptSigners(); len(all) != 0 {
+	if all := v.crls.KeptSigners(); len(all) != 0 {
 		t.Errorf("after its time: %v", all)
 	}
-	(&crlUpdate{v: v, store: store}).removeOldAuthorities()
-	if _, err := os.Stat(store.authorityPath(parsed(t, &c.inter.Cert))); err == nil {
+	if _, err := os.Stat(kept(&c.inter.Cert)); err != nil {
+		t.Error(err)
+	}
+	if _, err := v.UpdateCRLs(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(kept(&c.inter.Cert)); err == nil {
 		t.Error("it is still there after its time")
 	}
 }

@@ -1,17 +1,26 @@
 package verify
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl"
 )
+
+type indexInMemory struct{ *bytes.Reader }
+
+func (indexInMemory) Close() error { return nil }
 
 // oddEntries are entries of a list whose reason cannot be read. Each revokes its certificate.
 func oddEntries(serial []byte) map[string]testca.Revoked {
-	reason := func(value ...byte) testca.Extension { return testca.Extension{OID: oidReasonCode, Value: value} }
-	remove := reason(10, 1, reasonRemoveFromCRL)
-	date := testca.Extension{OID: oidInvalidityDate, Value: testca.TLV(0x18, []byte("20200101000000Z"))}
+	reason := func(value ...byte) testca.Extension {
+		return testca.Extension{OID: certinfo.OIDReasonCode.String(), Value: value}
+	}
+	remove := reason(10, 1, certinfo.CRLReasonRemoveFromCRL)
+	date := testca.Extension{OID: certinfo.OIDInvalidityDate.String(), Value: testca.TLV(0x18, []byte("20200101000000Z"))}
 	entry := func(extensions ...testca.Extension) testca.Revoked {
 		return testca.Revoked{Serial: serial, Reason: -1, Extensions: extensions}
 	}
@@ -44,12 +53,21 @@ func TestOddCRLEntry(t *testing.T) {
 				t.Errorf("another certificate: %v", err)
 			}
 
-			var indexed indexBuilder
-			if _, err := scanBytes(crls[1], nil, indexed.visit); err != nil {
+			index := crl.NewIndexBuilder(int64(len(crls[1])))
+			scan, err := crl.ScanDER(bytes.NewReader(crls[1]), int64(len(crls[1])), nil, index.Visit)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if got := int(indexed.records[recordDigest]) - 1; got != reasonUnread {
-				t.Errorf("the index has reason %d", got)
+			var out bytes.Buffer
+			if err := index.Index(&out, crl.FileID{}, 0, inter.Key.SPKI, scan); err != nil {
+				t.Fatal(err)
+			}
+			x, err := crl.OpenIndex(indexInMemory{bytes.NewReader(out.Bytes())}, int64(out.Len()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, found, err := x.Lookup(scan.Issuer, alice.Serial); !found || got.Reason != certinfo.CRLReasonUnread {
+				t.Errorf("the index has reason %d, %v", got.Reason, err)
 			}
 		})
 	}

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,13 +23,15 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl/store"
 )
 
 // online is a world whose certificates name distribution points on a server of this test.
 type online struct {
 	world
-	root, inter atomic.Value // http.HandlerFunc for /root.crl and /inter.crl
-	second      atomic.Value // for /inter2.crl, of another key of the name
+	root, inter atomic.Value   // http.HandlerFunc for /root.crl and /inter.crl
+	trusts      []*testca.Cert // in ca_dir beside the root
+	second      atomic.Value   // for /inter2.crl, of another key of the name
 	rootURL     string
 	interURL    string
 	asked       atomic.Int32 // requests for /inter.crl
@@ -61,7 +66,7 @@ func newOnline(t testing.TB) *online {
 
 // serveCRL answers with a body, and with 304 to those who have it.
 func serveCRL(body []byte) http.HandlerFunc {
-	tag := fmt.Sprintf("%q", shortName(body))
+	tag := fmt.Sprintf("%q", storedName(body))
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", tag)
 		if r.Header.Get("If-None-Match") == tag {
@@ -73,23 +78,51 @@ func serveCRL(body []byte) http.HandlerFunc {
 }
 
 // login is one check with a verifier of its own, as each login has. Certificates may name this machine here.
-func (o *online) login(t testing.TB, dir string, options Options, change ...func(*crlFetcher)) error {
+func (o *online) login(t testing.TB, dir string, options Options, change ...func(*store.Hooks)) error {
 	t.Helper()
 	options.StoreDir = dir
 	if options.Policy.CRL == "" {
 		options.Policy.CRL = "online"
 	}
-	v := trusting(t, options, &o.world.root.Cert)
-	v.options.Policy.CA = true
-	f := v.revoked.(*revocationPolicy).crl.network
-	f.local = true
+	options.hooks.Local = true
 	for _, c := range change {
-		c(f)
+		c(&options.hooks)
 	}
+	v := trusting(t, options, append(o.trusts, &o.world.root.Cert)...)
+	v.options.Policy.CA = true
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	_, err := v.Check(ctx, parsed(t, o.leaf), []*certinfo.Certificate{parsed(t, &o.world.inter.Cert)})
 	return err
+}
+
+// storedName names files of the store.
+func storedName(of []byte) string {
+	sum := sha256.Sum256(of)
+	return hex.EncodeToString(sum[:16])
+}
+
+// noteOn changes what the store has noted about an address.
+func noteOn(t testing.TB, dir, url string, change func(note map[string]any)) {
+	t.Helper()
+	changeNote(t, filepath.Join(dir, "crl", storedName([]byte(url))+".json"), change)
+}
+
+func changeNote(t testing.TB, path string, change func(note map[string]any)) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := map[string]any{}
+	if err := json.Unmarshal(data, &note); err != nil {
+		t.Fatal(err)
+	}
+	change(note)
+	if data, err = json.Marshal(note); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, data)
 }
 
 func storeDir(t testing.TB) string {
@@ -186,11 +219,11 @@ func TestCRLOnline(t *testing.T) {
 				if dir == "" {
 					return
 				}
-				_, stored := os.Stat(filepath.Join(dir, crlDirName, shortName([]byte(o.interURL))+".crl"))
+				_, stored := os.Stat(filepath.Join(dir, "crl", storedName([]byte(o.interURL))+".crl"))
 				if wanted := tt.want != ReasonRevocationUnknown || tt.name == "expired" || strings.HasPrefix(tt.name, "another issuer") || tt.name == "redirect"; (stored == nil) != wanted {
 					t.Errorf("stored: %v", stored)
 				}
-				left, _ := filepath.Glob(filepath.Join(dir, crlDirName, tempPrefix+"*"))
+				left, _ := filepath.Glob(filepath.Join(dir, "crl", ".new-"+"*"))
 				if len(left) > 0 {
 					t.Errorf("left behind: %v", left)
 				}
@@ -210,7 +243,7 @@ func endlessCRL(ca *testca.CA) []byte {
 
 func TestCRLAddressesOfThisMachine(t *testing.T) {
 	o := newOnline(t)
-	refused := func(f *crlFetcher) { f.local = false }
+	refused := func(h *store.Hooks) { h.Local = false }
 	if err := o.login(t, "", Options{}, refused); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
 		t.Errorf("named by the certificate: %v", err)
 	}
@@ -230,9 +263,8 @@ func TestCRLAddressesOfThisMachine(t *testing.T) {
 func TestCRLAddressesOfStrangers(t *testing.T) {
 	o := newOnline(t)
 	stranger := testca.NewRoot("Stranger").Leaf("Alice", testca.CRLDistribution(o.interURL))
-	v := trusting(t, Options{Policy: Policy{CRL: "online"}}, &o.world.root.Cert)
+	v := trusting(t, Options{Policy: Policy{CRL: "online"}, hooks: store.Hooks{Local: true}}, &o.world.root.Cert)
 	v.options.Policy.CA = true
-	v.revoked.(*revocationPolicy).crl.network.local = true
 	if _, err := v.Check(t.Context(), parsed(t, stranger), nil); ReasonOf(err) != ReasonIssuerUnknown || o.asked.Load() != 0 {
 		t.Errorf("%v, %d requests", err, o.asked.Load())
 	}
@@ -334,7 +366,7 @@ func TestCRLRollback(t *testing.T) {
 	}
 	// Even when the store's CRL is lost, an older one is not believed, wherever it comes from.
 	for _, f := range []string{".crl", ".json"} {
-		if err := os.Remove(filepath.Join(dir, crlDirName, shortName([]byte(o.interURL))+f)); err != nil {
+		if err := os.Remove(filepath.Join(dir, "crl", storedName([]byte(o.interURL))+f)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -348,16 +380,16 @@ func TestCRLRollback(t *testing.T) {
 			t.Errorf("%s: %v", word, err)
 		}
 	}
-	if err := o.login(t, dir, Options{}, func(f *crlFetcher) { f.store.writes = false }); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); ReasonOf(err) != ReasonRevocationUnknown {
 		t.Errorf("without the right to write: %v", err)
 	}
 	// What a damaged note says is not known: nothing is believed until it is written anew.
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 5})))
-	notes, _ := filepath.Glob(filepath.Join(dir, newestDirName, "*"))
+	notes, _ := filepath.Glob(filepath.Join(dir, "newest", "*"))
 	for _, n := range notes {
 		writeFile(t, n, []byte("{"))
 	}
-	if err := o.login(t, dir, Options{}, func(f *crlFetcher) { f.store.writes = false }); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "crl update") {
+	if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "crl update") {
 		t.Errorf("damaged note: %v", err)
 	}
 }
@@ -394,7 +426,7 @@ func TestCRLWithoutStore(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
 	for range 2 {
-		if err := o.login(t, dir, Options{}, func(f *crlFetcher) { f.store.writes = false }); err != nil {
+		if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"crypto"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -51,7 +50,7 @@ func (r renewed) onDisk(t testing.TB, files map[string][]byte) onDisk {
 
 // TestListOfOtherKeyHidesNothing: the list that names the certificate counts, whatever the times of
 // the two lists, the names of their files, where the second CA certificate is, and whether the
-// lists are indexed.
+// Lists are indexed.
 func TestListOfOtherKeyHidesNothing(t *testing.T) {
 	r := newRenewed()
 	now := time.Now().Truncate(time.Second)
@@ -227,7 +226,9 @@ func TestStoreKeepsKeysApart(t *testing.T) {
 	login := func(t *testing.T, dir string, own http.Handler) error {
 		t.Helper()
 		o.inter.Store(http.HandlerFunc(own.ServeHTTP))
-		return o.login(t, dir, Options{}, func(f *crlFetcher) { f.v.store.add(parsed(t, &second.Cert)) })
+		o.trusts = []*testca.Cert{&second.Cert}
+		defer func() { o.trusts = nil }()
+		return o.login(t, dir, Options{})
 	}
 
 	for name, own := range map[string]http.Handler{"down": down, "portal": portal} {
@@ -262,16 +263,16 @@ func TestStoreKeepsKeysApart(t *testing.T) {
 func TestSeenListOfOwnKey(t *testing.T) {
 	o := newOnline(t)
 	second := o.world.root.Intermediate("Inter", testca.CRLDistribution(o.rootURL))
-	trusts := func(f *crlFetcher) { f.v.store.add(parsed(t, &second.Cert)) }
+	o.trusts = []*testca.Cert{&second.Cert}
 	dir := storeDir(t)
-	if err := o.login(t, dir, Options{}, trusts); err != nil {
+	if err := o.login(t, dir, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	o.inter.Store(serveCRL(second.CRL(testca.CRL{Number: 9})))
-	if err := os.RemoveAll(filepath.Join(dir, crlDirName)); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, "crl")); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.login(t, dir, Options{}, trusts); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), newestDirName) {
+	if err := o.login(t, dir, Options{}); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "newest") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -279,24 +280,18 @@ func TestSeenListOfOwnKey(t *testing.T) {
 // age makes the store ask every server again.
 func age(t testing.TB, dir string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, crlDirName, "*.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "crl", "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %d files", err, len(files))
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var kept origin
-		if err := json.Unmarshal(data, &kept); err != nil {
-			t.Fatal(err)
-		}
-		kept.Checked = kept.Checked.Add(-2 * confirmedFor)
-		if data, err = json.Marshal(kept); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, file, data)
+		changeNote(t, file, func(note map[string]any) {
+			checked, err := time.Parse(time.RFC3339Nano, fmt.Sprint(note["checked"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			note["checked"] = checked.Add(-2 * time.Hour)
+		})
 	}
 }
 

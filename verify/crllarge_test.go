@@ -133,8 +133,8 @@ func TestCRLByName(t *testing.T) {
 	serve := func(l net.Listener) { go func() { _ = http.Serve(l, serveCRL(list)) }() }
 	check := func(url string, local bool, o Options) error {
 		o.Policy.CRL, o.Resolver = "online", names.Resolver()
+		o.hooks.Local = local
 		v := trusting(t, o, &root.Cert)
-		v.revoked.(*revocationPolicy).crl.network.local = local
 		_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.CRLDistribution(url))), []*certinfo.Certificate{})
 		return err
 	}

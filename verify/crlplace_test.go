@@ -3,57 +3,14 @@ package verify
 import (
 	"encoding/base64"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
+	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl/store"
 )
-
-func TestPlaces(t *testing.T) {
-	v := &Verifier{options: Options{
-		CRLURLs: []string{"http://crl.example.org/kept.crl"},
-		CRLMirrors: []CRLMirror{
-			{From: "http://CRL.example.org/a/", To: "https://mirror/lists/a/"},
-			{From: "http://crl.example.org/", To: "http://10.0.0.1/"},
-			{From: "http://other.example.org/x.crl", To: "http://mirror/y.crl"},
-		},
-		CRLLDAPServers: []string{"ldap://dc1:3268", "ldaps://dc2"},
-	}}
-	for written, want := range map[string]string{
-		"http://crl.example.org/a/x.crl":                  "https://mirror/lists/a/x.crl !",
-		"HTTP://crl.EXAMPLE.org/a/X.crl":                  "https://mirror/lists/a/X.crl !",
-		"http://crl.example.org/b/x.crl?d=1":              "http://10.0.0.1/b/x.crl?d=1 !",
-		"http://crl.example.org/kept.crl":                 "http://crl.example.org/kept.crl !",
-		"http://crl.example.org.evil/x":                   "http://crl.example.org.evil/x",
-		"http://crl.example.org:80/x":                     "http://crl.example.org:80/x",
-		"http://crl.example.org@evil/x":                   "http://crl.example.org@evil/x",
-		"http://crl.example.org/../admin":                 "http://crl.example.org/../admin",
-		"http://crl.example.org/a/%2e%2e/admin":           "http://crl.example.org/a/%2e%2e/admin",
-		"http://crl.example.org/a/x%3f/../admin":          "http://crl.example.org/a/x%3f/../admin",
-		"http://crl.example.org/a\\..\\admin":             "http://crl.example.org/a\\..\\admin",
-		"http://crl.example.org/%zz":                      "http://crl.example.org/%zz",
-		"http://other.example.org/x.crl":                  "http://mirror/y.crl !",
-		"http://other.example.org/x.crl.old":              "http://other.example.org/x.crl.old",
-		"ldap:///CN=CA?certificateRevocationList?base?x":  "ldap://dc1:3268/CN=CA?certificateRevocationList?base?x ! ldaps://dc2/CN=CA?certificateRevocationList?base?x !",
-		"ldaps:///CN=CA?certificateRevocationList?base?x": "ldaps://dc2/CN=CA?certificateRevocationList?base?x !",
-		"ldap://host/CN=CA":                               "ldap://host/CN=CA",
-		"nothing":                                         "nothing",
-		"":                                                "",
-	} {
-		var got []string
-		for _, a := range v.places(written, false) {
-			got = append(got, a.url)
-			if a.configured {
-				got = append(got, "!")
-			}
-		}
-		if strings.Join(got, " ") != want {
-			t.Errorf("%q: %q", written, got)
-		}
-	}
-}
 
 // TestMirrorIsAsked: the place of the certificate is dead, and the site serves the list itself; the
 // timer asks there too.
@@ -63,19 +20,17 @@ func TestMirrorIsAsked(t *testing.T) {
 	o.leaf = o.world.inter.Leaf("Alice", testca.CRLDistribution(written))
 	base := strings.TrimSuffix(o.interURL, "inter.crl")
 	options := Options{CRLMirrors: []CRLMirror{{From: "http://crl.example.invalid/pki/", To: base}}, CRLLeafOnly: true}
-	onlyMirror := func(f *crlFetcher) { f.local = false }
+	onlyMirror := func(h *store.Hooks) { h.Local = false }
 	dir := storeDir(t)
 	if err := o.login(t, dir, options, onlyMirror); err != nil || o.asked.Load() != 1 {
 		t.Errorf("%v, %d requests", err, o.asked.Load())
 	}
-	store := openStore(dir)
-	if err := store.record([]string{written}); err != nil {
-		t.Fatal(err)
-	}
+	options.StoreDir, options.Policy.CRL = dir, "online"
 	v := trusting(t, options, &o.world.root.Cert)
-	u := &crlUpdate{v: v, store: store}
-	if all := u.addresses(); !slices.ContainsFunc(all, func(a address) bool { return a.url == o.interURL && a.configured }) {
-		t.Errorf("the timer asks %v", all)
+	v.Granted(&Result{Anchored: true, Chain: []*certinfo.Certificate{parsed(t, o.leaf)}})
+	before := o.asked.Load()
+	if reports, err := v.UpdateCRLs(t.Context(), nil); err != nil || o.asked.Load() != before+1 {
+		t.Errorf("the timer asks %v, %v", reports, err)
 	}
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 6, Entries: revoked(o.leaf, 1)})))
 	if err := o.login(t, storeDir(t), options, onlyMirror); ReasonOf(err) != ReasonRevoked {
@@ -124,22 +79,4 @@ func TestFileInCertificate(t *testing.T) {
 			t.Errorf("%s: %v", word, err)
 		}
 	}
-}
-
-func FuzzMirror(f *testing.F) {
-	f.Add("http://crl.example.org/a/../b")
-	f.Add("http://crl.example.org/%2e%2e/b?x")
-	f.Add("ldap:///CN=x")
-	m := CRLMirror{From: "http://crl.example.org/a/", To: "http://10.0.0.1/lists/"}
-	f.Fuzz(func(t *testing.T, written string) {
-		to, ok := m.of(written)
-		if ok && !strings.HasPrefix(to, m.To) {
-			t.Errorf("%q leads to %q", written, to)
-		}
-		path, _, _ := strings.Cut(to, "?")
-		if ok && strings.Contains(path, "/../") {
-			t.Errorf("%q climbs: %q", written, to)
-		}
-		withoutServer(written)
-	})
 }

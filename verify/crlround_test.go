@@ -2,12 +2,10 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl/store"
 )
 
 // muteServer takes connections and says nothing; asked counts them.
@@ -120,51 +119,6 @@ func TestUpdateBesideMuteAddresses(t *testing.T) {
 	}
 }
 
-// TestUpdateAsksFailedLast: more mute addresses than are asked at once stand first, and the time is
-// short. What failed stands behind what has never been asked at the next run.
-func TestUpdateAsksFailedLast(t *testing.T) {
-	w := newWorld()
-	d := newOnDisk(t, w, map[string][]byte{"root.crl": w.root.CRL(testca.CRL{Number: 1})})
-	store := openStore(storeDir(t))
-	v := d.verifier(t, Options{StoreDir: store.dir, CRLURLs: []string{"http://a/1", "http://a/2", "http://a/3"}})
-	u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store)}
-	if err := store.fs.mkdir(store.path(crlDirName)); err != nil {
-		t.Fatal(err)
-	}
-	order := func() (text string) {
-		all := u.addresses()
-		u.failedLast(all)
-		for _, a := range all {
-			text += a.url[len(a.url)-1:]
-		}
-		return text
-	}
-	now := time.Now()
-	for i, step := range []struct {
-		fails string
-		want  string
-	}{{"", "123"}, {"1", "231"}, {"2", "312"}, {"1", "321"}} {
-		v.options.Now = func() time.Time { return now.Add(time.Duration(i) * time.Minute) }
-		if step.fails != "" {
-			u.fetcher.remember(t.Context(), "http://a/"+step.fails, errors.New("no"))
-		}
-		if got := order(); got != step.want {
-			t.Errorf("step %d: %s, want %s", i, got, step.want)
-		}
-	}
-	u.fetcher.remember(t.Context(), "http://a/1", nil)
-	if got := order(); got != "132" {
-		t.Errorf("after a success: %s", got)
-	}
-	// That somebody ended the run says nothing about a server.
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	u.fetcher.remember(ended, "http://a/3", errors.New("no"))
-	if got := order(); got != "132" {
-		t.Errorf("after the end of the run: %s", got)
-	}
-}
-
 // TestFailureIsRemembered: a mute server costs its wait once, not at each login, and only as long as a
 // stored list in date answers.
 func TestFailureIsRemembered(t *testing.T) {
@@ -175,8 +129,8 @@ func TestFailureIsRemembered(t *testing.T) {
 	step := func(name string, at time.Duration, want Reason, requests int32) {
 		t.Helper()
 		before := o.asked.Load()
-		err := o.login(t, dir, Options{Now: func() time.Time { return now.Add(at) }}, func(f *crlFetcher) {
-			f.state = func() string { return state }
+		err := o.login(t, dir, Options{Now: func() time.Time { return now.Add(at) }}, func(h *store.Hooks) {
+			h.State = func() string { return state }
 		})
 		if ReasonOf(err) != want || (err == nil) != (want == "") {
 			t.Errorf("%s: %v", name, err)
@@ -206,16 +160,8 @@ func TestFailureIsRemembered(t *testing.T) {
 	o.inter.Store(serveCRL(o.world.inter.CRL(list)))
 	o.root.Store(serveCRL(o.world.root.CRL(list)))
 	step("it answers again", 30*time.Hour, "", 1)
-	if left, _ := filepath.Glob(filepath.Join(dir, crlDirName, "*"+failureSuffix)); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "crl", "*"+".failed")); len(left) != 0 {
 		t.Errorf("still remembered: %v", left)
-	}
-}
-
-func TestFailureIsSparedAtMost(t *testing.T) {
-	for count, want := range map[int]time.Duration{1: 2 * time.Minute, 2: 4 * time.Minute, 4: 16 * time.Minute, 5: longestSpared, 1 << 40: longestSpared} {
-		if got := (&failure{Count: count}).spares(); got != want {
-			t.Errorf("%d: %s, want %s", count, got, want)
-		}
 	}
 }
 
@@ -268,52 +214,11 @@ func TestTimersPeriod(t *testing.T) {
 		}
 	}
 	// A note whose time lies too far ahead is not believed.
-	store := openStore(dir)
-	note := store.origin(o.interURL)
-	note.Checked, note.Due = now, now.Add(1000*time.Hour)
-	if err := store.writeJSON(store.urlPath(o.interURL, ".json"), note); err != nil {
-		t.Fatal(err)
-	}
+	noteOn(t, dir, o.interURL, func(note map[string]any) {
+		note["checked"], note["due"] = now, now.Add(1000*time.Hour)
+	})
 	before := o.asked.Load()
 	if err := o.login(t, dir, at(50*time.Hour)); err != nil || o.asked.Load() == before {
 		t.Errorf("a note for weeks: %v, %d requests", err, o.asked.Load()-before)
 	}
-}
-
-func TestDefaultRoutes(t *testing.T) {
-	const v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
-		"eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n" +
-		"eth0\t0002A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"
-	const none = "00000000000000000000000000000000"
-	const gate = "fe800000000000000000000000000001"
-	v6 := none + " 00 " + none + " 00 " + gate + " 00000400 00000002 00000009 00000003     eth0\n" +
-		none + " 00 " + none + " 00 " + none + " ffffffff 00000001 00000000 00200200       lo\n" +
-		"fe800000000000000000000000000000 40 " + none + " 00 " + none + " 00000100 00000001 00000000 00000001     eth0\n"
-	want := "0102A8C0 eth0\n" + gate + " eth0"
-	if got := defaultRoutes(v4, v6); got != want {
-		t.Errorf("got %q", got)
-	}
-	counted := strings.ReplaceAll(v6, "00000009", "0000ffff")
-	if got := defaultRoutes(v4, counted); got != want {
-		t.Errorf("counters count: %q", got)
-	}
-	for _, odd := range []string{"", "\n", "eth0", "eth0 00000000", strings.Repeat("00000000 ", 7), "\x00\xff"} {
-		if got := defaultRoutes(odd, odd); got != "" {
-			t.Errorf("%q: %q", odd, got)
-		}
-	}
-	if _, err := os.Stat("/proc/net/route"); err == nil && machineState() == "" {
-		t.Error("nothing is known of this machine")
-	}
-}
-
-func FuzzDefaultRoutes(f *testing.F) {
-	f.Add("eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n", "00000000000000000000000000000000 00 x 00 g 1 2 3 4 eth0\n")
-	f.Fuzz(func(t *testing.T, v4, v6 string) {
-		for _, line := range strings.Split(defaultRoutes(v4, v6), "\n") {
-			if n := len(strings.Fields(line)); n != 0 && n != 2 {
-				t.Errorf("%q", line)
-			}
-		}
-	})
 }

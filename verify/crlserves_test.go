@@ -111,7 +111,7 @@ func TestUnknownAddressesAreTheTimers(t *testing.T) {
 	f := newFleet(t, true)
 	f.step(t, "nothing is known", 0, "", 0, 0)
 	f.step(t, "an hour later", 2*time.Hour, "", 0, 0)
-	left, err := filepath.Glob(filepath.Join(f.dir, crlDirName, tempPrefix+"*"))
+	left, err := filepath.Glob(filepath.Join(f.dir, "crl", ".new-"+"*"))
 	if len(left) > 0 || err != nil {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -168,13 +168,11 @@ func TestMemoryMakesNothingGood(t *testing.T) {
 
 	f = newFleet(t, false)
 	f.update(t, 0)
-	store := openStore(f.dir)
 	for _, u := range f.options.CRLURLs { // all of them claim to serve our issuer, and have no list in date
-		o := store.origin(u)
-		o.Issuer, o.Signer = issuerName(parsed(t, f.world.leaf).Issuer), shortName(parsed(t, &f.world.inter.Cert).RawSPKI)
-		if err := store.writeJSON(store.urlPath(u, ".json"), o); err != nil {
-			t.Fatal(err)
-		}
+		noteOn(t, f.dir, u, func(note map[string]any) {
+			note["issuer"] = storedName([]byte(parsed(t, f.world.leaf).Issuer.Key()))
+			note["signer"] = storedName(parsed(t, &f.world.inter.Cert).RawSPKI)
+		})
 	}
 	late := f.at(200 * time.Hour)
 	if err := f.login(t, f.dir, late); ReasonOf(err) != ReasonRevocationUnknown {

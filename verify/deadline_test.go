@@ -87,13 +87,11 @@ func TestNetworkDeadline(t *testing.T) {
 // timedCheck prepares the check of a leaf of inter that has these options, with a deadline.
 func timedCheck(t *testing.T, o Options, root, inter *testca.CA, leaf ...testca.Option) func(timeout time.Duration) (time.Duration, error) {
 	t.Helper()
+	o.hooks.Local = true
 	v := trusting(t, o, &root.Cert)
 	policy := v.revoked.(*revocationPolicy)
 	if policy.ocsp != nil {
-		policy.ocsp.local = true
-	}
-	if policy.crl != nil {
-		policy.crl.network.local = true
+		policy.ocsp.Local = true
 	}
 	cert := parsed(t, inter.Leaf("Alice", leaf...))
 	card := []*certinfo.Certificate{parsed(t, &inter.Cert)}

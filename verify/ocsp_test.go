@@ -91,7 +91,7 @@ func withOCSP(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
 	t.Helper()
 	o.Policy.OCSP = true
 	v := trusting(t, o, certs...)
-	v.revoked.(*revocationPolicy).ocsp.local = true
+	v.revoked.(*revocationPolicy).ocsp.Local = true
 	return v
 }
 

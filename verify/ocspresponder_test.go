@@ -88,11 +88,11 @@ func TestDelegateWithoutStatus(t *testing.T) {
 		said := log.String()
 		if err != nil {
 			said += err.Error()
-			if e := err.(*Error); (e.Restore == delegateAccept) != tt.named {
+			if e := err.(*Error); (e.Restore == "ocsp_delegate_without_status = accept") != tt.named {
 				t.Errorf("%s: restore %q", tt.name, e.Restore)
 			}
 		}
-		if strings.Contains(said, delegateKey) != tt.named {
+		if strings.Contains(said, "ocsp_delegate_without_status") != tt.named {
 			t.Errorf("%s: %s", tt.name, said)
 		}
 		if strings.Contains(tt.name, "a list has it") {

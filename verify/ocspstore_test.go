@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"crypto"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/ocsp"
 )
 
 // storeScene is a certificate whose responder says what the test wants, and a store in a directory.
@@ -61,7 +61,7 @@ func (s *storeScene) login(o Options) (err error, asked bool) {
 	s.t.Helper()
 	o.Now = func() time.Time { return s.now }
 	v := withOCSP(s.t, o, &s.root.Cert)
-	v.revoked.(*revocationPolicy).ocsp.store = newOCSPStore(s.dir)
+	v.revoked.(*revocationPolicy).ocsp.Store = ocsp.NewStore(s.dir)
 	before := s.server.asked()
 	_, err = v.Check(within(s.t, 20*time.Second), s.leaf, nil)
 	return err, s.server.asked() > before
@@ -179,9 +179,9 @@ func TestStoreCannotBeWritten(t *testing.T) {
 	s.says(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
 	full := func(string, []byte) error { return syscall.ENOSPC }
 	v := withOCSP(t, Options{Now: func() time.Time { return s.now }}, &s.root.Cert)
-	store := newOCSPStore(s.dir)
-	store.write = full
-	v.revoked.(*revocationPolicy).ocsp.store = store
+	store := ocsp.NewStore(s.dir)
+	store.Write = full
+	v.revoked.(*revocationPolicy).ocsp.Store = store
 	for _, silent := range []bool{false, true} {
 		if silent {
 			s.silent()
@@ -255,26 +255,4 @@ func TestStoreLock(t *testing.T) {
 	if len(s.files()) != 1 {
 		t.Errorf("files %v", s.files())
 	}
-}
-
-// TestStoreRace: a "good" that was fetched before another process wrote "revoked" does not replace it.
-func TestStoreRace(t *testing.T) {
-	s := newStoreScene(t)
-	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	target := &ocspTarget{cert: s.leaf, issuer: parsed(t, &s.root.Cert)}
-	verdict := func(status byte) *ocspVerdict {
-		a, err := parseOCSPAnswer(s.root.OCSP(testca.OCSP{Singles: []testca.Single{{CertID: s.root.CertID(crypto.SHA256, s.leaf.SerialBytes), Status: status}}}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &ocspVerdict{answer: a, single: a.singles[0]}
-	}
-	store := newOCSPStore(s.dir)
-	if err := store.keep(target, nil, verdict(testca.OCSPRevoked)); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.keep(target, nil, verdict(testca.OCSPGood)); err != nil {
-		t.Fatal(err)
-	}
-	s.expect("revoked stays", Options{}, ReasonRevoked, false)
 }

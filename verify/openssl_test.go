@@ -18,6 +18,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/internal/refusal"
 )
 
 // `openssl verify` beside ours: on every kind of certificate that Go's crypto/x509 refuses and smart-card PKIs issue,
@@ -83,7 +84,7 @@ func (p peculiar) judge(t *testing.T) {
 	cert, err := certinfo.Parse(leaf.DER)
 	switch {
 	case err != nil:
-		err = refuse(nil, ReasonMalformed, "%v", err)
+		err = refusal.New(nil, ReasonMalformed, "%v", err)
 	default:
 		_, err = trusting(t, p.o, &root.Cert).Check(t.Context(), cert, nil)
 	}
@@ -318,7 +319,7 @@ func TestMutations(t *testing.T) {
 func judgeParsed(t *testing.T, w world) error {
 	v := trusting(t, Options{EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
 	if root, err := certinfo.Parse(w.root.DER); err == nil {
-		v.store.add(root)
+		v.store.Add(root)
 	}
 	var card []*certinfo.Certificate
 	if inter, err := certinfo.Parse(w.inter.DER); err == nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
+	"pam_pkcs11/verify/path"
 )
 
 // The NIST Public Key Interoperability Test Suite: every case with the revocation of the whole path by the CRLs of the
@@ -143,7 +145,7 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 	for _, name := range c.CRLPath {
 		crls = append(crls, read("crls", name))
 	}
-	source, err := newMemorySource(crls...)
+	source, err := crl.NewMemory(crls...)
 	if err != nil {
 		t.Logf("CRL not used: %v", err)
 	}
@@ -155,10 +157,10 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 		t.Fatal(err)
 	}
 	v.options.Policy = Policy{CA: true, CRL: "offline"}
-	v.revoked = &crlRevocation{source: source}
-	v.store.add(certs[0])
-	v.initial = initialPolicies{explicit: c.InitialExplicitPolicy, inhibitMapping: c.InitialPolicyMappingInhibit,
-		inhibitAny: c.InitialAnyPolicyInhibit}
+	v.revoked = crlsAlone{&crl.Checker{Source: source, Rules: v.rules}}
+	v.store.Add(certs[0])
+	v.initial = path.Policies{Explicit: c.InitialExplicitPolicy, InhibitMapping: c.InitialPolicyMappingInhibit,
+		InhibitAny: c.InitialAnyPolicyInhibit}
 	for _, p := range c.InitialPolicySet {
 		if p == "anyPolicy" {
 			continue
@@ -167,11 +169,11 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := policyKey(oid)
+		key, err := path.PolicyKey(oid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.initial.set = append(v.initial.set, key)
+		v.initial.Set = append(v.initial.Set, key)
 	}
 	return v.Check(t.Context(), certs[len(certs)-1], certs[1:len(certs)-1])
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,11 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify/crl"
+	"pam_pkcs11/verify/internal/refusal"
+	"pam_pkcs11/verify/ocsp"
+	"pam_pkcs11/verify/path"
+	"pam_pkcs11/verify/sig"
 )
 
 // Which source is asked about revocation, and what follows from silence.
@@ -22,50 +28,56 @@ const (
 	defaultDeadline = 10 * time.Second // for callers without one
 )
 
+// maxDelegates bounds how often the status of a responder's certificate leads to another responder.
+const maxDelegates = 2
+
+// ocspDirName is where OCSP answers are kept in Options.StoreDir; for root only, since it tells who logs in.
+const ocspDirName = "ocsp"
+
 // revocationPolicy asks OCSP responders first, all certificates of the path at once, then looks into CRLs for those of
 // which no responder spoke. A certificate that neither speaks of is refused, unless the administrator wrote
 // `revocation = soft`. That is for silence: nothing that could be had, no answer or list at all, or one whose time is
 // over. "Revoked" is final in any case, "unknown" of the CA's own responder is no silence, nor is a wrong signature.
 type revocationPolicy struct {
-	ocsp     *ocspChecker   // nil: cert_policy has no ocsp_on
-	crl      *crlRevocation // nil: cert_policy has no CRL word
+	ocsp     *ocsp.Checker // nil: cert_policy has no ocsp_on
+	crl      *crl.Checker  // nil: cert_policy has no CRL word
 	soft     bool
 	leafOnly bool
+	logger   *slog.Logger
 }
 
 // startRevocation puts OCSP before the CRLs, and `revocation` over both.
 func (v *Verifier) startRevocation() error {
 	o := v.options
-	crl, _ := v.revoked.(*crlRevocation)
-	if o.Policy.CRL != "" && crl == nil || o.Policy.CRL == "" && !o.Policy.OCSP {
+	if o.Policy.CRL == "" && !o.Policy.OCSP {
 		return nil
 	}
-	policy := &revocationPolicy{crl: crl, soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	policy := &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly, logger: o.Logger}
+	if o.Policy.CRL != "" {
+		policy.crl = v.crls.Checker()
+	}
 	if o.Policy.OCSP {
 		dir := ""
 		if o.StoreDir != "" && os.Geteuid() == 0 {
 			dir = filepath.Join(o.StoreDir, ocspDirName)
 		}
-		policy.ocsp = &ocspChecker{v: v, store: newOCSPStore(dir)}
 		if err := v.readResponderCerts(); err != nil {
 			return err
 		}
+		policy.ocsp = v.newOCSP(dir)
 	}
 	v.revoked = policy
 	return nil
 }
 
-// check is the revocation of a whole path.
-func (r *revocationPolicy) check(s *search, p *path) *Error {
-	ctx, cancel := networkContext(s.ctx)
+// Check is the revocation of a whole path.
+func (r *revocationPolicy) Check(ctx context.Context, s *path.Search, certs []*certinfo.Certificate) *Error {
+	ctx, cancel := networkContext(ctx)
 	defer cancel()
-	outer := s.ctx
-	s.ctx = ctx
-	defer func() { s.ctx = outer }()
 
-	run := &revocationRun{policy: r, s: s, p: p}
+	run := &revocationRun{policy: r, s: s, certs: certs}
 	if r.crl != nil {
-		run.crl = r.crl.run(s, p)
+		run.crl = r.crl.Run(s.Now, certs, s)
 	}
 	return run.path(ctx)
 }
@@ -88,22 +100,22 @@ func half(ctx context.Context) (context.Context, context.CancelFunc) {
 // revocationRun is the checking of one path.
 type revocationRun struct {
 	policy *revocationPolicy
-	s      *search
-	p      *path
+	s      *path.Search
+	certs  []*certinfo.Certificate // the anchor first
 
 	mu  sync.Mutex // over s and crl: responders are asked from several goroutines
-	crl *crlRun
+	crl *crl.Run
 }
 
-func (r *revocationRun) targets() []ocspTarget {
-	keys := workingKeys(r.p)
+func (r *revocationRun) targets() []ocsp.Target {
+	keys := sig.WorkingKeys(r.certs)
 	from := 1
 	if r.policy.leafOnly {
-		from = max(1, len(r.p.certs)-1)
+		from = max(1, len(r.certs)-1)
 	}
-	var all []ocspTarget
-	for i := from; i < len(r.p.certs); i++ {
-		all = append(all, ocspTarget{cert: r.p.certs[i], issuer: r.p.certs[i-1], key: keys[i-1]})
+	var all []ocsp.Target
+	for i := from; i < len(r.certs); i++ {
+		all = append(all, ocsp.Target{Cert: r.certs[i], Issuer: r.certs[i-1], Key: keys[i-1]})
 	}
 	return all
 }
@@ -114,14 +126,14 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	targets := r.targets()
 	outcomes := r.askAll(ctx, targets)
 	for i := range slices.Backward(targets) {
-		if err := decided(targets[i].cert, outcomes[i]); err != nil {
-			r.s.work.against = true
+		if err := decided(targets[i].Cert, outcomes[i]); err != nil {
+			r.s.SpeakAgainst()
 			return err
 		}
 	}
 	for i, t := range targets {
-		if r.crl != nil && outcomes[i].verdict == nil {
-			r.crl.announce(t.cert, t.issuer)
+		if r.crl != nil && outcomes[i].Verdict == nil {
+			r.crl.Announce(ctx, t.Cert, t.Issuer)
 		}
 	}
 	var silent []*Error
@@ -140,16 +152,16 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 	}
 	// Of two ways to an anchor, one on which a signature spoke against a certificate must not be saved by silence on the
 	// other.
-	if !r.policy.soft || r.s.work.against {
+	if !r.policy.soft || r.s.Against() {
 		return silent[0]
 	}
 	if i := slices.IndexFunc(silent, func(err *Error) bool { return err.Spoken }); i >= 0 {
-		r.s.work.against = true
+		r.s.SpeakAgainst()
 		return silent[i]
 	}
 	for _, err := range silent {
-		r.s.step(err.Cert, ReasonSoft, true, err.Detail)
-		r.s.v.options.Logger.Warn("revocation not known, the login goes on (revocation = soft)",
+		r.s.Step(err.Cert, ReasonSoft, true, err.Detail)
+		r.policy.logger.Warn("revocation not known, the login goes on (revocation = soft)",
 			"subject", err.Cert.Subject.RFC4514(), "serial", err.Cert.SerialHex(":"), "detail", err.Detail)
 	}
 	return nil
@@ -157,13 +169,13 @@ func (r *revocationRun) path(ctx context.Context) *Error {
 
 // final is what becomes of a path on which one certificate is refused for good: when that is a CA's, the user's own may
 // be revoked as well.
-func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcomes []ocspOutcome, err *Error) *Error {
+func (r *revocationRun) final(ctx context.Context, targets []ocsp.Target, outcomes []ocsp.Outcome, err *Error) *Error {
 	if err.Reason != ReasonRevoked {
 		return err
 	}
-	r.s.work.against = true
+	r.s.SpeakAgainst()
 	last := len(targets) - 1
-	if targets[last].cert == err.Cert {
+	if targets[last].Cert == err.Cert {
 		return err
 	}
 	if own := r.certificate(ctx, &targets[last], outcomes[last]); own != nil && own.Reason == ReasonRevoked {
@@ -173,8 +185,8 @@ func (r *revocationRun) final(ctx context.Context, targets []ocspTarget, outcome
 }
 
 // askAll asks the responders about all certificates at once. A revoked one ends the asking.
-func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocspOutcome {
-	outcomes := make([]ocspOutcome, len(targets))
+func (r *revocationRun) askAll(ctx context.Context, targets []ocsp.Target) []ocsp.Outcome {
+	outcomes := make([]ocsp.Outcome, len(targets))
 	if r.policy.ocsp == nil {
 		return outcomes
 	}
@@ -188,8 +200,8 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 	var group sync.WaitGroup
 	for i := range targets {
 		group.Go(func() {
-			outcomes[i] = r.policy.ocsp.ask(ctx, &targets[i], r.delegates(1))
-			if v := outcomes[i].verdict; v != nil && v.revoked() {
+			outcomes[i] = r.policy.ocsp.Ask(ctx, &targets[i], r.delegates(1))
+			if v := outcomes[i].Verdict; v != nil && v.Revoked() {
 				cancel()
 			}
 		})
@@ -199,61 +211,58 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocspTarget) []ocsp
 }
 
 // certificate judges one certificate by what its responders said, else by CRLs, which are fetched under ctx.
-func (r *revocationRun) certificate(ctx context.Context, t *ocspTarget, o ocspOutcome) *Error {
+func (r *revocationRun) certificate(ctx context.Context, t *ocsp.Target, o ocsp.Outcome) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	outer := r.s.ctx
-	r.s.ctx = ctx
-	defer func() { r.s.ctx = outer }()
 	if r.policy.ocsp != nil {
-		for _, note := range o.notes {
-			r.s.step(t.cert, ReasonNoAnswer, false, note)
+		for _, note := range o.Notes {
+			r.s.Step(t.Cert, ReasonNoAnswer, false, note)
 		}
-		if err := decided(t.cert, o); err != nil || o.verdict != nil {
+		if err := decided(t.Cert, o); err != nil || o.Verdict != nil {
 			if err == nil {
-				r.s.step(t.cert, ReasonOCSPGood, true, "good at "+stamp(o.verdict.single.thisUpdate)+", says "+clip(o.from))
+				r.s.Step(t.Cert, ReasonOCSPGood, true, "good at "+refusal.Stamp(o.Verdict.SaidAt())+", says "+refusal.Clip(o.From))
 			}
 			return err
 		}
 	}
-	why := strings.Join(o.notes, "; ")
+	why := strings.Join(o.Notes, "; ")
 	if r.crl == nil {
-		err := refuse(t.cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
-		err.Spoken, err.Restore = o.spoken, o.restore
+		err := refusal.New(t.Cert, ReasonRevocationUnknown, "no OCSP answer: %s", why)
+		err.Spoken, err.Restore = o.Spoken, o.Restore
 		return err
 	}
-	err := r.crl.certificate(t.cert, t.issuer, t.key)
+	err := r.crl.Certificate(ctx, t.Cert, t.Issuer, t.Key)
 	switch {
 	case err == nil:
-		r.s.step(t.cert, ReasonCRLGood, true, "no CRL at hand lists it")
+		r.s.Step(t.Cert, ReasonCRLGood, true, "no CRL at hand lists it")
 		return nil
 	case err.Reason == ReasonWork && ctx.Err() != nil:
-		err = refuse(t.cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
+		err = refusal.New(t.Cert, ReasonRevocationUnknown, "no usable CRL: %v", ctx.Err())
 	}
 	if why != "" && err.Reason == ReasonRevocationUnknown {
-		both := refuse(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
-		both.Spoken, both.Restore = err.Spoken || o.spoken, cmp.Or(err.Restore, o.restore)
+		both := refusal.New(err.Cert, err.Reason, "%s; no OCSP answer: %s", err.Detail, why)
+		both.Spoken, both.Restore = err.Spoken || o.Spoken, cmp.Or(err.Restore, o.Restore)
 		err = both
 	}
 	return err
 }
 
 // decided turns a "revoked" into the refusal.
-func decided(cert *certinfo.Certificate, o ocspOutcome) *Error {
-	if o.verdict == nil || !o.verdict.revoked() {
+func decided(cert *certinfo.Certificate, o ocsp.Outcome) *Error {
+	if o.Verdict == nil || !o.Verdict.Revoked() {
 		return nil
 	}
-	s := o.verdict.single
-	return refuse(cert, ReasonRevoked, "revoked at %s (%s), says %s", stamp(s.revokedAt), crlReasons[s.reason], clip(o.from))
+	at, reason := o.Verdict.Revocation()
+	return refusal.New(cert, ReasonRevoked, "revoked at %s (%s), says %s", refusal.Stamp(at), reason, refusal.Clip(o.From))
 }
 
 // delegates finds the status of responders' certificates: by OCSP, as for any certificate, and by CRLs where cert_policy
 // has them. No certificate can vouch for itself, so the chain of them ends soon.
-func (r *revocationRun) delegates(depth int) delegateStatus {
-	return func(ctx context.Context, t ocspTarget) *Error {
-		var o ocspOutcome
+func (r *revocationRun) delegates(depth int) ocsp.DelegateStatus {
+	return func(ctx context.Context, t ocsp.Target) *Error {
+		var o ocsp.Outcome
 		if depth <= maxDelegates {
-			o = r.policy.ocsp.ask(ctx, &t, r.delegates(depth+1))
+			o = r.policy.ocsp.Ask(ctx, &t, r.delegates(depth+1))
 		}
 		return r.certificate(ctx, &t, o)
 	}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,14 +9,16 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/crl/store"
 )
 
 // failing is a disk on which the n-th write, and what comes after it, fails: because it is full, or because the power
 // is gone. A loss of power also takes what was not brought to the disk.
 type failing struct {
-	disk
+	store.Disk
 	left    int  // steps until it fails
 	power   bool // no step works any more; else only writes fail
 	torn    bool // of a file that was not synced a part is there, not nothing
@@ -38,26 +41,26 @@ func (f *failing) step() error {
 	return syscall.ENOSPC
 }
 
-func (f *failing) create(path string) (storeFile, error) {
+func (f *failing) Create(path string) (store.File, error) {
 	if err := f.step(); err != nil {
 		return nil, err
 	}
-	real, err := f.disk.create(path)
+	real, err := f.Disk.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	file := &failingFile{storeFile: real, fs: f}
+	file := &failingFile{File: real, fs: f}
 	f.files[path] = file
 	return file, nil
 }
 
-func (f *failing) rename(from, to string) error {
+func (f *failing) Rename(from, to string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
 	before, err := os.ReadFile(to)
 	existed := err == nil
-	if err := f.disk.rename(from, to); err != nil {
+	if err := f.Disk.Rename(from, to); err != nil {
 		return err
 	}
 	f.files[to] = f.files[from]
@@ -72,19 +75,19 @@ func (f *failing) rename(from, to string) error {
 	return nil
 }
 
-func (f *failing) remove(path string) error {
+func (f *failing) Remove(path string) error {
 	if f.failed && f.power {
 		return errPower
 	}
-	return f.disk.remove(path)
+	return f.Disk.Remove(path)
 }
 
-func (f *failing) syncDir(path string) error {
+func (f *failing) SyncDir(path string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
 	f.undo = nil
-	return f.disk.syncDir(path)
+	return f.Disk.SyncDir(path)
 }
 
 // restart is the state in which the machine comes up again.
@@ -108,17 +111,17 @@ func (f *failing) restart() {
 }
 
 type failingFile struct {
-	storeFile
+	store.File
 	fs     *failing
 	synced bool
 }
 
 func (f *failingFile) Write(p []byte) (int, error) {
 	if err := f.fs.step(); err != nil {
-		n, _ := f.storeFile.Write(p[:len(p)/2])
+		n, _ := f.File.Write(p[:len(p)/2])
 		return n, err
 	}
-	return f.storeFile.Write(p)
+	return f.File.Write(p)
 }
 
 func (f *failingFile) Sync() error {
@@ -126,7 +129,7 @@ func (f *failingFile) Sync() error {
 		return err
 	}
 	f.synced = true
-	return f.storeFile.Sync()
+	return f.File.Sync()
 }
 
 // eachFailure plays a story with every step failing in every way, until one has no failure.
@@ -159,25 +162,25 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 	second := serveCRL(o.world.inter.CRL(testca.CRL{Number: 6, Entries: revoked(o.leaf, 1)}))
 	dead := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) })
 	leafOnly := Options{CRLLeafOnly: true}
-	again := func(f *crlFetcher) { forget(t, f.store.dir) }
 	eachFailure(t, func(t *testing.T, fs *failing) {
 		dir := storeDir(t)
+		again := func(*store.Hooks) { forget(t, dir) }
 		o.inter.Store(first)
 		if err := o.login(t, dir, leafOnly); err != nil {
 			t.Fatal(err)
 		}
 		o.inter.Store(second)
-		if err := o.login(t, dir, leafOnly, again, func(f *crlFetcher) { f.store.fs = fs }); ReasonOf(err) != ReasonRevoked {
+		if err := o.login(t, dir, leafOnly, again, func(h *store.Hooks) { h.FS = fs }); ReasonOf(err) != ReasonRevoked {
 			t.Fatalf("the login itself: %v", err)
 		}
 		fs.restart()
 		o.inter.Store(dead)
 		err := o.login(t, dir, leafOnly, again)
-		if noted := newestNumber(t, dir, o); err == nil && noted != "5" {
+		if noted := newestNumber(t, dir); err == nil && noted != "5" {
 			t.Errorf("good by the old list, while number %q was noted", noted)
 		}
 		o.inter.Store(first) // played back
-		if err := o.login(t, dir, leafOnly, again); err == nil && newestNumber(t, dir, o) != "5" {
+		if err := o.login(t, dir, leafOnly, again); err == nil && newestNumber(t, dir) != "5" {
 			t.Errorf("good by a list that was played back")
 		}
 		o.inter.Store(second)
@@ -186,7 +189,7 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 				t.Errorf("not healed: %v", err)
 			}
 		}
-		if n := newestNumber(t, dir, o); n != "6" {
+		if n := newestNumber(t, dir); n != "6" {
 			t.Errorf("number %q is noted", n)
 		}
 	})
@@ -195,17 +198,21 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 // forget makes the store ask the servers again.
 func forget(t *testing.T, dir string) {
 	t.Helper()
-	s := openStore(dir)
-	paths, _ := filepath.Glob(filepath.Join(dir, crlDirName, "*.json"))
+	paths, _ := filepath.Glob(filepath.Join(dir, "crl", "*.json"))
 	for _, p := range paths {
-		var o origin
-		if s.readJSON(p, &o) == nil {
-			if err := s.confirm(o, o.Checked.AddDate(0, 0, -1)); err != nil {
+		if data, err := os.ReadFile(p); err != nil || !json.Valid(data) {
+			continue
+		}
+		changeNote(t, p, func(note map[string]any) {
+			checked, err := time.Parse(time.RFC3339Nano, fmt.Sprint(note["checked"]))
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
+			note["checked"] = checked.AddDate(0, 0, -1)
+			delete(note, "due")
+		})
 	}
-	failed, _ := filepath.Glob(filepath.Join(dir, crlDirName, "*"+failureSuffix))
+	failed, _ := filepath.Glob(filepath.Join(dir, "crl", "*"+".failed"))
 	for _, p := range failed {
 		if err := os.Remove(p); err != nil {
 			t.Fatal(err)
@@ -213,16 +220,21 @@ func forget(t *testing.T, dir string) {
 	}
 }
 
-// newestNumber is the CRL number that is noted for the intermediate CA.
-func newestNumber(t *testing.T, dir string, o *online) string {
+// newestNumber is the CRL number that is noted: for the intermediate CA, whose list alone is looked at.
+func newestNumber(t *testing.T, dir string) string {
 	t.Helper()
-	scan, err := scanBytes(o.world.inter.CRL(testca.CRL{Number: 5}), nil, nil)
-	if err != nil {
-		t.Fatal(err)
+	paths, err := filepath.Glob(filepath.Join(dir, "newest", "[0-9a-f]*"))
+	if err != nil || len(paths) != 1 {
+		return fmt.Sprintf("%v, %v", paths, err)
 	}
-	s := openStore(dir)
-	var n newest
-	if err := s.readJSON(s.path(newestDirName, scopeName(parsed(t, &o.world.inter.Cert).RawSPKI, &scan.crlHead)), &n); err != nil {
+	data, err := os.ReadFile(paths[0])
+	if err != nil {
+		return err.Error()
+	}
+	var n struct {
+		Number string `json:"number"`
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
 		return err.Error()
 	}
 	return n.Number
@@ -237,13 +249,9 @@ func TestDiskFailsWhileAnIndexIsWritten(t *testing.T) {
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
 	eachFailure(t, func(t *testing.T, fs *failing) {
 		o := Options{StoreDir: storeDir(t)}
-		v := d.verifier(t, o)
-		store := openStore(o.StoreDir)
-		store.fs = fs
-		u := &crlUpdate{v: v, store: store, fetcher: newCRLFetcher(v, store)}
-		for _, place := range u.places() {
-			u.index(t.Context(), place)
-		}
+		broken := o
+		broken.hooks.FS = fs
+		_, _ = d.verifier(t, broken).UpdateCRLs(t.Context(), nil)
 		fs.restart()
 		for range 2 {
 			if _, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked {
@@ -257,34 +265,4 @@ func TestDiskFailsWhileAnIndexIsWritten(t *testing.T) {
 			t.Errorf("not healed: %v, %d scans", err, scans)
 		}
 	})
-}
-
-// TestNothingIsLeftOfAnUnfinishedFile: a process that ends while it writes leaves no part of a file,
-// and what is finished is there under its name, for everybody to read.
-func TestNothingIsLeftOfAnUnfinishedFile(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, tempPrefix+"x")
-	f, err := disk{}.create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write([]byte("part")); err != nil {
-		t.Fatal(err)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("while it is written: %v, %v", left, err)
-	}
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil || string(text) != "part" {
-		t.Errorf("%q, %v", text, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
-		t.Errorf("%v, %v", info, err)
-	}
 }

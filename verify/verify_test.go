@@ -41,7 +41,7 @@ func trusting(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
 	v.options.Policy.CA = true
 	v.options.CADir = "/ca"
 	for _, c := range certs {
-		v.store.add(parsed(t, c))
+		v.store.Add(parsed(t, c))
 	}
 	return v
 }

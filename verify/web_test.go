@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify/path"
 )
 
 // webOfCAs is CAs of which each has certified each other, and one of them by the root.
@@ -54,19 +55,19 @@ func TestRevokedEndsTheSearch(t *testing.T) {
 		"revoked":                      {lists(testca.CRL{Entries: revoked(leaf, 1)}, true), ReasonRevoked, 1},
 		"revoked, CAs not known":       {lists(testca.CRL{Entries: revoked(leaf, 1)}, false), ReasonRevoked, 1},
 		"revoked, and the CA":          {append(lists(testca.CRL{Entries: revoked(leaf, 1)}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), ReasonRevoked, 1},
-		"not known":                    {lists(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour)}, true), ReasonRevocationUnknown, maxPaths + 1},
+		"not known":                    {lists(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour)}, true), ReasonRevocationUnknown, path.MaxPaths + 1},
 		"each CA of the root: revoked": {append(lists(testca.CRL{}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), ReasonRevoked, len(cas)},
 		"good":                         {lists(testca.CRL{}, true), "", 1},
 	} {
 		v := withPolicy(t, Options{}, append([]*testca.Cert{&root.Cert}, certs...)...)
 		withCRLs(t, v, tt.crls...)
-		s := newSearch(t.Context(), v, time.Now(), nil)
-		_, err := s.find(parsed(t, leaf))
+		s := v.finder().Search(t.Context(), time.Now(), nil)
+		_, err := s.Find(parsed(t, leaf))
 		switch {
 		case tt.want == "" && err != nil, tt.want != "" && (err == nil || err.Reason != tt.want):
 			t.Errorf("%s: %v", name, err)
-		case s.work.paths > tt.paths:
-			t.Errorf("%s: %d paths were tried, expected %d", name, s.work.paths, tt.paths)
+		case s.Paths() > tt.paths:
+			t.Errorf("%s: %d paths were tried, expected %d", name, s.Paths(), tt.paths)
 		}
 	}
 }
@@ -75,7 +76,7 @@ func TestRevokedEndsTheSearch(t *testing.T) {
 func withPolicy(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
 	t.Helper()
 	v := trusting(t, o, certs...)
-	v.revoked = &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly}
+	v.revoked = &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly, logger: v.options.Logger}
 	return v
 }
 

@@ -4,19 +4,19 @@ import (
 	"context"
 	"encoding/binary"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // Control performs a request on endpoint 0: those of USB itself, and those of the class. data is what the host sends,
 // or takes the answer.
-func (d *Device) Control(ctx context.Context, setup ccid.Setup, data []byte) (int, error) {
+func (d *Device) Control(ctx context.Context, setup device.Setup, data []byte) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unplugged {
-		return 0, ccid.ErrGone
+		return 0, device.ErrGone
 	}
 	var out []byte
 	var err error
@@ -35,7 +35,7 @@ func (d *Device) Control(ctx context.Context, setup ccid.Setup, data []byte) (in
 }
 
 // standard performs the requests of USB 2.0, section 9.4.
-func (d *Device) standard(setup ccid.Setup) ([]byte, error) {
+func (d *Device) standard(setup device.Setup) ([]byte, error) {
 	const (
 		getStatus        = 0
 		clearFeature     = 1
@@ -59,7 +59,7 @@ func (d *Device) standard(setup ccid.Setup) ([]byte, error) {
 			out = d.profile.stringDescriptor(byte(setup.Value))
 		}
 		if out == nil {
-			return nil, ccid.ErrStall
+			return nil, device.ErrStall
 		}
 		return out, nil
 	case getStatus:
@@ -76,11 +76,11 @@ func (d *Device) standard(setup ccid.Setup) ([]byte, error) {
 	case setFeature, setAddress, setConfiguration, setInterface:
 		return nil, nil
 	}
-	return nil, ccid.ErrStall
+	return nil, device.ErrStall
 }
 
 // class performs the requests of CCID 1.1, section 5.3, and of ICCD.
-func (d *Device) class(setup ccid.Setup, data []byte) ([]byte, error) {
+func (d *Device) class(setup device.Setup, data []byte) ([]byte, error) {
 	const (
 		abortRequest        = 0x01
 		getClockFrequencies = 0x02
@@ -88,7 +88,7 @@ func (d *Device) class(setup ccid.Setup, data []byte) ([]byte, error) {
 	)
 	r := d.reader(byte(setup.Index))
 	if r == nil || setup.RequestType&0x1F != 1 {
-		return nil, ccid.ErrStall
+		return nil, device.ErrStall
 	}
 	if !r.in.bulk() {
 		return r.iccd(setup, data)
@@ -104,7 +104,7 @@ func (d *Device) class(setup ccid.Setup, data []byte) ([]byte, error) {
 		numbers = r.in.Rates
 	}
 	if numbers == nil {
-		return nil, ccid.ErrStall
+		return nil, device.ErrStall
 	}
 	var out []byte
 	for _, n := range numbers {

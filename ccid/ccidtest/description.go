@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // maxDescription bounds a description in bytes.
@@ -39,7 +39,7 @@ func ReadDescription(r io.Reader) ([]*Profile, error) {
 // description is one being read.
 type description struct {
 	all   []*Profile
-	info  ccid.DeviceInfo
+	info  device.Info
 	in    *Interface // the one whose lines these are; nil before the first
 	class bool       // it has a class descriptor
 	err   error
@@ -156,7 +156,7 @@ func (d *description) interfaceLine(name, value string) {
 	case "dwMechanical":
 		c.Mechanical = uint32(d.number(value, 32))
 	case "dwFeatures":
-		c.Features = ccid.Feature(d.number(value, 32))
+		c.Features = device.Feature(d.number(value, 32))
 	case "dwMaxCCIDMessageLength":
 		c.MaxMessageLength = uint32(d.number(value, 32))
 	case "bClassGetResponse":

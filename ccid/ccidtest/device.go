@@ -7,7 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
 )
 
 // Device is a simulated USB device. Its methods may be called from any goroutine.
@@ -51,7 +52,7 @@ func New(p Profile) *Device {
 }
 
 // Info is what a host knows about the device beside its interfaces.
-func (d *Device) Info() ccid.DeviceInfo {
+func (d *Device) Info() device.Info {
 	info := d.profile.Info
 	info.Configuration = d.profile.configurationValue()
 	return info
@@ -152,14 +153,14 @@ func (d *Device) Out(ctx context.Context, endpoint byte, data []byte) (int, erro
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unplugged {
-		return 0, ccid.ErrGone
+		return 0, device.ErrGone
 	}
 	for _, r := range d.readers {
 		if r.in.bulk() && r.in.bulkOut() == endpoint {
 			return len(data), d.take(r, data)
 		}
 	}
-	return 0, ccid.ErrStall
+	return 0, device.ErrStall
 }
 
 // take collects a message and has it done; d.mu is held.
@@ -177,7 +178,7 @@ func (d *Device) take(r *reader, data []byte) error {
 			break
 		}
 		d.counts.Messages++
-		if kind := ccid.MessageType(all[0]); kind == ccid.TypeXfrBlock || kind == ccid.TypeSecure {
+		if kind := message.Type(all[0]); kind == message.TypeXfrBlock || kind == message.TypeSecure {
 			d.counts.Exchanges++
 		}
 		err := d.exchange(r, all[:length:length])
@@ -210,7 +211,7 @@ func (d *Device) exchange(r *reader, message []byte) error {
 		d.put(r.in.bulkIn(), t)
 	}
 	if d.unplugged {
-		return ccid.ErrGone
+		return device.ErrGone
 	}
 	return x.Refuse
 }
@@ -236,7 +237,7 @@ func (d *Device) In(ctx context.Context, endpoint byte, p []byte) (int, error) {
 	pipe := d.pipes[endpoint]
 	d.mu.Unlock()
 	if pipe == nil {
-		return 0, ccid.ErrStall
+		return 0, device.ErrStall
 	}
 	for {
 		d.mu.Lock()
@@ -245,7 +246,7 @@ func (d *Device) In(ctx context.Context, endpoint byte, p []byte) (int, error) {
 		d.mu.Unlock()
 		switch {
 		case unplugged:
-			return 0, ccid.ErrGone
+			return 0, device.ErrGone
 		case ok:
 			return n, err
 		}
@@ -282,7 +283,7 @@ func (p *pipe) wake() {
 // take gives what is first in the queue; not ok: nothing is there.
 func (p *pipe) take(buf []byte) (n int, err error, ok bool) {
 	if p.halted {
-		return 0, ccid.ErrStall, true
+		return 0, device.ErrStall, true
 	}
 	if len(p.queue) == 0 {
 		return 0, nil, false
@@ -290,7 +291,7 @@ func (p *pipe) take(buf []byte) (n int, err error, ok bool) {
 	t := &p.queue[0]
 	if t.Err != nil {
 		err = t.Err
-		p.halted = err == ccid.ErrStall
+		p.halted = err == device.ErrStall
 		p.queue = p.queue[1:]
 		return 0, err, true
 	}

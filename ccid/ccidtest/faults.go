@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/message"
 )
 
 // Offsets in the header of a message.
@@ -19,12 +19,12 @@ const (
 )
 
 // To lets a fault strike only at requests of one type.
-func To(kind ccid.MessageType, f Fault) Fault {
+func To(kind message.Type, f Fault) Fault {
 	return func(x *Exchange) bool { return x.Request[atType] == byte(kind) && f(x) }
 }
 
 // After lets a number of requests of one type pass before the fault strikes.
-func After(n int, kind ccid.MessageType, f Fault) Fault {
+func After(n int, kind message.Type, f Fault) Fault {
 	return func(x *Exchange) bool {
 		if x.Request[atType] != byte(kind) {
 			return false
@@ -108,7 +108,7 @@ func ForeignSlot(slot byte) Fault {
 }
 
 // ForeignType sends a frame of another type before the answer.
-func ForeignType(kind ccid.MessageType) Fault {
+func ForeignType(kind message.Type) Fault {
 	return before(func(b []byte) []byte { b[atType] = byte(kind); return spoil(b) })
 }
 
@@ -162,7 +162,7 @@ func Unknown(x *Exchange) bool {
 		return false
 	}
 	b := x.Answers[0].Data
-	x.Answers[0].Data = answer(byte(ccid.TypeSlotStatus), b[atSlot], b[atSequence], b[atStatus]&3|0x40, 0, 0, nil)
+	x.Answers[0].Data = answer(byte(message.TypeSlotStatus), b[atSlot], b[atSequence], b[atStatus]&3|0x40, 0, 0, nil)
 	return true
 }
 

@@ -3,7 +3,7 @@ package ccidtest
 import (
 	"slices"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -37,7 +37,7 @@ func (f *front) start() {
 	}
 	d := &f.slot.reader.in.CCID
 	c := iso7816.T1Config{IFSC: f.atr.IFSC(), EDC: f.atr.EDC()}
-	if d.Features&ccid.FeatureIFSD != 0 {
+	if d.Features&device.FeatureIFSD != 0 {
 		c.IFSD = int(min(max(d.MaxIFSD, 32), 254))
 	}
 	f.t1 = iso7816.NewT1Card(c)
@@ -65,7 +65,7 @@ func (f *front) exchange(data []byte, want int, character bool) (out []byte, cod
 	}
 	data, f.part = append(f.part, data...), nil
 	if f.fresh && len(data) >= 3 && data[0] == 0xFF {
-		if d.Features&(ccid.FeaturePPS|ccid.FeatureNegotiation) != 0 {
+		if d.Features&(device.FeaturePPS|device.FeatureNegotiation) != 0 {
 			f.slot.reader.device.counts.Violations++
 		}
 		out, code = f.pps(data)
@@ -75,7 +75,7 @@ func (f *front) exchange(data []byte, want int, character bool) (out []byte, cod
 		}
 		return out, code
 	}
-	if f.fresh && d.Features&ccid.FeatureNegotiation != 0 && isT1Block(data, f.atr) {
+	if f.fresh && d.Features&device.FeatureNegotiation != 0 && isT1Block(data, f.atr) {
 		f.active = iso7816.ProtocolT1 // a reader that negotiates finds out by itself
 	}
 	f.fresh = f.fresh && len(data) == 0

@@ -3,7 +3,7 @@ package ccidtest
 import (
 	"slices"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // iccdState is what a card that is its own reader has to say next.
@@ -14,13 +14,13 @@ type iccdState struct {
 }
 
 // iccd performs the requests of ICCD (USB ICC 1.0, chapters 4 and 6).
-func (r *reader) iccd(setup ccid.Setup, data []byte) ([]byte, error) {
+func (r *reader) iccd(setup device.Setup, data []byte) ([]byte, error) {
 	s := r.slots[0]
-	versionB := r.in.Protocol == ccid.ProtocolICCDB
+	versionB := r.in.Protocol == device.ProtocolICCDB
 	switch request := setup.Request; {
 	case request == iccPowerOn && !versionB == setup.In():
 		if s.card == nil {
-			return nil, ccid.ErrStall
+			return nil, device.ErrStall
 		}
 		atr := s.resetCard()
 		if !versionB {
@@ -41,7 +41,7 @@ func (r *reader) iccd(setup ccid.Setup, data []byte) ([]byte, error) {
 		block := r.iccdState.block
 		r.iccdState.block, r.iccdState.sw = r.iccdState.sw, nil
 		if versionB && block == nil {
-			return nil, ccid.ErrStall
+			return nil, device.ErrStall
 		}
 		return block, nil
 	case request == 0x81 && setup.In() && versionB:
@@ -49,7 +49,7 @@ func (r *reader) iccd(setup ccid.Setup, data []byte) ([]byte, error) {
 	case request == 0xA0 && setup.In() && !versionB:
 		return []byte{r.iccdStatus()}, nil
 	}
-	return nil, ccid.ErrStall
+	return nil, device.ErrStall
 }
 
 // iccdBlock is version B's exchange: that of extended APDUs, with the chain parameter before the data.
@@ -68,7 +68,7 @@ func (r *reader) iccdTPDU(data []byte) error {
 	s := r.slots[0]
 	all := append(r.iccdState.rest, data...)
 	if len(all) < 5 || s.card == nil || !s.powered {
-		return ccid.ErrStall
+		return device.ErrStall
 	}
 	if len(all) == 5 && all[4] != 0 && s.front.incoming(all[1]) {
 		r.iccdState.rest = slices.Clone(all)
@@ -77,7 +77,7 @@ func (r *reader) iccdTPDU(data []byte) error {
 	r.iccdState.rest = nil
 	out, code := s.front.t0.exchange(s.card, slices.Clone(all))
 	if code != succeeded {
-		return ccid.ErrStall
+		return device.ErrStall
 	}
 	if n := len(out) - 2; n > 0 {
 		r.iccdState.block, r.iccdState.sw = out[:n:n], out[n:]

@@ -3,7 +3,7 @@ package ccidtest
 import (
 	"slices"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 	"pam_pkcs11/internal/iso7816"
 )
 
@@ -135,7 +135,7 @@ func (e *pinEntry) fill(pins []string) []byte {
 
 // sendPIN sends the filled APDU to the card, in the reader's own block under T=1.
 func (s *slot) sendPIN(e *pinEntry, apdu []byte) ([]byte, int) {
-	if s.reader.in.CCID.Features&(ccid.FeatureShortAPDU|ccid.FeatureExtendedAPDU) != 0 {
+	if s.reader.in.CCID.Features&(device.FeatureShortAPDU|device.FeatureExtendedAPDU) != 0 {
 		out, err := s.card.Transmit(apdu)
 		if err != nil {
 			return nil, errMute

@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"unicode/utf16"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // Profile describes a USB device with one or more readers.
 type Profile struct {
 	// Info has the numbers and strings of the device. Its Configuration is the bConfigurationValue; 0 is 1.
-	Info ccid.DeviceInfo
+	Info device.Info
 	// MaxPacket is wMaxPacketSize of the bulk endpoints; 0 is 64.
 	MaxPacket uint16
 	// Interfaces are the readers, each with its own number.
@@ -20,17 +20,17 @@ type Profile struct {
 // Interface describes one reader.
 type Interface struct {
 	Number   byte // bInterfaceNumber: need not be the place in the list
-	Class    byte // bInterfaceClass; 0 is ccid.ClassSmartCard
+	Class    byte // bInterfaceClass; 0 is device.ClassSmartCard
 	SubClass byte
 	Protocol byte // bInterfaceProtocol
 	Name     string
-	// Bulk says that there are bulk endpoints, for an interface whose Protocol is not ccid.ProtocolCCID.
+	// Bulk says that there are bulk endpoints, for an interface whose Protocol is not device.ProtocolCCID.
 	Bulk bool
 	// Interrupt says that there is an interrupt endpoint.
 	Interrupt bool
 	// BehindEndpoint puts the class descriptor after the last endpoint, as some readers have it.
 	BehindEndpoint bool
-	CCID           ccid.ClassDescriptor
+	CCID           device.ClassDescriptor
 	// Clocks and Rates answer GET_CLOCK_FREQUENCIES and GET_DATA_RATES; nil is a stall.
 	Clocks, Rates []uint32
 }
@@ -41,8 +41,8 @@ func (in *Interface) bulkOut() byte   { return 1 + 3*(in.Number%5) }
 func (in *Interface) bulkIn() byte    { return 0x80 | (2 + 3*(in.Number%5)) }
 func (in *Interface) interrupt() byte { return 0x80 | (3 + 3*(in.Number%5)) }
 
-// bulk tells whether the interface speaks by bulk endpoints.
-func (in *Interface) bulk() bool { return in.Protocol == ccid.ProtocolCCID || in.Bulk }
+// bulk reports whether the interface speaks by bulk endpoints.
+func (in *Interface) bulk() bool { return in.Protocol == device.ProtocolCCID || in.Bulk }
 
 func (p *Profile) maxPacket() uint16 {
 	if p.MaxPacket == 0 {
@@ -89,7 +89,7 @@ func (p *Profile) Configuration() []byte {
 func (in *Interface) append(b []byte, place byte, maxPacket uint16) []byte {
 	class, str := in.Class, byte(0)
 	if class == 0 {
-		class = ccid.ClassSmartCard
+		class = device.ClassSmartCard
 	}
 	if in.Name != "" {
 		str = firstInterfaceString + place

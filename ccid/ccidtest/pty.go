@@ -79,13 +79,13 @@ func (t *Terminal) makeRaw() error {
 	return errors.Join(err, problem)
 }
 
-// Is9600 tells whether the driver has set 9600 bit/s.
+// Is9600 reports whether the driver has set 9600 bit/s.
 func (t *Terminal) Is9600() bool {
 	s, err := t.settings()
 	return err == nil && s.Cflag&unix.CBAUD == unix.B9600
 }
 
-// Is8N2 tells whether the driver has set 8 data bits, no parity and 2 stop bits.
+// Is8N2 reports whether the driver has set 8 data bits, no parity and 2 stop bits.
 func (t *Terminal) Is8N2() bool {
 	s, err := t.settings()
 	return err == nil && s.Cflag&unix.CSTOPB != 0 && s.Cflag&unix.PARENB == 0 && s.Cflag&unix.CSIZE == unix.CS8

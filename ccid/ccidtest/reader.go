@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 const headerLength = 10
@@ -89,7 +89,7 @@ type Habits struct {
 
 func (s *slot) insert(c Card) {
 	*s = slot{reader: s.reader, card: c, Habits: s.Habits}
-	if c != nil && s.reader.in.CCID.Features&ccid.FeatureActivation != 0 {
+	if c != nil && s.reader.in.CCID.Features&device.FeatureActivation != 0 {
 		s.powerOn(0)
 	}
 }
@@ -191,7 +191,7 @@ func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, 
 		}
 		return 0, nil, errNotSupported
 	case iccClock:
-		if s.reader.in.CCID.Features&ccid.FeatureClockStop == 0 {
+		if s.reader.in.CCID.Features&device.FeatureClockStop == 0 {
 			return 0, nil, errNotSupported
 		}
 		s.clock = special[0]
@@ -205,7 +205,7 @@ func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, 
 // powerOn switches the card on, with a voltage that the card must be able to stand.
 func (s *slot) powerOn(voltage byte) ([]byte, int) {
 	d := &s.reader.in.CCID
-	automatic := d.Features&(ccid.FeatureVoltage|ccid.FeatureActivation) != 0 || d.VoltageSupport == 0 || s.reader.in.Protocol != ccid.ProtocolCCID
+	automatic := d.Features&(device.FeatureVoltage|device.FeatureActivation) != 0 || d.VoltageSupport == 0 || s.reader.in.Protocol != device.ProtocolCCID
 	switch {
 	case voltage > 3, voltage == 0 && !automatic, voltage != 0 && d.VoltageSupport&(1<<(voltage-1)) == 0:
 		return nil, errBadValue
@@ -237,7 +237,7 @@ func (s *slot) parameters(kind, protocol byte, data []byte) (byte, []byte, int) 
 		if protocol > 1 || len(data) != 5+2*int(protocol) {
 			return 0, nil, errBadValue
 		}
-		if s.reader.in.CCID.Features&ccid.FeatureNegotiation != 0 {
+		if s.reader.in.CCID.Features&device.FeatureNegotiation != 0 {
 			return 0, nil, errNotSupported
 		}
 		s.protocol, s.params = protocol, slices.Clone(data)
@@ -262,9 +262,9 @@ func (s *slot) xfr(level uint16, data []byte) (chain byte, out []byte, code int)
 	}
 	d := &s.reader.in.CCID
 	switch {
-	case d.Features&ccid.FeatureExtendedAPDU != 0:
+	case d.Features&device.FeatureExtendedAPDU != 0:
 		return s.xfrExtended(level, data)
-	case d.Features&ccid.FeatureShortAPDU != 0:
+	case d.Features&device.FeatureShortAPDU != 0:
 		if level != 0 || len(data) > 261 {
 			s.reader.device.counts.Violations++
 			return 0, nil, errBadLength
@@ -275,7 +275,7 @@ func (s *slot) xfr(level uint16, data []byte) (chain byte, out []byte, code int)
 		}
 		return 0, out, succeeded
 	}
-	out, code = s.front.exchange(data, int(level), d.Features&ccid.FeatureTPDU == 0)
+	out, code = s.front.exchange(data, int(level), d.Features&device.FeatureTPDU == 0)
 	return 0, out, code
 }
 

@@ -7,7 +7,7 @@ import (
 	"io"
 	"sync"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // SerialLine makes a serial reader of one interface of a Device: frames of 03 06, a CCID message and a check byte.
@@ -168,8 +168,8 @@ func readSerialFrame(in *bufio.Reader) ([]byte, error) {
 
 // SerialReader is a device with the interface of a serial reader of Gemalto or SMSC: what libccidtwin takes for granted
 // of it, and the escapes by which it asks for the firmware.
-func SerialReader(slots int, features ccid.Feature, firmware string) *Device {
-	d := New(Profile{Info: ccid.DeviceInfo{Name: "serial"}, Interfaces: []Interface{{CCID: ccid.ClassDescriptor{
+func SerialReader(slots int, features device.Feature, firmware string) *Device {
+	d := New(Profile{Info: device.Info{Name: "serial"}, Interfaces: []Interface{{CCID: device.ClassDescriptor{
 		Release: 0x0100, MaxSlotIndex: byte(slots - 1), VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 4000,
 		DataRate: 10753, MaxDataRate: 825806, MaxIFSD: 254, Features: features, MaxMessageLength: 271, MaxBusySlots: 1,
 	}}}})

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sync"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/device"
 )
 
 // transport drives one interface of a Device from within the process.
@@ -18,8 +18,8 @@ type transport struct {
 	once   sync.Once
 }
 
-// Transport is a ccid.Transport (and a ccid.Reclaimer) to the interface with a number.
-func (d *Device) Transport(number byte) ccid.Transport {
+// Transport is a device.Transport (and a device.Reclaimer) to the interface with a number.
+func (d *Device) Transport(number byte) device.Transport {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.reader(number)
@@ -33,7 +33,7 @@ func (d *Device) Transport(number byte) ccid.Transport {
 
 func (t *transport) BulkOut(ctx context.Context, message []byte) error {
 	if t.ctx.Err() != nil {
-		return ccid.ErrClosed
+		return device.ErrClosed
 	}
 	_, err := t.device.Out(ctx, t.in.bulkOut(), message)
 	return err
@@ -57,14 +57,14 @@ func (t *transport) read(ctx context.Context, endpoint byte, p []byte) (int, err
 	defer context.AfterFunc(t.ctx, cancel)()
 	n, err := t.device.In(ctx, endpoint, p)
 	if err != nil && t.ctx.Err() != nil {
-		return 0, ccid.ErrClosed
+		return 0, device.ErrClosed
 	}
 	return n, err
 }
 
-func (t *transport) Control(ctx context.Context, setup ccid.Setup, data []byte) (int, error) {
+func (t *transport) Control(ctx context.Context, setup device.Setup, data []byte) (int, error) {
 	if t.ctx.Err() != nil {
-		return 0, ccid.ErrClosed
+		return 0, device.ErrClosed
 	}
 	return t.device.Control(ctx, setup, data)
 }

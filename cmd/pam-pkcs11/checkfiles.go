@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/login"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 	"pam_pkcs11/verify"
 )
 
@@ -62,7 +63,7 @@ func checkTokenURI(i *inspection) error {
 	if uri == "" {
 		return nil
 	}
-	if _, err := pkcs11.ParseURI(uri); err != nil {
+	if _, err := token.ParseURI(uri); err != nil {
 		i.refuses(i.conf.Fault("token_uri", fmt.Errorf("token_uri = %s: %w", uri, err)))
 	}
 	return nil
@@ -107,7 +108,7 @@ func checkMappers(i *inspection) error {
 // lineTime bounds the look-ups of logins that mapfiles name.
 const lineTime = 30 * time.Second
 
-// checkMapfileLines names lines of mapfiles that can never match.
+// checkMapfileLines names lines of mapfiles that can never match, and tells how others are read.
 func checkMapfileLines(i *inspection) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lineTime)
 	defer cancel()
@@ -117,6 +118,10 @@ func checkMapfileLines(i *inspection) error {
 		AllowUnknownUser:  i.conf.Global.AllowUnknownUser,
 	}
 	for _, fault := range mapper.CheckMapfiles(ctx, i.conf.Mappers, options) {
+		if fault.Note {
+			i.add(isMinor, config.NoteTolerated.String(), fault.String())
+			continue
+		}
 		i.add(refusesSome, "mapfile", fault.String())
 	}
 	return nil

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"slices"
@@ -19,7 +21,8 @@ import (
 	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
-	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/login/cards"
+	"pam_pkcs11/token"
 )
 
 // source is one certificate and where it comes from.
@@ -131,21 +134,19 @@ var (
 // fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when a card hides its
 // certificates without it.
 func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
-	module, err := pkcs11.Load(conf.Module.Path, pkcs11.Options{OSLocking: conf.Module.SupportThreads, BindNow: true,
-		StrictPermissions: conf.Global.StrictPermissions, Environment: conf.Module.Environment, Logger: warnings(cmd)})
+	ctx := cmd.Context()
+	module, err := cards.System{Tool: true}.Open(conf, token.Options{Logger: warnings(cmd)})
 	if err != nil {
 		return nil, err
 	}
 	defer module.Close()
-	slots, err := module.Slots()
+	slots, err := module.Slots(ctx)
 	if err != nil {
 		return nil, err
 	}
-	selector := pkcs11.Selector{SlotNum: conf.Module.SlotNum, SlotDescription: conf.Module.SlotDescription, TokenLabel: conf.Module.TokenLabel}
-	if conf.Module.TokenURI != "" {
-		if selector.URI, err = pkcs11.ParseURI(conf.Module.TokenURI); err != nil {
-			return nil, fmt.Errorf("token_uri: %w", err)
-		}
+	selector, err := login.CardSelector(conf)
+	if err != nil {
+		return nil, err
 	}
 	chosen := selector.Select(slots)
 	if len(chosen) == 0 {
@@ -153,7 +154,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	}
 	var all []source
 	for _, slot := range chosen {
-		some, err := fromToken(cmd, module, slot)
+		some, err := fromToken(ctx, cmd, module, slot)
 		if err != nil {
 			return nil, fmt.Errorf("card %s: %w", slot.Token.Label, err)
 		}
@@ -165,23 +166,19 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	return all, nil
 }
 
-func fromToken(cmd *cobra.Command, module *pkcs11.Module, slot pkcs11.Slot) ([]source, error) {
-	session, err := module.OpenSession(slot.ID, false)
+func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot) ([]source, error) {
+	session, err := module.Open(ctx, slot)
 	if err != nil {
 		return nil, err
 	}
 	defer session.Close()
-	objects, err := session.Certificates()
+	objects, err := list(session.Certificates(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errList, err)
+		return nil, err
 	}
-	if len(objects) == 0 && slot.Token.Flags.LoginRequired() {
-		if err := unlock(cmd, session, slot.Token); err != nil {
-			return nil, fmt.Errorf("%w: %w", errPIN, err)
-		}
-		defer session.Logout()
-		if objects, err = session.Certificates(); err != nil {
-			return nil, fmt.Errorf("%w: %w", errList, err)
+	if len(objects) == 0 && slot.Token.PIN.Required {
+		if objects, err = listHidden(ctx, cmd, session); err != nil {
+			return nil, err
 		}
 	}
 	var all []source
@@ -195,39 +192,69 @@ func fromToken(cmd *cobra.Command, module *pkcs11.Module, slot pkcs11.Slot) ([]s
 	return all, nil
 }
 
-// unlock asks for the PIN on the terminal, or has it typed at the reader.
-func unlock(cmd *cobra.Command, session *pkcs11.Session, token *pkcs11.Token) error {
-	say := func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program, token.Label, text) }
-	switch {
-	case token.Flags.PINLocked():
-		return errors.New("the PIN is locked")
-	case token.Flags.PINFinalTry():
+// list reads all that a card shows.
+func list(shown iter.Seq2[token.Object, error]) ([]token.Object, error) {
+	var objects []token.Object
+	for o, err := range shown {
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errList, err)
+		}
+		objects = append(objects, o)
+	}
+	return objects, nil
+}
+
+// listHidden reads what a card shows only after its PIN.
+func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) ([]token.Object, error) {
+	pin, err := askPIN(cmd, session.Info())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errPIN, err)
+	}
+	defer pin.Wipe()
+
+	var objects []token.Object
+	unlocked := false
+	_, err = session.LogInAndSign(ctx, pin, func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+		unlocked = true
+		var err error
+		objects, err = list(shown)
+		return token.Choice{}, err // nothing is to be signed
+	})
+	if err != nil && !unlocked {
+		return nil, fmt.Errorf("%w: %w", errPIN, err)
+	}
+	return objects, err
+}
+
+// askPIN asks for the PIN on the terminal. It returns nil where it is typed at the reader.
+func askPIN(cmd *cobra.Command, card *token.Info) (*secret.PIN, error) {
+	say := func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program, card.Label, text) }
+	switch card.PIN.Tries.Level {
+	case token.Locked:
+		return nil, errors.New("the PIN is locked")
+	case token.Last:
 		say("one more wrong PIN locks it")
-	case token.Flags.PINCountLow():
+	case token.Few:
 		say("only a few tries are left before the PIN is locked")
 	}
-	if token.Flags.ProtectedPath() {
+	if card.PIN.AtReader {
 		say("type the PIN on the reader's keypad")
-		return session.Login(nil)
+		return nil, nil
 	}
+
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("the certificates are hidden without the PIN, and there is no terminal to type it: %w", err)
+		return nil, fmt.Errorf("the certificates are hidden without the PIN, and there is no terminal to type it: %w", err)
 	}
 	defer terminal.Close()
-	fmt.Fprintf(terminal, "PIN of %s: ", token.Label)
+	fmt.Fprintf(terminal, "PIN of %s: ", card.Label)
 	typed, err := term.ReadPassword(int(terminal.Fd()))
 	fmt.Fprintln(terminal)
 	if err != nil || len(typed) == 0 {
 		secret.Wipe(typed)
-		return errors.New("no PIN was typed")
+		return nil, errors.New("no PIN was typed")
 	}
-	pin, err := secret.New(typed)
-	if err != nil {
-		return err
-	}
-	defer pin.Wipe()
-	return session.Login(pin)
+	return secret.New(typed)
 }
 
 // exit turns a failure into the exit code that an old tool had for it.

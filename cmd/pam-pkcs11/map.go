@@ -60,15 +60,24 @@ type mapped struct {
 }
 
 type mapperDetails struct {
-	Name    string   `json:"name"`
-	Type    string   `json:"type"`
-	Read    []string `json:"read"`
-	Asked   []string `json:"asked"`
-	Answer  []string `json:"answer"`
-	User    string   `json:"user"`
-	Verdict string   `json:"verdict"`
-	Others  []string `json:"others,omitempty"`  // further accounts that a login without a name lets the user choose
-	ByName  []string `json:"by_name,omitempty"` // further accounts that log in only when asked for by name
+	Name    string    `json:"name"`
+	Type    string    `json:"type"`
+	Read    []string  `json:"read"`
+	Asked   []string  `json:"asked"`
+	Answer  []string  `json:"answer"`
+	User    string    `json:"user"`
+	Verdict string    `json:"verdict"`
+	Others  []string  `json:"others,omitempty"`  // further accounts that a login without a name lets the user choose
+	ByName  []string  `json:"by_name,omitempty"` // further accounts that log in only when asked for by name
+	Near    *nearLine `json:"near,omitempty"`    // line of the mapfile that comes nearest, where none fits
+}
+
+type nearLine struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Key  string `json:"key"`
+	Text string `json:"text"` // of the certificate
+	Why  string `json:"why"`  // it does not fit
 }
 
 func (m mapping) run(cmd *cobra.Command, args []string) error {
@@ -82,7 +91,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
-	judge, err := authenticator.NewJudge(conf)
+	checker, err := authenticator.NewChecker(conf)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
@@ -92,7 +101,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 	}
 	yes := len(certs) > 0
 	for _, c := range certs {
-		shown, err := m.judge(cmd.Context(), judge, conf, c, certs)
+		shown, err := m.judge(cmd.Context(), checker, conf, c, certs)
 		if err != nil {
 			return err
 		}
@@ -108,7 +117,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 }
 
 // judge asks about one certificate, within the time that a login would have.
-func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Config, c source, all []source) (mapped, error) {
+func (m mapping) judge(ctx context.Context, checker *login.Checker, conf *config.Config, c source, all []source) (mapped, error) {
 	if c.err != nil {
 		return mapped{Certificate: c.name, Subject: c.outline.Subject, Issuer: c.outline.Issuer, Serial: c.outline.Serial,
 			Check: "cannot be used: " + c.err.Error()}, nil
@@ -124,16 +133,16 @@ func (m mapping) judge(ctx context.Context, judge *login.Judge, conf *config.Con
 		Good:        true,
 		Notes:       c.cert.Oddities(),
 	}
-	checked, err := judge.Check(ctx, c.cert, certificatesOf(all))
+	checked, err := checker.Check(ctx, c.cert, certificatesOf(all))
 	if err != nil {
 		shown.Good, shown.Check = false, err.Error()
 	}
-	explained, err := judge.Explain(ctx, login.Checked(c.cert, checked), m.user)
+	explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), m.user)
 	if err != nil {
 		return shown, fmt.Errorf("%s: %w", c.name, err)
 	}
 	for _, e := range explained {
-		shown.Mappers = append(shown.Mappers, details(e))
+		shown.Mappers = append(shown.Mappers, details(ctx, e))
 		if shown.User == "" && e.User != "" {
 			shown.User, shown.Mapper = e.User, e.Mapper
 		}
@@ -159,9 +168,9 @@ func accountsOf(e mapper.Explanation) []string {
 }
 
 // details has empty lists, not null, for what there is nothing of.
-func details(e mapper.Explanation) mapperDetails {
+func details(ctx context.Context, e mapper.Explanation) mapperDetails {
 	list := func(l []string) []string { return append([]string{}, l...) }
-	return mapperDetails{
+	d := mapperDetails{
 		Name:    e.Mapper,
 		Type:    e.Type,
 		Read:    list(e.Read),
@@ -172,6 +181,11 @@ func details(e mapper.Explanation) mapperDetails {
 		Others:  e.Others,
 		ByName:  e.ByName,
 	}
+
+	if near := e.Nearest(ctx); near != nil {
+		d.Near = &nearLine{File: near.File, Line: near.Line, Key: near.Key, Text: near.Text, Why: near.Why}
+	}
+	return d
 }
 
 func (m mapping) print(w io.Writer, s mapped) error {
@@ -211,6 +225,10 @@ func (m mapping) print(w io.Writer, s mapped) error {
 		fmt.Fprintln(&b)
 		printAccounts(&b, "others:", d.Others)
 		printAccounts(&b, "by name:", d.ByName)
+		if n := d.Near; n != nil {
+			fmt.Fprintf(&b, "    %-8s %s:%d: %s does not fit %s: %s\n", "nearest:", quotable(n.File), n.Line,
+				quotable(n.Key), quotable(n.Text), quotable(n.Why))
+		}
 	}
 	fmt.Fprintf(&b, "  user:    %s\n", m.conclusion(s))
 	_, err := io.WriteString(w, b.String())

@@ -46,20 +46,27 @@ func TestMapScripts(t *testing.T) {
 func furnish(dir string, ca *testca.CA, nobody *testca.Cert, stores map[string]*pkcs11test.Store) error {
 	files := map[string][]byte{
 		"cacerts/ca.pem": ca.PEM(), "nobody.pem": nobody.PEM(), "nobody.der": nobody.DER,
-		"two.pem":     append(append([]byte("# two\n"), nobody.PEM()...), ca.Leaf("zoe").PEM()...),
-		"root.pem":    ca.Leaf("root").PEM(),
-		"escape.pem":  ca.Leaf("x", testca.Subject("CN=\x1b]0;x\a")).PEM(),
-		"expired.pem": ca.Leaf("nobody", testca.Expired()).PEM(),
-		"other.pem":   testca.NewRoot("Another CA").Leaf("nobody").PEM(),
-		"twice.pem":   ca.Leaf("nobody", testca.Serial(7), testca.AlsoExtension("2.5.29.15", true, nil)).PEM(),
-		"usage.pem":   ca.Leaf("nobody", testca.WithExtension("2.5.29.15", true, []byte{4, 0})).PEM(),
-		"policy.pem":  ca.Leaf("nobody", testca.Policies(false, "1.2.3", "1.2.3"), testca.SAN(testca.UPN("nobody@example.com"))).PEM(),
-		"padded.der":  append(bytes.Clone(nobody.DER), make([]byte, 100)...),
-		"broken.pem":  []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-		"key.pem":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-		"map":         []byte("nobody@example.com -> nobody\n"),
-		"company":     []byte("nobody -> nobody\nnobody -> daemon\n"),
-		"company.bad": []byte("nobody -> nobody\nnobody->daemon\nnobody -> nobody\n"),
+		"two.pem":      append(append([]byte("# two\n"), nobody.PEM()...), ca.Leaf("zoe").PEM()...),
+		"root.pem":     ca.Leaf("root").PEM(),
+		"escape.pem":   ca.Leaf("x", testca.Subject("CN=\x1b]0;x\a")).PEM(),
+		"expired.pem":  ca.Leaf("nobody", testca.Expired()).PEM(),
+		"other.pem":    testca.NewRoot("Another CA").Leaf("nobody").PEM(),
+		"twice.pem":    ca.Leaf("nobody", testca.Serial(7), testca.AlsoExtension("2.5.29.15", true, nil)).PEM(),
+		"usage.pem":    ca.Leaf("nobody", testca.WithExtension("2.5.29.15", true, []byte{4, 0})).PEM(),
+		"policy.pem":   ca.Leaf("nobody", testca.Policies(false, "1.2.3", "1.2.3"), testca.SAN(testca.UPN("nobody@example.com"))).PEM(),
+		"padded.der":   append(bytes.Clone(nobody.DER), make([]byte, 100)...),
+		"broken.pem":   []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"key.pem":      []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+		"map":          []byte("nobody@example.com -> nobody\n"),
+		"company":      []byte("nobody -> nobody\nnobody -> daemon\n"),
+		"company.bad":  []byte("nobody -> nobody\nnobody->daemon\nnobody -> nobody\n"),
+		"company.near": []byte("# people\nNobody\t-> nobody\n"),
+		"near.conf": fmt.Appendf(nil, `pam_pkcs11 {
+  use_mappers = cn;
+  pkcs11_module default { module = /none; ca_dir = %s/cacerts; cert_policy = ca; }
+  mapper cn { mapfile = "file://%s/company"; ignorecase = false; }
+}
+`, dir, dir),
 		"company.conf": fmt.Appendf(nil, `pam_pkcs11 {
   use_mappers = cn, certmap;
   pkcs11_module default { module = /none; ca_dir = %s/cacerts; cert_policy = ca; }

@@ -42,19 +42,19 @@ func newInspect() *cobra.Command {
 }
 
 // oldTool is what both need: the configuration that the arguments name, and the certificates.
-func oldTool(cmd *cobra.Command, args []string) (*config.Config, *login.Judge, []source, error) {
+func oldTool(cmd *cobra.Command, args []string) (*config.Config, *login.Checker, []source, error) {
 	arguments, files := sortArguments(args)
 	conf, err := login.LoadOptions(arguments)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
-	judge, err := authenticator.NewJudge(conf)
+	checker, err := authenticator.NewChecker(conf)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	certs, err := gather(cmd, conf, files)
-	return conf, judge, usable(cmd, certs), err
+	return conf, checker, usable(cmd, certs), err
 }
 
 // sortArguments tells names of files from arguments of the module: what is no argument and is there as a file.
@@ -73,7 +73,7 @@ func sortArguments(args []string) (arguments, files []string) {
 
 // findLogin prints the login of the first good certificate that is somebody's.
 func findLogin(cmd *cobra.Command, args []string) error {
-	conf, judge, certs, err := oldTool(cmd, args)
+	conf, checker, certs, err := oldTool(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -81,12 +81,12 @@ func findLogin(cmd *cobra.Command, args []string) error {
 	defer cancel()
 	var why []error
 	for _, c := range certs {
-		checked, err := judge.Check(ctx, c.cert, certificatesOf(certs))
+		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)
 			continue
 		}
-		found, err := judge.Find(ctx, login.Checked(c.cert, checked))
+		found, err := checker.Find(ctx, login.Checked(c.cert, checked))
 		if err == nil {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), found.User)
 			return err
@@ -98,7 +98,7 @@ func findLogin(cmd *cobra.Command, args []string) error {
 
 // inspect prints, for each good certificate, what each mapper reads from it.
 func inspect(cmd *cobra.Command, args []string) error {
-	conf, judge, certs, err := oldTool(cmd, args)
+	conf, checker, certs, err := oldTool(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -107,13 +107,13 @@ func inspect(cmd *cobra.Command, args []string) error {
 	var why []error
 	good := 0
 	for _, c := range certs {
-		checked, err := judge.Check(ctx, c.cert, certificatesOf(certs))
+		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)
 			continue
 		}
 		good++
-		explained, err := judge.Explain(ctx, login.Checked(c.cert, checked), "")
+		explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), "")
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // simulated is what a FILE describes, one word and its value per line, "#" begins a comment:
@@ -136,7 +137,7 @@ func (s *simulated) newCard() (pcsctest.Card, error) {
 }
 
 // plug is the driver of simulated readers.
-func plug(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+func plug(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
 	var all []*simulated
 	var err error
 	if argument == "piv" || argument == "" {
@@ -158,7 +159,7 @@ func plug(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logge
 		}
 		readers[i] = s.Reader
 	}
-	return pcsc.Plug(ctx, m, pcsctest.NewDriver(readers...)), nil
+	return resmgr.Plug(ctx, m, pcsctest.NewDriver(readers...)), nil
 }
 
 // Control codes of PC/SC part 10: the request for features, and the one feature that the simulated readers have.
@@ -176,7 +177,7 @@ func (s *simulated) fill(ctx context.Context) error {
 			tlvProperties:  {0x09, 1, 0, 0x0A, 4, 0, 0, 1, 0},
 		}
 		slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("Simulation\x00")
-		slot.Attributes[uint32(pcsc.AttrVendorIfdSerialNo)] = append([]byte(s.Serial), 0)
+		slot.Attributes[uint32(pcsc.AttrVendorIFDSerialNo)] = append([]byte(s.Serial), 0)
 		slot.Attributes[uint32(pcsc.AttrMaxinput)] = []byte{0x0C, 0x00, 0x01, 0x00}
 		card, err := s.newCard()
 		if err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"log/slog"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/serial"
+	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/cmd/pcscd/daemon"
-	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // readers are the kinds of readers that this daemon drives.
@@ -18,19 +20,19 @@ func readers() []daemon.Readers {
 }
 
 // plugUSB drives the USB readers. argument is options of the driver, with plus signs between them.
-func plugUSB(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error) {
-	o, err := ccid.ParseOptions(argument)
+func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+	o, err := plan.ParseOptions(argument)
 	if err != nil {
 		return nil, err
 	}
-	return pcsc.Plug(ctx, m, ccid.NewDriver(o, log)), nil
+	return resmgr.Plug(ctx, m, usb.NewDriver(o, log)), nil
 }
 
 // plugSerial drives the reader at a serial line. argument is the line, and after a colon the model.
-func plugSerial(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error) {
-	device, model, err := ccid.ParseSerial(argument)
+func plugSerial(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+	device, model, err := serial.Parse(argument)
 	if err != nil {
 		return nil, err
 	}
-	return pcsc.Plug(ctx, m, &ccid.SerialDriver{Device: device, Model: model, Log: log}), nil
+	return resmgr.Plug(ctx, m, &serial.Driver{Device: device, Model: model, Log: log}), nil
 }

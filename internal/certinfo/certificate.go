@@ -24,15 +24,6 @@ import (
 // MaxCertificate is the size in octets above which nothing is read as a certificate.
 const MaxCertificate = 64 << 10
 
-// maxSerial bounds a serial number, in octets. RFC 5280 allows 20; some CAs write 21 and a few more.
-const maxSerial = 64
-
-// AlgorithmIdentifier is the one of RFC 5280, 4.1.1.2.
-type AlgorithmIdentifier struct {
-	OID        stdasn1.ObjectIdentifier
-	Parameters []byte // DER of the parameters with tag and length; nil when absent
-}
-
 // Certificate is an X.509 certificate (RFC 5280, 4.1). It is not to be changed after Parse.
 type Certificate struct {
 	Raw, RawTBS, RawSubject, RawIssuer, RawSPKI []byte

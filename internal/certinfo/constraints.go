@@ -8,6 +8,12 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
+// Limits on what one certificate may carry; each is far above what CAs issue.
+const (
+	maxPolicies = 512
+	maxSubtrees = 2048
+)
+
 // The extensions with which a CA says what those below it may do: certificate policies and name constraints.
 
 // Policy is one entry of certificatePolicies; two policies are the same when RawOID is. OID may be nil, see Extension.

@@ -14,6 +14,9 @@ import (
 // The small steps of DER reading that cryptobyte leaves open: object identifiers with large arcs and the two time
 // forms of RFC 5280. Everything else is cryptobyte, whose lengths and tags are already the strict ones of DER.
 
+// maxSerial bounds a serial number, in octets. RFC 5280 allows 20; some CAs write 21 and a few more.
+const maxSerial = 64
+
 // errTrailing is said when a structure holds more than its definition allows.
 var errTrailing = errors.New("trailing data")
 
@@ -92,15 +95,6 @@ func readTime(s *cryptobyte.String) (time.Time, error) {
 
 // ReadTime reads a Time as it also stands in CRLs.
 func ReadTime(s *cryptobyte.String) (time.Time, error) { return readTime(s) }
-
-// ReadReasons reads the ReasonFlags of a CRL's issuingDistributionPoint under its context tag.
-func ReadReasons(s *cryptobyte.String, tag asn1.Tag) (ReasonFlags, error) {
-	bits, ok := readBits(s, tag)
-	if !ok {
-		return 0, errors.New("malformed reasons")
-	}
-	return ReasonFlags(bits), nil
-}
 
 // readSmallInteger reads a non-negative INTEGER as an int; larger than an int32 gives the largest int32, which is
 // what SkipCerts and path lengths mean by such a number.

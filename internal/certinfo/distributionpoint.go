@@ -27,6 +27,18 @@ type ReasonFlags uint32
 // AllReasons is every reason a CRL can be about (RFC 5280, 6.3.2).
 const AllReasons ReasonFlags = 0x1fe
 
+// maxDistributionPoints is how many one certificate may carry, far above what CAs issue.
+const maxDistributionPoints = 256
+
+// ReadReasons reads the ReasonFlags of a CRL's issuingDistributionPoint under its context tag.
+func ReadReasons(s *cryptobyte.String, tag asn1.Tag) (ReasonFlags, error) {
+	bits, ok := readBits(s, tag)
+	if !ok {
+		return 0, errors.New("malformed reasons")
+	}
+	return ReasonFlags(bits), nil
+}
+
 func readDistributionPoints(s *cryptobyte.String) ([]DistributionPoint, error) {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {

@@ -71,11 +71,8 @@ const (
 
 // Limits on what one certificate may carry; each is far above what CAs issue.
 const (
-	maxExtensions         = 128
-	maxExtKeyUsages       = 256
-	maxDistributionPoints = 256
-	maxPolicies           = 512
-	maxSubtrees           = 2048
+	maxExtensions   = 128
+	maxExtKeyUsages = 256
 )
 
 // extensionReaders read the extensions that are understood. One without a reader is looked at by who needs it.

@@ -266,10 +266,3 @@ func ParseOID(s string) (stdasn1.ObjectIdentifier, error) {
 	}
 	return oid, nil
 }
-
-func clip(s string) string {
-	if len(s) > 40 {
-		return s[:40] + "..."
-	}
-	return s
-}

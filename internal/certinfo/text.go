@@ -129,3 +129,11 @@ func newText(tag int, b []byte) Text {
 	}
 	return Text{Value: s, OK: true}
 }
+
+// clip shortens a text for an error.
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}

@@ -1,6 +1,7 @@
 package layering
 
 import (
+	"go/ast"
 	"slices"
 	"strings"
 	"testing"
@@ -120,6 +121,7 @@ func TestTheTableRefuses(t *testing.T) {
 	tests := map[string]struct{ file, imported string }{
 		"a reader's package in login":           {"login/x.go", module + "/pcsc"},
 		"a reader's package in a test of login": {"login/x_test.go", module + "/ccid"},
+		"a library for cards in login":          {"login/x.go", module + "/pkcs11"},
 		"a fake outside of tests":               {"login/x.go", module + "/pkcs11/pkcs11test"},
 		"a package not in the row":              {"config/x.go", module + "/mapper"},
 		"the PKCS#11 library elsewhere":         {"pkcs11/slot.go", "github.com/miekg/pkcs11"},
@@ -136,6 +138,26 @@ func TestTheTableRefuses(t *testing.T) {
 			if rows[dir].check(f, tt.imported) == "" {
 				t.Errorf("%s may import %s", tt.file, tt.imported)
 			}
+		})
+	}
+}
+
+// TestMappersLookNothingUp: the settings of mappers come as typed values (config/mappers), which the compiler checks;
+// names of keys stand in config alone.
+func TestMappersLookNothingUp(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test || f.dir != "mapper" && !strings.HasPrefix(f.dir, "mapper/") {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if inner, ok := s.X.(*ast.SelectorExpr); ok && inner.Sel.Name == "Values" {
+				t.Errorf("%s: looks a key of the configuration up by its name", f.name)
+			}
+			return true
 		})
 	}
 }

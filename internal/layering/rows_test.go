@@ -29,34 +29,107 @@ var rows = map[string]row{
 	"internal/simcard":            {ours: "internal/iso7816"},
 	"internal/slowtest":           {},
 
-	"config":                  {ours: "config/internal/finding config/internal/scconf config/internal/schema internal/safefile"},
+	"config": {
+		ours: "config/internal/finding config/internal/scconf config/internal/schema config/mappers internal/safefile",
+	},
 	"config/internal/finding": {},
 	"config/internal/scconf":  {ours: "config/internal/finding"},
-	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf"},
-	"pkcs11":                  {ours: "internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
+	"config/mappers":          {ours: "config/internal/finding"},
+	"token":                   {ours: "internal/certinfo internal/secret"},
+	"pkcs11":                  {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
-		ours:  "internal/certinfo internal/fetch internal/safefile",
-		third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto",
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
+		third: "golang.org/x/crypto",
 	},
+	"verify/crl": {ours: "internal/certinfo verify/internal/refusal verify/internal/rules verify/sig", third: "golang.org/x/crypto"},
+	"verify/crl/store": {
+		ours: "internal/certinfo internal/fetch internal/safefile verify/crl verify/internal/refusal verify/internal/rules verify/sig",
+	},
+	"verify/internal/refusal": {ours: "internal/certinfo"},
+	"verify/internal/rules":   {ours: "internal/certinfo verify/internal/refusal verify/sig"},
+	"verify/ocsp": {
+		ours:  "internal/certinfo internal/fetch internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/path": {
+		ours:  "internal/certinfo internal/safefile verify/internal/refusal verify/internal/rules verify/sig",
+		third: "golang.org/x/crypto",
+	},
+	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config internal/accounts internal/certinfo internal/fetch internal/ldapconn internal/safefile",
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
+			"mapper/internal/mapping",
 	},
-	"login": {ours: "config mapper pkcs11 po verify internal/accounts internal/certinfo internal/secret"},
-	"pam":   {ours: "login config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
+	"mapper/internal/certmap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/certtext": {ours: "internal/certinfo"},
+	"mapper/internal/directory": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/ldapconn internal/safefile mapper/internal/activedirectory mapper/internal/mapping",
+	},
+	"mapper/internal/home": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/lines mapper/internal/mapping",
+	},
+	"mapper/internal/ldap": {
+		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
+			"mapper/internal/directory mapper/internal/mapping",
+	},
+	"mapper/internal/lines": {},
+	"mapper/internal/mapfile": {
+		ours: "config/mappers internal/accounts internal/certinfo internal/fetch internal/safefile mapper/internal/certtext " +
+			"mapper/internal/lines mapper/internal/mapping mapper/internal/posix",
+	},
+	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
+	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
+	"mapper/internal/posix":      {},
+	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
+	"login/cards": {ours: "config pkcs11 token"},
+	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
-	"ccid": {ours: "internal/iso7816", third: "go.bug.st/serial golang.org/x/sys"},
-	"pcsc": {ours: "internal/iso7816 internal/accounts", third: "golang.org/x/sys github.com/godbus/dbus/v5"},
+	"ccid/device":              {},
+	"ccid/internal/ifd":        {ours: "ccid/device"},
+	"ccid/message":             {ours: "ccid/internal/ifd"},
+	"ccid/plan":                {ours: "ccid/device ccid/message"},
+	"ccid/internal/link":       {ours: "ccid/device ccid/message ccid/internal/ifd"},
+	"ccid":                     {ours: "ccid/device ccid/message ccid/plan ccid/internal/ifd ccid/internal/link internal/iso7816"},
+	"ccid/usb":                 {ours: "ccid ccid/device ccid/plan ccid/internal/link", third: "golang.org/x/sys"},
+	"ccid/serial":              {ours: "ccid ccid/device ccid/message ccid/plan ccid/internal/link", third: "go.bug.st/serial"},
+	"ccid/internal/readertest": {ours: "ccid ccid/ccidtest ccid/device ccid/plan"},
+
+	// What programs import, and below it the resource manager and the server of the daemon.
+	"pcsc":                   {ours: "pcsc/internal/wire"},
+	"pcsc/internal/wire":     {},
+	"pcsc/internal/repeats":  {},
+	"pcsc/internal/shares":   {},
+	"pcsc/internal/waitfor":  {},
+	"pcsc/internal/schedule": {third: "golang.org/x/sys"},
+	"pcsc/resmgr":            {ours: "pcsc pcsc/internal/repeats pcsc/internal/shares pcsc/internal/waitfor"},
+	"pcsc/server": {
+		ours: "pcsc pcsc/resmgr pcsc/internal/repeats pcsc/internal/schedule pcsc/internal/shares pcsc/internal/waitfor " +
+			"pcsc/internal/wire",
+		third: "golang.org/x/sys github.com/godbus/dbus/v5",
+	},
+
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
-	"cmd/pcscd/daemon": {ours: "pcsc config internal/logs internal/cli internal/safefile", third: "github.com/coreos/go-systemd/v22 golang.org/x/sys"},
-	"cmd/pcscd":        {ours: "cmd/pcscd/daemon pcsc ccid config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
+	"cmd/pcscd/daemon": {
+		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/safefile",
+		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
+	},
+	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
-		ours:  "cmd/pcscd/daemon pcsc pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
+		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest internal/simcard",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
-	"ccid/ccidtest":     {ours: "ccid internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"login/logintest":   {ours: "config token internal/certinfo internal/secret internal/testca"},
 	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
 }
@@ -76,9 +149,9 @@ const testLibraries = "github.com/google/go-cmp github.com/rogpeppe/go-internal 
 // onlyIn names the single file in which a package of others may be known.
 var onlyIn = map[string]string{
 	"github.com/miekg/pkcs11":           "pkcs11/binding_c.go",
-	"go.bug.st/serial":                  "ccid/serial.go",
-	"github.com/cloudflare/circl":       "verify/ed448.go",
-	"github.com/ProtonMail/go-crypto":   "verify/brainpool.go",
+	"go.bug.st/serial":                  "ccid/serial/serial.go",
+	"github.com/cloudflare/circl":       "verify/sig/ed448.go",
+	"github.com/ProtonMail/go-crypto":   "verify/sig/brainpool.go",
 	"golang.org/x/crypto/ssh":           "test/",
 	"github.com/go-ldap/ldap/v3":        "internal/ldapconn/",
 	"github.com/go-asn1-ber/asn1-ber":   "internal/ldapconn/",
@@ -89,8 +162,10 @@ var onlyIn = map[string]string{
 
 // never lists imports that no row can allow, because of what they would bring along.
 var never = map[string]string{
-	"login": "pcsc ccid", // the login wing meets the reader wing at a socket only
-	"pcsc":  "ccid",      // it declares the driver's interface; cmd/pcscd plugs ccid in
+	"login":       "pcsc ccid", // the login wing meets the reader wing at a socket only
+	"pcsc":        "ccid",      // it declares the driver's interface; cmd/pcscd plugs ccid in
+	"pcsc/resmgr": "ccid",
+	"pcsc/server": "ccid",
 }
 
 // emptyNames are package names that say nothing.

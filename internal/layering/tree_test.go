@@ -1,6 +1,7 @@
 package layering
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -49,7 +51,13 @@ func isModule(dir string) bool {
 // walk calls fn for every file that belongs to the sources, by its name from the top.
 func walk(t *testing.T, fn func(name string)) {
 	t.Helper()
-	err := filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
+	if err := walkTree(fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func walkTree(fn func(name string)) error {
+	return filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -69,32 +77,48 @@ func walk(t *testing.T, fn func(name string)) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
-// goFiles parses all Go files of the sources, whatever their build tags; testdata is not Go of ours.
+// goFiles returns all Go files of the sources, whatever their build tags; testdata is not Go of
+// ours. They are parsed once for all tests.
 func goFiles(t *testing.T) []*goFile {
 	t.Helper()
-	var files []*goFile
-	walk(t, func(name string) {
-		if !strings.HasSuffix(name, ".go") || strings.Contains(name, "testdata/") {
-			return
-		}
-		set := token.NewFileSet()
-		parsed, err := parser.ParseFile(set, filepath.Join(top, name), nil, parser.ParseComments)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		files = append(files, &goFile{name: name, dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), ast: parsed, set: set})
-	})
+	files, err := parsedTree()
+	if err != nil {
+		t.Error(err)
+	}
 	if len(files) == 0 {
 		t.Fatal("no Go file found")
 	}
 	return files
 }
+
+// positions holds the places of everything that is parsed here.
+var positions = token.NewFileSet()
+
+var parsedTree = sync.OnceValues(func() ([]*goFile, error) {
+	var files []*goFile
+	var problems []error
+	err := walkTree(func(name string) {
+		if !strings.HasSuffix(name, ".go") || strings.Contains(name, "testdata/") {
+			return
+		}
+
+		parsed, err := parser.ParseFile(positions, filepath.Join(top, name), nil, parser.ParseComments)
+		if err != nil {
+			problems = append(problems, err)
+			return
+		}
+		files = append(files, &goFile{
+			name: name,
+			dir:  path.Dir(name),
+			test: strings.HasSuffix(name, "_test.go"),
+			ast:  parsed,
+			set:  positions,
+		})
+	})
+	return files, errors.Join(append(problems, err)...)
+})
 
 // read returns the text of a file of the sources.
 func read(t *testing.T, name string) []byte {

@@ -1,7 +1,9 @@
 package testca
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
 	"math/big"
@@ -174,3 +176,17 @@ func Lottery(i int) [16]byte {
 
 // PEMCRL returns a CRL in PEM.
 func PEMCRL(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
+
+// PEMLines is PEM of a CRL with lines of another length and end.
+func PEMLines(der []byte, width int, newline string) []byte {
+	text := base64.StdEncoding.EncodeToString(der)
+	var out bytes.Buffer
+	out.WriteString("-----BEGIN X509 CRL-----" + newline)
+	for len(text) > 0 {
+		n := min(width, len(text))
+		out.WriteString(text[:n] + newline)
+		text = text[n:]
+	}
+	out.WriteString("-----END X509 CRL-----" + newline)
+	return out.Bytes()
+}

@@ -47,7 +47,7 @@ func StartStock(directory, config string, output io.Writer, options ...string) (
 		defer close(s.ended)
 		s.cmd.Wait()
 	}()
-	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		c, err := pcsc.NewContext(pcsc.NewClient(s.Socket))
 		if err == nil {
 			c.Release()

@@ -37,7 +37,7 @@ type VPCDCard struct {
 func InsertVPCD(port int, card Card) (*VPCDCard, error) {
 	var conn net.Conn
 	var err error
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		if conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11"
+	"pam_pkcs11/token"
 )
 
 // cardWithKeys is a card with an RSA key, one on P-256 that wants the PIN at every use, and one on P-384 that wants none.
@@ -48,8 +49,8 @@ func TestOurModuleOnThePIVCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	slots, err := m.Slots()
-	chosen := pkcs11.Selector{}.Select(slots)
+	slots, err := m.Cards().Slots(t.Context())
+	chosen := token.Selector{}.Select(slots)
 	if err != nil || len(chosen) != 1 {
 		t.Fatal(slots, err)
 	}

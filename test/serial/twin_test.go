@@ -17,8 +17,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/ccid/message"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/serial"
 )
 
 // library is Debian's driver of serial readers.
@@ -74,7 +77,7 @@ func complete(b ...byte) []byte {
 type reader struct {
 	model    string
 	slots    int
-	features ccid.Feature
+	features device.Feature
 	echo     bool
 	firmware string
 	// second says that our driver gives the second slot the rates of the first. libccidtwin holds every second slot to
@@ -111,8 +114,8 @@ func (r reader) play(t *testing.T, slot int, atr []byte, drive func(device strin
 		t.Errorf("%d messages that the reader must not get", n)
 	}
 	for _, c := range line.Commands() {
-		switch ccid.MessageType(c[0]) {
-		case ccid.TypePowerOn, ccid.TypeSetParameters, ccid.TypeXfrBlock:
+		switch message.Type(c[0]) {
+		case message.TypePowerOn, message.TypeSetParameters, message.TypeXfrBlock:
 			c[6] = 0
 			told = append(told, fmt.Sprintf("% X", c))
 		}
@@ -154,7 +157,7 @@ func ours(t *testing.T, device, model string, slot int, protocol uint32, command
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	r, err := ccid.OpenSerial(ctx, device, model, ccid.Options{}, nil)
+	r, err := serial.Open(ctx, device, model, plan.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

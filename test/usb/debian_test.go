@@ -9,17 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
 )
 
 // shortReader is a reader that libccid knows by its numbers, of the simplest kind: it takes short APDUs.
 func shortReader() *ccidtest.Device {
 	return ccidtest.New(ccidtest.Profile{
-		Info: ccid.DeviceInfo{Vendor: 0x076B, Product: 0x3821, Release: 0x0200, Manufacturer: "OMNIKEY", Name: "Smart Card Reader USB"},
+		Info: device.Info{Vendor: 0x076B, Product: 0x3821, Release: 0x0200, Manufacturer: "OMNIKEY", Name: "Smart Card Reader USB"},
 		Interfaces: []ccidtest.Interface{{
 			Interrupt: true,
-			CCID: ccid.ClassDescriptor{
+			CCID: device.ClassDescriptor{
 				Release: 0x0110, VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 8000,
 				DataRate: 10753, MaxDataRate: 412903, MaxIFSD: 254, Features: 0x000204B2 | 0x40, MaxMessageLength: 271, MaxBusySlots: 1,
 			},

@@ -88,7 +88,7 @@ func (b *bench) withCard(c *pcsc.Context, names []string) []string {
 	}
 	var all []string
 	for _, s := range states {
-		if bytes.Equal(s.Atr, b.atr) {
+		if bytes.Equal(s.ATR, b.atr) {
 			all = append(all, s.Reader)
 		}
 	}
@@ -246,7 +246,7 @@ func (b *bench) play(c *pcsc.Context, played func(place)) {
 // converse sends commands of all kinds, resets the card and goes on.
 func (b *bench) converse(card *pcsc.Card, name string) {
 	b.t.Helper()
-	if status, err := card.Status(); err != nil || !bytes.Equal(status.Atr, b.atr) {
+	if status, err := card.Status(); err != nil || !bytes.Equal(status.ATR, b.atr) {
 		b.t.Errorf("status of %s: %+v, %v", name, status, err)
 	}
 	for _, command := range commands(b.model) {

@@ -1,8 +1,8 @@
 package usb
 
 import (
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/device"
 )
 
 // model is a reader of the bench, one of each kind, with the numbers of a reader that Debian's libccid knows.
@@ -39,14 +39,14 @@ const (
 // describe is the device of a model.
 func describe(vendor, product, release uint16, manufacturer, name string, interfaces ...ccidtest.Interface) ccidtest.Profile {
 	return ccidtest.Profile{
-		Info:       ccid.DeviceInfo{Vendor: vendor, Product: product, Release: release, Manufacturer: manufacturer, Name: name},
+		Info:       device.Info{Vendor: vendor, Product: product, Release: release, Manufacturer: manufacturer, Name: name},
 		Interfaces: interfaces,
 	}
 }
 
 // class is a class descriptor of which only what differs between readers is said.
-func class(features ccid.Feature, length uint32, more func(*ccid.ClassDescriptor)) ccid.ClassDescriptor {
-	d := ccid.ClassDescriptor{
+func class(features device.Feature, length uint32, more func(*device.ClassDescriptor)) device.ClassDescriptor {
+	d := device.ClassDescriptor{
 		Release: 0x0110, VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 4000, DataRate: 10752,
 		MaxDataRate: 344086, MaxIFSD: 254, Features: features, MaxMessageLength: length, MaxBusySlots: 1,
 	}
@@ -79,7 +79,7 @@ func models() []model {
 			name: "extended APDU", reader: "Alcor Micro AU9540", slots: one, atr: atrFast(), longest: extendedAPDU,
 			profile: describe(0x058F, 0x9540, 0x0120, "Generic", "EMV Smartcard Reader", ccidtest.Interface{
 				Interrupt: true, Rates: ratesOfAlcor(),
-				CCID: class(0x000404BE, 272, func(d *ccid.ClassDescriptor) {
+				CCID: class(0x000404BE, 272, func(d *device.ClassDescriptor) {
 					d.DefaultClock, d.MaximumClock, d.DataRate, d.MaxDataRate = 3700, 3700, 9946, 318280
 					d.DataRatesSupported, d.ClassGetResponse, d.ClassEnvelope = 53, 0xFF, 0xFF
 				}),
@@ -97,14 +97,14 @@ func models() []model {
 			name: "PIN pad", reader: "ACS APG8201", slots: one, atr: atrT1(), longest: shortAPDU,
 			profile: describe(0x072F, 0x8201, 0x5000, "ACS", "APG8201 PINhandy 1", ccidtest.Interface{
 				Interrupt: true,
-				CCID:      class(0x00010030, 271, func(d *ccid.ClassDescriptor) { d.VoltageSupport, d.MaxDataRate, d.PINSupport = 1, 344100, 3 }),
+				CCID:      class(0x00010030, 271, func(d *device.ClassDescriptor) { d.VoltageSupport, d.MaxDataRate, d.PINSupport = 1, 344100, 3 }),
 			}),
 		},
 		{
 			name: "two slots", reader: "Alcor Micro AU9522", slots: []place{{0, 0}, {0, 1}}, atr: atrT1(), longest: shortAPDU,
 			profile: describe(0x058F, 0x9522, 0x0102, "Generic", "EMV Smartcard Reader", ccidtest.Interface{
 				Interrupt: true, Rates: ratesOfAlcor(),
-				CCID: class(0x000204BE, 271, func(d *ccid.ClassDescriptor) {
+				CCID: class(0x000204BE, 271, func(d *device.ClassDescriptor) {
 					d.MaxSlotIndex, d.VoltageSupport, d.DefaultClock, d.MaximumClock = 1, 3, 3700, 3700
 					d.DataRate, d.MaxDataRate, d.DataRatesSupported = 9946, 318280, 53
 				}),
@@ -113,14 +113,14 @@ func models() []model {
 		{
 			name: "composite", reader: "ACS ACR1252 Dual Reader", slots: []place{{0, 0}, {1, 0}}, atr: atrT1(), longest: shortAPDU,
 			profile: describe(0x072F, 0x223B, 0x0100, "ACS", "ACR1252 Dual Reader",
-				ccidtest.Interface{Number: 0, Name: "PICC", Interrupt: true, CCID: class(0x00040040, 522, func(d *ccid.ClassDescriptor) { d.Protocols = 2 })},
-				ccidtest.Interface{Number: 1, Name: "SAM", Interrupt: true, CCID: class(0x000204BA, 288, func(d *ccid.ClassDescriptor) { d.VoltageSupport = 1 })}),
+				ccidtest.Interface{Number: 0, Name: "PICC", Interrupt: true, CCID: class(0x00040040, 522, func(d *device.ClassDescriptor) { d.Protocols = 2 })},
+				ccidtest.Interface{Number: 1, Name: "SAM", Interrupt: true, CCID: class(0x000204BA, 288, func(d *device.ClassDescriptor) { d.VoltageSupport = 1 })}),
 		},
 		{
 			name: "ICCD-B", reader: "Gemalto", slots: one, atr: atrT1(), longest: shortAPDU,
 			profile: describe(0x08E6, 0x1227, 0x0100, "Gemalto", "Gemalto PDT", ccidtest.Interface{
-				Protocol: ccid.ProtocolICCDB,
-				CCID: class(0x00020840, 261, func(d *ccid.ClassDescriptor) {
+				Protocol: device.ProtocolICCDB,
+				CCID: class(0x00020840, 261, func(d *device.ClassDescriptor) {
 					d.VoltageSupport, d.Protocols, d.DefaultClock, d.MaximumClock, d.DataRate, d.MaxDataRate = 1, 2, 3580, 3580, 9600, 9600
 				}),
 			}),
@@ -132,12 +132,12 @@ func models() []model {
 func character() ccidtest.Interface {
 	return ccidtest.Interface{
 		Interrupt: true, BehindEndpoint: true,
-		CCID: class(0x00000030, 271, func(d *ccid.ClassDescriptor) { d.DataRate, d.MaxDataRate = 9600, 307200 }),
+		CCID: class(0x00000030, 271, func(d *device.ClassDescriptor) { d.DataRate, d.MaxDataRate = 9600, 307200 }),
 	}
 }
 
 // isItsOwnReader tells whether the card is the reader (ICCD): it cannot be taken out.
-func (m model) isItsOwnReader() bool { return m.profile.Interfaces[0].Protocol != ccid.ProtocolCCID }
+func (m model) isItsOwnReader() bool { return m.profile.Interfaces[0].Protocol != device.ProtocolCCID }
 
 // ratesOfAlcor are the 53 data rates, in bit/s, of the readers of that maker.
 func ratesOfAlcor() []uint32 {

@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/usb/usbfs"
 )
@@ -17,7 +18,7 @@ import (
 func listenTo(t *testing.T) (*pcsc.Context, *lockedBuffer) {
 	t.Helper()
 	said := &lockedBuffer{}
-	return startDriver(t, ccid.NewDriver(ccid.Options{}, slog.New(slog.NewTextHandler(said, nil)))), said
+	return startDriver(t, usb.NewDriver(plan.Options{}, slog.New(slog.NewTextHandler(said, nil)))), said
 }
 
 // awaitWords waits until the log has said something.

@@ -28,7 +28,7 @@ func qemuReader(t *testing.T, c *pcsc.Context) string {
 		if err := c.GetStatusChange(states, 0); err != nil {
 			return err
 		}
-		if len(states[0].Atr) == 0 {
+		if len(states[0].ATR) == 0 {
 			return errors.New("it has no ATR")
 		}
 		return nil
@@ -82,7 +82,7 @@ func playQEMU(t *testing.T, c *pcsc.Context) [][]byte {
 		t.Fatal(err)
 	}
 	status, err := card.Status()
-	if want := []byte{0x3B, 0x7A, 0x18, 0, 0, 0x73, 0x66, 0x74, 0x65, 0x20, 0x63, 0x64, 0x31, 0x34, 0x34}; err != nil || !bytes.Equal(status.Atr, want) {
+	if want := []byte{0x3B, 0x7A, 0x18, 0, 0, 0x73, 0x66, 0x74, 0x65, 0x20, 0x63, 0x64, 0x31, 0x34, 0x34}; err != nil || !bytes.Equal(status.ATR, want) {
 		t.Errorf("status: %+v, %v", status, err)
 	}
 	var answers [][]byte

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"unicode/utf16"
 
-	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
+	ccidevice "pam_pkcs11/ccid/device"
 	"pam_pkcs11/test/usb/device"
 )
 
@@ -31,7 +31,7 @@ func stringsOf(r *ccidtest.Device) map[byte]string {
 	all := make(map[byte]string)
 	for i := byte(1); i < 16; i++ {
 		b := make([]byte, 255)
-		n, err := r.Control(context.Background(), ccid.Setup{RequestType: 0x80, Request: getDescriptor, Value: typeString<<8 | uint16(i)}, b)
+		n, err := r.Control(context.Background(), ccidevice.Setup{RequestType: 0x80, Request: getDescriptor, Value: typeString<<8 | uint16(i)}, b)
 		if err != nil || n < 2 {
 			continue
 		}
@@ -48,7 +48,7 @@ func (f function) Control(ctx context.Context, s device.Setup, data []byte) ([]b
 	if s.ToHost() {
 		data = make([]byte, s.Length)
 	}
-	n, err := f.reader.Control(ctx, ccid.Setup{RequestType: s.RequestType, Request: s.Request, Value: s.Value, Index: s.Index}, data)
+	n, err := f.reader.Control(ctx, ccidevice.Setup{RequestType: s.RequestType, Request: s.Request, Value: s.Value, Index: s.Index}, data)
 	return data[:n], onTheBus(err)
 }
 
@@ -69,7 +69,7 @@ func (f function) In(ctx context.Context, endpoint byte) ([]byte, error) {
 func (f function) ClearHalt(endpoint byte) {
 	const clearFeature = 1
 	// It cannot refuse.
-	_, _ = f.reader.Control(context.Background(), ccid.Setup{RequestType: 0x02, Request: clearFeature, Index: uint16(endpoint)}, nil)
+	_, _ = f.reader.Control(context.Background(), ccidevice.Setup{RequestType: 0x02, Request: clearFeature, Index: uint16(endpoint)}, nil)
 }
 
 func (f function) Reset() { f.reader.Reset() }
@@ -77,9 +77,9 @@ func (f function) Reset() { f.reader.Reset() }
 // onTheBus says a reader's error in the words of a device.
 func onTheBus(err error) error {
 	switch {
-	case errors.Is(err, ccid.ErrStall):
+	case errors.Is(err, ccidevice.ErrStall):
 		return device.ErrStall
-	case errors.Is(err, ccid.ErrOverflow):
+	case errors.Is(err, ccidevice.ErrOverflow):
 		return device.ErrBabble
 	}
 	return err

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"testing"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // stacks are those that the tests go through.
@@ -20,14 +22,14 @@ func stacks() []stack {
 // startOurs starts our resource manager with our driver in this process. It ends with the test.
 func startOurs(t *testing.T) *pcsc.Context {
 	t.Helper()
-	return startDriver(t, ccid.NewDriver(ccid.Options{}, testLog(t)))
+	return startDriver(t, usb.NewDriver(plan.Options{}, testLog(t)))
 }
 
-func startDriver(t *testing.T, d *ccid.Driver) *pcsc.Context {
+func startDriver(t *testing.T, d *usb.Driver) *pcsc.Context {
 	t.Helper()
-	m := pcsc.NewManager(pcsc.Options{})
+	m := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := pcsc.Plug(ctx, m, d)
+	ended := resmgr.Plug(ctx, m, d)
 	m.Ready()
 	c, err := pcsc.NewContext(m)
 	if err != nil {

@@ -20,7 +20,8 @@ import (
 
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/safefile"
-	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
 )
 
 // Version is what `pcscd -v` prints; the build sets it.
@@ -31,7 +32,7 @@ type Readers struct {
 	// Name is the word before the colon, and Usage what follows it: "serial:DEV".
 	Name, Usage string
 	// Plug starts the driver. argument is what followed the colon.
-	Plug func(ctx context.Context, m *pcsc.Manager, argument string, log *slog.Logger) (<-chan error, error)
+	Plug func(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error)
 }
 
 // Program is the daemon's process.
@@ -98,28 +99,28 @@ func (p *Program) printVersion() error {
 }
 
 // readRules reads the configuration; only one that was asked for must exist.
-func readRules(o *options) (*pcsc.Rules, error) {
+func readRules(o *options) (*server.Rules, error) {
 	file := o.config
 	if file == "" {
 		if o.socket != "" {
 			// Private use: the socket is its owner's, and so is the daemon.
-			return &pcsc.Rules{Allow: pcsc.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
+			return &server.Rules{Allow: server.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
 		}
 		file = DefaultConfig
 	}
 	// Who may write this file decides who may use the readers.
 	data, _, err := safefile.ReadFile(file, safefile.Configuration())
 	if errors.Is(err, os.ErrNotExist) && o.config == "" {
-		return &pcsc.Rules{Allow: pcsc.AllowLocal}, nil
+		return &server.Rules{Allow: server.AllowLocal}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return pcsc.ParseRules(file, data)
+	return server.ParseRules(file, data)
 }
 
 // serve is the daemon's life.
-func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) error {
+func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
 	l, err := listen(o)
@@ -138,7 +139,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
-	m := pcsc.NewManager(pcsc.Options{
+	m := resmgr.New(resmgr.Options{
 		ReaderStates:     rules.ReaderStates,
 		HandlesPerClient: o.perThread,
 		HandlesPerReader: o.perReader,
@@ -156,9 +157,9 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	if o.noPolkit {
 		rules.Polkit = false
 	}
-	s := &pcsc.Server{
+	s := &server.Server{
 		Manager:        m,
-		Authorizer:     &pcsc.Policy{Rules: *rules},
+		Authorizer:     &server.Policy{Rules: *rules},
 		MaxClients:     o.maxThread,
 		ClientsPerUser: rules.PerUser,
 		TraceAPDUs:     o.apdu,
@@ -176,7 +177,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *pcsc.Rules) erro
 	err = s.Serve(ctx, l.fd)
 	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
 	cancel()
-	if errors.Is(err, pcsc.ErrIdle) {
+	if errors.Is(err, server.ErrIdle) {
 		log.Info("no client for a while: ending")
 		return nil
 	}
@@ -202,7 +203,7 @@ func (p *Program) announce(log *slog.Logger) {
 }
 
 // plug starts the drivers that --readers names.
-func (p *Program) plug(ctx context.Context, o *options, m *pcsc.Manager, log *slog.Logger) error {
+func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *slog.Logger) error {
 	wanted := o.readers
 	if len(wanted) == 0 {
 		wanted = []string{p.Default}
@@ -228,7 +229,7 @@ func (p *Program) plug(ctx context.Context, o *options, m *pcsc.Manager, log *sl
 }
 
 // signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and SIGPIPE have no effect.
-func (p *Program) signals(ctx context.Context, end func(), m *pcsc.Manager) (stop func()) {
+func (p *Program) signals(ctx context.Context, end func(), m *resmgr.Manager) (stop func()) {
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1)

@@ -20,6 +20,8 @@ import (
 
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
 )
 
 // The test binary is the daemon itself when asked to, so that its life as a process can be looked at.
@@ -35,10 +37,10 @@ func TestMain(m *testing.M) {
 func program(args ...string) *Program {
 	return &Program{
 		Name: "pcscd", Args: args, Env: func(string) string { return "" }, Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer),
-		Readers: []Readers{{Name: "fake", Usage: "fake:NAME", Plug: func(ctx context.Context, m *pcsc.Manager, argument string, _ *slog.Logger) (<-chan error, error) {
+		Readers: []Readers{{Name: "fake", Usage: "fake:NAME", Plug: func(ctx context.Context, m *resmgr.Manager, argument string, _ *slog.Logger) (<-chan error, error) {
 			slot := pcsctest.NewSlot(true)
 			slot.Insert(&pcsctest.EchoCard{})
-			return pcsc.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "Fake" + argument, Slots: []*pcsctest.Slot{slot}})), nil
+			return resmgr.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "Fake" + argument, Slots: []*pcsctest.Slot{slot}})), nil
 		}}},
 		Default: "fake",
 	}
@@ -54,7 +56,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "-f -x --apdu", want: options{foreground: true, autoExit: true, apdu: true}},
 		{args: "-fxa", want: options{foreground: true, autoExit: true, apdu: true}},
 		{args: "-t 7 -s8 --max-card-handle-per-reader=9", want: options{maxThread: 7, perThread: 8, perReader: 9}},
-		{args: "-IS", want: options{names: pcsc.NameOptions{NoInterface: true, NoSerial: true}}},
+		{args: "-IS", want: options{names: resmgr.NameOptions{NoInterface: true, NoSerial: true}}},
 		{args: "--force-reader-polling --force-reader-polling=5 --disable-polkit", want: options{noPolkit: true}},
 		{args: "--socket /x --readers fake:a,fake:b --readers fake", want: options{socket: "/x", readers: []string{"fake:a", "fake:b", "fake"}}},
 		{args: "-c /y", want: options{config: "/y"}},
@@ -148,7 +150,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestExampleOfTheConfiguration(t *testing.T) {
 	rules, err := readRules(&options{config: "../../../packaging/pcscd.conf.example"})
-	if err != nil || rules.Allow != pcsc.AllowLocal || rules.Polkit || rules.ReaderStates != 16 {
+	if err != nil || rules.Allow != server.AllowLocal || rules.Polkit || rules.ReaderStates != 16 {
 		t.Errorf("%+v %v", rules, err)
 	}
 }

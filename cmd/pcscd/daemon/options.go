@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // options is the command line: pcscd's own, and what is ours.
@@ -24,7 +24,7 @@ type options struct {
 	maxThread  int
 	perThread  int
 	perReader  int
-	names      pcsc.NameOptions
+	names      resmgr.NameOptions
 	noPolkit   bool
 	version    bool
 	help       bool

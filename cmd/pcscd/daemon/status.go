@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
 )
 
 // `pcscd --status` asks a socket of its own, beside the one of the programs: nothing of this is in their protocol. Who
@@ -35,7 +37,7 @@ const (
 )
 
 // serveStatus answers until stop is called. A daemon that cannot do this does without.
-func serveStatus(path string, s *pcsc.Server, log *slog.Logger) (stop func()) {
+func serveStatus(path string, s *server.Server, log *slog.Logger) (stop func()) {
 	l, err := bind(path, 0o600)
 	if err != nil {
 		log.Warn("pcscd --status will not be answered", "err", err)
@@ -73,7 +75,7 @@ func serveStatus(path string, s *pcsc.Server, log *slog.Logger) (stop func()) {
 }
 
 // tellStatus writes the status to a connection, if it is one of those who may know.
-func tellStatus(c net.Conn, s *pcsc.Server, log *slog.Logger) {
+func tellStatus(c net.Conn, s *server.Server, log *slog.Logger) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(statusTime))
 	uid, err := userOf(c)
@@ -110,7 +112,7 @@ func userOf(c net.Conn) (uid int, err error) {
 }
 
 // statusText is the status for people to read.
-func statusText(status pcsc.ServiceStatus) string {
+func statusText(status server.ServiceStatus) string {
 	var b strings.Builder
 	if len(status.Readers) == 0 {
 		b.WriteString("no readers\n")
@@ -131,7 +133,7 @@ func statusText(status pcsc.ServiceStatus) string {
 }
 
 // readerWords say what is in a reader.
-func readerWords(r *pcsc.ReaderStatus) []string {
+func readerWords(r *resmgr.ReaderStatus) []string {
 	var words []string
 	switch {
 	case r.State&pcsc.Unknown != 0:
@@ -141,7 +143,7 @@ func readerWords(r *pcsc.ReaderStatus) []string {
 	case r.State&pcsc.Swallowed != 0:
 		words = append(words, "a card that does not answer")
 	default:
-		words = append(words, fmt.Sprintf("card with the ATR % X", r.Atr))
+		words = append(words, fmt.Sprintf("card with the ATR % X", r.ATR))
 	}
 	switch r.Protocol {
 	case pcsc.ProtocolT0:
@@ -157,7 +159,7 @@ func readerWords(r *pcsc.ReaderStatus) []string {
 	return words
 }
 
-func programText(p pcsc.ProgramStatus) string {
+func programText(p resmgr.ProgramStatus) string {
 	return fmt.Sprintf("pid %d (%s) uid %d", p.PID, printable(p.Name), p.UID)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/mappers"
 )
 
 var digests = []string{"sha1", "sha224", "sha256", "sha384", "sha512"}
@@ -102,6 +103,16 @@ func convertPattern(v *Value, w scconf.Word) *Fault {
 		return &Fault{w, err.Error(), ""}
 	}
 	v.re = re
+	return nil
+}
+
+// checkConditions reads every value of attribute_map.
+func checkConditions(words []scconf.Word) *Fault {
+	for _, w := range words {
+		if _, err := mappers.ParseConditions(w.Text); err != nil {
+			return &Fault{w, err.Error(), ""}
+		}
+	}
 	return nil
 }
 

@@ -108,7 +108,7 @@ var directoryKeys = []Key{
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
 	{Name: "tls_cert", Kind: Text, Doc: "Certificate to show to the server."},
 	{Name: "tls_key", Kind: Text, Doc: "Its private key; nobody but root may read the file."},
-	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: isUncheckedPeer, risky: isUncheckedPeer,
+	{Name: "tls_checkpeer", Kind: Int, Default: "-1", Min: -1, Max: 4, Named: checkNames, looser: IsUncheckedPeer, risky: IsUncheckedPeer,
 		risk: "anybody on the way can answer in place of the directory", Doc: "Check the server's certificate: 1 (hard) and 2 (demand) yes, 0 (never) no, 3 and 4 as 0; -1 is 2."},
 	{Name: "tls_randfile", Kind: Anything, Status: NoEffect, Doc: "Random numbers come from the system."},
 	{Name: "tls_ciphers", Kind: Anything, Status: NoEffect, Doc: "Cipher suites are those that the program holds to be safe."},
@@ -172,5 +172,5 @@ func Mapper(typ string) *Table {
 
 func isWrittenOff(v Value) bool { return v.Set && v.Text() == "off" }
 
-// isUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
-func isUncheckedPeer(v Value) bool { return v.Number == 0 || v.Number == 3 || v.Number == 4 }
+// IsUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
+func IsUncheckedPeer(v Value) bool { return v.Number == 0 || v.Number == 3 || v.Number == 4 }

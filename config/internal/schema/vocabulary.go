@@ -5,13 +5,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"pam_pkcs11/config/mappers"
 )
 
 // tlsModes are the words for a TLSMode as they are documented; convertTLSMode takes older ones too.
 var tlsModes = []string{"off", "tls", "ssl"}
-
-// conditionItems are all items of a Conditions key.
-func conditionItems() []string { return slices.Concat(oldItems, newItems) }
 
 // vocabulary lists the words that a value may be, or be made of; nil where it is free text or a number alone.
 func (k *Key) vocabulary() []string {
@@ -25,7 +24,7 @@ func (k *Key) vocabulary() []string {
 	case Purposes:
 		return append([]string{"ignore"}, slices.Sorted(maps.Keys(purposes))...)
 	case Conditions:
-		return conditionItems()
+		return mappers.Items()
 	case Int, Seconds:
 		var words []string
 		for _, name := range k.Named {

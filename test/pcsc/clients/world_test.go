@@ -26,6 +26,7 @@ import (
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 const pin = "123456"
@@ -108,8 +109,8 @@ func ours(t *testing.T, id *identity) *world {
 	p := &daemon.Program{
 		Name: "pcscd", Args: []string{"--foreground", "--socket", w.socket, "-i"}, Env: func(string) string { return "" },
 		Stdout: &log, Stderr: &log, Default: "sim", Ready: func() { close(ready) },
-		Readers: []daemon.Readers{{Name: "sim", Usage: "sim", Plug: func(ctx context.Context, m *pcsc.Manager, _ string, _ *slog.Logger) (<-chan error, error) {
-			return pcsc.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: readerName, Slots: slots})), nil
+		Readers: []daemon.Readers{{Name: "sim", Usage: "sim", Plug: func(ctx context.Context, m *resmgr.Manager, _ string, _ *slog.Logger) (<-chan error, error) {
+			return resmgr.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: readerName, Slots: slots})), nil
 		}}},
 	}
 	ctx, cancel := context.WithCancel(context.Background())

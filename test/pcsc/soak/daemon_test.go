@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"pam_pkcs11/cmd/pcscd/daemon"
-	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
+	"pam_pkcs11/pcsc/resmgr"
 )
 
 // The test binary is the daemon too, in a process of its own that can be ended at any moment.
@@ -56,7 +56,7 @@ type vitals struct {
 type stage struct {
 	driver  *pcsctest.Driver
 	readers []pcsctest.Reader
-	manager *pcsc.Manager
+	manager *resmgr.Manager
 	mu      sync.Mutex
 	quiet   bool
 }
@@ -72,9 +72,9 @@ func runDaemon(socket string) int {
 	p := &daemon.Program{
 		Name: "pcscd", Args: []string{"--foreground", "--socket", socket, "--max-thread", "400", "--max-card-handle-per-reader", "400"},
 		Env: func(string) string { return "" }, Stdout: os.Stdout, Stderr: os.Stderr, Default: "sim",
-		Readers: []daemon.Readers{{Name: "sim", Usage: "sim", Plug: func(ctx context.Context, m *pcsc.Manager, _ string, _ *slog.Logger) (<-chan error, error) {
+		Readers: []daemon.Readers{{Name: "sim", Usage: "sim", Plug: func(ctx context.Context, m *resmgr.Manager, _ string, _ *slog.Logger) (<-chan error, error) {
 			s.manager = m
-			return pcsc.Plug(ctx, m, s.driver), nil
+			return resmgr.Plug(ctx, m, s.driver), nil
 		}}},
 		Ready: func() {
 			go s.move(rand.New(rand.NewPCG(seed, 2)))

@@ -1,0 +1,52 @@
+package login
+
+import (
+	"errors"
+
+	"pam_pkcs11/token"
+)
+
+// errNoCards is why an Authenticator without Cards opens no module.
+var errNoCards = errors.New("this program knows no source of cards")
+
+// setEnvironment sets the variables for the module. It comes before prepare, whose first question
+// about an account brings another thread into the C library.
+func (t *attempt) setEnvironment() *Refusal {
+	if t.a.Cards == nil {
+		return refuse(LibraryNotLoaded, errNoCards)
+	}
+	if err := t.a.Cards.Prepare(t.conf); err != nil {
+		return refuse(LibraryNotLoaded, err)
+	}
+	return nil
+}
+
+// loadModule opens the configured module, which closeModule ends.
+func (t *attempt) loadModule() (token.Module, *Refusal) {
+	t.loading(t.conf.Module.Path)
+	m, err := t.a.Cards.Open(t.conf, token.Options{
+		Logger:  t.log,
+		Trace:   t.a.Trace,
+		Running: t.calling,
+	})
+	switch {
+	case err == nil:
+		t.module = m
+		return m, nil
+	case errors.Is(err, token.ErrNotStarted):
+		return nil, refuse(LibraryNotInitialised, err)
+	default:
+		return nil, refuse(LibraryNotLoaded, err)
+	}
+}
+
+// closeModule ends the module, once the answer is given.
+func (t *attempt) closeModule() {
+	if t.module == nil {
+		return
+	}
+	t.at(stepFinalize)
+	if err := t.module.Close(); err != nil {
+		t.log.Warn("PKCS#11 library not finalised", "error", err)
+	}
+}

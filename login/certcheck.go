@@ -1,0 +1,332 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper"
+	"pam_pkcs11/token"
+	"pam_pkcs11/verify"
+)
+
+// candidate is a certificate that may log the user in, once the card proves its key.
+type candidate struct {
+	object  token.Object
+	checked *verify.Result
+	mapped  mapper.Result
+}
+
+// assessment asks, for every certificate shown, whether it is good and whose it is. It runs beside the
+// prompt; what it finds stays hidden until the PIN is right.
+type assessment struct {
+	ahead  *prepared
+	ctx    context.Context
+	cancel context.CancelFunc
+	owned  chan struct{} // closed when the owners of the certificates are known
+	done   chan struct{}
+	err    error // a panic in it
+}
+
+// assessGrace is how long a prompt waits for the assessment: local checks end well within it, so that a
+// card which cannot log the user in is not asked for its PIN; a slow network does not delay the prompt.
+const assessGrace = 150 * time.Millisecond
+
+// assess starts the assessment of all cards.
+func (t *attempt) assess(ctx context.Context, ahead *prepared, cards []*card) *assessment {
+	s := &assessment{ahead: ahead, owned: make(chan struct{}), done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithTimeout(ctx, t.assessTime())
+
+	owned := sync.OnceFunc(func() { close(s.owned) })
+	go func() {
+		defer close(s.done)
+		defer owned()
+		defer recoverInto(&s.err)
+		t.runAssessment(s, cards, owned)
+	}()
+	return s
+}
+
+func (t *attempt) runAssessment(s *assessment, cards []*card, owned func()) {
+	checker, err := s.ahead.wait()
+	if err != nil {
+		return
+	}
+	defer s.ahead.close()
+
+	for _, c := range cards {
+		checker.expect(s.ahead.connected, certificates(c.objects), t.req.User)
+	}
+	for _, c := range cards {
+		c.checker, c.checkedAt = checker, t.a.now()
+		c.owners = t.owners(s.ctx, checker, c.objects)
+	}
+	owned()
+
+	for _, c := range cards {
+		if !c.hidden {
+			c.qualified, c.rejected = t.qualify(s.ctx, checker, c)
+			c.checkedAt = t.a.now()
+		}
+	}
+}
+
+// verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
+const verdictGrace = 100 * time.Millisecond
+
+// assessTime is the time of one assessment: verify_timeout for the checks, and the grace for what follows
+// from them.
+func (t *attempt) assessTime() time.Duration { return t.conf.Global.VerifyTimeout + verdictGrace }
+
+// qualify returns the certificates that check and map, and, when there is none, why.
+func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate, *Refusal) {
+	checks := t.checkAll(ctx, k, c)
+	var qualified []candidate
+	var worst *Refusal
+	for i, o := range c.objects {
+		if t.otherObject(o) {
+			continue
+		}
+		q, r := t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		if r == nil {
+			qualified = append(qualified, q)
+			continue
+		}
+		t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(o)}, r.attrs()...)...)
+		worst = furthest(worst, r)
+	}
+	if len(qualified) > 0 {
+		return qualified, nil
+	}
+	if worst == nil {
+		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
+	}
+	return nil, worst
+}
+
+// levelOf: what is passed over without a word has one line in the log, that of the login.
+func (t *attempt) levelOf(r *Refusal) slog.Level {
+	if t.mode() == ModeSkip && saysNothing(r.Outcome) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// check is what the verifier says of one certificate.
+type check struct {
+	result *verify.Result
+	err    error
+	late   bool // verify_timeout was over when it ended
+}
+
+// checksAtOnce bounds how many certificates of a card are checked at the same time.
+const checksAtOnce = 8
+
+// checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
+func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
+		defer cancel()
+	}
+	others := certificates(card.objects)
+	checks := make([]check, len(card.objects))
+	slots := make(chan struct{}, checksAtOnce)
+	var group sync.WaitGroup
+	for i, o := range card.objects {
+		if o.Err != nil || t.otherObject(o) || card.owners[i].refusal != nil {
+			continue
+		}
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			c := &checks[i]
+			defer recoverInto(&c.err)
+			c.result, c.err = k.Check(ctx, o.Cert, others)
+			c.late = ctx.Err() != nil
+		})
+	}
+	group.Wait()
+	return checks
+}
+
+// otherObject reports whether token_uri names another object of this token than o.
+func (t *attempt) otherObject(o token.Object) bool {
+	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
+}
+
+func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w owner, c check) (candidate, *Refusal) {
+	switch {
+	case errors.Is(o.Err, token.ErrFault):
+		return candidate{}, refuse(TokenFault, o.Err)
+	case o.Err != nil:
+		return candidate{}, refuse(CertificateInvalid, o.Err)
+	case w.refusal != nil:
+		return candidate{}, w.refusal
+	}
+	t.logDecisions(c.result)
+	switch {
+	case c.err != nil:
+		return candidate{}, t.verifyRefusal(o.Cert, c.err, c.late)
+	case c.result == nil:
+		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
+	}
+	if !w.asked {
+		if w.mapped, w.refusal = t.mapObject(ctx, k, Checked(o.Cert, c.result)); w.refusal != nil {
+			return candidate{}, w.refusal
+		}
+	}
+	return candidate{object: o, checked: c.result, mapped: w.mapped}, nil
+}
+
+// mapObject asks the mappers whose certificate it is, or whether it is the user's.
+func (t *attempt) mapObject(ctx context.Context, k *Checker, cert mapper.Checked) (mapped mapper.Result, r *Refusal) {
+	var err error
+	if t.find() {
+		mapped, err = k.Find(ctx, cert)
+	} else {
+		mapped, err = k.match(ctx, cert, t.req.User)
+	}
+	if err != nil {
+		return mapper.Result{}, t.mapRefusal(ctx, err)
+	}
+	return mapped, nil
+}
+
+// awaitAssessment blocks until the assessment ends and tells whether the card may be logged in to.
+func (t *attempt) awaitAssessment(ctx context.Context, s *assessment, c *card) *Refusal {
+	if !s.over() {
+		t.verifying(ctx)
+	}
+	if r := t.waitAssessment(ctx, s); r != nil {
+		return r
+	}
+	return t.assessed(s, c)
+}
+
+func (t *attempt) verifying(ctx context.Context) {
+	if !t.conf.Global.Quiet && !t.discreet {
+		t.info(ctx, MsgVerifying)
+	}
+}
+
+func (s *assessment) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// waitAssessment blocks until the assessment ends; its own deadline is verify_timeout.
+func (t *attempt) waitAssessment(ctx context.Context, s *assessment) *Refusal {
+	return t.waitFor(ctx, s.done)
+}
+
+// waitFor blocks until a stage of the assessment ends.
+func (t *attempt) waitFor(ctx context.Context, stage <-chan struct{}) *Refusal {
+	select {
+	case <-stage:
+		return nil
+	default:
+	}
+	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
+		return refuse(InternalFault, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
+	select {
+	case <-stage:
+		return nil
+	case <-ctx.Done():
+		return refuse(DeadlinePassed, ctx.Err())
+	}
+}
+
+// assessed tells, after the assessment, whether the card may be logged in to.
+func (t *attempt) assessed(s *assessment, c *card) *Refusal {
+	if r := s.fault(); r != nil {
+		return r
+	}
+	return c.verdict()
+}
+
+// fault is why nothing could be checked at all, nil when it could. It is known once the assessment is over.
+func (s *assessment) fault() *Refusal {
+	switch {
+	case s.err != nil:
+		return refuse(InternalFault, s.err)
+	case s.ahead.err != nil:
+		return refuse(ConfigurationInvalid, s.ahead.err)
+	}
+	return nil
+}
+
+// verdict tells whether the card may be logged in to.
+func (c *card) verdict() *Refusal {
+	switch {
+	case len(c.qualified) > 0:
+		return nil
+	case c.rejected == nil:
+		return refuse(NoMatchingCertificate, nil)
+	}
+	return c.rejected
+}
+
+// assessHidden reads and checks the certificates that a card shows only after login.
+func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
+	if err := c.read(shown); err != nil {
+		return readRefusal(ctx, err)
+	}
+	if len(c.objects) == 0 {
+		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
+	}
+	t.verifying(ctx)
+	if r := t.waitAssessment(ctx, s); r != nil {
+		return r
+	}
+	if r := s.fault(); r != nil {
+		return r
+	}
+	return t.checkNow(ctx, c.checker, c)
+}
+
+// checkNow checks what the card shows, while the user waits; its deadline is verify_timeout.
+func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
+	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
+		return refuse(InternalFault, err)
+	}
+	defer func() { _ = t.conv.Wait(ctx, 0) }()
+	fresh, cancel := context.WithTimeout(ctx, t.assessTime())
+	defer cancel()
+
+	k.expect(fresh, certificates(c.objects), t.req.User)
+	c.owners = t.owners(fresh, k, c.objects)
+	c.qualified, c.rejected = t.qualify(fresh, k, c)
+	c.checker, c.checkedAt = k, t.a.now()
+	return c.verdict()
+}
+
+// find tells whether the user is to be named by the card.
+func (t *attempt) find() bool { return t.req.User == "" }
+
+func certificates(objects []token.Object) []*certinfo.Certificate {
+	var all []*certinfo.Certificate
+	for _, o := range objects {
+		if o.Err == nil {
+			all = append(all, o.Cert)
+		}
+	}
+	return all
+}
+
+func subjectOf(o token.Object) string {
+	if o.Cert == nil {
+		return ""
+	}
+	return o.Cert.Subject.RFC4514()
+}

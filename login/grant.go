@@ -1,0 +1,116 @@
+package login
+
+import (
+	"context"
+	"errors"
+
+	"pam_pkcs11/internal/secret"
+)
+
+// success is a request that is to be granted, and what the log has to say of it.
+type success struct {
+	result  *Result
+	checker *Checker
+	card    *card
+	chosen  candidate
+}
+
+// publish names the user and the card to the PAM stack. It is the only way to a granted request.
+func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *secret.PIN) (*success, *Refusal) {
+	if err := ctx.Err(); err != nil {
+		return nil, refuse(DeadlinePassed, err)
+	}
+	user := t.req.User
+	if t.find() {
+		var r *Refusal
+		if user, r = t.chooseAccount(ctx, chosen.mapped); r != nil {
+			return nil, r
+		}
+	}
+	if user == "" {
+		return nil, refuse(UserNotSet, errors.New("the mappers named no user"))
+	}
+	cert := chosen.object.Cert
+	res := &Result{User: user, Variables: map[string]string{
+		"PKCS11_LOGIN_TOKEN_NAME":  c.token.Label,
+		"PKCS11_LOGIN_CERT_ISSUER": cert.Issuer.OneLine(),
+		"PKCS11_LOGIN_CERT_SERIAL": cert.SerialHex(":"),
+	}}
+	if t.conf.Global.ForwardPIN == "success" && pin.Len() > 0 {
+		forward, err := secret.New(append([]byte(nil), pin.Bytes()...))
+		if err != nil {
+			return nil, refuse(InternalFault, err)
+		}
+		res.Forward = forward
+	}
+	t.warnExpiry(ctx, chosen)
+	return &success{result: res, checker: c.checker, card: c, chosen: chosen}, nil
+}
+
+// grant hands over a success, and writes in the log what came of it. Where the host does not tell, and may end this
+// process at once, the log says so before.
+func (t *attempt) grant(s *success) *Refusal {
+	host := t.a.host()
+	if !host.Confirms() {
+		t.given(s)
+		t.remember(s)
+		host.Deliver(s.result, nil)
+		host.Done()
+		return nil
+	}
+
+	delivery := host.Deliver(s.result, nil)
+	r := t.delivered(s, delivery)
+	host.Done()
+	if r == nil {
+		t.remember(s)
+	}
+	return r
+}
+
+// delivered writes the line of a login whose answer was handed over.
+func (t *attempt) delivered(s *success, d Delivery) *Refusal {
+	switch d {
+	case Taken:
+		t.granted(s)
+		return nil
+	case Unconfirmed:
+		t.given(s)
+		return nil
+	case Declined:
+		return t.notGranted(s, "host_declined", "the program that asked did not act on the verdict; its own line tells why")
+	}
+	return t.notGranted(s, "host_gone", "the program that asked ended before it took the verdict")
+}
+
+// granted writes the one line of a success that has taken effect.
+func (t *attempt) granted(s *success) { t.log.Info("login granted", s.attrs(t)...) }
+
+// given writes the one line of a success of which nobody tells whether it takes effect.
+func (t *attempt) given(s *success) { t.log.Info("verdict given: success", s.attrs(t)...) }
+
+// attrs name the user, his card and his certificate.
+func (s *success) attrs(t *attempt) []any {
+	cert, token := s.chosen.object.Cert, s.card.token
+	return []any{"user", s.result.User, "token", token.Label, "token_serial", token.Serial,
+		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
+		"mapper", s.chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String()}
+}
+
+// remember lets the verifier note what the login has shown, for later ones. That it cannot changes nothing.
+func (t *attempt) remember(s *success) {
+	var fault error
+	defer func() {
+		if fault != nil {
+			t.log.Error("the login was not noted for later ones", "error", fault)
+		}
+	}()
+	defer recoverInto(&fault)
+	s.checker.verifier.Granted(s.chosen.checked)
+}
+
+// notGranted writes the line of a login that would have been one.
+func (t *attempt) notGranted(s *success, reason, detail string) *Refusal {
+	t.log.Warn("login not granted", append([]any{"reason", reason, "detail", detail}, s.attrs(t)...)...)
+	return refuse(InternalFault, errors.New(detail))
+}

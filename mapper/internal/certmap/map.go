@@ -1,0 +1,175 @@
+package certmap
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/ldapconn"
+	"pam_pkcs11/mapper/internal/directory"
+)
+
+// mapRule tells whose certificate it is: an LDAP filter with templates, or, as SSSD has it for users of
+// the machine itself, a login or templates that make one, in parentheses.
+type mapRule struct {
+	pieces []piece
+	local  bool
+	fixed  bool   // local, and without templates
+	fetch  string // attribute in which the certificate itself must have been found; "" is none
+}
+
+const maxMapRule = 16 << 10
+
+// octetClause is the beginning of a clause whose value follows.
+var octetClause = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\(([A-Za-z0-9][A-Za-z0-9.;-]*)=$`) })
+
+// parseMap reads a mapping rule.
+func parseMap(text string) (*mapRule, error) {
+	if len(text) > maxMapRule {
+		return nil, fmt.Errorf("longer than %d octets", maxMapRule)
+	}
+	typ, rest := ruleType(text)
+	if typ != "" && typ != "LDAP" && typ != "LDAPU1" {
+		return nil, fmt.Errorf("type %s is not known, expected LDAP or LDAPU1", typ)
+	}
+	rest = strings.TrimSpace(rest)
+	if !strings.HasPrefix(rest, "(") || !strings.HasSuffix(rest, ")") {
+		return nil, errors.New("the rule stands in parentheses, as (uid={subject_rfc822_name.short_name}) or (alice)")
+	}
+	pieces, err := parsePieces(rest, typ == "LDAPU1")
+	if err != nil {
+		return nil, err
+	}
+	r := &mapRule{pieces: pieces}
+	if isLocal(pieces) {
+		return r, r.trimLocal()
+	}
+	return r, r.checkFilter()
+}
+
+// isLocal tells a login from a filter: no comparison stands in it.
+func isLocal(pieces []piece) bool {
+	for _, p := range pieces {
+		if strings.Contains(p.text, "=") {
+			return false
+		}
+	}
+	return true
+}
+
+// trimLocal takes the parentheses off.
+func (r *mapRule) trimLocal() error {
+	r.local, r.fixed = true, len(r.pieces) == 1
+	first, last := &r.pieces[0], &r.pieces[len(r.pieces)-1]
+	first.text = strings.TrimPrefix(first.text, "(")
+	last.text = strings.TrimSuffix(last.text, ")")
+	for _, p := range r.pieces {
+		if strings.ContainsAny(p.text, "()*\\") {
+			return errors.New("is neither a filter nor a login in parentheses")
+		}
+		if p.template != nil && p.template.isCert {
+			return errors.New("a certificate is no login")
+		}
+	}
+	if r.fixed && !directory.IsLogin(first.text) {
+		return fmt.Errorf("%q is no login", first.text)
+	}
+	return nil
+}
+
+// checkFilter sees that the rule is a filter whatever the templates hold, and that they stand for values.
+func (r *mapRule) checkFilter() error {
+	var b strings.Builder
+	for i, p := range r.pieces {
+		b.WriteString(p.text)
+		if p.template == nil {
+			continue
+		}
+		b.WriteString(directory.Placeholder)
+		if m := octetClause().FindStringSubmatch(r.pieces[i-1].text); p.template.isCert && m != nil && strings.HasPrefix(r.pieces[i+1].text, ")") {
+			r.fetch = m[1]
+		}
+	}
+	parsed, err := ldapconn.ParseFilter(b.String())
+	if err != nil {
+		return err
+	}
+	if strings.ContainsAny(parsed.Shape(), "|!") {
+		r.fetch = "" // an entry may have been found by something else
+	}
+	return placeholdersAreValues(parsed)
+}
+
+func placeholdersAreValues(f *ldapconn.Filter) error {
+	if strings.Contains(f.Attribute, directory.Placeholder) {
+		return errors.New("a template stands for a value, not for an attribute")
+	}
+	for _, c := range f.Children {
+		if err := placeholdersAreValues(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filter fills the templates in, each escaped; false when the certificate lacks one. A clause that
+// compares with the whole certificate becomes one that OpenLDAP understands too.
+func (r *mapRule) filter(cert *certinfo.Certificate) (string, bool) { return r.filterBy(cert, "auto") }
+
+// filterBy is filter with the way to look for a whole certificate, as for certificateFilter.
+func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool) {
+	var b strings.Builder
+	cut := false // the ")" after a clause that was written whole
+	for i, p := range r.pieces {
+		if p.template == nil {
+			text := p.text
+			if cut {
+				text = strings.TrimPrefix(text, ")")
+			}
+			cut = false
+			if i+1 < len(r.pieces) && r.wholeClause(i+1) {
+				text = text[:strings.LastIndexByte(text, '(')]
+			}
+			b.WriteString(text)
+			continue
+		}
+		if r.wholeClause(i) {
+			attribute := octetClause().FindStringSubmatch(r.pieces[i-1].text)[1]
+			b.WriteString(directory.CertificateFilter(attribute, cert, how))
+			cut = true
+			continue
+		}
+		value, ok := p.template.values(cert)
+		if !ok {
+			return "", false
+		}
+		b.WriteString(ldapconn.EscapeFilter(value))
+	}
+	return b.String(), true
+}
+
+// wholeClause tells that the i-th piece is a certificate and all of a clause's value.
+func (r *mapRule) wholeClause(i int) bool {
+	p := r.pieces[i]
+	return p.template != nil && p.template.isCert && octetClause().MatchString(r.pieces[i-1].text) && strings.HasPrefix(r.pieces[i+1].text, ")")
+}
+
+// login fills the templates of a local rule in; false when the certificate lacks one, or no login comes of it.
+func (r *mapRule) login(cert *certinfo.Certificate) (string, bool) {
+	var b strings.Builder
+	for _, p := range r.pieces {
+		if p.template == nil {
+			b.WriteString(p.text)
+			continue
+		}
+		value, ok := p.template.values(cert)
+		if !ok {
+			return "", false
+		}
+		b.Write(value)
+	}
+	return b.String(), directory.IsLogin(b.String())
+}

@@ -1,0 +1,53 @@
+// Package lines reads texts of any size in blocks of whole lines.
+package lines
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Each reads a text in blocks, each cut after its last whole line, so that a line is always whole; what is left
+// goes before the next block. A byte order mark at the beginning does not count. It ends when f returns false.
+func Each(ctx context.Context, r io.Reader, size, maxLine int, f func([]byte) bool) error {
+	block := make([]byte, size+maxLine)
+	kept := 0
+	for first := true; ; first = false {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(r, block[kept:kept+size])
+		data := block[:kept+n]
+		if first {
+			data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+		}
+		switch {
+		case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+			f(data)
+			return nil
+		case err != nil:
+			return err
+		}
+		end := bytes.LastIndexByte(data, '\n') + 1
+		if len(data)-end > maxLine {
+			return fmt.Errorf("line of more than %d octets", maxLine)
+		}
+		if !f(data[:end]) {
+			return nil
+		}
+		kept = copy(block, data[end:])
+	}
+}
+
+// IsBlank reports whether an octet is a blank or a tab.
+func IsBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// Cut takes the first line off, without its end.
+func Cut(data []byte) (line, rest []byte) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return data[:i], data[i+1:]
+	}
+	return data, nil
+}

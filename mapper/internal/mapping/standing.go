@@ -1,0 +1,50 @@
+package mapping
+
+import (
+	"context"
+
+	"pam_pkcs11/internal/certinfo"
+)
+
+// Standing is how sure it is that a certificate's issuer is the authority that its name says. Any CA can certify another
+// one of any name, so that a name alone tells only what some root of ca_dir has let pass.
+type Standing int
+
+// The standings.
+const (
+	StandingUnknown Standing = iota // no chain was built: the name is a text of the certificate
+	StandingForeign                 // ca_dir has CAs of that name, and this one is below another anchor
+	StandingNamed                   // ca_dir has no CA of that name, and several roots that could have certified one
+	StandingBound                   // the key is that of such a CA, or was certified below the same anchor
+)
+
+type standingKey struct{}
+
+// WithStanding tells the mapper that is asked how sure the issuer is.
+func WithStanding(ctx context.Context, s Standing) context.Context {
+	return context.WithValue(ctx, standingKey{}, s)
+}
+
+// IssuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does not.
+func IssuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingBound }
+
+// IssuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below another anchor.
+func IssuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingForeign }
+
+// IssuerUse is what a mapper makes of the issuer's name.
+type IssuerUse int
+
+// The uses.
+const (
+	UsesNoIssuer   IssuerUse = iota
+	ComparesIssuer           // a directory may go by the name, and the mapper looks at what it found
+	RestsOnIssuer            // the answer may rest on the name
+)
+
+// IssuerReader is a mapper that goes by the issuer's name.
+type IssuerReader interface {
+	IssuerUse(cert *certinfo.Certificate) IssuerUse
+}
+
+// NameTheKey is the cure.
+const NameTheKey = `put the CA's certificate into ca_dir, or write issuer = "file:..." or "sha256:..."`

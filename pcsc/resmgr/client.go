@@ -1,0 +1,147 @@
+package resmgr
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"sync"
+	"time"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/internal/waitfor"
+)
+
+// Client is an established context and its handles: what a Manager knows of one program.
+type Client struct {
+	m      *Manager
+	id     pcsc.SCardContext
+	peer   *Peer // nil: this process
+	ctx    context.Context
+	cancel context.CancelFunc  // ends all waits of the client
+	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
+
+	mu       sync.Mutex
+	released bool
+	handles  map[pcsc.Handle]*Connection
+	waiting  *waiting // the GetStatusChange that runs, of an in-process client
+}
+
+// ID is the number of the context.
+func (c *Client) ID() pcsc.SCardContext { return c.id }
+
+// Context ends with the client, or with Cancel.
+func (c *Client) Context() context.Context { return c.ctx }
+
+// Cancel ends all waits of the client, now and later: its program is gone.
+func (c *Client) Cancel() { c.cancel() }
+
+// OnWait has begin called before the client waits for somebody else's use of a card, and what that
+// returns afterwards. It is called once, before the client is used.
+func (c *Client) OnWait(begin func() (end func())) { c.onWait = begin }
+
+// Connect is pcsc.Service's Connect, whose waits end with the client.
+func (c *Client) Connect(reader string, mode pcsc.ShareMode, protocols pcsc.Protocol) (*Connection, pcsc.Protocol, pcsc.Error) {
+	return c.connect(c.ctx, reader, mode, protocols)
+}
+
+// LogValue says who the client is.
+func (c *Client) LogValue() slog.Value {
+	if c.peer == nil {
+		return slog.StringValue("this process")
+	}
+	return c.peer.LogValue()
+}
+
+// Establish makes a context for the program of a peer, or for this process if peer is nil. ctx ends
+// its waits.
+func (m *Manager) Establish(ctx context.Context, peer *Peer) (*Client, pcsc.Error) {
+	c := &Client{m: m, peer: peer, handles: map[pcsc.Handle]*Connection{}}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		c.cancel()
+		return nil, pcsc.ErrShutdown
+	}
+	for c.id == 0 || m.clients[c.id] != nil {
+		n, err := randomNumber()
+		if err != nil {
+			c.cancel()
+			return nil, pcsc.ErrInternalError
+		}
+		c.id = pcsc.SCardContext(n)
+	}
+	m.clients[c.id] = c
+	return c, pcsc.ErrSuccess
+}
+
+// randomNumber is a positive number of 31 bits.
+func randomNumber() (uint32, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint32(b[:])&0x7FFFFFFF | 0x100, nil
+}
+
+// Release ends a context: its waits, its handles. Cards that the client had locked are reset.
+func (c *Client) Release() {
+	m := c.m
+	c.mu.Lock()
+	c.released = true
+	handles := make([]*Connection, 0, len(c.handles))
+	for _, h := range c.handles {
+		handles = append(handles, h)
+	}
+	clear(c.handles)
+	c.mu.Unlock()
+	c.cancel()
+	m.mu.Lock()
+	delete(m.clients, c.id)
+	for _, h := range handles {
+		delete(m.handles, h.id)
+	}
+	m.mu.Unlock()
+	if len(handles) == 0 {
+		return
+	}
+	var resets sync.WaitGroup
+	for _, h := range handles {
+		h.abandon(&resets)
+	}
+	waitfor.Group(&resets, resetTime)
+}
+
+// resetTime is how long a release waits for the reset of cards that were locked, so that the next
+// program finds them free; a reader that does not answer is no reason to wait longer.
+const resetTime = 2 * time.Second
+
+// abandon is Disconnect for a client that has gone without one.
+func (h *Connection) abandon(resets *sync.WaitGroup) {
+	r := h.r
+	r.mu.Lock()
+	reset := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone && r.state&pcsc.Present != 0
+	if !reset {
+		h.drop()
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client)
+	resets.Go(func() {
+		r.driver.Lock()
+		defer r.driver.Unlock()
+		if h.locked(func() pcsc.Error {
+			if r.owner != h || h.event != pcsc.ErrSuccess || r.gone {
+				return pcsc.ErrInvalidHandle
+			}
+			return pcsc.ErrSuccess
+		}) == pcsc.ErrSuccess {
+			r.power(pcsc.ResetCard)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		h.drop()
+	})
+}

@@ -1,0 +1,42 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+
+	"pam_pkcs11/pcsc/resmgr"
+)
+
+// ServiceStatus is what goes on at a Server: the readers, and who uses them.
+type ServiceStatus struct {
+	Readers []resmgr.ReaderStatus
+	// Unconnected are programs that have a context, or have not asked for one yet, and no connection to a reader.
+	Unconnected []resmgr.ProgramStatus
+}
+
+// Status says what goes on now. It waits for no reader.
+func (s *Server) Status() ServiceStatus {
+	status := ServiceStatus{Readers: s.Manager.ReaderStatus()}
+	connected := map[int]bool{}
+	for _, r := range status.Readers {
+		for _, c := range r.Connections {
+			connected[c.PID] = true
+		}
+	}
+
+	s.mu.Lock()
+	var peers []resmgr.Peer
+	for c := range s.conns {
+		if !connected[c.peer.PID] {
+			connected[c.peer.PID] = true
+			peers = append(peers, c.peer)
+		}
+	}
+	s.mu.Unlock()
+
+	for _, p := range peers {
+		status.Unconnected = append(status.Unconnected, p.Status())
+	}
+	slices.SortFunc(status.Unconnected, func(a, b resmgr.ProgramStatus) int { return cmp.Compare(a.PID, b.PID) })
+	return status
+}

@@ -1,0 +1,74 @@
+package token
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Selector says which slots may be used. Its zero value takes every slot with a token.
+type Selector struct {
+	SlotNum         int    // 0: any; n: the n-th of the list of slots, from 1
+	SlotDescription string // the slot's description begins so; "" and "none": any
+	TokenLabel      string // exactly, without padding; "": any
+	URI             *URI   // nil: any
+}
+
+// Select returns the slots with an initialised token that qualify, in their order. It asks the library for slot
+// descriptions (C_GetSlotInfo), and who made it (C_GetInfo), only as far as the selection needs them; a slot that does
+// not answer does not qualify.
+func (s Selector) Select(slots []Slot) []Slot {
+	var list []Slot
+	for _, slot := range slots {
+		if s.takes(&slot) {
+			list = append(list, slot)
+		}
+	}
+	return list
+}
+
+func (s Selector) takes(slot *Slot) bool {
+	fit, _ := s.Judge(slot)
+	return fit == Fits
+}
+
+// Fit is why a slot may be used or not.
+type Fit int
+
+const (
+	Fits       Fit = iota
+	Empty          // there is no token
+	Blank          // the token is not initialised
+	Unreadable     // the token cannot be read
+	Another        // the token is another than the selection asks for
+)
+
+// Judge tells whether a slot qualifies, and in words what it was judged by. It asks the library what Select asks.
+func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
+	switch {
+	case slot.Err != nil:
+		return Unreadable, "its token cannot be read: " + slot.Err.Error()
+	case slot.Token == nil:
+		return Empty, "it is empty"
+	case !slot.Token.Initialized:
+		return Blank, fmt.Sprintf("its token %q is not initialised (no CKF_TOKEN_INITIALIZED)", slot.Token.Label)
+	case s.SlotNum != 0 && slot.Index != s.SlotNum:
+		return Another, fmt.Sprintf("it is number %d, and slot_num is %d", slot.Index, s.SlotNum)
+	case s.TokenLabel != "" && slot.Token.Label != strings.TrimRight(s.TokenLabel, " "):
+		return Another, fmt.Sprintf("its token is %q, not %q", slot.Token.Label, s.TokenLabel)
+	case !s.describes(slot):
+		return Another, fmt.Sprintf("its description is %q, and slot_description is %q", slot.Description, s.SlotDescription)
+	case s.URI != nil && !s.URI.MatchToken(*slot):
+		return Another, fmt.Sprintf("its token %q, serial number %q, of %q, does not match token_uri", slot.Token.Label,
+			slot.Token.Serial, slot.Token.Manufacturer)
+	}
+	return Fits, ""
+}
+
+// describes reports whether the slot's description begins as asked for.
+func (s Selector) describes(slot *Slot) bool {
+	if s.SlotDescription == "" || s.SlotDescription == "none" {
+		return true
+	}
+	// Padded again: the prefix in an old configuration may end in the field's blanks.
+	return slot.Describe() == nil && strings.HasPrefix(slot.Description+strings.Repeat(" ", 64), s.SlotDescription)
+}
