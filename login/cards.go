@@ -9,8 +9,8 @@ import (
 // errNoCards is why an Authenticator without Cards opens no module.
 var errNoCards = errors.New("this program knows no source of cards")
 
-// setEnvironment sets the variables for the module. It comes before prepare, whose first question
-// about an account brings another thread into the C library.
+// setEnvironment sets the variables for the module. It comes before prepare, which
+// may bring another thread into the C library.
 func (t *attempt) setEnvironment() *Refusal {
 	if t.a.Cards == nil {
 		return refuse(LibraryNotLoaded, errNoCards)

@@ -6,9 +6,9 @@ import (
 )
 
 // prepared is all that runs ahead of a login, so that the user does not wait for it: while the
-// PKCS#11 library is loaded, the authorities and the mappers' files are read and the C library
-// loads its name services; while the card is read, the first mapper connects to its server. Nothing
-// of it decides anything: without it a login ends in the same way, later.
+// PKCS#11 library is loaded, the authorities and the mappers' files are read; while the card is
+// read, the first mapper connects to its server. Nothing of it decides anything: without it a login
+// ends in the same way, later.
 type prepared struct {
 	ready   chan struct{} // closed when checker and err are set
 	checker *Checker
@@ -18,21 +18,14 @@ type prepared struct {
 	disconnect context.CancelFunc
 }
 
-// prepare starts what needs no card. It comes after setEnvironment, since its questions about
-// accounts bring other threads into the C library.
+// prepare starts what needs no card. It comes after setEnvironment, since mappers
+// may bring other threads into the C library.
 func (t *attempt) prepare() *prepared {
 	p := &prepared{ready: make(chan struct{})}
 
-	go t.warmAccounts()
 	go func() {
 		p.checker, p.err = t.newChecker()
 		close(p.ready)
-
-		if p.err == nil {
-			var fault error
-			defer recoverInto(&fault)
-			p.checker.verifier.Warm() // the library takes longer to load
-		}
 	}()
 	return p
 }
@@ -41,19 +34,6 @@ func (t *attempt) prepare() *prepared {
 func (t *attempt) newChecker() (k *Checker, err error) {
 	defer recoverInto(&err)
 	return t.a.NewChecker(t.conf)
-}
-
-// warmAccounts lets the C library load its name services while the PKCS#11 library is loaded; the
-// answer is looked up again by the mappers.
-func (t *attempt) warmAccounts() {
-	var fault error
-	defer recoverInto(&fault)
-	name := t.req.User
-	if t.find() {
-		name = "root"
-	}
-	_, _ = t.a.accounts().Lookup(name)
-	t.a.accounts().UIDMin()
 }
 
 // connect lets the first mapper connect to its server, if it has one, as soon as there is a card:
