@@ -9,7 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"pam_pkcs11/ccid"
+	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/ccid/usb"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 	"pam_pkcs11/pcsc/server"
@@ -20,13 +21,13 @@ func main() {
 	defer stop()
 
 	// The readers, and a manager over them.
-	options, err := ccid.ParseOptions("")
+	options, err := plan.ParseOptions("")
 	if err != nil {
 		log.Fatal(err)
 	}
 	manager := resmgr.New(resmgr.Options{})
 	defer manager.Close()
-	driver := resmgr.Plug(ctx, manager, ccid.NewDriver(options, nil))
+	driver := resmgr.Plug(ctx, manager, usb.NewDriver(options, nil))
 	manager.Ready()
 
 	// The manager is a service like the client of a daemon.
