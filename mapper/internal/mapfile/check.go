@@ -108,7 +108,7 @@ func (c *lineCheck) block(data []byte) bool {
 
 // judge tells what is wrong with a line, "" where nothing is.
 func (c *lineCheck) judge(line []byte) string {
-	line = bytes.Trim(line, " \t\r")
+	line = trimLine(line)
 	if len(line) == 0 || line[0] == '#' {
 		return ""
 	}

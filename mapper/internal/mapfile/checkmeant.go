@@ -28,7 +28,7 @@ const maxMeantLines = 3 // that are named of each way
 
 // add looks at a line in which nothing is wrong.
 func (m *meantLines) add(number int, line []byte, item string) {
-	line = bytes.Trim(line, " \t\r")
+	line = trimLine(line)
 	k, _, ok := splitLine(line)
 	if !ok {
 		return

@@ -323,10 +323,14 @@ func (s *scan) give(i int, login []byte) {
 	s.fits++
 }
 
+// trimLine cuts what stands round a line and is no part of it.
+func trimLine(line []byte) []byte {
+	return bytes.TrimLeft(bytes.TrimRight(line, " \t\r"), " \t")
+}
+
 // splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
 func splitLine(line []byte) (key, login []byte, ok bool) {
-	line = bytes.TrimRight(line, " \t\r")
-	line = bytes.TrimLeft(line, " \t")
+	line = trimLine(line)
 	if len(line) == 0 || line[0] == '#' {
 		return nil, nil, false
 	}

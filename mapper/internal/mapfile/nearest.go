@@ -171,7 +171,7 @@ func (s *nearSearch) block(data []byte) bool {
 		var line []byte
 		line, data = lines.Cut(data)
 		s.line++
-		s.look(bytes.Trim(line, " \t\r"))
+		s.look(trimLine(line))
 	}
 	return s.rank > otherCase
 }

@@ -48,6 +48,7 @@ func FuzzNearest(f *testing.F) {
 	f.Add([]byte("subject=C = IT, CN = A -> a\n\"x\" -> b\n"), "CN=A,C=IT")
 	f.Add([]byte("1 CN=A -> a\n"), "1 CN=B")
 	f.Add([]byte("0 -> 0\n0  -> 0\n"), "0 ")
+	f.Add([]byte("\rCC00 -> 0\n"), "\rCC00")
 	f.Fuzz(func(t *testing.T, file []byte, text string) {
 		if text == "" || strings.ContainsAny(text, "\n\x00") || len(file) > 1<<12 || len(text) > 1<<8 {
 			return
