@@ -94,15 +94,6 @@ func Mute() (*Server, error) {
 	return s, nil
 }
 
-// Dead is an address at which nobody listens.
-func Dead() (*Server, error) {
-	s, err := Mute()
-	if err == nil {
-		s.Close()
-	}
-	return s, err
-}
-
 // serve is an HTTP server.
 func serve(h http.HandlerFunc) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

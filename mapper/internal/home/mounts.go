@@ -17,13 +17,13 @@ const (
 	maxMountLines = 16 << 20 // octets
 )
 
-// mount is one file system that a machine does not hold itself.
+// mount is one file system in the tree.
 type mount struct {
 	point  string // absolute, without a slash at its end
-	server string // what hangs together
+	server string // what hangs together with it; "" for a disk of this machine, and where nothing is known
 }
 
-// mounts are the file systems of others, the latest last.
+// mounts are all file systems, the latest last.
 type mounts []mount
 
 // readMounts reads the list of this process. A machine that has none to read is one without file servers.
