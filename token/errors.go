@@ -44,6 +44,8 @@ var (
 	// ErrNoWait: the module cannot wait for cards; the caller asks for the slots every 250 ms or
 	// less.
 	ErrNoWait = errors.New("the module cannot wait for cards")
+	// ErrForeign, in Slot.Err: the module has looked, and the card is of a kind that it cannot use.
+	ErrForeign = errors.New("the card is none of this module's")
 	// ErrNotSupported: there is no way to do this on this card or through this module.
 	ErrNotSupported = errors.New("not possible with this card")
 )

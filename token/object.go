@@ -50,13 +50,32 @@ type Choice struct {
 	// Passed is told of an object whose key is not there or has not signed, before the next one is
 	// tried. It may be nil.
 	Passed func(o Object, err error)
+
+	// Anew is called, at most once, where the session had shown from memory what the card does not
+	// hold any more: a certificate was renewed, or the card is another. shown reads what the card
+	// holds; the Choice that Anew returns takes this one's place, and its error ends LogInAndSign as
+	// Choose's does. nil has the object passed over with ErrNoKey. Only a Session that remembers
+	// what cards hold calls it.
+	Anew Choose
 }
 
 // KeyUse is what a key that is about to sign asks of the user.
 type KeyUse struct {
 	Object   Object
-	PINAgain bool // the PIN, typed at the reader
+	PINAgain bool  // the PIN, typed at the reader
+	Touch    Touch // of the card
 }
+
+// Touch is whether a key waits for somebody to touch the card.
+type Touch int
+
+// What is known of a key's wish to be touched.
+const (
+	TouchUntold Touch = iota // the card does not tell
+	TouchNever
+	TouchCached // not if it was touched some seconds before
+	TouchAlways
+)
 
 // Signature is what LogInAndSign returns.
 type Signature struct {

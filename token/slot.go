@@ -63,6 +63,7 @@ type PIN struct {
 	Set         bool // there is one
 	AtReader    bool // it is typed at the reader: protected authentication path, PIN pad
 	ToBeChanged bool // it is the issuer's, or will expire
+	Default     bool // the card tells that it is the one that its maker has set, known to everybody
 
 	MinLen, MaxLen int // bytes; 0 is not told, and none is over secret.MaxPIN
 
@@ -81,6 +82,10 @@ type Tries struct {
 	// Left is how many wrong PINs lock it, where Counted. PKCS#11 tells the level only.
 	Left    int
 	Counted bool
+
+	// Most is the highest Left that is known of this card, 0 where none is: how many tries it has
+	// when no PIN was wrong, or fewer.
+	Most int
 }
 
 // Level is how near a PIN is to be locked.

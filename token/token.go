@@ -115,7 +115,7 @@ type Session interface {
 	// whether the signature is the key's of the certificate: that is for the caller, with the
 	// message and the object that it has chosen.
 	//
-	// The card stays logged in until Close.
+	// The card stays logged in until Close at the latest.
 	LogInAndSign(ctx context.Context, pin *secret.PIN, choose Choose) (Signature, error)
 
 	// ChangePIN sets a new PIN, once, with the old one; nil and nil has both typed at the reader.
