@@ -53,12 +53,6 @@ func SourceName(m *config.Module) string {
 	return m.Path
 }
 
-// noService refuses a request because the daemon of the readers cannot be used: without readers
-// there is no card.
-func noService(err error) *Refusal {
-	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
-}
-
 // closeModule ends the module, once the answer is given.
 func (t *attempt) closeModule() {
 	if t.module == nil {

@@ -30,7 +30,7 @@ func (e *NoCardError) Error() string { return e.Detail }
 func (e *NoCardError) Unwrap() error { return e.Service }
 
 // ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s Selection, slots []token.Slot) *NoCardError {
+func ExplainNoCard(s token.Selectors, slots []token.Slot) *NoCardError {
 	if len(slots) == 0 {
 		return explainNoSlot(reachReaderService())
 	}
@@ -105,4 +105,10 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoSuitableCard
 	}
 	return r
+}
+
+// noService refuses a request because the daemon of the readers cannot be used: without readers
+// there is no card.
+func noService(err error) *Refusal {
+	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
 }

@@ -88,7 +88,7 @@ var rows = map[string]row{
 	"mapper/internal/posix":      {},
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
-	"login/cards": {ours: "config pkcs11 token"},
+	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
