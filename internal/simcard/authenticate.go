@@ -53,6 +53,8 @@ func answer(tag uint32, value []byte) []byte {
 
 // generalAuthenticate is GENERAL AUTHENTICATE (3.2.4): P1 names the algorithm, P2 the key.
 func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
+	fresh := c.fresh
+	c.fresh = false // whatever key is used, and however it ends
 	t, ok := readTemplate(apdu.Data)
 	if !ok {
 		return nil, iso7816.StatusWrongData
@@ -67,11 +69,8 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 		return nil, iso7816.StatusNoReference
 	case k.algorithm != Algorithm(apdu.P1):
 		return nil, iso7816.StatusWrongP1P2
-	case ref == KeySignature && !c.fresh, ref != KeyCardAuth && !c.verified:
+	case ref == KeySignature && !fresh, ref != KeyCardAuth && !c.verified:
 		return nil, iso7816.StatusSecurity
-	}
-	if ref == KeySignature {
-		c.fresh = false
 	}
 	return c.use(ref, k, &t)
 }

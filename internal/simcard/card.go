@@ -43,7 +43,7 @@ type Card struct {
 	// What a reset forgets.
 	selected bool
 	verified bool    // the PIN has been verified
-	fresh    bool    // and no key that wants it each time has been used since
+	fresh    bool    // and no command has come since
 	managed  bool    // the administrator has been authenticated
 	chain    []byte  // of the commands of a chain so far
 	chainOf  [3]byte // INS, P1, P2 of that chain
@@ -124,6 +124,9 @@ const maxChain = 16 << 10
 func (c *Card) Transmit(command []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !isAuthenticate(command) {
+		c.fresh = false
+	}
 	apdu, err := iso7816.ParseCommand(command)
 	if err != nil {
 		return iso7816.AppendResponse(nil, nil, iso7816.StatusWrongLength), nil
@@ -131,6 +134,11 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	data, sw := c.perform(&apdu)
 	return iso7816.AppendResponse(nil, data, sw), nil
 }
+
+// isAuthenticate reports whether a command is GENERAL AUTHENTICATE, or a piece of one. Every other
+// command that comes between VERIFY and the use of a key with PIN policy "always" spoils the
+// verification (section 3.2.4 with part 1, table 5: the PIN is submitted immediately before).
+func isAuthenticate(command []byte) bool { return len(command) > 1 && command[1] == insAuthenticate }
 
 func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	switch {
@@ -159,8 +167,9 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 }
 
 const (
-	claChain       = 0x10
-	insGetResponse = 0xC0
+	claChain        = 0x10
+	insGetResponse  = 0xC0
+	insAuthenticate = 0x87
 )
 
 // gather puts the commands of a chain together (part 2, section 2.4 "command chaining"). A command of another kind in
@@ -221,7 +230,7 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		return nil, c.changeReference(apdu)
 	case 0x2C:
 		return nil, c.resetRetryCounter(apdu)
-	case 0x87:
+	case insAuthenticate:
 		return c.generalAuthenticate(apdu)
 	case 0x47:
 		return c.generate(apdu)
