@@ -69,10 +69,14 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 		return nil, iso7816.StatusNoReference
 	case k.algorithm != Algorithm(apdu.P1):
 		return nil, iso7816.StatusWrongP1P2
-	case ref == KeySignature && !fresh, ref != KeyCardAuth && !c.verified:
+	case ref == KeySignature && !fresh, ref != KeyCardAuth && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	}
-	return c.use(ref, k, &t)
+	data, sw := c.use(ref, k, &t)
+	if sw == iso7816.StatusOK {
+		c.counters.Signatures++
+	}
+	return data, sw
 }
 
 // use does the one thing that the template asks of a private key.
@@ -99,7 +103,7 @@ func (c *Card) signEC(k *key, hash []byte) ([]byte, iso7816.Status) {
 	if len(hash) == 0 || len(hash) > (k.ec.Curve.Params().BitSize+7)/8 {
 		return nil, iso7816.StatusWrongData
 	}
-	signature, err := ecdsa.SignASN1(c.rand, k.ec, hash)
+	signature, err := ecdsa.SignASN1(c.o.Rand, k.ec, hash)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
@@ -141,7 +145,7 @@ func (c *Card) generate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if !ok || tag != 0x80 || len(algorithm) != 1 {
 		return nil, iso7816.StatusWrongData
 	}
-	k, err := generateKey(Algorithm(algorithm[0]), c.rand)
+	k, err := generateKey(Algorithm(algorithm[0]), c.o.Rand)
 	if err != nil {
 		return nil, iso7816.StatusWrongData
 	}

@@ -122,7 +122,7 @@ func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	}
 	value, ok := c.objects[number]
 	switch {
-	case needPIN[number] && !c.verified:
+	case needPIN[number] && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	case number == ObjectKeyHistory && !ok:
 		value = c.keyHistory()

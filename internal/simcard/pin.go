@@ -77,7 +77,7 @@ func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
 	case len(apdu.Data) == 0:
 		return iso7816.StatusTries(c.pin.left)
 	}
-	c.verifies++
+	c.counters.Verifies++
 	if c.pin.left > 0 && !goodPIN(apdu.Data) {
 		return iso7816.StatusWrongData
 	}
