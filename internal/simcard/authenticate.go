@@ -69,6 +69,8 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 		return nil, iso7816.StatusNoReference
 	case k.algorithm != Algorithm(apdu.P1):
 		return nil, iso7816.StatusWrongP1P2
+	case c.o.Contactless.strict() && ref != KeyCardAuth:
+		return nil, iso7816.StatusSecurity
 	case ref == KeySignature && !fresh, ref != KeyCardAuth && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	}

@@ -15,14 +15,23 @@ import (
 type Options struct {
 	ATR      []byte    // ATRBoth
 	PIN      string    // 6 to 8 digits; 123456
-	PUK      string    // 8 characters; 12345678
-	Tries    int       // of PIN and PUK, 1 to 15; 3
+	PUK      string    // 6 to 8 characters, 8 where PINs have digits only; 12345678
+	Tries    int       // of the PIN, 1 to 255; 3
+	PUKTries int       // as many as Tries
 	AdminKey []byte    // of 9B: 24 bytes of 3DES, or 16 or 32 of AES; DefaultAdminKey
 	GUID     [16]byte  // the card's number; random
 	Rand     io.Reader // crypto/rand
 
 	Select  SelectRules // how SELECT is taken
 	Foreign bool        // there is a second applet, ForeignAID
+
+	PINs        PINRules  // how PINs are taken
+	GlobalPIN   string    // the PIN of the whole card; there is none
+	GlobalTries int       // of the global PIN; as many as Tries
+	Usage       *PINUsage // what discovery says; UsagePIN, or UsageGlobalFirst with a global PIN
+	NoDiscovery bool      // there is no discovery object (NEO, old CAC)
+
+	Contactless Contactless // what a card refuses without contacts; Contacts
 
 	Before Hook // called when a command comes
 	After  Hook // called when its answer is ready
@@ -46,19 +55,21 @@ type Card struct {
 	objects  map[uint32][]byte // the value of tag 53, by the number of the object
 	keys     map[KeyRef]*key
 	pin, puk reference
+	global   reference
 	admin    adminKey
 	foreign  foreign
 	counters Counters
 
 	// What a reset forgets.
-	selected Application
-	verified bool           // the PIN has been verified
-	fresh    bool           // and no command has come since
-	managed  bool           // the administrator has been authenticated
-	chain    []byte         // of the commands of a chain so far
-	chainOf  [3]byte        // INS, P1, P2 of that chain
-	waiting  []byte         // what GET RESPONSE brings
-	last     iso7816.Status // the word after the last piece of it
+	selected       Application
+	verified       bool           // the PIN has been verified
+	verifiedGlobal bool           // the global PIN has
+	fresh          bool           // and no command has come since
+	managed        bool           // the administrator has been authenticated
+	chain          []byte         // of the commands of a chain so far
+	chainOf        [3]byte        // INS, P1, P2 of that chain
+	waiting        []byte         // what GET RESPONSE brings
+	last           iso7816.Status // the word after the last piece of it
 }
 
 // New makes a card without keys.
@@ -69,12 +80,8 @@ func New(o Options) (*Card, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if o.Tries == 0 {
-		o.Tries = 3
-	}
-	o.PIN, o.PUK = or(o.PIN, "123456"), or(o.PUK, "12345678")
-	if o.Tries < 1 || o.Tries > 15 || !goodPIN(padded(o.PIN)) || len(o.PUK) != referenceLength {
-		return nil, errors.New("the PIN has 6 to 8 digits, the PUK 8 characters, and there are 1 to 15 tries")
+	if err := o.fillPINs(); err != nil {
+		return nil, err
 	}
 
 	c := &Card{
@@ -83,7 +90,8 @@ func New(o Options) (*Card, error) {
 		objects:  make(map[uint32][]byte),
 		keys:     make(map[KeyRef]*key),
 		pin:      newReference(padded(o.PIN), o.Tries),
-		puk:      newReference([]byte(o.PUK), o.Tries),
+		puk:      newReference(padded(o.PUK), o.PUKTries),
+		global:   newReference(padded(o.GlobalPIN), o.GlobalTries),
 		foreign:  foreign{left: foreignTries},
 		selected: o.Select.AfterReset,
 	}
@@ -98,6 +106,39 @@ func New(o Options) (*Card, error) {
 	}
 	c.fillObjects()
 	return c, nil
+}
+
+// fillPINs fills in what is empty about PINs, and checks them.
+func (o *Options) fillPINs() error {
+	o.PIN, o.PUK = or(o.PIN, "123456"), or(o.PUK, "12345678")
+	if o.Tries == 0 {
+		o.Tries = 3
+	}
+	for _, n := range []*int{&o.PUKTries, &o.GlobalTries} {
+		if *n == 0 {
+			*n = o.Tries
+		}
+	}
+
+	for _, n := range []int{o.Tries, o.PUKTries, o.GlobalTries} {
+		if n < 1 || n > 255 {
+			return errors.New("there are 1 to 255 tries")
+		}
+	}
+	for _, pin := range []string{o.PIN, or(o.GlobalPIN, o.PIN)} {
+		if len(pin) > referenceLength || tooShort([]byte(pin)) ||
+			o.PINs.form(padded(pin)) != iso7816.StatusOK {
+			return errors.New("a PIN has 6 to 8 digits, or characters where AnyBytes lets it")
+		}
+	}
+	if len(o.PUK) > referenceLength || tooShort([]byte(o.PUK)) ||
+		len(o.PUK) < referenceLength && !o.PINs.AnyBytes {
+		return errors.New("the PUK has 8 characters, or 6 to 8 where AnyBytes lets it")
+	}
+	if o.GlobalPIN != "" && o.PINs.AtZero {
+		return errors.New("reference 00 is either the PIN's or the global PIN's")
+	}
+	return nil
 }
 
 func or(s, otherwise string) string {
@@ -123,14 +164,19 @@ func (c *Card) Reset() {
 	defer c.mu.Unlock()
 	c.counters.Resets++
 	c.leave(c.o.Select.AfterReset)
+	c.verifiedGlobal = false
 	c.chain, c.waiting = nil, nil
 }
 
 // PowerOff is Reset, for readers that tell of a card that is pulled or switched off.
 func (c *Card) PowerOff() { c.Reset() }
 
-// authorised reports whether a PIN is verified that lets keys be used.
-func (c *Card) authorised() bool { return c.verified }
+// GlobalTries is how many tries of the global PIN are left.
+func (c *Card) GlobalTries() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.global.left
+}
 
 // String tells what the card is, for logs: nothing secret.
 func (c *Card) String() string { return fmt.Sprintf("PIV card %X", c.guid) }

@@ -369,7 +369,7 @@ func TestKeysThatNoPIVCardHas(t *testing.T) {
 	if err := c.SetKey(0x9B, keys().rsa, nil); err == nil {
 		t.Error("9B takes a private key")
 	}
-	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 16}, {AdminKey: []byte{1}}} {
+	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 256}, {GlobalPIN: "1"}, {GlobalPIN: "123456", PINs: PINRules{AtZero: true}}, {AdminKey: []byte{1}}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%+v makes a card", o)
 		}

@@ -72,7 +72,7 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 	case c.o.Foreign && bytes.Equal(apdu.Data, ForeignAID):
 		c.leave(Foreign)
 		return nil, iso7816.StatusOK
-	case len(apdu.Data) < ridLength || !bytes.HasPrefix(aid, apdu.Data):
+	case len(apdu.Data) < ridLength || !bytes.HasPrefix(aid, apdu.Data) || c.o.Contactless == ContactlessNone:
 		if rules.AbsentDeselects {
 			c.leave(Manager)
 		}
