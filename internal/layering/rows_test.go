@@ -37,7 +37,7 @@ var rows = map[string]row{
 	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
 	"config/mappers":          {ours: "config/internal/finding"},
 	"token":                   {ours: "internal/certinfo internal/secret"},
-	"piv/cache":               {ours: "internal/safefile", third: "golang.org/x/sys"},
+	"piv/cache":               {ours: "internal/iso7816 internal/safefile", third: "golang.org/x/sys"},
 	"piv/internal/data":       {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":                  {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
