@@ -31,6 +31,11 @@ type Options struct {
 	Usage       *PINUsage // what discovery says; UsagePIN, or UsageGlobalFirst with a global PIN
 	NoDiscovery bool      // there is no discovery object (NEO, old CAC)
 
+	History History // the key history object
+	Absent  *Answer // what GET DATA answers for an object that is absent; 6A82
+	Retired int     // how many places for retired keys there are; 20
+	Factory bool    // as YubiKeys are delivered: CHUID and CCC are absent
+
 	Contactless Contactless // what a card refuses without contacts; Contacts
 
 	Before Hook // called when a command comes
@@ -53,6 +58,7 @@ type Card struct {
 	o        Options // with what was empty filled in
 	guid     [16]byte
 	objects  map[uint32][]byte // the value of tag 53, by the number of the object
+	answers  map[uint32]Answer // of GET DATA, whatever lies in objects
 	keys     map[KeyRef]*key
 	pin, puk reference
 	global   reference
@@ -88,6 +94,7 @@ func New(o Options) (*Card, error) {
 		o:        o,
 		guid:     o.GUID,
 		objects:  make(map[uint32][]byte),
+		answers:  make(map[uint32]Answer),
 		keys:     make(map[KeyRef]*key),
 		pin:      newReference(padded(o.PIN), o.Tries),
 		puk:      newReference(padded(o.PUK), o.PUKTries),
@@ -105,6 +112,10 @@ func New(o Options) (*Card, error) {
 		return nil, err
 	}
 	c.fillObjects()
+	if o.Factory {
+		delete(c.objects, ObjectCHUID)
+		delete(c.objects, ObjectCCC)
+	}
 	return c, nil
 }
 

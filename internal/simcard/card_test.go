@@ -277,7 +277,11 @@ func TestATRsAreInOrder(t *testing.T) {
 
 func TestObjectsInPieces(t *testing.T) {
 	c := newCard(t, Options{})
-	want := iso7816.AppendTLV(nil, 0x53, certificate(bytes.Repeat([]byte{0x9A}, 1000)))
+	object, err := Container{}.Object(bytes.Repeat([]byte{0x9A}, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := iso7816.AppendTLV(nil, 0x53, object)
 	get := unhex("5C035FC105")
 	for name, apdu := range map[string]iso7816.Command{
 		"short":       {INS: 0xCB, P1: 0x3F, P2: 0xFF, Data: get, Ne: 256},

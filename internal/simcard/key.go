@@ -43,6 +43,11 @@ func (r KeyRef) object() uint32 {
 	return 0
 }
 
+// isRetiredBeyond reports whether a card has fewer places for retired keys than this one needs.
+func (o *Options) isRetiredBeyond(ref KeyRef) bool {
+	return o.Retired > 0 && ref >= KeyRetired1 && ref <= KeyRetired20 && int(ref-KeyRetired1) >= o.Retired
+}
+
 // Algorithm is an identifier of SP 800-78-4, table 6-2.
 type Algorithm byte
 
@@ -114,6 +119,9 @@ func (c *Card) SetKey(ref KeyRef, private crypto.PrivateKey, certificateDER []by
 	if ref.object() == 0 {
 		return fmt.Errorf("a PIV card has no key %02X", byte(ref))
 	}
+	if c.o.isRetiredBeyond(ref) {
+		return fmt.Errorf("this card has no place %02X", byte(ref))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.keys, ref)
@@ -126,7 +134,11 @@ func (c *Card) SetKey(ref KeyRef, private crypto.PrivateKey, certificateDER []by
 	}
 	c.setObject(ref.object(), nil)
 	if certificateDER != nil {
-		c.setObject(ref.object(), certificate(certificateDER))
+		object, err := Container{}.Object(certificateDER)
+		if err != nil {
+			return err
+		}
+		c.setObject(ref.object(), object)
 	}
 	return nil
 }
