@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
+	"time"
 
 	"pam_pkcs11/internal/iso7816"
 )
@@ -36,6 +38,16 @@ type Options struct {
 	Retired int     // how many places for retired keys there are; 20
 	Factory bool    // as YubiKeys are delivered: CHUID and CCC are absent
 
+	Yubico     *Yubico           // Yubico's commands; nil: none
+	Policies   map[KeyRef]Policy // what keys want, beside the defaults
+	TouchAfter time.Duration     // a key that waits is touched by itself after so long; 0: by Touch alone
+	TouchWait  time.Duration     // how long it waits, then answers 6982; 15 s
+	Clock      Clock             // the clock on the wall
+
+	Ed25519    Algorithm      // the number of Ed25519; E0
+	Signatures Signatures     // the form of signatures
+	NoKey      iso7816.Status // use of a key that is not there; 6A88 (Nitrokey, CanoKey: 6985)
+
 	Contactless Contactless // what a card refuses without contacts; Contacts
 
 	Before Hook // called when a command comes
@@ -60,6 +72,7 @@ type Card struct {
 	objects  map[uint32][]byte // the value of tag 53, by the number of the object
 	answers  map[uint32]Answer // of GET DATA, whatever lies in objects
 	keys     map[KeyRef]*key
+	policies map[KeyRef]Policy
 	pin, puk reference
 	global   reference
 	admin    adminKey
@@ -76,6 +89,10 @@ type Card struct {
 	chainOf        [3]byte        // INS, P1, P2 of that chain
 	waiting        []byte         // what GET RESPONSE brings
 	last           iso7816.Status // the word after the last piece of it
+	touched        time.Time      // when the card was last touched
+
+	finger chan struct{} // closed by a touch; nil when no key waits for one
+	lost   chan struct{} // closed by a reset
 }
 
 // New makes a card without keys.
@@ -85,6 +102,15 @@ func New(o Options) (*Card, error) {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
+	}
+	if o.Clock == nil {
+		o.Clock = wall{}
+	}
+	if o.TouchWait == 0 {
+		o.TouchWait = touchWait
+	}
+	if o.Ed25519 == 0 {
+		o.Ed25519 = Ed25519
 	}
 	if err := o.fillPINs(); err != nil {
 		return nil, err
@@ -96,12 +122,15 @@ func New(o Options) (*Card, error) {
 		objects:  make(map[uint32][]byte),
 		answers:  make(map[uint32]Answer),
 		keys:     make(map[KeyRef]*key),
+		policies: make(map[KeyRef]Policy),
+		lost:     make(chan struct{}),
 		pin:      newReference(padded(o.PIN), o.Tries),
 		puk:      newReference(padded(o.PUK), o.PUKTries),
 		global:   newReference(padded(o.GlobalPIN), o.GlobalTries),
 		foreign:  foreign{left: foreignTries},
 		selected: o.Select.AfterReset,
 	}
+	maps.Copy(c.policies, o.Policies)
 	if c.guid == [16]byte{} {
 		if _, err := io.ReadFull(o.Rand, c.guid[:]); err != nil {
 			return nil, err
@@ -177,6 +206,9 @@ func (c *Card) Reset() {
 	c.leave(c.o.Select.AfterReset)
 	c.verifiedGlobal = false
 	c.chain, c.waiting = nil, nil
+	c.touched = time.Time{}
+	close(c.lost)
+	c.lost = make(chan struct{})
 }
 
 // PowerOff is Reset, for readers that tell of a card that is pulled or switched off.

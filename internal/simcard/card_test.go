@@ -363,9 +363,9 @@ func TestKeysAreUsed(t *testing.T) {
 
 func TestKeysThatNoPIVCardHas(t *testing.T) {
 	c := newCard(t, Options{})
-	small, _ := rsa.GenerateKey(rand.Reader, 1024)
-	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	for _, private := range []crypto.PrivateKey{small, p521, "a key"} {
+	odd, _ := rsa.GenerateKey(rand.Reader, 1536)
+	p224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	for _, private := range []crypto.PrivateKey{odd, p224, "a key"} {
 		if err := c.SetKey(KeyAuthentication, private, nil); err == nil {
 			t.Errorf("%T is taken", private)
 		}

@@ -171,5 +171,8 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	case insGenerate:
 		return c.generate(apdu)
 	}
+	if data, sw, ok := c.yubico(apdu); ok {
+		return data, sw
+	}
 	return nil, iso7816.StatusWrongINS
 }
