@@ -80,6 +80,7 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 	data, sw := c.use(ref, k, &t)
 	if sw == iso7816.StatusOK {
 		c.counters.Signatures++
+		c.used = k.algorithm
 	}
 	return data, sw
 }

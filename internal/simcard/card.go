@@ -48,6 +48,9 @@ type Options struct {
 	Signatures Signatures     // the form of signatures
 	NoKey      iso7816.Status // use of a key that is not there; 6A88 (Nitrokey, CanoKey: 6985)
 
+	Limits Limits // what the card can transport
+	Pace   Pace   // the time that it takes
+
 	Contactless Contactless // what a card refuses without contacts; Contacts
 
 	Before Hook // called when a command comes
@@ -76,7 +79,9 @@ type Card struct {
 	pin, puk reference
 	global   reference
 	admin    adminKey
+	parsed   *iso7816.ATR // nil where the ATR cannot be read
 	foreign  foreign
+	spent    time.Duration // by Pace, in all
 	counters Counters
 
 	// What a reset forgets.
@@ -84,6 +89,7 @@ type Card struct {
 	verified       bool           // the PIN has been verified
 	verifiedGlobal bool           // the global PIN has
 	fresh          bool           // and no command has come since
+	used           Algorithm      // of the key that this command used; 0 for none
 	managed        bool           // the administrator has been authenticated
 	chain          []byte         // of the commands of a chain so far
 	chainOf        [3]byte        // INS, P1, P2 of that chain
@@ -129,6 +135,9 @@ func New(o Options) (*Card, error) {
 		global:   newReference(padded(o.GlobalPIN), o.GlobalTries),
 		foreign:  foreign{left: foreignTries},
 		selected: o.Select.AfterReset,
+	}
+	if atr, err := iso7816.ParseATR(o.ATR); err == nil {
+		c.parsed = atr
 	}
 	maps.Copy(c.policies, o.Policies)
 	if c.guid == [16]byte{} {
