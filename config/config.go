@@ -113,6 +113,14 @@ type EKU struct {
 	Required []string // object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
 }
 
+// Source is what the log calls the source of the cards.
+func (m *Module) Source() string {
+	if m.Builtin {
+		return "the built-in card"
+	}
+	return m.Path
+}
+
 // FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
 // rather than by the library alone.
 func (m *Module) FindsDaemon() bool {

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,6 +56,16 @@ func slotName(s *token.Slot) string {
 	return fmt.Sprintf("slot %d (%s)", s.Index, s.Description)
 }
 
+// firstError is why the first card that cannot be read cannot be; it is of this module's kind.
+func firstError(slots []token.Slot) error {
+	for _, s := range slots {
+		if s.Err != nil && !errors.Is(s.Err, token.ErrForeign) {
+			return s.Err
+		}
+	}
+	return nil
+}
+
 // explainNoSlot: a library that shows no slot at all has found no reader, or nobody to ask for one.
 func explainNoSlot(service error) *NoCardError {
 	if service == nil {
@@ -98,6 +109,7 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoReader
 	case why.Fit == token.Unreadable:
 		r.Outcome = TokenUnreadable
+		r.sentence = faultRefusal(TokenUnreadable, firstError(slots)).sentence
 		if t.mode() == ModeRefuse {
 			r.Restore = "foreign_card = skip"
 		}

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -39,12 +40,14 @@ const (
 	Empty          // there is no token
 	Blank          // the token is not initialised
 	Unreadable     // the token cannot be read
-	Another        // the token is another than the selection asks for
+	Another        // the card is of a kind that is none of the module's, or another than is asked for
 )
 
 // Judge tells whether a slot qualifies, and in words what it was judged by. It asks the library what Select asks.
 func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 	switch {
+	case errors.Is(slot.Err, ErrForeign):
+		return Another, "its card is of another kind: " + slot.Err.Error()
 	case slot.Err != nil:
 		return Unreadable, "its token cannot be read: " + slot.Err.Error()
 	case slot.Token == nil:
