@@ -352,6 +352,7 @@ func (h *Connection) drop() {
 	} else {
 		r.sharing--
 	}
+	r.forgetUnlocking(h)
 	if r.owner == h {
 		r.free()
 	}

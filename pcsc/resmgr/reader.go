@@ -40,6 +40,8 @@ type reader struct {
 	queue    []*lockWait
 	idle     *time.Timer // switches an unused card off
 
+	unlocked []unlocking // PINs that connections have verified since the card was last reset
+
 	barred      uint32 // the user whose transaction was ended last, see isBarred
 	barredUntil time.Time
 }
@@ -179,6 +181,9 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 		return nil, e
 	}
 	answer, err := r.slot.Transmit(r.ctx, uint32(active), command, reply)
+	if err == nil && r.noteUnlocking(h, command, answer) {
+		r.power(pcsc.ResetCard)
+	}
 	r.driver.Unlock()
 	if err == nil {
 		return answer, pcsc.ErrSuccess
@@ -202,6 +207,9 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	}
 	r := h.r
 	out, err := r.slot.Control(r.ctx, code, in, max)
+	if err == nil && r.notePad(h, in, out) {
+		r.power(pcsc.ResetCard)
+	}
 	r.driver.Unlock()
 	if err != nil {
 		r.logError("control", err)
