@@ -25,7 +25,7 @@ import (
 // statusSocket is where the daemon at a socket says what goes on.
 func statusSocket(o *options) string {
 	if o.socket != "" {
-		return o.socket + ".status"
+		return o.socket + pcsc.StatusSuffix
 	}
 	return runDirectory + "/pcscd.status"
 }
@@ -125,6 +125,9 @@ func statusText(status server.ServiceStatus) string {
 		for _, p := range r.Waiting {
 			fmt.Fprintf(&b, "  %-11s  %s\n", "waits", programText(p))
 		}
+	}
+	for _, u := range status.Unusable {
+		fmt.Fprintf(&b, "%s%s\n", pcsc.UnusableReader, printable(u))
 	}
 	for _, p := range status.Unconnected {
 		fmt.Fprintf(&b, "without a connection to a reader: %s\n", programText(p))
