@@ -172,3 +172,6 @@ const (
 	StatusSuffix   = ".status"
 	UnusableReader = "cannot be used: "
 )
+
+// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd --bundled`), for root alone.
+const BundledSocket = "/run/pam_pkcs11/pcscd.comm"

@@ -122,7 +122,7 @@ const resetTime = 2 * time.Second
 func (h *Connection) abandon(resets *sync.WaitGroup) {
 	r := h.r
 	r.mu.Lock()
-	locked, open := r.owner == h, r.hasUnlocked(h)
+	locked, open := r.owner == h, r.unlocked.By(h)
 	if !locked && !open || h.event != pcsc.ErrSuccess || r.gone || r.state&pcsc.Present == 0 {
 		h.drop()
 		r.mu.Unlock()
@@ -151,5 +151,29 @@ func (h *Connection) resetAbandoned() {
 	r.mu.Unlock()
 	if due {
 		r.power(pcsc.ResetCard)
+	}
+}
+
+// takeTurn gives h the transaction lock, after the transaction of another that runs now; r.driver is not held. It reports
+// whether h has it: not when the card was reset or removed meanwhile, or the reader given up.
+func (h *Connection) takeTurn() bool {
+	r := h.r
+	r.mu.Lock()
+	if !r.lockedByOther(h) {
+		defer r.mu.Unlock()
+		if r.owner == nil {
+			r.owner, r.depth = h, 1
+		}
+		return true
+	}
+	w := &lockWait{h: h, begin: true, result: make(chan pcsc.Error, 1)}
+	r.enqueue(w)
+	r.mu.Unlock()
+
+	select {
+	case e := <-w.result:
+		return e == pcsc.ErrSuccess
+	case <-r.ctx.Done():
+		return false
 	}
 }

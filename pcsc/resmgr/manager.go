@@ -356,7 +356,7 @@ func (h *Connection) drop() {
 	} else {
 		r.sharing--
 	}
-	r.forgetUnlocking(h)
+	r.unlocked.Forget(h)
 	if r.owner == h {
 		r.free()
 	}

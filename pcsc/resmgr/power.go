@@ -138,7 +138,7 @@ func (r *reader) moved(state pcsc.State) {
 		r.counter++
 	}
 	r.state, r.atr, r.powered, r.protocol = state, nil, false, pcsc.ProtocolUndefined
-	r.unlocked = nil
+	r.unlocked.Clear()
 	r.stopIdle()
 	r.free()
 	r.publish()
@@ -147,12 +147,13 @@ func (r *reader) moved(state pcsc.State) {
 // setPowered and setMute set the state after a power action; r.mu is held.
 func (r *reader) setPowered(atr []byte) {
 	r.state, r.atr, r.powered = pcsc.Present|pcsc.Powered|pcsc.Negotiable, append([]byte(nil), atr...), true
-	r.protocol, r.unlocked = pcsc.ProtocolUndefined, nil
+	r.protocol = pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 }
 
 func (r *reader) setMute() {
 	r.state, r.atr, r.powered, r.protocol = pcsc.Present|pcsc.Swallowed, nil, false, pcsc.ProtocolUndefined
-	r.unlocked = nil
+	r.unlocked.Clear()
 }
 
 func plausibleATR(atr []byte) bool { return len(atr) >= 2 && len(atr) <= pcsc.MaxATR }
@@ -211,7 +212,8 @@ func (r *reader) powerOff() {
 		return
 	}
 	r.tell(pcsc.ErrResetCard)
-	r.state, r.powered, r.protocol, r.unlocked = pcsc.Present, false, pcsc.ProtocolUndefined, nil
+	r.state, r.powered, r.protocol = pcsc.Present, false, pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 	r.publish()
 }
 
