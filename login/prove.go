@@ -238,9 +238,20 @@ func (p *proof) check(sig token.Signature) (candidate, *Refusal) {
 
 	q := p.offered[sig.Object]
 	if err := verify.CheckSignature(q.object.Cert, sig.Scheme, p.challenge, sig.Bytes); err != nil {
-		return candidate{}, refuse(ProofFailed, fmt.Errorf("the signature does not belong to the certificate's key: %w", err))
+		return candidate{}, refuse(ProofFailed, p.unproved(err))
 	}
 	return q, nil
+}
+
+// unproved says that a signature does not fit, and what the cause may be.
+func (p *proof) unproved(err error) error {
+	why := ""
+	if d, ok := p.c.session.(token.Doubter); ok {
+		if why = d.WhyUnproved(); why != "" {
+			why = " (" + why + ")"
+		}
+	}
+	return fmt.Errorf("the signature does not belong to the certificate's key: %w%s", err, why)
 }
 
 // signRefusal names the failure of a signature, and of the PIN for it.
