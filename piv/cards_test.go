@@ -339,7 +339,7 @@ func TestSerial(t *testing.T) {
 		t.Errorf("serial %q was not asked for", s.Info().Serial)
 	}
 	w.options.Serial = true
-	for i, want := range []int{4, 3} {
+	for i, want := range []int{7, 3} {
 		w.tap.take()
 		s := w.open(w.module())
 		if got := s.Info().Serial; got != "abababababababab" {
@@ -347,6 +347,9 @@ func TestSerial(t *testing.T) {
 		}
 		if sent := w.tap.take(); len(sent) != want {
 			t.Errorf("time %d: %d commands, want %d", i, len(sent), want)
+		}
+		if _, err := w.logIn(s, rightPIN); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

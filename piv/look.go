@@ -148,8 +148,14 @@ func (g *glance) read(ctx context.Context, o *channel.Options, s *card.Settings)
 	}
 	r := &card.Reader{Settings: s, Channel: ch}
 	return r, ch.Transaction(ctx, func(ctx context.Context, selected channel.Answer) error {
+		atr := g.state.ATR
 		var err error
-		g.place.card, err = r.Read(ctx, g.state.ATR, selected)
+		if len(atr) == 0 { // it was switched off when the readers were listed
+			if atr, err = ch.ATR(ctx); err != nil {
+				return err
+			}
+		}
+		g.place.card, err = r.Read(ctx, atr, selected)
 		return err
 	})
 }

@@ -44,8 +44,8 @@ func noPad(what string) error {
 }
 
 // enterTime bounds the wait for other programs before a PIN is sent. Our daemon lets nobody keep a
-// card longer than 10 s from a program of root's.
-const enterTime = 15 * time.Second
+// card longer than 10 s from a program of root's; several may be in the queue.
+const enterTime = 30 * time.Second
 
 // enter begins the transaction in which a PIN is sent.
 func (s *session) enter(ctx context.Context) error {

@@ -42,6 +42,9 @@ func logInAndSign(
 	sig, err := l.run(ctx, choose)
 	gone := s.leave(ctx)
 	left = true
+	if l.proved != nil {
+		s.reader.Remember(l.proved)
+	}
 	switch {
 	case err != nil:
 		return token.Signature{}, err
@@ -56,6 +59,7 @@ type login struct {
 	*session
 	pin    *secret.PIN // nil: typed at the reader
 	choice token.Choice
+	proved *card.Key // whose signature was checked; nil: none yet
 }
 
 // errStale: the certificate that was chosen is not on the card any more.
@@ -146,7 +150,11 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 	}
 
 	raw, err := l.use(ctx, k, s, message)
-	if k.Cached && (doubtful(err) || err == nil && !s.verify(message, raw)) {
+	good := err == nil && s.verify(message, raw)
+	if good {
+		k.Proved, l.proved = true, k
+	}
+	if k.Cached && (doubtful(err) || err == nil && !good) {
 		stale, failed := l.stale(ctx, k)
 		if failed != nil {
 			return token.Signature{}, failed

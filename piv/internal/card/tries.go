@@ -46,17 +46,12 @@ func (k *Card) MayBeGlobal() bool {
 	return k.Discovery == nil && k.PINRef == data.ApplicationPIN
 }
 
-// noteTries gives the cache what is new in the entry of the card.
-func (r *Reader) noteTries(k *Card) {
-	if k.First == nil {
+// noteMost keeps the highest number of tries that the card has shown.
+func (k *Card) noteMost() {
+	if k.First == nil || !k.PIN.Counted {
 		return
 	}
-	e := k.First.Entry
-	more := k.PIN.Counted && k.PIN.Left > e.MostTries
-	if more {
-		e.MostTries = min(k.PIN.Left, 0xFF)
-	}
-	if more || !k.known || k.standard {
-		r.Remember(k.First)
+	if left := min(k.PIN.Left, 0xFF); left > k.First.Entry.MostTries {
+		k.First.Entry.MostTries, k.First.News = left, true
 	}
 }

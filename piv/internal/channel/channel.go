@@ -71,10 +71,15 @@ func Dial(ctx context.Context, o *Options, reader string, moves uint16, b *Busy)
 		})
 		if err == nil {
 			c.card = card
+			b.reach(queueing)
 			return c, nil
 		}
 		// Another program may have the reader for itself for a moment only.
-		if !errors.Is(err, pcsc.ErrSharingViolation) || pause(ctx) != nil {
+		if !errors.Is(err, pcsc.ErrSharingViolation) || b == nil {
+			c.Close()
+			return nil, err
+		}
+		if b.reach(refused); pause(ctx) != nil {
 			c.Close()
 			return nil, err
 		}
@@ -95,6 +100,17 @@ func pause(ctx context.Context) error {
 
 // Unwatched ends that somebody looks at what the channel waits for.
 func (c *Channel) Unwatched() { c.busy = nil }
+
+// ATR returns the card's answer to reset.
+func (c *Channel) ATR(ctx context.Context) ([]byte, error) {
+	status, err := await(ctx, c, "SCardStatus", func() (*pcsc.CardStatus, error) {
+		return c.card.StatusContext(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return status.ATR, nil
+}
 
 // Lost reports whether nothing can be asked any more.
 func (c *Channel) Lost() bool { return c.lost != nil }

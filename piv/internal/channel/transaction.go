@@ -39,7 +39,7 @@ func (c *Channel) Enter(ctx context.Context) (Answer, error) {
 		err := c.begin(ctx)
 		var selected Answer
 		if err == nil {
-			c.busy.talk()
+			c.busy.reach(talking)
 			if selected, err = c.SelectPIV(ctx); err == nil {
 				return selected, nil
 			}
