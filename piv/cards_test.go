@@ -35,8 +35,8 @@ func yubikey5() simcard.Options {
 	}
 }
 
-// TestTransports logs in to cards that transport less than the specification asks for, and answer in
-// other ways, each twice: with what the cache knows, too.
+// TestTransports logs in to cards that transport less than the specification asks for, and answer
+// in other ways, each twice: with what the cache knows, too.
 func TestTransports(t *testing.T) {
 	for name, limits := range map[string]simcard.Limits{
 		"short only":        {ShortOnly: true},
@@ -214,8 +214,8 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestAbsent: a place that is empty in any of the ways of cards is passed over, and one that may not be
-// read is shown as such.
+// TestAbsent: a place that is empty in any of the ways of cards is passed over, and one that may
+// not be read is shown as such.
 func TestAbsent(t *testing.T) {
 	for name, a := range map[string]simcard.Answer{
 		"6A80":         {Word: 0x6A80},

@@ -13,8 +13,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// oneReader is a service with one reader and a card in it, and nothing else: no goroutines, no waits.
-// What the card answers is changed as a text of bytes says.
+// oneReader is a service with one reader and a card in it, and nothing else: no goroutines, no
+// waits. What the card answers is changed as a text of bytes says.
 type oneReader struct {
 	pcsc.Service // nil: what is not here is not used
 
@@ -138,8 +138,9 @@ func (o *oneReader) Transmit(_ pcsc.Handle, _ pcsc.Protocol, command []byte, max
 	return answer, nil
 }
 
-// FuzzLogin logs in to a card that answers anything at any step. The card has the user's certificate, and
-// in every other run the key. There is no success without it, and no PIN beyond the rules.
+// FuzzLogin logs in to a card that answers anything at any step. The card has the user's
+// certificate, and in every other run the key. There is no success without it, and no PIN beyond
+// the rules.
 func FuzzLogin(f *testing.F) {
 	der := certify(p256(), "Alice", 1)
 	f.Add(byte(0), []byte{})
@@ -225,8 +226,8 @@ func fuzzedLogin(t *testing.T, o *oneReader, pin string, der []byte) bool {
 	if err != nil || sig.Bytes == nil {
 		return false
 	}
-	// What the card has shown counts for a user only where it is the certificate of the authority's:
-	// the script cannot make one.
+	// What the card has shown counts for a user only where it is the certificate of the
+	// authority's: the script cannot make one.
 	c := objects[sig.Object].Cert
 	return bytes.Equal(c.Raw, der) && verifies(c.PublicKey, sig, challenge)
 }

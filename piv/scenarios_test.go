@@ -267,8 +267,8 @@ func (c *client) reset() {
 	}
 }
 
-// TestOtherProgramsBetween lets another program reset the card, or select another application, while
-// the PIN is typed: SELECT stands before VERIFY, and the PIN reaches PIV alone.
+// TestOtherProgramsBetween lets another program reset the card, or select another application,
+// while the PIN is typed: SELECT stands before VERIFY, and the PIN reaches PIV alone.
 func TestOtherProgramsBetween(t *testing.T) {
 	inBothForms(t, simcard.Options{Foreign: true}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
@@ -434,8 +434,8 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
-// TestCopiedCertificate: a card with the user's certificate and a key of its own proves nothing, with
-// and without the cache.
+// TestCopiedCertificate: a card with the user's certificate and a key of its own proves nothing,
+// with and without the cache.
 func TestCopiedCertificate(t *testing.T) {
 	for _, cached := range []bool{false, true} {
 		w := newWorld(t, simcard.Options{})
@@ -488,7 +488,8 @@ func (c *refusingCard) Transmit([]byte) ([]byte, error) {
 	return []byte{0x6A, 0x82}, nil
 }
 
-// TestReaderThatHangs: a card that does not answer, and one that another program keeps, delay no other.
+// TestReaderThatHangs: a card that does not answer, and one that another program keeps, delay no
+// other.
 func TestReaderThatHangs(t *testing.T) {
 	t.Parallel()
 	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
@@ -545,8 +546,8 @@ func TestReaderInUse(t *testing.T) {
 	})
 }
 
-// TestContextEnds: a card that waits for a touch for ever ends with the context, and is reset as soon
-// as it answers.
+// TestContextEnds: a card that waits for a touch for ever ends with the context, and is reset as
+// soon as it answers.
 func TestContextEnds(t *testing.T) {
 	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
@@ -740,8 +741,8 @@ func TestNoNeedlessReading(t *testing.T) {
 	}
 }
 
-// TestPoisonedCache: a card whose certificate only begins as another's must not keep that one from its
-// logins, by what it leaves in the cache.
+// TestPoisonedCache: a card whose certificate only begins as another's must not keep that one from
+// its logins, by what it leaves in the cache.
 func TestPoisonedCache(t *testing.T) {
 	w := newWorld(t, simcard.Options{})
 	der := certify(p256(), "Alice", 1)

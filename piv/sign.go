@@ -12,7 +12,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is locked.
+// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is
+// locked.
 func logInAndSign(
 	ctx context.Context, s *session, pin *secret.PIN, choose token.Choose,
 ) (token.Signature, error) {
@@ -68,8 +69,8 @@ var errStale = &token.Error{
 	Err:  errors.New("the certificate was known from before, and the card has another one by now"),
 }
 
-// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A choice
-// that was made from what the card does not hold any more is made anew, once.
+// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
+// choice that was made from what the card does not hold any more is made anew, once.
 func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
 	if err := l.verify(ctx, l.pin); err != nil {
 		return token.Signature{}, err
@@ -123,8 +124,13 @@ func (e *callersError) Unwrap() error { return e.err }
 // ends reports whether after this error of a key no other is tried.
 func (l *login) ends(err error) bool {
 	var callers *callersError
-	stale := err == errStale && l.choice.Anew != nil
-	return stale || token.EndsSigning(err) || errors.Is(err, token.ErrCancelled) || errors.As(err, &callers)
+	switch {
+	case err == errStale && l.choice.Anew != nil:
+		return true
+	case token.EndsSigning(err), errors.Is(err, token.ErrCancelled):
+		return true
+	}
+	return errors.As(err, &callers)
 }
 
 // maxMessage is the longest message that is signed, in bytes.
@@ -187,8 +193,8 @@ func doubtful(err error) bool {
 	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
 }
 
-// stale reads the certificate of a key that was known from the cache as the card has it, and reports
-// whether it is another one. Then all that was known from the cache is forgotten.
+// stale reads the certificate of a key that was known from the cache as the card has it, and
+// reports whether it is another one. Then all that was known from the cache is forgotten.
 func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 	fresh, err := l.reader.Key(ctx, k.Ref, true)
 	if err != nil {
@@ -222,9 +228,9 @@ func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte)
 			return nil, err
 		}
 		raw, err := l.generalAuthenticate(ctx, k, algorithm, input)
-		var sw iso7816.Status
-		other := errors.As(err, &sw) && (sw == iso7816.StatusWrongP1P2 || sw == iso7816.StatusWrongData)
-		if other && i < len(s.algorithms)-1 {
+		last := i == len(s.algorithms)-1
+		other := errors.Is(err, iso7816.StatusWrongP1P2) || errors.Is(err, iso7816.StatusWrongData)
+		if other && !last {
 			continue
 		}
 		if err != nil {

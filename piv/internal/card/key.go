@@ -14,8 +14,8 @@ type Key struct {
 	Ref    byte // key reference (SP 800-73-4 part 1, table 4b)
 	Object token.Object
 
-	// Piece is the beginning of the certificate's object, by which the cache knows it. Entry is what
-	// the cache has, or is to have; nil where there is no certificate.
+	// Piece is the beginning of the certificate's object, by which the cache knows it. Entry is
+	// what the cache has, or is to have; nil where there is no certificate.
 	Piece []byte
 	Entry *cache.Entry
 

@@ -8,8 +8,9 @@ import (
 	"pam_pkcs11/piv/internal/data"
 )
 
-// Read reads what a login has to know of a card before its prompt. For a card that the cache knows that
-// is the beginning of one certificate, and the tries that are left. selected is the answer of SELECT.
+// Read reads what a login has to know of a card before its prompt. For a card that the cache knows
+// that is the beginning of one certificate, and the tries that are left. selected is the answer of
+// SELECT.
 func (r *Reader) Read(ctx context.Context, atr []byte, selected channel.Answer) (*Card, error) {
 	k := &Card{Keys: map[byte]*Key{}}
 	if err := r.findFirst(ctx, k); err != nil {

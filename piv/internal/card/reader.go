@@ -29,8 +29,8 @@ type Reader struct {
 // maxPiece is how much of the object of a certificate names it in the cache, in bytes.
 const maxPiece = cache.MaxPiece
 
-// Key reads the certificate of a key: only its beginning where the cache has the rest, and all of it
-// where fresh asks for what the card has now. An error is of the card; what is wrong with one
+// Key reads the certificate of a key: only its beginning where the cache has the rest, and all of
+// it where fresh asks for what the card has now. An error is of the card; what is wrong with one
 // certificate is in its object.
 func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 	k := newKey(ref)
@@ -80,9 +80,9 @@ func (r *Reader) recalled(piece []byte) *cache.Entry {
 	return e
 }
 
-// Remember gives the cache what is new of a key that has proved to be the certificate's. Nothing else
-// goes there: a card whose object only begins as another's would otherwise keep that one from every
-// login on this machine.
+// Remember gives the cache what is new of a key that has proved to be the certificate's. Nothing
+// else goes there: a card whose object only begins as another's would otherwise keep that one from
+// every login on this machine.
 func (r *Reader) Remember(k *Key) {
 	if k.Entry == nil || !k.Proved || !k.News || r.Cache == nil {
 		return

@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/piv/internal/data"
 )
 
-// AskTries asks the card how many tries are left, without a PIN, which costs none (VERIFY, SP 800-73-4
-// part 2, section 3.2.1). ref is the key reference of the PIN.
+// AskTries asks the card how many tries are left, without a PIN, which costs none (VERIFY, SP
+// 800-73-4 part 2, section 3.2.1). ref is the key reference of the PIN.
 func (r *Reader) AskTries(ctx context.Context, ref byte) (data.PINAnswer, error) {
 	a, err := r.Channel.Send(ctx, channel.Command{Name: "VERIFY (tries)", INS: 0x20, P2: ref})
 	if err != nil {
@@ -40,8 +40,8 @@ func (r *Reader) pinState(ctx context.Context, k *Card) error {
 	return nil
 }
 
-// MayBeGlobal reports whether a card that does not know the PIN by its usual key reference may have it
-// as the global one: SP 800-73-1 knew no other, and had no discovery object.
+// MayBeGlobal reports whether a card that does not know the PIN by its usual key reference may have
+// it as the global one: SP 800-73-1 knew no other, and had no discovery object.
 func (k *Card) MayBeGlobal() bool {
 	return k.Discovery == nil && k.PINRef == data.ApplicationPIN
 }

@@ -56,8 +56,8 @@ func (b *Busy) reach(p phase) {
 	}
 }
 
-// Bounds of a look at a card: for another program to let go of the reader; for those that wait for the
-// same card, each of which our daemon gives 10 s; for one answer of the card or its reader.
+// Bounds of a look at a card: for another program to let go of the reader; for those that wait for
+// the same card, each of which our daemon gives 10 s; for one answer of the card or its reader.
 const (
 	refusedTime = 2 * time.Second
 	queueTime   = 12 * time.Second
@@ -70,8 +70,8 @@ const (
 	answerTimeShort = 2 * time.Second
 )
 
-// Over reports whether the wait has been long enough, and whether it is one for the card, and not for
-// other programs.
+// Over reports whether the wait has been long enough, and whether it is one for the card, and not
+// for other programs.
 func (b *Busy) Over(now time.Time, otherRead bool) (over, forCard bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
