@@ -19,6 +19,7 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 	"pam_pkcs11/pcsc/server"
 	builtin "pam_pkcs11/piv"
+	"pam_pkcs11/piv/cache"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/token"
 )
@@ -140,10 +141,11 @@ func (w *bothWays) throughOpenSC() *shown {
 	return w.look(m.Cards())
 }
 
-// builtIn is the card as package piv shows it.
-func (w *bothWays) builtIn(keys ...builtin.KeyRef) *shown {
+// builtIn is the card as package piv shows it, with what the cache knows of it.
+func (w *bothWays) builtIn(c *cache.Cache, keys ...builtin.KeyRef) *shown {
 	w.t.Helper()
-	m, err := builtin.New(pcsc.NewClient(w.socket), builtin.Options{Keys: keys, Label: builtin.LabelOpenSC023, Serial: true})
+	o := builtin.Options{Keys: keys, Cache: c, Label: builtin.LabelOpenSC023, Serial: true}
+	m, err := builtin.New(pcsc.NewClient(w.socket), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -318,15 +320,56 @@ func TestNamesAreOpenSCs(t *testing.T) {
 			if raw := way.rawLabel(); raw != tt.label {
 				t.Errorf("pkcs11-tool shows %q, want %q", raw, tt.label)
 			}
-			theirs, ours := way.throughOpenSC(), way.builtIn(keys...)
+			theirs := way.throughOpenSC()
 			theirs.Objects = without9E(theirs.Objects)
-			// The tries are more than PKCS#11 can tell.
-			ours.Info.PIN.Tries, theirs.Info.PIN.Tries = token.Tries{}, token.Tries{}
-			if diff := cmp.Diff(theirs, ours); diff != "" {
-				t.Errorf("opensc-pkcs11 (-) and the built-in card (+):\n%s", diff)
+			known, err := cache.Open(filepath.Join(t.TempDir(), "piv"), cache.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer known.Close()
+			for _, when := range []string{"at first sight", "when it is known"} {
+				ours := way.builtIn(known, keys...)
+				ours.Info.PIN.Tries = token.Tries{} // more than PKCS#11 can tell
+				if diff := cmp.Diff(theirs, ours); diff != "" {
+					t.Errorf("opensc-pkcs11 (-) and the built-in card %s (+):\n%s", when, diff)
+				}
 			}
 		})
 	}
+}
+
+// TestLevelsAreOpenSCs: how near the PIN is to be locked is told by flags there, and by the number of
+// tries here. Neither knows of a card that it has not seen before whether two tries are all.
+func TestLevelsAreOpenSCs(t *testing.T) {
+	w := newBothWays(t)
+	for wrong, want := range []token.Level{token.Untold, token.Untold, token.Last, token.Locked} {
+		card := holder(t, simcard.Options{}, map[simcard.KeyRef][]string{simcard.KeyAuthentication: {"CN=Alice"}})
+		spend(t, card, wrong)
+		w.slot.Insert(card)
+		theirs, ours := w.throughOpenSC().Info.PIN.Tries, w.builtIn(nil).Info.PIN.Tries
+		if theirs.Level != want || ours.Level != want {
+			t.Errorf("%d wrong PINs: %d there, %d here, want %d", wrong, theirs.Level, ours.Level, want)
+		}
+		if left, _ := card.Tries(); ours.Counted && ours.Left != left {
+			t.Errorf("%d wrong PINs: %d tries are left, not %d", wrong, left, ours.Left)
+		}
+		w.slot.Remove()
+	}
+}
+
+// spend presents wrong PINs to a card.
+func spend(t *testing.T, card *simcard.Card, wrong int) {
+	t.Helper()
+	commands := []string{"\x00\xA4\x04\x00\x09\xA0\x00\x00\x03\x08\x00\x00\x10\x00\x00"}
+	for range wrong {
+		commands = append(commands, "\x00\x20\x00\x80\x08654321\xFF\xFF")
+	}
+	for _, command := range commands {
+		if _, err := card.Transmit([]byte(command)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	card.Reset()
 }
 
 // without9E leaves out the certificate that a login never uses.
