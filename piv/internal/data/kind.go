@@ -160,7 +160,8 @@ var kinds = []kindRow{
 		},
 	},
 	{
-		kind: Kind{Name: "PIV End Point"}, // of several makers: the identifier of PIV is in the historical bytes
+		// Of several makers: the identifier of PIV is in the historical bytes.
+		kind: Kind{Name: "PIV End Point"},
 		begins: []string{
 			"\x80\xF9\xA0\x00\x00\x03\x08\x00\x00\x10\x00",         // Oberthur Cosmo v7
 			"\x80\x73\xCC\x91\xCB\xF9\xA0\x00\x00\x03\x08\x00\x00", // NIST's test cards, NASA
