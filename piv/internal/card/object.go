@@ -34,6 +34,9 @@ func readObject(
 ) (content []byte, present bool, err error) {
 	cmd := getData(tag)
 	a, err := ch.Send(ctx, cmd)
+	if errors.Is(err, channel.ErrLong) {
+		return nil, false, &unreadable{errors.New(err.Error())}
+	}
 	if err != nil {
 		return nil, false, err
 	}

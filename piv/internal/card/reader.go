@@ -3,6 +3,7 @@ package card
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 
 	"pam_pkcs11/piv/cache"
@@ -58,7 +59,11 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 			return k, nil
 		}
 	}
-	if a, err = r.Channel.Rest(ctx, cmd.Name, a); err != nil {
+	if a, err = r.Channel.Rest(ctx, cmd.Name, a); errors.Is(err, channel.ErrLong) {
+		k.Present, k.Object.Err = true, &unreadable{errors.New(err.Error())}
+		return k, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	k.Entry = &cache.Entry{Object: a.Data}

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"errors"
 
 	"pam_pkcs11/internal/iso7816"
 	"pam_pkcs11/internal/secret"
@@ -13,6 +14,9 @@ const (
 	maxAnswer = 16 << 10
 	maxRounds = 128
 )
+
+// ErrLong is found in the error of an answer that is longer than the limit.
+var ErrLong = errors.New("an answer")
 
 // claChain is the CLA of all commands of a chain but the last (SP 800-73-4 part 2, section 2.4.2).
 const claChain = 0x10
@@ -104,7 +108,7 @@ func (c *Channel) Rest(ctx context.Context, name string, a Answer) (Answer, erro
 		case !more && !silent:
 			return a, nil
 		case len(a.Data) > maxAnswer || outerLength(a.Data) > maxAnswer || round == maxRounds:
-			return Answer{}, Malformed(name, "the answer is longer than %d bytes", maxAnswer)
+			return Answer{}, Malformed(name, "%w of more than %d bytes", ErrLong, maxAnswer)
 		}
 
 		next, err := c.getResponse(ctx, name, a.SW)
