@@ -16,6 +16,9 @@ func (t *attempt) setEnvironment() *Refusal {
 		return refuse(LibraryNotLoaded, errNoCards)
 	}
 	if err := t.a.Cards.Prepare(t.conf); err != nil {
+		if r := noReaders(err); r != nil {
+			return r
+		}
 		return refuse(LibraryNotLoaded, err)
 	}
 	return nil
@@ -23,21 +26,26 @@ func (t *attempt) setEnvironment() *Refusal {
 
 // loadModule opens the configured module, which closeModule ends.
 func (t *attempt) loadModule() (token.Module, *Refusal) {
-	t.loading(t.conf.Module.Path)
+	t.at(stepLoad)
+	t.using(t.conf.Module.Source())
 	m, err := t.a.Cards.Open(t.conf, token.Options{
 		Logger:  t.log,
 		Trace:   t.a.Trace,
 		Running: t.calling,
+		Using:   t.using,
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		t.module = m
 		return m, nil
-	case errors.Is(err, token.ErrNotStarted):
-		return nil, refuse(LibraryNotInitialised, err)
-	default:
-		return nil, refuse(LibraryNotLoaded, err)
 	}
+
+	if r := noReaders(err); r != nil {
+		return nil, r
+	}
+	if errors.Is(err, token.ErrNotStarted) {
+		return nil, refuse(LibraryNotInitialised, err)
+	}
+	return nil, refuse(LibraryNotLoaded, err)
 }
 
 // closeModule ends the module, once the answer is given.
@@ -47,6 +55,6 @@ func (t *attempt) closeModule() {
 	}
 	t.at(stepFinalize)
 	if err := t.module.Close(); err != nil {
-		t.log.Warn("PKCS#11 library not finalised", "error", err)
+		t.log.Warn("source of cards not closed", "error", err)
 	}
 }

@@ -23,56 +23,132 @@ type candidate struct {
 
 // assessment asks, for every certificate shown, whether it is good and whose it is. It runs beside the
 // prompt; what it finds stays hidden until the PIN is right.
+//
+// It has rounds: after one in which nothing of a card has qualified, the next certificate is read and
+// there is another. Only a round writes to the cards, and only between rounds they are read from.
 type assessment struct {
 	ahead  *prepared
-	ctx    context.Context
+	parent context.Context
+
+	ctx    context.Context // of the round
 	cancel context.CancelFunc
 	owned  chan struct{} // closed when the owners of the certificates are known
 	done   chan struct{}
+	slow   bool  // the round has taken longer than slowRound
 	err    error // a panic in it
+}
+
+// judgement is what is known of one certificate.
+type judgement struct {
+	known   bool // it was judged
+	found   candidate
+	refusal *Refusal // nil: it qualifies
+	checked bool     // the refusal is the verifier's, which may not have known an issuer
 }
 
 // assessGrace is how long a prompt waits for the assessment: local checks end well within it, so that a
 // card which cannot log the user in is not asked for its PIN; a slow network does not delay the prompt.
 const assessGrace = 150 * time.Millisecond
 
-// assess starts the assessment of all cards.
+// assess starts the assessment of all cards. end must be called.
 func (t *attempt) assess(ctx context.Context, ahead *prepared, cards []*card) *assessment {
-	s := &assessment{ahead: ahead, owned: make(chan struct{}), done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithTimeout(ctx, t.assessTime())
-
-	owned := sync.OnceFunc(func() { close(s.owned) })
-	go func() {
-		defer close(s.done)
-		defer owned()
-		defer recoverInto(&s.err)
-		t.runAssessment(s, cards, owned)
-	}()
+	s := &assessment{parent: ctx, ahead: ahead, cancel: func() {}}
+	t.startRound(s, cards)
 	return s
 }
 
-func (t *attempt) runAssessment(s *assessment, cards []*card, owned func()) {
-	checker, err := s.ahead.wait()
-	if err != nil {
-		return
-	}
+// end ends the round that is under way.
+func (s *assessment) end() { s.cancel() }
+
+// startRound starts to judge what was read of the cards and is not judged yet. The round before must
+// be over.
+func (t *attempt) startRound(s *assessment, cards []*card) {
+	s.cancel()
+	s.ctx, s.cancel = context.WithTimeout(s.parent, t.assessTime())
+	s.owned, s.done = make(chan struct{}), make(chan struct{})
+
+	began := time.Now()
+	owned := sync.OnceFunc(func() { close(s.owned) })
+	go func() {
+		defer close(s.done)
+		defer func() { s.slow = time.Since(began) > slowRound }()
+		defer owned()
+		defer recoverInto(&s.err)
+		t.runRound(s, cards, owned)
+	}()
+}
+
+func (t *attempt) runRound(s *assessment, cards []*card, owned func()) {
+	checkers := s.checkers(cards)
 	defer s.ahead.close()
 
-	for _, c := range cards {
-		checker.expect(s.ahead.connected, certificates(c.objects), t.req.User)
+	for i, c := range cards {
+		if checkers[i] != nil {
+			checkers[i].expect(s.connected(), certificates(c.unjudged()), t.req.User)
+		}
 	}
-	for _, c := range cards {
-		c.checker, c.checkedAt = checker, t.a.now()
-		c.owners = t.owners(s.ctx, checker, c.objects)
+	for i, c := range cards {
+		if checkers[i] == nil {
+			continue
+		}
+		if len(c.qualified) == 0 {
+			c.checker, c.checkedAt = checkers[i], t.a.now() // what is said of a moment counts from that on
+		}
+		c.doubt()
+		c.owners = t.owners(s.ctx, checkers[i], c)
 	}
 	owned()
 
-	for _, c := range cards {
-		if !c.hidden {
-			c.qualified, c.rejected = t.qualify(s.ctx, checker, c)
-			c.checkedAt = t.a.now()
+	for i, c := range cards {
+		if checkers[i] != nil && !c.hidden && len(c.qualified) == 0 {
+			c.qualified, c.rejected = t.qualify(s.ctx, checkers[i], c)
 		}
 	}
+}
+
+// connected is the context of connections that are made before anybody asks: that of those that were
+// made ahead, as long as there is one.
+func (s *assessment) connected() context.Context {
+	if s.ahead.connected.Err() == nil {
+		return s.ahead.connected
+	}
+	return s.ctx
+}
+
+// unjudged are the certificates that were read since the last round.
+func (c *card) unjudged() []token.Object { return c.objects[len(c.judged):] }
+
+// doubt makes room for the judgements of what was read since the last round. Where the certificate of
+// an authority is among it, what the verifier has refused is judged once more: it may be the issuer.
+func (c *card) doubt() {
+	issuer := false
+	for _, o := range c.unjudged() {
+		issuer = issuer || o.Cert != nil && o.Cert.IsCA
+		c.judged = append(c.judged, judgement{})
+	}
+	for i, j := range c.judged {
+		if issuer && j.checked {
+			c.judged[i] = judgement{}
+		}
+	}
+}
+
+// checkers are those of the blocks of the cards, nil for a card whose block has none.
+func (s *assessment) checkers(cards []*card) []*Checker {
+	for _, c := range cards {
+		s.ahead.start(c.block)
+	}
+
+	all := make([]*Checker, len(cards))
+	for i, c := range cards {
+		checker, err := s.ahead.wait(c.block)
+		if err != nil {
+			c.fault = refuse(ConfigurationInvalid, err)
+			continue
+		}
+		all[i] = checker
+	}
+	return all
 }
 
 // verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
@@ -82,30 +158,53 @@ const verdictGrace = 100 * time.Millisecond
 // from them.
 func (t *attempt) assessTime() time.Duration { return t.conf.Global.VerifyTimeout + verdictGrace }
 
-// qualify returns the certificates that check and map, and, when there is none, why.
+// qualify judges the certificates that are not judged yet. It returns those that check and map, and,
+// when there is none, why.
 func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate, *Refusal) {
 	checks := t.checkAll(ctx, k, c)
-	var qualified []candidate
-	var worst *Refusal
 	for i, o := range c.objects {
-		if t.otherObject(o) {
+		if c.judged[i].known || c.otherObject(o) {
 			continue
 		}
-		q, r := t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
-		if r == nil {
-			qualified = append(qualified, q)
-			continue
-		}
-		t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(o)}, r.attrs()...)...)
-		worst = furthest(worst, r)
+		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
+		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		c.judged[i] = j
 	}
-	if len(qualified) > 0 {
+
+	qualified, worst := c.sum()
+	if len(qualified) > 0 || c.whole {
+		t.logRefused(ctx, c)
+	}
+	return qualified, worst
+}
+
+// sum returns the certificates that qualify, and, when there is none, why.
+func (c *card) sum() (qualified []candidate, worst *Refusal) {
+	for _, j := range c.judged {
+		switch {
+		case !j.known:
+		case j.refusal == nil:
+			qualified = append(qualified, j.found)
+		default:
+			worst = furthest(worst, j.refusal)
+		}
+	}
+	switch {
+	case len(qualified) > 0:
 		return qualified, nil
-	}
-	if worst == nil {
+	case worst == nil:
 		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
 	}
 	return nil, worst
+}
+
+// logRefused writes why certificates of a card were refused, once nothing more is read of it.
+func (t *attempt) logRefused(ctx context.Context, c *card) {
+	for i, j := range c.judged {
+		if r := j.refusal; j.known && r != nil {
+			t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(c.objects[i])}, r.attrs()...)...)
+		}
+	}
 }
 
 // levelOf: what is passed over without a word has one line in the log, that of the login.
@@ -126,7 +225,8 @@ type check struct {
 // checksAtOnce bounds how many certificates of a card are checked at the same time.
 const checksAtOnce = 8
 
-// checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
+// checkAll checks the certificates that are not judged yet, side by side: none has to wait until the network has no
+// answer for another.
 func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -138,7 +238,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 	slots := make(chan struct{}, checksAtOnce)
 	var group sync.WaitGroup
 	for i, o := range card.objects {
-		if o.Err != nil || t.otherObject(o) || card.owners[i].refusal != nil {
+		if card.judged[i].known || o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
 			continue
 		}
 		slots <- struct{}{}
@@ -155,8 +255,8 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 }
 
 // otherObject reports whether token_uri names another object of this token than o.
-func (t *attempt) otherObject(o token.Object) bool {
-	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
+func (c *card) otherObject(o token.Object) bool {
+	return c.uri != nil && !c.uri.MatchObject(o.Label, o.ID)
 }
 
 func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w owner, c check) (candidate, *Refusal) {
@@ -171,7 +271,7 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.verifyRefusal(o.Cert, c.err, c.late)
+		return candidate{}, verifyRefusal(k.conf, o.Cert, c.err, c.late)
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
@@ -192,7 +292,7 @@ func (t *attempt) mapObject(ctx context.Context, k *Checker, cert mapper.Checked
 		mapped, err = k.match(ctx, cert, t.req.User)
 	}
 	if err != nil {
-		return mapper.Result{}, t.mapRefusal(ctx, err)
+		return mapper.Result{}, t.mapRefusal(ctx, k.conf, err)
 	}
 	return mapped, nil
 }
@@ -202,7 +302,7 @@ func (t *attempt) awaitAssessment(ctx context.Context, s *assessment, c *card) *
 	if !s.over() {
 		t.verifying(ctx)
 	}
-	if r := t.waitAssessment(ctx, s); r != nil {
+	if r := t.settle(ctx, s, []*card{c}); r != nil {
 		return r
 	}
 	return t.assessed(s, c)
@@ -249,21 +349,19 @@ func (t *attempt) waitFor(ctx context.Context, stage <-chan struct{}) *Refusal {
 
 // assessed tells, after the assessment, whether the card may be logged in to.
 func (t *attempt) assessed(s *assessment, c *card) *Refusal {
-	if r := s.fault(); r != nil {
+	if r := s.fault(c); r != nil {
 		return r
 	}
 	return c.verdict()
 }
 
-// fault is why nothing could be checked at all, nil when it could. It is known once the assessment is over.
-func (s *assessment) fault() *Refusal {
-	switch {
-	case s.err != nil:
+// fault is why a card could not be checked at all, nil when it could. It is known once the
+// assessment is over.
+func (s *assessment) fault(c *card) *Refusal {
+	if s.err != nil {
 		return refuse(InternalFault, s.err)
-	case s.ahead.err != nil:
-		return refuse(ConfigurationInvalid, s.ahead.err)
 	}
-	return nil
+	return c.fault
 }
 
 // verdict tells whether the card may be logged in to.
@@ -279,23 +377,30 @@ func (c *card) verdict() *Refusal {
 
 // assessHidden reads and checks the certificates that a card shows only after login.
 func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
-	if err := c.read(shown); err != nil {
-		return readRefusal(ctx, err)
+	var objects []token.Object
+	for o, err := range shown {
+		if err != nil {
+			return readRefusal(ctx, err)
+		}
+		objects = append(objects, o)
 	}
-	if len(c.objects) == 0 {
+	if len(objects) == 0 {
 		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
 	}
 	t.verifying(ctx)
 	if r := t.waitAssessment(ctx, s); r != nil {
 		return r
 	}
-	if r := s.fault(); r != nil {
+	if r := s.fault(c); r != nil {
 		return r
 	}
+	c.forget()
+	c.objects, c.whole = objects, true
 	return t.checkNow(ctx, c.checker, c)
 }
 
-// checkNow checks what the card shows, while the user waits; its deadline is verify_timeout.
+// checkNow checks what was read of the card and is not judged yet, while the user waits; its deadline
+// is verify_timeout.
 func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
 		return refuse(InternalFault, err)
@@ -304,10 +409,11 @@ func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 	fresh, cancel := context.WithTimeout(ctx, t.assessTime())
 	defer cancel()
 
-	k.expect(fresh, certificates(c.objects), t.req.User)
-	c.owners = t.owners(fresh, k, c.objects)
-	c.qualified, c.rejected = t.qualify(fresh, k, c)
 	c.checker, c.checkedAt = k, t.a.now()
+	k.expect(fresh, certificates(c.unjudged()), t.req.User)
+	c.doubt()
+	c.owners = t.owners(fresh, k, c)
+	c.qualified, c.rejected = t.qualify(fresh, k, c)
 	return c.verdict()
 }
 

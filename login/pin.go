@@ -73,16 +73,15 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 
 // ownCard returns the first card whose certificates show, before any login, that it is the user's.
 func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) (*card, *Refusal) {
-	selector, err := t.selector()
-	if err != nil {
+	if err := t.selectCards(); err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
-	all, slots, r := t.look(ctx, m, selector)
+	all, slots, r := t.look(ctx, m)
 	if r != nil {
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
-		return nil, refuse(ChangeNotOurs, ExplainNoCard(selector, all))
+		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.conf, t.selection, all))
 	}
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
@@ -91,8 +90,8 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 		return nil, refuse(ChangeNotOurs, r)
 	}
 	s := t.assess(ctx, ahead, cards)
-	defer s.cancel()
-	if r := t.waitAssessment(ctx, s); r != nil {
+	defer s.end()
+	if r := t.settle(ctx, s, cards); r != nil {
 		closeCards(cards)
 		return nil, asChange(r)
 	}
@@ -101,7 +100,9 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 
 func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) {
 	var why *Refusal
+	faulty := false
 	for _, c := range cards {
+		faulty = faulty || s.fault(c) != nil
 		if own == nil && !c.hidden {
 			if why = t.assessed(s, c); why == nil {
 				own = c
@@ -113,7 +114,7 @@ func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) 
 	switch {
 	case own != nil:
 		return own, nil
-	case s.fault() != nil:
+	case faulty && why != nil:
 		return nil, asChange(why)
 	case why == nil:
 		why = refuse(NoMatchingCertificate, errors.New("the card shows no certificate before login"))
@@ -131,7 +132,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
 	if c.token.PIN.AtReader {
-		done, r := t.startPad(ctx, changeOnPad.text(c.token.PIN.Tries.Level), 3)
+		done, r := t.startPad(ctx, t.request(changeOnPad, c.token.PIN.Tries), 3)
 		if r != nil {
 			return asChange(r)
 		}
@@ -155,7 +156,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 }
 
 func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PIN, r *Refusal) {
-	word := t.tokenType()
+	word := t.tokenType(c.conf)
 	defer func() {
 		if r != nil {
 			old.Wipe()
@@ -163,10 +164,11 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 			old, fresh = nil, nil
 		}
 	}()
-	if old, r = t.askChange(ctx, c, promptOldPIN.text(c.token.PIN.Tries.Level), word, MsgPINDoesNotFit); r != nil {
+	question := t.request(promptOldPIN, c.token.PIN.Tries, word)
+	if old, r = t.askChange(ctx, c, question, MsgPINDoesNotFit); r != nil {
 		return
 	}
-	if fresh, r = t.askChange(ctx, c, MsgChangeNewPIN, word, MsgNewPINDoesNotFit); r != nil {
+	if fresh, r = t.askChange(ctx, c, t.say(MsgChangeNewPIN, word), MsgNewPINDoesNotFit); r != nil {
 		return
 	}
 	if bytes.Equal(old.Bytes(), fresh.Bytes()) {
@@ -184,8 +186,8 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 }
 
 // askChange asks for one PIN and refuses what the token cannot take, without sending it.
-func (t *attempt) askChange(ctx context.Context, c *card, prompt, word, misfit string) (*secret.PIN, *Refusal) {
-	pin, err := t.conv.Prompt(ctx, t.say(prompt, word))
+func (t *attempt) askChange(ctx context.Context, c *card, question, misfit string) (*secret.PIN, *Refusal) {
+	pin, err := t.conv.Prompt(ctx, question)
 	if err != nil {
 		return nil, asChange(refuse(PINNotRead, err))
 	}

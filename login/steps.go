@@ -97,7 +97,7 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 // PIN ends the login; a card without a usable key or mapping does not, when another one is there.
 func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) (*success, *Refusal) {
 	s := t.assess(ctx, ahead, cards)
-	defer s.cancel()
+	defer s.end()
 
 	queue, r := t.chooseCards(ctx, s, cards)
 	if r != nil {
@@ -126,7 +126,7 @@ func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named boo
 	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
 	}
-	t.info(ctx, MsgFound, t.tokenType())
+	t.info(ctx, MsgFound, t.tokenType(c.conf))
 	t.info(ctx, MsgWelcome, c.token.Label)
 	asked := t.a.now()
 	t.at(stepPrompt)

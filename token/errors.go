@@ -41,6 +41,8 @@ var (
 
 	// ErrNotStarted: the module is there, and could not be started.
 	ErrNotStarted = errors.New("the module for cards could not be started")
+	// ErrNoService: the daemon of the readers cannot be reached, or may not be believed.
+	ErrNoService = errors.New("the daemon of the card readers cannot be reached")
 	// ErrNoWait: the module cannot wait for cards; the caller asks for the slots every 250 ms or
 	// less.
 	ErrNoWait = errors.New("the module cannot wait for cards")
@@ -75,11 +77,11 @@ func (e *Error) Unwrap() []error {
 }
 
 // EndsSigning reports whether after this error of a key no other key is tried: the card is not
-// usable any more, or another key would cost another try of the PIN.
+// usable any more, or another key would cost another try of the PIN or another touch.
 func EndsSigning(err error) bool {
 	for _, end := range []error{
 		ErrPINWrong, ErrPINFormat, ErrPINLocked,
-		ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault,
+		ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault, ErrTouch,
 	} {
 		if errors.Is(err, end) {
 			return true
