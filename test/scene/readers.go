@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/internal/testca"
@@ -23,12 +24,35 @@ const readersStart = 2 * time.Minute
 type Readers struct {
 	Socket string // of the daemon
 
-	dir     string
-	program string
-	kind    string
-	count   int // of readers
+	o       ReadersOptions
 	process *exec.Cmd
-	log     bytes.Buffer
+	log     log
+}
+
+// ReadersOptions say how the daemon is started.
+type ReadersOptions struct {
+	Program string   // pcscd-sim, as it was built
+	Dir     string   // is the daemon's from then on, and its path short, as paths of sockets are
+	Kind    string   // "usb": USB devices behind the driver of real readers; "sim": readers of the resource manager alone
+	Flags   []string // more of the command line
+}
+
+// log is what a process has written so far.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // Reader describes one simulated reader: its name, and words of pcscd-sim's FILE.
@@ -54,32 +78,26 @@ func PIVCard(dir, place string, cert *testca.Cert, key crypto.PrivateKey) ([]str
 	return []string{"card piv", "key " + place + " " + keyFile, "certificate " + place + " " + certFile}, nil
 }
 
-// StartReaders starts the daemon, which is built at program, with readers of a kind: "usb" for USB devices behind the
-// driver of real readers, "sim" for readers of the resource manager alone. dir belongs to it from then on, and its path
-// is short, as paths of sockets are. The caller calls Stop.
-func StartReaders(program, dir, kind string, readers ...Reader) (*Readers, error) {
-	r := &Readers{
-		Socket:  filepath.Join(dir, "s"),
-		dir:     dir,
-		program: program,
-		kind:    kind,
-		count:   len(readers),
-	}
+// StartReaders starts the daemon with readers. The caller calls Stop.
+func StartReaders(o ReadersOptions, readers ...Reader) (*Readers, error) {
+	r := &Readers{Socket: filepath.Join(o.Dir, "s"), o: o}
 	var text strings.Builder
 	for i, one := range readers {
 		fmt.Fprintf(&text, "reader %s\n", one.Name)
-		if kind == "usb" {
+		if o.Kind == "usb" {
 			fmt.Fprintf(&text, "control %s\n", r.controlPath(i))
 		}
 		fmt.Fprintln(&text, strings.Join(one.Words, "\n"))
 	}
-	if err := os.WriteFile(filepath.Join(dir, "readers"), []byte(text.String()), 0o600); err != nil {
+	if err := os.WriteFile(r.file(), []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
 	return r, r.Start()
 }
 
-func (r *Readers) controlPath(i int) string { return filepath.Join(r.dir, fmt.Sprintf("c%d", i)) }
+func (r *Readers) file() string { return filepath.Join(r.o.Dir, "readers") }
+
+func (r *Readers) controlPath(i int) string { return filepath.Join(r.o.Dir, fmt.Sprintf("c%d", i)) }
 
 // Start starts the daemon again after Stop or Kill, with other cards: their PINs are as at the beginning.
 func (r *Readers) Start() error {
@@ -88,9 +106,8 @@ func (r *Readers) Start() error {
 		return err
 	}
 	defer ready.Close()
-	r.log.Reset()
-	r.process = exec.Command(r.program, "--foreground", "--disable-polkit", "--socket", r.Socket,
-		"--readers", r.kind+":"+filepath.Join(r.dir, "readers"))
+	r.process = exec.Command(r.o.Program, append([]string{"--foreground", "--disable-polkit", "--socket", r.Socket,
+		"--readers", r.o.Kind + ":" + r.file()}, r.o.Flags...)...)
 	r.process.Env = append(os.Environ(), "PCSCD_READY_FD=1") // the first descriptor that is passed on
 	r.process.ExtraFiles = []*os.File{end}
 	r.process.Stderr = &r.log
@@ -125,7 +142,7 @@ func (r *Readers) Stop() error {
 	err := errors.Join(r.process.Process.Signal(os.Interrupt), r.process.Wait())
 	r.process = nil
 	if err != nil {
-		return fmt.Errorf("pcscd-sim: %w: %s", err, r.log.Bytes())
+		return fmt.Errorf("pcscd-sim: %w: %s", err, r.Log())
 	}
 	return nil
 }
@@ -142,6 +159,9 @@ func (r *Readers) Kill() error {
 	r.process = nil
 	return nil
 }
+
+// Log returns what the daemon has logged.
+func (r *Readers) Log() string { return r.log.String() }
 
 // PID is the daemon's process, 0 while there is none.
 func (r *Readers) PID() int {
