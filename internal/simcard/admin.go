@@ -84,7 +84,7 @@ func (a *adminKey) encrypt(b []byte) []byte {
 // offer makes random bytes, keeps them, and shows them through a function.
 func (c *Card) offer(keep *[]byte, tag uint32, show func([]byte) []byte) ([]byte, iso7816.Status) {
 	b := make([]byte, c.admin.block.BlockSize())
-	if _, err := io.ReadFull(c.rand, b); err != nil {
+	if _, err := io.ReadFull(c.o.Rand, b); err != nil {
 		return nil, iso7816.StatusUnknown
 	}
 	*keep = b

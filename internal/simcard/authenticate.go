@@ -53,6 +53,8 @@ func answer(tag uint32, value []byte) []byte {
 
 // generalAuthenticate is GENERAL AUTHENTICATE (3.2.4): P1 names the algorithm, P2 the key.
 func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
+	fresh := c.fresh
+	c.fresh = false // whatever key is used, and however it ends
 	t, ok := readTemplate(apdu.Data)
 	if !ok {
 		return nil, iso7816.StatusWrongData
@@ -67,13 +69,16 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 		return nil, iso7816.StatusNoReference
 	case k.algorithm != Algorithm(apdu.P1):
 		return nil, iso7816.StatusWrongP1P2
-	case ref == KeySignature && !c.fresh, ref != KeyCardAuth && !c.verified:
+	case c.o.Contactless.strict() && ref != KeyCardAuth:
+		return nil, iso7816.StatusSecurity
+	case ref == KeySignature && !fresh, ref != KeyCardAuth && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	}
-	if ref == KeySignature {
-		c.fresh = false
+	data, sw := c.use(ref, k, &t)
+	if sw == iso7816.StatusOK {
+		c.counters.Signatures++
 	}
-	return c.use(ref, k, &t)
+	return data, sw
 }
 
 // use does the one thing that the template asks of a private key.
@@ -100,7 +105,7 @@ func (c *Card) signEC(k *key, hash []byte) ([]byte, iso7816.Status) {
 	if len(hash) == 0 || len(hash) > (k.ec.Curve.Params().BitSize+7)/8 {
 		return nil, iso7816.StatusWrongData
 	}
-	signature, err := ecdsa.SignASN1(c.rand, k.ec, hash)
+	signature, err := ecdsa.SignASN1(c.o.Rand, k.ec, hash)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
@@ -142,7 +147,7 @@ func (c *Card) generate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if !ok || tag != 0x80 || len(algorithm) != 1 {
 		return nil, iso7816.StatusWrongData
 	}
-	k, err := generateKey(Algorithm(algorithm[0]), c.rand)
+	k, err := generateKey(Algorithm(algorithm[0]), c.o.Rand)
 	if err != nil {
 		return nil, iso7816.StatusWrongData
 	}

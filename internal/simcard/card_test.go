@@ -237,6 +237,26 @@ func TestDialogues(t *testing.T) {
 			{"0047009A 05 AC03 800111 00", 0x6982},
 			{"00DB3FFF 09 5C035FC106 5302 0102", 0x6982},
 		},
+		"a command between VERIFY and a key that wants the PIN each time": {
+			{goodVerify, 0x9000},
+			{"00CB3FFF 05 5C035FC102 00", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00200080", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00A40400 05 A000000308 00", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00871182 0A 7C08 8200 8104 01020304 00", 0x9000}, // another key
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00C0000000", 0x6985},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"1087119C 04 7C08 8200", 0x9000}, // the pieces of one command are one command
+			{"0087119C 06 8104 01020304 00", 0x9000},
+		},
 		"chaining": {
 			{"10CB3FFF 02 5C03", 0x9000}, {"00CB3FFF 03 5FC102 00", 0x9000},
 			{"10CB3FFF 02 5C03", 0x9000}, {goodVerify, 0x6883}, {goodVerify, 0x9000},
@@ -311,6 +331,7 @@ func TestKeysAreUsed(t *testing.T) {
 		if key == k.p384 {
 			a = P384
 		}
+		send(t, c, goodVerify)
 		signature, sw := authenticate(t, c, ref, a, tagChallenge, hash[:])
 		if !ecdsa.VerifyASN1(&key.PublicKey, hash[:], signature) {
 			t.Errorf("%02X: %v", byte(ref), sw)
@@ -348,7 +369,7 @@ func TestKeysThatNoPIVCardHas(t *testing.T) {
 	if err := c.SetKey(0x9B, keys().rsa, nil); err == nil {
 		t.Error("9B takes a private key")
 	}
-	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 16}, {AdminKey: []byte{1}}} {
+	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 256}, {GlobalPIN: "1"}, {GlobalPIN: "123456", PINs: PINRules{AtZero: true}}, {AdminKey: []byte{1}}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%+v makes a card", o)
 		}

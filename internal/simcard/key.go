@@ -55,6 +55,7 @@ const (
 	AES256    Algorithm = 0x0C
 	P256      Algorithm = 0x11
 	P384      Algorithm = 0x14
+	Ed25519   Algorithm = 0xE0 // of YubiKey 5.7, Token2 and CanoKey; SP 800-78 has none
 )
 
 // key is a private key of either kind.

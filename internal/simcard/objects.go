@@ -62,13 +62,6 @@ func (c *Card) fillObjects() {
 	c.objects[ObjectPrinted] = tlv(printed, 0xFE)
 }
 
-// discovery is the discovery object (part 1, section 3.3.2): the AID, and that there is the application's PIN and no
-// other.
-func discovery() []byte {
-	return iso7816.AppendTLV(nil, ObjectDiscovery,
-		iso7816.AppendTLV(nil, 0x4F, aid), iso7816.AppendTLV(nil, 0x5F2F, []byte{0x40, 0x00}))
-}
-
 // keyHistory is the key history object (part 1, section 3.3.3): how many retired keys have a certificate on the card.
 func (c *Card) keyHistory() []byte {
 	n := 0
@@ -117,12 +110,15 @@ func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if !ok {
 		return nil, iso7816.StatusFileNotFound
 	}
-	if number == ObjectDiscovery {
-		return discovery(), iso7816.StatusOK
+	if sw := c.o.Contactless.read(number); sw != iso7816.StatusOK {
+		return nil, sw
+	}
+	if number == ObjectDiscovery && !c.o.NoDiscovery {
+		return c.discovery(), iso7816.StatusOK
 	}
 	value, ok := c.objects[number]
 	switch {
-	case needPIN[number] && !c.verified:
+	case needPIN[number] && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	case number == ObjectKeyHistory && !ok:
 		value = c.keyHistory()
