@@ -18,6 +18,7 @@ var DefaultAdminKey = bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 3)
 // adminKey is the card management key 9B, with the state of an authentication in progress.
 type adminKey struct {
 	algorithm Algorithm
+	makers    bool // it is DefaultAdminKey
 	block     cipher.Block
 	challenge []byte // of the card, to be encrypted by the other side
 	witness   []byte // of the card, to be sent back decrypted
@@ -27,6 +28,7 @@ func (a *adminKey) set(key []byte) (err error) {
 	if key == nil {
 		key = DefaultAdminKey
 	}
+	a.makers = bytes.Equal(key, DefaultAdminKey)
 	switch len(key) {
 	case 24:
 		a.algorithm = TripleDES

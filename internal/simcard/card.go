@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
+	"time"
 
 	"pam_pkcs11/internal/iso7816"
 )
@@ -31,6 +33,24 @@ type Options struct {
 	Usage       *PINUsage // what discovery says; UsagePIN, or UsageGlobalFirst with a global PIN
 	NoDiscovery bool      // there is no discovery object (NEO, old CAC)
 
+	History History // the key history object
+	Absent  *Answer // what GET DATA answers for an object that is absent; 6A82
+	Retired int     // how many places for retired keys there are; 20
+	Factory bool    // as YubiKeys are delivered: CHUID and CCC are absent
+
+	Yubico     *Yubico           // Yubico's commands; nil: none
+	Policies   map[KeyRef]Policy // what keys want, beside the defaults
+	TouchAfter time.Duration     // a key that waits is touched by itself after so long; 0: by Touch alone
+	TouchWait  time.Duration     // how long it waits, then answers 6982; 15 s
+	Clock      Clock             // the clock on the wall
+
+	Ed25519    Algorithm      // the number of Ed25519; E0
+	Signatures Signatures     // the form of signatures
+	NoKey      iso7816.Status // use of a key that is not there; 6A88 (Nitrokey, CanoKey: 6985)
+
+	Limits Limits // what the card can transport
+	Pace   Pace   // the time that it takes
+
 	Contactless Contactless // what a card refuses without contacts; Contacts
 
 	Before Hook // called when a command comes
@@ -53,11 +73,15 @@ type Card struct {
 	o        Options // with what was empty filled in
 	guid     [16]byte
 	objects  map[uint32][]byte // the value of tag 53, by the number of the object
+	answers  map[uint32]Answer // of GET DATA, whatever lies in objects
 	keys     map[KeyRef]*key
+	policies map[KeyRef]Policy
 	pin, puk reference
 	global   reference
 	admin    adminKey
+	parsed   *iso7816.ATR // nil where the ATR cannot be read
 	foreign  foreign
+	spent    time.Duration // by Pace, in all
 	counters Counters
 
 	// What a reset forgets.
@@ -65,11 +89,16 @@ type Card struct {
 	verified       bool           // the PIN has been verified
 	verifiedGlobal bool           // the global PIN has
 	fresh          bool           // and no command has come since
+	used           Algorithm      // of the key that this command used; 0 for none
 	managed        bool           // the administrator has been authenticated
 	chain          []byte         // of the commands of a chain so far
 	chainOf        [3]byte        // INS, P1, P2 of that chain
 	waiting        []byte         // what GET RESPONSE brings
 	last           iso7816.Status // the word after the last piece of it
+	touched        time.Time      // when the card was last touched
+
+	finger chan struct{} // closed by a touch; nil when no key waits for one
+	lost   chan struct{} // closed by a reset
 }
 
 // New makes a card without keys.
@@ -80,6 +109,15 @@ func New(o Options) (*Card, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
+	if o.Clock == nil {
+		o.Clock = wall{}
+	}
+	if o.TouchWait == 0 {
+		o.TouchWait = touchWait
+	}
+	if o.Ed25519 == 0 {
+		o.Ed25519 = Ed25519
+	}
 	if err := o.fillPINs(); err != nil {
 		return nil, err
 	}
@@ -88,13 +126,20 @@ func New(o Options) (*Card, error) {
 		o:        o,
 		guid:     o.GUID,
 		objects:  make(map[uint32][]byte),
+		answers:  make(map[uint32]Answer),
 		keys:     make(map[KeyRef]*key),
+		policies: make(map[KeyRef]Policy),
+		lost:     make(chan struct{}),
 		pin:      newReference(padded(o.PIN), o.Tries),
 		puk:      newReference(padded(o.PUK), o.PUKTries),
 		global:   newReference(padded(o.GlobalPIN), o.GlobalTries),
 		foreign:  foreign{left: foreignTries},
 		selected: o.Select.AfterReset,
 	}
+	if atr, err := iso7816.ParseATR(o.ATR); err == nil {
+		c.parsed = atr
+	}
+	maps.Copy(c.policies, o.Policies)
 	if c.guid == [16]byte{} {
 		if _, err := io.ReadFull(o.Rand, c.guid[:]); err != nil {
 			return nil, err
@@ -105,6 +150,10 @@ func New(o Options) (*Card, error) {
 		return nil, err
 	}
 	c.fillObjects()
+	if o.Factory {
+		delete(c.objects, ObjectCHUID)
+		delete(c.objects, ObjectCCC)
+	}
 	return c, nil
 }
 
@@ -166,6 +215,9 @@ func (c *Card) Reset() {
 	c.leave(c.o.Select.AfterReset)
 	c.verifiedGlobal = false
 	c.chain, c.waiting = nil, nil
+	c.touched = time.Time{}
+	close(c.lost)
+	c.lost = make(chan struct{})
 }
 
 // PowerOff is Reset, for readers that tell of a card that is pulled or switched off.

@@ -277,7 +277,11 @@ func TestATRsAreInOrder(t *testing.T) {
 
 func TestObjectsInPieces(t *testing.T) {
 	c := newCard(t, Options{})
-	want := iso7816.AppendTLV(nil, 0x53, certificate(bytes.Repeat([]byte{0x9A}, 1000)))
+	object, err := Container{}.Object(bytes.Repeat([]byte{0x9A}, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := iso7816.AppendTLV(nil, 0x53, object)
 	get := unhex("5C035FC105")
 	for name, apdu := range map[string]iso7816.Command{
 		"short":       {INS: 0xCB, P1: 0x3F, P2: 0xFF, Data: get, Ne: 256},
@@ -359,9 +363,9 @@ func TestKeysAreUsed(t *testing.T) {
 
 func TestKeysThatNoPIVCardHas(t *testing.T) {
 	c := newCard(t, Options{})
-	small, _ := rsa.GenerateKey(rand.Reader, 1024)
-	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	for _, private := range []crypto.PrivateKey{small, p521, "a key"} {
+	odd, _ := rsa.GenerateKey(rand.Reader, 1536)
+	p224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	for _, private := range []crypto.PrivateKey{odd, p224, "a key"} {
 		if err := c.SetKey(KeyAuthentication, private, nil); err == nil {
 			t.Errorf("%T is taken", private)
 		}

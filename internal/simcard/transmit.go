@@ -2,6 +2,7 @@ package simcard
 
 import (
 	"bytes"
+	"time"
 
 	"pam_pkcs11/internal/iso7816"
 )
@@ -37,10 +38,12 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 		}
 	}
 
-	answer, err := c.answer(command, life)
+	since := c.o.Clock.Now()
+	answer, cost, err := c.answer(command, life)
 	if err != nil {
 		return nil, err
 	}
+	c.pause(since, cost)
 
 	if after != nil {
 		if err := after(n, header); err != nil {
@@ -50,12 +53,13 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// answer executes a command, unless the card has been reset since it came.
-func (c *Card) answer(command []byte, life int) ([]byte, error) {
+// answer executes a command, unless the card has been reset since it came, and says how long a card
+// would take for it.
+func (c *Card) answer(command []byte, life int) (answer []byte, cost time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if life != c.counters.Resets {
-		return nil, ErrPower
+		return nil, 0, ErrPower
 	}
 	if !isAuthenticate(command) {
 		c.fresh = false
@@ -63,13 +67,17 @@ func (c *Card) answer(command []byte, life int) ([]byte, error) {
 
 	apdu, err := iso7816.ParseCommand(command)
 	if err != nil {
-		return iso7816.AppendResponse(nil, nil, iso7816.StatusWrongLength), nil
+		answer = iso7816.AppendResponse(nil, nil, iso7816.StatusWrongLength)
+	} else {
+		data, sw := c.perform(&apdu)
+		answer = iso7816.AppendResponse(nil, data, sw)
 	}
-	data, sw := c.perform(&apdu)
 	if life != c.counters.Resets { // while it waited for a touch
-		return nil, ErrPower
+		return nil, 0, ErrPower
 	}
-	return iso7816.AppendResponse(nil, data, sw), nil
+	cost = c.cost(command, answer)
+	c.spent += cost
+	return answer, cost, nil
 }
 
 // isAuthenticate reports whether a command is GENERAL AUTHENTICATE, or a piece of one. Every other
@@ -85,6 +93,8 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		return nil, iso7816.StatusSecureUnsupported
 	case apdu.CLA&0x03 != 0:
 		return nil, iso7816.StatusChannelUnsupported
+	case c.o.Limits.takes(apdu) != iso7816.StatusOK:
+		return nil, iso7816.StatusWrongLength
 	case apdu.INS == insGetResponse:
 		c.count(apdu)
 		return c.getResponse(apdu.Ne)
@@ -98,9 +108,14 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if len(data) == 0 {
 		return nil, sw
 	}
+	if apdu.Ne > 0 && apdu.INS == insGetData {
+		if sw, wrong := c.o.Limits.wrongLe(apdu.Ne, len(data)); wrong {
+			return nil, sw
+		}
+	}
 	c.waiting, c.last = data, sw
 	if apdu.Ne == 0 { // T=0 has no room for Le beside data: what there is waits
-		return nil, 0x6100 | iso7816.Status(min(len(data), 256)&0xFF)
+		return nil, c.o.Limits.more(len(data))
 	}
 	return c.getResponse(apdu.Ne)
 }
@@ -111,11 +126,11 @@ func (c *Card) gather(apdu *iso7816.Command) iso7816.Status {
 	of := [3]byte{apdu.INS, apdu.P1, apdu.P2}
 	if c.chain != nil && c.chainOf != of {
 		c.chain = nil
-		if apdu.CLA&claChain == 0 {
+		if apdu.CLA&claChain == 0 && !c.o.Limits.DropChain {
 			return iso7816.StatusLastExpected
 		}
 	}
-	if len(c.chain)+len(apdu.Data) > maxChain {
+	if len(c.chain)+len(apdu.Data) > c.o.Limits.maxCommand() {
 		c.chain = nil
 		return iso7816.StatusWrongLength
 	}
@@ -132,14 +147,27 @@ func (c *Card) gather(apdu *iso7816.Command) iso7816.Status {
 
 // getResponse brings at most ne bytes of what waits, and says how much there still is.
 func (c *Card) getResponse(ne int) ([]byte, iso7816.Status) {
+	limits := &c.o.Limits
 	if c.waiting == nil {
+		if limits.Silent {
+			return nil, iso7816.StatusWrongData
+		}
 		return nil, iso7816.StatusConditions
+	}
+	if sw, wrong := limits.wrongLe(ne, len(c.waiting)); wrong {
+		return nil, sw
+	}
+	if limits.MaxAnswer > 0 {
+		ne = min(ne, limits.MaxAnswer)
 	}
 	n := min(ne, len(c.waiting))
 	data := bytes.Clone(c.waiting[:n])
 	c.waiting = c.waiting[n:]
 	if rest := len(c.waiting); rest > 0 {
-		return data, 0x6100 | iso7816.Status(min(rest, 256)&0xFF)
+		if limits.Silent {
+			return data, c.last
+		}
+		return data, limits.more(rest)
 	}
 	c.waiting = nil
 	return data, c.last
@@ -170,6 +198,9 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		return c.generalAuthenticate(apdu)
 	case insGenerate:
 		return c.generate(apdu)
+	}
+	if data, sw, ok := c.yubico(apdu); ok {
+		return data, sw
 	}
 	return nil, iso7816.StatusWrongINS
 }
