@@ -223,18 +223,29 @@ func (r *rig) client() *pcsc.Context {
 // await waits until the reader is in a state.
 func (r *rig) await(state pcsc.StateFlag) {
 	r.t.Helper()
+	r.awaitAt(readerName, state)
+}
+
+// awaitReader waits until another reader is there, with a card.
+func (r *rig) awaitReader(name string) {
+	r.t.Helper()
+	r.awaitAt(name, pcsc.StatePresent)
+}
+
+func (r *rig) awaitAt(reader string, state pcsc.StateFlag) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := r.client()
 	defer c.Release()
 	for {
-		states := []pcsc.ReaderState{{Reader: readerName}}
+		states := []pcsc.ReaderState{{Reader: reader}}
 		if err := c.GetStatusChangeContext(ctx, states, 0); err == nil && states[0].EventState&state != 0 {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			r.t.Fatalf("the reader has not come to the state %v", state)
+			r.t.Fatalf("%s has not come to the state %v", reader, state)
 		case <-time.After(time.Millisecond):
 		}
 	}
