@@ -39,12 +39,12 @@ func (e end) String() string {
 // way is how a login reaches the rig.
 type way struct {
 	name  string
-	login func(r *rig, p *person) end
+	login func(r *testRig, p *person) end
 }
 
 var (
-	throughLibpam = way{"libpam", (*rig).loginThroughLibpam}
-	direct        = way{"direct", (*rig).loginDirectly}
+	throughLibpam = way{"libpam", (*testRig).loginThroughLibpam}
+	direct        = way{"direct", (*testRig).loginDirectly}
 )
 
 // ways are those that a short test goes through, both.
@@ -75,7 +75,7 @@ func (p *person) name() string {
 var errNothingToType = errors.New("there is a question that the test does not know")
 
 // loginThroughLibpam is the whole way.
-func (r *rig) loginThroughLibpam(p *person) (e end) {
+func (r *testRig) loginThroughLibpam(p *person) (e end) {
 	r.t.Helper()
 	pins := p.pins
 	got, err := libpam.Authenticate(theStage(r.t).ServiceDir(), r.name, p.name(), func(style libpam.Style, text string) (string, error) {
@@ -107,11 +107,11 @@ func (r *rig) loginThroughLibpam(p *person) (e end) {
 }
 
 // loginDirectly goes from login.Authenticator on, in this process.
-func (r *rig) loginDirectly(p *person) end {
+func (r *testRig) loginDirectly(p *person) end {
 	r.t.Helper()
 	var log bytes.Buffer
 	a := &login.Authenticator{
-		Cards:           pivCards{r.socket},
+		Cards:           pivCards{r.Socket},
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 		Logger:          slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -198,7 +198,7 @@ func refused(t *testing.T, e end, said string) {
 }
 
 // counters wants the card to have seen so many PINs, and to have so many tries left.
-func (r *rig) counters(verifies, tries int) {
+func (r *testRig) counters(verifies, tries int) {
 	r.t.Helper()
 	left, _ := r.card.Tries()
 	if n := r.card.Verifies(); n != verifies || left != tries {

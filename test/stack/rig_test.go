@@ -9,18 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/ccid/ccidtest/bus"
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
-	"pam_pkcs11/pcsc/resmgr"
-	"pam_pkcs11/pcsc/server"
+	"pam_pkcs11/test/rig"
 	"pam_pkcs11/test/scene"
 )
 
@@ -35,9 +32,6 @@ const (
 	wrongPIN = "271829"
 	puk      = "12345678"
 )
-
-// readerName is the name of a rig's reader, as PC/SC has it.
-const readerName = "Test Reader 00 00"
 
 // build is where `make build` puts the module.
 const build = "../../build"
@@ -90,28 +84,20 @@ var keys = []struct {
 	{"P-384", sync.OnceValue(func() *testca.Key { return testca.EC(elliptic.P384()) })},
 }
 
-var rigNumber struct {
-	sync.Mutex
-	n int
+// rigs counts them.
+var rigs atomic.Int64
+
+// testRig is a rig with the card in it, and the configuration of logins with it.
+type testRig struct {
+	*rig.Rig
+	t    *testing.T
+	name string // of its service and configuration
+	card *simcard.Card
+	conf string
 }
 
-// rig is a reader with a card, the driver and the daemon, in this process.
-type rig struct {
-	t       *testing.T
-	name    string // of its service and configuration
-	dir     string
-	socket  string
-	bus     *bus.Bus
-	device  *ccidtest.Device
-	card    *simcard.Card
-	profile ccidtest.Profile
-	conf    string
-
-	stopServer func()
-}
-
-// newRig makes one with a card that has no key yet. change may change what the card and its reader are.
-func newRig(t *testing.T, m model, o simcard.Options) *rig {
+// newRig makes one with a card that has no key yet.
+func newRig(t *testing.T, m model, o simcard.Options) *testRig {
 	t.Helper()
 	profile, ok := ccidtest.Model(m.level)
 	if !ok {
@@ -120,19 +106,16 @@ func newRig(t *testing.T, m model, o simcard.Options) *rig {
 	return newRigWith(t, m, o, profile)
 }
 
-func newRigWith(t *testing.T, m model, o simcard.Options, profile ccidtest.Profile) *rig {
+// newRigWith makes one with another reader.
+func newRigWith(t *testing.T, m model, o simcard.Options, profile ccidtest.Profile) *testRig {
 	t.Helper()
 	s := theStage(t)
-	rigNumber.Lock()
-	rigNumber.n++
-	r := &rig{t: t, name: fmt.Sprintf("rig%d", rigNumber.n), profile: profile}
-	rigNumber.Unlock()
-	r.dir = filepath.Join(s.Dir, "cards", r.name)
-	if err := os.Mkdir(r.dir, 0o755); err != nil {
+	r := &testRig{t: t, name: fmt.Sprintf("rig%d", rigs.Add(1))}
+	dir := filepath.Join(s.Dir, "cards", r.name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(r.dir) })
-	r.socket = filepath.Join(r.dir, "s")
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 
 	if o.PIN == "" {
 		o.PIN, o.PUK = pin, puk
@@ -144,76 +127,19 @@ func newRigWith(t *testing.T, m model, o simcard.Options, profile ccidtest.Profi
 	if r.card, err = simcard.New(o); err != nil {
 		t.Fatal(err)
 	}
-	r.start()
+	if r.Rig, err = rig.Start(filepath.Join(dir, "s"), profile, r.card); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Stop)
+	r.await(pcsc.StatePresent)
 	r.configure(nil, nil)
 	return r
 }
 
-// start starts driver, resource manager and server, with the card in the reader.
-func (r *rig) start() {
-	r.t.Helper()
-	r.bus = bus.New(nil)
-	m := resmgr.New(resmgr.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := resmgr.Plug(ctx, m, r.bus)
-	m.Ready()
-	r.plug()
-	stop, err := serve(m, r.socket)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.stopServer = sync.OnceFunc(stop)
-	r.t.Cleanup(func() {
-		r.stopServer()
-		cancel()
-		<-ended
-		m.Close()
-	})
-	r.await(pcsc.StatePresent)
-}
-
-// serve lets clients use a manager over a socket.
-func serve(m *resmgr.Manager, socket string) (stop func(), err error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: socket})
-	}
-	if err == nil {
-		err = unix.Listen(fd, 300)
-	}
-	if err != nil {
-		return nil, err
-	}
-	s := &server.Server{Manager: m}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, fd) }()
-	return func() {
-		cancel()
-		<-ended
-		unix.Close(fd)
-	}, nil
-}
-
-// plug plugs the reader in, with the card in it.
-func (r *rig) plug() {
-	r.device = ccidtest.New(r.profile)
-	r.device.Habits(0, 0, func(h *ccidtest.Habits) { h.Slow = true })
-	r.device.Insert(0, 0, r.card)
-	r.bus.Plug("Test Reader", r.device)
-}
-
-// unplug takes the reader away.
-func (r *rig) unplug() { r.bus.Unplug(r.device) }
-
-// pull takes the card out; insert puts it in.
-func (r *rig) pull()   { r.device.Remove(0, 0) }
-func (r *rig) insert() { r.device.Insert(0, 0, r.card) }
-
 // client is another program at the same daemon.
-func (r *rig) client() *pcsc.Context {
+func (r *testRig) client() *pcsc.Context {
 	r.t.Helper()
-	c, err := pcsc.NewContext(pcsc.NewClient(r.socket))
+	c, err := r.Client()
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -221,38 +147,23 @@ func (r *rig) client() *pcsc.Context {
 }
 
 // await waits until the reader is in a state.
-func (r *rig) await(state pcsc.StateFlag) {
+func (r *testRig) await(state pcsc.StateFlag) {
 	r.t.Helper()
-	r.awaitAt(readerName, state)
+	r.awaitReader(rig.ReaderName, state)
 }
 
-// awaitReader waits until another reader is there, with a card.
-func (r *rig) awaitReader(name string) {
-	r.t.Helper()
-	r.awaitAt(name, pcsc.StatePresent)
-}
-
-func (r *rig) awaitAt(reader string, state pcsc.StateFlag) {
+// awaitReader waits until a reader is there and in a state.
+func (r *testRig) awaitReader(name string, state pcsc.StateFlag) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := r.client()
-	defer c.Release()
-	for {
-		states := []pcsc.ReaderState{{Reader: reader}}
-		if err := c.GetStatusChangeContext(ctx, states, 0); err == nil && states[0].EventState&state != 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			r.t.Fatalf("%s has not come to the state %v", reader, state)
-		case <-time.After(time.Millisecond):
-		}
+	if err := r.Await(ctx, name, state); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
 // put puts a key with a certificate of a user on the card.
-func (r *rig) put(ref simcard.KeyRef, user string, key *testca.Key) *testca.Cert {
+func (r *testRig) put(ref simcard.KeyRef, user string, key *testca.Key) *testca.Cert {
 	r.t.Helper()
 	cert := theStage(r.t).CA.Leaf(user, testca.WithKey(key))
 	if err := r.card.SetKey(ref, key.Private, cert.DER); err != nil {
@@ -263,10 +174,10 @@ func (r *rig) put(ref simcard.KeyRef, user string, key *testca.Key) *testca.Cert
 
 // configure writes the configuration of the rig's logins and its PAM service; lines beyond the usual go into the global
 // part and into the block of the built-in card.
-func (r *rig) configure(global, module []string) {
+func (r *testRig) configure(global, module []string) {
 	r.t.Helper()
 	s := theStage(r.t)
-	conf, err := s.BuiltinConfig(r.name, r.socket, append([]string{
+	conf, err := s.BuiltinConfig(r.name, r.Socket, append([]string{
 		"card_only = true;", "use_mappers = cn;", "allow_unknown_user = true;",
 	}, global...), append([]string{"card_access = system;", "piv_cache = no;"}, module...))
 	if err == nil {
@@ -279,7 +190,7 @@ func (r *rig) configure(global, module []string) {
 }
 
 // known makes it a card of alice with one key in 9A.
-func (r *rig) known(key *testca.Key) *rig {
+func (r *testRig) known(key *testca.Key) *testRig {
 	r.t.Helper()
 	r.put(simcard.KeyAuthentication, "alice", key)
 	return r

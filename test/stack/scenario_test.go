@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/piv"
+	"pam_pkcs11/test/rig"
 	"pam_pkcs11/token"
 )
 
@@ -26,9 +27,9 @@ func p256Key() *testca.Key { return keys[2].key() }
 var scenarios = []struct {
 	name string
 	card simcard.Options
-	play func(t *testing.T, r *rig, w way)
+	play func(t *testing.T, r *testRig, w way)
 }{
-	{"three wrong PINs lock it", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"three wrong PINs lock it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		for i := range 3 {
 			refused(t, w.login(r, typist(wrongPIN)), "Error 23")
@@ -41,7 +42,7 @@ var scenarios = []struct {
 		}
 		r.counters(3, 0)
 	}},
-	{"the last try is right", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"the last try is right", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		for range 2 {
 			refused(t, w.login(r, typist(wrongPIN)), "Error 2320")
@@ -54,7 +55,7 @@ var scenarios = []struct {
 		}
 		r.counters(3, 3)
 	}},
-	{"the PIN was changed", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"the PIN was changed", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		const fresh = "314159"
 		r.session(func(ctx context.Context, s token.Session) error {
@@ -64,7 +65,7 @@ var scenarios = []struct {
 		granted(t, w.login(r, typist(fresh)))
 		r.counters(2, 3)
 	}},
-	{"it was unblocked", simcard.Options{Tries: 1, PUKTries: 3}, func(t *testing.T, r *rig, w way) {
+	{"it was unblocked", simcard.Options{Tries: 1, PUKTries: 3}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		refused(t, w.login(r, typist(wrongPIN)), "Error 23")
 		refused(t, w.login(r, typist(pin)), "Error 2346")
@@ -75,7 +76,7 @@ var scenarios = []struct {
 		granted(t, w.login(r, typist(fresh)))
 		r.counters(2, 1)
 	}},
-	{"the global PIN serves, and the card prefers it", simcard.Options{GlobalPIN: "161803"}, func(t *testing.T, r *rig, w way) {
+	{"the global PIN serves, and the card prefers it", simcard.Options{GlobalPIN: "161803"}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		refused(t, w.login(r, typist(wrongPIN)), "Error 2320")
 		if n := r.card.GlobalTries(); n != 2 {
@@ -84,7 +85,7 @@ var scenarios = []struct {
 		granted(t, w.login(r, typist("161803")))
 		r.counters(2, 3)
 	}},
-	{"the certificate is compressed", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"the certificate is compressed", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		cert := r.put(simcard.KeyAuthentication, "alice", rsaKey())
 		if err := r.card.SetCertificate(simcard.KeyAuthentication, cert.DER, simcard.Container{Compression: simcard.Gzip}); err != nil {
 			t.Fatal(err)
@@ -92,7 +93,7 @@ var scenarios = []struct {
 		granted(t, w.login(r, typist(pin)))
 		r.counters(1, 3)
 	}},
-	{"it is another user's", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"it is another user's", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.put(simcard.KeyAuthentication, "bob", p256Key())
 		end := w.login(r, typist(pin))
 		refused(t, end, "Error 2358")
@@ -101,12 +102,12 @@ var scenarios = []struct {
 		}
 		r.counters(0, 3)
 	}},
-	{"only 9C has a certificate", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"only 9C has a certificate", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.put(simcard.KeySignature, "alice", rsaKey())
 		granted(t, w.login(r, typist(pin)))
 		r.counters(1, 3)
 	}},
-	{"the key of its certificate is another", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"the key of its certificate is another", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		cert := r.put(simcard.KeyAuthentication, "alice", rsaKey())
 		if err := r.card.SetKey(simcard.KeyAuthentication, testca.RSA(2048, "thief").Private, cert.DER); err != nil {
 			t.Fatal(err)
@@ -114,7 +115,7 @@ var scenarios = []struct {
 		refused(t, w.login(r, typist(pin)), "Error 2342")
 		r.counters(1, 3)
 	}},
-	{"another program has verified the PIN", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"another program has verified the PIN", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		done := r.verified()
 		defer done()
@@ -130,7 +131,7 @@ var scenarios = []struct {
 		Yubico:     &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
 		Policies:   map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
 		TouchAfter: 200 * time.Millisecond,
-	}, func(t *testing.T, r *rig, w way) {
+	}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		end := w.login(r, typist(pin))
 		granted(t, end)
@@ -143,42 +144,42 @@ var scenarios = []struct {
 		Yubico:    &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
 		Policies:  map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
 		TouchWait: 200 * time.Millisecond,
-	}, func(t *testing.T, r *rig, w way) {
+	}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		refused(t, w.login(r, typist(pin)), "Error")
 		r.counters(1, 3)
 	}},
-	{"a PIN of letters does not reach it", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"a PIN of letters does not reach it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		refused(t, w.login(r, typist("secret")), "Error 2366")
 		r.counters(0, 3)
 	}},
-	{"it is pulled while the user types", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"it is pulled while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		p := typist(pin)
-		p.asked = func(string) { r.pull(); r.await(pcsc.StateEmpty) }
+		p.asked = func(string) { r.Pull(); r.await(pcsc.StateEmpty) }
 		refused(t, w.login(r, p), "Error 2368")
 		r.counters(0, 3)
-		r.insert()
+		r.Insert()
 		r.await(pcsc.StatePresent)
 		granted(t, w.login(r, typist(pin)))
 	}},
-	{"bob's card takes its place while the user types", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"bob's card takes its place while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		bob := newRig(t, models[0], simcard.Options{})
 		bob.put(simcard.KeyAuthentication, "bob", p256Key())
 		p := typist(pin)
 		p.asked = func(string) {
-			r.pull()
+			r.Pull()
 			r.await(pcsc.StateEmpty)
-			r.device.Insert(0, 0, bob.card)
+			r.Swap(bob.card)
 			r.await(pcsc.StatePresent)
 		}
 		refused(t, w.login(r, p), "Error")
 		r.counters(0, 3)
 		bob.counters(0, 3)
 	}},
-	{"nobody gives a name", simcard.Options{}, func(t *testing.T, r *rig, w way) {
+	{"nobody gives a name", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		p := typist(pin)
 		p.noUser = true
@@ -207,18 +208,17 @@ func TestPINPad(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRigWith(t, models[0], simcard.Options{}, ccidtest.PINPad()).known(rsaKey())
-			press := func(p ccidtest.Pad) { r.device.Habits(0, 0, func(h *ccidtest.Habits) { h.Pad = p }) }
 
-			press(ccidtest.Pad{Old: pin})
+			r.Press(ccidtest.Pad{Old: pin})
 			granted(t, w.login(r, typist()))
 			r.counters(1, 3)
-			press(ccidtest.Pad{Old: wrongPIN})
+			r.Press(ccidtest.Pad{Old: wrongPIN})
 			refused(t, w.login(r, typist()), "Error 2320")
 			r.counters(2, 2)
-			press(ccidtest.Pad{Cancel: true})
+			r.Press(ccidtest.Pad{Cancel: true})
 			refused(t, w.login(r, typist()), "")
 			r.counters(2, 2)
-			press(ccidtest.Pad{Old: pin})
+			r.Press(ccidtest.Pad{Old: pin})
 			granted(t, w.login(r, typist()))
 			r.counters(3, 3)
 		})
@@ -241,10 +241,8 @@ func TestTwoCards(t *testing.T) {
 				t.Fatal(err)
 			}
 			profile, _ := ccidtest.Model(ccidtest.LevelShort)
-			device := ccidtest.New(profile)
-			device.Insert(0, 0, second)
-			r.bus.Plug("Test Reader", device)
-			r.awaitReader("Test Reader 01 00")
+			r.PlugAnother(profile, second)
+			r.awaitReader("Test Reader 01 00", pcsc.StatePresent)
 
 			granted(t, w.login(r, typist(pin)))
 			r.counters(0, 3)
@@ -268,11 +266,11 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // session opens the card with the built-in module, as the tools do.
-func (r *rig) session(do func(context.Context, token.Session) error) {
+func (r *testRig) session(do func(context.Context, token.Session) error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	m, err := piv.New(pcsc.NewClient(r.socket), piv.Options{})
+	m, err := piv.New(pcsc.NewClient(r.Socket), piv.Options{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -302,10 +300,10 @@ func secretOf(t *testing.T, s string) *secret.PIN {
 }
 
 // verified has another program verify the PIN, and keep its connection until done is called.
-func (r *rig) verified() (done func()) {
+func (r *testRig) verified() (done func()) {
 	r.t.Helper()
 	c := r.client()
-	card, err := c.Connect(readerName, pcsc.ShareShared, pcsc.ProtocolAny)
+	card, err := c.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
 	if err != nil {
 		r.t.Fatal(err)
 	}

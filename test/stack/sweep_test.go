@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/test/rig"
 )
 
 // event is something that happens to a card while somebody logs in with it.
@@ -18,13 +19,13 @@ type event struct {
 	name string
 
 	// happen makes it happen. What takes longer than a moment, since the login holds the card, goes on in work.
-	happen func(r *rig, work *sync.WaitGroup)
+	happen func(r *testRig, work *sync.WaitGroup)
 
 	// lost: the command, or the answer, that it comes beside goes nowhere.
 	lost bool
 
 	// mend undoes it, for the next login; nil: there is nothing to be undone.
-	mend func(r *rig)
+	mend func(r *testRig)
 
 	// harmless: the login goes well all the same.
 	harmless bool
@@ -33,15 +34,15 @@ type event struct {
 var events = []event{
 	{
 		name:   "card pulled",
-		happen: func(r *rig, _ *sync.WaitGroup) { r.pull() },
+		happen: func(r *testRig, _ *sync.WaitGroup) { r.Pull() },
 		lost:   true,
-		mend:   (*rig).insert,
+		mend:   func(r *testRig) { r.Insert() },
 	},
 	{
 		name:   "reader unplugged",
-		happen: func(r *rig, _ *sync.WaitGroup) { r.unplug() },
+		happen: func(r *testRig, _ *sync.WaitGroup) { r.Unplug() },
 		lost:   true,
-		mend:   (*rig).plug,
+		mend:   func(r *testRig) { r.Plug() },
 	},
 	{
 		name:     "another program transmits",
@@ -70,16 +71,16 @@ var events = []event{
 const holding = 50 * time.Millisecond
 
 // another is what another program does: it is connected when the login asks for the first command, and acts when it may.
-func another(act func(*pcsc.Card) error) func(*rig, *sync.WaitGroup) {
-	return func(r *rig, work *sync.WaitGroup) {
+func another(act func(*pcsc.Card) error) func(*testRig, *sync.WaitGroup) {
+	return func(r *testRig, work *sync.WaitGroup) {
 		work.Go(func() {
-			c, err := pcsc.NewContext(pcsc.NewClient(r.socket))
+			c, err := pcsc.NewContext(pcsc.NewClient(r.Socket))
 			if err != nil {
 				r.t.Error(err)
 				return
 			}
 			defer c.Release()
-			card, err := c.Connect(readerName, pcsc.ShareShared, pcsc.ProtocolAny)
+			card, err := c.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
 			if err != nil {
 				r.t.Errorf("another program cannot connect: %v", err)
 				return
@@ -192,7 +193,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 }
 
 // judge holds the end of a disturbed login against what the card has seen.
-func (s sweep) judge(t *testing.T, r *rig, e event, end end, what string, took time.Duration) {
+func (s sweep) judge(t *testing.T, r *testRig, e event, end end, what string, took time.Duration) {
 	t.Helper()
 	verifies, wrong := r.card.Verifies(), s.pin != pin
 	left, _ := r.card.Tries()
