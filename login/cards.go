@@ -3,7 +3,6 @@ package login
 import (
 	"errors"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
@@ -25,7 +24,7 @@ func (t *attempt) setEnvironment() *Refusal {
 // loadModule opens the configured module, which closeModule ends.
 func (t *attempt) loadModule() (token.Module, *Refusal) {
 	t.at(stepLoad)
-	t.using(SourceName(&t.conf.Module))
+	t.using(t.conf.Module.Source())
 	m, err := t.a.Cards.Open(t.conf, token.Options{
 		Logger:  t.log,
 		Trace:   t.a.Trace,
@@ -43,20 +42,6 @@ func (t *attempt) loadModule() (token.Module, *Refusal) {
 	default:
 		return nil, refuse(LibraryNotLoaded, err)
 	}
-}
-
-// SourceName is what the log calls the source of cards of a block.
-func SourceName(m *config.Module) string {
-	if m.Builtin {
-		return "the built-in card"
-	}
-	return m.Path
-}
-
-// noService refuses a request because the daemon of the readers cannot be used: without readers
-// there is no card.
-func noService(err error) *Refusal {
-	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
 }
 
 // closeModule ends the module, once the answer is given.

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -30,7 +31,7 @@ func (e *NoCardError) Error() string { return e.Detail }
 func (e *NoCardError) Unwrap() error { return e.Service }
 
 // ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s Selection, slots []token.Slot) *NoCardError {
+func ExplainNoCard(s token.Selectors, slots []token.Slot) *NoCardError {
 	if len(slots) == 0 {
 		return explainNoSlot(reachReaderService())
 	}
@@ -53,6 +54,16 @@ func slotName(s *token.Slot) string {
 		return fmt.Sprintf("slot %d", s.Index)
 	}
 	return fmt.Sprintf("slot %d (%s)", s.Index, s.Description)
+}
+
+// firstError is why the first card that cannot be read cannot be; it is of this module's kind.
+func firstError(slots []token.Slot) error {
+	for _, s := range slots {
+		if s.Err != nil && !errors.Is(s.Err, token.ErrForeign) {
+			return s.Err
+		}
+	}
+	return nil
 }
 
 // explainNoSlot: a library that shows no slot at all has found no reader, or nobody to ask for one.
@@ -98,6 +109,7 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoReader
 	case why.Fit == token.Unreadable:
 		r.Outcome = TokenUnreadable
+		r.sentence = faultRefusal(TokenUnreadable, firstError(slots)).sentence
 		if t.mode() == ModeRefuse {
 			r.Restore = "foreign_card = skip"
 		}
@@ -105,4 +117,10 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoSuitableCard
 	}
 	return r
+}
+
+// noService refuses a request because the daemon of the readers cannot be used: without readers
+// there is no card.
+func noService(err error) *Refusal {
+	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
 }
