@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/ccid/ccidtest"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/container"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/piv"
@@ -87,7 +88,7 @@ var scenarios = []struct {
 	}},
 	{"the certificate is compressed", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		cert := r.put(simcard.KeyAuthentication, "alice", rsaKey())
-		if err := r.card.SetCertificate(simcard.KeyAuthentication, cert.DER, simcard.Container{Compression: simcard.Gzip}); err != nil {
+		if err := r.card.SetCertificate(simcard.KeyAuthentication, cert.DER, container.Form{Compression: container.Gzip}); err != nil {
 			t.Fatal(err)
 		}
 		granted(t, w.login(r, typist(pin)))
