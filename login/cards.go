@@ -16,6 +16,9 @@ func (t *attempt) setEnvironment() *Refusal {
 		return refuse(LibraryNotLoaded, errNoCards)
 	}
 	if err := t.a.Cards.Prepare(t.conf); err != nil {
+		if r := noReaders(err); r != nil {
+			return r
+		}
 		return refuse(LibraryNotLoaded, err)
 	}
 	return nil
@@ -31,17 +34,18 @@ func (t *attempt) loadModule() (token.Module, *Refusal) {
 		Running: t.calling,
 		Using:   t.using,
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		t.module = m
 		return m, nil
-	case errors.Is(err, token.ErrNoService):
-		return nil, noService(err)
-	case errors.Is(err, token.ErrNotStarted):
-		return nil, refuse(LibraryNotInitialised, err)
-	default:
-		return nil, refuse(LibraryNotLoaded, err)
 	}
+
+	if r := noReaders(err); r != nil {
+		return nil, r
+	}
+	if errors.Is(err, token.ErrNotStarted) {
+		return nil, refuse(LibraryNotInitialised, err)
+	}
+	return nil, refuse(LibraryNotLoaded, err)
 }
 
 // closeModule ends the module, once the answer is given.

@@ -47,6 +47,7 @@ const (
 	MsgPINLastTry             = "Error 2384: only one try is left before the PIN is locked, so it was not asked for; change the PIN with passwd, or have it unblocked"
 	MsgNoReaderService        = "Error 2386: the service for card readers cannot be reached; the system log tells more"
 	MsgNoReader               = "Error 2388: no card reader was found"
+	MsgReaderHeld             = "Error 2420: the card reader is in use by another program; the system log tells more"
 	MsgWorkerCrashed          = "Error 2390: the smart card software crashed; the system log tells where"
 	MsgWorkerKilled           = "Error 2392: the smart card login was ended from outside; the system log tells more"
 	MsgWorkerEnded            = "Error 2394: the smart card software ended unexpectedly; the system log tells more"

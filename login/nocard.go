@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
@@ -30,9 +31,13 @@ func (e *NoCardError) Error() string { return e.Detail }
 // Unwrap returns why the daemon cannot be reached.
 func (e *NoCardError) Unwrap() error { return e.Service }
 
-// ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s token.Selectors, slots []token.Slot) *NoCardError {
-	if len(slots) == 0 {
+// ExplainNoCard says of slots of which the selectors of a configuration take none why that is so.
+func ExplainNoCard(conf *config.Config, s token.Selectors, slots []token.Slot) *NoCardError {
+	switch {
+	case len(slots) > 0:
+	case conf.Module.Builtin: // whose daemon has answered
+		return &NoCardError{Detail: "no reader is connected"}
+	default:
 		return explainNoSlot(reachReaderService())
 	}
 	e := &NoCardError{Fit: token.Empty}
@@ -93,7 +98,7 @@ func reachReaderService() error {
 
 // noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
 func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
-	why := ExplainNoCard(t.selection, slots)
+	why := ExplainNoCard(t.conf, t.selection, slots)
 	err := error(why)
 	if t.token != "" && why.Fit == token.Another {
 		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)
@@ -119,8 +124,16 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 	return r
 }
 
-// noService refuses a request because the daemon of the readers cannot be used: without readers
-// there is no card.
-func noService(err error) *Refusal {
-	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
+// noReaders refuses a request because the daemon of the readers, or they themselves, cannot be used:
+// without readers there is no card. nil is another error.
+func noReaders(err error) *Refusal {
+	sentence := MsgNoReaderService
+	switch {
+	case errors.Is(err, token.ErrNoService):
+	case errors.Is(err, token.ErrInUse):
+		sentence = MsgReaderHeld
+	default:
+		return nil
+	}
+	return &Refusal{Outcome: NoCard, Err: err, sentence: sentence}
 }

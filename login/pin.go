@@ -81,7 +81,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
-		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.selection, all))
+		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.conf, t.selection, all))
 	}
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()

@@ -66,10 +66,10 @@ func CardSelection(conf *config.Config) (token.Selectors, error) {
 // look returns all slots, and those of them whose token may be used.
 func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token.Slot, r *Refusal) {
 	slots, err := m.Slots(ctx)
-	switch {
-	case errors.Is(err, token.ErrNoService):
-		return nil, nil, noService(err)
-	case err != nil:
+	if err != nil {
+		if r := noReaders(err); r != nil {
+			return nil, nil, r
+		}
 		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {

@@ -140,6 +140,8 @@ var catalogue0 = [...]string{ // it
 	"Errore 2406: altri programmi hanno disturbato più volte la smart card; riprovare",
 	"Error 2408: this smart card takes its PIN only when it is inserted into a reader with contacts",
 	"Errore 2408: questa smart card accetta il PIN solo se inserita in un lettore a contatti",
+	"Error 2420: the card reader is in use by another program; the system log tells more",
+	"Errore 2420: il lettore di smart card è usato da un altro programma; il registro di sistema ne dice di più",
 	"New %s PIN again: ",
 	"Di nuovo il nuovo PIN (%s): ",
 	"New %s PIN: ",

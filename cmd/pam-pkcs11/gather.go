@@ -183,7 +183,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	}
 	chosen := selector.Select(slots)
 	if len(chosen) == 0 {
-		return nil, login.ExplainNoCard(selector, slots)
+		return nil, login.ExplainNoCard(conf, selector, slots)
 	}
 	var all []source
 	for _, slot := range chosen {
