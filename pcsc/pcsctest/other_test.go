@@ -26,6 +26,7 @@ func managed(t *testing.T) (*resmgr.Manager, *pcsctest.Slot, *simcard.Card) {
 	m := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background()) // the programs end before the readers
 	ended := resmgr.Plug(ctx, m, pcsctest.NewDriver(pcsctest.Reader{ID: "1", Product: "R", Slots: []*pcsctest.Slot{slot}}))
+	m.Ready()
 	t.Cleanup(func() {
 		cancel()
 		<-ended
