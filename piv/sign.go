@@ -1,0 +1,313 @@
+package piv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
+	"pam_pkcs11/token"
+)
+
+// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is
+// locked.
+func logInAndSign(
+	ctx context.Context, s *session, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return token.Signature{}, err
+	}
+	if pin != nil {
+		if err := checkPIN(s.card, pin, card.MinPIN); err != nil {
+			return token.Signature{}, err
+		}
+	} else if s.card.Features.VerifyPIN == 0 {
+		return token.Signature{}, noPad("verified")
+	}
+	if err := s.enter(ctx); err != nil {
+		return token.Signature{}, err
+	}
+
+	left := false
+	defer func() {
+		s.inside = false
+		if !left { // a function of the caller's has panicked
+			s.channel.Close()
+		}
+	}()
+	s.inside = true
+	l := &login{session: s, pin: pin}
+	sig, err := l.run(ctx, choose)
+	gone := s.leave(ctx)
+	left = true
+	if l.proved != nil {
+		s.reader.Remember(l.proved)
+	}
+	switch {
+	case err != nil:
+		return token.Signature{}, err
+	case gone != nil:
+		return token.Signature{}, gone
+	}
+	return sig, nil
+}
+
+// login is one call of LogInAndSign, inside its transaction.
+type login struct {
+	*session
+	pin    *secret.PIN // nil: typed at the reader
+	choice token.Choice
+	proved *card.Key // whose signature was checked; nil: none yet
+}
+
+// errStale: the certificate that was chosen is not on the card any more.
+var errStale = &token.Error{
+	Kind: token.ErrNoKey,
+	Err:  errors.New("the certificate was known from before, and the card has another one by now"),
+}
+
+// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
+// choice that was made from what the card does not hold any more is made anew, once.
+func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
+	if err := l.verify(ctx, l.pin); err != nil {
+		return token.Signature{}, err
+	}
+	l.setTries(token.Tries{Most: l.info.PIN.Tries.Most}, "")
+
+	for again := false; ; again = true {
+		var err error
+		if l.choice, err = choose(l.Certificates(ctx)); err != nil {
+			return token.Signature{}, err
+		}
+		sig, err := l.first(ctx)
+		if err != errStale || again || l.choice.Anew == nil {
+			return sig, err
+		}
+		choose = l.choice.Anew
+	}
+}
+
+// first returns the signature of the first object whose key signs, and else the error of the first.
+func (l *login) first(ctx context.Context) (token.Signature, error) {
+	var first error
+	for i, o := range l.choice.Objects {
+		if err := ctx.Err(); err != nil {
+			return token.Signature{}, err
+		}
+		sig, err := l.one(ctx, o)
+		if err == nil {
+			sig.Object = i
+			return sig, nil
+		}
+		if l.ends(err) || ctx.Err() != nil {
+			return token.Signature{}, err
+		}
+		if l.choice.Passed != nil {
+			l.choice.Passed(o, err)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return token.Signature{}, first
+}
+
+// callersError is one of a function of the caller's.
+type callersError struct{ err error }
+
+func (e *callersError) Error() string { return e.err.Error() }
+func (e *callersError) Unwrap() error { return e.err }
+
+// ends reports whether after this error of a key no other is tried.
+func (l *login) ends(err error) bool {
+	var callers *callersError
+	switch {
+	case err == errStale && l.choice.Anew != nil:
+		return true
+	case token.EndsSigning(err), errors.Is(err, token.ErrCancelled):
+		return true
+	}
+	return errors.As(err, &callers)
+}
+
+// maxMessage is the longest message that is signed, in bytes.
+const maxMessage = 2000
+
+// one lets the key of one object sign. Of what the cache has said, nothing is believed but what the
+// signature shows.
+func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error) {
+	k := l.keyOf(o)
+	if k == nil {
+		return token.Signature{}, errors.New("the object is none that this session has shown")
+	}
+	s, err := schemeFor(o.Cert.PublicKey, l.card)
+	if err != nil {
+		return token.Signature{}, err
+	}
+	message, err := l.choice.Message()
+	if err == nil && len(message) > maxMessage {
+		err = fmt.Errorf("a message of %d bytes, more than %d", len(message), maxMessage)
+	}
+	if err != nil {
+		return token.Signature{}, &callersError{err}
+	}
+
+	raw, err := l.use(ctx, k, s, message)
+	good := err == nil && s.verify(message, raw)
+	if good {
+		k.Proved, l.proved = true, k
+	}
+	if k.Cached && (doubtful(err) || err == nil && !good) {
+		stale, failed := l.stale(ctx, k)
+		if failed != nil {
+			return token.Signature{}, failed
+		}
+		if stale {
+			return token.Signature{}, errStale
+		}
+	}
+	if err != nil {
+		return token.Signature{}, err
+	}
+	return token.Signature{Scheme: s.scheme, Bytes: raw}, nil
+}
+
+// keyOf returns the key of an object that this session has shown, as it was shown; nil is none.
+func (l *login) keyOf(o token.Object) *card.Key {
+	if o.Handle > 0xFF || o.Cert == nil {
+		return nil
+	}
+	k := l.card.Keys[byte(o.Handle)]
+	if k == nil || !k.Shown() || k.Object.Cert == nil || !k.Object.Cert.Equal(o.Cert) {
+		return nil
+	}
+	return k
+}
+
+// doubtful reports whether the card has refused to sign in a way that another key would explain.
+func doubtful(err error) bool {
+	var sw iso7816.Status
+	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
+}
+
+// stale reads the certificate of a key that was known from the cache as the card has it, and
+// reports whether it is another one. Then all that was known from the cache is forgotten.
+func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
+	fresh, err := l.reader.Key(ctx, k.Ref, true)
+	if err != nil {
+		return false, err
+	}
+	if fresh.Object.Cert != nil && fresh.Object.Cert.Equal(k.Object.Cert) {
+		k.Cached = false
+		return false, nil
+	}
+
+	l.reader.Log.Info("card has another certificate than it had when it was seen before",
+		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
+	l.reader.Took(l.card, fresh)
+	return true, l.reader.Finish(ctx, l.card, fresh)
+}
+
+// use has a key make a signature, with the algorithm numbers that may be meant, in order.
+func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
+	input, err := s.input(message)
+	if err != nil {
+		return nil, err
+	}
+	if l.choice.Signing != nil {
+		again := k.Always() && !l.channel.Fresh && l.pin == nil
+		done := l.choice.Signing(token.KeyUse{Object: k.Object, PINAgain: again, Touch: k.Touch()})
+		defer done()
+	}
+
+	for i, algorithm := range s.algorithms {
+		if err := l.verifyAgain(ctx, k); err != nil {
+			return nil, err
+		}
+		raw, err := l.generalAuthenticate(ctx, k, algorithm, input)
+		last := i == len(s.algorithms)-1
+		other := errors.Is(err, iso7816.StatusWrongP1P2) || errors.Is(err, iso7816.StatusWrongData)
+		if other && !last {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return raw, s.check(raw)
+	}
+	return nil, noKey("no algorithm is known for the key")
+}
+
+// verifyAgain has the PIN verified once more for a key that wants it right before it signs, where
+// something else was sent since. The card has taken this PIN in this transaction.
+func (l *login) verifyAgain(ctx context.Context, k *card.Key) error {
+	if !k.Always() || l.channel.Fresh {
+		return nil
+	}
+	if l.pin == nil && l.choice.PINAgain != nil {
+		done, err := l.choice.PINAgain()
+		if err != nil {
+			return &callersError{err}
+		}
+		defer done()
+	}
+	return l.verify(ctx, l.pin)
+}
+
+// Tags of the dynamic authentication template (SP 800-73-4 part 2, table 7).
+const (
+	tagTemplate  = 0x7C
+	tagChallenge = 0x81
+	tagResponse  = 0x82
+)
+
+// generalAuthenticate is GENERAL AUTHENTICATE (SP 800-73-4 part 2, section 3.2.4) for a signature.
+func (l *login) generalAuthenticate(
+	ctx context.Context, k *card.Key, algorithm byte, input []byte,
+) ([]byte, error) {
+	name := fmt.Sprintf("GENERAL AUTHENTICATE %02X", k.Ref)
+	tlv := iso7816.AppendTLV
+	a, err := l.channel.Send(ctx, channel.Command{
+		Name:    name,
+		INS:     0x87,
+		P1:      algorithm,
+		P2:      k.Ref,
+		Data:    tlv(nil, tagTemplate, tlv(tlv(nil, tagResponse), tagChallenge, input)),
+		Answers: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.SW != iso7816.StatusOK {
+		return nil, channel.Refused(meaning(k, a.SW), name, a.SW)
+	}
+
+	tag, body, _, ok := iso7816.ReadTLV(a.Data)
+	if !ok || tag != tagTemplate {
+		return nil, channel.Malformed(name, "the answer has no template 7C")
+	}
+	tag, raw, _, ok := iso7816.ReadTLV(body)
+	if !ok || tag != tagResponse || len(raw) == 0 {
+		return nil, channel.Malformed(name, "the answer has no signature")
+	}
+	return raw, nil
+}
+
+// meaning is what a refusal to sign means; nil is nothing special.
+func meaning(k *card.Key, sw iso7816.Status) error {
+	switch sw {
+	case iso7816.StatusSecurity:
+		if t := k.Touch(); t == token.TouchAlways || t == token.TouchCached {
+			return token.ErrTouch
+		}
+	case iso7816.StatusNoReference, iso7816.StatusConditions, iso7816.StatusWrongP1P2,
+		iso7816.StatusWrongData, iso7816.StatusWrongLength, iso7816.StatusUnknown:
+		return token.ErrNoKey // cards differ in how they say that there is none, or another one
+	case iso7816.StatusWrongINS, iso7816.StatusWrongCLA, iso7816.StatusMemoryFailure:
+		return token.ErrFault
+	}
+	return nil
+}
