@@ -81,8 +81,8 @@ func (s *stage) play(a act, trace bool, out io.Writer) error {
 	logged := len(r.Log())
 	fmt.Fprintf(out, "\n* %s\n", a.title)
 
-	w := way{stage: s, reader: r}
-	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, out))
+	w := way{reader: r}
+	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, logged, out))
 	if err != nil {
 		return err
 	}
@@ -131,8 +131,9 @@ func (a act) check(end libpam.End, pins int) error {
 	return nil
 }
 
-// converse shows the conversation on out, and types the answers of an act.
-func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Conversation {
+// converse shows the conversation on out, and types the answers of an act. logged is how much the daemon has logged
+// before it.
+func (s *stage) converse(a act, r *reader, w *way, logged int, out io.Writer) libpam.Conversation {
 	answers := a.answers
 	return func(style libpam.Style, text string) (string, error) {
 		if style != libpam.Secret {
@@ -146,7 +147,7 @@ func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Convers
 		answers = answers[1:]
 		fmt.Fprintf(out, "    %s%s\n", text, libpam.Hidden(answer))
 		if a.way {
-			if err := w.lookAtWorker(); err != nil {
+			if err := w.lookAtWorker(r.Log()[logged:]); err != nil {
 				return "", err
 			}
 		}
@@ -170,12 +171,19 @@ func (r *reader) count(a act) (counters, error) {
 	return c, err
 }
 
+// longestShown is how many bytes of a command or an answer are shown.
+const longestShown = 40
+
 // showTrace shows the commands and answers at the card.
 func showTrace(out io.Writer, events []scene.Event) {
 	for _, e := range events {
 		sign := "    >"
 		if e.After {
 			sign = "    <"
+		}
+		if len(e.Bytes) > longestShown {
+			fmt.Fprintf(out, "%s % X ... %d bytes\n", sign, e.Bytes[:longestShown], len(e.Bytes))
+			continue
 		}
 		fmt.Fprintf(out, "%s % X\n", sign, e.Bytes)
 	}
