@@ -24,7 +24,7 @@ STATICCHECK := v0.8.2
 DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-runtime
 DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
-	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
+	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
 	polkitd
 DEPS_FRESH := debootstrap

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/container"
+	"pam_pkcs11/internal/simcard/models"
 	"pam_pkcs11/piv"
 	"pam_pkcs11/token"
 )
@@ -28,7 +30,7 @@ var (
 // yubikey5 is a card with Yubico's commands.
 func yubikey5() simcard.Options {
 	return simcard.Options{
-		ATR:    simcard.ATRYubiKey5,
+		ATR:    models.ATRYubiKey5,
 		Yubico: &simcard.Yubico{Version: [3]byte{5, 4, 3}, Metadata: simcard.MetadataFull},
 		PINs:   simcard.PINRules{AnyBytes: true},
 		Select: simcard.SelectRules{Template: simcard.APTBare, AbsentDeselects: true, AfterReset: simcard.Manager},
@@ -192,9 +194,9 @@ func TestTouch(t *testing.T) {
 
 // TestContainers reads certificates as cards have them, and skips what is empty.
 func TestContainers(t *testing.T) {
-	for name, form := range map[string]simcard.Container{
-		"gzip":           {Compression: simcard.Gzip},
-		"Net iD":         {Compression: simcard.NetID},
+	for name, form := range map[string]container.Form{
+		"gzip":           {Compression: container.Gzip},
+		"Net iD":         {Compression: container.NetID},
 		"71 is missing":  {NoInfo: true},
 		"another order":  {InfoFirst: true},
 		"with an MSCUID": {MSCUID: true},

@@ -55,6 +55,8 @@ type Options struct {
 
 	Before Hook // called when a command comes
 	After  Hook // called when its answer is ready
+
+	Trace func(Event) // told of each command that was answered
 }
 
 // ATRs of cards that speak both protocols, or one of them. The historical bytes name the card
@@ -82,6 +84,7 @@ type Card struct {
 	parsed   *iso7816.ATR // nil where the ATR cannot be read
 	foreign  foreign
 	spent    time.Duration // by Pace, in all
+	awaited  time.Duration // how long the command in hand has waited for a touch
 	counters Counters
 
 	// What a reset forgets.
