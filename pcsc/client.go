@@ -60,7 +60,7 @@ func (c *Client) WithDial(dial func() (net.Conn, error)) *Client {
 
 // connectPath connects to the path.
 func (c *Client) connectPath() (net.Conn, error) {
-	conn, err := net.DialTimeout("unix", c.path, handshakeTime)
+	conn, err := connect(c.path, time.Now().Add(handshakeTime))
 	if err != nil {
 		return nil, ErrNoService
 	}
