@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/ccid/ccidtest/bus"
+	"pam_pkcs11/ccid/usbtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 	"pam_pkcs11/pcsc/server"
@@ -30,14 +30,14 @@ type Rig struct {
 
 	profile ccidtest.Profile
 	card    ccidtest.Card
-	bus     *bus.Bus
+	bus     *usbtest.Bus
 	client  atomic.Int64 // process of the last one that has come
 	stops   []func()
 }
 
 // Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The caller calls Stop.
 func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, error) {
-	r := &Rig{Socket: socket, profile: profile, card: card, bus: bus.New(nil)}
+	r := &Rig{Socket: socket, profile: profile, card: card, bus: usbtest.New(nil)}
 	manager := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := resmgr.Plug(ctx, manager, r.bus)
