@@ -15,8 +15,13 @@ import (
 	"pam_pkcs11/token"
 )
 
-// inBothForms runs a test over the resource manager in the process, and over a daemon's socket.
+// inBothForms runs a test over the resource manager in the process, and over a daemon's socket; or over
+// Debian's daemon when PCSCD_UNDER_TEST is "system".
 func inBothForms(t *testing.T, o simcard.Options, test func(t *testing.T, w *world)) {
+	if stockIsTested() {
+		test(t, newWorld(t, o))
+		return
+	}
 	t.Run("process", func(t *testing.T) { test(t, newWorld(t, o)) })
 	t.Run("socket", func(t *testing.T) {
 		w := newWorld(t, o)
@@ -219,7 +224,7 @@ type client struct {
 
 func (w *world) otherClient() *client {
 	w.t.Helper()
-	pc, err := pcsc.NewContext(w.manager)
+	pc, err := pcsc.NewContext(w.base)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -296,6 +301,7 @@ func TestOtherProgramsBetween(t *testing.T) {
 
 // TestRemoval pulls the card before and after each command of the second transaction.
 func TestRemoval(t *testing.T) {
+	notOverStock(t) // it notices nothing during a command
 	inBothForms(t, simcard.Options{ATR: simcard.ATRT1}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, rsaKey(), "Alice")
 		if _, err := w.login(rightPIN); err != nil {

@@ -72,6 +72,11 @@ var errStale = &token.Error{
 // run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
 // choice that was made from what the card does not hold any more is made anew, once.
 func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
+	if l.card.Kind.TouchHangs {
+		if err := l.channel.Settle(ctx); err != nil {
+			return token.Signature{}, err
+		}
+	}
 	if err := l.verify(ctx, l.pin); err != nil {
 		return token.Signature{}, err
 	}
@@ -208,7 +213,16 @@ func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 	l.reader.Log.Info("card has another certificate than it had when it was seen before",
 		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
 	l.reader.Took(l.card, fresh)
-	return true, l.reader.Finish(ctx, l.card, fresh)
+	if err := l.reader.Finish(ctx, l.card, fresh); err != nil {
+		return true, err
+	}
+	if err := l.reader.Rename(ctx, l.card); err != nil {
+		return true, err
+	}
+	info := *l.info
+	info.Label = l.card.Info().Label
+	l.info = &info
+	return true, nil
 }
 
 // use has a key make a signature, with the algorithm numbers that may be meant, in order.

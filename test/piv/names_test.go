@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/container"
+	"pam_pkcs11/internal/simcard/models"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
@@ -277,7 +279,7 @@ func namedCards() []namedCard {
 		{name: "no number", subjects: alice, change: withCHUID(nil, nil), label: "Alice Example"},
 		{name: "no CHUID", options: simcard.Options{Factory: true}, subjects: alice, label: "Alice Example"},
 		{name: "YubiKey 5", options: simcard.Options{
-			ATR: simcard.ATRYubiKey5, Select: simcard.SelectRules{AbsentDeselects: true, Template: simcard.APTBare},
+			ATR: models.ATRYubiKey5, Select: simcard.SelectRules{AbsentDeselects: true, Template: simcard.APTBare},
 			Yubico: &simcard.Yubico{Metadata: simcard.MetadataFull}, PINs: simcard.PINRules{AnyBytes: true},
 		}, subjects: alice, label: "Alice Example"},
 		{name: "SP 800-73-1", options: simcard.Options{NoDiscovery: true, PINs: simcard.PINRules{AtZero: true}}, subjects: alice,
@@ -308,7 +310,7 @@ func garbage(_ *testing.T, card *simcard.Card) {
 func packed(t *testing.T, card *simcard.Card) {
 	t.Helper()
 	leaf := testca.NewRoot("Example CA").Leaf("", testca.WithKey(testca.P256()), testca.Subject("O=Example", "CN=Alice Example"))
-	if err := card.SetCertificate(simcard.KeyAuthentication, leaf.DER, simcard.Container{Compression: simcard.Gzip}); err != nil {
+	if err := card.SetCertificate(simcard.KeyAuthentication, leaf.DER, container.Form{Compression: container.Gzip}); err != nil {
 		t.Fatal(err)
 	}
 }
