@@ -3,6 +3,7 @@ package piv_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -169,6 +170,47 @@ func TestAlwaysAfterAnother(t *testing.T) {
 	}
 	if len(p.passed) != 1 || !errors.Is(p.passed[0], token.ErrNoKey) {
 		t.Errorf("passed: %v", p.passed)
+	}
+	w.spent(2, 3)
+}
+
+// TestMoreIsReadWhereNoKeySigns: who has read only the first certificate reads on in the same transaction;
+// a key that wants the PIN right before it signs gets it once more.
+func TestMoreIsReadWhereNoKeySigns(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	if err := w.card.SetKey(simcard.KeyAuthentication, nil, certify(p256(), "imported without its key", 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.put(simcard.KeySignature, other256(), "Alice")
+	s := w.open(w.module())
+	p := &proof{t: t}
+	for o, err := range s.Certificates(w.ctx()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.objects = append(p.objects, o)
+		break
+	}
+
+	asked := 0
+	p.more = func(shown iter.Seq2[token.Object, error]) []token.Object {
+		asked++
+		var rest []token.Object
+		for o, err := range shown {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Handle != p.objects[0].Handle {
+				rest = append(rest, o)
+			}
+		}
+		return rest
+	}
+	if err := w.prove(s, p, rightPIN); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 1 || len(p.passed) != 1 || !errors.Is(p.passed[0], token.ErrNoKey) {
+		t.Errorf("asked %d times, passed: %v", asked, p.passed)
 	}
 	w.spent(2, 3)
 }

@@ -88,11 +88,34 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 			return token.Signature{}, err
 		}
 		sig, err := l.first(ctx)
-		if err != errStale || again || l.choice.Anew == nil {
+		switch {
+		case err == errStale && !again && l.choice.Anew != nil:
+			choose = l.choice.Anew
+		case err == nil || err == errStale || l.ends(err) || ctx.Err() != nil || l.choice.More == nil:
 			return sig, err
+		default:
+			return l.more(ctx, err)
 		}
-		choose = l.choice.Anew
 	}
+}
+
+// more lets the keys sign that the caller chooses once it has read on, where none of those before has.
+// first is the error of the first of them.
+func (l *login) more(ctx context.Context, first error) (token.Signature, error) {
+	var err error
+	if l.choice, err = l.choice.More(l.Certificates(ctx)); err != nil {
+		return token.Signature{}, err
+	}
+	if len(l.choice.Objects) == 0 {
+		return token.Signature{}, first
+	}
+
+	l.choice.Anew = nil // a choice is made anew before this one, or not at all
+	sig, err := l.first(ctx)
+	if err == nil || l.ends(err) || ctx.Err() != nil {
+		return sig, err
+	}
+	return token.Signature{}, first
 }
 
 // first returns the signature of the first object whose key signs, and else the error of the first.

@@ -252,6 +252,8 @@ type proof struct {
 	passed  []error
 	anew    int // how often Anew was called
 	noAnew  bool
+
+	more func(iter.Seq2[token.Object, error]) []token.Object // what else is to be tried; nil is nothing
 }
 
 var challenge = []byte("what the card is to sign, chosen by the machine and never by the card")
@@ -279,6 +281,12 @@ func (p *proof) choose(shown iter.Seq2[token.Object, error]) (token.Choice, erro
 	}
 	if p.noAnew {
 		c.Anew = nil
+	}
+	if p.more != nil {
+		c.More = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			p.objects, p.more = p.more(shown), nil
+			return p.choose(nil)
+		}
 	}
 	return c, nil
 }

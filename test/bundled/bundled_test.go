@@ -172,7 +172,8 @@ func login(t *testing.T, service string) libpam.End {
 func goesWell(t *testing.T, service string) {
 	t.Helper()
 	if got := login(t, service); got.Code != "PAM_SUCCESS" || len(got.Asked) != 1 {
-		t.Errorf("%s: %+v", service, got)
+		last, _ := os.ReadFile("/run/pam_pkcs11/last") // no log takes it here
+		t.Errorf("%s: %+v\n%s", service, got, last)
 	}
 }
 
@@ -202,6 +203,31 @@ func TestStarted(t *testing.T) {
 	}
 }
 
+// TestLibrary: a PKCS#11 library finds the daemon that was started for it by PCSCLITE_CSOCK_NAME, which the C library takes
+// only from a process that is not AT_SECURE: the worker has executed itself anew.
+func TestLibrary(t *testing.T) {
+	defer end()
+	found, err := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
+	if err != nil || len(found) == 0 {
+		t.Fatal("opensc-pkcs11.so is missing: install the Debian package opensc-pkcs11")
+	}
+	text, err := os.ReadFile(filepath.Join(stage.Dir, "conf", "bundled.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(stage.Dir, "conf", "library.conf")
+	library := strings.NewReplacer("builtin", "opensc", "piv_cache = no;", "module = "+found[0]+`; slot_description = "none";`)
+	err = errors.Join(os.WriteFile(conf, []byte(library.Replace(string(text))), 0o644),
+		stage.Service("library", "required MODULE config_file="+conf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	goesWell(t, "library")
+	if daemon() == 0 {
+		t.Error("no daemon runs")
+	}
+}
+
 // TestManyAtOnce: ten logins at once start one daemon, and all go well.
 func TestManyAtOnce(t *testing.T) {
 	defer end()
@@ -210,6 +236,57 @@ func TestManyAtOnce(t *testing.T) {
 		all.Go(func() { goesWell(t, "bundled") })
 	}
 	all.Wait()
+}
+
+// TestReadersUser: where udevd runs with the rule that gives readers to the group pcscd, and there is that user, the daemon
+// is not root; its socket is, so that a login trusts it, and one that was killed is started anew.
+func TestReadersUser(t *testing.T) {
+	defer end()
+	users, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(users), "\npcscd:") {
+		t.Skip("this machine has a user pcscd of its own")
+	}
+	passwd := filepath.Join(stage.Dir, "passwd")
+	err = errors.Join(os.WriteFile(passwd, append(users, "pcscd:x:64020:64021::/:/usr/sbin/nologin\n"...), 0o644), os.Chmod(passwd, 0o644),
+		unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount("/etc/passwd", unix.MNT_DETACH)
+	defer os.RemoveAll("/run/udev")
+	err = errors.Join(os.MkdirAll("/run/udev/rules.d", 0o755), os.WriteFile("/run/udev/control", nil, 0o600),
+		os.WriteFile("/run/udev/rules.d/60-pcscd.rules", []byte(`SUBSYSTEM=="usb", GROUP="pcscd"`), 0o644))
+	for _, name := range []string{"readers", "9A.key", "9A.pem"} { // the simulated reader is opened by the user
+		err = errors.Join(err, os.Chmod(filepath.Join(stage.Dir, name), 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for range 2 {
+		goesWell(t, "auto")
+		pid := daemon()
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"Uid:\t64020\t64020\t64020\t64020\n", "Gid:\t64021\t64021\t64021\t64021\n", "Groups:\t64021 \n",
+			"CapPrm:\t0000000000000000\n", "CapEff:\t0000000000000000\n"} {
+			if !strings.Contains(string(status), want) {
+				t.Errorf("no %q in %s", want, status)
+			}
+		}
+		if said, err := exec.Command(filepath.Join(build, "pcscd"), "--bundled", "--status").CombinedOutput(); err != nil ||
+			!strings.HasPrefix(string(said), "Reader 00 00: card") {
+			t.Errorf("--status: %v: %s", err, said)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestSystem: with card_access = system none is started.

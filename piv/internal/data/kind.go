@@ -31,7 +31,7 @@ type Kind struct {
 	AnyPIN bool
 
 	// TouchHangs: a command that waits for a touch may hang within two seconds after an answer of
-	// more than 54 bytes, unless a short command that fails lies between.
+	// more than 54 bytes, unless a short command that fails (00 00 00 00) is sent between.
 	TouchHangs bool
 
 	// Ed25519 is the algorithm identifier of keys on Ed25519; 0 where it is not known.
