@@ -38,8 +38,7 @@ var stage *scene.Scene
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the daemon that a login starts is for root: skipped")
-		os.Exit(0)
+		os.Exit(m.Run()) // which skips all
 	}
 	if os.Getenv(inside) == "" {
 		os.Exit(again())
@@ -139,6 +138,15 @@ func end() {
 	_ = os.RemoveAll(filepath.Dir(bundledLock))
 }
 
+// onStage is for a test that begins without a daemon and leaves none.
+func onStage(t *testing.T) {
+	t.Helper()
+	if stage == nil {
+		t.Skip("the daemon that a login starts is for root")
+	}
+	t.Cleanup(end)
+}
+
 // daemon is the process of the bundled daemon, 0 for none.
 func daemon() int {
 	text, err := os.ReadFile(bundledLock)
@@ -180,7 +188,7 @@ func goesWell(t *testing.T, service string) {
 // TestStarted: where there is no daemon the first login starts one, the next finds it, and one that was killed is started
 // anew. It is no child of the program that logs in.
 func TestStarted(t *testing.T) {
-	defer end()
+	onStage(t)
 	goesWell(t, "auto")
 	first := daemon()
 	if first == 0 {
@@ -206,7 +214,7 @@ func TestStarted(t *testing.T) {
 // TestLibrary: a PKCS#11 library finds the daemon that was started for it by PCSCLITE_CSOCK_NAME, which the C library takes
 // only from a process that is not AT_SECURE: the worker has executed itself anew.
 func TestLibrary(t *testing.T) {
-	defer end()
+	onStage(t)
 	found, err := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
 	if err != nil || len(found) == 0 {
 		t.Fatal("opensc-pkcs11.so is missing: install the Debian package opensc-pkcs11")
@@ -228,9 +236,42 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
+// TestSubreaper: a program that takes in orphans gets no child: a daemon that runs is used, and none is started.
+func TestSubreaper(t *testing.T) {
+	onStage(t)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	reaper := true
+	stop := func() {
+		if reaper {
+			_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+		}
+		reaper = false
+	}
+	defer stop()
+	if got := login(t, "bundled"); got.Code == "PAM_SUCCESS" || len(got.Asked) > 0 {
+		t.Errorf("%+v", got)
+	}
+	if last, err := os.ReadFile("/run/pam_pkcs11/last"); err != nil || !strings.Contains(string(last), "takes in orphans") {
+		t.Errorf("the log says %q %v", last, err)
+	}
+	if pid := daemon(); pid != 0 {
+		t.Errorf("the daemon %d was started", pid)
+	}
+
+	stop()
+	goesWell(t, "bundled")
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	reaper = true
+	goesWell(t, "bundled")
+}
+
 // TestManyAtOnce: ten logins at once start one daemon, and all go well.
 func TestManyAtOnce(t *testing.T) {
-	defer end()
+	onStage(t)
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() { goesWell(t, "bundled") })
@@ -241,7 +282,7 @@ func TestManyAtOnce(t *testing.T) {
 // TestReadersUser: where udevd runs with the rule that gives readers to the group pcscd, and there is that user, the daemon
 // is not root; its socket is, so that a login trusts it, and one that was killed is started anew.
 func TestReadersUser(t *testing.T) {
-	defer end()
+	onStage(t)
 	users, err := os.ReadFile("/etc/passwd")
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +332,7 @@ func TestReadersUser(t *testing.T) {
 
 // TestSystem: with card_access = system none is started.
 func TestSystem(t *testing.T) {
-	defer end()
+	onStage(t)
 	if got := login(t, "system"); got.Code == "PAM_SUCCESS" || len(got.Asked) > 0 {
 		t.Errorf("%+v", got)
 	}
@@ -302,7 +343,7 @@ func TestSystem(t *testing.T) {
 
 // TestNeverReplaced: a system's daemon that lives and refuses keeps its place; one whose service does not start does not.
 func TestNeverReplaced(t *testing.T) {
-	defer end()
+	onStage(t)
 	if err := os.MkdirAll(filepath.Dir(systemSocket), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +399,7 @@ func TestNeverReplaced(t *testing.T) {
 
 // TestForeignDirectory: a directory that others may write is not used for a PIN.
 func TestForeignDirectory(t *testing.T) {
-	defer end()
+	onStage(t)
 	dir := filepath.Dir(bundledLock)
 	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
