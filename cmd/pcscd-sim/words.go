@@ -346,7 +346,10 @@ func (w *pivWords) policy(f []string) error {
 	for k, p := range w.o.Policies { // a model has its own, which stay as they are
 		policies[k] = p
 	}
-	policies[simcard.KeyRef(ref[0])] = simcard.Policy{PIN: simcard.PINPolicy(pin), Touch: simcard.TouchPolicy(touch)}
+	policies[simcard.KeyRef(ref[0])] = simcard.Policy{
+		PIN:   simcard.PINPolicy(pin),
+		Touch: simcard.TouchPolicy(touch),
+	}
 	w.o.Policies = policies
 	return nil
 }

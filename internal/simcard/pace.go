@@ -28,8 +28,8 @@ type Pace struct {
 const ifs = 254
 
 // line is the time that command and answer take on the line of a contact card, by ISO/IEC 7816-3: with
-// T=1 11 etu a character (11.3.3 with N=255), prologue and LRC around each block, and an R-block for each that is
-// chained; with T=0 12 etu, and a procedure byte.
+// T=1 11 etu a character (11.2 with N=255), prologue and LRC around each block, and an R-block for each
+// that is chained; with T=0 12 etu, and a procedure byte.
 func (p *Pace) line(atr *iso7816.ATR, command, answer int) time.Duration {
 	if p.Clock == 0 || atr == nil {
 		return 0

@@ -78,7 +78,8 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 	case c.o.Yubico != nil && bytes.Equal(apdu.Data, oneTimeAID):
 		c.leave(OneTime)
 		return c.o.Yubico.oneTimeStatus(), iso7816.StatusOK
-	case len(apdu.Data) < ridLength || !bytes.HasPrefix(aid, apdu.Data) || c.o.Contactless == ContactlessNone:
+	case len(apdu.Data) < ridLength, !bytes.HasPrefix(aid, apdu.Data),
+		c.o.Contactless == ContactlessNone:
 		if rules.AbsentDeselects {
 			c.leave(Manager)
 		}

@@ -48,7 +48,14 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	}
 	if c.o.Trace != nil {
 		_, word, _ := iso7816.ParseResponse(answer)
-		c.o.Trace(Event{N: n, Header: header, Command: len(command), Answer: len(answer), Word: word, Cost: cost})
+		c.o.Trace(Event{
+			N:       n,
+			Header:  header,
+			Command: len(command),
+			Answer:  len(answer),
+			Word:    word,
+			Cost:    cost,
+		})
 	}
 
 	if after != nil {
