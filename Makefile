@@ -21,8 +21,10 @@ export GO
 STATICCHECK := v0.8.2
 
 # Debian packages, by what they are for. The README says what each is needed for.
-DEPS_BUILD := gcc libc6-dev pkg-config git ca-certificates libpam0g-dev libpam-runtime
-DEPS_TEST := softhsm2 opensc opensc-pkcs11 openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
+# Building, installing and the demo need DEPS_BUILD and nothing else.
+DEPS_BUILD := gcc libc6-dev libpam0g-dev ca-certificates
+DEPS_PKCS11 := softhsm2 opensc-pkcs11
+DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
@@ -34,17 +36,21 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps toolchain build check test test-reference test-pcscd test-hosts test-fresh test-usb soak demo bench-login \
-	bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall uninstall-pcscd pot clean
+.PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb soak \
+	demo demo-pkcs11 bench-login bench-card bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall uninstall-pcscd pot clean
 
 help: ## say what can be made
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z0-9-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-deps: ## install the Debian packages that are missing (elsewhere: name them); starts no daemon
+deps: ## install the Debian packages that the tests need and that are missing (elsewhere: name them); starts no daemon
 	@.ci/toolchain go
 	@.ci/deps $(DEPS_BUILD) $(DEPS_TEST)
 
-toolchain: deps
+deps-build: ## install of these only what building and the demo need: a compiler and two headers
+	@.ci/toolchain go
+	@.ci/deps $(DEPS_BUILD)
+
+toolchain: deps-build
 	@.ci/toolchain cc
 
 build: toolchain ## build everything under build/
@@ -54,28 +60,31 @@ build: toolchain ## build everything under build/
 	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
 		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
 
-check: toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, manual pages
+check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, manual pages
 	@.ci/lint $(STATICCHECK)
 
 # Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.
-test: build ## all tests that need nothing but Debian packages; closes with the counts and the slowest packages
+test: deps build ## all tests that need nothing but Debian packages; closes with the counts and the slowest packages
 	@set -o pipefail; { $(GO) test -timeout $(TEST_TIMEOUT) -json ./... && \
 		CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) -json $$($(GO) list -f '{{if not .CgoFiles}}{{.ImportPath}}{{end}}' ./... \
 			| grep -v '^pam_pkcs11/test'); } | $(GO) run ./test/tally
 
-test-reference: build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
+test-reference: deps build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -timeout $(TEST_TIMEOUT) -tags reference \
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
-test-pcscd: toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
+test-stack: deps build ## logins through libpam, worker, built-in card, daemon and driver, with all that can happen to a card meanwhile
+	$(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v ./test/stack | grep -vE '^=== '
+
+test-pcscd: deps toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
 	PCSCD_UNDER_TEST=system $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \
 		grep -vE '^=== '
 
-test-hosts: build ## Debian's sshd, sudo, su and login with a card, in private namespaces (root; 5 to 8 minutes)
+test-hosts: deps build ## Debian's sshd, sudo, su and login with a card, in private namespaces (root; 5 to 8 minutes)
 	$(GO) test -count=1 -timeout 30m -tags hosts ./test/hosts
 
-test-usb: toolchain ## the CCID driver on Debian's kernel in a virtual machine: QEMU's reader and simulated ones (root)
+test-usb: deps toolchain ## the CCID driver on Debian's kernel in a virtual machine: QEMU's reader and simulated ones (root)
 	@.ci/deps $(DEPS_USB)
 	@mkdir -p $(BUILD)/usb
 	$(GO) test -c -o $(BUILD)/usb/usb.test ./test/usb
@@ -88,29 +97,42 @@ test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (r
 	@.ci/deps $(DEPS_FRESH)
 	test/fresh/run
 
-demo: build ## alice logs in with a card, and is refused for many reasons; leaves nothing behind
-	@$(GO) run ./test/demo $(BUILD)
+# What is downloaded and compiled before it is timed apart from it: demo-began says when that began.
+demo: demo-clock build ## alice logs in with a PIV card, from libpam to the USB transfers, and is refused for many reasons; leaves nothing behind
+	@$(GO) build -o $(BUILD)/demo ./test/demo
+	@$(BUILD)/demo -began "$$(cat $(BUILD)/demo-began)" $(DEMOFLAGS) $(BUILD)
 
-bench-login: build ## this module against Debian's libpam-pkcs11 on the same card (root)
+.PHONY: demo-clock
+demo-clock:
+	@mkdir -p $(BUILD) && date +%s >$(BUILD)/demo-began
+
+demo-pkcs11: build ## the same with a PKCS#11 library of others, SoftHSM2
+	@.ci/deps $(DEPS_PKCS11)
+	@$(GO) run ./test/demopkcs11 $(BUILD)
+
+bench-card: deps build ## a login with the built-in card against opensc-pkcs11 and against Debian's libpam-pkcs11, on the same card (root)
+	@$(GO) run ./test/benchcard $(BUILD)
+
+bench-login: deps build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)
 
-bench-map: build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
+bench-map: deps build ## what mapping a certificate adds to a login, against Debian's libpam-pkcs11 (root)
 	@$(GO) run ./test/benchmap $(BUILD)
 
-bench-crl: build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkcs11, openssl and others (root)
+bench-crl: deps build ## what CRLs of up to 5,000,000 entries cost, beside libpam-pkcs11, openssl and others (root)
 	@$(GO) run ./test/bench -crl $(BUILD)
 
-bench-ccid: toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
+bench-ccid: deps toolchain ## what the CCID driver costs for each APDU, and how often it wakes up while nothing happens (root)
 	$(GO) test -timeout $(TEST_TIMEOUT) -v -count=1 -tags bench -run '^TestBench' ./ccid ./test/usb
 	$(GO) test -timeout $(TEST_TIMEOUT) -run '^$$' -bench . -benchmem ./ccid
 
-bench-pcsc: build ## our PC/SC daemon against Debian's pcscd, through the same libpcsclite and an instant card (root)
+bench-pcsc: deps build ## our PC/SC daemon against Debian's pcscd, through the same libpcsclite and an instant card (root)
 	@$(GO) build -o $(BUILD)/bench-pcsc ./test/pcsc/bench && $(BUILD)/bench-pcsc $(BUILD)
 
-soak: toolchain ## 200 PC/SC clients on 4 readers for SOAKTIME (30m): transactions, kills, removals, restarts of the daemon
+soak: deps toolchain ## 200 PC/SC clients on 4 readers for SOAKTIME (30m): transactions, kills, removals, restarts of the daemon
 	PCSC_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 ./test/pcsc/soak
 
-fuzz: toolchain ## every fuzz target for FUZZTIME (10m) each
+fuzz: deps toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
 
 # The module's path to its worker is compiled in, so what is installed is built for the place where it will be.
@@ -160,7 +182,7 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 
-pot: toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
+pot: deps toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
 	$(GO) run ./po/genpot
 	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap "$$f" po/pam_pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs

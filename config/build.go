@@ -1,9 +1,8 @@
 package config
 
 import (
-	"fmt"
-	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,18 +15,33 @@ import (
 type Config struct {
 	File    string // as given, for messages
 	Global  Global
-	Module  Module
-	Mappers []Mapper // those in use, in the order of use_mappers
+	Module  Module    // the block that is meant here: the first of Modules, in a Config of Block another
+	Modules []*Module // those in use, in the order of use_pkcs11_module; at least one
+	Mappers []Mapper  // those in use, in the order of use_mappers
 	Notes   []finding.Note
 
-	written []schema.Values // the blocks pkcs11_module and pam_pkcs11, for the places of their keys
+	global schema.Values   // as written, for the places of keys
+	blocks []schema.Values // the same of each of Modules
+	block  int             // which of them Module is
+}
+
+// Block returns the configuration as it is for the cards of one block, Modules[i]: with that block
+// as Module. Everything else is the same.
+func (c *Config) Block(i int) *Config {
+	of := *c
+	of.Module, of.block = *c.Modules[i], i
+	return &of
 }
 
 // Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
 // where its default or an argument counts, without one.
 func (c *Config) Fault(key string, err error) *finding.Error {
 	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
-	for _, block := range c.written {
+	written := []schema.Values{c.global}
+	if c.block < len(c.blocks) {
+		written = slices.Insert(written, 0, c.blocks[c.block])
+	}
+	for _, block := range written {
 		if block.Has(key) && block.Set(key) {
 			at := block.Get(key).At
 			e.Line, e.Col = at.Line, at.Col
@@ -63,10 +77,11 @@ type Global struct {
 	VerifyTimeout                  time.Duration // 1 to 300 s
 }
 
-// Module is the settings of the selected block pkcs11_module, module arguments applied.
+// Module is the settings of a block pkcs11_module in use, module arguments applied.
 type Module struct {
 	Name            string // of the block; "" when an argument named a library and there is no block
-	Path            string // of the library, as written
+	Builtin         bool   // module = builtin: PIV cards, without a library
+	Path            string // of the library, as written; "" where Builtin is set
 	Description     string
 	TokenType       string // for prompts
 	SlotNum         int    // 0, or 1-based place in the slot list
@@ -76,14 +91,22 @@ type Module struct {
 	SupportThreads  bool
 	CADir, CRLDir   string   // absolute
 	Environment     []string // NAME=value
-	Policy          Policy
-	EKU             EKU
-	Chain           Chain
-	CRL             CRL
-	Proxy           string   // http://HOST:PORT, or ""
-	NoProxy         []string // hosts, domains, addresses and networks that are reached without Proxy
-	SoftRevocation  bool     // revocation = soft
-	OCSP            OCSP
+
+	PIVKeys    []byte // references of keys, in their order; of Builtin
+	PIVCache   bool   // of Builtin
+	PIVLock    string // "found", "always" or "never"; of Builtin
+	PIVLabel   string // "opensc" or "opensc-0.23"; of Builtin
+	PCSCSocket string // absolute path; "": the known sockets
+	CardAccess string // "system", "bundled" or "auto"; for a library "" where it is not written
+
+	Policy         Policy
+	EKU            EKU
+	Chain          Chain
+	CRL            CRL
+	Proxy          string   // http://HOST:PORT, or ""
+	NoProxy        []string // hosts, domains, addresses and networks that are reached without Proxy
+	SoftRevocation bool     // revocation = soft
+	OCSP           OCSP
 }
 
 // EKU is what the extended key usage must allow.
@@ -99,7 +122,7 @@ type builder struct {
 	args   *Arguments
 	conf   *Config
 	global schema.Values // as written, without the arguments
-	module schema.Values
+	module schema.Values // the block under work, which conf.Module is made of
 }
 
 // build reads the whole tree, the blocks that are not in use for their notes.
@@ -111,11 +134,12 @@ func build(file string, root *scconf.Block, args *Arguments, errs *finding.Error
 	}
 	b.global = b.Read(main, &schema.Global, "pkcs11_module", "mapper")
 	b.conf.Global = b.buildGlobal()
+	b.conf.global = b.global
 	b.checkHiding()
-	b.buildModule(main)
+	b.buildModules(main)
 	b.buildMappers(main)
 	b.fillLDAPServers()
-	b.conf.written = []schema.Values{b.module, b.global}
+	b.refuseLooserBlocks()
 	return b
 }
 
@@ -188,133 +212,4 @@ func (b *builder) checkHiding() {
 	case g.RemoteLogin != "allow":
 		b.Note(at, finding.NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
 	}
-}
-
-// selectedModule is the name of the block to use, and the library that an argument put in its place.
-func (b *builder) selectedModule() (name, library string, at scconf.Word) {
-	name, at = b.global.String("use_pkcs11_module"), b.global.Get("use_pkcs11_module").At
-	if x := b.args.PKCS11Module; strings.Contains(x, "/") {
-		library = x
-	} else if x != "" {
-		name, at = x, scconf.Word{}
-	}
-	return name, library, at
-}
-
-func (b *builder) buildModule(main *scconf.Block) {
-	name, library, at := b.selectedModule()
-	var selected *scconf.Item
-	var names []string
-	for _, it := range main.Items {
-		if it.Block == nil || !scconf.SameKey(it.Key.Text, "pkcs11_module") {
-			continue
-		}
-		b.severalNames(it)
-		names = append(names, it.Name())
-		switch {
-		case !scconf.SameKey(it.Name(), name):
-			b.Aside().Read(it.Block, &schema.Module)
-		case selected != nil:
-			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
-		default:
-			selected = it
-		}
-	}
-	block := &scconf.Block{}
-	if selected != nil {
-		block = selected.Block
-		b.conf.Module.Name = selected.Name()
-	} else if library == "" {
-		b.refuse(at, "there is no block pkcs11_module "+name, finding.DidYouMean(name, names))
-		return
-	}
-	b.module = b.Read(block, &schema.Module)
-	b.fillModule(b.module, block, library)
-}
-
-func (b *builder) severalNames(it *scconf.Item) {
-	if len(it.Names) > 1 {
-		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+finding.Quote(it.Names[1].Text)+" is not read")
-	}
-	last := it.Key
-	if len(it.Names) > 0 {
-		last = it.Names[len(it.Names)-1]
-	} else {
-		b.Note(it.Key, finding.NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
-	}
-	if last.Glued && !last.Quoted {
-		b.Note(last, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
-	}
-}
-
-func text(file string, argument *string) string {
-	if argument != nil {
-		return *argument
-	}
-	return file
-}
-
-func (b *builder) fillModule(v schema.Values, block *scconf.Block, library string) {
-	m, a := &b.conf.Module, b.args
-	m.Path = v.String("module")
-	if library != "" {
-		m.Path = library
-	}
-	if !path.IsAbs(m.Path) {
-		b.Note(v.Get("module").At, finding.NoteDifferent, "module = "+m.Path+" is not an absolute path")
-	}
-	m.Description = description(block)
-	m.TokenType = text(v.String("token_type"), a.TokenType)
-	m.SlotDescription = text(v.String("slot_description"), a.SlotDescription)
-	m.SlotNum = v.Int("slot_num")
-	if a.SlotNum != nil {
-		m.SlotNum = *a.SlotNum
-	}
-	m.TokenLabel, m.TokenURI = v.String("token_label"), v.String("token_uri")
-	m.SupportThreads = v.Bool("support_threads")
-	m.CADir, m.CRLDir = text(v.String("ca_dir"), a.CADir), text(v.String("crl_dir"), a.CRLDir)
-	m.Environment = v.List("environment")
-	m.EKU = EKU{Required: v.List("eku")}
-	if v.String("eku") == "ignore" {
-		m.EKU = EKU{Ignore: true}
-	}
-	if m.SlotNum != 0 && m.SlotDescription != "" {
-		at := v.Get("slot_num").At
-		if !v.Set("slot_num") {
-			at = v.Get("slot_description").At
-		}
-		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
-	}
-	b.fillPolicy(v)
-	b.fillChain(v)
-	b.fillCRL(v)
-	b.fillOCSP(v)
-}
-
-// description is read though it has no effect: lists of modules show it.
-func description(block *scconf.Block) string {
-	for _, it := range block.Items {
-		if it.Block == nil && scconf.SameKey(it.Key.Text, "description") && len(it.Values) > 0 {
-			return it.Values[0].Text
-		}
-	}
-	return ""
-}
-
-func (b *builder) fillPolicy(v schema.Values) {
-	words := v.Get("cert_policy")
-	p, problem := newPolicy(words.Texts)
-	if problem != "" {
-		b.refuse(words.At, problem, "")
-		return
-	}
-	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
-		b.errs.Add(&finding.Error{File: argumentsFile, Text: problem})
-		return
-	}
-	if problem := p.problem(); problem != "" {
-		b.refuse(words.At, problem, "add ca, or leave the other word out")
-		return
-	}
-	b.conf.Module.Policy = p
 }

@@ -143,10 +143,18 @@ func serverOnly(text string) string {
 
 // fillLDAPServers takes the servers of the ldap mappers in use where crl_ldap_server names none.
 func (b *builder) fillLDAPServers() {
-	crl := &b.conf.Module.CRL
-	if len(crl.LDAPServers) > 0 || b.conf.Module.Policy.CRL == "" {
-		return
+	for _, m := range b.conf.Modules {
+		if len(m.CRL.LDAPServers) == 0 && m.Policy.CRL != "" {
+			m.CRL.LDAPServers = b.mapperServers()
+		}
 	}
+	if len(b.conf.Modules) > 0 {
+		b.look(0)
+	}
+}
+
+// mapperServers are the servers of the ldap mappers in use.
+func (b *builder) mapperServers() (servers []string) {
 	for _, m := range b.conf.Mappers {
 		if m.Type != "ldap" {
 			continue
@@ -162,9 +170,10 @@ func (b *builder) fillLDAPServers() {
 			written = append(written, host)
 		}
 		for _, text := range written {
-			if server := serverOnly(text); server != "" && len(crl.LDAPServers) < maxLDAPServers {
-				crl.LDAPServers = append(crl.LDAPServers, server)
+			if server := serverOnly(text); server != "" && len(servers) < maxLDAPServers {
+				servers = append(servers, server)
 			}
 		}
 	}
+	return servers
 }

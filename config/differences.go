@@ -41,6 +41,11 @@ func policyAt(b *builder) scconf.Word { return b.module.Get("cert_policy").At }
 
 var differenceTable = []difference{
 	{
+		applies: func(b *builder) bool { return len(b.conf.Modules) > 1 },
+		at:      globalAt("use_pkcs11_module"),
+		text:    "each block that use_pkcs11_module names is used, in this order; only the first one was",
+		restore: "use_pkcs11_module = NAME; (the first one alone)",
+	}, {
 		applies: func(b *builder) bool { return !b.module.Set("cert_policy") },
 		text:    "cert_policy is not set: now that means `ca, signature`; it meant no check of the issuer and of the dates",
 		restore: "cert_policy = none; and unverified_names = true;",
@@ -151,19 +156,18 @@ func firstPassAt(b *builder) scconf.Word {
 	return b.global.Get("try_first_pass").At
 }
 
-// differences goes through the table, then through the mappers in use.
+// differences goes through the table for each block in use, then through the mappers in use.
 func (b *builder) differences() []finding.Note {
 	var notes []finding.Note
-	for _, d := range slices.Concat(differenceTable, listDifferences, generalDifferences) {
-		if !d.applies(b) {
-			continue
+	for i := range b.conf.Modules {
+		b.look(i)
+		for _, n := range b.blockDifferences() {
+			if !slices.Contains(notes, n) {
+				notes = append(notes, n)
+			}
 		}
-		var at scconf.Word
-		if d.at != nil {
-			at = d.at(b)
-		}
-		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
 	}
+	b.look(0)
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
 		notes = append(notes, b.mapperDifferences(m)...)
@@ -175,6 +179,22 @@ func (b *builder) differences() []finding.Note {
 			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"},
 			finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
 				Text: "mapper " + m.Name + ": of several lines that fit a certificate all count, and without a user name the user is asked which account is meant; the first line counted"})
+	}
+	return notes
+}
+
+// blockDifferences goes through the table for the block under work.
+func (b *builder) blockDifferences() []finding.Note {
+	var notes []finding.Note
+	for _, d := range slices.Concat(differenceTable, listDifferences, generalDifferences) {
+		if !d.applies(b) {
+			continue
+		}
+		var at scconf.Word
+		if d.at != nil {
+			at = d.at(b)
+		}
+		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
 	}
 	return notes
 }

@@ -88,7 +88,7 @@ func manual() []byte {
 		manualTable(&out, "mapper "+schema.MapperTables[i].Type, &schema.MapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &schema.Rule, nil)
-	out.WriteString(directoryManual + certmapManual + authoritiesManual + manualTail)
+	out.WriteString(blocksManual + directoryManual + certmapManual + authoritiesManual + manualTail)
 	return out.Bytes()
 }
 
@@ -99,7 +99,8 @@ pam_pkcs11.conf \- configuration of smart card login
 .SH SYNOPSIS
 .I /etc/pam_pkcs11/pam_pkcs11.conf
 .SH DESCRIPTION
-The file says which PKCS#11 library to use, which certificates to believe, and whose they are. It is read at each login.
+The file says where cards are read (by the built\-in card, which needs no library, or by PKCS#11 libraries), which certificates to believe, and whose they are.
+It is read at each login.
 An error anywhere in what is in use refuses every login (PAM_AUTHINFO_UNAVAIL) and is logged with file, line, column and the nearest known word;
 .B pam\-pkcs11 config check
 shows all of them beforehand, and what is wrong with the files that are named here. Errors in blocks that are not in use are only reported.
@@ -124,6 +125,26 @@ What older versions silently read otherwise than it is written (\fBdebug=true\fR
 where that would be less strict than before, the file is refused with the line.
 .SH KEYS
 In brackets stands what may be written, with every word and both ends of a range, and the default. Keys marked new are unknown to pam_pkcs11 0.6.13 and older.
+`
+
+const blocksManual = `.SH SEVERAL BLOCKS
+\fBuse_pkcs11_module\fR may name several blocks, at most 8, for cards of several kinds:
+.PP
+.nf
+use_pkcs11_module = builtin, vendor;
+.fi
+.PP
+The first block looks first.
+A later one is opened only where the earlier ones have found no card, or one of a kind that they cannot use: a library that is not needed is not loaded.
+It sees the cards that no earlier block could read at all (no PIV applet, no token that the library knows), and slots that are no reader of an earlier block.
+Readers are known by their names, of which PKCS#11 shows 64 bytes.
+.PP
+A card that was read is judged once, by the keys of the block that read it: one that is revoked, expired or another user's, a locked PIN or a wrong one end there, and no later block is asked about that card.
+The PIN that was typed for one card goes to no other.
+.PP
+A block that is less strict than one before it is an error, since the card decides by which block it is judged: fewer checks in \fBcert_policy\fR, another \fBca_dir\fR, a wider \fBeku\fR, \fBrevocation = soft\fR where the other is hard, and so on.
+\fBallow_looser_block = true\fR in that block allows it, and is logged at every login.
+With \fBrequire_pin = false\fR a library's block behind the built\-in card is such a block, because the built\-in card is never used without its PIN.
 `
 
 const manualTail = `.SH MAPFILES
@@ -160,7 +181,7 @@ Override the key of the module block.
 Add words to those of the file; \fBnone\fR clears them first.
 .TP
 .BI pkcs11_module= X
-Use the block of that name or, with a slash in it, the library of that path.
+Use the block of that name, alone, or, with a slash in it, the library of that path.
 .TP
 .BR use_authtok ", " crl_policy= ", " nss_dir= ", " expose_account ", " no_warn
 Accepted without effect.
@@ -177,8 +198,8 @@ func TestManualPage(t *testing.T) { compareOrUpdate(t, manualFile, manual()) }
 
 // shown are the settings that the example file makes, below a comment with the default where that is another.
 var shown = map[string]string{
-	"use_pkcs11_module": "opensc", "use_mappers": "digest", "cert_policy": "ca, signature",
-	"module": "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "digest mapfile": "file:///etc/pam_pkcs11/digest_mapping", "digest algorithm": "sha256",
+	"use_pkcs11_module": "builtin", "use_mappers": "digest", "cert_policy": "ca, signature",
+	"module": "builtin", "digest mapfile": "file:///etc/pam_pkcs11/digest_mapping", "digest algorithm": "sha256",
 	"foreign_card": "skip", "pin_pattern": `"[0-9]+"`,
 }
 
@@ -231,7 +252,7 @@ func example() []byte {
 	var out bytes.Buffer
 	out.WriteString(exampleHead)
 	exampleKeys(&out, schema.Global.Keys, "", "  ")
-	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module opensc {\n", schema.Module.Doc)
+	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module builtin {\n", schema.Module.Doc)
 	exampleKeys(&out, schema.Module.Keys, "", "    ")
 	out.WriteString("  }\n\n  # What may stand in the block of every mapper:\n")
 	for _, k := range schema.CommonKeys {
@@ -257,11 +278,15 @@ func example() []byte {
 
 const exampleHead = `# Example of /etc/pam_pkcs11/pam_pkcs11.conf, with every key. Keys behind a # show their defaults.
 #
-# What is set here: certificates of OpenSC's tokens, issued by an authority whose certificate lies in
+# What is set here: certificates of PIV cards, issued by an authority whose certificate lies in
 # /etc/pam_pkcs11/cacerts, log in those whom /etc/pam_pkcs11/digest_mapping lists by the SHA-256
 # fingerprint of the certificate, one on each line, as openssl x509 -fingerprint -sha256 prints it:
 #
 #     1F:2E:...:9A -> alice
+#
+# PIV cards need no library. For cards of another kind write a block of another name with the path of a
+# PKCS#11 library as its module, such as /usr/lib/x86_64-linux-gnu/opensc-pkcs11.so, and name it in
+# use_pkcs11_module, alone or behind builtin.
 #
 # Guides ask for the mapper pwent, and for revocation to be checked by ocsp_on and crl_auto: these words
 # are understood and obeyed. No comment below shows such a line, because an audit that looks for one in a

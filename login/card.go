@@ -6,12 +6,16 @@ import (
 	"iter"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
 // card is one token under work: its open session, what it shows, and which certificates on it may log
 // the user in.
 type card struct {
+	conf     *config.Config // as it is for the block that the card is of
+	block    int            // which that is
+	uri      *token.URI     // its token_uri, nil when not set
 	token    *token.Info
 	session  token.Session
 	objects  []token.Object
@@ -22,6 +26,7 @@ type card struct {
 	owners    []owner     // of its certificates, written by the assessment before it asks for their status
 	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
+	fault     *Refusal    // why nothing could be checked: its block has no checker
 	checker   *Checker    // who said so
 	checkedAt time.Time   // and when
 }
@@ -54,7 +59,8 @@ func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*
 		return nil, cardRefusal(ctx, SessionNotOpened, err)
 	}
 
-	c := &card{token: session.Info(), session: session}
+	c := t.cardOf(s.Block)
+	c.token, c.session = session.Info(), session
 	if err := c.read(session.Certificates(ctx)); err != nil {
 		_ = session.Close()
 		return nil, readRefusal(ctx, err)
@@ -67,6 +73,11 @@ func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*
 		}
 	}
 	return c, nil
+}
+
+// cardOf is a card of one block, before it is opened.
+func (t *attempt) cardOf(block int) *card {
+	return &card{conf: t.conf.Block(block), block: block, uri: t.selection[block].URI}
 }
 
 // read lists the certificates that the token shows now.

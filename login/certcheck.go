@@ -52,27 +52,43 @@ func (t *attempt) assess(ctx context.Context, ahead *prepared, cards []*card) *a
 }
 
 func (t *attempt) runAssessment(s *assessment, cards []*card, owned func()) {
-	checker, err := s.ahead.wait()
-	if err != nil {
-		return
-	}
+	cards = s.withCheckers(cards)
 	defer s.ahead.close()
 
 	for _, c := range cards {
-		checker.expect(s.ahead.connected, certificates(c.objects), t.req.User)
+		c.checker.expect(s.ahead.connected, certificates(c.objects), t.req.User)
 	}
 	for _, c := range cards {
-		c.checker, c.checkedAt = checker, t.a.now()
-		c.owners = t.owners(s.ctx, checker, c.objects)
+		c.checkedAt = t.a.now()
+		c.owners = t.owners(s.ctx, c.checker, c)
 	}
 	owned()
 
 	for _, c := range cards {
 		if !c.hidden {
-			c.qualified, c.rejected = t.qualify(s.ctx, checker, c)
+			c.qualified, c.rejected = t.qualify(s.ctx, c.checker, c)
 			c.checkedAt = t.a.now()
 		}
 	}
+}
+
+// withCheckers gives each card the checker of its block, and returns those that have one.
+func (s *assessment) withCheckers(cards []*card) []*card {
+	for _, c := range cards {
+		s.ahead.start(c.block)
+	}
+
+	var good []*card
+	for _, c := range cards {
+		checker, err := s.ahead.wait(c.block)
+		if err != nil {
+			c.fault = refuse(ConfigurationInvalid, err)
+			continue
+		}
+		c.checker = checker
+		good = append(good, c)
+	}
+	return good
 }
 
 // verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
@@ -88,7 +104,7 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 	var qualified []candidate
 	var worst *Refusal
 	for i, o := range c.objects {
-		if t.otherObject(o) {
+		if c.otherObject(o) {
 			continue
 		}
 		q, r := t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
@@ -138,7 +154,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 	slots := make(chan struct{}, checksAtOnce)
 	var group sync.WaitGroup
 	for i, o := range card.objects {
-		if o.Err != nil || t.otherObject(o) || card.owners[i].refusal != nil {
+		if o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
 			continue
 		}
 		slots <- struct{}{}
@@ -155,8 +171,8 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 }
 
 // otherObject reports whether token_uri names another object of this token than o.
-func (t *attempt) otherObject(o token.Object) bool {
-	return t.uri != nil && !t.uri.MatchObject(o.Label, o.ID)
+func (c *card) otherObject(o token.Object) bool {
+	return c.uri != nil && !c.uri.MatchObject(o.Label, o.ID)
 }
 
 func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w owner, c check) (candidate, *Refusal) {
@@ -171,7 +187,7 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
-		return candidate{}, t.verifyRefusal(o.Cert, c.err, c.late)
+		return candidate{}, verifyRefusal(k.conf, o.Cert, c.err, c.late)
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
@@ -192,7 +208,7 @@ func (t *attempt) mapObject(ctx context.Context, k *Checker, cert mapper.Checked
 		mapped, err = k.match(ctx, cert, t.req.User)
 	}
 	if err != nil {
-		return mapper.Result{}, t.mapRefusal(ctx, err)
+		return mapper.Result{}, t.mapRefusal(ctx, k.conf, err)
 	}
 	return mapped, nil
 }
@@ -249,21 +265,19 @@ func (t *attempt) waitFor(ctx context.Context, stage <-chan struct{}) *Refusal {
 
 // assessed tells, after the assessment, whether the card may be logged in to.
 func (t *attempt) assessed(s *assessment, c *card) *Refusal {
-	if r := s.fault(); r != nil {
+	if r := s.fault(c); r != nil {
 		return r
 	}
 	return c.verdict()
 }
 
-// fault is why nothing could be checked at all, nil when it could. It is known once the assessment is over.
-func (s *assessment) fault() *Refusal {
-	switch {
-	case s.err != nil:
+// fault is why a card could not be checked at all, nil when it could. It is known once the
+// assessment is over.
+func (s *assessment) fault(c *card) *Refusal {
+	if s.err != nil {
 		return refuse(InternalFault, s.err)
-	case s.ahead.err != nil:
-		return refuse(ConfigurationInvalid, s.ahead.err)
 	}
-	return nil
+	return c.fault
 }
 
 // verdict tells whether the card may be logged in to.
@@ -289,7 +303,7 @@ func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, show
 	if r := t.waitAssessment(ctx, s); r != nil {
 		return r
 	}
-	if r := s.fault(); r != nil {
+	if r := s.fault(c); r != nil {
 		return r
 	}
 	return t.checkNow(ctx, c.checker, c)
@@ -305,7 +319,7 @@ func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 	defer cancel()
 
 	k.expect(fresh, certificates(c.objects), t.req.User)
-	c.owners = t.owners(fresh, k, c.objects)
+	c.owners = t.owners(fresh, k, c)
 	c.qualified, c.rejected = t.qualify(fresh, k, c)
 	c.checker, c.checkedAt = k, t.a.now()
 	return c.verdict()

@@ -16,6 +16,7 @@ import (
 // Checker answers, by one configuration, whether certificates are good and whose they are: for a
 // login, and for tools that show it without one.
 type Checker struct {
+	conf     *config.Config // of which the block is that of the cards
 	verifier *verify.Verifier
 	chain    *mapper.Chain
 
@@ -51,7 +52,7 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{verifier: verifier, chain: chain, trustsNames: trustsNames(conf)}, nil
+	return &Checker{conf: conf, verifier: verifier, chain: chain, trustsNames: trustsNames(conf)}, nil
 }
 
 // storeDir is where root's logins keep records for later ones: the directory that the package

@@ -28,7 +28,7 @@ func TestDirectoryUnavailable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &attempt{conf: parse(t, "cert_policy = ca;"), req: Request{User: c.user}}
-			r := a.mapRefusal(c.ctx, c.err)
+			r := a.mapRefusal(c.ctx, a.conf, c.err)
 			if r.Outcome != c.want || !errors.Is(r, c.err) {
 				t.Errorf("%v", r)
 			}

@@ -103,7 +103,7 @@ func (t *attempt) discreetPIN(ctx context.Context) (*secret.PIN, *Refusal) {
 	if t.conf.Global.UseFirstPass {
 		return nil, nil
 	}
-	pin, err := t.conv.Prompt(ctx, t.say(MsgPINPrompt, t.tokenType()))
+	pin, err := t.conv.Prompt(ctx, t.say(MsgPINPrompt, t.tokenType(t.conf)))
 	if err != nil {
 		return nil, refuse(PINNotRead, err)
 	}

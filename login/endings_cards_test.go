@@ -325,7 +325,7 @@ func TestFaults(t *testing.T) {
 	signing := func(name string, want Outcome, message string, h ...happening) ending {
 		return dead(name, want, message, h...).says(asked("alice", proving, "E Error "+message)...).with(func(e *ending) { e.pins = 1 })
 	}
-	proven := func(e *ending) { e.log = "PKCS#11 library not finalised" }
+	proven := func(e *ending) { e.log = "source of cards not closed" }
 	playAll(t, []ending{
 		dead("the module takes no variables", LibraryNotLoaded, "2302", fails("Prepare", fault)),
 		dead("the module is not there", LibraryNotLoaded, "2302", fails("C_Initialize", fault)),

@@ -55,7 +55,7 @@ func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
 	t.log.Info("the answer came late, the card is judged again", "token", c.token.Label, "after", age.Round(time.Second).String())
 	t.verifying(ctx)
 
-	checker, err := t.newChecker()
+	checker, err := t.newChecker(c.conf)
 	if err != nil {
 		return refuse(ConfigurationInvalid, err)
 	}

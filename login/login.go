@@ -152,13 +152,15 @@ type attempt struct {
 	conv     Conversation
 	text     *po.Catalog
 	log      *slog.Logger
-	token    string     // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
-	uri      *token.URI // token_uri, nil when not set
+	token    string // PKCS11_LOGIN_TOKEN_NAME: the card of the session, "" when none
 	started  time.Time
 	discreet bool         // a request from another host that must not tell whose card it is
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
-	progress progress     // for Progress
+
+	selection Selection // which slots may be used
+
+	progress progress // for Progress
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
@@ -227,7 +229,7 @@ func (t *attempt) calling(function string) {
 	t.progress.change(func(p *Place) { p.Function = function })
 }
 
-// loading notes the library from which all functions are from now on.
-func (t *attempt) loading(path string) {
-	t.progress.change(func(p *Place) { p.Step, p.Library = stepLoad, path })
+// using notes the library from which all functions are from now on.
+func (t *attempt) using(name string) {
+	t.progress.change(func(p *Place) { p.Library = name })
 }

@@ -30,7 +30,7 @@ func (e *NoCardError) Error() string { return e.Detail }
 func (e *NoCardError) Unwrap() error { return e.Service }
 
 // ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s token.Selector, slots []token.Slot) *NoCardError {
+func ExplainNoCard(s Selection, slots []token.Slot) *NoCardError {
 	if len(slots) == 0 {
 		return explainNoSlot(reachReaderService())
 	}
@@ -81,8 +81,8 @@ func reachReaderService() error {
 }
 
 // noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
-func (t *attempt) noCard(s token.Selector, slots []token.Slot, after string) *Refusal {
-	why := ExplainNoCard(s, slots)
+func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
+	why := ExplainNoCard(t.selection, slots)
 	err := error(why)
 	if t.token != "" && why.Fit == token.Another {
 		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)

@@ -43,8 +43,8 @@ func TestExplainNoCard(t *testing.T) {
 			TokenUnreadable, MsgTokenUnreadable, []string{"CKR_TOKEN_NOT_RECOGNIZED"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &attempt{token: tt.session}
-			r := a.noCard(tt.selector, tt.slots, "no card within 1s")
+			a := &attempt{token: tt.session, selection: Selection{tt.selector}}
+			r := a.noCard(tt.slots, "no card within 1s")
 			if r.Outcome != tt.outcome || r.message() != tt.sentence {
 				t.Errorf("%v, %q", r.Outcome, r.message())
 			}
@@ -64,7 +64,7 @@ func TestExplainNoCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	r := (&attempt{}).noCard(token.Selector{}, nil, "")
+	r := (&attempt{selection: Selection{{}}}).noCard(nil, "")
 	var why *NoCardError
 	if r.message() != MsgNoReader || !errors.As(r, &why) || why.Service != nil {
 		t.Errorf("with a daemon and no reader: %q, %v", r.message(), r)

@@ -38,11 +38,13 @@ func (t *attempt) configure() *Refusal {
 	if conf.Global.Debug && t.a.Level != nil {
 		t.a.Level.Set(slog.LevelDebug)
 	}
-	if !conf.Module.Policy.Signature {
-		t.log.Warn("no_signature: the card does not have to prove that it holds the private key")
-	}
-	if conf.Global.UnverifiedNames && !conf.Module.Policy.CA {
-		t.log.Warn("unverified_names: names are taken from certificates whose issuer is not checked")
+	for _, m := range conf.Modules {
+		if !m.Policy.Signature {
+			t.log.Warn("no_signature: the card does not have to prove that it holds the private key", "block", m.Name)
+		}
+		if conf.Global.UnverifiedNames && !m.Policy.CA {
+			t.log.Warn("unverified_names: names are taken from certificates whose issuer is not checked", "block", m.Name)
+		}
 	}
 	for _, n := range conf.Notes {
 		if n.Loud() {

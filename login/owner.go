@@ -6,7 +6,6 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
-	"pam_pkcs11/token"
 )
 
 // owner is what is known of a certificate before its status is asked for.
@@ -20,24 +19,25 @@ type owner struct {
 // count: the user's own card that has expired or is revoked is refused, somebody else's is passed
 // over. A certificate for which no network is needed, and whose dates are in order, is left to the
 // one check that it has in the other modes.
-func (t *attempt) owners(ctx context.Context, k *Checker, objects []token.Object) []owner {
+func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
+	objects := c.objects
 	all := make([]owner, len(objects))
 	if t.mode() != ModeSkip {
 		return all
 	}
 	others := certificates(objects)
 	for i, o := range objects {
-		if o.Err != nil || t.otherObject(o) {
+		if o.Err != nil || c.otherObject(o) {
 			continue
 		}
 		at, inForce := t.moment(o.Cert)
-		if p := t.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
+		if p := k.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
 			continue
 		}
 		all[i].asked = true
 		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
-			all[i].refusal = t.verifyRefusal(o.Cert, err, ctx.Err() != nil)
+			all[i].refusal = verifyRefusal(k.conf, o.Cert, err, ctx.Err() != nil)
 			continue
 		}
 		all[i].mapped, all[i].refusal = t.mapObject(ctx, k, Checked(o.Cert, result))

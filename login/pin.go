@@ -73,16 +73,15 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 
 // ownCard returns the first card whose certificates show, before any login, that it is the user's.
 func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) (*card, *Refusal) {
-	selector, err := t.selector()
-	if err != nil {
+	if err := t.selectCards(); err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
-	all, slots, r := t.look(ctx, m, selector)
+	all, slots, r := t.look(ctx, m)
 	if r != nil {
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
-		return nil, refuse(ChangeNotOurs, ExplainNoCard(selector, all))
+		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.selection, all))
 	}
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
@@ -101,7 +100,9 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 
 func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) {
 	var why *Refusal
+	faulty := false
 	for _, c := range cards {
+		faulty = faulty || s.fault(c) != nil
 		if own == nil && !c.hidden {
 			if why = t.assessed(s, c); why == nil {
 				own = c
@@ -113,7 +114,7 @@ func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) 
 	switch {
 	case own != nil:
 		return own, nil
-	case s.fault() != nil:
+	case faulty && why != nil:
 		return nil, asChange(why)
 	case why == nil:
 		why = refuse(NoMatchingCertificate, errors.New("the card shows no certificate before login"))
@@ -155,7 +156,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 }
 
 func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PIN, r *Refusal) {
-	word := t.tokenType()
+	word := t.tokenType(c.conf)
 	defer func() {
 		if r != nil {
 			old.Wipe()

@@ -5,14 +5,14 @@ import "sync"
 // Place is where a request is, for whoever finds the process dead or too slow.
 type Place struct {
 	Step     string // in words, such as "checking the PIN"
-	Library  string // path of the PKCS#11 library; "" before it is loaded
-	Function string // of PKCS#11, such as "C_Login", while it runs; else ""
+	Library  string // path of the PKCS#11 library, or "the built-in card"; "" before it is opened
+	Function string // of PKCS#11, such as "C_Login", or a command of the card, while it runs; else ""
 }
 
 // The steps of a request.
 const (
 	stepConfigure = "reading the configuration"
-	stepLoad      = "loading the PKCS#11 library"
+	stepLoad      = "opening the source of cards"
 	stepCard      = "looking for a card"
 	stepRead      = "reading the card"
 	stepPrompt    = "asking for the PIN"
@@ -22,7 +22,7 @@ const (
 	stepLock      = "locking the card"
 	stepChange    = "changing the PIN"
 	stepAnswer    = "giving the answer"
-	stepFinalize  = "ending the PKCS#11 library"
+	stepFinalize  = "closing the source of cards"
 )
 
 // progress keeps the place of a request and tells it. A wait for a card that was given up may end beside everything else.

@@ -2,7 +2,10 @@ package login
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"pam_pkcs11/config"
 )
 
 // prepared is all that runs ahead of a login, so that the user does not wait for it: while the
@@ -10,30 +13,43 @@ import (
 // read, the first mapper connects to its server. Nothing of it decides anything: without it a login
 // ends in the same way, later.
 type prepared struct {
-	ready   chan struct{} // closed when checker and err are set
-	checker *Checker
-	err     error
+	blocks []*preparedBlock
 
 	connected  context.Context // ends when mappers must let go of connections that nobody has used yet
 	disconnect context.CancelFunc
 }
 
+// preparedBlock is the checker for the cards of one block.
+type preparedBlock struct {
+	start   func()        // making it, once
+	ready   chan struct{} // closed when checker and err are set
+	checker *Checker
+	err     error
+}
+
 // prepare starts what needs no card. It comes after setEnvironment, since mappers
 // may bring other threads into the C library.
 func (t *attempt) prepare() *prepared {
-	p := &prepared{ready: make(chan struct{})}
+	p := &prepared{}
+	for i := range t.conf.Modules {
+		b := &preparedBlock{ready: make(chan struct{})}
+		b.start = sync.OnceFunc(func() {
+			go func() {
+				b.checker, b.err = t.newChecker(t.conf.Block(i))
+				close(b.ready)
+			}()
+		})
+		p.blocks = append(p.blocks, b)
+	}
 
-	go func() {
-		p.checker, p.err = t.newChecker()
-		close(p.ready)
-	}()
+	p.blocks[0].start() // the others wait until there is a card of theirs
 	return p
 }
 
-// newChecker makes the checker of this request. A panic in it is an error.
-func (t *attempt) newChecker() (k *Checker, err error) {
+// newChecker makes the checker for the cards of a block. A panic in it is an error.
+func (t *attempt) newChecker(conf *config.Config) (k *Checker, err error) {
 	defer recoverInto(&err)
-	return t.a.NewChecker(t.conf)
+	return t.a.NewChecker(conf)
 }
 
 // connect lets the first mapper connect to its server, if it has one, as soon as there is a card:
@@ -43,19 +59,25 @@ func (t *attempt) newChecker() (k *Checker, err error) {
 func (p *prepared) connect(ctx context.Context, limit time.Duration, user string) {
 	p.connected, p.disconnect = context.WithTimeout(ctx, limit)
 
+	first := p.blocks[0]
 	select {
-	case <-p.ready:
-		if p.err == nil {
-			p.checker.expectCard(p.connected, user)
+	case <-first.ready:
+		if first.err == nil {
+			first.checker.expectCard(p.connected, user)
 		}
 	default:
 	}
 }
 
-// wait returns the checker, or why the configuration does not give one.
-func (p *prepared) wait() (*Checker, error) {
-	<-p.ready
-	return p.checker, p.err
+// start begins to make the checker for the cards of a block.
+func (p *prepared) start(block int) { p.blocks[block].start() }
+
+// wait returns the checker for the cards of a block, or why the configuration does not give one.
+func (p *prepared) wait(block int) (*Checker, error) {
+	b := p.blocks[block]
+	b.start()
+	<-b.ready
+	return b.checker, b.err
 }
 
 // close lets the mappers end the connections that were made ahead. It may be called more than once.

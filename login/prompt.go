@@ -59,7 +59,7 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 // typedPIN asks once. What the token cannot have as its PIN is refused here.
 func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PIN, *Refusal) {
 	n := c.token.PIN.Tries.Level
-	text := t.say(promptPIN.text(n), t.tokenType())
+	text := t.say(promptPIN.text(n), t.tokenType(c.conf))
 	if named {
 		text = t.say(promptNamedPIN.text(n), c.token.Label)
 	}

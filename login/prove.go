@@ -119,7 +119,7 @@ func (p *proof) choose(ctx context.Context, shown iter.Seq2[token.Object, error]
 	}
 	t.at(stepProve)
 	p.asked = true
-	if !t.conf.Module.Policy.Signature {
+	if !c.conf.Module.Policy.Signature {
 		return token.Choice{}, nil
 	}
 
@@ -162,7 +162,7 @@ func (p *proof) check(sig token.Signature) (candidate, *Refusal) {
 	if !p.asked || len(qualified) == 0 {
 		return candidate{}, refuse(InternalFault, errors.New("the card was used without the login's choice"))
 	}
-	if !p.t.conf.Module.Policy.Signature {
+	if !p.c.conf.Module.Policy.Signature {
 		return qualified[0], nil
 	}
 	if p.challenge == nil || sig.Object < 0 || sig.Object >= len(qualified) {

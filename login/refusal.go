@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/token"
@@ -132,7 +133,7 @@ func isDeadline(ctx context.Context, err error) bool {
 
 // verifyRefusal turns a verifier's reason into what the user and the stack are told; late is a check that
 // ended after verify_timeout.
-func (t *attempt) verifyRefusal(cert *certinfo.Certificate, err error, late bool) *Refusal {
+func verifyRefusal(conf *config.Config, cert *certinfo.Certificate, err error, late bool) *Refusal {
 	var e *verify.Error
 	switch isError := errors.As(err, &e); {
 	case late && (!isError || e.Reason == verify.ReasonWork):
@@ -151,7 +152,7 @@ func (t *attempt) verifyRefusal(cert *certinfo.Certificate, err error, late bool
 		r.Restore = e.Restore
 	case e.Reason == verify.ReasonRevocationUnknown && e.Spoken:
 		// Neither silence, nor anything that a key should bring back.
-	case e.Reason == verify.ReasonRevocationUnknown && t.conf.Module.Policy.OCSP:
+	case e.Reason == verify.ReasonRevocationUnknown && conf.Module.Policy.OCSP:
 		r.Restore = "ocsp_url = a responder that this machine reaches"
 	case e.Reason == verify.ReasonRevocationUnknown:
 		r.Restore = "crl_url = where this machine gets the list, or the list in crl_dir"
@@ -188,7 +189,7 @@ func verifyOutcome(reason verify.Reason) Outcome {
 }
 
 // mapRefusal: with a user given, no mapping means that the card is somebody else's, unless a mapper could not ask.
-func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
+func (t *attempt) mapRefusal(ctx context.Context, conf *config.Config, err error) *Refusal {
 	switch {
 	case ctx.Err() != nil:
 		return refuse(DeadlinePassed, err)
@@ -205,7 +206,7 @@ func (t *attempt) mapRefusal(ctx context.Context, err error) *Refusal {
 			r.Outcome = ForeignCardSkipped
 		}
 	}
-	if !trustsNames(t.conf) && r.Restore == "" {
+	if !trustsNames(conf) && r.Restore == "" {
 		r.Restore = "cert_policy = ca, for mappers that only read the certificate's text"
 	}
 	return r

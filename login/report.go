@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/verify"
 )
 
@@ -82,9 +83,9 @@ const maxDisplay = time.Minute
 // maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
 const maxTokenType = 64
 
-// tokenType is the configured word for the card, translated when it is the default one.
-func (t *attempt) tokenType() string {
-	if w := t.conf.Module.TokenType; w != "" {
+// tokenType is a block's word for the card, translated when it is the default one.
+func (t *attempt) tokenType(conf *config.Config) string {
+	if w := conf.Module.TokenType; w != "" {
 		return shorten(t.text.Get(w), maxTokenType)
 	}
 	return t.text.Get(MsgDefaultTokenType)

@@ -126,7 +126,7 @@ func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named boo
 	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
 	}
-	t.info(ctx, MsgFound, t.tokenType())
+	t.info(ctx, MsgFound, t.tokenType(c.conf))
 	t.info(ctx, MsgWelcome, c.token.Label)
 	asked := t.a.now()
 	t.at(stepPrompt)

@@ -17,7 +17,7 @@ func TestNoPromptIsCut(t *testing.T) {
 		label := strings.Repeat("\u00e8", 32)
 		for _, n := range []token.Level{token.Untold, token.Few, token.Last} {
 			for _, text := range []string{
-				at.say(promptPIN.text(n), at.tokenType()), at.say(promptNamedPIN.text(n), label), at.say(promptOldPIN.text(n), at.tokenType()),
+				at.say(promptPIN.text(n), at.tokenType(conf)), at.say(promptNamedPIN.text(n), label), at.say(promptOldPIN.text(n), at.tokenType(conf)),
 			} {
 				if len(text) > po.MaxMessage || !strings.HasSuffix(text, ": ") {
 					t.Errorf("%s: %d bytes, %q", language, len(text), text)

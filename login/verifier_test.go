@@ -84,8 +84,7 @@ func TestVerifyRefusal(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := &attempt{conf: parse(t, tt.module)}
-			r := a.verifyRefusal(leaf, tt.err, tt.late)
+			r := verifyRefusal(parse(t, tt.module), leaf, tt.err, tt.late)
 			if r.Outcome != tt.want || (r.Restore == "") != (len(tt.restore) == 0) {
 				t.Errorf("%v, restore %q", r.Outcome, r.Restore)
 			}

@@ -16,56 +16,83 @@ const pollInterval = 200 * time.Millisecond
 // waitToken returns the slots whose token may be used, waiting for one where that is configured. The
 // truth table is in pam_pkcs11(8): wait_for_card waits; so does card_only with the session's card named.
 func (t *attempt) waitToken(ctx context.Context, m token.Module) ([]token.Slot, *Refusal) {
-	selector, err := t.selector()
-	if err != nil {
+	if err := t.selectCards(); err != nil {
 		return nil, refuse(ConfigurationInvalid, err)
 	}
-	all, slots, r := t.look(ctx, m, selector)
+	all, slots, r := t.look(ctx, m)
 	if r != nil || len(slots) > 0 {
 		return slots, r
 	}
 	g := t.conf.Global
 	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
-		return nil, t.noCard(selector, all, "")
+		return nil, t.noCard(all, "")
 	}
 	if t.token != "" && !t.discreet {
 		t.instruct(ctx, MsgInsertNamed, t.token)
 	} else {
 		t.instruct(ctx, MsgInsert)
 	}
-	return t.waitInsertion(ctx, m, selector, all)
+	return t.waitInsertion(ctx, m, all)
 }
 
-// selector says which slots may be used for this login.
-func (t *attempt) selector() (token.Selector, error) {
-	s, err := CardSelector(t.conf)
-	if t.token != "" {
-		s.TokenLabel = t.token // the session's card, and no other, unlocks it
+// selectCards says which slots may be used for this login.
+func (t *attempt) selectCards() (err error) {
+	t.selection, err = CardSelection(t.conf)
+	for i := range t.selection {
+		if t.token != "" {
+			t.selection[i].TokenLabel = t.token // the session's card, and no other, unlocks it
+		}
 	}
-	t.uri = s.URI
-	return s, err
+	return err
 }
 
-// CardSelector says which slots a configuration selects.
-func CardSelector(conf *config.Config) (token.Selector, error) {
-	m := conf.Module
-	s := token.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
-	if m.TokenURI == "" {
-		return s, nil
-	}
+// Selection says which slots a configuration selects: a selector for each of its blocks.
+type Selection []token.Selector
 
-	u, err := token.ParseURI(m.TokenURI)
-	if err != nil {
-		return s, fmt.Errorf("token_uri: %w", err)
+// CardSelection is what the blocks of a configuration select.
+func CardSelection(conf *config.Config) (Selection, error) {
+	var selection Selection
+	for _, m := range conf.Modules {
+		s := token.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
+		if m.TokenURI != "" {
+			u, err := token.ParseURI(m.TokenURI)
+			if err != nil {
+				return nil, fmt.Errorf("token_uri: %w", err)
+			}
+			s.URI = u
+		}
+		selection = append(selection, s)
 	}
-	s.URI = u
-	return s, nil
+	return selection, nil
+}
+
+// Select returns the slots that qualify by the selector of their block, in their order. As
+// token.Selector.Select it may ask the library.
+func (s Selection) Select(slots []token.Slot) []token.Slot {
+	var list []token.Slot
+	for i := range slots {
+		if fit, _ := s.Judge(&slots[i]); fit == token.Fits {
+			list = append(list, slots[i])
+		}
+	}
+	return list
+}
+
+// Judge tells whether a slot qualifies by the selector of its block, as token.Selector.Judge does.
+func (s Selection) Judge(slot *token.Slot) (fit token.Fit, why string) {
+	if slot.Block < 0 || slot.Block >= len(s) {
+		return token.Another, "it is of no block of the configuration"
+	}
+	return s[slot.Block].Judge(slot)
 }
 
 // look returns all slots, and those of them whose token may be used.
-func (t *attempt) look(ctx context.Context, m token.Module, s token.Selector) (all, chosen []token.Slot, r *Refusal) {
+func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token.Slot, r *Refusal) {
 	slots, err := m.Slots(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, token.ErrNoService):
+		return nil, nil, noService(err)
+	case err != nil:
 		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {
@@ -73,13 +100,13 @@ func (t *attempt) look(ctx context.Context, m token.Module, s token.Selector) (a
 			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
 		}
 	}
-	return slots, s.Select(slots), nil
+	return slots, t.selection.Select(slots), nil
 }
 
 // waitInsertion waits for a card up to wait_for_card_timeout, by the library's own event where it has
 // one. The slots are looked at once more after each event; a library that cannot wait is polled. all are the slots as
 // they were before.
-func (t *attempt) waitInsertion(ctx context.Context, m token.Module, s token.Selector, all []token.Slot) ([]token.Slot, *Refusal) {
+func (t *attempt) waitInsertion(ctx context.Context, m token.Module, all []token.Slot) ([]token.Slot, *Refusal) {
 	limit := t.conf.Global.WaitForCardTimeout
 	if err := t.conv.Wait(ctx, limit+5*time.Second); err != nil {
 		return nil, refuse(NoCard, err)
@@ -92,9 +119,9 @@ func (t *attempt) waitInsertion(ctx context.Context, m token.Module, s token.Sel
 			if ctx.Err() != nil {
 				return nil, refuse(DeadlinePassed, ctx.Err())
 			}
-			return nil, t.noCard(s, all, fmt.Sprintf("no card within %s", limit))
+			return nil, t.noCard(all, fmt.Sprintf("no card within %s", limit))
 		}
-		now, slots, r := t.look(ctx, m, s)
+		now, slots, r := t.look(ctx, m)
 		if r != nil || len(slots) > 0 {
 			return slots, r
 		}

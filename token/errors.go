@@ -41,6 +41,8 @@ var (
 
 	// ErrNotStarted: the module is there, and could not be started.
 	ErrNotStarted = errors.New("the module for cards could not be started")
+	// ErrNoService: the daemon of the readers cannot be reached, or may not be believed.
+	ErrNoService = errors.New("the daemon of the card readers cannot be reached")
 	// ErrNoWait: the module cannot wait for cards; the caller asks for the slots every 250 ms or
 	// less.
 	ErrNoWait = errors.New("the module cannot wait for cards")

@@ -4,6 +4,7 @@ package token
 type Slot struct {
 	ID           uint // the module's own number
 	Index        int  // place in the list of slots, from 1
+	Block        int  // of a Module that is made of several: which of them it is of, from 0
 	TokenPresent bool
 	Token        *Info // nil without a card, and where Err is set
 	Err          error // why the card cannot be read

@@ -52,6 +52,10 @@ type Options struct {
 	// Running too, and with "" once the call has returned. Both may be nil.
 	Trace   func(call string)
 	Running func(call string)
+
+	// Using is called with the name of what the calls go to from now on, before the first of them,
+	// by a Module that is made of several. It may be nil.
+	Using func(name string)
 }
 
 // Module is a source of cards: a PKCS#11 library, or readers.

@@ -181,8 +181,13 @@ func (d *Device) take(r *reader, data []byte) error {
 		if kind := message.Type(all[0]); kind == message.TypeXfrBlock || kind == message.TypeSecure {
 			d.counts.Exchanges++
 		}
-		err := d.exchange(r, all[:length:length])
+		whole := all[:length:length]
 		all = all[length:]
+		if r.slow(whole) {
+			go d.exchangeSlowly(r, whole)
+			continue
+		}
+		err := d.exchange(r, whole)
 		if err != nil {
 			d.half[endpoint] = nil
 			return err

@@ -87,7 +87,7 @@ func (f *front) exchange(data []byte, want int, character bool) (out []byte, cod
 	case f.active == iso7816.ProtocolT1:
 		return f.exchangeT1(data)
 	}
-	return f.t0.exchange(f.slot.card, data)
+	return f.t0.exchange(f.slot.ask, data)
 }
 
 func isT1Block(b []byte, atr *iso7816.ATR) bool {
@@ -134,7 +134,7 @@ func (f *front) exchangeT1(block []byte) ([]byte, int) {
 }
 
 func (f *front) run(command []byte) iso7816.CardStep {
-	response, err := f.slot.card.Transmit(slices.Clone(command))
+	response, err := f.slot.ask(slices.Clone(command))
 	if err != nil {
 		return iso7816.CardStep{}
 	}
@@ -156,7 +156,7 @@ func (f *front) characterT0(data []byte, want int) ([]byte, int) {
 	if len(data) > 0 {
 		step := f.bytes.Receive(data)
 		if step.Command != nil {
-			answer, code := f.t0.exchange(f.slot.card, slices.Clone(step.Command))
+			answer, code := f.t0.exchange(f.slot.ask, slices.Clone(step.Command))
 			body, sw, err := iso7816.ParseResponse(answer)
 			if code != succeeded || err != nil {
 				return nil, errMute
@@ -187,7 +187,7 @@ type t0 struct {
 }
 
 // exchange does one TPDU: case 1, 2 or 3. Of a case 4 command the last byte is left out, as readers do.
-func (t *t0) exchange(card Card, c []byte) ([]byte, int) {
+func (t *t0) exchange(ask asker, c []byte) ([]byte, int) {
 	if len(c) > 5 && len(c) == 6+int(c[4]) {
 		c = c[:len(c)-1]
 	}
@@ -198,7 +198,7 @@ func (t *t0) exchange(card Card, c []byte) ([]byte, int) {
 		return t.fetch(int(c[4])), succeeded
 	}
 	t.waiting = nil
-	out, err := t.answer(card, c)
+	out, err := t.answer(ask, c)
 	if err != nil || len(out) < 2 {
 		return nil, errMute
 	}
@@ -220,13 +220,13 @@ func (t *t0) exchange(card Card, c []byte) ([]byte, int) {
 }
 
 // answer asks the card, unless it has answered already and only the length was wrong.
-func (t *t0) answer(card Card, c []byte) ([]byte, error) {
+func (t *t0) answer(ask asker, c []byte) ([]byte, error) {
 	refused := t.refused
 	t.refused = nil
 	if refused != nil && len(c) == 5 && [4]byte(c) == t.header {
 		return refused, nil
 	}
-	return card.Transmit(c)
+	return ask(c)
 }
 
 // fetch is GET RESPONSE.

@@ -75,7 +75,7 @@ func (r *reader) iccdTPDU(data []byte) error {
 		return nil
 	}
 	r.iccdState.rest = nil
-	out, code := s.front.t0.exchange(s.card, slices.Clone(all))
+	out, code := s.front.t0.exchange(s.ask, slices.Clone(all))
 	if code != succeeded {
 		return device.ErrStall
 	}

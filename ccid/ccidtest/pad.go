@@ -136,14 +136,14 @@ func (e *pinEntry) fill(pins []string) []byte {
 // sendPIN sends the filled APDU to the card, in the reader's own block under T=1.
 func (s *slot) sendPIN(e *pinEntry, apdu []byte) ([]byte, int) {
 	if s.reader.in.CCID.Features&(device.FeatureShortAPDU|device.FeatureExtendedAPDU) != 0 {
-		out, err := s.card.Transmit(apdu)
+		out, err := s.ask(apdu)
 		if err != nil {
 			return nil, errMute
 		}
 		return out, succeeded
 	}
 	if s.front.active == iso7816.ProtocolT0 {
-		return s.front.t0.exchange(s.card, apdu)
+		return s.front.t0.exchange(s.ask, apdu)
 	}
 	block := append(slices.Clone(e.prologue), apdu...)
 	block[2] = byte(len(apdu))

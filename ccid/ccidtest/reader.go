@@ -41,6 +41,7 @@ const (
 	errBadValue     = 0x07
 	errMute         = 0xFE
 	errParity       = 0xFD
+	errSlotBusy     = 0xE0
 	errAborted      = 0xFF
 )
 
@@ -76,6 +77,9 @@ type slot struct {
 	answer  []byte // extended APDU: what is still to be sent
 	Habits
 	delayed []byte // the command for which the card has asked for time
+
+	insertion int  // counts what was put in and taken out
+	busy      bool // a slow card thinks
 }
 
 // Habits are what a card does without need, and what the user of a PIN pad does. They stay when the card is taken out.
@@ -85,10 +89,15 @@ type Habits struct {
 	ByteWise  bool // T=0 on character level: acknowledges every byte
 	RefusePPS bool
 	WTX       int // T=1: how many times the card asks for time before its next answer
+
+	// Slow lets everything else go on while the card works on a command, as real readers do: it can be pulled, the reader
+	// unplugged, and the host is asked for time (CCID 1.1, section 6.2.6). Without it a command takes no time at all, and
+	// an error of Device.Out tells of a Fault.
+	Slow bool
 }
 
 func (s *slot) insert(c Card) {
-	*s = slot{reader: s.reader, card: c, Habits: s.Habits}
+	*s = slot{reader: s.reader, card: c, Habits: s.Habits, insertion: s.insertion + 1}
 	if c != nil && s.reader.in.CCID.Features&device.FeatureActivation != 0 {
 		s.powerOn(0)
 	}
@@ -167,6 +176,9 @@ const succeeded = -1
 
 // perform does one command: bytes 7 to 9 of the header, and the data. code is bError, or succeeded.
 func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, code int) {
+	if s.busy && kind != getSlotStatus && kind != abort {
+		return 0, nil, errSlotBusy
+	}
 	switch kind {
 	case iccPowerOn:
 		out, code = s.powerOn(special[0])
@@ -269,7 +281,7 @@ func (s *slot) xfr(level uint16, data []byte) (chain byte, out []byte, code int)
 			s.reader.device.counts.Violations++
 			return 0, nil, errBadLength
 		}
-		out, err := s.card.Transmit(data)
+		out, err := s.ask(data)
 		if err != nil {
 			return 0, nil, errMute
 		}
@@ -302,7 +314,7 @@ func (s *slot) xfrExtended(level uint16, data []byte) (chain byte, out []byte, c
 	}
 	command := s.command
 	s.command = nil
-	full, err := s.card.Transmit(command)
+	full, err := s.ask(command)
 	if err != nil {
 		return 0, nil, errMute
 	}

@@ -144,7 +144,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
-	selector, err := login.CardSelector(conf)
+	selector, err := login.CardSelection(conf)
 	if err != nil {
 		return nil, err
 	}

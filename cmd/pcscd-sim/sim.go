@@ -32,6 +32,8 @@ import (
 //	certificate REF FILE     the certificate beside it (PEM). Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
 //	moves FILE               appends the monotonic clock, in nanoseconds, as it was before each of these movements
+//
+// and, where the readers are those of a USB bus (see plugUSB), the words of usbWords.
 type simulated struct {
 	pcsctest.Reader
 	slots  int
@@ -40,6 +42,7 @@ type simulated struct {
 	files  []pivFile // of a PIV card
 	every  time.Duration
 	moves  string
+	usb    usbWords
 }
 
 // maxReaders bounds a description.
@@ -115,7 +118,7 @@ func (s *simulated) set(word, value string) (problem string) {
 			return "every is a duration of at least 1ms"
 		}
 	default:
-		return fmt.Sprintf("unknown word %q", word)
+		return s.usb.set(word, value)
 	}
 	return ""
 }
@@ -136,24 +139,30 @@ func (s *simulated) newCard() (pcsctest.Card, error) {
 	return nil, nil
 }
 
+// read reads the description that is named: FILE, or "piv" for a reader with a PIV card.
+func read(argument string) ([]*simulated, error) {
+	if argument == "piv" || argument == "" {
+		return parse("piv", strings.NewReader("reader Virtual PIV Reader\ncard piv\n"))
+	}
+	f, err := os.Open(argument)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return parse(argument, f)
+}
+
 // plug is the driver of simulated readers.
 func plug(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
-	var all []*simulated
-	var err error
-	if argument == "piv" || argument == "" {
-		all, err = parse("piv", strings.NewReader("reader Virtual PIV Reader\ncard piv\n"))
-	} else {
-		var f *os.File
-		if f, err = os.Open(argument); err == nil {
-			defer f.Close()
-			all, err = parse(argument, f)
-		}
-	}
+	all, err := read(argument)
 	if err != nil {
 		return nil, err
 	}
 	readers := make([]pcsctest.Reader, len(all))
 	for i, s := range all {
+		if s.usb != (usbWords{}) {
+			return nil, fmt.Errorf("%s: %s: level, pad and control are words of readers at a USB bus (usb:FILE)", argument, s.Product)
+		}
 		if err := s.fill(ctx); err != nil {
 			return nil, err
 		}

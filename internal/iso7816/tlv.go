@@ -6,43 +6,54 @@ import "encoding/binary"
 // three bytes and written as a number (7F49), its value and what follows it. Not ok when b does not begin with a whole
 // object.
 func ReadTLV(b []byte) (tag uint32, value, rest []byte, ok bool) {
-	if len(b) == 0 {
+	tag, size, n, ok := ReadTLVHeader(b)
+	if !ok || len(b)-size < n {
 		return 0, nil, nil, false
+	}
+	b = b[size:]
+	return tag, b[:n:n], b[n:], true
+}
+
+// ReadTLVHeader reads the tag and the length with which a BER-TLV data object begins: size is how many bytes these two
+// take, length that of the value, which need not be in b. Limits are those of ReadTLV.
+func ReadTLVHeader(b []byte) (tag uint32, size, length int, ok bool) {
+	all := len(b)
+	if all == 0 {
+		return 0, 0, 0, false
 	}
 	tag = uint32(b[0])
 	b = b[1:]
 	for more := tag&0x1F == 0x1F; more; b = b[1:] {
 		if len(b) == 0 || tag > 0xFFFF {
-			return 0, nil, nil, false
+			return 0, 0, 0, false
 		}
 		tag = tag<<8 | uint32(b[0])
 		more = b[0]&0x80 != 0
 	}
+
 	if len(b) == 0 {
-		return 0, nil, nil, false
+		return 0, 0, 0, false
 	}
-	n, size := int(b[0]), 0
+	length, wide := int(b[0]), 0
 	switch {
-	case n < 0x80:
-	case n <= 0x83 && n > 0x80:
-		size = n & 0x0F
+	case length < 0x80:
+	case length <= 0x83 && length > 0x80:
+		wide = length & 0x0F
 	default:
-		return 0, nil, nil, false
+		return 0, 0, 0, false
 	}
 	b = b[1:]
-	if size > 0 {
-		if len(b) < size {
-			return 0, nil, nil, false
+
+	if wide > 0 {
+		if len(b) < wide {
+			return 0, 0, 0, false
 		}
-		var wide [4]byte
-		copy(wide[4-size:], b)
-		n = int(binary.BigEndian.Uint32(wide[:]))
-		b = b[size:]
+		var number [4]byte
+		copy(number[4-wide:], b)
+		length = int(binary.BigEndian.Uint32(number[:]))
+		b = b[wide:]
 	}
-	if len(b) < n {
-		return 0, nil, nil, false
-	}
-	return tag, b[:n:n], b[n:], true
+	return tag, all - len(b), length, true
 }
 
 // AppendTLV writes a BER-TLV data object with a tag as ReadTLV returns it and the parts as its value, at most

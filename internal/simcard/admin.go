@@ -18,6 +18,7 @@ var DefaultAdminKey = bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 3)
 // adminKey is the card management key 9B, with the state of an authentication in progress.
 type adminKey struct {
 	algorithm Algorithm
+	makers    bool // it is DefaultAdminKey
 	block     cipher.Block
 	challenge []byte // of the card, to be encrypted by the other side
 	witness   []byte // of the card, to be sent back decrypted
@@ -27,6 +28,7 @@ func (a *adminKey) set(key []byte) (err error) {
 	if key == nil {
 		key = DefaultAdminKey
 	}
+	a.makers = bytes.Equal(key, DefaultAdminKey)
 	switch len(key) {
 	case 24:
 		a.algorithm = TripleDES
@@ -84,7 +86,7 @@ func (a *adminKey) encrypt(b []byte) []byte {
 // offer makes random bytes, keeps them, and shows them through a function.
 func (c *Card) offer(keep *[]byte, tag uint32, show func([]byte) []byte) ([]byte, iso7816.Status) {
 	b := make([]byte, c.admin.block.BlockSize())
-	if _, err := io.ReadFull(c.rand, b); err != nil {
+	if _, err := io.ReadFull(c.o.Rand, b); err != nil {
 		return nil, iso7816.StatusUnknown
 	}
 	*keep = b

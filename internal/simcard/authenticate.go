@@ -2,8 +2,6 @@ package simcard
 
 import (
 	"crypto/ecdh"
-	"crypto/ecdsa"
-	"math/big"
 
 	"pam_pkcs11/internal/iso7816"
 )
@@ -53,6 +51,8 @@ func answer(tag uint32, value []byte) []byte {
 
 // generalAuthenticate is GENERAL AUTHENTICATE (3.2.4): P1 names the algorithm, P2 the key.
 func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
+	fresh := c.fresh
+	c.fresh = false // whatever key is used, and however it ends
 	t, ok := readTemplate(apdu.Data)
 	if !ok {
 		return nil, iso7816.StatusWrongData
@@ -63,17 +63,26 @@ func (c *Card) generalAuthenticate(apdu *iso7816.Command) ([]byte, iso7816.Statu
 	ref := KeyRef(apdu.P2)
 	k := c.keys[ref]
 	switch {
+	case k == nil && c.o.NoKey != 0:
+		return nil, c.o.NoKey
 	case k == nil:
 		return nil, iso7816.StatusNoReference
 	case k.algorithm != Algorithm(apdu.P1):
 		return nil, iso7816.StatusWrongP1P2
-	case ref == KeySignature && !c.fresh, ref != KeyCardAuth && !c.verified:
-		return nil, iso7816.StatusSecurity
 	}
-	if ref == KeySignature {
-		c.fresh = false
+	if sw := c.permits(ref, fresh); sw != iso7816.StatusOK {
+		return nil, sw
 	}
-	return c.use(ref, k, &t)
+	if sw := c.awaitTouch(ref); sw != iso7816.StatusOK {
+		return nil, sw
+	}
+
+	data, sw := c.use(ref, k, &t)
+	if sw == iso7816.StatusOK {
+		c.counters.Signatures++
+		c.used = k.algorithm
+	}
+	return data, sw
 }
 
 // use does the one thing that the template asks of a private key.
@@ -82,29 +91,16 @@ func (c *Card) use(ref KeyRef, k *key, t *template) ([]byte, iso7816.Status) {
 		return nil, iso7816.StatusWrongData
 	}
 	switch {
-	case t.challenge != nil && t.exponentiation == nil && k.rsa != nil:
-		if len(*t.challenge) != k.rsa.Size() || new(big.Int).SetBytes(*t.challenge).Cmp(k.rsa.N) >= 0 {
-			return nil, iso7816.StatusWrongData
-		}
-		return answer(tagResponse, k.power(*t.challenge)), iso7816.StatusOK
 	case t.challenge != nil && t.exponentiation == nil:
-		return c.signEC(k, *t.challenge)
+		signature, sw := c.sign(k, *t.challenge)
+		if sw != iso7816.StatusOK {
+			return nil, sw
+		}
+		return answer(tagResponse, c.o.Signatures.spoil(signature)), iso7816.StatusOK
 	case t.exponentiation != nil && t.challenge == nil && k.ec != nil && (ref == KeyManagement || ref <= KeyRetired20):
 		return agree(k, *t.exponentiation)
 	}
 	return nil, iso7816.StatusWrongData
-}
-
-// signEC signs a hash, which is at most as long as the field, with ECDSA.
-func (c *Card) signEC(k *key, hash []byte) ([]byte, iso7816.Status) {
-	if len(hash) == 0 || len(hash) > (k.ec.Curve.Params().BitSize+7)/8 {
-		return nil, iso7816.StatusWrongData
-	}
-	signature, err := ecdsa.SignASN1(c.rand, k.ec, hash)
-	if err != nil {
-		return nil, iso7816.StatusUnknown
-	}
-	return answer(tagResponse, signature), iso7816.StatusOK
 }
 
 // agree is Diffie-Hellman with a point of the other side, uncompressed; it gives the x coordinate.
@@ -142,24 +138,10 @@ func (c *Card) generate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if !ok || tag != 0x80 || len(algorithm) != 1 {
 		return nil, iso7816.StatusWrongData
 	}
-	k, err := generateKey(Algorithm(algorithm[0]), c.rand)
+	k, err := generateKey(Algorithm(algorithm[0]), c.o.Ed25519, c.o.Rand)
 	if err != nil {
 		return nil, iso7816.StatusWrongData
 	}
 	c.keys[ref] = k
-	return k.public(), iso7816.StatusOK
-}
-
-// public is the public key as GENERATE answers it (table 14).
-func (k *key) public() []byte {
-	tlv := iso7816.AppendTLV
-	if k.rsa != nil {
-		e := big.NewInt(int64(k.rsa.E))
-		return tlv(nil, 0x7F49, tlv(nil, 0x81, k.rsa.N.Bytes()), tlv(nil, 0x82, e.Bytes()))
-	}
-	point, err := k.ec.PublicKey.Bytes()
-	if err != nil {
-		return nil
-	}
-	return tlv(nil, 0x7F49, tlv(nil, 0x86, point))
+	return iso7816.AppendTLV(nil, 0x7F49, k.publicValue()), iso7816.StatusOK
 }

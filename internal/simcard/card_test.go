@@ -237,6 +237,26 @@ func TestDialogues(t *testing.T) {
 			{"0047009A 05 AC03 800111 00", 0x6982},
 			{"00DB3FFF 09 5C035FC106 5302 0102", 0x6982},
 		},
+		"a command between VERIFY and a key that wants the PIN each time": {
+			{goodVerify, 0x9000},
+			{"00CB3FFF 05 5C035FC102 00", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00200080", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00A40400 05 A000000308 00", 0x9000},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00871182 0A 7C08 8200 8104 01020304 00", 0x9000}, // another key
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"00C0000000", 0x6985},
+			{"0087119C 0A 7C08 8200 8104 01020304 00", 0x6982},
+			{goodVerify, 0x9000},
+			{"1087119C 04 7C08 8200", 0x9000}, // the pieces of one command are one command
+			{"0087119C 06 8104 01020304 00", 0x9000},
+		},
 		"chaining": {
 			{"10CB3FFF 02 5C03", 0x9000}, {"00CB3FFF 03 5FC102 00", 0x9000},
 			{"10CB3FFF 02 5C03", 0x9000}, {goodVerify, 0x6883}, {goodVerify, 0x9000},
@@ -257,7 +277,11 @@ func TestATRsAreInOrder(t *testing.T) {
 
 func TestObjectsInPieces(t *testing.T) {
 	c := newCard(t, Options{})
-	want := iso7816.AppendTLV(nil, 0x53, certificate(bytes.Repeat([]byte{0x9A}, 1000)))
+	object, err := Container{}.Object(bytes.Repeat([]byte{0x9A}, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := iso7816.AppendTLV(nil, 0x53, object)
 	get := unhex("5C035FC105")
 	for name, apdu := range map[string]iso7816.Command{
 		"short":       {INS: 0xCB, P1: 0x3F, P2: 0xFF, Data: get, Ne: 256},
@@ -311,6 +335,7 @@ func TestKeysAreUsed(t *testing.T) {
 		if key == k.p384 {
 			a = P384
 		}
+		send(t, c, goodVerify)
 		signature, sw := authenticate(t, c, ref, a, tagChallenge, hash[:])
 		if !ecdsa.VerifyASN1(&key.PublicKey, hash[:], signature) {
 			t.Errorf("%02X: %v", byte(ref), sw)
@@ -338,9 +363,9 @@ func TestKeysAreUsed(t *testing.T) {
 
 func TestKeysThatNoPIVCardHas(t *testing.T) {
 	c := newCard(t, Options{})
-	small, _ := rsa.GenerateKey(rand.Reader, 1024)
-	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	for _, private := range []crypto.PrivateKey{small, p521, "a key"} {
+	odd, _ := rsa.GenerateKey(rand.Reader, 1536)
+	p224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	for _, private := range []crypto.PrivateKey{odd, p224, "a key"} {
 		if err := c.SetKey(KeyAuthentication, private, nil); err == nil {
 			t.Errorf("%T is taken", private)
 		}
@@ -348,7 +373,7 @@ func TestKeysThatNoPIVCardHas(t *testing.T) {
 	if err := c.SetKey(0x9B, keys().rsa, nil); err == nil {
 		t.Error("9B takes a private key")
 	}
-	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 16}, {AdminKey: []byte{1}}} {
+	for _, o := range []Options{{PIN: "12345"}, {PIN: "12345a"}, {PUK: "1"}, {Tries: 256}, {GlobalPIN: "1"}, {GlobalPIN: "123456", PINs: PINRules{AtZero: true}}, {AdminKey: []byte{1}}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%+v makes a card", o)
 		}

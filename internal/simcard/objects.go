@@ -22,6 +22,8 @@ const (
 	ObjectKeyHistory     uint32 = 0x5FC10C
 	objectRetired        uint32 = 0x5FC10D // certificate of 82; those of 83 to 95 follow
 	ObjectIris           uint32 = 0x5FC121
+	ObjectYubicoAdmin    uint32 = 0x5FFF00 // Yubico's: what ykman notes about PIN and administrator
+	ObjectYubicoAttest   uint32 = 0x5FFF01 // Yubico's: the certificate of the key that attests
 )
 
 // needPIN are the objects that are read only when the PIN has been verified (part 1, table 2).
@@ -62,24 +64,73 @@ func (c *Card) fillObjects() {
 	c.objects[ObjectPrinted] = tlv(printed, 0xFE)
 }
 
-// discovery is the discovery object (part 1, section 3.3.2): the AID, and that there is the application's PIN and no
-// other.
-func discovery() []byte {
-	return iso7816.AppendTLV(nil, ObjectDiscovery,
-		iso7816.AppendTLV(nil, 0x4F, aid), iso7816.AppendTLV(nil, 0x5F2F, []byte{0x40, 0x00}))
+// History is the key history object (part 1, section 3.3.3). The zero value is a card that counts its
+// retired certificates, and has none elsewhere.
+type History struct {
+	Absent  bool
+	OffCard int    // how many retired certificates lie at URL
+	URL     string // where, at most 118 bytes
+	Count   *int   // how many lie on the card, in place of their true number
 }
 
-// keyHistory is the key history object (part 1, section 3.3.3): how many retired keys have a certificate on the card.
+// keyHistory is the object as it stands within tag 53; nil when it is absent.
 func (c *Card) keyHistory() []byte {
+	h := &c.o.History
+	if h.Absent {
+		return nil
+	}
 	n := 0
 	for ref := KeyRetired1; ref <= KeyRetired20; ref++ {
 		if _, ok := c.objects[ref.object()]; ok {
 			n++
 		}
 	}
+	if h.Count != nil {
+		n = *h.Count
+	}
 	b := iso7816.AppendTLV(nil, 0xC1, []byte{byte(n)})
-	b = iso7816.AppendTLV(b, 0xC2, []byte{0})
+	b = iso7816.AppendTLV(b, 0xC2, []byte{byte(h.OffCard)})
+	if h.URL != "" {
+		b = iso7816.AppendTLV(b, 0xF3, []byte(h.URL))
+	}
 	return iso7816.AppendTLV(b, 0xFE)
+}
+
+// Answer is what GET DATA brings, word and all.
+type Answer struct {
+	Data []byte
+	Word iso7816.Status // 0 is 9000
+}
+
+// What cards answer for an object that they do not have, beside 6A82: those that emptied it keep the
+// shell, others have a word of their own.
+var (
+	AbsentEmpty       = Answer{Data: []byte{0x53, 0x00}}
+	AbsentCertificate = Answer{Data: []byte{0x53, 0x07, 0x70, 0x00, 0x71, 0x01, 0x00, 0xFE, 0x00}}
+	AbsentSilent      = Answer{}
+	AbsentNotFound    = Answer{Word: iso7816.StatusFileNotFound}
+	AbsentWrongData   = Answer{Word: iso7816.StatusWrongData}
+	AbsentFunction    = Answer{Word: iso7816.StatusFunction}
+	AbsentReference   = Answer{Word: iso7816.StatusNoReference}
+	AbsentProtected   = Answer{Word: iso7816.StatusSecurity}
+)
+
+func (a *Answer) word() iso7816.Status {
+	if a.Word == 0 {
+		return iso7816.StatusOK
+	}
+	return a.Word
+}
+
+// SetAnswer makes GET DATA of an object answer so, whatever the card has; nil undoes it.
+func (c *Card) SetAnswer(number uint32, a *Answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a == nil {
+		delete(c.answers, number)
+		return
+	}
+	c.answers[number] = Answer{Data: bytes.Clone(a.Data), Word: a.Word}
 }
 
 // SetObject gives the card an object, or takes one away when value is empty. value is what stands within tag 53.
@@ -97,13 +148,6 @@ func (c *Card) setObject(number uint32, value []byte) {
 	c.objects[number] = bytes.Clone(value)
 }
 
-// certificate is the content of a certificate's object (part 1, table 10 and following): not compressed.
-func certificate(der []byte) []byte {
-	b := iso7816.AppendTLV(nil, 0x70, der)
-	b = iso7816.AppendTLV(b, 0x71, []byte{0})
-	return iso7816.AppendTLV(b, 0xFE)
-}
-
 // getData is GET DATA (3.1.2): the tag list 5C names one object.
 func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
@@ -117,16 +161,26 @@ func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if !ok {
 		return nil, iso7816.StatusFileNotFound
 	}
-	if number == ObjectDiscovery {
-		return discovery(), iso7816.StatusOK
+	if sw := c.o.Contactless.read(number); sw != iso7816.StatusOK {
+		return nil, sw
+	}
+	if a, ok := c.answers[number]; ok {
+		return a.Data, a.word()
+	}
+	if number == ObjectDiscovery && !c.o.NoDiscovery {
+		return c.discovery(), iso7816.StatusOK
 	}
 	value, ok := c.objects[number]
 	switch {
-	case needPIN[number] && !c.verified:
+	case needPIN[number] && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	case number == ObjectKeyHistory && !ok:
 		value = c.keyHistory()
-	case !ok:
+	}
+	if value == nil {
+		if c.o.Absent != nil {
+			return c.o.Absent.Data, c.o.Absent.word()
+		}
 		return nil, iso7816.StatusFileNotFound
 	}
 	return iso7816.AppendTLV(nil, 0x53, value), iso7816.StatusOK
@@ -141,7 +195,7 @@ func objectNumber(name []byte) (uint32, bool) {
 	for _, b := range name {
 		n = n<<8 | uint32(b)
 	}
-	return n, n == ObjectDiscovery || n>>8 == 0x5FC1
+	return n, n == ObjectDiscovery || n>>8 == 0x5FC1 || n>>8 == 0x5FFF
 }
 
 // putData is PUT DATA (3.3.1), for the administrator: tag list, then the object as GET DATA would bring it; an empty one

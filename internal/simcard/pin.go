@@ -12,8 +12,9 @@ const referenceLength = 8
 
 // P2 of the commands about reference data (part 1, table 4).
 const (
-	refPIN = 0x80
-	refPUK = 0x81
+	refGlobal = 0x00
+	refPIN    = 0x80
+	refPUK    = 0x81
 )
 
 // reference is a PIN or PUK with its counter.
@@ -27,16 +28,16 @@ func newReference(value []byte, tries int) reference {
 }
 
 // check compares, and counts: before it compares, as a card does for which power may fail in between.
-func (r *reference) check(value []byte) iso7816.Status {
+func (r *reference) check(value []byte) bool {
 	if r.left == 0 {
-		return iso7816.StatusBlocked
+		return false
 	}
 	r.left--
 	if subtle.ConstantTimeCompare(r.value, value) != 1 {
-		return iso7816.StatusTries(r.left)
+		return false
 	}
 	r.left = r.max
-	return iso7816.StatusOK
+	return true
 }
 
 func (r *reference) set(value []byte) { r.value, r.left = bytes.Clone(value), r.max }
@@ -47,7 +48,7 @@ func padded(pin string) []byte {
 	return b
 }
 
-// goodPIN tells whether these are 6 to 8 digits, filled up with FF (part 2, section 2.4.3).
+// goodPIN reports whether these are 6 to 8 digits, filled up with FF (part 2, section 2.4.3).
 func goodPIN(b []byte) bool {
 	if len(b) != referenceLength {
 		return false
@@ -61,71 +62,155 @@ func goodPIN(b []byte) bool {
 	return len(digits) >= 6
 }
 
-// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with P1 FF forgets that
-// it was. Data that cannot be a PIN costs no try.
-func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
+// reference is the PIN that P2 names; nil for none.
+func (c *Card) reference(p2 byte) *reference {
 	switch {
-	case apdu.P2 != refPIN:
+	case p2 == refPIN && !c.o.PINs.AtZero, p2 == refGlobal && c.o.PINs.AtZero:
+		return &c.pin
+	case p2 == refGlobal && c.o.GlobalPIN != "":
+		return &c.global
+	}
+	return nil
+}
+
+// granted is what a right PIN sets.
+func (c *Card) granted(r *reference) *bool {
+	if r == &c.global {
+		return &c.verifiedGlobal
+	}
+	return &c.verified
+}
+
+// authorised reports whether a PIN is verified that lets keys be used: the application's, or the
+// global one where the discovery object says that it serves too.
+func (c *Card) authorised() bool {
+	return c.verified || c.verifiedGlobal && c.globalServes()
+}
+
+// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with P1
+// FF forgets that it was. Data that cannot be a PIN costs no try.
+func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
+	r := c.reference(apdu.P2)
+	switch {
+	case c.o.Contactless.refuses():
+		return iso7816.StatusSecurity
+	case r == nil:
 		return iso7816.StatusNoReference
 	case apdu.P1 == 0xFF && len(apdu.Data) == 0:
-		c.verified, c.fresh = false, false
-		return iso7816.StatusOK
+		return c.forget(r)
 	case apdu.P1 != 0:
 		return iso7816.StatusWrongP1P2
-	case len(apdu.Data) == 0 && c.verified:
-		return iso7816.StatusOK
 	case len(apdu.Data) == 0:
-		return iso7816.StatusTries(c.pin.left)
+		return c.ask(r)
 	}
-	c.verifies++
-	if c.pin.left > 0 && !goodPIN(apdu.Data) {
-		return iso7816.StatusWrongData
+	c.counters.Verifies++
+
+	rules := &c.o.PINs
+	if sw := rules.form(apdu.Data); sw != iso7816.StatusOK && r.left > 0 {
+		return sw
 	}
-	sw := c.pin.check(apdu.Data)
-	c.verified, c.fresh = sw == iso7816.StatusOK, sw == iso7816.StatusOK
-	return sw
+	blocked := r.left == 0
+	good := r.check(apdu.Data)
+	*c.granted(r), c.fresh = good, good
+	if good {
+		return iso7816.StatusOK
+	}
+	return rules.wrong(r, blocked)
+}
+
+// ask is VERIFY without data.
+func (c *Card) ask(r *reference) iso7816.Status {
+	rules := &c.o.PINs
+	switch {
+	case rules.Empty != 0:
+		return rules.Empty
+	case rules.EmptyCounts:
+		blocked := r.left == 0
+		r.check(nil)
+		*c.granted(r) = false
+		return rules.wrong(r, blocked)
+	case *c.granted(r) && !rules.EmptyNeverVerified:
+		return iso7816.StatusOK
+	}
+	return rules.tries(r)
+}
+
+// forget is VERIFY with P1 FF.
+func (c *Card) forget(r *reference) iso7816.Status {
+	switch {
+	case c.o.PINs.Forget != 0:
+		return c.o.PINs.Forget
+	case c.o.PINs.ForgetBlocked && r.left == 0:
+		return iso7816.StatusBlocked
+	}
+	*c.granted(r), c.fresh = false, false
+	return iso7816.StatusOK
 }
 
 // changeReference is CHANGE REFERENCE DATA (3.2.2): the old PIN or PUK, then the new one.
 func (c *Card) changeReference(apdu *iso7816.Command) iso7816.Status {
-	r := &c.pin
+	r := c.reference(apdu.P2)
+	if apdu.P2 == refPUK {
+		r = &c.puk
+	}
 	switch {
+	case c.o.Contactless.refuses():
+		return iso7816.StatusSecurity
 	case apdu.P1 != 0:
 		return iso7816.StatusWrongP1P2
-	case apdu.P2 == refPUK:
-		r = &c.puk
-	case apdu.P2 != refPIN:
+	case r == nil:
 		return iso7816.StatusNoReference
 	}
-	return c.replace(apdu.Data, r, r)
+	sw := c.replace(apdu.Data, r, r)
+	switch {
+	case sw == iso7816.StatusOK && r != &c.puk && c.o.PINs.ChangeVerifies:
+		*c.granted(r) = true
+	case sw.SW1() == 0x63 && c.o.PINs.WrongOld != 0:
+		return c.o.PINs.WrongOld
+	}
+	return sw
 }
 
-// resetRetryCounter is RESET RETRY COUNTER (3.2.3): the PUK, then a new PIN.
+// resetRetryCounter is RESET RETRY COUNTER (3.2.3): the PUK, then a new PIN of the application.
 func (c *Card) resetRetryCounter(apdu *iso7816.Command) iso7816.Status {
 	switch {
+	case c.o.Contactless.refuses():
+		return iso7816.StatusSecurity
 	case apdu.P1 != 0:
 		return iso7816.StatusWrongP1P2
-	case apdu.P2 != refPIN:
+	case c.reference(apdu.P2) != &c.pin:
 		return iso7816.StatusNoReference
 	}
 	return c.replace(apdu.Data, &c.puk, &c.pin)
 }
 
-// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new value that is none
-// costs no try. Failing against the PIN takes back that it was verified; setting it does so too.
+// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new value
+// that is none costs no try. Failing against the PIN takes back that it was verified; setting it does
+// so too.
 func (c *Card) replace(data []byte, proof, changed *reference) iso7816.Status {
+	rules := &c.o.PINs
 	if proof.left == 0 {
 		return iso7816.StatusBlocked
 	}
-	if len(data) != 2*referenceLength || changed == &c.pin && !goodPIN(data[referenceLength:]) {
+	if len(data) != 2*referenceLength {
+		return rules.badLength()
+	}
+	fresh := data[referenceLength:]
+	if changed != &c.puk && rules.form(fresh) != iso7816.StatusOK || tooShort(fresh) {
 		return iso7816.StatusWrongData
 	}
-	sw := proof.check(data[:referenceLength])
-	if sw == iso7816.StatusOK {
-		changed.set(data[referenceLength:])
+
+	good := proof.check(data[:referenceLength])
+	if good {
+		changed.set(fresh)
 	}
-	if proof == &c.pin || changed == &c.pin {
-		c.verified, c.fresh = false, false
+	for _, r := range []*reference{proof, changed} {
+		if r != &c.puk {
+			*c.granted(r), c.fresh = false, false
+		}
 	}
-	return sw
+	if good {
+		return iso7816.StatusOK
+	}
+	return rules.wrong(proof, false)
 }

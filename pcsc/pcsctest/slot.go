@@ -17,6 +17,15 @@ type Card interface {
 	Transmit(command []byte) ([]byte, error)
 }
 
+// PowerOff is what a Card may have beside: it is told when it loses its power.
+type PowerOff interface{ PowerOff() }
+
+func powerOff(c Card) {
+	if p, ok := c.(PowerOff); ok {
+		p.PowerOff()
+	}
+}
+
 // EchoCard answers every command with its bytes and 9000.
 type EchoCard struct {
 	Bytes  []byte // ATR; nil is EchoATR
@@ -96,6 +105,8 @@ type Slot struct {
 
 	events chan bool
 
+	busy sync.Mutex // held while the card works: it may be pulled out meanwhile
+
 	mu       sync.Mutex
 	card     Card
 	powered  bool
@@ -129,6 +140,7 @@ func (s *Slot) Remove() {
 	if s.card == nil {
 		return
 	}
+	powerOff(s.card)
 	s.card, s.powered = nil, false
 	s.tell(false)
 }
@@ -225,6 +237,8 @@ func (s *Slot) power(name string) ([]byte, error) {
 	if err := s.enter(name); err != nil {
 		return nil, err
 	}
+	s.busy.Lock()
+	defer s.busy.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -245,6 +259,9 @@ func (s *Slot) PowerDown(context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.powered {
+		powerOff(s.card)
+	}
 	s.powered, s.protocol = false, 0
 	return nil
 }
@@ -263,11 +280,31 @@ func (s *Slot) SetProtocol(_ context.Context, protocol uint32) error {
 	return nil
 }
 
-// Transmit asks the card.
+// Transmit asks the card. The card may be pulled out while it works, by its own hand too: then the
+// answer is lost.
 func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byte) ([]byte, error) {
 	if err := s.enter("Transmit"); err != nil {
 		return nil, err
 	}
+	s.busy.Lock()
+	defer s.busy.Unlock()
+	card, err := s.ready(protocol)
+	if err != nil {
+		return nil, err
+	}
+
+	answer, err := card.Transmit(command)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.card != card || !s.powered {
+		return nil, IFDError(616)
+	}
+	return append(reply[:0], answer...), err
+}
+
+// ready returns the card that takes a command under a protocol.
+func (s *Slot) ready(protocol uint32) (Card, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -280,8 +317,7 @@ func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byt
 	case protocol != 4 && protocol != s.protocol:
 		return nil, fmt.Errorf("protocol %d used, %d set", protocol, s.protocol)
 	}
-	answer, err := s.card.Transmit(command)
-	return append(reply[:0], answer...), err
+	return s.card, nil
 }
 
 // Control echoes an escape and knows Codes.

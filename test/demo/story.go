@@ -6,127 +6,177 @@ import (
 	"io"
 	"strings"
 
-	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/test/libpam"
 	"pam_pkcs11/test/scene"
 )
 
-const pin = "271828"
-
 // act is one login attempt of the story.
 type act struct {
-	title  string
-	card   string // the card in the reader, "" is none
-	user   string // the name given, "" asks whose card it is
-	answer string // what is typed at the PIN prompt
-	code   string // how libpam must answer
-	says   string // what the user must be told, "" for nothing in particular
-	asks   bool   // whether a PIN may be asked for
+	title   string
+	service string   // the service, which is called like the card in the reader
+	card    string   // where that is another
+	user    string   // the name given, "" asks whose card it is
+	answers []string // what is typed at the prompts
+	code    string   // how libpam must answer
+	says    string   // what the user must be told, "" for nothing in particular
+	pins    int      // how many PINs the card may get
+	pulled  bool     // the card is pulled while the user types
+	way     bool     // the joints of the way are shown
 }
 
 var acts = []act{
-	{"alice logs in", "alice", "alice", pin, "PAM_SUCCESS", "Welcome alice", true},
-	{"nobody gives a name: the card knows whose it is", "alice", "", pin, "PAM_SUCCESS", "Welcome alice", true},
-	{"alice mistypes her PIN", "alice", "alice", "271829", "PAM_AUTH_ERR", "Error 2320", true},
-	{"alice presses Return at once", "alice", "alice", "", "PAM_AUTH_ERR", "Error 2318", true},
-	{"her certificate expired yesterday", "expired", "alice", pin, "PAM_CRED_INSUFFICIENT", "Error 2324", false},
-	{"her certificate is from a CA that nobody here trusts", "stranger", "alice", pin, "PAM_CRED_INSUFFICIENT", "Error 2354", false},
-	{"bob's card is in the reader", "bob", "alice", pin, "PAM_CRED_INSUFFICIENT", "Error 2358", false},
-	{"a thief copied her certificate onto a card with another key", "copied", "alice", pin, "PAM_AUTH_ERR", "Error 2342", true},
-	{"there is no card", "", "alice", pin, "PAM_AUTHINFO_UNAVAIL", "Error 2308", false},
+	{title: "alice logs in", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_SUCCESS", says: "Welcome alice", pins: 1, way: true},
+	{title: "nobody gives a name: the card knows whose it is", service: "alice", answers: []string{pin}, code: "PAM_SUCCESS",
+		says: "Welcome alice", pins: 1},
+	{title: "alice mistypes her PIN", service: "alice", user: "alice", answers: []string{"271829"}, code: "PAM_AUTH_ERR",
+		says: "Error 2320", pins: 1},
+	{title: "the next prompt says how many tries are left", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_SUCCESS",
+		says: "Welcome alice", pins: 1},
+	{title: "alice presses Return at once", service: "alice", user: "alice", answers: []string{""}, code: "PAM_AUTH_ERR", says: "Error 2318"},
+	{title: "alice types her password at the wrong prompt: the card does not get it", service: "alice", user: "alice",
+		answers: []string{password}, code: "PAM_AUTH_ERR"},
+	{title: "alice pulls the card while she types", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_AUTHINFO_UNAVAIL",
+		pulled: true},
+	{title: "her certificate expired yesterday", service: "expired", user: "alice", code: "PAM_CRED_INSUFFICIENT", says: "Error 2324"},
+	{title: "her certificate is from a CA that nobody here trusts", service: "stranger", user: "alice", code: "PAM_CRED_INSUFFICIENT",
+		says: "Error 2354"},
+	{title: "bob's card is in the reader", service: "bob", user: "alice", code: "PAM_CRED_INSUFFICIENT", says: "Error 2358"},
+	{title: "bob's card is in the reader, and this service takes alice's password then", service: "password", card: "bob", user: "alice",
+		answers: []string{password}, code: "PAM_SUCCESS"},
+	{title: "a thief copied her certificate onto a card with another key", service: "copied", user: "alice", answers: []string{pin},
+		code: "PAM_AUTH_ERR", says: "Error 2342", pins: 1},
+	{title: "there is no card", service: "none", user: "alice", code: "PAM_AUTHINFO_UNAVAIL", says: "Error 2308"},
 }
 
 // tell sets the stage, plays every act and takes the stage down.
-func tell(build string, out io.Writer) (err error) {
-	s, err := scene.New(build)
+func tell(build string, trace bool, out io.Writer) (err error) {
+	s, err := newStage(build)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	defer s.CloseOnSignal()()
-	if err := setStage(s); err != nil {
-		return err
-	}
-	fmt.Fprint(out, "A certificate authority, smart cards it issued, and libpam with the module that was just built.\n"+
+	fmt.Fprint(out, "A certificate authority, PIV cards it issued, and the way to them: libpam, the module that was just built,\n"+
+		"its worker, our PC/SC daemon and CCID driver, and a simulated USB reader.\n"+
 		"(This machine need not have an account called alice: the demo's configuration says allow_unknown_user.)\n")
 	var problems []error
 	for _, a := range acts {
-		if err := play(s, a, out); err != nil {
-			problems = append(problems, err)
+		if err := s.play(a, trace, out); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", a.title, err))
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// setStage makes the cards, and for each of them a configuration and a PAM service of its name.
-func setStage(s *scene.Scene) error {
-	alice := s.CA.Leaf("alice", testca.WithKey(testca.RSA(2048, "alice")))
-	expired := s.CA.Leaf("alice", testca.Expired())
-	stranger := testca.NewRoot("Unknown CA").Leaf("alice")
-	bob := s.CA.Leaf("bob")
-	cards := []struct {
-		name, label string
-		cert        *testca.Cert
-		key         *testca.Key
-	}{
-		{"alice", "alice", alice, alice.Key},
-		{"expired", "alice", expired, expired.Key},
-		{"stranger", "alice", stranger, stranger.Key},
-		{"bob", "bob", bob, bob.Key},
-		{"copied", "alice", alice, testca.RSA(2048, "thief")},
+// play shows one act and compares its end with the story's.
+func (s *stage) play(a act, trace bool, out io.Writer) error {
+	if a.card == "" {
+		a.card = a.service
 	}
-	for _, c := range cards {
-		card, err := s.NewCard(c.name, c.label, pin, c.cert, c.key)
-		if err != nil {
-			return fmt.Errorf("making the card %s: %w", c.name, err)
-		}
-		if err := service(s, c.name, card); err != nil {
-			return err
-		}
-	}
-	return service(s, "nocard", nil)
-}
-
-func service(s *scene.Scene, name string, card *scene.Card) error {
-	conf, err := s.Config(name, card, []string{"card_only = true;", "use_mappers = cn;", "allow_unknown_user = true;"}, nil)
+	r := s.readers[a.card]
+	before, err := r.count(a)
 	if err != nil {
 		return err
 	}
-	return s.Service(name, "required MODULE config_file="+conf)
-}
-
-// play shows one act and compares its end with the story's.
-func play(s *scene.Scene, a act, out io.Writer) error {
-	service := a.card
-	if service == "" {
-		service = "nocard"
-	}
+	logged := len(r.Log())
 	fmt.Fprintf(out, "\n* %s\n", a.title)
-	end, err := login(s, service, a.user, a.answer, out)
+
+	w := way{stage: s, reader: r}
+	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, out))
 	if err != nil {
-		return fmt.Errorf("%s: %w", a.title, err)
+		return err
 	}
-	fmt.Fprintf(out, "    -> %s", end.code)
-	if end.code == "PAM_SUCCESS" {
-		fmt.Fprintf(out, ", PAM_USER is %s", end.user)
+	fmt.Fprintf(out, "    -> %s", end.Code)
+	if end.Code == "PAM_SUCCESS" && end.User != "" {
+		fmt.Fprintf(out, ", PAM_USER is %s", end.User)
 	}
 	fmt.Fprintln(out)
+
+	w.events, w.log = r.control.Seen(), r.Log()[logged:]
+	if trace {
+		showTrace(out, w.events)
+	}
+	if a.pulled {
+		if err := r.control.Do("insert"); err != nil {
+			return err
+		}
+	}
+	after, err := r.count(a)
+	if err != nil {
+		return err
+	}
+	if a.way {
+		w.end = end
+		if err := w.show(out, after); err != nil {
+			return err
+		}
+	}
+	return a.check(end, after.verifies-before.verifies)
+}
+
+// check compares the end of an act with the story's.
+func (a act) check(end libpam.End, pins int) error {
 	switch {
-	case end.code != a.code:
-		return fmt.Errorf("%s: libpam answered %s, not %s", a.title, end.code, a.code)
-	case end.code == "PAM_SUCCESS" && end.user != "alice":
-		return fmt.Errorf("%s: PAM_USER is %q, not alice", a.title, end.user)
-	case !strings.Contains(end.said, a.says):
-		return fmt.Errorf("%s: nothing was said of %q", a.title, a.says)
-	case !a.asks && end.asked:
-		return fmt.Errorf("%s: a PIN was asked for that could not have helped", a.title)
+	case end.Code != a.code:
+		return fmt.Errorf("libpam answered %s, not %s", end.Code, a.code)
+	case end.Code == "PAM_SUCCESS" && end.User != "alice":
+		return fmt.Errorf("PAM_USER is %q, not alice", end.User)
+	case !strings.Contains(end.Said, a.says):
+		return fmt.Errorf("nothing was said of %q", a.says)
+	case len(end.Asked) != len(a.answers):
+		return fmt.Errorf("%d questions were asked, not %d: %q", len(end.Asked), len(a.answers), end.Asked)
+	case pins != a.pins:
+		return fmt.Errorf("the card got %d PINs, not %d", pins, a.pins)
 	}
 	return nil
 }
 
-// ending is how a login attempt ended.
-type ending struct {
-	code  string // the name of libpam's answer
-	user  string // PAM_USER
-	said  string // all messages
-	asked bool   // a PIN was asked for
+// converse shows the conversation on out, and types the answers of an act.
+func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Conversation {
+	answers := a.answers
+	return func(style libpam.Style, text string) (string, error) {
+		if style != libpam.Secret {
+			fmt.Fprintf(out, "    %s\n", text)
+			return "", nil
+		}
+		if len(answers) == 0 {
+			return "", fmt.Errorf("a question that the story does not know: %s", text)
+		}
+		answer := answers[0]
+		answers = answers[1:]
+		fmt.Fprintf(out, "    %s%s\n", text, libpam.Hidden(answer))
+		if a.way {
+			if err := w.lookAtWorker(); err != nil {
+				return "", err
+			}
+		}
+		if a.pulled {
+			return answer, r.control.Do("remove")
+		}
+		return answer, nil
+	}
+}
+
+// counters are what a card has counted.
+type counters struct{ verifies, pin int }
+
+func (r *reader) count(a act) (counters, error) {
+	if a.service == "none" {
+		return counters{}, nil
+	}
+	var c counters
+	var err error
+	c.verifies, c.pin, _, err = r.control.Count()
+	return c, err
+}
+
+// showTrace shows the commands and answers at the card.
+func showTrace(out io.Writer, events []scene.Event) {
+	for _, e := range events {
+		sign := "    >"
+		if e.After {
+			sign = "    <"
+		}
+		fmt.Fprintf(out, "%s % X\n", sign, e.Bytes)
+	}
 }

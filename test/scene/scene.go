@@ -125,18 +125,27 @@ func (s *Scene) Config(name string, card *Card, global, module []string) (string
 	if variables := card.Variables(); len(variables) > 0 {
 		module = append([]string{`environment = "` + strings.Join(variables, `", "`) + `";`}, module...)
 	}
+	module = append([]string{"module = " + card.library + ";", `slot_description = "none";`}, module...)
+	return s.config(name, "softhsm", global, module)
+}
+
+// BuiltinConfig writes a configuration file for the built-in card at a daemon's socket, as Config does for a library.
+func (s *Scene) BuiltinConfig(name, socket string, global, module []string) (string, error) {
+	return s.config(name, "builtin", global, append([]string{"pcsc_socket = " + socket + ";"}, module...))
+}
+
+// config writes a configuration file with one block for a source of cards.
+func (s *Scene) config(name, block string, global, module []string) (string, error) {
 	text := fmt.Sprintf(`pam_pkcs11 {
-  use_pkcs11_module = softhsm;
+  use_pkcs11_module = %s;
   %s
-  pkcs11_module softhsm {
-    module = %s;
-    slot_description = "none";
+  pkcs11_module %s {
     ca_dir = %s;
     cert_policy = ca, signature;
     %s
   }
 }
-`, strings.Join(global, "\n  "), card.library, s.CADir(), strings.Join(module, "\n    "))
+`, block, strings.Join(global, "\n  "), block, s.CADir(), strings.Join(module, "\n    "))
 	file := "conf/" + name + ".conf"
 	return s.path(file), s.write(file, []byte(text), 0o644)
 }

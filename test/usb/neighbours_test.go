@@ -146,8 +146,8 @@ func useAll(t *testing.T, c *pcsc.Context, m model) {
 func TestLongMessages(t *testing.T) {
 	m := model{
 		name: "long", reader: "OMNIKEY", slots: []place{{0, 0}}, atr: atrT1(), longest: 60000,
-		profile: describe(0x076B, 0x3031, 0x0200, "OMNIKEY", "Smart Card Reader USB",
-			ccidtest.Interface{Interrupt: true, CCID: class(0x000404BE, 65556, nil)}),
+		profile: ccidtest.Describe(0x076B, 0x3031, 0x0200, "OMNIKEY", "Smart Card Reader USB",
+			ccidtest.Interface{Interrupt: true, CCID: ccidtest.Class(0x000404BE, 65556, nil)}),
 	}
 	b := newBench(t, m)
 	b.card(m.slots[0])

@@ -29,7 +29,7 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 	if len(words) > 0 {
 		v.At = words[0]
 	}
-	if k.Kind == Words || k.Kind == Names {
+	if k.Kind == Words || k.Kind == Names || k.Kind == CardKeys {
 		words, odd = splitQuoted(words)
 	}
 	v.words = words
@@ -53,7 +53,7 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 
 // IsList reports whether a key takes several values.
 func (k *Key) IsList() bool {
-	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, CardKeys, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -94,6 +94,8 @@ func (k *Key) convert(v *Value, words []scconf.Word, odd *string) *Fault {
 		return checkListURLs(words)
 	case OIDs:
 		return checkOIDs(words)
+	case CardKeys:
+		return convertCardKeys(v, words)
 	case URI:
 		if !strings.HasPrefix(w.Text, "pkcs11:") {
 			return &Fault{w, finding.Quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}

@@ -5,7 +5,7 @@ var Global = Table{
 	Block: "pam_pkcs11",
 	Doc:   "Settings of the whole module.",
 	Keys: []Key{
-		{Name: "use_pkcs11_module", Kind: Text, Default: "default", Doc: "Name of the pkcs11_module block to use."},
+		{Name: "use_pkcs11_module", Kind: List, Default: "default", Form: "a list of names", Doc: "Names of the pkcs11_module blocks to use, in this order; the built-in card, `builtin`, needs no block of its own. A later block sees only the cards that no earlier one could read at all, and those that are in no reader of theirs: a card that was read is judged once, by the block that read it."},
 		{Name: "use_mappers", Kind: Names, Doc: "Mappers that say whose certificate it is, asked in this order: names of blocks or of built-in mappers (" + orList(MapperTypes()) + "). Without any, nobody can log in."},
 		{Name: "nullok", Kind: Bool, Default: "false", looser: isTrue, Doc: "Send an empty PIN to a token whose minimum PIN length is 0."},
 		{Name: "debug", Kind: Bool, Default: "false", Doc: "Log each step. Never the PIN."},
@@ -42,9 +42,9 @@ var Global = Table{
 // Module is the table of a block pkcs11_module.
 var Module = Table{
 	Block: "pkcs11_module",
-	Doc:   "A PKCS#11 library, the token to choose in it, and how its certificates are checked.",
+	Doc:   "The built-in card or a PKCS#11 library, the token to choose in it, and how its certificates are checked.",
 	Keys: []Key{
-		{Name: "module", Kind: Text, Default: "/etc/pam_pkcs11/pkcs11_module.so", Doc: "Absolute path of the PKCS#11 library."},
+		{Name: "module", Kind: Text, Default: "/etc/pam_pkcs11/pkcs11_module.so", Form: "builtin, or an absolute path", Doc: "builtin: PIV cards, without any library; or the absolute path of a PKCS#11 library. In a block that is called builtin the default is builtin."},
 		{Name: "slot_num", Kind: Int, Default: "0", Max: 65535, Doc: "0: the first slot with a token; N: the N-th slot of the library's list. Not together with slot_description."},
 		{Name: "slot_description", Kind: Text, Doc: "Take a slot whose description begins so; none: the first slot with a token."},
 		{Name: "token_label", Kind: Text, Status: New, Doc: "Take only a token with this label."},
@@ -52,6 +52,15 @@ var Module = Table{
 		{Name: "token_type", Kind: Text, Default: "Smart card", Doc: "What the prompts call the token."},
 		{Name: "support_threads", Kind: Bool, Default: "false", Doc: "Initialise the library with the system's locking (CKF_OS_LOCKING_OK)."},
 		{Name: "environment", Kind: Environment, Status: New, Doc: "NAME=value pairs set for the PKCS#11 library. Nothing comes from the caller's environment."},
+		{Name: "piv_keys", Kind: CardKeys, Default: "9A, 9C, 9D", Status: New, Doc: "Keys of a PIV card whose certificates may log in, in this order (SP 800-73): 9A is PIV Authentication, 9C Digital Signature, 9D Key Management, 82 to 95 are retired keys. 9E needs no PIN and is never used. Only with `module = builtin`."},
+		{Name: "piv_cache", Kind: Bool, Default: "true", Status: New, Doc: "Keep the certificates of PIV cards in /var/cache/pam_pkcs11/piv, so that a known card is read faster. What is kept is not believed before the card has signed. Only root's logins keep and use it, and only with `module = builtin`."},
+		{Name: "piv_lock", Kind: Choice, Default: "found", Words: []string{"found", "always", "never"}, Status: New, Doc: "How a login leaves a PIV card behind: found: locked, if it was locked before; always: locked; never: as it is after the PIN. Only with `module = builtin`."},
+		{Name: "piv_label", Kind: Choice, Default: "opensc", Words: []string{"opensc", "opensc-0.23"}, Status: New, Doc: "Whose name a PIV card has (token_label, PKCS11_LOGIN_TOKEN_NAME): the one that the newest OpenSC gives it, or OpenSC 0.23. Only with `module = builtin`."},
+		{Name: "pcsc_socket", Kind: Path, Status: New, Doc: "Socket of the system's daemon for readers; empty: those that are known, such as /run/pcscd/pcscd.comm. For a PKCS#11 library it becomes PCSCLITE_CSOCK_NAME."},
+		{Name: "card_access", Kind: Choice, Default: "auto", Words: []string{"system", "bundled", "auto"}, Status: New, Doc: "Daemon for readers: system: pcscd of this system; bundled: the one of this package, on a socket of root's, which a login starts where it does not run; auto: system if it answers, else bundled. Programs that run as the user, such as screen lockers, use the system's only. Where a PKCS#11 library is used it has an effect only if it is written."},
+		{Name: "allow_looser_block", Kind: Bool, Default: "false", Status: New,
+			risky: isTrue, risk: "a card that an earlier block cannot read logs in by checks that are less strict",
+			Doc: "Let this block be less strict than one before it in use_pkcs11_module, in its checks, its authorities or its extended key usage. Otherwise such a file is refused."},
 		{Name: "ca_dir", Kind: Path, Default: "/etc/pam_pkcs11/cacerts", Doc: "Certificates of trusted authorities: a directory or a file. PEM, DER, PKCS#7 and OpenSSL's TRUSTED CERTIFICATE are read; text may have a byte order mark or be UTF-16."},
 		{Name: "crl_dir", Kind: Path, Default: "/etc/pam_pkcs11/crls", Doc: "Certificate revocation lists: a directory or a file, PEM or DER."},
 		{Name: "cert_policy", Kind: Words, Default: "ca, signature", Words: policyWords, looser: looserPolicy, Doc: "Checks of the certificate: none, or ca, signature (always done), no_signature, ocsp_on and one of crl_online, crl_offline, crl_auto."},

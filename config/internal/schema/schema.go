@@ -39,6 +39,7 @@ const (
 	WebURLs                 // a list of http or https addresses
 	ListURLs                // a list of http, https, ldap, ldaps or file addresses
 	OIDs                    // a list of object identifiers
+	CardKeys                // a list of references of keys of a PIV card, two hexadecimal digits each
 	Anything                // not looked at
 )
 

@@ -25,6 +25,8 @@ func (k *Key) vocabulary() []string {
 		return append([]string{"ignore"}, slices.Sorted(maps.Keys(purposes))...)
 	case Conditions:
 		return mappers.Items()
+	case CardKeys:
+		return cardKeys()
 	case Int, Seconds:
 		var words []string
 		for _, name := range k.Named {
@@ -70,6 +72,8 @@ func (k *Key) Values() string {
 		return text
 	case Words:
 		return "a list of " + orList(words)
+	case CardKeys:
+		return "a list of 9A, 9C, 9D and 82 to 95"
 	case Purposes:
 		return words[0] + ", or a list of " + strings.Join(words[1:], ", ") + " and object identifiers"
 	case Conditions:

@@ -1,0 +1,258 @@
+package config
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
+	"pam_pkcs11/config/internal/schema"
+)
+
+// builtin is the built-in card: what module may be instead of a library, and a block that need not
+// be written.
+const builtin = "builtin"
+
+// maxModules bounds how many blocks one configuration uses.
+const maxModules = 8
+
+// selectedModules are the names of the blocks to use, and the library that an argument put in the
+// place of the first one's.
+func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, library string) {
+	v := b.global.Get("use_pkcs11_module")
+	for i, text := range v.Texts {
+		names = append(names, at(v.Place(i), text))
+	}
+
+	switch x := b.args.PKCS11Module; {
+	case strings.Contains(x, "/"):
+		return names[:1], x
+	case x != "":
+		names = []scconf.Word{{Text: x}}
+	}
+
+	var all []scconf.Word
+	for _, name := range names {
+		if findBlock(blocks, name.Text) != nil {
+			all = append(all, name)
+			continue
+		}
+		parts := strings.FieldsFunc(name.Text, func(r rune) bool { return strings.ContainsRune(", \t", r) })
+		if len(parts) == 0 {
+			parts = []string{""} // is the name of no block
+		}
+		for _, part := range parts { // of one in quotes
+			all = append(all, at(name, part))
+		}
+	}
+	return all, ""
+}
+
+// at is another text at the same place.
+func at(place scconf.Word, text string) scconf.Word {
+	place.Text = text
+	return place
+}
+
+// findBlock is the first block of that name; nil when there is none.
+func findBlock(blocks []*scconf.Item, name string) *scconf.Item {
+	for _, it := range blocks {
+		if scconf.SameKey(it.Name(), name) {
+			return it
+		}
+	}
+	return nil
+}
+
+// buildModules reads the blocks in use, in their order, and looks at the others.
+func (b *builder) buildModules(main *scconf.Block) {
+	var blocks []*scconf.Item
+	for _, it := range main.Items {
+		if it.Block != nil && scconf.SameKey(it.Key.Text, "pkcs11_module") {
+			b.severalNames(it)
+			blocks = append(blocks, it)
+		}
+	}
+
+	names, library := b.selectedModules(blocks)
+	b.lookAside(blocks, names)
+	if len(names) > maxModules {
+		b.refuse(names[maxModules], fmt.Sprintf("use_pkcs11_module names more than %d blocks", maxModules), "")
+		return
+	}
+	for i, name := range names {
+		twice := slices.ContainsFunc(names[:i], func(w scconf.Word) bool { return scconf.SameKey(w.Text, name.Text) })
+		if twice {
+			b.refuse(name, "use_pkcs11_module names "+name.Text+" twice", "")
+			continue
+		}
+		b.buildModule(blocks, name, library)
+	}
+	if len(b.conf.Modules) > 0 {
+		b.look(0)
+	}
+}
+
+// look makes a block that was built the one under work.
+func (b *builder) look(i int) {
+	b.conf.Module, b.conf.block, b.module = *b.conf.Modules[i], i, b.conf.blocks[i]
+}
+
+// lookAside reads the blocks that are not in use, for their notes.
+func (b *builder) lookAside(blocks []*scconf.Item, used []scconf.Word) {
+	for _, it := range blocks {
+		inUse := slices.ContainsFunc(used, func(w scconf.Word) bool { return scconf.SameKey(w.Text, it.Name()) })
+		switch {
+		case !inUse:
+			b.Aside().Read(it.Block, &schema.Module)
+		case findBlock(blocks, it.Name()) != it:
+			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
+		}
+	}
+}
+
+// buildModule reads one block in use, or makes the one that need not be written.
+func (b *builder) buildModule(blocks []*scconf.Item, name scconf.Word, library string) {
+	b.conf.Module = Module{}
+	block := &scconf.Block{}
+	selected := findBlock(blocks, name.Text)
+	switch {
+	case selected != nil:
+		block = selected.Block
+		b.conf.Module.Name = selected.Name()
+	case scconf.SameKey(name.Text, builtin) && library == "":
+		b.conf.Module.Name = builtin
+	case library == "":
+		var known []string
+		for _, it := range blocks {
+			known = append(known, it.Name())
+		}
+		b.refuse(name, "there is no block pkcs11_module "+name.Text, finding.DidYouMean(name.Text, append(known, builtin)))
+		return
+	}
+
+	b.module = b.Read(block, &schema.Module)
+	b.fillModule(b.module, block, library)
+	b.oneEnvironment()
+	m := b.conf.Module
+	b.conf.Modules = append(b.conf.Modules, &m)
+	b.conf.blocks = append(b.conf.blocks, b.module)
+}
+
+func (b *builder) severalNames(it *scconf.Item) {
+	if len(it.Names) > 1 {
+		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+finding.Quote(it.Names[1].Text)+" is not read")
+	}
+	last := it.Key
+	if len(it.Names) > 0 {
+		last = it.Names[len(it.Names)-1]
+	} else {
+		b.Note(it.Key, finding.NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
+	}
+	if last.Glued && !last.Quoted {
+		b.Note(last, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
+	}
+}
+
+func text(file string, argument *string) string {
+	if argument != nil {
+		return *argument
+	}
+	return file
+}
+
+// fillSource says where the cards of the block come from.
+func (b *builder) fillSource(v schema.Values, library string) {
+	m, written := &b.conf.Module, v.Get("module")
+	named := scconf.SameKey(m.Name, builtin)
+	m.Path = v.String("module")
+	switch {
+	case library != "":
+		m.Path = library
+	case m.Path == builtin, named && !written.Set:
+		m.Builtin, m.Path = true, ""
+		b.oneBuiltin(written.At)
+		return
+	case named:
+		b.refuse(written.At, "the block builtin is the built-in card, and module = "+m.Path+" is a library",
+			"give the block another name, or leave module out")
+	case strings.EqualFold(m.Path, builtin):
+		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card", "write module = builtin")
+	}
+	if !path.IsAbs(m.Path) {
+		b.Note(written.At, finding.NoteDifferent, "module = "+m.Path+" is not an absolute path")
+	}
+}
+
+// oneBuiltin: a second block of the built-in card could only see what the first could not read.
+func (b *builder) oneBuiltin(place scconf.Word) {
+	for _, m := range b.conf.Modules {
+		if m.Builtin {
+			b.refuse(place, "the built-in card is that of the block "+m.Name+" already, which comes first", "use one of them")
+			return
+		}
+	}
+}
+
+func (b *builder) fillModule(v schema.Values, block *scconf.Block, library string) {
+	m, a := &b.conf.Module, b.args
+	b.fillSource(v, library)
+	m.Description = description(block)
+	m.TokenType = text(v.String("token_type"), a.TokenType)
+	m.SlotDescription = text(v.String("slot_description"), a.SlotDescription)
+	m.SlotNum = v.Int("slot_num")
+	if a.SlotNum != nil {
+		m.SlotNum = *a.SlotNum
+	}
+	m.TokenLabel, m.TokenURI = v.String("token_label"), v.String("token_uri")
+	m.SupportThreads = v.Bool("support_threads")
+	m.CADir, m.CRLDir = text(v.String("ca_dir"), a.CADir), text(v.String("crl_dir"), a.CRLDir)
+	m.Environment = v.List("environment")
+	b.fillPIV(v)
+	b.fillAccess(v)
+	m.EKU = EKU{Required: v.List("eku")}
+	if v.String("eku") == "ignore" {
+		m.EKU = EKU{Ignore: true}
+	}
+	if m.SlotNum != 0 && m.SlotDescription != "" {
+		at := v.Get("slot_num").At
+		if !v.Set("slot_num") {
+			at = v.Get("slot_description").At
+		}
+		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
+	}
+	b.fillPolicy(v)
+	b.fillChain(v)
+	b.fillCRL(v)
+	b.fillOCSP(v)
+}
+
+// description is read though it has no effect: lists of modules show it.
+func description(block *scconf.Block) string {
+	for _, it := range block.Items {
+		if it.Block == nil && scconf.SameKey(it.Key.Text, "description") && len(it.Values) > 0 {
+			return it.Values[0].Text
+		}
+	}
+	return ""
+}
+
+func (b *builder) fillPolicy(v schema.Values) {
+	words := v.Get("cert_policy")
+	p, problem := newPolicy(words.Texts)
+	if problem != "" {
+		b.refuse(words.At, problem, "")
+		return
+	}
+	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
+		b.errs.Add(&finding.Error{File: argumentsFile, Text: problem})
+		return
+	}
+	if problem := p.problem(); problem != "" {
+		b.refuse(words.At, problem, "add ca, or leave the other word out")
+		return
+	}
+	b.conf.Module.Policy = p
+}

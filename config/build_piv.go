@@ -1,0 +1,100 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
+)
+
+// fillPIV reads the keys of the built-in card, which no library has.
+func (b *builder) fillPIV(v schema.Values) {
+	m := &b.conf.Module
+	if !m.Builtin {
+		for _, key := range []string{"piv_keys", "piv_cache", "piv_lock", "piv_label"} {
+			if v.Set(key) {
+				b.refuse(v.Get(key).At, key+" is for the built-in card, and this block is of a PKCS#11 library",
+					"write it in a block with module = builtin, or leave it out")
+			}
+		}
+		return
+	}
+
+	for _, ref := range v.List("piv_keys") {
+		if n, err := strconv.ParseUint(ref, 16, 8); err == nil { // the schema knows each
+			m.PIVKeys = append(m.PIVKeys, byte(n))
+		}
+	}
+	m.PIVCache = v.Bool("piv_cache")
+	m.PIVLock, m.PIVLabel = v.String("piv_lock"), v.String("piv_label")
+	for _, key := range []string{"environment", "support_threads"} {
+		if val := v.Get(key); val.True || len(val.Texts) > 0 && key == "environment" {
+			b.Note(val.At, finding.NoteNoEffect, key+" is for PKCS#11 libraries and has no effect on the built-in card")
+		}
+	}
+}
+
+// socketVariable is by which libpcsclite is told another socket.
+const socketVariable = "PCSCLITE_CSOCK_NAME"
+
+// fillAccess reads by which daemon readers are reached. A library is left alone where nothing is
+// written: it may have no use for readers.
+func (b *builder) fillAccess(v schema.Values) {
+	m := &b.conf.Module
+	m.PCSCSocket = v.String("pcsc_socket")
+	if m.Builtin || v.Set("card_access") {
+		m.CardAccess = v.String("card_access")
+	}
+	if m.PCSCSocket != "" && m.CardAccess == "bundled" {
+		b.refuse(v.Get("pcsc_socket").At, "pcsc_socket contradicts card_access = bundled, whose daemon has a socket of its own",
+			"write card_access = system, or leave pcsc_socket out")
+	}
+
+	if !m.FindsDaemon() {
+		return
+	}
+	for i, variable := range m.Environment {
+		if strings.HasPrefix(variable, socketVariable+"=") {
+			b.refuse(v.Get("environment").Place(i), socketVariable+" contradicts pcsc_socket and card_access, which set it",
+				"leave it out")
+		}
+	}
+}
+
+// FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
+// rather than by the library alone.
+func (m *Module) FindsDaemon() bool {
+	return !m.Builtin && (m.PCSCSocket != "" || m.CardAccess != "")
+}
+
+// oneEnvironment refuses a library's block that wants another environment than one before it: that
+// of a process is one for all libraries.
+func (b *builder) oneEnvironment() {
+	m, v := &b.conf.Module, b.module
+	if m.Builtin {
+		return
+	}
+	for _, earlier := range b.conf.Modules {
+		if earlier.Builtin {
+			continue
+		}
+		for i, variable := range m.Environment {
+			name, _, _ := strings.Cut(variable, "=")
+			for _, other := range earlier.Environment {
+				if strings.HasPrefix(other, name+"=") && other != variable {
+					b.refuse(v.Get("environment").Place(i), name+" has another value in the block "+earlier.Name,
+						"the environment is the same for all libraries")
+				}
+			}
+		}
+		if m.FindsDaemon() && earlier.FindsDaemon() && (m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess) {
+			place := v.Get("card_access").At
+			if v.Set("pcsc_socket") {
+				place = v.Get("pcsc_socket").At
+			}
+			b.refuse(place, "pcsc_socket and card_access are others in the block "+earlier.Name,
+				"the daemon of the readers is the same for all libraries")
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package config
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"pam_pkcs11/config/internal/finding"
+)
+
+// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the earlier
+// one cannot read would log in by checks that its writer did not mean for it.
+func (b *builder) refuseLooserBlocks() {
+	for i, later := range b.conf.Modules {
+		v := b.conf.blocks[i]
+		if v.Bool("allow_looser_block") {
+			if i == 0 {
+				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect, "allow_looser_block has no effect in the first block")
+			}
+			continue
+		}
+		for _, earlier := range b.conf.Modules[:i] {
+			if keys := b.looserKeys(later, earlier); len(keys) > 0 {
+				place := b.global.Get("use_pkcs11_module").At
+				if v.Has(keys[0]) && v.Set(keys[0]) {
+					place = v.Get(keys[0]).At
+				}
+				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+", which comes before it: "+
+					strings.Join(keys, ", "), "make them alike, or write allow_looser_block = true in the later block")
+				break
+			}
+		}
+	}
+}
+
+// looserKeys names the keys in which a block is less strict than another, or goes by other
+// authorities.
+func (b *builder) looserKeys(later, earlier *Module) []string {
+	var keys []string
+	for _, rule := range looserRules {
+		if rule.looser(later, earlier) {
+			keys = append(keys, rule.key)
+		}
+	}
+
+	// The built-in card is never used without its PIN.
+	if earlier.Builtin && !later.Builtin && !b.conf.Global.RequirePIN {
+		keys = append(keys, "require_pin")
+	}
+	return keys
+}
+
+// looserRules tell of a key whether one block (l) lets in what another one (e) keeps out.
+var looserRules = []struct {
+	key    string
+	looser func(l, e *Module) bool
+}{
+	{"cert_policy", func(l, e *Module) bool { return looserPolicy(l.Policy, e.Policy) }},
+	{"ca_dir", func(l, e *Module) bool {
+		return l.Policy.CA && e.Policy.CA && path.Clean(l.CADir) != path.Clean(e.CADir)
+	}},
+	{"eku", func(l, e *Module) bool { return looserEKU(l.EKU, e.EKU) }},
+	{"partial_chain", func(l, e *Module) bool { return l.Chain.Partial && !e.Chain.Partial }},
+	{"v1_anchors", func(l, e *Module) bool { return l.Chain.V1Anchors && !e.Chain.V1Anchors }},
+	{"allow_sha1", func(l, e *Module) bool { return l.Chain.AllowSHA1 && !e.Chain.AllowSHA1 }},
+	{"min_rsa_bits", func(l, e *Module) bool { return l.Chain.MinRSABits < e.Chain.MinRSABits }},
+	{"clock_skew", func(l, e *Module) bool { return l.Chain.ClockSkew > e.Chain.ClockSkew }},
+	{"required_policies", func(l, e *Module) bool { return looserPolicies(l.Chain, e.Chain) }},
+	{"crl_scope", func(l, e *Module) bool { return asksStatus(e) && l.CRL.LeafOnly && !e.CRL.LeafOnly }},
+	{"crl_grace", func(l, e *Module) bool { return e.Policy.CRL != "" && l.CRL.Grace > e.CRL.Grace }},
+	{"revocation", func(l, e *Module) bool { return asksStatus(e) && l.SoftRevocation && !e.SoftRevocation }},
+	{"ocsp_responder_cert", func(l, e *Module) bool {
+		return l.Policy.OCSP && !containsAll(e.OCSP.ResponderCerts, l.OCSP.ResponderCerts)
+	}},
+	{"ocsp_delegate_without_status", func(l, e *Module) bool {
+		return l.Policy.OCSP && l.OCSP.DelegateWithoutStatus && !e.OCSP.DelegateWithoutStatus
+	}},
+	{"ocsp_nonce", func(l, e *Module) bool {
+		return e.Policy.OCSP && e.OCSP.Nonce == "required" && l.OCSP.Nonce != "required"
+	}},
+	{"ocsp_max_age", func(l, e *Module) bool {
+		return e.Policy.OCSP && e.OCSP.MaxAge != 0 && (l.OCSP.MaxAge == 0 || l.OCSP.MaxAge > e.OCSP.MaxAge)
+	}},
+}
+
+// asksStatus reports whether a block asks if certificates are revoked.
+func asksStatus(m *Module) bool { return m.Policy.CRL != "" || m.Policy.OCSP }
+
+// looserPolicy: crl_online asks for a list that may be newer than the one at hand, which the other
+// two words do not.
+func looserPolicy(l, e Policy) bool {
+	switch {
+	case e.CA && !l.CA, e.Signature && !l.Signature, e.OCSP && !l.OCSP:
+		return true
+	case e.CRL == "online":
+		return l.CRL != "online"
+	}
+	return e.CRL != "" && l.CRL == ""
+}
+
+// loginPurposes are those of which a certificate with purposes must have one where eku is empty:
+// clientAuth, smartcardLogon, anyExtendedKeyUsage.
+var loginPurposes = []string{"1.3.6.1.5.5.7.3.2", "1.3.6.1.4.1.311.20.2.2", "2.5.29.37.0"}
+
+func looserEKU(l, e EKU) bool {
+	switch {
+	case e.Ignore:
+		return false
+	case l.Ignore:
+		return true
+	case len(e.Required) > 0:
+		return !containsAll(l.Required, e.Required)
+	case len(l.Required) > 0: // each must be there, so one of a login is enough
+		return !slices.ContainsFunc(l.Required, func(oid string) bool { return slices.Contains(loginPurposes, oid) })
+	}
+	return false
+}
+
+// looserPolicies compares required_policies and required_policies_match.
+func looserPolicies(l, e Chain) bool {
+	inBoth := func(oid string) bool { return slices.Contains(e.RequiredPolicies, oid) }
+	switch {
+	case len(e.RequiredPolicies) == 0:
+		return false
+	case len(l.RequiredPolicies) == 0:
+		return true
+	case e.RequireAllPolicies && len(e.RequiredPolicies) > 1:
+		return !l.RequireAllPolicies || !containsAll(l.RequiredPolicies, e.RequiredPolicies)
+	case l.RequireAllPolicies:
+		return !slices.ContainsFunc(l.RequiredPolicies, inBoth)
+	}
+	return !containsAll(e.RequiredPolicies, l.RequiredPolicies)
+}
+
+// containsAll reports whether all of some are among all.
+func containsAll(all, some []string) bool {
+	for _, one := range some {
+		if !slices.Contains(all, one) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,146 @@
+package simcard
+
+import (
+	"time"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// PINPolicy is when a key wants the PIN; the values are those of Yubico's metadata.
+type PINPolicy byte
+
+// PIN policies. The default is that of part 1, table 5: always for 9C, never for 9E, else once.
+const (
+	PINDefault PINPolicy = iota
+	PINNever
+	PINOnce
+	PINAlways
+)
+
+// TouchPolicy is when a key wants to be touched; the values are those of Yubico's metadata.
+type TouchPolicy byte
+
+// Touch policies. The default is never; a cached touch is good for 15 seconds.
+const (
+	TouchDefault TouchPolicy = iota
+	TouchNever
+	TouchAlways
+	TouchCached
+)
+
+// touchCache is how long TouchCached remembers a touch, and touchWait how long a key waits for one.
+const (
+	touchCache = 15 * time.Second
+	touchWait  = 15 * time.Second
+)
+
+// Policy is what a key wants before it is used.
+type Policy struct {
+	PIN   PINPolicy
+	Touch TouchPolicy
+}
+
+// SetPolicy sets what a key wants, whether it is there or comes later.
+func (c *Card) SetPolicy(ref KeyRef, p Policy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policies[ref] = p
+}
+
+// policy is what a key wants, the defaults told.
+func (c *Card) policy(ref KeyRef) Policy {
+	p := c.policies[ref]
+	if p.PIN == PINDefault {
+		p.PIN = PINOnce
+		switch ref {
+		case KeySignature:
+			p.PIN = PINAlways
+		case KeyCardAuth:
+			p.PIN = PINNever
+		}
+	}
+	if p.Touch == TouchDefault {
+		p.Touch = TouchNever
+	}
+	return p
+}
+
+// permits judges whether a key may be used now. fresh tells that nothing came since VERIFY.
+func (c *Card) permits(ref KeyRef, fresh bool) iso7816.Status {
+	if c.o.Contactless.strict() && ref != KeyCardAuth {
+		return iso7816.StatusSecurity
+	}
+	switch c.policy(ref).PIN {
+	case PINNever:
+		return iso7816.StatusOK
+	case PINAlways:
+		if !fresh {
+			return iso7816.StatusSecurity
+		}
+	}
+	if !c.authorised() {
+		return iso7816.StatusSecurity
+	}
+	return iso7816.StatusOK
+}
+
+// Touch is a finger on the card. It reports whether a key waited for it: a touch that nothing waits for
+// is forgotten.
+func (c *Card) Touch() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finger == nil {
+		return false
+	}
+	close(c.finger)
+	c.finger = nil
+	return true
+}
+
+// Waiting reports whether a key waits to be touched.
+func (c *Card) Waiting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.finger != nil
+}
+
+// awaitTouch waits until the card is touched, where the key wants it: by Touch, or by itself after
+// Options.TouchAfter. The answer is kept back meanwhile, as YubiKeys keep it back; without a touch it is
+// 6982. c.mu is let go of while it waits.
+func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
+	clock := c.o.Clock
+	switch c.policy(ref).Touch {
+	case TouchNever:
+		return iso7816.StatusOK
+	case TouchCached:
+		if !c.touched.IsZero() && clock.Now().Sub(c.touched) < touchCache {
+			return iso7816.StatusOK
+		}
+	}
+	finger := make(chan struct{})
+	c.finger = finger
+	lost := c.lost
+	c.mu.Unlock()
+
+	var byItself <-chan time.Time
+	if c.o.TouchAfter > 0 {
+		byItself = clock.After(c.o.TouchAfter)
+	}
+	touched := false
+	select {
+	case <-finger:
+		touched = true
+	case <-byItself:
+		touched = true
+	case <-clock.After(c.o.TouchWait):
+	case <-lost:
+	}
+
+	c.mu.Lock()
+	c.finger = nil
+	if !touched {
+		return iso7816.StatusSecurity
+	}
+	c.touched = clock.Now()
+	return iso7816.StatusOK
+}

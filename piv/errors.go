@@ -1,0 +1,65 @@
+package piv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/token"
+)
+
+var errClosed = errors.New("the session is closed")
+
+// kinds are what results of PC/SC mean to whoever asked for something else.
+var kinds = map[pcsc.Error]error{
+	pcsc.ErrRemovedCard:       token.ErrRemoved,
+	pcsc.ErrNoSmartcard:       token.ErrRemoved,
+	pcsc.ErrReaderUnavailable: token.ErrRemoved,
+	pcsc.ErrUnknownReader:     token.ErrRemoved,
+	pcsc.ErrSharingViolation:  token.ErrInUse,
+	pcsc.ErrResetCard:         token.ErrReset,
+}
+
+// judge gives a result of PC/SC its meaning. The context's end is the context's error, whatever the
+// service made of it.
+func (c *connection) judge(ctx context.Context, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, pcsc.ErrCancelled) && ctx.Err() != nil {
+		// Where a wait was taken back, a Client has lost its connection.
+		c.lost = &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("%s was given up", call)}
+		return ctx.Err()
+	}
+
+	kind := token.ErrFault
+	var result pcsc.Error
+	if errors.As(err, &result) && kinds[result] != nil {
+		kind = kinds[result]
+	}
+	text := fmt.Errorf("%s: %w", call, err)
+	if kind == token.ErrInUse {
+		text = fmt.Errorf("%w; another program has the reader for itself (gpg's scdaemon does so unless pcsc-shared is set)", text)
+	}
+	return &token.Error{Kind: kind, Err: text}
+}
+
+// wasReset reports whether a call was refused because another program has reset the card.
+func wasReset(err error) bool { return errors.Is(err, pcsc.ErrResetCard) }
+
+// refused is an error of a command by its status word: "GET DATA 5FC105: 6982 security status not
+// satisfied".
+func refused(kind error, command string, sw iso7816.Status) error {
+	err := fmt.Errorf("%s: %w", command, sw)
+	if kind == nil {
+		return err
+	}
+	return &token.Error{Kind: kind, Err: err}
+}
+
+// malformed is an error of an answer that cannot be one.
+func malformed(command, format string, args ...any) error {
+	return &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("%s: "+format, append([]any{command}, args...)...)}
+}

@@ -1,0 +1,78 @@
+package data
+
+import (
+	"bytes"
+	"encoding/hex"
+)
+
+// CHUID is the card holder unique identifier (part 1, 3.1.2 and appendix A, table 9).
+type CHUID struct {
+	FASCN  []byte // federal agency smart credential number; 25 bytes where it is one
+	GUID   []byte // 16 bytes where it is one
+	Expiry string // "YYYYMMDD"; not printable as it is
+}
+
+const (
+	tagFASCN  uint32 = 0x30
+	tagGUID   uint32 = 0x34
+	tagExpiry uint32 = 0x35
+
+	lengthFASCN = 25
+	lengthGUID  = 16
+)
+
+// ParseCHUID reads the content of the CHUID, which is what Object has returned.
+func ParseCHUID(content []byte) (*CHUID, error) {
+	c := &CHUID{}
+	err := elements(content, func(tag uint32, value []byte) error {
+		switch tag {
+		case tagFASCN:
+			return once(&c.FASCN, tag, value)
+		case tagGUID:
+			return once(&c.GUID, tag, value)
+		case tagExpiry:
+			c.Expiry = string(value)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// noSerial is what OpenSC shows of a card without a number.
+const noSerial = "00000000"
+
+// lengthSerial is the length of CK_TOKEN_INFO.serialNumber (PKCS#11).
+const lengthSerial = 16
+
+// Serial returns the serial number as OpenSC shows it: the last 16 hexadecimal digits of the FASC-N
+// where the card is one of an agency, or has no GUID; else those of the GUID. nil is a card without
+// CHUID.
+func (c *CHUID) Serial() string {
+	if c == nil {
+		return noSerial
+	}
+	hasFASCN := len(c.FASCN) == lengthFASCN
+	hasGUID := len(c.GUID) == lengthGUID && !bytes.Equal(c.GUID, make([]byte, lengthGUID))
+	switch {
+	case hasFASCN && (!hasGUID || !withoutAgency(c.FASCN)):
+		return tail(c.FASCN)
+	case hasGUID:
+		return tail(c.GUID)
+	}
+	return noSerial
+}
+
+// withoutAgency reports whether a FASC-N begins with the agency code 9999, which is for cards that
+// are of no agency: the start sentinel and four nines, five bits each. Of the fourth byte only the
+// first bit belongs to them.
+func withoutAgency(fascn []byte) bool {
+	return bytes.HasPrefix(fascn, []byte{0xD4, 0xE7, 0x39}) && fascn[3]&0x80 != 0
+}
+
+func tail(b []byte) string {
+	text := hex.EncodeToString(b)
+	return text[len(text)-lengthSerial:]
+}

@@ -1,0 +1,100 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+
+	"pam_pkcs11/internal/iso7816"
+)
+
+// MaxObject is the most that is read of one data object, in bytes with tag and length.
+const MaxObject = 16 << 10
+
+// Tags of data objects (part 1, table 3), as GET DATA names them. TagOf has those of certificates.
+const (
+	TagCHUID      uint32 = 0x5FC102
+	TagDiscovery  uint32 = 0x7E
+	TagKeyHistory uint32 = 0x5FC10C
+)
+
+// Tags in which GET DATA returns objects (part 2, 3.1.2): 53, and for two of them their own.
+const (
+	tagObject   uint32 = 0x53
+	tagBITGroup uint32 = 0x7F61
+)
+
+// ErrObject is found in every error about the form of what a card has returned.
+var ErrObject = errors.New("malformed data object")
+
+// ObjectLength returns how many bytes the whole answer of a GET DATA has, with tag and length and
+// without the status word, from its first bytes (ten are enough). Not ok where these are no
+// beginning of an object, or the object is longer than MaxObject.
+func ObjectLength(first []byte) (total int, ok bool) {
+	tag, size, length, ok := iso7816.ReadTLVHeader(first)
+	if !ok || !isObject(tag) || size+length > MaxObject {
+		return 0, false
+	}
+	return size + length, true
+}
+
+func isObject(tag uint32) bool {
+	return tag == tagObject || tag == TagDiscovery || tag == tagBITGroup
+}
+
+// Object returns the content of the answer of a GET DATA, which is without the status word: the
+// value of tag 53, 7E or 7F61. It is not present where the card said success and gave nothing, or
+// an object of length 0. What follows the object is ignored, as some cards fill their answers up.
+func Object(answer []byte) (content []byte, present bool, err error) {
+	if len(answer) == 0 {
+		return nil, false, nil
+	}
+	if len(answer) > MaxObject {
+		return nil, false, fmt.Errorf("%w: %d bytes", ErrObject, len(answer))
+	}
+	tag, value, _, ok := iso7816.ReadTLV(answer)
+	if !ok {
+		return nil, false, fmt.Errorf("%w: it is not whole", ErrObject)
+	}
+	if !isObject(tag) {
+		return nil, false, fmt.Errorf("%w: tag %X in place of 53", ErrObject, tag)
+	}
+	return value, len(value) > 0, nil
+}
+
+// elements calls f with each data object of a template, until f returns an error. A tail of nothing
+// but 00 or FF is ignored: ISO/IEC 7816-4 lets such bytes stand between objects and after them.
+func elements(b []byte, f func(tag uint32, value []byte) error) error {
+	for !isPadding(b) {
+		tag, value, rest, ok := iso7816.ReadTLV(b)
+		if !ok {
+			return fmt.Errorf("%w: its parts do not fit into it", ErrObject)
+		}
+		if err := f(tag, value); err != nil {
+			return err
+		}
+		b = rest
+	}
+	return nil
+}
+
+// isPadding reports whether b is empty, or all 00, or all FF.
+func isPadding(b []byte) bool {
+	for _, c := range b {
+		if c != b[0] || c != 0x00 && c != 0xFF {
+			return false
+		}
+	}
+	return true
+}
+
+// once sets *to, which must still be nil, to a value that may be there only once.
+func once(to *[]byte, tag uint32, value []byte) error {
+	if *to != nil {
+		return fmt.Errorf("%w: tag %X twice", ErrObject, tag)
+	}
+	*to = value
+	if value == nil {
+		*to = []byte{}
+	}
+	return nil
+}

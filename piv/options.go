@@ -1,0 +1,108 @@
+package piv
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"pam_pkcs11/piv/cache"
+	"pam_pkcs11/token"
+)
+
+// Options say how a Module uses cards. The zero value is what a login wants, without a cache.
+type Options struct {
+	token.Options
+
+	// Keys are the keys whose certificates are shown, in the order in which they are. Empty is 9A,
+	// 9C and 9D.
+	Keys []KeyRef
+
+	// Cache remembers the certificates of cards that were seen; nil has them read each time.
+	Cache *cache.Cache
+
+	Lock  LockMode
+	Label LabelMode
+
+	// Serial has Info.Serial filled in, which costs the reading of the CHUID of a card that is not
+	// in the cache. Else it is "" where it is not known.
+	Serial bool
+}
+
+// KeyRef names a key of the card (SP 800-73-4 part 1, table 4b).
+type KeyRef byte
+
+// The keys of which a login may use one. All want the PIN.
+const (
+	KeyAuthentication KeyRef = 0x9A // PIV Authentication
+	KeySignature      KeyRef = 0x9C // Digital Signature, which wants the PIN for each signature
+	KeyManagement     KeyRef = 0x9D // Key Management
+	KeyRetired1       KeyRef = 0x82 // the first of 20 retired keys of Key Management
+	KeyRetired20      KeyRef = 0x95 // and the last
+
+	keyCardAuth KeyRef = 0x9E // Card Authentication: needs no PIN
+)
+
+// defaultKeys are those of a Module for which none were chosen.
+var defaultKeys = []KeyRef{KeyAuthentication, KeySignature, KeyManagement}
+
+// ParseKeyRef reads the name of a key, such as "9A", in either case. The error says what is wrong
+// with one that no login may use: 9E asks for no PIN.
+func ParseKeyRef(s string) (KeyRef, error) {
+	n, err := strconv.ParseUint(s, 16, 8)
+	if err != nil || len(s) != 2 {
+		return 0, fmt.Errorf("%q is no key of a PIV card: 9A, 9C, 9D, or 82 to 95", s)
+	}
+
+	ref := KeyRef(n)
+	return ref, ref.check()
+}
+
+// check refuses what no login may use.
+func (k KeyRef) check() error {
+	switch {
+	case k == KeyAuthentication || k == KeySignature || k == KeyManagement || k.retired():
+		return nil
+	case k == keyCardAuth:
+		return fmt.Errorf("key %s (Card Authentication) signs without a PIN, and proves nothing", k)
+	}
+	return fmt.Errorf("%s is no key for a login: 9A, 9C, 9D, or 82 to 95 are", k)
+}
+
+func (k KeyRef) retired() bool { return k >= KeyRetired1 && k <= KeyRetired20 }
+
+// String is the key's number, "9A".
+func (k KeyRef) String() string { return fmt.Sprintf("%02X", byte(k)) }
+
+// LockMode says whether a card is locked again after it was used.
+type LockMode int
+
+// The modes. LockFound is the default: a card that another program had unlocked stays unlocked.
+const (
+	LockFound LockMode = iota
+	LockAlways
+	LockNever
+)
+
+var lockModes = []string{"found", "always", "never"}
+
+// ParseLockMode reads "found", "always" or "never".
+func ParseLockMode(s string) (LockMode, error) {
+	for i, name := range lockModes {
+		if s == name {
+			return LockMode(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of %s", s, strings.Join(lockModes, ", "))
+}
+
+// String is the name that ParseLockMode reads.
+func (l LockMode) String() string { return lockModes[l] }
+
+// LabelMode says after which version of OpenSC a card is named.
+type LabelMode int
+
+// The modes. Versions differ in colons and in cards whose global PIN comes first.
+const (
+	LabelOpenSC    LabelMode = iota // the newest
+	LabelOpenSC023                  // 0.23, of Debian 12
+)
