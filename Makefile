@@ -36,7 +36,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb soak \
+.PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb soak soak-login \
 	demo demo-pkcs11 bench-login bench-card bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall uninstall-pcscd pot clean
 
 help: ## say what can be made

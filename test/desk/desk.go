@@ -5,6 +5,7 @@ package desk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ type Reader struct {
 
 // Options say how the daemon is started.
 type Options struct {
-	Flags []string // more of its command line
+	Flags   []string // more of its command line
+	Product string   // the beginning of the readers' names; "Desk Reader"
 }
 
 // buffer is what is written while a test may want to read it.
@@ -83,7 +85,7 @@ func New(t testing.TB, readers int, o Options) *Desk {
 	for i := range readers {
 		slot := pcsctest.NewSlot(true)
 		slot.Attributes[uint32(pcsc.AttrVendorName)] = []byte("Simulation\x00")
-		product := fmt.Sprintf("Desk Reader %02d", i)
+		product := cmp.Or(o.Product, "Desk Reader") + fmt.Sprintf(" %02d", i)
 		hardware = append(hardware, pcsctest.Reader{
 			ID: fmt.Sprint(i), Product: product, Slots: []*pcsctest.Slot{slot},
 		})
