@@ -2,35 +2,10 @@ package config
 
 import (
 	"net/url"
-	"time"
 
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/schema"
 )
-
-// Chain is what the chain of a certificate must be like.
-type Chain struct {
-	Partial            bool
-	V1Anchors          bool // anchors without basicConstraints are authorities
-	AllowSHA1          bool
-	MinRSABits         int
-	ClockSkew          time.Duration
-	RequiredPolicies   []string // object identifiers
-	RequireAllPolicies bool
-	ExpiryWarningDays  int // 0: never
-}
-
-// CRL is how revocation lists are had and believed.
-type CRL struct {
-	LeafOnly bool          // crl_scope = leaf
-	Grace    time.Duration // after nextUpdate
-	URLs     []string      // http, https, ldap, ldaps or file
-	MaxSize  int64         // octets
-	Mirrors  []Mirror      // crl_mirror
-
-	// LDAPServers are for distribution points that name none: ldap://HOST[:PORT] or ldaps.
-	LDAPServers []string
-}
 
 func (b *builder) fillChain(v schema.Values) {
 	b.conf.Module.Chain = Chain{

@@ -12,10 +12,6 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with
-// /, or neither does and whole addresses are meant.
-type Mirror struct{ From, To string }
-
 // maxLDAPServers bounds what one distribution point without a server makes a login ask.
 const maxLDAPServers = 8
 

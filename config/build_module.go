@@ -256,3 +256,45 @@ func (b *builder) fillPolicy(v schema.Values) {
 	}
 	b.conf.Module.Policy = p
 }
+
+// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the earlier
+// one cannot read would log in by checks that its writer did not mean for it.
+func (b *builder) refuseLooserBlocks() {
+	for i, later := range b.conf.Modules {
+		v := b.conf.blocks[i]
+		if v.Bool("allow_looser_block") {
+			if i == 0 {
+				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect, "allow_looser_block has no effect in the first block")
+			}
+			continue
+		}
+		for _, earlier := range b.conf.Modules[:i] {
+			if keys := b.looserKeys(later, earlier); len(keys) > 0 {
+				place := b.global.Get("use_pkcs11_module").At
+				if v.Has(keys[0]) && v.Set(keys[0]) {
+					place = v.Get(keys[0]).At
+				}
+				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+", which comes before it: "+
+					strings.Join(keys, ", "), "make them alike, or write allow_looser_block = true in the later block")
+				break
+			}
+		}
+	}
+}
+
+// looserKeys names the keys in which a block is less strict than another, or goes by other
+// authorities.
+func (b *builder) looserKeys(later, earlier *Module) []string {
+	var keys []string
+	for _, rule := range looserRules {
+		if rule.looser(later, earlier) {
+			keys = append(keys, rule.key)
+		}
+	}
+
+	// The built-in card is never used without its PIN.
+	if earlier.Builtin && !later.Builtin && !b.conf.Global.RequirePIN {
+		keys = append(keys, "require_pin")
+	}
+	return keys
+}

@@ -62,12 +62,6 @@ func (b *builder) fillAccess(v schema.Values) {
 	}
 }
 
-// FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
-// rather than by the library alone.
-func (m *Module) FindsDaemon() bool {
-	return !m.Builtin && (m.PCSCSocket != "" || m.CardAccess != "")
-}
-
 // oneEnvironment refuses a library's block that wants another environment than one before it: that
 // of a process is one for all libraries.
 func (b *builder) oneEnvironment() {

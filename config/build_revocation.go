@@ -1,22 +1,10 @@
 package config
 
 import (
-	"time"
-
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/internal/schema"
 )
-
-// OCSP is how responders are asked.
-type OCSP struct {
-	URLs           []string // http or https, asked before those of the certificate
-	ResponderCerts []string // absolute paths of files and directories
-	Nonce          string   // "optional", "required" or "off"
-	MaxAge         time.Duration
-
-	DelegateWithoutStatus bool // ocsp_delegate_without_status = accept
-}
 
 // fillOCSP comes after the policy, without which its keys have no effect.
 func (b *builder) fillOCSP(v schema.Values) {

@@ -3,7 +3,6 @@ package login
 import (
 	"context"
 	"errors"
-	"iter"
 	"time"
 
 	"pam_pkcs11/config"
@@ -18,12 +17,15 @@ type card struct {
 	uri      *token.URI     // its token_uri, nil when not set
 	token    *token.Info
 	session  token.Session
-	objects  []token.Object
-	hidden   bool // no certificate is shown before login
-	noPIN    bool // the token has no PIN at all and require_pin = false
-	loggedIn bool // the card has taken the PIN
+	objects  []token.Object // the certificates that were read
+	whole    bool           // there are no others
+	hidden   bool           // no certificate is shown before login
+	noPIN    bool           // the token has no PIN at all and require_pin = false
+	picked   bool           // the user has picked its certificate from a list
+	loggedIn bool           // the card has taken the PIN
 
 	owners    []owner     // of its certificates, written by the assessment before it asks for their status
+	judged    []judgement // of its certificates, written by the assessment
 	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
 	fault     *Refusal    // why nothing could be checked: its block has no checker
@@ -31,8 +33,8 @@ type card struct {
 	checkedAt time.Time   // and when
 }
 
-// openCards opens every selected token and reads the certificates it shows. A card that fails is
-// reported and left out; only when no card is left is its failure the answer.
+// openCards opens every selected token and reads the first certificate that it shows. A card that
+// fails is reported and left out; only when no card is left is its failure the answer.
 func (t *attempt) openCards(ctx context.Context, m token.Module, slots []token.Slot) ([]*card, *Refusal) {
 	var cards []*card
 	var first *Refusal
@@ -61,7 +63,7 @@ func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*
 
 	c := t.cardOf(s.Block)
 	c.token, c.session = session.Info(), session
-	if err := c.read(session.Certificates(ctx)); err != nil {
+	if err := c.readOn(session.Certificates(ctx), t.readsAll()); err != nil {
 		_ = session.Close()
 		return nil, readRefusal(ctx, err)
 	}
@@ -80,19 +82,6 @@ func (t *attempt) cardOf(block int) *card {
 	return &card{conf: t.conf.Block(block), block: block, uri: t.selection[block].URI}
 }
 
-// read lists the certificates that the token shows now.
-func (c *card) read(shown iter.Seq2[token.Object, error]) error {
-	var objects []token.Object
-	for o, err := range shown {
-		if err != nil {
-			return err
-		}
-		objects = append(objects, o)
-	}
-	c.objects = objects
-	return nil
-}
-
 // close locks the card again where the login has unlocked it, and closes the session.
 func (c *card) close() error { return c.session.Close() }
 
@@ -105,7 +94,7 @@ func closeCards(cards []*card) {
 // pinState refuses, before anything is asked, a card whose PIN cannot succeed.
 func pinState(k *token.Info) *Refusal {
 	switch {
-	case k.PIN.Tries.Level == token.Locked:
+	case nearness(k.PIN.Tries) == tellLocked:
 		return refuse(PINLocked, errors.New(k.PIN.Said))
 	case k.PIN.Required && !k.PIN.Set:
 		return refuse(PINNotInitialised, errors.New(k.PIN.Said))
@@ -119,7 +108,7 @@ func (t *attempt) mayAsk(k *token.Info) *Refusal {
 	if r := pinState(k); r != nil {
 		return r
 	}
-	if t.mode() == ModeSkip && k.PIN.Tries.Level == token.Last {
+	if t.mode() == ModeSkip && nearness(k.PIN.Tries) == tellLast {
 		return &Refusal{
 			Outcome: PINLastTry,
 			Err:     errors.New(k.PIN.Said),

@@ -3,7 +3,6 @@ package login
 import (
 	"errors"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
@@ -17,6 +16,9 @@ func (t *attempt) setEnvironment() *Refusal {
 		return refuse(LibraryNotLoaded, errNoCards)
 	}
 	if err := t.a.Cards.Prepare(t.conf); err != nil {
+		if r := noReaders(err); r != nil {
+			return r
+		}
 		return refuse(LibraryNotLoaded, err)
 	}
 	return nil
@@ -25,38 +27,25 @@ func (t *attempt) setEnvironment() *Refusal {
 // loadModule opens the configured module, which closeModule ends.
 func (t *attempt) loadModule() (token.Module, *Refusal) {
 	t.at(stepLoad)
-	t.using(SourceName(&t.conf.Module))
+	t.using(t.conf.Module.Source())
 	m, err := t.a.Cards.Open(t.conf, token.Options{
 		Logger:  t.log,
 		Trace:   t.a.Trace,
 		Running: t.calling,
 		Using:   t.using,
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		t.module = m
 		return m, nil
-	case errors.Is(err, token.ErrNoService):
-		return nil, noService(err)
-	case errors.Is(err, token.ErrNotStarted):
+	}
+
+	if r := noReaders(err); r != nil {
+		return nil, r
+	}
+	if errors.Is(err, token.ErrNotStarted) {
 		return nil, refuse(LibraryNotInitialised, err)
-	default:
-		return nil, refuse(LibraryNotLoaded, err)
 	}
-}
-
-// SourceName is what the log calls the source of cards of a block.
-func SourceName(m *config.Module) string {
-	if m.Builtin {
-		return "the built-in card"
-	}
-	return m.Path
-}
-
-// noService refuses a request because the daemon of the readers cannot be used: without readers
-// there is no card.
-func noService(err error) *Refusal {
-	return &Refusal{Outcome: NoCard, Err: err, sentence: MsgNoReaderService}
+	return nil, refuse(LibraryNotLoaded, err)
 }
 
 // closeModule ends the module, once the answer is given.

@@ -23,72 +23,132 @@ type candidate struct {
 
 // assessment asks, for every certificate shown, whether it is good and whose it is. It runs beside the
 // prompt; what it finds stays hidden until the PIN is right.
+//
+// It has rounds: after one in which nothing of a card has qualified, the next certificate is read and
+// there is another. Only a round writes to the cards, and only between rounds they are read from.
 type assessment struct {
 	ahead  *prepared
-	ctx    context.Context
+	parent context.Context
+
+	ctx    context.Context // of the round
 	cancel context.CancelFunc
 	owned  chan struct{} // closed when the owners of the certificates are known
 	done   chan struct{}
+	slow   bool  // the round has taken longer than slowRound
 	err    error // a panic in it
+}
+
+// judgement is what is known of one certificate.
+type judgement struct {
+	known   bool // it was judged
+	found   candidate
+	refusal *Refusal // nil: it qualifies
+	checked bool     // the refusal is the verifier's, which may not have known an issuer
 }
 
 // assessGrace is how long a prompt waits for the assessment: local checks end well within it, so that a
 // card which cannot log the user in is not asked for its PIN; a slow network does not delay the prompt.
 const assessGrace = 150 * time.Millisecond
 
-// assess starts the assessment of all cards.
+// assess starts the assessment of all cards. end must be called.
 func (t *attempt) assess(ctx context.Context, ahead *prepared, cards []*card) *assessment {
-	s := &assessment{ahead: ahead, owned: make(chan struct{}), done: make(chan struct{})}
-	s.ctx, s.cancel = context.WithTimeout(ctx, t.assessTime())
-
-	owned := sync.OnceFunc(func() { close(s.owned) })
-	go func() {
-		defer close(s.done)
-		defer owned()
-		defer recoverInto(&s.err)
-		t.runAssessment(s, cards, owned)
-	}()
+	s := &assessment{parent: ctx, ahead: ahead, cancel: func() {}}
+	t.startRound(s, cards)
 	return s
 }
 
-func (t *attempt) runAssessment(s *assessment, cards []*card, owned func()) {
-	cards = s.withCheckers(cards)
+// end ends the round that is under way.
+func (s *assessment) end() { s.cancel() }
+
+// startRound starts to judge what was read of the cards and is not judged yet. The round before must
+// be over.
+func (t *attempt) startRound(s *assessment, cards []*card) {
+	s.cancel()
+	s.ctx, s.cancel = context.WithTimeout(s.parent, t.assessTime())
+	s.owned, s.done = make(chan struct{}), make(chan struct{})
+
+	began := time.Now()
+	owned := sync.OnceFunc(func() { close(s.owned) })
+	go func() {
+		defer close(s.done)
+		defer func() { s.slow = time.Since(began) > slowRound }()
+		defer owned()
+		defer recoverInto(&s.err)
+		t.runRound(s, cards, owned)
+	}()
+}
+
+func (t *attempt) runRound(s *assessment, cards []*card, owned func()) {
+	checkers := s.checkers(cards)
 	defer s.ahead.close()
 
-	for _, c := range cards {
-		c.checker.expect(s.ahead.connected, certificates(c.objects), t.req.User)
+	for i, c := range cards {
+		if checkers[i] != nil {
+			checkers[i].expect(s.connected(), certificates(c.unjudged()), t.req.User)
+		}
 	}
-	for _, c := range cards {
-		c.checkedAt = t.a.now()
-		c.owners = t.owners(s.ctx, c.checker, c)
+	for i, c := range cards {
+		if checkers[i] == nil {
+			continue
+		}
+		if len(c.qualified) == 0 {
+			c.checker, c.checkedAt = checkers[i], t.a.now() // what is said of a moment counts from that on
+		}
+		c.doubt()
+		c.owners = t.owners(s.ctx, checkers[i], c)
 	}
 	owned()
 
-	for _, c := range cards {
-		if !c.hidden {
-			c.qualified, c.rejected = t.qualify(s.ctx, c.checker, c)
-			c.checkedAt = t.a.now()
+	for i, c := range cards {
+		if checkers[i] != nil && !c.hidden && len(c.qualified) == 0 {
+			c.qualified, c.rejected = t.qualify(s.ctx, checkers[i], c)
 		}
 	}
 }
 
-// withCheckers gives each card the checker of its block, and returns those that have one.
-func (s *assessment) withCheckers(cards []*card) []*card {
+// connected is the context of connections that are made before anybody asks: that of those that were
+// made ahead, as long as there is one.
+func (s *assessment) connected() context.Context {
+	if s.ahead.connected.Err() == nil {
+		return s.ahead.connected
+	}
+	return s.ctx
+}
+
+// unjudged are the certificates that were read since the last round.
+func (c *card) unjudged() []token.Object { return c.objects[len(c.judged):] }
+
+// doubt makes room for the judgements of what was read since the last round. Where the certificate of
+// an authority is among it, what the verifier has refused is judged once more: it may be the issuer.
+func (c *card) doubt() {
+	issuer := false
+	for _, o := range c.unjudged() {
+		issuer = issuer || o.Cert != nil && o.Cert.IsCA
+		c.judged = append(c.judged, judgement{})
+	}
+	for i, j := range c.judged {
+		if issuer && j.checked {
+			c.judged[i] = judgement{}
+		}
+	}
+}
+
+// checkers are those of the blocks of the cards, nil for a card whose block has none.
+func (s *assessment) checkers(cards []*card) []*Checker {
 	for _, c := range cards {
 		s.ahead.start(c.block)
 	}
 
-	var good []*card
-	for _, c := range cards {
+	all := make([]*Checker, len(cards))
+	for i, c := range cards {
 		checker, err := s.ahead.wait(c.block)
 		if err != nil {
 			c.fault = refuse(ConfigurationInvalid, err)
 			continue
 		}
-		c.checker = checker
-		good = append(good, c)
+		all[i] = checker
 	}
-	return good
+	return all
 }
 
 // verdictGrace is what is added to verify_timeout for judging what the network has said, or not said, by then.
@@ -98,30 +158,53 @@ const verdictGrace = 100 * time.Millisecond
 // from them.
 func (t *attempt) assessTime() time.Duration { return t.conf.Global.VerifyTimeout + verdictGrace }
 
-// qualify returns the certificates that check and map, and, when there is none, why.
+// qualify judges the certificates that are not judged yet. It returns those that check and map, and,
+// when there is none, why.
 func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate, *Refusal) {
 	checks := t.checkAll(ctx, k, c)
-	var qualified []candidate
-	var worst *Refusal
 	for i, o := range c.objects {
-		if c.otherObject(o) {
+		if c.judged[i].known || c.otherObject(o) {
 			continue
 		}
-		q, r := t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
-		if r == nil {
-			qualified = append(qualified, q)
-			continue
-		}
-		t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(o)}, r.attrs()...)...)
-		worst = furthest(worst, r)
+		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
+		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		c.judged[i] = j
 	}
-	if len(qualified) > 0 {
+
+	qualified, worst := c.sum()
+	if len(qualified) > 0 || c.whole {
+		t.logRefused(ctx, c)
+	}
+	return qualified, worst
+}
+
+// sum returns the certificates that qualify, and, when there is none, why.
+func (c *card) sum() (qualified []candidate, worst *Refusal) {
+	for _, j := range c.judged {
+		switch {
+		case !j.known:
+		case j.refusal == nil:
+			qualified = append(qualified, j.found)
+		default:
+			worst = furthest(worst, j.refusal)
+		}
+	}
+	switch {
+	case len(qualified) > 0:
 		return qualified, nil
-	}
-	if worst == nil {
+	case worst == nil:
 		worst = refuse(NoMatchingCertificate, errors.New("the token shows no certificate that may be used"))
 	}
 	return nil, worst
+}
+
+// logRefused writes why certificates of a card were refused, once nothing more is read of it.
+func (t *attempt) logRefused(ctx context.Context, c *card) {
+	for i, j := range c.judged {
+		if r := j.refusal; j.known && r != nil {
+			t.log.Log(ctx, t.levelOf(r), "certificate refused", append([]any{"subject", subjectOf(c.objects[i])}, r.attrs()...)...)
+		}
+	}
 }
 
 // levelOf: what is passed over without a word has one line in the log, that of the login.
@@ -142,7 +225,8 @@ type check struct {
 // checksAtOnce bounds how many certificates of a card are checked at the same time.
 const checksAtOnce = 8
 
-// checkAll checks the certificates side by side: none has to wait until the network has no answer for another.
+// checkAll checks the certificates that are not judged yet, side by side: none has to wait until the network has no
+// answer for another.
 func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -154,7 +238,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 	slots := make(chan struct{}, checksAtOnce)
 	var group sync.WaitGroup
 	for i, o := range card.objects {
-		if o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
+		if card.judged[i].known || o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
 			continue
 		}
 		slots <- struct{}{}
@@ -218,7 +302,7 @@ func (t *attempt) awaitAssessment(ctx context.Context, s *assessment, c *card) *
 	if !s.over() {
 		t.verifying(ctx)
 	}
-	if r := t.waitAssessment(ctx, s); r != nil {
+	if r := t.settle(ctx, s, []*card{c}); r != nil {
 		return r
 	}
 	return t.assessed(s, c)
@@ -293,10 +377,14 @@ func (c *card) verdict() *Refusal {
 
 // assessHidden reads and checks the certificates that a card shows only after login.
 func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
-	if err := c.read(shown); err != nil {
-		return readRefusal(ctx, err)
+	var objects []token.Object
+	for o, err := range shown {
+		if err != nil {
+			return readRefusal(ctx, err)
+		}
+		objects = append(objects, o)
 	}
-	if len(c.objects) == 0 {
+	if len(objects) == 0 {
 		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
 	}
 	t.verifying(ctx)
@@ -306,10 +394,13 @@ func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, show
 	if r := s.fault(c); r != nil {
 		return r
 	}
+	c.forget()
+	c.objects, c.whole = objects, true
 	return t.checkNow(ctx, c.checker, c)
 }
 
-// checkNow checks what the card shows, while the user waits; its deadline is verify_timeout.
+// checkNow checks what was read of the card and is not judged yet, while the user waits; its deadline
+// is verify_timeout.
 func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 	if err := t.conv.Wait(ctx, t.conf.Global.VerifyTimeout+5*time.Second); err != nil {
 		return refuse(InternalFault, err)
@@ -318,10 +409,11 @@ func (t *attempt) checkNow(ctx context.Context, k *Checker, c *card) *Refusal {
 	fresh, cancel := context.WithTimeout(ctx, t.assessTime())
 	defer cancel()
 
-	k.expect(fresh, certificates(c.objects), t.req.User)
+	c.checker, c.checkedAt = k, t.a.now()
+	k.expect(fresh, certificates(c.unjudged()), t.req.User)
+	c.doubt()
 	c.owners = t.owners(fresh, k, c)
 	c.qualified, c.rejected = t.qualify(fresh, k, c)
-	c.checker, c.checkedAt = k, t.a.now()
 	return c.verdict()
 }
 

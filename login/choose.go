@@ -15,12 +15,12 @@ func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card)
 	if len(cards) == 1 && cards[0].hidden && t.asksHidden() {
 		return cards, nil
 	}
-	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 || !t.conf.Global.AskCertificate) {
+	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 && cards[0].whole || !t.conf.Global.AskCertificate) {
 		early, r := t.mayAskEarly(ctx, s, cards[0])
 		if early || r != nil {
 			return cards, r
 		}
-	} else if r := t.waitAssessment(ctx, s); r != nil {
+	} else if r := t.settle(ctx, s, cards); r != nil {
 		return nil, r
 	}
 	queue, r := t.rankCards(s, cards)
@@ -33,6 +33,16 @@ func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card)
 // mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is asked for beside it. In
 // ModeSkip nobody is asked for the PIN of a card that says nothing about him: there it is waited for whose it is.
 func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
+	for {
+		early, r := t.mayAskNow(ctx, s, c)
+		if early || r != nil || !t.goOn(ctx, s, []*card{c}) {
+			return early, r
+		}
+	}
+}
+
+// mayAskNow is mayAskEarly for one round of the assessment.
+func (t *attempt) mayAskNow(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
 	grace := time.After(assessGrace)
 	if t.mode() == ModeSkip {
 		if r := t.waitFor(ctx, s.owned); r != nil {
@@ -81,7 +91,7 @@ type choice struct {
 // letUserChoose asks which certificate to use when several would log different users in. The list
 // shows certificates, never the users found. An application that cannot ask gets the first.
 func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *Refusal) {
-	if !t.find() || !t.conf.Global.AskCertificate || t.req.Silent {
+	if !t.asksCertificate() {
 		return queue, nil
 	}
 	choices, users := t.choicesOf(queue)
@@ -98,7 +108,7 @@ func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *R
 		return nil, refuse(PINNotRead, err)
 	}
 	picked := choices[n-1]
-	picked.card.qualified = []candidate{picked.cand}
+	picked.card.qualified, picked.card.picked = []candidate{picked.cand}, true
 	return []*card{picked.card}, nil
 }
 

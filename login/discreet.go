@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/secret"
-	"pam_pkcs11/token"
 )
 
 // A request is discreet when it comes from another host and remote_login_hides is set: it does not tell
@@ -44,7 +43,7 @@ func (t *attempt) isDiscreet(ctx context.Context, a *remoteAnswer) bool {
 // tryDiscreetly asks for a PIN whatever the card is, and decides after that which card may get it.
 func (t *attempt) tryDiscreetly(ctx context.Context, ahead *prepared, cards []*card) (*success, *Refusal) {
 	s := t.assess(ctx, ahead, cards)
-	defer s.cancel()
+	defer s.end()
 
 	asked := t.a.now()
 	pin, r := t.discreetPIN(ctx)
@@ -137,7 +136,7 @@ func (t *attempt) discreetRefusal(s *assessment, c *card) *Refusal {
 	switch {
 	case c.token.PIN.AtReader:
 		return refuse(PINNotRead, errors.New("the PIN would be typed at the reader, and the user is at another host"))
-	case c.token.PIN.Tries.Level == token.Last:
+	case nearness(c.token.PIN.Tries) == tellLast:
 		return refuse(PINNotRead, errors.New("the last try is not for another host, where remote_login_hides tells nobody of it"))
 	}
 	return t.tokenWithoutPIN(c)

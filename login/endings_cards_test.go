@@ -325,6 +325,7 @@ func TestFaults(t *testing.T) {
 	signing := func(name string, want Outcome, message string, h ...happening) ending {
 		return dead(name, want, message, h...).says(asked("alice", proving, "E Error "+message)...).with(func(e *ending) { e.pins = 1 })
 	}
+	second := func(e *ending) { e.card = "alice and bob" } // after bob's, and bob's passed over once more
 	proven := func(e *ending) { e.log = "source of cards not closed" }
 	playAll(t, []ending{
 		dead("the module takes no variables", LibraryNotLoaded, "2302", fails("Prepare", fault)),
@@ -334,16 +335,16 @@ func TestFaults(t *testing.T) {
 		dead("the card cannot be opened", SessionNotOpened, "2312", fails("C_OpenSession", token.ErrFault)),
 		dead("the card is pulled before it is opened", SessionNotOpened, "2312", at("C_OpenSession", pulled)),
 		dead("the certificates cannot be read", TokenFault, "2314", fails("C_FindObjects", token.ErrFault)),
-		dead("the second certificate cannot be read", TokenFault, "2314", failsAt("C_FindObjects", 2, fault)),
-		dead("the card is pulled while it is read", CardRemoved, "2368", failsAt("C_FindObjects", 2, token.ErrRemoved)),
+		dead("the second certificate cannot be read", TokenFault, "2314", failsAt("C_FindObjects", 3, fault)).with(second),
+		dead("the card is pulled while it is read", CardRemoved, "2368", failsAt("C_FindObjects", 3, token.ErrRemoved)).with(second),
 		dead("a certificate that the card fails to give", TokenFault, "2314", func(s *stage) { s.cards[0].Objects[0].Err = token.ErrFault }),
 		dead("a certificate that is too large", CertificateInvalid, "2330", func(s *stage) { s.cards[0].Objects[0].Err = fault }),
 		signing("the card is pulled at the signature", CardRemoved, "2368", at("C_Sign", pulled)),
 		signing("another card is there at the signature", CardRemoved, "2368", at("C_Sign", exchanged)),
 		signing("the card fails at the signature", TokenFault, "2314", fails("C_Sign", token.ErrFault)),
-		signing("another program resets the card", TokenFault, "2314", fails("C_Sign", token.ErrReset)),
-		signing("another program uses the card", TokenFault, "2314", fails("C_Sign", token.ErrInUse)),
-		signing("nobody touches the card", SigningFailed, "2340", fails("C_Sign", token.ErrTouch)),
+		signing("another program resets the card", TokenFault, "2406", fails("C_Sign", token.ErrReset)),
+		signing("another program uses the card", TokenFault, "2404", fails("C_Sign", token.ErrInUse)),
+		signing("nobody touches the card", SigningFailed, "2402", fails("C_Sign", token.ErrTouch)),
 		signing("the card does not sign", SigningFailed, "2340", fails("C_Sign", fault)),
 		signing("the card has no key", NoPrivateKey, "2340", fails("C_Sign", token.ErrNoKey)),
 		signing("no random numbers", NoRandom, "2338", func(s *stage) { s.auth.Random = empty{} }),

@@ -44,6 +44,7 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 		res.Forward = forward
 	}
 	t.warnExpiry(ctx, chosen)
+	t.warnDefault(ctx, c)
 	return &success{result: res, checker: c.checker, card: c, chosen: chosen}, nil
 }
 

@@ -3,7 +3,10 @@ package login
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"pam_pkcs11/token"
 )
 
 // A prompt may stay open for long: a screen locker asks in the evening and is answered in the
@@ -63,26 +66,24 @@ func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
 		c.checker, c.checkedAt = checker, t.a.now()
 		return nil
 	}
-	if err := c.read(c.session.Certificates(ctx)); err != nil {
-		return readRefusal(ctx, err)
-	}
-	chosen := c.qualified
-	if r := t.checkNow(ctx, checker, c); r != nil {
+	before := *c
+	c.forget()
+	if r := t.judgeRest(ctx, checker, c, c.session.Certificates(ctx)); r != nil {
 		return r
 	}
-	return c.keep(chosen)
+	return c.keep(&before)
 }
 
 // keep leaves of the certificates that qualify those that did so before the prompt, or were chosen
-// there.
-func (c *card) keep(chosen []candidate) *Refusal {
+// there. What was not read then has been refused by nobody.
+func (c *card) keep(before *card) *Refusal {
 	var kept []candidate
 	for _, q := range c.qualified {
-		for _, before := range chosen {
-			if q.object.Cert.Equal(before.object.Cert) {
-				kept = append(kept, q)
-				break
-			}
+		same := func(b token.Object) bool { return b.Cert != nil && q.object.Cert.Equal(b.Cert) }
+		chosen := slices.ContainsFunc(before.qualified, func(b candidate) bool { return same(b.object) })
+		unread := !before.whole && !slices.ContainsFunc(before.objects, same)
+		if chosen || unread {
+			kept = append(kept, q)
 		}
 	}
 	if c.qualified = kept; len(kept) == 0 {

@@ -158,7 +158,7 @@ type attempt struct {
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
 
-	selection Selection // which slots may be used
+	selection token.Selectors // which slots may be used
 
 	progress progress // for Progress
 }

@@ -1,12 +1,14 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
@@ -29,9 +31,13 @@ func (e *NoCardError) Error() string { return e.Detail }
 // Unwrap returns why the daemon cannot be reached.
 func (e *NoCardError) Unwrap() error { return e.Service }
 
-// ExplainNoCard says of slots of which the selector takes none why that is so.
-func ExplainNoCard(s Selection, slots []token.Slot) *NoCardError {
-	if len(slots) == 0 {
+// ExplainNoCard says of slots of which the selectors of a configuration take none why that is so.
+func ExplainNoCard(conf *config.Config, s token.Selectors, slots []token.Slot) *NoCardError {
+	switch {
+	case len(slots) > 0:
+	case conf.Module.Builtin: // whose daemon has answered
+		return &NoCardError{Detail: "no reader is connected"}
+	default:
 		return explainNoSlot(reachReaderService())
 	}
 	e := &NoCardError{Fit: token.Empty}
@@ -53,6 +59,16 @@ func slotName(s *token.Slot) string {
 		return fmt.Sprintf("slot %d", s.Index)
 	}
 	return fmt.Sprintf("slot %d (%s)", s.Index, s.Description)
+}
+
+// firstError is why the first card that cannot be read cannot be; it is of this module's kind.
+func firstError(slots []token.Slot) error {
+	for _, s := range slots {
+		if s.Err != nil && !errors.Is(s.Err, token.ErrForeign) {
+			return s.Err
+		}
+	}
+	return nil
 }
 
 // explainNoSlot: a library that shows no slot at all has found no reader, or nobody to ask for one.
@@ -82,7 +98,7 @@ func reachReaderService() error {
 
 // noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
 func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
-	why := ExplainNoCard(t.selection, slots)
+	why := ExplainNoCard(t.conf, t.selection, slots)
 	err := error(why)
 	if t.token != "" && why.Fit == token.Another {
 		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)
@@ -98,6 +114,7 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoReader
 	case why.Fit == token.Unreadable:
 		r.Outcome = TokenUnreadable
+		r.sentence = faultRefusal(TokenUnreadable, firstError(slots)).sentence
 		if t.mode() == ModeRefuse {
 			r.Restore = "foreign_card = skip"
 		}
@@ -105,4 +122,18 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 		r.sentence = MsgNoSuitableCard
 	}
 	return r
+}
+
+// noReaders refuses a request because the daemon of the readers, or they themselves, cannot be used:
+// without readers there is no card. nil is another error.
+func noReaders(err error) *Refusal {
+	sentence := MsgNoReaderService
+	switch {
+	case errors.Is(err, token.ErrNoService):
+	case errors.Is(err, token.ErrInUse):
+		sentence = MsgReaderHeld
+	default:
+		return nil
+	}
+	return &Refusal{Outcome: NoCard, Err: err, sentence: sentence}
 }

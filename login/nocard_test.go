@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/token"
 )
 
@@ -43,7 +44,7 @@ func TestExplainNoCard(t *testing.T) {
 			TokenUnreadable, MsgTokenUnreadable, []string{"CKR_TOKEN_NOT_RECOGNIZED"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &attempt{token: tt.session, selection: Selection{tt.selector}}
+			a := &attempt{conf: &config.Config{}, token: tt.session, selection: token.Selectors{tt.selector}}
 			r := a.noCard(tt.slots, "no card within 1s")
 			if r.Outcome != tt.outcome || r.message() != tt.sentence {
 				t.Errorf("%v, %q", r.Outcome, r.message())
@@ -64,7 +65,7 @@ func TestExplainNoCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	r := (&attempt{selection: Selection{{}}}).noCard(nil, "")
+	r := (&attempt{conf: &config.Config{}, selection: token.Selectors{{}}}).noCard(nil, "")
 	var why *NoCardError
 	if r.message() != MsgNoReader || !errors.As(r, &why) || why.Service != nil {
 		t.Errorf("with a daemon and no reader: %q, %v", r.message(), r)

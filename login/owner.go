@@ -13,6 +13,7 @@ type owner struct {
 	asked   bool // else the chain and the mapping are still to be looked at
 	mapped  mapper.Result
 	refusal *Refusal // it says nothing about the user, or nobody can tell
+	checked bool     // the refusal is the verifier's
 }
 
 // owners finds out, in ModeSkip, whose the certificates are before anybody is asked whether they
@@ -20,16 +21,17 @@ type owner struct {
 // over. A certificate for which no network is needed, and whose dates are in order, is left to the
 // one check that it has in the other modes.
 func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
-	objects := c.objects
-	all := make([]owner, len(objects))
+	all := make([]owner, len(c.objects))
+	copy(all, c.owners)
 	if t.mode() != ModeSkip {
 		return all
 	}
-	others := certificates(objects)
-	for i, o := range objects {
-		if o.Err != nil || c.otherObject(o) {
+	others := certificates(c.objects)
+	for i, o := range c.objects {
+		if c.judged[i].known || o.Err != nil || c.otherObject(o) {
 			continue
 		}
+		all[i] = owner{}
 		at, inForce := t.moment(o.Cert)
 		if p := k.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
 			continue
@@ -37,7 +39,7 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 		all[i].asked = true
 		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
-			all[i].refusal = verifyRefusal(k.conf, o.Cert, err, ctx.Err() != nil)
+			all[i].refusal, all[i].checked = verifyRefusal(k.conf, o.Cert, err, ctx.Err() != nil), true
 			continue
 		}
 		all[i].mapped, all[i].refusal = t.mapObject(ctx, k, Checked(o.Cert, result))

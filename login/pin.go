@@ -81,7 +81,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 		return nil, asChange(r)
 	}
 	if len(slots) == 0 {
-		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.selection, all))
+		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.conf, t.selection, all))
 	}
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
@@ -90,8 +90,8 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 		return nil, refuse(ChangeNotOurs, r)
 	}
 	s := t.assess(ctx, ahead, cards)
-	defer s.cancel()
-	if r := t.waitAssessment(ctx, s); r != nil {
+	defer s.end()
+	if r := t.settle(ctx, s, cards); r != nil {
 		closeCards(cards)
 		return nil, asChange(r)
 	}
@@ -132,7 +132,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
 	if c.token.PIN.AtReader {
-		done, r := t.startPad(ctx, changeOnPad.text(c.token.PIN.Tries.Level), 3)
+		done, r := t.startPad(ctx, t.request(changeOnPad, c.token.PIN.Tries), 3)
 		if r != nil {
 			return asChange(r)
 		}
@@ -164,10 +164,11 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 			old, fresh = nil, nil
 		}
 	}()
-	if old, r = t.askChange(ctx, c, promptOldPIN.text(c.token.PIN.Tries.Level), word, MsgPINDoesNotFit); r != nil {
+	question := t.request(promptOldPIN, c.token.PIN.Tries, word)
+	if old, r = t.askChange(ctx, c, question, MsgPINDoesNotFit); r != nil {
 		return
 	}
-	if fresh, r = t.askChange(ctx, c, MsgChangeNewPIN, word, MsgNewPINDoesNotFit); r != nil {
+	if fresh, r = t.askChange(ctx, c, t.say(MsgChangeNewPIN, word), MsgNewPINDoesNotFit); r != nil {
 		return
 	}
 	if bytes.Equal(old.Bytes(), fresh.Bytes()) {
@@ -185,8 +186,8 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 }
 
 // askChange asks for one PIN and refuses what the token cannot take, without sending it.
-func (t *attempt) askChange(ctx context.Context, c *card, prompt, word, misfit string) (*secret.PIN, *Refusal) {
-	pin, err := t.conv.Prompt(ctx, t.say(prompt, word))
+func (t *attempt) askChange(ctx context.Context, c *card, question, misfit string) (*secret.PIN, *Refusal) {
+	pin, err := t.conv.Prompt(ctx, question)
 	if err != nil {
 		return nil, asChange(refuse(PINNotRead, err))
 	}

@@ -58,10 +58,10 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 
 // typedPIN asks once. What the token cannot have as its PIN is refused here.
 func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PIN, *Refusal) {
-	n := c.token.PIN.Tries.Level
-	text := t.say(promptPIN.text(n), t.tokenType(c.conf))
+	n := c.token.PIN.Tries
+	text := t.request(promptPIN, n, t.tokenType(c.conf))
 	if named {
-		text = t.say(promptNamedPIN.text(n), c.token.Label)
+		text = t.request(promptNamedPIN, n, c.token.Label)
 	}
 	pin, err := t.conv.Prompt(ctx, text)
 	if err != nil {
@@ -119,10 +119,12 @@ func (t *attempt) tokenWithoutPIN(c *card) *Refusal {
 }
 
 func (t *attempt) warnTries(ctx context.Context, k *token.Info) {
-	switch k.PIN.Tries.Level {
-	case token.Last:
+	switch n := k.PIN.Tries; nearness(n) {
+	case tellLast:
 		t.info(ctx, MsgFinalTry)
-	case token.Few:
+	case tellNumber:
+		t.info(ctx, MsgTriesLeft, n.Left)
+	case tellFew:
 		t.info(ctx, MsgFewTries)
 	}
 }
@@ -184,7 +186,7 @@ func (t *attempt) mayBeTaken(k *token.Info, pin *secret.PIN) *Refusal {
 		}
 	case !pattern.Match(pin.Bytes()): // an empty one, which nullok would let pass
 		return refuse(PINDoesNotFit, fmt.Errorf("the secret of an earlier module does not match %s", pattern))
-	case k.PIN.Tries.Level != token.Untold:
+	case nearness(k.PIN.Tries) != tellNothing:
 		return refuse(PINNotRead, errors.New("a secret of an earlier module is sent only where "+
 			"the token tells of no wrong PIN since the last right one"))
 	}

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"time"
 
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/token"
@@ -24,9 +23,10 @@ type proof struct {
 	s *assessment
 	c *card
 
-	asked     bool   // the card was ready to sign
-	challenge []byte // what the last key was to sign
-	endPad    func() // ends the wait for the reader's keypad; nil without one
+	asked     bool        // the card was ready to sign
+	offered   []candidate // whose keys may sign now
+	challenge []byte      // what the last key was to sign
+	endPad    func()      // ends the wait for the reader's keypad; nil without one
 }
 
 // prove logs in to the card with the PIN and lets it sign a fresh challenge of this machine's
@@ -43,7 +43,7 @@ func (t *attempt) prove(ctx context.Context, s *assessment, c *card, pin *secret
 	t.at(stepPIN)
 	sent := pin
 	if c.token.PIN.AtReader {
-		done, r := t.startPad(ctx, typeOnPad.text(c.token.PIN.Tries.Level), 1)
+		done, r := t.startPad(ctx, t.request(typeOnPad, c.token.PIN.Tries), 1)
 		if r != nil {
 			return candidate{}, r
 		}
@@ -124,13 +124,17 @@ func (p *proof) choose(ctx context.Context, shown iter.Seq2[token.Object, error]
 	}
 
 	t.info(ctx, MsgSigning)
+	return p.offer(ctx, c.qualified), nil
+}
+
+// offer has the card prove the first of these certificates that it can.
+func (p *proof) offer(ctx context.Context, list []candidate) token.Choice {
+	t := p.t
 	choice := token.Choice{
 		Message: p.newChallenge,
-		Signing: func(u token.KeyUse) func() {
-			return t.hintTouch(ctx, u.PINAgain || t.discreet).stop
-		},
+		Signing: func(u token.KeyUse) func() { return t.signing(ctx, u) },
 		PINAgain: func() (func(), error) {
-			done, r := t.startPad(ctx, MsgPINPadAgain, 1)
+			done, r := t.startPad(ctx, t.say(MsgPINPadAgain), 1)
 			if r != nil {
 				return nil, r
 			}
@@ -140,10 +144,73 @@ func (p *proof) choose(ctx context.Context, shown iter.Seq2[token.Object, error]
 			t.log.Info("certificate without usable key", "subject", subjectOf(o), "detail", err)
 		},
 	}
-	for _, q := range c.qualified {
+	if !p.c.hidden {
+		choice.Anew = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			return p.anew(ctx, shown)
+		}
+	}
+	if !p.c.whole {
+		choice.More = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			return p.more(ctx, shown)
+		}
+	}
+
+	p.offered = list
+	for _, q := range list {
 		choice.Objects = append(choice.Objects, q.object)
 	}
-	return choice, nil
+	return choice
+}
+
+// anew chooses once more where the module had shown from memory what the card does not hold: nothing
+// that was found out before counts. The user is the same where he was named, or has picked his
+// certificate.
+func (p *proof) anew(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+	t, c := p.t, p.c
+	t.log.Info("the card holds other certificates than were remembered of it, it is judged anew", "token", c.token.Label)
+	t.verifying(ctx)
+
+	before := p.offered
+	p.offered = nil
+	if r := t.judgeShown(ctx, c.checker, c, shown); r != nil {
+		return token.Choice{}, r
+	}
+	if c.picked {
+		c.qualified = t.sameAccounts(c.qualified, before)
+	}
+	if len(c.qualified) == 0 {
+		return token.Choice{}, refuse(NoMatchingCertificate,
+			errors.New("the certificate that was chosen is not on the card any more, nor another one of its accounts"))
+	}
+	return p.offer(ctx, c.qualified), nil
+}
+
+// sameAccounts returns the candidates that have the accounts of one of those before.
+func (t *attempt) sameAccounts(list, before []candidate) []candidate {
+	var same []candidate
+	for _, q := range list {
+		if slices.ContainsFunc(before, func(b candidate) bool { return t.company(b.mapped) == t.company(q.mapped) }) {
+			same = append(same, q)
+		}
+	}
+	return same
+}
+
+// more chooses among what was not read before, where no key of what was has signed.
+func (p *proof) more(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+	t, c, tried := p.t, p.c, p.offered
+	if r := t.judgeRest(ctx, c.checker, c, shown); r != nil {
+		return token.Choice{}, r
+	}
+
+	var rest []candidate
+	for _, q := range c.qualified {
+		was := func(b candidate) bool { return b.object.Handle == q.object.Handle }
+		if !slices.ContainsFunc(tried, was) {
+			rest = append(rest, q)
+		}
+	}
+	return p.offer(ctx, rest), nil
 }
 
 // newChallenge makes what the next key is to sign.
@@ -165,11 +232,11 @@ func (p *proof) check(sig token.Signature) (candidate, *Refusal) {
 	if !p.c.conf.Module.Policy.Signature {
 		return qualified[0], nil
 	}
-	if p.challenge == nil || sig.Object < 0 || sig.Object >= len(qualified) {
+	if p.challenge == nil || sig.Object < 0 || sig.Object >= len(p.offered) {
 		return candidate{}, refuse(InternalFault, errors.New("a signature that was not asked for"))
 	}
 
-	q := qualified[sig.Object]
+	q := p.offered[sig.Object]
 	if err := verify.CheckSignature(q.object.Cert, sig.Scheme, p.challenge, sig.Bytes); err != nil {
 		return candidate{}, refuse(ProofFailed, fmt.Errorf("the signature does not belong to the certificate's key: %w", err))
 	}
@@ -191,45 +258,13 @@ func (p *proof) signRefusal(ctx context.Context, err error) *Refusal {
 	case errors.Is(err, token.ErrPINLocked):
 		return refuse(PINLocked, err)
 	case isFault(err):
-		return refuse(TokenFault, err)
+		return faultRefusal(TokenFault, err)
+	case errors.Is(err, token.ErrTouch):
+		return &Refusal{Outcome: SigningFailed, Err: err, sentence: MsgNotTouched}
 	case errors.Is(err, token.ErrNoKey):
 		return refuse(NoPrivateKey, err)
 	case p.c.token.PIN.AtReader && errors.Is(err, token.ErrCancelled):
 		return refuse(PINNotRead, err)
 	}
 	return refuse(SigningFailed, err)
-}
-
-// touchHintAfter is how long a signature may take before the user is told that the token may wait
-// for a touch. PKCS#11 does not tell; a card that is only slow has signed by then, most of the
-// time.
-const touchHintAfter = 2 * time.Second
-
-// touchHint is the pending advice to touch the token.
-type touchHint struct {
-	timer *time.Timer
-	ended chan struct{} // closed once the advice was given
-}
-
-// hintTouch gives the advice unless the signature is there before. With silent, for a
-// user who is busy at the reader's keypad, there is none. Call stop in any case.
-func (t *attempt) hintTouch(ctx context.Context, silent bool) *touchHint {
-	if silent {
-		return &touchHint{}
-	}
-	h := &touchHint{ended: make(chan struct{})}
-	h.timer = time.AfterFunc(touchHintAfter, func() {
-		var fault error
-		defer close(h.ended)
-		defer recoverInto(&fault)
-		t.instruct(ctx, MsgTouch)
-	})
-	return h
-}
-
-// stop takes the advice back, or waits until it was given: nothing is said behind it.
-func (h *touchHint) stop() {
-	if h.timer != nil && !h.timer.Stop() {
-		<-h.ended
-	}
 }

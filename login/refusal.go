@@ -82,9 +82,21 @@ func readRefusal(ctx context.Context, err error) *Refusal {
 // cardRefusal names the failure of a call to the card o, unless the login's own time was over.
 func cardRefusal(ctx context.Context, o Outcome, err error) *Refusal {
 	if isDeadline(ctx, err) {
-		o = DeadlinePassed
+		return refuse(DeadlinePassed, err)
 	}
-	return refuse(o, err)
+	return faultRefusal(o, err)
+}
+
+// faultRefusal names the failure of a card o, and tells the user where another program is the cause.
+func faultRefusal(o Outcome, err error) *Refusal {
+	r := refuse(o, err)
+	switch {
+	case errors.Is(err, token.ErrInUse):
+		r.sentence = MsgCardInUse
+	case errors.Is(err, token.ErrReset):
+		r.sentence = MsgCardReset
+	}
+	return r
 }
 
 // loginRefusal names the failure of a log-in, unless it is a wrong PIN; nil is none.
@@ -106,8 +118,10 @@ func (t *attempt) loginRefusal(k *token.Info, err error) *Refusal {
 			return nil
 		}
 		return &Refusal{Outcome: PINNotVerifiable, Err: err, Restore: "require_pin = false"}
+	case errors.Is(err, token.ErrPINNotHere):
+		return &Refusal{Outcome: PINNotVerifiable, Err: err, sentence: MsgPINNotHere}
 	default:
-		return refuse(TokenFault, err)
+		return faultRefusal(TokenFault, err)
 	}
 }
 

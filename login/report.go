@@ -12,7 +12,7 @@ import (
 // info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
 func (t *attempt) info(ctx context.Context, id string, args ...any) {
 	if !t.req.Silent && !t.discreet {
-		t.show(ctx, id, args...)
+		t.show(ctx, t.say(id, args...))
 	}
 }
 
@@ -20,15 +20,20 @@ func (t *attempt) info(ctx context.Context, id string, args ...any) {
 // it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
 // discreet request is told nothing any more once it was asked for the PIN.
 func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
+	t.instructText(ctx, t.say(id, args...))
+}
+
+// instructText is instruct with a text in the user's language.
+func (t *attempt) instructText(ctx context.Context, text string) {
 	if t.req.Silent && t.conf.Global.Quiet || !t.refuseAt.IsZero() {
 		return
 	}
-	t.show(ctx, id, args...)
+	t.show(ctx, text)
 }
 
 // show tells the user something; a text that the application does not take changes nothing.
-func (t *attempt) show(ctx context.Context, id string, args ...any) {
-	if err := t.conv.Info(ctx, t.say(id, args...)); err != nil {
+func (t *attempt) show(ctx context.Context, text string) {
+	if err := t.conv.Info(ctx, text); err != nil {
 		t.log.Debug("message not shown", "error", err)
 	}
 }
@@ -144,6 +149,16 @@ func (t *attempt) logDecisions(checked *verify.Result) {
 		}
 		t.log.Debug("certificate check", "subject", subject, "reason", string(d.Reason), "ok", d.OK, "detail", d.Detail)
 	}
+}
+
+// warnDefault tells the user and the administrator of a PIN that everybody knows.
+func (t *attempt) warnDefault(ctx context.Context, c *card) {
+	if !c.token.PIN.Default {
+		return
+	}
+	t.log.Warn("the card still has its maker's PIN, which everybody knows: whoever finds the card can log in with it",
+		"user", t.req.User, "token", c.token.Label, "token_serial", c.token.Serial)
+	t.info(ctx, MsgDefaultPIN)
 }
 
 // warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon.

@@ -97,7 +97,7 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 // PIN ends the login; a card without a usable key or mapping does not, when another one is there.
 func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) (*success, *Refusal) {
 	s := t.assess(ctx, ahead, cards)
-	defer s.cancel()
+	defer s.end()
 
 	queue, r := t.chooseCards(ctx, s, cards)
 	if r != nil {

@@ -11,10 +11,10 @@ import (
 // pinPadWait is how long a user may take for one PIN at the reader's own keypad; readers give up before.
 const pinPadWait = 2 * time.Minute
 
-// startPad tells the user to type so many PINs at the reader's keypad and announces the wait for them; done
-// ends it.
+// startPad tells the user, in a text in his language, to type so many PINs at the reader's keypad and
+// announces the wait for them; done ends it.
 func (t *attempt) startPad(ctx context.Context, text string, entries int) (done func(), r *Refusal) {
-	t.instruct(ctx, text)
+	t.instructText(ctx, text)
 	if err := t.conv.Wait(ctx, time.Duration(entries)*pinPadWait); err != nil {
 		return nil, refuse(PINNotRead, err)
 	}
@@ -29,18 +29,18 @@ func (t *attempt) wrongPIN(ctx context.Context, c *card, err error) *Refusal {
 		return refuse(PINIncorrect, err)
 	}
 
-	switch left.Level {
-	case token.Locked:
+	switch n := nearness(left); {
+	case n == tellLocked:
 		return refuse(PINLocked, err)
-	case token.Last:
+	case n == tellLast:
 		t.instruct(ctx, MsgWrongFinalTry)
-	case token.Few:
+	case left.Counted:
+		t.info(ctx, MsgTriesLeft, left.Left)
+	case n == tellFew:
 		t.info(ctx, MsgFewTries)
-	case token.Untold:
-		if t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass {
-			t.log.Warn("this token does not tell of wrong PINs: with use_first_pass and try_first_pass it can be locked "+
-				"by secrets that were typed for another module", "token", c.token.Label)
-		}
+	case t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass:
+		t.log.Warn("this token does not tell of wrong PINs: with use_first_pass and try_first_pass it can be locked "+
+			"by secrets that were typed for another module", "token", c.token.Label)
 	}
 	return refuse(PINIncorrect, err)
 }
@@ -58,25 +58,59 @@ func (c *card) triesAfter(ctx context.Context, wrong error) (left token.Tries, k
 	return fresh.PIN.Tries, true
 }
 
-// byTries is one request for a PIN in its three forms. What guards the tries stands in the request
-// itself: an application may show the user nothing else. The sentences are whole, so that they can
-// be translated.
-type byTries struct{ untold, few, last string }
+// near is what is worth telling of the tries that are left.
+type near int
 
-func (b byTries) text(n token.Level) string {
-	switch n {
-	case token.Last:
-		return b.last
-	case token.Few:
-		return b.few
+const (
+	tellNothing near = iota // nothing
+	tellFew                 // a wrong PIN was typed, and nobody knows how many are left
+	tellNumber              // so many are left, two or more
+	tellLast
+	tellLocked
+)
+
+// alwaysTold: fewer tries are always told.
+const alwaysTold = 3
+
+// nearness says what is worth telling. A number is, where it is small, or smaller than the card has
+// shown before.
+func nearness(n token.Tries) near {
+	switch {
+	case n.Level == token.Locked, n.Counted && n.Left <= 0:
+		return tellLocked
+	case n.Level == token.Last, n.Counted && n.Left == 1:
+		return tellLast
+	case n.Counted && (n.Left < alwaysTold || n.Left < n.Most || n.Level == token.Few):
+		return tellNumber
+	case n.Level == token.Few:
+		return tellFew
 	}
-	return b.untold
+	return tellNothing
+}
+
+// byTries is one request for a PIN in its forms. What guards the tries stands in the request itself:
+// an application may show the user nothing else. The sentences are whole, so that they can be
+// translated.
+type byTries struct{ untold, few, left, last string }
+
+// request is the form for the tries that are left, in the user's language; args are what the other forms
+// take.
+func (t *attempt) request(b byTries, n token.Tries, args ...any) string {
+	switch nearness(n) {
+	case tellLast:
+		return t.say(b.last, args...)
+	case tellNumber:
+		return t.say(b.left, append(args, n.Left)...)
+	case tellFew:
+		return t.say(b.few, args...)
+	}
+	return t.say(b.untold, args...)
 }
 
 var (
-	promptPIN      = byTries{MsgPINPrompt, MsgPINPromptFew, MsgPINPromptLast}
-	promptNamedPIN = byTries{MsgPINPromptNamed, MsgPINPromptNamedFew, MsgPINPromptNamedLast}
-	promptOldPIN   = byTries{MsgChangeCurrentPIN, MsgChangePINFew, MsgChangePINLast}
-	typeOnPad      = byTries{MsgPINPad, MsgPINPadFew, MsgPINPadLast}
-	changeOnPad    = byTries{MsgChangePad, MsgChangePadFew, MsgChangePadLast}
+	promptPIN      = byTries{MsgPINPrompt, MsgPINPromptFew, MsgPINPromptLeft, MsgPINPromptLast}
+	promptNamedPIN = byTries{MsgPINPromptNamed, MsgPINPromptNamedFew, MsgPINPromptNamedLeft, MsgPINPromptNamedLast}
+	promptOldPIN   = byTries{MsgChangeCurrentPIN, MsgChangePINFew, MsgChangePINLeft, MsgChangePINLast}
+	typeOnPad      = byTries{MsgPINPad, MsgPINPadFew, MsgPINPadLeft, MsgPINPadLast}
+	changeOnPad    = byTries{MsgChangePad, MsgChangePadFew, MsgChangePadLeft, MsgChangePadLast}
 )

@@ -46,12 +46,9 @@ func (t *attempt) selectCards() (err error) {
 	return err
 }
 
-// Selection says which slots a configuration selects: a selector for each of its blocks.
-type Selection []token.Selector
-
 // CardSelection is what the blocks of a configuration select.
-func CardSelection(conf *config.Config) (Selection, error) {
-	var selection Selection
+func CardSelection(conf *config.Config) (token.Selectors, error) {
+	var selection token.Selectors
 	for _, m := range conf.Modules {
 		s := token.Selector{SlotNum: m.SlotNum, SlotDescription: m.SlotDescription, TokenLabel: m.TokenLabel}
 		if m.TokenURI != "" {
@@ -66,33 +63,13 @@ func CardSelection(conf *config.Config) (Selection, error) {
 	return selection, nil
 }
 
-// Select returns the slots that qualify by the selector of their block, in their order. As
-// token.Selector.Select it may ask the library.
-func (s Selection) Select(slots []token.Slot) []token.Slot {
-	var list []token.Slot
-	for i := range slots {
-		if fit, _ := s.Judge(&slots[i]); fit == token.Fits {
-			list = append(list, slots[i])
-		}
-	}
-	return list
-}
-
-// Judge tells whether a slot qualifies by the selector of its block, as token.Selector.Judge does.
-func (s Selection) Judge(slot *token.Slot) (fit token.Fit, why string) {
-	if slot.Block < 0 || slot.Block >= len(s) {
-		return token.Another, "it is of no block of the configuration"
-	}
-	return s[slot.Block].Judge(slot)
-}
-
 // look returns all slots, and those of them whose token may be used.
 func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token.Slot, r *Refusal) {
 	slots, err := m.Slots(ctx)
-	switch {
-	case errors.Is(err, token.ErrNoService):
-		return nil, nil, noService(err)
-	case err != nil:
+	if err != nil {
+		if r := noReaders(err); r != nil {
+			return nil, nil, r
+		}
 		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
 	for _, slot := range slots {

@@ -2,6 +2,7 @@ package pcsc
 
 import (
 	"context"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -28,7 +29,8 @@ func EstablishContext() (*Context, error) {
 // is a connection. A broken connection, or a daemon that was restarted, is ErrCommError: the context is then lost, and a
 // new one can be established.
 type Client struct {
-	path string
+	path     string
+	connects func() (net.Conn, error) // nil: to path
 
 	mu       sync.Mutex
 	contexts map[SCardContext]*link
@@ -46,6 +48,23 @@ var _ Service = (*Client)(nil)
 // NewClient makes a client for the socket at path. Nothing is connected yet.
 func NewClient(path string) *Client {
 	return &Client{path: path, contexts: map[SCardContext]*link{}, handles: map[Handle]connection{}}
+}
+
+// WithDial has dial make every connection of the client, in place of one to the path. It can refuse a daemon before a byte
+// is sent to it, and bounds its own waits; EstablishContext returns its errors as they are. It is called before the client
+// is used, and returns c.
+func (c *Client) WithDial(dial func() (net.Conn, error)) *Client {
+	c.connects = dial
+	return c
+}
+
+// connectPath connects to the path.
+func (c *Client) connectPath() (net.Conn, error) {
+	conn, err := net.DialTimeout("unix", c.path, handshakeTime)
+	if err != nil {
+		return nil, ErrNoService
+	}
+	return conn, nil
 }
 
 // EstablishContext connects to the daemon.

@@ -165,3 +165,13 @@ func (p Protocol) String() string {
 	}
 	return fmt.Sprintf("0x%X", uint32(p))
 }
+
+// StatusSuffix is what the name of the socket of `pcscd --status` has behind that of the daemon's, where --socket or
+// --bundled named it, and UnusableReader begins a line of the answer that names a reader which cannot be used now.
+const (
+	StatusSuffix   = ".status"
+	UnusableReader = "cannot be used: "
+)
+
+// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd --bundled`), for root alone.
+const BundledSocket = "/run/pam_pkcs11/pcscd.comm"

@@ -2,6 +2,8 @@ package pcsc_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -59,4 +61,28 @@ func TestCallsWithContext(t *testing.T) {
 		_, err = holder.TransmitContext(t.Context(), []byte{0, 0xA4, 4, 0})
 		expect(t, "transmit", err, 0)
 	})
+}
+
+// TestDialRefuses: the error of a dial of one's own is the caller's, and nothing is sent.
+func TestDialRefuses(t *testing.T) {
+	w := newServerWorld(t, settings{notify: true})
+	refusal := errors.New("a daemon of somebody else's")
+	dials := 0
+	c := pcsc.NewClient(w.socket).WithDial(func() (net.Conn, error) {
+		if dials++; dials > 1 {
+			return nil, refusal
+		}
+		return net.Dial("unix", w.socket)
+	})
+	first, err := pcsc.NewContext(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Release()
+	if _, err := pcsc.NewContext(c); err != refusal {
+		t.Errorf("the second context: %v", err)
+	}
+	if dials != 2 {
+		t.Errorf("%d connections for two contexts", dials)
+	}
 }

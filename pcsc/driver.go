@@ -25,6 +25,12 @@ type Rescanner interface {
 	Rescan()
 }
 
+// Complainer is a Driver that knows of readers which are there and cannot be used now, as one that another program has.
+type Complainer interface {
+	// Unusable names them, each with the reason: "NAME: in use by pid 7 (pcscd)". It must not wait.
+	Unusable() []string
+}
+
 // Slot is one place for a card. The manager never makes two calls to one slot at the same time, except that Events may
 // be received from at any time; it does call different slots of one reader at the same time, and the driver orders
 // these where its reader needs it. Every call ends within the driver's own deadlines; ctx ends when the reader is

@@ -33,9 +33,13 @@ const handshakeTime = 5 * time.Second
 // dial connects and agrees on a version. A daemon that is older wants its own number, and is asked
 // a second time.
 func (c *Client) dial() (*link, error) {
-	conn, err := net.DialTimeout("unix", c.path, handshakeTime)
+	connect := c.connects
+	if connect == nil {
+		connect = c.connectPath
+	}
+	conn, err := connect()
 	if err != nil {
-		return nil, ErrNoService
+		return nil, err
 	}
 	l := &link{client: c, conn: conn, minor: wire.MaxMinor}
 	conn.SetDeadline(time.Now().Add(handshakeTime))

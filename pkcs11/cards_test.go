@@ -3,6 +3,7 @@ package pkcs11_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 	"strings"
@@ -358,5 +359,44 @@ func TestEmptyPINIsNotThePad(t *testing.T) {
 	}
 	if _, err := s.LogInAndSign(t.Context(), nil, choose); err != nil || c.times != 1 {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestMoreIsChosenWhereNoKeySigns: who has read only some of the certificates is asked for others, once.
+func TestMoreIsChosenWhereNoKeySigns(t *testing.T) {
+	keyless := object(testca.P256(), "\x01")
+	keyless.Key = nil
+	s := opened(t, load(t, card(t, keyless, object(testca.P256(), "\x02")), nil))
+	objects := shownBy(t, s)
+	other := 1
+	if objects[0].ID[0] == 2 { // the library's order is its own
+		other = 0
+	}
+
+	for name, tt := range map[string]struct {
+		more   []token.Object
+		failed error
+		want   error
+	}{
+		"another signs":         {more: objects[other : other+1]},
+		"there is no other":     {want: token.ErrNoKey},
+		"the other has no key":  {more: objects[1-other : 2-other], want: token.ErrNoKey},
+		"the caller has failed": {failed: io.ErrUnexpectedEOF, want: io.ErrUnexpectedEOF},
+	} {
+		first, c := choosing(objects[1-other:2-other], "m")
+		asked := 0
+		sig, err := s.LogInAndSign(t.Context(), pinOf(t, rightPIN), func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			choice, err := first(shown)
+			choice.More = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+				asked++
+				again := choice
+				again.Objects = tt.more
+				return again, tt.failed
+			}
+			return choice, err
+		})
+		if !errors.Is(err, tt.want) || asked != 1 || (err == nil) != (sig.Bytes != nil) || c.begun != c.done {
+			t.Errorf("%s: %v, want %v; asked %d times", name, err, tt.want, asked)
+		}
 	}
 }

@@ -8,13 +8,36 @@ import (
 	"pam_pkcs11/token"
 )
 
-// sign lets the keys of the chosen objects sign, in order, until one has.
+// sign lets the keys of the chosen objects sign, in order, until one has: those of Choose, and those
+// of More where none of them could.
 func (c *card) sign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
 	choice, err := choose(c.Certificates(ctx))
 	if err != nil {
 		return token.Signature{}, err
 	}
 
+	sig, err := c.signFirst(ctx, pin, choice)
+	if err == nil || choice.More == nil || ctx.Err() != nil || endsSigning(err) {
+		return sig, err
+	}
+
+	more, failed := choice.More(c.Certificates(ctx))
+	if failed != nil {
+		return token.Signature{}, failed
+	}
+	if len(more.Objects) == 0 {
+		return token.Signature{}, err
+	}
+	sig, failed = c.signFirst(ctx, pin, more)
+	if failed == nil || ctx.Err() != nil || endsSigning(failed) {
+		return sig, failed
+	}
+	return token.Signature{}, err
+}
+
+// signFirst lets the keys of one choice sign. When none has, and none of the errors ends it, the error
+// is that of the first.
+func (c *card) signFirst(ctx context.Context, pin *secret.PIN, choice token.Choice) (token.Signature, error) {
 	var first error
 	for i, o := range choice.Objects {
 		if err := ctx.Err(); err != nil {

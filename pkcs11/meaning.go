@@ -27,6 +27,8 @@ var meanings = map[Code]error{
 // Is makes errors.Is work with the errors of package token.
 func (e *Error) Is(target error) bool {
 	switch target {
+	case token.ErrForeign:
+		return e.Func == "C_GetTokenInfo" && e.Code == CKR_TOKEN_NOT_RECOGNIZED
 	case token.ErrNotStarted:
 		return e.Func == "C_Initialize"
 	case token.ErrCancelled:

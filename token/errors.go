@@ -77,11 +77,11 @@ func (e *Error) Unwrap() []error {
 }
 
 // EndsSigning reports whether after this error of a key no other key is tried: the card is not
-// usable any more, or another key would cost another try of the PIN.
+// usable any more, or another key would cost another try of the PIN or another touch.
 func EndsSigning(err error) bool {
 	for _, end := range []error{
 		ErrPINWrong, ErrPINFormat, ErrPINLocked,
-		ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault,
+		ErrRemoved, ErrOtherCard, ErrReset, ErrInUse, ErrFault, ErrTouch,
 	} {
 		if errors.Is(err, end) {
 			return true

@@ -57,6 +57,13 @@ type Choice struct {
 	// Choose's does. nil has the object passed over with ErrNoKey. Only a Session that remembers
 	// what cards hold calls it.
 	Anew Choose
+
+	// More is called, at most once, where no key of Objects has signed though none of the errors of
+	// EndsSigning came: the caller may have read only some of the certificates. shown reads what the
+	// card shows, from its beginning. The objects of the Choice that More returns are tried then, and
+	// its functions are called for them; without objects the error is that of the first key. More's
+	// error ends LogInAndSign as Choose's does. nil: there is nothing else to try.
+	More Choose
 }
 
 // KeyUse is what a key that is about to sign asks of the user.
@@ -79,7 +86,10 @@ const (
 
 // Signature is what LogInAndSign returns.
 type Signature struct {
-	Object int // index in Choice.Objects of the one whose key signed
+	// Object is the index of the one whose key signed in the Objects of the Choice that holds: that of
+	// Choose, or the one that has taken its place (Anew, More).
+	Object int
+
 	Scheme certinfo.SignatureScheme
 	Bytes  []byte // for ECDSA in DER; nil where there was nothing to sign
 }

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -39,12 +40,14 @@ const (
 	Empty          // there is no token
 	Blank          // the token is not initialised
 	Unreadable     // the token cannot be read
-	Another        // the token is another than the selection asks for
+	Another        // the card is of a kind that is none of the module's, or another than is asked for
 )
 
 // Judge tells whether a slot qualifies, and in words what it was judged by. It asks the library what Select asks.
 func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 	switch {
+	case errors.Is(slot.Err, ErrForeign):
+		return Another, "its card is of another kind: " + slot.Err.Error()
 	case slot.Err != nil:
 		return Unreadable, "its token cannot be read: " + slot.Err.Error()
 	case slot.Token == nil:
@@ -71,4 +74,28 @@ func (s Selector) describes(slot *Slot) bool {
 	}
 	// Padded again: the prefix in an old configuration may end in the field's blanks.
 	return slot.Describe() == nil && strings.HasPrefix(slot.Description+strings.Repeat(" ", 64), s.SlotDescription)
+}
+
+// Selectors says which slots of a Module that is made of several may be used: one Selector for each,
+// by Slot.Block.
+type Selectors []Selector
+
+// Select returns the slots that qualify by the selector of their block, in their order. As
+// Selector.Select it may ask the library.
+func (s Selectors) Select(slots []Slot) []Slot {
+	var list []Slot
+	for _, slot := range slots {
+		if fit, _ := s.Judge(&slot); fit == Fits {
+			list = append(list, slot)
+		}
+	}
+	return list
+}
+
+// Judge tells whether a slot qualifies by the selector of its block, as Selector.Judge does.
+func (s Selectors) Judge(slot *Slot) (fit Fit, why string) {
+	if slot.Block < 0 || slot.Block >= len(s) {
+		return Another, "nothing says which slots like it may be used"
+	}
+	return s[slot.Block].Judge(slot)
 }

@@ -93,7 +93,8 @@ type Session interface {
 	// Certificates reads the certificates that the card shows now, in its order. Each is read when
 	// the loop asks for it: a loop that ends early reads no more. One that cannot be used has
 	// Object.Err and concerns no other. An error ends the loop, has an empty Object, and says that
-	// nothing is known of the rest.
+	// nothing is known of the rest. Whoever wants more later loops anew and passes over what is known:
+	// what was read in this session may be shown from memory while the card is the same.
 	Certificates(ctx context.Context) iter.Seq2[Object, error]
 
 	// LogInAndSign verifies the PIN on the card and lets the card sign with the first key that can,
@@ -146,4 +147,19 @@ type PINless interface {
 	// before that, for a card with PIN.Required. pin is only for keys that want one for each
 	// signature; it may be nil.
 	SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose Choose) (Signature, error)
+}
+
+// PUKTeller is a Session that can tell the state of the PUK without spending a try of it. Cards that
+// cannot, and PKCS#11, have none.
+type PUKTeller interface {
+	Session
+
+	// PUK asks the card. ErrNotSupported where this card does not tell.
+	PUK(ctx context.Context) (PUK, error)
+}
+
+// PUK is the state of what unblocks a PIN.
+type PUK struct {
+	Default bool // the card tells that it is the one that its maker has set, known to everybody
+	Tries   Tries
 }

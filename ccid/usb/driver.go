@@ -29,6 +29,8 @@ type Driver struct {
 	news    func(log *slog.Logger) (news, error)
 	resumes func(ctx context.Context, log *slog.Logger, resumed chan<- struct{}) // tells when the machine has slept
 	again   chan struct{}                                                        // has one element when the devices are to be looked at again
+
+	unusable unusable
 }
 
 // opener opens an interface of a device. The Transport calls gone when it finds that the device is
@@ -347,6 +349,8 @@ func (r *run) openReader(ctx context.Context, p *plugged, d *usbDevice, in *devi
 	seen := time.Now()
 	said := ""
 	wait := firstDelay
+	at := place{d.key(), in.Number}
+	defer r.unusable.forget(at)
 	for {
 		t, err := r.open.open(d, in, p.fail(r.Driver))
 		var reader *ccid.Reader
@@ -362,7 +366,9 @@ func (r *run) openReader(ctx context.Context, p *plugged, d *usbDevice, in *devi
 			wait = accessInterval
 		case errors.Is(err, errBusy):
 			wait = busyInterval
-			if holder := r.sys.holder(d, in.Number); holder != said {
+			holder := r.sys.holder(d, in.Number)
+			r.unusable.note(at, productName(info), "in use by "+holder)
+			if holder != said {
 				said = holder
 				log.Warn("the reader is in use: it is tried again and again", "by", holder)
 			}
@@ -372,6 +378,7 @@ func (r *run) openReader(ctx context.Context, p *plugged, d *usbDevice, in *devi
 			return nil
 		default:
 			wait = min(2*max(wait, firstDelay), longestDelay)
+			r.unusable.note(at, productName(info), err.Error())
 			log.Error("the reader cannot be used: it is tried again", "reader", productName(info), "in", wait, "err", err)
 			tried()
 		}

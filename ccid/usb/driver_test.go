@@ -350,10 +350,16 @@ func TestBusy(t *testing.T) {
 		if err := os.Symlink("/sys/bus/usb/drivers/pn533_usb", filepath.Join(b.Sys, "bus/usb/devices/3-1:1.0/driver")); err != nil {
 			t.Fatal(err)
 		}
-		b.run()
+		d := b.run()
 		b.expect("settled")
+		if all := d.Unusable(); len(all) != 1 || !strings.HasSuffix(all[0], ": in use by the kernel's driver pn533_usb") {
+			t.Errorf("not usable: %q", all)
+		}
 		b.wait()
 		b.expect("attach 3-1:1.0")
+		if all := d.Unusable(); len(all) != 0 {
+			t.Errorf("not usable once it is attached: %q", all)
+		}
 		if n := strings.Count(b.text.String(), "the kernel's driver pn533_usb"); n != 1 {
 			t.Errorf("the holder was named %d times", n)
 		}

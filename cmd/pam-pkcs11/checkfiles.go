@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/safefile"
 	"pam_pkcs11/login"
+	"pam_pkcs11/login/cards"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/token"
@@ -24,6 +25,9 @@ import (
 // checkLibrary looks at the file of the PKCS#11 library, and does not load it.
 func checkLibrary(i *inspection) error {
 	path := i.conf.Module.Path
+	if i.conf.Module.Builtin {
+		return nil
+	}
 	resolved, err := pkcs11.LibraryFile(path, i.conf.Global.StrictPermissions)
 	if err == nil {
 		i.reports(resolved.Reports)
@@ -54,6 +58,20 @@ func checkELF(path string) error {
 		return errors.New("is no shared library")
 	case library.Machine != self.Machine || library.Class != self.Class:
 		return fmt.Errorf("is a library for %s (%s), and this system is %s (%s)", library.Machine, library.Class, self.Machine, self.Class)
+	}
+	return nil
+}
+
+// checkDaemon tells who cannot use the daemon for readers that comes with this package. Where it is left open which
+// daemon that is, it depends on whether this system has one.
+func checkDaemon(i *inspection) error {
+	access := i.conf.Module.CardAccess
+	if access == "auto" && !cards.SystemDaemon(&i.conf.Module) {
+		access = "bundled"
+	}
+	if access == "bundled" {
+		i.add(isMinor, "readers", i.conf.Fault("card_access", errors.New("screen lockers that run as the user (swaylock, i3lock, "+
+			"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
 	}
 	return nil
 }
@@ -110,6 +128,9 @@ const lineTime = 30 * time.Second
 
 // checkMapfileLines names lines of mapfiles that can never match, and tells how others are read.
 func checkMapfileLines(i *inspection) error {
+	if i.later {
+		return nil // they do not depend on the block
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lineTime)
 	defer cancel()
 

@@ -24,7 +24,7 @@ func newConfig() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
 		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ", and opens what it\n" +
-			"points to: the PKCS#11 library, ca_dir, crl_dir, mapfiles, certificates and passwords. Run it as root, who sees\n" +
+			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. Run it as root, who sees\n" +
 			"what a login sees.\n\n" +
 			"It prints one line for each finding, with its kind in brackets: first what refuses every login [error], then\n" +
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
@@ -46,16 +46,31 @@ func newConfig() *cobra.Command {
 	return command
 }
 
-// fileChecks look at what a file without errors points to, in this order. Each adds its findings; an error is a fault
-// of the program itself.
+// fileChecks look at what a file without errors points to, in this order, for each block in use. Each adds its
+// findings; an error is a fault of the program itself.
 var fileChecks = []func(*inspection) error{
 	checkLibrary,
+	checkDaemon,
 	checkTokenURI,
 	checkAuthorities,
 	checkLists,
 	checkMappers,
 	checkMapfileLines,
 	checkResponders,
+}
+
+// checkBlocks goes through the checks for each block in use.
+func (i *inspection) checkBlocks() error {
+	whole := i.conf
+	for n := range whole.Modules {
+		i.conf, i.later, i.verifier = whole.Block(n), n > 0, nil
+		for _, check := range fileChecks {
+			if err := check(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // checkConfig prints all findings, the heaviest first.
@@ -72,10 +87,8 @@ func checkConfig(out io.Writer, i *inspection) error {
 	case err != nil && len(report.Errors) == 0:
 		i.refuses(err)
 	case err == nil:
-		for _, check := range fileChecks {
-			if err := check(i); err != nil {
-				return err
-			}
+		if err := i.checkBlocks(); err != nil {
+			return err
 		}
 	}
 

@@ -20,7 +20,8 @@ type inspection struct {
 	file     string
 	online   bool             // ask responders
 	old      bool             // compare with pam_pkcs11 0.6
-	conf     *config.Config   // nil while the file has errors
+	conf     *config.Config   // as it is for the block that is looked at; nil while the file has errors
+	later    bool             // that block is not the first
 	verifier *verify.Verifier // with the certificates of ca_dir; nil: none are asked for, or they cannot be read
 	silent   bool             // a responder that was asked gave no answer
 
@@ -59,12 +60,22 @@ var noteWeights = map[config.NoteKind]weight{
 	config.NoteDifferent:  isOld,
 }
 
+// add adds a finding, once: several blocks may have the same.
 func (i *inspection) add(w weight, kind, text string) {
-	i.findings = append(i.findings, finding{weight: w, kind: kind, text: text})
+	f := finding{weight: w, kind: kind, text: text}
+	if !slices.Contains(i.findings, f) {
+		i.findings = append(i.findings, f)
+	}
 }
 
-// refuses adds what refuses every login.
-func (i *inspection) refuses(err error) { i.add(refusesEvery, "error", i.placed(err)) }
+// refuses adds what refuses every login, or every one with a card of a later block.
+func (i *inspection) refuses(err error) {
+	if i.later {
+		i.add(refusesSome, "error", i.placed(err))
+		return
+	}
+	i.add(refusesEvery, "error", i.placed(err))
+}
 
 // fault adds what is wrong with something that a key points to. What this user may not see is no fault of it: root
 // may.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/logs"
@@ -29,6 +30,8 @@ import (
 type source struct {
 	name string
 	cert *certinfo.Certificate // nil when err is set
+
+	block int // of the configuration, which its card is of; a file's is the first
 
 	err     error            // why it cannot be used
 	outline certinfo.Outline // what can be read of it all the same
@@ -60,6 +63,36 @@ func usable(cmd *cobra.Command, all []source) []source {
 		}
 		return s.err != nil
 	})
+}
+
+// checkers judge certificates as a login with a card of their block does.
+type checkers struct {
+	authenticator *login.Authenticator
+	conf          *config.Config
+	made          map[int]*login.Checker // by block
+}
+
+// newCheckers makes the checker of the first block. Those of others are made when there is a card of theirs.
+func newCheckers(cmd *cobra.Command, conf *config.Config) (*checkers, error) {
+	k := &checkers{
+		authenticator: &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)},
+		conf:          conf,
+		made:          map[int]*login.Checker{},
+	}
+	_, err := k.of(source{})
+	return k, err
+}
+
+// of returns the checker for a certificate.
+func (k *checkers) of(s source) (*login.Checker, error) {
+	if known := k.made[s.block]; known != nil {
+		return known, nil
+	}
+	checker, err := k.authenticator.NewChecker(k.conf.Block(s.block))
+	if err == nil {
+		k.made[s.block] = checker
+	}
+	return checker, err
 }
 
 // maxCertificateFile bounds a file of certificates, in bytes.
@@ -150,7 +183,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	}
 	chosen := selector.Select(slots)
 	if len(chosen) == 0 {
-		return nil, login.ExplainNoCard(selector, slots)
+		return nil, login.ExplainNoCard(conf, selector, slots)
 	}
 	var all []source
 	for _, slot := range chosen {
@@ -158,7 +191,10 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("card %s: %w", slot.Token.Label, err)
 		}
-		all = append(all, some...)
+		for _, one := range some {
+			one.block = slot.Block
+			all = append(all, one)
+		}
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%w: the card holds none", errList)

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
-	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/login"
@@ -90,8 +89,7 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", program, n) // as a login logs it
 		}
 	}
-	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
-	checker, err := authenticator.NewChecker(conf)
+	checkers, err := newCheckers(cmd, conf)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
@@ -101,6 +99,10 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 	}
 	yes := len(certs) > 0
 	for _, c := range certs {
+		checker, err := checkers.of(c)
+		if err != nil {
+			return &cli.Error{Code: cli.Config, Err: err}
+		}
 		shown, err := m.judge(cmd.Context(), checker, conf, c, certs)
 		if err != nil {
 			return err

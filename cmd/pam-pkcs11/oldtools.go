@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
-	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/login"
 )
@@ -42,19 +41,18 @@ func newInspect() *cobra.Command {
 }
 
 // oldTool is what both need: the configuration that the arguments name, and the certificates.
-func oldTool(cmd *cobra.Command, args []string) (*config.Config, *login.Checker, []source, error) {
+func oldTool(cmd *cobra.Command, args []string) (*config.Config, *checkers, []source, error) {
 	arguments, files := sortArguments(args)
 	conf, err := login.LoadOptions(arguments)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	authenticator := &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)}
-	checker, err := authenticator.NewChecker(conf)
+	checkers, err := newCheckers(cmd, conf)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	certs, err := gather(cmd, conf, files)
-	return conf, checker, usable(cmd, certs), err
+	return conf, checkers, usable(cmd, certs), err
 }
 
 // sortArguments tells names of files from arguments of the module: what is no argument and is there as a file.
@@ -73,7 +71,7 @@ func sortArguments(args []string) (arguments, files []string) {
 
 // findLogin prints the login of the first good certificate that is somebody's.
 func findLogin(cmd *cobra.Command, args []string) error {
-	conf, checker, certs, err := oldTool(cmd, args)
+	conf, checkers, certs, err := oldTool(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -81,6 +79,10 @@ func findLogin(cmd *cobra.Command, args []string) error {
 	defer cancel()
 	var why []error
 	for _, c := range certs {
+		checker, err := checkers.of(c)
+		if err != nil {
+			return err
+		}
 		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)
@@ -98,7 +100,7 @@ func findLogin(cmd *cobra.Command, args []string) error {
 
 // inspect prints, for each good certificate, what each mapper reads from it.
 func inspect(cmd *cobra.Command, args []string) error {
-	conf, checker, certs, err := oldTool(cmd, args)
+	conf, checkers, certs, err := oldTool(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -107,6 +109,10 @@ func inspect(cmd *cobra.Command, args []string) error {
 	var why []error
 	good := 0
 	for _, c := range certs {
+		checker, err := checkers.of(c)
+		if err != nil {
+			return err
+		}
 		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)

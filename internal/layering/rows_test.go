@@ -94,7 +94,7 @@ var rows = map[string]row{
 	"mapper/internal/posix":      {},
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
-	"login/cards": {ours: "config pkcs11 token"},
+	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
@@ -109,12 +109,14 @@ var rows = map[string]row{
 
 	// What programs import, and below it the resource manager and the server of the daemon.
 	"pcsc":                   {ours: "pcsc/internal/wire"},
+	"pcsc/access":            {ours: "pcsc internal/safefile", third: "golang.org/x/sys"},
 	"pcsc/internal/wire":     {},
 	"pcsc/internal/repeats":  {},
 	"pcsc/internal/shares":   {},
+	"pcsc/internal/unlocked": {},
 	"pcsc/internal/waitfor":  {},
 	"pcsc/internal/schedule": {third: "golang.org/x/sys"},
-	"pcsc/resmgr":            {ours: "pcsc pcsc/internal/repeats pcsc/internal/shares pcsc/internal/waitfor"},
+	"pcsc/resmgr":            {ours: "pcsc pcsc/internal/repeats pcsc/internal/shares pcsc/internal/unlocked pcsc/internal/waitfor"},
 	"pcsc/server": {
 		ours: "pcsc pcsc/resmgr pcsc/internal/repeats pcsc/internal/schedule pcsc/internal/shares pcsc/internal/waitfor " +
 			"pcsc/internal/wire",

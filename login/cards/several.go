@@ -178,10 +178,12 @@ func (s *several) later(ctx context.Context, i int) (listed bool, err error) {
 }
 
 // wanted reports whether the next block has to be looked at: there is no card, or one that nobody
-// can use yet.
+// can use yet. A blank token is none, and may be a library's free slot.
 func (s *several) wanted(slots []token.Slot) bool {
-	return !slices.ContainsFunc(slots, hasCard) || slices.ContainsFunc(slots, passedOn)
+	return !slices.ContainsFunc(slots, hasCard) || slices.ContainsFunc(slots, isForeign)
 }
+
+func isForeign(s token.Slot) bool { return errors.Is(s.Err, token.ErrForeign) }
 
 // hasCard reports whether a block has read a card.
 func hasCard(s token.Slot) bool { return s.Token != nil && s.Token.Initialized }
@@ -191,7 +193,7 @@ func hasCard(s token.Slot) bool { return s.Token != nil && s.Token.Initialized }
 // kind it is.
 func passedOn(s token.Slot) bool {
 	if s.Err != nil {
-		return errors.Is(s.Err, token.ErrForeign)
+		return isForeign(s)
 	}
 	return s.Token != nil && !s.Token.Initialized
 }

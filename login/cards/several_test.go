@@ -134,6 +134,7 @@ func TestEachCardIsOfOneBlock(t *testing.T) {
 		{"foreign to the first", [][]token.Slot{{broken("A", token.ErrForeign)}, {with("A", "library")}}, "1 A: library", 2},
 		{"foreign to both", [][]token.Slot{{broken("A", token.ErrForeign)}, {broken("A", token.ErrForeign)}}, "0 A: error, 1 A: error", 2},
 		{"blank for the first", [][]token.Slot{{blank("A")}, {with("A", "library")}}, "1 A: library", 2},
+		{"a card, and a free slot", [][]token.Slot{{with("S 0", "soft"), blank("S 1")}, {with("A", "piv")}}, "0 S 0: soft, 0 S 1: blank", 1},
 		{"a failing card", [][]token.Slot{{broken("A", token.ErrFault)}, {with("A", "library")}}, "0 A: error", 2},
 		{"a card that is in use", [][]token.Slot{{broken("A", token.ErrInUse)}, {with("A", "library")}}, "0 A: error", 2},
 		{"a card that came in between", [][]token.Slot{{empty("A")}, {with("A", "library")}}, "0 A: empty", 2},

@@ -17,11 +17,16 @@ type Card struct {
 	Blank bool // was never initialised, which counts as no card
 
 	PIN    string // "": none was set
-	PUK    string // "": there is no way to unblock it
 	Wrong  int    // wrong PINs since the last right one
 	Most   int    // so many wrong PINs lock it; 0 is 3
 	Silent bool   // does not tell of tries, but that it is locked
 	Counts bool   // tells how many tries are left
+	Known  int    // the most tries that the module has seen, Tries.Most; 0 is none
+
+	PUK      string // "": there is no way to unblock it
+	PUKWrong int    // wrong PUKs since the last right one, of three
+
+	DefaultPIN, DefaultPUK bool // it tells that they are its maker's
 
 	// LogInNotRequired: its keys want no log-in. Without a PIN it is a token that has none.
 	LogInNotRequired bool
@@ -37,6 +42,14 @@ type Card struct {
 
 	Hides   bool // shows its certificates only after the log-in
 	Objects []Object
+	Reads   int // how often a certificate was read from the card
+
+	// Remembered is what the module remembers of Objects, and shows in their place until the key in
+	// the place of one has signed for another certificate. nil: nothing.
+	Remembered []Object
+
+	// LocksAtOnce: it is locked again before LogInAndSign returns; else Close locks it.
+	LocksAtOnce bool
 }
 
 // Object is a certificate on a card, and its key.
@@ -47,8 +60,9 @@ type Object struct {
 	Key   *testca.Key // nil is the certificate's own
 	NoKey bool        // there is none
 
-	PINAgain bool  // the key wants the PIN for each signature
-	Err      error // why the certificate cannot be used; Cert may be nil then
+	PINAgain bool        // the key wants the PIN for each signature
+	Touch    token.Touch // what the card tells of its wish to be touched
+	Err      error       // why the certificate cannot be used; Cert may be nil then
 }
 
 // With returns a card with these certificates and their keys, and the PIN.
@@ -65,7 +79,7 @@ func (c *Card) left() int { return max(cmp.Or(c.Most, 3)-c.Wrong, 0) }
 
 // tries is what the card tells of that.
 func (c *Card) tries() token.Tries {
-	t := token.Tries{Counted: c.Counts}
+	t := token.Tries{Counted: c.Counts, Most: c.Known}
 	if c.Counts {
 		t.Left = c.left()
 	}
@@ -94,6 +108,7 @@ func (c *Card) info() *token.Info {
 			Set:         c.PIN != "",
 			AtReader:    c.AtReader,
 			ToBeChanged: c.ToBeChanged,
+			Default:     c.DefaultPIN,
 			MinLen:      c.MinPIN,
 			MaxLen:      c.MaxPIN,
 			Tries:       c.tries(),
@@ -142,9 +157,46 @@ func (c *Card) fits(pin string) bool {
 	return len(pin) >= max(c.MinPIN, 1) && (c.MaxPIN == 0 || len(pin) <= c.MaxPIN)
 }
 
-// object is the ith certificate as a session shows it.
-func (c *Card) object(i int) token.Object {
-	o := c.Objects[i]
+// mostPUK is how many wrong PUKs lock a card for good.
+const mostPUK = 3
+
+// unblock takes a PUK, right or wrong, and a new PIN.
+func (c *Card) unblock(puk, fresh string) error {
+	switch {
+	case c.PUK == "":
+		return &token.Error{Kind: token.ErrNotSupported}
+	case c.PUKWrong == mostPUK:
+		return &token.Error{Kind: token.ErrPINLocked}
+	case puk != c.PUK:
+		c.PUKWrong++
+		return &token.Error{Kind: token.ErrPINWrong, Tries: c.triesOfPUK()}
+	}
+
+	c.PUKWrong = 0
+	if !c.fits(fresh) {
+		return &token.Error{Kind: token.ErrPINFormat}
+	}
+	c.PIN, c.Wrong = fresh, 0
+	return nil
+}
+
+// triesOfPUK is what the card tells of the tries for its PUK.
+func (c *Card) triesOfPUK() token.Tries {
+	t := token.Tries{Left: mostPUK - c.PUKWrong, Counted: true, Most: mostPUK}
+	switch {
+	case t.Left == 0:
+		t.Level = token.Locked
+	case t.Left == 1:
+		t.Level = token.Last
+	case c.PUKWrong > 0:
+		t.Level = token.Few
+	}
+	return t
+}
+
+// object is the ith of these certificates as a session shows it.
+func object(objects []Object, i int) token.Object {
+	o := objects[i]
 	shown := token.Object{Handle: uint(i + 1), ID: o.ID, Label: o.Label, Err: o.Err}
 	if o.Cert != nil {
 		shown.Value = o.Cert.DER

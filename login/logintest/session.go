@@ -18,10 +18,14 @@ type session struct {
 	info     *token.Info
 	loggedIn bool
 	changed  bool // its PIN: only Info, Refresh and Close are left then
+	anew     bool // what was remembered of the card is known to be out of date
 	closed   bool
 }
 
-var _ token.PINless = (*session)(nil)
+var (
+	_ token.PINless   = (*session)(nil)
+	_ token.PUKTeller = (*session)(nil)
+)
 
 // What a session says that was used after its end.
 var (
@@ -115,15 +119,29 @@ func (s *session) certificate(ctx context.Context, i int) (o token.Object, more 
 	}
 
 	s.locked(func() {
-		shown := len(s.card.Objects)
+		objects := s.objects()
 		if s.card.Hides && !s.loggedIn {
-			shown = 0
+			objects = nil
 		}
-		if more = i < shown; more {
-			o = s.card.object(i)
+		if more = i < len(objects); more {
+			o = object(objects, i)
+			if !s.remembers() {
+				s.card.Reads++
+			}
 		}
 	})
 	return o, more, nil
+}
+
+// remembers reports whether certificates are shown from memory.
+func (s *session) remembers() bool { return s.card.Remembered != nil && !s.anew }
+
+// objects are the certificates that the session shows.
+func (s *session) objects() []Object {
+	if s.remembers() {
+		return s.card.Remembered
+	}
+	return s.card.Objects
 }
 
 // logIn sends one PIN, or has it typed at the reader.
@@ -201,19 +219,27 @@ func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
 		return err
 	}
 
-	s.locked(func() {
-		switch c := s.card; {
-		case c.PUK == "":
-			err = &token.Error{Kind: token.ErrNotSupported}
-		case string(puk.Bytes()) != c.PUK:
-			err = &token.Error{Kind: token.ErrPINWrong}
-		case !c.fits(string(fresh.Bytes())):
-			err = &token.Error{Kind: token.ErrPINFormat}
-		default:
-			c.PIN, c.Wrong = string(fresh.Bytes()), 0
-		}
-	})
+	s.locked(func() { err = s.card.unblock(string(puk.Bytes()), string(fresh.Bytes())) })
 	return err
+}
+
+// PUK implements token.PUKTeller.
+func (s *session) PUK(ctx context.Context) (token.PUK, error) {
+	leave, err := s.call(ctx, "C_GetTokenInfo")
+	defer leave()
+	if err != nil {
+		return token.PUK{}, err
+	}
+
+	puk, err := token.PUK{}, error(nil)
+	s.locked(func() {
+		if s.card.PUK == "" {
+			err = &token.Error{Kind: token.ErrNotSupported}
+			return
+		}
+		puk = token.PUK{Default: s.card.DefaultPUK, Tries: s.card.triesOfPUK()}
+	})
+	return puk, err
 }
 
 // logOut locks the card where this session has unlocked it.

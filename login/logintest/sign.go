@@ -1,6 +1,7 @@
 package logintest
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -21,7 +22,14 @@ func (s *session) LogInAndSign(
 		return token.Signature{}, err
 	}
 	s.loggedIn = true
-	return s.sign(ctx, pin, choose)
+
+	sig, err := s.sign(ctx, pin, choose)
+	if s.card.LocksAtOnce {
+		if out := s.logOut(); err == nil && out != nil {
+			return token.Signature{}, out
+		}
+	}
+	return sig, err
 }
 
 // SignWithoutPIN implements token.PINless.
@@ -34,7 +42,8 @@ func (s *session) SignWithoutPIN(
 	return s.sign(ctx, pin, choose)
 }
 
-// sign lets the keys of the chosen certificates sign, in order, until one has.
+// sign lets the keys of the chosen certificates sign, in order, until one has: of those of Choose,
+// of Anew's where they were out of date, and of More's where none of them could.
 func (s *session) sign(
 	ctx context.Context, pin *secret.PIN, choose token.Choose,
 ) (token.Signature, error) {
@@ -43,18 +52,53 @@ func (s *session) sign(
 		return token.Signature{}, err
 	}
 
-	var first error
+	sig, ends, err := s.signFirst(ctx, pin, choice)
+	if errors.Is(err, errStale) {
+		s.anew = true
+		if choice, err = choice.Anew(s.Certificates(ctx)); err != nil {
+			return token.Signature{}, err
+		}
+		sig, ends, err = s.signFirst(ctx, pin, choice)
+	}
+	if err == nil || ends || choice.More == nil {
+		return sig, err
+	}
+
+	more, failed := choice.More(s.Certificates(ctx))
+	if failed != nil {
+		return token.Signature{}, failed
+	}
+	if len(more.Objects) == 0 {
+		return token.Signature{}, err
+	}
+	if sig, _, failed = s.signFirst(ctx, pin, more); failed == nil {
+		return sig, nil
+	}
+	if token.EndsSigning(failed) {
+		err = failed
+	}
+	return token.Signature{}, err
+}
+
+// errStale: the card does not hold what was remembered of it.
+var errStale = errors.New("the certificate is not the card's any more")
+
+// signFirst lets the keys of one choice sign. ends reports whether after its error no others are
+// tried.
+func (s *session) signFirst(
+	ctx context.Context, pin *secret.PIN, choice token.Choice,
+) (sig token.Signature, ends bool, first error) {
 	for i, o := range choice.Objects {
 		if err := ctx.Err(); err != nil {
-			return token.Signature{}, err
+			return token.Signature{}, true, err
 		}
 		sig, ends, err := s.signWith(ctx, o, pin, choice)
 		if err == nil {
 			sig.Object = i
-			return sig, nil
+			return sig, true, nil
 		}
 		if ends || token.EndsSigning(err) {
-			return token.Signature{}, err
+			return token.Signature{}, true, err
 		}
 		if choice.Passed != nil {
 			choice.Passed(o, err)
@@ -63,7 +107,7 @@ func (s *session) sign(
 			first = err
 		}
 	}
-	return token.Signature{}, first
+	return token.Signature{}, false, first
 }
 
 // signWith lets the key of one certificate sign. ends reports whether after its error no other is
@@ -72,10 +116,10 @@ func (s *session) signWith(
 	ctx context.Context, o token.Object, pin *secret.PIN, choice token.Choice,
 ) (sig token.Signature, ends bool, err error) {
 	i := int(o.Handle) - 1
-	if i < 0 || i >= len(s.card.Objects) || o.Cert == nil {
+	if i < 0 || i >= len(s.objects()) || o.Cert == nil {
 		return token.Signature{}, true, errors.New("the object is none of this session")
 	}
-	object := &s.card.Objects[i]
+	object, stale := s.keyObject(i, o)
 	key := object.key()
 	if key == nil {
 		return token.Signature{}, false, token.ErrNoKey
@@ -87,7 +131,7 @@ func (s *session) signWith(
 
 	again := object.PINAgain && s.card.AtReader
 	if choice.Signing != nil {
-		done := choice.Signing(token.KeyUse{Object: o, PINAgain: again})
+		done := choice.Signing(token.KeyUse{Object: o, PINAgain: again, Touch: object.Touch})
 		defer done()
 	}
 	if object.PINAgain {
@@ -101,9 +145,25 @@ func (s *session) signWith(
 	if err != nil {
 		return token.Signature{}, ctx.Err() != nil, err
 	}
+	if stale { // its key has signed, and not for this certificate
+		if choice.Anew == nil {
+			return token.Signature{}, false, token.ErrNoKey
+		}
+		return token.Signature{}, true, errStale
+	}
 	_, sig.Bytes = key.Sign(testca.Scheme{}, message)
 	sig.Scheme = schemeOf(key)
 	return sig, false, nil
+}
+
+// keyObject is what the card holds in the place of the ith certificate that is shown: its key signs.
+// stale reports whether the certificate there is another.
+func (s *session) keyObject(i int, o token.Object) (object *Object, stale bool) {
+	if i >= len(s.card.Objects) {
+		return &Object{}, false
+	}
+	object = &s.card.Objects[i]
+	return object, object.Cert == nil || !bytes.Equal(object.Cert.DER, o.Cert.Raw)
 }
 
 // logInForKey verifies the PIN once more. At the reader's keypad that is a second entry.

@@ -117,31 +117,63 @@ func (c *Client) Release() {
 // program finds them free; a reader that does not answer is no reason to wait longer.
 const resetTime = 2 * time.Second
 
-// abandon is Disconnect for a client that has gone without one.
+// abandon is Disconnect for a client that has gone without one. A card that it had locked to itself, or had opened with a
+// PIN, is reset; in the second case not before another's transaction has ended.
 func (h *Connection) abandon(resets *sync.WaitGroup) {
 	r := h.r
 	r.mu.Lock()
-	reset := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone && r.state&pcsc.Present != 0
-	if !reset {
+	locked, open := r.owner == h, r.unlocked.By(h)
+	if !locked && !open || h.event != pcsc.ErrSuccess || r.gone || r.state&pcsc.Present == 0 {
 		h.drop()
 		r.mu.Unlock()
 		return
 	}
 	r.mu.Unlock()
-	r.log().Info("the client is gone with the card locked: resetting it", "client", h.client)
+	r.log().Info("the client is gone: resetting the card that it left behind", "client", h.client, "locked", locked,
+		"unlocked by its PIN", open)
 	resets.Go(func() {
-		r.driver.Lock()
-		defer r.driver.Unlock()
-		if h.locked(func() pcsc.Error {
-			if r.owner != h || h.event != pcsc.ErrSuccess || r.gone {
-				return pcsc.ErrInvalidHandle
-			}
-			return pcsc.ErrSuccess
-		}) == pcsc.ErrSuccess {
-			r.power(pcsc.ResetCard)
+		if h.takeTurn() {
+			h.resetAbandoned()
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		h.drop()
 	})
+}
+
+// resetAbandoned resets the card of a client that is gone; h has the transaction lock.
+func (h *Connection) resetAbandoned() {
+	r := h.r
+	r.driver.Lock()
+	defer r.driver.Unlock()
+	r.mu.Lock()
+	due := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone
+	r.mu.Unlock()
+	if due {
+		r.power(pcsc.ResetCard)
+	}
+}
+
+// takeTurn gives h the transaction lock, after the transaction of another that runs now; r.driver is not held. It reports
+// whether h has it: not when the card was reset or removed meanwhile, or the reader given up.
+func (h *Connection) takeTurn() bool {
+	r := h.r
+	r.mu.Lock()
+	if !r.lockedByOther(h) {
+		defer r.mu.Unlock()
+		if r.owner == nil {
+			r.owner, r.depth = h, 1
+		}
+		return true
+	}
+	w := &lockWait{h: h, begin: true, result: make(chan pcsc.Error, 1)}
+	r.enqueue(w)
+	r.mu.Unlock()
+
+	select {
+	case e := <-w.result:
+		return e == pcsc.ErrSuccess
+	case <-r.ctx.Done():
+		return false
+	}
 }

@@ -50,12 +50,13 @@ type Manager struct {
 	states  *ReaderStates
 	now     func() time.Time
 
-	settled   chan struct{} // closed when the first readers are there
-	pending   atomic.Int64  // what settled still waits for
-	settle    sync.Once
-	ready     sync.Once
-	rescanMu  sync.Mutex
-	rescanner []pcsc.Rescanner
+	settled    chan struct{} // closed when the first readers are there
+	pending    atomic.Int64  // what settled still waits for
+	settle     sync.Once
+	ready      sync.Once
+	driversMu  sync.Mutex // guards the next two: what drivers can do besides
+	rescanner  []pcsc.Rescanner
+	complainer []pcsc.Complainer
 
 	mu      sync.Mutex
 	closed  bool
@@ -123,11 +124,14 @@ func Plug[S pcsc.Slot](ctx context.Context, m *Manager, d pcsc.Driver[S]) <-chan
 	key := new(int)
 	m.pending.Add(1)
 	settled := sync.OnceFunc(m.unpend)
+	m.driversMu.Lock()
 	if r, ok := any(d).(pcsc.Rescanner); ok {
-		m.rescanMu.Lock()
 		m.rescanner = append(m.rescanner, r)
-		m.rescanMu.Unlock()
 	}
+	if c, ok := any(d).(pcsc.Complainer); ok {
+		m.complainer = append(m.complainer, c)
+	}
+	m.driversMu.Unlock()
 	ended := make(chan error, 1)
 	m.work.Add(1)
 	go func() {
@@ -187,9 +191,9 @@ func (m *Manager) AwaitReaders(ctx context.Context) {
 
 // Rescan asks the drivers to look for readers again.
 func (m *Manager) Rescan() {
-	m.rescanMu.Lock()
+	m.driversMu.Lock()
 	drivers := slices.Clone(m.rescanner)
-	m.rescanMu.Unlock()
+	m.driversMu.Unlock()
 	for _, d := range drivers {
 		d.Rescan()
 	}
@@ -352,6 +356,7 @@ func (h *Connection) drop() {
 	} else {
 		r.sharing--
 	}
+	r.unlocked.Forget(h)
 	if r.owner == h {
 		r.free()
 	}

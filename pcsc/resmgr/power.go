@@ -138,6 +138,7 @@ func (r *reader) moved(state pcsc.State) {
 		r.counter++
 	}
 	r.state, r.atr, r.powered, r.protocol = state, nil, false, pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 	r.stopIdle()
 	r.free()
 	r.publish()
@@ -147,10 +148,12 @@ func (r *reader) moved(state pcsc.State) {
 func (r *reader) setPowered(atr []byte) {
 	r.state, r.atr, r.powered = pcsc.Present|pcsc.Powered|pcsc.Negotiable, append([]byte(nil), atr...), true
 	r.protocol = pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 }
 
 func (r *reader) setMute() {
 	r.state, r.atr, r.powered, r.protocol = pcsc.Present|pcsc.Swallowed, nil, false, pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 }
 
 func plausibleATR(atr []byte) bool { return len(atr) >= 2 && len(atr) <= pcsc.MaxATR }
@@ -210,6 +213,7 @@ func (r *reader) powerOff() {
 	}
 	r.tell(pcsc.ErrResetCard)
 	r.state, r.powered, r.protocol = pcsc.Present, false, pcsc.ProtocolUndefined
+	r.unlocked.Clear()
 	r.publish()
 }
 

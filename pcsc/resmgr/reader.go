@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/internal/unlocked"
 )
 
 // reader is one slot as PC/SC sees it.
@@ -39,6 +40,8 @@ type reader struct {
 	depth    int         // how many times the owner has it
 	queue    []*lockWait
 	idle     *time.Timer // switches an unused card off
+
+	unlocked unlocked.PINs[*Connection] // that connections have verified since the card was last reset
 
 	barred      uint32 // the user whose transaction was ended last, see isBarred
 	barredUntil time.Time
@@ -179,6 +182,9 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 		return nil, e
 	}
 	answer, err := r.slot.Transmit(r.ctx, uint32(active), command, reply)
+	if err == nil && unlocked.Concerns(command) {
+		r.noteUnlocking(h, command, answer)
+	}
 	r.driver.Unlock()
 	if err == nil {
 		return answer, pcsc.ErrSuccess
@@ -195,6 +201,17 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 	return nil, pcsc.ErrNotTransacted
 }
 
+// noteUnlocking keeps in mind that a command of h has opened the card, or locked it; r.driver is held. Where h was given up
+// meanwhile nobody is left to lock the card: it is reset.
+func (r *reader) noteUnlocking(h *Connection, command, answer []byte) {
+	r.mu.Lock()
+	abandoned := r.unlocked.Note(h, command, answer) && h.closed
+	r.mu.Unlock()
+	if abandoned {
+		r.power(pcsc.ResetCard)
+	}
+}
+
 // Control performs a reader command, whose answer has room for max bytes.
 func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Error) {
 	if e := h.acquire(h.mayControl); e != pcsc.ErrSuccess {
@@ -202,6 +219,9 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	}
 	r := h.r
 	out, err := r.slot.Control(r.ctx, code, in, max)
+	if command := unlocked.PadCommand(in); err == nil && command != nil && len(out) == 2 {
+		r.noteUnlocking(h, command, out)
+	}
 	r.driver.Unlock()
 	if err != nil {
 		r.logError("control", err)

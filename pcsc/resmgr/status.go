@@ -48,6 +48,18 @@ func (m *Manager) ReaderStatus() []ReaderStatus {
 	return all
 }
 
+// Unusable names the readers that are there and cannot be used now, see pcsc.Complainer.
+func (m *Manager) Unusable() []string {
+	m.driversMu.Lock()
+	drivers := slices.Clone(m.complainer)
+	m.driversMu.Unlock()
+	var all []string
+	for _, d := range drivers {
+		all = append(all, d.Unusable()...)
+	}
+	return all
+}
+
 // status is a reader's part. The names of programs are looked up when the reader's lock is free again.
 func (r *reader) status() ReaderStatus {
 	r.mu.Lock()

@@ -10,13 +10,15 @@ import (
 // ServiceStatus is what goes on at a Server: the readers, and who uses them.
 type ServiceStatus struct {
 	Readers []resmgr.ReaderStatus
+	// Unusable are readers that are there and cannot be used now, each with the reason.
+	Unusable []string
 	// Unconnected are programs that have a context, or have not asked for one yet, and no connection to a reader.
 	Unconnected []resmgr.ProgramStatus
 }
 
 // Status says what goes on now. It waits for no reader.
 func (s *Server) Status() ServiceStatus {
-	status := ServiceStatus{Readers: s.Manager.ReaderStatus()}
+	status := ServiceStatus{Readers: s.Manager.ReaderStatus(), Unusable: s.Manager.Unusable()}
 	connected := map[int]bool{}
 	for _, r := range status.Readers {
 		for _, c := range r.Connections {

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,8 +75,8 @@ func (p *Program) run(ctx context.Context) error {
 		return signalRescan()
 	case o.status:
 		return askStatus(o, p.Stdout)
-	case !o.foreground && o.socket == "":
-		return p.detach()
+	case !o.foreground && (o.socket == "" || o.bundled):
+		return p.detach(o)
 	}
 	rules, err := readRules(o)
 	if err != nil {
@@ -102,7 +103,10 @@ func (p *Program) printVersion() error {
 func readRules(o *options) (*server.Rules, error) {
 	file := o.config
 	if file == "" {
-		if o.socket != "" {
+		switch {
+		case o.bundled && os.Geteuid() == 0: // for root, also where the daemon becomes another user
+			return &server.Rules{Allow: server.AllowNone}, nil
+		case o.socket != "":
 			// Private use: the socket is its owner's, and so is the daemon.
 			return &server.Rules{Allow: server.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
 		}
@@ -123,11 +127,25 @@ func readRules(o *options) (*server.Rules, error) {
 func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
+	if o.bundled {
+		release, err := alone(o)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	l, err := listen(o)
 	if err != nil {
 		return err
 	}
 	defer l.close()
+	status := listenStatus(statusSocket(o), log)
+	defer status.close()
+	if o.bundled {
+		if err := becomeReadersUser(log); err != nil {
+			return err
+		}
+	}
 	if o.socket == "" {
 		remove, err := writePID(l)
 		if err != nil {
@@ -172,8 +190,8 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 		}
 	}
 	defer p.signals(ctx, cancel, m)()
-	defer serveStatus(statusSocket(o), s, log)()
-	p.announce(log)
+	defer status.serve(s)()
+	p.announce(o, log)
 	err = s.Serve(ctx, l.fd)
 	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
 	cancel()
@@ -189,12 +207,18 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 // back, which it does after up to 10 ms.
 const processors = 8
 
-// announce tells those who started us that clients can come.
-func (p *Program) announce(log *slog.Logger) {
+// announce tells those who started us that clients can come. From then on a daemon of logins writes to nobody's standard
+// error: the log is syslog's.
+func (p *Program) announce(o *options, log *slog.Logger) {
 	log.Info("ready")
 	sddaemon.SdNotify(false, sddaemon.SdNotifyReady)
 	if p.Env(readyVariable) != "" {
-		os.NewFile(readyFD, "ready").Close()
+		if o.bundled {
+			unix.Dup3(unix.Stdin, unix.Stderr, 0) // /dev/null
+		}
+		ready := os.NewFile(readyFD, "ready")
+		ready.Write([]byte{1})
+		ready.Close()
 	}
 	if p.Ready != nil {
 		p.Ready()
@@ -264,7 +288,7 @@ func (p *Program) logger(o *options) *slog.Logger {
 	return newLog(p.Stderr, nil, o.level, p.Env("JOURNAL_STREAM") != "")
 }
 
-// A daemon in the background is this program started anew in a session of its own; the pipe at readyFD closes when
+// A daemon in the background is this program started anew in a session of its own; it writes to the pipe at readyFD when
 // clients can connect.
 const (
 	readyVariable = "PCSCD_READY_FD"
@@ -272,7 +296,12 @@ const (
 	readyTime     = 30 * time.Second
 )
 
-func (p *Program) detach() error {
+func (p *Program) detach(o *options) error {
+	environment := os.Environ()
+	if o.bundled {
+		environment = bundledEnvironment
+		closeInherited()
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -288,7 +317,7 @@ func (p *Program) detach() error {
 	}
 	defer null.Close()
 	child, err := os.StartProcess(self, append([]string{filepath.Base(self), "--foreground"}, p.Args...), &os.ProcAttr{
-		Dir: "/", Env: append(os.Environ(), readyVariable+"=1"), Files: []*os.File{null, null, os.Stderr, w},
+		Dir: "/", Env: append(slices.Clip(environment), readyVariable+"=1"), Files: []*os.File{null, null, os.Stderr, w},
 		Sys: &unix.SysProcAttr{Setsid: true},
 	})
 	w.Close()
@@ -298,7 +327,7 @@ func (p *Program) detach() error {
 	return awaitChild(child, r)
 }
 
-// awaitChild waits until the child has closed its end, by being ready or by ending.
+// awaitChild waits until the child says that it is ready, or ends.
 func awaitChild(child *os.Process, ready *os.File) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -308,20 +337,18 @@ func awaitChild(child *os.Process, ready *os.File) error {
 		}
 		ended <- err
 	}()
-	closed := make(chan struct{})
+	said := make(chan bool, 1)
 	go func() {
-		io.Copy(io.Discard, ready)
-		close(closed)
+		n, _ := ready.Read(make([]byte, 1))
+		said <- n == 1
 	}()
 	select {
-	case <-closed:
+	case ready := <-said:
+		if ready {
+			return nil
+		}
 	case <-time.After(readyTime):
 		return errors.New("the daemon is not ready")
 	}
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(50 * time.Millisecond): // it lives
-		return nil
-	}
+	return <-ended // which is why it has said nothing
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
@@ -28,6 +29,7 @@ type options struct {
 	noPolkit   bool
 	version    bool
 	help       bool
+	bundled    bool // the socket is that of logins only
 	socket     string
 	readers    []string
 }
@@ -87,6 +89,7 @@ var table = []option{
 	{0, "force-reader-polling", "=SECONDS", "taken for pcscd's sake; readers are found without polling", func(o *options, v string) error { return nil }},
 	{0, "disable-polkit", "", "do not ask polkit, whatever the configuration says", flag(func(o *options) *bool { return &o.noPolkit })},
 	{0, "socket", "PATH", "listen at PATH, for private use: no pid file, no systemd", text(func(o *options) *string { return &o.socket })},
+	{0, "bundled", "", "serve logins of pam_pkcs11 only, at " + pcsc.BundledSocket, flag(func(o *options) *bool { return &o.bundled })},
 	{0, "readers", "KIND", "use these readers (%s); may be repeated, or a list with commas", func(o *options, v string) error {
 		o.readers = append(o.readers, strings.Split(v, ",")...)
 		return nil
@@ -183,8 +186,11 @@ func (o *options) environment(env func(string) string) {
 	o.names.Extend = env("PCSCLITE_FILTER_EXTEND_READER_NAMES")
 }
 
-// check refuses what does not go together.
+// check refuses what does not go together, and fills in what follows from the rest.
 func (o *options) check(kinds []string) error {
+	if o.bundled && o.socket == "" {
+		o.socket = pcsc.BundledSocket
+	}
 	if len(o.readers) == 0 {
 		return nil
 	}

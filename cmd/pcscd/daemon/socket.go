@@ -31,7 +31,7 @@ type listener struct {
 
 // listen takes the socket that systemd passes, or makes one.
 func listen(o *options) (*listener, error) {
-	if o.socket == "" {
+	if o.socket == "" || o.bundled {
 		files := activation.Files(true)
 		switch {
 		case len(files) == 1:
@@ -53,7 +53,11 @@ func listen(o *options) (*listener, error) {
 			return nil, err
 		}
 	}
-	return bind(path, 0o666)
+	mode := os.FileMode(0o666)
+	if o.bundled {
+		mode = 0o600
+	}
+	return bind(path, mode)
 }
 
 // backlog is how many clients may wait to be accepted: all that may be there.

@@ -25,7 +25,7 @@ import (
 // statusSocket is where the daemon at a socket says what goes on.
 func statusSocket(o *options) string {
 	if o.socket != "" {
-		return o.socket + ".status"
+		return o.socket + pcsc.StatusSuffix
 	}
 	return runDirectory + "/pcscd.status"
 }
@@ -36,27 +36,52 @@ const (
 	longestStatus = 1 << 20
 )
 
-// serveStatus answers until stop is called. A daemon that cannot do this does without.
-func serveStatus(path string, s *server.Server, log *slog.Logger) (stop func()) {
+// statusListener is where the status is asked for. It is made before the daemon gives up what it needs for that, and has
+// no listener where that cannot be: such a daemon does without.
+type statusListener struct {
+	listener net.Listener
+	unlink   func()
+	log      *slog.Logger
+}
+
+// listenStatus makes the socket at path.
+func listenStatus(path string, log *slog.Logger) *statusListener {
+	s := &statusListener{unlink: func() {}, log: log}
 	l, err := bind(path, 0o600)
 	if err != nil {
 		log.Warn("pcscd --status will not be answered", "err", err)
-		return func() {}
+		return s
 	}
 	file := os.NewFile(uintptr(l.fd), path)
-	listener, err := net.FileListener(file)
+	s.listener, err = net.FileListener(file)
 	file.Close()
 	if err != nil {
 		l.unlink()
 		log.Warn("pcscd --status will not be answered", "err", err)
+		return s
+	}
+	s.unlink = l.unlink
+	return s
+}
+
+// close ends the socket.
+func (l *statusListener) close() {
+	l.unlink()
+	if l.listener != nil {
+		l.listener.Close()
+	}
+}
+
+// serve answers until stop is called.
+func (l *statusListener) serve(s *server.Server) (stop func()) {
+	if l.listener == nil {
 		return func() {}
 	}
-
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
-			c, err := listener.Accept()
+			c, err := l.listener.Accept()
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -64,12 +89,11 @@ func serveStatus(path string, s *server.Server, log *slog.Logger) (stop func()) 
 				time.Sleep(50 * time.Millisecond)
 				continue
 			}
-			tellStatus(c, s, log)
+			tellStatus(c, s, l.log)
 		}
 	}()
 	return func() {
-		l.unlink()
-		listener.Close()
+		l.close()
 		<-ended
 	}
 }
@@ -125,6 +149,9 @@ func statusText(status server.ServiceStatus) string {
 		for _, p := range r.Waiting {
 			fmt.Fprintf(&b, "  %-11s  %s\n", "waits", programText(p))
 		}
+	}
+	for _, u := range status.Unusable {
+		fmt.Fprintf(&b, "%s%s\n", pcsc.UnusableReader, printable(u))
 	}
 	for _, p := range status.Unconnected {
 		fmt.Fprintf(&b, "without a connection to a reader: %s\n", programText(p))

@@ -163,11 +163,16 @@ var kinds = []kindRow{
 	{
 		kind: Kind{Name: "IDEMIA PIV"},
 		begins: []string{
-			"\x80\x31\xC1\x52", // Cosmo 8.0 and 8.1, ID-One PIV 2.4
-			"\x80\xF9\xA0\x00\x00\x03\x08\x00\x00\x10\x00",         // Oberthur PIV End Point, Cosmo v7
+			"\x80\x31\xC1\x52",                     // Cosmo 8.0 and 8.1, ID-One PIV 2.4
+			"\x00\x31\xC0\x64\xB0\xFC\x10\x00\x0F", // ID-One PIV
+			"\x00\x31\xC0\x64\xB0\xF3\x10\x00\x0F", // Veterans Affairs
+		},
+	},
+	{
+		kind: Kind{Name: "PIV End Point"}, // of several makers: the identifier of PIV is in the historical bytes
+		begins: []string{
+			"\x80\xF9\xA0\x00\x00\x03\x08\x00\x00\x10\x00",         // Oberthur Cosmo v7
 			"\x80\x73\xCC\x91\xCB\xF9\xA0\x00\x00\x03\x08\x00\x00", // NIST's test cards, NASA
-			"\x00\x31\xC0\x64\xB0\xFC\x10\x00\x0F",                 // ID-One PIV
-			"\x00\x31\xC0\x64\xB0\xF3\x10\x00\x0F",                 // Veterans Affairs
 		},
 	},
 	{

@@ -62,7 +62,8 @@ func Object(answer []byte) (content []byte, present bool, err error) {
 }
 
 // elements calls f with each data object of a template, until f returns an error. A tail of nothing
-// but 00 or FF is ignored: ISO/IEC 7816-4 lets such bytes stand between objects and after them.
+// but 00 or FF is ignored: some cards fill their objects up, and early editions of ISO/IEC 7816-4
+// allowed such bytes around BER-TLV data objects.
 func elements(b []byte, f func(tag uint32, value []byte) error) error {
 	for !isPadding(b) {
 		tag, value, rest, ok := iso7816.ReadTLV(b)

@@ -99,8 +99,10 @@ func triesLeft(word iso7816.Status) (n int, ok bool) {
 	if n, ok := word.Tries(); ok {
 		return n, true
 	}
-	n = int(word.SW2())
-	return n, n >= 0x01 && n <= 0x0F
+	if n = int(word.SW2()); n >= 0x01 && n <= 0x0F {
+		return n, true
+	}
+	return 0, false
 }
 
 // JudgePad judges the answer of a PIN pad, which is the card's or one of the reader's own (PC/SC

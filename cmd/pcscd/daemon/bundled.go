@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The daemon of pam_pkcs11 (--bundled) serves logins where the machine has no other: on a socket in a directory that is
+// root's alone, one for the machine, started by systemd or by the first login that wants it.
+
+// lockSuffix is what the file has behind the name of the socket that the one daemon keeps locked as long as it lives.
+const lockSuffix = ".lock"
+
+// lockTime is how long a daemon waits for the end of one before it, which may be ending just now.
+const lockTime = 10 * time.Second
+
+// onlyOne takes the lock of the socket at path, or says who has it. The daemon keeps it until it ends.
+func onlyOne(path string, patience time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for until := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR && err != unix.EWOULDBLOCK || time.Now().After(until) {
+			pid, _ := io.ReadAll(io.LimitReader(f, 20))
+			f.Close()
+			return nil, fmt.Errorf("%s: another daemon runs, with pid %s: %w", path, printable(strings.TrimSpace(string(pid))), err)
+		}
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// ownDirectory makes the directory of the socket, which is root's alone (the user's who started the daemon, where that is
+// somebody else), or looks at the one that is there.
+func ownDirectory(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	case owner != 0 && int(owner) != os.Geteuid():
+		return fmt.Errorf("%s belongs to the user %d", dir, owner)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s may be written by others than its owner (mode %04o)", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// readersUser is the user whose group gets the nodes of readers by our rule of udev, ruleOfReaders.
+const (
+	readersUser   = "pcscd"
+	ruleOfReaders = "udev/rules.d/60-pcscd.rules"
+)
+
+// ruleDirectories are where udevd looks for rules; udevControl is there while it runs.
+var ruleDirectories = []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"}
+
+const udevControl = "/run/udev/control"
+
+// becomeReadersUser gives root up, where readers can be reached without: there is the user, and a udevd with our rule.
+func becomeReadersUser(log *slog.Logger) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, gid, why := lookForReadersUser("/")
+	if why != "" {
+		log.Info("the daemon runs as root", "because", why)
+		return nil
+	}
+	if err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
+		return fmt.Errorf("becoming the user %s: %w", readersUser, err)
+	}
+	return nil
+}
+
+// lookForReadersUser gives the numbers of the user, or why it cannot be used. root is "/".
+func lookForReadersUser(root string) (uid, gid int, why string) {
+	if _, err := os.Stat(filepath.Join(root, udevControl)); err != nil {
+		return 0, 0, "no udevd runs"
+	}
+	if !hasRule(root) {
+		return 0, 0, "no rule of udev gives readers to " + readersUser
+	}
+	u, err := user.Lookup(readersUser)
+	if err != nil {
+		return 0, 0, err.Error()
+	}
+	uid, errUID := strconv.Atoi(u.Uid)
+	gid, errGID := strconv.Atoi(u.Gid)
+	if err := errors.Join(errUID, errGID); err != nil || uid == 0 {
+		return 0, 0, "the user " + readersUser + " is no user of its own"
+	}
+	return uid, gid, ""
+}
+
+// hasRule reports whether the rule is there that counts: the first of its name.
+func hasRule(root string) bool {
+	for _, dir := range ruleDirectories {
+		text, err := os.ReadFile(filepath.Join(root, dir, ruleOfReaders))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		return err == nil && strings.Contains(string(text), `GROUP="`+readersUser+`"`)
+	}
+	return false
+}
+
+// alone begins the life of a daemon of logins: nothing that it makes is for others, and it is the only one.
+func alone(o *options) (release func(), err error) {
+	unix.Umask(0o077)
+	if err := ownDirectory(filepath.Dir(o.socket)); err != nil {
+		return nil, err
+	}
+	lock, err := onlyOne(o.socket, lockTime)
+	if err != nil {
+		return nil, err
+	}
+	return func() { lock.Close() }, nil
+}
+
+// closeInherited keeps what the program that started us has left open from the daemon: nothing but 0, 1 and 2 goes on.
+func closeInherited() {
+	if unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if fd, err := strconv.Atoi(name.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// bundledEnvironment is that of the daemon in the background: nothing of who started it.
+var bundledEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"time"
+
+	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/schema"
+)
+
+// Config is a configuration without faults.
+type Config struct {
+	File    string // as given, for messages
+	Global  Global
+	Module  Module    // the block that is meant here: the first of Modules, in a Config of Block another
+	Modules []*Module // those in use, in the order of use_pkcs11_module; at least one
+	Mappers []Mapper  // those in use, in the order of use_mappers
+	Notes   []finding.Note
+
+	global schema.Values   // as written, for the places of keys
+	blocks []schema.Values // the same of each of Modules
+	block  int             // which of them Module is
+}
+
+// Block returns the configuration as it is for the cards of one block, Modules[i]: with that block
+// as Module. Everything else is the same.
+func (c *Config) Block(i int) *Config {
+	of := *c
+	of.Module, of.block = *c.Modules[i], i
+	return &of
+}
+
+// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
+// where its default or an argument counts, without one.
+func (c *Config) Fault(key string, err error) *finding.Error {
+	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
+	written := []schema.Values{c.global}
+	if c.block < len(c.blocks) {
+		written = slices.Insert(written, 0, c.blocks[c.block])
+	}
+	for _, block := range written {
+		if block.Has(key) && block.Set(key) {
+			at := block.Get(key).At
+			e.Line, e.Col = at.Line, at.Col
+			break
+		}
+	}
+	return e
+}
+
+// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
+type Global struct {
+	NullOK, Debug, Quiet           bool
+	ErrDisplayTime                 time.Duration // 0 to 60 s
+	UseFirstPass                   bool
+	TryFirstPass                   bool
+	CardOnly, WaitForCard          bool
+	WaitForCardTimeout             time.Duration // 1 to 600 s
+	ScreenSavers                   []string      // PAM service names
+	StrictPermissions              bool
+	ForeignCard                    string // "refuse" or "skip"
+	CertificatesAfterPIN           string // "auto", "yes" or "no"
+	AskCertificate                 bool
+	RequirePIN                     bool
+	PINPattern                     *regexp.Regexp // nil when not set; anchored at both ends
+	EmptyPIN                       string         // "error" or "fallback"
+	ForwardPIN                     string         // "off" or "success"
+	RemoteLogin                    string         // "refuse" or "allow"
+	RemoteLoginHides               bool           // only with ForeignCard "refuse"
+	LoopbackIsLocal                bool
+	UnverifiedNames                bool
+	AllowUnknownUser               bool
+	DirectoryMayNameSystemAccounts bool
+	VerifyTimeout                  time.Duration // 1 to 300 s
+}
+
+// Module is the settings of a block pkcs11_module in use, module arguments applied.
+type Module struct {
+	Name            string // of the block; "" when an argument named a library and there is no block
+	Builtin         bool   // module = builtin: PIV cards, without a library
+	Path            string // of the library, as written; "" where Builtin is set
+	Description     string
+	TokenType       string // for prompts
+	SlotNum         int    // 0, or 1-based place in the slot list
+	SlotDescription string // prefix, "none", or ""
+	TokenLabel      string
+	TokenURI        string // RFC 7512, begins with pkcs11:
+	SupportThreads  bool
+	CADir, CRLDir   string   // absolute
+	Environment     []string // NAME=value
+
+	PIVKeys    []byte // references of keys, in their order; of Builtin
+	PIVCache   bool   // of Builtin
+	PIVLock    string // "found", "always" or "never"; of Builtin
+	PIVLabel   string // "opensc" or "opensc-0.23"; of Builtin
+	PCSCSocket string // absolute path; "": the known sockets
+	CardAccess string // "system", "bundled" or "auto"; for a library "" where it is not written
+
+	Policy         Policy
+	EKU            EKU
+	Chain          Chain
+	CRL            CRL
+	Proxy          string   // http://HOST:PORT, or ""
+	NoProxy        []string // hosts, domains, addresses and networks that are reached without Proxy
+	SoftRevocation bool     // revocation = soft
+	OCSP           OCSP
+}
+
+// EKU is what the extended key usage must allow.
+type EKU struct {
+	Ignore   bool
+	Required []string // object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+}
+
+// Source is what the log calls the source of the cards.
+func (m *Module) Source() string {
+	if m.Builtin {
+		return "the built-in card"
+	}
+	return m.Path
+}
+
+// FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
+// rather than by the library alone.
+func (m *Module) FindsDaemon() bool {
+	return !m.Builtin && (m.PCSCSocket != "" || m.CardAccess != "")
+}
+
+// Chain is what the chain of a certificate must be like.
+type Chain struct {
+	Partial            bool
+	V1Anchors          bool // anchors without basicConstraints are authorities
+	AllowSHA1          bool
+	MinRSABits         int
+	ClockSkew          time.Duration
+	RequiredPolicies   []string // object identifiers
+	RequireAllPolicies bool
+	ExpiryWarningDays  int // 0: never
+}
+
+// CRL is how revocation lists are had and believed.
+type CRL struct {
+	LeafOnly bool          // crl_scope = leaf
+	Grace    time.Duration // after nextUpdate
+	URLs     []string      // http, https, ldap, ldaps or file
+	MaxSize  int64         // octets
+	Mirrors  []Mirror      // crl_mirror
+
+	// LDAPServers are for distribution points that name none: ldap://HOST[:PORT] or ldaps.
+	LDAPServers []string
+}
+
+// Mirror is where a site serves lists itself: what begins with From is asked at To. Both end with
+// /, or neither does and whole addresses are meant.
+type Mirror struct{ From, To string }
+
+// OCSP is how responders are asked.
+type OCSP struct {
+	URLs           []string // http or https, asked before those of the certificate
+	ResponderCerts []string // absolute paths of files and directories
+	Nonce          string   // "optional", "required" or "off"
+	MaxAge         time.Duration
+
+	DelegateWithoutStatus bool // ocsp_delegate_without_status = accept
+}

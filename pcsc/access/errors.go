@@ -1,0 +1,89 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"pam_pkcs11/pcsc"
+)
+
+// Reason is why a daemon is not used.
+type Reason uint8
+
+// Values of Reason.
+const (
+	NoSocket   Reason = iota + 1 // there is no socket
+	Dead                         // nobody listens on the socket
+	Ended                        // connections are closed without a word, and no daemon lives: its service does not start
+	Denied                       // this user may not connect
+	Foreign                      // the daemon, or a directory on the way to it, is neither root's nor the user pcscd's
+	Silent                       // nobody accepts the connection, or answers, in time
+	Closed                       // a daemon that lives closes the connection without a word: it does not want this user
+	Refused                      // the daemon answers with a refusal
+	Held                         // the bundled daemon's readers are another program's
+	NotRoot                      // the bundled daemon is for root
+	NotStarted                   // the bundled daemon could not be started
+)
+
+// Error is why the daemon at a socket is not used. errors.Is finds the error of PC/SC that it amounts to.
+type Error struct {
+	Socket  string
+	Reason  Reason
+	Err     error    // the cause, may be nil
+	Readers []string // of Held: names and reasons
+}
+
+// words say what happened; the cause follows.
+var words = map[Reason]string{
+	NoSocket:   "no daemon: there is no socket",
+	Dead:       "no daemon: nobody listens on the socket that is there",
+	Ended:      "no daemon: the connection is closed at once, and none runs: its service does not start",
+	Denied:     "this user may not connect to the daemon",
+	Foreign:    "not a daemon that may get a PIN",
+	Silent:     "the daemon does not answer",
+	Closed:     "the daemon closes the connection at once: a rule of polkit, or a limit, refuses this user",
+	Refused:    "the daemon refuses",
+	Held:       "no reader can be used",
+	NotRoot:    "the bundled daemon serves logins of root's programs only: this one needs a system daemon",
+	NotStarted: "the bundled daemon could not be started",
+}
+
+// Error says what happened at which socket.
+func (e *Error) Error() string {
+	text := e.Socket + ": " + words[e.Reason]
+	if len(e.Readers) > 0 {
+		text += ": " + strings.Join(e.Readers, "; ")
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Is compares with the error of PC/SC that stands for the reason.
+func (e *Error) Is(target error) bool {
+	switch e.Reason {
+	case Denied, Foreign, Closed:
+		return target == pcsc.ErrSecurityViolation
+	case Held:
+		return target == pcsc.ErrSharingViolation
+	case Refused:
+		return false // the cause is the daemon's own answer
+	}
+	return target == pcsc.ErrNoService
+}
+
+// Unwrap is the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// absent reports whether an error says that there is no daemon, so that another may take its place.
+func absent(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Reason == NoSocket || e.Reason == Dead || e.Reason == Ended)
+}
+
+// belongs says whose a process is.
+func belongs(pid, uid int) error {
+	return fmt.Errorf("the process that listens (%d) is of the user %d, and neither root's nor pcscd's", pid, uid)
+}
