@@ -5,105 +5,98 @@ import (
 	"errors"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/piv/internal/data"
 	"pam_pkcs11/token"
 )
 
-// Instructions that set a PIN (SP 800-73-4 part 2, sections 3.2.2 and 3.2.3).
+// The commands that set a PIN (SP 800-73-4 part 2, sections 3.2.2 and 3.2.3).
 const (
-	insChange = 0x24
-	insReset  = 0x2C
-
-	resetName = "RESET RETRY COUNTER"
+	changeName = "CHANGE REFERENCE DATA"
+	insChange  = 0x24
+	resetName  = "RESET RETRY COUNTER"
+	insReset   = 0x2C
 )
 
-var errGlobal = errors.New("the card's global PIN is not unblocked in this way")
+var errGlobal = errors.New("the global PIN of a card is not unblocked in this way")
 
-// notDefault is metadata of a PIN that is not its maker's (see data.Metadata).
-var notDefault = []byte{0x05, 0x01, 0x00}
-
-// ChangePIN is one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two tries.
-func (s *session) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
-	const name = "CHANGE REFERENCE DATA"
-	atReader := old == nil && fresh == nil
-	switch {
-	case atReader && s.card.features.ModifyPIN == 0:
-		return noPad("changed")
-	case !atReader:
-		if err := s.card.checkPIN(old, minPIN); err != nil {
-			return err
+// changePIN is CHANGE REFERENCE DATA; nil and nil has the PINs typed at the reader.
+func changePIN(ctx context.Context, s *session, old, fresh *secret.PIN) error {
+	k := s.card
+	if old == nil && fresh == nil {
+		if k.Features.ModifyPIN == 0 {
+			return noPad("changed")
 		}
-		if err := s.card.checkPIN(fresh, minNewPIN); err != nil {
-			return err
-		}
+		const feature = "FEATURE_MODIFY_PIN_DIRECT"
+		return s.replace(ctx, changeName, func(ctx context.Context) (data.PINAnswer, error) {
+			block := data.ModifyPINBlock(k.PINRef, k.Pad)
+			sw, err := s.channel.EnterPIN(ctx, feature, k.Features.ModifyPIN, block)
+			return data.JudgePad(sw), err
+		})
 	}
 
-	return s.replace(ctx, name, func(ctx context.Context) (data.PINAnswer, error) {
-		if atReader {
-			block := data.ModifyPINBlock(s.card.pinRef, s.card.pad)
-			return s.conn.enterPIN(ctx, "FEATURE_MODIFY_PIN_DIRECT", s.card.features.ModifyPIN, block)
-		}
-		return s.conn.sendPIN(ctx, name, insChange, s.card.pinRef, old, fresh)
+	if err := checkPIN(k, old, card.MinPIN); err != nil {
+		return err
+	}
+	if err := checkPIN(k, fresh, card.MinNewPIN); err != nil {
+		return err
+	}
+	return s.replace(ctx, changeName, func(ctx context.Context) (data.PINAnswer, error) {
+		sw, err := s.channel.SendPIN(ctx, changeName, insChange, k.PINRef, old, fresh)
+		return data.JudgePIN(sw), err
 	})
 }
 
-// Unblock is one RESET RETRY COUNTER, with the PUK. There is no such way for the global PIN.
-func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
-	if s.card.pinRef != data.ApplicationPIN {
+// unblock is RESET RETRY COUNTER.
+func unblock(ctx context.Context, s *session, puk, fresh *secret.PIN) error {
+	if s.card.PINRef != data.ApplicationPIN {
 		return &token.Error{Kind: token.ErrNotSupported, Err: errGlobal}
 	}
-	if puk.Len() < minNewPIN || puk.Len() > pinBlock {
+	if n := puk.Len(); n < card.MinNewPIN || n > channel.PINBlock {
 		return formatError("a PUK has 6 to 8 characters")
 	}
-	if err := s.card.checkPIN(fresh, minNewPIN); err != nil {
+	if err := checkPIN(s.card, fresh, card.MinNewPIN); err != nil {
 		return err
 	}
 	return s.replace(ctx, resetName, func(ctx context.Context) (data.PINAnswer, error) {
-		return s.conn.sendPIN(ctx, resetName, insReset, data.ApplicationPIN, puk, fresh)
+		sw, err := s.channel.SendPIN(ctx, resetName, insReset, data.ApplicationPIN, puk, fresh)
+		return data.JudgePIN(sw), err
 	})
 }
 
 // replace sends the command that sets a PIN, in a transaction of its own, and leaves the card locked:
 // some have verified the PIN by it.
-func (s *session) replace(ctx context.Context, name string, send func(context.Context) (data.PINAnswer, error)) error {
+func (s *session) replace(
+	ctx context.Context, name string, send func(context.Context) (data.PINAnswer, error),
+) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	err := s.set(ctx, name, send)
-	if gone := s.lock(ctx); err == nil {
+
+	a, err := send(ctx)
+	switch {
+	case err != nil:
+		err = s.lostPIN(ctx, name, err)
+	case a.Result == data.PINGood:
+		s.changed()
+	case name == resetName: // what it tells of tries is of the PUK
+		s.channel.Dirty = a.Result == data.PINFault
+		err = pinError(name, a)
+	default:
+		err = s.refusedPIN(name, a)
+	}
+	if gone := s.leave(ctx); err == nil {
 		err = gone
 	}
 	return err
 }
 
-func (s *session) set(ctx context.Context, name string, send func(context.Context) (data.PINAnswer, error)) error {
-	a, err := send(ctx)
-	if err != nil {
-		return s.lostPIN(ctx, name, err)
-	}
-	if a.Result == data.PINGood {
-		s.changed()
-		return nil
-	}
-
-	if name == resetName {
-		// The tries that it tells are those of the PUK.
-		s.conn.dirty = a.Result == data.PINFault
-		return pinError(pinKinds[a.Result], name, a)
-	}
-	return s.refusedPIN(name, a)
-}
-
 // changed has what was known of the old PIN forgotten.
 func (s *session) changed() {
+	s.reader.PINChanged(s.card)
 	info := *s.info
 	info.PIN.Default = false
 	info.PIN.Tries, info.PIN.Said = token.Tries{Most: info.PIN.Tries.Most}, ""
 	s.info = &info
-	for _, k := range s.card.keys {
-		if k.entry != nil && len(k.entry.PINMetadata) > 0 {
-			k.entry.PINMetadata = notDefault
-			s.module.remember(k)
-		}
-	}
 }

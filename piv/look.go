@@ -4,118 +4,152 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/token"
 )
 
+// place is one reader as Slots has found it.
+type place struct {
+	slot   token.Slot
+	reader *card.Reader // nil without a card that was read, and once Open has taken it
+	card   *card.Card
+}
+
+// letGo ends the connections that were not opened.
+func letGo(places []*place) {
+	var ending sync.WaitGroup
+	for _, p := range places {
+		if r := p.reader; r != nil {
+			p.reader = nil
+			ending.Go(r.Channel.Close)
+		}
+	}
+	ending.Wait()
+}
+
 // glance is the look at one reader under way.
 type glance struct {
-	index  int
-	busy   busy
+	place  *place
+	state  pcsc.ReaderState
+	busy   channel.Busy
 	cancel context.CancelCauseFunc
 	ended  bool
 }
 
-// found is how it has ended.
-type found struct {
-	index int
-	place *place
-}
-
 // look reads the cards in all readers side by side.
-func (m *Module) look(ctx context.Context, readers []pcsc.ReaderState) []*place {
+func look(
+	ctx context.Context, o *channel.Options, s *card.Settings, readers []pcsc.ReaderState,
+) []*place {
 	places := make([]*place, len(readers))
-	results := make(chan found, len(readers))
+	ended := make(chan *glance, len(readers))
 	var glances []*glance
-	for i, r := range readers {
+	for i, state := range readers {
 		places[i] = &place{slot: token.Slot{
 			ID:           uint(i),
 			Index:        i + 1,
-			TokenPresent: r.EventState&pcsc.StatePresent != 0,
-			Description:  token.Printable(r.Reader),
+			TokenPresent: state.EventState&pcsc.StatePresent != 0,
+			Description:  token.Printable(state.Reader),
 		}}
 		if !places[i].slot.TokenPresent {
 			continue
 		}
-		g := &glance{index: i}
-		var within context.Context
-		within, g.cancel = context.WithCancelCause(ctx)
-		defer g.cancel(nil)
+
+		g := &glance{place: places[i], state: state}
+		within, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		g.cancel = cancel
 		glances = append(glances, g)
-		p := *places[i]
 		go func() {
-			m.lookAt(within, &p, r, &g.busy)
-			results <- found{g.index, &p}
+			g.look(within, o, s)
+			ended <- g
 		}()
 	}
+	await(glances, ended)
+	return places
+}
 
+// await waits until all glances have ended, and ends those that have taken long enough.
+func await(glances []*glance, ended <-chan *glance) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for left, read := len(glances), false; left > 0; {
+	read := false
+	for left := len(glances); left > 0; {
 		select {
-		case f := <-results:
+		case g := <-ended:
 			left--
-			places[f.index] = f.place
-			read = read || f.place.slot.Token != nil
-			for _, g := range glances {
-				g.ended = g.ended || g.index == f.index
-			}
+			g.ended = true
+			read = read || g.place.slot.Token != nil
 		case now := <-tick.C:
 			giveUpOn(glances, now, read)
 		}
 	}
-	return places
 }
 
-// giveUpOn ends the looks that have waited for long enough.
+var (
+	errSilent = &token.Error{Kind: token.ErrFault, Err: errors.New("the card or its reader does not answer")}
+	errTaken  = &token.Error{Kind: token.ErrInUse, Err: errors.New("another program keeps the card for itself")}
+)
+
+// giveUpOn ends the glances that have waited for long enough.
 func giveUpOn(glances []*glance, now time.Time, otherRead bool) {
 	for _, g := range glances {
 		if g.ended {
 			continue
 		}
-		over, talking := g.busy.over(now, otherRead)
+		over, talking := g.busy.Over(now, otherRead)
 		switch {
 		case over && talking:
-			g.cancel(&token.Error{Kind: token.ErrFault, Err: errors.New("the card or its reader does not answer")})
+			g.cancel(errSilent)
 		case over:
-			g.cancel(&token.Error{Kind: token.ErrInUse, Err: errors.New("another program keeps the card")})
+			g.cancel(errTaken)
 		}
 	}
 }
 
-// lookAt reads the card in one reader.
-func (m *Module) lookAt(ctx context.Context, p *place, r pcsc.ReaderState, b *busy) {
-	p.atr = r.ATR
-	err := m.readPlace(ctx, p, r, b)
-	switch cause := context.Cause(ctx); {
-	case err == nil:
-		p.slot.Token = p.card.info()
+// look reads the card in one reader.
+func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings) {
+	p := g.place
+	reader, err := g.read(ctx, o, s)
+	if err == nil {
+		p.reader = reader
+		p.slot.Token = p.card.Info()
 		return
+	}
+	if reader != nil {
+		reader.Channel.Close()
+	}
+	switch {
 	case ctx.Err() != nil:
-		err = cause
+		p.slot.Err = context.Cause(ctx)
 	case errors.Is(err, token.ErrRemoved):
 		p.slot.TokenPresent = false // it has just been taken out
-		err = nil
-	}
-	p.slot.Err = err
-	if p.conn != nil {
-		p.conn.close()
-		p.conn = nil
+	case errors.Is(err, card.ErrNotPIV):
+		p.slot.Err = &token.Error{Kind: token.ErrForeign, Err: err}
+	default:
+		p.slot.Err = err
 	}
 }
 
-func (m *Module) readPlace(ctx context.Context, p *place, r pcsc.ReaderState, b *busy) error {
-	if r.EventState&pcsc.StateMute != 0 {
-		return &token.Error{Kind: token.ErrFault, Err: errors.New("the card does not answer to power")}
+func (g *glance) read(ctx context.Context, o *channel.Options, s *card.Settings) (*card.Reader, error) {
+	if g.state.EventState&pcsc.StateMute != 0 {
+		err := errors.New("the card does not answer to power")
+		return nil, &token.Error{Kind: token.ErrFault, Err: err}
 	}
 
-	conn, err := m.dial(ctx, r.Reader, uint16(r.EventState>>16), b)
+	moves := uint16(g.state.EventState >> 16)
+	ch, err := channel.Dial(ctx, o, g.state.Reader, moves, &g.busy)
 	if err != nil {
-		return fmt.Errorf("connecting: %w", err)
+		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	p.conn = conn
-	p.card, err = conn.read(ctx, p.atr)
-	return err
+	r := &card.Reader{Settings: s, Channel: ch}
+	return r, ch.Transaction(ctx, func(ctx context.Context, selected channel.Answer) error {
+		var err error
+		g.place.card, err = r.Read(ctx, g.state.ATR, selected)
+		return err
+	})
 }

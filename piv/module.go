@@ -9,62 +9,75 @@ import (
 	"sync"
 
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
+	"pam_pkcs11/piv/internal/data"
 	"pam_pkcs11/token"
 )
 
 // Module is the readers of a PC/SC service as a source of PIV cards. It implements token.Module.
 type Module struct {
-	service pcsc.Service
-	options Options
-	keys    []KeyRef
-	log     *slog.Logger
+	channel  channel.Options
+	settings card.Settings
+	lock     LockMode
+	watch    watch
 
-	traceMu sync.Mutex // several readers are looked at at the same time
-
-	watch  *pcsc.Context      // for the list of readers, and to wait; nil: not established
-	states []pcsc.ReaderState // as Slots has seen them, PnPReader last
-	places []*place           // of the last Slots, by Slot.ID
-	opened []*session
+	places []*place   // of the last Slots, by Slot.ID
+	opened []*session // all that were
 	closed bool
 }
 
-// place is one reader as Slots has found it.
-type place struct {
-	slot token.Slot
-	atr  []byte
-	conn *connection // until Open takes it
-	card *card
-}
+var errClosed = errors.New("the module is closed")
 
 // New makes a module over a service. Nothing is asked of it yet. The error is of the options.
 func New(s pcsc.Service, o Options) (*Module, error) {
-	m := &Module{service: s, options: o, keys: o.Keys, log: o.Logger}
-	if len(m.keys) == 0 {
-		m.keys = defaultKeys
+	keys := o.Keys
+	if len(keys) == 0 {
+		keys = defaultKeys
 	}
-	for i, ref := range m.keys {
+	refs := make([]byte, len(keys))
+	for i, ref := range keys {
 		if err := ref.check(); err != nil {
 			return nil, err
 		}
-		if slices.Contains(m.keys[:i], ref) {
+		if slices.Contains(keys[:i], ref) {
 			return nil, fmt.Errorf("key %s is there twice", ref)
 		}
+		refs[i] = byte(ref)
 	}
-	if m.log == nil {
-		m.log = slog.New(slog.DiscardHandler)
+
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	m := &Module{
+		channel: channel.Options{Service: s, Log: log, Trace: tracer(o.Options)},
+		settings: card.Settings{
+			Keys:   refs,
+			Cache:  o.Cache,
+			Label:  data.LabelMode(o.Label),
+			Serial: o.Serial,
+			Log:    log,
+		},
+		lock:  o.Lock,
+		watch: watch{service: s},
 	}
 	return m, nil
 }
 
-// trace tells of a call before it begins, and with "" of its end.
-func (m *Module) trace(call string) {
-	m.traceMu.Lock()
-	defer m.traceMu.Unlock()
-	if m.options.Trace != nil && call != "" {
-		m.options.Trace(call)
-	}
-	if m.options.Running != nil {
-		m.options.Running(call)
+// tracer tells of a command before it begins, and with "" of its end. Several readers are looked at at
+// the same time.
+func tracer(o token.Options) func(command string) {
+	var mu sync.Mutex
+	return func(command string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if o.Trace != nil && command != "" {
+			o.Trace(command)
+		}
+		if o.Running != nil {
+			o.Running(command)
+		}
 	}
 }
 
@@ -74,125 +87,61 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	if m.closed {
 		return nil, errClosed
 	}
-	m.letGo()
-	readers, err := m.readers(ctx)
+	letGo(m.places)
+	m.places = nil
+	readers, err := m.watch.readers(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	m.places = m.look(ctx, readers)
+	m.places = look(ctx, &m.channel, &m.settings, readers)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	slots := make([]token.Slot, len(m.places))
+	m.watch.unread = make([]bool, len(m.places))
 	for i, p := range m.places {
 		slots[i] = p.slot
+		m.watch.unread[i] = p.slot.Err != nil
 	}
 	return slots, nil
 }
 
-// letGo ends the connections of the last Slots that were not opened.
-func (m *Module) letGo() {
-	var ending sync.WaitGroup
-	for _, p := range m.places {
-		if c := p.conn; c != nil {
-			p.conn = nil
-			ending.Go(c.close)
-		}
+// Wait returns when a card or a reader may have come or gone since the last Slots, or when a reader
+// whose card could not be read is used in another way than it was.
+func (m *Module) Wait(ctx context.Context) error {
+	if m.closed {
+		return errClosed
 	}
-	ending.Wait()
-	m.places = nil
+	return m.watch.wait(ctx)
 }
 
-// readers asks for the state of all readers. The daemon may have been started anew since the last
-// time.
-func (m *Module) readers(ctx context.Context) ([]pcsc.ReaderState, error) {
-	states, err := m.listReaders(ctx)
-	if err != nil && ctx.Err() == nil && m.unwatch() {
-		states, err = m.listReaders(ctx)
-	}
-	if err != nil {
-		m.unwatch()
-		return nil, err
-	}
-	m.states = append(slices.Clone(states), m.pnpState())
-	return states, nil
-}
-
-// unwatch gives the context of the list up, and reports whether there was one.
-func (m *Module) unwatch() bool {
-	pc := m.watch
-	m.watch = nil
-	if pc != nil {
-		go func() { _ = pc.Release() }() // which waits for a call that was given up
-	}
-	return pc != nil
-}
-
-func (m *Module) listReaders(ctx context.Context) ([]pcsc.ReaderState, error) {
-	pc, err := m.watcher(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := &connection{module: m}
-	names, err := await(ctx, c, "SCardListReaders", pc.ListReaders)
-	if errors.Is(err, pcsc.ErrNoReadersAvailable) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-
-	return await(ctx, c, "SCardGetStatusChange", func() ([]pcsc.ReaderState, error) {
-		states := make([]pcsc.ReaderState, len(names))
-		for i, name := range names {
-			states[i].Reader = name
-		}
-		err := pc.GetStatusChangeContext(ctx, states, 0)
-		if errors.Is(err, pcsc.ErrTimeout) {
-			err = nil
-		}
-		return states, err
-	})
-}
-
-// watcher returns the context for the list of readers.
-func (m *Module) watcher(ctx context.Context) (*pcsc.Context, error) {
-	if m.watch != nil {
-		return m.watch, nil
-	}
-	c := &connection{module: m}
-	pc, err := await(ctx, c, "SCardEstablishContext", func() (*pcsc.Context, error) {
-		return pcsc.NewContext(m.service)
-	})
-	if err != nil {
-		if ctx.Err() == nil {
-			err = &token.Error{Kind: token.ErrNotStarted, Err: err}
-		}
-		return nil, err
-	}
-	m.watch = pc
-	return pc, nil
-}
-
-// Open opens the card in a slot of the last Slots.
+// Open opens the card in a slot of the last Slots, once.
 func (m *Module) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	if m.closed {
 		return nil, errClosed
 	}
 	if s.ID >= uint(len(m.places)) || s.Token == nil || m.places[s.ID].slot.Token != s.Token {
-		return nil, &token.Error{Kind: token.ErrRemoved, Err: errors.New("the card was not seen when the readers were looked at last")}
+		err := errors.New("the card was not seen when the readers were looked at last")
+		return nil, &token.Error{Kind: token.ErrRemoved, Err: err}
 	}
 
 	p := m.places[s.ID]
-	if p.conn == nil {
+	if p.reader == nil {
 		return nil, &token.Error{Kind: token.ErrInUse, Err: errors.New("the card is open already")}
 	}
-	session := &session{module: m, conn: p.conn, card: p.card, info: s.Token}
-	p.conn.busy = nil
-	p.conn = nil
-	m.opened = append(m.opened, session)
-	return session, nil
+	one := &session{
+		reader:  p.reader,
+		channel: p.reader.Channel,
+		card:    p.card,
+		info:    s.Token,
+		lock:    m.lock,
+		options: &m.channel,
+	}
+	one.channel.Unwatched()
+	p.reader = nil
+	m.opened = append(m.opened, one)
+	return one, nil
 }
 
 // Close ends all sessions.
@@ -202,9 +151,9 @@ func (m *Module) Close() error {
 	}
 	m.closed = true
 	for _, s := range m.opened {
-		s.conn.close()
+		s.channel.Close()
 	}
-	m.letGo()
-	m.unwatch()
+	letGo(m.places)
+	m.watch.giveUp()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"pam_pkcs11/piv/cache"
+	"pam_pkcs11/piv/internal/data"
 	"pam_pkcs11/token"
 )
 
@@ -68,7 +69,7 @@ func (k KeyRef) check() error {
 	return fmt.Errorf("%s is no key for a login: 9A, 9C, 9D, or 82 to 95 are", k)
 }
 
-func (k KeyRef) retired() bool { return k >= KeyRetired1 && k <= KeyRetired20 }
+func (k KeyRef) retired() bool { return data.IsRetired(byte(k)) }
 
 // String is the key's number, "9A".
 func (k KeyRef) String() string { return fmt.Sprintf("%02X", byte(k)) }

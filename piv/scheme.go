@@ -18,6 +18,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/token"
 )
 
@@ -39,7 +41,7 @@ var (
 )
 
 // schemeFor says how a card signs with the key of a certificate.
-func schemeFor(public any, k *card) (*scheme, error) {
+func schemeFor(public any, k *card.Card) (*scheme, error) {
 	switch p := public.(type) {
 	case *rsa.PublicKey:
 		return rsaScheme(p)
@@ -96,7 +98,7 @@ func rsaScheme(p *rsa.PublicKey) (*scheme, error) {
 
 func checkLength(raw []byte, want int) error {
 	if len(raw) != want {
-		return malformed("GENERAL AUTHENTICATE", "a signature of %d bytes, not %d", len(raw), want)
+		return channel.Malformed("GENERAL AUTHENTICATE", "a signature of %d bytes, not %d", len(raw), want)
 	}
 	return nil
 }
@@ -200,21 +202,21 @@ func checkECDSA(raw []byte, order *big.Int) error {
 	good := in.ReadASN1(&body, asn1.SEQUENCE) && in.Empty() &&
 		body.ReadASN1Integer(r) && body.ReadASN1Integer(s) && body.Empty()
 	if !good {
-		return malformed("GENERAL AUTHENTICATE", "%w", errNotDER)
+		return channel.Malformed("GENERAL AUTHENTICATE", "%w", errNotDER)
 	}
 	for _, n := range []*big.Int{r, s} {
 		if n.Sign() <= 0 || n.Cmp(order) >= 0 {
-			return malformed("GENERAL AUTHENTICATE", "the signature is out of range")
+			return channel.Malformed("GENERAL AUTHENTICATE", "the signature is out of range")
 		}
 	}
 	return nil
 }
 
 // ed25519Scheme signs the message itself.
-func ed25519Scheme(p ed25519.PublicKey, k *card) *scheme {
+func ed25519Scheme(p ed25519.PublicKey, k *card.Card) *scheme {
 	return &scheme{
 		scheme:     certinfo.SignatureScheme{Kind: certinfo.SchemeEd25519},
-		algorithms: k.kind.Ed25519Numbers(k.apt),
+		algorithms: k.Kind.Ed25519Numbers(k.APT),
 		input:      func(message []byte) ([]byte, error) { return message, nil },
 		check:      func(raw []byte) error { return checkLength(raw, ed25519.SignatureSize) },
 		verify:     func(message, raw []byte) bool { return ed25519.Verify(p, message, raw) },

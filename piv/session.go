@@ -4,19 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/piv/internal/data"
 	"pam_pkcs11/token"
 )
 
 // session is an open card. It implements token.Session.
 type session struct {
-	module *Module
-	conn   *connection
-	card   *card
-	info   *token.Info
+	reader  *card.Reader
+	channel *channel.Channel // the reader's
+	card    *card.Card
+	info    *token.Info
+	lock    LockMode
+	options *channel.Options
+
 	inside bool // in the transaction of LogInAndSign
 }
 
@@ -26,202 +32,159 @@ func (s *session) Info() *token.Info { return s.info }
 // Refresh asks the card whether it is still there, and for the tries that are left. It is SELECT and
 // an empty VERIFY.
 func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
-	err := s.conn.transaction(ctx, func(ctx context.Context, _ answer) error {
-		if s.card.kind.NoEmptyVerify {
+	err := s.channel.Transaction(ctx, func(ctx context.Context, _ channel.Answer) error {
+		if s.card.Kind.NoEmptyVerify {
 			return nil
 		}
-		a, err := s.conn.emptyVerify(ctx, s.card.pinRef)
+		a, err := s.reader.AskTries(ctx, s.card.PINRef)
 		if err == nil {
 			s.noteTries(a)
 		}
 		return err
 	})
 	if errors.Is(err, token.ErrRemoved) && s.exchanged(ctx) {
-		err = &token.Error{Kind: token.ErrOtherCard, Err: err}
+		err = &token.Error{Kind: token.ErrOtherCard, Err: fmt.Errorf("another card is in the reader: %v", err)}
 	}
 	if err != nil {
-		return nil, s.mean(err)
+		return nil, mean(err)
 	}
 	return s.info, nil
 }
 
+// exchangedTime bounds the look at the card that may have taken this one's place.
+const exchangedTime = 2 * time.Second
+
 // exchanged reports whether there is another card in the reader now. One that shows the same
 // certificate may be another one, too, but nobody can tell.
 func (s *session) exchanged(ctx context.Context) bool {
-	if s.card.first == nil {
+	if s.card.First == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, accessTime)
+	ctx, cancel := context.WithTimeout(ctx, exchangedTime)
 	defer cancel()
-	c, err := s.module.dial(ctx, s.conn.reader, 0, nil)
+	ch, err := channel.Dial(ctx, s.options, s.channel.Reader, 0, nil)
 	if err != nil {
 		return false
 	}
-	defer c.close()
+	defer ch.Close()
 
 	other := false
-	err = c.transaction(ctx, func(ctx context.Context, _ answer) error {
-		k, err := c.readKey(ctx, s.card.first.ref, true)
-		other = err == nil && string(k.piece) != string(s.card.first.piece)
+	err = ch.Transaction(ctx, func(ctx context.Context, _ channel.Answer) error {
+		r := card.Reader{Settings: s.reader.Settings, Channel: ch}
+		k, err := r.Key(ctx, s.card.First.Ref, true)
+		other = err == nil && string(k.Piece) != string(s.card.First.Piece)
 		return err
 	})
-	return other || errors.Is(err, token.ErrForeign) || errors.Is(err, errNotPIV)
+	return other || errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV)
 }
 
 // mean is an error in the words of a session: the card was one of PIV, and must answer as one.
-func (s *session) mean(err error) error {
-	if errors.Is(err, token.ErrForeign) || errors.Is(err, errNotPIV) {
-		return &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("the card is none of PIV any more: %v", err)}
+func mean(err error) error {
+	if errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV) {
+		err := fmt.Errorf("the card is none of PIV any more: %v", err)
+		return &token.Error{Kind: token.ErrFault, Err: err}
 	}
 	return err
 }
 
+// Certificates reads the certificates of the keys that are configured, each when the loop asks for
+// it, and once in a session. After LogInAndSign has found that the cache was wrong, or where there
+// was none before, the card is asked again.
+func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
+	return func(yield func(token.Object, error) bool) {
+		places := -1 // of retired keys, once it was asked for
+		for _, ref := range s.reader.Keys {
+			k, err := s.key(ctx, ref, &places)
+			if err != nil {
+				yield(token.Object{}, err)
+				return
+			}
+			if k.Shown() && !yield(k.Object, nil) {
+				return
+			}
+		}
+	}
+}
+
 // key is what the session knows of a key, and reads what it does not.
-func (s *session) key(ctx context.Context, ref KeyRef, places *int) (*key, error) {
-	k := s.card.keys[ref]
-	if k != nil && (k.object.Cert != nil || !s.inside) {
+func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, error) {
+	k := s.card.Keys[ref]
+	if k != nil && (k.Object.Cert != nil || !s.inside) {
 		return k, nil
 	}
 
-	read := func(ctx context.Context, _ answer) error {
-		if ref.retired() {
-			if err := s.countRetired(ctx, places); err != nil || *places == 0 {
-				k = &key{ref: ref}
-				return err
-			}
-		}
-		var err error
-		if k, err = s.conn.readKey(ctx, ref, s.card.anew); err != nil {
-			return err
-		}
-		return s.finish(ctx, k)
+	read := func(ctx context.Context, _ channel.Answer) (err error) {
+		k, err = s.readKey(ctx, ref, places)
+		return err
 	}
 	var err error
 	if s.inside {
-		err = read(ctx, answer{})
+		err = read(ctx, channel.Answer{})
 	} else {
-		err = s.conn.transaction(ctx, read)
+		err = s.channel.Transaction(ctx, read)
 	}
 	if err != nil {
-		return nil, s.mean(fmt.Errorf("reading the certificate of key %s: %w", ref, err))
+		return nil, mean(fmt.Errorf("reading the certificate of key %02X: %w", ref, err))
 	}
-	s.card.keys[ref] = k
+	s.card.Keys[ref] = k
 	return k, nil
 }
 
-// countRetired asks, once in a loop, how many retired keys have a certificate on the card. A card
-// that does not tell may have all.
-func (s *session) countRetired(ctx context.Context, places *int) error {
-	if *places >= 0 {
-		return nil
-	}
-	var failed error
-	n := s.conn.retiredPlaces(ctx, &failed)
-	*places = int(n)
-	return failed
-}
-
-// finish reads what else there is to know of a key that was just read, and has it remembered.
-func (s *session) finish(ctx context.Context, k *key) error {
-	if k.cached || k.entry == nil {
-		return nil
-	}
-	if err := s.conn.readMetadata(ctx, s.card, k); err != nil {
-		return err
-	}
-	if first := s.card.first; first != nil && first.entry != nil {
-		e := first.entry
-		k.entry.APT, k.entry.Discovery, k.entry.PINMetadata = e.APT, e.Discovery, e.PINMetadata
-		k.entry.Serial, k.entry.MostTries = e.Serial, e.MostTries
-	}
-	if s.card.first == nil || s.card.first.ref == k.ref {
-		s.card.first = k
-	}
-	s.module.remember(k)
-	return nil
-}
-
-// LogInAndSign is one transaction: SELECT, VERIFY, GENERAL AUTHENTICATE, and VERIFY with P1 = FF, which
-// locks the card again before the signature is returned.
-func (s *session) LogInAndSign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
-	if err := ctx.Err(); err != nil {
-		return token.Signature{}, err
-	}
-	if pin != nil {
-		if err := s.card.checkPIN(pin, minPIN); err != nil {
-			return token.Signature{}, err
+// readKey reads a key inside a transaction. Retired ones are asked for only where the card's history
+// knows of some.
+func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key, error) {
+	if data.IsRetired(ref) && *places < 0 {
+		var err error
+		if *places, err = s.reader.RetiredPlaces(ctx); err != nil {
+			return nil, err
 		}
-	} else if s.card.features.VerifyPIN == 0 {
-		return token.Signature{}, noPad("verified")
 	}
-	if err := s.enter(ctx); err != nil {
-		return token.Signature{}, err
+	if data.IsRetired(ref) && *places == 0 {
+		return &card.Key{Ref: ref}, nil
 	}
 
-	left := false
-	defer func() {
-		s.inside = false
-		if !left { // a function of the caller's has panicked
-			s.conn.close()
-		}
-	}()
-	s.inside = true
-	sig, err := s.logInAndSign(ctx, pin, choose)
-	gone := s.lock(ctx)
-	left = true
-	switch {
-	case err != nil:
-		return token.Signature{}, err
-	case gone != nil:
-		return token.Signature{}, gone
+	k, err := s.reader.Key(ctx, ref, s.card.Anew)
+	if err != nil {
+		return nil, err
 	}
-	return sig, nil
-}
-
-func (s *session) logInAndSign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
-	if err := s.verify(ctx, pin); err != nil {
-		return token.Signature{}, err
-	}
-	s.setTries(token.Tries{Most: s.info.PIN.Tries.Most}, "")
-	l := &login{session: s, pin: pin}
-	return l.sign(ctx, choose)
-}
-
-func noPad(what string) error {
-	return &token.Error{Kind: token.ErrNotSupported, Err: fmt.Errorf("no PIN can be %s at this reader", what)}
-}
-
-// enterTime bounds the wait for other programs before a PIN is sent. Our daemon lets nobody keep a
-// card longer than 10 s from a program of root's.
-const enterTime = 15 * time.Second
-
-// enter begins the transaction in which a PIN is sent.
-func (s *session) enter(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, enterTime)
-	defer cancel()
-	_, err := s.conn.enter(within)
-	if err != nil && ctx.Err() == nil && within.Err() != nil {
-		return &token.Error{Kind: token.ErrInUse, Err: fmt.Errorf("another program has kept the card for %s", enterTime)}
-	}
-	return s.mean(err)
+	return k, s.reader.Finish(ctx, s.card, k)
 }
 
 // noteTries takes over what an answer of the card tells of the PIN.
 func (s *session) noteTries(a data.PINAnswer) {
-	s.card.pin = a
-	tries, said := s.card.tries()
+	s.card.PIN = a
+	tries, said := s.card.Tries()
 	s.setTries(tries, said)
 }
 
+// setTries makes a new Info: one that was given away is never changed.
 func (s *session) setTries(tries token.Tries, said string) {
 	info := *s.info
 	info.PIN.Tries, info.PIN.Said = tries, said
 	s.info = &info
 }
 
-// Close ends the session. Nothing is left to be locked, but after LogInAndSign has panicked or was
-// given up.
+// LogInAndSign is one transaction: SELECT, VERIFY, GENERAL AUTHENTICATE, and VERIFY with P1 = FF, which
+// locks the card again before the signature is returned.
+func (s *session) LogInAndSign(
+	ctx context.Context, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
+	return logInAndSign(ctx, s, pin, choose)
+}
+
+// ChangePIN is one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two tries.
+func (s *session) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
+	return changePIN(ctx, s, old, fresh)
+}
+
+// Unblock is one RESET RETRY COUNTER, with the PUK. There is no such way for the global PIN.
+func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
+	return unblock(ctx, s, puk, fresh)
+}
+
+// Close ends the session. Nothing is left to be locked, but after a call that was given up: the card
+// is then reset when that returns.
 func (s *session) Close() error {
-	s.conn.close()
+	s.channel.Close()
 	return nil
 }

@@ -4,14 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 
 	"pam_pkcs11/internal/iso7816"
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/piv/internal/card"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/token"
 )
 
-// login is one call of LogInAndSign after the card has taken the PIN.
+// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is locked.
+func logInAndSign(
+	ctx context.Context, s *session, pin *secret.PIN, choose token.Choose,
+) (token.Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return token.Signature{}, err
+	}
+	if pin != nil {
+		if err := checkPIN(s.card, pin, card.MinPIN); err != nil {
+			return token.Signature{}, err
+		}
+	} else if s.card.Features.VerifyPIN == 0 {
+		return token.Signature{}, noPad("verified")
+	}
+	if err := s.enter(ctx); err != nil {
+		return token.Signature{}, err
+	}
+
+	left := false
+	defer func() {
+		s.inside = false
+		if !left { // a function of the caller's has panicked
+			s.channel.Close()
+		}
+	}()
+	s.inside = true
+	l := &login{session: s, pin: pin}
+	sig, err := l.run(ctx, choose)
+	gone := s.leave(ctx)
+	left = true
+	switch {
+	case err != nil:
+		return token.Signature{}, err
+	case gone != nil:
+		return token.Signature{}, gone
+	}
+	return sig, nil
+}
+
+// login is one call of LogInAndSign, inside its transaction.
 type login struct {
 	*session
 	pin    *secret.PIN // nil: typed at the reader
@@ -24,9 +64,14 @@ var errStale = &token.Error{
 	Err:  errors.New("the certificate was known from before, and the card has another one by now"),
 }
 
-// sign lets the keys of the chosen objects sign, in order, until one has. A choice that was made from
-// what the card does not hold any more is made anew, once.
-func (l *login) sign(ctx context.Context, choose token.Choose) (token.Signature, error) {
+// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A choice
+// that was made from what the card does not hold any more is made anew, once.
+func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
+	if err := l.verify(ctx, l.pin); err != nil {
+		return token.Signature{}, err
+	}
+	l.setTries(token.Tries{Most: l.info.PIN.Tries.Most}, "")
+
 	for again := false; ; again = true {
 		var err error
 		if l.choice, err = choose(l.Certificates(ctx)); err != nil {
@@ -40,7 +85,7 @@ func (l *login) sign(ctx context.Context, choose token.Choose) (token.Signature,
 	}
 }
 
-// first returns the signature of the first object whose key signs.
+// first returns the signature of the first object whose key signs, and else the error of the first.
 func (l *login) first(ctx context.Context) (token.Signature, error) {
 	var first error
 	for i, o := range l.choice.Objects {
@@ -48,14 +93,11 @@ func (l *login) first(ctx context.Context) (token.Signature, error) {
 			return token.Signature{}, err
 		}
 		sig, err := l.one(ctx, o)
-		var callers *callersError
-		switch {
-		case err == nil:
+		if err == nil {
 			sig.Object = i
 			return sig, nil
-		case err == errStale && l.choice.Anew != nil, token.EndsSigning(err), errors.Is(err, token.ErrCancelled):
-			return token.Signature{}, err
-		case ctx.Err() != nil, errors.As(err, &callers):
+		}
+		if l.ends(err) || ctx.Err() != nil {
 			return token.Signature{}, err
 		}
 		if l.choice.Passed != nil {
@@ -74,26 +116,37 @@ type callersError struct{ err error }
 func (e *callersError) Error() string { return e.err.Error() }
 func (e *callersError) Unwrap() error { return e.err }
 
-// one lets the key of one object sign.
+// ends reports whether after this error of a key no other is tried.
+func (l *login) ends(err error) bool {
+	var callers *callersError
+	stale := err == errStale && l.choice.Anew != nil
+	return stale || token.EndsSigning(err) || errors.Is(err, token.ErrCancelled) || errors.As(err, &callers)
+}
+
+// maxMessage is the longest message that is signed, in bytes.
+const maxMessage = 2000
+
+// one lets the key of one object sign. Of what the cache has said, nothing is believed but what the
+// signature shows.
 func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error) {
-	k := l.card.keys[KeyRef(o.Handle)]
-	if o.Handle > 0xFF || o.Cert == nil || k == nil || !k.shown() || k.object.Cert == nil || !k.object.Cert.Equal(o.Cert) {
-		return token.Signature{}, errors.New("the object is none of this session")
+	k := l.keyOf(o)
+	if k == nil {
+		return token.Signature{}, errors.New("the object is none that this session has shown")
 	}
 	s, err := schemeFor(o.Cert.PublicKey, l.card)
 	if err != nil {
 		return token.Signature{}, err
 	}
 	message, err := l.choice.Message()
+	if err == nil && len(message) > maxMessage {
+		err = fmt.Errorf("a message of %d bytes, more than %d", len(message), maxMessage)
+	}
 	if err != nil {
 		return token.Signature{}, &callersError{err}
 	}
-	if len(message) > maxMessage {
-		return token.Signature{}, &callersError{fmt.Errorf("a message of %d bytes, more than %d", len(message), maxMessage)}
-	}
 
 	raw, err := l.use(ctx, k, s, message)
-	if k.cached && (doubtful(err) || err == nil && !s.verify(message, raw)) {
+	if k.Cached && (doubtful(err) || err == nil && !s.verify(message, raw)) {
 		stale, failed := l.stale(ctx, k)
 		if failed != nil {
 			return token.Signature{}, failed
@@ -108,8 +161,17 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 	return token.Signature{Scheme: s.scheme, Bytes: raw}, nil
 }
 
-// maxMessage is the longest message that is signed, in bytes.
-const maxMessage = 2000
+// keyOf returns the key of an object that this session has shown, as it was shown; nil is none.
+func (l *login) keyOf(o token.Object) *card.Key {
+	if o.Handle > 0xFF || o.Cert == nil {
+		return nil
+	}
+	k := l.card.Keys[byte(o.Handle)]
+	if k == nil || !k.Shown() || k.Object.Cert == nil || !k.Object.Cert.Equal(o.Cert) {
+		return nil
+	}
+	return k
+}
 
 // doubtful reports whether the card has refused to sign in a way that another key would explain.
 func doubtful(err error) bool {
@@ -117,15 +179,33 @@ func doubtful(err error) bool {
 	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
 }
 
+// stale reads the certificate of a key that was known from the cache as the card has it, and reports
+// whether it is another one. Then all that was known from the cache is forgotten.
+func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
+	fresh, err := l.reader.Key(ctx, k.Ref, true)
+	if err != nil {
+		return false, err
+	}
+	if fresh.Object.Cert != nil && fresh.Object.Cert.Equal(k.Object.Cert) {
+		k.Cached = false
+		return false, nil
+	}
+
+	l.reader.Log.Info("card has another certificate than it had when it was seen before",
+		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
+	l.reader.Took(l.card, fresh)
+	return true, l.reader.Finish(ctx, l.card, fresh)
+}
+
 // use has a key make a signature, with the algorithm numbers that may be meant, in order.
-func (l *login) use(ctx context.Context, k *key, s *scheme, message []byte) ([]byte, error) {
+func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
 	input, err := s.input(message)
 	if err != nil {
 		return nil, err
 	}
-	again := k.always() && !l.conn.fresh && l.pin == nil
 	if l.choice.Signing != nil {
-		done := l.choice.Signing(token.KeyUse{Object: k.object, PINAgain: again, Touch: k.touch()})
+		again := k.Always() && !l.channel.Fresh && l.pin == nil
+		done := l.choice.Signing(token.KeyUse{Object: k.Object, PINAgain: again, Touch: k.Touch()})
 		defer done()
 	}
 
@@ -144,13 +224,13 @@ func (l *login) use(ctx context.Context, k *key, s *scheme, message []byte) ([]b
 		}
 		return raw, s.check(raw)
 	}
-	return nil, errors.New("no algorithm")
+	return nil, noKey("no algorithm is known for the key")
 }
 
 // verifyAgain has the PIN verified once more for a key that wants it right before it signs, where
 // something else was sent since. The card has taken this PIN in this transaction.
-func (l *login) verifyAgain(ctx context.Context, k *key) error {
-	if !k.always() || l.conn.fresh {
+func (l *login) verifyAgain(ctx context.Context, k *card.Key) error {
+	if !k.Always() || l.channel.Fresh {
 		return nil
 	}
 	if l.pin == nil && l.choice.PINAgain != nil {
@@ -171,40 +251,42 @@ const (
 )
 
 // generalAuthenticate is GENERAL AUTHENTICATE (SP 800-73-4 part 2, section 3.2.4) for a signature.
-func (l *login) generalAuthenticate(ctx context.Context, k *key, algorithm byte, input []byte) ([]byte, error) {
-	name := "GENERAL AUTHENTICATE " + k.ref.String()
+func (l *login) generalAuthenticate(
+	ctx context.Context, k *card.Key, algorithm byte, input []byte,
+) ([]byte, error) {
+	name := fmt.Sprintf("GENERAL AUTHENTICATE %02X", k.Ref)
 	tlv := iso7816.AppendTLV
-	a, err := l.conn.send(ctx, command{
-		name:    name,
-		ins:     0x87,
-		p1:      algorithm,
-		p2:      byte(k.ref),
-		data:    tlv(nil, tagTemplate, tlv(tlv(nil, tagResponse), tagChallenge, input)),
-		answers: true,
+	a, err := l.channel.Send(ctx, channel.Command{
+		Name:    name,
+		INS:     0x87,
+		P1:      algorithm,
+		P2:      k.Ref,
+		Data:    tlv(nil, tagTemplate, tlv(tlv(nil, tagResponse), tagChallenge, input)),
+		Answers: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if a.sw != iso7816.StatusOK {
-		return nil, refused(l.meaning(k, a.sw), name, a.sw)
+	if a.SW != iso7816.StatusOK {
+		return nil, channel.Refused(meaning(k, a.SW), name, a.SW)
 	}
 
-	tag, body, _, ok := iso7816.ReadTLV(a.data)
+	tag, body, _, ok := iso7816.ReadTLV(a.Data)
 	if !ok || tag != tagTemplate {
-		return nil, malformed(name, "the answer has no template 7C")
+		return nil, channel.Malformed(name, "the answer has no template 7C")
 	}
 	tag, raw, _, ok := iso7816.ReadTLV(body)
 	if !ok || tag != tagResponse || len(raw) == 0 {
-		return nil, malformed(name, "the answer has no signature")
+		return nil, channel.Malformed(name, "the answer has no signature")
 	}
 	return raw, nil
 }
 
 // meaning is what a refusal to sign means; nil is nothing special.
-func (l *login) meaning(k *key, sw iso7816.Status) error {
+func meaning(k *card.Key, sw iso7816.Status) error {
 	switch sw {
 	case iso7816.StatusSecurity:
-		if t := k.touch(); t == token.TouchAlways || t == token.TouchCached {
+		if t := k.Touch(); t == token.TouchAlways || t == token.TouchCached {
 			return token.ErrTouch
 		}
 	case iso7816.StatusNoReference, iso7816.StatusConditions, iso7816.StatusWrongP1P2,
@@ -214,46 +296,4 @@ func (l *login) meaning(k *key, sw iso7816.Status) error {
 		return token.ErrFault
 	}
 	return nil
-}
-
-// stale reads the certificate of a key that was known from the cache as the card has it, and reports
-// whether it is another one. Then all that was known from the cache is forgotten.
-func (l *login) stale(ctx context.Context, k *key) (bool, error) {
-	fresh, err := l.conn.readKey(ctx, k.ref, true)
-	if err != nil {
-		return false, err
-	}
-	if fresh.object.Cert != nil && fresh.object.Cert.Equal(k.object.Cert) {
-		k.cached = false
-		return false, nil
-	}
-
-	l.module.log.Info("card has another certificate than it had when it was seen before", "reader", l.conn.reader, "key", k.ref.String())
-	for ref, other := range l.card.keys {
-		if other.cached {
-			l.module.forget(other)
-			delete(l.card.keys, ref)
-		}
-	}
-	l.card.anew = true
-	l.card.keys[k.ref] = fresh
-	return true, l.finish(ctx, fresh)
-}
-
-// Certificates reads the certificates of the keys that are configured, each when the loop asks for
-// it, and once in a session.
-func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
-	return func(yield func(token.Object, error) bool) {
-		places := -1 // of retired keys, once they are asked for
-		for _, ref := range s.module.keys {
-			k, err := s.key(ctx, ref, &places)
-			if err != nil {
-				yield(token.Object{}, err)
-				return
-			}
-			if k.shown() && !yield(k.object, nil) {
-				return
-			}
-		}
-	}
 }

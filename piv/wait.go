@@ -3,60 +3,128 @@ package piv
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/token"
 )
 
-// pnpState is the state that tells of readers that come and go.
-func (m *Module) pnpState() pcsc.ReaderState { return pcsc.ReaderState{Reader: pcsc.PnPReader} }
+// watch knows the readers, and waits for news of them.
+type watch struct {
+	service pcsc.Service
+	context *pcsc.Context      // nil: not established
+	states  []pcsc.ReaderState // as readers has seen them, PnPReader last
+	unread  []bool             // by reader: its card could not be read
+}
 
-// Wait returns when a card or a reader may have come or gone since the last Slots, or when a reader
-// whose card could not be read is used in another way than it was.
-func (m *Module) Wait(ctx context.Context) error {
-	if m.closed {
-		return errClosed
+// readers asks for the state of all readers. The daemon may have been started anew since the last
+// time.
+func (w *watch) readers(ctx context.Context) ([]pcsc.ReaderState, error) {
+	states, err := w.list(ctx)
+	if err != nil && ctx.Err() == nil && w.giveUp() {
+		states, err = w.list(ctx)
 	}
-	if len(m.states) == 0 {
-		return ctx.Err() // there was no Slots
-	}
-	pc, err := m.watcher(ctx)
 	if err != nil {
+		w.giveUp()
+		return nil, err
+	}
+	w.states = append(slices.Clone(states), pcsc.ReaderState{Reader: pcsc.PnPReader})
+	return states, nil
+}
+
+// giveUp gives the context up, and reports whether there was one.
+func (w *watch) giveUp() bool {
+	pc := w.context
+	w.context = nil
+	if pc != nil {
+		go func() { _ = pc.Release() }() // which waits for a call that was left to itself
+	}
+	return pc != nil
+}
+
+func (w *watch) list(ctx context.Context) ([]pcsc.ReaderState, error) {
+	if err := w.establish(ctx); err != nil {
+		return nil, err
+	}
+	pc := w.context
+	names, err := channel.Call(ctx, "SCardListReaders", pc.ListReaders)
+	if errors.Is(err, pcsc.ErrNoReadersAvailable) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	return channel.Call(ctx, "SCardGetStatusChange", func() ([]pcsc.ReaderState, error) {
+		states := make([]pcsc.ReaderState, len(names))
+		for i, name := range names {
+			states[i].Reader = name
+		}
+		err := pc.GetStatusChangeContext(ctx, states, 0)
+		if errors.Is(err, pcsc.ErrTimeout) {
+			err = nil
+		}
+		return states, err
+	})
+}
+
+// establish makes the context, if there is none.
+func (w *watch) establish(ctx context.Context) error {
+	if w.context != nil {
+		return nil
+	}
+	pc, err := channel.Call(ctx, "SCardEstablishContext", func() (*pcsc.Context, error) {
+		return pcsc.NewContext(w.service)
+	})
+	if err != nil && ctx.Err() == nil {
+		return &token.Error{Kind: token.ErrNotStarted, Err: err}
+	}
+	w.context = pc
+	return err
+}
+
+// wait waits for a card or a reader that comes or goes.
+func (w *watch) wait(ctx context.Context) error {
+	if len(w.states) == 0 {
+		return ctx.Err() // nobody has looked yet
+	}
+	if err := w.establish(ctx); err != nil {
 		return err
 	}
 
 	for {
-		before := make([]pcsc.StateFlag, len(m.states))
-		for i := range m.states {
-			before[i] = m.states[i].EventState
-			m.states[i].CurrentState = m.states[i].EventState &^ pcsc.StateChanged
+		before := make([]pcsc.StateFlag, len(w.states))
+		for i := range w.states {
+			before[i] = w.states[i].EventState
+			w.states[i].CurrentState = w.states[i].EventState &^ pcsc.StateChanged
 		}
-		err := pc.GetStatusChangeContext(ctx, m.states, -1)
+		err := w.context.GetStatusChangeContext(ctx, w.states, -1)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, pcsc.ErrUnknownReader):
 			return nil // one is gone
 		case err != nil:
-			m.unwatch()
+			w.giveUp()
 			return &token.Error{Kind: token.ErrFault, Err: err}
 		}
-		if m.moved(before) {
+		if w.moved(before) {
 			return nil
 		}
 	}
 }
 
-// moved reports whether one of the states has changed in a way that Slots would see.
-func (m *Module) moved(before []pcsc.StateFlag) bool {
-	const uses = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateChanged | pcsc.StateUnpowered
-	for i, s := range m.states {
-		changed := s.EventState ^ before[i]
-		unread := i < len(m.places) && m.places[i].slot.Err != nil
-		if !unread {
-			changed &^= uses
+// moved reports whether one of the states has changed in a way that Slots would see. That programs use
+// a card is no news, but of one that could not be read.
+func (w *watch) moved(before []pcsc.StateFlag) bool {
+	const use = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateUnpowered
+	for i, s := range w.states {
+		changed := (s.EventState ^ before[i]) &^ pcsc.StateChanged
+		if i >= len(w.unread) || !w.unread[i] {
+			changed &^= use
 		}
-		if changed&^pcsc.StateChanged != 0 {
+		if changed != 0 {
 			return true
 		}
 	}

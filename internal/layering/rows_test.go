@@ -38,12 +38,15 @@ var rows = map[string]row{
 	"config/mappers":          {ours: "config/internal/finding"},
 	"token":                   {ours: "internal/certinfo internal/secret"},
 	"piv": {
-		ours:  "internal/certinfo internal/iso7816 internal/secret pcsc piv/cache piv/internal/data token",
+		ours: "internal/certinfo internal/iso7816 internal/secret pcsc piv/cache piv/internal/card piv/internal/channel " +
+			"piv/internal/data token",
 		third: "golang.org/x/crypto/cryptobyte",
 	},
-	"piv/cache":         {ours: "internal/iso7816 internal/safefile", third: "golang.org/x/sys"},
-	"piv/internal/data": {ours: "internal/certinfo internal/iso7816"},
-	"pkcs11":            {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"piv/cache":            {ours: "internal/iso7816 internal/safefile", third: "golang.org/x/sys"},
+	"piv/internal/card":    {ours: "internal/certinfo internal/iso7816 piv/cache piv/internal/channel piv/internal/data token"},
+	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
+	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
+	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",

@@ -52,7 +52,8 @@ func Label(certs iter.Seq[*certinfo.Certificate], global bool, mode LabelMode) [
 	name := []byte(labelWithoutName)
 	for c := range certs {
 		if found := c.Subject.Values(certinfo.OIDCommonName); len(found) > 0 {
-			name = bytes.Clone(found[0].Raw)
+			// OpenSC has names as strings of C: they end with a NUL, and BMPStrings begin with one.
+			name, _, _ = bytes.Cut(bytes.Clone(found[0].Raw), []byte{0})
 			break
 		}
 	}
@@ -60,13 +61,14 @@ func Label(certs iter.Seq[*certinfo.Certificate], global bool, mode LabelMode) [
 	if mode == LabelOpenSC {
 		name = bytes.ReplaceAll(name, []byte{':'}, []byte{'.'})
 	}
+	suffix := ""
 	if mode == LabelOpenSC023 && global {
-		name = append(name, " (Global PIN)"...)
+		suffix = " (Global PIN)"
 	}
-	if len(name) > lengthLabel {
-		name = append(name[:lengthLabel-len(cut)], cut...)
+	if room := lengthLabel - len(suffix); len(name) > room {
+		name = append(name[:room-len(cut)], cut...)
 	}
-	return bytes.TrimRight(name, " ")
+	return bytes.TrimRight(append(name, suffix...), " ")
 }
 
 // LabelOrder yields the keys in the order in which OpenSC looks for the name of a card.

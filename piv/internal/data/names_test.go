@@ -45,8 +45,12 @@ func TestLabel(t *testing.T) {
 		{"33", [][]string{{"CN=" + exactly + "x"}}, false, exactly[:29] + "...", exactly[:29] + "..."},
 		{"a character is cut", [][]string{{"CN=" + long}}, false, long[:29] + "...", long[:29] + "..."},
 		{"blanks at the end", [][]string{{"CN=Alice  "}}, false, "Alice", "Alice"},
+		{"a NUL", [][]string{{"CN=Ali\x00ce"}}, false, "Ali", "Ali"},
+		{"an empty name", [][]string{{"CN="}, {"CN=Bob"}}, false, "", ""},
 		{"a colon", [][]string{{"CN=a:b:c"}}, false, "a:b:c", "a.b.c"},
 		{"global PIN", [][]string{{"CN=Alice Example"}}, true, "Alice Example (Global PIN)", "Alice Example"},
+		{"global PIN, as much as fits", [][]string{{"CN=" + exactly[:19]}}, true, exactly[:19] + " (Global PIN)", exactly[:19]},
+		{"global PIN, one more", [][]string{{"CN=" + exactly[:20]}}, true, exactly[:16] + "... (Global PIN)", exactly[:20]},
 	} {
 		var certs []*certinfo.Certificate
 		for _, subject := range tt.subject {

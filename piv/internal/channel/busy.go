@@ -1,18 +1,18 @@
-package piv
+package channel
 
 import (
 	"sync"
 	"time"
 )
 
-// busy tells what a connection waits for, and since when, to whoever looks at several at once.
-type busy struct {
+// Busy tells what a channel waits for, and since when, to whoever looks at several at once.
+type Busy struct {
 	mu      sync.Mutex
 	since   time.Time // zero: nothing
 	talking bool      // the card has answered something
 }
 
-func (b *busy) begin() {
+func (b *Busy) begin() {
 	if b == nil {
 		return
 	}
@@ -24,7 +24,7 @@ func (b *busy) begin() {
 	}
 }
 
-func (b *busy) end() {
+func (b *Busy) end() {
 	if b == nil {
 		return
 	}
@@ -36,7 +36,7 @@ func (b *busy) end() {
 }
 
 // talk notes that the card is this program's alone from now on.
-func (b *busy) talk() {
+func (b *Busy) talk() {
 	if b == nil {
 		return
 	}
@@ -54,8 +54,8 @@ const (
 	answerTimeShort = 2 * time.Second
 )
 
-// over reports whether the wait has been long enough, and what it was for.
-func (b *busy) over(now time.Time, otherRead bool) (over, talking bool) {
+// Over reports whether the wait has been long enough, and what it was for.
+func (b *Busy) Over(now time.Time, otherRead bool) (over, talking bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	limit := accessTime

@@ -1,4 +1,4 @@
-package piv
+package channel
 
 import (
 	"context"
@@ -10,9 +10,7 @@ import (
 	"pam_pkcs11/token"
 )
 
-var errClosed = errors.New("the session is closed")
-
-// kinds are what results of PC/SC mean to whoever asked for something else.
+// kinds are what results of PC/SC mean. All others are ErrFault.
 var kinds = map[pcsc.Error]error{
 	pcsc.ErrRemovedCard:       token.ErrRemoved,
 	pcsc.ErrNoSmartcard:       token.ErrRemoved,
@@ -24,13 +22,11 @@ var kinds = map[pcsc.Error]error{
 
 // judge gives a result of PC/SC its meaning. The context's end is the context's error, whatever the
 // service made of it.
-func (c *connection) judge(ctx context.Context, call string, err error) error {
+func judge(ctx context.Context, call string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, pcsc.ErrCancelled) && ctx.Err() != nil {
-		// Where a wait was taken back, a Client has lost its connection.
-		c.lost = &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("%s was given up", call)}
 		return ctx.Err()
 	}
 
@@ -41,7 +37,8 @@ func (c *connection) judge(ctx context.Context, call string, err error) error {
 	}
 	text := fmt.Errorf("%s: %w", call, err)
 	if kind == token.ErrInUse {
-		text = fmt.Errorf("%w; another program has the reader for itself (gpg's scdaemon does so unless pcsc-shared is set)", text)
+		text = fmt.Errorf("%w; another program has the reader for itself "+
+			"(gpg's scdaemon does so unless it has the option pcsc-shared)", text)
 	}
 	return &token.Error{Kind: kind, Err: text}
 }
@@ -49,9 +46,9 @@ func (c *connection) judge(ctx context.Context, call string, err error) error {
 // wasReset reports whether a call was refused because another program has reset the card.
 func wasReset(err error) bool { return errors.Is(err, pcsc.ErrResetCard) }
 
-// refused is an error of a command by its status word: "GET DATA 5FC105: 6982 security status not
-// satisfied".
-func refused(kind error, command string, sw iso7816.Status) error {
+// Refused is an error of a command by its status word, "GET DATA 5FC105: 6982 security status not
+// satisfied". kind is one of token's errors, or nil.
+func Refused(kind error, command string, sw iso7816.Status) error {
 	err := fmt.Errorf("%s: %w", command, sw)
 	if kind == nil {
 		return err
@@ -59,7 +56,8 @@ func refused(kind error, command string, sw iso7816.Status) error {
 	return &token.Error{Kind: kind, Err: err}
 }
 
-// malformed is an error of an answer that cannot be one.
-func malformed(command, format string, args ...any) error {
-	return &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("%s: "+format, append([]any{command}, args...)...)}
+// Malformed is an error of an answer that cannot be one.
+func Malformed(command, format string, args ...any) error {
+	err := fmt.Errorf("%s: "+format, append([]any{command}, args...)...)
+	return &token.Error{Kind: token.ErrFault, Err: err}
 }

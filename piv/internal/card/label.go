@@ -1,0 +1,69 @@
+package card
+
+import (
+	"context"
+	"iter"
+
+	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/piv/internal/data"
+)
+
+// name finds the label of the card: of the first certificate that can be read, in OpenSC's order.
+// Those that no login uses are only read where the others have none.
+func (r *Reader) name(ctx context.Context, k *Card) error {
+	var failed error
+	certs := iter.Seq[*certinfo.Certificate](func(yield func(*certinfo.Certificate) bool) {
+		places := -1
+		for _, ref := range data.LabelOrder() {
+			if data.IsRetired(ref) && places < 0 {
+				places, failed = r.RetiredPlaces(ctx)
+			}
+			if failed != nil || data.IsRetired(ref) && int(ref-data.KeyRetired1) >= places {
+				return
+			}
+			var one *Key
+			if one, failed = r.keyOf(ctx, k, ref); failed != nil {
+				return
+			}
+			if one.Object.Cert != nil && !yield(one.Object.Cert) {
+				return
+			}
+		}
+	})
+	k.label = data.Label(certs, k.Discovery.Global(), r.Label)
+	return failed
+}
+
+// keyOf is a key that the card is known to have, or is read for it.
+func (r *Reader) keyOf(ctx context.Context, k *Card, ref byte) (*Key, error) {
+	if one := k.Keys[ref]; one != nil {
+		return one, nil
+	}
+	one, err := r.Key(ctx, ref, false)
+	if err == nil {
+		err = r.Finish(ctx, k, one)
+	}
+	if err != nil {
+		return nil, err
+	}
+	k.Keys[ref] = one
+	return one, nil
+}
+
+// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells; 0
+// where it has none.
+func (r *Reader) RetiredPlaces(ctx context.Context) (int, error) {
+	content, present, err := readObject(ctx, r.Channel, data.TagKeyHistory)
+	if err != nil && !isUnreadable(err) {
+		return 0, err
+	}
+	if err != nil || !present {
+		return 0, nil
+	}
+	h, err := data.ParseKeyHistory(content)
+	if err != nil {
+		r.Log.Info("key history cannot be read", "reader", r.Channel.Reader, "error", err)
+		return 0, nil
+	}
+	return h.OnCard, nil
+}

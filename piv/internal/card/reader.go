@@ -1,0 +1,98 @@
+package card
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+
+	"pam_pkcs11/piv/cache"
+	"pam_pkcs11/piv/internal/channel"
+	"pam_pkcs11/piv/internal/data"
+)
+
+// Settings say what is read of cards. Log is not nil.
+type Settings struct {
+	Keys   []byte         // key references, in the order in which they are used
+	Cache  *cache.Cache   // nil: none
+	Label  data.LabelMode // how the card is named
+	Serial bool           // the serial number is wanted
+	Log    *slog.Logger
+}
+
+// Reader reads a card. All its methods want a transaction with PIV selected.
+type Reader struct {
+	*Settings
+	Channel *channel.Channel
+}
+
+// maxPiece is how much of the object of a certificate names it in the cache, in bytes.
+const maxPiece = cache.MaxPiece
+
+// Key reads the certificate of a key: only its beginning where the cache has the rest, and all of it
+// where fresh asks for what the card has now. An error is of the card; what is wrong with one
+// certificate is in its object.
+func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
+	k := newKey(ref)
+	cmd := getData(data.TagOf(ref))
+	a, err := r.Channel.First(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	absent, err := judgeObject(cmd.Name, a)
+	switch {
+	case isUnreadable(err):
+		k.Present, k.Object.Err = true, err
+		return k, nil
+	case err != nil:
+		return nil, err
+	case absent:
+		return k, nil
+	}
+
+	k.Piece = bytes.Clone(a.Data[:min(len(a.Data), maxPiece)])
+	if !fresh {
+		if k.Entry = r.recalled(k.Piece); k.Entry != nil {
+			k.Cached = true
+			k.takeMetadata()
+			k.fill()
+			return k, nil
+		}
+	}
+	if a, err = r.Channel.Rest(ctx, cmd.Name, a); errors.Is(err, channel.ErrLong) {
+		k.Present, k.Object.Err = true, &unreadable{errors.New(err.Error())}
+		return k, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	k.Entry = &cache.Entry{Object: a.Data}
+	k.fill()
+	return k, nil
+}
+
+// recalled asks the cache for the object that begins with piece.
+func (r *Reader) recalled(piece []byte) *cache.Entry {
+	e, ok := r.Cache.Get(piece)
+	if !ok || !bytes.HasPrefix(e.Object, piece) {
+		return nil
+	}
+	return e
+}
+
+// Remember gives the cache what was read of a key.
+func (r *Reader) Remember(k *Key) {
+	if k.Entry == nil || k.Object.Err != nil || !k.Present || r.Cache == nil {
+		return
+	}
+	if err := r.Cache.Put(k.Piece, k.Entry); err != nil {
+		r.Log.Debug("the card is not remembered", "reader", r.Channel.Reader, "error", err)
+	}
+}
+
+// Forget takes a key out of the cache.
+func (r *Reader) Forget(k *Key) {
+	if k.Piece != nil {
+		r.Cache.Drop(k.Piece)
+	}
+}

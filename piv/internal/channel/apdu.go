@@ -1,0 +1,173 @@
+package channel
+
+import (
+	"context"
+	"errors"
+
+	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/pcsc"
+)
+
+// Limits on what is taken from a card: the bytes of an answer, and the GET RESPONSE for it.
+const (
+	maxAnswer = 16 << 10
+	maxRounds = 128
+)
+
+// ErrLong is found in the error of an answer that is longer than the limit.
+var ErrLong = errors.New("an answer")
+
+// claChain is the CLA of all commands of a chain but the last (SP 800-73-4 part 2, section 2.4.2).
+const claChain = 0x10
+
+// Command is a command to the card. Only short APDUs are made of it.
+type Command struct {
+	Name        string // for the trace and for errors; tells nothing of the data
+	INS, P1, P2 byte
+	Data        []byte // what is longer than 255 bytes is chained
+	Answers     bool   // the card has data to answer
+}
+
+// Answer is what came back.
+type Answer struct {
+	Data []byte
+	SW   iso7816.Status
+}
+
+// Send sends a command and gathers the whole answer.
+func (c *Channel) Send(ctx context.Context, cmd Command) (Answer, error) {
+	a, err := c.First(ctx, cmd)
+	if err != nil {
+		return a, err
+	}
+	return c.Rest(ctx, cmd.Name, a)
+}
+
+// First sends a command and returns the first part of its answer: at most 256 bytes, with 61xx
+// where more waits. Whoever does not want the rest need not ask for it: the next command discards
+// it.
+func (c *Channel) First(ctx context.Context, cmd Command) (Answer, error) {
+	a, err := c.chain(ctx, cmd)
+	if err != nil || len(a.Data) > 0 {
+		return a, err
+	}
+	if _, more := a.SW.More(); more && cmd.Answers { // T=0
+		return c.getResponse(ctx, cmd.Name, a.SW)
+	}
+	return a, nil
+}
+
+// chain sends a command, in pieces where it is long. Its answer is that to the last piece, or the
+// first word that refuses one.
+func (c *Channel) chain(ctx context.Context, cmd Command) (Answer, error) {
+	data := cmd.Data
+	for len(data) > iso7816.MaxShortNc {
+		piece := iso7816.Command{CLA: claChain, INS: cmd.INS, P1: cmd.P1, P2: cmd.P2, Data: data[:iso7816.MaxShortNc]}
+		a, err := c.exchange(ctx, cmd.Name, &piece)
+		if err != nil || a.SW != iso7816.StatusOK {
+			return a, err
+		}
+		data = data[iso7816.MaxShortNc:]
+	}
+
+	last := iso7816.Command{INS: cmd.INS, P1: cmd.P1, P2: cmd.P2, Data: data}
+	if cmd.Answers && (!c.isT0() || len(data) == 0) {
+		last.Ne = iso7816.MaxShortNe // T=0 has no room for Le beside data
+	}
+	return c.exchange(ctx, cmd.Name, &last)
+}
+
+// exchange sends one APDU, and once more where the card names the right Le (6Cxx): such a command
+// was not executed.
+func (c *Channel) exchange(ctx context.Context, name string, apdu *iso7816.Command) (Answer, error) {
+	for again := false; ; again = true {
+		bytes, err := apdu.Marshal()
+		if err != nil {
+			return Answer{}, err
+		}
+		a, err := c.transmit(ctx, name, bytes, nil)
+		if err != nil {
+			return a, err
+		}
+		le, wrong := a.SW.RightLe()
+		if !wrong || again || len(a.Data) > 0 {
+			return a, nil
+		}
+		apdu.Ne = le
+	}
+}
+
+// Rest gathers what waits behind the first part of an answer. The length of the outer data object
+// tells what is missing where the card does not.
+func (c *Channel) Rest(ctx context.Context, name string, a Answer) (Answer, error) {
+	for round := 0; ; round++ {
+		_, more := a.SW.More()
+		silent := a.SW == iso7816.StatusOK && len(a.Data) > 0 && len(a.Data)%256 == 0 && outerLength(a.Data) > len(a.Data)
+		switch {
+		case !more && !silent:
+			return a, nil
+		case len(a.Data) > maxAnswer || outerLength(a.Data) > maxAnswer || round == maxRounds:
+			return Answer{}, Malformed(name, "%w of more than %d bytes", ErrLong, maxAnswer)
+		}
+
+		next, err := c.getResponse(ctx, name, a.SW)
+		if err != nil {
+			return Answer{}, err
+		}
+		if silent && next.SW != iso7816.StatusOK && len(next.Data) == 0 {
+			return a, nil // there was no more: whoever reads the object sees that it is cut
+		}
+		if len(next.Data) == 0 && next.SW.SW1() == 0x61 {
+			return Answer{}, Malformed(name, "GET RESPONSE brought nothing")
+		}
+		a = Answer{append(a.Data, next.Data...), next.SW}
+	}
+}
+
+// getResponse is GET RESPONSE (SP 800-73-4 part 2, section 2.4.1).
+func (c *Channel) getResponse(ctx context.Context, name string, sw iso7816.Status) (Answer, error) {
+	le, more := sw.More()
+	if !more {
+		le = iso7816.MaxShortNe
+	}
+	return c.exchange(ctx, name+" (GET RESPONSE)", &iso7816.Command{INS: 0xC0, Ne: le})
+}
+
+// outerLength is the whole length of the data object that b begins with; 0 where b does not tell.
+func outerLength(b []byte) int {
+	_, header, length, ok := iso7816.ReadTLVHeader(b)
+	if !ok {
+		return 0
+	}
+	return header + length
+}
+
+// transmit sends the bytes of one APDU. hidden, where it is not nil, is the memory of bytes, and is
+// wiped when the call has returned, be that after the caller has given it up.
+func (c *Channel) transmit(ctx context.Context, name string, bytes []byte, hidden *secret.PIN) (Answer, error) {
+	if err := c.ready(ctx); err != nil {
+		hidden.Wipe()
+		return Answer{}, err
+	}
+	c.options.Trace(name)
+	defer c.options.Trace("")
+
+	c.Fresh = false
+	protocol := c.card.ActiveProtocol()
+	raw, err := start(ctx, c, name, func() ([]byte, error) {
+		defer hidden.Wipe()
+		return c.options.Service.Transmit(c.card.Handle(), protocol, bytes, iso7816.MaxShortNe+2)
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	data, sw, err := iso7816.ParseResponse(raw)
+	if err != nil {
+		return Answer{}, Malformed(name, "%w", err)
+	}
+	return Answer{data[:len(data):len(data)], sw}, nil
+}
+
+// isT0 reports whether the card speaks T=0.
+func (c *Channel) isT0() bool { return c.card.ActiveProtocol() == pcsc.ProtocolT0 }

@@ -1,0 +1,126 @@
+package channel
+
+import (
+	"context"
+	"errors"
+
+	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/token"
+)
+
+// Transaction makes body the only user of the card, after SELECT: which application is selected is a
+// state that all programs share, and a PIN must not get to another one.
+//
+// Another program that resets the card before is noticed, and all is begun anew, once. The card is
+// left as it is. body sends no PIN.
+func (c *Channel) Transaction(
+	ctx context.Context, body func(ctx context.Context, selected Answer) error,
+) error {
+	for again := false; ; again = true {
+		selected, err := c.Enter(ctx)
+		if err != nil {
+			return err
+		}
+		err = body(ctx, selected)
+		if err == nil || !wasReset(err) || again {
+			return errors.Join(err, c.leave(ctx))
+		}
+		_ = c.leave(ctx)
+		if err := c.takeUp(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Enter begins a transaction and selects PIV, once more after a reset by another program.
+func (c *Channel) Enter(ctx context.Context) (Answer, error) {
+	for again := false; ; again = true {
+		err := c.begin(ctx)
+		var selected Answer
+		if err == nil {
+			c.busy.talk()
+			if selected, err = c.SelectPIV(ctx); err == nil {
+				return selected, nil
+			}
+			_ = c.leave(ctx)
+		}
+		if !wasReset(err) || again {
+			return Answer{}, err
+		}
+		if err := c.takeUp(ctx); err != nil {
+			return Answer{}, err
+		}
+	}
+}
+
+// begin begins a transaction. Where another program has reset the card that is said before anything
+// was sent.
+func (c *Channel) begin(ctx context.Context) error {
+	_, err := await(ctx, c, "SCardBeginTransaction", func() (struct{}, error) {
+		return struct{}{}, c.card.BeginTransactionContext(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	c.began, c.Fresh = true, false
+	return nil
+}
+
+// End ends the transaction, if there is one.
+func (c *Channel) End(ctx context.Context, d pcsc.Disposition) error {
+	if !c.began {
+		return nil
+	}
+	_, err := await(ctx, c, "SCardEndTransaction", func() (struct{}, error) {
+		return struct{}{}, c.card.EndTransaction(d)
+	})
+	if c.lost == nil {
+		c.began = false
+	}
+	if err == nil && d == pcsc.ResetCard {
+		c.Dirty = false
+	}
+	return err
+}
+
+// leave ends a transaction in which nothing has unlocked the card. The error is of a card that is gone.
+func (c *Channel) leave(ctx context.Context) error {
+	ctx, cancel := Aftermath(ctx)
+	defer cancel()
+	err := c.End(ctx, pcsc.LeaveCard)
+	if errors.Is(err, token.ErrRemoved) {
+		return err
+	}
+	if err != nil {
+		c.options.Log.Debug("transaction not ended as it should be", "reader", c.Reader, "error", err)
+	}
+	return nil
+}
+
+// Aftermath is the context of what is to be done although ctx may have ended: a few seconds.
+func Aftermath(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), endTime)
+}
+
+// application is the identifier of the PIV application without its version (SP 800-73-4 part 1,
+// section 2.2): cards of other versions take it, too.
+var application = []byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00}
+
+// SelectPIV is SELECT (SP 800-73-4 part 2, section 3.1.1). Its answer is not fetched where the card
+// does not give it by itself (T=0). A card without the application is token.ErrForeign.
+func (c *Channel) SelectPIV(ctx context.Context) (Answer, error) {
+	const name = "SELECT"
+	a, err := c.chain(ctx, Command{Name: name, INS: 0xA4, P1: 0x04, Data: application, Answers: true})
+	if err != nil {
+		return Answer{}, err
+	}
+
+	switch {
+	case a.SW.OK(), a.SW.SW1() == 0x62: // 6282, 6285: some cards say so, and are selected
+		return a, nil
+	case a.SW == iso7816.StatusMemoryFailure, a.SW == iso7816.StatusUnknown:
+		return Answer{}, Refused(token.ErrFault, name, a.SW)
+	}
+	return Answer{}, Refused(token.ErrForeign, name, a.SW)
+}
