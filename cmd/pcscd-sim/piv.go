@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/container"
 )
 
 // pivFile is a line "key REF FILE" or "certificate REF FILE" of a description.
@@ -26,40 +27,62 @@ type pivFile struct {
 	ref         simcard.KeyRef
 	private     crypto.PrivateKey
 	certificate []byte
+	form        container.Form
 }
 
-// maxPEM bounds the file of a key or certificate.
-const maxPEM = 1 << 16
+// forms are the containers of a certificate, by their names in a description.
+var forms = map[string]container.Form{
+	"gzip":       {Compression: container.Gzip},
+	"netid":      {Compression: container.NetID},
+	"no-info":    {NoInfo: true},
+	"info-first": {InfoFirst: true},
+	"old":        {MSCUID: true, EndData: true},
+}
 
-// readPIVFile reads what word ("key" or "certificate") says: "9A FILE". The file is PEM; of a key PKCS#8, SEC 1 or PKCS#1.
+// maxFile bounds the file of a key, certificate or object.
+const maxFile = 1 << 16
+
+// readPIVFile reads what word ("key" or "certificate") says: "9A FILE", and for a certificate maybe a form. The file is PEM;
+// of a key PKCS#8, SEC 1 or PKCS#1.
 func readPIVFile(word, value string) (pivFile, error) {
 	place, name, _ := strings.Cut(value, " ")
 	ref, err := hex.DecodeString(place)
 	if err != nil || len(ref) != 1 || name == "" {
 		return pivFile{}, fmt.Errorf("%s is followed by 9A, 9C, 9D, 9E or 82 to 95, and a file", word)
 	}
-	f, err := os.Open(strings.TrimSpace(name))
-	if err != nil {
-		return pivFile{}, err
+	file := pivFile{ref: simcard.KeyRef(ref[0])}
+	name = strings.TrimSpace(name)
+	if at := strings.LastIndexByte(name, ' '); at > 0 && word == "certificate" {
+		if form, ok := forms[name[at+1:]]; ok {
+			file.form, name = form, strings.TrimSpace(name[:at])
+		}
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPEM))
+	text, err := readFile(name)
 	if err != nil {
 		return pivFile{}, err
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return pivFile{}, fmt.Errorf("%s: no PEM", f.Name())
+		return pivFile{}, fmt.Errorf("%s: no PEM", name)
 	}
-	file := pivFile{ref: simcard.KeyRef(ref[0])}
 	if word == "certificate" {
 		file.certificate = block.Bytes
 		return file, nil
 	}
 	if file.private, err = parseKey(block); err != nil {
-		return pivFile{}, fmt.Errorf("%s: %w", f.Name(), err)
+		return pivFile{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return file, nil
+}
+
+// readFile reads a file that a description names, up to maxFile.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 func parseKey(block *pem.Block) (crypto.PrivateKey, error) {
@@ -74,32 +97,42 @@ func parseKey(block *pem.Block) (crypto.PrivateKey, error) {
 	return nil, errors.New("not a private key")
 }
 
-// newPIV makes a PIV card with PIN 123456 and PUK 12345678. Without files it gets keys of its own in its four places,
-// RSA and elliptic curves, with certificates that it issues itself.
-func newPIV(files []pivFile) (*simcard.Card, error) {
-	card, err := simcard.New(simcard.Options{})
+// newPIV makes a PIV card as the words say, with PIN 123456 and PUK 12345678 where they say nothing. Without files it gets
+// keys of its own in its four places, RSA and elliptic curves, with certificates that it issues itself.
+func newPIV(files []pivFile, words *pivWords) (*simcard.Card, error) {
+	card, err := simcard.New(words.o)
 	if err != nil {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return card, fillPIV(card)
+		err = fillPIV(card)
+	} else {
+		err = loadPIV(card, files)
 	}
-	together := make(map[simcard.KeyRef]pivFile)
-	for _, f := range files {
-		t := together[f.ref]
-		if f.private != nil {
-			t.private = f.private
-		} else {
-			t.certificate = f.certificate
-		}
-		together[f.ref] = t
+	if err != nil {
+		return nil, err
 	}
-	for ref, f := range together {
-		if err := card.SetKey(ref, f.private, f.certificate); err != nil {
-			return nil, err
-		}
-	}
+	words.finish(card)
 	return card, nil
+}
+
+// loadPIV gives a card the keys and certificates of files.
+func loadPIV(card *simcard.Card, files []pivFile) error {
+	for _, f := range files {
+		if f.private != nil {
+			if err := card.SetKey(f.ref, f.private, nil); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range files { // SetKey has taken away what was there
+		if f.certificate != nil {
+			if err := card.SetCertificate(f.ref, f.certificate, f.form); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // fillPIV gives a card keys and self-issued certificates.

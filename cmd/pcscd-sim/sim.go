@@ -29,9 +29,11 @@ import (
 //	card piv|echo|size|none  what is in its slots (none). echo gives back what it gets; size answers with as many bytes
 //	                         as bytes 1 to 3 of the command say
 //	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to 95 (PEM)
-//	certificate REF FILE     the certificate beside it (PEM). Without these lines the card makes keys of its own
+//	certificate REF FILE [F] the certificate beside it (PEM), in a form: gzip, netid, no-info, info-first, old.
+//	                         Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
 //	moves FILE               appends the monotonic clock, in nanoseconds, as it was before each of these movements
+//	...                      what the PIV card does beside: the words of pivWords
 //
 // and, where the readers are those of a USB bus (see plugUSB), the words of usbWords.
 type simulated struct {
@@ -40,6 +42,7 @@ type simulated struct {
 	notify bool
 	card   string
 	files  []pivFile // of a PIV card
+	piv    pivWords
 	every  time.Duration
 	moves  string
 	usb    usbWords
@@ -85,7 +88,13 @@ func parse(file string, r io.Reader) ([]*simulated, error) {
 }
 
 func (s *simulated) set(word, value string) (problem string) {
-	var err error
+	err := s.piv.set(word, value)
+	switch {
+	case err == nil:
+		return ""
+	case err != errUnknownWord:
+		return err.Error()
+	}
 	switch word {
 	case "interface":
 		s.Interface = value
@@ -134,7 +143,7 @@ func (s *simulated) newCard() (pcsctest.Card, error) {
 	case "size":
 		return &pcsctest.SizeCard{}, nil
 	case "piv":
-		return newPIV(s.files)
+		return newPIV(s.files, &s.piv)
 	}
 	return nil, nil
 }

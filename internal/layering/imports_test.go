@@ -66,7 +66,8 @@ func isStandard(imported string) bool {
 
 // isFake tells whether a package exists for tests.
 func isFake(dir string) bool {
-	return strings.HasSuffix(dir, "test") && dir != "test" || dir == "internal/testca" || dir == "internal/simcard"
+	return strings.HasSuffix(dir, "test") && dir != "test" || dir == "internal/testca" ||
+		strings.HasPrefix(dir+"/", "internal/simcard/")
 }
 
 func mayUseFakes(f *goFile) bool {

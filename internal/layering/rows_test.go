@@ -26,7 +26,9 @@ var rows = map[string]row{
 	"internal/ldapconn/slapdtest": {ours: "internal/testca"},
 	"internal/fetch":              {ours: "internal/ldapconn internal/safefile"},
 	"internal/fetch/fetchtest":    {},
-	"internal/simcard":            {ours: "internal/iso7816"},
+	"internal/simcard":            {ours: "internal/iso7816 internal/simcard/container"},
+	"internal/simcard/container":  {ours: "internal/iso7816"},
+	"internal/simcard/models":     {ours: "internal/iso7816 internal/simcard"},
 	"internal/slowtest":           {},
 
 	"config": {
@@ -133,7 +135,7 @@ var rows = map[string]row{
 	},
 	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
-		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/ccidtest/bus internal/simcard",
+		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/ccidtest/bus internal/simcard internal/simcard/container internal/simcard/models",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},

@@ -55,6 +55,8 @@ type Options struct {
 
 	Before Hook // called when a command comes
 	After  Hook // called when its answer is ready
+
+	Trace func(Event) // told of each command that was answered
 }
 
 // ATRs of cards that speak both protocols, or one of them. The historical bytes name the card

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/internal/simcard/container"
 )
 
 // keys are made once: the RSA key costs a second.
@@ -277,7 +278,7 @@ func TestATRsAreInOrder(t *testing.T) {
 
 func TestObjectsInPieces(t *testing.T) {
 	c := newCard(t, Options{})
-	object, err := Container{}.Object(bytes.Repeat([]byte{0x9A}, 1000))
+	object, err := container.Form{}.Object(bytes.Repeat([]byte{0x9A}, 1000))
 	if err != nil {
 		t.Fatal(err)
 	}

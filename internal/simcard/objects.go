@@ -2,8 +2,10 @@ package simcard
 
 import (
 	"bytes"
+	"fmt"
 
 	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/internal/simcard/container"
 )
 
 // Objects by their numbers, BER-TLV tags (part 1, table 3).
@@ -115,6 +117,15 @@ var (
 	AbsentProtected   = Answer{Word: iso7816.StatusSecurity}
 )
 
+// NewAnswer reads a response APDU: data, and a status word at its end.
+func NewAnswer(response []byte) (*Answer, error) {
+	data, word, err := iso7816.ParseResponse(response)
+	if err != nil {
+		return nil, err
+	}
+	return &Answer{Data: data, Word: word}, nil
+}
+
 func (a *Answer) word() iso7816.Status {
 	if a.Word == 0 {
 		return iso7816.StatusOK
@@ -219,3 +230,19 @@ func (c *Card) putData(apdu *iso7816.Command) iso7816.Status {
 	c.setObject(number, value)
 	return iso7816.StatusOK
 }
+
+// SetCertificate puts a certificate beside a key, in a form; SetKey does so in the usual one.
+func (c *Card) SetCertificate(ref KeyRef, der []byte, form container.Form) error {
+	if ref.object() == 0 {
+		return fmt.Errorf("a PIV card has no key %02X", byte(ref))
+	}
+	object, err := form.Object(der)
+	if err != nil {
+		return err
+	}
+	c.SetObject(ref.object(), object)
+	return nil
+}
+
+// CertificateObject is the number of the object for the certificate of a key; 0 for no key.
+func (r KeyRef) CertificateObject() uint32 { return r.object() }

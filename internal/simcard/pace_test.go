@@ -50,82 +50,34 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// withRate is an ATR with another TA1, and its check byte.
+func withRate(atr []byte, ta1 byte) []byte {
+	b := bytes.Clone(atr[:len(atr)-1])
+	b[2] = ta1
+	return append(b, iso7816.LRC(b[1:]))
+}
+
 // TestTheLine: the times of bytes follow from ISO/IEC 7816-3.
 func TestTheLine(t *testing.T) {
+	pace := &Pace{Clock: 4_000_000}
 	etus := func(n, f, d int) time.Duration { return time.Duration(n * f / d * 250) } // at 4 MHz
 	for name, tt := range map[string]struct {
 		atr             []byte
 		command, answer int
 		want            time.Duration
 	}{
-		"T=1":         {paced(0x11, true), 14, 2, etus(11*(14+4+2+4), 372, 1)},
-		"T=1 chained": {paced(0x96, true), 14, 258, etus(11*(14+4+258+8+4), 512, 32)},
-		"T=0":         {paced(0x96, false), 14, 2, etus(12*(14+1+2), 512, 32)},
-		"T=0, header": {paced(0x96, false), 4, 2, etus(12*(5+1+2), 512, 32)},
+		"T=1":         {withRate(ATRT1, 0x11), 14, 2, etus(11*(14+4+2+4), 372, 1)},
+		"T=1 chained": {ATRT1, 14, 258, etus(11*(14+4+258+8+4), 512, 32)},
+		"T=0":         {ATRT0, 14, 2, etus(12*(14+1+2), 512, 32)},
+		"T=0, header": {ATRT0, 4, 2, etus(12*(5+1+2), 512, 32)},
 	} {
 		atr, err := iso7816.ParseATRStrict(tt.atr)
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		if got := contact.line(atr, tt.command, tt.answer); got != tt.want {
+		if got := pace.line(atr, tt.command, tt.answer); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
-	}
-}
-
-// TestProfiles: a login as short as it gets takes what such cards were reckoned to take.
-func TestProfiles(t *testing.T) {
-	for name, want := range map[string]time.Duration{
-		"yubikey5": 315 * time.Millisecond, "contact": 460 * time.Millisecond, "t0": 460 * time.Millisecond,
-		"fast": 395 * time.Millisecond, "slow": 1475 * time.Millisecond,
-	} {
-		p, err := FindProfile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		atr, err := iso7816.ParseATRStrict(p.ATR)
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		c := newCard(t, Options{Pace: p.Pace, ATR: p.ATR, Clock: &counting{now: time.Unix(1, 0)}})
-		before := c.Spent()
-		t0 := atr.DefaultProtocol() == iso7816.ProtocolT0
-		le := func(command string) []byte {
-			if t0 {
-				return unhex(command)
-			}
-			return append(unhex(command), 0)
-		}
-		get := func() {
-			if t0 {
-				send(t, c, "00C0000000")
-			}
-		}
-		sendBytes(t, c, le("00A40400 09 A00000030800001000"))
-		sendBytes(t, c, le("00CB3FFF 05 5C035FC105"))
-		get()
-		sendBytes(t, c, le("00A40400 09 A00000030800001000"))
-		send(t, c, goodVerify)
-		input := append(make([]byte, 255), 1)
-		body := iso7816.AppendTLV(iso7816.AppendTLV(nil, tagResponse), tagChallenge, input)
-		data := iso7816.AppendTLV(nil, 0x7C, body)
-		sendBytes(t, c, append(unhex("1087079A FF"), data[:255]...))
-		last := append(unhex("0087079A 0B"), data[255:]...)
-		if !t0 {
-			last = append(last, 0)
-		}
-		sendBytes(t, c, last)
-		if t0 {
-			get()
-		}
-		send(t, c, "00C0000008")
-		got := c.Spent() - before
-		if got < want*9/10 || got > want*11/10 {
-			t.Errorf("%s: %v, want about %v", name, got, want)
-		}
-	}
-	if _, err := FindProfile("snail"); err == nil {
-		t.Error("a profile that is none")
 	}
 }
 

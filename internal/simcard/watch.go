@@ -2,7 +2,9 @@ package simcard
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"time"
 
 	"pam_pkcs11/internal/iso7816"
 )
@@ -12,6 +14,21 @@ import (
 // error before the command the card does not execute it; after it the answer is lost. Either way
 // Transmit returns the error, which stands for a card that says nothing.
 type Hook func(n int, header [4]byte) error
+
+// Event is one command that was answered: what a trace may show of it. Data is never in it.
+type Event struct {
+	N       int     // counts from 1 all commands that came to this card
+	Header  [4]byte // CLA INS P1 P2
+	Command int     // bytes of the APDU
+	Answer  int     // bytes of the answer, its status word among them
+	Word    iso7816.Status
+	Cost    time.Duration // what the command takes by Options.Pace
+}
+
+// String is a line about it.
+func (e Event) String() string {
+	return fmt.Sprintf("%d %X %d %d %04X %d", e.N, e.Header, e.Command, e.Answer, uint16(e.Word), e.Cost.Nanoseconds())
+}
 
 // ErrPower is Transmit's error when the card was reset, or lost its power, before it had answered.
 var ErrPower = errors.New("the card was reset or lost its power")

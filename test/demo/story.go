@@ -81,7 +81,7 @@ func (s *stage) play(a act, trace bool, out io.Writer) error {
 	logged := len(r.Log())
 	fmt.Fprintf(out, "\n* %s\n", a.title)
 
-	w := way{stage: s, reader: r}
+	w := way{reader: r}
 	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, out))
 	if err != nil {
 		return err
@@ -146,7 +146,8 @@ func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Convers
 		answers = answers[1:]
 		fmt.Fprintf(out, "    %s%s\n", text, libpam.Hidden(answer))
 		if a.way {
-			if err := w.lookAtWorker(); err != nil {
+			var err error
+			if w.mapped, err = s.WorkerFiles(); err != nil {
 				return "", err
 			}
 		}
@@ -170,12 +171,19 @@ func (r *reader) count(a act) (counters, error) {
 	return c, err
 }
 
+// longestShown is how many bytes of a command or an answer are shown.
+const longestShown = 40
+
 // showTrace shows the commands and answers at the card.
 func showTrace(out io.Writer, events []scene.Event) {
 	for _, e := range events {
 		sign := "    >"
 		if e.After {
 			sign = "    <"
+		}
+		if len(e.Bytes) > longestShown {
+			fmt.Fprintf(out, "%s % X ... %d bytes\n", sign, e.Bytes[:longestShown], len(e.Bytes))
+			continue
 		}
 		fmt.Fprintf(out, "%s % X\n", sign, e.Bytes)
 	}

@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"pam_pkcs11/test/libpam"
@@ -16,9 +13,8 @@ import (
 
 // way is what each joint between libpam and the card had to say in one login.
 type way struct {
-	stage  *stage
 	reader *reader
-	mapped []string      // files that the worker has mapped while the user typed
+	mapped []string      // files that were mapped into the worker while the user typed
 	events []scene.Event // at the card
 	log    string        // of the daemon, from this login
 	end    libpam.End
@@ -31,10 +27,13 @@ func (w *way) show(out io.Writer, card counters) error {
 	if client == "" || driver == "" {
 		return errors.New("the daemon's log does not tell of the login")
 	}
+	if foreign := scene.Foreign(w.mapped); len(w.mapped) == 0 || len(foreign) > 0 {
+		return fmt.Errorf("foreign files are mapped into the worker: %q", foreign)
+	}
 	lines := [][2]string{
 		{"libpam", "pam_authenticate answered " + w.end.Code},
 		{"module", "pam_pkcs11.so, module = builtin; all that is not C runs in its worker"},
-		{"worker", "a process of its own, in which are mapped: " + strings.Join(w.mapped, ", ")},
+		{"worker", "a process of its own, with nothing in it but the module, the C library with its name services, and the loader"},
 		{"piv", inWords(w.events)},
 		{"pcscd", fmt.Sprintf("%s sent %d commands to %s 00 00", client, commands, readerName)},
 		{"ccid", driver},
@@ -66,46 +65,6 @@ func wrap(text string) string {
 		column += len(word)
 	}
 	return b.String()
-}
-
-// lookAtWorker notes what the worker has mapped, while it waits for the PIN.
-func (w *way) lookAtWorker() error {
-	launcher, err := filepath.Abs(filepath.Join(w.stage.build, "pam_pkcs11_worker"))
-	if err != nil {
-		return err
-	}
-	processes, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
-		return err
-	}
-	for _, exe := range processes {
-		if target, err := os.Readlink(exe); err != nil || target != launcher {
-			continue
-		}
-		maps, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "maps"))
-		if err != nil {
-			return err
-		}
-		w.mapped = mappedFiles(string(maps))
-		return nil
-	}
-	return errors.New("the worker is not there")
-}
-
-// mappedFiles are the names of the shared objects in a map, without their versions.
-func mappedFiles(maps string) []string {
-	var all []string
-	for line := range strings.Lines(maps) {
-		fields := strings.Fields(line)
-		if len(fields) < 6 || !strings.HasPrefix(fields[5], "/") || !strings.Contains(fields[5], ".so") {
-			continue
-		}
-		if name := filepath.Base(fields[5]); !slices.Contains(all, name) {
-			all = append(all, name)
-		}
-	}
-	slices.Sort(all)
-	return all
 }
 
 var apduLine = regexp.MustCompile(`(?m)^APDU client="pid [0-9]+ \(([^)]*)\)`)
@@ -142,6 +101,13 @@ var names = map[byte]string{
 	0xFD: "GET VERSION",
 }
 
+// objects are those of SP 800-73-4, part 1, table 3, that a login reads.
+var objects = map[string]string{
+	"7E":     "discovery",
+	"5FC102": "CHUID",
+	"5FC105": "certificate 9A",
+}
+
 // inWords names the commands and the status words that came back.
 func inWords(events []scene.Event) string {
 	var all []string
@@ -151,7 +117,12 @@ func inWords(events []scene.Event) string {
 			name = nameOf(e.Bytes)
 			continue
 		}
-		if n := len(e.Bytes); n >= 2 {
+		n := len(e.Bytes)
+		switch {
+		case n < 2:
+		case e.Bytes[n-2] == 0x61: // how many bytes are left is the certificate's affair
+			all = append(all, name+" 61xx")
+		default:
 			all = append(all, fmt.Sprintf("%s %X", name, e.Bytes[n-2:]))
 		}
 	}
@@ -168,6 +139,8 @@ func nameOf(command []byte) string {
 		return fmt.Sprintf("INS %02X", command[1])
 	case command[1] == 0x20 && command[2] == 0xFF:
 		return "VERIFY (lock)"
+	case command[1] == 0xCB && len(command) > 7 && len(command) >= 7+int(command[6]):
+		return name + " (" + objects[fmt.Sprintf("%X", command[7:7+command[6]])] + ")"
 	case command[1] == 0x20 && len(command) == 4:
 		return "VERIFY (tries)"
 	case command[0]&0x10 != 0:

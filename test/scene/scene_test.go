@@ -71,3 +71,15 @@ func TestAStageNeedsAModule(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestForeignFiles(t *testing.T) {
+	maps := "7f00-7f01 r-xp 00000000 08:01 12 /usr/lib/x86_64-linux-gnu/libc.so.6\n" +
+		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/opensc-pkcs11.so\n" +
+		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/libpcsclite.so.1.0.0\n" +
+		"7f04-7f05 rw-p 00000000 00:00 0 [heap]\n7f06-7f07 rw-p 00000000 00:00 0\n" +
+		"7f02-7f03 r-xp 00000000 08:01 13 /build/pam_pkcs11.so\n7f02-7f03 r-xp 00000000 08:01 13 /lib64/ld-linux-x86-64.so.2\n" +
+		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/libnss_systemd.so.2\n"
+	if got := strings.Join(Foreign(mappedFiles(maps)), " "); got != "libpcsclite.so.1.0.0 opensc-pkcs11.so" {
+		t.Errorf("foreign: %q", got)
+	}
+}

@@ -1,4 +1,6 @@
-package simcard
+// Package container packs certificates as the data objects of PIV cards hold them (NIST SP 800-73-4,
+// part 1, table 10 and following), in the usual form and in those that cards and programs made of it.
+package container
 
 import (
 	"bytes"
@@ -22,9 +24,9 @@ const (
 	NetID
 )
 
-// Container is the form of a certificate's object (part 1, table 10 and following). The zero value is
+// Form is the form of a certificate's object (part 1, table 10 and following). The zero value is
 // 70, 71 with 00, FE.
-type Container struct {
+type Form struct {
 	Compression Compression
 
 	// Info is the value of 71 in place of what Compression asks for, 00 or 01. Cards lie here.
@@ -41,7 +43,7 @@ type Container struct {
 const infoGzip = 0x01
 
 // Object makes the content of a certificate's object, what stands within tag 53.
-func (k Container) Object(der []byte) ([]byte, error) {
+func (k Form) Object(der []byte) ([]byte, error) {
 	value, info, err := k.pack(der)
 	if err != nil {
 		return nil, err
@@ -72,7 +74,7 @@ func (k Container) Object(der []byte) ([]byte, error) {
 }
 
 // pack compresses the certificate, and says the CertInfo that goes with it.
-func (k Container) pack(der []byte) (value []byte, info byte, err error) {
+func (k Form) pack(der []byte) (value []byte, info byte, err error) {
 	var packed bytes.Buffer
 	var w io.WriteCloser
 	switch k.Compression {
@@ -94,19 +96,3 @@ func (k Container) pack(der []byte) (value []byte, info byte, err error) {
 	}
 	return packed.Bytes(), infoGzip, nil
 }
-
-// SetCertificate puts a certificate beside a key, in a form; SetKey does so in the usual one.
-func (c *Card) SetCertificate(ref KeyRef, der []byte, form Container) error {
-	if ref.object() == 0 {
-		return fmt.Errorf("a PIV card has no key %02X", byte(ref))
-	}
-	object, err := form.Object(der)
-	if err != nil {
-		return err
-	}
-	c.SetObject(ref.object(), object)
-	return nil
-}
-
-// CertificateObject is the number of the object for the certificate of a key; 0 for no key.
-func (r KeyRef) CertificateObject() uint32 { return r.object() }

@@ -1,0 +1,142 @@
+// Package rig has our PC/SC daemon in this process: a simulated USB reader with a card in it, the driver of real readers,
+// the resource manager, and the server at a private socket.
+package rig
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/ccidtest/bus"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/resmgr"
+	"pam_pkcs11/pcsc/server"
+)
+
+// ReaderName is the name of the first reader, as PC/SC has it.
+const ReaderName = "Test Reader 00 00"
+
+// product is what a rig's readers are called on their bus.
+const product = "Test Reader"
+
+// Rig is the daemon with a reader. Only the goroutine that has made it moves its card.
+type Rig struct {
+	Socket string
+	Device *ccidtest.Device // of the reader that is plugged in
+
+	profile ccidtest.Profile
+	card    ccidtest.Card
+	bus     *bus.Bus
+	stops   []func()
+}
+
+// Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The caller calls Stop.
+func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, error) {
+	r := &Rig{Socket: socket, profile: profile, card: card, bus: bus.New(nil)}
+	manager := resmgr.New(resmgr.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := resmgr.Plug(ctx, manager, r.bus)
+	manager.Ready()
+	r.stops = append(r.stops, func() {
+		cancel()
+		<-ended
+		manager.Close()
+	})
+
+	r.Plug()
+	if err := r.serve(manager); err != nil {
+		r.Stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// serve lets clients use the manager over the socket.
+func (r *Rig) serve(m *resmgr.Manager) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r.stops = append(r.stops, func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: r.Socket}); err != nil {
+		return fmt.Errorf("%s: %w", r.Socket, err)
+	}
+	if err := unix.Listen(fd, 300); err != nil {
+		return err
+	}
+
+	s := &server.Server{Manager: m}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Serve(ctx, fd) // it ends with ctx
+	}()
+	r.stops = append(r.stops, func() {
+		cancel()
+		<-ended
+	})
+	return nil
+}
+
+// Stop ends the daemon. It may be called again.
+func (r *Rig) Stop() {
+	for len(r.stops) > 0 {
+		last := len(r.stops) - 1
+		r.stops[last]()
+		r.stops = r.stops[:last]
+	}
+}
+
+// Plug plugs the reader in, with the card in it.
+func (r *Rig) Plug() { r.Device = r.PlugAnother(r.profile, r.card) }
+
+// PlugAnother plugs one more reader in, with a card.
+func (r *Rig) PlugAnother(profile ccidtest.Profile, card ccidtest.Card) *ccidtest.Device {
+	d := ccidtest.New(profile)
+	d.Habits(0, 0, func(h *ccidtest.Habits) { h.Slow = true })
+	d.Insert(0, 0, card)
+	r.bus.Plug(product, d)
+	return d
+}
+
+// Unplug takes the reader away, with the card in it.
+func (r *Rig) Unplug() { r.bus.Unplug(r.Device) }
+
+// Pull takes the card out.
+func (r *Rig) Pull() { r.Device.Remove(0, 0) }
+
+// Insert puts the card back.
+func (r *Rig) Insert() { r.Swap(r.card) }
+
+// Swap puts another card into the reader.
+func (r *Rig) Swap(card ccidtest.Card) { r.Device.Insert(0, 0, card) }
+
+// Press is what is typed at the reader's keys from now on.
+func (r *Rig) Press(p ccidtest.Pad) { r.Device.Habits(0, 0, func(h *ccidtest.Habits) { h.Pad = p }) }
+
+// Client is a program at the socket. The caller releases it.
+func (r *Rig) Client() (*pcsc.Context, error) { return pcsc.NewContext(pcsc.NewClient(r.Socket)) }
+
+// Await waits until a reader is there and in a state.
+func (r *Rig) Await(ctx context.Context, reader string, state pcsc.StateFlag) error {
+	c, err := r.Client()
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	for {
+		states := []pcsc.ReaderState{{Reader: reader}}
+		if err := c.GetStatusChangeContext(ctx, states, 0); err == nil && states[0].EventState&state != 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not come to the state %v: %w", reader, state, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}

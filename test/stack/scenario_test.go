@@ -1,0 +1,324 @@
+//go:build cgo
+
+package stack
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/container"
+	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/piv"
+	"pam_pkcs11/test/rig"
+	"pam_pkcs11/token"
+)
+
+// rsaKey and p256Key are the keys of most scenarios.
+func rsaKey() *testca.Key  { return keys[0].key() }
+func p256Key() *testca.Key { return keys[2].key() }
+
+// scenarios are what can be the matter with a card, or happen to it between logins. Each has its rig to itself.
+var scenarios = []struct {
+	name string
+	card simcard.Options
+	play func(t *testing.T, r *testRig, w way)
+}{
+	{"three wrong PINs lock it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		for i := range 3 {
+			refused(t, w.login(r, typist(wrongPIN)), "Error 23")
+			r.counters(i+1, 2-i)
+		}
+		end := w.login(r, typist(pin))
+		refused(t, end, "Error 2346")
+		if len(end.asked) > 0 {
+			t.Errorf("a PIN was asked for that could not help: %v", end)
+		}
+		r.counters(3, 0)
+	}},
+	{"the last try is right", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		for range 2 {
+			refused(t, w.login(r, typist(wrongPIN)), "Error 2320")
+		}
+		r.counters(2, 1)
+		end := w.login(r, typist(pin))
+		granted(t, end)
+		if len(end.asked) != 1 || !strings.Contains(end.asked[0], "last try") {
+			t.Errorf("the prompt does not tell of the last try: %q", end.asked)
+		}
+		r.counters(3, 3)
+	}},
+	{"the PIN was changed", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		const fresh = "314159"
+		r.session(func(ctx context.Context, s token.Session) error {
+			return s.ChangePIN(ctx, secretOf(t, pin), secretOf(t, fresh))
+		})
+		refused(t, w.login(r, typist(pin)), "Error 2320")
+		granted(t, w.login(r, typist(fresh)))
+		r.counters(2, 3)
+	}},
+	{"it was unblocked", simcard.Options{Tries: 1, PUKTries: 3}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		refused(t, w.login(r, typist(wrongPIN)), "Error 23")
+		refused(t, w.login(r, typist(pin)), "Error 2346")
+		const fresh = "314159"
+		r.session(func(ctx context.Context, s token.Session) error {
+			return s.Unblock(ctx, secretOf(t, puk), secretOf(t, fresh))
+		})
+		granted(t, w.login(r, typist(fresh)))
+		r.counters(2, 1)
+	}},
+	{"the global PIN serves, and the card prefers it", simcard.Options{GlobalPIN: "161803"}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		refused(t, w.login(r, typist(wrongPIN)), "Error 2320")
+		if n := r.card.GlobalTries(); n != 2 {
+			t.Errorf("%d tries of the global PIN are left, not 2", n)
+		}
+		granted(t, w.login(r, typist("161803")))
+		r.counters(2, 3)
+	}},
+	{"the certificate is compressed", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		cert := r.put(simcard.KeyAuthentication, "alice", rsaKey())
+		if err := r.card.SetCertificate(simcard.KeyAuthentication, cert.DER, container.Form{Compression: container.Gzip}); err != nil {
+			t.Fatal(err)
+		}
+		granted(t, w.login(r, typist(pin)))
+		r.counters(1, 3)
+	}},
+	{"it is another user's", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.put(simcard.KeyAuthentication, "bob", p256Key())
+		end := w.login(r, typist(pin))
+		refused(t, end, "Error 2358")
+		if len(end.asked) > 0 {
+			t.Errorf("a PIN was asked for that could not help: %v", end)
+		}
+		r.counters(0, 3)
+	}},
+	{"only 9C has a certificate", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.put(simcard.KeySignature, "alice", rsaKey())
+		granted(t, w.login(r, typist(pin)))
+		r.counters(1, 3)
+	}},
+	{"the key of its certificate is another", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		cert := r.put(simcard.KeyAuthentication, "alice", rsaKey())
+		if err := r.card.SetKey(simcard.KeyAuthentication, testca.RSA(2048, "thief").Private, cert.DER); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, w.login(r, typist(pin)), "Error 2342")
+		r.counters(1, 3)
+	}},
+	{"another program has verified the PIN", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		done := r.verified()
+		defer done()
+		refused(t, w.login(r, typist(wrongPIN)), "Error 2320")
+		if r.card.Signatures() != 0 {
+			t.Error("the card has signed without the user's PIN")
+		}
+		refused(t, w.login(r, typist("")), "Error 2318")
+		granted(t, w.login(r, typist(pin)))
+		r.counters(3, 3) // one of them is the other program's
+	}},
+	{"it wants to be touched", simcard.Options{
+		Yubico:     &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
+		Policies:   map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
+		TouchAfter: 200 * time.Millisecond,
+	}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		end := w.login(r, typist(pin))
+		granted(t, end)
+		if !strings.Contains(end.said, "Touch") {
+			t.Errorf("nobody was told to touch it: %v", end)
+		}
+		r.counters(1, 3)
+	}},
+	{"nobody touches it", simcard.Options{
+		Yubico:    &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
+		Policies:  map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
+		TouchWait: 200 * time.Millisecond,
+	}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		refused(t, w.login(r, typist(pin)), "Error")
+		r.counters(1, 3)
+	}},
+	{"a PIN of letters does not reach it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		refused(t, w.login(r, typist("secret")), "Error 2366")
+		r.counters(0, 3)
+	}},
+	{"it is pulled while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		p := typist(pin)
+		p.asked = func(string) { r.Pull(); r.await(pcsc.StateEmpty) }
+		refused(t, w.login(r, p), "Error 2368")
+		r.counters(0, 3)
+		r.Insert()
+		r.await(pcsc.StatePresent)
+		granted(t, w.login(r, typist(pin)))
+	}},
+	{"bob's card takes its place while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(rsaKey())
+		bob := newRig(t, models[0], simcard.Options{})
+		bob.put(simcard.KeyAuthentication, "bob", p256Key())
+		p := typist(pin)
+		p.asked = func(string) {
+			r.Pull()
+			r.await(pcsc.StateEmpty)
+			r.Swap(bob.card)
+			r.await(pcsc.StatePresent)
+		}
+		refused(t, w.login(r, p), "Error")
+		r.counters(0, 3)
+		bob.counters(0, 3)
+	}},
+	{"nobody gives a name", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
+		r.known(p256Key())
+		p := typist(pin)
+		p.noUser = true
+		granted(t, w.login(r, p))
+		r.counters(1, 3)
+	}},
+}
+
+// TestScenarios plays what can be the matter with a card, on both ways, in a reader of T=1 and in one of T=0.
+func TestScenarios(t *testing.T) {
+	for _, w := range ways {
+		for _, m := range models[:2] {
+			for _, s := range scenarios {
+				t.Run(w.name+"/"+m.name+"/"+s.name, func(t *testing.T) {
+					t.Parallel()
+					s.play(t, newRig(t, m, s.card), w)
+				})
+			}
+		}
+	}
+}
+
+// TestPINPad has the PIN typed at the reader's keys.
+func TestPINPad(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRigWith(t, models[0], simcard.Options{}, ccidtest.PINPad()).known(rsaKey())
+
+			r.Press(ccidtest.Pad{Old: pin})
+			granted(t, w.login(r, typist()))
+			r.counters(1, 3)
+			r.Press(ccidtest.Pad{Old: wrongPIN})
+			refused(t, w.login(r, typist()), "Error 2320")
+			r.counters(2, 2)
+			r.Press(ccidtest.Pad{Cancel: true})
+			refused(t, w.login(r, typist()), "")
+			r.counters(2, 2)
+			r.Press(ccidtest.Pad{Old: pin})
+			granted(t, w.login(r, typist()))
+			r.counters(3, 3)
+		})
+	}
+}
+
+// TestTwoCards: alice's card is in the second reader, bob's in the first, and hers alone gets the PIN.
+func TestTwoCards(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, models[0], simcard.Options{})
+			r.put(simcard.KeyAuthentication, "bob", p256Key())
+			second, err := simcard.New(simcard.Options{PIN: pin, ATR: simcard.ATRT1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert := theStage(t).CA.Leaf("alice", testca.WithKey(rsaKey()))
+			if err := second.SetKey(simcard.KeyAuthentication, rsaKey().Private, cert.DER); err != nil {
+				t.Fatal(err)
+			}
+			profile, _ := ccidtest.Model(ccidtest.LevelShort)
+			r.PlugAnother(profile, second)
+			r.awaitReader("Test Reader 01 00", pcsc.StatePresent)
+
+			granted(t, w.login(r, typist(pin)))
+			r.counters(0, 3)
+			if n := second.Verifies(); n != 1 {
+				t.Errorf("alice's card has got %d PINs", n)
+			}
+		})
+	}
+}
+
+// TestManyAtOnce: logins at one card at the same time wait for each other, and all succeed.
+func TestManyAtOnce(t *testing.T) {
+	r := newRig(t, models[0], simcard.Options{}).known(p256Key())
+	const many = 50
+	var work sync.WaitGroup
+	for range many {
+		work.Go(func() { granted(t, direct.login(r, typist(pin))) })
+	}
+	work.Wait()
+	r.counters(many, 3)
+}
+
+// session opens the card with the built-in module, as the tools do.
+func (r *testRig) session(do func(context.Context, token.Session) error) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	m, err := piv.New(pcsc.NewClient(r.Socket), piv.Options{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer m.Close()
+	slots, err := m.Slots(ctx)
+	if err != nil || len(slots) != 1 || slots[0].Token == nil {
+		r.t.Fatalf("the slots are %+v, %v", slots, err)
+	}
+	s, err := m.Open(ctx, slots[0])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	if err := do(ctx, s); err != nil {
+		r.t.Error(err)
+	}
+}
+
+func secretOf(t *testing.T, s string) *secret.PIN {
+	t.Helper()
+	p, err := secret.New([]byte(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Wipe)
+	return p
+}
+
+// verified has another program verify the PIN, and keep its connection until done is called.
+func (r *testRig) verified() (done func()) {
+	r.t.Helper()
+	c := r.client()
+	card, err := c.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, command := range [][]byte{
+		{0x00, 0xA4, 0x04, 0x00, 0x09, 0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00},
+		append([]byte{0x00, 0x20, 0x00, 0x80, 0x08}, pin+"\xFF\xFF"...),
+	} {
+		if answer, err := card.Transmit(command); err != nil || len(answer) < 2 || answer[len(answer)-2] != 0x90 && answer[len(answer)-2] != 0x61 {
+			r.t.Fatalf("another program: % X, %v", answer, err)
+		}
+	}
+	return func() {
+		if err := c.Release(); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
