@@ -56,7 +56,7 @@ toolchain: deps-build
 build: toolchain ## build everything under build/
 	@mkdir -p $(BUILD)
 	pam/build.sh $(BUILD)
-	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/pam-pkcs11 ./cmd/pam-pkcs11
+	$(GO) build -trimpath -ldflags '-s -w -X pam_pkcs11/pcsc/access.Program=$(abspath $(BUILD))/pcscd' -o $(BUILD)/pam-pkcs11 ./cmd/pam-pkcs11
 	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
 		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
 
@@ -139,9 +139,12 @@ fuzz: deps toolchain ## every fuzz target for FUZZTIME (10m) each
 install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	@mkdir -p $(BUILD)/install
 	PAM_PKCS11_LIBEXECDIR=$(LIBEXECDIR) PAM_PKCS11_PAMDIR=$(PAMDIR) pam/build.sh $(BUILD)/install
-	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
+	$(GO) build -trimpath -ldflags '-s -w -X pam_pkcs11/pcsc/access.Program=$(LIBEXECDIR)/pcscd' -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pcscd ./cmd/pcscd
+	sed 's|/usr/libexec/pam_pkcs11|$(LIBEXECDIR)|' packaging/systemd/pam-pkcs11-pcscd.service >$(BUILD)/install/pam-pkcs11-pcscd.service
 	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
 	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
+	install -D -m 0755 $(BUILD)/install/pcscd $(DESTDIR)$(LIBEXECDIR)/pcscd
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
@@ -151,6 +154,8 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
 	install -D -m 0644 packaging/systemd/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service
 	install -D -m 0644 packaging/systemd/pam-pkcs11-crl.timer $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
+	install -D -m 0644 $(BUILD)/install/pam-pkcs11-pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.service
+	install -D -m 0644 packaging/systemd/pam-pkcs11-pcscd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.socket
 	install -d -m 0755 $(DESTDIR)/var/lib/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
@@ -175,6 +180,8 @@ uninstall-pcscd: ## remove what install-pcscd put there; the configuration stays
 		share/doc/pam_pkcs11/pcscd.conf.example) $(DESTDIR)$(MANDIR)/man8/pcscd.8
 
 uninstall: ## remove what install put there; the configuration stays
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.socket
+	rm -f $(DESTDIR)$(LIBEXECDIR)/pcscd
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))

@@ -33,3 +33,24 @@ func TestManualPagesAreInstalled(t *testing.T) {
 		}
 	}
 }
+
+// TestUnitsAreInstalled: each unit is put into its place by a target, and taken away by another.
+func TestUnitsAreInstalled(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	units, err := filepath.Glob("systemd/*.*")
+	if err != nil || len(units) < 7 {
+		t.Fatalf("units %v, %v", units, err)
+	}
+	for _, unit := range units {
+		target := "lib/systemd/system/" + filepath.Base(unit)
+		if strings.HasSuffix(unit, ".sysusers") {
+			target = "lib/sysusers.d/pcscd.conf"
+		}
+		if n := strings.Count(string(makefile), target); n < 2 {
+			t.Errorf("%s: %s is named %d times in the Makefile", unit, target, n)
+		}
+	}
+}

@@ -40,7 +40,7 @@ func units(t *testing.T) (files []string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text = regexp.MustCompile(`(?m)^(ExecStart=)/usr/s?bin/p[a-z0-9-]+`).ReplaceAll(text, []byte("${1}/bin/true"))
+			text = regexp.MustCompile(`(?m)^(ExecStart=)/usr/(?:s?bin|libexec/pam_pkcs11)/p[a-z0-9-]+`).ReplaceAll(text, []byte("${1}/bin/true"))
 			file := filepath.Join(dir, filepath.Base(f))
 			if err := os.WriteFile(file, text, 0o644); err != nil {
 				t.Fatal(err)
@@ -68,7 +68,7 @@ func TestUnits(t *testing.T) {
 
 // TestSandbox holds what systemd calls the exposure of the services, in tenths, where it is.
 func TestSandbox(t *testing.T) {
-	for unit, threshold := range map[string]string{"pcscd.service": "15", "pam-pkcs11-crl.service": "26"} {
+	for unit, threshold := range map[string]string{"pcscd.service": "15", "pam-pkcs11-crl.service": "26", "pam-pkcs11-pcscd.service": "26"} {
 		i := slices.IndexFunc(units(t), func(f string) bool { return filepath.Base(f) == unit })
 		if i < 0 {
 			t.Fatal(unit)
@@ -105,10 +105,10 @@ func filter(t *testing.T, names ...string) map[string]bool {
 	return set
 }
 
-// TestSystemCalls: from its start to its end, with a client between, the daemon makes no system call that its unit
-// forbids.
-func TestSystemCalls(t *testing.T) {
-	text, err := os.ReadFile("systemd/pcscd.service")
+// allowedCalls are the system calls that a unit allows.
+func allowedCalls(t *testing.T, unit string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("systemd", unit))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,21 +125,41 @@ func TestSystemCalls(t *testing.T) {
 	if !allowed["read"] || allowed["chroot"] {
 		t.Fatal("the filter of the unit is not understood")
 	}
-	for program, readers := range map[string]string{"pcscd": "usb", "pcscd-sim": "sim:piv"} {
-		calls := traced(t, program, readers)
+	return allowed
+}
+
+// TestSystemCalls: from its start to its end, with a client between, the daemon makes no system call that its unit
+// forbids.
+func TestSystemCalls(t *testing.T) {
+	for _, row := range []struct {
+		unit, program string
+		options       []string
+	}{
+		{"pcscd.service", "pcscd", []string{"--readers", "usb"}},
+		{"pcscd.service", "pcscd-sim", []string{"--readers", "sim:piv"}},
+		{"pam-pkcs11-pcscd.service", "pcscd-sim", []string{"--bundled"}},
+	} {
+		allowed := allowedCalls(t, row.unit)
+		calls := traced(t, row.program, row.options...)
 		for name := range calls {
 			if !allowed[name] {
-				t.Errorf("%s: %s is forbidden by the unit", program, name)
+				t.Errorf("%s: %s is forbidden by %s", row.program, name, row.unit)
 			}
 		}
 		if len(calls) < 20 || !calls["accept4"] {
-			t.Errorf("%s: the trace is not understood: %d calls", program, len(calls))
+			t.Errorf("%s: the trace is not understood: %d calls", row.program, len(calls))
+		}
+	}
+	own := allowedCalls(t, "pam-pkcs11-pcscd.service")
+	for _, name := range []string{"setgroups", "setresgid", "setresuid", "flock"} { // to become the user pcscd
+		if !own[name] {
+			t.Errorf("%s is forbidden by pam-pkcs11-pcscd.service", name)
 		}
 	}
 }
 
 // traced is the set of system calls of a daemon while a client comes and goes.
-func traced(t *testing.T, program, readers string) map[string]bool {
+func traced(t *testing.T, program string, options ...string) map[string]bool {
 	t.Helper()
 	dir := t.TempDir()
 	daemon, trace, socket := filepath.Join(dir, program), filepath.Join(dir, "trace"), filepath.Join(dir, "s")
@@ -149,7 +169,7 @@ func traced(t *testing.T, program, readers string) map[string]bool {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Fatal("strace is missing: install the Debian package strace")
 	}
-	cmd := exec.Command("strace", "-D", "-f", "-o", trace, daemon, "--foreground", "--socket", socket, "--readers", readers)
+	cmd := exec.Command("strace", append([]string{"-D", "-f", "-o", trace, daemon, "--foreground", "--socket", socket}, options...)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,8 @@
 #
 #   build.sh OUTDIR
 #
-# PAM_PKCS11_LIBEXECDIR and PAM_PKCS11_PAMDIR are the directories in which the launcher and the module will
-# be installed; without them both are used from OUTDIR. NO_HOLD=1 leaves out the linker flags that hold
+# PAM_PKCS11_LIBEXECDIR and PAM_PKCS11_PAMDIR are the directories in which the launcher, with the bundled pcscd beside it,
+# and the module will be installed; without them all are used from OUTDIR. NO_HOLD=1 leaves out the linker flags that hold
 # Go's runtime back, for the test that the answers do not depend on them; NO_HOLD=actions leaves out that for signal
 # handlers, as on a processor where Go sets them without the C library. SETTINGS are words for the C compiler
 # that change settings.c, for example -DRELAY_SILENCE=1000; TAGS are build tags of Go. Both are for tests.
@@ -16,6 +16,7 @@ out=$(cd "$out" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 worker=${PAM_PKCS11_LIBEXECDIR:-$out}/pam_pkcs11_worker
 module=${PAM_PKCS11_PAMDIR:-$out}/pam_pkcs11.so
+daemon=${PAM_PKCS11_LIBEXECDIR:-$out}/pcscd
 cc=$("${GO:-go}" env CC)
 
 # Paths become C strings and words of linker flags: what would need quoting there is refused.
@@ -55,7 +56,7 @@ $cc $hardened -Werror -fPIC -fvisibility=hidden -DSETTINGS_FINAL -DPAM_PKCS11_WO
 cd "$here"
 CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wall -fstack-protector-strong -D_FORTIFY_SOURCE=2" CGO_LDFLAGS='-O2 -g' \
 	"${GO:-go}" build -trimpath -buildmode=c-shared -tags "nethttpomithttp2 ${TAGS-}" -o "$out/pam_pkcs11.so.new" \
-	-ldflags "-s -w -extldflags '$settings $hold -Wl,-z,relro,-z,now,-z,defs,-z,nodelete$packed -Wl,--version-script=$here/module.map'" .
+	-ldflags "-s -w -X pam_pkcs11/pcsc/access.Program=$daemon -extldflags '$settings $hold -Wl,-z,relro,-z,now,-z,defs,-z,nodelete$packed -Wl,--version-script=$here/module.map'" .
 rm -f "$settings" "$out/pam_pkcs11.so.h" "$out/pam_pkcs11.h" "$out/pam_pkcs11.so.new.h"
 
 # A module that is in use keeps the file it has: the new one takes its name.

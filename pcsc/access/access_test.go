@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(findForTest())
 	case "plant":
 		os.Exit(plantForTest())
+	case "somebody":
+		os.Exit(somebodyForTest())
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if built.dir != "" {
@@ -63,6 +65,33 @@ func plantForTest() int {
 	defer l.Close()
 	fmt.Println("listening")
 	os.Stdin.Read(make([]byte, 1))
+	return 0
+}
+
+// somebodyForTest is a login of a user's program: of the bundled daemon he gets nothing, and a daemon of his own will do.
+func somebodyForTest() int {
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	for _, mode := range []Mode{Bundled, Auto} {
+		_, _, err := Find(ctx, Options{Mode: mode, Sockets: []string{"/nonexistent/comm"}, BundledSocket: os.Args[1], Program: "/bin/true"})
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), words[NotRoot]) {
+			fmt.Println("mode", mode, err)
+			return 1
+		}
+	}
+	l, err := net.Listen("unix", os.Args[1])
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer l.Close()
+	_, _, err = Find(ctx, Options{Sockets: []string{os.Args[1]}})
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != Silent { // it was let in, and says nothing
+		fmt.Println(err)
+		return 1
+	}
 	return 0
 }
 
@@ -387,8 +416,26 @@ func TestPlanted(t *testing.T) {
 		if !errors.Is(err, pcsc.ErrSecurityViolation) {
 			t.Errorf("%v is not SCARD_W_SECURITY_VIOLATION", err)
 		}
+
+		search := newSearch(Options{Mode: System, Sockets: []string{socket}})
+		search.user = func() (uint32, bool) { return 61001, true }
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err = search.find(ctx)
+		if row.mode&os.ModeSticky != 0 {
+			wants(t, err, Silent, "") // the user of the system's daemons is let in, and says nothing
+		} else {
+			wants(t, err, Foreign, row.text)
+		}
 		in.Close()
 		cmd.Wait()
+	}
+
+	cmd := exec.Command(self, filepath.Join(dir, "own"))
+	cmd.Env = append(os.Environ(), "ACCESS_TEST=somebody")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 61001, Gid: 61001}, Pdeathsig: unix.SIGKILL}
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("a user's program: %v: %s", err, said)
 	}
 }
 

@@ -91,7 +91,7 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 	s.conns, s.asking = map[*conn]struct{}{}, map[*conn]struct{}{}
 	s.ending = false
 	if s.AutoExit > 0 {
-		s.idle = time.AfterFunc(s.AutoExit, func() { s.idleExpired(cancel) })
+		s.idle = time.AfterFunc(s.AutoExit, func() { s.idleExpired(fd, cancel) })
 	}
 	s.mu.Unlock()
 
@@ -103,13 +103,20 @@ func (s *Server) Serve(ctx context.Context, fd int) error {
 	return err
 }
 
-func (s *Server) idleExpired(cancel context.CancelCauseFunc) {
+// idleExpired ends the service, unless somebody is there, or is about to come in.
+func (s *Server) idleExpired(listener int, cancel context.CancelCauseFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns)+len(s.asking) == 0 && !s.ending {
-		s.ending = true
-		cancel(ErrIdle)
+	if len(s.conns)+len(s.asking) > 0 || s.ending {
+		return
 	}
+	queue := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+	if n, err := unix.Poll(queue, 0); err != nil || n > 0 {
+		s.idle.Reset(s.AutoExit)
+		return
+	}
+	s.ending = true
+	cancel(ErrIdle)
 }
 
 // closeTime bounds the wait for readers that are busy when the service ends.

@@ -163,7 +163,7 @@ func TestPrivateDaemon(t *testing.T) {
 	ready := make(chan struct{})
 	p := program("--foreground", "--socket", socket, "--readers", "fake: Reader", "--auto-exit")
 	p.Ready = func() { close(ready) }
-	p.AutoExit = 50 * time.Millisecond
+	p.AutoExit = time.Second // for the first client to come, on a machine that is busy
 	code := make(chan int, 1)
 	go func() { code <- p.Run(context.Background()) }()
 	<-ready
@@ -181,7 +181,7 @@ func TestPrivateDaemon(t *testing.T) {
 	select {
 	case <-code:
 		t.Fatal("the daemon ends with a client connected")
-	case <-time.After(150 * time.Millisecond):
+	case <-time.After(2 * time.Second):
 	}
 	c.Release()
 	select {
