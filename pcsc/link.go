@@ -77,12 +77,14 @@ func (l *link) agree() (older bool, err error) {
 	return false, ErrServiceStopped
 }
 
-// send writes a request with data behind its message.
+// send writes a request with data behind its message. The data may be a command with a PIN: no copy of
+// it is left.
 func send[M wire.Message](l *link, command wire.Command, m *M, data []byte) error {
 	size := wire.Size[M]()
 	b := make([]byte, 0, wire.Size[wire.Header]()+size+len(data))
 	b = wire.Append(b, &wire.Header{Size: uint32(size), Command: command})
 	b = append(wire.Append(b, m), data...)
+	defer clear(b)
 	return l.write(b)
 }
 

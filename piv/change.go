@@ -65,8 +65,8 @@ func unblock(ctx context.Context, s *session, puk, fresh *secret.PIN) error {
 	})
 }
 
-// replace sends the command that sets a PIN, in a transaction of its own, and leaves the card locked:
-// some have verified the PIN by it.
+// replace sends the command that sets a PIN, in a transaction of its own, and leaves the card
+// locked: some have verified the PIN by it.
 func (s *session) replace(
 	ctx context.Context, name string, send func(context.Context) (data.PINAnswer, error),
 ) error {

@@ -16,8 +16,8 @@
 // # PINs
 //
 // A PIN is sent once for each call. It is sent again only in the same transaction, to the card that
-// has just taken it, for a key that wants it right before it signs, after something else was sent. A
-// PIN whose answer was lost is not: the card is asked what is left.
+// has just taken it, for a key that wants it right before it signs, after something else was sent.
+// A PIN whose answer was lost is not: the card is asked what is left.
 //
 // # The cache
 //

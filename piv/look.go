@@ -91,8 +91,14 @@ func await(glances []*glance, ended <-chan *glance) {
 }
 
 var (
-	errSilent = &token.Error{Kind: token.ErrFault, Err: errors.New("the card or its reader does not answer")}
-	errTaken  = &token.Error{Kind: token.ErrInUse, Err: errors.New("another program keeps the card for itself")}
+	errSilent = &token.Error{
+		Kind: token.ErrFault,
+		Err:  errors.New("the card or its reader does not answer"),
+	}
+	errTaken = &token.Error{
+		Kind: token.ErrInUse,
+		Err:  errors.New("another program keeps the card for itself"),
+	}
 )
 
 // giveUpOn ends the glances that have waited for long enough.
@@ -135,7 +141,9 @@ func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings)
 	}
 }
 
-func (g *glance) read(ctx context.Context, o *channel.Options, s *card.Settings) (*card.Reader, error) {
+func (g *glance) read(
+	ctx context.Context, o *channel.Options, s *card.Settings,
+) (*card.Reader, error) {
 	if g.state.EventState&pcsc.StateMute != 0 {
 		err := errors.New("the card does not answer to power")
 		return nil, &token.Error{Kind: token.ErrFault, Err: err}
@@ -148,8 +156,14 @@ func (g *glance) read(ctx context.Context, o *channel.Options, s *card.Settings)
 	}
 	r := &card.Reader{Settings: s, Channel: ch}
 	return r, ch.Transaction(ctx, func(ctx context.Context, selected channel.Answer) error {
+		atr := g.state.ATR
 		var err error
-		g.place.card, err = r.Read(ctx, g.state.ATR, selected)
+		if len(atr) == 0 { // it was switched off when the readers were listed
+			if atr, err = ch.ATR(ctx); err != nil {
+				return err
+			}
+		}
+		g.place.card, err = r.Read(ctx, atr, selected)
 		return err
 	})
 }

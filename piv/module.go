@@ -65,8 +65,8 @@ func New(s pcsc.Service, o Options) (*Module, error) {
 	return m, nil
 }
 
-// tracer tells of a command before it begins, and with "" of its end. Several readers are looked at at
-// the same time.
+// tracer tells of a command before it begins, and with "" of its end. Several readers are looked at
+// at the same time.
 func tracer(o token.Options) func(command string) {
 	var mu sync.Mutex
 	return func(command string) {
@@ -81,8 +81,8 @@ func tracer(o token.Options) func(command string) {
 	}
 }
 
-// Slots lists the readers in the order of the service, and reads the card in each. Readers are looked
-// at side by side: one that hangs, or that another program keeps for itself, has Slot.Err.
+// Slots lists the readers in the order of the service, and reads the card in each. Readers are
+// looked at side by side: one that hangs, or that another program keeps for itself, has Slot.Err.
 func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	if m.closed {
 		return nil, errClosed

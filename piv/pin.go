@@ -15,12 +15,13 @@ import (
 	"pam_pkcs11/token"
 )
 
-// checkPIN refuses what cannot be a PIN of the card, before it is sent: many cards count it. least is
-// its least length. Passwords have letters, and are kept from cards whose PINs have not.
+// checkPIN refuses what cannot be a PIN of the card, before it is sent: many cards count it. least
+// is its least length. Passwords have letters, and are kept from cards whose PINs have not.
 func checkPIN(k *card.Card, pin *secret.PIN, least int) error {
 	b := pin.Bytes()
 	if len(b) < least || len(b) > card.MaxPIN {
-		return formatError(fmt.Sprintf("a PIN of this card has %d to %d characters", least, card.MaxPIN))
+		text := fmt.Sprintf("a PIN of this card has %d to %d characters", least, card.MaxPIN)
+		return formatError(text)
 	}
 	for _, c := range b {
 		if c < 0x20 || c > 0x7E {
@@ -44,8 +45,8 @@ func noPad(what string) error {
 }
 
 // enterTime bounds the wait for other programs before a PIN is sent. Our daemon lets nobody keep a
-// card longer than 10 s from a program of root's.
-const enterTime = 15 * time.Second
+// card longer than 10 s from a program of root's; several may be in the queue.
+const enterTime = 30 * time.Second
 
 // enter begins the transaction in which a PIN is sent.
 func (s *session) enter(ctx context.Context) error {
@@ -59,14 +60,15 @@ func (s *session) enter(ctx context.Context) error {
 	return mean(err)
 }
 
-// verify has the card verify the PIN; nil has it typed at the reader. It is sent once, but to a card
-// that has no such PIN: that is no try.
+// verify has the card verify the PIN; nil has it typed at the reader. It is sent once, but to a
+// card that has no such PIN: that is no try.
 func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 	const name = "VERIFY"
 	a, err := s.verifyAs(ctx, pin, s.card.PINRef)
 	if err == nil && a.Result == data.PINNoReference && s.card.MayBeGlobal() {
 		// Never after another answer: that was about a PIN with a counter of its own.
-		if a, err = s.verifyAs(ctx, pin, data.GlobalPIN); err == nil && a.Result != data.PINNoReference {
+		a, err = s.verifyAs(ctx, pin, data.GlobalPIN)
+		if err == nil && a.Result != data.PINNoReference {
 			s.card.PINRef = data.GlobalPIN
 		}
 	}
@@ -80,9 +82,13 @@ func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 	return nil
 }
 
+// insVerify is VERIFY (SP 800-73-4 part 2, section 3.2.1).
+const insVerify = 0x20
+
+// verifyAs is verify by one key reference.
 func (s *session) verifyAs(ctx context.Context, pin *secret.PIN, ref byte) (data.PINAnswer, error) {
 	if pin != nil {
-		sw, err := s.channel.SendPIN(ctx, "VERIFY", 0x20, ref, pin)
+		sw, err := s.channel.SendPIN(ctx, "VERIFY", insVerify, ref, pin)
 		return data.JudgePIN(sw), err
 	}
 	const feature = "FEATURE_VERIFY_PIN_DIRECT"
@@ -116,8 +122,8 @@ func pinError(name string, a data.PINAnswer) error {
 	return e
 }
 
-// refusedPIN is the error of a PIN that the card has not taken. A card that refuses a PIN is locked by
-// that, or stays what it was.
+// refusedPIN is the error of a PIN that the card has not taken. A card that refuses a PIN is locked
+// by that, or stays what it was.
 func (s *session) refusedPIN(name string, a data.PINAnswer) error {
 	if a.Result != data.PINFault {
 		s.channel.Dirty = false
@@ -128,10 +134,11 @@ func (s *session) refusedPIN(name string, a data.PINAnswer) error {
 	return pinError(name, a)
 }
 
-// lostPIN is the error of a PIN to which no answer came: nobody knows whether it was a try. It is not
-// sent again; the card is asked what is left.
+// lostPIN is the error of a PIN to which no answer came: nobody knows whether it was a try. It is
+// not sent again; the card is asked what is left.
 func (s *session) lostPIN(ctx context.Context, name string, err error) error {
-	if errors.Is(err, token.ErrRemoved) || ctx.Err() != nil || s.channel.Lost() || !s.channel.Dirty {
+	unsent := !s.channel.Dirty
+	if unsent || errors.Is(err, token.ErrRemoved) || ctx.Err() != nil || s.channel.Lost() {
 		return err
 	}
 
@@ -155,8 +162,8 @@ func (s *session) lostPIN(ctx context.Context, name string, err error) error {
 	return e
 }
 
-// leave takes back that the PIN was verified, where that is wanted, and ends the transaction, if need
-// be with a reset of the card. It has its own time. The error is of a card that is gone.
+// leave takes back that the PIN was verified, where that is wanted, and ends the transaction, if
+// need be with a reset of the card. It has its own time. The error is of a card that is gone.
 func (s *session) leave(ctx context.Context) error {
 	ch := s.channel
 	if ch.Lost() {
@@ -199,14 +206,15 @@ func (s *session) locks() bool {
 	return s.card.PIN.Result != data.PINGood
 }
 
-// forget is VERIFY with P1 = FF (SP 800-73-4 part 2, section 3.2.1), or an error where the card does
-// not know it.
+// forget is VERIFY with P1 = FF (SP 800-73-4 part 2, section 3.2.1), or an error where the card
+// does not know it.
 func (s *session) forget(ctx context.Context) error {
 	const name = "VERIFY (lock)"
 	if s.card.Kind.NoForget {
 		return fmt.Errorf("a %s knows no other way", s.card.Kind.Name)
 	}
-	a, err := s.channel.Send(ctx, channel.Command{Name: name, INS: 0x20, P1: 0xFF, P2: s.card.PINRef})
+	cmd := channel.Command{Name: name, INS: insVerify, P1: 0xFF, P2: s.card.PINRef}
+	a, err := s.channel.Send(ctx, cmd)
 	if err != nil {
 		return err
 	}

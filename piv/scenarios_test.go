@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pam_pkcs11/internal/simcard"
@@ -265,8 +267,8 @@ func (c *client) reset() {
 	}
 }
 
-// TestOtherProgramsBetween lets another program reset the card, or select another application, while
-// the PIN is typed: SELECT stands before VERIFY, and the PIN reaches PIV alone.
+// TestOtherProgramsBetween lets another program reset the card, or select another application,
+// while the PIN is typed: SELECT stands before VERIFY, and the PIN reaches PIV alone.
 func TestOtherProgramsBetween(t *testing.T) {
 	inBothForms(t, simcard.Options{Foreign: true}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
@@ -313,10 +315,9 @@ func (w *world) pull(n int, after bool) {
 	m := w.module()
 	s := w.open(m)
 	w.tap.take()
-	pulled := false
+	var pulled atomic.Bool
 	pull := func(i int) {
-		if i == n && !pulled {
-			pulled = true
+		if i == n && !pulled.Swap(true) {
 			go w.slot.Remove() // the slot is in use by this very command
 			w.await(reader, pcsc.StateEmpty)
 		}
@@ -332,7 +333,7 @@ func (w *world) pull(n int, after bool) {
 	w.tap.mu.Lock()
 	w.tap.before, w.tap.after = nil, nil
 	w.tap.mu.Unlock()
-	if !pulled {
+	if !pulled.Load() {
 		t.Fatalf("command %d was not sent", n)
 	}
 	expect(t, "pulled", err, token.ErrRemoved)
@@ -433,8 +434,8 @@ func TestRenewed(t *testing.T) {
 	}
 }
 
-// TestCopiedCertificate: a card with the user's certificate and a key of its own proves nothing, with
-// and without the cache.
+// TestCopiedCertificate: a card with the user's certificate and a key of its own proves nothing,
+// with and without the cache.
 func TestCopiedCertificate(t *testing.T) {
 	for _, cached := range []bool{false, true} {
 		w := newWorld(t, simcard.Options{})
@@ -487,8 +488,10 @@ func (c *refusingCard) Transmit([]byte) ([]byte, error) {
 	return []byte{0x6A, 0x82}, nil
 }
 
-// TestReaderThatHangs: a card that does not answer, and one that another program keeps, delay no other.
+// TestReaderThatHangs: a card that does not answer, and one that another program keeps, delay no
+// other.
 func TestReaderThatHangs(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
 		free := make(chan struct{})
@@ -508,18 +511,25 @@ func TestReaderThatHangs(t *testing.T) {
 }
 
 func TestReaderInUse(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
 		other := w.otherClient()
 		m := w.module()
+
+		// A transaction is waited for, unless there is another card to go on with.
+		w.other.Insert(newCard(t, simcard.Options{}))
+		w.await(second, pcsc.StatePresent)
 		if err := other.card.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
 		slots, err := m.Slots(w.ctx())
-		if err != nil || !errors.Is(slots[0].Err, token.ErrInUse) {
+		if err != nil || !errors.Is(slots[0].Err, token.ErrInUse) || slots[1].Token == nil {
 			t.Errorf("in a transaction: %+v, %v", slots, err)
 		}
-		other.card.EndTransaction(pcsc.LeaveCard)
+		if err := other.card.EndTransaction(pcsc.LeaveCard); err != nil {
+			t.Fatal(err)
+		}
 
 		if err := other.card.Reconnect(pcsc.ShareExclusive, pcsc.ProtocolAny, pcsc.LeaveCard); err != nil {
 			t.Fatal(err)
@@ -536,8 +546,8 @@ func TestReaderInUse(t *testing.T) {
 	})
 }
 
-// TestContextEnds: a card that waits for a touch for ever ends with the context, and is reset as soon
-// as it answers.
+// TestContextEnds: a card that waits for a touch for ever ends with the context, and is reset as
+// soon as it answers.
 func TestContextEnds(t *testing.T) {
 	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, p256(), "Alice")
@@ -729,4 +739,71 @@ func TestNoNeedlessReading(t *testing.T) {
 	if slices.Contains(sent, "00CB3FFF") && len(sent) != 10 {
 		t.Errorf("%d commands: %v", len(sent), sent)
 	}
+}
+
+// TestPoisonedCache: a card whose certificate only begins as another's must not keep that one from
+// its logins, by what it leaves in the cache.
+func TestPoisonedCache(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	der := certify(p256(), "Alice", 1)
+	if err := w.card.SetKey(simcard.KeyAuthentication, p256(), der); err != nil {
+		t.Fatal(err)
+	}
+	forged := newCard(t, simcard.Options{})
+	copied := slices.Clone(der)
+	copied[len(copied)-1] ^= 1 // in the authority's signature
+	if err := forged.SetKey(simcard.KeyAuthentication, nil, copied); err != nil {
+		t.Fatal(err)
+	}
+	w.remove()
+	w.insert(forged)
+	s := w.open(w.module())
+	if _, err := w.logIn(s, rightPIN); err == nil {
+		t.Error("the forged card has logged in")
+	}
+	s.Close()
+
+	w.remove()
+	w.insert(w.tap)
+	for o, err := range w.open(w.module()).Certificates(w.ctx()) {
+		if err != nil || !slices.Equal(o.Cert.Raw, der) {
+			t.Errorf("another certificate is shown: %v", err)
+		}
+	}
+}
+
+// TestManyAtOnce: logins at the same card wait for each other, and none fails.
+func TestManyAtOnce(t *testing.T) {
+	inBothForms(t, simcard.Options{}, func(t *testing.T, w *world) {
+		w.put(simcard.KeyAuthentication, p256(), "Alice")
+		var all sync.WaitGroup
+		const n = 20
+		for range n {
+			m, err := piv.New(w.service, w.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				defer m.Close()
+				slots, err := m.Slots(t.Context())
+				if err != nil || slots[0].Token == nil {
+					t.Errorf("slots: %+v, %v", slots, err)
+					return
+				}
+				s, err := m.Open(t.Context(), slots[0])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := w.logIn(s, rightPIN); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		w.spent(n, 3)
+		if w.card.Unlocked() {
+			t.Error("the card is left unlocked")
+		}
+	})
 }

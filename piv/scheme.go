@@ -10,7 +10,6 @@ import (
 	_ "crypto/sha256" // registers SHA-256
 	_ "crypto/sha512" // registers SHA-384 and SHA-512
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/big"
 
@@ -37,7 +36,11 @@ type scheme struct {
 // numbered them).
 var (
 	rsaAlgorithms = map[int]byte{1024: 0x06, 2048: 0x07, 3072: 0x05, 4096: 0x16}
-	ecAlgorithms  = map[elliptic.Curve]byte{elliptic.P256(): 0x11, elliptic.P384(): 0x14, elliptic.P521(): 0x15}
+	ecAlgorithms  = map[elliptic.Curve]byte{
+		elliptic.P256(): 0x11,
+		elliptic.P384(): 0x14,
+		elliptic.P521(): 0x15,
+	}
 )
 
 // schemeFor says how a card signs with the key of a certificate.
@@ -65,9 +68,11 @@ func digestOf(h crypto.Hash, message []byte) []byte {
 	return d.Sum(nil)
 }
 
-// digestInfo is the DER before a hash of SHA-256 in a PKCS #1 v1.5 signature (RFC 8017, 9.2, note 1).
+// digestInfo is the DER before a hash of SHA-256 in a PKCS #1 v1.5 signature (RFC 8017, 9.2, note
+// 1).
 var digestInfo = []byte{
-	0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
+	0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+	0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
 }
 
 // rsaScheme is RSASSA-PKCS1-v1_5 with SHA-256: the card does RSA, the padding is ours.
@@ -91,20 +96,26 @@ func rsaScheme(p *rsa.PublicKey) (*scheme, error) {
 		},
 		check: func(raw []byte) error { return checkLength(raw, p.Size()) },
 		verify: func(message, raw []byte) bool {
-			return rsa.VerifyPKCS1v15(p, crypto.SHA256, digestOf(crypto.SHA256, message), raw) == nil
+			digest := digestOf(crypto.SHA256, message)
+			return rsa.VerifyPKCS1v15(p, crypto.SHA256, digest, raw) == nil
 		},
 	}, nil
 }
 
 func checkLength(raw []byte, want int) error {
 	if len(raw) != want {
-		return channel.Malformed("GENERAL AUTHENTICATE", "a signature of %d bytes, not %d", len(raw), want)
+		return badSignature("%d bytes, not %d", len(raw), want)
 	}
 	return nil
 }
 
-// pssScheme obeys the parameters of a key that may only sign with RSASSA-PSS: its hash, and its salt
-// or a longer one (RFC 4055, 3.3).
+// badSignature is an error about the form of a signature.
+func badSignature(format string, args ...any) error {
+	return channel.Malformed("GENERAL AUTHENTICATE", "the signature: "+format, args...)
+}
+
+// pssScheme obeys the parameters of a key that may only sign with RSASSA-PSS: its hash, and its
+// salt or a longer one (RFC 4055, 3.3).
 func pssScheme(k *certinfo.PSSPublicKey) (*scheme, error) {
 	s, err := rsaScheme(k.Key)
 	if err != nil {
@@ -119,7 +130,12 @@ func pssScheme(k *certinfo.PSSPublicKey) (*scheme, error) {
 		hash, salt = p.Hash, max(p.SaltLength, p.Hash.Size())
 	}
 
-	s.scheme = certinfo.SignatureScheme{Kind: certinfo.SchemeRSAPSS, Hash: hash, MGFHash: hash, SaltLength: salt}
+	s.scheme = certinfo.SignatureScheme{
+		Kind:       certinfo.SchemeRSAPSS,
+		Hash:       hash,
+		SaltLength: salt,
+		MGFHash:    hash,
+	}
 	s.input = func(message []byte) ([]byte, error) { return encodePSS(k.Key, hash, salt, message) }
 	s.verify = func(message, raw []byte) bool {
 		o := &rsa.PSSOptions{SaltLength: salt, Hash: hash}
@@ -133,7 +149,7 @@ func encodePSS(k *rsa.PublicKey, hash crypto.Hash, saltLength int, message []byt
 	bits := k.N.BitLen() - 1
 	length := (bits + 7) / 8
 	if length < hash.Size()+saltLength+2 {
-		return nil, noKey("an RSA key of %d bits is too short for RSA-PSS with a salt of %d bytes", bits+1, saltLength)
+		return nil, noKey("an RSA key of %d bits is too short for a salt of %d bytes", bits+1, saltLength)
 	}
 	salt := make([]byte, saltLength)
 	if _, err := rand.Read(salt); err != nil {
@@ -180,7 +196,11 @@ func ecdsaScheme(p *ecdsa.PublicKey) (*scheme, error) {
 	if !ok {
 		return nil, noKey("a PIV card has no keys on %s", p.Curve.Params().Name)
 	}
-	hash := map[byte]crypto.Hash{0x11: crypto.SHA256, 0x14: crypto.SHA384, 0x15: crypto.SHA512}[algorithm]
+	hash := map[elliptic.Curve]crypto.Hash{
+		elliptic.P256(): crypto.SHA256,
+		elliptic.P384(): crypto.SHA384,
+		elliptic.P521(): crypto.SHA512,
+	}[p.Curve]
 	return &scheme{
 		scheme:     certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: hash},
 		algorithms: []byte{algorithm},
@@ -192,21 +212,19 @@ func ecdsaScheme(p *ecdsa.PublicKey) (*scheme, error) {
 	}, nil
 }
 
-var errNotDER = errors.New("the signature is no SEQUENCE of two INTEGERs in DER")
-
-// checkECDSA demands the DER of r and s (RFC 3279, 2.2.3), each from 1 to the order of the curve: what
-// a card writes in another way is no signature.
+// checkECDSA demands the DER of r and s (RFC 3279, 2.2.3), each from 1 to the order of the curve:
+// what a card writes in another way is no signature.
 func checkECDSA(raw []byte, order *big.Int) error {
 	in, body := cryptobyte.String(raw), cryptobyte.String(nil)
 	r, s := new(big.Int), new(big.Int)
 	good := in.ReadASN1(&body, asn1.SEQUENCE) && in.Empty() &&
 		body.ReadASN1Integer(r) && body.ReadASN1Integer(s) && body.Empty()
 	if !good {
-		return channel.Malformed("GENERAL AUTHENTICATE", "%w", errNotDER)
+		return badSignature("no SEQUENCE of two INTEGERs in DER")
 	}
 	for _, n := range []*big.Int{r, s} {
 		if n.Sign() <= 0 || n.Cmp(order) >= 0 {
-			return channel.Malformed("GENERAL AUTHENTICATE", "the signature is out of range")
+			return badSignature("out of range")
 		}
 	}
 	return nil

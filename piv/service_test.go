@@ -125,8 +125,8 @@ func TestResetAgainAndAgain(t *testing.T) {
 	w.spent(0, 3)
 }
 
-// TestFaults: each exchange fails once without the card having seen it. There is never a success that
-// was not earned, never a PIN more than was typed, and the next login works.
+// TestFaults: each exchange fails once without the card having seen it. There is never a success
+// that was not earned, never a PIN more than was typed, and the next login works.
 func TestFaults(t *testing.T) {
 	for name, atr := range map[string][]byte{"T=1": simcard.ATRT1, "T=0": simcard.ATRT0} {
 		t.Run(name, func(t *testing.T) {

@@ -29,8 +29,8 @@ type session struct {
 // Info returns what Slots or Refresh has found.
 func (s *session) Info() *token.Info { return s.info }
 
-// Refresh asks the card whether it is still there, and for the tries that are left. It is SELECT and
-// an empty VERIFY.
+// Refresh asks the card whether it is still there, and for the tries that are left. It is SELECT
+// and an empty VERIFY.
 func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
 	err := s.channel.Transaction(ctx, func(ctx context.Context, _ channel.Answer) error {
 		if s.card.Kind.NoEmptyVerify {
@@ -43,7 +43,8 @@ func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
 		return err
 	})
 	if errors.Is(err, token.ErrRemoved) && s.exchanged(ctx) {
-		err = &token.Error{Kind: token.ErrOtherCard, Err: fmt.Errorf("another card is in the reader: %v", err)}
+		text := fmt.Errorf("another card is in the reader: %v", err)
+		err = &token.Error{Kind: token.ErrOtherCard, Err: text}
 	}
 	if err != nil {
 		return nil, mean(err)
@@ -130,8 +131,8 @@ func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, er
 	return k, nil
 }
 
-// readKey reads a key inside a transaction. Retired ones are asked for only where the card's history
-// knows of some.
+// readKey reads a key inside a transaction. Retired ones are asked for only where the card's
+// history knows of some.
 func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key, error) {
 	if data.IsRetired(ref) && *places < 0 {
 		var err error
@@ -164,15 +165,16 @@ func (s *session) setTries(tries token.Tries, said string) {
 	s.info = &info
 }
 
-// LogInAndSign is one transaction: SELECT, VERIFY, GENERAL AUTHENTICATE, and VERIFY with P1 = FF, which
-// locks the card again before the signature is returned.
+// LogInAndSign is one transaction: SELECT, VERIFY, GENERAL AUTHENTICATE, and VERIFY with P1 = FF,
+// which locks the card again before the signature is returned.
 func (s *session) LogInAndSign(
 	ctx context.Context, pin *secret.PIN, choose token.Choose,
 ) (token.Signature, error) {
 	return logInAndSign(ctx, s, pin, choose)
 }
 
-// ChangePIN is one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two tries.
+// ChangePIN is one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two
+// tries.
 func (s *session) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
 	return changePIN(ctx, s, old, fresh)
 }
@@ -182,8 +184,8 @@ func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
 	return unblock(ctx, s, puk, fresh)
 }
 
-// Close ends the session. Nothing is left to be locked, but after a call that was given up: the card
-// is then reset when that returns.
+// Close ends the session. Nothing is left to be locked, but after a call that was given up: the
+// card is then reset when that returns.
 func (s *session) Close() error {
 	s.channel.Close()
 	return nil

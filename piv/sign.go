@@ -12,7 +12,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is locked.
+// logInAndSign verifies the PIN and lets a key sign, in one transaction, after which the card is
+// locked.
 func logInAndSign(
 	ctx context.Context, s *session, pin *secret.PIN, choose token.Choose,
 ) (token.Signature, error) {
@@ -42,6 +43,9 @@ func logInAndSign(
 	sig, err := l.run(ctx, choose)
 	gone := s.leave(ctx)
 	left = true
+	if l.proved != nil {
+		s.reader.Remember(l.proved)
+	}
 	switch {
 	case err != nil:
 		return token.Signature{}, err
@@ -56,6 +60,7 @@ type login struct {
 	*session
 	pin    *secret.PIN // nil: typed at the reader
 	choice token.Choice
+	proved *card.Key // whose signature was checked; nil: none yet
 }
 
 // errStale: the certificate that was chosen is not on the card any more.
@@ -64,8 +69,8 @@ var errStale = &token.Error{
 	Err:  errors.New("the certificate was known from before, and the card has another one by now"),
 }
 
-// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A choice
-// that was made from what the card does not hold any more is made anew, once.
+// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
+// choice that was made from what the card does not hold any more is made anew, once.
 func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
 	if err := l.verify(ctx, l.pin); err != nil {
 		return token.Signature{}, err
@@ -119,8 +124,13 @@ func (e *callersError) Unwrap() error { return e.err }
 // ends reports whether after this error of a key no other is tried.
 func (l *login) ends(err error) bool {
 	var callers *callersError
-	stale := err == errStale && l.choice.Anew != nil
-	return stale || token.EndsSigning(err) || errors.Is(err, token.ErrCancelled) || errors.As(err, &callers)
+	switch {
+	case err == errStale && l.choice.Anew != nil:
+		return true
+	case token.EndsSigning(err), errors.Is(err, token.ErrCancelled):
+		return true
+	}
+	return errors.As(err, &callers)
 }
 
 // maxMessage is the longest message that is signed, in bytes.
@@ -146,7 +156,11 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 	}
 
 	raw, err := l.use(ctx, k, s, message)
-	if k.Cached && (doubtful(err) || err == nil && !s.verify(message, raw)) {
+	good := err == nil && s.verify(message, raw)
+	if good {
+		k.Proved, l.proved = true, k
+	}
+	if k.Cached && (doubtful(err) || err == nil && !good) {
 		stale, failed := l.stale(ctx, k)
 		if failed != nil {
 			return token.Signature{}, failed
@@ -179,8 +193,8 @@ func doubtful(err error) bool {
 	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
 }
 
-// stale reads the certificate of a key that was known from the cache as the card has it, and reports
-// whether it is another one. Then all that was known from the cache is forgotten.
+// stale reads the certificate of a key that was known from the cache as the card has it, and
+// reports whether it is another one. Then all that was known from the cache is forgotten.
 func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 	fresh, err := l.reader.Key(ctx, k.Ref, true)
 	if err != nil {
@@ -214,9 +228,9 @@ func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte)
 			return nil, err
 		}
 		raw, err := l.generalAuthenticate(ctx, k, algorithm, input)
-		var sw iso7816.Status
-		other := errors.As(err, &sw) && (sw == iso7816.StatusWrongP1P2 || sw == iso7816.StatusWrongData)
-		if other && i < len(s.algorithms)-1 {
+		last := i == len(s.algorithms)-1
+		other := errors.Is(err, iso7816.StatusWrongP1P2) || errors.Is(err, iso7816.StatusWrongData)
+		if other && !last {
 			continue
 		}
 		if err != nil {

@@ -115,8 +115,8 @@ func (w *watch) wait(ctx context.Context) error {
 	}
 }
 
-// moved reports whether one of the states has changed in a way that Slots would see. That programs use
-// a card is no news, but of one that could not be read.
+// moved reports whether one of the states has changed in a way that Slots would see. That programs
+// use a card is no news, but of one that could not be read.
 func (w *watch) moved(before []pcsc.StateFlag) bool {
 	const use = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateUnpowered
 	for i, s := range w.states {

@@ -341,8 +341,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// certify makes a certificate of about the size of those in use: with an RSA key of 1.1 kB, with one
-// on a curve of 0.6.
+// certify makes a certificate of about the size of those in use: with an RSA key of 1.1 kB, with
+// one on a curve of 0.6.
 func certify(key crypto.Signer, cn string, serial int64) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial),

@@ -49,7 +49,7 @@ import (
 //	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700, no-forget,
 //	                      forget-blocked, empty-6700, empty-6a80, empty-never-verified, empty-counts,
 //	                      empty-blocked, wrong-old-6300, change-verifies, at-zero
-//	limits RULE...        short-only, full-61, exact-le, silent, drop-chain
+//	limits RULE...        short-only, full-61, exact-le, silent, drop-chain, generous
 //	signatures FORM       short, padded, fixed, wrong
 //	ed25519 HEX           the algorithm's number: E0, E2, 22
 //	trace FILE            appends a line for each command: its number, header, length, the answer's length
@@ -127,6 +127,7 @@ var ruleWords = map[string]map[string]func(*simcard.Options){
 		"full-61":    func(o *simcard.Options) { o.Limits.Full61 = true },
 		"exact-le":   func(o *simcard.Options) { o.Limits.ExactLe = true },
 		"silent":     func(o *simcard.Options) { o.Limits.Silent = true },
+		"generous":   func(o *simcard.Options) { o.Limits.Generous = true },
 		"drop-chain": func(o *simcard.Options) { o.Limits.DropChain = true },
 	},
 	"signatures": {

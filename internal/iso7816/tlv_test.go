@@ -24,6 +24,23 @@ func TestTLV(t *testing.T) {
 	}
 }
 
+// TestTLVHeader: the value need not be there.
+func TestTLVHeader(t *testing.T) {
+	for s, want := range map[string][3]int{
+		"5300": {0x53, 2, 0}, "538180": {0x53, 3, 128}, "7F6141": {0x7F61, 3, 0x41}, "5FC10583FFFFFF": {0x5FC105, 7, 0xFFFFFF},
+	} {
+		tag, size, length, ok := ReadTLVHeader(unhex(s))
+		if got := [3]int{int(tag), size, length}; !ok || got != want {
+			t.Errorf("%s: %X, %v", s, got, ok)
+		}
+	}
+	for _, s := range []string{"", "53", "5380", "5381", "53820A", "5384000000FF", "5F", "5F81828300"} {
+		if tag, size, length, ok := ReadTLVHeader(unhex(s)); ok {
+			t.Errorf("%s is read as %X, %d, %d", s, tag, size, length)
+		}
+	}
+}
+
 // FuzzTLV: what is read is within the input, and written again reads as the same.
 func FuzzTLV(f *testing.F) {
 	for _, s := range []string{"", "5303010203", "7F498200020102", "5FC10500", "538300000101"} {

@@ -472,17 +472,34 @@ func TestVerifiesAreCounted(t *testing.T) {
 	}
 }
 
-// FuzzCard: no dialogue brings the card to panic, and none without the right PIN to verified.
+// fuzzed are cards with all the rules that make a difference to how a command is read.
+var fuzzed = []Options{
+	{},
+	{GlobalPIN: "27182818", Yubico: yubiKey(), Foreign: true, Select: SelectRules{AbsentDeselects: true, AfterReset: PIV}},
+	{PINs: PINRules{AtZero: true, AnyBytes: true, EmptyCounts: true, LastBlocks: true}, Limits: Limits{ExactLe: true, Full61: true}},
+	{PINs: PINRules{PlainCounter: true, ChangeVerifies: true}, Limits: Limits{Silent: true, DropChain: true, MaxAnswer: 7, Generous: true}},
+	{Absent: &AbsentSilent, Limits: Limits{ShortOnly: true, MaxCommand: 300}, Signatures: SignaturesPadded, NoDiscovery: true},
+	{Contactless: ContactlessFree, History: History{OffCard: 3, URL: "http://x/"}},
+}
+
+// FuzzCard: no dialogue brings a card to panic, and none without the right PIN to verified. The first
+// byte chooses the card; a command is its length and its bytes.
 func FuzzCard(f *testing.F) {
-	for _, s := range []string{
+	for i, s := range []string{
 		"00A4040009A0000003080000100000", "00CB3FFF055C035FC10500", "0020008008363534333231FFFF", "0087119C0A7C088200810401020304 00",
-		"10CB3FFF025C03", "00C0000000", "0087039B047C02810000", "0047009A05AC0380011100", "00240080",
+		"10CB3FFF025C03", "00C0000000", "0087039B047C02810000", "0047009A05AC0380011100", "00240080", "00F7009A00", "00F99A0000",
+		"00A4040008A00000052720010100", "0001100000", "002C00801031323334353637383132333435363738",
 	} {
-		f.Add(append([]byte{byte(len(unhex(s)))}, unhex(s)...))
+		f.Add(append([]byte{byte(i), byte(len(unhex(s)))}, unhex(s)...))
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
-		c := newCard(t, Options{PIN: "93810476"})
-		for len(script) > 0 {
+		if len(script) == 0 {
+			return
+		}
+		o := fuzzed[int(script[0])%len(fuzzed)]
+		o.PIN, o.PUK = "93810476", "61803398"
+		c := newCard(t, o)
+		for script = script[1:]; len(script) > 0; {
 			n := min(int(script[0]), len(script)-1)
 			answer, err := c.Transmit(script[1 : 1+n])
 			if err != nil || len(answer) < 2 || len(answer) > 65538 {
@@ -490,7 +507,7 @@ func FuzzCard(f *testing.F) {
 			}
 			script = script[1+n:]
 		}
-		if c.verified || c.managed {
+		if c.verified || c.verifiedGlobal || c.managed {
 			t.Fatal("verified without the PIN")
 		}
 	})

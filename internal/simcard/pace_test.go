@@ -101,6 +101,7 @@ func TestLimits(t *testing.T) {
 		{"00CB3FFF 05 5C035FC102 08", 0x6C3D}, {"00CB3FFF 05 5C035FC102 3D", 0x9000}, {getCHUID, 0x9000},
 		{"00CB3FFF 05 5C035FC102", 0x613D}, {"00C0000020", 0x6C3D}, {"00C000003D", 0x9000},
 	}.run(t, card(Limits{ExactLe: true}))
+	dialogue{{"00A40400 05 A000000308", 0x9000}, {"00CB3FFF 05 5C035FC105", 0x6100}}.run(t, card(Limits{Generous: true}))
 	c := card(Limits{Silent: true})
 	dialogue{{getCertificate, 0x9000}, {"00C0000000", 0x9000}, {"00C0000000", 0x9000}, {"00C0000000", 0x6A80}}.run(t, c)
 }

@@ -10,11 +10,13 @@ import (
 // use it share.
 type Application int
 
-// The applications. Manager is the card manager of a Java card, which knows no command but SELECT.
+// The applications. Manager is the card manager of a Java card, which knows no command but SELECT;
+// OneTime is the applet for one-time passwords of YubiKeys.
 const (
 	Manager Application = iota
 	PIV
 	Foreign
+	OneTime
 )
 
 // ForeignAID is the identifier of the second applet; "F" begins identifiers that nobody registers
@@ -72,6 +74,9 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 	case c.o.Foreign && bytes.Equal(apdu.Data, ForeignAID):
 		c.leave(Foreign)
 		return nil, iso7816.StatusOK
+	case c.o.Yubico != nil && bytes.Equal(apdu.Data, oneTimeAID):
+		c.leave(OneTime)
+		return c.o.Yubico.oneTimeStatus(), iso7816.StatusOK
 	case len(apdu.Data) < ridLength || !bytes.HasPrefix(aid, apdu.Data) || c.o.Contactless == ContactlessNone:
 		if rules.AbsentDeselects {
 			c.leave(Manager)

@@ -118,6 +118,9 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		}
 	}
 	c.waiting, c.last = data, sw
+	if apdu.Ne == 0 && c.o.Limits.Generous {
+		apdu.Ne = iso7816.MaxShortNe
+	}
 	if apdu.Ne == 0 { // T=0 has no room for Le beside data: what there is waits
 		return nil, c.o.Limits.more(len(data))
 	}
@@ -184,6 +187,8 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		return c.selectApplication(apdu)
 	case c.selected == Foreign:
 		return nil, c.foreign.execute(apdu)
+	case c.selected == OneTime:
+		return c.oneTime(apdu)
 	case c.selected != PIV:
 		return nil, iso7816.StatusWrongINS // the card manager knows none of these
 	}
@@ -232,6 +237,10 @@ type Limits struct {
 	// Silent: a piece that fills the answer ends with 9000, and not with 61xx; GET RESPONSE brings the
 	// rest, and after the last 6A80 (cards that pivy knows).
 	Silent bool
+
+	// Generous: a command that does not ask for data gets it all the same, as with Le 00 (YubiKey over
+	// T=1: yubico-piv-tool selects PIV so, and takes nothing but 9000).
+	Generous bool
 
 	// DropChain: a command in the middle of a chain ends the chain in silence, and is executed; the
 	// specification's card answers 6883.

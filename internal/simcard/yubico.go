@@ -18,7 +18,7 @@ import (
 // specification. The formats are those of Yubico's documentation of the PIV application, "Extensions".
 type Yubico struct {
 	Version [3]byte // FD
-	Serial  uint32  // F8, which cards before version 5.0.3 lack; 0 for none
+	Serial  uint32  // F8, from version 5 on, and the applet for one-time passwords; 0 for none
 
 	Metadata Metadata // F7
 	Attest   bool     // F9 is there, for keys that were generated on the card
@@ -57,7 +57,7 @@ func (c *Card) yubico(apdu *iso7816.Command) (data []byte, sw iso7816.Status, ok
 	switch {
 	case apdu.INS == insVersion:
 		return y.Version[:], iso7816.StatusOK, true
-	case apdu.INS == insSerial && y.Serial != 0:
+	case apdu.INS == insSerial && y.Serial != 0 && y.Version[0] >= 5:
 		return binary.BigEndian.AppendUint32(nil, y.Serial), iso7816.StatusOK, true
 	case apdu.INS == insMetadata && y.Metadata == MetadataFull:
 		data, sw = c.metadata(apdu.P2)
@@ -69,6 +69,21 @@ func (c *Card) yubico(apdu *iso7816.Command) (data []byte, sw iso7816.Status, ok
 		return data, sw, true
 	}
 	return nil, 0, false
+}
+
+// oneTimeAID names the applet for one-time passwords, which brings the serial number of keys whose PIV
+// applet does not (yubico-piv-tool asks every key before version 5 so, between SELECT and VERIFY).
+var oneTimeAID = []byte{0xA0, 0x00, 0x00, 0x05, 0x27, 0x20, 0x01, 0x01}
+
+// oneTimeStatus is the answer of SELECT: the version, and that no slot is programmed.
+func (y *Yubico) oneTimeStatus() []byte { return append(y.Version[:], 0, 0, 0) }
+
+// oneTime answers the one command of that applet that is here: the serial number (INS 01, P1 10).
+func (c *Card) oneTime(apdu *iso7816.Command) ([]byte, iso7816.Status) {
+	if apdu.INS != 0x01 || apdu.P1 != 0x10 {
+		return nil, iso7816.StatusWrongINS
+	}
+	return binary.BigEndian.AppendUint32(nil, c.o.Yubico.Serial), iso7816.StatusOK
 }
 
 // metadata describes a PIN, a PUK or a key.

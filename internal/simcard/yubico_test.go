@@ -54,6 +54,11 @@ func TestYubicosCommands(t *testing.T) {
 	}
 
 	dialogue{{"00FD000000", 0x6D00}, {"00F7008000", 0x6D00}}.run(t, newCard(t, Options{}))
+	older := newCard(t, Options{Yubico: &Yubico{Version: [3]byte{4, 2, 6}, Serial: 7}})
+	dialogue{{"00F8000000", 0x6D00}, {"00A40400 08 A000000527200101 00", 0x9000}, {goodVerify, 0x6D00}}.run(t, older)
+	if data, sw := send(t, older, "0001100000"); !bytes.Equal(data, unhex("00000007")) {
+		t.Errorf("serial number %X %v", data, sw)
+	}
 	nitrokey := newCard(t, Options{Yubico: &Yubico{Metadata: MetadataEmpty}})
 	if data, sw := send(t, nitrokey, "00F7008000"); len(data) > 0 || sw != iso7816.StatusOK {
 		t.Errorf("%X %v", data, sw)

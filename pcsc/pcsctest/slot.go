@@ -100,6 +100,9 @@ type Slot struct {
 	// Codes are control codes and what they answer, beside the escape (which echoes). Set both maps before the slot is
 	// used, or by Answer and Provide.
 	Codes map[uint32][]byte
+	// Handlers are control codes that the slot does something for, such as the PIN entry of a pad. They
+	// may send commands to the card.
+	Handlers map[uint32]Handler
 	// Attributes that the slot has.
 	Attributes map[uint32][]byte
 
@@ -114,6 +117,9 @@ type Slot struct {
 	protocol uint32
 	calls    map[string]int
 }
+
+// Handler performs a control code; transmit asks the card that is in the slot.
+type Handler func(in []byte, transmit func(command []byte) ([]byte, error)) ([]byte, error)
 
 // NewSlot makes an empty slot. notify says whether it tells of movements by itself.
 func NewSlot(notify bool) *Slot {
@@ -320,14 +326,20 @@ func (s *Slot) ready(protocol uint32) (Card, error) {
 	return s.card, nil
 }
 
-// Control echoes an escape and knows Codes.
-func (s *Slot) Control(_ context.Context, code uint32, in []byte, max int) ([]byte, error) {
+// Control echoes an escape, and knows Codes and Handlers.
+func (s *Slot) Control(ctx context.Context, code uint32, in []byte, max int) ([]byte, error) {
 	if err := s.enter("Control"); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	out, ok := s.Codes[code]
+	handler, protocol := s.Handlers[code], s.protocol
 	s.mu.Unlock()
+	if handler != nil {
+		return handler(in, func(command []byte) ([]byte, error) {
+			return s.Transmit(ctx, protocol, command, nil)
+		})
+	}
 	switch {
 	case code == 0x42000001:
 		out = in

@@ -6,6 +6,7 @@ import (
 
 	"pam_pkcs11/internal/iso7816"
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/models"
 )
 
 // openPGPAID begins the identifiers of OpenPGP cards (OpenPGP smart card application 3.4, section 4.2.1).
@@ -24,7 +25,7 @@ type yubiKey struct {
 // yubiKeyOptions are those of a YubiKey 5.4.3.
 func yubiKeyOptions() simcard.Options {
 	return simcard.Options{
-		ATR:    simcard.ATRYubiKey5,
+		ATR:    models.ATRYubiKey5,
 		Select: simcard.SelectRules{AbsentDeselects: true, Template: simcard.APTBare},
 		PINs:   simcard.PINRules{AnyBytes: true},
 		Yubico: &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 7654321, Metadata: simcard.MetadataFull},

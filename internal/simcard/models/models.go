@@ -41,8 +41,8 @@ var Models = []Model{
 			},
 			NoDiscovery: true,
 			Factory:     true,
-			Limits:      simcard.Limits{MaxCommand: 2048},
-			Yubico:      &simcard.Yubico{Version: [3]byte{1, 0, 4}},
+			Limits:      simcard.Limits{MaxCommand: 2048, Generous: true},
+			Yubico:      &simcard.Yubico{Version: [3]byte{1, 0, 4}, Serial: 1020304},
 		},
 	},
 	{
@@ -61,8 +61,8 @@ var Models = []Model{
 				EmptyNeverVerified: true,
 			},
 			Factory: true,
-			Limits:  simcard.Limits{MaxCommand: 3072},
-			Yubico:  &simcard.Yubico{Version: [3]byte{4, 2, 6}, Attest: true},
+			Limits:  simcard.Limits{MaxCommand: 3072, Generous: true},
+			Yubico:  &simcard.Yubico{Version: [3]byte{4, 2, 6}, Serial: 4050607, Attest: true},
 		},
 	},
 	{
@@ -76,7 +76,7 @@ var Models = []Model{
 			},
 			PINs:    simcard.PINRules{AnyBytes: true},
 			Factory: true,
-			Limits:  simcard.Limits{MaxCommand: 3072},
+			Limits:  simcard.Limits{MaxCommand: 3072, Generous: true},
 			Yubico: &simcard.Yubico{
 				Version:  [3]byte{5, 7, 1},
 				Serial:   10203040,

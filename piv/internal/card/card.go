@@ -1,5 +1,5 @@
-// Package card reads what a login has to know of a PIV card (NIST SP 800-73-4): its certificates, its
-// names, and the state of its PIN. What the cache knows is not read.
+// Package card reads what a login has to know of a PIV card (NIST SP 800-73-4): its certificates,
+// its names, and the state of its PIN. What the cache knows is not read.
 package card
 
 import (
@@ -31,7 +31,8 @@ type Card struct {
 	standard bool   // the PIN is the one that its maker has set
 }
 
-// Lengths of PINs, in characters. OpenSC announces four for the sake of old cards; a new one has six.
+// Lengths of PINs, in characters. OpenSC announces four for the sake of old cards; a new one has
+// six.
 const (
 	MinPIN    = 4
 	MinNewPIN = 6

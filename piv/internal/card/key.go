@@ -14,13 +14,15 @@ type Key struct {
 	Ref    byte // key reference (SP 800-73-4 part 1, table 4b)
 	Object token.Object
 
-	// Piece is the beginning of the certificate's object, by which the cache knows it. Entry is what
-	// the cache has, or is to have; nil where there is no certificate.
+	// Piece is the beginning of the certificate's object, by which the cache knows it. Entry is
+	// what the cache has, or is to have; nil where there is no certificate.
 	Piece []byte
 	Entry *cache.Entry
 
 	Present bool // there is a certificate, or something in its place
 	Cached  bool // it is from the cache, and the card has shown the beginning of it only
+	Proved  bool // a signature of the key was checked with the certificate, in this login or before
+	News    bool // Entry has something that the cache has not
 
 	meta *data.Metadata // nil: the card does not tell
 }

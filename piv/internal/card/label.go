@@ -50,8 +50,8 @@ func (r *Reader) keyOf(ctx context.Context, k *Card, ref byte) (*Key, error) {
 	return one, nil
 }
 
-// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells; 0
-// where it has none.
+// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells;
+// 0 where it has none.
 func (r *Reader) RetiredPlaces(ctx context.Context) (int, error) {
 	content, present, err := readObject(ctx, r.Channel, data.TagKeyHistory)
 	if err != nil && !isUnreadable(err) {

@@ -1,16 +1,17 @@
 package card
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
 	"pam_pkcs11/internal/iso7816"
+	"pam_pkcs11/piv/cache"
 	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/piv/internal/data"
 )
 
-// Finish reads what else there is to know of a key that was just read, and has it remembered with what
-// is known of the card.
+// Finish reads what else there is to know of a key that was just read.
 func (r *Reader) Finish(ctx context.Context, k *Card, one *Key) error {
 	if one.Cached || one.Entry == nil {
 		return nil
@@ -18,13 +19,16 @@ func (r *Reader) Finish(ctx context.Context, k *Card, one *Key) error {
 	if err := r.keyMetadata(ctx, k, one); err != nil {
 		return err
 	}
-	if first := k.First; first != nil && first != one && first.Entry != nil {
-		e := first.Entry
-		one.Entry.APT, one.Entry.Discovery, one.Entry.PINMetadata = e.APT, e.Discovery, e.PINMetadata
-		one.Entry.Serial, one.Entry.MostTries = e.Serial, e.MostTries
+	if k.First != nil && k.First != one && k.First.Entry != nil {
+		one.inherit(k.First.Entry)
 	}
-	r.Remember(one)
 	return nil
+}
+
+// inherit takes over what an entry has of the card.
+func (k *Key) inherit(e *cache.Entry) {
+	k.Entry.APT, k.Entry.Discovery, k.Entry.PINMetadata = e.APT, e.Discovery, e.PINMetadata
+	k.Entry.Serial, k.Entry.MostTries = e.Serial, e.MostTries
 }
 
 // keyMetadata asks a card that may tell them for the policies of a key (Yubico's extension).
@@ -54,6 +58,7 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	}
 
 	k.standard = meta.Default
+	k.First.News = k.First.News || !bytes.Equal(k.First.Entry.PINMetadata, a.Data)
 	k.First.Entry.PINMetadata = a.Data
 	if !meta.TriesKnown {
 		return nil
@@ -84,7 +89,7 @@ func (r *Reader) PINChanged(k *Card) {
 	k.standard = false
 	for _, one := range k.Keys {
 		if one.Entry != nil && len(one.Entry.PINMetadata) > 0 {
-			one.Entry.PINMetadata = notDefault
+			one.Entry.PINMetadata, one.News = notDefault, true
 			r.Remember(one)
 		}
 	}

@@ -50,8 +50,8 @@ func readObject(
 	return content, present, err
 }
 
-// judgeObject tells of the answer to GET DATA whether the object is not there, or cannot be read. Data
-// with a warning is data.
+// judgeObject tells of the answer to GET DATA whether the object is not there, or cannot be read.
+// Data with a warning is data.
 func judgeObject(name string, a channel.Answer) (absent bool, err error) {
 	switch warning := a.SW.SW1() == 0x62 || a.SW.SW1() == 0x63; {
 	case a.SW.OK(), warning && len(a.Data) > 0:

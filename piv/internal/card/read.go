@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 
-	"pam_pkcs11/piv/cache"
 	"pam_pkcs11/piv/internal/channel"
 	"pam_pkcs11/piv/internal/data"
 )
 
-// Read reads what a login has to know of a card before its prompt. For a card that the cache knows that
-// is the beginning of one certificate, and the tries that are left. selected is the answer of SELECT.
+// Read reads what a login has to know of a card before its prompt. For a card that the cache knows
+// that is the beginning of one certificate, and the tries that are left. selected is the answer of
+// SELECT.
 func (r *Reader) Read(ctx context.Context, atr []byte, selected channel.Answer) (*Card, error) {
 	k := &Card{Keys: map[byte]*Key{}}
 	if err := r.findFirst(ctx, k); err != nil {
@@ -32,7 +32,7 @@ func (r *Reader) Read(ctx context.Context, atr []byte, selected channel.Answer) 
 		}
 	}
 	r.askReader(ctx, k)
-	r.noteTries(k)
+	k.noteMost()
 	return k, nil
 }
 
@@ -160,18 +160,14 @@ func (r *Reader) serialNumber(ctx context.Context, k *Card) error {
 	}
 	k.serial = chuid.Serial()
 	if k.First != nil {
-		k.First.Entry.Serial = k.serial
-		r.Remember(k.First)
+		k.First.Entry.Serial, k.First.News = k.serial, true
 	}
 	return nil
 }
 
 // Took has a key that was read anew take the place of what the cache had said.
 func (r *Reader) Took(k *Card, fresh *Key) {
-	known := cache.Entry{}
-	if k.First != nil && k.First.Entry != nil {
-		known = *k.First.Entry
-	}
+	known := k.First
 	k.Anew = true
 	for ref, other := range k.Keys {
 		if other.Cached {
@@ -183,8 +179,8 @@ func (r *Reader) Took(k *Card, fresh *Key) {
 	if fresh.Entry == nil {
 		return
 	}
-	e := fresh.Entry
-	e.APT, e.Discovery, e.PINMetadata = known.APT, known.Discovery, known.PINMetadata
-	e.Serial, e.MostTries = known.Serial, known.MostTries
+	if known != nil && known.Entry != nil {
+		fresh.inherit(known.Entry)
+	}
 	k.First = fresh
 }

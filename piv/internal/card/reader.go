@@ -29,8 +29,8 @@ type Reader struct {
 // maxPiece is how much of the object of a certificate names it in the cache, in bytes.
 const maxPiece = cache.MaxPiece
 
-// Key reads the certificate of a key: only its beginning where the cache has the rest, and all of it
-// where fresh asks for what the card has now. An error is of the card; what is wrong with one
+// Key reads the certificate of a key: only its beginning where the cache has the rest, and all of
+// it where fresh asks for what the card has now. An error is of the card; what is wrong with one
 // certificate is in its object.
 func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 	k := newKey(ref)
@@ -53,7 +53,7 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 	k.Piece = bytes.Clone(a.Data[:min(len(a.Data), maxPiece)])
 	if !fresh {
 		if k.Entry = r.recalled(k.Piece); k.Entry != nil {
-			k.Cached = true
+			k.Cached, k.Proved = true, true
 			k.takeMetadata()
 			k.fill()
 			return k, nil
@@ -66,7 +66,7 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.Entry = &cache.Entry{Object: a.Data}
+	k.Entry, k.News = &cache.Entry{Object: a.Data}, true
 	k.fill()
 	return k, nil
 }
@@ -80,11 +80,14 @@ func (r *Reader) recalled(piece []byte) *cache.Entry {
 	return e
 }
 
-// Remember gives the cache what was read of a key.
+// Remember gives the cache what is new of a key that has proved to be the certificate's. Nothing
+// else goes there: a card whose object only begins as another's would otherwise keep that one from
+// every login on this machine.
 func (r *Reader) Remember(k *Key) {
-	if k.Entry == nil || k.Object.Err != nil || !k.Present || r.Cache == nil {
+	if k.Entry == nil || !k.Proved || !k.News || r.Cache == nil {
 		return
 	}
+	k.News = false
 	if err := r.Cache.Put(k.Piece, k.Entry); err != nil {
 		r.Log.Debug("the card is not remembered", "reader", r.Channel.Reader, "error", err)
 	}

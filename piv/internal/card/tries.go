@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/piv/internal/data"
 )
 
-// AskTries asks the card how many tries are left, without a PIN, which costs none (VERIFY, SP 800-73-4
-// part 2, section 3.2.1). ref is the key reference of the PIN.
+// AskTries asks the card how many tries are left, without a PIN, which costs none (VERIFY, SP
+// 800-73-4 part 2, section 3.2.1). ref is the key reference of the PIN.
 func (r *Reader) AskTries(ctx context.Context, ref byte) (data.PINAnswer, error) {
 	a, err := r.Channel.Send(ctx, channel.Command{Name: "VERIFY (tries)", INS: 0x20, P2: ref})
 	if err != nil {
@@ -40,23 +40,18 @@ func (r *Reader) pinState(ctx context.Context, k *Card) error {
 	return nil
 }
 
-// MayBeGlobal reports whether a card that does not know the PIN by its usual key reference may have it
-// as the global one: SP 800-73-1 knew no other, and had no discovery object.
+// MayBeGlobal reports whether a card that does not know the PIN by its usual key reference may have
+// it as the global one: SP 800-73-1 knew no other, and had no discovery object.
 func (k *Card) MayBeGlobal() bool {
 	return k.Discovery == nil && k.PINRef == data.ApplicationPIN
 }
 
-// noteTries gives the cache what is new in the entry of the card.
-func (r *Reader) noteTries(k *Card) {
-	if k.First == nil {
+// noteMost keeps the highest number of tries that the card has shown.
+func (k *Card) noteMost() {
+	if k.First == nil || !k.PIN.Counted {
 		return
 	}
-	e := k.First.Entry
-	more := k.PIN.Counted && k.PIN.Left > e.MostTries
-	if more {
-		e.MostTries = min(k.PIN.Left, 0xFF)
-	}
-	if more || !k.known || k.standard {
-		r.Remember(k.First)
+	if left := min(k.PIN.Left, 0xFF); left > k.First.Entry.MostTries {
+		k.First.Entry.MostTries, k.First.News = left, true
 	}
 }

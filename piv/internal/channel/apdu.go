@@ -63,8 +63,13 @@ func (c *Channel) First(ctx context.Context, cmd Command) (Answer, error) {
 func (c *Channel) chain(ctx context.Context, cmd Command) (Answer, error) {
 	data := cmd.Data
 	for len(data) > iso7816.MaxShortNc {
-		piece := iso7816.Command{CLA: claChain, INS: cmd.INS, P1: cmd.P1, P2: cmd.P2, Data: data[:iso7816.MaxShortNc]}
-		a, err := c.exchange(ctx, cmd.Name, &piece)
+		a, err := c.exchange(ctx, cmd.Name, &iso7816.Command{
+			CLA:  claChain,
+			INS:  cmd.INS,
+			P1:   cmd.P1,
+			P2:   cmd.P2,
+			Data: data[:iso7816.MaxShortNc],
+		})
 		if err != nil || a.SW != iso7816.StatusOK {
 			return a, err
 		}
@@ -80,7 +85,9 @@ func (c *Channel) chain(ctx context.Context, cmd Command) (Answer, error) {
 
 // exchange sends one APDU, and once more where the card names the right Le (6Cxx): such a command
 // was not executed.
-func (c *Channel) exchange(ctx context.Context, name string, apdu *iso7816.Command) (Answer, error) {
+func (c *Channel) exchange(
+	ctx context.Context, name string, apdu *iso7816.Command,
+) (Answer, error) {
 	for again := false; ; again = true {
 		bytes, err := apdu.Marshal()
 		if err != nil {
@@ -103,7 +110,8 @@ func (c *Channel) exchange(ctx context.Context, name string, apdu *iso7816.Comma
 func (c *Channel) Rest(ctx context.Context, name string, a Answer) (Answer, error) {
 	for round := 0; ; round++ {
 		_, more := a.SW.More()
-		silent := a.SW == iso7816.StatusOK && len(a.Data) > 0 && len(a.Data)%256 == 0 && outerLength(a.Data) > len(a.Data)
+		full := len(a.Data) > 0 && len(a.Data)%iso7816.MaxShortNe == 0
+		silent := a.SW == iso7816.StatusOK && full && outerLength(a.Data) > len(a.Data)
 		switch {
 		case !more && !silent:
 			return a, nil
@@ -145,7 +153,9 @@ func outerLength(b []byte) int {
 
 // transmit sends the bytes of one APDU. hidden, where it is not nil, is the memory of bytes, and is
 // wiped when the call has returned, be that after the caller has given it up.
-func (c *Channel) transmit(ctx context.Context, name string, bytes []byte, hidden *secret.PIN) (Answer, error) {
+func (c *Channel) transmit(
+	ctx context.Context, name string, bytes []byte, hidden *secret.PIN,
+) (Answer, error) {
 	if err := c.ready(ctx); err != nil {
 		hidden.Wipe()
 		return Answer{}, err

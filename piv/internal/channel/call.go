@@ -10,8 +10,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// grace is how much longer than its context a call may take once a PIN has been sent: a card that is
-// about to answer can then be locked.
+// grace is how much longer than its context a call may take once a PIN has been sent: a card that
+// is about to answer can then be locked.
 const grace = time.Second
 
 // result is what a call to the service has returned.
@@ -35,8 +35,8 @@ func begin[T any](call func() (T, error)) <-chan result[T] {
 	return done
 }
 
-// Call makes a call to the service that belongs to no card. The context's end ends the wait for it, and
-// leaves the call to itself. name is the function of winscard.h, for the error.
+// Call makes a call to the service that belongs to no card. The context's end ends the wait for it,
+// and leaves the call to itself. name is the function of winscard.h, for the error.
 func Call[T any](ctx context.Context, name string, call func() (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
@@ -50,8 +50,8 @@ func Call[T any](ctx context.Context, name string, call func() (T, error)) (T, e
 	}
 }
 
-// await makes a call to the service. The context's end ends the wait for it: the channel is lost then,
-// and what is left to do happens when the call returns.
+// await makes a call to the service. The context's end ends the wait for it: the channel is lost
+// then, and what is left to do happens when the call returns.
 func await[T any](ctx context.Context, c *Channel, name string, call func() (T, error)) (T, error) {
 	if err := c.ready(ctx); err != nil {
 		var none T

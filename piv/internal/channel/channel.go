@@ -1,6 +1,6 @@
-// Package channel exchanges commands with the card in one reader, over a PC/SC service: connections,
-// transactions that begin with SELECT of PIV (NIST SP 800-73-4), command APDUs in their short form, and
-// commands with a PIN. It knows what is sent, and not what it is for.
+// Package channel exchanges commands with the card in one reader, over a PC/SC service:
+// connections, transactions that begin with SELECT of PIV (NIST SP 800-73-4), command APDUs in
+// their short form, and commands with a PIN. It knows what is sent, and not what it is for.
 //
 // Every wait ends with its context, also where the service has no way to take a call back.
 package channel
@@ -23,8 +23,8 @@ type Options struct {
 	Service pcsc.Service
 	Log     *slog.Logger
 
-	// Trace is told the name of each command before it is sent, and "" when it has returned. Several
-	// channels may call it at the same time.
+	// Trace is told the name of each command before it is sent, and "" when it has returned.
+	// Several channels may call it at the same time.
 	Trace func(command string)
 }
 
@@ -53,8 +53,8 @@ type Channel struct {
 
 var errClosed = errors.New("the session is closed")
 
-// Dial connects to the card in a reader. moves is the reader's count of cards that came and went, and b,
-// which may be nil, tells what is waited for.
+// Dial connects to the card in a reader. moves is the reader's count of cards that came and went,
+// and b, which may be nil, tells what is waited for.
 func Dial(ctx context.Context, o *Options, reader string, moves uint16, b *Busy) (*Channel, error) {
 	c := &Channel{Reader: reader, options: o, moves: moves, busy: b}
 	pc, err := await(ctx, c, "SCardEstablishContext", func() (*pcsc.Context, error) {
@@ -71,10 +71,15 @@ func Dial(ctx context.Context, o *Options, reader string, moves uint16, b *Busy)
 		})
 		if err == nil {
 			c.card = card
+			b.reach(queueing)
 			return c, nil
 		}
 		// Another program may have the reader for itself for a moment only.
-		if !errors.Is(err, pcsc.ErrSharingViolation) || pause(ctx) != nil {
+		if !errors.Is(err, pcsc.ErrSharingViolation) || b == nil {
+			c.Close()
+			return nil, err
+		}
+		if b.reach(refused); pause(ctx) != nil {
 			c.Close()
 			return nil, err
 		}
@@ -95,6 +100,17 @@ func pause(ctx context.Context) error {
 
 // Unwatched ends that somebody looks at what the channel waits for.
 func (c *Channel) Unwatched() { c.busy = nil }
+
+// ATR returns the card's answer to reset.
+func (c *Channel) ATR(ctx context.Context) ([]byte, error) {
+	status, err := await(ctx, c, "SCardStatus", func() (*pcsc.CardStatus, error) {
+		return c.card.StatusContext(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return status.ATR, nil
+}
 
 // Lost reports whether nothing can be asked any more.
 func (c *Channel) Lost() bool { return c.lost != nil }
@@ -159,7 +175,9 @@ func (c *Channel) GiveUp(err error) error {
 }
 
 // Control performs a command of the reader.
-func (c *Channel) Control(ctx context.Context, name string, code uint32, in []byte) ([]byte, error) {
+func (c *Channel) Control(
+	ctx context.Context, name string, code uint32, in []byte,
+) ([]byte, error) {
 	c.options.Trace(name)
 	defer c.options.Trace("")
 	return await(ctx, c, name, func() ([]byte, error) {

@@ -9,12 +9,12 @@ import (
 	"pam_pkcs11/token"
 )
 
-// PINBlock is the length of a PIN or PUK on its way to the card, in bytes; it is filled up with FF (SP
-// 800-73-4 part 2, section 2.4.3).
+// PINBlock is the length of a PIN or PUK on its way to the card, in bytes; it is filled up with FF
+// (SP 800-73-4 part 2, section 2.4.3).
 const PINBlock = 8
 
-// SendPIN sends a command with PINs of at most PINBlock bytes, once, and returns the card's word. The
-// copy of the PINs is wiped when the call has returned.
+// SendPIN sends a command with PINs of at most PINBlock bytes, once, and returns the card's word.
+// The copy of the PINs is wiped when the call has returned.
 func (c *Channel) SendPIN(
 	ctx context.Context, name string, ins, p2 byte, pins ...*secret.PIN,
 ) (iso7816.Status, error) {
@@ -51,8 +51,8 @@ func pinCommand(ins, p2 byte, pins []*secret.PIN) (*secret.PIN, error) {
 	return apdu, nil
 }
 
-// EnterPIN has PINs typed at the reader, which sends them to the card, and returns the word of either.
-// code is the reader's for this feature, block its structure (PC/SC part 10).
+// EnterPIN has PINs typed at the reader, which sends them to the card, and returns the word of
+// either. code is the reader's for this feature, block its structure (PC/SC part 10).
 func (c *Channel) EnterPIN(
 	ctx context.Context, name string, code uint32, block []byte,
 ) (iso7816.Status, error) {

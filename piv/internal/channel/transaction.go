@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Transaction makes body the only user of the card, after SELECT: which application is selected is a
-// state that all programs share, and a PIN must not get to another one.
+// Transaction makes body the only user of the card, after SELECT: which application is selected is
+// a state that all programs share, and a PIN must not get to another one.
 //
 // Another program that resets the card before is noticed, and all is begun anew, once. The card is
 // left as it is. body sends no PIN.
@@ -39,7 +39,7 @@ func (c *Channel) Enter(ctx context.Context) (Answer, error) {
 		err := c.begin(ctx)
 		var selected Answer
 		if err == nil {
-			c.busy.talk()
+			c.busy.reach(talking)
 			if selected, err = c.SelectPIV(ctx); err == nil {
 				return selected, nil
 			}
@@ -84,7 +84,8 @@ func (c *Channel) End(ctx context.Context, d pcsc.Disposition) error {
 	return err
 }
 
-// leave ends a transaction in which nothing has unlocked the card. The error is of a card that is gone.
+// leave ends a transaction in which nothing has unlocked the card. The error is of a card that is
+// gone.
 func (c *Channel) leave(ctx context.Context) error {
 	ctx, cancel := Aftermath(ctx)
 	defer cancel()
@@ -111,7 +112,8 @@ var application = []byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00}
 // does not give it by itself (T=0). A card without the application is token.ErrForeign.
 func (c *Channel) SelectPIV(ctx context.Context) (Answer, error) {
 	const name = "SELECT"
-	a, err := c.chain(ctx, Command{Name: name, INS: 0xA4, P1: 0x04, Data: application, Answers: true})
+	cmd := Command{Name: name, INS: 0xA4, P1: 0x04, Data: application, Answers: true}
+	a, err := c.chain(ctx, cmd)
 	if err != nil {
 		return Answer{}, err
 	}

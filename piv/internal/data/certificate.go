@@ -43,7 +43,7 @@ func Certificate(container []byte) (der []byte, present bool, err error) {
 	}
 
 	if len(info) > 0 && info[0]&certInfoOther != 0 {
-		return nil, false, fmt.Errorf("%w: CertInfo %02X: the certificate is not X.509", ErrObject, info[0])
+		return nil, false, fmt.Errorf("%w: CertInfo %02X is not X.509", ErrObject, info[0])
 	}
 	der, err = inflated(certificate)
 	if err != nil {

@@ -25,9 +25,8 @@ type Discovery struct {
 const (
 	tagPINPolicy uint32 = 0x5F2F
 
-	policyGlobal    = 0x20
-	policyInterface = 0x08
-	preferGlobal    = 0x20
+	policyGlobal = 0x20
+	preferGlobal = 0x20
 )
 
 // ParseDiscovery reads the content of the discovery object, which is what Object has returned.
@@ -66,7 +65,3 @@ func (d *Discovery) PIN() byte {
 	}
 	return ApplicationPIN
 }
-
-// VirtualContact reports whether the card has the virtual contact interface, over which it does
-// without contacts what it does with them.
-func (d *Discovery) VirtualContact() bool { return d != nil && d.Policy&policyInterface != 0 }

@@ -4,9 +4,11 @@ import "fmt"
 
 // KeyHistory is the key history object (part 1, 3.3.3).
 type KeyHistory struct {
-	OnCard  int    // retired keys whose certificate is on the card, 0 to 20: a number, no range of places
-	OffCard int    // retired keys whose certificate is elsewhere, 0 to 20
-	URL     string // where these are; "" where it is not told
+	// OnCard and OffCard are how many retired keys have their certificate on the card, and elsewhere;
+	// 0 to 20 together. They are numbers, and do not tell which places are taken.
+	OnCard, OffCard int
+
+	URL string // where the certificates are that are not on the card; "" where it is not told
 }
 
 const (

@@ -30,13 +30,6 @@ type Kind struct {
 	// AnyPIN: the PIN may hold other bytes than digits.
 	AnyPIN bool
 
-	// NoP384: there are no keys on P-384.
-	NoP384 bool
-
-	// TouchHangs: a command that waits for a touch may hang within two seconds after an answer of
-	// more than 54 bytes, unless a short command that fails (00 00 00 00) is sent between.
-	TouchHangs bool
-
 	// Ed25519 is the algorithm identifier of keys on Ed25519; 0 where it is not known.
 	Ed25519 byte
 }
@@ -61,7 +54,6 @@ var kinds = []kindRow{
 			NoForget:      true,
 			NoDiscovery:   true,
 			AnyPIN:        true,
-			NoP384:        true,
 		},
 		begins: []string{"YubikeyNEO"}, // some contactless readers spoil the last byte
 	},
@@ -70,9 +62,8 @@ var kinds = []kindRow{
 			Name: "YubiKey 4",
 			Why: "refuses P1=FF before firmware 5.4.3, and has no metadata before 5.3; commands that wait for a " +
 				"touch may hang before 4.2.7 (yubico-piv-tool, yubikit)",
-			NoForget:   true,
-			AnyPIN:     true,
-			TouchHangs: true,
+			NoForget: true,
+			AnyPIN:   true,
 		},
 		begins: []string{"Yubikey4"},
 	},
@@ -169,7 +160,8 @@ var kinds = []kindRow{
 		},
 	},
 	{
-		kind: Kind{Name: "PIV End Point"}, // of several makers: the identifier of PIV is in the historical bytes
+		// Of several makers: the identifier of PIV is in the historical bytes.
+		kind: Kind{Name: "PIV End Point"},
 		begins: []string{
 			"\x80\xF9\xA0\x00\x00\x03\x08\x00\x00\x10\x00",         // Oberthur Cosmo v7
 			"\x80\x73\xCC\x91\xCB\xF9\xA0\x00\x00\x03\x08\x00\x00", // NIST's test cards, NASA

@@ -7,7 +7,7 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// MaxObject is the most that is read of one data object, in bytes with tag and length.
+// MaxObject is the most that is taken for one data object, in bytes with tag and length.
 const MaxObject = 16 << 10
 
 // Tags of data objects (part 1, table 3), as GET DATA names them. TagOf has those of certificates.
@@ -25,17 +25,6 @@ const (
 
 // ErrObject is found in every error about the form of what a card has returned.
 var ErrObject = errors.New("malformed data object")
-
-// ObjectLength returns how many bytes the whole answer of a GET DATA has, with tag and length and
-// without the status word, from its first bytes (ten are enough). Not ok where these are no
-// beginning of an object, or the object is longer than MaxObject.
-func ObjectLength(first []byte) (total int, ok bool) {
-	tag, size, length, ok := iso7816.ReadTLVHeader(first)
-	if !ok || !isObject(tag) || size+length > MaxObject {
-		return 0, false
-	}
-	return size + length, true
-}
 
 func isObject(tag uint32) bool {
 	return tag == tagObject || tag == TagDiscovery || tag == tagBITGroup

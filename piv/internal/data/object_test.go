@@ -12,36 +12,6 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-func TestObjectLength(t *testing.T) {
-	for text, want := range map[string]int{
-		"":                        -1,
-		"53":                      -1,
-		"53 82 01":                -1,
-		"53 00":                   2,
-		"53 04 70 00":             6,
-		"53 81 80":                131,
-		"53 82 07 6C 70 82 07 63": 1904,
-		"53 83 00 07 6C 70":       1905,
-		"53 82 3F FC":             MaxObject,
-		"53 82 3F FD":             -1,
-		"53 83 FF FF FF":          -1,
-		"53 84 00 00 00 01":       -1,
-		"7E 12 4F 0B":             20,
-		"7F 61 41":                68,
-		"70 82 01 00":             -1,
-		"61 11 4F 06":             -1,
-		"30 82 03 00":             -1,
-	} {
-		n, ok := ObjectLength(bytesOf(t, text))
-		if !ok {
-			n = -1
-		}
-		if n != want {
-			t.Errorf("%q: %d, want %d", text, n, want)
-		}
-	}
-}
-
 func TestObject(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer, content string
@@ -243,11 +213,8 @@ func TestParseDiscovery(t *testing.T) {
 	}
 
 	var none *Discovery
-	if none.Global() || none.PIN() != ApplicationPIN || none.VirtualContact() {
+	if none.Global() || none.PIN() != ApplicationPIN {
 		t.Error("a card without the object")
-	}
-	if vci, err := ParseDiscovery(bytesOf(t, "5F2F026C20")); err != nil || !vci.VirtualContact() {
-		t.Error(vci, err)
 	}
 }
 

@@ -14,9 +14,9 @@ type PINResult int
 const (
 	PINFault       PINResult = iota // the card failed, or says something else; a try may be spent
 	PINGood                         // it was right, or, without a PIN in VERIFY, one was before
-	PINWrong                        // it was wrong, which cost a try; without a PIN: it was not verified yet
+	PINWrong                        // it was wrong, which cost a try; without a PIN: none was verified
 	PINLocked                       // none is taken any more
-	PINFormat                       // no PIN of this card has this length or these characters; few cards count a try
+	PINFormat                       // no PIN is of this length or these characters; few cards count it
 	PINNoReference                  // the card has no PIN of this key reference
 	PINNotHere                      // none is taken through this interface, or not now
 	PINNotPIV                       // the PIV application is not selected any more

@@ -17,7 +17,7 @@ type PINPolicy byte
 
 // PIN policies.
 const (
-	PINPolicyUntold      PINPolicy = 0 // what is usual for the place: always in 9C, never in 9E, else once
+	PINPolicyUntold      PINPolicy = 0 // as usual: always in 9C, never in 9E, else once
 	PINPolicyNever       PINPolicy = 1
 	PINPolicyOnce        PINPolicy = 2
 	PINPolicyAlways      PINPolicy = 3
@@ -61,6 +61,15 @@ const (
 	tagMetaTries     uint32 = 0x06
 )
 
+// metadataLengths are the lengths of the fields that are known, in bytes.
+var metadataLengths = map[uint32]int{
+	tagMetaAlgorithm: 1,
+	tagMetaPolicy:    2,
+	tagMetaOrigin:    1,
+	tagMetaDefault:   1,
+	tagMetaTries:     2,
+}
+
 // ParseMetadata reads the answer of GET METADATA without its status word.
 func ParseMetadata(answer []byte) (*Metadata, error) {
 	m := &Metadata{}
@@ -71,8 +80,7 @@ func ParseMetadata(answer []byte) (*Metadata, error) {
 }
 
 func (m *Metadata) take(tag uint32, value []byte) error {
-	lengths := map[uint32]int{tagMetaAlgorithm: 1, tagMetaPolicy: 2, tagMetaOrigin: 1, tagMetaDefault: 1, tagMetaTries: 2}
-	want, known := lengths[tag]
+	want, known := metadataLengths[tag]
 	if !known {
 		return nil
 	}
