@@ -14,7 +14,7 @@ import (
 
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11/pkcs11test"
-	"pam_pkcs11/test/hosts/rig"
+	"pam_pkcs11/test/hosts/program"
 	"pam_pkcs11/test/scene"
 )
 
@@ -343,7 +343,7 @@ func (s situation) answers() answers {
 }
 
 // checkSSHD: whoever comes from elsewhere is asked for the password, whatever is in this machine's reader.
-func checkSSHD(t *testing.T, server *rig.SSHD, user string) {
+func checkSSHD(t *testing.T, server *program.SSHD, user string) {
 	t.Helper()
 	var asked []string
 	who, err := server.LogIn(user, ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pam_pkcs11/test/hosts/rig"
+	"pam_pkcs11/test/hosts/program"
 )
 
 const (
@@ -66,7 +66,7 @@ const (
 )
 
 // logIn answers the prompts until the program says that somebody is in, or that he is not, or ends.
-func logIn(t *testing.T, p *rig.Terminal, in string, a answers) heard {
+func logIn(t *testing.T, p *program.Terminal, in string, a answers) heard {
 	t.Helper()
 	var h heard
 	wants := []string{in, refused, pinPrompt, sudoPrompt, passwordPrompt, shellPrompt, rootPrompt}

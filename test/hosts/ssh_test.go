@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"pam_pkcs11/test/hosts/rig"
+	"pam_pkcs11/test/hosts/program"
 )
 
 // way is one way through ssh's authentication.
@@ -24,25 +24,25 @@ type way struct {
 var ways = []way{
 	{"password", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{ssh.Password(pin)} }, true, false},
 	{"wrong password", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{ssh.Password(wrongPIN)} }, false, false},
-	{"keyboard-interactive", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{rig.Keyboard(pin)} }, true, false},
-	{"wrong keyboard-interactive", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{rig.Keyboard(wrongPIN)} }, false, false},
+	{"keyboard-interactive", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{program.Keyboard(pin)} }, true, false},
+	{"wrong keyboard-interactive", "any", func() []ssh.AuthMethod { return []ssh.AuthMethod{program.Keyboard(wrongPIN)} }, false, false},
 	{"both, password first", "password,keyboard-interactive", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{ssh.Password(pin), rig.Keyboard(pin)}
+		return []ssh.AuthMethod{ssh.Password(pin), program.Keyboard(pin)}
 	}, true, false},
 	{"both, keyboard-interactive first", "keyboard-interactive,password", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{rig.Keyboard(pin), ssh.Password(pin)}
+		return []ssh.AuthMethod{program.Keyboard(pin), ssh.Password(pin)}
 	}, true, false},
 	{"both, the second wrong", "password,keyboard-interactive", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{ssh.Password(pin), rig.Keyboard(wrongPIN)}
+		return []ssh.AuthMethod{ssh.Password(pin), program.Keyboard(wrongPIN)}
 	}, false, false},
 	{"both, the first wrong", "keyboard-interactive,password", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{rig.Keyboard(wrongPIN), ssh.Password(pin)}
+		return []ssh.AuthMethod{program.Keyboard(wrongPIN), ssh.Password(pin)}
 	}, false, false},
 	{"wrong keyboard-interactive, then password", "any", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{rig.Keyboard(wrongPIN), ssh.Password(pin)}
+		return []ssh.AuthMethod{program.Keyboard(wrongPIN), ssh.Password(pin)}
 	}, true, true},
 	{"wrong password, then keyboard-interactive", "any", func() []ssh.AuthMethod {
-		return []ssh.AuthMethod{ssh.Password(wrongPIN), rig.Keyboard(pin)}
+		return []ssh.AuthMethod{ssh.Password(wrongPIN), program.Keyboard(pin)}
 	}, true, true},
 }
 
@@ -64,7 +64,7 @@ func TestSSHD(t *testing.T) {
 }
 
 // withPamUnix tells whether pam_unix, whose password for alice is the PIN, lets in on the same way.
-func withPamUnix(t *testing.T, server *rig.SSHD, w way) bool {
+func withPamUnix(t *testing.T, server *program.SSHD, w way) bool {
 	t.Helper()
 	if err := stage.Service("sshd", "required pam_unix.so nodelay"); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestManyLoginsAtOnce(t *testing.T) {
 			var who string
 			var err error
 			for range 8 {
-				method := rig.Keyboard(pin)
+				method := program.Keyboard(pin)
 				if i%2 == 0 {
 					method = ssh.Password(pin)
 				}

@@ -15,12 +15,15 @@ var own = regexp.MustCompile(`^(pam_pkcs11\.so|(memfd:)?pam_pkcs11_worker|ld-lin
 	`|lib(c|m|dl|rt|pthread|resolv)([.-].*)?\.so.*|libnss_.*\.so.*|libpam(_misc)?\.so.*` +
 	`|lib(audit|cap|cap-ng|econf|selinux|pcre2-8)\.so.*|locale-archive|gconv-modules\.cache|passwd|group|nscd.*)$`)
 
-// errNoWorker is said when no worker of the scene's module runs.
+// errNoWorker is said when no worker of the module runs.
 var errNoWorker = errors.New("no worker is there")
 
 // WorkerFiles returns the names of the files that are mapped into the worker of the scene's module, which runs.
-func (s *Scene) WorkerFiles() ([]string, error) {
-	pid, err := s.Worker()
+func (s *Scene) WorkerFiles() ([]string, error) { return WorkerFiles(s.launcher()) }
+
+// WorkerFiles returns the names of the files that are mapped into the worker that was started as launcher, which runs.
+func WorkerFiles(launcher string) ([]string, error) {
+	pid, err := worker(launcher)
 	if err != nil {
 		return nil, err
 	}
@@ -32,8 +35,12 @@ func (s *Scene) WorkerFiles() ([]string, error) {
 }
 
 // Worker returns the process number of the worker of the scene's module, which runs.
-func (s *Scene) Worker() (pid string, err error) {
-	launcher := filepath.Join(filepath.Dir(s.Module), "pam_pkcs11_worker")
+func (s *Scene) Worker() (pid string, err error) { return worker(s.launcher()) }
+
+func (s *Scene) launcher() string { return filepath.Join(filepath.Dir(s.Module), "pam_pkcs11_worker") }
+
+// worker finds the process whose program is launcher.
+func worker(launcher string) (pid string, err error) {
 	processes, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
 		return "", err

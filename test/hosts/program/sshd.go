@@ -1,6 +1,6 @@
 //go:build linux
 
-package rig
+package program
 
 import (
 	"bufio"
@@ -147,11 +147,15 @@ func (s *SSHD) LogIn(user string, methods ...ssh.AuthMethod) (string, error) {
 }
 
 // Keyboard answers every hidden question with the same text.
-func Keyboard(answer string) ssh.AuthMethod {
+func Keyboard(answer string) ssh.AuthMethod { return KeyboardWhile(answer, func() {}) }
+
+// KeyboardWhile is Keyboard that calls a function before each answer.
+func KeyboardWhile(answer string, meanwhile func()) ssh.AuthMethod {
 	return ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
 		answers := make([]string, len(questions))
 		for i := range questions {
 			if !echos[i] {
+				meanwhile()
 				answers[i] = answer
 			}
 		}

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package rig starts the programs that ask PAM, for tests: one on a terminal of its own with somebody
+// Package program starts the programs that ask PAM, for tests: one on a terminal of its own with somebody
 // typing, and OpenSSH's server with a client.
-package rig
+package program
 
 import (
 	"fmt"

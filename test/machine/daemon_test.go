@@ -1,0 +1,116 @@
+//go:build machine
+
+package machine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/pcsc"
+)
+
+// readerName begins the name of alice's reader.
+const readerName = "Gemalto PC Twin Reader"
+
+// startDaemon starts the machine's pcscd, whose it may be, and waits until it shows alice's card. The
+// answer ends it.
+func startDaemon(t *testing.T) (stop func()) {
+	t.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command("/usr/sbin/pcscd", "--foreground")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // Debian's says that it was ended
+		timer.Stop()
+	}
+	var err error
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if err = seesCard(); err == nil {
+			return stop
+		}
+	}
+	stop()
+	t.Fatalf("pcscd: %v\n%s", err, said.String())
+	return nil
+}
+
+// seesCard reports nil when a daemon on the system's socket shows alice's card.
+func seesCard() error {
+	c, err := pcsc.NewContext(pcsc.NewClient(pcsc.DefaultSocket))
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	names, err := c.ListReaders()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, readerName) {
+			continue
+		}
+		states := []pcsc.ReaderState{{Reader: name}}
+		if err := c.GetStatusChange(states, 0); err != nil {
+			return err
+		}
+		if states[0].EventState&pcsc.StatePresent != 0 && len(states[0].ATR) > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("no card is seen in %q", names)
+}
+
+// isOurs reports whether /usr/sbin/pcscd is ours.
+func isOurs() (bool, error) {
+	theirs, err := os.ReadFile("/usr/sbin/pcscd")
+	if err != nil {
+		return false, err
+	}
+	return bytes.Contains(theirs, []byte("pam_pkcs11/pcsc/resmgr")), nil
+}
+
+// foreign are names of files of other programs for smart cards.
+var foreign = regexp.MustCompile(`^(pcscd|libpcsclite.*|libpcscspy.*|libccid.*|.*ccid.*\.bundle|opensc.*|libopensc.*|onepin-opensc.*|` +
+	`pkcs11-spy\.so|pkcs1[15]-tool|piv-tool|libykpiv.*|libykcs11.*|libsofthsm.*|libvpcd.*|libifd.*)$`)
+
+// removeForeign takes every other program for smart cards out of the machine, and every daemon but the
+// bundled one. It returns their names.
+func removeForeign() (gone []string, err error) {
+	for _, dir := range []string{"/usr/lib", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/libexec", "/opt"} {
+		err = errors.Join(err, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return nil
+			case err != nil:
+				return err
+			case !foreign.MatchString(d.Name()) || path == "/usr/libexec/pam_pkcs11/pcscd":
+				return nil
+			}
+			gone = append(gone, path)
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}))
+	}
+	return gone, err
+}
