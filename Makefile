@@ -27,7 +27,7 @@ DEPS_PKCS11 := softhsm2 opensc-pkcs11
 DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
+	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon yubikey-manager systemd udev libxml2-utils \
 	polkitd
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools

@@ -90,10 +90,11 @@ var foreign = regexp.MustCompile(`^(pcscd|libpcsclite.*|libpcscspy.*|libccid.*|.
 	`pkcs11-spy\.so|pkcs1[15]-tool|piv-tool|libykpiv.*|libykcs11.*|libsofthsm.*|libvpcd.*|libifd.*)$`)
 
 // removeForeign takes every other program for smart cards out of the machine, and every daemon but the
-// bundled one. It returns their names.
+// bundled one, from where Debian has programs and libraries. It returns what it has taken.
 func removeForeign() (gone []string, err error) {
-	for _, dir := range []string{"/usr/lib", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/libexec", "/opt"} {
-		err = errors.Join(err, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	libraries, err := filepath.Glob("/usr/lib/*-linux-gnu*")
+	for _, dir := range append(libraries, "/usr/bin", "/usr/sbin", "/usr/lib/pcsc", "/usr/lib/softhsm", "/usr/libexec") {
+		walked := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				return nil
@@ -102,6 +103,7 @@ func removeForeign() (gone []string, err error) {
 			case !foreign.MatchString(d.Name()) || path == "/usr/libexec/pam_pkcs11/pcscd":
 				return nil
 			}
+
 			gone = append(gone, path)
 			if err := os.RemoveAll(path); err != nil {
 				return err
@@ -110,7 +112,8 @@ func removeForeign() (gone []string, err error) {
 				return fs.SkipDir
 			}
 			return nil
-		}))
+		})
+		err = errors.Join(err, walked)
 	}
 	return gone, err
 }

@@ -76,9 +76,8 @@ func TestLogins(t *testing.T) {
 			theMachine.log.during(t)
 			column.setUp(t)
 			for _, h := range hosts {
-				for _, typed := range []string{wrongPIN, pin} {
-					h.logIn(t, typed)
-				}
+				t.Run(h.name+", wrong PIN", func(t *testing.T) { h.logIn(t, wrongPIN) })
+				t.Run(h.name+", right PIN", func(t *testing.T) { h.logIn(t, pin) })
 			}
 		})
 	}
@@ -89,26 +88,23 @@ func (h host) logIn(t *testing.T, typed string) {
 	t.Helper()
 	card := theMachine.card
 	before := card.Verifies()
-	look := func() {
-		files, err := scene.WorkerFiles(launcher)
-		if err != nil {
-			t.Errorf("%s: %v", h.name, err)
+	var mapped []string
+	in := h.enter(t, typed, func() {
+		var err error
+		if mapped, err = scene.WorkerFiles(launcher); err != nil {
+			t.Error(err)
 		}
-		if strange := scene.Foreign(files); len(strange) > 0 {
-			t.Errorf("%s: mapped into the worker: %q", h.name, strange)
-		}
-		if h.name == "login" && typed == pin {
-			t.Logf("mapped into the worker: %s", strings.Join(files, " "))
-		}
-	}
-	in := h.enter(t, typed, look)
-	t.Logf("%s, the right PIN %v: let in %v", h.name, typed == pin, in)
+	})
 	if in != (typed == pin) {
-		t.Errorf("%s, the right PIN %v: let in %v", h.name, typed == pin, in)
+		t.Errorf("let in: %v", in)
 	}
 	if n := card.Verifies() - before; n != 1 || card.Unlocked() {
-		t.Errorf("%s: %d PINs at the card, unlocked afterwards: %v", h.name, n, card.Unlocked())
+		t.Errorf("%d PINs at the card, unlocked afterwards: %v", n, card.Unlocked())
 	}
+	if strange := scene.Foreign(mapped); len(mapped) == 0 || len(strange) > 0 {
+		t.Errorf("strange is %q of what is mapped into the worker: %q", strange, mapped)
+	}
+	t.Logf("mapped into the worker: %s", strings.Join(mapped, " "))
 }
 
 // startSystem has a pcscd on the system's socket, Debian's or ours, until the test ends.
