@@ -79,7 +79,7 @@ func TestManyCards(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			before, began := take(t), time.Now()
+			before, began := settled(t), time.Now()
 			if err := d.everywhere(ctx, total/readers); err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestFiftyAtOnce(t *testing.T) {
 	}
 
 	rush()
-	before, began := take(t), time.Now()
+	before, began := settled(t), time.Now()
 	rush()
 	t.Logf("%d logins at once in %v", crowd, time.Since(began).Round(time.Millisecond))
 	if n := card.Verifies(); n != 2*crowd || card.Unlocked() {

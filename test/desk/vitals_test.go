@@ -49,6 +49,23 @@ func take(t *testing.T) vitals {
 	return vitals{runtime.NumGoroutine(), len(open), int64(m.HeapAlloc)}
 }
 
+// settled takes them when nothing that has been done before is still coming to its end.
+func settled(t *testing.T) vitals {
+	t.Helper()
+	last, same := take(t), 0
+	for until := time.Now().Add(patience); same < 10 && time.Now().Before(until); {
+		time.Sleep(20 * time.Millisecond)
+		now := take(t)
+		if now.goroutines == last.goroutines && now.descriptors == last.descriptors {
+			same++
+		} else {
+			same = 0
+		}
+		last = now
+	}
+	return last
+}
+
 // heapGrowth is what the heap may grow by in any number of logins: pools, and what the runtime keeps.
 const heapGrowth = 8 << 20
 
