@@ -85,6 +85,54 @@ func isOurs() (bool, error) {
 	return bytes.Contains(theirs, []byte("pam_pkcs11/pcsc/resmgr")), nil
 }
 
+// bundledProgram is the daemon that make install brings, and bundledSocket where it listens.
+const (
+	bundledProgram = "/usr/libexec/pam_pkcs11/pcscd"
+	bundledSocket  = "/run/pam_pkcs11/pcscd.comm"
+)
+
+// bundled returns the directories in /proc of the bundled daemon's processes.
+func bundled(t *testing.T) []string {
+	t.Helper()
+	processes, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, exe := range processes {
+		if target, err := os.Readlink(exe); err == nil && target == bundledProgram {
+			all = append(all, filepath.Dir(exe))
+		}
+	}
+	return all
+}
+
+// noBundled: where a pcscd of the system answers, no other one is started.
+func noBundled(t *testing.T) {
+	if all := bundled(t); len(all) > 0 {
+		t.Errorf("bundled daemons were started: %q", all)
+	}
+}
+
+// oneBundled: all logins have had one daemon. It is nobody's child, and its socket is for root alone.
+func oneBundled(t *testing.T) {
+	all := bundled(t)
+	if len(all) != 1 {
+		t.Fatalf("the bundled daemons are %q", all)
+	}
+	status, err := os.ReadFile(filepath.Join(all[0], "status"))
+	if err != nil || !strings.Contains(string(status), "\nPPid:\t1\n") {
+		t.Errorf("it is somebody's child (%v):\n%s", err, status)
+	}
+	info, err := os.Stat(bundledSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode(); mode.Type() != fs.ModeSocket || mode.Perm()&0o077 != 0 {
+		t.Errorf("%s has mode %v", bundledSocket, mode)
+	}
+}
+
 // foreign are names of files of other programs for smart cards.
 var foreign = regexp.MustCompile(`^(pcscd|libpcsclite.*|libpcscspy.*|libccid.*|.*ccid.*\.bundle|opensc.*|libopensc.*|onepin-opensc.*|` +
 	`pkcs11-spy\.so|pkcs1[15]-tool|piv-tool|libykpiv.*|libykcs11.*|libsofthsm.*|libvpcd.*|libifd.*)$`)
@@ -100,7 +148,7 @@ func removeForeign() (gone []string, err error) {
 				return nil
 			case err != nil:
 				return err
-			case !foreign.MatchString(d.Name()) || path == "/usr/libexec/pam_pkcs11/pcscd":
+			case !foreign.MatchString(d.Name()) || path == bundledProgram:
 				return nil
 			}
 

@@ -65,12 +65,13 @@ func bySSH(t *testing.T, pin string, meanwhile func()) bool {
 // The card sees the PINs that were typed, and is locked afterwards.
 func TestLogins(t *testing.T) {
 	for _, column := range []struct {
-		name  string
-		setUp func(t *testing.T)
+		name     string
+		setUp    func(t *testing.T)
+		lookBack func(t *testing.T)
 	}{ // in this order: each leaves less of Debian's programs
-		{"Debian's pcscd", func(t *testing.T) { startSystem(t, false) }},
-		{"our pcscd", func(t *testing.T) { startSystem(t, true) }},
-		{"bundled", alone},
+		{"Debian's pcscd", func(t *testing.T) { startSystem(t, false) }, noBundled},
+		{"our pcscd", func(t *testing.T) { startSystem(t, true) }, noBundled},
+		{"bundled", alone, oneBundled},
 	} {
 		t.Run(column.name, func(t *testing.T) {
 			theMachine.log.during(t)
@@ -79,6 +80,7 @@ func TestLogins(t *testing.T) {
 				t.Run(h.name+", wrong PIN", func(t *testing.T) { h.logIn(t, wrongPIN) })
 				t.Run(h.name+", right PIN", func(t *testing.T) { h.logIn(t, pin) })
 			}
+			column.lookBack(t)
 		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // TestQEMUsCardHasNoPIV is why the card of the logins is not QEMU's: it knows no SELECT of PIV, in no form,
-// and its applets none of PIV's commands.
+// and its applets none of PIV's commands. It comes before TestLogins, which takes Debian's pcscd away.
 func TestQEMUsCardHasNoPIV(t *testing.T) {
 	defer startDaemon(t)()
 	c, err := pcsc.NewContext(pcsc.NewClient(pcsc.DefaultSocket))
