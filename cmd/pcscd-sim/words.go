@@ -45,7 +45,7 @@ import (
 //	contactless RULE      free (reads what anybody may, no PIN), hide (the rest is absent), none (no PIV)
 //	foreign yes           a second applet, F0 "SIMCARD", which counts what VERIFY brings
 //	select RULE...        piv-first, foreign-first, reselect-loses, absent-deselects, bare, lengths,
-//	                      whole-aid, algorithms, 6285
+//	                      whole-aid, order, algorithms, 6285
 //	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700, no-forget,
 //	                      forget-blocked, empty-6700, empty-6a80, empty-never-verified, empty-counts,
 //	                      empty-blocked, wrong-old-6300, change-verifies, at-zero
@@ -101,6 +101,7 @@ var ruleWords = map[string]map[string]func(*simcard.Options){
 		"absent-deselects": func(o *simcard.Options) { o.Select.AbsentDeselects = true },
 		"bare":             func(o *simcard.Options) { o.Select.Template = simcard.APTBare },
 		"lengths":          func(o *simcard.Options) { o.Select.Template = simcard.APTLengths },
+		"order":            func(o *simcard.Options) { o.Select.Template = simcard.APTOrder },
 		"whole-aid":        func(o *simcard.Options) { o.Select.Template = simcard.APTWholeAID },
 		"algorithms":       func(o *simcard.Options) { o.Select.Template = simcard.APTAlgorithm },
 		"6285":             func(o *simcard.Options) { o.Select.Word = 0x6285 },
@@ -345,7 +346,10 @@ func (w *pivWords) policy(f []string) error {
 	for k, p := range w.o.Policies { // a model has its own, which stay as they are
 		policies[k] = p
 	}
-	policies[simcard.KeyRef(ref[0])] = simcard.Policy{PIN: simcard.PINPolicy(pin), Touch: simcard.TouchPolicy(touch)}
+	policies[simcard.KeyRef(ref[0])] = simcard.Policy{
+		PIN:   simcard.PINPolicy(pin),
+		Touch: simcard.TouchPolicy(touch),
+	}
 	w.o.Policies = policies
 	return nil
 }

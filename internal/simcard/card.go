@@ -84,6 +84,7 @@ type Card struct {
 	parsed   *iso7816.ATR // nil where the ATR cannot be read
 	foreign  foreign
 	spent    time.Duration // by Pace, in all
+	awaited  time.Duration // how long the command in hand has waited for a touch
 	counters Counters
 
 	// What a reset forgets.

@@ -28,8 +28,8 @@ type Pace struct {
 const ifs = 254
 
 // line is the time that command and answer take on the line of a contact card, by ISO/IEC 7816-3: with
-// T=1 11 etu a character (11.3.3 with N=255), prologue and LRC around each block, and an R-block for each that is
-// chained; with T=0 12 etu, and a procedure byte.
+// T=1 11 etu a character (11.2 with N=255), prologue and LRC around each block, and an R-block for each
+// that is chained; with T=0 12 etu, and a procedure byte.
 func (p *Pace) line(atr *iso7816.ATR, command, answer int) time.Duration {
 	if p.Clock == 0 || atr == nil {
 		return 0
@@ -69,10 +69,27 @@ func (c *Card) Spent() time.Duration {
 	return c.spent
 }
 
-// pause keeps an answer back until the card would have it.
-func (c *Card) pause(since time.Time, cost time.Duration) {
-	if rest := cost - c.o.Clock.Now().Sub(since); cost > 0 && rest > 0 {
-		<-c.o.Clock.After(rest)
+// pause keeps an answer back until the card would have it, and reports whether the card still has power
+// then. A touch that was waited for comes on top of the cost. life is how many resets there had been.
+func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
+	c.mu.Lock()
+	if life != c.counters.Resets {
+		c.mu.Unlock()
+		return false
+	}
+	rest := cost + c.awaited - c.o.Clock.Now().Sub(since)
+	c.awaited = 0
+	lost := c.lost
+	c.mu.Unlock()
+
+	if cost == 0 || rest <= 0 {
+		return true
+	}
+	select {
+	case <-c.o.Clock.After(rest):
+		return true
+	case <-lost:
+		return false
 	}
 }
 

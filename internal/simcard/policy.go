@@ -120,6 +120,7 @@ func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 	finger := make(chan struct{})
 	c.finger = finger
 	lost := c.lost
+	since := clock.Now()
 	c.mu.Unlock()
 
 	var byItself <-chan time.Time
@@ -138,6 +139,7 @@ func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 
 	c.mu.Lock()
 	c.finger = nil
+	c.awaited = clock.Now().Sub(since)
 	if !touched {
 		return iso7816.StatusSecurity
 	}

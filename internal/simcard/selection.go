@@ -33,6 +33,7 @@ const (
 	APTLengths              // APTFull with 7F66, the greatest lengths of commands and answers
 	APTWholeAID             // the whole AID stands where the PIX belongs (cards of SP 800-73-1)
 	APTAlgorithm            // APTFull, and Ed25519 is among the algorithms
+	APTOrder                // the version stands before the PIX (some cards of G+D, which OpenSC lists)
 )
 
 // SelectRules is how a card takes SELECT. The zero value is the specification's card: nothing is
@@ -77,7 +78,8 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 	case c.o.Yubico != nil && bytes.Equal(apdu.Data, oneTimeAID):
 		c.leave(OneTime)
 		return c.o.Yubico.oneTimeStatus(), iso7816.StatusOK
-	case len(apdu.Data) < ridLength || !bytes.HasPrefix(aid, apdu.Data) || c.o.Contactless == ContactlessNone:
+	case len(apdu.Data) < ridLength, !bytes.HasPrefix(aid, apdu.Data),
+		c.o.Contactless == ContactlessNone:
 		if rules.AbsentDeselects {
 			c.leave(Manager)
 		}
@@ -106,6 +108,9 @@ func (r *SelectRules) properties(o *Options) []byte {
 	name := aid[ridLength:]
 	if r.Template == APTWholeAID {
 		name = aid
+	}
+	if r.Template == APTOrder {
+		name = []byte{0x00, 0x10, 0x00, 0x01, 0x00, 0x00}
 	}
 	parts := [][]byte{
 		tlv(nil, 0x4F, name),

@@ -73,6 +73,7 @@ func TestFormsOfTheTemplate(t *testing.T) {
 	for form, want := range map[APT]string{
 		APTBare:      "6111 4F06 000010000100 7907 4F05 A000000308",
 		APTWholeAID:  "6144 4F0B A000000308000010000100",
+		APTOrder:     "613F 4F06 001000010000",
 		APTLengths:   "614A 4F06 000010000100",
 		APTAlgorithm: "6142 4F06 000010000100",
 	} {

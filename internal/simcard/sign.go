@@ -49,7 +49,9 @@ func (c *Card) sign(k *key, challenge []byte) ([]byte, iso7816.Status) {
 type pair struct{ R, S *big.Int }
 
 // ecdsa signs a hash in a form; size is that of the field in bytes.
-func (s Signatures) ecdsa(random io.Reader, k *ecdsa.PrivateKey, hash []byte, size int) ([]byte, error) {
+func (s Signatures) ecdsa(
+	random io.Reader, k *ecdsa.PrivateKey, hash []byte, size int,
+) ([]byte, error) {
 	for {
 		der, err := ecdsa.SignASN1(random, k, hash)
 		if err != nil || s == SignaturesRight || s == SignaturesWrong {

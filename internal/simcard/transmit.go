@@ -43,10 +43,19 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.pause(since, cost)
+	if !c.pause(since, cost, life) {
+		return nil, ErrPower
+	}
 	if c.o.Trace != nil {
 		_, word, _ := iso7816.ParseResponse(answer)
-		c.o.Trace(Event{N: n, Header: header, Command: len(command), Answer: len(answer), Word: word, Cost: cost})
+		c.o.Trace(Event{
+			N:       n,
+			Header:  header,
+			Command: len(command),
+			Answer:  len(answer),
+			Word:    word,
+			Cost:    cost,
+		})
 	}
 
 	if after != nil {

@@ -27,7 +27,8 @@ type Event struct {
 
 // String is a line about it.
 func (e Event) String() string {
-	return fmt.Sprintf("%d %X %d %d %04X %d", e.N, e.Header, e.Command, e.Answer, uint16(e.Word), e.Cost.Nanoseconds())
+	return fmt.Sprintf("%d %X %d %d %04X %d",
+		e.N, e.Header, e.Command, e.Answer, uint16(e.Word), e.Cost.Nanoseconds())
 }
 
 // ErrPower is Transmit's error when the card was reset, or lost its power, before it had answered.

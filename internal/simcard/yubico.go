@@ -170,7 +170,8 @@ func (c *Card) attest(ref KeyRef) ([]byte, iso7816.Status) {
 			{Id: oidPolicy, Value: []byte{byte(policy.PIN), byte(policy.Touch)}},
 		},
 	}
-	der, err := x509.CreateCertificate(c.o.Rand, template, template, k.private.(crypto.Signer).Public(), private)
+	public := k.private.(crypto.Signer).Public()
+	der, err := x509.CreateCertificate(c.o.Rand, template, template, public, private)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}

@@ -165,6 +165,22 @@ func TestTouch(t *testing.T) {
 		t.Errorf("%d signatures", c.Signatures())
 	}
 
+	// With a pace, what the card takes comes after the touch, and a card that is pulled meanwhile is gone.
+	slow := newCard(t, Options{Clock: clock})
+	slow.o.Pace = Pace{Command: time.Hour}
+	answered := make(chan error)
+	go func() {
+		_, err := slow.Transmit(unhex(getCHUID))
+		answered <- err
+	}()
+	if wait := <-clock.timers; wait.d != time.Hour {
+		t.Error("waits", wait.d)
+	}
+	slow.PowerOff()
+	if err := <-answered; err != ErrPower {
+		t.Error("a card that was pulled:", err)
+	}
+
 	itself := newCard(t, Options{TouchAfter: time.Nanosecond, Policies: map[KeyRef]Policy{KeyRetired1: {Touch: TouchAlways}}})
 	dialogue{{goodVerify, 0x9000}, {signNothing, 0x9000}}.run(t, itself)
 }
