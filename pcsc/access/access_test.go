@@ -482,8 +482,8 @@ func TestWrongProgram(t *testing.T) {
 	mustFind(t, o)
 }
 
-// listening makes a socket in a directory of root's.
-func listening(t *testing.T, backlog int) (path string, fd int) {
+// listening makes a socket in a directory of root's, which stop closes.
+func listening(t *testing.T, backlog int) (path string, fd int, stop func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "access-")
 	if err != nil {
@@ -497,16 +497,17 @@ func listening(t *testing.T, backlog int) (path string, fd int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stop = sync.OnceFunc(func() { unix.Close(fd) })
 	t.Cleanup(func() {
-		unix.Close(fd)
+		stop()
 		os.RemoveAll(dir)
 	})
-	return path, fd
+	return path, fd, stop
 }
 
 // TestSilent: a daemon that accepts nothing, or says nothing, is told from none, within ctx, and none takes its place.
 func TestSilent(t *testing.T) {
-	path, fd := listening(t, 0)
+	path, _, stop := listening(t, 0)
 	o := Options{Sockets: []string{path}, BundledSocket: "/nonexistent/comm", Program: "/nonexistent"}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -523,10 +524,7 @@ func TestSilent(t *testing.T) {
 	_, _, err = Find(ctx, o)
 	wants(t, err, Silent, "")
 
-	unix.Close(fd)
-	if fd, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil { // for the cleanup
-		t.Fatal(err)
-	}
+	stop()
 	o.Mode = System
 	_, _, err = find(t, o)
 	wants(t, err, Dead, "nobody listens")
@@ -535,7 +533,7 @@ func TestSilent(t *testing.T) {
 // TestClosed: a connection that is closed without a word is a refusal where the daemon lives, and a service that does not
 // start where none does.
 func TestClosed(t *testing.T) {
-	path, fd := listening(t, 5)
+	path, fd, _ := listening(t, 5)
 	accepted := make(chan struct{})
 	go func() {
 		defer close(accepted)

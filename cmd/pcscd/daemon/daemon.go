@@ -127,37 +127,89 @@ func readRules(o *options) (*server.Rules, error) {
 func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
-	if o.bundled {
-		release, err := alone(o)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	l, err := listen(o)
+	sockets, err := p.openSockets(o, log)
+	defer sockets.close()
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	status := listenStatus(statusSocket(o), log)
-	defer status.close()
-	if o.bundled {
-		if err := becomeReadersUser(log); err != nil {
-			return err
-		}
-	}
-	if o.socket == "" {
-		remove, err := writePID(l)
-		if err != nil {
-			return err
-		}
-		defer remove()
-		nameForeign("/", p.Env, log)
-	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	m := newManager(o, rules, log)
+	defer m.Close()
+	if err := p.plug(ctx, o, m, log); err != nil {
+		cancel()
+		return err
+	}
+	m.Ready()
+
+	s := p.newServer(o, rules, m, log)
+	defer p.signals(ctx, cancel, m)()
+	defer sockets.status.serve(s)()
+	p.announce(o, log)
+	err = s.Serve(ctx, sockets.clients.fd)
+	sockets.clients.stop()
+	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
+	cancel()
+	if errors.Is(err, server.ErrIdle) {
+		log.Info("no client for a while: ending")
+		return nil
+	}
+	return err
+}
+
+// sockets are what the daemon listens at, and what goes with them.
+type sockets struct {
+	clients *listener
+	status  *statusListener
+	undo    []func()
+}
+
+// close ends them, the last that was made first.
+func (s *sockets) close() {
+	for _, undo := range slices.Backward(s.undo) {
+		undo()
+	}
+}
+
+// openSockets makes the sockets and, for the daemon of logins, gives up what only that needed. What it returns is to be
+// closed also after an error.
+func (p *Program) openSockets(o *options, log *slog.Logger) (*sockets, error) {
+	s := &sockets{}
+	if o.bundled {
+		release, err := alone(o)
+		if err != nil {
+			return s, err
+		}
+		s.undo = append(s.undo, release)
+	}
+	var err error
+	if s.clients, err = listen(o); err != nil {
+		return s, err
+	}
+	s.undo = append(s.undo, s.clients.close)
+	s.status = listenStatus(statusSocket(o), log)
+	s.undo = append(s.undo, s.status.close)
+
+	if o.bundled {
+		return s, becomeReadersUser(log)
+	}
+	if o.socket != "" {
+		return s, nil
+	}
+	remove, err := writePID(s.clients)
+	if err != nil {
+		return s, err
+	}
+	s.undo = append(s.undo, remove)
+	nameForeign("/", p.Env, log)
+	return s, nil
+}
+
+// newManager makes the resource manager as the command line and the configuration have it.
+func newManager(o *options, rules *server.Rules, log *slog.Logger) *resmgr.Manager {
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
-	m := resmgr.New(resmgr.Options{
+	return resmgr.New(resmgr.Options{
 		ReaderStates:     rules.ReaderStates,
 		HandlesPerClient: o.perThread,
 		HandlesPerReader: o.perReader,
@@ -166,12 +218,10 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 		Names:            o.names,
 		Logger:           log,
 	})
-	defer m.Close()
-	if err := p.plug(ctx, o, m, log); err != nil {
-		cancel()
-		return err
-	}
-	m.Ready()
+}
+
+// newServer makes the server as the command line and the configuration have it.
+func (p *Program) newServer(o *options, rules *server.Rules, m *resmgr.Manager, log *slog.Logger) *server.Server {
 	if o.noPolkit {
 		rules.Polkit = false
 	}
@@ -189,17 +239,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 			s.AutoExit = p.AutoExit
 		}
 	}
-	defer p.signals(ctx, cancel, m)()
-	defer status.serve(s)()
-	p.announce(o, log)
-	err = s.Serve(ctx, l.fd)
-	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
-	cancel()
-	if errors.Is(err, server.ErrIdle) {
-		log.Info("no client for a while: ending")
-		return nil
-	}
-	return err
+	return s
 }
 
 // processors is the least number of them that the runtime is given. A client's goroutine that waits in a blocking read

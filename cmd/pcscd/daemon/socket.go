@@ -124,6 +124,16 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
+// stop turns away who comes while the daemon ends, so that nobody waits for one that is going; systemd's socket stays as it
+// is, for the next daemon.
+func (l *listener) stop() {
+	if l.path == "" {
+		return
+	}
+	l.unlink()
+	unix.Shutdown(l.fd, unix.SHUT_RDWR)
+}
+
 func (l *listener) close() {
 	l.unlink()
 	unix.Close(l.fd)
