@@ -139,6 +139,9 @@ A later one is opened only where the earlier ones have found no card, or one of 
 It sees the cards that no earlier block could read at all (no PIV applet, no token that the library knows), and slots that are no reader of an earlier block.
 Readers are known by their names, of which PKCS#11 shows 64 bytes.
 .PP
+Where the first block cannot be used at all (its library is missing, no daemon for readers answers), the login ends: what its cards are is not known.
+A fault of a later block is logged, and neither it nor the blocks behind it have cards then.
+.PP
 A card that was read is judged once, by the keys of the block that read it: one that is revoked, expired or another user's, a locked PIN or a wrong one end there, and no later block is asked about that card.
 The PIN that was typed for one card goes to no other.
 .PP

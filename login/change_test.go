@@ -103,6 +103,15 @@ func TestChanges(t *testing.T) {
 		failed("the PIN is locked by then", ChangeRefused, "2346", fails("C_SetPIN", token.ErrPINLocked)),
 		failed("the card is pulled", ChangeRefused, "2368", fails("C_SetPIN", token.ErrRemoved)),
 		failed("another card is there", ChangeRefused, "2368", at("C_SetPIN", exchanged)),
+		failed("another program keeps the card", ChangeRefused, "2404", fails("C_SetPIN", token.ErrInUse)),
+		failed("other programs reset the card", ChangeRefused, "2406", fails("C_SetPIN", token.ErrReset)),
+		failed("a card that is not inserted", ChangeRefused, "2408", fails("C_SetPIN", token.ErrPINNotHere)),
+		changed("the tries are counted", "T Warning: 2 tries are left", "P Current Smart card PIN (2 tries left): ", fresh, again).happening(counted(1, 3)),
+		with(failed("wrong old PIN, counted", ChangeRefused, "2320", counted(1, 3)), func(c *change) {
+			c.answers = []string{otherPIN, newPIN, newPIN}
+			c.said = []string{begin, "T Warning: 2 tries are left", "P Current Smart card PIN (2 tries left): ", fresh, again,
+				"T Only one try is left", "E Error 2320"}
+		}),
 		failed("the card fails while it changes the PIN", ChangeRefused, "2398", fails("C_SetPIN", token.ErrFault)),
 		failed("the time is over while the card changes the PIN", ChangeRefused, "2398", hangs("C_SetPIN")),
 		failed("the card does not change PINs", ChangeFailed, "2372", fails("C_SetPIN", token.ErrNotSupported)),

@@ -230,3 +230,12 @@ func TestACardOfAnotherKind(t *testing.T) {
 		refused("held by another program", "alice", TokenUnreadable, "2404").happening(held),
 	})
 }
+
+// TestTheCauseOfAProofThatFailsIsNamed: the module may know of copies that are out of date.
+func TestTheCauseOfAProofThatFailsIsNamed(t *testing.T) {
+	stale := func(s *stage) { s.cards[0].Unproved = "delete the copy" }
+	playAll(t, []ending{
+		refusedPIN("copies", ProofFailed, "2342", stale).with(func(e *ending) { e.card, e.log = "copied", "(delete the copy)" }).says(
+			asked("copied", proving, "E Error 2342")...),
+	})
+}

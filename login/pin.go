@@ -218,6 +218,12 @@ func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusa
 		return t.changeError(ctx, MsgNewPINDoesNotFit, err)
 	case isRemoved(err):
 		return t.changeError(ctx, MsgCardRemoved, err)
+	case errors.Is(err, token.ErrInUse):
+		return t.changeError(ctx, MsgCardInUse, err)
+	case errors.Is(err, token.ErrReset):
+		return t.changeError(ctx, MsgCardReset, err)
+	case errors.Is(err, token.ErrPINNotHere):
+		return t.changeError(ctx, MsgPINNotHere, err)
 	case errors.Is(err, token.ErrFault), isDeadline(ctx, err):
 		return t.changeError(ctx, MsgPINMayHaveChanged, err)
 	}

@@ -205,7 +205,7 @@ func (t *attempt) mayBeSent(k *token.Info, pin *secret.PIN, pattern *regexp.Rege
 	if n == 0 {
 		return t.emptyPIN(k)
 	}
-	if low, high := pinLimits(k); n < low || n > high {
+	if low, high := PINLimits(k); n < low || n > high {
 		return refuse(PINDoesNotFit, fmt.Errorf("the answer is outside the token's PIN length of %d to %d", low, high))
 	}
 	if pattern != nil && !pattern.Match(pin.Bytes()) {
@@ -224,8 +224,9 @@ func (t *attempt) emptyPIN(k *token.Info) *Refusal {
 	return refuse(PINEmpty, errors.New("empty answer"))
 }
 
-// pinLimits are the token's own where they make sense.
-func pinLimits(k *token.Info) (low, high int) {
+// PINLimits returns how many bytes a PIN of the card has at least and at most: the card's own limits where they make
+// sense.
+func PINLimits(k *token.Info) (low, high int) {
 	low, high = max(k.PIN.MinLen, 1), k.PIN.MaxLen
 	if high <= 0 || high > secret.MaxPIN || high < low {
 		high = secret.MaxPIN

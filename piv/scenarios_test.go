@@ -3,6 +3,7 @@ package piv_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -15,8 +16,13 @@ import (
 	"pam_pkcs11/token"
 )
 
-// inBothForms runs a test over the resource manager in the process, and over a daemon's socket.
+// inBothForms runs a test over the resource manager in the process, and over a daemon's socket; or over
+// Debian's daemon when PCSCD_UNDER_TEST is "system".
 func inBothForms(t *testing.T, o simcard.Options, test func(t *testing.T, w *world)) {
+	if stockIsTested() {
+		test(t, newWorld(t, o))
+		return
+	}
 	t.Run("process", func(t *testing.T) { test(t, newWorld(t, o)) })
 	t.Run("socket", func(t *testing.T) {
 		w := newWorld(t, o)
@@ -168,6 +174,47 @@ func TestAlwaysAfterAnother(t *testing.T) {
 	w.spent(2, 3)
 }
 
+// TestMoreIsReadWhereNoKeySigns: who has read only the first certificate reads on in the same transaction;
+// a key that wants the PIN right before it signs gets it once more.
+func TestMoreIsReadWhereNoKeySigns(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	if err := w.card.SetKey(simcard.KeyAuthentication, nil, certify(p256(), "imported without its key", 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.put(simcard.KeySignature, other256(), "Alice")
+	s := w.open(w.module())
+	p := &proof{t: t}
+	for o, err := range s.Certificates(w.ctx()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.objects = append(p.objects, o)
+		break
+	}
+
+	asked := 0
+	p.more = func(shown iter.Seq2[token.Object, error]) []token.Object {
+		asked++
+		var rest []token.Object
+		for o, err := range shown {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Handle != p.objects[0].Handle {
+				rest = append(rest, o)
+			}
+		}
+		return rest
+	}
+	if err := w.prove(s, p, rightPIN); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 1 || len(p.passed) != 1 || !errors.Is(p.passed[0], token.ErrNoKey) {
+		t.Errorf("asked %d times, passed: %v", asked, p.passed)
+	}
+	w.spent(2, 3)
+}
+
 func TestCardThatAnotherProgramUnlocked(t *testing.T) {
 	for mode, stays := range map[piv.LockMode]bool{piv.LockFound: true, piv.LockAlways: false, piv.LockNever: true} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -219,7 +266,7 @@ type client struct {
 
 func (w *world) otherClient() *client {
 	w.t.Helper()
-	pc, err := pcsc.NewContext(w.manager)
+	pc, err := pcsc.NewContext(w.base)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -296,6 +343,7 @@ func TestOtherProgramsBetween(t *testing.T) {
 
 // TestRemoval pulls the card before and after each command of the second transaction.
 func TestRemoval(t *testing.T) {
+	notOverStock(t) // it notices nothing during a command
 	inBothForms(t, simcard.Options{ATR: simcard.ATRT1}, func(t *testing.T, w *world) {
 		w.put(simcard.KeyAuthentication, rsaKey(), "Alice")
 		if _, err := w.login(rightPIN); err != nil {

@@ -93,7 +93,7 @@ func mean(err error) error {
 // was none before, the card is asked again.
 func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
 	return func(yield func(token.Object, error) bool) {
-		places := -1 // of retired keys, once it was asked for
+		places := unasked
 		for _, ref := range s.reader.Keys {
 			k, err := s.key(ctx, ref, &places)
 			if err != nil {
@@ -106,6 +106,12 @@ func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, erro
 		}
 	}
 }
+
+// Numbers of retired keys with a certificate that are none.
+const (
+	unasked = -1
+	untold  = -2
+)
 
 // key is what the session knows of a key, and reads what it does not.
 func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, error) {
@@ -131,13 +137,16 @@ func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, er
 	return k, nil
 }
 
-// readKey reads a key inside a transaction. Retired ones are asked for only where the card's
-// history knows of some.
+// readKey reads a key inside a transaction. Retired ones are not asked for where the card's history
+// knows of none.
 func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key, error) {
-	if data.IsRetired(ref) && *places < 0 {
-		var err error
-		if *places, err = s.reader.RetiredPlaces(ctx); err != nil {
+	if data.IsRetired(ref) && *places == unasked {
+		n, known, err := s.reader.RetiredPlaces(ctx)
+		if err != nil {
 			return nil, err
+		}
+		if *places = n; !known {
+			*places = untold
 		}
 	}
 	if data.IsRetired(ref) && *places == 0 {

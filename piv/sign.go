@@ -72,6 +72,11 @@ var errStale = &token.Error{
 // run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
 // choice that was made from what the card does not hold any more is made anew, once.
 func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
+	if l.card.Kind.TouchHangs {
+		if err := l.channel.Settle(ctx); err != nil {
+			return token.Signature{}, err
+		}
+	}
 	if err := l.verify(ctx, l.pin); err != nil {
 		return token.Signature{}, err
 	}
@@ -83,11 +88,34 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 			return token.Signature{}, err
 		}
 		sig, err := l.first(ctx)
-		if err != errStale || again || l.choice.Anew == nil {
+		switch {
+		case err == errStale && !again && l.choice.Anew != nil:
+			choose = l.choice.Anew
+		case err == nil || err == errStale || l.ends(err) || ctx.Err() != nil || l.choice.More == nil:
 			return sig, err
+		default:
+			return l.more(ctx, err)
 		}
-		choose = l.choice.Anew
 	}
+}
+
+// more lets the keys sign that the caller chooses once it has read on, where none of those before has.
+// first is the error of the first of them.
+func (l *login) more(ctx context.Context, first error) (token.Signature, error) {
+	var err error
+	if l.choice, err = l.choice.More(l.Certificates(ctx)); err != nil {
+		return token.Signature{}, err
+	}
+	if len(l.choice.Objects) == 0 {
+		return token.Signature{}, first
+	}
+
+	l.choice.Anew = nil // a choice is made anew before this one, or not at all
+	sig, err := l.first(ctx)
+	if err == nil || l.ends(err) || ctx.Err() != nil {
+		return sig, err
+	}
+	return token.Signature{}, first
 }
 
 // first returns the signature of the first object whose key signs, and else the error of the first.
@@ -208,7 +236,16 @@ func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 	l.reader.Log.Info("card has another certificate than it had when it was seen before",
 		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
 	l.reader.Took(l.card, fresh)
-	return true, l.reader.Finish(ctx, l.card, fresh)
+	if err := l.reader.Finish(ctx, l.card, fresh); err != nil {
+		return true, err
+	}
+	if err := l.reader.Rename(ctx, l.card); err != nil {
+		return true, err
+	}
+	info := *l.info
+	info.Label = l.card.Info().Label
+	l.info = &info
+	return true, nil
 }
 
 // use has a key make a signature, with the algorithm numbers that may be meant, in order.

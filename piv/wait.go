@@ -29,7 +29,6 @@ func (w *watch) readers(ctx context.Context) ([]pcsc.ReaderState, error) {
 		w.giveUp()
 		return nil, err
 	}
-	w.states = append(slices.Clone(states), pcsc.ReaderState{Reader: pcsc.PnPReader})
 	return states, nil
 }
 
@@ -47,15 +46,29 @@ func (w *watch) list(ctx context.Context) ([]pcsc.ReaderState, error) {
 	if err := w.establish(ctx); err != nil {
 		return nil, err
 	}
-	pc := w.context
-	names, err := channel.Call(ctx, "SCardListReaders", pc.ListReaders)
-	if errors.Is(err, pcsc.ErrNoReadersAvailable) {
-		return nil, nil
-	}
+	// The count of readers that came and went is asked for first: what comes after it ends the wait.
+	count, err := w.look(ctx, []string{pcsc.PnPReader})
 	if err != nil {
 		return nil, err
 	}
+	names, err := channel.Call(ctx, "SCardListReaders", w.context.ListReaders)
+	if err != nil && !errors.Is(err, pcsc.ErrNoReadersAvailable) {
+		return nil, err
+	}
+	states, err := w.look(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	w.states = append(slices.Clone(states), count...)
+	return states, nil
+}
 
+// look returns the states of readers as they are now.
+func (w *watch) look(ctx context.Context, names []string) ([]pcsc.ReaderState, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	pc := w.context
 	return channel.Call(ctx, "SCardGetStatusChange", func() ([]pcsc.ReaderState, error) {
 		states := make([]pcsc.ReaderState, len(names))
 		for i, name := range names {

@@ -86,7 +86,8 @@ func (t *tap) take() []string {
 type world struct {
 	t       *testing.T
 	manager *resmgr.Manager
-	service pcsc.Service
+	base    pcsc.Service // of other programs
+	service pcsc.Service // of the module under test
 	slot    *pcsctest.Slot
 	other   *pcsctest.Slot
 	card    *simcard.Card
@@ -99,22 +100,13 @@ type world struct {
 func newWorld(t *testing.T, o simcard.Options) *world {
 	t.Helper()
 	w := &world{t: t, slot: pcsctest.NewSlot(true), other: pcsctest.NewSlot(true)}
-	w.manager = resmgr.New(resmgr.Options{})
-	driver := pcsctest.NewDriver(
-		pcsctest.Reader{ID: "1", Product: "Test Reader", Slots: []*pcsctest.Slot{w.slot}},
-		pcsctest.Reader{ID: "2", Product: "Other Reader", Slots: []*pcsctest.Slot{w.other}},
-	)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := resmgr.Plug(ctx, w.manager, driver)
-	w.manager.Ready()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-		w.manager.Close()
-	})
-	w.service = w.manager
 	w.card = newCard(t, o)
 	w.tap = &tap{Card: w.card}
+	if stockIsTested() {
+		w.startStock()
+	} else {
+		w.startManager()
+	}
 	w.insert(w.tap)
 
 	var err error
@@ -123,6 +115,29 @@ func newWorld(t *testing.T, o simcard.Options) *world {
 	}
 	w.options.Cache = w.cache
 	return w
+}
+
+// readers are what the drivers of the world tell.
+func (w *world) readers() []pcsctest.Reader {
+	return []pcsctest.Reader{
+		{ID: "1", Product: "Test Reader", Slots: []*pcsctest.Slot{w.slot}},
+		{ID: "2", Product: "Other Reader", Slots: []*pcsctest.Slot{w.other}},
+	}
+}
+
+// startManager makes a resource manager in the process.
+func (w *world) startManager() {
+	w.manager = resmgr.New(resmgr.Options{})
+	driver := pcsctest.NewDriver(w.readers()...)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := resmgr.Plug(ctx, w.manager, driver)
+	w.manager.Ready()
+	w.t.Cleanup(func() {
+		cancel()
+		<-ended
+		w.manager.Close()
+	})
+	w.base, w.service = w.manager, w.manager
 }
 
 func newCard(t *testing.T, o simcard.Options) *simcard.Card {
@@ -180,7 +195,7 @@ func (w *world) await(name string, state pcsc.StateFlag) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	pc, err := pcsc.NewContext(w.manager)
+	pc, err := pcsc.NewContext(w.base)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -237,6 +252,8 @@ type proof struct {
 	passed  []error
 	anew    int // how often Anew was called
 	noAnew  bool
+
+	more func(iter.Seq2[token.Object, error]) []token.Object // what else is to be tried; nil is nothing
 }
 
 var challenge = []byte("what the card is to sign, chosen by the machine and never by the card")
@@ -264,6 +281,12 @@ func (p *proof) choose(shown iter.Seq2[token.Object, error]) (token.Choice, erro
 	}
 	if p.noAnew {
 		c.Anew = nil
+	}
+	if p.more != nil {
+		c.More = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			p.objects, p.more = p.more(shown), nil
+			return p.choose(nil)
+		}
 	}
 	return c, nil
 }

@@ -65,6 +65,10 @@ static CK_RV login(CK_FUNCTION_LIST *l, CK_ULONG s, CK_ULONG user, CK_BYTE *pin,
 	return l->C_Login(s, user, pin, n);
 }
 
+static CK_RV init_pin(CK_FUNCTION_LIST *l, CK_ULONG s, CK_BYTE *fresh, CK_ULONG n) {
+	return l->C_InitPIN ? l->C_InitPIN(s, fresh, n) : 0x54; // CKR_FUNCTION_NOT_SUPPORTED
+}
+
 static CK_RV set_pin(CK_FUNCTION_LIST *l, CK_ULONG s, CK_BYTE *old, CK_ULONG n, CK_BYTE *fresh, CK_ULONG m) {
 	return l->C_SetPIN ? l->C_SetPIN(s, old, n, fresh, m) : 0x54; // CKR_FUNCTION_NOT_SUPPORTED
 }
@@ -153,6 +157,13 @@ func setenv(name, value string) error {
 	return nil
 }
 
+// getenv reads a variable as C libraries see it, "" when there is none.
+func getenv(name string) string {
+	n := C.CString(name)
+	defer C.free(unsafe.Pointer(n))
+	return C.GoString(C.getenv(n))
+}
+
 // codeOf turns miekg's error into a code.
 func codeOf(err error) Code {
 	var e pkcs11.Error
@@ -231,6 +242,9 @@ func (l *library) logout(session uint) Code {
 	return codeOf(l.ctx.Logout(pkcs11.SessionHandle(session)))
 }
 
+func (l *library) initPIN(session uint, fresh []byte) Code {
+	return Code(C.init_pin(l.list, C.CK_ULONG(session), octets(fresh), C.CK_ULONG(len(fresh))))
+}
 func (l *library) setPIN(session uint, old, fresh []byte) Code {
 	return Code(C.set_pin(l.list, C.CK_ULONG(session), octets(old), C.CK_ULONG(len(old)), octets(fresh), C.CK_ULONG(len(fresh))))
 }

@@ -2,12 +2,16 @@
 
 package pkcs11
 
+import "os"
+
 // library cannot exist without cgo: openLibrary always fails, so that no method is ever reached.
 type library struct{}
 
 func openLibrary(string, bool) (*library, error) { return nil, ErrNoCgo }
 
 func setenv(string, string) error { return ErrNoCgo }
+
+func getenv(name string) string { return os.Getenv(name) }
 
 func (*library) initialize(bool) Code                    { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) finalize() Code                          { return CKR_FUNCTION_NOT_SUPPORTED }
@@ -20,6 +24,7 @@ func (*library) openSession(uint, bool) (uint, Code)     { return 0, CKR_FUNCTIO
 func (*library) closeSession(uint) Code                  { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) login(uint, uint, []byte) Code           { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) logout(uint) Code                        { return CKR_FUNCTION_NOT_SUPPORTED }
+func (*library) initPIN(uint, []byte) Code               { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) setPIN(uint, []byte, []byte) Code        { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) findInit(uint, []attribute) Code         { return CKR_FUNCTION_NOT_SUPPORTED }
 func (*library) find(uint, []uint) (uint, Code)          { return 0, CKR_FUNCTION_NOT_SUPPORTED }

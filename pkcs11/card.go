@@ -10,7 +10,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// card is an open session as a login sees it. It implements token.Session and token.PINless.
+// card is an open session as a login sees it. It implements token.Session, token.PINless,
+// token.PUKTeller and token.Doubter.
 type card struct {
 	module   *Module
 	slot     uint
@@ -99,30 +100,12 @@ func (c *card) SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose token
 	return c.sign(ctx, pin, choose)
 }
 
-// ChangePIN is C_SetPIN, which needs a session that may write. The card may have been exchanged
-// since this one was opened, and a new session would be one on the other card.
+// ChangePIN is C_SetPIN, which needs a session that may write.
 func (c *card) ChangePIN(_ context.Context, old, fresh *secret.PIN) error {
-	if err := c.Close(); err != nil {
+	if err := c.reopenToWrite(); err != nil {
 		return err
 	}
-
-	session, err := c.module.OpenSession(c.slot, true)
-	if err != nil {
-		return err
-	}
-	c.session = session
-	if err := c.refresh(); err != nil {
-		return err
-	}
-	return session.SetPIN(old, fresh)
-}
-
-// Unblock is not possible: what a token takes as its SO's PIN is told by its maker only.
-func (c *card) Unblock(context.Context, *secret.PIN, *secret.PIN) error {
-	return &token.Error{
-		Kind: token.ErrNotSupported,
-		Err:  errors.New("PKCS#11 does not tell how a token's PIN is unblocked"),
-	}
+	return c.session.SetPIN(old, fresh)
 }
 
 // Close logs out and closes the session, once.
@@ -135,6 +118,8 @@ func (c *card) Close() error {
 	if c.loggedIn {
 		if err := c.session.Logout(); err != nil {
 			errs = append(errs, err)
+		} else {
+			c.tellIfUnlocked()
 		}
 		c.loggedIn = false
 	}

@@ -270,9 +270,6 @@ func TestPINChangeOfACard(t *testing.T) {
 	if err := s.ChangePIN(t.Context(), pinOf(t, rightPIN), pinOf(t, "222222")); err != nil {
 		t.Error(err)
 	}
-	if err := s.Unblock(t.Context(), pinOf(t, "12345678"), pinOf(t, rightPIN)); !errors.Is(err, token.ErrNotSupported) {
-		t.Errorf("%v", err)
-	}
 	if n, err := fault.Count("C_SetPIN"); n != 2 {
 		t.Errorf("%d changes, %v", n, err)
 	}

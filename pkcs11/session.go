@@ -8,6 +8,7 @@ import (
 
 // User types of C_Login (PKCS#11 2.40, section 3.3).
 const (
+	userSO              = 0
 	userUser            = 1
 	userContextSpecific = 2
 )
@@ -114,4 +115,13 @@ func (s *Session) SetPIN(old, fresh *secret.PIN) error {
 		return errors.New("C_SetPIN wants both PINs or none")
 	}
 	return s.call("C_SetPIN", func() Code { return s.module.lib.setPIN(s.handle, o, f) })
+}
+
+// InitPIN sets the PIN of the user (C_InitPIN), after a log-in of the SO; the session must be one that may write.
+func (s *Session) InitPIN(fresh *secret.PIN) error {
+	f := fresh.Bytes()
+	if f == nil {
+		return errors.New("C_InitPIN wants a PIN")
+	}
+	return s.call("C_InitPIN", func() Code { return s.module.lib.initPIN(s.handle, f) })
 }

@@ -16,6 +16,9 @@ const (
 	flagPINFinalTry        TokenFlags = 0x20000
 	flagPINLocked          TokenFlags = 0x40000
 	flagPINToBeChanged     TokenFlags = 0x80000
+	flagSOPINCountLow      TokenFlags = 0x100000
+	flagSOPINFinalTry      TokenFlags = 0x200000
+	flagSOPINLocked        TokenFlags = 0x400000
 )
 
 // Initialized: CKF_TOKEN_INITIALIZED. A token without it counts as no card.

@@ -149,12 +149,13 @@ type PINless interface {
 	SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose Choose) (Signature, error)
 }
 
-// PUKTeller is a Session that can tell the state of the PUK without spending a try of it. Cards that
-// cannot, and PKCS#11, have none.
+// PUKTeller is a Session that tells whether its PIN can be unblocked, and of the tries for that,
+// without spending one.
 type PUKTeller interface {
 	Session
 
-	// PUK asks the card. ErrNotSupported where this card does not tell.
+	// PUK asks the card for the state of what Unblock takes. ErrNotSupported where Unblock is not
+	// possible, with a sentence why.
 	PUK(ctx context.Context) (PUK, error)
 }
 
@@ -162,4 +163,13 @@ type PUKTeller interface {
 type PUK struct {
 	Default bool // the card tells that it is the one that its maker has set, known to everybody
 	Tries   Tries
+}
+
+// Doubter is a Session that may know why a signature does not fit the certificate that it has shown.
+type Doubter interface {
+	Session
+
+	// WhyUnproved returns, in words for the administrator, what besides the card itself may be the
+	// cause, and its cure; "" where nothing is known.
+	WhyUnproved() string
 }

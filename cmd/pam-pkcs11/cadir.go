@@ -50,7 +50,11 @@ func checkAuthorities(i *inspection) error {
 	why := noAnchor(v.Anchors())
 	switch {
 	case why != nil && len(v.Certificates()) == 0 && len(v.Problems()) == 0:
-		i.add(refusesYet, "empty", i.caDirFault(errors.New("it is empty: every login is refused until there is the certificate of an authority in it")).Error())
+		weight, who := refusesYet, "every login"
+		if i.later {
+			weight, who = refusesSome, "every login with a card of this block"
+		}
+		i.add(weight, "empty", i.caDirFault(errors.New("it is empty: "+who+" is refused until there is the certificate of an authority in it")).Error())
 	case why != nil:
 		i.refuses(i.caDirFault(why))
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,34 +67,64 @@ func newCRL() *cobra.Command {
 	return command
 }
 
-// verifier is made by the configuration, with nothing to say about OCSP.
+// verifier is that of the first block in use.
 func (f *crlFlags) verifier(cmd *cobra.Command) (*verify.Verifier, error) {
+	all, err := f.verifiers(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// verifiers are made by the configuration, one for each block in use whose rules are others and that asks for lists,
+// with nothing to say about OCSP. The first block has one in any case.
+func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 	conf, err := config.Load(&config.Arguments{ConfigFile: f.config})
 	if err != nil {
 		return nil, &cli.Error{Code: cli.Config, Err: err}
 	}
-	o, err := login.VerifyOptions(conf)
-	if err != nil {
-		return nil, &cli.Error{Code: cli.Config, Err: err}
+
+	var all []*verify.Verifier
+	var rules []verify.Options
+	for i := range conf.Modules {
+		o, err := login.VerifyOptions(conf.Block(i))
+		if err != nil {
+			return nil, &cli.Error{Code: cli.Config, Err: err}
+		}
+		o.CRLPeriod = f.period
+		o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
+		known := slices.ContainsFunc(rules, func(other verify.Options) bool { return reflect.DeepEqual(o, other) })
+		if known || i > 0 && o.Policy.CRL == "" {
+			continue
+		}
+		rules = append(rules, o)
+
+		o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
+		v, err := verify.New(o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
 	}
-	o.CRLPeriod = f.period
-	o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
-	o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
-	return verify.New(o)
+	return all, nil
 }
 
 func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	if flags.period < 0 || flags.period > verify.LongestCRLPeriod {
 		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
 	}
-	v, err := flags.verifier(cmd)
+	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
 	bar := newProgressBar(cmd.ErrOrStderr())
-	reports, err := v.UpdateCRLs(ctx, bar.show)
+	var reports []verify.CRLReport
+	for _, v := range verifiers {
+		some, failed := v.UpdateCRLs(ctx, bar.show)
+		reports, err = append(reports, some...), errors.Join(err, failed)
+	}
 	bar.clear()
 	if errors.Is(err, os.ErrPermission) {
 		return &cli.Error{Code: cli.NoPerm, Err: err}
@@ -117,11 +149,20 @@ func faulty(reports []verify.CRLReport) []verify.CRLReport {
 }
 
 func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
-	v, err := flags.verifier(cmd)
+	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
 		return err
 	}
-	return printReports(cmd.OutOrStdout(), v.ListCRLs())
+	var all []verify.CRLReport
+	for _, v := range verifiers {
+		for _, r := range v.ListCRLs() {
+			same := func(other verify.CRLReport) bool { return reportLine(other) == reportLine(r) }
+			if !slices.ContainsFunc(all, same) { // the store is that of all blocks
+				all = append(all, r)
+			}
+		}
+	}
+	return printReports(cmd.OutOrStdout(), all)
 }
 
 func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {

@@ -38,13 +38,19 @@ func newCRLAccept(flags *crlFlags) *cobra.Command {
 }
 
 func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) error {
-	v, err := flags.verifier(cmd)
+	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
-	refused, err := v.RefusedCRLs(ctx, what)
+	var v *verify.Verifier
+	var refused []verify.CRLRestart
+	for _, v = range verifiers {
+		if refused, err = v.RefusedCRLs(ctx, what); len(refused) > 0 {
+			break
+		}
+	}
 	if len(refused) == 0 {
 		return errors.Join(fmt.Errorf("no list of %q is refused because a newer one was seen before", what), err)
 	}

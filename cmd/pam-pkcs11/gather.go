@@ -13,7 +13,6 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
@@ -278,19 +277,14 @@ func askPIN(cmd *cobra.Command, card *token.Info) (*secret.PIN, error) {
 		return nil, nil
 	}
 
-	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("the certificates are hidden without the PIN, and there is no terminal to type it: %w", err)
-	}
-	defer terminal.Close()
-	fmt.Fprintf(terminal, "PIN of %s: ", card.Label)
-	typed, err := term.ReadPassword(int(terminal.Fd()))
-	fmt.Fprintln(terminal)
-	if err != nil || len(typed) == 0 {
-		secret.Wipe(typed)
+	pin, err := askSecret(fmt.Sprintf("PIN of %s: ", card.Label))
+	switch {
+	case errors.Is(err, errNoTerminal):
+		return nil, fmt.Errorf("the certificates are hidden without the PIN, and %w", err)
+	case errors.Is(err, errNotTyped):
 		return nil, errors.New("no PIN was typed")
 	}
-	return secret.New(typed)
+	return pin, err
 }
 
 // exit turns a failure into the exit code that an old tool had for it.

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,8 +11,6 @@ import (
 
 	"pam_pkcs11/internal/cli"
 )
-
-const program = "pam-pkcs11"
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
@@ -53,29 +50,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newLoginFinder(), newInspect(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newVersion())
 	return root
-}
-
-// onlySubcommands is run when a subcommand is missing: it says which there are.
-func onlySubcommands(cmd *cobra.Command, _ []string) error {
-	cmd.SetOut(cmd.ErrOrStderr())
-	_ = cmd.Help()
-	return &cli.Error{Code: cli.Usage}
-}
-
-// noArguments refuses arguments as a usage error; an unknown subcommand is one.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return &cli.Error{Code: cli.Usage, Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() + " --help)")}
-}
-
-// atMostOne allows one argument.
-func atMostOne(cmd *cobra.Command, args []string) error {
-	if len(args) <= 1 {
-		return nil
-	}
-	return noArguments(cmd, args[1:])
 }

@@ -26,6 +26,7 @@ func TestMapScripts(t *testing.T) {
 		"good":    {{ID: []byte{1}, Cert: nobody.DER, Key: nobody.Key.Private}},
 		"hidden":  {{ID: []byte{1}, Cert: nobody.DER, Key: nobody.Key.Private, Hidden: true}},
 		"expired": {{ID: []byte{1}, Cert: ca.Leaf("nobody", testca.Expired()).DER}},
+		"own":     {}, // whose PIN is changed
 		"empty":   {},
 		"none":    nil,
 	}

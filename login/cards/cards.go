@@ -98,7 +98,9 @@ func (s System) source(conf *config.Config, m *config.Module) Source {
 }
 
 // openLibrary loads and initialises a PKCS#11 library.
-func (s System) openLibrary(conf *config.Config, m *config.Module, o token.Options) (token.Module, error) {
+func (s System) openLibrary(
+	conf *config.Config, m *config.Module, o token.Options,
+) (token.Module, error) {
 	library, err := pkcs11.Load(m.Path, pkcs11.Options{
 		OSLocking:         m.SupportThreads,
 		StrictPermissions: conf.Global.StrictPermissions,

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package cards_test
 
 import (
@@ -55,6 +57,8 @@ type machine struct {
 	log    *bytes.Buffer
 	calls  []string
 	said   []string
+
+	inserts func() // done when alice is asked for a card
 }
 
 func newMachine(t *testing.T) *machine {
@@ -152,9 +156,10 @@ func (m *machine) logIn(use, global string, pins ...string) error {
 	%s
 	pkcs11_module builtin { ca_dir = %[3]s; pcsc_socket = %[4]s; card_access = system; piv_cache = no; token_type = "PIV card"; }
 	pkcs11_module soft { ca_dir = %[3]s; module = %[5]s; environment = "%[6]s"; token_type = "soft token"; }
+	pkcs11_module opensc { ca_dir = %[3]s; module = %[7]s; pcsc_socket = %[4]s; card_access = system; }
 	pkcs11_module missing { ca_dir = %[3]s; module = /nonexistent/library.so; }
 }
-`, use, global, ca, m.socket, m.soft.Library, m.soft.Environment()[0])
+`, use, global, ca, m.socket, m.soft.Library, m.soft.Environment()[0], openSC())
 	for name, content := range map[string][]byte{ca: m.ca.PEM(), file: []byte(text)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			m.t.Fatal(err)
@@ -208,7 +213,13 @@ func (a *alice) Ask(context.Context, string) (string, error) { return "", login.
 func (a *alice) TakeOver(context.Context, login.Item) (*secret.PIN, error) {
 	return nil, nil
 }
-func (a *alice) Info(_ context.Context, text string) error { a.said = append(a.said, text); return nil }
+func (a *alice) Info(_ context.Context, text string) error {
+	a.said = append(a.said, text)
+	if strings.HasPrefix(text, "Please insert") && a.inserts != nil {
+		a.inserts()
+	}
+	return nil
+}
 func (a *alice) Error(_ context.Context, text string) error {
 	a.said = append(a.said, text)
 	return nil
@@ -347,5 +358,49 @@ func TestNoReaderOfBuiltin(t *testing.T) {
 	m.ends(m.logIn("builtin", "card_only = true;"), login.NoCard)
 	if !m.asked("Error 2388") || !strings.Contains(m.log.String(), "no reader is connected") {
 		t.Errorf("said %q\n%s", m.said, m.log)
+	}
+}
+
+// openSC is the path of OpenSC's library; one that is missing is named too.
+func openSC() string {
+	found, _ := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
+	return append(found, "/nonexistent/opensc-pkcs11.so")[0]
+}
+
+// TestWaitForTheBuiltinCard: several blocks are waited for, and the card that comes is the first one's.
+func TestWaitForTheBuiltinCard(t *testing.T) {
+	m := newMachine(t)
+	card := m.pivCard(m.ca.Leaf("alice"))
+	m.inserts = func() { m.slot.Insert(card) }
+	m.ends(m.logIn("builtin, soft", "card_only = true; wait_for_card = true;", pivPIN), login.Success)
+	if !m.loaded() || !m.asked("PIV card PIN") || card.Verifies() != 1 {
+		t.Errorf("loaded %v, said %q, %d PINs", m.loaded(), m.said, card.Verifies())
+	}
+}
+
+// TestLibraryOverTheDaemon: pcsc_socket and card_access lead a library to the daemon. Behind the
+// built-in card it is not loaded for a PIV card.
+func TestLibraryOverTheDaemon(t *testing.T) {
+	if _, err := os.Stat(openSC()); err != nil {
+		t.Skip(err)
+	}
+	m := newMachine(t)
+	card := m.pivCard(m.ca.Leaf("alice"))
+	m.insert(card)
+
+	m.ends(m.logIn("builtin, opensc", "", pivPIN), login.Success)
+	if m.loaded() || card.Verifies() != 1 {
+		t.Errorf("loaded %v, %d PINs", m.loaded(), card.Verifies())
+	}
+	m.ends(m.logIn("opensc", "", pivPIN), login.Success)
+	if !m.loaded() || card.Verifies() != 2 {
+		t.Errorf("loaded %v, %d PINs", m.loaded(), card.Verifies())
+	}
+
+	m.slot.Remove()
+	m.insert(other{})
+	m.ends(m.logIn("builtin, opensc", ""), login.NoCard)
+	if !m.loaded() {
+		t.Error("the library was not asked about a card of another kind")
 	}
 }

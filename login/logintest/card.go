@@ -48,6 +48,8 @@ type Card struct {
 	// the place of one has signed for another certificate. nil: nothing.
 	Remembered []Object
 
+	Unproved string // why a signature may not fit its certificate, as the module knows
+
 	// LocksAtOnce: it is locked again before LogInAndSign returns; else Close locks it.
 	LocksAtOnce bool
 }

@@ -25,6 +25,7 @@ type session struct {
 var (
 	_ token.PINless   = (*session)(nil)
 	_ token.PUKTeller = (*session)(nil)
+	_ token.Doubter   = (*session)(nil)
 )
 
 // What a session says that was used after its end.
@@ -234,13 +235,16 @@ func (s *session) PUK(ctx context.Context) (token.PUK, error) {
 	puk, err := token.PUK{}, error(nil)
 	s.locked(func() {
 		if s.card.PUK == "" {
-			err = &token.Error{Kind: token.ErrNotSupported}
+			err = &token.Error{Kind: token.ErrNotSupported, Err: errors.New("this card has no PUK")}
 			return
 		}
 		puk = token.PUK{Default: s.card.DefaultPUK, Tries: s.card.triesOfPUK()}
 	})
 	return puk, err
 }
+
+// WhyUnproved implements token.Doubter.
+func (s *session) WhyUnproved() string { return s.card.Unproved }
 
 // logOut locks the card where this session has unlocked it.
 func (s *session) logOut() error {

@@ -82,7 +82,7 @@ func (s *stage) play(a act, trace bool, out io.Writer) error {
 	fmt.Fprintf(out, "\n* %s\n", a.title)
 
 	w := way{reader: r}
-	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, out))
+	end, err := libpam.Authenticate(s.ServiceDir(), a.service, a.user, s.converse(a, r, &w, logged, out))
 	if err != nil {
 		return err
 	}
@@ -131,8 +131,9 @@ func (a act) check(end libpam.End, pins int) error {
 	return nil
 }
 
-// converse shows the conversation on out, and types the answers of an act.
-func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Conversation {
+// converse shows the conversation on out, and types the answers of an act. logged is how much the daemon has logged
+// before it.
+func (s *stage) converse(a act, r *reader, w *way, logged int, out io.Writer) libpam.Conversation {
 	answers := a.answers
 	return func(style libpam.Style, text string) (string, error) {
 		if style != libpam.Secret {
@@ -146,8 +147,7 @@ func (s *stage) converse(a act, r *reader, w *way, out io.Writer) libpam.Convers
 		answers = answers[1:]
 		fmt.Fprintf(out, "    %s%s\n", text, libpam.Hidden(answer))
 		if a.way {
-			var err error
-			if w.mapped, err = s.WorkerFiles(); err != nil {
+			if err := w.lookAtWorker(r.Log()[logged:]); err != nil {
 				return "", err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"pam_pkcs11/test/libpam"
@@ -22,7 +23,7 @@ type way struct {
 
 // show prints a line for each joint.
 func (w *way) show(out io.Writer, card counters) error {
-	client, commands := clientOf(w.log)
+	_, client, commands := clientOf(w.log)
 	driver := planOf(w.reader.Log())
 	if client == "" || driver == "" {
 		return errors.New("the daemon's log does not tell of the login")
@@ -67,15 +68,23 @@ func wrap(text string) string {
 	return b.String()
 }
 
-var apduLine = regexp.MustCompile(`(?m)^APDU client="pid [0-9]+ \(([^)]*)\)`)
+var apduLine = regexp.MustCompile(`(?m)^APDU client="pid ([0-9]+) \(([^)]*)\)`)
 
 // clientOf is the program whose commands the daemon has logged, and how many they were.
-func clientOf(log string) (program string, commands int) {
+func clientOf(log string) (pid int, program string, commands int) {
 	all := apduLine.FindAllStringSubmatch(log, -1)
 	if len(all) == 0 {
-		return "", 0
+		return 0, "", 0
 	}
-	return all[0][1], len(all)
+	pid, _ = strconv.Atoi(all[0][1]) // digits
+	return pid, all[0][2], len(all)
+}
+
+// lookAtWorker notes what is mapped into the worker, whose commands the daemon has logged.
+func (w *way) lookAtWorker(log string) (err error) {
+	pid, _, _ := clientOf(log)
+	w.mapped, err = scene.MappedFiles(pid)
+	return err
 }
 
 var planLine = regexp.MustCompile(`(?m)^reader .*plan="([^"]*)"`)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,36 +92,37 @@ const (
 	bundledSocket  = "/run/pam_pkcs11/pcscd.comm"
 )
 
-// bundled returns the directories in /proc of the bundled daemon's processes.
-func bundled(t *testing.T) []string {
-	t.Helper()
-	processes, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, exe := range processes {
-		if target, err := os.Readlink(exe); err == nil && target == bundledProgram {
-			all = append(all, filepath.Dir(exe))
+// processes returns the numbers of the processes of a program.
+func processes(program string) (all []int, err error) {
+	found, err := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range found {
+		target, gone := os.Readlink(exe)
+		if gone != nil || target != program {
+			continue
 		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pid)
 	}
-	return all
+	return all, err
 }
 
 // noBundled: where a pcscd of the system answers, no other one is started.
 func noBundled(t *testing.T) {
-	if all := bundled(t); len(all) > 0 {
-		t.Errorf("bundled daemons were started: %q", all)
+	if all, err := processes(bundledProgram); err != nil || len(all) > 0 {
+		t.Errorf("bundled daemons were started: %v (%v)", all, err)
 	}
 }
 
 // oneBundled: all logins have had one daemon. It is nobody's child, and its socket is for root alone.
 func oneBundled(t *testing.T) {
-	all := bundled(t)
-	if len(all) != 1 {
-		t.Fatalf("the bundled daemons are %q", all)
+	all, err := processes(bundledProgram)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("the bundled daemons are %v (%v)", all, err)
 	}
-	status, err := os.ReadFile(filepath.Join(all[0], "status"))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", all[0]))
 	if err != nil || !strings.Contains(string(status), "\nPPid:\t1\n") {
 		t.Errorf("it is somebody's child (%v):\n%s", err, status)
 	}

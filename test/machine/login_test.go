@@ -92,8 +92,12 @@ func (h host) logIn(t *testing.T, typed string) {
 	before := card.Verifies()
 	var mapped []string
 	in := h.enter(t, typed, func() {
-		var err error
-		if mapped, err = scene.WorkerFiles(launcher); err != nil {
+		workers, err := processes(launcher)
+		if err != nil || len(workers) != 1 {
+			t.Errorf("the workers are %v (%v)", workers, err)
+			return
+		}
+		if mapped, err = scene.MappedFiles(workers[0]); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,6 +5,7 @@ package rig
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type Rig struct {
 	profile ccidtest.Profile
 	card    ccidtest.Card
 	bus     *bus.Bus
+	client  atomic.Int64 // process of the last one that has come
 	stops   []func()
 }
 
@@ -68,7 +70,7 @@ func (r *Rig) serve(m *resmgr.Manager) error {
 		return err
 	}
 
-	s := &server.Server{Manager: m}
+	s := &server.Server{Manager: m, Authorizer: clients{r}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -81,6 +83,19 @@ func (r *Rig) serve(m *resmgr.Manager) error {
 	})
 	return nil
 }
+
+// clients lets every client in that the socket lets in, and notes who it is.
+type clients struct{ *Rig }
+
+func (c clients) Service(_ context.Context, p resmgr.Peer) error {
+	c.Rig.client.Store(int64(p.PID))
+	return nil
+}
+
+func (clients) Card(context.Context, resmgr.Peer, string) error { return nil }
+
+// ClientPID is the process of the client that has come last.
+func (r *Rig) ClientPID() int { return int(r.client.Load()) }
 
 // Stop ends the daemon. It may be called again.
 func (r *Rig) Stop() {

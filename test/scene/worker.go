@@ -1,7 +1,7 @@
 package scene
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,42 +15,13 @@ var own = regexp.MustCompile(`^(pam_pkcs11\.so|(memfd:)?pam_pkcs11_worker|ld-lin
 	`|lib(c|m|dl|rt|pthread|resolv)([.-].*)?\.so.*|libnss_.*\.so.*|libpam(_misc)?\.so.*` +
 	`|lib(audit|cap|cap-ng|econf|selinux|pcre2-8)\.so.*|locale-archive|gconv-modules\.cache|passwd|group|nscd.*)$`)
 
-// errNoWorker is said when no worker of the module runs.
-var errNoWorker = errors.New("no worker is there")
-
-// WorkerFiles returns the names of the files that are mapped into the worker of the scene's module, which runs.
-func (s *Scene) WorkerFiles() ([]string, error) { return WorkerFiles(s.launcher()) }
-
-// WorkerFiles returns the names of the files that are mapped into the worker that was started as launcher, which runs.
-func WorkerFiles(launcher string) ([]string, error) {
-	pid, err := worker(launcher)
-	if err != nil {
-		return nil, err
-	}
-	maps, err := os.ReadFile(filepath.Join("/proc", pid, "maps"))
+// MappedFiles returns the names of the files that are mapped into a process, such as a worker.
+func MappedFiles(pid int) ([]string, error) {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
 		return nil, err
 	}
 	return mappedFiles(string(maps)), nil
-}
-
-// Worker returns the process number of the worker of the scene's module, which runs.
-func (s *Scene) Worker() (pid string, err error) { return worker(s.launcher()) }
-
-func (s *Scene) launcher() string { return filepath.Join(filepath.Dir(s.Module), "pam_pkcs11_worker") }
-
-// worker finds the process whose program is launcher.
-func worker(launcher string) (pid string, err error) {
-	processes, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
-		return "", err
-	}
-	for _, exe := range processes {
-		if target, err := os.Readlink(exe); err == nil && target == launcher {
-			return filepath.Base(filepath.Dir(exe)), nil
-		}
-	}
-	return "", errNoWorker
 }
 
 // mappedFiles are the names of the files in a map.

@@ -12,7 +12,7 @@ import (
 // each kind of key.
 func TestEveryKeyInEveryReader(t *testing.T) {
 	for _, w := range ways {
-		for _, m := range models {
+		for _, m := range readers {
 			for _, k := range keys {
 				t.Run(w.name+"/"+m.name+"/"+k.name, func(t *testing.T) {
 					r := newRig(t, m, simcard.Options{}).known(k.key())

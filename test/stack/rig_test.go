@@ -66,7 +66,7 @@ type model struct {
 	atr   []byte
 }
 
-var models = []model{
+var readers = []model{
 	{"TPDU T=1", ccidtest.LevelTPDU, simcard.ATRT1},
 	{"TPDU T=0", ccidtest.LevelTPDU, simcard.ATRT0},
 	{"short APDU", ccidtest.LevelShort, simcard.ATRT1},
@@ -177,16 +177,21 @@ func (r *testRig) put(ref simcard.KeyRef, user string, key *testca.Key) *testca.
 func (r *testRig) configure(global, module []string) {
 	r.t.Helper()
 	s := theStage(r.t)
-	conf, err := s.BuiltinConfig(r.name, r.Socket, append([]string{
-		"card_only = true;", "use_mappers = cn;", "allow_unknown_user = true;",
-	}, global...), append([]string{"card_access = system;", "piv_cache = no;"}, module...))
-	if err == nil {
-		err = s.Service(r.name, "required MODULE config_file="+conf)
-	}
-	if err != nil {
+	if err := service(s, r.name, r.Socket, global, module); err != nil {
 		r.t.Fatal(err)
 	}
-	r.conf = conf
+	r.conf = filepath.Join(s.Dir, "conf", r.name+".conf")
+}
+
+// service makes a PAM service of that name with the built-in card at a socket.
+func service(s *scene.Scene, name, socket string, global, module []string) error {
+	conf, err := s.BuiltinConfig(name, socket, append([]string{
+		"card_only = true;", "use_mappers = cn;", "allow_unknown_user = true;",
+	}, global...), append([]string{"card_access = system;", "piv_cache = no;"}, module...))
+	if err != nil {
+		return err
+	}
+	return s.Service(name, "required MODULE config_file="+conf)
 }
 
 // known makes it a card of alice with one key in 9A.

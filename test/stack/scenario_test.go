@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/simcard/container"
+	"pam_pkcs11/internal/simcard/models"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/piv"
@@ -128,11 +129,7 @@ var scenarios = []struct {
 		granted(t, w.login(r, typist(pin)))
 		r.counters(3, 3) // one of them is the other program's
 	}},
-	{"it wants to be touched", simcard.Options{
-		Yubico:     &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
-		Policies:   map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
-		TouchAfter: 200 * time.Millisecond,
-	}, func(t *testing.T, r *testRig, w way) {
+	{"it wants to be touched", yubiKey(func(o *simcard.Options) { o.TouchAfter = 200 * time.Millisecond }), func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		end := w.login(r, typist(pin))
 		granted(t, end)
@@ -141,18 +138,14 @@ var scenarios = []struct {
 		}
 		r.counters(1, 3)
 	}},
-	{"nobody touches it", simcard.Options{
-		Yubico:    &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 1, Metadata: simcard.MetadataFull},
-		Policies:  map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}},
-		TouchWait: 200 * time.Millisecond,
-	}, func(t *testing.T, r *testRig, w way) {
+	{"nobody touches it", yubiKey(func(o *simcard.Options) { o.TouchWait = 200 * time.Millisecond }), func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
 		refused(t, w.login(r, typist(pin)), "Error")
 		r.counters(1, 3)
 	}},
 	{"a PIN of letters does not reach it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
-		refused(t, w.login(r, typist("secret")), "Error 2366")
+		refused(t, w.login(r, typist("secret")), "Error 23")
 		r.counters(0, 3)
 	}},
 	{"it is pulled while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
@@ -167,7 +160,7 @@ var scenarios = []struct {
 	}},
 	{"bob's card takes its place while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
-		bob := newRig(t, models[0], simcard.Options{})
+		bob := newRig(t, readers[0], simcard.Options{})
 		bob.put(simcard.KeyAuthentication, "bob", p256Key())
 		p := typist(pin)
 		p.asked = func(string) {
@@ -189,10 +182,21 @@ var scenarios = []struct {
 	}},
 }
 
+// yubiKey is a YubiKey 5 whose key in 9A wants to be touched.
+func yubiKey(change func(*simcard.Options)) simcard.Options {
+	o, err := models.Find("yubikey-5")
+	if err != nil {
+		panic(err)
+	}
+	o.Policies = map[simcard.KeyRef]simcard.Policy{simcard.KeyAuthentication: {Touch: simcard.TouchAlways}}
+	change(&o)
+	return o
+}
+
 // TestScenarios plays what can be the matter with a card, on both ways, in a reader of T=1 and in one of T=0.
 func TestScenarios(t *testing.T) {
 	for _, w := range ways {
-		for _, m := range models[:2] {
+		for _, m := range readers[:2] {
 			for _, s := range scenarios {
 				t.Run(w.name+"/"+m.name+"/"+s.name, func(t *testing.T) {
 					t.Parallel()
@@ -208,7 +212,7 @@ func TestPINPad(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRigWith(t, models[0], simcard.Options{}, ccidtest.PINPad()).known(rsaKey())
+			r := newRigWith(t, readers[0], simcard.Options{}, ccidtest.PINPad()).known(rsaKey())
 
 			r.Press(ccidtest.Pad{Old: pin})
 			granted(t, w.login(r, typist()))
@@ -231,7 +235,7 @@ func TestTwoCards(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, models[0], simcard.Options{})
+			r := newRig(t, readers[0], simcard.Options{})
 			r.put(simcard.KeyAuthentication, "bob", p256Key())
 			second, err := simcard.New(simcard.Options{PIN: pin, ATR: simcard.ATRT1})
 			if err != nil {
@@ -256,7 +260,7 @@ func TestTwoCards(t *testing.T) {
 
 // TestManyAtOnce: logins at one card at the same time wait for each other, and all succeed.
 func TestManyAtOnce(t *testing.T) {
-	r := newRig(t, models[0], simcard.Options{}).known(p256Key())
+	r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
 	const many = 50
 	var work sync.WaitGroup
 	for range many {

@@ -111,10 +111,10 @@ type sweep struct {
 
 // sweeps are two readers that differ in everything, and a wrong PIN.
 var sweeps = []sweep{
-	{models[0], 0, pin},      // TPDU T=1, RSA-2048
-	{models[1], 2, pin},      // TPDU T=0, P-256
-	{models[2], 0, pin},      // short APDU, RSA-2048
-	{models[3], 2, wrongPIN}, // extended APDU, P-256
+	{readers[0], 0, pin},      // TPDU T=1, RSA-2048
+	{readers[1], 2, pin},      // TPDU T=0, P-256
+	{readers[2], 0, pin},      // short APDU, RSA-2048
+	{readers[3], 2, wrongPIN}, // extended APDU, P-256
 }
 
 // TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login: no login succeeds that

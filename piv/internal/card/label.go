@@ -8,6 +8,9 @@ import (
 	"pam_pkcs11/piv/internal/data"
 )
 
+// Rename finds the label of a card anew whose certificates were read anew.
+func (r *Reader) Rename(ctx context.Context, k *Card) error { return r.name(ctx, k) }
+
 // name finds the label of the card: of the first certificate that can be read, in OpenSC's order.
 // Those that no login uses are only read where the others have none.
 func (r *Reader) name(ctx context.Context, k *Card) error {
@@ -16,7 +19,7 @@ func (r *Reader) name(ctx context.Context, k *Card) error {
 		places := -1
 		for _, ref := range data.LabelOrder() {
 			if data.IsRetired(ref) && places < 0 {
-				places, failed = r.RetiredPlaces(ctx)
+				places, _, failed = r.RetiredPlaces(ctx)
 			}
 			if failed != nil || data.IsRetired(ref) && int(ref-data.KeyRetired1) >= places {
 				return
@@ -50,20 +53,20 @@ func (r *Reader) keyOf(ctx context.Context, k *Card, ref byte) (*Key, error) {
 	return one, nil
 }
 
-// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells;
-// 0 where it has none.
-func (r *Reader) RetiredPlaces(ctx context.Context) (int, error) {
+// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells. Not
+// known where it has none: not all programs that fill the places write one.
+func (r *Reader) RetiredPlaces(ctx context.Context) (n int, known bool, err error) {
 	content, present, err := readObject(ctx, r.Channel, data.TagKeyHistory)
 	if err != nil && !isUnreadable(err) {
-		return 0, err
+		return 0, false, err
 	}
 	if err != nil || !present {
-		return 0, nil
+		return 0, false, nil
 	}
 	h, err := data.ParseKeyHistory(content)
 	if err != nil {
 		r.Log.Info("key history cannot be read", "reader", r.Channel.Reader, "error", err)
-		return 0, nil
+		return 0, false, nil
 	}
-	return h.OnCard, nil
+	return h.OnCard, true, nil
 }

@@ -45,7 +45,8 @@ func (r *Reader) keyMetadata(ctx context.Context, k *Card, one *Key) error {
 	return nil
 }
 
-// pinMetadata asks for the state of the PIN, which tells its tries, too.
+// pinMetadata asks for the state of the PIN, which tells its tries, too. Whether another program has
+// unlocked the card it does not tell: it counts as locked, and is left so.
 func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	a, err := r.metadata(ctx, k.PINRef)
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {

@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"errors"
+	"time"
 
 	"pam_pkcs11/internal/iso7816"
 	"pam_pkcs11/internal/secret"
@@ -172,11 +173,30 @@ func (c *Channel) transmit(
 	if err != nil {
 		return Answer{}, err
 	}
+	if len(raw) > longAnswer {
+		c.long = time.Now()
+	}
 	data, sw, err := iso7816.ParseResponse(raw)
 	if err != nil {
 		return Answer{}, Malformed(name, "%w", err)
 	}
 	return Answer{data[:len(data):len(data)], sw}, nil
+}
+
+// Some YubiKeys 4 hang in a command that waits for a touch where it comes within two seconds after an
+// answer of more than 54 bytes, unless another command lies between (yubikit).
+const (
+	longAnswer = 54
+	longTime   = 2 * time.Second
+)
+
+// Settle sends such a command where it is due: one that no card knows.
+func (c *Channel) Settle(ctx context.Context) error {
+	if time.Since(c.long) > longTime {
+		return nil
+	}
+	_, err := c.exchange(ctx, "(none)", &iso7816.Command{})
+	return err
 }
 
 // isT0 reports whether the card speaks T=0.

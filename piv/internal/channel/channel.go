@@ -46,6 +46,8 @@ type Channel struct {
 	moves   uint16 // the reader's count of cards that came and went
 	busy    *Busy  // nil where nobody looks
 
+	long time.Time // when the card has last answered more than some cards can bear
+
 	lost   error // why nothing can be asked any more
 	closed bool
 	began  bool // in a transaction

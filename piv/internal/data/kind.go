@@ -30,6 +30,10 @@ type Kind struct {
 	// AnyPIN: the PIN may hold other bytes than digits.
 	AnyPIN bool
 
+	// TouchHangs: a command that waits for a touch may hang within two seconds after an answer of
+	// more than 54 bytes, unless a short command that fails (00 00 00 00) is sent between.
+	TouchHangs bool
+
 	// Ed25519 is the algorithm identifier of keys on Ed25519; 0 where it is not known.
 	Ed25519 byte
 }
@@ -62,8 +66,9 @@ var kinds = []kindRow{
 			Name: "YubiKey 4",
 			Why: "refuses P1=FF before firmware 5.4.3, and has no metadata before 5.3; commands that wait for a " +
 				"touch may hang before 4.2.7 (yubico-piv-tool, yubikit)",
-			NoForget: true,
-			AnyPIN:   true,
+			NoForget:   true,
+			AnyPIN:     true,
+			TouchHangs: true,
 		},
 		begins: []string{"Yubikey4"},
 	},

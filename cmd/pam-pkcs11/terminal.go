@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"pam_pkcs11/internal/secret"
+)
+
+// Errors of an entry at the terminal.
+var (
+	errNoTerminal = errors.New("there is no terminal to type at")
+	errNotTyped   = errors.New("nothing was typed")
+)
+
+// askSecret asks at the terminal, with echo off, and whatever standard input is. errNoTerminal is found
+// in the error without one, errNotTyped where the answer is empty.
+func askSecret(question string) (*secret.PIN, error) {
+	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoTerminal, err)
+	}
+	defer terminal.Close()
+	defer restoreWhenKilled(terminal)()
+
+	fmt.Fprint(terminal, question)
+	typed, err := term.ReadPassword(int(terminal.Fd()))
+	fmt.Fprintln(terminal)
+	if err != nil || len(typed) == 0 {
+		secret.Wipe(typed)
+		return nil, errNotTyped
+	}
+	return secret.New(typed)
+}
+
+// restoreWhenKilled turns the echo of a terminal on again before a signal ends the program; stop ends
+// that.
+func restoreWhenKilled(terminal *os.File) (stop func()) {
+	before, err := term.GetState(int(terminal.Fd()))
+	if err != nil {
+		return func() {}
+	}
+
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case <-done:
+		case s := <-signals:
+			_ = term.Restore(int(terminal.Fd()), before)
+			fmt.Fprintln(terminal)
+			number, _ := s.(syscall.Signal)
+			os.Exit(128 + int(number)) // as shells show it
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
