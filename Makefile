@@ -123,7 +123,7 @@ demo-pkcs11: build ## the same with a PKCS#11 library of others, SoftHSM2
 	@$(GO) run ./test/demopkcs11 $(BUILD)
 
 bench-card: deps build ## a login with the built-in card against opensc-pkcs11 and against Debian's libpam-pkcs11, on the same card (root)
-	@$(GO) run ./test/benchcard $(BUILD)
+	@$(GO) build -o $(BUILD)/bench ./test/bench && $(BUILD)/bench -card $(BUILD)
 
 bench-login: deps build ## this module against Debian's libpam-pkcs11 on the same card (root)
 	@$(GO) run ./test/bench $(BUILD)

@@ -60,11 +60,7 @@ func (c *Client) WithDial(dial func() (net.Conn, error)) *Client {
 
 // connectPath connects to the path.
 func (c *Client) connectPath() (net.Conn, error) {
-	conn, err := net.DialTimeout("unix", c.path, handshakeTime)
-	if err != nil {
-		return nil, ErrNoService
-	}
-	return conn, nil
+	return connect(c.path, time.Now().Add(handshakeTime))
 }
 
 // EstablishContext connects to the daemon.

@@ -2,9 +2,11 @@ package pcsc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"pam_pkcs11/pcsc/internal/wire"
@@ -55,6 +57,21 @@ func (c *Client) dial() (*link, error) {
 	conn.SetDeadline(time.Time{})
 	return l, nil
 }
+
+// connect connects to the daemon. Debian's lets one client wait at its socket; for those that come
+// meanwhile the kernel says EAGAIN, where a blocking connect would have waited.
+func connect(path string, deadline time.Time) (net.Conn, error) {
+	for {
+		conn, err := net.DialTimeout("unix", path, time.Until(deadline))
+		if !errors.Is(err, syscall.EAGAIN) || time.Until(deadline) < connectPause {
+			return conn, err
+		}
+		time.Sleep(connectPause)
+	}
+}
+
+// connectPause lies between two attempts.
+const connectPause = 5 * time.Millisecond
 
 // agree asks for version l.minor. older says that the daemon wants an older one, which l.minor is
 // then.

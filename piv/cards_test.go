@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -410,4 +411,65 @@ func TestCallersErrors(t *testing.T) {
 		t.Error("the card is left unlocked")
 	}
 	w.spent(4, 3)
+}
+
+// TestYubiKey4 is quick after a long answer: a command that no card knows lies before the PIN. It does
+// not know P1 = FF, and is reset.
+func TestYubiKey4(t *testing.T) {
+	w := newWorld(t, simcard.Options{
+		ATR:  unhex("3BF81300008131FE15597562696B657934D4"),
+		PINs: simcard.PINRules{AnyBytes: true, Forget: 0x6B00},
+	})
+	w.put(simcard.KeySignature, p256(), "Alice")
+	sent, err := w.login(rightPIN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.Index(sent, "00000000")
+	if at < 0 || sent[at-1] != "00A40400" || sent[at+1] != "00200080" {
+		t.Errorf("sent: %v", sent)
+	}
+	if slices.Contains(sent, "0020FF80") {
+		t.Error("P1 = FF was sent")
+	}
+	if w.card.Unlocked() || w.card.Counters().Resets < 2 {
+		t.Error("the card was not reset")
+	}
+	w.spent(1, 3)
+}
+
+// TestRetired: places are asked for that are named, where the card does not deny that there are any.
+func TestRetired(t *testing.T) {
+	none := 0
+	for name, c := range map[string]struct {
+		history simcard.History
+		found   bool
+	}{
+		"history":            {simcard.History{}, true},
+		"no history":         {simcard.History{Absent: true}, true},
+		"history of nothing": {simcard.History{Count: &none}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, simcard.Options{History: c.history})
+			w.options.Keys = []piv.KeyRef{piv.KeyAuthentication, 0x87}
+			w.put(0x87, p256(), "Alice")
+			found := false
+			s := w.open(w.module())
+			for o, err := range s.Certificates(w.ctx()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = found || o.Handle == 0x87
+			}
+			if found != c.found {
+				t.Errorf("found: %v", found)
+			}
+			if !found {
+				return
+			}
+			if _, err := w.logIn(s, rightPIN); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@ package piv
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/piv/internal/card"
@@ -63,6 +64,43 @@ func unblock(ctx context.Context, s *session, puk, fresh *secret.PIN) error {
 		sw, err := s.channel.SendPIN(ctx, resetName, insReset, data.ApplicationPIN, puk, fresh)
 		return data.JudgePIN(sw), err
 	})
+}
+
+// stateOfPUK is what the card tells of its PUK; most tell nothing.
+func stateOfPUK(ctx context.Context, s *session) (token.PUK, error) {
+	if s.card.PINRef != data.ApplicationPIN {
+		return token.PUK{}, &token.Error{Kind: token.ErrNotSupported, Err: errGlobal}
+	}
+
+	var told *data.Metadata
+	err := s.channel.Transaction(ctx, func(ctx context.Context, _ channel.Answer) (err error) {
+		told, err = s.reader.PUK(ctx, s.card)
+		return err
+	})
+	if err != nil {
+		return token.PUK{}, mean(fmt.Errorf("reading the state of the PUK: %w", err))
+	}
+	if told == nil {
+		return token.PUK{}, nil
+	}
+	return token.PUK{Default: told.Default, Tries: triesOf(told)}, nil
+}
+
+// triesOf are the tries in metadata.
+func triesOf(m *data.Metadata) token.Tries {
+	if !m.TriesKnown {
+		return token.Tries{}
+	}
+	t := token.Tries{Left: m.Left, Most: m.Tries, Counted: true}
+	switch {
+	case m.Left == 0:
+		t.Level = token.Locked
+	case m.Left == 1:
+		t.Level = token.Last
+	case m.Left < m.Tries:
+		t.Level = token.Few
+	}
+	return t
 }
 
 // replace sends the command that sets a PIN, in a transaction of its own, and leaves the card

@@ -193,6 +193,9 @@ func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
 	return unblock(ctx, s, puk, fresh)
 }
 
+// PUK is GET METADATA of the PUK, where the card may have that.
+func (s *session) PUK(ctx context.Context) (token.PUK, error) { return stateOfPUK(ctx, s) }
+
 // Close ends the session. Nothing is left to be locked, but after a call that was given up: the
 // card is then reset when that returns.
 func (s *session) Close() error {

@@ -221,6 +221,45 @@ func (d *Device) exchange(r *reader, message []byte) error {
 	return x.Refuse
 }
 
+// extensionInterval is how often a reader asks for time while a card works.
+const extensionInterval = 500 * time.Millisecond
+
+// exchangeSlowly has a message done while the device goes on with others. What a Fault refuses then, it refuses too late:
+// the answer is left out.
+func (d *Device) exchangeSlowly(r *reader, m []byte) {
+	done := make(chan struct{})
+	defer close(done)
+	go d.extend(r, m, done)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_ = d.exchange(r, m)
+}
+
+// extend asks the host for time until done is closed.
+func (d *Device) extend(r *reader, m []byte, done <-chan struct{}) {
+	kind, number, seq := m[0], m[5], m[6]
+	tick := time.NewTicker(extensionInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-d.gone:
+			return
+		case <-tick.C:
+		}
+		d.mu.Lock()
+		if s := r.slots[number]; s.busy {
+			const moreTime, multiplier = 0x80, 1
+			d.put(r.in.bulkIn(), Transfer{
+				Data: answer(answerKind(kind), number, seq, moreTime|s.icc(), multiplier, 0, nil),
+			})
+		}
+		d.mu.Unlock()
+	}
+}
+
 // put queues a transfer, later if it is to come later; d.mu is held.
 func (d *Device) put(endpoint byte, t Transfer) {
 	p := d.pipes[endpoint]

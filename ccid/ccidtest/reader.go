@@ -2,6 +2,7 @@ package ccidtest
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"pam_pkcs11/ccid/device"
@@ -336,4 +337,34 @@ func (s *slot) nextPiece(more, last byte) (byte, []byte, int) {
 	piece := s.answer
 	s.answer = nil
 	return last, piece, succeeded
+}
+
+// errCardGone is the end of a command whose card was taken out meanwhile.
+var errCardGone = errors.New("ccidtest: the card is not there any more")
+
+// asker asks the card in a slot.
+type asker func(command []byte) ([]byte, error)
+
+// ask has the card in the slot answer a command. Device.mu is held, but not while a slow card works on it.
+func (s *slot) ask(command []byte) ([]byte, error) {
+	if !s.Slow {
+		return s.card.Transmit(command)
+	}
+	d, card, insertion := s.reader.device, s.card, s.insertion
+	s.busy = true
+	d.mu.Unlock()
+	answer, err := card.Transmit(command)
+	d.mu.Lock()
+
+	if s.insertion != insertion || d.unplugged {
+		return nil, errCardGone
+	}
+	s.busy = false
+	return answer, err
+}
+
+// slow reports whether a message goes to a card that takes its time.
+func (r *reader) slow(m []byte) bool {
+	kind, number := m[0], int(m[5])
+	return number < len(r.slots) && r.slots[number].Slow && (kind == xfrBlock || kind == secure)
 }

@@ -110,7 +110,7 @@ func triesLeft(t token.Tries) string {
 	case t.Level == token.Few:
 		return "few tries left: a wrong one was typed since the last right one"
 	}
-	return "no wrong try since the last right one, as far as the card tells"
+	return "no wrong try is known of"
 }
 
 func tries(n int) string {

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/ccid/ccidtest/bus"
+	"pam_pkcs11/ccid/usbtest"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
@@ -70,7 +70,7 @@ func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	b := bus.New(log)
+	b := usbtest.New(log)
 	for _, s := range all {
 		u := &usbReader{simulated: s, bus: b}
 		if err := u.start(ctx); err != nil {
@@ -83,7 +83,7 @@ func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.
 // usbReader is one simulated device with one slot, and what is done with it from outside.
 type usbReader struct {
 	*simulated
-	bus     *bus.Bus
+	bus     *usbtest.Bus
 	profile ccidtest.Profile
 	card    *watched // nil: there is none
 

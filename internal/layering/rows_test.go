@@ -135,7 +135,7 @@ var rows = map[string]row{
 	},
 	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
 	"cmd/pcscd-sim": {
-		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/ccidtest/bus internal/simcard internal/simcard/container internal/simcard/models",
+		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/usbtest internal/iso7816 internal/simcard internal/simcard/container internal/simcard/models",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
@@ -143,10 +143,10 @@ var rows = map[string]row{
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
 	// The driver's side of a bus of simulated readers: apart from ccidtest, which ccid's own tests import.
-	"ccid/ccidtest/bus": {ours: "ccid ccid/ccidtest ccid/device ccid/plan"},
-	"login/logintest":   {ours: "config token internal/certinfo internal/secret internal/testca"},
-	"pcsc/pcsctest":     {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
-	"test":              {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
+	"ccid/usbtest":    {ours: "ccid ccid/ccidtest ccid/device ccid/plan"},
+	"login/logintest": {ours: "config token internal/certinfo internal/secret internal/testca"},
+	"pcsc/pcsctest":   {ours: "pcsc internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
+	"test":            {ours: "*", third: "github.com/msteinert/pam/v2 golang.org/x/sys golang.org/x/crypto"}, // and everything below it
 }
 
 // later lists rooms of the plan that need not be there yet.

@@ -5,11 +5,15 @@
 //
 //	bench [-rounds N] [-other MODULE] DIRECTORY-OF-THE-MODULE
 //	bench -crl [-rounds N] [-largest N] DIRECTORY-OF-THE-MODULE
+//	bench -card [-rounds N] DIRECTORY-OF-THE-MODULE
 //
 // With -other another module than Debian's is compared with: a second build of this one shows what a change is worth.
 // With -crl it compares what a CRL costs, at 10 to 5,000,000 entries: beside the other module openssl verify, Go's own
 // x509.ParseRevocationList, and a program that only computes the SHA-256 of the file. It also measures how far the verdict
 // is from its deadline when no server answers in time.
+//
+// With -card it compares logins with a PIV card: the built-in card over our daemon, opensc-pkcs11 over our daemon, and the
+// other module with opensc-pkcs11 over Debian's pcscd, on a card that answers at once and at the pace of real ones.
 //
 // It fails when this module takes longer than the other (the goals are printed), or makes more PKCS#11 calls than
 // one login needs.
@@ -30,6 +34,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	crl := flags.Bool("crl", false, "compare what CRLs cost")
+	card := flags.Bool("card", false, "compare logins with a PIV card")
 	largest := flags.Int("largest", 5*million, "entries of the largest CRL")
 	probe := flags.String("probe", "", "be one of the programs that are measured")
 	other := flags.String("other", "", "the module to compare with")
@@ -49,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil || flags.NArg() != 1 || *rounds < 3 {
-		fmt.Fprintln(stderr, "usage: bench [-crl] [-rounds N] [-other MODULE] DIRECTORY-OF-THE-MODULE")
+		fmt.Fprintln(stderr, "usage: bench [-crl|-card] [-rounds N] [-other MODULE] DIRECTORY-OF-THE-MODULE")
 		return 2
 	}
 	work := func(build string, rounds int, out io.Writer) (bool, error) {
@@ -59,6 +64,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		work = func(build string, rounds int, out io.Writer) (bool, error) {
 			return compareCRLs(build, min(rounds, 11), *largest, out)
 		}
+	}
+	if *card {
+		if os.Getenv(insideVariable) == "" {
+			code, err := inside(args, stdout, stderr)
+			if err != nil {
+				fmt.Fprintln(stderr, "bench:", err)
+				return 1
+			}
+			return code
+		}
+		work = compareCards
 	}
 	good, err := work(flags.Arg(0), *rounds, stdout)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/ccid/ccidtest/bus"
+	"pam_pkcs11/ccid/usbtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 	"pam_pkcs11/pcsc/server"
@@ -30,14 +30,14 @@ type Rig struct {
 
 	profile ccidtest.Profile
 	card    ccidtest.Card
-	bus     *bus.Bus
+	bus     *usbtest.Bus
 	client  atomic.Int64 // process of the last one that has come
 	stops   []func()
 }
 
 // Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The caller calls Stop.
 func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, error) {
-	r := &Rig{Socket: socket, profile: profile, card: card, bus: bus.New(nil)}
+	r := &Rig{Socket: socket, profile: profile, card: card, bus: usbtest.New(nil)}
 	manager := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := resmgr.Plug(ctx, manager, r.bus)
@@ -138,20 +138,47 @@ func (r *Rig) Client() (*pcsc.Context, error) { return pcsc.NewContext(pcsc.NewC
 
 // Await waits until a reader is there and in a state.
 func (r *Rig) Await(ctx context.Context, reader string, state pcsc.StateFlag) error {
-	c, err := r.Client()
+	return await(ctx, r.Socket, func(c *pcsc.Context) bool {
+		states := []pcsc.ReaderState{{Reader: reader}}
+		return c.GetStatusChangeContext(ctx, states, 0) == nil && states[0].EventState&state != 0
+	})
+}
+
+// cardTime bounds AwaitCard.
+const cardTime = 2 * time.Minute
+
+// AwaitCard waits until a daemon at a socket has a reader with a card.
+func AwaitCard(socket string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cardTime)
+	defer cancel()
+	return await(ctx, socket, func(c *pcsc.Context) bool {
+		names, err := c.ListReaders()
+		if err != nil {
+			return false
+		}
+		for _, name := range names {
+			states := []pcsc.ReaderState{{Reader: name}}
+			if c.GetStatusChangeContext(ctx, states, 0) == nil && states[0].EventState&pcsc.StatePresent != 0 {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// await asks a daemon again and again.
+func await(ctx context.Context, socket string, done func(*pcsc.Context) bool) error {
+	c, err := pcsc.NewContext(pcsc.NewClient(socket))
 	if err != nil {
 		return err
 	}
 	defer c.Release()
-	for {
-		states := []pcsc.ReaderState{{Reader: reader}}
-		if err := c.GetStatusChangeContext(ctx, states, 0); err == nil && states[0].EventState&state != 0 {
-			return nil
-		}
+	for !done(c) {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s has not come to the state %v: %w", reader, state, ctx.Err())
+			return fmt.Errorf("the card at %s does not come or go: %w", socket, ctx.Err())
 		case <-time.After(time.Millisecond):
 		}
 	}
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/login"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/piv"
+	"pam_pkcs11/piv/cache"
 	"pam_pkcs11/test/libpam"
 	"pam_pkcs11/token"
 )
@@ -111,7 +112,7 @@ func (r *testRig) loginDirectly(p *person) end {
 	r.t.Helper()
 	var log bytes.Buffer
 	a := &login.Authenticator{
-		Cards:           pivCards{r.Socket},
+		Cards:           pivCards{r.Socket, r.cache},
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 		Logger:          slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -134,12 +135,15 @@ func (r *testRig) loginDirectly(p *person) end {
 }
 
 // pivCards is the built-in card at a socket.
-type pivCards struct{ socket string }
+type pivCards struct {
+	socket string
+	cache  *cache.Cache // may be nil
+}
 
 func (pivCards) Prepare(*config.Config) error { return nil }
 
 func (c pivCards) Open(_ *config.Config, o token.Options) (token.Module, error) {
-	return piv.New(pcsc.NewClient(c.socket), piv.Options{Options: o})
+	return piv.New(pcsc.NewClient(c.socket), piv.Options{Options: o, Cache: c.cache})
 }
 
 // conversation is a person's, on the direct way.

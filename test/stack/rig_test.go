@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/piv/cache"
 	"pam_pkcs11/test/rig"
 	"pam_pkcs11/test/scene"
 )
@@ -94,6 +95,8 @@ type testRig struct {
 	name string // of its service and configuration
 	card *simcard.Card
 	conf string
+
+	cache *cache.Cache // of direct logins; nil: none
 }
 
 // newRig makes one with a card that has no key yet.

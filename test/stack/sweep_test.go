@@ -102,19 +102,21 @@ func transmitOther(c *pcsc.Card) error {
 	return err
 }
 
-// sweep is which logins are swept through.
+// sweep is which logins are swept through, and on which way.
 type sweep struct {
 	model model
 	key   int // of keys
 	pin   string
+	way   way
 }
 
-// sweeps are two readers that differ in everything, and a wrong PIN.
+// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each login costs a process.
 var sweeps = []sweep{
-	{readers[0], 0, pin},      // TPDU T=1, RSA-2048
-	{readers[1], 2, pin},      // TPDU T=0, P-256
-	{readers[2], 0, pin},      // short APDU, RSA-2048
-	{readers[3], 2, wrongPIN}, // extended APDU, P-256
+	{readers[0], 0, pin, direct},        // TPDU T=1, RSA-2048
+	{readers[1], 2, pin, direct},        // TPDU T=0, P-256
+	{readers[2], 0, pin, direct},        // short APDU, RSA-2048
+	{readers[3], 2, wrongPIN, direct},   // extended APDU, P-256
+	{readers[3], 2, pin, throughLibpam}, // extended APDU, P-256
 }
 
 // TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login: no login succeeds that
@@ -123,7 +125,7 @@ func TestAnythingHappensAtAnyCommand(t *testing.T) {
 	for _, s := range sweeps {
 		n := s.commands(t)
 		for _, e := range events {
-			t.Run(fmt.Sprintf("%s/%s/PIN %s/%s", s.model.name, keys[s.key].name, s.pin, e.name), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/%s/%s/PIN %s/%s", s.way.name, s.model.name, keys[s.key].name, s.pin, e.name), func(t *testing.T) {
 				t.Parallel()
 				for at := 1; at <= n; at++ {
 					for _, after := range []bool{false, true} {
@@ -169,7 +171,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 	}
 
 	began := time.Now()
-	end := direct.login(r, typist(s.pin))
+	end := s.way.login(r, typist(s.pin))
 	took := time.Since(began)
 	work.Wait()
 	r.card.Watch(nil, nil)
@@ -184,7 +186,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 		r.await(pcsc.StatePresent)
 	}
 	verifies := r.card.Verifies()
-	if next := direct.login(r, typist(pin)); !next.granted {
+	if next := s.way.login(r, typist(pin)); !next.granted {
 		t.Errorf("%s: the next login: %v", what, next)
 	}
 	if left, _ := r.card.Tries(); r.card.Verifies() != verifies+1 || left != 3 {

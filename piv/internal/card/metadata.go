@@ -73,6 +73,19 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	return nil
 }
 
+// PUK asks for the state of the PUK, in a transaction. It spends no try: a card without metadata does
+// not tell, and has nil.
+func (r *Reader) PUK(ctx context.Context, k *Card) (*data.Metadata, error) {
+	if !k.Kind.Metadata {
+		return nil, nil
+	}
+	a, err := r.metadata(ctx, data.PUK)
+	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
+		return nil, err
+	}
+	return data.ParseMetadata(a.Data)
+}
+
 func (r *Reader) metadata(ctx context.Context, ref byte) (channel.Answer, error) {
 	return r.Channel.Send(ctx, channel.Command{
 		Name:    fmt.Sprintf("GET METADATA %02X", ref),

@@ -1,4 +1,4 @@
-package bus_test
+package usbtest_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"pam_pkcs11/ccid/ccidtest"
-	"pam_pkcs11/ccid/ccidtest/bus"
+	"pam_pkcs11/ccid/usbtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
@@ -19,9 +19,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = time.Minute
 
 // start has a resource manager drive a bus, and gives a client of it.
-func start(t *testing.T) (*bus.Bus, *pcsc.Context) {
+func start(t *testing.T) (*usbtest.Bus, *pcsc.Context) {
 	t.Helper()
-	b := bus.New(nil)
+	b := usbtest.New(nil)
 	m := resmgr.New(resmgr.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := resmgr.Plug(ctx, m, b)

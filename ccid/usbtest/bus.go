@@ -1,6 +1,6 @@
-// Package bus is a USB bus made of nothing, in this process: simulated readers (package ccidtest) are plugged in, and are
+// Package usbtest is a USB bus made of nothing, in this process: simulated readers (package ccidtest) are plugged in, and are
 // driven by the driver of real ones (package ccid). The cut is at the USB transfers.
-package bus
+package usbtest
 
 import (
 	"context"

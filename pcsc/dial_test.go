@@ -1,0 +1,60 @@
+package pcsc_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/server"
+)
+
+// TestFullSocket: a daemon at whose socket others wait is there. Debian's lets one wait.
+func TestFullSocket(t *testing.T) {
+	w := newManagerWorld(t, settings{})
+	path := filepath.Join(t.TempDir(), "full")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := &unix.SockaddrUnix{Name: path}
+	if err := unix.Bind(fd, address); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(waiting, address); err != nil {
+		t.Fatal(err)
+	}
+
+	s := &server.Server{Manager: w.manager}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+
+	// The one who waits goes, and then the daemon serves.
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		unix.Close(waiting)
+		ended <- s.Serve(ctx, fd)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		unix.Close(fd)
+	})
+	c, err := pcsc.NewContext(pcsc.NewClient(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Release()
+}

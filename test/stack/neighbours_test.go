@@ -1,0 +1,164 @@
+//go:build cgo
+
+package stack
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/test/rig"
+)
+
+// TestAnotherProgramKeepsTheCard: where another program has the card for itself alone, the login ends by itself, without
+// the PIN having been asked for, and the next one goes well.
+func TestAnotherProgramKeepsTheCard(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
+			other := r.client()
+			defer other.Release()
+			card, err := other.Connect(rig.ReaderName, pcsc.ShareExclusive, pcsc.ProtocolAny)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			began := time.Now()
+			refused(t, w.login(r, typist(pin)), "Error")
+			if took := time.Since(began); took > deadline {
+				t.Errorf("it took %v", took)
+			}
+			r.counters(0, 3)
+
+			if err := card.Disconnect(pcsc.LeaveCard); err != nil {
+				t.Error(err)
+			}
+			granted(t, w.login(r, typist(pin)))
+			r.counters(1, 3)
+		})
+	}
+}
+
+// TestAnotherProgramForgetsItsTransaction: a transaction in which nothing happens is ended by the daemon after a while, and
+// the login that has waited for it goes on. Had it given up, that would be right too.
+func TestAnotherProgramForgetsItsTransaction(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
+			other := r.client()
+			defer other.Release()
+			card, err := other.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := card.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+
+			began := time.Now()
+			end := w.login(r, typist(pin))
+			if took := time.Since(began); took > deadline {
+				t.Errorf("it took %v", took)
+			}
+			if end.granted != (r.card.Signatures() == 1) {
+				t.Errorf("the card has signed %d times: %v", r.card.Signatures(), end)
+			}
+			r.counters(end.typed, 3)
+		})
+	}
+}
+
+// TestALoginWaitsForNoOtherReader: alice's card is read and used while another reader is held by another program, from
+// before the login until after it; and while a desktop program keeps a shared connection to her own card.
+func TestALoginWaitsForNoOtherReader(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
+			profile, _ := ccidtest.Model(ccidtest.LevelShort)
+			held, err := simcard.New(simcard.Options{ATR: simcard.ATRT1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.PlugAnother(profile, held)
+			const second = "Test Reader 01 00"
+			r.awaitReader(second, pcsc.StatePresent)
+
+			other := r.client()
+			defer other.Release()
+			card, err := other.Connect(second, pcsc.ShareShared, pcsc.ProtocolAny)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := card.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := other.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny); err != nil {
+				t.Fatal(err)
+			}
+			granted(t, w.login(r, typist(pin)))
+			r.counters(1, 3)
+		})
+	}
+}
+
+// TestAThousandLogins: logins at ten different cards, as fast as they go, leave nothing open and never fail.
+func TestAThousandLogins(t *testing.T) {
+	const cards, each = 10, 100
+	var rigs []*testRig
+	for i := range cards {
+		rigs = append(rigs, newRig(t, readers[i%len(readers)], simcard.Options{}).known(keys[2+i%2].key()))
+	}
+	login := func(times int) {
+		var work sync.WaitGroup
+		for _, r := range rigs {
+			work.Go(func() {
+				for range times {
+					granted(t, direct.login(r, typist(pin)))
+				}
+			})
+		}
+		work.Wait()
+	}
+
+	login(1)
+	before := openFiles(t)
+	began := time.Now()
+	login(each)
+	t.Logf("%.0f logins a second", cards*each/time.Since(began).Seconds())
+	for _, r := range rigs {
+		r.counters(each+1, 3)
+	}
+	// A connection is closed by its server when it finds the client gone.
+	var after int
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if after = openFiles(t); after <= before {
+			return
+		}
+	}
+	t.Errorf("%d files were open before the logins, %d are afterwards", before, after)
+}
+
+// openFiles is how many this process has open.
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range files {
+		// Those of the runtime come and go.
+		if target, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.HasPrefix(target, "socket:") {
+			n++
+		}
+	}
+	return n
+}
