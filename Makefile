@@ -27,7 +27,7 @@ DEPS_PKCS11 := softhsm2 opensc-pkcs11
 DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
-	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon systemd udev libxml2-utils \
+	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon yubikey-manager systemd udev libxml2-utils \
 	polkitd
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
@@ -36,7 +36,7 @@ DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 OLD_TOOLS := pklogin_finder pkcs11_inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb soak \
+.PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb test-vm soak soak-login \
 	demo demo-pkcs11 bench-login bench-card bench-map bench-crl bench-ccid bench-pcsc fuzz install install-pcscd uninstall uninstall-pcscd pot clean
 
 help: ## say what can be made
@@ -91,6 +91,18 @@ test-usb: deps toolchain ## the CCID driver on Debian's kernel in a virtual mach
 	$(GO) build -o $(BUILD)/usb/vm ./test/usb/vm
 	$(GO) build -o $(BUILD)/usb/pcscd ./cmd/pcscd
 	cd test/usb && PAM_PKCS11_TEST_USB_PCSCD='$(abspath $(BUILD))/usb/pcscd' '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(abspath $(BUILD))/usb/usb.test' -test.v -test.timeout 50m
+
+# What make install and make install-pcscd make is installed in the virtual machine, one after the other.
+VM := $(abspath $(BUILD))/vm
+
+test-vm: deps toolchain ## login, sudo and sshd with a card on Debian's kernel in a virtual machine: bundled daemon, our pcscd, Debian's (root)
+	@.ci/deps $(DEPS_USB)
+	@rm -rf $(VM) && mkdir -p $(VM) $(BUILD)/usb
+	$(MAKE) --no-print-directory install PREFIX=/usr DESTDIR=$(VM)/login
+	$(MAKE) --no-print-directory install-pcscd PREFIX=/usr DESTDIR=$(VM)/daemon
+	$(GO) test -c -tags machine -o $(VM)/machine.test ./test/machine
+	$(GO) build -o $(BUILD)/usb/vm ./test/usb/vm
+	cd test/machine && PAM_PKCS11_TEST_MACHINE='$(VM)' '$(abspath $(BUILD))/usb/vm' '$(abspath $(BUILD))/usb' '$(VM)/machine.test' -test.v -test.timeout 50m
 
 test-fresh: ## make demo and make test in a new Debian 12 made by debootstrap (root)
 	@.ci/toolchain go

@@ -51,14 +51,14 @@ func TestFilesInHomes(t *testing.T) {
 			withCard(t, card, "use_mappers = "+tt.mapper+";")
 			p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
 			if tt.enters {
-				p.expectOne(prompts...)
-				p.enter(pin)
-				p.expect("alice")
+				p.ExpectOne(prompts...)
+				p.Enter(pin)
+				p.Expect("alice")
 			} else {
-				p.expect("Error 2358")
+				p.Expect("Error 2358")
 			}
-			if code := p.wait(); (code == 0) != tt.enters {
-				t.Errorf("su ended with %d:\n%s", code, p.text())
+			if code := p.Wait(); (code == 0) != tt.enters {
+				t.Errorf("su ended with %d:\n%s", code, p.Text())
 			}
 		})
 	}

@@ -33,7 +33,7 @@ func suEnters(t *testing.T, limit string) bool {
 	t.Helper()
 	command := limited(limit, "/bin/su alice -c '"+iAm+"'")
 	p := onTerminal(t, carolID, nil, command[0], command[1:]...)
-	return p.logIn("I am alice", answers{pin: wrongPIN, password: password}).in
+	return logIn(t, p, "I am alice", answers{pin: wrongPIN, password: password}).in
 }
 
 // polkitHelper is what polkit's agents start, setuid, to authenticate a user for an action.

@@ -28,9 +28,9 @@ func TestTheLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := stage.syslog.during(t)
 			p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "true")
-			p.expectOne(prompts...)
-			p.enter(tt.typed)
-			p.wait()
+			p.ExpectOne(prompts...)
+			p.Enter(tt.typed)
+			p.Wait()
 			text := log()
 			if n := strings.Count(text, "pam_pkcs11(su:auth): "+tt.line); n != 1 {
 				t.Errorf("%d lines with %q:\n%s", n, tt.line, text)
@@ -44,85 +44,85 @@ func TestTheLog(t *testing.T) {
 
 func TestSuWithACard(t *testing.T) {
 	p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
-	p.expectOne(prompts...)
-	p.enter(pin)
-	p.expect("alice")
-	if code := p.wait(); code != 0 {
-		t.Errorf("su ended with %d:\n%s", code, p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(pin)
+	p.Expect("alice")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("su ended with %d:\n%s", code, p.Text())
 	}
 }
 
 func TestSuWithAWrongPIN(t *testing.T) {
 	p := onTerminal(t, bobID, nil, "/bin/su", "alice", "-c", "id -un")
-	p.expectOne(prompts...)
-	p.enter(wrongPIN)
-	p.expect("Error 2320")
-	if code := p.wait(); code == 0 {
-		t.Errorf("su let in:\n%s", p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(wrongPIN)
+	p.Expect("Error 2320")
+	if code := p.Wait(); code == 0 {
+		t.Errorf("su let in:\n%s", p.Text())
 	}
 }
 
 func TestSuToAnAccountOfSomebodyElse(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/bin/su", "bob", "-c", "id -un")
-	p.expect("Error 2358")
-	if code := p.wait(); code == 0 || strings.Contains(p.text(), "PIN") {
-		t.Errorf("su asked for a PIN or let in:\n%s", p.text())
+	p.Expect("Error 2358")
+	if code := p.Wait(); code == 0 || strings.Contains(p.Text(), "PIN") {
+		t.Errorf("su asked for a PIN or let in:\n%s", p.Text())
 	}
 }
 
 func TestSuByRootAsksNothing(t *testing.T) {
 	p := onTerminal(t, 0, nil, "/bin/su", "alice", "-c", "id -un")
-	p.expect("alice")
-	if code := p.wait(); code != 0 {
-		t.Errorf("su ended with %d:\n%s", code, p.text())
+	p.Expect("alice")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("su ended with %d:\n%s", code, p.Text())
 	}
 }
 
 func TestSudoWithACard(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/usr/bin/sudo", "-k", "/usr/bin/id", "-un")
-	p.expectOne(prompts...)
-	p.enter(pin)
-	p.expect("root")
-	if code := p.wait(); code != 0 {
-		t.Errorf("sudo ended with %d:\n%s", code, p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(pin)
+	p.Expect("root")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("sudo ended with %d:\n%s", code, p.Text())
 	}
 }
 
 // sudo says PAM_SILENT: the reason of the refusal is shown all the same, and the next prompt tells what is left.
 func TestSudoWithAWrongPIN(t *testing.T) {
 	p := onTerminal(t, aliceID, nil, "/usr/bin/sudo", "-k", "/usr/bin/id", "-un")
-	p.expectOne(prompts...)
-	p.enter(wrongPIN)
-	p.expect("Error 2320")
-	p.expect("1 incorrect password attempt")
-	if code := p.wait(); code == 0 {
-		t.Errorf("sudo let in:\n%s", p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(wrongPIN)
+	p.Expect("Error 2320")
+	p.Expect("1 incorrect password attempt")
+	if code := p.Wait(); code == 0 {
+		t.Errorf("sudo let in:\n%s", p.Text())
 	}
 }
 
 func TestLoginWithACard(t *testing.T) {
 	p := onTerminal(t, 0, nil, "/bin/login", "alice")
-	p.expectOne(prompts...)
-	p.enter(pin)
-	p.expect("$ ")
-	p.enter("echo I am $(id -un)")
-	p.expect("I am alice")
-	p.enter("exit")
-	if code := p.wait(); code != 0 {
-		t.Errorf("login ended with %d:\n%s", code, p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(pin)
+	p.Expect("$ ")
+	p.Enter("echo I am $(id -un)")
+	p.Expect("I am alice")
+	p.Enter("exit")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("login ended with %d:\n%s", code, p.Text())
 	}
 }
 
 func TestLoginAsksTheCardForTheName(t *testing.T) {
 	p := onTerminal(t, 0, nil, "/bin/login")
-	p.expectOne(prompts...)
-	p.enter(pin)
-	p.expect("$ ")
-	p.enter("echo I am $(id -un)")
-	p.expect("I am alice")
-	p.enter("exit")
-	if code := p.wait(); code != 0 {
-		t.Errorf("login ended with %d:\n%s", code, p.text())
+	p.ExpectOne(prompts...)
+	p.Enter(pin)
+	p.Expect("$ ")
+	p.Enter("echo I am $(id -un)")
+	p.Expect("I am alice")
+	p.Enter("exit")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("login ended with %d:\n%s", code, p.Text())
 	}
 }
 
@@ -185,20 +185,20 @@ func TestTheCallersEnvironmentChangesNothing(t *testing.T) {
 		} {
 			t.Run(tt.program+" in "+name, func(t *testing.T) {
 				p := onTerminal(t, tt.id, caller.env, tt.program, tt.args...)
-				p.expectOne(caller.prompts...)
-				p.enter(pin)
-				p.expect(tt.want)
-				if code := p.wait(); code != 0 {
-					t.Errorf("ended with %d:\n%s", code, p.text())
+				p.ExpectOne(caller.prompts...)
+				p.Enter(pin)
+				p.Expect(tt.want)
+				if code := p.Wait(); code != 0 {
+					t.Errorf("ended with %d:\n%s", code, p.Text())
 				}
 			})
 			t.Run(tt.program+" with a wrong PIN in "+name, func(t *testing.T) {
 				p := onTerminal(t, tt.id, caller.env, tt.program, tt.args...)
-				p.expectOne(caller.prompts...)
-				p.enter(wrongPIN)
-				p.expect(tt.refused)
-				if code := p.wait(); code == 0 {
-					t.Errorf("let in:\n%s", p.text())
+				p.ExpectOne(caller.prompts...)
+				p.Enter(wrongPIN)
+				p.Expect(tt.refused)
+				if code := p.Wait(); code == 0 {
+					t.Errorf("let in:\n%s", p.Text())
 				}
 			})
 		}
@@ -220,12 +220,12 @@ func TestTheCallerCannotAllowWeakKeys(t *testing.T) {
 	for name, env := range map[string][]string{"without GODEBUG": nil, "with GODEBUG": {"GODEBUG=rsa1024min=0"}} {
 		t.Run(name, func(t *testing.T) {
 			p := onTerminal(t, bobID, env, "/bin/su", "alice", "-c", "echo I am $(id -un)")
-			if p.expectOne(append([]string{"Error 23"}, prompts...)...) != "Error 23" {
-				p.enter(pin)
-				p.expect("Error 23")
+			if p.ExpectOne(append([]string{"Error 23"}, prompts...)...) != "Error 23" {
+				p.Enter(pin)
+				p.Expect("Error 23")
 			}
-			if code := p.wait(); code == 0 || strings.Contains(p.text(), "I am alice") {
-				t.Errorf("su accepted an RSA key of 768 bits:\n%s", p.text())
+			if code := p.Wait(); code == 0 || strings.Contains(p.Text(), "I am alice") {
+				t.Errorf("su accepted an RSA key of 768 bits:\n%s", p.Text())
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/test/hosts/program"
 	"pam_pkcs11/test/scene"
 )
 
@@ -342,10 +343,10 @@ func (s situation) answers() answers {
 }
 
 // checkSSHD: whoever comes from elsewhere is asked for the password, whatever is in this machine's reader.
-func checkSSHD(t *testing.T, server *sshd, user string) {
+func checkSSHD(t *testing.T, server *program.SSHD, user string) {
 	t.Helper()
 	var asked []string
-	who, err := server.logInAs(user, ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
+	who, err := server.LogIn(user, ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
 		replies := make([]string, len(questions))
 		for i, question := range questions {
 			asked = append(asked, question)

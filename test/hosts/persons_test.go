@@ -166,7 +166,7 @@ func TestPersons(t *testing.T) {
 				})
 			}
 			t.Run("ssh with a key", func(t *testing.T) {
-				if who, err := server.logIn(ssh.PublicKeys(server.key)); who != "alice" {
+				if who, err := server.LogIn("alice", ssh.PublicKeys(server.Key)); who != "alice" {
 					t.Errorf("%q: %v", who, err)
 				}
 			})

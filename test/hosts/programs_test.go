@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/test/hosts/program"
 )
 
 const (
@@ -64,35 +66,35 @@ const (
 )
 
 // logIn answers the prompts until the program says that somebody is in, or that he is not, or ends.
-func (p *terminal) logIn(in string, a answers) heard {
-	p.t.Helper()
+func logIn(t *testing.T, p *program.Terminal, in string, a answers) heard {
+	t.Helper()
 	var h heard
 	wants := []string{in, refused, pinPrompt, sudoPrompt, passwordPrompt, shellPrompt, rootPrompt}
 	machine, err := os.Hostname()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	namePrompt := machine + " login: "
-	if len(p.cmd.Args) == 1 {
+	if len(p.Args()) == 1 {
 		wants = append(wants, namePrompt)
 	}
 	for {
-		switch p.next(wants...) {
+		switch p.Next(wants...) {
 		case in:
 			h.in = true
 			return h
 		case pinPrompt:
-			p.expect(": ")
+			p.Expect(": ")
 			h.asked = append(h.asked, "PIN")
-			p.enter(a.pin)
+			p.Enter(a.pin)
 		case sudoPrompt, passwordPrompt:
 			h.asked = append(h.asked, "password")
-			p.enter(a.password)
+			p.Enter(a.password)
 		case namePrompt:
 			h.asked = append(h.asked, "name")
-			p.enter(a.name)
+			p.Enter(a.name)
 		case shellPrompt, rootPrompt:
-			p.enter(iAm)
+			p.Enter(iAm)
 		default:
 			return h
 		}
@@ -105,15 +107,15 @@ var numbers = regexp.MustCompile(`Error (\d{4})`)
 func (h host) check(t *testing.T, a answers, w want) {
 	t.Helper()
 	p := onTerminal(t, h.id, nil, h.command[0], h.command[1:]...)
-	got := p.logIn(h.in, a)
+	got := logIn(t, p, h.in, a)
 	if asked := strings.Join(got.asked, " "); asked != w.asked || got.in != w.in {
-		t.Errorf("asked %q, let in %v; want %q, %v:\n%s", asked, got.in, w.asked, w.in, p.text())
+		t.Errorf("asked %q, let in %v; want %q, %v:\n%s", asked, got.in, w.asked, w.in, p.Text())
 	}
 	var shown []string
-	for _, n := range numbers.FindAllStringSubmatch(p.text(), -1) {
+	for _, n := range numbers.FindAllStringSubmatch(p.Text(), -1) {
 		shown = append(shown, n[1])
 	}
 	if text := strings.Join(shown, " "); text != w.text {
-		t.Errorf("shown %q, want %q:\n%s", text, w.text, p.text())
+		t.Errorf("shown %q, want %q:\n%s", text, w.text, p.Text())
 	}
 }

@@ -286,13 +286,13 @@ func TestTheFormForLinesBehindTheInclude(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			_ = os.Remove(mark)
 			p := onTerminal(t, 0, nil, pamtester, "behind", "alice", "authenticate", "setcred(PAM_ESTABLISH_CRED)")
-			got := p.logIn(pamtesterHost.in, answers{pin: row.pin, password: row.password})
+			got := logIn(t, p, pamtesterHost.in, answers{pin: row.pin, password: row.password})
 			if got.in != row.in {
-				t.Errorf("let in: %v\n%s", got.in, p.text())
+				t.Errorf("let in: %v\n%s", got.in, p.Text())
 			}
-			p.wait()
+			p.Wait()
 			if _, err := os.Stat(mark); row.in && err != nil {
-				t.Errorf("the line behind the include did not run: %v\n%s", err, p.text())
+				t.Errorf("the line behind the include did not run: %v\n%s", err, p.Text())
 			}
 		})
 	}

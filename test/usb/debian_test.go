@@ -78,7 +78,7 @@ func isOmnikey(name string) bool { return strings.HasPrefix(name, "OMNIKEY") }
 // plug plugs a reader in until the test ends.
 func plug(t *testing.T, r *ccidtest.Device) port {
 	t.Helper()
-	d, err := newDevice(r)
+	d, err := NewDevice(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (b *bench) withCard(c *pcsc.Context, names []string) []string {
 // plug plugs the reader in, with something between it and the bus.
 func (b *bench) plug(between func(device.Function) device.Function) {
 	b.t.Helper()
-	d, err := newDevice(b.reader, between)
+	d, err := NewDevice(b.reader, between)
 	if err != nil {
 		b.t.Fatal(err)
 	}

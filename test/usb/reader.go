@@ -14,8 +14,8 @@ import (
 // function lets a simulated reader be a device on a bus.
 type function struct{ reader *ccidtest.Device }
 
-// newDevice makes a device to plug in. The reader outlives it: it can be plugged in again.
-func newDevice(r *ccidtest.Device, wrap ...func(device.Function) device.Function) (*device.Device, error) {
+// NewDevice makes a device to plug in. The reader outlives it: it can be plugged in again.
+func NewDevice(r *ccidtest.Device, wrap ...func(device.Function) device.Function) (*device.Device, error) {
 	var f device.Function = function{r}
 	for _, w := range wrap {
 		f = w(f)

@@ -1,6 +1,8 @@
-//go:build hosts && linux && cgo
+//go:build linux
 
-package hosts
+// Package program starts the programs that ask PAM, for tests: one on a terminal of its own with somebody
+// typing, and OpenSSH's server with a client.
+package program
 
 import (
 	"fmt"
@@ -15,26 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a program may take to say the next thing.
-const patience = 20 * time.Second
-
-// terminal is a program on a terminal of its own, with somebody typing.
-type terminal struct {
-	t      *testing.T
-	master *os.File
-	cmd    *exec.Cmd
+// Terminal is a program on a terminal of its own, with somebody typing.
+type Terminal struct {
+	t        *testing.T
+	patience time.Duration // how long the program may take to say the next thing
+	master   *os.File
+	cmd      *exec.Cmd
 
 	mu   sync.Mutex
 	said strings.Builder
 	more chan struct{} // gets a token when said grows, closed at the end
-	read int           // what expect has consumed
+	read int           // what Expect has consumed
 }
 
-// onTerminal starts a program with a new terminal as its controlling one, as the user with that id, with the given
-// environment and nothing else in it.
-func onTerminal(t *testing.T, id uint32, env []string, program string, args ...string) *terminal {
+// OnTerminal starts a program with a new terminal as its controlling one, as the user with that id,
+// with the given environment and nothing else in it. It may take patience to say the next thing.
+func OnTerminal(
+	t *testing.T, patience time.Duration, id uint32, env []string, program string, args ...string,
+) *Terminal {
 	t.Helper()
-	stage.syslog.during(t)
 	master, slave := openTerminal(t, id)
 	defer slave.Close()
 	cmd := exec.Command(program, args...)
@@ -45,7 +46,7 @@ func onTerminal(t *testing.T, id uint32, env []string, program string, args ...s
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &terminal{t: t, master: master, cmd: cmd, more: make(chan struct{}, 1)}
+	p := &Terminal{t: t, patience: patience, master: master, cmd: cmd, more: make(chan struct{}, 1)}
 	go p.listen()
 	t.Cleanup(p.end)
 	return p
@@ -78,7 +79,7 @@ func openTerminal(t *testing.T, id uint32) (master, slave *os.File) {
 }
 
 // listen collects what the program says until the terminal is closed by all who had it.
-func (p *terminal) listen() {
+func (p *Terminal) listen() {
 	buffer := make([]byte, 4096)
 	for {
 		n, err := p.master.Read(buffer)
@@ -96,35 +97,38 @@ func (p *terminal) listen() {
 	}
 }
 
-// text returns all that the program said.
-func (p *terminal) text() string {
+// Args returns the program and its arguments.
+func (p *Terminal) Args() []string { return p.cmd.Args }
+
+// Text returns all that the program said.
+func (p *Terminal) Text() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.said.String()
 }
 
-// expect waits until the program says something that it has not been credited with yet.
-func (p *terminal) expect(want string) {
+// Expect waits until the program says something that it has not been credited with yet.
+func (p *Terminal) Expect(want string) {
 	p.t.Helper()
-	p.expectOne(want)
+	p.ExpectOne(want)
 }
 
-// expectOne is expect for the first of several things, which it returns.
-func (p *terminal) expectOne(wants ...string) string {
+// ExpectOne is Expect for the first of several things, which it returns.
+func (p *Terminal) ExpectOne(wants ...string) string {
 	p.t.Helper()
-	got := p.next(wants...)
+	got := p.Next(wants...)
 	if got == "" {
-		p.t.Fatalf("it ended without saying %q:\n%s", wants, p.text())
+		p.t.Fatalf("it ended without saying %q:\n%s", wants, p.Text())
 	}
 	return got
 }
 
-// next is expectOne for a program that may end without saying any of it: that is "".
-func (p *terminal) next(wants ...string) string {
+// Next is ExpectOne for a program that may end without saying any of it: that is "".
+func (p *Terminal) Next(wants ...string) string {
 	p.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(p.patience)
 	for ended := false; ; {
-		text := p.text()[p.read:]
+		text := p.Text()[p.read:]
 		for _, want := range wants {
 			if i := strings.Index(text, want); i >= 0 {
 				p.read += i + len(want)
@@ -139,37 +143,37 @@ func (p *terminal) next(wants ...string) string {
 		case _, open := <-p.more:
 			ended = !open
 		case <-deadline:
-			p.t.Fatalf("it did not say %q:\n%s", wants, p.text())
+			p.t.Fatalf("it did not say %q:\n%s", wants, p.Text())
 		}
 	}
 }
 
-// enter types a line.
-func (p *terminal) enter(line string) {
+// Enter types a line.
+func (p *Terminal) Enter(line string) {
 	p.t.Helper()
 	if _, err := p.master.WriteString(line + "\n"); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// wait returns the program's exit code; one that does not end in time is a failure.
-func (p *terminal) wait() int {
+// Wait returns the program's exit code; one that does not end in time is a failure.
+func (p *Terminal) Wait() int {
 	p.t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- p.cmd.Wait() }()
 	select {
 	case <-done:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
+	case <-time.After(p.patience):
 		_ = p.cmd.Process.Kill()
 		<-done
-		p.t.Fatalf("it did not end:\n%s", p.text())
+		p.t.Fatalf("it did not end:\n%s", p.Text())
 		return -1
 	}
 }
 
 // end ends a program that is still there when its test is over.
-func (p *terminal) end() {
+func (p *Terminal) end() {
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
