@@ -3,9 +3,11 @@
 package machine
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"pam_pkcs11/test/hosts/program"
 	"pam_pkcs11/test/scene"
@@ -92,12 +94,11 @@ func (h host) logIn(t *testing.T, typed string) {
 	before := card.Verifies()
 	var mapped []string
 	in := h.enter(t, typed, func() {
-		workers, err := processes(launcher)
-		if err != nil || len(workers) != 1 {
-			t.Errorf("the workers are %v (%v)", workers, err)
-			return
+		worker, err := theWorker()
+		if err == nil {
+			mapped, err = scene.MappedFiles(worker)
 		}
-		if mapped, err = scene.MappedFiles(workers[0]); err != nil {
+		if err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,6 +112,17 @@ func (h host) logIn(t *testing.T, typed string) {
 		t.Errorf("strange is %q of what is mapped into the worker: %q", strange, mapped)
 	}
 	t.Logf("mapped into the worker: %s", strings.Join(mapped, " "))
+}
+
+// theWorker waits until there is one worker only: that of a login that was given up takes a moment to end.
+func theWorker() (pid int, err error) {
+	var all []int
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if all, err = processes(launcher); err == nil && len(all) == 1 {
+			return all[0], nil
+		}
+	}
+	return 0, fmt.Errorf("the workers are %v (%v)", all, err)
 }
 
 // startSystem has a pcscd on the system's socket, Debian's or ours, until the test ends.
