@@ -58,7 +58,8 @@ func (d *Desk) visitors(ctx context.Context, place, logins int) error {
 			return fmt.Errorf("%s: %w", user, err)
 		}
 		if n := card.Verifies(); n != 1 || card.Unlocked() {
-			return fmt.Errorf("%s: %d PINs at the card, unlocked afterwards: %v", user, n, card.Unlocked())
+			return fmt.Errorf("%s: %d PINs at the card, unlocked afterwards: %v",
+				user, n, card.Unlocked())
 		}
 		r.Remove()
 		if err := d.AwaitCard(ctx, r, false); err != nil {
@@ -68,14 +69,15 @@ func (d *Desk) visitors(ctx context.Context, place, logins int) error {
 	return nil
 }
 
-// TestManyCards: people log in one after the other, and at four readers at once, each with another card.
-// Nobody is refused, and nothing is left behind.
+// TestManyCards: people log in one after the other, and at four readers at once, each with another
+// card. Nobody is refused, and nothing is left behind.
 func TestManyCards(t *testing.T) {
 	total := count(t, "DESK_LOGINS", 40)
 	for _, readers := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d readers", readers), func(t *testing.T) {
 			d := New(t, readers, Options{})
-			ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(total)*time.Second)
+			limit := patience + time.Duration(total)*time.Second
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if err := d.everywhere(ctx, 4); err != nil { // what is made once, is made
 				t.Fatal(err)
@@ -86,7 +88,8 @@ func TestManyCards(t *testing.T) {
 				t.Fatal(err)
 			}
 			spent := time.Since(began)
-			t.Logf("%d logins in %v: %.0f a second", total, spent.Round(time.Millisecond), float64(total)/spent.Seconds())
+			t.Logf("%d logins in %v: %.0f a second",
+				total, spent.Round(time.Millisecond), float64(total)/spent.Seconds())
 			take(t).notMoreThan(t, before)
 		})
 	}
@@ -117,8 +120,8 @@ func (d *Desk) insertAlice(t *testing.T, place int, o simcard.Options) *simcard.
 	return card
 }
 
-// TestManyAtOnce: alice's card serves a crowd of logins that begin at the same time; `make soak-login` has
-// the crowd at cards, too, that take their time.
+// TestManyAtOnce: alice's card serves a crowd of logins that begin at the same time; `make
+// soak-login` has the crowd at cards, too, that take their time.
 func TestManyAtOnce(t *testing.T) {
 	crowd := count(t, "DESK_CROWD", 50)
 	t.Run("an instant card", func(t *testing.T) { manyAtOnce(t, crowd, simcard.Options{}) })
@@ -191,8 +194,8 @@ func (p *desktop) end(t *testing.T) {
 	}
 }
 
-// TestFirstComeFirstServed: those who wait for another program's transaction get the card in the order
-// in which they came.
+// TestFirstComeFirstServed: those who wait for another program's transaction get the card in the
+// order in which they came.
 func TestFirstComeFirstServed(t *testing.T) {
 	const crowd = 12
 	d := New(t, 1, Options{})
@@ -258,8 +261,8 @@ func TestFirstComeFirstServed(t *testing.T) {
 	}
 }
 
-// TestAnotherReaderHangs: the card in another reader never answers. The login ends all the same, whether
-// its own reader is configured or not.
+// TestAnotherReaderHangs: the card in another reader never answers. The login ends all the same,
+// whether its own reader is configured or not.
 func TestAnotherReaderHangs(t *testing.T) {
 	d := New(t, 2, Options{})
 	card := d.insertAlice(t, 0, simcard.Options{})
@@ -286,8 +289,9 @@ func TestAnotherReaderHangs(t *testing.T) {
 	}
 }
 
-// TestSharedConnectionAllDay: a desktop program holds a shared connection and sends one command after the
-// other. A login waits for the command that is under way, and no other comes before it is through.
+// TestSharedConnectionAllDay: a desktop program holds a shared connection and sends one command
+// after the other. A login waits for the command that is under way, and no other comes before it is
+// through.
 func TestSharedConnectionAllDay(t *testing.T) {
 	const foreign = 0xCA // GET DATA in another form than PIV's
 	d := New(t, 1, Options{})
@@ -320,7 +324,8 @@ func TestSharedConnectionAllDay(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.LogIn(within(t), Login{User: "alice"}) }()
 	eventually(t, "the login to have the card", func() bool {
-		return slices.ContainsFunc(d.Manager().ReaderStatus()[0].Connections, func(c resmgr.ConnectionStatus) bool {
+		connections := d.Manager().ReaderStatus()[0].Connections
+		return slices.ContainsFunc(connections, func(c resmgr.ConnectionStatus) bool {
 			return c.Mode == "transaction"
 		})
 	})
@@ -357,9 +362,10 @@ func (p *desktop) repeat(stop <-chan struct{}, command []byte) error {
 	}
 }
 
-// whole says what is wrong with the order in which commands came to the card. The login comes right behind
-// the program's command that was under way, and from its last SELECT on, behind which stand the PIN and
-// the signature, to its last VERIFY, which locks the card again, the card is the login's alone.
+// whole says what is wrong with the order in which commands came to the card. The login comes right
+// behind the program's command that was under way, and from its last SELECT on, behind which stand
+// the PIN and the signature, to its last VERIFY, which locks the card again, the card is the
+// login's alone.
 func whole(order []string) string {
 	if len(order) < 2 || order[0] != "CA" || order[1] != "A4" {
 		return "the login did not come right behind the command that was under way"

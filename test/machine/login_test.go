@@ -47,7 +47,8 @@ func byLogin(t *testing.T, pin string, meanwhile func()) bool {
 }
 
 func bySudo(t *testing.T, pin string, meanwhile func()) bool {
-	p := program.OnTerminal(t, patience, aliceID, nil, "/usr/bin/sudo", "-k", "/bin/sh", "-c", "echo I am $(id -un)")
+	p := program.OnTerminal(t, patience, aliceID, nil,
+		"/usr/bin/sudo", "-k", "/bin/sh", "-c", "echo I am $(id -un)")
 	answerPIN(p, pin, meanwhile)
 	in := p.ExpectOne("I am root", "incorrect password") == "I am root"
 	p.Wait()
@@ -55,7 +56,8 @@ func bySudo(t *testing.T, pin string, meanwhile func()) bool {
 }
 
 func bySSH(t *testing.T, pin string, meanwhile func()) bool {
-	server := program.StartSSHD(t, patience, "keyboard-interactive", filepath.Join(t.TempDir(), "users"))
+	users := filepath.Join(t.TempDir(), "users")
+	server := program.StartSSHD(t, patience, "keyboard-interactive", users)
 	who, err := server.LogIn("alice", program.KeyboardWhile(pin, meanwhile))
 	if err != nil {
 		t.Logf("ssh: %v", err)
@@ -63,8 +65,8 @@ func bySSH(t *testing.T, pin string, meanwhile func()) bool {
 	return err == nil && who == "alice"
 }
 
-// TestLogins: alice logs in through each program, with a wrong PIN and the right one, over each daemon.
-// The card sees the PINs that were typed, and is locked afterwards.
+// TestLogins: alice logs in through each program, with a wrong PIN and the right one, over each
+// daemon. The card sees the PINs that were typed, and is locked afterwards.
 func TestLogins(t *testing.T) {
 	for _, column := range []struct {
 		name     string
@@ -114,10 +116,11 @@ func (h host) logIn(t *testing.T, typed string) {
 	t.Logf("mapped into the worker: %s", strings.Join(mapped, " "))
 }
 
-// theWorker waits until there is one worker only: that of a login that was given up takes a moment to end.
+// theWorker waits until there is one worker only: that of a login that was given up takes a moment
+// to end.
 func theWorker() (pid int, err error) {
 	var all []int
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(pause) {
 		if all, err = processes(launcher); err == nil && len(all) == 1 {
 			return all[0], nil
 		}
