@@ -194,40 +194,54 @@ func (p *desktop) end(t *testing.T) {
 	}
 }
 
+// queue is logins of alice's that have read the card and been asked for the PIN. Each types it when
+// its turn is closed.
+type queue struct {
+	turn []chan struct{}
+	errs []error // when all have ended
+	all  sync.WaitGroup
+
+	mu     sync.Mutex
+	served []int // in the order in which they sent the PIN
+}
+
+// queue starts so many logins, and returns when all have been asked.
+func (d *Desk) queue(ctx context.Context, length int) *queue {
+	q := &queue{errs: make([]error, length)}
+	asked := make(chan struct{}, length)
+	for i := range length {
+		q.turn = append(q.turn, make(chan struct{}))
+		typed := false // only this login looks at it
+		login := Login{
+			User: "alice",
+			Asked: func() {
+				asked <- struct{}{}
+				<-q.turn[i]
+				typed = true
+			},
+			Trace: func(call string) {
+				if call == "VERIFY" && typed { // an empty one is before
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					q.served = append(q.served, i)
+				}
+			},
+		}
+		q.all.Go(func() { q.errs[i] = d.LogIn(ctx, login) })
+	}
+	for range length {
+		<-asked
+	}
+	return q
+}
+
 // TestFirstComeFirstServed: those who wait for another program's transaction get the card in the
 // order in which they came.
 func TestFirstComeFirstServed(t *testing.T) {
 	const crowd = 12
 	d := New(t, 1, Options{})
 	card := d.insertAlice(t, 0, simcard.Options{})
-	ctx := within(t)
-
-	// All have read the card, and are asked for the PIN.
-	var mu sync.Mutex
-	var served []int
-	asked := make(chan struct{}, crowd)
-	turn := make([]chan struct{}, crowd)
-	errs := make([]error, crowd)
-	var all sync.WaitGroup
-	for i := range crowd {
-		turn[i] = make(chan struct{})
-		all.Go(func() {
-			errs[i] = d.LogIn(ctx, Login{
-				User:  "alice",
-				Asked: func() { asked <- struct{}{}; <-turn[i] },
-				Trace: func(call string) {
-					if call == "VERIFY" {
-						mu.Lock()
-						defer mu.Unlock()
-						served = append(served, i)
-					}
-				},
-			})
-		})
-	}
-	for range crowd {
-		<-asked
-	}
+	q := d.queue(within(t), crowd)
 
 	// They type it one after the other, while another program has the card.
 	holder := d.desktop(t, 0)
@@ -235,12 +249,9 @@ func TestFirstComeFirstServed(t *testing.T) {
 	if err := holder.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	served = nil // an empty VERIFY is one too
-	mu.Unlock()
 	var came []int
 	for i := range crowd {
-		close(turn[i])
+		close(q.turn[i])
 		came = append(came, i)
 		eventually(t, "the next to wait", func() bool {
 			return len(d.Manager().ReaderStatus()[0].Waiting) == i+1
@@ -249,12 +260,13 @@ func TestFirstComeFirstServed(t *testing.T) {
 	if err := holder.EndTransaction(pcsc.LeaveCard); err != nil {
 		t.Fatal(err)
 	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+
+	q.all.Wait()
+	if err := errors.Join(q.errs...); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(served, came) {
-		t.Errorf("served in the order %v", served)
+	if !slices.Equal(q.served, came) {
+		t.Errorf("served in the order %v", q.served)
 	}
 	if n := card.Verifies(); n != crowd {
 		t.Errorf("%d PINs at the card", n)
