@@ -243,7 +243,7 @@ func TestScdaemonKeepsTheCard(t *testing.T) {
 
 		before := card.Verifies()
 		err := d.LogIn(ctx, Login{User: "alice"})
-		if err == nil || !strings.Contains(err.Error(), "another program keeps the card") {
+		if err == nil || !strings.Contains(err.Error(), "Error 2404") {
 			t.Fatalf("the login that scdaemon keeps out: %v", err)
 		}
 		if card.Verifies() != before {
