@@ -144,6 +144,9 @@ bench-pcsc: deps build ## our PC/SC daemon against Debian's pcscd, through the s
 soak: deps toolchain ## 200 PC/SC clients on 4 readers for SOAKTIME (30m): transactions, kills, removals, restarts of the daemon
 	PCSC_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout 0 ./test/pcsc/soak
 
+soak-login: deps toolchain ## 1,000 logins on different cards, 50 at once on one, 200 rounds beside other programs (30 minutes)
+	DESK_LOGINS=1000 DESK_CROWD=50 DESK_ROUNDS=200 $(GO) test -count=1 -v -timeout 0 ./test/desk
+
 fuzz: deps toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
 

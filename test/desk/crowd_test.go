@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/models"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
@@ -56,7 +58,8 @@ func (d *Desk) visitors(ctx context.Context, place, logins int) error {
 			return fmt.Errorf("%s: %w", user, err)
 		}
 		if n := card.Verifies(); n != 1 || card.Unlocked() {
-			return fmt.Errorf("%s: %d PINs at the card, unlocked afterwards: %v", user, n, card.Unlocked())
+			return fmt.Errorf("%s: %d PINs at the card, unlocked afterwards: %v",
+				user, n, card.Unlocked())
 		}
 		r.Remove()
 		if err := d.AwaitCard(ctx, r, false); err != nil {
@@ -66,14 +69,15 @@ func (d *Desk) visitors(ctx context.Context, place, logins int) error {
 	return nil
 }
 
-// TestManyCards: people log in one after the other, and at four readers at once, each with another card.
-// Nobody is refused, and nothing is left behind.
+// TestManyCards: people log in one after the other, and at four readers at once, each with another
+// card. Nobody is refused, and nothing is left behind.
 func TestManyCards(t *testing.T) {
 	total := count(t, "DESK_LOGINS", 40)
 	for _, readers := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d readers", readers), func(t *testing.T) {
 			d := New(t, readers, Options{})
-			ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(total)*time.Second)
+			limit := patience + time.Duration(total)*time.Second
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if err := d.everywhere(ctx, 4); err != nil { // what is made once, is made
 				t.Fatal(err)
@@ -84,7 +88,8 @@ func TestManyCards(t *testing.T) {
 				t.Fatal(err)
 			}
 			spent := time.Since(began)
-			t.Logf("%d logins in %v: %.0f a second", total, spent.Round(time.Millisecond), float64(total)/spent.Seconds())
+			t.Logf("%d logins in %v: %.0f a second",
+				total, spent.Round(time.Millisecond), float64(total)/spent.Seconds())
 			take(t).notMoreThan(t, before)
 		})
 	}
@@ -115,11 +120,30 @@ func (d *Desk) insertAlice(t *testing.T, place int, o simcard.Options) *simcard.
 	return card
 }
 
-// TestFiftyAtOnce: alice's card serves fifty logins that begin at the same time.
-func TestFiftyAtOnce(t *testing.T) {
-	const crowd = 50
+// TestManyAtOnce: alice's card serves a crowd of logins that begin at the same time; `make
+// soak-login` has the crowd at cards, too, that take their time.
+func TestManyAtOnce(t *testing.T) {
+	crowd := count(t, "DESK_CROWD", 50)
+	t.Run("an instant card", func(t *testing.T) { manyAtOnce(t, crowd, simcard.Options{}) })
+	if os.Getenv("DESK_CROWD") == "" {
+		return
+	}
+	for _, name := range []string{"yubikey5", "contact"} {
+		t.Run(name, func(t *testing.T) {
+			profile, err := models.FindProfile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			manyAtOnce(t, crowd, simcard.Options{ATR: profile.ATR, Pace: profile.Pace})
+		})
+	}
+}
+
+// manyAtOnce has a crowd twice, the first time for what is made once.
+func manyAtOnce(t *testing.T, crowd int, o simcard.Options) {
+	t.Helper()
 	d := New(t, 1, Options{})
-	card := d.insertAlice(t, 0, simcard.Options{})
+	card := d.insertAlice(t, 0, o)
 	ctx := within(t)
 	rush := func() {
 		t.Helper()
@@ -170,40 +194,54 @@ func (p *desktop) end(t *testing.T) {
 	}
 }
 
-// TestFirstComeFirstServed: those who wait for another program's transaction get the card in the order
-// in which they came.
+// queue is logins of alice's that have read the card and been asked for the PIN. Each types it when
+// its turn is closed.
+type queue struct {
+	turn []chan struct{}
+	errs []error // when all have ended
+	all  sync.WaitGroup
+
+	mu     sync.Mutex
+	served []int // in the order in which they sent the PIN
+}
+
+// queue starts so many logins, and returns when all have been asked.
+func (d *Desk) queue(ctx context.Context, length int) *queue {
+	q := &queue{errs: make([]error, length)}
+	asked := make(chan struct{}, length)
+	for i := range length {
+		q.turn = append(q.turn, make(chan struct{}))
+		typed := false // only this login looks at it
+		login := Login{
+			User: "alice",
+			Asked: func() {
+				asked <- struct{}{}
+				<-q.turn[i]
+				typed = true
+			},
+			Trace: func(call string) {
+				if call == "VERIFY" && typed { // an empty one is before
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					q.served = append(q.served, i)
+				}
+			},
+		}
+		q.all.Go(func() { q.errs[i] = d.LogIn(ctx, login) })
+	}
+	for range length {
+		<-asked
+	}
+	return q
+}
+
+// TestFirstComeFirstServed: those who wait for another program's transaction get the card in the
+// order in which they came.
 func TestFirstComeFirstServed(t *testing.T) {
 	const crowd = 12
 	d := New(t, 1, Options{})
 	card := d.insertAlice(t, 0, simcard.Options{})
-	ctx := within(t)
-
-	// All have read the card, and are asked for the PIN.
-	var mu sync.Mutex
-	var served []int
-	asked := make(chan struct{}, crowd)
-	turn := make([]chan struct{}, crowd)
-	errs := make([]error, crowd)
-	var all sync.WaitGroup
-	for i := range crowd {
-		turn[i] = make(chan struct{})
-		all.Go(func() {
-			errs[i] = d.LogIn(ctx, Login{
-				User:  "alice",
-				Asked: func() { asked <- struct{}{}; <-turn[i] },
-				Trace: func(call string) {
-					if call == "VERIFY" {
-						mu.Lock()
-						defer mu.Unlock()
-						served = append(served, i)
-					}
-				},
-			})
-		})
-	}
-	for range crowd {
-		<-asked
-	}
+	q := d.queue(within(t), crowd)
 
 	// They type it one after the other, while another program has the card.
 	holder := d.desktop(t, 0)
@@ -211,12 +249,9 @@ func TestFirstComeFirstServed(t *testing.T) {
 	if err := holder.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	served = nil // an empty VERIFY is one too
-	mu.Unlock()
 	var came []int
 	for i := range crowd {
-		close(turn[i])
+		close(q.turn[i])
 		came = append(came, i)
 		eventually(t, "the next to wait", func() bool {
 			return len(d.Manager().ReaderStatus()[0].Waiting) == i+1
@@ -225,20 +260,21 @@ func TestFirstComeFirstServed(t *testing.T) {
 	if err := holder.EndTransaction(pcsc.LeaveCard); err != nil {
 		t.Fatal(err)
 	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
+
+	q.all.Wait()
+	if err := errors.Join(q.errs...); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(served, came) {
-		t.Errorf("served in the order %v", served)
+	if !slices.Equal(q.served, came) {
+		t.Errorf("served in the order %v", q.served)
 	}
 	if n := card.Verifies(); n != crowd {
 		t.Errorf("%d PINs at the card", n)
 	}
 }
 
-// TestAnotherReaderHangs: the card in another reader never answers. The login ends all the same, whether
-// its own reader is configured or not.
+// TestAnotherReaderHangs: the card in another reader never answers. The login ends all the same,
+// whether its own reader is configured or not.
 func TestAnotherReaderHangs(t *testing.T) {
 	d := New(t, 2, Options{})
 	card := d.insertAlice(t, 0, simcard.Options{})
@@ -265,8 +301,9 @@ func TestAnotherReaderHangs(t *testing.T) {
 	}
 }
 
-// TestSharedConnectionAllDay: a desktop program holds a shared connection and sends one command after the
-// other. A login waits for the command that is under way, and no other comes before it is through.
+// TestSharedConnectionAllDay: a desktop program holds a shared connection and sends one command
+// after the other. A login waits for the command that is under way, and no other comes before it is
+// through.
 func TestSharedConnectionAllDay(t *testing.T) {
 	const foreign = 0xCA // GET DATA in another form than PIV's
 	d := New(t, 1, Options{})
@@ -299,7 +336,8 @@ func TestSharedConnectionAllDay(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.LogIn(within(t), Login{User: "alice"}) }()
 	eventually(t, "the login to have the card", func() bool {
-		return slices.ContainsFunc(d.Manager().ReaderStatus()[0].Connections, func(c resmgr.ConnectionStatus) bool {
+		connections := d.Manager().ReaderStatus()[0].Connections
+		return slices.ContainsFunc(connections, func(c resmgr.ConnectionStatus) bool {
 			return c.Mode == "transaction"
 		})
 	})
@@ -336,9 +374,10 @@ func (p *desktop) repeat(stop <-chan struct{}, command []byte) error {
 	}
 }
 
-// whole says what is wrong with the order in which commands came to the card. The login comes right behind
-// the program's command that was under way, and from its last SELECT on, behind which stand the PIN and
-// the signature, to its last VERIFY, which locks the card again, the card is the login's alone.
+// whole says what is wrong with the order in which commands came to the card. The login comes right
+// behind the program's command that was under way, and from its last SELECT on, behind which stand
+// the PIN and the signature, to its last VERIFY, which locks the card again, the card is the
+// login's alone.
 func whole(order []string) string {
 	if len(order) < 2 || order[0] != "CA" || order[1] != "A4" {
 		return "the login did not come right behind the command that was under way"

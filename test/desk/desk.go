@@ -1,6 +1,7 @@
-// Package desk is a machine's readers and the logins at them, in one process: our daemon at a socket of
-// its own over simulated readers, and package login with the built-in card over that socket. What it
-// leaves out is libpam, the worker and USB; so a login takes milliseconds, and thousands can be had.
+// Package desk is a machine's readers and the logins at them, in one process: our daemon at a
+// socket of its own over simulated readers, and package login with the built-in card over that
+// socket. What it leaves out is libpam, the worker and USB; so a login takes milliseconds, and
+// thousands can be had.
 package desk
 
 import (
@@ -89,7 +90,8 @@ func New(t testing.TB, readers int, o Options) *Desk {
 		hardware = append(hardware, pcsctest.Reader{
 			ID: fmt.Sprint(i), Product: product, Slots: []*pcsctest.Slot{slot},
 		})
-		d.Readers = append(d.Readers, Reader{Name: fmt.Sprintf("%s %02d 00", product, i), Slot: slot})
+		name := fmt.Sprintf("%s %02d 00", product, i)
+		d.Readers = append(d.Readers, Reader{Name: name, Slot: slot})
 	}
 	d.start(t, hardware, o)
 	return d
@@ -108,14 +110,17 @@ func (d *Desk) furnish() error {
 // start runs the daemon until the test ends.
 func (d *Desk) start(t testing.TB, hardware []pcsctest.Reader, o Options) {
 	t.Helper()
-	plug := func(ctx context.Context, m *resmgr.Manager, _ string, _ *slog.Logger) (<-chan error, error) {
+	plug := func(
+		ctx context.Context, m *resmgr.Manager, _ string, _ *slog.Logger,
+	) (<-chan error, error) {
 		d.manager = m
 		return resmgr.Plug(ctx, m, pcsctest.NewDriver(hardware...)), nil
 	}
 	ready := make(chan struct{})
+	args := append([]string{"--foreground", "--disable-polkit", "--socket", d.Socket}, o.Flags...)
 	p := &daemon.Program{
 		Name:    "pcscd",
-		Args:    append([]string{"--foreground", "--disable-polkit", "--socket", d.Socket}, o.Flags...),
+		Args:    args,
 		Env:     func(string) string { return "" },
 		Stdout:  &d.log,
 		Stderr:  &d.log,
@@ -170,7 +175,8 @@ func (d *Desk) AwaitCard(ctx context.Context, r Reader, present bool) error {
 		}
 		// Its ATR comes with power, or the word that it is mute.
 		state := states[0].EventState
-		if there := state&pcsc.StatePresent != 0; there == present && (!there || len(states[0].ATR) > 0) {
+		there := state&pcsc.StatePresent != 0
+		if there == present && (!there || len(states[0].ATR) > 0) {
 			return nil
 		}
 		states[0].CurrentState = state &^ pcsc.StateChanged

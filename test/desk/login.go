@@ -26,7 +26,7 @@ type Login struct {
 	Reader string // its name, of the only reader in which the card may be; "" is any
 
 	Cached bool              // certificates are remembered from login to login
-	Asked  func()            // called when the user is asked for the PIN, before he answers; nil is nothing
+	Asked  func()            // called when the PIN is asked for, before the answer; nil is nothing
 	Trace  func(call string) // told of each call to the card before it begins; nil is nothing
 }
 

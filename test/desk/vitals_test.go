@@ -66,7 +66,8 @@ func settled(t *testing.T) vitals {
 	return last
 }
 
-// heapGrowth is what the heap may grow by in any number of logins: pools, and what the runtime keeps.
+// heapGrowth is what the heap may grow by in any number of logins: pools, and what the runtime
+// keeps.
 const heapGrowth = 8 << 20
 
 // notMoreThan waits until no more is used than before.
@@ -81,7 +82,8 @@ func (v vitals) notMoreThan(t *testing.T, before vitals) {
 		}
 		if time.Now().After(until) {
 			stacks := make([]byte, 1<<20)
-			t.Fatalf("leaks: before %+v, after %+v\n%s", before, v, stacks[:runtime.Stack(stacks, true)])
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			t.Fatalf("leaks: before %+v, after %+v\n%s", before, v, stacks)
 		}
 		v = take(t)
 	}

@@ -9,11 +9,12 @@ import (
 	"pam_pkcs11/internal/simcard/models"
 )
 
-// openPGPAID begins the identifiers of OpenPGP cards (OpenPGP smart card application 3.4, section 4.2.1).
+// openPGPAID begins the identifiers of OpenPGP cards (OpenPGP smart card application 3.4, section
+// 4.2.1).
 var openPGPAID = []byte{0xD2, 0x76, 0x00, 0x01, 0x24, 0x01}
 
-// yubiKey is a PIV card with the OpenPGP applet beside it, as much of it as gpg's scdaemon asks for:
-// data objects, and no key. Like a YubiKey it answers SELECT without Le with all there is.
+// yubiKey is a PIV card with the OpenPGP applet beside it, as much of it as gpg's scdaemon asks
+// for: data objects, and no key. Like a YubiKey it answers SELECT without Le with all there is.
 type yubiKey struct {
 	*simcard.Card
 
@@ -28,7 +29,11 @@ func yubiKeyOptions() simcard.Options {
 		ATR:    models.ATRYubiKey5,
 		Select: simcard.SelectRules{AbsentDeselects: true, Template: simcard.APTBare},
 		PINs:   simcard.PINRules{AnyBytes: true},
-		Yubico: &simcard.Yubico{Version: [3]byte{5, 4, 3}, Serial: 7654321, Metadata: simcard.MetadataFull},
+		Yubico: &simcard.Yubico{
+			Version:  [3]byte{5, 4, 3},
+			Serial:   7654321,
+			Metadata: simcard.MetadataFull,
+		},
 	}
 }
 
@@ -78,14 +83,15 @@ func (y *yubiKey) Transmit(command []byte) ([]byte, error) {
 	return []byte{0x6D, 0x00}, nil
 }
 
-// openPGPObject answers GET DATA (section 4.4.1): a card of Yubico's without keys, whose holder has no
-// name.
+// openPGPObject answers GET DATA (section 4.4.1): a card of Yubico's without keys, whose holder has
+// no name.
 func openPGPObject(tag uint16) []byte {
 	tlv := func(tag uint32, parts ...[]byte) []byte {
 		return iso7816.AppendTLV(nil, tag, bytes.Join(parts, nil))
 	}
 	rsa2048 := []byte{0x01, 0x08, 0x00, 0x00, 0x11, 0x00}
-	aid := append(bytes.Clone(openPGPAID), 0x03, 0x04, 0x00, 0x06, 0x07, 0x65, 0x43, 0x21, 0x00, 0x00)
+	aid := append(bytes.Clone(openPGPAID),
+		0x03, 0x04, 0x00, 0x06, 0x07, 0x65, 0x43, 0x21, 0x00, 0x00)
 	history := []byte{0x00, 0x73, 0x00, 0x00, 0xE0, 0x05, 0x90, 0x00}
 	capabilities := []byte{0x20, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0xFF, 0x00, 0x00}
 	pins := []byte{0x00, 0x7F, 0x7F, 0x7F, 0x03, 0x00, 0x03}
@@ -106,7 +112,8 @@ func openPGPObject(tag uint16) []byte {
 	case 0x006E:
 		data = tlv(0x6E, tlv(0x4F, aid), tlv(0x5F52, history), tlv(0x73,
 			tlv(0xC0, capabilities), tlv(0xC1, rsa2048), tlv(0xC2, rsa2048), tlv(0xC3, rsa2048),
-			tlv(0xC4, pins), tlv(0xC5, make([]byte, 60)), tlv(0xC6, make([]byte, 60)), tlv(0xCD, make([]byte, 12))))
+			tlv(0xC4, pins), tlv(0xC5, make([]byte, 60)), tlv(0xC6, make([]byte, 60)),
+			tlv(0xCD, make([]byte, 12))))
 	default:
 		return []byte{0x6A, 0x88}
 	}

@@ -9,8 +9,9 @@ import (
 	"pam_pkcs11/pcsc"
 )
 
-// TestQEMUsCardHasNoPIV is why the card of the logins is not QEMU's: it knows no SELECT of PIV, in no form,
-// and its applets none of PIV's commands. It comes before TestLogins, which takes Debian's pcscd away.
+// TestQEMUsCardHasNoPIV is why the card of the logins is not QEMU's: it knows no SELECT of PIV, in
+// no form, and its applets none of PIV's commands. It comes before TestLogins, which takes Debian's
+// pcscd away.
 func TestQEMUsCardHasNoPIV(t *testing.T) {
 	defer startDaemon(t)()
 	c, err := pcsc.NewContext(pcsc.NewClient(pcsc.DefaultSocket))
@@ -24,7 +25,8 @@ func TestQEMUsCardHasNoPIV(t *testing.T) {
 	}
 	var card *pcsc.Card
 	for _, name := range names {
-		if strings.Contains(name, "QEMU") || strings.Contains(name, "433-Swap") { // as libccid and we call it
+		// It has the numbers of a reader of Gemalto's, whose name libccid knows.
+		if strings.Contains(name, "QEMU") || strings.Contains(name, "433-Swap") {
 			if card, err = c.Connect(name, pcsc.ShareShared, pcsc.ProtocolAny); err != nil {
 				t.Fatal(err)
 			}

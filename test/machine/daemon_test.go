@@ -24,8 +24,8 @@ import (
 // readerName begins the name of alice's reader.
 const readerName = "Gemalto PC Twin Reader"
 
-// startDaemon starts the machine's pcscd, whose it may be, and waits until it shows alice's card. The
-// answer ends it.
+// startDaemon starts the machine's pcscd, whose it may be, and waits until it shows alice's card.
+// The answer ends it.
 func startDaemon(t *testing.T) (stop func()) {
 	t.Helper()
 	var said bytes.Buffer
@@ -41,7 +41,7 @@ func startDaemon(t *testing.T) (stop func()) {
 		timer.Stop()
 	}
 	var err error
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(pause) {
 		if err = seesCard(); err == nil {
 			return stop
 		}
@@ -116,7 +116,8 @@ func noBundled(t *testing.T) {
 	}
 }
 
-// oneBundled: all logins have had one daemon. It is nobody's child, and its socket is for root alone.
+// oneBundled: all logins have had one daemon. It is nobody's child, and its socket is for root
+// alone.
 func oneBundled(t *testing.T) {
 	all, err := processes(bundledProgram)
 	if err != nil || len(all) != 1 {
@@ -136,14 +137,17 @@ func oneBundled(t *testing.T) {
 }
 
 // foreign are names of files of other programs for smart cards.
-var foreign = regexp.MustCompile(`^(pcscd|libpcsclite.*|libpcscspy.*|libccid.*|.*ccid.*\.bundle|opensc.*|libopensc.*|onepin-opensc.*|` +
-	`pkcs11-spy\.so|pkcs1[15]-tool|piv-tool|libykpiv.*|libykcs11.*|libsofthsm.*|libvpcd.*|libifd.*)$`)
+var foreign = regexp.MustCompile(`^(pcscd|libpcsclite.*|libpcscspy.*|libccid.*|.*ccid.*\.bundle` +
+	`|opensc.*|libopensc.*|onepin-opensc.*|pkcs11-spy\.so|pkcs1[15]-tool|piv-tool` +
+	`|libykpiv.*|libykcs11.*|libsofthsm.*|libvpcd.*|libifd.*)$`)
 
-// removeForeign takes every other program for smart cards out of the machine, and every daemon but the
-// bundled one, from where Debian has programs and libraries. It returns what it has taken.
+// removeForeign takes every other program for smart cards out of the machine, and every daemon but
+// the bundled one, from where Debian has programs and libraries. It returns what it has taken.
 func removeForeign() (gone []string, err error) {
 	libraries, err := filepath.Glob("/usr/lib/*-linux-gnu*")
-	for _, dir := range append(libraries, "/usr/bin", "/usr/sbin", "/usr/lib/pcsc", "/usr/lib/softhsm", "/usr/libexec") {
+	dirs := append(libraries,
+		"/usr/bin", "/usr/sbin", "/usr/lib/pcsc", "/usr/lib/softhsm", "/usr/libexec")
+	for _, dir := range dirs {
 		walked := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist):

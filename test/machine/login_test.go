@@ -3,9 +3,11 @@
 package machine
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"pam_pkcs11/test/hosts/program"
 	"pam_pkcs11/test/scene"
@@ -45,7 +47,8 @@ func byLogin(t *testing.T, pin string, meanwhile func()) bool {
 }
 
 func bySudo(t *testing.T, pin string, meanwhile func()) bool {
-	p := program.OnTerminal(t, patience, aliceID, nil, "/usr/bin/sudo", "-k", "/bin/sh", "-c", "echo I am $(id -un)")
+	p := program.OnTerminal(t, patience, aliceID, nil,
+		"/usr/bin/sudo", "-k", "/bin/sh", "-c", "echo I am $(id -un)")
 	answerPIN(p, pin, meanwhile)
 	in := p.ExpectOne("I am root", "incorrect password") == "I am root"
 	p.Wait()
@@ -53,7 +56,8 @@ func bySudo(t *testing.T, pin string, meanwhile func()) bool {
 }
 
 func bySSH(t *testing.T, pin string, meanwhile func()) bool {
-	server := program.StartSSHD(t, patience, "keyboard-interactive", filepath.Join(t.TempDir(), "users"))
+	users := filepath.Join(t.TempDir(), "users")
+	server := program.StartSSHD(t, patience, "keyboard-interactive", users)
 	who, err := server.LogIn("alice", program.KeyboardWhile(pin, meanwhile))
 	if err != nil {
 		t.Logf("ssh: %v", err)
@@ -61,8 +65,8 @@ func bySSH(t *testing.T, pin string, meanwhile func()) bool {
 	return err == nil && who == "alice"
 }
 
-// TestLogins: alice logs in through each program, with a wrong PIN and the right one, over each daemon.
-// The card sees the PINs that were typed, and is locked afterwards.
+// TestLogins: alice logs in through each program, with a wrong PIN and the right one, over each
+// daemon. The card sees the PINs that were typed, and is locked afterwards.
 func TestLogins(t *testing.T) {
 	for _, column := range []struct {
 		name     string
@@ -92,12 +96,11 @@ func (h host) logIn(t *testing.T, typed string) {
 	before := card.Verifies()
 	var mapped []string
 	in := h.enter(t, typed, func() {
-		workers, err := processes(launcher)
-		if err != nil || len(workers) != 1 {
-			t.Errorf("the workers are %v (%v)", workers, err)
-			return
+		worker, err := theWorker()
+		if err == nil {
+			mapped, err = scene.MappedFiles(worker)
 		}
-		if mapped, err = scene.MappedFiles(workers[0]); err != nil {
+		if err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,6 +114,18 @@ func (h host) logIn(t *testing.T, typed string) {
 		t.Errorf("strange is %q of what is mapped into the worker: %q", strange, mapped)
 	}
 	t.Logf("mapped into the worker: %s", strings.Join(mapped, " "))
+}
+
+// theWorker waits until there is one worker only: that of a login that was given up takes a moment
+// to end.
+func theWorker() (pid int, err error) {
+	var all []int
+	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(pause) {
+		if all, err = processes(launcher); err == nil && len(all) == 1 {
+			return all[0], nil
+		}
+	}
+	return 0, fmt.Errorf("the workers are %v (%v)", all, err)
 }
 
 // startSystem has a pcscd on the system's socket, Debian's or ours, until the test ends.

@@ -27,9 +27,10 @@ const (
 	wrongPIN = "271829"
 	aliceID  = 64001
 
-	// patience is how long a program may take to say the next thing: the processor is emulated, and may
-	// have to wait for a real one.
+	// patience is how long a program may take to say the next thing: the processor is emulated, and
+	// may have to wait for a real one.
 	patience = 5 * time.Minute
+	pause    = 50 * time.Millisecond // between two looks
 )
 
 // machine is what the tests log in to. It is furnished once and is the virtual machine's.
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (int, error) {
 	if os.Getenv("PAM_PKCS11_TEST_USB_VM") == "" || theMachine.installed == "" {
-		return 1, errors.New("these tests change the machine's passwords, and run in a virtual one: make test-vm")
+		return 1, errors.New("these tests change the machine's passwords: make test-vm has a virtual one")
 	}
 	if err := theMachine.furnish(); err != nil {
 		return 1, err
@@ -95,26 +96,30 @@ func (m *machine) furnish() error {
 	}
 
 	var errs []error
+	const sudoers = "\nDefaults !lecture, passwd_tries=1, timestamp_timeout=0\nalice ALL=(ALL:ALL) ALL\n"
 	for name, text := range map[string]string{
 		"passwd":  fmt.Sprintf("alice:x:%[1]d:%[1]d::/home/alice:/bin/sh\n", aliceID),
 		"shadow":  "alice:!:20000:0:99999:7:::\n",
 		"group":   fmt.Sprintf("alice:x:%d:\n", aliceID),
-		"sudoers": "\nDefaults !lecture, passwd_tries=1, timestamp_timeout=0\nalice ALL=(ALL:ALL) ALL\n",
+		"sudoers": sudoers,
 	} {
 		errs = append(errs, appendTo(filepath.Join("/etc", name), text))
 	}
 	for service, arguments := range map[string]string{
 		"login": "", "sudo": "", "sshd": " config_file=/etc/pam_pkcs11/ssh.conf",
 	} {
-		errs = append(errs, os.WriteFile("/etc/pam.d/"+service, []byte("auth required pam_pkcs11.so"+arguments+
-			"\naccount required pam_permit.so\nsession required pam_permit.so\n"), 0o644))
+		text := "auth required pam_pkcs11.so" + arguments +
+			"\naccount required pam_permit.so\nsession required pam_permit.so\n"
+		errs = append(errs, os.WriteFile("/etc/pam.d/"+service, []byte(text), 0o644))
 	}
 	return errors.Join(append(errs,
-		os.Mkdir("/home/alice", 0o755), os.Chown("/home/alice", aliceID, aliceID), os.MkdirAll("/run/sshd", 0o755),
+		os.Mkdir("/home/alice", 0o755), os.Chown("/home/alice", aliceID, aliceID),
+		os.MkdirAll("/run/sshd", 0o755),
 		os.WriteFile("/etc/pam_pkcs11/cacerts/ca.pem", ca.PEM(), 0o644))...)
 }
 
-// configure says where the readers are (card_access). Only sshd's file lets logins in from elsewhere.
+// configure says where the readers are (card_access). Only sshd's file lets logins in from
+// elsewhere.
 func configure(access string) error {
 	const text = `pam_pkcs11 {
   use_pkcs11_module = builtin;
@@ -127,15 +132,17 @@ func configure(access string) error {
   }
 }
 `
+	local, remote := fmt.Appendf(nil, text, "refuse", access), fmt.Appendf(nil, text, "allow", access)
 	return errors.Join(
-		os.WriteFile("/etc/pam_pkcs11/pam_pkcs11.conf", fmt.Appendf(nil, text, "refuse", access), 0o644),
-		os.WriteFile("/etc/pam_pkcs11/ssh.conf", fmt.Appendf(nil, text, "allow", access), 0o644))
+		os.WriteFile("/etc/pam_pkcs11/pam_pkcs11.conf", local, 0o644),
+		os.WriteFile("/etc/pam_pkcs11/ssh.conf", remote, 0o644))
 }
 
 // install lays over the machine what one of the two makes, "login" or "daemon", has made.
 func (m *machine) install(part string) error {
 	from := filepath.Join(m.installed, part)
-	out, err := exec.Command("cp", "-r", "--remove-destination", "--preserve=mode", from+"/.", "/").CombinedOutput()
+	cmd := exec.Command("cp", "-r", "--remove-destination", "--preserve=mode", from+"/.", "/")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("installing %s: %w: %s", part, err, out)
 	}

@@ -34,8 +34,8 @@ type SSHD struct {
 	said     chan []string // all of its log, when it has ended
 }
 
-// StartSSHD starts Debian's sshd with the given AuthenticationMethods and waits until it listens. The
-// file users gets the key with which every user may log in; they must be able to read it.
+// StartSSHD starts Debian's sshd with the given AuthenticationMethods and waits until it listens.
+// The file users gets the key with which every user may log in; they must be able to read it.
 func StartSSHD(t *testing.T, patience time.Duration, methods, users string) *SSHD {
 	t.Helper()
 	dir := t.TempDir()
@@ -53,8 +53,10 @@ func StartSSHD(t *testing.T, patience time.Duration, methods, users string) *SSH
 	}
 	key, conf := filepath.Join(dir, "key"), filepath.Join(dir, "sshd_config")
 	address, port, _ := net.SplitHostPort(sshAddress)
-	text := fmt.Sprintf("ListenAddress %s\nPort %s\nHostKey %s\nPidFile none\nUsePAM yes\nPasswordAuthentication yes\n"+
-		"KbdInteractiveAuthentication yes\nAuthorizedKeysFile %s\nStrictModes no\nAuthenticationMethods %s\nLoginGraceTime %d\nUseDNS no\nLogLevel VERBOSE\n",
+	text := fmt.Sprintf("ListenAddress %s\nPort %s\nHostKey %s\nPidFile none\nUsePAM yes\n"+
+		"PasswordAuthentication yes\nKbdInteractiveAuthentication yes\n"+
+		"AuthorizedKeysFile %s\nStrictModes no\nAuthenticationMethods %s\n"+
+		"LoginGraceTime %d\nUseDNS no\nLogLevel VERBOSE\n",
 		address, port, key, users, methods, int(patience.Seconds())+10)
 	err = errors.Join(
 		os.WriteFile(key, pem.EncodeToMemory(block), 0o600),
@@ -131,7 +133,11 @@ func (s *SSHD) LogIn(user string, methods ...ssh.AuthMethod) (string, error) {
 	if err := connection.SetDeadline(time.Now().Add(2 * s.patience)); err != nil {
 		return "", err
 	}
-	config := &ssh.ClientConfig{User: user, Auth: methods, HostKeyCallback: ssh.FixedHostKey(s.Key.PublicKey())}
+	config := &ssh.ClientConfig{
+		User:            user,
+		Auth:            methods,
+		HostKeyCallback: ssh.FixedHostKey(s.Key.PublicKey()),
+	}
 	transport, channels, requests, err := ssh.NewClientConn(connection, sshAddress, config)
 	if err != nil {
 		return "", err
@@ -151,7 +157,7 @@ func Keyboard(answer string) ssh.AuthMethod { return KeyboardWhile(answer, func(
 
 // KeyboardWhile is Keyboard that calls a function before each answer.
 func KeyboardWhile(answer string, meanwhile func()) ssh.AuthMethod {
-	return ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
+	challenge := func(_, _ string, questions []string, echos []bool) ([]string, error) {
 		answers := make([]string, len(questions))
 		for i := range questions {
 			if !echos[i] {
@@ -160,5 +166,6 @@ func KeyboardWhile(answer string, meanwhile func()) ssh.AuthMethod {
 			}
 		}
 		return answers, nil
-	})
+	}
+	return ssh.KeyboardInteractive(challenge)
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package program starts the programs that ask PAM, for tests: one on a terminal of its own with somebody
-// typing, and OpenSSH's server with a client.
+// Package program starts the programs that ask PAM, for tests: one on a terminal of its own with
+// somebody typing, and OpenSSH's server with a client.
 package program
 
 import (
@@ -42,7 +42,12 @@ func OnTerminal(
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.Dir = "/"
 	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=dumb"}, env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0, Credential: &syscall.Credential{Uid: id, Gid: id}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true,
+		Setctty:    true,
+		Ctty:       0,
+		Credential: &syscall.Credential{Uid: id, Gid: id},
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +57,8 @@ func OnTerminal(
 	return p
 }
 
-// openTerminal returns both ends of a new pseudo terminal whose user end belongs to the user with that id.
+// openTerminal returns both ends of a new pseudo terminal whose user end belongs to the user with
+// that id.
 func openTerminal(t *testing.T, id uint32) (master, slave *os.File) {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
