@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -151,7 +152,7 @@ func (b *cardBench) oldStack(name string, p models.Profile, key *testca.Key) (*s
 	if err != nil {
 		return nil, err
 	}
-	stock, err := pcsctest.StartStock(dir, config, os.Stderr)
+	stock, err := pcsctest.StartStock(dir, config, io.Discard)
 	if err != nil {
 		return nil, err
 	}

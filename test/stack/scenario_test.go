@@ -16,6 +16,7 @@ import (
 	"pam_pkcs11/internal/simcard/models"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/piv"
 	"pam_pkcs11/test/rig"
 	"pam_pkcs11/token"
@@ -304,24 +305,18 @@ func secretOf(t *testing.T, s string) *secret.PIN {
 	return p
 }
 
-// verified has another program verify the PIN, and keep its connection until done is called.
+// verified has another program verify the PIN, and stay connected until done is called.
 func (r *testRig) verified() (done func()) {
 	r.t.Helper()
-	c := r.client()
-	card, err := c.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
+	other, err := pcsctest.NewOther(pcsc.NewClient(r.Socket), rig.ReaderName)
+	if err == nil {
+		err = other.Do("verify " + pin)
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for _, command := range [][]byte{
-		{0x00, 0xA4, 0x04, 0x00, 0x09, 0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00},
-		append([]byte{0x00, 0x20, 0x00, 0x80, 0x08}, pin+"\xFF\xFF"...),
-	} {
-		if answer, err := card.Transmit(command); err != nil || len(answer) < 2 || answer[len(answer)-2] != 0x90 && answer[len(answer)-2] != 0x61 {
-			r.t.Fatalf("another program: % X, %v", answer, err)
-		}
-	}
 	return func() {
-		if err := c.Release(); err != nil {
+		if err := other.Close(); err != nil {
 			r.t.Error(err)
 		}
 	}
