@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -61,11 +62,33 @@ func tell(build string, trace bool, out io.Writer) (err error) {
 		"(This machine need not have an account called alice: the demo's configuration says allow_unknown_user.)\n")
 	var problems []error
 	for _, a := range acts {
-		if err := s.play(a, trace, out); err != nil {
+		if err := s.perform(a, trace, out); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", a.title, err))
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// rehearsals is how often an act may be asked for a PIN too early.
+const rehearsals = 10
+
+// errEarly is a question that the story does not know. Where a machine takes long to judge a certificate, the module asks
+// for the PIN meanwhile, which it then does not send: that is right too, and not the story.
+var errEarly = errors.New("a question that the story does not know")
+
+// perform plays an act, once more where the machine was too slow for the story.
+func (s *stage) perform(a act, trace bool, out io.Writer) error {
+	for i := 1; ; i++ {
+		var shown bytes.Buffer
+		err := s.play(a, trace, &shown)
+		if errors.Is(err, errEarly) && i < rehearsals {
+			continue
+		}
+		if _, failed := shown.WriteTo(out); failed != nil {
+			return failed
+		}
+		return err
+	}
 }
 
 // play shows one act and compares its end with the story's.
@@ -117,14 +140,14 @@ func (s *stage) play(a act, trace bool, out io.Writer) error {
 // check compares the end of an act with the story's.
 func (a act) check(end libpam.End, pins int) error {
 	switch {
+	case len(end.Asked) != len(a.answers):
+		return fmt.Errorf("%w: %d were asked, not %d: %q", errEarly, len(end.Asked), len(a.answers), end.Asked)
 	case end.Code != a.code:
 		return fmt.Errorf("libpam answered %s, not %s", end.Code, a.code)
 	case end.Code == "PAM_SUCCESS" && end.User != "alice":
 		return fmt.Errorf("PAM_USER is %q, not alice", end.User)
 	case !strings.Contains(end.Said, a.says):
 		return fmt.Errorf("nothing was said of %q", a.says)
-	case len(end.Asked) != len(a.answers):
-		return fmt.Errorf("%d questions were asked, not %d: %q", len(end.Asked), len(a.answers), end.Asked)
 	case pins != a.pins:
 		return fmt.Errorf("the card got %d PINs, not %d", pins, a.pins)
 	}
@@ -141,7 +164,7 @@ func (s *stage) converse(a act, r *reader, w *way, logged int, out io.Writer) li
 			return "", nil
 		}
 		if len(answers) == 0 {
-			return "", fmt.Errorf("a question that the story does not know: %s", text)
+			return "", errEarly
 		}
 		answer := answers[0]
 		answers = answers[1:]

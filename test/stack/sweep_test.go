@@ -158,7 +158,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 	}
 	verifies := r.card.Verifies()
 	if next := s.way.login(r, typist(pin)); !next.granted {
-		t.Errorf("%s: the next login: %v", what, next)
+		t.Errorf("%s: the next login: %v\n%s", what, next, r.Log())
 	}
 	if left, _ := r.card.Tries(); r.card.Verifies() != verifies+1 || left != 3 {
 		t.Errorf("%s: the next login: %d PINs, %d tries left", what, r.card.Verifies()-verifies, left)
