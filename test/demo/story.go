@@ -26,27 +26,112 @@ type act struct {
 }
 
 var acts = []act{
-	{title: "alice logs in", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_SUCCESS", says: "Welcome alice", pins: 1, way: true},
-	{title: "nobody gives a name: the card knows whose it is", service: "alice", answers: []string{pin}, code: "PAM_SUCCESS",
-		says: "Welcome alice", pins: 1},
-	{title: "alice mistypes her PIN", service: "alice", user: "alice", answers: []string{"271829"}, code: "PAM_AUTH_ERR",
-		says: "Error 2320", pins: 1},
-	{title: "the next prompt says how many tries are left", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_SUCCESS",
-		says: "Welcome alice", pins: 1},
-	{title: "alice presses Return at once", service: "alice", user: "alice", answers: []string{""}, code: "PAM_AUTH_ERR", says: "Error 2318"},
-	{title: "alice types her password at the wrong prompt: the card does not get it", service: "alice", user: "alice",
-		answers: []string{password}, code: "PAM_AUTH_ERR"},
-	{title: "alice pulls the card while she types", service: "alice", user: "alice", answers: []string{pin}, code: "PAM_AUTHINFO_UNAVAIL",
-		pulled: true},
-	{title: "her certificate expired yesterday", service: "expired", user: "alice", code: "PAM_CRED_INSUFFICIENT", says: "Error 2324"},
-	{title: "her certificate is from a CA that nobody here trusts", service: "stranger", user: "alice", code: "PAM_CRED_INSUFFICIENT",
-		says: "Error 2354"},
-	{title: "bob's card is in the reader", service: "bob", user: "alice", code: "PAM_CRED_INSUFFICIENT", says: "Error 2358"},
-	{title: "bob's card is in the reader, and this service takes alice's password then", service: "password", card: "bob", user: "alice",
-		answers: []string{password}, code: "PAM_SUCCESS"},
-	{title: "a thief copied her certificate onto a card with another key", service: "copied", user: "alice", answers: []string{pin},
-		code: "PAM_AUTH_ERR", says: "Error 2342", pins: 1},
-	{title: "there is no card", service: "none", user: "alice", code: "PAM_AUTHINFO_UNAVAIL", says: "Error 2308"},
+	{
+		title:   "alice logs in",
+		service: "alice",
+		user:    "alice",
+		answers: []string{pin},
+		code:    "PAM_SUCCESS",
+		says:    "Welcome alice",
+		pins:    1,
+		way:     true,
+	},
+	{
+		title:   "nobody gives a name: the card knows whose it is",
+		service: "alice",
+		answers: []string{pin},
+		code:    "PAM_SUCCESS",
+		says:    "Welcome alice",
+		pins:    1,
+	},
+	{
+		title:   "alice mistypes her PIN",
+		service: "alice",
+		user:    "alice",
+		answers: []string{"271829"},
+		code:    "PAM_AUTH_ERR",
+		says:    "Error 2320",
+		pins:    1,
+	},
+	{
+		title:   "the next prompt says how many tries are left",
+		service: "alice",
+		user:    "alice",
+		answers: []string{pin},
+		code:    "PAM_SUCCESS",
+		says:    "2 tries are left",
+		pins:    1,
+	},
+	{
+		title:   "alice presses Return at once",
+		service: "alice",
+		user:    "alice",
+		answers: []string{""},
+		code:    "PAM_AUTH_ERR",
+		says:    "Error 2318",
+	},
+	{
+		title:   "alice types her password at the wrong prompt: the card does not get it",
+		service: "alice",
+		user:    "alice",
+		answers: []string{password},
+		code:    "PAM_AUTH_ERR",
+		says:    "Error 2366",
+	},
+	{
+		title:   "alice pulls the card while she types",
+		service: "alice",
+		user:    "alice",
+		answers: []string{pin},
+		code:    "PAM_AUTHINFO_UNAVAIL",
+		says:    "Error 2368",
+		pulled:  true,
+	},
+	{
+		title:   "her certificate expired yesterday",
+		service: "expired",
+		user:    "alice",
+		code:    "PAM_CRED_INSUFFICIENT",
+		says:    "Error 2324",
+	},
+	{
+		title:   "her certificate is from a CA that nobody here trusts",
+		service: "stranger",
+		user:    "alice",
+		code:    "PAM_CRED_INSUFFICIENT",
+		says:    "Error 2354",
+	},
+	{
+		title:   "bob's card is in the reader",
+		service: "bob",
+		user:    "alice",
+		code:    "PAM_CRED_INSUFFICIENT",
+		says:    "Error 2358",
+	},
+	{
+		title:   "bob's card is in the reader, and this service takes alice's password then",
+		service: "password",
+		card:    "bob",
+		user:    "alice",
+		answers: []string{password},
+		code:    "PAM_SUCCESS",
+	},
+	{
+		title:   "a thief copied her certificate onto a card with another key",
+		service: "copied",
+		user:    "alice",
+		answers: []string{pin},
+		code:    "PAM_AUTH_ERR",
+		says:    "Error 2342",
+		pins:    1,
+	},
+	{
+		title:   "there is no card",
+		service: "none",
+		user:    "alice",
+		code:    "PAM_AUTHINFO_UNAVAIL",
+		says:    "Error 2308",
+	},
 }
 
 // tell sets the stage, plays every act and takes the stage down.
@@ -72,8 +157,9 @@ func tell(build string, trace bool, out io.Writer) (err error) {
 // rehearsals is how often an act may be asked for a PIN too early.
 const rehearsals = 10
 
-// errEarly is a question that the story does not know. Where a machine takes long to judge a certificate, the module asks
-// for the PIN meanwhile, which it then does not send: that is right too, and not the story.
+// errEarly is a question that the story does not know. Where a machine takes long to judge a
+// certificate, the module asks for the PIN meanwhile, which it then does not send: that is right
+// too, and not the story.
 var errEarly = errors.New("a question that the story does not know")
 
 // perform plays an act, once more where the machine was too slow for the story.
@@ -154,8 +240,8 @@ func (a act) check(end libpam.End, pins int) error {
 	return nil
 }
 
-// converse shows the conversation on out, and types the answers of an act. logged is how much the daemon has logged
-// before it.
+// converse shows the conversation on out, and types the answers of an act. logged is how much the
+// daemon has logged before it.
 func (s *stage) converse(a act, r *reader, w *way, logged int, out io.Writer) libpam.Conversation {
 	answers := a.answers
 	return func(style libpam.Style, text string) (string, error) {

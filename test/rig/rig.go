@@ -1,5 +1,5 @@
-// Package rig has our PC/SC daemon in this process: a simulated USB reader with a card in it, the driver of real readers,
-// the resource manager, and the server at a private socket.
+// Package rig has our PC/SC daemon in this process: a simulated USB reader with a card in it, the
+// driver of real readers, the resource manager, and the server at a private socket.
 package rig
 
 import (
@@ -58,7 +58,8 @@ func (r *Rig) Log() string {
 	return r.log.text.String()
 }
 
-// Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The caller calls Stop.
+// Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The
+// caller calls Stop.
 func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, error) {
 	r := &Rig{Socket: socket, profile: profile, card: card}
 	log := slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

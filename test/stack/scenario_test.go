@@ -26,7 +26,8 @@ import (
 func rsaKey() *testca.Key  { return keys[0].key() }
 func p256Key() *testca.Key { return keys[2].key() }
 
-// scenarios are what can be the matter with a card, or happen to it between logins. Each has its rig to itself.
+// scenarios are what can be the matter with a card, or happen to it between logins. Each has its
+// rig to itself.
 var scenarios = []struct {
 	name string
 	card simcard.Options
@@ -98,7 +99,8 @@ var scenarios = []struct {
 	}},
 	{"it is another user's", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.put(simcard.KeyAuthentication, "bob", p256Key())
-		// On a busy machine the PIN is asked for before it is known whose card it is; the card does not get it.
+		// On a busy machine the PIN is asked for before it is known whose card it is; the card does
+		// not get it.
 		refused(t, w.login(r, typist(pin)), "Error 2358")
 		r.counters(0, 3)
 	}},
@@ -191,7 +193,8 @@ func yubiKey(change func(*simcard.Options)) simcard.Options {
 	return o
 }
 
-// TestScenarios plays what can be the matter with a card, on both ways, in a reader of T=1 and in one of T=0.
+// TestScenarios plays what can be the matter with a card, on both ways, in a reader of T=1 and in
+// one of T=0.
 func TestScenarios(t *testing.T) {
 	for _, w := range ways {
 		for _, m := range readers[:2] {
@@ -228,7 +231,8 @@ func TestPINPad(t *testing.T) {
 	}
 }
 
-// TestTwoCards: alice's card is in the second reader, bob's in the first, and hers alone gets the PIN.
+// TestTwoCards: alice's card is in the second reader, bob's in the first, and hers alone gets the
+// PIN.
 func TestTwoCards(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {

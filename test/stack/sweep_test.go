@@ -19,7 +19,8 @@ import (
 type event struct {
 	name string
 
-	// happen makes it happen. What takes longer than a moment, since the login holds the card, goes on in work.
+	// happen makes it happen. What takes longer than a moment, since the login holds the card, goes
+	// on in work.
 	happen func(r *testRig, work *sync.WaitGroup)
 
 	// lost: the command, or the answer, that it comes beside goes nowhere.
@@ -81,7 +82,8 @@ type sweep struct {
 	way   way
 }
 
-// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each login costs a process.
+// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each
+// login costs a process.
 var sweeps = []sweep{
 	{readers[0], 0, pin, direct},        // TPDU T=1, RSA-2048
 	{readers[1], 2, pin, direct},        // TPDU T=0, P-256
@@ -90,8 +92,9 @@ var sweeps = []sweep{
 	{readers[3], 2, pin, throughLibpam}, // extended APDU, P-256
 }
 
-// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login: no login succeeds that
-// the card has not signed for, none hangs, the card gets the PIN once at most, and the next login goes well.
+// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login:
+// no login succeeds that the card has not signed for, none hangs, the card gets the PIN once at
+// most, and the next login goes well.
 func TestAnythingHappensAtAnyCommand(t *testing.T) {
 	for _, s := range sweeps {
 		n := s.commands(t)
