@@ -75,7 +75,7 @@ test-reference: deps build ## tests that read the folder of reference data, PAM_
 		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
 test-stack: deps build ## logins through libpam, worker, built-in card, daemon and driver, with all that can happen to a card meanwhile
-	$(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v ./test/stack | grep -vE '^=== '
+	@set -o pipefail; $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v ./test/stack | grep -vE '^=== '
 
 test-pcscd: deps toolchain ## the rules of PC/SC asked of Debian's pcscd, over the simulated readers that ours is tested with (root)
 	PCSCD_UNDER_TEST=system $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v -run 'TestConformance|OnTheWire|HangsUp|FourFour' ./pcsc | \

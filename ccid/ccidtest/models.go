@@ -16,8 +16,8 @@ const (
 // Levels are all of them.
 var Levels = []Level{LevelCharacter, LevelTPDU, LevelShort, LevelExtended}
 
-// Model describes a reader of a level that there is to buy, with the numbers that Debian's libccid knows of it. The zero
-// Profile and false: there is no such level.
+// Model describes a reader of a level that there is to buy, with the numbers that Debian's libccid
+// knows of it. The zero Profile and false: there is no such level.
 func Model(level Level) (Profile, bool) {
 	switch level {
 	case LevelCharacter:
@@ -65,7 +65,8 @@ func Describe(vendor, product, release uint16, manufacturer, name string, interf
 	}
 }
 
-// Class is a class descriptor of which only what differs between readers is said. length is dwMaxCCIDMessageLength.
+// Class is a class descriptor of which only what differs between readers is said. length is
+// dwMaxCCIDMessageLength.
 func Class(features device.Feature, length uint32, more func(*device.ClassDescriptor)) device.ClassDescriptor {
 	d := device.ClassDescriptor{
 		Release: 0x0110, VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 4000, DataRate: 10752,
@@ -77,7 +78,8 @@ func Class(features device.Feature, length uint32, more func(*device.ClassDescri
 	return d
 }
 
-// character is a reader that takes the bytes of the card one by one, and has its class descriptor behind an endpoint.
+// character is a reader that takes the bytes of the card one by one, and has its class descriptor
+// behind an endpoint.
 func character() Interface {
 	return Interface{
 		Interrupt:      true,

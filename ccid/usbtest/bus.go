@@ -1,5 +1,6 @@
-// Package usbtest is a USB bus made of nothing, in this process: simulated readers (package ccidtest) are plugged in, and are
-// driven by the driver of real ones (package ccid). The cut is at the USB transfers.
+// Package usbtest is a USB bus made of nothing, in this process: simulated readers (package
+// ccidtest) are plugged in, and are driven by the driver of real ones (package ccid). The cut is at
+// the USB transfers.
 package usbtest
 
 import (
@@ -14,7 +15,8 @@ import (
 	"pam_pkcs11/ccid/plan"
 )
 
-// Bus has readers plugged in. It is a driver of the resource manager (pcsc.Driver). Make it with New.
+// Bus has readers plugged in. It is a driver of the resource manager (pcsc.Driver). Make it with
+// New.
 type Bus struct {
 	log *slog.Logger
 
@@ -40,7 +42,8 @@ func New(log *slog.Logger) *Bus {
 	return &Bus{log: log, changed: make(chan struct{}, 1)}
 }
 
-// Plug plugs a device in, whose readers PC/SC calls by name. A device that was unplugged is of no use any more.
+// Plug plugs a device in, whose readers PC/SC calls by name. A device that was unplugged is of no
+// use any more.
 func (b *Bus) Plug(name string, d *ccidtest.Device) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,8 +79,13 @@ func (b *Bus) news() {
 	}
 }
 
+// attacher takes a reader in, see pcsc.Driver.
+type attacher = func(id, product, iface, serial string, slots []*ccid.Slot)
+
 // Run reports readers until ctx ends.
-func (b *Bus) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*ccid.Slot), detach func(id string), settled func()) error {
+func (b *Bus) Run(
+	ctx context.Context, attach attacher, detach func(id string), settled func(),
+) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	for first := true; ; first = false {
@@ -141,12 +149,14 @@ type reader struct {
 	log *slog.Logger
 }
 
-// drive opens a reader, attaches it and waits for its end. tried is called when it is there, or cannot be used.
-func (r *reader) drive(ctx context.Context, attach func(id, product, iface, serial string, slots []*ccid.Slot), detach func(id string), tried func()) {
+// drive opens a reader, attaches it and waits for its end. tried is called when it is there, or
+// cannot be used.
+func (r *reader) drive(ctx context.Context, attach attacher, detach func(id string), tried func()) {
 	defer tried()
 	id := fmt.Sprintf("%s.%d", r.id, r.in.Number)
 	info := r.device.Info()
-	opened, err := ccid.Open(ctx, r.device.Transport(r.in.Number), info, r.in, plan.Options{}, r.log.With("usb", id))
+	transport := r.device.Transport(r.in.Number)
+	opened, err := ccid.Open(ctx, transport, info, r.in, plan.Options{}, r.log.With("usb", id))
 	if err != nil {
 		r.log.Error("a simulated reader cannot be used", "reader", r.name, "err", err)
 		return

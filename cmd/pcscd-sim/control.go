@@ -12,8 +12,9 @@ import (
 	"pam_pkcs11/ccid/ccidtest"
 )
 
-// listen makes the control socket, which ends with ctx. One client at a time is served; when it goes, nothing is held up
-// any more. A client writes lines, and each is answered by "ok", "ok" and a value, or "no" and a reason:
+// listen makes the control socket, which ends with ctx. One client at a time is served; when it
+// goes, nothing is held up any more. A client writes lines, and each is answered by "ok", "ok" and
+// a value, or "no" and a reason:
 //
 //	remove, insert         take the card out, put it in
 //	unplug, plug           take the reader away with the card in it, and bring it back
@@ -25,8 +26,8 @@ import (
 //	drop                   lets what waits go nowhere: the card does not get the command, or its answer is lost
 //	free                   ends trace and hold
 //
-// What is told begins with "before" or "after", the number of the command since the daemon has started, and its bytes;
-// those of PINs are left out. With hold it waits there.
+// What is told begins with "before" or "after", the number of the command since the daemon has
+// started, and its bytes; those of PINs are left out. With hold it waits there.
 func (u *usbReader) listen(ctx context.Context) error {
 	// A daemon that was killed has left its socket behind.
 	if old, err := os.Lstat(u.usb.control); err == nil && old.Mode().Type() == os.ModeSocket {

@@ -116,7 +116,8 @@ func (u *usbReader) start(ctx context.Context) error {
 	return u.listen(ctx)
 }
 
-// plugIn plugs a device in that is as the one before: what was unplugged is a new device for the bus.
+// plugIn plugs a device in that is as the one before: what was unplugged is a new device for the
+// bus.
 func (u *usbReader) plugIn() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 // patience bounds every wait of these tests: reaching it is a failure.
 const patience = time.Minute
 
-// startUSB has a resource manager drive what a description says of readers at a USB bus. CONTROL in it stands for the
-// path of a control socket, which is returned.
+// startUSB has a resource manager drive what a description says of readers at a USB bus. CONTROL in
+// it stands for the path of a control socket, which is returned.
 func startUSB(t *testing.T, description string) (c *pcsc.Context, control string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pcscd-sim") // a socket's path is short

@@ -45,7 +45,8 @@ func (w *watched) Transmit(command []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// pass tells of a command or an answer, and waits where it is to be held up. It reports whether it goes on.
+// pass tells of a command or an answer, and waits where it is to be held up. It reports whether it
+// goes on.
 func (w *watched) pass(what string) bool {
 	w.mu.Lock()
 	if w.tell == nil || !w.trace && !w.hold {

@@ -15,8 +15,9 @@ import (
 	"pam_pkcs11/test/scene"
 )
 
-// The limits of a login with the built-in card, beside Debian's libpam-pkcs11 with opensc-pkcs11 over Debian's pcscd. The
-// first two are for a card that answers at once, the others for cards at their own pace.
+// The limits of a login with the built-in card, beside Debian's libpam-pkcs11 with opensc-pkcs11
+// over Debian's pcscd. The first two are for a card that answers at once, the others for cards at
+// their own pace.
 const (
 	cardWallLimit    = 0.5
 	cardFaultsLimit  = 900                   // of host and worker together
@@ -82,8 +83,8 @@ func (b *cardBench) limit(what string, value string, kept bool, limit string) {
 	fmt.Fprintf(b.out, "  %-52s %12s  %s (limit %s)\n", what, value, word, limit)
 }
 
-// commandCounts are the most commands that a login may send to a card, the counter of tries and the lock among them: a
-// card that was seen before, and one seen first (0: printed only).
+// commandCounts are the most commands that a login may send to a card, the counter of tries and the
+// lock among them: a card that was seen before, and one seen first (0: printed only).
 var commandCounts = []struct {
 	name         string
 	atr          []byte
@@ -174,20 +175,34 @@ func (b *cardBench) print(p models.Profile, rounds int, seats []*seat) error {
 
 	ours, old := seats[0], seats[2]
 	if p.Name == "instant" {
-		wallRatio := ratio(ours.of(wall), old.of(wall))
-		b.limit("whole process, of the old stack's", fmt.Sprintf("%.2f", wallRatio), wallRatio <= cardWallLimit, fmt.Sprint(cardWallLimit))
-		if n := ours.faults(); n < 0 {
-			fmt.Fprintln(b.out, "  page faults: the kernel does not count them for this user (perf_event_open)")
-		} else {
-			b.limit("page faults of host and worker", fmt.Sprint(n), n <= cardFaultsLimit, fmt.Sprint(cardFaultsLimit))
-		}
-		return b.mapped(ours)
+		return b.instantLimits(ours, old)
 	}
-	prompt := ratio(ours.of(toPrompt), old.of(toPrompt))
-	b.limit("pam_authenticate to prompt, of the old stack's", fmt.Sprintf("%.3f", prompt), prompt <= cardPromptLimit, fmt.Sprint(cardPromptLimit))
-	beyond := median(ours.beyond())
-	b.limit("PIN to verdict, beyond the card's own time", fmt.Sprintf("%.1f ms", milli(beyond)), beyond <= cardVerdictLimit, cardVerdictLimit.String())
+	b.pacedLimits(ours, old)
 	return nil
+}
+
+// instantLimits holds a card that answers at once against the limits.
+func (b *cardBench) instantLimits(ours, old *seat) error {
+	r := ratio(ours.of(wall), old.of(wall))
+	b.limit("whole process, of the old stack's", fmt.Sprintf("%.2f", r), r <= cardWallLimit,
+		fmt.Sprint(cardWallLimit))
+	if n := ours.faults(); n < 0 {
+		fmt.Fprintln(b.out, "  page faults: the kernel does not count them for this user")
+	} else {
+		b.limit("page faults of host and worker", fmt.Sprint(n), n <= cardFaultsLimit,
+			fmt.Sprint(cardFaultsLimit))
+	}
+	return b.mapped(ours)
+}
+
+// pacedLimits holds a card at its own pace against the limits.
+func (b *cardBench) pacedLimits(ours, old *seat) {
+	r := ratio(ours.of(toPrompt), old.of(toPrompt))
+	b.limit("pam_authenticate to prompt, of the old stack's", fmt.Sprintf("%.3f", r),
+		r <= cardPromptLimit, fmt.Sprint(cardPromptLimit))
+	beyond := median(ours.beyond())
+	b.limit("PIN to verdict, beyond the card's own time", fmt.Sprintf("%.1f ms", milli(beyond)),
+		beyond <= cardVerdictLimit, cardVerdictLimit.String())
 }
 
 // mapped tells of files in the worker that it need not have.

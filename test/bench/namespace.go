@@ -11,8 +11,8 @@ import (
 // insideVariable tells this program that it has /var/cache for itself.
 const insideVariable = "BENCH_CARD_INSIDE"
 
-// inside runs this program again with the same arguments and a /var/cache of its own, since the built-in card's cache has
-// no other place, and what is measured leaves nothing behind.
+// inside runs this program again with the same arguments and a /var/cache of its own, since the
+// built-in card's cache has no other place, and what is measured leaves nothing behind.
 func inside(args []string, stdout, stderr io.Writer) (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("only root can measure logins with the built-in card's cache")

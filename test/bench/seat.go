@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -129,7 +130,8 @@ func (b *cardBench) withOpenSC(name string, p models.Profile, key *testca.Key) (
 	return s, b.openSC(s, "MODULE", s.rig.Socket)
 }
 
-// oldStack is Debian's libpam-pkcs11 with opensc-pkcs11, over Debian's pcscd and vsmartcard's reader.
+// oldStack is Debian's libpam-pkcs11 with opensc-pkcs11, over Debian's pcscd and vsmartcard's
+// reader.
 func (b *cardBench) oldStack(name string, p models.Profile, key *testca.Key) (*seat, error) {
 	other, err := debianModule()
 	if err != nil {
@@ -151,7 +153,7 @@ func (b *cardBench) oldStack(name string, p models.Profile, key *testca.Key) (*s
 	if err != nil {
 		return nil, err
 	}
-	stock, err := pcsctest.StartStock(dir, config, os.Stderr)
+	stock, err := pcsctest.StartStock(dir, config, io.Discard)
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +222,8 @@ func (s *seat) login(think time.Duration) error {
 	return nil
 }
 
-// afterPIN is how much time the card has taken for VERIFY, the SELECT right before it, and all that followed; spent and
-// verifies are as they are now.
+// afterPIN is how much time the card has taken for VERIFY, the SELECT right before it, and all that
+// followed; spent and verifies are as they are now.
 func (m *meter) afterPIN(spent time.Duration, verifies int) time.Duration {
 	const selection = 0xA4
 	for i := range m.marks {

@@ -15,7 +15,8 @@ import (
 
 const build = "../../build"
 
-// TestTheStory plays the whole demo, compares it with the README and looks for what it may have left behind.
+// TestTheStory plays the whole demo, compares it with the README and looks for what it may have
+// left behind.
 func TestTheStory(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
@@ -53,8 +54,8 @@ func transcript(readme string) string {
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
-// noWorker fails when a worker that this test started is still there. Since the test adopts orphans, such a worker
-// would be its child; workers of tests that run beside it are not.
+// noWorker fails when a worker that this test started is still there. Since the test adopts
+// orphans, such a worker would be its child; workers of tests that run beside it are not.
 func noWorker(t *testing.T) {
 	t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*/status")

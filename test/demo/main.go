@@ -1,13 +1,14 @@
-// Command demo shows the whole way of a login, from libpam to the USB wire, with nothing between that is not of this
-// repository: PIV cards in simulated USB readers, which our CCID driver drives, behind our PC/SC daemon on a private
-// socket; and the PAM module with the built-in card, through the real libpam. alice logs in, and is refused in the ways
-// that matter. The machine is not touched and nothing is left behind. It fails when any answer is not the one the story
-// tells.
+// Command demo shows the whole way of a login, from libpam to the USB wire, with nothing between
+// that is not of this repository: PIV cards in simulated USB readers, which our CCID driver drives,
+// behind our PC/SC daemon on a private socket; and the PAM module with the built-in card, through
+// the real libpam. alice logs in, and is refused in the ways that matter. The machine is not
+// touched and nothing is left behind. It fails when any answer is not the one the story tells.
 //
 //	demo [--trace] [-began SECONDS] DIRECTORY
 //
-// DIRECTORY holds what was built. With --trace each command to the card, and its answer, is shown. -began is when the
-// making of it began, in seconds since 1970: the time until now is told apart from that of the demo.
+// DIRECTORY holds what was built. With --trace each command to the card, and its answer, is shown.
+// -began is when the making of it began, in seconds since 1970: the time until now is told apart
+// from that of the demo.
 package main
 
 import (

@@ -19,7 +19,8 @@ const (
 // readerName is what libccid and our driver call the reader that is simulated.
 const readerName = "Gemalto PC Twin Reader"
 
-// stage is where the story plays: a scene, and for each card a daemon with the reader that it is in.
+// stage is where the story plays: a scene, and for each card a daemon with the reader that it is
+// in.
 type stage struct {
 	*scene.Scene
 	build   string
@@ -32,7 +33,8 @@ type reader struct {
 	control *scene.Control
 }
 
-// newStage makes the cards and what their logins need: for each a daemon, a configuration and a PAM service of its name.
+// newStage makes the cards and what their logins need: for each a daemon, a configuration and a PAM
+// service of its name.
 func newStage(build string) (s *stage, err error) {
 	sc, err := scene.New(build)
 	if err != nil {
@@ -72,7 +74,8 @@ func newStage(build string) (s *stage, err error) {
 	return s, s.passwordService()
 }
 
-// insert starts a daemon with a reader, the card of that name in it, and makes the PAM service that uses it.
+// insert starts a daemon with a reader, the card of that name in it, and makes the PAM service that
+// uses it.
 func (s *stage) insert(name string, cert *testca.Cert, key crypto.PrivateKey) error {
 	dir := filepath.Join(s.Dir, "cards", name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -108,7 +111,8 @@ func (s *stage) insert(name string, cert *testca.Cert, key crypto.PrivateKey) er
 	return s.service(name, name, "required MODULE")
 }
 
-// service makes a PAM service for a card. Each line of auth that calls the module gets its configuration.
+// service makes a PAM service for a card. Each line of auth that calls the module gets its
+// configuration.
 func (s *stage) service(name, card, control string, global ...string) error {
 	conf, err := s.BuiltinConfig(name, s.readers[card].Socket, append([]string{
 		"card_only = true;",

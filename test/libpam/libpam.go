@@ -1,5 +1,5 @@
-// Package libpam is an application of the real libpam: it runs one pam_authenticate of a service in a directory of its own
-// and says how it ended.
+// Package libpam is an application of the real libpam: it runs one pam_authenticate of a service in
+// a directory of its own and says how it ended.
 package libpam
 
 import "strings"
@@ -15,7 +15,8 @@ const (
 	Error
 )
 
-// Conversation answers the questions of a login; the answer to a message without a question is not used.
+// Conversation answers the questions of a login; the answer to a message without a question is not
+// used.
 type Conversation func(style Style, text string) (answer string, err error)
 
 // End is how a login has ended.

@@ -27,7 +27,8 @@ var styles = map[pam.Style]Style{
 	pam.ErrorMsg:      Error,
 }
 
-// Authenticate runs one pam_authenticate of the service in the directory dir, whose name is in lower case.
+// Authenticate runs one pam_authenticate of the service in the directory dir, whose name is in
+// lower case.
 func Authenticate(dir, service, user string, converse Conversation) (End, error) {
 	return run(dir, service, user, converse, (*pam.Transaction).Authenticate)
 }

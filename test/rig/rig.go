@@ -1,10 +1,13 @@
-// Package rig has our PC/SC daemon in this process: a simulated USB reader with a card in it, the driver of real readers,
-// the resource manager, and the server at a private socket.
+// Package rig has our PC/SC daemon in this process: a simulated USB reader with a card in it, the
+// driver of real readers, the resource manager, and the server at a private socket.
 package rig
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,13 +35,36 @@ type Rig struct {
 	card    ccidtest.Card
 	bus     *usbtest.Bus
 	client  atomic.Int64 // process of the last one that has come
+	log     journal
 	stops   []func()
 }
 
-// Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The caller calls Stop.
+// journal is what the daemon and the driver have logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+// Log returns what the daemon and the driver have logged so far.
+func (r *Rig) Log() string {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	return r.log.text.String()
+}
+
+// Start starts the daemon at a socket that is not there yet, and plugs in a reader with a card. The
+// caller calls Stop.
 func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, error) {
-	r := &Rig{Socket: socket, profile: profile, card: card, bus: usbtest.New(nil)}
-	manager := resmgr.New(resmgr.Options{})
+	r := &Rig{Socket: socket, profile: profile, card: card}
+	log := slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.bus = usbtest.New(log)
+	manager := resmgr.New(resmgr.Options{Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := resmgr.Plug(ctx, manager, r.bus)
 	manager.Ready()
@@ -49,7 +75,7 @@ func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, e
 	})
 
 	r.Plug()
-	if err := r.serve(manager); err != nil {
+	if err := r.serve(manager, log); err != nil {
 		r.Stop()
 		return nil, err
 	}
@@ -57,7 +83,7 @@ func Start(socket string, profile ccidtest.Profile, card ccidtest.Card) (*Rig, e
 }
 
 // serve lets clients use the manager over the socket.
-func (r *Rig) serve(m *resmgr.Manager) error {
+func (r *Rig) serve(m *resmgr.Manager, log *slog.Logger) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -70,7 +96,7 @@ func (r *Rig) serve(m *resmgr.Manager) error {
 		return err
 	}
 
-	s := &server.Server{Manager: m, Authorizer: clients{r}}
+	s := &server.Server{Manager: m, Authorizer: clients{r}, Logger: log}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

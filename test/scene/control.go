@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Control moves the card of a simulated reader at a USB bus, and sees each of its commands (see cmd/pcscd-sim,
-// control.go, for the words). One goroutine at a time may use it.
+// Control moves the card of a simulated reader at a USB bus, and sees each of its commands (see
+// cmd/pcscd-sim, control.go, for the words). One goroutine at a time may use it.
 type Control struct {
 	conn    net.Conn
 	answers chan string

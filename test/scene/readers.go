@@ -20,7 +20,8 @@ import (
 // readersStart is how long the daemon may take to begin, and to end.
 const readersStart = 2 * time.Minute
 
-// Readers is our PC/SC daemon with simulated readers (cmd/pcscd-sim), a process with a private socket.
+// Readers is our PC/SC daemon with simulated readers (cmd/pcscd-sim), a process with a private
+// socket.
 type Readers struct {
 	Socket string // of the daemon
 
@@ -61,8 +62,8 @@ type Reader struct {
 	Words []string
 }
 
-// PIVCard returns the words for a PIV card, whose key and certificate in a place ("9A") are written into dir. key may be
-// another's than the certificate's.
+// PIVCard returns the words for a PIV card, whose key and certificate in a place ("9A") are written
+// into dir. key may be another's than the certificate's.
 func PIVCard(dir, place string, cert *testca.Cert, key crypto.PrivateKey) ([]string, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -99,7 +100,8 @@ func (r *Readers) file() string { return filepath.Join(r.o.Dir, "readers") }
 
 func (r *Readers) controlPath(i int) string { return filepath.Join(r.o.Dir, fmt.Sprintf("c%d", i)) }
 
-// Start starts the daemon again after Stop or Kill, with other cards: their PINs are as at the beginning.
+// Start starts the daemon again after Stop or Kill, with other cards: their PINs are as at the
+// beginning.
 func (r *Readers) Start() error {
 	ready, end, err := os.Pipe()
 	if err != nil {

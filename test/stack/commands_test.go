@@ -11,9 +11,9 @@ import (
 	"pam_pkcs11/piv/cache"
 )
 
-// TestCommandsOfALogin holds how many commands a login sends to the card, through the driver: the counter of tries before
-// the prompt and the lock afterwards are one each. A known card needs exactly so many; one that is seen first at most,
-// since the length of its certificate counts.
+// TestCommandsOfALogin holds how many commands a login sends to the card, through the driver: the
+// counter of tries before the prompt and the lock afterwards are one each. A known card needs
+// exactly so many; one that is seen first at most, since the length of its certificate counts.
 func TestCommandsOfALogin(t *testing.T) {
 	yubiKey, err := models.Find("yubikey-5")
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"pam_pkcs11/test/scene"
 )
 
-// TestWorkerKilled kills the worker before and after each command of a login through libpam: nobody is let in, the card
-// gets the PIN once at most, it does not stay unlocked, and the next login goes well.
+// TestWorkerKilled kills the worker before and after each command of a login through libpam: nobody
+// is let in, the card gets the PIN once at most, it does not stay unlocked, and the next login goes
+// well.
 func TestWorkerKilled(t *testing.T) {
 	for _, s := range []sweep{sweeps[0], sweeps[1]} {
 		t.Run(s.model.name+"/"+keys[s.key].name, func(t *testing.T) {
@@ -87,7 +88,8 @@ func (s sweep) killWorker(t *testing.T, at int, after bool) {
 	r.counters(verifies+1, 3)
 }
 
-// TestDaemonKilled kills the daemon, a process of its own here, before and after each command of a login through libpam.
+// TestDaemonKilled kills the daemon, a process of its own here, before and after each command of a
+// login through libpam.
 func TestDaemonKilled(t *testing.T) {
 	d := newDaemon(t)
 	n := d.commands(t)
@@ -141,9 +143,8 @@ func newDaemon(t *testing.T) *daemon {
 func (d *daemon) login(t *testing.T) <-chan libpam.End {
 	ended := make(chan libpam.End, 1)
 	go func() {
-		end, err := libpam.Authenticate(d.stage.ServiceDir(), d.service, "alice", func(style libpam.Style, _ string) (string, error) {
-			return pin, nil
-		})
+		types := func(libpam.Style, string) (string, error) { return pin, nil }
+		end, err := libpam.Authenticate(d.stage.ServiceDir(), d.service, "alice", types)
 		if err != nil {
 			t.Error(err)
 		}

@@ -79,7 +79,8 @@ var errNothingToType = errors.New("there is a question that the test does not kn
 func (r *testRig) loginThroughLibpam(p *person) (e end) {
 	r.t.Helper()
 	pins := p.pins
-	got, err := libpam.Authenticate(theStage(r.t).ServiceDir(), r.name, p.name(), func(style libpam.Style, text string) (string, error) {
+	services := theStage(r.t).ServiceDir()
+	got, err := libpam.Authenticate(services, r.name, p.name(), func(style libpam.Style, text string) (string, error) {
 		if style == libpam.Info || style == libpam.Error {
 			if p.told != nil {
 				p.told(text)
@@ -124,7 +125,14 @@ func (r *testRig) loginDirectly(p *person) end {
 		User:    p.name(),
 		Args:    []string{"config_file=" + r.conf},
 	}, c)
-	e := end{granted: err == nil, code: "success", said: c.said.String(), asked: c.asked, typed: c.typed, log: log.String()}
+	e := end{
+		granted: err == nil,
+		code:    "success",
+		said:    c.said.String(),
+		asked:   c.asked,
+		typed:   c.typed,
+		log:     log.String(),
+	}
 	if refusal := (*login.Refusal)(nil); errors.As(err, &refusal) {
 		e.code = refusal.Outcome.String()
 	}

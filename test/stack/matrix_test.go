@@ -8,8 +8,8 @@ import (
 	"pam_pkcs11/internal/simcard"
 )
 
-// TestEveryKeyInEveryReader logs in with the right PIN, a wrong one and the right one again, in each kind of reader with
-// each kind of key.
+// TestEveryKeyInEveryReader logs in with the right PIN, a wrong one and the right one again, in
+// each kind of reader with each kind of key.
 func TestEveryKeyInEveryReader(t *testing.T) {
 	for _, w := range ways {
 		for _, m := range readers {

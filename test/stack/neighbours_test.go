@@ -15,8 +15,8 @@ import (
 	"pam_pkcs11/test/rig"
 )
 
-// TestAnotherProgramKeepsTheCard: where another program has the card for itself alone, the login ends by itself, without
-// the PIN having been asked for, and the next one goes well.
+// TestAnotherProgramKeepsTheCard: where another program has the card for itself alone, the login
+// ends by itself, without the PIN having been asked for, and the next one goes well.
 func TestAnotherProgramKeepsTheCard(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -45,8 +45,9 @@ func TestAnotherProgramKeepsTheCard(t *testing.T) {
 	}
 }
 
-// TestAnotherProgramForgetsItsTransaction: a transaction in which nothing happens is ended by the daemon after a while, and
-// the login that has waited for it goes on. Had it given up, that would be right too.
+// TestAnotherProgramForgetsItsTransaction: a transaction in which nothing happens is ended by the
+// daemon after a while, and the login that has waited for it goes on. Had it given up, that would
+// be right too.
 func TestAnotherProgramForgetsItsTransaction(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -75,8 +76,9 @@ func TestAnotherProgramForgetsItsTransaction(t *testing.T) {
 	}
 }
 
-// TestALoginWaitsForNoOtherReader: alice's card is read and used while another reader is held by another program, from
-// before the login until after it; and while a desktop program keeps a shared connection to her own card.
+// TestALoginWaitsForNoOtherReader: alice's card is read and used while another reader is held by
+// another program, from before the login until after it; and while a desktop program keeps a shared
+// connection to her own card.
 func TestALoginWaitsForNoOtherReader(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -109,7 +111,8 @@ func TestALoginWaitsForNoOtherReader(t *testing.T) {
 	}
 }
 
-// TestAThousandLogins: logins at ten different cards, as fast as they go, leave nothing open and never fail.
+// TestAThousandLogins: logins at ten different cards, as fast as they go, leave nothing open and
+// never fail.
 func TestAThousandLogins(t *testing.T) {
 	const cards, each = 10, 100
 	var rigs []*testRig

@@ -25,7 +25,8 @@ import (
 // patience is how long anything may take on a busy machine before a test gives up on it.
 const patience = 3 * time.Minute
 
-// deadline is how long a login may take that is disturbed, beyond what the user takes: a hang is longer.
+// deadline is how long a login may take that is disturbed, beyond what the user takes: a hang is
+// longer.
 const deadline = 60 * time.Second
 
 const (
@@ -175,8 +176,8 @@ func (r *testRig) put(ref simcard.KeyRef, user string, key *testca.Key) *testca.
 	return cert
 }
 
-// configure writes the configuration of the rig's logins and its PAM service; lines beyond the usual go into the global
-// part and into the block of the built-in card.
+// configure writes the configuration of the rig's logins and its PAM service; lines beyond the
+// usual go into the global part and into the block of the built-in card.
 func (r *testRig) configure(global, module []string) {
 	r.t.Helper()
 	s := theStage(r.t)

@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/test/rig"
 )
 
@@ -18,7 +19,8 @@ import (
 type event struct {
 	name string
 
-	// happen makes it happen. What takes longer than a moment, since the login holds the card, goes on in work.
+	// happen makes it happen. What takes longer than a moment, since the login holds the card, goes
+	// on in work.
 	happen func(r *testRig, work *sync.WaitGroup)
 
 	// lost: the command, or the answer, that it comes beside goes nowhere.
@@ -29,6 +31,8 @@ type event struct {
 
 	// harmless: the login goes well all the same.
 	harmless bool
+
+	verifies int // PINs that the card gets beside the login's; they are right
 }
 
 var events = []event{
@@ -44,62 +48,30 @@ var events = []event{
 		lost:   true,
 		mend:   func(r *testRig) { r.Plug() },
 	},
-	{
-		name:     "another program transmits",
-		happen:   another(func(c *pcsc.Card) error { return transmitOther(c) }),
-		harmless: true,
-	},
-	{
-		name:     "another program resets",
-		happen:   another(func(c *pcsc.Card) error { return c.Reconnect(pcsc.ShareShared, pcsc.ProtocolAny, pcsc.ResetCard) }),
-		harmless: true,
-	},
-	{
-		name: "another program holds a transaction",
-		happen: another(func(c *pcsc.Card) error {
-			if err := c.BeginTransaction(); err != nil {
-				return err
-			}
-			time.Sleep(holding)
-			return c.EndTransaction(pcsc.LeaveCard)
-		}),
-		harmless: true,
-	},
+	// The other applet stays selected, and the PIN of PIV is not the login's to use.
+	{name: "another program transmits", happen: another("select foreign"), harmless: true},
+	{name: "another program verifies the PIN", happen: another("verify " + pin), harmless: true, verifies: 1},
+	{name: "another program resets", happen: another("reset now"), harmless: true},
+	{name: "another program holds a transaction", happen: another("hold 50ms"), harmless: true},
 }
 
-// holding is how long another program keeps the card for itself.
-const holding = 50 * time.Millisecond
-
-// another is what another program does: it is connected when the login asks for the first command, and acts when it may.
-func another(act func(*pcsc.Card) error) func(*testRig, *sync.WaitGroup) {
+// another is what another program does, which connects when the event comes, and acts when it may.
+func another(words string) func(*testRig, *sync.WaitGroup) {
 	return func(r *testRig, work *sync.WaitGroup) {
 		work.Go(func() {
-			c, err := pcsc.NewContext(pcsc.NewClient(r.Socket))
+			other, err := pcsctest.NewOther(pcsc.NewClient(r.Socket), rig.ReaderName)
 			if err != nil {
 				r.t.Error(err)
 				return
 			}
-			defer c.Release()
-			card, err := c.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
-			if err != nil {
-				r.t.Errorf("another program cannot connect: %v", err)
-				return
+			if err := other.Do(words); err != nil {
+				r.t.Errorf("another program: %s: %v", words, err)
 			}
-			if err := act(card); err != nil && !errors.Is(err, pcsc.ErrResetCard) {
-				r.t.Errorf("another program: %v", err)
-			}
-			if err := card.Disconnect(pcsc.LeaveCard); err != nil {
+			if err := other.Close(); err != nil {
 				r.t.Errorf("another program: %v", err)
 			}
 		})
 	}
-}
-
-// transmitOther selects the other applet of the card, and leaves it selected.
-func transmitOther(c *pcsc.Card) error {
-	command := append([]byte{0x00, 0xA4, 0x04, 0x00, byte(len(simcard.ForeignAID))}, simcard.ForeignAID...)
-	_, err := c.Transmit(command)
-	return err
 }
 
 // sweep is which logins are swept through, and on which way.
@@ -110,7 +82,8 @@ type sweep struct {
 	way   way
 }
 
-// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each login costs a process.
+// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each
+// login costs a process.
 var sweeps = []sweep{
 	{readers[0], 0, pin, direct},        // TPDU T=1, RSA-2048
 	{readers[1], 2, pin, direct},        // TPDU T=0, P-256
@@ -119,8 +92,9 @@ var sweeps = []sweep{
 	{readers[3], 2, pin, throughLibpam}, // extended APDU, P-256
 }
 
-// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login: no login succeeds that
-// the card has not signed for, none hangs, the card gets the PIN once at most, and the next login goes well.
+// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login:
+// no login succeeds that the card has not signed for, none hangs, the card gets the PIN once at
+// most, and the next login goes well.
 func TestAnythingHappensAtAnyCommand(t *testing.T) {
 	for _, s := range sweeps {
 		n := s.commands(t)
@@ -187,7 +161,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 	}
 	verifies := r.card.Verifies()
 	if next := s.way.login(r, typist(pin)); !next.granted {
-		t.Errorf("%s: the next login: %v", what, next)
+		t.Errorf("%s: the next login: %v\n%s", what, next, r.Log())
 	}
 	if left, _ := r.card.Tries(); r.card.Verifies() != verifies+1 || left != 3 {
 		t.Errorf("%s: the next login: %d PINs, %d tries left", what, r.card.Verifies()-verifies, left)
@@ -197,11 +171,13 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 // judge holds the end of a disturbed login against what the card has seen.
 func (s sweep) judge(t *testing.T, r *testRig, e event, end end, what string, took time.Duration) {
 	t.Helper()
-	verifies, wrong := r.card.Verifies(), s.pin != pin
+	verifies, wrong := r.card.Verifies()-e.verifies, s.pin != pin
 	left, _ := r.card.Tries()
 	wantLeft := 3
-	if wrong {
+	if wrong && e.verifies == 0 { // a right PIN of another program sets the counter back, before or after
 		wantLeft -= verifies
+	} else if wrong {
+		wantLeft = left
 	}
 	switch {
 	case end.granted && (wrong || r.card.Signatures() == 0 || end.user != "alice"):
