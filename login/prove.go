@@ -92,6 +92,8 @@ func (p *proof) logInRefusal(ctx context.Context, err error) *Refusal {
 	switch {
 	case isDeadline(ctx, err):
 		return refuse(DeadlinePassed, err)
+	case isUnsent(err):
+		return refuse(PINDoesNotFit, err)
 	case isWrongPIN(err):
 		return p.t.wrongPIN(ctx, p.c, err)
 	}

@@ -140,6 +140,12 @@ func isWrongPIN(err error) bool {
 	return errors.Is(err, token.ErrPINWrong) || errors.Is(err, token.ErrPINFormat)
 }
 
+// isUnsent reports whether this cannot be a PIN of the card, which therefore has not got it.
+func isUnsent(err error) bool {
+	var e *token.Error
+	return errors.As(err, &e) && e.Unsent && errors.Is(err, token.ErrPINFormat)
+}
+
 // isDeadline reports whether an error is that of the login's own time, which is over.
 func isDeadline(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, ctx.Err())

@@ -36,7 +36,7 @@ func checkPIN(k *card.Card, pin *secret.PIN, least int) error {
 
 func formatError(text string) error {
 	err := errors.New(text + "; nothing was sent to the card")
-	return &token.Error{Kind: token.ErrPINFormat, Err: err}
+	return &token.Error{Kind: token.ErrPINFormat, Err: err, Unsent: true}
 }
 
 func noPad(what string) error {

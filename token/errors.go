@@ -58,6 +58,10 @@ type Error struct {
 	Kind  error // one of the Err values
 	Tries Tries // what is left after ErrPINWrong, where Counted; else the caller asks with Refresh
 	Err   error // what happened, in the implementation's words; nil where Kind says all
+
+	// Unsent, with ErrPINFormat: the implementation has refused the PIN itself, and the card has
+	// not got it.
+	Unsent bool
 }
 
 // Error returns the text of Err, or of Kind.

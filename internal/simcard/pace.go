@@ -62,7 +62,8 @@ func (c *Card) cost(command, answer []byte) time.Duration {
 	return d
 }
 
-// Spent is the time that all commands so far have taken, or ought to have.
+// Spent is the time that all commands so far have taken, or ought to have. Where the machine has kept
+// an answer back for longer than the card would, it is in it too.
 func (c *Card) Spent() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +78,8 @@ func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
 		c.mu.Unlock()
 		return false
 	}
-	rest := cost + c.awaited - c.o.Clock.Now().Sub(since)
+	due := since.Add(cost + c.awaited)
+	rest := due.Sub(c.o.Clock.Now())
 	c.awaited = 0
 	lost := c.lost
 	c.mu.Unlock()
@@ -87,10 +89,18 @@ func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
 	}
 	select {
 	case <-c.o.Clock.After(rest):
+		c.late(c.o.Clock.Now().Sub(due))
 		return true
 	case <-lost:
 		return false
 	}
+}
+
+// late notes that an answer came by so much after its time.
+func (c *Card) late(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent += max(by, 0)
 }
 
 // Clock is the time of a card: how long it computes, and how long it waits for a touch. A test may have

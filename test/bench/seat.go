@@ -27,6 +27,7 @@ type seat struct {
 	meter     meter
 	commands  []int
 	simulated []time.Duration // what the card's own time was after the PIN
+	begun     []time.Duration // when the card got its first command, by the host program's clock
 	stops     []func()
 }
 
@@ -37,6 +38,7 @@ type meter struct {
 }
 
 type mark struct {
+	at       time.Duration // by the host program's clock
 	ins      byte
 	spent    time.Duration
 	verifies int
@@ -68,7 +70,7 @@ func (b *cardBench) newSeat(name string, p models.Profile, key *testca.Key) (*se
 	card.Watch(func(_ int, header [4]byte) error {
 		s.meter.mu.Lock()
 		defer s.meter.mu.Unlock()
-		s.meter.marks = append(s.meter.marks, mark{header[1], card.Spent(), card.Verifies()})
+		s.meter.marks = append(s.meter.marks, mark{monotonic(), header[1], card.Spent(), card.Verifies()})
 		return nil
 	}, nil)
 	return s, nil
@@ -217,6 +219,10 @@ func (s *seat) login(think time.Duration) error {
 	}
 	s.meter.mu.Lock()
 	defer s.meter.mu.Unlock()
+	if len(s.meter.marks) == 0 {
+		return errors.New("a login without a command at the card")
+	}
+	s.begun = append(s.begun, s.meter.marks[0].at)
 	s.commands = append(s.commands, len(s.meter.marks))
 	s.simulated = append(s.simulated, s.meter.afterPIN(s.card.Spent(), s.card.Verifies()))
 	return nil
@@ -247,6 +253,15 @@ func (s *seat) beyond() []time.Duration {
 	var all []time.Duration
 	for i, sample := range s.samples {
 		all = append(all, sample.verdict-s.simulated[i])
+	}
+	return all
+}
+
+// cardToPrompt is the time from the card's first command to the prompt, of each login.
+func (s *seat) cardToPrompt() []time.Duration {
+	var all []time.Duration
+	for i, sample := range s.samples {
+		all = append(all, sample.prompted-s.begun[i])
 	}
 	return all
 }

@@ -132,6 +132,7 @@ func (w *world) slapd(people string) string {
 	}
 	server := slapdtest.Start(w.lasting, people).LDAP
 	slapds.Store(people, server)
+	w.lasting.Cleanup(func() { slapds.Delete(people) }) // for -count: the server ends with that test
 	return server
 }
 
