@@ -89,15 +89,21 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	}
 	letGo(m.places)
 	m.places = nil
-	readers, err := m.watch.readers(ctx)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		readers, err := m.watch.readers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.places = look(ctx, &m.channel, &m.settings, readers)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if again || !lostOne(m.places, readers) {
+			break
+		}
+		letGo(m.places)
 	}
 
-	m.places = look(ctx, &m.channel, &m.settings, readers)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	slots := make([]token.Slot, len(m.places))
 	m.watch.unread = make([]bool, len(m.places))
 	for i, p := range m.places {
@@ -105,6 +111,17 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 		m.watch.unread[i] = p.slot.Err != nil
 	}
 	return slots, nil
+}
+
+// lostOne reports whether a card was gone when it was looked at. It may have been put in again by
+// now, or have been there all the time: a reader that lost touch with it says the same.
+func lostOne(places []*place, readers []pcsc.ReaderState) bool {
+	for i, p := range places {
+		if readers[i].EventState&pcsc.StatePresent != 0 && !p.slot.TokenPresent {
+			return true
+		}
+	}
+	return false
 }
 
 // Wait returns when a card or a reader may have come or gone since the last Slots, or when a reader

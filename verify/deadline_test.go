@@ -71,6 +71,12 @@ func TestNetworkDeadline(t *testing.T) {
 				group.Go(func() {
 					allowed := slowtest.Allowance()
 					took, err := check(timeout)
+					// What a check keeps for itself at its end is over where the machine lets it wait
+					// for longer: then the servers had no part in it.
+					for tries := 0; tries < 10 && ReasonOf(err) == ReasonWork && allowed() > verdictReserve; tries++ {
+						allowed = slowtest.Allowance()
+						took, err = check(timeout)
+					}
 					if want := map[bool]Reason{false: ReasonRevocationUnknown, true: ""}[soft]; ReasonOf(err) != want || (err == nil) != soft {
 						t.Errorf("%s, %s, soft=%v: %v", s.Name, word, soft, err)
 					}
