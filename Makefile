@@ -150,15 +150,17 @@ soak-login: deps toolchain ## 1,000 logins on different cards, 50 at once on one
 fuzz: deps toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
 
-# The module's path to its worker is compiled in, so what is installed is built for the place where it will be.
+# The module's path to its worker is compiled in, so what is installed is built for the place where it will be. The
+# worker's parts come before the module: a new launcher serves the module of a release before, an old one not a new one.
 install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	@mkdir -p $(BUILD)/install
-	PAM_PKCS11_LIBEXECDIR=$(LIBEXECDIR) PAM_PKCS11_PAMDIR=$(PAMDIR) pam/build.sh $(BUILD)/install
+	PAM_PKCS11_LIBEXECDIR=$(LIBEXECDIR) pam/build.sh $(BUILD)/install
 	$(GO) build -trimpath -ldflags '-s -w -X pam_pkcs11/pcsc/access.Program=$(LIBEXECDIR)/pcscd' -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
 	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pcscd ./cmd/pcscd
 	sed 's|/usr/libexec/pam_pkcs11|$(LIBEXECDIR)|' packaging/systemd/pam-pkcs11-pcscd.service >$(BUILD)/install/pam-pkcs11-pcscd.service
-	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
+	install -D -m 0644 $(BUILD)/install/pam_pkcs11_worker.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so
 	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
+	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
 	install -D -m 0755 $(BUILD)/install/pcscd $(DESTDIR)$(LIBEXECDIR)/pcscd
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
@@ -198,7 +200,8 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.socket
 	rm -f $(DESTDIR)$(LIBEXECDIR)/pcscd
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
-	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
+	rm -f $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so
 	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
 	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man5/pam_pkcs11.conf.5 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example

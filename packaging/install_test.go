@@ -54,3 +54,36 @@ func TestUnitsAreInstalled(t *testing.T) {
 		}
 	}
 }
+
+// TestTheWorkerIsInstalledFirst: `make install` puts the worker's library and its launcher into their places before the
+// module. A new launcher serves the module of an older release; an old launcher looks for the worker in the module
+// itself, where a new one has none.
+func TestTheWorkerIsInstalledFirst(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, target := range []string{
+		"-m 0644 $(BUILD)/install/pam_pkcs11_worker.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so\n",
+		"-m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker\n",
+		"-m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so\n",
+	} {
+		at := strings.Index(string(makefile), "\tinstall -D "+target)
+		if at <= last {
+			t.Errorf("%q stands at %d, after %d is wanted", target, at, last)
+		}
+		last = at
+	}
+
+	_, uninstall, _ := strings.Cut(string(makefile), "\nuninstall:")
+	for _, path := range []string{
+		"$(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so\n",
+		"$(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker ",
+		"$(DESTDIR)$(PAMDIR)/pam_pkcs11.so ",
+	} {
+		if !strings.Contains(uninstall, path) {
+			t.Errorf("make uninstall leaves %s", path)
+		}
+	}
+}

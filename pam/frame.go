@@ -9,7 +9,7 @@ import (
 	"pam_pkcs11/internal/secret"
 )
 
-// The protocol with the relay in the host, see relay.h, which defines it. Versions 1 to protocolVersion
+// The protocol with the relay in the host, see host/relay.h, which defines it. Versions 1 to protocolVersion
 // are served: the relay in a long-lived host may be of an older release.
 const (
 	protocolVersion = 1

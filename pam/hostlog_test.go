@@ -26,9 +26,11 @@ func newHostLog(t *testing.T) hostLog {
 		dir:     t.TempDir(),
 		program: filepath.Join(t.TempDir(), "hostlog"),
 	}
-	out, err := exec.Command("gcc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-		`-DHOSTLOG_JOURNAL="`+h.path("journal")+`"`, `-DHOSTLOG_SYSLOG="`+h.path("syslog")+`"`, `-DHOSTLOG_LAST="`+h.path("run/last")+`"`,
-		"-o", h.program, "testdata/hostlog.c", "hostlog.c", "settings.c").CombinedOutput()
+	args := append([]string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+		`-DHOSTLOG_JOURNAL="` + h.path("journal") + `"`, `-DHOSTLOG_SYSLOG="` + h.path("syslog") + `"`,
+		`-DHOSTLOG_LAST="` + h.path("run/last") + `"`, "-o", h.program, "testdata/hostlog.c"},
+		hostSources(t, "hostlog.c", "settings.c")...)
+	out, err := exec.Command("gcc", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("the host's log needs the Debian packages gcc and libpam0g-dev: %v\n%s", err, out)
 	}

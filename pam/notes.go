@@ -10,7 +10,7 @@ import (
 	"pam_pkcs11/login"
 )
 
-// Places in the file of notes, see relay.h.
+// Places in the file of notes, see host/relay.h.
 const (
 	noteExited   = 0
 	noteChanging = 1

@@ -42,11 +42,11 @@ type driver struct {
 func newDriver(t testing.TB) *driver {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "driver")
-	out, err := exec.Command("gcc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+	args := append([]string{"-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
 		"-DRELAY_SILENCE=150", "-DRELAY_LONGEST_WAIT=600", "-DRELAY_TOTAL=900",
-		`-DHOSTLOG_JOURNAL="/nowhere"`,
-		"-o", program, "testdata/driver.c", "testdata/clock.c", "relay.c", "faults.c", "settings.c", "hostlog.c", "-lpthread",
-		"-Wl,--wrap=poll,--wrap=send,--wrap=clock_gettime").CombinedOutput()
+		`-DHOSTLOG_JOURNAL="/nowhere"`, "-Wl,--wrap=poll,--wrap=send,--wrap=clock_gettime", "-o", program,
+		"testdata/driver.c", "testdata/clock.c"}, hostSources(t, "relay.c", "faults.c", "settings.c", "hostlog.c")...)
+	out, err := exec.Command("gcc", append(args, "-lpthread")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("the relay's driver needs the Debian packages gcc and libpam0g-dev: %v\n%s", err, out)
 	}
@@ -69,6 +69,27 @@ func newDriver(t testing.TB) *driver {
 		_ = c.Wait()
 	})
 	return d
+}
+
+// hostSources are the paths of some of the host's C files. All are looked at, headers too, so that the go command, which
+// does not know what gcc reads, runs a test anew when one has changed.
+func hostSources(t testing.TB, names ...string) []string {
+	t.Helper()
+	all, err := filepath.Glob("host/*.[ch]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join("host", name)
+	}
+	return paths
 }
 
 // outcome is what the relay made of a script.
@@ -339,7 +360,7 @@ func cutAfterPrompts(stream []byte) [][]byte {
 
 // TestFaultTextIsTheCatalogues: the relay, which has no catalogue, says the sentences that a worker would say.
 func TestFaultTextIsTheCatalogues(t *testing.T) {
-	source, err := os.ReadFile("faults.c")
+	source, err := os.ReadFile("host/faults.c")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// workerEnvironment is all that the worker's environment may hold: the host's half sets it (spawn.c), and the host's
+// workerEnvironment is all that the worker's environment may hold: the host's half sets it (host/spawn.c), and the host's
 // own variables never reach a PKCS#11 library or Go's runtime.
 var workerEnvironment = []string{"PATH", "LC_ALL", "XDG_CACHE_HOME"}
 

@@ -1,8 +1,9 @@
 /* The worker process before Go: it fixes what a host could have handed down, while there is one thread to
- * fix it for, and loads the module's own library to run its worker. Its descriptors, signals and
- * environment were set by the host's half (spawn.c). Any failure ends it, which the host sees. */
+ * fix it for, and loads the library that is the worker. Its descriptors, signals and environment were set
+ * by the host's half (host/spawn.c). Any failure ends it, which the host sees. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <malloc.h>
@@ -12,10 +13,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <syslog.h>
 #include <unistd.h>
 
-#ifndef PAM_PKCS11_MODULE
-#error "PAM_PKCS11_MODULE is the path of the library"
+#ifndef PAM_PKCS11_LIBRARY
+#error "PAM_PKCS11_LIBRARY is the path of the library"
 #endif
 #ifndef PAM_PKCS11_WORKER
 #error "PAM_PKCS11_WORKER is the path of this program"
@@ -82,6 +84,46 @@ static int seal(void)
 	       prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/* Only root, or the worker's own user where that is not root, may have written the library: as the host has it of this
+ * program. */
+static const char *distrust_library(void)
+{
+	struct stat st;
+	if (lstat(PAM_PKCS11_LIBRARY, &st))
+		return errno == ENOENT || errno == ENOTDIR ? "is missing" : "cannot be looked at";
+	if (!S_ISREG(st.st_mode))
+		return "is no regular file";
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return "belongs to another user than root";
+	return st.st_mode & 022 ? "may be written by others than root" : NULL;
+}
+
+/* unusable says in the system's log what the host, which sees the status alone, cannot. */
+static void unusable(const char *why)
+{
+	openlog("pam_pkcs11_worker", LOG_PID, LOG_AUTHPRIV);
+	syslog(LOG_ERR, "the worker's library %s %s", PAM_PKCS11_LIBRARY, why);
+	_exit(127);
+}
+
+/* enter runs the worker, and comes back only where it could not begin. */
+static void enter(void)
+{
+	const char *distrust = distrust_library();
+	if (distrust)
+		unusable(distrust);
+
+	mallopt(M_ARENA_MAX, 1); /* each further arena is set up by system calls, for threads that allocate little */
+	mallopt(M_TOP_PAD, 448 << 10); /* what a PKCS#11 library and its libraries want: made early (worker.c) */
+	void *library = dlopen(PAM_PKCS11_LIBRARY, RTLD_NOW);
+	int (*worker)(int) = library ? (int (*)(int))dlsym(library, "pam_pkcs11_worker_main") : NULL;
+	if (!worker) {
+		const char *why = dlerror();
+		unusable(why ? why : "cannot be loaded");
+	}
+	worker(3);
+}
+
 int main(int argc, char **argv, char **environment)
 {
 	(void)argv;
@@ -95,12 +137,6 @@ int main(int argc, char **argv, char **environment)
 	}
 	if (seal())
 		_exit(126);
-	mallopt(M_ARENA_MAX, 1); /* each further arena is set up by system calls, for threads that allocate little */
-	mallopt(M_TOP_PAD, 448 << 10); /* what a PKCS#11 library and its libraries want: made early (entry.c) */
-	void *library = dlopen(PAM_PKCS11_MODULE, RTLD_NOW);
-	int (*worker)(int) = library ? (int (*)(int))dlsym(library, "pam_pkcs11_worker_main") : NULL;
-	if (!worker)
-		_exit(127);
-	worker(3);
+	enter();
 	_exit(1);
 }

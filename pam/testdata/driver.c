@@ -5,8 +5,8 @@
  *
  * A segment is sent after the relay has answered the prompt that ended the one before. Numbers are little endian. */
 #define _GNU_SOURCE
-#include "../relay.h"
-#include "../spawn.h"
+#include "../host/relay.h"
+#include "../host/spawn.h"
 #include "clock.h"
 
 #include <security/pam_appl.h>

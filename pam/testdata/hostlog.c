@@ -1,6 +1,6 @@
 /* host_log in a program of its own: hostlog KIND REASON TEXT. PAM's items are environment variables; what pam_syslog
  * would write goes to standard output. */
-#include "../hostlog.h"
+#include "../host/hostlog.h"
 
 #include <stdarg.h>
 #include <stdio.h>

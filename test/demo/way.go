@@ -34,7 +34,7 @@ func (w *way) show(out io.Writer, card counters) error {
 	lines := [][2]string{
 		{"libpam", "pam_authenticate answered " + w.end.Code},
 		{"module", "pam_pkcs11.so, module = builtin; all that is not C runs in its worker"},
-		{"worker", "a process of its own, with nothing in it but the module, " +
+		{"worker", "a process of its own, with nothing in it but its own library, " +
 			"the C library with its name services, and the loader"},
 		{"piv", inWords(w.events)},
 		{"pcscd", fmt.Sprintf("%s sent %d commands to %s 00 00", client, commands, readerName)},

@@ -89,7 +89,6 @@ func changes() []change {
 // TestChanges plays each change through the real libpam, and then logs in with the PIN that must be right now.
 func TestChanges(t *testing.T) {
 	w := *theWorld(t)
-	w.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
 	for _, c := range changes() {
 		t.Run(c.name, func(t *testing.T) { playChange(t, &w, c) })
 	}

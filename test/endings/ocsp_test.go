@@ -131,7 +131,6 @@ func ocspRows() []ending {
 func TestRevokedIsKept(t *testing.T) {
 	w := theWorld(t)
 	run := *w
-	run.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
 	for _, e := range ocspRows() {
 		if !strings.Contains(e.name, "the PIN is not sent") {
 			continue

@@ -29,7 +29,6 @@ func TestPINIsLeftNowhereInTheWorker(t *testing.T) {
 		t.Fatal("only root can read a worker's memory")
 	}
 	w := *theWorld(t)
-	w.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
 	w.rareCard(t)
 	for name, answer := range map[string]string{"right PIN": rarePIN, "wrong PIN": rarePIN + "!"} {
 		t.Run(name, func(t *testing.T) {

@@ -90,7 +90,6 @@ func leftovers(t *testing.T) string {
 // TestAnyCodeAtAnyCall goes through the real libpam with every code at every call, once and for ever.
 func TestAnyCodeAtAnyCall(t *testing.T) {
 	w := *theWorld(t)
-	w.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
 	s := newSweep(t, &w)
 	if code := s.play(t, ""); code != success {
 		t.Fatalf("without a fault: %v", code)

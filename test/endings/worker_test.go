@@ -16,8 +16,7 @@ import (
 // TestWorkerMissing: a module without its worker cannot ask anything, and says so.
 func TestWorkerMissing(t *testing.T) {
 	w := *theWorld(t)
-	w.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
-	worker := filepath.Join(w.builds[0], "pam_pkcs11_worker")
+	worker := filepath.Join(w.build, "pam_pkcs11_worker")
 	if err := os.Rename(worker, worker+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +80,8 @@ func killWorker(t *testing.T, launcher string) {
 // TestWorkerDiesAtItsPrompt: what is typed then goes nowhere, and the user is told.
 func TestWorkerDiesAtItsPrompt(t *testing.T) {
 	w := *theWorld(t)
-	w.module = filepath.Join(w.builds[0], "pam_pkcs11.so")
 	table := w.lay(t, ending{card: "alice", user: "alice"}, 0)
-	k := &killer{heard: heard{answers: []string{pin}}, t: t, launcher: filepath.Join(w.builds[0], "pam_pkcs11_worker")}
+	k := &killer{heard: heard{answers: []string{pin}}, t: t, launcher: filepath.Join(w.build, "pam_pkcs11_worker")}
 	tx, err := pam.StartConfDir(table.service, "alice", k, table.services)
 	if err != nil {
 		t.Fatal(err)

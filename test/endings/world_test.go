@@ -24,11 +24,11 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// world is what all rows share: the module in its builds, the cards, the CA, the fault-injecting library.
+// world is what all rows share: the module, the cards, the CA, the fault-injecting library.
 type world struct {
 	dir     string
-	builds  []string // directories with pam_pkcs11.so
-	module  string   // the one that is played
+	build   string // the directory with pam_pkcs11.so and its worker
+	module  string // the one that is played, of this directory or of another
 	softhsm string
 	fault   *pkcs11test.Fault
 	decks   map[string]string // card -> directory of its token store
@@ -89,15 +89,11 @@ func makeWorld() (*world, error) {
 	if w.fault, err = pkcs11test.BuildFault(dir, w.softhsm); err != nil {
 		return nil, err
 	}
-	for name, environment := range map[string]string{"held": "NO_HOLD=", "started": "NO_HOLD=1"} {
-		out := filepath.Join(dir, name)
-		cmd := exec.Command("../../pam/build.sh", out)
-		cmd.Env = append(os.Environ(), environment)
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("pam/build.sh: %w: %s", err, said)
-		}
+	w.build = filepath.Join(dir, "built")
+	if said, err := exec.Command("../../pam/build.sh", w.build).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pam/build.sh: %w: %s", err, said)
 	}
-	w.builds = []string{filepath.Join(dir, "held"), filepath.Join(dir, "started")}
+	w.module = filepath.Join(w.build, "pam_pkcs11.so")
 	return w, w.makeCards()
 }
 

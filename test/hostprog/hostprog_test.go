@@ -5,10 +5,12 @@ package hostprog
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,14 +40,8 @@ var build = sync.OnceValue(func() (b built) {
 		b.err = fmt.Errorf("the host program needs the Debian packages gcc and libpam0g-dev: %w", b.err)
 		return b
 	}
-	settings := "SETTINGS=-DRELAY_SILENCE=1500"
-	if b.err = run([]string{"TAGS=hosttest", settings}, "../../pam/build.sh", filepath.Join(b.dir, "held")); b.err != nil {
-		return b
-	}
-	if b.err = run([]string{"TAGS=hosttest", settings, "NO_HOLD=1"}, "../../pam/build.sh", filepath.Join(b.dir, "unheld")); b.err != nil {
-		return b
-	}
-	b.err = run([]string{"TAGS=hosttest", settings, "NO_HOLD=actions"}, "../../pam/build.sh", filepath.Join(b.dir, "put-back"))
+	environment := []string{"TAGS=hosttest", "SETTINGS=-DRELAY_SILENCE=1500"}
+	b.err = run(environment, "../../pam/build.sh", filepath.Join(b.dir, "built"))
 	return b
 })
 
@@ -67,7 +63,7 @@ func TestMain(m *testing.M) {
 }
 
 // prepare returns the build and a directory with one PAM service whose module has these arguments.
-func prepare(t *testing.T, variant, arguments string) (built, string) {
+func prepare(t *testing.T, arguments string) (built, string) {
 	t.Helper()
 	b := build()
 	if b.err != nil {
@@ -80,7 +76,7 @@ func prepare(t *testing.T, variant, arguments string) (built, string) {
 	if err := os.Chmod(conf, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	module := filepath.Join(b.dir, variant, "pam_pkcs11.so")
+	module := filepath.Join(b.dir, "built", "pam_pkcs11.so")
 	var text strings.Builder
 	for _, kind := range []string{"auth", "password"} {
 		fmt.Fprintf(&text, "%s required %s %s\n", kind, module, arguments)
@@ -244,8 +240,8 @@ func changeRefused() string {
 }
 
 // play runs one scenario in a process of its own.
-func play(t *testing.T, variant string, s scenario) {
-	b, conf := prepare(t, variant, s.arguments)
+func play(t *testing.T, s scenario) {
+	b, conf := prepare(t, s.arguments)
 	if s.root && os.Getuid() != 0 {
 		return // needs root to become another user; the same host as this user is "an authentication"
 	}
@@ -280,29 +276,8 @@ func TestHosts(t *testing.T) {
 			if s.name != "worker_gone" && s.name != "killed" { // those count the workers of this build
 				t.Parallel() // the others wait more than they work
 			}
-			play(t, "held", s)
+			play(t, s)
 		})
-	}
-}
-
-// TestHostsWithoutTheLinkerFlag: when Go renames its function some day, the answers stay right. What is not promised
-// then is that the host sees no thread and no handler of Go's.
-func TestHostsWithoutTheLinkerFlag(t *testing.T) {
-	for _, s := range scenarios() {
-		switch s.name {
-		case "basic", "expect", "wrong_pin", "without_user", "fork_after_start", "auth_fork_auth", "session_in_child", "child_ignored", "close_from":
-			t.Run(s.label, func(t *testing.T) { play(t, "unheld", s) })
-		}
-	}
-}
-
-// TestHostsWhereGoSetsItsHandlers: for some processors Go sets its signal handlers by itself, and they are put back.
-func TestHostsWhereGoSetsItsHandlers(t *testing.T) {
-	for _, s := range scenarios() {
-		switch s.name {
-		case "basic", "dispositions", "mask", "segv", "pipe_ignored", "pipe_handled", "child_handler_kept", "tick_where":
-			t.Run(s.label, func(t *testing.T) { play(t, "put-back", s) })
-		}
 	}
 }
 
@@ -311,7 +286,7 @@ func TestSetuidHost(t *testing.T) {
 	if os.Getuid() != 0 {
 		return // only root can make a set-uid program
 	}
-	b, conf := prepare(t, "held", "")
+	b, conf := prepare(t, "")
 	program := filepath.Join(b.dir, "host-setuid")
 	if err := run(nil, "install", "-m", "4755", b.program, program); err != nil {
 		t.Fatal(err)
@@ -326,14 +301,18 @@ func TestSetuidHost(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// TestOnlyTheModuleIsExported: another name would clash with what a host or another module exports.
-func TestOnlyTheModuleIsExported(t *testing.T) {
+// TestWhatIsExported: another name would clash with what a host, a PKCS#11 library or another module exports.
+func TestWhatIsExported(t *testing.T) {
 	b := build()
 	if b.err != nil {
 		t.Fatal(b.err)
 	}
-	for _, variant := range []string{"held", "unheld"} {
-		out, err := exec.Command("nm", "-D", "--defined-only", filepath.Join(b.dir, variant, "pam_pkcs11.so")).Output()
+	for library, want := range map[string]string{
+		"pam_pkcs11.so": "pam_sm_acct_mgmt pam_sm_authenticate pam_sm_chauthtok pam_sm_close_session pam_sm_open_session " +
+			"pam_sm_setcred",
+		"pam_pkcs11_worker.so": "pam_pkcs11_worker_main",
+	} {
+		out, err := exec.Command("nm", "-D", "--defined-only", filepath.Join(b.dir, "built", library)).Output()
 		if err != nil {
 			t.Fatalf("nm is of the Debian package binutils: %v", err)
 		}
@@ -342,30 +321,104 @@ func TestOnlyTheModuleIsExported(t *testing.T) {
 			f := strings.Fields(line)
 			names = append(names, f[len(f)-1])
 		}
-		want := "pam_pkcs11_worker_main pam_sm_acct_mgmt pam_sm_authenticate pam_sm_chauthtok pam_sm_close_session pam_sm_open_session pam_sm_setcred"
 		if got := strings.Join(names, " "); got != want {
-			t.Errorf("%s exports %s", variant, got)
+			t.Errorf("%s exports %s", library, got)
 		}
 	}
 }
 
-// TestUntrustworthyWorker: a worker that others may write, or that is not there, is not run.
+// TestTheHostLoadsCAlone: what a host loads has nothing of Go, needs the C library alone, and cannot be rewritten once it
+// is linked: all of it is bound at once, and nobody unloads it.
+func TestTheHostLoadsCAlone(t *testing.T) {
+	b := build()
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	module, err := elf.Open(filepath.Join(b.dir, "built", "pam_pkcs11.so"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer module.Close()
+
+	for _, s := range module.Sections {
+		if slices.Contains([]string{".gopclntab", ".go.buildinfo", ".note.go.buildid"}, s.Name) {
+			t.Errorf("it has the section %s", s.Name)
+		}
+	}
+	if s := module.Section(".data.rel.ro"); s != nil && s.Size > 64<<10 {
+		t.Errorf("%d octets are relocated at each load", s.Size)
+	}
+	libraries, err := module.ImportedLibraries()
+	if err != nil || len(libraries) != 1 || !strings.HasPrefix(libraries[0], "libc.") {
+		t.Errorf("it needs %q, %v", libraries, err)
+	}
+	flags, err := module.DynValue(elf.DT_FLAGS_1)
+	want := elf.DF_1_NOW | elf.DF_1_NODELETE
+	if err != nil || len(flags) != 1 || elf.DynFlag1(flags[0])&want != want {
+		t.Errorf("its flags are %v, %v, want %v", flags, err, want)
+	}
+	if !slices.ContainsFunc(module.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_GNU_RELRO }) {
+		t.Error("its relocations stay writable")
+	}
+}
+
+// TestUntrustworthyWorker: a worker that others may write, or that is not there, is not run; nor is one whose library is
+// so.
 func TestUntrustworthyWorker(t *testing.T) {
 	b := build()
 	if b.err != nil {
 		t.Fatal(b.err)
 	}
-	worker := filepath.Join(b.dir, "held", "pam_pkcs11_worker")
-	defer func() { _ = os.Chmod(worker, 0o755) }()
-	for _, mode := range []os.FileMode{0o775, 0o757, 0o644} {
-		if err := os.Chmod(worker, mode); err != nil {
-			t.Fatal(err)
-		}
-		play(t, "held", scenario{name: "expect", argument: "9"})
+	refused := scenario{name: "expect", argument: "9"}
+	for name, modes := range map[string][]os.FileMode{
+		"pam_pkcs11_worker":    {0o775, 0o757, 0o644},
+		"pam_pkcs11_worker.so": {0o664, 0o646},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(b.dir, "built", name)
+			before, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, mode := range modes {
+				if err := os.Chmod(path, mode); err != nil {
+					t.Fatal(err)
+				}
+				play(t, refused)
+			}
+			if err := os.Chmod(path, before.Mode()); err != nil {
+				t.Fatal(err)
+			}
+			untrustworthyOwner(t, path)
+
+			away := path + ".away"
+			if err := os.Rename(path, away); err != nil {
+				t.Fatal(err)
+			}
+			play(t, refused)
+			if err := os.Symlink(away, path); err != nil {
+				t.Fatal(err)
+			}
+			play(t, refused)
+			if err := os.Rename(away, path); err != nil {
+				t.Fatal(err)
+			}
+			play(t, scenario{name: "basic"})
+		})
 	}
-	if err := os.Rename(worker, worker+".away"); err != nil {
+}
+
+// untrustworthyOwner gives a file of the worker's to another user for a while.
+func untrustworthyOwner(t *testing.T, path string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return // only root can give a file away
+	}
+	if err := os.Chown(path, 1777, -1); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.Rename(worker+".away", worker) }()
-	play(t, "held", scenario{name: "expect", argument: "9"})
+	play(t, scenario{name: "expect", argument: "9"})
+	if err := os.Chown(path, 0, -1); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -77,7 +77,7 @@ func TestForeignFiles(t *testing.T) {
 		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/opensc-pkcs11.so\n" +
 		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/libpcsclite.so.1.0.0\n" +
 		"7f04-7f05 rw-p 00000000 00:00 0 [heap]\n7f06-7f07 rw-p 00000000 00:00 0\n" +
-		"7f02-7f03 r-xp 00000000 08:01 13 /build/pam_pkcs11.so\n7f02-7f03 r-xp 00000000 08:01 13 /lib64/ld-linux-x86-64.so.2\n" +
+		"7f02-7f03 r-xp 00000000 08:01 13 /build/pam_pkcs11_worker.so\n7f02-7f03 r-xp 00000000 08:01 13 /lib64/ld-linux-x86-64.so.2\n" +
 		"7f02-7f03 r-xp 00000000 08:01 13 /usr/lib/x86_64-linux-gnu/libnss_systemd.so.2\n"
 	if got := strings.Join(Foreign(mappedFiles(maps)), " "); got != "libpcsclite.so.1.0.0 opensc-pkcs11.so" {
 		t.Errorf("foreign: %q", got)

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// own are the files that may be mapped into a worker with the built-in card: the module and its
-// launcher, the loader, the C library with its name-service modules, libpam, and what Debian's
+// own are the files that may be mapped into a worker with the built-in card: its launcher and
+// its library, the loader, the C library with its name-service modules, libpam, and what Debian's
 // builds of these bring along.
-var own = regexp.MustCompile(`^(pam_pkcs11\.so|(memfd:)?pam_pkcs11_worker|ld-linux.*\.so.*|ld\.so.*|ld-musl.*` +
+var own = regexp.MustCompile(`^((memfd:)?pam_pkcs11_worker(\.so)?|ld-linux.*\.so.*|ld\.so.*|ld-musl.*` +
 	`|lib(c|m|dl|rt|pthread|resolv)([.-].*)?\.so.*|libnss_.*\.so.*|libpam(_misc)?\.so.*` +
 	`|lib(audit|cap|cap-ng|econf|selinux|pcre2-8)\.so.*|locale-archive|gconv-modules\.cache|passwd|group|nscd.*)$`)
 

@@ -1,5 +1,5 @@
 /* The host's half of an authentication: spawn the worker, carry its questions to the application, apply
- * its verdict. No state outlives a call; nothing here calls Go. */
+ * its verdict. No state outlives a call. */
 #ifndef PAM_PKCS11_RELAY_H
 #define PAM_PKCS11_RELAY_H
 
@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* The protocol. Both ends of it are in this package: relay.c and frame.go; a frame is
+/* The protocol. Its ends are relay.c and, in the worker, pam/frame.go; a frame is
  *
  *   version u8, verb u8, zero u16, length u32 (little endian), then that many octets.
  *

@@ -1,5 +1,3 @@
-//go:build cgo
-
 #define _GNU_SOURCE
 #include "libpam.h"
 

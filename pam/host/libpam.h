@@ -1,5 +1,5 @@
 /* The functions of libpam that the module calls, found in the library that called it. The module does not link libpam:
- * the worker loads the module too, and would load libpam and what libpam needs for nothing at every login. */
+ * the functions are those of the very library that called, also where a program has loaded it for itself alone. */
 #ifndef PAM_PKCS11_LIBPAM_H
 #define PAM_PKCS11_LIBPAM_H
 

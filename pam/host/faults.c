@@ -1,5 +1,3 @@
-//go:build cgo
-
 /* What the user is told when no verdict comes: sentences of login/messages.go, which the worker could not say any more. */
 #include "relay.h"
 
