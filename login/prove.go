@@ -202,7 +202,13 @@ func (t *attempt) sameAccounts(list, before []candidate) []candidate {
 // more chooses among what was not read before, where no key of what was has signed.
 func (p *proof) more(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 	t, c, tried := p.t, p.c, p.offered
-	if r := t.judgeRest(ctx, c.checker, c, shown); r != nil {
+	r := t.judgeRest(ctx, c.checker, c, shown)
+	if r != nil && r.Outcome == TokenFault {
+		// Why the first key has not signed says more: it may be what keeps the library from reading.
+		t.log.Info("no other certificate of the card can be read", "token", c.token.Label, "detail", r.Err)
+		return token.Choice{}, nil
+	}
+	if r != nil {
 		return token.Choice{}, r
 	}
 
