@@ -247,7 +247,6 @@ func (w *world) ctx() context.Context {
 type proof struct {
 	t       *testing.T
 	objects []token.Object
-	message []byte
 	uses    []token.KeyUse
 	passed  []error
 	anew    int // how often Anew was called
