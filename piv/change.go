@@ -112,6 +112,7 @@ func (s *session) replace(
 		return err
 	}
 
+	before := s.channel.Dirty
 	a, err := send(ctx)
 	switch {
 	case err != nil:
@@ -119,10 +120,10 @@ func (s *session) replace(
 	case a.Result == data.PINGood:
 		s.changed()
 	case name == resetName: // what it tells of tries is of the PUK
-		s.channel.Dirty = a.Result == data.PINFault
+		s.channel.Dirty = before || a.Result == data.PINFault
 		err = pinError(name, a)
 	default:
-		err = s.refusedPIN(name, a)
+		err = s.refusedPIN(name, a, before)
 	}
 	if gone := s.leave(ctx); err == nil {
 		err = gone

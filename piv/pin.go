@@ -64,6 +64,7 @@ func (s *session) enter(ctx context.Context) error {
 // card that has no such PIN: that is no try.
 func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 	const name = "VERIFY"
+	before := s.channel.Dirty
 	a, err := s.verifyAs(ctx, pin, s.card.PINRef)
 	if err == nil && a.Result == data.PINNoReference && s.card.MayBeGlobal() {
 		// Never after another answer: that was about a PIN with a counter of its own.
@@ -76,7 +77,7 @@ func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 		return s.lostPIN(ctx, name, err)
 	}
 	if a.Result != data.PINGood {
-		return s.refusedPIN(name, a)
+		return s.refusedPIN(name, a, before)
 	}
 	s.channel.Fresh = true
 	return nil
@@ -123,10 +124,10 @@ func pinError(name string, a data.PINAnswer) error {
 }
 
 // refusedPIN is the error of a PIN that the card has not taken. A card that refuses a PIN is locked
-// by that, or stays what it was.
-func (s *session) refusedPIN(name string, a data.PINAnswer) error {
+// by that, or stays what it was: before says whether something had to be locked when it was sent.
+func (s *session) refusedPIN(name string, a data.PINAnswer, before bool) error {
 	if a.Result != data.PINFault {
-		s.channel.Dirty = false
+		s.channel.Dirty = before
 	}
 	if a.Result == data.PINWrong || a.Result == data.PINLocked {
 		s.noteTries(a)

@@ -147,24 +147,35 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestAlwaysAfterAnother: the one case in which a PIN is sent twice for one entry.
-func TestAlwaysAfterAnother(t *testing.T) {
-	w := newWorld(t, simcard.Options{})
-	if err := w.card.SetKey(simcard.KeyAuthentication, nil, certify(p256(), "imported without its key", 1)); err != nil {
+// importedFirst gives the card two certificates: one without its key, and one of 9C, whose key wants
+// the PIN right before it signs. n of them are read and chosen.
+func (w *world) importedFirst(n int) (token.Session, *proof) {
+	t := w.t
+	t.Helper()
+	der := certify(p256(), "imported without its key", 1)
+	if err := w.card.SetKey(simcard.KeyAuthentication, nil, der); err != nil {
 		t.Fatal(err)
 	}
 	w.put(simcard.KeySignature, other256(), "Alice")
+
 	s := w.open(w.module())
 	p := &proof{t: t}
 	for o, err := range s.Certificates(w.ctx()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.objects = append(p.objects, o)
+		if p.objects = append(p.objects, o); len(p.objects) == n {
+			return s, p
+		}
 	}
-	if len(p.objects) != 2 {
-		t.Fatalf("%d certificates", len(p.objects))
-	}
+	t.Fatalf("%d certificates", len(p.objects))
+	return nil, nil
+}
+
+// TestAlwaysAfterAnother: the one case in which a PIN is sent twice for one entry.
+func TestAlwaysAfterAnother(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	s, p := w.importedFirst(2)
 	if err := w.prove(s, p, rightPIN); err != nil {
 		t.Fatal(err)
 	}
@@ -178,19 +189,7 @@ func TestAlwaysAfterAnother(t *testing.T) {
 // a key that wants the PIN right before it signs gets it once more.
 func TestMoreIsReadWhereNoKeySigns(t *testing.T) {
 	w := newWorld(t, simcard.Options{})
-	if err := w.card.SetKey(simcard.KeyAuthentication, nil, certify(p256(), "imported without its key", 1)); err != nil {
-		t.Fatal(err)
-	}
-	w.put(simcard.KeySignature, other256(), "Alice")
-	s := w.open(w.module())
-	p := &proof{t: t}
-	for o, err := range s.Certificates(w.ctx()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.objects = append(p.objects, o)
-		break
-	}
+	s, p := w.importedFirst(1)
 
 	asked := 0
 	p.more = func(shown iter.Seq2[token.Object, error]) []token.Object {

@@ -185,3 +185,52 @@ func (w *world) failOnce(m *meddler, n, all int) {
 		t.Errorf("login after exchange %d: %v", n, err)
 	}
 }
+
+// padReader is a service whose reader has keys, at which somebody types; typed returns the answer.
+type padReader struct {
+	pcsc.Service
+
+	typed func(verify func() []byte) []byte
+}
+
+func (p *padReader) Control(h pcsc.Handle, code uint32, in []byte, max int) ([]byte, error) {
+	const feature = 0x42330006
+	switch code {
+	case 0x42000D48:
+		return []byte{0x06, 4, 0x42, 0x33, 0x00, 0x06}, nil
+	case feature:
+		var failed error
+		answer := p.typed(func() []byte {
+			var b []byte
+			b, failed = p.Service.Transmit(h, pcsc.ProtocolT1, unhex("0020008008313233343536FFFF"), max)
+			return b
+		})
+		return answer, failed
+	}
+	return nil, pcsc.ErrUnsupportedFeature
+}
+
+// TestSecondEntryAtThePad: who has typed the right PIN, and ends the entry that the next key wants,
+// leaves no unlocked card.
+func TestSecondEntryAtThePad(t *testing.T) {
+	for _, word := range []string{"\x64\x00", "\x64\x01", "\x64\x03", "\x69\x82"} {
+		w := newWorld(t, simcard.Options{ATR: simcard.ATRT1})
+		entries := 0
+		w.service = &padReader{Service: w.service, typed: func(verify func() []byte) []byte {
+			if entries++; entries == 1 {
+				return verify()
+			}
+			return []byte(word)
+		}}
+		s, p := w.importedFirst(2)
+		if _, err := s.LogInAndSign(w.ctx(), nil, p.choose); err == nil {
+			t.Errorf("%X: no error", word)
+		}
+		if entries != 2 || w.card.Signatures() != 0 {
+			t.Errorf("%X: %d entries, %d signatures", word, entries, w.card.Signatures())
+		}
+		if w.card.Unlocked() {
+			t.Errorf("%X: the card is left unlocked", word)
+		}
+	}
+}
