@@ -136,7 +136,8 @@ func (s *session) refusedPIN(name string, a data.PINAnswer, before bool) error {
 }
 
 // lostPIN is the error of a PIN to which no answer came: nobody knows whether it was a try. It is
-// not sent again; the card is asked what is left.
+// not sent again; the card is asked what is left, after SELECT: one that has lost its power for a
+// moment may have another application selected, where VERIFY without a PIN may cost a try.
 func (s *session) lostPIN(ctx context.Context, name string, err error) error {
 	unsent := !s.channel.Dirty
 	if unsent || errors.Is(err, token.ErrRemoved) || ctx.Err() != nil || s.channel.Lost() {
@@ -150,7 +151,11 @@ func (s *session) lostPIN(ctx context.Context, name string, err error) error {
 	if s.card.Kind.NoEmptyVerify {
 		return e
 	}
-	a, asked := s.reader.AskTries(ctx, s.card.PINRef)
+	_, asked := s.channel.SelectPIV(ctx)
+	var a data.PINAnswer
+	if asked == nil {
+		a, asked = s.reader.AskTries(ctx, s.card.PINRef)
+	}
 	if errors.Is(asked, token.ErrRemoved) {
 		return asked
 	}
@@ -213,6 +218,11 @@ func (s *session) forget(ctx context.Context) error {
 	const name = "VERIFY (lock)"
 	if s.card.Kind.NoForget {
 		return fmt.Errorf("a %s knows no other way", s.card.Kind.Name)
+	}
+	if s.channel.Unsure { // another application may count it
+		if _, err := s.channel.SelectPIV(ctx); err != nil {
+			return err
+		}
 	}
 	cmd := channel.Command{Name: name, INS: insVerify, P1: 0xFF, P2: s.card.PINRef}
 	a, err := s.channel.Send(ctx, cmd)

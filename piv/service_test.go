@@ -107,6 +107,38 @@ func TestResetInTransaction(t *testing.T) {
 	}
 }
 
+// TestPowerLostInTransaction: a card that has lost its power, and with it the selection of PIV, while it
+// had the PIN or was to sign gets nothing more before it has PIV selected again: another application
+// may count a VERIFY without a PIN.
+func TestPowerLostInTransaction(t *testing.T) {
+	w := newWorld(t, simcard.Options{
+		ATR:     simcard.ATRT1,
+		Foreign: true,
+		Select:  simcard.SelectRules{AfterReset: simcard.Foreign},
+	})
+	w.put(simcard.KeyAuthentication, p256(), "Alice")
+	m := &meddler{Service: w.service}
+	w.service = m
+	for n := 1; n < 3; n++ { // VERIFY, GENERAL AUTHENTICATE
+		s := w.open(w.module())
+		done := m.meddle(n, func([]byte) error {
+			w.card.Reset()
+			return pcsc.ErrCommError
+		})
+		_, err := w.logIn(s, rightPIN)
+		if !done() {
+			t.Fatalf("there was no exchange %d", n)
+		}
+		expect(t, "power lost", err, token.ErrFault)
+		s.Close()
+	}
+
+	if c := w.card.Counters(); c.ForeignEmpty != 0 || c.ForeignVerifies != 0 || c.Stray != 0 {
+		t.Errorf("sent to another application: %+v", c)
+	}
+	w.spent(1, 3)
+}
+
 // TestResetAgainAndAgain ends with an error.
 func TestResetAgainAndAgain(t *testing.T) {
 	w := newWorld(t, simcard.Options{})
