@@ -91,16 +91,8 @@ func triesOf(m *data.Metadata) token.Tries {
 	if !m.TriesKnown {
 		return token.Tries{}
 	}
-	t := token.Tries{Left: m.Left, Most: m.Tries, Counted: true}
-	switch {
-	case m.Left == 0:
-		t.Level = token.Locked
-	case m.Left == 1:
-		t.Level = token.Last
-	case m.Left < m.Tries:
-		t.Level = token.Few
-	}
-	return t
+	level := card.LevelOf(m.Left, m.Tries)
+	return token.Tries{Level: level, Left: m.Left, Most: m.Tries, Counted: true}
 }
 
 // replace sends the command that sets a PIN, in a transaction of its own, and leaves the card
