@@ -1,9 +1,11 @@
 package piv_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/pcsc"
@@ -137,6 +139,48 @@ func TestPowerLostInTransaction(t *testing.T) {
 		t.Errorf("sent to another application: %+v", c)
 	}
 	w.spent(1, 3)
+}
+
+// stoppedDaemon is a service that does not answer any more once somebody waits for cards.
+type stoppedDaemon struct {
+	pcsc.Service
+
+	stopped, goesOn chan struct{}
+}
+
+func (d *stoppedDaemon) GetStatusChange(
+	ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration,
+) error {
+	if timeout >= 0 {
+		return d.Service.GetStatusChange(ctx, sc, states, timeout)
+	}
+	close(d.stopped)
+	<-d.goesOn
+	return pcsc.ErrCancelled
+}
+
+// TestWaitAtAStoppedDaemon ends with its context all the same.
+func TestWaitAtAStoppedDaemon(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	daemon := &stoppedDaemon{Service: w.service, stopped: make(chan struct{}), goesOn: make(chan struct{})}
+	w.service = daemon
+	defer close(daemon.goesOn)
+	m := w.module()
+	if _, err := m.Slots(w.ctx()); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(w.ctx())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Wait(ctx) }()
+	<-daemon.stopped
+	cancel()
+	select {
+	case err := <-ended:
+		expect(t, "wait", err, context.Canceled)
+	case <-time.After(patience):
+		t.Error("the wait does not end")
+	}
 }
 
 // TestResetAgainAndAgain ends with an error.
