@@ -257,6 +257,24 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
+// TestEmptyContainer: a card whose first place is empty in the way of some cards is known again by
+// the next one.
+func TestEmptyContainer(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	w.put(simcard.KeySignature, p256(), "Alice")
+	empty := simcard.Answer{Data: []byte{0x53, 4, 0x70, 0, 0xFE, 0}}
+	w.card.SetAnswer(simcard.ObjectAuthentication, &empty)
+	for _, want := range []int{11, 8} { // each with the look at the empty place
+		sent, err := w.login(rightPIN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sent) != want {
+			t.Errorf("%d commands, want %d: %v", len(sent), want, sent)
+		}
+	}
+}
+
 // TestContactless: the user is told that the card takes no PIN in this way.
 func TestContactless(t *testing.T) {
 	w := newWorld(t, simcard.Options{ATR: simcard.ATRContactless, Contactless: simcard.ContactlessFree})

@@ -91,16 +91,8 @@ func triesOf(m *data.Metadata) token.Tries {
 	if !m.TriesKnown {
 		return token.Tries{}
 	}
-	t := token.Tries{Left: m.Left, Most: m.Tries, Counted: true}
-	switch {
-	case m.Left == 0:
-		t.Level = token.Locked
-	case m.Left == 1:
-		t.Level = token.Last
-	case m.Left < m.Tries:
-		t.Level = token.Few
-	}
-	return t
+	level := card.LevelOf(m.Left, m.Tries)
+	return token.Tries{Level: level, Left: m.Left, Most: m.Tries, Counted: true}
 }
 
 // replace sends the command that sets a PIN, in a transaction of its own, and leaves the card
@@ -112,6 +104,7 @@ func (s *session) replace(
 		return err
 	}
 
+	before := s.channel.Dirty
 	a, err := send(ctx)
 	switch {
 	case err != nil:
@@ -119,10 +112,10 @@ func (s *session) replace(
 	case a.Result == data.PINGood:
 		s.changed()
 	case name == resetName: // what it tells of tries is of the PUK
-		s.channel.Dirty = a.Result == data.PINFault
+		s.channel.Dirty = before || a.Result == data.PINFault
 		err = pinError(name, a)
 	default:
-		err = s.refusedPIN(name, a)
+		err = s.refusedPIN(name, a, before)
 	}
 	if gone := s.leave(ctx); err == nil {
 		err = gone

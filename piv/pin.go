@@ -64,6 +64,7 @@ func (s *session) enter(ctx context.Context) error {
 // card that has no such PIN: that is no try.
 func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 	const name = "VERIFY"
+	before := s.channel.Dirty
 	a, err := s.verifyAs(ctx, pin, s.card.PINRef)
 	if err == nil && a.Result == data.PINNoReference && s.card.MayBeGlobal() {
 		// Never after another answer: that was about a PIN with a counter of its own.
@@ -76,7 +77,7 @@ func (s *session) verify(ctx context.Context, pin *secret.PIN) error {
 		return s.lostPIN(ctx, name, err)
 	}
 	if a.Result != data.PINGood {
-		return s.refusedPIN(name, a)
+		return s.refusedPIN(name, a, before)
 	}
 	s.channel.Fresh = true
 	return nil
@@ -123,10 +124,10 @@ func pinError(name string, a data.PINAnswer) error {
 }
 
 // refusedPIN is the error of a PIN that the card has not taken. A card that refuses a PIN is locked
-// by that, or stays what it was.
-func (s *session) refusedPIN(name string, a data.PINAnswer) error {
+// by that, or stays what it was: before says whether something had to be locked when it was sent.
+func (s *session) refusedPIN(name string, a data.PINAnswer, before bool) error {
 	if a.Result != data.PINFault {
-		s.channel.Dirty = false
+		s.channel.Dirty = before
 	}
 	if a.Result == data.PINWrong || a.Result == data.PINLocked {
 		s.noteTries(a)
@@ -135,7 +136,8 @@ func (s *session) refusedPIN(name string, a data.PINAnswer) error {
 }
 
 // lostPIN is the error of a PIN to which no answer came: nobody knows whether it was a try. It is
-// not sent again; the card is asked what is left.
+// not sent again; the card is asked what is left, after SELECT: one that has lost its power for a
+// moment may have another application selected, where VERIFY without a PIN may cost a try.
 func (s *session) lostPIN(ctx context.Context, name string, err error) error {
 	unsent := !s.channel.Dirty
 	if unsent || errors.Is(err, token.ErrRemoved) || ctx.Err() != nil || s.channel.Lost() {
@@ -149,7 +151,11 @@ func (s *session) lostPIN(ctx context.Context, name string, err error) error {
 	if s.card.Kind.NoEmptyVerify {
 		return e
 	}
-	a, asked := s.reader.AskTries(ctx, s.card.PINRef)
+	_, asked := s.channel.SelectPIV(ctx)
+	var a data.PINAnswer
+	if asked == nil {
+		a, asked = s.reader.AskTries(ctx, s.card.PINRef)
+	}
 	if errors.Is(asked, token.ErrRemoved) {
 		return asked
 	}
@@ -212,6 +218,11 @@ func (s *session) forget(ctx context.Context) error {
 	const name = "VERIFY (lock)"
 	if s.card.Kind.NoForget {
 		return fmt.Errorf("a %s knows no other way", s.card.Kind.Name)
+	}
+	if s.channel.Unsure { // another application may count it
+		if _, err := s.channel.SelectPIV(ctx); err != nil {
+			return err
+		}
 	}
 	cmd := channel.Command{Name: name, INS: insVerify, P1: 0xFF, P2: s.card.PINRef}
 	a, err := s.channel.Send(ctx, cmd)

@@ -1,9 +1,11 @@
 package piv_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/pcsc"
@@ -107,6 +109,80 @@ func TestResetInTransaction(t *testing.T) {
 	}
 }
 
+// TestPowerLostInTransaction: a card that has lost its power, and with it the selection of PIV, while it
+// had the PIN or was to sign gets nothing more before it has PIV selected again: another application
+// may count a VERIFY without a PIN.
+func TestPowerLostInTransaction(t *testing.T) {
+	w := newWorld(t, simcard.Options{
+		ATR:     simcard.ATRT1,
+		Foreign: true,
+		Select:  simcard.SelectRules{AfterReset: simcard.Foreign},
+	})
+	w.put(simcard.KeyAuthentication, p256(), "Alice")
+	m := &meddler{Service: w.service}
+	w.service = m
+	for n := 1; n < 3; n++ { // VERIFY, GENERAL AUTHENTICATE
+		s := w.open(w.module())
+		done := m.meddle(n, func([]byte) error {
+			w.card.Reset()
+			return pcsc.ErrCommError
+		})
+		_, err := w.logIn(s, rightPIN)
+		if !done() {
+			t.Fatalf("there was no exchange %d", n)
+		}
+		expect(t, "power lost", err, token.ErrFault)
+		s.Close()
+	}
+
+	if c := w.card.Counters(); c.ForeignEmpty != 0 || c.ForeignVerifies != 0 || c.Stray != 0 {
+		t.Errorf("sent to another application: %+v", c)
+	}
+	w.spent(1, 3)
+}
+
+// stoppedDaemon is a service that does not answer any more once somebody waits for cards.
+type stoppedDaemon struct {
+	pcsc.Service
+
+	stopped, goesOn chan struct{}
+}
+
+func (d *stoppedDaemon) GetStatusChange(
+	ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration,
+) error {
+	if timeout >= 0 {
+		return d.Service.GetStatusChange(ctx, sc, states, timeout)
+	}
+	close(d.stopped)
+	<-d.goesOn
+	return pcsc.ErrCancelled
+}
+
+// TestWaitAtAStoppedDaemon ends with its context all the same.
+func TestWaitAtAStoppedDaemon(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	daemon := &stoppedDaemon{Service: w.service, stopped: make(chan struct{}), goesOn: make(chan struct{})}
+	w.service = daemon
+	defer close(daemon.goesOn)
+	m := w.module()
+	if _, err := m.Slots(w.ctx()); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(w.ctx())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Wait(ctx) }()
+	<-daemon.stopped
+	cancel()
+	select {
+	case err := <-ended:
+		expect(t, "wait", err, context.Canceled)
+	case <-time.After(patience):
+		t.Error("the wait does not end")
+	}
+}
+
 // TestResetAgainAndAgain ends with an error.
 func TestResetAgainAndAgain(t *testing.T) {
 	w := newWorld(t, simcard.Options{})
@@ -183,5 +259,54 @@ func (w *world) failOnce(m *meddler, n, all int) {
 	}
 	if _, err := w.login(rightPIN); err != nil {
 		t.Errorf("login after exchange %d: %v", n, err)
+	}
+}
+
+// padReader is a service whose reader has keys, at which somebody types; typed returns the answer.
+type padReader struct {
+	pcsc.Service
+
+	typed func(verify func() []byte) []byte
+}
+
+func (p *padReader) Control(h pcsc.Handle, code uint32, in []byte, max int) ([]byte, error) {
+	const feature = 0x42330006
+	switch code {
+	case 0x42000D48:
+		return []byte{0x06, 4, 0x42, 0x33, 0x00, 0x06}, nil
+	case feature:
+		var failed error
+		answer := p.typed(func() []byte {
+			var b []byte
+			b, failed = p.Service.Transmit(h, pcsc.ProtocolT1, unhex("0020008008313233343536FFFF"), max)
+			return b
+		})
+		return answer, failed
+	}
+	return nil, pcsc.ErrUnsupportedFeature
+}
+
+// TestSecondEntryAtThePad: who has typed the right PIN, and ends the entry that the next key wants,
+// leaves no unlocked card.
+func TestSecondEntryAtThePad(t *testing.T) {
+	for _, word := range []string{"\x64\x00", "\x64\x01", "\x64\x03", "\x69\x82"} {
+		w := newWorld(t, simcard.Options{ATR: simcard.ATRT1})
+		entries := 0
+		w.service = &padReader{Service: w.service, typed: func(verify func() []byte) []byte {
+			if entries++; entries == 1 {
+				return verify()
+			}
+			return []byte(word)
+		}}
+		s, p := w.importedFirst(2)
+		if _, err := s.LogInAndSign(w.ctx(), nil, p.choose); err == nil {
+			t.Errorf("%X: no error", word)
+		}
+		if entries != 2 || w.card.Signatures() != 0 {
+			t.Errorf("%X: %d entries, %d signatures", word, entries, w.card.Signatures())
+		}
+		if w.card.Unlocked() {
+			t.Errorf("%X: the card is left unlocked", word)
+		}
 	}
 }

@@ -107,12 +107,7 @@ func (w *watch) wait(ctx context.Context) error {
 	}
 
 	for {
-		before := make([]pcsc.StateFlag, len(w.states))
-		for i := range w.states {
-			before[i] = w.states[i].EventState
-			w.states[i].CurrentState = w.states[i].EventState &^ pcsc.StateChanged
-		}
-		err := w.context.GetStatusChangeContext(ctx, w.states, -1)
+		states, err := w.next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -120,20 +115,36 @@ func (w *watch) wait(ctx context.Context) error {
 			return nil // one is gone
 		case err != nil:
 			w.giveUp()
-			return &token.Error{Kind: token.ErrFault, Err: err}
+			return err
 		}
+
+		before := w.states
+		w.states = states
 		if w.moved(before) {
 			return nil
 		}
 	}
 }
 
+// next waits until the states are other ones than those that are known, and returns them. A daemon
+// that has stopped does not answer to the end of the context: then the call is left to itself.
+func (w *watch) next(ctx context.Context) ([]pcsc.ReaderState, error) {
+	pc := w.context
+	states := slices.Clone(w.states)
+	for i := range states {
+		states[i].CurrentState = states[i].EventState &^ pcsc.StateChanged
+	}
+	return channel.Call(ctx, "SCardGetStatusChange", func() ([]pcsc.ReaderState, error) {
+		return states, pc.GetStatusChangeContext(ctx, states, -1)
+	})
+}
+
 // moved reports whether one of the states has changed in a way that Slots would see. That programs
 // use a card is no news, but of one that could not be read.
-func (w *watch) moved(before []pcsc.StateFlag) bool {
+func (w *watch) moved(before []pcsc.ReaderState) bool {
 	const use = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateUnpowered
 	for i, s := range w.states {
-		changed := (s.EventState ^ before[i]) &^ pcsc.StateChanged
+		changed := (s.EventState ^ before[i].EventState) &^ pcsc.StateChanged
 		if i >= len(w.unread) || !w.unread[i] {
 			changed &^= use
 		}

@@ -67,7 +67,9 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 		return nil, err
 	}
 	k.Entry, k.News = &cache.Entry{Object: a.Data}, true
-	k.fill()
+	if k.fill(); !k.Present { // an empty container
+		k.Entry, k.News = nil, false
+	}
 	return k, nil
 }
 

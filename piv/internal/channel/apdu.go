@@ -171,6 +171,7 @@ func (c *Channel) transmit(
 		return c.options.Service.Transmit(c.card.Handle(), protocol, bytes, iso7816.MaxShortNe+2)
 	})
 	if err != nil {
+		c.Unsure = true
 		return Answer{}, err
 	}
 	if len(raw) > longAnswer {

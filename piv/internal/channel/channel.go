@@ -40,6 +40,10 @@ type Channel struct {
 	// Fresh: nothing was sent to the card since it took the PIN. Whoever has sent that sets it.
 	Fresh bool
 
+	// Unsure: a command has failed without an answer since SELECT. The card may have lost its power
+	// meanwhile, and have another application selected.
+	Unsure bool
+
 	options *Options
 	context *pcsc.Context
 	card    *pcsc.Card
@@ -182,9 +186,11 @@ func (c *Channel) Control(
 ) ([]byte, error) {
 	c.options.Trace(name)
 	defer c.options.Trace("")
-	return await(ctx, c, name, func() ([]byte, error) {
+	out, err := await(ctx, c, name, func() ([]byte, error) {
 		return c.options.Service.Control(c.card.Handle(), code, in, maxControl)
 	})
+	c.Unsure = c.Unsure || err != nil
+	return out, err
 }
 
 // maxControl bounds what a reader answers, in bytes.

@@ -120,6 +120,7 @@ func (c *Channel) SelectPIV(ctx context.Context) (Answer, error) {
 
 	switch {
 	case a.SW.OK(), a.SW.SW1() == 0x62: // 6282, 6285: some cards say so, and are selected
+		c.Unsure = false
 		return a, nil
 	case a.SW == iso7816.StatusMemoryFailure, a.SW == iso7816.StatusUnknown:
 		return Answer{}, Refused(token.ErrFault, name, a.SW)

@@ -7,15 +7,13 @@ import (
 
 // CHUID is the card holder unique identifier (part 1, 3.1.2 and appendix A, table 9).
 type CHUID struct {
-	FASCN  []byte // federal agency smart credential number; 25 bytes where it is one
-	GUID   []byte // 16 bytes where it is one
-	Expiry string // "YYYYMMDD"; not printable as it is
+	FASCN []byte // federal agency smart credential number; 25 bytes where it is one
+	GUID  []byte // 16 bytes where it is one
 }
 
 const (
-	tagFASCN  uint32 = 0x30
-	tagGUID   uint32 = 0x34
-	tagExpiry uint32 = 0x35
+	tagFASCN uint32 = 0x30
+	tagGUID  uint32 = 0x34
 
 	lengthFASCN = 25
 	lengthGUID  = 16
@@ -30,8 +28,6 @@ func ParseCHUID(content []byte) (*CHUID, error) {
 			return once(&c.FASCN, tag, value)
 		case tagGUID:
 			return once(&c.GUID, tag, value)
-		case tagExpiry:
-			c.Expiry = string(value)
 		}
 		return nil
 	})

@@ -11,8 +11,6 @@ const (
 
 // Discovery is the discovery object (part 1, 3.3.2).
 type Discovery struct {
-	AID []byte
-
 	// Policy is the first byte of the PIN usage policy: 40 application PIN, 20 global PIN, 10
 	// on-card biometric comparison, 08 virtual contact interface, 04 that without a pairing code.
 	Policy byte
@@ -34,10 +32,7 @@ func ParseDiscovery(content []byte) (*Discovery, error) {
 	d := &Discovery{}
 	var policy []byte
 	err := elements(content, func(tag uint32, value []byte) error {
-		switch tag {
-		case tagAID:
-			d.AID = value
-		case tagPINPolicy:
+		if tag == tagPINPolicy {
 			return once(&policy, tag, value)
 		}
 		return nil

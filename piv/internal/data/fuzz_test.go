@@ -58,7 +58,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kept := bytes.Clone(b)
 		if a, err := ParseAPT(b); err == nil {
-			if a.MaxCommand < 0 || a.MaxResponse < 0 || len(a.Algorithms)+len(a.Label)+len(a.URI) > len(b) {
+			if len(a.Algorithms)+len(a.Label) > len(b) {
 				t.Errorf("%+v", a)
 			}
 			if k := FindKind(b, a); k == nil || len(k.Ed25519Numbers(a)) != 3 {
@@ -68,7 +68,7 @@ func FuzzAnswers(f *testing.F) {
 		if d, err := ParseDiscovery(b); err == nil && d.PIN() != GlobalPIN && d.PIN() != ApplicationPIN {
 			t.Errorf("%+v", d)
 		}
-		if h, err := ParseKeyHistory(b); err == nil && (h.OnCard < 0 || h.OffCard < 0 || h.OnCard+h.OffCard > 20) {
+		if h, err := ParseKeyHistory(b); err == nil && (h.OnCard < 0 || h.OnCard > 20) {
 			t.Errorf("%+v", h)
 		}
 		if c, err := ParseCHUID(b); err == nil {
@@ -81,8 +81,6 @@ func FuzzAnswers(f *testing.F) {
 		if m, err := ParseMetadata(b); err == nil && (m.Left < 0 || m.TriesKnown != bytes.Contains(b, []byte{6, 2}) && m.TriesKnown) {
 			t.Errorf("%+v", m)
 		}
-		_, _ = ParseVersion(b)
-		_, _ = ParseSerialNumber(b)
 		if !bytes.Equal(b, kept) {
 			t.Error("the answer was changed")
 		}

@@ -4,37 +4,24 @@ import "fmt"
 
 // KeyHistory is the key history object (part 1, 3.3.3).
 type KeyHistory struct {
-	// OnCard and OffCard are how many retired keys have their certificate on the card, and elsewhere;
-	// 0 to 20 together. They are numbers, and do not tell which places are taken.
-	OnCard, OffCard int
-
-	URL string // where the certificates are that are not on the card; "" where it is not told
+	// OnCard is how many retired keys have their certificate on the card, 0 to 20. It is a number,
+	// and does not tell which places are taken.
+	OnCard int
 }
 
 const (
-	tagKeysOnCard  uint32 = 0xC1
-	tagKeysOffCard uint32 = 0xC2
-	tagOffCardURL  uint32 = 0xF3
+	tagKeysOnCard uint32 = 0xC1
 
 	maxRetired = 20
-	maxURL     = 118
 )
 
 // ParseKeyHistory reads the content of the key history object, which is what Object has returned.
 func ParseKeyHistory(content []byte) (*KeyHistory, error) {
 	h := &KeyHistory{}
-	var on, off []byte
+	var on []byte
 	err := elements(content, func(tag uint32, value []byte) error {
-		switch tag {
-		case tagKeysOnCard:
+		if tag == tagKeysOnCard {
 			return once(&on, tag, value)
-		case tagKeysOffCard:
-			return once(&off, tag, value)
-		case tagOffCardURL:
-			if len(value) > maxURL {
-				return fmt.Errorf("%w: a URL of %d bytes", ErrObject, len(value))
-			}
-			h.URL = string(value)
 		}
 		return nil
 	})
@@ -44,12 +31,6 @@ func ParseKeyHistory(content []byte) (*KeyHistory, error) {
 
 	if h.OnCard, err = retired(on); err != nil {
 		return nil, err
-	}
-	if h.OffCard, err = retired(off); err != nil {
-		return nil, err
-	}
-	if h.OnCard+h.OffCard > maxRetired {
-		return nil, fmt.Errorf("%w: %d retired keys", ErrObject, h.OnCard+h.OffCard)
 	}
 	return h, nil
 }

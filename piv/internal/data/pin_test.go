@@ -96,11 +96,11 @@ func TestFeatures(t *testing.T) {
 
 func TestProperties(t *testing.T) {
 	list := []byte{0x01, 2, 0x10, 0x02, 0x06, 1, 4, 0x07, 1, 12, 0x08, 3, 'a', 'b', 'c', 0x0A, 4, 0, 0, 1, 0, 0x0B, 2, 0xE6, 0x08}
-	want := data.Pad{Display: 0x0210, MinPIN: 4, MaxPIN: 12, MaxAPDU: 0x10000}
+	want := data.Pad{Display: 0x0210, MinPIN: 4, MaxPIN: 12}
 	if got, err := data.ParseTLVProperties(list); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range [][]byte{{1}, {1, 2, 0}, {6, 2, 0, 1}, {7, 0}, {1, 3, 0, 0, 1}, {0x0A, 5, 0, 0, 0, 0, 0}} {
+	for _, bad := range [][]byte{{1}, {1, 2, 0}, {6, 2, 0, 1}, {7, 0}, {1, 3, 0, 0, 1}} {
 		if got, err := data.ParseTLVProperties(bad); !errors.Is(err, data.ErrPad) || got != (data.Pad{}) {
 			t.Errorf("%X: %+v, %v", bad, got, err)
 		}

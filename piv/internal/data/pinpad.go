@@ -54,10 +54,6 @@ type Pad struct {
 	Display uint16 // wLcdLayout: lines in the high byte, characters of a line in the low one; 0 is none
 
 	MinPIN, MaxPIN byte // bMinPINSize and bMaxPINSize; 0 where it does not tell
-
-	// MaxAPDU is dwMaxAPDUDataSize, the most data of an APDU in bytes; 0 is a reader of short APDUs,
-	// or one that does not tell.
-	MaxAPDU uint32
 }
 
 // ParseTLVProperties reads the answer to FEATURE_GET_TLV_PROPERTIES (PC/SC part 10, 2.6.14): a tag, a
@@ -73,8 +69,6 @@ func ParseTLVProperties(list []byte) (Pad, error) {
 			p.MinPIN = byte(n)
 		case 0x07:
 			p.MaxPIN = byte(n)
-		case 0x0A:
-			p.MaxAPDU = n
 		default:
 			return nil
 		}
