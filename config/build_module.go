@@ -28,11 +28,20 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 
 	switch x := b.args.PKCS11Module; {
 	case strings.Contains(x, "/"):
-		return names[:1], x
+		library = x
 	case x != "":
 		names = []scconf.Word{{Text: x}}
 	}
 
+	names = splitNames(names, blocks)
+	if library != "" {
+		names = names[:1]
+	}
+	return names, library
+}
+
+// splitNames takes apart what is no block's name: several in quotes, or in an argument.
+func splitNames(names []scconf.Word, blocks []*scconf.Item) []scconf.Word {
 	var all []scconf.Word
 	for _, name := range names {
 		if findBlock(blocks, name.Text) != nil {
@@ -43,11 +52,11 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 		if len(parts) == 0 {
 			parts = []string{""} // is the name of no block
 		}
-		for _, part := range parts { // of one in quotes
+		for _, part := range parts {
 			all = append(all, at(name, part))
 		}
 	}
-	return all, ""
+	return all
 }
 
 // at is another text at the same place.

@@ -64,6 +64,19 @@ func TestModuleArgument(t *testing.T) {
 	}
 }
 
+// A library in the place of the first block's has its other keys, however the list is written.
+func TestLibraryOfTheFirstBlock(t *testing.T) {
+	two := "pkcs11_module a { module = /a.so; cert_policy = ca, crl_auto; }\npkcs11_module b { module = /b.so; }"
+	for _, words := range []string{"a, b", `"a, b"`, `"a b"`} {
+		c, err := Parse("f.conf", []byte(blocks(words, two)), &Arguments{PKCS11Module: "/x.so"})
+		if err != nil {
+			t.Errorf("%s: %v", words, err)
+		} else if got := names(c); got != "a:false:/x.so" || c.Module.Policy.CRL != "auto" {
+			t.Errorf("%s: modules %s, policy %+v", words, got, c.Module.Policy)
+		}
+	}
+}
+
 // The first block counts as Module; Block gives the others, with the places of their own keys.
 func TestBlock(t *testing.T) {
 	c := parsed(t, blocks("builtin, b", "pkcs11_module builtin { token_type = Card; }\npkcs11_module b {\nmodule = /b.so; token_type = Token; }"))
