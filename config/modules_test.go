@@ -153,6 +153,12 @@ func TestModuleErrors(t *testing.T) {
 			"f.conf:6:36: A has another value in the block a"},
 		{"two daemons", blocks("a, b", "pkcs11_module a { module = /a.so; card_access = system; }\npkcs11_module b {\nmodule = /b.so; card_access = auto; }"),
 			"f.conf:6:31: pcsc_socket and card_access are others in the block a"},
+		{"a socket after a daemon", blocks("a, b", "pkcs11_module a { module = /a.so; card_access = system; }\n"+
+			"pkcs11_module b {\nmodule = /b.so; environment = B=1, PCSCLITE_CSOCK_NAME=/run/x; }"),
+			"f.conf:6:36: PCSCLITE_CSOCK_NAME contradicts pcsc_socket and card_access of the block a"},
+		{"a daemon after a socket", blocks("a, b", "pkcs11_module a { module = /a.so; environment = PCSCLITE_CSOCK_NAME=/run/x; }\n"+
+			"pkcs11_module b {\nmodule = /b.so; card_access = auto; }"),
+			"f.conf:6:31: PCSCLITE_CSOCK_NAME of the block a contradicts pcsc_socket and card_access"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse("f.conf", []byte(row.text), nil)
