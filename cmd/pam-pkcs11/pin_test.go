@@ -190,6 +190,8 @@ func TestPINChange(t *testing.T) {
 		with(sent(change("the maker's", right...), cli.OK, "is its maker's"), func(r *pinRun) { r.card.DefaultPIN, r.pin = true, "654321" }),
 		with(refused(change("two cards"), cli.Failure, "name one with --token"), func(r *pinRun) { r.second = &logintest.Card{Label: "bob", PIN: "1"} }),
 		sent(fails(change("the card does not take it", right...), &token.Error{Kind: token.ErrPINFormat}), cli.DataErr, "length or of these characters"),
+		sent(fails(change("without contacts", right...), &token.Error{Kind: token.ErrPINNotHere}), cli.Failure, "without contacts; nothing was changed"),
+		sent(fails(change("no such PIN", right...), &token.Error{Kind: token.ErrPINUnsupported}), cli.Failure, "has no such PIN; nothing was changed"),
 		sent(fails(change("the card is gone", right...), &token.Error{Kind: token.ErrRemoved}), cli.Unavailable, "removed"),
 		sent(fails(change("the card is in use", right...), &token.Error{Kind: token.ErrInUse}), cli.Unavailable, "another program"),
 		sent(fails(change("the card fails", right...), errors.New("vendor defined")), cli.Failure, "may have been changed"),
