@@ -369,6 +369,8 @@ func (c *card) verdict() *Refusal {
 	switch {
 	case len(c.qualified) > 0:
 		return nil
+	case c.unread != nil:
+		return c.unread
 	case c.rejected == nil:
 		return refuse(NoMatchingCertificate, nil)
 	}
