@@ -25,6 +25,7 @@ func names(c *Config) string {
 
 func TestModules(t *testing.T) {
 	two := "pkcs11_module a { module = /a.so; }\npkcs11_module b { module = /b.so; }"
+
 	for _, row := range []struct{ name, text, want string }{
 		{"one", blocks("a", two), "a:false:/a.so"},
 		{"in the order of the list", blocks("b, a", two), "b:false:/b.so a:false:/a.so"},
@@ -123,6 +124,7 @@ func TestBuiltinDefaults(t *testing.T) {
 
 func TestModuleErrors(t *testing.T) {
 	block := func(name, keys string) string { return blocks(name, "pkcs11_module "+name+" {\n"+keys+"\n}") }
+
 	for _, row := range []struct{ name, text, want string }{
 		{"no such block", blocks("builtin, vendr", "pkcs11_module vendor { module = /v.so; }"),
 			"f.conf:3:30: there is no block pkcs11_module vendr (did you mean vendor?)"},

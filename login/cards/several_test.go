@@ -122,6 +122,7 @@ func join(t *testing.T, o token.Options, shelves ...*shelf) token.Module {
 
 func TestEachCardIsOfOneBlock(t *testing.T) {
 	long := strings.Repeat("R", 63)
+
 	for _, row := range []struct {
 		name   string
 		blocks [][]token.Slot
@@ -200,6 +201,7 @@ func TestCardThatComesWhileALibraryIsLoaded(t *testing.T) {
 
 func TestBlocksThatFail(t *testing.T) {
 	broke := errors.New("broke")
+
 	t.Run("the first cannot be opened", func(t *testing.T) {
 		second := &shelf{}
 		_, err := newSeveral([]source{
@@ -327,6 +329,7 @@ func TestCallsGoToTheirBlock(t *testing.T) {
 	if err != nil || len(slots) != 2 {
 		t.Fatal(slots, err)
 	}
+
 	for _, s := range slots {
 		if _, err := m.Open(t.Context(), s); err != nil {
 			t.Error(err)
