@@ -28,11 +28,20 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 
 	switch x := b.args.PKCS11Module; {
 	case strings.Contains(x, "/"):
-		return names[:1], x
+		library = x
 	case x != "":
 		names = []scconf.Word{{Text: x}}
 	}
 
+	names = splitNames(names, blocks)
+	if library != "" {
+		names = names[:1]
+	}
+	return names, library
+}
+
+// splitNames takes apart what is no block's name: several in quotes, or in an argument.
+func splitNames(names []scconf.Word, blocks []*scconf.Item) []scconf.Word {
 	var all []scconf.Word
 	for _, name := range names {
 		if findBlock(blocks, name.Text) != nil {
@@ -43,11 +52,11 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 		if len(parts) == 0 {
 			parts = []string{""} // is the name of no block
 		}
-		for _, part := range parts { // of one in quotes
+		for _, part := range parts {
 			all = append(all, at(name, part))
 		}
 	}
-	return all, ""
+	return all
 }
 
 // at is another text at the same place.
@@ -168,6 +177,7 @@ func (b *builder) fillSource(v schema.Values, library string) {
 	m, written := &b.conf.Module, v.Get("module")
 	named := scconf.SameKey(m.Name, builtin)
 	m.Path = v.String("module")
+
 	switch {
 	case library != "":
 		m.Path = library
@@ -181,6 +191,7 @@ func (b *builder) fillSource(v schema.Values, library string) {
 	case strings.EqualFold(m.Path, builtin):
 		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card", "write module = builtin")
 	}
+
 	if !path.IsAbs(m.Path) {
 		b.Note(written.At, finding.NoteDifferent, "module = "+m.Path+" is not an absolute path")
 	}
@@ -199,6 +210,7 @@ func (b *builder) oneBuiltin(place scconf.Word) {
 func (b *builder) fillModule(v schema.Values, block *scconf.Block, library string) {
 	m, a := &b.conf.Module, b.args
 	b.fillSource(v, library)
+
 	m.Description = description(block)
 	m.TokenType = text(v.String("token_type"), a.TokenType)
 	m.SlotDescription = text(v.String("slot_description"), a.SlotDescription)
@@ -212,6 +224,7 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 	m.Environment = v.List("environment")
 	b.fillPIV(v)
 	b.fillAccess(v)
+
 	m.EKU = EKU{Required: v.List("eku")}
 	if v.String("eku") == "ignore" {
 		m.EKU = EKU{Ignore: true}
@@ -223,6 +236,7 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 		}
 		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
 	}
+
 	b.fillPolicy(v)
 	b.fillChain(v)
 	b.fillCRL(v)
@@ -268,6 +282,7 @@ func (b *builder) refuseLooserBlocks() {
 			}
 			continue
 		}
+
 		for _, earlier := range b.conf.Modules[:i] {
 			if keys := b.looserKeys(later, earlier); len(keys) > 0 {
 				place := b.global.Get("use_pkcs11_module").At

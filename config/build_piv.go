@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,44 +52,63 @@ func (b *builder) fillAccess(v schema.Values) {
 			"write card_access = system, or leave pcsc_socket out")
 	}
 
-	if !m.FindsDaemon() {
-		return
+	if i := m.setsSocket(); i >= 0 && m.FindsDaemon() {
+		b.refuse(v.Get("environment").Place(i), socketVariable+" contradicts pcsc_socket and card_access, which set it",
+			"leave it out")
 	}
-	for i, variable := range m.Environment {
-		if strings.HasPrefix(variable, socketVariable+"=") {
-			b.refuse(v.Get("environment").Place(i), socketVariable+" contradicts pcsc_socket and card_access, which set it",
-				"leave it out")
-		}
-	}
+}
+
+// setsSocket is the place of the socket's variable in a library's environment, -1 where it is not in it.
+func (m *Module) setsSocket() int {
+	return slices.IndexFunc(m.Environment, func(variable string) bool {
+		return strings.HasPrefix(variable, socketVariable+"=")
+	})
 }
 
 // oneEnvironment refuses a library's block that wants another environment than one before it: that
 // of a process is one for all libraries.
 func (b *builder) oneEnvironment() {
-	m, v := &b.conf.Module, b.module
+	m := &b.conf.Module
 	if m.Builtin {
 		return
 	}
 	for _, earlier := range b.conf.Modules {
-		if earlier.Builtin {
-			continue
+		if !earlier.Builtin {
+			b.oneVariable(m, earlier)
+			b.oneDaemon(m, earlier)
 		}
-		for i, variable := range m.Environment {
-			name, _, _ := strings.Cut(variable, "=")
-			for _, other := range earlier.Environment {
-				if strings.HasPrefix(other, name+"=") && other != variable {
-					b.refuse(v.Get("environment").Place(i), name+" has another value in the block "+earlier.Name,
-						"the environment is the same for all libraries")
-				}
+	}
+}
+
+// oneVariable compares the variables of two blocks, of which the later is under work.
+func (b *builder) oneVariable(m, earlier *Module) {
+	for i, variable := range m.Environment {
+		name, _, _ := strings.Cut(variable, "=")
+		for _, other := range earlier.Environment {
+			if strings.HasPrefix(other, name+"=") && other != variable {
+				b.refuse(b.module.Get("environment").Place(i), name+" has another value in the block "+earlier.Name,
+					"the environment is the same for all libraries")
 			}
 		}
-		if m.FindsDaemon() && earlier.FindsDaemon() && (m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess) {
-			place := v.Get("card_access").At
-			if v.Set("pcsc_socket") {
-				place = v.Get("pcsc_socket").At
-			}
-			b.refuse(place, "pcsc_socket and card_access are others in the block "+earlier.Name,
-				"the daemon of the readers is the same for all libraries")
-		}
+	}
+}
+
+// oneDaemon compares by which daemon two blocks reach readers. The one that is found and checked
+// must not be replaced by a variable of the other block.
+func (b *builder) oneDaemon(m, earlier *Module) {
+	const hint = "the daemon of the readers is the same for all libraries"
+	place := b.module.Get("card_access").At
+	if b.module.Set("pcsc_socket") {
+		place = b.module.Get("pcsc_socket").At
+	}
+
+	switch i := m.setsSocket(); {
+	case m.FindsDaemon() && earlier.FindsDaemon() && (m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess):
+		b.refuse(place, "pcsc_socket and card_access are others in the block "+earlier.Name, hint)
+	case m.FindsDaemon() && earlier.setsSocket() >= 0:
+		b.refuse(place, socketVariable+" of the block "+earlier.Name+" contradicts pcsc_socket and card_access", hint)
+	case i >= 0 && earlier.FindsDaemon():
+		b.refuse(b.module.Get("environment").Place(i),
+			socketVariable+" contradicts pcsc_socket and card_access of the block "+earlier.Name, hint)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"path"
 	"slices"
+	"time"
 )
 
 // looserRules tell of a key whether one block (l) lets in what another one (e) keeps out.
@@ -33,19 +34,35 @@ var looserRules = []struct {
 	{"ocsp_nonce", func(l, e *Module) bool {
 		return e.Policy.OCSP && e.OCSP.Nonce == "required" && l.OCSP.Nonce != "required"
 	}},
-	{"ocsp_max_age", func(l, e *Module) bool {
-		return e.Policy.OCSP && e.OCSP.MaxAge != 0 && (l.OCSP.MaxAge == 0 || l.OCSP.MaxAge > e.OCSP.MaxAge)
-	}},
+	{"ocsp_max_age", func(l, e *Module) bool { return e.Policy.OCSP && olderAnswers(l.OCSP, e.OCSP) }},
+}
+
+// ageWithoutNext is how long an answer without nextUpdate is believed where ocsp_max_age is 0.
+const ageWithoutNext = time.Hour
+
+// olderAnswers: where ocsp_max_age is 0 the time of an answer is its nextUpdate, and ageWithoutNext
+// for one that has none, for which any longer age is looser.
+func olderAnswers(l, e OCSP) bool {
+	switch {
+	case l.MaxAge == e.MaxAge:
+		return false
+	case e.MaxAge == 0:
+		return l.MaxAge > ageWithoutNext
+	}
+	return l.MaxAge == 0 || l.MaxAge > e.MaxAge
 }
 
 // asksStatus reports whether a block asks if certificates are revoked.
 func asksStatus(m *Module) bool { return m.Policy.CRL != "" || m.Policy.OCSP }
 
 // looserPolicy: crl_online asks for a list that may be newer than the one at hand, which the other
-// two words do not.
+// two words do not. Of responders and lists the first that speaks is believed: where one was asked
+// alone, the other beside it may say "good" of what was refused.
 func looserPolicy(l, e Policy) bool {
 	switch {
 	case e.CA && !l.CA, e.Signature && !l.Signature, e.OCSP && !l.OCSP:
+		return true
+	case e.OCSP && e.CRL == "" && l.CRL != "", e.CRL != "" && !e.OCSP && l.OCSP:
 		return true
 	case e.CRL == "online":
 		return l.CRL != "online"

@@ -14,6 +14,8 @@ func TestLooserBlocks(t *testing.T) {
 		{"no signature", "", "cert_policy = ca, no_signature;", "cert_policy"},
 		{"no lists", "cert_policy = ca, crl_auto;", "cert_policy = ca;", "cert_policy"},
 		{"no responder", "cert_policy = ca, ocsp_on;", "cert_policy = ca, crl_auto;", "cert_policy"},
+		{"lists beside the responder", "cert_policy = ca, ocsp_on;", revocation, "cert_policy"},
+		{"a responder beside the lists", "cert_policy = ca, crl_auto;", revocation, "cert_policy"},
 		{"old lists", "cert_policy = ca, crl_online;", "cert_policy = ca, crl_auto;", "cert_policy"},
 		{"lists at hand", "cert_policy = ca, crl_auto;", "cert_policy = ca, crl_offline;", ""},
 		{"other authorities", "ca_dir = /etc/a;", "ca_dir = /etc/b;", "ca_dir"},
@@ -43,6 +45,8 @@ func TestLooserBlocks(t *testing.T) {
 		{"no nonce", revocation + "ocsp_nonce = required;", revocation, "ocsp_nonce"},
 		{"old answers", revocation + "ocsp_max_age = 60;", revocation + "ocsp_max_age = 61;", "ocsp_max_age"},
 		{"answers of any age", revocation + "ocsp_max_age = 60;", revocation, "ocsp_max_age"},
+		{"answers of an hour", revocation, revocation + "ocsp_max_age = 3600;", ""},
+		{"answers without an end", revocation, revocation + "ocsp_max_age = 3601;", "ocsp_max_age"},
 		{"several keys", "", "eku = ignore; allow_sha1 = true;", "eku, allow_sha1"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -145,7 +145,7 @@ A fault of a later block is logged, and neither it nor the blocks behind it have
 A card that was read is judged once, by the keys of the block that read it: one that is revoked, expired or another user's, a locked PIN or a wrong one end there, and no later block is asked about that card.
 The PIN that was typed for one card goes to no other.
 .PP
-A block that is less strict than one before it is an error, since the card decides by which block it is judged: fewer checks in \fBcert_policy\fR, another \fBca_dir\fR, a wider \fBeku\fR, \fBrevocation = soft\fR where the other is hard, and so on.
+A block that is less strict than one before it is an error, since the card decides by which block it is judged: fewer checks in \fBcert_policy\fR, responders beside lists or lists beside responders (the first that speaks is believed), another \fBca_dir\fR, a wider \fBeku\fR, \fBrevocation = soft\fR where the other is hard, and so on.
 \fBallow_looser_block = true\fR in that block allows it, and is logged at every login.
 With \fBrequire_pin = false\fR a library's block behind the built\-in card is such a block, because the built\-in card is never used without its PIN.
 `

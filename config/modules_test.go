@@ -25,6 +25,7 @@ func names(c *Config) string {
 
 func TestModules(t *testing.T) {
 	two := "pkcs11_module a { module = /a.so; }\npkcs11_module b { module = /b.so; }"
+
 	for _, row := range []struct{ name, text, want string }{
 		{"one", blocks("a", two), "a:false:/a.so"},
 		{"in the order of the list", blocks("b, a", two), "b:false:/b.so a:false:/a.so"},
@@ -60,6 +61,19 @@ func TestModuleArgument(t *testing.T) {
 			t.Errorf("%s: %v", argument, err)
 		} else if got := names(c); got != want {
 			t.Errorf("%s: modules %s, want %s", argument, got, want)
+		}
+	}
+}
+
+// A library in the place of the first block's has its other keys, however the list is written.
+func TestLibraryOfTheFirstBlock(t *testing.T) {
+	two := "pkcs11_module a { module = /a.so; cert_policy = ca, crl_auto; }\npkcs11_module b { module = /b.so; }"
+	for _, words := range []string{"a, b", `"a, b"`, `"a b"`} {
+		c, err := Parse("f.conf", []byte(blocks(words, two)), &Arguments{PKCS11Module: "/x.so"})
+		if err != nil {
+			t.Errorf("%s: %v", words, err)
+		} else if got := names(c); got != "a:false:/x.so" || c.Module.Policy.CRL != "auto" {
+			t.Errorf("%s: modules %s, policy %+v", words, got, c.Module.Policy)
 		}
 	}
 }
@@ -110,6 +124,7 @@ func TestBuiltinDefaults(t *testing.T) {
 
 func TestModuleErrors(t *testing.T) {
 	block := func(name, keys string) string { return blocks(name, "pkcs11_module "+name+" {\n"+keys+"\n}") }
+
 	for _, row := range []struct{ name, text, want string }{
 		{"no such block", blocks("builtin, vendr", "pkcs11_module vendor { module = /v.so; }"),
 			"f.conf:3:30: there is no block pkcs11_module vendr (did you mean vendor?)"},
@@ -140,6 +155,12 @@ func TestModuleErrors(t *testing.T) {
 			"f.conf:6:36: A has another value in the block a"},
 		{"two daemons", blocks("a, b", "pkcs11_module a { module = /a.so; card_access = system; }\npkcs11_module b {\nmodule = /b.so; card_access = auto; }"),
 			"f.conf:6:31: pcsc_socket and card_access are others in the block a"},
+		{"a socket after a daemon", blocks("a, b", "pkcs11_module a { module = /a.so; card_access = system; }\n"+
+			"pkcs11_module b {\nmodule = /b.so; environment = B=1, PCSCLITE_CSOCK_NAME=/run/x; }"),
+			"f.conf:6:36: PCSCLITE_CSOCK_NAME contradicts pcsc_socket and card_access of the block a"},
+		{"a daemon after a socket", blocks("a, b", "pkcs11_module a { module = /a.so; environment = PCSCLITE_CSOCK_NAME=/run/x; }\n"+
+			"pkcs11_module b {\nmodule = /b.so; card_access = auto; }"),
+			"f.conf:6:31: PCSCLITE_CSOCK_NAME of the block a contradicts pcsc_socket and card_access"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse("f.conf", []byte(row.text), nil)

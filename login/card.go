@@ -29,6 +29,7 @@ type card struct {
 	judged    []judgement // of its certificates, written by the assessment
 	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
+	unread    *Refusal    // why it was not read to its end, which says more: what was not read may be the user's
 	fault     *Refusal    // why nothing could be checked: its block has no checker
 	checker   *Checker    // who said so
 	checkedAt time.Time   // and when
@@ -174,7 +175,9 @@ func (c *card) readOn(shown iter.Seq2[token.Object, error], all bool) error {
 }
 
 // forget drops what was read, and what was found of it.
-func (c *card) forget() { c.objects, c.whole, c.owners, c.judged = nil, false, nil, nil }
+func (c *card) forget() {
+	c.objects, c.whole, c.owners, c.judged, c.unread = nil, false, nil, nil, nil
+}
 
 // settle waits for the assessment, and goes on with it until each card has a certificate that
 // qualifies, or has shown all it has.
@@ -197,13 +200,14 @@ func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
 		if s.fault(c) != nil || c.hidden || c.whole || len(c.qualified) > 0 {
 			continue
 		}
+
 		before := len(c.objects)
 		err := c.readOn(c.session.Certificates(ctx), s.slow || before >= readOneByOne)
 		switch {
 		case err != nil:
 			c.whole = true
-			c.rejected = readRefusal(ctx, err)
-			t.log.Warn("card left out", "token", c.token.Label, "reason", c.rejected.Outcome.String(), "error", err)
+			c.unread = readRefusal(ctx, err)
+			t.log.Warn("card left out", "token", c.token.Label, "reason", c.unread.Outcome.String(), "error", err)
 		case len(c.objects) > before:
 			more = true
 		default:

@@ -369,6 +369,8 @@ func (c *card) verdict() *Refusal {
 	switch {
 	case len(c.qualified) > 0:
 		return nil
+	case c.unread != nil:
+		return c.unread
 	case c.rejected == nil:
 		return refuse(NoMatchingCertificate, nil)
 	}
@@ -387,6 +389,7 @@ func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, show
 	if len(objects) == 0 {
 		return refuse(NoMatchingCertificate, errors.New("the token holds no certificate"))
 	}
+
 	t.verifying(ctx)
 	if r := t.waitAssessment(ctx, s); r != nil {
 		return r
@@ -394,6 +397,7 @@ func (t *attempt) assessHidden(ctx context.Context, s *assessment, c *card, show
 	if r := s.fault(c); r != nil {
 		return r
 	}
+
 	c.forget()
 	c.objects, c.whole = objects, true
 	return t.checkNow(ctx, c.checker, c)

@@ -51,6 +51,7 @@ func TestTriesAreCounted(t *testing.T) {
 		two  = "P Smart card PIN (2 tries left): "
 		warn = "T Warning: 2 tries are left before the PIN is locked"
 	)
+
 	playAll(t, []ending{
 		good("all of three", "alice").happening(counted(0, 3)),
 		good("all of eight", "alice").happening(counted(0, 8)),
@@ -113,6 +114,7 @@ func TestWhatWasRememberedIsOutOfDate(t *testing.T) {
 	}
 	nameless := func(e *ending) { e.user, e.login = "", "alice" }
 	bobs := func(e *ending) { e.user, e.login = "", "bob" }
+
 	playAll(t, []ending{
 		anew(good("renewed", "alice").happening(renewed("p384"))),
 		anew(good("renewed, nobody is named", "alice").happening(renewed("p384")).with(nameless)),

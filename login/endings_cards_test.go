@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,6 +59,9 @@ func TestCards(t *testing.T) {
 			func(e *ending) { e.log = "card left out" }),
 		refused("two cards, none can be opened", "bob+alice", SessionNotOpened, "2312").happening(fails("C_OpenSession", token.ErrFault)),
 		refused("two cards, none is the user's", "bob+stranger", ForeignCard, "2358"),
+		refused("two cards, the rest of the first cannot be read", "bob+bob", TokenFault, "2314").happening(func(s *stage) {
+			s.cards[1].Objects = append(slices.Clone(s.cards[1].Objects), s.cards[1].Objects...)
+		}, failsAt("C_FindObjects", 4, token.ErrFault)),
 		good("two cards, the first cannot sign", "alice+p384").with(func(e *ending) { e.answers = append(e.answers, rightPIN) }).says(
 			found, "T Welcome alice", "P PIN of alice: ", proving, found, "T Welcome p384", "P PIN of p384: ", proving).happening(
 			failsAt("C_Sign", 1, errors.New("no"))).with(func(e *ending) { e.pins, e.log = 2, "card not usable for this login" }),

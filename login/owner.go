@@ -26,16 +26,19 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 	if t.mode() != ModeSkip {
 		return all
 	}
+
 	others := certificates(c.objects)
 	for i, o := range c.objects {
 		if c.judged[i].known || o.Err != nil || c.otherObject(o) {
 			continue
 		}
+
 		all[i] = owner{}
 		at, inForce := t.moment(o.Cert)
 		if p := k.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
 			continue
 		}
+
 		all[i].asked = true
 		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
 		if err != nil {

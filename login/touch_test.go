@@ -31,6 +31,7 @@ func TestTouchIsAskedForWhenASignatureTakesLong(t *testing.T) {
 		"a key that always wants a touch":    {takes: time.Millisecond, use: token.KeyUse{Touch: token.TouchAlways}, want: now},
 		"a key that always wants one, quiet": {use: token.KeyUse{Touch: token.TouchAlways}, quiet: true, want: now[1:]},
 	}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -43,6 +44,7 @@ func TestTouchIsAskedForWhenASignatureTakesLong(t *testing.T) {
 					text: &po.Catalog{},
 					log:  slog.New(slog.DiscardHandler),
 				}
+
 				done := at.signing(t.Context(), tt.use)
 				time.Sleep(tt.takes)
 				done()

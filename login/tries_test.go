@@ -43,6 +43,7 @@ func TestWhatIsToldOfTries(t *testing.T) {
 		return token.Tries{Level: l, Left: left, Counted: true, Most: most}
 	}
 	at := &attempt{conf: &config.Config{}, text: po.New([]string{"en"})}
+
 	for want, list := range map[string][]token.Tries{
 		"Smart card PIN: ":                  {{}, counted(token.Untold, 3, 0), counted(token.Untold, 3, 3), counted(token.Untold, 8, 8)},
 		"Smart card PIN (few tries left): ": {{Level: token.Few}},
@@ -56,6 +57,7 @@ func TestWhatIsToldOfTries(t *testing.T) {
 			}
 		}
 	}
+
 	for _, n := range []token.Tries{{Level: token.Locked}, counted(token.Untold, 0, 3)} {
 		if r := pinState(&token.Info{PIN: token.PIN{Required: true, Set: true, Tries: n}}); r == nil || r.Outcome != PINLocked {
 			t.Errorf("%+v: %v", n, r)

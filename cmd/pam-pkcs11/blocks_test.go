@@ -38,6 +38,7 @@ func TestCheckBlocks(t *testing.T) {
 	dir := t.TempDir()
 	root := string(testca.NewRoot("Root").PEM())
 	good := "ca_dir = " + filepath.Join(dir, "ca.pem") + ";"
+
 	for _, row := range []struct {
 		name, use, blocks string
 		code              int
@@ -71,6 +72,7 @@ func TestCheckBlocks(t *testing.T) {
 			}
 			conf := written(t, dir, map[string]string{"ca.pem": root,
 				"c.conf": "pam_pkcs11 {\nuse_mappers = openssh;\nuse_pkcs11_module = " + row.use + ";\n" + row.blocks + "\n}\n"}, "c.conf")
+
 			var out, errs bytes.Buffer
 			if code := run([]string{program, "config", "check", conf}, nil, &out, &errs); code != row.code {
 				t.Errorf("exit code %d, want %d: %s%s", code, row.code, &out, &errs)

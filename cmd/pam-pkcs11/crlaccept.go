@@ -44,16 +44,20 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
+
 	var v *verify.Verifier
 	var refused []verify.CRLRestart
 	for _, v = range verifiers {
-		if refused, err = v.RefusedCRLs(ctx, what); len(refused) > 0 {
+		var some error
+		if refused, some = v.RefusedCRLs(ctx, what); len(refused) > 0 {
 			break
 		}
+		err = errors.Join(err, some)
 	}
 	if len(refused) == 0 {
 		return errors.Join(fmt.Errorf("no list of %q is refused because a newer one was seen before", what), err)
 	}
+
 	answers := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 1<<10))
 	for _, r := range refused {
 		if _, err := fmt.Fprint(cmd.OutOrStdout(), restartText(r)); err != nil {

@@ -172,6 +172,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 		return nil, err
 	}
 	defer module.Close()
+
 	slots, err := module.Slots(ctx)
 	if err != nil {
 		return nil, err
@@ -184,6 +185,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	if len(chosen) == 0 {
 		return nil, login.ExplainNoCard(conf, selector, slots)
 	}
+
 	var all []source
 	for _, slot := range chosen {
 		some, err := fromToken(ctx, cmd, module, slot)

@@ -117,6 +117,7 @@ func TestPINStatus(t *testing.T) {
 		return c
 	}
 	status := []string{"status"}
+
 	for _, r := range []pinRun{
 		{name: "all is well", card: aliceCard(), args: status,
 			out: "slot 1, Reader 1\n  card:   alice\n  serial: 0123\n  made:   Example, card in memory\n" +
@@ -164,6 +165,7 @@ func TestPINChange(t *testing.T) {
 		return r
 	}
 	right := []string{"123456", "654321", "654321"}
+
 	for _, r := range []pinRun{
 		with(sent(change("changed", right...), cli.OK, "The PIN of alice has been changed."), func(r *pinRun) { r.pin = "654321" }),
 		sent(change("wrong", "111111", "654321", "654321"), cli.DataErr, "wrong PIN: 2 tries left"),
@@ -190,6 +192,8 @@ func TestPINChange(t *testing.T) {
 		with(sent(change("the maker's", right...), cli.OK, "is its maker's"), func(r *pinRun) { r.card.DefaultPIN, r.pin = true, "654321" }),
 		with(refused(change("two cards"), cli.Failure, "name one with --token"), func(r *pinRun) { r.second = &logintest.Card{Label: "bob", PIN: "1"} }),
 		sent(fails(change("the card does not take it", right...), &token.Error{Kind: token.ErrPINFormat}), cli.DataErr, "length or of these characters"),
+		sent(fails(change("without contacts", right...), &token.Error{Kind: token.ErrPINNotHere}), cli.Failure, "without contacts; nothing was changed"),
+		sent(fails(change("no such PIN", right...), &token.Error{Kind: token.ErrPINUnsupported}), cli.Failure, "has no such PIN; nothing was changed"),
 		sent(fails(change("the card is gone", right...), &token.Error{Kind: token.ErrRemoved}), cli.Unavailable, "removed"),
 		sent(fails(change("the card is in use", right...), &token.Error{Kind: token.ErrInUse}), cli.Unavailable, "another program"),
 		sent(fails(change("the card fails", right...), errors.New("vendor defined")), cli.Failure, "may have been changed"),
@@ -214,6 +218,7 @@ func TestPINUnblock(t *testing.T) {
 	done.pin = "654321"
 	last := with(unblock("wrong, the last", cli.DataErr, "wrong PUK: locked", "00000000", "654321", "654321"), func(c *logintest.Card) { c.PUKWrong = 2 })
 	last.asked[0] = "PUK of alice (one try left of 3): "
+
 	for _, r := range []pinRun{
 		done,
 		unblock("wrong", cli.DataErr, "wrong PUK: 2 tries left", "00000000", "654321", "654321"),

@@ -141,6 +141,10 @@ func (w *pinWork) done(ctx context.Context, s token.Session, err error, what, wo
 		code, text = cli.NoPerm, "the "+what+" is locked after too many wrong tries"
 	case errors.Is(err, token.ErrPINFormat):
 		code, text = cli.DataErr, "the card does not take a PIN of this length or of these characters; nothing was changed"
+	case errors.Is(err, token.ErrPINNotHere):
+		text = "the card takes no PIN through this interface, such as one without contacts; nothing was changed"
+	case errors.Is(err, token.ErrPINUnsupported):
+		text = "the card has no such " + what + "; nothing was changed"
 	case errors.Is(err, token.ErrNotSupported):
 		text = "not possible with this card"
 	case errors.Is(err, token.ErrCancelled):

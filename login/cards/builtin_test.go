@@ -29,6 +29,7 @@ func TestWhichDaemon(t *testing.T) {
 		if os.Geteuid() != 0 {
 			want = access.System
 		}
+
 		o := System{Host: 42}.accessOptions(&row.module)
 		if o.Mode != want || fmt.Sprint(o.Sockets) != row.sockets || o.Host != 42 {
 			t.Errorf("%+v: %v, sockets %v, host %d", row.module, o.Mode, o.Sockets, o.Host)

@@ -78,23 +78,23 @@ func (s System) Open(conf *config.Config, o token.Options) (token.Module, error)
 		}
 	}
 
-	var sources []Source
+	var sources []source
 	for _, m := range conf.Modules {
 		sources = append(sources, s.source(conf, m))
 	}
 	if len(sources) == 1 {
 		return sources[0].Open(o)
 	}
-	return Several(sources, o)
+	return newSeveral(sources, o)
 }
 
 // source is that of one block.
-func (s System) source(conf *config.Config, m *config.Module) Source {
+func (s System) source(conf *config.Config, m *config.Module) source {
 	open := func(o token.Options) (token.Module, error) { return s.openLibrary(conf, m, o) }
 	if m.Builtin {
 		open = func(o token.Options) (token.Module, error) { return s.openBuiltin(m, o) }
 	}
-	return Source{Name: m.Source(), Open: open, WaitEnds: m.Builtin}
+	return source{Name: m.Source(), Open: open, WaitEnds: m.Builtin}
 }
 
 // openLibrary loads and initialises a PKCS#11 library.

@@ -65,7 +65,7 @@ func newMachine(t *testing.T) *machine {
 	t.Helper()
 	soft, err := pkcs11test.NewStore(t.TempDir())
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	m := &machine{t: t, dir: t.TempDir(), ca: testca.NewRoot("Example CA"), slot: pcsctest.NewSlot(true), soft: soft}
 	m.socket = filepath.Join(m.dir, "comm")
@@ -382,7 +382,7 @@ func TestWaitForTheBuiltinCard(t *testing.T) {
 // built-in card it is not loaded for a PIV card.
 func TestLibraryOverTheDaemon(t *testing.T) {
 	if _, err := os.Stat(openSC()); err != nil {
-		t.Skip(err)
+		t.Fatal("opensc-pkcs11.so is missing: install the Debian package opensc-pkcs11")
 	}
 	m := newMachine(t)
 	card := m.pivCard(m.ca.Leaf("alice"))

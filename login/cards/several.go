@@ -13,8 +13,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Source is where the cards of one block come from.
-type Source struct {
+// source is where the cards of one block come from.
+type source struct {
 	Name string // for the log
 
 	// Open opens it. It is called at most once, on the goroutine of whoever calls the Module.
@@ -28,7 +28,7 @@ type Source struct {
 // waitMoment is how long one of several sources is waited for, before the others are looked at.
 const waitMoment = 250 * time.Millisecond
 
-// Several makes one Module of several sources, each of which is a block of Slot.Block. The first is
+// newSeveral makes one Module of several sources, each of which is a block of Slot.Block. The first is
 // opened at once, and its errors are those of the Module. A later one is opened when the earlier
 // ones show no card, or one that they cannot use (token.ErrForeign); its errors are only logged, and
 // no block behind it is looked at then.
@@ -36,13 +36,13 @@ const waitMoment = 250 * time.Millisecond
 // A card is of the first block that can read it, and of no other: a later block's slot is shown
 // only where no earlier block has a reader of that name, or each such reader holds a card that is
 // foreign to its block or blank. What a reader is called is Slot.Description.
-func Several(sources []Source, o token.Options) (token.Module, error) {
+func newSeveral(sources []source, o token.Options) (token.Module, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &several{log: o.Logger, using: o.Using}
-	for i, source := range sources {
-		s.blocks = append(s.blocks, &block{source: source, options: s.optionsOf(i, o)})
+	for i, from := range sources {
+		s.blocks = append(s.blocks, &block{source: from, options: s.optionsOf(i, o)})
 	}
 	if err := s.open(0); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ type several struct {
 
 // block is one source of several.
 type block struct {
-	source  Source
+	source  source
 	options token.Options
 	module  token.Module // nil before it is opened
 	failed  bool         // it could not be opened, which is not tried again

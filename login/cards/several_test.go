@@ -102,9 +102,9 @@ func say(slots []token.Slot) string {
 // join makes a Module of shelves.
 func join(t *testing.T, o token.Options, shelves ...*shelf) token.Module {
 	t.Helper()
-	var sources []Source
+	var sources []source
 	for i, s := range shelves {
-		sources = append(sources, Source{Name: fmt.Sprintf("block %d", i), WaitEnds: i == 0, Open: func(o token.Options) (token.Module, error) {
+		sources = append(sources, source{Name: fmt.Sprintf("block %d", i), WaitEnds: i == 0, Open: func(o token.Options) (token.Module, error) {
 			s.opened++
 			s.options = o
 			if s.openError != nil {
@@ -113,7 +113,7 @@ func join(t *testing.T, o token.Options, shelves ...*shelf) token.Module {
 			return s, nil
 		}})
 	}
-	m, err := Several(sources, o)
+	m, err := newSeveral(sources, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +122,7 @@ func join(t *testing.T, o token.Options, shelves ...*shelf) token.Module {
 
 func TestEachCardIsOfOneBlock(t *testing.T) {
 	long := strings.Repeat("R", 63)
+
 	for _, row := range []struct {
 		name   string
 		blocks [][]token.Slot
@@ -200,9 +201,10 @@ func TestCardThatComesWhileALibraryIsLoaded(t *testing.T) {
 
 func TestBlocksThatFail(t *testing.T) {
 	broke := errors.New("broke")
+
 	t.Run("the first cannot be opened", func(t *testing.T) {
 		second := &shelf{}
-		_, err := Several([]Source{
+		_, err := newSeveral([]source{
 			{Open: func(token.Options) (token.Module, error) { return nil, broke }},
 			{Open: func(token.Options) (token.Module, error) { second.opened++; return second, nil }},
 		}, token.Options{})
@@ -327,6 +329,7 @@ func TestCallsGoToTheirBlock(t *testing.T) {
 	if err != nil || len(slots) != 2 {
 		t.Fatal(slots, err)
 	}
+
 	for _, s := range slots {
 		if _, err := m.Open(t.Context(), s); err != nil {
 			t.Error(err)
