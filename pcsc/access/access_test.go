@@ -571,18 +571,32 @@ func TestClosed(t *testing.T) {
 	}
 	_, _, err = find(t, o)
 	wants(t, err, Closed, "polkit")
+
+	// A file that never ends is not waited for.
+	if err := errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = find(t, o)
+	wants(t, err, Closed, "polkit")
 }
 
-// TestModes: the words of the configuration.
-func TestModes(t *testing.T) {
-	for _, m := range []Mode{Auto, System, Bundled} {
-		if got, err := ParseMode(m.String()); got != m || err != nil {
-			t.Errorf("%v: %v %v", m, got, err)
-		}
+// TestSeveralAtOnce: the service that was found may be used by several goroutines.
+func TestSeveralAtOnce(t *testing.T) {
+	service, _ := mustFind(t, bundled(t))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			c, err := pcsc.NewContext(service)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := c.Release(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if _, err := ParseMode("Mode(7)"); err == nil {
-		t.Error("a word that there is not")
-	}
+	all.Wait()
 }
 
 // TestUserIn: the user pcscd is one of the machine's own, and never root.
