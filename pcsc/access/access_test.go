@@ -204,6 +204,16 @@ func TestBundled(t *testing.T) {
 	}
 	defer unix.Close(inherited[0])
 	defer unix.Close(inherited[1])
+	for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE} { // as sudo passes its caller's on
+		var before unix.Rlimit
+		if err := unix.Getrlimit(resource, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: min(before.Max, 1<<30), Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setrlimit(resource, &before)
+	}
 
 	service, found := mustFind(t, o)
 	if !found.Bundled || !found.Started || found.Socket != o.BundledSocket || found.UID != 0 {
@@ -253,6 +263,11 @@ func looksLikeADaemon(t *testing.T, pid, inherited int) {
 	status, err := os.ReadFile(proc + "/status")
 	if err != nil || !strings.Contains(string(status), "\nUmask:\t0077\n") {
 		t.Errorf("umask in %s %v", status, err)
+	}
+	limits, err := os.ReadFile(proc + "/limits")
+	text := strings.Join(strings.Fields(string(limits)), " ")
+	if err != nil || !strings.Contains(text, "Max core file size 0 0 bytes") || !strings.Contains(text, "Max file size unlimited") {
+		t.Errorf("limits %s %v", text, err)
 	}
 	if hasAncestor(pid, os.Getpid()) {
 		t.Error("the daemon is a child of the program that found it")
