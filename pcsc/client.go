@@ -73,15 +73,10 @@ func (c *Client) EstablishContext(scope Scope) (SCardContext, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := wire.EstablishMessage{Scope: uint32(scope)}
-	if err := exchange(l, wire.CmdEstablishContext, &m, nil); err != nil {
+	if err := l.establish(scope); err != nil {
 		return 0, err
 	}
-	if m.Result != 0 {
-		l.conn.Close()
-		return 0, Error(m.Result)
-	}
-	l.sc = SCardContext(m.Context)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.contexts[l.sc] = l

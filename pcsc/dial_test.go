@@ -2,8 +2,11 @@ package pcsc_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,4 +60,24 @@ func TestFullSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Release()
+}
+
+// TestNoContext: a daemon that agrees on a version and then says nothing holds nobody for ever.
+func TestNoContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, daemons := net.Pipe()
+		go func() {
+			defer daemons.Close()
+			version := make([]byte, 8+12)
+			if _, err := io.ReadFull(daemons, version); err == nil {
+				daemons.Write(version[8:]) // the version that was asked for, and success
+				io.Copy(io.Discard, daemons)
+			}
+		}()
+		before := time.Now()
+		_, err := pcsc.NewContext(pcsc.NewClient("").WithDial(func() (net.Conn, error) { return ours, nil }))
+		if took := time.Since(before); err != pcsc.ErrCommError || took > time.Minute {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
 }

@@ -29,11 +29,11 @@ type link struct {
 	ended   bool       // released: a wait ends
 }
 
-// handshakeTime bounds the exchange of versions.
+// handshakeTime bounds the exchange of versions, and that for a context behind it.
 const handshakeTime = 5 * time.Second
 
 // dial connects and agrees on a version. A daemon that is older wants its own number, and is asked
-// a second time.
+// a second time. The connection keeps a deadline: establish takes it away.
 func (c *Client) dial() (*link, error) {
 	dialer := c.connects
 	if dialer == nil {
@@ -54,7 +54,6 @@ func (c *Client) dial() (*link, error) {
 		conn.Close()
 		return nil, err
 	}
-	conn.SetDeadline(time.Time{})
 	return l, nil
 }
 
@@ -92,6 +91,24 @@ func (l *link) agree() (older bool, err error) {
 		return false, result
 	}
 	return false, ErrServiceStopped
+}
+
+// establish makes the context, for which nobody waits long: the daemon that agreed on a version may
+// have stopped since.
+func (l *link) establish(scope Scope) error {
+	l.conn.SetDeadline(time.Now().Add(handshakeTime))
+	m := wire.EstablishMessage{Scope: uint32(scope)}
+	if err := exchange(l, wire.CmdEstablishContext, &m, nil); err != nil {
+		return err
+	}
+	if m.Result != 0 {
+		l.conn.Close()
+		return Error(m.Result)
+	}
+
+	l.conn.SetDeadline(time.Time{})
+	l.sc = SCardContext(m.Context)
+	return nil
 }
 
 // send writes a request with data behind its message. The data may be a command with a PIN: no copy of

@@ -170,6 +170,41 @@ var unlockedRules = []rule{
 		awaitReset(t, other)
 		soon(t, "release", func() { expect(t, "release", <-released, 0) })
 	}},
+	{"D", "no reset where another locked the card in the transaction that the reset waited for", "", func(t *testing.T, w *world) {
+		w.insert(&pinCard{})
+		c := w.context()
+		first, err := c.Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
+		expect(t, "connect", err, 0)
+		_, err = first.Transmit(verifyCommand)
+		expect(t, "transmit", err, 0)
+
+		other := w.connect(pcsc.ShareShared)
+		expect(t, "begin", other.BeginTransaction(), 0)
+		released := make(chan error, 1)
+		go func() { released <- c.Release() }()
+		time.Sleep(50 * time.Millisecond)
+		_, err = other.Transmit(lockCommand)
+		expect(t, "in the transaction", err, 0)
+		expect(t, "end", other.EndTransaction(pcsc.LeaveCard), 0)
+
+		soon(t, "release", func() { expect(t, "release", <-released, 0) })
+		if wasReset(t, other) {
+			t.Error("the card was reset")
+		}
+	}},
+	{"D", "a reset after a VERIFY whose answer was lost", stockLeavesOpen, func(t *testing.T, w *world) {
+		w.insert(&pinCard{})
+		other := w.connect(pcsc.ShareShared)
+		c := w.context()
+		card, err := c.Connect(w.reader, pcsc.ShareShared, pcsc.ProtocolAny)
+		expect(t, "connect", err, 0)
+		w.fail("Transmit", pcsc.ErrorCodeCommunication)
+		_, err = card.Transmit(verifyCommand)
+		expect(t, "transmit", err, pcsc.ErrNotTransacted)
+		w.fail("Transmit", 0)
+		expect(t, "release", c.Release(), 0)
+		awaitReset(t, other)
+	}},
 }
 
 // TestConformanceOfUnlockedCards asks the rules above.

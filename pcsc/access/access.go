@@ -27,27 +27,6 @@ const (
 	Bundled             // the bundled one only
 )
 
-// modeWords are the words of the configuration.
-var modeWords = [...]string{Auto: "auto", System: "system", Bundled: "bundled"}
-
-// String is the word of the configuration.
-func (m Mode) String() string {
-	if int(m) < len(modeWords) {
-		return modeWords[m]
-	}
-	return fmt.Sprintf("Mode(%d)", uint8(m))
-}
-
-// ParseMode reads the word of the configuration: auto, system or bundled.
-func ParseMode(word string) (Mode, error) {
-	for m, w := range modeWords {
-		if w == word {
-			return Mode(m), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is not auto, system or bundled", word)
-}
-
 // Program is the bundled daemon where Options name no other. It is compiled in by pam/build.sh and the Makefile.
 var Program = "/usr/libexec/pam_pkcs11/pcscd"
 
@@ -88,8 +67,8 @@ func (f Found) String() string {
 }
 
 // Find finds the daemon and gives the service at it, each of whose connections checks anew whose the daemon is. Every wait
-// has a limit (connecting and greeting 5 s for each socket, starting the daemon and finding its readers 30 s), and ends
-// with ctx. An error is an *Error, or several joined where more than one socket was tried.
+// has a limit, and ends with ctx: 5 s each for a place at the socket, the version and a context, 10 s for the readers, 60 s
+// for another login that starts the daemon, and 30 s for the start. An error is an *Error, or several joined where more than one socket was tried.
 func Find(ctx context.Context, o Options) (pcsc.Service, Found, error) {
 	s := newSearch(o)
 	found, err := s.find(ctx)
@@ -97,7 +76,13 @@ func Find(ctx context.Context, o Options) (pcsc.Service, Found, error) {
 		return nil, found, err
 	}
 	d := &dialer{path: found.Socket, user: s.user}
-	return pcsc.NewClient(found.Socket).WithDial(func() (net.Conn, error) { return d.dial(context.Background()) }), found, nil
+	return pcsc.NewClient(found.Socket).WithDial(func() (net.Conn, error) {
+		conn, err := d.dial(context.Background())
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
+	}), found, nil
 }
 
 // Ensure is Find for a PKCS#11 library, which connects by itself: socket is the value for PCSCLITE_CSOCK_NAME. libpcsclite
@@ -166,24 +151,31 @@ func (s *search) try(ctx context.Context, socket string) (Found, error) {
 // greet makes a context at a socket and gives it up again. With list it waits for the daemon's readers in between.
 func (s *search) greet(ctx context.Context, socket string, list bool) (Found, error) {
 	d := &dialer{path: socket, user: s.user}
-	client := pcsc.NewClient(socket).WithDial(func() (net.Conn, error) { return d.dial(ctx) })
+	var conn *watched
+	client := pcsc.NewClient(socket).WithDial(func() (net.Conn, error) {
+		var err error
+		if conn, err = d.dial(ctx); err != nil {
+			return nil, err
+		}
+		return conn, nil
+	})
 	sc, err := client.EstablishContext(pcsc.ScopeSystem)
-	if d.last == nil {
+	if conn == nil {
 		return Found{}, err
 	}
-	defer d.last.Close()
+	defer conn.Close()
 	if err != nil {
-		return Found{}, d.last.explain(err, filepath.Dir(socket))
+		return Found{}, conn.explain(err, filepath.Dir(socket))
 	}
-	found := Found{Socket: socket, PID: int(d.last.peer.Pid), UID: int(d.last.peer.Uid)}
+	found := Found{Socket: socket, PID: int(conn.peer.Pid), UID: int(conn.peer.Uid)}
 
-	d.last.limit(ctx, listTime)
+	conn.limit(ctx, listTime)
 	names, err := []string(nil), error(nil)
 	if list {
 		names, err = client.ListReaders(sc)
 	}
 	if err != nil && err != pcsc.ErrNoReadersAvailable {
-		return found, d.last.explain(err, filepath.Dir(socket))
+		return found, conn.explain(err, filepath.Dir(socket))
 	}
 	if list && len(names) == 0 {
 		if held := unusable(ctx, d); len(held) > 0 {

@@ -204,6 +204,16 @@ func TestBundled(t *testing.T) {
 	}
 	defer unix.Close(inherited[0])
 	defer unix.Close(inherited[1])
+	for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE} { // as sudo passes its caller's on
+		var before unix.Rlimit
+		if err := unix.Getrlimit(resource, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: min(before.Max, 1<<30), Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setrlimit(resource, &before)
+	}
 
 	service, found := mustFind(t, o)
 	if !found.Bundled || !found.Started || found.Socket != o.BundledSocket || found.UID != 0 {
@@ -253,6 +263,11 @@ func looksLikeADaemon(t *testing.T, pid, inherited int) {
 	status, err := os.ReadFile(proc + "/status")
 	if err != nil || !strings.Contains(string(status), "\nUmask:\t0077\n") {
 		t.Errorf("umask in %s %v", status, err)
+	}
+	limits, err := os.ReadFile(proc + "/limits")
+	text := strings.Join(strings.Fields(string(limits)), " ")
+	if err != nil || !strings.Contains(text, "Max core file size 0 0 bytes") || !strings.Contains(text, "Max file size unlimited") {
+		t.Errorf("limits %s %v", text, err)
 	}
 	if hasAncestor(pid, os.Getpid()) {
 		t.Error("the daemon is a child of the program that found it")
@@ -571,18 +586,32 @@ func TestClosed(t *testing.T) {
 	}
 	_, _, err = find(t, o)
 	wants(t, err, Closed, "polkit")
+
+	// A file that never ends is not waited for.
+	if err := errors.Join(os.Remove(file), unix.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = find(t, o)
+	wants(t, err, Closed, "polkit")
 }
 
-// TestModes: the words of the configuration.
-func TestModes(t *testing.T) {
-	for _, m := range []Mode{Auto, System, Bundled} {
-		if got, err := ParseMode(m.String()); got != m || err != nil {
-			t.Errorf("%v: %v %v", m, got, err)
-		}
+// TestSeveralAtOnce: the service that was found may be used by several goroutines.
+func TestSeveralAtOnce(t *testing.T) {
+	service, _ := mustFind(t, bundled(t))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			c, err := pcsc.NewContext(service)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := c.Release(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if _, err := ParseMode("Mode(7)"); err == nil {
-		t.Error("a word that there is not")
-	}
+	all.Wait()
 }
 
 // TestUserIn: the user pcscd is one of the machine's own, and never root.

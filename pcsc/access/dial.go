@@ -32,12 +32,11 @@ const (
 type dialer struct {
 	path string
 	user func() (uint32, bool) // the user of system daemons
-	last *watched              // the last connection, of a dialer that one goroutine uses
 }
 
 // dial connects to a daemon that may get a PIN.
-func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
-	fail := func(reason Reason, err error) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context) (*watched, error) {
+	fail := func(reason Reason, err error) (*watched, error) {
 		return nil, &Error{Socket: d.path, Reason: reason, Err: err}
 	}
 	if os.Geteuid() == 0 {
@@ -48,6 +47,7 @@ func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
 			return fail(Foreign, err)
 		}
 	}
+
 	conn, err := connect(ctx, d.path)
 	switch {
 	case err == nil:
@@ -71,7 +71,6 @@ func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
 	}
 	w := &watched{UnixConn: conn, peer: peer, path: d.path, ctx: ctx}
 	w.stop = context.AfterFunc(ctx, func() { conn.Close() })
-	d.last = w
 	return w, nil
 }
 
@@ -203,10 +202,11 @@ var errSystemd = errors.New("systemd listens for it")
 
 // daemonLives reports whether the process of a pid file lives. A file that cannot be read says nothing against it.
 func daemonLives(file string) bool {
-	text, err := os.ReadFile(file)
+	text, err := readPIDFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
+
 	number, _, _ := strings.Cut(string(text), "\x00") // pcscd writes its own with a NUL at the end
 	pid, parseErr := strconv.Atoi(strings.TrimSpace(number))
 	if err != nil || parseErr != nil || pid < 2 {
@@ -217,6 +217,23 @@ func daemonLives(file string) bool {
 		return unix.Kill(pid, 0) != unix.ESRCH && !errors.Is(err, fs.ErrNotExist)
 	}
 	return strings.HasPrefix(string(name), "pcscd")
+}
+
+// longestPIDFile bounds how much of a pid file is read.
+const longestPIDFile = 64
+
+// readPIDFile reads a pid file, which has to be a file: of anything else that the daemon's user has put there the end might
+// never come.
+func readPIDFile(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file: %w", file, errors.ErrUnsupported)
+	}
+	return io.ReadAll(io.LimitReader(f, longestPIDFile))
 }
 
 // longestPasswd bounds how much of the user database is read.
@@ -260,7 +277,7 @@ func unusable(ctx context.Context, d *dialer) []string {
 		return nil
 	}
 	defer conn.Close()
-	beside.last.limit(ctx, statusTime)
+	conn.limit(ctx, statusTime)
 	text, err := io.ReadAll(io.LimitReader(conn, longestStatus))
 	if err != nil {
 		return nil

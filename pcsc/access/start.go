@@ -90,7 +90,7 @@ func (s *search) lock(ctx context.Context) (unlock func(), err error) {
 }
 
 // start starts the daemon and waits until it listens. It is nobody's child then, in a session of its own, and has nothing
-// of this process but its limits and its identity.
+// of this process but its identity, and its limits where these cannot be raised.
 func (s *search) start(ctx context.Context) error {
 	if s.Host > 0 && hasAncestor(os.Getpid(), s.Host) {
 		return fmt.Errorf("the program that logs in (pid %d) takes in orphans and would become the daemon's parent: "+

@@ -133,7 +133,7 @@ func (h *Connection) abandon(resets *sync.WaitGroup) {
 		"unlocked by its PIN", open)
 	resets.Go(func() {
 		if h.takeTurn() {
-			h.resetAbandoned()
+			h.resetAbandoned(locked)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -141,13 +141,14 @@ func (h *Connection) abandon(resets *sync.WaitGroup) {
 	})
 }
 
-// resetAbandoned resets the card of a client that is gone; h has the transaction lock.
-func (h *Connection) resetAbandoned() {
+// resetAbandoned resets the card of a client that is gone; h has the transaction lock. A card that the client had not
+// locked to itself may have been closed to its PIN by another meanwhile: there is nothing to reset then.
+func (h *Connection) resetAbandoned(locked bool) {
 	r := h.r
 	r.driver.Lock()
 	defer r.driver.Unlock()
 	r.mu.Lock()
-	due := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone
+	due := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone && (locked || r.unlocked.By(h))
 	r.mu.Unlock()
 	if due {
 		r.power(pcsc.ResetCard)

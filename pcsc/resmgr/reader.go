@@ -182,8 +182,8 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 		return nil, e
 	}
 	answer, err := r.slot.Transmit(r.ctx, uint32(active), command, reply)
-	if err == nil && unlocked.Concerns(command) {
-		r.noteUnlocking(h, command, answer)
+	if unlocked.Concerns(command) {
+		r.noteUnlocking(h, command, answer, err)
 	}
 	r.driver.Unlock()
 	if err == nil {
@@ -201,12 +201,19 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 	return nil, pcsc.ErrNotTransacted
 }
 
-// noteUnlocking keeps in mind that a command of h has opened the card, or locked it; r.driver is held. Where h was given up
-// meanwhile nobody is left to lock the card: it is reset.
-func (r *reader) noteUnlocking(h *Connection, command, answer []byte) {
+// noteUnlocking keeps in mind that a command of h has opened the card, or locked it; r.driver is held. One whose answer was
+// lost (err) may have opened it. Where h was given up meanwhile nobody is left to lock the card: it is reset.
+func (r *reader) noteUnlocking(h *Connection, command, answer []byte, err error) {
 	r.mu.Lock()
-	abandoned := r.unlocked.Note(h, command, answer) && h.closed
+	opened := false
+	if err == nil {
+		opened = r.unlocked.Note(h, command, answer)
+	} else {
+		opened = r.unlocked.NoteLost(h, command)
+	}
+	abandoned := opened && h.closed
 	r.mu.Unlock()
+
 	if abandoned {
 		r.power(pcsc.ResetCard)
 	}
@@ -219,8 +226,8 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	}
 	r := h.r
 	out, err := r.slot.Control(r.ctx, code, in, max)
-	if command := unlocked.PadCommand(in); err == nil && command != nil && len(out) == 2 {
-		r.noteUnlocking(h, command, out)
+	if command := unlocked.PadCommand(in); command != nil && (err != nil || len(out) == 2) {
+		r.noteUnlocking(h, command, out, err)
 	}
 	r.driver.Unlock()
 	if err != nil {

@@ -163,5 +163,35 @@ func closeInherited() {
 	}
 }
 
+// fixLimits gives this process, and the daemon that it starts, the limits of its unit (pam-pkcs11-pcscd.service): su and
+// sudo pass those of their caller on, who must not decide for all logins, nor have PINs in a core file. What cannot be
+// raised stays as high as it may be.
+func fixLimits() error {
+	for _, l := range []struct {
+		resource int
+		value    uint64
+	}{
+		{unix.RLIMIT_AS, unix.RLIM_INFINITY},
+		{unix.RLIMIT_DATA, unix.RLIM_INFINITY},
+		{unix.RLIMIT_CPU, unix.RLIM_INFINITY},
+		{unix.RLIMIT_FSIZE, unix.RLIM_INFINITY},
+		{unix.RLIMIT_NPROC, unix.RLIM_INFINITY},
+		{unix.RLIMIT_NOFILE, 4096},
+	} {
+		if unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}) == nil {
+			continue
+		}
+		var now unix.Rlimit
+		if err := unix.Getrlimit(l.resource, &now); err != nil {
+			return err
+		}
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: now.Max, Max: now.Max}); err != nil {
+			return err
+		}
+	}
+
+	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+}
+
 // bundledEnvironment is that of the daemon in the background: nothing of who started it.
 var bundledEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}

@@ -341,7 +341,11 @@ func (p *Program) detach(o *options) error {
 	if o.bundled {
 		environment = bundledEnvironment
 		closeInherited()
+		if err := fixLimits(); err != nil {
+			return fmt.Errorf("limits of the daemon: %w", err)
+		}
 	}
+
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -356,6 +360,7 @@ func (p *Program) detach(o *options) error {
 		return err
 	}
 	defer null.Close()
+
 	child, err := os.StartProcess(self, append([]string{filepath.Base(self), "--foreground"}, p.Args...), &os.ProcAttr{
 		Dir: "/", Env: append(slices.Clip(environment), readyVariable+"=1"), Files: []*os.File{null, null, os.Stderr, w},
 		Sys: &unix.SysProcAttr{Setsid: true},

@@ -35,7 +35,7 @@ func (p *PINs[C]) Note(by C, command, answer []byte) (opened bool) {
 		return false
 	}
 	reference := command[3]
-	if command[1] == insVerify && command[2] == lockAgain {
+	if locks(command) {
 		p.all = slices.DeleteFunc(p.all, func(u pin[C]) bool { return u.reference == reference })
 		return false
 	}
@@ -47,6 +47,15 @@ func (p *PINs[C]) Note(by C, command, answer []byte) (opened bool) {
 	}
 	return true
 }
+
+// NoteLost is Note for a command whose answer has not come: the card may have taken the PIN, and locked itself it surely has
+// not.
+func (p *PINs[C]) NoteLost(by C, command []byte) (opened bool) {
+	return Concerns(command) && !locks(command) && p.Note(by, command, []byte{0x90, 0x00})
+}
+
+// locks reports whether a command that Concerns takes a verification back.
+func locks(command []byte) bool { return command[1] == insVerify && command[2] == lockAgain }
 
 // Concerns reports whether a command APDU may be one that Note acts on.
 func Concerns(command []byte) bool {

@@ -31,6 +31,18 @@ func TestNote(t *testing.T) {
 	}
 }
 
+func TestNoteLost(t *testing.T) {
+	verify, lock := []byte{0, 0x20, 0, 0x80, 1, 2}, []byte{0, 0x20, 0xFF, 0x80}
+
+	var p PINs[int]
+	if p.NoteLost(7, lock) || p.NoteLost(7, verify[:4]) || p.NoteLost(7, nil) || p.By(7) {
+		t.Error("a card that nobody can have opened is open")
+	}
+	if !p.NoteLost(7, verify) || p.NoteLost(7, lock) || !p.By(7) {
+		t.Error("a card that may be open is not")
+	}
+}
+
 func TestPINsOfSeveral(t *testing.T) {
 	good := []byte{0x90, 0x00}
 	verify := func(reference byte) []byte { return []byte{0, 0x20, 0, reference, 1, 2} }
