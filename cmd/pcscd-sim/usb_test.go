@@ -150,6 +150,18 @@ func TestAReaderIsUnpluggedAndComesBack(t *testing.T) {
 	control.says("nonsense", "no command")
 }
 
+// TestPINsAreNotTold: not even of commands whose lengths are wrong.
+func TestPINsAreNotTold(t *testing.T) {
+	for _, c := range [][]byte{verifyPIN, verifyPIN[:len(verifyPIN)-1], append(verifyPIN[:len(verifyPIN):len(verifyPIN)], 0, 0, 0)} {
+		if told := withoutPIN(c); len(told) != 5 {
+			t.Errorf("of % X this is told: % X", c, told)
+		}
+	}
+	if told := withoutPIN(selectPIV); len(told) != len(selectPIV) {
+		t.Errorf("of a command without a PIN this is told: % X", told)
+	}
+}
+
 // TestWhoListensHoldsNothingUpWhenHeGoes: a test that dies leaves a card that works.
 func TestWhoListensHoldsNothingUpWhenHeGoes(t *testing.T) {
 	c, path := startUSB(t, piv+"short\n")

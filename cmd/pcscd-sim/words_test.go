@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/simcard/container"
@@ -183,9 +182,7 @@ func TestTouchByFile(t *testing.T) {
 		}
 		done <- answer
 	}()
-	for !card.Waiting() {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, card.Waiting)
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

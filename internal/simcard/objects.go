@@ -24,8 +24,6 @@ const (
 	ObjectKeyHistory     uint32 = 0x5FC10C
 	objectRetired        uint32 = 0x5FC10D // certificate of 82; those of 83 to 95 follow
 	ObjectIris           uint32 = 0x5FC121
-	ObjectYubicoAdmin    uint32 = 0x5FFF00 // Yubico's: what ykman notes about PIN and administrator
-	ObjectYubicoAttest   uint32 = 0x5FFF01 // Yubico's: the certificate of the key that attests
 )
 
 // needPIN are the objects that are read only when the PIN has been verified (part 1, table 2).
@@ -243,6 +241,3 @@ func (c *Card) SetCertificate(ref KeyRef, der []byte, form container.Form) error
 	c.SetObject(ref.object(), object)
 	return nil
 }
-
-// CertificateObject is the number of the object for the certificate of a key; 0 for no key.
-func (r KeyRef) CertificateObject() uint32 { return r.object() }

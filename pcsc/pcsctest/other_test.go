@@ -99,8 +99,11 @@ func TestACardThatIsPulledWhileItWorks(t *testing.T) {
 		card.Watch(nil, nil)
 		o.Do("leave")
 		slot.Insert(card)
-		for o.Do("send 00200080") != nil { // until the manager has seen the card
-			time.Sleep(time.Millisecond)
+		// Until the manager has seen the card.
+		for until := time.Now().Add(time.Minute); o.Do("send 00200080") != nil; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("the card that was put in is not seen")
+			}
 		}
 		if card.Selected() != simcard.Manager {
 			t.Error("the selection outlived the power")

@@ -17,6 +17,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"pam_pkcs11/test/scene"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -30,12 +32,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: demo [--trace] [-began SECONDS] DIRECTORY")
 		return 2
 	}
-	// The story is told in English whatever the language of the terminal.
-	for _, name := range []string{"LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "DISPLAY", "PKCS11_LOGIN_TOKEN_NAME"} {
-		if err := os.Unsetenv(name); err != nil {
-			fmt.Fprintln(stderr, "demo:", err)
-			return 1
-		}
+	if err := scene.InEnglish(); err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
 	}
 
 	start := time.Now()

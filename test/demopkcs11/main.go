@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"pam_pkcs11/test/scene"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -19,12 +21,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: demopkcs11 DIRECTORY-OF-THE-MODULE")
 		return 2
 	}
-	// The story is told in English whatever the language of the terminal.
-	for _, name := range []string{"LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "DISPLAY", "PKCS11_LOGIN_TOKEN_NAME"} {
-		if err := os.Unsetenv(name); err != nil {
-			fmt.Fprintln(stderr, "demo:", err)
-			return 1
-		}
+	if err := scene.InEnglish(); err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
 	}
 	if err := tell(args[0], stdout); err != nil {
 		fmt.Fprintln(stderr, "demo:", err)

@@ -30,9 +30,6 @@ type Login struct {
 	Trace  func(call string) // told of each call to the card before it begins; nil is nothing
 }
 
-// ErrNotAsked is found in the error of a login that has let somebody in without a PIN.
-var ErrNotAsked = errors.New("no PIN was asked for")
-
 // LogIn logs somebody in. The error is the refusal, with what was said and logged.
 func (d *Desk) LogIn(ctx context.Context, l Login) error {
 	file, err := d.config(l.Reader)
@@ -61,7 +58,7 @@ func (d *Desk) LogIn(ctx context.Context, l Login) error {
 	case result.User != l.User:
 		return fmt.Errorf("let in as %q", result.User)
 	case user.prompts == 0:
-		return ErrNotAsked
+		return errors.New("let in without a PIN")
 	}
 	return nil
 }

@@ -149,3 +149,14 @@ func (s *Scene) config(name, block string, global, module []string) (string, err
 	file := "conf/" + name + ".conf"
 	return s.path(file), s.write(file, []byte(text), 0o644)
 }
+
+// InEnglish has the module speak English whatever the language of the terminal, and takes away what else of this
+// process's environment a login would look at.
+func InEnglish() error {
+	for _, name := range []string{"LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "DISPLAY", "PKCS11_LOGIN_TOKEN_NAME"} {
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

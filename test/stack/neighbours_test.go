@@ -15,6 +15,21 @@ import (
 	"pam_pkcs11/test/rig"
 )
 
+// another is another program, which has connected to the card in a reader. It ends with the test.
+func (r *testRig) another(reader string, mode pcsc.ShareMode) (*pcsc.Context, *pcsc.Card) {
+	r.t.Helper()
+	c, err := r.Client()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Release() })
+	card, err := c.Connect(reader, mode, pcsc.ProtocolAny)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c, card
+}
+
 // TestAnotherProgramKeepsTheCard: where another program has the card for itself alone, the login
 // ends by itself, without the PIN having been asked for, and the next one goes well.
 func TestAnotherProgramKeepsTheCard(t *testing.T) {
@@ -22,15 +37,10 @@ func TestAnotherProgramKeepsTheCard(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
-			other := r.client()
-			defer other.Release()
-			card, err := other.Connect(rig.ReaderName, pcsc.ShareExclusive, pcsc.ProtocolAny)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, card := r.another(rig.ReaderName, pcsc.ShareExclusive)
 
 			began := time.Now()
-			refused(t, w.login(r, typist(pin)), "Error")
+			refused(t, w.login(r, typist(pin)), "Error 2404")
 			if took := time.Since(began); took > deadline {
 				t.Errorf("it took %v", took)
 			}
@@ -53,12 +63,7 @@ func TestAnotherProgramForgetsItsTransaction(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
-			other := r.client()
-			defer other.Release()
-			card, err := other.Connect(rig.ReaderName, pcsc.ShareShared, pcsc.ProtocolAny)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, card := r.another(rig.ReaderName, pcsc.ShareShared)
 			if err := card.BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}
@@ -93,12 +98,7 @@ func TestALoginWaitsForNoOtherReader(t *testing.T) {
 			const second = "Test Reader 01 00"
 			r.awaitReader(second, pcsc.StatePresent)
 
-			other := r.client()
-			defer other.Release()
-			card, err := other.Connect(second, pcsc.ShareShared, pcsc.ProtocolAny)
-			if err != nil {
-				t.Fatal(err)
-			}
+			other, card := r.another(second, pcsc.ShareShared)
 			if err := card.BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}

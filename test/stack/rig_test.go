@@ -42,8 +42,9 @@ const build = "../../build"
 var stage = sync.OnceValues(func() (*scene.Scene, error) { return scene.New(build) })
 
 func TestMain(m *testing.M) {
-	for _, name := range []string{"LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "DISPLAY", "PKCS11_LOGIN_TOKEN_NAME"} {
-		_ = os.Unsetenv(name) // the messages are compared in English
+	if err := scene.InEnglish(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	code := m.Run()
 	if s, err := stage(); err == nil {
@@ -138,16 +139,6 @@ func newRigWith(t *testing.T, m model, o simcard.Options, profile ccidtest.Profi
 	r.await(pcsc.StatePresent)
 	r.configure(nil, nil)
 	return r
-}
-
-// client is another program at the same daemon.
-func (r *testRig) client() *pcsc.Context {
-	r.t.Helper()
-	c, err := r.Client()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return c
 }
 
 // await waits until the reader is in a state.

@@ -36,7 +36,11 @@ var scenarios = []struct {
 	{"three wrong PINs lock it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
 		for i := range 3 {
-			refused(t, w.login(r, typist(wrongPIN)), "Error 23")
+			said := "Error 2320"
+			if i == 2 {
+				said = "Error 2346"
+			}
+			refused(t, w.login(r, typist(wrongPIN)), said)
 			r.counters(i+1, 2-i)
 		}
 		end := w.login(r, typist(pin))
@@ -71,7 +75,7 @@ var scenarios = []struct {
 	}},
 	{"it was unblocked", simcard.Options{Tries: 1, PUKTries: 3}, func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
-		refused(t, w.login(r, typist(wrongPIN)), "Error 23")
+		refused(t, w.login(r, typist(wrongPIN)), "Error 2346")
 		refused(t, w.login(r, typist(pin)), "Error 2346")
 		const fresh = "314159"
 		r.session(func(ctx context.Context, s token.Session) error {
@@ -140,12 +144,12 @@ var scenarios = []struct {
 	}},
 	{"nobody touches it", yubiKey(func(o *simcard.Options) { o.TouchWait = 200 * time.Millisecond }), func(t *testing.T, r *testRig, w way) {
 		r.known(rsaKey())
-		refused(t, w.login(r, typist(pin)), "Error")
+		refused(t, w.login(r, typist(pin)), "Error 2402")
 		r.counters(1, 3)
 	}},
 	{"a PIN of letters does not reach it", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
 		r.known(p256Key())
-		refused(t, w.login(r, typist("secret")), "Error 23")
+		refused(t, w.login(r, typist("secret")), "Error 2366")
 		r.counters(0, 3)
 	}},
 	{"it is pulled while the user types", simcard.Options{}, func(t *testing.T, r *testRig, w way) {
@@ -169,7 +173,7 @@ var scenarios = []struct {
 			r.Swap(bob.card)
 			r.await(pcsc.StatePresent)
 		}
-		refused(t, w.login(r, p), "Error")
+		refused(t, w.login(r, p), "Error 2368")
 		r.counters(0, 3)
 		bob.counters(0, 3)
 	}},
@@ -222,7 +226,7 @@ func TestPINPad(t *testing.T) {
 			refused(t, w.login(r, typist()), "Error 2320")
 			r.counters(2, 2)
 			r.Press(ccidtest.Pad{Cancel: true})
-			refused(t, w.login(r, typist()), "")
+			refused(t, w.login(r, typist()), "Error 2316")
 			r.counters(2, 2)
 			r.Press(ccidtest.Pad{Old: pin})
 			granted(t, w.login(r, typist()))
