@@ -46,7 +46,7 @@ func (s System) openBuiltin(m *config.Module, o token.Options) (token.Module, er
 		return nil, noService(err)
 	}
 	log.Debug("card readers", "daemon", found.String())
-	options.Cache = openCache(m, log)
+	options.Cache = s.openCache(m, log)
 	return piv.New(service, options)
 }
 
@@ -69,8 +69,8 @@ func pivOptions(m *config.Module, o token.Options) (piv.Options, error) {
 
 // openCache opens the cache of certificates; nil is none. Without it a login is slower, and that is
 // all.
-func openCache(m *config.Module, log *slog.Logger) *cache.Cache {
-	if !m.PIVCache || !isRoot() {
+func (s System) openCache(m *config.Module, log *slog.Logger) *cache.Cache {
+	if !s.remembers(m) {
 		return nil
 	}
 	c, err := cache.Open(cacheDir, cache.Options{Logger: log})
@@ -79,6 +79,13 @@ func openCache(m *config.Module, log *slog.Logger) *cache.Cache {
 		return nil
 	}
 	return c
+}
+
+// remembers reports whether a block may take certificates from the cache. Only a signature tells
+// whether the card still holds them: without that policy, and in a program that looks at cards and
+// has none sign, what counts is what is on the card.
+func (s System) remembers(m *config.Module) bool {
+	return m.PIVCache && m.Policy.Signature && !s.Tool && isRoot()
 }
 
 // accessOptions say which daemon of the readers a block may use.
