@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -11,17 +10,35 @@ import (
 const release = "1.0.0-dev"
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			toolchain := ""
+			v := version{Version: release}
 			if info, ok := debug.ReadBuildInfo(); ok {
-				toolchain = " (" + info.GoVersion + ")"
+				v.Go = info.GoVersion
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s%s\n", program, release, toolchain)
-			return err
+			return v.print(outputOf(cmd))
 		},
 	}
+	jsonFlag(cmd)
+	return cmd
+}
+
+// version is what this program was made of.
+type version struct {
+	Version string `json:"version"`
+	Go      string `json:"go,omitempty"`
+}
+
+// print prints it on one line, or as JSON.
+func (v version) print(o *output) error {
+	if o.json {
+		return o.encode(v)
+	}
+	if v.Go == "" {
+		return o.say("%s %s", program, v.Version)
+	}
+	return o.say("%s %s (%s)", program, v.Version, v.Go)
 }

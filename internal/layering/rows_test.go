@@ -20,6 +20,8 @@ var rows = map[string]row{
 	"internal/accounts":           {third: "github.com/godbus/dbus/v5"},
 	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
 	"internal/cli":                {},
+	"internal/message":            {},
+	"internal/diagnosis":          {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"pam_pkcs11/internal/diagnosis"
+	"pam_pkcs11/internal/message"
+)
+
+// output is where and how a subcommand says what was asked for.
+type output struct {
+	out       io.Writer
+	catalogue message.Catalogue // of the user's language; nil: English
+	json      bool              // for a program
+	colour    bool              // at a terminal whose user has not set NO_COLOR
+	width     int               // of the terminal, in columns; 80 where there is none
+}
+
+// outputOf is that of a command. jsonFlag has been called for it where it can answer in JSON.
+func outputOf(cmd *cobra.Command) *output {
+	o := &output{out: cmd.OutOrStdout(), catalogue: userCatalogue(), width: 80}
+	o.json, _ = cmd.Flags().GetBool("json")
+
+	file, isFile := o.out.(*os.File)
+	if !isFile || o.json || !term.IsTerminal(int(file.Fd())) {
+		return o
+	}
+	o.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+		o.width = columns
+	}
+	return o
+}
+
+// jsonFlag gives a command the flag --json.
+func jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("json", false, "answer in JSON, in English, for programs")
+}
+
+// userCatalogue is that of the language which the environment asks for.
+func userCatalogue() message.Catalogue { return nil }
+
+// say prints a sentence on a line of its own, in the user's language.
+func (o *output) say(format string, args ...any) error {
+	_, err := fmt.Fprintln(o.out, message.Textf(format, args...).In(o.catalogue))
+	return err
+}
+
+// encode prints a value as indented JSON.
+func (o *output) encode(value any) error {
+	encoder := json.NewEncoder(o.out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// findings prints each finding: what is so on one line, its cure on the next.
+func (o *output) findings(list diagnosis.Findings) error {
+	for _, f := range list {
+		if _, err := fmt.Fprintf(o.out, "%s %s: %s\n", o.mark(f.Severity), f.Subject, f.Fact.In(o.catalogue)); err != nil {
+			return err
+		}
+		if f.Remedy.Empty() {
+			continue
+		}
+		if _, err := fmt.Fprintf(o.out, "%8s %s\n", "->", f.Remedy.In(o.catalogue)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marks are the words in front of findings, all of one width, and their colours (ECMA-48).
+var marks = map[diagnosis.Severity]struct{ word, colour string }{
+	diagnosis.OK:      {"ok     ", "32"},
+	diagnosis.Note:    {"note   ", "36"},
+	diagnosis.Warning: {"warning", "33"},
+	diagnosis.Refusal: {"refusal", "31"},
+}
+
+// mark is the word for a severity.
+func (o *output) mark(s diagnosis.Severity) string {
+	m := marks[s]
+	if !o.colour {
+		return m.word
+	}
+	return "\x1b[" + m.colour + "m" + m.word + "\x1b[0m"
+}
