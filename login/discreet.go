@@ -153,5 +153,5 @@ func (t *attempt) veil(ctx context.Context, r *Refusal) *Refusal {
 		t.a.pause(ctx, wait)
 		_ = t.conv.Wait(ctx, 0)
 	}
-	return &Refusal{Outcome: PINIncorrect, Err: r, sentence: MsgRemoteRefused}
+	return &Refusal{Outcome: PINIncorrect, Err: r, mode: r.mode, sentence: MsgRemoteRefused}
 }

@@ -25,7 +25,7 @@ type Refusal struct {
 // answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
 func (r *Refusal) answerIn(m Mode) {
 	r.mode = m
-	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
+	if r.Restore == "" && m == ModeSkip && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
 		r.Restore = "foreign_card = refuse"
 	}
 }
@@ -244,7 +244,7 @@ func furthest(a, b *Refusal) *Refusal {
 // user is told about the one that came furthest.
 func refusalRank(o Outcome) int {
 	for i, known := range []Outcome{
-		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
+		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard, CardForbidden,
 		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, TokenFault,
 		CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
 	} {
@@ -261,7 +261,7 @@ func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
 		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
-		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
+		ForeignCard, ForeignCardSkipped, CardForbidden, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
 		SessionNotOpened, TokenUnreadable:
 		return true
 	}
