@@ -33,6 +33,12 @@ func (g *Group) Has(a *Account, of []uint32) bool {
 	return a.GID == g.GID || slices.Contains(of, g.GID) || slices.Contains(g.Members, a.Name)
 }
 
+// groupFile has the groups of this machine.
+const groupFile = "/etc/group"
+
+// IsLocalGroup reports whether a group is one of this machine (group(5)), rather than a directory's.
+func IsLocalGroup(name string) bool { return isIn(groupFile, name) }
+
 // StaticGroups is a group database of a test or a tool, by the names of the groups.
 type StaticGroups map[string]Group
 
