@@ -130,6 +130,10 @@ type Authenticator struct {
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
+
+	// Required is called in an authentication as soon as it is known that this user must use a card: from then on a
+	// fault must not leave another way in. It may be nil.
+	Required func()
 }
 
 // caller is the host of an Authenticator that has none: the answer is what the method returns.
@@ -169,6 +173,7 @@ type attempt struct {
 
 	persons  *policy.Rules // who must, may or must not use a card
 	required bool          // this user must, or nobody knows yet who it is
+	changes  bool          // the request is the change of a PIN
 
 	selection token.Selectors // which slots may be used
 

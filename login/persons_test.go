@@ -164,6 +164,28 @@ func TestCardNamesTheUser(t *testing.T) {
 	})
 }
 
+// TestFailClosed: a fault of the module itself ends the stack where the argument asks for it; what is no fault does not.
+func TestFailClosed(t *testing.T) {
+	closed := func(e ending, class Class) answered {
+		e.args = []string{"fail_closed"}
+		return answered{e, class}
+	}
+	playAnswers(t, []answered{
+		closed(refused("an error in the configuration", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "no_such_key = 1;" }), ClassInsufficient),
+		closed(refused("an unknown argument", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "" }), ClassInsufficient).unknown(),
+		closed(refused("no time left", "alice", DeadlinePassed, "2362").happening(hangs("C_GetSlotList")), ClassInsufficient),
+		closed(refused("no card", "", NoCard, ""), ClassUnavailable),
+		closed(ending{name: "must not", card: "bob", user: "bob", want: CardForbidden, global: "card_forbidden_users = bob;"}, ClassUnavailable),
+		{refused("an error in the configuration, without it", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "no_such_key = 1;" }), ClassUnavailable},
+	})
+}
+
+// unknown adds an argument that the module does not know.
+func (a answered) unknown() answered {
+	a.args = append(a.args, "no_such_argument")
+	return a
+}
+
 // TestNobodyElseIsAskedFor: without lists no name service is asked, and nobody is told to wait.
 func TestNobodyElseIsAskedFor(t *testing.T) {
 	e := good("no lists", "alice")
