@@ -30,9 +30,9 @@ type Arguments struct {
 	ConfigFile string // DefaultFile when not given
 
 	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard, SkipForeign *bool
-	SlotNum                                   *int
-	SlotDescription, CADir, CRLDir, TokenType *string
-	EmptyPIN                                  *string // "error" or "fallback"
+	SlotNum                                                                              *int
+	SlotDescription, CADir, CRLDir, TokenType                                            *string
+	EmptyPIN                                                                             *string // "error" or "fallback"
 
 	PKCS11Module string   // name of a block, or path of a library; "" when not given
 	CertPolicy   []string // words, in order

@@ -171,9 +171,10 @@ type attempt struct {
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
 
-	persons  *policy.Rules // who must, may or must not use a card
-	required bool          // this user must, or nobody knows yet who it is
-	changes  bool          // the request is the change of a PIN
+	persons    *policy.Rules // who must, may or must not use a card
+	required   bool          // this user must, or nobody knows yet who it is
+	requiredBy string        // what says so
+	changes    bool          // the request is the change of a PIN
 
 	selection token.Selectors // which slots may be used
 

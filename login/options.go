@@ -80,13 +80,13 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 	if d.Err != nil {
 		t.log.Warn("who must use a card could not be looked up", "user", t.req.User, "detail", d.Why, "error", d.Err)
 	} else {
-		t.log.Info("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
+		t.log.Debug("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
 	}
 	switch d.Use {
 	case policy.Forbidden:
 		return refuse(CardForbidden, errors.New(d.Why))
 	case policy.Required:
-		t.conf, t.required = t.conf.WithCard(), true
+		t.conf, t.required, t.requiredBy = t.conf.WithCard(), true, d.Why
 		if t.a.Required != nil && !t.changes {
 			t.a.Required()
 		}

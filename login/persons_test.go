@@ -79,7 +79,7 @@ func TestWhoMust(t *testing.T) {
 
 	playAnswers(t, []answered{
 		row(good("the right card", "alice"), ClassSuccess),
-		row(refused("no card", "", NoCard, "2422"), ClassInsufficient),
+		row(refused("no card", "", NoCard, "2422").with(func(e *ending) { e.log = `required_by="card_required_groups has \"staff\""` }), ClassInsufficient),
 		row(refused("no service for readers", "no reader", NoCard, "2386"), ClassInsufficient),
 		row(refused("somebody else's card", "bob", ForeignCard, "2358"), ClassInsufficient),
 		row(refused("unknown CA", "stranger", IssuerUnknown, "2354"), ClassInsufficient),
