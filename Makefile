@@ -207,9 +207,12 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 
-pot: deps toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
+MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
+
+pot: deps toolchain ## write the templates of the translations anew, merge them into the catalogues, and these into Go
 	$(GO) run ./po/genpot
-	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/*.po; do $(MSGMERGE) "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/tool/*.po; do $(MSGMERGE) "$$f" po/tool/pam-pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs
 
 clean: ## remove build/

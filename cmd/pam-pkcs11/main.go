@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -51,5 +53,15 @@ func newRoot() *cobra.Command {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
 	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newVersion())
+	translateHelp(root, userCatalogue())
 	return root
+}
+
+// translateHelp puts the short texts of commands and flags into the user's language.
+func translateHelp(cmd *cobra.Command, c message.Catalogue) {
+	cmd.Short = c.Get(cmd.Short)
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = c.Get(f.Usage) })
+	for _, sub := range cmd.Commands() {
+		translateHelp(sub, c)
+	}
 }
