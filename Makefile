@@ -215,5 +215,9 @@ pot: deps toolchain ## write the templates of the translations anew, merge them 
 	for f in po/tool/*.po; do $(MSGMERGE) "$$f" po/tool/pam-pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs
 
+.PHONY: picture
+picture: toolchain ## draw doc/login.svg, the way of a login, anew
+	$(GO) run ./doc/picture
+
 clean: ## remove build/
 	rm -rf $(BUILD)

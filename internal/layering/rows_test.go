@@ -14,6 +14,7 @@ var rows = map[string]row{
 	"po/gencatalogs":              {ours: "po", third: "github.com/leonelquinteros/gotext"},
 	"po/genpot":                   {},
 	"packaging":                   {},
+	"doc/picture":                 {},
 	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/iso7816":            {},
 	"internal/secret":             {third: "golang.org/x/sys"},
