@@ -20,7 +20,7 @@ export GO
 
 STATICCHECK := v0.8.2
 
-# Debian packages, by what they are for. The README says what each is needed for.
+# Debian packages, by what they are for. doc/development.md says what each is needed for.
 # Building, installing and the demo need DEPS_BUILD and nothing else.
 DEPS_BUILD := gcc libc6-dev libpam0g-dev ca-certificates
 DEPS_PKCS11 := softhsm2 opensc-pkcs11
