@@ -19,7 +19,10 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
 // with the subcommand that does its work.
 var oldNames = map[string][]string{
-	"pklogin_finder": {"pklogin_finder"}, "pkcs11_inspect": {"pkcs11_inspect"},
+	"pklogin_finder":        {"pklogin_finder"},
+	"pkcs11_inspect":        {"pkcs11_inspect"},
+	"pkcs11_listcerts":      {"pkcs11_listcerts"},
+	"pkcs11_make_hash_link": {"pkcs11_make_hash_link"},
 }
 
 // run is the program: args as in os.Args, the answer is the exit code.
@@ -52,7 +55,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
+		newVersion())
 	translateHelp(root, userCatalogue())
 	return root
 }

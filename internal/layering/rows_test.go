@@ -23,6 +23,7 @@ var rows = map[string]row{
 	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
 	"internal/cli":                {},
 	"internal/message":            {},
+	"internal/namehash":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/diagnosis":          {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
