@@ -33,7 +33,7 @@ DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
 # Names of pam_pkcs11's tools that pam-pkcs11 answers to as well.
-OLD_TOOLS := pklogin_finder pkcs11_inspect pkcs11_listcerts pkcs11_make_hash_link
+OLD_TOOLS := pklogin_finder pkcs11_inspect pkcs11_listcerts pkcs11_make_hash_link pkcs11_setup
 
 .DEFAULT_GOAL := help
 .PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb test-vm soak soak-login \

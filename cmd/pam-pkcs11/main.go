@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/message"
 )
@@ -23,6 +24,7 @@ var oldNames = map[string][]string{
 	"pkcs11_inspect":        {"pkcs11_inspect"},
 	"pkcs11_listcerts":      {"pkcs11_listcerts"},
 	"pkcs11_make_hash_link": {"pkcs11_make_hash_link"},
+	"pkcs11_setup":          {"pkcs11_setup"},
 }
 
 // run is the program: args as in os.Args, the answer is the exit code.
@@ -56,7 +58,7 @@ func newRoot() *cobra.Command {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
 	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
-		newVersion())
+		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newVersion())
 	translateHelp(root, userCatalogue())
 	return root
 }

@@ -36,6 +36,8 @@ var catalogue0 = [...]string{ // it
 	"Legge le liste dall'inizio alla fine, con firme e date",
 	"Set a new PIN with the card's PUK",
 	"Imposta un nuovo PIN con il PUK della carta",
+	"Show or change the module in use and the actions of the event manager",
+	"Mostra o cambia il modulo in uso e le azioni del gestore di eventi",
 	"Show the cards and what is known of their PINs, without a try",
 	"Mostra le carte e ciò che si sa dei loro PIN, senza tentativi",
 	"Show the state of a card's PIN, change it or unblock it",
