@@ -5,7 +5,6 @@ package stack
 import (
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -262,18 +261,6 @@ func TestTwoCards(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestManyAtOnce: logins at one card at the same time wait for each other, and all succeed.
-func TestManyAtOnce(t *testing.T) {
-	r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
-	const many = 50
-	var work sync.WaitGroup
-	for range many {
-		work.Go(func() { granted(t, direct.login(r, typist(pin))) })
-	}
-	work.Wait()
-	r.counters(many, 3)
 }
 
 // session opens the card with the built-in module, as the tools do.
