@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"pam_pkcs11/config"
@@ -65,15 +66,20 @@ func CardSelection(conf *config.Config) (token.Selectors, error) {
 
 // look returns all slots, and those of them whose token may be used.
 func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token.Slot, r *Refusal) {
-	slots, err := m.Slots(ctx)
+	slots, err := token.SlotsFor(ctx, m, t.wanted())
 	if err != nil {
 		if r := noReaders(err); r != nil {
 			return nil, nil, r
 		}
 		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
+	t.pending = slices.ContainsFunc(slots, isPending)
 	for _, slot := range slots {
-		if slot.Err != nil {
+		switch {
+		case slot.Err == nil:
+		case isPending(slot), errors.Is(slot.Err, token.ErrSkipped):
+			t.log.Debug("slot not waited for", "slot", slot.ID, "reader", slot.Description, "reason", slot.Err)
+		default:
 			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
 		}
 	}
