@@ -253,7 +253,7 @@ func TestTwoCards(t *testing.T) {
 			}
 			profile, _ := ccidtest.Model(ccidtest.LevelShort)
 			r.PlugAnother(profile, second)
-			r.awaitReader("Test Reader 01 00", pcsc.StatePresent)
+			r.awaitReader(secondReader, pcsc.StatePresent)
 
 			granted(t, w.login(r, typist(pin)))
 			r.counters(0, 3)
