@@ -91,6 +91,42 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	return t.tryAll(ctx, ahead, module, remote, slots)
 }
 
+// tryReady goes on with the cards that have answered, while others have not. used reports that the
+// login has ended with them; else nobody was asked for anything.
+//
+// It is waited for what the assessment says, as always where there are several cards: it may be that
+// the one that is late is the user's only good one.
+func (t *attempt) tryReady(
+	ctx context.Context, ahead *prepared, m token.Module, remote *remoteAnswer, slots []token.Slot,
+) (granted *success, r *Refusal, used bool) {
+	cards, r := t.openCards(ctx, m, slots)
+	if r != nil {
+		return nil, nil, false // said of all cards, if it still holds then
+	}
+	defer closeCards(cards)
+	if r := remote.refusal(ctx); r != nil {
+		return nil, r, true
+	}
+
+	s := t.assess(ctx, ahead, cards)
+	defer s.end()
+	if r := t.settle(ctx, s, cards); r != nil {
+		return nil, r, true
+	}
+	var queue []*card
+	for _, c := range cards {
+		if !c.hidden && t.assessed(s, c) == nil && t.mayAsk(c.token) == nil {
+			queue = append(queue, c)
+		}
+	}
+	if len(queue) == 0 {
+		t.log.Info("no card that has answered can be used for this login, waiting for the others")
+		return nil, nil, false
+	}
+	granted, r = t.useCards(ctx, s, queue, true)
+	return granted, r, true
+}
+
 // tryAll opens all cards, and goes on with those that can be read.
 func (t *attempt) tryAll(
 	ctx context.Context, ahead *prepared, module token.Module, remote *remoteAnswer, slots []token.Slot,

@@ -115,7 +115,7 @@ func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, erro
 	m.watch.unread = make([]bool, len(m.places))
 	for i, p := range m.places {
 		slots[i] = p.slot
-		m.watch.unread[i] = p.slot.Err != nil
+		m.watch.unread[i] = p.slot.Err != nil && !errors.Is(p.slot.Err, token.ErrSkipped)
 	}
 	return slots, nil
 }
