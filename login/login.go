@@ -177,6 +177,8 @@ type attempt struct {
 	changes    bool          // the request is the change of a PIN
 
 	selection token.Selectors // which slots may be used
+	patient   bool            // each card is waited for, also where one could do
+	pending   bool            // some cards have not answered when the slots were looked at last
 
 	progress progress // for Progress
 }
