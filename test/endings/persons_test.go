@@ -5,8 +5,10 @@ package endings
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/msteinert/pam/v2"
@@ -110,6 +112,47 @@ func (row personRow) play(t *testing.T, w *world) {
 		}
 		if row.in && strings.Contains(row.lists, "forbidden") {
 			l.untouched(t)
+		}
+	}
+}
+
+// asUser tells the run of this program that belongs to a user which service to ask: directory, service and user.
+const asUser = "PAM_PKCS11_TEST_ENDINGS_AS_USER"
+
+// TestPersonsAsUser: it is the same where the program that asks, and so the worker, runs as the user, as screen lockers
+// do.
+func TestPersonsAsUser(t *testing.T) {
+	if asked := strings.Fields(os.Getenv(asUser)); len(asked) == 3 {
+		tx, err := pam.StartConfDir(asked[1], asked[2], &heard{}, asked[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("answer %d\n", codeOf(tx.Authenticate(0)))
+		if err := tx.End(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a program as another user")
+	}
+
+	w := theWorld(t)
+	for lists, want := range map[string]pam.Error{
+		"card_forbidden_users = nobody;":                             success,
+		"card_forbidden_groups = nogroup; card_others = required;":   success,
+		"card_required_users = nobody; card_forbidden_users = root;": pam.ErrCredInsufficient,
+		"card_forbidden_groups = no-such-group;":                     pam.ErrCredInsufficient,
+	} {
+		l := w.lay(t, ending{card: "bob", user: "nobody", global: []string{lists}, fault: []string{"absent"}}, 0)
+		l.write(t, passwordStack)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestPersonsAsUser$", "-test.v")
+		cmd.Env = append(os.Environ(), asUser+"="+strings.Join([]string{l.services, l.service, "nobody"}, " "))
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		said, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(said), fmt.Sprintf("answer %d\n", want)) {
+			t.Errorf("%s: %v, want %d:\n%s", lists, err, want, said)
 		}
 	}
 }
