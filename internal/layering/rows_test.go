@@ -102,7 +102,12 @@ var rows = map[string]row{
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
-	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"doctor": {
+		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack " +
+			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
