@@ -19,6 +19,7 @@ var rows = map[string]row{
 	"internal/safefile": {third: "golang.org/x/sys"},
 	"internal/accounts": {third: "github.com/godbus/dbus/v5"},
 	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
+	"internal/probe":    {ours: "config login login/cards pkcs11 token", third: "golang.org/x/sys"},
 	"internal/confcheck": {
 		ours: "config internal/certinfo internal/fetch internal/safefile login login/cards mapper pkcs11 token verify",
 	},
@@ -106,7 +107,7 @@ var rows = map[string]row{
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"doctor": {
-		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack " +
+		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
 			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
 		third: "golang.org/x/sys",
 	},
