@@ -128,6 +128,7 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 		text = "PIN not changed"
 	}
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
+	attrs = append(attrs, r.place()...)
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)
 }
