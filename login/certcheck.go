@@ -184,7 +184,14 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 
 // observeJudgement tells the observer of one certificate.
 func (t *attempt) observeJudgement(k *Checker, c *card, o token.Object, j judgement, result *verify.Result) {
-	told := Judged{Card: c.token, Label: o.Label, Cert: o.Cert, Result: result, Mapped: j.found.mapped}
+	told := Judged{
+		Card:        c.token,
+		Label:       o.Label,
+		Cert:        o.Cert,
+		Result:      result,
+		Mapped:      j.found.mapped,
+		Authorities: k.verifier.Certificates(),
+	}
 	if j.refusal != nil {
 		shown := *j.refusal
 		shown.answerIn(t.mode())

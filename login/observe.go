@@ -35,6 +35,8 @@ type Judged struct {
 	Mapped mapper.Result         // whose it is; the zero value where Err is set
 	Err    error                 // nil: it may log the user in; else a *Refusal
 
+	Authorities []*certinfo.Certificate // of ca_dir
+
 	// Explain asks every mapper, those behind the first yes too, as Checker.Explain does.
 	Explain func(ctx context.Context, user string) ([]mapper.Explanation, error)
 }

@@ -113,10 +113,13 @@ func (t *attempt) refused(ctx context.Context, r *Refusal) {
 
 // tell tells the user in one sentence why the request is refused.
 func (t *attempt) tell(ctx context.Context, r *Refusal) {
-	if r.Outcome != NoCard || t.speaksOfNoCard() {
+	if t.tells(r) {
 		t.fail(ctx, r)
 	}
 }
+
+// tells reports whether the user is told of a refusal.
+func (t *attempt) tells(r *Refusal) bool { return r.Outcome != NoCard || t.speaksOfNoCard() }
 
 // logRefusal writes one line, with the key that brings the old module's behaviour back where there is one.
 func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {

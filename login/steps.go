@@ -210,6 +210,9 @@ type Rehearsal struct {
 	// Told is what the stack and the user would be told: Refusal, but for a request from another host that must not tell
 	// whose card it is (remote_login_hides).
 	Told *Refusal
+
+	// Shown is the untranslated sentence that the user would see, "" for none.
+	Shown string
 }
 
 // errRehearsed ends a rehearsal where a login would use the PIN.
@@ -233,10 +236,15 @@ func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
 		return Rehearsal{}
 	}
 	refusal.answerIn(t.mode())
+	told := refusal
 	if !t.refuseAt.IsZero() {
-		return Rehearsal{Refusal: refusal, Told: veiled(refusal)}
+		told = veiled(refusal)
 	}
-	return Rehearsal{Refusal: refusal, Told: refusal}
+	ended := Rehearsal{Refusal: refusal, Told: told}
+	if quiet := t.conf != nil && t.conf.Global.Quiet; !quiet && t.tells(told) {
+		ended.Shown = told.message()
+	}
+	return ended
 }
 
 // wouldAsk decides, in a rehearsal, what is decided beside the prompt and behind it before the PIN is sent.

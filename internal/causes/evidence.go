@@ -60,7 +60,8 @@ var rules = []rule{
 	{reason: "session_not_closed", cause: CardMute},
 	{reason: "card_removed", cause: CardRemoved},
 
-	// The certificate, by the verifier's own reason.
+	// The certificate, by the verifier's own reason. That of a proof is of the card's signature.
+	{reason: "proof_failed", cause: WrongKey},
 	{check: "expired", cause: CertificateExpired},
 	{check: "not-yet-valid", cause: CertificateNotYet},
 	{check: "issuer-unknown", cause: IssuerUnknown},
@@ -119,7 +120,6 @@ var rules = []rule{
 	{reason: "pin_not_read", cause: EntryCancelled},
 	{reason: "signing_failed", cause: SigningFailed},
 	{reason: "no_private_key", cause: NoKey},
-	{reason: "proof_failed", cause: WrongKey},
 
 	// The installation. The words with worker_ are the host's own.
 	{reason: "configuration", cause: Configuration},

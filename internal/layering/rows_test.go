@@ -104,7 +104,12 @@ var rows = map[string]row{
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
-	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"explain": {
+		ours: "config internal/accounts internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+			"internal/secret login mapper token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
