@@ -28,6 +28,9 @@ func (r *run) tellAccount() {
 	}
 	account, err := r.accounts().Lookup(name)
 	switch {
+	case errors.Is(err, accounts.ErrNoAccount) && r.told.conf != nil && r.told.conf.Global.AllowUnknownUser:
+		r.note("no-account", name, message.Textf("There is no such account, and allow_unknown_user leaves it to the program that asks."))
+		return
 	case errors.Is(err, accounts.ErrNoAccount):
 		if unknown := causes.Of(causes.UnknownUser); !r.said(unknown) {
 			r.refuse(unknown, name, fmt.Sprintf("there is no account %q", name))

@@ -3,6 +3,7 @@ package explain
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,9 +11,11 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/audit"
 	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/diagnosis"
+	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/login"
@@ -57,6 +60,7 @@ type scene struct {
 	severity diagnosis.Severity // refusal where empty
 	fact     string             // is in the line
 	number   int                // of the message, 0 is not looked at
+	last     int                // the cause that the log's line gives, where it has fewer words; 0 is cause, -1 none
 }
 
 func typed(pin string) *string { return &pin }
@@ -99,16 +103,60 @@ func (s scene) check(t *testing.T) {
 func checkAll(t *testing.T, scenes []scene) {
 	t.Helper()
 	for _, s := range scenes {
-		t.Run(s.name, func(t *testing.T) { s.check(t) })
+		t.Run(s.name, func(t *testing.T) {
+			s.check(t)
+			s.checkLast(t)
+		})
+	}
+}
+
+// checkLast makes the whole login, and explains it from the line that it has left.
+func (s scene) checkLast(t *testing.T) {
+	t.Helper()
+	if s.last < 0 {
+		return
+	}
+	want := s.last
+	if want == 0 {
+		want = s.cause
+	}
+	o := s.machine(t)
+	if o.Conversation == nil {
+		o.Conversation = &typist{pin: rightPIN}
+	}
+	file := filepath.Join(t.TempDir(), "last")
+	o.Login.Logger = slog.New(logs.New(logs.Config{Service: "test", Kind: "auth", Path: file + ".none", Last: file, Level: slog.LevelWarn}))
+	if _, err := o.Login.Authenticate(t.Context(), o.Request, o.Conversation); err == nil {
+		t.Fatal("the login is granted")
+	}
+
+	entries, _ := audit.Sources{Journalctl: []string{"/bin/false"}, Last: file}.Read(t.Context(), time.Time{})
+	e, ok := audit.LastRefusal(entries, "")
+	if !ok {
+		t.Fatalf("no refusal in %+v", entries)
+	}
+	r := Last(e)
+	f := r.Findings[len(r.Findings)-1]
+	if r.Cause != want || f.ID != causes.Of(want).Name || f.Remedy.Empty() || strings.Contains(f.Fact.String(), "\n") {
+		t.Errorf("the log gives cause %d, want %d: %+v", r.Cause, want, r)
+	}
+	if s.number != 0 && r.Number != s.number {
+		t.Errorf("the log gives number %d, want %d", r.Number, s.number)
 	}
 }
 
 // explain lays the machine, and explains the login.
 func (s scene) explain(t *testing.T) *Report {
 	t.Helper()
+	return Run(t.Context(), s.machine(t))
+}
+
+// machine lays the machine with its card.
+func (s scene) machine(t *testing.T) Options {
+	t.Helper()
 	root := t.TempDir()
 	conf := s.configure(t, root)
-	readers := logintest.New(s.card)
+	readers := logintest.New(s.copyOfCard())
 	if s.happens != nil {
 		s.happens(readers)
 	}
@@ -147,7 +195,16 @@ func (s scene) explain(t *testing.T) *Report {
 	if s.deputy != nil {
 		s.deputy(&o)
 	}
-	return Run(t.Context(), o)
+	return o
+}
+
+// copyOfCard is the card as it was: a wrong PIN of one login must not count in the next.
+func (s scene) copyOfCard() *logintest.Card {
+	if s.card == nil {
+		return nil
+	}
+	c := *s.card
+	return &c
 }
 
 // configure writes the files of the machine, and returns the configuration's.

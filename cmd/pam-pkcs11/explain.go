@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/explain"
+	"pam_pkcs11/internal/audit"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
@@ -28,6 +29,7 @@ type explainTool struct {
 	login *login.Authenticator
 	ask   func(question string) (*secret.PIN, error)
 	root  string // of the files of PAM; "" is this machine's
+	log   audit.Sources
 }
 
 // explainTime bounds the whole of it, the time at the prompt left out.
@@ -54,6 +56,7 @@ func newExplainFor(e *explainTool) *cobra.Command {
 	flags.StringVar(&e.rhost, "rhost", "", "from this host (PAM_RHOST)")
 	flags.StringVar(&e.config, "config", "", "configuration file, where no service is named")
 	flags.StringVar(&e.cert, "cert", "", "with the certificates of this file, as if a card held them")
+	flags.BoolVar(&e.last, "last", false, "show why the last login was refused, as the log has it")
 	flags.BoolVar(&e.pin, "pin", false, "ask for the PIN, and make the whole login")
 	jsonFlag(command)
 	return command
@@ -62,6 +65,9 @@ func newExplainFor(e *explainTool) *cobra.Command {
 func (e *explainTool) run(cmd *cobra.Command) error {
 	if err := e.usage(); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
+	}
+	if e.last {
+		return e.explainLast(cmd)
 	}
 	options, err := e.options(cmd)
 	if err != nil {
@@ -81,6 +87,8 @@ func (e *explainTool) run(cmd *cobra.Command) error {
 
 func (e *explainTool) usage() error {
 	switch {
+	case e.last && (e.pin || e.cert != "" || e.service != "" || e.config != "" || e.rhost != ""):
+		return errors.New("--last goes with --user and --json only")
 	case e.pin && e.cert != "":
 		return errors.New("--pin is for a card, and --cert is a file")
 	case e.config != "" && e.service != "":
@@ -129,6 +137,34 @@ func (e *explainTool) environ(name string) string {
 		return os.Getenv(name)
 	}
 	return ""
+}
+
+// explainLast says why the last login was refused.
+func (e *explainTool) explainLast(cmd *cobra.Command) error {
+	entries, failed := e.log.Read(cmd.Context(), time.Time{})
+	last, found := audit.LastRefusal(entries, e.user)
+	if !found {
+		why := errors.New("the log has no login that was refused")
+		switch {
+		case os.Geteuid() != 0:
+			return &cli.Error{Code: cli.NoPerm, Err: fmt.Errorf("%w, as far as it can be read (run it as root)", why)}
+		case failed != nil:
+			return &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("%w, as far as it can be read: %w", why, failed)}
+		}
+		return &cli.Error{Code: cli.Failure, Err: why}
+	}
+
+	report := explain.Last(last)
+	o := outputOf(cmd)
+	if o.json {
+		return o.encode(report)
+	}
+	if !report.Time.IsZero() {
+		if err := o.say("Refused at %s:", report.Time.Local().Format("2006-01-02 15:04:05")); err != nil {
+			return err
+		}
+	}
+	return o.findings(report.Findings)
 }
 
 // show prints a report; the exit code is that of its findings.

@@ -22,6 +22,7 @@ var rows = map[string]row{
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/audit":              {ours: "internal/logs"},
 	"internal/causes":             {ours: "internal/message"},
 	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
@@ -105,7 +106,7 @@ var rows = map[string]row{
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"explain": {
-		ours: "config internal/accounts internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
 			"internal/secret login mapper token verify",
 		third: "golang.org/x/sys",
 	},
