@@ -130,6 +130,7 @@ type Authenticator struct {
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
 	Observer        Observer                                         // told what a request finds out; may be nil
+	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
 }
 
 // caller is the host of an Authenticator that has none: the answer is what the method returns.

@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"sync"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -41,14 +42,13 @@ type Judged struct {
 	Explain func(ctx context.Context, user string) ([]mapper.Explanation, error)
 }
 
-// observe tells the observer, where there is one.
-func (t *attempt) observe(tell func(Observer)) {
-	if t.a.Observer == nil {
-		return
-	}
-	t.observing.Lock()
-	defer t.observing.Unlock()
-	tell(t.a.Observer)
+// Ended is what is counted of a login.
+type Ended struct {
+	MetricsFile string // of the configuration; "" where none is to be written, or the configuration was not read
+	Service     string
+	Class       string // a word for its Class: "granted", "auth_error"
+	Reason      string // Outcome.String of what is in the log
+	Took        time.Duration
 }
 
 // Place is where a request is, for whoever finds the process dead or too slow.

@@ -171,3 +171,34 @@ func (t *attempt) warnExpiry(ctx context.Context, chosen candidate) {
 		t.info(ctx, MsgExpiresSoon, chosen.object.Cert.NotAfter.Format("2006-01-02"))
 	}
 }
+
+// observe tells the observer, where there is one.
+func (t *attempt) observe(tell func(Observer)) {
+	if t.a.Observer == nil {
+		return
+	}
+	t.observing.Lock()
+	defer t.observing.Unlock()
+	tell(t.a.Observer)
+}
+
+// ended tells whoever counts logins, once the answer is given and in the log. A panic there ends no login.
+func (t *attempt) ended(class, reason string) {
+	if t.a.Ended == nil || t.conf == nil || t.conf.Global.MetricsFile == "" {
+		return
+	}
+	var fault error
+	defer func() {
+		if fault != nil {
+			t.log.Error("the login was not counted", "error", fault)
+		}
+	}()
+	defer recoverInto(&fault)
+	t.a.Ended(Ended{
+		MetricsFile: t.conf.Global.MetricsFile,
+		Service:     t.req.Service,
+		Class:       class,
+		Reason:      reason,
+		Took:        t.since(),
+	})
+}

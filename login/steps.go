@@ -25,7 +25,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		return nil, t.deny(ctx, refusal)
 	}
 
-	refusal = t.grant(s)
+	if refusal = t.grant(s); refusal != nil {
+		t.ended("not_granted", refusal.Outcome.String())
+	} else {
+		t.ended(ClassSuccess.String(), Success.String())
+	}
 	t.closeModule()
 	if refusal != nil {
 		s.result.Forward.Wipe()
@@ -44,6 +48,7 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 	t.logRefusal(ctx, r)
 	t.a.host().Deliver(nil, told)
 	t.a.host().Done()
+	t.ended(told.Class().String(), r.Outcome.String())
 	t.closeModule()
 	return told
 }

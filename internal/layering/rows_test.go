@@ -24,6 +24,7 @@ var rows = map[string]row{
 	"internal/diagnosis":          {ours: "internal/message"},
 	"internal/audit":              {ours: "internal/logs"},
 	"internal/causes":             {ours: "internal/message"},
+	"internal/metrics":            {third: "golang.org/x/sys"},
 	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
@@ -110,7 +111,7 @@ var rows = map[string]row{
 			"internal/secret login mapper token verify",
 		third: "golang.org/x/sys",
 	},
-	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
