@@ -56,6 +56,7 @@ type Report struct {
 type Reader struct {
 	Name  string `json:"name"`
 	Card  string `json:"card,omitempty"` // label of its token
+	Block string `json:"block"`          // of the configuration, by which its card is judged
 	Taken bool   `json:"taken"`          // a login would look at its card
 	Why   string `json:"why,omitempty"`  // not
 }

@@ -46,6 +46,9 @@ func (r *run) tellReaders() {
 	for i, s := range r.told.slots {
 		f := r.told.fits[i]
 		reader := Reader{Name: s.Description, Taken: f.fit == token.Fits, Why: f.why}
+		if conf := r.told.conf; conf != nil && s.Block >= 0 && s.Block < len(conf.Modules) {
+			reader.Block = conf.Modules[s.Block].Name
+		}
 		if reader.Name == "" {
 			reader.Name = fmt.Sprintf("slot %d", s.Index)
 		}
@@ -87,7 +90,20 @@ func (r *run) tellCertificates(ctx context.Context) {
 			cause, detail := r.causeOfCertificate(ctx, j, refusal, explained)
 			r.causeOrKey(cause, subject, refusal, detail)
 		}
+		r.tellChain(c)
 		r.tellMappers(subject, c)
+	}
+}
+
+// tellChain says what the check of the certificate, and of those above it, has found, step by step.
+func (r *run) tellChain(c Certificate) {
+	for _, step := range c.Chain {
+		fact := message.Textf("%s: %s.", step.Reason, strings.TrimSuffix(oneLine(step.Detail), "."))
+		if step.OK {
+			r.ok("check", oneLine(step.Subject), fact)
+		} else {
+			r.note("check", oneLine(step.Subject), fact)
+		}
 	}
 }
 
