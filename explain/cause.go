@@ -153,11 +153,11 @@ func evidence(refusal *login.Refusal) causes.Evidence {
 	}
 }
 
-// verdictFinding is the last word about a refusal, with the key that would let the old module's behaviour back in.
+// verdictFinding is the last word about a refusal, with the key or the command that would change it.
 func verdictFinding(subject string, severity diagnosis.Severity, fact message.Text, refusal *login.Refusal) diagnosis.Finding {
 	f := diagnosis.Finding{ID: "verdict", Severity: severity, Subject: subject, Fact: fact}
 	if refusal.Restore != "" {
-		f.Remedy = message.Textf("The old module's behaviour comes back with: %s", refusal.Restore)
+		f.Remedy = message.Textf("This would change it: %s", refusal.Restore)
 	}
 	return f
 }

@@ -2,7 +2,10 @@ package explain
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -86,18 +89,25 @@ func TestCausesOfRevocation(t *testing.T) {
 	offline := `cert_policy = ca, signature, crl_offline; crl_dir = "DIR/etc/crls";`
 	crl := func(der []byte) map[string]string { return map[string]string{"etc/crls/ca.crl": string(der)} }
 	responder := "http://" + closedPort(t) + "/"
+	ocsp := func(url string) string { return `cert_policy = ca, signature, ocsp_on; ocsp_url = "` + url + `"; ` }
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer broken.Close()
+	stale := httptest.NewServer(answering(t, testca.Single{ThisUpdate: time.Now().Add(-96 * time.Hour), NextUpdate: time.Now().Add(-48 * time.Hour)}))
+	defer stale.Close()
 	checkAll(t, []scene{
 		{name: "revoked", card: card(on.alice), module: offline, files: crl(revoked), cause: causes.CertificateRevoked,
 			fact: "revoked at ", number: 2352},
 		{name: "no list", card: card(on.alice), module: offline, files: map[string]string{"etc/crls/note": ""},
 			cause: causes.CRLUnusable, number: 2356},
 		{name: "list expired", card: card(on.alice), module: offline, files: crl(old), cause: causes.CRLUnusable, number: 2356},
-		{name: "no responder", card: card(on.alice),
-			module: `cert_policy = ca, signature, ocsp_on; ocsp_url = "` + responder + `"; `,
-			cause:  causes.OCSPNoAnswer, fact: "no OCSP answer", number: 2356},
-		{name: "deadline", card: card(on.alice), deputy: func(o *Options) {
-			o.Conversation = &typist{pin: rightPIN}
-		}, happens: func(r *logintest.Readers) { r.Fail("C_Login", context.DeadlineExceeded) }, cause: causes.CardMute},
+		{name: "no responder", card: card(on.alice), module: ocsp(responder), cause: causes.OCSPNoAnswer, fact: "connection refused",
+			number: 2356},
+		{name: "responder with an error", card: card(on.alice), module: ocsp(broken.URL), cause: causes.OCSPNoAnswer, fact: "500"},
+		{name: "responder with a stale answer", card: card(on.alice), module: ocsp(stale.URL), cause: causes.OCSPNoAnswer},
+		{name: "responder that is mute", card: card(on.alice), module: ocsp("http://" + mutePort(t)), cause: causes.OCSPNoAnswer,
+			global: "verify_timeout = 1;"},
+		{name: "directory that is mute", card: card(on.alice), cause: causes.Deadline, number: 2362,
+			global: `verify_timeout = 1; use_mappers = ldap; mapper ldap { URI = "ldap://` + mutePort(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`},
 	})
 }
 
@@ -110,6 +120,37 @@ func closedPort(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// mutePort is an address where somebody takes connections, and says nothing.
+func mutePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}
+
+// answering is a responder of the CA's.
+func answering(t *testing.T, single testca.Single) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		question, err := testca.ParseQuestion(body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		answer := single
+		answer.CertID = question.CertID
+		w.Header().Set("Content-Type", "application/ocsp-response")
+		_, _ = w.Write(ca.OCSP(testca.OCSP{Singles: []testca.Single{answer}, Nonce: question.Nonce}))
+	}
 }
 
 func TestCausesOfUsers(t *testing.T) {

@@ -107,7 +107,7 @@ type Verdict struct {
 	Cause   int    `json:"cause,omitempty"`
 	Name    string `json:"cause_name,omitempty"`
 	Then    string `json:"then,omitempty"`    // module of the stack that asks next
-	Restore string `json:"restore,omitempty"` // the key that brings the old module's behaviour back
+	Restore string `json:"restore,omitempty"` // the key or the command that would change it
 }
 
 // Run explains one login. It ends when ctx does.
@@ -116,7 +116,13 @@ func Run(ctx context.Context, o Options) *Report {
 		options: o,
 		told:    newWitness(),
 		causes:  make(map[string]causes.Cause),
-		report:  &Report{Service: o.Request.Service, User: o.Request.User},
+		report: &Report{
+			Service:      o.Request.Service,
+			User:         o.Request.User,
+			Blocks:       []string{},
+			Readers:      []Reader{},
+			Certificates: []Certificate{},
+		},
 	}
 	if r.options.Now == nil {
 		r.options.Now = time.Now

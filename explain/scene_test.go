@@ -305,3 +305,20 @@ func card(certs ...*testca.Cert) *logintest.Card {
 	c.MinPIN, c.MaxPIN = 4, 16
 	return c
 }
+
+// FuzzAccountFiles: what other programs keep of an account may hold anything.
+func FuzzAccountFiles(f *testing.F) {
+	f.Add([]byte("alice:*:19000:0:99999:7::100:\n"), "deny = 5")
+	f.Add([]byte("tty1"+strings.Repeat("\x00", 48)+"\x00\x00\x01\x00\x01\x02\x03\x04\x05\x06\x07\x08"), "unlock_time=never")
+	f.Fuzz(func(t *testing.T, text []byte, setting string) {
+		var s faillockSettings
+		s.set(setting)
+		if n, _ := countFailures(text, s.interval); n < 0 || n > maxTallies {
+			t.Errorf("%d failures", n)
+		}
+		fields := strings.Split(string(text), ":")
+		if len(fields) >= 8 {
+			shadowLine(fields, 20000)
+		}
+	})
+}

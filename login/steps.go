@@ -224,7 +224,7 @@ type Rehearsal struct {
 var errRehearsed = errors.New("the PIN would be used now")
 
 // Rehearse makes a request up to where a login would use the PIN, by the same steps and decisions. Nobody is asked or
-// told anything, nothing is sent that a card counts, nothing is noted for later logins, and none comes of it. Where a
+// told anything, nothing is sent that a card counts, no login is noted for later ones, and none comes of it. Where a
 // login would wait for a card, the rehearsal does not.
 func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
 	runtime.LockOSThread() // as in Authenticate

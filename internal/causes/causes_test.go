@@ -102,6 +102,47 @@ func TestEachOutcomeHasACause(t *testing.T) {
 	}
 }
 
+// TestEachReasonOfTheHostHasACause: where the worker gave no answer the host writes the line.
+func TestEachReasonOfTheHostHasACause(t *testing.T) {
+	source, err := os.ReadFile("../../pam/host/relay.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`\[FAULT_[A-Z_]+\] = "([a-z_]+)"`).FindAllSubmatch(source, -1)
+	if len(found) < 7 {
+		t.Fatalf("only %d reasons", len(found))
+	}
+	for _, f := range found {
+		reason := string(f[1])
+		if c := (Evidence{Reason: reason}).Cause(); (c.ID == 0) != (reason == "worker_ended_in_pin_change") {
+			t.Errorf("%s: cause %d", reason, c.ID)
+		}
+	}
+}
+
+// TestWordsOfTheLog are those that no test of a whole login brings about.
+func TestWordsOfTheLog(t *testing.T) {
+	for _, tt := range []struct {
+		e    Evidence
+		want int
+	}{
+		{Evidence{Reason: "revocation_unknown", Check: "revocation-unknown", Number: 2356,
+			Detail: "ca.crl: is older than one that was seen before (CRL number or thisUpdate)"}, CRLUnusable},
+		{Evidence{Reason: "certificate_invalid", Check: "too-much-work"}, Deadline},
+		{Evidence{Reason: "token_fault", Number: 2404}, ReaderHeld},
+		{Evidence{Reason: "no_card", Number: 2386}, NoDaemon},
+		{Evidence{Reason: "no_card", Number: 2388}, NoReader},
+		{Evidence{Reason: "no_card", Number: 2420}, ReaderHeld},
+		{Evidence{Reason: "no_card", Number: 2306, Detail: "slot 1: its card is of another kind: no PIV"}, NoDriver},
+		{Evidence{Reason: "never heard of"}, 0},
+		{Evidence{}, 0},
+	} {
+		if got := tt.e.Cause().ID; got != tt.want {
+			t.Errorf("%+v: %d, want %d", tt.e, got, tt.want)
+		}
+	}
+}
+
 // TestManual: doc/messages.md is what the table says.
 func TestManual(t *testing.T) {
 	const file = "../../doc/messages.md"
