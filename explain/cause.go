@@ -73,6 +73,9 @@ func issuerMissing(j login.Judged, refusal *login.Refusal) (causes.Cause, string
 		return causes.Of(causes.IssuerUnknown), detailOf(refusal)
 	}
 
+	if j.Cert != nil && e.Cert.Equal(j.Cert) && e.Cert.SelfIssued() {
+		return selfSigned(), "it is signed with its own key"
+	}
 	id := causes.IssuerUnknown
 	if slices.ContainsFunc(j.Authorities, func(a *certinfo.Certificate) bool { return sameHouse(e.Cert.Issuer, a.Subject) }) {
 		id = causes.IntermediateMissing
@@ -82,6 +85,13 @@ func issuerMissing(j login.Judged, refusal *login.Refusal) (causes.Cause, string
 		needed += fmt.Sprintf(" with the subject key identifier %X", key)
 	}
 	return causes.Of(id), needed
+}
+
+// selfSigned is the cause of a certificate that no CA has issued. In ca_dir it could vouch for others, by its own key.
+func selfSigned() causes.Cause {
+	cause := causes.Of(causes.IssuerUnknown)
+	cause.Cure = message.Textf("Pair the card's key with the account, and leave its certificate out of ca_dir: pam-pkcs11 setup --pin-key")
+	return cause
 }
 
 // The attributes of names that say whose a CA is (RFC 4519).

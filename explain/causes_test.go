@@ -69,6 +69,8 @@ func TestCausesOfCertificates(t *testing.T) {
 		{name: "not yet valid", card: card(ca.Leaf("alice", later)), cause: causes.CertificateNotYet, number: 2326},
 		{name: "issuer unknown", card: card(stranger.Leaf("alice")), cause: causes.IssuerUnknown,
 			fact: `needed: the certificate of "CN=Stranger CA,O=Stranger"`, number: 2354},
+		{name: "self-signed", card: card(testca.SelfSigned("alice", testca.WithKey(testca.P256()))), cause: causes.IssuerUnknown,
+			fact: "signed with its own key", number: 2354},
 		{name: "intermediate missing", last: causes.IssuerUnknown, card: card(issuing.Leaf("alice")), cause: causes.IntermediateMissing,
 			fact: `needed: the certificate of "CN=Example Issuing CA,O=Example"`, number: 2354},
 		{name: "bad signature", card: card(ca.Leaf("alice", testca.BadSignature())), cause: causes.SignatureBad, number: 2328},

@@ -97,7 +97,7 @@ var table = []row{
 	{
 		name:    "issuer-unknown",
 		meaning: message.Textf("The issuer of the certificate is not known here."),
-		cure:    message.Textf("Put the certificate of that CA into ca_dir, if you trust it for logins."),
+		cure:    message.Textf("Put that CA's certificate into ca_dir, if it is to vouch for logins; pair a self-signed one with: pam-pkcs11 setup --pin-key"),
 	},
 	{
 		name:    "authority-file",
