@@ -91,6 +91,7 @@ func (b *builder) buildGlobal() Global {
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
 		VerifyTimeout:                  v.Duration("verify_timeout"),
+		MetricsFile:                    v.String("metrics_file"),
 	}
 }
 

@@ -73,6 +73,7 @@ type Global struct {
 	AllowUnknownUser               bool
 	DirectoryMayNameSystemAccounts bool
 	VerifyTimeout                  time.Duration // 1 to 300 s
+	MetricsFile                    string        // absolute, or "" for none
 }
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.

@@ -222,6 +222,24 @@ func TestPIVCards(t *testing.T) {
 	want{"pin-default", diagnosis.Warning, "everybody knows", "pam-pkcs11 pin change"}.in(t, run(t, tr.live(), "card-pin"))
 }
 
+// TestCardsOfOtherKinds: a card that the built-in card does not know.
+func TestCardsOfOtherKinds(t *testing.T) {
+	needRoot(t)
+	tr := newTree(t)
+	r := tr.daemon(noApplet{})
+	await(t, r, pcsc.StatePresent)
+	tr.module("module = builtin; piv_cache = no; card_access = system; pcsc_socket = DIR"+pcsc.DefaultSocket+"; cert_policy = none;", "pwent", "")
+	want{"card-no-driver", diagnosis.Warning, "does not know", "pam-pkcs11 atr"}.in(t, run(t, tr.live(), "cards"))
+	want{"card-none", diagnosis.Note, "no card now", ""}.in(t, run(t, tr.live(), "card-pin"))
+}
+
+// noApplet is a card that has nothing.
+type noApplet struct{}
+
+func (noApplet) ATR() []byte                     { return simcard.ATRBoth }
+func (noApplet) Reset()                          {}
+func (noApplet) Transmit([]byte) ([]byte, error) { return []byte{0x6A, 0x82}, nil }
+
 // TestLockedPIN: how it is unblocked.
 func TestLockedPIN(t *testing.T) {
 	needRoot(t)

@@ -19,7 +19,7 @@ var rows = map[string]row{
 	"internal/safefile": {third: "golang.org/x/sys"},
 	"internal/accounts": {third: "github.com/godbus/dbus/v5"},
 	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
-	"internal/probe":    {ours: "config login login/cards pkcs11 token", third: "golang.org/x/sys"},
+	"internal/probe":    {ours: "config login login/cards pcsc/access pkcs11 token", third: "golang.org/x/sys"},
 	"internal/confcheck": {
 		ours: "config internal/certinfo internal/fetch internal/safefile login login/cards mapper pkcs11 token verify",
 	},
@@ -27,6 +27,9 @@ var rows = map[string]row{
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/audit":              {ours: "internal/logs"},
+	"internal/causes":             {ours: "internal/message"},
+	"internal/metrics":            {third: "golang.org/x/sys"},
 	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
@@ -113,7 +116,12 @@ var rows = map[string]row{
 			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
 		third: "golang.org/x/sys",
 	},
-	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"explain": {
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+			"internal/secret login mapper token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
