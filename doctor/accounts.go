@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,56 +26,6 @@ func accountChecks() []Check {
 // DefaultBreakGlass is the break-glass group of the profiles.
 const DefaultBreakGlass = "breakglass"
 
-// adminGroups may become root by sudo, by the distributions' rules.
-var adminGroups = []string{"sudo", "wheel", "admin"}
-
-// checkRoot looks for a way in for root that needs no card: a password, a key, or somebody who may use sudo.
-func checkRoot(_ context.Context, m *Machine) diagnosis.Findings {
-	const subject, id = "root", "root-way-in"
-	users, readable := m.localUsers()
-	if !readable {
-		return list(asRoot(subject))
-	}
-
-	now := m.now()
-	root := slices.IndexFunc(users, func(u localUser) bool { return u.name == "root" })
-	if root >= 0 && users[root].hasPassword(now) {
-		return list(good(id, subject, message.Textf("root has a password")))
-	}
-	if root >= 0 && m.rootKey(users[root].home) {
-		return list(good(id, subject, message.Textf("root has a key for ssh")))
-	}
-	for _, group := range append(slices.Clone(adminGroups), m.breakGlass()) {
-		members, _ := m.members(group, users)
-		members = slices.DeleteFunc(members, func(u localUser) bool { return !u.hasPassword(now) || !u.hasShell() })
-		if len(members) > 0 {
-			return list(good(id, subject, message.Textf("members of the group %s have a password: %s", group, joinNames(members))))
-		}
-	}
-	return list(refuse("root-no-way-in", subject,
-		message.Textf("root has no password and no key for ssh, and nobody of the groups sudo, wheel and admin has a password: without a card nobody becomes root"),
-		message.Textf("run: passwd root, and keep that password in a safe place")))
-}
-
-// rootKey reports whether sshd lets root in by a key.
-func (m *Machine) rootKey(home string) bool {
-	if !m.exists("/usr/sbin/sshd") || strings.EqualFold(m.sshd("PermitRootLogin"), "no") {
-		return false
-	}
-	for _, name := range []string{"authorized_keys", "authorized_keys2"} {
-		text, err := m.text(path.Join(home, ".ssh", name))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // breakGlassLine is the condition of a stack that lets the members of a group pass by the card.
 var breakGlassLine = regexp.MustCompile(`(?m)^[^#\n]*pam_succeed_if\.so[^#\n]*\snotingroup\s+([A-Za-z0-9._-]+)`)
 
@@ -92,13 +41,16 @@ func (m *Machine) breakGlass() string {
 }
 
 // stackGroup is the break-glass group of the stacks that have our module; "" where none demands a card from everybody.
-func (m *Machine) stackGroup() string {
+func (m *Machine) stackGroup() string { return m.stackName(breakGlassLine) }
+
+// stackName is the name that a line of a stack with our module has; "" where there is none.
+func (m *Machine) stackName(line *regexp.Regexp) string {
 	for _, file := range m.glob("/etc/pam.d/*") {
 		text, err := m.text(file)
 		if err != nil || !strings.Contains(text, ModuleName) {
 			continue
 		}
-		if found := breakGlassLine.FindStringSubmatch(text); found != nil {
+		if found := line.FindStringSubmatch(text); found != nil {
 			return found[1]
 		}
 	}

@@ -28,7 +28,7 @@ func TestRoot(t *testing.T) {
 	want{"root-way-in", diagnosis.OK, "root has a password", ""}.in(t, run(t, tr.machine(), "root-way-in"))
 
 	tr.accounts("*", set+aging, "sudo:x:27:alice\n")
-	want{"root-way-in", diagnosis.OK, "group sudo have a password: alice", ""}.in(t, run(t, tr.machine(), "root-way-in"))
+	want{"root-way-in", diagnosis.OK, "needs no card for it: alice", ""}.in(t, run(t, tr.machine(), "root-way-in"))
 
 	tr.accounts("!", locked+aging, "sudo:x:27:alice\n")
 	w := want{"root-no-way-in", diagnosis.Refusal, "without a card nobody becomes root", "passwd root"}
@@ -41,6 +41,38 @@ func TestRoot(t *testing.T) {
 	tr.put("/etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin yes\n")
 	tr.put("/etc/ssh/sshd_config.d/x.conf", "permitrootlogin no\n")
 	w.in(t, run(t, tr.machine(), "root-way-in"))
+}
+
+// TestRootWhereCardsAreDemanded: a password is a way in only for those who need no card; sudo that asks nothing is one with
+// a key for ssh.
+func TestRootWhereCardsAreDemanded(t *testing.T) {
+	check := func(tr *tree, mode Mode) diagnosis.Findings {
+		m := tr.machine()
+		m.Mode = mode
+		return run(t, m, "root-way-in")
+	}
+	none := want{"root-no-way-in", diagnosis.Refusal, "without a card nobody becomes root", "break-glass group"}
+	tr := newTree(t)
+	tr.accounts(set, set+aging, "sudo:x:27:alice\n")
+	want{"root-way-in", diagnosis.OK, "root has a password", ""}.in(t, check(tr, ModePassword))
+	none.in(t, check(tr, ModeOnly))
+
+	tr.accounts(set, set+aging, "sudo:x:27:alice\nbreakglass:x:900:root\n")
+	want{"root-way-in", diagnosis.OK, "root has a password", ""}.in(t, check(tr, ModeOnly))
+	tr.accounts("*", set+aging, "sudo:x:27:alice\nbreakglass:x:900:alice\n")
+	want{"root-way-in", diagnosis.OK, "alice", ""}.in(t, check(tr, ModeOnly))
+	tr.accounts("*", set+aging, "sudo:x:27:alice\nsmartcard:x:901:alice\n")
+	none.in(t, check(tr, ModeGroup))
+	want{"root-way-in", diagnosis.OK, "alice", ""}.in(t, check(tr, ModePassword))
+
+	tr.accounts("*", locked+aging, "")
+	tr.put("/etc/sudoers.d/90-cloud-init-users", "# of cloud-init\nalice ALL=(ALL) NOPASSWD:ALL\n")
+	none.in(t, check(tr, ModeOnly))
+	tr.put("/usr/sbin/sshd", "")
+	tr.put("/home/alice/.ssh/authorized_keys", "ssh-ed25519 AAAA\n")
+	want{"root-way-in", diagnosis.OK, "alice", ""}.in(t, check(tr, ModeOnly))
+	tr.put("/etc/sudoers.d/90-cloud-init-users", "alice ALL=(ALL) /bin/ls\n")
+	none.in(t, check(tr, ModeOnly))
 }
 
 // TestBreakGlass: the group that a stack names is missing, empty, without password, or good.

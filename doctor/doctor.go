@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"pam_pkcs11/internal/diagnosis"
@@ -35,30 +34,6 @@ const (
 	idHangs   = "check-hangs"
 	idCrashes = "check-crashes"
 )
-
-// Checks are all of them, in the order of the way: readers and their daemon, libraries, cards, the configuration and
-// what it names, who is mapped, the installation, the PAM stacks, and what else is on the machine.
-func Checks() []Check {
-	return slices.Concat(readerChecks(), libraryChecks(), cardChecks(), configurationChecks(), installationChecks(),
-		stackChecks(), accountChecks(), desktopChecks())
-}
-
-// Known reports whether there is a check of that ID.
-func Known(id string) bool {
-	return slices.ContainsFunc(Checks(), func(c Check) bool { return c.ID == id })
-}
-
-// Run runs the checks in their order; only names those that are wanted, none is all. Each has a deadline of its own, and
-// one that hangs or panics is a finding.
-func Run(ctx context.Context, m *Machine, only []string) diagnosis.Findings {
-	var all diagnosis.Findings
-	for _, c := range Checks() {
-		if len(only) == 0 || slices.Contains(only, c.ID) {
-			all.Add(c.Findings(ctx, m)...)
-		}
-	}
-	return all
-}
 
 // Findings runs one check, within CheckTime.
 func (c Check) Findings(ctx context.Context, m *Machine) diagnosis.Findings {

@@ -78,6 +78,14 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%d: %v", number, got)
 		}
 	}
+	for _, row := range guardRows {
+		if !Known(row.id) {
+			t.Errorf("guard %d: there is no check %s", row.number, row.id)
+		}
+	}
+	if len(Guard(ModePassword)) != len(guardRows) {
+		t.Error("a guard is missing")
+	}
 	if !refuses(2, ModeOnly) || refuses(2, ModeGroup) {
 		t.Error("the break-glass group matters where nobody has another way, and there alone")
 	}

@@ -75,6 +75,17 @@ func (m *Machine) Path(path string) string {
 // Live reports whether it is the machine on which this program runs, rather than a tree of files.
 func (m *Machine) Live() bool { return m.Root == "" || m.Root == "/" }
 
+// Mode is what a machine promises: who needs a card. The names are those of `setup --mode`.
+type Mode string
+
+// The modes.
+const (
+	ModeUnknown  Mode = ""         // as the stacks are
+	ModePassword Mode = "password" // a card or the password
+	ModeGroup    Mode = "group"    // members of a group need their card
+	ModeOnly     Mode = "only"     // everybody needs a card, but a break-glass group
+)
+
 // maxText bounds a file that is read, in bytes.
 const maxText = 1 << 20
 

@@ -1,21 +1,35 @@
 package doctor
 
 import (
+	"context"
 	"slices"
 
 	"pam_pkcs11/internal/diagnosis"
 )
 
-// Mode is what a machine promises: who needs a card. The names are those of `setup --mode`.
-type Mode string
+// Checks are all of them, in the order of the way: readers and their daemon, libraries, cards, the configuration and
+// what it names, who is mapped, the installation, the PAM stacks, and what else is on the machine.
+func Checks() []Check {
+	return slices.Concat(readerChecks(), libraryChecks(), cardChecks(), configurationChecks(), installationChecks(),
+		stackChecks(), accountChecks(), desktopChecks())
+}
 
-// The modes.
-const (
-	ModeUnknown  Mode = ""         // as the stacks are
-	ModePassword Mode = "password" // a card or the password
-	ModeGroup    Mode = "group"    // members of a group need their card
-	ModeOnly     Mode = "only"     // everybody needs a card, but a break-glass group
-)
+// Known reports whether there is a check of that ID.
+func Known(id string) bool {
+	return slices.ContainsFunc(Checks(), func(c Check) bool { return c.ID == id })
+}
+
+// Run runs the checks in their order; only names those that are wanted, none is all. Each has a deadline of its own, and
+// one that hangs or panics is a finding.
+func Run(ctx context.Context, m *Machine, only []string) diagnosis.Findings {
+	var all diagnosis.Findings
+	for _, c := range Checks() {
+		if len(only) == 0 || slices.Contains(only, c.ID) {
+			all.Add(c.Findings(ctx, m)...)
+		}
+	}
+	return all
+}
 
 // Guarded is a check that guards against locking somebody out.
 type Guarded struct {
