@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -64,6 +65,37 @@ func TestWorkerThatDoesNotStart(t *testing.T) {
 	if found := starts(t.Context(), filepath.Join(tr.dir, "launcher")); len(found) > 0 {
 		t.Errorf("%v", found)
 	}
+}
+
+// TestTheRealModule: the path of the worker is found in the module as it is built, and the launcher says by its status that
+// its library is no library.
+func TestTheRealModule(t *testing.T) {
+	needRoot(t)
+	tr := newTree(t)
+	tr.mkdir("/usr/lib/security")
+	tr.mkdir("/worker")
+	launcher := filepath.Join(tr.dir, "worker/pam_pkcs11_worker")
+	module := filepath.Join(tr.dir, "usr/lib/security", ModuleName)
+	sources, err := filepath.Glob("../pam/host/*.c")
+	if err != nil || len(sources) == 0 {
+		t.Fatal(err)
+	}
+	defined := `-DPAM_PKCS11_WORKER="` + launcher + `"`
+	for _, args := range [][]string{
+		append([]string{"-fPIC", "-shared", "-pthread", "-s", defined, "-o", module}, append(sources, "-ldl")...),
+		{defined, `-DPAM_PKCS11_LIBRARY="` + launcher + `.so"`, "-o", launcher, "../pam/launcher/launcher.c", "-ldl"},
+	} {
+		if said, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+	}
+
+	text, err := tr.machine().text("/usr/lib/security/" + ModuleName)
+	if found := workerPath.FindString(text); err != nil || found != launcher+"\x00" || len(text) >= maxModule {
+		t.Errorf("%q %v", found, err)
+	}
+	tr.put("/worker/pam_pkcs11_worker.so", "no library")
+	want{"worker-does-not-start", diagnosis.Refusal, "cannot load its library", "journalctl"}.in(t, starts(t.Context(), launcher))
 }
 
 // TestDirectories: what is missing is made, with its mode; what is there is left alone.
