@@ -316,8 +316,11 @@ func (t *attempt) mapObject(ctx context.Context, k *Checker, cert mapper.Checked
 	} else {
 		mapped, err = k.match(ctx, cert, t.req.User)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return mapper.Result{}, t.mapRefusal(ctx, k.conf, err)
+	case t.find():
+		return t.withoutForbidden(ctx, mapped)
 	}
 	return mapped, nil
 }

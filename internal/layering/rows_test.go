@@ -103,7 +103,8 @@ var rows = map[string]row{
 	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
 	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
 	"mapper/internal/posix":      {},
-	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login":                      {ours: "config login/policy mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login/policy":               {ours: "config internal/accounts"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"explain": {
