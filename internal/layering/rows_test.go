@@ -71,10 +71,11 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/enrolled mapper/internal/certmap " +
 			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
 			"mapper/internal/mapping",
 	},
+	"mapper/enrolled":                 {ours: "internal/certinfo internal/safefile", third: "golang.org/x/sys"},
 	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
 	"mapper/internal/certmap": {
 		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
