@@ -56,6 +56,7 @@ var fileChecks = []func(*inspection) error{
 	checkLists,
 	checkMappers,
 	checkMapfileLines,
+	checkEnrolled,
 	checkResponders,
 }
 
