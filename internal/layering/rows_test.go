@@ -22,6 +22,10 @@ var rows = map[string]row{
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/audit":              {ours: "internal/logs"},
+	"internal/causes":             {ours: "internal/message"},
+	"internal/metrics":            {third: "golang.org/x/sys"},
+	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
@@ -104,7 +108,12 @@ var rows = map[string]row{
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
-	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"explain": {
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+			"internal/secret login mapper token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
