@@ -34,6 +34,7 @@ func build(file string, root *scconf.Block, args *Arguments, errs *finding.Error
 	b.fillLDAPServers()
 	b.refuseLooserBlocks()
 	b.buildServices(main)
+	b.checkEnrolled()
 	return b
 }
 
@@ -99,6 +100,9 @@ func (b *builder) buildGlobal() Global {
 		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
+		EnrolledFile:                   v.String("enrolled_file"),
+		EnrolledExpiry:                 v.String("enrolled_expiry"),
+		EnrolledRoot:                   v.Bool("enrolled_root"),
 		VerifyTimeout:                  v.Duration("verify_timeout"),
 		MetricsFile:                    v.String("metrics_file"),
 		Persons:                        personsOf(v),

@@ -57,6 +57,7 @@ var fileChecks = []func(*inspection) error{
 	checkLists,
 	checkMappers,
 	checkMapfileLines,
+	checkEnrolled,
 	checkResponders,
 }
 

@@ -55,6 +55,7 @@ var rows = map[string]row{
 	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
 	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"pkcs11/find":          {ours: "pkcs11 token"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
@@ -75,10 +76,11 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/enrolled mapper/internal/certmap " +
 			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
 			"mapper/internal/mapping",
 	},
+	"mapper/enrolled":                 {ours: "internal/certinfo internal/safefile", third: "golang.org/x/sys"},
 	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
 	"mapper/internal/certmap": {
 		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
