@@ -48,6 +48,10 @@ func part(f confcheck.Finding) (check, id string) {
 		return partCA, "ca-empty"
 	case confcheck.KindMapfile:
 		return partMappers, "mapfile-line"
+	case confcheck.KindEnrolled:
+		return partMappers, "enrolled-line"
+	case confcheck.KindLockOut:
+		return partText, "persons-lock-out"
 	case confcheck.KindIssuer:
 		return partMappers, "issuer-by-name"
 	case confcheck.KindOCSP:

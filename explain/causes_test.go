@@ -173,6 +173,9 @@ func TestCausesOfUsers(t *testing.T) {
 		{name: "directory down", card: card(on.alice), cause: causes.DirectoryUnavailable, number: 2380,
 			global: `use_mappers = ldap; mapper ldap { URI = "ldap://` + closedPort(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`,
 			fact:   "connection refused"},
+		{name: "must not use a card", card: card(on.alice), global: "card_forbidden_users = alice;", cause: causes.CardForbidden,
+			fact: "card_forbidden_users"},
+		{name: "must use a card", global: "card_required_users = alice;", cause: causes.NoCard, number: 2422},
 		{name: "remote, by PAM_RHOST", card: card(on.alice), rhost: "192.0.2.1", cause: causes.RemoteLogin, fact: "PAM_RHOST is 192.0.2.1"},
 		{name: "remote, by logind", card: card(on.alice), cause: causes.RemoteLogin, fact: "remote logind session", deputy: func(o *Options) {
 			o.Request.HostPID = 1

@@ -34,6 +34,9 @@ func (r *run) tellConfiguration() {
 		sources = append(sources, fmt.Sprintf("%s (%s)", m.Name, m.Source()))
 	}
 	r.ok("configuration-read", conf.File, message.Textf("The configuration is in order; its blocks are %s.", strings.Join(sources, ", ")))
+	if uses := r.told.uses; uses != "" {
+		r.note("card-use", r.subject(), message.Textf("Whether this user uses a card is said by the configuration's lists: %s.", oneLine(uses)))
+	}
 	for line := range strings.Lines(r.told.warned.String()) {
 		if text := strings.TrimPrefix(oneLine(line), "msg="); text != "" {
 			r.note("log", "log", message.Textf("A login writes this warning: %s", text))

@@ -24,6 +24,7 @@ type witness struct {
 	passed  []passed
 	asked   []*token.Info
 	warned  bytes.Buffer // the warnings of the login, a line each
+	uses    string       // whether the user must use a card, and why; "" where no list says anything
 	looked  bool
 	maxSize int
 }
@@ -44,6 +45,14 @@ func newWitness() *witness { return &witness{maxSize: 64 << 10} }
 
 // Configured implements login.Observer.
 func (w *witness) Configured(conf *config.Config) { w.conf = conf }
+
+// Uses implements login.UseObserver.
+func (w *witness) Uses(word, why string) {
+	w.uses = word
+	if why != "" {
+		w.uses += ": " + why
+	}
+}
 
 // Looked implements login.Observer. The last look counts.
 func (w *witness) Looked(slots []token.Slot, judge func(*token.Slot) (token.Fit, string)) {

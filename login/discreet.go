@@ -158,7 +158,7 @@ func (t *attempt) veil(ctx context.Context, r *Refusal) *Refusal {
 
 // veiled is what is told of a refusal that must not show whose card it is.
 func veiled(r *Refusal) *Refusal {
-	return &Refusal{Outcome: PINIncorrect, Err: r, sentence: MsgRemoteRefused}
+	return &Refusal{Outcome: PINIncorrect, Err: r, mode: r.mode, sentence: MsgRemoteRefused}
 }
 
 // rehearseDiscreetly decides what tryDiscreetly does once it was answered, up to the PIN.

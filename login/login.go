@@ -20,6 +20,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/login/policy"
 	"pam_pkcs11/po"
 	"pam_pkcs11/token"
 )
@@ -120,6 +121,7 @@ type Cards interface {
 type Authenticator struct {
 	Cards           Cards                                            // nil refuses every login, and is for a Checker
 	Accounts        accounts.Source                                  // nil is the system's
+	Groups          accounts.Groups                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
 	Level           *slog.LevelVar                                   // of Logger; lowered where the options say debug; may be nil
@@ -147,6 +149,13 @@ func (a *Authenticator) host() Host {
 	return a.Host
 }
 
+func (a *Authenticator) groups() accounts.Groups {
+	if a.Groups == nil {
+		return accounts.SystemGroups()
+	}
+	return a.Groups
+}
+
 // attempt is one request under way.
 type attempt struct {
 	a        *Authenticator
@@ -160,6 +169,9 @@ type attempt struct {
 	discreet bool         // a request from another host that must not tell whose card it is
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
+
+	persons  *policy.Rules // who must, may or must not use a card
+	required bool          // this user must, or nobody knows yet who it is
 
 	selection token.Selectors // which slots may be used
 	patient   bool            // each card is waited for, also where one could do

@@ -27,6 +27,13 @@ type Observer interface {
 	Asks(card *token.Info)
 }
 
+// UseObserver is an Observer that is also told whether the user must, may or must not use a card: the word of card_others,
+// and why.
+type UseObserver interface {
+	Observer
+	Uses(word, why string)
+}
+
 // Judged is what a login has found out about one certificate.
 type Judged struct {
 	Card   *token.Info

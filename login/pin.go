@@ -44,6 +44,9 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.configure(); r != nil {
 		return asChange(r)
 	}
+	if r := t.heedPersons(ctx); r != nil {
+		return refuse(ChangeNotOurs, r)
+	}
 	remote := t.askIfRemote(ctx)
 	if r := t.refuseRemote(ctx, remote); r != nil {
 		return refuse(ChangeNotOurs, r)

@@ -28,7 +28,7 @@ type Refusal struct {
 // answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
 func (r *Refusal) answerIn(m Mode) {
 	r.mode = m
-	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
+	if r.Restore == "" && m == ModeSkip && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
 		r.Restore = "foreign_card = refuse"
 	}
 }
@@ -49,7 +49,7 @@ func (r *Refusal) Message() string { return r.message() }
 
 // Number is that of the sentence for this refusal (messages.go), shown to the user or not; 0 where it has none.
 func (r *Refusal) Number() int {
-	text := r.sentence
+	text := r.message()
 	if text == "" && r.Outcome >= 0 && r.Outcome < numOutcomes {
 		text = outcomes[r.Outcome].message
 	}
@@ -283,7 +283,7 @@ func furthest(a, b *Refusal) *Refusal {
 // user is told about the one that came furthest.
 func refusalRank(o Outcome) int {
 	for i, known := range []Outcome{
-		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
+		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard, CardForbidden,
 		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, TokenFault,
 		CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
 	} {
@@ -300,7 +300,7 @@ func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
 		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
-		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
+		ForeignCard, ForeignCardSkipped, CardForbidden, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
 		SessionNotOpened, TokenUnreadable:
 		return true
 	}

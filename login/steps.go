@@ -11,9 +11,10 @@ import (
 )
 
 // Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's?
-// The error is always a *Refusal. The story, in order: configure, refuse what is remote, load the
-// library, wait for a card, check its certificates while the user types, log in to the card only
-// when a certificate on it may log this user in, let the card prove its key, publish.
+// The error is always a *Refusal. The story, in order: configure, find out whether this user must, may
+// or must not use a card, refuse what is remote, load the library, wait for a card, check its
+// certificates while the user types, log in to the card only when a certificate on it may log this user
+// in, let the card prove its key, publish.
 func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conversation) (*Result, error) {
 	runtime.LockOSThread() // PKCS#11 libraries keep state by thread; all calls but the wait come from this one
 	defer runtime.UnlockOSThread()
@@ -57,6 +58,9 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	t.at(stepConfigure)
 	if r := t.configure(); r != nil {
+		return nil, r
+	}
+	if r := t.heedPersons(ctx); r != nil {
 		return nil, r
 	}
 	remote := t.askIfRemote(ctx)

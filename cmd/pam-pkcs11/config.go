@@ -24,8 +24,9 @@ func newConfig() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
 		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ", and opens what it\n" +
-			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. Run it as root, who sees\n" +
-			"what a login sees.\n\n" +
+			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. It looks up the users and\n" +
+			"groups of the lists that say who must, may or must not use a card, and tells for whom they close every way in\n" +
+			"[lock-out]. Run it as root, who sees what a login sees.\n\n" +
 			"It prints one line for each finding, with its kind in brackets: first what refuses every login [error], then\n" +
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,15 +76,38 @@ func (e *explainTool) run(cmd *cobra.Command) error {
 		return err
 	}
 
-	ctx := cmd.Context()
 	if e.pin {
 		options.Conversation = &terminalLogin{ask: e.ask, cmd: cmd}
-	} else {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, explainTime)
-		defer cancel()
+		return e.show(cmd, explain.Run(cmd.Context(), options))
 	}
-	return e.show(cmd, explain.Run(ctx, options))
+	report, err := bounded(cmd.Context(), explainTime, options)
+	if err != nil {
+		return err
+	}
+	return e.show(cmd, report)
+}
+
+// bounded explains a login within a time. A PKCS#11 library that hangs cannot be ended: then it is told where it does.
+func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*explain.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var place atomic.Pointer[login.Place]
+	watched := *o.Login
+	watched.Progress = func(p login.Place) { place.Store(&p) }
+	o.Login = &watched
+
+	done := make(chan *explain.Report, 1)
+	go func() { done <- explain.Run(ctx, o) }()
+	select {
+	case report := <-done:
+		return report, nil
+	case <-time.After(limit + 10*time.Second):
+	}
+	where := "nobody knows where"
+	if p := place.Load(); p != nil {
+		where = strings.TrimSpace(fmt.Sprintf("%s %s of %s", p.Step, p.Function, p.Library))
+	}
+	return nil, &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("the login hangs (%s)", where)}
 }
 
 func (e *explainTool) usage() error {

@@ -8,7 +8,7 @@ import "pam_pkcs11/internal/message"
 
 // Cause is one reason for which logins are refused. The zero Cause is none.
 type Cause struct {
-	ID      int          // 1 to 56, stable
+	ID      int          // 1 to 57, stable
 	Name    string       // a stable word: "certificate-expired"
 	Meaning message.Text // one sentence
 	Cure    message.Text // one sentence, which may name a command
@@ -93,4 +93,5 @@ const (
 	NoOpinion            = 52
 	SessionCard          = 53
 	MemoryLock           = 56
+	CardForbidden        = 57
 )

@@ -18,10 +18,10 @@ import (
 // The page is made of the table: go test ./internal/causes -run Manual -update writes it.
 var update = flag.Bool("update", false, "write doc/messages.md anew")
 
-// TestCausesAreWhole: 56 causes with names, meanings and cures of their own.
+// TestCausesAreWhole: 57 causes with names, meanings and cures of their own.
 func TestCausesAreWhole(t *testing.T) {
 	all := All()
-	if len(all) != 56 {
+	if len(all) != 57 {
 		t.Fatalf("%d causes", len(all))
 	}
 	names := make(map[string]bool)
@@ -37,10 +37,10 @@ func TestCausesAreWhole(t *testing.T) {
 			t.Errorf("%d: Of returns another", c.ID)
 		}
 	}
-	if Of(0).ID != 0 || Of(57).ID != 0 {
+	if Of(0).ID != 0 || Of(58).ID != 0 {
 		t.Error("a cause that is not there")
 	}
-	for id, name := range map[int]string{CardRemoved: "card-removed", MemoryLock: "memory-lock", WrongKey: "wrong-key",
+	for id, name := range map[int]string{CardRemoved: "card-removed", MemoryLock: "memory-lock", CardForbidden: "card-forbidden", WrongKey: "wrong-key",
 		SessionCard: "session-card", Configuration: "configuration", OCSPNoAnswer: "ocsp-no-answer"} {
 		if Of(id).Name != name {
 			t.Errorf("%d is %s", id, Of(id).Name)

@@ -99,6 +99,7 @@ var rules = []rule{
 	// The user.
 	{detail: "no account", reason: "foreign_card", cause: UnknownUser},
 	{reason: "foreign_card", cause: ForeignCard},
+	{reason: "card_forbidden", cause: CardForbidden},
 	{reason: "foreign_card_skipped", cause: ForeignCard},
 	{reason: "no_matching_user", cause: ForeignCard},
 	{reason: "no_matching_certificate", cause: ForeignCard},

@@ -318,4 +318,20 @@ var numbers = []numberRow{
 		meaning: message.Textf("Another program keeps the reader for itself."),
 		causes:  []int{ReaderHeld},
 	},
+	{
+		number:  2422,
+		meaning: message.Textf("The configuration demands a card of this user, and none was found."),
+		cure:    message.Textf("Put the card in; who must use one is said by card_required_users and its like."),
+		causes:  []int{NoCard, NoReader, NoDaemon},
+	},
+	{
+		number:  2424,
+		meaning: message.Textf("The configuration demands a card of this user, and none is asked for from another host."),
+		causes:  []int{RemoteLogin},
+	},
+	{
+		number:  2426,
+		meaning: message.Textf("The account of the card must not log in with a card."),
+		causes:  []int{CardForbidden},
+	},
 }

@@ -284,4 +284,9 @@ var table = []row{
 		meaning: message.Textf("The limit for locked memory is too low to keep the PIN out of the swap."),
 		cure:    message.Textf("Raise RLIMIT_MEMLOCK to 64 KiB or more."),
 	},
+	{
+		name:    "card-forbidden",
+		meaning: message.Textf("The configuration lets this account log in without a card only."),
+		cure:    message.Textf("Log in with the password, or take the account out of card_forbidden_users and card_forbidden_groups."),
+	},
 }

@@ -44,6 +44,8 @@ const (
 	KindMapfile   = "mapfile"       // a line of one
 	KindOCSP      = "ocsp"          // a responder
 	KindReaders   = "readers"       // who cannot use the bundled daemon
+	KindEnrolled  = "enrolled"      // a line of the file of enrolled keys
+	KindLockOut   = "lock-out"      // for whom lists of users and groups close every way in
 	KindIssuer    = "issuer"        // bound by its name alone
 	KindWarning   = "warning"       // what a login would log
 	KindNotLooked = "not looked at" // only root may
@@ -111,6 +113,7 @@ var fileChecks = []func(*inspection) error{
 	checkLists,
 	checkMappers,
 	checkMapfileLines,
+	checkEnrolled,
 	checkResponders,
 }
 
@@ -132,6 +135,8 @@ func Look(o Options) (*Result, error) {
 		if err := i.checkBlocks(); err != nil {
 			return nil, err
 		}
+		i.checkServices(pamDirectories)
+		i.checkPersons(systemNames())
 	}
 
 	slices.SortStableFunc(i.Findings, func(a, b Finding) int { return int(a.Weight) - int(b.Weight) })
@@ -141,6 +146,7 @@ func Look(o Options) (*Result, error) {
 // checkBlocks goes through the checks for each block in use.
 func (i *inspection) checkBlocks() error {
 	whole := i.conf
+	defer func() { i.conf, i.later = whole, false }()
 	for n := range whole.Modules {
 		i.conf, i.later, i.verifier = whole.Block(n), n > 0, nil
 		for _, check := range fileChecks {

@@ -21,7 +21,7 @@ var rows = map[string]row{
 	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
 	"internal/probe":    {ours: "config login login/cards pcsc/access pkcs11 token", third: "golang.org/x/sys"},
 	"internal/confcheck": {
-		ours: "config internal/certinfo internal/fetch internal/safefile login login/cards mapper pkcs11 token verify",
+		ours: "config internal/accounts internal/certinfo internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
 	},
 	"internal/redact":             {},
 	"po/tool":                     {ours: "po"},
@@ -63,6 +63,7 @@ var rows = map[string]row{
 	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
 	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"pkcs11/find":          {ours: "pkcs11 token"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
@@ -83,10 +84,11 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/enrolled mapper/internal/certmap " +
 			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
 			"mapper/internal/mapping",
 	},
+	"mapper/enrolled":                 {ours: "internal/certinfo internal/safefile", third: "golang.org/x/sys"},
 	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
 	"mapper/internal/certmap": {
 		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
@@ -111,7 +113,8 @@ var rows = map[string]row{
 	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
 	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
 	"mapper/internal/posix":      {},
-	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login":                      {ours: "config login/policy mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login/policy":               {ours: "config internal/accounts"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"doctor": {
