@@ -34,6 +34,7 @@ func build(file string, root *scconf.Block, args *Arguments, errs *finding.Error
 	b.fillLDAPServers()
 	b.refuseLooserBlocks()
 	b.buildServices(main)
+	b.checkEnrolled()
 	return b
 }
 
@@ -84,6 +85,19 @@ func foreignCard(file string, a *Arguments) string {
 	return file
 }
 
+// personsOf are those of the block pam_pkcs11.
+func personsOf(v schema.Values) Persons {
+	people := func(key string) People {
+		return People{Users: v.List(key + "_users"), Groups: v.List(key + "_groups")}
+	}
+	return Persons{
+		Required:  people("card_required"),
+		Optional:  people("card_optional"),
+		Forbidden: people("card_forbidden"),
+		Others:    v.String("card_others"),
+	}
+}
+
 func (b *builder) buildGlobal() Global {
 	v, a := b.global, b.args
 	return Global{
@@ -99,7 +113,11 @@ func (b *builder) buildGlobal() Global {
 		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
+		EnrolledFile:                   v.String("enrolled_file"),
+		EnrolledExpiry:                 v.String("enrolled_expiry"),
+		EnrolledRoot:                   v.Bool("enrolled_root"),
 		VerifyTimeout:                  v.Duration("verify_timeout"),
+		MetricsFile:                    v.String("metrics_file"),
 		Persons:                        personsOf(v),
 	}
 }

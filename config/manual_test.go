@@ -89,7 +89,8 @@ func manual() []byte {
 		manualTable(&out, "mapper "+schema.MapperTables[i].Type, &schema.MapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &schema.Rule, nil)
-	out.WriteString(blocksManual + servicesManual + personsManual + directoryManual + certmapManual + authoritiesManual + manualTail)
+	out.WriteString(blocksManual + servicesManual + personsManual + directoryManual + certmapManual + authoritiesManual +
+		enrolledManual + manualTail)
 	return out.Bytes()
 }
 

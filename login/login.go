@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/config"
@@ -130,6 +131,8 @@ type Authenticator struct {
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
+	Observer        Observer                                         // told what a request finds out; may be nil
+	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
 
 	// Required is called in an authentication as soon as it is known that this user must use a card: from then on a
 	// fault must not leave another way in. It may be nil.
@@ -180,7 +183,10 @@ type attempt struct {
 	patient   bool            // each card is waited for, also where one could do
 	pending   bool            // some cards have not answered when the slots were looked at last
 
-	progress progress // for Progress
+	progress  progress   // for Progress
+	observing sync.Mutex // for Observer
+
+	rehearsal bool // it ends where a PIN would be asked for
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

@@ -41,6 +41,7 @@ func (t *attempt) configure() *Refusal {
 		return refuse(ConfigurationInvalid, err)
 	}
 	t.conf = conf
+	t.observe(func(o Observer) { o.Configured(conf) })
 	if conf.Global.Debug && t.a.Level != nil {
 		t.a.Level.Set(slog.LevelDebug)
 	}
@@ -77,6 +78,11 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 	}
 
 	d := t.decideUse(ctx)
+	t.observe(func(o Observer) {
+		if told, ok := o.(UseObserver); ok {
+			told.Uses(d.Use.String(), d.Why)
+		}
+	})
 	if d.Err != nil {
 		t.log.Warn("who must use a card could not be looked up", "user", t.req.User, "detail", d.Why, "error", d.Err)
 	} else {
