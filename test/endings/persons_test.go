@@ -87,6 +87,9 @@ func (row personRow) play(t *testing.T, w *world) {
 			e.fault = []string{"absent"}
 			e.card = "alice"
 		}
+		if row.in && row.fault != nil {
+			stack = strings.Replace(stack, " fail_closed", "", 1) // which lets nobody past a crash
+		}
 		l := w.lay(t, e, 0)
 		l.write(t, stack)
 
