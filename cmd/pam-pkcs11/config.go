@@ -1,14 +1,15 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/confcheck"
+	"pam_pkcs11/internal/diagnosis"
 )
 
 func newConfig() *cobra.Command {
@@ -24,8 +25,9 @@ func newConfig() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
 		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ", and opens what it\n" +
-			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. Run it as root, who sees\n" +
-			"what a login sees.\n\n" +
+			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. It looks up the users and\n" +
+			"groups of the lists that say who must, may or must not use a card, and tells for whom they close every way in\n" +
+			"[lock-out]. Run it as root, who sees what a login sees.\n\n" +
 			"It prints one line for each finding, with its kind in brackets: first what refuses every login [error], then\n" +
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
@@ -37,95 +39,77 @@ func newConfig() *cobra.Command {
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(cmd.OutOrStdout(), &inspection{file: file, online: online, old: old})
+			return checkConfig(outputOf(cmd), confcheck.Options{File: file, Online: online, Old: old})
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
+	jsonFlag(check)
 	command.AddCommand(check)
 	return command
 }
 
-// fileChecks look at what a file without errors points to, in this order, for each block in use. Each adds its
-// findings; an error is a fault of the program itself.
-var fileChecks = []func(*inspection) error{
-	checkLibrary,
-	checkDaemon,
-	checkTokenURI,
-	checkAuthorities,
-	checkLists,
-	checkMappers,
-	checkMapfileLines,
-	checkResponders,
+// checkAnswer is the JSON of config check.
+type checkAnswer struct {
+	File     string         `json:"file"`
+	Fine     bool           `json:"fine"`     // nothing that was looked at refuses every login
+	Findings []checkFinding `json:"findings"` // the heaviest first
 }
 
-// checkBlocks goes through the checks for each block in use.
-func (i *inspection) checkBlocks() error {
-	whole := i.conf
-	for n := range whole.Modules {
-		i.conf, i.later, i.verifier = whole.Block(n), n > 0, nil
-		for _, check := range fileChecks {
-			if err := check(i); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// checkFinding is one line.
+type checkFinding struct {
+	Severity diagnosis.Severity `json:"severity"` // "refusal" refuses every login
+	Kind     string             `json:"kind"`     // the word in the brackets
+	Text     string             `json:"text"`     // with file, line and column, where there are
+}
+
+// checkSeverities are those of findings, as other tools have them. Others are notes.
+var checkSeverities = map[confcheck.Weight]diagnosis.Severity{
+	confcheck.RefusesEvery: diagnosis.Refusal,
+	confcheck.RefusesYet:   diagnosis.Refusal,
+	confcheck.RefusesSome:  diagnosis.Warning,
+	confcheck.Risk:         diagnosis.Warning,
 }
 
 // checkConfig prints all findings, the heaviest first.
-func checkConfig(out io.Writer, i *inspection) error {
-	report, err := config.Check(i.file)
+func checkConfig(o *output, look confcheck.Options) error {
+	r, err := confcheck.Look(look)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	i.addReport(report)
+	if err := showCheck(o, look.File, r); err != nil {
+		return err
+	}
 
-	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
-	i.conf, err = config.Load(&config.Arguments{ConfigFile: i.file})
 	switch {
-	case err != nil && len(report.Errors) == 0:
-		i.refuses(err)
-	case err == nil:
-		if err := i.checkBlocks(); err != nil {
+	case r.Has(confcheck.RefusesEvery):
+		return &cli.Error{Code: cli.Config}
+	case r.Silent:
+		return &cli.Error{Code: cli.Failure}
+	}
+	return nil // an empty directory of authorities is not a fault of the file, and not fine
+}
+
+// showCheck prints a line for each finding, and one that says where all is fine.
+func showCheck(o *output, file string, r *confcheck.Result) error {
+	fine := !r.Has(confcheck.RefusesEvery) && !r.Has(confcheck.RefusesYet) && !r.Silent
+	if o.json {
+		answer := checkAnswer{File: file, Fine: fine, Findings: []checkFinding{}}
+		for _, f := range r.Findings {
+			severity := cmp.Or(checkSeverities[f.Weight], diagnosis.Note)
+			answer.Findings = append(answer.Findings, checkFinding{severity, f.Kind, f.Text})
+		}
+		return o.encode(answer)
+	}
+
+	for _, f := range r.Findings {
+		if _, err := fmt.Fprintf(o.out, "%s [%s]\n", f.Text, f.Kind); err != nil {
 			return err
 		}
 	}
-
-	if err := i.write(out); err != nil {
-		return err
+	if !fine {
+		return nil
 	}
-	switch {
-	case i.has(refusesEvery):
-		return &cli.Error{Code: cli.Config}
-	case i.silent:
-		return &cli.Error{Code: cli.Failure}
-	case i.has(refusesYet):
-		return nil // not a fault of the file, and not fine
-	}
-	_, err = fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", i.file)
+	_, err := fmt.Fprintf(o.out, "fine: %s: nothing that was looked at refuses every login\n", file)
 	return err
-}
-
-// addReport takes what is told of the text of the file.
-func (i *inspection) addReport(report *config.CheckReport) {
-	for _, e := range report.Errors {
-		i.refuses(e)
-	}
-	for _, n := range report.Notes {
-		weight := noteWeights[n.Kind]
-		if weight == isOld && !i.old {
-			continue
-		}
-		i.add(weight, n.Kind.String(), n.String())
-	}
-}
-
-// placed is an error with the name of the file in front.
-func (i *inspection) placed(err error) string {
-	var e *config.Error
-	if errors.As(err, &e) {
-		return err.Error()
-	}
-	return i.file + ": " + err.Error()
 }

@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/message"
+	"pam_pkcs11/internal/probe"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -29,6 +30,9 @@ var oldNames = map[string][]string{
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if code, ok := probe.Main(args); ok {
+		return code // the child in which libraries and cards are looked at
+	}
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
@@ -57,8 +61,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
-		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newLog(), newMap(), newPIN(), newReport(), newLoginFinder(),
+		newInspect(), newListCerts(), newHashLinks(), newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newVersion())
 	translateHelp(root, userCatalogue())
 	return root
 }
