@@ -1,14 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/confcheck"
+	"pam_pkcs11/internal/diagnosis"
 )
 
 func newConfig() *cobra.Command {
@@ -20,6 +21,7 @@ func newConfig() *cobra.Command {
 	}
 
 	var online, old bool
+	var words []string
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
@@ -31,32 +33,51 @@ func newConfig() *cobra.Command {
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
 			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6, and what changed since earlier\n" +
-			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.",
+			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.\n" +
+			"With --argument it reads the file as a line of /etc/pam.d with these arguments would, and the arguments too.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := config.DefaultFile
+			arguments, _, err := config.ParseArguments(words)
+			if err != nil {
+				return &cli.Error{Code: cli.Config, Err: err}
+			}
+			file := cmp.Or(arguments.ConfigFile, config.DefaultFile)
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(cmd.OutOrStdout(), confcheck.Options{File: file, Online: online, Old: old})
+			return checkConfig(outputOf(cmd), confcheck.Options{File: file, Arguments: arguments, Online: online, Old: old})
 		},
 	}
+	check.Flags().StringArrayVar(&words, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
+	jsonFlag(check)
 	command.AddCommand(check)
 	return command
 }
 
-// checkConfig prints all findings, the heaviest first.
-func checkConfig(out io.Writer, o confcheck.Options) error {
+// checkAnswer is the JSON of config check.
+type checkAnswer struct {
+	File     string         `json:"file"`
+	Fine     bool           `json:"fine"`     // nothing that was looked at refuses every login
+	Findings []checkFinding `json:"findings"` // the heaviest first
+}
+
+// checkFinding is one line.
+type checkFinding struct {
+	Severity diagnosis.Severity `json:"severity"` // "refusal" refuses every login
+	Kind     string             `json:"kind"`     // the word in the brackets
+	Text     string             `json:"text"`     // with file, line and column, where there are
+}
+
+// checkConfig prints all findings, the heaviest first, and a line that says where all is fine.
+func checkConfig(out *output, o confcheck.Options) error {
 	r, err := confcheck.Look(o)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	for _, f := range r.Findings {
-		if _, err := fmt.Fprintf(out, "%s [%s]\n", f.Text, f.Kind); err != nil {
-			return err
-		}
+	if err := writeCheck(out, o.File, r); err != nil {
+		return err
 	}
 
 	switch {
@@ -64,9 +85,28 @@ func checkConfig(out io.Writer, o confcheck.Options) error {
 		return &cli.Error{Code: cli.Config}
 	case r.Silent:
 		return &cli.Error{Code: cli.Failure}
-	case r.Has(confcheck.RefusesYet):
-		return nil // not a fault of the file, and not fine
 	}
-	_, err = fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", o.File)
+	return nil // an empty directory of authorities is not a fault of the file, and not fine
+}
+
+// writeCheck writes the findings.
+func writeCheck(o *output, file string, r *confcheck.Result) error {
+	if o.json {
+		answer := checkAnswer{File: file, Fine: r.Fine(), Findings: []checkFinding{}}
+		for _, f := range r.Findings {
+			answer.Findings = append(answer.Findings, checkFinding{f.Weight.Severity(), f.Kind, f.Text})
+		}
+		return o.encode(answer)
+	}
+
+	for _, f := range r.Findings {
+		if _, err := fmt.Fprintf(o.out, "%s [%s]\n", f.Text, f.Kind); err != nil {
+			return err
+		}
+	}
+	if !r.Fine() {
+		return nil
+	}
+	_, err := fmt.Fprintf(o.out, "fine: %s: nothing that was looked at refuses every login\n", file)
 	return err
 }
