@@ -85,6 +85,19 @@ func foreignCard(file string, a *Arguments) string {
 	return file
 }
 
+// personsOf are those of the block pam_pkcs11.
+func personsOf(v schema.Values) Persons {
+	people := func(key string) People {
+		return People{Users: v.List(key + "_users"), Groups: v.List(key + "_groups")}
+	}
+	return Persons{
+		Required:  people("card_required"),
+		Optional:  people("card_optional"),
+		Forbidden: people("card_forbidden"),
+		Others:    v.String("card_others"),
+	}
+}
+
 func (b *builder) buildGlobal() Global {
 	v, a := b.global, b.args
 	return Global{

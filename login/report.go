@@ -131,6 +131,9 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 		text = "PIN not changed"
 	}
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
+	if t.required {
+		attrs = append(attrs, "required_by", t.requiredBy)
+	}
 	attrs = append(attrs, r.place()...)
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)

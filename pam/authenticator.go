@@ -18,6 +18,7 @@ func newAuthenticator(log *slog.Logger, level *slog.LevelVar, h *host) authentic
 		Level:    level,
 		Host:     h,
 		Progress: h.notes.at,
+		Required: h.require,
 		Ended:    func(e login.Ended) { count(log, e) },
 	}
 }
