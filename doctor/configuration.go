@@ -99,17 +99,6 @@ func errorPart(kind, text string) (check, id string) {
 	return partText, "configuration-error"
 }
 
-// severities of confcheck's weights.
-var severities = map[confcheck.Weight]diagnosis.Severity{
-	confcheck.RefusesEvery: diagnosis.Refusal,
-	confcheck.RefusesYet:   diagnosis.Refusal,
-	confcheck.RefusesSome:  diagnosis.Warning,
-	confcheck.Risk:         diagnosis.Warning,
-	confcheck.Changed:      diagnosis.Note,
-	confcheck.Minor:        diagnosis.Note,
-	confcheck.Old:          diagnosis.Note,
-}
-
 // remedies of the findings of confcheck, whose texts often have the key that helps.
 var remedies = map[string]message.Text{
 	"ca-file":             message.Textf("put the file out of ca_dir, or in its place the authority's certificate in PEM or DER"),
@@ -140,7 +129,7 @@ func (m *Machine) configured(check string) diagnosis.Findings {
 		if place == "" {
 			place = m.ConfigFile
 		}
-		one := diagnosis.Finding{ID: id, Severity: severities[f.Weight], Subject: place, Fact: message.Textf("%s", text)}
+		one := diagnosis.Finding{ID: id, Severity: f.Weight.Severity(), Subject: place, Fact: message.Textf("%s", text)}
 		if f.Kind == confcheck.KindNotLooked {
 			one.Severity = diagnosis.Note
 		}

@@ -21,6 +21,7 @@ func newConfig() *cobra.Command {
 	}
 
 	var online, old bool
+	var words []string
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
@@ -32,16 +33,22 @@ func newConfig() *cobra.Command {
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
 			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6, and what changed since earlier\n" +
-			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.",
+			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.\n" +
+			"With --argument it reads the file as a line of /etc/pam.d with these arguments would, and the arguments too.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := config.DefaultFile
+			arguments, _, err := config.ParseArguments(words)
+			if err != nil {
+				return &cli.Error{Code: cli.Config, Err: err}
+			}
+			file := cmp.Or(arguments.ConfigFile, config.DefaultFile)
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(outputOf(cmd), confcheck.Options{File: file, Online: online, Old: old})
+			return checkConfig(outputOf(cmd), confcheck.Options{File: file, Arguments: arguments, Online: online, Old: old})
 		},
 	}
+	check.Flags().StringArrayVar(&words, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
 	jsonFlag(check)
@@ -63,21 +70,13 @@ type checkFinding struct {
 	Text     string             `json:"text"`     // with file, line and column, where there are
 }
 
-// checkSeverities are those of findings, as other tools have them. Others are notes.
-var checkSeverities = map[confcheck.Weight]diagnosis.Severity{
-	confcheck.RefusesEvery: diagnosis.Refusal,
-	confcheck.RefusesYet:   diagnosis.Refusal,
-	confcheck.RefusesSome:  diagnosis.Warning,
-	confcheck.Risk:         diagnosis.Warning,
-}
-
-// checkConfig prints all findings, the heaviest first.
-func checkConfig(o *output, look confcheck.Options) error {
-	r, err := confcheck.Look(look)
+// checkConfig prints all findings, the heaviest first, and a line that says where all is fine.
+func checkConfig(out *output, o confcheck.Options) error {
+	r, err := confcheck.Look(o)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	if err := showCheck(o, look.File, r); err != nil {
+	if err := writeCheck(out, o.File, r); err != nil {
 		return err
 	}
 
@@ -90,14 +89,12 @@ func checkConfig(o *output, look confcheck.Options) error {
 	return nil // an empty directory of authorities is not a fault of the file, and not fine
 }
 
-// showCheck prints a line for each finding, and one that says where all is fine.
-func showCheck(o *output, file string, r *confcheck.Result) error {
-	fine := !r.Has(confcheck.RefusesEvery) && !r.Has(confcheck.RefusesYet) && !r.Silent
+// writeCheck writes the findings.
+func writeCheck(o *output, file string, r *confcheck.Result) error {
 	if o.json {
-		answer := checkAnswer{File: file, Fine: fine, Findings: []checkFinding{}}
+		answer := checkAnswer{File: file, Fine: r.Fine(), Findings: []checkFinding{}}
 		for _, f := range r.Findings {
-			severity := cmp.Or(checkSeverities[f.Weight], diagnosis.Note)
-			answer.Findings = append(answer.Findings, checkFinding{severity, f.Kind, f.Text})
+			answer.Findings = append(answer.Findings, checkFinding{f.Weight.Severity(), f.Kind, f.Text})
 		}
 		return o.encode(answer)
 	}
@@ -107,7 +104,7 @@ func showCheck(o *output, file string, r *confcheck.Result) error {
 			return err
 		}
 	}
-	if !fine {
+	if !r.Fine() {
 		return nil
 	}
 	_, err := fmt.Fprintf(o.out, "fine: %s: nothing that was looked at refuses every login\n", file)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,19 +78,14 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 			return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
 		}
 	}
-	m, err := d.machine()
-	if err != nil {
-		return err
-	}
+	m := d.machine(cmd.ErrOrStderr())
 
 	answer := diagnose(cmd.Context(), m, checks)
 	if d.fix {
 		answer.Mended = mend(answer.Findings)
 	}
 	if len(answer.Mended) > 0 {
-		if m, err = d.machine(); err != nil {
-			return err
-		}
+		m = d.machine(cmd.ErrOrStderr())
 		done := answer.Mended
 		answer = diagnose(cmd.Context(), m, checks) // as it is now
 		answer.Mended = done
@@ -105,11 +100,11 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 }
 
 // machine is what is looked at.
-func (d *doctorTool) machine() (*doctor.Machine, error) {
+func (d *doctorTool) machine(stderr io.Writer) *doctor.Machine {
 	m := doctor.NewMachine(d.root, d.config)
 	m.User, m.Service = d.user, d.service
 	if d.user == "" || !m.Live() {
-		return m, nil
+		return m
 	}
 
 	a, err := accounts.System().Lookup(d.user)
@@ -117,12 +112,12 @@ func (d *doctorTool) machine() (*doctor.Machine, error) {
 	case errors.Is(err, accounts.ErrNoAccount):
 		m.UID = -1 // a check says so
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "%s: %s cannot be looked up: %v\n", program, d.user, err)
+		fmt.Fprintf(stderr, "%s: %s cannot be looked up: %v\n", program, d.user, err)
 		m.UID = -1
 	default:
 		m.UID = int(a.UID)
 	}
-	return m, nil
+	return m
 }
 
 // diagnose runs the checks.

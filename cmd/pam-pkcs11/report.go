@@ -71,10 +71,7 @@ type reportedText struct {
 }
 
 func (r *reportTool) run(cmd *cobra.Command) error {
-	m, err := r.machine()
-	if err != nil {
-		return err
-	}
+	m := r.machine(cmd.ErrOrStderr())
 	found := doctor.Run(cmd.Context(), m, nil)
 
 	r.redactor.WithNames = r.withNames

@@ -12,14 +12,26 @@ import (
 	"strings"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/verify"
 )
 
 // Options say what is looked at.
 type Options struct {
-	File   string
-	Online bool // ask OCSP responders
-	Old    bool // compare with pam_pkcs11 0.6, and tell what changed for any file
+	File      string
+	Arguments *config.Arguments // the module's, as in a line of /etc/pam.d, beside File; nil is none
+	Online    bool              // ask OCSP responders
+	Old       bool              // compare with pam_pkcs11 0.6, and tell what changed for any file
+}
+
+// arguments are those of the module, which name the file.
+func (o Options) arguments() *config.Arguments {
+	var of config.Arguments
+	if o.Arguments != nil {
+		of = *o.Arguments
+	}
+	of.ConfigFile = o.File
+	return &of
 }
 
 // Result is what was found.
@@ -88,6 +100,20 @@ var noteWeights = map[config.NoteKind]Weight{
 	config.NoteDifferent:  Old,
 }
 
+// Severity is that of findings of this weight, as other tools have them.
+func (w Weight) Severity() diagnosis.Severity {
+	switch w {
+	case RefusesEvery, RefusesYet:
+		return diagnosis.Refusal
+	case RefusesSome, Risk:
+		return diagnosis.Warning
+	}
+	return diagnosis.Note
+}
+
+// Fine reports whether nothing that was looked at refuses every login.
+func (r *Result) Fine() bool { return !r.Has(RefusesEvery) && !r.Has(RefusesYet) && !r.Silent }
+
 // Has reports whether there is a finding of that weight.
 func (r *Result) Has(w Weight) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Weight == w })
@@ -127,7 +153,7 @@ func Look(o Options) (*Result, error) {
 	i.addReport(report)
 
 	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
-	i.conf, err = config.Load(&config.Arguments{ConfigFile: i.File})
+	i.conf, err = config.Load(i.arguments())
 	switch {
 	case err != nil && len(report.Errors) == 0:
 		i.refuses(err)

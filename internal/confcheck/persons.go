@@ -142,7 +142,7 @@ func (p *personCheck) named(key string, people config.People) (users []string) {
 			p.add(Minor, "spelling", key+"_users", fmt.Errorf("%s is the user %s: that name needs no directory to be found", name, account.Name))
 		}
 		if key == "card_forbidden" && !p.isLocal(account.Name) {
-			p.add(Risk, "lock-out", key+"_users", fmt.Errorf("%s is not in /etc/passwd: where the directory does not answer, nobody gets in by that account", name))
+			p.add(Risk, KindLockOut, key+"_users", fmt.Errorf("%s is not in /etc/passwd: where the directory does not answer, nobody gets in by that account", name))
 		}
 		users = append(users, account.Name)
 	}

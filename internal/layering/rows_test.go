@@ -21,7 +21,7 @@ var rows = map[string]row{
 	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
 	"internal/probe":    {ours: "config login login/cards pcsc/access pkcs11 token", third: "golang.org/x/sys"},
 	"internal/confcheck": {
-		ours: "config internal/accounts internal/certinfo internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
+		ours: "config internal/accounts internal/certinfo internal/diagnosis internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
 	},
 	"internal/redact":             {},
 	"po/tool":                     {ours: "po"},
