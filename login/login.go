@@ -174,6 +174,8 @@ type attempt struct {
 	required bool          // this user must, or nobody knows yet who it is
 
 	selection token.Selectors // which slots may be used
+	patient   bool            // each card is waited for, also where one could do
+	pending   bool            // some cards have not answered when the slots were looked at last
 
 	progress  progress   // for Progress
 	observing sync.Mutex // for Observer
