@@ -12,6 +12,10 @@ import (
 // DefaultFile is read when no module argument names another.
 const DefaultFile = "/etc/pam_pkcs11/pam_pkcs11.conf"
 
+// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever answers a fault looks for
+// it in the words as they are: it is about configurations that cannot be read, too.
+const FailClosed = "fail_closed"
+
 // argumentsFile stands for the file in errors and notes about module arguments.
 const argumentsFile = "module arguments"
 
@@ -26,10 +30,9 @@ type Arguments struct {
 	ConfigFile string // DefaultFile when not given
 
 	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard, SkipForeign *bool
-
-	SlotNum                                   *int
-	SlotDescription, CADir, CRLDir, TokenType *string
-	EmptyPIN                                  *string // "error" or "fallback"
+	SlotNum                                                                              *int
+	SlotDescription, CADir, CRLDir, TokenType                                            *string
+	EmptyPIN                                                                             *string // "error" or "fallback"
 
 	PKCS11Module string   // name of a block, or path of a library; "" when not given
 	CertPolicy   []string // words, in order
@@ -60,6 +63,7 @@ func (a *Arguments) flag(name string) bool {
 		a.WaitForCard = no
 	case "skip_foreign":
 		a.SkipForeign = yes
+	case FailClosed: // is for whoever answers a fault
 	default:
 		return false
 	}
@@ -77,7 +81,7 @@ var idleArguments = map[string]string{
 
 // argumentNames for "did you mean".
 var argumentNames = []string{
-	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card", "skip_foreign",
+	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
 	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
 	"use_authtok", "expose_account", "no_warn", "crl_policy=", "nss_dir=",
 }

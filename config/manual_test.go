@@ -209,14 +209,16 @@ card_others = required;
 card_forbidden_groups = breakglass;
 .fi
 .PP
-The module only says that such a user has no card; his password is the business of the stack, which must go on to it. A line for all this is
+The module only says PAM_AUTHINFO_UNAVAIL of such a user; his password is the business of the stack, which must go on to it. The line for this is
 .PP
 .nf
-auth [success=end authinfo_unavail=ignore ignore=ignore default=die] pam_pkcs11.so
+auth [success=end authinfo_unavail=ignore ignore=ignore default=die] pam_pkcs11.so fail_closed
 .fi
 .PP
-in a file of /usr/share/pam\-configs, with the number of lines to pass over for \fBend\fR elsewhere.
-The module answers PAM_AUTHINFO_UNAVAIL too where it cannot know the user's list, because the file has errors or its worker cannot be started; there such a line goes on to the password for everybody. Where that is not wanted, \fBdefault=die\fR alone stands in the line, and the break\-glass group is passed over by pam_succeed_if in front of it (\fBpam_pkcs11\fR(8)).
+in a file of /usr/share/pam\-configs, and with the number of lines to pass over in place of \fBend\fR elsewhere.
+Without \fBfail_closed\fR the module answers PAM_AUTHINFO_UNAVAIL too where it cannot know who must: its configuration has errors, or its worker cannot be started, which a caller of su may bring about by limits (\fBulimit \-n\fR); such a line would then go on to the password for everybody.
+With it a module that is broken lets nobody in by this line, those who must not use a card included: keep another way to mend it (a console with a stack of its own, a rescue system).
+Once it is known that a user must use a card, no crash of the worker or of a PKCS#11 library is PAM_AUTHINFO_UNAVAIL, with \fBfail_closed\fR or without.
 .PP
 Where no user name is given, the card is to name the user. If anybody must use a card, each refusal is then PAM_CRED_INSUFFICIENT: somebody who must could come, and the password would be asked for instead. Once the card has named the user, and before its PIN is asked for, accounts that must not use a card are left out; where none is left the login is refused (Error 2426). The card has been read by then, and a card that shows its certificates only after its PIN has been asked for that.
 .PP
@@ -249,6 +251,9 @@ Set or clear the key of that name.
 .TP
 .B skip_foreign
 \fBforeign_card = skip\fR.
+.TP
+.B fail_closed
+A fault of the module itself is PAM_CRED_INSUFFICIENT: an error in the configuration, a worker that cannot start, crashes or is too slow. Without it these are PAM_AUTHINFO_UNAVAIL.
 .TP
 .BI empty_pin= WORD
 error or fallback: override the key of that name.

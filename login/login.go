@@ -133,6 +133,10 @@ type Authenticator struct {
 	Progress        func(Place)                                      // told where a request is; may be nil
 	Observer        Observer                                         // told what a request finds out; may be nil
 	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
+
+	// Required is called in an authentication as soon as it is known that this user must use a card: from then on a
+	// fault must not leave another way in. It may be nil.
+	Required func()
 }
 
 // caller is the host of an Authenticator that has none: the answer is what the method returns.
@@ -170,8 +174,10 @@ type attempt struct {
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
 
-	persons  *policy.Rules // who must, may or must not use a card
-	required bool          // this user must, or nobody knows yet who it is
+	persons    *policy.Rules // who must, may or must not use a card
+	required   bool          // this user must, or nobody knows yet who it is
+	requiredBy string        // what says so
+	changes    bool          // the request is the change of a PIN
 
 	selection token.Selectors // which slots may be used
 	patient   bool            // each card is waited for, also where one could do

@@ -86,13 +86,16 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 	if d.Err != nil {
 		t.log.Warn("who must use a card could not be looked up", "user", t.req.User, "detail", d.Why, "error", d.Err)
 	} else {
-		t.log.Info("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
+		t.log.Debug("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
 	}
 	switch d.Use {
 	case policy.Forbidden:
 		return refuse(CardForbidden, errors.New(d.Why))
 	case policy.Required:
-		t.conf, t.required = t.conf.WithCard(), true
+		t.conf, t.required, t.requiredBy = t.conf.WithCard(), true, d.Why
+		if t.a.Required != nil && !t.changes {
+			t.a.Required()
+		}
 	case policy.Optional:
 		t.conf = t.conf.WithOrWithoutCard()
 	}
@@ -113,6 +116,16 @@ func (t *attempt) decideUse(ctx context.Context) policy.Decision {
 // ownerFirst reports whether it must be known whose a card is before anybody is asked for its PIN.
 func (t *attempt) ownerFirst() bool {
 	return t.mode() == ModeSkip || t.find() && t.conf.Global.Persons.Forbids()
+}
+
+// modeFor is the mode in which an outcome is answered. With the argument fail_closed a fault of the module itself, of
+// which nobody knows whom it keeps from being asked for his card, leaves no other way in.
+func (t *attempt) modeFor(o Outcome) Mode {
+	isFault := o == ConfigurationInvalid || o == InternalFault || o == DeadlinePassed
+	if isFault && slices.Contains(t.req.Args, config.FailClosed) {
+		return ModeRequired
+	}
+	return t.mode()
 }
 
 // mode is that of the configuration and of the user; before it is read, the strict one.

@@ -79,7 +79,7 @@ func TestWhoMust(t *testing.T) {
 
 	playAnswers(t, []answered{
 		row(good("the right card", "alice"), ClassSuccess),
-		row(refused("no card", "", NoCard, "2422"), ClassInsufficient),
+		row(refused("no card", "", NoCard, "2422").with(func(e *ending) { e.log = `required_by="card_required_groups has \"staff\""` }), ClassInsufficient),
 		row(refused("no service for readers", "no reader", NoCard, "2386"), ClassInsufficient),
 		row(refused("somebody else's card", "bob", ForeignCard, "2358"), ClassInsufficient),
 		row(refused("unknown CA", "stranger", IssuerUnknown, "2354"), ClassInsufficient),
@@ -162,6 +162,28 @@ func TestCardNamesTheUser(t *testing.T) {
 			happens: []happening{hides},
 		}), ClassUnavailable},
 	})
+}
+
+// TestFailClosed: a fault of the module itself ends the stack where the argument asks for it; what is no fault does not.
+func TestFailClosed(t *testing.T) {
+	closed := func(e ending, class Class) answered {
+		e.args = []string{"fail_closed"}
+		return answered{e, class}
+	}
+	playAnswers(t, []answered{
+		closed(refused("an error in the configuration", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "no_such_key = 1;" }), ClassInsufficient),
+		closed(refused("an unknown argument", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "" }), ClassInsufficient).unknown(),
+		closed(refused("no time left", "alice", DeadlinePassed, "2362").happening(hangs("C_GetSlotList")), ClassInsufficient),
+		closed(refused("no card", "", NoCard, ""), ClassUnavailable),
+		closed(ending{name: "must not", card: "bob", user: "bob", want: CardForbidden, global: "card_forbidden_users = bob;"}, ClassUnavailable),
+		{refused("an error in the configuration, without it", "alice", ConfigurationInvalid, "2364").with(func(e *ending) { e.global = "no_such_key = 1;" }), ClassUnavailable},
+	})
+}
+
+// unknown adds an argument that the module does not know.
+func (a answered) unknown() answered {
+	a.args = append(a.args, "no_such_argument")
+	return a
 }
 
 // TestNobodyElseIsAskedFor: without lists no name service is asked, and nobody is told to wait.

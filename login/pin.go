@@ -24,6 +24,7 @@ func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFl
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	t := a.newAttempt(r, conv)
+	t.changes = true
 	refusal := t.changePIN(ctx, flags)
 	t.at(stepAnswer)
 	var answer error

@@ -132,6 +132,9 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	}
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
 	attrs = append(attrs, r.place()...)
+	if t.required {
+		attrs = append(attrs, "required_by", t.requiredBy)
+	}
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)
 }

@@ -23,7 +23,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 	s, refusal := t.authenticate(ctx)
 	t.at(stepAnswer)
 	if refusal != nil {
-		refusal.answerIn(t.mode())
+		refusal.answerIn(t.modeFor(refusal.Outcome))
 		return nil, t.deny(ctx, refusal)
 	}
 

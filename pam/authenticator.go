@@ -19,5 +19,6 @@ func newAuthenticator(log *slog.Logger, level *slog.LevelVar, h *host) authentic
 		Host:     h,
 		Progress: h.notes.at,
 		Ended:    func(e login.Ended) { count(log, e) },
+		Required: h.require,
 	}
 }

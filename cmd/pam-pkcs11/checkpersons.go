@@ -141,6 +141,9 @@ func (p *personCheck) named(key string, people config.People) (users []string) {
 		case account.Name != name:
 			p.add(isMinor, "spelling", key+"_users", fmt.Errorf("%s is the user %s: that name needs no directory to be found", name, account.Name))
 		}
+		if key == "card_forbidden" && !p.isLocal(account.Name) {
+			p.add(isRisk, "lock-out", key+"_users", fmt.Errorf("%s is not in /etc/passwd: where the directory does not answer, nobody gets in by that account", name))
+		}
 		users = append(users, account.Name)
 	}
 	for _, name := range people.Groups {

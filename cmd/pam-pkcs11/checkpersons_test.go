@@ -24,7 +24,7 @@ func madeNames() nameService {
 			"breakglass": {GID: 60, Members: []string{"root", "glass"}},
 			"empty":      {GID: 70},
 		}},
-		isLocal:      func(string) bool { return true },
+		isLocal:      func(name string) bool { return name != "alice" },
 		isLocalGroup: func(name string) bool { return name != "staff" },
 	}
 }
@@ -57,9 +57,10 @@ func TestCheckPersons(t *testing.T) {
 			[]string{"f.conf:2:24: there is no group nosuch", "root needs a card"}},
 		{"a group that cannot be looked up", "card_required_groups = down;", "", []string{"does not answer: whom", "root needs a card"}},
 		{"a group of a directory", "card_required_groups = staff;", "", []string{"staff is not in /etc/group"}},
+		{"a user of a directory", "card_others = required; card_forbidden_users = alice, root;", "", []string{"alice is not in /etc/passwd"}},
 		{"a user who is not there", "card_required_users = nosuch;", "", []string{"f.conf:2:23: there is no user nosuch"}},
 		{"root by name", "card_required_users = root;", "", []string{"root needs a card"}},
-		{"both", "card_required_users = alice; card_forbidden_users = alice;", "", []string{"alice must use a card and must not"}},
+		{"both", "card_required_users = glass; card_forbidden_users = glass;", "", []string{"glass must use a card and must not"}},
 		{"a service", "", "card_others = required;", []string{"f.conf:5:9: service sudo: " + everybody}},
 		{"a service of a file that says it", "card_others = required;", "card_required_users = alice;", []string{everybody}},
 		{"a service about nobody", "", "card_only = true;", nil},

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/safefile"
 	"pam_pkcs11/verify"
 )
@@ -24,6 +25,7 @@ type inspection struct {
 	later    bool             // that block is not the first
 	verifier *verify.Verifier // with the certificates of ca_dir; nil: none are asked for, or they cannot be read
 	silent   bool             // a responder that was asked gave no answer
+	encode   func(any) error  // writes the answer as JSON; nil: it is for a person
 
 	findings []finding
 }
@@ -105,15 +107,55 @@ func (i *inspection) has(w weight) bool {
 	return slices.ContainsFunc(i.findings, func(f finding) bool { return f.weight == w })
 }
 
-// write prints a line for each finding, the heaviest first, and of one weight in the order in which they were found.
+// severities are those of findings, as other tools have them.
+var severities = map[weight]diagnosis.Severity{
+	refusesEvery: diagnosis.Refusal,
+	refusesYet:   diagnosis.Refusal,
+	refusesSome:  diagnosis.Warning,
+	isRisk:       diagnosis.Warning,
+	isChanged:    diagnosis.Note,
+	isMinor:      diagnosis.Note,
+	isOld:        diagnosis.Note,
+}
+
+// checkAnswer is the JSON of config check.
+type checkAnswer struct {
+	File     string         `json:"file"`
+	Fine     bool           `json:"fine"`     // nothing that was looked at refuses every login
+	Findings []checkFinding `json:"findings"` // the heaviest first
+}
+
+// checkFinding is one line.
+type checkFinding struct {
+	Severity diagnosis.Severity `json:"severity"` // "refusal" refuses every login
+	Kind     string             `json:"kind"`     // the word in the brackets
+	Text     string             `json:"text"`     // with file, line and column, where there are
+}
+
+// fine reports whether nothing that was looked at refuses every login.
+func (i *inspection) fine() bool { return !i.has(refusesEvery) && !i.has(refusesYet) && !i.silent }
+
+// write prints a line for each finding, the heaviest first, and of one weight in the order in which they were found; and
+// one that says where all is fine.
 func (i *inspection) write(out io.Writer) error {
 	slices.SortStableFunc(i.findings, func(a, b finding) int { return int(a.weight) - int(b.weight) })
+	if i.encode != nil {
+		answer := checkAnswer{File: i.file, Fine: i.fine(), Findings: []checkFinding{}}
+		for _, f := range i.findings {
+			answer.Findings = append(answer.Findings, checkFinding{severities[f.weight], f.kind, f.text})
+		}
+		return i.encode(answer)
+	}
 	for _, f := range i.findings {
 		if _, err := fmt.Fprintf(out, "%s [%s]\n", f.text, f.kind); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !i.fine() {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", i.file)
+	return err
 }
 
 // warningFindings makes findings of what a login would log as a warning.

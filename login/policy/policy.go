@@ -72,14 +72,18 @@ func (r *Rules) For(ctx context.Context, user string) Decision {
 	return r.timed(ctx, func() Decision { return r.find(user) })
 }
 
-// ForNobody decides where no name is known yet. Somebody may come who must use a card, and the module is asked once: so
-// he must, if anybody must.
+// ForNobody decides where no name is known yet: the card may name anybody. Somebody may come who must use a card, and the
+// module is asked once: so he must, if anybody must.
 func (r *Rules) ForNobody(ctx context.Context) Decision {
+	otherwise := Decision{}
+	if words[r.Persons.Others] == Optional {
+		otherwise = r.others()
+	}
 	switch p := r.Persons; {
 	case p.Requires():
 		return Decision{Use: Required, Why: "no user name was given, and some users must use their card"}
 	case len(p.Forbidden.Groups)+len(p.Optional.Groups) == 0:
-		return Decision{}
+		return otherwise
 	}
 	return r.timed(ctx, func() Decision {
 		for _, list := range r.lists() {
@@ -89,7 +93,7 @@ func (r *Rules) ForNobody(ctx context.Context) Decision {
 				}
 			}
 		}
-		return Decision{}
+		return otherwise
 	})
 }
 

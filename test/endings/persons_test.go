@@ -5,8 +5,10 @@ package endings
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/msteinert/pam/v2"
@@ -14,7 +16,7 @@ import (
 
 // passwordStack goes on to what stands for the password where the module says PAM_AUTHINFO_UNAVAIL, and ends at every
 // other refusal: the line of pam_pkcs11.conf(5) for lists of users and groups.
-const passwordStack = `auth [success=1 authinfo_unavail=ignore ignore=ignore default=die] MODULE
+const passwordStack = `auth [success=1 authinfo_unavail=ignore ignore=ignore default=die] MODULE fail_closed
 auth [success=done default=die] pam_permit.so
 auth required pam_permit.so
 `
@@ -33,6 +35,7 @@ type personRow struct {
 	lists  string
 	groups string // where groups are looked up (nsswitch.conf(5)); "" is in files
 	rhost  string
+	fault  []string
 	in     bool // by what stands for the password
 	said   string
 }
@@ -49,11 +52,14 @@ func TestPersons(t *testing.T) {
 		{name: "must, from another host", user: "alice", card: "alice", lists: "card_required_users = alice;", rhost: "example.org", said: "E Error 2424"},
 		{name: "must, and the system does not know him", user: "alice", lists: "card_forbidden_users = root;", said: "E Error 2422"},
 		{name: "must, since no name is given", lists: "card_required_users = alice;", said: "E Error 2422"},
+		{name: "must, and the library crashes", user: "alice", card: "alice", lists: "card_required_users = alice;", fault: []string{"C_Initialize crash"}, said: "E Error 2390"},
+		{name: "must, and the library calls exit", user: "alice", card: "alice", lists: "card_required_users = alice;", fault: []string{"C_GetSlotList exit 0"}, said: "E Error 2394"},
 		{name: "all others must", user: "nobody", lists: everybody, said: "E Error 2422"},
 
 		{name: "must not, no card", user: "root", lists: everybody, in: true},
 		{name: "must not, a card is there", user: "root", card: "alice", lists: everybody, in: true},
 		{name: "must not, by name", user: "nobody", card: "alice", lists: "card_forbidden_users = nobody; card_only = true;", in: true},
+		{name: "may, and the library crashes", user: "nobody", card: "alice", lists: "card_optional_users = nobody;", fault: []string{"C_Initialize crash"}, in: true, said: "E Error 2390"},
 		{name: "may", user: "nobody", card: "stranger", lists: "card_optional_users = nobody;", in: true},
 
 		{name: "the group is not there", user: "root", card: "stranger", lists: "card_forbidden_groups = no-such-group;", said: "E Error 2354"},
@@ -74,6 +80,7 @@ func (row personRow) play(t *testing.T, w *world) {
 			card:   row.card,
 			user:   row.user,
 			rhost:  row.rhost,
+			fault:  row.fault,
 			global: []string{row.lists},
 		}
 		if row.card == "" {
@@ -105,6 +112,71 @@ func (row personRow) play(t *testing.T, w *world) {
 		}
 		if row.in && strings.Contains(row.lists, "forbidden") {
 			l.untouched(t)
+		}
+	}
+}
+
+// asUser tells the run of this program that belongs to a user which service to ask: directory, service and user.
+const asUser = "PAM_PKCS11_TEST_ENDINGS_AS_USER"
+
+// TestPersonsAsUser: it is the same where the program that asks, and so the worker, runs as the user, as screen lockers
+// do.
+func TestPersonsAsUser(t *testing.T) {
+	if asked := strings.Fields(os.Getenv(asUser)); len(asked) == 3 {
+		tx, err := pam.StartConfDir(asked[1], asked[2], &heard{}, asked[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("answer %d\n", codeOf(tx.Authenticate(0)))
+		if err := tx.End(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a program as another user")
+	}
+
+	w := theWorld(t)
+	for lists, want := range map[string]pam.Error{
+		"card_forbidden_users = nobody;":                             success,
+		"card_forbidden_groups = nogroup; card_others = required;":   success,
+		"card_required_users = nobody; card_forbidden_users = root;": pam.ErrCredInsufficient,
+		"card_forbidden_groups = no-such-group;":                     pam.ErrCredInsufficient,
+	} {
+		l := w.lay(t, ending{card: "bob", user: "nobody", global: []string{lists}, fault: []string{"absent"}}, 0)
+		l.write(t, passwordStack)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestPersonsAsUser$", "-test.v")
+		cmd.Env = append(os.Environ(), asUser+"="+strings.Join([]string{l.services, l.service, "nobody"}, " "))
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		said, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(said), fmt.Sprintf("answer %d\n", want)) {
+			t.Errorf("%s: %v, want %d:\n%s", lists, err, want, said)
+		}
+	}
+}
+
+// TestFailClosed: through libpam, a module that cannot answer is passed over without fail_closed, and not with it.
+func TestFailClosed(t *testing.T) {
+	w := theWorld(t)
+	for argument, in := range map[string]bool{"": true, "fail_closed": false} {
+		for name, e := range map[string]ending{
+			"the configuration": {card: "alice", user: "root", global: []string{"no_such_key = 1;"}},
+			"the library":       {card: "alice", user: "root", fault: []string{"C_Initialize crash"}},
+		} {
+			l := w.lay(t, e, 0)
+			l.write(t, strings.Replace(passwordStack, "fail_closed", argument, 1))
+			tx, err := pam.StartConfDir(l.service, e.user, &heard{}, l.services)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code := codeOf(tx.Authenticate(0)); (code == success) != in || !in && code != pam.ErrCredInsufficient {
+				t.Errorf("%s is broken, with %q: %v (%d)", name, argument, code, code)
+			}
+			if err := tx.End(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
