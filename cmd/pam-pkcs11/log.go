@@ -76,7 +76,7 @@ func (l *logTool) run(cmd *cobra.Command) error {
 		err = o.encode(logins)
 	}
 	for i := 0; i < len(logins) && err == nil && !o.json; i++ {
-		err = o.say("%s", logins[i].line())
+		_, err = fmt.Fprintln(o.out, logins[i].line())
 	}
 	if err != nil {
 		return err
