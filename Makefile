@@ -20,7 +20,7 @@ export GO
 
 STATICCHECK := v0.8.2
 
-# Debian packages, by what they are for. The README says what each is needed for.
+# Debian packages, by what they are for. doc/development.md says what each is needed for.
 # Building, installing and the demo need DEPS_BUILD and nothing else.
 DEPS_BUILD := gcc libc6-dev libpam0g-dev ca-certificates
 DEPS_PKCS11 := softhsm2 opensc-pkcs11
@@ -33,7 +33,7 @@ DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
 # Names of pam_pkcs11's tools that pam-pkcs11 answers to as well.
-OLD_TOOLS := pklogin_finder pkcs11_inspect
+OLD_TOOLS := pklogin_finder pkcs11_inspect pkcs11_listcerts pkcs11_make_hash_link pkcs11_setup
 
 .DEFAULT_GOAL := help
 .PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb test-vm soak soak-login \
@@ -207,10 +207,17 @@ uninstall: ## remove what install put there; the configuration stays
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 
-pot: deps toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
+MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
+
+pot: deps toolchain ## write the templates of the translations anew, merge them into the catalogues, and these into Go
 	$(GO) run ./po/genpot
-	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/*.po; do $(MSGMERGE) "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/tool/*.po; do $(MSGMERGE) "$$f" po/tool/pam-pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs
+
+.PHONY: picture
+picture: toolchain ## draw doc/login.svg, the way of a login, anew
+	$(GO) run ./doc/picture
 
 clean: ## remove build/
 	rm -rf $(BUILD)

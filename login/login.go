@@ -162,6 +162,8 @@ type attempt struct {
 	module   token.Module // nil before it is loaded
 
 	selection token.Selectors // which slots may be used
+	patient   bool            // each card is waited for, also where one could do
+	pending   bool            // some cards have not answered when the slots were looked at last
 
 	progress  progress   // for Progress
 	observing sync.Mutex // for Observer

@@ -76,6 +76,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 	if err := t.selectCards(); err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
+	t.patient = true
 	all, slots, r := t.look(ctx, m)
 	if r != nil {
 		return nil, asChange(r)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/token"
 )
 
 // Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's?
@@ -75,6 +76,7 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	}
 
 	t.discreet = t.isDiscreet(ctx, remote)
+	t.patient = t.readsAll()
 	t.at(stepCard)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
@@ -84,6 +86,57 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
 	t.at(stepRead)
+	if t.pending {
+		if granted, r, used := t.tryReady(ctx, ahead, module, remote, slots); used {
+			return granted, r
+		}
+		if slots, r = t.waitForAll(ctx, module); r != nil {
+			return nil, r
+		}
+	}
+	return t.tryAll(ctx, ahead, module, remote, slots)
+}
+
+// tryReady goes on with the cards that have answered, while others have not. used reports that the
+// login has ended with them; else nobody was asked for anything.
+//
+// It is waited for what the assessment says, as always where there are several cards: it may be that
+// the one that is late is the user's only good one.
+func (t *attempt) tryReady(
+	ctx context.Context, ahead *prepared, m token.Module, remote *remoteAnswer, slots []token.Slot,
+) (granted *success, r *Refusal, used bool) {
+	cards, r := t.openCards(ctx, m, slots)
+	if r != nil {
+		return nil, nil, false // said of all cards, if it still holds then
+	}
+	defer closeCards(cards)
+	if r := remote.refusal(ctx); r != nil {
+		return nil, r, true
+	}
+
+	s := t.assess(ctx, ahead, cards)
+	defer s.end()
+	if r := t.settle(ctx, s, cards); r != nil {
+		return nil, r, true
+	}
+	var queue []*card
+	for _, c := range cards {
+		if !c.hidden && t.assessed(s, c) == nil && t.mayAsk(c.token) == nil {
+			queue = append(queue, c)
+		}
+	}
+	if len(queue) == 0 {
+		t.log.Info("no card that has answered can be used for this login, waiting for the others")
+		return nil, nil, false
+	}
+	granted, r = t.useCards(ctx, s, queue, true)
+	return granted, r, true
+}
+
+// tryAll opens all cards, and goes on with those that can be read.
+func (t *attempt) tryAll(
+	ctx context.Context, ahead *prepared, module token.Module, remote *remoteAnswer, slots []token.Slot,
+) (*success, *Refusal) {
 	cards, r := t.openCards(ctx, module, slots)
 	if r != nil {
 		return nil, r
@@ -113,9 +166,15 @@ func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) 
 		return nil, r
 	}
 
+	return t.useCards(ctx, s, queue, len(cards) > 1)
+}
+
+// useCards asks for the PIN of each card in the queue, until one logs the user in. named: there are
+// others, so that the prompt says which it is.
+func (t *attempt) useCards(ctx context.Context, s *assessment, queue []*card, named bool) (*success, *Refusal) {
 	var first *Refusal
 	for _, c := range queue {
-		granted, r := t.useCard(ctx, s, c, len(queue) > 1 || len(cards) > 1)
+		granted, r := t.useCard(ctx, s, c, named)
 		if r == nil {
 			return granted, nil
 		}

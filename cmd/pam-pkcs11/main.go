@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -17,7 +20,11 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
 // with the subcommand that does its work.
 var oldNames = map[string][]string{
-	"pklogin_finder": {"pklogin_finder"}, "pkcs11_inspect": {"pkcs11_inspect"},
+	"pklogin_finder":        {"pklogin_finder"},
+	"pkcs11_inspect":        {"pkcs11_inspect"},
+	"pkcs11_listcerts":      {"pkcs11_listcerts"},
+	"pkcs11_make_hash_link": {"pkcs11_make_hash_link"},
+	"pkcs11_setup":          {"pkcs11_setup"},
 }
 
 // run is the program: args as in os.Args, the answer is the exit code.
@@ -50,6 +57,17 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newExplain(), newLog(), newMap(), newPIN(), newLoginFinder(), newInspect(), newList(), newProbe(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newExplain(), newList(), newLog(), newMap(), newPIN(), newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
+		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newProbe(), newVersion())
+	translateHelp(root, userCatalogue())
 	return root
+}
+
+// translateHelp puts the short texts of commands and flags into the user's language.
+func translateHelp(cmd *cobra.Command, c message.Catalogue) {
+	cmd.Short = c.Get(cmd.Short)
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = c.Get(f.Usage) })
+	for _, sub := range cmd.Commands() {
+		translateHelp(sub, c)
+	}
 }

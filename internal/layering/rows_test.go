@@ -10,9 +10,11 @@ type row struct {
 // room is still to be built (later).
 var rows = map[string]row{
 	"po":                          {},
+	"po/tool":                     {ours: "po"},
 	"po/gencatalogs":              {ours: "po", third: "github.com/leonelquinteros/gotext"},
 	"po/genpot":                   {},
 	"packaging":                   {},
+	"doc/picture":                 {},
 	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/iso7816":            {},
 	"internal/secret":             {third: "golang.org/x/sys"},
@@ -21,6 +23,7 @@ var rows = map[string]row{
 	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
 	"internal/cli":                {},
 	"internal/message":            {},
+	"internal/namehash":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/diagnosis":          {ours: "internal/message"},
 	"internal/audit":              {ours: "internal/logs"},
 	"internal/causes":             {ours: "internal/message"},
@@ -155,7 +158,7 @@ var rows = map[string]row{
 		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/usbtest internal/iso7816 internal/simcard internal/simcard/container internal/simcard/models",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
-	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
+	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
