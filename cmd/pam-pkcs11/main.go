@@ -61,8 +61,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newLog(), newMap(), newPIN(), newReport(), newLoginFinder(),
-		newInspect(), newListCerts(), newHashLinks(), newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newReport(),
+		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(), newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newProbe(), newVersion())
 	translateHelp(root, userCatalogue())
 	return root
 }

@@ -63,7 +63,11 @@ var rows = map[string]row{
 	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
 	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
-	"pkcs11/find":          {ours: "pkcs11 token"},
+	// What the machine has of readers, cards and certificates, for tools.
+	"inventory": {
+		ours: "config internal/causes internal/certinfo internal/diagnosis internal/message login mapper/enrolled piv pkcs11/find token",
+	},
+	"pkcs11/find": {ours: "pkcs11 token"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
