@@ -50,6 +50,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newUndo(), newVersion())
 	return root
 }

@@ -101,8 +101,12 @@ var rows = map[string]row{
 	"mapper/internal/posix":      {},
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
-	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
-	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"login/cards":             {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
+	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
+	"setup/internal/pamlogin":   {ours: "internal/secret"},
+	"setup/internal/linediff": {},
+	"setup":                   {},
+	"pam":                     {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
