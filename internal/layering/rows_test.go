@@ -103,7 +103,7 @@ var rows = map[string]row{
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards":             {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
-	"setup/internal/pamlogin":   {ours: "internal/secret"},
+	"setup/internal/pamlogin": {ours: "internal/secret"},
 	"setup/internal/linediff": {},
 	"setup":                   {},
 	"pam":                     {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
