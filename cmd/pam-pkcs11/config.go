@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -9,6 +8,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/confcheck"
 )
 
 func newConfig() *cobra.Command {
@@ -37,7 +37,7 @@ func newConfig() *cobra.Command {
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(cmd.OutOrStdout(), &inspection{file: file, online: online, old: old})
+			return checkConfig(cmd.OutOrStdout(), confcheck.Options{File: file, Online: online, Old: old})
 		},
 	}
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
@@ -46,86 +46,26 @@ func newConfig() *cobra.Command {
 	return command
 }
 
-// fileChecks look at what a file without errors points to, in this order, for each block in use. Each adds its
-// findings; an error is a fault of the program itself.
-var fileChecks = []func(*inspection) error{
-	checkLibrary,
-	checkDaemon,
-	checkTokenURI,
-	checkAuthorities,
-	checkLists,
-	checkMappers,
-	checkMapfileLines,
-	checkResponders,
-}
-
-// checkBlocks goes through the checks for each block in use.
-func (i *inspection) checkBlocks() error {
-	whole := i.conf
-	for n := range whole.Modules {
-		i.conf, i.later, i.verifier = whole.Block(n), n > 0, nil
-		for _, check := range fileChecks {
-			if err := check(i); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // checkConfig prints all findings, the heaviest first.
-func checkConfig(out io.Writer, i *inspection) error {
-	report, err := config.Check(i.file)
+func checkConfig(out io.Writer, o confcheck.Options) error {
+	r, err := confcheck.Look(o)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
-	i.addReport(report)
-
-	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
-	i.conf, err = config.Load(&config.Arguments{ConfigFile: i.file})
-	switch {
-	case err != nil && len(report.Errors) == 0:
-		i.refuses(err)
-	case err == nil:
-		if err := i.checkBlocks(); err != nil {
+	for _, f := range r.Findings {
+		if _, err := fmt.Fprintf(out, "%s [%s]\n", f.Text, f.Kind); err != nil {
 			return err
 		}
 	}
 
-	if err := i.write(out); err != nil {
-		return err
-	}
 	switch {
-	case i.has(refusesEvery):
+	case r.Has(confcheck.RefusesEvery):
 		return &cli.Error{Code: cli.Config}
-	case i.silent:
+	case r.Silent:
 		return &cli.Error{Code: cli.Failure}
-	case i.has(refusesYet):
+	case r.Has(confcheck.RefusesYet):
 		return nil // not a fault of the file, and not fine
 	}
-	_, err = fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", i.file)
+	_, err = fmt.Fprintf(out, "fine: %s: nothing that was looked at refuses every login\n", o.File)
 	return err
-}
-
-// addReport takes what is told of the text of the file.
-func (i *inspection) addReport(report *config.CheckReport) {
-	for _, e := range report.Errors {
-		i.refuses(e)
-	}
-	for _, n := range report.Notes {
-		weight := noteWeights[n.Kind]
-		if weight == isOld && !i.old {
-			continue
-		}
-		i.add(weight, n.Kind.String(), n.String())
-	}
-}
-
-// placed is an error with the name of the file in front.
-func (i *inspection) placed(err error) string {
-	var e *config.Error
-	if errors.As(err, &e) {
-		return err.Error()
-	}
-	return i.file + ": " + err.Error()
 }

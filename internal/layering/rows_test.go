@@ -9,16 +9,20 @@ type row struct {
 // rows is the import table. A package without a row is an error, and so is a row without a package, unless its
 // room is still to be built (later).
 var rows = map[string]row{
-	"po":                          {},
-	"po/gencatalogs":              {ours: "po", third: "github.com/leonelquinteros/gotext"},
-	"po/genpot":                   {},
-	"packaging":                   {},
-	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
-	"internal/iso7816":            {},
-	"internal/secret":             {third: "golang.org/x/sys"},
-	"internal/safefile":           {third: "golang.org/x/sys"},
-	"internal/accounts":           {third: "github.com/godbus/dbus/v5"},
-	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
+	"po":                {},
+	"po/gencatalogs":    {ours: "po", third: "github.com/leonelquinteros/gotext"},
+	"po/genpot":         {},
+	"packaging":         {},
+	"internal/certinfo": {third: "golang.org/x/crypto/cryptobyte"},
+	"internal/iso7816":  {},
+	"internal/secret":   {third: "golang.org/x/sys"},
+	"internal/safefile": {third: "golang.org/x/sys"},
+	"internal/accounts": {third: "github.com/godbus/dbus/v5"},
+	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
+	"internal/probe":    {ours: "config login login/cards pkcs11 token", third: "golang.org/x/sys"},
+	"internal/confcheck": {
+		ours: "config internal/certinfo internal/fetch internal/safefile login login/cards mapper pkcs11 token verify",
+	},
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
@@ -101,12 +105,24 @@ var rows = map[string]row{
 	"mapper/internal/posix":      {},
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
-	"login/cards":             {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
+	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
+	"doctor": {
+		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
+			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+
+	// What brings smart-card login onto a machine, and takes it back.
+	"setup": {
+		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
+			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/internal/linediff " +
+			"setup/internal/pamlogin setup/undo token",
+		third: "golang.org/x/sys",
+	},
 	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
 	"setup/internal/pamlogin": {ours: "internal/secret"},
 	"setup/internal/linediff": {},
-	"setup":                   {},
-	"pam":                     {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},

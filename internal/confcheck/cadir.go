@@ -1,4 +1,4 @@
-package main
+package confcheck
 
 import (
 	"errors"
@@ -31,30 +31,30 @@ func checkAuthorities(i *inspection) error {
 
 	v, err := verify.New(options)
 	if err != nil {
-		i.fault(refusesEvery, i.verifierFault(err))
+		i.fault(RefusesEvery, i.verifierFault(err))
 		return nil
 	}
 	i.verifier = v
 
 	for _, p := range v.Problems() {
-		i.add(refusesSome, "ca_dir", p.Path+": "+p.Text)
+		i.add(RefusesSome, KindCADir, p.Path+": "+p.Text)
 	}
 	for _, f := range v.DateFindings(soon) {
-		i.add(refusesSome, "ca_dir", f.Path+": "+f.Text)
+		i.add(RefusesSome, KindCADir, f.Path+": "+f.Text)
 	}
 	for _, f := range v.Findings() {
 		note := config.Note{File: f.Path, Text: f.Text, Restore: f.Restore}
-		i.add(isChanged, "ca_dir", note.String())
+		i.add(Changed, KindCADir, note.String())
 	}
 
 	why := noAnchor(v.Anchors())
 	switch {
 	case why != nil && len(v.Certificates()) == 0 && len(v.Problems()) == 0:
-		weight, who := refusesYet, "every login"
+		weight, who := RefusesYet, "every login"
 		if i.later {
-			weight, who = refusesSome, "every login with a card of this block"
+			weight, who = RefusesSome, "every login with a card of this block"
 		}
-		i.add(weight, "empty", i.caDirFault(errors.New("it is empty: "+who+" is refused until there is the certificate of an authority in it")).Error())
+		i.add(weight, KindEmpty, i.caDirFault(errors.New("it is empty: "+who+" is refused until there is the certificate of an authority in it")).Error())
 	case why != nil:
 		i.refuses(i.caDirFault(why))
 	}

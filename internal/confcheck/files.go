@@ -1,4 +1,4 @@
-package main
+package confcheck
 
 import (
 	"context"
@@ -31,16 +31,16 @@ func checkLibrary(i *inspection) error {
 	resolved, err := pkcs11.LibraryFile(path, i.conf.Global.StrictPermissions)
 	if err == nil {
 		i.reports(resolved.Reports)
-		err = checkELF(resolved.Path)
+		err = CheckELF(resolved.Path)
 	}
 	if err != nil {
-		i.fault(refusesEvery, i.conf.Fault("module", fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
+		i.fault(RefusesEvery, i.conf.Fault("module", fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
 	}
 	return nil
 }
 
-// checkELF compares a shared object with this program, which runs on the same machine.
-func checkELF(path string) error {
+// CheckELF compares a shared object with this program, which runs on the same machine.
+func CheckELF(path string) error {
 	self, err := elf.Open("/proc/self/exe")
 	if err != nil {
 		return nil // nothing to compare with
@@ -70,7 +70,7 @@ func checkDaemon(i *inspection) error {
 		access = "bundled"
 	}
 	if access == "bundled" {
-		i.add(isMinor, "readers", i.conf.Fault("card_access", errors.New("screen lockers that run as the user (swaylock, i3lock, "+
+		i.add(Minor, KindReaders, i.conf.Fault("card_access", errors.New("screen lockers that run as the user (swaylock, i3lock, "+
 			"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
 	}
 	return nil
@@ -112,9 +112,9 @@ func checkMappers(i *inspection) error {
 		}
 	}
 
-	heavy := refusesSome
+	heavy := RefusesSome
 	if useful == 0 {
-		heavy = refusesEvery
+		heavy = RefusesEvery
 	}
 	for _, e := range faults {
 		i.fault(heavy, e)
@@ -140,10 +140,10 @@ func checkMapfileLines(i *inspection) error {
 	}
 	for _, fault := range mapper.CheckMapfiles(ctx, i.conf.Mappers, options) {
 		if fault.Note {
-			i.add(isMinor, config.NoteTolerated.String(), fault.String())
+			i.add(Minor, config.NoteTolerated.String(), fault.String())
 			continue
 		}
-		i.add(refusesSome, "mapfile", fault.String())
+		i.add(RefusesSome, KindMapfile, fault.String())
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (i *inspection) checkIssuers(options mapper.Options) error {
 		return nil // told already
 	}
 	for _, note := range chain.BoundByName() {
-		i.add(isRisk, "issuer", i.file+": "+note)
+		i.add(Risk, KindIssuer, i.File+": "+note)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func checkLists(i *inspection) error {
 			err = openable(path, i.conf.Global.StrictPermissions)
 		}
 		if err != nil {
-			i.fault(refusesSome, i.conf.Fault("crl_url", fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
+			i.fault(RefusesSome, i.conf.Fault("crl_url", fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
 		}
 	}
 	if m.Policy.CRL == "online" {
@@ -193,9 +193,9 @@ func checkLists(i *inspection) error {
 	}
 	switch {
 	case m.Policy.CRL == "auto" || m.SoftRevocation || m.Policy.OCSP || !i.listsMatter():
-		i.fault(refusesSome, problem)
+		i.fault(RefusesSome, problem)
 	default:
-		i.fault(refusesEvery, problem)
+		i.fault(RefusesEvery, problem)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package confcheck
 
 import (
 	"context"
@@ -12,15 +12,15 @@ func checkResponders(i *inspection) error {
 		return nil
 	}
 	if i.verifier == nil {
-		i.add(refusesSome, "ocsp", i.file+": OCSP responders were not looked at")
+		i.add(RefusesSome, KindOCSP, i.File+": OCSP responders were not looked at")
 		return nil
 	}
 
 	for _, c := range i.verifier.WithoutResponder() {
-		i.add(refusesSome, "ocsp", fmt.Sprintf("%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on",
+		i.add(RefusesSome, KindOCSP, fmt.Sprintf("%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on",
 			i.conf.Module.CADir, c.Subject.RFC4514()))
 	}
-	if i.online {
+	if i.Online {
 		i.askResponders()
 	}
 	return nil
@@ -32,14 +32,14 @@ func (i *inspection) askResponders() {
 
 	asked := i.verifier.AskResponders(ctx)
 	for _, r := range asked {
-		weight, said := isMinor, "answers"
+		weight, said := Minor, "answers"
 		if r.Err != nil {
-			weight, said = refusesSome, "gives no answer that can be believed: "+r.Err.Error()
-			i.silent = true
+			weight, said = RefusesSome, "gives no answer that can be believed: "+r.Err.Error()
+			i.Silent = true
 		}
-		i.add(weight, "ocsp", fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL, r.Cert.Subject.RFC4514(), said))
+		i.add(weight, KindOCSP, fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL, r.Cert.Subject.RFC4514(), said))
 	}
 	if len(asked) == 0 {
-		i.add(isMinor, "ocsp", i.conf.Module.CADir+": no OCSP responder is known before a card is there")
+		i.add(Minor, KindOCSP, i.conf.Module.CADir+": no OCSP responder is known before a card is there")
 	}
 }
