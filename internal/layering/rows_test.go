@@ -26,6 +26,7 @@ var rows = map[string]row{
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
