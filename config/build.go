@@ -33,6 +33,7 @@ func build(file string, root *scconf.Block, args *Arguments, errs *finding.Error
 	b.buildMappers(main)
 	b.fillLDAPServers()
 	b.refuseLooserBlocks()
+	b.checkEnrolled()
 	return b
 }
 
@@ -90,7 +91,8 @@ func (b *builder) buildGlobal() Global {
 		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
-		VerifyTimeout:                  v.Duration("verify_timeout"),
+		EnrolledFile:                   v.String("enrolled_file"), EnrolledExpiry: v.String("enrolled_expiry"), EnrolledRoot: v.Bool("enrolled_root"),
+		VerifyTimeout: v.Duration("verify_timeout"),
 	}
 }
 

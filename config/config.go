@@ -72,6 +72,9 @@ type Global struct {
 	UnverifiedNames                bool
 	AllowUnknownUser               bool
 	DirectoryMayNameSystemAccounts bool
+	EnrolledFile                   string // absolute path
+	EnrolledExpiry                 string // "warn" or "refuse"
+	EnrolledRoot                   bool
 	VerifyTimeout                  time.Duration // 1 to 300 s
 }
 

@@ -88,7 +88,7 @@ func manual() []byte {
 		manualTable(&out, "mapper "+schema.MapperTables[i].Type, &schema.MapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &schema.Rule, nil)
-	out.WriteString(blocksManual + directoryManual + certmapManual + authoritiesManual + manualTail)
+	out.WriteString(blocksManual + directoryManual + certmapManual + authoritiesManual + enrolledManual + manualTail)
 	return out.Bytes()
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/token"
@@ -275,12 +276,30 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	if !w.asked {
+	if !w.asked || c.result.Alone { // whoever was asked before may have been asked about another standing
 		if w.mapped, w.refusal = t.mapObject(ctx, k, Checked(o.Cert, c.result)); w.refusal != nil {
 			return candidate{}, w.refusal
 		}
 	}
-	return candidate{object: o, checked: c.result, mapped: w.mapped}, nil
+	found := candidate{object: o, checked: c.result, mapped: w.mapped}
+	if r := t.mayStandAlone(k.conf, found); r != nil {
+		return candidate{}, r
+	}
+	return found, nil
+}
+
+// mayStandAlone holds once more what lets a certificate in that no authority vouches for: its key is enrolled, and the
+// card must prove it. The configuration and the mappers see to both before.
+func (t *attempt) mayStandAlone(conf *config.Config, found candidate) *Refusal {
+	switch {
+	case !found.checked.Alone:
+		return nil
+	case !conf.Module.Policy.Signature:
+		return refuse(ConfigurationInvalid, errors.New("an enrolled key does not count without its proof (cert_policy = no_signature)"))
+	case found.mapped.Origin != mapper.OriginEnrolled:
+		return refuse(InternalFault, errors.New("a certificate without an authority was mapped by another mapper than enrolled"))
+	}
+	return nil
 }
 
 // mapObject asks the mappers whose certificate it is, or whether it is the user's.

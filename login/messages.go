@@ -86,6 +86,7 @@ const (
 	MsgVerifying          = "Checking the certificate"
 	MsgSigning            = "Checking that the card holds the private key"
 	MsgExpiresSoon        = "Warning: the certificate expires on %s"
+	MsgExpiredOn          = "Warning: the certificate expired on %s; have it renewed"
 	MsgDefaultPIN         = "Warning: this smart card still has its maker's PIN, which everybody knows; change it with passwd, or with: pam-pkcs11 pin change"
 	MsgCancelled          = "Smart card authentication cancelled"
 	MsgChooseHeader       = "Several certificates can be used:"

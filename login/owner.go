@@ -40,7 +40,7 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 		}
 
 		all[i].asked = true
-		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
+		result, err := k.asOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
 			all[i].refusal, all[i].checked = verifyRefusal(k.conf, o.Cert, err, ctx.Err() != nil), true
 			continue

@@ -161,9 +161,17 @@ func (t *attempt) warnDefault(ctx context.Context, c *card) {
 	t.info(ctx, MsgDefaultPIN)
 }
 
-// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon.
+// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon. Of one that has
+// run out and is let pass, because its key is enrolled, the administrator is told, too.
 func (t *attempt) warnExpiry(ctx context.Context, chosen candidate) {
-	if chosen.checked != nil && chosen.checked.ExpiresSoon {
-		t.info(ctx, MsgExpiresSoon, chosen.object.Cert.NotAfter.Format("2006-01-02"))
+	day := chosen.object.Cert.NotAfter.Format("2006-01-02")
+	switch {
+	case chosen.checked == nil:
+	case chosen.checked.Expired:
+		t.log.Warn("the certificate of an enrolled key has run out, which enrolled_expiry = warn lets pass",
+			"user", t.req.User, "subject", subjectOf(chosen.object), "ended", day)
+		t.info(ctx, MsgExpiredOn, day)
+	case chosen.checked.ExpiresSoon:
+		t.info(ctx, MsgExpiresSoon, day)
 	}
 }

@@ -204,6 +204,8 @@ var catalogue0 = [...]string{ // it
 	"Attenzione: restano %d tentativi prima che il PIN venga bloccato",
 	"Warning: only a few tries are left before the PIN is locked",
 	"Attenzione: restano pochi tentativi prima che il PIN venga bloccato",
+	"Warning: the certificate expired on %s; have it renewed",
+	"Attenzione: il certificato è scaduto il %s; farlo rinnovare",
 	"Warning: the certificate expires on %s",
 	"Attenzione: il certificato scade il %s",
 	"Warning: this is the last try; another wrong PIN locks the card",

@@ -49,6 +49,8 @@ func checkAuthorities(i *inspection) error {
 
 	why := noAnchor(v.Anchors())
 	switch {
+	case why != nil && i.enrols():
+		i.add(Minor, "enrolled", i.caDirFault(fmt.Errorf("only cards whose keys are enrolled can log in: %w", why)).Error())
 	case why != nil && len(v.Certificates()) == 0 && len(v.Problems()) == 0:
 		weight, who := RefusesYet, "every login"
 		if i.later {

@@ -111,6 +111,7 @@ var fileChecks = []func(*inspection) error{
 	checkLists,
 	checkMappers,
 	checkMapfileLines,
+	checkEnrolled,
 	checkResponders,
 }
 

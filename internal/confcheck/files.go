@@ -94,6 +94,8 @@ func checkMappers(i *inspection) error {
 		StrictPermissions: i.conf.Global.StrictPermissions,
 		Authorities:       i.authorities(),
 		PartialChain:      i.conf.Module.Chain.Partial,
+		EnrolledFile:      i.conf.Global.EnrolledFile,
+		EnrolledRoot:      i.conf.Global.EnrolledRoot,
 		Logger:            slog.New(warningFindings{inspection: i}),
 	}
 	verified := i.conf.Module.Policy.CA || i.conf.Global.UnverifiedNames

@@ -21,7 +21,7 @@ var rows = map[string]row{
 	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
 	"internal/probe":    {ours: "config login login/cards pkcs11 token", third: "golang.org/x/sys"},
 	"internal/confcheck": {
-		ours: "config internal/certinfo internal/fetch internal/safefile login login/cards mapper pkcs11 token verify",
+		ours: "config internal/accounts internal/certinfo internal/fetch internal/safefile login login/cards mapper mapper/enrolled pkcs11 token verify",
 	},
 	"internal/cli":                {},
 	"internal/message":            {},
@@ -76,10 +76,11 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/enrolled mapper/internal/certmap " +
 			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
 			"mapper/internal/mapping",
 	},
+	"mapper/enrolled":                 {ours: "internal/certinfo internal/safefile", third: "golang.org/x/sys"},
 	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
 	"mapper/internal/certmap": {
 		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
