@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/login"
 	"pam_pkcs11/login/cards"
+	"pam_pkcs11/pcsc/access"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/token"
 )
@@ -19,6 +21,7 @@ import (
 const (
 	jobLibrary = "library"
 	jobCards   = "cards"
+	jobDaemon  = "daemon"
 )
 
 // Answer is what a child found.
@@ -45,6 +48,7 @@ const (
 	KindNotStarted Kind = "not started" // the library is there, and C_Initialize fails
 	KindForeign    Kind = "foreign"     // the card is none of the module's
 	KindConfig     Kind = "config"      // the configuration
+	KindRefused    Kind = "refused"     // the daemon does not want this user
 )
 
 // Slot is a place for a card.
@@ -67,6 +71,8 @@ type Card struct {
 	PIN          token.PIN
 	Certificates []Certificate `json:",omitempty"`
 	Failure      *Failure      `json:",omitempty"` // why its certificates could not be read, or not all
+
+	NoPUK string // why its PIN cannot be unblocked here; "" where it can
 }
 
 // Certificate is one that a card shows.
@@ -102,6 +108,8 @@ func do(job, argument string, variables []string) (*Answer, error) {
 		return lookAtLibrary(argument, variables)
 	case jobCards:
 		return lookAtCards(argument)
+	case jobDaemon:
+		return lookAtDaemon(argument)
 	}
 	return nil, fmt.Errorf("%q is no job", job)
 }
@@ -162,6 +170,20 @@ func lookAtCards(file string) (*Answer, error) {
 	return a, nil
 }
 
+// lookAtDaemon connects to a daemon for readers.
+func lookAtDaemon(socket string) (*Answer, error) {
+	_, _, err := access.Find(context.Background(), access.Options{Mode: access.System, Sockets: []string{socket}})
+	if err == nil {
+		return &Answer{}, nil
+	}
+	f := failure(err)
+	var e *access.Error
+	if errors.As(err, &e) && slices.Contains([]access.Reason{access.Denied, access.Closed, access.Refused}, e.Reason) {
+		f.Kind = KindRefused
+	}
+	return &Answer{Failure: f}, nil
+}
+
 // slotOf describes a slot.
 func slotOf(s *token.Slot, judge func(*token.Slot) (token.Fit, string)) Slot {
 	described := Slot{Index: s.Index, Block: s.Block, Present: s.TokenPresent}
@@ -204,6 +226,23 @@ func readCard(ctx context.Context, module token.Module, slot token.Slot, card *C
 		card.Certificates = append(card.Certificates, c)
 	}
 	card.PIN = session.Info().PIN
+	card.NoPUK = noPUK(ctx, session)
+}
+
+// noPUK is why a PIN cannot be unblocked; "" where it can.
+func noPUK(ctx context.Context, s token.Session) string {
+	teller, ok := s.(token.PUKTeller)
+	if !ok {
+		return "the card does not tell"
+	}
+	puk, err := teller.PUK(ctx)
+	switch {
+	case err != nil:
+		return err.Error()
+	case puk.Tries.Level == token.Locked:
+		return "its PUK is locked too"
+	}
+	return ""
 }
 
 // failure is an error for the other side.

@@ -14,7 +14,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -61,12 +63,23 @@ func (e *Ended) Error() string {
 // Library loads a PKCS#11 library, with variables (NAME=value) for it, and lists its slots. An error is an *Ended, or
 // says why there is no child.
 func Library(ctx context.Context, path string, variables []string) (*Answer, error) {
-	return run(ctx, jobLibrary, path, variables...)
+	return run(ctx, nobodyElse, jobLibrary, path, variables...)
 }
 
 // Cards opens what a configuration names as a login does, and reads what its cards show without a PIN. It starts the
 // bundled daemon for readers where a login would. The error is as that of Library.
-func Cards(ctx context.Context, file string) (*Answer, error) { return run(ctx, jobCards, file) }
+func Cards(ctx context.Context, file string) (*Answer, error) {
+	return run(ctx, nobodyElse, jobCards, file)
+}
+
+// Daemon connects to a daemon for readers as another user, which only root can. Answer.Failure says why that user is
+// not let in, with KindRefused, or why nobody is. The error is as that of Library.
+func Daemon(ctx context.Context, socket string, uid int) (*Answer, error) {
+	return run(ctx, uid, jobDaemon, socket)
+}
+
+// nobodyElse has the child run as the user who asks.
+const nobodyElse = -1
 
 // environment is that of the PAM module's worker (pam/host/spawn.c).
 func environment() []string {
@@ -78,7 +91,7 @@ func environment() []string {
 }
 
 // run has a child do a job.
-func run(ctx context.Context, job, argument string, variables ...string) (*Answer, error) {
+func run(ctx context.Context, uid int, job, argument string, variables ...string) (*Answer, error) {
 	// The kernel kills the child when the thread that made it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -96,6 +109,9 @@ func run(ctx context.Context, job, argument string, variables ...string) (*Answe
 	child.Stderr = words
 	child.ExtraFiles = []*os.File{out}
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	if uid != nobodyElse {
+		child.SysProcAttr.Credential = credential(uid)
+	}
 	child.Cancel = func() error { return unix.Kill(-child.Process.Pid, unix.SIGKILL) }
 	child.WaitDelay = killTime
 	if err := child.Start(); err != nil {
@@ -116,6 +132,28 @@ func run(ctx context.Context, job, argument string, variables ...string) (*Answe
 	case <-time.After(killTime):
 	}
 	return decode(ctx, data, failed, child.ProcessState, words)
+}
+
+// nogroup is the group of a user whose own is not known.
+const nogroup = 65534
+
+// credential is that of a user with his groups. One who is not known has none.
+func credential(uid int) *syscall.Credential {
+	c := &syscall.Credential{Uid: uint32(uid), Gid: nogroup}
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return c
+	}
+	if gid, err := strconv.ParseUint(u.Gid, 10, 32); err == nil {
+		c.Gid = uint32(gid)
+	}
+	ids, _ := u.GroupIds()
+	for _, id := range ids {
+		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
+			c.Groups = append(c.Groups, uint32(gid))
+		}
+	}
+	return c
 }
 
 // decode is what a child has answered.
