@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/setup"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -22,6 +23,9 @@ var oldNames = map[string][]string{
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if code, ok := setup.Child(args); ok {
+		return code
+	}
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
@@ -50,6 +54,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newUndo(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newSetup(), newUndo(), newVersion())
 	return root
 }

@@ -7,6 +7,7 @@ package pamlogin
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <security/pam_appl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,12 +19,22 @@ package pamlogin
 #define MAX_ANSWER 511
 #define MAX_TEXT 4000
 
+// ready reports whether a transfer that did not go through is to be tried again. The socket may not
+// block: its other holder is a Go program.
+static int ready(int fd, short events)
+{
+	if (errno == EINTR)
+		return 1;
+	struct pollfd p = {.fd = fd, .events = events};
+	return (errno == EAGAIN || errno == EWOULDBLOCK) && (poll(&p, 1, -1) > 0 || errno == EINTR);
+}
+
 static int put_all(int fd, const void *data, size_t n)
 {
 	const char *p = data;
 	while (n > 0) {
 		ssize_t written = write(fd, p, n);
-		if (written < 0 && errno == EINTR)
+		if (written < 0 && ready(fd, POLLOUT))
 			continue;
 		if (written <= 0)
 			return -1;
@@ -38,7 +49,7 @@ static int get_all(int fd, void *data, size_t n)
 	char *p = data;
 	while (n > 0) {
 		ssize_t got = read(fd, p, n);
-		if (got < 0 && errno == EINTR)
+		if (got < 0 && ready(fd, POLLIN))
 			continue;
 		if (got <= 0)
 			return -1;
@@ -149,15 +160,13 @@ static int run_login(int fd, const char *service, const char *user, int whole)
 {
 	struct libpam pam;
 	if (load(&pam)) {
-		put_frame(fd, 'F', "libpam.so.0 cannot be loaded");
-		return 1;
+		return put_frame(fd, 'F', "libpam.so.0 cannot be loaded") ? 1 : 0;
 	}
 	struct pam_conv conversation = {converse, &fd};
 	pam_handle_t *handle = NULL;
 	int code = pam.start(service, user, &conversation, &handle);
 	if (code != PAM_SUCCESS || !handle) {
-		put_frame(fd, 'F', "libpam does not start for this service");
-		return 1;
+		return put_frame(fd, 'F', "libpam does not start for this service") ? 1 : 0;
 	}
 
 	int auth = -1, account = -1;

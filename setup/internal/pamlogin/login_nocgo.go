@@ -3,14 +3,15 @@
 package pamlogin
 
 import (
-	"encoding/binary"
+	"errors"
 	"os"
 )
 
 // Child says that a program without cgo cannot reach libpam.
 func Child(fd int, _, _ string, _ Phase) int {
 	const text = "this program was built without cgo and cannot reach libpam"
-	frame := binary.BigEndian.AppendUint32([]byte{frameFailed}, uint32(len(text)))
-	_, _ = os.NewFile(uintptr(fd), "socket").Write(append(frame, text...))
-	return 1
+	if Fail(os.NewFile(uintptr(fd), "socket"), errors.New(text)) != nil {
+		return 1
+	}
+	return 0
 }

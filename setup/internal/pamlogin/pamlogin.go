@@ -138,3 +138,14 @@ func reply(w io.Writer, answer func(Asked) (*secret.PIN, error), asked Asked) er
 	}
 	return err
 }
+
+// Fail ends a login whose child could not say anything any more.
+func Fail(w io.Writer, why error) error {
+	text := why.Error()
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	frame := binary.BigEndian.AppendUint32([]byte{frameFailed}, uint32(len(text)))
+	_, err := w.Write(append(frame, text...))
+	return err
+}
