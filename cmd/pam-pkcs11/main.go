@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/setup"
 )
 
@@ -23,8 +24,11 @@ var oldNames = map[string][]string{
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if code, ok := probe.Main(args); ok {
+		return code // the child in which libraries and cards are looked at
+	}
 	if code, ok := setup.Child(args); ok {
-		return code
+		return code // those of the rehearsal
 	}
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
@@ -54,6 +58,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newSetup(), newUndo(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newMap(), newPIN(), newReport(), newLoginFinder(), newInspect(),
+		newSetup(), newUndo(), newVersion())
 	return root
 }

@@ -13,10 +13,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
 func TestMain(m *testing.M) {
+	if code, ok := probe.Main(os.Args); ok {
+		os.Exit(code)
+	}
 	commands := map[string]func(){}
 	for _, name := range append(slices.Collect(maps.Keys(oldNames)), program) {
 		commands[name] = func() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }

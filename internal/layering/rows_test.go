@@ -23,6 +23,7 @@ var rows = map[string]row{
 	"internal/confcheck": {
 		ours: "config internal/accounts internal/certinfo internal/fetch internal/safefile login login/cards mapper mapper/enrolled pkcs11 token verify",
 	},
+	"internal/redact":             {},
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
@@ -162,7 +163,7 @@ var rows = map[string]row{
 		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/usbtest internal/iso7816 internal/simcard internal/simcard/container internal/simcard/models",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
-	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
+	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term golang.org/x/sys github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},
