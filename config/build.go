@@ -91,8 +91,11 @@ func (b *builder) buildGlobal() Global {
 		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
-		EnrolledFile:                   v.String("enrolled_file"), EnrolledExpiry: v.String("enrolled_expiry"), EnrolledRoot: v.Bool("enrolled_root"),
-		VerifyTimeout: v.Duration("verify_timeout"),
+		EnrolledFile:                   v.String("enrolled_file"),
+		EnrolledExpiry:                 v.String("enrolled_expiry"),
+		EnrolledRoot:                   v.Bool("enrolled_root"),
+		VerifyTimeout:                  v.Duration("verify_timeout"),
+		MetricsFile:                    v.String("metrics_file"),
 	}
 }
 

@@ -76,6 +76,7 @@ type Global struct {
 	EnrolledExpiry                 string // "warn" or "refuse"
 	EnrolledRoot                   bool
 	VerifyTimeout                  time.Duration // 1 to 300 s
+	MetricsFile                    string        // absolute, or "" for none
 }
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.

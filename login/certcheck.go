@@ -169,7 +169,11 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		}
 		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
 		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		if j.refusal != nil && j.refusal.cert == nil {
+			j.refusal.cert = o.Cert
+		}
 		c.judged[i] = j
+		t.observeJudgement(k, c, o, j, checks[i].result)
 	}
 
 	qualified, worst := c.sum()
@@ -177,6 +181,27 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		t.logRefused(ctx, c)
 	}
 	return qualified, worst
+}
+
+// observeJudgement tells the observer of one certificate.
+func (t *attempt) observeJudgement(k *Checker, c *card, o token.Object, j judgement, result *verify.Result) {
+	told := Judged{
+		Card:        c.token,
+		Label:       o.Label,
+		Cert:        o.Cert,
+		Result:      result,
+		Mapped:      j.found.mapped,
+		Authorities: k.verifier.Certificates(),
+	}
+	if j.refusal != nil {
+		shown := *j.refusal
+		shown.answerIn(t.mode())
+		told.Err = &shown
+	}
+	told.Explain = func(ctx context.Context, user string) ([]mapper.Explanation, error) {
+		return k.Explain(ctx, Checked(o.Cert, result), user)
+	}
+	t.observe(func(to Observer) { to.Judged(told) })
 }
 
 // sum returns the certificates that qualify, and, when there is none, why.

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/config"
@@ -128,6 +129,8 @@ type Authenticator struct {
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
+	Observer        Observer                                         // told what a request finds out; may be nil
+	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
 }
 
 // caller is the host of an Authenticator that has none: the answer is what the method returns.
@@ -160,7 +163,10 @@ type attempt struct {
 
 	selection token.Selectors // which slots may be used
 
-	progress progress // for Progress
+	progress  progress   // for Progress
+	observing sync.Mutex // for Observer
+
+	rehearsal bool // it ends where a PIN would be asked for
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

@@ -35,6 +35,7 @@ func (t *attempt) configure() *Refusal {
 		return refuse(ConfigurationInvalid, err)
 	}
 	t.conf = conf
+	t.observe(func(o Observer) { o.Configured(conf) })
 	if conf.Global.Debug && t.a.Level != nil {
 		t.a.Level.Set(slog.LevelDebug)
 	}

@@ -12,6 +12,23 @@ const (
 	ClassTokenError                // PIN change only: the PIN was not changed
 )
 
+// String is a word for the class, for what counts logins.
+func (c Class) String() string {
+	switch c {
+	case ClassSuccess:
+		return "granted"
+	case ClassIgnore:
+		return "no_decision"
+	case ClassUnavailable:
+		return "unavailable"
+	case ClassInsufficient:
+		return "insufficient"
+	case ClassAuthError:
+		return "auth_error"
+	}
+	return "not_changed"
+}
+
 // Outcome is how an authentication or a PIN change ended. Every value has a stable reason code
 // (Outcome.String) that logs, tests and explanations use; what the stack and the user are told is Outcome.Answer.
 type Outcome int

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"time"
 
@@ -24,7 +25,11 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 		return nil, t.deny(ctx, refusal)
 	}
 
-	refusal = t.grant(s)
+	if refusal = t.grant(s); refusal != nil {
+		t.ended("not_granted", refusal.Outcome.String())
+	} else {
+		t.ended(ClassSuccess.String(), Success.String())
+	}
 	t.closeModule()
 	if refusal != nil {
 		s.result.Forward.Wipe()
@@ -43,6 +48,7 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 	t.logRefusal(ctx, r)
 	t.a.host().Deliver(nil, told)
 	t.a.host().Done()
+	t.ended(told.Class().String(), r.Outcome.String())
 	t.closeModule()
 	return told
 }
@@ -87,7 +93,10 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 		return nil, r
 	}
 
-	if t.discreet {
+	switch {
+	case t.discreet && t.rehearsal:
+		return nil, t.rehearseDiscreetly(ctx, ahead, cards)
+	case t.discreet:
 		return t.tryDiscreetly(ctx, ahead, cards)
 	}
 	return t.tryCards(ctx, ahead, cards)
@@ -110,10 +119,14 @@ func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) 
 		if r == nil {
 			return granted, nil
 		}
+		if r.cert == nil && len(c.qualified) > 0 {
+			r.cert = c.qualified[0].object.Cert
+		}
 		if !r.Outcome.allowsNextCard() {
 			return nil, r
 		}
 		t.log.Info("card not usable for this login", "token", c.token.Label, "reason", r.Outcome.String(), "detail", r.Err)
+		t.observe(func(o Observer) { o.Passed(c.token, r) })
 		if first == nil {
 			first = r
 		}
@@ -125,6 +138,10 @@ func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) 
 func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named bool) (*success, *Refusal) {
 	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
+	}
+	t.observe(func(o Observer) { o.Asks(c.token) })
+	if t.rehearsal {
+		return nil, t.wouldAsk(ctx, s, c)
 	}
 	t.info(ctx, MsgFound, t.tokenType(c.conf))
 	t.info(ctx, MsgWelcome, c.token.Label)
@@ -188,3 +205,72 @@ func (t *attempt) finish(ctx context.Context, c *card, chosen candidate, pin *se
 	}
 	return t.publish(ctx, c, chosen, pin)
 }
+
+// Rehearsal is how a request would go on.
+type Rehearsal struct {
+	// Refusal is why the request would be refused, whatever is typed. nil: everything is in order up to the PIN, on which
+	// it depends.
+	Refusal *Refusal
+
+	// Told is what the stack and the user would be told: Refusal, but for a request from another host that must not tell
+	// whose card it is (remote_login_hides).
+	Told *Refusal
+
+	// Shown is the untranslated sentence that the user would see, "" for none.
+	Shown string
+}
+
+// errRehearsed ends a rehearsal where a login would use the PIN.
+var errRehearsed = errors.New("the PIN would be used now")
+
+// Rehearse makes a request up to where a login would use the PIN, by the same steps and decisions. Nobody is asked or
+// told anything, nothing is sent that a card counts, nothing is noted for later logins, and none comes of it. Where a
+// login would wait for a card, the rehearsal does not.
+func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
+	runtime.LockOSThread() // as in Authenticate
+	defer runtime.UnlockOSThread()
+	t := a.newAttempt(r, mute{})
+	t.rehearsal = true
+
+	_, refusal := t.authenticate(ctx)
+	t.closeModule()
+	switch {
+	case refusal == nil: // there is no way to a success without wouldAsk
+		refusal = refuse(InternalFault, errors.New("the rehearsal went on behind the PIN"))
+	case errors.Is(refusal, errRehearsed):
+		return Rehearsal{}
+	}
+	refusal.answerIn(t.mode())
+	told := refusal
+	if !t.refuseAt.IsZero() {
+		told = veiled(refusal)
+	}
+	ended := Rehearsal{Refusal: refusal, Told: told}
+	if quiet := t.conf != nil && t.conf.Global.Quiet; !quiet && t.tells(told) {
+		ended.Shown = told.message()
+	}
+	return ended
+}
+
+// wouldAsk decides, in a rehearsal, what is decided beside the prompt and behind it before the PIN is sent.
+func (t *attempt) wouldAsk(ctx context.Context, s *assessment, c *card) *Refusal {
+	if r := t.tokenWithoutPIN(c); r != nil {
+		return r
+	}
+	if !c.hidden {
+		if r := t.awaitAssessment(ctx, s, c); r != nil {
+			return r
+		}
+	}
+	return refuse(PINNotRead, errRehearsed)
+}
+
+// mute is the conversation of a rehearsal: it asks nobody and shows nothing.
+type mute struct{}
+
+func (mute) Prompt(context.Context, string) (*secret.PIN, error) { return nil, ErrConversation }
+func (mute) Ask(context.Context, string) (string, error)         { return "", ErrConversation }
+func (mute) TakeOver(context.Context, Item) (*secret.PIN, error) { return nil, nil }
+func (mute) Info(context.Context, string) error                  { return nil }
+func (mute) Error(context.Context, string) error                 { return nil }
+func (mute) Wait(context.Context, time.Duration) error           { return nil }

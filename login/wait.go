@@ -24,7 +24,7 @@ func (t *attempt) waitToken(ctx context.Context, m token.Module) ([]token.Slot, 
 		return slots, r
 	}
 	g := t.conf.Global
-	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
+	if t.rehearsal || !g.WaitForCard && !(g.CardOnly && t.token != "") {
 		return nil, t.noCard(all, "")
 	}
 	if t.token != "" && !t.discreet {
@@ -77,6 +77,7 @@ func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token
 			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
 		}
 	}
+	t.observe(func(o Observer) { o.Looked(slots, t.selection.Judge) })
 	return slots, t.selection.Select(slots), nil
 }
 

@@ -58,7 +58,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newMap(), newPIN(), newReport(), newLoginFinder(), newInspect(),
-		newSetup(), newUndo(), newVersion())
+	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newLog(), newMap(), newPIN(), newReport(),
+		newLoginFinder(), newInspect(), newSetup(), newUndo(), newVersion())
 	return root
 }

@@ -27,6 +27,9 @@ var rows = map[string]row{
 	"internal/cli":                {},
 	"internal/message":            {},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/audit":              {ours: "internal/logs"},
+	"internal/causes":             {ours: "internal/message"},
+	"internal/metrics":            {third: "golang.org/x/sys"},
 	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
@@ -57,6 +60,7 @@ var rows = map[string]row{
 	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
 	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	"pkcs11/find":          {ours: "pkcs11 token"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
@@ -109,12 +113,17 @@ var rows = map[string]row{
 	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
+	"explain": {
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+			"internal/secret login mapper token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
 	"doctor": {
 		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
 			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
 		third: "golang.org/x/sys",
 	},
-	"pam": {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
 
 	// What brings smart-card login onto a machine, and takes it back.
 	"setup": {

@@ -35,6 +35,7 @@ var Global = Table{
 		{Name: "enrolled_root", Kind: Bool, Default: "false", Status: New, Doc: "Let an enrolled key be that of an account with uid 0."},
 		{Name: "strict_permissions", Kind: Bool, Default: "false", Status: New, Doc: "Refuse, rather than report, files and directories that a group may write."},
 		{Name: "verify_timeout", Kind: Seconds, Default: "10", Min: 1, Max: 300, Status: New, Doc: "Deadline for everything that one login asks over the network."},
+		{Name: "metrics_file", Kind: Path, Status: New, Doc: "File in which root's logins are counted, for the textfile collector of Prometheus; its name ends with .prom, and only root may write its directory. Empty: none. What cannot be counted changes no login."},
 		{Name: "use_authtok", Kind: Anything, Status: NoEffect, Doc: "Was never read."},
 		{Name: "use_authok", Kind: Anything, Status: NoEffect, Doc: "Was read and never used."},
 		{Name: "enable_ocsp", Kind: Bool, Default: "false", Status: NoEffect, Doc: "Key of Red Hat's files for builds with NSS; the word ocsp_on in cert_policy asks for OCSP."},
