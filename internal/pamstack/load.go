@@ -14,12 +14,12 @@ import (
 	"pam_pkcs11/internal/message"
 )
 
-// Refused is a service for which libpam does not start: whatever is asked, the answer is PAM_ABORT, or
-// the program that asks ends.
+// Refused is a service for which libpam does not start: whatever is asked, the answer is PAM_ABORT.
 type Refused struct {
 	Service string
 	Place   Place // the line at fault; its number is 0 where it is the whole file
 	What    message.Text
+	Crashes bool // the program that asks ends, or waits for ever
 }
 
 // Error names the service, the place and the fault.
@@ -46,7 +46,7 @@ func Load(root, service string) (*Stack, error) {
 	err := r.all()
 	var abort *abortError
 	if errors.As(err, &abort) {
-		return nil, &Refused{service, abort.place, abort.what}
+		return nil, &Refused{service, abort.place, abort.what, abort.fatal}
 	}
 	if err != nil {
 		return nil, err

@@ -28,6 +28,15 @@ func machine(t *testing.T, files map[string]string) string {
 	return root
 }
 
+// link makes a symbolic link in a root.
+func link(t *testing.T, root, target, name string) {
+	t.Helper()
+	path := filepath.Join(root, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(target, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // load loads a service that must load.
 func load(t *testing.T, root, service string) *Stack {
 	t.Helper()

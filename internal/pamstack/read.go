@@ -2,6 +2,7 @@ package pamstack
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -10,10 +11,11 @@ import (
 	"pam_pkcs11/internal/message"
 )
 
-// abortError ends the reading of a file.
+// abortError ends the reading of a file, or of everything, where libpam itself does not come back.
 type abortError struct {
 	place Place
 	what  message.Text
+	fatal bool
 }
 
 func (a *abortError) Error() string { return a.place.String() + ": " + a.what.String() }
@@ -56,7 +58,7 @@ func (r *reader) file(from source, data []byte) error {
 	for {
 		text, err := lines.next()
 		if err != nil {
-			return &abortError{Place{from.file, text.number}, lineFault(err)}
+			return &abortError{Place{from.file, text.number}, lineFault(err), errors.Is(err, errEndless)}
 		}
 		if text.number == 0 {
 			return nil
@@ -134,7 +136,7 @@ func (r *reader) line(from source, text logical, last *Control) error {
 		r.broken(&line, "pam-line-module", message.Textf("the line names no module"))
 	}
 	if named && isNameless(module) {
-		return &abortError{line.Place(), message.Textf("%q is no name of a module", module)}
+		return &abortError{line.Place(), message.Textf("%q is no name of a module", module), false}
 	}
 	line.Module, line.Args = module, words.all()
 	return r.add(from, line)
@@ -207,7 +209,7 @@ func (r *reader) broken(line *Line, id string, why message.Text) {
 func (r *reader) include(from source, words *words, line Line, substack bool, last *Control) error {
 	name, _, named := words.next()
 	if !named && r.dialect.crashes {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file")}
+		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
 	}
 
 	inner := source{service: from.service, kind: line.Kind, level: from.level}
@@ -216,7 +218,7 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 		begin := line
 		begin.substack, begin.Module, begin.Broken = true, name, message.Text{}
 		if named && isNameless(name) {
-			return &abortError{line.Place(), message.Textf("%q is no name of a file to include", name)}
+			return &abortError{line.Place(), message.Textf("%q is no name of a file to include", name), false}
 		}
 		if err := r.add(from, begin); err != nil {
 			return err
@@ -240,7 +242,7 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 func (r *reader) atInclude(from source, words *words, line Line, last Control) error {
 	name, _, named := words.next()
 	if !named {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file")}
+		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
 	}
 
 	inner := source{service: from.service, kind: from.kind, level: from.level}
@@ -249,10 +251,15 @@ func (r *reader) atInclude(from source, words *words, line Line, last Control) e
 		return err
 	}
 	if from.kind == anyKind {
-		return &abortError{line.Place(), why}
+		return &abortError{line.Place(), why, false}
 	}
 
-	// libpam then has the control that it read last, whatever that was.
+	// libpam then takes the control that it read last in this file. Before the first it is what chance has
+	// left in its memory.
+	if last.Text == "" {
+		r.problem(line.Place(), "pam-include-chance", message.Textf(
+			"%s; what PAM makes of that is chance", why))
+	}
 	line.Control = last
 	line.Control.Text = "@include"
 	line.Control.fill(ActBad)
@@ -280,13 +287,13 @@ func (r *reader) included(from, inner source, line Place, name string, named boo
 	inner.from = append(slices.Clone(from.from), line)
 	inner.open = append(slices.Clone(from.open), opened{from.file, from.level})
 	if slices.Contains(inner.open, opened{file, inner.level}) {
-		// libpam goes on until it has no descriptor left. Substacks end by their depth.
-		return message.Textf("the file %s includes itself", file), nil
+		// libpam goes on until it has no descriptor or no stack left. Substacks end by their depth.
+		return why, &abortError{line, message.Textf("libpam crashes: the file %s includes itself", file), true}
 	}
 
 	err = r.file(inner, data)
 	var abort *abortError
-	if errors.As(err, &abort) {
+	if errors.As(err, &abort) && !abort.fatal {
 		return message.Textf("%s, in the file %s that this line includes", abort.what, abort.place), nil
 	}
 	return why, err
@@ -322,7 +329,7 @@ func isNameless(module string) bool {
 // add appends a line to the stack of its kind.
 func (r *reader) add(from source, line Line) error {
 	if r.count++; r.count > maxLines {
-		return &abortError{line.Place(), message.Textf("the service has more than %d lines", maxLines)}
+		return fmt.Errorf("the PAM service %s has more than %d lines, with all that it includes", r.stack.Service, maxLines)
 	}
 
 	list := &r.stack.own[line.Kind]

@@ -142,9 +142,6 @@ func step(entries []Line, at int, action Action, now *state, entered map[int]sta
 			return end(entries, at)
 		}
 	case action.IsJump():
-		if frozen {
-			now.settle(r, frozen, cached)
-		}
 		landed, left := skip(entries, at, action)
 		if left > 0 {
 			*now = state{negative, mustFail}
