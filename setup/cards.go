@@ -14,6 +14,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/mapper/enrolled"
+	"pam_pkcs11/pkcs11/find"
 	"pam_pkcs11/token"
 )
 
@@ -36,7 +37,11 @@ func (r *run) findCards(ctx context.Context) ([]found, []message.Text, error) {
 	if r.o.Library != "" {
 		sources = []string{r.o.Library}
 	} else {
-		sources = append(sources, r.libraries()...)
+		for _, l := range find.Libraries("/") {
+			if l.Usable() {
+				sources = append(sources, l.Path)
+			}
+		}
 	}
 
 	var all []found

@@ -348,6 +348,3 @@ func (r *run) say(format string, args ...any) {
 		r.o.Person.Say(message.Textf(format, args...))
 	}
 }
-
-// libraries are those that are tried where the built-in card finds none.
-func (r *run) libraries() []string { return nil }
