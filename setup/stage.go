@@ -111,8 +111,15 @@ func loginIn(socket *os.File, o order) error {
 	return nil
 }
 
-// covered are the directories over which the rehearsal lays copies.
-var covered = []string{pamDir, "/var/lib/pam", "/var/cache/debconf", confDir}
+// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where there
+// is no directory of ours in it yet, since a mount needs something to lie over.
+func covered() []string {
+	dirs := []string{"/var/lib/pam", "/var/cache/debconf"}
+	if _, err := os.Stat(confDir); err != nil {
+		return append(dirs, "/etc")
+	}
+	return append(dirs, pamDir, confDir)
+}
 
 // layCopies gives this process, which is alone in a mount namespace, copies of all that will be
 // changed, in memory. dir is an empty directory for them.
@@ -123,8 +130,8 @@ func layCopies(ctx context.Context, dir string) error {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return fmt.Errorf("no memory for copies can be mounted on %s: %w", dir, err)
 	}
-	for i, of := range covered {
-		if _, err := os.Stat(of); errors.Is(err, os.ErrNotExist) && of != confDir {
+	for i, of := range covered() {
+		if _, err := os.Stat(of); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		copied := filepath.Join(dir, fmt.Sprint(i))
@@ -143,7 +150,6 @@ type stage struct {
 	conn   net.Conn
 	child  *exec.Cmd
 	dir    string
-	made   bool // /etc/pam_pkcs11 was made for it
 	Report Report
 }
 
@@ -155,11 +161,6 @@ func startStage(ctx context.Context, plan *Plan) (s *stage, err error) {
 			s.close()
 		}
 	}()
-	if err := os.Mkdir(confDir, 0o755); err == nil {
-		s.made = true // a copy needs something to lie over
-	} else if !errors.Is(err, os.ErrExist) {
-		return s, err
-	}
 	if s.dir, err = os.MkdirTemp("", "pam-pkcs11-setup-"); err != nil {
 		return s, err
 	}
@@ -218,7 +219,7 @@ func (s *stage) login(ctx context.Context, o order, answer answerer) (*pamlogin.
 	return pamlogin.Follow(ctx, s.conn, answer)
 }
 
-// close ends the process, and with it its namespace and the copies.
+// close ends the process, and with it its namespace and the copies. It may be called again.
 func (s *stage) close() {
 	if s.conn != nil {
 		_ = s.conn.Close()
@@ -231,9 +232,7 @@ func (s *stage) close() {
 	if s.dir != "" {
 		_ = os.Remove(s.dir)
 	}
-	if s.made {
-		_ = os.Remove(confDir) // fails where the setup has gone through, and put files there
-	}
+	*s = stage{Report: s.Report}
 }
 
 // send writes a message: its length in 4 octets, and JSON.
