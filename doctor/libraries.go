@@ -136,12 +136,17 @@ func loads(ctx context.Context, module *config.Module) diagnosis.Findings {
 	if answer.Failure != nil {
 		found = list(refuse("library-fails", path, message.Textf("the PKCS#11 library cannot list its slots: %s", printable(answer.Failure.Text)), debug))
 	}
-	if strings.HasPrefix(l.Manufacturer, "OpenSC") && l.Major == 0 && l.Minor < 24 {
+	if leavesUnlocked(l.Manufacturer, l.Major, l.Minor) {
 		found.Add(warn("library-leaves-unlocked", path,
 			message.Textf("OpenSC before 0.24 does not lock PIV cards again: after a login other programs can use the card's keys until it is taken out"),
 			message.Textf("use the built-in card for PIV (use_pkcs11_module = builtin), or OpenSC 0.24")))
 	}
 	return found
+}
+
+// leavesUnlocked reports whether a library does not lock PIV cards again: OpenSC had no command for it before 0.24.
+func leavesUnlocked(manufacturer string, major, minor byte) bool {
+	return strings.HasPrefix(manufacturer, "OpenSC") && major == 0 && minor < 24
 }
 
 // pcscLite is what PKCS#11 libraries load to reach the daemon for readers.

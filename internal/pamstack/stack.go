@@ -44,6 +44,9 @@ type Line struct {
 // Place is where the line stands.
 func (l Line) Place() Place { return Place{l.File, l.Number} }
 
+// Index tells the lines of one kind of a stack apart.
+func (l Line) Index() int { return l.index }
+
 // Name is the module's file without its directory: "pam_unix.so".
 func (l Line) Name() string { return path.Base(l.Module) }
 

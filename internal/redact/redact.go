@@ -75,6 +75,9 @@ var (
 	secretKey = regexp.MustCompile(`(?i)\b([\w.-]*(?:pass|passwd|password|passphrase|secret|bindpw|bind_pw|rootpw|pw|pwd|pin|puk|apikey|credential)[\w.-]*)` +
 		`(\s*=\s*)("(?:[^"\\\n]|\\.)*"?|[^;}\n]+)`)
 
+	// An argument of a PAM module whose whole name says so.
+	secretWord = regexp.MustCompile(`(?i)((?:^|[\s"])(?:token|key|psk|cookie|auth|code)=)("[^"\n]*"?|[^\s;"]+)`)
+
 	// Credentials in front of the host of an address.
 	userinfo = regexp.MustCompile(`(://)[^/\s"'@]+(?:@[^/\s"'@]*)*@`)
 
@@ -131,6 +134,7 @@ func (r *Redactor) keys(text string) string {
 
 // secrets replaces values of secret keys.
 func secrets(text string) string {
+	text = secretWord.ReplaceAllString(text, "${1}"+Secret)
 	return secretKey.ReplaceAllStringFunc(text, func(found string) string {
 		parts := secretKey.FindStringSubmatch(found)
 		if notSecret[strings.ToLower(parts[1])] {

@@ -24,6 +24,7 @@ func TestFile(t *testing.T) {
 		"auth required pam_succeed_if.so user = alice":    "auth required pam_succeed_if.so user = <user-1>",
 		"auth required pam_succeed_if.so user != root":    "auth required pam_succeed_if.so user != root",
 		"auth required pam_succeed_if.so user ingroup sc": "auth required pam_succeed_if.so user ingroup sc",
+		"auth required pam_exec.so token=hunter2 x":       "auth required pam_exec.so token=<secret> x",
 		"token_label = Alice;":                            "token_label = <name-1>;",
 		"mapfile = file:///etc/pam_pkcs11/digest_mapping": "mapfile = file:///etc/pam_pkcs11/digest_mapping",
 		"issuer = sha256:" + strings.Repeat("a1", 32):     "issuer = sha256:<number-1>",
