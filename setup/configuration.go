@@ -7,7 +7,7 @@ import (
 	"pam_pkcs11/doctor"
 )
 
-// header begins each configuration that setup writes: such a file may be written anew.
+// header begins each configuration that setup writes.
 const header = "# Written by pam-pkcs11 setup. pam_pkcs11.conf(5) tells what each key means.\n"
 
 // settings are what a configuration is made of.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,8 +112,35 @@ func (r *run) begin(context.Context) error {
 	case account.UID == 0:
 		return refused("the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
 	}
+	if r.o.Mode == doctor.ModeGroup {
+		if err := r.checkMember(); err != nil {
+			return err
+		}
+	}
 	r.plan.User, r.plan.Mode = r.o.User, r.o.Mode
 	r.result.User = r.o.User
+	return nil
+}
+
+// checkMember refuses a user whom the profile would not ask for the card.
+func (r *run) checkMember() error {
+	name := r.o.Group
+	if name == "" {
+		name = profileGroup(r.o.Mode)
+	}
+	group, err := user.LookupGroup(name)
+	if err != nil {
+		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User, name)
+	}
+	account, err := user.Lookup(r.o.User)
+	if err != nil {
+		return err
+	}
+	if ids, err := account.GroupIds(); err != nil {
+		return err
+	} else if !slices.Contains(ids, group.Gid) {
+		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s", r.o.User, name, r.o.User, name)
+	}
 	return nil
 }
 
@@ -134,8 +162,8 @@ func (r *run) trust(context.Context) error {
 	return nil
 }
 
-// configure plans the configuration file. One that is there and was not written by setup is kept or
-// replaced only where somebody has said so.
+// configure plans the configuration file. One that is there and says something else is kept or
+// replaced only where somebody has said so: the cards of others may log in by it.
 func (r *run) configure(context.Context) error {
 	s := settings{Mode: r.o.Mode, Mapper: r.mapper, Options: r.settings, Library: r.o.Library}
 	if r.found != nil {
@@ -153,7 +181,7 @@ func (r *run) configure(context.Context) error {
 		return err
 	case string(there) == string(text) || r.o.Config == "keep":
 		return nil
-	case r.o.Config == "replace" || strings.HasPrefix(string(there), header):
+	case r.o.Config == "replace":
 	default:
 		question := message.Textf("There is a configuration, %s. What is to become of it?", config.DefaultFile)
 		if r.o.Person == nil {

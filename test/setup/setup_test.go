@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -219,3 +220,116 @@ func TestService(t *testing.T) {
 }
 
 func base64Of(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
+
+// TestModes: where the password is no way in any more, setup wants another one to be proved first, and asks for the card
+// with those who need it.
+func TestModes(t *testing.T) {
+	withCard(t, testca.SelfSigned("alice"))
+	clean := tree(t)
+	base := []string{"setup", "--user", "alice", "--yes", "--json", "--pin-fd", "3"}
+	for _, mode := range []string{"only", "group"} {
+		if r := runTool(t, pin, append(base, "--mode", mode)...); r.code != 1 {
+			t.Errorf("%s without its group: %d\n%s%s", mode, r.code, r.out, r.err)
+		}
+		unchanged(t, clean)
+	}
+
+	groups, err := os.ReadFile("/etc/group")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile("/etc/group", groups, 0o644) })
+	if err := appendTo("/etc/group", "staff2:x:64010:alice\nsmartcard:x:64012:alice\nbreakglass:x:64011:root,bob\n"); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t)
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--mode", "only"}, "notingroup breakglass"},
+		{[]string{"--mode", "group"}, "ingroup smartcard"},
+		{[]string{"--mode", "group", "--group", "staff2"}, "ingroup staff2"},
+	} {
+		args := row.args
+		r := runTool(t, pin, append(base, args...)...)
+		if got := decode(t, r); r.code != 0 || !got.Changed {
+			t.Fatalf("%s: %d\n%s%s", args, r.code, r.out, r.err)
+		}
+		common, err := os.ReadFile("/etc/pam.d/common-auth")
+		if err != nil || !strings.Contains(string(common), " "+row.want+"\n") {
+			t.Errorf("%s: %v\n%s", args, err, common)
+		}
+		sudoAsksPIN(t)
+		takeBack(t, before)
+	}
+}
+
+// TestFrozenBlock: where an administrator has edited the block, pam-auth-update does nothing and says 0. Setup looks, and
+// refuses.
+func TestFrozenBlock(t *testing.T) {
+	withCard(t, testca.SelfSigned("alice"))
+	const file = "/etc/pam.d/common-auth"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(file, text, 0o644) })
+	edited := strings.Replace(string(text), "[success=1 default=ignore]\tpam_unix.so", "[success=1 new_authtok_reqd=1 default=ignore]\tpam_unix.so", 1)
+	if err := os.WriteFile(file, []byte(edited), 0o644); err != nil || edited == string(text) {
+		t.Fatal(err)
+	}
+	before := tree(t)
+	r := runTool(t, "", "setup", "--user", "alice", "--yes", "--json")
+	if r.code != 1 || !strings.Contains(r.out, "has not switched the profile pkcs11 on") {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	unchanged(t, before)
+}
+
+// TestAnotherProfileCame: between setup and undo a package has brought a profile of its own. Undo switches ours off, and
+// says what was edited since.
+func TestAnotherProfileCame(t *testing.T) {
+	before := tree(t)
+	withCard(t, testca.SelfSigned("alice"))
+	if r := runTool(t, "", "setup", "--user", "alice", "--yes"); r.code != 0 {
+		t.Fatalf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	const profile = "/usr/share/pam-configs/another"
+	text := "Name: Another\nDefault: yes\nPriority: 300\nAuth-Type: Additional\nAuth:\n\toptional\tpam_echo.so file=/dev/null\n"
+	if err := os.WriteFile(profile, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	updatePAM(t)
+
+	r := runTool(t, "", "undo")
+	common, err := os.ReadFile("/etc/pam.d/common-auth")
+	if err != nil || r.code != 1 || strings.Contains(string(common), "pam_pkcs11.so") || !strings.Contains(string(common), "pam_echo.so") {
+		t.Errorf("%d, %v\n%s%s\n%s", r.code, err, r.out, r.err, common)
+	}
+	if !strings.Contains(r.out, "Edited since the setup: /etc/pam.d/common-auth.") || !strings.Contains(r.out, "+auth\toptional\tpam_echo.so") {
+		t.Errorf("it does not say what was edited:\n%s", r.out)
+	}
+	sudoAsksPassword(t)
+
+	if err := os.Remove(profile); err != nil {
+		t.Fatal(err)
+	}
+	updatePAM(t)
+	after := tree(t)
+	for _, gone := range []string{"pam_pkcs11.conf", "enrolled"} {
+		if strings.Contains(after, gone+"\n") != strings.Contains(before, gone+"\n") {
+			t.Errorf("%s is there still", gone)
+		}
+	}
+}
+
+// updatePAM runs pam-auth-update as each package does.
+func updatePAM(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("pam-auth-update", "--package")
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+}
