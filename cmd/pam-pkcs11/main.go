@@ -14,6 +14,7 @@ import (
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/probe"
+	"pam_pkcs11/setup"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -32,6 +33,9 @@ var oldNames = map[string][]string{
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if code, ok := probe.Main(args); ok {
 		return code // the child in which libraries and cards are looked at
+	}
+	if code, ok := setup.Child(args); ok {
+		return code // those of the rehearsal
 	}
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
@@ -61,8 +65,14 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newReport(),
-		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(), newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}), newProbe(), newVersion())
+	root.AddCommand(
+		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newProbe(),
+		newReport(), newSetup(), newUndo(), newVersion(),
+	)
+	root.AddCommand( // under their old names
+		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
+		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}),
+	)
 	translateHelp(root, userCatalogue())
 	return root
 }

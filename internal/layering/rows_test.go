@@ -133,6 +133,17 @@ var rows = map[string]row{
 	},
 	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
 
+	// What brings smart-card login onto a machine, and takes it back.
+	"setup": {
+		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
+			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/internal/linediff " +
+			"setup/internal/pamlogin setup/undo token",
+		third: "golang.org/x/sys",
+	},
+	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
+	"setup/internal/pamlogin": {ours: "internal/secret"},
+	"setup/internal/linediff": {},
+
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
 	"ccid/message":             {ours: "ccid/internal/ifd"},
