@@ -20,6 +20,7 @@ func newConfig() *cobra.Command {
 	}
 
 	var online, old bool
+	var words []string
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
@@ -30,16 +31,22 @@ func newConfig() *cobra.Command {
 			"what refuses some, what is a risk, what means something else than to earlier versions, and what has no effect.\n" +
 			"It ends with 78 where every login would be refused, and otherwise with 0 and a line that begins with \"fine:\".\n" +
 			"With --old it also tells what the file means otherwise than to pam_pkcs11 0.6, and what changed since earlier\n" +
-			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.",
+			"versions for any file. With --online it asks the OCSP responders too, and ends with 1 when one does not answer.\n" +
+			"With --argument it reads the file as a line of /etc/pam.d with these arguments would, and the arguments too.",
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := config.DefaultFile
-			if len(args) == 1 {
-				file = args[0]
+			arguments, _, err := config.ParseArguments(words)
+			if err != nil {
+				return &cli.Error{Code: cli.Config, Err: err}
 			}
-			return checkConfig(cmd.OutOrStdout(), &inspection{file: file, online: online, old: old})
+			if len(args) == 1 {
+				arguments.ConfigFile = args[0]
+			}
+			i := &inspection{file: arguments.ConfigFile, arguments: arguments, online: online, old: old}
+			return checkConfig(cmd.OutOrStdout(), i)
 		},
 	}
+	check.Flags().StringArrayVar(&words, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
 	command.AddCommand(check)
@@ -82,7 +89,7 @@ func checkConfig(out io.Writer, i *inspection) error {
 	i.addReport(report)
 
 	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
-	i.conf, err = config.Load(&config.Arguments{ConfigFile: i.file})
+	i.conf, err = config.Load(i.arguments)
 	switch {
 	case err != nil && len(report.Errors) == 0:
 		i.refuses(err)

@@ -17,13 +17,14 @@ import (
 
 // inspection is one run of `config check`.
 type inspection struct {
-	file     string
-	online   bool             // ask responders
-	old      bool             // compare with pam_pkcs11 0.6
-	conf     *config.Config   // as it is for the block that is looked at; nil while the file has errors
-	later    bool             // that block is not the first
-	verifier *verify.Verifier // with the certificates of ca_dir; nil: none are asked for, or they cannot be read
-	silent   bool             // a responder that was asked gave no answer
+	file      string
+	arguments *config.Arguments // the module's, which name the file
+	online    bool              // ask responders
+	old       bool              // compare with pam_pkcs11 0.6
+	conf      *config.Config    // as it is for the block that is looked at; nil while the file has errors
+	later     bool              // that block is not the first
+	verifier  *verify.Verifier  // with the certificates of ca_dir; nil: none are asked for, or they cannot be read
+	silent    bool              // a responder that was asked gave no answer
 
 	findings []finding
 }
