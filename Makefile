@@ -12,6 +12,7 @@ MULTIARCH := $(shell dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || $(CC)
 PAMDIR ?= $(if $(MULTIARCH),$(PREFIX)/lib/$(MULTIARCH)/security,$(PREFIX)/lib64/security)
 LIBEXECDIR ?= $(PREFIX)/libexec/pam_pkcs11
 MANDIR ?= $(PREFIX)/share/man
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 PAM_PKCS11_SHARED ?= ../shared
 
 # Not from a checkout's state: a clone that root made for another user would stop the build.
@@ -150,23 +151,55 @@ soak-login: deps toolchain ## 1,000 logins on different cards, 50 at once on one
 fuzz: deps toolchain ## every fuzz target for FUZZTIME (10m) each
 	@.ci/fuzz $(FUZZTIME)
 
-# The module's path to its worker is compiled in, so what is installed is built for the place where it will be. The
-# worker's parts come before the module: a new launcher serves the module of a release before, an old one not a new one.
-install: toolchain ## install under DESTDIR and PREFIX (/usr)
+# Of the programs: SYMBOLS=keep leaves the symbols in, and GOPROGRAM and GOLINK are more flags of `go build` and of its
+# linker, PCSCDLINK for the daemon alone. They are for builds of packages.
+SYMBOLS ?= strip
+GOPROGRAM ?=
+GOLINK ?=
+PCSCDLINK ?=
+export SYMBOLS
+go_program = $(GO) build -trimpath $(GOPROGRAM) -ldflags "$(if $(filter keep,$(SYMBOLS)),,-s -w) $(1) $(GOLINK)"
+SHELLS := bash zsh fish
+
+# Files of packages are not overwritten nor removed, unless FORCE=1: packaging/guard says whose they are.
+install: toolchain ## install under DESTDIR and PREFIX (/usr); no package's file is overwritten, unless FORCE=1
+	@$(MAKE) --no-print-directory install-build
+	@packaging/guard install '$(DESTDIR)' '$(FORCE)' $(MAKE) --no-print-directory install-files
+	@$(MAKE) --no-print-directory install-files
+
+# Apart from `install`: it takes the place of the distribution's pcscd.
+install-pcscd: toolchain ## install the PC/SC daemon, its units, udev rule, user and polkit actions in place of another pcscd
+	@$(MAKE) --no-print-directory install-pcscd-build
+	@packaging/guard install '$(DESTDIR)' '$(FORCE)' $(MAKE) --no-print-directory install-pcscd-files
+	@$(MAKE) --no-print-directory install-pcscd-files
+
+# What follows in four parts installs no Debian package: builds of packages call it by these names.
+.PHONY: install-build install-files install-pcscd-build install-pcscd-files
+
+# The module's path to its worker is compiled in, so what is installed is built for the place where it will be.
+install-build:
 	@mkdir -p $(BUILD)/install
 	PAM_PKCS11_LIBEXECDIR=$(LIBEXECDIR) pam/build.sh $(BUILD)/install
-	$(GO) build -trimpath -ldflags '-s -w -X pam_pkcs11/pcsc/access.Program=$(LIBEXECDIR)/pcscd' -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
-	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pcscd ./cmd/pcscd
+	$(call go_program,-X pam_pkcs11/pcsc/access.Program=$(LIBEXECDIR)/pcscd) -o $(BUILD)/install/pam-pkcs11 ./cmd/pam-pkcs11
+	$(call go_program,) -o $(BUILD)/install/pcscd ./cmd/pcscd
 	sed 's|/usr/libexec/pam_pkcs11|$(LIBEXECDIR)|' packaging/systemd/pam-pkcs11-pcscd.service >$(BUILD)/install/pam-pkcs11-pcscd.service
+	@for shell in $(SHELLS); do $(BUILD)/install/pam-pkcs11 completion $$shell >$(BUILD)/install/completion.$$shell || exit 1; done
+
+# The worker's parts come before the module: a new launcher serves the module of a release before, an old one not a new one.
+install-files:
 	install -D -m 0644 $(BUILD)/install/pam_pkcs11_worker.so $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so
 	install -D -m 0755 $(BUILD)/install/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker
 	install -D -m 0644 $(BUILD)/install/pam_pkcs11.so $(DESTDIR)$(PAMDIR)/pam_pkcs11.so
 	install -D -m 0755 $(BUILD)/install/pcscd $(DESTDIR)$(LIBEXECDIR)/pcscd
 	install -D -m 0755 $(BUILD)/install/pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
-	for name in $(OLD_TOOLS); do ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -D -m 0644 doc/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8
 	install -D -m 0644 doc/pam_pkcs11.conf.5 $(DESTDIR)$(MANDIR)/man5/pam_pkcs11.conf.5
 	install -D -m 0644 doc/pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
+	for name in $(OLD_TOOLS); do \
+		ln -sf pam-pkcs11 $(DESTDIR)$(PREFIX)/bin/$$name && ln -sf pam-pkcs11.1 $(DESTDIR)$(MANDIR)/man1/$$name.1 || exit 1; done
+	install -D -m 0644 $(BUILD)/install/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pam-pkcs11
+	install -D -m 0644 $(BUILD)/install/completion.zsh $(DESTDIR)$(ZSHDIR)/_pam-pkcs11
+	install -D -m 0644 $(BUILD)/install/completion.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pam-pkcs11.fish
 	install -D -m 0644 pam_pkcs11.conf.example $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	install -d -m 0755 $(DESTDIR)/etc/pam_pkcs11 $(DESTDIR)/etc/pam_pkcs11/cacerts $(DESTDIR)/etc/pam_pkcs11/crls
 	install -D -m 0644 packaging/systemd/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service
@@ -177,12 +210,13 @@ install: toolchain ## install under DESTDIR and PREFIX (/usr)
 	install -d -m 0700 $(DESTDIR)/var/cache/pam_pkcs11
 	install -d -m 0700 $(DESTDIR)/var/lib/pam_pkcs11/ocsp
 
-# Apart from `install`: it takes the place of the distribution's pcscd.
-install-pcscd: toolchain ## install the PC/SC daemon, its units, udev rule, user and polkit actions in place of another pcscd
+install-pcscd-build:
 	@mkdir -p $(BUILD)/install
-	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/install/pcscd ./cmd/pcscd
+	$(call go_program,$(PCSCDLINK)) -o $(BUILD)/install/pcscd.system ./cmd/pcscd
 	sed 's|/usr/sbin/pcscd|$(PREFIX)/sbin/pcscd|' packaging/systemd/pcscd.service >$(BUILD)/install/pcscd.service
-	install -D -m 0755 $(BUILD)/install/pcscd $(DESTDIR)$(PREFIX)/sbin/pcscd
+
+install-pcscd-files:
+	install -D -m 0755 $(BUILD)/install/pcscd.system $(DESTDIR)$(PREFIX)/sbin/pcscd
 	install -D -m 0644 $(BUILD)/install/pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pcscd.service
 	install -D -m 0644 packaging/systemd/pcscd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/pcscd.socket
 	install -D -m 0644 packaging/systemd/pcscd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/pcscd.conf
@@ -192,20 +226,37 @@ install-pcscd: toolchain ## install the PC/SC daemon, its units, udev rule, user
 	install -D -m 0644 doc/pcscd.8 $(DESTDIR)$(MANDIR)/man8/pcscd.8
 
 uninstall-pcscd: ## remove what install-pcscd put there; the configuration stays
+	@packaging/guard uninstall '$(DESTDIR)' '$(FORCE)' $(PREFIX)/sbin/pcscd
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,sbin/pcscd lib/systemd/system/pcscd.service lib/systemd/system/pcscd.socket \
 		lib/sysusers.d/pcscd.conf lib/udev/rules.d/60-pcscd.rules share/polkit-1/actions/org.debian.pcsc-lite.policy \
 		share/doc/pam_pkcs11/pcscd.conf.example) $(DESTDIR)$(MANDIR)/man8/pcscd.8
 
-uninstall: ## remove what install put there; the configuration stays
+uninstall: ## remove what install put there, unless a file of /etc/pam.d names the module (FORCE=1); the configuration stays
+	@packaging/guard uninstall '$(DESTDIR)' '$(FORCE)' $(PAMDIR)/pam_pkcs11.so $(PREFIX)/bin/pam-pkcs11
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-pcscd.socket
 	rm -f $(DESTDIR)$(LIBEXECDIR)/pcscd
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.service $(DESTDIR)$(PREFIX)/lib/systemd/system/pam-pkcs11-crl.timer
 	rm -f $(DESTDIR)$(PAMDIR)/pam_pkcs11.so $(DESTDIR)$(PREFIX)/bin/pam-pkcs11
 	rm -f $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker $(DESTDIR)$(LIBEXECDIR)/pam_pkcs11_worker.so
-	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS))
+	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(OLD_TOOLS)) $(patsubst %,$(DESTDIR)$(MANDIR)/man1/%.1,$(OLD_TOOLS))
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pam-pkcs11 $(DESTDIR)$(ZSHDIR)/_pam-pkcs11 \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pam-pkcs11.fish
 	rm -f $(DESTDIR)$(MANDIR)/man8/pam_pkcs11.8 $(DESTDIR)$(MANDIR)/man5/pam_pkcs11.conf.5 $(DESTDIR)$(MANDIR)/man1/pam-pkcs11.1
 	rm -f $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11/pam_pkcs11.conf.example
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
+
+# Debian packages. What building them needs is apart from what the programs need.
+DEPS_DEB := debhelper dh-sequence-installsysusers dpkg-dev fakeroot xz-utils
+DEPS_LINT_DEB := lintian
+
+.PHONY: deb lint-deb
+deb: toolchain ## build Debian packages in build/deb, as a build of the distribution's would: from vendored modules, without network
+	@.ci/deps $(DEPS_DEB)
+	@packaging/build-deb $(BUILD)/deb
+
+lint-deb: deb ## lintian on the Debian packages: nothing but what an override explains
+	@.ci/deps $(DEPS_LINT_DEB)
+	lintian --allow-root --info --display-info --pedantic --fail-on error,warning,info --tag-display-limit 0 $(BUILD)/deb/*.changes
 
 MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
 
