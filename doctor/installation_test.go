@@ -10,9 +10,6 @@ import (
 	"pam_pkcs11/internal/diagnosis"
 )
 
-// launcher is where the module of a tree looks for its worker.
-func (tr *tree) launcher() string { return filepath.Join(tr.dir, "usr/libexec/pam_pkcs11_worker") }
-
 // install puts a module into the tree, which has that path in it as the real one has.
 func (tr *tree) install(worker string) {
 	tr.put("/usr/lib/x86_64-linux-gnu/security/"+ModuleName, "\x7fELF...\x00"+worker+"\x00...")

@@ -29,15 +29,6 @@ func (m *Machine) processes() []process {
 	return all
 }
 
-// arguments is the command line of a process.
-func (m *Machine) arguments(p process) []string {
-	text, err := m.text(path.Join("/proc", strconv.Itoa(p.pid), "cmdline"))
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(text, "\x00"), "\x00")
-}
-
 // mostOpen bounds how many open files of a process are looked at.
 const mostOpen = 4096
 

@@ -133,9 +133,6 @@ type verdict struct {
 	cut      bool                     // there were more persons than were looked at
 }
 
-// maxPersons bounds the persons that are looked at, for each stack.
-const maxPersons = 1 << 12
-
 // judge asks of all persons what our module's line changes for them. Modules of which nothing is known
 // say yes, no and nothing, one after the other; whatever they say, a password must do for somebody.
 func (f flow) judge() verdict {

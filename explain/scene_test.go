@@ -13,7 +13,6 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/audit"
 	"pam_pkcs11/internal/causes"
-	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/logs"
 	"pam_pkcs11/internal/secret"
@@ -285,19 +284,6 @@ func lines(r *Report) string {
 	}
 	fmt.Fprintf(&b, "%+v\n", r.Verdict)
 	return b.String()
-}
-
-func parsed(t *testing.T, certs ...*testca.Cert) []*certinfo.Certificate {
-	t.Helper()
-	var all []*certinfo.Certificate
-	for _, c := range certs {
-		one, err := certinfo.Parse(c.DER)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, one)
-	}
-	return all
 }
 
 func card(certs ...*testca.Cert) *logintest.Card {

@@ -9,7 +9,6 @@ import (
 // What libpam does not read.
 var (
 	errUnfinished = errors.New("the file ends behind a backslash")
-	errTooLong    = errors.New("the line is longer than 1023 bytes")
 	errEndless    = errors.New("a backslash is the 1023rd byte of the line: libpam waits for ever")
 )
 

@@ -21,7 +21,7 @@ func frame(kind byte, text string) []byte {
 }
 
 // follow plays a child that sends bytes and then ends, and returns what it was answered.
-func follow(t *testing.T, sent []byte, answers map[string]string) (*End, error, []byte) {
+func follow(t *testing.T, sent []byte, answers map[string]string) (*End, []byte, error) {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	defer ours.Close()
@@ -55,13 +55,13 @@ func follow(t *testing.T, sent []byte, answers map[string]string) (*End, error, 
 		return secret.New([]byte(text))
 	})
 	_ = ours.Close()
-	return end, err, <-heard
+	return end, <-heard, err
 }
 
 func TestFollow(t *testing.T) {
 	sent := append(frame(frameInfo, "Welcome alice"), frame(frameSecret, "PIN: ")...)
 	sent = append(sent, frame(frameEnd, "0 0 alice smith")...)
-	end, err, heard := follow(t, sent, map[string]string{"PIN: ": "1234"})
+	end, heard, err := follow(t, sent, map[string]string{"PIN: ": "1234"})
 	if err != nil || !end.In() || end.User != "alice smith" || strings.Join(end.Said, "|") != "Welcome alice|PIN: " {
 		t.Errorf("%+v, %v", end, err)
 	}
@@ -87,7 +87,7 @@ func TestFollow(t *testing.T) {
 		"unknown":             {frame('X', ""), nil, "", false, "kind"},
 		"no numbers":          {frame('R', "alice"), nil, "", false, "expected integer"},
 	} {
-		end, err, heard := follow(t, tt.sent, tt.answers)
+		end, heard, err := follow(t, tt.sent, tt.answers)
 		if (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
 			t.Errorf("%s: %v", name, err)
 		}
