@@ -82,21 +82,24 @@ func frozen(kind, text, saved string) (number int, why message.Text) {
 }
 
 var (
-	controlModule = regexp.MustCompile(`^\s*(\[[^]]*\]|\S+)\s+(\S+)`)
+	controlModule = regexp.MustCompile(`^\s*(\[[^]]*\]|\S+)(\s+)(\S+)`)
 	jumpNumber    = regexp.MustCompile(`(\[[^0-9\]]*)(?:[0-9]+)`)
 	jumpEnd       = regexp.MustCompile(`(\[.*)end`)
 )
 
 // partner is what a line that was written and one that is there are compared by: the control without its first number,
-// and the module.
+// and the module, with the blanks between them.
 func partner(line string) string {
 	found := controlModule.FindStringSubmatch(line)
 	if found == nil {
 		return strings.TrimSpace(line)
 	}
 	control := jumpEnd.ReplaceAllString(jumpNumber.ReplaceAllString(found[1], "$1"), "$1")
-	return control + " " + found[2]
+	return control + found[2] + found[3]
 }
+
+// oneBlank is a line with one blank where there are several.
+func oneBlank(line string) string { return strings.Join(strings.Fields(line), " ") }
 
 // checkProfiles compares the profiles that are enabled with the lines that are there: pam-auth-update ends without an
 // error, whatever it did.
@@ -129,7 +132,7 @@ func checkProfiles(_ context.Context, m *Machine) diagnosis.Findings {
 	for line := range strings.Lines(text) {
 		number++
 		words := controlModule.FindStringSubmatch(strings.TrimPrefix(line, "auth"))
-		if len(chosen) == 0 && b.has(number) && words != nil && path.Base(words[2]) == ModuleName && !strings.HasPrefix(line, "#") {
+		if len(chosen) == 0 && b.has(number) && words != nil && path.Base(words[3]) == ModuleName && !strings.HasPrefix(line, "#") {
 			found.Add(warn("profile-disabled", fmt.Sprintf("%s:%d", file, number),
 				message.Textf("the line is one of pam-auth-update's, and no profile of ours is enabled: it stays when the package is removed"),
 				message.Textf("run: pam-auth-update, and choose a profile or none")))
@@ -170,7 +173,7 @@ func (m *Machine) missingLine(profile, common string) string {
 	}
 	var there []string
 	for line := range strings.Lines(common) {
-		there = append(there, partner(strings.TrimPrefix(line, "auth")))
+		there = append(there, oneBlank(partner(strings.TrimPrefix(line, "auth"))))
 	}
 
 	inAuth := false
@@ -181,7 +184,7 @@ func (m *Machine) missingLine(profile, common string) string {
 			line = rest
 		}
 		line = strings.TrimSpace(line)
-		if inAuth && line != "" && !slices.Contains(there, partner(line)) {
+		if inAuth && line != "" && !slices.Contains(there, oneBlank(partner(line))) {
 			return line
 		}
 	}
