@@ -244,7 +244,7 @@ func (r *run) otherFamily() error {
 	switch r.plan.Family {
 	case FamilyAuthselect:
 		return refused("this machine's stacks are authselect's. Run: authselect list; then select a profile with smart cards, such as: " +
-			"authselect select pam-pkcs11 with-smartcard --backup=before-pam-pkcs11; back goes: authselect backup-restore before-pam-pkcs11")
+			"authselect select pkcs11 with-smartcard --backup=before-pam-pkcs11; back goes: authselect backup-restore before-pam-pkcs11")
 	case FamilySUSE:
 		return refused("this machine's stacks are pam-config's. Make /etc/pam.d/common-auth a file instead of a link, with the lines: " +
 			"`auth sufficient pam_pkcs11.so` and `auth include common-auth-pc`")
