@@ -21,7 +21,7 @@ export GO
 
 STATICCHECK := v0.8.2
 
-# Debian packages, by what they are for. The README says what each is needed for.
+# Debian packages, by what they are for. doc/development.md says what each is needed for.
 # Building, installing and the demo need DEPS_BUILD and nothing else.
 DEPS_BUILD := gcc libc6-dev libpam0g-dev ca-certificates
 DEPS_PKCS11 := softhsm2 opensc-pkcs11
@@ -34,7 +34,7 @@ DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
 # Names of pam_pkcs11's tools that pam-pkcs11 answers to as well.
-OLD_TOOLS := pklogin_finder pkcs11_inspect
+OLD_TOOLS := pklogin_finder pkcs11_inspect pkcs11_listcerts pkcs11_make_hash_link pkcs11_setup
 
 .DEFAULT_GOAL := help
 .PHONY: help deps deps-build toolchain build check test test-reference test-stack test-pcscd test-hosts test-fresh test-usb test-vm soak soak-login \
@@ -249,7 +249,7 @@ uninstall: ## remove what install put there, unless a file of /etc/pam.d names t
 DEPS_DEB := debhelper dh-sequence-installsysusers dpkg-dev fakeroot xz-utils
 DEPS_LINT_DEB := lintian
 
-.PHONY: deb lint-deb test-packages
+.PHONY: deb lint-deb
 deb: toolchain ## build Debian packages in build/deb, as a build of the distribution's would: from vendored modules, without network
 	@.ci/deps $(DEPS_DEB)
 	@packaging/build-deb $(BUILD)/deb
@@ -258,10 +258,17 @@ lint-deb: deb ## lintian on the Debian packages: nothing but what an override ex
 	@.ci/deps $(DEPS_LINT_DEB)
 	lintian --allow-root --info --display-info --pedantic --fail-on error,warning,info --tag-display-limit 0 $(BUILD)/deb/*.changes
 
-pot: deps toolchain ## write po/pam_pkcs11.pot anew from login/messages.go merge it into the catalogues, and these into Go
+MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
+
+pot: deps toolchain ## write the templates of the translations anew, merge them into the catalogues, and these into Go
 	$(GO) run ./po/genpot
-	for f in po/*.po; do msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/*.po; do $(MSGMERGE) "$$f" po/pam_pkcs11.pot || exit 1; done
+	for f in po/tool/*.po; do $(MSGMERGE) "$$f" po/tool/pam-pkcs11.pot || exit 1; done
 	$(GO) run ./po/gencatalogs
+
+.PHONY: picture
+picture: toolchain ## draw doc/login.svg, the way of a login, anew
+	$(GO) run ./doc/picture
 
 clean: ## remove build/
 	rm -rf $(BUILD)

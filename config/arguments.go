@@ -12,6 +12,10 @@ import (
 // DefaultFile is read when no module argument names another.
 const DefaultFile = "/etc/pam_pkcs11/pam_pkcs11.conf"
 
+// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever answers a fault looks for
+// it in the words as they are: it is about configurations that cannot be read, too.
+const FailClosed = "fail_closed"
+
 // argumentsFile stands for the file in errors and notes about module arguments.
 const argumentsFile = "module arguments"
 
@@ -25,16 +29,16 @@ const (
 type Arguments struct {
 	ConfigFile string // DefaultFile when not given
 
-	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard *bool
-
-	SlotNum                                   *int
-	SlotDescription, CADir, CRLDir, TokenType *string
+	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard, SkipForeign *bool
+	SlotNum                                                                              *int
+	SlotDescription, CADir, CRLDir, TokenType                                            *string
+	EmptyPIN                                                                             *string // "error" or "fallback"
 
 	PKCS11Module string   // name of a block, or path of a library; "" when not given
 	CertPolicy   []string // words, in order
 }
 
-// flagArguments stand alone.
+// flag reads an argument that stands alone; false when there is none of that name.
 func (a *Arguments) flag(name string) bool {
 	yes, no := new(bool), new(bool)
 	*yes = true
@@ -57,6 +61,9 @@ func (a *Arguments) flag(name string) bool {
 		a.WaitForCard = yes
 	case "dont_wait_for_card":
 		a.WaitForCard = no
+	case "skip_foreign":
+		a.SkipForeign = yes
+	case FailClosed: // is for whoever answers a fault
 	default:
 		return false
 	}
@@ -74,8 +81,8 @@ var idleArguments = map[string]string{
 
 // argumentNames for "did you mean".
 var argumentNames = []string{
-	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card",
-	"config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
+	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
+	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
 	"use_authtok", "expose_account", "no_warn", "crl_policy=", "nss_dir=",
 }
 
@@ -151,6 +158,11 @@ func (p *argumentParser) setting(name, val string) bool {
 		p.a.SlotDescription = &val
 	case "token_type=":
 		p.a.TokenType = &val
+	case "empty_pin=":
+		if v, ok := p.decodeIn(&schema.Global, "empty_pin", w); ok {
+			word := v.Text()
+			p.a.EmptyPIN = &word
+		}
 	case "ca_dir=":
 		p.path("ca_dir", w, &p.a.CADir)
 	case "crl_dir=":
@@ -183,7 +195,12 @@ func (p *argumentParser) configFile(path string) {
 
 // decode reads the value as that of the key of the module block.
 func (p *argumentParser) decode(key string, w scconf.Word) (schema.Value, bool) {
-	v, _, f := schema.Module.Find(key).Decode([]scconf.Word{w})
+	return p.decodeIn(&schema.Module, key, w)
+}
+
+// decodeIn reads the value as that of the key of a block.
+func (p *argumentParser) decodeIn(t *schema.Table, key string, w scconf.Word) (schema.Value, bool) {
+	v, _, f := t.Find(key).Decode([]scconf.Word{w})
 	if f != nil {
 		p.fail(f)
 		return v, false

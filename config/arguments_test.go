@@ -37,6 +37,10 @@ func TestArguments(t *testing.T) {
 		{"first pass", []string{"try_first_pass", "use_first_pass"}, base, func(c *Config) any { return []bool{c.Global.TryFirstPass, c.Global.UseFirstPass} }, []bool{true, true}},
 		{"card_only and wait_for_card", []string{"card_only", "wait_for_card"}, base, func(c *Config) any { return []bool{c.Global.CardOnly, c.Global.WaitForCard} }, []bool{true, true}},
 		{"dont_wait_for_card", []string{"dont_wait_for_card"}, minimal("wait_for_card = true;", "", ""), func(c *Config) any { return c.Global.WaitForCard }, false},
+		{"skip_foreign", []string{"skip_foreign"}, base, func(c *Config) any { return c.Global.ForeignCard }, "skip"},
+		{"empty_pin", []string{"empty_pin=fallback"}, base, func(c *Config) any { return c.Global.EmptyPIN }, "fallback"},
+		{"empty_pin against the file", []string{"empty_pin=error"}, minimal("empty_pin = fallback;", "", ""), func(c *Config) any { return c.Global.EmptyPIN }, "error"},
+		{"fail_closed changes nothing that is read", []string{"fail_closed"}, base, func(c *Config) any { return c.Global.ForeignCard }, "refuse"},
 		{"slot_num", []string{"slot_num=3"}, base, func(c *Config) any { return c.Module.SlotNum }, 3},
 		{"slot_description with blanks", []string{"slot_description=My Reader 00"}, base, func(c *Config) any { return c.Module.SlotDescription }, "My Reader 00"},
 		{"directories", []string{"ca_dir=/a", "crl_dir=/b"}, base, func(c *Config) any { return c.Module.CADir + c.Module.CRLDir }, "/a/b"},
@@ -74,6 +78,7 @@ func TestArgumentsAgainstTheFile(t *testing.T) {
 		{"two lists", minimal("", "", ""), "cert_policy=crl_auto,crl_online", "contradicts"},
 		{"lists after none", minimal("", "", ""), "cert_policy=none,crl_auto", "crl_auto needs ca"},
 		{"signature and no_signature", minimal("", "", ""), "cert_policy=signature,no_signature", "contradicts"},
+		{"skip_foreign where cards are hidden", minimal("remote_login = allow; remote_login_hides = true;", "", ""), "skip_foreign", "contradicts foreign_card = skip"},
 		{"a block that is not there", minimal("", "", ""), "pkcs11_module=defalut", "there is no block pkcs11_module defalut (did you mean default?)"},
 	}
 	for _, row := range rows {
@@ -98,6 +103,8 @@ func TestUnknownArguments(t *testing.T) {
 		"cert_policy=crl_ofine": "module arguments:1: cert_policy has no word",
 		"cert_policy=local_ca":  "module arguments:1: cert_policy has no word", // was matched somewhere inside
 		"ca_dir=cacerts":        "module arguments:1: ca_dir is an absolute path",
+		"empty_pin=skip":        "module arguments:1: empty_pin has no word",
+		"skip_foreign=yes":      "module arguments:1: unknown argument",
 		"pkcs11_module=":        "module arguments:1: pkcs11_module= names nothing",
 		"":                      `module arguments:1: unknown argument ""`,
 		"token_type=a\x00b":     "module arguments:1: an argument is too long or holds a NUL byte",

@@ -20,12 +20,12 @@ type builder struct {
 
 // build reads the whole tree, the blocks that are not in use for their notes.
 func build(file string, root *scconf.Block, args *Arguments, errs *finding.Errors, notes *[]finding.Note) *builder {
-	b := &builder{Reader: schema.NewReader(file, errs, notes), errs: errs, args: args, conf: &Config{File: file}}
+	b := &builder{Reader: schema.NewReader(file, errs, notes), errs: errs, args: args, conf: &Config{File: file, arguments: args}}
 	main := b.mainBlock(root)
 	if main == nil {
 		return b
 	}
-	b.global = b.Read(main, &schema.Global, "pkcs11_module", "mapper")
+	b.global = b.Read(main, &schema.Global, "pkcs11_module", "mapper", "service")
 	b.conf.Global = b.buildGlobal()
 	b.conf.global = b.global
 	b.checkHiding()
@@ -33,6 +33,8 @@ func build(file string, root *scconf.Block, args *Arguments, errs *finding.Error
 	b.buildMappers(main)
 	b.fillLDAPServers()
 	b.refuseLooserBlocks()
+	b.buildServices(main)
+	b.checkEnrolled()
 	return b
 }
 
@@ -75,6 +77,27 @@ func over(file bool, argument *bool) bool {
 	return file
 }
 
+// foreignCard is skip where the argument skip_foreign stands.
+func foreignCard(file string, a *Arguments) string {
+	if a.SkipForeign != nil {
+		return "skip"
+	}
+	return file
+}
+
+// personsOf are those of the block pam_pkcs11.
+func personsOf(v schema.Values) Persons {
+	people := func(key string) People {
+		return People{Users: v.List(key + "_users"), Groups: v.List(key + "_groups")}
+	}
+	return Persons{
+		Required:  people("card_required"),
+		Optional:  people("card_optional"),
+		Forbidden: people("card_forbidden"),
+		Others:    v.String("card_others"),
+	}
+}
+
 func (b *builder) buildGlobal() Global {
 	v, a := b.global, b.args
 	return Global{
@@ -83,14 +106,19 @@ func (b *builder) buildGlobal() Global {
 		UseFirstPass:   over(v.Bool("use_first_pass"), a.UseFirstPass), TryFirstPass: over(v.Bool("try_first_pass"), a.TryFirstPass),
 		CardOnly: over(v.Bool("card_only"), a.CardOnly), WaitForCard: over(v.Bool("wait_for_card"), a.WaitForCard),
 		WaitForCardTimeout: v.Duration("wait_for_card_timeout"), ScreenSavers: v.List("screen_savers"),
-		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: v.String("foreign_card"), CertificatesAfterPIN: v.String("certificates_after_pin"),
+		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: foreignCard(v.String("foreign_card"), a), CertificatesAfterPIN: v.String("certificates_after_pin"),
 		AskCertificate: v.Bool("ask_certificate"), RequirePIN: v.Bool("require_pin"),
-		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: v.String("empty_pin"), ForwardPIN: v.String("forward_pin"),
+		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: text(v.String("empty_pin"), a.EmptyPIN), ForwardPIN: v.String("forward_pin"),
 		RemoteLogin: v.String("remote_login"), RemoteLoginHides: v.Bool("remote_login_hides"),
 		LoopbackIsLocal: v.Bool("loopback_is_local"),
 		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
+		EnrolledFile:                   v.String("enrolled_file"),
+		EnrolledExpiry:                 v.String("enrolled_expiry"),
+		EnrolledRoot:                   v.Bool("enrolled_root"),
 		VerifyTimeout:                  v.Duration("verify_timeout"),
+		MetricsFile:                    v.String("metrics_file"),
+		Persons:                        personsOf(v),
 	}
 }
 
@@ -99,10 +127,20 @@ func (b *builder) checkHiding() {
 	g, at := b.conf.Global, b.global.Get("remote_login_hides").At
 	switch {
 	case !g.RemoteLoginHides:
-	case g.ForeignCard != "refuse":
-		b.refuse(at, "remote_login_hides = true contradicts foreign_card = "+g.ForeignCard,
-			"write foreign_card = refuse, or leave remote_login_hides out")
+	case b.conf.hidingProblem() != "":
+		b.refuse(at, b.conf.hidingProblem(), "write foreign_card = refuse without lists of card_optional, or leave remote_login_hides out")
 	case g.RemoteLogin != "allow":
 		b.Note(at, finding.NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
 	}
+}
+
+// hidingProblem is what makes remote_login_hides impossible; "" when nothing does.
+func (c *Config) hidingProblem() string {
+	switch g := c.Global; {
+	case g.ForeignCard != "refuse":
+		return "remote_login_hides = true contradicts foreign_card = " + g.ForeignCard
+	case g.Persons.allows():
+		return "remote_login_hides = true contradicts card_optional_users, card_optional_groups and card_others = optional"
+	}
+	return ""
 }

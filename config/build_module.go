@@ -225,10 +225,7 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 	b.fillPIV(v)
 	b.fillAccess(v)
 
-	m.EKU = EKU{Required: v.List("eku")}
-	if v.String("eku") == "ignore" {
-		m.EKU = EKU{Ignore: true}
-	}
+	m.EKU = ekuOf(v)
 	if m.SlotNum != 0 && m.SlotDescription != "" {
 		at := v.Get("slot_num").At
 		if !v.Set("slot_num") {
@@ -241,6 +238,13 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 	b.fillChain(v)
 	b.fillCRL(v)
 	b.fillOCSP(v)
+}
+
+func ekuOf(v schema.Values) EKU {
+	if v.String("eku") == "ignore" {
+		return EKU{Ignore: true}
+	}
+	return EKU{Required: v.List("eku")}
 }
 
 // description is read though it has no effect: lists of modules show it.

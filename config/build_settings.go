@@ -44,6 +44,8 @@ func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 			IgnoreCase:  v.Bool("ignorecase"),
 			UseAccounts: v.Bool("use_getpwent"),
 		}
+	case "enrolled":
+		return mappers.Enrolled{}
 	case "opensc":
 		return mappers.OpenSC{}
 	case "openssh":

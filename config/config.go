@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pam_pkcs11/config/internal/finding"
+	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/internal/schema"
 )
 
@@ -21,6 +22,9 @@ type Config struct {
 	global schema.Values   // as written, for the places of keys
 	blocks []schema.Values // the same of each of Modules
 	block  int             // which of them Module is
+
+	arguments *Arguments // of the module's line; never nil
+	services  []*service
 }
 
 // Block returns the configuration as it is for the cards of one block, Modules[i]: with that block
@@ -49,6 +53,28 @@ func (c *Config) Fault(key string, err error) *finding.Error {
 	return e
 }
 
+// WithCard is the configuration for somebody who must use a card: there is no other way in, and no program in which he
+// needs none.
+func (c *Config) WithCard() *Config {
+	of := *c
+	of.Global.CardOnly, of.Global.ScreenSavers = true, nil
+	of.Global.ForeignCard, of.Global.EmptyPIN = "refuse", "error"
+	return &of
+}
+
+// WithOrWithoutCard is the configuration for somebody for whom a card is one way of several.
+func (c *Config) WithOrWithoutCard() *Config {
+	of := *c
+	of.Global.CardOnly, of.Global.ForeignCard = false, "skip"
+	return &of
+}
+
+// service is a block, in use by the services of its names.
+type service struct {
+	names  []scconf.Word
+	values schema.Values
+}
+
 // Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
 type Global struct {
 	NullOK, Debug, Quiet           bool
@@ -72,8 +98,43 @@ type Global struct {
 	UnverifiedNames                bool
 	AllowUnknownUser               bool
 	DirectoryMayNameSystemAccounts bool
+	EnrolledFile                   string // absolute path
+	EnrolledExpiry                 string // "warn" or "refuse"
+	EnrolledRoot                   bool
 	VerifyTimeout                  time.Duration // 1 to 300 s
+	MetricsFile                    string        // absolute, or "" for none
+	Persons                        Persons
 }
+
+// Persons says who must, may or must not use a card. The zero value says nothing: foreign_card and card_only do then.
+type Persons struct {
+	Required  People // who must
+	Optional  People // who may
+	Forbidden People // who must not
+	Others    string // who is in no list: "" or "configured", "required", "optional" or "forbidden"
+}
+
+// People are users and members of groups, by the names that the name service has for them.
+type People struct{ Users, Groups []string }
+
+// Empty reports whether nobody is named.
+func (p People) Empty() bool { return len(p.Users) == 0 && len(p.Groups) == 0 }
+
+// Empty reports whether all users are treated alike, as foreign_card and card_only say.
+func (p Persons) Empty() bool {
+	return p.Required.Empty() && p.Optional.Empty() && p.Forbidden.Empty() && !p.othersAre("required", "optional", "forbidden")
+}
+
+// Requires reports whether there may be somebody who must use a card.
+func (p Persons) Requires() bool { return !p.Required.Empty() || p.othersAre("required") }
+
+// Forbids reports whether there may be somebody who must not use a card.
+func (p Persons) Forbids() bool { return !p.Forbidden.Empty() || p.othersAre("forbidden") }
+
+// allows reports whether there may be somebody for whom a card is one way of several.
+func (p Persons) allows() bool { return !p.Optional.Empty() || p.othersAre("optional") }
+
+func (p Persons) othersAre(words ...string) bool { return slices.Contains(words, p.Others) }
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.
 type Module struct {

@@ -200,7 +200,7 @@ func (b *builder) blockDifferences() []finding.Note {
 }
 
 // exactMappers compare the whole certificate or its key.
-var exactMappers = []string{"digest", "openssh", "opensc"}
+var exactMappers = []string{"digest", "enrolled", "openssh", "opensc"}
 
 func (b *builder) textMappers() []string {
 	var names []string
@@ -216,7 +216,7 @@ func (b *builder) textMappers() []string {
 func (b *builder) unlistedMappers() []string {
 	var names []string
 	for _, m := range b.conf.Mappers {
-		if mapfileOf(m) == "" && !strings.HasPrefix(m.Type, "open") {
+		if mapfileOf(m) == "" && !strings.HasPrefix(m.Type, "open") && m.Type != "enrolled" {
 			names = append(names, m.Name)
 		}
 	}

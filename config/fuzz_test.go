@@ -28,11 +28,15 @@ func shape(b *scconf.Block) string {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{minimal("debug=on", "slot_num = 0x1;", "mapfile = \"none\""), "pam_pkcs11{a b,c{d=e}}", "a = \"b\n", "}{", "a=b}}", "# c\n\n\na # d\n= {} ;",
+		serviceFile("card_others = optional; card_forbidden_groups = \"domain admins\";", "cert_policy = ca, ocsp_on;", "card_only = true; card_required_users = a, b; eku = clientAuth;"),
+		serviceFile("foreign_card = skip", "", "foreign_card = refuse } service x y, z { card_others = required; verify_timeout = 1;"),
 		"\xef\xbb\xbfx = y;;", "a { b { c {", "x = [0-9]{6}};", "k \"n\"{v==;}", "a = b\x00;", "a\"b = c\"d;", "a = ,,b,"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		_, _ = Parse("f", []byte(text), nil)
+		if c, err := Parse("f", []byte(text), nil); err == nil {
+			servicesAreStrict(t, c)
+		}
 		CheckData("f", []byte(text))
 		tree, err := scconf.ParseFile("f", []byte(text))
 		if err != nil {
@@ -52,9 +56,33 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// servicesAreStrict: a file that is read lets nothing in by a service block that it keeps out without it.
+func servicesAreStrict(t *testing.T, c *Config) {
+	for _, s := range c.Services() {
+		with, err := c.ForService(s.Name)
+		if err != nil {
+			t.Errorf("service %q of a sound file: %v", s.Name, err)
+			continue
+		}
+		for _, rule := range serviceRules {
+			if rule.looser != nil && rule.looser(&with.Global, &c.Global) {
+				t.Errorf("service %q: %s is looser than in the file", s.Name, rule.key)
+			}
+		}
+		for i, m := range with.Modules {
+			for _, rule := range looserRules {
+				if rule.looser(m, c.Modules[i]) {
+					t.Errorf("service %q: %s is looser than in the file", s.Name, rule.key)
+				}
+			}
+		}
+	}
+}
+
 func FuzzArguments(f *testing.F) {
 	f.Add("debug\ncert_policy=none,ca\nslot_num=0x3")
 	f.Add("config_file=/a\npkcs11_module=/x\nuse_authtok")
+	f.Add("skip_foreign\nempty_pin=fallback\nempty_pin=error")
 	f.Add("cert_policy= , ,ca\n=\nnullok=\nca_dir=file:///x")
 	f.Fuzz(func(t *testing.T, text string) {
 		a, _, err := ParseArguments(strings.Split(text, "\n"))

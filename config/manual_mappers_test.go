@@ -87,3 +87,43 @@ openssl x509 \-in CA.pem \-noout \-pubkey | openssl pkey \-pubin \-outform DER |
 .PP
 prints it; \fB"ski:\fIHEX\fB"\fR is its key identifier: the SHA\-1 of the key, or what a certificate in \fBca_dir\fR says; what a certificate of the card says of itself does not count. These need \fBcert_policy = ca\fR. The log of a refusal has the sha256 of the key that issued the certificate.
 `
+
+// enrolledManual is what the manual page says of the mapper enrolled.
+const enrolledManual = `.SH ENROLLED KEYS
+The mapper \fBenrolled\fR pairs a key with an account, without a certificate authority.
+The file of \fBenrolled_file\fR has a line for each key:
+.PP
+.nf
+sha256:\fIHEX USER\fP            # \fItoken serial, subject, date\fP
+sha256:\fIHEX USER\fP chain      # \fItoken serial, subject, date\fP
+.fi
+.PP
+HEX is the SHA\-256 of the public key (SubjectPublicKeyInfo), 64 digits, as
+.PP
+.nf
+openssl x509 \-in CERT.pem \-noout \-pubkey | openssl pkey \-pubin \-outform DER | sha256sum
+.fi
+.PP
+prints it.
+It stays the same when a certificate is issued anew over the same key.
+What stands behind a # is for the reader.
+The file must belong to root and be writable by nobody else, a group included; everybody may read it.
+It has at most 1 MiB and 10000 keys, and a line at most 1024 octets.
+A line that cannot be used pairs nobody; it is logged at each login, and \fBpam\-pkcs11 config check\fR names it.
+A key that two lines give to two users lets nobody in.
+.PP
+No chain is asked for where the certificate is self\-signed, or where \fBca_dir\fR has no certificate that could be its issuer.
+Where \fBca_dir\fR has a certificate of the issuer's name or key identifier, also over certificates that the card shows, all checks hold, those of dates and revocation too.
+Where a file of \fBca_dir\fR is not used, because it is damaged or refused, its certificates are not known: then only a self\-signed certificate does without a chain.
+Key, algorithms, usages and dates are checked in any case.
+One that has run out is let pass, with a warning, unless \fBenrolled_expiry = refuse\fR; one that is not valid yet is refused.
+.PP
+The proof that the card holds the key is all the security that is left.
+So \fBno_signature\fR beside this mapper is an error.
+No other mapper is asked about a certificate that counts for its enrolled key alone, whatever names are in it.
+An account with uid 0 needs \fBenrolled_root = true\fR.
+.PP
+Whoever holds the card and its PIN can mostly write a new certificate over the same key onto it, self\-signed and with any dates.
+For a key whose certificate an authority of \fBca_dir\fR has issued, revocation would then be of no use: the word \fBchain\fR in its line asks for a good chain always.
+To end a pairing, take the line out.
+`

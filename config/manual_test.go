@@ -81,6 +81,7 @@ func manual() []byte {
 	var out bytes.Buffer
 	out.WriteString(manualHead)
 	manualTable(&out, "pam_pkcs11 { }", &schema.Global, nil)
+	manualService(&out)
 	manualTable(&out, "pkcs11_module NAME { }", &schema.Module, nil)
 	common := schema.Table{Doc: "Says whose certificate it is. A mapper of use_mappers without a block has the defaults. These keys stand in the block of every mapper:", Keys: schema.CommonKeys}
 	manualTable(&out, "mapper NAME { }", &common, nil)
@@ -88,8 +89,18 @@ func manual() []byte {
 		manualTable(&out, "mapper "+schema.MapperTables[i].Type, &schema.MapperTables[i], nil)
 	}
 	manualTable(&out, "rule NAME { }, in a certmap mapper", &schema.Rule, nil)
-	out.WriteString(blocksManual + directoryManual + certmapManual + authoritiesManual + manualTail)
+	out.WriteString(blocksManual + servicesManual + personsManual + directoryManual + certmapManual + authoritiesManual +
+		enrolledManual + manualTail)
 	return out.Bytes()
+}
+
+// manualService shows what may stand in the block of a service: what it means stands at the keys of that name.
+func manualService(out *bytes.Buffer) {
+	fmt.Fprintf(out, ".SS \"%s\"\n%s\n", roff("service NAME, ... { }"), roff(schema.Service.Doc)+
+		" These keys may stand there, with what they may say; see SERVICES.")
+	for _, k := range schema.Service.Keys {
+		fmt.Fprintf(out, ".TP\n.B %s\n%s\n", roff(k.Name), roff(k.Doc))
+	}
 }
 
 const manualHead = `.\" Made of the schema by go test ./config -update. Do not edit.
@@ -150,6 +161,70 @@ A block that is less strict than one before it is an error, since the card decid
 With \fBrequire_pin = false\fR a library's block behind the built\-in card is such a block, because the built\-in card is never used without its PIN.
 `
 
+const servicesManual = `.SH SERVICES
+What is stricter for some PAM services stands in a block with their names, which are those of files in /etc/pam.d:
+.PP
+.nf
+service sudo, su {
+  card_required_groups = admins;
+  cert_policy = ocsp_on;
+  wait_for_card_timeout = 20;
+}
+.fi
+.PP
+A login is judged by three texts: the file; the arguments of the module's line, which override it; and the block of the service, which can only make stricter what then holds.
+A block that is less strict than the file is an error of the file, with the place, the value and what is expected.
+Of a block and an argument the stricter one counts; of \fBquiet\fR, \fBdebug\fR and \fBwait_for_card\fR, of which neither value is stricter, the argument.
+So neither a block nor an argument undoes what the other one keeps out.
+What cannot be had together (lists by a block beside responders by \fBcert_policy=\fR) refuses the logins of that service.
+.PP
+\fBcard_only = true\fR is an error for a service of \fBscreen_savers\fR, which it would let pass without a card.
+There are at most 100 names. An error in a block refuses every login, also of other services.
+`
+
+const personsManual = `.SH WHO NEEDS A CARD
+.TP
+.B card_required_users, card_required_groups
+Who must use a card. Each refusal is PAM_CRED_INSUFFICIENT, so that the stack can end there.
+.TP
+.B card_optional_users, card_optional_groups
+Who may use a card: it is one way of several, as with \fBforeign_card = skip\fR and without \fBcard_only\fR.
+.TP
+.B card_forbidden_users, card_forbidden_groups
+Who must not use a card. The answer is PAM_AUTHINFO_UNAVAIL, nothing is said, and no card is touched.
+.TP
+.B card_others
+What holds for users in none of these lists.
+.PP
+For who must, every refusal is PAM_CRED_INSUFFICIENT: where there is no card or no reader, where the PIN is wrong, from another host, and in services of \fBscreen_savers\fR. \fBempty_pin = fallback\fR does not count for him.
+.PP
+Who is in several lists is treated as the safest says: must before must not, must not before may. Names of users are found as they were typed and by their account, in whatever spelling the name service knows; groups by their list of members, by the account's own group and by all groups that the name service counts, nested ones too.
+.PP
+What cannot be found out means must: a group that does not exist or whose directory does not answer, a user without account, lookups that together take longer than \fBverify_timeout\fR. The log names the cause.
+A group is asked about only where it matters: not for users of \fBcard_required_users\fR, and groups of \fBcard_forbidden_groups\fR only after those of \fBcard_required_groups\fR. Who is in the list of members of a group of /etc/group is found without asking a directory.
+So the way in that is to work when the directory does not is this, with a local group and no group of must:
+.PP
+.nf
+card_others = required;
+card_forbidden_groups = breakglass;
+.fi
+.PP
+The module only says PAM_AUTHINFO_UNAVAIL of such a user; his password is the business of the stack, which must go on to it. The line for this is
+.PP
+.nf
+auth [success=end authinfo_unavail=ignore ignore=ignore default=die] pam_pkcs11.so fail_closed
+.fi
+.PP
+in a file of /usr/share/pam\-configs, and with the number of lines to pass over in place of \fBend\fR elsewhere.
+Without \fBfail_closed\fR the module answers PAM_AUTHINFO_UNAVAIL too where it cannot know who must: its configuration has errors, or its worker cannot be started, which a caller of su may bring about by limits (\fBulimit \-n\fR); such a line would then go on to the password for everybody.
+With it a module that is broken lets nobody in by this line, those who must not use a card included: keep another way to mend it (a console with a stack of its own, a rescue system).
+Once it is known that a user must use a card, no crash of the worker or of a PKCS#11 library is PAM_AUTHINFO_UNAVAIL, with \fBfail_closed\fR or without.
+.PP
+Where no user name is given, the card is to name the user. If anybody must use a card, each refusal is then PAM_CRED_INSUFFICIENT: somebody who must could come, and the password would be asked for instead. Once the card has named the user, and before its PIN is asked for, accounts that must not use a card are left out; where none is left the login is refused (Error 2426). The card has been read by then, and a card that shows its certificates only after its PIN has been asked for that.
+.PP
+\fBpasswd\fR changes no PIN for a user who must not use a card. The lists count in the same way for programs that run as the user.
+`
+
 const manualTail = `.SH MAPFILES
 Lines of the form
 .PP
@@ -173,6 +248,15 @@ They stand behind the module's name in the PAM service file and override the fil
 .TP
 .BR debug ", " nodebug ", " quiet ", " nullok ", " try_first_pass ", " use_first_pass ", " card_only ", " wait_for_card ", " dont_wait_for_card
 Set or clear the key of that name.
+.TP
+.B skip_foreign
+\fBforeign_card = skip\fR.
+.TP
+.B fail_closed
+A fault of the module itself is PAM_CRED_INSUFFICIENT: an error in the configuration, a worker that cannot start, crashes or is too slow. Without it these are PAM_AUTHINFO_UNAVAIL.
+.TP
+.BI empty_pin= WORD
+error or fallback: override the key of that name.
 .TP
 .BI config_file= PATH
 Read another file; the first one counts.
@@ -257,7 +341,7 @@ func example() []byte {
 	exampleKeys(&out, schema.Global.Keys, "", "  ")
 	fmt.Fprintf(&out, "\n  # %s\n  pkcs11_module builtin {\n", schema.Module.Doc)
 	exampleKeys(&out, schema.Module.Keys, "", "    ")
-	out.WriteString("  }\n\n  # What may stand in the block of every mapper:\n")
+	out.WriteString("  }\n" + exampleService + "\n  # What may stand in the block of every mapper:\n")
 	for _, k := range schema.CommonKeys {
 		exampleComment(&out, "  ", "#   ", k)
 		fmt.Fprintf(&out, "  #   %s = %s;\n", k.Name, exampleValue(k))
@@ -303,6 +387,15 @@ const exampleHead = `# Example of /etc/pam_pkcs11/pam_pkcs11.conf, with every ke
 # pam-pkcs11 config check FILE finds what is wrong with a file. The manual page is pam_pkcs11.conf(5).
 
 pam_pkcs11 {
+`
+
+const exampleService = `
+  # What is stricter for some PAM services (pam_pkcs11.conf(5), SERVICES):
+  #
+  #   service sudo, su {
+  #     card_required_groups = admins;
+  #     wait_for_card_timeout = 20;
+  #   }
 `
 
 func TestExampleFile(t *testing.T) { compareOrUpdate(t, exampleFile, example()) }

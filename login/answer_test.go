@@ -31,6 +31,7 @@ var laterOutcomes = map[Outcome]string{
 	NoPrivateKey:         "CRED_INSUFFICIENT 2340",
 	AccountNotChosen:     "CRED_INSUFFICIENT 2400",
 	PINLastTry:           "AUTH_ERR 2384", // in ModeSkip only
+	CardForbidden:        "AUTHINFO_UNAVAIL -",
 }
 
 // TestStrictAnswersStay: with foreign_card = refuse and under card_only nothing is answered
@@ -94,12 +95,35 @@ func TestSkipAnswers(t *testing.T) {
 	}
 }
 
+// TestRequiredAnswers: who must use a card gets no answer after which a stack may go on, and is told why.
+func TestRequiredAnswers(t *testing.T) {
+	for _, o := range append(Outcomes(), -1, numOutcomes) {
+		if o == Success || o == ChangeNotOurs || o == ChangeRefused || o == ChangeFailed {
+			if o.Answer(ModeRequired) != o.Answer(ModeRefuse) {
+				t.Errorf("%v: %s", o, answerText(o.Answer(ModeRequired)))
+			}
+			continue
+		}
+		a := o.Answer(ModeRequired)
+		silent := o == EmptyPINFallback || o == ForeignCardSkipped // which WithCard keeps from happening
+		if a.Class != ClassInsufficient || (a.Message == "") != silent {
+			t.Errorf("%v: %s", o, answerText(a))
+		}
+	}
+	for o, number := range map[Outcome]string{NoCard: "2422", RemoteRefused: "2424", CardForbidden: "2426", PINIncorrect: "2320"} {
+		if got := answerText(o.Answer(ModeRequired)); got != "CRED_INSUFFICIENT "+number {
+			t.Errorf("%v: %s", o, got)
+		}
+	}
+}
+
 // TestNoModeTurnsARefusalIntoALogin: nor into an opinion withheld.
 func TestNoModeTurnsARefusalIntoALogin(t *testing.T) {
-	for _, m := range []Mode{ModeRefuse, ModeSkip, ModeCardOnly, -1, 99} {
+	for _, m := range []Mode{ModeRefuse, ModeSkip, ModeCardOnly, ModeRequired, -1, 99} {
 		for _, o := range append(Outcomes(), -1, numOutcomes) {
 			c := o.Answer(m).Class
-			if (c == ClassSuccess) != (o == Success) || (c == ClassIgnore) != (o == ScreenSaverCancelled || o == ChangeNotOurs) {
+			ignores := o == ChangeNotOurs || o == ScreenSaverCancelled && m != ModeRequired
+			if (c == ClassSuccess) != (o == Success) || (c == ClassIgnore) != ignores {
 				t.Errorf("%v in mode %d is %s", o, m, classNames[c])
 			}
 		}

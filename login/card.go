@@ -47,6 +47,7 @@ func (t *attempt) openCards(ctx context.Context, m token.Module, slots []token.S
 			continue
 		}
 		t.log.Warn("card left out", "slot", s.ID, "token", s.Token.Label, "reason", r.Outcome.String(), "error", r.Err)
+		t.observe(func(o Observer) { o.Passed(s.Token, r) })
 		if first == nil {
 			first = r
 		}
@@ -208,6 +209,7 @@ func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
 			c.whole = true
 			c.unread = readRefusal(ctx, err)
 			t.log.Warn("card left out", "token", c.token.Label, "reason", c.unread.Outcome.String(), "error", err)
+			t.observe(func(o Observer) { o.Passed(c.token, c.unread) })
 		case len(c.objects) > before:
 			more = true
 		default:

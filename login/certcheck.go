@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/token"
@@ -168,7 +169,11 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		}
 		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
 		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		if j.refusal != nil && j.refusal.cert == nil {
+			j.refusal.cert = o.Cert
+		}
 		c.judged[i] = j
+		t.observeJudgement(k, c, o, j, checks[i].result)
 	}
 
 	qualified, worst := c.sum()
@@ -176,6 +181,27 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		t.logRefused(ctx, c)
 	}
 	return qualified, worst
+}
+
+// observeJudgement tells the observer of one certificate.
+func (t *attempt) observeJudgement(k *Checker, c *card, o token.Object, j judgement, result *verify.Result) {
+	told := Judged{
+		Card:        c.token,
+		Label:       o.Label,
+		Cert:        o.Cert,
+		Result:      result,
+		Mapped:      j.found.mapped,
+		Authorities: k.verifier.Certificates(),
+	}
+	if j.refusal != nil {
+		shown := *j.refusal
+		shown.answerIn(t.mode())
+		told.Err = &shown
+	}
+	told.Explain = func(ctx context.Context, user string) ([]mapper.Explanation, error) {
+		return k.Explain(ctx, Checked(o.Cert, result), user)
+	}
+	t.observe(func(to Observer) { to.Judged(told) })
 }
 
 // sum returns the certificates that qualify, and, when there is none, why.
@@ -275,12 +301,30 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
-	if !w.asked {
+	if !w.asked || c.result.Alone { // whoever was asked before may have been asked about another standing
 		if w.mapped, w.refusal = t.mapObject(ctx, k, Checked(o.Cert, c.result)); w.refusal != nil {
 			return candidate{}, w.refusal
 		}
 	}
-	return candidate{object: o, checked: c.result, mapped: w.mapped}, nil
+	found := candidate{object: o, checked: c.result, mapped: w.mapped}
+	if r := t.mayStandAlone(k.conf, found); r != nil {
+		return candidate{}, r
+	}
+	return found, nil
+}
+
+// mayStandAlone holds once more what lets a certificate in that no authority vouches for: its key is enrolled, and the
+// card must prove it. The configuration and the mappers see to both before.
+func (t *attempt) mayStandAlone(conf *config.Config, found candidate) *Refusal {
+	switch {
+	case !found.checked.Alone:
+		return nil
+	case !conf.Module.Policy.Signature:
+		return refuse(ConfigurationInvalid, errors.New("an enrolled key does not count without its proof (cert_policy = no_signature)"))
+	case found.mapped.Origin != mapper.OriginEnrolled:
+		return refuse(InternalFault, errors.New("a certificate without an authority was mapped by another mapper than enrolled"))
+	}
+	return nil
 }
 
 // mapObject asks the mappers whose certificate it is, or whether it is the user's.
@@ -291,8 +335,11 @@ func (t *attempt) mapObject(ctx context.Context, k *Checker, cert mapper.Checked
 	} else {
 		mapped, err = k.match(ctx, cert, t.req.User)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return mapper.Result{}, t.mapRefusal(ctx, k.conf, err)
+	case t.find():
+		return t.withoutForbidden(ctx, mapped)
 	}
 	return mapped, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -22,6 +23,8 @@ type Checker struct {
 
 	// trustsNames lets mappers be asked that only read the certificate's text.
 	trustsNames bool
+
+	passExpired bool // a certificate that stands alone may have run out (enrolled_expiry)
 }
 
 // NewChecker reads the authorities and sets up the mappers of a configuration, as a login does.
@@ -45,6 +48,8 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 		StrictPermissions:              conf.Global.StrictPermissions,
 		AllowUnknownUser:               conf.Global.AllowUnknownUser,
 		DirectoryMayNameSystemAccounts: conf.Global.DirectoryMayNameSystemAccounts,
+		EnrolledFile:                   conf.Global.EnrolledFile,
+		EnrolledRoot:                   conf.Global.EnrolledRoot,
 		StoreDir:                       storeDir,
 		Logger:                         log,
 		Now:                            a.Now,
@@ -52,7 +57,13 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{conf: conf, verifier: verifier, chain: chain, trustsNames: trustsNames(conf)}, nil
+	return &Checker{
+		conf:        conf,
+		verifier:    verifier,
+		chain:       chain,
+		trustsNames: trustsNames(conf),
+		passExpired: conf.Global.EnrolledExpiry == "warn",
+	}, nil
 }
 
 // storeDir is where root's logins keep records for later ones: the directory that the package
@@ -61,14 +72,29 @@ const storeDir = "/var/cache/pam_pkcs11"
 
 // Check says whether the certificate is good; others may be its issuers. The error is a
 // *verify.Error or ctx's.
+//
+// One that no authority of ca_dir could have issued is good where its key is enrolled, with Alone set in
+// the result: then nobody but the mapper that enrolled the key may say whose it is (Checked).
 func (k *Checker) Check(ctx context.Context, cert *certinfo.Certificate, others []*certinfo.Certificate) (*verify.Result, error) {
-	return k.verifier.Check(ctx, cert, others)
+	result, err := k.verifier.Check(ctx, cert, others)
+	if err == nil || !k.chain.Enrols(cert) || !k.verifier.StandsAlone(cert, others) {
+		return result, err
+	}
+	return k.verifier.CheckAlone(cert, others, k.passExpired)
+}
+
+// asOf is a checker with the same rules, for which it is always the given time and which asks nobody
+// about revocation.
+func (k *Checker) asOf(at time.Time) *Checker {
+	then := *k
+	then.verifier = k.verifier.AsOf(at)
+	return &then
 }
 
 // Checked is a certificate for the mappers, with the chain that its check built; result may be nil.
 func Checked(cert *certinfo.Certificate, result *verify.Result) mapper.Checked {
 	if result == nil || !result.Anchored {
-		return mapper.Checked{Cert: cert}
+		return mapper.Checked{Cert: cert, Alone: result != nil && result.Alone}
 	}
 	return mapper.Checked{Cert: cert, Chain: result.Chain}
 }

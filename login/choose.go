@@ -30,8 +30,9 @@ func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card)
 	return t.letUserChoose(ctx, queue)
 }
 
-// mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is asked for beside it. In
-// ModeSkip nobody is asked for the PIN of a card that says nothing about him: there it is waited for whose it is.
+// mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is asked for beside it. Where
+// the owner comes first, nobody is asked for the PIN of a card that says nothing about him, or of a user who must not use
+// one: there it is waited for whose it is.
 func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
 	for {
 		early, r := t.mayAskNow(ctx, s, c)
@@ -44,7 +45,7 @@ func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool
 // mayAskNow is mayAskEarly for one round of the assessment.
 func (t *attempt) mayAskNow(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
 	grace := time.After(assessGrace)
-	if t.mode() == ModeSkip {
+	if t.ownerFirst() {
 		if r := t.waitFor(ctx, s.owned); r != nil {
 			return false, r
 		}

@@ -153,5 +153,27 @@ func (t *attempt) veil(ctx context.Context, r *Refusal) *Refusal {
 		t.a.pause(ctx, wait)
 		_ = t.conv.Wait(ctx, 0)
 	}
-	return &Refusal{Outcome: PINIncorrect, Err: r, sentence: MsgRemoteRefused}
+	return veiled(r)
+}
+
+// veiled is what is told of a refusal that must not show whose card it is.
+func veiled(r *Refusal) *Refusal {
+	return &Refusal{Outcome: PINIncorrect, Err: r, mode: r.mode, sentence: MsgRemoteRefused}
+}
+
+// rehearseDiscreetly decides what tryDiscreetly does once it was answered, up to the PIN.
+func (t *attempt) rehearseDiscreetly(ctx context.Context, ahead *prepared, cards []*card) *Refusal {
+	s := t.assess(ctx, ahead, cards)
+	defer s.end()
+	t.refuseAt = t.a.now() // from here on each refusal looks like every other
+	if r := t.waitAssessment(ctx, s); r != nil {
+		return r
+	}
+
+	c, r := t.discreetCard(s, cards)
+	if r != nil {
+		return r
+	}
+	t.observe(func(o Observer) { o.Asks(c.token) })
+	return refuse(PINNotRead, errRehearsed)
 }

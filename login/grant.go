@@ -93,9 +93,13 @@ func (t *attempt) given(s *success) { t.log.Info("verdict given: success", s.att
 // attrs name the user, his card and his certificate.
 func (s *success) attrs(t *attempt) []any {
 	cert, token := s.chosen.object.Cert, s.card.token
-	return []any{"user", s.result.User, "token", token.Label, "token_serial", token.Serial,
+	attrs := []any{"user", s.result.User, "token", token.Label, "token_serial", token.Serial,
 		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
 		"mapper", s.chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String()}
+	if s.chosen.checked != nil && s.chosen.checked.Alone {
+		attrs = append(attrs, "authority", "none, the key is enrolled")
+	}
+	return attrs
 }
 
 // remember lets the verifier note what the login has shown, for later ones. That it cannot changes nothing.

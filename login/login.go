@@ -14,11 +14,13 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/login/policy"
 	"pam_pkcs11/po"
 	"pam_pkcs11/token"
 )
@@ -119,6 +121,7 @@ type Cards interface {
 type Authenticator struct {
 	Cards           Cards                                            // nil refuses every login, and is for a Checker
 	Accounts        accounts.Source                                  // nil is the system's
+	Groups          accounts.Groups                                  // nil is the system's
 	SessionIsRemote func(ctx context.Context, pid int) (bool, error) // nil asks logind
 	Logger          *slog.Logger                                     // nil is silent
 	Level           *slog.LevelVar                                   // of Logger; lowered where the options say debug; may be nil
@@ -128,6 +131,12 @@ type Authenticator struct {
 	Sleep           func(ctx context.Context, d time.Duration)       // nil is the system's clock
 	Host            Host                                             // nil: the caller acts on what the methods return
 	Progress        func(Place)                                      // told where a request is; may be nil
+	Observer        Observer                                         // told what a request finds out; may be nil
+	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
+
+	// Required is called in an authentication as soon as it is known that this user must use a card: from then on a
+	// fault must not leave another way in. It may be nil.
+	Required func()
 }
 
 // caller is the host of an Authenticator that has none: the answer is what the method returns.
@@ -144,6 +153,13 @@ func (a *Authenticator) host() Host {
 	return a.Host
 }
 
+func (a *Authenticator) groups() accounts.Groups {
+	if a.Groups == nil {
+		return accounts.SystemGroups()
+	}
+	return a.Groups
+}
+
 // attempt is one request under way.
 type attempt struct {
 	a        *Authenticator
@@ -158,9 +174,19 @@ type attempt struct {
 	refuseAt time.Time    // discreet, and asked: when a refusal is told; zero before
 	module   token.Module // nil before it is loaded
 
-	selection token.Selectors // which slots may be used
+	persons    *policy.Rules // who must, may or must not use a card
+	required   bool          // this user must, or nobody knows yet who it is
+	requiredBy string        // what says so
+	changes    bool          // the request is the change of a PIN
 
-	progress progress // for Progress
+	selection token.Selectors // which slots may be used
+	patient   bool            // each card is waited for, also where one could do
+	pending   bool            // some cards have not answered when the slots were looked at last
+
+	progress  progress   // for Progress
+	observing sync.Mutex // for Observer
+
+	rehearsal bool // it ends where a PIN would be asked for
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {

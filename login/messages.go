@@ -56,6 +56,9 @@ const (
 	MsgNotTouched             = "Error 2402: the smart card or token waited for a touch, and was not touched"
 	MsgCardInUse              = "Error 2404: another program keeps the smart card for itself; the system log tells more"
 	MsgCardReset              = "Error 2406: other programs have disturbed the smart card again and again; please try once more"
+	MsgCardRequired           = "Error 2422: a smart card is needed for this login, and none was found"
+	MsgCardRequiredHere       = "Error 2424: a smart card is needed for this login, and none is asked for from another host"
+	MsgCardNotForAccount      = "Error 2426: the account of this smart card does not log in with a card"
 	MsgPINNotHere             = "Error 2408: this smart card takes its PIN only when it is inserted into a reader with contacts"
 
 	MsgDefaultTokenType   = "Smart card"
@@ -86,6 +89,7 @@ const (
 	MsgVerifying          = "Checking the certificate"
 	MsgSigning            = "Checking that the card holds the private key"
 	MsgExpiresSoon        = "Warning: the certificate expires on %s"
+	MsgExpiredOn          = "Warning: the certificate expired on %s; have it renewed"
 	MsgDefaultPIN         = "Warning: this smart card still has its maker's PIN, which everybody knows; change it with passwd, or with: pam-pkcs11 pin change"
 	MsgCancelled          = "Smart card authentication cancelled"
 	MsgChooseHeader       = "Several certificates can be used:"

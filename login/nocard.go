@@ -64,9 +64,10 @@ func slotName(s *token.Slot) string {
 // firstError is why the first card that cannot be read cannot be; it is of this module's kind.
 func firstError(slots []token.Slot) error {
 	for _, s := range slots {
-		if s.Err != nil && !errors.Is(s.Err, token.ErrForeign) {
-			return s.Err
+		if s.Err == nil || errors.Is(s.Err, token.ErrForeign) || errors.Is(s.Err, token.ErrSkipped) {
+			continue
 		}
+		return s.Err
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/login/policy"
 )
 
 // LoadOptions reads the module's arguments and the configuration file they name. Any fault in either
@@ -31,10 +34,14 @@ func LoadOptions(args []string) (*config.Config, error) {
 // configure loads the options. What they switch off is named at every login.
 func (t *attempt) configure() *Refusal {
 	conf, err := LoadOptions(t.req.Args)
+	if err == nil {
+		conf, err = conf.ForService(t.req.Service)
+	}
 	if err != nil {
 		return refuse(ConfigurationInvalid, err)
 	}
 	t.conf = conf
+	t.observe(func(o Observer) { o.Configured(conf) })
 	if conf.Global.Debug && t.a.Level != nil {
 		t.a.Level.Set(slog.LevelDebug)
 	}
@@ -56,11 +63,78 @@ func (t *attempt) configure() *Refusal {
 	return nil
 }
 
-// mode is that of the configuration; before it is read, the strict one.
+// heedPersons finds out whether this user must, may or must not use a card. Who must not is refused before anything of
+// a card is touched.
+func (t *attempt) heedPersons(ctx context.Context) *Refusal {
+	t.persons = &policy.Rules{
+		Persons:  t.conf.Global.Persons,
+		Accounts: t.a.accounts(),
+		Groups:   t.a.groups(),
+		IsLocal:  accounts.IsLocal,
+		Timeout:  t.conf.Global.VerifyTimeout,
+	}
+	if t.persons.Persons.Empty() {
+		return nil
+	}
+
+	d := t.decideUse(ctx)
+	t.observe(func(o Observer) {
+		if told, ok := o.(UseObserver); ok {
+			told.Uses(d.Use.String(), d.Why)
+		}
+	})
+	if d.Err != nil {
+		t.log.Warn("who must use a card could not be looked up", "user", t.req.User, "detail", d.Why, "error", d.Err)
+	} else {
+		t.log.Debug("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
+	}
+	switch d.Use {
+	case policy.Forbidden:
+		return refuse(CardForbidden, errors.New(d.Why))
+	case policy.Required:
+		t.conf, t.required, t.requiredBy = t.conf.WithCard(), true, d.Why
+		if t.a.Required != nil && !t.changes {
+			t.a.Required()
+		}
+	case policy.Optional:
+		t.conf = t.conf.WithOrWithoutCard()
+	}
+	return nil
+}
+
+// decideUse asks for the user, or for nobody where the card is to name him.
+func (t *attempt) decideUse(ctx context.Context) policy.Decision {
+	if t.conv.Wait(ctx, t.persons.Timeout+5*time.Second) == nil {
+		defer func() { _ = t.conv.Wait(ctx, 0) }()
+	}
+	if t.find() {
+		return t.persons.ForNobody(ctx)
+	}
+	return t.persons.For(ctx, t.req.User)
+}
+
+// ownerFirst reports whether it must be known whose a card is before anybody is asked for its PIN.
+func (t *attempt) ownerFirst() bool {
+	return t.mode() == ModeSkip || t.find() && t.conf.Global.Persons.Forbids()
+}
+
+// modeFor is the mode in which an outcome is answered. With the argument fail_closed a fault of the module itself, of
+// which nobody knows whom it keeps from being asked for his card, leaves no other way in.
+func (t *attempt) modeFor(o Outcome) Mode {
+	isFault := o == ConfigurationInvalid || o == InternalFault || o == DeadlinePassed
+	if isFault && slices.Contains(t.req.Args, config.FailClosed) {
+		return ModeRequired
+	}
+	return t.mode()
+}
+
+// mode is that of the configuration and of the user; before it is read, the strict one.
 func (t *attempt) mode() Mode {
 	switch {
 	case t.conf == nil:
 		return ModeRefuse
+	case t.required:
+		return ModeRequired
 	case t.conf.Global.CardOnly:
 		return ModeCardOnly
 	case t.conf.Global.ForeignCard == "skip":

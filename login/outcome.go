@@ -12,6 +12,23 @@ const (
 	ClassTokenError                // PIN change only: the PIN was not changed
 )
 
+// String is a word for the class, for what counts logins.
+func (c Class) String() string {
+	switch c {
+	case ClassSuccess:
+		return "granted"
+	case ClassIgnore:
+		return "no_decision"
+	case ClassUnavailable:
+		return "unavailable"
+	case ClassInsufficient:
+		return "insufficient"
+	case ClassAuthError:
+		return "auth_error"
+	}
+	return "not_changed"
+}
+
 // Outcome is how an authentication or a PIN change ended. Every value has a stable reason code
 // (Outcome.String) that logs, tests and explanations use; what the stack and the user are told is Outcome.Answer.
 type Outcome int
@@ -31,6 +48,7 @@ const (
 	TokenFault
 	EmptyPINFallback
 	ForeignCardSkipped
+	CardForbidden
 	DeadlinePassed
 	InternalFault
 
@@ -72,7 +90,7 @@ const (
 
 type outcomeRow struct {
 	reason  string
-	class   Class  // except in ModeSkip, where Answer has the last word
+	class   Class  // except in ModeSkip and ModeRequired, where Answer has the last word
 	message string // the sentence for the user, "" where silence is the contract; ModeSkip may keep it back
 }
 
@@ -91,6 +109,7 @@ var outcomes = [numOutcomes]outcomeRow{
 	TokenFault:            {"token_fault", ClassUnavailable, MsgTokenUnreadable},
 	EmptyPINFallback:      {"empty_pin_fallback", ClassUnavailable, ""},
 	ForeignCardSkipped:    {"foreign_card_skipped", ClassUnavailable, ""},
+	CardForbidden:         {"card_forbidden", ClassUnavailable, ""},
 	DeadlinePassed:        {"deadline", ClassUnavailable, MsgDeadline},
 	InternalFault:         {"fault", ClassUnavailable, MsgFault},
 
@@ -153,6 +172,7 @@ const (
 	ModeRefuse   Mode = iota // foreign_card = refuse
 	ModeSkip                 // foreign_card = skip without card_only: there are other ways
 	ModeCardOnly             // card_only, whatever foreign_card says
+	ModeRequired             // the user must use a card (card_required_users and its like): no refusal leaves another way
 )
 
 // Answer is what an outcome means for the PAM stack and for the user.
@@ -165,15 +185,39 @@ type Answer struct {
 // In ModeSkip a card that says nothing about the user must not take the other ways to log in away
 // from him, so the stack goes on without a word; it goes on with the outcome's sentence where the
 // question could not be put. What somebody did wrong, and the user's own certificate that counts no
-// more, are refused in each mode. An unknown outcome is a fault.
+// more, are refused in each mode. In ModeRequired each refusal ends the stack. An unknown outcome is a
+// fault.
 func (o Outcome) Answer(m Mode) Answer {
-	if o < 0 || o >= numOutcomes {
-		return Answer{ClassUnavailable, MsgFault}
+	a := Answer{ClassUnavailable, MsgFault}
+	if o >= 0 && o < numOutcomes {
+		a = Answer{outcomes[o].class, outcomes[o].message}
 	}
-	a := Answer{outcomes[o].class, outcomes[o].message}
-	if m != ModeSkip {
+	switch m {
+	case ModeSkip:
+		return o.skipAnswer(a)
+	case ModeRequired:
+		return o.requiredAnswer(a)
+	}
+	return a
+}
+
+// requiredAnswer is the answer to somebody who must use a card. The change of a PIN is no login.
+func (o Outcome) requiredAnswer(a Answer) Answer {
+	switch o {
+	case Success, ChangeNotOurs, ChangeRefused, ChangeFailed:
 		return a
+	case NoCard:
+		a.Message = MsgCardRequired
+	case RemoteRefused:
+		a.Message = MsgCardRequiredHere
+	case CardForbidden:
+		a.Message = MsgCardNotForAccount
 	}
+	return Answer{ClassInsufficient, a.Message}
+}
+
+// skipAnswer is the answer where there are other ways to log in.
+func (o Outcome) skipAnswer(a Answer) Answer {
 	switch o {
 	case TokenUnreadable, NoCertificate, CertificateSignature, CertificateInvalid, IssuerUnknown,
 		NoMatchingUser, NoMatchingCertificate, ForeignCard, NoPrivateKey:

@@ -2,9 +2,11 @@ package login
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/login/policy"
 	"pam_pkcs11/mapper"
 )
 
@@ -16,14 +18,14 @@ type owner struct {
 	checked bool     // the refusal is the verifier's
 }
 
-// owners finds out, in ModeSkip, whose the certificates are before anybody is asked whether they
+// owners finds out, where the owner comes first, whose the certificates are before anybody is asked whether they
 // count: the user's own card that has expired or is revoked is refused, somebody else's is passed
 // over. A certificate for which no network is needed, and whose dates are in order, is left to the
 // one check that it has in the other modes.
 func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 	all := make([]owner, len(c.objects))
 	copy(all, c.owners)
-	if t.mode() != ModeSkip {
+	if !t.ownerFirst() {
 		return all
 	}
 
@@ -40,7 +42,7 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 		}
 
 		all[i].asked = true
-		result, err := k.verifier.AsOf(at).Check(ctx, o.Cert, others)
+		result, err := k.asOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
 			all[i].refusal, all[i].checked = verifyRefusal(k.conf, o.Cert, err, ctx.Err() != nil), true
 			continue
@@ -71,4 +73,30 @@ func (c *card) mayBeUsers() bool {
 		}
 	}
 	return false
+}
+
+// withoutForbidden leaves out the accounts that must not log in with a card, before anybody is asked for its PIN.
+func (t *attempt) withoutForbidden(ctx context.Context, m mapper.Result) (mapper.Result, *Refusal) {
+	if t.persons == nil || !t.persons.Persons.Forbids() {
+		return m, nil
+	}
+
+	var kept []string
+	for _, login := range append([]string{m.User}, m.Others...) {
+		d := t.persons.For(ctx, login)
+		if d.Use != policy.Forbidden {
+			kept = append(kept, login)
+			continue
+		}
+		t.log.Info("account left out", "user", login, "detail", d.Why)
+	}
+	if len(kept) == 0 {
+		return mapper.Result{}, &Refusal{
+			Outcome:  CardForbidden,
+			Err:      fmt.Errorf("the card is that of %q, who must not use one", m.User),
+			sentence: MsgCardNotForAccount,
+		}
+	}
+	m.User, m.Others = kept[0], kept[1:]
+	return m, nil
 }

@@ -24,6 +24,7 @@ func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFl
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	t := a.newAttempt(r, conv)
+	t.changes = true
 	refusal := t.changePIN(ctx, flags)
 	t.at(stepAnswer)
 	var answer error
@@ -43,6 +44,9 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	}
 	if r := t.configure(); r != nil {
 		return asChange(r)
+	}
+	if r := t.heedPersons(ctx); r != nil {
+		return refuse(ChangeNotOurs, r)
 	}
 	remote := t.askIfRemote(ctx)
 	if r := t.refuseRemote(ctx, remote); r != nil {
@@ -76,6 +80,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 	if err := t.selectCards(); err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
+	t.patient = true
 	all, slots, r := t.look(ctx, m)
 	if r != nil {
 		return nil, asChange(r)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/certinfo"
@@ -18,14 +20,15 @@ type Refusal struct {
 	Err     error  // the full reason, for the administrator; may be nil
 	Restore string // the configuration key that brings the old module's behaviour back, "" when there is none
 
-	mode     Mode   // of the configuration that was read
-	sentence string // for the user, in place of the outcome's own
+	mode     Mode                  // of the configuration that was read
+	sentence string                // for the user, in place of the outcome's own
+	cert     *certinfo.Certificate // which it is about, nil where it is about none
 }
 
 // answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
 func (r *Refusal) answerIn(m Mode) {
 	r.mode = m
-	if r.Restore == "" && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
+	if r.Restore == "" && m == ModeSkip && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
 		r.Restore = "foreign_card = refuse"
 	}
 }
@@ -40,6 +43,26 @@ func (r *Refusal) message() string {
 	}
 	return r.Outcome.Answer(r.mode).Message
 }
+
+// Message is the untranslated sentence that the user is shown, "" where silence is the contract.
+func (r *Refusal) Message() string { return r.message() }
+
+// Number is that of the sentence for this refusal (messages.go), shown to the user or not; 0 where it has none.
+func (r *Refusal) Number() int {
+	text := r.message()
+	if text == "" && r.Outcome >= 0 && r.Outcome < numOutcomes {
+		text = outcomes[r.Outcome].message
+	}
+	digits, _, _ := strings.Cut(strings.TrimPrefix(text, "Error "), ":")
+	number, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return number
+}
+
+// Check is the verifier's reason for refusing the certificate, "" where the refusal is none of the verifier's.
+func (r *Refusal) Check() string { return string(verify.ReasonOf(r.Err)) }
 
 // Error returns the reason code and the cause.
 func (r *Refusal) Error() string {
@@ -61,6 +84,22 @@ func (r *Refusal) attrs() []any {
 	}
 	if r.Restore != "" {
 		list = append(list, "restore", r.Restore)
+	}
+	return list
+}
+
+// place are what programs look for in a refusal's line of the log: the number of the message, the verifier's reason, and
+// the certificate that it is about.
+func (r *Refusal) place() []any {
+	var list []any
+	if n := r.Number(); n != 0 {
+		list = append(list, "number", n)
+	}
+	if check := r.Check(); check != "" {
+		list = append(list, "check", check)
+	}
+	if r.cert != nil {
+		list = append(list, "subject", r.cert.Subject.RFC4514(), "serial", r.cert.SerialHex(":"))
 	}
 	return list
 }
@@ -244,7 +283,7 @@ func furthest(a, b *Refusal) *Refusal {
 // user is told about the one that came furthest.
 func refusalRank(o Outcome) int {
 	for i, known := range []Outcome{
-		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard,
+		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard, CardForbidden,
 		CertificateNotYetValid, CertificateExpired, RevocationUnknown, DirectoryUnavailable, TokenFault,
 		CertificateRevoked, ConfigurationInvalid, InternalFault, DeadlinePassed,
 	} {
@@ -261,7 +300,7 @@ func (o Outcome) allowsNextCard() bool {
 	switch o {
 	case NoCertificate, CertificateExpired, CertificateNotYetValid, CertificateSignature, CertificateInvalid,
 		CertificateRevoked, IssuerUnknown, RevocationUnknown, DirectoryUnavailable, NoMatchingUser, NoMatchingCertificate,
-		ForeignCard, ForeignCardSkipped, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
+		ForeignCard, ForeignCardSkipped, CardForbidden, SigningFailed, NoPrivateKey, PINLastTry, PINNotInitialised, PINNotVerifiable,
 		SessionNotOpened, TokenUnreadable:
 		return true
 	}

@@ -113,10 +113,13 @@ func (t *attempt) refused(ctx context.Context, r *Refusal) {
 
 // tell tells the user in one sentence why the request is refused.
 func (t *attempt) tell(ctx context.Context, r *Refusal) {
-	if r.Outcome != NoCard || t.speaksOfNoCard() {
+	if t.tells(r) {
 		t.fail(ctx, r)
 	}
 }
+
+// tells reports whether the user is told of a refusal.
+func (t *attempt) tells(r *Refusal) bool { return r.Outcome != NoCard || t.speaksOfNoCard() }
 
 // logRefusal writes one line, with the key that brings the old module's behaviour back where there is one.
 func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
@@ -128,6 +131,10 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 		text = "PIN not changed"
 	}
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
+	if t.required {
+		attrs = append(attrs, "required_by", t.requiredBy)
+	}
+	attrs = append(attrs, r.place()...)
 	attrs = append(attrs, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String())
 	t.log.Log(ctx, level, text, attrs...)
 }
@@ -161,9 +168,48 @@ func (t *attempt) warnDefault(ctx context.Context, c *card) {
 	t.info(ctx, MsgDefaultPIN)
 }
 
-// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon.
+// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon. Of one that has
+// run out and is let pass, because its key is enrolled, the administrator is told, too.
 func (t *attempt) warnExpiry(ctx context.Context, chosen candidate) {
-	if chosen.checked != nil && chosen.checked.ExpiresSoon {
-		t.info(ctx, MsgExpiresSoon, chosen.object.Cert.NotAfter.Format("2006-01-02"))
+	day := chosen.object.Cert.NotAfter.Format("2006-01-02")
+	switch {
+	case chosen.checked == nil:
+	case chosen.checked.Expired:
+		t.log.Warn("the certificate of an enrolled key has run out, which enrolled_expiry = warn lets pass",
+			"user", t.req.User, "subject", subjectOf(chosen.object), "ended", day)
+		t.info(ctx, MsgExpiredOn, day)
+	case chosen.checked.ExpiresSoon:
+		t.info(ctx, MsgExpiresSoon, day)
 	}
+}
+
+// observe tells the observer, where there is one.
+func (t *attempt) observe(tell func(Observer)) {
+	if t.a.Observer == nil {
+		return
+	}
+	t.observing.Lock()
+	defer t.observing.Unlock()
+	tell(t.a.Observer)
+}
+
+// ended tells whoever counts logins, once the answer is given and in the log. A panic there ends no login.
+func (t *attempt) ended(class, reason string) {
+	if t.a.Ended == nil || t.conf == nil || t.conf.Global.MetricsFile == "" {
+		return
+	}
+	var fault error
+	defer func() {
+		if fault != nil {
+			t.log.Error("the login was not counted", "error", fault)
+		}
+	}()
+	defer recoverInto(&fault)
+	t.a.Ended(Ended{
+		MetricsFile: t.conf.Global.MetricsFile,
+		Service:     t.req.Service,
+		Class:       class,
+		Reason:      reason,
+		Took:        t.since(),
+	})
 }

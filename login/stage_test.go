@@ -135,6 +135,7 @@ func lay(t *testing.T, machine time.Time, cards ...string) *stage {
 	s.auth = &Authenticator{
 		Cards:           s.readers,
 		Accounts:        people{"root": 0, "nobody": 65534},
+		Groups:          accounts.StaticGroups{},
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 		Now:             s.now,
 	}
@@ -208,7 +209,7 @@ func (s *stage) check() {
 	}
 }
 
-// people is a user database: names with their numbers.
+// people is a user database: names with their numbers. Each has a group of that number.
 type people map[string]uint32
 
 func (p people) Lookup(name string) (*accounts.Account, error) {
@@ -216,7 +217,7 @@ func (p people) Lookup(name string) (*accounts.Account, error) {
 	if !known {
 		return nil, accounts.ErrNoAccount
 	}
-	return &accounts.Account{Name: name, UID: uid, Home: "/nonexistent"}, nil
+	return &accounts.Account{Name: name, UID: uid, GID: uid, Home: "/nonexistent"}, nil
 }
 
 func (p people) All(yield func(accounts.Account) bool) error {

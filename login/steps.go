@@ -2,16 +2,19 @@ package login
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"time"
 
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/token"
 )
 
 // Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's?
-// The error is always a *Refusal. The story, in order: configure, refuse what is remote, load the
-// library, wait for a card, check its certificates while the user types, log in to the card only
-// when a certificate on it may log this user in, let the card prove its key, publish.
+// The error is always a *Refusal. The story, in order: configure, find out whether this user must, may
+// or must not use a card, refuse what is remote, load the library, wait for a card, check its
+// certificates while the user types, log in to the card only when a certificate on it may log this user
+// in, let the card prove its key, publish.
 func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conversation) (*Result, error) {
 	runtime.LockOSThread() // PKCS#11 libraries keep state by thread; all calls but the wait come from this one
 	defer runtime.UnlockOSThread()
@@ -20,11 +23,15 @@ func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conver
 	s, refusal := t.authenticate(ctx)
 	t.at(stepAnswer)
 	if refusal != nil {
-		refusal.answerIn(t.mode())
+		refusal.answerIn(t.modeFor(refusal.Outcome))
 		return nil, t.deny(ctx, refusal)
 	}
 
-	refusal = t.grant(s)
+	if refusal = t.grant(s); refusal != nil {
+		t.ended("not_granted", refusal.Outcome.String())
+	} else {
+		t.ended(ClassSuccess.String(), Success.String())
+	}
 	t.closeModule()
 	if refusal != nil {
 		s.result.Forward.Wipe()
@@ -43,6 +50,7 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 	t.logRefusal(ctx, r)
 	t.a.host().Deliver(nil, told)
 	t.a.host().Done()
+	t.ended(told.Class().String(), r.Outcome.String())
 	t.closeModule()
 	return told
 }
@@ -50,6 +58,9 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	t.at(stepConfigure)
 	if r := t.configure(); r != nil {
+		return nil, r
+	}
+	if r := t.heedPersons(ctx); r != nil {
 		return nil, r
 	}
 	remote := t.askIfRemote(ctx)
@@ -69,6 +80,7 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	}
 
 	t.discreet = t.isDiscreet(ctx, remote)
+	t.patient = t.readsAll()
 	t.at(stepCard)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
@@ -78,6 +90,57 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
 	t.at(stepRead)
+	if t.pending {
+		if granted, r, used := t.tryReady(ctx, ahead, module, remote, slots); used {
+			return granted, r
+		}
+		if slots, r = t.waitForAll(ctx, module); r != nil {
+			return nil, r
+		}
+	}
+	return t.tryAll(ctx, ahead, module, remote, slots)
+}
+
+// tryReady goes on with the cards that have answered, while others have not. used reports that the
+// login has ended with them; else nobody was asked for anything.
+//
+// It is waited for what the assessment says, as always where there are several cards: it may be that
+// the one that is late is the user's only good one.
+func (t *attempt) tryReady(
+	ctx context.Context, ahead *prepared, m token.Module, remote *remoteAnswer, slots []token.Slot,
+) (granted *success, r *Refusal, used bool) {
+	cards, r := t.openCards(ctx, m, slots)
+	if r != nil {
+		return nil, nil, false // said of all cards, if it still holds then
+	}
+	defer closeCards(cards)
+	if r := remote.refusal(ctx); r != nil {
+		return nil, r, true
+	}
+
+	s := t.assess(ctx, ahead, cards)
+	defer s.end()
+	if r := t.settle(ctx, s, cards); r != nil {
+		return nil, r, true
+	}
+	var queue []*card
+	for _, c := range cards {
+		if !c.hidden && t.assessed(s, c) == nil && t.mayAsk(c.token) == nil {
+			queue = append(queue, c)
+		}
+	}
+	if len(queue) == 0 {
+		t.log.Info("no card that has answered can be used for this login, waiting for the others")
+		return nil, nil, false
+	}
+	granted, r = t.useCards(ctx, s, queue, true)
+	return granted, r, true
+}
+
+// tryAll opens all cards, and goes on with those that can be read.
+func (t *attempt) tryAll(
+	ctx context.Context, ahead *prepared, module token.Module, remote *remoteAnswer, slots []token.Slot,
+) (*success, *Refusal) {
 	cards, r := t.openCards(ctx, module, slots)
 	if r != nil {
 		return nil, r
@@ -87,7 +150,10 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 		return nil, r
 	}
 
-	if t.discreet {
+	switch {
+	case t.discreet && t.rehearsal:
+		return nil, t.rehearseDiscreetly(ctx, ahead, cards)
+	case t.discreet:
 		return t.tryDiscreetly(ctx, ahead, cards)
 	}
 	return t.tryCards(ctx, ahead, cards)
@@ -104,16 +170,26 @@ func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) 
 		return nil, r
 	}
 
+	return t.useCards(ctx, s, queue, len(cards) > 1)
+}
+
+// useCards asks for the PIN of each card in the queue, until one logs the user in. named: there are
+// others, so that the prompt says which it is.
+func (t *attempt) useCards(ctx context.Context, s *assessment, queue []*card, named bool) (*success, *Refusal) {
 	var first *Refusal
 	for _, c := range queue {
-		granted, r := t.useCard(ctx, s, c, len(queue) > 1 || len(cards) > 1)
+		granted, r := t.useCard(ctx, s, c, named)
 		if r == nil {
 			return granted, nil
+		}
+		if r.cert == nil && len(c.qualified) > 0 {
+			r.cert = c.qualified[0].object.Cert
 		}
 		if !r.Outcome.allowsNextCard() {
 			return nil, r
 		}
 		t.log.Info("card not usable for this login", "token", c.token.Label, "reason", r.Outcome.String(), "detail", r.Err)
+		t.observe(func(o Observer) { o.Passed(c.token, r) })
 		if first == nil {
 			first = r
 		}
@@ -125,6 +201,10 @@ func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) 
 func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named bool) (*success, *Refusal) {
 	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
+	}
+	t.observe(func(o Observer) { o.Asks(c.token) })
+	if t.rehearsal {
+		return nil, t.wouldAsk(ctx, s, c)
 	}
 	t.info(ctx, MsgFound, t.tokenType(c.conf))
 	t.info(ctx, MsgWelcome, c.token.Label)
@@ -188,3 +268,72 @@ func (t *attempt) finish(ctx context.Context, c *card, chosen candidate, pin *se
 	}
 	return t.publish(ctx, c, chosen, pin)
 }
+
+// Rehearsal is how a request would go on.
+type Rehearsal struct {
+	// Refusal is why the request would be refused, whatever is typed. nil: everything is in order up to the PIN, on which
+	// it depends.
+	Refusal *Refusal
+
+	// Told is what the stack and the user would be told: Refusal, but for a request from another host that must not tell
+	// whose card it is (remote_login_hides).
+	Told *Refusal
+
+	// Shown is the untranslated sentence that the user would see, "" for none.
+	Shown string
+}
+
+// errRehearsed ends a rehearsal where a login would use the PIN.
+var errRehearsed = errors.New("the PIN would be used now")
+
+// Rehearse makes a request up to where a login would use the PIN, by the same steps and decisions. Nobody is asked or
+// told anything, nothing is sent that a card counts, no login is noted for later ones, and none comes of it. Where a
+// login would wait for a card, the rehearsal does not.
+func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
+	runtime.LockOSThread() // as in Authenticate
+	defer runtime.UnlockOSThread()
+	t := a.newAttempt(r, mute{})
+	t.rehearsal = true
+
+	_, refusal := t.authenticate(ctx)
+	t.closeModule()
+	switch {
+	case refusal == nil: // there is no way to a success without wouldAsk
+		refusal = refuse(InternalFault, errors.New("the rehearsal went on behind the PIN"))
+	case errors.Is(refusal, errRehearsed):
+		return Rehearsal{}
+	}
+	refusal.answerIn(t.mode())
+	told := refusal
+	if !t.refuseAt.IsZero() {
+		told = veiled(refusal)
+	}
+	ended := Rehearsal{Refusal: refusal, Told: told}
+	if quiet := t.conf != nil && t.conf.Global.Quiet; !quiet && t.tells(told) {
+		ended.Shown = told.message()
+	}
+	return ended
+}
+
+// wouldAsk decides, in a rehearsal, what is decided beside the prompt and behind it before the PIN is sent.
+func (t *attempt) wouldAsk(ctx context.Context, s *assessment, c *card) *Refusal {
+	if r := t.tokenWithoutPIN(c); r != nil {
+		return r
+	}
+	if !c.hidden {
+		if r := t.awaitAssessment(ctx, s, c); r != nil {
+			return r
+		}
+	}
+	return refuse(PINNotRead, errRehearsed)
+}
+
+// mute is the conversation of a rehearsal: it asks nobody and shows nothing.
+type mute struct{}
+
+func (mute) Prompt(context.Context, string) (*secret.PIN, error) { return nil, ErrConversation }
+func (mute) Ask(context.Context, string) (string, error)         { return "", ErrConversation }
+func (mute) TakeOver(context.Context, Item) (*secret.PIN, error) { return nil, nil }
+func (mute) Info(context.Context, string) error                  { return nil }
+func (mute) Error(context.Context, string) error                 { return nil }
+func (mute) Wait(context.Context, time.Duration) error           { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"pam_pkcs11/config"
@@ -24,7 +25,7 @@ func (t *attempt) waitToken(ctx context.Context, m token.Module) ([]token.Slot, 
 		return slots, r
 	}
 	g := t.conf.Global
-	if !g.WaitForCard && !(g.CardOnly && t.token != "") {
+	if t.rehearsal || !g.WaitForCard && !(g.CardOnly && t.token != "") {
 		return nil, t.noCard(all, "")
 	}
 	if t.token != "" && !t.discreet {
@@ -65,19 +66,53 @@ func CardSelection(conf *config.Config) (token.Selectors, error) {
 
 // look returns all slots, and those of them whose token may be used.
 func (t *attempt) look(ctx context.Context, m token.Module) (all, chosen []token.Slot, r *Refusal) {
-	slots, err := m.Slots(ctx)
+	slots, err := token.SlotsFor(ctx, m, t.wanted())
 	if err != nil {
 		if r := noReaders(err); r != nil {
 			return nil, nil, r
 		}
 		return nil, nil, cardRefusal(ctx, LibraryNotInitialised, err)
 	}
+	t.pending = slices.ContainsFunc(slots, isPending)
 	for _, slot := range slots {
-		if slot.Err != nil {
+		switch {
+		case slot.Err == nil:
+		case isPending(slot), errors.Is(slot.Err, token.ErrSkipped):
+			t.log.Debug("slot not waited for", "slot", slot.ID, "reader", slot.Description, "reason", slot.Err)
+		default:
 			t.log.Info("slot left out", "slot", slot.ID, "reader", slot.Description, "error", slot.Err)
 		}
 	}
+	t.observe(func(o Observer) { o.Looked(slots, t.selection.Judge) })
 	return slots, t.selection.Select(slots), nil
+}
+
+// A reader that is slow, or that never answers, keeps nobody waiting whose card is in another one.
+// The cards that have answered are judged first. One that may log the user in is used, and no slow
+// card is asked for a PIN after that. Where there is none, nothing was shown yet: then all cards are
+// waited for, and everything is decided anew with all of them.
+
+// wanted says which cards are to be read. It is decided anew each time that slots are looked at.
+func (t *attempt) wanted() token.Want {
+	w := token.Want{Skip: func(s *token.Slot) bool { return t.selection.Excludes(s) != "" }}
+	if !t.patient {
+		w.Enough = func(s *token.Slot) bool {
+			fit, _ := t.selection.Judge(s)
+			return fit == token.Fits
+		}
+	}
+	return w
+}
+
+func isPending(s token.Slot) bool { return errors.Is(s.Err, token.ErrPending) }
+
+// waitForAll looks at the slots anew, and waits for each card.
+func (t *attempt) waitForAll(ctx context.Context, m token.Module) ([]token.Slot, *Refusal) {
+	t.patient = true
+	t.at(stepCard)
+	slots, r := t.waitToken(ctx, m)
+	t.at(stepRead)
+	return slots, r
 }
 
 // waitInsertion waits for a card up to wait_for_card_timeout, by the library's own event where it has

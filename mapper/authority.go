@@ -16,6 +16,10 @@ import (
 type Checked struct {
 	Cert  *certinfo.Certificate
 	Chain []*certinfo.Certificate // Cert first, its anchor last; nil where no chain to a CA of ca_dir was built
+
+	// Alone: a chain was asked for, or its dates were, and it has none; it counts because its key is enrolled. Only the
+	// mapper that enrolled it is asked.
+	Alone bool
 }
 
 // issuer returns the certificate of the CA whose key signed Cert; nil where no chain was built.

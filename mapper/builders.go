@@ -34,6 +34,8 @@ func build(b config.Mapper, o Options) (mapping.Mapper, error) {
 		return newPwent(s, o), nil
 	case mappers.Generic:
 		return newGeneric(s, o)
+	case mappers.Enrolled:
+		return newEnrolled(o), nil
 	case mappers.OpenSC:
 		return home.NewOpenSC(o), nil
 	case mappers.OpenSSH:

@@ -72,6 +72,15 @@ func newLink(b config.Mapper, o Options) (link, error) {
 	return l, err
 }
 
+// Enrols tells whether one of the mappers has the certificate's key as one that needs no authority. Whose it is, and
+// whether it may be his, is asked afterwards, with Checked.Alone set.
+func (c *Chain) Enrols(cert *certinfo.Certificate) bool {
+	return slices.ContainsFunc(c.links, func(l link) bool {
+		e, ok := l.mapper.(mapping.Enroller)
+		return ok && e.Enrols(cert)
+	})
+}
+
 // Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
 // checked; without that only mappers that bind the exact certificate or its key are asked.
 // The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask, or ctx's.
@@ -147,7 +156,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 	ctx, r := mapping.WithRecord(ctx)
 	did := asked{record: r, decision: Decision{Mapper: l.name}}
 	d := &did.decision
-	if d.Verdict = l.refuses(cert.Cert, verified); d.Verdict != "" {
+	if d.Verdict = l.refuses(cert, verified); d.Verdict != "" {
 		return did
 	}
 	issuer, why := l.speaksFor(cert, c.known)
@@ -163,6 +172,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", mapping.NameTheKey)
 	}
 	did.asked = true
+	ctx = mapping.WithChain(ctx, len(cert.Chain) > 0)
 	answers, err := q(mapping.WithStanding(ctx, issuer), l.mapper)
 	d.Read, d.Asked, d.Answer = mapping.Joined(r.Read), mapping.Joined(r.Asked), mapping.Joined(r.Heard)
 	switch {
@@ -235,7 +245,10 @@ const (
 const maxRefused = 8
 
 // refuses tells, before it is known who issued the certificate, why the mapper is not asked about it; "" when it is.
-func (l link) refuses(cert *certinfo.Certificate, verified bool) string {
+func (l link) refuses(cert Checked, verified bool) string {
+	if _, enrols := l.mapper.(mapping.Enroller); cert.Alone && !enrols {
+		return "not asked: the certificate counts for its enrolled key alone, and this mapper goes by what authorities say"
+	}
 	if !verified && !l.mapper.Binds() {
 		return "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
 	}
@@ -251,6 +264,12 @@ func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
 // above all, are nobody's to name but a mapfile's and their owner's. The account is nil where there need not be one.
 func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 	account, err := c.options.Accounts.Lookup(a.User)
+	if a.Origin == OriginEnrolled && !c.options.EnrolledRoot && isRoot(a.User, account) {
+		return nil, mapping.Cure(
+			fmt.Errorf("account %q has uid 0, which an enrolled key may not name", a.User),
+			"enrolled_root = true",
+		)
+	}
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount) && c.options.AllowUnknownUser:
 		return nil, nil
@@ -262,7 +281,7 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 		return account, nil
 	}
 	switch a.Origin {
-	case OriginMapfile, OriginOwnerFile:
+	case OriginMapfile, OriginOwnerFile, OriginEnrolled:
 		return account, nil
 	case OriginDirectory:
 		if c.options.DirectoryMayNameSystemAccounts {
@@ -277,6 +296,14 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 		fmt.Errorf("account %q has uid %d, below UID_MIN: only a line of a mapfile may name it", a.User, account.UID),
 		cureMapfile,
 	)
+}
+
+// isRoot reports whether a login is root's: by its number, and where there is no account by its name.
+func isRoot(name string, account *accounts.Account) bool {
+	if account == nil {
+		return name == "root"
+	}
+	return account.UID == 0
 }
 
 // cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.

@@ -18,7 +18,7 @@ func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user 
 	}
 	for _, cert := range certs {
 		for _, l := range c.links {
-			if l.refuses(cert, verified) != "" || !l.maySpeakFor(cert, c.known) {
+			if l.refuses(Checked{Cert: cert}, verified) != "" || !l.maySpeakFor(cert, c.known) {
 				continue
 			}
 			if e, ok := l.mapper.(mapping.Prefetcher); ok && e.Expects(cert, user) {

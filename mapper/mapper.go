@@ -31,6 +31,7 @@ const (
 	OriginFixed     = mapping.OriginFixed     // the configuration says so for every certificate
 	OriginMapfile   = mapping.OriginMapfile   // a line of a mapfile
 	OriginOwnerFile = mapping.OriginOwnerFile // a file in the user's own home
+	OriginEnrolled  = mapping.OriginEnrolled  // a line of the file of enrolled keys
 )
 
 // Restore returns what to write into the configuration so that an error of Find or Match does not come again; "" where

@@ -32,6 +32,8 @@ const (
 	verbWait    verb = 'W'
 	verbVerdict verb = 'V'
 	verbNotes   verb = 'N'
+
+	verbRequired verb = 'D'
 )
 
 // kind is what is asked or shown.
@@ -80,6 +82,7 @@ const (
 const (
 	canConfirm   = 1
 	canTakeNotes = 2
+	canRequire   = 4
 )
 
 // frame is one message of either side. Its payload may hold a PIN: who reads it wipes it.

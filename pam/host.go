@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 )
@@ -33,6 +35,8 @@ type host struct {
 	log     *slog.Logger
 	notes   *notes // nil where the relay takes none
 
+	required bool // the user must use a card
+
 	asks     atomic.Pointer[func()] // writes that the host has gone; nil before the request is read
 	leaving  atomic.Bool            // from the verdict on the end of the host is not that of the worker
 	deliver  sync.Once
@@ -54,6 +58,19 @@ func (h *host) serves(r *request) error {
 	var err error
 	h.notes, err = sendNotes(h.relay)
 	return err
+}
+
+// require notes that this user must use a card, and tells it the relay: should this process end without a verdict, that
+// is to leave no other way in.
+func (h *host) require() {
+	h.required = true
+	if h.request.relayCan&canRequire == 0 {
+		h.log.Warn("the program that asked has an older module: a crash would not be told from a missing card", "user", h.request.User)
+		return
+	}
+	if err := writeFrame(h.relay, verbRequired); err != nil {
+		h.log.Debug("requirement not sent", "error", err)
+	}
 }
 
 // gone ends the process when the host is not there any more. After the verdict that is the host's right, and what is
@@ -129,7 +146,7 @@ func (h *host) verdict(result *login.Result, err error) []byte {
 	r := h.request
 	switch {
 	case err != nil || !r.change && result == nil:
-		return refusal(err, r.change, h.conv)
+		return h.refusal(err)
 	case r.change:
 		return appendField(nil, tagCode, []byte{code(login.ClassSuccess, true)})
 	}
@@ -150,15 +167,20 @@ func (h *host) verdict(result *login.Result, err error) []byte {
 }
 
 // refusal is the verdict of an error. Nothing but a *login.Refusal can be more than a fault.
-func refusal(err error, change bool, conv *conversation) []byte {
+func (h *host) refusal(err error) []byte {
+	change := h.request.change
 	class := login.ClassUnavailable
 	var r *login.Refusal
 	if errors.As(err, &r) && r.Class() != login.ClassSuccess {
 		class = r.Class()
 	}
 	c := code(class, change)
-	if c == pamIgnore && conv.asked {
+	if c == pamIgnore && h.conv.asked {
 		c = code(login.ClassUnavailable, change)
+	}
+	faulty := r == nil && slices.Contains(h.request.Args, config.FailClosed)
+	if (h.required || faulty) && !change {
+		c = code(login.ClassInsufficient, change)
 	}
 	return appendField(nil, tagCode, []byte{c})
 }

@@ -120,3 +120,34 @@ func TestOldestRelayIsToldNothingNew(t *testing.T) {
 	_ = relay.Close()
 	_ = worker.Close()
 }
+
+// TestRequired: what is no success of somebody who must use a card is PAM_CRED_INSUFFICIENT, a fault of the worker
+// included, and the relay is told beforehand.
+func TestRequired(t *testing.T) {
+	for _, row := range []struct {
+		can  byte
+		told bool
+	}{{canConfirm | canRequire, true}, {canConfirm, false}} {
+		relay, worker := net.Pipe()
+		h := &host{relay: worker, request: &request{relayCan: row.can}, conv: &conversation{}, log: slog.New(slog.DiscardHandler)}
+		frames := make(chan frame, 1)
+		go func() {
+			f, _ := readFrame(relay)
+			frames <- f
+		}()
+		h.require()
+		if err := worker.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if f := <-frames; (f.verb == verbRequired) != row.told {
+			t.Errorf("a relay that can %d is sent %q", row.can, byte(f.verb))
+		}
+
+		for _, err := range []error{nil, errors.New("internal fault"), &login.Refusal{Outcome: login.PINIncorrect}, &login.Refusal{Outcome: login.ScreenSaverCancelled}} {
+			v, fault := readFields(h.verdict(nil, err))
+			if fault != nil || len(v) != 1 || v[0].tag != tagCode || v[0].value[0] != pamCredInsufficient {
+				t.Errorf("%v: verdict %v, %v", err, v, fault)
+			}
+		}
+	}
+}

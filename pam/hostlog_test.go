@@ -129,7 +129,7 @@ func TestHostLogJournal(t *testing.T) {
 func TestHostLogSyslog(t *testing.T) {
 	h := newHostLog(t)
 	listen(t, "unixgram", h.path("syslog"))
-	if out := h.write(t, "alice", "deadline", "100% slow"); out != "3 100% slow" {
+	if out := h.write(t, "alice", "deadline", "100% slow"); out != "3 100% slow reason=deadline" {
 		t.Errorf("pam_syslog got %q", out)
 	}
 	if _, err := os.Lstat(h.path("run")); !os.IsNotExist(err) {

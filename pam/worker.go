@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"pam_pkcs11/internal/logs"
+	"pam_pkcs11/internal/metrics"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 )
@@ -103,6 +105,23 @@ func kindOf(r *request) string {
 		return "chauthtok"
 	}
 	return "auth"
+}
+
+// countTime bounds the wait for other logins that are counted at the same time. The host has its answer by then.
+const countTime = 500 * time.Millisecond
+
+// count adds a login to the file of metrics, as root only: a screen locker of a user may not write there. That it cannot
+// changes no answer.
+func count(log *slog.Logger, e login.Ended) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), countTime)
+	defer cancel()
+	err := metrics.Add(ctx, e.MetricsFile, metrics.Login{Service: e.Service, Outcome: e.Class, Reason: e.Reason, Took: e.Took})
+	if err != nil {
+		log.Warn("the login was not counted", "metrics_file", e.MetricsFile, "error", err)
+	}
 }
 
 // exit ends the process at once: no destructor of a PKCS#11 library runs.

@@ -41,9 +41,13 @@ type glance struct {
 	ended  bool
 }
 
-// look reads the cards in all readers side by side.
+// look reads the cards in the readers side by side, as far as they are wanted.
 func look(
-	ctx context.Context, o *channel.Options, s *card.Settings, readers []pcsc.ReaderState,
+	ctx context.Context,
+	o *channel.Options,
+	s *card.Settings,
+	readers []pcsc.ReaderState,
+	w token.Want,
 ) []*place {
 	places := make([]*place, len(readers))
 	ended := make(chan *glance, len(readers))
@@ -58,6 +62,10 @@ func look(
 		if !places[i].slot.TokenPresent {
 			continue
 		}
+		if w.Skip != nil && w.Skip(&places[i].slot) {
+			places[i].slot.Err = errSkipped
+			continue
+		}
 
 		g := &glance{place: places[i], state: state}
 		within, cancel := context.WithCancelCause(ctx)
@@ -69,14 +77,19 @@ func look(
 			ended <- g
 		}()
 	}
-	await(glances, ended)
+	await(glances, ended, w.Enough)
 	return places
 }
 
-// await waits until all glances have ended, and ends those that have taken long enough.
-func await(glances []*glance, ended <-chan *glance) {
+// moment is how long cards are still waited for once one was read that will do.
+const moment = 200 * time.Millisecond
+
+// await waits until all glances have ended. It ends those that have taken long enough, and, a moment
+// after a card was read that is enough, all that are left.
+func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) bool) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var over <-chan time.Time // nil until a card is enough
 	read := false
 	for left := len(glances); left > 0; {
 		select {
@@ -84,8 +97,22 @@ func await(glances []*glance, ended <-chan *glance) {
 			left--
 			g.ended = true
 			read = read || g.place.slot.Token != nil
+			if over == nil && enough != nil && g.place.slot.Token != nil && enough(&g.place.slot) {
+				over = time.After(moment)
+			}
 		case now := <-tick.C:
 			giveUpOn(glances, now, read)
+		case <-over:
+			leave(glances)
+		}
+	}
+}
+
+// leave ends the glances that nobody waits for any more.
+func leave(glances []*glance) {
+	for _, g := range glances {
+		if !g.ended {
+			g.cancel(errPending)
 		}
 	}
 }
@@ -99,6 +126,8 @@ var (
 		Kind: token.ErrInUse,
 		Err:  errors.New("another program keeps the card for itself"),
 	}
+	errPending = &token.Error{Kind: token.ErrPending}
+	errSkipped = &token.Error{Kind: token.ErrSkipped}
 )
 
 // giveUpOn ends the glances that have waited for long enough.

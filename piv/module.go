@@ -15,7 +15,7 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Module is the readers of a PC/SC service as a source of PIV cards. It implements token.Module.
+// Module is the readers of a PC/SC service as a source of PIV cards. It implements token.Selective.
 type Module struct {
 	channel  channel.Options
 	settings card.Settings
@@ -84,6 +84,13 @@ func tracer(o token.Options) func(command string) {
 // Slots lists the readers in the order of the service, and reads the card in each. Readers are
 // looked at side by side: one that hangs, or that another program keeps for itself, has Slot.Err.
 func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
+	return m.SlotsFor(ctx, token.Want{})
+}
+
+// SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms to
+// answer. A look that is not waited for any more has ended when SlotsFor returns, as far as the
+// service lets it; the card got no PIN.
+func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if m.closed {
 		return nil, errClosed
 	}
@@ -94,7 +101,7 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.places = look(ctx, &m.channel, &m.settings, readers)
+		m.places = look(ctx, &m.channel, &m.settings, readers, w)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -108,7 +115,7 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	m.watch.unread = make([]bool, len(m.places))
 	for i, p := range m.places {
 		slots[i] = p.slot
-		m.watch.unread[i] = p.slot.Err != nil
+		m.watch.unread[i] = p.slot.Err != nil && !errors.Is(p.slot.Err, token.ErrSkipped)
 	}
 	return slots, nil
 }

@@ -1,6 +1,7 @@
 package piv
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -70,6 +71,17 @@ func (k KeyRef) check() error {
 }
 
 func (k KeyRef) retired() bool { return data.IsRetired(byte(k)) }
+
+// KeyOfID returns the key whose certificate has this CKA_ID, as Session.Certificates shows it; found is false where
+// there is none.
+func KeyOfID(id []byte) (k KeyRef, found bool) {
+	for _, ref := range data.LabelOrder() {
+		if len(id) > 0 && bytes.Equal(data.IDOf(ref), id) {
+			return KeyRef(ref), true
+		}
+	}
+	return 0, false
+}
 
 // String is the key's number, "9A".
 func (k KeyRef) String() string { return fmt.Sprintf("%02X", byte(k)) }

@@ -15,7 +15,7 @@ type watch struct {
 	service pcsc.Service
 	context *pcsc.Context      // nil: not established
 	states  []pcsc.ReaderState // as readers has seen them, PnPReader last
-	unread  []bool             // by reader: its card could not be read
+	unread  []bool             // by reader: its card could not be read, or not by the time that was given
 }
 
 // readers asks for the state of all readers. The daemon may have been started anew since the last

@@ -19,29 +19,38 @@ const MaxMessage = 512
 // It may be used by several goroutines at once.
 type Catalog struct {
 	language     string
+	longest      int // of an answer, in bytes; 0 is MaxMessage
 	translations map[string]string
 }
+
+// Table holds catalogues: for a language the message ids, each before its translation, and nil where there is no
+// catalogue of exactly that name.
+type Table func(language string) []string
 
 // New returns the catalogue of the first of the given languages that there is, in the form that Languages
 // returns; for every language it also tries the language without its country ("it" for "it_CH"). "en", "C" and
 // "POSIX" end the search in English, and so does an empty list.
-func New(languages []string) *Catalog {
+func New(languages []string) *Catalog { return From(translations, MaxMessage, languages) }
+
+// From is New for another program's sentences: those of a table, with answers of at most longest bytes.
+func From(table Table, longest int, languages []string) *Catalog {
 	for _, language := range languages {
 		if isEnglish(language) {
-			return &Catalog{}
+			break
 		}
 		for _, name := range fallbacks(language) {
-			if c := load(name); c != nil {
+			if c := load(table, name); c != nil {
+				c.longest = longest
 				return c
 			}
 		}
 	}
-	return &Catalog{}
+	return &Catalog{longest: longest}
 }
 
 // load returns the catalogue of exactly that name, nil when there is none.
-func load(language string) *Catalog {
-	pairs := translations(language)
+func load(table Table, language string) *Catalog {
+	pairs := table(language)
 	if pairs == nil {
 		return nil
 	}
@@ -60,18 +69,18 @@ func (c *Catalog) Language() string {
 	return c.language
 }
 
-// Get returns the translation of a message without verbs, at most MaxMessage bytes long.
+// Get returns the translation of a message without verbs, at most MaxMessage bytes long, or what From was given.
 func (c *Catalog) Get(msgid string) string {
-	return limit(c.lookup(msgid))
+	return c.limit(c.lookup(msgid))
 }
 
-// Getf returns the translation of a message with its verbs filled in by args, at most MaxMessage bytes long. The
+// Getf returns the translation of a message with its verbs filled in by args, no longer than Get's. The
 // verbs of every translation are those of its message id, in the same order (see Check).
 func (c *Catalog) Getf(msgid string, args ...any) string {
 	if len(args) == 0 {
 		return c.Get(msgid)
 	}
-	return limit(fmt.Sprintf(c.lookup(msgid), args...))
+	return c.limit(fmt.Sprintf(c.lookup(msgid), args...))
 }
 
 // lookup returns a fitting translation, else the message id.
@@ -124,12 +133,17 @@ func verbs(format string) []string {
 	return found
 }
 
-// limit cuts a message to MaxMessage bytes without splitting a character.
-func limit(s string) string {
-	if len(s) <= MaxMessage {
+// limit cuts a message to what the catalogue answers at most, without splitting a character.
+func (c *Catalog) limit(s string) string {
+	longest := MaxMessage
+	if c != nil && c.longest > 0 {
+		longest = c.longest
+	}
+	if len(s) <= longest {
 		return s
 	}
-	end := MaxMessage
+
+	end := longest
 	for end > 0 && !utf8.RuneStart(s[end]) {
 		end--
 	}

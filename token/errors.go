@@ -48,6 +48,12 @@ var (
 	ErrNoWait = errors.New("the module cannot wait for cards")
 	// ErrForeign, in Slot.Err: the module has looked, and the card is of a kind that it cannot use.
 	ErrForeign = errors.New("the card is none of this module's")
+	// ErrPending, in Slot.Err: there is a card, and it has not answered by the time that
+	// Selective.SlotsFor had enough. Nothing is known of it.
+	ErrPending = errors.New("the card has not answered yet")
+	// ErrSkipped, in Slot.Err: there is a card, and nobody has looked at it, since Want.Skip has
+	// taken its reader.
+	ErrSkipped = errors.New("the card was not looked at")
 	// ErrNotSupported: there is no way to do this on this card or through this module.
 	ErrNotSupported = errors.New("not possible with this card")
 )

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,24 +49,41 @@ func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 	switch {
 	case errors.Is(slot.Err, ErrForeign):
 		return Another, "its card is of another kind: " + slot.Err.Error()
+	case errors.Is(slot.Err, ErrSkipped):
+		return Another, cmp.Or(s.Excludes(slot), "it was not to be looked at")
 	case slot.Err != nil:
 		return Unreadable, "its token cannot be read: " + slot.Err.Error()
 	case slot.Token == nil:
 		return Empty, "it is empty"
 	case !slot.Token.Initialized:
 		return Blank, fmt.Sprintf("its token %q is not initialised (no CKF_TOKEN_INITIALIZED)", slot.Token.Label)
-	case s.SlotNum != 0 && slot.Index != s.SlotNum:
-		return Another, fmt.Sprintf("it is number %d, and slot_num is %d", slot.Index, s.SlotNum)
+	case !s.isNumber(slot):
+		return Another, s.Excludes(slot)
 	case s.TokenLabel != "" && slot.Token.Label != strings.TrimRight(s.TokenLabel, " "):
 		return Another, fmt.Sprintf("its token is %q, not %q", slot.Token.Label, s.TokenLabel)
 	case !s.describes(slot):
-		return Another, fmt.Sprintf("its description is %q, and slot_description is %q", slot.Description, s.SlotDescription)
+		return Another, s.Excludes(slot)
 	case s.URI != nil && !s.URI.MatchToken(*slot):
 		return Another, fmt.Sprintf("its token %q, serial number %q, of %q, does not match token_uri", slot.Token.Label,
 			slot.Token.Serial, slot.Token.Manufacturer)
 	}
 	return Fits, ""
 }
+
+// Excludes tells why a slot does not qualify whatever card is in it; "" where the card decides. It asks
+// the library for the description of the slot, where that counts.
+func (s Selector) Excludes(slot *Slot) (why string) {
+	switch {
+	case !s.isNumber(slot):
+		return fmt.Sprintf("it is number %d, and slot_num is %d", slot.Index, s.SlotNum)
+	case !s.describes(slot):
+		return fmt.Sprintf("its description is %q, and slot_description is %q", slot.Description, s.SlotDescription)
+	}
+	return ""
+}
+
+// isNumber reports whether the slot's number is the one that is asked for.
+func (s Selector) isNumber(slot *Slot) bool { return s.SlotNum == 0 || slot.Index == s.SlotNum }
 
 // describes reports whether the slot's description begins as asked for.
 func (s Selector) describes(slot *Slot) bool {
@@ -98,4 +116,13 @@ func (s Selectors) Judge(slot *Slot) (fit Fit, why string) {
 		return Another, "nothing says which slots like it may be used"
 	}
 	return s[slot.Block].Judge(slot)
+}
+
+// Excludes tells why a slot does not qualify whatever card is in it, by the selector of its block, as
+// Selector.Excludes does.
+func (s Selectors) Excludes(slot *Slot) (why string) {
+	if slot.Block < 0 || slot.Block >= len(s) {
+		return ""
+	}
+	return s[slot.Block].Excludes(slot)
 }

@@ -137,6 +137,38 @@ type Session interface {
 	Close() error
 }
 
+// Selective is a Module that can leave out cards which nobody wants to see, or to wait for.
+type Selective interface {
+	Module
+
+	// SlotsFor is Slots, but for the cards that w leaves out. The next Slots or SlotsFor begins
+	// anew with them.
+	SlotsFor(ctx context.Context, w Want) ([]Slot, error)
+}
+
+// Want says which cards SlotsFor is to read. Its zero value wants what Slots does. Its functions are
+// called on the goroutine of the caller of SlotsFor, before it returns.
+type Want struct {
+	// Skip reports that the card in a slot is not looked at, whatever it is: the slot has ErrSkipped
+	// then. It is called for slots with a card, of which Index, Block and Description are known. It
+	// may be nil.
+	Skip func(*Slot) bool
+
+	// Enough reports that a card that was read will do. Once there is one, others are waited for
+	// only a moment longer, so that among cards that answer the order of their slots decides, and
+	// not which was quicker: those that have not answered by then have ErrPending. It may be nil:
+	// all are waited for.
+	Enough func(*Slot) bool
+}
+
+// SlotsFor is m.SlotsFor where m is Selective, and m.Slots where it is not.
+func SlotsFor(ctx context.Context, m Module, w Want) ([]Slot, error) {
+	if selective, ok := m.(Selective); ok {
+		return selective.SlotsFor(ctx, w)
+	}
+	return m.Slots(ctx)
+}
+
 // PINless is a Session that can be used without a log-in. Only implementations over PKCS#11 have
 // it, for tokens that have no PIN or cannot verify one; whether that is enough is for the caller's
 // configuration.

@@ -43,6 +43,7 @@ const (
 	ReasonUsable   = refusal.ReasonUsable
 	ReasonAnchor   = refusal.ReasonAnchor
 	ReasonNoChain  = refusal.ReasonNoChain
+	ReasonAlone    = refusal.ReasonAlone
 	ReasonOCSPGood = refusal.ReasonOCSPGood
 	ReasonNoAnswer = refusal.ReasonNoAnswer
 	ReasonCRLGood  = refusal.ReasonCRLGood

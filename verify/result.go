@@ -24,6 +24,8 @@ type Anchor = path.Anchor
 type Result struct {
 	Chain       []*certinfo.Certificate // the certificate first, its anchor last; only the certificate when not Anchored
 	Anchored    bool                    // the chain ends at a CA of ca_dir
+	Alone       bool                    // no authority vouches for it: the result of CheckAlone
+	Expired     bool                    // with Alone: it has run out, and that is let pass
 	Policies    []asn1.ObjectIdentifier // valid certificate policies of the chain; anyPolicy stands for all
 	Decisions   []Decision
 	Expires     time.Time // notAfter of the certificate

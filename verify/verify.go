@@ -133,9 +133,14 @@ func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, interm
 		result.add(err.Cert, err.Reason, false, err.Detail)
 		return result, err
 	}
-	warnFrom := cert.NotAfter.AddDate(0, 0, -v.options.ExpiryWarningDays)
-	result.ExpiresSoon = v.options.ExpiryWarningDays > 0 && !now.Before(warnFrom)
+	result.ExpiresSoon = v.endsSoon(cert, now)
 	return result, nil
+}
+
+// endsSoon tells whether the last days of a certificate have begun.
+func (v *Verifier) endsSoon(cert *certinfo.Certificate, now time.Time) bool {
+	warnFrom := cert.NotAfter.AddDate(0, 0, -v.options.ExpiryWarningDays)
+	return v.options.ExpiryWarningDays > 0 && !now.Before(warnFrom)
 }
 
 // check makes the decisions in the order in which they are most telling: what is wrong with the certificate itself is

@@ -118,19 +118,26 @@ func gather(cmd *cobra.Command, conf *config.Config, files []string) ([]source, 
 	return all, nil
 }
 
-// fromFile reads all certificates of a file in PEM, or the one of a file in DER.
-func fromFile(file string) ([]source, error) {
+// readLimited reads a file of at most limit bytes.
+func readLimited(file string, limit int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxCertificateFile+1))
+
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s: longer than %d bytes", file, limit)
+	}
+	return data, err
+}
+
+// fromFile reads all certificates of a file in PEM, or the one of a file in DER.
+func fromFile(file string) ([]source, error) {
+	data, err := readLimited(file, maxCertificateFile)
 	if err != nil {
 		return nil, err
-	}
-	if len(data) > maxCertificateFile {
-		return nil, fmt.Errorf("%s: longer than %d bytes", file, maxCertificateFile)
 	}
 	if !bytes.Contains(data, []byte("-----BEGIN ")) {
 		one, err := read(file, data, certinfo.ParsePadded) // as a card's file may be

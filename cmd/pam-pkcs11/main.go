@@ -8,8 +8,13 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
+	"pam_pkcs11/internal/probe"
+	"pam_pkcs11/setup"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -17,11 +22,21 @@ func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 // oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
 // with the subcommand that does its work.
 var oldNames = map[string][]string{
-	"pklogin_finder": {"pklogin_finder"}, "pkcs11_inspect": {"pkcs11_inspect"},
+	"pklogin_finder":        {"pklogin_finder"},
+	"pkcs11_inspect":        {"pkcs11_inspect"},
+	"pkcs11_listcerts":      {"pkcs11_listcerts"},
+	"pkcs11_make_hash_link": {"pkcs11_make_hash_link"},
+	"pkcs11_setup":          {"pkcs11_setup"},
 }
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if code, ok := probe.Main(args); ok {
+		return code // the child in which libraries and cards are looked at
+	}
+	if code, ok := setup.Child(args); ok {
+		return code // those of the rehearsal
+	}
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
@@ -50,6 +65,23 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
-	root.AddCommand(newATR(), newConfig(), newCRL(), newMap(), newPIN(), newLoginFinder(), newInspect(), newVersion())
+	root.AddCommand(
+		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newProbe(),
+		newReport(), newSetup(), newUndo(), newVersion(),
+	)
+	root.AddCommand( // under their old names
+		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
+		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}),
+	)
+	translateHelp(root, userCatalogue())
 	return root
+}
+
+// translateHelp puts the short texts of commands and flags into the user's language.
+func translateHelp(cmd *cobra.Command, c message.Catalogue) {
+	cmd.Short = c.Get(cmd.Short)
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = c.Get(f.Usage) })
+	for _, sub := range cmd.Commands() {
+		translateHelp(sub, c)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,10 +13,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
 func TestMain(m *testing.M) {
+	if code, ok := probe.Main(os.Args); ok {
+		os.Exit(code)
+	}
 	commands := map[string]func(){}
 	for _, name := range append(slices.Collect(maps.Keys(oldNames)), program) {
 		commands[name] = func() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -29,6 +34,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"good.conf", "old.conf"} {
 				if err := fillIn(filepath.Join(env.WorkDir, name)); err != nil {

@@ -11,6 +11,8 @@ import (
 
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
+	"pam_pkcs11/po"
+	"pam_pkcs11/po/tool"
 )
 
 // output is where and how a subcommand says what was asked for.
@@ -44,7 +46,7 @@ func jsonFlag(cmd *cobra.Command) {
 }
 
 // userCatalogue is that of the language which the environment asks for.
-func userCatalogue() message.Catalogue { return nil }
+func userCatalogue() message.Catalogue { return tool.New(po.Languages(os.Getenv)) }
 
 // say prints a sentence on a line of its own, in the user's language.
 func (o *output) say(format string, args ...any) error {

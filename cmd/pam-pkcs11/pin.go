@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 	"pam_pkcs11/login/cards"
@@ -160,5 +161,5 @@ func placeOf(s *token.Slot) string {
 
 // say tells something about the work on standard error.
 func (w *pinWork) say(format string, args ...any) {
-	fmt.Fprintf(w.cmd.ErrOrStderr(), "%s: %s\n", program, fmt.Sprintf(format, args...))
+	fmt.Fprintf(w.cmd.ErrOrStderr(), "%s: %s\n", program, message.Textf(format, args...).In(userCatalogue()))
 }

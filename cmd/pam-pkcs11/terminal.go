@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/term"
 
@@ -27,6 +28,7 @@ func askSecret(question string) (*secret.PIN, error) {
 	}
 	defer terminal.Close()
 	defer restoreWhenKilled(terminal)()
+	defer withoutEcho(terminal)() // before the question: a quick answer must not be shown
 
 	fmt.Fprint(terminal, question)
 	typed, err := term.ReadPassword(int(terminal.Fd()))
@@ -62,4 +64,27 @@ func restoreWhenKilled(terminal *os.File) (stop func()) {
 		signal.Stop(signals)
 		close(done)
 	}
+}
+
+// withoutEcho turns the echo of a terminal off; restore turns it on again where it was.
+func withoutEcho(terminal *os.File) (restore func()) {
+	fd := int(terminal.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return func() {}
+	}
+	var settings syscall.Termios
+	if ioctl(fd, syscall.TCGETS, &settings) == nil {
+		settings.Lflag &^= syscall.ECHO
+		_ = ioctl(fd, syscall.TCSETS, &settings)
+	}
+	return func() { _ = term.Restore(fd, before) }
+}
+
+// ioctl reads or sets the settings of a terminal (ioctl_tty(2)).
+func ioctl(fd int, request uintptr, settings *syscall.Termios) error {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(settings))); errno != 0 {
+		return errno
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -37,8 +38,10 @@ func (v version) print(o *output) error {
 	if o.json {
 		return o.encode(v)
 	}
-	if v.Go == "" {
-		return o.say("%s %s", program, v.Version)
+	toolchain := ""
+	if v.Go != "" {
+		toolchain = " (" + v.Go + ")"
 	}
-	return o.say("%s %s (%s)", program, v.Version, v.Go)
+	_, err := fmt.Fprintf(o.out, "%s %s%s\n", program, v.Version, toolchain)
+	return err
 }

@@ -95,6 +95,9 @@ type Generic struct {
 	UseAccounts bool // the text is what an account is called
 }
 
+// Enrolled looks for the key in the file of enrolled_file.
+type Enrolled struct{}
+
 // OpenSC looks for the certificate in files of users.
 type OpenSC struct{}
 
@@ -138,6 +141,9 @@ func (Pwent) Contradiction() *Fault { return nil }
 
 // Contradiction implements Settings.
 func (Generic) Contradiction() *Fault { return nil }
+
+// Contradiction implements Settings.
+func (Enrolled) Contradiction() *Fault { return nil }
 
 // Contradiction implements Settings.
 func (OpenSC) Contradiction() *Fault { return nil }

@@ -97,6 +97,32 @@ func readUIDMin(path string) uint32 {
 	return defaultUIDMin
 }
 
+// passwdFile has the accounts of this machine.
+const passwdFile = "/etc/passwd"
+
+// maxPasswd bounds what is read of it.
+const maxPasswd = 64 << 20
+
+// IsLocal reports whether an account is one of this machine (passwd(5)), rather than a directory's. Where the file
+// cannot be read, none is.
+func IsLocal(name string) bool { return isIn(passwdFile, name) }
+
+func isIn(path, name string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+
+	lines := bufio.NewScanner(io.LimitReader(f, maxPasswd))
+	for lines.Scan() {
+		if field, _, found := strings.Cut(lines.Text(), ":"); found && field == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Static is a user database of a test or a tool. It is not to be changed while in use.
 type Static struct {
 	Accounts []Account

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestEveryDependencyIsExplained: each module that go.mod requires itself has a line in the README.
+// TestEveryDependencyIsExplained: each module that go.mod requires itself has a line in doc/development.md.
 func TestEveryDependencyIsExplained(t *testing.T) {
-	readme := string(read(t, "README.md"))
+	explained := string(read(t, "doc/development.md"))
 	used := make(map[string]bool)
 	for _, f := range goFiles(t) {
 		for _, imported := range f.imports() {
@@ -19,8 +19,8 @@ func TestEveryDependencyIsExplained(t *testing.T) {
 		if len(fields) < 2 || !strings.Contains(fields[0], ".") || !strings.HasPrefix(fields[1], "v") {
 			continue
 		}
-		if imports(used, fields[0]) && !strings.Contains(readme, fields[0]) {
-			t.Errorf("README.md does not say what %s is for", fields[0])
+		if imports(used, fields[0]) && !strings.Contains(explained, fields[0]) {
+			t.Errorf("doc/development.md does not say what %s is for", fields[0])
 		}
 	}
 }

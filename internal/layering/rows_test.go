@@ -9,19 +9,31 @@ type row struct {
 // rows is the import table. A package without a row is an error, and so is a row without a package, unless its
 // room is still to be built (later).
 var rows = map[string]row{
-	"po":                          {},
-	"po/gencatalogs":              {ours: "po", third: "github.com/leonelquinteros/gotext"},
-	"po/genpot":                   {},
-	"packaging":                   {},
-	"internal/certinfo":           {third: "golang.org/x/crypto/cryptobyte"},
-	"internal/iso7816":            {},
-	"internal/secret":             {third: "golang.org/x/sys"},
-	"internal/safefile":           {third: "golang.org/x/sys"},
-	"internal/accounts":           {third: "github.com/godbus/dbus/v5"},
-	"internal/logs":               {third: "github.com/coreos/go-systemd/v22"},
+	"po":                {},
+	"po/gencatalogs":    {ours: "po", third: "github.com/leonelquinteros/gotext"},
+	"po/genpot":         {},
+	"packaging":         {},
+	"internal/certinfo": {third: "golang.org/x/crypto/cryptobyte"},
+	"internal/iso7816":  {},
+	"internal/secret":   {third: "golang.org/x/sys"},
+	"internal/safefile": {third: "golang.org/x/sys"},
+	"internal/accounts": {third: "github.com/godbus/dbus/v5"},
+	"internal/logs":     {third: "github.com/coreos/go-systemd/v22"},
+	"internal/probe":    {ours: "config login login/cards pcsc/access pkcs11 token", third: "golang.org/x/sys"},
+	"internal/confcheck": {
+		ours: "config internal/accounts internal/certinfo internal/diagnosis internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
+	},
+	"internal/redact":             {},
+	"po/tool":                     {ours: "po"},
+	"doc/picture":                 {},
 	"internal/cli":                {},
 	"internal/message":            {},
+	"internal/namehash":           {third: "golang.org/x/crypto/cryptobyte"},
 	"internal/diagnosis":          {ours: "internal/message"},
+	"internal/audit":              {ours: "internal/logs"},
+	"internal/causes":             {ours: "internal/message"},
+	"internal/metrics":            {third: "golang.org/x/sys"},
+	"internal/pamstack":           {ours: "internal/message"},
 	"internal/testca":             {},
 	"internal/layering":           {},
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
@@ -51,6 +63,11 @@ var rows = map[string]row{
 	"piv/internal/channel": {ours: "internal/iso7816 internal/secret pcsc token"},
 	"piv/internal/data":    {ours: "internal/certinfo internal/iso7816"},
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
+	// What the machine has of readers, cards and certificates, for tools.
+	"inventory": {
+		ours: "config internal/causes internal/certinfo internal/diagnosis internal/message login mapper/enrolled piv pkcs11/find token",
+	},
+	"pkcs11/find": {ours: "pkcs11 token"},
 	"verify": {
 		ours:  "internal/certinfo internal/fetch internal/safefile verify/crl verify/crl/store verify/internal/refusal verify/internal/rules verify/ocsp verify/path verify/sig",
 		third: "golang.org/x/crypto",
@@ -71,10 +88,11 @@ var rows = map[string]row{
 	},
 	"verify/sig": {ours: "internal/certinfo", third: "golang.org/x/crypto github.com/cloudflare/circl github.com/ProtonMail/go-crypto"},
 	"mapper": {
-		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/internal/certmap " +
+		ours: "config config/mappers internal/accounts internal/certinfo internal/safefile mapper/enrolled mapper/internal/certmap " +
 			"mapper/internal/certtext mapper/internal/directory mapper/internal/home mapper/internal/ldap mapper/internal/mapfile " +
 			"mapper/internal/mapping",
 	},
+	"mapper/enrolled":                 {ours: "internal/certinfo internal/safefile", third: "golang.org/x/sys"},
 	"mapper/internal/activedirectory": {ours: "internal/certinfo mapper/internal/certtext"},
 	"mapper/internal/certmap": {
 		ours: "config/mappers internal/certinfo internal/ldapconn mapper/internal/activedirectory mapper/internal/certtext " +
@@ -99,10 +117,32 @@ var rows = map[string]row{
 	"mapper/internal/mappertest": {ours: "internal/accounts internal/certinfo internal/ldapconn internal/testca"},
 	"mapper/internal/mapping":    {ours: "internal/accounts internal/certinfo internal/fetch mapper/internal/certtext"},
 	"mapper/internal/posix":      {},
-	"login":                      {ours: "config mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login":                      {ours: "config login/policy mapper po token verify internal/accounts internal/certinfo internal/secret"},
+	"login/policy":               {ours: "config internal/accounts"},
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
-	"pam":         {ours: "login login/cards config internal/logs internal/secret", third: "golang.org/x/sys"},
+	"doctor": {
+		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
+			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
+		third: "golang.org/x/sys",
+	},
+	"explain": {
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
+			"internal/secret login mapper token verify",
+		third: "golang.org/x/sys",
+	},
+	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
+
+	// What brings smart-card login onto a machine, and takes it back.
+	"setup": {
+		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
+			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/internal/linediff " +
+			"setup/internal/pamlogin setup/undo token",
+		third: "golang.org/x/sys",
+	},
+	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
+	"setup/internal/pamlogin": {ours: "internal/secret"},
+	"setup/internal/linediff": {},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
@@ -140,7 +180,7 @@ var rows = map[string]row{
 		ours:  "cmd/pcscd/daemon pcsc pcsc/resmgr pcsc/pcsctest ccid config internal/logs internal/cli ccid/ccidtest ccid/usbtest internal/iso7816 internal/simcard internal/simcard/container internal/simcard/models",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
-	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra golang.org/x/term github.com/godbus/dbus/v5"},
+	"cmd/pam-pkcs11": {ours: "*", third: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term golang.org/x/sys github.com/godbus/dbus/v5"},
 
 	"pkcs11/pkcs11test": {ours: "pkcs11 internal/certinfo internal/secret internal/testca", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	"ccid/ccidtest":     {ours: "ccid/device ccid/message internal/iso7816 internal/simcard", third: "golang.org/x/sys"},

@@ -50,7 +50,7 @@ func newSeveral(sources []source, o token.Options) (token.Module, error) {
 	return s, nil
 }
 
-// several implements token.Module.
+// several implements token.Selective.
 type several struct {
 	blocks []*block
 	log    *slog.Logger
@@ -109,12 +109,23 @@ func (s *several) open(i int) error {
 
 // Slots lists the cards of all blocks, each of them once.
 func (s *several) Slots(ctx context.Context) ([]token.Slot, error) {
+	return s.SlotsFor(ctx, token.Want{})
+}
+
+// SlotsFor is Slots, without waiting for slow cards of the first block where it has a card that is
+// enough. A card that has not answered is no block's yet: no later one is asked before all have. A
+// reader that the first block may not use is looked at all the same, since a later block may have its
+// card only where the first cannot read it.
+func (s *several) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if !s.still {
-		if err := s.list(ctx, 0); err != nil {
+		if err := s.listFor(ctx, 0, token.Want{Enough: w.Enough}); err != nil {
 			return nil, err
 		}
 	}
 	s.still = false
+	if slices.ContainsFunc(s.blocks[0].slots, isPending) {
+		return s.shown(1), nil
+	}
 
 	for i := 1; i < len(s.blocks); i++ {
 		if !s.wanted(s.shown(i)) {
@@ -133,9 +144,14 @@ func (s *several) Slots(ctx context.Context) ([]token.Slot, error) {
 
 // list lists the slots of one block.
 func (s *several) list(ctx context.Context, i int) error {
+	return s.listFor(ctx, i, token.Want{})
+}
+
+// listFor is list for the cards that are wanted, where the module can leave some out.
+func (s *several) listFor(ctx context.Context, i int, w token.Want) error {
 	b := s.blocks[i]
 	b.slots = nil
-	slots, err := b.module.Slots(ctx)
+	slots, err := token.SlotsFor(ctx, b.module, w)
 	if err != nil {
 		return err
 	}
@@ -182,6 +198,8 @@ func (s *several) later(ctx context.Context, i int) (listed bool, err error) {
 func (s *several) wanted(slots []token.Slot) bool {
 	return !slices.ContainsFunc(slots, hasCard) || slices.ContainsFunc(slots, isForeign)
 }
+
+func isPending(s token.Slot) bool { return errors.Is(s.Err, token.ErrPending) }
 
 func isForeign(s token.Slot) bool { return errors.Is(s.Err, token.ErrForeign) }
 

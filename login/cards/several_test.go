@@ -45,6 +45,25 @@ func (s *shelf) Slots(ctx context.Context) ([]token.Slot, error) {
 	return slots, s.listError
 }
 
+// slowShelf is a source whose broken cards are only slow: they have answered when they are waited for.
+type slowShelf struct {
+	*shelf
+
+	later []token.Slot // what is in the slots then
+}
+
+func (s *slowShelf) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
+	slots, err := s.shelf.Slots(ctx)
+	if w.Enough != nil && slices.ContainsFunc(slots, func(s token.Slot) bool { return s.Token != nil && w.Enough(&s) }) {
+		return slots, err
+	}
+	return slices.Clone(s.later), err
+}
+
+func (s *slowShelf) Slots(ctx context.Context) ([]token.Slot, error) {
+	return s.SlotsFor(ctx, token.Want{})
+}
+
 func (s *shelf) Wait(ctx context.Context) error {
 	s.waits++
 	if s.wait == nil {
@@ -99,18 +118,73 @@ func say(slots []token.Slot) string {
 	return strings.Join(all, ", ")
 }
 
+// TestSlowCardIsNoBlocksYet: while a card has not answered that the first block may read, no later
+// block is asked. Once it has, all is as if it had been quick.
+func TestSlowCardIsNoBlocksYet(t *testing.T) {
+	likes := func(label string) token.Want {
+		return token.Want{Enough: func(s *token.Slot) bool { return s.Block == 0 && s.Token.Label == label }}
+	}
+	slow := broken("B", token.ErrPending)
+	for name, c := range map[string]struct {
+		later  token.Slot // what the slow card is
+		other  token.Slot // in a third reader
+		want   token.Want
+		said   string
+		opened int // the second block
+	}{
+		"enough":                    {with("B", "piv 2"), empty("C"), likes("piv"), "0 A: piv, 0 B: error, 0 C: empty", 0},
+		"enough, one is foreign":    {with("B", "piv 2"), broken("C", token.ErrForeign), likes("piv"), "0 A: piv, 0 B: error, 0 C: error", 0},
+		"not enough":                {with("B", "piv 2"), empty("C"), likes("x"), "0 A: piv, 0 B: piv 2, 0 C: empty", 0},
+		"not enough, it is foreign": {broken("B", token.ErrForeign), empty("C"), likes("x"), "0 A: piv, 0 C: empty, 1 B: library", 1},
+		"not enough, it fails":      {broken("B", token.ErrFault), empty("C"), likes("x"), "0 A: piv, 0 B: error, 0 C: empty", 0},
+		"nobody says what is":       {broken("B", token.ErrForeign), empty("C"), token.Want{}, "0 A: piv, 0 C: empty, 1 B: library", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := &slowShelf{
+				shelf: &shelf{slots: []token.Slot{with("A", "piv"), slow, c.other}},
+				later: []token.Slot{with("A", "piv"), c.later, c.other},
+			}
+			second := &shelf{slots: []token.Slot{with("A", "as the library sees it"), with("B", "library"), empty("C")}}
+			c.want.Skip = func(*token.Slot) bool { return true } // which of several blocks nobody knows
+			m := joinModules(t, token.Options{}, first, second).(token.Selective)
+			slots, err := m.SlotsFor(t.Context(), c.want)
+			if err != nil || say(slots) != c.said || second.opened != c.opened {
+				t.Errorf("%q, %v; the second block was opened %d times", say(slots), err, second.opened)
+			}
+		})
+	}
+}
+
 // join makes a Module of shelves.
 func join(t *testing.T, o token.Options, shelves ...*shelf) token.Module {
 	t.Helper()
+	var all []aShelf
+	for _, s := range shelves {
+		all = append(all, s)
+	}
+	return joinModules(t, o, all...)
+}
+
+// aShelf is a shelf, or has one.
+type aShelf interface {
+	token.Module
+	itself() *shelf
+}
+
+func (s *shelf) itself() *shelf { return s }
+
+func joinModules(t *testing.T, o token.Options, shelves ...aShelf) token.Module {
+	t.Helper()
 	var sources []source
-	for i, s := range shelves {
+	for i, module := range shelves {
+		s := module.itself()
 		sources = append(sources, source{Name: fmt.Sprintf("block %d", i), WaitEnds: i == 0, Open: func(o token.Options) (token.Module, error) {
 			s.opened++
 			s.options = o
 			if s.openError != nil {
 				return nil, s.openError
 			}
-			return s, nil
+			return module, nil
 		}})
 	}
 	m, err := newSeveral(sources, o)

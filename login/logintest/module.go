@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"pam_pkcs11/token"
 )
 
-// module implements token.Module. It panics where two calls of it, or of its sessions, run at once,
+// module implements token.Selective. It panics where two calls of it, or of its sessions, run at once,
 // and where it is used after Close: a login does neither.
 type module struct {
 	readers *Readers
@@ -37,16 +39,45 @@ func (m *module) enter(ctx context.Context, name string) (leave func(), err erro
 
 // Slots implements token.Module.
 func (m *module) Slots(ctx context.Context) ([]token.Slot, error) {
+	return m.SlotsFor(ctx, token.Want{})
+}
+
+// SlotsFor implements token.Selective.
+func (m *module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	leave, err := m.enter(ctx, "C_GetSlotList")
 	defer leave()
 	if err != nil {
 		return nil, err
 	}
 
+	slots, slow := m.list(w)
+	enough := w.Enough != nil && slices.ContainsFunc(slots, func(s token.Slot) bool {
+		return s.Token != nil && slow[s.ID] == 0 && w.Enough(&s)
+	})
+	longest := time.Duration(0)
+	for i := range slots {
+		s := &slots[i]
+		switch d := slow[s.ID]; {
+		case d == 0 || s.Err != nil:
+		case enough:
+			s.Token, s.Err = nil, token.ErrPending
+		default:
+			longest = max(longest, d)
+		}
+	}
+	if longest > 0 {
+		err = m.readers.call(ctx, SlowCard, m.options)
+		time.Sleep(longest)
+	}
+	return slots, err
+}
+
+// list is the slots with what was wanted, and how long those that are slow take.
+func (m *module) list(w token.Want) (slots []token.Slot, slow map[uint]time.Duration) {
 	m.readers.mu.Lock()
 	defer m.readers.mu.Unlock()
 	m.seen = m.readers.changes
-	var slots []token.Slot
+	slow = make(map[uint]time.Duration)
 	for i, r := range m.readers.readers {
 		s := token.Slot{
 			ID:           uint(i + 100),
@@ -56,12 +87,16 @@ func (m *module) Slots(ctx context.Context) ([]token.Slot, error) {
 			TokenPresent: r.card != nil,
 			Err:          r.err,
 		}
-		if r.card != nil && r.err == nil {
+		if r.card != nil && w.Skip != nil && w.Skip(&s) {
+			s.Err = token.ErrSkipped
+		}
+		if r.card != nil && s.Err == nil {
 			s.Token = r.card.info()
+			slow[s.ID] = r.slow
 		}
 		slots = append(slots, s)
 	}
-	return slots, nil
+	return slots, slow
 }
 
 // Wait implements token.Module.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/token"
@@ -37,7 +38,11 @@ type reader struct {
 	name string
 	card *Card // nil: none
 	err  error // why its card cannot be read
+	slow time.Duration
 }
+
+// SlowCard is the name of the wait for cards that are slow; see Slow.
+const SlowCard = "(slow card)"
 
 // New returns readers with a card in each; nil is an empty one. They are called "Reader 1" and so
 // on.
@@ -68,6 +73,14 @@ func (r *Readers) Break(i int, err error) {
 	defer r.mu.Unlock()
 	r.readers[i].err = err
 	r.change()
+}
+
+// Slow lets a reader take some time to show its card. It is waited for only where no other card is
+// enough.
+func (r *Readers) Slow(i int, d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readers[i].slow = d
 }
 
 // change tells those who wait. The caller holds mu.

@@ -162,7 +162,7 @@ void host_log(const struct libpam *pam, pam_handle_t *pamh, const struct host_li
 {
 	if (to_journal(pam, pamh, line))
 		return;
-	pam->syslog(pamh, line->priority, "%s", line->text);
+	pam->syslog(pamh, line->priority, "%s%s%s", line->text, line->reason ? " reason=" : "", line->reason ? line->reason : "");
 	if (geteuid() == 0 && !has_syslog())
 		to_last(pam, pamh, line);
 }

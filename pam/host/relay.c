@@ -229,7 +229,7 @@ static int add_identity(struct relay *r, uint32_t *n, int flags)
 	if (user && add_field(r, n, FIELD_USER, user, strlen(user)))
 		return -1;
 	unsigned char for_another = getuid() == 0 && user && strcmp(user, "root") != 0;
-	unsigned char can = CAN_CONFIRM | CAN_TAKE_NOTES;
+	unsigned char can = CAN_CONFIRM | CAN_TAKE_NOTES | CAN_REQUIRE;
 	write32(word, (uint32_t)flags);
 	return add_field(r, n, FIELD_FLAGS, (char *)word, sizeof word) ||
 	       add_field(r, n, FIELD_ROOT_FOR_ANOTHER, (char *)&for_another, 1) ||
@@ -412,6 +412,8 @@ struct verdict {
 /* may_answer knows every code that this module returns, and when. Having asked, it has an opinion. */
 static int may_answer(const struct relay *r, int code)
 {
+	if (r->required)
+		return code == PAM_SUCCESS || code == PAM_CRED_INSUFFICIENT;
 	if (code == PAM_IGNORE)
 		return r->prompts == 0;
 	if (r->verb == VERB_CHANGE)
@@ -574,6 +576,10 @@ int relay_serve(struct relay *r, int *code)
 		case VERB_NOTES:
 			failed = n != 0 || r->frames != 1;
 			break;
+		case VERB_REQUIRED:
+			failed = n != 0 || r->verb != VERB_AUTHENTICATE;
+			r->required = !failed || r->required;
+			break;
 		case VERB_VERDICT:
 			r->judged = 1;
 			return on_verdict(r, n, code) == 0;
@@ -612,6 +618,12 @@ int relay_confirm(struct relay *r, int taken)
 	return transfer(r->worker.fd, &rest, sizeof rest, 0, r->total_until, NULL) == CLOSED;
 }
 
+/* fault_code: a crash must not open another way in to somebody who must use a card. */
+static int fault_code(const struct relay *r, int fault)
+{
+	return r->required ? PAM_CRED_INSUFFICIENT : fault;
+}
+
 static int serve(struct relay *r, int flags, int argc, const char **argv, int fault)
 {
 	int code = fault;
@@ -634,7 +646,7 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 		r->problem = NULL;
 	else
 		relay_explain(r);
-	return answered ? code : fault;
+	return answered ? code : fault_code(r, fault);
 }
 
 /* PAM_SILENT does not keep the reason of a failure back: sudo sets it always. Whether the configuration says quiet is
@@ -765,8 +777,19 @@ static void report(const struct relay *r)
 	write_line(r, LOG_ERR, reasons[r->fault], text);
 }
 
+/* fails_closed: the argument fail_closed lets nobody past a module that cannot answer. */
+static int fails_closed(int verb, int argc, const char **argv)
+{
+	for (int i = 0; i < argc && verb == VERB_AUTHENTICATE; i++)
+		if (!strcmp(argv[i], "fail_closed"))
+			return 1;
+	return 0;
+}
+
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault)
 {
+	if (fails_closed(verb, argc, argv))
+		fault = PAM_CRED_INSUFFICIENT;
 	struct _pthread_cleanup_buffer registered;
 	const struct libpam *pam = libpam();
 	struct relay *r = pam ? calloc(1, sizeof *r) : NULL;

@@ -56,6 +56,8 @@ enum {
 	VERB_VERDICT = 'V', /* fields of the verdict */
 	VERB_NOTES = 'N',   /* nothing, and a descriptor (SCM_RIGHTS) of a file that tells where the worker is; the first frame,
 	                       to a relay with CAN_TAKE_NOTES only; the descriptor may be missing */
+	VERB_REQUIRED = 'D', /* nothing: this user must use a card, so that from now on whatever is no success is
+	                        PAM_CRED_INSUFFICIENT, also where no verdict comes; to a relay with CAN_REQUIRE only */
 };
 
 /* The file of VERB_NOTES. It is read when the worker has ended without a verdict. */
@@ -104,6 +106,7 @@ enum {
 enum {
 	CAN_CONFIRM = 1,    /* a verdict is answered by VERB_TAKEN */
 	CAN_TAKE_NOTES = 2, /* VERB_NOTES is understood */
+	CAN_REQUIRE = 4,    /* VERB_REQUIRED is understood */
 };
 
 /* Set when the module is built (settings.c); times in milliseconds. */
@@ -130,6 +133,7 @@ struct relay {
 	int notes;               /* file of VERB_NOTES; -1 when there is none */
 	int frames;              /* that came */
 	int judged;              /* a verdict came, whether it counts or not */
+	int required;            /* VERB_REQUIRED came */
 	const char *problem;     /* why there is no verdict, for the log */
 	enum relay_fault fault;  /* and for the user */
 	char why[1024];          /* room for a problem that is put together */

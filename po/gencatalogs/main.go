@@ -1,5 +1,6 @@
-// Command gencatalogs writes po/translations.go from the catalogues po/*.po. It is run by `make pot` in the top
-// directory of the sources. A login thus reads no catalogue and has no parser of them.
+// Command gencatalogs writes translations.go from the catalogues *.po in po, which are the module's, and in po/tool,
+// which are those of the command-line tool. It is run by `make pot` in the top directory of the sources. A login thus
+// reads no catalogue and has no parser of them.
 package main
 
 import (
@@ -19,26 +20,35 @@ import (
 	"pam_pkcs11/po"
 )
 
-const (
-	directory  = "po"
-	outputFile = "po/translations.go"
-)
+// domains are the directories of catalogues, each a package of that name.
+var domains = []string{"po", "po/tool"}
+
+// outputFile is what is written in each.
+const outputFile = "translations.go"
 
 func main() { os.Exit(run(os.Stderr)) }
 
 func run(stderr io.Writer) int {
-	catalogues, err := readAll(directory)
-	if err == nil {
-		var source []byte
-		if source, err = write(catalogues); err == nil {
-			err = os.WriteFile(outputFile, source, 0o644)
+	for _, directory := range domains {
+		if err := generate(directory); err != nil {
+			fmt.Fprintln(stderr, "gencatalogs:", err)
+			return 1
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(stderr, "gencatalogs:", err)
-		return 1
-	}
 	return 0
+}
+
+// generate writes the Go source of one directory.
+func generate(directory string) error {
+	catalogues, err := readAll(directory)
+	if err != nil {
+		return err
+	}
+	source, err := write(filepath.Base(directory), catalogues)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, outputFile), source, 0o644)
 }
 
 // catalogue is what one .po file says: message ids and their translations.
@@ -90,10 +100,10 @@ func read(language string, text []byte) (catalogue, error) {
 	return c, nil
 }
 
-// write returns the Go source that holds the catalogues.
-func write(catalogues []catalogue) ([]byte, error) {
+// write returns the Go source of a package that holds the catalogues.
+func write(name string, catalogues []catalogue) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString("// Code generated from the catalogues by \"make pot\"; DO NOT EDIT.\n\npackage po\n\n")
+	b.WriteString("// Code generated from the catalogues by \"make pot\"; DO NOT EDIT.\n\npackage " + name + "\n\n")
 	b.WriteString("// translations returns the message ids, sorted, each before its translation into the language.\n")
 	b.WriteString("func translations(language string) []string {\n\tswitch language {\n")
 	for i, c := range catalogues {

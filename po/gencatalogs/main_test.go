@@ -15,23 +15,27 @@ import (
 
 func TestTheTranslationsAreUpToDate(t *testing.T) {
 	t.Chdir("../..")
-	catalogues, err := readAll(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(catalogues) == 0 {
-		t.Fatalf("no catalogue in %s", directory)
-	}
-	want, err := write(catalogues)
-	if err != nil {
-		t.Fatal(err)
-	}
-	have, err := os.ReadFile(outputFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(have, want) {
-		t.Errorf("%s is not what the catalogues say: run make pot", outputFile)
+	for _, directory := range domains {
+		t.Run(directory, func(t *testing.T) {
+			catalogues, err := readAll(directory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(catalogues) == 0 {
+				t.Fatalf("no catalogue in %s", directory)
+			}
+			want, err := write(filepath.Base(directory), catalogues)
+			if err != nil {
+				t.Fatal(err)
+			}
+			have, err := os.ReadFile(filepath.Join(directory, outputFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(have, want) {
+				t.Errorf("%s is not what the catalogues say: run make pot", outputFile)
+			}
+		})
 	}
 }
 
@@ -70,17 +74,17 @@ func TestUnfitTranslations(t *testing.T) {
 	}
 }
 
-// messages returns the message ids of the template, which another test compares with login/messages.go.
-func messages(t *testing.T) []string {
+// messages returns the message ids of a template, which another test compares with the sources.
+func messages(t *testing.T, template string) []string {
 	t.Helper()
-	text, err := os.ReadFile("../pam_pkcs11.pot")
+	text, err := os.ReadFile(template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := gotext.NewPo()
-	template.Parse(text)
+	p := gotext.NewPo()
+	p.Parse(text)
 	var ids []string
-	for id := range template.GetDomain().GetTranslations() {
+	for id := range p.GetDomain().GetTranslations() {
 		if id != "" {
 			ids = append(ids, id)
 		}
@@ -92,35 +96,44 @@ func messages(t *testing.T) []string {
 }
 
 func TestEveryCatalogueIsCompleteAndFits(t *testing.T) {
-	names, err := filepath.Glob("../*.po")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no catalogue: %v", err)
+	for directory, template := range map[string]string{"..": "../pam_pkcs11.pot", "../tool": "../tool/pam-pkcs11.pot"} {
+		names, err := filepath.Glob(filepath.Join(directory, "*.po"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no catalogue in %s: %v", directory, err)
+		}
+		ids := messages(t, template)
+		for _, name := range names {
+			t.Run(name, func(t *testing.T) { completeAndFit(t, name, ids) })
+		}
 	}
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+}
+
+// completeAndFit checks one catalogue: each message has a translation that fits, and there are no others.
+func completeAndFit(t *testing.T, name string, ids []string) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := gotext.NewPo()
+	p.Parse(text)
+	translations := p.GetDomain().GetTranslations()
+
+	for _, id := range ids {
+		translation, ok := translations[id]
+		if !ok {
+			t.Errorf("%q is not translated", id)
+			continue
 		}
-		p := gotext.NewPo()
-		p.Parse(text)
-		translations := p.GetDomain().GetTranslations()
-		ids := messages(t)
-		for _, id := range ids {
-			translation, ok := translations[id]
-			if !ok {
-				t.Errorf("%s: %q is not translated", name, id)
-				continue
-			}
-			if err := po.Check(id, translation.Get()); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			if number := errorNumber(id); number != "" && !strings.Contains(translation.Get(), number) {
-				t.Errorf("%s: the translation of %q does not keep its number", name, id)
-			}
+		if err := po.Check(id, translation.Get()); err != nil {
+			t.Error(err)
 		}
-		if extra := len(translations) - len(ids); extra > 1 { // the header is one
-			t.Errorf("%s: %d translations of messages that are no longer there", name, extra-1)
+		if number := errorNumber(id); number != "" && !strings.Contains(translation.Get(), number) {
+			t.Errorf("the translation of %q does not keep its number", id)
 		}
+	}
+
+	if extra := len(translations) - len(ids); extra > 1 { // the header is one
+		t.Errorf("%d translations of messages that are no longer there", extra-1)
 	}
 }
 

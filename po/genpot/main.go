@@ -1,5 +1,6 @@
-// Command genpot writes the template of the translations, po/pam_pkcs11.pot, from the string constants named Msg…
-// of login/messages.go. It is run by `make pot` in the top directory of the sources.
+// Command genpot writes the templates of the translations: po/pam_pkcs11.pot from the string constants named Msg… of
+// login/messages.go, and po/tool/pam-pkcs11.pot from the sentences of the command-line tool. It is run by `make pot`
+// in the top directory of the sources.
 package main
 
 import (
@@ -33,6 +34,16 @@ func run(stderr io.Writer) int {
 		return 1
 	}
 	if err := os.WriteFile(templateFile, template(messages), 0o644); err != nil {
+		fmt.Fprintln(stderr, "genpot:", err)
+		return 1
+	}
+
+	sentences, err := toolSentences(".")
+	if err != nil {
+		fmt.Fprintln(stderr, "genpot:", err)
+		return 1
+	}
+	if err := os.WriteFile(toolTemplateFile, toolTemplate(sentences), 0o644); err != nil {
 		fmt.Fprintln(stderr, "genpot:", err)
 		return 1
 	}
@@ -93,9 +104,19 @@ func literal(value *ast.ValueSpec, i int) (string, error) {
 // template returns the text of the .pot file. It has no date, so that it changes only when a message does.
 func template(messages []message) []byte {
 	var b bytes.Buffer
-	b.WriteString(`# Template of the translations of pam_pkcs11, written by "make pot" from login/messages.go.
+	head(&b, "pam_pkcs11", messagesFile)
+	for _, m := range messages {
+		fmt.Fprintf(&b, "\n#. %s\n#: %s\n", m.name, messagesFile)
+		entry(&b, m.text)
+	}
+	return b.Bytes()
+}
+
+// head writes the beginning of a template.
+func head(b *bytes.Buffer, name, source string) {
+	fmt.Fprintf(b, `# Template of the translations of %s, written by "make pot" from %s.
 #
-# No translation may be longer than 512 bytes; the verbs (%s) must be those of the English text, in its order.
+# No translation may be longer than 512 bytes; the verbs (%%s) must be those of the English text, in its order.
 msgid ""
 msgstr ""
 "Project-Id-Version: pam_pkcs11\n"
@@ -103,15 +124,15 @@ msgstr ""
 "MIME-Version: 1.0\n"
 "Content-Type: text/plain; charset=UTF-8\n"
 "Content-Transfer-Encoding: 8bit\n"
-`)
-	for _, m := range messages {
-		fmt.Fprintf(&b, "\n#. %s\n#: %s\n", m.name, messagesFile)
-		if strings.Contains(m.text, "%") {
-			b.WriteString("#, c-format\n")
-		}
-		fmt.Fprintf(&b, "msgid %s\nmsgstr \"\"\n", quote(m.text))
+`, name, source)
+}
+
+// entry writes a message that is still to be translated.
+func entry(b *bytes.Buffer, text string) {
+	if strings.Contains(text, "%") {
+		b.WriteString("#, c-format\n")
 	}
-	return b.Bytes()
+	fmt.Fprintf(b, "msgid %s\nmsgstr \"\"\n", quote(text))
 }
 
 // quote writes a string as gettext does.

@@ -4,21 +4,36 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"pam_pkcs11/test/storytest"
 )
 
-// TestTheStory plays the whole demo and compares it with the README.
+// TestTheStory plays the whole demo and compares it with doc/demo.txt, and with what the README shows of it.
 func TestTheStory(t *testing.T) {
 	said := storytest.Play(t, run)
+	full, err := os.ReadFile("../../doc/demo.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(full) != said {
+		t.Errorf("doc/demo.txt is another transcript; the demo's is:\n%s", said)
+	}
+
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if shown := transcript(string(readme)); shown != said {
-		t.Errorf("the README shows another transcript:\n%s\nthe demo's is:\n%s", shown, said)
+	shown := scenes(transcript(string(readme)))
+	if len(shown) < 3 {
+		t.Errorf("the README shows %d scenes", len(shown))
+	}
+	for _, scene := range shown {
+		if !slices.Contains(scenes(said), scene) {
+			t.Errorf("the README shows a scene that the demo does not have:\n%s", scene)
+		}
 	}
 }
 
@@ -33,7 +48,16 @@ func transcript(readme string) string {
 		}
 		b.WriteString(text)
 	}
-	return strings.TrimRight(b.String(), "\n") + "\n"
+	return b.String()
+}
+
+// scenes are the parts of a transcript that begin with a star.
+func scenes(transcript string) []string {
+	var all []string
+	for _, part := range strings.Split("\n"+transcript, "\n* ")[1:] {
+		all = append(all, strings.TrimRight(part, "\n"))
+	}
+	return all
 }
 
 func TestUsage(t *testing.T) { storytest.Usage(t, run) }

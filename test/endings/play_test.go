@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,8 +209,18 @@ func checkVariables(t *testing.T, e ending, r result) {
 // refusedLate: a refusal before the prompt comes after it where the machine is so busy that looking at the certificates
 // takes longer than the prompt waits for it. What the user is told in the end is the same, and no PIN is sent.
 func refusedLate(e ending, r result) bool {
-	return e.code != success && e.logins == 0 && r.logins == 0 && len(e.said) == 1 && strings.HasPrefix(e.said[0], "E ") &&
-		len(r.said) > 3 && strings.HasPrefix(r.said[0], found) && sameTalk(r.said[len(r.said)-1:], e.said) == nil
+	if e.code == success || e.logins != 0 || r.logins != 0 || len(r.said) < 3 || !strings.HasPrefix(r.said[0], found) {
+		return false
+	}
+
+	switch {
+	case len(e.said) == 0: // a card that is passed over without a word
+		end := slices.IndexFunc(r.said, func(line string) bool { return strings.HasPrefix(line, "P ") })
+		return end >= 0 && sameTalk(r.said[end+1:], nil) == nil
+	case len(e.said) == 1 && strings.HasPrefix(e.said[0], "E "):
+		return sameTalk(r.said[len(r.said)-1:], e.said) == nil
+	}
+	return false
 }
 
 // sameTalk compares what was heard. Lines that only a slow check or signature shows may or may not be there; "login:"

@@ -31,9 +31,13 @@ func TestWorkerMissing(t *testing.T) {
 		{name: "worker missing, PAM_SILENT", silent: true, said: told},
 		{name: "worker missing, quiet", args: []string{"quiet"}},
 		{name: "worker missing, card_only", args: []string{"card_only"}, said: told},
+		{name: "worker missing, fail_closed", args: []string{"fail_closed"}, said: told, code: pam.ErrCredInsufficient},
 	} {
 		t.Run(e.name, func(t *testing.T) {
-			e.card, e.user, e.code = "alice", "alice", pam.ErrAuthinfoUnavail
+			e.card, e.user = "alice", "alice"
+			if e.code == success {
+				e.code = pam.ErrAuthinfoUnavail
+			}
 			for stack := range stacks {
 				check(t, e, play(t, &w, e, stack), stack)
 			}

@@ -10,26 +10,26 @@ import (
 )
 
 // TestForeignModule: a module of somebody else's needs one replace line to use pcsc and ccid. The programs are the
-// README's and testdata's.
+// doc/go.md's and testdata's.
 func TestForeignModule(t *testing.T) {
 	top, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile(filepath.Join(top, "README.md"))
+	page, err := os.ReadFile(filepath.Join(top, "doc/go.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := regexp.MustCompile("(?s)## Use it from your Go program\n.*?```go\n(.*?)```\n").FindSubmatch(readme)
+	program := regexp.MustCompile("(?s)# Use it from your Go program\n.*?```go\n(.*?)```\n").FindSubmatch(page)
 	if program == nil {
-		t.Fatal("the README has no program")
+		t.Fatal("doc/go.md has no program")
 	}
 	daemon, err := os.ReadFile("testdata/daemon.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	for name, source := range map[string][]byte{"the README's": program[1], "the daemon": daemon} {
+	for name, source := range map[string][]byte{"the page's": program[1], "the daemon": daemon} {
 		t.Run(name, func(t *testing.T) { build(t, top, source) })
 	}
 }

@@ -34,3 +34,16 @@ func Hidden(answer string) string {
 	}
 	return strings.Repeat("*", len(answer))
 }
+
+// Call is a function of pam(3) that runs the stack of a service.
+type Call int
+
+// The functions, in the order in which a program calls them.
+const (
+	PAMAuthenticate Call = iota
+	PAMSetCred
+	PAMAcctMgmt
+	PAMOpenSession
+	PAMCloseSession
+	PAMChAuthTok
+)

@@ -38,6 +38,35 @@ func ChangePIN(dir, service, user string, converse Conversation) (End, error) {
 	return run(dir, service, user, converse, (*pam.Transaction).ChangeAuthTok)
 }
 
+// Codes starts a service of /etc/pam.d, makes the calls on its one handle, whatever each comes to, and returns their
+// numbers. Where libpam does not start, the only number is that of pam_start. Nothing is answered to questions.
+func Codes(service, user string, calls ...Call) (codes []int, err error) {
+	silent := func(pam.Style, string) (string, error) { return "", nil }
+	tx, err := pam.StartFunc(service, user, silent)
+	if err != nil {
+		return []int{number(err)}, nil
+	}
+	defer func() { err = errors.Join(err, tx.End()) }()
+
+	for _, call := range calls {
+		f := [...]func(pam.Flags) error{tx.Authenticate, tx.SetCred, tx.AcctMgmt, tx.OpenSession, tx.CloseSession, tx.ChangeAuthTok}
+		codes = append(codes, number(f[call](0)))
+	}
+	return codes, nil
+}
+
+// number is libpam's number for an answer; -1 is an error of another kind.
+func number(err error) int {
+	if err == nil {
+		return 0
+	}
+	var code pam.Error
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	return -1
+}
+
 func run(dir, service, user string, converse Conversation, call func(*pam.Transaction, pam.Flags) error) (end End, err error) {
 	tx, err := pam.StartConfDir(service, user, pam.ConversationFunc(func(style pam.Style, text string) (string, error) {
 		switch s := styles[style]; s {

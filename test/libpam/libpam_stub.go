@@ -16,3 +16,8 @@ func Authenticate(dir, service, user string, converse Conversation) (End, error)
 func ChangePIN(dir, service, user string, converse Conversation) (End, error) {
 	return End{}, errNoCgo
 }
+
+// Codes cannot reach libpam without cgo.
+func Codes(service, user string, calls ...Call) ([]int, error) {
+	return nil, errNoCgo
+}

@@ -140,9 +140,12 @@ func (r *Rig) PlugAnother(profile ccidtest.Profile, card ccidtest.Card) *ccidtes
 	d := ccidtest.New(profile)
 	d.Habits(0, 0, func(h *ccidtest.Habits) { h.Slow = true })
 	d.Insert(0, 0, card)
-	r.bus.Plug(product, d)
+	r.PlugDevice(d)
 	return d
 }
+
+// PlugDevice plugs one more reader in, with what is in it.
+func (r *Rig) PlugDevice(d *ccidtest.Device) { r.bus.Plug(product, d) }
 
 // Unplug takes the reader away, with the card in it.
 func (r *Rig) Unplug() { r.bus.Unplug(r.Device) }

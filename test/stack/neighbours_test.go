@@ -6,14 +6,20 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"pam_pkcs11/ccid/ccidtest"
+	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/rig"
 )
+
+// secondReader is the name of a reader that was plugged in beside the first.
+const secondReader = "Test Reader 01 00"
 
 // another is another program, which has connected to the card in a reader. It ends with the test.
 func (r *testRig) another(reader string, mode pcsc.ShareMode) (*pcsc.Context, *pcsc.Card) {
@@ -95,10 +101,9 @@ func TestALoginWaitsForNoOtherReader(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.PlugAnother(profile, held)
-			const second = "Test Reader 01 00"
-			r.awaitReader(second, pcsc.StatePresent)
+			r.awaitReader(secondReader, pcsc.StatePresent)
 
-			other, card := r.another(second, pcsc.ShareShared)
+			other, card := r.another(secondReader, pcsc.ShareShared)
 			if err := card.BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}
@@ -107,6 +112,113 @@ func TestALoginWaitsForNoOtherReader(t *testing.T) {
 			}
 			granted(t, w.login(r, typist(pin)))
 			r.counters(1, 3)
+		})
+	}
+}
+
+// muteReaders are readers beside the login's that do not answer before mend is called.
+var muteReaders = map[string]func(r *testRig, card *simcard.Card) (mend func()){
+	"its card does not answer": func(r *testRig, card *simcard.Card) func() {
+		answers := make(chan struct{})
+		card.Watch(func(int, [4]byte) error { <-answers; return nil }, nil)
+		profile, _ := ccidtest.Model(ccidtest.LevelShort)
+		r.PlugAnother(profile, card)
+		return sync.OnceFunc(func() { close(answers) })
+	},
+	"it is not done with power-up": func(r *testRig, card *simcard.Card) func() {
+		profile, _ := ccidtest.Model(ccidtest.LevelShort)
+		d := r.PlugAnother(profile, card)
+		r.awaitReader(secondReader, pcsc.StatePresent)
+		_, connected := r.another(secondReader, pcsc.ShareShared)
+		if err := connected.Disconnect(pcsc.UnpowerCard); err != nil {
+			r.t.Fatal(err)
+		}
+
+		var mended atomic.Bool
+		d.Inject(ccidtest.To(message.TypePowerOn, func(x *ccidtest.Exchange) bool {
+			if !mended.Load() {
+				x.Answers = nil
+			}
+			return mended.Load()
+		}))
+		return func() { mended.Store(true) }
+	},
+}
+
+// TestAMuteReader keeps nobody waiting: the login in the other reader has its card's signature, with
+// no command more than without it, while the mute one has not answered yet.
+func TestAMuteReader(t *testing.T) {
+	for _, w := range ways {
+		for name, plug := range muteReaders {
+			t.Run(w.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, readers[0], simcard.Options{}).known(p256Key())
+				granted(t, w.login(r, typist(pin)))
+				alone := r.card.Counters().APDUs
+
+				mute, err := simcard.New(simcard.Options{ATR: simcard.ATRT1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				mend := plug(r, mute)
+				defer mend()
+				r.awaitReader(secondReader, pcsc.StatePresent)
+				for i := range 2 { // the second while the daemon is still about the first one's question
+					end := w.login(r, typist(pin))
+					granted(t, end)
+					if w.name == direct.name && !strings.Contains(end.log, "slot not waited for") {
+						t.Errorf("the mute reader was waited for: %v", end)
+					}
+					if n := r.card.Counters().APDUs; n != (i+2)*alone {
+						t.Errorf("%d commands in %d logins, and one alone has %d", n, i+2, alone)
+					}
+				}
+				r.counters(3, 3)
+
+				mend()
+				granted(t, w.login(r, typist(pin)))
+				r.counters(4, 3)
+			})
+		}
+	}
+}
+
+// TestASlowReaderHasTheCard: while the card in the quick reader is bob's, alice's is waited for, and
+// bob's gets no PIN.
+func TestASlowReaderHasTheCard(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, readers[0], simcard.Options{})
+			r.put(simcard.KeyAuthentication, "bob", p256Key())
+			second, err := simcard.New(simcard.Options{PIN: pin, ATR: simcard.ATRT1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert := theStage(t).CA.Leaf("alice", testca.WithKey(p256Key()))
+			if err := second.SetKey(simcard.KeyAuthentication, p256Key().Private, cert.DER); err != nil {
+				t.Fatal(err)
+			}
+			slow := muteReaders["its card does not answer"](r, second)
+			r.awaitReader(secondReader, pcsc.StatePresent)
+
+			// It answers when the login has asked bob's card a second time: once it was found to be
+			// bob's, and hers waited for.
+			selected := 0
+			r.card.Watch(func(_ int, header [4]byte) error {
+				if header[1] == 0xA4 {
+					if selected++; selected == 2 {
+						slow()
+					}
+				}
+				return nil
+			}, nil)
+			defer slow()
+			granted(t, w.login(r, typist(pin)))
+			r.counters(0, 3)
+			if n := second.Verifies(); n != 1 {
+				t.Errorf("alice's card has got %d PINs", n)
+			}
 		})
 	}
 }

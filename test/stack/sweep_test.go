@@ -74,32 +74,34 @@ func another(words string) func(*testRig, *sync.WaitGroup) {
 	}
 }
 
-// sweep is which logins are swept through, and on which way.
+// sweep is which logins are swept through.
 type sweep struct {
 	model model
 	key   int // of keys
 	pin   string
-	way   way
 }
 
-// sweeps differ in reader, protocol, key, PIN and way. Those through libpam are few, since each
-// login costs a process.
+// sweeps differ in reader, protocol, key and PIN.
 var sweeps = []sweep{
-	{readers[0], 0, pin, direct},        // TPDU T=1, RSA-2048
-	{readers[1], 2, pin, direct},        // TPDU T=0, P-256
-	{readers[2], 0, pin, direct},        // short APDU, RSA-2048
-	{readers[3], 2, wrongPIN, direct},   // extended APDU, P-256
-	{readers[3], 2, pin, throughLibpam}, // extended APDU, P-256
+	{readers[0], 0, pin},      // TPDU T=1, RSA-2048
+	{readers[1], 2, pin},      // TPDU T=0, P-256
+	{readers[2], 0, pin},      // short APDU, RSA-2048
+	{readers[3], 2, pin},      // extended APDU, P-256
+	{readers[3], 2, wrongPIN}, // the same, and no login
 }
 
-// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login:
-// no login succeeds that the card has not signed for, none hangs, the card gets the PIN once at
+func (s sweep) String() string {
+	return fmt.Sprintf("%s/%s/PIN %s", s.model.name, keys[s.key].name, s.pin)
+}
+
+// TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login
+// through libpam: no login succeeds that the card has not signed for, none hangs, the card gets the PIN once at
 // most, and the next login goes well.
 func TestAnythingHappensAtAnyCommand(t *testing.T) {
 	for _, s := range sweeps {
 		n := s.commands(t)
 		for _, e := range events {
-			t.Run(fmt.Sprintf("%s/%s/%s/PIN %s/%s", s.way.name, s.model.name, keys[s.key].name, s.pin, e.name), func(t *testing.T) {
+			t.Run(s.String()+"/"+e.name, func(t *testing.T) {
 				t.Parallel()
 				for at := 1; at <= n; at++ {
 					for _, after := range []bool{false, true} {
@@ -145,7 +147,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 	}
 
 	began := time.Now()
-	end := s.way.login(r, typist(s.pin))
+	end := throughLibpam.login(r, typist(s.pin))
 	took := time.Since(began)
 	work.Wait()
 	r.card.Watch(nil, nil)
@@ -160,7 +162,7 @@ func (s sweep) play(t *testing.T, e event, at int, after bool) {
 		r.await(pcsc.StatePresent)
 	}
 	verifies := r.card.Verifies()
-	if next := s.way.login(r, typist(pin)); !next.granted {
+	if next := throughLibpam.login(r, typist(pin)); !next.granted {
 		t.Errorf("%s: the next login: %v\n%s", what, next, r.Log())
 	}
 	if left, _ := r.card.Tries(); r.card.Verifies() != verifies+1 || left != 3 {

@@ -38,6 +38,7 @@ type Store struct {
 
 	origin    map[*certinfo.Certificate]string // the file in which each of all was found first
 	rejected  map[string]string                // by raw octets: the file that rejects the certificate for logins
+	unwanted  []*certinfo.Certificate          // that the trust settings of their files do not let count
 	newForms  []newForm
 	EKU       rules.EKU // the purposes of a login
 	WithLists bool      // crl_dir is the same path: files of CRLs are used, if not here
@@ -85,6 +86,9 @@ func (s *Store) Named(subject certinfo.Name) []*certinfo.Certificate {
 	return s.bySubj[subject.Key()]
 }
 
+// Incomplete reports whether a file of ca_dir is not used, or not all of it.
+func (s *Store) Incomplete() bool { return len(s.Problems) > 0 }
+
 // Has tells whether the very certificate is in ca_dir.
 func (s *Store) Has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
 
@@ -131,9 +135,11 @@ func (s *Store) addEntry(path string, e caEntry) {
 		return
 	case e.trust.rejects(s.EKU):
 		s.rejected[string(c.Raw)] = path
+		s.unwanted = append(s.unwanted, c)
 		s.problem(path, "%s is rejected for logins by the trust settings of the file", refusal.Describe(c))
 		return
 	case e.trust.forOthers(s.EKU):
+		s.unwanted = append(s.unwanted, c)
 		s.problem(path, "%s is trusted for other purposes than a login by the trust settings of the file", refusal.Describe(c))
 		return
 	}

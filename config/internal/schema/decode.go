@@ -53,7 +53,7 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 
 // IsList reports whether a key takes several values.
 func (k *Key) IsList() bool {
-	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, CardKeys, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, CardKeys, Members, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -96,6 +96,8 @@ func (k *Key) convert(v *Value, words []scconf.Word, odd *string) *Fault {
 		return checkOIDs(words)
 	case CardKeys:
 		return convertCardKeys(v, words)
+	case Members:
+		return checkMembers(k.Name, words)
 	case URI:
 		if !strings.HasPrefix(w.Text, "pkcs11:") {
 			return &Fault{w, finding.Quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}

@@ -59,6 +59,7 @@ var MapperTables = []Table{
 		mapfileKey, insecureKey, ignoreCaseKey,
 		{Name: "use_getpwent", Kind: Bool, Default: "false", looser: isTrue, Doc: "Replace the text by the login whose name or GECOS field equals it."},
 	}},
+	{Type: "enrolled", Doc: "The public key is paired with an account in enrolled_file. Where no authority of ca_dir could have issued the certificate, its key is enough; see ENROLLED KEYS."},
 	{Type: "opensc", Doc: "The certificate stands in ~/.eid/authorized_certificates of the user."},
 	{Type: "openssh", Doc: "The public key stands in ~/.ssh/authorized_keys of the user.", Keys: []Key{
 		{Name: "keyfile", Kind: Text, Doc: "Another file than .ssh/authorized_keys, below the home; an absolute path must have %u, the login, in it."},

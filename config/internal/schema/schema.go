@@ -40,6 +40,7 @@ const (
 	ListURLs                // a list of http, https, ldap, ldaps or file addresses
 	OIDs                    // a list of object identifiers
 	CardKeys                // a list of references of keys of a PIV card, two hexadecimal digits each
+	Members                 // a list of names of users or groups
 	Anything                // not looked at
 )
 
@@ -83,7 +84,7 @@ type Name struct {
 
 // Table is the keys of one kind of block.
 type Table struct {
-	Block string // key of the block: pam_pkcs11, pkcs11_module, mapper, rule
+	Block string // key of the block: pam_pkcs11, pkcs11_module, mapper, rule, service
 	Type  string // of a mapper, else ""
 	Doc   string // one line
 	Keys  []Key
@@ -108,13 +109,13 @@ func (t *Table) Names() []string {
 	return names
 }
 
-// Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule.
+// Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule, a service's block.
 func Tables() []*Table {
 	all := []*Table{&Global, &Module}
 	for _, typ := range MapperTypes() {
 		all = append(all, Mapper(typ))
 	}
-	return append(all, &Rule)
+	return append(all, &Rule, &Service)
 }
 
 func isTrue(v Value) bool { return v.True }

@@ -44,6 +44,7 @@ var openKinds = map[Kind]string{
 	Paths:       "a list of absolute paths",
 	Names:       "a list of names",
 	List:        "a list",
+	Members:     "a list of names",
 	Authorities: "a list of distinguished names, file:PATH, ski:HEX or sha256:HEX",
 	Bases:       fmt.Sprintf("a list of at most %d distinguished names", maxBases),
 	Mapfile:     "none, an absolute path, or a URL: file, https, ldaps, ldapi, http, ldap",

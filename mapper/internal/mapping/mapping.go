@@ -28,11 +28,12 @@ const (
 	OriginFixed            // the configuration says so for every certificate
 	OriginMapfile          // a line of a mapfile
 	OriginOwnerFile        // a file in the user's own home
+	OriginEnrolled         // a line of the file of enrolled keys
 )
 
 // String names an origin for the log.
 func (o Origin) String() string {
-	return [...]string{"none", "certificate text", "account database", "directory", "configuration", "mapfile", "owner's file"}[o]
+	return [...]string{"none", "certificate text", "account database", "directory", "configuration", "mapfile", "owner's file", "enrolled key"}[o]
 }
 
 // Answer is what one mapper says.
@@ -66,6 +67,13 @@ type Prefetcher interface {
 type EverybodyNamer interface {
 	// Everybody returns all logins that the certificate may be used for.
 	Everybody(ctx context.Context, cert *certinfo.Certificate) ([]Answer, error)
+}
+
+// Enroller is a mapper that knows keys which need no certificate authority.
+type Enroller interface {
+	// Enrols tells whether the certificate's key is one of them, whosever it is. What cannot be read or is ambiguous
+	// is a no.
+	Enrols(cert *certinfo.Certificate) bool
 }
 
 // ErrNothing is returned by a mapper for whose question the certificate holds nothing usable.

@@ -18,6 +18,8 @@ type Options struct {
 	DirectoryMayNameSystemAccounts bool
 	Authorities                    []*certinfo.Certificate // of ca_dir; nil where no chain is built
 	PartialChain                   bool                    // every CA of ca_dir ends a chain
+	EnrolledFile                   string                  // of enrolled keys; "" is enrolled.DefaultFile
+	EnrolledRoot                   bool                    // an enrolled key may be that of an account with uid 0
 	StoreDir                       string                  // where root keeps records between logins; "" keeps none
 	Fetch                          *fetch.Client           // of remote mapfiles; nil is one that trusts the system's authorities
 	Resolver                       *net.Resolver           // for SRV records; nil is the system's

@@ -28,6 +28,16 @@ func WithStanding(ctx context.Context, s Standing) context.Context {
 // IssuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does not.
 func IssuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingBound }
 
+type chainKey struct{}
+
+// WithChain tells the mapper that is asked whether a good chain to a CA of ca_dir was built.
+func WithChain(ctx context.Context, built bool) context.Context {
+	return context.WithValue(ctx, chainKey{}, built)
+}
+
+// HasChain tells whether a good chain to a CA of ca_dir was built. Where nothing is known it was not.
+func HasChain(ctx context.Context) bool { return ctx.Value(chainKey{}) == true }
+
 // IssuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below another anchor.
 func IssuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingForeign }
 

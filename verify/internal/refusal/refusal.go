@@ -41,6 +41,7 @@ const (
 	ReasonUsable   Reason = "usable"
 	ReasonAnchor   Reason = "anchored"
 	ReasonNoChain  Reason = "no-chain"
+	ReasonAlone    Reason = "enrolled-key"
 	ReasonOCSPGood Reason = "ocsp-good"
 	ReasonNoAnswer Reason = "ocsp-no-answer"
 	ReasonCRLGood  Reason = "crl-good"
@@ -77,6 +78,7 @@ var reasonTable = []struct {
 	{ReasonUsable, "the certificate by itself may be used for a login now"},
 	{ReasonAnchor, "the chain is good and ends at this CA of ca_dir"},
 	{ReasonNoChain, "cert_policy asks for no chain"},
+	{ReasonAlone, "no authority of ca_dir could have issued the certificate, and it counts because its key is enrolled"},
 	{ReasonOCSPGood, "an OCSP answer says that the certificate is not revoked"},
 	{ReasonNoAnswer, "a responder gave no OCSP answer that can be believed"},
 	{ReasonCRLGood, "the CRLs do not list the certificate"},

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/pkcs11/pkcs11test"
+)
+
+// planted are secrets, which no report has, and names, which one has only with --with-names.
+var (
+	plantedSecrets = []string{"hunter2", "s3cr3tBind", "rAdIuS", "proxyPw", "urlPw", "987654"}
+	plantedNames   = []string{
+		"alice", "Alice", "Liddell", "Wonderland", "admin-dn", "wonderhost", "1A2B3C4D5E6F", "MaryAnn", "0xCAFEBABE01",
+	}
+)
+
+// planting is a machine with secrets and names wherever they may stand.
+func planting(t *testing.T) (root, conf string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "report")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	put := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	put("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice Liddell,Room 1A2B3C4D5E6F:/home/alice:/bin/sh\n")
+	put("etc/hostname", "wonderhost\n")
+	put("etc/os-release", "PRETTY_NAME=\"Test System 1\"\n")
+	put("var/lib/dpkg/status", "Package: opensc-pkcs11\nStatus: install ok installed\nVersion: 0.23.0-1\n\nPackage: other\nStatus: install ok installed\nVersion: 9\n")
+	put("run/systemd/sessions/1", "UID=1000\nUSER=alice\nREMOTE=1\n")
+	put("etc/pam.d/sudo", "# alice's password is hunter2\nauth required pam_radius.so secret=rAdIuS\n"+
+		"auth [success=1 default=ignore] pam_succeed_if.so user = alice\nauth required pam_exec.so token=hunter2\n"+
+		"auth sufficient pam_pkcs11.so card_only debug\n")
+	put("etc/pam.d/other", "auth required pam_unix.so hunter2\n")
+	conf = put("etc/pam_pkcs11/pam_pkcs11.conf", `# the password of alice is hunter2
+pam_pkcs11 {
+  use_mappers = ldap, digest; # Alice
+  use_pkcs11_module = m;
+  proxy = "http://alice:proxyPw@proxy.example:3128";
+  pkcs11_module m {
+    module = /usr/lib/opensc-pkcs11.so;
+    token_label = "MaryAnn";
+    token_uri = "pkcs11:serial=0xCAFEBABE01;pin-value=987654";
+    environment = "YKCS11_PIN=987654";
+  }
+  mapper ldap {
+    uri = "ldap://alice:urlPw@ldap.example/";
+    binddn = "cn=admin-dn,dc=Wonderland";
+    base = "ou=people,o=Wonderland";
+    passwd = "s3cr3tBind";
+  }
+  mapper digest { mapfile = file:///etc/pam_pkcs11/digests; } # alice@wonderland.example 1A2B3C4D5E6F
+}
+`)
+	put("etc/pam_pkcs11/digests", "1A2B3C4D5E6F -> alice\n")
+	return dir, conf
+}
+
+// TestReportTellsNoSecrets: none that was planted comes through, in text, JSON, or a file; names only where they are
+// asked for.
+func TestReportTellsNoSecrets(t *testing.T) {
+	root, _ := planting(t)
+	t.Setenv("SUDO_USER", "alice")
+	output := filepath.Join(t.TempDir(), "report.txt")
+	for _, flags := range [][]string{nil, {"--json"}, {"--with-names"}, {"-o", output}} {
+		var out, errs bytes.Buffer
+		code := run(append([]string{program, "report", "--root", root}, flags...), nil, &out, &errs)
+		if code != 0 || errs.Len() > 0 {
+			t.Fatalf("%v: %d: %s", flags, code, errs.String())
+		}
+		text := out.String()
+		if len(flags) == 2 {
+			written, err := os.ReadFile(output)
+			if err != nil || text != "" {
+				t.Fatal(err, text)
+			}
+			text = string(written)
+		}
+
+		hidden := plantedSecrets
+		if len(flags) == 0 || flags[0] != "--with-names" {
+			hidden = append(append([]string{}, plantedSecrets...), plantedNames...)
+		}
+		for _, secret := range hidden {
+			if i := strings.Index(text, secret); i >= 0 {
+				t.Errorf("%v: %q comes through: %q", flags, secret, text[max(0, i-60):min(len(text), i+60)])
+			}
+		}
+		for _, kept := range []string{"opensc-pkcs11", "0.23.0-1", "Test System 1", "pam_pkcs11.so card_only", "use_mappers"} {
+			if !strings.Contains(text, kept) {
+				t.Errorf("%v: %q is missing", flags, kept)
+			}
+		}
+	}
+
+	info, err := os.Stat(output)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info, err)
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{program, "report", "--root", root, "-o", output}, nil, &out, &errs); code == 0 {
+		t.Error("a file that is there was written over")
+	}
+}
+
+// TestReportOfACard: what is on the card of this machine does not come through.
+func TestReportOfACard(t *testing.T) {
+	root, conf := planting(t)
+	store, err := pkcs11test.NewStore(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := testca.NewRoot("Queen of Hearts").Leaf("MaryAnn Duchess")
+	if err := store.Add(pkcs11test.Token{Label: "MaryAnn", PIN: "987654", Objects: []pkcs11test.Object{
+		{Label: "MaryAnn", ID: []byte{1}, Cert: leaf.DER, Key: leaf.Key.Private},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("pam_pkcs11 { use_mappers = pwent; use_pkcs11_module = m; pkcs11_module m { module = %s; environment = %q; cert_policy = none; } }\n",
+		store.Library, store.Environment()[0])
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	var out, errs bytes.Buffer
+	if code := run([]string{program, "report", "--json", "--config", conf}, nil, &out, &errs); code != 0 {
+		t.Fatal(errs.String())
+	}
+	var told struct {
+		Doctor []struct{ ID, Subject, Fact string }
+	}
+	if err := json.Unmarshal(out.Bytes(), &told); err != nil {
+		t.Fatal(err)
+	}
+	seen := false
+	for _, f := range told.Doctor {
+		seen = seen || f.ID == "card" || f.ID == "certificate"
+	}
+	if !seen {
+		t.Errorf("the card was not looked at: %s", out.String())
+	}
+	for _, name := range []string{"MaryAnn", "Duchess", "Hearts", "987654"} {
+		if strings.Contains(out.String(), name) {
+			t.Errorf("%q comes through: %s", name, out.String())
+		}
+	}
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"pam_pkcs11/doctor"
+	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
+	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/setup"
+)
+
+// The exit codes of setup that other commands do not have.
+const (
+	exitChoice    = 3 // somebody has to choose, and nobody is asked
+	exitRehearsal = 4 // a login of the rehearsal failed; nothing was changed
+)
+
+// settingUp is one call of `pam-pkcs11 setup`.
+type settingUp struct {
+	o     setup.Options
+	mode  string
+	yes   bool
+	pinFD int
+}
+
+func newSetup() *cobra.Command {
+	s := settingUp{}
+	command := &cobra.Command{
+		Use:   "setup",
+		Short: "Bring smart-card login onto this machine",
+		Long: "setup finds the card, pairs its key with an account or imports the authority that has issued it, writes the\n" +
+			"configuration, and switches the card on for the services of this machine. Before anything is changed it carries\n" +
+			"all of it out on copies, in a mount namespace of its own, logs the user in there by card and by password through\n" +
+			"the real libpam, looks for ways to lock somebody out, and shows what would be changed. It never sends a wrong PIN.\n" +
+			"What it has changed, " + program + " undo takes back byte for byte.\n\n" +
+			"With --yes it asks nothing. It ends with 0 when all is set up (also when nothing had to be changed), with 1 when\n" +
+			"a check stands against the change, with 3 when something has to be chosen, with 4 when a login of the rehearsal\n" +
+			"failed, and with 78 when the configuration would refuse every login. But for 0, nothing has been changed.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+
+	f := command.Flags()
+	f.StringVar(&s.o.User, "user", "", "account that is to log in with the card (with sudo: who called it)")
+	f.StringVar(&s.o.Library, "library", "", "PKCS#11 library, instead of the built-in card")
+	f.StringVar(&s.mode, "mode", string(doctor.ModePassword), "who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
+	f.StringVar(&s.o.Group, "group", "", "group of the mode (smartcard, or breakglass with --mode only)")
+	f.StringArrayVar(&s.o.CAs, "ca", nil, "file with the certificate of an authority that may name users (may be repeated)")
+	f.BoolVar(&s.o.PinKey, "pin-key", false, "pair the card's key with the account; no authority is needed")
+	f.StringVar(&s.o.Mapper, "mapper", "", "mapper that says whose card it is")
+	f.StringArrayVar(&s.o.Settings, "mapper-option", nil, "KEY=VALUE for the mapper's block (may be repeated)")
+	f.StringArrayVar(&s.o.Services, "service", nil, "only for this service, by a line in its file (may be repeated); all: by the profile")
+	f.StringVar(&s.o.Config, "config", "", "keep or replace a configuration that is there")
+	f.StringArrayVar(&s.o.Force, "force", nil, "go on although this check, by its name or number, stands against it (may be repeated)")
+	f.BoolVar(&s.o.NoTest, "no-test", false, "try no login")
+	f.BoolVar(&s.o.NoCard, "no-card", false, "there is no card now: write the configuration and switch the profile on")
+	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
+	f.BoolVar(&s.yes, "yes", false, "ask nothing")
+	f.IntVar(&s.pinFD, "pin-fd", -1, "descriptor from which the PIN is read, to try the card")
+	jsonFlag(command)
+	return command
+}
+
+func (s *settingUp) run(cmd *cobra.Command) error {
+	o := outputOf(cmd)
+	if err := s.check(cmd); err != nil {
+		return &cli.Error{Code: cli.Usage, Err: err}
+	}
+	if os.Geteuid() != 0 {
+		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
+	}
+	if s.pinFD >= 0 {
+		pin, err := readPIN(s.pinFD)
+		if err != nil {
+			return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--pin-fd %d: %w", s.pinFD, err)}
+		}
+		defer pin.Wipe()
+		s.o.PIN = pin
+	}
+	if !s.yes {
+		s.o.Person = personAt(cmd, o)
+	}
+
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	result, err := setup.Run(ctx, s.o)
+	if shown := s.show(o, result, err); shown != nil {
+		return shown
+	}
+	return exitOf(err, o.json)
+}
+
+// check looks at the flags.
+func (s *settingUp) check(cmd *cobra.Command) error {
+	s.o.Argv = os.Args
+	s.o.Mode = doctor.Mode(s.mode)
+	switch {
+	case !slices.Contains([]doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly}, s.o.Mode):
+		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
+	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
+		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
+	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
+		return errors.New("--pin-key goes with no --ca and no other mapper")
+	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
+		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
+	case strings.Trim(s.o.Group, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
+		return fmt.Errorf("%q is no name of a group", s.o.Group)
+	}
+	for _, service := range s.o.Services {
+		if service == "" || strings.ContainsAny(service, "/\x00") || strings.HasPrefix(service, ".") {
+			return fmt.Errorf("%q is no name of a service", service)
+		}
+	}
+	s.o.Services = slices.DeleteFunc(s.o.Services, func(service string) bool { return service == "all" })
+
+	if sudoUser := os.Getenv("SUDO_USER"); s.o.User == "" && sudoUser != "root" {
+		s.o.User = sudoUser
+	}
+	input, isFile := cmd.InOrStdin().(*os.File)
+	if !s.yes && (!isFile || !term.IsTerminal(int(input.Fd()))) {
+		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
+	}
+	return nil
+}
+
+// readPIN reads a PIN, up to the end of its line, from a descriptor.
+func readPIN(fd int) (*secret.PIN, error) {
+	file := os.NewFile(uintptr(fd), "pin")
+	if file == nil {
+		return nil, errors.New("is no descriptor")
+	}
+	defer file.Close()
+	data := make([]byte, secret.MaxPIN+2)
+	defer secret.Wipe(data)
+	n, err := io.ReadFull(file, data)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	pin := data[:n]
+	for i, b := range pin {
+		if b == '\n' {
+			pin = pin[:i]
+			break
+		}
+	}
+	if len(pin) == 0 {
+		return nil, errors.New("there is no PIN")
+	}
+	return secret.New(pin)
+}
+
+// show prints the result.
+func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
+	if o.json {
+		return o.encode(r)
+	}
+	var all said
+	if s.o.Person == nil && failed == nil {
+		for _, file := range r.Files {
+			all.add(o.say("Changes in %s:", file.Path))
+			for _, line := range file.Diff {
+				all.add(o.say("    %s", line))
+			}
+		}
+	}
+	all.add(o.findings(r.Findings))
+	switch {
+	case failed != nil:
+	case r.Changed:
+		all.add(o.say("%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
+		all.add(o.say("To go back: %s undo", program))
+	case len(r.Files) == 0:
+		all.add(o.say("All was set up already."))
+	default:
+		all.add(o.say("Nothing has been changed (--dry-run)."))
+	}
+	return all.err
+}
+
+// exitOf is the exit code that a failure has.
+func exitOf(err error, told bool) error {
+	if err == nil {
+		return nil
+	}
+	code := cli.Failure
+	var (
+		choice    *setup.ChoiceError
+		rehearsal *setup.RehearsalError
+		conf      *setup.ConfigError
+	)
+	switch {
+	case errors.As(err, &choice):
+		code = exitChoice
+	case errors.As(err, &rehearsal):
+		code = exitRehearsal
+	case errors.As(err, &conf):
+		code = cli.Config
+	}
+	if told {
+		return &cli.Error{Code: code} // the JSON has it
+	}
+	return &cli.Error{Code: code, Err: err}
+}
+
+// person is who sits at the terminal.
+type person struct {
+	o   *output
+	out io.Writer
+	in  *bufio.Reader
+}
+
+// personAt is the one at a command's terminal. With --json the questions are on standard error.
+func personAt(cmd *cobra.Command, o *output) *person {
+	p := &person{o: o, out: cmd.OutOrStdout(), in: bufio.NewReader(cmd.InOrStdin())}
+	if o.json {
+		p.out = cmd.ErrOrStderr()
+	}
+	return p
+}
+
+// Say tells a sentence.
+func (p *person) Say(text message.Text) { fmt.Fprintln(p.out, text.In(p.o.catalogue)) }
+
+// Show shows what would be changed.
+func (p *person) Show(changes []setup.Change) {
+	for _, c := range changes {
+		p.Say(message.Textf("Changes in %s:", c.Path))
+		for _, line := range c.Diff() {
+			fmt.Fprintln(p.out, "    "+line)
+		}
+	}
+}
+
+// maxAnswers bounds how often a question is put again.
+const maxAnswers = 5
+
+// Choose puts a question with numbered answers.
+func (p *person) Choose(question message.Text, answers []message.Text) (int, error) {
+	p.Say(question)
+	for i, a := range answers {
+		fmt.Fprintf(p.out, "  %d) %s\n", i+1, a.In(p.o.catalogue))
+	}
+	for range maxAnswers {
+		typed, err := p.Ask(message.Textf("Number: "))
+		if err != nil {
+			return 0, err
+		}
+		if n, err := strconv.Atoi(typed); err == nil && n >= 1 && n <= len(answers) {
+			return n - 1, nil
+		}
+		p.Say(message.Textf("Please answer with a number from 1 to %d.", len(answers)))
+	}
+	return 0, errNotTyped
+}
+
+// Ask puts a question whose answer is a line.
+func (p *person) Ask(question message.Text) (string, error) {
+	fmt.Fprint(p.out, question.In(p.o.catalogue))
+	line, err := p.in.ReadString('\n')
+	line = strings.TrimSpace(line)
+	if err != nil && line == "" {
+		fmt.Fprintln(p.out)
+		return "", errNotTyped
+	}
+	return line, nil
+}
+
+// Agree puts a question that is answered with yes or no.
+func (p *person) Agree(question message.Text) (bool, error) {
+	for range maxAnswers {
+		typed, err := p.Ask(message.Textf("%s [yes/no] ", question))
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(typed) {
+		case "y", "yes":
+			return true, nil
+		case "n", "no":
+			return false, nil
+		}
+	}
+	return false, errNotTyped
+}
+
+// Secret asks with echo off. Nothing typed is nil.
+func (p *person) Secret(question message.Text) (*secret.PIN, error) {
+	pin, err := askSecret(question.In(p.o.catalogue))
+	if errors.Is(err, errNotTyped) {
+		return nil, nil
+	}
+	return pin, err
+}
+
+var _ setup.Person = (*person)(nil)

@@ -1,0 +1,272 @@
+package doctor
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"pam_pkcs11/internal/diagnosis"
+	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/simcard/models"
+	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/pcsc"
+	"pam_pkcs11/pkcs11/pkcs11test"
+)
+
+// TestLibraryFiles: missing, of another kind, without PKCS#11's function, not root's alone; and a good one.
+func TestLibraryFiles(t *testing.T) {
+	tr := newTree(t)
+	tr.put("/text.so", "no library\n")
+	tr.put("/open.so", "")
+	tr.chmod("/open.so", 0o666)
+	source := tr.put("/other.c", "int other;\n")
+	if said, err := exec.Command("cc", "-shared", "-fPIC", "-o", filepath.Join(tr.dir, "other.so"), source).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	tr.chmod("/other.so", 0o755)
+	library, err := pkcs11test.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tt := range []struct {
+		path string
+		want want
+	}{
+		{"DIR/missing.so", want{"library-missing", diagnosis.Refusal, "is not there", "apt install opensc-pkcs11"}},
+		{"DIR/text.so", want{"library-wrong-kind", diagnosis.Refusal, "is no shared library", "architecture"}},
+		{"DIR/open.so", want{"library-owner", diagnosis.Refusal, "may be written by everybody", "chmod go-w"}},
+		{"DIR/other.so", want{"library-not-pkcs11", diagnosis.Refusal, "no C_GetFunctionList", "set module"}},
+		{library, want{"library", diagnosis.OK, "only root", ""}},
+	} {
+		tr.module("module = "+tt.path+";", "pwent", "")
+		tt.want.in(t, run(t, tr.live(), "pkcs11-library"))
+	}
+}
+
+// TestLibrariesThatFail: what a library does when it is loaded is a finding, and not the end.
+func TestLibrariesThatFail(t *testing.T) {
+	tr := newTree(t)
+	fault, err := pkcs11test.BuildFault(tr.dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.module("module = "+fault.Library+"; environment = \""+fault.Environment()[0]+"\";", "pwent", "")
+	for script, w := range map[string]want{
+		"fault C_Initialize 0 crash":    {"library-crashes", diagnosis.Refusal, "SIGSEGV", "update"},
+		"fault C_Initialize 0 exit 7":   {"library-ends", diagnosis.Refusal, "status 7", "update"},
+		"fault C_Initialize 0 return 5": {"library-fails", diagnosis.Refusal, "CKR_GENERAL_ERROR", "update"},
+		"":                              {"library-loads", diagnosis.OK, "1 slots", ""},
+	} {
+		if err := fault.Set(script); err != nil {
+			t.Fatal(err)
+		}
+		w.in(t, run(t, tr.live(), "pkcs11-load"))
+	}
+}
+
+// TestALibraryThatHangs is killed when the time of its check is over.
+func TestALibraryThatHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes the time of a check")
+	}
+	t.Parallel()
+	tr := newTree(t)
+	fault, err := pkcs11test.BuildFault(tr.dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fault.Set("fault C_Initialize 0 hang"); err != nil {
+		t.Fatal(err)
+	}
+	tr.module("module = "+fault.Library+"; environment = \""+fault.Environment()[0]+"\";", "pwent", "")
+	found := run(t, tr.live(), "pkcs11-load")
+	if len(found) == 1 && found[0].ID == idHangs { // a busy machine: the child was killed, and its end not heard of in graceTime
+		return
+	}
+	want{"library-hangs", diagnosis.Refusal, "does not answer in time", "update"}.in(t, found)
+}
+
+// TestOpenSCLeavesCardsUnlocked: which releases do.
+func TestOpenSCLeavesCardsUnlocked(t *testing.T) {
+	for _, tt := range []struct {
+		maker        string
+		major, minor byte
+		leaves       bool
+	}{{"OpenSC Project", 0, 23, true}, {"OpenSC Project", 0, 24, false}, {"OpenSC Project", 1, 0, false}, {"SoftHSM", 0, 1, false}} {
+		if got := leavesUnlocked(tt.maker, tt.major, tt.minor); got != tt.leaves {
+			t.Errorf("%+v", tt)
+		}
+	}
+}
+
+// TestPCSCLite: a library that loads libpcsclite, on a machine without it and with it.
+func TestPCSCLite(t *testing.T) {
+	tr := newTree(t)
+	library := tr.put("/opensc-pkcs11.so", "... libpcsclite.so.1 ...")
+	tr.module("module = "+library+";", "pwent", "")
+	want{"libpcsclite-missing", diagnosis.Refusal, "no reader is found", "apt install libpcsclite1"}.in(t, run(t, tr.machine(), "libpcsclite"))
+
+	tr.put("/etc/ld.so.conf.d/x86_64-linux-gnu.conf", "# Multiarch support\n/usr/lib/x86_64-linux-gnu\n")
+	tr.put("/usr/lib/x86_64-linux-gnu/libpcsclite.so.1", "")
+	want{"libpcsclite", diagnosis.OK, "is there", ""}.in(t, run(t, tr.machine(), "libpcsclite"))
+}
+
+// softCard is a configuration with a card of SoftHSM in it; ca_dir has its authority.
+func softCard(t *testing.T, card pkcs11test.Token, more string, root *testca.CA) *tree {
+	t.Helper()
+	tr := newTree(t)
+	s, err := pkcs11test.NewStore(tr.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if card.Label != "" {
+		if err := s.Add(card); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.put("/ca/root.pem", string(root.PEM()))
+	tr.module("module = "+s.Library+"; environment = \""+s.Environment()[0]+"\"; ca_dir = DIR/ca; cert_policy = ca, signature; "+more, "pwent", "")
+	return tr
+}
+
+// TestSoftCards: a card that would be used, one that the configuration leaves out, a blank one, one without a certificate
+// and one without a PIN.
+func TestSoftCards(t *testing.T) {
+	root := testca.NewRoot("Root")
+	leaf := root.Leaf("alice")
+	alice := pkcs11test.Token{Label: "alice", PIN: "123456", Objects: []pkcs11test.Object{
+		{Label: "alice", ID: []byte{1}, Cert: leaf.DER, Key: leaf.Key.Private},
+	}}
+	empty := pkcs11test.Token{Label: "empty", PIN: "123456"}
+	for _, tt := range []struct {
+		name, check, more string
+		card              pkcs11test.Token
+		root              *testca.CA
+		want              want
+	}{
+		{"good", "cards", "", alice, root, want{"card", diagnosis.OK, `card "alice"`, ""}},
+		{"its PIN", "card-pin", "", alice, root, want{"pin", diagnosis.OK, "no PIN that is nearly locked", ""}},
+		{"its certificate", "card-certificates", "", alice, root, want{"certificate", diagnosis.OK, "is good until", ""}},
+		{"left out", "cards", "token_label = bob;", alice, root, want{"card-excluded", diagnosis.Warning, `its token is "alice", not "bob"`, "token_label"}},
+		{"blank", "cards", "", pkcs11test.Token{}, root, want{"card-blank", diagnosis.Note, "not initialised", ""}},
+		{"no certificate", "card-certificates", "", empty, root, want{"certificates-hidden", diagnosis.Warning, "no certificate without its PIN", "pam-pkcs11 list"}},
+		{"unknown issuer", "card-certificates", "", alice, testca.NewRoot("Other"), want{"certificate-issuer-unknown", diagnosis.Refusal, "is refused", "ca_dir"}},
+		{"no PIN", "card-pin", "", pkcs11test.Token{Label: "fresh"}, root, want{"pin-not-set", diagnosis.Refusal, "no PIN has been set", "set one"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := softCard(t, tt.card, tt.more, tt.root)
+			tt.want.in(t, run(t, tr.live(), tt.check))
+		})
+	}
+}
+
+// pivCard is the built-in card's configuration with a simulated card.
+func pivCard(t *testing.T, o simcard.Options) *tree {
+	t.Helper()
+	needRoot(t)
+	card, err := simcard.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := testca.NewRoot("Root")
+	leaf := root.Leaf("alice")
+	if err := card.SetKey(simcard.KeyAuthentication, leaf.Key.Private, leaf.DER); err != nil {
+		t.Fatal(err)
+	}
+	tr := newTree(t)
+	r := tr.daemon(card)
+	await(t, r, pcsc.StatePresent)
+	tr.put("/ca/root.pem", string(root.PEM()))
+	tr.module("module = builtin; piv_cache = no; card_access = system; pcsc_socket = DIR"+pcsc.DefaultSocket+
+		"; ca_dir = DIR/ca; cert_policy = ca, signature;", "pwent", "")
+	if o.Tries > 0 {
+		wrongPINs(t, card, o.Tries)
+	}
+	return tr
+}
+
+// wrongPINs presents wrong PINs until one try is left; of one try none.
+func wrongPINs(t *testing.T, card *simcard.Card, tries int) {
+	t.Helper()
+	verify := []byte{0x00, 0x20, 0x00, 0x80, 0x08, '9', '9', '9', '9', '9', '9', 0xFF, 0xFF}
+	commands := [][]byte{{0x00, 0xA4, 0x04, 0x00, 0x05, 0xA0, 0x00, 0x00, 0x03, 0x08}}
+	for range tries - 1 {
+		commands = append(commands, verify)
+	}
+	for _, c := range commands {
+		if _, err := card.Transmit(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPIVCards: the built-in card, the last try, a locked PIN, and the maker's; no try is spent.
+func TestPIVCards(t *testing.T) {
+	tr := pivCard(t, simcard.Options{PIN: "123456"})
+	want{"card", diagnosis.OK, "card ", ""}.in(t, run(t, tr.live(), "cards"))
+	want{"pin", diagnosis.OK, "3 tries are left", ""}.in(t, run(t, tr.live(), "card-pin"))
+	want{"pin", diagnosis.OK, "3 tries are left", ""}.in(t, run(t, tr.live(), "card-pin"))
+	want{"certificate", diagnosis.OK, "is good until", ""}.in(t, run(t, tr.live(), "card-certificates"))
+
+	tr = pivCard(t, simcard.Options{PIN: "123456", Tries: 2})
+	want{"pin-last-try", diagnosis.Warning, "one try is left", "right PIN"}.in(t, run(t, tr.live(), "card-pin"))
+
+	yubikey, err := models.Find("yubikey-5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	yubikey.PIN = "123456"
+	tr = pivCard(t, yubikey)
+	want{"pin-default", diagnosis.Warning, "everybody knows", "pam-pkcs11 pin change"}.in(t, run(t, tr.live(), "card-pin"))
+}
+
+// TestCardsOfOtherKinds: a card that the built-in card does not know.
+func TestCardsOfOtherKinds(t *testing.T) {
+	needRoot(t)
+	tr := newTree(t)
+	r := tr.daemon(noApplet{})
+	await(t, r, pcsc.StatePresent)
+	tr.module("module = builtin; piv_cache = no; card_access = system; pcsc_socket = DIR"+pcsc.DefaultSocket+"; cert_policy = none;", "pwent", "")
+	want{"card-no-driver", diagnosis.Warning, "does not know", "pam-pkcs11 atr"}.in(t, run(t, tr.live(), "cards"))
+	want{"card-none", diagnosis.Note, "no card now", ""}.in(t, run(t, tr.live(), "card-pin"))
+}
+
+// noApplet is a card that has nothing.
+type noApplet struct{}
+
+func (noApplet) ATR() []byte                     { return simcard.ATRBoth }
+func (noApplet) Reset()                          {}
+func (noApplet) Transmit([]byte) ([]byte, error) { return []byte{0x6A, 0x82}, nil }
+
+// TestLockedPIN: how it is unblocked.
+func TestLockedPIN(t *testing.T) {
+	needRoot(t)
+	card, err := simcard.New(simcard.Options{PIN: "123456", Tries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := newTree(t)
+	r := tr.daemon(card)
+	await(t, r, pcsc.StatePresent)
+	leaf := testca.NewRoot("Root").Leaf("alice")
+	if err := card.SetKey(simcard.KeyAuthentication, leaf.Key.Private, leaf.DER); err != nil {
+		t.Fatal(err)
+	}
+	wrongPINs(t, card, 2)
+	tr.module("module = builtin; piv_cache = no; card_access = system; pcsc_socket = DIR"+pcsc.DefaultSocket+"; cert_policy = none;", "pwent", "")
+	want{"pin-locked", diagnosis.Refusal, "locked after too many wrong tries", "pam-pkcs11 pin unblock"}.in(t, run(t, tr.live(), "card-pin"))
+}
+
+// TestCardsOfADaemonThatIsMissing are left to the check of the daemon.
+func TestCardsOfADaemonThatIsMissing(t *testing.T) {
+	needRoot(t)
+	tr := newTree(t)
+	tr.module("module = builtin; card_access = system; pcsc_socket = DIR/none;", "pwent", "")
+	want{"not-looked-at", diagnosis.Note, "no daemon for card readers", ""}.in(t, run(t, tr.live(), "cards"))
+	if err := os.Remove(filepath.Join(tr.dir, "etc/pam_pkcs11/pam_pkcs11.conf")); err != nil {
+		t.Fatal(err)
+	}
+	want{"not-looked-at", diagnosis.Note, "configuration", ""}.in(t, run(t, tr.live(), "cards"))
+}

@@ -1,0 +1,223 @@
+package enrolled
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/internal/safefile"
+)
+
+// OtherUserError is returned by Add for a key that is another user's already.
+type OtherUserError struct {
+	Entry Entry // as it stands in the file
+}
+
+// Error names the user and the line.
+func (e *OtherUserError) Error() string {
+	return fmt.Sprintf("the key is enrolled for %s already (line %d)", e.Entry.User, e.Entry.Line)
+}
+
+// Add pairs a key with a user, and reports whether that changed the file, which is made where there is
+// none (0644). A line for the same key and user is replaced where it differs in chain. Everything else in
+// the file stays as it is. Characters of the comment that could end its line are replaced: it comes from
+// a card.
+//
+// The file is replaced in one step, under a lock on its directory, which is waited for until ctx ends.
+func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
+	if err := CheckUser(e.User); err != nil {
+		return false, err
+	}
+	return edit(ctx, path, func(file *File, lines [][]byte) ([][]byte, error) {
+		for _, old := range file.Entries {
+			switch {
+			case old.Key != e.Key:
+			case old.User != e.User:
+				return nil, &OtherUserError{Entry: old}
+			case old.Chain == e.Chain:
+				return nil, nil
+			default:
+				lines[old.Line-1] = []byte(e.text())
+				return lines, nil
+			}
+		}
+		if len(file.Entries) >= MaxEntries {
+			return nil, fmt.Errorf("there are %d keys in it, which is the most", MaxEntries)
+		}
+		return append(lines, []byte(e.text())), nil
+	})
+}
+
+// Remove takes the lines of a key away, those of one user or, with "", of any. It reports whether there
+// was one. What it waits for is as with Add.
+func Remove(ctx context.Context, path string, key Key, user string) (changed bool, err error) {
+	changed, err = edit(ctx, path, func(file *File, lines [][]byte) ([][]byte, error) {
+		drop := map[int]bool{}
+		for _, e := range file.Entries {
+			if e.Key == key && (user == "" || e.User == user) {
+				drop[e.Line-1] = true
+			}
+		}
+		if len(drop) == 0 {
+			return nil, nil
+		}
+
+		kept := make([][]byte, 0, len(lines))
+		for i, line := range lines {
+			if !drop[i] {
+				kept = append(kept, line)
+			}
+		}
+		return kept, nil
+	})
+	return changed, err
+}
+
+// text is the line as it is written, without its end.
+func (e Entry) text() string {
+	text := e.Key.String() + " " + e.User
+	if e.Chain {
+		text += " " + chainWord
+	}
+	if comment := plainComment(e.Comment); comment != "" {
+		text += "  # " + comment
+	}
+	return text
+}
+
+// plainComment leaves of a comment what is printable and on one line.
+func plainComment(text string) string {
+	plain := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, text)
+	plain = strings.Join(strings.Fields(plain), " ")
+	if len(plain) > maxComment {
+		plain = strings.ToValidUTF8(plain[:maxComment], "")
+	}
+	return plain
+}
+
+// edit lets change make other lines of those of the file; nil leaves the file alone.
+func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]byte, error)) (changed bool, err error) {
+	unlock, err := lock(ctx, filepath.Dir(path))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	defer unlock()
+
+	data, resolved, err := load(path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, resolved, err = nil, safefile.Resolved{Path: path}, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	file, err := Parse(data)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+
+	lines, err := change(file, linesOf(data))
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("%s: %w", path, err)
+	case lines == nil:
+		return false, nil
+	}
+	text := bytes.Join(lines, []byte{'\n'})
+	if len(lines) > 0 {
+		text = append(text, '\n')
+	}
+	if len(text) > MaxFile {
+		return false, fmt.Errorf("%s: it would be longer than %d bytes", path, MaxFile)
+	}
+	return true, replace(resolved.Path, text)
+}
+
+// linesOf are the lines without their ends. What stands behind the last end is a line, too.
+func linesOf(data []byte) [][]byte {
+	if len(data) == 0 {
+		return nil
+	}
+	return bytes.Split(bytes.TrimSuffix(data, []byte{'\n'}), []byte{'\n'})
+}
+
+// replace puts a file with these octets in the place of path: first under another name, and on the disk.
+func replace(path string, text []byte) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := safefile.Create(fresh, 0o644)
+	if err != nil {
+		return err
+	}
+
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		return errors.Join(err, ignoreMissing(os.Remove(fresh)))
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// syncDirectory brings the new name to the disk.
+func syncDirectory(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// lockPause is how long a busy lock is left alone.
+const lockPause = 20 * time.Millisecond
+
+// lock takes the lock of a directory: the file itself is replaced, and no lock on it would last.
+func lock(ctx context.Context, dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = d.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			return nil, errors.Join(err, d.Close())
+		}
+
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("somebody else is changing it: %w", ctx.Err()), d.Close())
+		case <-time.After(lockPause):
+		}
+	}
+}

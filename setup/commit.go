@@ -1,0 +1,100 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"pam_pkcs11/setup/undo"
+)
+
+// commit makes the changes: the record first, then the files, then a look at what was really
+// written. Where that is not what the rehearsal showed, all is taken back at once.
+func (r *run) commit(ctx context.Context, expected []Change) error {
+	// What is begun is finished: a signal in between would leave half of it.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx = context.WithoutCancel(ctx)
+
+	record, err := r.store.Begin(undo.Manifest{
+		Argv:     r.o.Argv,
+		User:     r.o.User,
+		Family:   string(r.plan.Family),
+		Enabled:  r.newlyOn(),
+		Disabled: r.plan.Off,
+	}, r.plan.Paths())
+	if err != nil {
+		return err
+	}
+
+	before, err := snapshot(r.tree, pamDir, confDir, caDir)
+	if err == nil {
+		err = r.plan.CarryOut(ctx, r.tree)
+	}
+	if err == nil {
+		err = r.readBack(before, expected)
+	}
+	if err != nil {
+		return r.takeBack(ctx, record, err)
+	}
+	if err := record.Finish(); err != nil {
+		return r.takeBack(ctx, record, err)
+	}
+	r.result.Changed, r.result.Number = true, record.Manifest.Number
+	return nil
+}
+
+// newlyOn are the profiles that this setup switches on.
+func (r *run) newlyOn() []string {
+	enabled, _ := enabledProfiles(r.tree)
+	var all []string
+	for _, name := range r.plan.On {
+		if !slices.Contains(enabled, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// readBack compares what was written with what the rehearsal showed.
+func (r *run) readBack(before map[string]string, expected []Change) error {
+	after, err := snapshot(r.tree, pamDir, confDir, caDir)
+	if err != nil {
+		return err
+	}
+	want := make(map[string]string)
+	for _, c := range expected {
+		want[c.Path] = c.After
+	}
+	got := changes(before, after)
+	for _, c := range got {
+		text, there := want[c.Path]
+		if !there || text != c.After {
+			return fmt.Errorf("%s was written otherwise than in the rehearsal", c.Path)
+		}
+	}
+	if len(got) != len(expected) {
+		return errors.New("not all files were written as in the rehearsal")
+	}
+	return nil
+}
+
+// takeBack undoes a commit that went wrong.
+func (r *run) takeBack(ctx context.Context, record *undo.Record, why error) error {
+	var profiles undo.Profiles
+	if r.plan.Family == FamilyDebian {
+		profiles = PAMAuthUpdate{}
+	}
+	m := record.Manifest
+	m.Stage = undo.Started // whatever is there now was written by this setup
+	for i := range m.Entries {
+		m.Entries[i].After = undo.State{}
+	}
+	if _, err := r.store.Undo(ctx, &m, profiles); err != nil {
+		return fmt.Errorf("%w; and it could not be taken back (run: pam-pkcs11 undo): %w", why, err)
+	}
+	return fmt.Errorf("%w; all has been taken back", why)
+}

@@ -1,0 +1,313 @@
+package setup
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/setup/internal/linediff"
+	"pam_pkcs11/setup/internal/pamlogin"
+	"pam_pkcs11/setup/undo"
+)
+
+// The first arguments of the children: the program hands such calls to Child.
+const (
+	stageWord = "setup-stage"
+	loginWord = "setup-login"
+)
+
+// socketFD is the children's end of the socket.
+const socketFD = 3
+
+// loginTime bounds a login of the rehearsal.
+const loginTime = 3 * time.Minute
+
+// maxMessage bounds a message between the processes, in bytes.
+const maxMessage = 64 << 20
+
+// order is what the stage is asked to do after it has reported.
+type order struct {
+	Service string
+	User    string
+	Phase   pamlogin.Phase
+}
+
+// Child is what a child of Run does: args as in os.Args. ok is false where the program was not
+// called to be one.
+func Child(args []string) (code int, ok bool) {
+	switch {
+	case len(args) == 3 && args[1] == stageWord:
+		return runStage(args[2]), true
+	case len(args) == 5 && args[1] == loginWord:
+		return pamlogin.Child(socketFD, args[2], args[3], pamlogin.Phase(args[4])), true
+	}
+	return 0, false
+}
+
+// runStage is the process in the mount namespace: it carries the plan out on copies, reports what
+// has become of it, and then runs logins until its socket is closed.
+func runStage(dir string) int {
+	file := os.NewFile(socketFD, "socket")
+	conn, err := net.FileConn(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	unix.CloseOnExec(socketFD)
+
+	ctx := context.Background()
+	var plan Plan
+	err = receive(conn, &plan)
+	if err == nil {
+		err = layCopies(ctx, dir)
+	}
+	var report Report
+	if err == nil {
+		err = rehearse(ctx, &plan, &report)
+	}
+	if err != nil {
+		report.Failed = err.Error()
+	}
+	if err := send(conn, &report); err != nil || report.Failed != "" {
+		return 1
+	}
+
+	for {
+		var o order
+		if err := receive(conn, &o); err != nil {
+			return 0 // the parent has gone, and with it the wish
+		}
+		if err := loginIn(file, o); err != nil {
+			_ = pamlogin.Fail(conn, err)
+		}
+	}
+}
+
+// loginIn has a login run by a child of its own, whose answers go to the socket.
+func loginIn(socket *os.File, o order) error {
+	ctx, cancel := context.WithTimeout(context.Background(), loginTime)
+	defer cancel()
+	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User, string(o.Phase))
+	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	child.Dir = "/"
+	child.ExtraFiles = []*os.File{socket}
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := child.Run(); err != nil {
+		return fmt.Errorf("the login was ended: %w", err)
+	}
+	return nil
+}
+
+// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where there
+// is no directory of ours in it yet, since a mount needs something to lie over.
+func covered() []string {
+	dirs := []string{"/var/lib/pam", "/var/cache/debconf"}
+	if _, err := os.Stat(confDir); err != nil {
+		return append(dirs, "/etc")
+	}
+	return append(dirs, pamDir, confDir)
+}
+
+// layCopies gives this process, which is alone in a mount namespace, copies of all that will be
+// changed, in memory. dir is an empty directory for them.
+func layCopies(ctx context.Context, dir string) error {
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("the mounts of this process cannot be made its own: %w", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("no memory for copies can be mounted on %s: %w", dir, err)
+	}
+	for i, of := range covered() {
+		if _, err := os.Stat(of); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		copied := filepath.Join(dir, fmt.Sprint(i))
+		if said, err := runTool(ctx, "/bin/cp", "-a", "--", of, copied); err != nil {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		if err := unix.Mount(copied, of, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("no copy can be laid over %s: %w", of, err)
+		}
+	}
+	return nil
+}
+
+// stage is the parent's side of it.
+type stage struct {
+	conn   net.Conn
+	child  *exec.Cmd
+	dir    string
+	Report Report
+}
+
+// startStage carries a plan out on copies, and returns with the report. The caller closes it.
+func startStage(ctx context.Context, plan *Plan) (s *stage, err error) {
+	s = &stage{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.dir, err = os.MkdirTemp("", "pam-pkcs11-setup-"); err != nil {
+		return s, err
+	}
+	if err := s.start(ctx); err != nil {
+		return s, err
+	}
+
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := send(s.conn, plan); err != nil {
+		return s, err
+	}
+	if err := receive(s.conn, &s.Report); err != nil {
+		return s, fmt.Errorf("the rehearsal ended without a word: %w", errors.Join(err, ctx.Err()))
+	}
+	if s.Report.Failed != "" {
+		return s, errors.New(s.Report.Failed)
+	}
+	return s, nil
+}
+
+// start starts the process in its namespace.
+func (s *stage) start(ctx context.Context) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+	defer theirs.Close()
+	s.conn, err = net.FileConn(ours)
+	_ = ours.Close()
+	if err != nil {
+		return err
+	}
+
+	s.child = exec.CommandContext(ctx, "/proc/self/exe", stageWord, s.dir)
+	s.child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	s.child.Dir = "/"
+	s.child.Stderr = os.Stderr
+	s.child.ExtraFiles = []*os.File{theirs}
+	s.child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	if err := s.child.Start(); err != nil {
+		s.child = nil
+		return fmt.Errorf("a mount namespace cannot be made here: %w", err)
+	}
+	return nil
+}
+
+// login runs one login in the namespace.
+func (s *stage) login(ctx context.Context, o order, answer answerer) (*pamlogin.End, error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
+	defer cancel()
+	if err := send(s.conn, o); err != nil {
+		return nil, err
+	}
+	return pamlogin.Follow(ctx, s.conn, answer)
+}
+
+// close ends the process, and with it its namespace and the copies. It may be called again.
+func (s *stage) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+	if s.child != nil {
+		late := time.AfterFunc(10*time.Second, func() { _ = unix.Kill(-s.child.Process.Pid, unix.SIGKILL) })
+		_ = s.child.Wait()
+		late.Stop()
+	}
+	if s.dir != "" {
+		_ = os.Remove(s.dir)
+	}
+	*s = stage{Report: s.Report}
+}
+
+// send writes a message: its length in 4 octets, and JSON.
+func send(w io.Writer, message any) error {
+	data, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	frame := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
+	_, err = w.Write(append(frame, data...))
+	return err
+}
+
+// receive reads a message.
+func receive(r io.Reader, message any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length > maxMessage {
+		return fmt.Errorf("a message of %d bytes", length)
+	}
+	data := make([]byte, length)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, message)
+}
+
+// Change is a file that the plan changes.
+type Change struct {
+	Path   string
+	Before string
+	After  string
+	New    bool
+}
+
+// Diff shows a change as diff -u does.
+func (c *Change) Diff() []string { return linediff.Unified(c.Before, c.After, 2) }
+
+// snapshot is the text of the files of some directories, by path.
+func snapshot(tree *undo.Tree, dirs ...string) (map[string]string, error) {
+	all := make(map[string]string)
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(filepath.Join(tree.Dir, dir))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if !e.Type().IsRegular() {
+				continue
+			}
+			data, err := tree.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				return nil, err
+			}
+			all[filepath.Join(dir, e.Name())] = string(data)
+		}
+	}
+	return all, nil
+}
+
+// changes compares two snapshots.
+func changes(before, after map[string]string) []Change {
+	var all []Change
+	for p, text := range after {
+		old, there := before[p]
+		if !there || old != text {
+			all = append(all, Change{Path: p, Before: old, After: text, New: !there})
+		}
+	}
+	slices.SortFunc(all, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return all
+}
