@@ -249,7 +249,7 @@ uninstall: ## remove what install put there, unless a file of /etc/pam.d names t
 DEPS_DEB := debhelper dh-sequence-installsysusers dpkg-dev fakeroot xz-utils
 DEPS_LINT_DEB := lintian
 
-.PHONY: deb lint-deb
+.PHONY: deb lint-deb test-packages
 deb: toolchain ## build Debian packages in build/deb, as a build of the distribution's would: from vendored modules, without network
 	@.ci/deps $(DEPS_DEB)
 	@packaging/build-deb $(BUILD)/deb
@@ -257,6 +257,10 @@ deb: toolchain ## build Debian packages in build/deb, as a build of the distribu
 lint-deb: deb ## lintian on the Debian packages: nothing but what an override explains
 	@.ci/deps $(DEPS_LINT_DEB)
 	lintian --allow-root --info --display-info --pedantic --fail-on error,warning,info --tag-display-limit 0 $(BUILD)/deb/*.changes
+
+test-packages: deb ## upgrade from Debian's libpam-pkcs11 and pcscd, remove and purge, with logins in between (root, network; 4 minutes)
+	@.ci/deps $(DEPS_FRESH)
+	test/packages/run $(BUILD)/deb
 
 MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
 
