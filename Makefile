@@ -73,7 +73,7 @@ test: deps build ## all tests that need nothing but Debian packages; closes with
 test-reference: deps build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -timeout $(TEST_TIMEOUT) -tags reference \
-		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
+		$$(grep -rlE --exclude-dir=build --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
 test-stack: deps build ## logins through libpam, worker, built-in card, daemon and driver, with all that can happen to a card meanwhile
 	@set -o pipefail; $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v ./test/stack | grep -vE '^=== '
