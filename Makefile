@@ -29,7 +29,7 @@ DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtest
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon yubikey-manager systemd udev libxml2-utils \
-	polkitd
+	polkitd rpm
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
@@ -61,7 +61,7 @@ build: toolchain ## build everything under build/
 	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
 		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
 
-check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, manual pages
+check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, rpm spec, manual pages
 	@.ci/lint $(STATICCHECK)
 
 # Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.
