@@ -29,7 +29,7 @@ DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtest
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon yubikey-manager systemd udev libxml2-utils \
-	polkitd
+	polkitd rpm
 DEPS_FRESH := debootstrap
 DEPS_USB := qemu-system-x86 busybox-static xz-utils libnss3-tools
 
@@ -61,7 +61,7 @@ build: toolchain ## build everything under build/
 	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
 		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
 
-check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, manual pages
+check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, rpm spec, manual pages
 	@.ci/lint $(STATICCHECK)
 
 # Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.
@@ -73,7 +73,7 @@ test: deps build ## all tests that need nothing but Debian packages; closes with
 test-reference: deps build ## tests that read the folder of reference data, PAM_PKCS11_SHARED
 	@[ -d '$(PAM_PKCS11_SHARED)' ] || { echo "PAM_PKCS11_SHARED=$(PAM_PKCS11_SHARED) is not a directory" >&2; exit 1; }
 	PAM_PKCS11_SHARED="$$(cd '$(PAM_PKCS11_SHARED)' && pwd)" $(GO) test -timeout $(TEST_TIMEOUT) -tags reference \
-		$$(grep -rlE --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
+		$$(grep -rlE --exclude-dir=build --include='*_test.go' '^//go:build .*\breference\b' . | xargs -r -n 1 dirname | sort -u)
 
 test-stack: deps build ## logins through libpam, worker, built-in card, daemon and driver, with all that can happen to a card meanwhile
 	@set -o pipefail; $(GO) test -timeout $(TEST_TIMEOUT) -count=1 -v ./test/stack | grep -vE '^=== '
@@ -249,7 +249,7 @@ uninstall: ## remove what install put there, unless a file of /etc/pam.d names t
 DEPS_DEB := debhelper dh-sequence-installsysusers dpkg-dev fakeroot xz-utils
 DEPS_LINT_DEB := lintian
 
-.PHONY: deb lint-deb
+.PHONY: deb lint-deb test-packages
 deb: toolchain ## build Debian packages in build/deb, as a build of the distribution's would: from vendored modules, without network
 	@.ci/deps $(DEPS_DEB)
 	@packaging/build-deb $(BUILD)/deb
@@ -257,6 +257,10 @@ deb: toolchain ## build Debian packages in build/deb, as a build of the distribu
 lint-deb: deb ## lintian on the Debian packages: nothing but what an override explains
 	@.ci/deps $(DEPS_LINT_DEB)
 	lintian --allow-root --info --display-info --pedantic --fail-on error,warning,info --tag-display-limit 0 $(BUILD)/deb/*.changes
+
+test-packages: deb ## upgrade from Debian's libpam-pkcs11 and pcscd, remove and purge, with logins in between (root, network; 4 minutes)
+	@.ci/deps $(DEPS_FRESH)
+	test/packages/run $(BUILD)/deb
 
 MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
 

@@ -1,0 +1,81 @@
+package packaging
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestCopyright: the licence of each module that is built in or tested with is in Debian's copyright file.
+func TestCopyright(t *testing.T) {
+	copyright := read(t, "debian/copyright")
+	modules := regexp.MustCompile(`(?m)^\t(\S+\.\S+/?\S*) v\S+`).FindAllStringSubmatch(read(t, "../go.mod"), -1)
+	if len(modules) < 15 {
+		t.Fatalf("%d modules in go.mod", len(modules))
+	}
+	for _, m := range modules {
+		if !strings.Contains(copyright, "Files: vendor/"+m[1]+"/*\n") &&
+			!(strings.HasPrefix(m[1], "golang.org/x/") && strings.Contains(copyright, "Files: vendor/golang.org/x/*\n")) {
+			t.Errorf("the licence of %s is missing", m[1])
+		}
+	}
+}
+
+// TestBundledModules: the rpm names the modules that are in its programs, and their versions.
+func TestBundledModules(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}",
+		"../cmd/pam-pkcs11", "../cmd/pcscd", "../pam").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for line := range strings.Lines(string(out)) {
+		path, version, _ := strings.Cut(strings.TrimSpace(line), " v")
+		if version != "" {
+			want = append(want, "Provides:       bundled(golang("+path+")) = "+version)
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+
+	var have []string
+	for line := range strings.Lines(read(t, "rpm/pam-pkcs11.spec")) {
+		if strings.Contains(line, "bundled(golang(") {
+			have = append(have, strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(have)
+	if !slices.Equal(have, want) {
+		t.Errorf("the spec has\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestVersions: the packages and the program have the same version.
+func TestVersions(t *testing.T) {
+	m := regexp.MustCompile(`const release = "([0-9.]+)(?:-([a-z0-9]+))?"`).FindStringSubmatch(read(t, "../cmd/pam-pkcs11/version.go"))
+	if m == nil {
+		t.Fatal("no version of the program")
+	}
+	version := m[1]
+	if m[2] != "" {
+		version += "~" + m[2] // sorts before the release
+	}
+	if !strings.HasPrefix(read(t, "debian/changelog"), "pam-pkcs11 ("+version+"-") {
+		t.Errorf("Debian's changelog does not begin with %s", version)
+	}
+	if !strings.Contains(read(t, "rpm/pam-pkcs11.spec"), "%global upstream "+version+"\n") {
+		t.Errorf("the spec is not of %s", version)
+	}
+}
