@@ -266,7 +266,7 @@ func TestErrorNamesTheCertificate(t *testing.T) {
 	if !errors.As(err, &e) || !strings.Contains(err.Error(), "CN=Inter") || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v", err)
 	}
-	if ReasonOf(errors.New("x")) != "" || Reason("x").Meaning() != "" || len(Reasons()) != 28 {
+	if ReasonOf(errors.New("x")) != "" || Reason("x").Meaning() != "" || len(Reasons()) != 29 {
 		t.Error("reasons")
 	}
 	for _, r := range Reasons() {
