@@ -6,10 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/logs"
 )
@@ -149,7 +148,7 @@ func TestJournalThatIsCutOff(t *testing.T) {
 // TestNoRegularFile: a FIFO without a writer holds nobody up.
 func TestNoRegularFile(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "auth.log")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (Sources{Files: []string{fifo}, Now: time.Now}).files(time.Time{}); err == nil {

@@ -12,9 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/logs"
 )
@@ -234,7 +233,7 @@ func (s Sources) files(since time.Time) ([]Entry, error) {
 
 // file reads the end of one file.
 func (s Sources) file(path string, since time.Time) ([]Entry, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for its writer
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
 		return nil, err
 	}
