@@ -157,6 +157,7 @@ func (s *faillockSettings) set(setting string) {
 			*to = time.Duration(n) * time.Second
 		}
 	}
+
 	switch key {
 	case "dir":
 		s.dir = value

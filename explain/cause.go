@@ -50,7 +50,7 @@ func (r *run) mapperTime(ctx context.Context) (context.Context, context.CancelFu
 // causeOfCertificate finds the cause for which a certificate was refused, and what of it is to be shown. It is written
 // down for the verdict.
 func (r *run) causeOfCertificate(ctx context.Context, j login.Judged, refusal *login.Refusal, said []mapper.Explanation) (causes.Cause, string) {
-	cause, detail := evidence(refusal).Cause(), detailOf(refusal)
+	cause, detail := CauseOf(refusal), detailOf(refusal)
 	switch cause.ID {
 	case causes.IssuerUnknown:
 		cause, detail = issuerMissing(j, refusal)
@@ -151,16 +151,17 @@ func (r *run) causeOf(refusal *login.Refusal) causes.Cause {
 	if cause, known := r.causes[refusal.Error()]; known {
 		return cause
 	}
-	return evidence(refusal).Cause()
+	return CauseOf(refusal)
 }
 
-func evidence(refusal *login.Refusal) causes.Evidence {
+// CauseOf is the cause that the words of a refusal name, the zero Cause where no row knows them.
+func CauseOf(refusal *login.Refusal) causes.Cause {
 	return causes.Evidence{
 		Reason: refusal.Outcome.String(),
 		Check:  refusal.Check(),
 		Number: refusal.Number(),
 		Detail: detailOf(refusal),
-	}
+	}.Cause()
 }
 
 // verdictFinding is the last word about a refusal, with the key or the command that would change it.

@@ -64,6 +64,7 @@ func TestCausesOfCertificates(t *testing.T) {
 	issuing := ca.Intermediate("Example Issuing CA", testca.Subject("O=Example", "CN=Example Issuing CA"))
 	stranger := testca.NewRoot("Stranger", testca.Subject("O=Stranger", "CN=Stranger CA"))
 	later := testca.Validity(time.Now().Add(48*time.Hour), time.Now().Add(96*time.Hour))
+
 	checkAll(t, []scene{
 		{name: "expired", card: card(ca.Leaf("alice", testca.Expired())), cause: causes.CertificateExpired, number: 2324},
 		{name: "not yet valid", card: card(ca.Leaf("alice", later)), cause: causes.CertificateNotYet, number: 2326},
@@ -96,6 +97,7 @@ func TestCausesOfRevocation(t *testing.T) {
 	defer broken.Close()
 	stale := httptest.NewServer(answering(t, testca.Single{ThisUpdate: time.Now().Add(-96 * time.Hour), NextUpdate: time.Now().Add(-48 * time.Hour)}))
 	defer stale.Close()
+
 	checkAll(t, []scene{
 		{name: "revoked", card: card(on.alice), module: offline, files: crl(revoked), cause: causes.CertificateRevoked,
 			fact: "revoked at ", number: 2352},
@@ -158,6 +160,7 @@ func answering(t *testing.T, single testca.Single) http.HandlerFunc {
 func TestCausesOfUsers(t *testing.T) {
 	mapfile := "use_mappers = subject; mapper subject { mapfile = \"DIR/etc/map\"; }"
 	both := ca.Leaf("x", testca.Subject("CN=alice", "CN=bob"))
+
 	checkAll(t, []scene{
 		{name: "no line of the mapfile", last: causes.ForeignCard, card: card(on.alice), global: mapfile, cause: causes.MapfileWrong, fact: "/etc/map:2: ",
 			files: map[string]string{"etc/map": "# names\nCN=Alice,O=Example,C=IT -> alice\n"}},
@@ -198,6 +201,7 @@ func TestCausesOfPINs(t *testing.T) {
 	fails := func(call string, err error) func(*logintest.Readers) {
 		return func(r *logintest.Readers) { r.Fail(call, err) }
 	}
+
 	checkAll(t, []scene{
 		{name: "wrong", card: card(on.alice), typed: typed(otherPIN), cause: causes.PINWrong, number: 2320},
 		{name: "last try is not asked for", card: last, global: "foreign_card = skip;", cause: causes.PINWrong, number: 2384},

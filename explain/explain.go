@@ -114,7 +114,7 @@ type Verdict struct {
 func Run(ctx context.Context, o Options) *Report {
 	r := &run{
 		options: o,
-		told:    newWitness(),
+		told:    &witness{},
 		causes:  make(map[string]causes.Cause),
 		report: &Report{
 			Service:      o.Request.Service,

@@ -34,6 +34,7 @@ func (r *run) neighbours() *neighbours {
 		groups:  systemGroups,
 		said:    make(map[pamstack.Place]string),
 	}
+
 	if a, err := r.accounts().Lookup(n.user); err == nil && n.user != "" {
 		n.uid = int(a.UID)
 	}

@@ -58,6 +58,7 @@ func (r *run) tellReaders() {
 		if s.Token != nil {
 			reader.Card = s.Token.Label
 		}
+
 		r.report.Readers = append(r.report.Readers, reader)
 		if reader.Taken {
 			r.ok("card", reader.Name, message.Textf("The card %q is looked at.", reader.Card))
@@ -154,6 +155,7 @@ func (r *run) certificate(j login.Judged) Certificate {
 		c.Subject, c.Issuer = j.Cert.Subject.RFC4514(), j.Cert.Issuer.RFC4514()
 		c.Serial, c.Until = j.Cert.SerialHex(":"), j.Cert.NotAfter
 	}
+
 	if refusal := asRefusal(j.Err); refusal != nil {
 		c.Reason, c.Detail = refusal.Outcome.String(), detailOf(refusal)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/login"
@@ -16,17 +15,15 @@ import (
 
 // witness writes down what a login finds out. It implements login.Observer.
 type witness struct {
-	mu      sync.Mutex
-	conf    *config.Config
-	slots   []token.Slot
-	fits    []fit // of slots
-	judged  []login.Judged
-	passed  []passed
-	asked   []*token.Info
-	warned  bytes.Buffer // the warnings of the login, a line each
-	uses    string       // whether the user must use a card, and why; "" where no list says anything
-	looked  bool
-	maxSize int
+	mu     sync.Mutex
+	conf   *config.Config
+	slots  []token.Slot
+	fits   []fit // of slots
+	judged []login.Judged
+	passed []passed
+	asked  []*token.Info
+	warned bytes.Buffer // the warnings of the login, a line each
+	uses   string       // whether the user must use a card, and why; "" where no list says anything
 }
 
 // fit is why a slot's card is taken or not.
@@ -41,7 +38,8 @@ type passed struct {
 	why  *login.Refusal
 }
 
-func newWitness() *witness { return &witness{maxSize: 64 << 10} }
+// maxWarned bounds what is kept of the warnings, in bytes.
+const maxWarned = 64 << 10
 
 // Configured implements login.Observer.
 func (w *witness) Configured(conf *config.Config) { w.conf = conf }
@@ -56,7 +54,7 @@ func (w *witness) Uses(word, why string) {
 
 // Looked implements login.Observer. The last look counts.
 func (w *witness) Looked(slots []token.Slot, judge func(*token.Slot) (token.Fit, string)) {
-	w.looked, w.slots, w.fits = true, slots, nil
+	w.slots, w.fits = slots, nil
 	for i := range slots {
 		f, why := judge(&slots[i])
 		_ = slots[i].Describe() // its reader's name is for people only
@@ -106,7 +104,7 @@ func (w *witness) logger() *slog.Logger {
 func (w *witness) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !bytes.HasPrefix(line, []byte(`msg="login refused"`)) && w.warned.Len() < w.maxSize {
+	if !bytes.HasPrefix(line, []byte(`msg="login refused"`)) && w.warned.Len() < maxWarned {
 		w.warned.Write(line)
 	}
 	return len(line), nil
@@ -135,15 +133,7 @@ func innermost(r *login.Refusal) *login.Refusal {
 
 // oneLine puts a text onto one line that a terminal shows as it is, of at most 600 bytes.
 func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return ';'
-		case !unicode.IsPrint(r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, strings.TrimSpace(s))
+	s = token.Printable(strings.ReplaceAll(strings.TrimSpace(s), "\n", ";"))
 	if len(s) > 600 {
 		return strings.ToValidUTF8(s[:600], "") + "..."
 	}

@@ -115,6 +115,7 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	if slot.Describe() == nil {
 		r.Name = slot.Description
 	}
+
 	subject := r.subject()
 	switch fit {
 	case token.Empty:
@@ -128,6 +129,7 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	case token.Another:
 		l.another(ctx, &r, slot)
 	}
+
 	if slot.Token != nil && fit != token.Blank {
 		r.Card = l.card(ctx, slot, subject)
 	}

@@ -28,6 +28,23 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return &cli.Error{Code: cli.Usage, Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() + " --help)")}
 }
 
+// twoIsRefusal lets a command whose exit code 2 says that a login is refused tell wrong flags and arguments by another one.
+func twoIsRefusal(command *cobra.Command) *cobra.Command {
+	otherCode := func(err error) error {
+		var e *cli.Error
+		if err == nil || errors.As(err, &e) && e.Code != cli.Usage {
+			return err
+		}
+		return &cli.Error{Code: cli.UsageBeside2, Err: err}
+	}
+
+	if arguments := command.Args; arguments != nil {
+		command.Args = func(cmd *cobra.Command, args []string) error { return otherCode(arguments(cmd, args)) }
+	}
+	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return otherCode(err) })
+	return command
+}
+
 // atMostOne allows one argument.
 func atMostOne(cmd *cobra.Command, args []string) error {
 	if len(args) <= 1 {

@@ -32,6 +32,7 @@ func newCRLAccept(flags *crlFlags) *cobra.Command {
 			return acceptCRLs(cmd, flags, args[0], yes)
 		},
 	}
+
 	command.Flags().BoolVar(&yes, "yes", false, "take the list without a question")
 	command.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
 	return command

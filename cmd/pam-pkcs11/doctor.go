@@ -38,6 +38,7 @@ func newDoctor() *cobra.Command {
 			"It ends with 0 where nothing is wrong, 1 with warnings, and 2 where a login is or may be refused.",
 		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd, args) },
 	}
+
 	flags := cmd.Flags()
 	flags.StringVar(&d.config, "config", config.DefaultFile, "configuration file")
 	flags.StringVar(&d.root, "root", "", "look at the files of a machine that does not run, below this directory")
@@ -45,7 +46,7 @@ func newDoctor() *cobra.Command {
 	flags.StringVar(&d.service, "service", "", "the PAM service that is meant")
 	flags.BoolVar(&d.fix, "fix", false, "mend what can be mended without risk, and say what was done")
 	jsonFlag(cmd)
-	return cmd
+	return twoIsRefusal(cmd)
 }
 
 // checkNames are the names of all checks, each with what it looks at.
@@ -75,7 +76,7 @@ type diagnosed struct {
 func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	for _, id := range checks {
 		if !doctor.Known(id) {
-			return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
+			return &cli.Error{Code: cli.UsageBeside2, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
 		}
 	}
 	m := d.machine(cmd.ErrOrStderr())

@@ -34,7 +34,8 @@ type explainTool struct {
 	log   audit.Sources
 }
 
-// explainTime bounds the whole of it, the time at the prompt left out.
+// explainTime bounds an explanation without a PIN; one that asks for it has the deadlines of a login, and somebody at the
+// terminal who may end it.
 const explainTime = 2 * time.Minute
 
 func newExplain() *cobra.Command {
@@ -52,21 +53,23 @@ func newExplainFor(e *explainTool) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return e.run(cmd) },
 	}
+
 	flags := command.Flags()
 	flags.StringVar(&e.user, "user", "", "log in as this user; without it the card names him")
 	flags.StringVar(&e.service, "service", "", "by this PAM service, such as sudo")
 	flags.StringVar(&e.rhost, "rhost", "", "from this host (PAM_RHOST)")
 	flags.StringVar(&e.config, "config", "", "configuration file, where no service is named")
 	flags.StringVar(&e.cert, "cert", "", "with the certificates of this file, as if a card held them")
+
 	flags.BoolVar(&e.last, "last", false, "show why the last login was refused, as the log has it")
 	flags.BoolVar(&e.pin, "pin", false, "ask for the PIN, and make the whole login")
 	jsonFlag(command)
-	return command
+	return twoIsRefusal(command)
 }
 
 func (e *explainTool) run(cmd *cobra.Command) error {
 	if err := e.usage(); err != nil {
-		return &cli.Error{Code: cli.Usage, Err: err}
+		return &cli.Error{Code: cli.UsageBeside2, Err: err}
 	}
 	if e.last {
 		return e.explainLast(cmd)
@@ -92,6 +95,7 @@ func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*expl
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var place atomic.Pointer[login.Place]
+
 	watched := *o.Login
 	watched.Progress = func(p login.Place) { place.Store(&p) }
 	o.Login = &watched
@@ -103,6 +107,7 @@ func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*expl
 		return report, nil
 	case <-time.After(limit + 10*time.Second):
 	}
+
 	where := "nobody knows where"
 	if p := place.Load(); p != nil {
 		where = strings.TrimSpace(fmt.Sprintf("%s %s of %s", p.Step, p.Function, p.Library))
@@ -179,8 +184,14 @@ func (e *explainTool) explainLast(cmd *cobra.Command) error {
 		return &cli.Error{Code: cli.Failure, Err: why}
 	}
 
-	report := explain.Last(last)
-	o := outputOf(cmd)
+	if err := outputOf(cmd).lastRefusal(explain.Last(last)); err != nil {
+		return err
+	}
+	return notAll(true, failed) // a newer one may be in the rest
+}
+
+// lastRefusal prints why a login was refused.
+func (o *output) lastRefusal(report *explain.LastReport) error {
 	if o.json {
 		return o.encode(report)
 	}
@@ -195,6 +206,7 @@ func (e *explainTool) explainLast(cmd *cobra.Command) error {
 // show prints a report; the exit code is that of its findings.
 func (e *explainTool) show(cmd *cobra.Command, report *explain.Report) error {
 	o := outputOf(cmd)
+
 	var err error
 	if o.json {
 		err = o.encode(report)

@@ -143,6 +143,7 @@ func fromFile(file string) ([]source, error) {
 		one, err := read(file, data, certinfo.ParsePadded) // as a card's file may be
 		return []source{one}, err
 	}
+
 	var all []source
 	for {
 		var block *pem.Block
@@ -158,6 +159,7 @@ func fromFile(file string) ([]source, error) {
 		}
 		all = append(all, one)
 	}
+
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s: %w", file, errNoCertificate)
 	}
@@ -216,6 +218,7 @@ func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slo
 		return nil, err
 	}
 	defer session.Close()
+
 	objects, err := list(session.Certificates(ctx))
 	if err != nil {
 		return nil, err
@@ -225,6 +228,7 @@ func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slo
 			return nil, err
 		}
 	}
+
 	var all []source
 	for _, o := range objects {
 		if o.Err != nil {

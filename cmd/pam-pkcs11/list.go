@@ -17,8 +17,8 @@ import (
 	"golang.org/x/term"
 
 	"pam_pkcs11/config"
+	"pam_pkcs11/explain"
 	"pam_pkcs11/internal/accounts"
-	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
@@ -181,7 +181,7 @@ func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) lis
 		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.", end.User, seen.label)
 		return end
 	}
-	cause := causeOf(r)
+	cause := explain.CauseOf(r)
 	end.Reason, end.Number, end.Cause = r.Outcome.String(), r.Number(), cause.Name
 	if r.Err != nil {
 		end.Detail = token.Printable(r.Err.Error())
@@ -201,15 +201,6 @@ func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) lis
 		})
 	}
 	return end
-}
-
-// causeOf is the cause of a login's refusal.
-func causeOf(r *login.Refusal) causes.Cause {
-	e := causes.Evidence{Reason: r.Outcome.String(), Check: r.Check(), Number: r.Number()}
-	if r.Err != nil {
-		e.Detail = r.Err.Error()
-	}
-	return e.Cause()
 }
 
 // askedCard remembers the card whose PIN a login would ask for. It implements login.Observer.

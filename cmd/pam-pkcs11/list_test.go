@@ -91,6 +91,7 @@ func (r listRun) run(readers *logintest.Readers, dir, conf string, more ...strin
 	if r.opened != nil {
 		readers.Fail("C_Initialize", r.opened)
 	}
+
 	command := newListFor(tool)
 	command.SilenceErrors, command.SilenceUsage = true, true
 	var out bytes.Buffer

@@ -34,8 +34,8 @@ func listCerts(cmd *cobra.Command, args []string) error {
 	fmt.Fprintf(out, "Found %d certificate(s)\n", len(certs))
 	for i, c := range certs {
 		fmt.Fprintf(out, "Certificate #%d:\n", i+1)
-		fmt.Fprintf(out, "Subject:   %s\n", c.cert.Subject.RFC4514())
-		fmt.Fprintf(out, "Issuer:    %s\n", c.cert.Issuer.RFC4514())
+		fmt.Fprintf(out, "Subject:   %s\n", shown(c.cert.Subject.RFC4514()))
+		fmt.Fprintf(out, "Issuer:    %s\n", shown(c.cert.Issuer.RFC4514()))
 		fmt.Fprintf(out, "Algorithm: %s\n", keyName(c.cert.PublicKey))
 
 		checker, err := checkers.of(c)
@@ -43,7 +43,7 @@ func listCerts(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		if _, err := checker.Check(ctx, c.cert, certificatesOf(certs)); err != nil {
-			fmt.Fprintf(out, "Verify:    %s\n", oneLine([]error{err}).Error())
+			fmt.Fprintf(out, "Verify:    %s\n", shown(err.Error()))
 		}
 	}
 	return nil

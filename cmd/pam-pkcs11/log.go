@@ -63,6 +63,7 @@ func (l *logTool) run(cmd *cobra.Command) error {
 	if err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	entries, failed := l.sources.Read(cmd.Context(), since)
 	logins := []loggedLogin{}
 	for _, e := range entries {
@@ -81,16 +82,16 @@ func (l *logTool) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return l.ending(len(logins), failed)
+	return notAll(len(logins) > 0, failed)
 }
 
-// ending is the error where something could not be read.
-func (l *logTool) ending(found int, failed error) error {
+// notAll is the error where some of the log could not be read.
+func notAll(found bool, failed error) error {
 	switch {
-	case errors.Is(failed, os.ErrPermission), failed == nil && found == 0 && os.Geteuid() != 0:
+	case errors.Is(failed, os.ErrPermission), failed == nil && !found && os.Geteuid() != 0:
 		return &cli.Error{Code: cli.NoPerm, Err: errors.New("not all of the log can be read (run it as root)")}
 	case failed != nil:
-		return &cli.Error{Code: cli.Unavailable, Err: failed}
+		return &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("not all of the log could be read: %w", failed)}
 	}
 	return nil
 }
@@ -117,20 +118,23 @@ func loginOf(e audit.Entry, outcome audit.Outcome) loggedLogin {
 		User:    e.User(),
 		Service: e.Service,
 		Kind:    e.Kind,
+
 		Outcome: outcome,
 		Reason:  e.Fields["reason"],
 		Number:  e.Number(),
 		Check:   e.Fields["check"],
 		Detail:  e.Fields["detail"],
+
 		Token:   e.Fields["token"],
 		Subject: e.Fields["subject"],
 		Issuer:  e.Fields["issuer"],
 		Serial:  e.Fields["serial"],
 		Mapper:  e.Fields["mapper"],
-		TTY:     e.Fields["tty"],
-		RHost:   e.Fields["rhost"],
-		Took:    e.Fields["took"],
-		Writer:  e.Writer,
+
+		TTY:    e.Fields["tty"],
+		RHost:  e.Fields["rhost"],
+		Took:   e.Fields["took"],
+		Writer: e.Writer,
 	}
 }
 
@@ -140,6 +144,7 @@ func (l loggedLogin) line() string {
 	if !l.Time.IsZero() {
 		when = l.Time.Local().Format("2006-01-02 15:04:05")
 	}
+
 	text := fmt.Sprintf("%s  %s  %s  %s", when, quotable(l.Service), quotable(orDash(l.User)), l.Outcome)
 	if l.Reason != "" {
 		text += "  " + quotable(l.Reason)

@@ -37,6 +37,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if code, ok := setup.Child(args); ok {
 		return code // those of the rehearsal
 	}
+
 	name, rest := program, []string(nil)
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
@@ -44,6 +45,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if command, ok := oldNames[name]; ok {
 		rest = append(append([]string(nil), command...), rest...)
 	}
+
 	root := newRoot()
 	root.SetArgs(rest)
 	root.SetIn(stdin)
@@ -65,6 +67,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
+
 	root.AddCommand(
 		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newProbe(),
 		newReport(), newSetup(), newUndo(), newVersion(),

@@ -194,7 +194,11 @@ func (m mapping) print(w io.Writer, s mapped) error {
 	if m.json {
 		s.Mappers = append([]mapperDetails{}, s.Mappers...)
 		s.Notes = append([]string{}, s.Notes...)
-		return json.NewEncoder(w).Encode(s)
+		line, err := json.Marshal(s)
+		if err == nil {
+			_, err = fmt.Fprintln(w, escaped(string(line)))
+		}
+		return err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n  subject: %s\n  issuer:  %s\n  serial:  %s\n", s.Certificate, quotable(s.Subject), quotable(s.Issuer), s.Serial)

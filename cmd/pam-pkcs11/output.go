@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -13,6 +17,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/po"
 	"pam_pkcs11/po/tool"
+	"pam_pkcs11/token"
 )
 
 // output is where and how a subcommand says what was asked for.
@@ -54,28 +59,57 @@ func (o *output) say(format string, args ...any) error {
 	return err
 }
 
-// encode prints a value as indented JSON.
+// encode prints a value as indented JSON, in which a terminal shows each character as it is: texts of cards,
+// certificates and logs may hold controls of its own.
 func (o *output) encode(value any) error {
-	encoder := json.NewEncoder(o.out)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := io.WriteString(o.out, escaped(b.String()))
+	return err
 }
 
-// findings prints each finding: what is so on one line, its cure on the next.
+// escaped writes what a terminal may not show in JSON as \u: outside of its strings JSON has no such character.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&b, `\u%04x`, unit)
+			}
+		}
+	}
+	return b.String()
+}
+
+// findings prints each finding: what is so on one line, its cure on the next. Whatever a card, a file or a user has put
+// into them, they stay on their lines, and a terminal shows them as they are.
 func (o *output) findings(list diagnosis.Findings) error {
 	for _, f := range list {
-		if _, err := fmt.Fprintf(o.out, "%s %s: %s\n", o.mark(f.Severity), f.Subject, f.Fact.In(o.catalogue)); err != nil {
+		fact := shown(f.Subject + ": " + f.Fact.In(o.catalogue))
+		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), fact); err != nil {
 			return err
 		}
 		if f.Remedy.Empty() {
 			continue
 		}
-		if _, err := fmt.Fprintf(o.out, "%8s %s\n", "->", f.Remedy.In(o.catalogue)); err != nil {
+		if _, err := fmt.Fprintf(o.out, "%8s %s\n", "->", shown(f.Remedy.In(o.catalogue))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shown is a text as a terminal shows it, on one line.
+func shown(text string) string {
+	return token.Printable(strings.NewReplacer("\n", "; ", "\t", " ").Replace(text))
 }
 
 // marks are the words in front of findings, all of one width, and their colours (ECMA-48).

@@ -91,14 +91,22 @@ func (e Entry) Number() int {
 // words is what stands behind the tag of a line: "pam_pkcs11(sudo:auth): ".
 var words = regexp.MustCompile(`pam_pkcs11\(([A-Za-z0-9_.@-]{1,64}):([a-z]{1,16})\): `)
 
-// ParseLine reads a line as package logs writes it, behind whatever stands before: the time, a host, a tag. now gives the
-// year where a time has none. It reports whether the line is one of pam_pkcs11's.
-func ParseLine(line string, now time.Time) (Entry, bool) {
+// head is what syslogd writes before a message: the time, a host or less or more than that, and the tag with its colon.
+// A message of another program that cites our words, such as a name at sshd's prompt, has words of that program before.
+var head = regexp.MustCompile(`^(?:[0-9]{4}-[^ ]+|[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) (?:[^ ]*[^ :] ){0,2}[^ ]+: $`)
+
+// parseLine reads a line as package logs writes it, behind the head that syslogd gave it. now gives the year where a time
+// has none. It reports whether the line is one of pam_pkcs11's.
+func parseLine(line string, now time.Time) (Entry, bool) {
 	line = strings.TrimRight(line, "\r\n")
-	at := words.FindStringSubmatchIndex(line)
-	if len(line) > maxLine || at == nil {
+	if len(line) > maxLine {
 		return Entry{}, false
 	}
+	at := words.FindStringSubmatchIndex(line)
+	if at == nil || !head.MatchString(line[:at[0]]) {
+		return Entry{}, false
+	}
+
 	e := Entry{
 		Time:    timeOf(line[:at[0]], now),
 		Service: line[at[2]:at[3]],

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"pam_pkcs11/internal/logs"
@@ -32,6 +33,7 @@ const (
 	journalTime = 30 * time.Second // that journalctl may take
 	maxJournal  = 64 << 20         // bytes that are read of it, and of a file the last of them
 	maxEntries  = 10000            // the newest of those that were found
+	maxRead     = 1 << 20          // bytes of a line, with all that journalctl writes of an entry
 )
 
 // Read returns the entries since a time, the oldest first; the zero time is all. Of a machine with a journal that is
@@ -78,7 +80,8 @@ func (s Sources) journal(ctx context.Context, since time.Time) ([]Entry, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()
-	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--lines="+strconv.Itoa(maxEntries))
+
+	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--reverse", "--lines="+strconv.Itoa(maxEntries))
 	if !since.IsZero() {
 		args = append(args, "--since=@"+strconv.FormatInt(since.Unix(), 10))
 	}
@@ -94,10 +97,16 @@ func (s Sources) journal(ctx context.Context, since time.Time) ([]Entry, error) 
 	if err := child.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", command[0], err)
 	}
-	entries := readJournal(io.LimitReader(out, maxJournal))
+
+	limited := &io.LimitedReader{R: out, N: maxJournal}
+	entries, readErr := readJournal(limited)
+	full := limited.N == 0 // what is left is older
+	if full {
+		cancel()
+	}
 	_, _ = io.Copy(io.Discard, out) // ends with the child, or with the context
-	if err := child.Wait(); err != nil && len(entries) == 0 {
-		return nil, fmt.Errorf("%s: %w", command[0], err)
+	if err := errors.Join(readErr, ctx.Err(), child.Wait()); err != nil && !full {
+		return entries, fmt.Errorf("%s: %w", command[0], err)
 	}
 	return entries, nil
 }
@@ -112,17 +121,41 @@ func journalctl() []string {
 	return nil
 }
 
-// readJournal reads one object on each line. What is no entry is passed over.
-func readJournal(r io.Reader) []Entry {
+// readJournal reads one object on each line, the newest first, and returns the oldest first. What is no entry is passed
+// over.
+func readJournal(r io.Reader) ([]Entry, error) {
 	var entries []Entry
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() && len(entries) < maxEntries {
-		if e, ok := readObject(lines.Bytes()); ok {
+	err := eachLine(r, func(line []byte) {
+		if e, ok := readObject(line); ok && len(entries) < maxEntries {
 			entries = append(entries, e)
 		}
+	})
+	slices.Reverse(entries)
+	return entries, err
+}
+
+// eachLine takes every line of at most maxRead bytes. A longer one is passed over: whoever may write to the log must not
+// end its reading.
+func eachLine(r io.Reader, take func(line []byte)) error {
+	lines := bufio.NewReaderSize(r, maxRead)
+	for long := false; ; {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			long = true
+			continue
+		}
+		if !long {
+			take(line)
+		}
+		long = false
+
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	return entries
 }
 
 // journalPrefix begins the names of our fields.
@@ -140,6 +173,7 @@ func readObject(object []byte) (Entry, bool) {
 	if !ok || at == nil || at[0] != 0 {
 		return Entry{}, false
 	}
+
 	e := Entry{Service: message[at[2]:at[3]], Kind: message[at[4]:at[5]]}
 	e.Message, e.Fields = readRecord(message[at[1]:])
 	e.Writer, _ = readText(raw["_UID"])
@@ -149,6 +183,7 @@ func readObject(object []byte) (Entry, bool) {
 			e.Fields[strings.ToLower(key)] = text
 		}
 	}
+
 	if stamp, ok := readText(raw["__REALTIME_TIMESTAMP"]); ok {
 		if micro, err := strconv.ParseInt(stamp, 10, 64); err == nil {
 			e.Time = time.UnixMicro(micro)
@@ -198,30 +233,33 @@ func (s Sources) files(since time.Time) ([]Entry, error) {
 
 // file reads the end of one file.
 func (s Sources) file(path string, since time.Time) ([]Entry, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > maxJournal {
+
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s: it is no regular file", path), err)
+	}
+	if info.Size() > maxJournal {
 		if _, err := f.Seek(-maxJournal, io.SeekEnd); err != nil {
 			return nil, err
 		}
 	}
 
 	var entries []Entry
-	lines := bufio.NewScanner(io.LimitReader(f, maxJournal))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		e, ok := ParseLine(lines.Text(), s.Now())
+	err = eachLine(io.LimitReader(f, maxJournal), func(line []byte) {
+		e, ok := parseLine(string(line), s.Now())
 		if !ok || !since.IsZero() && e.Time.Before(since) {
-			continue
+			return
 		}
 		if entries = append(entries, e); len(entries) >= 2*maxEntries {
 			entries = slices.Clone(entries[maxEntries:])
 		}
-	}
-	return entries, lines.Err()
+	})
+	return entries, err
 }
 
 // LastRefusal returns the newest entry that refuses a login, of this user where one is named.

@@ -14,15 +14,6 @@ type Cause struct {
 	Cure    message.Text // one sentence, which may name a command
 }
 
-// All returns every cause, in the order of their numbers.
-func All() []Cause {
-	list := make([]Cause, len(table))
-	for i, row := range table {
-		list[i] = row.cause(i + 1)
-	}
-	return list
-}
-
 // Of returns the cause of a number, the zero Cause for one that is not there.
 func Of(id int) Cause {
 	if id < 1 || id > len(table) {
@@ -67,7 +58,6 @@ const (
 	CRLUnusable          = 25
 	OCSPNoAnswer         = 26
 	Deadline             = 27
-	NoMapper             = 28
 	MapfileWrong         = 29
 	ForeignCard          = 30
 	SeveralUsers         = 31

@@ -10,15 +10,6 @@ type Number struct {
 	Causes  []int        // what it may come from, the most likely first; empty where it is of a change of the PIN
 }
 
-// Numbers returns every number that the module uses, in order.
-func Numbers() []Number {
-	list := make([]Number, len(numbers))
-	for i, n := range numbers {
-		list[i] = n.row()
-	}
-	return list
-}
-
 // OfNumber returns what a number stands for; false where the module does not use it.
 func OfNumber(number int) (Number, bool) {
 	for _, n := range numbers {

@@ -10,7 +10,8 @@
 //
 // Exit codes: 0 when the answer is yes or the work is done; 1 when the answer is no or the work could not be done;
 // 2 when the program was called in a way it does not understand. A subcommand that tells more kinds of failure
-// apart uses the codes of sysexits.h and says so in its manual page.
+// apart uses the codes of sysexits.h and says so in its manual page; where 2 is an answer of its own, that is the
+// worst one, and wrong calls end with 64.
 package cli
 
 import (
@@ -24,6 +25,8 @@ const (
 	OK      = 0 // the answer is yes, or the work is done
 	Failure = 1 // the answer is no, or the work could not be done
 	Usage   = 2 // the program was called in a way it does not understand
+
+	UsageBeside2 = 64 // EX_USAGE: as Usage, of a subcommand whose 2 is an answer
 
 	DataErr     = 65 // EX_DATAERR: what was read cannot be used
 	Unavailable = 69 // EX_UNAVAILABLE: somebody else's service gave nothing

@@ -29,16 +29,23 @@ func Add(ctx context.Context, file string, l Login) error {
 		return err
 	}
 	defer dir.Close()
-	if err := lock(ctx, dir); err != nil {
-		return fmt.Errorf("%s: %w", dir.Name(), err)
-	}
 
-	c, err := read(file)
+	name := filepath.Base(file)
+	held, err := lock(ctx, dir, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	defer held.Close()
+
+	c, err := read(dir, name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	c.add(l)
-	return replace(file, c.encode())
+	if err := replace(dir, name, c.encode()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }
 
 // openDirectory opens a directory that nobody but its owner, who is root or this process's user, may write.
@@ -61,25 +68,46 @@ func openDirectory(path string) (*os.File, error) {
 	return dir, nil
 }
 
-// lock takes the lock of a directory, which ends when it is closed.
-func lock(ctx context.Context, dir *os.File) error {
+// openAt opens a file of a directory, whatever becomes of the directory's name, and follows no link.
+func openAt(dir *os.File, name string, flags int, mode uint32) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// hidden is the name of a file that stands beside that of the metrics, which a collector passes over.
+func hidden(name, what string) string { return "." + strings.TrimSuffix(name, ".prom") + what }
+
+// lock takes the lock of a file of metrics, which ends when what it returns is closed. The lock has a file of its own that
+// only its owner may open: on one that others may read, anybody could hold the lock, and keep logins from being counted.
+func lock(ctx context.Context, dir *os.File, name string) (*os.File, error) {
+	f, err := openAt(dir, hidden(name, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
 	for {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return err
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
 		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(err, f.Close())
+		}
+
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("others count at the same time: %w", ctx.Err())
+			return nil, errors.Join(fmt.Errorf("others count at the same time: %w", ctx.Err()), f.Close())
 		case <-time.After(lockPause):
 		}
 	}
 }
 
 // read reads the file; one that is not there counts nothing, nor does one that is damaged.
-func read(file string) (*counts, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if os.IsNotExist(err) {
+func read(dir *os.File, name string) (*counts, error) {
+	f, err := openAt(dir, name, os.O_RDONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
 		return newCounts(), nil
 	}
 	if err != nil {
@@ -104,17 +132,26 @@ func read(file string) (*counts, error) {
 	return c, nil
 }
 
-// replace puts a new file in the place of the old one. Everybody may read it: the collector is not root.
-func replace(file string, text []byte) error {
-	fresh, err := os.CreateTemp(filepath.Dir(file), ".pam_pkcs11-") // no .prom: the collector passes it over
+// replace puts a new file in the place of the old one. Everybody may read it: the collector is not root. Whoever holds the
+// lock is alone with the new file; what one has left that ended in the middle goes first.
+func replace(dir *os.File, name string, text []byte) error {
+	fresh := hidden(name, ".new")
+	at := int(dir.Fd())
+	if err := unix.Unlinkat(at, fresh, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	f, err := openAt(dir, fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(fresh.Name())
-	_, err = fresh.Write(text)
-	err = errors.Join(err, fresh.Chmod(0o644), fresh.Close())
-	if err != nil {
-		return err
+
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = unix.Renameat(at, fresh, at, name)
 	}
-	return os.Rename(fresh.Name(), file)
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(at, fresh, 0))
+	}
+	return nil
 }

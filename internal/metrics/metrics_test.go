@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var wrongPIN = Login{Service: "sudo", Outcome: "auth_error", Reason: "pin_incorrect", Took: 300 * time.Millisecond}
@@ -65,8 +68,12 @@ pam_pkcs11_login_duration_seconds_count 3
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); len(left) != 0 {
+	lock := filepath.Join(filepath.Dir(file), ".pam_pkcs11.lock")
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); !slices.Equal(left, []string{lock}) {
 		t.Errorf("left behind: %q", left)
+	}
+	if info, err := os.Stat(lock); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may hold the lock: %v, %v", info, err)
 	}
 }
 
@@ -153,13 +160,78 @@ func TestLockEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	if err := lock(t.Context(), dir); err != nil {
+	held, err := lock(t.Context(), dir, filepath.Base(file))
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer held.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := Add(ctx, file, wrongPIN); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestLockOfOthers: a lock on the directory or on the file, which everybody may open, keeps nothing from being counted.
+func TestLockOfOthers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.prom")
+	add(t, file, wrongPIN)
+	for _, path := range []string{file, filepath.Dir(file)} {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(t, file, wrongPIN)
+	if text := readText(t, file); !strings.Contains(text, `reason="pin_incorrect"} 2`) {
+		t.Error(text)
+	}
+}
+
+// TestLeftOver: a link, or what a login has left that ended in the middle, is taken away and not written through.
+func TestLeftOver(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	if err := os.Symlink(target, filepath.Join(dir, ".x.new")); err != nil {
+		t.Fatal(err)
+	}
+	add(t, filepath.Join(dir, "x.prom"), wrongPIN)
+	if _, err := os.Lstat(target); !os.IsNotExist(err) {
+		t.Errorf("the link is followed: %v", err)
+	}
+	if info, err := os.Lstat(filepath.Join(dir, "x.prom")); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestDirectoryRenamed: the file comes into the directory that was looked at, whatever has its name by then.
+func TestDirectoryRenamed(t *testing.T) {
+	root := t.TempDir()
+	path, moved := filepath.Join(root, "d"), filepath.Join(root, "moved")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := openDirectory(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(t.TempDir(), path); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := replace(dir, "x.prom", newCounts().encode()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(moved, "x.prom")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -17,9 +17,9 @@ var multiarch = map[string]string{
 	"s390x":   "s390x-linux-gnu",
 }
 
-// Dirs are the directories of this architecture's libraries, the likeliest first: those of Debian, of
+// libraryDirs are the directories of this architecture's libraries, the likeliest first: those of Debian, of
 // Fedora and SUSE, and of Arch, and those of programs that no package installed.
-func Dirs() []string {
+func libraryDirs() []string {
 	var list []string
 	for _, prefix := range []string{"/usr/lib", "/usr/local/lib", "/lib"} {
 		if triplet := multiarch[runtime.GOARCH]; triplet != "" {

@@ -69,7 +69,7 @@ func rank(l Library) int {
 	return 1
 }
 
-// knownNames are the libraries of packages, relative to a library directory (ld.so's, one of Dirs).
+// knownNames are the libraries of packages, relative to a library directory (ld.so's, one of libraryDirs).
 var knownNames = []string{
 	"opensc-pkcs11.so",
 	"onepin-opensc-pkcs11.so",
@@ -122,12 +122,13 @@ func known(root string) []Library {
 			list = append(list, Library{Path: path, Resolved: real, Source: Known})
 		}
 	}
-	for _, dir := range Dirs() {
+
+	for _, dir := range libraryDirs() {
 		for _, name := range knownNames {
 			add(filepath.Join(dir, name))
 		}
 	}
-	for _, dir := range Dirs() {
+	for _, dir := range libraryDirs() {
 		for _, name := range names(root, filepath.Join(dir, "pkcs11")) {
 			if strings.HasSuffix(name, ".so") {
 				add(filepath.Join(dir, "pkcs11", name))
@@ -165,6 +166,7 @@ func resolve(root, path string) (real string, ok bool) {
 			return "", false
 		}
 	}
+
 	real, err := filepath.EvalSymlinks(filepath.Join(base, path))
 	if err != nil {
 		return "", false
@@ -173,6 +175,7 @@ func resolve(root, path string) (real string, ok bool) {
 	if err != nil || !info.Mode().IsRegular() {
 		return "", false
 	}
+
 	below, err := filepath.Rel(base, real)
 	if err != nil || strings.HasPrefix(below, "..") {
 		return "", false

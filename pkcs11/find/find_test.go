@@ -12,7 +12,7 @@ func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for path, text := range files {
-		path = filepath.Join(root, strings.ReplaceAll(path, "LIBDIR", Dirs()[0]))
+		path = filepath.Join(root, strings.ReplaceAll(path, "LIBDIR", libraryDirs()[0]))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func summary(list []Library) string {
 		if l.Usable() {
 			why = "+"
 		}
-		b.WriteString(strings.Join([]string{strings.ReplaceAll(l.Path, Dirs()[0], "LIBDIR"), string(l.Source), l.Module, why}, " | ") + "\n")
+		b.WriteString(strings.Join([]string{strings.ReplaceAll(l.Path, libraryDirs()[0], "LIBDIR"), string(l.Source), l.Module, why}, " | ") + "\n")
 	}
 	return b.String()
 }
@@ -89,8 +89,8 @@ func TestLibraries(t *testing.T) {
 		{name: "never", files: map[string]string{
 			"LIBDIR/softhsm/libsofthsm2.so": "so", "LIBDIR/pkcs11/p11-kit-trust.so": "so", "LIBDIR/pkcs11/gnome-keyring-pkcs11.so": "so",
 			"LIBDIR/pkcs11/p11-kit-client.so": "so", "LIBDIR/p11-kit-proxy.so": "->libp11-kit.so.0", "LIBDIR/libp11-kit.so.0": "so",
-			"/etc/pkcs11/modules/s.module": "module: " + Dirs()[0] + "/softhsm/libsofthsm2.so\n",
-			"/etc/pkcs11/modules/p.module": "module: " + Dirs()[0] + "/p11-kit-proxy.so\n",
+			"/etc/pkcs11/modules/s.module": "module: " + libraryDirs()[0] + "/softhsm/libsofthsm2.so\n",
+			"/etc/pkcs11/modules/p.module": "module: " + libraryDirs()[0] + "/p11-kit-proxy.so\n",
 		}, want: []string{
 			"LIBDIR/p11-kit-proxy.so | p11-kit | p | it stands for all",
 			"LIBDIR/softhsm/libsofthsm2.so | p11-kit | s | its tokens are files",
@@ -149,14 +149,14 @@ func TestManyModules(t *testing.T) {
 }
 
 func TestModuleLimits(t *testing.T) {
-	if _, err := ParseModule([]byte(strings.Repeat("#", maxModuleFile+1))); err == nil {
+	if _, err := parseModule([]byte(strings.Repeat("#", maxModuleFile+1))); err == nil {
 		t.Error("a long file is read")
 	}
 	var many strings.Builder
 	for i := range maxSettings + 1 {
 		many.WriteString("k" + strings.Repeat("x", i) + ": v\n")
 	}
-	if _, err := ParseModule([]byte(many.String())); err == nil {
+	if _, err := parseModule([]byte(many.String())); err == nil {
 		t.Error("too many settings are read")
 	}
 }
@@ -166,7 +166,7 @@ func FuzzParseModule(f *testing.F) {
 	f.Add([]byte("[x]\n"))
 	f.Add([]byte("a:b:c\r\n\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		settings, err := ParseModule(data)
+		settings, err := parseModule(data)
 		if err != nil {
 			return
 		}

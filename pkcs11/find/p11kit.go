@@ -30,15 +30,16 @@ const (
 // programs are the names by which enable-in and disable-in may mean a login.
 var programs = []string{"pam_pkcs11", "pam-pkcs11", "pam_pkcs11_worker", "pam_pkcs11_work"}
 
-// ParseModule reads the settings of a module file: lines "name: value", blank ones and comments, which
+// parseModule reads the settings of a module file: lines "name: value", blank ones and comments, which
 // begin with "#". A later line of a name counts. A section or anything else is an error with its line.
-func ParseModule(data []byte) (map[string]string, error) {
+func parseModule(data []byte) (map[string]string, error) {
 	if len(data) > maxModuleFile {
 		return nil, fmt.Errorf("is longer than %d bytes", maxModuleFile)
 	}
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, errors.New("is no text")
 	}
+
 	settings := map[string]string{}
 	number := 0
 	for line := range strings.SplitSeq(string(data), "\n") {
@@ -47,6 +48,7 @@ func ParseModule(data []byte) (map[string]string, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
+
 		name, value, found := strings.Cut(line, ":")
 		name = strings.TrimSpace(name)
 		switch {
@@ -134,7 +136,7 @@ func readModule(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, errors.New("cannot be read")
 	}
-	return ParseModule(data)
+	return parseModule(data)
 }
 
 // moduleLibrary is the library of a module. One with a fault in a file is left out, as p11-kit leaves it.
@@ -168,13 +170,13 @@ func modulePath(root, module string) (path, resolved string) {
 		real, _ := resolve(root, module)
 		return filepath.Clean(module), real
 	}
-	for _, dir := range Dirs() {
+	for _, dir := range libraryDirs() {
 		path := filepath.Join(dir, "pkcs11", module)
 		if real, ok := resolve(root, path); ok {
 			return path, real
 		}
 	}
-	return filepath.Join(Dirs()[0], "pkcs11", module), ""
+	return filepath.Join(libraryDirs()[0], "pkcs11", module), ""
 }
 
 // enabled reports whether a login may use a module. enable-in comes first, as with p11-kit.
