@@ -184,7 +184,7 @@ func (m *Machine) judgeCard(ctx context.Context, s *probe.Slot) diagnosis.Findin
 	}
 	if len(s.Card.Certificates) == 0 {
 		return list(warn("certificates-hidden", subject, message.Textf("the card shows no certificate without its PIN"),
-			message.Textf("run: pam-pkcs11 list, which asks for the PIN; a card without a certificate needs one from its issuer")))
+			message.Textf("a card without a certificate needs one from its issuer; where it only hides them, a login reads them after the PIN (certificates_after_pin)")))
 	}
 	auth := &login.Authenticator{}
 	checker, err := auth.NewChecker(m.Config.Block(s.Block))
