@@ -66,7 +66,7 @@ func newRoot() *cobra.Command {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	})
 	root.AddCommand(
-		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newProbe(),
+		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
 		newReport(), newSetup(), newUndo(), newVersion(),
 	)
 	root.AddCommand( // under their old names

@@ -1,6 +1,5 @@
 // Package find looks for the PKCS#11 libraries of a machine: those that are registered with p11-kit, and
-// those at the paths where packages of card makers put them. It loads nothing in its own process: a
-// library that crashes or hangs is a line in the list (Probe).
+// those at the paths where packages of card makers put them. It loads none of them: package internal/probe does.
 package find
 
 import (
@@ -26,7 +25,7 @@ type Library struct {
 	Source   Source `json:"source"`
 	Module   string `json:"module,omitempty"` // the name of the module file, without .module
 
-	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not probed.
+	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not loaded.
 	LeftOut string `json:"left_out,omitempty"`
 }
 
