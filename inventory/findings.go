@@ -45,6 +45,7 @@ func (l *looking) pin(info *token.Info, subject string) {
 	case pin.Tries.Level == token.Few:
 		l.cause(causes.PINWrong, subject, nil)
 	}
+
 	if pin.Default {
 		l.found.Findings.Add(diagnosis.Finding{
 			ID:       "pin-default",

@@ -113,6 +113,7 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	if slot.Describe() == nil {
 		r.Name = slot.Description
 	}
+
 	subject := r.subject()
 	switch fit {
 	case token.Empty:
@@ -126,9 +127,11 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	case token.Another:
 		l.another(ctx, &r, slot)
 	}
+
 	if slot.Token != nil && fit != token.Blank {
 		r.Card = l.card(ctx, slot, subject)
 	}
+
 	l.found.Readers = append(l.found.Readers, r)
 }
 

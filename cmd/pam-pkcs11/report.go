@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
@@ -47,12 +46,10 @@ func newReport() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&r.config, "config", config.DefaultFile, "configuration file")
-	flags.StringVar(&r.root, "root", "", "report the files of a machine that does not run, below this directory")
-	flags.StringVar(&r.user, "user", "", "whose login is meant")
-	flags.StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
-	flags.BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
+
+	r.machineFlags(cmd, "report the files of a machine that does not run, below this directory")
+	cmd.Flags().StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
+	cmd.Flags().BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -89,10 +86,12 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 	if err := report.write(&text, outputOf(cmd).json); err != nil {
 		return err
 	}
+
 	if r.output == "" {
 		_, err := cmd.OutOrStdout().Write(text.Bytes())
 		return err
 	}
+
 	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -247,6 +246,7 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		}
 		cleaned = append(cleaned, f)
 	}
+
 	return cleaned
 }
 
@@ -264,6 +264,7 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 		}
 		f.Fact.Args = args
 	}
+
 	text := f.Fact.String()
 	misplaced := f.ID == "configuration-error" && strings.Contains(text, " is due")
 	if !r.withNames && (quotesFiles(f.ID) || misplaced) {
@@ -272,6 +273,7 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 			r.redactor.Add("user", person[1])
 		}
 	}
+
 	return message.Textf("%s", r.redactor.Text(text))
 }
 

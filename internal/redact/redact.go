@@ -216,6 +216,7 @@ func (r *Redactor) secretsOf(text string) string {
 		r.hide(value)
 		return Secret
 	}
+
 	text = values(text, secretWord, wordEnd, secret)
 	text = values(text, secretKey, settingEnd, secret)
 	return variable.ReplaceAllStringFunc(text, func(found string) string {
@@ -279,6 +280,7 @@ func settingEnd(text string, from int) int {
 			return i
 		}
 	}
+
 	return len(text)
 }
 
@@ -397,6 +399,7 @@ func (r *Redactor) replaceNames(text string) string {
 			i += len(first)
 		}
 	}
+
 	return b.String()
 }
 

@@ -121,11 +121,13 @@ func known(root string) []Library {
 			list = append(list, Library{Path: path, Resolved: real, Source: Known})
 		}
 	}
+
 	for _, dir := range Dirs() {
 		for _, name := range knownNames {
 			add(filepath.Join(dir, name))
 		}
 	}
+
 	for _, dir := range Dirs() {
 		for _, name := range names(root, filepath.Join(dir, "pkcs11")) {
 			if strings.HasSuffix(name, ".so") {
@@ -133,6 +135,7 @@ func known(root string) []Library {
 			}
 		}
 	}
+
 	return list
 }
 
@@ -164,17 +167,21 @@ func resolve(root, path string) (real string, ok bool) {
 			return "", false
 		}
 	}
+
 	real, err := filepath.EvalSymlinks(filepath.Join(base, path))
 	if err != nil {
 		return "", false
 	}
+
 	info, err := os.Stat(real)
 	if err != nil || !info.Mode().IsRegular() {
 		return "", false
 	}
+
 	below, err := filepath.Rel(base, real)
 	if err != nil || strings.HasPrefix(below, "..") {
 		return "", false
 	}
+
 	return filepath.Join("/", below), true
 }

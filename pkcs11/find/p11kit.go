@@ -36,9 +36,11 @@ func ParseModule(data []byte) (map[string]string, error) {
 	if len(data) > maxModuleFile {
 		return nil, fmt.Errorf("is longer than %d bytes", maxModuleFile)
 	}
+
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, errors.New("is no text")
 	}
+
 	settings := map[string]string{}
 	number := 0
 	for line := range strings.SplitSeq(string(data), "\n") {
@@ -57,6 +59,7 @@ func ParseModule(data []byte) (map[string]string, error) {
 		}
 		settings[name] = strings.TrimSpace(value)
 	}
+
 	return settings, nil
 }
 
