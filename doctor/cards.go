@@ -112,6 +112,7 @@ func slotFinding(s *probe.Slot) diagnosis.Findings {
 		return list(warn("card-excluded", subject, message.Textf("the configuration leaves this card out: %s", printable(s.Why)),
 			message.Textf("change slot_num, slot_description, token_label or token_uri in the configuration")))
 	}
+
 	return list(note("reader-empty", subject, message.Textf("there is no card in the reader")))
 }
 
@@ -145,12 +146,15 @@ func pinFindings(s *probe.Slot) diagnosis.Findings {
 	default:
 		found.Add(good("pin", subject, message.Textf("the card tells of no PIN that is nearly locked")))
 	}
+
 	if pin.Set && pin.Default {
 		found.Add(warn("pin-default", subject, message.Textf("the PIN is the one that the card's maker has set, which everybody knows"), change))
 	}
+
 	if pin.Set && pin.ToBeChanged {
 		found.Add(warn("pin-to-be-changed", subject, message.Textf("the PIN must be changed, or has expired"), change))
 	}
+
 	return found
 }
 
@@ -184,7 +188,7 @@ func (m *Machine) judgeCard(ctx context.Context, s *probe.Slot) diagnosis.Findin
 	}
 	if len(s.Card.Certificates) == 0 {
 		return list(warn("certificates-hidden", subject, message.Textf("the card shows no certificate without its PIN"),
-			message.Textf("run: pam-pkcs11 list, which asks for the PIN; a card without a certificate needs one from its issuer")))
+			message.Textf("a card without a certificate needs one from its issuer; where it only hides them, a login reads them after the PIN (certificates_after_pin)")))
 	}
 	auth := &login.Authenticator{}
 	checker, err := auth.NewChecker(m.Config.Block(s.Block))
@@ -232,12 +236,15 @@ func judgeAll(
 			fine.Add(good("certificate", subject, message.Textf("the certificate %q is good until %s", name, cert.NotAfter.Format(time.DateOnly))))
 		}
 	}
+
 	if len(fine) == 0 {
 		return bad
 	}
+
 	for i := range bad { // one good certificate is enough, and cards have others that are for other things
 		bad[i].Severity, bad[i].Remedy = diagnosis.Note, message.Text{}
 	}
+
 	return append(fine, bad...)
 }
 

@@ -37,37 +37,31 @@ const (
 	partLibrary = "" // told by the checks of libraries
 )
 
+// parts are the checks and IDs of findings that their kind tells.
+var parts = map[string]struct{ check, id string }{
+	confcheck.KindCADir:            {partCA, "ca-file"},
+	confcheck.KindEmpty:            {partCA, "ca-empty"},
+	confcheck.KindMapfile:          {partMappers, "mapfile-line"},
+	confcheck.KindEnrolled:         {partMappers, "enrolled-line"},
+	confcheck.KindLockOut:          {partText, "persons-lock-out"},
+	confcheck.KindIssuer:           {partMappers, "issuer-by-name"},
+	confcheck.KindOCSP:             {partFiles, "ocsp"},
+	confcheck.KindReaders:          {partFiles, "bundled-lockers"},
+	confcheck.KindNotLooked:        {partFiles, "not-looked-at"},
+	confcheck.KindWarning:          {partFiles, "configuration-warning"},
+	config.NotePermission.String(): {partFiles, "file-permissions"},
+	config.NoteInsecure.String():   {partText, "configuration-risk"},
+}
+
 // part says to which check a finding of confcheck belongs, and what its ID is. What it is about is told by its kind, and
 // for errors by the key with which their texts begin.
 func part(f confcheck.Finding) (check, id string) {
 	_, text := f.Place()
-	switch f.Kind {
-	case confcheck.KindCADir:
-		return partCA, "ca-file"
-	case confcheck.KindEmpty:
-		return partCA, "ca-empty"
-	case confcheck.KindMapfile:
-		return partMappers, "mapfile-line"
-	case confcheck.KindEnrolled:
-		return partMappers, "enrolled-line"
-	case confcheck.KindLockOut:
-		return partText, "persons-lock-out"
-	case confcheck.KindIssuer:
-		return partMappers, "issuer-by-name"
-	case confcheck.KindOCSP:
-		return partFiles, "ocsp"
-	case confcheck.KindReaders:
-		return partFiles, "bundled-lockers"
-	case confcheck.KindNotLooked:
-		return partFiles, "not-looked-at"
-	case confcheck.KindWarning:
-		return partFiles, "configuration-warning"
-	case config.NotePermission.String():
-		return partFiles, "file-permissions"
-	case config.NoteInsecure.String():
-		return partText, "configuration-risk"
-	case confcheck.KindError, confcheck.KindFile:
+	if f.Kind == confcheck.KindError || f.Kind == confcheck.KindFile {
 		return errorPart(f.Kind, text)
+	}
+	if of, known := parts[f.Kind]; known {
+		return of.check, of.id
 	}
 	if strings.Contains(text, "read as it is meant") || strings.Contains(text, "read as they are meant") {
 		return partMappers, "mapfile-meant"
@@ -88,6 +82,7 @@ func errorPart(kind, text string) (check, id string) {
 			return row.check, row.id
 		}
 	}
+
 	switch {
 	case strings.HasPrefix(text, "mapper ") && strings.Contains(text, ": mapfile ") && strings.Contains(text, "no such file"):
 		return partMappers, "mapfile-missing"
@@ -96,6 +91,7 @@ func errorPart(kind, text string) (check, id string) {
 	case kind == confcheck.KindFile:
 		return partFiles, "configuration-file"
 	}
+
 	return partText, "configuration-error"
 }
 

@@ -56,12 +56,14 @@ func (m *Machine) gdmStack(keys map[string]dconfKey) (f diagnosis.Finding, bad b
 	if keys["org/gnome/login-screen/enable-smartcard-authentication"].value == "false" {
 		return f, false
 	}
+
 	registered := ""
 	for _, file := range append(m.glob("/usr/share/p11-kit/modules/*.module"), m.glob("/etc/pkcs11/modules/*.module")...) {
 		if name := path.Base(file); !strings.HasPrefix(name, "p11-kit") && !strings.HasPrefix(name, "gnome-keyring") {
 			registered = file
 		}
 	}
+
 	text, err := m.text(gdmSmartcard)
 	switch {
 	case registered == "", err == nil && strings.Contains(text, ModuleName):
@@ -71,10 +73,12 @@ func (m *Machine) gdmStack(keys map[string]dconfKey) (f diagnosis.Finding, bad b
 			message.Textf("%s makes GDM ask by this service as soon as a token is in a slot, and it cannot be read: %v", registered, err),
 			message.Textf("run: update-alternatives --config gdm-smartcard")), true
 	}
+
 	stack := gdmSmartcard
 	if target, err := filepath.EvalSymlinks(m.Path(gdmSmartcard)); err == nil {
 		stack = path.Base(target)
 	}
+
 	return warn("gdm-other-stack", gdmSmartcard,
 		message.Textf("with a token in a slot GDM asks by %s, which does not have our module, and shows neither the users nor the password (%s registers a library)",
 			stack, registered),
@@ -108,6 +112,7 @@ func (m *Machine) dconf() map[string]dconfKey {
 			}
 		}
 	}
+
 	for _, file := range m.glob("/etc/dconf/db/*.d/locks/*") {
 		text, err := m.text(file)
 		if err != nil {
@@ -126,6 +131,7 @@ func (m *Machine) dconf() map[string]dconfKey {
 			keys[name] = k
 		}
 	}
+
 	return keys
 }
 

@@ -210,6 +210,7 @@ func needsPCSCLite(library string, dirs []string) bool {
 	if mentions(library, "libpcsclite.so") {
 		return true
 	}
+
 	f, err := elf.Open(library)
 	if err != nil {
 		return false
@@ -230,6 +231,7 @@ func needsPCSCLite(library string, dirs []string) bool {
 			}
 		}
 	}
+
 	return false
 }
 

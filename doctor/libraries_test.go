@@ -151,7 +151,7 @@ func TestSoftCards(t *testing.T) {
 		{"its certificate", "card-certificates", "", alice, root, want{"certificate", diagnosis.OK, "is good until", ""}},
 		{"left out", "cards", "token_label = bob;", alice, root, want{"card-excluded", diagnosis.Warning, `its token is "alice", not "bob"`, "token_label"}},
 		{"blank", "cards", "", pkcs11test.Token{}, root, want{"card-blank", diagnosis.Note, "not initialised", ""}},
-		{"no certificate", "card-certificates", "", empty, root, want{"certificates-hidden", diagnosis.Warning, "no certificate without its PIN", "pam-pkcs11 list"}},
+		{"no certificate", "card-certificates", "", empty, root, want{"certificates-hidden", diagnosis.Warning, "no certificate without its PIN", "certificates_after_pin"}},
 		{"unknown issuer", "card-certificates", "", alice, testca.NewRoot("Other"), want{"certificate-issuer-unknown", diagnosis.Refusal, "is refused", "ca_dir"}},
 		{"no PIN", "card-pin", "", pkcs11test.Token{Label: "fresh"}, root, want{"pin-not-set", diagnosis.Refusal, "no PIN has been set", "set one"}},
 	} {

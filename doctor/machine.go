@@ -90,8 +90,12 @@ const (
 const maxText = 1 << 20
 
 // text reads a file of the machine, a regular one; what is longer than maxText is cut off.
-func (m *Machine) text(path string) (string, error) {
-	f, err := os.OpenFile(m.Path(path), os.O_RDONLY|unix.O_NONBLOCK, 0)
+func (m *Machine) text(path string) (string, error) { return m.Read(path, maxText) }
+
+// Read reads the beginning of a regular file of the machine, limit bytes at most. In a tree of files no link leads out of
+// the tree: who made it could have this program tell files of this machine.
+func (m *Machine) Read(path string, limit int64) (string, error) {
+	f, err := m.open(path)
 	if err != nil {
 		return "", err
 	}
@@ -99,8 +103,22 @@ func (m *Machine) text(path string) (string, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxText))
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return string(data), err
+}
+
+// open opens a file of the machine for reading, and waits for nobody.
+func (m *Machine) open(path string) (*os.File, error) {
+	const flags = os.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	if m.Live() {
+		return os.OpenFile(m.Path(path), flags, 0)
+	}
+	root, err := os.OpenRoot(m.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.OpenFile(strings.TrimLeft(filepath.Clean(path), "/"), flags, 0)
 }
 
 // line reads the first line of a file, "" where there is none.

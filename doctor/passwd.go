@@ -27,6 +27,7 @@ func (m *Machine) localUsers() (users []localUser, readable bool) {
 	if err != nil {
 		return nil, false
 	}
+
 	shadow, err := m.text("/etc/shadow")
 	entries := readShadow(shadow)
 	for line := range strings.Lines(passwd) {
@@ -46,6 +47,7 @@ func (m *Machine) localUsers() (users []localUser, readable bool) {
 		}
 		users = append(users, u)
 	}
+
 	return users, err == nil
 }
 
@@ -71,6 +73,7 @@ func readShadow(text string) map[string]shadowEntry {
 			password: fields[1], changed: number(2), longest: number(4), inactive: number(6), accountEnd: number(7),
 		}
 	}
+
 	return entries
 }
 
@@ -101,6 +104,7 @@ func (m *Machine) members(group string, users []localUser) (members []localUser,
 	if err != nil {
 		return nil, false
 	}
+
 	for line := range strings.Lines(text) {
 		fields := strings.Split(strings.TrimRight(line, "\n"), ":")
 		if len(fields) != 4 || fields[0] != group {
@@ -115,6 +119,7 @@ func (m *Machine) members(group string, users []localUser) (members []localUser,
 			}
 		}
 	}
+
 	return members, there
 }
 

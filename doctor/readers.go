@@ -76,6 +76,7 @@ func (m *Machine) unlisted(names []string) diagnosis.Findings {
 	if len(names) > 0 {
 		return nil
 	}
+
 	var found diagnosis.Findings
 	for _, d := range m.readers() {
 		holders := m.holding(d)
@@ -91,6 +92,7 @@ func (m *Machine) unlisted(names []string) diagnosis.Findings {
 					"journalctl -u pcscd says what went wrong")))
 		}
 	}
+
 	return found
 }
 

@@ -123,6 +123,7 @@ func (m *Machine) sudoers() []sudoRule {
 			files = append(files, file)
 		}
 	}
+
 	for _, file := range files {
 		text, err := m.text(file)
 		if err != nil {
@@ -134,11 +135,13 @@ func (m *Machine) sudoers() []sudoRule {
 			}
 		}
 	}
+
 	if len(rules) == 0 {
 		for _, group := range adminGroups {
 			rules = append(rules, sudoRule{who: "%" + group})
 		}
 	}
+
 	return rules
 }
 

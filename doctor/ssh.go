@@ -27,10 +27,12 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 	if *left--; *left < 0 {
 		return "", false
 	}
+
 	text, err := m.text(file)
 	if err != nil {
 		return "", false
 	}
+
 	for line := range strings.Lines(text) {
 		words := strings.Fields(strings.Replace(strings.TrimSpace(line), "=", " ", 1))
 		if len(words) < 2 || strings.HasPrefix(words[0], "#") {
@@ -54,6 +56,7 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 			}
 		}
 	}
+
 	return "", false
 }
 
@@ -86,6 +89,7 @@ func (m *Machine) overSSH() bool {
 	if os.Getenv("SSH_CONNECTION") != "" {
 		return true
 	}
+
 	pid := os.Getppid()
 	for range mostParents {
 		if pid <= 1 {
@@ -106,6 +110,7 @@ func (m *Machine) overSSH() bool {
 		}
 		pid = parent
 	}
+
 	return false
 }
 
@@ -137,6 +142,7 @@ func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 	if !m.demandsCard() {
 		return list(good(id, "sudo", message.Textf("no stack demands a card: sudo in sessions from elsewhere takes the password")))
 	}
+
 	var users []string
 	for _, file := range m.glob("/run/systemd/sessions/*") {
 		text, err := m.text(file)
@@ -156,9 +162,11 @@ func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 			users = append(users, user)
 		}
 	}
+
 	if len(users) == 0 {
 		return list(note(id, "sudo", message.Textf("a card is demanded: who comes by ssh has none here, and cannot use sudo")))
 	}
+
 	return list(warn("sudo-over-ssh-users", strings.Join(users, ", "),
 		message.Textf("they work here from elsewhere, where a card is demanded: they have none here, and cannot use sudo"),
 		message.Textf("put them into the break-glass group, or give sudo a stack of its own without card_only")))

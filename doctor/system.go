@@ -138,7 +138,7 @@ func checkAccessControl(_ context.Context, m *Machine) diagnosis.Findings {
 
 // end is the end of a log.
 func (m *Machine) end(path string) (string, error) {
-	f, err := os.OpenFile(m.Path(path), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := m.open(path)
 	if err != nil {
 		return "", err
 	}

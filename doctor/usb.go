@@ -57,6 +57,7 @@ func (m *Machine) usb() []usbDevice {
 		d.configurable = !d.isReader && d.vendor == vendorYubico && strings.Contains(strings.ToLower(d.name), "yubikey")
 		all = append(all, d)
 	}
+
 	return all
 }
 

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
-	"pam_pkcs11/pkcs11/find"
 	"pam_pkcs11/token"
 )
 
@@ -57,23 +55,4 @@ func (l *looking) pin(info *token.Info, subject string) {
 			Remedy:   message.Textf("Change it with: pam-pkcs11 pin change"),
 		})
 	}
-}
-
-// libraryID is the finding of a PKCS#11 library that may know a card.
-const libraryID = "library"
-
-// library says which cards a library knows.
-func (l *looking) library(p *find.Probed) {
-	var labels []string
-	for _, t := range p.Tokens {
-		labels = append(labels, fmt.Sprintf("%q", t.Label))
-	}
-	fact := message.Textf("This PKCS#11 library knows: %s", strings.Join(labels, ", "))
-	switch {
-	case p.Outcome != find.Loaded:
-		fact = message.Textf("This PKCS#11 library does not work: %s", p.Problem)
-	case len(labels) == 0:
-		fact = message.Textf("This PKCS#11 library sees no card.")
-	}
-	l.found.Findings.Add(diagnosis.Finding{ID: libraryID, Severity: diagnosis.Note, Subject: token.Printable(p.Path), Fact: fact})
 }

@@ -11,7 +11,6 @@ import (
 	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/login"
-	"pam_pkcs11/pkcs11/find"
 	"pam_pkcs11/token"
 )
 
@@ -23,7 +22,6 @@ type Options struct {
 	ShowOnly bool // certificates are not judged: the configuration is not one that was written for this machine
 
 	Root   string       // of the files of PKCS#11 libraries; "" is this machine's
-	Child  find.Child   // that loads them
 	Logger *slog.Logger // what a login would log; nil is silent
 }
 
@@ -133,6 +131,7 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	if slot.Token != nil && fit != token.Blank {
 		r.Card = l.card(ctx, slot, subject)
 	}
+
 	l.found.Readers = append(l.found.Readers, r)
 }
 
@@ -146,9 +145,7 @@ func (l *looking) another(ctx context.Context, r *Reader, slot *token.Slot) {
 	r.State = StateOtherKind
 	l.cause(causes.NoDriver, r.subject(), slot.Err)
 	if !l.found.Names(libraryID) {
-		for _, p := range l.Child.Probe(ctx, find.Libraries(l.Root)) {
-			l.library(&p)
-		}
+		l.libraries(ctx)
 	}
 }
 

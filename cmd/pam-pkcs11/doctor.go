@@ -39,14 +39,19 @@ func newDoctor() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd, args) },
 	}
 
-	flags := cmd.Flags()
-	flags.StringVar(&d.config, "config", config.DefaultFile, "configuration file")
-	flags.StringVar(&d.root, "root", "", "look at the files of a machine that does not run, below this directory")
-	flags.StringVar(&d.user, "user", "", "whose login is meant")
-	flags.StringVar(&d.service, "service", "", "the PAM service that is meant")
-	flags.BoolVar(&d.fix, "fix", false, "mend what can be mended without risk, and say what was done")
+	d.machineFlags(cmd, "look at the files of a machine that does not run, below this directory")
+	cmd.Flags().StringVar(&d.service, "service", "", "the PAM service that is meant")
+	cmd.Flags().BoolVar(&d.fix, "fix", false, "mend what can be mended without risk, and say what was done")
 	jsonFlag(cmd)
 	return twoIsRefusal(cmd)
+}
+
+// machineFlags are the options that say which machine and whose login is meant; root explains --root.
+func (d *doctorTool) machineFlags(cmd *cobra.Command, root string) {
+	flags := cmd.Flags()
+	flags.StringVar(&d.config, "config", config.DefaultFile, "configuration file")
+	flags.StringVar(&d.root, "root", "", root)
+	flags.StringVar(&d.user, "user", "", "whose login is meant")
 }
 
 // checkNames are the names of all checks, each with what it looks at.

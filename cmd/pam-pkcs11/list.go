@@ -25,7 +25,6 @@ import (
 	"pam_pkcs11/inventory"
 	"pam_pkcs11/login"
 	"pam_pkcs11/login/cards"
-	"pam_pkcs11/pkcs11/find"
 	"pam_pkcs11/token"
 )
 
@@ -35,16 +34,14 @@ type listTool struct {
 	user   string
 
 	login *login.Authenticator
-	root  string     // of the libraries that are found; "" is this machine's
-	child find.Child // that loads them
+	root  string // of the libraries that are found; "" is this machine's
 }
 
 // listTime bounds the whole of it.
 const listTime = 2 * time.Minute
 
 func newList() *cobra.Command {
-	child, _ := libraryChild() // without it each library says that it cannot be loaded
-	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true}, Accounts: accounts.System()}, child: child})
+	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true}, Accounts: accounts.System()}})
 }
 
 func newListFor(l *listTool) *cobra.Command {
@@ -62,25 +59,6 @@ func newListFor(l *listTool) *cobra.Command {
 	jsonFlag(command)
 	return command
 }
-
-// probeWord is the hidden command that libraryChild starts.
-const probeWord = "probe-library"
-
-// newProbe is the child in which a PKCS#11 library is loaded that is only looked at: it may crash or hang.
-func newProbe() *cobra.Command {
-	return &cobra.Command{
-		Use:    probeWord + " PATH",
-		Short:  "Load a PKCS#11 library and tell what it says of itself",
-		Hidden: true,
-		Args:   cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return find.Answer(cmd.Context(), args[0], cmd.OutOrStdout())
-		},
-	}
-}
-
-// libraryChild starts this program as the child that loads a library.
-func libraryChild() (find.Child, error) { return find.ThisProgram(probeWord) }
 
 // listed is all that is shown. Its JSON is an interface.
 type listed struct {
@@ -117,7 +95,6 @@ func (l *listTool) run(cmd *cobra.Command) error {
 		Login:    l.login,
 		ShowOnly: file == "",
 		Root:     l.root,
-		Child:    l.child,
 		Logger:   l.login.Logger,
 	})
 	if err != nil {

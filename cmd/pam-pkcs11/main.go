@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	})
 
 	root.AddCommand(
-		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(), newProbe(),
+		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
 		newReport(), newSetup(), newUndo(), newVersion(),
 	)
 	root.AddCommand( // under their old names

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -17,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
@@ -46,12 +46,10 @@ func newReport() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&r.config, "config", config.DefaultFile, "configuration file")
-	flags.StringVar(&r.root, "root", "", "report the files of a machine that does not run, below this directory")
-	flags.StringVar(&r.user, "user", "", "whose login is meant")
-	flags.StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
-	flags.BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
+
+	r.machineFlags(cmd, "report the files of a machine that does not run, below this directory")
+	cmd.Flags().StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
+	cmd.Flags().BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -77,20 +75,23 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 	r.redactor.WithNames = r.withNames
 	r.learn(m, found)
 	report := &bugReport{
-		Versions:      r.versions(m),
-		Doctor:        r.clean(found),
+		Versions: r.versions(m),
+		// The files first: doctor quotes the secrets and names that are recognised in them.
 		Configuration: r.files(m, []string{m.ConfigFile, "/etc/pcscd/pcscd.conf"}),
 		PAM:           r.files(m, pamFiles(m)),
 	}
+	report.Doctor = r.clean(found)
 
 	var text bytes.Buffer
 	if err := report.write(&text, outputOf(cmd).json); err != nil {
 		return err
 	}
+
 	if r.output == "" {
 		_, err := cmd.OutOrStdout().Write(text.Bytes())
 		return err
 	}
+
 	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -148,13 +149,15 @@ func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	if u, err := user.Current(); err == nil {
 		add("user", u.Username)
 	}
-	if host, err := os.Hostname(); err == nil && host != "localhost" {
-		add("host", host)
+	host, _ := os.Hostname()
+	for _, name := range append(strings.Fields(readSome(m, "/etc/hostname")), host) {
+		if short, _, _ := strings.Cut(name, "."); short != "localhost" {
+			add("host", name)
+			add("host", short)
+		}
 	}
-	for line := range strings.Lines(readSome(m, "/etc/hostname")) {
-		add("host", line)
-	}
-	people(readSome(m, "/etc/passwd"), add)
+	passwd, _ := m.Read("/etc/passwd", maxPasswd)
+	people(passwd, add)
 
 	for _, f := range found {
 		if !aboutCard(f.ID) {
@@ -166,11 +169,15 @@ func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	}
 }
 
-// firstPerson and lastPerson are the numbers of accounts of people (login.defs(5)).
+// firstPerson is the lowest number of accounts of people (login.defs(5)), and nobody a number of no person's. Those that
+// a directory gives out may be far higher.
 const (
 	firstPerson = 1000
-	lastPerson  = 65533
+	nobody      = 65534
 )
+
+// maxPasswd bounds passwd(5), in bytes.
+const maxPasswd = 16 << 20
 
 // people adds the accounts of people, with what is known of them (passwd(5)).
 func people(passwd string, add func(kind, text string)) {
@@ -180,12 +187,17 @@ func people(passwd string, add func(kind, text string)) {
 			continue
 		}
 		uid, err := strconv.Atoi(fields[2])
-		if err != nil || uid < firstPerson || uid > lastPerson {
+		person := uid >= firstPerson && uid != nobody || strings.HasPrefix(fields[5], "/home/")
+		if err != nil || !person {
 			continue
 		}
 		add("user", fields[0])
 		for _, part := range strings.Split(fields[4], ",") {
 			add("name", part)
+		}
+		fullName, _, _ := strings.Cut(fields[4], ",")
+		for _, word := range strings.Fields(fullName) {
+			add("name", word)
 		}
 	}
 }
@@ -220,8 +232,12 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 	for _, f := range found {
 		f.Fix = nil
 		f.Fact = r.fact(f)
-		if aboutCard(f.ID) && !r.withNames {
+		switch {
+		case r.withNames:
+		case aboutCard(f.ID):
 			f.Subject = r.redactor.Placeholder("card", f.Subject)
+		case f.ID == "sudo-over-ssh-users":
+			f.Subject = r.redactor.Placeholder("users", f.Subject)
 		}
 		f.Subject = r.redactor.Text(f.Subject)
 		f.Remedy = message.Textf("%s", r.redactor.Text(f.Remedy.String()))
@@ -230,6 +246,7 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		}
 		cleaned = append(cleaned, f)
 	}
+
 	return cleaned
 }
 
@@ -247,27 +264,48 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 		}
 		f.Fact.Args = args
 	}
-	return message.Textf("%s", r.redactor.Text(f.Fact.String()))
+
+	text := f.Fact.String()
+	misplaced := f.ID == "configuration-error" && strings.Contains(text, " is due")
+	if !r.withNames && (quotesFiles(f.ID) || misplaced) {
+		text = quoted.ReplaceAllStringFunc(text, func(found string) string { return r.redactor.Placeholder("name", found) })
+		for _, person := range named.FindAllStringSubmatch(text, -1) {
+			r.redactor.Add("user", person[1])
+		}
+	}
+
+	return message.Textf("%s", r.redactor.Text(text))
 }
+
+// quotesFiles reports whether a finding quotes mapfiles, or names the users of lists and of groups. Those of a directory
+// are in no file of this machine.
+func quotesFiles(id string) bool {
+	for _, begin := range []string{"mapfile-", "enrolled-", "mapper-", "persons-", "configuration-warning", "configuration-note"} {
+		if strings.HasPrefix(id, begin) {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	named  = regexp.MustCompile(`(?:user |account |: |^)([^\s:]+)(?:$| must use a card| is the user| is not in /etc/passwd)`)
+)
 
 // maxReported bounds each file of a report, in bytes.
 const maxReported = 256 << 10
 
-// readSome reads a file of the machine; "" is none.
+// readSome reads a file of the machine, without a last line that was cut off; "" is none.
 func readSome(m *doctor.Machine, path string) string {
-	f, err := os.OpenFile(m.Path(path), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	text, err := m.Read(path, maxReported)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
+	if len(text) == maxReported {
+		text = text[:strings.LastIndexByte(text, '\n')+1]
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxReported))
-	if err != nil {
-		return ""
-	}
-	return string(data)
+	return text
 }
 
 // files are those that are there, without what must not be told.
@@ -329,18 +367,13 @@ const maxStatus = 64 << 20
 
 // packageVersions are the versions of packages that are installed.
 func packageVersions(m *doctor.Machine) []reportedText {
-	f, err := os.Open(m.Path("/var/lib/dpkg/status"))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxStatus))
+	status, err := m.Read("/var/lib/dpkg/status", maxStatus)
 	if err != nil {
 		return nil
 	}
 
 	var list []reportedText
-	for paragraph := range strings.SplitSeq(string(data), "\n\n") {
+	for paragraph := range strings.SplitSeq(status, "\n\n") {
 		fields := map[string]string{}
 		for line := range strings.Lines(paragraph) {
 			if key, value, found := strings.Cut(line, ": "); found && !strings.HasPrefix(line, " ") {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11/pkcs11test"
 )
@@ -116,6 +118,64 @@ func TestReportTellsNoSecrets(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run([]string{program, "report", "--root", root, "-o", output}, nil, &out, &errs); code == 0 {
 		t.Error("a file that is there was written over")
+	}
+}
+
+// TestReportOfFilesThatAttack: a configuration that doctor quotes, a key in its place, text that is none, links that lead
+// out of the tree, a file that nobody writes into, and people whom only a directory knows.
+func TestReportOfFilesThatAttack(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("hunter2 pam_pkcs11.so\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"pam_pkcs11 {\n  mapper ldap {\n    passwd \"hunter2\";\n  }\n}\n",
+		"pam_pkcs11 {\n  mapper ldap {\n    passwd = hunter2 hunter2;\n  }\n}\n",
+		"-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
+		"p\x00a\x00s\x00s\x00w\x00d\x00 = hunter2;\n",
+		"pam_pkcs11 { use_mappers = pwent; card_required_users = duchess; card_forbidden_users = duchess, \"hatter\"; }\n",
+		"pam_pkcs11 { card_required_users = duchess hatter; }\n",
+		strings.Repeat("# x\n", 80<<10) + "passwd = hunter2;\n",
+	} {
+		root, conf := planting(t)
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"etc/pcscd/pcscd.conf", "etc/pam.d/linked"} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(outside, filepath.Join(root, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Mkfifo(filepath.Join(root, "etc/pam.d/fifo"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sessions := filepath.Join(root, "run/systemd/sessions")
+		if err := os.WriteFile(filepath.Join(sessions, "2"), []byte("USER=hatter\nREMOTE=1\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+
+		var out, errs bytes.Buffer
+		if code := run([]string{program, "report", "--root", root}, nil, &out, &errs); code != 0 {
+			t.Fatalf("%d: %s", code, errs.String())
+		}
+		for _, hidden := range []string{"hunter2", "duchess", "hatter"} {
+			if i := strings.Index(out.String(), hidden); i >= 0 {
+				t.Errorf("%.60q: %q comes through: %q", text, hidden, out.String()[max(0, i-80):min(out.Len(), i+60)])
+			}
+		}
+	}
+}
+
+// TestPeople: accounts with numbers of a directory are people's, and so are those at home.
+func TestPeople(t *testing.T) {
+	var names []string
+	people("daemon:x:1:1:x:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\nalice:x:200001:1:Alice Liddell,,,:/x:/bin/sh\nbob:x:500:1::/home/bob:/bin/sh\n",
+		func(_, text string) { names = append(names, text) })
+	if got := strings.Join(strings.Fields(strings.Join(names, " ")), " "); got != "alice Alice Liddell Alice Liddell bob" {
+		t.Errorf("%q", got)
 	}
 }
 

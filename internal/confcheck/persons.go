@@ -146,9 +146,11 @@ func (p *personCheck) named(key string, people config.People) (users []string) {
 		}
 		users = append(users, account.Name)
 	}
+
 	for _, name := range people.Groups {
 		users = append(users, p.members(key+"_groups", name)...)
 	}
+
 	return users
 }
 

@@ -65,7 +65,7 @@ var rows = map[string]row{
 	"pkcs11":               {ours: "token internal/certinfo internal/secret internal/safefile", third: "github.com/miekg/pkcs11 golang.org/x/sys"},
 	// What the machine has of readers, cards and certificates, for tools.
 	"inventory": {
-		ours: "config internal/causes internal/certinfo internal/diagnosis internal/message login mapper/enrolled piv pkcs11/find token",
+		ours: "config internal/causes internal/certinfo internal/diagnosis internal/message internal/probe login mapper/enrolled piv pkcs11/find token",
 	},
 	"pkcs11/find": {ours: "pkcs11 token"},
 	"verify": {

@@ -37,6 +37,9 @@ type Failure struct {
 	Kind Kind
 }
 
+// Error is what the error of the child said.
+func (f *Failure) Error() string { return f.Text }
+
 // Kind is what an error means, of those of package token.
 type Kind string
 

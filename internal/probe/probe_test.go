@@ -103,7 +103,9 @@ func TestLibrariesThatFail(t *testing.T) {
 	}{
 		{"fault C_Initialize 0 crash", func(e *Ended) bool { return e.Signal == "SIGSEGV" }},
 		{"fault C_GetSlotList 0 abort", func(e *Ended) bool { return e.Signal == "SIGABRT" }},
+		{"fault C_GetTokenInfo 0 crash", func(e *Ended) bool { return e.Signal == "SIGSEGV" }},
 		{"fault C_Initialize 0 exit 7", func(e *Ended) bool { return e.Status == 7 }},
+		{"fault C_GetInfo 0 exit 0", func(e *Ended) bool { return e.Signal == "" && e.Status == 0 }},
 	} {
 		if err := fault.Set(tt.script); err != nil {
 			t.Fatal(err)
@@ -123,11 +125,19 @@ func TestLibrariesThatFail(t *testing.T) {
 		t.Errorf("%v %+v", err, a)
 	}
 
-	if err := fault.Set("fault C_GetSlotList 0 stdout words that are no answer"); err != nil {
-		t.Fatal(err)
+	for _, script := range []string{
+		"fault C_GetSlotList 0 stdout words that are no answer",
+		"fault C_GetInfo 0 fork", // a process that stays, and holds the pipes
+	} {
+		if err := fault.Set(script); err != nil {
+			t.Fatal(err)
+		}
+		if a, err = Library(t.Context(), fault.Library, fault.Environment()); err != nil || a.Library == nil {
+			t.Errorf("%s: %v %+v", script, err, a)
+		}
 	}
-	if a, err = Library(t.Context(), fault.Library, fault.Environment()); err != nil || a.Library == nil {
-		t.Errorf("%v %+v", err, a)
+	if calls, err := os.ReadFile(fault.Log); err != nil || strings.Contains(string(calls), "C_Login") {
+		t.Errorf("a PIN was sent: %s, %v", calls, err)
 	}
 }
 

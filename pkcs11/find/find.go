@@ -1,6 +1,5 @@
 // Package find looks for the PKCS#11 libraries of a machine: those that are registered with p11-kit, and
-// those at the paths where packages of card makers put them. It loads nothing in its own process: a
-// library that crashes or hangs is a line in the list (Probe).
+// those at the paths where packages of card makers put them. It loads none of them: package internal/probe does.
 package find
 
 import (
@@ -26,7 +25,7 @@ type Library struct {
 	Source   Source `json:"source"`
 	Module   string `json:"module,omitempty"` // the name of the module file, without .module
 
-	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not probed.
+	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not loaded.
 	LeftOut string `json:"left_out,omitempty"`
 }
 
@@ -128,6 +127,7 @@ func known(root string) []Library {
 			add(filepath.Join(dir, name))
 		}
 	}
+
 	for _, dir := range libraryDirs() {
 		for _, name := range names(root, filepath.Join(dir, "pkcs11")) {
 			if strings.HasSuffix(name, ".so") {
@@ -135,6 +135,7 @@ func known(root string) []Library {
 			}
 		}
 	}
+
 	return list
 }
 
@@ -171,6 +172,7 @@ func resolve(root, path string) (real string, ok bool) {
 	if err != nil {
 		return "", false
 	}
+
 	info, err := os.Stat(real)
 	if err != nil || !info.Mode().IsRegular() {
 		return "", false
@@ -180,5 +182,6 @@ func resolve(root, path string) (real string, ok bool) {
 	if err != nil || strings.HasPrefix(below, "..") {
 		return "", false
 	}
+
 	return filepath.Join("/", below), true
 }

@@ -36,6 +36,7 @@ func parseModule(data []byte) (map[string]string, error) {
 	if len(data) > maxModuleFile {
 		return nil, fmt.Errorf("is longer than %d bytes", maxModuleFile)
 	}
+
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, errors.New("is no text")
 	}
@@ -59,6 +60,7 @@ func parseModule(data []byte) (map[string]string, error) {
 		}
 		settings[name] = strings.TrimSpace(value)
 	}
+
 	return settings, nil
 }
 
