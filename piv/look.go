@@ -101,7 +101,9 @@ func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) boo
 				over = time.After(moment)
 			}
 		case now := <-tick.C:
-			giveUpOn(glances, now, read)
+			if over == nil { // else nobody waits much longer, for none of them
+				giveUpOn(glances, now, read)
+			}
 		case <-over:
 			leave(glances)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/pcsc"
@@ -82,6 +83,90 @@ func TestMuteReader(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestCardThatTakesItsTime: also where the card that is enough was slow to answer, the mute reader is
+// one that was not waited for, and not one that another program keeps.
+func TestCardThatTakesItsTime(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	goesOn := make(chan struct{})
+	defer close(goesOn)
+	w.service = &muteReader{Service: w.service, reader: second, goesOn: goesOn}
+	w.other.Insert(newCard(t, simcard.Options{}))
+	w.await(second, pcsc.StatePresent)
+	w.tap.before = func(n int, _ []byte) {
+		if n == 0 {
+			time.Sleep(time.Second)
+		}
+	}
+
+	slots, err := w.module().SlotsFor(w.ctx(), anyCard)
+	if err != nil || slots[0].Token == nil || !errors.Is(slots[1].Err, token.ErrPending) {
+		t.Errorf("%+v, %v", slots, err)
+	}
+}
+
+// lateReader is a service whose connections to one reader are made, but not told before goesOn is closed.
+type lateReader struct {
+	pcsc.Service
+
+	reader string
+	goesOn chan struct{}
+
+	mu    sync.Mutex
+	late  map[pcsc.Handle]bool
+	ended chan struct{} // closed when such a connection was ended, and the card left
+}
+
+func (l *lateReader) Connect(
+	ctx context.Context, sc pcsc.SCardContext, reader string, mode pcsc.ShareMode, protocols pcsc.Protocol,
+) (pcsc.Handle, pcsc.Protocol, error) {
+	h, p, err := l.Service.Connect(ctx, sc, reader, mode, protocols)
+	if reader != l.reader {
+		return h, p, err
+	}
+	l.mu.Lock()
+	l.late[h] = true
+	l.mu.Unlock()
+	<-l.goesOn
+	return h, p, err
+}
+
+func (l *lateReader) Disconnect(ctx context.Context, h pcsc.Handle, d pcsc.Disposition) error {
+	l.mu.Lock()
+	late := l.late[h]
+	l.mu.Unlock()
+	if late && d == pcsc.LeaveCard {
+		close(l.ended)
+	}
+	return l.Service.Disconnect(ctx, h, d)
+}
+
+// TestLateConnection: a connection that is there when nobody waits for it any more is ended, and leaves
+// the card as it is. Of a context that is released with a connection pcscd resets the card.
+func TestLateConnection(t *testing.T) {
+	w := newWorld(t, simcard.Options{})
+	late := &lateReader{
+		Service: w.service,
+		reader:  second,
+		goesOn:  make(chan struct{}),
+		late:    make(map[pcsc.Handle]bool),
+		ended:   make(chan struct{}),
+	}
+	w.service = late
+	w.other.Insert(newCard(t, simcard.Options{}))
+	w.await(second, pcsc.StatePresent)
+
+	slots, err := w.module().SlotsFor(w.ctx(), anyCard)
+	if err != nil || !errors.Is(slots[1].Err, token.ErrPending) {
+		t.Errorf("%+v, %v", slots, err)
+	}
+	close(late.goesOn)
+	select {
+	case <-late.ended:
+	case <-time.After(patience):
+		t.Error("the connection is not ended")
 	}
 }
 

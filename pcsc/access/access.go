@@ -68,7 +68,8 @@ func (f Found) String() string {
 
 // Find finds the daemon and gives the service at it, each of whose connections checks anew whose the daemon is. Every wait
 // has a limit, and ends with ctx: 5 s each for a place at the socket, the version and a context, 10 s for the readers, 60 s
-// for another login that starts the daemon, and 30 s for the start. An error is an *Error, or several joined where more than one socket was tried.
+// for another login that starts the daemon, and 30 s for the start. An error is an *Error, or several joined where more
+// than one socket was tried.
 func Find(ctx context.Context, o Options) (pcsc.Service, Found, error) {
 	s := newSearch(o)
 	found, err := s.find(ctx)

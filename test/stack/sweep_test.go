@@ -95,8 +95,8 @@ func (s sweep) String() string {
 }
 
 // TestAnythingHappensAtAnyCommand lets each event happen before and after each command of a login
-// through libpam: no login succeeds that the card has not signed for, none hangs, the card gets the PIN once at
-// most, and the next login goes well.
+// through libpam: no login succeeds that the card has not signed for, none hangs, the card gets the
+// PIN once at most, and the next login goes well.
 func TestAnythingHappensAtAnyCommand(t *testing.T) {
 	for _, s := range sweeps {
 		n := s.commands(t)

@@ -83,7 +83,10 @@ func start[T any](ctx context.Context, c *Channel, name string, call func() (T, 
 	c.abandon(name, ctx.Err())
 	left := *c
 	go func() {
-		<-done
+		r := <-done
+		if card, connected := any(r.value).(*pcsc.Card); connected && r.err == nil {
+			left.card = card // else pcscd would reset it when the context is released
+		}
 		if left.context != nil {
 			left.cleanUp()
 		}
