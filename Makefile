@@ -25,7 +25,7 @@ STATICCHECK := v0.8.2
 # Building, installing and the demo need DEPS_BUILD and nothing else.
 DEPS_BUILD := gcc libc6-dev libpam0g-dev ca-certificates
 DEPS_PKCS11 := softhsm2 opensc-pkcs11
-DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-runtime opensc openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
+DEPS_TEST := $(DEPS_PKCS11) pkg-config git libpam-modules libpam-runtime opensc openssl pamtester libpam-pkcs11 libpam-wrapper slapd ldap-utils \
 	openssh-server openssh-client sudo login passwd libpcsclite-dev pcscd libccid pcsc-tools \
 	python3-cryptography-vectors yubico-piv-tool gnutls-bin gettext expect strace iproute2 procps bc usbutils kmod \
 	util-linux shellcheck mandoc man-db bsdextrautils dbus-daemon vsmartcard-vpcd python3-pyscard gpg scdaemon yubikey-manager systemd udev libxml2-utils \

@@ -237,7 +237,7 @@ func TestModules(t *testing.T) {
 	for _, name := range []string{"pam_permit.so", "pam_rootok.so"} {
 		found, _ := filepath.Glob("/lib/*/security/" + name)
 		if len(found) == 0 {
-			t.Fatalf("%s is not here (Debian package libpam-modules)", name)
+			t.Fatalf("%s is missing: install the Debian package libpam-modules", name)
 		}
 		data, err := os.ReadFile(found[0])
 		if err == nil {

@@ -76,6 +76,11 @@ func TestRemovalIsRefused(t *testing.T) {
 		{"sudo", "auth \\\n  required \\\n pam_pkcs11.so\n", "/etc/pam.d/sudo:1: "},
 		{"sudo", "account required pam_pkcs11.so\n", "/etc/pam.d/sudo:1: "},
 		{"sudo", "password required pam_pkcs11.so", "/etc/pam.d/sudo:1: "},
+		{"sudo", "AUTH Required pam_pkcs11.so\n", "/etc/pam.d/sudo:1: AUTH Required"},
+		{"sudo", "auth Sufficient pam_pkcs11.so\n", ""},
+		{"sudo", "auth [success=1 default=die]pam_pkcs11.so\n", "/etc/pam.d/sudo:1: "},
+		{"sudo", "\nauth required \\ \n# a comment, and an empty line\n\npam_pkcs11.so\n", "/etc/pam.d/sudo:2: "},
+		{"sudo", "auth required pam_unix.so # \\\nauth required pam_pkcs11.so\n", "/etc/pam.d/sudo:2: "},
 		{"sudo", "auth required pam_pkcs11.so.old\nauth required other_pam_pkcs11.so\n", ""},
 		{"sudo.dpkg-old", "auth required pam_pkcs11.so\n", ""},
 		{"common-auth.pam-old", "auth required pam_pkcs11.so\n", ""},
@@ -86,8 +91,38 @@ func TestRemovalIsRefused(t *testing.T) {
 		if ok != (row.named == "") || !strings.Contains(said, row.named) {
 			t.Errorf("%s %q: ended well: %v, and said\n%s", row.name, row.text, ok, said)
 		}
-		if !strings.Contains(said, "--package --remove pkcs11 pkcs11-group pkcs11-only pkcs11-session\n") {
-			t.Errorf("pam-auth-update is not asked to take the profiles out:\n%s", said)
+		if asked := strings.Contains(said, "--package --remove pkcs11 pkcs11-group pkcs11-only\n"); asked != ok {
+			t.Errorf("%q: pam-auth-update is asked to take the profiles out: %v; ended well: %v\n%s", row.text, asked, ok, said)
+		}
+	}
+}
+
+// block is common-auth as pam-auth-update writes it with the profile that demands the card.
+const block = "# here are the per-package modules (the \"Primary\" block)\n" +
+	"auth\t[success=2 ignore=ignore default=die]\tpam_pkcs11.so card_only\n" +
+	"auth\t[success=1 default=ignore]\tpam_unix.so\n" +
+	"# here's the fallback if no module succeeds\n" +
+	"auth\trequisite\tpam_deny.so\n"
+
+// TestRefusedRemovalDisablesNothing: a profile that demands the card stays enabled where another line stops the removal,
+// and what pam-auth-update leaves in its own block stops it afterwards.
+func TestRefusedRemovalDisablesNothing(t *testing.T) {
+	for _, row := range []struct {
+		name, common, sudo, update string
+		asked                      bool
+		named                      string // nothing: the removal goes on
+	}{
+		{"the block alone", block, "", `rm "$DPKG_ROOT/etc/pam.d/common-auth"`, true, ""},
+		{"a line of sudo", block, "auth required pam_pkcs11.so\n", "", false, "/etc/pam.d/sudo:1: "},
+		{"a line before the block", "auth required pam_pkcs11.so\n" + block, "", "", false, "/etc/pam.d/common-auth:1: "},
+		{"a line behind the block", block + "auth required pam_pkcs11.so\n", "", "", false, "/etc/pam.d/common-auth:6: "},
+		{"a block that was edited", block, "", "", true, "/etc/pam.d/common-auth:2: "},
+	} {
+		m := newMachine(t, map[string]string{"etc/pam.d/common-auth": row.common, "etc/pam.d/sudo": row.sudo})
+		m.program(t, "pam-auth-update", "echo asked\n"+row.update)
+		said, ok := m.run(t, "debian/libpam-pkcs11.prerm", nil, "remove")
+		if ok != (row.named == "") || strings.Contains(said, "asked") != row.asked || !strings.Contains(said, row.named) {
+			t.Errorf("%s: ended well: %v, and said\n%s", row.name, ok, said)
 		}
 	}
 }
@@ -206,6 +241,7 @@ func TestUpgradeIsStopped(t *testing.T) {
 		{"sudo", "auth sufficient \\\n pam_pkcs11.so config_file=" + good + " err_display_time=3\n", "",
 			[]string{"/etc/pam.d/sudo:1:", "unknown argument", "err_display_time"}},
 		{"sudo", "auth sufficient pam_pkcs11.so config_file=" + typo + "\n", "PAM_PKCS11_UPGRADE=force", nil},
+		{"sudo", "AUTH Sufficient \\ \n\n# x\n pam_pkcs11.so config_file=" + typo + "\n", "", []string{"/etc/pam.d/sudo:1:", "crl_ofline"}},
 		{"sudo.dpkg-old", "auth sufficient pam_pkcs11.so config_file=" + typo + "\n", "", nil},
 		{"sudo", "session optional pam_pkcs11.so config_file=" + typo + "\n", "", nil},
 		{"sudo", "auth sufficient pam_pkcs11.so config_file=/nonexistent/pam_pkcs11.conf\n", "",

@@ -52,7 +52,7 @@ func debian(t *testing.T) {
 		t.Skip("only root may lay copies over /etc/pam.d")
 	}
 	if _, err := os.Stat(updater); err != nil {
-		t.Skip("pam-auth-update is not here (Debian package libpam-runtime)")
+		t.Fatal("pam-auth-update is missing: install the Debian package libpam-runtime")
 	}
 
 	copies := t.TempDir()
