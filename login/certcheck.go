@@ -169,6 +169,9 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		}
 		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
 		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		if j.refusal == nil && c.mayShowIssuer(j.found) {
+			continue
+		}
 		if j.refusal != nil && j.refusal.cert == nil {
 			j.refusal.cert = o.Cert
 		}
@@ -181,6 +184,24 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		t.logRefused(ctx, c)
 	}
 	return qualified, worst
+}
+
+// mayShowIssuer reports whether the issuer of a certificate that no authority vouches for may be among what was not
+// read yet: over it, ca_dir may vouch for the certificate, or have it revoked. It is judged once all is read. Nobody else
+// is the issuer of one that is self-signed.
+func (c *card) mayShowIssuer(found candidate) bool {
+	allRead := c.whole && c.unread == nil
+	return found.checked.Alone && !allRead && !found.object.Cert.SelfIssued()
+}
+
+// undecided reports whether a certificate is still to be judged.
+func (c *card) undecided() bool {
+	for i, j := range c.judged {
+		if !j.known && !c.otherObject(c.objects[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // observeJudgement tells the observer of one certificate.
