@@ -280,6 +280,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
 		defer cancel()
 	}
+
 	others := certificates(card.objects)
 	checks := make([]check, len(card.objects))
 	slots := make(chan struct{}, checksAtOnce)
@@ -288,6 +289,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 		if card.judged[i].known || o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
 			continue
 		}
+
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
@@ -297,6 +299,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 			c.late = ctx.Err() != nil
 		})
 	}
+
 	group.Wait()
 	return checks
 }
@@ -315,6 +318,7 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case w.refusal != nil:
 		return candidate{}, w.refusal
 	}
+
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
@@ -322,11 +326,13 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
+
 	if !w.asked || c.result.Alone { // whoever was asked before may have been asked about another standing
 		if w.mapped, w.refusal = t.mapObject(ctx, k, Checked(o.Cert, c.result)); w.refusal != nil {
 			return candidate{}, w.refusal
 		}
 	}
+
 	found := candidate{object: o, checked: c.result, mapped: w.mapped}
 	if r := t.mayStandAlone(k.conf, found); r != nil {
 		return candidate{}, r

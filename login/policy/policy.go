@@ -79,12 +79,14 @@ func (r *Rules) ForNobody(ctx context.Context) Decision {
 	if words[r.Persons.Others] == Optional {
 		otherwise = r.others()
 	}
+
 	switch p := r.Persons; {
 	case p.Requires():
 		return Decision{Use: Required, Why: "no user name was given, and some users must use their card"}
 	case len(p.Forbidden.Groups)+len(p.Optional.Groups) == 0:
 		return otherwise
 	}
+
 	return r.timed(ctx, func() Decision {
 		for _, list := range r.lists() {
 			for _, name := range list.Groups {
