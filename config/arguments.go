@@ -126,6 +126,7 @@ func (p *argumentParser) argument(arg string) {
 		p.fail(&schema.Fault{Text: "an argument is too long or holds a NUL byte"})
 		return
 	}
+
 	name, val, hasValue := strings.Cut(arg, "=")
 	if hasValue {
 		name += "="
@@ -137,6 +138,7 @@ func (p *argumentParser) argument(arg string) {
 	if hasValue && p.setting(name, val) || !hasValue && p.a.flag(name) {
 		return
 	}
+
 	hint := finding.DidYouMean(name, argumentNames)
 	if key := schema.Global.Find(strings.TrimSuffix(name, "=")); key != nil && key.Status != schema.NoEffect {
 		hint = "set it in the configuration file"

@@ -64,6 +64,7 @@ func (b *builder) mainBlock(root *scconf.Block) *scconf.Block {
 			b.Note(it.Key, finding.NoteNoEffect, "the block "+finding.Quote(it.Key.Text)+" is not read")
 		}
 	}
+
 	if main == nil && len(*b.errs) == 0 {
 		b.errs.Add(&finding.Error{File: b.File, Text: "there is no block pam_pkcs11 { }"})
 	}

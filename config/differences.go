@@ -168,12 +168,14 @@ func (b *builder) differences() []finding.Note {
 		}
 	}
 	b.look(0)
+
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
 		notes = append(notes, b.mapperDifferences(m)...)
 		if mapfileOf(m) == "" {
 			continue
 		}
+
 		at := m.Values.Get("mapfile").At
 		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
 			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"},

@@ -200,7 +200,7 @@ For who must, every refusal is PAM_CRED_INSUFFICIENT: where there is no card or 
 .PP
 Who is in several lists is treated as the safest says: must before must not, must not before may. Names of users are found as they were typed and by their account, in whatever spelling the name service knows; groups by their list of members, by the account's own group and by all groups that the name service counts, nested ones too.
 .PP
-What cannot be found out means must: a group that does not exist or whose directory does not answer, a user without account, lookups that together take longer than \fBverify_timeout\fR. The log names the cause.
+What cannot be found out means must: a group that does not exist or whose directory does not answer, a user without account, a listed user who cannot be looked up and may be this one by another name, lookups that together take longer than \fBverify_timeout\fR. The log names the cause.
 A group is asked about only where it matters: not for users of \fBcard_required_users\fR, and groups of \fBcard_forbidden_groups\fR only after those of \fBcard_required_groups\fR. Who is in the list of members of a group of /etc/group is found without asking a directory.
 So the way in that is to work when the directory does not is this, with a local group and no group of must:
 .PP

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
@@ -43,88 +45,80 @@ type serviceRule struct {
 	expect string                  // what the block may say
 }
 
+// strictFlag is the rule of a key of which one value is the stricter.
+func strictFlag(key string, strict bool, of func(*Global) *bool) serviceRule {
+	return serviceRule{
+		key:    key,
+		set:    func(g *Global, v schema.Values) { *of(g) = v.Bool(key) },
+		looser: func(l, e *Global) bool { return *of(e) == strict && *of(l) != strict },
+		expect: strconv.FormatBool(strict),
+	}
+}
+
+// strictWord is the rule of a key of which one word is the strictest.
+func strictWord(key, strict string, of func(*Global) *string) serviceRule {
+	return serviceRule{
+		key:    key,
+		set:    func(g *Global, v schema.Values) { *of(g) = v.String(key) },
+		looser: func(l, e *Global) bool { return *of(e) == strict && *of(l) != strict },
+		expect: strict,
+	}
+}
+
+// noLonger is the rule of a time.
+func noLonger(key string, of func(*Global) *time.Duration) serviceRule {
+	return serviceRule{
+		key:    key,
+		set:    func(g *Global, v schema.Values) { *of(g) = v.Duration(key) },
+		looser: func(l, e *Global) bool { return *of(l) > *of(e) },
+		expect: "no more than that",
+	}
+}
+
+// eitherFlag is the rule of a key that makes nothing stricter: an argument counts before it.
+func eitherFlag(key string, of func(*Global) *bool, argument func(*Arguments) *bool) serviceRule {
+	return serviceRule{
+		key:   key,
+		set:   func(g *Global, v schema.Values) { *of(g) = v.Bool(key) },
+		given: func(a *Arguments) bool { return argument(a) != nil },
+	}
+}
+
+// more is the rule of a list to which a block adds.
+func more(key string, of func(*Global) *[]string) serviceRule {
+	return serviceRule{
+		key: key,
+		set: func(g *Global, v schema.Values) { *of(g) = slices.Concat(*of(g), v.List(key)) },
+	}
+}
+
 var serviceRules = []serviceRule{
+	strictFlag("card_only", true, func(g *Global) *bool { return &g.CardOnly }),
+	strictWord("foreign_card", "refuse", func(g *Global) *string { return &g.ForeignCard }),
+	strictWord("empty_pin", "error", func(g *Global) *string { return &g.EmptyPIN }),
+	strictFlag("require_pin", true, func(g *Global) *bool { return &g.RequirePIN }),
 	{
-		key:    "card_only",
-		set:    func(g *Global, v schema.Values) { g.CardOnly = v.Bool("card_only") },
-		looser: func(l, e *Global) bool { return e.CardOnly && !l.CardOnly },
-		expect: "true",
-	}, {
-		key:    "foreign_card",
-		set:    func(g *Global, v schema.Values) { g.ForeignCard = v.String("foreign_card") },
-		looser: func(l, e *Global) bool { return e.ForeignCard == "refuse" && l.ForeignCard != "refuse" },
-		expect: "refuse",
-	}, {
-		key:    "empty_pin",
-		set:    func(g *Global, v schema.Values) { g.EmptyPIN = v.String("empty_pin") },
-		looser: func(l, e *Global) bool { return e.EmptyPIN == "error" && l.EmptyPIN != "error" },
-		expect: "error",
-	}, {
-		key:    "require_pin",
-		set:    func(g *Global, v schema.Values) { g.RequirePIN = v.Bool("require_pin") },
-		looser: func(l, e *Global) bool { return e.RequirePIN && !l.RequirePIN },
-		expect: "true",
-	}, {
 		key:    "pin_pattern",
 		set:    func(g *Global, v schema.Values) { g.PINPattern = v.Pattern("pin_pattern") },
 		looser: otherPattern,
 		expect: "that of the file: which of two patterns allows more cannot be told",
-	}, {
-		key:    "forward_pin",
-		set:    func(g *Global, v schema.Values) { g.ForwardPIN = v.String("forward_pin") },
-		looser: func(l, e *Global) bool { return e.ForwardPIN == "off" && l.ForwardPIN != "off" },
-		expect: "off",
-	}, {
-		key:    "remote_login",
-		set:    func(g *Global, v schema.Values) { g.RemoteLogin = v.String("remote_login") },
-		looser: func(l, e *Global) bool { return e.RemoteLogin == "refuse" && l.RemoteLogin != "refuse" },
-		expect: "refuse",
-	}, {
-		key:    "remote_login_hides",
-		set:    func(g *Global, v schema.Values) { g.RemoteLoginHides = v.Bool("remote_login_hides") },
-		looser: func(l, e *Global) bool { return e.RemoteLoginHides && !l.RemoteLoginHides },
-		expect: "true",
-	}, {
-		key:    "loopback_is_local",
-		set:    func(g *Global, v schema.Values) { g.LoopbackIsLocal = v.Bool("loopback_is_local") },
-		looser: func(l, e *Global) bool { return l.LoopbackIsLocal && !e.LoopbackIsLocal },
-		expect: "false",
-	}, {
-		key:   "wait_for_card",
-		set:   func(g *Global, v schema.Values) { g.WaitForCard = v.Bool("wait_for_card") },
-		given: func(a *Arguments) bool { return a.WaitForCard != nil },
-	}, {
-		key:    "wait_for_card_timeout",
-		set:    func(g *Global, v schema.Values) { g.WaitForCardTimeout = v.Duration("wait_for_card_timeout") },
-		looser: func(l, e *Global) bool { return l.WaitForCardTimeout > e.WaitForCardTimeout },
-		expect: "no more than that",
-	}, {
-		key:    "verify_timeout",
-		set:    func(g *Global, v schema.Values) { g.VerifyTimeout = v.Duration("verify_timeout") },
-		looser: func(l, e *Global) bool { return l.VerifyTimeout > e.VerifyTimeout },
-		expect: "no more than that",
-	}, {
+	},
+	strictWord("forward_pin", "off", func(g *Global) *string { return &g.ForwardPIN }),
+	strictWord("remote_login", "refuse", func(g *Global) *string { return &g.RemoteLogin }),
+	strictFlag("remote_login_hides", true, func(g *Global) *bool { return &g.RemoteLoginHides }),
+	strictFlag("loopback_is_local", false, func(g *Global) *bool { return &g.LoopbackIsLocal }),
+	eitherFlag("wait_for_card", func(g *Global) *bool { return &g.WaitForCard }, func(a *Arguments) *bool { return a.WaitForCard }),
+	noLonger("wait_for_card_timeout", func(g *Global) *time.Duration { return &g.WaitForCardTimeout }),
+	noLonger("verify_timeout", func(g *Global) *time.Duration { return &g.VerifyTimeout }),
+	{
 		key: "err_display_time",
 		set: func(g *Global, v schema.Values) { g.ErrDisplayTime = v.Duration("err_display_time") },
-	}, {
-		key:   "quiet",
-		set:   func(g *Global, v schema.Values) { g.Quiet = v.Bool("quiet") },
-		given: func(a *Arguments) bool { return a.Quiet != nil },
-	}, {
-		key:   "debug",
-		set:   func(g *Global, v schema.Values) { g.Debug = v.Bool("debug") },
-		given: func(a *Arguments) bool { return a.Debug != nil },
-	}, {
-		key: "card_required_users",
-		set: func(g *Global, v schema.Values) {
-			g.Persons.Required.Users = slices.Concat(g.Persons.Required.Users, v.List("card_required_users"))
-		},
-	}, {
-		key: "card_required_groups",
-		set: func(g *Global, v schema.Values) {
-			g.Persons.Required.Groups = slices.Concat(g.Persons.Required.Groups, v.List("card_required_groups"))
-		},
-	}, {
+	},
+	eitherFlag("quiet", func(g *Global) *bool { return &g.Quiet }, func(a *Arguments) *bool { return a.Quiet }),
+	eitherFlag("debug", func(g *Global) *bool { return &g.Debug }, func(a *Arguments) *bool { return a.Debug }),
+	more("card_required_users", func(g *Global) *[]string { return &g.Persons.Required.Users }),
+	more("card_required_groups", func(g *Global) *[]string { return &g.Persons.Required.Groups }),
+	{
 		key: "card_others",
 		set: func(g *Global, v schema.Values) { g.Persons.Others = v.String("card_others") },
 		looser: func(l, e *Global) bool {

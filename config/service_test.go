@@ -135,6 +135,8 @@ func TestLooserServices(t *testing.T) {
 		{"", "", "eku = ignore;", "eku is less strict"},
 		{"", "eku = clientAuth;", "eku = smartcardLogon;", "eku is less strict"},
 		{"", "required_policies = 1.2;", "required_policies = 1.3;", "required_policies is less strict"},
+		{"", "required_policies = 1.2, 1.3; required_policies_match = all;", "required_policies_match = any;", "required_policies is less strict"},
+		{"", "required_policies = 1.2, 1.3; required_policies_match = all;", "required_policies = 1.2, 1.3, 1.4; required_policies_match = any;", "required_policies is less strict"},
 		{"", status, "revocation = soft;", "revocation is less strict"},
 
 		{"", "", "ca_dir = /tmp;", `f.conf:6:1: unknown key "ca_dir" in service (it belongs in a block pkcs11_module)`},

@@ -193,8 +193,8 @@ func (t *attempt) settle(ctx context.Context, s *assessment, cards []*card) *Ref
 	}
 }
 
-// goOn reads, of each card of which nothing qualifies, the next certificate and has it assessed. It
-// reports whether there was any. The assessment must be over.
+// goOn reads, of each card of which nothing qualifies, the next certificate and has it assessed, with
+// those that wait for it. It reports whether there was any. The assessment must be over.
 func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
 	more := false
 	for _, c := range cards {
@@ -210,7 +210,7 @@ func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
 			c.unread = readRefusal(ctx, err)
 			t.log.Warn("card left out", "token", c.token.Label, "reason", c.unread.Outcome.String(), "error", err)
 			t.observe(func(o Observer) { o.Passed(c.token, c.unread) })
-		case len(c.objects) > before:
+		case len(c.objects) > before, c.undecided():
 			more = true
 		default:
 			t.logRefused(ctx, c)

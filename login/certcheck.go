@@ -169,6 +169,9 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		}
 		j := judgement{known: true, checked: checks[i].err != nil || c.owners[i].checked}
 		j.found, j.refusal = t.qualifyOne(ctx, k, o, c.owners[i], checks[i])
+		if j.refusal == nil && c.mayShowIssuer(j.found) {
+			continue
+		}
 		if j.refusal != nil && j.refusal.cert == nil {
 			j.refusal.cert = o.Cert
 		}
@@ -181,6 +184,24 @@ func (t *attempt) qualify(ctx context.Context, k *Checker, c *card) ([]candidate
 		t.logRefused(ctx, c)
 	}
 	return qualified, worst
+}
+
+// mayShowIssuer reports whether the issuer of a certificate that no authority vouches for may be among what was not
+// read yet: over it, ca_dir may vouch for the certificate, or have it revoked. It is judged once all is read. Nobody else
+// is the issuer of one that is self-signed.
+func (c *card) mayShowIssuer(found candidate) bool {
+	allRead := c.whole && c.unread == nil
+	return found.checked.Alone && !allRead && !found.object.Cert.SelfIssued()
+}
+
+// undecided reports whether a certificate is still to be judged.
+func (c *card) undecided() bool {
+	for i, j := range c.judged {
+		if !j.known && !c.otherObject(c.objects[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // observeJudgement tells the observer of one certificate.
@@ -259,6 +280,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-verdictGrace))
 		defer cancel()
 	}
+
 	others := certificates(card.objects)
 	checks := make([]check, len(card.objects))
 	slots := make(chan struct{}, checksAtOnce)
@@ -267,6 +289,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 		if card.judged[i].known || o.Err != nil || card.otherObject(o) || card.owners[i].refusal != nil {
 			continue
 		}
+
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
@@ -276,6 +299,7 @@ func (t *attempt) checkAll(ctx context.Context, k *Checker, card *card) []check 
 			c.late = ctx.Err() != nil
 		})
 	}
+
 	group.Wait()
 	return checks
 }
@@ -294,6 +318,7 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case w.refusal != nil:
 		return candidate{}, w.refusal
 	}
+
 	t.logDecisions(c.result)
 	switch {
 	case c.err != nil:
@@ -301,11 +326,13 @@ func (t *attempt) qualifyOne(ctx context.Context, k *Checker, o token.Object, w 
 	case c.result == nil:
 		return candidate{}, refuse(InternalFault, errors.New("certificate was not checked"))
 	}
+
 	if !w.asked || c.result.Alone { // whoever was asked before may have been asked about another standing
 		if w.mapped, w.refusal = t.mapObject(ctx, k, Checked(o.Cert, c.result)); w.refusal != nil {
 			return candidate{}, w.refusal
 		}
 	}
+
 	found := candidate{object: o, checked: c.result, mapped: w.mapped}
 	if r := t.mayStandAlone(k.conf, found); r != nil {
 		return candidate{}, r

@@ -27,7 +27,12 @@ func TestLoginsAreCounted(t *testing.T) {
 			row.global += counted
 			s := row.stageAt(t, machine)
 			var told []Ended
+			host := &answerFirst{}
+			s.auth.Host = host
 			s.auth.Ended = func(e Ended) {
+				if !host.answered {
+					t.Errorf("%s: counted before the answer", row.name)
+				}
 				told = append(told, e)
 				panic("a fault")
 			}
@@ -45,4 +50,15 @@ func TestLoginsAreCounted(t *testing.T) {
 	if _, err := quiet.auth.Authenticate(quiet.context, quiet.request, quiet.user); err != nil {
 		t.Error(err)
 	}
+}
+
+// answerFirst is a host that notes that it has its answer.
+type answerFirst struct{ answered bool }
+
+func (*answerFirst) Confirms() bool { return true }
+func (*answerFirst) Done()          {}
+
+func (h *answerFirst) Deliver(*Result, error) Delivery {
+	h.answered = true
+	return Taken
 }

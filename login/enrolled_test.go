@@ -13,6 +13,8 @@ import (
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/login/logintest"
 	"pam_pkcs11/mapper/enrolled"
+	"pam_pkcs11/token"
+	"pam_pkcs11/verify"
 )
 
 // Keys that are paired with accounts need no authority; but where there is one it counts, and nobody but the
@@ -42,15 +44,19 @@ var thePairs = sync.OnceValue(func() *pairs {
 	ownCA := testca.NewRoot("alice", withKey)
 
 	p := &pairs{key: key, certs: map[string][]logintest.Object{
-		"self":           one(self()),
-		"v1":             one(self(testca.Version(1))),
-		"v1 child":       append(one(own.Leaf("bob")), logintest.Object{ID: []byte{2}, Cert: &own.Cert, NoKey: true}),
-		"CA child":       append(one(ownCA.Leaf("bob")), logintest.Object{ID: []byte{2}, Cert: &ownCA.Cert, NoKey: true}),
-		"unknown issuer": one(other.Leaf("alice", withKey)),
-		"unknown sub":    append(one(foreignSub.Leaf("alice", withKey)), logintest.Object{ID: []byte{2}, Cert: &foreignSub.Cert, NoKey: true}),
-		"known":          one(ca.Leaf("alice", withKey)),
-		"known expired":  one(ca.Leaf("alice", withKey, testca.Expired())),
-		"known sub":      append(one(sub.Leaf("alice", withKey)), logintest.Object{ID: []byte{2}, Cert: &sub.Cert, NoKey: true}),
+		"self":              one(self()),
+		"v1":                one(self(testca.Version(1))),
+		"v1 child":          append(one(own.Leaf("bob")), logintest.Object{ID: []byte{2}, Cert: &own.Cert, NoKey: true}),
+		"CA child":          append(one(ownCA.Leaf("bob")), logintest.Object{ID: []byte{2}, Cert: &ownCA.Cert, NoKey: true}),
+		"unknown issuer":    one(other.Leaf("alice", withKey)),
+		"unknown sub":       append(one(foreignSub.Leaf("alice", withKey)), logintest.Object{ID: []byte{2}, Cert: &foreignSub.Cert, NoKey: true}),
+		"known":             one(ca.Leaf("alice", withKey)),
+		"known expired":     one(ca.Leaf("alice", withKey, testca.Expired())),
+		"known sub":         append(one(sub.Leaf("alice", withKey)), logintest.Object{ID: []byte{2}, Cert: &sub.Cert, NoKey: true}),
+		"known sub expired": append(one(sub.Leaf("alice", withKey, testca.Expired())), logintest.Object{ID: []byte{2}, Cert: &sub.Cert, NoKey: true}),
+		"known sub late": append(one(sub.Leaf("alice", withKey)),
+			logintest.Object{ID: []byte{3}, Cert: testca.SelfSigned("other"), NoKey: true},
+			logintest.Object{ID: []byte{2}, Cert: &sub.Cert, NoKey: true}),
 		"forged issuer":  one(testca.NewRoot("Example CA").Leaf("alice", withKey)),
 		"renamed self":   one(self(testca.RawSubject(ca.Subject), testca.RawIssuer(ca.Subject))),
 		"expired":        one(self(testca.Expired())),
@@ -155,6 +161,11 @@ func TestEnrolledKeys(t *testing.T) {
 		{name: "issuer known, chain asked for", card: "known", file: "KEY alice chain # c\n", want: Success},
 		{name: "issuer known over an intermediate", card: "known sub", file: "KEY alice chain\n", want: Success},
 		{name: "issuer known, no list", card: "known", file: paired, module: lists, want: RevocationUnknown},
+		{name: "issuer known over an intermediate, no list", card: "known sub", file: paired, module: lists, want: RevocationUnknown},
+		{name: "issuer known over an intermediate, expired", card: "known sub expired", file: paired, want: CertificateExpired},
+		{name: "issuer known over an intermediate, another behind it", card: "known sub late", file: paired, module: lists, want: RevocationUnknown},
+		{name: "skip: issuer known over an intermediate, no list", card: "known sub", file: paired,
+			global: "foreign_card = skip;", module: lists, want: RevocationUnknown},
 		{name: "issuer known, expired", card: "known expired", file: paired, want: CertificateExpired},
 		{name: "the name of a known issuer", card: "forged issuer", file: paired, want: CertificateSignature},
 		{name: "self-signed in the name of a known issuer", card: "renamed self", file: paired, want: CertificateSignature},
@@ -227,6 +238,32 @@ func TestRevokedBesideEnrolment(t *testing.T) {
 	s.user.answers = []string{rightPIN}
 	if _, err := s.auth.Authenticate(s.context, s.request, s.user); endOf(err) != CertificateRevoked {
 		t.Errorf("%v\n%s", err, s.log)
+	}
+}
+
+// TestIssuerMayBeUnread: a certificate without an authority waits for the rest of the card, which may show its issuer;
+// where the rest cannot be read, it waits for ever.
+func TestIssuerMayBeUnread(t *testing.T) {
+	alone := func(card string) candidate {
+		cert, err := certinfo.Parse(thePairs().certs[card][0].Cert.DER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return candidate{object: token.Object{Cert: cert}, checked: &verify.Result{Alone: true}}
+	}
+	for _, row := range []struct {
+		card *card
+		cert string
+		want bool
+	}{
+		{&card{}, "unknown issuer", true},
+		{&card{whole: true}, "unknown issuer", false},
+		{&card{whole: true, unread: refuse(TokenFault, nil)}, "unknown issuer", true},
+		{&card{}, "self", false},
+	} {
+		if got := row.card.mayShowIssuer(alone(row.cert)); got != row.want {
+			t.Errorf("%s, whole %v, unread %v: %v", row.cert, row.card.whole, row.card.unread, got)
+		}
 	}
 }
 

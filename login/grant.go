@@ -20,6 +20,7 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 	if err := ctx.Err(); err != nil {
 		return nil, refuse(DeadlinePassed, err)
 	}
+
 	user := t.req.User
 	if t.find() {
 		var r *Refusal
@@ -30,12 +31,14 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 	if user == "" {
 		return nil, refuse(UserNotSet, errors.New("the mappers named no user"))
 	}
+
 	cert := chosen.object.Cert
 	res := &Result{User: user, Variables: map[string]string{
 		"PKCS11_LOGIN_TOKEN_NAME":  c.token.Label,
 		"PKCS11_LOGIN_CERT_ISSUER": cert.Issuer.OneLine(),
 		"PKCS11_LOGIN_CERT_SERIAL": cert.SerialHex(":"),
 	}}
+
 	if t.conf.Global.ForwardPIN == "success" && pin.Len() > 0 {
 		forward, err := secret.New(append([]byte(nil), pin.Bytes()...))
 		if err != nil {
@@ -43,6 +46,7 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 		}
 		res.Forward = forward
 	}
+
 	t.warnExpiry(ctx, chosen)
 	t.warnDefault(ctx, c)
 	return &success{result: res, checker: c.checker, card: c, chosen: chosen}, nil

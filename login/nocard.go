@@ -107,6 +107,7 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 	if after != "" {
 		err = fmt.Errorf("%s: %w", after, err)
 	}
+
 	r := refuse(NoCard, err)
 	switch { // a token that is not initialised may be a library's free slot: for the user there is no card
 	case why.Service != nil:

@@ -40,11 +40,13 @@ func (t *attempt) configure() *Refusal {
 	if err != nil {
 		return refuse(ConfigurationInvalid, err)
 	}
+
 	t.conf = conf
 	t.observe(func(o Observer) { o.Configured(conf) })
 	if conf.Global.Debug && t.a.Level != nil {
 		t.a.Level.Set(slog.LevelDebug)
 	}
+
 	for _, m := range conf.Modules {
 		if !m.Policy.Signature {
 			t.log.Warn("no_signature: the card does not have to prove that it holds the private key", "block", m.Name)
@@ -53,6 +55,7 @@ func (t *attempt) configure() *Refusal {
 			t.log.Warn("unverified_names: names are taken from certificates whose issuer is not checked", "block", m.Name)
 		}
 	}
+
 	for _, n := range conf.Notes {
 		if n.Loud() {
 			t.log.Warn(n.Text, "file", n.File, "line", n.Line)

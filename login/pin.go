@@ -48,6 +48,7 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.heedPersons(ctx); r != nil {
 		return refuse(ChangeNotOurs, r)
 	}
+
 	remote := t.askIfRemote(ctx)
 	if r := t.refuseRemote(ctx, remote); r != nil {
 		return refuse(ChangeNotOurs, r)
@@ -55,6 +56,7 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.setEnvironment(); r != nil {
 		return asChange(r)
 	}
+
 	ahead := t.prepare()
 	module, r := t.loadModule()
 	if r != nil {
@@ -66,6 +68,7 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 		return r
 	}
 	defer func() { _ = c.close() }()
+
 	if r := remote.refusal(ctx); r != nil {
 		return refuse(ChangeNotOurs, r)
 	}
@@ -80,6 +83,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 	if err := t.selectCards(); err != nil {
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
+
 	t.patient = true
 	all, slots, r := t.look(ctx, m)
 	if r != nil {
@@ -88,12 +92,14 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 	if len(slots) == 0 {
 		return nil, refuse(ChangeNotOurs, ExplainNoCard(t.conf, t.selection, all))
 	}
+
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
 	cards, r := t.openCards(ctx, m, slots)
 	if r != nil {
 		return nil, refuse(ChangeNotOurs, r)
 	}
+
 	s := t.assess(ctx, ahead, cards)
 	defer s.end()
 	if r := t.settle(ctx, s, cards); r != nil {
@@ -116,6 +122,7 @@ func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) 
 		}
 		_ = c.close()
 	}
+
 	switch {
 	case own != nil:
 		return own, nil
@@ -134,6 +141,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	}
 	t.info(ctx, MsgPINChangeStart, c.token.Label)
 	t.warnTries(ctx, c.token)
+
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
 	if c.token.PIN.AtReader {
@@ -148,6 +156,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 			return r
 		}
 	}
+
 	if r := t.checkIfOld(ctx, c); r != nil {
 		return asChange(r)
 	}
@@ -155,6 +164,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	if err := c.session.ChangePIN(ctx, old, fresh); err != nil {
 		return t.changeRefusal(ctx, c, err)
 	}
+
 	t.info(ctx, MsgPINChanged)
 	t.log.Info("PIN changed", "user", t.req.User, "token", c.token.Label, "token_serial", c.token.Serial)
 	return nil
@@ -169,6 +179,7 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 			old, fresh = nil, nil
 		}
 	}()
+
 	question := t.request(promptOldPIN, c.token.PIN.Tries, word)
 	if old, r = t.askChange(ctx, c, question, MsgPINDoesNotFit); r != nil {
 		return
@@ -179,6 +190,7 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 	if bytes.Equal(old.Bytes(), fresh.Bytes()) {
 		return old, fresh, t.changeError(ctx, MsgPINUnchanged, errors.New("old and new PIN are the same"))
 	}
+
 	again, err := t.conv.Prompt(ctx, t.say(MsgChangeNewPINAgain, word))
 	defer again.Wipe()
 	if err != nil {

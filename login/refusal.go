@@ -200,10 +200,12 @@ func verifyRefusal(conf *config.Config, cert *certinfo.Certificate, err error, l
 	case !isError:
 		return refuse(CertificateInvalid, err)
 	}
+
 	r := refuse(verifyOutcome(e.Reason), err)
 	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
 		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
 	}
+
 	switch {
 	case e.Reason == verify.ReasonEKU:
 		r.Restore = cureEKU(cert)
@@ -257,6 +259,7 @@ func (t *attempt) mapRefusal(ctx context.Context, conf *config.Config, err error
 	case !errors.Is(err, mapper.ErrNoMatch):
 		return refuse(InternalFault, err)
 	}
+
 	r := refuse(NoMatchingCertificate, err)
 	r.Restore = mapper.Restore(err)
 	if !t.find() {
@@ -265,6 +268,7 @@ func (t *attempt) mapRefusal(ctx context.Context, conf *config.Config, err error
 			r.Outcome = ForeignCardSkipped
 		}
 	}
+
 	if !trustsNames(conf) && r.Restore == "" {
 		r.Restore = "cert_policy = ca, for mappers that only read the certificate's text"
 	}

@@ -124,6 +124,7 @@ func (t *attempt) waitInsertion(ctx context.Context, m token.Module, all []token
 		return nil, refuse(NoCard, err)
 	}
 	defer func() { _ = t.conv.Wait(ctx, 0) }()
+
 	until, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -133,6 +134,7 @@ func (t *attempt) waitInsertion(ctx context.Context, m token.Module, all []token
 			}
 			return nil, t.noCard(all, fmt.Sprintf("no card within %s", limit))
 		}
+
 		now, slots, r := t.look(ctx, m)
 		if r != nil || len(slots) > 0 {
 			return slots, r

@@ -114,6 +114,7 @@ func isOf(cert *certinfo.Certificate, user *mapping.Person) question {
 func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question) (Result, error) {
 	var decisions []Decision
 	var why error // the first mapper that could not ask or, where all could, that found something and refuses it
+
 	for _, l := range c.links {
 		if err := ctx.Err(); err != nil {
 			return Result{Decisions: decisions}, err
@@ -130,11 +131,13 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 				Decisions: decisions,
 			}, nil
 		}
+
 		if asked.err != nil && (why == nil || errors.Is(asked.err, ErrUnavailable) && !errors.Is(why, ErrUnavailable)) {
 			why = fmt.Errorf("mapper %s: %w", l.name, asked.err)
 		}
 		c.options.Logger.Info("mapper says no", "mapper", l.name, "read", asked.decision.Read, "verdict", asked.decision.Verdict)
 	}
+
 	if why != nil {
 		return Result{Decisions: decisions}, fmt.Errorf("%w: %w", ErrNoMatch, why)
 	}
@@ -159,6 +162,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 	if d.Verdict = l.refuses(cert, verified); d.Verdict != "" {
 		return did
 	}
+
 	issuer, why := l.speaksFor(cert, c.known)
 	if why != nil {
 		d.Verdict = "not asked: " + why.Error()
@@ -167,10 +171,12 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		}
 		return did
 	}
+
 	if issuer == mapping.StandingNamed && l.goesByIssuer(cert.Cert) {
 		c.options.Logger.Warn("the certificate's issuer is bound by its name alone, and several roots of ca_dir can certify a CA of that name",
 			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", mapping.NameTheKey)
 	}
+
 	did.asked = true
 	ctx = mapping.WithChain(ctx, len(cert.Chain) > 0)
 	answers, err := q(mapping.WithStanding(ctx, issuer), l.mapper)
@@ -184,6 +190,7 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 		d.Verdict = "fails: " + err.Error()
 		return did
 	}
+
 	n := c.nameable(answers)
 	switch {
 	case len(n.answers) > 0:
@@ -213,6 +220,7 @@ func (c *Chain) nameable(answers []mapping.Answer) nameable {
 	var n nameable
 	var known []accounts.Account
 	before := false // the answer before, or one that it is another spelling of, counts
+
 	for _, a := range answers {
 		if a.Spelling && before || len(n.answers) >= maxAccounts {
 			continue
@@ -225,6 +233,7 @@ func (c *Chain) nameable(answers []mapping.Answer) nameable {
 			}
 			continue
 		}
+
 		if account == nil {
 			account = &accounts.Account{Name: a.User, UID: noUID}
 		}
@@ -270,6 +279,7 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 			"enrolled_root = true",
 		)
 	}
+
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount) && c.options.AllowUnknownUser:
 		return nil, nil
@@ -280,6 +290,7 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 	case account.UID >= c.options.Accounts.UIDMin():
 		return account, nil
 	}
+
 	switch a.Origin {
 	case OriginMapfile, OriginOwnerFile, OriginEnrolled:
 		return account, nil

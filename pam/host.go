@@ -150,9 +150,11 @@ func (h *host) verdict(result *login.Result, err error) []byte {
 	case r.change:
 		return appendField(nil, tagCode, []byte{code(login.ClassSuccess, true)})
 	}
+
 	defer result.Forward.Wipe()
 	v := appendField(nil, tagCode, []byte{code(login.ClassSuccess, false)})
 	v = appendField(v, tagFoundUser, []byte(result.User))
+
 	for name, value := range result.Variables {
 		if entry := fit(name + "=" + value); len(entry) <= 4096 {
 			v = appendField(v, tagVariable, entry)
@@ -160,6 +162,7 @@ func (h *host) verdict(result *login.Result, err error) []byte {
 			h.log.Warn("variable too long, not set", "name", name)
 		}
 	}
+
 	if result.Forward.Len() > 0 {
 		v = appendField(v, tagAuthtok, result.Forward.Bytes())
 	}

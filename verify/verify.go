@@ -43,15 +43,18 @@ func New(o Options) (*Verifier, error) {
 		o.MinRSABits = minRSABits
 	}
 	o.MinRSABits = max(o.MinRSABits, lowestRSABits)
+
 	v := &Verifier{
 		options: o,
 		rules:   rules.Rules{ClockSkew: o.ClockSkew, MinRSABits: o.MinRSABits, AllowSHA1: o.AllowSHA1},
 		store:   path.NewStore(),
 	}
+
 	var err error
 	if v.initial, err = path.NewPolicies(o.RequiredPolicies, o.RequireAllPolicies); err != nil {
 		return nil, err
 	}
+
 	if o.Policy.CA {
 		v.store.EKU, v.store.WithLists = o.EKU, o.CADir == o.CRLDir
 		if err := v.store.Load(o.CADir, o.StrictPermissions); err != nil {
@@ -63,6 +66,7 @@ func New(o Options) (*Verifier, error) {
 		v.finder().LogNewForms(o.Logger)
 		v.Expect(v.store.All...)
 	}
+
 	v.crls = v.newKeeper()
 	if err := v.startRevocation(); err != nil {
 		return nil, err
@@ -152,6 +156,7 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 	if err := v.checkAlone(cert, now); err != nil {
 		return err
 	}
+
 	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
 	result.tolerated(cert)
 	if !v.options.Policy.CA {
@@ -159,12 +164,14 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
 		return nil
 	}
+
 	s := v.finder().Search(ctx, now, intermediates)
 	found, err := s.Find(cert)
 	result.Decisions = append(result.Decisions, s.Decisions...)
 	if err != nil {
 		return err
 	}
+
 	result.Chain, result.Anchored, result.Policies = found.Chain(), true, found.Policies
 	for _, c := range result.Chain[1:] {
 		result.tolerated(c)

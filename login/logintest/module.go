@@ -76,6 +76,7 @@ func (m *module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, erro
 func (m *module) list(w token.Want) (slots []token.Slot, slow map[uint]time.Duration) {
 	m.readers.mu.Lock()
 	defer m.readers.mu.Unlock()
+
 	m.seen = m.readers.changes
 	slow = make(map[uint]time.Duration)
 	for i, r := range m.readers.readers {
@@ -87,6 +88,7 @@ func (m *module) list(w token.Want) (slots []token.Slot, slow map[uint]time.Dura
 			TokenPresent: r.card != nil,
 			Err:          r.err,
 		}
+
 		if r.card != nil && w.Skip != nil && w.Skip(&s) {
 			s.Err = token.ErrSkipped
 		}

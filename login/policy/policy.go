@@ -3,8 +3,8 @@
 //
 // Who is in several lists is treated as the safest of them says: must before must not, must not before may. What cannot
 // be found out is taken to mean must: a group that nobody knows or whose directory does not answer, an account that
-// cannot be looked up, a name service that takes too long. So a fault of a directory opens no way in. Users who are
-// named in card_required_users are found without any question.
+// cannot be looked up, a listed name that may be another of the user's, a name service that takes too long. So a fault of
+// a directory opens no way in. Users who are named in card_required_users are found without any question.
 package policy
 
 import (
@@ -79,12 +79,14 @@ func (r *Rules) ForNobody(ctx context.Context) Decision {
 	if words[r.Persons.Others] == Optional {
 		otherwise = r.others()
 	}
+
 	switch p := r.Persons; {
 	case p.Requires():
 		return Decision{Use: Required, Why: "no user name was given, and some users must use their card"}
 	case len(p.Forbidden.Groups)+len(p.Optional.Groups) == 0:
 		return otherwise
 	}
+
 	return r.timed(ctx, func() Decision {
 		for _, list := range r.lists() {
 			for _, name := range list.Groups {
@@ -141,10 +143,15 @@ func (r *Rules) find(user string) Decision {
 
 	p := person{rules: r, typed: user, account: account}
 	for _, l := range r.lists() {
-		if name, found := p.named(l.Users); found {
+		name, err := p.named(l.Users)
+		switch {
+		case err != nil:
+			return unknown(l.key+"_users", err)
+		case name != "":
 			return Decision{Use: l.use, Why: because(l.key+"_users", name)}
 		}
-		name, err := p.memberOf(l.Groups)
+
+		name, err = p.memberOf(l.Groups)
 		switch {
 		case err != nil:
 			return unknown(l.key+"_groups", err)
@@ -164,23 +171,30 @@ type person struct {
 	of      []uint32 // the numbers of his groups
 }
 
-// named returns which of the names is the user's: as it was typed, as his account is called, or of the same account. An
-// account of this machine has one name, so that no directory is asked about it.
-func (p *person) named(names []string) (string, bool) {
+// named returns which of the names is the user's: as it was typed, as his account is called, or of the same account; ""
+// is none, which all of the names must be known to say. An account of this machine has one name, so that no directory is
+// asked about it.
+func (p *person) named(names []string) (string, error) {
 	for _, name := range names {
 		if name == p.typed || name == p.account.Name {
-			return name, true
+			return name, nil
 		}
 	}
 	if len(names) == 0 || p.rules.IsLocal != nil && p.rules.IsLocal(p.account.Name) {
-		return "", false
+		return "", nil
 	}
+
+	var unknown error
 	for _, name := range names {
-		if accounts.Same(p.rules.Accounts, name, p.account.Name) {
-			return name, true
+		account, err := p.rules.Accounts.Lookup(name)
+		switch {
+		case err == nil && account.Is(*p.account):
+			return name, nil
+		case err != nil && !errors.Is(err, accounts.ErrNoAccount) && unknown == nil:
+			unknown = err
 		}
 	}
-	return "", false
+	return "", unknown
 }
 
 // memberOf returns the first of the groups of which the user is known to be a member; "" is none, which all of the

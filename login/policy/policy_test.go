@@ -103,7 +103,9 @@ func TestFor(t *testing.T) {
 		{"typed and listed otherwise", config.Persons{Required: users("alice@example.org")}, "Alice", Required, false},
 		{"an account of the same number is another", config.Persons{Forbidden: users("root")}, "toor", Configured, false},
 		{"a listed name without account", config.Persons{Required: users("nosuch")}, "alice", Configured, false},
-		{"a listed name that cannot be looked up is only itself", config.Persons{Required: users("down-x")}, "alice", Configured, false},
+		{"a listed name that cannot be looked up may be another of hers", config.Persons{Required: users("down-x")}, "alice", Required, true},
+		{"and another name is hers", config.Persons{Forbidden: users("down-x", "EXAMPLE\\alice")}, "alice", Forbidden, false},
+		{"who may cannot be looked up", config.Persons{Optional: users("down-x")}, "alice", Required, true},
 
 		{"a member must", config.Persons{Required: groups("staff")}, "alice", Required, false},
 		{"no member", config.Persons{Required: groups("staff")}, "root", Configured, false},

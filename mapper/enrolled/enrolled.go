@@ -32,10 +32,10 @@ const DefaultFile = "/etc/pam_pkcs11/enrolled"
 
 // Limits of the file.
 const (
-	MaxFile    = 1 << 20 // octets
-	MaxLine    = 1024    // octets of one line
-	MaxEntries = 10000   // lines with a key
-	MaxUser    = 256     // octets of a login
+	maxFile    = 1 << 20 // octets
+	maxLine    = 1024    // octets of one line
+	maxEntries = 10000   // lines with a key
+	maxUser    = 256     // octets of a login
 	maxFaults  = 100     // faulty lines that are told
 	maxComment = 400     // octets of a comment that is written
 )
@@ -90,8 +90,8 @@ type File struct {
 	Reports []safefile.Report
 }
 
-// ErrAmbiguous is returned for a key that is paired with two users.
-var ErrAmbiguous = errors.New("the key is enrolled for more than one user")
+// errAmbiguous is returned for a key that is paired with two users.
+var errAmbiguous = errors.New("the key is enrolled for more than one user")
 
 // Read reads the file at path. strict refuses what is otherwise reported (strict_permissions). The error
 // is a *safefile.Error, which wraps fs.ErrNotExist where there is no file, or that of a limit.
@@ -100,7 +100,7 @@ func Read(path string, strict bool) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := Parse(data)
+	file, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -113,17 +113,18 @@ func load(path string, strict bool) ([]byte, safefile.Resolved, error) {
 	if strict {
 		policy = policy.Strict()
 	}
-	policy.MaxSize = MaxFile
+	policy.MaxSize = maxFile
 	return safefile.ReadFile(path, policy)
 }
 
-// Parse reads the text of a file. The error is that of a limit: a part of the file is no sound basis for
+// parse reads the text of a file. The error is that of a limit: a part of the file is no sound basis for
 // a decision. Lines that cannot be used are in Faults.
-func Parse(data []byte) (*File, error) {
+func parse(data []byte) (*File, error) {
 	file := &File{}
-	if len(data) > MaxFile {
-		return nil, fmt.Errorf("is longer than %d bytes", MaxFile)
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("is longer than %d bytes", maxFile)
 	}
+
 	number := 0
 	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
 		number++
@@ -132,8 +133,8 @@ func Parse(data []byte) (*File, error) {
 		case err != nil && len(file.Faults) < maxFaults:
 			file.Faults = append(file.Faults, Fault{Line: number, Text: err.Error()})
 		case err != nil || !used:
-		case len(file.Entries) == MaxEntries:
-			return nil, fmt.Errorf("line %d: more than %d keys", number, MaxEntries)
+		case len(file.Entries) == maxEntries:
+			return nil, fmt.Errorf("line %d: more than %d keys", number, maxEntries)
 		default:
 			entry.Line = number
 			file.Entries = append(file.Entries, entry)
@@ -144,8 +145,8 @@ func Parse(data []byte) (*File, error) {
 
 // parseLine reads one line; used is false for an empty one and a comment.
 func parseLine(line []byte) (e Entry, used bool, err error) {
-	if len(line) > MaxLine {
-		return e, false, fmt.Errorf("is longer than %d bytes", MaxLine)
+	if len(line) > maxLine {
+		return e, false, fmt.Errorf("is longer than %d bytes", maxLine)
 	}
 	text := strings.TrimRight(string(line), "\r")
 	content, comment := cutComment(text)
@@ -164,7 +165,7 @@ func parseLine(line []byte) (e Entry, used bool, err error) {
 	if e.Key, err = ParseKey(words[0]); err != nil {
 		return e, false, err
 	}
-	if err := CheckUser(words[1]); err != nil {
+	if err := checkUser(words[1]); err != nil {
 		return e, false, err
 	}
 	e.User, e.Chain, e.Comment = words[1], len(words) == 3, comment
@@ -187,13 +188,13 @@ func cutComment(text string) (content, comment string) {
 // isControl: a tab is a blank.
 func isControl(r rune) bool { return unicode.IsControl(r) && r != '\t' }
 
-// CheckUser says why a login cannot stand in the file; nil where it can.
-func CheckUser(user string) error {
+// checkUser says why a login cannot stand in the file; nil where it can.
+func checkUser(user string) error {
 	switch {
 	case user == "":
 		return errors.New("the name of the user is empty")
-	case len(user) > MaxUser:
-		return fmt.Errorf("the name of the user is longer than %d bytes", MaxUser)
+	case len(user) > maxUser:
+		return fmt.Errorf("the name of the user is longer than %d bytes", maxUser)
 	case !utf8.ValidString(user) || strings.ContainsFunc(user, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
 		return fmt.Errorf("%q has characters that no login in this file may have", user)
 	case strings.ContainsAny(user, "#:/"):
@@ -203,7 +204,7 @@ func CheckUser(user string) error {
 }
 
 // Lookup returns the line of a key; found is false where there is none. Of several lines for one user the
-// chain is asked for where one of them asks. The error is ErrAmbiguous, with the lines: with two users a
+// chain is asked for where one of them asks. The error is errAmbiguous, with the lines: with two users a
 // login could not tell whose card it is.
 func (f *File) Lookup(key Key) (e Entry, found bool, err error) {
 	for _, one := range f.Entries {
@@ -212,7 +213,7 @@ func (f *File) Lookup(key Key) (e Entry, found bool, err error) {
 		case !found:
 			e, found = one, true
 		case one.User != e.User:
-			return Entry{}, true, fmt.Errorf("%w: %s in line %d, %s in line %d", ErrAmbiguous, e.User, e.Line, one.User, one.Line)
+			return Entry{}, true, fmt.Errorf("%w: %s in line %d, %s in line %d", errAmbiguous, e.User, e.Line, one.User, one.Line)
 		default:
 			e.Chain = e.Chain || one.Chain
 		}

@@ -17,16 +17,6 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// OtherUserError is returned by Add for a key that is another user's already.
-type OtherUserError struct {
-	Entry Entry // as it stands in the file
-}
-
-// Error names the user and the line.
-func (e *OtherUserError) Error() string {
-	return fmt.Sprintf("the key is enrolled for %s already (line %d)", e.Entry.User, e.Entry.Line)
-}
-
 // Add pairs a key with a user, and reports whether that changed the file, which is made where there is
 // none (0644). A line for the same key and user is replaced where it differs in chain. Everything else in
 // the file stays as it is. Characters of the comment that could end its line are replaced: it comes from
@@ -34,7 +24,7 @@ func (e *OtherUserError) Error() string {
 //
 // The file is replaced in one step, under a lock on its directory, which is waited for until ctx ends.
 func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
-	if err := CheckUser(e.User); err != nil {
+	if err := checkUser(e.User); err != nil {
 		return false, err
 	}
 	return edit(ctx, path, func(file *File, lines [][]byte) ([][]byte, error) {
@@ -42,7 +32,7 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 			switch {
 			case old.Key != e.Key:
 			case old.User != e.User:
-				return nil, &OtherUserError{Entry: old}
+				return nil, fmt.Errorf("the key is enrolled for %s already (line %d)", old.User, old.Line)
 			case old.Chain == e.Chain:
 				return nil, nil
 			default:
@@ -50,8 +40,9 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 				return lines, nil
 			}
 		}
-		if len(file.Entries) >= MaxEntries {
-			return nil, fmt.Errorf("there are %d keys in it, which is the most", MaxEntries)
+
+		if len(file.Entries) >= maxEntries {
+			return nil, fmt.Errorf("there are %d keys in it, which is the most", maxEntries)
 		}
 		return append(lines, []byte(e.text())), nil
 	})
@@ -124,7 +115,7 @@ func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]by
 	if err != nil {
 		return false, err
 	}
-	file, err := Parse(data)
+	file, err := parse(data)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
@@ -140,8 +131,8 @@ func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]by
 	if len(lines) > 0 {
 		text = append(text, '\n')
 	}
-	if len(text) > MaxFile {
-		return false, fmt.Errorf("%s: it would be longer than %d bytes", path, MaxFile)
+	if len(text) > maxFile {
+		return false, fmt.Errorf("%s: it would be longer than %d bytes", path, maxFile)
 	}
 	return true, replace(resolved.Path, text)
 }

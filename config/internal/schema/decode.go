@@ -29,6 +29,7 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 	if len(words) > 0 {
 		v.At = words[0]
 	}
+
 	if k.Kind == Words || k.Kind == Names || k.Kind == CardKeys {
 		words, odd = splitQuoted(words)
 	}
@@ -36,12 +37,14 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 	for _, w := range words {
 		v.Texts = append(v.Texts, w.Text)
 	}
+
 	if len(words) > maxValues {
 		return v, "", &Fault{words[maxValues], fmt.Sprintf("%s has more than %d values", k.Name, maxValues), ""}
 	}
 	if !k.IsList() && len(words) > 1 {
 		return v, "", &Fault{words[1], fmt.Sprintf("%s takes one value, here are %d", k.Name, len(words)), "is it one value with commas? Then put it in quotes"}
 	}
+
 	if len(words) == 0 {
 		return k.defaultValue(), odd, nil
 	}
