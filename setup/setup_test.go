@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/setup/internal/pamlogin"
@@ -278,5 +280,34 @@ func TestGuardRefuses(t *testing.T) {
 	var conf *ConfigError
 	if err := with("1").judge(r); !errors.As(err, &conf) {
 		t.Errorf("the configuration refuses all: %v", err)
+	}
+}
+
+// wrongPIN is a rehearsal in which no PIN is right; it counts those that it was given.
+type wrongPIN struct{ given int }
+
+func (w *wrongPIN) login(_ context.Context, _ order, answer answerer) (*pamlogin.End, error) {
+	if pin, err := answer(pamlogin.Asked{Text: "Smart card PIN: ", Secret: true}); err == nil && pin.Len() > 0 {
+		w.given++
+	}
+	return &pamlogin.End{Auth: 7, Account: -1}, nil
+}
+
+// TestWrongPINIsSentOnce: also where the failed login is forced, no second service gets the PIN.
+func TestWrongPINIsSentOnce(t *testing.T) {
+	pin, err := secret.New([]byte("123456"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pin.Wipe()
+	for _, force := range [][]string{nil, {"12"}} {
+		r := &run{o: Options{User: "alice", PIN: pin, Force: force}, found: &found{card: &probe.Card{}}}
+		w := &wrongPIN{}
+		if err := r.tryCard(t.Context(), w, []string{"sudo", "login"}); (err == nil) != (force != nil) {
+			t.Errorf("--force %q: %v", force, err)
+		}
+		if w.given != 1 {
+			t.Errorf("--force %q: the PIN was sent %d times", force, w.given)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -145,16 +146,21 @@ func readPIN(fd int) (*secret.PIN, error) {
 	defer file.Close()
 	data := make([]byte, secret.MaxPIN+2)
 	defer secret.Wipe(data)
-	n, err := io.ReadFull(file, data)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	pin := data[:n]
-	for i, b := range pin {
-		if b == '\n' {
-			pin = pin[:i]
+	have := 0
+	for have < len(data) && bytes.IndexByte(data[:have], '\n') < 0 {
+		n, err := file.Read(data[have:])
+		have += n
+		if err == io.EOF {
 			break
 		}
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	pin := data[:have]
+	if end := bytes.IndexByte(pin, '\n'); end >= 0 {
+		pin = pin[:end]
 	}
 	if len(pin) == 0 {
 		return nil, errors.New("there is no PIN")
