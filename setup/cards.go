@@ -135,7 +135,7 @@ func (f *found) take(c probe.Certificate) message.Text {
 
 // lookConfig writes a configuration that says no more than where the cards are.
 func lookConfig(library string) (file string, done func(), err error) {
-	dir, err := os.MkdirTemp("", "pam-pkcs11-look-")
+	dir, err := os.MkdirTemp(workDir, "pam-pkcs11-look-")
 	if err != nil {
 		return "", nil, err
 	}

@@ -35,7 +35,7 @@ type Mapped struct {
 	Asked   bool
 	Refused string   // why the certificate is not good
 	Users   []string // all local users who could log in with it, and whom it names without a name
-	Partial bool     // there was no time for all users
+	Partial bool     // not all users could be asked
 }
 
 // GuardFinding is one hit of the lock-out guard.

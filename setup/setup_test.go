@@ -38,6 +38,7 @@ func TestConfigurationsLoad(t *testing.T) {
 	for _, s := range []settings{
 		{Mapper: "cn; debug"},
 		{Mapper: "ldap", Options: []string{"uri"}},
+		{Mapper: "ldap", Options: []string{"passwd=secret"}}, // everybody can read it
 		{Mapper: "ldap", Options: []string{`uri=x"; debug = "true`}},
 		{Mapper: "ldap", Options: []string{"uri=x\ny"}},
 		{Mapper: "cn", Library: `/x"`},
@@ -94,6 +95,21 @@ func TestReplaceWord(t *testing.T) {
 	}
 }
 
+// TestWithGroup: only the profile's own condition is changed.
+func TestWithGroup(t *testing.T) {
+	const (
+		others = "auth required pam_succeed_if.so user ingroup staff\n"
+		module = "auth [success=2 ignore=ignore default=die] pam_pkcs11.so card_only\n"
+	)
+	for _, word := range []string{"ingroup", "notingroup"} {
+		condition := "auth [success=ignore default=1] pam_succeed_if.so quiet user " + word + " "
+		got := withGroup(others+condition+"smartcard\n"+module+others, "cards")
+		if want := others + condition + "cards\n" + module + others; got != want {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
 // madeTree is a tree with files.
 func madeTree(t *testing.T, files map[string]string) *undo.Tree {
 	t.Helper()
@@ -120,6 +136,8 @@ func TestInsertLine(t *testing.T) {
 		"/etc/pam.d/login": "@include common-auth\nauth optional pam_group.so\n",
 		"/etc/pam.d/own":   "auth required pam_unix.so\n",
 		"/etc/pam.d/first": "@include common-auth\n",
+		"/etc/pam.d/token": "@include common-auth\n@include second-factor\n",
+		"/etc/pam.d/upper": "@include common-auth\n-AUTH required pam_second.so\n",
 	})
 	for range 2 {
 		if err := errors.Join(insertLine(tree, "sudo"), insertLine(tree, "first")); err != nil {
@@ -134,7 +152,7 @@ func TestInsertLine(t *testing.T) {
 			t.Errorf("%s: %v\n%s", service, err, got)
 		}
 	}
-	for _, service := range []string{"login", "own", "missing"} {
+	for _, service := range []string{"login", "own", "missing", "token", "upper"} {
 		if err := insertLine(tree, service); err == nil {
 			t.Errorf("%s got a line", service)
 		}

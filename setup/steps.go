@@ -311,6 +311,12 @@ func (r *run) judge(report *Report) error {
 			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
 		})
 	}
+	if report.Mapped.Partial {
+		r.result.Findings.Add(diagnosis.Finding{
+			ID: "card-mapping-partial", Severity: diagnosis.Warning, Subject: r.o.User,
+			Fact: message.Textf("not all accounts could be asked whether the card lets them in, too"),
+		})
+	}
 	if r.plan.Family == FamilyDebian {
 		r.judgeProfiles(report)
 	}
