@@ -286,6 +286,9 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 			return refused("nothing has been changed")
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return err // from here on nothing ends it
+	}
 	return r.commit(ctx, s.Report.Changes)
 }
 

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 )
 
@@ -45,5 +49,26 @@ func TestReadPIN(t *testing.T) {
 		}
 		pin.Wipe()
 		_, _ = r.Close(), w.Close()
+	}
+}
+
+// TestSignalEndsAQuestion: Ctrl-C at a question is no answer, and later ones are not put.
+func TestSignalEndsAQuestion(t *testing.T) {
+	silent, w := io.Pipe()
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &person{ctx: ctx, o: &output{}, out: io.Discard, in: bufio.NewReader(silent)}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := p.Agree(message.Textf("Make these changes?"))
+		asked <- err
+	}()
+
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if yes, err := p.Agree(message.Textf("Make these changes?")); yes || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", yes, err)
 	}
 }
