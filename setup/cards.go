@@ -86,13 +86,13 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 	for _, slot := range answer.Slots {
 		switch {
 		case slot.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", slot.Description, slot.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Failure.Text))
 		case slot.Card == nil:
-			notes = append(notes, message.Textf("%s: no card", slot.Description))
+			notes = append(notes, message.Textf("%s: no card", token.Printable(slot.Description)))
 		case slot.Card.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", slot.Description, slot.Card.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Card.Failure.Text))
 		case len(slot.Card.Certificates) == 0:
-			notes = append(notes, message.Textf("%s: the card %s shows no certificate", slot.Description, token.Printable(slot.Card.Label)))
+			notes = append(notes, message.Textf("%s: the card %s shows no certificate", token.Printable(slot.Description), token.Printable(slot.Card.Label)))
 		}
 		if slot.Card == nil {
 			continue
@@ -101,7 +101,7 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 			f := found{library: library, reader: slot.Description, card: slot.Card, label: c.Label}
 			why := f.take(c)
 			if !why.Empty() {
-				notes = append(notes, message.Textf("%s: the certificate %s: %s", slot.Description, token.Printable(c.Label), why))
+				notes = append(notes, message.Textf("%s: the certificate %s: %s", token.Printable(slot.Description), token.Printable(c.Label), why))
 				continue
 			}
 			all = append(all, f)
@@ -135,7 +135,7 @@ func (f *found) take(c probe.Certificate) message.Text {
 
 // lookConfig writes a configuration that says no more than where the cards are.
 func lookConfig(library string) (file string, done func(), err error) {
-	dir, err := os.MkdirTemp("", "pam-pkcs11-look-")
+	dir, err := os.MkdirTemp(workDir, "pam-pkcs11-look-")
 	if err != nil {
 		return "", nil, err
 	}

@@ -15,8 +15,8 @@ import (
 // written. Where that is not what the rehearsal showed, all is taken back at once.
 func (r *run) commit(ctx context.Context, expected []Change) error {
 	// What is begun is finished: a signal in between would leave half of it.
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx = context.WithoutCancel(ctx)
 
 	record, err := r.store.Begin(undo.Manifest{

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,6 +58,10 @@ func (s *settings) text() ([]byte, error) {
 			key, value, found := strings.Cut(o, "=")
 			if !found || !isWord(key) || !quotable(value) {
 				return nil, fmt.Errorf("%q is not KEY=VALUE", o)
+			}
+			if key == "passwd" {
+				return nil, errors.New("everybody can read the configuration and the arguments of a program: " +
+					"put the password into a file of root's, mode 0600, and give passwd_file=FILE instead of passwd")
 			}
 			line("    %s = %s;", key, quoted(value))
 		}

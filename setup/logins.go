@@ -50,13 +50,12 @@ func servicesToTry(reach []string) []string {
 
 // tryLogins runs logins in the namespace of the rehearsal: by card where a PIN is typed or given,
 // by password where it is typed, and else what needs no secret.
-func (r *run) tryLogins(ctx context.Context, s *stage) error {
-	services := servicesToTry(s.Report.Services)
+func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string) error {
 	if len(services) == 0 {
 		return &RehearsalError{Why: message.Textf("no service of this machine would ask the module")}
 	}
 	for _, service := range services {
-		if err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Account}, wayAccount, nil); err != nil {
+		if _, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Account}, wayAccount, nil); err != nil {
 			return err
 		}
 	}
@@ -67,20 +66,27 @@ func (r *run) tryLogins(ctx context.Context, s *stage) error {
 	return r.tryPassword(ctx, s, services)
 }
 
-// try runs one login, and refuses the change where it does not go well (checks 12 and 13).
-func (r *run) try(ctx context.Context, s *stage, o order, way string, answer answerer) error {
+// rehearsal is what runs logins; a stage does.
+type rehearsal interface {
+	login(context.Context, order, answerer) (*pamlogin.End, error)
+}
+
+// try runs one login, and refuses the change where it does not go well (checks 12 and 13). in is also
+// false, without an error, where that check is forced.
+func (r *run) try(ctx context.Context, s rehearsal, o order, way string, answer answerer) (in bool, err error) {
 	if answer == nil {
 		answer = func(pamlogin.Asked) (*secret.PIN, error) { return nil, pamlogin.ErrNoAnswer }
 	}
 	end, err := s.login(ctx, o, answer)
 	if err != nil {
-		return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", o.Service, way, err.Error())}
+		return false, &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", o.Service, way, err.Error())}
 	}
-	in := end.In() && (end.User == o.User || way == wayAccount)
+
+	in = end.In() && (end.User == o.User || way == wayAccount)
 	r.result.Logins = append(r.result.Logins, LoginShown{Service: o.Service, Way: way, In: in, Said: append([]string{}, end.Said...)})
 	if in {
 		r.say("Rehearsed: %s lets %s in (%s)", o.Service, o.User, way)
-		return nil
+		return true, nil
 	}
 
 	text := message.Textf("%s does not let %s in (%s); nothing has been changed. It said: %s", o.Service, o.User, way,
@@ -92,14 +98,14 @@ func (r *run) try(ctx context.Context, s *stage, o order, way string, answer ans
 	if slices.Contains(r.o.Force, number) {
 		r.result.Forced = append(r.result.Forced, number)
 		r.result.Findings.Add(diagnosis.Finding{ID: "rehearsal", Severity: diagnosis.Warning, Subject: o.Service, Fact: text})
-		return nil
+		return false, nil
 	}
-	return &RehearsalError{Why: text}
+	return false, &RehearsalError{Why: text}
 }
 
 // tryCard logs in by card, with a PIN that is asked for once. After a login that did not go well no
-// other is tried: the PIN may be wrong, and is sent once.
-func (r *run) tryCard(ctx context.Context, s *stage, services []string) error {
+// other is tried, not even where check 12 is forced: the PIN may be wrong, and is sent once.
+func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error {
 	if r.found == nil || r.o.PIN == nil && r.o.Person == nil {
 		return nil
 	}
@@ -120,6 +126,7 @@ func (r *run) tryCard(ctx context.Context, s *stage, services []string) error {
 		}
 		defer pin.Wipe()
 	}
+
 	for _, service := range services {
 		answer := func(asked pamlogin.Asked) (*secret.PIN, error) {
 			if asked.Secret && asksPIN(asked.Text) {
@@ -127,7 +134,8 @@ func (r *run) tryCard(ctx context.Context, s *stage, services []string) error {
 			}
 			return nil, pamlogin.ErrNoAnswer // a PIN is for no other question
 		}
-		if err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Whole}, wayCard, once(answer)); err != nil {
+		in, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Whole}, wayCard, once(answer))
+		if err != nil || !in {
 			return err
 		}
 	}
@@ -169,7 +177,7 @@ func (r *run) spares(ctx context.Context) message.Text {
 
 // tryPassword logs in by password, with the card where it is: the question for the PIN is answered
 // with nothing, which is sent to no card.
-func (r *run) tryPassword(ctx context.Context, s *stage, services []string) error {
+func (r *run) tryPassword(ctx context.Context, s rehearsal, services []string) error {
 	if r.o.Person == nil || r.o.Mode != doctor.ModePassword {
 		return nil
 	}
@@ -190,7 +198,8 @@ func (r *run) tryPassword(ctx context.Context, s *stage, services []string) erro
 		}
 		return nil, pamlogin.ErrNoAnswer
 	}
-	return r.try(ctx, s, order{Service: services[0], User: r.o.User, Phase: pamlogin.Whole}, wayPassword, once(answer))
+	_, err = r.try(ctx, s, order{Service: services[0], User: r.o.User, Phase: pamlogin.Whole}, wayPassword, once(answer))
+	return err
 }
 
 // pinPrompts are the module's questions for a PIN, by what stands before and behind the names in

@@ -57,6 +57,8 @@ func runTool(ctx context.Context, program string, args ...string) (string, error
 		"DEBCONF_NOWARNINGS=yes",
 		"LC_ALL=C",
 	}
+	cmd.WaitDelay = 5 * time.Second // for what a child of it still holds open
+
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()

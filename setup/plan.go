@@ -205,7 +205,7 @@ func (p *Plan) changeStack(ctx context.Context, tree *undo.Tree) error {
 // nameGroup puts the wanted group into the condition of the profile's line. pam-auth-update keeps
 // such a change: it compares the control and the module only.
 func (p *Plan) nameGroup(tree *undo.Tree) error {
-	if p.Group == "" || p.Group == profileGroup(p.Mode) {
+	if p.Group == "" {
 		return nil
 	}
 	const file = pamDir + "/common-auth"
@@ -218,16 +218,27 @@ func (p *Plan) nameGroup(tree *undo.Tree) error {
 		return err
 	}
 
-	var b strings.Builder
-	for line := range strings.Lines(string(data)) {
-		if strings.Contains(line, "pam_succeed_if.so") {
-			line = replaceWord(line, "ingroup", p.Group)
-			line = replaceWord(line, "notingroup", p.Group)
-		}
-		b.WriteString(line)
+	text := withGroup(string(data), p.Group)
+	if text == string(data) {
+		return nil
 	}
 	now.MTime = undo.State{}.MTime // it is written now
-	return tree.Write(file, []byte(b.String()), now)
+	return tree.Write(file, []byte(text), now)
+}
+
+// withGroup names a group in the profile's condition, which stands in front of the module's line.
+// Conditions of others stay as they are.
+func withGroup(text, group string) string {
+	lines := slices.Collect(strings.Lines(text))
+	for i := range lines {
+		last := i == len(lines)-1
+		if last || !strings.Contains(lines[i], "pam_succeed_if.so") || !strings.Contains(lines[i+1], "pam_pkcs11.so") {
+			continue
+		}
+		lines[i] = replaceWord(lines[i], "ingroup", group)
+		lines[i] = replaceWord(lines[i], "notingroup", group)
+	}
+	return strings.Join(lines, "")
 }
 
 // replaceWord replaces the word behind another one.
@@ -275,10 +286,21 @@ func insertLine(tree *undo.Tree, service string) error {
 	return tree.Write(file, []byte(strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")), now)
 }
 
+// isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but the
+// distribution's files of the other types.
 func isAuthLine(line string) bool {
-	line = strings.TrimLeft(line, " \t-")
-	return strings.HasPrefix(line, "auth ") || strings.HasPrefix(line, "auth\t")
+	words := strings.Fields(strings.ToLower(line))
+	switch {
+	case len(words) == 0:
+		return false
+	case words[0] == "@include":
+		return len(words) != 2 || !slices.Contains(withoutAuth, words[1])
+	}
+	return strings.TrimPrefix(words[0], "-") == "auth"
 }
+
+// withoutAuth are the files of pam-auth-update that have no lines of auth.
+var withoutAuth = []string{"common-account", "common-password", "common-session", "common-session-noninteractive"}
 
 // enabledProfiles are those that pam-auth-update has written into the auth stack, in their order.
 func enabledProfiles(tree *undo.Tree) ([]string, error) {

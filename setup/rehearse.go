@@ -16,6 +16,7 @@ import (
 	"pam_pkcs11/internal/pamstack"
 	"pam_pkcs11/login"
 	"pam_pkcs11/setup/undo"
+	"pam_pkcs11/token"
 )
 
 // Report is what the rehearsal found.
@@ -35,7 +36,7 @@ type Mapped struct {
 	Asked   bool
 	Refused string   // why the certificate is not good
 	Users   []string // all local users who could log in with it, and whom it names without a name
-	Partial bool     // there was no time for all users
+	Partial bool     // not all users could be asked
 }
 
 // GuardFinding is one hit of the lock-out guard.
@@ -233,7 +234,7 @@ func (m *Mapped) onlyUser(user string) string {
 	case !m.Asked:
 		return ""
 	case m.Refused != "":
-		return "the certificate is refused: " + m.Refused
+		return "the certificate is refused: " + token.Printable(m.Refused)
 	case !slices.Contains(m.Users, user):
 		return "the card is not mapped to " + user
 	case len(others) > 0:

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/setup/internal/pamlogin"
@@ -36,6 +38,7 @@ func TestConfigurationsLoad(t *testing.T) {
 	for _, s := range []settings{
 		{Mapper: "cn; debug"},
 		{Mapper: "ldap", Options: []string{"uri"}},
+		{Mapper: "ldap", Options: []string{"passwd=secret"}}, // everybody can read it
 		{Mapper: "ldap", Options: []string{`uri=x"; debug = "true`}},
 		{Mapper: "ldap", Options: []string{"uri=x\ny"}},
 		{Mapper: "cn", Library: `/x"`},
@@ -92,6 +95,21 @@ func TestReplaceWord(t *testing.T) {
 	}
 }
 
+// TestWithGroup: only the profile's own condition is changed.
+func TestWithGroup(t *testing.T) {
+	const (
+		others = "auth required pam_succeed_if.so user ingroup staff\n"
+		module = "auth [success=2 ignore=ignore default=die] pam_pkcs11.so card_only\n"
+	)
+	for _, word := range []string{"ingroup", "notingroup"} {
+		condition := "auth [success=ignore default=1] pam_succeed_if.so quiet user " + word + " "
+		got := withGroup(others+condition+"smartcard\n"+module+others, "cards")
+		if want := others + condition + "cards\n" + module + others; got != want {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
 // madeTree is a tree with files.
 func madeTree(t *testing.T, files map[string]string) *undo.Tree {
 	t.Helper()
@@ -118,6 +136,8 @@ func TestInsertLine(t *testing.T) {
 		"/etc/pam.d/login": "@include common-auth\nauth optional pam_group.so\n",
 		"/etc/pam.d/own":   "auth required pam_unix.so\n",
 		"/etc/pam.d/first": "@include common-auth\n",
+		"/etc/pam.d/token": "@include common-auth\n@include second-factor\n",
+		"/etc/pam.d/upper": "@include common-auth\n-AUTH required pam_second.so\n",
 	})
 	for range 2 {
 		if err := errors.Join(insertLine(tree, "sudo"), insertLine(tree, "first")); err != nil {
@@ -132,7 +152,7 @@ func TestInsertLine(t *testing.T) {
 			t.Errorf("%s: %v\n%s", service, err, got)
 		}
 	}
-	for _, service := range []string{"login", "own", "missing"} {
+	for _, service := range []string{"login", "own", "missing", "token", "upper"} {
 		if err := insertLine(tree, service); err == nil {
 			t.Errorf("%s got a line", service)
 		}
@@ -278,5 +298,34 @@ func TestGuardRefuses(t *testing.T) {
 	var conf *ConfigError
 	if err := with("1").judge(r); !errors.As(err, &conf) {
 		t.Errorf("the configuration refuses all: %v", err)
+	}
+}
+
+// wrongPIN is a rehearsal in which no PIN is right; it counts those that it was given.
+type wrongPIN struct{ given int }
+
+func (w *wrongPIN) login(_ context.Context, _ order, answer answerer) (*pamlogin.End, error) {
+	if pin, err := answer(pamlogin.Asked{Text: "Smart card PIN: ", Secret: true}); err == nil && pin.Len() > 0 {
+		w.given++
+	}
+	return &pamlogin.End{Auth: 7, Account: -1}, nil
+}
+
+// TestWrongPINIsSentOnce: also where the failed login is forced, no second service gets the PIN.
+func TestWrongPINIsSentOnce(t *testing.T) {
+	pin, err := secret.New([]byte("123456"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pin.Wipe()
+	for _, force := range [][]string{nil, {"12"}} {
+		r := &run{o: Options{User: "alice", PIN: pin, Force: force}, found: &found{card: &probe.Card{}}}
+		w := &wrongPIN{}
+		if err := r.tryCard(t.Context(), w, []string{"sudo", "login"}); (err == nil) != (force != nil) {
+			t.Errorf("--force %q: %v", force, err)
+		}
+		if w.given != 1 {
+			t.Errorf("--force %q: the PIN was sent %d times", force, w.given)
+		}
 	}
 }

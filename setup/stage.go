@@ -32,6 +32,13 @@ const (
 // socketFD is the children's end of the socket.
 const socketFD = 3
 
+// workDir is where directories for a while are made: that of TMPDIR may be somebody else's, who could
+// exchange the copies and the configuration that root reads there.
+const workDir = "/run"
+
+// reportTime bounds the rehearsal without its logins: three runs of tools, the mapping and the guard.
+const reportTime = 10 * time.Minute
+
 // loginTime bounds a login of the rehearsal.
 const loginTime = 3 * time.Minute
 
@@ -161,20 +168,23 @@ func startStage(ctx context.Context, plan *Plan) (s *stage, err error) {
 			s.close()
 		}
 	}()
-	if s.dir, err = os.MkdirTemp("", "pam-pkcs11-setup-"); err != nil {
+	if s.dir, err = os.MkdirTemp(workDir, "pam-pkcs11-setup-"); err != nil {
 		return s, err
 	}
 	if err := s.start(ctx); err != nil {
 		return s, err
 	}
 
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
+	// The process lives longer than its report, and ctx with it.
+	report, cancel := context.WithTimeout(ctx, reportTime)
+	defer cancel()
+	stop := context.AfterFunc(report, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := send(s.conn, plan); err != nil {
 		return s, err
 	}
 	if err := receive(s.conn, &s.Report); err != nil {
-		return s, fmt.Errorf("the rehearsal ended without a word: %w", errors.Join(err, ctx.Err()))
+		return s, fmt.Errorf("the rehearsal ended without a word: %w", errors.Join(err, report.Err()))
 	}
 	if s.Report.Failed != "" {
 		return s, errors.New(s.Report.Failed)

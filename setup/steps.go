@@ -269,7 +269,7 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 		return nil
 	}
 	if !r.o.NoTest {
-		if err := r.tryLogins(ctx, s); err != nil {
+		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services)); err != nil {
 			return err
 		}
 	}
@@ -285,6 +285,9 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 		if !agreed {
 			return refused("nothing has been changed")
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err // from here on nothing ends it
 	}
 	return r.commit(ctx, s.Report.Changes)
 }
@@ -309,6 +312,12 @@ func (r *run) judge(report *Report) error {
 		r.hit(11, "map", true, diagnosis.Finding{
 			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: message.Textf("%s", why),
 			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
+		})
+	}
+	if report.Mapped.Partial {
+		r.result.Findings.Add(diagnosis.Finding{
+			ID: "card-mapping-partial", Severity: diagnosis.Warning, Subject: r.o.User,
+			Fact: message.Textf("not all accounts could be asked whether the card lets them in, too"),
 		})
 	}
 	if r.plan.Family == FamilyDebian {

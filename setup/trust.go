@@ -177,7 +177,7 @@ func readCA(file string) (*certinfo.Certificate, error) {
 	case err != nil:
 		return nil, err
 	case !c.BasicConstraintsValid || !c.IsCA:
-		return nil, fmt.Errorf("is the certificate of %s, and not that of an authority", c.Subject.RFC4514())
+		return nil, fmt.Errorf("is the certificate of %s, and not that of an authority", token.Printable(c.Subject.RFC4514()))
 	case time.Now().After(c.NotAfter):
 		return nil, fmt.Errorf("has expired on %s", c.NotAfter.Format(time.DateOnly))
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -90,12 +92,12 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 		defer pin.Wipe()
 		s.o.PIN = pin
 	}
-	if !s.yes {
-		s.o.Person = personAt(cmd, o)
-	}
 
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if !s.yes {
+		s.o.Person = personAt(ctx, cmd, o)
+	}
 	result, err := setup.Run(ctx, s.o)
 	if shown := s.show(o, result, err); shown != nil {
 		return shown
@@ -145,16 +147,21 @@ func readPIN(fd int) (*secret.PIN, error) {
 	defer file.Close()
 	data := make([]byte, secret.MaxPIN+2)
 	defer secret.Wipe(data)
-	n, err := io.ReadFull(file, data)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	pin := data[:n]
-	for i, b := range pin {
-		if b == '\n' {
-			pin = pin[:i]
+	have := 0
+	for have < len(data) && bytes.IndexByte(data[:have], '\n') < 0 {
+		n, err := file.Read(data[have:])
+		have += n
+		if err == io.EOF {
 			break
 		}
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	pin := data[:have]
+	if end := bytes.IndexByte(pin, '\n'); end >= 0 {
+		pin = pin[:end]
 	}
 	if len(pin) == 0 {
 		return nil, errors.New("there is no PIN")
@@ -217,14 +224,15 @@ func exitOf(err error, told bool) error {
 
 // person is who sits at the terminal.
 type person struct {
+	ctx context.Context // ends a question
 	o   *output
 	out io.Writer
 	in  *bufio.Reader
 }
 
 // personAt is the one at a command's terminal. With --json the questions are on standard error.
-func personAt(cmd *cobra.Command, o *output) *person {
-	p := &person{o: o, out: cmd.OutOrStdout(), in: bufio.NewReader(cmd.InOrStdin())}
+func personAt(ctx context.Context, cmd *cobra.Command, o *output) *person {
+	p := &person{ctx: ctx, o: o, out: cmd.OutOrStdout(), in: bufio.NewReader(cmd.InOrStdin())}
 	if o.json {
 		p.out = cmd.ErrOrStderr()
 	}
@@ -266,10 +274,27 @@ func (p *person) Choose(question message.Text, answers []message.Text) (int, err
 	return 0, errNotTyped
 }
 
-// Ask puts a question whose answer is a line.
+// Ask puts a question whose answer is a line. A signal ends it, and the setup.
 func (p *person) Ask(question message.Text) (string, error) {
+	if err := p.ctx.Err(); err != nil {
+		return "", err
+	}
 	fmt.Fprint(p.out, question.In(p.o.catalogue))
-	line, err := p.in.ReadString('\n')
+
+	var line string
+	var err error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		line, err = p.in.ReadString('\n')
+	}()
+	select {
+	case <-read:
+	case <-p.ctx.Done():
+		fmt.Fprintln(p.out)
+		return "", p.ctx.Err() // nothing is asked any more, and the reader is left alone
+	}
+
 	line = strings.TrimSpace(line)
 	if err != nil && line == "" {
 		fmt.Fprintln(p.out)

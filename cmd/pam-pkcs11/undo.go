@@ -93,6 +93,9 @@ func showUndone(o *output, r *undo.Result) error {
 		return o.encode(r)
 	}
 	var all said
+	if r.Failed != "" {
+		all.add(o.say("The profile could not be switched off: %s", quotable(r.Failed)))
+	}
 	for _, p := range r.Restored {
 		all.add(o.say("Restored: %s", p))
 	}

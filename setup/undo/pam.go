@@ -50,11 +50,12 @@ func generated(p string) bool {
 }
 
 // switchBack has pam-auth-update take our profile out of a block that others have changed since, and
-// looks: its exit status is 0 whatever it does. What it leaves loses its say.
+// looks: its exit status is 0 whatever it does. What it leaves loses its say, also where it cannot run:
+// who is locked out is let in first.
 func (u *undoing) switchBack(ctx context.Context, entries []Entry) error {
 	if u.profiles != nil && len(u.manifest.Enabled)+len(u.manifest.Disabled) > 0 {
 		if err := u.profiles.Switch(ctx, u.manifest.Enabled, u.manifest.Disabled); err != nil {
-			return fmt.Errorf("the profile could not be switched off: %w", err)
+			u.result.Failed = err.Error()
 		}
 		u.result.Changed = true
 	}

@@ -42,10 +42,11 @@ type Result struct {
 	Restored []string `json:"restored"` // is as it was before the setup, byte for byte
 	Left     []string `json:"left"`     // others have changed it since, and it counts for no login
 	Edited   []Edit   `json:"edited"`
+	Failed   string   `json:"failed,omitempty"` // why the profile could not be switched off
 }
 
 // Clean reports whether all is as it was before.
-func (r *Result) Clean() bool { return len(r.Edited) == 0 }
+func (r *Result) Clean() bool { return len(r.Edited) == 0 && r.Failed == "" }
 
 // undoing is one run.
 type undoing struct {
@@ -95,6 +96,9 @@ func (u *undoing) look() error {
 			return fmt.Errorf("%s is neither a file nor a link any more", e.Path)
 		}
 		u.found[e.Path] = state
+		if u.manifest.Stage == Started {
+			_ = u.Tree.root.Remove(name(temporaryName(e.Path))) // of a write that was cut short
+		}
 		if e.Before.Type != File || state.same(e.Before) {
 			continue
 		}

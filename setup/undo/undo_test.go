@@ -224,6 +224,7 @@ func TestCutShort(t *testing.T) {
 	for name, change := range map[string]func(m *machine){
 		"before the first change": func(*machine) {},
 		"half-written":            func(m *machine) { m.write(commonAuth, "garbage") },
+		"beside the file":         func(m *machine) { m.write(temporaryName(commonAuth), "gar") },
 		"all changed":             func(m *machine) { m.change() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -269,13 +270,14 @@ type switching struct {
 	do       func()
 	off, on  []string
 	switched int
+	fails    error
 }
 
 func (s *switching) Switch(_ context.Context, off, on []string) error {
 	s.off, s.on = off, on
 	s.switched++
 	s.do()
-	return nil
+	return s.fails
 }
 
 const krb5 = "auth\t[success=2 default=ignore]\tpam_krb5.so\n"
@@ -304,7 +306,11 @@ func TestAnotherProfileCame(t *testing.T) {
 // no say. Taken out, it would shift the jumps of the lines before it.
 func TestFrozenBlock(t *testing.T) {
 	frozen := strings.Replace(with, "[success=2 default=ignore]\tpam_pkcs11", "[success=2 ignore=ignore default=die]\tpam_pkcs11", 1)
-	for name, tool := range map[string]Profiles{"frozen": &switching{do: func() {}}, "rescue": nil} {
+	for name, tool := range map[string]Profiles{
+		"frozen": &switching{do: func() {}},
+		"broken": &switching{do: func() {}, fails: errors.New("perl is missing")},
+		"rescue": nil,
+	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
 			m.setUp()
@@ -315,7 +321,7 @@ func TestFrozenBlock(t *testing.T) {
 			if got := m.text(commonAuth); got != want {
 				t.Errorf("\n%s", got)
 			}
-			if len(r.Edited) != 1 || r.Edited[0].Deed != Defused {
+			if len(r.Edited) != 1 || r.Edited[0].Deed != Defused || (r.Failed != "") != (name == "broken") {
 				t.Errorf("%+v", r)
 			}
 			if _, err := os.Stat(m.path(conf)); !os.IsNotExist(err) {

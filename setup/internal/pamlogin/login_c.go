@@ -188,12 +188,14 @@ import "C"
 
 import (
 	"runtime"
+	"syscall"
 	"unsafe"
 )
 
 // Child is the child's part: one login over the socket fd. It returns the status to end with.
 func Child(fd int, service, user string, phase Phase) int {
 	runtime.LockOSThread()
+	syscall.CloseOnExec(fd) // helpers of the modules must not read the answers
 
 	name, who := C.CString(service), C.CString(user)
 	defer C.free(unsafe.Pointer(name))
