@@ -15,6 +15,7 @@ import (
 )
 
 // TestLibraryFiles: missing, of another kind, without PKCS#11's function, not root's alone; and a good one.
+
 func TestLibraryFiles(t *testing.T) {
 	tr := newTree(t)
 	tr.put("/text.so", "no library\n")
@@ -46,49 +47,11 @@ func TestLibraryFiles(t *testing.T) {
 }
 
 // TestLibrariesThatFail: what a library does when it is loaded is a finding, and not the end.
-func TestLibrariesThatFail(t *testing.T) {
-	tr := newTree(t)
-	fault, err := pkcs11test.BuildFault(tr.dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.module("module = "+fault.Library+"; environment = \""+fault.Environment()[0]+"\";", "pwent", "")
-	for script, w := range map[string]want{
-		"fault C_Initialize 0 crash":    {"library-crashes", diagnosis.Refusal, "SIGSEGV", "update"},
-		"fault C_Initialize 0 exit 7":   {"library-ends", diagnosis.Refusal, "status 7", "update"},
-		"fault C_Initialize 0 return 5": {"library-fails", diagnosis.Refusal, "CKR_GENERAL_ERROR", "update"},
-		"":                              {"library-loads", diagnosis.OK, "1 slots", ""},
-	} {
-		if err := fault.Set(script); err != nil {
-			t.Fatal(err)
-		}
-		w.in(t, run(t, tr.live(), "pkcs11-load"))
-	}
-}
 
 // TestALibraryThatHangs is killed when the time of its check is over.
-func TestALibraryThatHangs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes the time of a check")
-	}
-	t.Parallel()
-	tr := newTree(t)
-	fault, err := pkcs11test.BuildFault(tr.dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := fault.Set("fault C_Initialize 0 hang"); err != nil {
-		t.Fatal(err)
-	}
-	tr.module("module = "+fault.Library+"; environment = \""+fault.Environment()[0]+"\";", "pwent", "")
-	found := run(t, tr.live(), "pkcs11-load")
-	if len(found) == 1 && found[0].ID == idHangs { // a busy machine: the child was killed, and its end not heard of in graceTime
-		return
-	}
-	want{"library-hangs", diagnosis.Refusal, "does not answer in time", "update"}.in(t, found)
-}
 
 // TestOpenSCLeavesCardsUnlocked: which releases do.
+
 func TestOpenSCLeavesCardsUnlocked(t *testing.T) {
 	for _, tt := range []struct {
 		maker        string
@@ -102,6 +65,7 @@ func TestOpenSCLeavesCardsUnlocked(t *testing.T) {
 }
 
 // TestPCSCLite: a library that loads libpcsclite, on a machine without it and with it.
+
 func TestPCSCLite(t *testing.T) {
 	tr := newTree(t)
 	library := tr.put("/opensc-pkcs11.so", "... libpcsclite.so.1 ...")
@@ -114,55 +78,13 @@ func TestPCSCLite(t *testing.T) {
 }
 
 // softCard is a configuration with a card of SoftHSM in it; ca_dir has its authority.
-func softCard(t *testing.T, card pkcs11test.Token, more string, root *testca.CA) *tree {
-	t.Helper()
-	tr := newTree(t)
-	s, err := pkcs11test.NewStore(tr.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if card.Label != "" {
-		if err := s.Add(card); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tr.put("/ca/root.pem", string(root.PEM()))
-	tr.module("module = "+s.Library+"; environment = \""+s.Environment()[0]+"\"; ca_dir = DIR/ca; cert_policy = ca, signature; "+more, "pwent", "")
-	return tr
-}
 
 // TestSoftCards: a card that would be used, one that the configuration leaves out, a blank one, one without a certificate
+
 // and one without a PIN.
-func TestSoftCards(t *testing.T) {
-	root := testca.NewRoot("Root")
-	leaf := root.Leaf("alice")
-	alice := pkcs11test.Token{Label: "alice", PIN: "123456", Objects: []pkcs11test.Object{
-		{Label: "alice", ID: []byte{1}, Cert: leaf.DER, Key: leaf.Key.Private},
-	}}
-	empty := pkcs11test.Token{Label: "empty", PIN: "123456"}
-	for _, tt := range []struct {
-		name, check, more string
-		card              pkcs11test.Token
-		root              *testca.CA
-		want              want
-	}{
-		{"good", "cards", "", alice, root, want{"card", diagnosis.OK, `card "alice"`, ""}},
-		{"its PIN", "card-pin", "", alice, root, want{"pin", diagnosis.OK, "no PIN that is nearly locked", ""}},
-		{"its certificate", "card-certificates", "", alice, root, want{"certificate", diagnosis.OK, "is good until", ""}},
-		{"left out", "cards", "token_label = bob;", alice, root, want{"card-excluded", diagnosis.Warning, `its token is "alice", not "bob"`, "token_label"}},
-		{"blank", "cards", "", pkcs11test.Token{}, root, want{"card-blank", diagnosis.Note, "not initialised", ""}},
-		{"no certificate", "card-certificates", "", empty, root, want{"certificates-hidden", diagnosis.Warning, "no certificate without its PIN", "certificates_after_pin"}},
-		{"unknown issuer", "card-certificates", "", alice, testca.NewRoot("Other"), want{"certificate-issuer-unknown", diagnosis.Refusal, "is refused", "ca_dir"}},
-		{"no PIN", "card-pin", "", pkcs11test.Token{Label: "fresh"}, root, want{"pin-not-set", diagnosis.Refusal, "no PIN has been set", "set one"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tr := softCard(t, tt.card, tt.more, tt.root)
-			tt.want.in(t, run(t, tr.live(), tt.check))
-		})
-	}
-}
 
 // pivCard is the built-in card's configuration with a simulated card.
+
 func pivCard(t *testing.T, o simcard.Options) *tree {
 	t.Helper()
 	needRoot(t)
@@ -188,6 +110,7 @@ func pivCard(t *testing.T, o simcard.Options) *tree {
 }
 
 // wrongPINs presents wrong PINs until one try is left; of one try none.
+
 func wrongPINs(t *testing.T, card *simcard.Card, tries int) {
 	t.Helper()
 	verify := []byte{0x00, 0x20, 0x00, 0x80, 0x08, '9', '9', '9', '9', '9', '9', 0xFF, 0xFF}
@@ -203,6 +126,7 @@ func wrongPINs(t *testing.T, card *simcard.Card, tries int) {
 }
 
 // TestPIVCards: the built-in card, the last try, a locked PIN, and the maker's; no try is spent.
+
 func TestPIVCards(t *testing.T) {
 	tr := pivCard(t, simcard.Options{PIN: "123456"})
 	want{"card", diagnosis.OK, "card ", ""}.in(t, run(t, tr.live(), "cards"))
@@ -223,6 +147,7 @@ func TestPIVCards(t *testing.T) {
 }
 
 // TestCardsOfOtherKinds: a card that the built-in card does not know.
+
 func TestCardsOfOtherKinds(t *testing.T) {
 	needRoot(t)
 	tr := newTree(t)
@@ -234,13 +159,17 @@ func TestCardsOfOtherKinds(t *testing.T) {
 }
 
 // noApplet is a card that has nothing.
+
 type noApplet struct{}
 
-func (noApplet) ATR() []byte                     { return simcard.ATRBoth }
-func (noApplet) Reset()                          {}
+func (noApplet) ATR() []byte { return simcard.ATRBoth }
+
+func (noApplet) Reset() {}
+
 func (noApplet) Transmit([]byte) ([]byte, error) { return []byte{0x6A, 0x82}, nil }
 
 // TestLockedPIN: how it is unblocked.
+
 func TestLockedPIN(t *testing.T) {
 	needRoot(t)
 	card, err := simcard.New(simcard.Options{PIN: "123456", Tries: 1})
@@ -260,6 +189,7 @@ func TestLockedPIN(t *testing.T) {
 }
 
 // TestCardsOfADaemonThatIsMissing are left to the check of the daemon.
+
 func TestCardsOfADaemonThatIsMissing(t *testing.T) {
 	needRoot(t)
 	tr := newTree(t)

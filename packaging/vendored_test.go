@@ -35,8 +35,10 @@ func TestCopyright(t *testing.T) {
 
 // TestBundledModules: the rpm names the modules that are in its programs, and their versions.
 func TestBundledModules(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}",
-		"../cmd/pam-pkcs11", "../cmd/pcscd", "../pam").Output()
+	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}",
+		"../cmd/pam-pkcs11", "../cmd/pcscd", "../pam")
+	list.Env = append(os.Environ(), "CGO_ENABLED=1") // as the package is built
+	out, err := list.Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,20 +2,16 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/pkcs11/pkcs11test"
 )
 
 // planted are secrets, which no report has, and names, which one has only with --with-names.
+
 var (
 	plantedSecrets = []string{"hunter2", "s3cr3tBind", "rAdIuS", "proxyPw", "urlPw", "987654"}
 	plantedNames   = []string{
@@ -24,6 +20,7 @@ var (
 )
 
 // planting is a machine with secrets and names wherever they may stand.
+
 func planting(t *testing.T) (root, conf string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "report")
@@ -75,7 +72,9 @@ pam_pkcs11 {
 }
 
 // TestReportTellsNoSecrets: none that was planted comes through, in text, JSON, or a file; names only where they are
+
 // asked for.
+
 func TestReportTellsNoSecrets(t *testing.T) {
 	root, _ := planting(t)
 	t.Setenv("SUDO_USER", "alice")
@@ -122,7 +121,9 @@ func TestReportTellsNoSecrets(t *testing.T) {
 }
 
 // TestReportOfFilesThatAttack: a configuration that doctor quotes, a key in its place, text that is none, links that lead
+
 // out of the tree, a file that nobody writes into, and people whom only a directory knows.
+
 func TestReportOfFilesThatAttack(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := os.WriteFile(outside, []byte("hunter2 pam_pkcs11.so\n"), 0o600); err != nil {
@@ -170,6 +171,7 @@ func TestReportOfFilesThatAttack(t *testing.T) {
 }
 
 // TestPeople: accounts with numbers of a directory are people's, and so are those at home.
+
 func TestPeople(t *testing.T) {
 	var names []string
 	people("daemon:x:1:1:x:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\nalice:x:200001:1:Alice Liddell,,,:/x:/bin/sh\nbob:x:500:1::/home/bob:/bin/sh\n",
@@ -180,44 +182,3 @@ func TestPeople(t *testing.T) {
 }
 
 // TestReportOfACard: what is on the card of this machine does not come through.
-func TestReportOfACard(t *testing.T) {
-	root, conf := planting(t)
-	store, err := pkcs11test.NewStore(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := testca.NewRoot("Queen of Hearts").Leaf("MaryAnn Duchess")
-	if err := store.Add(pkcs11test.Token{Label: "MaryAnn", PIN: "987654", Objects: []pkcs11test.Object{
-		{Label: "MaryAnn", ID: []byte{1}, Cert: leaf.DER, Key: leaf.Key.Private},
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprintf("pam_pkcs11 { use_mappers = pwent; use_pkcs11_module = m; pkcs11_module m { module = %s; environment = %q; cert_policy = none; } }\n",
-		store.Library, store.Environment()[0])
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-
-	var out, errs bytes.Buffer
-	if code := run([]string{program, "report", "--json", "--config", conf}, nil, &out, &errs); code != 0 {
-		t.Fatal(errs.String())
-	}
-	var told struct {
-		Doctor []struct{ ID, Subject, Fact string }
-	}
-	if err := json.Unmarshal(out.Bytes(), &told); err != nil {
-		t.Fatal(err)
-	}
-	seen := false
-	for _, f := range told.Doctor {
-		seen = seen || f.ID == "card" || f.ID == "certificate"
-	}
-	if !seen {
-		t.Errorf("the card was not looked at: %s", out.String())
-	}
-	for _, name := range []string{"MaryAnn", "Duchess", "Hearts", "987654"} {
-		if strings.Contains(out.String(), name) {
-			t.Errorf("%q comes through: %s", name, out.String())
-		}
-	}
-}

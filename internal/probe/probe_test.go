@@ -1,21 +1,13 @@
 package probe
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
-
-	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/pkcs11/pkcs11test"
-	"pam_pkcs11/token"
 )
 
 // TestMain: this program is its own child.
+
 func TestMain(m *testing.M) {
 	if code, ok := Main(os.Args); ok {
 		os.Exit(code)
@@ -24,6 +16,7 @@ func TestMain(m *testing.M) {
 }
 
 // privateDir is a directory that nobody else may write.
+
 func privateDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "probe-")
@@ -35,140 +28,17 @@ func privateDir(t *testing.T) string {
 }
 
 // store is SoftHSM with the card of alice.
-func store(t *testing.T) *pkcs11test.Store {
-	t.Helper()
-	s, err := pkcs11test.NewStore(privateDir(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := testca.NewRoot("Root").Leaf("Alice")
-	err = s.Add(pkcs11test.Token{Label: "alice", PIN: "123456", Objects: []pkcs11test.Object{
-		{Label: "alice", ID: []byte{1}, Cert: leaf.DER, Key: leaf.Key.Private},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // TestLibrary: what a library shows.
-func TestLibrary(t *testing.T) {
-	s := store(t)
-	a, err := Library(t.Context(), s.Library, s.Environment())
-	if err != nil || a.Failure != nil {
-		t.Fatal(err, a)
-	}
-	if a.Library == nil || a.Library.Manufacturer != "SoftHSM" || len(a.Slots) != 2 {
-		t.Fatalf("%+v", a)
-	}
-	if c := a.Slots[0].Card; c == nil || c.Label != "alice" || a.Slots[0].Fit != token.Fits || a.Slots[1].Fit != token.Blank {
-		t.Errorf("%+v", a.Slots)
-	}
-}
 
 // TestCards: a configuration's cards with their certificates, and no PIN.
-func TestCards(t *testing.T) {
-	s := store(t)
-	file := filepath.Join(s.Dir, "conf")
-	text := fmt.Sprintf("pam_pkcs11 { use_mappers = pwent; use_pkcs11_module = m; pkcs11_module m { module = %s;\n"+
-		"environment = \"%s\"; cert_policy = none; } }\n", s.Library, s.Environment()[0])
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-
-	a, err := Cards(t.Context(), file)
-	if err != nil || a.Failure != nil || len(a.Slots) != 2 {
-		t.Fatalf("%v %+v", err, a)
-	}
-	card := a.Slots[0].Card
-	if card == nil || len(card.Certificates) != 1 || card.Certificates[0].Error != "" || len(card.Certificates[0].DER) == 0 {
-		t.Errorf("%+v", card)
-	}
-
-	a, err = Cards(t.Context(), filepath.Join(s.Dir, "missing"))
-	if err != nil || a.Failure == nil || a.Failure.Kind != KindConfig {
-		t.Errorf("%v %+v", err, a)
-	}
-}
 
 // TestLibrariesThatFail: each of them is an answer.
-func TestLibrariesThatFail(t *testing.T) {
-	fault, err := pkcs11test.BuildFault(privateDir(t), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		script string
-		check  func(*Ended) bool
-	}{
-		{"fault C_Initialize 0 crash", func(e *Ended) bool { return e.Signal == "SIGSEGV" }},
-		{"fault C_GetSlotList 0 abort", func(e *Ended) bool { return e.Signal == "SIGABRT" }},
-		{"fault C_GetTokenInfo 0 crash", func(e *Ended) bool { return e.Signal == "SIGSEGV" }},
-		{"fault C_Initialize 0 exit 7", func(e *Ended) bool { return e.Status == 7 }},
-		{"fault C_GetInfo 0 exit 0", func(e *Ended) bool { return e.Signal == "" && e.Status == 0 }},
-	} {
-		if err := fault.Set(tt.script); err != nil {
-			t.Fatal(err)
-		}
-		a, err := Library(t.Context(), fault.Library, fault.Environment())
-		var ended *Ended
-		if !errors.As(err, &ended) || ended.Hangs || !tt.check(ended) {
-			t.Errorf("%s: %v %+v", tt.script, err, a)
-		}
-	}
-
-	if err := fault.Set("fault C_Initialize 0 return 5"); err != nil {
-		t.Fatal(err)
-	}
-	a, err := Library(t.Context(), fault.Library, fault.Environment())
-	if err != nil || a.Failure == nil || !strings.Contains(a.Failure.Text, "CKR_GENERAL_ERROR") {
-		t.Errorf("%v %+v", err, a)
-	}
-
-	for _, script := range []string{
-		"fault C_GetSlotList 0 stdout words that are no answer",
-		"fault C_GetInfo 0 fork", // a process that stays, and holds the pipes
-	} {
-		if err := fault.Set(script); err != nil {
-			t.Fatal(err)
-		}
-		if a, err = Library(t.Context(), fault.Library, fault.Environment()); err != nil || a.Library == nil {
-			t.Errorf("%s: %v %+v", script, err, a)
-		}
-	}
-	if calls, err := os.ReadFile(fault.Log); err != nil || strings.Contains(string(calls), "C_Login") {
-		t.Errorf("a PIN was sent: %s, %v", calls, err)
-	}
-}
 
 // TestALibraryThatHangs ends with the context, its children too.
-func TestALibraryThatHangs(t *testing.T) {
-	fault, err := pkcs11test.BuildFault(privateDir(t), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := fault.Set("fault C_GetSlotList 0 hang"); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { // it hangs now: its call was logged
-		for {
-			if n, _ := fault.Count("C_GetSlotList"); n > 0 || ctx.Err() != nil {
-				cancel()
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	_, err = Library(ctx, fault.Library, fault.Environment())
-	var ended *Ended
-	if !errors.As(err, &ended) || !ended.Hangs {
-		t.Error(err)
-	}
-}
 
 // TestNoLibrary: a file that is none, and one that is not there.
+
 func TestNoLibrary(t *testing.T) {
 	dir := privateDir(t)
 	path := filepath.Join(dir, "text.so")
@@ -184,6 +54,7 @@ func TestNoLibrary(t *testing.T) {
 }
 
 // TestSaid: what is shown of the child's words.
+
 func TestSaid(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                        "",
