@@ -88,7 +88,7 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 func linkTo(directory, stem, file string) error {
 	for number := range maxLinks {
 		path := filepath.Join(directory, fmt.Sprintf("%s%d", stem, number))
-		if target, err := os.Readlink(path); err == nil && filepath.Base(target) == file {
+		if target, err := os.Readlink(path); err == nil && (target == file || target == "./"+file) {
 			return nil
 		}
 		if err := os.Symlink(file, path); !errors.Is(err, fs.ErrExist) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -202,6 +203,9 @@ func changeFile(file string, change func(*config.Document) error) error {
 		return err
 	}
 	_, err = f.Write(d.Bytes())
+	if owner, known := info.Sys().(*syscall.Stat_t); known && err == nil {
+		err = f.Chown(int(owner.Uid), int(owner.Gid))
+	}
 	if err == nil {
 		err = f.Sync()
 	}

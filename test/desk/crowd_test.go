@@ -163,7 +163,7 @@ func manyAtOnce(t *testing.T, crowd int, o simcard.Options) {
 
 	const few = 8
 	each := rush(few) / few
-	crowd = min(crowd, max(few, int(8*time.Second/each)))
+	crowd = min(crowd, max(few, int(6*time.Second/each)))
 	before := settled(t)
 	took := rush(crowd)
 	t.Logf("%d logins at once in %v", crowd, took.Round(time.Millisecond))
