@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// Texts of the form "user@domain": mail addresses, user principal names and Kerberos principals. A mapfile lists
-// them whole, and its login is taken as it stands.
+// Texts of the form "user@domain": mail addresses, user principal names and Kerberos principals. A
+// mapfile lists them whole, and its login is taken as it stands.
 
 // splitAt cuts a text at its "@"; one without, or with several, has no parts.
 func splitAt(text string) (user, domain string, ok bool) {

@@ -17,8 +17,8 @@ type Checked struct {
 	Cert  *certinfo.Certificate
 	Chain []*certinfo.Certificate // Cert first, its anchor last; nil where no chain to a CA of ca_dir was built
 
-	// Alone: a chain was asked for, or its dates were, and it has none; it counts because its key is enrolled. Only the
-	// mapper that enrolled it is asked.
+	// Alone: a chain was asked for, or its dates were, and it has none; it counts because its key
+	// is enrolled. Only the mapper that enrolled it is asked.
 	Alone bool
 }
 
@@ -38,8 +38,9 @@ type authorities struct {
 	partial bool // every CA of ca_dir ends a chain, not only the roots
 }
 
-// of tells the standing of a certificate's issuer. With CAs of its name in ca_dir their keys are meant, and every key
-// of that name below the anchor of one of them: so renewed keys count, and another anchor's CAs do not.
+// of tells the standing of a certificate's issuer. With CAs of its name in ca_dir their keys are
+// meant, and every key of that name below the anchor of one of them: so renewed keys count, and
+// another anchor's CAs do not.
 func (a authorities) of(c Checked) mapping.Standing {
 	issuer := c.issuer()
 	if issuer == nil {
@@ -92,8 +93,8 @@ func isSelfSigned(c *certinfo.Certificate) bool {
 // maxBelow is how many certificates lie between a CA of ca_dir and its root at most.
 const maxBelow = 16
 
-// isBelow tells whether a CA of ca_dir is an anchor or lies below it, by the certificates of ca_dir alone. Where more
-// than one of these may be its issuer, nobody knows and the answer is no.
+// isBelow tells whether a CA of ca_dir is an anchor or lies below it, by the certificates of ca_dir
+// alone. Where more than one of these may be its issuer, nobody knows and the answer is no.
 func (a authorities) isBelow(c, anchor *certinfo.Certificate) bool {
 	for range maxBelow {
 		if sameKey(c, anchor) {
@@ -108,8 +109,9 @@ func (a authorities) isBelow(c, anchor *certinfo.Certificate) bool {
 	return false
 }
 
-// issuersOf returns the CAs of ca_dir that may have issued a certificate: of the issuer's name and, where it is said, of
-// the key identifier. Nobody but the administrator writes ca_dir, so that these can be believed.
+// issuersOf returns the CAs of ca_dir that may have issued a certificate: of the issuer's name and,
+// where it is said, of the key identifier. Nobody but the administrator writes ca_dir, so that
+// these can be believed.
 func (a authorities) issuersOf(c *certinfo.Certificate) []*certinfo.Certificate {
 	return slices.DeleteFunc(a.named(c.Issuer), func(x *certinfo.Certificate) bool {
 		differ := len(c.AuthorityKeyID) > 0 && len(x.SubjectKeyID) > 0 && !bytes.Equal(c.AuthorityKeyID, x.SubjectKeyID)
@@ -119,7 +121,8 @@ func (a authorities) issuersOf(c *certinfo.Certificate) []*certinfo.Certificate 
 
 func sameKey(a, b *certinfo.Certificate) bool { return bytes.Equal(a.RawSPKI, b.RawSPKI) }
 
-// keySum is the SHA-256 of a certificate's key with its algorithm (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7).
+// keySum is the SHA-256 of a certificate's key with its algorithm (SubjectPublicKeyInfo, RFC 5280,
+// 4.1.2.7).
 func keySum(c *certinfo.Certificate) [sha256.Size]byte { return sha256.Sum256(c.RawSPKI) }
 
 // keyText is how a block names the key of a CA.
@@ -128,7 +131,8 @@ func keyText(c *certinfo.Certificate) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// keyIdentifier is the identifier that follows from the key (RFC 5280, 4.2.1.2, method 1); nil where it cannot be read.
+// keyIdentifier is the identifier that follows from the key (RFC 5280, 4.2.1.2, method 1); nil
+// where it cannot be read.
 func keyIdentifier(c *certinfo.Certificate) []byte {
 	var key struct {
 		Algorithm asn1.RawValue

@@ -72,8 +72,8 @@ func newLink(b config.Mapper, o Options) (link, error) {
 	return l, err
 }
 
-// Enrols tells whether one of the mappers has the certificate's key as one that needs no authority. Whose it is, and
-// whether it may be his, is asked afterwards, with Checked.Alone set.
+// Enrols tells whether one of the mappers has the certificate's key as one that needs no authority.
+// Whose it is, and whether it may be his, is asked afterwards, with Checked.Alone set.
 func (c *Chain) Enrols(cert *certinfo.Certificate) bool {
 	return slices.ContainsFunc(c.links, func(l link) bool {
 		e, ok := l.mapper.(mapping.Enroller)
@@ -81,9 +81,10 @@ func (c *Chain) Enrols(cert *certinfo.Certificate) bool {
 	})
 }
 
-// Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
-// checked; without that only mappers that bind the exact certificate or its key are asked.
-// The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask, or ctx's.
+// Find returns the login that the certificate belongs to. verified tells that the certificate's
+// chain was checked; without that only mappers that bind the exact certificate or its key are
+// asked. The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask,
+// or ctx's.
 func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, error) {
 	return c.ask(ctx, cert, verified, whose(cert.Cert))
 }
@@ -253,7 +254,8 @@ const (
 // maxRefused is how many of a mapper's refused answers are told.
 const maxRefused = 8
 
-// refuses tells, before it is known who issued the certificate, why the mapper is not asked about it; "" when it is.
+// refuses tells, before it is known who issued the certificate, why the mapper is not asked about
+// it; "" when it is.
 func (l link) refuses(cert Checked, verified bool) string {
 	if _, enrols := l.mapper.(mapping.Enroller); cert.Alone && !enrols {
 		return "not asked: the certificate counts for its enrolled key alone, and this mapper goes by what authorities say"
@@ -269,8 +271,9 @@ func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
 	return len(l.issuers) == 0 || slices.ContainsFunc(l.issuers, func(n issuerName) bool { return n.may(cert, known) })
 }
 
-// mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0
-// above all, are nobody's to name but a mapfile's and their owner's. The account is nil where there need not be one.
+// mayBeNamed holds the answer against the account: it must exist, and the accounts of the system,
+// uid 0 above all, are nobody's to name but a mapfile's and their owner's. The account is nil where
+// there need not be one.
 func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 	account, err := c.options.Accounts.Lookup(a.User)
 	if a.Origin == OriginEnrolled && !c.options.EnrolledRoot && isRoot(a.User, account) {
@@ -309,7 +312,8 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 	)
 }
 
-// isRoot reports whether a login is root's: by its number, and where there is no account by its name.
+// isRoot reports whether a login is root's: by its number, and where there is no account by its
+// name.
 func isRoot(name string, account *accounts.Account) bool {
 	if account == nil {
 		return name == "root"
@@ -317,5 +321,6 @@ func isRoot(name string, account *accounts.Account) bool {
 	return account.UID == 0
 }
 
-// cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.
+// cureMapfile lets a card log in as an account of the system without letting anybody else's word
+// count for it.
 const cureMapfile = "mapfile = FILE, with a line for this account"

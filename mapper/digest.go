@@ -14,15 +14,17 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// digestMapper knows certificates by their fingerprint, or by that of their key (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). Only a mapfile can name the user: a fingerprint is
-// no login.
+// digestMapper knows certificates by their fingerprint, or by that of their key
+// (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). Only a mapfile can name the user: a fingerprint is no
+// login.
 type digestMapper struct {
 	hashes  []crypto.Hash
 	ofKey   bool // digest_of = key
 	mapfile *mapfile.File
 }
 
-// newDigest: without algorithm every length is tried, so that mapfiles made with SHA-1 keep working.
+// newDigest: without algorithm every length is tried, so that mapfiles made with SHA-1 keep
+// working.
 func newDigest(s mappers.Digest, o Options) (mapping.Mapper, error) {
 	m := &digestMapper{hashes: []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA384, crypto.SHA512, crypto.SHA224}}
 	if name := s.Algorithm; name != "" {

@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// enrolledMapper knows keys that were paired with accounts (package enrolled). It reads its file once: a chain lives
-// as long as a login.
+// enrolledMapper knows keys that were paired with accounts (package enrolled). It reads its file
+// once: a chain lives as long as a login.
 type enrolledMapper struct {
 	path   string
 	strict bool
@@ -29,7 +29,8 @@ func newEnrolled(o Options) *enrolledMapper {
 	return m
 }
 
-// load tells the log what is wrong with the file. That there is none yet is no fault: nobody is paired.
+// load tells the log what is wrong with the file. That there is none yet is no fault: nobody is
+// paired.
 func (m *enrolledMapper) load() (*enrolled.File, error) {
 	file, err := enrolled.Read(m.path, m.strict)
 	switch {

@@ -7,10 +7,11 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Expect tells that Find, or with a user Match, will be asked about the certificates unless their checks fail.
-// Where the first mapper that is asked needs a server, it connects to it beside the checks: connects and introduces
-// itself, and asks nothing. ctx is that of the questions; what nobody has used when it ends is closed.
-// Without certificates, which then are not known yet, it connects only where there is a question whatever they are.
+// Expect tells that Find, or with a user Match, will be asked about the certificates unless their
+// checks fail. Where the first mapper that is asked needs a server, it connects to it beside the
+// checks: connects and introduces itself, and asks nothing. ctx is that of the questions; what
+// nobody has used when it ends is closed. Without certificates, which then are not known yet, it
+// connects only where there is a question whatever they are.
 func (c *Chain) Expect(ctx context.Context, certs []*certinfo.Certificate, user string, verified bool) {
 	if len(certs) == 0 {
 		c.expectAny(ctx, user, verified)

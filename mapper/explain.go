@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is for whoever looks for
-// the mistake, and no part of an answer.
+// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is
+// for whoever looks for the mistake, and no part of an answer.
 type NearLine = mapping.NearLine
 
 // Explanation is all that one mapper did.
@@ -27,8 +27,9 @@ type Explanation struct {
 	nearest func(context.Context) *NearLine
 }
 
-// Nearest reads the mapfile again, if there is one and no line of it fitted, and returns the line whose literal KEY comes
-// nearest to a text of the certificate; nil where none is near. It takes two seconds at most.
+// Nearest reads the mapfile again, if there is one and no line of it fitted, and returns the line
+// whose literal KEY comes nearest to a text of the certificate; nil where none is near. It takes
+// two seconds at most.
 func (e Explanation) Nearest(ctx context.Context) *NearLine {
 	if e.nearest == nil {
 		return nil
@@ -36,8 +37,9 @@ func (e Explanation) Nearest(ctx context.Context) *NearLine {
 	return e.nearest(ctx)
 }
 
-// Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a user, whether it is
-// his. The first with a User is the one that decides at a login. An error is ctx's.
+// Explain asks every mapper, those behind the first yes too, whose the certificate is or, with a
+// user, whether it is his. The first with a User is the one that decides at a login. An error is
+// ctx's.
 func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified bool) ([]Explanation, error) {
 	q := whose(cert.Cert)
 	if user != "" {
@@ -70,7 +72,8 @@ func (c *Chain) Explain(ctx context.Context, cert Checked, user string, verified
 	return all, nil
 }
 
-// byName returns the accounts that a mapper has not found, and that may log in with the certificate all the same.
+// byName returns the accounts that a mapper has not found, and that may log in with the certificate
+// all the same.
 func (c *Chain) byName(ctx context.Context, cert Checked, l link, m mapping.EverybodyNamer, e Explanation) []string {
 	issuer, _ := l.speaksFor(cert, c.known)
 	answers, _ := m.Everybody(mapping.WithStanding(ctx, issuer), cert.Cert) // what fails here has failed before

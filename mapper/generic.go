@@ -10,8 +10,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// genericMapper takes one item of the certificate, maps it by a mapfile where there is one, and with use_getpwent
-// replaces it by the login whose name or GECOS field it is.
+// genericMapper takes one item of the certificate, maps it by a mapfile where there is one, and
+// with use_getpwent replaces it by the login whose name or GECOS field it is.
 type genericMapper struct {
 	textMapper
 	accounts accounts.Source // nil without use_getpwent

@@ -15,9 +15,9 @@ type Inspection struct {
 	Never  bool            // it can name nobody as it is
 }
 
-// Inspect opens what the block of a mapper points to, as a login would: mapfile, passwords, certificates. Nothing is
-// fetched and no server is asked. verified tells that names may be taken from certificates, as in Chain.Find.
-// The error is that of New.
+// Inspect opens what the block of a mapper points to, as a login would: mapfile, passwords,
+// certificates. Nothing is fetched and no server is asked. verified tells that names may be taken
+// from certificates, as in Chain.Find. The error is that of New.
 func Inspect(ctx context.Context, b config.Mapper, o Options, verified bool) (Inspection, error) {
 	chain, err := New([]config.Mapper{b}, o)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// issuerName is one value of a block's key issuer: an authority by its name, by its key, or by the identifier of its key.
+// issuerName is one value of a block's key issuer: an authority by its name, by its key, or by the
+// identifier of its key.
 type issuerName struct {
 	text string
 	name certinfo.Name // of a DN or a file
@@ -26,7 +27,8 @@ type issuerName struct {
 // maxIssuerFile is the size in octets above which a file is not read as one certificate.
 const maxIssuerFile = 256 << 10
 
-// newIssuerName reads a value of issuer: a distinguished name, "file:PATH", "ski:HEX" or "sha256:HEX".
+// newIssuerName reads a value of issuer: a distinguished name, "file:PATH", "ski:HEX" or
+// "sha256:HEX".
 func newIssuerName(text string, o Options) (issuerName, error) {
 	n := issuerName{text: text}
 	var err error
@@ -124,8 +126,8 @@ func (n issuerName) isKeyOf(issuer *certinfo.Certificate, known authorities) boo
 		sum := keySum(issuer)
 		return bytes.Equal(n.sum, sum[:])
 	}
-	// What a certificate says of its own key is its issuer's word. It counts only in ca_dir; elsewhere the identifier must
-	// follow from the key.
+	// What a certificate says of its own key is its issuer's word. It counts only in ca_dir;
+	// elsewhere the identifier must follow from the key.
 	if bytes.Equal(n.ski, keyIdentifier(issuer)) {
 		return true
 	}
@@ -137,7 +139,8 @@ func (n issuerName) isKeyOf(issuer *certinfo.Certificate, known authorities) boo
 // errOtherIssuer is returned by a block that is for other certificates.
 var errOtherIssuer = errors.New("the issuer is not one of those of the block")
 
-// speaksFor tells the standing of the issuer for this block, and why the block is not asked; nil when it is.
+// speaksFor tells the standing of the issuer for this block, and why the block is not asked; nil
+// when it is.
 func (l link) speaksFor(c Checked, known authorities) (mapping.Standing, error) {
 	if len(l.issuers) == 0 {
 		return l.unnamed(c, known)
@@ -202,8 +205,8 @@ func (l link) goesByIssuer(cert *certinfo.Certificate) bool {
 	return ok && r.IssuerUse(cert) == mapping.RestsOnIssuer || slices.ContainsFunc(l.issuers, issuerName.byNameAlone)
 }
 
-// BoundByName says, one sentence for each block, where an authority is known by its name alone although several roots of
-// ca_dir could certify a CA of that name.
+// BoundByName says, one sentence for each block, where an authority is known by its name alone
+// although several roots of ca_dir could certify a CA of that name.
 func (c *Chain) BoundByName() []string {
 	roots := len(c.known.roots())
 	if roots < 2 {

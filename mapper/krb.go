@@ -8,8 +8,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// newKrb: a principal counts as a whole, "alice@EXAMPLE.COM"; one of the block's realm counts by its name alone,
-// when that is of one part. A bare string without "@", which some authorities write, is a login as it stands.
+// newKrb: a principal counts as a whole, "alice@EXAMPLE.COM"; one of the block's realm counts by
+// its name alone, when that is of one part. A bare string without "@", which some authorities
+// write, is a login as it stands.
 func newKrb(s mappers.Krb, o Options) (mapping.Mapper, error) {
 	m, err := newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).KerberosPrincipals)
 	if err != nil {

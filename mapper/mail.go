@@ -10,8 +10,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// newMail: with ignoredomain the user part of an address is the login, whatever the domain; without, only where
-// the domain is this host's.
+// newMail: with ignoredomain the user part of an address is the login, whatever the domain;
+// without, only where the domain is this host's.
 func newMail(s mappers.Mail, o Options) (mapping.Mapper, error) {
 	return newMailFor(s, o, os.Hostname)
 }
@@ -37,7 +37,8 @@ func newMailFor(s mappers.Mail, o Options, hostname func() (string, error)) (map
 	return m, nil
 }
 
-// isOfDomain tells whether a host is the domain itself or lies in it. A host name without domain lies in none.
+// isOfDomain tells whether a host is the domain itself or lies in it. A host name without domain
+// lies in none.
 func isOfDomain(host, domain string) bool {
 	host, domain = certtext.Lower(strings.TrimSuffix(host, ".")), certtext.Lower(domain)
 	return domain != "" && (host == domain || strings.HasSuffix(host, "."+domain))

@@ -48,7 +48,8 @@ type people struct {
 	ignoreCase bool
 }
 
-// Match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
+// Match tells whether one of the names is the account's login, its whole GECOS field or a part of
+// it.
 func (p people) Match(ctx context.Context, names []string, user *mapping.Person) (mapping.Answer, bool, error) {
 	mapping.TellAsked(ctx, "account "+user.Typed)
 	account, err := p.accounts.Lookup(user.Typed)
@@ -69,9 +70,10 @@ func (p people) Match(ctx context.Context, names []string, user *mapping.Person)
 	return mapping.Answer{}, false, nil
 }
 
-// isCalled compares a name with the GECOS field: as a whole, its first part (the full name) and its fifth and later
-// ones (what only root writes there). The office and the telephone numbers between them are left out, because the
-// user may write them himself (chfn(1)) and could take the name of somebody else.
+// isCalled compares a name with the GECOS field: as a whole, its first part (the full name) and its
+// fifth and later ones (what only root writes there). The office and the telephone numbers between
+// them are left out, because the user may write them himself (chfn(1)) and could take the name of
+// somebody else.
 func (p people) isCalled(a accounts.Account, name string) bool {
 	if a.GECOS == "" || name == "" {
 		return false
@@ -87,8 +89,8 @@ func (p people) isCalled(a accounts.Account, name string) bool {
 	return false
 }
 
-// Find looks for the accounts whose logins are among the names, and else for the one that is called so. Two accounts
-// with the same GECOS field are nobody's proof: then none is found.
+// Find looks for the accounts whose logins are among the names, and else for the one that is called
+// so. Two accounts with the same GECOS field are nobody's proof: then none is found.
 func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, error) {
 	var logins []mapping.Answer
 	for _, n := range names {
@@ -117,8 +119,9 @@ func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, err
 	return byLogin, nil
 }
 
-// enumerate goes through all accounts and returns those whose login is one of the names but for its case, and those
-// that are called so. An account may be listed by two name services; what Lookup gives is what counts of it.
+// enumerate goes through all accounts and returns those whose login is one of the names but for its
+// case, and those that are called so. An account may be listed by two name services; what Lookup
+// gives is what counts of it.
 func (p people) enumerate(ctx context.Context, names []string) (byLogin, called []mapping.Answer, err error) {
 	mapping.TellAsked(ctx, "the GECOS fields of all accounts")
 	hits := map[string]bool{}

@@ -11,9 +11,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// serialMapper knows certificates by issuer and serial number, through a mapfile: a number is no login. A serial
-// number is one of its issuer, so it counts alone only where the block is bound to one issuer; everywhere else
-// the mapfile has the number, a blank, and the issuer's name.
+// serialMapper knows certificates by issuer and serial number, through a mapfile: a number is no
+// login. A serial number is one of its issuer, so it counts alone only where the block is bound to
+// one issuer; everywhere else the mapfile has the number, a blank, and the issuer's name.
 type serialMapper struct {
 	mapfile *mapfile.File
 	alone   bool
@@ -65,7 +65,8 @@ func (m *serialMapper) Match(ctx context.Context, cert *certinfo.Certificate, us
 	return a, a.User != "" && err == nil, err
 }
 
-// serialItem is the serial number as the generic mapper always read it: pairs of hexadecimal digits joined by colons.
+// serialItem is the serial number as the generic mapper always read it: pairs of hexadecimal digits
+// joined by colons.
 func serialItem(cert *certinfo.Certificate) []certinfo.Text {
 	return []certinfo.Text{{Value: cert.SerialHex(":"), OK: true}}
 }

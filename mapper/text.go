@@ -11,8 +11,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// textMapper takes texts of the certificate for logins, through a mapfile where there is one. All texts
-// of the certificate are tried, in order; one that holds NUL or control characters never matches.
+// textMapper takes texts of the certificate for logins, through a mapfile where there is one. All
+// texts of the certificate are tried, in order; one that holds NUL or control characters never
+// matches.
 type textMapper struct {
 	texts      func(*certinfo.Certificate) []certinfo.Text
 	mapfile    *mapfile.File         // nil: the text is the login
@@ -84,7 +85,8 @@ func (m *textMapper) Match(ctx context.Context, cert *certinfo.Certificate, user
 	return a, a.User != "" && err == nil, err
 }
 
-// readTexts returns the usable texts and notes them; errNothing, with what is wrong with the others, when there is none.
+// readTexts returns the usable texts and notes them; errNothing, with what is wrong with the
+// others, when there is none.
 func readTexts(ctx context.Context, texts []certinfo.Text) ([]string, error) {
 	values := certtext.Usable(texts)
 	mapping.TellRead(ctx, values...)

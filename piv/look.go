@@ -84,8 +84,8 @@ func look(
 // moment is how long cards are still waited for once one was read that will do.
 const moment = 200 * time.Millisecond
 
-// await waits until all glances have ended. It ends those that have taken long enough, and, a moment
-// after a card was read that is enough, all that are left.
+// await waits until all glances have ended. It ends those that have taken long enough, and, a
+// moment after a card was read that is enough, all that are left.
 func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) bool) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -87,8 +87,8 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	return m.SlotsFor(ctx, token.Want{})
 }
 
-// SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms to
-// answer. A look that is not waited for any more has ended when SlotsFor returns, as far as the
+// SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms
+// to answer. A look that is not waited for any more has ended when SlotsFor returns, as far as the
 // service lets it; the card got no PIN.
 func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if m.closed {

@@ -72,8 +72,8 @@ func (k KeyRef) check() error {
 
 func (k KeyRef) retired() bool { return data.IsRetired(byte(k)) }
 
-// KeyOfID returns the key whose certificate has this CKA_ID, as Session.Certificates shows it; found is false where
-// there is none.
+// KeyOfID returns the key whose certificate has this CKA_ID, as Session.Certificates shows it;
+// found is false where there is none.
 func KeyOfID(id []byte) (k KeyRef, found bool) {
 	for _, ref := range data.LabelOrder() {
 		if len(id) > 0 && bytes.Equal(data.IDOf(ref), id) {

@@ -99,8 +99,8 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 	}
 }
 
-// more lets the keys sign that the caller chooses once it has read on, where none of those before has.
-// first is the error of the first of them.
+// more lets the keys sign that the caller chooses once it has read on, where none of those before
+// has. first is the error of the first of them.
 func (l *login) more(ctx context.Context, first error) (token.Signature, error) {
 	var err error
 	if l.choice, err = l.choice.More(l.Certificates(ctx)); err != nil {

@@ -46,7 +46,8 @@ func (w *watch) list(ctx context.Context) ([]pcsc.ReaderState, error) {
 	if err := w.establish(ctx); err != nil {
 		return nil, err
 	}
-	// The count of readers that came and went is asked for first: what comes after it ends the wait.
+	// The count of readers that came and went is asked for first: what comes after it ends the
+	// wait.
 	count, err := w.look(ctx, []string{pcsc.PnPReader})
 	if err != nil {
 		return nil, err

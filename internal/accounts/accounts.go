@@ -1,5 +1,5 @@
-// Package accounts looks users up where the system does: passwd through the C library, and sessions at
-// logind. It decides nothing about them.
+// Package accounts looks users up where the system does: passwd through the C library, and sessions
+// at logind. It decides nothing about them.
 package accounts
 
 import (
@@ -21,12 +21,12 @@ type Account struct {
 	GECOS, Home, Shell string
 }
 
-// Is reports whether two entries are of one account: of the same number and name, under whatever name they were found.
-// Accounts that share a number are different ones.
+// Is reports whether two entries are of one account: of the same number and name, under whatever
+// name they were found. Accounts that share a number are different ones.
 func (a Account) Is(b Account) bool { return a.UID == b.UID && a.Name == b.Name }
 
-// Same reports whether two names are of one account. A name without account, or whose account cannot be looked up, is
-// only the same as itself.
+// Same reports whether two names are of one account. A name without account, or whose account
+// cannot be looked up, is only the same as itself.
 func Same(s Source, a, b string) bool {
 	if a == b {
 		return true
@@ -39,7 +39,8 @@ func Same(s Source, a, b string) bool {
 	return err == nil && first.Is(*second)
 }
 
-// NameOf returns what an account is called that is known by a name; without account the name itself.
+// NameOf returns what an account is called that is known by a name; without account the name
+// itself.
 func NameOf(s Source, name string) string {
 	if a, err := s.Lookup(name); err == nil {
 		return a.Name
@@ -103,8 +104,8 @@ const passwdFile = "/etc/passwd"
 // maxPasswd bounds what is read of it.
 const maxPasswd = 64 << 20
 
-// IsLocal reports whether an account is one of this machine (passwd(5)), rather than a directory's. Where the file
-// cannot be read, none is.
+// IsLocal reports whether an account is one of this machine (passwd(5)), rather than a directory's.
+// Where the file cannot be read, none is.
 func IsLocal(name string) bool { return isIn(passwdFile, name) }
 
 func isIn(path, name string) bool {

@@ -28,7 +28,8 @@ import (
 	"unsafe"
 )
 
-// Limits of groups: a group with very many members, and an account in very many groups (NGROUPS_MAX of Linux).
+// Limits of groups: a group with very many members, and an account in very many groups (NGROUPS_MAX
+// of Linux).
 const (
 	mostGroupRoom = 64 << 20
 	mostMembers   = 2_000_000
@@ -38,7 +39,8 @@ const (
 
 type systemGroups struct{}
 
-// SystemGroups returns the group database of the C library, with all that nsswitch.conf brings to it.
+// SystemGroups returns the group database of the C library, with all that nsswitch.conf brings to
+// it.
 func SystemGroups() Groups { return systemGroups{} }
 
 // Group implements Groups (getgrnam_r).

@@ -13,7 +13,8 @@ import (
 
 type systemGroups struct{}
 
-// SystemGroups returns the groups of /etc/group: a program built without cgo cannot ask the name services.
+// SystemGroups returns the groups of /etc/group: a program built without cgo cannot ask the name
+// services.
 func SystemGroups() Groups { return systemGroups{} }
 
 // Group implements Groups.

@@ -12,7 +12,8 @@ import (
 
 type system struct{}
 
-// System returns the accounts of /etc/passwd: a program built without cgo cannot ask the name services.
+// System returns the accounts of /etc/passwd: a program built without cgo cannot ask the name
+// services.
 func System() Source { return system{} }
 
 // Lookup implements Source.

@@ -14,8 +14,8 @@ const sessionDeadline = time.Second
 // busSocket is where the system bus listens; without it there is no logind to ask.
 const busSocket = "/run/dbus/system_bus_socket"
 
-// SessionIsRemote asks logind whether the process belongs to a session that came over the network. A
-// system without logind, and a process without session, are local. It takes at most a second.
+// SessionIsRemote asks logind whether the process belongs to a session that came over the network.
+// A system without logind, and a process without session, are local. It takes at most a second.
 func SessionIsRemote(ctx context.Context, pid int) (bool, error) {
 	if _, err := os.Stat(busSocket); err != nil {
 		return false, nil

@@ -9,9 +9,9 @@ import (
 // deadFor is how long a server that failed is asked last.
 const deadFor = 30 * time.Second
 
-// DeadServers remembers servers that failed or kept others waiting, so that the next search begins with
-// one that works. It changes the order only: with all servers dead all are asked. Its methods accept a
-// nil receiver and may be called from several goroutines.
+// DeadServers remembers servers that failed or kept others waiting, so that the next search begins
+// with one that works. It changes the order only: with all servers dead all are asked. Its methods
+// accept a nil receiver and may be called from several goroutines.
 type DeadServers struct {
 	Now func() time.Time // nil is time.Now
 
@@ -41,7 +41,8 @@ func (d *DeadServers) mark(uri string) {
 	d.until[uri] = d.now().Add(deadFor)
 }
 
-// Export returns the servers that are remembered now, each with the time until which it is asked last.
+// Export returns the servers that are remembered now, each with the time until which it is asked
+// last.
 func (d *DeadServers) Export() map[string]time.Time {
 	kept := map[string]time.Time{}
 	if d == nil {
@@ -57,8 +58,8 @@ func (d *DeadServers) Export() map[string]time.Time {
 	return kept
 }
 
-// Import takes over what Export gave, perhaps in another process. Times further ahead than a server is
-// ever remembered are not believed: the clock was set back, or the record is not ours.
+// Import takes over what Export gave, perhaps in another process. Times further ahead than a server
+// is ever remembered are not believed: the clock was set back, or the record is not ours.
 func (d *DeadServers) Import(known map[string]time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -13,10 +13,11 @@ import (
 // lookupTimeout bounds one question to the name service.
 const lookupTimeout = 2 * time.Second
 
-// Lookup finds the servers of a domain by its SRV records (RFC 2782), in the order of their priorities
-// and weights, as URIs with the given scheme, ldap or ldaps. The records are not authenticated, and a
-// server's certificate is compared with the name that they give; so a name outside of the domain is
-// passed over, and a stranger's good certificate for a name of his own is of no use to him. r may be nil.
+// Lookup finds the servers of a domain by its SRV records (RFC 2782), in the order of their
+// priorities and weights, as URIs with the given scheme, ldap or ldaps. The records are not
+// authenticated, and a server's certificate is compared with the name that they give; so a name
+// outside of the domain is passed over, and a stranger's good certificate for a name of his own is
+// of no use to him. r may be nil.
 func Lookup(ctx context.Context, r *net.Resolver, scheme, domain string) ([]string, error) {
 	if r == nil {
 		r = net.DefaultResolver
@@ -55,8 +56,8 @@ type Referral struct {
 	Scoped bool // Scope is given
 }
 
-// ParseReferral reads the URL of a referral. One with a filter of its own is an error: the question is
-// not the server's to change; and so is one with a critical extension.
+// ParseReferral reads the URL of a referral. One with a filter of its own is an error: the question
+// is not the server's to change; and so is one with a critical extension.
 func ParseReferral(text string) (*Referral, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" {

@@ -9,8 +9,8 @@ import (
 // maxDN is the length in octets above which a name is not read.
 const maxDN = 16 << 10
 
-// aliases are the other names of attribute types that name entries (RFC 4519, RFC 4524), each with the name that stands
-// for all of them.
+// aliases are the other names of attribute types that name entries (RFC 4519, RFC 4524), each with
+// the name that stands for all of them.
 var aliases = map[string]string{
 	"0.9.2342.19200300.100.1.1": "uid", "userid": "uid",
 	"0.9.2342.19200300.100.1.3": "mail", "rfc822mailbox": "mail",
@@ -19,8 +19,8 @@ var aliases = map[string]string{
 	"2.5.4.5": "serialnumber",
 }
 
-// SameAttribute reports whether two attribute descriptions name one attribute type: without regard to case, to options
-// and, for the types of people's entries, to which of its names is written.
+// SameAttribute reports whether two attribute descriptions name one attribute type: without regard
+// to case, to options and, for the types of people's entries, to which of its names is written.
 func SameAttribute(a, b string) bool { return attributeType(a) == attributeType(b) }
 
 func attributeType(description string) string {
@@ -31,8 +31,9 @@ func attributeType(description string) string {
 	return plain
 }
 
-// Named returns the value of an attribute in the entry's relative name (RFC 4511, 4.1.3). Only who may rename the entry
-// can change it. ok is false where the attribute is not part of that name, or the name cannot be read.
+// Named returns the value of an attribute in the entry's relative name (RFC 4511, 4.1.3). Only who
+// may rename the entry can change it. ok is false where the attribute is not part of that name, or
+// the name cannot be read.
 func (e Entry) Named(attribute string) (value string, ok bool) {
 	if len(e.DN) > maxDN {
 		return "", false

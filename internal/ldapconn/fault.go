@@ -8,8 +8,8 @@ import (
 	"github.com/go-ldap/ldap/v3"
 )
 
-// Fault is why a server that was reached does not do what it is asked for. A connection that fails and a time that is
-// over are none: there the error is ErrNoServer, or ErrEnded, or a context's.
+// Fault is why a server that was reached does not do what it is asked for. A connection that fails
+// and a time that is over are none: there the error is ErrNoServer, or ErrEnded, or a context's.
 type Fault string
 
 // Error implements error.
@@ -33,8 +33,8 @@ func IsFault(err error) bool {
 	return errors.As(err, &f)
 }
 
-// isResult reports whether an error is a server's result (RFC 4511, 4.1.9), and not the client's own. That the server
-// had no time (timeLimitExceeded) counts as time that is over.
+// isResult reports whether an error is a server's result (RFC 4511, 4.1.9), and not the client's
+// own. That the server had no time (timeLimitExceeded) counts as time that is over.
 func isResult(err error) bool {
 	var e *ldap.Error
 	return errors.As(err, &e) && e.ResultCode < ldap.ErrorNetwork && e.ResultCode != ldap.LDAPResultTimeLimitExceeded

@@ -10,7 +10,8 @@ import (
 	"github.com/go-ldap/ldap/v3"
 )
 
-// EscapeFilter escapes any octets for use as a value in a filter (RFC 4515, 3): all but letters and digits.
+// EscapeFilter escapes any octets for use as a value in a filter (RFC 4515, 3): all but letters and
+// digits.
 func EscapeFilter(value []byte) string {
 	const hexDigits = "0123456789abcdef"
 	out := make([]byte, 0, len(value)*3)
@@ -66,8 +67,8 @@ func ParseFilter(text string) (*Filter, error) {
 	return f, nil
 }
 
-// nested looks at the parentheses, all of which are structure: one that belongs to a value is written \28 or \29. The
-// library takes an opening one inside a value for a part of it.
+// nested looks at the parentheses, all of which are structure: one that belongs to a value is
+// written \28 or \29. The library takes an opening one inside a value for a part of it.
 func nested(text string) error {
 	depth, last, before := 0, byte(')'), byte(0) // the two octets before, blanks left out; one filter may begin
 	for _, c := range []byte(text) {
@@ -91,7 +92,8 @@ func nested(text string) error {
 	return nil
 }
 
-// attributeShape is an attribute description (RFC 4512, 2.5), or in an extensible match what stands with it.
+// attributeShape is an attribute description (RFC 4512, 2.5), or in an extensible match what stands
+// with it.
 var attributeShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^:?[A-Za-z0-9][A-Za-z0-9.;:-]*$`) })
 
 // takeApart reads what the library compiled, which takes anything for an attribute.
@@ -145,8 +147,8 @@ func takeOneApart(p *ber.Packet) (*Filter, error) {
 	return f, nil
 }
 
-// Shape describes the structure of a filter, without its values: the same for two filters that differ in
-// values only.
+// Shape describes the structure of a filter, without its values: the same for two filters that
+// differ in values only.
 func (f *Filter) Shape() string {
 	s := "(" + f.Op + f.Attribute
 	if f.Op == "substrings" {

@@ -1,6 +1,6 @@
-// Package ldapconn is a connection to one of several LDAP servers that ends when it should: every step
-// has a deadline, answers have a size, referrals are not followed, and a server that is dead or mute
-// costs a tenth of a second, not a login. It knows nothing about certificates or users.
+// Package ldapconn is a connection to one of several LDAP servers that ends when it should: every
+// step has a deadline, answers have a size, referrals are not followed, and a server that is dead
+// or mute costs a tenth of a second, not a login. It knows nothing about certificates or users.
 package ldapconn
 
 import (
@@ -65,11 +65,12 @@ type Conn struct {
 	wire   *meteredConn
 }
 
-// ErrEnded is part of the error of a search when the connection ended, and not because the time did.
+// ErrEnded is part of the error of a search when the connection ended, and not because the time
+// did.
 var ErrEnded = errors.New("the connection has ended")
 
-// ErrNoServer is part of the error when no server of the list could be reached within its time; it wraps what each one
-// said. Where one was reached and refused, the error is a Fault and not this.
+// ErrNoServer is part of the error when no server of the list could be reached within its time; it
+// wraps what each one said. Where one was reached and refused, the error is a Fault and not this.
 var ErrNoServer = errors.New("no LDAP server answers")
 
 type dialled struct {
@@ -80,11 +81,12 @@ type dialled struct {
 
 var packetCap sync.Once
 
-// capPackets bounds a single BER packet: the library's own default is 2 GiB, read into memory at once.
+// capPackets bounds a single BER packet: the library's own default is 2 GiB, read into memory at
+// once.
 func capPackets() { packetCap.Do(func() { ber.MaxPacketLengthBytes = DefaultMaxBytes }) }
 
-// Dial connects to the first server that connects, speaks TLS where asked and accepts the bind. A server
-// that has said nothing for Stagger is not waited for: the next one is tried beside it.
+// Dial connects to the first server that connects, speaks TLS where asked and accepts the bind. A
+// server that has said nothing for Stagger is not waited for: the next one is tried beside it.
 func Dial(ctx context.Context, c Config) (*Conn, error) {
 	capPackets()
 	uris := c.Dead.order(c.URIs)
@@ -140,7 +142,8 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 	}
 }
 
-// Unreached adds ErrNoServer to the errors of all servers, unless one of them was reached and refused.
+// Unreached adds ErrNoServer to the errors of all servers, unless one of them was reached and
+// refused.
 func Unreached(err error) error {
 	if IsFault(err) || errors.Is(err, ErrNoServer) {
 		return err
@@ -212,8 +215,8 @@ func tlsConfig(base *tls.Config, host string) *tls.Config {
 	return t
 }
 
-// open starts the protocol on the transport: StartTLS, then bind. ctx's end closes the transport, which
-// is the only way to end a step of the library.
+// open starts the protocol on the transport: StartTLS, then bind. ctx's end closes the transport,
+// which is the only way to end a step of the library.
 func (c Config) open(ctx context.Context, u *Target, wire *meteredConn) (*Conn, error) {
 	stop := context.AfterFunc(ctx, func() { wire.Close() })
 	defer stop()
@@ -254,7 +257,8 @@ func (c Config) bind(conn *ldap.Conn) error {
 	return nil // LDAPv3 needs no bind to be anonymous (RFC 4511, 4.2)
 }
 
-// Close ends the connection without waiting for the server, nor for what the library has to tidy up.
+// Close ends the connection without waiting for the server, nor for what the library has to tidy
+// up.
 func (c *Conn) Close() {
 	c.wire.Close()
 	go c.conn.Close()
@@ -308,7 +312,8 @@ func parseLDAPI(uri, rest string) (*Target, error) {
 	return &Target{URI: uri, Network: "unix", Address: path, Local: true}, nil
 }
 
-// IsThisMachine tells whether traffic to the server stays on this machine, so that TLS protects nothing.
+// IsThisMachine tells whether traffic to the server stays on this machine, so that TLS protects
+// nothing.
 func (t *Target) IsThisMachine() bool {
 	if t.Local || strings.EqualFold(t.Host, "localhost") {
 		return true
@@ -317,7 +322,8 @@ func (t *Target) IsThisMachine() bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// meteredConn ends a connection that has delivered more than its share, and tells when something was sent.
+// meteredConn ends a connection that has delivered more than its share, and tells when something
+// was sent.
 type meteredConn struct {
 	net.Conn
 	mu       sync.Mutex

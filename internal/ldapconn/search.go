@@ -38,8 +38,8 @@ type Entry struct {
 	entry *ldap.Entry
 }
 
-// Get returns all values of an attribute, of the plain name and of the name with ";binary", also where a
-// server sends them in several parts.
+// Get returns all values of an attribute, of the plain name and of the name with ";binary", also
+// where a server sends them in several parts.
 func (e Entry) Get(name string) [][]byte {
 	var values [][]byte
 	for _, a := range e.entry.Attributes {
@@ -72,9 +72,10 @@ type Answer struct {
 	Err       error    // ErrTooMany or ErrSizeLimit, with some of the entries; ErrReferralOnly, with Referrals
 }
 
-// Search runs one query, page by page where the server pages, within the connection's search timeout and
-// ctx. References to other servers beside the entries are counted as nothing found: following one would hand the bind
-// password to a server that nobody configured. A referral in place of an answer is ErrReferralOnly.
+// Search runs one query, page by page where the server pages, within the connection's search
+// timeout and ctx. References to other servers beside the entries are counted as nothing found:
+// following one would hand the bind password to a server that nobody configured. A referral in
+// place of an answer is ErrReferralOnly.
 func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 	answers, err := c.SearchAll(ctx, []Query{q})
 	if err != nil {
@@ -83,9 +84,10 @@ func (c *Conn) Search(ctx context.Context, q Query) ([]Entry, error) {
 	return answers[0].Entries, answers[0].Err
 }
 
-// SearchAll sends all queries, without waiting for answers but for a moment, and returns their answers in the order of
-// the queries: together they cost one round trip, or two where the server is near, and more only where an answer has a
-// second page. A query that fails otherwise than by Answer.Err fails all.
+// SearchAll sends all queries, without waiting for answers but for a moment, and returns their
+// answers in the order of the queries: together they cost one round trip, or two where the server
+// is near, and more only where an answer has a second page. A query that fails otherwise than by
+// Answer.Err fails all.
 func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error) {
 	answers := make([]Answer, 0, len(queries))
 	err := c.SearchEach(ctx, queries, func(_ int, a Answer) bool {
@@ -98,9 +100,9 @@ func (c *Conn) SearchAll(ctx context.Context, queries []Query) ([]Answer, error)
 	return answers, nil
 }
 
-// SearchEach is SearchAll that hands over each answer as soon as it and those before it are there, until
-// take has heard enough and returns false; what comes after that is of no interest, also where it is an
-// error. After an error or a false the connection can only be closed.
+// SearchEach is SearchAll that hands over each answer as soon as it and those before it are there,
+// until take has heard enough and returns false; what comes after that is of no interest, also
+// where it is an error. After an error or a false the connection can only be closed.
 func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int, a Answer) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, c.search)
 	defer cancel()
@@ -135,8 +137,8 @@ func (c *Conn) SearchEach(ctx context.Context, queries []Query, take func(i int,
 	return nil
 }
 
-// headStart is how long the first query is alone. A server nearby has answered by then, and most often that is all;
-// one far away loses little.
+// headStart is how long the first query is alone. A server nearby has answered by then, and most
+// often that is all; one far away loses little.
 const headStart = 500 * time.Microsecond
 
 // asked is a query that is under way.
@@ -146,8 +148,8 @@ type asked struct {
 	err    error
 }
 
-// send starts the queries. The server is at work on one while the next is encoded, which takes a while where
-// a filter holds a certificate.
+// send starts the queries. The server is at work on one while the next is encoded, which takes a
+// while where a filter holds a certificate.
 func (c *Conn) send(ctx context.Context, queries []Query, flight []asked, rest <-chan struct{}) {
 	c.wire.forgetWritten()
 	for i, q := range queries {

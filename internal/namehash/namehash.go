@@ -1,6 +1,6 @@
-// Package namehash computes the hash of a distinguished name by which OpenSSL finds certificates and
-// revocation lists in a directory (X509_NAME_hash; openssl-rehash(1)): a link HASH.N to a certificate,
-// HASH.rN to a list.
+// Package namehash computes the hash of a distinguished name by which OpenSSL finds certificates
+// and revocation lists in a directory (X509_NAME_hash; openssl-rehash(1)): a link HASH.N to a
+// certificate, HASH.rN to a list.
 package namehash
 
 import (
@@ -30,8 +30,8 @@ func Of(name []byte) (uint32, error) {
 	return binary.LittleEndian.Uint32(sum[:4]), nil
 }
 
-// canonicalName is the sets of a name one after the other, without the sequence around them, and with
-// canonical values.
+// canonicalName is the sets of a name one after the other, without the sequence around them, and
+// with canonical values.
 func canonicalName(name []byte) ([]byte, error) {
 	outer := cryptobyte.String(name)
 	var sets cryptobyte.String
@@ -104,8 +104,8 @@ const (
 	bmpString       asn1.Tag = 30
 )
 
-// decode gives a text of the kinds that are made canonical, in UTF-8. A text of another kind, or one
-// that is not well formed, stays as it is.
+// decode gives a text of the kinds that are made canonical, in UTF-8. A text of another kind, or
+// one that is not well formed, stays as it is.
 func decode(tag asn1.Tag, value []byte) (text []byte, isText bool) {
 	switch tag {
 	case asn1.UTF8String:

@@ -1,16 +1,17 @@
-// Package enrolled reads and writes the file of keys that are paired with accounts: one line for each
-// key, with the SHA-256 of its SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) and the account.
+// Package enrolled reads and writes the file of keys that are paired with accounts: one line for
+// each key, with the SHA-256 of its SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) and the account.
 //
 //	sha256:HEX USER            # TOKEN SERIAL, SUBJECT, DATE
 //	sha256:HEX USER chain      # ...
 //
-// Who holds the private key of a line logs in as its user, and needs no certificate authority for it.
-// The word chain takes that back for one key: its certificate must have a good chain, revocation
-// included. It stands where the certificate came from an authority that ca_dir knows: else whoever holds
-// the card could put a self-signed certificate over the same key on it, which nobody can revoke.
+// Who holds the private key of a line logs in as its user, and needs no certificate authority for
+// it. The word chain takes that back for one key: its certificate must have a good chain,
+// revocation included. It stands where the certificate came from an authority that ca_dir knows:
+// else whoever holds the card could put a self-signed certificate over the same key on it, which
+// nobody can revoke.
 //
-// The file decides who logs in. Only root may have written it (package safefile), and everybody may read
-// it: it holds no secret, and screen lockers run as their users.
+// The file decides who logs in. Only root may have written it (package safefile), and everybody may
+// read it: it holds no secret, and screen lockers run as their users.
 package enrolled
 
 import (
@@ -93,8 +94,9 @@ type File struct {
 // errAmbiguous is returned for a key that is paired with two users.
 var errAmbiguous = errors.New("the key is enrolled for more than one user")
 
-// Read reads the file at path. strict refuses what is otherwise reported (strict_permissions). The error
-// is a *safefile.Error, which wraps fs.ErrNotExist where there is no file, or that of a limit.
+// Read reads the file at path. strict refuses what is otherwise reported (strict_permissions). The
+// error is a *safefile.Error, which wraps fs.ErrNotExist where there is no file, or that of a
+// limit.
 func Read(path string, strict bool) (*File, error) {
 	data, resolved, err := load(path, strict)
 	if err != nil {
@@ -117,8 +119,8 @@ func load(path string, strict bool) ([]byte, safefile.Resolved, error) {
 	return safefile.ReadFile(path, policy)
 }
 
-// parse reads the text of a file. The error is that of a limit: a part of the file is no sound basis for
-// a decision. Lines that cannot be used are in Faults.
+// parse reads the text of a file. The error is that of a limit: a part of the file is no sound
+// basis for a decision. Lines that cannot be used are in Faults.
 func parse(data []byte) (*File, error) {
 	file := &File{}
 	if len(data) > maxFile {
@@ -203,9 +205,9 @@ func checkUser(user string) error {
 	return nil
 }
 
-// Lookup returns the line of a key; found is false where there is none. Of several lines for one user the
-// chain is asked for where one of them asks. The error is errAmbiguous, with the lines: with two users a
-// login could not tell whose card it is.
+// Lookup returns the line of a key; found is false where there is none. Of several lines for one
+// user the chain is asked for where one of them asks. The error is errAmbiguous, with the lines:
+// with two users a login could not tell whose card it is.
 func (f *File) Lookup(key Key) (e Entry, found bool, err error) {
 	for _, one := range f.Entries {
 		switch {

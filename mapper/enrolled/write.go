@@ -17,12 +17,13 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// Add pairs a key with a user, and reports whether that changed the file, which is made where there is
-// none (0644). A line for the same key and user is replaced where it differs in chain. Everything else in
-// the file stays as it is. Characters of the comment that could end its line are replaced: it comes from
-// a card.
+// Add pairs a key with a user, and reports whether that changed the file, which is made where there
+// is none (0644). A line for the same key and user is replaced where it differs in chain.
+// Everything else in the file stays as it is. Characters of the comment that could end its line are
+// replaced: it comes from a card.
 //
-// The file is replaced in one step, under a lock on its directory, which is waited for until ctx ends.
+// The file is replaced in one step, under a lock on its directory, which is waited for until ctx
+// ends.
 func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 	if err := checkUser(e.User); err != nil {
 		return false, err
@@ -48,8 +49,8 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 	})
 }
 
-// Remove takes the lines of a key away, those of one user or, with "", of any. It reports whether there
-// was one. What it waits for is as with Add.
+// Remove takes the lines of a key away, those of one user or, with "", of any. It reports whether
+// there was one. What it waits for is as with Add.
 func Remove(ctx context.Context, path string, key Key, user string) (changed bool, err error) {
 	changed, err = edit(ctx, path, func(file *File, lines [][]byte) ([][]byte, error) {
 		drop := map[int]bool{}
@@ -145,7 +146,8 @@ func linesOf(data []byte) [][]byte {
 	return bytes.Split(bytes.TrimSuffix(data, []byte{'\n'}), []byte{'\n'})
 }
 
-// replace puts a file with these octets in the place of path: first under another name, and on the disk.
+// replace puts a file with these octets in the place of path: first under another name, and on the
+// disk.
 func replace(path string, text []byte) error {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -117,8 +117,8 @@ func isName(name string) bool {
 	return err == nil && len(hash) == sha256.Size
 }
 
-// Get returns the entry of the certificate whose object begins with piece, 1 to MaxPiece bytes. There
-// is none, too, where there is a file that is not as Put writes it.
+// Get returns the entry of the certificate whose object begins with piece, 1 to MaxPiece bytes.
+// There is none, too, where there is a file that is not as Put writes it.
 func (c *Cache) Get(piece []byte) (*Entry, bool) {
 	if c == nil {
 		return nil, false

@@ -21,8 +21,8 @@ const (
 	staleAfter  = time.Hour
 )
 
-// Put keeps an entry, in the place of an earlier one. The error says why it is not kept, which is no
-// reason to end a login: then it is read from the card again the next time.
+// Put keeps an entry, in the place of an earlier one. The error says why it is not kept, which is
+// no reason to end a login: then it is read from the card again the next time.
 func (c *Cache) Put(piece []byte, e *Entry) error {
 	if c == nil {
 		return nil

@@ -48,22 +48,23 @@ func (l *log) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// Log returns what a server that was started with StartLogged has written, one line for each connection
-// ("ACCEPT"), operation ("BIND", "SRCH") and answer ("RESULT").
+// Log returns what a server that was started with StartLogged has written, one line for each
+// connection ("ACCEPT"), operation ("BIND", "SRCH") and answer ("RESULT").
 func (s *Server) Log() string {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	return s.log.text.String()
 }
 
-// Start runs slapd with the entries of an LDIF text. hosts are the names in its certificate; none is
-// "localhost". The Debian packages slapd and ldap-utils must be there.
+// Start runs slapd with the entries of an LDIF text. hosts are the names in its certificate; none
+// is "localhost". The Debian packages slapd and ldap-utils must be there.
 func Start(t testing.TB, ldif string, hosts ...string) *Server {
 	t.Helper()
 	return start(t, ldif, "0", hosts)
 }
 
-// StartACL is Start with directives at the end of the database's configuration, such as access rules (slapd.access(5)).
+// StartACL is Start with directives at the end of the database's configuration, such as access
+// rules (slapd.access(5)).
 func StartACL(t testing.TB, ldif string, directives ...string) *Server {
 	t.Helper()
 	return start(t, ldif, "0", nil, directives...)
@@ -207,8 +208,8 @@ func write(t testing.TB, dir, name string, data []byte) {
 	}
 }
 
-// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value", those of one
-// attribute together, and those of uid first.
+// Person is the LDIF of one posixAccount; more are further lines, each "attribute: value", those of
+// one attribute together, and those of uid first.
 func Person(uid string, number int, more ...string) string {
 	return fmt.Sprintf("dn: uid=%s,ou=People,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nobjectClass: user\ncn: %s\nsn: %s\nuidNumber: %d\ngidNumber: %d\nhomeDirectory: /home/%s\nuid: %s\n%s\n\n",
 		uid, Suffix, uid, uid, number, number, uid, uid, strings.Join(more, "\n"))

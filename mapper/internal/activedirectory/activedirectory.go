@@ -1,5 +1,5 @@
-// Package activedirectory knows certificates as Active Directory does: by security identifiers and by the values of
-// altSecurityIdentities.
+// Package activedirectory knows certificates as Active Directory does: by security identifiers and
+// by the values of altSecurityIdentities.
 package activedirectory
 
 import (
@@ -18,8 +18,8 @@ import (
 	"pam_pkcs11/mapper/internal/certtext"
 )
 
-// How Active Directory knows certificates: [MS-PKCA] 3.1.5.2.1, and which of its ways are strong: there,
-// 3.1.5.2.1.5, and KB5014754.
+// How Active Directory knows certificates: [MS-PKCA] 3.1.5.2.1, and which of its ways are strong:
+// there, 3.1.5.2.1.5, and KB5014754.
 
 // SID is a security identifier ([MS-DTYP] 2.4.2).
 type SID struct {
@@ -31,7 +31,8 @@ type SID struct {
 var errSIDsDiffer = errors.New("the certificate carries differing security identifiers")
 
 // SIDOf returns the security identifier of the certificate's holder, nil when there is none. One
-// that is malformed, or two that differ, are an error: the certificate is not to be taken for anybody's.
+// that is malformed, or two that differ, are an error: the certificate is not to be taken for
+// anybody's.
 func SIDOf(cert *certinfo.Certificate) (*SID, error) {
 	texts := cert.SIDs()
 	if len(texts) == 0 {
@@ -123,8 +124,8 @@ func Identities(cert *certinfo.Certificate, weak bool) ([][]byte, error) {
 	return values, nil
 }
 
-// reversedSerial writes the serial number as Windows stores it: least significant octet first, without
-// leading zeros of its value.
+// reversedSerial writes the serial number as Windows stores it: least significant octet first,
+// without leading zeros of its value.
 func reversedSerial(cert *certinfo.Certificate) string {
 	octets := SerialOctets(cert)
 	slices.Reverse(octets)
@@ -140,8 +141,9 @@ func SerialOctets(cert *certinfo.Certificate) []byte {
 	return octets
 }
 
-// publicKeySums are the SHA-1 sums that directories hold under SHA1-PUKEY: of the key's bits, of the
-// whole SubjectPublicKeyInfo, and, as many tools write it, of the certificate. Each commits to the key.
+// publicKeySums are the SHA-1 sums that directories hold under SHA1-PUKEY: of the key's bits, of
+// the whole SubjectPublicKeyInfo, and, as many tools write it, of the certificate. Each commits to
+// the key.
 func publicKeySums(cert *certinfo.Certificate) []string {
 	var sums []string
 	add := func(octets []byte) {
@@ -160,8 +162,8 @@ func publicKeySums(cert *certinfo.Certificate) []string {
 	return sums
 }
 
-// windowsTypes are the names of attribute types in Windows' strings, by identifier (CertNameToStr). All
-// others are written OID.1.2.3.
+// windowsTypes are the names of attribute types in Windows' strings, by identifier (CertNameToStr).
+// All others are written OID.1.2.3.
 var windowsTypes = map[string]string{
 	"2.5.4.3": "CN", "2.5.4.7": "L", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.6": "C", "2.5.4.8": "S", "2.5.4.9": "STREET",
 	"2.5.4.12": "T", "2.5.4.42": "G", "2.5.4.43": "I", "2.5.4.4": "SN", "2.5.4.5": "SERIALNUMBER", "2.5.4.13": "Description",
@@ -170,8 +172,8 @@ var windowsTypes = map[string]string{
 	"1.2.840.113549.1.9.8": "unstructuredAddress",
 }
 
-// WindowsName writes a name as Windows does, "" when a part of it is no text. x500 is the order of the
-// certificate, most general part first. Attributes of one relative name are joined by " + ".
+// WindowsName writes a name as Windows does, "" when a part of it is no text. x500 is the order of
+// the certificate, most general part first. Attributes of one relative name are joined by " + ".
 func WindowsName(n certinfo.Name, x500 bool) string {
 	return NameText(n, x500, " + ", func(a certinfo.Attribute) (string, bool) {
 		kind, known := windowsTypes[a.OID.String()]

@@ -48,8 +48,8 @@ func certTemplate(s selector, u1 bool) (extractor, error) {
 	return func(c *certinfo.Certificate) ([]byte, bool) { return write(c.Fingerprint(hash)), true }, nil
 }
 
-// hexForm reads the letters of a hexadecimal form, in either case: u upper case, c with colons, r in
-// reversed order.
+// hexForm reads the letters of a hexadecimal form, in either case: u upper case, c with colons, r
+// in reversed order.
 func hexForm(letters string, some bool) (func([]byte) []byte, error) {
 	var upper, colon, reversed bool
 	for _, l := range strings.ToLower(letters) {
@@ -122,9 +122,9 @@ func sidTemplate(s selector, _ bool) (extractor, error) {
 	}, nil
 }
 
-// componentTemplate takes one attribute out of a name: the most specific one, the most specific of a
-// type, the n-th from the most specific (n > 0) or from the most general (n < 0), or the n-th if it is of
-// the type.
+// componentTemplate takes one attribute out of a name: the most specific one, the most specific of
+// a type, the n-th from the most specific (n > 0) or from the most general (n < 0), or the n-th if
+// it is of the type.
 func componentTemplate(name func(*certinfo.Certificate) certinfo.Name) func(selector, bool) (extractor, error) {
 	return func(s selector, _ bool) (extractor, error) {
 		var oid asn1.ObjectIdentifier

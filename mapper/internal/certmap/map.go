@@ -12,8 +12,8 @@ import (
 	"pam_pkcs11/mapper/internal/directory"
 )
 
-// mapRule tells whose certificate it is: an LDAP filter with templates, or, as SSSD has it for users of
-// the machine itself, a login or templates that make one, in parentheses.
+// mapRule tells whose certificate it is: an LDAP filter with templates, or, as SSSD has it for
+// users of the machine itself, a login or templates that make one, in parentheses.
 type mapRule struct {
 	pieces []piece
 	local  bool
@@ -80,7 +80,8 @@ func (r *mapRule) trimLocal() error {
 	return nil
 }
 
-// checkFilter sees that the rule is a filter whatever the templates hold, and that they stand for values.
+// checkFilter sees that the rule is a filter whatever the templates hold, and that they stand for
+// values.
 func (r *mapRule) checkFilter() error {
 	var b strings.Builder
 	for i, p := range r.pieces {
@@ -157,7 +158,8 @@ func (r *mapRule) wholeClause(i int) bool {
 	return p.template != nil && p.template.isCert && octetClause().MatchString(r.pieces[i-1].text) && strings.HasPrefix(r.pieces[i+1].text, ")")
 }
 
-// login fills the templates of a local rule in; false when the certificate lacks one, or no login comes of it.
+// login fills the templates of a local rule in; false when the certificate lacks one, or no login
+// comes of it.
 func (r *mapRule) login(cert *certinfo.Certificate) (string, bool) {
 	var b strings.Builder
 	for _, p := range r.pieces {

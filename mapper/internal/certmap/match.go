@@ -143,8 +143,8 @@ func matchedName(n certinfo.Name) string {
 	})
 }
 
-// usages are the names of key usages and their bits as OpenSSL numbers them, which is what a number in a
-// rule means.
+// usages are the names of key usages and their bits as OpenSSL numbers them, which is what a number
+// in a rule means.
 var usages = map[string]uint32{
 	"digitalSignature": 0x80, "nonRepudiation": 0x40, "keyEncipherment": 0x20, "dataEncipherment": 0x10, "keyAgreement": 0x08,
 	"keyCertSign": 0x04, "cRLSign": 0x02, "encipherOnly": 0x01, "decipherOnly": 0x8000,
@@ -166,7 +166,8 @@ func usageBits(u certinfo.KeyUsage) uint32 {
 	return bits
 }
 
-// usageCondition: all usages must be there; a certificate without the extension has them all (RFC 5280).
+// usageCondition: all usages must be there; a certificate without the extension has them all (RFC
+// 5280).
 func usageCondition(list string) (condition, error) {
 	var want uint32
 	for _, word := range listWords(list) {
@@ -210,7 +211,8 @@ var certmapPurposes = map[string]string{
 	"KPClientAuth": "1.3.6.1.5.2.3.4", "pkinit": "1.3.6.1.5.2.3.4", "msScLogin": "1.3.6.1.4.1.311.20.2.2",
 }
 
-// purposeCondition: all purposes must be there by themselves; "any" in a certificate does not stand for them.
+// purposeCondition: all purposes must be there by themselves; "any" in a certificate does not stand
+// for them.
 func purposeCondition(list string) (condition, error) {
 	var want []asn1.ObjectIdentifier
 	for _, word := range listWords(list) {
@@ -284,10 +286,10 @@ func principalOf(kerberos, windows bool) func(string) (condition, error) {
 	return func(pattern string) (condition, error) { return principalCondition(pattern, kerberos, windows) }
 }
 
-// alternativeCondition is about one kind of alternative name, which is given by its name, by the beginning
-// of its name (sss-certmap's own manual page writes pkinit), both without regard to case, or for an
-// otherName by the object identifier. Where SSSD takes the first of several kinds that begin alike, there
-// is no condition: the writer may have meant the other one.
+// alternativeCondition is about one kind of alternative name, which is given by its name, by the
+// beginning of its name (sss-certmap's own manual page writes pkinit), both without regard to case,
+// or for an otherName by the object identifier. Where SSSD takes the first of several kinds that
+// begin alike, there is no condition: the writer may have meant the other one.
 func alternativeCondition(kind, pattern string) (condition, error) {
 	if kind == "" {
 		return nil, errors.New("there is no such kind of alternative name: it is empty (<SAN> is any principal)")
@@ -319,7 +321,8 @@ func kindNames(kinds []alternativeKind) string {
 	return strings.Join(names, ", ")
 }
 
-// textCondition compares with the names of a tag as texts; oid, unless nil, is that of an otherName.
+// textCondition compares with the names of a tag as texts; oid, unless nil, is that of an
+// otherName.
 func textCondition(tag int, oid asn1.ObjectIdentifier, pattern string) (condition, error) {
 	re, err := posix.CompileSearch(pattern)
 	if err != nil {
@@ -333,7 +336,8 @@ func textCondition(tag int, oid asn1.ObjectIdentifier, pattern string) (conditio
 	}, nil
 }
 
-// nameAsText is an alternative name as a regular expression sees it. ok is false for one that is broken.
+// nameAsText is an alternative name as a regular expression sees it. ok is false for one that is
+// broken.
 func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	if !n.OK {
 		return "", false
@@ -350,9 +354,9 @@ func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	return n.Text, n.Text != ""
 }
 
-// octetsCondition looks for the octets that stand in Base64, anywhere in the content of the name, as SSSD
-// does. Of an otherName they are looked for in its value (the tag and the length of the value may be among
-// them); they may also be all of its content, with the object identifier.
+// octetsCondition looks for the octets that stand in Base64, anywhere in the content of the name,
+// as SSSD does. Of an otherName they are looked for in its value (the tag and the length of the
+// value may be among them); they may also be all of its content, with the object identifier.
 func octetsCondition(tag int, pattern string) (condition, error) {
 	want, err := base64.StdEncoding.DecodeString(pattern)
 	if err != nil || len(want) == 0 {

@@ -17,9 +17,10 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// certmapMapper goes by rules in the language of sss-certmap(5): each has a matching rule, which tells
-// what certificates it is about, and a mapping rule, which tells whose they are. Rules of the lowest
-// number of which one matches decide. Where a user is given, those of higher numbers are asked too.
+// certmapMapper goes by rules in the language of sss-certmap(5): each has a matching rule, which
+// tells what certificates it is about, and a mapping rule, which tells whose they are. Rules of the
+// lowest number of which one matches decide. Where a user is given, those of higher numbers are
+// asked too.
 type certmapMapper struct {
 	rules     []certmapRule // by priority
 	directory *directory.Directory
@@ -74,8 +75,8 @@ func New(name string, s mappers.Certmap, o mapping.Options) (mapping.Mapper, err
 	return m, nil
 }
 
-// newRule reads one rule. Without a mapping rule the certificate itself is looked for or, where there is
-// no directory, the rule's name is the user.
+// newRule reads one rule. Without a mapping rule the certificate itself is looked for or, where
+// there is no directory, the rule's name is the user.
 func (m *certmapMapper) newRule(r *mappers.Rule) (certmapRule, error) {
 	rule := certmapRule{name: r.Name, priority: int64(r.Priority)}
 	if rule.priority < 0 {
@@ -107,8 +108,8 @@ func namesIssuer(match, mapping string) bool {
 	return strings.Contains(strings.ToUpper(match), "<ISSUER>") || strings.Contains(strings.ToLower(mapping), "{issuer_")
 }
 
-// IssuerUse: rules may go by the name, and so does the search for a certificate on OpenLDAP. Without a certificate it is
-// that of all rules.
+// IssuerUse: rules may go by the name, and so does the search for a certificate on OpenLDAP.
+// Without a certificate it is that of all rules.
 func (m *certmapMapper) IssuerUse(cert *certinfo.Certificate) mapping.IssuerUse {
 	rules := m.rules
 	if cert != nil {
@@ -192,8 +193,9 @@ func (m *certmapMapper) Everybody(ctx context.Context, cert *certinfo.Certificat
 	return append(found, more...), mapping.FirstError(err, laterErr)
 }
 
-// later returns the rules of numbers above priority that match. Whether the block is asked was decided by the rules of the
-// lowest number; where the issuer is another than the one of its name, those that go by the name do not count.
+// later returns the rules of numbers above priority that match. Whether the block is asked was
+// decided by the rules of the lowest number; where the issuer is another than the one of its name,
+// those that go by the name do not count.
 func (m *certmapMapper) later(ctx context.Context, cert *certinfo.Certificate, priority int64) []certmapRule {
 	var list []certmapRule
 	for _, r := range m.rules {
@@ -263,8 +265,9 @@ func (m *certmapMapper) users(
 	return found, err
 }
 
-// wayToSearch is how a directory looks for the whole certificate. By issuer and serial number it may where the issuer's
-// name stands for its key, and where what is found can be compared afterwards: with one rule that asks for nothing else.
+// wayToSearch is how a directory looks for the whole certificate. By issuer and serial number it
+// may where the issuer's name stands for its key, and where what is found can be compared
+// afterwards: with one rule that asks for nothing else.
 func (m *certmapMapper) wayToSearch(ctx context.Context, rules []certmapRule) string {
 	searching := slices.DeleteFunc(slices.Clone(rules), func(r certmapRule) bool { return r.mapping.local })
 	if mapping.IssuerIsBound(ctx) || len(searching) == 1 && searching[0].mapping.fetch != "" {

@@ -13,8 +13,8 @@ import (
 	"pam_pkcs11/mapper/internal/activedirectory"
 )
 
-// A mapping rule is text with templates in braces, each of which takes something out of the certificate:
-// {subject_rfc822_name.short_name}, {serial_number!hex_ur}. "{{" and "}}" are braces.
+// A mapping rule is text with templates in braces, each of which takes something out of the
+// certificate: {subject_rfc822_name.short_name}, {serial_number!hex_ur}. "{{" and "}}" are braces.
 
 // template is one of them.
 type template struct {
@@ -147,7 +147,8 @@ func first(texts func(*certinfo.Certificate) []certinfo.Text) func(*certinfo.Cer
 	}
 }
 
-// firstPrincipal is the first Kerberos principal or principal name of Microsoft's, in the certificate's order.
+// firstPrincipal is the first Kerberos principal or principal name of Microsoft's, in the
+// certificate's order.
 func firstPrincipal(c *certinfo.Certificate) (string, bool) {
 	for _, n := range c.SANs {
 		if n.Tag != certinfo.TagOtherName {
@@ -237,7 +238,8 @@ func nameTemplate(name func(*certinfo.Certificate) (certinfo.Name, bool)) func(s
 	}
 }
 
-// plainName is RFC 4514's form, with the name that NSS has for mail addresses; "" when a part is no text.
+// plainName is RFC 4514's form, with the name that NSS has for mail addresses; "" when a part is no
+// text.
 func plainName(n certinfo.Name, x500 bool) string {
 	return activedirectory.NameText(n, x500, "+", func(a certinfo.Attribute) (string, bool) {
 		text := certinfo.Name{certinfo.RDN{a}}.RFC4514()

@@ -8,9 +8,10 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// SubjectTexts returns the forms in which a mapfile may have the subject's name: OpenSSL's one-line form, that of
-// RFC 4514, and the one-line form as OpenSSL wrote it up to 1.1.1, with "/" and "+" in values as they are. The
-// one-line forms are ambiguous: where another name could read the same they are left out.
+// SubjectTexts returns the forms in which a mapfile may have the subject's name: OpenSSL's one-line
+// form, that of RFC 4514, and the one-line form as OpenSSL wrote it up to 1.1.1, with "/" and "+"
+// in values as they are. The one-line forms are ambiguous: where another name could read the same
+// they are left out.
 func SubjectTexts(c *certinfo.Certificate) []certinfo.Text {
 	if len(c.Subject) == 0 {
 		return nil
@@ -32,8 +33,9 @@ const (
 	tagBitString     = 3
 )
 
-// OneLineIsSure tells whether no other name has the same one-line form. The form writes an octet that is not
-// printable as \xHH and "/" as "\/", but a backslash as itself; and it does not tell string types apart.
+// OneLineIsSure tells whether no other name has the same one-line form. The form writes an octet
+// that is not printable as \xHH and "/" as "\/", but a backslash as itself; and it does not tell
+// string types apart.
 func OneLineIsSure(n certinfo.Name) bool {
 	for _, rdn := range n {
 		for _, a := range rdn {
@@ -76,8 +78,9 @@ func OlderOneLine(n certinfo.Name) (string, bool) {
 	return old, err == nil && back.Equal(n)
 }
 
-// Spaced writes a name of RFC 4514 with a blank behind each comma, as many tools do. No other name reads so: a blank at the
-// beginning of a value is written "\\ ". The one-line form, which has no such commas, stays as it is.
+// Spaced writes a name of RFC 4514 with a blank behind each comma, as many tools do. No other name
+// reads so: a blank at the beginning of a value is written "\\ ". The one-line form, which has no
+// such commas, stays as it is.
 func Spaced(name string) string {
 	if strings.HasPrefix(name, "/") {
 		return name

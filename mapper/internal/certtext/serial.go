@@ -6,9 +6,10 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// SerialTexts returns the ways to write a serial number: decimal; hexadecimal with 0x; in pairs joined by colons,
-// as openssl x509 -text prints it; and without either, as openssl x509 -serial does. No two numbers share a text:
-// pairs are left out where there is only one, and bare digits where they could be decimal.
+// SerialTexts returns the ways to write a serial number: decimal; hexadecimal with 0x; in pairs
+// joined by colons, as openssl x509 -text prints it; and without either, as openssl x509 -serial
+// does. No two numbers share a text: pairs are left out where there is only one, and bare digits
+// where they could be decimal.
 func SerialTexts(cert *certinfo.Certificate) []string {
 	sign, magnitude := "", cert.SerialHex("")
 	if rest, negative := strings.CutPrefix(magnitude, "-"); negative {

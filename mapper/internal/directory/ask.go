@@ -16,8 +16,8 @@ import (
 // take hears the answer to query i, and tells whether it has to hear the next one's.
 type take func(i int, a ldapconn.Answer) bool
 
-// round is one flight of searches. They are sent without waiting for answers but for a moment, and their answers are
-// heard in the order of the queries until one was enough.
+// round is one flight of searches. They are sent without waiting for answers but for a moment, and
+// their answers are heard in the order of the queries until one was enough.
 type round struct {
 	queries []ldapconn.Query
 	hear    take
@@ -28,9 +28,9 @@ type round struct {
 // asideTime is how long a round may take that only explains.
 const asideTime = time.Second
 
-// ask goes through the rounds over one connection. A server that fails while it is asked is passed over for the next one,
-// which is heard from the first round on. One that has ended a connection made ahead is asked once more, over a new one.
-// Every error is an ErrUnavailable.
+// ask goes through the rounds over one connection. A server that fails while it is asked is passed
+// over for the next one, which is heard from the first round on. One that has ended a connection
+// made ahead is asked once more, over a new one. Every error is an ErrUnavailable.
 func (d *Directory) ask(ctx context.Context, first *round, maxOctets int64) error {
 	if err := d.converse(ctx, first, maxOctets); err != nil {
 		return fmt.Errorf("%w: %w", mapping.ErrUnavailable, err)
@@ -96,8 +96,8 @@ func (d *Directory) explain(err error) error {
 	return err
 }
 
-// askServer goes through the rounds with one server and closes the connection. While there are others of the servers, this
-// one may take only its share of the time.
+// askServer goes through the rounds with one server and closes the connection. While there are
+// others of the servers, this one may take only its share of the time.
 func (d *Directory) askServer(ctx context.Context, conn *ldapconn.Conn, c ldapconn.Config, r *round, maxOctets int64) error {
 	defer conn.Close()
 	conn.Allow(maxOctets)
@@ -123,8 +123,8 @@ func (d *Directory) askServer(ctx context.Context, conn *ldapconn.Conn, c ldapco
 	return nil
 }
 
-// askRound tells whether all answers of a round were heard, so that the connection can be asked more. share ends what
-// this server may take, ctx what those may that it points to.
+// askRound tells whether all answers of a round were heard, so that the connection can be asked
+// more. share ends what this server may take, ctx what those may that it points to.
 func (d *Directory) askRound(ctx, share context.Context, conn *ldapconn.Conn, c ldapconn.Config, r *round) (goOn bool, err error) {
 	if r.aside {
 		var cancel context.CancelFunc
@@ -160,8 +160,8 @@ func serverFault(err error) error {
 	return err
 }
 
-// referralError is a failure of a server that another one points to. It ends the search: what that server would have
-// answered is not known, and that there is only one entry is not either.
+// referralError is a failure of a server that another one points to. It ends the search: what that
+// server would have answered is not known, and that there is only one entry is not either.
 type referralError struct{ err error }
 
 // Error implements error.

@@ -8,9 +8,10 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// belowBases adds to the round one search below each base for each query, in their order, and hands over one answer for
-// a query: the entries of all bases together. An entry below two bases counts once. Queries that the round gets after
-// that have their own base, and their answers are counted on.
+// belowBases adds to the round one search below each base for each query, in their order, and hands
+// over one answer for a query: the entries of all bases together. An entry below two bases counts
+// once. Queries that the round gets after that have their own base, and their answers are counted
+// on.
 func (d *Directory) belowBases(r *round, queries []ldapconn.Query) {
 	n := len(d.Bases)
 	for _, q := range queries {

@@ -15,8 +15,8 @@ import (
 )
 
 // Cache keeps what a directory said yes to, for logins while no server can be reached. It is asked
-// only then: a server that refuses was reached. A directory that says no takes the answer back; the certificate itself is checked at every
-// login, whatever stands here.
+// only then: a server that refuses was reached. A directory that says no takes the answer back; the
+// certificate itself is checked at every login, whatever stands here.
 type Cache struct {
 	store *Store
 	block string // the block's settings: another configuration has other answers
@@ -32,7 +32,8 @@ type cachedAnswer struct {
 	Until  time.Time `json:"until"`
 }
 
-// answerVersion changes when less counts as a yes than before, so that earlier answers do not stand in.
+// answerVersion changes when less counts as a yes than before, so that earlier answers do not stand
+// in.
 const answerVersion = "2"
 
 // NewCache returns nil where cache_hours is 0.
@@ -83,8 +84,8 @@ func (c *Cache) forget(cert *certinfo.Certificate, user *mapping.Person) {
 	}
 }
 
-// recall returns the yes that is still good. A record from the future, or with a longer life than the
-// block gives now, is not believed.
+// recall returns the yes that is still good. A record from the future, or with a longer life than
+// the block gives now, is not believed.
 func (c *Cache) recall(cert *certinfo.Certificate) (mapping.Answer, bool) {
 	if c == nil {
 		return mapping.Answer{}, false

@@ -1,5 +1,6 @@
-// Package directory asks LDAP servers for the entry that a certificate belongs to, and judges what they answer: which
-// login an entry has, and whether an answer that was kept may stand in for a server that is not reached.
+// Package directory asks LDAP servers for the entry that a certificate belongs to, and judges what
+// they answer: which login an entry has, and whether an answer that was kept may stand in for a
+// server that is not reached.
 package directory
 
 import (
@@ -23,9 +24,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Directory is the servers of a block and how to ask them. Setting it up opens nothing: passwords, keys
-// and authorities are read when it is asked, so that a login in which another mapper says yes first, or a
-// screen locker that may not read them, does without.
+// Directory is the servers of a block and how to ask them. Setting it up opens nothing: passwords,
+// keys and authorities are read when it is asked, so that a login in which another mapper says yes
+// first, or a screen locker that may not read them, does without.
 type Directory struct {
 	URIs        []string
 	SRVDomain   string
@@ -234,7 +235,8 @@ func (d *Directory) read(key, path string) ([]byte, error) {
 	return data, nil
 }
 
-// addRoots reads tls_cacertfile and every certificate in tls_cacertdir, whatever its file is called.
+// addRoots reads tls_cacertfile and every certificate in tls_cacertdir, whatever its file is
+// called.
 func (d *Directory) addRoots(f mappers.TLSFiles, pool *x509.CertPool) error {
 	count := 0
 	if f.CAFile != "" {

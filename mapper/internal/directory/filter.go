@@ -31,9 +31,9 @@ const (
 // Placeholder stands for a login while a template is looked at; no template holds it.
 const Placeholder = "x7b1e0c94login"
 
-// newUserFilter reads a template as the C module's printf did: %s for the login, each time, %% for a percent
-// sign; without a parenthesis at the beginning one is put around it. A parenthesis that is missing at the end, as in that
-// module's own default, is added.
+// newUserFilter reads a template as the C module's printf did: %s for the login, each time, %% for
+// a percent sign; without a parenthesis at the beginning one is put around it. A parenthesis that
+// is missing at the end, as in that module's own default, is added.
 func newUserFilter(template string, ignoreCase bool) (*UserFilter, error) {
 	if len(template) > maxFilterTemplate {
 		return nil, fmt.Errorf("filter is longer than %d octets", maxFilterTemplate)
@@ -146,7 +146,8 @@ func (f *UserFilter) login(value []byte) (string, bool) {
 	return text, IsLogin(text)
 }
 
-// IsLogin tells whether a directory's text can be a login at all. What follows asks the account database.
+// IsLogin tells whether a directory's text can be a login at all. What follows asks the account
+// database.
 func IsLogin(s string) bool {
 	if s == "" || len(s) > mapping.MaxLogin || !utf8.ValidString(s) || strings.ContainsAny(s, ":/\n") {
 		return false

@@ -69,7 +69,8 @@ type candidate struct {
 	err    error  // why it has no login
 }
 
-// First returns the answer of the first question that has one. More than one entry is nobody's proof.
+// First returns the answer of the first question that has one. More than one entry is nobody's
+// proof.
 func (h *Hits) First(
 	ctx context.Context, d *Directory, questions []Inquiry, cert *certinfo.Certificate, user *mapping.Person,
 ) (*mapping.Answer, error) {
@@ -101,7 +102,8 @@ func (t *hunt) tellQuery(what string, q ldapconn.Query) {
 	mapping.TellAsked(t.ctx, fmt.Sprintf("%s below %s: %.300s", t.directory, t.directory.where(), q.Filter))
 }
 
-// hear takes the answer to a question. While an entry is to be confirmed, the answers to later questions are let go.
+// hear takes the answer to a question. While an entry is to be confirmed, the answers to later
+// questions are let go.
 func (t *hunt) hear(i int, a ldapconn.Answer) bool {
 	if i == 0 {
 		t.found, t.refused, t.pending, t.unread = nil, nil, nil, nil // another server may have been heard before
@@ -128,7 +130,8 @@ func (t *hunt) hear(i int, a ldapconn.Answer) bool {
 	return t.found == nil && t.refused == nil
 }
 
-// next is the round after the questions: one that confirms what they found, or one that tells why they found nothing.
+// next is the round after the questions: one that confirms what they found, or one that tells why
+// they found nothing.
 func (t *hunt) next() *round {
 	switch {
 	case t.pending != nil:
@@ -205,9 +208,9 @@ func (t *hunt) isOther(login string) bool {
 	return t.user != nil && !t.Logins.Filter.same(login, t.user.Typed) && !t.user.Is(login)
 }
 
-// holds compares the certificates of an entry that was found by one. Where they cannot be read, the server's word that it
-// found this one has to do: if it compared all octets, or if the issuer and serial number that it compared are one
-// certificate's, since the issuer's name stands for its key.
+// holds compares the certificates of an entry that was found by one. Where they cannot be read, the
+// server's word that it found this one has to do: if it compared all octets, or if the issuer and
+// serial number that it compared are one certificate's, since the issuer's name stands for its key.
 func (t *hunt) holds(q Inquiry, e ldapconn.Entry) bool {
 	if q.Fetch == "" {
 		return true
@@ -302,7 +305,8 @@ func (t *hunt) unconfirmed(c *candidate, a ldapconn.Answer) error {
 // ErrWeakMapping is returned when names alone lead to an entry.
 var ErrWeakMapping = errors.New("only a weak mapping exists")
 
-// explain asks why nothing was found: it looks for weak mappings, and where the server describes its attributes.
+// explain asks why nothing was found: it looks for weak mappings, and where the server describes
+// its attributes.
 func (t *hunt) explain() *round {
 	var weak []Inquiry
 	if t.Weakly != nil {
@@ -328,7 +332,8 @@ func (t *hunt) explain() *round {
 	return r
 }
 
-// weakMapping returns the refusal of a certificate that names alone would map, with the value that does it strongly.
+// weakMapping returns the refusal of a certificate that names alone would map, with the value that
+// does it strongly.
 func (t *hunt) weakMapping(q Inquiry, entries []ldapconn.Entry) error {
 	for _, e := range entries {
 		login, _, err := t.Logins.of(e)
@@ -347,12 +352,12 @@ func (t *hunt) weakMapping(q Inquiry, entries []ldapconn.Entry) error {
 // subschema names the entry that describes the attributes a server knows (RFC 4512, 4.2 and 5.1).
 const subschema = "subschemaSubentry"
 
-// errNotInSchema is returned when the configuration names attributes that the server does not know, so that searches by
-// them find nobody, whoever it is.
+// errNotInSchema is returned when the configuration names attributes that the server does not know,
+// so that searches by them find nobody, whoever it is.
 var errNotInSchema = errors.New("not in the server's schema")
 
-// askSchema asks whether the server knows the attributes of the configuration. Some servers cannot be asked so; they do
-// not find objectClass either.
+// askSchema asks whether the server knows the attributes of the configuration. Some servers cannot
+// be asked so; they do not find objectClass either.
 func (t *hunt) askSchema() *round {
 	if t.schema == "" {
 		return nil

@@ -34,9 +34,10 @@ func NewLoginReader(s mappers.Directory, o mapping.Options) (*LoginReader, error
 	return r, nil
 }
 
-// LoginReader tells which login an entry has. It has one: the value in its relative name, which only who may rename it can
-// change. Where the login is not part of the name, whoever may write the attribute could be anybody; there it counts once
-// the directory has confirmed that no other entry has it (confirmation), and the entry's uidNumber is the account's.
+// LoginReader tells which login an entry has. It has one: the value in its relative name, which
+// only who may rename it can change. Where the login is not part of the name, whoever may write the
+// attribute could be anybody; there it counts once the directory has confirmed that no other entry
+// has it (confirmation), and the entry's uidNumber is the account's.
 type LoginReader struct {
 	Filter       *UserFilter
 	UIDAttribute string
@@ -68,8 +69,8 @@ const cureLogin = "uid_attribute = ATTRIBUTE, the one that names the login"
 
 var errNoLogin = errors.New("the entry does not say its login")
 
-// of returns the login of an entry. inName tells that it stands in the entry's relative name; where it does not, it is to
-// be confirmed.
+// of returns the login of an entry. inName tells that it stands in the entry's relative name; where
+// it does not, it is to be confirmed.
 func (r *LoginReader) of(e ldapconn.Entry) (login string, inName bool, err error) {
 	if value, ok := e.Named(r.attribute()); ok {
 		login, err = r.read(e, []byte(value))
@@ -108,8 +109,9 @@ func (r *LoginReader) read(e ldapconn.Entry, value []byte) (string, error) {
 	return login, nil
 }
 
-// confirmation is the searches of which each must find exactly the entry whose login is not in its name: the one for the
-// login as a user would be asked for, and, where that does not compare the attribute, the one for the attribute's value.
+// confirmation is the searches of which each must find exactly the entry whose login is not in its
+// name: the one for the login as a user would be asked for, and, where that does not compare the
+// attribute, the one for the attribute's value.
 func (r *LoginReader) confirmation(login string) []string {
 	var filters []string
 	if !r.Filter.Constant {

@@ -33,8 +33,8 @@ type prefetch struct {
 	got  *dialResult
 }
 
-// Connect begins to connect, beside the caller. The next ask takes the connection over; what none has taken when ctx
-// ends is closed.
+// Connect begins to connect, beside the caller. The next ask takes the connection over; what none
+// has taken when ctx ends is closed.
 func (d *Directory) Connect(ctx context.Context) {
 	dialling, stop := context.WithCancel(ctx)
 	a := &prefetch{stop: stop, done: make(chan struct{})}
@@ -71,7 +71,8 @@ func (r *dialResult) close() {
 	clear(r.config.Password)
 }
 
-// takePrefetch returns what connect has reached, waiting for it until ctx ends; nil when there was no connect.
+// takePrefetch returns what connect has reached, waiting for it until ctx ends; nil when there was
+// no connect.
 func (d *Directory) takePrefetch(ctx context.Context) *dialResult {
 	a := d.prefetch.Swap(nil)
 	if a == nil {

@@ -14,8 +14,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Store keeps small records between logins, each of which is a process of its own: files of mode 0600 in
-// a directory that only root can enter. Without a directory, or when not run by root, it keeps nothing.
+// Store keeps small records between logins, each of which is a process of its own: files of mode
+// 0600 in a directory that only root can enter. Without a directory, or when not run by root, it
+// keeps nothing.
 type Store struct {
 	dir string
 	log *slog.Logger

@@ -19,8 +19,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// homeFiles looks for a certificate or key in a file that each user keeps, usually in his home. Each file is opened
-// as its user, must be his or root's, and is read to its limit.
+// homeFiles looks for a certificate or key in a file that each user keeps, usually in his home.
+// Each file is opened as its user, must be his or root's, and is read to its limit.
 type homeFiles struct {
 	accounts accounts.Source
 	strict   bool
@@ -30,16 +30,16 @@ type homeFiles struct {
 	ticks    <-chan time.Time // in place of a tick each homeTick, for tests
 }
 
-// holds tells whether an opened file holds what is looked for. It runs on a thread of its own: it must not touch what
-// others use.
+// holds tells whether an opened file holds what is looked for. It runs on a thread of its own: it
+// must not touch what others use.
 type holds func(io.Reader) (bool, error)
 
 const (
 	homesAtOnce  = 512              // accounts whose files are looked at by one thread
 	homeDeadline = 60 * time.Second // for all of them, where the caller has none
 
-	// A home that takes longer than homeTicks of homeTick is passed over where the files of all users are searched:
-	// 200 ms, and a tick at most for where the first one falls.
+	// A home that takes longer than homeTicks of homeTick is passed over where the files of all
+	// users are searched: 200 ms, and a tick at most for where the first one falls.
 	homeTick  = 100 * time.Millisecond
 	homeTicks = 3
 	maxHung   = 24 // homes of one search: each holds a thread until it answers
@@ -81,8 +81,8 @@ func (h homeFiles) Match(ctx context.Context, user *mapping.Person, value string
 	return mapping.Answer{}, false, nil
 }
 
-// Find looks into the files of all users. Any user can put any certificate into his own file; so when two have it,
-// it is nobody's proof.
+// Find looks into the files of all users. Any user can put any certificate into his own file; so
+// when two have it, it is nobody's proof.
 func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mapping.Answer, error) {
 	mapping.TellAsked(ctx, "the files of all accounts")
 	var batch []accounts.Account
@@ -143,7 +143,8 @@ type outcome struct {
 	err        error
 }
 
-// look opens and tests the files of some accounts. What hangs (a home on a server that is dead) ends with ctx.
+// look opens and tests the files of some accounts. What hangs (a home on a server that is dead)
+// ends with ctx.
 func (h homeFiles) look(ctx context.Context, list []accounts.Account, test holds) ([]outcome, error) {
 	if len(list) == 0 {
 		return nil, nil
@@ -180,9 +181,9 @@ type homeSearch struct {
 
 func (h homeFiles) search(test holds) *homeSearch { return &homeSearch{homeFiles: h, test: test} }
 
-// look is that of homeFiles, and passes homes over that hang: each is left with its thread, and the next is looked at by
-// another one. One that has answered by the end counts all the same. Of a file server that has let maxHungOfServer homes
-// hang the others are passed over too.
+// look is that of homeFiles, and passes homes over that hang: each is left with its thread, and the
+// next is looked at by another one. One that has answered by the end counts all the same. Of a file
+// server that has let maxHungOfServer homes hang the others are passed over too.
 func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, homeDeadline)
 	defer cancel()
@@ -222,7 +223,8 @@ func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outco
 	return settled(outcomes, left), nil
 }
 
-// isDead counts a home that hangs, and reports whether its server is one that has let too many hang.
+// isDead counts a home that hangs, and reports whether its server is one that has let too many
+// hang.
 func (s *homeSearch) isDead(home string) bool {
 	if s.dead == nil {
 		s.dead = map[string]int{}
@@ -296,7 +298,8 @@ func (r *homeRun) count() int {
 	return len(r.outcomes)
 }
 
-// until runs f until it ends, or until it makes no progress for homeTicks, and returns how many outcomes it had then.
+// until runs f until it ends, or until it makes no progress for homeTicks, and returns how many
+// outcomes it had then.
 func (r *homeRun) until(ctx context.Context, ticks <-chan time.Time, f func(context.Context) error) (answered int, err error) {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
@@ -320,7 +323,8 @@ func (r *homeRun) until(ctx context.Context, ticks <-chan time.Time, f func(cont
 	}
 }
 
-// settled puts what homes have said after they were given up in the place of what was noted of them.
+// settled puts what homes have said after they were given up in the place of what was noted of
+// them.
 func settled(outcomes []outcome, left []*homeRun) []outcome {
 	for _, run := range left {
 		for _, late := range run.taken() {
@@ -334,8 +338,8 @@ func settled(outcomes []outcome, left []*homeRun) []outcome {
 	return outcomes
 }
 
-// lookAs looks into one file as its user. Most users of a large directory have no home here, or no such file in it:
-// that is told soonest.
+// lookAs looks into one file as its user. Most users of a large directory have no home here, or no
+// such file in it: that is told soonest.
 func (h homeFiles) lookAs(become safefile.Become, a accounts.Account, dir, name string, test holds) outcome {
 	o := outcome{user: a.Name, path: filepath.Join(dir, name)}
 	if _, o.err = os.Lstat(dir); errors.Is(o.err, fs.ErrNotExist) {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// maxHungOfServer is how many homes of one file server may hang before its other homes are passed over untouched.
+// maxHungOfServer is how many homes of one file server may hang before its other homes are passed
+// over untouched.
 const maxHungOfServer = 3
 
 // Limits of the list of mounts.
@@ -26,7 +27,8 @@ type mount struct {
 // mounts are all file systems, the latest last.
 type mounts []mount
 
-// readMounts reads the list of this process. A machine that has none to read is one without file servers.
+// readMounts reads the list of this process. A machine that has none to read is one without file
+// servers.
 func readMounts() mounts {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -36,7 +38,8 @@ func readMounts() mounts {
 	return parseMounts(f)
 }
 
-// parseMounts reads lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)). What is no such line is left out.
+// parseMounts reads lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)). What is no such line is
+// left out.
 func parseMounts(r io.Reader) mounts {
 	var list mounts
 	lines := bufio.NewScanner(io.LimitReader(r, maxMountLines))
@@ -55,9 +58,9 @@ func parseMounts(r io.Reader) mounts {
 	return list
 }
 
-// serverOf names what a file system of this type and source hangs on: the host of NFS and SMB, the mount itself of
-// FUSE and others of the kind; "" is a disk of this machine, which is never passed over as a whole. What autofs has not
-// mounted yet can be anybody's.
+// serverOf names what a file system of this type and source hangs on: the host of NFS and SMB, the
+// mount itself of FUSE and others of the kind; "" is a disk of this machine, which is never passed
+// over as a whole. What autofs has not mounted yet can be anybody's.
 func serverOf(kind, source, point string) string {
 	switch {
 	case kind == "nfs", kind == "nfs4", kind == "ceph":
@@ -90,8 +93,8 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// server returns what a directory hangs on, "" for nothing known. It asks no file system: a link in the path is not
-// followed.
+// server returns what a directory hangs on, "" for nothing known. It asks no file system: a link in
+// the path is not followed.
 func (m mounts) server(dir string) string {
 	best, server := -1, ""
 	for _, mount := range m {

@@ -20,8 +20,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// opensshMapper looks for the certificate's public key in ~/.ssh/authorized_keys (sshd(8)). The key is written once
-// as such a file has it, and the file is searched for that text: only a line that holds it is read.
+// opensshMapper looks for the certificate's public key in ~/.ssh/authorized_keys (sshd(8)). The key
+// is written once as such a file has it, and the file is searched for that text: only a line that
+// holds it is read.
 type opensshMapper struct {
 	homes homeFiles
 	now   func() time.Time
@@ -48,8 +49,8 @@ func NewOpenSSH(s mappers.OpenSSH, o mapping.Options) mapping.Mapper {
 	}
 }
 
-// keyFile finds the file of each user at a path in which %u is the login and %% a per cent sign. One that is not absolute
-// begins in the user's home.
+// keyFile finds the file of each user at a path in which %u is the login and %% a per cent sign.
+// One that is not absolute begins in the user's home.
 func keyFile(path string) func(accounts.Account) (dir, name string, ok bool) {
 	if path == "" {
 		return below(".ssh/authorized_keys")
@@ -84,8 +85,8 @@ func (m *opensshMapper) Match(ctx context.Context, cert *certinfo.Certificate, u
 	return m.homes.Match(ctx, user, key.fingerprint(), listsKey(key, m.now()))
 }
 
-// KeyOf returns the certificate's key as OpenSSH knows it. That it may only sign in a certain way (RSASSA-PSS) is
-// not told apart there.
+// KeyOf returns the certificate's key as OpenSSH knows it. That it may only sign in a certain way
+// (RSASSA-PSS) is not told apart there.
 func KeyOf(ctx context.Context, cert *certinfo.Certificate) (Key, error) {
 	var public crypto.PublicKey = cert.PublicKey
 	switch k := public.(type) {
@@ -135,8 +136,9 @@ func listsKey(key Key, now time.Time) holds {
 	}
 }
 
-// rarePart is the piece of a key that is searched for: keys begin alike, and their ends are as good as random. It
-// begins with an octet that other text has seldom, since searching stops at each of those.
+// rarePart is the piece of a key that is searched for: keys begin alike, and their ends are as good
+// as random. It begins with an octet that other text has seldom, since searching stops at each of
+// those.
 func rarePart(blob string) []byte {
 	const size = 24
 	end := strings.TrimRight(blob, "=")
@@ -174,7 +176,8 @@ func isKeyLine(line string, key Key, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// optionsLength returns where the first blank outside quotes is; a quote in quotes is written with a backslash.
+// optionsLength returns where the first blank outside quotes is; a quote in quotes is written with
+// a backslash.
 func optionsLength(line string) int { return scanOptions(line, " \t") }
 
 func cutOption(options string) (first, rest string) {
@@ -200,13 +203,13 @@ func scanOptions(s, ends string) int {
 	return len(s)
 }
 
-// harmless are the options that say nothing about who may log in, and nothing that a login at this machine's
-// reader could not keep: they are about forwarding and about keys of other kinds.
+// harmless are the options that say nothing about who may log in, and nothing that a login at this
+// machine's reader could not keep: they are about forwarding and about keys of other kinds.
 const harmless = " agent-forwarding no-agent-forwarding port-forwarding no-port-forwarding x11-forwarding no-x11-forwarding " +
 	"user-rc no-user-rc pty environment permitopen permitlisten tunnel no-touch-required verify-required "
 
-// judgeOption refuses a line whose option limits the key (command, from, principals, restrict, no-pty, cert-authority
-// and any that is not known).
+// judgeOption refuses a line whose option limits the key (command, from, principals, restrict,
+// no-pty, cert-authority and any that is not known).
 func judgeOption(option string, now time.Time) error {
 	name, value, _ := strings.Cut(option, "=")
 	name = strings.ToLower(strings.TrimSpace(name))

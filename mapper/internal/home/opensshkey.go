@@ -13,8 +13,9 @@ import (
 	"math/big"
 )
 
-// Key is a public key as OpenSSH writes it (RFC 4253, 6.6). Only what a key of a certificate needs is here: the
-// package ssh would cost each login, of whatever mapper, the setting up of its ciphers and key exchanges.
+// Key is a public key as OpenSSH writes it (RFC 4253, 6.6). Only what a key of a certificate needs
+// is here: the package ssh would cost each login, of whatever mapper, the setting up of its ciphers
+// and key exchanges.
 type Key struct {
 	kind string // "ssh-rsa", ...
 	blob string // the key, in Base64

@@ -61,8 +61,8 @@ func anyOf(attribute string, values [][]byte) string {
 	return b.String()
 }
 
-// ItemValues returns what a certificate says about an item. Text that holds NUL or control characters is
-// not among it.
+// ItemValues returns what a certificate says about an item. Text that holds NUL or control
+// characters is not among it.
 func ItemValues(item string, cert *certinfo.Certificate, weak bool) ([][]byte, error) {
 	var values [][]byte
 	texts := func(list []certinfo.Text) {
@@ -104,8 +104,8 @@ func ItemValues(item string, cert *certinfo.Certificate, weak bool) ([][]byte, e
 	return values, nil
 }
 
-// namesAsText gives a name in both forms: RFC 4514, and OpenSSL's one-line form of old directories. An
-// empty name is none.
+// namesAsText gives a name in both forms: RFC 4514, and OpenSSL's one-line form of old directories.
+// An empty name is none.
 func namesAsText(n certinfo.Name) [][]byte {
 	if len(n) == 0 {
 		return nil

@@ -1,4 +1,5 @@
-// Package ldap is the mapper that searches a directory for the certificate, or for what stands in it.
+// Package ldap is the mapper that searches a directory for the certificate, or for what stands in
+// it.
 package ldap
 
 import (
@@ -120,7 +121,8 @@ func (m *ldapMapper) hits() *directory.Hits {
 	return &directory.Hits{Logins: m.logins, Weak: m.weak, Log: m.log, Weakly: m.weakQuestions, Uses: m.uses}
 }
 
-// IssuerUse: values of attribute_map may hold the issuer's name; a search for the certificate goes by it on OpenLDAP.
+// IssuerUse: values of attribute_map may hold the issuer's name; a search for the certificate goes
+// by it on OpenLDAP.
 func (m *ldapMapper) IssuerUse(*certinfo.Certificate) mapping.IssuerUse {
 	if slices.ContainsFunc(m.elements, func(e Element) bool { return e.uses("issuer") || e.uses("altsecid") }) {
 		return mapping.RestsOnIssuer
@@ -156,8 +158,8 @@ func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []directory.Inqui
 	return list
 }
 
-// questions are those of attribute_map in its order, then that for the certificate. named tells that they are about one
-// person.
+// questions are those of attribute_map in its order, then that for the certificate. named tells
+// that they are about one person.
 func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]directory.Inquiry, error) {
 	var list []directory.Inquiry
 	for _, e := range m.elements {

@@ -9,8 +9,9 @@ import (
 	"io"
 )
 
-// Each reads a text in blocks, each cut after its last whole line, so that a line is always whole; what is left
-// goes before the next block. A byte order mark at the beginning does not count. It ends when f returns false.
+// Each reads a text in blocks, each cut after its last whole line, so that a line is always whole;
+// what is left goes before the next block. A byte order mark at the beginning does not count. It
+// ends when f returns false.
 func Each(ctx context.Context, r io.Reader, size, maxLine int, f func([]byte) bool) error {
 	block := make([]byte, size+maxLine)
 	kept := 0

@@ -15,7 +15,8 @@ import (
 	"pam_pkcs11/mapper/internal/posix"
 )
 
-// LineFault is a line of a mapfile that fits no certificate, or that its writer may have meant otherwise.
+// LineFault is a line of a mapfile that fits no certificate, or that its writer may have meant
+// otherwise.
 type LineFault struct {
 	File string
 	Line int // 1 is the first; 0 is the whole file
@@ -38,8 +39,8 @@ const (
 	maxCompared   = 1_000_000 // lines of one file that are compared with each other
 )
 
-// Check reads the lines of a mapfile, if it is a file, and tells what is wrong with them for a block with these
-// settings.
+// Check reads the lines of a mapfile, if it is a file, and tells what is wrong with them for a
+// block with these settings.
 func Check(ctx context.Context, file mappers.Mapfile, s mappers.Settings, o mapping.Options) []LineFault {
 	m, err := New(file, o, false)
 	if err != nil || m == nil || m.remote != nil {

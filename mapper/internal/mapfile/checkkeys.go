@@ -16,7 +16,8 @@ import (
 	"pam_pkcs11/mapper/internal/certtext"
 )
 
-// keyRule returns what tells of a block's literal KEY that no certificate has such a text; "" where one could.
+// keyRule returns what tells of a block's literal KEY that no certificate has such a text; "" where
+// one could.
 func keyRule(s mappers.Settings) func(string) string {
 	rule := itemRule(s)
 	return func(key string) string {
@@ -155,7 +156,8 @@ func nameForms(name certinfo.Name) []string {
 	return forms
 }
 
-// blanksFault: a KEY that is one of the forms but for its blanks fits nothing, unless it is another one of them.
+// blanksFault: a KEY that is one of the forms but for its blanks fits nothing, unless it is another
+// one of them.
 func blanksFault(key string, forms []string, ignoreCase bool) string {
 	if slices.ContainsFunc(forms, func(f string) bool { return certtext.Equal(f, key, ignoreCase) }) {
 		return ""

@@ -11,7 +11,8 @@ import (
 	"pam_pkcs11/mapper/internal/posix"
 )
 
-// meantLines are the lines of a file that are not written as the manual says, and are read as they are meant.
+// meantLines are the lines of a file that are not written as the manual says, and are read as they
+// are meant.
 type meantLines struct {
 	lines int
 	ways  []meantWay // in the order of their first lines
@@ -63,7 +64,8 @@ func (m *meantLines) count(what string, number int) {
 	m.ways = append(m.ways, meantWay{what: what, count: 1, first: []int{number}})
 }
 
-// meantArrow tells what stands round the arrow, with which the rest of a line begins, instead of a blank on each side.
+// meantArrow tells what stands round the arrow, with which the rest of a line begins, instead of a
+// blank on each side.
 func meantArrow(rest []byte) []string {
 	before, login, _ := bytes.Cut(rest, []byte("->"))
 	behind := login[:len(login)-len(bytes.TrimLeft(login, " \t"))]

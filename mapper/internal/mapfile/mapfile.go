@@ -1,5 +1,5 @@
-// Package mapfile looks logins up in files of lines "KEY -> LOGIN", on this machine or on a server, and tells what is
-// wrong with their lines.
+// Package mapfile looks logins up in files of lines "KEY -> LOGIN", on this machine or on a server,
+// and tells what is wrong with their lines.
 package mapfile
 
 import (
@@ -23,10 +23,11 @@ import (
 )
 
 // File is a file of lines "KEY -> LOGIN". It is an allow-list: what no line names maps to nobody. A
-// KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files; between
-// "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each line that fits a
-// text counts: a certificate may have several accounts. Several blanks or tabs round the arrow are one blank, where the
-// line has no arrow between blanks that would be read otherwise. "#" begins a comment line; a CR and blanks at the end of a line do not count.
+// KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files;
+// between "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each
+// line that fits a text counts: a certificate may have several accounts. Several blanks or tabs
+// round the arrow are one blank, where the line has no arrow between blanks that would be read
+// otherwise. "#" begins a comment line; a CR and blanks at the end of a line do not count.
 type File struct {
 	path       string     // of the file, or the address of remote
 	remote     *remoteMap // nil: a file
@@ -65,12 +66,14 @@ func New(s mappers.Mapfile, o mapping.Options, ignoreCase bool) (*File, error) {
 	return m, nil
 }
 
-// Lookup returns the logins of the texts, in the order of the texts and then of the lines, from one reading of the file.
+// Lookup returns the logins of the texts, in the order of the texts and then of the lines, from one
+// reading of the file.
 func (m *File) Lookup(ctx context.Context, texts []string) ([]mapping.Answer, error) {
 	return m.LookupFor(ctx, texts, nil)
 }
 
-// LookupFor is lookup about one person, nil is anybody: the line that has his name as he typed it ends the reading.
+// LookupFor is lookup about one person, nil is anybody: the line that has his name as he typed it
+// ends the reading.
 func (m *File) LookupFor(ctx context.Context, texts []string, user *mapping.Person) ([]mapping.Answer, error) {
 	mapping.TellAsked(ctx, "mapfile "+m.path)
 	f, err := m.open(ctx)
@@ -156,9 +159,9 @@ func (s *scan) run(ctx context.Context, f io.Reader) error {
 	})
 }
 
-// block looks at whole lines. Where case counts, a line without regular expression can only fit when it
-// holds the text and the arrow: the block is searched for those, and for regular expressions, and only
-// such lines are read, in their order.
+// block looks at whole lines. Where case counts, a line without regular expression can only fit
+// when it holds the text and the arrow: the block is searched for those, and for regular
+// expressions, and only such lines are read, in their order.
 func (s *scan) block(data []byte) {
 	if s.mapfile.ignoreCase {
 		s.foldedBlock(data)
@@ -202,8 +205,9 @@ func (s *scan) cannotFit(line []byte) bool {
 	return true
 }
 
-// parts tells that an expression and a text part at a letter that any match must have: it stands for itself, and what
-// comes behind it does not make it optional. A text that begins with "^" could be meant by a literal line.
+// parts tells that an expression and a text part at a letter that any match must have: it stands
+// for itself, and what comes behind it does not make it optional. A text that begins with "^" could
+// be meant by a literal line.
 func parts(expression []byte, t string) bool {
 	if strings.HasPrefix(t, "^") {
 		return false
@@ -219,8 +223,8 @@ func parts(expression []byte, t string) bool {
 	return false
 }
 
-// foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key with a letter
-// outside ASCII fits no text without one.
+// foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key
+// with a letter outside ASCII fits no text without one.
 func (s *scan) foldedBlock(data []byte) {
 	ascii := true
 	for _, t := range s.folded {
@@ -235,7 +239,8 @@ func (s *scan) foldedBlock(data []byte) {
 	}
 }
 
-// mayFit tells whether a line is a regular expression or begins with a text and what may stand behind it.
+// mayFit tells whether a line is a regular expression or begins with a text and what may stand
+// behind it.
 func (s *scan) mayFit(line []byte) bool {
 	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
 		return len(line) > 0
@@ -248,8 +253,8 @@ func (s *scan) mayFit(line []byte) bool {
 	return false
 }
 
-// indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known is the
-// last answer, which still holds when it lies ahead.
+// indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known
+// is the last answer, which still holds when it lies ahead.
 func indexFrom(data, needle []byte, at, known int) int {
 	if known >= at {
 		return known
@@ -399,8 +404,9 @@ func hasPrefix(t string, prefix []byte, ignoreCase bool) bool {
 	return t[:len(prefix)] == string(prefix)
 }
 
-// literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The last
-// of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is sure.
+// literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The
+// last of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is
+// sure.
 func literalPrefix(expression []byte) []byte {
 	if bytes.IndexByte(expression, '|') >= 0 {
 		return nil

@@ -26,8 +26,9 @@ const (
 	oneIn       = 5       // and at most one in so many
 )
 
-// nearest is the search for the line whose literal KEY comes nearest to one of the texts, which no line fits; it finds
-// nil where none is near. It reads the mapfile again, and takes two seconds at most.
+// nearest is the search for the line whose literal KEY comes nearest to one of the texts, which no
+// line fits; it finds nil where none is near. It reads the mapfile again, and takes two seconds at
+// most.
 func (m *File) nearest(texts []string) func(context.Context) *mapping.NearLine {
 	return func(ctx context.Context) *mapping.NearLine {
 		ctx, cancel := context.WithTimeout(ctx, nearTime)
@@ -229,8 +230,8 @@ func (k *nearKey) set(key []byte) {
 	k.letters = octetSet(k.folded)
 }
 
-// compare looks for the smallest difference of the KEY and a text, at a glance first: most lines have nothing in common
-// with the certificate.
+// compare looks for the smallest difference of the KEY and a text, at a glance first: most lines
+// have nothing in common with the certificate.
 func (s *nearSearch) compare(t *nearText) {
 	k := &s.key
 	if string(k.folded) == t.folded {
@@ -364,8 +365,9 @@ func (s *nearSearch) found(rank nearness, t *nearText, why string) {
 	s.best.Line, s.best.Key, s.best.Text, s.best.Why = s.line, string(s.key.raw), t.text, why
 }
 
-// lettersApart counts the characters that have to be changed, put in, left out or swapped with their neighbour to make
-// one text of the other; 0 where that are more than limit, or where a number alone differs, which is another person's.
+// lettersApart counts the characters that have to be changed, put in, left out or swapped with
+// their neighbour to make one text of the other; 0 where that are more than limit, or where a
+// number alone differs, which is another person's.
 func lettersApart(a, b string, limit int) int {
 	x, y := withoutCommon([]rune(a), []rune(b))
 	if isNumber(x) && isNumber(y) {

@@ -20,9 +20,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// remoteMap is a mapfile that a server has. It is fetched once in the life of its chain, that is, at each login. A
-// copy that was kept is used only when the server says that it is still the same: a server that does not answer
-// names nobody, since its list may have lost somebody meanwhile.
+// remoteMap is a mapfile that a server has. It is fetched once in the life of its chain, that is,
+// at each login. A copy that was kept is used only when the server says that it is still the same:
+// a server that does not answer names nobody, since its list may have lost somebody meanwhile.
 type remoteMap struct {
 	address string
 	client  *fetch.Client
@@ -132,7 +132,8 @@ func (r *remoteMap) kept(head *copyHead) (*os.File, int64) {
 	return f, int64(len(line))
 }
 
-// keep writes the answer to a file, which gets its name only when it is whole; without a store it never has one.
+// keep writes the answer to a file, which gets its name only when it is whole; without a store it
+// never has one.
 func (r *remoteMap) keep(answer *fetch.Answer) error {
 	if r.store != "" {
 		if err := os.MkdirAll(r.store, 0o700); err != nil {
@@ -171,7 +172,8 @@ func (r *remoteMap) write(f *os.File, answer *fetch.Answer) error {
 	if _, err := io.Copy(last, answer.Body); err != nil {
 		return fmt.Errorf("%s: %w", r.address, err)
 	}
-	// Without a length, the end of a connection that broke looks like that of the text; a login must not be cut.
+	// Without a length, the end of a connection that broke looks like that of the text; a login
+	// must not be cut.
 	if answer.Size < 0 && last.written && last.octet != '\n' {
 		return fmt.Errorf("%s: does not end with a whole line, and the server did not say how long it is", r.address)
 	}

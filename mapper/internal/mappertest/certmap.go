@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/internal/testca"
 )
 
-// The cases of this file follow sss-certmap(5) keyword by keyword and template by template, and then
-// what its users ran into.
+// The cases of this file follow sss-certmap(5) keyword by keyword and template by template, and
+// then what its users ran into.
 
 // CertmapCertificates are the certificates that the cases are about.
 func CertmapCertificates(t testing.TB) map[string]*certinfo.Certificate {

@@ -28,7 +28,8 @@ func Leaves(f *ldapconn.Filter) []Leaf {
 	return all
 }
 
-// FilterOctets draws what a certificate may hold: any octets, often those that mean something in a filter.
+// FilterOctets draws what a certificate may hold: any octets, often those that mean something in a
+// filter.
 func FilterOctets(t *rapid.T, name string) []byte {
 	special := rapid.SampledFrom([]string{"*", "(", ")", "\\", "\x00", "*)(uid=*", "\\2a", "%s", "{cert}", "|", "&", "!", "=", "é", "\xff", "a", "alice", " "})
 	if rapid.Bool().Draw(t, name+" special") {
@@ -37,8 +38,8 @@ func FilterOctets(t *rapid.T, name string) []byte {
 	return rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, name)
 }
 
-// AnyOctets draws the octets of a string of a certificate: pieces that would matter to somebody who cuts, splits or
-// interprets them, and anything else.
+// AnyOctets draws the octets of a string of a certificate: pieces that would matter to somebody who
+// cuts, splits or interprets them, and anything else.
 func AnyOctets() *rapid.Generator[[]byte] {
 	piece := rapid.OneOf(
 		rapid.SampledFrom([]string{"alice", "ALICE", "bob", "root", "alice@example.com", "EX", "\x00", "\n", "\r", " ", " -> ", "->", "@", "/", `\`, ",", "=", "+",

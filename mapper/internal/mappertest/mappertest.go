@@ -112,8 +112,8 @@ func (n NamesOf) Lookup(name string) (*accounts.Account, error) {
 	return n.Static.Lookup(name)
 }
 
-// DirectoryUsers knows dave by four names. A local user has one more that reads like his, and the directory an account with
-// the number of somebody else.
+// DirectoryUsers knows dave by four names. A local user has one more that reads like his, and the
+// directory an account with the number of somebody else.
 func DirectoryUsers() NamesOf {
 	dave := accounts.Account{Name: "dave", UID: 21009, Home: "/home/dave"}
 	return NamesOf{

@@ -1,5 +1,6 @@
-// Package mapping is what mappers of all kinds share: the interface, answers and what they rest on, the person who is
-// asked about, the standing of an issuer, the record of what was read, asked and heard, and errors with their cures.
+// Package mapping is what mappers of all kinds share: the interface, answers and what they rest on,
+// the person who is asked about, the standing of an issuer, the record of what was read, asked and
+// heard, and errors with their cures.
 package mapping
 
 import (
@@ -12,8 +13,9 @@ import (
 // MaxLogin bounds a login, in octets.
 const MaxLogin = 256
 
-// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to: a server that is
-// not reached, or that refuses what the configuration makes of it. It wraps the cause.
+// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to:
+// a server that is not reached, or that refuses what the configuration makes of it. It wraps the
+// cause.
 var ErrUnavailable = errors.New("the directory cannot be asked")
 
 // Origin is what a mapper's answer rests on; it decides which accounts the answer may name.
@@ -56,8 +58,8 @@ type Mapper interface {
 
 // Prefetcher is a mapper that asks a server, and can connect to it before it is asked.
 type Prefetcher interface {
-	// Expects tells whether a question about the certificate goes to the server, with nil whether one about any does.
-	// user is "" or the one that is asked about.
+	// Expects tells whether a question about the certificate goes to the server, with nil whether
+	// one about any does. user is "" or the one that is asked about.
 	Expects(cert *certinfo.Certificate, user string) bool
 	// Connect begins to connect. What nobody has used when ctx ends is closed then.
 	Connect(ctx context.Context)
@@ -71,8 +73,8 @@ type EverybodyNamer interface {
 
 // Enroller is a mapper that knows keys which need no certificate authority.
 type Enroller interface {
-	// Enrols tells whether the certificate's key is one of them, whosever it is. What cannot be read or is ambiguous
-	// is a no.
+	// Enrols tells whether the certificate's key is one of them, whosever it is. What cannot be
+	// read or is ambiguous is a no.
 	Enrols(cert *certinfo.Certificate) bool
 }
 

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
-// It travels in the context, so that a mapper that has more to tell than its answers needs no other signature.
+// Record is what the mapper under way reads of the certificate, asks, and hears, for the log and
+// for explanations. It travels in the context, so that a mapper that has more to tell than its
+// answers needs no other signature.
 type Record struct {
 	Read, Asked, Heard []string
 	Nearest            func(context.Context) *NearLine // of a mapfile of which no line fits
@@ -46,8 +47,8 @@ func TellMissed(ctx context.Context, nearest func(context.Context) *NearLine) {
 	}
 }
 
-// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is for whoever looks for
-// the mistake, and no part of an answer.
+// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is
+// for whoever looks for the mistake, and no part of an answer.
 type NearLine struct {
 	File string
 	Line int    // 1 is the first

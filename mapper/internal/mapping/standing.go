@@ -6,8 +6,9 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Standing is how sure it is that a certificate's issuer is the authority that its name says. Any CA can certify another
-// one of any name, so that a name alone tells only what some root of ca_dir has let pass.
+// Standing is how sure it is that a certificate's issuer is the authority that its name says. Any
+// CA can certify another one of any name, so that a name alone tells only what some root of ca_dir
+// has let pass.
 type Standing int
 
 // The standings.
@@ -25,7 +26,8 @@ func WithStanding(ctx context.Context, s Standing) context.Context {
 	return context.WithValue(ctx, standingKey{}, s)
 }
 
-// IssuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does not.
+// IssuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does
+// not.
 func IssuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingBound }
 
 type chainKey struct{}
@@ -35,10 +37,12 @@ func WithChain(ctx context.Context, built bool) context.Context {
 	return context.WithValue(ctx, chainKey{}, built)
 }
 
-// HasChain tells whether a good chain to a CA of ca_dir was built. Where nothing is known it was not.
+// HasChain tells whether a good chain to a CA of ca_dir was built. Where nothing is known it was
+// not.
 func HasChain(ctx context.Context) bool { return ctx.Value(chainKey{}) == true }
 
-// IssuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below another anchor.
+// IssuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below
+// another anchor.
 func IssuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingForeign }
 
 // IssuerUse is what a mapper makes of the issuer's name.

@@ -1,4 +1,5 @@
-// Package posix compiles POSIX regular expressions, basic and extended, for an engine that matches in linear time.
+// Package posix compiles POSIX regular expressions, basic and extended, for an engine that matches
+// in linear time.
 package posix
 
 import (
@@ -20,10 +21,10 @@ const (
 	Extended
 )
 
-// POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) in terms of Go's engine, which matches in linear
-// time and so cannot do back-references. What POSIX leaves undefined is refused: C libraries differ in it.
-// Escapes that it leaves undefined are read as GNU's library reads them (gnuEscapes), as people who write
-// rules for Linux expect; those that Go's engine cannot say are refused too.
+// POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) in terms of Go's engine, which matches in
+// linear time and so cannot do back-references. What POSIX leaves undefined is refused: C libraries
+// differ in it. Escapes that it leaves undefined are read as GNU's library reads them (gnuEscapes),
+// as people who write rules for Linux expect; those that Go's engine cannot say are refused too.
 
 // MaxExpression bounds an expression, in octets.
 const MaxExpression = 4096
@@ -46,8 +47,8 @@ func Compile(expression string, kind Kind, ignoreCase bool) (*regexp.Regexp, err
 	return regexp.Compile(flags + `\A(?:` + text + `)\z`)
 }
 
-// CompileSearch compiles an extended expression that may match anywhere in the text, as regexec(3) does
-// it: leftmost, and of those the longest.
+// CompileSearch compiles an extended expression that may match anywhere in the text, as regexec(3)
+// does it: leftmost, and of those the longest.
 func CompileSearch(expression string) (*regexp.Regexp, error) {
 	if expression == "" {
 		return nil, errors.New("the regular expression is empty")
@@ -77,8 +78,8 @@ func translate(expression string, kind Kind) (string, error) {
 	return translateExtended(expression)
 }
 
-// translateBasic turns a basic regular expression into Go's syntax: there "\(", "\)", "\{", "\}", and as
-// GNU has it "\|", "\+" and "\?", are special, and their bare forms are themselves.
+// translateBasic turns a basic regular expression into Go's syntax: there "\(", "\)", "\{", "\}",
+// and as GNU has it "\|", "\+" and "\?", are special, and their bare forms are themselves.
 func translateBasic(e string) (string, error) {
 	var b strings.Builder
 	anchored := false // an escape that is no character stands before: nothing to repeat
@@ -148,8 +149,8 @@ const (
 )
 
 // translateExtended turns an extended regular expression into Go's syntax. They differ in bracket
-// expressions, in what a backslash does, and in repetitions: Go takes "a*?" for a lazy one, and "{" that
-// begins none for itself.
+// expressions, in what a backslash does, and in repetitions: Go takes "a*?" for a lazy one, and "{"
+// that begins none for itself.
 func translateExtended(e string) (string, error) {
 	var b strings.Builder
 	state := beginning
@@ -229,8 +230,8 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	return end + 1, nil
 }
 
-// escapedExtended translates what stands behind a backslash, and gives the length of both and what stands
-// then before the next place.
+// escapedExtended translates what stands behind a backslash, and gives the length of both and what
+// stands then before the next place.
 func escapedExtended(b *strings.Builder, rest string, inWord bool) (int, before, error) {
 	switch {
 	case rest == "":
@@ -249,8 +250,8 @@ type gnuEscape struct {
 	anchor bool // a place between characters, not a character
 }
 
-// gnuEscapes are those of the glibc manual ("Regular Expressions") and of regcomp's source. Words are of
-// ASCII here, as classes are.
+// gnuEscapes are those of the glibc manual ("Regular Expressions") and of regcomp's source. Words
+// are of ASCII here, as classes are.
 var gnuEscapes = map[byte]gnuEscape{
 	'w':  {text: `[0-9A-Za-z_]`},
 	'W':  {text: `[^0-9A-Za-z_]`},
@@ -262,8 +263,8 @@ var gnuEscapes = map[byte]gnuEscape{
 	'\'': {text: `\z`, anchor: true},
 }
 
-// escaped writes the character behind a backslash: itself if it is special or any other sign, what GNU's
-// library takes it for if that can be said.
+// escaped writes the character behind a backslash: itself if it is special or any other sign, what
+// GNU's library takes it for if that can be said.
 func escaped(b *strings.Builder, rest string) error {
 	c := rest[0]
 	gnu, known := gnuEscapes[c]
@@ -286,8 +287,8 @@ func isWord(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
-// wordEdge translates GNU's \< and \>, the beginning and the end of a word. Go has only \b, which is
-// either; it says the same where a character of the word is certain to stand beside it.
+// wordEdge translates GNU's \< and \>, the beginning and the end of a word. Go has only \b, which
+// is either; it says the same where a character of the word is certain to stand beside it.
 func wordEdge(b *strings.Builder, edge byte, inWord bool, rest string) error {
 	sure := inWord
 	if edge == '<' {
@@ -303,7 +304,8 @@ func wordEdge(b *strings.Builder, edge byte, inWord bool, rest string) error {
 // classes are those of POSIX; Go has more. They are of ASCII.
 var classes = []string{"alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "xdigit"}
 
-// bracket translates a bracket expression (9.3.5), in which a backslash is itself, and returns its length.
+// bracket translates a bracket expression (9.3.5), in which a backslash is itself, and returns its
+// length.
 func bracket(b *strings.Builder, e string) (int, error) {
 	i := 1
 	b.WriteByte('[')

@@ -53,8 +53,8 @@ func (r *Reader) keyOf(ctx context.Context, k *Card, ref byte) (*Key, error) {
 	return one, nil
 }
 
-// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells. Not
-// known where it has none: not all programs that fill the places write one.
+// RetiredPlaces is how many retired keys have a certificate on the card, as its key history tells.
+// Not known where it has none: not all programs that fill the places write one.
 func (r *Reader) RetiredPlaces(ctx context.Context) (n int, known bool, err error) {
 	content, present, err := readObject(ctx, r.Channel, data.TagKeyHistory)
 	if err != nil && !isUnreadable(err) {

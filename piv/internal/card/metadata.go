@@ -45,8 +45,8 @@ func (r *Reader) keyMetadata(ctx context.Context, k *Card, one *Key) error {
 	return nil
 }
 
-// pinMetadata asks for the state of the PIN, which tells its tries, too. Whether another program has
-// unlocked the card it does not tell: it counts as locked, and is left so.
+// pinMetadata asks for the state of the PIN, which tells its tries, too. Whether another program
+// has unlocked the card it does not tell: it counts as locked, and is left so.
 func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	a, err := r.metadata(ctx, k.PINRef)
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
@@ -73,8 +73,8 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	return nil
 }
 
-// PUK asks for the state of the PUK, in a transaction. It spends no try: a card without metadata does
-// not tell, and has nil.
+// PUK asks for the state of the PUK, in a transaction. It spends no try: a card without metadata
+// does not tell, and has nil.
 func (r *Reader) PUK(ctx context.Context, k *Card) (*data.Metadata, error) {
 	if !k.Kind.Metadata {
 		return nil, nil

@@ -184,8 +184,8 @@ func (c *Channel) transmit(
 	return Answer{data[:len(data):len(data)], sw}, nil
 }
 
-// Some YubiKeys 4 hang in a command that waits for a touch where it comes within two seconds after an
-// answer of more than 54 bytes, unless another command lies between (yubikit).
+// Some YubiKeys 4 hang in a command that waits for a touch where it comes within two seconds after
+// an answer of more than 54 bytes, unless another command lies between (yubikit).
 const (
 	longAnswer = 54
 	longTime   = 2 * time.Second

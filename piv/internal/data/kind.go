@@ -181,12 +181,12 @@ var kinds = []kindRow{
 	},
 }
 
-// unknownKind is every other card. An empty VERIFY is sent to it: no card with the PIV application is
-// known to count one.
+// unknownKind is every other card. An empty VERIFY is sent to it: no card with the PIV application
+// is known to count one.
 var unknownKind = Kind{Name: "PIV card"}
 
-// FindKind returns the kind of a card by its answer to reset, and by what SELECT has returned, which
-// may be nil. The result is never nil, is shared, and must not be changed.
+// FindKind returns the kind of a card by its answer to reset, and by what SELECT has returned,
+// which may be nil. The result is never nil, is shared, and must not be changed.
 func FindKind(atr []byte, apt *APT) *Kind {
 	var historical []byte
 	if parsed, err := iso7816.ParseATR(atr); err == nil {
@@ -211,8 +211,8 @@ func (r *kindRow) fits(historical []byte, apt *APT) bool {
 var ed25519 = []byte{0xE0, 0xE2, 0x22}
 
 // Ed25519Numbers returns the algorithm identifiers to be tried for a key on Ed25519, in this order:
-// what the card lists, then what its kind is known for, then the others. A card that does not know a
-// number refuses it with 6A86 or 6A80, which costs nothing. apt may be nil.
+// what the card lists, then what its kind is known for, then the others. A card that does not know
+// a number refuses it with 6A86 or 6A80, which costs nothing. apt may be nil.
 func (k *Kind) Ed25519Numbers(apt *APT) []byte {
 	var order []byte
 	add := func(number byte) {

@@ -47,7 +47,8 @@ const cut = "..."
 // the order of LabelOrder; the loop ends with the first that is of use, so that no further one need
 // be read. global reports that the global PIN is preferred (Discovery.Global).
 //
-// The bytes are those of the certificate: they need not be UTF-8, and a character may be cut in two.
+// The bytes are those of the certificate: they need not be UTF-8, and a character may be cut in
+// two.
 func Label(certs iter.Seq[*certinfo.Certificate], global bool, mode LabelMode) []byte {
 	name := []byte(labelWithoutName)
 	for c := range certs {

@@ -55,8 +55,8 @@ type PINAnswer struct {
 	Counted bool
 }
 
-// JudgePIN judges the answer of the card to VERIFY, with or without a PIN, CHANGE REFERENCE DATA and
-// RESET RETRY COUNTER (part 2, 3.2; and what cards say in place of that).
+// JudgePIN judges the answer of the card to VERIFY, with or without a PIN, CHANGE REFERENCE DATA
+// and RESET RETRY COUNTER (part 2, 3.2; and what cards say in place of that).
 //
 //	9000           good
 //	63CX           wrong, X left: 63C0 locks it

@@ -15,8 +15,8 @@ type Features struct {
 	TLVProperties uint32 // FEATURE_GET_TLV_PROPERTIES, 12
 }
 
-// ControlFeatures is the control code that asks a reader for its features, CM_IOCTL_GET_FEATURE_REQUEST
-// as pcsc-lite numbers it.
+// ControlFeatures is the control code that asks a reader for its features,
+// CM_IOCTL_GET_FEATURE_REQUEST as pcsc-lite numbers it.
 const ControlFeatures = 0x42000000 + 3400
 
 // ErrPad is found in every error about the form of what a reader has returned.
@@ -56,8 +56,8 @@ type Pad struct {
 	MinPIN, MaxPIN byte // bMinPINSize and bMaxPINSize; 0 where it does not tell
 }
 
-// ParseTLVProperties reads the answer to FEATURE_GET_TLV_PROPERTIES (PC/SC part 10, 2.6.14): a tag, a
-// length and a value each, numbers with the low byte first. Properties that are not known pass.
+// ParseTLVProperties reads the answer to FEATURE_GET_TLV_PROPERTIES (PC/SC part 10, 2.6.14): a tag,
+// a length and a value each, numbers with the low byte first. Properties that are not known pass.
 func ParseTLVProperties(list []byte) (Pad, error) {
 	var p Pad
 	err := properties(list, func(tag byte, value []byte) error {
@@ -83,8 +83,8 @@ func ParseTLVProperties(list []byte) (Pad, error) {
 	return p, nil
 }
 
-// ParsePINProperties reads the answer to FEATURE_IFD_PIN_PROPERTIES (PC/SC part 10, 2.5.5), of which
-// only the display is of interest.
+// ParsePINProperties reads the answer to FEATURE_IFD_PIN_PROPERTIES (PC/SC part 10, 2.5.5), of
+// which only the display is of interest.
 func ParsePINProperties(b []byte) (Pad, error) {
 	if len(b) < 2 {
 		return Pad{}, fmt.Errorf("%w: PIN properties of %d bytes", ErrPad, len(b))
@@ -118,7 +118,8 @@ func properties(list []byte, f func(tag byte, value []byte) error) error {
 }
 
 // Fields of PIN_VERIFY and PIN_MODIFY that are always the same for PIV: the PIN in ASCII, from the
-// first byte on, in a block of 8 bytes whose template is FF (part 2, 2.4.3); no length of it is sent.
+// first byte on, in a block of 8 bytes whose template is FF (part 2, 2.4.3); no length of it is
+// sent.
 const (
 	padTimeout      = 30 // seconds
 	formatString    = 0x82
@@ -174,8 +175,8 @@ func padAPDU(ins, reference byte, pins int) []byte {
 	return apdu
 }
 
-// digits is wPINMaxExtraDigit, the least number in the high byte and the greatest in the low one, as
-// far as the pad can: one that tells other limits refuses what is beyond them.
+// digits is wPINMaxExtraDigit, the least number in the high byte and the greatest in the low one,
+// as far as the pad can: one that tells other limits refuses what is beyond them.
 func (p Pad) digits() uint16 {
 	least, most := byte(minPINDigits), byte(maxPINDigits)
 	if p.MinPIN > least && p.MinPIN <= most {
