@@ -12,8 +12,8 @@ import (
 type LineFault = mapfile.LineFault
 
 // CheckMapfiles reads the mapfiles of the blocks line by line, those that are files, and returns
-// what can never match, and a note for each file with lines that are read as they are meant. A file
-// that cannot be opened is left to Inspect. What ctx ends is left out.
+// the lines that can never match, and a note for each file with lines that are read as they are
+// meant. It leaves files that cannot be opened to Inspect, and leaves out what ctx ends.
 func CheckMapfiles(ctx context.Context, blocks []config.Mapper, o Options) []LineFault {
 	o = o.Complete()
 	var faults []LineFault

@@ -17,10 +17,15 @@ type genericMapper struct {
 	accounts accounts.Source // nil without use_getpwent
 }
 
+// items are the readers of the values that cert_item can have.
 var items = map[string]func(*certinfo.Certificate) []certinfo.Text{
-	"cn": (*certinfo.Certificate).CommonNames, "subject": certtext.SubjectTexts, "kpn": (*certinfo.Certificate).KerberosPrincipals,
-	"email": (*certinfo.Certificate).Emails, "upn": (*certinfo.Certificate).UPNs, "uid": (*certinfo.Certificate).UserIDs,
-	"serial": serialItem,
+	"cn":      (*certinfo.Certificate).CommonNames,
+	"subject": certtext.SubjectTexts,
+	"kpn":     (*certinfo.Certificate).KerberosPrincipals,
+	"email":   (*certinfo.Certificate).Emails,
+	"upn":     (*certinfo.Certificate).UPNs,
+	"uid":     (*certinfo.Certificate).UserIDs,
+	"serial":  serialItem,
 }
 
 func newGeneric(s mappers.Generic, o Options) (mapping.Mapper, error) {
@@ -38,19 +43,23 @@ func (m *genericMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([
 	if m.accounts == nil {
 		return m.textMapper.Find(ctx, cert)
 	}
+
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
+
 	return people{m.accounts, m.ignoreCase}.Find(ctx, names)
 }
 
-// names returns what is looked for among the accounts.
+// names returns the names to look for among the accounts.
 func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) ([]string, error) {
 	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil || m.mapfile == nil {
 		return values, err
 	}
+
+	// With both, the mapfile gives the name that is looked for, and not the login.
 	mapped, err := m.mapfile.Lookup(ctx, append(values, m.written(values)...))
 	values = nil
 	for _, a := range mapped {
@@ -64,9 +73,11 @@ func (m *genericMapper) Match(ctx context.Context, cert *certinfo.Certificate, u
 	if m.accounts == nil {
 		return m.textMapper.Match(ctx, cert, user)
 	}
+
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
 		return mapping.Answer{}, false, err
 	}
+
 	return people{m.accounts, m.ignoreCase}.Match(ctx, names, user)
 }

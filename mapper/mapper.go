@@ -1,6 +1,6 @@
-// Package mapper answers: whose certificate is it? A chain of mappers, each under the name and with
+// Package mapper answers whose certificate it is. A chain of mappers, each under the name and with
 // the options of its block in the configuration, finds the login that a certificate belongs to, or
-// tells whether it belongs to a login that was given. Nothing a certificate says is trusted to be
+// reports whether it belongs to a login that was given. Nothing a certificate says is trusted to be
 // plain text.
 package mapper
 

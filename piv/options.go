@@ -86,7 +86,7 @@ func KeyOfID(id []byte) (k KeyRef, found bool) {
 // String is the key's number, "9A".
 func (k KeyRef) String() string { return fmt.Sprintf("%02X", byte(k)) }
 
-// LockMode says whether a card is locked again after it was used.
+// LockMode reports whether a card is locked again after it was used.
 type LockMode int
 
 // The modes. LockFound is the default: a card that another program had unlocked stays unlocked.

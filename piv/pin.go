@@ -124,7 +124,8 @@ func pinError(name string, a data.PINAnswer) error {
 }
 
 // refusedPIN is the error of a PIN that the card has not taken. A card that refuses a PIN is locked
-// by that, or stays what it was: before says whether something had to be locked when it was sent.
+// by that, or stays what it was: before reports whether something had to be locked when it was
+// sent.
 func (s *session) refusedPIN(name string, a data.PINAnswer, before bool) error {
 	if a.Result != data.PINFault {
 		s.channel.Dirty = before

@@ -312,7 +312,7 @@ func parseLDAPI(uri, rest string) (*Target, error) {
 	return &Target{URI: uri, Network: "unix", Address: path, Local: true}, nil
 }
 
-// IsThisMachine tells whether traffic to the server stays on this machine, so that TLS protects
+// IsThisMachine reports whether traffic to the server stays on this machine, so that TLS protects
 // nothing.
 func (t *Target) IsThisMachine() bool {
 	if t.Local || strings.EqualFold(t.Host, "localhost") {
