@@ -103,7 +103,7 @@ func (m *certmapMapper) newRule(r *mappers.Rule) (certmapRule, error) {
 	return rule, nil
 }
 
-// namesIssuer tells whether a rule looks at the issuer's name, by its words alone.
+// namesIssuer reports whether a rule looks at the issuer's name, by its words alone.
 func namesIssuer(match, mapping string) bool {
 	return strings.Contains(strings.ToUpper(match), "<ISSUER>") || strings.Contains(strings.ToLower(mapping), "{issuer_")
 }

@@ -28,6 +28,6 @@ func Equal(a, b string, ignoreCase bool) bool {
 	return a == b || ignoreCase && utf8.ValidString(a) && utf8.ValidString(b) && Lower(a) == Lower(b)
 }
 
-// FoldsIntoASCII tells whether text holds a letter that the engine of regular expressions would
+// FoldsIntoASCII reports whether text holds a letter that the engine of regular expressions would
 // take for one of ASCII where case does not count.
 func FoldsIntoASCII(s string) bool { return strings.ContainsAny(s, "\u212a\u017f") }

@@ -33,7 +33,7 @@ const (
 	tagBitString     = 3
 )
 
-// OneLineIsSure tells whether no other name has the same one-line form. The form writes an octet
+// OneLineIsSure reports whether no other name has the same one-line form. The form writes an octet
 // that is not printable as \xHH and "/" as "\/", but a backslash as itself; and it does not tell
 // string types apart.
 func OneLineIsSure(n certinfo.Name) bool {

@@ -13,7 +13,7 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// take hears the answer to query i, and tells whether it has to hear the next one's.
+// take hears the answer to query i, and reports whether it has to hear the next one's.
 type take func(i int, a ldapconn.Answer) bool
 
 // round is one flight of searches. They are sent without waiting for answers but for a moment, and
@@ -123,7 +123,7 @@ func (d *Directory) askServer(ctx context.Context, conn *ldapconn.Conn, c ldapco
 	return nil
 }
 
-// askRound tells whether all answers of a round were heard, so that the connection can be asked
+// askRound reports whether all answers of a round were heard, so that the connection can be asked
 // more. share ends what this server may take, ctx what those may that it points to.
 func (d *Directory) askRound(ctx, share context.Context, conn *ldapconn.Conn, c ldapconn.Config, r *round) (goOn bool, err error) {
 	if r.aside {

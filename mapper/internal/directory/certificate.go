@@ -35,7 +35,7 @@ func exactAssertion(cert *certinfo.Certificate) string {
 	return "{ serialNumber " + cert.Serial.String() + `, issuer rdnSequence:"` + strings.ReplaceAll(cert.Issuer.RFC4514(), `"`, `""`) + `" }`
 }
 
-// ExactWorks tells whether OpenLDAP can compare the issuer: with characters outside of ASCII it
+// ExactWorks reports whether OpenLDAP can compare the issuer: with characters outside of ASCII it
 // finds nothing (seen with 2.5).
 func ExactWorks(cert *certinfo.Certificate) bool {
 	for _, c := range []byte(cert.Issuer.RFC4514()) {

@@ -124,7 +124,7 @@ func (d *Directory) setServers(s mappers.Directory) error {
 	return nil
 }
 
-// Configured tells whether there is a server to ask.
+// Configured reports whether there is a server to ask.
 func (d *Directory) Configured() bool { return len(d.URIs) > 0 || d.SRVDomain != "" }
 
 // String names the servers, for logs and explanations.

@@ -146,7 +146,7 @@ func (f *UserFilter) login(value []byte) (string, bool) {
 	return text, IsLogin(text)
 }
 
-// IsLogin tells whether a directory's text can be a login at all. What follows asks the account
+// IsLogin reports whether a directory's text can be a login at all. What follows asks the account
 // database.
 func IsLogin(s string) bool {
 	if s == "" || len(s) > mapping.MaxLogin || !utf8.ValidString(s) || strings.ContainsAny(s, ":/\n") {

@@ -30,7 +30,7 @@ type homeFiles struct {
 	ticks    <-chan time.Time // in place of a tick each homeTick, for tests
 }
 
-// holds tells whether an opened file holds what is looked for. It runs on a thread of its own: it
+// holds reports whether an opened file holds what is looked for. It runs on a thread of its own: it
 // must not touch what others use.
 type holds func(io.Reader) (bool, error)
 

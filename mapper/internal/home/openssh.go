@@ -107,7 +107,7 @@ func KeyOf(ctx context.Context, cert *certinfo.Certificate) (Key, error) {
 	return key, nil
 }
 
-// listsKey tells whether a file lists the key without limits that a login by card could not keep.
+// listsKey reports whether a file lists the key without limits that a login by card could not keep.
 func listsKey(key Key, now time.Time) holds {
 	part := rarePart(key.blob)
 	return func(r io.Reader) (bool, error) {

@@ -44,7 +44,7 @@ func (e Element) Filter(cert *certinfo.Certificate, weak bool) (string, error) {
 	return b.String(), nil
 }
 
-// uses tells whether a clause of the element has the item.
+// uses reports whether a clause of the element has the item.
 func (e Element) uses(item string) bool {
 	return slices.ContainsFunc(e.Clauses, func(c mappers.Condition) bool { return c.Item == item })
 }

@@ -239,7 +239,7 @@ func (s *scan) foldedBlock(data []byte) {
 	}
 }
 
-// mayFit tells whether a line is a regular expression or begins with a text and what may stand
+// mayFit reports whether a line is a regular expression or begins with a text and what may stand
 // behind it.
 func (s *scan) mayFit(line []byte) bool {
 	if len(line) == 0 || line[0] == '^' || line[0] == '(' {

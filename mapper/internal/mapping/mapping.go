@@ -50,7 +50,7 @@ type Answer struct {
 type Mapper interface {
 	// Find returns the logins that the certificate belongs to, the best first.
 	Find(ctx context.Context, cert *certinfo.Certificate) ([]Answer, error)
-	// Match tells whether the certificate belongs to a person, whichever of his names it goes by.
+	// Match reports whether the certificate belongs to a person, whichever of his names it goes by.
 	Match(ctx context.Context, cert *certinfo.Certificate, user *Person) (Answer, bool, error)
 	// Binds tells that the answer rests on the exact certificate or its key, not on text in it.
 	Binds() bool
@@ -58,7 +58,7 @@ type Mapper interface {
 
 // Prefetcher is a mapper that asks a server, and can connect to it before it is asked.
 type Prefetcher interface {
-	// Expects tells whether a question about the certificate goes to the server, with nil whether
+	// Expects reports whether a question about the certificate goes to the server, with nil whether
 	// one about any does. user is "" or the one that is asked about.
 	Expects(cert *certinfo.Certificate, user string) bool
 	// Connect begins to connect. What nobody has used when ctx ends is closed then.
@@ -73,7 +73,7 @@ type EverybodyNamer interface {
 
 // Enroller is a mapper that knows keys which need no certificate authority.
 type Enroller interface {
-	// Enrols tells whether the certificate's key is one of them, whosever it is. What cannot be
+	// Enrols reports whether the certificate's key is one of them, whosever it is. What cannot be
 	// read or is ambiguous is a no.
 	Enrols(cert *certinfo.Certificate) bool
 }

@@ -38,7 +38,7 @@ func (p *Person) own() *accounts.Account {
 	return p.account
 }
 
-// Is tells whether a name is the person's: as it was typed, or by the account that it names. Both
+// Is reports whether a name is the person's: as it was typed, or by the account that it names. Both
 // are looked up, since a name that reads like the account's may be another account's.
 func (p *Person) Is(name string) bool {
 	if name == p.Typed {

@@ -26,8 +26,8 @@ func WithStanding(ctx context.Context, s Standing) context.Context {
 	return context.WithValue(ctx, standingKey{}, s)
 }
 
-// IssuerIsBound tells whether the issuer's name stands for its key. Where nothing is known it does
-// not.
+// IssuerIsBound reports whether the issuer's name stands for its key. Where nothing is known it
+// does not.
 func IssuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingBound }
 
 type chainKey struct{}
@@ -37,7 +37,7 @@ func WithChain(ctx context.Context, built bool) context.Context {
 	return context.WithValue(ctx, chainKey{}, built)
 }
 
-// HasChain tells whether a good chain to a CA of ca_dir was built. Where nothing is known it was
+// HasChain reports whether a good chain to a CA of ca_dir was built. Where nothing is known it was
 // not.
 func HasChain(ctx context.Context) bool { return ctx.Value(chainKey{}) == true }
 
