@@ -14,6 +14,7 @@ import (
 func CertificateFilter(attribute string, cert *certinfo.Certificate, how string) string {
 	octets := "(" + attribute + "=" + ldapconn.EscapeFilter(cert.Raw) + ")"
 	exact := "(" + plainAttribute(attribute) + "=" + ldapconn.EscapeFilter([]byte(exactAssertion(cert))) + ")"
+
 	switch how {
 	case "filter":
 		return octets
@@ -23,7 +24,7 @@ func CertificateFilter(attribute string, cert *certinfo.Certificate, how string)
 	return "(|" + octets + exact + ")"
 }
 
-// plainAttribute leaves the options of an attribute out.
+// plainAttribute cuts the options off an attribute, as ";binary" (RFC 4512, 2.5).
 func plainAttribute(attribute string) string {
 	plain, _, _ := strings.Cut(attribute, ";")
 	return plain
@@ -32,7 +33,8 @@ func plainAttribute(attribute string) string {
 // exactAssertion is a CertificateExactAssertion in GSER (RFC 4523, A.1; RFC 3641, 3.2: a quote is
 // doubled).
 func exactAssertion(cert *certinfo.Certificate) string {
-	return "{ serialNumber " + cert.Serial.String() + `, issuer rdnSequence:"` + strings.ReplaceAll(cert.Issuer.RFC4514(), `"`, `""`) + `" }`
+	issuer := strings.ReplaceAll(cert.Issuer.RFC4514(), `"`, `""`)
+	return "{ serialNumber " + cert.Serial.String() + `, issuer rdnSequence:"` + issuer + `" }`
 }
 
 // ExactWorks reports whether OpenLDAP can compare the issuer: with characters outside of ASCII it

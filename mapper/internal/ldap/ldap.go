@@ -118,7 +118,7 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 }
 
 func (m *ldapMapper) hits() *directory.Hits {
-	return &directory.Hits{Logins: m.logins, Weak: m.weak, Log: m.log, Weakly: m.weakQuestions, Uses: m.uses}
+	return &directory.Hits{Logins: m.logins, Weak: m.weak, Log: m.log, WeakInquiries: m.weakQuestions, Uses: m.uses}
 }
 
 // IssuerUse: values of attribute_map may hold the issuer's name; a search for the certificate goes

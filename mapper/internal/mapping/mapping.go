@@ -1,6 +1,6 @@
-// Package mapping is what mappers of all kinds share: the interface, answers and what they rest on,
-// the person who is asked about, the standing of an issuer, the record of what was read, asked and
-// heard, and errors with their cures.
+// Package mapping has what mappers of all kinds share: the interface, answers and what they rest
+// on, the person who is asked about, the standing of an issuer, the record of what was read, asked
+// and heard, and errors with their cures.
 package mapping
 
 import (
@@ -35,10 +35,13 @@ const (
 
 // String names an origin for the log.
 func (o Origin) String() string {
-	return [...]string{"none", "certificate text", "account database", "directory", "configuration", "mapfile", "owner's file", "enrolled key"}[o]
+	return [...]string{
+		"none", "certificate text", "account database", "directory",
+		"configuration", "mapfile", "owner's file", "enrolled key",
+	}[o]
 }
 
-// Answer is what one mapper says.
+// Answer is one login that a mapper names.
 type Answer struct {
 	User     string // login
 	Value    string // what of the certificate decided
@@ -52,7 +55,8 @@ type Mapper interface {
 	Find(ctx context.Context, cert *certinfo.Certificate) ([]Answer, error)
 	// Match reports whether the certificate belongs to a person, whichever of his names it goes by.
 	Match(ctx context.Context, cert *certinfo.Certificate, user *Person) (Answer, bool, error)
-	// Binds tells that the answer rests on the exact certificate or its key, not on text in it.
+	// Binds reports whether the answer rests on the exact certificate or its key, not on text in
+	// it.
 	Binds() bool
 }
 
@@ -61,7 +65,8 @@ type Prefetcher interface {
 	// Expects reports whether a question about the certificate goes to the server, with nil whether
 	// one about any does. user is "" or the one that is asked about.
 	Expects(cert *certinfo.Certificate, user string) bool
-	// Connect begins to connect. What nobody has used when ctx ends is closed then.
+	// Connect begins to connect, and does not wait. A connection that nobody has used when ctx ends
+	// is closed.
 	Connect(ctx context.Context)
 }
 
@@ -84,7 +89,7 @@ var ErrNothing = errors.New("the certificate holds nothing usable for this mappe
 // ErrAmbiguous is returned when a certificate fits two users.
 var ErrAmbiguous = errors.New("more than one user fits")
 
-// FirstError returns the first that is one.
+// FirstError returns the first error that is not nil; nil where all are.
 func FirstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

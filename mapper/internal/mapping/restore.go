@@ -10,7 +10,7 @@ type cured struct {
 	key string
 }
 
-// Cure says of an error which key cures it.
+// Cure adds to an error the key of the configuration that cures it.
 func Cure(err error, key string) error { return cured{err, key} }
 
 // Error implements error.

@@ -6,9 +6,9 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Standing is how sure it is that a certificate's issuer is the authority that its name says. Any
-// CA can certify another one of any name, so that a name alone tells only what some root of ca_dir
-// has let pass.
+// Standing is how sure it is that a certificate's issuer is the authority that its name says. A CA
+// can certify another one of any name, so a name alone proves only that some root of ca_dir has let
+// it pass.
 type Standing int
 
 // The standings.
@@ -21,7 +21,7 @@ const (
 
 type standingKey struct{}
 
-// WithStanding tells the mapper that is asked how sure the issuer is.
+// WithStanding hands the standing of the issuer to the mapper that is asked.
 func WithStanding(ctx context.Context, s Standing) context.Context {
 	return context.WithValue(ctx, standingKey{}, s)
 }
@@ -32,7 +32,7 @@ func IssuerIsBound(ctx context.Context) bool { return ctx.Value(standingKey{}) =
 
 type chainKey struct{}
 
-// WithChain tells the mapper that is asked whether a good chain to a CA of ca_dir was built.
+// WithChain hands to the mapper that is asked whether a good chain to a CA of ca_dir was built.
 func WithChain(ctx context.Context, built bool) context.Context {
 	return context.WithValue(ctx, chainKey{}, built)
 }
@@ -41,7 +41,7 @@ func WithChain(ctx context.Context, built bool) context.Context {
 // not.
 func HasChain(ctx context.Context) bool { return ctx.Value(chainKey{}) == true }
 
-// IssuerIsForeign tells that the issuer has the name of a CA of ca_dir and another key, below
+// IssuerIsForeign reports whether the issuer has the name of a CA of ca_dir and another key, below
 // another anchor.
 func IssuerIsForeign(ctx context.Context) bool { return ctx.Value(standingKey{}) == StandingForeign }
 
@@ -57,8 +57,10 @@ const (
 
 // IssuerReader is a mapper that goes by the issuer's name.
 type IssuerReader interface {
+	// IssuerUse returns what the mapper makes of the issuer's name for this certificate, with nil
+	// for any.
 	IssuerUse(cert *certinfo.Certificate) IssuerUse
 }
 
-// NameTheKey is the cure.
+// NameTheKey is what to write where a name alone is not enough.
 const NameTheKey = `put the CA's certificate into ca_dir, or write issuer = "file:..." or "sha256:..."`
