@@ -31,6 +31,7 @@ func Inspect(ctx context.Context, s mappers.Mapfile, o mapping.Options) error {
 		}
 		return !some
 	})
+
 	switch {
 	case err != nil:
 		return fmt.Errorf("mapfile %s: %w", m.path, err)
