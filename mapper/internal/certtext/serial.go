@@ -11,18 +11,23 @@ import (
 // does. No two numbers share a text: pairs are left out where there is only one, and bare digits
 // where they could be decimal.
 func SerialTexts(cert *certinfo.Certificate) []string {
-	sign, magnitude := "", cert.SerialHex("")
+	sign := ""
+	magnitude := cert.SerialHex("")
 	if rest, negative := strings.CutPrefix(magnitude, "-"); negative {
-		sign, magnitude = "-", rest
+		sign = "-"
+		magnitude = rest
 	}
+
 	texts := []string{cert.Serial.String(), sign + "0x" + magnitude}
 	if short := strings.TrimLeft(magnitude, "0"); short != "" && short != magnitude {
 		texts = append(texts, sign+"0x"+short)
 	}
+
 	if len(magnitude) > 2 {
 		pairs := strings.TrimPrefix(cert.SerialHex(":"), "-")
 		texts = append(texts, sign+pairs, sign+"0x"+pairs)
 	}
+
 	if strings.ContainsAny(magnitude, "ABCDEF") || magnitude[0] == '0' {
 		texts = append(texts, sign+magnitude)
 	}
