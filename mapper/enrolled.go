@@ -58,7 +58,8 @@ func (m *enrolledMapper) load() (*enrolled.File, error) {
 // Binds implements mapping.Mapper.
 func (m *enrolledMapper) Binds() bool { return true }
 
-// Enrols implements mapping.Enroller. It fails closed: an unreadable file or a faulty entry is a no.
+// Enrols implements mapping.Enroller. It fails closed: an unreadable file or a faulty entry is a
+// no.
 func (m *enrolledMapper) Enrols(cert *certinfo.Certificate) bool {
 	file, err := m.read()
 	if err != nil {

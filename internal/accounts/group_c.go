@@ -68,7 +68,8 @@ func (systemGroups) Group(name string) (*Group, error) {
 	return nil, fmt.Errorf("looking up the group %q: entry larger than %d octets", name, mostGroupRoom)
 }
 
-// groupWith calls getgrnam_r with room for the texts of the entry; nil where there is no such group.
+// groupWith calls getgrnam_r with room for the texts of the entry; nil where there is no such
+// group.
 func groupWith(name *C.char, room int) (*Group, syscall.Errno) {
 	buffer := C.malloc(C.size_t(room))
 	defer C.free(buffer)

@@ -284,8 +284,8 @@ func (c Config) bind(conn *ldap.Conn) error {
 		return conn.Bind(c.DN, string(c.Password))
 	}
 
-	// An anonymous client needs no bind (RFC 4511, 4.2). With another server to ask, it shows whether
-	// this one is mute.
+	// An anonymous client needs no bind (RFC 4511, 4.2). With another server to ask, it shows
+	// whether this one is mute.
 	if len(c.URIs) > 1 {
 		return conn.UnauthenticatedBind("")
 	}

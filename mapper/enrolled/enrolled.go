@@ -156,8 +156,8 @@ func parseLine(line []byte) (e Entry, used bool, err error) {
 	content, comment := cutComment(text)
 	words := strings.Fields(content)
 
-	// A line with a word too many may mean something that this version does not know: it is a fault,
-	// and pairs nobody.
+	// A line with a word too many may mean something that this version does not know: it is a
+	// fault, and pairs nobody.
 	switch {
 	case len(words) == 0:
 		return e, false, nil

@@ -152,7 +152,8 @@ func (m *certmapMapper) IssuerUse(cert *certinfo.Certificate) mapping.IssuerUse 
 // Binds implements mapping.Mapper.
 func (m *certmapMapper) Binds() bool { return false }
 
-// deciding returns the rules that decide about a certificate: those that match, of the lowest number.
+// deciding returns the rules that decide about a certificate: those that match, of the lowest
+// number.
 func (m *certmapMapper) deciding(cert *certinfo.Certificate) []certmapRule {
 	var list []certmapRule
 	for _, r := range m.rules {
@@ -283,8 +284,8 @@ func (m *certmapMapper) users(
 		return found, nil
 	}
 
-	// With several filters an entry may be found by any of them, so that none of its attributes must
-	// have the certificate.
+	// With several filters an entry may be found by any of them, so that none of its attributes
+	// must have the certificate.
 	q.Filter = filters[0]
 	if len(filters) > 1 {
 		q.Filter = "(|" + strings.Join(filters, "") + ")"

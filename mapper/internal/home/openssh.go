@@ -184,8 +184,8 @@ func isKeyLine(line string, key Key, now time.Time) (bool, error) {
 		return false, nil // the text is in a comment or an option
 	}
 
-	// Options may restrict the key to commands, hosts or a time: sshd enforces them, a login by card
-	// cannot.
+	// Options may restrict the key to commands, hosts or a time: sshd enforces them, a login by
+	// card cannot.
 	for options != "" {
 		var option string
 		option, options = cutOption(options)
