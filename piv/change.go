@@ -37,7 +37,7 @@ func changePIN(ctx context.Context, s *session, old, fresh *secret.PIN) error {
 		return s.replace(ctx, changeName, func(ctx context.Context) (data.PINAnswer, error) {
 			block := data.ModifyPINBlock(k.PINRef, k.Pad)
 			sw, err := s.channel.EnterPIN(ctx, feature, k.Features.ModifyPIN, block)
-			return data.JudgePad(sw), err
+			return data.InterpretPad(sw), err
 		})
 	}
 
@@ -51,7 +51,7 @@ func changePIN(ctx context.Context, s *session, old, fresh *secret.PIN) error {
 
 	return s.replace(ctx, changeName, func(ctx context.Context) (data.PINAnswer, error) {
 		sw, err := s.channel.SendPIN(ctx, changeName, insChange, k.PINRef, old, fresh)
-		return data.JudgePIN(sw), err
+		return data.InterpretPIN(sw), err
 	})
 }
 
@@ -72,7 +72,7 @@ func unblock(ctx context.Context, s *session, puk, fresh *secret.PIN) error {
 
 	return s.replace(ctx, resetName, func(ctx context.Context) (data.PINAnswer, error) {
 		sw, err := s.channel.SendPIN(ctx, resetName, insReset, data.ApplicationPIN, puk, fresh)
-		return data.JudgePIN(sw), err
+		return data.InterpretPIN(sw), err
 	})
 }
 
@@ -89,7 +89,7 @@ func stateOfPUK(ctx context.Context, s *session) (token.PUK, error) {
 		return err
 	})
 	if err != nil {
-		return token.PUK{}, mean(fmt.Errorf("reading the state of the PUK: %w", err))
+		return token.PUK{}, sessionError(fmt.Errorf("reading the state of the PUK: %w", err))
 	}
 	if told == nil {
 		return token.PUK{}, nil

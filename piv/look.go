@@ -20,8 +20,8 @@ type place struct {
 	card   *card.Card
 }
 
-// letGo closes the connections that were not opened, side by side: each may take seconds.
-func letGo(places []*place) {
+// closeReaders closes the connections that were not opened, side by side: each may take seconds.
+func closeReaders(places []*place) {
 	var ending sync.WaitGroup
 	for _, p := range places {
 		if r := p.reader; r != nil {
@@ -32,9 +32,9 @@ func letGo(places []*place) {
 	ending.Wait()
 }
 
-// glance reads the card in one reader, on a goroutine of its own.
-type glance struct {
-	// Used by that goroutine until it sends the glance to await.
+// probe reads the card in one reader, on a goroutine of its own.
+type probe struct {
+	// Used by that goroutine until it sends the probe to await.
 	place  *place
 	state  pcsc.ReaderState
 	busy   channel.Busy
@@ -53,8 +53,8 @@ func look(
 	w token.Want,
 ) []*place {
 	places := make([]*place, len(readers))
-	ended := make(chan *glance, len(readers)) // with room for all: no goroutine is left behind
-	var glances []*glance
+	ended := make(chan *probe, len(readers)) // with room for all: no goroutine is left behind
+	var probes []*probe
 
 	for i, state := range readers {
 		places[i] = &place{slot: token.Slot{
@@ -74,11 +74,11 @@ func look(
 			continue
 		}
 
-		g := &glance{place: places[i], state: state}
+		g := &probe{place: places[i], state: state}
 		within, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		g.cancel = cancel
-		glances = append(glances, g)
+		probes = append(probes, g)
 
 		go func() {
 			g.look(within, o, s)
@@ -86,24 +86,24 @@ func look(
 		}()
 	}
 
-	await(glances, ended, w.Enough)
+	await(probes, ended, w.Enough)
 	return places
 }
 
-// moment is the time that other cards have once one was read that is enough: the order of the
+// joinTime is the time that other cards have once one was read that is enough: the order of the
 // readers decides among those that answer in it.
-const moment = 200 * time.Millisecond
+const joinTime = 200 * time.Millisecond
 
-// await waits until all glances have ended. It ends those that have taken long enough and, a moment
+// await waits until all probes have ended. It ends those that have taken long enough and, a moment
 // after a card was read that is enough, all that are left.
-func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) bool) {
+func await(probes []*probe, ended <-chan *probe, enough func(*token.Slot) bool) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 
 	var over <-chan time.Time // nil until a card is enough
 	read := false
 
-	for left := len(glances); left > 0; {
+	for left := len(probes); left > 0; {
 		select {
 		case g := <-ended:
 			left--
@@ -113,22 +113,22 @@ func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) boo
 
 			mayEnd := over == nil && enough != nil && wasRead
 			if mayEnd && enough(&g.place.slot) {
-				over = time.After(moment)
+				over = time.After(joinTime)
 			}
 		case now := <-tick.C:
 			// Once a card is enough all end soon: each is then pending, and none has failed.
 			if over == nil {
-				giveUpOn(glances, now, read)
+				cancelSlow(probes, now, read)
 			}
 		case <-over:
-			leave(glances)
+			cancelRest(probes)
 		}
 	}
 }
 
-// leave ends the glances that nobody waits for any longer.
-func leave(glances []*glance) {
-	for _, g := range glances {
+// cancelRest ends the probes that nobody waits for any longer.
+func cancelRest(probes []*probe) {
+	for _, g := range probes {
 		if !g.ended {
 			g.cancel(errPending)
 		}
@@ -149,9 +149,9 @@ var (
 	errSkipped = &token.Error{Kind: token.ErrSkipped}
 )
 
-// giveUpOn ends the glances that have waited for long enough.
-func giveUpOn(glances []*glance, now time.Time, otherRead bool) {
-	for _, g := range glances {
+// cancelSlow ends the probes that have waited for long enough.
+func cancelSlow(probes []*probe, now time.Time, otherRead bool) {
+	for _, g := range probes {
 		if g.ended {
 			continue
 		}
@@ -169,7 +169,7 @@ func giveUpOn(glances []*glance, now time.Time, otherRead bool) {
 }
 
 // look reads the card in one reader.
-func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings) {
+func (g *probe) look(ctx context.Context, o *channel.Options, s *card.Settings) {
 	p := g.place
 	reader, err := g.read(ctx, o, s)
 	if err == nil {
@@ -197,7 +197,7 @@ func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings)
 
 // read connects to the reader and reads its card. The Reader is returned with an error, too, where
 // there is one to close.
-func (g *glance) read(
+func (g *probe) read(
 	ctx context.Context, o *channel.Options, s *card.Settings,
 ) (*card.Reader, error) {
 	if g.state.EventState&pcsc.StateMute != 0 {

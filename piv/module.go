@@ -95,14 +95,14 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 }
 
 // SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms
-// to answer. A glance that nobody waits for any longer has ended when SlotsFor returns, as far as
+// to answer. A probe that nobody waits for any longer has ended when SlotsFor returns, as far as
 // the service allows; its card got no PIN.
 func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if m.closed {
 		return nil, errClosed
 	}
 
-	letGo(m.places)
+	closeReaders(m.places)
 	m.places = nil
 
 	// A second look, once: a card that was gone for a moment must not fail a login.
@@ -119,7 +119,7 @@ func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, erro
 		if again || !lostOne(m.places, readers) {
 			break
 		}
-		letGo(m.places)
+		closeReaders(m.places)
 	}
 
 	// The next wait has to know which readers to watch more closely.
@@ -179,7 +179,7 @@ func (m *Module) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	}
 
 	// Nobody waits for several readers any longer: the channel need not report what it waits for.
-	one.channel.Unwatched()
+	one.channel.ClearBusy()
 	p.reader = nil
 	m.opened = append(m.opened, one)
 	return one, nil
@@ -196,7 +196,7 @@ func (m *Module) Close() error {
 		s.channel.Close()
 	}
 
-	letGo(m.places)
-	m.watch.giveUp()
+	closeReaders(m.places)
+	m.watch.release()
 	return nil
 }

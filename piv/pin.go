@@ -66,7 +66,7 @@ func (s *session) enter(ctx context.Context) error {
 		err := fmt.Errorf("another program has kept the card for %s", enterTime)
 		return &token.Error{Kind: token.ErrInUse, Err: err}
 	}
-	return mean(err)
+	return sessionError(err)
 }
 
 // verify has the card verify the PIN; where it is nil it is typed at the reader. It is sent once,
@@ -105,13 +105,13 @@ const insVerify = 0x20
 func (s *session) verifyAs(ctx context.Context, pin *secret.PIN, ref byte) (data.PINAnswer, error) {
 	if pin != nil {
 		sw, err := s.channel.SendPIN(ctx, "VERIFY", insVerify, ref, pin)
-		return data.JudgePIN(sw), err
+		return data.InterpretPIN(sw), err
 	}
 
 	const feature = "FEATURE_VERIFY_PIN_DIRECT"
 	block := data.VerifyPINBlock(ref, s.card.Pad)
 	sw, err := s.channel.EnterPIN(ctx, feature, s.card.Features.VerifyPIN, block)
-	return data.JudgePad(sw), err
+	return data.InterpretPad(sw), err
 }
 
 // pinKinds are the errors of the answers to a PIN, by what they mean.
@@ -204,15 +204,15 @@ func (s *session) leave(ctx context.Context) error {
 	if ch.Lost() {
 		return nil // the channel cleans up when its last call returns
 	}
-	ctx, cancel := channel.Aftermath(ctx)
+	ctx, cancel := channel.CleanUpContext(ctx)
 	defer cancel()
 
 	end := pcsc.LeaveCard
 	var err error
 
 	// A reset locks every card; it also disturbs other programs, and so comes second.
-	if ch.Dirty && s.locks() {
-		if err = s.forget(ctx); err != nil {
+	if ch.Dirty && s.mustLock() {
+		if err = s.lockCard(ctx); err != nil {
 			end = pcsc.ResetCard
 			s.reader.Log.Debug("card is reset to lock it", "reader", ch.Reader, "why", err)
 		}
@@ -233,9 +233,9 @@ func (s *session) leave(ctx context.Context) error {
 	return nil
 }
 
-// locks reports whether the card has to be locked. With LockFound it is not where another program
-// had unlocked it before.
-func (s *session) locks() bool {
+// mustLock reports whether the card has to be locked. With LockFound it is not where another
+// program had unlocked it before.
+func (s *session) mustLock() bool {
 	switch s.lock {
 	case LockAlways:
 		return true
@@ -245,9 +245,9 @@ func (s *session) locks() bool {
 	return s.card.PIN.Result != data.PINGood
 }
 
-// forget locks the card with VERIFY and P1 = FF (SP 800-73-4 part 2, section 3.2.1), or returns an
-// error where the card does not know that.
-func (s *session) forget(ctx context.Context) error {
+// lockCard locks the card with VERIFY and P1 = FF (SP 800-73-4 part 2, section 3.2.1), or returns
+// an error where the card does not know that.
+func (s *session) lockCard(ctx context.Context) error {
 	const name = "VERIFY (lock)"
 	if s.card.Kind.NoForget {
 		return fmt.Errorf("a %s knows no other way", s.card.Kind.Name)

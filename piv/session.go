@@ -50,7 +50,7 @@ func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
 	}
 
 	if err != nil {
-		return nil, mean(err)
+		return nil, sessionError(err)
 	}
 	return s.info, nil
 }
@@ -84,9 +84,9 @@ func (s *session) exchanged(ctx context.Context) bool {
 	return other || errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV)
 }
 
-// mean converts an error of the card for a session: the card was one of PIV, and must answer as
-// one.
-func mean(err error) error {
+// sessionError converts an error of the card for a session: the card was one of PIV, and must
+// answer as one.
+func sessionError(err error) error {
 	if errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV) {
 		err := fmt.Errorf("the card is none of PIV any more: %v", err)
 		return &token.Error{Kind: token.ErrFault, Err: err}
@@ -100,7 +100,7 @@ func mean(err error) error {
 func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
 	return func(yield func(token.Object, error) bool) {
 		// Retired keys cost a command each: the card's history says whether there are any.
-		places := unasked
+		places := placesUnread
 		for _, ref := range s.reader.Keys {
 			k, err := s.key(ctx, ref, &places)
 			if err != nil {
@@ -117,8 +117,8 @@ func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, erro
 // Numbers of retired keys with a certificate that are none: the history was not read, or there is
 // none.
 const (
-	unasked = -1
-	untold  = -2
+	placesUnread  = -1
+	placesUnknown = -2
 )
 
 // key returns what the session knows of a key, and reads it where nothing is known.
@@ -144,7 +144,7 @@ func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, er
 		err = s.channel.Transaction(ctx, read)
 	}
 	if err != nil {
-		return nil, mean(fmt.Errorf("reading the certificate of key %02X: %w", ref, err))
+		return nil, sessionError(fmt.Errorf("reading the certificate of key %02X: %w", ref, err))
 	}
 
 	s.card.Keys[ref] = k
@@ -154,14 +154,14 @@ func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, er
 // readKey reads a key inside a transaction. Retired keys are not read where the card's history has
 // none.
 func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key, error) {
-	if data.IsRetired(ref) && *places == unasked {
+	if data.IsRetired(ref) && *places == placesUnread {
 		n, known, err := s.reader.RetiredPlaces(ctx)
 		if err != nil {
 			return nil, err
 		}
 		*places = n
 		if !known {
-			*places = untold
+			*places = placesUnknown
 		}
 	}
 	if data.IsRetired(ref) && *places == 0 {

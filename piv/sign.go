@@ -100,21 +100,21 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 			return token.Signature{}, err
 		}
 
-		sig, err := l.first(ctx)
+		sig, err := l.signFirst(ctx)
 		switch {
 		case err == errStale && !again && l.choice.Anew != nil:
 			choose = l.choice.Anew
 		case err == nil || err == errStale || l.ends(err) || ctx.Err() != nil || l.choice.More == nil:
 			return sig, err
 		default:
-			return l.more(ctx, err)
+			return l.signMore(ctx, err)
 		}
 	}
 }
 
-// more lets further keys sign, which the caller chooses once it has read on, after none of those
-// before has. first is the error of the first of them.
-func (l *login) more(ctx context.Context, first error) (token.Signature, error) {
+// signMore lets further keys sign, which the caller chooses once it has read on, after none of
+// those before has. first is the error of the first of them.
+func (l *login) signMore(ctx context.Context, first error) (token.Signature, error) {
 	var err error
 	if l.choice, err = l.choice.More(l.Certificates(ctx)); err != nil {
 		return token.Signature{}, err
@@ -125,23 +125,23 @@ func (l *login) more(ctx context.Context, first error) (token.Signature, error) 
 
 	// A choice is made anew before this one, or not at all.
 	l.choice.Anew = nil
-	sig, err := l.first(ctx)
+	sig, err := l.signFirst(ctx)
 	if err == nil || l.ends(err) || ctx.Err() != nil {
 		return sig, err
 	}
 	return token.Signature{}, first
 }
 
-// first returns the signature of the first object whose key signs, else the error of the first
+// signFirst returns the signature of the first object whose key signs, else the error of the first
 // object.
-func (l *login) first(ctx context.Context) (token.Signature, error) {
+func (l *login) signFirst(ctx context.Context) (token.Signature, error) {
 	var first error
 	for i, o := range l.choice.Objects {
 		if err := ctx.Err(); err != nil {
 			return token.Signature{}, err
 		}
 
-		sig, err := l.one(ctx, o)
+		sig, err := l.signWith(ctx, o)
 		if err == nil {
 			sig.Object = i
 			return sig, nil
@@ -186,9 +186,9 @@ func (l *login) ends(err error) bool {
 // maxMessage is the longest message that is signed, in bytes.
 const maxMessage = 2000
 
-// one lets the key of one object sign. What the cache has said counts only where the signature
+// signWith lets the key of one object sign. What the cache has said counts only where the signature
 // confirms it.
-func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error) {
+func (l *login) signWith(ctx context.Context, o token.Object) (token.Signature, error) {
 	k := l.keyOf(o)
 	if k == nil {
 		return token.Signature{}, errors.New("the object is none that this session has shown")
@@ -207,7 +207,7 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 		return token.Signature{}, &callersError{err}
 	}
 
-	raw, err := l.use(ctx, k, s, message)
+	raw, err := l.sign(ctx, k, s, message)
 
 	// The check costs no command, and shows whether the certificate is the key's.
 	good := err == nil && s.verify(message, raw)
@@ -218,8 +218,8 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 
 	// Another key would explain a refusal, or a signature that does not fit.
 	misfit := err == nil && !good
-	if k.Cached && (doubtful(err) || misfit) {
-		stale, failed := l.stale(ctx, k)
+	if k.Cached && (mayBeStale(err) || misfit) {
+		stale, failed := l.replaceStale(ctx, k)
 		if failed != nil {
 			return token.Signature{}, failed
 		}
@@ -252,15 +252,15 @@ func (l *login) keyOf(o token.Object) *card.Key {
 	return k
 }
 
-// doubtful reports whether the card has refused to sign in a way that another key would explain.
-func doubtful(err error) bool {
+// mayBeStale reports whether the card has refused to sign in a way that another key would explain.
+func mayBeStale(err error) bool {
 	var sw iso7816.Status
 	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
 }
 
-// stale reads the certificate of a key that was known from the cache as the card has it, and
+// replaceStale reads the certificate of a key that was known from the cache as the card has it, and
 // reports whether it is another one. Then all that was known from the cache is removed.
-func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
+func (l *login) replaceStale(ctx context.Context, k *card.Key) (bool, error) {
 	fresh, err := l.reader.Key(ctx, k.Ref, true)
 	if err != nil {
 		return false, err
@@ -275,7 +275,7 @@ func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
 
 	// The entry of the cache goes, too: the next login reads the card.
-	l.reader.Took(l.card, fresh)
+	l.reader.Replace(l.card, fresh)
 	if err := l.reader.Finish(ctx, l.card, fresh); err != nil {
 		return true, err
 	}
@@ -289,8 +289,8 @@ func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 	return true, nil
 }
 
-// use lets a key sign, with the algorithm identifiers that it may have, in order.
-func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
+// sign lets a key sign, with the algorithm identifiers that it may have, in order.
+func (l *login) sign(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
 	input, err := s.input(message)
 	if err != nil {
 		return nil, err

@@ -22,18 +22,18 @@ type watch struct {
 // may have been restarted since the last time.
 func (w *watch) readers(ctx context.Context) ([]pcsc.ReaderState, error) {
 	states, err := w.list(ctx)
-	if err != nil && ctx.Err() == nil && w.giveUp() {
+	if err != nil && ctx.Err() == nil && w.release() {
 		states, err = w.list(ctx)
 	}
 	if err != nil {
-		w.giveUp()
+		w.release()
 		return nil, err
 	}
 	return states, nil
 }
 
-// giveUp releases the context, and reports whether there was one.
-func (w *watch) giveUp() bool {
+// release releases the context, and reports whether there was one.
+func (w *watch) release() bool {
 	pc := w.context
 	w.context = nil
 	if pc != nil {
@@ -125,13 +125,13 @@ func (w *watch) wait(ctx context.Context) error {
 		case errors.Is(err, pcsc.ErrUnknownReader):
 			return nil // one is gone
 		case err != nil:
-			w.giveUp()
+			w.release()
 			return err
 		}
 
 		before := w.states
 		w.states = states
-		if w.moved(before) {
+		if w.changed(before) {
 			return nil
 		}
 	}
@@ -151,9 +151,9 @@ func (w *watch) next(ctx context.Context) ([]pcsc.ReaderState, error) {
 	})
 }
 
-// moved reports whether one of the states has changed in a way that Slots would see. That programs
-// use a card counts only for one that could not be read.
-func (w *watch) moved(before []pcsc.ReaderState) bool {
+// changed reports whether one of the states has changed in a way that Slots would see. That
+// programs use a card counts only for one that could not be read.
+func (w *watch) changed(before []pcsc.ReaderState) bool {
 	const use = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateUnpowered
 	for i, s := range w.states {
 		changed := (s.EventState ^ before[i].EventState) &^ pcsc.StateChanged

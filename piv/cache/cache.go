@@ -183,7 +183,7 @@ func (c *Cache) open(name string) (*os.File, error) {
 		return nil, err
 	}
 
-	if err := judge(&st); err != nil {
+	if err := checkFile(&st); err != nil {
 		return nil, err
 	}
 
@@ -195,7 +195,7 @@ func (c *Cache) open(name string) (*os.File, error) {
 
 	f := os.NewFile(uintptr(fd), name)
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = judge(&st)
+		err = checkFile(&st)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -203,8 +203,8 @@ func (c *Cache) open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// judge refuses a file that Put cannot have made.
-func judge(st *unix.Stat_t) error {
+// checkFile refuses a file that Put cannot have made.
+func checkFile(st *unix.Stat_t) error {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return errors.New("it is no regular file")

@@ -22,7 +22,7 @@ type Key struct {
 	Present bool // there is a certificate, or something in its place
 	Cached  bool // it is from the cache, and the card has shown the beginning of it only
 	Proved  bool // a signature of the key was checked with the certificate, in this login or before
-	News    bool // Entry has something that the cache does not have yet
+	Changed bool // Entry has something that the cache does not have yet
 
 	meta *data.Metadata // nil: the card does not tell
 }

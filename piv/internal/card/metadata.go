@@ -69,7 +69,7 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	}
 
 	k.standard = meta.Default
-	k.First.News = k.First.News || !bytes.Equal(k.First.Entry.PINMetadata, a.Data)
+	k.First.Changed = k.First.Changed || !bytes.Equal(k.First.Entry.PINMetadata, a.Data)
 	k.First.Entry.PINMetadata = a.Data
 
 	if !meta.TriesKnown {
@@ -79,9 +79,9 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	k.First.Entry.MostTries = max(k.First.Entry.MostTries, meta.Tries)
 
 	// The tries are put as the answer to VERIFY without a PIN would be.
-	k.PIN = data.JudgePIN(iso7816.StatusTries(meta.Left))
+	k.PIN = data.InterpretPIN(iso7816.StatusTries(meta.Left))
 	if meta.Left == 0 {
-		k.PIN = data.JudgePIN(iso7816.StatusBlocked)
+		k.PIN = data.InterpretPIN(iso7816.StatusBlocked)
 	}
 	k.PIN.Left = meta.Left
 	k.PIN.Counted = true
@@ -121,7 +121,7 @@ func (r *Reader) PINChanged(k *Card) {
 	for _, one := range k.Keys {
 		if one.Entry != nil && len(one.Entry.PINMetadata) > 0 {
 			one.Entry.PINMetadata = notDefault
-			one.News = true
+			one.Changed = true
 			r.Remember(one)
 		}
 	}

@@ -43,7 +43,7 @@ func readObject(
 		return nil, false, err
 	}
 
-	if absent, err := judgeObject(cmd.Name, a); absent || err != nil {
+	if absent, err := checkObject(cmd.Name, a); absent || err != nil {
 		return nil, false, err
 	}
 
@@ -54,9 +54,9 @@ func readObject(
 	return content, present, err
 }
 
-// judgeObject returns whether the answer to GET DATA says that the object is absent, or cannot be
+// checkObject returns whether the answer to GET DATA says that the object is absent, or cannot be
 // read. Data with a warning is data.
-func judgeObject(name string, a channel.Answer) (absent bool, err error) {
+func checkObject(name string, a channel.Answer) (absent bool, err error) {
 	switch warning := a.SW.SW1() == 0x62 || a.SW.SW1() == 0x63; {
 	case a.SW.OK(), warning && len(a.Data) > 0:
 		return len(a.Data) == 0, nil

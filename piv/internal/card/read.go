@@ -178,13 +178,13 @@ func (r *Reader) serialNumber(ctx context.Context, k *Card) error {
 	k.serial = chuid.Serial()
 	if k.First != nil {
 		k.First.Entry.Serial = k.serial
-		k.First.News = true
+		k.First.Changed = true
 	}
 	return nil
 }
 
-// Took puts a key that was read anew in the place of what the cache had said.
-func (r *Reader) Took(k *Card, fresh *Key) {
+// Replace puts a key that was read anew in the place of what the cache had said.
+func (r *Reader) Replace(k *Card, fresh *Key) {
 	known := k.First
 	k.Anew = true
 

@@ -40,7 +40,7 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 		return nil, err
 	}
 
-	absent, err := judgeObject(cmd.Name, a)
+	absent, err := checkObject(cmd.Name, a)
 	switch {
 	case isUnreadable(err):
 		k.Present = true
@@ -75,13 +75,13 @@ func (r *Reader) Key(ctx context.Context, ref byte, fresh bool) (*Key, error) {
 	}
 
 	k.Entry = &cache.Entry{Object: a.Data}
-	k.News = true
+	k.Changed = true
 	k.fill()
 
 	// An empty container is a key without a certificate.
 	if !k.Present {
 		k.Entry = nil
-		k.News = false
+		k.Changed = false
 	}
 	return k, nil
 }
@@ -100,13 +100,13 @@ func (r *Reader) recalled(piece []byte) *cache.Entry {
 // Nothing else goes there: a card whose object only begins as another one's would otherwise keep
 // that one from every login on this machine.
 func (r *Reader) Remember(k *Key) {
-	hasNews := k.Entry != nil && k.News
+	hasNews := k.Entry != nil && k.Changed
 	if !hasNews || !k.Proved || r.Cache == nil {
 		return
 	}
 
 	// Also after an error: it would be the same for the next key.
-	k.News = false
+	k.Changed = false
 	if err := r.Cache.Put(k.Piece, k.Entry); err != nil {
 		r.Log.Debug("the card is not remembered", "reader", r.Channel.Reader, "error", err)
 	}

@@ -14,7 +14,7 @@ func (r *Reader) AskTries(ctx context.Context, ref byte) (data.PINAnswer, error)
 	if err != nil {
 		return data.PINAnswer{}, err
 	}
-	return data.JudgePIN(a.SW), nil
+	return data.InterpretPIN(a.SW), nil
 }
 
 // pinState asks for the tries that are left. It does so only with PIV selected, where VERIFY
@@ -61,6 +61,6 @@ func (k *Card) noteMost() {
 	left := min(k.PIN.Left, 0xFF)
 	if left > k.First.Entry.MostTries {
 		k.First.Entry.MostTries = left
-		k.First.News = true
+		k.First.Changed = true
 	}
 }

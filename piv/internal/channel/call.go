@@ -47,7 +47,7 @@ func Call[T any](ctx context.Context, name string, call func() (T, error)) (T, e
 
 	select {
 	case r := <-begin(call):
-		return r.value, judge(ctx, name, r.err)
+		return r.value, serviceError(ctx, name, r.err)
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
@@ -72,7 +72,7 @@ func start[T any](ctx context.Context, c *Channel, name string, call func() (T, 
 
 	select {
 	case r := <-done:
-		return r.value, c.judge(ctx, name, r.err)
+		return r.value, c.callError(ctx, name, r.err)
 	case <-ctx.Done():
 	}
 
@@ -82,7 +82,7 @@ func start[T any](ctx context.Context, c *Channel, name string, call func() (T, 
 		defer late.Stop()
 		select {
 		case r := <-done:
-			return r.value, c.judge(ctx, name, r.err)
+			return r.value, c.callError(ctx, name, r.err)
 		case <-late.C:
 		}
 	}
@@ -112,12 +112,12 @@ func (c *Channel) abandon(name string, why error) {
 	c.closed = true
 }
 
-// judge is the function judge for a call about the channel's card. Where a wait was cancelled, the
+// callError is serviceError for a call about the channel's card. Where a wait was cancelled, the
 // client of the service has lost its connection.
-func (c *Channel) judge(ctx context.Context, name string, err error) error {
+func (c *Channel) callError(ctx context.Context, name string, err error) error {
 	cancelled := errors.Is(err, pcsc.ErrCancelled) && ctx.Err() != nil
 	if cancelled && c.lost == nil {
 		c.lost = &token.Error{Kind: token.ErrFault, Err: fmt.Errorf("%s was given up", name)}
 	}
-	return judge(ctx, name, err)
+	return serviceError(ctx, name, err)
 }

@@ -114,8 +114,8 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Unwatched ends the reports of what the channel waits for.
-func (c *Channel) Unwatched() { c.busy = nil }
+// ClearBusy ends the reports of what the channel waits for.
+func (c *Channel) ClearBusy() { c.busy = nil }
 
 // ATR returns the card's answer to reset.
 func (c *Channel) ATR(ctx context.Context) ([]byte, error) {
@@ -214,9 +214,9 @@ func (c *Channel) Control(
 // maxControl bounds the answer of a reader, in bytes.
 const maxControl = 1024
 
-// takeUp reconnects after another program has reset the card, unless a card has come or gone: then
-// nobody knows which card it is.
-func (c *Channel) takeUp(ctx context.Context) error {
+// reconnect connects again after another program has reset the card, unless a card has come or
+// gone: then nobody knows which card it is.
+func (c *Channel) reconnect(ctx context.Context) error {
 	_, err := await(ctx, c, "SCardReconnect", func() (struct{}, error) {
 		err := c.card.ReconnectContext(ctx, pcsc.ShareShared, pcsc.ProtocolAny, pcsc.LeaveCard)
 		return struct{}{}, err

@@ -20,9 +20,9 @@ var kinds = map[pcsc.Error]error{
 	pcsc.ErrResetCard:         token.ErrReset,
 }
 
-// judge gives a result of PC/SC its meaning. When the context has ended the error is the context's,
-// whatever the service returned.
-func judge(ctx context.Context, call string, err error) error {
+// serviceError gives a result of PC/SC its meaning. When the context has ended the error is the
+// context's, whatever the service returned.
+func serviceError(ctx context.Context, call string, err error) error {
 	if err == nil {
 		return nil
 	}

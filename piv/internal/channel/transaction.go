@@ -30,7 +30,7 @@ func (c *Channel) Transaction(
 
 		// body may run a second time because it has sent no PIN.
 		_ = c.leave(ctx)
-		if err := c.takeUp(ctx); err != nil {
+		if err := c.reconnect(ctx); err != nil {
 			return err
 		}
 	}
@@ -54,7 +54,7 @@ func (c *Channel) Enter(ctx context.Context) (Answer, error) {
 			return Answer{}, err
 		}
 
-		if err := c.takeUp(ctx); err != nil {
+		if err := c.reconnect(ctx); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -98,7 +98,7 @@ func (c *Channel) End(ctx context.Context, d pcsc.Disposition) error {
 // leave ends a transaction in which nothing has unlocked the card. The error is about a card that
 // is gone.
 func (c *Channel) leave(ctx context.Context) error {
-	ctx, cancel := Aftermath(ctx)
+	ctx, cancel := CleanUpContext(ctx)
 	defer cancel()
 
 	err := c.End(ctx, pcsc.LeaveCard)
@@ -111,9 +111,9 @@ func (c *Channel) leave(ctx context.Context) error {
 	return nil
 }
 
-// Aftermath returns the context of what has to be done although ctx may have ended: it lasts a few
-// seconds.
-func Aftermath(ctx context.Context) (context.Context, context.CancelFunc) {
+// CleanUpContext returns the context of what has to be done although ctx may have ended: it lasts a
+// few seconds.
+func CleanUpContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTime)
 }
 

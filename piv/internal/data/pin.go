@@ -55,7 +55,7 @@ type PINAnswer struct {
 	Counted bool
 }
 
-// JudgePIN returns the meaning of the card's answer to VERIFY, with or without a PIN, CHANGE
+// InterpretPIN returns the meaning of the card's answer to VERIFY, with or without a PIN, CHANGE
 // REFERENCE DATA and RESET RETRY COUNTER (part 2, 3.2; and what cards answer instead).
 //
 //	9000           good
@@ -68,7 +68,7 @@ type PINAnswer struct {
 //	6982           not through this interface (part 2, 3.2.1; contactless)
 //	6D00 6E00      not PIV
 //	all else       fault
-func JudgePIN(word iso7816.Status) PINAnswer {
+func InterpretPIN(word iso7816.Status) PINAnswer {
 	a := PINAnswer{Word: word}
 	switch {
 	case word == iso7816.StatusOK:
@@ -105,10 +105,10 @@ func triesLeft(word iso7816.Status) (n int, ok bool) {
 	return 0, false
 }
 
-// JudgePad returns the meaning of the answer of a PIN pad, which is the card's or one of the
+// InterpretPad returns the meaning of the answer of a PIN pad, which is the card's or one of the
 // reader's own (PC/SC part 10, 2.5.2 and 2.5.3).
-func JudgePad(word iso7816.Status) PINAnswer {
-	a := JudgePIN(word)
+func InterpretPad(word iso7816.Status) PINAnswer {
+	a := InterpretPIN(word)
 
 	// No card uses these words: they are the reader's.
 	switch word {
