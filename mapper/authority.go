@@ -166,7 +166,6 @@ func keyIdentifier(c *certinfo.Certificate) []byte {
 		Algorithm asn1.RawValue
 		Bits      asn1.BitString
 	}
-
 	if rest, err := asn1.Unmarshal(c.RawSPKI, &key); err != nil || len(rest) > 0 {
 		return nil
 	}

@@ -32,7 +32,6 @@ type link struct {
 func New(blocks []config.Mapper, o Options) (*Chain, error) {
 	o = o.Complete()
 	c := &Chain{options: o, known: authorities{o.Authorities, o.PartialChain}}
-
 	for _, b := range blocks {
 		l, err := newLink(b, o)
 		if err != nil {
@@ -40,7 +39,6 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 		}
 		c.links = append(c.links, l)
 	}
-
 	return c, nil
 }
 
@@ -49,7 +47,6 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 func withPlace(b config.Mapper, err error) error {
 	var e *config.Error
 	var f *mappers.Fault
-
 	switch {
 	case errors.As(err, &e):
 		return e
@@ -306,7 +303,6 @@ func (l link) refuses(cert Checked, verified bool) string {
 	if cert.Alone && !enrols {
 		return "not asked: the certificate counts for its enrolled key alone, and this mapper goes by what authorities say"
 	}
-
 	if !verified && !l.mapper.Binds() {
 		return "not asked: the certificate's issuer is not checked (cert_policy = ca, or unverified_names = true)"
 	}

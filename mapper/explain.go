@@ -86,7 +86,6 @@ func (c *Chain) byName(ctx context.Context, cert Checked, l link, m mapping.Ever
 	// An error of either has stood in the explanation before: askOne did the same.
 	issuer, _ := l.issuerStanding(cert, c.known)
 	answers, _ := m.Everybody(mapping.WithStanding(ctx, issuer), cert.Cert)
-
 	var list []string
 	for _, a := range c.permitted(answers).answers {
 		if a.User != e.User && !slices.Contains(e.Others, a.User) {

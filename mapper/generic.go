@@ -43,12 +43,10 @@ func (m *genericMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([
 	if m.accounts == nil {
 		return m.textMapper.Find(ctx, cert)
 	}
-
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}
-
 	return people{m.accounts, m.ignoreCase}.Find(ctx, names)
 }
 
@@ -73,11 +71,9 @@ func (m *genericMapper) Match(ctx context.Context, cert *certinfo.Certificate, u
 	if m.accounts == nil {
 		return m.textMapper.Match(ctx, cert, user)
 	}
-
 	names, err := m.names(ctx, cert)
 	if err != nil || len(names) == 0 {
 		return mapping.Answer{}, false, err
 	}
-
 	return people{m.accounts, m.ignoreCase}.Match(ctx, names, user)
 }

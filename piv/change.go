@@ -103,7 +103,6 @@ func triesOf(m *data.Metadata) token.Tries {
 	if !m.TriesKnown {
 		return token.Tries{}
 	}
-
 	level := card.LevelOf(m.Left, m.Tries)
 	return token.Tries{
 		Level:   level,

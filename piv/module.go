@@ -78,7 +78,6 @@ func tracer(o token.Options) func(command string) {
 	return func(command string) {
 		mu.Lock()
 		defer mu.Unlock()
-
 		if o.Trace != nil && command != "" {
 			o.Trace(command)
 		}
@@ -191,11 +190,9 @@ func (m *Module) Close() error {
 		return nil
 	}
 	m.closed = true
-
 	for _, s := range m.opened {
 		s.channel.Close()
 	}
-
 	closeReaders(m.places)
 	m.watch.release()
 	return nil

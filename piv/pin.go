@@ -58,7 +58,6 @@ const enterTime = 30 * time.Second
 func (s *session) enter(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, enterTime)
 	defer cancel()
-
 	_, err := s.channel.Enter(within)
 
 	// Where only our own time is over, another program is the reason.
@@ -107,7 +106,6 @@ func (s *session) verifyAs(ctx context.Context, pin *secret.PIN, ref byte) (data
 		sw, err := s.channel.SendPIN(ctx, "VERIFY", insVerify, ref, pin)
 		return data.InterpretPIN(sw), err
 	}
-
 	const feature = "FEATURE_VERIFY_PIN_DIRECT"
 	block := data.VerifyPINBlock(ref, s.card.Pad)
 	sw, err := s.channel.EnterPIN(ctx, feature, s.card.Features.VerifyPIN, block)

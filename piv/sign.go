@@ -331,7 +331,6 @@ func (l *login) verifyAgain(ctx context.Context, k *card.Key) error {
 	if !k.Always() || l.channel.Fresh {
 		return nil
 	}
-
 	if l.pin == nil && l.choice.PINAgain != nil {
 		done, err := l.choice.PINAgain()
 		if err != nil {
@@ -339,7 +338,6 @@ func (l *login) verifyAgain(ctx context.Context, k *card.Key) error {
 		}
 		defer done()
 	}
-
 	return l.verify(ctx, l.pin)
 }
 

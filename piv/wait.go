@@ -145,7 +145,6 @@ func (w *watch) next(ctx context.Context) ([]pcsc.ReaderState, error) {
 	for i := range states {
 		states[i].CurrentState = states[i].EventState &^ pcsc.StateChanged
 	}
-
 	return channel.Call(ctx, "SCardGetStatusChange", func() ([]pcsc.ReaderState, error) {
 		return states, pc.GetStatusChangeContext(ctx, states, -1)
 	})

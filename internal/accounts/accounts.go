@@ -122,6 +122,7 @@ func isIn(path, name string) bool {
 
 	lines := bufio.NewScanner(io.LimitReader(f, maxPasswd))
 	for lines.Scan() {
+		// The whole first field is compared: "ann" is not "anna".
 		if field, _, found := strings.Cut(lines.Text(), ":"); found && field == name {
 			return true
 		}

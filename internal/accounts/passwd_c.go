@@ -69,7 +69,6 @@ func (system) Lookup(name string) (*Account, error) {
 func lookupWith(name *C.char, room int) (*Account, syscall.Errno) {
 	buffer := C.malloc(C.size_t(room))
 	defer C.free(buffer)
-
 	var entry C.struct_passwd
 	var found *C.struct_passwd
 	e := C.lookup(name, &entry, (*C.char)(buffer), C.size_t(room), &found)
@@ -102,10 +101,8 @@ const maxAccounts = 10_000_000
 func (system) All(yield func(Account) bool) error {
 	enumeration.Lock()
 	defer enumeration.Unlock()
-
 	C.setpwent()
 	defer C.endpwent()
-
 	for range maxAccounts {
 		p := C.getpwent()
 		if p == nil || !yield(*convert(p)) {

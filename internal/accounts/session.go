@@ -54,6 +54,7 @@ func askLogind(ctx context.Context, pid int) (bool, error) {
 
 	var path dbus.ObjectPath
 	login := bus.Object("org.freedesktop.login1", "/org/freedesktop/login1")
+	// Asking must not start logind on a system that does without it.
 	err = login.CallWithContext(ctx, "org.freedesktop.login1.Manager.GetSessionByPID",
 		dbus.FlagNoAutoStart, uint32(pid)).Store(&path)
 	if err != nil && ctx.Err() != nil {

@@ -35,7 +35,6 @@ func (d *DeadServers) mark(uri string) {
 	if d == nil {
 		return
 	}
-
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.until == nil {
@@ -70,7 +69,6 @@ func (d *DeadServers) Import(known map[string]time.Time) {
 	if d.until == nil {
 		d.until = map[string]time.Time{}
 	}
-
 	for uri, until := range known {
 		if !until.After(d.now().Add(deadFor)) {
 			d.until[uri] = until
@@ -94,11 +92,9 @@ func (d *DeadServers) order(uris []string) []string {
 	if d == nil {
 		return ordered
 	}
-
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
-
 	slices.SortStableFunc(ordered, func(a, b string) int {
 		return rank(d.until[a].After(now)) - rank(d.until[b].After(now))
 	})

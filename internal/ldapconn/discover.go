@@ -43,6 +43,7 @@ func Lookup(ctx context.Context, r *net.Resolver, scheme, domain string) ([]stri
 		if !isInside || record.Port == 0 {
 			continue
 		}
+		// Dial refuses a longer list.
 		if len(uris) < maxServers {
 			uris = append(uris, fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, fmt.Sprint(record.Port))))
 		}

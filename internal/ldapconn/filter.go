@@ -169,6 +169,7 @@ func readPacket(p *ber.Packet) (*Filter, error) {
 		return f, nil
 	}
 
+	// All others are an attribute and a value.
 	if f.Op == "" || len(p.Children) < 2 {
 		return nil, errors.New("filter of an unknown kind")
 	}

@@ -147,6 +147,8 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 
 			c.Dead.mark(r.uri)
 			errs = append(errs, fmt.Errorf("%s: %w", r.uri, r.err))
+
+			// A server that fails at once need not be waited for.
 			if next < len(uris) {
 				start()
 			} else if pending == 0 {
@@ -222,7 +224,8 @@ func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
 		raw.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	// The limit counts what TLS delivers, too: what the transport delivers is more.
+
+	// The outer one is the connection's: the inner one is out of reach of Allow.
 	return newMetered(secured, limit), nil
 }
 
@@ -231,7 +234,6 @@ func tlsConfig(base *tls.Config, host string) *tls.Config {
 	if base == nil {
 		base = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-
 	t := base.Clone()
 	if t.ServerName == "" {
 		t.ServerName = host
@@ -269,7 +271,12 @@ func (c Config) open(ctx context.Context, u *Target, wire *meteredConn) (*Conn, 
 	if search <= 0 {
 		search = DefaultSearchTimeout
 	}
-	return &Conn{URI: u.URI, conn: conn, search: search, wire: wire}, nil
+	return &Conn{
+		URI:    u.URI,
+		conn:   conn,
+		search: search,
+		wire:   wire,
+	}, nil
 }
 
 // bind authenticates the client.

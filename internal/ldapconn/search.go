@@ -47,6 +47,7 @@ func (e Entry) Get(name string) [][]byte {
 	var values [][]byte
 	for _, a := range e.entry.Attributes {
 		plain := a.Name
+		// The option is about the transfer, and not part of the attribute (RFC 4522).
 		if n := len(plain) - len(";binary"); n > 0 && strings.EqualFold(plain[n:], ";binary") {
 			plain = plain[:n]
 		}
@@ -164,6 +165,7 @@ type pendingSearch struct {
 func (c *Conn) send(ctx context.Context, queries []Query, searches []pendingSearch, rest <-chan struct{}) {
 	c.wire.forgetWritten()
 	for i, q := range queries {
+		// The first answer is often enough: the other queries wait for it, but not for long.
 		if i == 1 {
 			select {
 			case <-rest:
@@ -211,6 +213,7 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 	paging := ldap.NewControlPaging(pageSize)
 	seen := 0
 
+	// A server could send pages without end.
 	for range maxPages {
 		// A page is in memory as a whole: without a bound one could fill it.
 		if q.Keep != nil {
@@ -314,7 +317,6 @@ func nextPage(answer *ldap.SearchResult, paging *ldap.ControlPaging) bool {
 	if !ok || len(control.Cookie) == 0 {
 		return false
 	}
-
 	paging.SetCookie(control.Cookie)
 	return true
 }

@@ -150,6 +150,7 @@ func canonicalText(text []byte) []byte {
 	fields := bytes.FieldsFunc(text, func(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' })
 	joined := bytes.Join(fields, []byte(" "))
 
+	// OpenSSL leaves letters outside ASCII as they are.
 	for i, octet := range joined {
 		if octet >= 'A' && octet <= 'Z' {
 			joined[i] = octet + 'a' - 'A'

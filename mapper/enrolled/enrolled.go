@@ -59,7 +59,6 @@ func ParseKey(text string) (Key, error) {
 	if !named {
 		return Key{}, fmt.Errorf("%q does not begin with %s", clip(text), keyPrefix)
 	}
-
 	octets, err := hex.DecodeString(strings.ReplaceAll(digits, ":", ""))
 	if err != nil || len(octets) != sha256.Size {
 		return Key{}, fmt.Errorf("%q is not %s with %d hexadecimal digits", clip(text), keyPrefix, 2*sha256.Size)
@@ -188,6 +187,7 @@ const chainWord = "chain"
 func cutComment(text string) (content, comment string) {
 	for i := range len(text) {
 		begins := i == 0 || text[i-1] == ' ' || text[i-1] == '\t'
+		// A "#" within a word belongs to it.
 		if text[i] == '#' && begins {
 			return text[:i], strings.TrimSpace(text[i+1:])
 		}

@@ -37,11 +37,13 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 			case old.Chain == e.Chain:
 				return nil, nil
 			default:
+				// Replaced and not added: of several lines one that asks for the chain counts.
 				lines[old.Line-1] = []byte(e.text())
 				return lines, nil
 			}
 		}
 
+		// A file with more lines could not be read again.
 		if len(file.Entries) >= maxEntries {
 			return nil, fmt.Errorf("there are %d keys in it, which is the most", maxEntries)
 		}
@@ -170,6 +172,7 @@ func replace(path string, text []byte) error {
 		return err
 	}
 
+	// Synced before the rename: else a power failure could leave an empty file under the name.
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()

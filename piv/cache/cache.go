@@ -56,6 +56,7 @@ func Open(dir string, o Options) (*Cache, error) {
 		return nil, fmt.Errorf("%s: the directory of the cache must be an absolute path", dir)
 	}
 
+	// The parent is made as well, and nothing above it.
 	for _, d := range []string{filepath.Dir(dir), dir} {
 		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
@@ -165,6 +166,7 @@ func (c *Cache) read(name string) (*Entry, error) {
 		return nil, err
 	}
 
+	// The time of the file is that of its last use.
 	if info, err := f.Stat(); err == nil && c.now().Sub(info.ModTime()) > touchAfter {
 		c.touch(f)
 	}
@@ -187,6 +189,7 @@ func (c *Cache) open(name string) (*os.File, error) {
 		return nil, err
 	}
 
+	// A FIFO that was put there meanwhile must not block: O_NONBLOCK.
 	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY
 	fd, err := unix.Openat(dir, name, flags, 0)
 	if err != nil {

@@ -64,6 +64,7 @@ func (e *Entry) check(piece []byte) error {
 func (e *Entry) marshal() ([]byte, error) {
 	b := []byte(magic)
 
+	// Fields without a value are left out: unmarshal accepts no empty one.
 	for _, f := range e.fields() {
 		if len(*f.value) > MaxEntry {
 			return nil, fmt.Errorf("a field of %d bytes", len(*f.value))

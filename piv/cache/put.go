@@ -110,6 +110,7 @@ func (c *Cache) tidy() error {
 
 	var failed error
 	for _, f := range stale {
+		// Another process may have removed it already.
 		if err := unix.Unlinkat(int(c.dir.Fd()), f.name, 0); err != nil && err != unix.ENOENT {
 			failed = errors.Join(failed, &fs.PathError{Op: "remove", Path: f.name, Err: err})
 		}

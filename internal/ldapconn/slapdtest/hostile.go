@@ -62,6 +62,8 @@ func serve(c net.Conn, answer func(Request, io.Writer) bool) {
 			return
 		}
 
+		// An LDAPMessage is a number, an operation, and controls, which are ignored (RFC 4511,
+		// 4.1.1).
 		_, id, rest := cut(message)
 		op, body, _ := cut(rest)
 		r := Request{Op: op, Body: body}
@@ -89,6 +91,8 @@ func readTLV(in *bufio.Reader) (tag byte, content []byte, err error) {
 	}
 
 	n := int(first)
+
+	// In the long form the low bits say how many octets the length has (X.690, 8.1.3.5).
 	if first >= 0x80 {
 		n = 0
 		for range first & 0x7f {

@@ -167,7 +167,6 @@ index userCertificate eq
 func (s *Server) load(t testing.TB, dir, ldif string) {
 	root := "dn: " + Suffix + "\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n\n" +
 		"dn: ou=People," + Suffix + "\nobjectClass: organizationalUnit\nou: People\n\n"
-
 	cmd := exec.Command("/usr/sbin/slapadd", "-q", "-f", filepath.Join(dir, "slapd.conf"))
 	cmd.Stdin = strings.NewReader(root + ldif)
 	if out, err := cmd.CombinedOutput(); err != nil {

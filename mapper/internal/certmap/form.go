@@ -40,6 +40,7 @@ func certTemplate(s selector, u1 bool) (extractor, error) {
 		}, nil
 	}
 
+	// What is left is a digest, with the letters of its hexadecimal form, as in sha256_uc.
 	name, options, _ := strings.Cut(s.conversion, "_")
 	hash, known := certHashes[strings.ToLower(name)]
 	switch {
@@ -63,6 +64,7 @@ func hexForm(letters string, some bool) (func([]byte) []byte, error) {
 
 	for _, l := range strings.ToLower(letters) {
 		flag := map[rune]*bool{'u': &upper, 'c': &colon, 'r': &reversed}[l]
+		// A letter that is written twice says nothing more: its writer meant another one.
 		if flag == nil || *flag {
 			return nil, fmt.Errorf("_%s: expected each of the letters u, c and r at most once", letters)
 		}
@@ -100,6 +102,7 @@ func hexConversion(s selector) (func([]byte) []byte, error) {
 }
 
 func serialTemplate(s selector, _ bool) (extractor, error) {
+	// Letters such as _uc are about hexadecimal digits: dec has none.
 	if strings.EqualFold(s.conversion, "dec") && !s.dotted && !s.numbered {
 		return func(c *certinfo.Certificate) ([]byte, bool) { return []byte(c.Serial.String()), true }, nil
 	}
@@ -188,6 +191,7 @@ func component(n certinfo.Name, oid asn1.ObjectIdentifier, s selector) (certinfo
 		return all[i], true
 	}
 
+	// Numbers count from 1, and from -1 at the other end; componentTemplate has refused 0.
 	i := s.number - 1
 	if s.number < 0 {
 		i = len(all) + s.number

@@ -75,6 +75,7 @@ func (r *mapRule) trimLocal() error {
 	last.text = strings.TrimSuffix(last.text, ")")
 
 	for _, p := range r.pieces {
+		// Such characters are those of a filter whose comparison is missing.
 		if strings.ContainsAny(p.text, "()*\\") {
 			return errors.New("is neither a filter nor a login in parentheses")
 		}
@@ -83,6 +84,7 @@ func (r *mapRule) trimLocal() error {
 		}
 	}
 
+	// With templates the login is known only with a certificate: it is checked then.
 	if r.fixed && !directory.IsLogin(first.text) {
 		return fmt.Errorf("%q is no login", first.text)
 	}
@@ -158,6 +160,7 @@ func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool
 			continue
 		}
 
+		// How servers find a whole certificate differs: CertificateFilter knows it.
 		if r.wholeClause(i) {
 			attribute := octetClause().FindStringSubmatch(r.pieces[i-1].text)[1]
 			b.WriteString(directory.CertificateFilter(attribute, cert, how))
@@ -197,6 +200,7 @@ func (r *mapRule) login(cert *certinfo.Certificate) (string, bool) {
 		if !ok {
 			return "", false
 		}
+		// Not escaped: the value is part of a login and of no filter.
 		b.Write(value)
 	}
 	return b.String(), directory.IsLogin(b.String())

@@ -42,7 +42,6 @@ func (r *matchRule) matches(cert *certinfo.Certificate) bool {
 		return slices.ContainsFunc(r.conditions, holds)
 	}
 	return !slices.ContainsFunc(r.conditions, fails)
-
 }
 
 // ruleType cuts the type off a rule: capitals and digits before the first colon.
@@ -66,6 +65,7 @@ func parseMatch(text string) (*matchRule, error) {
 
 	r := &matchRule{}
 	rest = strings.TrimSpace(rest)
+	// "&&" is the default, and may be written.
 	if after, found := strings.CutPrefix(rest, "||"); found {
 		r.any = true
 		rest = after
@@ -102,6 +102,7 @@ func parseMatch(text string) (*matchRule, error) {
 // nextKeyword returns where the pattern at the beginning of s ends.
 func nextKeyword(s string) int {
 	for i := range len(s) {
+		// "<" may be part of a pattern: only the shape of a keyword ends it.
 		if s[i] == '<' && keywordShape().MatchString(s[i:]) {
 			return i
 		}
@@ -197,6 +198,7 @@ func usageCondition(list string) (condition, error) {
 	for _, word := range listWords(list) {
 		bits, known := named(usages, word)
 		if !known {
+			// Bits without a name are given as a number (sss-certmap(5)).
 			n, err := strconv.ParseUint(word, 0, 32)
 			if err != nil {
 				return nil, fmt.Errorf("%q is no key usage", word)
@@ -254,6 +256,7 @@ func purposeCondition(list string) (condition, error) {
 		if !known {
 			dotted = word
 		}
+		// Purposes without a name are given by their identifiers (sss-certmap(5)).
 		oid, err := certinfo.ParseOID(dotted)
 		if err != nil {
 			return nil, fmt.Errorf("%q is no extended key usage", word)
@@ -341,6 +344,7 @@ func alternativeCondition(kind, pattern string) (condition, error) {
 	case 1:
 		return found[0].condition(pattern)
 	case 0:
+		// No kind has this name: it may be the identifier of an otherName.
 		oid, err := certinfo.ParseOID(kind)
 		if err != nil {
 			return nil, errors.New("there is no such kind of alternative name, expected " + kindNames(alternativeKinds) + " or an object identifier")

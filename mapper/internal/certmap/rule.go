@@ -75,6 +75,7 @@ func New(name string, s mappers.Certmap, o mapping.Options) (mapping.Mapper, err
 		}
 	}
 
+	// Rules of one number stay in the order of the configuration.
 	slices.SortStableFunc(m.rules, func(x, y certmapRule) int { return cmp.Compare(x.priority, y.priority) })
 
 	// The name of a record is made of all that decides an answer: another configuration finds none.
@@ -109,6 +110,7 @@ func (m *certmapMapper) newRule(r *mappers.Rule) (certmapRule, error) {
 	}
 
 	rule.issuer = goesByIssuer(r.Match, mapping)
+	// A filter without a server to ask could never name anybody.
 	if !rule.mapping.local && !m.directory.Configured() {
 		return rule, fmt.Errorf("map: %w", directory.ErrNoDirectory)
 	}
@@ -189,6 +191,7 @@ func (m *certmapMapper) Match(ctx context.Context, cert *certinfo.Certificate, u
 		return a, true, nil
 	}
 
+	// The user may be one whom a later rule names.
 	later := m.later(ctx, cert, first[0].priority)
 	if len(later) == 0 {
 		return mapping.Answer{}, false, err
@@ -319,6 +322,7 @@ func (m *certmapMapper) ask(
 	ctx, cancel := m.cache.Shorten(ctx)
 	defer cancel()
 
+	// Where nothing is found, the server is asked whether it knows the attributes of the rules.
 	h := &directory.Hits{Logins: m.logins, Log: m.log, Uses: func() []string {
 		parsed, err := ldapconn.ParseFilter(q.Filter)
 		if err != nil {

@@ -57,6 +57,7 @@ func parsePieces(text string, u1 bool) ([]piece, error) {
 				return nil, fmt.Errorf("{%s}: %w", text[i+1:i+end], err)
 			}
 
+			// Each template may write the whole certificate into the filter.
 			if count++; count > maxTemplates {
 				return nil, fmt.Errorf("more than %d templates", maxTemplates)
 			}
@@ -172,6 +173,7 @@ func firstPrincipal(c *certinfo.Certificate) (string, bool) {
 		if n.Tag != certinfo.TagOtherName {
 			continue
 		}
+		// No other of its kind came before this one: it is the first.
 		switch {
 		case n.OtherOID.Equal(certinfo.OIDUPN):
 			return first((*certinfo.Certificate).UPNs)(c)
@@ -267,6 +269,7 @@ func nameTemplate(name func(*certinfo.Certificate) (certinfo.Name, bool)) func(s
 func plainName(n certinfo.Name, x500 bool) string {
 	return activedirectory.NameText(n, x500, "+", func(a certinfo.Attribute) (string, bool) {
 		text := certinfo.Name{certinfo.RDN{a}}.RFC4514()
+		// The types whose names differ between RFC 4514 and NSS.
 		for from, to := range map[string]string{"street=": "STREET=", "emailAddress=": "E="} {
 			if rest, found := strings.CutPrefix(text, from); found {
 				text = to + rest

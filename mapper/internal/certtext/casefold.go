@@ -15,6 +15,7 @@ import (
 // Lower returns a text in lower case.
 func Lower(s string) string {
 	return strings.Map(func(r rune) rune {
+		// A letter that would become one of ASCII stays as it is.
 		if l := unicode.ToLower(r); r < utf8.RuneSelf || l >= utf8.RuneSelf {
 			return l
 		}

@@ -23,11 +23,13 @@ func SerialTexts(cert *certinfo.Certificate) []string {
 		texts = append(texts, sign+"0x"+short)
 	}
 
+	// A single pair without a colon could be a decimal number.
 	if len(magnitude) > 2 {
 		pairs := strings.TrimPrefix(cert.SerialHex(":"), "-")
 		texts = append(texts, sign+pairs, sign+"0x"+pairs)
 	}
 
+	// Other digits could be those of a decimal number.
 	if strings.ContainsAny(magnitude, "ABCDEF") || magnitude[0] == '0' {
 		texts = append(texts, sign+magnitude)
 	}

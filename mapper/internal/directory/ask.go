@@ -99,15 +99,12 @@ func (d *Directory) askServers(ctx context.Context, first *round, maxOctets int6
 // explain adds to the errors of servers which key of the configuration may help.
 func (d *Directory) explain(err error) error {
 	err = ldapconn.Unreached(err)
-
 	if d.Conn.StartTLS && strings.Contains(err.Error(), "TLS") {
 		err = fmt.Errorf("%w (ssl = off asks in the clear, tls_checkpeer = 0 does not check the server's certificate)", err)
 	}
-
 	if errors.Is(err, ldapconn.ErrReferralOnly) {
 		err = fmt.Errorf("%w (referrals = true follows them)", err)
 	}
-
 	return err
 }
 

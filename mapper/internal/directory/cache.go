@@ -65,14 +65,12 @@ func (c *Cache) keep(cert *certinfo.Certificate, a mapping.Answer) {
 	if c == nil {
 		return
 	}
-
 	now := c.now()
 	until := now.Add(c.life)
 	// The certificate is refused from then on anyway; a record need not outlive it.
 	if until.After(cert.NotAfter) {
 		until = cert.NotAfter
 	}
-
 	c.store.Write(c.name(cert), cachedAnswer{a.User, a.Value, now, until})
 }
 
@@ -81,7 +79,6 @@ func (c *Cache) forget(cert *certinfo.Certificate, user *mapping.Person) {
 	if c == nil {
 		return
 	}
-
 	var known cachedAnswer
 	if c.store.Read(c.name(cert), &known) && (user == nil || user.Is(known.User)) {
 		c.store.Remove(c.name(cert))

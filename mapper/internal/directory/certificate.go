@@ -14,7 +14,6 @@ import (
 func CertificateFilter(attribute string, cert *certinfo.Certificate, how string) string {
 	octets := "(" + attribute + "=" + ldapconn.EscapeFilter(cert.Raw) + ")"
 	exact := "(" + plainAttribute(attribute) + "=" + ldapconn.EscapeFilter([]byte(exactAssertion(cert))) + ")"
-
 	switch how {
 	case "filter":
 		return octets

@@ -256,7 +256,6 @@ func (d *Directory) read(key, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-
 	for _, r := range resolved.Reports {
 		d.log.Warn(key+": "+r.Problem, "path", r.Path)
 	}

@@ -132,7 +132,6 @@ func (r *LoginReader) confirmation(login string) []string {
 	if !r.Filter.Constant {
 		filters = append(filters, r.Filter.of(login))
 	}
-
 	isPlain := r.Filter.prefix == "" && r.Filter.suffix == ""
 	if !isPlain || !ldapconn.SameAttribute(r.Filter.attribute, r.UIDAttribute) {
 		value := ldapconn.EscapeFilter([]byte(login))

@@ -86,10 +86,8 @@ func (d *Directory) takePrefetch(ctx context.Context) *dialResult {
 	if a == nil {
 		return nil
 	}
-
 	defer a.stop()
 	defer context.AfterFunc(ctx, a.stop)()
-
 	<-a.done
 	return a.got
 }

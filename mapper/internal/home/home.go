@@ -139,6 +139,8 @@ func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mappin
 	if err := mapping.FirstError(err, fault, ctx.Err()); err != nil {
 		return nil, err
 	}
+
+	// The last batch is not full.
 	if !flush() {
 		return nil, fault
 	}
@@ -232,6 +234,7 @@ func (s *homeSearch) look(ctx context.Context, list []accounts.Account) ([]outco
 			continue // all have answered, or the one that hung has just done so
 		}
 
+		// Each of them keeps a thread of this process.
 		if s.hung++; s.hung > maxHung {
 			return nil, fmt.Errorf("files of users: more than %d homes do not answer", maxHung)
 		}
@@ -257,13 +260,11 @@ func (s *homeSearch) isDead(home string) bool {
 		s.dead = map[string]int{}
 		s.mounts = readMounts()
 	}
-
 	server := s.mounts.server(home)
 	// A home on a disk of this machine says nothing about its neighbours.
 	if server == "" {
 		return false
 	}
-
 	s.dead[server]++
 	return s.dead[server] >= maxHungOfServer
 }
@@ -273,7 +274,6 @@ func (s *homeSearch) passOver(list []accounts.Account) (rest []accounts.Account,
 	if len(s.dead) == 0 {
 		return list, nil
 	}
-
 	for _, a := range list {
 		if s.dead[s.mounts.server(a.Home)] < maxHungOfServer {
 			rest = append(rest, a)
@@ -291,6 +291,7 @@ func (s *homeSearch) start(ctx context.Context, run *homeRun, list []accounts.Ac
 			if ctx.Err() != nil {
 				return struct{}{}, ctx.Err()
 			}
+			// Each account has an outcome, in the order of the list: look counts them.
 			o := outcome{user: a.Name, err: fs.ErrNotExist}
 			if dir, name, ok := s.file(a); ok {
 				o = s.lookAs(become, a, dir, name, s.test)
@@ -367,6 +368,7 @@ func (r *homeRun) until(ctx context.Context, ticks <-chan time.Time, f func(cont
 // settled replaces the outcomes of homes that were given up by those that came after all.
 func settled(outcomes []outcome, left []*homeRun) []outcome {
 	for _, run := range left {
+		// A home that has answered meanwhile did not hang.
 		for _, late := range run.taken() {
 			for i := range outcomes {
 				if outcomes[i].user == late.user && errors.Is(outcomes[i].err, errHangs) {
@@ -388,6 +390,7 @@ func (h homeFiles) lookAs(become safefile.Become, a accounts.Account, dir, name 
 		return o
 	}
 
+	// File servers often let root in as nobody (root_squash): from here on as the user.
 	if o.err = become(a.UID, a.GID); o.err != nil {
 		return o
 	}
@@ -408,6 +411,7 @@ func (h homeFiles) open(dir, name string, a accounts.Account, test holds) (bool,
 	}
 	policy.MaxSize = h.maxSize
 
+	// A file that others may write would let them log in as its user.
 	f, resolved, err := safefile.OpenOwned(dir, name, a.UID, policy)
 	if err != nil {
 		return false, resolved.Reports, err

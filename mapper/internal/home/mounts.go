@@ -71,6 +71,7 @@ func serverOf(kind, source, point string) string {
 		}
 		return "mount " + point
 	case kind == "cifs", kind == "smb3":
+		// The source is //HOST/SHARE (mount.cifs(8)).
 		host, _, _ := strings.Cut(strings.TrimLeft(source, `/\`), "/")
 		return "smb server " + host
 	case kind == "fuse", strings.HasPrefix(kind, "fuse."),
@@ -84,6 +85,7 @@ func serverOf(kind, source, point string) string {
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
+		// Blanks, tabs, line feeds and backslashes are written as \040 and the like.
 		if s[i] == '\\' && i+4 <= len(s) {
 			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
 				b.WriteByte(byte(n))

@@ -153,9 +153,9 @@ func listsKey(key Key, now time.Time) holds {
 // each of those.
 func rarePart(blob string) []byte {
 	const size = 24
+	// The padding is the same for every key.
 	end := strings.TrimRight(blob, "=")
 	end = end[max(0, len(end)-4*size):]
-
 	for _, rare := range []byte("+/QXZJqzxj") {
 		if i := strings.IndexByte(end, rare); i >= 0 && i+size <= len(end) {
 			return []byte(end[i : i+size])
@@ -236,7 +236,6 @@ const harmless = " agent-forwarding no-agent-forwarding port-forwarding no-port-
 func checkOption(option string, now time.Time) error {
 	name, value, _ := strings.Cut(option, "=")
 	name = strings.ToLower(strings.TrimSpace(name))
-
 	switch {
 	case name == "expiry-time":
 		return checkExpiry(strings.Trim(value, `"`), now)

@@ -167,6 +167,7 @@ func (m *ldapMapper) uses() []string {
 func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []directory.Inquiry {
 	var list []directory.Inquiry
 	for _, e := range m.elements {
+		// Other items do not depend on allow_weak_mapping.
 		canBeWeak := e.uses("altsecid") || m.windows && e.uses("upn")
 		if m.weak || !canBeWeak {
 			continue
@@ -197,6 +198,7 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]direct
 		}
 
 		q := directory.Inquiry{Name: e.text, Filter: filter, Weak: weak}
+		// What was found by the certificate is compared with it once more.
 		for _, c := range e.Clauses {
 			if c.Item == "cert" {
 				q.Fetch = c.Attribute

@@ -35,6 +35,7 @@ func Each(ctx context.Context, r io.Reader, size, maxLine int, f func([]byte) bo
 			return err
 		}
 
+		// The beginning of the next line waits for its end.
 		end := bytes.LastIndexByte(data, '\n') + 1
 		// A longer one would need a block of its own: the file is not one of lines.
 		if len(data)-end > maxLine {

@@ -164,7 +164,6 @@ func (c *lineCheck) hasAccount(login string) bool {
 	if c.accounts == nil {
 		return true
 	}
-
 	yes, known := c.logins[login]
 	if !known && len(c.logins) < maxLookedUp {
 		_, err := c.accounts.Lookup(login)

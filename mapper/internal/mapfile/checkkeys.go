@@ -48,7 +48,6 @@ func characterFault(key string) string {
 	if !utf8.ValidString(key) {
 		return fmt.Sprintf("%q is not UTF-8, and fits no certificate", key)
 	}
-
 	for _, r := range key {
 		if unicode.IsControl(r) {
 			return fmt.Sprintf("%q has a control character in it (a tab?), and fits no certificate", key)
@@ -171,7 +170,6 @@ func blanksFault(key string, forms []string, ignoreCase bool) string {
 	if slices.ContainsFunc(forms, func(f string) bool { return certtext.Equal(f, key, ignoreCase) }) {
 		return ""
 	}
-
 	noBlanks := strings.NewReplacer(" ", "")
 	for _, f := range forms {
 		if certtext.Equal(noBlanks.Replace(f), noBlanks.Replace(key), ignoreCase) {

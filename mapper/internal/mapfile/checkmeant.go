@@ -129,12 +129,10 @@ func (m *meantLines) text() string {
 	if m.lines == 0 {
 		return ""
 	}
-
 	var ways []string
 	for _, w := range m.ways {
 		ways = append(ways, fmt.Sprintf("%s (%s)", w.what, w.where()))
 	}
-
 	if m.lines == 1 {
 		return "a line is read as it is meant: " + mapping.Joined(ways)
 	}

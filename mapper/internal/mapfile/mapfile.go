@@ -276,7 +276,6 @@ func (s *scan) mayFit(line []byte) bool {
 	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
 		return len(line) > 0
 	}
-
 	for _, t := range s.folded {
 		if len(line) > len(t) && lines.IsBlank(line[len(t)]) && sameFolded(line[:len(t)], t) {
 			return true
@@ -364,7 +363,6 @@ func sameFolded(key []byte, folded string) bool {
 func (s *scan) addLogin(i int, login []byte) {
 	wanted := s.wanted != "" && string(login) == s.wanted
 	s.done = s.done || wanted
-
 	if s.fits >= maxMapFits && !wanted || slices.Contains(s.logins[i], string(login)) {
 		return
 	}
@@ -476,7 +474,6 @@ func literalPrefix(expression []byte) []byte {
 	if bytes.IndexByte(expression, '|') >= 0 {
 		return nil
 	}
-
 	n := 0
 	for n < len(expression) && plain[expression[n]] {
 		n++

@@ -147,7 +147,6 @@ func ownPart(n certinfo.Name) certinfo.RDN {
 			return rdn
 		}
 	}
-
 	if len(n) == 0 {
 		return nil
 	}
@@ -399,7 +398,6 @@ func (s *nearSearch) found(rank nearness, t *nearText, why string) {
 	if rank >= s.rank {
 		return
 	}
-
 	s.rank = rank
 	s.best.Line = s.line
 	s.best.Key = string(s.key.raw)
@@ -415,7 +413,6 @@ func lettersApart(a, b string, limit int) int {
 	if isNumber(x) && isNumber(y) {
 		return 0
 	}
-
 	for n := 1; n <= limit; n++ {
 		if editsSuffice(x, y, n) {
 			return n

@@ -63,7 +63,6 @@ func tell(ctx context.Context, list func(*Record) *[]string, texts []string) {
 	if !ok {
 		return
 	}
-
 	l := list(r)
 	for _, t := range texts {
 		if len(*l) < maxTold && !slices.Contains(*l, t) {

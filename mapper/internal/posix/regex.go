@@ -48,6 +48,7 @@ func Compile(expression string, kind Kind, ignoreCase bool) (*regexp.Regexp, err
 	if ignoreCase {
 		flags = "(?si)"
 	}
+	// The whole text has to match: a part of a name is another name.
 	return regexp.Compile(flags + `\A(?:` + text + `)\z`)
 }
 
@@ -77,6 +78,7 @@ func translate(expression string, kind Kind) (string, error) {
 	if len(expression) > MaxExpression {
 		return "", fmt.Errorf("longer than %d octets", MaxExpression)
 	}
+	// Go's engine reads characters: octets that are none would match something else.
 	if !utf8.ValidString(expression) || strings.ContainsRune(expression, 0) {
 		return "", errors.New("not UTF-8, or with a NUL")
 	}
@@ -118,6 +120,7 @@ func translateBasic(e string) (string, error) {
 		case c == '*' && starBegins(b.String()):
 			b.WriteString(`\*`)
 			i++
+		// Ordinary characters here, and operators in Go's syntax.
 		case strings.IndexByte("(){}|+?^$", c) >= 0:
 			b.WriteByte('\\')
 			b.WriteByte(c)
@@ -239,6 +242,7 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 		return 1, nil
 	}
 
+	// A "{" that begins no repetition is itself in Go, and undefined in POSIX: it is refused.
 	end := strings.IndexByte(e, '}')
 	if end < 0 {
 		return 0, errors.New(`"{" without "}"`)
@@ -349,6 +353,7 @@ func bracket(b *strings.Builder, e string) (int, error) {
 		i++
 	}
 
+	// A "]" that comes first is itself (9.3.5).
 	for first := true; i < len(e); first = false {
 		switch c := e[i]; {
 		case c == ']' && !first:

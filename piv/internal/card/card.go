@@ -42,6 +42,7 @@ const (
 // Info returns the card in the terms of package token, with the names that OpenSC gives it.
 func (k *Card) Info() *token.Info {
 	tries, said := k.Tries()
+
 	return &token.Info{
 		Label:        token.Printable(string(k.label)),
 		Manufacturer: data.Manufacturer,

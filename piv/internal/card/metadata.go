@@ -42,13 +42,11 @@ func (r *Reader) keyMetadata(ctx context.Context, k *Card, one *Key) error {
 	if !k.Kind.Metadata || !one.Present {
 		return nil
 	}
-
 	a, err := r.metadata(ctx, one.Ref)
 	// Older firmware does not know the command: there is no error then.
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
 		return err
 	}
-
 	one.Entry.Metadata = a.Data
 	one.takeMetadata()
 	return nil
@@ -94,7 +92,6 @@ func (r *Reader) PUK(ctx context.Context, k *Card) (*data.Metadata, error) {
 	if !k.Kind.Metadata {
 		return nil, nil
 	}
-
 	a, err := r.metadata(ctx, data.PUK)
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
 		return nil, err

@@ -57,7 +57,6 @@ func (k *Card) noteMost() {
 	if k.First == nil || !k.PIN.Counted {
 		return
 	}
-
 	left := min(k.PIN.Left, 0xFF)
 	if left > k.First.Entry.MostTries {
 		k.First.Entry.MostTries = left

@@ -44,7 +44,6 @@ func (b *Busy) end() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-
 	if b.phase == talking {
 		b.since = time.Time{}
 	}
@@ -57,7 +56,6 @@ func (b *Busy) reach(p phase) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-
 	if p != b.phase {
 		b.phase = p
 		b.since = time.Time{}

@@ -44,7 +44,6 @@ func Call[T any](ctx context.Context, name string, call func() (T, error)) (T, e
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-
 	select {
 	case r := <-begin(call):
 		return r.value, serviceError(ctx, name, r.err)

@@ -201,7 +201,6 @@ func (c *Channel) Control(
 ) ([]byte, error) {
 	c.options.Trace(name)
 	defer c.options.Trace("")
-
 	out, err := await(ctx, c, name, func() ([]byte, error) {
 		return c.options.Service.Control(c.card.Handle(), code, in, maxControl)
 	})

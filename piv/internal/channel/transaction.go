@@ -69,7 +69,6 @@ func (c *Channel) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	c.began = true
 	c.Fresh = false
 	return nil
@@ -100,7 +99,6 @@ func (c *Channel) End(ctx context.Context, d pcsc.Disposition) error {
 func (c *Channel) leave(ctx context.Context) error {
 	ctx, cancel := CleanUpContext(ctx)
 	defer cancel()
-
 	err := c.End(ctx, pcsc.LeaveCard)
 	if errors.Is(err, token.ErrRemoved) {
 		return err

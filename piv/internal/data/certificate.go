@@ -51,6 +51,7 @@ func Certificate(container []byte) (der []byte, present bool, err error) {
 		return nil, false, err
 	}
 
+	// A certificate is a SEQUENCE (RFC 5280, 4.1): anything else is another format.
 	if len(der) == 0 || der[0] != 0x30 {
 		return nil, false, fmt.Errorf("%w: no certificate in DER", ErrObject)
 	}
@@ -110,6 +111,7 @@ func fromNetID(b []byte) ([]byte, error) {
 		return nil, err
 	}
 
+	// The header has the length: another one shows a damaged object.
 	if told := binary.LittleEndian.Uint16(b[len(netIDMagic):]); len(der) != int(told) {
 		return nil, fmt.Errorf("%w: %d bytes inflated, and %d told", ErrObject, len(der), told)
 	}

@@ -189,10 +189,10 @@ var unknownKind = Kind{Name: "PIV card"}
 // may be nil. The result is never nil, is shared, and must not be changed.
 func FindKind(atr []byte, apt *APT) *Kind {
 	var historical []byte
+	// The historical bytes are the product's; what is before them is about the transmission.
 	if parsed, err := iso7816.ParseATR(atr); err == nil {
 		historical = parsed.Historical
 	}
-
 	for i := range kinds {
 		if kinds[i].fits(historical, apt) {
 			return &kinds[i].kind
@@ -205,7 +205,6 @@ func FindKind(atr []byte, apt *APT) *Kind {
 func (r *kindRow) fits(historical []byte, apt *APT) bool {
 	begins := func(s string) bool { return bytes.HasPrefix(historical, []byte(s)) }
 	holds := func(s string) bool { return bytes.Contains(historical, []byte(s)) }
-
 	if slices.ContainsFunc(r.begins, begins) || slices.ContainsFunc(r.holds, holds) {
 		return true
 	}

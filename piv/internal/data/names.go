@@ -107,6 +107,7 @@ func IDOf(ref byte) []byte {
 	if n == 0 {
 		return nil
 	}
+	// Two decimal digits in the place of hexadecimal ones, as OpenSC's table has them.
 	return []byte{byte(n/10<<4 | n%10)}
 }
 

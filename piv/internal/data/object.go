@@ -63,7 +63,6 @@ func elements(b []byte, f func(tag uint32, value []byte) error) error {
 		if !ok {
 			return fmt.Errorf("%w: its parts do not fit into it", ErrObject)
 		}
-
 		if err := f(tag, value); err != nil {
 			return err
 		}

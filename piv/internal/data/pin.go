@@ -77,6 +77,7 @@ func InterpretPIN(word iso7816.Status) PINAnswer {
 		a.Result = PINWrong
 		a.Left, a.Counted = triesLeft(word)
 	default:
+		// A word that is not in the table is a fault: a try may be spent.
 		a.Result = pinResults[word]
 	}
 	return a
@@ -99,6 +100,7 @@ func triesLeft(word iso7816.Status) (n int, ok bool) {
 	if n, ok := word.Tries(); ok {
 		return n, true
 	}
+	// A YubiKey NEO answers 630X.
 	if n = int(word.SW2()); n >= 0x01 && n <= 0x0F {
 		return n, true
 	}
@@ -132,6 +134,7 @@ func (a PINAnswer) String() string {
 
 	switch {
 	case a.Result == PINFault:
+		// The word's own text says what kind of fault it is.
 		return text + ": " + a.Word.String()[len("9000 "):]
 	case !a.Counted:
 		return text

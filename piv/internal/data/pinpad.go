@@ -104,7 +104,6 @@ func number(b []byte) (n uint32, ok bool) {
 	if len(b) == 0 || len(b) > 4 {
 		return 0, false
 	}
-
 	var wide [4]byte
 	copy(wide[:], b)
 	return binary.LittleEndian.Uint32(wide[:]), true
@@ -116,12 +115,10 @@ func properties(list []byte, f func(tag byte, value []byte) error) error {
 		if len(list) < 2 || len(list) < 2+int(list[1]) {
 			return fmt.Errorf("%w: a list that is cut short", ErrPad)
 		}
-
 		end := 2 + int(list[1])
 		if err := f(list[0], list[2:end]); err != nil {
 			return err
 		}
-
 		list = list[end:]
 	}
 	return nil
@@ -169,13 +166,13 @@ func VerifyPINBlock(reference byte, p Pad) []byte {
 func ModifyPINBlock(reference byte, p Pad) []byte {
 	le := binary.LittleEndian
 	b := []byte{padTimeout, padTimeout, formatString, pinBlock, 0}
+	// The old PIN is the first block of the command, the new one the second.
 	b = append(b, 0, pinBlock) // bInsertionOffsetOld and New
 	b = le.AppendUint16(b, p.digits())
 	b = append(b, confirmNewOld, conditionKey, p.messages(messagesThree))
 	b = le.AppendUint16(b, 0) // wLangId
 	b = append(b, 0, 1, 2)    // bMsgIndex1 to 3
 	b = append(b, 0, 0, 0)    // bTeoPrologue
-
 	apdu := padAPDU(0x24, reference, 2)
 	return append(le.AppendUint32(b, uint32(len(apdu))), apdu...)
 }
@@ -200,7 +197,6 @@ func (p Pad) digits() uint16 {
 	if p.MaxPIN >= least && p.MaxPIN < most {
 		most = p.MaxPIN
 	}
-
 	return uint16(least)<<8 | uint16(most)
 }
 
