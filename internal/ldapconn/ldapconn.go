@@ -214,18 +214,17 @@ func connect(ctx context.Context, u *Target, c Config) (*meteredConn, error) {
 	if limit <= 0 {
 		limit = DefaultMaxBytes
 	}
-	wire := newMetered(raw, limit)
 	if !u.TLS {
-		return wire, nil
+		return newMetered(raw, limit), nil
 	}
 
-	secured := tls.Client(wire, tlsConfig(c.TLS, u.Host))
+	// One meter, outside of TLS, where Allow reaches it: TLS itself reads little that it does not
+	// deliver.
+	secured := tls.Client(raw, tlsConfig(c.TLS, u.Host))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
-
-	// The outer one is the connection's: the inner one is out of reach of Allow.
 	return newMetered(secured, limit), nil
 }
 
