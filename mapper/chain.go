@@ -115,7 +115,7 @@ func matchQuestion(cert *certinfo.Certificate, user *mapping.Person) question {
 			return nil, err
 		}
 
-		// The answer goes by the name that the person typed: the session is opened for that one.
+		// The login is named as the person typed it: the session is opened for that name.
 		a.User = user.Typed
 		return []mapping.Answer{a}, nil
 	}

@@ -164,7 +164,7 @@ func (l link) issuerStanding(c Checked, known authorities) (mapping.Standing, er
 	// A value with a key decides at once. One that gives a name only leaves the key to ca_dir.
 	issuer := c.issuer()
 	named := false    // a value has the issuer's name, and no key
-	needsKey := false // a value has a key, and no chain tells the issuer's
+	needsKey := false // a value has a key, and no chain shows the issuer's
 	for _, n := range l.issuers {
 		switch {
 		case n.byNameAlone():

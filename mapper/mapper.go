@@ -27,7 +27,7 @@ type Origin = mapping.Origin
 // The origins, from the weakest.
 const (
 	OriginNone      = mapping.OriginNone
-	OriginText      = mapping.OriginText      // the login stands in the certificate
+	OriginText      = mapping.OriginText      // the login is a text of the certificate
 	OriginAccounts  = mapping.OriginAccounts  // the account database holds the certificate's text
 	OriginDirectory = mapping.OriginDirectory // a directory says so
 	OriginFixed     = mapping.OriginFixed     // the configuration says so for every certificate
@@ -43,7 +43,7 @@ func Restore(err error) string { return mapping.Restore(err) }
 // Result is a yes.
 type Result struct {
 	User      string   // login
-	Others    []string // further accounts that the same mapper knows the certificate to be of; Find only
+	Others    []string // further accounts that the same mapper found; Find only
 	Mapper    string   // block name
 	Value     string   // what of the certificate decided
 	Origin    Origin

@@ -29,7 +29,7 @@ type scheme struct {
 
 	input  func(message []byte) ([]byte, error) // returns what the card signs
 	check  func(raw []byte) error               // checks the form of a signature
-	verify func(message, raw []byte) bool       // checks a signature with the key of the certificate
+	verify func(message, raw []byte) bool       // checks a signature by the certificate
 }
 
 // Algorithm identifiers (SP 800-78-4, table 6-2; RSA-4096 and P-521 as the makers of cards have

@@ -95,6 +95,7 @@ func (d *DeadServers) order(uris []string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
+	// Stable: among servers that work the order of the configuration stays.
 	slices.SortStableFunc(ordered, func(a, b string) int {
 		return rank(d.until[a].After(now)) - rank(d.until[b].After(now))
 	})

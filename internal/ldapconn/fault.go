@@ -24,7 +24,9 @@ const (
 	ErrReferralOnly    Fault = "the server only points to other servers"
 	ErrSizeLimit       Fault = "the server ends the search at its own size limit"
 	ErrSearchRefused   Fault = "the server refuses the search"
-	ErrTooMuch         Fault = "the server sends more than is allowed" // Config.MaxBytes, or one page of a search with Keep
+
+	// ErrTooMuch is about Config.MaxBytes, or one page of a search with Keep.
+	ErrTooMuch Fault = "the server sends more than is allowed"
 )
 
 // IsFault reports whether a server was reached and refused, whatever else failed beside it.

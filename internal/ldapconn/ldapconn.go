@@ -21,11 +21,14 @@ import (
 
 // Limits and defaults.
 const (
-	DefaultConnectTimeout = 2 * time.Second       // connect, TLS and bind of one server
-	DefaultSearchTimeout  = 20 * time.Second      // one search with all its pages
-	DefaultMaxBytes       = 16 << 20              // octets read over one connection
-	Stagger               = 80 * time.Millisecond // for which one server may keep the next one waiting
-	maxServers            = 10
+	DefaultConnectTimeout = 2 * time.Second  // connect, TLS and bind of one server
+	DefaultSearchTimeout  = 20 * time.Second // one search with all its pages
+	DefaultMaxBytes       = 16 << 20         // octets read over one connection
+
+	// Stagger is the time for which one server may keep the next one waiting.
+	Stagger = 80 * time.Millisecond
+
+	maxServers = 10
 )
 
 // Bind is how the client authenticates itself.
@@ -89,7 +92,7 @@ var packetCap sync.Once
 // once.
 func capPackets() { packetCap.Do(func() { ber.MaxPacketLengthBytes = DefaultMaxBytes }) }
 
-// Dial connects to the first server that connects, speaks TLS where asked and accepts the bind.
+// Dial connects to the first server that connects, negotiates TLS where asked and accepts the bind.
 // Where a server has not answered within Stagger, the next one is tried beside it.
 func Dial(ctx context.Context, c Config) (*Conn, error) {
 	capPackets()
@@ -323,6 +326,7 @@ type Target struct {
 func ParseURI(uri string) (*Target, error) {
 	scheme, rest, found := strings.Cut(uri, "://")
 	scheme = strings.ToLower(scheme)
+	// url.Parse would take the escaped path for a host, and refuse it.
 	if scheme == "ldapi" && found {
 		return parseLDAPI(uri, rest)
 	}

@@ -65,16 +65,24 @@ var ErrTooMany = errors.New("more entries than expected")
 const (
 	defaultMaxEntries = 1000
 	pageSize          = 500
-	pageOctets        = 8 << 20 // with Query.Keep: of one page, which is in memory as a whole and takes many times its size there
 	maxPages          = 64
 	maxReferrals      = 16
+
+	// pageOctets bounds one page with Query.Keep. A page is in memory as a whole, and takes many
+	// times its size there.
+	pageOctets = 8 << 20
 )
 
 // Answer is the result of one search.
 type Answer struct {
-	Entries   []Entry
-	Referrals []string // URLs of other servers that the server refers to; the caller may follow them
-	Err       error    // ErrTooMany or ErrSizeLimit, with some of the entries; ErrReferralOnly, with Referrals
+	Entries []Entry
+
+	// Referrals are URLs of other servers that the server refers to. The caller may follow them.
+	Referrals []string
+
+	// Err is ErrTooMany or ErrSizeLimit, with some of the entries, or ErrReferralOnly, with
+	// Referrals.
+	Err error
 }
 
 // Search runs one query, page by page where the server pages, within the connection's search
@@ -226,6 +234,7 @@ func (c *Conn) pages(ctx context.Context, q Query) (Answer, error) {
 			found.addReferrals(referralsOf(err))
 			found.Err = referralFault(found.Referrals)
 			return found, nil
+		// At its size limit the server sends the entries found so far with the error.
 		case err != nil && (answer == nil || !ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded)):
 			return Answer{}, searchFault(err)
 		}

@@ -183,7 +183,7 @@ func parseLine(line []byte) (e Entry, used bool, err error) {
 // chainWord at the end of a line asks for a chain.
 const chainWord = "chain"
 
-// cutComment cuts at the first "#" that begins the line or stands behind a blank.
+// cutComment cuts at the first "#" that begins the line or follows a blank.
 func cutComment(text string) (content, comment string) {
 	for i := range len(text) {
 		begins := i == 0 || text[i-1] == ' ' || text[i-1] == '\t'

@@ -28,7 +28,7 @@ const touchAfter = 24 * time.Hour
 
 // Options say how a Cache works. The zero value is what a login wants.
 type Options struct {
-	Logger *slog.Logger     // is told, at level debug, why a file is ignored; nil is silent
+	Logger *slog.Logger     // gets, at level debug, why a file is ignored; nil is silent
 	Now    func() time.Time // a clock for tests; nil is time.Now
 }
 
@@ -132,12 +132,10 @@ func (c *Cache) Get(piece []byte) (*Entry, bool) {
 		return nil, false
 	}
 	name := nameOf(piece)
-
 	e, err := c.read(name)
 	if err == nil {
 		err = e.check(piece)
 	}
-
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			c.log.Debug("an entry of the card cache is ignored", "file", name, "error", err)

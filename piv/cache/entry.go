@@ -18,7 +18,7 @@ const MaxEntry = 32 << 10
 // Entry is what is remembered with one certificate. Empty fields are not known. All are answers of
 // the card without status words, where nothing else is said.
 type Entry struct {
-	Object      []byte // the whole object of the certificate, with its tag 53; it begins with the piece
+	Object      []byte // of the certificate, whole, with its tag 53; it begins with the piece
 	APT         []byte // of SELECT
 	Discovery   []byte // the content of the discovery object
 	Metadata    []byte // of GET METADATA of the certificate's key

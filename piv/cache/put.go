@@ -28,16 +28,13 @@ func (c *Cache) Put(piece []byte, e *Entry) error {
 		return nil
 	}
 	defer runtime.KeepAlive(c)
-
 	if err := e.check(piece); err != nil {
 		return err
 	}
-
 	content, err := e.marshal()
 	if err != nil {
 		return err
 	}
-
 	if err := c.write(nameOf(piece), content); err != nil {
 		return err
 	}

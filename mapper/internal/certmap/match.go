@@ -399,9 +399,9 @@ func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	return n.Text, n.Text != ""
 }
 
-// octetsCondition looks for the octets that stand in Base64, anywhere in the content of the name,
-// as SSSD does. Of an otherName they are looked for in its value (the tag and the length of the
-// value may be among them); they may also be all of its content, with the object identifier.
+// octetsCondition looks for the octets that the pattern has in Base64, anywhere in the content of
+// the name, as SSSD does. Of an otherName they are looked for in its value (the tag and the length
+// of the value may be among them); they may also be all of its content, with the object identifier.
 func octetsCondition(tag int, pattern string) (condition, error) {
 	want, err := base64.StdEncoding.DecodeString(pattern)
 	if err != nil || len(want) == 0 {

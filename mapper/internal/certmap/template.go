@@ -77,7 +77,7 @@ var templateShape = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^([a-z0-9_]+)(?:\.([A-Za-z0-9_.-]*))?(?:\[(-?[0-9]{1,3})\])?(?:!([A-Za-z0-9_]+))?$`)
 })
 
-// selector is what stands behind a template's name.
+// selector is what follows a template's name.
 type selector struct {
 	part       string // after "."
 	dotted     bool   // there is a "."

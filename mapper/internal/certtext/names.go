@@ -36,8 +36,8 @@ const (
 )
 
 // OneLineIsSure reports whether no other name has the same one-line form. The form writes an octet
-// that is not printable as \xHH and "/" as "\/", but a backslash as itself; and it does not tell
-// string types apart.
+// that is not printable as \xHH and "/" as "\/", but a backslash as itself; and it does not
+// distinguish string types.
 func OneLineIsSure(n certinfo.Name) bool {
 	for _, rdn := range n {
 		for _, a := range rdn {

@@ -19,10 +19,15 @@ type take func(i int, a ldapconn.Answer) bool
 // round is a set of searches that are sent without waiting for each other's answers. The answers
 // are received in the order of the queries until one was enough.
 type round struct {
-	queries  []ldapconn.Query
-	receive  take
-	then     func() *round // returns the next round over the same connection, once all answers are received; nil is none
-	optional bool          // it only explains: when it fails, what was received before stands
+	queries []ldapconn.Query
+	receive take
+
+	// then returns the next round over the same connection, once all answers are received; it, and
+	// what it returns, may be nil.
+	then func() *round
+
+	// optional is set where the round only explains: when it fails, what was found before stands.
+	optional bool
 }
 
 // optionalTime is the longest time of a round that only explains.

@@ -125,7 +125,7 @@ func unreached(err error) bool {
 }
 
 // Settle completes a directory's answer: a yes is kept, a no takes an earlier yes back, and when no
-// server could be asked an earlier yes that is still good stands in.
+// server could be asked an earlier yes that is still good is used.
 func (c *Cache) Settle(
 	cert *certinfo.Certificate, user *mapping.Person, a *mapping.Answer, err error, log *slog.Logger,
 ) (*mapping.Answer, error) {

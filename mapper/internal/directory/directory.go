@@ -44,7 +44,7 @@ type Directory struct {
 	dead        *DeadStore
 	now         func() time.Time
 	log         *slog.Logger
-	prefetch    atomic.Pointer[prefetch] // a connection made before there is a question; nil when there is none
+	prefetch    atomic.Pointer[prefetch] // made before there is a question; may be nil
 }
 
 // Limits of what is read for a directory.

@@ -14,7 +14,7 @@ import (
 // UserFilter is the filter of the user's entry, a template with %s for the login.
 type UserFilter struct {
 	parts      []string // around each %s
-	attribute  string   // that is compared with %s; "" where %s is not all of a comparison, or in several
+	attribute  string   // that is compared with %s; "" where that is not plain
 	prefix     string   // of the value, before %s
 	suffix     string
 	several    bool // %s is compared with several attributes, or with one in several ways

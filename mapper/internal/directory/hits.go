@@ -35,11 +35,15 @@ const (
 
 // Hits decides what the entries that searches found prove.
 type Hits struct {
-	Logins        *LoginReader
-	Weak          bool
-	Log           *slog.Logger
-	WeakInquiries func(*certinfo.Certificate) []Inquiry // returns questions whose hits only explain a no; nil: there are none
-	Uses          func() []string                       // returns the attributes of the block's questions
+	Logins *LoginReader
+	Weak   bool
+	Log    *slog.Logger
+
+	// WeakInquiries returns questions whose hits only explain a no. It may be nil.
+	WeakInquiries func(*certinfo.Certificate) []Inquiry
+
+	// Uses returns the attributes of the block's questions. It may be nil.
+	Uses func() []string
 }
 
 // search is one use of Hits: the questions about a certificate, and what has come of them.
@@ -55,7 +59,7 @@ type search struct {
 	found      *mapping.Answer
 	refused    error
 	pending    *candidate // found, and to be confirmed
-	unreadable error      // why an entry that was found does not count; the error where nothing else was found
+	unreadable error      // why an entry does not count; the error where nothing else is found
 	schema     string     // name of the entry with the server's schema
 	unknown    []string   // attributes that are not in it
 }

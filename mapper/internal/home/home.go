@@ -29,7 +29,7 @@ type homeFiles struct {
 	log      *slog.Logger
 	file     func(accounts.Account) (dir, name string, ok bool) // of an account
 	maxSize  int64                                              // octets
-	ticks    <-chan time.Time                                   // in place of a tick each homeTick, for tests
+	ticks    <-chan time.Time                                   // in place of homeTick, for tests
 }
 
 // holds reports whether an opened file has what is looked for. It runs on a thread of its own and

@@ -49,7 +49,7 @@ func certificateName(cert *certinfo.Certificate) string {
 	return "certificate " + cert.SerialHex(":") + " of " + cert.Issuer.RFC4514()
 }
 
-// listsCertificate reports whether a list in PEM holds the DER of a certificate. What stands
+// listsCertificate reports whether a list in PEM holds the DER of a certificate. What is
 // between the blocks, and blocks of other kinds, do not count.
 func listsCertificate(der []byte) holds {
 	return func(r io.Reader) (bool, error) {

@@ -121,7 +121,8 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 	// OpenLDAP cannot look for some certificates. Without a person there is no entry to compare
 	// with: all of them are fetched, and only after the cheaper search found nobody.
 	foundNobody := err == nil && a == nil
-	if foundNobody && user == nil && m.how == "auto" && !directory.ExactWorks(cert) {
+	mayFetchAll := user == nil && m.how == "auto"
+	if foundNobody && mayFetchAll && !directory.ExactWorks(cert) {
 		a, err = m.hits().First(ctx, m.directory, []directory.Inquiry{m.compareEverybody()}, cert, user)
 	}
 	return m.cache.Settle(cert, user, a, err, m.log)

@@ -165,6 +165,8 @@ func (c *lineCheck) hasAccount(login string) bool {
 		return true
 	}
 	yes, known := c.logins[login]
+
+	// Look-ups are bounded: each may ask a server.
 	if !known && len(c.logins) < maxLookedUp {
 		_, err := c.accounts.Lookup(login)
 		yes = !errors.Is(err, accounts.ErrNoAccount)

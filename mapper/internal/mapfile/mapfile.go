@@ -90,6 +90,8 @@ func (m *File) LookupFor(ctx context.Context, texts []string, user *mapping.Pers
 	defer f.Close()
 
 	s := newScan(m, texts)
+	// The name as he typed it is enough: lines with other names of his account need not be read
+	// then.
 	if user != nil {
 		s.wanted = user.Typed
 	}
@@ -211,6 +213,7 @@ func (s *scan) block(data []byte) {
 
 		start := bytes.LastIndexByte(data[:hit], '\n') + 1
 		line, _ := lines.Cut(data[start:])
+		// Compiling an expression costs far more than this look at it.
 		if !s.cannotFit(line) {
 			s.take(line)
 		}
@@ -260,7 +263,7 @@ func (s *scan) foldedBlock(data []byte) {
 		ascii = ascii && certtext.IsASCII([]byte(t))
 	}
 
-	// With such a text, lower case is more than a glance can tell: every line is taken.
+	// Outside ASCII, upper and lower case may differ in length: every line is taken then.
 	for len(data) > 0 && !s.done {
 		line, rest := lines.Cut(data)
 		data = rest
@@ -276,6 +279,8 @@ func (s *scan) mayFit(line []byte) bool {
 	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
 		return len(line) > 0
 	}
+
+	// A literal KEY is followed by a blank, before its arrow.
 	for _, t := range s.folded {
 		if len(line) > len(t) && lines.IsBlank(line[len(t)]) && sameFolded(line[:len(t)], t) {
 			return true
@@ -343,6 +348,7 @@ func (s *scan) take(line []byte) {
 
 // sameFolded compares a key without regard to case with a text that is in lower case already.
 func sameFolded(key []byte, folded string) bool {
+	// Without a copy: this runs for each line of the file.
 	for i, c := range key {
 		switch {
 		case c >= utf8.RuneSelf:
@@ -383,6 +389,7 @@ func splitLine(line []byte) (key, login []byte, ok bool) {
 		return nil, nil, false
 	}
 
+	// The arrow between single blanks comes first: a KEY may contain others.
 	k, l, found := bytes.Cut(line, []byte(arrow))
 	if !found {
 		k, l, found = cutLoosely(line)

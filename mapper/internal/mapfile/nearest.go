@@ -41,7 +41,9 @@ func (m *File) nearest(texts []string) func(context.Context) *mapping.NearLine {
 		defer f.Close()
 
 		s := newNearSearch(m.path, texts)
-		_ = lines.Each(ctx, f, mapBlock, maxMapLine, s.block) // what was found before an error counts
+
+		// What was found before an error counts.
+		_ = lines.Each(ctx, f, mapBlock, maxMapLine, s.block)
 		if s.rank == notNear {
 			return nil
 		}
@@ -370,6 +372,7 @@ func withoutLead(text string) string {
 // partsApart returns the parts that only the first, and those that only the second name has.
 func partsApart(a, b certinfo.Name) (onlyA, onlyB []string) {
 	count := map[string]int{}
+	// Counted, since a name may have a part twice.
 	for _, rdn := range b {
 		count[certinfo.Name{rdn}.Key()]++
 	}
@@ -434,6 +437,7 @@ func editsSuffice[T byte | rune](x, y []T, n int) bool {
 		return true
 	case n == 0:
 		return false
+	// One character changed, left out, or put in.
 	case editsSuffice(x[1:], y[1:], n-1), editsSuffice(x[1:], y, n-1), editsSuffice(x, y[1:], n-1):
 		return true
 	}

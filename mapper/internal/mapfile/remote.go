@@ -75,6 +75,7 @@ func newRemoteMap(address string, insecure bool, o mapping.Options) (*remoteMap,
 
 // open returns the text from its beginning. An error is an ErrUnavailable.
 func (r *remoteMap) open(ctx context.Context) (io.ReadCloser, error) {
+	// All questions of a login share one fetch.
 	r.once.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, remoteDeadline)
 		defer cancel()
@@ -157,7 +158,8 @@ func (r *remoteMap) keep(answer *fetch.Answer) error {
 		}
 	}
 
-	f, err := os.CreateTemp(r.store, "mapfile-*") // with "" in the system's directory for such files
+	// Without a store it is in the system's directory for such files.
+	f, err := os.CreateTemp(r.store, "mapfile-*")
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type Origin int
 // The origins, from the weakest.
 const (
 	OriginNone      Origin = iota
-	OriginText             // the login stands in the certificate
+	OriginText             // the login is a text of the certificate
 	OriginAccounts         // the account database holds the certificate's text
 	OriginDirectory        // a directory says so
 	OriginFixed            // the configuration says so for every certificate
@@ -43,10 +43,13 @@ func (o Origin) String() string {
 
 // Answer is one login that a mapper names.
 type Answer struct {
-	User     string // login
-	Value    string // what of the certificate decided
-	Origin   Origin
-	Spelling bool // another way to write the login before it, which counts where that has no account
+	User   string // login
+	Value  string // what of the certificate decided
+	Origin Origin
+
+	// Spelling is set for another way to write the login of the answer before. It counts where that
+	// login has no account.
+	Spelling bool
 }
 
 // Mapper is one kind of mapping, set up by one block.

@@ -13,10 +13,18 @@ type Standing int
 
 // The standings.
 const (
-	StandingUnknown Standing = iota // no chain was built: the name is a text of the certificate
-	StandingForeign                 // ca_dir has CAs of that name, and this one is below another anchor
-	StandingNamed                   // ca_dir has no CA of that name, and several roots that could have certified one
-	StandingBound                   // the key is that of such a CA, or was certified below the same anchor
+	// StandingUnknown: no chain was built, and the name is a text of the certificate.
+	StandingUnknown Standing = iota
+
+	// StandingForeign: ca_dir has CAs of that name, and this one is below another anchor.
+	StandingForeign
+
+	// StandingNamed: ca_dir has no CA of that name, and several roots that could have certified
+	// one.
+	StandingNamed
+
+	// StandingBound: the key is that of a CA of ca_dir, or was certified below the same anchor.
+	StandingBound
 )
 
 type standingKey struct{}
@@ -51,7 +59,7 @@ type IssuerUse int
 // The uses.
 const (
 	UsesNoIssuer   IssuerUse = iota
-	ComparesIssuer           // a directory may go by the name, and the mapper looks at what it found
+	ComparesIssuer           // a directory may go by the name, and the mapper checks its entry
 	RestsOnIssuer            // the answer may rest on the name
 )
 

@@ -149,7 +149,7 @@ func repeatsBasic(e string) bool {
 	return e[0] == '*' || len(e) > 1 && e[0] == '\\' && strings.IndexByte("{+?", e[1]) >= 0
 }
 
-// escapedBasic writes what stands behind a backslash: there the operators have one.
+// escapedBasic writes what follows a backslash: in basic expressions operators have one.
 func escapedBasic(b *strings.Builder, rest string) error {
 	if strings.IndexByte("(){}|+?", rest[0]) >= 0 {
 		b.WriteByte(rest[0])
@@ -255,7 +255,8 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	}
 
 	isEmpty := low == "" && high == "" && !comma
-	if err != nil || isEmpty || least > most || most > maxRepeat {
+	isRange := err == nil && !isEmpty && least <= most
+	if !isRange || most > maxRepeat {
 		return 0, fmt.Errorf("%q is no repetition, expected {n}, {n,} or {n,m} up to %d", e[:end+1], maxRepeat)
 	}
 
@@ -263,7 +264,7 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	return end + 1, nil
 }
 
-// escapedExtended translates what stands behind a backslash. It returns the length of both and what
+// escapedExtended translates what follows a backslash. It returns the length of both and what
 // the item is for the next one.
 func escapedExtended(b *strings.Builder, rest string, inWord bool) (int, before, error) {
 	switch {
@@ -370,6 +371,7 @@ func bracket(b *strings.Builder, e string) (int, error) {
 			}
 			b.WriteString(e[i : i+end+2])
 			i += end + 2
+		// They depend on the locale, which a login must not.
 		case strings.HasPrefix(e[i:], "[."), strings.HasPrefix(e[i:], "[="):
 			return 0, errors.New("collating elements are not supported")
 		case strings.IndexByte(`[]\^&~`, c) >= 0:

@@ -97,7 +97,6 @@ func LevelOf(left, most int) token.Level {
 	if most == 0 {
 		most = usualTries
 	}
-
 	switch {
 	case left == 0:
 		return token.Locked

@@ -46,12 +46,10 @@ func (r *Reader) keyOf(ctx context.Context, k *Card, ref byte) (*Key, error) {
 	if one := k.Keys[ref]; one != nil {
 		return one, nil
 	}
-
 	one, err := r.Key(ctx, ref, false)
 	if err == nil {
 		err = r.Finish(ctx, k, one)
 	}
-
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +65,9 @@ func (r *Reader) RetiredPlaces(ctx context.Context) (n int, known bool, err erro
 	if err != nil && !isUnreadable(err) {
 		return 0, false, err
 	}
-
 	if err != nil || !present {
 		return 0, false, nil
 	}
-
 	h, err := data.ParseKeyHistory(content)
 	if err != nil {
 		r.Log.Info("key history cannot be read", "reader", r.Channel.Reader, "error", err)

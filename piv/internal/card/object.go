@@ -17,7 +17,6 @@ func getData(tag uint32) channel.Command {
 	if tag < 0x100 {
 		list = []byte{0x5C, 1, byte(tag)}
 	}
-
 	return channel.Command{
 		Name:    fmt.Sprintf("GET DATA %X", tag),
 		INS:     0xCB,

@@ -47,12 +47,10 @@ func (r *Reader) findFirst(ctx context.Context, k *Card) error {
 		if data.IsRetired(ref) {
 			continue
 		}
-
 		one, err := r.Key(ctx, ref, false)
 		if err != nil {
 			return err
 		}
-
 		k.Keys[ref] = one
 		if one.Entry != nil {
 			k.First = one
@@ -123,7 +121,6 @@ func (r *Reader) discovery(ctx context.Context, k *Card) ([]byte, error) {
 	if k.Kind.NoDiscovery {
 		return nil, nil
 	}
-
 	content, present, err := readObject(ctx, r.Channel, data.TagDiscovery)
 	switch {
 	case isUnreadable(err):

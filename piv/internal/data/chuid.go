@@ -53,6 +53,7 @@ func (c *CHUID) Serial() string {
 	}
 
 	hasFASCN := len(c.FASCN) == lengthFASCN
+	// A GUID of zeros is none.
 	hasGUID := len(c.GUID) == lengthGUID && !bytes.Equal(c.GUID, make([]byte, lengthGUID))
 
 	switch {

@@ -14,9 +14,9 @@ type PINResult int
 const (
 	PINFault       PINResult = iota // the card failed, or gave another answer; a try may be spent
 	PINGood                         // it was right, or, without a PIN in VERIFY, one was before
-	PINWrong                        // it was wrong, which cost a try; without a PIN: none was verified
+	PINWrong                        // it was wrong, a try less; without a PIN: none was verified
 	PINLocked                       // no PIN is accepted any longer
-	PINFormat                       // no PIN is of this length or these characters; few cards count it
+	PINFormat                       // no PIN has this length or these characters; rarely counted
 	PINNoReference                  // the card has no PIN of this key reference
 	PINNotHere                      // no PIN is accepted through this interface, or not now
 	PINNotPIV                       // the PIV application is not selected any more
@@ -61,7 +61,7 @@ type PINAnswer struct {
 //	9000           good
 //	63CX           wrong, X left: 63C0 locks it
 //	630X           the same of a YubiKey NEO, X from 1 to F
-//	6300, 63 else  wrong, no number told (a Nitrokey 3 where the old PIN was wrong)
+//	6300, 63 else  wrong, no number (a Nitrokey 3 where the old PIN was wrong)
 //	6983           locked; with some cards already the answer to the last wrong PIN
 //	6A80 6700      format
 //	6A86 6A88      no such reference

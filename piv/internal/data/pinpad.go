@@ -54,7 +54,9 @@ func ParseFeatures(list []byte) (Features, error) {
 
 // Pad is what a reader reports of its keys and its display.
 type Pad struct {
-	Display uint16 // wLcdLayout: lines in the high byte, characters of a line in the low one; 0 is none
+	// Display is wLcdLayout: lines in the high byte, characters of a line in the low one; 0 is
+	// none.
+	Display uint16
 
 	MinPIN, MaxPIN byte // bMinPINSize and bMaxPINSize; 0 where it is not reported
 }
