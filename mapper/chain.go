@@ -226,24 +226,29 @@ func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool,
 	}
 
 	// A mapper's word is not enough: each answer is checked against the account that it names.
-	p := c.permitted(answers)
+	result.decide(answers, c.permitted(answers))
+	return result
+}
+
+// decide sets the result of the mapper's answers, of which p has those that may be given.
+func (o *outcome) decide(answers []mapping.Answer, p permitted) {
+	d := &o.decision
 	switch {
 	case len(p.answers) > 0:
-		result.answer = &p.answers[0]
-		result.others = mapping.Users(p.answers[1:])
-		d.Read = result.answer.Value
+		o.answer = &p.answers[0]
+		o.others = mapping.Users(p.answers[1:])
+		d.Read = o.answer.Value
 		d.Answer = mapping.Joined(mapping.Users(p.answers))
-		d.Verdict = "yes, by " + result.answer.Origin.String()
+		d.Verdict = "yes, by " + o.answer.Origin.String()
 	case len(p.refused) > 0:
 		last := answers[len(answers)-1]
 		d.Read = last.Value
 		d.Answer = last.User
 		d.Verdict = mapping.Joined(p.refused[:min(len(p.refused), maxRefused)])
-		result.err = p.cured
+		o.err = p.cured
 	default:
 		d.Verdict = "no"
 	}
-	return result
 }
 
 // permitted holds those of a mapper's answers that may be given, one for each account.

@@ -106,29 +106,23 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 
 	// With room for all: a loser's goroutine ends although nobody waits for it.
 	results := make(chan dialResult, len(uris))
-	next := 0
-	pending := 0
+	var next, pending int
 	start := func() {
 		uri := uris[next]
 		next++
 		pending++
-		dial := func() {
-			conn, err := c.dialOne(ctx, uri)
-			results <- dialResult{conn, uri, err}
-		}
-
 		if len(uris) == 1 {
-			dial() // there is no other server to try beside it
+			c.dialTo(ctx, uri, results) // there is no other server to try beside it
 		} else {
-			go dial()
+			go c.dialTo(ctx, uri, results)
 		}
 	}
-
 	start()
+
 	var errs []error
 	for {
-		var stagger <-chan time.Time
 		// Each server gets its head start before the next one; the last one is waited for.
+		var stagger <-chan time.Time
 		if next < len(uris) {
 			stagger = time.After(Stagger)
 		}
@@ -159,6 +153,12 @@ func Dial(ctx context.Context, c Config) (*Conn, error) {
 			}
 		}
 	}
+}
+
+// dialTo sends the result of dialOne.
+func (c Config) dialTo(ctx context.Context, uri string, results chan<- dialResult) {
+	conn, err := c.dialOne(ctx, uri)
+	results <- dialResult{conn, uri, err}
 }
 
 // Unreached adds ErrNoServer to the errors of all servers, unless one of them was reached and

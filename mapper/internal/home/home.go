@@ -99,27 +99,11 @@ func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mappin
 	flush := func() bool {
 		outcomes, err := s.look(ctx, batch)
 		batch = batch[:0]
-		inDeadServer := map[string]int{} // homes, by server
-
+		s.report(ctx, outcomes)
 		for _, o := range outcomes {
-			switch {
-			case errors.Is(o.err, errDeadServer):
-				inDeadServer[s.mounts.server(o.path)]++
-			case errors.Is(o.err, errHangs):
-				h.log.Warn("file of a user not used: "+errHangs.Error(), "user", o.user, "home", o.path)
-				mapping.TellHeard(ctx, "home of "+o.user+", "+o.path+": "+errHangs.Error())
-			case o.err != nil && !errors.Is(o.err, fs.ErrNotExist):
-				h.log.Debug("file of a user not used", "user", o.user, "error", o.err)
-			}
 			if o.yes {
 				found = append(found, mapping.Answer{User: o.user, Value: value, Origin: mapping.OriginOwnerFile})
 			}
-		}
-
-		// One message for each server: thousands of homes may be on it.
-		for server, homes := range inDeadServer {
-			h.log.Warn("files of users not used: "+errDeadServer.Error(), "server", server, "homes", homes)
-			mapping.TellHeard(ctx, fmt.Sprintf("%s: %v, %d homes", server, errDeadServer, homes))
 		}
 		fault = err
 		return err == nil
@@ -150,6 +134,28 @@ func (h homeFiles) Find(ctx context.Context, value string, test holds) ([]mappin
 		return nil, fmt.Errorf("%w: %s", mapping.ErrAmbiguous, strings.Join(mapping.Users(found), ", "))
 	}
 	return found, nil
+}
+
+// report writes to the log, and to the record, which files were not used, and why.
+func (s *homeSearch) report(ctx context.Context, outcomes []outcome) {
+	inDeadServer := map[string]int{} // homes, by server
+	for _, o := range outcomes {
+		switch {
+		case errors.Is(o.err, errDeadServer):
+			inDeadServer[s.mounts.server(o.path)]++
+		case errors.Is(o.err, errHangs):
+			s.log.Warn("file of a user not used: "+errHangs.Error(), "user", o.user, "home", o.path)
+			mapping.TellHeard(ctx, "home of "+o.user+", "+o.path+": "+errHangs.Error())
+		case o.err != nil && !errors.Is(o.err, fs.ErrNotExist):
+			s.log.Debug("file of a user not used", "user", o.user, "error", o.err)
+		}
+	}
+
+	// One message for each server: thousands of homes may be on it.
+	for server, homes := range inDeadServer {
+		s.log.Warn("files of users not used: "+errDeadServer.Error(), "server", server, "homes", homes)
+		mapping.TellHeard(ctx, fmt.Sprintf("%s: %v, %d homes", server, errDeadServer, homes))
+	}
 }
 
 // outcome is the result for one user's file.
