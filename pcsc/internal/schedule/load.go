@@ -30,6 +30,7 @@ func (w *clientLoad) note(seen int64) int64 {
 		return now
 	}
 
+	// Of the clients that find a new slice, the one that swaps the epoch moves the count.
 	if before := w.epoch.Load(); before != now && w.epoch.CompareAndSwap(before, now) {
 		w.last.Store(w.count.Swap(1))
 		return now
