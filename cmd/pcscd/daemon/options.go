@@ -12,7 +12,7 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// options is the command line: pcscd's own, and what is ours.
+// options is the command line: that of pcscd, and options of this daemon.
 type options struct {
 	foreground bool
 	level      slog.Level
@@ -34,7 +34,8 @@ type options struct {
 	readers    []string
 }
 
-// option describes one option. value is the name of its argument, "" for none; a leading "=" makes it optional.
+// option describes one option. value is the name of its argument, "" for none; a leading "=" makes
+// it optional.
 type option struct {
 	short byte
 	long  string
@@ -66,7 +67,7 @@ func text(p func(*options) *string) func(*options, string) error {
 	return func(o *options, v string) error { *p(o) = v; return nil }
 }
 
-// table is every option there is.
+// table has all options, in the order of the usage text.
 var table = []option{
 	{'a', "apdu", "", "log commands (their headers only) and status words", flag(func(o *options) *bool { return &o.apdu })},
 	{'c', "config", "FILE", "read FILE in place of " + DefaultConfig, text(func(o *options) *string { return &o.config })},
@@ -96,12 +97,18 @@ var table = []option{
 	}},
 }
 
-// parseOptions reads the arguments behind the program's name as getopt_long does.
+// parseOptions reads the arguments after the program's name as getopt_long does.
 func parseOptions(args []string) (*options, error) {
-	o := &options{level: slog.LevelWarn, maxThread: 200, perThread: 200, perReader: 200}
+	o := &options{
+		level:     slog.LevelWarn,
+		maxThread: 200,
+		perThread: 200,
+		perReader: 200,
+	}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
+
 		var err error
 		switch {
 		case arg == "--":
@@ -115,6 +122,7 @@ func parseOptions(args []string) (*options, error) {
 		default:
 			err = fmt.Errorf("%q is not an option", arg)
 		}
+
 		if err != nil {
 			return nil, err
 		}
@@ -122,22 +130,28 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
+// long reads an option of the form --name, --name=value or --name value. It returns the arguments
+// that are left.
 func (o *options) long(arg string, rest []string) ([]string, error) {
 	name, value, given := strings.Cut(arg, "=")
 	for _, t := range table {
 		if t.long != name {
 			continue
 		}
+
 		optional := strings.HasPrefix(t.value, "=")
 		switch {
 		case given && t.value == "":
 			return nil, fmt.Errorf("--%s takes no argument", name)
+		// An optional argument is given with "=" only, as with getopt_long.
 		case !given && t.value != "" && !optional:
 			if len(rest) == 0 {
 				return nil, fmt.Errorf("--%s needs an argument: %s", name, t.value)
 			}
-			value, rest = rest[0], rest[1:]
+			value = rest[0]
+			rest = rest[1:]
 		}
+
 		if err := t.set(o, value); err != nil {
 			return nil, fmt.Errorf("--%s: %w", name, err)
 		}
@@ -146,27 +160,35 @@ func (o *options) long(arg string, rest []string) ([]string, error) {
 	return nil, fmt.Errorf("unknown option --%s", name)
 }
 
+// short reads the letters of an argument like -fd. It returns the arguments that are left.
 func (o *options) short(letters string, rest []string) ([]string, error) {
 	for letters != "" {
 		letter := letters[0]
 		letters = letters[1:]
+
 		i := 0
+		// Options without a letter have 0, which an argument cannot have.
 		for ; i < len(table) && (table[i].short != letter || letter == 0); i++ {
 		}
 		if i == len(table) {
 			return nil, fmt.Errorf("unknown option -%c", letter)
 		}
+
 		value := ""
+		// The argument is the rest of the letters, or the next argument.
 		if table[i].value != "" {
 			switch {
 			case letters != "":
-				value, letters = letters, ""
+				value = letters
+				letters = ""
 			case len(rest) > 0:
-				value, rest = rest[0], rest[1:]
+				value = rest[0]
+				rest = rest[1:]
 			default:
 				return nil, fmt.Errorf("-%c needs an argument: %s", letter, table[i].value)
 			}
 		}
+
 		if err := table[i].set(o, value); err != nil {
 			return nil, fmt.Errorf("-%c: %w", letter, err)
 		}
@@ -174,7 +196,7 @@ func (o *options) short(letters string, rest []string) ([]string, error) {
 	return rest, nil
 }
 
-// environment takes in the variables that pcscd knows.
+// environment reads the variables that pcscd knows.
 func (o *options) environment(env func(string) string) {
 	if v := env("PCSCLITE_FILTER_IGNORE_READER_NAMES"); v != "" {
 		for _, part := range strings.Split(v, ":") {
@@ -186,7 +208,7 @@ func (o *options) environment(env func(string) string) {
 	o.names.Extend = env("PCSCLITE_FILTER_EXTEND_READER_NAMES")
 }
 
-// check refuses what does not go together, and fills in what follows from the rest.
+// check refuses options that do not go together, and sets those that follow from others.
 func (o *options) check(kinds []string) error {
 	if o.bundled && o.socket == "" {
 		o.socket = pcsc.BundledSocket
@@ -194,6 +216,7 @@ func (o *options) check(kinds []string) error {
 	if len(o.readers) == 0 {
 		return nil
 	}
+
 	for _, r := range o.readers {
 		kind, _, _ := strings.Cut(r, ":")
 		known := false
@@ -204,6 +227,8 @@ func (o *options) check(kinds []string) error {
 			return fmt.Errorf("--readers %s: there are %s", r, strings.Join(kinds, ", "))
 		}
 	}
+
+	// A daemon with other readers than the machine's is not to become the machine's unnoticed.
 	if o.socket == "" && !o.foreground {
 		return errors.New("--readers needs --foreground or --socket")
 	}
@@ -217,16 +242,19 @@ func usage(w io.Writer, program string, kinds []string) {
 		if t.short != 0 {
 			left = fmt.Sprintf("-%c, --%s", t.short, t.long)
 		}
+
 		switch {
 		case strings.HasPrefix(t.value, "="):
 			left += "[" + t.value + "]"
 		case t.value != "":
 			left += " " + t.value
 		}
+
 		what := t.text
 		if strings.Contains(what, "%s") {
 			what = fmt.Sprintf(what, strings.Join(kinds, ", "))
 		}
+
 		fmt.Fprintf(w, "  %-38s %s\n", left, what)
 	}
 }
