@@ -144,7 +144,6 @@ func (l *link) Wait(ctx context.Context, d time.Duration) error {
 		if err := l.read(b[n:]); err != nil {
 			return err
 		}
-
 		var m wire.WaitMessage
 		if err := wire.Decode(&m, b); err != nil {
 			return err
@@ -154,7 +153,6 @@ func (l *link) Wait(ctx context.Context, d time.Duration) error {
 		if err := l.Disarm(); err != nil {
 			return err
 		}
-
 		if ctx.Err() != nil {
 			return ErrCancelled
 		}

@@ -43,6 +43,7 @@ func (u *usbReader) listen(ctx context.Context) error {
 		return err
 	}
 
+	// Others must not move the card, nor see its commands.
 	if err := os.Chmod(u.usb.control, 0o600); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -117,6 +118,7 @@ func (u *usbReader) control(words []string) (answer string) {
 	case "count":
 		return u.count()
 	case "trace", "hold", "go", "drop", "free":
+		// A reader without a card can still be plugged and unplugged.
 		if u.card == nil {
 			return "no card"
 		}

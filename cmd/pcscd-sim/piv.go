@@ -124,6 +124,7 @@ func newPIV(files []pivFile, words *pivWords) (*simcard.Card, error) {
 		return nil, err
 	}
 
+	// Last: an object that the words name replaces what a key has brought.
 	words.finish(card)
 	return card, nil
 }

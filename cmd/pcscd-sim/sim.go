@@ -215,6 +215,7 @@ func (s *simulated) fill(ctx context.Context) error {
 		slot.Attributes[uint32(pcsc.AttrVendorIFDSerialNo)] = append([]byte(s.Serial), 0)
 		slot.Attributes[uint32(pcsc.AttrMaxinput)] = []byte{0x0C, 0x00, 0x01, 0x00}
 
+		// A card is in one slot at a time: each slot has its own.
 		card, err := s.newCard()
 		if err != nil {
 			return err
@@ -247,6 +248,7 @@ func (s *simulated) move(ctx context.Context, slot *pcsctest.Slot, card pcsctest
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 
+	// The card is in the slot at first.
 	for in := true; ; in = !in {
 		select {
 		case <-ctx.Done():

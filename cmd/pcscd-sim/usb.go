@@ -61,6 +61,7 @@ func (u usbWords) profile() (ccidtest.Profile, error) {
 	if u.level == "" {
 		u.level = ccidtest.LevelTPDU
 	}
+	// set has refused levels that there are not.
 	p, _ := ccidtest.Model(u.level)
 	return p, nil
 }

@@ -40,6 +40,7 @@ func (w *tracedCard) Transmit(command []byte) ([]byte, error) {
 		return nil, err
 	}
 
+	// The command has had its effect, even if the answer is dropped.
 	if !w.pass(fmt.Sprintf("after %d %X", number, answer)) {
 		return nil, errDropped
 	}

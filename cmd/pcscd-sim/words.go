@@ -276,6 +276,7 @@ func (w *pivWords) serialNumber(f []string) error {
 func (w *pivWords) version(f []string) error {
 	parts := strings.Split(f[0], ".")
 	y := yubico(&w.o)
+	// By itself the word makes the card one with Yubico's commands.
 	if len(parts) != len(y.Version) {
 		return errors.New("version is three numbers with dots between")
 	}
@@ -340,6 +341,7 @@ func (w *pivWords) history(f []string) error {
 	if len(f) > 1 {
 		w.o.History.URL = f[1]
 	}
+	// A card has 20 places for retired keys (SP 800-73-4 part 1).
 	return number(f[0], 20, &w.o.History.OffCard)
 }
 

@@ -64,6 +64,7 @@ func ServeIFD(directory, library string, readers ...Reader) (i *IFD, config stri
 		if r.Serial != "" {
 			name += " (" + r.Serial + ")"
 		}
+		// forward.c takes the socket and the reader's number from the name of the device.
 		fmt.Fprintf(&text, "FRIENDLYNAME %q\nDEVICENAME %s:%d\nLIBPATH %s\n\n", name, socket, n, library)
 	}
 
@@ -83,6 +84,7 @@ func ServeIFD(directory, library string, readers ...Reader) (i *IFD, config stri
 
 // Close ends the service; the daemon should have ended before.
 func (i *IFD) Close() {
+	// accept and serve end with what they read from.
 	i.listener.Close()
 	i.mu.Lock()
 	for c := range i.conns {
@@ -140,6 +142,7 @@ func (i *IFD) serve(c net.Conn) {
 		if _, err := io.ReadFull(c, head); err != nil {
 			return
 		}
+		// A bound for lengths that are wrong.
 		in := make([]byte, min(binary.NativeEndian.Uint32(head), 1<<20))
 		if _, err := io.ReadFull(c, in); err != nil {
 			return

@@ -71,6 +71,7 @@ func (c *SizeCard) Transmit(command []byte) ([]byte, error) {
 	}
 
 	n := int(command[1])<<16 | int(command[2])<<8 | int(command[3])
+	// An extended APDU brings 65536 bytes and the status word at most.
 	if n < 2 || n > 65538 {
 		n = 2
 	}
@@ -263,6 +264,7 @@ func (s *Slot) power(name string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	// The numbers are those of pcsc.ErrorCodeNotPresent and its neighbours.
 	case s.card == nil:
 		return nil, IFDError(616)
 	case s.Mute:

@@ -91,6 +91,7 @@ func serveVPCD(conn *net.TCPConn, card Card) {
 			continue
 		default:
 			var err error
+			// The protocol has no message for a card that fails: 6F00 stands for that.
 			if answer, err = card.Transmit(message); err != nil {
 				answer = []byte{0x6F, 0x00}
 			}

@@ -290,8 +290,7 @@ const firstLook = 2 * time.Second
 func (m *Manager) start(r *reader) {
 	m.pending.Add(1)
 
-	// Readers appear in the order in which they were attached, whichever is the first to be looked
-	// at.
+	// Readers appear in the order in which they were attached, whichever of them answers first.
 	before := m.shown
 	shown := make(chan struct{})
 	m.shown = shown

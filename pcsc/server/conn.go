@@ -116,6 +116,7 @@ func (c *conn) limitReads(d time.Duration) {
 
 // leave releases what the client left behind.
 func (c *conn) leave() {
+	// Release may wait for a card: from here on nothing is sent to a client that has gone.
 	c.s.Manager.States().Unwatch(c)
 	c.mail.close()
 	c.dropContext()
@@ -191,6 +192,7 @@ func (c *conn) request() error {
 	}
 
 	length := wire.DataLength(h.Command, message[len(head):])
+	// The bound comes before the buffer: the length is the client's.
 	if length > pcsc.MaxBufferExtended {
 		return broken("data of %d bytes", length)
 	}

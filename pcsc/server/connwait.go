@@ -28,6 +28,7 @@ func (c *conn) readerStates(command wire.Command) error {
 	switch command {
 	case wire.CmdGetReadersState:
 		m.AwaitReaders(c.ctx)
+		// Before the states: a change in between is then reported once too often, and not lost.
 		c.seen = states.Version()
 		c.putStates(m.FixedStates(), nil)
 		return c.answer(c.out)
@@ -39,6 +40,7 @@ func (c *conn) readerStates(command wire.Command) error {
 		return answerMessage(c, &wire.ReaderEventsMessage{Events: uint32(states.Events())})
 	case wire.CmdGetReadersStateSize:
 		m.AwaitReaders(c.ctx)
+		// ARRAY has to bring as many, even if readers come in between.
 		c.announced = states.Size()
 		return answerMessage(c, &wire.SizeMessage{States: uint32(c.announced)})
 	}

@@ -68,6 +68,7 @@ func (s *Server) fits(p shares.Places, c *conn, taken int, counts func(*conn) bo
 
 // welcome adds c to those who may use the service, if there is room.
 func (s *Server) welcome(c *conn) bool {
+	// A program may have connections without a context for a while, as one for CANCEL.
 	connections := shares.Of(s.MaxClients+headroom, 0)
 	if s.ClientsPerUser > 0 {
 		connections.PerUser = s.ClientsPerUser + headroom

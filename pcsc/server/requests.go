@@ -147,6 +147,7 @@ func (c *conn) finish(command wire.Command, body []byte) error {
 	}
 
 	var e pcsc.Error
+	// A handle of this connection has a context: dropContext takes both away.
 	if d := pcsc.Disposition(m.Disposition); command == wire.CmdEndTransaction {
 		e = h.EndTransaction(d)
 	} else if e = h.Disconnect(c.client.Context(), d); e == pcsc.ErrSuccess {

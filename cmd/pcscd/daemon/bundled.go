@@ -50,6 +50,7 @@ func lockSocket(path string, timeout time.Duration) (*os.File, error) {
 		}
 	}
 
+	// The file may have the number of an earlier daemon.
 	if err := f.Truncate(0); err != nil {
 		f.Close()
 		return nil, err

@@ -135,6 +135,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
 
 	sockets, err := p.openSockets(o, log)
+	// Before the check: what was made before an error has to be undone.
 	defer sockets.close()
 	if err != nil {
 		return err

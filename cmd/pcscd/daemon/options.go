@@ -221,6 +221,7 @@ func (o *options) check(kinds []string) error {
 		kind, _, _ := strings.Cut(r, ":")
 		known := false
 		for _, k := range kinds {
+			// The usage of a kind begins with its name.
 			known = known || kind == strings.FieldsFunc(k, func(r rune) bool { return r == ':' || r == '[' })[0]
 		}
 		if !known {

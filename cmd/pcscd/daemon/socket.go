@@ -216,6 +216,7 @@ func parsePID(data []byte) (int, error) {
 func alive(pid int) bool {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
+		// The process may be there without its name to be seen (hidepid, proc(5)).
 		return unix.Kill(pid, 0) != unix.ESRCH && !errors.Is(err, os.ErrNotExist)
 	}
 
