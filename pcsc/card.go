@@ -15,8 +15,8 @@ func (c *Card) ActiveProtocol() Protocol { return c.active }
 // Handle is the number of the connection, for use with the Service itself.
 func (c *Card) Handle() Handle { return c.handle }
 
-// Disconnect ends the connection. It waits while another connection holds a transaction, unless d
-// is LeaveCard.
+// Disconnect ends the connection. It waits while another connection holds a transaction,
+// unless d is LeaveCard.
 func (c *Card) Disconnect(d Disposition) error { return c.DisconnectContext(context.Background(), d) }
 
 // DisconnectContext is Disconnect until ctx ends. A Client then loses the whole Context.
@@ -30,7 +30,9 @@ func (c *Card) Reconnect(mode ShareMode, protocols Protocol, initialization Disp
 }
 
 // ReconnectContext is Reconnect, whose wait for another's transaction ends with ctx.
-func (c *Card) ReconnectContext(ctx context.Context, mode ShareMode, protocols Protocol, initialization Disposition) error {
+func (c *Card) ReconnectContext(
+	ctx context.Context, mode ShareMode, protocols Protocol, initialization Disposition,
+) error {
 	return c.whenFree(ctx, func() error {
 		active, err := c.service.Reconnect(c.handle, mode, protocols, initialization)
 		if err == nil {
@@ -43,8 +45,8 @@ func (c *Card) ReconnectContext(ctx context.Context, mode ShareMode, protocols P
 // BeginTransaction waits until no other connection uses the card, and keeps them off.
 func (c *Card) BeginTransaction() error { return c.BeginTransactionContext(context.Background()) }
 
-// BeginTransactionContext is BeginTransaction until ctx ends. A Client then loses the whole
-// Context.
+// BeginTransactionContext is BeginTransaction until ctx ends. A Client then
+// loses the whole Context.
 func (c *Card) BeginTransactionContext(ctx context.Context) error {
 	return c.service.BeginTransaction(ctx, c.handle)
 }
@@ -114,8 +116,8 @@ func (c *Card) whenFree(ctx context.Context, call func() error) error {
 	}
 
 	err = call()
-	// With the connection the transaction is lost too; other errors of its end do not touch the
-	// answer.
+	// With the connection the transaction is lost too; other errors of its end
+	// do not touch the answer.
 	if end := c.service.EndTransaction(c.handle, LeaveCard); err == nil && end == ErrCommError {
 		return end
 	}

@@ -168,9 +168,11 @@ func (c *Client) ListReaderGroups(sc SCardContext) ([]string, error) {
 	return []string{DefaultReaderGroup}, nil
 }
 
-// Connect connects to a reader. When ctx ends before the daemon has answered the whole context is
-// lost.
-func (c *Client) Connect(ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol) (Handle, Protocol, error) {
+// Connect connects to a reader. When ctx ends before the daemon has answered the
+// whole context is lost.
+func (c *Client) Connect(
+	ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol,
+) (Handle, Protocol, error) {
 	l, err := c.link(sc)
 	if err != nil {
 		return 0, 0, err
@@ -196,7 +198,9 @@ func (c *Client) Connect(ctx context.Context, sc SCardContext, reader string, mo
 }
 
 // Reconnect takes a connection up again.
-func (c *Client) Reconnect(h Handle, mode ShareMode, protocols Protocol, initialization Disposition) (Protocol, error) {
+func (c *Client) Reconnect(
+	h Handle, mode ShareMode, protocols Protocol, initialization Disposition,
+) (Protocol, error) {
 	l, _, err := c.linkOf(h)
 	if err != nil {
 		return 0, err
@@ -252,8 +256,8 @@ func (c *Client) BeginTransaction(ctx context.Context, h Handle) error {
 			return Error(m.Result).Err()
 		}
 
-		// pcscd has no queue: after the end of a transaction the reader is free for whoever asks
-		// first.
+		// pcscd has no queue: after the end of a transaction the reader is free
+		// for whoever asks first.
 		select {
 		case <-ctx.Done():
 			return ErrCancelled

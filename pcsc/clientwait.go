@@ -12,7 +12,9 @@ import (
 
 // GetStatusChange waits for a change of reader states. Other calls on the context wait as long, but
 // Cancel does not.
-func (c *Client) GetStatusChange(ctx context.Context, sc SCardContext, states []ReaderState, timeout time.Duration) error {
+func (c *Client) GetStatusChange(
+	ctx context.Context, sc SCardContext, states []ReaderState, timeout time.Duration,
+) error {
 	l, err := c.link(sc)
 	if err != nil {
 		return err
@@ -178,8 +180,8 @@ func (c *Client) Cancel(sc SCardContext) error {
 	return l.cancel()
 }
 
-// cancel asks the daemon on a second connection: the first one is in WAIT, and takes nothing but
-// STOP.
+// cancel asks the daemon on a second connection: the first one is in WAIT, and
+// takes nothing but STOP.
 func (l *link) cancel() error {
 	other, err := l.client.dial()
 	if err != nil {

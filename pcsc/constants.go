@@ -23,8 +23,8 @@ const (
 	ShareDirect    ShareMode = 3
 )
 
-// Disposition is what becomes of the card (SCARD_LEAVE_CARD and so on); also the initialization of
-// Reconnect.
+// Disposition is what becomes of the card (SCARD_LEAVE_CARD and so on); also the
+// initialization of Reconnect.
 type Disposition uint32
 
 // Dispositions.
@@ -175,6 +175,6 @@ const (
 	UnusableReader = "cannot be used: "
 )
 
-// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd --bundled`), for
-// root alone.
+// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd
+// --bundled`), for root alone.
 const BundledSocket = "/run/pam_pkcs11/pcscd.comm"

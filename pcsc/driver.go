@@ -20,7 +20,10 @@ type Driver[S Slot] interface {
 	//
 	// The three may be called from any goroutine, but not at the same time for one id. None of them
 	// waits for a card.
-	Run(ctx context.Context, attach func(id, product, iface, serial string, slots []S), detach func(id string), settled func()) error
+	Run(
+		ctx context.Context, attach func(id, product, iface, serial string, slots []S),
+		detach func(id string), settled func(),
+	) error
 }
 
 // Rescanner is a Driver that can be told to look again (`pcscd -H`).
@@ -43,12 +46,12 @@ type Complainer interface {
 // Errors: anything with a method `IFDCode() int` is understood by its number of the IFD handler API
 // (ErrorCode...), errors.ErrUnsupported as 614; any other error is a communication error (612).
 type Slot interface {
-	// Events delivers true when a card has come in and false when it has gone, in order, beginning
-	// with true when a Events delivers true when a card has come in and false when it has gone, in
-	// order, beginning with true when a card is there at the start. A card that was taken out and
-	// put back is two values. nil: the reader cannot notify, and the manager calls Present every
-	// 400 ms. Every call returns the same channel; closing it means that the driver has no more to
-	// report.
+	// Events delivers true when a card has come in and false when it has gone, in order,
+	// beginning with true when a Events delivers true when a card has come in and false when it
+	// has gone, in order, beginning with true when a card is there at the start. A card that was
+	// taken out and put back is two values. nil: the reader cannot notify, and the manager calls
+	// Present every 400 ms. Every call returns the same channel; closing it means that the driver
+	// has no more to report.
 	Events() <-chan bool
 
 	// Present asks whether a card is in the slot now. It does not change the card's state.
@@ -90,12 +93,12 @@ type Slot interface {
 	SetAttribute(ctx context.Context, id uint32, value []byte) error
 }
 
-// Stopper is a Slot that knows when a card has stopped: only power would bring it back. The next
-// Connect outside of a transaction then powers the card anew, and the other connections get
-// ErrResetCard.
+// Stopper is a Slot that knows when a card has stopped: only power would bring it back. The
+// next Connect outside of a transaction then powers the card anew, and the other
+// connections get ErrResetCard.
 type Stopper interface {
-	// Stopped reports whether the last exchange with the card failed in such a way. It must not
-	// wait.
+	// Stopped reports whether the last exchange with the card failed in such a
+	// way. It must not wait.
 	Stopped() bool
 }
 

@@ -73,8 +73,8 @@ func connect(path string, deadline time.Time) (net.Conn, error) {
 // connectPause lies between two attempts.
 const connectPause = 5 * time.Millisecond
 
-// agree asks for version l.minor. older reports that the daemon wants an older one, which l.minor
-// is then.
+// agree asks for version l.minor. older reports that the daemon wants an older one,
+// which l.minor is then.
 func (l *link) agree() (older bool, err error) {
 	m := wire.VersionMessage{Major: wire.Major, Minor: l.minor}
 	if err := exchange(l, wire.CmdVersion, &m, nil); err != nil {
@@ -115,8 +115,8 @@ func (l *link) establish(scope Scope) error {
 	return nil
 }
 
-// send writes a request with data behind its message. The data may be a command with a PIN: no copy
-// of it is left.
+// send writes a request with data behind its message. The data may be a command with a PIN:
+// no copy of it is left.
 func send[M wire.Message](l *link, command wire.Command, m *M, data []byte) error {
 	size := wire.Size[M]()
 	b := make([]byte, 0, wire.Size[wire.Header]()+size+len(data))
@@ -172,8 +172,8 @@ func (l *link) fail() error {
 	return ErrCommError
 }
 
-// call is exchange with the lock of the connection, which ctx's end breaks: there is no way to take
-// a call back.
+// call is exchange with the lock of the connection, which ctx's end breaks: there is no
+// way to take a call back.
 func call[M wire.Message](ctx context.Context, l *link, command wire.Command, m *M) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -57,7 +57,10 @@ type StateSource interface {
 
 // StatusChange is GetStatusChange for those who implement a Service: what libpcsclite does with the
 // reader states, for Client and the resource manager alike. now is the clock.
-func StatusChange(ctx context.Context, src StateSource, states []ReaderState, timeout time.Duration, now func() time.Time) error {
+func StatusChange(
+	ctx context.Context, src StateSource, states []ReaderState, timeout time.Duration,
+	now func() time.Time,
+) error {
 	if len(states) == 0 {
 		return nil
 	}
@@ -155,8 +158,8 @@ func knownNames(snap *Snapshot, states []ReaderState) error {
 	return nil
 }
 
-// comparePnP reports whether readers came or went since the call began, or since the count that the
-// caller knows.
+// comparePnP reports whether readers came or went since the call began, or since the count
+// that the caller knows.
 func (c *comparison) comparePnP(snap *Snapshot, s *ReaderState) bool {
 	known := uint16(s.CurrentState >> 16)
 	changed := snap.Events != c.events || known != 0 && known != snap.Events

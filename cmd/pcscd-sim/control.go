@@ -55,8 +55,8 @@ func (u *usbReader) listen(ctx context.Context) error {
 			if err != nil {
 				return
 			}
-			// Otherwise a client that stays would keep the daemon from serving the next one after
-			// the end.
+			// Otherwise a client that stays would keep the daemon from serving the
+			// next one after the end.
 			end := context.AfterFunc(ctx, func() { client.Close() })
 			u.serve(client)
 			end()

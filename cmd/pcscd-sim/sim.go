@@ -174,7 +174,9 @@ func read(argument string) ([]*simulated, error) {
 }
 
 // plug starts the driver of simulated readers.
-func plug(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+func plug(
+	ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+) (<-chan error, error) {
 	all, err := read(argument)
 	if err != nil {
 		return nil, err
@@ -195,8 +197,8 @@ func plug(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Log
 	return resmgr.Plug(ctx, m, pcsctest.NewDriver(readers...)), nil
 }
 
-// Control codes of PC/SC part 10: the request for features, and the one feature that the simulated
-// readers have.
+// Control codes of PC/SC part 10: the request for features, and the one feature that the
+// simulated readers have.
 const (
 	featureRequest = 0x42000D48
 	tlvProperties  = 0x42330012

@@ -67,7 +67,9 @@ func (u usbWords) profile() (ccidtest.Profile, error) {
 }
 
 // plugUSB starts the driver of USB readers over simulated devices, which argument describes.
-func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+func plugUSB(
+	ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+) (<-chan error, error) {
 	all, err := read(argument)
 	if err != nil {
 		return nil, err
@@ -144,8 +146,8 @@ func (u *usbReader) plugIn() {
 	u.bus.Plug(u.Product, u.device)
 }
 
-// habits makes the device slow, as real readers are, and sets what is typed at its keypad; u.mu is
-// held.
+// habits makes the device slow, as real readers are, and sets what is typed at
+// its keypad; u.mu is held.
 func (u *usbReader) habits() {
 	u.device.Habits(0, 0, func(h *ccidtest.Habits) {
 		h.Slow = true

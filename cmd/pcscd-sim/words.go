@@ -84,7 +84,9 @@ func (w *pivWords) set(word, value string) error {
 }
 
 // rules applies the rules that are named.
-func (w *pivWords) rules(word string, known map[string]func(*simcard.Options), names []string) error {
+func (w *pivWords) rules(
+	word string, known map[string]func(*simcard.Options), names []string,
+) error {
 	for _, name := range names {
 		set, ok := known[name]
 		if !ok {
@@ -399,8 +401,8 @@ func (w *pivWords) trace(f []string) error {
 	return nil
 }
 
-// finish gives a card the objects and answers that the words ask for, and touches it if they say
-// so.
+// finish gives a card the objects and answers that the words ask for, and
+// touches it if they say so.
 func (w *pivWords) finish(card *simcard.Card) {
 	for tag, content := range w.objects {
 		card.SetObject(tag, content)

@@ -28,8 +28,8 @@ const (
 	Bundled             // the bundled one only
 )
 
-// Program is the bundled daemon where Options name no other. It is compiled in by pam/build.sh and
-// the Makefile.
+// Program is the bundled daemon where Options name no other. It is compiled in by
+// pam/build.sh and the Makefile.
 var Program = "/usr/libexec/pam_pkcs11/pcscd"
 
 // Options say where to look. The zero value is card_access = auto on a machine as it is installed.
@@ -37,9 +37,9 @@ type Options struct {
 	Mode Mode
 	// Sockets are those of system daemons, tried in this order; none is pcsc.DefaultSocket.
 	Sockets []string
-	// Host is the process in which PAM runs, 0 when it is not known. No daemon is started that
-	// would become its child, because it takes in orphans (PR_SET_CHILD_SUBREAPER, or process 1 of
-	// a container).
+	// Host is the process in which PAM runs, 0 when it is not known. No daemon is started
+	// that would become its child, because it takes in orphans (PR_SET_CHILD_SUBREAPER, or
+	// process 1 of a container).
 	Host int
 	// BundledSocket is that of the bundled daemon, "" for pcsc.BundledSocket; and Program is the
 	// daemon, "" for the variable Program. Both are for tests.
@@ -69,11 +69,11 @@ func (f Found) String() string {
 	return fmt.Sprintf("the system's daemon at %s (pid %d, uid %d)", f.Socket, f.PID, f.UID)
 }
 
-// Find finds the daemon and returns the service at it, which checks for each connection anew whose
-// the daemon is. Every wait has a limit, and ends with ctx: 5 s each for a place at the socket, the
-// version and a context, 10 s for the readers, 60 s for another login that starts the daemon, and
-// 30 s for the start. An error is an *Error, or several joined where more than one socket was
-// tried.
+// Find finds the daemon and returns the service at it, which checks for each connection anew
+// whose the daemon is. Every wait has a limit, and ends with ctx: 5 s each for a place at the
+// socket, the version and a context, 10 s for the readers, 60 s for another login that starts
+// the daemon, and 30 s for the start. An error is an *Error, or several joined where more
+// than one socket was tried.
 func Find(ctx context.Context, o Options) (pcsc.Service, Found, error) {
 	s := newSearch(o)
 	found, err := s.find(ctx)
@@ -153,8 +153,8 @@ func (s *search) find(ctx context.Context) (Found, error) {
 func (s *search) try(ctx context.Context, socket string) (Found, error) {
 	found, err := s.greet(ctx, socket, false)
 	var e *Error
-	// It may have been ending just then: a second try starts the next one, or finds the socket
-	// gone.
+	// It may have been ending just then: a second try starts the next one, or
+	// finds the socket gone.
 	if errors.As(err, &e) && (e.Reason == Closed || e.Reason == Ended) {
 		found, err = s.greet(ctx, socket, false)
 	}

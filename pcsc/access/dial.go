@@ -28,8 +28,8 @@ const (
 	queuePause = 5 * time.Millisecond // before a queue that is full is tried again
 )
 
-// dialer makes the connections to one daemon. Before a byte is sent the kernel is asked whose it
-// is.
+// dialer makes the connections to one daemon. Before a byte is sent the
+// kernel is asked whose it is.
 type dialer struct {
 	path string
 	user func() (uint32, bool) // the user of system daemons
@@ -83,8 +83,8 @@ func (d *dialer) dial(ctx context.Context) (*trackedConn, error) {
 	return w, nil
 }
 
-// trusts reports whether a daemon of this user may get a PIN: root, pcscd, or the user of this
-// process.
+// trusts reports whether a daemon of this user may get a PIN: root, pcscd, or
+// the user of this process.
 func (d *dialer) trusts(uid uint32) bool {
 	if uid == 0 || uid == uint32(os.Geteuid()) {
 		return true
@@ -93,8 +93,8 @@ func (d *dialer) trusts(uid uint32) bool {
 	return known && uid == pcscd
 }
 
-// checkDirectory makes sure that nobody but root, or the user of the daemon, can replace the
-// socket.
+// checkDirectory makes sure that nobody but root, or the user of the daemon,
+// can replace the socket.
 func (d *dialer) checkDirectory() error {
 	dir, err := safefile.OpenDir(filepath.Dir(d.path), safefile.Policy{})
 	// Distributions that run the daemon as a user of its own give that the directory.
@@ -295,8 +295,8 @@ func userIn(passwd io.Reader) (uid uint32, known bool) {
 	return 0, false
 }
 
-// longestStatus bounds the daemon's status in bytes, and mostUnusable how many of its readers are
-// named.
+// longestStatus bounds the daemon's status in bytes, and mostUnusable how many of
+// its readers are named.
 const (
 	longestStatus = 1 << 20
 	mostUnusable  = 8

@@ -26,8 +26,8 @@ const (
 	NotStarted                   // the bundled daemon could not be started
 )
 
-// Error is why the daemon at a socket is not used. errors.Is finds the error of PC/SC that it
-// amounts to.
+// Error is why the daemon at a socket is not used. errors.Is finds the error of
+// PC/SC that it amounts to.
 type Error struct {
 	Socket  string
 	Reason  Reason

@@ -25,8 +25,8 @@ const (
 	maxOutput = 2 << 10 // bytes kept of what a daemon writes that does not start
 )
 
-// startSuffix is appended to the socket's name for the file that a login locks while it starts the
-// daemon.
+// startSuffix is appended to the socket's name for the file that a login locks
+// while it starts the daemon.
 const startSuffix = ".start"
 
 // findBundled finds the bundled daemon, and starts it where it does not run. One login does so for
@@ -101,9 +101,9 @@ func (s *search) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// start starts the daemon and waits until it listens. The daemon then is no child of this process,
-// has a session of its own, and inherits nothing but the identity, and limits that cannot be
-// raised.
+// start starts the daemon and waits until it listens. The daemon then is no child of this
+// process, has a session of its own, and inherits nothing but the identity, and limits
+// that cannot be raised.
 func (s *search) start(ctx context.Context) error {
 	if s.Host > 0 && hasAncestor(os.Getpid(), s.Host) {
 		return fmt.Errorf("the program that logs in (pid %d) takes in orphans and would become the daemon's parent: "+

@@ -27,7 +27,10 @@ func NewDriver(readers ...Reader) *Driver {
 }
 
 // Run implements pcsc.Driver.
-func (d *Driver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*Slot), detach func(id string), settled func()) error {
+func (d *Driver) Run(
+	ctx context.Context, attach func(id, product, iface, serial string, slots []*Slot),
+	detach func(id string), settled func(),
+) error {
 	d.mu.Lock()
 	d.attach = attach
 	d.detach = detach

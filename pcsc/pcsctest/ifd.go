@@ -115,8 +115,8 @@ func (i *IFD) accept() {
 	}
 }
 
-// serve reads the number of the reader and of the slot, and answers calls or reports card
-// movements.
+// serve reads the number of the reader and of the slot, and answers calls or
+// reports card movements.
 func (i *IFD) serve(c net.Conn) {
 	hello := make([]byte, 12)
 	if _, err := io.ReadFull(c, hello); err != nil {

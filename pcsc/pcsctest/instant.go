@@ -55,7 +55,10 @@ func (*InstantSlot) Transmit(_ context.Context, _ uint32, command, reply []byte)
 type InstantDriver struct{}
 
 // Run shows the reader until ctx ends.
-func (InstantDriver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*InstantSlot), _ func(string), settled func()) error {
+func (InstantDriver) Run(
+	ctx context.Context, attach func(id, product, iface, serial string, slots []*InstantSlot),
+	_ func(string), settled func(),
+) error {
 	attach("1", "R", "", "", []*InstantSlot{{}})
 	settled()
 	<-ctx.Done()

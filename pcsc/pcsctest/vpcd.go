@@ -35,8 +35,8 @@ type VPCDCard struct {
 	work sync.WaitGroup
 }
 
-// InsertVPCD puts a card into the virtual reader at a port of this machine, which listens now or
-// soon.
+// InsertVPCD puts a card into the virtual reader at a port of this machine,
+// which listens now or soon.
 func InsertVPCD(port int, card Card) (*VPCDCard, error) {
 	var conn net.Conn
 	var err error

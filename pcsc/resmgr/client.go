@@ -41,7 +41,9 @@ func (c *Client) Cancel() { c.cancel() }
 func (c *Client) OnWait(begin func() (end func())) { c.onWait = begin }
 
 // Connect is pcsc.Service's Connect, whose waits end with the client.
-func (c *Client) Connect(reader string, mode pcsc.ShareMode, protocols pcsc.Protocol) (*Connection, pcsc.Protocol, pcsc.Error) {
+func (c *Client) Connect(
+	reader string, mode pcsc.ShareMode, protocols pcsc.Protocol,
+) (*Connection, pcsc.Protocol, pcsc.Error) {
 	return c.connect(c.ctx, reader, mode, protocols)
 }
 
@@ -53,8 +55,8 @@ func (c *Client) LogValue() slog.Value {
 	return c.peer.LogValue()
 }
 
-// Establish makes a context for the program of a peer, or for this process if peer is nil. ctx ends
-// its waits.
+// Establish makes a context for the program of a peer, or for this process if peer is
+// nil. ctx ends its waits.
 func (m *Manager) Establish(ctx context.Context, peer *Peer) (*Client, pcsc.Error) {
 	c := &Client{m: m, peer: peer, handles: map[pcsc.Handle]*Connection{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -128,8 +130,8 @@ func (c *Client) Release() {
 const resetTime = 2 * time.Second
 
 // abandon is Disconnect for a client that has gone without one. A card that it had locked to
-// itself, or had opened with a PIN, is reset; in the second case not before another's transaction
-// has ended.
+// itself, or had opened with a PIN, is reset; in the second case not before another's
+// transaction has ended.
 func (h *Connection) abandon(resets *sync.WaitGroup) {
 	r := h.r
 	r.mu.Lock()

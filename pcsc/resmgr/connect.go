@@ -20,9 +20,11 @@ func checkRequest(mode pcsc.ShareMode, protocols pcsc.Protocol) pcsc.Error {
 	return pcsc.ErrSuccess
 }
 
-// connect is Connect. The order of checks: parameters, name, reader, exclusive user, lock (waits),
-// card.
-func (c *Client) connect(ctx context.Context, name string, mode pcsc.ShareMode, protocols pcsc.Protocol) (*Connection, pcsc.Protocol, pcsc.Error) {
+// connect is Connect. The order of checks: parameters, name, reader, exclusive
+// user, lock (waits), card.
+func (c *Client) connect(
+	ctx context.Context, name string, mode pcsc.ShareMode, protocols pcsc.Protocol,
+) (*Connection, pcsc.Protocol, pcsc.Error) {
 	if e := checkRequest(mode, protocols); e != pcsc.ErrSuccess {
 		return nil, 0, e
 	}
@@ -54,15 +56,17 @@ func (c *Client) connect(ctx context.Context, name string, mode pcsc.ShareMode, 
 	}
 }
 
-// ready reports whether the card can be used as it is: it is on, and its protocol agreed; r.mu is
-// held.
+// ready reports whether the card can be used as it is: it is on, and its
+// protocol agreed; r.mu is held.
 func (r *reader) ready() bool {
 	return r.protocol != pcsc.ProtocolUndefined && r.powered && !r.stopped()
 }
 
 // prepareAndOpen gets the card ready and opens the handle. done is false when another's transaction
 // has begun meanwhile, in which only its owner may touch the card.
-func (h *Connection) prepareAndOpen(protocols pcsc.Protocol) (active pcsc.Protocol, e pcsc.Error, done bool) {
+func (h *Connection) prepareAndOpen(
+	protocols pcsc.Protocol,
+) (active pcsc.Protocol, e pcsc.Error, done bool) {
 	r := h.r
 	if !r.driver.lockFor(h.client.ctx, h.client.onWait) {
 		return 0, pcsc.ErrCancelled, true
@@ -192,8 +196,8 @@ func (m *Manager) number(h *Connection) pcsc.Error {
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Random numbers: one that a program has kept from an earlier connection will hardly be
-	// another's.
+	// Random numbers: one that a program has kept from an earlier connection
+	// will hardly be another's.
 	for h.id == 0 || m.handles[h.id] != nil {
 		n, err := randomNumber()
 		if err != nil {
@@ -209,7 +213,9 @@ func (m *Manager) number(h *Connection) pcsc.Error {
 
 // Reconnect is the Reconnect of pcsc.Service. The order of checks: initialization, parameters,
 // reader, lock. An event is no obstacle: this is the call that clears it.
-func (h *Connection) Reconnect(mode pcsc.ShareMode, protocols pcsc.Protocol, d pcsc.Disposition) (pcsc.Protocol, pcsc.Error) {
+func (h *Connection) Reconnect(
+	mode pcsc.ShareMode, protocols pcsc.Protocol, d pcsc.Disposition,
+) (pcsc.Protocol, pcsc.Error) {
 	if d > pcsc.UnpowerCard {
 		return 0, pcsc.ErrInvalidValue
 	}
@@ -346,8 +352,8 @@ func (h *Connection) dispose(ctx context.Context, d pcsc.Disposition) pcsc.Error
 			r.mu.Unlock()
 		}
 
-		// The lock may have gone to the next who waits for it: that one must not be disturbed
-		// either.
+		// The lock may have gone to the next who waits for it: that one must
+		// not be disturbed either.
 		switch e := h.acquire(h.mayControl); e {
 		case pcsc.ErrSuccess:
 		case pcsc.ErrSharingViolation:

@@ -13,8 +13,8 @@ import (
 // isRoot reports whether the client is a program of root's at the socket.
 func (c *Client) isRoot() bool { return c.peer != nil && c.peer.UID == 0 }
 
-// enqueue puts a wait behind those that came before it, one of root's before all others; r.mu is
-// held.
+// enqueue puts a wait behind those that came before it, one of root's before
+// all others; r.mu is held.
 func (r *reader) enqueue(w *lockWait) {
 	at := len(r.queue)
 	// Those of root's keep their own order.

@@ -15,8 +15,8 @@ type lockWait struct {
 	result chan pcsc.Error // of capacity 1
 }
 
-// BeginTransaction takes the transaction lock, or waits for it. It checks reader, event, lock, in
-// this order.
+// BeginTransaction takes the transaction lock, or waits for it. It checks reader,
+// event, lock, in this order.
 func (h *Connection) BeginTransaction(ctx context.Context) pcsc.Error {
 	r := h.r
 	r.mu.Lock()
@@ -93,8 +93,8 @@ func (r *reader) unlock() {
 	r.free()
 }
 
-// free takes the lock from its owner, however deep, and gives it to the next in the queue; r.mu is
-// held.
+// free takes the lock from its owner, however deep, and gives it to the next in
+// the queue; r.mu is held.
 func (r *reader) free() {
 	r.owner, r.depth = nil, 0
 
@@ -114,8 +114,8 @@ func (r *reader) free() {
 	}
 }
 
-// wakeAll ends the waits for which verdict returns true, and leaves the others queued; r.mu is
-// held.
+// wakeAll ends the waits for which verdict returns true, and leaves the
+// others queued; r.mu is held.
 func (r *reader) wakeAll(verdict func(*lockWait) (pcsc.Error, bool)) {
 	kept := r.queue[:0]
 	for _, w := range r.queue {

@@ -1,5 +1,5 @@
-// Package resmgr is a PC/SC resource manager: readers, the cards in them, and who may use which
-// when.
+// Package resmgr is a PC/SC resource manager: readers, the cards in them, and
+// who may use which when.
 //
 // Manager is a pcsc.Service inside the process, over drivers that are plugged into it (Plug). A
 // server of other programs gives each of them a Client of its own (Manager.Establish), so that the
@@ -37,8 +37,8 @@ type Options struct {
 	TransactionLimit time.Duration
 	// PowerDelay is how long an unused card stays switched on. 0 is 5 s, negative is for ever.
 	PowerDelay time.Duration
-	// SettleTime bounds how long the first question for readers waits for drivers to find theirs. 0
-	// is 5 s.
+	// SettleTime bounds how long the first question for readers waits for drivers to
+	// find theirs. 0 is 5 s.
 	SettleTime time.Duration
 	Names      NameOptions
 	Logger     *slog.Logger
@@ -374,8 +374,8 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 
-	// Clients come first: a card that one of them leaves open can be reset while its reader is
-	// there.
+	// Clients come first: a card that one of them leaves open can be reset
+	// while its reader is there.
 	for _, c := range clients {
 		c.Release()
 	}

@@ -290,8 +290,8 @@ func (r *reader) prepare(protocols pcsc.Protocol) pcsc.Error {
 		active = pcsc.ProtocolUndefined
 	}
 
-	// A protocol that was agreed on stays until the next reset: PPS comes right behind the ATR (ISO
-	// 7816-3, 9).
+	// A protocol that was agreed on stays until the next reset: PPS comes right behind
+	// the ATR (ISO 7816-3, 9).
 	if active != pcsc.ProtocolUndefined {
 		if active&protocols == 0 && protocols&pcsc.ProtocolAnyOld == 0 {
 			return pcsc.ErrProtoMismatch
@@ -320,8 +320,8 @@ func (r *reader) prepare(protocols pcsc.Protocol) pcsc.Error {
 	return pcsc.ErrSuccess
 }
 
-// revive powers a card anew that has stopped, and tells all who are connected to it; r.driver is
-// held.
+// revive powers a card anew that has stopped, and tells all who are connected
+// to it; r.driver is held.
 func (r *reader) revive() pcsc.Error {
 	r.mu.Lock()
 	on := r.powered && r.state&pcsc.Present != 0

@@ -101,8 +101,8 @@ func (r *reader) publishSharing() {
 // lockedByOther reports whether a handle other than h has the transaction lock; r.mu is held.
 func (r *reader) lockedByOther(h *Connection) bool { return r.owner != nil && r.owner != h }
 
-// alive checks what all calls on a handle need: that it is open, and its reader there; r.mu is
-// held.
+// alive checks what all calls on a handle need: that it is open, and its
+// reader there; r.mu is held.
 func (h *Connection) alive() pcsc.Error {
 	if h.closed {
 		return pcsc.ErrInvalidHandle
@@ -113,8 +113,8 @@ func (h *Connection) alive() pcsc.Error {
 	return pcsc.ErrSuccess
 }
 
-// mayExchange checks, in this order: handle, lock, reader, event (Transmit, GetAttrib, SetAttrib);
-// r.mu is held.
+// mayExchange checks, in this order: handle, lock, reader, event (Transmit, GetAttrib,
+// SetAttrib); r.mu is held.
 func (h *Connection) mayExchange() pcsc.Error {
 	switch e := h.alive(); {
 	case e != pcsc.ErrSuccess:
@@ -127,8 +127,8 @@ func (h *Connection) mayExchange() pcsc.Error {
 	return h.event
 }
 
-// mayControl is mayExchange without the event: the reader can be talked to whatever became of the
-// card.
+// mayControl is mayExchange without the event: the reader can be talked to
+// whatever became of the card.
 func (h *Connection) mayControl() pcsc.Error {
 	e := h.mayExchange()
 	if e != pcsc.ErrSuccess && e == h.event && !h.r.lockedByOther(h) {
@@ -157,8 +157,8 @@ func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 		}
 	}
 
-	// Whatever check has seen stays so until the driver lock is released: transactions and power
-	// need it too.
+	// Whatever check has seen stays so until the driver lock is released: transactions
+	// and power need it too.
 	e := h.locked(check)
 	if e != pcsc.ErrSuccess {
 		h.r.driver.Unlock()
@@ -271,8 +271,8 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	return nil, pcsc.ErrNotTransacted
 }
 
-// GetAttrib reads an attribute; what the driver does not know and the manager does is answered
-// here.
+// GetAttrib reads an attribute; what the driver does not know and the manager
+// does is answered here.
 func (h *Connection) GetAttrib(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	// No driver knows the name that PC/SC gave its reader.
 	if id == pcsc.AttrDeviceFriendlyName || id == pcsc.AttrDeviceSystemName {
@@ -319,8 +319,8 @@ func (r *reader) ownAttribute(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	case pcsc.AttrATRString:
 		return slices.Clone(r.atr), pcsc.ErrSuccess
 	case pcsc.AttrICCPresence:
-		// 2: present, and swallowed if the reader can do that; 1 would be present but not swallowed
-		// (PC/SC part 3).
+		// 2: present, and swallowed if the reader can do that; 1 would be present but not
+		// swallowed (PC/SC part 3).
 		if r.state&pcsc.Present != 0 {
 			return []byte{2}, pcsc.ErrSuccess
 		}

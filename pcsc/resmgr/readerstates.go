@@ -32,8 +32,8 @@ func newReaderStates(size int) *ReaderStates {
 // add adds a reader to the array, which grows when it is full, and returns its place.
 func (b *ReaderStates) add(p pcsc.ReaderInfo) int {
 	b.mu.Lock()
-	// Free places are used again: clients of protocol 4.5 and older see a fixed number of them
-	// only.
+	// Free places are used again: clients of protocol 4.5 and older see a
+	// fixed number of them only.
 	place := -1
 	for i := range b.entries {
 		if b.entries[i].Name == "" {
@@ -152,8 +152,8 @@ func (b *ReaderStates) Each(n int, w Watcher, entry func(*pcsc.ReaderInfo)) {
 	}
 }
 
-// Size is the number of entries, used or free. It never shrinks: clients of protocol 4.6 rely on
-// that.
+// Size is the number of entries, used or free. It never shrinks: clients of
+// protocol 4.6 rely on that.
 func (b *ReaderStates) Size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

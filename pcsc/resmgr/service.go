@@ -8,9 +8,9 @@ import (
 	"pam_pkcs11/pcsc"
 )
 
-// Manager is a pcsc.Service in the process. The methods here are the functions of PC/SC with
-// contexts and handles by their numbers; what they do is in connect.go, lock.go, reader.go and
-// waiting.go.
+// Manager is a pcsc.Service in the process. The methods here are the functions of PC/SC
+// with contexts and handles by their numbers; what they do is in connect.go, lock.go,
+// reader.go and waiting.go.
 var _ pcsc.Service = (*Manager)(nil)
 
 // EstablishContext makes a context.
@@ -58,7 +58,10 @@ func (m *Manager) ListReaderGroups(sc pcsc.SCardContext) ([]string, error) {
 }
 
 // Connect connects to a reader, and to the card in it unless mode is ShareDirect.
-func (m *Manager) Connect(ctx context.Context, sc pcsc.SCardContext, reader string, mode pcsc.ShareMode, protocols pcsc.Protocol) (pcsc.Handle, pcsc.Protocol, error) {
+func (m *Manager) Connect(
+	ctx context.Context, sc pcsc.SCardContext, reader string, mode pcsc.ShareMode,
+	protocols pcsc.Protocol,
+) (pcsc.Handle, pcsc.Protocol, error) {
 	c, err := m.client(sc)
 	if err != nil {
 		return 0, 0, err
@@ -87,7 +90,9 @@ func (c *Client) joinContext(ctx context.Context) (context.Context, func()) {
 }
 
 // Reconnect takes a connection up again.
-func (m *Manager) Reconnect(id pcsc.Handle, mode pcsc.ShareMode, protocols pcsc.Protocol, initialization pcsc.Disposition) (pcsc.Protocol, error) {
+func (m *Manager) Reconnect(
+	id pcsc.Handle, mode pcsc.ShareMode, protocols pcsc.Protocol, initialization pcsc.Disposition,
+) (pcsc.Protocol, error) {
 	h, err := m.lookup(id)
 	if err != nil {
 		return 0, err
@@ -130,7 +135,9 @@ func (m *Manager) EndTransaction(id pcsc.Handle, d pcsc.Disposition) error {
 }
 
 // Transmit exchanges one APDU.
-func (m *Manager) Transmit(id pcsc.Handle, protocol pcsc.Protocol, command []byte, max int) ([]byte, error) {
+func (m *Manager) Transmit(
+	id pcsc.Handle, protocol pcsc.Protocol, command []byte, max int,
+) ([]byte, error) {
 	h, err := m.lookup(id)
 	if err != nil {
 		return nil, err
@@ -218,7 +225,9 @@ func (m *Manager) Cancel(sc pcsc.SCardContext) error {
 }
 
 // GetStatusChange waits for a change of reader states.
-func (m *Manager) GetStatusChange(ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration) error {
+func (m *Manager) GetStatusChange(
+	ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration,
+) error {
 	c, err := m.client(sc)
 	if err != nil {
 		return err

@@ -179,8 +179,8 @@ func (c *conn) request() error {
 	}
 
 	size, ok := wire.BodySize(h.Command, c.minor)
-	// Nothing in the stream marks where a request begins: a client that is out of step cannot be
-	// served on.
+	// Nothing in the stream marks where a request begins: a client that is out of
+	// step cannot be served on.
 	if !ok || uint32(size) != h.Size {
 		return broken("command 0x%02X with a body of %d bytes is not one of 4.%d", uint32(h.Command), h.Size, c.minor)
 	}
@@ -261,8 +261,8 @@ func (c *conn) authorize() error {
 	return c.s.Authorizer.Service(c.ctx, c.peer)
 }
 
-// mayUse reports whether the client may use a reader. A yes is kept for as long as the connection
-// lives.
+// mayUse reports whether the client may use a reader. A yes is kept for as long
+// as the connection lives.
 func (c *conn) mayUse(reader string) bool {
 	if c.s.Authorizer == nil || c.authorized[reader] {
 		return true

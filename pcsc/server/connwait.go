@@ -56,8 +56,8 @@ func (c *conn) readerStates(command wire.Command) error {
 	return err
 }
 
-// putStates makes n reader states the next answer, and registers w for the next change unless it is
-// nil.
+// putStates makes n reader states the next answer, and registers w for the next
+// change unless it is nil.
 func (c *conn) putStates(n int, w resmgr.Watcher) {
 	c.out = c.out[:0]
 	c.s.Manager.States().Each(n, w, func(r *pcsc.ReaderInfo) {

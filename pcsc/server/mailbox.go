@@ -86,8 +86,8 @@ func (b *mailbox) release() {
 	b.flush()
 }
 
-// flush sends what is due; b.mu is held. A client whose socket has no room for eight bytes is
-// disconnected.
+// flush sends what is due; b.mu is held. A client whose socket has no room for eight
+// bytes is disconnected.
 func (b *mailbox) flush() {
 	if !b.due || b.held || b.writing {
 		return

@@ -11,8 +11,8 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// headroom is how many connections beyond MaxClients may be there without a context: cancelling
-// needs one.
+// headroom is how many connections beyond MaxClients may be there without a
+// context: cancelling needs one.
 const headroom = 16
 
 // Connections that are not authorized yet must not use up the room of others: this many of a

@@ -12,8 +12,8 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// Policy is the daemon's Authorizer: rules first, then polkit where it is configured, else local
-// sessions.
+// Policy is the daemon's Authorizer: rules first, then polkit where it is
+// configured, else local sessions.
 type Policy struct {
 	Rules Rules
 	// ActiveLocally reports whether a uid has an active session at this machine; greeters count.
@@ -43,8 +43,8 @@ const (
 	actionCard    = "org.debian.pcsc-lite.access_card"
 )
 
-// askTime bounds a question to logind, and askPolkitTime one to polkit. A yes of logind is used for
-// localTime.
+// askTime bounds a question to logind, and askPolkitTime one to polkit. A yes of logind
+// is used for localTime.
 const (
 	askTime       = 2 * time.Second
 	askPolkitTime = 60 * time.Second
@@ -178,8 +178,8 @@ func (l *Policy) isActive(ctx context.Context, uid uint32) (bool, error) {
 	l.mu.Lock()
 	delete(l.asking, uid)
 	if q.ok && q.err == nil {
-		// Who comes next is asked about anew: that costs less than to look for entries that have
-		// run out.
+		// Who comes next is asked about anew: that costs less than to look for
+		// entries that have run out.
 		if l.local == nil || len(l.local) > 1000 {
 			l.local = map[uint32]time.Time{}
 		}
@@ -191,8 +191,8 @@ func (l *Policy) isActive(ctx context.Context, uid uint32) (bool, error) {
 	return q.ok, q.err
 }
 
-// askLogind does not end with the connection that wanted to know first: others may wait for the
-// answer.
+// askLogind does not end with the connection that wanted to know first: others
+// may wait for the answer.
 func (l *Policy) askLogind(uid uint32) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
@@ -203,7 +203,9 @@ func (l *Policy) askLogind(uid uint32) (bool, error) {
 }
 
 // polkit asks polkit for an action, and returns an error unless it allows it.
-func (l *Policy) polkit(ctx context.Context, p resmgr.Peer, action string, details map[string]string) error {
+func (l *Policy) polkit(
+	ctx context.Context, p resmgr.Peer, action string, details map[string]string,
+) error {
 	ask := l.Polkit
 	if ask == nil {
 		ask = askPolkit

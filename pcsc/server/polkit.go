@@ -12,8 +12,8 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// The system bus: logind's sessions and polkit. A connection is made for each question; they are
-// rare.
+// The system bus: logind's sessions and polkit. A connection is made for each
+// question; they are rare.
 
 // session is an element of ListSessions: id, uid, user name, seat, object path.
 type session struct {
@@ -64,7 +64,9 @@ func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 
 // askPolkit asks polkit's authority whether a process may do action. The process is named by its
 // pid, start time and uid together, so that another one that got the pid later is not meant.
-func askPolkit(ctx context.Context, p resmgr.Peer, action string, details map[string]string) (bool, error) {
+func askPolkit(
+	ctx context.Context, p resmgr.Peer, action string, details map[string]string,
+) (bool, error) {
 	start, err := startTime(p.PID)
 	if err != nil {
 		return false, err

@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// version agrees on the protocol's version. A client that is refused is told ours, and may ask
-// again.
+// version agrees on the protocol's version. A client that is refused is told
+// ours, and may ask again.
 func (c *conn) version(body []byte) error {
 	var m wire.VersionMessage
 	if err := wire.Decode(&m, body); err != nil {
@@ -31,8 +31,8 @@ func (c *conn) version(body []byte) error {
 	return answerMessage(c, &m)
 }
 
-// establish makes the context of this connection; a client may ask again when it has that number
-// already.
+// establish makes the context of this connection; a client may ask again when it
+// has that number already.
 func (c *conn) establish(body []byte) error {
 	var m wire.EstablishMessage
 	if err := wire.Decode(&m, body); err != nil {
@@ -220,8 +220,8 @@ func (c *conn) transmit(body, command []byte) error {
 	return c.answer(c.out)
 }
 
-// trace logs what cannot be secret of an exchange: the header of the command and the status of the
-// answer.
+// trace logs what cannot be secret of an exchange: the header of the command and
+// the status of the answer.
 func (c *conn) trace(h *resmgr.Connection, command, answer []byte, e pcsc.Error) {
 	status := ""
 	if len(answer) >= 2 {

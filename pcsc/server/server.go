@@ -44,8 +44,8 @@ type Server struct {
 	ClientsPerUser int
 	// AutoExit ends Serve with ErrIdle when no client has been there for so long; 0 is never.
 	AutoExit time.Duration
-	// TraceAPDUs logs the header of every command and the status of every answer, never the data
-	// between.
+	// TraceAPDUs logs the header of every command and the status of every answer,
+	// never the data between.
 	TraceAPDUs bool
 	// Netpoll has connections wait in the poller of Go's runtime, without what makes many clients
 	// fast. It is there for comparison.

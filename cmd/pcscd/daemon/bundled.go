@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The daemon of pam_pkcs11 (--bundled) serves logins where the machine has no other: on a socket in
-// a directory that is root's alone, one for the machine, started by systemd or by the first login
-// that wants it.
+// The daemon of pam_pkcs11 (--bundled) serves logins where the machine has no other: on a
+// socket in a directory that is root's alone, one for the machine, started by systemd or by the
+// first login that wants it.
 
-// lockSuffix is appended to the socket's name for the file that the one daemon keeps locked as long
-// as it lives.
+// lockSuffix is appended to the socket's name for the file that the one daemon keeps
+// locked as long as it lives.
 const lockSuffix = ".lock"
 
 // lockTime is how long a daemon waits for the end of one before it, which may be ending just now.
@@ -87,8 +87,8 @@ func ownDirectory(dir string) error {
 	return nil
 }
 
-// readersUser is the user whose group may open the device files of readers, by our rule of udev,
-// ruleOfReaders.
+// readersUser is the user whose group may open the device files of readers, by our rule
+// of udev, ruleOfReaders.
 const (
 	readersUser   = "pcscd"
 	ruleOfReaders = "udev/rules.d/60-pcscd.rules"
@@ -146,8 +146,8 @@ func lookForReadersUser(root string) (uid, gid int, why string) {
 	return uid, gid, ""
 }
 
-// hasRule reports whether our rule of udev is in force: of files with one name udev reads the
-// first.
+// hasRule reports whether our rule of udev is in force: of files with one
+// name udev reads the first.
 func hasRule(root string) bool {
 	for _, dir := range ruleDirectories {
 		text, err := os.ReadFile(filepath.Join(root, dir, ruleOfReaders))
@@ -225,6 +225,6 @@ func fixLimits() error {
 	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 }
 
-// bundledEnvironment is the environment of the daemon in the background, which gets nothing of the
-// caller's.
+// bundledEnvironment is the environment of the daemon in the background, which gets
+// nothing of the caller's.
 var bundledEnvironment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}

@@ -1,5 +1,5 @@
-// Package daemon is the PC/SC daemon without its readers: cmd/pcscd adds real ones, cmd/pcscd-sim
-// simulated ones.
+// Package daemon is the PC/SC daemon without its readers: cmd/pcscd adds real ones,
+// cmd/pcscd-sim simulated ones.
 package daemon
 
 import (
@@ -52,8 +52,8 @@ type Program struct {
 	Ready func()
 }
 
-// Run does what the command line says and returns the exit code: 0 also after SIGTERM and after an
-// auto-exit.
+// Run does what the command line says and returns the exit code: 0 also after SIGTERM
+// and after an auto-exit.
 func (p *Program) Run(ctx context.Context) int {
 	return cli.Exit(p.Stderr, p.Name, p.run(ctx))
 }
@@ -224,8 +224,8 @@ func (p *Program) openSockets(o *options, log *slog.Logger) (*sockets, error) {
 	return s, nil
 }
 
-// newManager makes the resource manager with the options of the command line and of the
-// configuration.
+// newManager makes the resource manager with the options of the command line
+// and of the configuration.
 func newManager(o *options, rules *server.Rules, log *slog.Logger) *resmgr.Manager {
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
 	return resmgr.New(resmgr.Options{
@@ -240,7 +240,9 @@ func newManager(o *options, rules *server.Rules, log *slog.Logger) *resmgr.Manag
 }
 
 // newServer makes the server with the options of the command line and of the configuration.
-func (p *Program) newServer(o *options, rules *server.Rules, m *resmgr.Manager, log *slog.Logger) *server.Server {
+func (p *Program) newServer(
+	o *options, rules *server.Rules, m *resmgr.Manager, log *slog.Logger,
+) *server.Server {
 	if o.noPolkit {
 		rules.Polkit = false
 	}
@@ -266,9 +268,9 @@ func (p *Program) newServer(o *options, rules *server.Rules, m *resmgr.Manager, 
 // request waits until the runtime's monitor takes one back, which it does after up to 10 ms.
 const processors = 8
 
-// announce reports that clients can connect to systemd and to the process that has started this
-// one. From then on a daemon of logins does not write to that one's standard error: its log is
-// syslog's.
+// announce reports that clients can connect to systemd and to the process that has
+// started this one. From then on a daemon of logins does not write to that one's standard
+// error: its log is syslog's.
 func (p *Program) announce(o *options, log *slog.Logger) {
 	log.Info("ready")
 	sddaemon.SdNotify(false, sddaemon.SdNotifyReady)
@@ -318,8 +320,8 @@ func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *
 	return nil
 }
 
-// signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and SIGPIPE
-// have no effect.
+// signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and
+// SIGPIPE have no effect.
 func (p *Program) signals(ctx context.Context, end func(), m *resmgr.Manager) (stop func()) {
 	// The terminal or the client that goes away must not end the service.
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)

@@ -72,8 +72,8 @@ func foreignBundles(root string, directories []string) []foreign {
 	return all
 }
 
-// foreignReaders are the files that describe readers. Many packages bring one in which every line
-// is a comment.
+// foreignReaders are the files that describe readers. Many packages bring one in which
+// every line is a comment.
 func foreignReaders(root string) []foreign {
 	var all []foreign
 	for _, pattern := range configurations {

@@ -12,8 +12,8 @@ import (
 	"unicode"
 )
 
-// lineHandler writes "message key=value ..." lines, each with control characters escaped, to a file
-// or to syslog.
+// lineHandler writes "message key=value ..." lines, each with control characters escaped,
+// to a file or to syslog.
 type lineHandler struct {
 	level  slog.Level
 	prefix bool // "<N>" before each line: the priority, as the journal reads it (sd-daemon(3))

@@ -34,8 +34,8 @@ type options struct {
 	readers    []string
 }
 
-// option describes one option. value is the name of its argument, "" for none; a leading "=" makes
-// it optional.
+// option describes one option. value is the name of its argument, "" for none; a leading
+// "=" makes it optional.
 type option struct {
 	short byte
 	long  string
@@ -130,8 +130,8 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
-// long reads an option of the form --name, --name=value or --name value. It returns the arguments
-// that are left.
+// long reads an option of the form --name, --name=value or --name value. It returns the
+// arguments that are left.
 func (o *options) long(arg string, rest []string) ([]string, error) {
 	name, value, given := strings.Cut(arg, "=")
 	for _, t := range table {

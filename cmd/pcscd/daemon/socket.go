@@ -35,8 +35,8 @@ func listen(o *options) (*listener, error) {
 		files := activation.Files(true)
 		switch {
 		case len(files) == 1:
-			// The file would close its descriptor when it is collected as garbage: the duplicate
-			// stays.
+			// The file would close its descriptor when it is collected as
+			// garbage: the duplicate stays.
 			fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 3)
 			files[0].Close()
 			if err != nil {

@@ -18,8 +18,8 @@ const (
 	mostKeys   = 1000 // beyond them all others share one key
 )
 
-// Say calls line at once, or counts. repeated is how often the same has come since line was last
-// called.
+// Say calls line at once, or counts. repeated is how often the same has come
+// since line was last called.
 func (r *Lines) Say(key string, line func(repeated int)) {
 	if key, first := r.count(key); first {
 		line(0)
@@ -27,8 +27,8 @@ func (r *Lines) Say(key string, line func(repeated int)) {
 	}
 }
 
-// SayLocked is Say for callers that hold a lock: line runs in a goroutine of its own, as the log
-// may be slow.
+// SayLocked is Say for callers that hold a lock: line runs in a goroutine of its own,
+// as the log may be slow.
 func (r *Lines) SayLocked(key string, line func(repeated int)) {
 	if key, first := r.count(key); first {
 		go line(0)

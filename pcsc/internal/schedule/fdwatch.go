@@ -104,8 +104,8 @@ func (w *fdWatch) hungUp(key watched) {
 	}
 }
 
-// onHangup calls gone once when the other end of fd goes away, until the function returned is
-// called.
+// onHangup calls gone once when the other end of fd goes away, until the
+// function returned is called.
 func (w *fdWatch) onHangup(fd int, gone func()) (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -22,8 +22,8 @@ const (
 	fewBusy   = 2
 )
 
-// note counts a client whose last request was in the slice of time seen, and returns the slice of
-// this one.
+// note counts a client whose last request was in the slice of time seen, and returns
+// the slice of this one.
 func (w *clientLoad) note(seen int64) int64 {
 	now := int64(time.Since(w.begin))>>loadSlice + 1
 	if seen == now {

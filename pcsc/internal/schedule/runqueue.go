@@ -128,8 +128,8 @@ func (q *runQueue) dispatch() {
 			continue
 		}
 
-		// No more events than free slots: what is not fetched keeps its place in the kernel's
-		// order.
+		// No more events than free slots: what is not fetched keeps its place
+		// in the kernel's order.
 		n, err := unix.EpollWait(q.watch.epoll, events[:min(free, len(events))], -1)
 		if err != nil && err != unix.EINTR {
 			time.Sleep(workTime) // not to be expected; the queue must not stand still for ever
@@ -166,8 +166,8 @@ func (q *runQueue) awaitFree() {
 	}
 }
 
-// grant gives a slot to the connection of an event, and reports whether it is still there; q.mu is
-// held.
+// grant gives a slot to the connection of an event, and reports whether it is
+// still there; q.mu is held.
 func (q *runQueue) grant(e unix.EpollEvent) bool {
 	p := q.places[watched{e.Fd, e.Pad}]
 	if p == nil || !p.queued {
@@ -203,8 +203,8 @@ func (p *place) leave() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	delete(p.q.places, p.key)
-	// close gives the descriptor of the set back to the system, which may have used it for another
-	// file.
+	// close gives the descriptor of the set back to the system, which may have
+	// used it for another file.
 	if !p.q.ended {
 		unix.EpollCtl(p.q.watch.epoll, unix.EPOLL_CTL_DEL, int(p.key.fd), nil)
 	}
@@ -230,8 +230,8 @@ func (p *place) takeSlot() bool {
 	return p.holds.Swap(false)
 }
 
-// next gives a slot that the caller has to somebody who has something to read, or frees it; q.mu is
-// held.
+// next gives a slot that the caller has to somebody who has something to read, or
+// frees it; q.mu is held.
 func (q *runQueue) next() {
 	var e unix.EpollEvent
 	for !q.ended {

@@ -72,8 +72,8 @@ type Scheduler interface {
 
 // Conn is a connected socket. All methods but Close are for the one goroutine that serves it.
 type Conn interface {
-	// Read reads what is there, and waits until something is. more says that a part of a request
-	// has been read.
+	// Read reads what is there, and waits until something is. more says that a part of a
+	// request has been read.
 	Read(b []byte, more bool) (int, error)
 
 	// Write writes all of b.
