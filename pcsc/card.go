@@ -17,7 +17,9 @@ func (c *Card) Handle() Handle { return c.handle }
 
 // Disconnect ends the connection. It waits while another connection holds a transaction,
 // unless d is LeaveCard.
-func (c *Card) Disconnect(d Disposition) error { return c.DisconnectContext(context.Background(), d) }
+func (c *Card) Disconnect(d Disposition) error {
+	return c.DisconnectContext(context.Background(), d)
+}
 
 // DisconnectContext is Disconnect until ctx ends. A Client then loses the whole Context.
 func (c *Card) DisconnectContext(ctx context.Context, d Disposition) error {

@@ -71,7 +71,7 @@ type Service interface {
 // CardStatus is the answer of Status.
 type CardStatus struct {
 	Reader         string
-	State          State // the high 16 bits of SCardStatus's dwState, the event counter, are in EventCounter
+	State          State // dwState of SCardStatus without its high 16 bits: EventCounter
 	EventCounter   uint16
 	ActiveProtocol Protocol
 	ATR            []byte
@@ -81,7 +81,7 @@ type CardStatus struct {
 type ReaderState struct {
 	Reader       string
 	UserData     any
-	CurrentState StateFlag // what the caller knows: the EventState of the last call, or StateUnaware
+	CurrentState StateFlag // what the caller knows: the last EventState, or StateUnaware
 	EventState   StateFlag // what is
 	ATR          []byte    // of the card, when one is present
 }

@@ -48,7 +48,8 @@ func readPIVFile(word, value string) (pivFile, error) {
 	place, name, _ := strings.Cut(value, " ")
 	ref, err := hex.DecodeString(place)
 	if err != nil || len(ref) != 1 || name == "" {
-		return pivFile{}, fmt.Errorf("%s is followed by 9A, 9C, 9D, 9E or 82 to 95, and a file", word)
+		return pivFile{}, fmt.Errorf("%s is followed by 9A, 9C, 9D, 9E or 82 to 95, and a file",
+			word)
 	}
 
 	file := pivFile{ref: simcard.KeyRef(ref[0])}
@@ -177,7 +178,8 @@ func fillPIV(card *simcard.Card) error {
 			NotAfter:     now.AddDate(1, 0, 0),
 			KeyUsage:     place.usage,
 		}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+		der, err := x509.CreateCertificate(
+			rand.Reader, template, template, private.Public(), private)
 		if err != nil {
 			return err
 		}

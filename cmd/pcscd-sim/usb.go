@@ -104,7 +104,8 @@ func (u *usbReader) start(ctx context.Context) error {
 	slotWords := u.slots != 1 || u.every > 0 || !u.notify
 	nameWords := u.Interface != "" || u.Serial != ""
 	if slotWords || nameWords {
-		return errors.New("slots, every, notify, interface and serial are no words of readers at a USB bus")
+		return errors.New("slots, every, notify, interface and serial " +
+			"are no words of readers at a USB bus")
 	}
 
 	var err error

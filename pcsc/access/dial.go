@@ -22,8 +22,8 @@ import (
 
 // Limits of waiting for a daemon.
 const (
-	greetTime  = 5 * time.Second  // to be accepted; pcsc.Client has the same limit for the first answer
-	listTime   = 10 * time.Second // for the readers that are there: a daemon waits 5 s for slow ones
+	greetTime  = 5 * time.Second  // to be accepted; pcsc.Client has the same limit for an answer
+	listTime   = 10 * time.Second // for the readers: a daemon waits 5 s for slow ones
 	statusTime = 2 * time.Second
 	queuePause = 5 * time.Millisecond // before a queue that is full is tried again
 )

@@ -15,11 +15,11 @@ type Reason uint8
 const (
 	NoSocket   Reason = iota + 1 // there is no socket
 	Dead                         // nobody listens on the socket
-	Ended                        // connections are closed without an answer, and no daemon lives: its service does not start
+	Ended                        // closed without an answer, and no daemon lives: it does not start
 	Denied                       // this user may not connect
-	Foreign                      // the daemon, or a directory on the way to it, is neither root's nor the user pcscd's
+	Foreign                      // the daemon, or a directory of its path, is not root's or pcscd's
 	Silent                       // nobody accepts the connection, or answers, in time
-	Closed                       // a daemon that lives closes the connection without an answer: it refuses this user
+	Closed                       // closed without an answer, by a daemon that lives: it refuses this user
 	Refused                      // the daemon answers with a refusal
 	Held                         // the bundled daemon's readers are another program's
 	NotRoot                      // the bundled daemon is for root
@@ -87,5 +87,6 @@ func absent(err error) bool {
 
 // errOwner is the error about a daemon of a user who may not run one.
 func errOwner(pid, uid int) error {
-	return fmt.Errorf("the process that listens (%d) is of the user %d, and neither root's nor pcscd's", pid, uid)
+	return fmt.Errorf("the process that listens (%d) is of the user %d, and neither root's nor pcscd's",
+		pid, uid)
 }

@@ -19,7 +19,7 @@ import (
 
 // Limits of starting the daemon.
 const (
-	startTime = 30 * time.Second // the daemon waits 10 s for an ending one before it, and for USB readers
+	startTime = 30 * time.Second // the daemon waits 10 s for one that is ending, and for USB readers
 	lockTime  = 60 * time.Second // for another login that is starting it
 	lockPause = 5 * time.Millisecond
 	maxOutput = 2 << 10 // bytes kept of what a daemon writes that does not start
@@ -71,7 +71,8 @@ func (s *search) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, &Error{Socket: s.BundledSocket, Reason: NotStarted, Err: err}
 	}
 
-	if err := os.Mkdir(filepath.Dir(s.BundledSocket), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	err = os.Mkdir(filepath.Dir(s.BundledSocket), 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fail(err)
 	}
 	f, err := os.OpenFile(s.BundledSocket+startSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -106,7 +107,8 @@ func (s *search) lock(ctx context.Context) (unlock func(), err error) {
 // that cannot be raised.
 func (s *search) start(ctx context.Context) error {
 	if s.Host > 0 && hasAncestor(os.Getpid(), s.Host) {
-		return fmt.Errorf("the program that logs in (pid %d) takes in orphans and would become the daemon's parent: "+
+		return fmt.Errorf("the program that logs in (pid %d) takes in orphans "+
+			"and would become the daemon's parent: "+
 			"pam-pkcs11-pcscd.socket, or a daemon of the system, has to run", s.Host)
 	}
 
@@ -120,7 +122,8 @@ func (s *search) start(ctx context.Context) error {
 	defer cancel()
 
 	output := &limitedBuffer{}
-	cmd := exec.CommandContext(ctx, s.Program, "--bundled", "--auto-exit", "--socket", s.BundledSocket)
+	cmd := exec.CommandContext(ctx, s.Program,
+		"--bundled", "--auto-exit", "--socket", s.BundledSocket)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Stderr = output
@@ -148,7 +151,9 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 }
 
 // String is the text on one line.
-func (l *limitedBuffer) String() string { return strings.Join(strings.Fields(l.text.String()), " ") }
+func (l *limitedBuffer) String() string {
+	return strings.Join(strings.Fields(l.text.String()), " ")
+}
 
 // mostAncestors bounds how far the parents of a process are followed.
 const mostAncestors = 64

@@ -31,7 +31,8 @@ type IFD struct {
 func BuildIFD(source, directory string) (library string, err error) {
 	flags, err := exec.Command("pkg-config", "--cflags", "libpcsclite").Output()
 	if err != nil {
-		return "", errors.New("pkg-config or libpcsclite is missing: install the Debian packages pkg-config and libpcsclite-dev")
+		return "", errors.New("pkg-config or libpcsclite is missing: " +
+			"install the Debian packages pkg-config and libpcsclite-dev")
 	}
 
 	library = filepath.Join(directory, "lib"+strings.TrimSuffix(filepath.Base(source), ".c")+".so")
@@ -65,7 +66,8 @@ func ServeIFD(directory, library string, readers ...Reader) (i *IFD, config stri
 			name += " (" + r.Serial + ")"
 		}
 		// forward.c takes the socket and the reader's number from the name of the device.
-		fmt.Fprintf(&text, "FRIENDLYNAME %q\nDEVICENAME %s:%d\nLIBPATH %s\n\n", name, socket, n, library)
+		fmt.Fprintf(&text, "FRIENDLYNAME %q\nDEVICENAME %s:%d\nLIBPATH %s\n\n",
+			name, socket, n, library)
 	}
 
 	config = filepath.Join(directory, "reader.conf")

@@ -58,7 +58,8 @@ func StartStock(directory, config string, output io.Writer, options ...string) (
 		s.cmd.Wait()
 	}()
 
-	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	until := time.Now().Add(2 * time.Minute)
+	for ; time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		c, err := pcsc.NewContext(pcsc.NewClient(s.Socket))
 		if err == nil {
 			c.Release()
@@ -67,7 +68,8 @@ func StartStock(directory, config string, output io.Writer, options ...string) (
 
 		select {
 		case <-s.ended:
-			return nil, fmt.Errorf("pcscd ended at once: %v (its namespace needs root, or user namespaces)", s.cmd.ProcessState)
+			return nil, fmt.Errorf("pcscd ended at once: %v (its namespace needs root, or user namespaces)",
+				s.cmd.ProcessState)
 		default:
 		}
 	}

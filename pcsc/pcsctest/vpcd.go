@@ -20,7 +20,8 @@ const vpcdLibrary = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so"
 // has two slots, "NAME 00 00" and "NAME 00 01".
 func WriteVPCDConfig(directory, name string, port int) (config string, err error) {
 	if _, err := os.Stat(vpcdLibrary); err != nil {
-		return "", fmt.Errorf("%s is missing: install the Debian package vsmartcard-vpcd", vpcdLibrary)
+		return "", fmt.Errorf("%s is missing: install the Debian package vsmartcard-vpcd",
+			vpcdLibrary)
 	}
 
 	config = filepath.Join(directory, "reader.conf")
@@ -41,7 +42,8 @@ func InsertVPCD(port int, card Card) (*VPCDCard, error) {
 	var conn net.Conn
 	var err error
 	// pcscd may still be starting.
-	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	until := time.Now().Add(2 * time.Minute)
+	for ; time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			break
@@ -70,7 +72,9 @@ func serveVPCD(conn *net.TCPConn, card Card) {
 		// The reader sends length and message apart, and waits for an acknowledgement between them:
 		// 44 ms each, if the kernel may delay that. The option has to be set anew for each message.
 		if raw, err := conn.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+			raw.Control(func(fd uintptr) {
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+			})
 		}
 
 		if _, err := io.ReadFull(conn, head); err != nil {

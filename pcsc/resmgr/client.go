@@ -19,7 +19,7 @@ type Client struct {
 	peer   *Peer               // nil: this process
 	ctx    context.Context     // of its waits
 	cancel context.CancelFunc  // ends all waits of the client
-	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
+	onWait func() (end func()) // called around a wait for a lock, see OnWait; may be nil
 
 	mu       sync.Mutex // guards the fields below; taken after reader.mu
 	released bool

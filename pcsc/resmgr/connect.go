@@ -11,7 +11,8 @@ import (
 
 // checkRequest checks the parameters of Connect and Reconnect, before anything else.
 func checkRequest(mode pcsc.ShareMode, protocols pcsc.Protocol) pcsc.Error {
-	if mode != pcsc.ShareDirect && protocols&(pcsc.ProtocolAny|pcsc.ProtocolRaw|pcsc.ProtocolAnyOld) == 0 {
+	const possible = pcsc.ProtocolAny | pcsc.ProtocolRaw | pcsc.ProtocolAnyOld
+	if mode != pcsc.ShareDirect && protocols&possible == 0 {
 		return pcsc.ErrProtoMismatch
 	}
 	if mode < pcsc.ShareExclusive || mode > pcsc.ShareDirect {
@@ -43,7 +44,8 @@ func (c *Client) connect(
 		// Nothing is needed of the driver then, which may be busy with another client's command.
 		if mode == pcsc.ShareDirect || r.ready() {
 			defer r.mu.Unlock()
-			if mode != pcsc.ShareDirect && r.protocol&protocols == 0 && protocols&pcsc.ProtocolAnyOld == 0 {
+			fits := r.protocol&protocols != 0 || protocols&pcsc.ProtocolAnyOld != 0
+			if mode != pcsc.ShareDirect && !fits {
 				return nil, 0, pcsc.ErrProtoMismatch
 			}
 			return h.open()
@@ -133,8 +135,8 @@ func (h *Connection) open() (*Connection, pcsc.Protocol, pcsc.Error) {
 		return nil, 0, r.sharingViolation(h, "connect")
 	case !r.hasRoom(c):
 		c.m.contention.SayLocked(fmt.Sprint("room ", r.name, c.uid()), func(repeated int) {
-			r.log().Warn("too many connections to one reader", "client", c, "limit", c.m.options.HandlesPerReader,
-				"repeated", repeated)
+			r.log().Warn("too many connections to one reader",
+				"client", c, "limit", c.m.options.HandlesPerReader, "repeated", repeated)
 		})
 		return nil, 0, pcsc.ErrNoMemory
 	}
@@ -188,8 +190,8 @@ func (m *Manager) number(h *Connection) pcsc.Error {
 		return pcsc.ErrInvalidHandle
 	case len(c.handles) >= m.options.HandlesPerClient:
 		m.contention.SayLocked(fmt.Sprint("handles ", c.uid()), func(repeated int) {
-			m.log.Warn("too many connections of one client", "client", c, "limit", m.options.HandlesPerClient,
-				"repeated", repeated)
+			m.log.Warn("too many connections of one client",
+				"client", c, "limit", m.options.HandlesPerClient, "repeated", repeated)
 		})
 		return pcsc.ErrNoMemory
 	}

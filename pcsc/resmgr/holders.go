@@ -26,8 +26,9 @@ func (r *reader) sharingViolation(h *Connection, wanted string) pcsc.Error {
 			who = append(who, other.client.LogValue().String())
 			modes = append(modes, r.kind(other))
 		}
-		r.log().Warn("a program is refused the reader, which another has", "client", h.client, "wants", wanted,
-			"holder", strings.Join(who, ", "), "mode", strings.Join(modes, ", "), "repeated", repeated)
+		r.log().Warn("a program is refused the reader, which another has",
+			"client", h.client, "wants", wanted, "holder", strings.Join(who, ", "),
+			"mode", strings.Join(modes, ", "), "repeated", repeated)
 	})
 	return pcsc.ErrSharingViolation
 }

@@ -19,7 +19,8 @@ func (r *reader) enqueue(w *lockWait) {
 	at := len(r.queue)
 	// Those of root's keep their own order.
 	if w.h.client.isRoot() {
-		if i := slices.IndexFunc(r.queue, func(other *lockWait) bool { return !other.h.client.isRoot() }); i >= 0 {
+		others := func(other *lockWait) bool { return !other.h.client.isRoot() }
+		if i := slices.IndexFunc(r.queue, others); i >= 0 {
 			at = i
 		}
 	}
@@ -57,7 +58,8 @@ func (r *reader) endTransactionFor(w *lockWait) {
 	r.barredUntil = r.m.now().Add(barTime)
 	r.mu.Unlock()
 
-	r.log().Warn("a transaction has kept a program of root's waiting for too long: it is ended (transaction_limit)",
+	r.log().Warn("a transaction has kept a program of root's waiting for too long: "+
+		"it is ended (transaction_limit)",
 		"client", w.h.client, "holder", owner.client, "after", r.m.options.TransactionLimit)
 	r.power(pcsc.ResetCard)
 

@@ -11,7 +11,7 @@ import (
 // waits of a reader are served in the order in which they came, see enqueue.
 type lockWait struct {
 	h      *Connection
-	begin  bool            // wants the lock; else only waits for it to be free, and goes on without it
+	begin  bool            // wants the lock; else only waits for it to be free
 	result chan pcsc.Error // of capacity 1
 }
 

@@ -61,7 +61,7 @@ type Manager struct {
 	rescanner  []pcsc.Rescanner
 	complainer []pcsc.Complainer
 
-	mu      sync.Mutex // guards the fields from closed to handles; taken after reader.mu and Client.mu
+	mu      sync.Mutex // guards closed to handles; taken after reader.mu and Client.mu
 	closed  bool
 	shown   chan struct{}            // closed when the last reader attached is to be seen
 	readers map[string]*reader       // by name
@@ -444,5 +444,6 @@ func (m *Manager) client(sc pcsc.SCardContext) (*Client, error) {
 func (m *Manager) String() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return fmt.Sprintf("%d readers, %d contexts, %d handles", len(m.readers), len(m.clients), len(m.handles))
+	return fmt.Sprintf("%d readers, %d contexts, %d handles",
+		len(m.readers), len(m.clients), len(m.handles))
 }

@@ -351,7 +351,8 @@ func (r *reader) poweredUp(movement uint32, atr []byte, err error) pcsc.Error {
 	// An idle card is published as powered: nobody has to be woken if it is so again.
 	before := r.published()
 	defer func() {
-		if after := r.published(); after.State != before.State || string(after.ATR) != string(before.ATR) {
+		after := r.published()
+		if after.State != before.State || string(after.ATR) != string(before.ATR) {
 			r.publish()
 		}
 	}()

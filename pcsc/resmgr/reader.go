@@ -54,7 +54,7 @@ type Connection struct {
 	r      *reader
 	client *Client
 	mode   pcsc.ShareMode
-	event  pcsc.Error // ErrResetCard or ErrRemovedCard when that happened since the last (re)connect
+	event  pcsc.Error // ErrResetCard or ErrRemovedCard, since the last (re)connect
 	closed bool
 }
 

@@ -182,7 +182,8 @@ func (c *conn) request() error {
 	// Nothing in the stream marks where a request begins: a client that is out of
 	// step cannot be served on.
 	if !ok || uint32(size) != h.Size {
-		return broken("command 0x%02X with a body of %d bytes is not one of 4.%d", uint32(h.Command), h.Size, c.minor)
+		return broken("command 0x%02X with a body of %d bytes is not one of 4.%d",
+			uint32(h.Command), h.Size, c.minor)
 	}
 
 	whole := len(head) + size
@@ -269,8 +270,10 @@ func (c *conn) mayUse(reader string) bool {
 	}
 
 	if err := c.s.Authorizer.Card(c.ctx, c.peer, reader); err != nil {
-		c.s.refusals.Say(fmt.Sprint("reader refused ", c.peer.UID, " ", reader), func(repeated int) {
-			c.log().Warn("access to the reader refused", "reader", reader, "err", err, "repeated", repeated)
+		key := fmt.Sprint("reader refused ", c.peer.UID, " ", reader)
+		c.s.refusals.Say(key, func(repeated int) {
+			c.log().Warn("access to the reader refused",
+				"reader", reader, "err", err, "repeated", repeated)
 		})
 		return false
 	}

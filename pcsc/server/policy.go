@@ -20,7 +20,9 @@ type Policy struct {
 	// nil asks logind.
 	ActiveLocally func(ctx context.Context, uid uint32) (bool, error)
 	// Polkit asks polkit; nil asks the one of the system bus.
-	Polkit func(ctx context.Context, p resmgr.Peer, action string, details map[string]string) (bool, error)
+	Polkit func(
+		ctx context.Context, p resmgr.Peer, action string, details map[string]string,
+	) (bool, error)
 	// UserID and GroupID look names up; nil asks the system.
 	UserID, GroupID func(name string) (uint32, error)
 	Now             func() time.Time
@@ -131,7 +133,8 @@ func systemGroup(name string) (uint32, error) {
 func (l *Policy) active(ctx context.Context, p resmgr.Peer) error {
 	ok, err := l.isActive(ctx, p.UID)
 
-	hint := fmt.Sprintf("a line \"user = %d\", \"group = %d\" or \"allow = all\" would allow it", p.UID, p.GID)
+	hint := fmt.Sprintf("a line \"user = %d\", \"group = %d\" or \"allow = all\" would allow it",
+		p.UID, p.GID)
 	switch {
 	case err != nil:
 		return fmt.Errorf("allow = local, and logind cannot be asked (%w): %s", err, hint)

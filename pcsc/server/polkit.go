@@ -35,7 +35,8 @@ func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 
 	const service, manager = "org.freedesktop.login1", "org.freedesktop.login1.Manager"
 	var sessions []session
-	call := bus.Object(service, "/org/freedesktop/login1").CallWithContext(ctx, manager+".ListSessions", 0)
+	logind := bus.Object(service, "/org/freedesktop/login1")
+	call := logind.CallWithContext(ctx, manager+".ListSessions", 0)
 	if err := call.Store(&sessions); err != nil {
 		return false, err
 	}
@@ -46,8 +47,8 @@ func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 		}
 
 		var properties map[string]dbus.Variant
-		call := bus.Object(service, s.Path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0,
-			"org.freedesktop.login1.Session")
+		call := bus.Object(service, s.Path).CallWithContext(ctx,
+			"org.freedesktop.DBus.Properties.GetAll", 0, "org.freedesktop.login1.Session")
 		if err := call.Store(&properties); err != nil {
 			continue // ended meanwhile
 		}
@@ -97,7 +98,8 @@ func askPolkit(
 	}
 	// Without flags polkit asks no user (AllowUserInteraction would be 1).
 	authority := bus.Object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
-	call := authority.CallWithContext(ctx, "org.freedesktop.PolicyKit1.Authority.CheckAuthorization", 0,
+	call := authority.CallWithContext(ctx,
+		"org.freedesktop.PolicyKit1.Authority.CheckAuthorization", 0,
 		who, action, details, uint32(0), "")
 	if err := call.Store(&result); err != nil {
 		return false, err

@@ -130,7 +130,8 @@ func (c *conn) reconnect(body []byte) error {
 		return err
 	}
 
-	active, e := h.Reconnect(pcsc.ShareMode(m.Mode), pcsc.Protocol(m.Protocols), pcsc.Disposition(m.Initialization))
+	active, e := h.Reconnect(
+		pcsc.ShareMode(m.Mode), pcsc.Protocol(m.Protocols), pcsc.Disposition(m.Initialization))
 	m.Active = uint32(active)
 	m.Result = uint32(e)
 	return answerMessage(c, &m)
@@ -228,8 +229,9 @@ func (c *conn) trace(h *resmgr.Connection, command, answer []byte, e pcsc.Error)
 		status = fmt.Sprintf("%X", answer[len(answer)-2:])
 	}
 
-	c.log().Info("APDU", "reader", h.Reader(), "header", fmt.Sprintf("%X", command[:min(4, len(command))]),
-		"bytes", len(command), "sw", status, "answer", len(answer), "result", e.Name())
+	header := fmt.Sprintf("%X", command[:min(4, len(command))])
+	c.log().Info("APDU", "reader", h.Reader(), "header", header, "bytes", len(command),
+		"sw", status, "answer", len(answer), "result", e.Name())
 }
 
 func (c *conn) control(body, in []byte) error {

@@ -137,7 +137,8 @@ func (r *Rules) set(name, value string) (problem string) {
 	case "transaction_limit":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > 3600 {
-			return fmt.Sprintf("transaction_limit is a number of seconds from 1 to 3600, or 0 for none, not %q", value)
+			return fmt.Sprintf("transaction_limit is a number of seconds from 1 to 3600, "+
+				"or 0 for none, not %q", value)
 		}
 		r.TransactionLimit = time.Duration(n) * time.Second
 		// 0 would be the manager's default.

@@ -54,7 +54,7 @@ type Server struct {
 
 	mu       sync.Mutex         // guards the fields below, but for work and refusals
 	conns    map[*conn]struct{} // those who may use the service
-	asking   map[*conn]struct{} // those whose authorization is not decided yet, or who are being refused
+	asking   map[*conn]struct{} // those not authorized yet, or being refused
 	contexts int
 	idle     *time.Timer
 	ending   bool
@@ -196,7 +196,8 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	defer s.mu.Unlock()
 	if s.ending || !s.roomToAsk(peer) {
 		s.refusals.SayLocked(fmt.Sprint("asking ", peer.UID), func(repeated int) {
-			s.Logger.Warn("too many connections of programs that are not allowed yet", "client", peer, "repeated", repeated)
+			s.Logger.Warn("too many connections of programs that are not allowed yet",
+				"client", peer, "repeated", repeated)
 		})
 		c.cancel()
 		c.stream.Close()

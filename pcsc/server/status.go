@@ -42,6 +42,7 @@ func (s *Server) Status() ServiceStatus {
 		status.Unconnected = append(status.Unconnected, p.Status())
 	}
 
-	slices.SortFunc(status.Unconnected, func(a, b resmgr.ProgramStatus) int { return cmp.Compare(a.PID, b.PID) })
+	byPID := func(a, b resmgr.ProgramStatus) int { return cmp.Compare(a.PID, b.PID) }
+	slices.SortFunc(status.Unconnected, byPID)
 	return status
 }

@@ -82,7 +82,8 @@ func ownDirectory(dir string) error {
 	case owner != 0 && int(owner) != os.Geteuid():
 		return fmt.Errorf("%s belongs to the user %d", dir, owner)
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s may be written by others than its owner (mode %04o)", dir, info.Mode().Perm())
+		return fmt.Errorf("%s may be written by others than its owner (mode %04o)",
+			dir, info.Mode().Perm())
 	}
 	return nil
 }

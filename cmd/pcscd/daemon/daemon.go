@@ -34,7 +34,9 @@ type Readers struct {
 	// Name is the word before the colon, and Usage what follows it: "serial:DEV".
 	Name, Usage string
 	// Plug starts the driver. argument is what followed the colon.
-	Plug func(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error)
+	Plug func(
+		ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+	) (<-chan error, error)
 }
 
 // Program is the daemon's process.
@@ -98,7 +100,10 @@ func (p *Program) kinds() []string {
 }
 
 func (p *Program) printVersion() error {
-	_, err := fmt.Fprintf(p.Stdout, "%s version %s\nProtocol: 4.3 to 4.6\nMAX_READERS: 16 (protocol 4.5 and older)\nReaders: %s\n",
+	_, err := fmt.Fprintf(p.Stdout, "%s version %s\n"+
+		"Protocol: 4.3 to 4.6\n"+
+		"MAX_READERS: 16 (protocol 4.5 and older)\n"+
+		"Readers: %s\n",
 		p.Name, Version, strings.Join(p.kinds(), ", "))
 	return err
 }
@@ -113,7 +118,8 @@ func readRules(o *options) (*server.Rules, error) {
 			return &server.Rules{Allow: server.AllowNone}, nil
 		case o.socket != "":
 			// Private use: the socket is its owner's, and so is the daemon.
-			return &server.Rules{Allow: server.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
+			owner := fmt.Sprint(os.Geteuid())
+			return &server.Rules{Allow: server.AllowNone, Users: []string{owner}}, nil
 		}
 		file = DefaultConfig
 	}

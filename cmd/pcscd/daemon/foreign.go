@@ -14,8 +14,12 @@ import (
 // bundleDirectories are where distributions put drivers, and configurations where they put
 // descriptions of readers.
 var (
-	bundleDirectories = []string{"/usr/lib/pcsc/drivers", "/usr/lib64/pcsc/drivers", "/usr/local/lib/pcsc/drivers"}
-	configurations    = []string{"/etc/reader.conf", "/etc/reader.conf.d/*"}
+	bundleDirectories = []string{
+		"/usr/lib/pcsc/drivers",
+		"/usr/lib64/pcsc/drivers",
+		"/usr/local/lib/pcsc/drivers",
+	}
+	configurations = []string{"/etc/reader.conf", "/etc/reader.conf.d/*"}
 )
 
 // ownBundle is libccid's, whose readers this daemon drives itself.
@@ -84,9 +88,11 @@ func foreignReaders(root string) []foreign {
 			// Nothing in it is a description.
 			case library == "":
 			case strings.Contains(library, serialDriverName):
-				all = append(all, foreign{path, "description of a serial reader", "--readers serial:DEVICE:MODEL"})
+				all = append(all, foreign{path,
+					"description of a serial reader", "--readers serial:DEVICE:MODEL"})
 			default:
-				all = append(all, foreign{path, "description of a reader", "no driver of others is loaded"})
+				all = append(all, foreign{path,
+					"description of a reader", "no driver of others is loaded"})
 			}
 		}
 	}

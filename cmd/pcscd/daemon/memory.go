@@ -65,7 +65,9 @@ func untouched(smaps io.Reader, file string) []mapping {
 }
 
 // isZero reports whether a line of smaps says 0 kB.
-func isZero(fields []string) bool { return len(fields) == 3 && fields[1] == "0" && fields[2] == "kB" }
+func isZero(fields []string) bool {
+	return len(fields) == 3 && fields[1] == "0" && fields[2] == "kB"
+}
 
 // readOnlyMapping reads the first line of a mapping, in its fields. ok reports whether it is one of
 // file that nobody can write to.

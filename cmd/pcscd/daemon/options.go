@@ -69,32 +69,55 @@ func text(p func(*options) *string) func(*options, string) error {
 
 // table has all options, in the order of the usage text.
 var table = []option{
-	{'a', "apdu", "", "log commands (their headers only) and status words", flag(func(o *options) *bool { return &o.apdu })},
-	{'c', "config", "FILE", "read FILE in place of " + DefaultConfig, text(func(o *options) *string { return &o.config })},
-	{'f', "foreground", "", "stay in the foreground, log to standard error", flag(func(o *options) *bool { return &o.foreground })},
-	{'T', "color", "", "taken for pcscd's sake; the log has no colours", flag(func(o *options) *bool { return &o.color })},
-	{'h', "help", "", "say what the options are", flag(func(o *options) *bool { return &o.help })},
-	{'H', "hotplug", "", "tell the running daemon to look for readers again", flag(func(o *options) *bool { return &o.hotplug })},
-	{0, "status", "", "list readers, cards and the programs that use them (root)", flag(func(o *options) *bool { return &o.status })},
-	{'v', "version", "", "say which version this is", flag(func(o *options) *bool { return &o.version })},
-	{'d', "debug", "", "log everything", level(slog.LevelDebug)},
-	{'i', "info", "", "log information, warnings and errors", level(slog.LevelInfo)},
-	{'e', "error", "", "log errors (the default is warnings too)", level(slog.LevelError)},
-	{'C', "critical", "", "log next to nothing", level(slog.LevelError + 4)},
-	{'x', "auto-exit", "", "end 60 seconds after the last client", flag(func(o *options) *bool { return &o.autoExit })},
-	{'t', "max-thread", "N", "allow N clients (200)", number(func(o *options) *int { return &o.maxThread })},
-	{'s', "max-card-handle-per-thread", "N", "allow N connections per client (200)", number(func(o *options) *int { return &o.perThread })},
-	{'r', "max-card-handle-per-reader", "N", "allow N connections per reader (200)", number(func(o *options) *int { return &o.perReader })},
-	{'I', "reader-name-no-interface", "", "no interface text in reader names", flag(func(o *options) *bool { return &o.names.NoInterface })},
-	{'S', "reader-name-no-serial", "", "no serial number in reader names", flag(func(o *options) *bool { return &o.names.NoSerial })},
-	{0, "force-reader-polling", "=SECONDS", "taken for pcscd's sake; readers are found without polling", func(o *options, v string) error { return nil }},
-	{0, "disable-polkit", "", "do not ask polkit, whatever the configuration says", flag(func(o *options) *bool { return &o.noPolkit })},
-	{0, "socket", "PATH", "listen at PATH, for private use: no pid file, no systemd", text(func(o *options) *string { return &o.socket })},
-	{0, "bundled", "", "serve logins of pam_pkcs11 only, at " + pcsc.BundledSocket, flag(func(o *options) *bool { return &o.bundled })},
-	{0, "readers", "KIND", "use these readers (%s); may be repeated, or a list with commas", func(o *options, v string) error {
-		o.readers = append(o.readers, strings.Split(v, ",")...)
-		return nil
-	}},
+	{'a', "apdu", "", "log commands (their headers only) and status words",
+		flag(func(o *options) *bool { return &o.apdu })},
+	{'c', "config", "FILE", "read FILE in place of " + DefaultConfig,
+		text(func(o *options) *string { return &o.config })},
+	{'f', "foreground", "", "stay in the foreground, log to standard error",
+		flag(func(o *options) *bool { return &o.foreground })},
+	{'T', "color", "", "taken for pcscd's sake; the log has no colours",
+		flag(func(o *options) *bool { return &o.color })},
+	{'h', "help", "", "say what the options are",
+		flag(func(o *options) *bool { return &o.help })},
+	{'H', "hotplug", "", "tell the running daemon to look for readers again",
+		flag(func(o *options) *bool { return &o.hotplug })},
+	{0, "status", "", "list readers, cards and the programs that use them (root)",
+		flag(func(o *options) *bool { return &o.status })},
+	{'v', "version", "", "say which version this is",
+		flag(func(o *options) *bool { return &o.version })},
+	{'d', "debug", "", "log everything",
+		level(slog.LevelDebug)},
+	{'i', "info", "", "log information, warnings and errors",
+		level(slog.LevelInfo)},
+	{'e', "error", "", "log errors (the default is warnings too)",
+		level(slog.LevelError)},
+	{'C', "critical", "", "log next to nothing",
+		level(slog.LevelError + 4)},
+	{'x', "auto-exit", "", "end 60 seconds after the last client",
+		flag(func(o *options) *bool { return &o.autoExit })},
+	{'t', "max-thread", "N", "allow N clients (200)",
+		number(func(o *options) *int { return &o.maxThread })},
+	{'s', "max-card-handle-per-thread", "N", "allow N connections per client (200)",
+		number(func(o *options) *int { return &o.perThread })},
+	{'r', "max-card-handle-per-reader", "N", "allow N connections per reader (200)",
+		number(func(o *options) *int { return &o.perReader })},
+	{'I', "reader-name-no-interface", "", "no interface text in reader names",
+		flag(func(o *options) *bool { return &o.names.NoInterface })},
+	{'S', "reader-name-no-serial", "", "no serial number in reader names",
+		flag(func(o *options) *bool { return &o.names.NoSerial })},
+	{0, "force-reader-polling", "=SECONDS", "taken for pcscd's sake; readers are found without polling",
+		func(o *options, v string) error { return nil }},
+	{0, "disable-polkit", "", "do not ask polkit, whatever the configuration says",
+		flag(func(o *options) *bool { return &o.noPolkit })},
+	{0, "socket", "PATH", "listen at PATH, for private use: no pid file, no systemd",
+		text(func(o *options) *string { return &o.socket })},
+	{0, "bundled", "", "serve logins of pam_pkcs11 only, at " + pcsc.BundledSocket,
+		flag(func(o *options) *bool { return &o.bundled })},
+	{0, "readers", "KIND", "use these readers (%s); may be repeated, or a list with commas",
+		func(o *options, v string) error {
+			o.readers = append(o.readers, strings.Split(v, ",")...)
+			return nil
+		}},
 }
 
 // parseOptions reads the arguments after the program's name as getopt_long does.
@@ -222,7 +245,8 @@ func (o *options) check(kinds []string) error {
 		known := false
 		for _, k := range kinds {
 			// The usage of a kind begins with its name.
-			known = known || kind == strings.FieldsFunc(k, func(r rune) bool { return r == ':' || r == '[' })[0]
+			name := strings.FieldsFunc(k, func(r rune) bool { return r == ':' || r == '[' })[0]
+			known = known || kind == name
 		}
 		if !known {
 			return fmt.Errorf("--readers %s: there are %s", r, strings.Join(kinds, ", "))

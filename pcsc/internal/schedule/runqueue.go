@@ -33,10 +33,10 @@ type runQueue struct {
 }
 
 const (
-	slotTime  = 10 * time.Millisecond // how long a connection that has more and more to read keeps its slot
-	slotTries = 4                     // how often the next request is looked for before a slot is given on
+	slotTime  = 10 * time.Millisecond // how long a connection with more to read keeps its slot
+	slotTries = 4                     // how often a request is looked for before the slot is passed on
 	workTime  = time.Millisecond      // a request that takes longer loses its slot meanwhile
-	slowWork  = time.Millisecond      // a connection whose requests take longer keeps no slot while it works on one
+	slowWork  = time.Millisecond      // with slower requests a connection gives its slot up during one
 )
 
 // place is a connection in the queue.
@@ -45,7 +45,7 @@ type place struct {
 	key     watched
 	granted chan struct{} // gets an element with a slot
 	holds   atomic.Bool   // has a slot
-	working atomic.Int64  // since when it works on a request, by runQueue.now; 0 while it waits for one
+	working atomic.Int64  // begin of the present request, by runQueue.now; 0: none
 	queued  bool          // waits for a slot; guarded by runQueue.mu
 
 	// Owned by the connection's goroutine; not guarded.

@@ -41,7 +41,9 @@ func (p Places) Plenty(taken int) bool { return taken < min(p.PerUser, p.forUser
 const LoginExtra = 4
 
 // RoomAtLogin is Room for the program of a login, which may use the last places.
-func (p Places) RoomAtLogin(taken, own int) bool { return taken < p.All && own < p.PerUser+LoginExtra }
+func (p Places) RoomAtLogin(taken, own int) bool {
+	return taken < p.All && own < p.PerUser+LoginExtra
+}
 
 // Count returns how many users of places are not root, and how many are the user uid.
 func Count[T any](all func(yield func(T) bool), uidOf func(T) uint32, uid uint32) (users, own int) {

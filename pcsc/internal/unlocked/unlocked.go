@@ -21,7 +21,8 @@ type pin[C comparable] struct {
 const (
 	insVerify    = 0x20
 	insVerifyTLV = 0x21
-	insChange    = 0x24 // CHANGE REFERENCE DATA: PIV cards count it as a verification (SP 800-73-4 part 2, 3.2.2)
+	// CHANGE REFERENCE DATA, which PIV counts as a verification (SP 800-73-4 part 2, 3.2.2).
+	insChange = 0x24
 )
 
 // lockAgain is P1 of the VERIFY that takes a verification back (SP 800-73-4 part 2, 3.2.1).
