@@ -18,14 +18,16 @@ import (
 //
 //	remove, insert         take the card out, put it in
 //	unplug, plug           take the reader away with the card in it, and bring it back
-//	press OLD [NEW AGAIN]  what is typed at the keypad from now on; "press cancel" presses the cancel key,
-//	                       "press nothing" none
-//	count                  "VERIFIES PIN PUK": the PINs that were sent, and the tries that are left of PIN and PUK
+//	press OLD [NEW AGAIN]  what is typed at the keypad from now on; "press cancel" presses the
+//	                       cancel key, "press nothing" none
+//	count                  "VERIFIES PIN PUK": the PINs that were sent, and the tries that are left
+//	                       of PIN and PUK
 //	trace                  from now on each command and answer is reported
-//	hold                   from now on each command waits before it goes to the card, and each answer before
-//	                       it is given
+//	hold                   from now on each command waits before it goes to the card, and each
+//	                       answer before it is given
 //	go                     lets what waits go on
-//	drop                   drops what waits: the card does not get the command, or its answer is lost
+//	drop                   drops what waits: the card does not get the command, or its answer is
+//	                       lost
 //	free                   ends trace and hold
 //
 // A report begins with "before" or "after", the number of the command since the daemon has started,

@@ -26,13 +26,15 @@ import (
 //	serial TEXT              its serial number
 //	slots N                  1 to 16 (1)
 //	notify yes|no            reports card movements by itself (yes), or has to be asked
-//	card piv|echo|size|none  what is in its slots (none). echo answers with what it gets; size answers
-//	                         with as many bytes as bytes 1 to 3 of the command say
-//	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to 95 (PEM)
-//	certificate REF FILE [F] the certificate beside it (PEM), in a form: gzip, netid, no-info, info-first, old.
-//	                         Without these lines the card makes keys of its own
+//	card piv|echo|size|none  what is in its slots (none). echo answers with what it gets; size
+//	                         answers with as many bytes as bytes 1 to 3 of the command say
+//	key REF FILE             a private key of the PIV card in the place 9A, 9C, 9D, 9E or 82 to
+//	                         95 (PEM)
+//	certificate REF FILE [F] the certificate beside it (PEM), in a form: gzip, netid, no-info,
+//	                         info-first, old. Without these lines the card makes keys of its own
 //	every DURATION           takes the card out and puts it back again and again, for measurements
-//	moves FILE               appends the monotonic clock before each of these movements, in nanoseconds
+//	moves FILE               appends the monotonic clock before each of these movements, in
+//	                         nanoseconds
 //	...                      what the PIV card does beside: the words of pivWords
 //
 // and, where the readers are those of a USB bus (see plugUSB), the words of usbWords.

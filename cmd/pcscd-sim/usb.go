@@ -17,8 +17,9 @@ import (
 //
 //	level character|tpdu|short|extended   how much of ISO 7816-3 the reader does by itself (tpdu)
 //	pad yes                               it has a keypad; its level is then tpdu
-//	control PATH                          a socket that is made at PATH: what is written there moves the
-//	                                      card, types at the keypad and traces the commands, see listen
+//	control PATH                          a socket that is made at PATH: what is written there
+//	                                      moves the card, types at the keypad and traces the
+//	                                      commands, see listen
 type usbWords struct {
 	level   ccidtest.Level
 	pad     bool

@@ -19,8 +19,8 @@ import (
 //
 //	model NAME            behaves as that card: piv (the specification's), yubikey-neo, yubikey-4,
 //	                      yubikey-5, nitrokey-3, pivapplet, canokey, pivkey, cac
-//	profile NAME          takes the time of a real card, and has its ATR: yubikey5, contact, t0, fast,
-//	                      slow, nitrokey3
+//	profile NAME          takes the time of a real card, and has its ATR: yubikey5, contact, t0,
+//	                      fast, slow, nitrokey3
 //	pin TEXT              the PIN (123456)
 //	puk TEXT              the PUK (12345678)
 //	tries N [N]           tries of the PIN, and of the PUK (3)
@@ -35,25 +35,30 @@ import (
 //	attest yes            Yubico's attestation
 //	object TAG FILE       the content of a data object, the value of tag 53; "none" removes it
 //	answer TAG HEX        what GET DATA of the object answers instead: data and status word
-//	absent HEX            what GET DATA answers for objects that are absent: data and status word (6A82)
+//	absent HEX            what GET DATA answers for objects that are absent: data and status word
+//	                      (6A82)
 //	history no|N [URL]    no key history, or one with N certificates at a URL
 //	factory yes           CHUID and CCC are absent
-//	policy REF PIN TOUCH  what a key wants: default, never, once or always; default, never, always or cached
-//	touch DURATION|FILE   a key that waits is touched after so long, or as soon as FILE is there (which is
-//	                      then removed)
+//	policy REF PIN TOUCH  what a key wants: default, never, once or always; default, never, always
+//	                      or cached
+//	touch DURATION|FILE   a key that waits is touched after so long, or as soon as FILE is there
+//	                      (which is then removed)
 //	touch-wait DURATION   how long a key waits (15s)
-//	contactless RULE      free (reads what anybody may, no PIN), hide (the rest is absent), none (no PIV)
+//	contactless RULE      free (reads what anybody may, no PIN), hide (the rest is absent), none
+//	                      (no PIV)
 //	foreign yes           a second applet, F0 "SIMCARD", which counts the PINs that VERIFY sends it
 //	select RULE...        piv-first, foreign-first, reselect-loses, absent-deselects, bare, lengths,
 //	                      whole-aid, order, algorithms, 6285
-//	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700, no-forget,
-//	                      forget-blocked, empty-6700, empty-6a80, empty-never-verified, empty-counts,
-//	                      empty-blocked, wrong-old-6300, change-verifies, at-zero
+//	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700,
+//	                      no-forget, forget-blocked, empty-6700, empty-6a80,
+//	                      empty-never-verified, empty-counts, empty-blocked, wrong-old-6300,
+//	                      change-verifies, at-zero
 //	limits RULE...        short-only, full-61, exact-le, silent, drop-chain, generous
 //	signatures FORM       short, padded, fixed, wrong
 //	ed25519 HEX           the algorithm's number: E0, E2, 22
-//	trace FILE            appends a line for each command: its number, header, length, the answer's length
-//	                      and word, and the nanoseconds that it takes by the profile
+//	trace FILE            appends a line for each command: its number, header, length, the
+//	                      answer's length and word, and the nanoseconds that it takes by the
+//	                      profile
 type pivWords struct {
 	o         simcard.Options
 	objects   map[uint32][]byte

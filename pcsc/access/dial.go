@@ -41,7 +41,7 @@ func (d *dialer) dial(ctx context.Context) (*trackedConn, error) {
 		return nil, &Error{Socket: d.path, Reason: reason, Err: err}
 	}
 
-	// Who is not root can only connect as itself: what it reaches is no more than its own.
+	// For root's logins only: a user's program may use a daemon of its own, wherever that is.
 	if os.Geteuid() == 0 {
 		switch err := d.checkDirectory(); {
 		case errors.Is(err, fs.ErrNotExist):

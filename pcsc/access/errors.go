@@ -19,7 +19,7 @@ const (
 	Denied                       // this user may not connect
 	Foreign                      // the daemon, or a directory of its path, is not root's or pcscd's
 	Silent                       // nobody accepts the connection, or answers, in time
-	Closed                       // closed without an answer, by a daemon that lives: it refuses this user
+	Closed                       // closed without an answer by a live daemon: it refuses this user
 	Refused                      // the daemon answers with a refusal
 	Held                         // the bundled daemon's readers are another program's
 	NotRoot                      // the bundled daemon is for root

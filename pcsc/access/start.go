@@ -19,7 +19,7 @@ import (
 
 // Limits of starting the daemon.
 const (
-	startTime = 30 * time.Second // the daemon waits 10 s for one that is ending, and for USB readers
+	startTime = 30 * time.Second // the daemon waits 10 s for one that ends, and for USB readers
 	lockTime  = 60 * time.Second // for another login that is starting it
 	lockPause = 5 * time.Millisecond
 	maxOutput = 2 << 10 // bytes kept of what a daemon writes that does not start

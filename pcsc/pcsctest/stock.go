@@ -68,8 +68,8 @@ func StartStock(directory, config string, output io.Writer, options ...string) (
 
 		select {
 		case <-s.ended:
-			return nil, fmt.Errorf("pcscd ended at once: %v (its namespace needs root, or user namespaces)",
-				s.cmd.ProcessState)
+			return nil, fmt.Errorf("pcscd ended at once: %v "+
+				"(its namespace needs root, or user namespaces)", s.cmd.ProcessState)
 		default:
 		}
 	}

@@ -11,15 +11,16 @@ import (
 
 // Rules is the daemon's configuration file: lines "name = value", "#" begins a comment.
 //
-//	allow = local | all | none     who may use the readers beside those named below: root and users with an active
-//	                               local session (default); everybody; nobody but root
+//	allow = local | all | none     who may use the readers beside those named below: root and
+//	                               users with an active local session (default); everybody;
+//	                               nobody but root
 //	user = NAME or UID             may always; as often as needed
 //	group = NAME or GID            may always; as often as needed
 //	polkit = yes | no              ask polkit (org.debian.pcsc-lite.access_pcsc and access_card) instead of `allow`
-//	clients_per_user = N           programs that one user may have at the service who is not root, 1 to 10000, and his
-//	                               connections to one reader
-//	transaction_limit = SECONDS    how long a program of root's waits for a transaction before that is ended: 1 to 3600, 0
-//	                               is for ever
+//	clients_per_user = N           programs that one user may have at the service who is not root,
+//	                               1 to 10000, and his connections to one reader
+//	transaction_limit = SECONDS    how long a program of root's waits for a transaction before that
+//	                               is ended: 1 to 3600, 0 is for ever
 //	reader_states = N              entries for clients of protocol 4.5 and older, 16 to 64
 //	ignore_reader = TEXT           do not use readers whose name contains TEXT; as often as needed
 type Rules struct {

@@ -34,9 +34,9 @@ type runQueue struct {
 
 const (
 	slotTime  = 10 * time.Millisecond // how long a connection with more to read keeps its slot
-	slotTries = 4                     // how often a request is looked for before the slot is passed on
+	slotTries = 4                     // how often a request is looked for before the slot goes on
 	workTime  = time.Millisecond      // a request that takes longer loses its slot meanwhile
-	slowWork  = time.Millisecond      // with slower requests a connection gives its slot up during one
+	slowWork  = time.Millisecond      // with slower requests a connection keeps no slot during one
 )
 
 // place is a connection in the queue.
@@ -203,8 +203,7 @@ func (p *place) leave() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	delete(p.q.places, p.key)
-	// close gives the descriptor of the set back to the system, which may have
-	// used it for another file.
+	// A closed set's descriptor may be another file's by now.
 	if !p.q.ended {
 		unix.EpollCtl(p.q.watch.epoll, unix.EPOLL_CTL_DEL, int(p.key.fd), nil)
 	}
