@@ -62,7 +62,7 @@ func (u usbWords) profile() (ccidtest.Profile, error) {
 	if u.level == "" {
 		u.level = ccidtest.LevelTPDU
 	}
-	// set has refused levels that there are not.
+	// set has refused unknown levels.
 	p, _ := ccidtest.Model(u.level)
 	return p, nil
 }

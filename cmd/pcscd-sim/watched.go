@@ -86,7 +86,7 @@ func (w *tracedCard) release(on bool) bool {
 		return false
 	}
 
-	// The channel has room: this does not wait for whoever waits.
+	// The channel has room: this does not block.
 	w.waiting <- on
 	w.waiting = nil
 	return true

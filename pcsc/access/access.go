@@ -142,7 +142,7 @@ func (s *search) find(ctx context.Context) (Found, error) {
 		none = append(none, &Error{Socket: s.BundledSocket, Reason: NotRoot})
 		return Found{}, errors.Join(none...)
 	}
-	// Only now they are no reason to fail, and worth a line.
+	// The bundled daemon takes their place: they are logged, and no errors any more.
 	for _, err := range none {
 		s.Logger.Debug("no system daemon", "err", err)
 	}
@@ -151,19 +151,19 @@ func (s *search) find(ctx context.Context) (Found, error) {
 
 // try probes the daemon at a socket, without waiting for its readers.
 func (s *search) try(ctx context.Context, socket string) (Found, error) {
-	found, err := s.greet(ctx, socket, false)
+	found, err := s.probe(ctx, socket, false)
 	var e *Error
 	// It may have been ending just then: a second try starts the next one, or
 	// finds the socket gone.
 	if errors.As(err, &e) && (e.Reason == Closed || e.Reason == Ended) {
-		found, err = s.greet(ctx, socket, false)
+		found, err = s.probe(ctx, socket, false)
 	}
 	return found, err
 }
 
-// greet makes a context at a socket and gives it up again. With list it waits for the daemon's
+// probe makes a context at a socket and gives it up again. With list it waits for the daemon's
 // readers in between.
-func (s *search) greet(ctx context.Context, socket string, list bool) (Found, error) {
+func (s *search) probe(ctx context.Context, socket string, list bool) (Found, error) {
 	d := &dialer{path: socket, user: s.user}
 	var conn *trackedConn
 	client := pcsc.NewClient(socket).WithDial(func() (net.Conn, error) {

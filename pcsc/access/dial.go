@@ -22,7 +22,7 @@ import (
 
 // Limits of waiting for a daemon.
 const (
-	greetTime  = 5 * time.Second  // to be accepted; pcsc.Client has the same limit for an answer
+	acceptTime = 5 * time.Second  // to be accepted; pcsc.Client has the same limit for an answer
 	listTime   = 10 * time.Second // for the readers: a daemon waits 5 s for slow ones
 	statusTime = 2 * time.Second
 	queuePause = 5 * time.Millisecond // before a queue that is full is tried again
@@ -97,7 +97,7 @@ func (d *dialer) trusts(uid uint32) bool {
 // can replace the socket.
 func (d *dialer) checkDirectory() error {
 	dir, err := safefile.OpenDir(filepath.Dir(d.path), safefile.Policy{})
-	// Distributions that run the daemon as a user of its own give that the directory.
+	// Distributions that run the daemon as a user of its own give that user the directory.
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		pcscd, known := d.user()
 		if !known {
@@ -114,9 +114,9 @@ func (d *dialer) checkDirectory() error {
 	return dir.Close()
 }
 
-// connect waits for a place in the daemon's queue, until ctx ends or greetTime is over.
+// connect waits for a place in the daemon's queue, until ctx ends or acceptTime is over.
 func connect(ctx context.Context, path string) (*net.UnixConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, greetTime)
+	ctx, cancel := context.WithTimeout(ctx, acceptTime)
 	defer cancel()
 
 	for {

@@ -60,7 +60,7 @@ func (s *search) findBundled(ctx context.Context) (Found, error) {
 
 // tryBundled connects to the bundled daemon and waits for its readers.
 func (s *search) tryBundled(ctx context.Context) (Found, error) {
-	found, err := s.greet(ctx, s.BundledSocket, true)
+	found, err := s.probe(ctx, s.BundledSocket, true)
 	found.Bundled = true
 	return found, err
 }

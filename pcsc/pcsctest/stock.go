@@ -30,7 +30,7 @@ func StartStock(directory, config string, output io.Writer, options ...string) (
 		return nil, errors.New("pcscd is missing: install the Debian package pcscd")
 	}
 
-	// The namespace is the one that its mounts are seen in: they need root, or a user namespace.
+	// Mounts of its own need root, or a namespace in which the user is root.
 	args := []string{"--mount"}
 	if os.Geteuid() != 0 {
 		args = append(args, "--map-root-user")

@@ -104,7 +104,7 @@ func (c *Client) Release() {
 	clear(c.handles)
 	c.mu.Unlock()
 
-	// All waits end, so that no call of the client keeps a driver lock from the resets below.
+	// Calls that wait for a lock give up: they must not come before the resets below.
 	c.cancel()
 	m.mu.Lock()
 	delete(m.clients, c.id)

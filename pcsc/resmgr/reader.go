@@ -157,8 +157,7 @@ func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 		}
 	}
 
-	// Whatever check has seen stays so until the driver lock is released: transactions
-	// and power need it too.
+	// A transaction that begins after this waits with its first command for the driver lock.
 	e := h.locked(check)
 	if e != pcsc.ErrSuccess {
 		h.r.driver.Unlock()

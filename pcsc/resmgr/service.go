@@ -247,7 +247,7 @@ func (m *Manager) GetStatusChange(
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		// Cancel is for the latest call: where another one has begun, it stays that one's.
+		// A later call may have taken the place meanwhile: Cancel is for that one.
 		if c.waiting == w {
 			c.waiting = nil
 		}

@@ -277,8 +277,8 @@ func (c *conn) mayUse(reader string) bool {
 		})
 		return false
 	}
-	// A bound for clients that stay and see many readers come and go.
 
+	// A bound for clients that stay and see many readers come and go.
 	if len(c.authorized) > 256 || c.authorized == nil {
 		c.authorized = map[string]bool{}
 	}

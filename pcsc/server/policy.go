@@ -85,7 +85,7 @@ func (l *Policy) named(p resmgr.Peer) bool {
 		return true
 	}
 
-	// A name that the system does not know names nobody.
+	// A name that the system does not know matches no user.
 	for _, name := range l.Rules.Users {
 		if id, err := lookUp(name, l.UserID, systemUser); err == nil && id == p.UID {
 			return true

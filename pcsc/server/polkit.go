@@ -53,7 +53,7 @@ func activeLocally(ctx context.Context, uid uint32) (bool, error) {
 			continue // ended meanwhile
 		}
 
-		// A session without the property is none of logind's as it is known: it counts as remote.
+		// A session without the property Remote counts as remote.
 		active, _ := properties["Active"].Value().(bool)
 		remote, ok := properties["Remote"].Value().(bool)
 		if active && ok && !remote {

@@ -293,7 +293,7 @@ func (p *Program) announce(o *options, log *slog.Logger) {
 	if p.Ready != nil {
 		p.Ready()
 	}
-	// Last: what follows from here on is the daemon's normal work.
+	// Last: what the start still has to do would bring the pages back.
 	giveBackMemory()
 }
 
@@ -314,8 +314,8 @@ func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *
 			if err != nil {
 				return fmt.Errorf("readers %s: %w", w, err)
 			}
-			// A driver that gives up takes its readers with it; the others go on.
 
+			// A driver that gives up takes its readers with it; the others go on.
 			go func() {
 				if err := <-ended; ctx.Err() == nil {
 					log.Error("a driver has given up", "readers", w, "err", err)

@@ -43,9 +43,9 @@ type foreign struct {
 // logForeign writes a line for each. root is "/".
 func logForeign(root string, env func(string) string, log *slog.Logger) {
 	directories := bundleDirectories
+	// The variable makes pcscd look there for drivers.
 	if d := env(bundleVariable); d != "" {
 		directories = append([]string{d}, directories...)
-		// pcscd looks there before anywhere else.
 	}
 
 	all := append(foreignBundles(root, directories), foreignReaders(root)...)

@@ -254,7 +254,7 @@ func (o *options) check(kinds []string) error {
 		}
 	}
 
-	// A daemon with other readers than the machine's is not to become the machine's unnoticed.
+	// With chosen readers it must not become the daemon of the machine unnoticed.
 	if o.socket == "" && !o.foreground {
 		return errors.New("--readers needs --foreground or --socket")
 	}

@@ -35,7 +35,7 @@ func (s *plain) Accept(ctx context.Context, listener int, accept func() (again b
 		return err
 	}
 
-	// A deadline in the past ends the poller's wait; closing f here would race with it.
+	// A deadline in the past ends the poller's wait; f is closed after that.
 	stop := context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
