@@ -220,6 +220,7 @@ const maxReaderStates = 4096
 // (PCSCLITE_MAX_READERS_CONTEXTS).
 const oldReaderStates = 16
 
+// readArray reads n reader states.
 func (l *link) readArray(n int) (Snapshot, error) {
 	if n < 0 || n > maxReaderStates {
 		return Snapshot{}, l.fail()

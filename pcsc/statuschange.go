@@ -104,6 +104,7 @@ type comparison struct {
 	events uint16 // at the beginning
 }
 
+// compare fills in the states from a snapshot, and reports whether the call ends with that.
 func (c *comparison) compare(snap *Snapshot, states []ReaderState) (changed bool, err error) {
 	if !c.begun {
 		c.events = snap.Events

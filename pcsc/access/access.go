@@ -107,6 +107,7 @@ type search struct {
 	user func() (uint32, bool) // the user of system daemons
 }
 
+// newSearch fills in what o leaves to the defaults.
 func newSearch(o Options) *search {
 	if len(o.Sockets) == 0 {
 		o.Sockets = []string{pcsc.DefaultSocket}
@@ -123,6 +124,8 @@ func newSearch(o Options) *search {
 	return &search{Options: o, user: daemonUser}
 }
 
+// find tries the sockets of system daemons in their order, and then the bundled daemon, as Mode
+// allows.
 func (s *search) find(ctx context.Context) (Found, error) {
 	var none []error
 	if s.Mode != Bundled {

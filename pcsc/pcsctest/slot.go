@@ -253,6 +253,7 @@ func (s *Slot) PowerUp(context.Context) ([]byte, error) { return s.power("PowerU
 // Reset resets the card.
 func (s *Slot) Reset(context.Context) ([]byte, error) { return s.power("Reset") }
 
+// power switches the card on, or resets it: to the card both are a reset.
 func (s *Slot) power(name string) ([]byte, error) {
 	if err := s.enter(name); err != nil {
 		return nil, err

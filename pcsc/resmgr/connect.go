@@ -262,6 +262,8 @@ func (h *Connection) Reconnect(
 	return r.protocol, pcsc.ErrSuccess
 }
 
+// cardForReconnect gets the card ready for Reconnect; r.driver is held. A card that is mute stays
+// so: only a power action could change that.
 func (h *Connection) cardForReconnect(protocols pcsc.Protocol) pcsc.Error {
 	r := h.r
 	r.mu.Lock()

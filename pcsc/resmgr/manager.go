@@ -82,14 +82,14 @@ type placeKey struct {
 
 // New makes a manager without readers; Plug gives it some.
 func New(o Options) *Manager {
-	def := func(v *int, d int) {
+	setDefault := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
 		}
 	}
-	def(&o.ReaderStates, 16)
-	def(&o.HandlesPerClient, 200)
-	def(&o.HandlesPerReader, 200)
+	setDefault(&o.ReaderStates, 16)
+	setDefault(&o.HandlesPerClient, 200)
+	setDefault(&o.HandlesPerReader, 200)
 
 	if o.PowerDelay == 0 {
 		o.PowerDelay = 5 * time.Second
@@ -137,7 +137,7 @@ func Plug[S pcsc.Slot](ctx context.Context, m *Manager, d pcsc.Driver[S]) <-chan
 	// A pointer is the driver's identity: d may be of a type that cannot be a key.
 	key := new(int)
 	m.pending.Add(1)
-	settled := sync.OnceFunc(m.unpend)
+	settled := sync.OnceFunc(m.settleOne)
 
 	m.driversMu.Lock()
 	if r, ok := any(d).(pcsc.Rescanner); ok {
@@ -170,6 +170,7 @@ func Plug[S pcsc.Slot](ctx context.Context, m *Manager, d pcsc.Driver[S]) <-chan
 	return ended
 }
 
+// detachAll detaches all readers of a driver.
 func (m *Manager) detachAll(driver any) {
 	m.mu.Lock()
 	var left []placeKey
@@ -187,9 +188,10 @@ func (m *Manager) detachAll(driver any) {
 
 // Ready has to be called when all drivers are plugged in: from then on the manager is settled as
 // soon as they are.
-func (m *Manager) Ready() { m.ready.Do(m.unpend) }
+func (m *Manager) Ready() { m.ready.Do(m.settleOne) }
 
-func (m *Manager) unpend() {
+// settleOne takes one from pending. The manager is settled with the last.
+func (m *Manager) settleOne() {
 	if m.pending.Add(-1) == 0 {
 		m.settle.Do(func() { close(m.settled) })
 	}
@@ -229,6 +231,7 @@ func (m *Manager) Rescan() {
 // rescan is Rescan for callers that must not wait.
 func (m *Manager) rescan() { go m.Rescan() }
 
+// attach makes the readers of a place, one for each slot; see pcsc.Driver.
 func (m *Manager) attach(key placeKey, product, iface, serial string, slots []pcsc.Slot) {
 	// A known id is a new reader in the old one's place, see pcsc.Driver.
 	m.detach(key)
@@ -307,7 +310,7 @@ func (m *Manager) start(r *reader) {
 		}
 		r.mu.Unlock()
 
-		m.unpend()
+		m.settleOne()
 	})
 
 	// A reader that is slow to answer is shown without its card.
@@ -319,6 +322,7 @@ func (m *Manager) start(r *reader) {
 	}()
 }
 
+// detach gives the readers of a place up, if there are any.
 func (m *Manager) detach(key placeKey) {
 	m.mu.Lock()
 	gone := m.places[key]

@@ -309,6 +309,7 @@ func (h *Connection) GetAttrib(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	return nil, pcsc.ErrNotTransacted
 }
 
+// ownAttribute answers attributes of which the manager knows the value itself.
 func (r *reader) ownAttribute(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -122,6 +122,7 @@ func (c *conn) leave() {
 	c.dropContext()
 }
 
+// dropContext releases the client's context with its handles, if it has one.
 func (c *conn) dropContext() {
 	if c.client == nil {
 		return
@@ -210,6 +211,7 @@ func (c *conn) request() error {
 	return c.dispatch(h.Command, body, data)
 }
 
+// dispatch answers one request.
 func (c *conn) dispatch(command wire.Command, body, data []byte) error {
 	switch command {
 	case wire.CmdTransmit:

@@ -74,6 +74,7 @@ func (c *conn) putStates(n int, w resmgr.Watcher) {
 	})
 }
 
+// wait registers for the next change, and answers as the version of the protocol wants it.
 func (c *conn) wait() error {
 	m := c.s.Manager
 	m.AwaitReaders(c.ctx)

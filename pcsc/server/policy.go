@@ -130,6 +130,7 @@ func systemGroup(name string) (uint32, error) {
 	return uint32(id), err
 }
 
+// active returns an error unless the user has an active local session.
 func (l *Policy) active(ctx context.Context, p resmgr.Peer) error {
 	ok, err := l.isActive(ctx, p.UID)
 

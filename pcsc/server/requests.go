@@ -137,6 +137,7 @@ func (c *conn) reconnect(body []byte) error {
 	return answerMessage(c, &m)
 }
 
+// finish answers END_TRANSACTION and DISCONNECT.
 func (c *conn) finish(command wire.Command, body []byte) error {
 	var m wire.DispositionMessage
 	if err := wire.Decode(&m, body); err != nil {
@@ -159,6 +160,7 @@ func (c *conn) finish(command wire.Command, body []byte) error {
 	return answerMessage(c, &m)
 }
 
+// begin answers BEGIN_TRANSACTION and STATUS.
 func (c *conn) begin(command wire.Command, body []byte) error {
 	var m wire.HandleMessage
 	if err := wire.Decode(&m, body); err != nil {
@@ -255,6 +257,7 @@ func (c *conn) control(body, in []byte) error {
 	return c.answer(c.out)
 }
 
+// attrib answers GET_ATTRIB and SET_ATTRIB.
 func (c *conn) attrib(command wire.Command, body []byte) error {
 	var m wire.AttribMessage
 	if err := wire.Decode(&m, body); err != nil {

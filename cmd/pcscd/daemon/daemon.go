@@ -60,6 +60,7 @@ func (p *Program) Run(ctx context.Context) int {
 	return cli.Exit(p.Stderr, p.Name, p.run(ctx))
 }
 
+// run is Run without the exit code.
 func (p *Program) run(ctx context.Context) error {
 	o, err := parseOptions(p.Args)
 	if err == nil {

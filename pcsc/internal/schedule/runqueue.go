@@ -81,6 +81,7 @@ func newRunQueue(count int) (*runQueue, error) {
 	return q, nil
 }
 
+// close ends the queue, and waits for the end of dispatch.
 func (q *runQueue) close() {
 	q.mu.Lock()
 	// Those who wait are woken without a slot: they read what is there, or find the queue ended.
