@@ -99,8 +99,8 @@ func (r *reader) checkPresence() {
 	}
 }
 
-// cardIn powers a new card up and makes it known, ATR and all, in one step. A card that is known
-// already is no news.
+// cardIn powers a new card up and publishes it with its ATR, in one step. It does nothing for a card
+// that is known already.
 func (r *reader) cardIn() {
 	r.driver.Lock()
 	defer r.driver.Unlock()
