@@ -142,9 +142,12 @@ func (c *conn) peek(n int) ([]byte, error) {
 		if n > len(c.in) {
 			grown := make([]byte, n)
 			copy(grown, c.in[c.from:c.to])
+			clear(c.in)
 			c.in = grown
 		} else {
-			copy(c.in, c.in[c.from:c.to])
+			// What was moved may be the beginning of a command with a PIN: no copy of it stays.
+			kept := copy(c.in, c.in[c.from:c.to])
+			clear(c.in[kept:c.to])
 		}
 		c.from, c.to = 0, c.to-c.from
 	}
