@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -122,6 +123,28 @@ type ConfigError struct{ Why message.Text }
 
 // Error says why.
 func (e *ConfigError) Error() string { return e.Why.String() }
+
+// Sentence is what an error of Run says to a person; empty where it is one of the system's, which
+// speak English.
+func Sentence(err error) message.Text {
+	var (
+		choice    *ChoiceError
+		no        *RefusedError
+		rehearsal *RehearsalError
+		conf      *ConfigError
+	)
+	switch {
+	case errors.As(err, &choice):
+		return message.Textf("%s %q", choice.Question, choice.Choices)
+	case errors.As(err, &no):
+		return no.Why
+	case errors.As(err, &rehearsal):
+		return rehearsal.Why
+	case errors.As(err, &conf):
+		return conf.Why
+	}
+	return message.Text{}
+}
 
 // refused makes a RefusedError.
 func refused(format string, args ...any) error {

@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/confcheck"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/pamstack"
 	"pam_pkcs11/login"
 	"pam_pkcs11/setup/undo"
@@ -21,11 +21,11 @@ import (
 
 // Report is what the rehearsal found.
 type Report struct {
-	Failed   string   // why there is no more to tell; "" where it went through
-	Changes  []Change // of the files below /etc
-	Profiles []string // that are really in the stack now
-	Frozen   string   // what pam-auth-update said on a second run; "" is good
-	Config   []string // what refuses every login, by config check
+	Failed   string          // why there is no more to tell; "" where it went through
+	Changes  []Change        // of the files below /etc
+	Profiles []string        // that are really in the stack now
+	Frozen   message.Encoded // what pam-auth-update said on a second run; empty is good
+	Config   []string        // what refuses every login, by config check
 	Mapped   Mapped
 	Guard    []GuardFinding
 	Services []string // whose login reaches the module
@@ -45,7 +45,9 @@ type GuardFinding struct {
 	Check   string
 	Refuses bool
 
-	ID, Severity, Subject, Fact, Remedy string
+	ID, Severity, Subject string
+
+	Fact, Remedy message.Encoded
 }
 
 // rehearse carries the plan out on this process's copies, and looks.
@@ -93,15 +95,19 @@ func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if r.Frozen, err = (PAMAuthUpdate{}).Settle(ctx); err != nil {
+	said, err := (PAMAuthUpdate{}).Settle(ctx)
+	if err != nil {
 		return err
 	}
 	twice, err := snapshot(tree, pamDir)
 	if err != nil {
 		return err
 	}
-	if again := changes(once, twice); len(again) > 0 && r.Frozen == "" {
-		r.Frozen = fmt.Sprintf("a second run changes %s again", again[0].Path)
+	switch again := changes(once, twice); {
+	case said != "":
+		r.Frozen = message.Encoded(message.Textf("%s", said))
+	case len(again) > 0:
+		r.Frozen = message.Encoded(message.Textf("a second run changes %s again", again[0].Path))
 	}
 	r.Profiles, err = enabledProfiles(tree)
 	return err
@@ -219,26 +225,26 @@ func guard(ctx context.Context, plan *Plan) []GuardFinding {
 				ID:       f.ID,
 				Severity: string(f.Severity),
 				Subject:  f.Subject,
-				Fact:     f.Fact.String(),
-				Remedy:   f.Remedy.String(),
+				Fact:     message.Encoded(f.Fact),
+				Remedy:   message.Encoded(f.Remedy),
 			})
 		}
 	}
 	return all
 }
 
-// onlyUser is why the mapping is not good; "" where the card names that user and nobody else.
-func (m *Mapped) onlyUser(user string) string {
+// onlyUser is why the mapping is not good; empty where the card names that user and nobody else.
+func (m *Mapped) onlyUser(user string) message.Text {
 	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool { return name == user })
 	switch {
 	case !m.Asked:
-		return ""
+		return message.Text{}
 	case m.Refused != "":
-		return "the certificate is refused: " + token.Printable(m.Refused)
+		return message.Textf("the certificate is refused: %s", token.Printable(m.Refused))
 	case !slices.Contains(m.Users, user):
-		return "the card is not mapped to " + user
+		return message.Textf("the card is not mapped to %s", user)
 	case len(others) > 0:
-		return "the card lets other users in, too: " + strings.Join(others[:min(len(others), 10)], ", ")
+		return message.Textf("the card lets other users in, too: %s", strings.Join(others[:min(len(others), 10)], ", "))
 	}
-	return ""
+	return message.Text{}
 }

@@ -308,9 +308,9 @@ func (r *run) judge(report *Report) error {
 	if len(report.Config) > 0 {
 		return &ConfigError{Why: message.Textf("with the new configuration every login would be refused: %s", strings.Join(report.Config, "; "))}
 	}
-	if why := report.Mapped.onlyUser(r.o.User); why != "" {
+	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
-			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: message.Textf("%s", why),
+			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
 			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
 		})
 	}
@@ -326,7 +326,7 @@ func (r *run) judge(report *Report) error {
 	for _, g := range report.Guard {
 		r.hit(g.Number, g.Check, g.Refuses, diagnosis.Finding{
 			ID: g.ID, Severity: diagnosis.Severity(g.Severity), Subject: g.Subject,
-			Fact: message.Textf("%s", g.Fact), Remedy: message.Textf("%s", g.Remedy),
+			Fact: g.Fact.Text(), Remedy: g.Remedy.Text(),
 		})
 	}
 
@@ -343,15 +343,15 @@ func (r *run) judgeProfiles(report *Report) {
 	if !slices.Contains(report.Profiles, want) {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
 			ID: "profile-not-enabled", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen),
+			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen.Text()),
 			Remedy: message.Textf("look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
 		})
 		return
 	}
-	if report.Frozen != "" {
+	if !report.Frozen.Empty() {
 		r.hit(7, "stack-frozen", true, diagnosis.Finding{
 			ID: "stack-frozen", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen),
+			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen.Text()),
 			Remedy: message.Textf("pam-auth-update --force writes the block anew"),
 		})
 	}

@@ -102,7 +102,7 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 	if shown := s.show(o, result, err); shown != nil {
 		return shown
 	}
-	return exitOf(err, o.json)
+	return exitOf(o, err)
 }
 
 // check looks at the flags.
@@ -198,7 +198,7 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 }
 
 // exitOf is the exit code that a failure has.
-func exitOf(err error, told bool) error {
+func exitOf(o *output, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -216,8 +216,11 @@ func exitOf(err error, told bool) error {
 	case errors.As(err, &conf):
 		code = cli.Config
 	}
-	if told {
+	if o.json {
 		return &cli.Error{Code: code} // the JSON has it
+	}
+	if text := setup.Sentence(err); !text.Empty() {
+		err = errors.New(text.In(o.catalogue))
 	}
 	return &cli.Error{Code: code, Err: err}
 }
