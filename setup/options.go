@@ -91,7 +91,8 @@ type FileShown struct {
 // LoginShown is a login of the rehearsal.
 type LoginShown struct {
 	Service string   `json:"service"`
-	Way     string   `json:"way"` // "card", "password" or "account"
+	User    string   `json:"user"`
+	Way     string   `json:"way"` // "card", "password", "account", or "break-glass": that group's password
 	In      bool     `json:"in"`
 	Said    []string `json:"said"`
 }

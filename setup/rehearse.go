@@ -21,14 +21,15 @@ import (
 
 // Report is what the rehearsal found.
 type Report struct {
-	Failed   string          // why there is no more to tell; "" where it went through
-	Changes  []Change        // of the files below /etc
-	Profiles []string        // that are really in the stack now
-	Frozen   message.Encoded // what pam-auth-update said on a second run; empty is good
-	Config   []string        // what refuses every login, by config check
-	Mapped   Mapped
-	Guard    []GuardFinding
-	Services []string // whose login reaches the module
+	Failed     string          // why there is no more to tell; "" where it went through
+	Changes    []Change        // of the files below /etc
+	Profiles   []string        // that are really in the stack now
+	Frozen     message.Encoded // what pam-auth-update said on a second run; empty is good
+	Config     []string        // what refuses every login, by config check
+	Mapped     Mapped
+	Guard      []GuardFinding
+	BreakGlass BreakGlass
+	Services   []string // whose login reaches the module
 }
 
 // Mapped says whose certificate the card's is with the new configuration.
@@ -84,7 +85,9 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 			return err
 		}
 	}
-	r.Guard = guard(ctx, plan)
+	m := machineOf(plan)
+	r.Guard = guard(ctx, plan, m)
+	r.BreakGlass.Group, r.BreakGlass.Members = m.BreakGlassMembers()
 	return nil
 }
 
@@ -207,14 +210,18 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	return m, err
 }
 
-// guard runs the checks against a lock-out on what is there now.
-func guard(ctx context.Context, plan *Plan) []GuardFinding {
+// machineOf is this machine, seen from the process in the namespace.
+func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
 	m.User, m.Mode = plan.User, plan.Mode
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}
+	return m
+}
 
+// guard runs the checks against a lock-out on what is there now.
+func guard(ctx context.Context, plan *Plan, m *doctor.Machine) []GuardFinding {
 	var all []GuardFinding
 	for _, g := range doctor.Guard(plan.Mode) {
 		for _, f := range g.Hits(g.Findings(ctx, m)) {

@@ -47,9 +47,10 @@ const maxMessage = 64 << 20
 
 // order is what the stage is asked to do after it has reported.
 type order struct {
-	Service string
-	User    string
-	Phase   pamlogin.Phase
+	Service  string
+	User     string
+	Phase    pamlogin.Phase
+	Password string `json:",omitempty"` // a made one that the user has for this login, in the namespace alone
 }
 
 // Child is what a child of Run does: args as in os.Args. ok is false where the program was not
@@ -97,15 +98,15 @@ func runStage(dir string) int {
 		if err := receive(conn, &o); err != nil {
 			return 0 // the parent has gone, and with it the wish
 		}
-		if err := loginIn(file, o); err != nil {
+		if err := loginWithPassword(ctx, dir, file, o); err != nil {
 			_ = pamlogin.Fail(conn, err)
 		}
 	}
 }
 
 // loginIn has a login run by a child of its own, whose answers go to the socket.
-func loginIn(socket *os.File, o order) error {
-	ctx, cancel := context.WithTimeout(context.Background(), loginTime)
+func loginIn(ctx context.Context, socket *os.File, o order) error {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User, string(o.Phase))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}

@@ -269,7 +269,7 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 		return nil
 	}
 	if !r.o.NoTest {
-		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services)); err != nil {
+		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services), s.Report.BreakGlass); err != nil {
 			return err
 		}
 	}

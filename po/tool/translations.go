@@ -68,6 +68,8 @@ var catalogue0 = [...]string{ // it
 	"%s c'è: nessuno tranne root può accedere",
 	"%s lets itself be asked",
 	"%s si lascia interrogare",
+	"%s lets no member of the group %s in by password; nothing has been changed. It said: %s",
+	"%s non fa entrare con la password nessun membro del gruppo %s; non è stato cambiato nulla. Ha detto: %s",
 	"%s makes GDM ask by this service as soon as a token is in a slot, and it cannot be read: %v",
 	"%s fa sì che GDM usi questo servizio appena c'è un token in uno slot, e non si può leggere: %v",
 	"%s skips %d lines where %s has let somebody in, and lands on pam_deny.so (%s)",
