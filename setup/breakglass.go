@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/internal/pamlogin"
 	"pam_pkcs11/token"
 )
@@ -106,7 +107,7 @@ func layPassword(ctx context.Context, dir, user, password string) (takeOff func(
 	}
 
 	copied := filepath.Join(dir, filepath.Base(file))
-	if said, err := runTool(ctx, "/bin/cp", "-a", "--", file, copied); err != nil {
+	if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", file, copied); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, said)
 	}
 	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil { // its owner, permissions and label stay

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/diagnosis"
@@ -30,6 +31,10 @@ type Options struct {
 	NoCard   bool     // there is none now: only the configuration and the stack
 	DryRun   bool
 	PIN      *secret.PIN // of --pin-fd; nil: it is asked for
+
+	// RevertAfter is when the setup is taken back if nobody confirms it (revert.Keep), from revert.Min to
+	// revert.Max; 0 is never.
+	RevertAfter time.Duration
 
 	Person Person // nil: nobody is asked
 }
@@ -59,8 +64,9 @@ type Result struct {
 	Logins      []LoginShown       `json:"logins"`
 	Findings    diagnosis.Findings `json:"findings"`
 	Forced      []string           `json:"forced,omitempty"`
-	Choice      *ChoiceError       `json:"choice,omitempty"` // what has to be chosen
-	Number      int                `json:"number,omitempty"` // of the record, for undo
+	Choice      *ChoiceError       `json:"choice,omitempty"`   // what has to be chosen
+	Number      int                `json:"number,omitempty"`   // of the record, for undo
+	RevertAt    time.Time          `json:"revert_at,omitzero"` // when it is taken back if nobody confirms it
 	Error       string             `json:"error,omitempty"`
 }
 
@@ -85,6 +91,7 @@ type CertificateShown struct {
 type FileShown struct {
 	Path string   `json:"path"`
 	New  bool     `json:"new"`
+	Gone bool     `json:"gone,omitempty"`
 	Diff []string `json:"diff"` // as diff -u shows it
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/mapper/enrolled"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/undo"
 )
 
@@ -25,9 +25,10 @@ type Plan struct {
 	CAs     []NewFile   // certificates of authorities for ca_dir
 	Enrol   *Enrolment  // nil: no key is paired
 	Family  Family      // how the PAM stack is changed
-	Off, On []string    // profiles of pam-auth-update
+	Off, On []string    // profiles of pam-auth-update, or what authselect has and gets: a profile with its features
 	Group   string      // of the profile's condition; "" leaves the profile's own
 	Lines   []string    // services whose files get a line of their own
+	GDM     bool        // GDM's stack for smart cards becomes ours
 	Card    Certificate // whose card is rehearsed with; empty: none
 }
 
@@ -48,15 +49,15 @@ type Enrolment struct {
 type Certificate []byte
 
 // Family is how the stacks of a distribution are changed.
-type Family string
+type Family = distro.Family
 
 // The families.
 const (
-	FamilyDebian     Family = "pam-auth-update"
-	FamilyAuthselect Family = "authselect"
-	FamilySUSE       Family = "pam-config"
-	FamilyLines      Family = "lines"   // a line in each service's own file
-	FamilyUnknown    Family = "unknown" // what is to be written is said, and nothing is written
+	FamilyDebian     = distro.Debian
+	FamilyAuthselect = distro.FamilyAuth
+	FamilySUSE       = distro.SUSE
+	FamilyLines      = distro.Lines
+	FamilyUnknown    = distro.Unknown
 )
 
 const (
@@ -114,6 +115,17 @@ func (p *Plan) Paths() []undo.Path {
 		add("/var/lib/pam/seen", undo.Seen)
 		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat", "templates.dat-old"} {
 			add("/var/cache/debconf/"+name, undo.Debconf)
+		}
+	}
+	if p.Family == FamilyAuthselect {
+		for _, file := range authselectPaths() {
+			add(file, undo.PAM)
+		}
+		add(compiledKeys("distro"), undo.Compiled)
+	}
+	if p.Family == FamilySUSE {
+		for _, file := range pamConfigPaths() {
+			add(file, undo.PAM)
 		}
 	}
 	for _, service := range p.Lines {
@@ -187,10 +199,14 @@ func (p *Plan) enrol(ctx context.Context) error {
 func (p *Plan) changeStack(ctx context.Context, tree *undo.Tree) error {
 	switch p.Family {
 	case FamilyDebian:
-		if err := (PAMAuthUpdate{}).Switch(ctx, p.Off, p.On); err != nil {
+		if err := (distro.PAMAuthUpdate{}).Switch(ctx, p.Off, p.On); err != nil {
 			return err
 		}
 		return p.nameGroup(tree)
+	case FamilyAuthselect:
+		return (distro.Authselect{Root: "/"}).Switch(ctx, p.Off, p.On)
+	case FamilySUSE:
+		return (distro.PAMConfig{}).Switch(ctx, p.Off, p.On)
 	case FamilyLines:
 		for _, service := range p.Lines {
 			if err := insertLine(tree, service); err != nil {
@@ -315,21 +331,4 @@ func enabledProfiles(tree *undo.Tree) ([]string, error) {
 		}
 	}
 	return all, err
-}
-
-// familyOf is that of the machine below a root.
-func familyOf(root string) Family {
-	for _, row := range []struct {
-		program string
-		family  Family
-	}{
-		{"/usr/sbin/pam-auth-update", FamilyDebian},
-		{"/usr/bin/authselect", FamilyAuthselect},
-		{"/usr/sbin/pam-config", FamilySUSE},
-	} {
-		if _, err := os.Stat(path.Join(root, row.program)); err == nil {
-			return row.family
-		}
-	}
-	return FamilyUnknown
 }

@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/pamstack"
 	"pam_pkcs11/login"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/undo"
 	"pam_pkcs11/token"
 )
@@ -58,23 +59,21 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	defer tree.Close()
-	before, err := snapshot(tree, pamDir, confDir, caDir)
+	before, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
 	if err := plan.CarryOut(ctx, tree); err != nil {
 		return err
 	}
-	after, err := snapshot(tree, pamDir, confDir, caDir)
+	after, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
 	r.Changes = changes(before, after)
 
-	if plan.Family == FamilyDebian {
-		if err := settle(ctx, tree, r); err != nil {
-			return err
-		}
+	if err := lookAtProfiles(ctx, plan, tree, r); err != nil {
+		return err
 	}
 	r.Services = reaching()
 	if err := checkConfiguration(r); err != nil {
@@ -91,6 +90,19 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 	return nil
 }
 
+// lookAtProfiles reads what the distribution's tool has really done.
+func lookAtProfiles(ctx context.Context, plan *Plan, tree *undo.Tree, r *Report) (err error) {
+	switch plan.Family {
+	case FamilyDebian:
+		return settle(ctx, tree, r)
+	case FamilyAuthselect:
+		r.Profiles, r.Frozen, err = (distro.Authselect{Root: "/"}).Look(ctx)
+	case FamilySUSE:
+		r.Profiles, err = (distro.PAMConfig{}).Enabled(tree)
+	}
+	return err
+}
+
 // settle runs pam-auth-update once more, as the next package will: a block that it does not know as
 // its own is frozen from then on.
 func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
@@ -98,7 +110,7 @@ func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
 	if err != nil {
 		return err
 	}
-	said, err := (PAMAuthUpdate{}).Settle(ctx)
+	said, err := (distro.PAMAuthUpdate{}).Settle(ctx)
 	if err != nil {
 		return err
 	}

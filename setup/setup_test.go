@@ -17,6 +17,7 @@ import (
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/po/tool"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/internal/pamlogin"
 	"pam_pkcs11/setup/undo"
 )
@@ -180,7 +181,7 @@ func TestFamily(t *testing.T) {
 		"/usr/sbin/pam-config":      FamilySUSE,
 		"/usr/bin/other":            FamilyUnknown,
 	} {
-		if got := familyOf(madeTree(t, map[string]string{program: ""}).Dir); got != want {
+		if got := distro.FamilyOf(madeTree(t, map[string]string{program: ""}).Dir); got != want {
 			t.Errorf("%s: %s", program, got)
 		}
 	}

@@ -13,8 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"pam_pkcs11/doctor"
@@ -22,6 +24,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/setup"
+	"pam_pkcs11/setup/revert"
 )
 
 // The exit codes of setup that other commands do not have.
@@ -35,6 +38,7 @@ type settingUp struct {
 	o     setup.Options
 	mode  string
 	yes   bool
+	keep  bool
 	pinFD int
 }
 
@@ -72,12 +76,18 @@ func newSetup() *cobra.Command {
 	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	f.BoolVar(&s.yes, "yes", false, "ask nothing")
 	f.IntVar(&s.pinFD, "pin-fd", -1, "descriptor from which the PIN is read, to try the card")
+	f.DurationVar(&s.o.RevertAfter, "revert-after", 0,
+		"take all back after this time if nobody confirms it; 10s to 24h, 0: never (at a terminal 10m with --mode only)")
+	f.BoolVar(&s.keep, "keep", false, "confirm the last setup, so that it is not taken back")
 	jsonFlag(command)
 	return command
 }
 
 func (s *settingUp) run(cmd *cobra.Command) error {
 	o := outputOf(cmd)
+	if s.keep {
+		return keepSetup(cmd, o)
+	}
 	if err := s.check(cmd); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
@@ -105,6 +115,42 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 	return exitOf(o, err)
 }
 
+// keepSetup confirms the last setup.
+func keepSetup(cmd *cobra.Command, o *output) error {
+	extra := ""
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Name != "keep" && f.Name != "json" {
+			extra = f.Name
+		}
+	})
+	switch {
+	case extra != "":
+		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--keep goes with no --%s", extra)}
+	case os.Geteuid() != 0:
+		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
+	}
+
+	number, err := revert.Keep(cmd.Context())
+	missing := errors.Is(err, revert.ErrNotPending)
+	switch {
+	case err != nil && !missing:
+		return err
+	case o.json:
+		err = o.encode(struct {
+			Kept   bool `json:"kept"`
+			Number int  `json:"number,omitempty"`
+		}{Kept: !missing, Number: number})
+	case missing:
+		err = o.say("No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
+	default:
+		err = o.say("Setup %d stays.", number)
+	}
+	if err == nil && missing {
+		err = &cli.Error{Code: cli.Failure}
+	}
+	return err
+}
+
 // check looks at the flags.
 func (s *settingUp) check(cmd *cobra.Command) error {
 	s.o.Argv = os.Args
@@ -121,6 +167,9 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	case strings.Trim(s.o.Group, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
 		return fmt.Errorf("%q is no name of a group", s.o.Group)
 	}
+	if err := s.checkRevert(cmd); err != nil {
+		return err
+	}
 	for _, service := range s.o.Services {
 		if service == "" || strings.ContainsAny(service, "/\x00") || strings.HasPrefix(service, ".") {
 			return fmt.Errorf("%q is no name of a service", service)
@@ -134,6 +183,21 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	input, isFile := cmd.InOrStdin().(*os.File)
 	if !s.yes && (!isFile || !term.IsTerminal(int(input.Fd()))) {
 		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
+	}
+	return nil
+}
+
+// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody sits at
+// the terminal who can confirm that he does, it is the default.
+func (s *settingUp) checkRevert(cmd *cobra.Command) error {
+	after := s.o.RevertAfter
+	switch {
+	case !cmd.Flags().Changed("revert-after"):
+		if s.o.Mode == doctor.ModeOnly && !s.yes {
+			s.o.RevertAfter = revert.Default
+		}
+	case after != 0 && (after < revert.Min || after > revert.Max):
+		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max, after)
 	}
 	return nil
 }
@@ -189,6 +253,10 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 	case r.Changed:
 		all.add(o.say("%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
 		all.add(o.say("To go back: %s undo", program))
+		if !r.RevertAt.IsZero() {
+			all.add(o.say("It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
+				r.RevertAt.Local().Format(time.DateTime), program))
+		}
 	case len(r.Files) == 0:
 		all.add(o.say("All was set up already."))
 	default:
