@@ -21,6 +21,7 @@ type Options struct {
 	Mode     doctor.Mode
 	Group    string   // of the profile's condition; "": smartcard, or breakglass with mode only
 	CAs      []string // files with certificates of authorities
+	StoreCA  string   // SHA-256 fingerprint of an authority that the system's store has
 	PinKey   bool     // pair the card's key with the account
 	Mapper   string
 	Settings []string // KEY=VALUE of the mapper's block

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,7 @@ func newSetup() *cobra.Command {
 	f.StringVar(&s.mode, "mode", string(doctor.ModePassword), "who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
 	f.StringVar(&s.o.Group, "group", "", "group of the mode (smartcard, or breakglass with --mode only)")
 	f.StringArrayVar(&s.o.CAs, "ca", nil, "file with the certificate of an authority that may name users (may be repeated)")
+	f.StringVar(&s.o.StoreCA, "ca-sha256", "", "SHA-256 fingerprint of such an authority that this machine's store of authorities has")
 	f.BoolVar(&s.o.PinKey, "pin-key", false, "pair the card's key with the account; no authority is needed")
 	f.StringVar(&s.o.Mapper, "mapper", "", "mapper that says whose card it is")
 	f.StringArrayVar(&s.o.Settings, "mapper-option", nil, "KEY=VALUE for the mapper's block (may be repeated)")
@@ -160,7 +162,9 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
 	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
 		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
-	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
+	case s.o.StoreCA != "" && !isFingerprint(s.o.StoreCA):
+		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q", s.o.StoreCA)
+	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
 		return errors.New("--pin-key goes with no --ca and no other mapper")
 	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
 		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
@@ -185,6 +189,12 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
 	}
 	return nil
+}
+
+// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or not.
+func isFingerprint(text string) bool {
+	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	return err == nil && len(sum) == 32
 }
 
 // checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody sits at

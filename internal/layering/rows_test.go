@@ -137,7 +137,7 @@ var rows = map[string]row{
 	"setup": {
 		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
 			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/distro " +
-			"setup/internal/linediff setup/internal/pamlogin setup/revert setup/undo token",
+			"setup/internal/castore setup/internal/linediff setup/internal/pamlogin setup/revert setup/undo token",
 		third: "golang.org/x/sys",
 	},
 	"setup/distro":            {ours: "internal/message setup/undo"},
@@ -145,6 +145,7 @@ var rows = map[string]row{
 	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
 	"setup/internal/pamlogin": {ours: "internal/secret"},
 	"setup/internal/linediff": {},
+	"setup/internal/castore":  {ours: "internal/certinfo"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},

@@ -3,11 +3,14 @@
 package setup
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -382,4 +385,44 @@ func TestBreakGlassIsShutOut(t *testing.T) {
 		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
 	}
 	unchanged(t, before)
+}
+
+// TestAuthorityOfTheStore: the authority that has issued the card's certificate is in the system's store. It is offered with
+// its fingerprint, and never taken unasked.
+func TestAuthorityOfTheStore(t *testing.T) {
+	withFiles(t, map[string]string{"/etc/ssl/certs/Example_CA.pem": string(stage.ca.PEM())})
+	before := tree(t)
+	withCard(t, stage.ca.Leaf("alice"))
+	fingerprint := fmt.Sprintf("%x", sha256.Sum256(stage.ca.DER))
+
+	r := runTool(t, "", "setup", "--user", "alice", "--yes", "--json")
+	if got := decode(t, r); r.code != 3 || got.Choice == nil || !slices.Contains(got.Choice.Choices, "--ca-sha256 "+fingerprint) {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	other := strings.Repeat("00", 32)
+	if r := runTool(t, "", "setup", "--user", "alice", "--yes", "--ca-sha256", other); r.code != 1 || !strings.Contains(r.err, "no authority in force") {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	unchanged(t, before)
+
+	p := onTerminal(t, 0, stage.tool, "setup", "--user", "alice", "--no-test")
+	p.Expect("Why is this card trusted?")
+	p.Expect("Number: ")
+	p.Enter("2")
+	p.Expect("1) That in /etc/ssl/certs/Example_CA.pem, with the SHA-256 fingerprint ")
+	p.Expect("Number: ")
+	p.Enter("1")
+	p.Expect("Is this the fingerprint that the authority tells?")
+	p.Enter("no")
+	if code := p.Wait(); code != 1 {
+		t.Errorf("setup ended with %d:\n%s", code, p.Text())
+	}
+	unchanged(t, before)
+
+	r = runTool(t, pin, "setup", "--user", "alice", "--yes", "--json", "--ca-sha256", fingerprint, "--mapper", "cn", "--pin-fd", "3")
+	if got := decode(t, r); r.code != 0 || !got.Changed {
+		t.Fatalf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	sudoAsksPIN(t)
+	takeBack(t, before)
 }
