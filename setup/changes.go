@@ -34,7 +34,7 @@ func (p *Plan) watched() []string {
 		all = append(all, authselectDir, authselectState, "/etc/nsswitch.conf", "/etc/dconf/db/distro.d", "/etc/dconf/db/distro.d/locks")
 	}
 	if p.GDM {
-		all = append(all, gdmLink, gdmKeys)
+		all = append(all, "/etc/alternatives/gdm-smartcard", gdmKeys)
 	}
 	return all
 }

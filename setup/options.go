@@ -31,7 +31,9 @@ type Options struct {
 	NoTest   bool     // no login is tried
 	NoCard   bool     // there is none now: only the configuration and the stack
 	DryRun   bool
-	PIN      *secret.PIN // of --pin-fd; nil: it is asked for
+
+	NoDesktop bool        // GDM's service for smart cards stays as it is
+	PIN       *secret.PIN // of --pin-fd; nil: it is asked for
 
 	// RevertAfter is when the setup is taken back if nobody confirms it (revert.Keep), from revert.Min to
 	// revert.Max; 0 is never.

@@ -29,6 +29,7 @@ type Plan struct {
 	Group   string      // of the profile's condition; "" leaves the profile's own
 	Lines   []string    // services whose files get a line of their own
 	GDM     bool        // GDM's stack for smart cards becomes ours
+	Desktop []NewFile   // for that
 	Card    Certificate // whose card is rehearsed with; empty: none
 }
 
@@ -131,7 +132,7 @@ func (p *Plan) Paths() []undo.Path {
 	for _, service := range p.Lines {
 		add(path.Join(pamDir, service), undo.PAM)
 	}
-	return all
+	return append(all, p.desktopPaths()...)
 }
 
 // CarryOut does what the plan says: first what logins will read, then the PAM stack.
@@ -149,7 +150,10 @@ func (p *Plan) CarryOut(ctx context.Context, tree *undo.Tree) error {
 	if err := p.enrol(ctx); err != nil {
 		return err
 	}
-	return p.changeStack(ctx, tree)
+	if err := p.changeStack(ctx, tree); err != nil {
+		return err
+	}
+	return p.changeDesktop(ctx, tree)
 }
 
 // files are the configuration and the authorities.

@@ -73,6 +73,7 @@ func (r *run) all(ctx context.Context) error {
 		r.trust,
 		r.configure,
 		r.stack,
+		r.desktop,
 		r.rehearseAndCommit,
 	} {
 		if err := ctx.Err(); err != nil {

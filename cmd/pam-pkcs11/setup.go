@@ -75,6 +75,7 @@ func newSetup() *cobra.Command {
 	f.StringArrayVar(&s.o.Force, "force", nil, "go on although this check, by its name or number, stands against it (may be repeated)")
 	f.BoolVar(&s.o.NoTest, "no-test", false, "try no login")
 	f.BoolVar(&s.o.NoCard, "no-card", false, "there is no card now: write the configuration and switch the profile on")
+	f.BoolVar(&s.o.NoDesktop, "no-desktop", false, "leave GDM's service for smart cards as it is")
 	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	f.BoolVar(&s.yes, "yes", false, "ask nothing")
 	f.IntVar(&s.pinFD, "pin-fd", -1, "descriptor from which the PIN is read, to try the card")

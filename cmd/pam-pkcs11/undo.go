@@ -81,6 +81,9 @@ func (u undoing) run(cmd *cobra.Command) error {
 	}
 	if u.root == "/" {
 		revert.Disarm(cmd.Context(), latest)
+		if err := distro.Tidy(cmd.Context(), result.Left); err != nil {
+			result.Failed = err.Error()
+		}
 	}
 	if err := showUndone(o, result); err != nil {
 		return err

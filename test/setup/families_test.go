@@ -198,3 +198,47 @@ func TestPAMConfig(t *testing.T) {
 	})
 	setUpAndBack(t, "/etc/pam.d/common-auth-pc", "/run/pam-config.calls")
 }
+
+// TestGDM: where GDM is there, its service for smart cards becomes ours by the real update-alternatives; dconf is a stand-in.
+func TestGDM(t *testing.T) {
+	inPlaceOf(t, "/usr/bin", "", "dconf")
+	const state = "/var/lib/dpkg/alternatives"
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const theirs = "/etc/pam.d/gdm-smartcard-sssd-exclusive"
+	withFiles(t, map[string]string{
+		"/etc/pam.d/gdm-password": "auth requisite pam_nologin.so\n@include common-auth\n@include common-account\n@include common-session\n",
+		theirs:                    "auth required pam_deny.so\n@include common-account\n",
+		"/etc/dconf/profile/gdm":  "user-db:user\nsystem-db:gdm\n",
+	})
+	install := exec.Command("update-alternatives", "--log", "/dev/null", "--install", "/etc/pam.d/gdm-smartcard", "gdm-smartcard", theirs, "50")
+	if said, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	t.Cleanup(func() {
+		_ = errors.Join(os.Remove("/etc/pam.d/gdm-smartcard"), os.Remove("/etc/alternatives/gdm-smartcard"), os.Remove(state+"/gdm-smartcard"))
+	})
+	list, err := os.ReadFile(state + "/gdm-smartcard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t)
+	withCard(t, testca.SelfSigned("alice"))
+
+	r := runTool(t, pin, "setup", "--user", "alice", "--yes", "--json", "--pin-fd", "3")
+	if got := decode(t, r); r.code != 0 || !got.Changed {
+		t.Fatalf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	stack, err := os.ReadFile("/etc/pam.d/gdm-smartcard")
+	if err != nil || !strings.Contains(string(stack), "pam_pkcs11.so") {
+		t.Errorf("%v\n%s", err, stack)
+	}
+	if compiled, err := os.ReadFile("/etc/dconf/db/gdm"); err != nil || !strings.Contains(string(compiled), "enable-smartcard-authentication=true") {
+		t.Errorf("%v\n%s", err, compiled)
+	}
+	takeBack(t, before)
+	if now, err := os.ReadFile(state + "/gdm-smartcard"); err != nil || string(now) != string(list) {
+		t.Errorf("the alternatives: %v\n%s", err, now)
+	}
+}
