@@ -125,7 +125,7 @@ var rows = map[string]row{
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"doctor": {
 		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
-			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
+			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find setup/undo token verify",
 		third: "golang.org/x/sys",
 	},
 	"explain": {
@@ -138,13 +138,16 @@ var rows = map[string]row{
 	// What brings smart-card login onto a machine, and takes it back.
 	"setup": {
 		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
-			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/internal/linediff " +
-			"setup/internal/pamlogin setup/undo token",
+			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/distro " +
+			"setup/internal/castore setup/internal/linediff setup/internal/pamlogin setup/revert setup/undo token",
 		third: "golang.org/x/sys",
 	},
+	"setup/distro":            {ours: "internal/message setup/undo"},
+	"setup/revert":            {ours: "setup/distro setup/undo"},
 	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
 	"setup/internal/pamlogin": {ours: "internal/secret"},
 	"setup/internal/linediff": {},
+	"setup/internal/castore":  {ours: "internal/certinfo"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
