@@ -185,7 +185,8 @@ func (s *Slot) escape(ctx context.Context, in []byte) ([]byte, error) {
 	tags := gemalto && len(in) == 6 && string(in[:5]) == "\x52\xF8\x04\x01\x00"
 	// Others could rewrite the firmware, or use the PIN pad without the checks of verifyPIN.
 	if !version && !tags && !s.escapesAllowed() {
-		return nil, ifd.Errorf(ifd.Communication, "escape commands are not allowed (option escapes)")
+		return nil, ifd.Errorf(
+			ifd.Communication, "escape commands are not allowed (option escapes)")
 	}
 	if err := s.checkSize(len(in)); err != nil {
 		return nil, err

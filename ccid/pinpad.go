@@ -62,6 +62,7 @@ func ParsePINVerify(b []byte) (*PINVerify, error) {
 	if len(b) < lengthVerify || uint64(le.Uint32(b[15:])) != uint64(len(b)-lengthVerify) {
 		return nil, errPINStructure
 	}
+
 	return &PINVerify{
 		TimeOut:         b[0],
 		TimeOut2:        b[1],
@@ -93,6 +94,7 @@ func ParsePINModify(b []byte) (*PINModify, error) {
 	if len(b) < lengthModify || uint64(le.Uint32(b[20:])) != uint64(len(b)-lengthModify) {
 		return nil, errPINStructure
 	}
+
 	return &PINModify{
 		TimeOut:            b[0],
 		TimeOut2:           b[1],

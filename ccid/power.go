@@ -27,7 +27,7 @@ func (s *Slot) PowerUp(ctx context.Context) ([]byte, error) {
 	return s.powerUp(ctx)
 }
 
-// Reset is PowerUp: a reader that is told to power on a card that has power resets it.
+// Reset is PowerUp: a PowerOn resets a card that has power.
 func (s *Slot) Reset(ctx context.Context) ([]byte, error) { return s.PowerUp(ctx) }
 
 // powerUp tries the voltages in the order of the plan, until the card answers.

@@ -102,7 +102,7 @@ func (s *Slot) notify(c message.SlotChange) {
 	s.change = message.SlotChange{Present: c.Present, Changed: c.Changed || s.change.Changed}
 	s.mu.Unlock()
 
-	// A signal that waits stands for this one, too: see newSlot.
+	// One signal is enough, see newSlot.
 	select {
 	case s.signal <- struct{}{}:
 	default:
@@ -157,7 +157,7 @@ func (s *Slot) watchLoop() {
 		}
 
 		// A notification that comes soon after the card was found is about the same movement:
-		// nobody takes a card out and puts it back within that time.
+		// no hand takes a card out and puts it back within that time.
 		late := time.Since(s.arrivedAt) < settling
 		moved := swapped || change.Changed && !late && !s.keptPower.Load()
 		s.report(ctx, present, moved)

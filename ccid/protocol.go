@@ -32,7 +32,7 @@ func (p ParametersT1) Bytes() []byte {
 	return []byte{p.FiDi, p.TCCKS, p.GuardTime, p.WaitingIntegers, p.ClockStop, p.IFSC, p.NAD}
 }
 
-// openPGPv1 is the ATR of OpenPGP cards 1 and 2, which take longer to make a key than it says.
+// openPGPv1 is the ATR of OpenPGP cards 1 and 2, which take longer to make a key than it allows.
 var openPGPv1 = []byte{
 	0x3B, 0xFA, 0x13, 0x00, 0xFF, 0x81, 0x31, 0x80, 0x45, 0x00,
 	0x31, 0xC1, 0x73, 0xC0, 0x01, 0x00, 0x00, 0x90, 0x00, 0xB1,
@@ -80,7 +80,7 @@ func (s *Slot) setProtocol(ctx context.Context, protocol uint32) error {
 		return ifd.Errorf(ifd.ProtocolNotSupported, "the ATR cannot be read")
 	}
 
-	// No protocol is set until all steps have succeeded.
+	// No protocol is set until card and reader have agreed on it.
 	s.protocol = 0
 	s.t1 = nil
 	s.t0 = nil
@@ -106,8 +106,8 @@ func (s *Slot) setProtocol(ctx context.Context, protocol uint32) error {
 	return s.startEngine(ctx, t)
 }
 
-// fastest stands for the fastest rate that card and reader have in common: no card says this value
-// in TA1.
+// fastest stands for the fastest rate that card and reader have in common. No card has this value in
+// TA1: Di 0 is reserved.
 const fastest = 0
 
 // rateRefused is a reader that does not take the rate that was agreed with the card.
@@ -264,7 +264,7 @@ func (s *Slot) chooseRate(specific bool) (byte, error) {
 		return 0, ifd.Errorf(
 			ifd.Communication, "the card works at %d bit/s only, which the reader has not", rate)
 	case specific:
-		// Without a list the reader may do more than it says, and the card does nothing else.
+		// Without a list the reader may do more than its maximum, and the card has no other rate.
 		return fidi, nil
 	case fidi <= fastestTA1:
 		// The card takes any rate between the default and its own (ISO/IEC 7816-3, clause 9):

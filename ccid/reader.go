@@ -181,7 +181,7 @@ func (r *Reader) askRates(ctx context.Context) {
 		return
 	}
 
-	// The descriptor says how many rates there are: what stands behind them is no rate.
+	// The descriptor has the number of rates; bytes behind them are none.
 	for raw = raw[:min(n, 4*r.plan.AskRates)]; len(raw) >= 4; raw = raw[4:] {
 		rate := binary.LittleEndian.Uint32(raw)
 		if r.plan.RateLimit == 0 || rate <= uint32(r.plan.RateLimit) {

@@ -44,10 +44,10 @@ type Slot struct {
 	// The fields below report cards that come and go; see presence.go.
 
 	events chan bool     // nil: the reader has no notifications
-	signal chan struct{} // tells the watcher that change is set
+	signal chan struct{} // wakes the watcher, which reads change
 
-	mu     sync.Mutex
-	change message.SlotChange // guarded by mu: what came since the last status
+	mu     sync.Mutex         // guards change
+	change message.SlotChange // what came since the last status
 
 	// Owned by the watcher's goroutine.
 

@@ -73,7 +73,8 @@ func (s *Slot) transmit(
 		if len(command) > 5+iso7816.MaxShortNc+1 {
 			return nil, ifd.Errorf(
 				ifd.Communication,
-				"a command of %d bytes: the reader takes short APDUs only, of at most 261", len(command))
+				"a command of %d bytes: the reader takes short APDUs only, of at most 261",
+				len(command))
 		}
 		return s.single(ctx, command, reply, timeout)
 	case protocol == pcscT1 && s.t1 != nil:

@@ -58,7 +58,7 @@ func (c *PatternCard) ATR() []byte { return c.Bytes }
 // Reset counts the resets.
 func (c *PatternCard) Reset() { c.Resets++ }
 
-// Transmit answers as the type's comment says; a command that is too short gets 6700.
+// Transmit answers a command, see PatternCard; one that is malformed gets 6700.
 func (c *PatternCard) Transmit(command []byte) ([]byte, error) {
 	c.Commands++
 	return Pattern(command), nil

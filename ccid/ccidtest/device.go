@@ -103,6 +103,7 @@ func (d *Device) move(number byte, slot int, card Card) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.reader(number)
+	// A mistake of the test, for which no error is worth checking.
 	if r == nil || slot < 0 || slot >= len(r.slots) {
 		panic(fmt.Sprintf("ccidtest: no slot %d on interface %d", slot, number))
 	}

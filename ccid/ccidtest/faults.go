@@ -143,6 +143,7 @@ func Special(value byte) Fault {
 // Data replaces the answer's data, and sets dwLength.
 func Data(f func(data []byte) []byte) Fault {
 	return change(func(b []byte) []byte {
+		// The capacity is cut off, because f may return a part of b.
 		b = append(b[:headerLength:headerLength], f(b[headerLength:])...)
 		binary.LittleEndian.PutUint32(b[1:], uint32(len(b)-headerLength))
 		return b

@@ -143,13 +143,14 @@ func (f *front) exchangeT1(block []byte) ([]byte, int) {
 		case step.Extended && f.slot.delayed != nil:
 			command := f.slot.delayed
 			f.slot.delayed = nil
-			// Once more, as often as the habit says.
+			// The same command waits once more, as often as Habits.WTX asks for.
 			if f.slot.WTX > 0 {
 				f.slot.WTX--
 				f.slot.delayed = command
 				step = f.t1.RequestWTX(2)
 				continue
 			}
+
 			step = f.run(command)
 		default:
 			// The card has nothing to say: it was taken out, or did not answer.
@@ -185,7 +186,6 @@ func (f *front) characterT0(data []byte, want int) ([]byte, int) {
 	if len(data) > 0 {
 		step := f.bytes.Receive(data)
 		if step.Command != nil {
-
 			// The layer below makes 61xx and 6Cxx of an answer, as for a reader of TPDU level.
 			answer, code := f.t0.exchange(f.slot.ask, slices.Clone(step.Command))
 			body, sw, err := iso7816.ParseResponse(answer)

@@ -85,6 +85,7 @@ func (p *Profile) Configuration() []byte {
 	for i := range p.Interfaces {
 		b = p.Interfaces[i].append(b, byte(i), p.maxPacket())
 	}
+	// wTotalLength.
 	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
 	return b
 }

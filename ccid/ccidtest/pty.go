@@ -74,6 +74,7 @@ func (t *Terminal) makeRaw() error {
 	if err != nil {
 		return err
 	}
+	// No echo, no editing of lines, no translation of CR and NL: the bytes are no text.
 	s.Iflag = 0
 	s.Oflag = 0
 	s.Lflag = 0

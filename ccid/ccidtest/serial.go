@@ -100,6 +100,7 @@ func (l *SerialLine) command(
 	if l.Interfere != nil {
 		before, lost = l.Interfere(n, message)
 	}
+	// A reader that has not received the command has nothing to echo.
 	if l.Echo && !lost {
 		before = append(SerialFrame(message), before...)
 	}

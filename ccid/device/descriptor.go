@@ -115,8 +115,8 @@ func ParseClassDescriptor(raw []byte) (*ClassDescriptor, error) {
 
 // Append appends the 54 bytes of d to b.
 func (d *ClassDescriptor) Append(b []byte) []byte {
+	// In the order of table 5.1-1, without gaps.
 	le := binary.LittleEndian
-
 	b = append(b, lengthClass, typeClass)
 	b = le.AppendUint16(b, d.Release)
 

@@ -135,6 +135,7 @@ func (n *Notification) Append(b []byte) []byte {
 		return append(b, n.Slot, n.Sequence, n.Error)
 	}
 
+	// Four slots a byte, the first one in the lowest bits.
 	for i, s := range n.Slots {
 		if i%4 == 0 {
 			b = append(b, 0)

@@ -23,6 +23,7 @@ func (e *Error) Error() string {
 // IFDCode returns the number of the IFD handler API: no card, unsupported, or a communication
 // error.
 func (e *Error) IFDCode() int {
+	// A code below 80 is about the bytes of the command, whatever bStatus says of the card.
 	switch {
 	case e.Code == CodeUnsupported:
 		return ifd.Unsupported
@@ -40,7 +41,8 @@ func (e *Error) StopsCard() bool {
 		return true
 	}
 	switch e.Code {
-	case CodeMute, CodeParity, CodeOverrun, CodeHardware, CodeNoProtocol, CodeProcedureByte, CodeShort:
+	case CodeMute, CodeParity, CodeOverrun, CodeHardware,
+		CodeNoProtocol, CodeProcedureByte, CodeShort:
 		return true
 	}
 	return false

@@ -54,6 +54,7 @@ func (t Type) Answer() Type {
 	case TypeSetRateAndClock:
 		return TypeRateAndClock
 	}
+	// The other commands have no data to be answered.
 	return TypeSlotStatus
 }
 
@@ -241,6 +242,7 @@ func ParseCommand(raw []byte) (m Command, slot, sequence byte, err error) {
 	if len(raw) < HeaderLength {
 		return nil, 0, 0, errFrame
 	}
+	// As uint64: an int may have 32 bits, which dwLength could overflow.
 	length := binary.LittleEndian.Uint32(raw[1:])
 	if uint64(length) != uint64(len(raw)-HeaderLength) {
 		return nil, 0, 0, errFrame

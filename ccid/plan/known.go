@@ -17,7 +17,7 @@ type Known struct {
 	Name            string
 }
 
-// KnownStatus says how well a reader is known to work.
+// KnownStatus is how well a reader is known to work.
 type KnownStatus byte
 
 // Values of KnownStatus.

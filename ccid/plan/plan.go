@@ -55,7 +55,7 @@ type Plan struct {
 	T0, T1     bool  // protocols
 	PPS        Party // who exchanges the PPS with a card
 	Parameters bool  // the host sends SetParameters
-	IFSD       Party // who tells a T=1 card how much the reader takes
+	IFSD       Party // who sends the reader's information field size to a T=1 card
 	MaxIFSD    int   // 1 to 254
 	MaxMessage int   // longest message, header included
 	Clock      int   // kHz, the one that cards run at
@@ -73,7 +73,7 @@ type Plan struct {
 	Timeout         time.Duration // for an answer that does not depend on the card
 	OpenDelay       time.Duration // before the first message
 	SecondaryRates  []uint32      // data rates of all slots but the first
-	RateLimit       int           // drop what GET_DATA_RATES says above this; 0: nothing
+	RateLimit       int           // drop rates of GET_DATA_RATES above this; 0: none
 	FirstProtocol   bool          // only a card's first protocol, with its first parameters
 	ReadOneFirst    bool          // character level: read answers that fill packets in two pieces
 	ParametersReset bool          // when SetParameters fails, reset the card twice and go on
@@ -144,6 +144,7 @@ func New(info device.Info, in *device.Interface, o Options) *Plan {
 		PIN:        PINQuirks{Messages: -1},
 	}
 	p.T0, p.T1 = protocolsOf(d.Protocols)
+
 	// A reader with fewer busy slots than slots is used by one at a time: which ones may work
 	// together is not in the descriptor.
 	p.Concurrent = p.Slots > 1 && int(d.MaxBusySlots) >= p.Slots

@@ -26,7 +26,8 @@ type Driver struct {
 func Parse(text string) (device, model string, err error) {
 	device, model, _ = strings.Cut(text, ":")
 	if device == "" || device[0] != '/' {
-		return "", "", fmt.Errorf("%q is not the path of a serial line, which may be followed by a colon and a model", text)
+		return "", "", fmt.Errorf(
+			"%q is not the path of a serial line, which may be followed by a colon and a model", text)
 	}
 	_, err = modelOf(model)
 	return device, model, err

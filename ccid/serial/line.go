@@ -272,6 +272,7 @@ func (l *line) Reset(context.Context) error { return errors.ErrUnsupported }
 func (l *line) Close() error {
 	var err error
 	l.once.Do(func() {
+		// First, so that calls in progress end with ErrClosed and not with ErrGone.
 		close(l.closed)
 		err = l.port.Close()
 		l.mu.Lock()

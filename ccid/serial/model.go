@@ -28,7 +28,7 @@ type model struct {
 	features      device.Feature
 	pin           byte // bPINSupport
 	baud          int  // of the line at the start
-	startsSlow    bool // begins at 9600 bit/s and has to be told to use 115200
+	startsSlow    bool // begins at 9600 bit/s, and is switched to 115200
 	probe         byte // the escape that asks for the firmware
 	quiet         bool // sends no notices of card movements
 }

@@ -99,7 +99,8 @@ func open(
 
 	line := newLine(p, m)
 	if err := line.wake(ctx, log); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("no %s answers at %s: %w", m.name, device, err), line.Close())
+		err = fmt.Errorf("no %s answers at %s: %w", m.name, device, err)
+		return nil, nil, errors.Join(err, line.Close())
 	}
 
 	r, err := ccid.Open(ctx, line, m.info(device), m.describe(), o, log)
@@ -109,7 +110,12 @@ func open(
 // wake checks that the reader is there, and brings it to the rate that it is used at. One that has
 // just been plugged in may miss the first commands.
 func (l *line) wake(ctx context.Context, log *slog.Logger) error {
-	b := link.NewBulk(l, link.Config{Slots: 1, MaxMessage: maxMessage, Reset: func() {}, Log: log})
+	b := link.NewBulk(l, link.Config{
+		Slots:      1,
+		MaxMessage: maxMessage,
+		Reset:      func() {},
+		Log:        log,
+	})
 	var err error
 	for range link.OpenTries {
 		err = l.identify(ctx, b, log)

@@ -55,7 +55,12 @@ func NewDriver(o plan.Options, log *slog.Logger) *Driver {
 	return &Driver{
 		options: o,
 		log:     log,
-		sys:     sysfs{sys: "/sys", dev: usbNodes, proc: "/proc", udev: "/run/udev"},
+		sys: sysfs{
+			sys:  "/sys",
+			dev:  usbNodes,
+			proc: "/proc",
+			udev: "/run/udev",
+		},
 		open:    newUSB(),
 		news:    listenUevents,
 		resumes: watchSleep,
@@ -242,8 +247,8 @@ func (r *run) scan(ctx context.Context) {
 		there[list[i].key()] = true
 	}
 
-	// Devices that have gone, and those whose transport says so while the kernel still lists them:
-	// these are opened anew, after a delay that grows when it happens again.
+	// Devices that have gone, and those that failed while the kernel still lists them: these are
+	// opened anew, after a delay that grows when it happens again.
 	var leaving []chan struct{}
 	delays := map[string]time.Duration{}
 	for key, p := range r.devices {

@@ -190,7 +190,7 @@ func watchSleep(ctx context.Context, log *slog.Logger, resumed chan<- struct{}) 
 			return
 		}
 
-		// ECANCELED is the event: the clock was set, by waking up or by somebody.
+		// ECANCELED is the event: the clock was set, by waking up or by a program.
 		var b [8]byte
 		if _, err := timer.Read(b[:]); err != nil && !errors.Is(err, unix.ECANCELED) {
 			return

@@ -48,8 +48,8 @@ type usbTransport struct {
 	in   device.Interface
 	gone func() // called when a transfer finds that the device has disappeared
 
-	// mu guards the fields below. A transfer holds it for reading, so that whoever has it for
-	// writing knows that no transfer is in progress.
+	// mu guards the fields below. A transfer holds it for reading: while it is held for
+	// writing no transfer is in progress.
 	mu      sync.RWMutex
 	claimed bool            // the interface is ours
 	life    context.Context // its end ends all transfers

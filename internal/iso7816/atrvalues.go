@@ -106,7 +106,7 @@ func (a *ATR) HasGlobal() bool {
 	return false
 }
 
-// DefaultProtocol is what the card speaks after reset without PPS: the protocol of its specific
+// DefaultProtocol is what the card uses after reset without PPS: the protocol of its specific
 // mode, else the first offered (6.3.1).
 func (a *ATR) DefaultProtocol() Protocol {
 	if p, _, ok := a.SpecificMode(); ok {
@@ -242,7 +242,7 @@ func (a *ATR) ClockStop() ClockStop {
 	return ClockStopNo
 }
 
-// SPU is what the card says of its use of the contact C6 (first TB after T=15): whether it uses it,
+// SPU is the card's use of the contact C6 (first TB after T=15): whether it uses it,
 // and whether in a proprietary way. Not ok when the byte is absent.
 func (a *ATR) SPU() (used, proprietary, ok bool) {
 	tb := a.first(ProtocolGlobal, (*InterfaceBytes).tb)

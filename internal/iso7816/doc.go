@@ -3,7 +3,7 @@
 // transmission protocols T=0 and T=1, each in both roles.
 //
 // Everything here is pure: no clock, no goroutine, no waiting. An engine is stepped by its driver,
-// which sends what a step says, waits as long as the ATR allows, and gives the engine what came
+// which sends what a step has, waits as long as the ATR allows, and gives the engine what came
 // back. No function panics on input.
 //
 // Sections are those of ISO/IEC 7816-3:2006 unless another part is named.

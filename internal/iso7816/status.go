@@ -3,7 +3,7 @@ package iso7816
 import "fmt"
 
 // Status is the status word SW1-SW2 at the end of a response (ISO/IEC 7816-4:2013, 5.3.4). As an
-// error it says what the card meant.
+// error its text is the meaning of the word.
 type Status uint16
 
 // Status words that programs decide on.
@@ -118,7 +118,7 @@ func (s Status) String() string { return fmt.Sprintf("%04X %s", uint16(s), s.mea
 // Error is String.
 func (s Status) Error() string { return s.String() }
 
-// meaning is what part 4 says of the word, of its SW1 only where SW2 is not listed.
+// meaning is the word's meaning in part 4, or that of its SW1 where SW2 is not listed.
 func (s Status) meaning() string {
 	if text, ok := statusText[s]; ok {
 		return text

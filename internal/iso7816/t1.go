@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// T1Config says how blocks are exchanged with one card.
+// T1Config are the parameters of T=1 with one card.
 type T1Config struct {
 	NAD         byte // of our blocks; the card's has the two nibbles exchanged
 	IFSC        int  // the card's information field size, as ATR.IFSC gives it; 0 is DefaultIFSC
@@ -246,7 +246,7 @@ func (t *T1) invalid(problem byte) Step {
 		// What is missing is the response to our request: only the request again brings it.
 		return t.repeatRequest()
 	case t1CardAbort:
-		// Without the card's next block nobody knows whether it has seen that we confirmed.
+		// Without the card's next block it is not certain that the confirmation arrived.
 		return t.resynchronise()
 	}
 

@@ -49,7 +49,7 @@ func parseBlock(b []byte, edc EDC) (t1block, error) {
 		return t1block{}, errBlockForm
 	}
 
-	// The card is told a wrong check sum by another code than a wrong form, so this comes first.
+	// Before the form: the R-block has another code for a wrong check sum.
 	if !edc.check(b) {
 		return t1block{}, errBlockEDC
 	}

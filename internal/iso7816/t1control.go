@@ -139,7 +139,7 @@ func (t *T1) receiveS(b *t1block) Step {
 	case sIFS:
 		t.ifsc = int(b.inf[0])
 	case sAbort:
-		// Nobody knows now which side has which sequence number: whatever comes next, both begin
+		// The sequence numbers of the two sides are uncertain now: whatever comes next, both begin
 		// anew. A request of our own that is pending is finished first.
 		if t.state != t1Request {
 			t.state = t1CardAbort

@@ -36,7 +36,7 @@ const (
 //
 // Slots that work at the same time share the IN endpoint. A slot that waits for an answer and has
 // the token reads for all, and puts a frame of another slot into that slot's mailbox. Without a
-// waiting slot nobody reads, so there is no goroutine to stop.
+// waiting slot there is no read in progress, and so no goroutine to stop.
 type Bulk struct {
 	Config
 
@@ -325,12 +325,12 @@ func (b *Bulk) read(ctx context.Context, slot int) (raw []byte, mine bool, err e
 		select {
 		case b.boxes[frame[5]].frames <- append([]byte(nil), frame...):
 		default:
-			// It waits for nothing: its mailbox is full of frames that nobody took.
+			// Its mailbox is full of late frames: the slot waits for none.
 		}
 		return nil, false, nil
 	}
 
-	// Copied: b.in is overwritten by whoever holds the token next.
+	// Copied: b.in belongs to the next owner of the token.
 	box := &b.boxes[slot]
 	box.buffer = append(box.buffer[:0], frame...)
 	return box.buffer, true, nil

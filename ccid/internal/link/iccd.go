@@ -275,7 +275,8 @@ func (c *ICCD) dataB(ctx context.Context) (message.Answer, error) {
 			return a, e
 		case iccdWait:
 		default:
-			return a, ifd.Errorf(ifd.Communication, "the card's data block begins with %02X", raw[0])
+			return a, ifd.Errorf(
+				ifd.Communication, "the card's data block begins with %02X", raw[0])
 		}
 
 		// In units of 10 ms (ICCD 1.0): the card has not finished, and the same request is

@@ -26,7 +26,7 @@ func (b *Bulk) recover(ctx context.Context, slot int, sequence byte) error {
 		return err
 	}
 
-	// Not all transports can do more: a serial line and a simulation cannot.
+	// Without a way to start anew all that is left is that the reader may answer after all.
 	again, ok := b.t.(device.Reclaimer)
 	if !ok {
 		return errors.Join(err, b.answers(ctx, slot))

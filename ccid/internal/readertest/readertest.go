@@ -102,7 +102,8 @@ func InterfaceOf(t testing.TB, d *ccidtest.Device, number byte) *device.Interfac
 // Open opens an interface of a device.
 func Open(t testing.TB, d *ccidtest.Device, number byte, o plan.Options) *ccid.Reader {
 	t.Helper()
-	r, err := ccid.Open(t.Context(), d.Transport(number), d.Info(), InterfaceOf(t, d, number), o, Log(t))
+	in := InterfaceOf(t, d, number)
+	r, err := ccid.Open(t.Context(), d.Transport(number), d.Info(), in, o, Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
