@@ -83,14 +83,12 @@ func (d *decoder) take(b byte) lineEvent {
 			d.lose()
 			return d.begin(b)
 		}
-
 	case afterNAK:
 		d.state = betweenFrames
 		if b == 0x03^0x15 {
 			return lineEvent{kind: nakCame}
 		}
 		d.lose()
-
 	case afterNotice:
 		d.state = betweenFrames
 		if b == 0x02 || b == 0x03 {
@@ -98,7 +96,6 @@ func (d *decoder) take(b byte) lineEvent {
 		}
 		d.lose()
 		return d.begin(b)
-
 	case inMessage:
 		return d.collect(b)
 	case atCheck:

@@ -144,15 +144,18 @@ func (d *Driver) Run(
 	}
 }
 
-// run is the state of one call of Run. Its fields are used by the goroutine of Run, except work.
+// run is the state of one call of Run.
 type run struct {
 	*Driver
-	attach  func(id, product, iface, serial string, slots []*ccid.Slot)
-	detach  func(id string)
+	attach func(id, product, iface, serial string, slots []*ccid.Slot)
+	detach func(id string)
+	work   sync.WaitGroup
+
+	// Owned by Run's goroutine.
+
 	devices map[string]*plugged  // by usbDevice.key
 	odd     map[string]string    // problems of devices at the last scan, by their names
 	unready map[string]time.Time // since when udevd works on a device, by usbDevice.key
-	work    sync.WaitGroup
 }
 
 // plugged is a device that is there.

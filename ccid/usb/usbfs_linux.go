@@ -100,7 +100,6 @@ func ioc(direction, number, size uintptr) uintptr {
 
 // openUSBFS opens a node.
 func openUSBFS(node string) (*usbfs, error) {
-	// EINTR is all that is tried again here; other errors are the caller's to repeat.
 	for {
 		fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		switch {

@@ -42,7 +42,7 @@ type Bulk struct {
 
 	t device.Transport
 
-	sending  sync.Mutex // guards the fields below
+	sending  sync.Mutex // guards sequence and out
 	sequence byte       // of the next command
 	out      []byte
 
