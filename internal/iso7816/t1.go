@@ -87,6 +87,7 @@ type T1 struct {
 	after    error // the exchange's result once both sides are resynchronised
 	restart  bool  // the command is sent again after the resynchronisation
 
+	// Repetitions so far; retriesMax and busyMax are their limits.
 	retries, requests, busy, resyncs int
 
 	response []byte
