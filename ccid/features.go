@@ -136,10 +136,10 @@ func (s *Slot) tlvProperties(ctx context.Context) []byte {
 	}
 	one(propTimeout2, 0)
 
-	// Readers of Gemalto have their firmware version behind an escape; others have none to tell.
+	// Readers of Gemalto answer an escape with their firmware version.
 	if s.reader.info.Vendor == vendorGemalto {
 		a, err := s.command(ctx, message.Escape{Data: []byte{0x02}}, p.Timeout)
-		// The length has one byte here, and from 80 on it would be another form of length.
+		// From 80 on the length would need another form than one byte.
 		if err == nil && len(a.Data) < 0x80 {
 			out = append(append(out, propFirmware, byte(len(a.Data))), a.Data...)
 		}
@@ -183,7 +183,7 @@ func (s *Slot) escape(ctx context.Context, in []byte) ([]byte, error) {
 	gemalto := s.reader.info.Vendor == vendorGemalto
 	version := gemalto && len(in) == 1 && in[0] == 0x02
 	tags := gemalto && len(in) == 6 && string(in[:5]) == "\x52\xF8\x04\x01\x00"
-	// Others could rewrite the firmware, or use the PIN pad without the checks of verifyPIN.
+	// Others may rewrite the reader's firmware.
 	if !version && !tags && !s.escapesAllowed() {
 		return nil, ifd.Errorf(
 			ifd.Communication, "escape commands are not allowed (option escapes)")

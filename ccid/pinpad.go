@@ -205,8 +205,7 @@ func (s *Slot) verifyPIN(ctx context.Context, in []byte) ([]byte, error) {
 
 	q := &s.reader.plan.PIN
 	v.Condition = s.reader.maskCondition(v.Condition)
-	// The SPR532 expects the length of the PIN in the APDU: the escape announces a command of four
-	// bytes, without one.
+	// The SPR532 inserts the length of the PIN into the APDU, unless this escape tells it not to.
 	if q.NoLength && v.PINBlockString&0xF0 == 0 && len(v.Data) == 4 {
 		noLength := message.Escape{Data: []byte{0x80, 0x02, 0x00}}
 		if _, err := s.command(ctx, noLength, s.reader.plan.Timeout); err != nil {

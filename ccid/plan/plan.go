@@ -252,7 +252,8 @@ func voltagesOf(d *device.ClassDescriptor, first message.Voltage) []message.Volt
 func (p *Plan) negotiation(f device.Feature) {
 	switch {
 	case f&device.FeatureNegotiation != 0:
-		// In its own way: parameters of the host would only be in its way (CCID 1.1, table 5.1-1).
+		// The reader negotiates by rules of its own, and takes no parameters from the host (CCID
+		// 1.1, table 5.1-1).
 		p.PPS = ByReader
 	case f&device.FeaturePPS != 0:
 		// The reader makes the PPS from the parameters that it is sent.

@@ -199,7 +199,7 @@ func (s sysfs) nodes(o plan.Options, odd oddities) ([]usbDevice, error) {
 
 	var all []usbDevice
 	for _, name := range names {
-		// A node that cannot be read may be withheld from this container on purpose.
+		// A container may have nodes that it must not read.
 		raw, err := readBounded(name)
 		if err != nil {
 			continue

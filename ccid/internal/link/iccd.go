@@ -81,7 +81,7 @@ func (c *ICCD) Exchange(
 		return c.blockA(ctx, *m)
 	}
 
-	// What a reader answers to a command that it does not know, PIN pads among them.
+	// As a reader answers what it does not know: ICCD has no parameters, escapes or PIN pads.
 	return message.Answer{}, &message.Error{Slot: slot, Status: 0x40, Code: message.CodeUnsupported}
 }
 
