@@ -323,7 +323,7 @@ func (p *Plan) String() string {
 	var b strings.Builder
 	var protocols, voltages, pin []string
 
-	// Sorted afterwards: the order of a map is not fixed, and tests compare the text.
+	// Sorted afterwards: the order of a map is not fixed.
 	for name, has := range map[string]bool{"T=0": p.T0, "T=1": p.T1} {
 		if has {
 			protocols = append(protocols, name)
