@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/rig"
 	"pam_pkcs11/test/scene"
 )
@@ -244,32 +243,4 @@ func (r *reader) sent() int {
 		return 0
 	}
 	return verifies
-}
-
-// lock sends wrong PINs until the card has no try left.
-func (r *reader) lock(t *testing.T) {
-	t.Helper()
-	c, err := pcsc.NewContext(pcsc.NewClient(r.socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Release()
-	names, err := c.ListReaders()
-	if err != nil || len(names) != 1 {
-		t.Fatalf("%q, %v", names, err)
-	}
-	card, err := c.Connect(names[0], pcsc.ShareShared, pcsc.ProtocolAny)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer card.Disconnect(pcsc.ResetCard)
-	commands := []string{"\x00\xa4\x04\x00\x05\xa0\x00\x00\x03\x08\x00"}
-	for range 3 {
-		commands = append(commands, "\x00\x20\x00\x80\x08"+wrongPIN+"\xff\xff")
-	}
-	for _, command := range commands {
-		if _, err := card.Transmit([]byte(command)); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

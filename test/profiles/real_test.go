@@ -166,7 +166,9 @@ func (s state) stand(t *testing.T, m *machine, profile string) ([]laid, *reader)
 	}
 	r := m.newReader(t, words)
 	if s.locked {
-		r.lock(t)
+		if err := scene.WrongPINs(r.socket, wrongPIN, 3); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if !s.alone {
 		over = append(over, laid{r.socket, daemonSocket})
