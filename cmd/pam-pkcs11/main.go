@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/setup"
+	"pam_pkcs11/setup/revert"
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -36,6 +37,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if code, ok := setup.Child(args); ok {
 		return code // those of the rehearsal
+	}
+	if code, ok := revert.Child(args); ok {
+		return code // which takes back a setup that nobody has confirmed
 	}
 
 	name, rest := program, []string(nil)

@@ -24,6 +24,8 @@ var rows = map[string]row{
 		ours: "config internal/accounts internal/certinfo internal/diagnosis internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
 	},
 	"internal/redact":             {},
+	"internal/release":            {},
+	"internal/layering/metrics":   {},
 	"po/tool":                     {ours: "po"},
 	"doc/picture":                 {},
 	"internal/cli":                {},
@@ -122,13 +124,13 @@ var rows = map[string]row{
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"doctor": {
-		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
-			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find token verify",
+		ours: "config internal/accounts internal/causes internal/certinfo internal/confcheck internal/diagnosis internal/message " +
+			"internal/pamstack internal/probe internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find setup/undo token verify",
 		third: "golang.org/x/sys",
 	},
 	"explain": {
-		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
-			"internal/secret login mapper token verify",
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/confcheck internal/diagnosis " +
+			"internal/message internal/pamstack internal/secret login mapper token verify",
 		third: "golang.org/x/sys",
 	},
 	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},
@@ -136,13 +138,16 @@ var rows = map[string]row{
 	// What brings smart-card login onto a machine, and takes it back.
 	"setup": {
 		ours: "config doctor internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message " +
-			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/internal/linediff " +
-			"setup/internal/pamlogin setup/undo token",
+			"internal/pamstack internal/probe internal/secret login mapper mapper/enrolled pkcs11/find setup/distro " +
+			"setup/internal/castore setup/internal/linediff setup/internal/pamlogin setup/revert setup/undo token",
 		third: "golang.org/x/sys",
 	},
+	"setup/distro":            {ours: "internal/message setup/undo"},
+	"setup/revert":            {ours: "setup/distro setup/undo"},
 	"setup/undo":              {ours: "setup/internal/linediff", third: "golang.org/x/sys"},
 	"setup/internal/pamlogin": {ours: "internal/secret"},
 	"setup/internal/linediff": {},
+	"setup/internal/castore":  {ours: "internal/certinfo"},
 
 	"ccid/device":              {},
 	"ccid/internal/ifd":        {ours: "ccid/device"},
@@ -172,7 +177,7 @@ var rows = map[string]row{
 
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
 	"cmd/pcscd/daemon": {
-		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/safefile",
+		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/release internal/safefile",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},
