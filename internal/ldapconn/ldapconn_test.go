@@ -243,11 +243,11 @@ func TestParseFilter(t *testing.T) {
 // TestAllowRaisesTheLimit: a connection that was made with a small limit delivers what is allowed
 // afterwards, also below TLS.
 func TestAllowRaisesTheLimit(t *testing.T) {
-	var crowd strings.Builder
+	var many strings.Builder
 	for i := range 100 {
-		crowd.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i, "description: "+strings.Repeat("x", 1000)))
+		many.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i, "description: "+strings.Repeat("x", 1000)))
 	}
-	s := slapdtest.Start(t, crowd.String())
+	s := slapdtest.Start(t, many.String())
 	for name, c := range map[string]ldapconn.Config{
 		"ldap":     {URIs: []string{s.LDAP}},
 		"StartTLS": {URIs: []string{strings.Replace(s.LDAP, "127.0.0.1", "localhost", 1)}, TLS: trust(s.CA), StartTLS: true},
