@@ -27,7 +27,7 @@ const runTime = 2 * time.Minute
 // scriptCommands are those of all scripts.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// narrow runs a program whose standard input, output and error are a terminal of 40 columns, its controlling one. What
-	// the terminal shows is the standard output of the command; input ends at once.
+	// the terminal shows is the standard output of the command. A first argument <FILE is typed; then input ends.
 	"narrow": func(ts *testscript.TestScript, neg bool, args []string) {
 		shown, err := atTerminal(ts, args)
 		finish(ts, neg, args, shown, err)
@@ -103,6 +103,10 @@ func finish(ts *testscript.TestScript, neg bool, args []string, shown string, er
 
 // atTerminal runs a program at a terminal, and gives what that shows.
 func atTerminal(ts *testscript.TestScript, args []string) (string, error) {
+	typed := ""
+	if file, found := strings.CutPrefix(args[0], "<"); found {
+		typed, args = ts.ReadFile(file), args[1:]
+	}
 	master, slave, err := openTerminal(narrowColumns)
 	ts.Check(err)
 	defer master.Close()
@@ -116,7 +120,7 @@ func atTerminal(ts *testscript.TestScript, args []string) (string, error) {
 		return "", err
 	}
 	slave.Close()
-	_, _ = master.Write([]byte{4}) // the end of the input (VEOF)
+	_, _ = io.WriteString(master, typed+"\x04") // the end of the input (VEOF)
 
 	shown := make(chan string, 1)
 	go func() {
