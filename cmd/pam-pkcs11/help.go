@@ -93,7 +93,7 @@ func usageTemplate(c message.Catalogue) string {
   {{.CommandPath}} [command]
 
 ` + heading(message.Textf("Available Commands:")) + `
-{{- range .Commands}}{{if .IsAvailableCommand}}
+{{- range .Commands}}{{if or .IsAvailableCommand (eq .Name "help")}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
 {{- if .HasAvailableLocalFlags}}
 

@@ -15,10 +15,14 @@ import (
 
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/setup"
 )
 
 func TestMain(m *testing.M) {
 	if code, ok := probe.Main(os.Args); ok {
+		os.Exit(code)
+	}
+	if code, ok := setup.Child(os.Args); ok {
 		os.Exit(code)
 	}
 	commands := map[string]func(){}

@@ -27,7 +27,8 @@ const runTime = 2 * time.Minute
 // scriptCommands are those of all scripts.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// narrow runs a program whose standard input, output and error are a terminal of 40 columns, its controlling one. What
-	// the terminal shows is the standard output of the command. A first argument <FILE is typed; then input ends.
+	// the terminal shows is the standard output of the command. A first argument <FILE is typed, a line for each question;
+	// then input ends.
 	"narrow": func(ts *testscript.TestScript, neg bool, args []string) {
 		shown, err := atTerminal(ts, args)
 		finish(ts, neg, args, shown, err)
@@ -103,9 +104,10 @@ func finish(ts *testscript.TestScript, neg bool, args []string, shown string, er
 
 // atTerminal runs a program at a terminal, and gives what that shows.
 func atTerminal(ts *testscript.TestScript, args []string) (string, error) {
-	typed := ""
+	var answers []string
 	if file, found := strings.CutPrefix(args[0], "<"); found {
-		typed, args = ts.ReadFile(file), args[1:]
+		answers, args = strings.SplitAfter(strings.TrimSuffix(ts.ReadFile(file), "\n")+"\n", "\n"), args[1:]
+		answers = answers[:len(answers)-1]
 	}
 	master, slave, err := openTerminal(narrowColumns)
 	ts.Check(err)
@@ -120,19 +122,39 @@ func atTerminal(ts *testscript.TestScript, args []string) (string, error) {
 		return "", err
 	}
 	slave.Close()
-	_, _ = io.WriteString(master, typed+"\x04") // the end of the input (VEOF)
-
 	shown := make(chan string, 1)
-	go func() {
-		var b bytes.Buffer
-		_, _ = io.Copy(&b, master) // ends with an error (EIO) when the last program has closed it
-		shown <- b.String()
-	}()
+	go func() { shown <- converse(master, answers) }()
 	err = cmd.Wait()
 	return strings.ReplaceAll(<-shown, "\r\n", "\n"), err
 }
 
-// openTerminal makes a pseudo-terminal without echo (pty(7)).
+// endOfInput is what ends the input of a terminal (VEOF).
+const endOfInput = "\x04"
+
+// converse types an answer whenever a question is shown, and returns all that is shown until the last program closes the
+// terminal. What is typed before a question would be shown.
+func converse(master *os.File, answers []string) string {
+	var all []byte
+	if len(answers) == 0 {
+		_, _ = io.WriteString(master, endOfInput)
+	}
+	for buffer := make([]byte, 4096); ; {
+		n, err := master.Read(buffer)
+		all = append(all, buffer[:n]...)
+		if err != nil {
+			return string(all) // EIO at the end
+		}
+		if len(answers) == 0 || !bytes.HasSuffix(all, []byte(": ")) && !bytes.HasSuffix(all, []byte("] ")) {
+			continue
+		}
+		_, _ = io.WriteString(master, answers[0])
+		if answers = answers[1:]; len(answers) == 0 {
+			_, _ = io.WriteString(master, endOfInput)
+		}
+	}
+}
+
+// openTerminal makes a pseudo-terminal (pty(7)).
 func openTerminal(columns uint16) (master, slave *os.File, err error) {
 	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
