@@ -47,6 +47,11 @@ func newConfigShow() *cobra.Command {
 	flags.StringVar(&s.service, "service", "", "for this PAM service, such as sudo")
 	flags.StringVar(&s.user, "user", "", "for this user, whom lists may name")
 	jsonFlag(command)
+	_ = command.RegisterFlagCompletionFunc("service", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		services, _ := pamstack.Services(s.root)
+		return services, cobra.ShellCompDirectiveNoFileComp
+	})
+	_ = command.RegisterFlagCompletionFunc("user", cobra.NoFileCompletions)
 	return command
 }
 
