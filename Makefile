@@ -272,7 +272,7 @@ pot: deps toolchain ## write the templates of the translations anew, merge them 
 	$(GO) run ./po/gencatalogs
 
 .PHONY: picture
-picture: toolchain ## draw doc/login.svg, the way of a login, anew
+picture: toolchain ## draw doc/login.svg, the way of a login, and doc/floors.svg, the packages, anew
 	$(GO) run ./doc/picture
 
 clean: ## remove build/

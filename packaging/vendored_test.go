@@ -63,21 +63,3 @@ func TestBundledModules(t *testing.T) {
 		t.Errorf("the spec has\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
 	}
 }
-
-// TestVersions: the packages and the program have the same version.
-func TestVersions(t *testing.T) {
-	m := regexp.MustCompile(`const release = "([0-9.]+)(?:-([a-z0-9]+))?"`).FindStringSubmatch(read(t, "../cmd/pam-pkcs11/version.go"))
-	if m == nil {
-		t.Fatal("no version of the program")
-	}
-	version := m[1]
-	if m[2] != "" {
-		version += "~" + m[2] // sorts before the release
-	}
-	if !strings.HasPrefix(read(t, "debian/changelog"), "pam-pkcs11 ("+version+"-") {
-		t.Errorf("Debian's changelog does not begin with %s", version)
-	}
-	if !strings.Contains(read(t, "rpm/pam-pkcs11.spec"), "%global upstream "+version+"\n") {
-		t.Errorf("the spec is not of %s", version)
-	}
-}

@@ -1,5 +1,7 @@
 package po
 
+//go:generate make -C .. pot
+
 import "strings"
 
 // maxLanguages bounds the list that a caller's LANGUAGE can ask for.

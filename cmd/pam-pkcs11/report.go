@@ -22,6 +22,7 @@ import (
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/redact"
+	"pam_pkcs11/internal/release"
 )
 
 // reportTool is `pam-pkcs11 report`.
@@ -342,7 +343,7 @@ var packages = []string{
 
 // versions are those of this program, of the system, and of packages (dpkg's status).
 func (r *reportTool) versions(m *doctor.Machine) []reportedText {
-	list := []reportedText{{program, release}, {"go", runtime.Version()}, {"architecture", runtime.GOARCH}}
+	list := []reportedText{{program, release.Version}, {"go", runtime.Version()}, {"architecture", runtime.GOARCH}}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {

@@ -5,10 +5,9 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-)
 
-// release is the version of the sources; CHANGELOG.md tells what is in it.
-const release = "1.0.0-dev"
+	"pam_pkcs11/internal/release"
+)
 
 func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
@@ -16,7 +15,7 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := version{Version: release}
+			v := version{Version: release.Version}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				v.Go = info.GoVersion
 			}

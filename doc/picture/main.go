@@ -1,5 +1,5 @@
-// Command picture draws doc/login.svg, the way of a login. It is run by `make picture` in the top directory of the
-// sources; a test holds that the file is what is drawn.
+// Command picture draws doc/login.svg, the way of a login, and doc/floors.svg, the packages. It is run
+// by `make picture` in the top directory of the sources; a test compares the files with what is drawn.
 package main
 
 import (
@@ -10,14 +10,22 @@ import (
 	"os"
 )
 
-const outputFile = "doc/login.svg"
+// pictures are all, by their files.
+var pictures = map[string]func() []byte{
+	"doc/login.svg":  draw,
+	"doc/floors.svg": drawFloors,
+}
+
+//go:generate sh -c "cd ../.. && go run ./doc/picture"
 
 func main() { os.Exit(run(os.Stderr)) }
 
 func run(stderr io.Writer) int {
-	if err := os.WriteFile(outputFile, draw(), 0o644); err != nil {
-		fmt.Fprintln(stderr, "picture:", err)
-		return 1
+	for file, draw := range pictures {
+		if err := os.WriteFile(file, draw(), 0o644); err != nil {
+			fmt.Fprintln(stderr, "picture:", err)
+			return 1
+		}
 	}
 	return 0
 }
@@ -87,10 +95,7 @@ func draw() []byte {
 	height := 2*margin + frameHeight
 
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
-		width, height, width, height, escape(spoken()))
-	b.WriteString(`<style>text{font-family:system-ui,sans-serif;fill:#111827}.t{font-size:16px;font-weight:600}.n{font-size:11.5px;fill:#4b5563}.b{font-size:14px;font-weight:600}.l{font-size:11px;fill:#4b5563}</style>` + "\n")
-	fmt.Fprintf(&b, `<rect width="%d" height="%d" rx="12" fill="#ffffff"/>`+"\n", width, height)
+	begin(&b, width, height, spoken())
 
 	for i, p := range way {
 		x := margin + i*(frameWidth+frameGap)
@@ -101,6 +106,14 @@ func draw() []byte {
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()
+}
+
+// begin writes the head of a picture, and its ground.
+func begin(b *bytes.Buffer, width, height int, spoken string) {
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
+		width, height, width, height, escape(spoken))
+	b.WriteString(`<style>text{font-family:system-ui,sans-serif;fill:#111827}.t{font-size:16px;font-weight:600}.n{font-size:11.5px;fill:#4b5563}.b{font-size:14px;font-weight:600}.l{font-size:11px;fill:#4b5563}</style>` + "\n")
+	fmt.Fprintf(b, `<rect width="%d" height="%d" rx="12" fill="#ffffff"/>`+"\n", width, height)
 }
 
 // joints are what joins two processes: what goes to the right, and what comes back.

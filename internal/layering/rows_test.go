@@ -24,6 +24,8 @@ var rows = map[string]row{
 		ours: "config internal/accounts internal/certinfo internal/diagnosis internal/fetch internal/safefile login login/cards login/policy mapper mapper/enrolled pkcs11 token verify",
 	},
 	"internal/redact":             {},
+	"internal/release":            {},
+	"internal/layering/metrics":   {},
 	"po/tool":                     {ours: "po"},
 	"doc/picture":                 {},
 	"internal/cli":                {},
@@ -172,7 +174,7 @@ var rows = map[string]row{
 
 	// The daemon is in a package of its own, so that cmd/pcscd and cmd/pcscd-sim differ in their readers only.
 	"cmd/pcscd/daemon": {
-		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/safefile",
+		ours:  "pcsc pcsc/resmgr pcsc/server config internal/logs internal/cli internal/release internal/safefile",
 		third: "github.com/coreos/go-systemd/v22 golang.org/x/sys",
 	},
 	"cmd/pcscd": {ours: "cmd/pcscd/daemon pcsc pcsc/resmgr ccid/plan ccid/serial ccid/usb config internal/logs internal/cli", third: "github.com/coreos/go-systemd/v22"},

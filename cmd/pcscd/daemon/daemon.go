@@ -20,13 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/release"
 	"pam_pkcs11/internal/safefile"
+	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 	"pam_pkcs11/pcsc/server"
 )
-
-// Version is what `pcscd -v` prints; the build sets it.
-var Version = "0.7"
 
 // Readers is a kind of readers that --readers can name.
 type Readers struct {
@@ -93,9 +92,20 @@ func (p *Program) kinds() []string {
 	return kinds
 }
 
+// printVersion prints what scripts look for: the version, the compatible pcsc-lite, its features in
+// the words of `pcscd --version` of pcsc-lite, and the limits.
 func (p *Program) printVersion() error {
-	_, err := fmt.Fprintf(p.Stdout, "%s version %s\nProtocol: 4.3 to 4.6\nMAX_READERS: 16 (protocol 4.5 and older)\nReaders: %s\n",
-		p.Name, Version, strings.Join(p.kinds(), ", "))
+	_, err := fmt.Fprintf(p.Stdout, `%s version %s (pam_pkcs11)
+pcsc-lite compatible: %s
+Enabled features: Linux %s libsystemd serial usb ipcdir=%s filter polkit
+Protocol: 4.3 to 4.6
+MAX_READERNAME: %d
+MAX_READERS: 16 (protocol 4.5 and older)
+Readers: %s
+`,
+		p.Name, release.Version, release.Compatible,
+		runtime.GOARCH, filepath.Dir(pcsc.DefaultSocket),
+		pcsc.MaxReaderName, strings.Join(p.kinds(), ", "))
 	return err
 }
 
