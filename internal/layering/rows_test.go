@@ -54,6 +54,9 @@ var rows = map[string]row{
 	"config/internal/scconf":  {ours: "config/internal/finding"},
 	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
 	"config/mappers":          {ours: "config/internal/finding"},
+	"config/edit": {
+		ours: "config config/internal/finding config/internal/scconf config/internal/schema config/mappers",
+	},
 	"token":                   {ours: "internal/certinfo internal/secret"},
 	"piv": {
 		ours: "internal/certinfo internal/iso7816 internal/secret pcsc piv/cache piv/internal/card piv/internal/channel " +
