@@ -13,17 +13,17 @@ type Standing int
 
 // The standings.
 const (
-	// StandingUnknown: no chain was built, and the name is a text of the certificate.
+	// StandingUnknown means that no chain was built: the name is a text of the certificate.
 	StandingUnknown Standing = iota
 
-	// StandingForeign: ca_dir has CAs of that name, and this one is below another anchor.
+	// StandingForeign means that ca_dir has CAs of that name, and this one is below another anchor.
 	StandingForeign
 
 	// StandingNamed: ca_dir has no CA of that name, and several roots that could have certified
 	// one.
 	StandingNamed
 
-	// StandingBound: the key is that of a CA of ca_dir, or was certified below the same anchor.
+	// StandingBound means that the key is that of a CA of ca_dir, or was certified below the same anchor.
 	StandingBound
 )
 
