@@ -19,11 +19,12 @@ const (
 	// StandingForeign means that ca_dir has CAs of that name, and this one is below another anchor.
 	StandingForeign
 
-	// StandingNamed: ca_dir has no CA of that name, and several roots that could have certified
-	// one.
+	// StandingNamed means that ca_dir has no CA of that name, and several roots that could have
+	// certified one.
 	StandingNamed
 
-	// StandingBound means that the key is that of a CA of ca_dir, or was certified below the same anchor.
+	// StandingBound means that the key is that of a CA of ca_dir, or was certified below the same
+	// anchor.
 	StandingBound
 )
 
