@@ -342,7 +342,7 @@ func (c *status) verdict() *refusal.Error {
 		return c.unknown("the lists at hand are signed with another key of its issuer's name, and so prove nothing: " + short(doubts))
 	}
 	if all != 0 {
-		return c.unknown("the CRLs at hand do not speak of all reasons for revocation")
+		return c.unknown("the available CRLs do not cover every revocation reason")
 	}
 	return c.unknown("no usable CRL: " + c.hindrances())
 }
