@@ -33,6 +33,7 @@ type Result struct {
 }
 
 // tolerated takes down what is odd about a certificate that is used.
+// An oddity is reported, never refused: what must be refused has been by now.
 func (r *Result) tolerated(cert *certinfo.Certificate) {
 	for _, what := range cert.Oddities() {
 		r.add(cert, ReasonTolerated, true, what)
@@ -40,5 +41,10 @@ func (r *Result) tolerated(cert *certinfo.Certificate) {
 }
 
 func (r *Result) add(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
-	r.Decisions = append(r.Decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
+	r.Decisions = append(r.Decisions, Decision{
+		Cert:   cert,
+		Reason: reason,
+		OK:     ok,
+		Detail: detail,
+	})
 }
