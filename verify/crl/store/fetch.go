@@ -173,7 +173,7 @@ func (f *fetcher) ask(ctx context.Context, q *crl.Query, groups [][]address) ([]
 			if !group[0].delta {
 				q.Doubt("%s", oneLine(err))
 			}
-		case crl.SpeaksOf(list.Head(), q.Cert, q.Point):
+		case crl.MayCover(list.Head(), q.Cert, q.Point):
 			found = append(found, list)
 		default:
 			q.Doubt("%s gives %s", refusal.Clip(group[0].url), crl.Describe(list.Head()))
