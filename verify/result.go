@@ -33,8 +33,8 @@ type Result struct {
 }
 
 // tolerated takes down what is odd about a certificate that is used.
-// An oddity is reported, never refused: what must be refused has been by now.
 func (r *Result) tolerated(cert *certinfo.Certificate) {
+	// An oddity is reported, never refused: what must be refused has been by now.
 	for _, what := range cert.Oddities() {
 		r.add(cert, ReasonTolerated, true, what)
 	}

@@ -95,8 +95,8 @@ func (r *dnReader) attribute() (Attribute, error) {
 }
 
 // hexValue reads "#" and the DER of a value.
-// What is no hexadecimal digit fails below; the separator alone decides where the value ends.
 func (r *dnReader) hexValue(oid stdasn1.ObjectIdentifier) (Attribute, error) {
+	// What is no hexadecimal digit fails below; the separator alone decides where the value ends.
 	end := strings.IndexAny(r.rest, "+,;")
 	if end < 0 {
 		end = len(r.rest)
@@ -172,8 +172,9 @@ func (r *dnReader) value() (string, error) {
 }
 
 // unescape reads what follows a backslash: a special character, or two hexadecimal digits. n is the
-// length of either. Digits first, as RFC 4514, 3, has them: none of the special characters is one.
+// length of either.
 func unescape(s string) (v byte, n int, err error) {
+	// None of the special characters is a digit, so the order does not matter.
 	if len(s) >= 2 {
 		if d, err := hex.DecodeString(s[:2]); err == nil {
 			return d[0], 2, nil

@@ -38,8 +38,8 @@ func shortHash(serial []byte) uint16 {
 }
 
 // with returns a set that has one number more.
-// A pass may be using the set that is there: it is copied, not changed.
 func (s *SerialSet) with(serial []byte) *SerialSet {
+	// A pass may be using the set that is there: it is copied, not changed.
 	next := &SerialSet{serials: map[string]bool{}}
 	if s != nil {
 		next.bits, next.serials = s.bits, maps.Clone(s.serials)
