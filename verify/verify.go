@@ -115,8 +115,8 @@ func (v *Verifier) Problems() []Problem { return v.store.Problems }
 func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.All }
 
 // AsOf returns a verifier with the same authorities and rules, for which it is always the given
-// time and which asks nobody about revocation. It is silent: what there is to say about ca_dir has
-// been said.
+// time and which does not check revocation. It logs nothing: what there is to say about ca_dir has
+// been logged.
 func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o := v.options
 	o.Now = func() time.Time { return at }

@@ -119,7 +119,6 @@ func (r *dnReader) hexValue(oid stdasn1.ObjectIdentifier) (Attribute, error) {
 }
 
 // value reads a string or a quoted string up to its separator, which stays in rest.
-
 func (r *dnReader) value() (string, error) {
 	s := r.rest
 	var b []byte

@@ -70,8 +70,6 @@ func (e *StatusError) Error() string {
 
 // Get fetches an http, https, ldap or ldaps address, and with AllowLocal an ldapi one. ctx must
 // have a deadline.
-
-// The host of an ldapi address is the path of a socket, which parse would refuse.
 func (c *Client) Get(ctx context.Context, address string, v Validators) (*Answer, error) {
 	// The host of an ldapi address is the path of a socket, which parse would refuse.
 	if c.AllowLocal && strings.HasPrefix(address, "ldapi://") {

@@ -33,7 +33,6 @@ func (c *Client) getLDAP(ctx context.Context, u *url.URL) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	defer conn.Close()
 	entries, err := conn.Search(ctx, query)
 	if err != nil {

@@ -190,7 +190,6 @@ func (p *Part) measure(body []byte) (text int64) {
 	// Only whole groups of four are decoded: the line may be cut by what was read.
 	got, err := base64.StdEncoding.Decode(start, line[:len(line)&^3])
 	_, header, length, ok := readHeader(start[:got])
-
 	if !ok {
 		return 0
 	}

@@ -35,7 +35,6 @@ type otherKey struct {
 const maxDoubts = 3
 
 // covers records that a list does not have the certificate.
-
 func (o *otherKey) covers(h *Head, point *certinfo.DistributionPoint, reasons certinfo.ReasonFlags) {
 	o.covered |= reasons
 	o.lists = append(o.lists, h)

@@ -98,7 +98,6 @@ func (p *pemReader) Read(b []byte) (int, error) {
 }
 
 // next returns the buffer that was read and takes another one.
-
 func (p *pemReader) next() error {
 	// Without a goroutine one buffer is enough.
 	if p.filled == nil {

@@ -377,7 +377,6 @@ type listFrame struct {
 
 // readFrame reads the beginning of a CRL up to its entries. der may be cut after windowCarry
 // octets.
-
 func readFrame(der []byte, h *Head) (f listFrame, err error) {
 	if len(der) < 2 {
 		return f, errShort

@@ -57,7 +57,6 @@ func hasDirectoryName(names []certinfo.GeneralName, name certinfo.Name) bool {
 }
 
 // pointNamesMeet is RFC 5280, 6.3.3 (b) (2) (i).
-
 func pointNamesMeet(h *Head, cert *certinfo.Certificate, point *certinfo.DistributionPoint) bool {
 	ours := fullNames(h.Point.name, h.Issuer)
 	theirs := point.CRLIssuer

@@ -72,7 +72,6 @@ func (c *Stream) Pass(serial []byte) (*Scan, error) {
 		c.err = err
 		return nil, c.err
 	}
-
 	defer in.Close()
 	// Looking for all numbers that are wanted makes a second pass unlikely.
 	asked := c.Wanted.Set()

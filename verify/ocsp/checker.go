@@ -302,7 +302,6 @@ func (c *Checker) attempts() []attempt {
 }
 
 // responder asks one responder.
-
 func (c *Checker) responder(ctx context.Context, t *Target, r responder, delegates DelegateStatus) (*Verdict, error) {
 	var first error
 	for _, attempt := range c.attempts() {
@@ -387,7 +386,6 @@ func (c *Checker) send(ctx context.Context, r responder, der []byte, post bool) 
 	if answer.NotModified {
 		return nil, &fetch.StatusError{URL: r.url, Status: 304}
 	}
-
 	defer answer.Body.Close()
 	return io.ReadAll(answer.Body)
 }

@@ -8,7 +8,7 @@ import (
 	"pam_pkcs11/verify/sig"
 )
 
-// MayBeAbove tells whether a certificate of ca_dir may stand above this one: as itself, as an
+// MayBeAbove reports whether a certificate of ca_dir may stand above this one: as itself, as an
 // issuer by name or by key identifier, or above one of the others, which come from the card. Those
 // that the trust settings of their files keep out count, too. It looks at no signature and no date,
 // and so says yes too often rather than too seldom.

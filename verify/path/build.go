@@ -263,9 +263,8 @@ func (s *Search) unknownIssuer(top *certinfo.Certificate) *refusal.Error {
 
 // tryPath validates a path that has reached an anchor. That the certificate itself is revoked ends
 // the search: it is no better on any other path.
-
-// The limit is on whole paths, because each may ask the network for revocation.
 func (s *Search) tryPath(up []*certinfo.Certificate) (*Path, *refusal.Error) {
+	// The limit is on whole paths, because each may ask the network for revocation.
 	if s.work.paths++; s.work.paths > MaxPaths {
 		return nil, s.tooManyPaths(up[0])
 	}

@@ -39,7 +39,7 @@ const (
 	formUTF16   = "text in UTF-16"
 )
 
-// What a file may hold beside certificates and may be used elsewhere.
+// What a file may hold beside certificates, and what may be used through crl_dir.
 const (
 	otherCRL    = "a CRL"
 	otherPEMCRL = "a PEM block X509 CRL"

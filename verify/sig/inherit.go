@@ -27,7 +27,6 @@ func Inherit(key, working any) any {
 }
 
 // WorkingKeys gives the keys of a path, the anchor first, with inherited parameters filled in.
-
 func WorkingKeys(certs []*certinfo.Certificate) []any {
 	keys := make([]any, len(certs))
 	for i, c := range certs {

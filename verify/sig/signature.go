@@ -41,7 +41,6 @@ func WeakHash(h crypto.Hash) bool {
 }
 
 // Check checks one signature of any scheme.
-
 func Check(key any, scheme certinfo.SignatureScheme, message, signature []byte) error {
 	digest := message
 	switch scheme.Kind {

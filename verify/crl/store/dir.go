@@ -139,7 +139,6 @@ func (d *listDir) load() {
 		d.err = fmt.Errorf("%s: %w", d.key, err)
 		return
 	}
-
 	defer dir.Close()
 	d.report(dir.Resolved)
 

@@ -15,7 +15,7 @@ import (
 // request is one question to an address.
 type request struct {
 	address
-	issuer *certinfo.Certificate // of the certificate at hand, nil for none
+	issuer *certinfo.Certificate // of the certificate that is checked, nil for none
 	held   origin                // of the list that the store has
 	now    time.Time
 	heard  func() // is called for each read, nil for nobody
@@ -55,7 +55,6 @@ func (f *fetcher) download(ctx context.Context, r request) (*fetchedList, error)
 		}
 		return list, err
 	}
-
 	defer answer.Body.Close()
 	list, temp, err := f.receive(answer)
 	if err != nil {

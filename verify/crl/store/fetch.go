@@ -327,7 +327,6 @@ func (f *fetcher) get(ctx context.Context, issuer *certinfo.Certificate, a addre
 		if unlock == nil {
 			return f.stored(a.url)
 		}
-
 		defer unlock()
 
 		// It may have been fetched during the wait, and so later than the time from before it.
@@ -338,7 +337,7 @@ func (f *fetcher) get(ctx context.Context, issuer *certinfo.Certificate, a addre
 		}
 	}
 
-	// With a valid list at hand the server is not waited for as long as the login may last.
+	// Where a valid list is kept the server is not waited for as long as the login may last.
 	asking := ctx
 	if held.valid {
 		var cancel context.CancelFunc
@@ -392,7 +391,6 @@ func (f *fetcher) held(url string, now time.Time) (h heldList) {
 	if err != nil {
 		return h
 	}
-
 	defer file.Close()
 
 	id, err := crl.Identify(file)

@@ -54,7 +54,6 @@ func (c *indexedList) SignedBy(signer *certinfo.Certificate, key any) error {
 		return c.Stream.SignedBy(signer, key)
 	}
 	err := c.index.SignedBy(signer, key)
-
 	if err == nil {
 		c.signer, c.key = signer, key
 	}

@@ -1,6 +1,5 @@
 // Package store finds CRLs where they are (crl_dir, files, the network), keeps what it fetched from
 // one login to the next, and brings it up to date ahead of logins. Its Keeper gives package crl
-// one login to the next, and brings it up to date ahead of logins. Its Keeper gives the room of crl
 // a source of lists; whether a certificate is revoked is not decided here.
 package store
 

@@ -166,7 +166,6 @@ type newest struct {
 }
 
 // scopeName names an issuer's key and the scope of its list.
-
 func scopeName(spki []byte, h *crl.Head) string {
 	// Each part has its length before it, so that no two scopes give the same octets.
 	var b []byte

@@ -130,7 +130,6 @@ func (f *fetcher) refresh(ctx context.Context, a address, heard func()) (*fetche
 	if err != nil {
 		return nil, err
 	}
-
 	defer unlock()
 
 	list, err := f.download(ctx, request{
