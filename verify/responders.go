@@ -52,8 +52,8 @@ func (v *Verifier) readResponderCerts() error {
 		certs, problems := len(all.All), len(all.Problems)
 		if err := all.Load(path, v.options.StrictPermissions); err != nil {
 			return err
-			// A file with nothing but certificates that an earlier file had is no fault.
 		}
+		// A file with nothing but certificates that an earlier file had is no fault.
 		nothingNew := len(all.All) == certs
 		if nothingNew && (certs == 0 || len(all.Problems) > problems) {
 			return fmt.Errorf("%s: %s: no certificate in it that can be used%s", responderKey, path, lastProblem(all))

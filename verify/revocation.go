@@ -221,8 +221,8 @@ func (r *revocationRun) askAll(ctx context.Context, targets []ocsp.Target) []ocs
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	// Where CRLs may answer too, responders get half of the time at most.
 	defer cancel()
+	// Where CRLs may answer too, responders get half of the time at most.
 	if r.crl != nil {
 		var release context.CancelFunc
 		ctx, release = half(ctx)

@@ -242,7 +242,7 @@ func (c *Certificate) readVersionAndSerial(tbs *cryptobyte.String) error {
 // signedInteger reads two's complement.
 func signedInteger(b []byte) *big.Int {
 	n := new(big.Int).SetBytes(b)
-	// A negative number stands for itself plus two to the power of its bits.
+	// A negative number is written as itself plus two to the power of its bits.
 	if len(b) > 0 && b[0]&0x80 != 0 {
 		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
 	}

@@ -135,7 +135,7 @@ func (a AlgorithmIdentifier) Scheme() (SignatureScheme, error) {
 		return SignatureScheme{}, fmt.Errorf("%w: %v", ErrUnknownSignature, a.OID)
 	}
 
-	// Some CAs repeat the parameters of the DSA key, which RFC 3279, 2.2.2, leaves out.
+	// The parameters of DSA belong to the key, and are not read here (RFC 3279, 2.2.2).
 	if !a.absentOrNull() && s.Kind != SchemeDSA {
 		return SignatureScheme{}, fmt.Errorf("signature algorithm %v with parameters", a.OID)
 	}

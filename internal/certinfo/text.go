@@ -46,12 +46,12 @@ func decodeString(tag int, b []byte) (string, error) {
 	case tagPrintableString, tagIA5String, tagNumericString, tagVisibleString:
 		for _, c := range b {
 			if c >= 0x80 {
-				// As every CA writes it: real T.61 has shifts and combining marks.
 				return "", errors.New("non-ASCII octet in an ASCII string")
 			}
 		}
 		return string(b), nil
 	case tagT61String:
+		// Real T.61 has shifts and combining marks, which no CA uses.
 		runes := make([]rune, len(b))
 		for i, c := range b {
 			runes[i] = rune(c)

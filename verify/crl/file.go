@@ -39,7 +39,7 @@ func FindParts(f io.ReaderAt, size int64, exact bool) ([]Part, error) {
 	var parts []Part
 	blocks := 0
 	for at := int64(0); at < size; {
-		// The first octets tell which of both it is, and nearly always where it ends.
+		// The first octets tell DER from PEM, and nearly always where a part ends.
 		head, err := readSome(f, at, min(peekFirst, size-at))
 		if err != nil {
 			return parts, err

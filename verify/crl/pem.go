@@ -46,7 +46,7 @@ const pemBuffers = 4
 func newPEMReader(body io.Reader, size int64) *pemReader {
 	p := &pemReader{decoder: pemDecoder{in: body, table: base64Pairs()}}
 
-	// Starting a goroutine would take longer than decoding one chunk.
+	// One chunk is not worth a goroutine.
 	if size >= 0 && size <= pemChunk {
 		return p
 	}

@@ -450,7 +450,7 @@ func (f *listFrame) readFields(tbs *cryptobyte.String, h *Head) error {
 	if !tbs.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) {
 		return errMalformedList
 	}
-	// The octets of the window go on to be overwritten: what is kept is cloned.
+	// The octets of the window are overwritten later: what is kept is cloned.
 	h.rawAlgorithm = bytes.Clone(algorithm)
 	var err error
 	if h.Algorithm, err = certinfo.ParseAlgorithmIdentifier(h.rawAlgorithm); err != nil {

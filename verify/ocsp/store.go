@@ -187,12 +187,12 @@ func (s *Store) lock(wait time.Duration) (unlock func(), err error) {
 			return func() { _ = f.Close() }, nil
 		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
 			return nil, errors.Join(fmt.Errorf("lock of %s: %w", s.dir, err), f.Close())
-		// Not to wait is no error: another process writes, and its answer is as good.
 		case time.Now().After(end):
 			if wait > 0 {
 				err = fmt.Errorf("%s is locked by another process", s.dir)
 				return nil, errors.Join(err, f.Close())
 			}
+			// Not to wait is no error: another process writes, and its answer is as good.
 			return nil, f.Close()
 		}
 	}

@@ -86,8 +86,7 @@ func (s *nameState) checkName(c *certinfo.Certificate, name certinfo.GeneralName
 		}
 	}
 
-	// One subtree of each certificate is enough, but every
-	// certificate above has its say: the sets intersect.
+	// One subtree of a certificate is enough, but each certificate above has to allow the name.
 	for _, set := range s.permitted {
 		constrained := false
 		inside := false

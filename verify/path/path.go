@@ -126,10 +126,10 @@ func (w *validation) basic(c *certinfo.Certificate) *refusal.Error {
 		return refusal.New(c, refusal.ReasonIssuerUnknown, "issuer %q is not the name of the certificate above", refusal.Clip(c.Issuer.RFC4514()))
 	}
 
-	// What a certificate inherits from above counts for its strength.
 	if err := w.signature(c); err != nil {
 		return w.s.signatureError(c, w.issuer, err)
 	}
+	// What a certificate inherits from above counts for its strength.
 	return w.s.f.Rules.CheckKey(c, sig.Inherit(c.PublicKey, w.key))
 }
 

@@ -133,7 +133,7 @@ func (c *weierstrass) add(q, r jacobian) jacobian {
 	s1, s2 := c.mul(q.y, c.mul(rzz, r.z)), c.mul(r.y, c.mul(qzz, q.z))
 	h, t := c.sub(u2, u1), c.sub(s2, s1)
 
-	// The formulas below divide by h: the same x means the same point or its inverse.
+	// The formulas below fail for h = 0: the same x means the same point or its inverse.
 	if h.Sign() == 0 {
 		if t.Sign() == 0 {
 			return c.double(q)
