@@ -124,7 +124,12 @@ func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o.Policy.OCSP = false
 	o.Logger = slog.New(slog.DiscardHandler)
 
-	then := &Verifier{options: o, rules: v.rules, store: v.store, initial: v.initial}
+	then := &Verifier{
+		options: o,
+		rules:   v.rules,
+		store:   v.store,
+		initial: v.initial,
+	}
 	then.crls = then.newKeeper()
 	return then
 }

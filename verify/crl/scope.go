@@ -137,6 +137,7 @@ func WebURLs(points []certinfo.DistributionPoint) []string {
 		if p.Name == nil {
 			continue
 		}
+
 		for _, n := range p.Name.FullName {
 			if n.Tag != certinfo.TagURI || !n.OK {
 				continue

@@ -196,6 +196,7 @@ func (d *listDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact
 	if err != nil {
 		faults = append(faults, err)
 	}
+
 	for _, part := range parts {
 		file := &indexedList{
 			Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(path, resolved, id, part)},
@@ -213,6 +214,7 @@ func (d *listDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact
 			faults = append(faults, err)
 		}
 	}
+
 	return found, faults
 }
 
