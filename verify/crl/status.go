@@ -82,7 +82,6 @@ func (c *status) rest() *refusal.Error {
 
 	point := ImplicitPoint(c.cert)
 	lists, err := c.run.r.Network.Rest(c.ctx, c.query(point))
-
 	if len(lists) > 0 {
 		before, _ := c.run.r.Source.Lists(c.ctx, c.query(point)) // its error is known
 		lists = append(lists, before...)
@@ -222,7 +221,6 @@ func (c *status) consult(point *certinfo.DistributionPoint, base List, signer *l
 	if delta != nil {
 		why = ""
 	}
-
 	if why == "" {
 		why = c.rollback(signer.cert, h)
 	}
