@@ -26,8 +26,10 @@ import (
 //
 //	header:  magic, version u32, length u32 of the facts, facts, SHA-256 of all before
 //	table:   for each bucket and one more, u32: the number of records before it
-//	buckets: records, and the first 8 octets of SHA-256(SHA-256 of the header, u32 number of the bucket, records)
-//	record:  11 octets of the SHA-256 of issuer and serial number, u8 reason + 1, u32 time of revocation
+//	buckets: records, and the first 8 octets of
+//	         SHA-256(SHA-256 of the header, u32 number of the bucket, records)
+//	record:  11 octets of the SHA-256 of issuer and serial number, u8 reason + 1,
+//	         u32 time of revocation
 //
 // All numbers are little endian. A bucket is the records whose digest begins with its number.
 const (

@@ -10,7 +10,8 @@ import (
 // maxSerialOctets is the longest serial number that certinfo reads.
 const maxSerialOctets = 64
 
-// SerialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass uses it.
+// SerialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass
+// uses it.
 type SerialSet struct {
 	bits    [1 << 10]uint64 // by the last two octets: nearly every entry of a CRL ends here
 	serials map[string]bool
@@ -28,7 +29,8 @@ func (s *SerialSet) mayContain(serial []byte) bool {
 // Contains reports whether the number is in the set.
 func (s *SerialSet) Contains(serial []byte) bool { return s != nil && s.serials[string(serial)] }
 
-// shortHash is the place of a number in the bits. The last octets of serial numbers are spread best.
+// shortHash is the place of a number in the bits. The last octets of serial numbers are spread
+// best.
 func shortHash(serial []byte) uint16 {
 	h := uint16(serial[len(serial)-1])
 	if len(serial) > 1 {
@@ -55,8 +57,8 @@ func (s *SerialSet) put(serial []byte) {
 	s.serials[string(serial)] = true
 }
 
-// Wanted collects the serial numbers of the known certificates, so that one pass over a CRL answers for all of them.
-// It may be used by several goroutines at once.
+// Wanted collects the serial numbers of the known certificates, so that one pass over a CRL answers
+// for all of them. It may be used by several goroutines at once.
 type Wanted struct {
 	mu      sync.Mutex // guards current
 	current *SerialSet
@@ -71,7 +73,8 @@ func (w *Wanted) Add(certs ...*certinfo.Certificate) {
 	for _, c := range certs {
 		switch {
 		case c == nil || len(c.SerialBytes) == 0 || w.current.Contains(c.SerialBytes):
-		// The first new number copies the set, which a pass may be using; the others go into the copy.
+		// The first new number copies the set, which a pass may be using; the others go into the
+		// copy.
 		case !fresh:
 			fresh = true
 			w.current = w.current.with(c.SerialBytes)

@@ -227,12 +227,12 @@ func (c *Checker) responders(ctx context.Context, t *Target, delegates DelegateS
 	defer group.Wait() // so that no goroutine of this question outlives it
 	defer cancel()
 
-	// Room for all results: a goroutine whose answer comes too late must not hang.
 	type result struct {
 		who     int
 		verdict *Verdict
 		err     error
 	}
+	// Room for all results: a goroutine whose answer comes too late must not hang.
 	results := make(chan result, len(all))
 
 	timer := time.NewTimer(0)
@@ -264,8 +264,8 @@ func (c *Checker) responders(ctx context.Context, t *Target, delegates DelegateS
 				out.From = all[r.who].url
 				return
 			}
-			// One that failed need not be waited for: the next one is asked at once.
 			out.note(all[r.who].url, r.err)
+			// One that failed need not be waited for: the next one is asked at once.
 			start()
 		case <-ctx.Done():
 			for who := range all {
@@ -314,7 +314,6 @@ func (c *Checker) responder(ctx context.Context, t *Target, r responder, delegat
 		if first == nil || !worthAnother(err) && !isSpoken(first) {
 			first = err
 		}
-
 		if !worthAnother(err) {
 			break
 		}

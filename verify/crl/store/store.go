@@ -30,12 +30,14 @@ const DefaultStore = "/var/lib/pam_pkcs11"
 // certificate good but what a signature confirms; the rollback state can only forbid.
 //
 //	crl/HASH.crl     a CRL as it was fetched, by the hash of its address
-//	                 or by that of its address and key, where the address gave one of another key before
+//	                 or by that of its address and key, where the address gave one of another
+//	                 key before
 //	crl/HASH.json    where it came from and how to ask whether it has changed
 //	crl/HASH.failed  that its address gave none lately, see failure.go
 //	index/HASH.idx   the index of a CRL, here or in crl_dir, by the hash of its file's identity
 //	newest/HASH      the newest CRL seen of an issuer's key and scope; this is no cache
-//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir, see authority.go
+//	ca/HASH.der      CA certificates of chains that logged in and that are not in ca_dir,
+//	                 see authority.go
 //	points.json      distribution points of certificates that logged in
 //	ocsp/            OCSP answers, see package ocsp
 //	lock, crl/HASH.lock
