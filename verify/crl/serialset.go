@@ -73,8 +73,7 @@ func (w *Wanted) Add(certs ...*certinfo.Certificate) {
 	for _, c := range certs {
 		switch {
 		case c == nil || len(c.SerialBytes) == 0 || w.current.Contains(c.SerialBytes):
-		// The first new number copies the set, which a pass may be using; the others go into the
-		// copy.
+		// The first new number copies the set, which a pass may be using; the others go into it.
 		case !fresh:
 			fresh = true
 			w.current = w.current.with(c.SerialBytes)
