@@ -121,6 +121,7 @@ func isIn(path, name string) bool {
 	defer f.Close()
 
 	lines := bufio.NewScanner(io.LimitReader(f, maxPasswd))
+	lines.Buffer(nil, maxPasswd) // of a group with thousands of members: what is behind it counts too
 	for lines.Scan() {
 		// The whole first field is compared: "ann" is not "anna".
 		if field, _, found := strings.Cut(lines.Text(), ":"); found && field == name {

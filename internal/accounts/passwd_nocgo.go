@@ -40,6 +40,7 @@ func (system) All(yield func(Account) bool) error {
 	defer f.Close()
 
 	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, maxPasswd)
 	for lines.Scan() {
 		w := strings.Split(lines.Text(), ":")
 		// Lines of the compat mode ("+") and broken ones are no accounts.
