@@ -28,7 +28,8 @@ const (
 	attrMaxInput        = 0x7A007
 )
 
-// channelUSB is what DWORD channel id of USB begins with.
+// channelUSB is the upper half of the channel id of a USB device; the lower half is its bus and
+// address.
 const channelUSB = 0x0020
 
 // Attribute reads an attribute.
@@ -38,8 +39,11 @@ func (s *Slot) Attribute(ctx context.Context, id uint32) ([]byte, error) {
 		return nil, err
 	}
 	defer end()
-	p, info, le := s.reader.plan, &s.reader.info, binary.LittleEndian
-	number := func(n uint32) []byte { return le.AppendUint32(nil, n) }
+
+	p := s.reader.plan
+	info := &s.reader.info
+	number := func(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+
 	switch id {
 	case attrVendorName:
 		return text(info.Manufacturer), nil
@@ -48,10 +52,11 @@ func (s *Slot) Attribute(ctx context.Context, id uint32) ([]byte, error) {
 	case attrVendorSerial:
 		return text(info.Serial), nil
 	case attrChannelID:
-		if info.Bus == 0 {
-			break
+		// Without a bus it is no USB device, and has no channel that this form could express.
+		if info.Bus != 0 {
+			address := uint32(info.Bus&0xFF)<<8 | uint32(info.Address&0xFF)
+			return number(channelUSB<<16 | address), nil
 		}
-		return number(channelUSB<<16 | uint32(info.Bus&0xFF)<<8 | uint32(info.Address&0xFF)), nil
 	case attrProtocolTypes:
 		return number(protocolMask(p)), nil
 	case attrDefaultClock, attrCurrentClock:
@@ -75,7 +80,8 @@ func (s *Slot) Attribute(ctx context.Context, id uint32) ([]byte, error) {
 	return nil, ifd.Errorf(ifd.ErrorTag, "attribute %05X", id)
 }
 
-// SetAttribute refuses: no attribute of a reader can be written.
+// SetAttribute fails: no attribute of a reader can be written. The error distinguishes attributes
+// that can be read.
 func (s *Slot) SetAttribute(ctx context.Context, id uint32, _ []byte) error {
 	if _, err := s.Attribute(ctx, id); err != nil {
 		return ifd.Errorf(ifd.ErrorTag, "attribute %05X", id)
@@ -85,10 +91,12 @@ func (s *Slot) SetAttribute(ctx context.Context, id uint32, _ []byte) error {
 
 // presenceByte is ICC_PRESENCE (0 absent, 2 there) or ICC_INTERFACE_STATUS (0 or 1).
 func (s *Slot) presenceByte(ctx context.Context, id uint32) ([]byte, error) {
+	// A card that we power is there: programs poll these attributes, and need no command for it.
 	if s.powered {
 		return []byte{2 - byte(id-attrICCPresence)}, nil
 	}
-	present, _, err := s.look(ctx)
+
+	present, _, err := s.checkPresence(ctx)
 	switch {
 	case err != nil:
 		return nil, err
@@ -98,7 +106,8 @@ func (s *Slot) presenceByte(ctx context.Context, id uint32) ([]byte, error) {
 	return []byte{2 - byte(id-attrICCPresence)}, nil
 }
 
-// text is a string attribute: with the NUL that C wants; a string that is not there is empty.
+// text is a string attribute, ended by NUL as in C. A string that the reader does not have is
+// empty.
 func text(s string) []byte {
 	if s == "" {
 		return []byte{}
@@ -106,6 +115,7 @@ func text(s string) []byte {
 	return append([]byte(s), 0)
 }
 
+// protocolMask is the protocols of the reader as PC/SC numbers them.
 func protocolMask(p *plan.Plan) uint32 {
 	var mask uint32
 	if p.T0 {
@@ -122,12 +132,14 @@ func (r *Reader) path() string {
 	return fmt.Sprintf("%s:%d.%d", r.info.Path, r.info.Configuration, r.number)
 }
 
-// isTagQuery recognises FF 9A 01 xx 00, by which applications ask a reader what it is.
+// isTagQuery reports whether a command is FF 9A 01 xx 00, by which applications ask a reader what
+// it is.
 func isTagQuery(c []byte) bool {
 	return len(c) == 5 && c[0] == 0xFF && c[1] == 0x9A && c[2] == 0x01 && c[4] == 0
 }
 
-// answerTag answers a tag query in the reader's place: 01 its maker, 03 its product, 06 its firmware, 07 the driver.
+// answerTag answers a tag query in the reader's place: 01 its maker, 03 its product, 06 its
+// firmware, 07 the driver.
 func (s *Slot) answerTag(tag byte) []byte {
 	var words string
 	switch tag {

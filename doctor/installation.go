@@ -30,6 +30,7 @@ func installationChecks() []Check {
 		{ID: "socket-unit", Title: message.Textf("The unit that starts the bundled daemon"), Run: checkSocketUnit},
 		{ID: "clock", Title: message.Textf("The clock"), Run: checkClock},
 		{ID: "etc-writable", Title: message.Textf("Room and permission to write in /etc"), Run: checkEtc},
+		{ID: "setups", Title: message.Textf("Setups that were cut short, or will be taken back"), Run: checkSetups},
 		{ID: "access-control", Title: message.Textf("AppArmor and SELinux"), Run: checkAccessControl},
 	}
 }

@@ -136,3 +136,25 @@ func joinNames(users []localUser) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Member is a local account of the break-glass group whose password works.
+type Member struct {
+	Name string
+	UID  int
+}
+
+// BreakGlassMembers are the group that gets in without a card, and its local members whose passwords work, root
+// last: services may shut root out.
+func (m *Machine) BreakGlassMembers() (group string, members []Member) {
+	group = m.breakGlass()
+	users, _ := m.localUsers()
+	all, _ := m.members(group, users)
+	now := m.now()
+	for _, u := range all {
+		if u.hasPassword(now) && u.hasShell() {
+			members = append(members, Member{Name: u.name, UID: u.uid})
+		}
+	}
+	slices.SortStableFunc(members, func(a, b Member) int { return min(b.UID, 1) - min(a.UID, 1) })
+	return group, members
+}

@@ -13,7 +13,8 @@ import (
 // DefaultSocket is where the daemon listens.
 const DefaultSocket = "/run/pcscd/pcscd.comm"
 
-// socketVariable is the environment variable that names another socket to libpcsclite, and to EstablishContext.
+// socketVariable is the environment variable that names another socket to libpcsclite, and to
+// EstablishContext.
 const socketVariable = "PCSCLITE_CSOCK_NAME"
 
 // EstablishContext makes a context with the daemon of this machine.
@@ -25,14 +26,14 @@ func EstablishContext() (*Context, error) {
 	return NewContext(NewClient(path))
 }
 
-// Client is a Service over the socket of a daemon, ours or pcscd of any version from 1.8.24 (protocol 4.4). Each context
-// is a connection. A broken connection, or a daemon that was restarted, is ErrCommError: the context is then lost, and a
-// new one can be established.
+// Client is a Service over the socket of a daemon, ours or pcscd of any version from 1.8.24
+// (protocol 4.4). Each context is a connection. A broken connection, or a daemon that was
+// restarted, is ErrCommError: the context is then lost, and a new one can be established.
 type Client struct {
 	path     string
 	connects func() (net.Conn, error) // nil: to path
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	contexts map[SCardContext]*link
 	handles  map[Handle]connection
 }
@@ -50,9 +51,9 @@ func NewClient(path string) *Client {
 	return &Client{path: path, contexts: map[SCardContext]*link{}, handles: map[Handle]connection{}}
 }
 
-// WithDial has dial make every connection of the client, in place of one to the path. It can refuse a daemon before a byte
-// is sent to it, and bounds its own waits; EstablishContext returns its errors as they are. It is called before the client
-// is used, and returns c.
+// WithDial has dial make every connection of the client, in place of one to the path. It can refuse
+// a daemon before a byte is sent to it, and bounds its own waits; EstablishContext returns its
+// errors as they are. It is called before the client is used, and returns c.
 func (c *Client) WithDial(dial func() (net.Conn, error)) *Client {
 	c.connects = dial
 	return c
@@ -108,6 +109,8 @@ func (c *Client) ReleaseContext(sc SCardContext) error {
 	if err != nil {
 		return err
 	}
+
+	// From here on no new call finds the context or one of its handles.
 	c.mu.Lock()
 	delete(c.contexts, sc)
 	for h, of := range c.handles {
@@ -116,6 +119,9 @@ func (c *Client) ReleaseContext(sc SCardContext) error {
 		}
 	}
 	c.mu.Unlock()
+
+	// A GetStatusChange holds l.mu for as long as it waits: unless it is cancelled, the call below
+	// would have to wait for it.
 	l.waitMu.Lock()
 	l.ended = true
 	waiting := l.waiting
@@ -123,6 +129,7 @@ func (c *Client) ReleaseContext(sc SCardContext) error {
 	if waiting {
 		l.cancel()
 	}
+
 	m := wire.ContextMessage{Context: uint32(sc)}
 	if err := call(context.Background(), l, wire.CmdReleaseContext, &m); err != nil {
 		return err
@@ -143,6 +150,7 @@ func (c *Client) ListReaders(sc SCardContext) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	snap, err := l.readStates()
@@ -160,16 +168,20 @@ func (c *Client) ListReaderGroups(sc SCardContext) ([]string, error) {
 	return []string{DefaultReaderGroup}, nil
 }
 
-// Connect connects to a reader. When ctx ends before the daemon has answered the whole context is lost.
-func (c *Client) Connect(ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol) (Handle, Protocol, error) {
+// Connect connects to a reader. When ctx ends before the daemon has answered the
+// whole context is lost.
+func (c *Client) Connect(
+	ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol,
+) (Handle, Protocol, error) {
 	l, err := c.link(sc)
 	if err != nil {
 		return 0, 0, err
 	}
-	m := wire.ConnectMessage{Context: uint32(sc), Mode: uint32(mode), Protocols: uint32(protocols)}
+	// The field has room for the name and its NUL.
 	if len(reader) >= MaxReaderName {
 		return 0, 0, ErrInvalidValue
 	}
+	m := wire.ConnectMessage{Context: uint32(sc), Mode: uint32(mode), Protocols: uint32(protocols)}
 	copy(m.Reader[:], reader)
 	if err := call(ctx, l, wire.CmdConnect, &m); err != nil {
 		return 0, 0, err
@@ -177,19 +189,23 @@ func (c *Client) Connect(ctx context.Context, sc SCardContext, reader string, mo
 	if m.Result != 0 {
 		return 0, 0, Error(m.Result)
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := Handle(m.Handle)
-	c.handles[h] = connection{l, reader}
+	c.handles[h] = connection{link: l, reader: reader}
 	return h, Protocol(m.Active), nil
 }
 
 // Reconnect takes a connection up again.
-func (c *Client) Reconnect(h Handle, mode ShareMode, protocols Protocol, initialization Disposition) (Protocol, error) {
+func (c *Client) Reconnect(
+	h Handle, mode ShareMode, protocols Protocol, initialization Disposition,
+) (Protocol, error) {
 	l, _, err := c.linkOf(h)
 	if err != nil {
 		return 0, err
 	}
+
 	m := wire.ReconnectMessage{
 		Handle:         uint32(h),
 		Mode:           uint32(mode),
@@ -208,10 +224,13 @@ func (c *Client) Disconnect(ctx context.Context, h Handle, d Disposition) error 
 	if err != nil {
 		return err
 	}
+
 	m := wire.DispositionMessage{Handle: uint32(h), Disposition: uint32(d)}
 	if err := call(ctx, l, wire.CmdDisconnect, &m); err != nil {
 		return err
 	}
+
+	// A handle whose Disconnect was refused can still be used, and ended later.
 	if m.Result == 0 {
 		c.mu.Lock()
 		delete(c.handles, h)
@@ -220,12 +239,14 @@ func (c *Client) Disconnect(ctx context.Context, h Handle, d Disposition) error 
 	return Error(m.Result).Err()
 }
 
-// BeginTransaction waits for the transaction lock. A daemon that does not queue (pcscd) is asked again and again.
+// BeginTransaction waits for the transaction lock. A daemon that does not queue (pcscd) is asked
+// again and again.
 func (c *Client) BeginTransaction(ctx context.Context, h Handle) error {
 	l, _, err := c.linkOf(h)
 	if err != nil {
 		return err
 	}
+
 	for {
 		m := wire.HandleMessage{Handle: uint32(h)}
 		if err := call(ctx, l, wire.CmdBeginTransaction, &m); err != nil {
@@ -234,6 +255,9 @@ func (c *Client) BeginTransaction(ctx context.Context, h Handle) error {
 		if Error(m.Result) != ErrSharingViolation {
 			return Error(m.Result).Err()
 		}
+
+		// pcscd has no queue: after the end of a transaction the reader is free
+		// for whoever asks first.
 		select {
 		case <-ctx.Done():
 			return ErrCancelled
@@ -248,6 +272,7 @@ func (c *Client) EndTransaction(h Handle, d Disposition) error {
 	if err != nil {
 		return err
 	}
+
 	m := wire.DispositionMessage{Handle: uint32(h), Disposition: uint32(d)}
 	if err := call(context.Background(), l, wire.CmdEndTransaction, &m); err != nil {
 		return err
@@ -264,8 +289,11 @@ func (c *Client) Transmit(h Handle, protocol Protocol, command []byte, max int) 
 	if len(command) > MaxBufferExtended {
 		return nil, ErrInsufficientBuffer
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
+	// The PCI for the answer is what libpcsclite sends for a caller without one.
 	const pciSize = 16 // sizeof(SCARD_IO_REQUEST)
 	m := wire.TransmitMessage{
 		Handle:       uint32(h),
@@ -276,6 +304,7 @@ func (c *Client) Transmit(h Handle, protocol Protocol, command []byte, max int) 
 		RecvPCI:      pciSize,
 		RecvLength:   uint32(min(max, MaxBufferExtended)),
 	}
+
 	if err := exchange(l, wire.CmdTransmit, &m, command); err != nil {
 		return nil, err
 	}
@@ -291,28 +320,35 @@ func (c *Client) Control(h Handle, code uint32, in []byte, max int) ([]byte, err
 	if len(in) > MaxBufferExtended {
 		return nil, ErrInsufficientBuffer
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	m := wire.ControlMessage{
 		Handle:     uint32(h),
 		Code:       code,
 		SendLength: uint32(len(in)),
 		RecvLength: uint32(min(max, MaxBufferExtended)),
 	}
+
 	if err := exchange(l, wire.CmdControl, &m, in); err != nil {
 		return nil, err
 	}
 	return l.data(Error(m.Result), m.Returned)
 }
 
-// Status tells what is in the reader: the daemon's verdict on the handle, and the reader's state.
+// Status returns the reader's state, if the daemon says that the handle is still good.
 func (c *Client) Status(h Handle) (*CardStatus, error) {
 	l, reader, err := c.linkOf(h)
 	if err != nil {
 		return nil, err
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
+	// The answer to STATUS says only whether the handle is good. What SCardStatus returns beside
+	// that is in the reader states.
 	m := wire.HandleMessage{Handle: uint32(h)}
 	if err := exchange(l, wire.CmdStatus, &m, nil); err != nil {
 		return nil, err
@@ -320,14 +356,17 @@ func (c *Client) Status(h Handle) (*CardStatus, error) {
 	if m.Result != 0 {
 		return nil, Error(m.Result)
 	}
+
 	snap, err := l.readStates()
 	if err != nil {
 		return nil, err
 	}
+
 	p := snap.find(reader)
 	if p == nil {
 		return nil, ErrReaderUnavailable
 	}
+
 	return &CardStatus{
 		Reader:         p.Name,
 		State:          p.State,
@@ -343,10 +382,12 @@ func (c *Client) GetAttrib(h Handle, id Attrib) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	m := wire.AttribMessage{Handle: uint32(h), ID: uint32(id), Length: MaxBuffer}
 	if err := call(context.Background(), l, wire.CmdGetAttrib, &m); err != nil {
 		return nil, err
 	}
+
 	if m.Result != 0 {
 		return nil, Error(m.Result)
 	}
@@ -362,8 +403,10 @@ func (c *Client) SetAttrib(h Handle, id Attrib, value []byte) error {
 	if len(value) > MaxBuffer {
 		return ErrInsufficientBuffer
 	}
+
 	m := wire.AttribMessage{Handle: uint32(h), ID: uint32(id), Length: uint32(len(value))}
 	copy(m.Value[:], value)
+
 	if err := call(context.Background(), l, wire.CmdSetAttrib, &m); err != nil {
 		return err
 	}

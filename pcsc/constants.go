@@ -13,7 +13,7 @@ const (
 	ScopeGlobal   Scope = 3
 )
 
-// ShareMode says with whom a connection shares its reader (SCARD_SHARE_*).
+// ShareMode is with whom a connection shares its reader (SCARD_SHARE_*).
 type ShareMode uint32
 
 // Share modes. ShareDirect needs no card and does not power one.
@@ -23,7 +23,8 @@ const (
 	ShareDirect    ShareMode = 3
 )
 
-// Disposition says what becomes of the card (SCARD_LEAVE_CARD and so on); also the initialization of Reconnect.
+// Disposition is what becomes of the card (SCARD_LEAVE_CARD and so on); also the
+// initialization of Reconnect.
 type Disposition uint32
 
 // Dispositions.
@@ -62,8 +63,8 @@ const (
 	Specific   State = 0x40
 )
 
-// StateFlag is a reader's state as SCardGetStatusChange gives and takes it (SCARD_STATE_*). The high 16 bits count
-// card movements.
+// StateFlag is a reader's state as SCardGetStatusChange gives and takes it (SCARD_STATE_*). The
+// high 16 bits count card movements.
 type StateFlag uint32
 
 // Reader state flags.
@@ -166,12 +167,14 @@ func (p Protocol) String() string {
 	return fmt.Sprintf("0x%X", uint32(p))
 }
 
-// StatusSuffix is what the name of the socket of `pcscd --status` has behind that of the daemon's, where --socket or
-// --bundled named it, and UnusableReader begins a line of the answer that names a reader which cannot be used now.
+// StatusSuffix is appended to the name of the daemon's socket, where --socket or --bundled named
+// it, for the socket of `pcscd --status`. UnusableReader begins a line of the answer there that
+// names a reader which cannot be used now.
 const (
 	StatusSuffix   = ".status"
 	UnusableReader = "cannot be used: "
 )
 
-// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd --bundled`), for root alone.
+// BundledSocket is where the daemon listens that pam_pkcs11 brings along (`pcscd
+// --bundled`), for root alone.
 const BundledSocket = "/run/pam_pkcs11/pcscd.comm"

@@ -50,7 +50,9 @@ func (c *Context) GetStatusChange(states []ReaderState, timeout time.Duration) e
 }
 
 // GetStatusChangeContext is GetStatusChange until ctx ends.
-func (c *Context) GetStatusChangeContext(ctx context.Context, states []ReaderState, timeout time.Duration) error {
+func (c *Context) GetStatusChangeContext(
+	ctx context.Context, states []ReaderState, timeout time.Duration,
+) error {
 	return c.service.GetStatusChange(ctx, c.sc, states, timeout)
 }
 
@@ -61,7 +63,9 @@ func (c *Context) Connect(reader string, mode ShareMode, protocols Protocol) (*C
 
 // ConnectContext is Connect until ctx ends. A Client then loses the whole Context: there is no way
 // to take a call back.
-func (c *Context) ConnectContext(ctx context.Context, reader string, mode ShareMode, protocols Protocol) (*Card, error) {
+func (c *Context) ConnectContext(
+	ctx context.Context, reader string, mode ShareMode, protocols Protocol,
+) (*Card, error) {
 	h, active, err := c.service.Connect(ctx, c.sc, reader, mode, protocols)
 	if err != nil {
 		return nil, err

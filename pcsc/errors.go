@@ -2,8 +2,8 @@ package pcsc
 
 import "fmt"
 
-// Error is a PC/SC result other than success, by its number (SCARD_*, pcsc-lite's pcsclite.h). Compare with ==
-// or errors.Is.
+// Error is a PC/SC result other than success, by its number (SCARD_*, pcsc-lite's pcsclite.h).
+// Compare with == or errors.Is.
 type Error uint32
 
 // Results. ErrUnexpected and ErrUnsupportedFeature share a number in pcsc-lite.
@@ -135,7 +135,8 @@ var errorTexts = map[Error]struct{ name, text string }{
 	ErrCardNotAuthenticated:   {"SCARD_W_CARD_NOT_AUTHENTICATED", "no PIN was presented"},
 }
 
-// Error gives the name, what it means and the number: "SCARD_E_NO_SMARTCARD: no card is in the reader (0x8010000C)".
+// Error gives the name, what it means and the number: "SCARD_E_NO_SMARTCARD: no card is in the
+// reader (0x8010000C)".
 func (e Error) Error() string {
 	t, ok := errorTexts[e]
 	if !ok {

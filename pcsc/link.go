@@ -19,12 +19,12 @@ type link struct {
 	minor  int32
 	sc     SCardContext
 
-	mu     sync.Mutex // held during a call, however long it takes; guards the next three
+	mu     sync.Mutex // guards the next three; held during a call, however long it takes
 	broken bool
 	names  []string // of the readers when the number of reader events was events
 	events uint16
 
-	waitMu  sync.Mutex // guards the rest
+	waitMu  sync.Mutex // guards the fields below
 	waiting bool       // in a GetStatusChange that can be cancelled
 	ended   bool       // released: a wait ends
 }
@@ -43,6 +43,7 @@ func (c *Client) dial() (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	l := &link{client: c, conn: conn, minor: wire.MaxMinor}
 	conn.SetDeadline(time.Now().Add(handshakeTime))
 
@@ -72,13 +73,16 @@ func connect(path string, deadline time.Time) (net.Conn, error) {
 // connectPause lies between two attempts.
 const connectPause = 5 * time.Millisecond
 
-// agree asks for version l.minor. older says that the daemon wants an older one, which l.minor is
-// then.
+// agree asks for version l.minor. older reports that the daemon wants an older one,
+// which l.minor is then.
 func (l *link) agree() (older bool, err error) {
 	m := wire.VersionMessage{Major: wire.Major, Minor: l.minor}
 	if err := exchange(l, wire.CmdVersion, &m, nil); err != nil {
-		return false, ErrSecurityViolation // the daemon closes without a word on those it does not want
+		// The daemon closes the connection of a client that it refuses, without an answer.
+		return false, ErrSecurityViolation
 	}
+
+	// Up to 4.3 the requests WAIT and STOP have a body, which this client does not send.
 	spoken := m.Major == wire.Major && m.Minor >= 4
 	switch result := Error(m.Result); {
 	case result == ErrSuccess && spoken && m.Minor <= l.minor:
@@ -111,8 +115,8 @@ func (l *link) establish(scope Scope) error {
 	return nil
 }
 
-// send writes a request with data behind its message. The data may be a command with a PIN: no copy of
-// it is left.
+// send writes a request with data behind its message. The data may be a command with a PIN:
+// no copy of it is left.
 func send[M wire.Message](l *link, command wire.Command, m *M, data []byte) error {
 	size := wire.Size[M]()
 	b := make([]byte, 0, wire.Size[wire.Header]()+size+len(data))
@@ -168,13 +172,14 @@ func (l *link) fail() error {
 	return ErrCommError
 }
 
-// call is exchange with the lock of the connection, which ctx's end breaks: there is no way to take
-// a call back.
+// call is exchange with the lock of the connection, which ctx's end breaks: there is no
+// way to take a call back.
 func call[M wire.Message](ctx context.Context, l *link, command wire.Command, m *M) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	err := exchange(l, command, m, nil)
+	// The end of ctx has closed the connection before the answer was there.
 	if !stop() && err != nil {
 		return ErrCancelled
 	}
@@ -186,12 +191,14 @@ func (l *link) readStates() (Snapshot, error) {
 	if l.broken {
 		return Snapshot{}, ErrCommError
 	}
+	// GET_READERS_STATE brings a fixed number of states. Since 4.6 the number is asked for first.
 	if l.minor < 6 {
 		if err := l.sendBare(wire.CmdGetReadersState); err != nil {
 			return Snapshot{}, err
 		}
-		return l.readArray(16)
+		return l.readArray(oldReaderStates)
 	}
+
 	if err := l.sendBare(wire.CmdGetReadersStateSize); err != nil {
 		return Snapshot{}, err
 	}
@@ -199,6 +206,7 @@ func (l *link) readStates() (Snapshot, error) {
 	if err := receive(l, &size); err != nil {
 		return Snapshot{}, err
 	}
+
 	if err := l.sendBare(wire.CmdGetReadersStateArray); err != nil {
 		return Snapshot{}, err
 	}
@@ -208,10 +216,16 @@ func (l *link) readStates() (Snapshot, error) {
 // maxReaderStates bounds what a daemon may announce.
 const maxReaderStates = 4096
 
+// oldReaderStates is the number of states that daemons before 4.6 send
+// (PCSCLITE_MAX_READERS_CONTEXTS).
+const oldReaderStates = 16
+
+// readArray reads n reader states.
 func (l *link) readArray(n int) (Snapshot, error) {
 	if n < 0 || n > maxReaderStates {
 		return Snapshot{}, l.fail()
 	}
+
 	b := make([]byte, n*wire.Size[wire.ReaderStateMessage]())
 	if err := l.read(b); err != nil {
 		return Snapshot{}, err
@@ -223,15 +237,19 @@ func (l *link) readArray(n int) (Snapshot, error) {
 func parseStates(b []byte) (Snapshot, error) {
 	var s Snapshot
 	size := wire.Size[wire.ReaderStateMessage]()
+
 	for ; len(b) >= size; b = b[size:] {
 		var m wire.ReaderStateMessage
 		if err := wire.Decode(&m, b[:size]); err != nil {
 			return s, err
 		}
+
+		// Up to 4.5 the array has its free places too.
 		name := wire.Text(m.Reader[:])
 		if name == "" {
 			continue
 		}
+
 		s.Readers = append(s.Readers, ReaderInfo{
 			Name:         name,
 			EventCounter: m.EventCounter,

@@ -22,9 +22,9 @@ type SCardContext uint32
 // Handle is the number of a connection to a card or reader (SCARDHANDLE).
 type Handle uint32
 
-// Service is what a resource manager does, function for function as in PC/SC part 5 and winscard.h.
-// Errors are of type Error. Calls that can wait for others take a ctx, and give ErrCancelled when
-// it ends.
+// Service is what a resource manager does, function for function as in PC/SC part 5 and
+// winscard.h. Errors are of type Error. Calls that can wait for others take a ctx, and give
+// ErrCancelled when it ends.
 type Service interface {
 	EstablishContext(scope Scope) (SCardContext, error)
 	// ReleaseContext also closes the handles made with the context.
@@ -36,8 +36,12 @@ type Service interface {
 	ListReaderGroups(sc SCardContext) ([]string, error)
 
 	// Connect waits while another connection holds a transaction on the reader.
-	Connect(ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol) (Handle, Protocol, error)
-	Reconnect(h Handle, mode ShareMode, protocols Protocol, initialization Disposition) (Protocol, error)
+	Connect(
+		ctx context.Context, sc SCardContext, reader string, mode ShareMode, protocols Protocol,
+	) (Handle, Protocol, error)
+	Reconnect(
+		h Handle, mode ShareMode, protocols Protocol, initialization Disposition,
+	) (Protocol, error)
 	Disconnect(ctx context.Context, h Handle, d Disposition) error
 
 	// BeginTransaction waits its turn: transactions are granted first come, first served.
@@ -53,9 +57,11 @@ type Service interface {
 
 	// GetStatusChange waits until a reader is no longer in the state given as CurrentState, and
 	// fills in EventState and ATR. A negative timeout is for ever; with 0 it only looks.
-	GetStatusChange(ctx context.Context, sc SCardContext, states []ReaderState, timeout time.Duration) error
-	// Cancel ends a GetStatusChange that is waiting now on sc with ErrCancelled; it has no effect
-	// on a later one.
+	GetStatusChange(
+		ctx context.Context, sc SCardContext, states []ReaderState, timeout time.Duration,
+	) error
+	// Cancel ends a GetStatusChange that is waiting now on sc with ErrCancelled; it has no
+	// effect on a later one.
 	Cancel(sc SCardContext) error
 
 	GetAttrib(h Handle, id Attrib) ([]byte, error)
@@ -65,7 +71,7 @@ type Service interface {
 // CardStatus is the answer of Status.
 type CardStatus struct {
 	Reader         string
-	State          State // the high 16 bits of SCardStatus's dwState, the event counter, are in EventCounter
+	State          State // dwState of SCardStatus without its high 16 bits: EventCounter
 	EventCounter   uint16
 	ActiveProtocol Protocol
 	ATR            []byte
@@ -75,7 +81,7 @@ type CardStatus struct {
 type ReaderState struct {
 	Reader       string
 	UserData     any
-	CurrentState StateFlag // what the caller knows: the EventState of the last call, or StateUnaware
+	CurrentState StateFlag // what the caller knows: the last EventState, or StateUnaware
 	EventState   StateFlag // what is
 	ATR          []byte    // of the card, when one is present
 }

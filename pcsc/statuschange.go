@@ -48,26 +48,32 @@ func (s *Snapshot) Names() ([]string, error) {
 type StateSource interface {
 	// Arm registers for the next change and gives the state before it, in one step.
 	Arm(ctx context.Context) (Snapshot, error)
-	// Wait returns nil at a change, ErrTimeout when d has passed (d < 0: never) and ErrCancelled. The registration is
-	// gone afterwards.
+	// Wait returns nil at a change, ErrTimeout when d has passed (d < 0: never) and ErrCancelled.
+	// The registration is gone afterwards.
 	Wait(ctx context.Context, d time.Duration) error
 	// Disarm takes the registration back.
 	Disarm() error
 }
 
-// StatusChange is GetStatusChange for those who implement a Service: what libpcsclite does with the reader states, for
-// Client and the resource manager alike. now is the clock.
-func StatusChange(ctx context.Context, src StateSource, states []ReaderState, timeout time.Duration, now func() time.Time) error {
+// StatusChange is GetStatusChange for those who implement a Service: what libpcsclite does with the
+// reader states, for Client and the resource manager alike. now is the clock.
+func StatusChange(
+	ctx context.Context, src StateSource, states []ReaderState, timeout time.Duration,
+	now func() time.Time,
+) error {
 	if len(states) == 0 {
 		return nil
 	}
+
 	deadline := now().Add(timeout)
 	var c comparison
 	for {
+		// Registered first and compared then: a change in between ends the wait.
 		snap, err := src.Arm(ctx)
 		if err != nil {
 			return err
 		}
+
 		changed, err := c.compare(&snap, states)
 		if err == nil && !changed {
 			rest := timeout
@@ -75,13 +81,16 @@ func StatusChange(ctx context.Context, src StateSource, states []ReaderState, ti
 				rest = max(deadline.Sub(now()), 0)
 			}
 			if rest != 0 {
+				// Wait removes the registration itself, however it ends.
 				if err = src.Wait(ctx, rest); err == nil {
 					continue
 				}
 				return err
 			}
+
 			err = ErrTimeout
 		}
+
 		if end := src.Disarm(); end != nil {
 			return end
 		}
@@ -89,12 +98,13 @@ func StatusChange(ctx context.Context, src StateSource, states []ReaderState, ti
 	}
 }
 
-// comparison goes on over the rounds of one call.
+// comparison is the part of a call that its rounds share.
 type comparison struct {
 	begun  bool
 	events uint16 // at the beginning
 }
 
+// compare fills in the states from a snapshot, and reports whether the call ends with that.
 func (c *comparison) compare(snap *Snapshot, states []ReaderState) (changed bool, err error) {
 	if !c.begun {
 		c.events = snap.Events
@@ -102,6 +112,7 @@ func (c *comparison) compare(snap *Snapshot, states []ReaderState) (changed bool
 			return false, err
 		}
 	}
+
 	ignored := 0
 	for i := range states {
 		s := &states[i]
@@ -114,35 +125,46 @@ func (c *comparison) compare(snap *Snapshot, states []ReaderState) (changed bool
 			changed = c.comparePnP(snap, s) || changed
 			continue
 		}
+
 		p := snap.find(s.Reader)
 		if p == nil {
-			s.EventState, s.ATR = StateChanged|StateUnknown|StateUnavailable, nil
+			s.EventState = StateChanged | StateUnknown | StateUnavailable
+			s.ATR = nil
+			// Who has said that the reader is unknown waits for it to appear.
 			if s.CurrentState&StateUnknown == 0 {
 				changed = true
 			}
 			continue
 		}
+
 		changed = compareReader(p, s) || changed
 	}
+
 	c.begun = true
+	// A call that ignores all of its readers has nothing to wait for.
 	return changed || ignored == len(states), nil
 }
 
-// knownNames is asked at the beginning only: a reader may vanish later, which is a change and no error.
+// knownNames refuses names that no reader has. It is called at the beginning only: that a reader
+// goes later is a change and no error.
 func knownNames(snap *Snapshot, states []ReaderState) error {
 	for i := range states {
 		s := &states[i]
-		if s.CurrentState&StateIgnore == 0 && !strings.EqualFold(s.Reader, PnPReader) && snap.find(s.Reader) == nil {
+		ignored := s.CurrentState&StateIgnore != 0
+		pnp := strings.EqualFold(s.Reader, PnPReader)
+		if !ignored && !pnp && snap.find(s.Reader) == nil {
 			return ErrUnknownReader
 		}
 	}
 	return nil
 }
 
-// comparePnP sees readers that came or went since the call began, or since the count that the caller knows.
+// comparePnP reports whether readers came or went since the call began, or since the count
+// that the caller knows.
 func (c *comparison) comparePnP(snap *Snapshot, s *ReaderState) bool {
 	known := uint16(s.CurrentState >> 16)
 	changed := snap.Events != c.events || known != 0 && known != snap.Events
+
 	s.EventState = StateFlag(snap.Events) << 16
 	if changed {
 		s.EventState |= StateChanged
@@ -150,15 +172,20 @@ func (c *comparison) comparePnP(snap *Snapshot, s *ReaderState) bool {
 	return changed
 }
 
-// compareReader follows libpcsclite's rules: what counts as a change is the loss of something the caller knew, or its
-// opposite; a caller who did not say is told without being woken for it.
+// compareReader follows libpcsclite's rules (SCardGetStatusChange): a change is the loss of
+// something that the caller knew, or its opposite. What the caller did not mention is reported, but
+// does not end the wait.
 func compareReader(p *ReaderInfo, s *ReaderState) bool {
 	current := s.CurrentState
 	known := func(f StateFlag) bool { return current&f != 0 }
+
 	changed := current&0xFFFF&^StateChanged == StateUnaware
+	// The counter shows a card that was exchanged for another between two calls; 0 stands for a
+	// caller that does not count.
 	if high := uint16(current >> 16); high != 0 && high != uint16(p.EventCounter) {
 		changed = true
 	}
+
 	var event StateFlag
 	switch {
 	case p.State&Unknown != 0:
@@ -167,19 +194,24 @@ func compareReader(p *ReaderInfo, s *ReaderState) bool {
 	case known(StateUnavailable) || known(StateUnknown):
 		changed = true
 	}
+
+	// A reader that cannot be used is not reported as empty: nobody knows whether it is.
 	switch {
 	case p.State&Present != 0:
 		event |= StatePresent
 		changed = changed || known(StateEmpty)
+
 		mute := p.State&Swallowed != 0
 		if mute {
 			event |= StateMute
 		}
+
 		changed = changed || known(StatePresent) && mute != known(StateMute)
 	case p.State&Unknown == 0:
 		event |= StateEmpty
 		changed = changed || known(StatePresent)
 	}
+
 	switch {
 	case p.Sharing < 0:
 		event |= StateExclusive
@@ -190,10 +222,12 @@ func compareReader(p *ReaderInfo, s *ReaderState) bool {
 	default:
 		changed = changed || known(StateInuse|StateExclusive)
 	}
+
 	if changed {
 		event |= StateChanged
 	}
-	s.EventState, s.ATR = event|StateFlag(p.EventCounter&0xFFFF)<<16, nil
+	s.EventState = event | StateFlag(p.EventCounter&0xFFFF)<<16
+	s.ATR = nil
 	if p.State&Present != 0 {
 		s.ATR = append([]byte(nil), p.ATR...)
 	}

@@ -7,7 +7,10 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 
+	"pam_pkcs11/setup/distro"
+	"pam_pkcs11/setup/revert"
 	"pam_pkcs11/setup/undo"
 )
 
@@ -19,18 +22,25 @@ func (r *run) commit(ctx context.Context, expected []Change) error {
 	defer signal.Reset(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx = context.WithoutCancel(ctx)
 
-	record, err := r.store.Begin(undo.Manifest{
+	m := undo.Manifest{
 		Argv:     r.o.Argv,
 		User:     r.o.User,
 		Family:   string(r.plan.Family),
 		Enabled:  r.newlyOn(),
 		Disabled: r.plan.Off,
-	}, r.plan.Paths())
+	}
+	if r.o.RevertAfter > 0 {
+		m.RevertAt = time.Now().Add(r.o.RevertAfter).UTC()
+	}
+	record, err := r.store.Begin(m, withPathsOf(r.plan.Paths(), expected))
 	if err != nil {
 		return err
 	}
 
-	before, err := snapshot(r.tree, pamDir, confDir, caDir)
+	before, err := snapshot(r.tree, r.plan.watched()...)
+	if err == nil {
+		err = r.waitForConfirmation(ctx, record)
+	}
 	if err == nil {
 		err = r.plan.CarryOut(ctx, r.tree)
 	}
@@ -43,7 +53,20 @@ func (r *run) commit(ctx context.Context, expected []Change) error {
 	if err := record.Finish(); err != nil {
 		return r.takeBack(ctx, record, err)
 	}
-	r.result.Changed, r.result.Number = true, record.Manifest.Number
+	r.result.Changed, r.result.Number, r.result.RevertAt = true, record.Manifest.Number, record.Manifest.RevertAt
+	return nil
+}
+
+// waitForConfirmation has the setup taken back at its time, where it has one. Nothing has been changed
+// yet: what is to save somebody is there before it.
+func (r *run) waitForConfirmation(ctx context.Context, record *undo.Record) (err error) {
+	m := &record.Manifest
+	if m.RevertAt.IsZero() {
+		return nil
+	}
+	if m.RevertBy, err = revert.Start(ctx, m.Number, r.o.RevertAfter); err != nil {
+		return fmt.Errorf("nothing waits that would take it back in time: %w", err)
+	}
 	return nil
 }
 
@@ -61,7 +84,7 @@ func (r *run) newlyOn() []string {
 
 // readBack compares what was written with what the rehearsal showed.
 func (r *run) readBack(before map[string]string, expected []Change) error {
-	after, err := snapshot(r.tree, pamDir, confDir, caDir)
+	after, err := snapshot(r.tree, r.plan.watched()...)
 	if err != nil {
 		return err
 	}
@@ -84,17 +107,14 @@ func (r *run) readBack(before map[string]string, expected []Change) error {
 
 // takeBack undoes a commit that went wrong.
 func (r *run) takeBack(ctx context.Context, record *undo.Record, why error) error {
-	var profiles undo.Profiles
-	if r.plan.Family == FamilyDebian {
-		profiles = PAMAuthUpdate{}
-	}
 	m := record.Manifest
 	m.Stage = undo.Started // whatever is there now was written by this setup
 	for i := range m.Entries {
 		m.Entries[i].After = undo.State{}
 	}
-	if _, err := r.store.Undo(ctx, &m, profiles); err != nil {
+	if _, err := r.store.Undo(ctx, &m, distro.ProfilesOf(&m)); err != nil {
 		return fmt.Errorf("%w; and it could not be taken back (run: pam-pkcs11 undo): %w", why, err)
 	}
+	revert.Disarm(ctx, &m)
 	return fmt.Errorf("%w; all has been taken back", why)
 }

@@ -25,6 +25,8 @@ const (
 	wayCard     = "card"
 	wayPassword = "password"
 	wayAccount  = "account"
+
+	wayBreakGlass = "break-glass" // by password, of a member of that group
 )
 
 // tried are the services with which logins are tried, of those that reach the module: each login by
@@ -50,7 +52,7 @@ func servicesToTry(reach []string) []string {
 
 // tryLogins runs logins in the namespace of the rehearsal: by card where a PIN is typed or given,
 // by password where it is typed, and else what needs no secret.
-func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string) error {
+func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string, b BreakGlass) error {
 	if len(services) == 0 {
 		return &RehearsalError{Why: message.Textf("no service of this machine would ask the module")}
 	}
@@ -60,6 +62,9 @@ func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string) err
 		}
 	}
 
+	if err := r.tryBreakGlass(ctx, s, services, b); err != nil {
+		return err
+	}
 	if err := r.tryCard(ctx, s, services); err != nil {
 		return err
 	}
@@ -83,7 +88,7 @@ func (r *run) try(ctx context.Context, s rehearsal, o order, way string, answer 
 	}
 
 	in = end.In() && (end.User == o.User || way == wayAccount)
-	r.result.Logins = append(r.result.Logins, LoginShown{Service: o.Service, Way: way, In: in, Said: append([]string{}, end.Said...)})
+	r.result.Logins = append(r.result.Logins, LoginShown{Service: o.Service, User: o.User, Way: way, In: in, Said: append([]string{}, end.Said...)})
 	if in {
 		r.say("Rehearsed: %s lets %s in (%s)", o.Service, o.User, way)
 		return true, nil
@@ -95,12 +100,17 @@ func (r *run) try(ctx context.Context, s rehearsal, o order, way string, answer 
 	if way == wayCard {
 		number = "12"
 	}
-	if slices.Contains(r.o.Force, number) {
-		r.result.Forced = append(r.result.Forced, number)
-		r.result.Findings.Add(diagnosis.Finding{ID: "rehearsal", Severity: diagnosis.Warning, Subject: o.Service, Fact: text})
-		return false, nil
+	return false, r.notIn(number, o.Service, text)
+}
+
+// notIn refuses the change because of a login, unless that check is forced.
+func (r *run) notIn(number, service string, text message.Text) error {
+	if !slices.Contains(r.o.Force, number) {
+		return &RehearsalError{Why: text}
 	}
-	return false, &RehearsalError{Why: text}
+	r.result.Forced = append(r.result.Forced, number)
+	r.result.Findings.Add(diagnosis.Finding{ID: "rehearsal", Severity: diagnosis.Warning, Subject: service, Fact: text})
+	return nil
 }
 
 // tryCard logs in by card, with a PIN that is asked for once. After a login that did not go well no
@@ -189,7 +199,14 @@ func (r *run) tryPassword(ctx context.Context, s rehearsal, services []string) e
 	if password.Len() == 0 {
 		return nil
 	}
-	answer := func(asked pamlogin.Asked) (*secret.PIN, error) {
+	o := order{Service: services[0], User: r.o.User, Phase: pamlogin.Whole}
+	_, err = r.try(ctx, s, o, wayPassword, once(byPassword(password)))
+	return err
+}
+
+// byPassword answers with a password; the question for a PIN is answered with nothing.
+func byPassword(password *secret.PIN) answerer {
+	return func(asked pamlogin.Asked) (*secret.PIN, error) {
 		switch {
 		case asked.Secret && asksPIN(asked.Text):
 			return nil, nil
@@ -198,8 +215,6 @@ func (r *run) tryPassword(ctx context.Context, s rehearsal, services []string) e
 		}
 		return nil, pamlogin.ErrNoAnswer
 	}
-	_, err = r.try(ctx, s, order{Service: services[0], User: r.o.User, Phase: pamlogin.Whole}, wayPassword, once(answer))
-	return err
 }
 
 // pinPrompts are the module's questions for a PIN, by what stands before and behind the names in

@@ -1,8 +1,10 @@
 package setup
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/diagnosis"
@@ -19,6 +21,7 @@ type Options struct {
 	Mode     doctor.Mode
 	Group    string   // of the profile's condition; "": smartcard, or breakglass with mode only
 	CAs      []string // files with certificates of authorities
+	StoreCA  string   // SHA-256 fingerprint of an authority that the system's store has
 	PinKey   bool     // pair the card's key with the account
 	Mapper   string
 	Settings []string // KEY=VALUE of the mapper's block
@@ -28,7 +31,13 @@ type Options struct {
 	NoTest   bool     // no login is tried
 	NoCard   bool     // there is none now: only the configuration and the stack
 	DryRun   bool
-	PIN      *secret.PIN // of --pin-fd; nil: it is asked for
+
+	NoDesktop bool        // GDM's service for smart cards stays as it is
+	PIN       *secret.PIN // of --pin-fd; nil: it is asked for
+
+	// RevertAfter is when the setup is taken back if nobody confirms it (revert.Keep), from revert.Min to
+	// revert.Max; 0 is never.
+	RevertAfter time.Duration
 
 	Person Person // nil: nobody is asked
 }
@@ -58,8 +67,9 @@ type Result struct {
 	Logins      []LoginShown       `json:"logins"`
 	Findings    diagnosis.Findings `json:"findings"`
 	Forced      []string           `json:"forced,omitempty"`
-	Choice      *ChoiceError       `json:"choice,omitempty"` // what has to be chosen
-	Number      int                `json:"number,omitempty"` // of the record, for undo
+	Choice      *ChoiceError       `json:"choice,omitempty"`   // what has to be chosen
+	Number      int                `json:"number,omitempty"`   // of the record, for undo
+	RevertAt    time.Time          `json:"revert_at,omitzero"` // when it is taken back if nobody confirms it
 	Error       string             `json:"error,omitempty"`
 }
 
@@ -84,13 +94,15 @@ type CertificateShown struct {
 type FileShown struct {
 	Path string   `json:"path"`
 	New  bool     `json:"new"`
+	Gone bool     `json:"gone,omitempty"`
 	Diff []string `json:"diff"` // as diff -u shows it
 }
 
 // LoginShown is a login of the rehearsal.
 type LoginShown struct {
 	Service string   `json:"service"`
-	Way     string   `json:"way"` // "card", "password" or "account"
+	User    string   `json:"user"`
+	Way     string   `json:"way"` // "card", "password", "account", or "break-glass": that group's password
 	In      bool     `json:"in"`
 	Said    []string `json:"said"`
 }
@@ -122,6 +134,28 @@ type ConfigError struct{ Why message.Text }
 
 // Error says why.
 func (e *ConfigError) Error() string { return e.Why.String() }
+
+// Sentence is what an error of Run says to a person; empty where it is one of the system's, which
+// speak English.
+func Sentence(err error) message.Text {
+	var (
+		choice    *ChoiceError
+		no        *RefusedError
+		rehearsal *RehearsalError
+		conf      *ConfigError
+	)
+	switch {
+	case errors.As(err, &choice):
+		return message.Textf("%s %q", choice.Question, choice.Choices)
+	case errors.As(err, &no):
+		return no.Why
+	case errors.As(err, &rehearsal):
+		return rehearsal.Why
+	case errors.As(err, &conf):
+		return conf.Why
+	}
+	return message.Text{}
+}
 
 // refused makes a RefusedError.
 func refused(format string, args ...any) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/mapper/enrolled"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/undo"
 )
 
@@ -25,9 +25,11 @@ type Plan struct {
 	CAs     []NewFile   // certificates of authorities for ca_dir
 	Enrol   *Enrolment  // nil: no key is paired
 	Family  Family      // how the PAM stack is changed
-	Off, On []string    // profiles of pam-auth-update
+	Off, On []string    // profiles of pam-auth-update, or what authselect has and gets: a profile with its features
 	Group   string      // of the profile's condition; "" leaves the profile's own
 	Lines   []string    // services whose files get a line of their own
+	GDM     bool        // GDM's stack for smart cards becomes ours
+	Desktop []NewFile   // for that
 	Card    Certificate // whose card is rehearsed with; empty: none
 }
 
@@ -48,15 +50,15 @@ type Enrolment struct {
 type Certificate []byte
 
 // Family is how the stacks of a distribution are changed.
-type Family string
+type Family = distro.Family
 
 // The families.
 const (
-	FamilyDebian     Family = "pam-auth-update"
-	FamilyAuthselect Family = "authselect"
-	FamilySUSE       Family = "pam-config"
-	FamilyLines      Family = "lines"   // a line in each service's own file
-	FamilyUnknown    Family = "unknown" // what is to be written is said, and nothing is written
+	FamilyDebian     = distro.Debian
+	FamilyAuthselect = distro.FamilyAuth
+	FamilySUSE       = distro.SUSE
+	FamilyLines      = distro.Lines
+	FamilyUnknown    = distro.Unknown
 )
 
 const (
@@ -116,10 +118,21 @@ func (p *Plan) Paths() []undo.Path {
 			add("/var/cache/debconf/"+name, undo.Debconf)
 		}
 	}
+	if p.Family == FamilyAuthselect {
+		for _, file := range authselectPaths() {
+			add(file, undo.PAM)
+		}
+		add(compiledKeys("distro"), undo.Compiled)
+	}
+	if p.Family == FamilySUSE {
+		for _, file := range pamConfigPaths() {
+			add(file, undo.PAM)
+		}
+	}
 	for _, service := range p.Lines {
 		add(path.Join(pamDir, service), undo.PAM)
 	}
-	return all
+	return append(all, p.desktopPaths()...)
 }
 
 // CarryOut does what the plan says: first what logins will read, then the PAM stack.
@@ -137,7 +150,10 @@ func (p *Plan) CarryOut(ctx context.Context, tree *undo.Tree) error {
 	if err := p.enrol(ctx); err != nil {
 		return err
 	}
-	return p.changeStack(ctx, tree)
+	if err := p.changeStack(ctx, tree); err != nil {
+		return err
+	}
+	return p.changeDesktop(ctx, tree)
 }
 
 // files are the configuration and the authorities.
@@ -187,10 +203,14 @@ func (p *Plan) enrol(ctx context.Context) error {
 func (p *Plan) changeStack(ctx context.Context, tree *undo.Tree) error {
 	switch p.Family {
 	case FamilyDebian:
-		if err := (PAMAuthUpdate{}).Switch(ctx, p.Off, p.On); err != nil {
+		if err := (distro.PAMAuthUpdate{}).Switch(ctx, p.Off, p.On); err != nil {
 			return err
 		}
 		return p.nameGroup(tree)
+	case FamilyAuthselect:
+		return (distro.Authselect{Root: "/"}).Switch(ctx, p.Off, p.On)
+	case FamilySUSE:
+		return (distro.PAMConfig{}).Switch(ctx, p.Off, p.On)
 	case FamilyLines:
 		for _, service := range p.Lines {
 			if err := insertLine(tree, service); err != nil {
@@ -315,21 +335,4 @@ func enabledProfiles(tree *undo.Tree) ([]string, error) {
 		}
 	}
 	return all, err
-}
-
-// familyOf is that of the machine below a root.
-func familyOf(root string) Family {
-	for _, row := range []struct {
-		program string
-		family  Family
-	}{
-		{"/usr/sbin/pam-auth-update", FamilyDebian},
-		{"/usr/bin/authselect", FamilyAuthselect},
-		{"/usr/sbin/pam-config", FamilySUSE},
-	} {
-		if _, err := os.Stat(path.Join(root, row.program)); err == nil {
-			return row.family
-		}
-	}
-	return FamilyUnknown
 }

@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,22 +12,25 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/confcheck"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/pamstack"
 	"pam_pkcs11/login"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/undo"
 	"pam_pkcs11/token"
 )
 
 // Report is what the rehearsal found.
 type Report struct {
-	Failed   string   // why there is no more to tell; "" where it went through
-	Changes  []Change // of the files below /etc
-	Profiles []string // that are really in the stack now
-	Frozen   string   // what pam-auth-update said on a second run; "" is good
-	Config   []string // what refuses every login, by config check
-	Mapped   Mapped
-	Guard    []GuardFinding
-	Services []string // whose login reaches the module
+	Failed     string          // why there is no more to tell; "" where it went through
+	Changes    []Change        // of the files below /etc
+	Profiles   []string        // that are really in the stack now
+	Frozen     message.Encoded // what pam-auth-update said on a second run; empty is good
+	Config     []string        // what refuses every login, by config check
+	Mapped     Mapped
+	Guard      []GuardFinding
+	BreakGlass BreakGlass
+	Services   []string // whose login reaches the module
 }
 
 // Mapped says whose certificate the card's is with the new configuration.
@@ -45,7 +47,9 @@ type GuardFinding struct {
 	Check   string
 	Refuses bool
 
-	ID, Severity, Subject, Fact, Remedy string
+	ID, Severity, Subject string
+
+	Fact, Remedy message.Encoded
 }
 
 // rehearse carries the plan out on this process's copies, and looks.
@@ -55,23 +59,21 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	defer tree.Close()
-	before, err := snapshot(tree, pamDir, confDir, caDir)
+	before, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
 	if err := plan.CarryOut(ctx, tree); err != nil {
 		return err
 	}
-	after, err := snapshot(tree, pamDir, confDir, caDir)
+	after, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
 	r.Changes = changes(before, after)
 
-	if plan.Family == FamilyDebian {
-		if err := settle(ctx, tree, r); err != nil {
-			return err
-		}
+	if err := lookAtProfiles(ctx, plan, tree, r); err != nil {
+		return err
 	}
 	r.Services = reaching()
 	if err := checkConfiguration(r); err != nil {
@@ -82,8 +84,23 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 			return err
 		}
 	}
-	r.Guard = guard(ctx, plan)
+	m := machineOf(plan)
+	r.Guard = guard(ctx, plan, m)
+	r.BreakGlass.Group, r.BreakGlass.Members = m.BreakGlassMembers()
 	return nil
+}
+
+// lookAtProfiles reads what the distribution's tool has really done.
+func lookAtProfiles(ctx context.Context, plan *Plan, tree *undo.Tree, r *Report) (err error) {
+	switch plan.Family {
+	case FamilyDebian:
+		return settle(ctx, tree, r)
+	case FamilyAuthselect:
+		r.Profiles, r.Frozen, err = (distro.Authselect{Root: "/"}).Look(ctx)
+	case FamilySUSE:
+		r.Profiles, err = (distro.PAMConfig{}).Enabled(tree)
+	}
+	return err
 }
 
 // settle runs pam-auth-update once more, as the next package will: a block that it does not know as
@@ -93,15 +110,19 @@ func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if r.Frozen, err = (PAMAuthUpdate{}).Settle(ctx); err != nil {
+	said, err := (distro.PAMAuthUpdate{}).Settle(ctx)
+	if err != nil {
 		return err
 	}
 	twice, err := snapshot(tree, pamDir)
 	if err != nil {
 		return err
 	}
-	if again := changes(once, twice); len(again) > 0 && r.Frozen == "" {
-		r.Frozen = fmt.Sprintf("a second run changes %s again", again[0].Path)
+	switch again := changes(once, twice); {
+	case said != "":
+		r.Frozen = message.Encoded(message.Textf("%s", said))
+	case len(again) > 0:
+		r.Frozen = message.Encoded(message.Textf("a second run changes %s again", again[0].Path))
 	}
 	r.Profiles, err = enabledProfiles(tree)
 	return err
@@ -201,14 +222,18 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	return m, err
 }
 
-// guard runs the checks against a lock-out on what is there now.
-func guard(ctx context.Context, plan *Plan) []GuardFinding {
+// machineOf is this machine, seen from the process in the namespace.
+func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
 	m.User, m.Mode = plan.User, plan.Mode
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}
+	return m
+}
 
+// guard runs the checks against a lock-out on what is there now.
+func guard(ctx context.Context, plan *Plan, m *doctor.Machine) []GuardFinding {
 	var all []GuardFinding
 	for _, g := range doctor.Guard(plan.Mode) {
 		for _, f := range g.Hits(g.Findings(ctx, m)) {
@@ -219,26 +244,26 @@ func guard(ctx context.Context, plan *Plan) []GuardFinding {
 				ID:       f.ID,
 				Severity: string(f.Severity),
 				Subject:  f.Subject,
-				Fact:     f.Fact.String(),
-				Remedy:   f.Remedy.String(),
+				Fact:     message.Encoded(f.Fact),
+				Remedy:   message.Encoded(f.Remedy),
 			})
 		}
 	}
 	return all
 }
 
-// onlyUser is why the mapping is not good; "" where the card names that user and nobody else.
-func (m *Mapped) onlyUser(user string) string {
+// onlyUser is why the mapping is not good; empty where the card names that user and nobody else.
+func (m *Mapped) onlyUser(user string) message.Text {
 	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool { return name == user })
 	switch {
 	case !m.Asked:
-		return ""
+		return message.Text{}
 	case m.Refused != "":
-		return "the certificate is refused: " + token.Printable(m.Refused)
+		return message.Textf("the certificate is refused: %s", token.Printable(m.Refused))
 	case !slices.Contains(m.Users, user):
-		return "the card is not mapped to " + user
+		return message.Textf("the card is not mapped to %s", user)
 	case len(others) > 0:
-		return "the card lets other users in, too: " + strings.Join(others[:min(len(others), 10)], ", ")
+		return message.Textf("the card lets other users in, too: %s", strings.Join(others[:min(len(others), 10)], ", "))
 	}
-	return ""
+	return message.Text{}
 }

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -11,9 +12,12 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/po/tool"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/internal/pamlogin"
 	"pam_pkcs11/setup/undo"
 )
@@ -177,7 +181,7 @@ func TestFamily(t *testing.T) {
 		"/usr/sbin/pam-config":      FamilySUSE,
 		"/usr/bin/other":            FamilyUnknown,
 	} {
-		if got := familyOf(madeTree(t, map[string]string{program: ""}).Dir); got != want {
+		if got := distro.FamilyOf(madeTree(t, map[string]string{program: ""}).Dir); got != want {
 			t.Errorf("%s: %s", program, got)
 		}
 	}
@@ -252,7 +256,7 @@ func TestOnlyUser(t *testing.T) {
 		"a bad one":        {Mapped{Asked: true, Users: []string{"alice"}, Refused: "expired"}, false},
 		"not asked":        {Mapped{}, true},
 	} {
-		if why := tt.m.onlyUser("alice"); (why == "") != tt.good {
+		if why := tt.m.onlyUser("alice"); why.Empty() != tt.good {
 			t.Errorf("%s: %q", name, why)
 		}
 	}
@@ -289,7 +293,7 @@ func TestGuardRefuses(t *testing.T) {
 		t.Errorf("the profile is not on: %v", err)
 	}
 	r = report()
-	r.Frozen = "pam-auth-update: Local modifications to /etc/pam.d/common-*, not updating."
+	r.Frozen = message.Encoded(message.Textf("pam-auth-update: Local modifications to /etc/pam.d/common-*, not updating."))
 	if err := with("1").judge(r); !errors.As(err, &no) {
 		t.Errorf("the block is frozen: %v", err)
 	}
@@ -298,6 +302,30 @@ func TestGuardRefuses(t *testing.T) {
 	var conf *ConfigError
 	if err := with("1").judge(r); !errors.As(err, &conf) {
 		t.Errorf("the configuration refuses all: %v", err)
+	}
+}
+
+// TestSentencesCrossTheBorder: what the process in the namespace found is told in the language of who
+// asked.
+func TestSentencesCrossTheBorder(t *testing.T) {
+	fact := message.Textf("no member has a password that works (%s): it is not set, locked or has ended", "bob")
+	var sent bytes.Buffer
+	if err := send(&sent, &Report{Guard: []GuardFinding{{Number: 2, Fact: message.Encoded(fact)}}}); err != nil {
+		t.Fatal(err)
+	}
+	var got Report
+	if err := receive(&sent, &got); err != nil {
+		t.Fatal(err)
+	}
+
+	italian := tool.New([]string{"it"})
+	if want := fact.In(italian); want == fact.String() || got.Guard[0].Fact.Text().In(italian) != want {
+		t.Errorf("%q, not %q", got.Guard[0].Fact.Text().In(italian), want)
+	}
+	r := run{o: Options{User: "alice"}, plan: Plan{Family: FamilyLines}}
+	_ = r.judge(&got)
+	if fact := r.result.Findings[0].Fact; fact.In(italian) == fact.String() {
+		t.Errorf("%q in English", fact)
 	}
 }
 

@@ -11,16 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"pam_pkcs11/setup/internal/linediff"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/internal/pamlogin"
-	"pam_pkcs11/setup/undo"
 )
 
 // The first arguments of the children: the program hands such calls to Child.
@@ -47,9 +44,10 @@ const maxMessage = 64 << 20
 
 // order is what the stage is asked to do after it has reported.
 type order struct {
-	Service string
-	User    string
-	Phase   pamlogin.Phase
+	Service  string
+	User     string
+	Phase    pamlogin.Phase
+	Password string `json:",omitempty"` // a made one that the user has for this login, in the namespace alone
 }
 
 // Child is what a child of Run does: args as in os.Args. ok is false where the program was not
@@ -79,7 +77,7 @@ func runStage(dir string) int {
 	var plan Plan
 	err = receive(conn, &plan)
 	if err == nil {
-		err = layCopies(ctx, dir)
+		err = layCopies(ctx, dir, &plan)
 	}
 	var report Report
 	if err == nil {
@@ -97,15 +95,15 @@ func runStage(dir string) int {
 		if err := receive(conn, &o); err != nil {
 			return 0 // the parent has gone, and with it the wish
 		}
-		if err := loginIn(file, o); err != nil {
+		if err := loginWithPassword(ctx, dir, file, o); err != nil {
 			_ = pamlogin.Fail(conn, err)
 		}
 	}
 }
 
 // loginIn has a login run by a child of its own, whose answers go to the socket.
-func loginIn(socket *os.File, o order) error {
-	ctx, cancel := context.WithTimeout(context.Background(), loginTime)
+func loginIn(ctx context.Context, socket *os.File, o order) error {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User, string(o.Phase))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
@@ -119,30 +117,32 @@ func loginIn(socket *os.File, o order) error {
 }
 
 // covered are the directories over which the rehearsal lays copies: a copy of all of /etc where there
-// is no directory of ours in it yet, since a mount needs something to lie over.
-func covered() []string {
-	dirs := []string{"/var/lib/pam", "/var/cache/debconf"}
-	if _, err := os.Stat(confDir); err != nil {
-		return append(dirs, "/etc")
+// is no directory of ours in it yet, since a mount needs something to lie over, and where more of it
+// is changed than the PAM stacks.
+func (p *Plan) covered() []string {
+	dirs := []string{"/var/lib/pam", "/var/cache/debconf", authselectState, alternativesState}
+	_, err := os.Stat(confDir)
+	if err == nil && (p.Family == FamilyDebian || p.Family == FamilyLines) && !p.GDM {
+		return append(dirs, pamDir, confDir)
 	}
-	return append(dirs, pamDir, confDir)
+	return append(dirs, "/etc")
 }
 
 // layCopies gives this process, which is alone in a mount namespace, copies of all that will be
 // changed, in memory. dir is an empty directory for them.
-func layCopies(ctx context.Context, dir string) error {
+func layCopies(ctx context.Context, dir string, plan *Plan) error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("the mounts of this process cannot be made its own: %w", err)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return fmt.Errorf("no memory for copies can be mounted on %s: %w", dir, err)
 	}
-	for i, of := range covered() {
+	for i, of := range plan.covered() {
 		if _, err := os.Stat(of); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		copied := filepath.Join(dir, fmt.Sprint(i))
-		if said, err := runTool(ctx, "/bin/cp", "-a", "--", of, copied); err != nil {
+		if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", of, copied); err != nil {
 			return fmt.Errorf("%w: %s", err, said)
 		}
 		if err := unix.Mount(copied, of, "", unix.MS_BIND, ""); err != nil {
@@ -271,53 +271,4 @@ func receive(r io.Reader, message any) error {
 		return err
 	}
 	return json.Unmarshal(data, message)
-}
-
-// Change is a file that the plan changes.
-type Change struct {
-	Path   string
-	Before string
-	After  string
-	New    bool
-}
-
-// Diff shows a change as diff -u does.
-func (c *Change) Diff() []string { return linediff.Unified(c.Before, c.After, 2) }
-
-// snapshot is the text of the files of some directories, by path.
-func snapshot(tree *undo.Tree, dirs ...string) (map[string]string, error) {
-	all := make(map[string]string)
-	for _, dir := range dirs {
-		entries, err := os.ReadDir(filepath.Join(tree.Dir, dir))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if !e.Type().IsRegular() {
-				continue
-			}
-			data, err := tree.ReadFile(filepath.Join(dir, e.Name()))
-			if err != nil {
-				return nil, err
-			}
-			all[filepath.Join(dir, e.Name())] = string(data)
-		}
-	}
-	return all, nil
-}
-
-// changes compares two snapshots.
-func changes(before, after map[string]string) []Change {
-	var all []Change
-	for p, text := range after {
-		old, there := before[p]
-		if !there || old != text {
-			all = append(all, Change{Path: p, Before: old, After: text, New: !there})
-		}
-	}
-	slices.SortFunc(all, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
-	return all
 }

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/doctor"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
+	"pam_pkcs11/setup/distro"
 	"pam_pkcs11/setup/undo"
 )
 
@@ -71,6 +73,7 @@ func (r *run) all(ctx context.Context) error {
 		r.trust,
 		r.configure,
 		r.stack,
+		r.desktop,
 		r.rehearseAndCommit,
 	} {
 		if err := ctx.Err(); err != nil {
@@ -92,6 +95,10 @@ func (r *run) begin(context.Context) error {
 	for _, m := range records {
 		if m.Stage == undo.Started {
 			return refused("setup %d was cut short; take it back first: pam-pkcs11 undo", m.Number)
+		}
+		if m.Pending() {
+			return refused("setup %d waits for a confirmation until %s: pam-pkcs11 setup --keep confirms it, pam-pkcs11 undo takes it back",
+				m.Number, m.RevertAt.Local().Format(time.DateTime))
 		}
 	}
 
@@ -200,10 +207,10 @@ func (r *run) configure(context.Context) error {
 }
 
 // stack plans the change of the PAM stack.
-func (r *run) stack(context.Context) error {
+func (r *run) stack(ctx context.Context) error {
 	p := &r.plan
 	p.Group = r.o.Group
-	p.Family = familyOf("/")
+	p.Family = distro.FamilyOf("/")
 	if p.Family == FamilyDebian && len(r.o.Services) > 0 {
 		p.Family, p.Lines = FamilyLines, r.o.Services
 	}
@@ -216,8 +223,13 @@ func (r *run) stack(context.Context) error {
 		return nil
 	case FamilyDebian:
 		return r.profiles()
+	case FamilyAuthselect:
+		return r.authselect(ctx, (distro.Authselect{Root: "/"}))
+	case FamilySUSE:
+		return r.pamConfig()
 	}
-	return r.otherFamily()
+	return refused("the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
+		"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
 }
 
 // profiles plans which profiles of pam-auth-update go off and on.
@@ -239,20 +251,6 @@ func (r *run) profiles() error {
 	return nil
 }
 
-// otherFamily says what is to be done where this program does not change the stack.
-func (r *run) otherFamily() error {
-	switch r.plan.Family {
-	case FamilyAuthselect:
-		return refused("this machine's stacks are authselect's. Run: authselect list; then select a profile with smart cards, such as: " +
-			"authselect select pkcs11 with-smartcard --backup=before-pam-pkcs11; back goes: authselect backup-restore before-pam-pkcs11")
-	case FamilySUSE:
-		return refused("this machine's stacks are pam-config's. Make /etc/pam.d/common-auth a file instead of a link, with the lines: " +
-			"`auth sufficient pam_pkcs11.so` and `auth include common-auth-pc`")
-	}
-	return refused("the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
-		"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
-}
-
 // rehearseAndCommit carries the plan out on copies, and where that is good on the machine.
 func (r *run) rehearseAndCommit(ctx context.Context) error {
 	s, err := startStage(ctx, &r.plan)
@@ -269,7 +267,7 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 		return nil
 	}
 	if !r.o.NoTest {
-		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services)); err != nil {
+		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services), s.Report.BreakGlass); err != nil {
 			return err
 		}
 	}
@@ -294,11 +292,12 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 
 // show tells the changes.
 func (r *run) show(report *Report) {
-	for _, c := range report.Changes {
-		r.result.Files = append(r.result.Files, FileShown{Path: c.Path, New: c.New, Diff: c.Diff()})
+	shown := slices.DeleteFunc(slices.Clone(report.Changes), func(c Change) bool { return !c.Shown() })
+	for _, c := range shown {
+		r.result.Files = append(r.result.Files, FileShown{Path: c.Path, New: c.New, Gone: c.Gone, Diff: c.Diff()})
 	}
-	if r.o.Person != nil && len(report.Changes) > 0 {
-		r.o.Person.Show(report.Changes)
+	if r.o.Person != nil && len(shown) > 0 {
+		r.o.Person.Show(shown)
 	}
 }
 
@@ -308,9 +307,9 @@ func (r *run) judge(report *Report) error {
 	if len(report.Config) > 0 {
 		return &ConfigError{Why: message.Textf("with the new configuration every login would be refused: %s", strings.Join(report.Config, "; "))}
 	}
-	if why := report.Mapped.onlyUser(r.o.User); why != "" {
+	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
-			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: message.Textf("%s", why),
+			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
 			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
 		})
 	}
@@ -320,13 +319,18 @@ func (r *run) judge(report *Report) error {
 			Fact: message.Textf("not all accounts could be asked whether the card lets them in, too"),
 		})
 	}
-	if r.plan.Family == FamilyDebian {
+	switch r.plan.Family {
+	case FamilyDebian:
 		r.judgeProfiles(report)
+	case FamilyAuthselect:
+		r.judgeAuthselect(report)
+	case FamilySUSE:
+		r.judgePAMConfig(report)
 	}
 	for _, g := range report.Guard {
 		r.hit(g.Number, g.Check, g.Refuses, diagnosis.Finding{
 			ID: g.ID, Severity: diagnosis.Severity(g.Severity), Subject: g.Subject,
-			Fact: message.Textf("%s", g.Fact), Remedy: message.Textf("%s", g.Remedy),
+			Fact: g.Fact.Text(), Remedy: g.Remedy.Text(),
 		})
 	}
 
@@ -343,15 +347,15 @@ func (r *run) judgeProfiles(report *Report) {
 	if !slices.Contains(report.Profiles, want) {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
 			ID: "profile-not-enabled", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen),
+			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen.Text()),
 			Remedy: message.Textf("look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
 		})
 		return
 	}
-	if report.Frozen != "" {
+	if !report.Frozen.Empty() {
 		r.hit(7, "stack-frozen", true, diagnosis.Finding{
 			ID: "stack-frozen", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen),
+			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen.Text()),
 			Remedy: message.Textf("pam-auth-update --force writes the block anew"),
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	_ "crypto/sha256" // for fingerprints
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/mapper/enrolled"
+	"pam_pkcs11/setup/internal/castore"
 	"pam_pkcs11/token"
 )
 
@@ -58,7 +60,7 @@ const (
 // chooseTrust decides why the card is believed: because its key is paired with the account, or
 // because an authority has signed its certificate.
 func (r *run) chooseTrust() error {
-	if len(r.o.CAs) > 0 {
+	if len(r.o.CAs) > 0 || r.o.StoreCA != "" {
 		if err := r.readCAs(); err != nil {
 			return err
 		}
@@ -73,8 +75,13 @@ func (r *run) chooseTrust() error {
 	}
 
 	question := message.Textf("Why is this card trusted?")
+	stored := castore.Issuers("/", r.found.cert, time.Now())
 	if r.o.Person == nil {
-		return &ChoiceError{Question: question, Choices: []string{"--pin-key", "--ca FILE"}}
+		choices := []string{"--pin-key", "--ca FILE"}
+		for _, f := range stored {
+			choices = append(choices, fmt.Sprintf("--ca-sha256 %x", f.Cert.Fingerprint(sha256Hash)))
+		}
+		return &ChoiceError{Question: question, Choices: choices}
 	}
 	answer, err := r.o.Person.Choose(question, []message.Text{
 		byKey: message.Textf("It is this card: its key is paired with the account %s. No authority is needed.", r.o.User),
@@ -88,15 +95,46 @@ func (r *run) chooseTrust() error {
 		r.pair()
 		return nil
 	}
+	if err := r.askCA(stored); err != nil {
+		return err
+	}
+	return r.chooseMapper()
+}
+
+// askCA asks for the authority's certificate, and offers those of the system's store that have signed
+// the card's.
+func (r *run) askCA(stored []castore.Found) error {
+	if len(stored) > 0 {
+		var answers []message.Text
+		for _, f := range stored {
+			answers = append(answers, message.Textf("That in %s, with the SHA-256 fingerprint %s", token.Printable(f.File),
+				colons(fmt.Sprintf("%x", f.Cert.Fingerprint(sha256Hash)))))
+		}
+		answers = append(answers, message.Textf("That in another file."))
+		answer, err := r.o.Person.Choose(message.Textf("This machine has the authority's certificate already. Which one is to be taken?"), answers)
+		if err != nil {
+			return err
+		}
+		if answer < len(stored) {
+			return r.takeStored(stored[answer])
+		}
+	}
+
 	file, err := r.o.Person.Ask(message.Textf("File with the certificate of the authority: "))
 	if err != nil {
 		return err
 	}
 	r.o.CAs = []string{file}
-	if err := r.readCAs(); err != nil {
-		return err
-	}
-	return r.chooseMapper()
+	return r.readCAs()
+}
+
+// takeStored plans to import a certificate of the system's store. Most in it are for web sites: they
+// sign for whoever asks.
+func (r *run) takeStored(f castore.Found) error {
+	r.say("The certificate is that of %s.", token.Printable(f.File))
+	r.say("This machine trusts it for other things, as for web sites. For logins it must be an authority that gives the names of your " +
+		"accounts to their owners alone.")
+	return r.takeCA(f.Cert)
 }
 
 // pair plans to pair the card's key with the account.
@@ -114,31 +152,52 @@ func (r *run) pair() {
 	r.say("The key of this card will be paired with the account %s.", r.o.User)
 }
 
-// readCAs reads the certificates of authorities, shows their fingerprints, and plans to import them.
+// readCAs reads the certificates of authorities that were named, and plans to import them.
 func (r *run) readCAs() error {
 	for _, file := range r.o.CAs {
 		c, err := readCA(file)
 		if err != nil {
 			return refused("%s: %s", file, err.Error())
 		}
-		shown := showCertificate(c)
-		r.result.Authorities = append(r.result.Authorities, shown)
-		r.say("Authority: %s, valid until %s", token.Printable(shown.Subject), c.NotAfter.Format(time.DateOnly))
-		r.say("    SHA-256 fingerprint %s", colons(shown.SHA256))
-		if r.o.Person != nil {
-			agreed, err := r.o.Person.Agree(message.Textf("Is this the fingerprint that the authority tells? It may name users from now on."))
-			if err != nil {
-				return err
-			}
-			if !agreed {
-				return refused("the authority was not imported")
-			}
+		if err := r.takeCA(c); err != nil {
+			return err
 		}
-		r.plan.CAs = append(r.plan.CAs, NewFile{
-			Path: path.Join(caDir, shown.SHA256[:16]+".pem"),
-			Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}),
-		})
 	}
+	if r.o.StoreCA == "" {
+		return nil
+	}
+
+	sum, err := hex.DecodeString(strings.ReplaceAll(r.o.StoreCA, ":", ""))
+	if err != nil {
+		return err
+	}
+	found := castore.ByFingerprint("/", sum, time.Now())
+	if len(found) == 0 {
+		return refused("the store of this machine has no authority in force with the SHA-256 fingerprint %s", r.o.StoreCA)
+	}
+	return r.takeStored(found[0])
+}
+
+// takeCA shows the certificate of an authority with its fingerprint, has a person agree, and plans to
+// import it.
+func (r *run) takeCA(c *certinfo.Certificate) error {
+	shown := showCertificate(c)
+	r.result.Authorities = append(r.result.Authorities, shown)
+	r.say("Authority: %s, valid until %s", token.Printable(shown.Subject), c.NotAfter.Format(time.DateOnly))
+	r.say("    SHA-256 fingerprint %s", colons(shown.SHA256))
+	if r.o.Person != nil {
+		agreed, err := r.o.Person.Agree(message.Textf("Is this the fingerprint that the authority tells? It may name users from now on."))
+		if err != nil {
+			return err
+		}
+		if !agreed {
+			return refused("the authority was not imported")
+		}
+	}
+	r.plan.CAs = append(r.plan.CAs, NewFile{
+		Path: path.Join(caDir, shown.SHA256[:16]+".pem"),
+		Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}),
+	})
 	return nil
 }
 

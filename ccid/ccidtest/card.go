@@ -5,12 +5,12 @@ import (
 	"hash/crc32"
 )
 
-// Card is a card as its application sees it: whole APDUs. One call at a time is made.
+// Card is a card as its application sees it: whole APDUs. It gets one call at a time.
 type Card interface {
 	ATR() []byte
-	// Reset forgets what was agreed and where one was.
+	// Reset forgets the state of the card's application and what was agreed with the reader.
 	Reset()
-	// Transmit answers an APDU, short or extended; an error is a card that says nothing.
+	// Transmit answers an APDU, short or extended; an error is a card that does not answer.
 	Transmit(command []byte) ([]byte, error)
 }
 
@@ -31,48 +31,53 @@ func (c *EchoCard) ATR() []byte {
 	return []byte{0x3B, 0x80, 0x80, 0x01, 0x01}
 }
 
-// Reset counts.
+// Reset counts the resets.
 func (c *EchoCard) Reset() { c.Resets++ }
 
-// Transmit gives command back with 9000 after it.
+// Transmit returns the command with 9000 after it.
 func (c *EchoCard) Transmit(command []byte) ([]byte, error) {
 	return append(append([]byte(nil), command...), 0x90, 0x00), nil
 }
 
-// PatternCard answers with as many bytes as P1 and P2 say (0 is 65536) when bit 2 of INS is set, else with none, and
-// 9000. The bytes follow from the whole command, so that no answer can pass for that of another command. Bit 1
-// of INS is to be set when the command has data, which matters under T=0.
+// PatternCard answers with as many bytes as P1 and P2 say (0 is 65536) when bit 2 of INS is set,
+// else with none, and 9000. The bytes follow from the whole command, so that the answer to another
+// command is noticed. Bit 1 of INS has to be set when the command has data, which matters under
+// T=0.
 type PatternCard struct {
 	Bytes    []byte // ATR
 	Commands int    // how many commands came
 	Resets   int
 }
 
-// Incoming tells that bit 1 of INS means command data.
+// Incoming reports whether a command brings data: bit 1 of INS.
 func (c *PatternCard) Incoming(ins byte) bool { return ins&2 != 0 }
 
 // ATR is Bytes.
 func (c *PatternCard) ATR() []byte { return c.Bytes }
 
-// Reset counts.
+// Reset counts the resets.
 func (c *PatternCard) Reset() { c.Resets++ }
 
-// Transmit answers as the type's comment says; a command that is too short gets 6700.
+// Transmit answers a command, see PatternCard; one that is malformed gets 6700.
 func (c *PatternCard) Transmit(command []byte) ([]byte, error) {
 	c.Commands++
 	return Pattern(command), nil
 }
 
-// Pattern is what a PatternCard answers.
+// Pattern is the answer of a PatternCard.
 func Pattern(command []byte) []byte {
 	data, ok := commandData(command)
 	if !ok {
 		return []byte{0x67, 0x00}
 	}
+
 	n := 0
 	if command[1]&4 != 0 {
 		n = (int(command[2])<<8|int(command[3])-1)&0xFFFF + 1
 	}
+
+	// Without Le, which under T=0 is another one when the command is sent again. The generator is
+	// linear congruential, four bytes a step.
 	seed := crc32.ChecksumIEEE(append(append([]byte(nil), command[:4]...), data...))
 	answer := make([]byte, n, n+2)
 	for i := range answer {
@@ -81,6 +86,7 @@ func Pattern(command []byte) []byte {
 		}
 		answer[i] = byte(seed >> (8 * (i % 4)))
 	}
+
 	return append(answer, 0x90, 0x00)
 }
 

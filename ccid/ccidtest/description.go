@@ -15,16 +15,19 @@ import (
 // maxDescription bounds a description in bytes.
 const maxDescription = 1 << 20
 
-// ReadDescription reads the description of a device as libccid's program "parse" prints it, which is how makers and
-// users describe readers: one "name: value" a line, an interface beginning with bInterfaceNumber. Interfaces that are
-// no readers are left out. Where a number of an interface comes a second time another device begins.
+// ReadDescription reads the description of a device as libccid's program "parse" prints it, which
+// is how makers and users describe readers: one "name: value" a line, an interface beginning with
+// bInterfaceNumber. Interfaces that are no readers are left out. An interface number that comes a
+// second time begins another device.
 func ReadDescription(r io.Reader) ([]*Profile, error) {
 	d := description{}
 	lines := bufio.NewScanner(io.LimitReader(r, maxDescription))
 	for lines.Scan() {
 		d.line(strings.TrimSpace(lines.Text()))
 	}
+	// The last interface has no line after it that would end it.
 	d.finish()
+
 	switch err := lines.Err(); {
 	case err != nil:
 		return nil, err
@@ -36,30 +39,35 @@ func ReadDescription(r io.Reader) ([]*Profile, error) {
 	return d.all, nil
 }
 
-// description is one being read.
+// description is a description being read.
 type description struct {
 	all   []*Profile
 	info  device.Info
-	in    *Interface // the one whose lines these are; nil before the first
-	class bool       // it has a class descriptor
+	in    *Interface // whose lines are being read; nil before the first
+	class bool       // in has a class descriptor
 	err   error
 }
 
-// finish takes the interface in whose lines have been read.
+// finish adds the interface whose lines have been read.
 func (d *description) finish() {
 	if d.in == nil || !d.class {
-		d.in, d.class = nil, false
+		d.in = nil
+		d.class = false
 		return
 	}
+
 	known := func(in Interface) bool { return in.Number == d.in.Number }
 	if len(d.all) == 0 || slices.ContainsFunc(d.all[len(d.all)-1].Interfaces, known) {
 		d.all = append(d.all, &Profile{Info: d.info})
 	}
+
 	last := d.all[len(d.all)-1]
 	last.Interfaces = append(last.Interfaces, *d.in)
-	d.in, d.class = nil, false
+	d.in = nil
+	d.class = false
 }
 
+// line reads one line, without the space around it.
 func (d *description) line(text string) {
 	if number, unit, ok := supported(text); ok && d.in != nil {
 		if unit == "kHz" {
@@ -69,10 +77,13 @@ func (d *description) line(text string) {
 		}
 		return
 	}
+
 	name, value, ok := strings.Cut(text, ":")
 	if value = strings.TrimSpace(value); !ok || value == "" {
 		return
 	}
+
+	// These two end the interface before them, so they are looked at first.
 	switch name {
 	case "idVendor":
 		d.finish()
@@ -80,6 +91,7 @@ func (d *description) line(text string) {
 		d.finish()
 		d.in = &Interface{}
 	}
+
 	info := &d.info
 	switch name {
 	case "idVendor":
@@ -95,6 +107,7 @@ func (d *description) line(text string) {
 	case "iSerialNumber":
 		info.Serial = value
 	}
+
 	if d.in != nil {
 		d.interfaceLine(name, value)
 	}
@@ -103,13 +116,18 @@ func (d *description) line(text string) {
 // supported reads "Support 4000 kHz" and "Support 9600 bps".
 func supported(text string) (uint32, string, bool) {
 	words := strings.Fields(text)
-	if len(words) != 3 || words[0] != "Support" || words[2] != "kHz" && words[2] != "bps" {
+	if len(words) != 3 || words[0] != "Support" {
 		return 0, "", false
 	}
+	if words[2] != "kHz" && words[2] != "bps" {
+		return 0, "", false
+	}
+
 	n, err := strconv.ParseUint(words[1], 10, 32)
 	return uint32(n), words[2], err == nil
 }
 
+// interfaceLine reads a line about the interface d.in.
 func (d *description) interfaceLine(name, value string) {
 	in, c := d.in, &d.in.CCID
 	switch name {
@@ -117,6 +135,7 @@ func (d *description) interfaceLine(name, value string) {
 		in.Number = byte(d.number(value, 8))
 	case "bNumEndpoints":
 		n := d.number(value, 8)
+		// Only their number is printed: one or three have an interrupt endpoint among them.
 		in.Interrupt = n == 3 || n == 1
 		in.Bulk = n >= 2
 	case "bInterfaceClass":
@@ -130,7 +149,8 @@ func (d *description) interfaceLine(name, value string) {
 			in.Name = value
 		}
 	case "bcdCCID":
-		c.Release, d.class = d.bcd(value), true
+		c.Release = d.bcd(value)
+		d.class = true
 	case "bMaxSlotIndex":
 		c.MaxSlotIndex = byte(d.number(value, 8))
 	case "bVoltageSupport":
@@ -172,15 +192,18 @@ func (d *description) interfaceLine(name, value string) {
 	}
 }
 
-// number reads the first word of a value, decimal or 0x. Two words in hexadecimal are the halves of one number.
+// number reads the first word of a value, decimal or 0x. Two words in hexadecimal are the halves of
+// one number.
 func (d *description) number(value string, bits int) uint64 {
 	words := strings.Fields(value)
 	n, err := strconv.ParseUint(words[0], 0, bits)
-	if err == nil && len(words) == 2 && strings.HasPrefix(words[0], "0x") && strings.HasPrefix(words[1], "0x") {
+	halves := len(words) == 2 && strings.HasPrefix(words[0], "0x")
+	if err == nil && halves && strings.HasPrefix(words[1], "0x") {
 		var low uint64
 		low, err = strconv.ParseUint(words[1], 0, 16)
 		n = n<<16 | low
 	}
+
 	if err != nil && d.err == nil {
 		d.err = fmt.Errorf("number %q: %w", value, err)
 	}

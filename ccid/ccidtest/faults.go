@@ -18,12 +18,12 @@ const (
 	atSpecial  = 9
 )
 
-// To lets a fault strike only at requests of one type.
+// To applies a fault only to requests of one type.
 func To(kind message.Type, f Fault) Fault {
 	return func(x *Exchange) bool { return x.Request[atType] == byte(kind) && f(x) }
 }
 
-// After lets a number of requests of one type pass before the fault strikes.
+// After lets a number of requests of one type pass before the fault is applied.
 func After(n int, kind message.Type, f Fault) Fault {
 	return func(x *Exchange) bool {
 		if x.Request[atType] != byte(kind) {
@@ -34,7 +34,7 @@ func After(n int, kind message.Type, f Fault) Fault {
 	}
 }
 
-// Times lets a fault strike a number of times.
+// Times applies a fault a number of times.
 func Times(n int, f Fault) Fault {
 	return func(x *Exchange) bool {
 		if f(x) {
@@ -44,7 +44,7 @@ func Times(n int, f Fault) Fault {
 	}
 }
 
-// Always lets a fault strike for ever.
+// Always applies a fault for ever.
 func Always(f Fault) Fault {
 	return func(x *Exchange) bool {
 		f(x)
@@ -85,6 +85,7 @@ func before(f func(b []byte) []byte) Fault {
 func Stale(n int) Fault {
 	return func(x *Exchange) bool {
 		for i := range n {
+			// Each is made from the frame that comes first now, and put before it.
 			before(func(b []byte) []byte {
 				b[atSequence] -= byte(i + 1)
 				return spoil(b)
@@ -94,7 +95,7 @@ func Stale(n int) Fault {
 	}
 }
 
-// spoil changes the contents of a frame, so that whoever takes it is found out.
+// spoil changes the contents of a frame, so that a driver which takes it returns wrong data.
 func spoil(b []byte) []byte {
 	for i := headerLength; i < len(b); i++ {
 		b[i] ^= 0x5A
@@ -115,7 +116,7 @@ func ForeignType(kind message.Type) Fault {
 // Cut leaves n bytes of the answer; dwLength stays.
 func Cut(n int) Fault { return change(func(b []byte) []byte { return b[:min(n, len(b))] }) }
 
-// Length lies in dwLength.
+// Length sends another dwLength than that of the data.
 func Length(n uint32) Fault {
 	return change(func(b []byte) []byte { binary.LittleEndian.PutUint32(b[1:], n); return b })
 }
@@ -127,7 +128,11 @@ func Longer(n int) Fault {
 
 // Status sets bStatus and bError of the answer.
 func Status(status, code byte) Fault {
-	return change(func(b []byte) []byte { b[atStatus], b[atError] = status, code; return b })
+	return change(func(b []byte) []byte {
+		b[atStatus] = status
+		b[atError] = code
+		return b
+	})
 }
 
 // Special sets byte 9 of the answer, bChainParameter among others.
@@ -138,31 +143,38 @@ func Special(value byte) Fault {
 // Data replaces the answer's data, and sets dwLength.
 func Data(f func(data []byte) []byte) Fault {
 	return change(func(b []byte) []byte {
+		// The capacity is cut off, because f may return a part of b.
 		b = append(b[:headerLength:headerLength], f(b[headerLength:])...)
 		binary.LittleEndian.PutUint32(b[1:], uint32(len(b)-headerLength))
 		return b
 	})
 }
 
-// Fails makes the command fail: bError, with the card there, and no data.
+// Fails makes the command fail: bError, with the card present, and no data.
 func Fails(code byte) Fault {
 	return func(x *Exchange) bool {
 		if len(x.Answers) == 0 {
 			return false
 		}
+
 		b := x.Answers[0].Data
-		x.Answers[0].Data = answer(b[atType], b[atSlot], b[atSequence], b[atStatus]&3|0x40, code, 0, nil)
+		status := b[atStatus]&3 | 0x40
+		x.Answers[0].Data = answer(b[atType], b[atSlot], b[atSequence], status, code, 0, nil)
 		return true
 	}
 }
 
-// Unknown answers a command with a slot status that says that it has failed, as readers do with one they do not know.
+// Unknown answers a command with a slot status that reports failure, as readers do for a command
+// that they do not know.
 func Unknown(x *Exchange) bool {
 	if len(x.Answers) == 0 {
 		return false
 	}
+
 	b := x.Answers[0].Data
-	x.Answers[0].Data = answer(byte(message.TypeSlotStatus), b[atSlot], b[atSequence], b[atStatus]&3|0x40, 0, 0, nil)
+	kind := byte(message.TypeSlotStatus)
+	status := b[atStatus]&3 | 0x40
+	x.Answers[0].Data = answer(kind, b[atSlot], b[atSequence], status, 0, 0, nil)
 	return true
 }
 
@@ -190,22 +202,28 @@ func Late(d time.Duration) Fault {
 	}
 }
 
-// Extensions asks n times for time before the answer comes, every so often, with a multiplier in bError.
+// Extensions asks n times for time before the answer comes, at an interval, with a multiplier in
+// bError.
 func Extensions(n int, multiplier byte, every time.Duration) Fault {
 	return func(x *Exchange) bool {
 		if len(x.Answers) == 0 {
 			return false
 		}
+
+		// The answer, and what comes with it, is put off until the last extension has passed.
 		b := x.Answers[0].Data
 		var all []Transfer
 		for i := range n {
-			all = append(all, Transfer{After: time.Duration(i) * every,
-				Data: answer(b[atType], b[atSlot], b[atSequence], 0x80, multiplier, 0, nil)})
+			all = append(all, Transfer{
+				Data:  answer(b[atType], b[atSlot], b[atSequence], 0x80, multiplier, 0, nil),
+				After: time.Duration(i) * every,
+			})
 		}
 		for _, t := range x.Answers {
 			t.After += time.Duration(n) * every
 			all = append(all, t)
 		}
+
 		x.Answers = all
 		return true
 	}
@@ -219,7 +237,7 @@ func EmptyPackets(n int) Fault {
 	}
 }
 
-// Breaks ends the host's read with an error in place of the answer: ccid.ErrStall or ccid.ErrOverflow.
+// Breaks ends the host's read with an error in place of the answer: device.ErrStall or ErrOverflow.
 func Breaks(err error) Fault {
 	return func(x *Exchange) bool {
 		x.Answers = []Transfer{{Err: err}}
@@ -230,35 +248,40 @@ func Breaks(err error) Fault {
 // Refuses ends the host's write with an error: the message has not arrived.
 func Refuses(err error) Fault {
 	return func(x *Exchange) bool {
-		x.Answers, x.Refuse = nil, err
+		x.Answers = nil
+		x.Refuse = err
 		return true
 	}
 }
 
-// Unplugs takes the device away in the middle of the exchange.
+// Unplugs removes the device in the middle of the exchange.
 func Unplugs(x *Exchange) bool {
 	x.Answers = nil
 	x.device.unplug()
 	return true
 }
 
-// Deaf answers nothing any more, until the device is reset (reset true) or its interface reclaimed.
+// Deaf answers nothing any more, until the device is reset, or, without reset, its interface
+// reclaimed.
 func Deaf(reset bool) Fault {
+	// Counted from the first exchange: the device may have been reset before.
 	start := Counts{Resets: -1}
 	return func(x *Exchange) bool {
 		now := x.device.counts
 		if start.Resets < 0 {
 			start = now
 		}
+
 		if now.Resets > start.Resets || !reset && now.Reclaims > start.Reclaims {
 			return true
 		}
+
 		x.Answers = nil
 		return false
 	}
 }
 
-// CardOut takes the card out in the middle of the exchange: the reader says so.
+// CardOut takes the card out in the middle of the exchange, and the reader reports it.
 func CardOut(x *Exchange) bool {
 	b := x.Answers[0].Data
 	number := int(b[atSlot])

@@ -2,8 +2,8 @@ package ccidtest
 
 import "slices"
 
-// Control codes of the features of PC/SC part 10 (section 2.2) that a reader with a PIN pad has here, as
-// pcsc-lite numbers the codes that a driver chooses.
+// Control codes of the features of PC/SC part 10 (section 2.2) that a reader with a PIN pad has
+// here, as pcsc-lite numbers the codes that a driver chooses.
 const (
 	CodeFeatures = 0x42000D48 // CM_IOCTL_GET_FEATURE_REQUEST
 	CodeVerify   = 0x42330006 // FEATURE_VERIFY_PIN_DIRECT
@@ -29,12 +29,14 @@ const (
 	modifyLength = 24
 )
 
-// Verify is what a reader with this pad makes of a PIN_VERIFY structure: the card's answer to the
-// command with the PIN in it, or the reader's own word.
+// Verify does with a PIN_VERIFY structure what a reader with this pad does: it returns the card's
+// answer to the command with the PIN in it, or an answer of the reader.
 func (p Pad) Verify(block []byte, transmit func([]byte) ([]byte, error)) ([]byte, error) {
 	if len(block) < verifyLength+4 {
 		return swPINBlock, nil
 	}
+
+	// Without ulDataLength it is the structure of CCID, but for the two bytes at the beginning.
 	entry := append(slices.Clone(block[:verifyLength-4]), block[verifyLength:]...)
 	return p.enter(verifyEntry(entry), []string{p.Old}, transmit)
 }
@@ -44,7 +46,8 @@ func (p Pad) Modify(block []byte, transmit func([]byte) ([]byte, error)) ([]byte
 	if len(block) < modifyLength+4 {
 		return swPINBlock, nil
 	}
-	// Where PC/SC has three messages, CCID has as many as bNumberMessage says.
+
+	// PC/SC always has three message indexes; CCID has as many as bNumberMessage says.
 	messages := 1
 	switch n := block[11]; {
 	case n == 0:
@@ -54,11 +57,13 @@ func (p Pad) Modify(block []byte, transmit func([]byte) ([]byte, error)) ([]byte
 	default:
 		messages = 3
 	}
+
 	entry := slices.Concat(block[:14], block[14:14+messages], block[17:20], block[modifyLength:])
 	e := modifyEntry(entry)
 	if e == nil {
 		return swPINBlock, nil
 	}
+
 	var pins []string
 	if e.confirm&2 != 0 {
 		pins = append(pins, p.Old)
@@ -67,23 +72,29 @@ func (p Pad) Modify(block []byte, transmit func([]byte) ([]byte, error)) ([]byte
 	if e.confirm&1 != 0 && p.New != p.Again {
 		return swPINsDiffer, nil
 	}
+
 	return p.enter(e, pins, transmit)
 }
 
-// enter types, and sends the command.
-func (p Pad) enter(e *pinEntry, pins []string, transmit func([]byte) ([]byte, error)) ([]byte, error) {
+// enter types the PINs, and sends the command.
+func (p Pad) enter(
+	e *pinEntry, pins []string, transmit func([]byte) ([]byte, error),
+) ([]byte, error) {
 	switch {
 	case p.Cancel:
 		return swPINCancelled, nil
 	case p.Idle:
 		return swPINTimeout, nil
-	case e.format&3 == 3: // neither binary, BCD nor ASCII
+	case e.format&3 == 3:
+		// Neither binary, BCD nor ASCII.
 		return swPINBlock, nil
 	}
+
 	for _, pin := range pins {
 		if len(pin) < e.least || len(pin) > e.most {
 			return swPINLength, nil
 		}
 	}
+
 	return transmit(e.fill(pins))
 }

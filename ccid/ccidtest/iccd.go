@@ -6,7 +6,7 @@ import (
 	"pam_pkcs11/ccid/device"
 )
 
-// iccdState is what a card that is its own reader has to say next.
+// iccdState is what a card that is its own reader sends next.
 type iccdState struct {
 	block []byte // for the next DATA_BLOCK request
 	sw    []byte // version A: the status word, after that
@@ -15,13 +15,16 @@ type iccdState struct {
 
 // iccd performs the requests of ICCD (USB ICC 1.0, chapters 4 and 6).
 func (r *reader) iccd(setup device.Setup, data []byte) ([]byte, error) {
+	// The constants are those of CCID messages; two of the numbers mean something else in ICCD.
 	s := r.slots[0]
 	versionB := r.in.Protocol == device.ProtocolICCDB
+
 	switch request := setup.Request; {
 	case request == iccPowerOn && !versionB == setup.In():
 		if s.card == nil {
 			return nil, device.ErrStall
 		}
+
 		atr := s.resetCard()
 		if !versionB {
 			r.iccdState = iccdState{}
@@ -32,14 +35,17 @@ func (r *reader) iccd(setup device.Setup, data []byte) ([]byte, error) {
 	case request == iccPowerOff && !setup.In():
 		s.powered = false
 		return nil, nil
-	case request == getSlotStatus && !setup.In(): // XFR_BLOCK has its number
+	case request == getSlotStatus && !setup.In():
+		// XFR_BLOCK.
 		if versionB {
 			return nil, r.iccdBlock(setup.Value>>8, data)
 		}
 		return nil, r.iccdTPDU(data)
-	case request == xfrBlock && setup.In(): // DATA_BLOCK
+	case request == xfrBlock && setup.In():
+		// DATA_BLOCK. Version A has the status word apart, for the request after the data.
 		block := r.iccdState.block
-		r.iccdState.block, r.iccdState.sw = r.iccdState.sw, nil
+		r.iccdState.block = r.iccdState.sw
+		r.iccdState.sw = nil
 		if versionB && block == nil {
 			return nil, device.ErrStall
 		}
@@ -52,7 +58,8 @@ func (r *reader) iccd(setup device.Setup, data []byte) ([]byte, error) {
 	return nil, device.ErrStall
 }
 
-// iccdBlock is version B's exchange: that of extended APDUs, with the chain parameter before the data.
+// iccdBlock is version B's exchange: that of extended APDUs, with the chain parameter before the
+// data.
 func (r *reader) iccdBlock(level uint16, data []byte) error {
 	chain, out, code := r.slots[0].xfrExtended(level, slices.Clone(data))
 	if code != succeeded {
@@ -70,17 +77,22 @@ func (r *reader) iccdTPDU(data []byte) error {
 	if len(all) < 5 || s.card == nil || !s.powered {
 		return device.ErrStall
 	}
+
+	// The header alone, of a command that brings data: the status then asks for it.
 	if len(all) == 5 && all[4] != 0 && s.front.incoming(all[1]) {
 		r.iccdState.rest = slices.Clone(all)
 		return nil
 	}
+
 	r.iccdState.rest = nil
 	out, code := s.front.t0.exchange(s.ask, slices.Clone(all))
 	if code != succeeded {
 		return device.ErrStall
 	}
+
 	if n := len(out) - 2; n > 0 {
-		r.iccdState.block, r.iccdState.sw = out[:n:n], out[n:]
+		r.iccdState.block = out[:n:n]
+		r.iccdState.sw = out[n:]
 	} else {
 		r.iccdState.block = out
 	}

@@ -9,7 +9,8 @@ import (
 
 // Profile describes a USB device with one or more readers.
 type Profile struct {
-	// Info has the numbers and strings of the device. Its Configuration is the bConfigurationValue; 0 is 1.
+	// Info has the numbers and strings of the device. Its Configuration is the bConfigurationValue;
+	// 0 is 1.
 	Info device.Info
 	// MaxPacket is wMaxPacketSize of the bulk endpoints; 0 is 64.
 	MaxPacket uint16
@@ -24,9 +25,9 @@ type Interface struct {
 	SubClass byte
 	Protocol byte // bInterfaceProtocol
 	Name     string
-	// Bulk says that there are bulk endpoints, for an interface whose Protocol is not device.ProtocolCCID.
+	// Bulk reports bulk endpoints, for an interface whose Protocol is not device.ProtocolCCID.
 	Bulk bool
-	// Interrupt says that there is an interrupt endpoint.
+	// Interrupt reports an interrupt endpoint.
 	Interrupt bool
 	// BehindEndpoint puts the class descriptor after the last endpoint, as some readers have it.
 	BehindEndpoint bool
@@ -35,13 +36,14 @@ type Interface struct {
 	Clocks, Rates []uint32
 }
 
-// Endpoints of the interface with the number n: 3n+1 out, 3n+2 in, 3n+3 interrupt. Endpoint numbers have four bits, so
-// interfaces above number 4 share what is left over: no description has such.
+// Endpoints of the interface with the number n: 3n+1 out, 3n+2 in, 3n+3 interrupt. Endpoint numbers
+// have four bits, so interfaces above number 4 would share those of others: no description has
+// such.
 func (in *Interface) bulkOut() byte   { return 1 + 3*(in.Number%5) }
 func (in *Interface) bulkIn() byte    { return 0x80 | (2 + 3*(in.Number%5)) }
 func (in *Interface) interrupt() byte { return 0x80 | (3 + 3*(in.Number%5)) }
 
-// bulk reports whether the interface speaks by bulk endpoints.
+// bulk reports whether the interface has bulk endpoints.
 func (in *Interface) bulk() bool { return in.Protocol == device.ProtocolCCID || in.Bulk }
 
 func (p *Profile) maxPacket() uint16 {
@@ -65,6 +67,8 @@ func (p *Profile) Descriptor() []byte {
 	b = le.AppendUint16(b, p.Info.Vendor)
 	b = le.AppendUint16(b, p.Info.Product)
 	b = le.AppendUint16(b, p.Info.Release)
+
+	// iManufacturer, iProduct and iSerialNumber; 0 is no string.
 	for i, s := range []string{p.Info.Manufacturer, p.Info.Name, p.Info.Serial} {
 		if s == "" {
 			b = append(b, 0)
@@ -81,28 +85,36 @@ func (p *Profile) Configuration() []byte {
 	for i := range p.Interfaces {
 		b = p.Interfaces[i].append(b, byte(i), p.maxPacket())
 	}
+	// wTotalLength.
 	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
 	return b
 }
 
-// append appends the interface, its class descriptor and its endpoints. place is that in the list, for the string.
+// append appends the interface, its class descriptor and its endpoints. place is the interface's
+// place in the list, which gives the index of its string.
 func (in *Interface) append(b []byte, place byte, maxPacket uint16) []byte {
-	class, str := in.Class, byte(0)
+	class := in.Class
 	if class == 0 {
 		class = device.ClassSmartCard
 	}
+	str := byte(0)
 	if in.Name != "" {
 		str = firstInterfaceString + place
 	}
+
 	var endpoints [][]byte
 	if in.bulk() {
 		lo, hi := byte(maxPacket), byte(maxPacket>>8)
-		endpoints = append(endpoints, []byte{7, 5, in.bulkOut(), 2, lo, hi, 0}, []byte{7, 5, in.bulkIn(), 2, lo, hi, 0})
+		endpoints = append(endpoints,
+			[]byte{7, 5, in.bulkOut(), 2, lo, hi, 0},
+			[]byte{7, 5, in.bulkIn(), 2, lo, hi, 0})
 	}
 	if in.Interrupt {
 		endpoints = append(endpoints, []byte{7, 5, in.interrupt(), 3, 8, 0, 16})
 	}
-	b = append(b, 9, 4, in.Number, 0, byte(len(endpoints)), class, in.SubClass, in.Protocol, str)
+
+	number := byte(len(endpoints))
+	b = append(b, 9, 4, in.Number, 0, number, class, in.SubClass, in.Protocol, str)
 	if !in.BehindEndpoint {
 		b = in.CCID.Append(b)
 	}
@@ -123,6 +135,7 @@ func (p *Profile) stringDescriptor(index byte) []byte {
 	var s string
 	switch index {
 	case 0:
+		// The list of languages: English (US) alone.
 		return []byte{4, 3, 0x09, 0x04}
 	case 1:
 		s = p.Info.Manufacturer
@@ -135,9 +148,12 @@ func (p *Profile) stringDescriptor(index byte) []byte {
 			s = p.Interfaces[i].Name
 		}
 	}
+
 	if s == "" {
 		return nil
 	}
+
+	// UTF-16, as many characters as bLength has room for.
 	b := []byte{0, 3}
 	for _, u := range utf16.Encode([]rune(s)) {
 		b = binary.LittleEndian.AppendUint16(b, u)

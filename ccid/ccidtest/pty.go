@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is a pseudo-terminal that stands for a serial port.
+// Terminal is a pseudo-terminal in the place of a serial port.
 type Terminal struct {
 	Name string // of the end that a driver opens: "/dev/pts/3"
 	far  *os.File
 	near *os.File // held open: without it the far end ends whenever a driver closes the port
 }
 
-// NewTerminal makes a pseudo-terminal that passes every byte as it is.
+// NewTerminal makes a pseudo-terminal that does not change bytes.
 func NewTerminal() (*Terminal, error) {
 	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -30,20 +30,25 @@ func NewTerminal() (*Terminal, error) {
 	return t, nil
 }
 
+// open unlocks the near end and opens it.
 func (t *Terminal) open() error {
 	raw, err := t.far.SyscallConn()
 	if err != nil {
 		return err
 	}
+
+	// Through SyscallConn: far.Fd would make the file blocking, so that Close could not end a read.
 	var number int
 	var problem error
-	if err := raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		if problem = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); problem == nil {
 			number, problem = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
 		}
-	}); err != nil || problem != nil {
+	})
+	if err != nil || problem != nil {
 		return errors.Join(err, problem)
 	}
+
 	t.Name = fmt.Sprintf("/dev/pts/%d", number)
 	if t.near, err = os.OpenFile(t.Name, os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		return err
@@ -63,13 +68,17 @@ func (t *Terminal) settings() (*unix.Termios, error) {
 	return s, errors.Join(err, problem)
 }
 
-// makeRaw takes all that a terminal does to bytes away.
+// makeRaw switches off everything that a terminal does to bytes.
 func (t *Terminal) makeRaw() error {
 	s, err := t.settings()
 	if err != nil {
 		return err
 	}
-	s.Iflag, s.Oflag, s.Lflag = 0, 0, 0
+	// No echo, no editing of lines, no translation of CR and NL: the bytes are no text.
+	s.Iflag = 0
+	s.Oflag = 0
+	s.Lflag = 0
+
 	raw, err := t.near.SyscallConn()
 	if err != nil {
 		return err
@@ -88,13 +97,17 @@ func (t *Terminal) Is9600() bool {
 // Is8N2 reports whether the driver has set 8 data bits, no parity and 2 stop bits.
 func (t *Terminal) Is8N2() bool {
 	s, err := t.settings()
-	return err == nil && s.Cflag&unix.CSTOPB != 0 && s.Cflag&unix.PARENB == 0 && s.Cflag&unix.CSIZE == unix.CS8
+	if err != nil || s.Cflag&unix.CSTOPB == 0 {
+		return false
+	}
+	return s.Cflag&unix.PARENB == 0 && s.Cflag&unix.CSIZE == unix.CS8
 }
 
-// settleTime is how long the reader of a terminal may take to let go of it.
+// settleTime is how long the reader of a terminal may take to end.
 const settleTime = 10 * time.Second
 
-// Serve plays a reader at the far end until Close; the answer waits for its end.
+// Serve runs a reader at the far end until the function that it returns is called, which waits for
+// the reader's end.
 func (t *Terminal) Serve(l *SerialLine) (wait func()) {
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -111,5 +124,5 @@ func (t *Terminal) Serve(l *SerialLine) (wait func()) {
 	}
 }
 
-// Close takes the line away, like pulling a USB adapter out.
+// Close removes the line, as when a USB adapter is unplugged.
 func (t *Terminal) Close() error { return errors.Join(t.near.Close(), t.far.Close()) }

@@ -46,7 +46,7 @@ const (
 	errAborted      = 0xFF
 )
 
-// reader is one CCID interface. Everything is guarded by Device.mu.
+// reader is one CCID interface. Device.mu guards all of it.
 type reader struct {
 	device *Device
 	in     *Interface
@@ -68,7 +68,7 @@ type slot struct {
 	reader  *reader
 	card    Card
 	powered bool
-	front   *front // how the card speaks, since it is powered
+	front   *front // of the card, since it is powered
 
 	protocol byte   // of the parameters
 	params   []byte // of SetParameters
@@ -80,10 +80,11 @@ type slot struct {
 	delayed []byte // the command for which the card has asked for time
 
 	insertion int  // counts what was put in and taken out
-	busy      bool // a slow card thinks
+	busy      bool // a slow card works on a command
 }
 
-// Habits are what a card does without need, and what the user of a PIN pad does. They stay when the card is taken out.
+// Habits are things that a card may do, and what the user of a PIN pad does. They stay when the
+// card is taken out.
 type Habits struct {
 	Pad       Pad
 	Nulls     int  // T=0 on character level: NULL bytes before each procedure byte
@@ -91,20 +92,27 @@ type Habits struct {
 	RefusePPS bool
 	WTX       int // T=1: how many times the card asks for time before its next answer
 
-	// Slow lets everything else go on while the card works on a command, as real readers do: it can be pulled, the reader
-	// unplugged, and the host is asked for time (CCID 1.1, section 6.2.6). Without it a command takes no time at all, and
-	// an error of Device.Out tells of a Fault.
+	// Slow lets everything else go on while the card works on a command, as real readers do: it can
+	// be pulled, the reader unplugged, and the host is asked for time (CCID 1.1, section 6.2.6).
+	// Without it a command takes no time at all, and an error of a Fault is the error of
+	// Device.Out.
 	Slow bool
 }
 
+// insert puts a card in; nil takes it out. The state of the slot begins anew.
 func (s *slot) insert(c Card) {
-	*s = slot{reader: s.reader, card: c, Habits: s.Habits, insertion: s.insertion + 1}
+	*s = slot{
+		reader:    s.reader,
+		card:      c,
+		Habits:    s.Habits,
+		insertion: s.insertion + 1,
+	}
 	if c != nil && s.reader.in.CCID.Features&device.FeatureActivation != 0 {
 		s.powerOn(0)
 	}
 }
 
-// icc is the card's part of bStatus.
+// icc is the state of the card in bStatus.
 func (s *slot) icc() byte {
 	switch {
 	case s.card == nil:
@@ -115,11 +123,13 @@ func (s *slot) icc() byte {
 	return 0
 }
 
-// notify tells of a movement in a slot.
+// notify reports a movement in a slot.
 func (r *reader) notify(moved int) {
 	if !r.in.Interrupt {
 		return
 	}
+
+	// Two bits a slot: a card is there, and it has moved.
 	b := make([]byte, 1+(len(r.slots)+3)/4)
 	b[0] = 0x50
 	for i, s := range r.slots {
@@ -130,6 +140,7 @@ func (r *reader) notify(moved int) {
 			b[1+i/4] |= 2 << (i % 4 * 2)
 		}
 	}
+
 	r.device.pipes[r.in.interrupt()].put(Transfer{Data: b})
 }
 
@@ -155,12 +166,15 @@ func answerKind(kind byte) byte {
 	return slotStatus
 }
 
-// handle does what a message says and returns the answers.
+// handle performs a message and returns the answers.
 func (r *reader) handle(m []byte) [][]byte {
-	kind, number, seq := m[0], m[5], m[6]
+	kind := m[0]
+	number := m[5]
+	seq := m[6]
 	if int(number) >= len(r.slots) {
 		return [][]byte{answer(answerKind(kind), number, seq, 0x42, errBadSlot, 0, nil)}
 	}
+
 	s := r.slots[number]
 	special, data, code := s.perform(kind, m[7:10], m[10:])
 	status := s.icc()
@@ -175,11 +189,14 @@ func (r *reader) handle(m []byte) [][]byte {
 // succeeded is the code of success in perform.
 const succeeded = -1
 
-// perform does one command: bytes 7 to 9 of the header, and the data. code is bError, or succeeded.
+// perform performs one command: bytes 7 to 9 of the header, and the data. code is bError, or
+// succeeded.
 func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, code int) {
+	// These two need nothing of the card.
 	if s.busy && kind != getSlotStatus && kind != abort {
 		return 0, nil, errSlotBusy
 	}
+
 	switch kind {
 	case iccPowerOn:
 		out, code = s.powerOn(special[0])
@@ -197,6 +214,7 @@ func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, 
 		out, code = s.secure(data)
 		return 0, out, code
 	case escape:
+		// Escapes belong to the test: see Device.Escapes.
 		if e := s.reader.escape; e != nil {
 			if out, ok := e(slices.Index(s.reader.slots, s), data); ok {
 				return 0, out, succeeded
@@ -210,21 +228,26 @@ func (s *slot) perform(kind byte, special, data []byte) (last byte, out []byte, 
 		s.clock = special[0]
 		return s.clock, nil, succeeded
 	case setDataRateClock:
+		// Any rate and clock is accepted: the answer has what was asked for.
 		return 0, data, succeeded
 	}
 	return 0, nil, errNotSupported
 }
 
-// powerOn switches the card on, with a voltage that the card must be able to stand.
+// powerOn switches the card on, with a voltage that the card must withstand.
 func (s *slot) powerOn(voltage byte) ([]byte, int) {
 	d := &s.reader.in.CCID
-	automatic := d.Features&(device.FeatureVoltage|device.FeatureActivation) != 0 || d.VoltageSupport == 0 || s.reader.in.Protocol != device.ProtocolCCID
+	automatic := d.Features&(device.FeatureVoltage|device.FeatureActivation) != 0 ||
+		d.VoltageSupport == 0 || s.reader.in.Protocol != device.ProtocolCCID
+	unsupported := voltage != 0 && d.VoltageSupport&(1<<(voltage-1)) == 0
 	switch {
-	case voltage > 3, voltage == 0 && !automatic, voltage != 0 && d.VoltageSupport&(1<<(voltage-1)) == 0:
+	case voltage > 3, voltage == 0 && !automatic, unsupported:
 		return nil, errBadValue
 	case s.card == nil:
 		return nil, errMute
 	}
+
+	// A card at a wrong voltage is mute, so that the driver has to try the next one.
 	if v, ok := s.card.(Voltages); ok && voltage != 0 && v.Voltages()&(1<<(voltage-1)) == 0 {
 		return nil, errMute
 	}
@@ -235,7 +258,11 @@ func (s *slot) powerOn(voltage byte) ([]byte, int) {
 func (s *slot) resetCard() []byte {
 	s.card.Reset()
 	atr := s.card.ATR()
-	s.powered, s.params, s.command, s.answer, s.clock = true, nil, nil, nil, 0
+	s.powered = true
+	s.params = nil
+	s.command = nil
+	s.answer = nil
+	s.clock = 0
 	s.front = newFront(s, atr)
 	return atr
 }
@@ -245,22 +272,28 @@ func (s *slot) parameters(kind, protocol byte, data []byte) (byte, []byte, int) 
 	if s.card == nil || !s.powered {
 		return 0, nil, errMute
 	}
+
 	switch {
 	case kind == setParameters:
 		if protocol > 1 || len(data) != 5+2*int(protocol) {
 			return 0, nil, errBadValue
 		}
+		// A reader that negotiates has set itself up, and takes no parameters.
 		if s.reader.in.CCID.Features&device.FeatureNegotiation != 0 {
 			return 0, nil, errNotSupported
 		}
-		s.protocol, s.params = protocol, slices.Clone(data)
+
+		s.protocol = protocol
+		s.params = slices.Clone(data)
 		s.front.parameters(protocol)
 	case kind == resetParameters, s.params == nil:
-		s.protocol, s.params = s.front.protocol(), defaultParameters(s.front.protocol())
+		s.protocol = s.front.protocol()
+		s.params = defaultParameters(s.front.protocol())
 	}
 	return s.protocol, s.params, succeeded
 }
 
+// defaultParameters are the parameters of a card whose ATR names none.
 func defaultParameters(protocol byte) []byte {
 	if protocol == 1 {
 		return []byte{0x11, 0x10, 0, 0x4D, 0, 0x20, 0}
@@ -273,6 +306,7 @@ func (s *slot) xfr(level uint16, data []byte) (chain byte, out []byte, code int)
 	if s.card == nil || !s.powered {
 		return 0, nil, errMute
 	}
+
 	d := &s.reader.in.CCID
 	switch {
 	case d.Features&device.FeatureExtendedAPDU != 0:
@@ -292,11 +326,13 @@ func (s *slot) xfr(level uint16, data []byte) (chain byte, out []byte, code int)
 	return 0, out, code
 }
 
-// xfrExtended is the exchange of short and extended APDUs, in pieces of the message length (CCID 1.1, section 6.1.4).
+// xfrExtended is the exchange of short and extended APDUs, in pieces of the message length (CCID
+// 1.1, section 6.1.4). Code 8 is the offset of wLevelParameter, which does not fit.
 func (s *slot) xfrExtended(level uint16, data []byte) (chain byte, out []byte, code int) {
 	switch level {
 	case 0, 1:
-		s.command, s.answer = nil, nil
+		s.command = nil
+		s.answer = nil
 	case 2, 3:
 		if s.command == nil {
 			return 0, nil, 8
@@ -309,16 +345,20 @@ func (s *slot) xfrExtended(level uint16, data []byte) (chain byte, out []byte, c
 	default:
 		return 0, nil, 8
 	}
+
+	// A piece that is not the last is answered by an empty block that asks for the next.
 	s.command = append(s.command, data...)
 	if level == 1 || level == 3 {
 		return 0x10, nil, succeeded
 	}
+
 	command := s.command
 	s.command = nil
 	full, err := s.ask(command)
 	if err != nil {
 		return 0, nil, errMute
 	}
+
 	s.answer = full
 	return s.nextPiece(1, 0)
 }
@@ -326,36 +366,45 @@ func (s *slot) xfrExtended(level uint16, data []byte) (chain byte, out []byte, c
 // nextPiece is the next part of an answer: more or last is its bChainParameter.
 func (s *slot) nextPiece(more, last byte) (byte, []byte, int) {
 	size := int(s.reader.in.CCID.MaxMessageLength) - headerLength
+	// Some descriptions have no usable length.
 	if size <= 0 || size > maxMessage {
 		size = 261
 	}
+
 	if len(s.answer) > size {
 		piece := s.answer[:size]
 		s.answer = s.answer[size:]
 		return more, piece, succeeded
 	}
+
 	piece := s.answer
 	s.answer = nil
 	return last, piece, succeeded
 }
 
-// errCardGone is the end of a command whose card was taken out meanwhile.
+// errCardGone is the error of a command whose card was taken out meanwhile.
 var errCardGone = errors.New("ccidtest: the card is not there any more")
 
 // asker asks the card in a slot.
 type asker func(command []byte) ([]byte, error)
 
-// ask has the card in the slot answer a command. Device.mu is held, but not while a slow card works on it.
+// ask has the card in the slot answer a command. The caller holds Device.mu; it is released while a
+// slow card works.
 func (s *slot) ask(command []byte) ([]byte, error) {
 	if !s.Slow {
 		return s.card.Transmit(command)
 	}
-	d, card, insertion := s.reader.device, s.card, s.insertion
+
+	// Copies: the card may be taken out, and another put in, while the lock is free.
+	d := s.reader.device
+	card := s.card
+	insertion := s.insertion
 	s.busy = true
 	d.mu.Unlock()
 	answer, err := card.Transmit(command)
 	d.mu.Lock()
 
+	// busy stays as it is: it is that of the card which was put in since.
 	if s.insertion != insertion || d.unplugged {
 		return nil, errCardGone
 	}
@@ -363,7 +412,7 @@ func (s *slot) ask(command []byte) ([]byte, error) {
 	return answer, err
 }
 
-// slow reports whether a message goes to a card that takes its time.
+// slow reports whether a message goes to a slow card.
 func (r *reader) slow(m []byte) bool {
 	kind, number := m[0], int(m[5])
 	return number < len(r.slots) && r.slots[number].Slow && (kind == xfrBlock || kind == secure)

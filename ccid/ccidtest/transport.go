@@ -9,7 +9,7 @@ import (
 	"pam_pkcs11/ccid/device"
 )
 
-// transport drives one interface of a Device from within the process.
+// transport is a device.Transport to one interface of a Device in this process.
 type transport struct {
 	device *Device
 	in     *Interface
@@ -18,7 +18,7 @@ type transport struct {
 	once   sync.Once
 }
 
-// Transport is a device.Transport (and a device.Reclaimer) to the interface with a number.
+// Transport returns a device.Transport (and a device.Reclaimer) to the interface with a number.
 func (d *Device) Transport(number byte) device.Transport {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -26,6 +26,7 @@ func (d *Device) Transport(number byte) device.Transport {
 	if r == nil {
 		panic(fmt.Sprintf("ccidtest: no interface %d", number))
 	}
+
 	t := &transport{device: d, in: r.in}
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	return t

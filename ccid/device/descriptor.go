@@ -34,8 +34,9 @@ const (
 	ProtocolICCDB = 2 // control transfers, version B
 )
 
-// ClassDescriptor is the class descriptor of CCID, with the names of CCID 1.1, table 5.1-1. Clocks are in kHz, data
-// rates in bit/s, lengths in bytes. The values are those that the reader sent: Plan has the ones to work with.
+// ClassDescriptor is the class descriptor of CCID, with the names of CCID 1.1, table 5.1-1. Clocks
+// are in kHz, data rates in bit/s, lengths in bytes. The values are those that the reader sent;
+// plan.Plan has the ones to work with.
 type ClassDescriptor struct {
 	Release            uint16 // bcdCCID
 	MaxSlotIndex       byte   // bMaxSlotIndex: number of slots less one
@@ -74,49 +75,68 @@ const (
 	FeatureClockStop         Feature = 0x100   // can stop the clock
 	FeatureNAD               Feature = 0x200   // takes a NAD other than 0
 	FeatureIFSD              Feature = 0x400   // exchanges the IFSD by itself
-	FeatureUSBICC            Feature = 0x800   // with FeatureNegotiation: a card that is its own reader
+	FeatureUSBICC            Feature = 0x800   // with FeatureNegotiation: a card as a USB device
 	FeatureTPDU              Feature = 0x10000 // exchange level TPDU
 	FeatureShortAPDU         Feature = 0x20000 // exchange level short APDU
 	FeatureExtendedAPDU      Feature = 0x40000 // exchange level short and extended APDU
 	FeatureWakeUp            Feature = 0x100000
 )
 
-// ParseClassDescriptor reads a class descriptor of exactly 54 bytes. No value is judged.
+// ParseClassDescriptor reads a class descriptor of exactly 54 bytes. Its values are not checked.
 func ParseClassDescriptor(raw []byte) (*ClassDescriptor, error) {
 	if len(raw) != lengthClass || raw[0] != lengthClass || raw[1] != typeClass {
 		return nil, fmt.Errorf("not a CCID class descriptor: %d bytes", len(raw))
 	}
+
 	le := binary.LittleEndian
 	return &ClassDescriptor{
-		Release: le.Uint16(raw[2:]), MaxSlotIndex: raw[4], VoltageSupport: raw[5], Protocols: le.Uint32(raw[6:]),
-		DefaultClock: le.Uint32(raw[10:]), MaximumClock: le.Uint32(raw[14:]), ClocksSupported: raw[18],
-		DataRate: le.Uint32(raw[19:]), MaxDataRate: le.Uint32(raw[23:]), DataRatesSupported: raw[27],
-		MaxIFSD: le.Uint32(raw[28:]), SynchProtocols: le.Uint32(raw[32:]), Mechanical: le.Uint32(raw[36:]),
-		Features: Feature(le.Uint32(raw[40:])), MaxMessageLength: le.Uint32(raw[44:]),
-		ClassGetResponse: raw[48], ClassEnvelope: raw[49], LCDLayout: le.Uint16(raw[50:]),
-		PINSupport: raw[52], MaxBusySlots: raw[53],
+		Release:            le.Uint16(raw[2:]),
+		MaxSlotIndex:       raw[4],
+		VoltageSupport:     raw[5],
+		Protocols:          le.Uint32(raw[6:]),
+		DefaultClock:       le.Uint32(raw[10:]),
+		MaximumClock:       le.Uint32(raw[14:]),
+		ClocksSupported:    raw[18],
+		DataRate:           le.Uint32(raw[19:]),
+		MaxDataRate:        le.Uint32(raw[23:]),
+		DataRatesSupported: raw[27],
+		MaxIFSD:            le.Uint32(raw[28:]),
+		SynchProtocols:     le.Uint32(raw[32:]),
+		Mechanical:         le.Uint32(raw[36:]),
+		Features:           Feature(le.Uint32(raw[40:])),
+		MaxMessageLength:   le.Uint32(raw[44:]),
+		ClassGetResponse:   raw[48],
+		ClassEnvelope:      raw[49],
+		LCDLayout:          le.Uint16(raw[50:]),
+		PINSupport:         raw[52],
+		MaxBusySlots:       raw[53],
 	}, nil
 }
 
 // Append appends the 54 bytes of d to b.
 func (d *ClassDescriptor) Append(b []byte) []byte {
+	// In the order of table 5.1-1, without gaps.
 	le := binary.LittleEndian
 	b = append(b, lengthClass, typeClass)
 	b = le.AppendUint16(b, d.Release)
+
 	b = append(b, d.MaxSlotIndex, d.VoltageSupport)
 	b = le.AppendUint32(b, d.Protocols)
 	b = le.AppendUint32(b, d.DefaultClock)
 	b = le.AppendUint32(b, d.MaximumClock)
 	b = append(b, d.ClocksSupported)
+
 	b = le.AppendUint32(b, d.DataRate)
 	b = le.AppendUint32(b, d.MaxDataRate)
 	b = append(b, d.DataRatesSupported)
+
 	b = le.AppendUint32(b, d.MaxIFSD)
 	b = le.AppendUint32(b, d.SynchProtocols)
 	b = le.AppendUint32(b, d.Mechanical)
 	b = le.AppendUint32(b, uint32(d.Features))
 	b = le.AppendUint32(b, d.MaxMessageLength)
 	b = append(b, d.ClassGetResponse, d.ClassEnvelope)
+
 	b = le.AppendUint16(b, d.LCDLayout)
 	return append(b, d.PINSupport, d.MaxBusySlots)
 }
@@ -152,57 +172,75 @@ type Configuration struct {
 	Interfaces []Interface
 }
 
-// errNoReader is what ParseConfigurations says about a device without a reader.
+// errNoReader is the error of ParseConfigurations for a device without a reader.
 var errNoReader = errors.New("no CCID interface in the descriptors")
 
 // MaxDescriptors bounds the raw descriptors of a device: 64 KiB is the limit of wTotalLength.
 const MaxDescriptors = 1 << 16
 
-// ParseConfigurations reads raw descriptors: one or more configurations, after a device descriptor or without one (the
-// file "descriptors" of sysfs has one). What cannot be read ends a configuration, but does not take away what was
-// before it. It is an error when no interface is a reader.
+// ParseConfigurations reads raw descriptors: one or more configurations, after a device descriptor
+// or without one (the file "descriptors" of sysfs has one). A malformed descriptor ends its
+// configuration; what was read before it is kept. It is an error when no interface is a reader.
 func ParseConfigurations(raw []byte) ([]Configuration, error) {
 	var all []Configuration
 	found := false
+
 	raw = raw[:min(len(raw), MaxDescriptors)]
 	for len(raw) >= 2 {
 		length := int(raw[0])
 		switch {
 		case raw[1] == typeConfiguration && length >= lengthConfiguration && length <= len(raw):
+			// wTotalLength need not be right: at least the configuration itself, at most what is
+			// there.
 			total := max(length, int(binary.LittleEndian.Uint16(raw[2:])))
 			body := raw[length:min(total, len(raw))]
+
 			c := Configuration{Value: raw[5], Interfaces: parseInterfaces(body)}
 			found = found || len(c.Interfaces) > 0
 			all = append(all, c)
 			raw = raw[length+len(body):]
 		case length < 2 || length > len(raw):
+			// Without a length that fits, the beginning of the next descriptor is not known.
 			raw = nil
 		default:
+			// The device descriptor, or one of a kind that does not matter here.
 			raw = raw[length:]
 		}
 	}
+
 	if !found {
 		return nil, errNoReader
 	}
 	return all, nil
 }
 
-// Oddity says what is wrong with the raw descriptors of a device, as the file "descriptors" of sysfs has them; "" when
-// they are as USB 2.0, section 9.6, wants them as far as anybody depends on it.
+// Oddity describes what is wrong with the raw descriptors of a device, as the file "descriptors" of
+// sysfs has them. It is "" when they follow USB 2.0, section 9.6, in everything that the driver or
+// a PC/SC client depends on.
 func Oddity(raw []byte) string {
-	if len(raw) < lengthDevice || raw[0] < lengthDevice || int(raw[0]) > len(raw) || raw[1] != typeDevice {
-		return fmt.Sprintf("the device descriptor cannot be read: %d bytes", len(raw))
+	if len(raw) < lengthDevice || raw[0] < lengthDevice {
+		return unreadable(raw)
 	}
+	if int(raw[0]) > len(raw) || raw[1] != typeDevice {
+		return unreadable(raw)
+	}
+
 	rest := raw[raw[0]:]
-	wanted, found := int(raw[17]), 0
+	wanted := int(raw[17]) // bNumConfigurations
+	found := 0
 	seen := map[[2]byte]bool{} // interface and setting, of a configuration
+
 	for at := len(raw) - len(rest); len(rest) > 0; at = len(raw) - len(rest) {
 		length := int(rest[0])
 		if length < 2 || length > len(rest) {
-			return fmt.Sprintf("the descriptor at byte %d says that it has %d bytes, and %d are left", at, length, len(rest))
+			return fmt.Sprintf(
+				"the descriptor at byte %d says that it has %d bytes, and %d are left",
+				at, length, len(rest))
 		}
+
 		d := descriptor(rest[:length])
 		rest = rest[length:]
+
 		switch {
 		case d.is(typeConfiguration, lengthConfiguration):
 			found++
@@ -215,18 +253,25 @@ func Oddity(raw []byte) string {
 			seen[setting] = true
 		}
 	}
+
 	if found != wanted {
 		return fmt.Sprintf("it has %d configurations and describes %d", wanted, found)
 	}
 	return ""
 }
 
-// descriptor is one piece of a configuration.
+// unreadable is the oddity of a device descriptor that is malformed.
+func unreadable(raw []byte) string {
+	return fmt.Sprintf("the device descriptor cannot be read: %d bytes", len(raw))
+}
+
+// descriptor is one descriptor of a configuration: at least two bytes, length and type.
 type descriptor []byte
 
+// is reports whether a descriptor is of a kind and has the fields that are read from it.
 func (d descriptor) is(kind byte, length int) bool { return d[1] == kind && len(d) >= length }
 
-// split cuts the descriptors apart, up to the first that does not fit.
+// split separates the descriptors, up to the first that is malformed.
 func split(raw []byte) []descriptor {
 	var all []descriptor
 	for len(raw) >= 2 && raw[0] >= 2 && int(raw[0]) <= len(raw) {
@@ -236,27 +281,33 @@ func split(raw []byte) []descriptor {
 	return all
 }
 
-// parseInterfaces finds the readers among the interfaces. Of the settings of an interface the first is taken that has a
-// class descriptor.
+// parseInterfaces finds the readers among the interfaces. Of the settings of an interface, the
+// first one with a class descriptor is taken.
 func parseInterfaces(raw []byte) []Interface {
 	var readers []Interface
 	taken := make(map[byte]bool)
 	settings := make(map[byte]int) // of each interface
 	pieces := split(raw)
+
 	for i := 0; i < len(pieces); i++ {
 		if !pieces[i].is(typeInterface, lengthInterface) {
 			continue
 		}
+
+		// Up to the next interface descriptor everything belongs to this one.
 		end := i + 1
 		for end < len(pieces) && !pieces[end].is(typeInterface, lengthInterface) {
 			end++
 		}
+
 		in, ok := parseInterface(pieces[i:end])
 		settings[in.Number]++
+
 		if ok && !taken[in.Number] {
 			taken[in.Number] = true
 			readers = append(readers, in)
 		}
+
 		i = end - 1
 	}
 
@@ -266,17 +317,24 @@ func parseInterfaces(raw []byte) []Interface {
 	return readers
 }
 
-// parseInterface reads one interface descriptor and what belongs to it. The class descriptor has its place between the
-// interface and its first endpoint; some readers (O2Micro Oz776, Reiner SCT, BluDrive II) have it after the last one.
+// parseInterface reads one interface descriptor and what belongs to it. The class descriptor has
+// its place between the interface and its first endpoint; some readers (O2Micro Oz776, Reiner SCT,
+// BluDrive II) have it after the last one, so any place is accepted.
 func parseInterface(pieces []descriptor) (Interface, bool) {
 	head := pieces[0]
 	in := Interface{
-		Number: head[2], Alternate: head[3], Endpoints: int(head[4]), Class: head[5], SubClass: head[6],
-		Protocol: head[7], StringIndex: head[8],
+		Number:      head[2],
+		Alternate:   head[3],
+		Endpoints:   int(head[4]),
+		Class:       head[5],
+		SubClass:    head[6],
+		Protocol:    head[7],
+		StringIndex: head[8],
 	}
 	if in.Class != ClassSmartCard && in.Class != ClassVendor {
 		return in, false
 	}
+
 	found := false
 	for _, d := range pieces[1:] {
 		switch {
@@ -284,16 +342,20 @@ func parseInterface(pieces []descriptor) (Interface, bool) {
 			in.addEndpoint(d)
 		case !found:
 			if class, err := ParseClassDescriptor(d); err == nil {
-				in.CCID, found = *class, true
+				in.CCID = *class
+				found = true
 			}
 		}
 	}
 	return in, found
 }
 
-// addEndpoint takes an endpoint in by its direction and type; the first of a kind counts.
+// addEndpoint stores an endpoint by its direction and type; the first of a kind counts.
 func (in *Interface) addEndpoint(d descriptor) {
+	// Bits 11 and 12 of wMaxPacketSize are no size (USB 2.0, table 9-13).
 	e := Endpoint{Address: d[2], MaxPacket: binary.LittleEndian.Uint16(d[4:]) & 0x7FF}
+
+	// bmAttributes: 2 is bulk, 3 interrupt. Bit 7 of the address is the direction.
 	place := &in.BulkOut
 	switch {
 	case d[3]&3 == 2 && e.Address&0x80 != 0:
@@ -303,6 +365,7 @@ func (in *Interface) addEndpoint(d descriptor) {
 	case d[3]&3 != 2:
 		return
 	}
+
 	if place.Address == 0 {
 		*place = e
 	}

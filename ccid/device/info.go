@@ -2,7 +2,7 @@ package device
 
 import "encoding/binary"
 
-// Info says what a reader is, its CCID interface apart.
+// Info identifies a reader: everything about it but its CCID interface.
 type Info struct {
 	Vendor  uint16 // idVendor
 	Product uint16 // idProduct
@@ -27,6 +27,8 @@ func (i *Info) ReadNumbers(raw []byte) bool {
 	}
 
 	le := binary.LittleEndian
-	i.Vendor, i.Product, i.Release = le.Uint16(raw[8:]), le.Uint16(raw[10:]), le.Uint16(raw[12:])
+	i.Vendor = le.Uint16(raw[8:])
+	i.Product = le.Uint16(raw[10:])
+	i.Release = le.Uint16(raw[12:])
 	return true
 }

@@ -18,30 +18,34 @@ type Transport interface {
 	// BulkOut sends one message as one bulk transfer.
 	BulkOut(ctx context.Context, message []byte) error
 
-	// BulkIn receives one bulk transfer into p: bytes up to the first short packet, or as many as p holds. 0 bytes are
-	// a packet without content, and no error.
+	// BulkIn receives one bulk transfer into p: bytes up to the first short packet, or as many as p
+	// holds. 0 bytes are a packet without content, and no error.
 	BulkIn(ctx context.Context, p []byte) (int, error)
 
-	// Interrupt receives one notification into p. errors.ErrUnsupported: the interface has no interrupt endpoint.
+	// Interrupt receives one notification into p. errors.ErrUnsupported: the interface has no
+	// interrupt endpoint.
 	Interrupt(ctx context.Context, p []byte) (int, error)
 
-	// Control performs a request on endpoint 0. Its direction is bit 7 of setup.RequestType: data is what is sent, or
-	// takes what is received. It returns the number of bytes that were moved.
+	// Control performs a request on endpoint 0. Its direction is bit 7 of setup.RequestType: data
+	// is what is sent, or takes what is received. It returns the number of bytes that were moved.
 	Control(ctx context.Context, setup Setup, data []byte) (int, error)
 
-	// Close gives the interface back. Calls that are running end with an error. It may be called twice.
+	// Close closes the interface. Calls in progress end with an error. It may be called twice.
 	Close() error
 }
 
-// Reclaimer is a Transport that can start its interface afresh, for a reader that does not answer any more.
+// Reclaimer is a Transport that can start its interface anew, for a reader that does not answer any
+// more.
 type Reclaimer interface {
-	// Reclaim gives the interface back and takes it again, so that both sides forget halts and half transfers.
+	// Reclaim releases the interface and claims it again, so that both sides forget halts and
+	// transfers that were cut off.
 	Reclaim(ctx context.Context) error
 	// Reset resets the device. All its interfaces lose their state, those of other readers too.
 	Reset(ctx context.Context) error
 }
 
-// Setup is the request of a control transfer (USB 2.0, section 9.3). wLength is the length of the data.
+// Setup is the request of a control transfer (USB 2.0, section 9.3). wLength is the length of the
+// data.
 type Setup struct {
 	RequestType byte   // bmRequestType
 	Request     byte   // bRequest

@@ -7,7 +7,8 @@ import (
 	"pam_pkcs11/ccid/internal/ifd"
 )
 
-// Error is a command that the reader says has failed: bStatus and bError (CCID 1.1, section 6.2.6).
+// Error is a command that has failed, with what the reader says about it: bStatus and bError (CCID
+// 1.1, section 6.2.6).
 type Error struct {
 	Slot   int
 	Status byte // bStatus
@@ -19,8 +20,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("slot %d: the reader says %02X: %s", e.Slot, e.Code, e.meaning())
 }
 
-// IFDCode is the number of the IFD handler API: no card, unsupported, or a communication error.
+// IFDCode returns the number of the IFD handler API: no card, unsupported, or a communication
+// error.
 func (e *Error) IFDCode() int {
+	// A code below 80 is about the bytes of the command, whatever bStatus says of the card.
 	switch {
 	case e.Code == CodeUnsupported:
 		return ifd.Unsupported
@@ -30,20 +33,22 @@ func (e *Error) IFDCode() int {
 	return ifd.Communication
 }
 
-// StopsCard reports whether a card that an exchange failed with so answers no more until it has power anew: the reader
-// says that it has none, or a code that is of the card and the line to it.
+// StopsCard reports whether, after an exchange that failed in this way, the card does not answer
+// until it is powered anew: the reader says that it has no power, or gives a code that is about the
+// card and the line to it.
 func (e *Error) StopsCard() bool {
 	if ICC(e.Status&3) == ICCInactive {
 		return true
 	}
 	switch e.Code {
-	case CodeMute, CodeParity, CodeOverrun, CodeHardware, CodeNoProtocol, CodeProcedureByte, CodeShort:
+	case CodeMute, CodeParity, CodeOverrun, CodeHardware,
+		CodeNoProtocol, CodeProcedureByte, CodeShort:
 		return true
 	}
 	return false
 }
 
-// Values of bError that are acted on (CCID 1.1, table 6.2-2).
+// Values of bError that the driver acts on (CCID 1.1, table 6.2-2).
 const (
 	CodeUnsupported  = 0x00
 	CodeBadSlot      = 0x05
@@ -62,33 +67,55 @@ const (
 	CodeOverrun       = 0xFC
 )
 
-// errorCodes are the other values of bError that have a meaning, those that makers use among them.
+// errorCodes are the values of bError that have a meaning, those that only some makers use among
+// them.
 var errorCodes = map[byte]string{
-	CodeUnsupported: "command not supported", 0x01: "wrong length", CodeBadSlot: "no such slot",
-	CodeShort: "short circuit at the card", 0xA3: "the ATR is too long", 0xAB: "no data was exchanged",
-	0xB0: "EMV: the T=1 message is too long", 0xBB: "EMV: protocol error", 0xBD: "card error in T=1",
-	0xBE: "wrong length of an APDU", CodeSlotBusy: "the slot is busy",
-	CodePINCancelled: "PIN entry was cancelled", CodePINTimeout: "no PIN was entered in time",
-	CodeBusyAuto: "busy with a sequence of its own", CodeNoProtocol: "the protocol is not active",
-	CodeProcedureByte: "the procedure byte does not fit", 0xF5: "the class is not supported by the card", 0xF6: "the protocol is not supported",
-	0xF7: "TCK of the ATR is wrong", 0xF8: "TS of the ATR is wrong", CodeHardware: "hardware error", CodeOverrun: "overrun",
-	CodeParity: "parity error", CodeMute: "the card does not answer", CodeAborted: "aborted by the host",
+	CodeUnsupported:   "command not supported",
+	0x01:              "wrong length",
+	CodeBadSlot:       "no such slot",
+	CodeShort:         "short circuit at the card",
+	0xA3:              "the ATR is too long",
+	0xAB:              "no data was exchanged",
+	0xB0:              "EMV: the T=1 message is too long",
+	0xBB:              "EMV: protocol error",
+	0xBD:              "card error in T=1",
+	0xBE:              "wrong length of an APDU",
+	CodeSlotBusy:      "the slot is busy",
+	CodePINCancelled:  "PIN entry was cancelled",
+	CodePINTimeout:    "no PIN was entered in time",
+	CodeBusyAuto:      "busy with a sequence of its own",
+	CodeNoProtocol:    "the protocol is not active",
+	CodeProcedureByte: "the procedure byte does not fit",
+	0xF5:              "the class is not supported by the card",
+	0xF6:              "the protocol is not supported",
+	0xF7:              "TCK of the ATR is wrong",
+	0xF8:              "TS of the ATR is wrong",
+	CodeHardware:      "hardware error",
+	CodeOverrun:       "overrun",
+	CodeParity:        "parity error",
+	CodeMute:          "the card does not answer",
+	CodeAborted:       "aborted by the host",
 }
 
+// meaning is what bError means, by the specification or as makers use it.
 func (e *Error) meaning() string {
+	// Readers answer "mute" for an empty slot, too; bStatus tells the two apart.
 	if e.Code == CodeMute && ICC(e.Status&3) >= ICCAbsent {
 		return "no card"
 	}
+
 	if text, ok := errorCodes[e.Code]; ok {
 		return text
 	}
+
+	// Table 6.2-2: the offset of the byte that is wrong, or that the reader does not support.
 	if e.Code < 0x80 {
 		return fmt.Sprintf("the byte at %d of the command is not accepted", e.Code)
 	}
 	return "error of the maker's own"
 }
 
-// AsError is the reader's own word about a command; nil when the error is another.
+// AsError returns the reader's own answer to a command that failed; nil when the error is another.
 func AsError(err error) *Error {
 	var failed *Error
 	if errors.As(err, &failed) {

@@ -14,7 +14,8 @@ const HeaderLength = 10
 // Type is bMessageType.
 type Type byte
 
-// Messages of the host (CCID 1.1, section 6.1), of the reader (6.2) and on the interrupt endpoint (6.3).
+// Messages of the host (CCID 1.1, section 6.1), of the reader (6.2) and on the interrupt endpoint
+// (6.3).
 const (
 	TypePowerOn         Type = 0x62
 	TypePowerOff        Type = 0x63
@@ -53,6 +54,7 @@ func (t Type) Answer() Type {
 	case TypeSetRateAndClock:
 		return TypeRateAndClock
 	}
+	// The other commands have no data to be answered.
 	return TypeSlotStatus
 }
 
@@ -86,7 +88,8 @@ type GetParameters struct{}
 // ResetParameters is PC_to_RDR_ResetParameters (6.1.6).
 type ResetParameters struct{}
 
-// SetParameters is PC_to_RDR_SetParameters (6.1.7): 5 bytes for T=0 and 7 for T=1, see ParametersT0 and ParametersT1.
+// SetParameters is PC_to_RDR_SetParameters (6.1.7): 5 bytes for T=0 and 7 for T=1, see ParametersT0
+// and ParametersT1.
 type SetParameters struct {
 	Protocol byte // bProtocolNum: 0 or 1
 	Data     []byte
@@ -124,7 +127,8 @@ type Secure struct {
 // Mechanical is PC_to_RDR_Mechanical (6.1.12): 1 accept, 2 eject, 3 capture, 4 lock, 5 unlock.
 type Mechanical struct{ Function byte }
 
-// Abort is PC_to_RDR_Abort (6.1.13). It has the sequence number of the control request that goes with it.
+// Abort is PC_to_RDR_Abort (6.1.13). It has the sequence number of the control request that goes
+// with it.
 type Abort struct{}
 
 // SetRateAndClock is PC_to_RDR_SetDataRateAndClockFrequency (6.1.14).
@@ -220,7 +224,7 @@ func (m SetRateAndClock) payload() []byte {
 	return binary.LittleEndian.AppendUint32(b, m.Rate)
 }
 
-// TypeOf is the type of a command.
+// TypeOf returns the type of a command.
 func TypeOf(c Command) Type { return c.kind() }
 
 // AppendCommand appends a command with its header to b.
@@ -232,12 +236,18 @@ func AppendCommand(b []byte, m Command, slot, sequence byte) []byte {
 	return append(b, data...)
 }
 
-// ParseCommand reads a message of the host. It accepts what AppendCommand writes and nothing else. The data is not
-// copied.
+// ParseCommand reads a message of the host. It accepts what AppendCommand writes and nothing else.
+// The data is not copied.
 func ParseCommand(raw []byte) (m Command, slot, sequence byte, err error) {
-	if len(raw) < HeaderLength || uint64(binary.LittleEndian.Uint32(raw[1:])) != uint64(len(raw)-HeaderLength) {
+	if len(raw) < HeaderLength {
 		return nil, 0, 0, errFrame
 	}
+	// As uint64: an int may have 32 bits, which dwLength could overflow.
+	length := binary.LittleEndian.Uint32(raw[1:])
+	if uint64(length) != uint64(len(raw)-HeaderLength) {
+		return nil, 0, 0, errFrame
+	}
+
 	data := raw[HeaderLength:]
 	level := binary.LittleEndian.Uint16(raw[8:])
 	switch Type(raw[0]) {
@@ -275,6 +285,8 @@ func ParseCommand(raw []byte) (m Command, slot, sequence byte, err error) {
 	default:
 		return nil, 0, 0, fmt.Errorf("message type %02X is none of the host's", raw[0])
 	}
+
+	// Bytes of the header that the command does not use must be 0, as AppendCommand writes them.
 	if m.special() != [3]byte(raw[7:]) || len(m.payload()) != len(data) {
 		return nil, 0, 0, errFrame
 	}

@@ -7,29 +7,30 @@ import (
 	"pam_pkcs11/ccid/message"
 )
 
-// Options are what an administrator may decide about all readers.
+// Options are the decisions of an administrator about all readers.
 type Options struct {
-	// Escapes lets applications send escape commands to any reader. They can change its firmware, so they are refused
-	// unless the table of quirks or the command itself is known to be harmless.
+	// Escapes lets applications send escape commands to any reader. They can change its firmware,
+	// so they are refused unless the table of quirks or the command itself is known to be harmless.
 	Escapes bool
 	// OldFirmware drives readers whose firmware is known to be too old.
 	OldFirmware bool
 	// APDUMode switches GemPC Twin and Key to their mode of APDU level.
 	APDUMode bool
-	// VendorClass drives every interface of class FF that has a class descriptor of CCID, not only those that the list
-	// of readers has.
+	// VendorClass drives every interface of class FF that has a class descriptor of CCID, not only
+	// those of known readers.
 	VendorClass bool
-	// FirstVoltage is tried first where the host chooses; VoltageAutomatic is 5 V.
+	// FirstVoltage is tried first when the host chooses the voltage; VoltageAutomatic is 5 V.
 	FirstVoltage message.Voltage
 }
 
-// ParseOptions reads options as the command line has them, separated by plus signs: escapes, old-firmware, apdu-mode,
-// vendor-class, 5V, 3V, 1.8V. "" is none.
+// ParseOptions reads options as the command line has them, separated by plus signs: escapes,
+// old-firmware, apdu-mode, vendor-class, 5V, 3V, 1.8V. "" is none.
 func ParseOptions(text string) (Options, error) {
 	var o Options
 	if text == "" {
 		return o, nil
 	}
+
 	for word := range strings.SplitSeq(text, "+") {
 		switch word {
 		case "escapes":
@@ -47,8 +48,11 @@ func ParseOptions(text string) (Options, error) {
 		case "1.8V":
 			o.FirstVoltage = message.Voltage18
 		default:
-			return o, fmt.Errorf("unknown option %q: escapes, old-firmware, apdu-mode, vendor-class, 5V, 3V or 1.8V", word)
+			return o, fmt.Errorf(
+				"unknown option %q: escapes, old-firmware, apdu-mode, vendor-class, 5V, 3V or 1.8V",
+				word)
 		}
 	}
+
 	return o, nil
 }

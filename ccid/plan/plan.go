@@ -1,6 +1,6 @@
-// Package plan decides once, from the descriptor of a reader, the table of quirks and what the
-// administrator wants, how the reader is driven. What it decides is data: Plan. It also has the
-// list of known readers.
+// Package plan decides once, from the descriptor of a reader, the table of quirks and the options
+// of the administrator, how the reader is driven. The result is data: Plan. The package also has
+// the list of known readers.
 package plan
 
 import (
@@ -13,7 +13,8 @@ import (
 	"pam_pkcs11/ccid/message"
 )
 
-// Level is what a reader takes in an XfrBlock (CCID 1.1, table 5.1-1, dwFeatures).
+// Level is the exchange level: what a reader accepts in an XfrBlock (CCID 1.1, table 5.1-1,
+// dwFeatures).
 type Level int
 
 // Exchange levels.
@@ -24,7 +25,7 @@ const (
 	LevelExtendedAPDU
 )
 
-// Party says who does a thing.
+// Party is who does a part of the work.
 type Party int
 
 // Parties.
@@ -34,18 +35,18 @@ const (
 	ByReader
 )
 
-// Presence says how one learns that a card has come or gone.
+// Presence is how the driver learns that a card has come or gone.
 type Presence int
 
-// Ways to learn of a card.
+// Values of Presence.
 const (
 	PresencePoll      Presence = iota // by asking
-	PresenceInterrupt                 // the reader tells
+	PresenceInterrupt                 // by notifications
 	PresenceFixed                     // the card is the reader, or cannot be taken out
 )
 
-// Plan is what the driver does with a reader: everything that its descriptor and the table of quirks decide. It does
-// not change while the reader is there.
+// Plan is what the driver does with a reader: everything that its descriptor and the table of
+// quirks decide. It does not change while the reader is there.
 type Plan struct {
 	Link       byte // ProtocolCCID, ProtocolICCDA or ProtocolICCDB
 	Level      Level
@@ -54,7 +55,7 @@ type Plan struct {
 	T0, T1     bool  // protocols
 	PPS        Party // who exchanges the PPS with a card
 	Parameters bool  // the host sends SetParameters
-	IFSD       Party // who tells a T=1 card how much the reader takes
+	IFSD       Party // who sends the reader's information field size to a T=1 card
 	MaxIFSD    int   // 1 to 254
 	MaxMessage int   // longest message, header included
 	Clock      int   // kHz, the one that cards run at
@@ -67,14 +68,14 @@ type Plan struct {
 	Modify     bool // ... and that changes a PIN
 	Display    uint16
 
-	// What follows is for readers that are not as they should be; see the table of quirks.
+	// The fields below are for readers that differ from the specification; see the table of quirks.
 
 	Timeout         time.Duration // for an answer that does not depend on the card
 	OpenDelay       time.Duration // before the first message
 	SecondaryRates  []uint32      // data rates of all slots but the first
-	RateLimit       int           // drop what GET_DATA_RATES says above this; 0: nothing
-	FirstProtocol   bool          // only the protocol that a card offers first, with its first parameters
-	ReadOneFirst    bool          // character level: an answer that would fill packets exactly is read in two pieces
+	RateLimit       int           // drop rates of GET_DATA_RATES above this; 0: none
+	FirstProtocol   bool          // only a card's first protocol, with its first parameters
+	ReadOneFirst    bool          // character level: read answers that fill packets in two pieces
 	ParametersReset bool          // when SetParameters fails, reset the card twice and go on
 	ISOMode         bool          // when PowerOn fails with BB, leave EMV mode and try again
 	APDUMode        bool          // switch the reader to its mode of APDU level
@@ -95,7 +96,7 @@ type Plan struct {
 
 // PINQuirks are differences of PIN pads.
 type PINQuirks struct {
-	Condition      byte // bEntryValidationCondition to tell and to use; 0: what the application says
+	Condition      byte // bEntryValidationCondition in place of the application's; 0: as it is
 	Messages       int  // bNumberMessage to send in place of the application's; -1: as it is
 	ZeroIsFF       bool // bNumberMessage 0 is sent as FF
 	AllIndexes     bool // modify: bNumberMessage 0 on the wire, but all three bMsgIndex
@@ -122,33 +123,49 @@ const (
 	readTimeout       = 3 * time.Second
 )
 
-// New decides what to do with a reader. Absurd values of the descriptor are put right, so that nothing later has to
-// doubt them.
+// New decides what to do with a reader. Absurd values of the descriptor are corrected here, so that
+// later code need not check them.
 func New(info device.Info, in *device.Interface, o Options) *Plan {
 	d := &in.CCID
 	p := &Plan{
-		Link: linkOf(in), Level: levelOf(d.Features), Slots: min(int(d.MaxSlotIndex)+1, maxSlots),
-		Clock: clockOf(d.DefaultClock), MaxRate: int(min(d.MaxDataRate, 1<<30)), AskRates: int(d.DataRatesSupported),
-		Activates: d.Features&device.FeatureActivation != 0,
-		MaxIFSD:   ifsdOf(d.MaxIFSD), MaxMessage: messageOf(d.MaxMessageLength),
-		Verify: d.PINSupport&1 != 0, Modify: d.PINSupport&2 != 0, Display: d.LCDLayout, Timeout: readTimeout,
-		PIN: PINQuirks{Messages: -1},
+		Link:       linkOf(in),
+		Level:      levelOf(d.Features),
+		Slots:      min(int(d.MaxSlotIndex)+1, maxSlots),
+		Clock:      clockOf(d.DefaultClock),
+		MaxRate:    int(min(d.MaxDataRate, 1<<30)),
+		AskRates:   int(d.DataRatesSupported),
+		Activates:  d.Features&device.FeatureActivation != 0,
+		MaxIFSD:    ifsdOf(d.MaxIFSD),
+		MaxMessage: messageOf(d.MaxMessageLength),
+		Verify:     d.PINSupport&1 != 0,
+		Modify:     d.PINSupport&2 != 0,
+		Display:    d.LCDLayout,
+		Timeout:    readTimeout,
+		PIN:        PINQuirks{Messages: -1},
 	}
 	p.T0, p.T1 = protocolsOf(d.Protocols)
+
+	// A reader with fewer busy slots than slots is used by one at a time: which ones may work
+	// together is not in the descriptor.
 	p.Concurrent = p.Slots > 1 && int(d.MaxBusySlots) >= p.Slots
 	p.Voltages = voltagesOf(d, o.FirstVoltage)
+
 	p.negotiation(d.Features)
 	p.presence(in)
+
+	// Last, so that a quirk sees and overrides what the descriptor has decided.
 	for i := range quirks {
 		if q := &quirks[i]; q.matches(info) && (q.when == nil || q.when(p, o)) {
 			q.set(p)
 			p.Quirks = append(p.Quirks, q.name)
 		}
 	}
+
 	return p
 }
 
-// linkOf is bInterfaceProtocol. A reader that says ICCD and has bulk endpoints (ActivCard V2) is an ordinary one.
+// linkOf is bInterfaceProtocol. A reader that names ICCD but has bulk endpoints (ActivCard V2) is
+// an ordinary one.
 func linkOf(in *device.Interface) byte {
 	if in.Protocol > device.ProtocolICCDB || in.BulkIn.Address != 0 && in.BulkOut.Address != 0 {
 		return device.ProtocolCCID
@@ -169,7 +186,7 @@ func levelOf(f device.Feature) Level {
 	return LevelCharacter
 }
 
-// clockOf is the clock of cards in kHz. Readers were seen that say 250 kHz or 1 GHz.
+// clockOf is the clock of cards in kHz. Some readers state 250 kHz or 1 GHz.
 func clockOf(kHz uint32) int {
 	if kHz < slowestClock || kHz > fastestClock {
 		return defaultClock
@@ -177,7 +194,7 @@ func clockOf(kHz uint32) int {
 	return int(kHz)
 }
 
-// ifsdOf is the IFSD: 254 is the largest of T=1, and 0 says nothing.
+// ifsdOf is the IFSD: 254 is the largest of T=1, and 0 is not stated.
 func ifsdOf(n uint32) int {
 	if n == 0 {
 		return defaultIFSD
@@ -185,6 +202,8 @@ func ifsdOf(n uint32) int {
 	return int(min(n, LargestIFSD))
 }
 
+// messageOf is the longest message. What is too short for a command with its header cannot be
+// meant.
 func messageOf(n uint32) int {
 	if n < minMaxMessage {
 		return defaultMaxMessage
@@ -192,7 +211,8 @@ func messageOf(n uint32) int {
 	return int(min(n, largestMessage))
 }
 
-// protocolsOf reads dwProtocols. One reader has its bytes swapped (09BE:0002), and where nothing is left both are tried.
+// protocolsOf reads dwProtocols. One reader has its bytes swapped (09BE:0002). A reader that names
+// no protocol is tried with both.
 func protocolsOf(n uint32) (t0, t1 bool) {
 	if n&0xFF == 0 {
 		n = n >> 8 & 0xFF
@@ -203,20 +223,24 @@ func protocolsOf(n uint32) (t0, t1 bool) {
 	return n&1 != 0, n&2 != 0
 }
 
-// voltagesOf is the order in which voltages are tried. 5 V comes first, unless first says otherwise: it is what every
-// card of class A needs, and the others stand it; so do the drivers that readers were tested with.
+// voltagesOf is the order in which voltages are tried. 5 V comes first, unless the options say
+// otherwise: cards of class A need it, the others withstand it, and it is what the drivers do that
+// readers are tested with.
 func voltagesOf(d *device.ClassDescriptor, first message.Voltage) []message.Voltage {
 	if d.Features&(device.FeatureActivation|device.FeatureVoltage) != 0 {
 		return []message.Voltage{message.VoltageAutomatic}
 	}
+
 	var all []message.Voltage
 	for v := message.Voltage5; v <= message.Voltage18; v++ {
 		if d.VoltageSupport&(1<<(v-1)) != 0 {
 			all = append(all, v)
 		}
 	}
+
 	switch i := slices.Index(all, first); {
 	case len(all) == 0:
+		// The reader states no voltage: let it choose, or apply the one that every card withstands.
 		return []message.Voltage{message.VoltageAutomatic, message.Voltage5}
 	case i > 0:
 		all = slices.Concat([]message.Voltage{first}, all[:i], all[i+1:])
@@ -224,19 +248,27 @@ func voltagesOf(d *device.ClassDescriptor, first message.Voltage) []message.Volt
 	return all
 }
 
-// negotiation decides who does the PPS, sends the parameters and exchanges the IFSD.
+// negotiation decides who exchanges the PPS, sends the parameters and exchanges the IFSD.
 func (p *Plan) negotiation(f device.Feature) {
 	switch {
 	case f&device.FeatureNegotiation != 0:
+		// The reader negotiates by rules of its own, and takes no parameters from the host (CCID
+		// 1.1, table 5.1-1).
 		p.PPS = ByReader
 	case f&device.FeaturePPS != 0:
-		p.PPS, p.Parameters = ByReader, true
+		// The reader makes the PPS from the parameters that it is sent.
+		p.PPS = ByReader
+		p.Parameters = true
 	default:
-		p.PPS, p.Parameters = ByHost, true
+		p.PPS = ByHost
+		p.Parameters = true
 	}
+	// ICCD has no messages for either.
 	if p.Link != device.ProtocolCCID {
-		p.PPS, p.Parameters = ByNobody, false
+		p.PPS = ByNobody
+		p.Parameters = false
 	}
+
 	switch {
 	case !p.T1 || p.Level > LevelTPDU:
 		p.IFSD = ByNobody
@@ -247,6 +279,7 @@ func (p *Plan) negotiation(f device.Feature) {
 	}
 }
 
+// presence decides how the driver learns of cards; without an interrupt endpoint it has to ask.
 func (p *Plan) presence(in *device.Interface) {
 	switch {
 	case p.Link != device.ProtocolCCID:
@@ -256,7 +289,8 @@ func (p *Plan) presence(in *device.Interface) {
 	}
 }
 
-// Rates are the data rates of a slot that are known without asking; limit is the highest.
+// Rates returns the data rates of a slot that are known without asking the reader; limit is the
+// highest.
 func (p *Plan) Rates(slot int) (rates []uint32, limit int) {
 	if slot > 0 && p.SecondaryRates != nil {
 		return p.SecondaryRates, int(slices.Max(p.SecondaryRates))
@@ -268,7 +302,11 @@ var (
 	levelNames    = [...]string{"character", "TPDU", "short APDU", "extended APDU"}
 	partyNames    = [...]string{"nobody", "host", "reader"}
 	presenceNames = [...]string{"poll", "interrupt", "fixed"}
-	linkNames     = map[byte]string{device.ProtocolCCID: "CCID", device.ProtocolICCDA: "ICCD-A", device.ProtocolICCDB: "ICCD-B"}
+	linkNames     = map[byte]string{
+		device.ProtocolCCID:  "CCID",
+		device.ProtocolICCDA: "ICCD-A",
+		device.ProtocolICCDB: "ICCD-B",
+	}
 )
 
 // String is the name of the level.
@@ -284,31 +322,38 @@ func (p Presence) String() string { return presenceNames[p] }
 func (p *Plan) String() string {
 	var b strings.Builder
 	var protocols, voltages, pin []string
+
+	// Sorted afterwards: the order of a map is not fixed.
 	for name, has := range map[string]bool{"T=0": p.T0, "T=1": p.T1} {
 		if has {
 			protocols = append(protocols, name)
 		}
 	}
 	slices.Sort(protocols)
+
 	for _, v := range p.Voltages {
 		voltages = append(voltages, v.String())
 	}
+
 	if p.Verify {
 		pin = append(pin, "verify")
 	}
 	if p.Modify {
 		pin = append(pin, "modify")
 	}
-	fmt.Fprintf(&b, "%s %s; %s; PPS %s; IFSD %s %d; %s; presence %s; PIN %s; slots %d", linkNames[p.Link], p.Level,
-		strings.Join(protocols, "+"), p.PPS, p.IFSD, p.MaxIFSD, strings.Join(voltages, ","), p.Presence,
-		orNone(pin), p.Slots)
+
+	fmt.Fprintf(&b, "%s %s; %s; PPS %s; IFSD %s %d; %s; presence %s; PIN %s; slots %d",
+		linkNames[p.Link], p.Level, strings.Join(protocols, "+"), p.PPS, p.IFSD, p.MaxIFSD,
+		strings.Join(voltages, ","), p.Presence, orNone(pin), p.Slots)
 	if p.Concurrent {
 		b.WriteString(" at once")
 	}
-	fmt.Fprintf(&b, "; message %d; %d kHz; %d bit/s; quirks %s", p.MaxMessage, p.Clock, p.MaxRate, orNone(p.Quirks))
+	fmt.Fprintf(&b, "; message %d; %d kHz; %d bit/s; quirks %s",
+		p.MaxMessage, p.Clock, p.MaxRate, orNone(p.Quirks))
 	return b.String()
 }
 
+// orNone joins words for String.
 func orNone(words []string) string {
 	if len(words) == 0 {
 		return "none"

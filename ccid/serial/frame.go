@@ -6,11 +6,11 @@ import (
 	"pam_pkcs11/ccid/message"
 )
 
-// Serial readers frame CCID messages: 03 06, the message, and the exclusive or of all that. What else they say stands
-// between frames: 03 15 16 is a command that did not arrive whole, 50 02 and 50 03 a card that went or came, and a single
-// byte from 80 on a request for time.
+// Serial readers frame CCID messages: 03 06, the message, and the exclusive or of all these bytes.
+// Other bytes stand between frames: 03 15 16 is a command that did not arrive whole, 50 02 and 50
+// 03 a card that went or came, and a single byte from 80 on a request for time.
 
-// eventKind says what a reader has sent.
+// eventKind is the kind of what a reader has sent.
 type eventKind byte
 
 const (
@@ -50,18 +50,22 @@ func appendFrame(dst, message []byte) []byte {
 	return append(dst, check)
 }
 
-// decoder finds frames in bytes, and finds them again after bytes that are none.
+// decoder finds frames in a stream of bytes, and finds the next one after bytes that are none.
 type decoder struct {
 	state   decoderState
-	lost    bool // bytes were seen that fit nowhere: until the next frame none of them is a request for time
+	lost    bool // after bytes that belong to nothing: no byte is a request for time until a frame
 	message []byte
 	check   byte
 }
 
-// reset forgets a frame that has begun.
-func (d *decoder) reset() { d.state, d.lost, d.message = betweenFrames, false, d.message[:0] }
+// reset drops a frame that has begun.
+func (d *decoder) reset() {
+	d.state = betweenFrames
+	d.lost = false
+	d.message = d.message[:0]
+}
 
-// take takes the next byte.
+// take reads the next byte.
 func (d *decoder) take(b byte) lineEvent {
 	switch d.state {
 	case betweenFrames:
@@ -69,10 +73,13 @@ func (d *decoder) take(b byte) lineEvent {
 	case afterSTX:
 		switch b {
 		case 0x06:
-			d.state, d.message, d.check = inMessage, d.message[:0], 0x03^0x06
+			d.state = inMessage
+			d.message = d.message[:0]
+			d.check = 0x03 ^ 0x06
 		case 0x15:
 			d.state = afterNAK
 		default:
+			// The byte may be the beginning of a frame itself.
 			d.lose()
 			return d.begin(b)
 		}
@@ -98,14 +105,16 @@ func (d *decoder) take(b byte) lineEvent {
 			return lineEvent{kind: frameDamaged}
 		}
 		d.lost = false
+
+		// A copy for the receiver. The original is cleared: an echo may hold a PIN.
 		message := append([]byte(nil), d.message...)
-		clear(d.message) // an echo may hold a PIN
+		clear(d.message)
 		return lineEvent{kind: messageCame, message: message}
 	}
 	return lineEvent{}
 }
 
-// begin takes a byte between frames.
+// begin reads a byte between frames.
 func (d *decoder) begin(b byte) lineEvent {
 	switch {
 	case b == 0x03:
@@ -113,6 +122,7 @@ func (d *decoder) begin(b byte) lineEvent {
 	case b == 0x50:
 		d.state = afterNotice
 	case b >= 0x80 && !d.lost:
+		// In the middle of damage the byte would more likely be a part of a message.
 		return lineEvent{kind: timeWanted}
 	default:
 		d.lose()
@@ -120,15 +130,21 @@ func (d *decoder) begin(b byte) lineEvent {
 	return lineEvent{}
 }
 
-func (d *decoder) lose() { d.state, d.lost = betweenFrames, true }
+// lose waits for the next frame.
+func (d *decoder) lose() {
+	d.state = betweenFrames
+	d.lost = true
+}
 
-// collect takes a byte of a message. Its length is known, and judged, when the header is complete.
+// collect reads a byte of a message. The length is known, and checked, when the header is complete.
 func (d *decoder) collect(b byte) lineEvent {
 	d.message = append(d.message, b)
 	d.check ^= b
 	if len(d.message) < message.HeaderLength {
 		return lineEvent{}
 	}
+
+	// Checked before the data is collected: a damaged length must not make us wait for gigabytes.
 	length := binary.LittleEndian.Uint32(d.message[1:])
 	switch {
 	case length > maxMessage-message.HeaderLength:

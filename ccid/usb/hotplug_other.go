@@ -8,8 +8,8 @@ import (
 	"log/slog"
 )
 
-// listenUevents has nothing to listen to.
+// listenUevents is not supported here: Driver scans periodically.
 func listenUevents(*slog.Logger) (news, error) { return nil, errors.ErrUnsupported }
 
-// watchSleep has nothing to watch.
+// watchSleep is not supported here.
 func watchSleep(context.Context, *slog.Logger, chan<- struct{}) {}

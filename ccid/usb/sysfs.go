@@ -21,21 +21,21 @@ import (
 type usbDevice struct {
 	name       string // "3-1.2"
 	info       device.Info
-	active     int                // bConfigurationValue in force: 0 for none, activeUnknown where nobody says
+	active     int                // bConfigurationValue: 0 for none, or activeUnknown
 	interfaces []device.Interface // those that are readers, of the active configuration
 
 	withheld bool // a rule of udev keeps the device from PC/SC
-	unready  bool // udevd has not done its work yet: whether a rule withholds the device is not known
+	unready  bool // udevd has not handled it yet, so that withheld is not known
 }
 
-// activeUnknown stands for a configuration that the device has to be asked for.
+// activeUnknown stands for a configuration that has to be read from the device.
 const activeUnknown = -1
 
 // usbNodes is where the nodes of USB devices are, BUS/DEVICE.
 const usbNodes = "/dev/bus/usb"
 
-// key tells a device from another that is plugged in at the same place later, and from itself before a rule of udev
-// withheld it.
+// key distinguishes a device from another one plugged in at the same place later, and from itself
+// before a rule of udev withheld it.
 func (d *usbDevice) key() string {
 	key := fmt.Sprintf("%s %d/%d", d.name, d.info.Bus, d.info.Address)
 	if d.withheld {
@@ -44,7 +44,8 @@ func (d *usbDevice) key() string {
 	return key
 }
 
-// sysfs is where the kernel shows USB devices. Without it (a container) the device nodes say almost as much.
+// sysfs is where the kernel shows USB devices. Without it (in a container) the device nodes have
+// almost as much.
 type sysfs struct {
 	sys  string // "/sys"
 	dev  string // "/dev/bus/usb"
@@ -52,11 +53,11 @@ type sysfs struct {
 	udev string // "/run/udev", "" for none
 }
 
-// oddities is told of devices that are not as they should be, readers or not.
+// oddities is called for devices that do not follow the standard, readers or not.
 type oddities func(level slog.Level, device, problem string)
 
-// devices lists the devices that have readers this package drives. Whatever else is plugged in does not matter: what is
-// wrong with one device is told to odd and leaves the others as they are.
+// devices lists the devices with readers that this package drives. A problem of one device is
+// reported to odd and does not affect the others.
 func (s sysfs) devices(o plan.Options, odd oddities) ([]usbDevice, error) {
 	dir := filepath.Join(s.sys, "bus/usb/devices")
 	entries, err := os.ReadDir(dir)
@@ -69,18 +70,22 @@ func (s sysfs) devices(o plan.Options, odd oddities) ([]usbDevice, error) {
 
 	var all []usbDevice
 	for _, e := range entries {
+		// "1-2:1.0" is an interface, "usb1" a root hub.
 		if strings.Contains(e.Name(), ":") || strings.HasPrefix(e.Name(), "usb") {
 			continue
 		}
+
 		d := usbDevice{name: e.Name()}
-		if contained(d.name, odd, func() bool { return s.device(filepath.Join(dir, d.name), &d, o, odd) }) {
+		read := func() bool { return s.device(filepath.Join(dir, d.name), &d, o, odd) }
+		if contained(d.name, odd, read) {
 			all = append(all, d)
 		}
 	}
 	return all, nil
 }
 
-// contained calls read for one device and returns its result: false, and a word to odd, when it panics.
+// contained calls read for one device and returns its result; when it panics, the result is false
+// and the panic is reported to odd. So descriptors that defeat the parser cost one device, not all.
 func contained(device string, odd oddities, read func() bool) (ok bool) {
 	defer func() {
 		if problem := recover(); problem != nil {
@@ -91,9 +96,10 @@ func contained(device string, odd oddities, read func() bool) (ok bool) {
 	return read()
 }
 
-// device reads one device's directory, and reports whether the device has readers to be driven. One that vanishes
-// meanwhile has none. The descriptors come first and nothing else is read where they have no reader: some of the other
-// files (bConfigurationValue) wait while the kernel is busy with the device.
+// device reads one device's directory, and reports whether the device has readers to be driven. One
+// that vanishes meanwhile has none. The descriptors come first, and nothing else is read where they
+// have no reader: reading some of the other files (bConfigurationValue) blocks while the kernel is
+// busy with the device.
 func (s sysfs) device(dir string, d *usbDevice, o plan.Options, odd oddities) bool {
 	raw, err := readBounded(filepath.Join(dir, "descriptors"))
 	if err != nil {
@@ -102,9 +108,11 @@ func (s sysfs) device(dir string, d *usbDevice, o plan.Options, odd oddities) bo
 		}
 		return false
 	}
+
 	if problem := device.Oddity(raw); problem != "" {
 		odd(slog.LevelInfo, d.name, problem)
 	}
+
 	all := d.describe(raw)
 	if !hasDriven(d.info, all, o) {
 		return false
@@ -112,16 +120,20 @@ func (s sysfs) device(dir string, d *usbDevice, o plan.Options, odd oddities) bo
 
 	i := &d.info
 	i.Path = d.name
-	i.Manufacturer, i.Name = line(dir, "manufacturer"), line(dir, "product")
+	i.Manufacturer = line(dir, "manufacturer")
+	i.Name = line(dir, "product")
 	i.Serial = line(dir, "serial")
+
+	// A file that is missing or malformed leaves 0, as for a device without a bus or configuration.
 	i.Bus, _ = strconv.Atoi(line(dir, "busnum"))
 	i.Address, _ = strconv.Atoi(line(dir, "devnum"))
 	d.active, _ = strconv.Atoi(line(dir, "bConfigurationValue"))
+
 	d.withheld, d.unready = s.rules(line(dir, "dev"))
 	return d.configured(all) && d.choose(o)
 }
 
-// read takes in raw descriptors where there is nothing else to go by.
+// read stores raw descriptors of a device that sysfs does not show.
 func (d *usbDevice) read(raw []byte, odd oddities) bool {
 	if problem := device.Oddity(raw); problem != "" {
 		odd(slog.LevelInfo, d.name, problem)
@@ -129,7 +141,7 @@ func (d *usbDevice) read(raw []byte, odd oddities) bool {
 	return d.configured(d.describe(raw))
 }
 
-// describe takes in a device descriptor and returns the configurations behind it.
+// describe stores a device descriptor and returns the configurations behind it.
 func (d *usbDevice) describe(raw []byte) []device.Configuration {
 	if !d.info.ReadNumbers(raw) {
 		return nil
@@ -153,18 +165,20 @@ func hasDriven(info device.Info, all []device.Configuration, o plan.Options) boo
 	return false
 }
 
-// configured takes the interfaces of the active configuration, or of the first one where none is, or nobody says.
+// configured stores the interfaces of the active configuration, or of the first one where none is
+// active or it is not known.
 func (d *usbDevice) configured(all []device.Configuration) bool {
 	for _, c := range all {
 		if int(c.Value) == d.active || d.active <= 0 {
-			d.info.Configuration, d.interfaces = c.Value, c.Interfaces
+			d.info.Configuration = c.Value
+			d.interfaces = c.Interfaces
 			return true
 		}
 	}
 	return false
 }
 
-// choose leaves the interfaces that are driven, and reports whether there are any.
+// choose keeps the interfaces that are driven, and reports whether there are any.
 func (d *usbDevice) choose(o plan.Options) bool {
 	var driven []device.Interface
 	for i := range d.interfaces {
@@ -185,16 +199,20 @@ func (s sysfs) nodes(o plan.Options, odd oddities) ([]usbDevice, error) {
 
 	var all []usbDevice
 	for _, name := range names {
+		// A container may have nodes that it must not read.
 		raw, err := readBounded(name)
 		if err != nil {
 			continue
 		}
+
 		d := usbDevice{active: activeUnknown}
 		d.info.Address, _ = strconv.Atoi(filepath.Base(name))
 		d.info.Bus, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
 		d.name = fmt.Sprintf("%d/%d", d.info.Bus, d.info.Address)
 		d.info.Path = d.name
-		if contained(d.name, odd, func() bool { return d.read(raw, odd) && d.choose(o) }) {
+
+		read := func() bool { return d.read(raw, odd) && d.choose(o) }
+		if contained(d.name, odd, read) {
 			all = append(all, d)
 		}
 	}
@@ -211,17 +229,21 @@ func readBounded(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, device.MaxDescriptors))
 }
 
-// rules says what the rules of udev, in whatever file, have to say of a device with the number "MAJOR:MINOR": that
-// programs of PC/SC shall leave it alone (PCSCLITE_IGNORE=1, as pcscd has it), or nothing yet.
+// rules reads what the rules of udev, in whatever file they are, say of a device with the number
+// "MAJOR:MINOR". withheld: PC/SC shall leave it alone (PCSCLITE_IGNORE=1, as for pcscd). unready:
+// udevd has not handled it yet.
 func (s sysfs) rules(number string) (withheld, unready bool) {
 	if s.udev == "" || number == "" {
 		return false, false
 	}
+
 	raw, err := readBounded(filepath.Join(s.udev, "data", "c"+number))
 	if errors.Is(err, fs.ErrNotExist) {
+		// Without an entry udevd has not come to it; without its control socket it never will.
 		_, err = os.Stat(filepath.Join(s.udev, "control"))
 		return false, err == nil
 	}
+
 	for property := range strings.Lines(string(raw)) {
 		if strings.TrimSpace(property) == "E:PCSCLITE_IGNORE=1" {
 			return true, false
@@ -233,13 +255,15 @@ func (s sysfs) rules(number string) (withheld, unready bool) {
 // maxLine bounds a string of sysfs: a USB string has at most 126 characters.
 const maxLine = 1024
 
-// line reads a file of one line; "" when it is not there. Control characters go: the text ends up in reader names.
+// line reads a file of one line; "" when it is not there. Control characters are removed: the text
+// ends up in reader names.
 func line(dir, name string) string {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+
 	raw, err := io.ReadAll(io.LimitReader(f, maxLine))
 	if err != nil {
 		return ""
@@ -247,6 +271,7 @@ func line(dir, name string) string {
 	return printable(string(raw))
 }
 
+// printable removes control characters, and bytes that are no UTF-8.
 func printable(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7F || r == 0xFFFD {
@@ -261,17 +286,22 @@ func (s sysfs) interfaceString(d *usbDevice, number byte) string {
 	return line(s.interfaceDir(d, number), "interface")
 }
 
+// interfaceDir is the directory of an interface.
 func (s sysfs) interfaceDir(d *usbDevice, number byte) string {
-	return filepath.Join(s.sys, "bus/usb/devices", fmt.Sprintf("%s:%d.%d", d.name, d.info.Configuration, number))
+	name := fmt.Sprintf("%s:%d.%d", d.name, d.info.Configuration, number)
+	return filepath.Join(s.sys, "bus/usb/devices", name)
 }
 
-// holder says who has an interface: the kernel's driver, or the process with the device open.
+// holder names what uses an interface: a driver of the kernel, or the process that has the device
+// open.
 func (s sysfs) holder(d *usbDevice, number byte) string {
 	driver, err := os.Readlink(filepath.Join(s.interfaceDir(d, number), "driver"))
 	driver = filepath.Base(driver)
+	// The driver usbfs is a process, which is looked for below.
 	if err == nil && driver != "usbfs" {
 		return "the kernel's driver " + printable(driver)
 	}
+
 	node := filepath.Join(s.dev, fmt.Sprintf("%03d/%03d", d.info.Bus, d.info.Address))
 	if process := s.opener(node); process != "" {
 		return process
@@ -289,7 +319,8 @@ func (s sysfs) opener(file string) string {
 		target, err := os.Readlink(link)
 		process := filepath.Base(filepath.Dir(filepath.Dir(link)))
 		if err == nil && target == file && process != strconv.Itoa(os.Getpid()) {
-			return fmt.Sprintf("process %s (%s)", process, line(filepath.Join(s.proc, process), "comm"))
+			name := line(filepath.Join(s.proc, process), "comm")
+			return fmt.Sprintf("process %s (%s)", process, name)
 		}
 	}
 	return ""

@@ -12,23 +12,27 @@ import (
 	"pam_pkcs11/ccid/device"
 )
 
-// usb opens readers through usbfs, each by its own node: whatever other devices there are, and whatever their
-// descriptors say, nobody reads them here.
+// usb opens readers through usbfs, each by its own node. It reads no descriptors, and no other
+// device than the reader: what else is plugged in cannot disturb it.
 type usb struct {
 	dev string // "/dev/bus/usb"
 }
 
 func newUSB() opener { return usb{dev: usbNodes} }
 
-// open opens an interface of a device, with a handle of its own: so interfaces of one device know nothing of each other.
+// open opens an interface of a device, with a file descriptor of its own: so the transports of one
+// device share no state.
 func (u usb) open(d *usbDevice, in *device.Interface, gone func()) (device.Transport, error) {
-	handle, err := openUSBFS(filepath.Join(u.dev, fmt.Sprintf("%03d/%03d", d.info.Bus, d.info.Address)))
+	node := filepath.Join(u.dev, fmt.Sprintf("%03d/%03d", d.info.Bus, d.info.Address))
+	handle, err := openUSBFS(node)
 	if err != nil {
 		return nil, err
 	}
-	t := &usbTransport{node: handle, in: *in, gone: gone}
-	t.revive()
 
+	t := &usbTransport{node: handle, in: *in, gone: gone}
+	t.allowTransfers()
+
+	// Close also gives back what a failed step has claimed.
 	if err := t.configure(d.info.Configuration, d.active); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -42,26 +46,28 @@ func (u usb) open(d *usbDevice, in *device.Interface, gone func()) (device.Trans
 type usbTransport struct {
 	node *usbfs
 	in   device.Interface
-	gone func() // called when a transfer finds that the device is not there any more
+	gone func() // called when a transfer finds that the device has disappeared
 
-	mu      sync.RWMutex    // read: a transfer runs; write: the interface is being given back or taken
+	// mu guards the fields below. A transfer holds it for reading: while it is held for
+	// writing no transfer is in progress.
+	mu      sync.RWMutex
 	claimed bool            // the interface is ours
-	life    context.Context // ends all transfers before the interface is given back
+	life    context.Context // its end ends all transfers
 	closed  bool
 
-	ending sync.Mutex // guards end
+	ending sync.Mutex // guards end, which has to be called while transfers hold mu
 	end    context.CancelFunc
 }
 
-// stopTransfers ends all transfers that run.
+// stopTransfers ends all transfers in progress.
 func (t *usbTransport) stopTransfers() {
 	t.ending.Lock()
 	defer t.ending.Unlock()
 	t.end()
 }
 
-// revive allows transfers again; t.mu is held.
-func (t *usbTransport) revive() {
+// allowTransfers allows transfers again. The caller holds t.mu.
+func (t *usbTransport) allowTransfers() {
 	t.ending.Lock()
 	defer t.ending.Unlock()
 	t.life, t.end = context.WithCancel(context.Background())
@@ -70,31 +76,35 @@ func (t *usbTransport) revive() {
 // getConfiguration is GET_CONFIGURATION (USB 2.0, section 9.4.2).
 const getConfiguration = 0x08
 
-// configure selects the configuration that has the reader, unless it is selected. active is what the kernel says of it,
-// activeUnknown when it does not: then the device is asked.
+// configure selects the configuration with the reader, unless it is selected. active is what the
+// kernel says of it; with activeUnknown the device is asked.
 func (t *usbTransport) configure(wanted byte, active int) error {
 	if active == activeUnknown {
 		ctx, cancel := context.WithTimeout(context.Background(), longestControl)
 		defer cancel()
+
 		answer := make([]byte, 1)
 		n, err := t.request(ctx, device.Setup{RequestType: 0x80, Request: getConfiguration}, answer)
 		if err != nil {
 			return err
 		}
+		// No byte is no configuration.
 		active = int(answer[0]) * n
 	}
+	// Selecting it again would reset the interfaces of other drivers.
 	if active == int(wanted) {
 		return nil
 	}
 	return usbError(t.node.configure(wanted))
 }
 
-// claim takes the interface; t.mu is held, or t is not yet known to anybody. afresh makes the device and the kernel
-// forget halts and toggles, by selecting the setting anew.
+// claim claims the interface. The caller holds t.mu, or t is not known to others yet. With afresh
+// both the device and the kernel forget halts and toggles, by selecting the setting anew.
 func (t *usbTransport) claim(afresh bool) error {
 	if err := t.node.claim(t.in.Number); err != nil {
 		return usbError(err)
 	}
+
 	t.claimed = true
 	if !afresh && !t.in.HasSettings {
 		return nil
@@ -102,8 +112,8 @@ func (t *usbTransport) claim(afresh bool) error {
 	return usbError(t.node.setInterface(t.in.Number, t.in.Alternate))
 }
 
-// give gives the interface back; t.mu is held.
-func (t *usbTransport) give() error {
+// releaseInterface releases the interface. The caller holds t.mu.
+func (t *usbTransport) releaseInterface() error {
 	if !t.claimed {
 		return nil
 	}
@@ -115,7 +125,8 @@ func (t *usbTransport) give() error {
 	return err
 }
 
-// begin is called around a transfer. ctx and the life of the interface end it.
+// begin is called before a transfer, and the function that it returns after it. The context ends
+// with ctx and with the life of the interface.
 func (t *usbTransport) begin(ctx context.Context) (context.Context, func(), error) {
 	t.mu.RLock()
 	switch {
@@ -126,20 +137,24 @@ func (t *usbTransport) begin(ctx context.Context) (context.Context, func(), erro
 		t.mu.RUnlock()
 		return nil, nil, errors.New("the interface could not be taken again")
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.life, cancel)
-	return ctx, func() {
+	end := func() {
 		stop()
 		cancel()
 		t.mu.RUnlock()
-	}, nil
+	}
+	return ctx, end, nil
 }
 
-// bulk moves one transfer in parts that the kernel takes, up to a short one.
+// bulk moves one transfer in parts of a size that the kernel accepts, up to a short one.
 func (t *usbTransport) bulk(outer context.Context, endpoint byte, data []byte) (int, error) {
+	// Endpoint 0 is for control transfers: the interface has no endpoint of this kind.
 	if endpoint&0x0F == 0 {
 		return 0, errors.ErrUnsupported
 	}
+
 	ctx, end, err := t.begin(outer)
 	if err != nil {
 		return 0, err
@@ -151,13 +166,15 @@ func (t *usbTransport) bulk(outer context.Context, endpoint byte, data []byte) (
 		part := data[moved:min(len(data), moved+mostBytes)]
 		n, err := t.node.transfer(ctx, urbBulk, endpoint, part)
 		moved += n
+		// A short part ends the transfer: whole parts are whole packets, see mostBytes.
 		if err != nil || n < len(part) || moved == len(data) {
 			return moved, t.result(outer, err)
 		}
 	}
 }
 
-// result gives the error of a transfer its meaning. outer is the caller's ctx.
+// result replaces the error of a transfer that was ended from outside by the reason for that. outer
+// is the caller's context.
 func (t *usbTransport) result(outer context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -167,11 +184,11 @@ func (t *usbTransport) result(outer context.Context, err error) error {
 	case t.life.Err() != nil && t.closed:
 		return device.ErrClosed
 	}
-	return t.noticed(err)
+	return t.noteGone(err)
 }
 
-// noticed calls gone when err says that the device is not there any more, and returns err.
-func (t *usbTransport) noticed(err error) error {
+// noteGone calls gone when err says that the device has disappeared, and returns err.
+func (t *usbTransport) noteGone(err error) error {
 	if errors.Is(err, device.ErrGone) {
 		t.gone()
 	}
@@ -192,7 +209,7 @@ func (t *usbTransport) BulkIn(ctx context.Context, p []byte) (int, error) {
 	return t.bulk(ctx, t.in.BulkIn.Address, p)
 }
 
-// Interrupt receives one notification, also over a time in which the interface was given back and taken again.
+// Interrupt receives one notification. It continues after a Reclaim or Reset in between.
 func (t *usbTransport) Interrupt(outer context.Context, p []byte) (int, error) {
 	if t.in.Interrupt.Address == 0 {
 		return 0, errors.ErrUnsupported
@@ -202,10 +219,13 @@ func (t *usbTransport) Interrupt(outer context.Context, p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+
 		n, err := t.node.transfer(ctx, urbInterrupt, t.in.Interrupt.Address, p)
+		// Read before end, while t.mu holds back the next life.
 		again := err != nil && outer.Err() == nil && t.life.Err() != nil
 		err = t.result(outer, err)
 		end()
+
 		if !again {
 			return n, err
 		}
@@ -222,17 +242,21 @@ func (t *usbTransport) Control(outer context.Context, s device.Setup, data []byt
 		return 0, err
 	}
 	defer end()
+
 	ctx, cancel := context.WithTimeout(ctx, longestControl)
 	defer cancel()
+
 	n, err := t.request(ctx, s, data)
 	return n, t.result(outer, err)
 }
 
-// setupLength is the length of a setup packet (USB 2.0, table 9-2), which the kernel wants before the data.
+// setupLength is the length of a setup packet (USB 2.0, table 9-2), which the kernel expects before
+// the data.
 const setupLength = 8
 
 // request performs a request on endpoint 0.
 func (t *usbTransport) request(ctx context.Context, s device.Setup, data []byte) (int, error) {
+	// The kernel takes the setup packet and the data in one piece.
 	le := binary.LittleEndian
 	buffer := make([]byte, 0, setupLength+len(data))
 	buffer = append(buffer, s.RequestType, s.Request)
@@ -249,22 +273,25 @@ func (t *usbTransport) request(ctx context.Context, s device.Setup, data []byte)
 	return n, err
 }
 
-// exclusively ends all transfers and calls do with the interface given back.
+// exclusively ends all transfers, releases the interface, and calls do.
 func (t *usbTransport) exclusively(do func() error) error {
+	// Transfers hold t.mu for reading: without their end Lock would wait for the card.
 	t.stopTransfers()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if t.closed {
 		return device.ErrClosed
 	}
-	if err := t.give(); err != nil {
-		return t.noticed(err)
+	if err := t.releaseInterface(); err != nil {
+		return t.noteGone(err)
 	}
-	t.revive()
-	return t.noticed(do())
+
+	t.allowTransfers()
+	return t.noteGone(do())
 }
 
-// Reclaim gives the interface back and takes it again.
+// Reclaim releases the interface and claims it again.
 func (t *usbTransport) Reclaim(context.Context) error {
 	return t.exclusively(func() error { return t.claim(true) })
 }
@@ -279,14 +306,15 @@ func (t *usbTransport) Reset(context.Context) error {
 	})
 }
 
-// Close gives everything back.
+// Close releases the interface and closes the device.
 func (t *usbTransport) Close() error {
 	t.stopTransfers()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if t.closed {
 		return nil
 	}
 	t.closed = true
-	return errors.Join(t.give(), t.node.close())
+	return errors.Join(t.releaseInterface(), t.node.close())
 }

@@ -9,7 +9,7 @@ import (
 	"pam_pkcs11/ccid/device"
 )
 
-// noUSB stands where USB would be: the driver speaks to the USB stack of Linux.
+// noUSB replaces USB where there is no usbfs: the driver needs Linux.
 type noUSB struct{}
 
 func newUSB() opener { return noUSB{} }

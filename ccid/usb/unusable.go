@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// unusable are the readers that are there and cannot be opened now. The zero value has none.
+// unusable lists the readers that are there and cannot be opened now. The zero value is empty.
 type unusable struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // guards why
 	why map[place]string
 }
 
@@ -18,7 +18,7 @@ type place struct {
 	number byte
 }
 
-// note says of a reader why it cannot be opened.
+// note records why a reader cannot be opened.
 func (u *unusable) note(at place, reader, why string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -28,14 +28,15 @@ func (u *unusable) note(at place, reader, why string) {
 	u.why[at] = reader + ": " + why
 }
 
-// forget is for a reader that was opened, or is not there any more.
+// forget removes a reader that was opened, or is not there any more.
 func (u *unusable) forget(at place) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.why, at)
 }
 
-// Unusable names the readers that are there and cannot be used now, each with the reason: "NAME: in use by pid 7 (pcscd)".
+// Unusable names the readers that are there and cannot be used now, each with the reason: "NAME: in
+// use by pid 7 (pcscd)".
 func (d *Driver) Unusable() []string {
 	d.unusable.mu.Lock()
 	defer d.unusable.mu.Unlock()

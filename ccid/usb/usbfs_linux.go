@@ -14,21 +14,23 @@ import (
 	"pam_pkcs11/ccid/device"
 )
 
-// usbfs is a device's node, /dev/bus/usb/BUS/DEVICE, that is open: the kernel's own interface to USB devices
-// (Linux, include/uapi/linux/usbdevice_fs.h). It knows of no other device, and reads no descriptors.
+// usbfs is an open device node, /dev/bus/usb/BUS/DEVICE: the kernel's own interface to USB devices
+// (Linux, include/uapi/linux/usbdevice_fs.h). It touches no other device, and reads no descriptors.
 //
-// Transfers are handed to the kernel as URBs (struct usbdevfs_urb). One goroutine, the reaper, waits for those that are
-// done; it runs only while there are any, so that a device at which nothing is under way costs nothing.
+// Transfers are handed to the kernel as URBs (struct usbdevfs_urb). One goroutine, the reaper,
+// waits for those that are done. It runs only while there are any, so that an idle device costs
+// nothing.
 type usbfs struct {
 	fd int
 
-	mu      sync.Mutex
-	flying  map[uintptr]*urb // by address: what REAPURB gives back
-	reaping bool
-	reaper  sync.WaitGroup
+	mu       sync.Mutex       // guards the fields below
+	inFlight map[uintptr]*urb // by address, which is what REAPURB returns
+	reaping  bool             // the reaper runs
+	reaper   sync.WaitGroup
 }
 
-// urb is struct usbdevfs_urb. The kernel keeps its address, and writes to it, from SUBMITURB to REAPURB.
+// urb is struct usbdevfs_urb. The kernel keeps its address, and writes to it, from SUBMITURB to
+// REAPURB.
 type urb struct {
 	kind         byte
 	endpoint     byte
@@ -43,14 +45,14 @@ type urb struct {
 	signal       uint32
 	context      uintptr
 
-	// What follows is not the kernel's.
+	// The fields below are not the kernel's.
 
-	done chan struct{} // closed when the URB has come back, or will not any more
-	lost error         // why it will not
+	done chan struct{} // closed when the URB has come back, or never will
+	lost error         // why it never will
 	pins runtime.Pinner
 }
 
-// urbSize is the size of struct usbdevfs_urb: what stands before done.
+// urbSize is the size of struct usbdevfs_urb: the fields before done.
 const urbSize = unsafe.Offsetof(urb{}.done)
 
 // Kinds of URBs.
@@ -60,8 +62,8 @@ const (
 	urbBulk      = 3
 )
 
-// mostBytes is the longest part of a transfer that is handed to the kernel at once: it is a whole number of packets of
-// every size, and what every kernel finds memory for.
+// mostBytes is the longest part of a transfer that is handed to the kernel at once: a whole number
+// of packets of every size, small enough for the kernel to find memory for it.
 const mostBytes = 16 << 10
 
 // The commands of usbfs.
@@ -83,7 +85,8 @@ const (
 	iocWrite
 )
 
-// ioc is the number of a command of usbfs (_IOC of asm/ioctl.h, which few machines have in a way of their own).
+// ioc is the number of a command of usbfs (_IOC of asm/ioctl.h, which differs on few
+// architectures).
 func ioc(direction, number, size uintptr) uintptr {
 	const kind = 'U'
 	switch runtime.GOARCH {
@@ -101,8 +104,9 @@ func openUSBFS(node string) (*usbfs, error) {
 		fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		switch {
 		case err == nil:
-			return &usbfs{fd: fd, flying: make(map[uintptr]*urb)}, nil
-		case err == unix.ENOENT: // not yet, or no more
+			return &usbfs{fd: fd, inFlight: make(map[uintptr]*urb)}, nil
+		case err == unix.ENOENT:
+			// Not yet, or no more: udev makes and removes the nodes.
 			return nil, fmt.Errorf("%w: there is no %s", device.ErrGone, node)
 		case err != unix.EINTR:
 			return nil, usbError(err)
@@ -110,7 +114,7 @@ func openUSBFS(node string) (*usbfs, error) {
 	}
 }
 
-// ioctl gives a command. arg stays where it is for as long as the call takes.
+// ioctl performs a command. arg must not move while it lasts.
 func (f *usbfs) ioctl(command uintptr, arg unsafe.Pointer) error {
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(f.fd), command, uintptr(arg))
@@ -124,8 +128,10 @@ func (f *usbfs) ioctl(command uintptr, arg unsafe.Pointer) error {
 	}
 }
 
-// number gives a command that takes a number of 32 bits.
-func (f *usbfs) number(command uintptr, n uint32) error { return f.ioctl(command, unsafe.Pointer(&n)) }
+// number performs a command whose argument is a number of 32 bits.
+func (f *usbfs) number(command uintptr, n uint32) error {
+	return f.ioctl(command, unsafe.Pointer(&n))
+}
 
 func (f *usbfs) claim(number byte) error   { return f.number(cmdClaim, uint32(number)) }
 func (f *usbfs) release(number byte) error { return f.number(cmdRelease, uint32(number)) }
@@ -134,17 +140,19 @@ func (f *usbfs) configure(value byte) error {
 }
 func (f *usbfs) reset() error { return f.ioctl(cmdReset, nil) }
 
-// setInterface selects a setting, which also makes both sides forget halts and toggles.
+// setInterface selects a setting, which makes both sides forget halts and toggles.
 func (f *usbfs) setInterface(number, alternate byte) error {
 	arg := [2]uint32{uint32(number), uint32(alternate)}
 	return f.ioctl(cmdSetInterface, unsafe.Pointer(&arg))
 }
 
-// transfer moves data to or from an endpoint, or ends when ctx does. It returns the bytes that were moved.
+// transfer moves data to or from an endpoint, or ends when ctx does. It returns the number of bytes
+// moved.
 func (f *usbfs) transfer(ctx context.Context, kind, endpoint byte, data []byte) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+
 	u := &urb{
 		kind:         kind,
 		endpoint:     endpoint,
@@ -159,11 +167,13 @@ func (f *usbfs) transfer(ctx context.Context, kind, endpoint byte, data []byte) 
 	select {
 	case <-u.done:
 	case <-ctx.Done():
-		// EINVAL: it is done already. In any case the reaper has it soon.
+		// The URB comes back in any case, as cancelled, or as done when this was too late (EINVAL).
+		// Until then the kernel may write to the caller's memory, so it has to be waited for.
 		_ = f.ioctl(cmdDiscard, unsafe.Pointer(u))
 		<-u.done
 	}
 
+	// A transfer that was done before it could be cancelled counts: its bytes have moved.
 	switch {
 	case u.lost != nil:
 		return 0, usbError(u.lost)
@@ -175,12 +185,15 @@ func (f *usbfs) transfer(ctx context.Context, kind, endpoint byte, data []byte) 
 	return int(u.actualLength), usbError(unix.Errno(-u.status))
 }
 
-// submit hands an URB over and sees to it that somebody reaps it.
+// submit hands an URB to the kernel and starts the reaper, unless it runs.
 func (f *usbfs) submit(u *urb) error {
+	// The kernel has both addresses until REAPURB: nothing may free or move what is there.
 	u.pins.Pin(u)
 	if u.buffer != nil {
 		u.pins.Pin(u.buffer)
 	}
+
+	// Held over SUBMITURB: the reaper must not see the URB before it is in the map.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.ioctl(cmdSubmit, unsafe.Pointer(u)); err != nil {
@@ -188,7 +201,7 @@ func (f *usbfs) submit(u *urb) error {
 		return err
 	}
 
-	f.flying[uintptr(unsafe.Pointer(u))] = u
+	f.inFlight[uintptr(unsafe.Pointer(u))] = u
 	if !f.reaping {
 		f.reaping = true
 		f.reaper.Go(f.reap)
@@ -196,44 +209,50 @@ func (f *usbfs) submit(u *urb) error {
 	return nil
 }
 
-// reap waits for URBs that are done until none is left.
+// reap receives URBs that are done until none is left.
 func (f *usbfs) reap() {
 	for {
 		var address uintptr
 		err := f.ioctl(cmdReap, unsafe.Pointer(&address))
+
 		f.mu.Lock()
-		if u := f.flying[address]; err == nil && u != nil {
-			f.land(address, u)
+		if u := f.inFlight[address]; err == nil && u != nil {
+			f.complete(address, u)
 		}
-		if err != nil { // ENODEV: the device is gone, and the kernel keeps what is left to itself
-			for address, u := range f.flying {
+		// ENODEV: the device has gone, and what has not come back never will.
+		if err != nil {
+			for address, u := range f.inFlight {
 				u.lost = err
-				f.land(address, u)
+				f.complete(address, u)
 			}
 		}
-		f.reaping = len(f.flying) > 0
+
+		// Decided under mu, so that submit either finds the reaper running or starts another.
+		f.reaping = len(f.inFlight) > 0
 		again := f.reaping
 		f.mu.Unlock()
+
 		if !again {
 			return
 		}
 	}
 }
 
-// land tells who waits for an URB that it is done; f.mu is held.
-func (f *usbfs) land(address uintptr, u *urb) {
-	delete(f.flying, address)
+// complete ends the wait for an URB. The caller holds f.mu.
+func (f *usbfs) complete(address uintptr, u *urb) {
+	delete(f.inFlight, address)
 	u.pins.Unpin()
 	close(u.done)
 }
 
-// close closes the node, which gives back what was claimed. No transfer may be under way.
+// close closes the node, which releases what was claimed. No transfer may be in progress.
 func (f *usbfs) close() error {
 	f.reaper.Wait()
 	return unix.Close(f.fd)
 }
 
-// usbError gives an error of usbfs, or the status of an URB, the meaning that this package acts on.
+// usbError maps an error of usbfs, or the status of an URB, to the errors that this package and its
+// callers decide on.
 func usbError(err error) error {
 	switch {
 	case err == nil:

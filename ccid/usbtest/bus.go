@@ -1,6 +1,6 @@
-// Package usbtest is a USB bus made of nothing, in this process: simulated readers (package
-// ccidtest) are plugged in, and are driven by the driver of real ones (package ccid). The cut is at
-// the USB transfers.
+// Package usbtest is a simulated USB bus in this process: simulated readers (package ccidtest) are
+// plugged in, and the driver of real readers (package ccid) drives them. USB transfers are what is
+// simulated.
 package usbtest
 
 import (
@@ -15,15 +15,15 @@ import (
 	"pam_pkcs11/ccid/plan"
 )
 
-// Bus has readers plugged in. It is a driver of the resource manager (pcsc.Driver). Make it with
-// New.
+// Bus has readers plugged in. It implements pcsc.Driver. Make it with New.
 type Bus struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
+	changed chan struct{} // holds one element when Run has to look at devices
+
+	mu      sync.Mutex // guards the fields below
 	devices []*plugged
-	count   int           // of all that were ever plugged in
-	changed chan struct{} // has one element when devices is to be looked at again
+	count   int // of all devices that were ever plugged in
 }
 
 // plugged is a device on the bus.
@@ -42,11 +42,13 @@ func New(log *slog.Logger) *Bus {
 	return &Bus{log: log, changed: make(chan struct{}, 1)}
 }
 
-// Plug plugs a device in, whose readers PC/SC calls by name. A device that was unplugged is of no
-// use any more.
+// Plug plugs a device in, whose readers have the given name in PC/SC. A device that was unplugged
+// cannot be plugged in again.
 func (b *Bus) Plug(name string, d *ccidtest.Device) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
+	// Counted, not numbered by place: an id must not come back while its reader is being detached.
 	b.count++
 	b.devices = append(b.devices, &plugged{
 		id:     fmt.Sprintf("sim-%d", b.count),
@@ -57,10 +59,11 @@ func (b *Bus) Plug(name string, d *ccidtest.Device) {
 	b.news()
 }
 
-// Unplug takes a device away, whatever it is doing.
+// Unplug removes a device, whatever it is doing.
 func (b *Bus) Unplug(d *ccidtest.Device) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	for i, p := range b.devices {
 		if p.device == d {
 			d.Unplug()
@@ -71,7 +74,7 @@ func (b *Bus) Unplug(d *ccidtest.Device) {
 	}
 }
 
-// news has Run look at the devices again; b.mu is held.
+// news makes Run look at the devices again. The caller holds b.mu.
 func (b *Bus) news() {
 	select {
 	case b.changed <- struct{}{}:
@@ -79,7 +82,7 @@ func (b *Bus) news() {
 	}
 }
 
-// attacher takes a reader in, see pcsc.Driver.
+// attacher takes a reader, see pcsc.Driver.
 type attacher = func(id, product, iface, serial string, slots []*ccid.Slot)
 
 // Run reports readers until ctx ends.
@@ -88,6 +91,7 @@ func (b *Bus) Run(
 ) error {
 	var work sync.WaitGroup
 	defer work.Wait()
+
 	for first := true; ; first = false {
 		var tried sync.WaitGroup
 		for _, p := range b.fresh() {
@@ -96,6 +100,7 @@ func (b *Bus) Run(
 				b.log.Error("a simulated device cannot be used", "device", p.id, "err", err)
 				continue
 			}
+
 			for i := range interfaces {
 				tried.Add(1)
 				work.Go(func() {
@@ -104,10 +109,13 @@ func (b *Bus) Run(
 				})
 			}
 		}
+
+		// With the readers that were there at the start, as the driver of real ones does.
 		if first {
 			tried.Wait()
 			settled()
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -116,10 +124,11 @@ func (b *Bus) Run(
 	}
 }
 
-// fresh lists the devices that nobody drives yet.
+// fresh lists the devices that are not driven yet, and marks them as driven.
 func (b *Bus) fresh() []*plugged {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	var all []*plugged
 	for _, p := range b.devices {
 		if !p.driven {
@@ -130,7 +139,7 @@ func (b *Bus) fresh() []*plugged {
 	return all
 }
 
-// readersOf are the interfaces of a device, which is one of readers only.
+// readersOf lists the interfaces of a device; all of them are readers.
 func readersOf(d *ccidtest.Device) ([]device.Interface, error) {
 	all, err := device.ParseConfigurations(d.Configuration())
 	if err != nil {
@@ -149,10 +158,13 @@ type reader struct {
 	log *slog.Logger
 }
 
-// drive opens a reader, attaches it and waits for its end. tried is called when it is there, or
-// cannot be used.
-func (r *reader) drive(ctx context.Context, attach attacher, detach func(id string), tried func()) {
+// drive opens a reader, attaches it and waits for its end. It calls tried when the reader is there,
+// or cannot be used.
+func (r *reader) drive(
+	ctx context.Context, attach attacher, detach func(id string), tried func(),
+) {
 	defer tried()
+
 	id := fmt.Sprintf("%s.%d", r.id, r.in.Number)
 	info := r.device.Info()
 	transport := r.device.Transport(r.in.Number)
@@ -164,6 +176,7 @@ func (r *reader) drive(ctx context.Context, attach attacher, detach func(id stri
 
 	attach(id, r.name, info.Interface, info.Serial, opened.Slots())
 	tried()
+
 	select {
 	case <-ctx.Done():
 	case <-r.gone:

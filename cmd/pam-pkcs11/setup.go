@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"pam_pkcs11/doctor"
@@ -22,6 +25,7 @@ import (
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/setup"
+	"pam_pkcs11/setup/revert"
 )
 
 // The exit codes of setup that other commands do not have.
@@ -35,6 +39,7 @@ type settingUp struct {
 	o     setup.Options
 	mode  string
 	yes   bool
+	keep  bool
 	pinFD int
 }
 
@@ -61,6 +66,7 @@ func newSetup() *cobra.Command {
 	f.StringVar(&s.mode, "mode", string(doctor.ModePassword), "who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
 	f.StringVar(&s.o.Group, "group", "", "group of the mode (smartcard, or breakglass with --mode only)")
 	f.StringArrayVar(&s.o.CAs, "ca", nil, "file with the certificate of an authority that may name users (may be repeated)")
+	f.StringVar(&s.o.StoreCA, "ca-sha256", "", "SHA-256 fingerprint of such an authority that this machine's store of authorities has")
 	f.BoolVar(&s.o.PinKey, "pin-key", false, "pair the card's key with the account; no authority is needed")
 	f.StringVar(&s.o.Mapper, "mapper", "", "mapper that says whose card it is")
 	f.StringArrayVar(&s.o.Settings, "mapper-option", nil, "KEY=VALUE for the mapper's block (may be repeated)")
@@ -69,15 +75,22 @@ func newSetup() *cobra.Command {
 	f.StringArrayVar(&s.o.Force, "force", nil, "go on although this check, by its name or number, stands against it (may be repeated)")
 	f.BoolVar(&s.o.NoTest, "no-test", false, "try no login")
 	f.BoolVar(&s.o.NoCard, "no-card", false, "there is no card now: write the configuration and switch the profile on")
+	f.BoolVar(&s.o.NoDesktop, "no-desktop", false, "leave GDM's service for smart cards as it is")
 	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	f.BoolVar(&s.yes, "yes", false, "ask nothing")
 	f.IntVar(&s.pinFD, "pin-fd", -1, "descriptor from which the PIN is read, to try the card")
+	f.DurationVar(&s.o.RevertAfter, "revert-after", 0,
+		"take all back after this time if nobody confirms it; 10s to 24h, 0: never (at a terminal 10m with --mode only)")
+	f.BoolVar(&s.keep, "keep", false, "confirm the last setup, so that it is not taken back")
 	jsonFlag(command)
 	return command
 }
 
 func (s *settingUp) run(cmd *cobra.Command) error {
 	o := outputOf(cmd)
+	if s.keep {
+		return keepSetup(cmd, o)
+	}
 	if err := s.check(cmd); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
@@ -102,7 +115,43 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 	if shown := s.show(o, result, err); shown != nil {
 		return shown
 	}
-	return exitOf(err, o.json)
+	return exitOf(o, err)
+}
+
+// keepSetup confirms the last setup.
+func keepSetup(cmd *cobra.Command, o *output) error {
+	extra := ""
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Name != "keep" && f.Name != "json" {
+			extra = f.Name
+		}
+	})
+	switch {
+	case extra != "":
+		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--keep goes with no --%s", extra)}
+	case os.Geteuid() != 0:
+		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
+	}
+
+	number, err := revert.Keep(cmd.Context())
+	missing := errors.Is(err, revert.ErrNotPending)
+	switch {
+	case err != nil && !missing:
+		return err
+	case o.json:
+		err = o.encode(struct {
+			Kept   bool `json:"kept"`
+			Number int  `json:"number,omitempty"`
+		}{Kept: !missing, Number: number})
+	case missing:
+		err = o.say("No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
+	default:
+		err = o.say("Setup %d stays.", number)
+	}
+	if err == nil && missing {
+		err = &cli.Error{Code: cli.Failure}
+	}
+	return err
 }
 
 // check looks at the flags.
@@ -114,12 +163,17 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
 	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
 		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
-	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
+	case s.o.StoreCA != "" && !isFingerprint(s.o.StoreCA):
+		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q", s.o.StoreCA)
+	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
 		return errors.New("--pin-key goes with no --ca and no other mapper")
 	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
 		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
 	case strings.Trim(s.o.Group, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
 		return fmt.Errorf("%q is no name of a group", s.o.Group)
+	}
+	if err := s.checkRevert(cmd); err != nil {
+		return err
 	}
 	for _, service := range s.o.Services {
 		if service == "" || strings.ContainsAny(service, "/\x00") || strings.HasPrefix(service, ".") {
@@ -134,6 +188,27 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	input, isFile := cmd.InOrStdin().(*os.File)
 	if !s.yes && (!isFile || !term.IsTerminal(int(input.Fd()))) {
 		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
+	}
+	return nil
+}
+
+// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or not.
+func isFingerprint(text string) bool {
+	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	return err == nil && len(sum) == 32
+}
+
+// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody sits at
+// the terminal who can confirm that he does, it is the default.
+func (s *settingUp) checkRevert(cmd *cobra.Command) error {
+	after := s.o.RevertAfter
+	switch {
+	case !cmd.Flags().Changed("revert-after"):
+		if s.o.Mode == doctor.ModeOnly && !s.yes {
+			s.o.RevertAfter = revert.Default
+		}
+	case after != 0 && (after < revert.Min || after > revert.Max):
+		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max, after)
 	}
 	return nil
 }
@@ -189,6 +264,10 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 	case r.Changed:
 		all.add(o.say("%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
 		all.add(o.say("To go back: %s undo", program))
+		if !r.RevertAt.IsZero() {
+			all.add(o.say("It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
+				r.RevertAt.Local().Format(time.DateTime), program))
+		}
 	case len(r.Files) == 0:
 		all.add(o.say("All was set up already."))
 	default:
@@ -198,7 +277,7 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 }
 
 // exitOf is the exit code that a failure has.
-func exitOf(err error, told bool) error {
+func exitOf(o *output, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -216,8 +295,11 @@ func exitOf(err error, told bool) error {
 	case errors.As(err, &conf):
 		code = cli.Config
 	}
-	if told {
+	if o.json {
 		return &cli.Error{Code: code} // the JSON has it
+	}
+	if text := setup.Sentence(err); !text.Empty() {
+		err = errors.New(text.In(o.catalogue))
 	}
 	return &cli.Error{Code: code, Err: err}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 )
@@ -70,5 +71,24 @@ func TestSignalEndsAQuestion(t *testing.T) {
 	}
 	if yes, err := p.Agree(message.Textf("Make these changes?")); yes || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, %v", yes, err)
+	}
+}
+
+// TestSetupUsage: what does not go together is told before anything is looked at.
+func TestSetupUsage(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		said string
+	}{
+		{"--keep --yes", "--keep goes with no --yes"},
+		{"--yes --user alice --revert-after 5s", "--revert-after is 0 or from 10s to 24h0m0s, not 5s"},
+		{"--yes --user alice --revert-after 25h", "--revert-after is"},
+		{"--yes --user alice --revert-after soon", "invalid argument"},
+	} {
+		var out, said strings.Builder
+		args := append([]string{program, "setup"}, strings.Fields(tt.args)...)
+		if code := run(args, strings.NewReader(""), &out, &said); code != cli.Usage || !strings.Contains(said.String(), tt.said) {
+			t.Errorf("%s: %d, %s%s", tt.args, code, out.String(), said.String())
+		}
 	}
 }

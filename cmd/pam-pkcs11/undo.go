@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"pam_pkcs11/internal/cli"
-	"pam_pkcs11/setup"
+	"pam_pkcs11/setup/distro"
+	"pam_pkcs11/setup/revert"
 	"pam_pkcs11/setup/undo"
 )
 
@@ -71,12 +72,18 @@ func (u undoing) run(cmd *cobra.Command) error {
 	}
 
 	var profiles undo.Profiles // of a machine that does not run they cannot be switched
-	if u.root == "/" && setup.HasPAMAuthUpdate() {
-		profiles = setup.PAMAuthUpdate{}
+	if u.root == "/" {
+		profiles = distro.ProfilesOf(latest)
 	}
 	result, err := store.Undo(cmd.Context(), latest, profiles)
 	if err != nil {
 		return err
+	}
+	if u.root == "/" {
+		revert.Disarm(cmd.Context(), latest)
+		if err := distro.Tidy(cmd.Context(), result.Left); err != nil {
+			result.Failed = err.Error()
+		}
 	}
 	if err := showUndone(o, result); err != nil {
 		return err
@@ -142,6 +149,7 @@ type setupRow struct {
 	State   undo.Stage `json:"state"`
 	Time    time.Time  `json:"time"`
 	Undone  time.Time  `json:"undone_at,omitzero"`
+	Revert  time.Time  `json:"revert_at,omitzero"`
 	User    string     `json:"user"`
 	Command []string   `json:"command"`
 	Files   []string   `json:"files"`
@@ -155,7 +163,7 @@ func listSetups(o *output, store *undo.Store) error {
 	}
 	rows := []setupRow{}
 	for _, m := range all {
-		row := setupRow{Number: m.Number, State: m.Stage, Time: m.Time, Undone: m.UndoneAt, User: m.User, Command: m.Argv, Files: []string{}}
+		row := setupRow{Number: m.Number, State: m.Stage, Time: m.Time, Undone: m.UndoneAt, Revert: m.RevertAt, User: m.User, Command: m.Argv, Files: []string{}}
 		for _, e := range m.Entries {
 			row.Files = append(row.Files, e.Path)
 		}
@@ -178,6 +186,9 @@ func listSetups(o *output, store *undo.Store) error {
 			text.add(o.say("Setup %d of %s: cut short; undo takes it back", row.Number, when))
 		default:
 			text.add(o.say("Setup %d of %s: in force", row.Number, when))
+		}
+		if !row.Revert.IsZero() {
+			text.add(o.say("    It is taken back at %s if it is not confirmed: %s setup --keep", row.Revert.Local().Format(time.DateTime), program))
 		}
 		text.add(o.say("    %s", quotable(strings.Join(row.Command, " "))))
 		for _, file := range row.Files {

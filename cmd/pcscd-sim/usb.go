@@ -17,15 +17,16 @@ import (
 //
 //	level character|tpdu|short|extended   how much of ISO 7816-3 the reader does by itself (tpdu)
 //	pad yes                               it has a keypad; its level is then tpdu
-//	control PATH                          a socket that is made at PATH: what is written there moves the card, types at
-//	                                      the keypad and watches the commands, see control
+//	control PATH                          a socket that is made at PATH: what is written there
+//	                                      moves the card, types at the keypad and traces the
+//	                                      commands, see listen
 type usbWords struct {
 	level   ccidtest.Level
 	pad     bool
 	control string
 }
 
-// set takes in one word.
+// set applies one word.
 func (u *usbWords) set(word, value string) (problem string) {
 	switch word {
 	case "level":
@@ -57,19 +58,24 @@ func (u usbWords) profile() (ccidtest.Profile, error) {
 		}
 		return ccidtest.PINPad(), nil
 	}
+
 	if u.level == "" {
 		u.level = ccidtest.LevelTPDU
 	}
+	// set has refused unknown levels.
 	p, _ := ccidtest.Model(u.level)
 	return p, nil
 }
 
-// plugUSB has the driver of USB readers drive simulated devices, as argument describes them.
-func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+// plugUSB starts the driver of USB readers over simulated devices, which argument describes.
+func plugUSB(
+	ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+) (<-chan error, error) {
 	all, err := read(argument)
 	if err != nil {
 		return nil, err
 	}
+
 	b := usbtest.New(log)
 	for _, s := range all {
 		u := &usbReader{simulated: s, bus: b}
@@ -85,30 +91,39 @@ type usbReader struct {
 	*simulated
 	bus     *usbtest.Bus
 	profile ccidtest.Profile
-	card    *watched // nil: there is none
+	card    *tracedCard // nil: there is none
 
-	mu       sync.Mutex
+	mu       sync.Mutex       // guards the fields below
 	device   *ccidtest.Device // nil: it is unplugged
-	inserted bool             // the card is in the reader, wherever that is
+	inserted bool             // the card is in the reader, even if that is unplugged
 	pad      ccidtest.Pad
 }
 
 // start plugs the device in, with its card.
 func (u *usbReader) start(ctx context.Context) error {
-	if u.slots != 1 || u.every > 0 || !u.notify || u.Interface != "" || u.Serial != "" {
-		return errors.New("slots, every, notify, interface and serial are no words of readers at a USB bus")
+	// A device has one slot and the names in its descriptors; the control socket moves its card.
+	slotWords := u.slots != 1 || u.every > 0 || !u.notify
+	nameWords := u.Interface != "" || u.Serial != ""
+	if slotWords || nameWords {
+		return errors.New("slots, every, notify, interface and serial " +
+			"are no words of readers at a USB bus")
 	}
+
 	var err error
-	if u.profile, err = u.usb.profile(); err != nil {
+	u.profile, err = u.usb.profile()
+	if err != nil {
 		return err
 	}
+
 	card, err := u.newCard()
 	if err != nil {
 		return err
 	}
 	if card != nil {
-		u.card, u.inserted = watch(card), true
+		u.card = newTracedCard(card)
+		u.inserted = true
 	}
+
 	u.plugIn()
 	if u.usb.control == "" {
 		return nil
@@ -116,14 +131,15 @@ func (u *usbReader) start(ctx context.Context) error {
 	return u.listen(ctx)
 }
 
-// plugIn plugs a device in that is as the one before: what was unplugged is a new device for the
-// bus.
+// plugIn plugs a device in that is like the one before: for the bus what was unplugged comes back
+// as a new device.
 func (u *usbReader) plugIn() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.device != nil {
 		return
 	}
+
 	u.device = ccidtest.New(u.profile)
 	u.habits()
 	if u.inserted {
@@ -132,9 +148,13 @@ func (u *usbReader) plugIn() {
 	u.bus.Plug(u.Product, u.device)
 }
 
-// habits gives the device its habits; u.mu is held.
+// habits makes the device slow, as real readers are, and sets what is typed at
+// its keypad; u.mu is held.
 func (u *usbReader) habits() {
-	u.device.Habits(0, 0, func(h *ccidtest.Habits) { h.Slow, h.Pad = true, u.pad })
+	u.device.Habits(0, 0, func(h *ccidtest.Habits) {
+		h.Slow = true
+		h.Pad = u.pad
+	})
 }
 
 // unplug takes the device away, with the card in it.
@@ -151,10 +171,14 @@ func (u *usbReader) unplug() {
 func (u *usbReader) move(in bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	if u.card == nil || u.inserted == in {
 		return
 	}
+
 	u.inserted = in
+
+	// Without a device nothing moves now: plugIn inserts the card if it is in.
 	switch {
 	case u.device == nil:
 	case in:
@@ -164,7 +188,7 @@ func (u *usbReader) move(in bool) {
 	}
 }
 
-// press is what will be typed at the keypad from now on.
+// press sets what is typed at the keypad from now on.
 func (u *usbReader) press(p ccidtest.Pad) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -8,24 +8,24 @@ import (
 	"pam_pkcs11/ccid/ccidtest"
 )
 
-// watched is a card of which somebody may be told each command, and may hold it up.
-type watched struct {
+// tracedCard is a card whose commands and answers can be reported to a listener, and held.
+type tracedCard struct {
 	ccidtest.Card
 
-	mu          sync.Mutex
+	mu          sync.Mutex    // guards the fields below
 	number      int           // of commands so far
-	tell        chan<- string // nil: nobody listens
+	listener    chan<- string // nil: nobody listens
 	trace, hold bool
-	waiting     chan bool // what waits gets true to go on, false to go nowhere; nil: nothing waits
+	waiting     chan bool // true lets what waits go on, false drops it; nil: nothing waits
 }
 
-func watch(c ccidtest.Card) *watched { return &watched{Card: c} }
+func newTracedCard(c ccidtest.Card) *tracedCard { return &tracedCard{Card: c} }
 
 // errDropped is a command that did not reach the card, or an answer that did not reach the reader.
 var errDropped = errors.New("the card does not answer")
 
-// Transmit has the card answer, before and after which the listener is told.
-func (w *watched) Transmit(command []byte) ([]byte, error) {
+// Transmit sends a command to the card. The command and the answer are reported.
+func (w *tracedCard) Transmit(command []byte) ([]byte, error) {
 	w.mu.Lock()
 	w.number++
 	number := w.number
@@ -34,55 +34,66 @@ func (w *watched) Transmit(command []byte) ([]byte, error) {
 	if !w.pass(fmt.Sprintf("before %d %X", number, withoutPIN(command))) {
 		return nil, errDropped
 	}
+
 	answer, err := w.Card.Transmit(command)
 	if err != nil {
 		return nil, err
 	}
+
+	// The command has had its effect, even if the answer is dropped.
 	if !w.pass(fmt.Sprintf("after %d %X", number, answer)) {
 		return nil, errDropped
 	}
 	return answer, nil
 }
 
-// pass tells of a command or an answer, and waits where it is to be held up. It reports whether it
-// goes on.
-func (w *watched) pass(what string) bool {
+// pass reports a command or an answer, and waits if it is to be held. It reports whether the
+// command or answer goes on.
+func (w *tracedCard) pass(what string) bool {
 	w.mu.Lock()
-	if w.tell == nil || !w.trace && !w.hold {
+	if w.listener == nil || !w.trace && !w.hold {
 		w.mu.Unlock()
 		return true
 	}
-	w.tell <- what
+
+	// Under mu: after setListener(nil) nobody sends to the old channel any more.
+	w.listener <- what
 	if !w.hold {
 		w.mu.Unlock()
 		return true
 	}
+
+	// What waits is let go without mu, by control or by setListener.
 	waiting := make(chan bool, 1)
 	w.waiting = waiting
 	w.mu.Unlock()
 	return <-waiting
 }
 
-// listener sets who is told; nil is nobody, and whatever waits goes on.
-func (w *watched) listener(tell chan<- string) {
+// setListener sets who gets the reports; nil is nobody, and what waits goes on.
+func (w *tracedCard) setListener(listener chan<- string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tell, w.trace, w.hold = tell, false, false
+	w.listener = listener
+	w.trace = false
+	w.hold = false
 	w.release(true)
 }
 
-// release lets what waits go on or nowhere; w.mu is held.
-func (w *watched) release(on bool) bool {
+// release lets what waits go on, or drops it, and reports whether anything waited; w.mu is held.
+func (w *tracedCard) release(on bool) bool {
 	if w.waiting == nil {
 		return false
 	}
+
+	// The channel has room: this does not block.
 	w.waiting <- on
 	w.waiting = nil
 	return true
 }
 
-// control does the word of a client.
-func (w *watched) control(word string) string {
+// control carries out the word of a client.
+func (w *tracedCard) control(word string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch word {
@@ -91,7 +102,8 @@ func (w *watched) control(word string) string {
 	case "hold":
 		w.hold = true
 	case "free":
-		w.trace, w.hold = false, false
+		w.trace = false
+		w.hold = false
 		w.release(true)
 	case "go", "drop":
 		if !w.release(word == "go") {
@@ -101,10 +113,16 @@ func (w *watched) control(word string) string {
 	return "ok"
 }
 
-// withoutPIN is a command without the data that may be a PIN, also where its lengths are wrong.
+// withoutPIN is a command without the data that may be a PIN, even if its lengths are wrong.
 func withoutPIN(command []byte) []byte {
 	const verify, change, reset = 0x20, 0x24, 0x2C
-	if len(command) > 5 && (command[1] == verify || command[1] == change || command[1] == reset) {
+	if len(command) <= 5 {
+		return command
+	}
+
+	// The data is not looked for by Lc, which a wrong command may have wrong.
+	switch command[1] {
+	case verify, change, reset:
 		return command[:5]
 	}
 	return command

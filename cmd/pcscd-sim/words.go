@@ -14,13 +14,13 @@ import (
 	"pam_pkcs11/internal/simcard/models"
 )
 
-// pivWords are what a FILE says of a PIV card beside key and certificate. A word about a model comes
-// before those that change something of it.
+// pivWords are the words of a FILE about a PIV card, other than key and certificate. The word for a
+// model comes before those that change something of it.
 //
 //	model NAME            behaves as that card: piv (the specification's), yubikey-neo, yubikey-4,
 //	                      yubikey-5, nitrokey-3, pivapplet, canokey, pivkey, cac
-//	profile NAME          takes the time of a real card, and has its ATR: yubikey5, contact, t0, fast,
-//	                      slow, nitrokey3
+//	profile NAME          takes the time of a real card, and has its ATR: yubikey5, contact, t0,
+//	                      fast, slow, nitrokey3
 //	pin TEXT              the PIN (123456)
 //	puk TEXT              the PUK (12345678)
 //	tries N [N]           tries of the PIN, and of the PUK (3)
@@ -33,27 +33,32 @@ import (
 //	version A.B.C         Yubico's version, and with it Yubico's commands
 //	metadata full|empty   Yubico's metadata
 //	attest yes            Yubico's attestation
-//	object TAG FILE       the content of a data object, what stands within tag 53; "none" takes it away
+//	object TAG FILE       the content of a data object, the value of tag 53; "none" removes it
 //	answer TAG HEX        what GET DATA of the object answers instead: data and status word
-//	absent HEX            what GET DATA answers for objects that are absent: data and status word (6A82)
+//	absent HEX            what GET DATA answers for objects that are absent: data and status word
+//	                      (6A82)
 //	history no|N [URL]    no key history, or one with N certificates at a URL
 //	factory yes           CHUID and CCC are absent
-//	policy REF PIN TOUCH  what a key wants: default, never, once or always; default, never, always or cached
-//	touch DURATION|FILE   a key that waits is touched after so long, or as soon as FILE is there (which
-//	                      then is removed)
+//	policy REF PIN TOUCH  what a key wants: default, never, once or always; default, never, always
+//	                      or cached
+//	touch DURATION|FILE   a key that waits is touched after so long, or as soon as FILE is there
+//	                      (which is then removed)
 //	touch-wait DURATION   how long a key waits (15s)
-//	contactless RULE      free (reads what anybody may, no PIN), hide (the rest is absent), none (no PIV)
-//	foreign yes           a second applet, F0 "SIMCARD", which counts what VERIFY brings
+//	contactless RULE      free (reads what anybody may, no PIN), hide (the rest is absent), none
+//	                      (no PIV)
+//	foreign yes           a second applet, F0 "SIMCARD", which counts the PINs that VERIFY sends it
 //	select RULE...        piv-first, foreign-first, reselect-loses, absent-deselects, bare, lengths,
 //	                      whole-aid, order, algorithms, 6285
-//	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700, no-forget,
-//	                      forget-blocked, empty-6700, empty-6a80, empty-never-verified, empty-counts,
-//	                      empty-blocked, wrong-old-6300, change-verifies, at-zero
+//	pins RULE...          plain-counter, last-blocks, uncounted, any-bytes, bad-length-6700,
+//	                      no-forget, forget-blocked, empty-6700, empty-6a80,
+//	                      empty-never-verified, empty-counts, empty-blocked, wrong-old-6300,
+//	                      change-verifies, at-zero
 //	limits RULE...        short-only, full-61, exact-le, silent, drop-chain, generous
 //	signatures FORM       short, padded, fixed, wrong
 //	ed25519 HEX           the algorithm's number: E0, E2, 22
-//	trace FILE            appends a line for each command: its number, header, length, the answer's length
-//	                      and word, and the nanoseconds that it takes by the profile
+//	trace FILE            appends a line for each command: its number, header, length, the
+//	                      answer's length and word, and the nanoseconds that it takes by the
+//	                      profile
 type pivWords struct {
 	o         simcard.Options
 	objects   map[uint32][]byte
@@ -61,27 +66,32 @@ type pivWords struct {
 	touchFile string
 }
 
-// errUnknownWord: another part of the description may know the word.
+// errUnknownWord is the error about a word that another part of the description may know.
 var errUnknownWord = errors.New("unknown word")
 
-// set takes in one word.
+// set applies one word.
 func (w *pivWords) set(word, value string) error {
 	fields := strings.Fields(value)
+	// Words with rules may have several; those with values need one.
 	if rules, ok := ruleWords[word]; ok {
 		return w.rules(word, rules, fields)
 	}
+
 	read, ok := readers[word]
 	if !ok {
 		return errUnknownWord
 	}
+
 	if len(fields) == 0 {
 		return fmt.Errorf("%s is followed by something", word)
 	}
 	return read(w, fields)
 }
 
-// rules sets the switches that are named.
-func (w *pivWords) rules(word string, known map[string]func(*simcard.Options), names []string) error {
+// rules applies the rules that are named.
+func (w *pivWords) rules(
+	word string, known map[string]func(*simcard.Options), names []string,
+) error {
 	for _, name := range names {
 		set, ok := known[name]
 		if !ok {
@@ -92,11 +102,14 @@ func (w *pivWords) rules(word string, known map[string]func(*simcard.Options), n
 	return nil
 }
 
-// ruleWords are the words with switches, and what each does.
+// ruleWords are the words with rules, and what each rule does.
 var ruleWords = map[string]map[string]func(*simcard.Options){
 	"select": {
-		"piv-first":        func(o *simcard.Options) { o.Select.AfterReset = simcard.PIV },
-		"foreign-first":    func(o *simcard.Options) { o.Select.AfterReset, o.Foreign = simcard.Foreign, true },
+		"piv-first": func(o *simcard.Options) { o.Select.AfterReset = simcard.PIV },
+		"foreign-first": func(o *simcard.Options) {
+			o.Select.AfterReset = simcard.Foreign
+			o.Foreign = true
+		},
 		"reselect-loses":   func(o *simcard.Options) { o.Select.ReselectLoses = true },
 		"absent-deselects": func(o *simcard.Options) { o.Select.AbsentDeselects = true },
 		"bare":             func(o *simcard.Options) { o.Select.Template = simcard.APTBare },
@@ -152,7 +165,8 @@ var ruleWords = map[string]map[string]func(*simcard.Options){
 	},
 }
 
-// yubico is Yubico's commands, a copy that belongs to this card.
+// yubico makes the options for Yubico's commands the card's own, and returns them: a model's are
+// shared with other cards.
 func yubico(o *simcard.Options) *simcard.Yubico {
 	y := simcard.Yubico{}
 	if o.Yubico != nil {
@@ -199,7 +213,7 @@ var readers = map[string]func(w *pivWords, fields []string) error{
 	"trace": (*pivWords).trace,
 }
 
-// model takes over all of a model but what is the card's own.
+// model sets all options to those of a model.
 func (w *pivWords) model(f []string) error {
 	o, err := models.Find(f[0])
 	if err != nil {
@@ -214,7 +228,9 @@ func (w *pivWords) profile(f []string) error {
 	if err != nil {
 		return err
 	}
+
 	w.o.Pace = p.Pace
+	// The word atr may have come before.
 	if w.o.ATR == nil {
 		w.o.ATR = p.ATR
 	}
@@ -267,9 +283,11 @@ func (w *pivWords) serialNumber(f []string) error {
 func (w *pivWords) version(f []string) error {
 	parts := strings.Split(f[0], ".")
 	y := yubico(&w.o)
+	// By itself the word makes the card one with Yubico's commands.
 	if len(parts) != len(y.Version) {
 		return errors.New("version is three numbers with dots between")
 	}
+
 	for i, part := range parts {
 		n, err := strconv.ParseUint(part, 10, 8)
 		if err != nil {
@@ -286,12 +304,15 @@ func (w *pivWords) object(f []string) error {
 	if err != nil {
 		return err
 	}
+
 	var content []byte
 	if name := strings.Join(f[1:], " "); name != "none" {
-		if content, err = readFile(name); err != nil {
+		content, err = readFile(name)
+		if err != nil {
 			return err
 		}
 	}
+
 	if w.objects == nil {
 		w.objects = make(map[uint32][]byte)
 	}
@@ -305,10 +326,12 @@ func (w *pivWords) answer(f []string) error {
 	if err != nil {
 		return err
 	}
+
 	a, err := readAnswer(f[1:])
 	if err != nil {
 		return err
 	}
+
 	if w.answers == nil {
 		w.answers = make(map[uint32]*simcard.Answer)
 	}
@@ -321,9 +344,11 @@ func (w *pivWords) history(f []string) error {
 		w.o.History.Absent = true
 		return nil
 	}
+
 	if len(f) > 1 {
 		w.o.History.URL = f[1]
 	}
+	// A card has 20 places for retired keys (SP 800-73-4 part 1).
 	return number(f[0], 20, &w.o.History.OffCard)
 }
 
@@ -338,23 +363,30 @@ func (w *pivWords) policy(f []string) error {
 	if err != nil || len(ref) != 1 || len(f) != 3 {
 		return errors.New("policy is followed by a key, a PIN policy and a touch policy")
 	}
-	pin, touch := slices.Index(pinPolicies, f[1]), slices.Index(touchPolicies, f[2])
+
+	// The index of a policy is its number.
+	pin := slices.Index(pinPolicies, f[1])
+	touch := slices.Index(touchPolicies, f[2])
 	if pin < 0 || touch < 0 {
 		return fmt.Errorf("PIN policies are %v, touch policies %v", pinPolicies, touchPolicies)
 	}
+
+	// A copy: the map may be a model's, which other cards have too.
 	policies := map[simcard.KeyRef]simcard.Policy{}
-	for k, p := range w.o.Policies { // a model has its own, which stay as they are
+	for k, p := range w.o.Policies {
 		policies[k] = p
 	}
 	policies[simcard.KeyRef(ref[0])] = simcard.Policy{
 		PIN:   simcard.PINPolicy(pin),
 		Touch: simcard.TouchPolicy(touch),
 	}
+
 	w.o.Policies = policies
 	return nil
 }
 
 func (w *pivWords) touch(f []string) error {
+	// A duration has no slash, and the path of a file is given with one.
 	if strings.Contains(f[0], "/") {
 		w.touchFile = strings.Join(f, " ")
 		return nil
@@ -368,11 +400,14 @@ func (w *pivWords) trace(f []string) error {
 	if err != nil {
 		return err
 	}
+
+	// The file stays open for as long as the process lives.
 	w.o.Trace = func(e simcard.Event) { fmt.Fprintln(file, e) }
 	return nil
 }
 
-// finish gives a card the objects and answers, and the finger that the words ask for.
+// finish gives a card the objects and answers that the words ask for, and
+// touches it if they say so.
 func (w *pivWords) finish(card *simcard.Card) {
 	for tag, content := range w.objects {
 		card.SetObject(tag, content)
@@ -385,12 +420,13 @@ func (w *pivWords) finish(card *simcard.Card) {
 	}
 }
 
-// touchByFile touches the card whenever a key waits for it and the file is there.
+// touchByFile touches the card whenever a key waits for it and the file is there. It never ends.
 func touchByFile(card *simcard.Card, name string) {
 	for ; ; time.Sleep(20 * time.Millisecond) {
 		if !card.Waiting() {
 			continue
 		}
+		// Removed, so that one file is one touch.
 		if _, err := os.Stat(name); err == nil && card.Touch() {
 			os.Remove(name)
 		}

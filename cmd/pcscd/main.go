@@ -1,5 +1,5 @@
-// Command pcscd is the PC/SC daemon: smart-card readers shared between programs, on the socket that every libpcsclite
-// knows. See pcscd(8).
+// Command pcscd is the PC/SC daemon: smart-card readers shared between programs, on the socket that
+// every libpcsclite knows. See pcscd(8).
 package main
 
 import (
@@ -11,8 +11,13 @@ import (
 
 func main() {
 	p := daemon.Program{
-		Name: "pcscd", Args: os.Args[1:], Env: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr,
-		Readers: readers(), Default: "usb",
+		Name:    "pcscd",
+		Args:    os.Args[1:],
+		Env:     os.Getenv,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Readers: readers(),
+		Default: "usb",
 	}
 	os.Exit(p.Run(context.Background()))
 }

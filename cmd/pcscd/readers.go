@@ -20,7 +20,9 @@ func readers() []daemon.Readers {
 }
 
 // plugUSB drives the USB readers. argument is options of the driver, with plus signs between them.
-func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+func plugUSB(
+	ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+) (<-chan error, error) {
 	o, err := plan.ParseOptions(argument)
 	if err != nil {
 		return nil, err
@@ -29,7 +31,9 @@ func plugUSB(ctx context.Context, m *resmgr.Manager, argument string, log *slog.
 }
 
 // plugSerial drives the reader at a serial line. argument is the line, and after a colon the model.
-func plugSerial(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error) {
+func plugSerial(
+	ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+) (<-chan error, error) {
 	device, model, err := serial.Parse(argument)
 	if err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 // Protocol is a transmission protocol by the number T of 8.2.3.
 type Protocol byte
 
-// The protocols that are more than a number here. ProtocolGlobal is no protocol: interface bytes after T=15 are about
-// the card as a whole.
+// The protocols that are more than a number here. ProtocolGlobal is no protocol: interface bytes
+// after T=15 are about the card as a whole.
 const (
 	ProtocolT0     Protocol = 0
 	ProtocolT1     Protocol = 1
@@ -31,11 +31,12 @@ type ATR struct {
 	Interface  []InterfaceBytes // TA1 to TD1 at index 0, always at least one
 	Historical []byte           // T1 to TK; see ParseHistorical
 	TCK        *byte            // the check byte; nil when the ATR ends before it
-	Trailing   []byte           // what follows the end of the ATR; no card should have it and some do
-	Faults     []string         // what is against the standard and was let pass, in the order of the bytes
+	Trailing   []byte           // what follows the end; not allowed, but some cards have it
+	Faults     []string         // violations that were let pass, in the order of the bytes
 }
 
-// InterfaceBytes are the bytes TAi, TBi, TCi and TDi of one i (8.2.3); nil is absent. They point into Raw.
+// InterfaceBytes are the bytes TAi, TBi, TCi and TDi of one i (8.2.3); nil is absent. They point
+// into Raw.
 type InterfaceBytes struct {
 	T              Protocol // the protocol they belong to, of TD(i-1); ProtocolGlobal for i = 1
 	TA, TB, TC, TD *byte
@@ -48,21 +49,26 @@ var (
 	ErrATRLong  = errors.New("ATR is longer than 33 bytes")
 )
 
-// ParseATR takes an ATR apart as real cards have it: a wrong or missing TCK, bytes after the end, reserved values and
-// protocols in the wrong order are noted in Faults and let pass. An ATR whose bytes were not converted from the inverse
-// convention (it begins with 03) is converted. Errors are ErrATRShort, ErrATRTS and ErrATRLong; what could be read up to
-// the fault is returned beside them, for explaining only.
+// ParseATR takes an ATR apart as real cards send it: a wrong or missing TCK, bytes after the end,
+// reserved values and protocols in the wrong order are noted in Faults and let pass. An ATR whose
+// bytes were not converted from the inverse convention (it begins with 03) is converted. Errors are
+// ErrATRShort, ErrATRTS and ErrATRLong; beside them stands what could be read up to the fault,
+// which is good for diagnostics only.
 func ParseATR(raw []byte) (*ATR, error) {
 	a := &ATR{Raw: bytes.Clone(raw), Interface: make([]InterfaceBytes, 1, 4)}
+	// TA1 to TD1 are announced by T0, not by a TD: they belong to no protocol.
 	a.Interface[0].T = ProtocolGlobal
+
 	switch {
 	case len(raw) == 0:
 		return a, ErrATRShort
 	case len(raw) > MaxATR:
 		return a, ErrATRLong
 	case raw[0] == 0x03:
+		// TS 3F reads 03 in the direct convention: the reader has left the conversion to us.
 		Invert(a.Raw)
 	}
+
 	switch a.Raw[0] {
 	case 0x3B:
 	case 0x3F:
@@ -70,21 +76,25 @@ func ParseATR(raw []byte) (*ATR, error) {
 	default:
 		return a, ErrATRTS
 	}
+
 	if len(raw) < 2 {
 		return a, ErrATRShort
 	}
+
 	at, err := a.readInterface()
 	if err != nil {
 		return a, err
 	}
+
 	historical := int(a.Raw[1] & 0x0F)
 	if at+historical > len(a.Raw) {
 		a.Historical = a.Raw[at:]
 		return a, ErrATRShort
 	}
+
 	a.Historical = a.Raw[at : at+historical]
 	a.readEnd(at + historical)
-	a.judge()
+	a.checkValues()
 	return a, nil
 }
 
@@ -103,8 +113,10 @@ func ParseATRStrict(raw []byte) (*ATR, error) {
 // readInterface reads T0 and the interface bytes and returns where the historical bytes begin.
 func (a *ATR) readInterface() (at int, err error) {
 	at = 2
+	// The bytes of Raw bound the loop: each round takes a TD from them, or is the last.
 	for follows := a.Raw[1]; ; {
 		group := &a.Interface[len(a.Interface)-1]
+		// The bits of the upper half of T0 or TD stand in the order in which the bytes follow.
 		for i, field := range []**byte{&group.TA, &group.TB, &group.TC, &group.TD} {
 			if follows&(0x10<<i) == 0 {
 				continue
@@ -115,18 +127,21 @@ func (a *ATR) readInterface() (at int, err error) {
 			*field = &a.Raw[at]
 			at++
 		}
+
 		if group.TD == nil {
 			return at, nil
 		}
+
 		follows = *group.TD
 		a.Interface = append(a.Interface, InterfaceBytes{T: Protocol(follows & 0x0F)})
 	}
 }
 
-// readEnd reads what follows the historical bytes: TCK, which is there when a protocol other than T=0 is named
-// (8.2.5), and nothing else.
+// readEnd reads what follows the historical bytes: TCK, which must be there when a protocol other
+// than T=0 is named and must not be otherwise (8.2.5), and nothing else.
 func (a *ATR) readEnd(at int) {
 	rest := a.Raw[at:]
+
 	if !a.wantsTCK() {
 		a.Trailing = rest
 		if len(rest) > 0 {
@@ -134,11 +149,15 @@ func (a *ATR) readEnd(at int) {
 		}
 		return
 	}
+
 	if len(rest) == 0 {
 		a.fault("TCK is missing")
 		return
 	}
-	a.TCK, a.Trailing = &rest[0], rest[1:]
+
+	a.TCK = &rest[0]
+	a.Trailing = rest[1:]
+	// TCK covers T0 to the last historical byte; TS is a pattern of signals and not part of it.
 	if x := LRC(a.Raw[1:at]); x != rest[0] {
 		a.fault("TCK is %02X and should be %02X", rest[0], x)
 	}
@@ -147,6 +166,7 @@ func (a *ATR) readEnd(at int) {
 	}
 }
 
+// wantsTCK reports whether the ATR has to end with TCK.
 func (a *ATR) wantsTCK() bool {
 	for _, group := range a.Interface[1:] {
 		if group.T != ProtocolT0 {
@@ -160,8 +180,9 @@ func (a *ATR) fault(format string, args ...any) {
 	a.Faults = append(a.Faults, fmt.Sprintf(format, args...))
 }
 
-// judge notes values that the standard reserves and protocols in the wrong order.
-func (a *ATR) judge() {
+// checkValues notes values that the standard reserves and protocols in the wrong order.
+func (a *ATR) checkValues() {
+	// The values of T stand in ascending order (8.2.3), and T=15 is no protocol to begin with.
 	for i := 1; i < len(a.Interface); i++ {
 		before, now := a.Interface[i-1].T, a.Interface[i].T
 		switch {
@@ -171,6 +192,7 @@ func (a *ATR) judge() {
 			a.fault("%v comes after %v", now, before)
 		}
 	}
+
 	if ta1 := a.Interface[0].TA; ta1 != nil {
 		if _, ok := Fi(*ta1 >> 4); !ok {
 			a.fault("TA1 %02X: reserved Fi", *ta1)
@@ -179,16 +201,20 @@ func (a *ATR) judge() {
 			a.fault("TA1 %02X: reserved Di", *ta1)
 		}
 	}
+
+	// In specific mode the card uses what TA2 names, and nothing else; it cannot be negotiated.
 	if p, _, ok := a.SpecificMode(); ok && !a.Offers(p) {
 		a.fault("TA2 names %v, which is not offered", p)
 	}
+
 	if tc2 := a.tc2(); tc2 != nil && *tc2 == 0 {
 		a.fault("TC2 00 is reserved")
 	}
-	a.judgeT1()
+
+	a.checkT1Values()
 }
 
-func (a *ATR) judgeT1() {
+func (a *ATR) checkT1Values() {
 	if ta := a.first(ProtocolT1, (*InterfaceBytes).ta); ta != nil && (*ta == 0 || *ta == 0xFF) {
 		a.fault("IFSC %02X is reserved", *ta)
 	}
@@ -200,8 +226,8 @@ func (a *ATR) judgeT1() {
 	}
 }
 
-// Invert converts bytes read in one convention into the other, in place (8.1): the order of the bits and their
-// meaning are reversed.
+// Invert converts bytes read in one convention into the other, in place (8.1): the order of the
+// bits and their meaning are reversed.
 func Invert(b []byte) {
 	for i, x := range b {
 		b[i] = ^bits.Reverse8(x)

@@ -35,7 +35,7 @@ func (e EDC) Append(b []byte) []byte {
 	return append(b, LRC(b))
 }
 
-// check tells whether a block ends with the right code. It must be longer than the code.
+// check reports whether a block ends with the right code. The block must be longer than the code.
 func (e EDC) check(b []byte) bool {
 	if e == EDCCRC {
 		n := len(b) - 2
@@ -47,13 +47,16 @@ func (e EDC) check(b []byte) bool {
 // LRC is the exclusive or of all bytes; with the check byte included it is 0.
 func LRC(b []byte) byte {
 	var x uint64
+	// Eight bytes at a time, and the eight columns are folded to one at the end.
 	for len(b) >= 8 {
 		x ^= binary.LittleEndian.Uint64(b)
 		b = b[8:]
 	}
+
 	x ^= x >> 32
 	x ^= x >> 16
 	x ^= x >> 8
+
 	lrc := byte(x)
 	for _, c := range b {
 		lrc ^= c
@@ -61,10 +64,12 @@ func LRC(b []byte) byte {
 	return lrc
 }
 
-// CRC is the check sum of T=1: polynomial x^16+x^12+x^5+1, the lowest bit first, beginning with FFFF.
+// CRC is the check sum of T=1: polynomial x^16+x^12+x^5+1, the lowest bit first, beginning with
+// FFFF.
 func CRC(b []byte) uint16 {
 	crc := uint16(0xFFFF)
 	for _, c := range b {
+		// The eight steps of a byte in closed form: no table, and no loop over its bits.
 		x := byte(crc) ^ c
 		x ^= x << 4
 		crc = crc>>8 ^ uint16(x)<<8 ^ uint16(x)<<3 ^ uint16(x)>>4

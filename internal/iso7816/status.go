@@ -2,8 +2,8 @@ package iso7816
 
 import "fmt"
 
-// Status is the status word SW1-SW2 at the end of a response (ISO/IEC 7816-4:2013, 5.3.4). As an error it says what
-// the card meant.
+// Status is the status word SW1-SW2 at the end of a response (ISO/IEC 7816-4:2013, 5.3.4). As an
+// error its text is the meaning of the word.
 type Status uint16
 
 // Status words that programs decide on.
@@ -86,7 +86,8 @@ func (s Status) SW1() byte { return byte(s >> 8) }
 // SW2 is the second byte.
 func (s Status) SW2() byte { return byte(s) }
 
-// OK tells whether the command was executed without a warning: 9000, or 61xx where more data waits.
+// OK reports whether the command was executed without a warning: 9000, or 61xx where more data
+// waits.
 func (s Status) OK() bool { return s == StatusOK || s.SW1() == 0x61 }
 
 // Err is nil when OK, else s.
@@ -97,10 +98,12 @@ func (s Status) Err() error {
 	return s
 }
 
-// More is the number of bytes that wait for GET RESPONSE, 1 to 256, after 61xx; not ok after any other word.
+// More is the number of bytes that wait for GET RESPONSE, 1 to 256, after 61xx; not ok after any
+// other word.
 func (s Status) More() (n int, ok bool) { return fromLe(int(s.SW2()), MaxShortNe), s.SW1() == 0x61 }
 
-// RightLe is the Le with which the card wants the command again, 1 to 256, after 6Cxx; not ok after any other word.
+// RightLe is the Le with which the card wants the command again, 1 to 256, after 6Cxx; not ok after
+// any other word.
 func (s Status) RightLe() (n int, ok bool) { return fromLe(int(s.SW2()), MaxShortNe), s.SW1() == 0x6C }
 
 // Tries is the number of further tries after 63Cx, 0 to 15; not ok after any other word.
@@ -115,10 +118,12 @@ func (s Status) String() string { return fmt.Sprintf("%04X %s", uint16(s), s.mea
 // Error is String.
 func (s Status) Error() string { return s.String() }
 
+// meaning is the word's meaning in part 4, or that of its SW1 where SW2 is not listed.
 func (s Status) meaning() string {
 	if text, ok := statusText[s]; ok {
 		return text
 	}
+
 	n, sw1 := int(s.SW2()), s.SW1()
 	switch {
 	case sw1 == 0x61:
@@ -128,10 +133,15 @@ func (s Status) meaning() string {
 	case s&0xFFF0 == 0x63C0:
 		return fmt.Sprintf("verification failed, %d tries left", n&0x0F)
 	case (sw1 == 0x62 || sw1 == 0x64) && n >= 2 && n <= 0x80:
+		// "Triggering by the card": SW2 is the length of the query to fetch from it.
 		return fmt.Sprintf("the card has a query of %d bytes", n)
 	case sw1 < 0x60 || sw1 > 0x6F && sw1&0xF0 != 0x90 || sw1 == 0x60:
+		// 60 is the NULL byte of T=0; status words begin with 6 or 9.
 		return "not a status word"
 	}
+
+	// An SW2 that is not listed leaves the meaning of SW1. 9000 alone is success, so that 90xx has
+	// none.
 	if text, ok := statusText[Status(sw1)<<8]; ok && sw1 != 0x90 {
 		return text
 	}

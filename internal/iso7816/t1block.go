@@ -41,16 +41,19 @@ type t1block struct {
 	inf      []byte
 }
 
-// parseBlock takes a block apart and checks that it is one: lengths, check sum, and a PCB that 11.3.2.2 knows with the
-// information field it must have.
+// parseBlock takes a block apart and checks its form: lengths, check sum, and a PCB that 11.3.2.2
+// defines, with the information field that it requires.
 func parseBlock(b []byte, edc EDC) (t1block, error) {
 	epilogue := edc.Size()
 	if len(b) < 3+epilogue || b[2] > maxInformation || len(b) != 3+int(b[2])+epilogue {
 		return t1block{}, errBlockForm
 	}
+
+	// Before the form: the R-block has another code for a wrong check sum.
 	if !edc.check(b) {
 		return t1block{}, errBlockEDC
 	}
+
 	block := t1block{nad: b[0], pcb: b[1], inf: b[3 : len(b)-epilogue]}
 	if !block.known() {
 		return t1block{}, errBlockForm
@@ -58,6 +61,7 @@ func parseBlock(b []byte, edc EDC) (t1block, error) {
 	return block, nil
 }
 
+// known reports whether 11.3.2.2 defines the PCB with an information field of this length.
 func (b *t1block) known() bool {
 	switch {
 	case b.isI():
@@ -65,10 +69,12 @@ func (b *t1block) known() bool {
 	case b.isR():
 		return b.pcb&0x2C == 0 && len(b.inf) == 0
 	}
+
 	switch b.pcb &^ pcbAnswer {
 	case sResynch, sAbort:
 		return len(b.inf) == 0
 	case sIFS:
+		// 00 and FF are no sizes that IFS may carry (11.4.2).
 		return len(b.inf) == 1 && b.inf[0] != 0 && b.inf[0] != 0xFF
 	case sWTX:
 		return len(b.inf) == 1
@@ -79,7 +85,7 @@ func (b *t1block) known() bool {
 func (b *t1block) isI() bool { return b.pcb&0x80 == 0 }
 func (b *t1block) isR() bool { return b.pcb&0xC0 == pcbR }
 
-// more tells of an I-block whether the chain goes on.
+// more reports whether the chain goes on after an I-block.
 func (b *t1block) more() bool { return b.pcb&pcbMore != 0 }
 
 // seq is N(S) of an I-block or N(R) of an R-block, 0 or 1.
@@ -95,6 +101,7 @@ func appendBlock(dst []byte, nad, pcb byte, inf []byte, edc EDC) []byte {
 	start := len(dst)
 	dst = append(dst, nad, pcb, byte(len(inf)))
 	dst = append(dst, inf...)
+
 	if edc == EDCCRC {
 		c := CRC(dst[start:])
 		return append(dst, byte(c>>8), byte(c))
@@ -102,8 +109,8 @@ func appendBlock(dst []byte, nad, pcb byte, inf []byte, edc EDC) []byte {
 	return append(dst, LRC(dst[start:]))
 }
 
-// T1BlockLength is the length of a block whose three bytes of prologue are known. It is 0 when the length is not one
-// that a block can have.
+// T1BlockLength is the length of a block whose three bytes of prologue are known. It is 0 when no
+// block can have that length.
 func T1BlockLength(prologue []byte, edc EDC) int {
 	if len(prologue) < 3 || prologue[2] > maxInformation {
 		return 0

@@ -2,9 +2,9 @@ package iso7816
 
 import "encoding/binary"
 
-// ReadTLV reads one BER-TLV data object (ISO/IEC 7816-4:2013, 5.2.2.1) from the beginning of b: its tag, of at most
-// three bytes and written as a number (7F49), its value and what follows it. Not ok when b does not begin with a whole
-// object.
+// ReadTLV reads one BER-TLV data object (ISO/IEC 7816-4:2013, 5.2.2.1) from the beginning of b: its
+// tag, of at most three bytes and written as a number (7F49), its value and what follows it. Not ok
+// when b does not begin with a whole object.
 func ReadTLV(b []byte) (tag uint32, value, rest []byte, ok bool) {
 	tag, size, n, ok := ReadTLVHeader(b)
 	if !ok || len(b)-size < n {
@@ -14,8 +14,9 @@ func ReadTLV(b []byte) (tag uint32, value, rest []byte, ok bool) {
 	return tag, b[:n:n], b[n:], true
 }
 
-// ReadTLVHeader reads the tag and the length with which a BER-TLV data object begins: size is how many bytes these two
-// take, length that of the value, which need not be in b. Limits are those of ReadTLV.
+// ReadTLVHeader reads the tag and the length with which a BER-TLV data object begins: size is how
+// many bytes these two take, length that of the value, which need not be in b. Limits are those of
+// ReadTLV.
 func ReadTLVHeader(b []byte) (tag uint32, size, length int, ok bool) {
 	all := len(b)
 	if all == 0 {
@@ -23,6 +24,9 @@ func ReadTLVHeader(b []byte) (tag uint32, size, length int, ok bool) {
 	}
 	tag = uint32(b[0])
 	b = b[1:]
+
+	// Further bytes of the tag, each with its highest bit set but the last. The test of tag leaves
+	// room for one more byte in 24 bits.
 	for more := tag&0x1F == 0x1F; more; b = b[1:] {
 		if len(b) == 0 || tag > 0xFFFF {
 			return 0, 0, 0, false
@@ -35,6 +39,9 @@ func ReadTLVHeader(b []byte) (tag uint32, size, length int, ok bool) {
 		return 0, 0, 0, false
 	}
 	length, wide := int(b[0]), 0
+
+	// 80 is the indefinite length, which part 4 does not use. More than three bytes of length are
+	// not supported, as in AppendTLV.
 	switch {
 	case length < 0x80:
 	case length <= 0x83 && length > 0x80:
@@ -56,8 +63,8 @@ func ReadTLVHeader(b []byte) (tag uint32, size, length int, ok bool) {
 	return tag, all - len(b), length, true
 }
 
-// AppendTLV writes a BER-TLV data object with a tag as ReadTLV returns it and the parts as its value, at most
-// 16777215 bytes together.
+// AppendTLV writes a BER-TLV data object with a tag as ReadTLV returns it and the parts as its
+// value, at most 16777215 bytes together.
 func AppendTLV(dst []byte, tag uint32, parts ...[]byte) []byte {
 	switch {
 	case tag > 0xFFFF:
@@ -67,10 +74,13 @@ func AppendTLV(dst []byte, tag uint32, parts ...[]byte) []byte {
 	default:
 		dst = append(dst, byte(tag))
 	}
+
 	n := 0
 	for _, part := range parts {
 		n += len(part)
 	}
+
+	// The shortest form of the length: DER readers accept no other.
 	switch {
 	case n < 0x80:
 		dst = append(dst, byte(n))
@@ -81,6 +91,7 @@ func AppendTLV(dst []byte, tag uint32, parts ...[]byte) []byte {
 	default:
 		dst = append(dst, 0x83, byte(n>>16), byte(n>>8), byte(n))
 	}
+
 	for _, part := range parts {
 		dst = append(dst, part...)
 	}

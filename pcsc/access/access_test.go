@@ -75,7 +75,7 @@ func somebodyForTest() int {
 	for _, mode := range []Mode{Bundled, Auto} {
 		_, _, err := Find(ctx, Options{Mode: mode, Sockets: []string{"/nonexistent/comm"}, BundledSocket: os.Args[1], Program: "/bin/true"})
 		var e *Error
-		if !errors.As(err, &e) || !strings.Contains(err.Error(), words[NotRoot]) {
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), reasonTexts[NotRoot]) {
 			fmt.Println("mode", mode, err)
 			return 1
 		}

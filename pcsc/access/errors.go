@@ -15,18 +15,19 @@ type Reason uint8
 const (
 	NoSocket   Reason = iota + 1 // there is no socket
 	Dead                         // nobody listens on the socket
-	Ended                        // connections are closed without a word, and no daemon lives: its service does not start
+	Ended                        // closed without an answer, and no daemon lives: it does not start
 	Denied                       // this user may not connect
-	Foreign                      // the daemon, or a directory on the way to it, is neither root's nor the user pcscd's
+	Foreign                      // the daemon, or a directory of its path, is not root's or pcscd's
 	Silent                       // nobody accepts the connection, or answers, in time
-	Closed                       // a daemon that lives closes the connection without a word: it does not want this user
+	Closed                       // closed without an answer by a live daemon: it refuses this user
 	Refused                      // the daemon answers with a refusal
 	Held                         // the bundled daemon's readers are another program's
 	NotRoot                      // the bundled daemon is for root
 	NotStarted                   // the bundled daemon could not be started
 )
 
-// Error is why the daemon at a socket is not used. errors.Is finds the error of PC/SC that it amounts to.
+// Error is why the daemon at a socket is not used. errors.Is finds the error of
+// PC/SC that it amounts to.
 type Error struct {
 	Socket  string
 	Reason  Reason
@@ -34,8 +35,8 @@ type Error struct {
 	Readers []string // of Held: names and reasons
 }
 
-// words say what happened; the cause follows.
-var words = map[Reason]string{
+// reasonTexts are the reasons in words. The cause follows them.
+var reasonTexts = map[Reason]string{
 	NoSocket:   "no daemon: there is no socket",
 	Dead:       "no daemon: nobody listens on the socket that is there",
 	Ended:      "no daemon: the connection is closed at once, and none runs: its service does not start",
@@ -49,9 +50,9 @@ var words = map[Reason]string{
 	NotStarted: "the bundled daemon could not be started",
 }
 
-// Error says what happened at which socket.
+// Error names the socket, the reason and the cause.
 func (e *Error) Error() string {
-	text := e.Socket + ": " + words[e.Reason]
+	text := e.Socket + ": " + reasonTexts[e.Reason]
 	if len(e.Readers) > 0 {
 		text += ": " + strings.Join(e.Readers, "; ")
 	}
@@ -61,7 +62,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is compares with the error of PC/SC that stands for the reason.
+// Is reports whether target is the error of PC/SC that stands for the reason.
 func (e *Error) Is(target error) bool {
 	switch e.Reason {
 	case Denied, Foreign, Closed:
@@ -69,7 +70,8 @@ func (e *Error) Is(target error) bool {
 	case Held:
 		return target == pcsc.ErrSharingViolation
 	case Refused:
-		return false // the cause is the daemon's own answer
+		// The daemon's answer is an error of PC/SC itself: Unwrap leads to it.
+		return false
 	}
 	return target == pcsc.ErrNoService
 }
@@ -77,13 +79,14 @@ func (e *Error) Is(target error) bool {
 // Unwrap is the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// absent reports whether an error says that there is no daemon, so that another may take its place.
+// absent reports whether an error means that there is no daemon, so that another may be used.
 func absent(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && (e.Reason == NoSocket || e.Reason == Dead || e.Reason == Ended)
 }
 
-// belongs says whose a process is.
-func belongs(pid, uid int) error {
-	return fmt.Errorf("the process that listens (%d) is of the user %d, and neither root's nor pcscd's", pid, uid)
+// errOwner is the error about a daemon of a user who may not run one.
+func errOwner(pid, uid int) error {
+	return fmt.Errorf("the process that listens (%d) is of the user %d, and neither root's nor pcscd's",
+		pid, uid)
 }

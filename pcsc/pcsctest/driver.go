@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Reader is what a Driver has to say of one reader.
+// Reader is a reader as a Driver reports it.
 type Reader struct {
 	ID, Product, Interface, Serial string
 	Slots                          []*Slot
@@ -13,7 +13,7 @@ type Reader struct {
 
 // Driver reports the readers that the test gives it.
 type Driver struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields up to detach
 	first   []Reader
 	rescans int
 	attach  func(id, product, iface, serial string, slots []*Slot)
@@ -26,15 +26,21 @@ func NewDriver(readers ...Reader) *Driver {
 	return &Driver{first: readers, running: make(chan struct{})}
 }
 
-// Run is pcsc.Driver's.
-func (d *Driver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*Slot), detach func(id string), settled func()) error {
+// Run implements pcsc.Driver.
+func (d *Driver) Run(
+	ctx context.Context, attach func(id, product, iface, serial string, slots []*Slot),
+	detach func(id string), settled func(),
+) error {
 	d.mu.Lock()
-	d.attach, d.detach = attach, detach
+	d.attach = attach
+	d.detach = detach
 	for _, r := range d.first {
 		attach(r.ID, r.Product, r.Interface, r.Serial, r.Slots)
 	}
 	d.mu.Unlock()
+
 	settled()
+	// Add and Remove wait for this: from here on attach and detach are set.
 	close(d.running)
 	<-ctx.Done()
 	return ctx.Err()

@@ -2,7 +2,8 @@ package pcsctest
 
 import "bytes"
 
-// HelloCard has the applet of the binding scard's sample: it is selected by its identifier and says "Hello world!".
+// HelloCard has the applet of the binding scard's sample: it is selected by its identifier and
+// answers "Hello world!".
 type HelloCard struct{ selected bool }
 
 // helloApplet is the identifier in the sample.
@@ -14,7 +15,7 @@ func (c *HelloCard) ATR() []byte { return EchoATR }
 // Reset forgets the selection.
 func (c *HelloCard) Reset() { c.selected = false }
 
-// Transmit knows SELECT by name, and the command 00 of the applet.
+// Transmit answers SELECT by name, and the command 00 of the applet.
 func (c *HelloCard) Transmit(command []byte) ([]byte, error) {
 	switch {
 	case len(command) > 5 && command[1] == 0xA4:

@@ -9,18 +9,18 @@ import (
 // command with 9000 at once.
 type InstantSlot struct{}
 
-// Events never tells of a movement.
+// Events never reports a movement.
 func (*InstantSlot) Events() <-chan bool { return make(chan bool) }
 
 // Present reports that a card is there.
 func (*InstantSlot) Present(context.Context) (bool, error) { return true, nil }
 
-// PowerUp gives the ATR.
+// PowerUp returns the ATR.
 func (*InstantSlot) PowerUp(context.Context) ([]byte, error) {
 	return []byte{0x3B, 0x80, 0x80, 0x01, 0x01}, nil
 }
 
-// Reset gives the ATR.
+// Reset returns the ATR.
 func (*InstantSlot) Reset(context.Context) ([]byte, error) {
 	return []byte{0x3B, 0x80, 0x80, 0x01, 0x01}, nil
 }
@@ -55,7 +55,10 @@ func (*InstantSlot) Transmit(_ context.Context, _ uint32, command, reply []byte)
 type InstantDriver struct{}
 
 // Run shows the reader until ctx ends.
-func (InstantDriver) Run(ctx context.Context, attach func(id, product, iface, serial string, slots []*InstantSlot), _ func(string), settled func()) error {
+func (InstantDriver) Run(
+	ctx context.Context, attach func(id, product, iface, serial string, slots []*InstantSlot),
+	_ func(string), settled func(),
+) error {
 	attach("1", "R", "", "", []*InstantSlot{{}})
 	settled()
 	<-ctx.Done()

@@ -27,7 +27,7 @@ func NewOther(s pcsc.Service, reader string) (*Other, error) {
 	return &Other{context: c, reader: reader}, nil
 }
 
-// Close ends the program as an orderly one ends: what it holds is let go.
+// Close ends the program in order: it disconnects, and leaves the card as it is.
 func (o *Other) Close() error {
 	var err error
 	if o.card != nil {
@@ -37,8 +37,8 @@ func (o *Other) Close() error {
 	return errors.Join(err, o.context.Release())
 }
 
-// Do does what words say, and returns when it is done. It connects, sharing the card, before words that
-// need it.
+// Do carries out what words say, and returns when it is done. It connects, sharing the card, before
+// words that need it.
 //
 //	connect exclusively   shares the card with nobody; an error when somebody else has it
 //	reset now             disconnects, and resets the card
@@ -53,14 +53,17 @@ func (o *Other) Close() error {
 //	send HEX              sends a command; whatever it is answered
 func (o *Other) Do(words string) error {
 	verb, rest, _ := strings.Cut(words, " ")
+	// Not with the others, which share the card first.
 	if words == "connect exclusively" {
 		return o.connect(pcsc.ShareExclusive)
 	}
+
 	if o.card == nil && words != "leave" {
 		if err := o.connect(pcsc.ShareShared); err != nil {
 			return err
 		}
 	}
+
 	switch {
 	case words == "reset now":
 		return o.disconnect(pcsc.ResetCard)
@@ -75,13 +78,13 @@ func (o *Other) Do(words string) error {
 	case verb == "hold":
 		return o.hold(rest)
 	case words == "select foreign":
-		return o.selects(simcard.ForeignAID)
+		return o.selectApplet(simcard.ForeignAID)
 	case verb == "select":
 		aid, err := hex.DecodeString(rest)
 		if err != nil {
 			return err
 		}
-		return o.selects(aid)
+		return o.selectApplet(aid)
 	case verb == "verify":
 		return o.verify(rest)
 	case verb == "send":
@@ -99,6 +102,7 @@ func (o *Other) connect(mode pcsc.ShareMode) error {
 	if o.card != nil {
 		return errors.New("the other program is connected already")
 	}
+
 	card, err := o.context.Connect(o.reader, mode, pcsc.ProtocolAny)
 	if err != nil {
 		return err
@@ -111,6 +115,8 @@ func (o *Other) disconnect(d pcsc.Disposition) error {
 	if o.card == nil {
 		return nil
 	}
+
+	// Disconnected, whatever the answer: a card that has gone cannot be disconnected twice.
 	card := o.card
 	o.card = nil
 	return card.Disconnect(d)
@@ -121,6 +127,7 @@ func (o *Other) hold(text string) error {
 	if err != nil {
 		return err
 	}
+
 	if err := o.card.BeginTransaction(); err != nil {
 		return err
 	}
@@ -128,12 +135,13 @@ func (o *Other) hold(text string) error {
 	return o.card.EndTransaction(pcsc.LeaveCard)
 }
 
-// good sends a command that must be answered 9000 or 61xx.
-func (o *Other) good(command []byte) error {
+// transmitOK sends a command that must be answered 9000 or 61xx.
+func (o *Other) transmitOK(command []byte) error {
 	answer, err := o.card.Transmit(command)
 	if err != nil {
 		return err
 	}
+
 	n := len(answer)
 	if n < 2 || answer[n-2] != 0x90 && answer[n-2] != 0x61 {
 		return fmt.Errorf("%X: %X", command[:4], answer)
@@ -141,16 +149,19 @@ func (o *Other) good(command []byte) error {
 	return nil
 }
 
-func (o *Other) selects(aid []byte) error {
-	return o.good(append([]byte{0x00, 0xA4, 0x04, 0x00, byte(len(aid))}, aid...))
+func (o *Other) selectApplet(aid []byte) error {
+	return o.transmitOK(append([]byte{0x00, 0xA4, 0x04, 0x00, byte(len(aid))}, aid...))
 }
 
 // verify selects PIV and verifies its PIN, as a program of the desktop does.
 func (o *Other) verify(pin string) error {
-	if err := o.selects([]byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00}); err != nil {
+	err := o.selectApplet([]byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00})
+	if err != nil {
 		return err
 	}
+
+	// A PIN of PIV is padded to 8 bytes with FF (SP 800-73-4 part 2, 2.4.3).
 	command := []byte{0x00, 0x20, 0x00, 0x80, 8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}
 	copy(command[5:], pin)
-	return o.good(command)
+	return o.transmitOK(command)
 }

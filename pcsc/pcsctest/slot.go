@@ -1,5 +1,5 @@
-// Package pcsctest has readers and cards made of nothing for tests of the resource manager, and a client that speaks its
-// socket protocol byte by byte.
+// Package pcsctest has simulated readers and cards for tests of the resource manager, and Debian's
+// pcscd for comparison with them.
 package pcsctest
 
 import (
@@ -17,7 +17,7 @@ type Card interface {
 	Transmit(command []byte) ([]byte, error)
 }
 
-// PowerOff is what a Card may have beside: it is told when it loses its power.
+// PowerOff is a Card that is told when it loses its power.
 type PowerOff interface{ PowerOff() }
 
 func powerOff(c Card) {
@@ -49,13 +49,13 @@ func (c *EchoCard) ATR() []byte {
 // Reset counts.
 func (c *EchoCard) Reset() { c.Resets++ }
 
-// Transmit gives command back with 9000 after it.
+// Transmit answers with the command and 9000 after it.
 func (c *EchoCard) Transmit(command []byte) ([]byte, error) {
 	return append(bytes.Clone(command), 0x90, 0x00), nil
 }
 
-// SizeCard answers at once with as many bytes as the command's first three bytes after CLA say, 24 bits, and nothing
-// else: what costs is then the resource manager alone.
+// SizeCard answers at once with as many bytes as the command's first three bytes after CLA say, 24
+// bits, and nothing else: the time measured is that of the resource manager alone.
 type SizeCard struct{ answer []byte }
 
 // ATR is EchoATR.
@@ -69,19 +69,24 @@ func (c *SizeCard) Transmit(command []byte) ([]byte, error) {
 	if len(command) < 4 {
 		return []byte{0x67, 0x00}, nil
 	}
+
 	n := int(command[1])<<16 | int(command[2])<<8 | int(command[3])
+	// An extended APDU brings 65536 bytes and the status word at most.
 	if n < 2 || n > 65538 {
 		n = 2
 	}
+	// The buffer is kept for the next answer: to make one would be measured too.
 	if len(c.answer) < n {
 		c.answer = make([]byte, n)
 	}
+
 	answer := c.answer[:n]
-	answer[n-2], answer[n-1] = 0x90, 0x00
+	answer[n-2] = 0x90
+	answer[n-1] = 0x00
 	return answer, nil
 }
 
-// IFDError is a driver's error by its IFD handler code.
+// IFDError is a driver's error by its code of the IFD handler API.
 type IFDError int
 
 // Error is the number in words.
@@ -92,15 +97,15 @@ func (e IFDError) IFDCode() int { return int(e) }
 
 // Slot is a slot whose card is put in and taken out by the test.
 type Slot struct {
-	// Fault is asked before every call by its name ("PowerUp", "Transmit", ...) and may wait; an error is the result.
-	// Set it before the slot is used.
+	// Fault is called before every call with its name ("PowerUp", "Transmit", ...). It may wait; an
+	// error is the result of the call. Set it before the slot is used.
 	Fault func(call string) error
 	// Mute makes cards fail to power up.
 	Mute bool
-	// Codes are control codes and what they answer, beside the escape (which echoes). Set both maps before the slot is
-	// used, or by Answer and Provide.
+	// Codes are control codes and what they answer, beside the escape (which echoes). Set both maps
+	// before the slot is used, or by Answer and Provide.
 	Codes map[uint32][]byte
-	// Handlers are control codes that the slot does something for, such as the PIN entry of a pad. They
+	// Handlers are control codes that the slot acts on, such as the PIN entry of a pad. They
 	// may send commands to the card.
 	Handlers map[uint32]Handler
 	// Attributes that the slot has.
@@ -108,9 +113,9 @@ type Slot struct {
 
 	events chan bool
 
-	busy sync.Mutex // held while the card works: it may be pulled out meanwhile
+	busy sync.Mutex // held while the card works; Remove does not wait for it
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	card     Card
 	powered  bool
 	stopped  bool
@@ -121,7 +126,7 @@ type Slot struct {
 // Handler performs a control code; transmit asks the card that is in the slot.
 type Handler func(in []byte, transmit func(command []byte) ([]byte, error)) ([]byte, error)
 
-// NewSlot makes an empty slot. notify says whether it tells of movements by itself.
+// NewSlot makes an empty slot. With notify it reports movements by itself.
 func NewSlot(notify bool) *Slot {
 	s := &Slot{calls: map[string]int{}, Attributes: map[uint32][]byte{}}
 	if notify {
@@ -133,10 +138,13 @@ func NewSlot(notify bool) *Slot {
 // Insert puts a card in. A card that was there is taken out first.
 func (s *Slot) Insert(c Card) {
 	s.Remove()
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.card, s.powered, s.protocol = c, false, 0
-	s.tell(true)
+	s.card = c
+	s.powered = false
+	s.protocol = 0
+	s.notify(true)
 }
 
 // Remove takes the card out, if there is one.
@@ -146,9 +154,11 @@ func (s *Slot) Remove() {
 	if s.card == nil {
 		return
 	}
+
 	powerOff(s.card)
-	s.card, s.powered = nil, false
-	s.tell(false)
+	s.card = nil
+	s.powered = false
+	s.notify(false)
 }
 
 // Provide gives the slot an attribute while it is in use.
@@ -168,14 +178,15 @@ func (s *Slot) Answer(code uint32, out []byte) {
 	s.Codes[code] = out
 }
 
-// Stir makes the manager look at the slot, though no card has moved.
+// Stir notifies the manager, though no card has moved.
 func (s *Slot) Stir() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tell(s.card != nil)
+	s.notify(s.card != nil)
 }
 
-func (s *Slot) tell(present bool) {
+// notify sends an event, which the channel has room for, unless the slot does not notify.
+func (s *Slot) notify(present bool) {
 	if s.events != nil {
 		s.events <- present
 	}
@@ -188,7 +199,7 @@ func (s *Slot) Calls(name string) int {
 	return s.calls[name]
 }
 
-// Stop makes the card answer nothing any more until it is powered anew.
+// Stop makes the card fail every command until it is powered anew.
 func (s *Slot) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -209,11 +220,13 @@ func (s *Slot) Powered() bool {
 	return s.powered
 }
 
-// enter counts a call and asks for a fault.
+// enter counts a call, and returns the fault that the test wants for it.
 func (s *Slot) enter(name string) error {
 	s.mu.Lock()
 	s.calls[name]++
 	s.mu.Unlock()
+
+	// Without mu: Fault may wait, and may itself move the card.
 	if s.Fault != nil {
 		return s.Fault(name)
 	}
@@ -228,6 +241,7 @@ func (s *Slot) Present(context.Context) (bool, error) {
 	if err := s.enter("Present"); err != nil {
 		return false, err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.card != nil, nil
@@ -239,22 +253,29 @@ func (s *Slot) PowerUp(context.Context) ([]byte, error) { return s.power("PowerU
 // Reset resets the card.
 func (s *Slot) Reset(context.Context) ([]byte, error) { return s.power("Reset") }
 
+// power switches the card on, or resets it: to the card both are a reset.
 func (s *Slot) power(name string) ([]byte, error) {
 	if err := s.enter(name); err != nil {
 		return nil, err
 	}
+
+	// A card that is at work is not powered meanwhile: busy comes before mu.
 	s.busy.Lock()
 	defer s.busy.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	// The numbers are those of pcsc.ErrorCodeNotPresent and its neighbours.
 	case s.card == nil:
 		return nil, IFDError(616)
 	case s.Mute:
 		return nil, IFDError(608)
 	}
+
 	s.card.Reset()
-	s.powered, s.protocol, s.stopped = true, 0, false
+	s.powered = true
+	s.protocol = 0
+	s.stopped = false
 	return bytes.Clone(s.card.ATR()), nil
 }
 
@@ -263,12 +284,14 @@ func (s *Slot) PowerDown(context.Context) error {
 	if err := s.enter("PowerDown"); err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.powered {
 		powerOff(s.card)
 	}
-	s.powered, s.protocol = false, 0
+	s.powered = false
+	s.protocol = 0
 	return nil
 }
 
@@ -277,6 +300,7 @@ func (s *Slot) SetProtocol(_ context.Context, protocol uint32) error {
 	if err := s.enter("SetProtocol"); err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.card == nil {
@@ -286,12 +310,13 @@ func (s *Slot) SetProtocol(_ context.Context, protocol uint32) error {
 	return nil
 }
 
-// Transmit asks the card. The card may be pulled out while it works, by its own hand too: then the
-// answer is lost.
+// Transmit sends a command to the card. The card may be pulled out while it works, even by its own
+// doing: then the answer is lost.
 func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byte) ([]byte, error) {
 	if err := s.enter("Transmit"); err != nil {
 		return nil, err
 	}
+
 	s.busy.Lock()
 	defer s.busy.Unlock()
 	card, err := s.ready(protocol)
@@ -299,6 +324,7 @@ func (s *Slot) Transmit(_ context.Context, protocol uint32, command, reply []byt
 		return nil, err
 	}
 
+	// Without mu, so that the card can be pulled out meanwhile.
 	answer, err := card.Transmit(command)
 
 	s.mu.Lock()
@@ -331,21 +357,26 @@ func (s *Slot) Control(ctx context.Context, code uint32, in []byte, max int) ([]
 	if err := s.enter("Control"); err != nil {
 		return nil, err
 	}
+
 	s.mu.Lock()
 	out, ok := s.Codes[code]
 	handler, protocol := s.Handlers[code], s.protocol
 	s.mu.Unlock()
+
+	// A handler may call Transmit, which needs the locks.
 	if handler != nil {
 		return handler(in, func(command []byte) ([]byte, error) {
 			return s.Transmit(ctx, protocol, command, nil)
 		})
 	}
+
 	switch {
 	case code == 0x42000001:
 		out = in
 	case !ok:
 		return nil, errors.ErrUnsupported
 	}
+
 	if len(out) > max {
 		return nil, IFDError(618)
 	}
@@ -357,6 +388,7 @@ func (s *Slot) Attribute(_ context.Context, id uint32) ([]byte, error) {
 	if err := s.enter("Attribute"); err != nil {
 		return nil, err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v, ok := s.Attributes[id]; ok {
@@ -370,6 +402,7 @@ func (s *Slot) SetAttribute(_ context.Context, id uint32, value []byte) error {
 	if err := s.enter("SetAttribute"); err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.Attributes[id]; !ok {

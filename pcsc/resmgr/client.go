@@ -16,15 +16,15 @@ import (
 type Client struct {
 	m      *Manager
 	id     pcsc.SCardContext
-	peer   *Peer // nil: this process
-	ctx    context.Context
+	peer   *Peer               // nil: this process
+	ctx    context.Context     // of its waits
 	cancel context.CancelFunc  // ends all waits of the client
-	onWait func() (end func()) // called around a wait for a lock: ends ctx when the program dies; may be nil
+	onWait func() (end func()) // called around a wait for a lock, see OnWait; may be nil
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below; taken after reader.mu
 	released bool
 	handles  map[pcsc.Handle]*Connection
-	waiting  *waiting // the GetStatusChange that runs, of an in-process client
+	waiting  *waiting // the GetStatusChange that runs now, of a client in this process
 }
 
 // ID is the number of the context.
@@ -36,16 +36,18 @@ func (c *Client) Context() context.Context { return c.ctx }
 // Cancel ends all waits of the client, now and later: its program is gone.
 func (c *Client) Cancel() { c.cancel() }
 
-// OnWait has begin called before the client waits for somebody else's use of a card, and what that
-// returns afterwards. It is called once, before the client is used.
+// OnWait sets begin, which is called before the client waits for another's use of a card; what that
+// returns is called afterwards. OnWait is called once, before the client is used.
 func (c *Client) OnWait(begin func() (end func())) { c.onWait = begin }
 
 // Connect is pcsc.Service's Connect, whose waits end with the client.
-func (c *Client) Connect(reader string, mode pcsc.ShareMode, protocols pcsc.Protocol) (*Connection, pcsc.Protocol, pcsc.Error) {
+func (c *Client) Connect(
+	reader string, mode pcsc.ShareMode, protocols pcsc.Protocol,
+) (*Connection, pcsc.Protocol, pcsc.Error) {
 	return c.connect(c.ctx, reader, mode, protocols)
 }
 
-// LogValue says who the client is.
+// LogValue names the client for the log.
 func (c *Client) LogValue() slog.Value {
 	if c.peer == nil {
 		return slog.StringValue("this process")
@@ -53,17 +55,19 @@ func (c *Client) LogValue() slog.Value {
 	return c.peer.LogValue()
 }
 
-// Establish makes a context for the program of a peer, or for this process if peer is nil. ctx ends
-// its waits.
+// Establish makes a context for the program of a peer, or for this process if peer is
+// nil. ctx ends its waits.
 func (m *Manager) Establish(ctx context.Context, peer *Peer) (*Client, pcsc.Error) {
 	c := &Client{m: m, peer: peer, handles: map[pcsc.Handle]*Connection{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
+
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		c.cancel()
 		return nil, pcsc.ErrShutdown
 	}
+
 	for c.id == 0 || m.clients[c.id] != nil {
 		n, err := randomNumber()
 		if err != nil {
@@ -72,6 +76,7 @@ func (m *Manager) Establish(ctx context.Context, peer *Peer) (*Client, pcsc.Erro
 		}
 		c.id = pcsc.SCardContext(n)
 	}
+
 	m.clients[c.id] = c
 	return c, pcsc.ErrSuccess
 }
@@ -82,12 +87,14 @@ func randomNumber() (uint32, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return 0, err
 	}
+	// With one bit set it is never 0, which stands for no number.
 	return binary.NativeEndian.Uint32(b[:])&0x7FFFFFFF | 0x100, nil
 }
 
 // Release ends a context: its waits, its handles. Cards that the client had locked are reset.
 func (c *Client) Release() {
 	m := c.m
+
 	c.mu.Lock()
 	c.released = true
 	handles := make([]*Connection, 0, len(c.handles))
@@ -96,6 +103,8 @@ func (c *Client) Release() {
 	}
 	clear(c.handles)
 	c.mu.Unlock()
+
+	// Calls that wait for a lock give up: they must not come before the resets below.
 	c.cancel()
 	m.mu.Lock()
 	delete(m.clients, c.id)
@@ -103,9 +112,12 @@ func (c *Client) Release() {
 		delete(m.handles, h.id)
 	}
 	m.mu.Unlock()
+
 	if len(handles) == 0 {
 		return
 	}
+
+	// Each reset has a goroutine: one reader that does not answer must not hold up the others.
 	var resets sync.WaitGroup
 	for _, h := range handles {
 		h.abandon(&resets)
@@ -117,22 +129,28 @@ func (c *Client) Release() {
 // program finds them free; a reader that does not answer is no reason to wait longer.
 const resetTime = 2 * time.Second
 
-// abandon is Disconnect for a client that has gone without one. A card that it had locked to itself, or had opened with a
-// PIN, is reset; in the second case not before another's transaction has ended.
+// abandon is Disconnect for a client that has gone without one. A card that it had locked to
+// itself, or had opened with a PIN, is reset; in the second case not before another's
+// transaction has ended.
 func (h *Connection) abandon(resets *sync.WaitGroup) {
 	r := h.r
 	r.mu.Lock()
-	locked, open := r.owner == h, r.unlocked.By(h)
-	if !locked && !open || h.event != pcsc.ErrSuccess || r.gone || r.state&pcsc.Present == 0 {
+	locked := r.owner == h
+	open := r.unlocked.By(h)
+	used := locked || open
+	present := !r.gone && r.state&pcsc.Present != 0
+	// An event is a reset or a removal: nothing that the client did to the card has outlived it.
+	if !used || h.event != pcsc.ErrSuccess || !present {
 		h.drop()
 		r.mu.Unlock()
 		return
 	}
 	r.mu.Unlock()
-	r.log().Info("the client is gone: resetting the card that it left behind", "client", h.client, "locked", locked,
-		"unlocked by its PIN", open)
+
+	r.log().Info("the client is gone: resetting the card that it left behind",
+		"client", h.client, "locked", locked, "unlocked by its PIN", open)
 	resets.Go(func() {
-		if h.takeTurn() {
+		if h.awaitLock() {
 			h.resetAbandoned(locked)
 		}
 		r.mu.Lock()
@@ -141,32 +159,39 @@ func (h *Connection) abandon(resets *sync.WaitGroup) {
 	})
 }
 
-// resetAbandoned resets the card of a client that is gone; h has the transaction lock. A card that the client had not
-// locked to itself may have been closed to its PIN by another meanwhile: there is nothing to reset then.
+// resetAbandoned resets the card of a client that is gone; h has the transaction lock. A card that
+// the client had not locked to itself may have been locked against its PIN by another meanwhile:
+// then there is nothing to reset.
 func (h *Connection) resetAbandoned(locked bool) {
 	r := h.r
 	r.driver.Lock()
 	defer r.driver.Unlock()
+
 	r.mu.Lock()
 	due := r.owner == h && h.event == pcsc.ErrSuccess && !r.gone && (locked || r.unlocked.By(h))
 	r.mu.Unlock()
+
 	if due {
 		r.power(pcsc.ResetCard)
 	}
 }
 
-// takeTurn gives h the transaction lock, after the transaction of another that runs now; r.driver is not held. It reports
-// whether h has it: not when the card was reset or removed meanwhile, or the reader given up.
-func (h *Connection) takeTurn() bool {
+// awaitLock gives h the transaction lock, once the transaction of another has ended; r.driver is
+// not held. It reports whether h has it: not when the card was reset or removed meanwhile, or the
+// reader given up.
+func (h *Connection) awaitLock() bool {
 	r := h.r
 	r.mu.Lock()
 	if !r.lockedByOther(h) {
 		defer r.mu.Unlock()
+		// Otherwise h has it already, by its mode or a transaction.
 		if r.owner == nil {
-			r.owner, r.depth = h, 1
+			r.owner = h
+			r.depth = 1
 		}
 		return true
 	}
+
 	w := &lockWait{h: h, begin: true, result: make(chan pcsc.Error, 1)}
 	r.enqueue(w)
 	r.mu.Unlock()

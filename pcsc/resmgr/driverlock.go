@@ -18,7 +18,7 @@ import (
 // handed it the next time, so that nobody waits for ever. Those who wait get it in the order in
 // which they came.
 type driverLock struct {
-	mu    sync.Mutex // guards the fields below; nobody waits while it is held
+	mu    sync.Mutex // guards the fields below; never held while anything waits
 	held  bool
 	woken bool // the first of queue has been woken, and has not looked yet
 	queue []*driverWait
@@ -69,7 +69,8 @@ func (l *driverLock) Unlock() {
 	l.queue = slices.Delete(l.queue, 0, 1)
 	w.wake <- true
 	l.mu.Unlock()
-	runtime.Gosched() // all others wait for it now
+	// All others wait for it now: it should run at once.
+	runtime.Gosched()
 }
 
 // isHeld reports whether somebody has the lock.
@@ -79,7 +80,7 @@ func (l *driverLock) isHeld() bool {
 	return l.held
 }
 
-// enqueue takes the lock if it is free, and else waits for it; nil means that it was.
+// enqueue takes the lock if it is free, and returns nil; else it returns a new place in the queue.
 func (l *driverLock) enqueue() *driverWait {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,22 +88,26 @@ func (l *driverLock) enqueue() *driverWait {
 		l.held = true
 		return nil
 	}
+
 	w := &driverWait{since: time.Now(), wake: make(chan bool, 1)}
 	l.queue = append(l.queue, w)
 	return w
 }
 
-// takeFirst is what w does when it was woken: it takes the lock, if nobody has overtaken it.
+// takeFirst takes the lock for w, which was woken, unless somebody has overtaken it.
 func (l *driverLock) takeFirst(w *driverWait) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.woken = false
 	if l.held {
 		w.overtaken = time.Since(w.since) >= handOverTime
 		return false
 	}
+
 	l.held = true
-	l.queue = slices.Delete(l.queue, 0, 1) // w: only the first is woken
+	// The first is w: no other is woken.
+	l.queue = slices.Delete(l.queue, 0, 1)
 	return true
 }
 
@@ -110,20 +115,23 @@ func (l *driverLock) takeFirst(w *driverWait) bool {
 func (l *driverLock) giveUp(w *driverWait) {
 	l.mu.Lock()
 	at := slices.Index(l.queue, w)
+	// It was handed the lock at the same moment.
 	if at < 0 {
 		l.mu.Unlock()
 		l.Unlock()
 		return
 	}
+
 	defer l.mu.Unlock()
 	l.queue = slices.Delete(l.queue, at, at+1)
+	// It may have been woken for a free lock that nobody would look at now.
 	if at == 0 {
 		l.woken = false
 		l.wakeFirst()
 	}
 }
 
-// wakeFirst has the first of those who wait look whether the lock is free; mu is held.
+// wakeFirst wakes the first in the queue to see whether the lock is free; mu is held.
 func (l *driverLock) wakeFirst() {
 	if l.held || l.woken || len(l.queue) == 0 {
 		return
@@ -136,13 +144,14 @@ func (l *driverLock) wakeFirst() {
 // worth looking at: its program may have died meanwhile.
 const usualWait = 20 * time.Millisecond
 
-// lockFor waits for the lock until ctx ends, and reports whether it has the lock. onWait, unless nil,
-// is called around a wait that is longer than usual.
+// lockFor waits for the lock until ctx ends, and reports whether it has the lock. onWait, unless
+// nil, is called around a wait that is longer than usual.
 func (l *driverLock) lockFor(ctx context.Context, onWait func() (end func())) bool {
 	w := l.enqueue()
 	if w == nil {
 		return true
 	}
+
 	late := time.NewTimer(usualWait)
 	defer late.Stop()
 	for {
@@ -154,6 +163,7 @@ func (l *driverLock) lockFor(ctx context.Context, onWait func() (end func())) bo
 		case <-ctx.Done():
 			l.giveUp(w)
 			return false
+		// Once at most: the timer is not set again.
 		case <-late.C:
 			if onWait != nil {
 				defer onWait()()

@@ -8,25 +8,27 @@ import (
 	"pam_pkcs11/pcsc"
 )
 
-// Who has the reader: a refusal or a wait because of another program is a line of the log that names both.
+// A refusal or a wait because of another program is logged with the names of both.
 
-// taken is ErrSharingViolation, and tells the log who has the reader that h's program wanted to do something with: once a
-// minute for a user and a holder. r.mu is held.
-func (r *reader) taken(h *Connection, wanted string) pcsc.Error {
+// sharingViolation logs who has the reader that h's program wanted to do something with, once a
+// minute for a user and a holder, and returns ErrSharingViolation. r.mu is held.
+func (r *reader) sharingViolation(h *Connection, wanted string) pcsc.Error {
 	holders := r.holders(h)
 	if len(holders) == 0 {
 		return pcsc.ErrSharingViolation
 	}
 
 	key := fmt.Sprint("taken ", r.name, " ", h.client.uid(), " ", holders[0].client.pid())
-	r.m.told.SayLocked(key, func(repeated int) {
+	r.m.contention.SayLocked(key, func(repeated int) {
+		// In a goroutine of its own, without r.mu: names are read from /proc.
 		var who, modes []string
 		for _, other := range holders {
 			who = append(who, other.client.LogValue().String())
 			modes = append(modes, r.kind(other))
 		}
-		r.log().Warn("a program is refused the reader, which another has", "client", h.client, "wants", wanted,
-			"holder", strings.Join(who, ", "), "mode", strings.Join(modes, ", "), "repeated", repeated)
+		r.log().Warn("a program is refused the reader, which another has",
+			"client", h.client, "wants", wanted, "holder", strings.Join(who, ", "),
+			"mode", strings.Join(modes, ", "), "repeated", repeated)
 	})
 	return pcsc.ErrSharingViolation
 }
@@ -39,6 +41,7 @@ func (r *reader) holders(h *Connection) []*Connection {
 	if r.owner != nil && r.owner != h {
 		return []*Connection{r.owner}
 	}
+
 	var all []*Connection
 	for _, other := range r.handles {
 		if other != h && len(all) < mostHolders {
@@ -48,7 +51,7 @@ func (r *reader) holders(h *Connection) []*Connection {
 	return all
 }
 
-// kind says in which way a connection has the reader.
+// kind is the way in which a connection has the reader.
 func (r *reader) kind(h *Connection) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,16 +74,18 @@ func (r *reader) kindLocked(h *Connection) string {
 // longWait is after how long a wait for somebody's transaction is worth a line in the log.
 const longWait = time.Second
 
-// tellOfLongWait says who keeps whom waiting, once a minute for a user and a holder.
-func (r *reader) tellOfLongWait(w *lockWait) {
+// logLongWait logs who keeps whom waiting, once a minute for a user and a holder.
+func (r *reader) logLongWait(w *lockWait) {
 	r.mu.Lock()
 	owner := r.owner
 	r.mu.Unlock()
+	// The transaction has ended at this very moment.
 	if owner == nil {
 		return
 	}
+
 	key := fmt.Sprint("waits ", r.name, " ", w.h.client.uid(), " ", owner.client.pid())
-	r.m.told.Say(key, func(repeated int) {
+	r.m.contention.Say(key, func(repeated int) {
 		r.log().Warn("a program waits for the transaction of another to end", "client", w.h.client,
 			"holder", owner.client, "after", longWait, "repeated", repeated)
 	})

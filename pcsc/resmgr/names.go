@@ -27,9 +27,10 @@ func (o NameOptions) ignored(text string) bool {
 	return false
 }
 
-// readerName is pcscd's form, which programs match parts of: `product [interface] (serial)extend RR SS` with the
-// number of the reader and of the slot in two hexadecimal digits. It is printable ASCII throughout: programs take it for
-// text in an encoding of their own, and some (pyscard) then fail for all readers.
+// readerName is pcscd's form, which programs match parts of: `product [interface] (serial)extend RR
+// SS` with the number of the reader and of the slot in two hexadecimal digits. It is printable
+// ASCII throughout: programs take it for text in an encoding of their own, and some (pyscard) then
+// fail for all readers.
 func (o NameOptions) readerName(product, iface, serial string, reader, slot int) string {
 	text := o.text(product, iface, serial) + plain(o.Extend)
 	if len(text) > maxNameText {
@@ -38,13 +39,16 @@ func (o NameOptions) readerName(product, iface, serial string, reader, slot int)
 	return fmt.Sprintf("%s %02X %02X", text, reader, slot)
 }
 
-// text is a name without what sets readers of the same kind apart.
+// text is a name without the numbers that distinguish readers of one kind.
 func (o NameOptions) text(product, iface, serial string) string {
 	var b strings.Builder
 	b.WriteString(plain(strings.ReplaceAll(product, "\x00", "")))
+
 	if iface = plain(iface); iface != "" && !o.NoInterface {
 		fmt.Fprintf(&b, " [%s]", iface)
 	}
+
+	// Some readers have the serial number in their interface string already.
 	if serial = plain(serial); serial != "" && !o.NoSerial && !strings.Contains(iface, serial) {
 		fmt.Fprintf(&b, " (%s)", serial)
 	}

@@ -14,8 +14,8 @@ import (
 
 // reader is one slot as PC/SC sees it.
 //
-// Two locks: driver is held around every call to the slot, and may be held for as long as a card takes; mu guards the
-// rest and is never held while anything waits. driver is taken before mu.
+// It has two locks. driver is held around every call to the slot, for as long as a card takes. mu
+// guards the fields below it, and is never held while anything waits. driver is taken before mu.
 type reader struct {
 	m     *Manager
 	name  string
@@ -27,7 +27,7 @@ type reader struct {
 
 	driver driverLock
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	gone     bool
 	state    pcsc.State
 	atr      []byte
@@ -36,24 +36,25 @@ type reader struct {
 	counter  uint32        // card movements
 	sharing  int32         // -1 exclusive, else number of handles
 	handles  []*Connection
-	owner    *Connection // of the transaction lock
+	owner    *Connection // who has the transaction lock
 	depth    int         // how many times the owner has it
 	queue    []*lockWait
 	idle     *time.Timer // switches an unused card off
 
-	unlocked unlocked.PINs[*Connection] // that connections have verified since the card was last reset
+	unlocked unlocked.PINs[*Connection] // verified since the card was last reset
 
-	barred      uint32 // the user whose transaction was ended last, see isBarred
+	barred      uint32 // the user whose transaction was ended by force last, see isBarred
 	barredUntil time.Time
 }
 
-// Connection is a client's connection to a reader (SCARDHANDLE). All fields but the constant ones are guarded by reader.mu.
+// Connection is a client's connection to a reader (SCARDHANDLE). All fields but the constant ones
+// are guarded by reader.mu.
 type Connection struct {
 	id     pcsc.Handle
 	r      *reader
 	client *Client
 	mode   pcsc.ShareMode
-	event  pcsc.Error // ErrResetCard or ErrRemovedCard when that happened since the last (re)connect
+	event  pcsc.Error // ErrResetCard or ErrRemovedCard, since the last (re)connect
 	closed bool
 }
 
@@ -73,7 +74,7 @@ func (r *reader) publish() {
 	r.m.states.update(r.place, r.published())
 }
 
-// stopped reports whether the driver says that the card has stopped, see Stopper.
+// stopped reports whether the card has stopped, see pcsc.Stopper.
 func (r *reader) stopped() bool {
 	s, ok := r.slot.(pcsc.Stopper)
 	return ok && s.Stopped()
@@ -97,10 +98,11 @@ func (r *reader) publishSharing() {
 	}
 }
 
-// lockedByOther reports whether another handle than h has the transaction lock; r.mu is held.
+// lockedByOther reports whether a handle other than h has the transaction lock; r.mu is held.
 func (r *reader) lockedByOther(h *Connection) bool { return r.owner != nil && r.owner != h }
 
-// alive is the common beginning of all calls on a handle: the handle lives and its reader too; r.mu is held.
+// alive checks what all calls on a handle need: that it is open, and its
+// reader there; r.mu is held.
 func (h *Connection) alive() pcsc.Error {
 	if h.closed {
 		return pcsc.ErrInvalidHandle
@@ -111,20 +113,22 @@ func (h *Connection) alive() pcsc.Error {
 	return pcsc.ErrSuccess
 }
 
-// mayExchange checks, in this order: handle, lock, reader, event (Transmit, GetAttrib, SetAttrib); r.mu is held.
+// mayExchange checks, in this order: handle, lock, reader, event (Transmit, GetAttrib,
+// SetAttrib); r.mu is held.
 func (h *Connection) mayExchange() pcsc.Error {
 	switch e := h.alive(); {
 	case e != pcsc.ErrSuccess:
 		return e
 	case h.r.lockedByOther(h):
-		return h.r.taken(h, "use the card")
+		return h.r.sharingViolation(h, "use the card")
 	case h.r.state&pcsc.Unknown != 0:
 		return pcsc.ErrReaderUnavailable
 	}
 	return h.event
 }
 
-// mayControl is mayExchange without the event: the reader can be talked to whatever became of the card.
+// mayControl is mayExchange without the event: the reader can be talked to
+// whatever became of the card.
 func (h *Connection) mayControl() pcsc.Error {
 	e := h.mayExchange()
 	if e != pcsc.ErrSuccess && e == h.event && !h.r.lockedByOther(h) {
@@ -140,9 +144,9 @@ func (h *Connection) locked(check func() pcsc.Error) pcsc.Error {
 	return check()
 }
 
-// acquire takes the driver lock after check says so. While the driver is busy check is asked before and after, so that a
-// refusal does not wait, and so that nothing slips into a transaction that began meanwhile. The wait ends with the client:
-// ErrCancelled.
+// acquire takes the driver lock if check allows it. While the driver is busy check is asked before
+// and after the wait, so that a refusal does not wait, and no call gets into a transaction that
+// began meanwhile. The wait ends with the client: ErrCancelled.
 func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 	if !h.r.driver.TryLock() {
 		if e := h.locked(check); e != pcsc.ErrSuccess {
@@ -152,6 +156,8 @@ func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 			return pcsc.ErrCancelled
 		}
 	}
+
+	// A transaction that begins after this waits with its first command for the driver lock.
 	e := h.locked(check)
 	if e != pcsc.ErrSuccess {
 		h.r.driver.Unlock()
@@ -162,11 +168,13 @@ func (h *Connection) acquire(check func() pcsc.Error) pcsc.Error {
 // Transmit exchanges one APDU; the answer is appended to reply[:0].
 func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]byte, pcsc.Error) {
 	r := h.r
+
 	var active pcsc.Protocol
 	e := h.acquire(func() pcsc.Error {
 		if e := h.mayExchange(); e != pcsc.ErrSuccess {
 			return e
 		}
+
 		active = r.protocol
 		switch {
 		case protocol == pcsc.ProtocolRaw:
@@ -181,28 +189,35 @@ func (h *Connection) Transmit(protocol pcsc.Protocol, command, reply []byte) ([]
 	if e != pcsc.ErrSuccess {
 		return nil, e
 	}
+
+	// The note comes before the driver lock is released: a reset by somebody else must not fall
+	// between the command and it.
 	answer, err := r.slot.Transmit(r.ctx, uint32(active), command, reply)
 	if unlocked.Concerns(command) {
 		r.noteUnlocking(h, command, answer, err)
 	}
 	r.driver.Unlock()
+
 	if err == nil {
 		return answer, pcsc.ErrSuccess
 	}
+
 	r.logError("transmit", err)
 	switch driverCode(err) {
 	case pcsc.ErrorCodeNotPresent:
 		r.cardLost()
 		return nil, pcsc.ErrNoSmartcard
 	case pcsc.ErrorCodeNoSuchDevice:
+		// The driver may not know yet that its reader was unplugged.
 		r.m.rescan()
 		return nil, pcsc.ErrReaderUnavailable
 	}
 	return nil, pcsc.ErrNotTransacted
 }
 
-// noteUnlocking keeps in mind that a command of h has opened the card, or locked it; r.driver is held. One whose answer was
-// lost (err) may have opened it. Where h was given up meanwhile nobody is left to lock the card: it is reset.
+// noteUnlocking records that a command of h has opened the card, or locked it; r.driver is held. A
+// command whose answer was lost (err) may have opened it. Where h was closed meanwhile no program
+// is left to lock the card, and it is reset.
 func (r *reader) noteUnlocking(h *Connection, command, answer []byte, err error) {
 	r.mu.Lock()
 	opened := false
@@ -224,8 +239,10 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	if e := h.acquire(h.mayControl); e != pcsc.ErrSuccess {
 		return nil, e
 	}
+
 	r := h.r
 	out, err := r.slot.Control(r.ctx, code, in, max)
+	// The answer of a PIN pad is the card's status word, and nothing else.
 	if command := unlocked.PadCommand(in); command != nil && (err != nil || len(out) == 2) {
 		r.noteUnlocking(h, command, out, err)
 	}
@@ -233,12 +250,14 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	if err != nil {
 		r.logError("control", err)
 	}
+
 	switch {
 	case err == nil && len(out) > max:
 		return nil, pcsc.ErrInsufficientBuffer
 	case err == nil:
 		return out, pcsc.ErrSuccess
 	}
+
 	switch driverCode(err) {
 	case pcsc.ErrorCodeNoSuchDevice:
 		r.m.rescan()
@@ -251,26 +270,32 @@ func (h *Connection) Control(code uint32, in []byte, max int) ([]byte, pcsc.Erro
 	return nil, pcsc.ErrNotTransacted
 }
 
-// GetAttrib reads an attribute; what the driver does not know and the manager does is answered here.
+// GetAttrib reads an attribute; what the driver does not know and the manager
+// does is answered here.
 func (h *Connection) GetAttrib(id pcsc.Attrib) ([]byte, pcsc.Error) {
-	if id == pcsc.AttrDeviceFriendlyName || id == pcsc.AttrDeviceSystemName { // no driver knows the name that PC/SC gave it
+	// No driver knows the name that PC/SC gave its reader.
+	if id == pcsc.AttrDeviceFriendlyName || id == pcsc.AttrDeviceSystemName {
 		if e := h.locked(h.mayExchange); e != pcsc.ErrSuccess {
 			return nil, e
 		}
 		return h.r.ownAttribute(id)
 	}
+
 	if e := h.acquire(h.mayExchange); e != pcsc.ErrSuccess {
 		return nil, e
 	}
+
 	r := h.r
 	out, err := r.slot.Attribute(r.ctx, uint32(id))
 	r.driver.Unlock()
+
 	if err == nil {
 		if len(out) > pcsc.MaxBuffer {
 			return nil, pcsc.ErrInsufficientBuffer
 		}
 		return out, pcsc.ErrSuccess
 	}
+
 	switch driverCode(err) {
 	case pcsc.ErrorCodeTag, pcsc.ErrorCodeUnsupported, pcsc.ErrorCodeNotSupported:
 		return r.ownAttribute(id)
@@ -279,10 +304,12 @@ func (h *Connection) GetAttrib(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	case pcsc.ErrorCodeNoSuchDevice:
 		return nil, pcsc.ErrReaderUnavailable
 	}
+
 	r.logError("reading attribute", err)
 	return nil, pcsc.ErrNotTransacted
 }
 
+// ownAttribute answers attributes of which the manager knows the value itself.
 func (r *reader) ownAttribute(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -292,6 +319,8 @@ func (r *reader) ownAttribute(id pcsc.Attrib) ([]byte, pcsc.Error) {
 	case pcsc.AttrATRString:
 		return slices.Clone(r.atr), pcsc.ErrSuccess
 	case pcsc.AttrICCPresence:
+		// 2: present, and swallowed if the reader can do that; 1 would be present but not
+		// swallowed (PC/SC part 3).
 		if r.state&pcsc.Present != 0 {
 			return []byte{2}, pcsc.ErrSuccess
 		}
@@ -305,18 +334,21 @@ func (h *Connection) SetAttrib(id pcsc.Attrib, value []byte) pcsc.Error {
 	if e := h.acquire(h.mayExchange); e != pcsc.ErrSuccess {
 		return e
 	}
+
 	r := h.r
 	err := r.slot.SetAttribute(r.ctx, uint32(id), value)
 	r.driver.Unlock()
 	if err == nil {
 		return pcsc.ErrSuccess
 	}
+
 	switch driverCode(err) {
 	case pcsc.ErrorCodeTag, pcsc.ErrorCodeUnsupported, pcsc.ErrorCodeNotSupported:
 		return pcsc.ErrUnsupportedFeature
 	case pcsc.ErrorCodeNoSuchDevice:
 		return pcsc.ErrReaderUnavailable
 	}
+
 	r.logError("writing attribute", err)
 	return pcsc.ErrNotTransacted
 }
@@ -326,22 +358,30 @@ func (h *Connection) Status() (pcsc.CardStatus, pcsc.Error) {
 	r := h.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	switch e := h.alive(); {
 	case e != pcsc.ErrSuccess:
 		return pcsc.CardStatus{}, e
 	case r.lockedByOther(h):
-		return pcsc.CardStatus{}, r.taken(h, "ask for the status")
+		return pcsc.CardStatus{}, r.sharingViolation(h, "ask for the status")
 	case h.event != pcsc.ErrSuccess:
 		return pcsc.CardStatus{}, h.event
 	case r.state&pcsc.Unknown != 0:
 		return pcsc.CardStatus{}, pcsc.ErrReaderUnavailable
 	}
-	return pcsc.CardStatus{Reader: r.name, State: r.state, EventCounter: uint16(r.counter), ActiveProtocol: r.protocol,
-		ATR: slices.Clone(r.atr)}, pcsc.ErrSuccess
+
+	return pcsc.CardStatus{
+		Reader:         r.name,
+		State:          r.state,
+		EventCounter:   uint16(r.counter),
+		ActiveProtocol: r.protocol,
+		ATR:            slices.Clone(r.atr),
+	}, pcsc.ErrSuccess
 }
 
-// tell sets the pending event on all handles and ends the waits of those that now have one; r.mu is held.
-func (r *reader) tell(event pcsc.Error) {
+// setEvent makes event pending on all handles, and ends those waits for a transaction that it
+// forbids; r.mu is held.
+func (r *reader) setEvent(event pcsc.Error) {
 	for _, h := range r.handles {
 		h.event = event
 	}

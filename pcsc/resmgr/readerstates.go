@@ -6,12 +6,12 @@ import (
 	"pam_pkcs11/pcsc"
 )
 
-// Watcher is told once of the next change of the reader states, and is then forgotten. Fire must not wait for anything;
-// it is called without locks of the reader states.
+// Watcher is told once of the next change of the reader states, and is then forgotten. Fire must
+// not wait for anything; it is called without locks of the reader states.
 type Watcher interface{ Fire() }
 
-// ReaderStates is the array of reader states that everybody may see. Taking a copy and registering for the next change is
-// one step: no change can fall between the two.
+// ReaderStates is the array of reader states that everybody may see. Taking a copy and registering
+// for the next change is one step: no change can fall between the two.
 type ReaderStates struct {
 	mu       sync.Mutex        // guards the fields below
 	entries  []pcsc.ReaderInfo // free ones have no name
@@ -29,9 +29,11 @@ func newReaderStates(size int) *ReaderStates {
 	}
 }
 
-// add adds a reader to the array, which grows when it is full, and gives its place.
+// add adds a reader to the array, which grows when it is full, and returns its place.
 func (b *ReaderStates) add(p pcsc.ReaderInfo) int {
 	b.mu.Lock()
+	// Free places are used again: clients of protocol 4.5 and older see a
+	// fixed number of them only.
 	place := -1
 	for i := range b.entries {
 		if b.entries[i].Name == "" {
@@ -60,6 +62,7 @@ func (b *ReaderStates) remove(place int) {
 }
 
 func (b *ReaderStates) countReader() {
+	// 0 is the count of a client that knows none (pcsc.StatusChange).
 	if b.events++; b.events > 0x7FFF {
 		b.events = 1
 	}
@@ -72,13 +75,15 @@ func (b *ReaderStates) update(place int, p pcsc.ReaderInfo) {
 	b.fireAndUnlock()
 }
 
-// setSharing is update for the one field that changes with every connection. A change of the protocol alone is not news.
+// setSharing is update for the one field that changes with every connection. A change of the
+// protocol alone wakes nobody.
 func (b *ReaderStates) setSharing(place int, sharing int32, protocol pcsc.Protocol) {
 	b.mu.Lock()
 	e := &b.entries[place]
-	loud := e.Sharing != sharing
-	e.Sharing, e.Protocol = sharing, protocol
-	if loud {
+	wakes := e.Sharing != sharing
+	e.Sharing = sharing
+	e.Protocol = protocol
+	if wakes {
 		b.fireAndUnlock()
 		return
 	}
@@ -92,6 +97,7 @@ func (b *ReaderStates) fireAndUnlock() {
 		b.mu.Unlock()
 		return
 	}
+
 	woken := make([]Watcher, 0, len(b.watchers))
 	for w := range b.watchers {
 		woken = append(woken, w)
@@ -99,18 +105,20 @@ func (b *ReaderStates) fireAndUnlock() {
 	clear(b.watchers)
 	b.mu.Unlock()
 
+	// Fire is called without b.mu: a watcher may ask for the states.
 	for _, w := range woken {
 		w.Fire()
 	}
 }
 
-// look copies the state of the readers, and registers w for the next change unless it is nil.
-func (b *ReaderStates) look(w Watcher) pcsc.Snapshot {
+// snapshot copies the state of the readers, and registers w for the next change unless it is nil.
+func (b *ReaderStates) snapshot(w Watcher) pcsc.Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w != nil {
 		b.watchers[w] = struct{}{}
 	}
+
 	s := pcsc.Snapshot{Events: b.events, Readers: make([]pcsc.ReaderInfo, 0, b.readers)}
 	for _, e := range b.entries {
 		if e.Name != "" {
@@ -120,17 +128,20 @@ func (b *ReaderStates) look(w Watcher) pcsc.Snapshot {
 	return s
 }
 
-// Each calls entry for the first n entries (all when n is negative), used or free, and registers w unless it is nil. An
-// entry beyond those that there are is a free one. entry must not wait, and must not keep or change what it is given.
+// Each calls entry for the first n entries (all when n is negative), used or free, and registers w
+// unless it is nil. An entry beyond those that there are is a free one. entry must not wait, and
+// must not keep or change what it is given.
 func (b *ReaderStates) Each(n int, w Watcher, entry func(*pcsc.ReaderInfo)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w != nil {
 		b.watchers[w] = struct{}{}
 	}
+
 	if n < 0 {
 		n = len(b.entries)
 	}
+
 	var free pcsc.ReaderInfo
 	for i := range n {
 		if i < len(b.entries) {
@@ -141,7 +152,8 @@ func (b *ReaderStates) Each(n int, w Watcher, entry func(*pcsc.ReaderInfo)) {
 	}
 }
 
-// Size is the number of entries, used or free. It never shrinks: clients of protocol 4.6 rely on that.
+// Size is the number of entries, used or free. It never shrinks: clients of
+// protocol 4.6 rely on that.
 func (b *ReaderStates) Size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -162,7 +174,8 @@ func (b *ReaderStates) Watch(w Watcher) {
 	b.mu.Unlock()
 }
 
-// WatchSince is Watch for who took its copy of the states at a Version: what changed since is told at once.
+// WatchSince is Watch for a caller whose copy of the states is of a Version: w is fired at once if
+// they have changed since.
 func (b *ReaderStates) WatchSince(version uint64, w Watcher) {
 	b.mu.Lock()
 	missed := b.version != version
@@ -176,7 +189,7 @@ func (b *ReaderStates) WatchSince(version uint64, w Watcher) {
 	}
 }
 
-// Version counts the changes that watchers are told of.
+// Version counts the changes that fire watchers.
 func (b *ReaderStates) Version() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

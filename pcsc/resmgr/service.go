@@ -8,8 +8,9 @@ import (
 	"pam_pkcs11/pcsc"
 )
 
-// Manager is a pcsc.Service in the process. The methods here are the functions of PC/SC by their numbers; what they do is in
-// connect.go, lock.go, reader.go and statuschange.go.
+// Manager is a pcsc.Service in the process. The methods here are the functions of PC/SC
+// with contexts and handles by their numbers; what they do is in connect.go, lock.go,
+// reader.go and waiting.go.
 var _ pcsc.Service = (*Manager)(nil)
 
 // EstablishContext makes a context.
@@ -44,7 +45,7 @@ func (m *Manager) ListReaders(sc pcsc.SCardContext) ([]string, error) {
 		return nil, err
 	}
 	m.AwaitReaders(c.ctx)
-	snap := m.states.look(nil)
+	snap := m.states.snapshot(nil)
 	return snap.Names()
 }
 
@@ -57,14 +58,19 @@ func (m *Manager) ListReaderGroups(sc pcsc.SCardContext) ([]string, error) {
 }
 
 // Connect connects to a reader, and to the card in it unless mode is ShareDirect.
-func (m *Manager) Connect(ctx context.Context, sc pcsc.SCardContext, reader string, mode pcsc.ShareMode, protocols pcsc.Protocol) (pcsc.Handle, pcsc.Protocol, error) {
+func (m *Manager) Connect(
+	ctx context.Context, sc pcsc.SCardContext, reader string, mode pcsc.ShareMode,
+	protocols pcsc.Protocol,
+) (pcsc.Handle, pcsc.Protocol, error) {
 	c, err := m.client(sc)
 	if err != nil {
 		return 0, 0, err
 	}
 	m.AwaitReaders(c.ctx)
-	ctx, done := c.both(ctx)
+
+	ctx, done := c.joinContext(ctx)
 	defer done()
+
 	h, active, e := c.connect(ctx, reader, mode, protocols)
 	if e != pcsc.ErrSuccess {
 		return 0, 0, e
@@ -72,18 +78,21 @@ func (m *Manager) Connect(ctx context.Context, sc pcsc.SCardContext, reader stri
 	return h.id, active, nil
 }
 
-// both is a ctx that ends with the caller's and with the context's release.
-func (c *Client) both(ctx context.Context) (context.Context, func()) {
+// joinContext returns a context that ends with ctx and with the release of c.
+func (c *Client) joinContext(ctx context.Context) (context.Context, func()) {
 	if ctx.Done() == nil {
 		return c.ctx, func() {}
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(c.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
 // Reconnect takes a connection up again.
-func (m *Manager) Reconnect(id pcsc.Handle, mode pcsc.ShareMode, protocols pcsc.Protocol, initialization pcsc.Disposition) (pcsc.Protocol, error) {
+func (m *Manager) Reconnect(
+	id pcsc.Handle, mode pcsc.ShareMode, protocols pcsc.Protocol, initialization pcsc.Disposition,
+) (pcsc.Protocol, error) {
 	h, err := m.lookup(id)
 	if err != nil {
 		return 0, err
@@ -98,7 +107,8 @@ func (m *Manager) Disconnect(ctx context.Context, id pcsc.Handle, d pcsc.Disposi
 	if err != nil {
 		return err
 	}
-	ctx, done := h.client.both(ctx)
+
+	ctx, done := h.client.joinContext(ctx)
 	defer done()
 	return h.Disconnect(ctx, d).Err()
 }
@@ -109,7 +119,8 @@ func (m *Manager) BeginTransaction(ctx context.Context, id pcsc.Handle) error {
 	if err != nil {
 		return err
 	}
-	ctx, done := h.client.both(ctx)
+
+	ctx, done := h.client.joinContext(ctx)
 	defer done()
 	return h.BeginTransaction(ctx).Err()
 }
@@ -124,7 +135,9 @@ func (m *Manager) EndTransaction(id pcsc.Handle, d pcsc.Disposition) error {
 }
 
 // Transmit exchanges one APDU.
-func (m *Manager) Transmit(id pcsc.Handle, protocol pcsc.Protocol, command []byte, max int) ([]byte, error) {
+func (m *Manager) Transmit(
+	id pcsc.Handle, protocol pcsc.Protocol, command []byte, max int,
+) ([]byte, error) {
 	h, err := m.lookup(id)
 	if err != nil {
 		return nil, err
@@ -132,6 +145,7 @@ func (m *Manager) Transmit(id pcsc.Handle, protocol pcsc.Protocol, command []byt
 	if len(command) > pcsc.MaxBufferExtended {
 		return nil, pcsc.ErrInsufficientBuffer
 	}
+
 	answer, e := h.Transmit(protocol, command, nil)
 	switch {
 	case e != pcsc.ErrSuccess:
@@ -151,16 +165,18 @@ func (m *Manager) Control(id pcsc.Handle, code uint32, in []byte, max int) ([]by
 	if len(in) > pcsc.MaxBufferExtended {
 		return nil, pcsc.ErrInsufficientBuffer
 	}
+
 	out, e := h.Control(code, in, max)
 	return out, e.Err()
 }
 
-// Status tells what is in the reader.
+// Status returns the reader's state and the card's ATR.
 func (m *Manager) Status(id pcsc.Handle) (*pcsc.CardStatus, error) {
 	h, err := m.lookup(id)
 	if err != nil {
 		return nil, err
 	}
+
 	status, e := h.Status()
 	if e != pcsc.ErrSuccess {
 		return nil, e
@@ -184,9 +200,12 @@ func (m *Manager) SetAttrib(id pcsc.Handle, attribute pcsc.Attrib, value []byte)
 	if err != nil {
 		return err
 	}
+
 	if len(value) > pcsc.MaxBuffer {
 		return pcsc.ErrInsufficientBuffer
 	}
+
+	// A copy, as the driver may keep the value.
 	return h.SetAttrib(attribute, slices.Clone(value)).Err()
 }
 
@@ -196,6 +215,7 @@ func (m *Manager) Cancel(sc pcsc.SCardContext) error {
 	if err != nil {
 		return err
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting != nil {
@@ -205,23 +225,29 @@ func (m *Manager) Cancel(sc pcsc.SCardContext) error {
 }
 
 // GetStatusChange waits for a change of reader states.
-func (m *Manager) GetStatusChange(ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration) error {
+func (m *Manager) GetStatusChange(
+	ctx context.Context, sc pcsc.SCardContext, states []pcsc.ReaderState, timeout time.Duration,
+) error {
 	c, err := m.client(sc)
 	if err != nil {
 		return err
 	}
 	m.AwaitReaders(c.ctx)
-	ctx, done := c.both(ctx)
+
+	ctx, done := c.joinContext(ctx)
 	defer done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	w := &waiting{states: m.states, changed: make(chan struct{}, 1), cancel: cancel}
 	c.mu.Lock()
 	c.waiting = w
 	c.mu.Unlock()
+
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		// A later call may have taken the place meanwhile: Cancel is for that one.
 		if c.waiting == w {
 			c.waiting = nil
 		}

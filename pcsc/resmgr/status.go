@@ -15,7 +15,7 @@ type ReaderStatus struct {
 	Protocol    pcsc.Protocol
 	Busy        bool // a command is at the reader, or it is being powered
 	Connections []ConnectionStatus
-	Waiting     []ProgramStatus // for the end of a transaction, in the order in which they get their turn
+	Waiting     []ProgramStatus // for the end of a transaction, in the order of the queue
 }
 
 // ConnectionStatus is a connection: Mode is "shared", "exclusive", "direct", or "transaction".
@@ -24,7 +24,8 @@ type ConnectionStatus struct {
 	Mode string
 }
 
-// ProgramStatus is a program. PID is 0 for the process of the resource manager itself. Name is the program's own word.
+// ProgramStatus is a program. PID is 0 for the process of the resource manager itself. Name is what
+// the program calls itself.
 type ProgramStatus struct {
 	PID  int
 	UID  uint32
@@ -53,6 +54,7 @@ func (m *Manager) Unusable() []string {
 	m.driversMu.Lock()
 	drivers := slices.Clone(m.complainer)
 	m.driversMu.Unlock()
+
 	var all []string
 	for _, d := range drivers {
 		all = append(all, d.Unusable()...)
@@ -60,7 +62,7 @@ func (m *Manager) Unusable() []string {
 	return all
 }
 
-// status is a reader's part. The names of programs are looked up when the reader's lock is free again.
+// status is the reader's part of ReaderStatus.
 func (r *reader) status() ReaderStatus {
 	r.mu.Lock()
 	status := ReaderStatus{
@@ -70,6 +72,7 @@ func (r *reader) status() ReaderStatus {
 		Protocol: r.protocol,
 		Busy:     r.driver.isHeld(),
 	}
+
 	var connected, waiting []*Client
 	for _, h := range r.handles {
 		connected = append(connected, h.client)
@@ -80,6 +83,7 @@ func (r *reader) status() ReaderStatus {
 	}
 	r.mu.Unlock()
 
+	// Without r.mu: the names of programs are read from /proc.
 	for i, c := range connected {
 		status.Connections[i].ProgramStatus = c.status()
 	}

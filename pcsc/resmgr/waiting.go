@@ -14,7 +14,7 @@ type waiting struct {
 	cancel  context.CancelFunc
 }
 
-// Fire is Watcher's: something has changed.
+// Fire implements Watcher: something has changed.
 func (w *waiting) Fire() {
 	select {
 	case w.changed <- struct{}{}:
@@ -22,13 +22,15 @@ func (w *waiting) Fire() {
 	}
 }
 
-// Arm registers, and gives the states before the next change.
+// Arm registers, and returns the states before the next change.
 func (w *waiting) Arm(context.Context) (pcsc.Snapshot, error) {
+	// A change that an earlier round did not wait for is in the states below.
 	select {
-	case <-w.changed: // of an earlier round
+	case <-w.changed:
 	default:
 	}
-	return w.states.look(w), nil
+
+	return w.states.snapshot(w), nil
 }
 
 // Disarm takes the registration back.
@@ -39,13 +41,16 @@ func (w *waiting) Disarm() error {
 
 // Wait waits for a change.
 func (w *waiting) Wait(ctx context.Context, d time.Duration) error {
+	// A change has done that itself; the other ways out have not.
 	defer w.states.Unwatch(w)
+
 	var timeout <-chan time.Time
 	if d >= 0 {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		timeout = timer.C
 	}
+
 	select {
 	case <-w.changed:
 		return nil

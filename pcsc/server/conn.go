@@ -15,7 +15,7 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// conn is one client of the server, with a goroutine of its own.
+// conn is the connection of one client, which has a goroutine of its own.
 type conn struct {
 	s       *Server
 	fd      int // of stream
@@ -23,7 +23,7 @@ type conn struct {
 	peer    resmgr.Peer
 	ctx     context.Context
 	cancel  context.CancelFunc
-	context atomic.Uint32 // the number of client's context, for CANCEL
+	context atomic.Uint32 // number of the client's context, for CANCEL
 	counted bool          // has a context that counts; guarded by s.mu
 	mail    mailbox
 
@@ -65,7 +65,7 @@ func (c *conn) hangUp() {
 
 func (c *conn) log() *slog.Logger { return c.s.Logger.With("client", c.peer) }
 
-// errBroken is a connection that is to be closed; with a reason when the client is at fault.
+// errBroken ends a connection; why is set when the client is at fault.
 type errBroken struct{ why string }
 
 func (e errBroken) Error() string { return e.why }
@@ -76,16 +76,19 @@ func broken(format string, args ...any) error { return errBroken{fmt.Sprintf(for
 func (c *conn) serve() {
 	defer c.cancel()
 	defer c.leave()
+
 	if err := c.authorize(); err != nil {
-		c.s.told.Say(fmt.Sprint("refused ", c.peer.UID), func(repeated int) {
+		c.s.refusals.Say(fmt.Sprint("refused ", c.peer.UID), func(repeated int) {
 			c.log().Warn("access refused", "err", err, "repeated", repeated)
 		})
 		c.refuse()
 		return
 	}
+
 	if !c.s.welcome(c) {
 		return
 	}
+
 	c.limitReads(helloTime)
 	for {
 		if err := c.request(); err != nil {
@@ -97,8 +100,8 @@ func (c *conn) serve() {
 	}
 }
 
-// A connection has a context within helloTime, and one that is refused says within refusalTime what
-// it wanted: nobody holds a place by saying nothing.
+// A connection has to make a context within helloTime, and one that is refused has to send its
+// first request within refusalTime: nobody keeps a place by saying nothing.
 const (
 	helloTime   = 60 * time.Second
 	refusalTime = 2 * time.Second
@@ -113,15 +116,18 @@ func (c *conn) limitReads(d time.Duration) {
 
 // leave releases what the client left behind.
 func (c *conn) leave() {
+	// Release may wait for a card: from here on nothing is sent to a client that has gone.
 	c.s.Manager.States().Unwatch(c)
 	c.mail.close()
 	c.dropContext()
 }
 
+// dropContext releases the client's context with its handles, if it has one.
 func (c *conn) dropContext() {
 	if c.client == nil {
 		return
 	}
+
 	c.context.Store(0)
 	c.client.Release()
 	c.s.giveContext(c)
@@ -129,18 +135,23 @@ func (c *conn) dropContext() {
 	clear(c.handles)
 }
 
-// need reads until n bytes are there, and gives them without taking them.
-func (c *conn) need(n int) ([]byte, error) {
+// peek reads until n bytes are there, and returns them without consuming them.
+func (c *conn) peek(n int) ([]byte, error) {
+	// No room behind from: what is unread moves to the front, or into a larger buffer.
 	if len(c.in)-c.from < n {
 		if n > len(c.in) {
 			grown := make([]byte, n)
 			copy(grown, c.in[c.from:c.to])
+			clear(c.in)
 			c.in = grown
 		} else {
-			copy(c.in, c.in[c.from:c.to])
+			// What was moved may be the beginning of a command with a PIN: no copy of it stays.
+			kept := copy(c.in, c.in[c.from:c.to])
+			clear(c.in[kept:c.to])
 		}
 		c.from, c.to = 0, c.to-c.from
 	}
+
 	for c.to-c.from < n {
 		got, err := c.stream.Read(c.in[c.to:], c.to > c.from)
 		if err != nil || got == 0 {
@@ -148,10 +159,12 @@ func (c *conn) need(n int) ([]byte, error) {
 		}
 		c.to += got
 	}
+
 	return c.in[c.from : c.from+n], nil
 }
 
-func (c *conn) take(n int) {
+// discard consumes n bytes that peek has returned.
+func (c *conn) discard(n int) {
 	if c.from += n; c.from == c.to {
 		c.from, c.to = 0, 0
 	}
@@ -159,40 +172,49 @@ func (c *conn) take(n int) {
 
 // request reads one request and answers it.
 func (c *conn) request() error {
-	head, err := c.need(wire.Size[wire.Header]())
+	head, err := c.peek(wire.Size[wire.Header]())
 	if err != nil {
 		return err
 	}
+
 	var h wire.Header
 	if err := wire.Decode(&h, head); err != nil {
 		return broken("%v", err)
 	}
+
 	size, ok := wire.BodySize(h.Command, c.minor)
+	// Nothing in the stream marks where a request begins: a client that is out of
+	// step cannot be served on.
 	if !ok || uint32(size) != h.Size {
-		return broken("command 0x%02X with a body of %d bytes is not one of 4.%d", uint32(h.Command), h.Size, c.minor)
+		return broken("command 0x%02X with a body of %d bytes is not one of 4.%d",
+			uint32(h.Command), h.Size, c.minor)
 	}
 
 	whole := len(head) + size
-	message, err := c.need(whole)
+	message, err := c.peek(whole)
 	if err != nil {
 		return err
 	}
+
 	length := wire.DataLength(h.Command, message[len(head):])
+	// The bound comes before the buffer: the length is the client's.
 	if length > pcsc.MaxBufferExtended {
 		return broken("data of %d bytes", length)
 	}
 	if length > 0 {
 		whole += int(length)
-		if message, err = c.need(whole); err != nil {
+		if message, err = c.peek(whole); err != nil {
 			return err
 		}
 	}
 
-	c.take(whole) // stays as it is until the next need
+	// The bytes stay as they are until the next peek.
+	c.discard(whole)
 	body, data := message[len(head):][:size], message[len(head)+size:]
 	return c.dispatch(h.Command, body, data)
 }
 
+// dispatch answers one request.
 func (c *conn) dispatch(command wire.Command, body, data []byte) error {
 	switch command {
 	case wire.CmdTransmit:
@@ -221,7 +243,7 @@ func (c *conn) dispatch(command wire.Command, body, data []byte) error {
 	return c.readerStates(command)
 }
 
-// answer sends b. What the mailbox got meanwhile follows.
+// answer sends b. A message that reaches the mailbox meanwhile is sent behind it.
 func (c *conn) answer(b []byte) error {
 	c.mail.begin()
 	defer c.mail.end()
@@ -237,7 +259,7 @@ func answerMessage[M wire.Message](c *conn, m *M) error {
 	return c.answer(c.out)
 }
 
-// authorize asks whether the client may use the service at all.
+// authorize returns an error unless the client may use the service at all.
 func (c *conn) authorize() error {
 	if c.s.Authorizer == nil {
 		return nil
@@ -245,18 +267,23 @@ func (c *conn) authorize() error {
 	return c.s.Authorizer.Service(c.ctx, c.peer)
 }
 
-// mayUse asks whether the client may use a reader; the answer is kept for the connection when it is
-// yes.
+// mayUse reports whether the client may use a reader. A yes is kept for as long
+// as the connection lives.
 func (c *conn) mayUse(reader string) bool {
 	if c.s.Authorizer == nil || c.authorized[reader] {
 		return true
 	}
+
 	if err := c.s.Authorizer.Card(c.ctx, c.peer, reader); err != nil {
-		c.s.told.Say(fmt.Sprint("reader refused ", c.peer.UID, " ", reader), func(repeated int) {
-			c.log().Warn("access to the reader refused", "reader", reader, "err", err, "repeated", repeated)
+		key := fmt.Sprint("reader refused ", c.peer.UID, " ", reader)
+		c.s.refusals.Say(key, func(repeated int) {
+			c.log().Warn("access to the reader refused",
+				"reader", reader, "err", err, "repeated", repeated)
 		})
 		return false
 	}
+
+	// A bound for clients that stay and see many readers come and go.
 	if len(c.authorized) > 256 || c.authorized == nil {
 		c.authorized = map[string]bool{}
 	}
@@ -264,24 +291,26 @@ func (c *conn) mayUse(reader string) bool {
 	return true
 }
 
-// refuse answers the first request, VERSION, with the refusal: the client gives it to its caller as
-// it is.
+// refuse answers the first request, VERSION, with the refusal, which libpcsclite returns to its
+// caller as it is.
 func (c *conn) refuse() {
 	c.limitReads(refusalTime)
 	size := wire.Size[wire.Header]()
-	head, err := c.need(size)
+	head, err := c.peek(size)
 	if err != nil {
 		return
 	}
+
 	var h wire.Header
 	if wire.Decode(&h, head) != nil || h.Command != wire.CmdVersion {
 		return
 	}
 
-	body, err := c.need(size + wire.Size[wire.VersionMessage]())
+	body, err := c.peek(size + wire.Size[wire.VersionMessage]())
 	if err != nil {
 		return
 	}
+
 	var m wire.VersionMessage
 	if wire.Decode(&m, body[size:]) == nil {
 		m.Result = uint32(pcsc.ErrSecurityViolation)

@@ -12,7 +12,7 @@ import (
 //	4.4, 4.5  WAIT (answered with the states), event or STOP: one message in all
 //	4.6       WAIT (no answer), SIZE, ARRAY, then as 4.4
 
-// Fire is the change that the client waits for.
+// Fire implements resmgr.Watcher: the change that the client waits for has come.
 func (c *conn) Fire() { c.mail.post(pcsc.ErrSuccess) }
 
 // cancelWait ends the wait, if there is one.
@@ -28,6 +28,7 @@ func (c *conn) readerStates(command wire.Command) error {
 	switch command {
 	case wire.CmdGetReadersState:
 		m.AwaitReaders(c.ctx)
+		// Before the states: a change in between is then reported once too often, and not lost.
 		c.seen = states.Version()
 		c.putStates(m.FixedStates(), nil)
 		return c.answer(c.out)
@@ -39,21 +40,24 @@ func (c *conn) readerStates(command wire.Command) error {
 		return answerMessage(c, &wire.ReaderEventsMessage{Events: uint32(states.Events())})
 	case wire.CmdGetReadersStateSize:
 		m.AwaitReaders(c.ctx)
+		// ARRAY has to bring as many, even if readers come in between.
 		c.announced = states.Size()
 		return answerMessage(c, &wire.SizeMessage{States: uint32(c.announced)})
 	}
 
-	// ARRAY: as many as SIZE announced, though there may be more since.
+	// ARRAY: as many as SIZE announced, even if there are more by now.
 	if c.announced == 0 {
 		c.announced = states.Size()
 	}
+
 	c.putStates(c.announced, nil)
 	err := c.answer(c.out)
 	c.mail.release()
 	return err
 }
 
-// putStates makes n reader states the next answer, and registers w for the next change unless it is nil.
+// putStates makes n reader states the next answer, and registers w for the next
+// change unless it is nil.
 func (c *conn) putStates(n int, w resmgr.Watcher) {
 	c.out = c.out[:0]
 	c.s.Manager.States().Each(n, w, func(r *pcsc.ReaderInfo) {
@@ -70,21 +74,24 @@ func (c *conn) putStates(n int, w resmgr.Watcher) {
 	})
 }
 
+// wait registers for the next change, and answers as the version of the protocol wants it.
 func (c *conn) wait() error {
 	m := c.s.Manager
 	m.AwaitReaders(c.ctx)
 	switch {
+	// The client has seen the states before it waits: a change since then must not be lost.
 	case c.minor <= 3:
 		c.mail.arm(false)
 		m.States().WatchSince(c.seen, c)
 		return nil
 	case c.minor >= 6:
+		// The event is held until ARRAY has been answered.
 		c.mail.arm(true)
 		m.States().Watch(c)
 		return nil
 	}
 
-	// Nothing is sent before the states: the mailbox is closed while they are on their way.
+	// The event is held until the states, which are the answer here, have been sent.
 	c.mail.arm(true)
 	c.putStates(m.FixedStates(), c)
 	err := c.answer(c.out)
@@ -100,6 +107,8 @@ func (c *conn) stopWaiting() error {
 		c.mail.release()
 		return answerMessage(c, &wire.WaitMessage{})
 	}
+
+	// The event is the answer: it was sent before, or is held in the mailbox.
 	c.mail.release()
 	return nil
 }

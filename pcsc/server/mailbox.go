@@ -9,8 +9,9 @@ import (
 	"pam_pkcs11/pcsc/internal/wire"
 )
 
-// mailbox is the way of the one message that comes unasked: the end of a wait. It goes out between answers, never inside
-// one, and to a client of 4.6 not before it has got the states that it armed itself against.
+// mailbox sends the one message that the client has not asked for just now: the end of its wait. It
+// goes out between answers, never inside one, and to a client of 4.6 not before that has got the
+// states that it compares with.
 type mailbox struct {
 	fd int
 
@@ -18,7 +19,7 @@ type mailbox struct {
 	armed   bool       // a message is expected
 	held    bool       // it is kept back until release
 	writing bool       // an answer is on its way
-	due     bool       // the message has come, and is not out yet
+	due     bool       // the message has come, and was not sent yet
 	closed  bool
 	result  pcsc.Error
 }
@@ -27,22 +28,26 @@ type mailbox struct {
 func (b *mailbox) arm(held bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.armed, b.held, b.due = true, held, false
+	b.armed = true
+	b.held = held
+	b.due = false
 }
 
-// disarm expects none any more.
+// disarm takes arm back.
 func (b *mailbox) disarm() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.armed = false
 }
 
-// close ends the mailbox before the descriptor is closed: a change that is being told just now, or a CANCEL,
-// would else reach the next client that gets the same descriptor.
+// close ends the mailbox before the descriptor is closed. A change that is being posted just now,
+// or a CANCEL, would otherwise reach the next client that gets the same descriptor.
 func (b *mailbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.armed, b.due, b.closed = false, false, true
+	b.armed = false
+	b.due = false
+	b.closed = true
 }
 
 // post sends the message that was expected; others are lost. It never waits.
@@ -52,10 +57,14 @@ func (b *mailbox) post(result pcsc.Error) {
 	if !b.armed || b.closed {
 		return
 	}
-	b.armed, b.due, b.result = false, true, result
+
+	b.armed = false
+	b.due = true
+	b.result = result
 	b.flush()
 }
 
+// begin keeps the message back while an answer is being written, until end.
 func (b *mailbox) begin() {
 	b.mu.Lock()
 	b.writing = true
@@ -69,7 +78,7 @@ func (b *mailbox) end() {
 	b.mu.Unlock()
 }
 
-// release lets a message go that was held back.
+// release sends a message that was held back.
 func (b *mailbox) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,13 +86,17 @@ func (b *mailbox) release() {
 	b.flush()
 }
 
-// flush sends what is due; b.mu is held. A client that does not even take eight bytes is cut off.
+// flush sends what is due; b.mu is held. A client whose socket has no room for eight
+// bytes is disconnected.
 func (b *mailbox) flush() {
 	if !b.due || b.held || b.writing {
 		return
 	}
+
 	b.due = false
-	message := wire.Append(make([]byte, 0, wire.Size[wire.WaitMessage]()), &wire.WaitMessage{Result: uint32(b.result)})
+	wait := wire.WaitMessage{Result: uint32(b.result)}
+	message := wire.Append(make([]byte, 0, wire.Size[wire.WaitMessage]()), &wait)
+	// It must not block: who posts may hold locks, or be another client's goroutine.
 	if err := unix.Send(b.fd, message, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err != nil {
 		unix.Shutdown(b.fd, unix.SHUT_RDWR)
 	}

@@ -11,11 +11,11 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// headroom is how many connections beyond MaxClients may be there without a context: cancelling
-// needs one.
+// headroom is how many connections beyond MaxClients may be there without a
+// context: cancelling needs one.
 const headroom = 16
 
-// Strangers do not use up the room of those who may use the service: this many connections of a
+// Connections that are not authorized yet must not use up the room of others: this many of a
 // user, and of all, may wait for the decision or for their refusal. Root has no limit.
 const (
 	maxAsking        = 512
@@ -28,24 +28,32 @@ func (s *Server) roomToAsk(p resmgr.Peer) bool {
 		if p.UID == 0 || len(s.asking) < maxAskingPerUser {
 			return true
 		}
+
 		_, own := shares.Count(maps.Keys(s.asking), userOfConn, p.UID)
-		return own < maxAskingPerUser && len(s.asking) < maxAsking || own < maxAskingPerUser+shares.LoginExtra && p.AtLogin()
+		if own < maxAskingPerUser && len(s.asking) < maxAsking {
+			return true
+		}
+		return own < maxAskingPerUser+shares.LoginExtra && p.AtLogin()
 	}
+
 	if room() {
 		return true
 	}
+
+	// Those whose programs have died need not be counted.
 	s.sweep(s.asking)
 	return room()
 }
 
 func userOfConn(c *conn) uint32 { return c.peer.UID }
 
-// fits reports whether one more of the connections that counts fits in for a client, beside taken;
-// s.mu is held.
+// fits reports whether one more connection fits in for a client, beside taken for which counts is
+// true; s.mu is held.
 func (s *Server) fits(p shares.Places, c *conn, taken int, counts func(*conn) bool) bool {
 	if p.Plenty(taken) {
 		return true
 	}
+
 	counted := func(yield func(*conn) bool) {
 		for other := range s.conns {
 			if counts(other) && !yield(other) {
@@ -53,41 +61,47 @@ func (s *Server) fits(p shares.Places, c *conn, taken int, counts func(*conn) bo
 			}
 		}
 	}
+
 	users, own := shares.Count(counted, userOfConn, c.peer.UID)
 	return p.Room(c.peer.UID, taken, users, own) || p.RoomAtLogin(taken, own) && c.peer.AtLogin()
 }
 
-// welcome takes c among those who may use the service, if there is room.
+// welcome adds c to those who may use the service, if there is room.
 func (s *Server) welcome(c *conn) bool {
+	// A program may have connections without a context for a while, as one for CANCEL.
 	connections := shares.Of(s.MaxClients+headroom, 0)
 	if s.ClientsPerUser > 0 {
 		connections.PerUser = s.ClientsPerUser + headroom
 	}
-	if s.awaitRoom(func() bool {
+
+	entered := s.awaitRoom(func() bool {
 		if s.ending || !s.fits(connections, c, len(s.conns), func(*conn) bool { return true }) {
 			return false
 		}
 		delete(s.asking, c)
 		s.conns[c] = struct{}{}
 		return true
-	}) {
-		return true
+	})
+	if !entered {
+		s.tooMany(c, "clients")
 	}
-	s.tooMany(c, "clients")
-	return false
+	return entered
 }
 
-// tooMany says that a client is refused for want of room: once a minute for a user.
+// tooMany logs that a client is refused for want of room, once a minute for a user.
 func (s *Server) tooMany(c *conn, what string) {
 	s.mu.Lock()
 	ending := s.ending
 	s.mu.Unlock()
+	// At the end of the service there is no room for anybody: that is no reason to warn.
 	if ending {
 		return
 	}
+
 	p := shares.Of(s.MaxClients, s.ClientsPerUser)
-	s.told.Say(fmt.Sprint("too many ", c.peer.UID), func(repeated int) {
-		s.Logger.Warn("too many "+what, "client", c.peer, "limit", p.All, "for a user", p.PerUser, "repeated", repeated)
+	s.refusals.Say(fmt.Sprint("too many ", c.peer.UID), func(repeated int) {
+		s.Logger.Warn("too many "+what,
+			"client", c.peer, "limit", p.All, "for a user", p.PerUser, "repeated", repeated)
 	})
 }
 
@@ -102,11 +116,13 @@ func (s *Server) awaitRoom(take func() bool) bool {
 	for until := time.Now().Add(roomTime); ; time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
 		taken := take()
+		// Once for each client that waits: sweep polls all connections, and s.mu is held meanwhile.
 		if !taken && !swept {
 			swept = true
 			s.sweep(s.conns)
 			taken = take()
 		}
+
 		ending := s.ending
 		s.mu.Unlock()
 		if taken || ending || time.Now().After(until) {
@@ -115,7 +131,7 @@ func (s *Server) awaitRoom(take func() bool) bool {
 	}
 }
 
-// sweep takes the places of programs that have died while a reader works on their last command,
+// sweep frees the places of programs that have died while a reader works on their last command,
 // which cannot be broken off: the connection itself ends with the command. s.mu is held.
 func (s *Server) sweep(conns map[*conn]struct{}) {
 	all := make([]*conn, 0, len(conns))
@@ -124,9 +140,11 @@ func (s *Server) sweep(conns map[*conn]struct{}) {
 		all = append(all, c)
 		fds = append(fds, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLRDHUP})
 	}
+
 	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
 		return
 	}
+
 	for i, c := range all {
 		if fds[i].Revents != 0 {
 			c.cancel()

@@ -7,16 +7,17 @@ import (
 	"pam_pkcs11/pcsc/resmgr"
 )
 
-// ServiceStatus is what goes on at a Server: the readers, and who uses them.
+// ServiceStatus is the state of a Server: the readers, and who uses them.
 type ServiceStatus struct {
 	Readers []resmgr.ReaderStatus
 	// Unusable are readers that are there and cannot be used now, each with the reason.
 	Unusable []string
-	// Unconnected are programs that have a context, or have not asked for one yet, and no connection to a reader.
+	// Unconnected are programs that have a context, or have not asked for one yet, and no
+	// connection to a reader.
 	Unconnected []resmgr.ProgramStatus
 }
 
-// Status says what goes on now. It waits for no reader.
+// Status returns the present state. It waits for no reader.
 func (s *Server) Status() ServiceStatus {
 	status := ServiceStatus{Readers: s.Manager.ReaderStatus(), Unusable: s.Manager.Unusable()}
 	connected := map[int]bool{}
@@ -29,6 +30,7 @@ func (s *Server) Status() ServiceStatus {
 	s.mu.Lock()
 	var peers []resmgr.Peer
 	for c := range s.conns {
+		// A program with several connections is listed once.
 		if !connected[c.peer.PID] {
 			connected[c.peer.PID] = true
 			peers = append(peers, c.peer)
@@ -39,6 +41,8 @@ func (s *Server) Status() ServiceStatus {
 	for _, p := range peers {
 		status.Unconnected = append(status.Unconnected, p.Status())
 	}
-	slices.SortFunc(status.Unconnected, func(a, b resmgr.ProgramStatus) int { return cmp.Compare(a.PID, b.PID) })
+
+	byPID := func(a, b resmgr.ProgramStatus) int { return cmp.Compare(a.PID, b.PID) }
+	slices.SortFunc(status.Unconnected, byPID)
 	return status
 }

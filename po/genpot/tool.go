@@ -24,7 +24,7 @@ var toolPrograms = []string{"cmd/pam-pkcs11"}
 
 // sentenceCalls are the functions whose first argument is a sentence of the tool, in any package that imports
 // internal/message or is a tool's.
-var sentenceCalls = []string{"Textf", "say"}
+var sentenceCalls = []string{"Textf", "say", "refused"}
 
 // flagCalls are the methods of a flag set that take the flag's description as their last argument.
 var flagCalls = regexp.MustCompile(`^(Bool|Int|Uint|String|StringSlice|StringArray|Duration|Count|Var)(Slice)?(Var)?P?$`)

@@ -21,10 +21,12 @@ const (
 	Config  Role = "config"  // the configuration and what belongs to it
 	Lines   Role = "lines"   // a list to which others add: only the lines of setup are taken out then
 	Trust   Role = "trust"   // certificates
+
+	Compiled Role = "compiled" // what dconf makes of keyfiles: left alone when it has made it anew since
 )
 
 // roles are all of them, in order.
-var roles = []Role{PAM, Seen, Debconf, Config, Lines, Trust}
+var roles = []Role{PAM, Seen, Debconf, Config, Lines, Trust, Compiled}
 
 // Stage is how far a setup has come.
 type Stage string
@@ -54,9 +56,11 @@ type Manifest struct {
 	UndoneAt time.Time `json:"undone_at,omitzero"`
 	Argv     []string  `json:"argv"` // of the program; secrets are no arguments of it
 	User     string    `json:"user,omitempty"`
-	Family   string    `json:"family,omitempty"`   // how the PAM stack was changed: "pam-auth-update"
-	Enabled  []string  `json:"enabled,omitempty"`  // profiles that setup has switched on
-	Disabled []string  `json:"disabled,omitempty"` // and off
+	Family   string    `json:"family,omitempty"`    // how the PAM stack was changed: "pam-auth-update"
+	Enabled  []string  `json:"enabled,omitempty"`   // profiles that setup has switched on
+	Disabled []string  `json:"disabled,omitempty"`  // and off
+	RevertAt time.Time `json:"revert_at,omitzero"`  // when it is taken back by itself; zero: never
+	RevertBy string    `json:"revert_by,omitempty"` // what waits for that: "systemd" or "process"
 	Entries  []Entry   `json:"entries"`
 }
 
@@ -68,7 +72,10 @@ const (
 )
 
 // allowed are the places in which setup changes anything. A manifest that names another is not ours.
-var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/"}
+var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/", "/var/lib/authselect/", "/var/lib/dpkg/alternatives/"}
+
+// Pending reports whether the setup will be taken back by itself.
+func (m *Manifest) Pending() bool { return m.Stage != Undone && !m.RevertAt.IsZero() }
 
 // ParseManifest reads manifest.json. What is said in it is checked as far as it can be without the
 // files that it is about.
@@ -85,6 +92,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d", m.Version, manifestVersion)
 	case !slices.Contains([]Stage{Started, Done, Undone}, m.Stage):
 		return nil, fmt.Errorf("the manifest has the unknown stage %q", m.Stage)
+	case !slices.Contains([]string{"", "systemd", "process"}, m.RevertBy):
+		return nil, fmt.Errorf("the manifest is to be undone by %q", m.RevertBy)
 	case len(m.Entries) > maxEntries:
 		return nil, fmt.Errorf("the manifest has more than %d entries", maxEntries)
 	}
@@ -101,7 +110,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		known[e.Path] = true
 	}
 	for _, profile := range slices.Concat(m.Enabled, m.Disabled) {
-		if profile == "" || strings.ContainsAny(profile, " \t\n,/") || strings.HasPrefix(profile, "-") {
+		name := strings.TrimPrefix(profile, "custom/") // authselect's own way to call profiles of /etc
+		if name == "" || strings.ContainsAny(name, " \t\n,/") || strings.HasPrefix(profile, "-") {
 			return nil, fmt.Errorf("the manifest has the profile %q", profile)
 		}
 	}

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// restorePAM restores the PAM stack. What pam-auth-update writes and what it remembers of that must
+// restorePAM restores the PAM stack. What pam-auth-update, or authselect, writes and what it remembers of that must
 // agree, or it stops working: where a part was changed since, by an administrator or because a
 // package brought its own profile, the whole is left to it.
 func (u *undoing) restorePAM(ctx context.Context, entries []Entry) error {
@@ -44,9 +45,11 @@ func (u *undoing) restorePAM(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-// generated reports whether a path is pam-auth-update's.
+// generated reports whether a path is written by the distribution's tool for the PAM stacks, which
+// stops working where its files do not agree.
 func generated(p string) bool {
-	return strings.HasPrefix(p, "/etc/pam.d/common-") || strings.HasPrefix(p, "/var/lib/pam/")
+	return slices.ContainsFunc([]string{"/etc/pam.d/common-", "/var/lib/pam/", "/etc/authselect/", "/var/lib/authselect/"},
+		func(place string) bool { return strings.HasPrefix(p, place) })
 }
 
 // switchBack has pam-auth-update take our profile out of a block that others have changed since, and

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"pam_pkcs11/setup/internal/linediff"
 )
@@ -77,6 +78,7 @@ func (s *Store) Undo(ctx context.Context, m *Manifest, profiles Profiles) (*Resu
 
 	done := *m
 	done.Stage, done.UndoneAt = Undone, s.now()
+	done.RevertAt, done.RevertBy = time.Time{}, ""
 	for i := range done.Entries {
 		if e := &done.Entries[i]; e.After.Type == "" {
 			e.After = u.found[e.Path]
@@ -152,7 +154,7 @@ func (u *undoing) restoreRole(ctx context.Context, role Role) error {
 		switch {
 		case !u.edited(e):
 			err = u.restore(e)
-		case role == Seen || role == Debconf:
+		case role == Seen || role == Debconf || role == Compiled:
 			u.result.Left = append(u.result.Left, e.Path)
 		case role == Lines && u.found[e.Path].Type == File:
 			err = u.takeOut(e)

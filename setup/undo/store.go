@@ -27,6 +27,9 @@ type Store struct {
 // ErrNothing is returned where there is nothing to take back.
 var ErrNothing = errors.New("there is no setup to take back")
 
+// ErrBusy is returned by Lock where somebody else holds it.
+var ErrBusy = errors.New("another setup or undo is at work")
+
 // Path is a path that a setup may change, and what it is for.
 type Path struct {
 	Name string
@@ -72,6 +75,20 @@ func (s *Store) Latest() (*Manifest, error) {
 	return nil, ErrNothing
 }
 
+// Get returns one record.
+func (s *Store) Get(number int) (*Manifest, error) { return s.load(number) }
+
+// Keep writes down that a setup is not to be taken back by itself. Of a record that says so already
+// nothing is changed.
+func (s *Store) Keep(number int) (*Manifest, error) {
+	m, err := s.load(number)
+	if err != nil || !m.Pending() {
+		return m, err
+	}
+	m.RevertAt, m.RevertBy = time.Time{}, ""
+	return m, s.save(m)
+}
+
 // Lock keeps other setups and undos of this machine out. The answer ends that.
 func (s *Store) Lock() (unlock func(), err error) {
 	if err := s.mkdirs(StoreDir); err != nil {
@@ -83,7 +100,7 @@ func (s *Store) Lock() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = dir.Close()
-		return nil, errors.New("another setup or undo is at work")
+		return nil, ErrBusy
 	}
 	return func() { _ = dir.Close() }, nil
 }
@@ -181,7 +198,7 @@ func (r *Record) Finish() error {
 // keepWritten copies what setup wrote into the record, so that it can be told later what others have
 // edited.
 func (s *Store) keepWritten(number int, e *Entry) error {
-	if e.After.Type != File || e.Role == Debconf {
+	if e.After.Type != File || e.Role == Debconf || e.Role == Compiled {
 		return nil
 	}
 	data, err := s.Tree.ReadFile(e.Path)

@@ -43,6 +43,8 @@ var stage struct {
 	dir  string
 	tool string
 	ca   *testca.CA
+
+	under string // a shell in which the tool is started, for one test; "" is none
 }
 
 func TestMain(m *testing.M) {
@@ -280,8 +282,17 @@ type ran struct {
 // runTool runs the tool with no terminal, and a PIN at descriptor 3 where one is given.
 func runTool(t *testing.T, pin string, args ...string) ran {
 	t.Helper()
+	return runToolIn(t, "C", pin, args...)
+}
+
+// runToolIn is runTool in a language.
+func runToolIn(t *testing.T, locale, pin string, args ...string) ran {
+	t.Helper()
 	cmd := exec.Command(stage.tool, args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	if stage.under != "" {
+		cmd = exec.Command(stage.under, append([]string{"-c", `"$0" "$@"; exit $?`, stage.tool}, args...)...)
+	}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=" + locale}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if pin != "" {
 		r, w, err := os.Pipe()

@@ -3,11 +3,14 @@
 package setup
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,8 +27,8 @@ type result struct {
 		Diff []string
 	}
 	Logins []struct {
-		Service, Way string
-		In           bool
+		Service, User, Way string
+		In                 bool
 	}
 	Choice *struct{ Choices []string }
 }
@@ -233,6 +236,11 @@ func TestModes(t *testing.T) {
 		}
 		unchanged(t, clean)
 	}
+	// What the process in the namespace has found is told in the language of who asked.
+	italian := runToolIn(t, "it_IT.UTF-8", pin, "setup", "--user", "alice", "--yes", "--pin-fd", "3", "--mode", "only")
+	if !strings.Contains(italian.out, "il gruppo non c'è") {
+		t.Errorf("%d\n%s%s", italian.code, italian.out, italian.err)
+	}
 
 	groups, err := os.ReadFile("/etc/group")
 	if err != nil {
@@ -253,9 +261,11 @@ func TestModes(t *testing.T) {
 	} {
 		args := row.args
 		r := runTool(t, pin, append(base, args...)...)
-		if got := decode(t, r); r.code != 0 || !got.Changed {
+		got := decode(t, r)
+		if r.code != 0 || !got.Changed {
 			t.Fatalf("%s: %d\n%s%s", args, r.code, r.out, r.err)
 		}
+		breakGlassIsIn(t, got)
 		common, err := os.ReadFile("/etc/pam.d/common-auth")
 		if err != nil || !strings.Contains(string(common), " "+row.want+"\n") {
 			t.Errorf("%s: %v\n%s", args, err, common)
@@ -332,4 +342,87 @@ func updatePAM(t *testing.T) {
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
+}
+
+// breakGlassIsIn fails where no member of the break-glass group was let in by password in the rehearsal.
+func breakGlassIsIn(t *testing.T, r result) {
+	t.Helper()
+	services := 0
+	for _, l := range r.Logins {
+		if l.Way != "break-glass" {
+			continue
+		}
+		if services++; l.User != "bob" || !l.In {
+			t.Errorf("%+v", l)
+		}
+	}
+	if services == 0 {
+		t.Errorf("no login of the break-glass group: %+v", r.Logins)
+	}
+}
+
+// TestBreakGlassIsShutOut: the guard reads the stack and finds a way for the password; only a login shows that the way is
+// closed to the break-glass group.
+func TestBreakGlassIsShutOut(t *testing.T) {
+	withCard(t, testca.SelfSigned("alice"))
+	for file, change := range map[string]func(string) string{
+		"/etc/group":      func(text string) string { return text + "breakglass:x:64011:root,bob\n" },
+		"/etc/pam.d/sudo": func(text string) string { return "auth requisite pam_succeed_if.so user = alice\n" + text },
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.WriteFile(file, text, 0o644) })
+		if err := os.WriteFile(file, []byte(change(string(text))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := tree(t)
+	args := []string{"setup", "--user", "alice", "--yes", "--json", "--mode", "only", "--pin-fd", "3"}
+	r := runTool(t, pin, args...)
+	if got := decode(t, r); r.code != 4 || !strings.Contains(got.Error, "sudo lets no member of the group breakglass in by password") {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	unchanged(t, before)
+}
+
+// TestAuthorityOfTheStore: the authority that has issued the card's certificate is in the system's store. It is offered with
+// its fingerprint, and never taken unasked.
+func TestAuthorityOfTheStore(t *testing.T) {
+	withFiles(t, map[string]string{"/etc/ssl/certs/Example_CA.pem": string(stage.ca.PEM())})
+	before := tree(t)
+	withCard(t, stage.ca.Leaf("alice"))
+	fingerprint := fmt.Sprintf("%x", sha256.Sum256(stage.ca.DER))
+
+	r := runTool(t, "", "setup", "--user", "alice", "--yes", "--json")
+	if got := decode(t, r); r.code != 3 || got.Choice == nil || !slices.Contains(got.Choice.Choices, "--ca-sha256 "+fingerprint) {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	other := strings.Repeat("00", 32)
+	if r := runTool(t, "", "setup", "--user", "alice", "--yes", "--ca-sha256", other); r.code != 1 || !strings.Contains(r.err, "no authority in force") {
+		t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	unchanged(t, before)
+
+	p := onTerminal(t, 0, stage.tool, "setup", "--user", "alice", "--no-test")
+	p.Expect("Why is this card trusted?")
+	p.Expect("Number: ")
+	p.Enter("2")
+	p.Expect("1) That in /etc/ssl/certs/Example_CA.pem, with the SHA-256 fingerprint ")
+	p.Expect("Number: ")
+	p.Enter("1")
+	p.Expect("Is this the fingerprint that the authority tells?")
+	p.Enter("no")
+	if code := p.Wait(); code != 1 {
+		t.Errorf("setup ended with %d:\n%s", code, p.Text())
+	}
+	unchanged(t, before)
+
+	r = runTool(t, pin, "setup", "--user", "alice", "--yes", "--json", "--ca-sha256", fingerprint, "--mapper", "cn", "--pin-fd", "3")
+	if got := decode(t, r); r.code != 0 || !got.Changed {
+		t.Fatalf("%d\n%s%s", r.code, r.out, r.err)
+	}
+	sudoAsksPIN(t)
+	takeBack(t, before)
 }

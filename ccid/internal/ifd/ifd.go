@@ -1,5 +1,5 @@
-// Package ifd has the errors of the driver of readers, each with its number of the IFD handler API:
-// what the resource manager acts on.
+// Package ifd has the errors of the driver of readers, each with its number of the IFD handler API,
+// by which the resource manager decides.
 package ifd
 
 import (
@@ -43,7 +43,7 @@ func (f *Fault) Error() string {
 // Unwrap is the cause.
 func (f *Fault) Unwrap() error { return f.Cause }
 
-// IFDCode is the number of the IFD handler API.
+// IFDCode returns the number of the IFD handler API.
 func (f *Fault) IFDCode() int { return f.Code }
 
 // Errorf makes a Fault without a cause.

@@ -15,24 +15,36 @@ type waitTimer struct {
 	ctx     context.Context // ends with parent, and when the time is up
 	cancel  context.CancelFunc
 	timer   *time.Timer
-	running bool         // the timer is
-	up      *atomic.Bool // the time is up: the context cannot be used again
+	running bool         // a wait is in progress
+	up      *atomic.Bool // the time was up: the context cannot be used again
 }
 
-// start begins a wait of d within parent and returns its context. A wait that runs ends.
+// start begins a wait of d within parent and returns its context. A wait in progress ends.
 func (w *waitTimer) start(parent context.Context, d time.Duration) context.Context {
 	w.stop()
+
+	// The usual case, the same caller's next message: only the timer is set anew.
 	if w.parent == parent && !w.up.Load() {
 		w.running = true
 		w.timer.Reset(d)
 		return w.ctx
 	}
+
+	// The old context would stay registered with its parent otherwise.
 	if w.cancel != nil {
 		w.cancel()
 	}
+
+	// A flag of its own for each context: a timer that fires late must not end the next one.
 	up := new(atomic.Bool)
 	ctx, cancel := context.WithCancel(parent)
-	*w = waitTimer{parent: parent, ctx: ctx, cancel: cancel, running: true, up: up}
+	*w = waitTimer{
+		parent:  parent,
+		ctx:     ctx,
+		cancel:  cancel,
+		running: true,
+		up:      up,
+	}
 	w.timer = time.AfterFunc(d, func() {
 		up.Store(true)
 		cancel()
@@ -40,7 +52,7 @@ func (w *waitTimer) start(parent context.Context, d time.Duration) context.Conte
 	return ctx
 }
 
-// stop ends the wait. The time may have come up meanwhile.
+// stop ends the wait. Where the timer has fired meanwhile, the context is not used again.
 func (w *waitTimer) stop() {
 	if w.running && !w.timer.Stop() {
 		w.up.Store(true)
@@ -48,7 +60,8 @@ func (w *waitTimer) stop() {
 	w.running = false
 }
 
-// err is why the wait has ended: the parent's reason, or that the time is up; nil when it has not ended.
+// err is why the wait has ended: the parent's error, or DeadlineExceeded when the time is up; nil
+// when it has not ended.
 func (w *waitTimer) err() error {
 	switch {
 	case w.parent.Err() != nil:
@@ -68,13 +81,15 @@ func (w *waitTimer) explain(err error) error {
 	return err
 }
 
-// Pause waits, or less when ctx ends.
+// Pause waits for d. It returns early, with the context's error, when ctx ends.
 func Pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
+
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil

@@ -52,16 +52,35 @@ func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// Profile is a reader of one interface.
+// Profile is a reader with one interface.
 func Profile(d device.ClassDescriptor) ccidtest.Profile {
-	return ccidtest.Profile{Info: device.Info{Vendor: 0x1234, Product: 0x5678, Release: 0x0100, Manufacturer: "ACME", Name: "Reader"},
-		Interfaces: []ccidtest.Interface{{Interrupt: true, CCID: d}}}
+	return ccidtest.Profile{
+		Info: device.Info{
+			Vendor:       0x1234,
+			Product:      0x5678,
+			Release:      0x0100,
+			Manufacturer: "ACME",
+			Name:         "Reader",
+		},
+		Interfaces: []ccidtest.Interface{{Interrupt: true, CCID: d}},
+	}
 }
 
-// Descriptor is that of a reader of full speed with the features of a model.
+// Descriptor is that of a full-speed reader with these features.
 func Descriptor(f device.Feature) device.ClassDescriptor {
-	return device.ClassDescriptor{Release: 0x0110, VoltageSupport: 7, Protocols: 3, DefaultClock: 4000, MaximumClock: 4000,
-		DataRate: 10752, MaxDataRate: 344086, MaxIFSD: 254, Features: f, MaxMessageLength: 271, MaxBusySlots: 1}
+	return device.ClassDescriptor{
+		Release:          0x0110,
+		VoltageSupport:   7,
+		Protocols:        3,
+		DefaultClock:     4000,
+		MaximumClock:     4000,
+		DataRate:         10752,
+		MaxDataRate:      344086,
+		MaxIFSD:          254,
+		Features:         f,
+		MaxMessageLength: 271,
+		MaxBusySlots:     1,
+	}
 }
 
 // InterfaceOf parses the descriptors of a device as the driver does.
@@ -83,7 +102,8 @@ func InterfaceOf(t testing.TB, d *ccidtest.Device, number byte) *device.Interfac
 // Open opens an interface of a device.
 func Open(t testing.TB, d *ccidtest.Device, number byte, o plan.Options) *ccid.Reader {
 	t.Helper()
-	r, err := ccid.Open(t.Context(), d.Transport(number), d.Info(), InterfaceOf(t, d, number), o, Log(t))
+	in := InterfaceOf(t, d, number)
+	r, err := ccid.Open(t.Context(), d.Transport(number), d.Info(), in, o, Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +124,7 @@ func Ready(t testing.TB, s *ccid.Slot, protocol uint32) {
 
 // APDU makes a command for a PatternCard: nc bytes of data, ne bytes wanted.
 func APDU(nc, ne int) []byte {
+	// INS and P1-P2 tell the card what the fields say: see ccidtest.PatternCard.
 	ins := byte(0)
 	if nc > 0 {
 		ins |= 2
@@ -111,11 +132,14 @@ func APDU(nc, ne int) []byte {
 	if ne > 0 {
 		ins |= 4
 	}
+
 	c := []byte{0x80, ins, byte(ne >> 8), byte(ne)}
+	// Data that differs by place and by length, so that a shifted or cut piece is noticed.
 	data := make([]byte, nc)
 	for i := range data {
 		data[i] = byte(i*7 + nc)
 	}
+
 	if nc <= 255 && ne <= 256 {
 		if nc > 0 {
 			c = append(append(c, byte(nc)), data...)
@@ -125,33 +149,43 @@ func APDU(nc, ne int) []byte {
 		}
 		return c
 	}
+
 	if nc > 0 {
 		c = append(append(c, 0, byte(nc>>8), byte(nc)), data...)
 	} else {
 		c = append(c, 0)
 	}
+
 	if ne > 0 {
 		c = binary.BigEndian.AppendUint16(c, uint16(ne))
 	}
 	return c
 }
 
-// application exchanges an APDU as applications do: under T=0 a case 4 command is cut, 61xx and 6Cxx are followed.
-func application(ctx context.Context, s *ccid.Slot, protocol uint32, command []byte) ([]byte, error) {
+// application exchanges an APDU as applications do: under T=0 the Le of a case 4 command is left
+// out, 61xx and 6Cxx are followed.
+func application(
+	ctx context.Context, s *ccid.Slot, protocol uint32, command []byte,
+) ([]byte, error) {
 	if protocol == T1 {
 		return s.Transmit(ctx, protocol, command, nil)
 	}
+
 	if len(command) > 5 && len(command) == 6+int(command[4]) {
 		command = command[:len(command)-1]
 	}
+
+	// More rounds than the longest answer has pieces: a card that never ends fails the test.
 	var all []byte
 	for range 600 {
 		answer, err := s.Transmit(ctx, protocol, command, nil)
 		if err != nil || len(answer) < 2 {
 			return answer, err
 		}
-		data, sw := answer[:len(answer)-2], answer[len(answer)-2:]
-		all = append(all, data...)
+
+		n := len(answer) - 2
+		sw := answer[n:]
+		all = append(all, answer[:n]...)
 		switch sw[0] {
 		case 0x61:
 			command = []byte{0, 0xC0, 0, 0, sw[1]}
@@ -169,14 +203,16 @@ func Exchange(t testing.TB, s *ccid.Slot, protocol uint32, command []byte) {
 	t.Helper()
 	got, err := application(t.Context(), s, protocol, command)
 	if err != nil {
-		t.Fatalf("command of %d bytes (% X...): %v", len(command), command[:min(len(command), 7)], err)
+		t.Fatalf("command of %d bytes (% X...): %v",
+			len(command), command[:min(len(command), 7)], err)
 	}
 	if want := ccidtest.Pattern(command); !bytes.Equal(got, want) {
-		t.Fatalf("command of %d bytes (% X...): answer of %d bytes, want %d", len(command), command[:min(len(command), 7)], len(got), len(want))
+		t.Fatalf("command of %d bytes (% X...): answer of %d bytes, want %d",
+			len(command), command[:min(len(command), 7)], len(got), len(want))
 	}
 }
 
-// Events wants these events next, and no other soon after.
+// Events checks that these events come next, and no other soon after.
 func Events(t testing.TB, s *ccid.Slot, want ...bool) {
 	t.Helper()
 	for _, b := range want {
@@ -189,6 +225,7 @@ func Events(t testing.TB, s *ccid.Slot, want ...bool) {
 			t.Fatalf("no event, want %v", b)
 		}
 	}
+
 	select {
 	case got := <-s.Events():
 		t.Fatalf("event %v after all", got)
@@ -205,9 +242,9 @@ func Code(err error) int {
 	return 0
 }
 
-// LockedBuffer is a buffer for several goroutines.
+// LockedBuffer is a buffer that several goroutines may use.
 type LockedBuffer struct {
-	mu sync.Mutex
+	mu sync.Mutex // guards b
 	b  bytes.Buffer
 }
 
@@ -225,7 +262,7 @@ func (l *LockedBuffer) String() string {
 	return l.b.String()
 }
 
-// Models are readers of each kind, as literals.
+// Models are readers of each kind.
 func Models() map[string]ccidtest.Profile {
 	all := map[string]ccidtest.Profile{
 		"TPDU, host does all":     Profile(Descriptor(device.FeatureTPDU | 0x30)),
@@ -237,22 +274,35 @@ func Models() map[string]ccidtest.Profile {
 		"character":               Profile(Descriptor(0x30)),
 		"character, reads in two": Profile(Descriptor(0x30)),
 	}
+
+	// The slice is copied: the entry that the profile is from has the same array.
 	big := all["extended APDU"]
 	big.Interfaces = []ccidtest.Interface{big.Interfaces[0]}
 	big.Interfaces[0].CCID.MaxMessageLength = 65554
 	all["extended APDU at once"] = big
+
 	small := Profile(Descriptor(device.FeatureTPDU | 0x30))
 	small.Interfaces[0].CCID.MaxMessageLength = 64
 	all["TPDU, 64 bytes"] = small
+
+	// The numbers of O2Micro's Oz776, so that its quirks apply.
 	o2 := all["character, reads in two"]
-	o2.Info.Vendor, o2.Info.Product = 0x0B97, 0x7762
+	o2.Info.Vendor = 0x0B97
+	o2.Info.Product = 0x7762
 	o2.Interfaces[0].BehindEndpoint = true
 	all["character, reads in two"] = o2
+
+	// ICCD has no interrupt endpoint, and one protocol.
 	iccdB := Profile(Descriptor(device.FeatureShortAPDU | 0x840))
-	iccdB.Interfaces[0].Protocol, iccdB.Interfaces[0].Interrupt, iccdB.Interfaces[0].CCID.Protocols = device.ProtocolICCDB, false, 2
+	iccdB.Interfaces[0].Protocol = device.ProtocolICCDB
+	iccdB.Interfaces[0].Interrupt = false
+	iccdB.Interfaces[0].CCID.Protocols = 2
 	all["ICCD-B"] = iccdB
+
 	iccdA := Profile(Descriptor(0x840))
-	iccdA.Interfaces[0].Protocol, iccdA.Interfaces[0].Interrupt, iccdA.Interfaces[0].CCID.Protocols = device.ProtocolICCDA, false, 1
+	iccdA.Interfaces[0].Protocol = device.ProtocolICCDA
+	iccdA.Interfaces[0].Interrupt = false
+	iccdA.Interfaces[0].CCID.Protocols = 1
 	all["ICCD-A"] = iccdA
 	return all
 }

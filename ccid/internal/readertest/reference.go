@@ -20,27 +20,34 @@ func Data(t *testing.T) string {
 	return filepath.Join(dir, "data")
 }
 
-// Descriptions are all descriptions of readers, by file name.
+// Descriptions returns all descriptions of readers, by file name.
 func Descriptions(t *testing.T) map[string][]*ccidtest.Profile {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(Data(t), "ccid-reader-descriptors", "*.txt"))
+	pattern := filepath.Join(Data(t), "ccid-reader-descriptors", "*.txt")
+	names, err := filepath.Glob(pattern)
+	// Fewer are an incomplete copy, over which a test of all readers would pass by mistake.
 	if err != nil || len(names) < 600 {
 		t.Fatalf("%d descriptions: %v", len(names), err)
 	}
+
 	all := map[string][]*ccidtest.Profile{}
 	for _, name := range names {
+		// The one file that is a list, and no description.
 		if filepath.Base(name) == "supported_readers.txt" {
 			continue
 		}
+
 		f, err := os.Open(name)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		profiles, err := ccidtest.ReadDescription(f)
 		f.Close()
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+
 		all[filepath.Base(name)] = profiles
 	}
 	return all

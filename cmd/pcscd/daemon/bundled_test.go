@@ -15,15 +15,15 @@ import (
 
 func TestOnlyOne(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "comm")
-	first, err := onlyOne(socket, 0)
+	first, err := lockSocket(socket, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := onlyOne(socket, 0); err == nil || !strings.Contains(err.Error(), "another daemon runs, with pid ") {
+	if _, err := lockSocket(socket, 0); err == nil || !strings.Contains(err.Error(), "another daemon runs, with pid ") {
 		t.Errorf("a second one: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { first.Close() })
-	second, err := onlyOne(socket, time.Minute) // the first is ending
+	second, err := lockSocket(socket, time.Minute) // the first is ending
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestOnlyOne(t *testing.T) {
 	if err := os.Symlink(target, socket+"2"+lockSuffix); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := onlyOne(socket+"2", 0); err == nil {
+	if _, err := lockSocket(socket+"2", 0); err == nil {
 		t.Error("a link was followed")
 	}
 	if _, err := os.Lstat(target); !errors.Is(err, os.ErrNotExist) {

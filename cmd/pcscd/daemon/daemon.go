@@ -1,4 +1,5 @@
-// Package daemon is the PC/SC daemon, but for the readers: cmd/pcscd brings real ones, cmd/pcscd-sim simulated ones.
+// Package daemon is the PC/SC daemon without its readers: cmd/pcscd adds real ones,
+// cmd/pcscd-sim simulated ones.
 package daemon
 
 import (
@@ -32,7 +33,9 @@ type Readers struct {
 	// Name is the word before the colon, and Usage what follows it: "serial:DEV".
 	Name, Usage string
 	// Plug starts the driver. argument is what followed the colon.
-	Plug func(ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger) (<-chan error, error)
+	Plug func(
+		ctx context.Context, m *resmgr.Manager, argument string, log *slog.Logger,
+	) (<-chan error, error)
 }
 
 // Program is the daemon's process.
@@ -50,11 +53,13 @@ type Program struct {
 	Ready func()
 }
 
-// Run does what the command line says and returns the exit code: 0 also after SIGTERM and after an auto-exit.
+// Run does what the command line says and returns the exit code: 0 also after SIGTERM
+// and after an auto-exit.
 func (p *Program) Run(ctx context.Context) int {
 	return cli.Exit(p.Stderr, p.Name, p.run(ctx))
 }
 
+// run is Run without the exit code.
 func (p *Program) run(ctx context.Context) error {
 	o, err := parseOptions(p.Args)
 	if err == nil {
@@ -63,6 +68,7 @@ func (p *Program) run(ctx context.Context) error {
 	if err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	o.environment(p.Env)
 	switch {
 	case o.help:
@@ -77,6 +83,7 @@ func (p *Program) run(ctx context.Context) error {
 	case !o.foreground && (o.socket == "" || o.bundled):
 		return p.detach(o)
 	}
+
 	rules, err := readRules(o)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -109,19 +116,22 @@ Readers: %s
 	return err
 }
 
-// readRules reads the configuration; only one that was asked for must exist.
+// readRules reads the configuration; only one named by --config must exist.
 func readRules(o *options) (*server.Rules, error) {
 	file := o.config
 	if file == "" {
 		switch {
-		case o.bundled && os.Geteuid() == 0: // for root, also where the daemon becomes another user
+		case o.bundled && os.Geteuid() == 0:
+			// For root alone, also where the daemon becomes another user later.
 			return &server.Rules{Allow: server.AllowNone}, nil
 		case o.socket != "":
 			// Private use: the socket is its owner's, and so is the daemon.
-			return &server.Rules{Allow: server.AllowNone, Users: []string{fmt.Sprint(os.Geteuid())}}, nil
+			owner := fmt.Sprint(os.Geteuid())
+			return &server.Rules{Allow: server.AllowNone, Users: []string{owner}}, nil
 		}
 		file = DefaultConfig
 	}
+
 	// Who may write this file decides who may use the readers.
 	data, _, err := safefile.ReadFile(file, safefile.Configuration())
 	if errors.Is(err, os.ErrNotExist) && o.config == "" {
@@ -133,11 +143,13 @@ func readRules(o *options) (*server.Rules, error) {
 	return server.ParseRules(file, data)
 }
 
-// serve is the daemon's life.
+// serve runs the daemon until ctx ends, a signal comes, or no client has been there for a while.
 func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) error {
 	log := p.logger(o)
 	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
+
 	sockets, err := p.openSockets(o, log)
+	// Before the check: what was made before an error has to be undone.
 	defer sockets.close()
 	if err != nil {
 		return err
@@ -148,6 +160,7 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 	m := newManager(o, rules, log)
 	defer m.Close()
 	if err := p.plug(ctx, o, m, log); err != nil {
+		// Close waits for the drivers that have been started.
 		cancel()
 		return err
 	}
@@ -156,10 +169,13 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 	s := p.newServer(o, rules, m, log)
 	defer p.signals(ctx, cancel, m)()
 	defer sockets.status.serve(s)()
+
 	p.announce(o, log)
 	err = s.Serve(ctx, sockets.clients.fd)
+
 	sockets.clients.stop()
 	sddaemon.SdNotify(false, sddaemon.SdNotifyStopping)
+	// The drivers end before Close, which waits for them.
 	cancel()
 	if errors.Is(err, server.ErrIdle) {
 		log.Info("no client for a while: ending")
@@ -168,55 +184,62 @@ func (p *Program) serve(ctx context.Context, o *options, rules *server.Rules) er
 	return err
 }
 
-// sockets are what the daemon listens at, and what goes with them.
+// sockets are the sockets of the daemon, and what has to be undone for each.
 type sockets struct {
 	clients *listener
 	status  *statusListener
 	undo    []func()
 }
 
-// close ends them, the last that was made first.
+// close undoes what was made, the last first.
 func (s *sockets) close() {
 	for _, undo := range slices.Backward(s.undo) {
 		undo()
 	}
 }
 
-// openSockets makes the sockets and, for the daemon of logins, gives up what only that needed. What it returns is to be
-// closed also after an error.
+// openSockets makes the sockets. The daemon of logins then gives up the rights that only that
+// needed. The result is to be closed after an error too.
 func (p *Program) openSockets(o *options, log *slog.Logger) (*sockets, error) {
 	s := &sockets{}
 	if o.bundled {
-		release, err := alone(o)
+		release, err := prepareBundled(o)
 		if err != nil {
 			return s, err
 		}
 		s.undo = append(s.undo, release)
 	}
+
 	var err error
-	if s.clients, err = listen(o); err != nil {
+	s.clients, err = listen(o)
+	if err != nil {
 		return s, err
 	}
 	s.undo = append(s.undo, s.clients.close)
+
 	s.status = listenStatus(statusSocket(o), log)
 	s.undo = append(s.undo, s.status.close)
 
 	if o.bundled {
 		return s, becomeReadersUser(log)
 	}
+	// For private use: the files of the machine are those of its own daemon.
 	if o.socket != "" {
 		return s, nil
 	}
+
 	remove, err := writePID(s.clients)
 	if err != nil {
 		return s, err
 	}
 	s.undo = append(s.undo, remove)
-	nameForeign("/", p.Env, log)
+
+	logForeign("/", p.Env, log)
 	return s, nil
 }
 
-// newManager makes the resource manager as the command line and the configuration have it.
+// newManager makes the resource manager with the options of the command line
+// and of the configuration.
 func newManager(o *options, rules *server.Rules, log *slog.Logger) *resmgr.Manager {
 	o.names.Ignore = append(o.names.Ignore, rules.Ignore...)
 	return resmgr.New(resmgr.Options{
@@ -230,8 +253,10 @@ func newManager(o *options, rules *server.Rules, log *slog.Logger) *resmgr.Manag
 	})
 }
 
-// newServer makes the server as the command line and the configuration have it.
-func (p *Program) newServer(o *options, rules *server.Rules, m *resmgr.Manager, log *slog.Logger) *server.Server {
+// newServer makes the server with the options of the command line and of the configuration.
+func (p *Program) newServer(
+	o *options, rules *server.Rules, m *resmgr.Manager, log *slog.Logger,
+) *server.Server {
 	if o.noPolkit {
 		rules.Polkit = false
 	}
@@ -252,27 +277,31 @@ func (p *Program) newServer(o *options, rules *server.Rules, m *resmgr.Manager, 
 	return s
 }
 
-// processors is the least number of them that the runtime is given. A client's goroutine that waits in a blocking read
-// holds one for a moment; where there are too few, another client's request waits until the runtime's monitor takes one
-// back, which it does after up to 10 ms.
+// processors is the least number of processors (GOMAXPROCS) for the runtime. A client's goroutine
+// that waits in a blocking read holds one for a moment; where there are too few, another client's
+// request waits until the runtime's monitor takes one back, which it does after up to 10 ms.
 const processors = 8
 
-// announce tells those who started us that clients can come. From then on a daemon of logins writes to nobody's standard
-// error: the log is syslog's.
+// announce reports that clients can connect to systemd and to the process that has
+// started this one. From then on a daemon of logins does not write to that one's standard
+// error: its log is syslog's.
 func (p *Program) announce(o *options, log *slog.Logger) {
 	log.Info("ready")
 	sddaemon.SdNotify(false, sddaemon.SdNotifyReady)
 	if p.Env(readyVariable) != "" {
 		if o.bundled {
-			unix.Dup3(unix.Stdin, unix.Stderr, 0) // /dev/null
+			// Standard input is /dev/null, see detach.
+			unix.Dup3(unix.Stdin, unix.Stderr, 0)
 		}
 		ready := os.NewFile(readyFD, "ready")
 		ready.Write([]byte{1})
 		ready.Close()
 	}
+
 	if p.Ready != nil {
 		p.Ready()
 	}
+	// Last: what the start still has to do would bring the pages back.
 	giveBackMemory()
 }
 
@@ -282,6 +311,7 @@ func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *
 	if len(wanted) == 0 {
 		wanted = []string{p.Default}
 	}
+
 	for _, w := range wanted {
 		kind, argument, _ := strings.Cut(w, ":")
 		for _, r := range p.Readers {
@@ -292,6 +322,8 @@ func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *
 			if err != nil {
 				return fmt.Errorf("readers %s: %w", w, err)
 			}
+
+			// A driver that gives up takes its readers with it; the others go on.
 			go func() {
 				if err := <-ended; ctx.Err() == nil {
 					log.Error("a driver has given up", "readers", w, "err", err)
@@ -302,11 +334,15 @@ func (p *Program) plug(ctx context.Context, o *options, m *resmgr.Manager, log *
 	return nil
 }
 
-// signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and SIGPIPE have no effect.
+// signals serves SIGTERM and SIGINT (a clean end), SIGUSR1 (look for readers); SIGHUP and
+// SIGPIPE have no effect.
 func (p *Program) signals(ctx context.Context, end func(), m *resmgr.Manager) (stop func()) {
+	// The terminal or the client that goes away must not end the service.
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+
 	c := make(chan os.Signal, 4)
 	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1)
+
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -322,6 +358,7 @@ func (p *Program) signals(ctx context.Context, end func(), m *resmgr.Manager) (s
 			}
 		}
 	}()
+
 	return func() {
 		signal.Stop(c)
 		close(done)
@@ -338,14 +375,15 @@ func (p *Program) logger(o *options) *slog.Logger {
 	return newLog(p.Stderr, nil, o.level, p.Env("JOURNAL_STREAM") != "")
 }
 
-// A daemon in the background is this program started anew in a session of its own; it writes to the pipe at readyFD when
-// clients can connect.
+// A daemon in the background is this program started anew in a session of its own; it writes to the
+// pipe at readyFD when clients can connect.
 const (
 	readyVariable = "PCSCD_READY_FD"
 	readyFD       = 3
 	readyTime     = 30 * time.Second
 )
 
+// detach starts the daemon in the background, and waits until it is ready.
 func (p *Program) detach(o *options) error {
 	environment := os.Environ()
 	if o.bundled {
@@ -360,21 +398,27 @@ func (p *Program) detach(o *options) error {
 	if err != nil {
 		return err
 	}
+
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
 
-	child, err := os.StartProcess(self, append([]string{filepath.Base(self), "--foreground"}, p.Args...), &os.ProcAttr{
-		Dir: "/", Env: append(slices.Clip(environment), readyVariable+"=1"), Files: []*os.File{null, null, os.Stderr, w},
-		Sys: &unix.SysProcAttr{Setsid: true},
+	arguments := append([]string{filepath.Base(self), "--foreground"}, p.Args...)
+	child, err := os.StartProcess(self, arguments, &os.ProcAttr{
+		Dir:   "/",
+		Env:   append(slices.Clip(environment), readyVariable+"=1"),
+		Files: []*os.File{null, null, os.Stderr, w}, // w is readyFD
+		Sys:   &unix.SysProcAttr{Setsid: true},
 	})
+	// The child's copy is the only one now: Read ends when the child does.
 	w.Close()
 	if err != nil {
 		return err
@@ -382,7 +426,7 @@ func (p *Program) detach(o *options) error {
 	return awaitChild(child, r)
 }
 
-// awaitChild waits until the child says that it is ready, or ends.
+// awaitChild waits until the child reports that it is ready, or ends.
 func awaitChild(child *os.Process, ready *os.File) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -392,18 +436,21 @@ func awaitChild(child *os.Process, ready *os.File) error {
 		}
 		ended <- err
 	}()
-	said := make(chan bool, 1)
+
+	reported := make(chan bool, 1)
 	go func() {
 		n, _ := ready.Read(make([]byte, 1))
-		said <- n == 1
+		reported <- n == 1
 	}()
+
 	select {
-	case ready := <-said:
+	case ready := <-reported:
 		if ready {
 			return nil
 		}
 	case <-time.After(readyTime):
 		return errors.New("the daemon is not ready")
 	}
-	return <-ended // which is why it has said nothing
+	// The pipe was closed without a byte: the child has ended, or is about to.
+	return <-ended
 }

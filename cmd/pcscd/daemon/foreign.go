@@ -8,19 +8,24 @@ import (
 	"strings"
 )
 
-// What another PC/SC daemon would read, and this one does not, is named in the log when the daemon starts: drivers that
-// are installed as bundles, and readers that files of reader.conf(5) describe.
+// What another PC/SC daemon would read, and this one does not, is logged when the daemon starts:
+// drivers that are installed as bundles, and readers that files of reader.conf(5) describe.
 
-// bundleDirectories are where distributions have drivers, and configurations are where files of readers are.
+// bundleDirectories are where distributions put drivers, and configurations where they put
+// descriptions of readers.
 var (
-	bundleDirectories = []string{"/usr/lib/pcsc/drivers", "/usr/lib64/pcsc/drivers", "/usr/local/lib/pcsc/drivers"}
-	configurations    = []string{"/etc/reader.conf", "/etc/reader.conf.d/*"}
+	bundleDirectories = []string{
+		"/usr/lib/pcsc/drivers",
+		"/usr/lib64/pcsc/drivers",
+		"/usr/local/lib/pcsc/drivers",
+	}
+	configurations = []string{"/etc/reader.conf", "/etc/reader.conf.d/*"}
 )
 
 // ownBundle is libccid's, whose readers this daemon drives itself.
 const ownBundle = "ifd-ccid.bundle"
 
-// Limits of looking around.
+// Limits of the search, and names in it.
 const (
 	mostForeign      = 50
 	longestReaders   = 64 << 10
@@ -28,22 +33,25 @@ const (
 	serialDriverName = "libccidtwin"
 )
 
-// foreign is something that is there and is not read.
+// foreign is a file for another daemon, which this one does not read.
 type foreign struct {
-	path string
-	what string
-	cure string
+	path    string
+	what    string
+	instead string // what to do instead
 }
 
-// nameForeign writes a line for each. root is "/".
-func nameForeign(root string, env func(string) string, log *slog.Logger) {
+// logForeign writes a line for each. root is "/".
+func logForeign(root string, env func(string) string, log *slog.Logger) {
 	directories := bundleDirectories
+	// The variable makes pcscd look there for drivers.
 	if d := env(bundleVariable); d != "" {
 		directories = append([]string{d}, directories...)
 	}
+
 	all := append(foreignBundles(root, directories), foreignReaders(root)...)
 	for _, f := range all[:min(len(all), mostForeign)] {
-		log.Warn("there is a "+f.what+" that this daemon does not read", "path", f.path, "instead", f.cure)
+		log.Warn("there is a "+f.what+" that this daemon does not read",
+			"path", f.path, "instead", f.instead)
 	}
 }
 
@@ -52,12 +60,15 @@ func foreignBundles(root string, directories []string) []foreign {
 	var all []foreign
 	seen := map[string]bool{}
 	for _, directory := range directories {
-		bundles, _ := filepath.Glob(filepath.Join(root, directory, "*.bundle")) // the pattern is good
+		// The pattern is good: no other error is possible.
+		bundles, _ := filepath.Glob(filepath.Join(root, directory, "*.bundle"))
 		for _, path := range bundles {
+			// /usr/lib64 may be a link to /usr/lib.
 			real, err := filepath.EvalSymlinks(path)
 			if err != nil || seen[real] || filepath.Base(path) == ownBundle {
 				continue
 			}
+
 			seen[real] = true
 			all = append(all, foreign{path, "driver", "readers of the class CCID need no driver"})
 		}
@@ -65,7 +76,8 @@ func foreignBundles(root string, directories []string) []foreign {
 	return all
 }
 
-// foreignReaders are the files that describe readers. Many packages bring one in which every line is a comment.
+// foreignReaders are the files that describe readers. Many packages bring one in which
+// every line is a comment.
 func foreignReaders(root string) []foreign {
 	var all []foreign
 	for _, pattern := range configurations {
@@ -73,11 +85,14 @@ func foreignReaders(root string) []foreign {
 		for _, path := range files {
 			library := libraryOf(path)
 			switch {
+			// Nothing in it is a description.
 			case library == "":
 			case strings.Contains(library, serialDriverName):
-				all = append(all, foreign{path, "description of a serial reader", "--readers serial:DEVICE:MODEL"})
+				all = append(all, foreign{path,
+					"description of a serial reader", "--readers serial:DEVICE:MODEL"})
 			default:
-				all = append(all, foreign{path, "description of a reader", "no driver of others is loaded"})
+				all = append(all, foreign{path,
+					"description of a reader", "no driver of others is loaded"})
 			}
 		}
 	}
@@ -90,11 +105,14 @@ func libraryOf(path string) string {
 	if err != nil || !info.Mode().IsRegular() {
 		return ""
 	}
+
+	// Only a regular file has an end that is sure to come.
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+
 	text, err := io.ReadAll(io.LimitReader(f, longestReaders))
 	if err != nil {
 		return ""

@@ -35,7 +35,7 @@ func TestForeign(t *testing.T) {
 
 	var said bytes.Buffer
 	env := func(name string) string { return map[string]string{"PCSCLITE_HP_DROPDIR": "/opt/drivers"}[name] }
-	nameForeign(root, env, slog.New(slog.NewTextHandler(&said, nil)))
+	logForeign(root, env, slog.New(slog.NewTextHandler(&said, nil)))
 	for _, want := range []string{
 		"/opt/drivers/own.bundle", "/usr/lib/pcsc/drivers/ifd-acsccid.bundle", "/etc/reader.conf.d/libccidtwin",
 		"/etc/reader.conf.d/vpcd", "serial:DEVICE:MODEL",
@@ -49,7 +49,7 @@ func TestForeign(t *testing.T) {
 	}
 
 	said.Reset()
-	nameForeign(t.TempDir(), env, slog.New(slog.NewTextHandler(&said, nil)))
+	logForeign(t.TempDir(), env, slog.New(slog.NewTextHandler(&said, nil)))
 	if said.Len() != 0 {
 		t.Errorf("an empty machine: %s", said.String())
 	}

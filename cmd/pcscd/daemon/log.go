@@ -12,24 +12,31 @@ import (
 	"unicode"
 )
 
-// lineHandler writes "message key=value ..." lines, each with control characters escaped, to a file or to syslog.
+// lineHandler writes "message key=value ..." lines, each with control characters escaped,
+// to a file or to syslog.
 type lineHandler struct {
 	level  slog.Level
-	prefix bool // "<N>" before each line: the journal takes it for the priority
+	prefix bool // "<N>" before each line: the priority, as the journal reads it (sd-daemon(3))
 	attrs  string
-	mu     *sync.Mutex
+	mu     *sync.Mutex // guards w; shared by all handlers of a log
 	w      io.Writer
 	sys    *syslog.Writer
 }
 
 func newLog(w io.Writer, sys *syslog.Writer, level slog.Level, journal bool) *slog.Logger {
-	return slog.New(&lineHandler{level: level, prefix: journal, mu: new(sync.Mutex), w: w, sys: sys})
+	return slog.New(&lineHandler{
+		level:  level,
+		prefix: journal,
+		mu:     new(sync.Mutex),
+		w:      w,
+		sys:    sys,
+	})
 }
 
 // Enabled reports whether a level is logged.
 func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
-// WithAttrs gives a handler that adds attributes to each line.
+// WithAttrs returns a handler that adds attributes to each line.
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
 	for _, a := range attrs {
@@ -50,11 +57,15 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString(attribute(a))
 		return true
 	})
+
+	// A line is written in one piece, however many goroutines log.
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	if h.sys != nil {
 		return h.toSyslog(r.Level, b.String())
 	}
+
 	prefix := ""
 	if h.prefix {
 		prefix = fmt.Sprintf("<%d>", priority(r.Level))
@@ -75,6 +86,7 @@ func (h *lineHandler) toSyslog(l slog.Level, line string) error {
 	return h.sys.Debug(line)
 }
 
+// priority is the level as a priority of syslog(3).
 func priority(l slog.Level) int {
 	switch {
 	case l >= slog.LevelError:
@@ -87,6 +99,7 @@ func priority(l slog.Level) int {
 	return 7
 }
 
+// attribute is " key=value", with the value in quotes where its end would not be clear.
 func attribute(a slog.Attr) string {
 	v := a.Value.Resolve().String()
 	if v == "" || strings.ContainsAny(v, " \"=") || printable(v) != v {
@@ -95,6 +108,7 @@ func attribute(a slog.Attr) string {
 	return " " + a.Key + "=" + v
 }
 
+// printable escapes what a terminal might act on: names come from readers and programs.
 func printable(s string) string {
 	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return s

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Paths that libpcsclite and systemd units know.
+// Paths that libpcsclite and systemd units use.
 const (
 	runDirectory  = "/run/pcscd"
 	DefaultSocket = runDirectory + "/pcscd.comm"
@@ -35,7 +35,8 @@ func listen(o *options) (*listener, error) {
 		files := activation.Files(true)
 		switch {
 		case len(files) == 1:
-			// The descriptor lives as long as the daemon, and the file with it.
+			// The file would close its descriptor when it is collected as
+			// garbage: the duplicate stays.
 			fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 3)
 			files[0].Close()
 			if err != nil {
@@ -46,6 +47,7 @@ func listen(o *options) (*listener, error) {
 			return nil, fmt.Errorf("systemd passed %d sockets, one is wanted", len(files))
 		}
 	}
+
 	path := o.socket
 	if path == "" {
 		path = DefaultSocket
@@ -53,6 +55,7 @@ func listen(o *options) (*listener, error) {
 			return nil, err
 		}
 	}
+
 	mode := os.FileMode(0o666)
 	if o.bundled {
 		mode = 0o600
@@ -60,26 +63,31 @@ func listen(o *options) (*listener, error) {
 	return bind(path, mode)
 }
 
-// backlog is how many clients may wait to be accepted: all that may be there.
+// backlog is how many clients may wait to be accepted.
 const backlog = 256
 
-// bind makes a socket at path with a mode, over one that nobody serves any more.
+// bind makes a socket at path with a mode, in place of one that nobody serves any more.
 func bind(path string, mode os.FileMode) (*listener, error) {
+	// sockaddr_un has 108 bytes, with the NUL (unix(7)).
 	if len(path) > 107 {
 		return nil, fmt.Errorf("%s: a socket path has at most 107 bytes", path)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
+
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
+
 	fail := func(err error) (*listener, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	// Who connects is asked who it is then; nobody may before the socket is ready.
+
+	// The mode is that of the socket from the beginning: there is no moment at which others could
+	// connect. Chmod then sets what the umask has taken away.
 	if err := unix.Fchmod(fd, uint32(mode)); err != nil {
 		return fail(err)
 	}
@@ -92,6 +100,7 @@ func bind(path string, mode os.FileMode) (*listener, error) {
 	if err := unix.Listen(fd, backlog); err != nil {
 		return fail(err)
 	}
+
 	file, err := os.Lstat(path)
 	if err != nil {
 		return fail(err)
@@ -110,22 +119,25 @@ func removeStale(path string) error {
 	case info.Mode()&os.ModeSocket == 0:
 		return fmt.Errorf("%s is there and is not a socket", path)
 	}
+
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	// Anything but a refusal means that somebody listens, were it with a full queue (EAGAIN).
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != unix.ECONNREFUSED {
 		if pid, err := readPID(); err == nil && path == DefaultSocket && alive(pid) {
 			return fmt.Errorf("%s: the daemon is running already, with pid %d", path, pid)
 		}
 		return fmt.Errorf("%s: another daemon listens there", path)
 	}
+
 	return os.Remove(path)
 }
 
-// stop turns away who comes while the daemon ends, so that nobody waits for one that is going; systemd's socket stays as it
-// is, for the next daemon.
+// stop disconnects those who wait to be accepted while the daemon ends, so that none of them waits
+// for a daemon that is going. A socket of systemd's stays as it is, for the next daemon.
 func (l *listener) stop() {
 	if l.path == "" {
 		return
@@ -149,15 +161,22 @@ func (l *listener) unlink() {
 	}
 }
 
-// writePID notes who we are. It comes after the socket: who has that is the daemon, whatever the file says. Where the
-// socket is systemd's, another daemon that was started by hand may have made its own in its place, and runs.
+// writePID writes the number of this process. It comes after the socket: the daemon is who has
+// that, whatever the file says. Where the socket is systemd's, another daemon that was started by
+// hand may have made its own in its place, and runs.
 func writePID(l *listener) (remove func(), err error) {
-	if pid, err := readPID(); err == nil && l.systemd && pid != os.Getpid() && alive(pid) {
-		return nil, fmt.Errorf("%s: the daemon is running already, with pid %d", pidFile, pid)
+	if l.systemd {
+		pid, err := readPID()
+		if err == nil && pid != os.Getpid() && alive(pid) {
+			return nil, fmt.Errorf("%s: the daemon is running already, with pid %d", pidFile, pid)
+		}
 	}
+
 	if err := os.MkdirAll(runDirectory, 0o755); err != nil {
 		return nil, err
 	}
+
+	// Renamed, so that nobody reads half of it.
 	temporary := pidFile + ".new"
 	if err := os.WriteFile(temporary, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
 		return nil, err
@@ -193,14 +212,18 @@ func parsePID(data []byte) (int, error) {
 	return pid, nil
 }
 
-// alive tells whether pid is a process with the name of this program.
+// alive reports whether pid is a process with the name of this program.
 func alive(pid int) bool {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
+		// The process may be there without its name to be seen (hidepid, proc(5)).
 		return unix.Kill(pid, 0) != unix.ESRCH && !errors.Is(err, os.ErrNotExist)
 	}
+
 	name := filepath.Base(os.Args[0])
-	return strings.TrimSpace(string(comm)) == name[:min(len(name), 15)] || strings.TrimSpace(string(comm)) == "pcscd"
+	running := strings.TrimSpace(string(comm))
+	// The kernel cuts names to 15 bytes (proc(5)).
+	return running == name[:min(len(name), 15)] || running == "pcscd"
 }
 
 // signalRescan is `pcscd -H`.
@@ -209,9 +232,11 @@ func signalRescan() error {
 	if err != nil {
 		return err
 	}
-	if !alive(pid) { // the number may be another program's by now, which the signal would end
+	// The number may be another program's by now, which the signal would end.
+	if !alive(pid) {
 		return fmt.Errorf("%s: no daemon runs with pid %d", pidFile, pid)
 	}
+
 	return unix.Kill(pid, unix.SIGUSR1)
 }
 

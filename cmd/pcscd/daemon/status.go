@@ -19,10 +19,11 @@ import (
 	"pam_pkcs11/pcsc/server"
 )
 
-// `pcscd --status` asks a socket of its own, beside the one of the programs: nothing of this is in their protocol. Who
-// connects to it and is root, or the user whom the daemon runs as, is told what goes on, as text; nothing is read.
+// `pcscd --status` asks a socket of its own beside that of the programs, whose protocol has nothing
+// of it. Whoever connects and is root, or the user whom the daemon runs as, gets the status as
+// text; nothing is read.
 
-// statusSocket is where the daemon at a socket says what goes on.
+// statusSocket is the socket on which the daemon at a socket answers `pcscd --status`.
 func statusSocket(o *options) string {
 	if o.socket != "" {
 		return o.socket + pcsc.StatusSuffix
@@ -36,8 +37,8 @@ const (
 	longestStatus = 1 << 20
 )
 
-// statusListener is where the status is asked for. It is made before the daemon gives up what it needs for that, and has
-// no listener where that cannot be: such a daemon does without.
+// statusListener is the socket for the status. It is made before the daemon gives up the rights
+// that it needs for that. A daemon that cannot make it does without: listener is nil then.
 type statusListener struct {
 	listener net.Listener
 	unlink   func()
@@ -52,14 +53,17 @@ func listenStatus(path string, log *slog.Logger) *statusListener {
 		log.Warn("pcscd --status will not be answered", "err", err)
 		return s
 	}
+
 	file := os.NewFile(uintptr(l.fd), path)
 	s.listener, err = net.FileListener(file)
+	// FileListener has made a duplicate.
 	file.Close()
 	if err != nil {
 		l.unlink()
 		log.Warn("pcscd --status will not be answered", "err", err)
 		return s
 	}
+
 	s.unlink = l.unlink
 	return s
 }
@@ -77,6 +81,7 @@ func (l *statusListener) serve(s *server.Server) (stop func()) {
 	if l.listener == nil {
 		return func() {}
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -85,28 +90,32 @@ func (l *statusListener) serve(s *server.Server) (stop func()) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
+			// No descriptors or no memory: another try after a pause.
 			if err != nil {
 				time.Sleep(50 * time.Millisecond)
 				continue
 			}
-			tellStatus(c, s, l.log)
+			writeStatus(c, s, l.log)
 		}
 	}()
+
 	return func() {
 		l.close()
 		<-ended
 	}
 }
 
-// tellStatus writes the status to a connection, if it is one of those who may know.
-func tellStatus(c net.Conn, s *server.Server, log *slog.Logger) {
+// writeStatus writes the status to a connection, if its user may know it.
+func writeStatus(c net.Conn, s *server.Server, log *slog.Logger) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(statusTime))
+
 	uid, err := userOf(c)
 	if err != nil || uid != 0 && uid != os.Geteuid() {
 		log.Warn("the status is for root and the user of the daemon", "uid", uid, "err", err)
 		return
 	}
+
 	if _, err := io.WriteString(c, statusText(s.Status())); err != nil {
 		log.Debug("telling the status", "err", err)
 	}
@@ -122,13 +131,16 @@ func userOf(c net.Conn) (uid int, err error) {
 	if err != nil {
 		return -1, err
 	}
+
 	var cred *unix.Ucred
 	var problem error
-	if err := raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		cred, problem = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
+	})
+	if err != nil {
 		return -1, err
 	}
+
 	if problem != nil {
 		return -1, problem
 	}
@@ -141,6 +153,7 @@ func statusText(status server.ServiceStatus) string {
 	if len(status.Readers) == 0 {
 		b.WriteString("no readers\n")
 	}
+
 	for _, r := range status.Readers {
 		fmt.Fprintf(&b, "%s: %s\n", r.Name, strings.Join(readerWords(&r), ", "))
 		for _, c := range r.Connections {
@@ -150,6 +163,7 @@ func statusText(status server.ServiceStatus) string {
 			fmt.Fprintf(&b, "  %-11s  %s\n", "waits", programText(p))
 		}
 	}
+
 	for _, u := range status.Unusable {
 		fmt.Fprintf(&b, "%s%s\n", pcsc.UnusableReader, printable(u))
 	}
@@ -159,7 +173,7 @@ func statusText(status server.ServiceStatus) string {
 	return b.String()
 }
 
-// readerWords say what is in a reader.
+// readerWords describe a reader and what is in it.
 func readerWords(r *resmgr.ReaderStatus) []string {
 	var words []string
 	switch {
@@ -172,6 +186,7 @@ func readerWords(r *resmgr.ReaderStatus) []string {
 	default:
 		words = append(words, fmt.Sprintf("card with the ATR % X", r.ATR))
 	}
+
 	switch r.Protocol {
 	case pcsc.ProtocolT0:
 		words = append(words, "T=0")
@@ -180,6 +195,7 @@ func readerWords(r *resmgr.ReaderStatus) []string {
 	case pcsc.ProtocolRaw:
 		words = append(words, "raw")
 	}
+
 	if r.Busy {
 		words = append(words, "busy")
 	}
@@ -202,8 +218,11 @@ func askStatus(o *options, w io.Writer) error {
 	case err != nil:
 		return err
 	}
+
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(statusTime))
+
+	// A daemon that refuses closes the connection, and says nothing.
 	n, err := io.Copy(w, io.LimitReader(c, longestStatus))
 	if err == nil && n == 0 {
 		err = fmt.Errorf("%s: the daemon says nothing: only root and its user may ask", path)

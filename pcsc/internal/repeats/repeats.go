@@ -1,4 +1,4 @@
-// Package repeats keeps what happens again and again from filling the log.
+// Package repeats keeps events that happen again and again from filling the log.
 package repeats
 
 import (
@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// Lines keeps lines from being repeated: of what has the same key the first is said at once, and then, once a minute, how
-// often it has happened since.
+// Lines limits how often the same line is logged: of the lines with one key the first is logged at
+// once, and then, once a minute, how often it has come since.
 type Lines struct {
-	mu    sync.Mutex     // guards again
-	again map[string]int // how often since it was last said, by key
+	mu    sync.Mutex     // guards the field below
+	again map[string]int // by key: how often it has come since it was last logged
 }
 
 const (
 	repeatTime = time.Minute
-	mostKeys   = 1000 // beyond, all others have one key
+	mostKeys   = 1000 // beyond them all others share one key
 )
 
-// Say calls line at once, or counts. line is told how often the same has happened since it was last called.
+// Say calls line at once, or counts. repeated is how often the same has come
+// since line was last called.
 func (r *Lines) Say(key string, line func(repeated int)) {
 	if key, first := r.count(key); first {
 		line(0)
@@ -26,7 +27,8 @@ func (r *Lines) Say(key string, line func(repeated int)) {
 	}
 }
 
-// SayLocked is Say for callers that hold a lock: line has a goroutine of its own, as the log may be slow.
+// SayLocked is Say for callers that hold a lock: line runs in a goroutine of its own,
+// as the log may be slow.
 func (r *Lines) SayLocked(key string, line func(repeated int)) {
 	if key, first := r.count(key); first {
 		go line(0)
@@ -34,17 +36,20 @@ func (r *Lines) SayLocked(key string, line func(repeated int)) {
 	}
 }
 
-// count counts, and reports whether it was the first, under which key.
+// count counts an event. It returns the key that counts, and whether it was the first with it.
 func (r *Lines) count(key string) (string, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// Keys may hold what clients choose. The map must not grow with them.
 	if len(r.again) >= mostKeys {
 		key = ""
 	}
+
 	if _, said := r.again[key]; said {
 		r.again[key]++
 		return key, false
 	}
+
 	if r.again == nil {
 		r.again = map[string]int{}
 	}
@@ -56,10 +61,11 @@ func (r *Lines) later(key string, line func(repeated int)) {
 	time.AfterFunc(repeatTime, func() { r.minute(key, line) })
 }
 
-// minute says what has happened in the last one, or forgets the key.
+// minute logs what has come in the last minute, or forgets the key.
 func (r *Lines) minute(key string, line func(repeated int)) {
 	r.mu.Lock()
 	n := r.again[key]
+	// The next event with the key is logged at once again.
 	if n == 0 {
 		delete(r.again, key)
 		r.mu.Unlock()

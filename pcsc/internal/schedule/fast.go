@@ -23,7 +23,9 @@ func New() (Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	queue, err := newRunQueue(runtime.NumCPU() + 1)
+	// On an error nothing was started that uses the watch.
 	if err != nil {
 		watch.close()
 		return nil, err
@@ -75,9 +77,11 @@ func (c *fastConn) settle() {
 	busy := c.s.load.busy()
 	switch {
 	case c.place == nil && busy >= manyBusy && !c.limited:
-		if p, err := c.s.queue.enter(c.fd); err == nil { // else the server has ended
+		// An error is the end of the server, which a blocking read finds too.
+		if p, err := c.s.queue.enter(c.fd); err == nil {
 			c.place = p
 		}
+	// The socket's own time limit works for blocking reads alone.
 	case c.place != nil && (busy <= fewBusy || c.limited):
 		c.leave()
 	}

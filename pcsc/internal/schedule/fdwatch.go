@@ -8,20 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fdWatch is one epoll set for what a blocking read cannot see: new clients, and clients that go away while they wait for
-// somebody's lock. It costs one thread, which sleeps.
+// fdWatch is one epoll set for what a blocking read cannot see: new clients, and clients that go
+// away while they wait for another's lock. It costs one thread, which sleeps.
 type fdWatch struct {
 	epoll int
 	event int // an eventfd, which ends a wait
 
-	mu    sync.Mutex // guards the fields below, and the descriptors against close
+	mu    sync.Mutex // guards the fields below, and the descriptors above against close
 	gone  map[watched]func()
 	last  int32 // number of the last watch
 	ended bool
 }
 
-// watched is a descriptor under watch. Its number tells it from another of the same value: an event may come out of the
-// kernel, its client end, and a new one get its descriptor before the event is looked at.
+// watched is a descriptor under watch. Its number distinguishes it from another of the same value:
+// an event may come out of the kernel, its client end, and a new one get its descriptor before the
+// event is looked at.
 type watched struct {
 	fd     int32
 	number int32
@@ -32,11 +33,13 @@ func newFDWatch() (*fdWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
+
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
+
 	return &fdWatch{epoll: epoll, event: event, gone: map[watched]func(){}}, nil
 }
 
@@ -44,11 +47,12 @@ func (w *fdWatch) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = true
+	// Under mu: who watches or wakes later finds ended, and not a descriptor that was given away.
 	unix.Close(w.epoll)
 	unix.Close(w.event)
 }
 
-// wake ends run's sleep.
+// wake ends run's wait.
 func (w *fdWatch) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,10 +64,12 @@ func (w *fdWatch) wake() {
 // run serves listener and the watched descriptors until ctx ends.
 func (w *fdWatch) run(ctx context.Context, listener int, accept func() (again bool)) error {
 	for _, fd := range []int{listener, w.event} {
-		if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+		in := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+		if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &in); err != nil {
 			return fmt.Errorf("epoll: %w", err)
 		}
 	}
+
 	events := make([]unix.EpollEvent, 32)
 	for ctx.Err() == nil {
 		n, err := unix.EpollWait(w.epoll, events, -1)
@@ -76,6 +82,7 @@ func (w *fdWatch) run(ctx context.Context, listener int, accept func() (again bo
 			case listener:
 				accept()
 			case w.event:
+				// wake: the loop looks at ctx again.
 			default:
 				w.hungUp(watched{e.Fd, e.Pad})
 			}
@@ -84,33 +91,43 @@ func (w *fdWatch) run(ctx context.Context, listener int, accept func() (again bo
 	return nil
 }
 
-// hungUp calls whoever watches a descriptor.
+// hungUp calls the function of a watched descriptor, once.
 func (w *fdWatch) hungUp(key watched) {
 	w.mu.Lock()
 	gone := w.gone[key]
 	delete(w.gone, key)
 	w.mu.Unlock()
 
+	// Without mu, which the end of a watch takes.
 	if gone != nil {
 		gone()
 	}
 }
 
-// onHangup calls gone once when the other end of fd goes away, until the function returned is called.
+// onHangup calls gone once when the other end of fd goes away, until the
+// function returned is called.
 func (w *fdWatch) onHangup(fd int, gone func()) (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
 		return func() {}
 	}
+
 	w.last++
 	key := watched{int32(fd), w.last}
 	w.gone[key] = gone
-	flags := uint32(unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLONESHOT)
-	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: flags, Fd: key.fd, Pad: key.number}); err != nil {
+
+	hangup := unix.EpollEvent{
+		Events: unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLONESHOT,
+		Fd:     key.fd,
+		Pad:    key.number,
+	}
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &hangup); err != nil {
+		// Such a client's hang-up is seen when it is read from again.
 		delete(w.gone, key)
 		return func() {}
 	}
+
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -22,14 +22,15 @@ const (
 	fewBusy   = 2
 )
 
-// note counts a client whose last request was in the slice of time seen, and returns the slice of
-// this one.
+// note counts a client whose last request was in the slice of time seen, and returns
+// the slice of this one.
 func (w *clientLoad) note(seen int64) int64 {
 	now := int64(time.Since(w.begin))>>loadSlice + 1
 	if seen == now {
 		return now
 	}
 
+	// Of the clients that find a new slice, the one that swaps the epoch moves the count.
 	if before := w.epoch.Load(); before != now && w.epoch.CompareAndSwap(before, now) {
 		w.last.Store(w.count.Swap(1))
 		return now

@@ -13,7 +13,7 @@ import (
 
 // plain is what NewPlain makes.
 type plain struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	conns map[*plainConn]struct{}
 	ended bool
 }
@@ -27,16 +27,21 @@ func (s *plain) Accept(ctx context.Context, listener int, accept func() (again b
 	if err != nil {
 		return err
 	}
+
 	f := os.NewFile(uintptr(fd), "listener")
 	defer f.Close()
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
+
+	// A deadline in the past ends the poller's wait; f is closed after that.
 	stop := context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+
 	err = raw.Read(func(uintptr) (done bool) {
-		for accept() && ctx.Err() == nil { // the poller does not tell again what it has told
+		// The poller reports a change once: what is left in the queue would not be reported again.
+		for accept() && ctx.Err() == nil {
 		}
 		return ctx.Err() != nil
 	})
@@ -52,8 +57,10 @@ func (s *plain) Open(fd int) (Conn, error) {
 		return nil, err
 	}
 	c := &plainConn{s: s, file: os.NewFile(uintptr(fd), "client")}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Its goroutine is to see the end at its first read.
 	if s.ended {
 		c.file.SetReadDeadline(time.Unix(1, 0))
 	}
@@ -83,7 +90,9 @@ func (c *plainConn) Read(b []byte, more bool) (int, error) {
 	if c.limit > 0 {
 		c.setDeadline(time.Now().Add(c.limit))
 	}
+
 	n, err := c.file.Read(b)
+	// A Conn ends as read(2) does: with no bytes and no error.
 	if n == 0 && errors.Is(err, io.EOF) {
 		return 0, nil
 	}
@@ -105,9 +114,10 @@ func (c *plainConn) Write(b []byte) error {
 	return err
 }
 
-// LimitReads is kept by Read.
+// LimitReads sets the limit, which Read counts from its own begin.
 func (c *plainConn) LimitReads(d time.Duration) error {
 	c.limit = d
+	// Takes away what is left of an earlier limit.
 	c.setDeadline(time.Time{})
 	return nil
 }
@@ -121,6 +131,7 @@ func (c *plainConn) OnHangup(gone func()) (end func()) {
 	if err != nil {
 		return func() {}
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -129,11 +140,14 @@ func (c *plainConn) OnHangup(gone func()) (end func()) {
 			hungUp = isGone(int(fd))
 			return hungUp
 		})
+		// The wait also ends by the deadline that end sets.
 		if hungUp {
 			gone()
 		}
 	}()
+
 	return func() {
+		// The reader is back before this returns: the next Read has the descriptor for itself.
 		c.setDeadline(time.Unix(1, 0))
 		<-ended
 		c.setDeadline(time.Time{})

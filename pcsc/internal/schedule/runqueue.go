@@ -33,10 +33,10 @@ type runQueue struct {
 }
 
 const (
-	slotTime  = 10 * time.Millisecond // how long a connection that has more and more to read keeps its slot
-	slotTries = 4                     // how often the next request is looked for before a slot is given on
+	slotTime  = 10 * time.Millisecond // how long a connection with more to read keeps its slot
+	slotTries = 4                     // how often a request is looked for before the slot goes on
 	workTime  = time.Millisecond      // a request that takes longer loses its slot meanwhile
-	slowWork  = time.Millisecond      // a connection whose requests take longer keeps no slot while it works on one
+	slowWork  = time.Millisecond      // with slower requests a connection keeps no slot during one
 )
 
 // place is a connection in the queue.
@@ -45,7 +45,7 @@ type place struct {
 	key     watched
 	granted chan struct{} // gets an element with a slot
 	holds   atomic.Bool   // has a slot
-	working atomic.Int64  // since when it works on a request, by runQueue.now; 0 while it waits for one
+	working atomic.Int64  // begin of the present request, by runQueue.now; 0: none
 	queued  bool          // waits for a slot; guarded by runQueue.mu
 
 	// Owned by the connection's goroutine; not guarded.
@@ -81,8 +81,10 @@ func newRunQueue(count int) (*runQueue, error) {
 	return q, nil
 }
 
+// close ends the queue, and waits for the end of dispatch.
 func (q *runQueue) close() {
 	q.mu.Lock()
+	// Those who wait are woken without a slot: they read what is there, or find the queue ended.
 	q.ended = true
 	for _, p := range q.places {
 		if p.queued {
@@ -91,6 +93,8 @@ func (q *runQueue) close() {
 		}
 	}
 	q.mu.Unlock()
+
+	// dispatch sleeps in awaitFree or in EpollWait.
 	q.tellFreed()
 	q.watch.wake()
 	<-q.done
@@ -110,6 +114,7 @@ func (q *runQueue) tellFreed() {
 // those who work for too long. It runs until the queue is closed.
 func (q *runQueue) dispatch() {
 	defer close(q.done)
+
 	events := make([]unix.EpollEvent, 16)
 	for {
 		q.mu.Lock()
@@ -118,11 +123,14 @@ func (q *runQueue) dispatch() {
 		if ended {
 			return
 		}
+
 		if free <= 0 {
 			q.awaitFree()
 			continue
 		}
 
+		// No more events than free slots: what is not fetched keeps its place
+		// in the kernel's order.
 		n, err := unix.EpollWait(q.watch.epoll, events[:min(free, len(events))], -1)
 		if err != nil && err != unix.EINTR {
 			time.Sleep(workTime) // not to be expected; the queue must not stand still for ever
@@ -143,11 +151,13 @@ func (q *runQueue) dispatch() {
 func (q *runQueue) awaitFree() {
 	tick := time.NewTimer(workTime)
 	defer tick.Stop()
+
 	select {
 	case <-q.freed:
 	case <-tick.C:
 		q.mu.Lock()
 		now := q.now()
+		// A slot of somebody who waits for a card is idle: no processor needs it.
 		for p := range q.holders {
 			if w := p.working.Load(); w != 0 && now-w > int64(workTime) && p.takeSlot() {
 				q.free++
@@ -157,8 +167,8 @@ func (q *runQueue) awaitFree() {
 	}
 }
 
-// grant gives a slot to the connection of an event, and reports whether it is still there; q.mu is
-// held.
+// grant gives a slot to the connection of an event, and reports whether it is
+// still there; q.mu is held.
 func (q *runQueue) grant(e unix.EpollEvent) bool {
 	p := q.places[watched{e.Fd, e.Pad}]
 	if p == nil || !p.queued {
@@ -168,6 +178,7 @@ func (q *runQueue) grant(e unix.EpollEvent) bool {
 	p.queued = false
 	// If it stayed in the set, every write of its client would cost a look into that.
 	unix.EpollCtl(q.watch.epoll, unix.EPOLL_CTL_DEL, int(p.key.fd), nil)
+
 	p.holds.Store(true)
 	q.holders[p] = struct{}{}
 	p.granted <- struct{}{}
@@ -181,20 +192,23 @@ func (q *runQueue) enter(fd int) (*place, error) {
 	if q.ended {
 		return nil, errEnded
 	}
+
 	q.last++
 	p := &place{q: q, key: watched{int32(fd), q.last}, granted: make(chan struct{}, 1)}
 	q.places[p.key] = p
 	return p, nil
 }
 
-// leave removes the connection, and gives its slot on.
+// leave removes the connection, and passes its slot on.
 func (p *place) leave() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	delete(p.q.places, p.key)
+	// A closed set's descriptor may be another file's by now.
 	if !p.q.ended {
 		unix.EpollCtl(p.q.watch.epoll, unix.EPOLL_CTL_DEL, int(p.key.fd), nil)
 	}
+
 	if p.takeSlot() {
 		p.q.next()
 	}
@@ -216,13 +230,14 @@ func (p *place) takeSlot() bool {
 	return p.holds.Swap(false)
 }
 
-// next gives a slot that the caller has to somebody who has something to read, or frees it; q.mu is
-// held.
+// next gives a slot that the caller has to somebody who has something to read, or
+// frees it; q.mu is held.
 func (q *runQueue) next() {
 	var e unix.EpollEvent
 	for !q.ended {
-		n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(q.watch.epoll), uintptr(unsafe.Pointer(&e)),
-			1, 0, 0, 0) // it looks, and does not wait
+		// A timeout of 0: it looks, and does not wait.
+		n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT,
+			uintptr(q.watch.epoll), uintptr(unsafe.Pointer(&e)), 1, 0, 0, 0)
 		if n != 1 {
 			break
 		}
@@ -230,6 +245,7 @@ func (q *runQueue) next() {
 			return
 		}
 	}
+
 	q.free++
 	q.tellFreed()
 }
@@ -244,7 +260,7 @@ func (p *place) awaitSlot() error {
 	return nil
 }
 
-// queue gives the slot on, and goes to the end of the queue.
+// queue passes the slot on, and goes to the end of the queue.
 func (p *place) queue() error {
 	q := p.q
 	q.mu.Lock()
@@ -259,15 +275,17 @@ func (p *place) queue() error {
 		Fd:     p.key.fd,
 		Pad:    p.key.number,
 	}
+
 	err := unix.EpollCtl(q.watch.epoll, unix.EPOLL_CTL_ADD, int(p.key.fd), &e)
 	p.queued = err == nil
+	// Only now: where nobody else has anything to read, the slot may come back to this connection.
 	if had {
 		q.next()
 	}
 	return err
 }
 
-// read waits until something is there; more says that a request has begun to come.
+// read waits until something is there; more reports that a request has begun to come.
 func (p *place) read(b []byte, more bool) (int, error) {
 	if !more {
 		if err := p.endRequest(); err != nil {
@@ -276,11 +294,14 @@ func (p *place) read(b []byte, more bool) (int, error) {
 	}
 
 	for tried := 0; ; {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(p.key.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
-			uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM,
+			uintptr(p.key.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+			unix.MSG_DONTWAIT, 0, 0)
+
 		switch {
 		case errno == 0:
 			p.working.Store(p.q.now())
+			// Its requests take long: another connection can use the slot meanwhile.
 			if p.slow {
 				p.yield()
 			}
@@ -290,7 +311,8 @@ func (p *place) read(b []byte, more bool) (int, error) {
 			return 0, errno
 		case tried < slotTries && p.holds.Load():
 			tried++
-			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // the client may share the processor
+			// The client may share the processor, and cannot send before it runs.
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		default:
 			tried = 0
 			if err := p.awaitSlot(); err != nil {
@@ -307,6 +329,7 @@ func (p *place) endRequest() error {
 	if began := p.working.Swap(0); began != 0 {
 		p.slow = now-began > int64(slowWork)
 	}
+
 	if p.holds.Load() && now-p.since > int64(slotTime) {
 		return p.awaitSlot()
 	}
@@ -319,7 +342,9 @@ func (p *place) blockingRead(err error, b []byte) (int, error) {
 	if errors.Is(err, errEnded) {
 		return 0, err
 	}
+
 	n, err := readSocket(int(p.key.fd), b, false)
+	// Back in the queue, endRequest measures this request as any other.
 	p.working.Store(p.q.now())
 	return n, err
 }

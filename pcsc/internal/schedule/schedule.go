@@ -72,8 +72,8 @@ type Scheduler interface {
 
 // Conn is a connected socket. All methods but Close are for the one goroutine that serves it.
 type Conn interface {
-	// Read reads what is there, and waits until something is. more says that a part of a request
-	// has been read.
+	// Read reads what is there, and waits until something is. more says that a part of a
+	// request has been read.
 	Read(b []byte, more bool) (int, error)
 
 	// Write writes all of b.
@@ -82,7 +82,7 @@ type Conn interface {
 	// LimitReads makes Read end with an error when nothing has come for d; 0 is no limit.
 	LimitReads(d time.Duration) error
 
-	// Yield says that the goroutine is going to wait for something else than its client.
+	// Yield is called before the goroutine waits for something other than its client.
 	Yield()
 
 	// OnHangup calls gone once, from another goroutine, when the client goes away before end is

@@ -10,9 +10,9 @@ import (
 // bytes, in such an order that nothing lies between them (TestLayout): what is in memory is what
 // goes over the socket.
 type Message interface {
-	Header | VersionMessage | EstablishMessage | ContextMessage | ConnectMessage | ReconnectMessage |
-		DispositionMessage | HandleMessage | TransmitMessage | ControlMessage | AttribMessage | WaitMessage |
-		ReaderEventsMessage | ReaderStateMessage | SizeMessage
+	Header | VersionMessage | EstablishMessage | ContextMessage | ConnectMessage |
+		ReconnectMessage | DispositionMessage | HandleMessage | TransmitMessage | ControlMessage |
+		AttribMessage | WaitMessage | ReaderEventsMessage | ReaderStateMessage | SizeMessage
 }
 
 // Size is the size of a message in bytes.

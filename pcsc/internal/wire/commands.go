@@ -70,6 +70,7 @@ func BodySize(c Command, minor int32) (size int, ok bool) {
 	case CmdGetReadersState:
 		return 0, true
 	case CmdWaitReaderState, CmdStopWaiting:
+		// From 4.4 on these are a header alone.
 		if minor <= 3 {
 			return Size[WaitMessage](), true
 		}

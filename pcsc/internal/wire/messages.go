@@ -79,8 +79,8 @@ type TransmitMessage struct {
 	Result       uint32
 }
 
-// ControlMessage is the body of CONTROL, with SendLength bytes after the request and Returned after
-// the answer.
+// ControlMessage is the body of CONTROL, with SendLength bytes after the request and
+// Returned after the answer.
 type ControlMessage struct {
 	Handle     uint32
 	Code       uint32

@@ -60,6 +60,12 @@ type End struct {
 // In reports whether the user is in.
 func (e *End) In() bool { return (e.Auth == 0 || e.Auth == -1) && e.Account == 0 }
 
+// newPasswordRequired is libpam's number for a user who is in as soon as he has set a new password.
+const newPasswordRequired = 12
+
+// LetIn reports whether the user is in, or will be as soon as he has set a new password.
+func (e *End) LetIn() bool { return e.In() || e.Auth == 0 && e.Account == newPasswordRequired }
+
 // ErrNoAnswer is returned by an answer function for a question that it does not know: the module is
 // told that the conversation failed.
 var ErrNoAnswer = errors.New("this question has no answer here")
