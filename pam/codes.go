@@ -29,7 +29,7 @@ func code(c login.Class, change bool) byte {
 	case login.ClassIgnore:
 		return pamIgnore
 	}
-	// A change has one code for every failure: the stack of passwd knows no finer ones.
+	// Whatever has failed, the PIN was not changed: a change has nothing else to tell.
 	if change {
 		return pamAuthtokErr
 	}

@@ -86,7 +86,7 @@ func (s *Session) keyByPublicKey(cert Object) (*Key, error) {
 		return nil, err
 	}
 
-	// The likeliest first: most tokens tell the modulus or the point of a private key.
+	// A private key that tells its public one is found at once: others need a second search.
 	for _, o := range private {
 		if k, err := s.pick([]uint{o.handle}, cert); err == nil || isGone(err) {
 			return k, err
