@@ -225,7 +225,7 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 // machineOf is this machine, seen from the process in the namespace.
 func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
-	m.User, m.Mode = plan.User, plan.Mode
+	m.User, m.Mode, m.Remote = plan.User, plan.Mode, plan.Remote
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}

@@ -87,7 +87,7 @@ func (r *run) all(ctx context.Context) error {
 }
 
 // begin looks at who is set up, and at what an earlier setup has left.
-func (r *run) begin(context.Context) error {
+func (r *run) begin(ctx context.Context) error {
 	records, err := r.store.List()
 	if err != nil {
 		return err
@@ -125,6 +125,7 @@ func (r *run) begin(context.Context) error {
 		}
 	}
 	r.plan.User, r.plan.Mode = r.o.User, r.o.Mode
+	r.plan.Remote = doctor.CallerIsRemote(ctx) // the rehearsal's process has an environment of its own
 	r.result.User = r.o.User
 	return nil
 }
