@@ -311,7 +311,7 @@ func (r *run) judge(report *Report) error {
 	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
 			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
-			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
+			Remedy: report.Mapped.cure(r.o.User, r.plan.Config == nil),
 		})
 	}
 	if report.Mapped.Partial {
