@@ -12,8 +12,9 @@ import (
 // DefaultFile is read when no module argument names another.
 const DefaultFile = "/etc/pam_pkcs11/pam_pkcs11.conf"
 
-// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever answers a fault looks for
-// it in the words as they are: it is about configurations that cannot be read, too.
+// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever
+// answers a fault looks for it in the words as they are: it is about configurations that cannot be
+// read, too.
 const FailClosed = "fail_closed"
 
 // argumentsFile stands for the file in errors and notes about module arguments.
@@ -32,7 +33,8 @@ type Arguments struct {
 	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard, SkipForeign *bool
 	SlotNum                                                                              *int
 	SlotDescription, CADir, CRLDir, TokenType                                            *string
-	EmptyPIN                                                                             *string // "error" or "fallback"
+	// "error" or "fallback"
+	EmptyPIN *string
 
 	PKCS11Module string   // name of a block, or path of a library; "" when not given
 	CertPolicy   []string // words, in order
@@ -81,18 +83,21 @@ var idleArguments = map[string]string{
 
 // argumentNames for "did you mean".
 var argumentNames = []string{
-	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
-	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
+	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only",
+	"wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
+	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=",
+	"token_type=", "cert_policy=", "pkcs11_module=",
 	"use_authtok", "expose_account", "no_warn", "crl_policy=", "nss_dir=",
 }
 
-// ParseArguments reads the module's arguments, each matched as a whole (the C module was content when
-// an argument held a name somewhere). Later ones override earlier ones, but the first config_file
-// counts. The error is an Errors.
+// ParseArguments reads the module's arguments, each matched as a whole (the C module was content
+// when an argument held a name somewhere). Later ones override earlier ones, but the first
+// config_file counts. The error is an Errors.
 func ParseArguments(args []string) (*Arguments, []finding.Note, error) {
 	p := argumentParser{a: &Arguments{ConfigFile: DefaultFile}}
 	if len(args) > maxArguments {
-		p.errs.Add(&finding.Error{File: argumentsFile, Text: fmt.Sprintf("more than %d arguments", maxArguments)})
+		p.errs.Add(&finding.Error{File: argumentsFile,
+			Text: fmt.Sprintf("more than %d arguments", maxArguments)})
 		args = nil
 	}
 	for i, arg := range args {
@@ -114,11 +119,21 @@ type argumentParser struct {
 }
 
 func (p *argumentParser) fail(f *schema.Fault) {
-	p.errs.Add(&finding.Error{File: argumentsFile, Line: p.at.Line, Text: f.Text, Hint: f.Hint})
+	p.errs.Add(&finding.Error{
+		File: argumentsFile,
+		Line: p.at.Line,
+		Text: f.Text,
+		Hint: f.Hint,
+	})
 }
 
 func (p *argumentParser) note(kind finding.NoteKind, text string) {
-	finding.AddNote(&p.notes, finding.Note{File: argumentsFile, Line: p.at.Line, Kind: kind, Text: text})
+	finding.AddNote(&p.notes, finding.Note{
+		File: argumentsFile,
+		Line: p.at.Line,
+		Kind: kind,
+		Text: text,
+	})
 }
 
 func (p *argumentParser) argument(arg string) {
@@ -140,7 +155,8 @@ func (p *argumentParser) argument(arg string) {
 	}
 
 	hint := finding.DidYouMean(name, argumentNames)
-	if key := schema.Global.Find(strings.TrimSuffix(name, "=")); key != nil && key.Status != schema.NoEffect {
+	if key := schema.Global.Find(strings.TrimSuffix(name, "=")); key != nil &&
+		key.Status != schema.NoEffect {
 		hint = "set it in the configuration file"
 	}
 	p.fail(&schema.Fault{Text: "unknown argument " + finding.Quote(arg), Hint: hint})
@@ -171,7 +187,8 @@ func (p *argumentParser) setting(name, val string) bool {
 		p.path("crl_dir", w, &p.a.CRLDir)
 	case "pkcs11_module=":
 		if p.a.PKCS11Module = val; val == "" {
-			p.fail(&schema.Fault{Text: "pkcs11_module= names nothing", Hint: "the name of a pkcs11_module block or the path of a library"})
+			p.fail(&schema.Fault{Text: "pkcs11_module= names nothing",
+				Hint: "the name of a pkcs11_module block or the path of a library"})
 		}
 		p.note(finding.NoteDifferent, "pkcs11_module= had no effect in the C module")
 	case "cert_policy=":

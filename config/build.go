@@ -19,8 +19,15 @@ type builder struct {
 }
 
 // build reads the whole tree, the blocks that are not in use for their notes.
-func build(file string, root *scconf.Block, args *Arguments, errs *finding.Errors, notes *[]finding.Note) *builder {
-	b := &builder{Reader: schema.NewReader(file, errs, notes), errs: errs, args: args, conf: &Config{File: file, arguments: args}}
+func build(
+	file string, root *scconf.Block, args *Arguments, errs *finding.Errors, notes *[]finding.Note,
+) *builder {
+	b := &builder{
+		Reader: schema.NewReader(file, errs, notes),
+		errs:   errs,
+		args:   args,
+		conf:   &Config{File: file, arguments: args},
+	}
 	main := b.mainBlock(root)
 	if main == nil {
 		return b
@@ -50,18 +57,23 @@ func (b *builder) mainBlock(root *scconf.Block) *scconf.Block {
 		near := finding.Distance(strings.ToLower(it.Key.Text), "pam_pkcs11", 3) < 3
 		switch {
 		case it.Block == nil:
-			b.Note(it.Key, finding.NoteNoEffect, finding.Quote(it.Key.Text)+" stands outside the block pam_pkcs11 and is not read")
+			b.Note(it.Key, finding.NoteNoEffect, finding.Quote(it.Key.Text)+
+				" stands outside the block pam_pkcs11 and is not read")
 		case scconf.SameKey(it.Key.Text, "pam_pkcs11") && main == nil:
 			main = it.Block
 			if it.Key.Glued {
-				b.Note(it.Key, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
+				b.Note(it.Key, finding.NoteDifferent,
+					"a blank before { is missing: the C module could not read this file")
 			}
 		case scconf.SameKey(it.Key.Text, "pam_pkcs11"):
-			b.refuse(it.Key, "a second block pam_pkcs11", "only one is read: put the settings together")
+			b.refuse(it.Key, "a second block pam_pkcs11",
+				"only one is read: put the settings together")
 		case near:
-			b.refuse(it.Key, "unknown block "+finding.Quote(it.Key.Text), "did you mean pam_pkcs11?")
+			b.refuse(it.Key, "unknown block "+finding.Quote(it.Key.Text),
+				"did you mean pam_pkcs11?")
 		default:
-			b.Note(it.Key, finding.NoteNoEffect, "the block "+finding.Quote(it.Key.Text)+" is not read")
+			b.Note(it.Key, finding.NoteNoEffect, "the block "+finding.Quote(it.Key.Text)+
+				" is not read")
 		}
 	}
 
@@ -102,17 +114,29 @@ func personsOf(v schema.Values) Persons {
 func (b *builder) buildGlobal() Global {
 	v, a := b.global, b.args
 	return Global{
-		NullOK: over(v.Bool("nullok"), a.NullOK), Debug: over(v.Bool("debug"), a.Debug), Quiet: over(v.Bool("quiet"), a.Quiet),
-		ErrDisplayTime: v.Duration("err_display_time"),
-		UseFirstPass:   over(v.Bool("use_first_pass"), a.UseFirstPass), TryFirstPass: over(v.Bool("try_first_pass"), a.TryFirstPass),
-		CardOnly: over(v.Bool("card_only"), a.CardOnly), WaitForCard: over(v.Bool("wait_for_card"), a.WaitForCard),
-		WaitForCardTimeout: v.Duration("wait_for_card_timeout"), ScreenSavers: v.List("screen_savers"),
-		StrictPermissions: v.Bool("strict_permissions"), ForeignCard: foreignCard(v.String("foreign_card"), a), CertificatesAfterPIN: v.String("certificates_after_pin"),
-		AskCertificate: v.Bool("ask_certificate"), RequirePIN: v.Bool("require_pin"),
-		PINPattern: v.Pattern("pin_pattern"), EmptyPIN: text(v.String("empty_pin"), a.EmptyPIN), ForwardPIN: v.String("forward_pin"),
-		RemoteLogin: v.String("remote_login"), RemoteLoginHides: v.Bool("remote_login_hides"),
-		LoopbackIsLocal: v.Bool("loopback_is_local"),
-		UnverifiedNames: v.Bool("unverified_names"), AllowUnknownUser: v.Bool("allow_unknown_user"),
+		NullOK:                         over(v.Bool("nullok"), a.NullOK),
+		Debug:                          over(v.Bool("debug"), a.Debug),
+		Quiet:                          over(v.Bool("quiet"), a.Quiet),
+		ErrDisplayTime:                 v.Duration("err_display_time"),
+		UseFirstPass:                   over(v.Bool("use_first_pass"), a.UseFirstPass),
+		TryFirstPass:                   over(v.Bool("try_first_pass"), a.TryFirstPass),
+		CardOnly:                       over(v.Bool("card_only"), a.CardOnly),
+		WaitForCard:                    over(v.Bool("wait_for_card"), a.WaitForCard),
+		WaitForCardTimeout:             v.Duration("wait_for_card_timeout"),
+		ScreenSavers:                   v.List("screen_savers"),
+		StrictPermissions:              v.Bool("strict_permissions"),
+		ForeignCard:                    foreignCard(v.String("foreign_card"), a),
+		CertificatesAfterPIN:           v.String("certificates_after_pin"),
+		AskCertificate:                 v.Bool("ask_certificate"),
+		RequirePIN:                     v.Bool("require_pin"),
+		PINPattern:                     v.Pattern("pin_pattern"),
+		EmptyPIN:                       text(v.String("empty_pin"), a.EmptyPIN),
+		ForwardPIN:                     v.String("forward_pin"),
+		RemoteLogin:                    v.String("remote_login"),
+		RemoteLoginHides:               v.Bool("remote_login_hides"),
+		LoopbackIsLocal:                v.Bool("loopback_is_local"),
+		UnverifiedNames:                v.Bool("unverified_names"),
+		AllowUnknownUser:               v.Bool("allow_unknown_user"),
 		DirectoryMayNameSystemAccounts: v.Bool("directory_may_name_system_accounts"),
 		EnrolledFile:                   v.String("enrolled_file"),
 		EnrolledExpiry:                 v.String("enrolled_expiry"),
@@ -129,9 +153,11 @@ func (b *builder) checkHiding() {
 	switch {
 	case !g.RemoteLoginHides:
 	case b.conf.hidingProblem() != "":
-		b.refuse(at, b.conf.hidingProblem(), "write foreign_card = refuse without lists of card_optional, or leave remote_login_hides out")
+		b.refuse(at, b.conf.hidingProblem(),
+			"write foreign_card = refuse without lists of card_optional, or leave remote_login_hides out")
 	case g.RemoteLogin != "allow":
-		b.Note(at, finding.NoteNoEffect, "remote_login_hides does nothing without remote_login = allow")
+		b.Note(at, finding.NoteNoEffect,
+			"remote_login_hides does nothing without remote_login = allow")
 	}
 }
 

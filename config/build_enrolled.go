@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// checkEnrolled: an enrolled key counts without an authority, so that the proof of possession is all that keeps a copy
-// of the certificate out. No block may go without it.
+// checkEnrolled: an enrolled key counts without an authority, so that the proof of possession is
+// all that keeps a copy of the certificate out. No block may go without it.
 func (b *builder) checkEnrolled() {
 	if !slices.ContainsFunc(b.conf.Mappers, func(m Mapper) bool { return m.Type == "enrolled" }) {
 		b.noteIdleEnrolled()
@@ -23,7 +23,8 @@ func (b *builder) checkEnrolled() {
 	}
 }
 
-// noteIdleEnrolled names keys for the mapper that is not in use, where they are not written with their defaults.
+// noteIdleEnrolled names keys for the mapper that is not in use, where they are not written with
+// their defaults.
 func (b *builder) noteIdleEnrolled() {
 	defaults := schema.Defaults(&schema.Global)
 	for _, key := range []string{"enrolled_file", "enrolled_expiry", "enrolled_root"} {

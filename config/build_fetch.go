@@ -26,7 +26,8 @@ func (b *builder) fillFetching(v schema.Values) {
 	}
 	for _, key := range []string{"crl_mirror", "crl_ldap_server"} {
 		if v.Set(key) && m.Policy.CRL == "" {
-			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without a crl word in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+
+				" has no effect without a crl word in cert_policy")
 		}
 	}
 }
@@ -44,7 +45,8 @@ func (b *builder) noProxy(v schema.Values) (all []string) {
 		for _, word := range strings.Fields(text) {
 			_, notNet := netip.ParsePrefix(word)
 			_, notAddr := netip.ParseAddr(word)
-			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
+			if notNet != nil && notAddr != nil &&
+				(!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
 				b.refuse(val.Place(i), finding.Quote(word)+" is not a host, a domain or a network",
 					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port")
 				continue
@@ -67,7 +69,8 @@ func (b *builder) mirrors(v schema.Values) (all []Mirror) {
 	words := strings.Fields(strings.Join(val.Texts, " "))
 	for len(words) > 0 {
 		if len(words) < 3 || words[1] != "->" {
-			b.refuse(val.At, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/")
+			b.refuse(val.At, "crl_mirror is not FROM -> TO",
+				"write http://HOST/PATH/ -> http://MIRROR/PATH/")
 			return nil
 		}
 		mirror := Mirror{From: words[0], To: words[2]}
@@ -99,7 +102,8 @@ func (m Mirror) fault() string {
 		}
 	}
 	if strings.HasSuffix(m.From, "/") != strings.HasSuffix(m.To, "/") {
-		return "crl_mirror: of " + finding.Quote(m.From) + " and " + finding.Quote(m.To) + " only one ends with /"
+		return "crl_mirror: of " + finding.Quote(m.From) + " and " + finding.Quote(m.To) +
+			" only one ends with /"
 	}
 	return ""
 }
@@ -128,7 +132,8 @@ func (b *builder) ldapServers(v schema.Values) (all []string) {
 // serverOnly is an LDAP URI without what stands behind the server; "" for anything else.
 func serverOnly(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" ||
+		u.User != nil {
 		return ""
 	}
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {

@@ -15,7 +15,8 @@ import (
 func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	t := schema.Mapper(typ)
 	if t == nil {
-		return Mapper{}, &finding.Error{File: name, Text: "no mapper " + finding.Quote(typ), Hint: finding.DidYouMean(typ, schema.MapperTypes())}
+		return Mapper{}, &finding.Error{File: name, Text: "no mapper " + finding.Quote(typ),
+			Hint: finding.DidYouMean(typ, schema.MapperTypes())}
 	}
 	block := &scconf.Block{}
 	for key, texts := range settings {
@@ -29,7 +30,13 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	var notes []finding.Note
 	r := schema.NewReader(name, &errs, &notes)
 	v := r.Read(block, t)
-	m := Mapper{Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, File: name}
+	m := Mapper{
+		Name:   name,
+		Type:   t.Type,
+		Debug:  v.Bool("debug"),
+		Values: v,
+		File:   name,
+	}
 	m.fill()
 	return m, errs.Err()
 }
@@ -97,7 +104,8 @@ func innerBlocks(t *schema.Table) []string {
 }
 
 func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) {
-	i := slices.IndexFunc(blocks, func(it *scconf.Item) bool { return scconf.SameKey(it.Name(), name) })
+	i := slices.IndexFunc(blocks,
+		func(it *scconf.Item) bool { return scconf.SameKey(it.Name(), name) })
 	if i < 0 {
 		t := schema.Mapper(name)
 		if t == nil {
@@ -105,10 +113,16 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 			for _, it := range blocks {
 				known = append(known, it.Name())
 			}
-			b.refuse(at, "use_mappers names "+finding.Quote(name)+", which is no mapper", finding.DidYouMean(name, known))
+			b.refuse(at, "use_mappers names "+finding.Quote(name)+", which is no mapper",
+				finding.DidYouMean(name, known))
 			return
 		}
-		b.addMapper(Mapper{Name: name, Type: t.Type, Values: schema.Defaults(t), at: at})
+		b.addMapper(Mapper{
+			Name:   name,
+			Type:   t.Type,
+			Values: schema.Defaults(t),
+			at:     at,
+		})
 		return
 	}
 	it := blocks[i]
@@ -118,7 +132,13 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 	}
 	v := b.Read(it.Block, t, innerBlocks(t)...)
 	b.addMapper(Mapper{
-		Name: name, Type: t.Type, Debug: v.Bool("debug"), Values: v, Rules: readRules(b.Reader, it.Block, t), Line: it.Key.Line, at: it.Key,
+		Name:   name,
+		Type:   t.Type,
+		Debug:  v.Bool("debug"),
+		Values: v,
+		Rules:  readRules(b.Reader, it.Block, t),
+		Line:   it.Key.Line,
+		at:     it.Key,
 	})
 }
 
@@ -136,7 +156,8 @@ func (b *builder) checkMapfile(v schema.Values) {
 	}
 	scheme, _, _ := strings.Cut(v.String("mapfile"), ":")
 	if scconf.SameKey(scheme, "http") || scconf.SameKey(scheme, "ldap") {
-		b.refuse(v.Get("mapfile").At, "the mapfile would travel in the clear: anybody on the way could name users",
+		b.refuse(v.Get("mapfile").At,
+			"the mapfile would travel in the clear: anybody on the way could name users",
 			"use https or ldaps; insecure_mapfile = true obeys it as it is")
 	}
 }
@@ -164,7 +185,8 @@ func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
 	}
 	switch {
 	case typ.Text != "" && builtin != "" && !scconf.SameKey(typ.Text, builtin):
-		r.Fault(&schema.Fault{At: typ, Text: "type = " + typ.Text + " contradicts module = " + module.Text})
+		r.Fault(&schema.Fault{At: typ, Text: "type = " + typ.Text + " contradicts module = " +
+			module.Text})
 		return nil
 	case typ.Text != "":
 		at, name = typ, typ.Text
@@ -177,12 +199,14 @@ func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
 		if typ.Text == "" && hint == "" {
 			hint = "a block of another name says which mapper it is: type = cn;"
 		}
-		r.Fault(&schema.Fault{At: at, Text: "there is no mapper " + finding.Quote(name), Hint: hint})
+		r.Fault(&schema.Fault{At: at, Text: "there is no mapper " + finding.Quote(name),
+			Hint: hint})
 	}
 	return t
 }
 
-// moduleMapper gives the built-in mapper that a path of an old shared object stands for; "" for internal.
+// moduleMapper gives the built-in mapper that a path of an old shared object stands for; "" for
+// internal.
 func moduleMapper(module scconf.Word) (string, *schema.Fault) {
 	if module.Text == "" || scconf.SameKey(module.Text, "internal") {
 		return "", nil
@@ -191,7 +215,9 @@ func moduleMapper(module scconf.Word) (string, *schema.Fault) {
 	if ok && schema.Mapper(name) != nil {
 		return strings.ToLower(name), nil
 	}
-	return "", &schema.Fault{At: module, Text: "module = " + module.Text + " is no built-in mapper, and others are not loaded", Hint: "internal, or .../NAME_mapper.so of a built-in one"}
+	return "", &schema.Fault{At: module, Text: "module = " + module.Text +
+		" is no built-in mapper, and others are not loaded",
+		Hint: "internal, or .../NAME_mapper.so of a built-in one"}
 }
 
 // readRules reads the rules of a certmap mapper.
@@ -209,7 +235,13 @@ func readRules(r *schema.Reader, b *scconf.Block, t *schema.Table) []Rule {
 		if name == "" {
 			name = fmt.Sprintf("line %d", it.Key.Line)
 		}
-		rules = append(rules, Rule{Name: name, Values: v, File: r.File, Line: it.Key.Line, Col: it.Key.Col})
+		rules = append(rules, Rule{
+			Name:   name,
+			Values: v,
+			File:   r.File,
+			Line:   it.Key.Line,
+			Col:    it.Key.Col,
+		})
 	}
 	return rules
 }

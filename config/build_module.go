@@ -48,7 +48,8 @@ func splitNames(names []scconf.Word, blocks []*scconf.Item) []scconf.Word {
 			all = append(all, name)
 			continue
 		}
-		parts := strings.FieldsFunc(name.Text, func(r rune) bool { return strings.ContainsRune(", \t", r) })
+		parts := strings.FieldsFunc(name.Text,
+			func(r rune) bool { return strings.ContainsRune(", \t", r) })
 		if len(parts) == 0 {
 			parts = []string{""} // is the name of no block
 		}
@@ -88,11 +89,13 @@ func (b *builder) buildModules(main *scconf.Block) {
 	names, library := b.selectedModules(blocks)
 	b.lookAside(blocks, names)
 	if len(names) > maxModules {
-		b.refuse(names[maxModules], fmt.Sprintf("use_pkcs11_module names more than %d blocks", maxModules), "")
+		b.refuse(names[maxModules],
+			fmt.Sprintf("use_pkcs11_module names more than %d blocks", maxModules), "")
 		return
 	}
 	for i, name := range names {
-		twice := slices.ContainsFunc(names[:i], func(w scconf.Word) bool { return scconf.SameKey(w.Text, name.Text) })
+		twice := slices.ContainsFunc(names[:i],
+			func(w scconf.Word) bool { return scconf.SameKey(w.Text, name.Text) })
 		if twice {
 			b.refuse(name, "use_pkcs11_module names "+name.Text+" twice", "")
 			continue
@@ -112,12 +115,14 @@ func (b *builder) look(i int) {
 // lookAside reads the blocks that are not in use, for their notes.
 func (b *builder) lookAside(blocks []*scconf.Item, used []scconf.Word) {
 	for _, it := range blocks {
-		inUse := slices.ContainsFunc(used, func(w scconf.Word) bool { return scconf.SameKey(w.Text, it.Name()) })
+		inUse := slices.ContainsFunc(used,
+			func(w scconf.Word) bool { return scconf.SameKey(w.Text, it.Name()) })
 		switch {
 		case !inUse:
 			b.Aside().Read(it.Block, &schema.Module)
 		case findBlock(blocks, it.Name()) != it:
-			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
+			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+
+				" is not read")
 		}
 	}
 }
@@ -138,7 +143,8 @@ func (b *builder) buildModule(blocks []*scconf.Item, name scconf.Word, library s
 		for _, it := range blocks {
 			known = append(known, it.Name())
 		}
-		b.refuse(name, "there is no block pkcs11_module "+name.Text, finding.DidYouMean(name.Text, append(known, builtin)))
+		b.refuse(name, "there is no block pkcs11_module "+name.Text,
+			finding.DidYouMean(name.Text, append(known, builtin)))
 		return
 	}
 
@@ -152,7 +158,8 @@ func (b *builder) buildModule(blocks []*scconf.Item, name scconf.Word, library s
 
 func (b *builder) severalNames(it *scconf.Item) {
 	if len(it.Names) > 1 {
-		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+finding.Quote(it.Names[1].Text)+" is not read")
+		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+
+			finding.Quote(it.Names[1].Text)+" is not read")
 	}
 	last := it.Key
 	if len(it.Names) > 0 {
@@ -161,7 +168,8 @@ func (b *builder) severalNames(it *scconf.Item) {
 		b.Note(it.Key, finding.NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
 	}
 	if last.Glued && !last.Quoted {
-		b.Note(last, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
+		b.Note(last, finding.NoteDifferent,
+			"a blank before { is missing: the C module could not read this file")
 	}
 }
 
@@ -186,10 +194,12 @@ func (b *builder) fillSource(v schema.Values, library string) {
 		b.oneBuiltin(written.At)
 		return
 	case named:
-		b.refuse(written.At, "the block builtin is the built-in card, and module = "+m.Path+" is a library",
+		b.refuse(written.At, "the block builtin is the built-in card, and module = "+m.Path+
+			" is a library",
 			"give the block another name, or leave module out")
 	case strings.EqualFold(m.Path, builtin):
-		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card", "write module = builtin")
+		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card",
+			"write module = builtin")
 	}
 
 	if !path.IsAbs(m.Path) {
@@ -201,7 +211,8 @@ func (b *builder) fillSource(v schema.Values, library string) {
 func (b *builder) oneBuiltin(place scconf.Word) {
 	for _, m := range b.conf.Modules {
 		if m.Builtin {
-			b.refuse(place, "the built-in card is that of the block "+m.Name+" already, which comes first", "use one of them")
+			b.refuse(place, "the built-in card is that of the block "+m.Name+
+				" already, which comes first", "use one of them")
 			return
 		}
 	}
@@ -231,7 +242,8 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 		if !v.Set("slot_num") {
 			at = v.Get("slot_description").At
 		}
-		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
+		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum),
+			"use one of them")
 	}
 
 	b.fillPolicy(v)
@@ -275,14 +287,15 @@ func (b *builder) fillPolicy(v schema.Values) {
 	b.conf.Module.Policy = p
 }
 
-// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the earlier
-// one cannot read would log in by checks that its writer did not mean for it.
+// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the
+// earlier one cannot read would log in by checks that its writer did not mean for it.
 func (b *builder) refuseLooserBlocks() {
 	for i, later := range b.conf.Modules {
 		v := b.conf.blocks[i]
 		if v.Bool("allow_looser_block") {
 			if i == 0 {
-				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect, "allow_looser_block has no effect in the first block")
+				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect,
+					"allow_looser_block has no effect in the first block")
 			}
 			continue
 		}
@@ -293,8 +306,10 @@ func (b *builder) refuseLooserBlocks() {
 				if v.Has(keys[0]) && v.Set(keys[0]) {
 					place = v.Get(keys[0]).At
 				}
-				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+", which comes before it: "+
-					strings.Join(keys, ", "), "make them alike, or write allow_looser_block = true in the later block")
+				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+
+					", which comes before it: "+
+					strings.Join(keys, ", "),
+					"make them alike, or write allow_looser_block = true in the later block")
 				break
 			}
 		}

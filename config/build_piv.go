@@ -15,7 +15,8 @@ func (b *builder) fillPIV(v schema.Values) {
 	if !m.Builtin {
 		for _, key := range []string{"piv_keys", "piv_cache", "piv_lock", "piv_label"} {
 			if v.Set(key) {
-				b.refuse(v.Get(key).At, key+" is for the built-in card, and this block is of a PKCS#11 library",
+				b.refuse(v.Get(key).At, key+
+					" is for the built-in card, and this block is of a PKCS#11 library",
 					"write it in a block with module = builtin, or leave it out")
 			}
 		}
@@ -31,7 +32,8 @@ func (b *builder) fillPIV(v schema.Values) {
 	m.PIVLock, m.PIVLabel = v.String("piv_lock"), v.String("piv_label")
 	for _, key := range []string{"environment", "support_threads"} {
 		if val := v.Get(key); val.True || len(val.Texts) > 0 && key == "environment" {
-			b.Note(val.At, finding.NoteNoEffect, key+" is for PKCS#11 libraries and has no effect on the built-in card")
+			b.Note(val.At, finding.NoteNoEffect, key+
+				" is for PKCS#11 libraries and has no effect on the built-in card")
 		}
 	}
 }
@@ -48,17 +50,20 @@ func (b *builder) fillAccess(v schema.Values) {
 		m.CardAccess = v.String("card_access")
 	}
 	if m.PCSCSocket != "" && m.CardAccess == "bundled" {
-		b.refuse(v.Get("pcsc_socket").At, "pcsc_socket contradicts card_access = bundled, whose daemon has a socket of its own",
+		b.refuse(v.Get("pcsc_socket").At,
+			"pcsc_socket contradicts card_access = bundled, whose daemon has a socket of its own",
 			"write card_access = system, or leave pcsc_socket out")
 	}
 
 	if i := m.setsSocket(); i >= 0 && m.FindsDaemon() {
-		b.refuse(v.Get("environment").Place(i), socketVariable+" contradicts pcsc_socket and card_access, which set it",
+		b.refuse(v.Get("environment").Place(i), socketVariable+
+			" contradicts pcsc_socket and card_access, which set it",
 			"leave it out")
 	}
 }
 
-// setsSocket is the place of the socket's variable in a library's environment, -1 where it is not in it.
+// setsSocket is the place of the socket's variable in a library's environment, -1 where it is not
+// in it.
 func (m *Module) setsSocket() int {
 	return slices.IndexFunc(m.Environment, func(variable string) bool {
 		return strings.HasPrefix(variable, socketVariable+"=")
@@ -86,7 +91,8 @@ func (b *builder) oneVariable(m, earlier *Module) {
 		name, _, _ := strings.Cut(variable, "=")
 		for _, other := range earlier.Environment {
 			if strings.HasPrefix(other, name+"=") && other != variable {
-				b.refuse(b.module.Get("environment").Place(i), name+" has another value in the block "+earlier.Name,
+				b.refuse(b.module.Get("environment").Place(i), name+
+					" has another value in the block "+earlier.Name,
 					"the environment is the same for all libraries")
 			}
 		}
@@ -103,12 +109,15 @@ func (b *builder) oneDaemon(m, earlier *Module) {
 	}
 
 	switch i := m.setsSocket(); {
-	case m.FindsDaemon() && earlier.FindsDaemon() && (m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess):
+	case m.FindsDaemon() && earlier.FindsDaemon() &&
+		(m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess):
 		b.refuse(place, "pcsc_socket and card_access are others in the block "+earlier.Name, hint)
 	case m.FindsDaemon() && earlier.setsSocket() >= 0:
-		b.refuse(place, socketVariable+" of the block "+earlier.Name+" contradicts pcsc_socket and card_access", hint)
+		b.refuse(place, socketVariable+" of the block "+earlier.Name+
+			" contradicts pcsc_socket and card_access", hint)
 	case i >= 0 && earlier.FindsDaemon():
 		b.refuse(b.module.Get("environment").Place(i),
-			socketVariable+" contradicts pcsc_socket and card_access of the block "+earlier.Name, hint)
+			socketVariable+" contradicts pcsc_socket and card_access of the block "+earlier.Name,
+			hint)
 	}
 }

@@ -24,12 +24,14 @@ func (b *builder) fillOCSP(v schema.Values) {
 	b.checkOldOCSP()
 	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
 		if v.Set(key) {
-			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without ocsp_on in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+
+				" has no effect without ocsp_on in cert_policy")
 		}
 	}
 }
 
-// checkOldOCSP refuses a file that asks for OCSP in the way of Red Hat's old builds only: it would lose a check.
+// checkOldOCSP refuses a file that asks for OCSP in the way of Red Hat's old builds only: it would
+// lose a check.
 func (b *builder) checkOldOCSP() {
 	if !b.global.Bool("enable_ocsp") {
 		return
@@ -40,5 +42,6 @@ func (b *builder) checkOldOCSP() {
 	}
 
 	b.refuse(b.global.Get("enable_ocsp").At, "enable_ocsp = true is not how OCSP is asked for now",
-		"write cert_policy = "+scconf.QuoteValues(words)+"; in the block pkcs11_module, or enable_ocsp = false")
+		"write cert_policy = "+scconf.QuoteValues(words)+
+			"; in the block pkcs11_module, or enable_ocsp = false")
 }

@@ -8,7 +8,8 @@ import (
 	"pam_pkcs11/config/mappers"
 )
 
-// settingsOf gives the settings of a block as typed values; nil for a mapper that is not of this table.
+// settingsOf gives the settings of a block as typed values; nil for a mapper that is not of this
+// table.
 func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	switch typ {
 	case "cn":
@@ -34,7 +35,8 @@ func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	case "ms", "upn":
 		return upnSettings(v)
 	case "krb":
-		return mappers.Krb{Mapfile: mapfileSettings(v), IgnoreCase: v.Bool("ignorecase"), Realm: v.String("realm")}
+		return mappers.Krb{Mapfile: mapfileSettings(v), IgnoreCase: v.Bool("ignorecase"),
+			Realm: v.String("realm")}
 	case "pwent":
 		return mappers.Pwent{IgnoreCase: v.Bool("ignorecase")}
 	case "generic":
@@ -53,7 +55,8 @@ func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	case "ldap":
 		return ldapSettings(v)
 	case "certmap":
-		return mappers.Certmap{Directory: directorySettings(v), Domain: v.String("domain"), Rules: ruleSettings(rules)}
+		return mappers.Certmap{Directory: directorySettings(v), Domain: v.String("domain"),
+			Rules: ruleSettings(rules)}
 	case "null":
 		return mappers.Null{Always: v.Bool("default_match"), User: v.String("default_user")}
 	}
@@ -135,7 +138,8 @@ const (
 	windowsScope  = 2
 )
 
-var windowsMap = []string{"altSecurityIdentities=altsecid", "objectSid=sid", "userPrincipalName=upn"}
+var windowsMap = []string{"altSecurityIdentities=altsecid", "objectSid=sid",
+	"userPrincipalName=upn"}
 
 func ldapSettings(v schema.Values) mappers.LDAP {
 	s := mappers.LDAP{

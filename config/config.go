@@ -12,9 +12,10 @@ import (
 
 // Config is a configuration without faults.
 type Config struct {
-	File    string // as given, for messages
-	Global  Global
-	Module  Module    // the block that is meant here: the first of Modules, in a Config of Block another
+	File   string // as given, for messages
+	Global Global
+	// the block that is meant here: the first of Modules, in a Config of Block another
+	Module  Module
 	Modules []*Module // those in use, in the order of use_pkcs11_module; at least one
 	Mappers []Mapper  // those in use, in the order of use_mappers
 	Notes   []finding.Note
@@ -35,8 +36,8 @@ func (c *Config) Block(i int) *Config {
 	return &of
 }
 
-// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
-// where its default or an argument counts, without one.
+// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where
+// it is written or, where its default or an argument counts, without one.
 func (c *Config) Fault(key string, err error) *finding.Error {
 	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
 	written := []schema.Values{c.global}
@@ -53,8 +54,8 @@ func (c *Config) Fault(key string, err error) *finding.Error {
 	return e
 }
 
-// WithCard is the configuration for somebody who must use a card: there is no other way in, and no program in which he
-// needs none.
+// WithCard is the configuration for somebody who must use a card: there is no other way in, and no
+// program in which he needs none.
 func (c *Config) WithCard() *Config {
 	of := *c
 	of.Global.CardOnly, of.Global.ScreenSavers = true, nil
@@ -75,7 +76,8 @@ type service struct {
 	values schema.Values
 }
 
-// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
+// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents
+// each.
 type Global struct {
 	NullOK, Debug, Quiet           bool
 	ErrDisplayTime                 time.Duration // 0 to 60 s
@@ -106,7 +108,8 @@ type Global struct {
 	Persons                        Persons
 }
 
-// Persons says who must, may or must not use a card. The zero value says nothing: foreign_card and card_only do then.
+// Persons says who must, may or must not use a card. The zero value says nothing: foreign_card and
+// card_only do then.
 type Persons struct {
 	Required  People // who must
 	Optional  People // who may
@@ -122,7 +125,8 @@ func (p People) Empty() bool { return len(p.Users) == 0 && len(p.Groups) == 0 }
 
 // Empty reports whether all users are treated alike, as foreign_card and card_only say.
 func (p Persons) Empty() bool {
-	return p.Required.Empty() && p.Optional.Empty() && p.Forbidden.Empty() && !p.othersAre("required", "optional", "forbidden")
+	return p.Required.Empty() && p.Optional.Empty() && p.Forbidden.Empty() &&
+		!p.othersAre("required", "optional", "forbidden")
 }
 
 // Requires reports whether there may be somebody who must use a card.
@@ -138,7 +142,8 @@ func (p Persons) othersAre(words ...string) bool { return slices.Contains(words,
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.
 type Module struct {
-	Name            string // of the block; "" when an argument named a library and there is no block
+	// of the block; "" when an argument named a library and there is no block
+	Name            string
 	Builtin         bool   // module = builtin: PIV cards, without a library
 	Path            string // of the library, as written; "" where Builtin is set
 	Description     string
@@ -170,8 +175,9 @@ type Module struct {
 
 // EKU is what the extended key usage must allow.
 type EKU struct {
-	Ignore   bool
-	Required []string // object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+	Ignore bool
+	// object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+	Required []string
 }
 
 // Source is what the log calls the source of the cards.
@@ -182,8 +188,8 @@ func (m *Module) Source() string {
 	return m.Path
 }
 
-// FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
-// rather than by the library alone.
+// FindsDaemon reports whether the daemon of the readers is found for a library
+// (PCSCLITE_CSOCK_NAME), rather than by the library alone.
 func (m *Module) FindsDaemon() bool {
 	return !m.Builtin && (m.PCSCSocket != "" || m.CardAccess != "")
 }

@@ -29,9 +29,11 @@ func Load(args *Arguments) (*Config, error) {
 	}
 	for _, r := range reports {
 		if conf.Global.StrictPermissions {
-			return nil, finding.Errors{{File: file, Text: r.Path + ": " + r.Problem, Hint: "strict_permissions is set"}}
+			return nil, finding.Errors{{File: file, Text: r.Path + ": " + r.Problem,
+				Hint: "strict_permissions is set"}}
 		}
-		finding.AddNote(&conf.Notes, finding.Note{File: file, Kind: finding.NotePermission, Text: r.Path + ": " + r.Problem})
+		finding.AddNote(&conf.Notes,
+			finding.Note{File: file, Kind: finding.NotePermission, Text: r.Path + ": " + r.Problem})
 	}
 	return conf, nil
 }
@@ -47,8 +49,8 @@ func readFile(file string) ([]byte, []safefile.Report, error) {
 	return data, resolved.Reports, nil
 }
 
-// Parse reads a configuration from memory; file is for messages only, nil arguments are none. It opens
-// nothing. All faults are returned at once, as an Errors.
+// Parse reads a configuration from memory; file is for messages only, nil arguments are none. It
+// opens nothing. All faults are returned at once, as an Errors.
 func Parse(file string, data []byte, args *Arguments) (*Config, error) {
 	if args == nil {
 		args = &Arguments{}

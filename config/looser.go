@@ -22,9 +22,18 @@ var looserRules = []struct {
 	{"min_rsa_bits", func(l, e *Module) bool { return l.Chain.MinRSABits < e.Chain.MinRSABits }},
 	{"clock_skew", func(l, e *Module) bool { return l.Chain.ClockSkew > e.Chain.ClockSkew }},
 	{"required_policies", func(l, e *Module) bool { return looserPolicies(l.Chain, e.Chain) }},
-	{"crl_scope", func(l, e *Module) bool { return asksStatus(e) && l.CRL.LeafOnly && !e.CRL.LeafOnly }},
-	{"crl_grace", func(l, e *Module) bool { return e.Policy.CRL != "" && l.CRL.Grace > e.CRL.Grace }},
-	{"revocation", func(l, e *Module) bool { return asksStatus(e) && l.SoftRevocation && !e.SoftRevocation }},
+	{"crl_scope", func(l, e *Module) bool {
+		return asksStatus(e) && l.CRL.LeafOnly &&
+			!e.CRL.LeafOnly
+	}},
+	{"crl_grace", func(l, e *Module) bool {
+		return e.Policy.CRL != "" &&
+			l.CRL.Grace > e.CRL.Grace
+	}},
+	{"revocation", func(l, e *Module) bool {
+		return asksStatus(e) && l.SoftRevocation &&
+			!e.SoftRevocation
+	}},
 	{"ocsp_responder_cert", func(l, e *Module) bool {
 		return l.Policy.OCSP && !containsAll(e.OCSP.ResponderCerts, l.OCSP.ResponderCerts)
 	}},
@@ -34,7 +43,10 @@ var looserRules = []struct {
 	{"ocsp_nonce", func(l, e *Module) bool {
 		return e.Policy.OCSP && e.OCSP.Nonce == "required" && l.OCSP.Nonce != "required"
 	}},
-	{"ocsp_max_age", func(l, e *Module) bool { return e.Policy.OCSP && olderAnswers(l.OCSP, e.OCSP) }},
+	{"ocsp_max_age", func(l, e *Module) bool {
+		return e.Policy.OCSP &&
+			olderAnswers(l.OCSP, e.OCSP)
+	}},
 }
 
 // ageWithoutNext is how long an answer without nextUpdate is believed where ocsp_max_age is 0.
@@ -83,7 +95,8 @@ func looserEKU(l, e EKU) bool {
 	case len(e.Required) > 0:
 		return !containsAll(l.Required, e.Required)
 	case len(l.Required) > 0: // each must be there, so one of a login is enough
-		return !slices.ContainsFunc(l.Required, func(oid string) bool { return slices.Contains(loginPurposes, oid) })
+		return !slices.ContainsFunc(l.Required,
+			func(oid string) bool { return slices.Contains(loginPurposes, oid) })
 	}
 	return false
 }

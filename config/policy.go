@@ -20,7 +20,8 @@ func newPolicy(words []string) (p Policy, problem string) {
 	for _, w := range words {
 		switch w {
 		case "none":
-			if slices.ContainsFunc(words, func(o string) bool { return o != "none" && o != "signature" }) {
+			if slices.ContainsFunc(words,
+				func(o string) bool { return o != "none" && o != "signature" }) {
 				return p, "none contradicts the other words of cert_policy"
 			}
 		case "no_signature":

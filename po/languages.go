@@ -7,10 +7,11 @@ import "strings"
 // maxLanguages bounds the list that a caller's LANGUAGE can ask for.
 const maxLanguages = 16
 
-// Languages returns the languages that an environment asks for, best first, by the rules of gettext: the locale
-// is the first of LC_ALL, LC_MESSAGES and LANG that is set; unless it is "C" or "POSIX", LANGUAGE (a list
-// separated by colons) goes before it. Encoding and modifier are cut off ("it_IT.UTF-8@euro" gives "it_IT"),
-// and names that are not made of letters, digits, "_" and "-" are left out. The answer may be empty.
+// Languages returns the languages that an environment asks for, best first, by the rules of
+// gettext: the locale is the first of LC_ALL, LC_MESSAGES and LANG that is set; unless it is "C" or
+// "POSIX", LANGUAGE (a list separated by colons) goes before it. Encoding and modifier are cut off
+// ("it_IT.UTF-8@euro" gives "it_IT"), and names that are not made of letters, digits, "_" and "-"
+// are left out. The answer may be empty.
 func Languages(env func(string) string) []string {
 	locale := ""
 	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {

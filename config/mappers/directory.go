@@ -64,7 +64,8 @@ func (d Directory) contradiction() *Fault {
 		servers++
 	}
 	if servers > maxServers {
-		return &Fault{Key: "uri", Err: fmt.Errorf("%d servers, at most %d are allowed", servers, maxServers)}
+		return &Fault{Key: "uri",
+			Err: fmt.Errorf("%d servers, at most %d are allowed", servers, maxServers)}
 	}
 	return nil
 }
@@ -72,9 +73,11 @@ func (d Directory) contradiction() *Fault {
 func (d Directory) bindContradiction() *Fault {
 	switch {
 	case d.Password != "" && d.PasswordFile != "":
-		return &Fault{Key: "passwd_file", Err: errors.New("passwd and passwd_file contradict each other")}
+		return &Fault{Key: "passwd_file",
+			Err: errors.New("passwd and passwd_file contradict each other")}
 	case d.SASLExternal && d.BindDN != "":
-		return &Fault{Key: "sasl_mech", Err: errors.New("sasl_mech = EXTERNAL and binddn contradict each other")}
+		return &Fault{Key: "sasl_mech",
+			Err: errors.New("sasl_mech = EXTERNAL and binddn contradict each other")}
 	case d.SASLExternal, d.BindDN != "", !d.HasPassword():
 		return nil
 	}
@@ -88,7 +91,8 @@ func (d Directory) bindContradiction() *Fault {
 // uidContradiction is told after what the filter itself has wrong.
 func (d Directory) uidContradiction() *Fault {
 	if d.UIDAttribute != "" && !IsAttribute(d.UIDAttribute) {
-		return &Fault{Key: "uid_attribute", Err: fmt.Errorf("uid_attribute = %q is no attribute", d.UIDAttribute)}
+		return &Fault{Key: "uid_attribute",
+			Err: fmt.Errorf("uid_attribute = %q is no attribute", d.UIDAttribute)}
 	}
 	return nil
 }
@@ -116,11 +120,13 @@ func (s LDAP) Contradiction() *Fault {
 	}
 	switch {
 	case !IsAttribute(s.Attribute):
-		return &Fault{Key: "attribute", Err: fmt.Errorf("attribute = %q is no attribute", s.Attribute)}
+		return &Fault{Key: "attribute",
+			Err: fmt.Errorf("attribute = %q is no attribute", s.Attribute)}
 	case len(s.AttributeMap) == 0 && s.CertificateMatch == "off":
 		return &Fault{
 			Key: "certificate_match",
-			Err: errors.New("certificate_match = off without attribute_map leaves nothing to search for"),
+			Err: errors.New(
+				"certificate_match = off without attribute_map leaves nothing to search for"),
 		}
 	}
 	return s.uidContradiction()
@@ -167,7 +173,8 @@ func (s Certmap) Contradiction() *Fault {
 		if len(s.Rules[i].Domains) > 0 {
 			return &Fault{
 				Rule: &s.Rules[i],
-				Err:  errors.New("the rule has domains, and the block does not say its own (domain = ...)"),
+				Err: errors.New(
+					"the rule has domains, and the block does not say its own (domain = ...)"),
 			}
 		}
 	}

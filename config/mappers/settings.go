@@ -1,6 +1,7 @@
-// Package mappers holds what the blocks of a configuration file say about mappers, one type for each built-in mapper.
-// They are plain values: package config fills them in from its table of keys, defaults included, and package mapper
-// reads them. What of a block contradicts itself is told here, with the key that is at fault.
+// Package mappers holds what the blocks of a configuration file say about mappers, one type for
+// each built-in mapper. They are plain values: package config fills them in from its table of keys,
+// defaults included, and package mapper reads them. What of a block contradicts itself is told
+// here, with the key that is at fault.
 package mappers
 
 // Settings are those of one block: one of the types of this package that are named after mappers.

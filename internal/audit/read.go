@@ -20,7 +20,8 @@ import (
 
 // Sources are where entries are read from. The zero value of a field is this machine's own.
 type Sources struct {
-	Journalctl []string         // the program and its first arguments; nil looks in /usr/bin and /bin
+	// the program and its first arguments; nil looks in /usr/bin and /bin
+	Journalctl []string
 	Files      []string         // of syslogd, of which those that are there are read
 	Last       string           // the file for what no log took
 	Now        func() time.Time // nil is time.Now
@@ -36,9 +37,9 @@ const (
 	maxRead     = 1 << 20          // bytes of a line, with all that journalctl writes of an entry
 )
 
-// Read returns the entries since a time, the oldest first; the zero time is all. Of a machine with a journal that is
-// read, and the files of syslogd else; the file for what no log took is always looked at. An error is returned beside
-// what could be read.
+// Read returns the entries since a time, the oldest first; the zero time is all. Of a machine with
+// a journal that is read, and the files of syslogd else; the file for what no log took is always
+// looked at. An error is returned beside what could be read.
 func (s Sources) Read(ctx context.Context, since time.Time) ([]Entry, error) {
 	if s.Now == nil {
 		s.Now = time.Now
@@ -81,7 +82,8 @@ func (s Sources) journal(ctx context.Context, since time.Time) ([]Entry, error) 
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()
 
-	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--reverse", "--lines="+strconv.Itoa(maxEntries))
+	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--reverse",
+		"--lines="+strconv.Itoa(maxEntries))
 	if !since.IsZero() {
 		args = append(args, "--since=@"+strconv.FormatInt(since.Unix(), 10))
 	}
@@ -121,8 +123,8 @@ func journalctl() []string {
 	return nil
 }
 
-// readJournal reads one object on each line, the newest first, and returns the oldest first. What is no entry is passed
-// over.
+// readJournal reads one object on each line, the newest first, and returns the oldest first. What
+// is no entry is passed over.
 func readJournal(r io.Reader) ([]Entry, error) {
 	var entries []Entry
 	err := eachLine(r, func(line []byte) {
@@ -134,8 +136,8 @@ func readJournal(r io.Reader) ([]Entry, error) {
 	return entries, err
 }
 
-// eachLine takes every line of at most maxRead bytes. A longer one is passed over: whoever may write to the log must not
-// end its reading.
+// eachLine takes every line of at most maxRead bytes. A longer one is passed over: whoever may
+// write to the log must not end its reading.
 func eachLine(r io.Reader, take func(line []byte)) error {
 	lines := bufio.NewReaderSize(r, maxRead)
 	for long := false; ; {
@@ -161,8 +163,8 @@ func eachLine(r io.Reader, take func(line []byte)) error {
 // journalPrefix begins the names of our fields.
 const journalPrefix = "PAM_PKCS11_"
 
-// readObject reads one entry in journalctl's JSON: a value is a text, numbers where it is no text, a list of these where
-// the field is there more than once, or null where it was too large.
+// readObject reads one entry in journalctl's JSON: a value is a text, numbers where it is no text,
+// a list of these where the field is there more than once, or null where it was too large.
 func readObject(object []byte) (Entry, bool) {
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(object, &raw) != nil || len(raw) > 512 {
@@ -233,7 +235,8 @@ func (s Sources) files(since time.Time) ([]Entry, error) {
 
 // file reads the end of one file.
 func (s Sources) file(path string, since time.Time) ([]Entry, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for its writer
+	// a FIFO would wait for its writer
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,8 @@ func checkLibrary(i *inspection) error {
 		err = CheckELF(resolved.Path)
 	}
 	if err != nil {
-		i.fault(RefusesEvery, i.conf.Fault("module", fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
+		i.fault(RefusesEvery, i.conf.Fault("module",
+			fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
 	}
 	return nil
 }
@@ -57,21 +58,24 @@ func CheckELF(path string) error {
 	case library.Type != elf.ET_DYN:
 		return errors.New("is no shared library")
 	case library.Machine != self.Machine || library.Class != self.Class:
-		return fmt.Errorf("is a library for %s (%s), and this system is %s (%s)", library.Machine, library.Class, self.Machine, self.Class)
+		return fmt.Errorf("is a library for %s (%s), and this system is %s (%s)", library.Machine,
+			library.Class, self.Machine, self.Class)
 	}
 	return nil
 }
 
-// checkDaemon tells who cannot use the daemon for readers that comes with this package. Where it is left open which
-// daemon that is, it depends on whether this system has one.
+// checkDaemon tells who cannot use the daemon for readers that comes with this package. Where it is
+// left open which daemon that is, it depends on whether this system has one.
 func checkDaemon(i *inspection) error {
 	access := i.conf.Module.CardAccess
 	if access == "auto" && !cards.SystemDaemon(&i.conf.Module) {
 		access = "bundled"
 	}
 	if access == "bundled" {
-		i.add(Minor, KindReaders, i.conf.Fault("card_access", errors.New("screen lockers that run as the user (swaylock, i3lock, "+
-			"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
+		i.add(Minor, KindReaders,
+			i.conf.Fault("card_access",
+				errors.New("screen lockers that run as the user (swaylock, i3lock, "+
+					"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
 	}
 	return nil
 }
@@ -87,8 +91,9 @@ func checkTokenURI(i *inspection) error {
 	return nil
 }
 
-// checkMappers sets each mapper in use up, as a login does: rules, filters and addresses are read then, and opens its
-// files. A mapper that can name nobody refuses every login where no other is left.
+// checkMappers sets each mapper in use up, as a login does: rules, filters and addresses are read
+// then, and opens its files. A mapper that can name nobody refuses every login where no other is
+// left.
 func checkMappers(i *inspection) error {
 	options := mapper.Options{
 		StrictPermissions: i.conf.Global.StrictPermissions,
@@ -109,7 +114,8 @@ func checkMappers(i *inspection) error {
 			continue
 		}
 		faults = append(faults, found.Faults...)
-		if !found.Never || slices.ContainsFunc(found.Faults, func(e *config.Error) bool { return hidden(e) }) {
+		if !found.Never || slices.ContainsFunc(found.Faults,
+			func(e *config.Error) bool { return hidden(e) }) {
 			useful++
 		}
 	}
@@ -162,7 +168,8 @@ func (i *inspection) checkIssuers(options mapper.Options) error {
 	return nil
 }
 
-// authorities are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be read.
+// authorities are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be
+// read.
 func (i *inspection) authorities() []*certinfo.Certificate {
 	if i.verifier == nil {
 		return nil
@@ -182,7 +189,8 @@ func checkLists(i *inspection) error {
 			err = openable(path, i.conf.Global.StrictPermissions)
 		}
 		if err != nil {
-			i.fault(RefusesSome, i.conf.Fault("crl_url", fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
+			i.fault(RefusesSome, i.conf.Fault("crl_url",
+				fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
 		}
 	}
 	if m.Policy.CRL == "online" {
@@ -206,7 +214,8 @@ func checkLists(i *inspection) error {
 func (i *inspection) listsProblem() error {
 	m := i.conf.Module
 	problem := func(err error) error {
-		return i.conf.Fault("crl_dir", fmt.Errorf("crl_dir = %s: %w", m.CRLDir, safefile.Reason(m.CRLDir, err)))
+		return i.conf.Fault("crl_dir",
+			fmt.Errorf("crl_dir = %s: %w", m.CRLDir, safefile.Reason(m.CRLDir, err)))
 	}
 
 	err := openable(m.CRLDir, i.conf.Global.StrictPermissions)
@@ -228,7 +237,8 @@ func (i *inspection) listsProblem() error {
 	if len(lists) > 0 {
 		text += fmt.Sprintf("; %s: %v", lists[0].Path, lists[0].Err)
 	}
-	return problem(errors.New(text + " (crl_auto fetches lists; revocation = soft goes on without)"))
+	return problem(errors.New(text +
+		" (crl_auto fetches lists; revocation = soft goes on without)"))
 }
 
 // lists are those of crl_dir and of what `crl update` keeps.
@@ -245,12 +255,14 @@ func (i *inspection) lists() []verify.CRLReport {
 	return v.ListCRLs()
 }
 
-// listsMatter reports whether each login needs a list: not one by a certificate that is trusted as itself.
+// listsMatter reports whether each login needs a list: not one by a certificate that is trusted as
+// itself.
 func (i *inspection) listsMatter() bool {
 	if i.verifier == nil {
 		return true
 	}
-	return !slices.ContainsFunc(i.verifier.Anchors(), func(a verify.Anchor) bool { return !a.Authority })
+	return !slices.ContainsFunc(i.verifier.Anchors(),
+		func(a verify.Anchor) bool { return !a.Authority })
 }
 
 // openable opens a directory or file of the administrator's, as a login does.

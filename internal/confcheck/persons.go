@@ -41,8 +41,8 @@ type nameService struct {
 	isLocal, isLocalGroup func(name string) bool
 }
 
-// checkPersons looks who must, may and must not use a card, in the file and in each service's block, for whom that
-// closes every way in.
+// checkPersons looks who must, may and must not use a card, in the file and in each service's
+// block, for whom that closes every way in.
 func (i *inspection) checkPersons(n nameService) {
 	p := &personCheck{nameService: n, conf: i.conf}
 	done := make(chan struct{})
@@ -54,7 +54,8 @@ func (i *inspection) checkPersons(n nameService) {
 	select {
 	case <-done:
 	case <-time.After(nameServiceTime):
-		i.add(RefusesSome, KindNotLooked, i.File+": the users and groups of the lists: the name service takes too long; until it answers, a card is needed")
+		i.add(RefusesSome, KindNotLooked, i.File+
+			": the users and groups of the lists: the name service takes too long; until it answers, a card is needed")
 		return
 	}
 	for _, f := range p.found {
@@ -70,8 +71,14 @@ func (i *inspection) checkServices(directories []string) {
 			return err == nil
 		}
 		if !slices.ContainsFunc(directories, is) {
-			e := &config.Error{File: i.File, Line: s.Line, Col: s.Col, Text: "there is no PAM service " + s.Name +
-				" in " + strings.Join(directories, " or "), Hint: "its block is read by nobody"}
+			e := &config.Error{
+				File: i.File,
+				Line: s.Line,
+				Col:  s.Col,
+				Text: "there is no PAM service " + s.Name +
+					" in " + strings.Join(directories, " or "),
+				Hint: "its block is read by nobody",
+			}
 			i.add(Minor, config.NoteNoEffect.String(), e.Error())
 		}
 	}
@@ -100,7 +107,8 @@ func (p *personCheck) everything() {
 }
 
 func samePersons(a, b config.Persons) bool {
-	return len(a.Required.Users) == len(b.Required.Users) && len(a.Required.Groups) == len(b.Required.Groups) && a.Others == b.Others
+	return len(a.Required.Users) == len(b.Required.Users) &&
+		len(a.Required.Groups) == len(b.Required.Groups) && a.Others == b.Others
 }
 
 // lists looks at what holds in one place.
@@ -115,7 +123,8 @@ func (p *personCheck) lists() {
 		key    string
 		people config.People
 	}{
-		{"card_required", persons.Required}, {"card_optional", persons.Optional}, {"card_forbidden", persons.Forbidden},
+		{"card_required", persons.Required}, {"card_optional", persons.Optional},
+		{"card_forbidden", persons.Forbidden},
 	} {
 		for _, user := range p.named(l.key, l.people) {
 			if p.decide(persons, user).Use != policy.Required {
@@ -127,7 +136,8 @@ func (p *personCheck) lists() {
 	p.everybody(exempt)
 }
 
-// named looks the names of a list up, and returns the users of it: those that are named and those that groups list.
+// named looks the names of a list up, and returns the users of it: those that are named and those
+// that groups list.
 func (p *personCheck) named(key string, people config.People) (users []string) {
 	for _, name := range people.Users {
 		account, err := p.users.Lookup(name)
@@ -139,10 +149,13 @@ func (p *personCheck) named(key string, people config.People) (users []string) {
 			p.add(Risk, KindWarning, key+"_users", fmt.Errorf("%s: %w", name, err))
 			continue
 		case account.Name != name:
-			p.add(Minor, "spelling", key+"_users", fmt.Errorf("%s is the user %s: that name needs no directory to be found", name, account.Name))
+			p.add(Minor, "spelling", key+"_users",
+				fmt.Errorf("%s is the user %s: that name needs no directory to be found", name,
+					account.Name))
 		}
 		if key == "card_forbidden" && !p.isLocal(account.Name) {
-			p.add(Risk, KindLockOut, key+"_users", fmt.Errorf("%s is not in /etc/passwd: where the directory does not answer, nobody gets in by that account", name))
+			p.add(Risk, KindLockOut, key+"_users",
+				fmt.Errorf("%s is not in /etc/passwd: where the directory does not answer, nobody gets in by that account", name))
 		}
 		users = append(users, account.Name)
 	}
@@ -159,13 +172,16 @@ func (p *personCheck) members(key, name string) []string {
 	g, err := p.groups.Group(name)
 	switch {
 	case errors.Is(err, accounts.ErrNoGroup):
-		p.add(RefusesSome, KindLockOut, key, fmt.Errorf("there is no group %s: whom it may be about needs a card, root too", name))
+		p.add(RefusesSome, KindLockOut, key,
+			fmt.Errorf("there is no group %s: whom it may be about needs a card, root too", name))
 		return nil
 	case err != nil:
-		p.add(RefusesSome, KindLockOut, key, fmt.Errorf("%w: whom it may be about needs a card, root too", err))
+		p.add(RefusesSome, KindLockOut, key,
+			fmt.Errorf("%w: whom it may be about needs a card, root too", err))
 		return nil
 	case !p.isLocalGroup(name):
-		p.add(Risk, KindLockOut, key, fmt.Errorf("%s is not in /etc/group: where its directory does not answer, whom it may be about needs a card, root too", name))
+		p.add(Risk, KindLockOut, key,
+			fmt.Errorf("%s is not in /etc/group: where its directory does not answer, whom it may be about needs a card, root too", name))
 	case len(g.Members) == 0 && key == "card_forbidden_groups":
 		p.add(Risk, KindLockOut, key, fmt.Errorf("the group %s lists no member", name))
 	}
@@ -178,45 +194,58 @@ func (p *personCheck) members(key, name string) []string {
 // contradictions names who must and must not.
 func (p *personCheck) contradictions(user string) {
 	persons := p.conf.Global.Persons
-	must, not := config.Persons{Required: persons.Required}, config.Persons{Forbidden: persons.Forbidden}
+	must, not := config.Persons{Required: persons.Required},
+		config.Persons{Forbidden: persons.Forbidden}
 	first, second := p.decide(must, user), p.decide(not, user)
 	if first.Use == policy.Required && first.Err == nil && second.Use == policy.Forbidden {
-		p.add(Risk, KindLockOut, "card_forbidden_users", fmt.Errorf("%s must use a card and must not: that he must counts", user))
+		p.add(Risk, KindLockOut, "card_forbidden_users",
+			fmt.Errorf("%s must use a card and must not: that he must counts", user))
 	}
 }
 
-// everybody looks whether there is a way in where no card works; exempt is how many users are known not to need one.
+// everybody looks whether there is a way in where no card works; exempt is how many users are known
+// not to need one.
 func (p *personCheck) everybody(exempt int) {
 	persons := p.conf.Global.Persons
 	root := p.decide(persons, "root").Use == policy.Required
 	switch {
 	case root && persons.Others == "required" && exempt == 0:
-		p.add(RefusesSome, KindLockOut, "card_others", errors.New("everybody needs a card, root too: where no card works, nobody gets in. "+
-			"Name a group of /etc/group in card_forbidden_groups, whose members have passwords"))
+		p.add(RefusesSome, KindLockOut, "card_others",
+			errors.New("everybody needs a card, root too: where no card works, nobody gets in. "+
+				"Name a group of /etc/group in card_forbidden_groups, whose members have passwords"))
 	case root:
 		p.add(Risk, KindLockOut, "card_others", errors.New("root needs a card"))
 	}
 	if p.conf.Global.RemoteLogin == "refuse" && persons.Requires() {
-		p.add(Minor, "remote", "remote_login", errors.New("remote_login = refuse: who must use a card has none at another host, "+
-			"and cannot log in from there where the stack ends at PAM_CRED_INSUFFICIENT"))
+		p.add(Minor, "remote", "remote_login",
+			errors.New("remote_login = refuse: who must use a card has none at another host, "+
+				"and cannot log in from there where the stack ends at PAM_CRED_INSUFFICIENT"))
 	}
 }
 
 // decide says what a card is for a user by some lists.
 func (p *personCheck) decide(persons config.Persons, user string) policy.Decision {
-	r := policy.Rules{Persons: persons, Accounts: p.users, Groups: p.groups, IsLocal: p.isLocal}
+	r := policy.Rules{
+		Persons:  persons,
+		Accounts: p.users,
+		Groups:   p.groups,
+		IsLocal:  p.isLocal,
+	}
 	return r.For(context.Background(), user)
 }
 
-// add adds what is found, with the place of the key or of the service's block. What was found of the file is not told
-// of a service once more.
+// add adds what is found, with the place of the key or of the service's block. What was found of
+// the file is not told of a service once more.
 func (p *personCheck) add(w Weight, kind, key string, err error) {
 	e := p.conf.Fault(key, err)
 	if p.service != nil {
 		e.Line, e.Col, e.Text = p.service.Line, p.service.Col, "service "+p.service.Name+": "+e.Text
 	}
 	f := Finding{Weight: w, Kind: kind, Text: e.Error()}
-	same := func(o Finding) bool { return strings.HasSuffix(f.Text, afterPlace(o.Text)) && o.Kind == kind }
+	same := func(o Finding) bool {
+		return strings.HasSuffix(f.Text, afterPlace(o.Text)) &&
+			o.Kind == kind
+	}
 	if !slices.ContainsFunc(p.found, same) {
 		p.found = append(p.found, f)
 	}

@@ -30,9 +30,13 @@ type groupAttr struct {
 }
 
 // Enabled reports whether a record of this level is written.
-func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
+func (h *handler) Enabled(_ context.Context,
+	level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
-// Handle writes one record. Its time is not printed: the system's log and a terminal have their own.
+// Handle writes one record. Its time is not printed: the system's log and a terminal have their
+// own.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var l line
 	l.message(r.Message)
@@ -63,8 +67,8 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &with
 }
 
-// Stderr returns a handler for a tool's standard error: one line "level: message key=value" for each record of at
-// least this level; a nil level is slog.LevelInfo.
+// Stderr returns a handler for a tool's standard error: one line "level: message key=value" for
+// each record of at least this level; a nil level is slog.LevelInfo.
 func Stderr(w io.Writer, level slog.Leveler) slog.Handler {
 	if level == nil {
 		level = slog.LevelInfo

@@ -80,7 +80,8 @@ func (j *journal) encode(level slog.Level, record []byte, fields []field) []byte
 	return b
 }
 
-// fieldName is a key as the journal has names: capitals, digits and underscores. "" is none that it would take.
+// fieldName is a key as the journal has names: capitals, digits and underscores. "" is none that it
+// would take.
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {

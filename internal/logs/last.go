@@ -14,7 +14,8 @@ const LastFile = "/run/pam_pkcs11/last"
 // maxLast bounds how many lines one request leaves.
 const maxLast = 16
 
-// lastFile keeps the lines of one request that no log took; the next request that needs it replaces them.
+// lastFile keeps the lines of one request that no log took; the next request that needs it replaces
+// them.
 type lastFile struct {
 	path  string // "" is none
 	names names
@@ -33,7 +34,8 @@ func (l *lastFile) write(record []byte) error {
 		return nil
 	}
 	l.n++
-	l.text = fmt.Appendf(l.text, "%s %s%s\n", l.now().Format(time.RFC3339), l.names.prefix(), record)
+	l.text = fmt.Appendf(l.text, "%s %s%s\n", l.now().Format(time.RFC3339), l.names.prefix(),
+		record)
 
 	dir := filepath.Dir(l.path)
 	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {

@@ -1,6 +1,6 @@
-// Package logs writes records of log/slog where an administrator looks for them: to the system's log as pam_syslog
-// would, and to a tool's standard error. Whatever a card, a certificate or a user put into a record stays on its one
-// line: control characters are escaped and the line is bounded.
+// Package logs writes records of log/slog where an administrator looks for them: to the system's
+// log as pam_syslog would, and to a tool's standard error. Whatever a card, a certificate or a user
+// put into a record stays on its one line: control characters are escaped and the line is bounded.
 package logs
 
 import (
@@ -12,7 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxLine is the longest line in bytes, prefix included: the socket of syslogd takes more, but readers of it cut.
+// MaxLine is the longest line in bytes, prefix included: the socket of syslogd takes more, but
+// readers of it cut.
 const MaxLine = 8 << 10
 
 // cut ends a line that was longer than MaxLine.
@@ -41,10 +42,12 @@ func (l *line) finish() []byte {
 // message appends free text.
 func (l *line) message(s string) { l.text = appendEscaped(l.text, s, MaxLine) }
 
-// attr appends " key=value"; a group becomes one field for each member, with the names joined by dots.
+// attr appends " key=value"; a group becomes one field for each member, with the names joined by
+// dots.
 func (l *line) attr(group string, a slog.Attr) {
 	v := a.Value.Resolve()
-	if l.full() || a.Key == "" && v.Kind() != slog.KindGroup || v.Kind() == slog.KindAny && v.Any() == nil {
+	if l.full() || a.Key == "" && v.Kind() != slog.KindGroup || v.Kind() == slog.KindAny &&
+		v.Any() == nil {
 		return
 	}
 	if v.Kind() == slog.KindGroup {
@@ -97,7 +100,8 @@ func (l *line) value(s string) {
 		l.text = appendEscaped(l.text, s, MaxLine)
 		return
 	}
-	if strings.ContainsAny(s, `\"`) { // hardly ever: the table of a replacer is made when it is first used
+	if strings.ContainsAny(s, `\"`) {
+		// hardly ever: the table of a replacer is made when it is first used
 		s = quoted.Replace(s)
 	}
 	l.text = append(l.text, '"')
@@ -107,8 +111,9 @@ func (l *line) value(s string) {
 
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// appendEscaped appends s and stops after limit bytes. Escaped are control characters, what is not UTF-8, line and
-// paragraph separators, and format characters, which can make a terminal show a line in another order.
+// appendEscaped appends s and stops after limit bytes. Escaped are control characters, what is not
+// UTF-8, line and paragraph separators, and format characters, which can make a terminal show a
+// line in another order.
 func appendEscaped(to []byte, s string, limit int) []byte {
 	end := len(to) + limit
 	for i, r := range s {

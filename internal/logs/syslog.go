@@ -15,15 +15,18 @@ import (
 const (
 	// socketPath is where syslogd or journald listens (syslog(3), _PATH_LOG).
 	socketPath = "/dev/log"
-	// maxWait bounds the time that one record may take. A log that does not answer must not hold up a login.
+	// maxWait bounds the time that one record may take. A log that does not answer must not hold up
+	// a login.
 	maxWait = time.Second
-	// journalPath is where journald takes records with fields (systemd's "Native Journal Protocol").
+	// journalPath is where journald takes records with fields (systemd's "Native Journal
+	// Protocol").
 	journalPath = "/run/systemd/journal/socket"
 	// authpriv is the facility LOG_AUTHPRIV, shifted as in RFC 3164 section 4.1.1.
 	authpriv = 10 << 3
 )
 
-// Config says where and under which name a Syslog handler writes. The zero value of a field is its default.
+// Config says where and under which name a Syslog handler writes. The zero value of a field is its
+// default.
 type Config struct {
 	Service string           // PAM_SERVICE
 	Kind    string           // "auth" or "chauthtok"
@@ -35,8 +38,9 @@ type Config struct {
 	Last    string           // file for what no log takes; "" is none
 }
 
-// Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility LOG_AUTHPRIV, the text
-// preceded by "pam_pkcs11(service:kind): ". A record that the log does not take within one second is lost.
+// Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility
+// LOG_AUTHPRIV, the text preceded by "pam_pkcs11(service:kind): ". A record that the log does not
+// take within one second is lost.
 func Syslog(service, kind string) slog.Handler { return New(Config{Service: service, Kind: kind}) }
 
 // New is Syslog with every choice open. It opens nothing before the first record.
@@ -79,7 +83,8 @@ func (n names) prefix() string { return fmt.Sprintf("%s[%d]: %s", n.service, n.p
 
 func (n names) words() string { return fmt.Sprintf("pam_pkcs11(%s:%s): ", n.service, n.kind) }
 
-// destination is the first log that takes a record: the journal with its fields, syslog, and a file for what would be lost.
+// destination is the first log that takes a record: the journal with its fields, syslog, and a file
+// for what would be lost.
 type destination struct {
 	journal *journal
 	syslog  *socket
@@ -101,7 +106,8 @@ func (d *destination) write(level slog.Level, record []byte, fields []field) err
 func word(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_.@-", r):
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9',
+			strings.ContainsRune("_.@-", r):
 			return r
 		}
 		return '_'
@@ -141,7 +147,8 @@ func priority(level slog.Level) int {
 func (s *socket) write(level slog.Level, record []byte, _ []field) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix, record)
+	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix,
+		record)
 	if len(text) > MaxLine {
 		text = text[:MaxLine]
 	}

@@ -17,11 +17,12 @@ const (
 	maxFlags    = 5        // characters between % and its verb
 )
 
-// Encoded is a Text on its way to another process, which translates it: its JSON holds the format, by
-// which the catalogue knows the sentence, and each argument as its verb writes it.
+// Encoded is a Text on its way to another process, which translates it: its JSON holds the format,
+// by which the catalogue knows the sentence, and each argument as its verb writes it.
 //
-// What was decoded prints as the original does. Decoding fails where the JSON is longer than 64 KiB, a
-// text has more than 16 arguments or other verbs than arguments, or texts are nested deeper than 4.
+// What was decoded prints as the original does. Decoding fails where the JSON is longer than 64
+// KiB, a text has more than 16 arguments or other verbs than arguments, or texts are nested deeper
+// than 4.
 type Encoded Text
 
 // Text is the sentence.
@@ -49,7 +50,8 @@ func (e Encoded) MarshalJSON() ([]byte, error) { return json.Marshal(encode(Text
 // English, as a whole.
 func encode(t Text, depth int) *encoding {
 	verbs, plain := verbsOf(t.Format)
-	if len(t.Args) > 0 && (!plain || len(verbs) != len(t.Args) || len(t.Args) > maxArgs || depth > maxSentence) {
+	if len(t.Args) > 0 && (!plain || len(verbs) != len(t.Args) || len(t.Args) > maxArgs ||
+		depth > maxSentence) {
 		return &encoding{Format: t.String()}
 	}
 
@@ -115,7 +117,8 @@ type written string
 func (w written) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, string(w)) }
 
 // verbsOf are the verbs of a format, each with its flags, in their order. plain is false where an
-// argument is not simply that of its turn ("%[2]s", "%*d"), a verb is cut off, or a width is absurd.
+// argument is not simply that of its turn ("%[2]s", "%*d"), a verb is cut off, or a width is
+// absurd.
 func verbsOf(format string) (verbs []string, plain bool) {
 	for {
 		at := strings.IndexByte(format, '%')
@@ -126,7 +129,8 @@ func verbsOf(format string) (verbs []string, plain bool) {
 		flags := 1 + len(format[1:]) - len(strings.TrimLeft(format[1:], "+-# .0123456789"))
 		verb, size := utf8.DecodeRuneInString(format[flags:])
 		switch {
-		case size == 0 || verb == utf8.RuneError || strings.ContainsRune("[]*", verb) || flags > 1+maxFlags:
+		case size == 0 || verb == utf8.RuneError || strings.ContainsRune("[]*", verb) ||
+			flags > 1+maxFlags:
 			return nil, false
 		case verb != '%':
 			verbs = append(verbs, format[:flags+size])

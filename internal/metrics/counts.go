@@ -1,7 +1,9 @@
-// Package metrics counts logins in a file for the textfile collector of Prometheus (its text format, version 0.0.4).
+// Package metrics counts logins in a file for the textfile collector of Prometheus (its text
+// format, version 0.0.4).
 //
-// Each login adds itself to the file that the one before has left. What is counted is bounded: services, outcomes and
-// reasons, and never a user's name. A file that is not ours is never written over.
+// Each login adds itself to the file that the one before has left. What is counted is bounded:
+// services, outcomes and reasons, and never a user's name. A file that is not ours is never written
+// over.
 package metrics
 
 import (
@@ -104,35 +106,42 @@ func word(s string) string {
 }
 
 func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.@-", c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		strings.IndexByte("_.@-", c) >= 0
 }
 
 // encode writes the file, series in their order.
 func (c *counts) encode() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n# HELP %s Logins with a smart card, by service, outcome and reason.\n# TYPE %s counter\n", header, logins, logins)
+	fmt.Fprintf(&b,
+		"%s\n# HELP %s Logins with a smart card, by service, outcome and reason.\n# TYPE %s counter\n", header, logins, logins)
 	keys := slices.SortedFunc(maps.Keys(c.logins), func(x, y series) int {
-		return slices.Compare([]string{x.service, x.outcome, x.reason}, []string{y.service, y.outcome, y.reason})
+		return slices.Compare([]string{x.service, x.outcome, x.reason},
+			[]string{y.service, y.outcome, y.reason})
 	})
 	for _, s := range keys {
-		fmt.Fprintf(&b, "%s{service=%q,outcome=%q,reason=%q} %d\n", logins, s.service, s.outcome, s.reason, c.logins[s])
+		fmt.Fprintf(&b, "%s{service=%q,outcome=%q,reason=%q} %d\n", logins, s.service, s.outcome,
+			s.reason, c.logins[s])
 	}
 
-	fmt.Fprintf(&b, "# HELP %s How long logins took, the time at the prompt included.\n# TYPE %s histogram\n", duration, duration)
+	fmt.Fprintf(&b,
+		"# HELP %s How long logins took, the time at the prompt included.\n# TYPE %s histogram\n",
+		duration, duration)
 	all := uint64(0)
 	for i, bound := range buckets {
 		all += c.buckets[i]
 		fmt.Fprintf(&b, "%s_bucket{le=%q} %d\n", duration, bound, all)
 	}
-	fmt.Fprintf(&b, "%s_sum %s\n%s_count %d\n", duration, strconv.FormatFloat(c.sum, 'g', -1, 64), duration, all)
+	fmt.Fprintf(&b, "%s_sum %s\n%s_count %d\n", duration, strconv.FormatFloat(c.sum, 'g', -1, 64),
+		duration, all)
 	return b.Bytes()
 }
 
 // errForeign is why a file is not written over.
 var errForeign = errors.New("it was not written by pam_pkcs11")
 
-// parse reads what encode has written. An empty file counts nothing. errForeign is returned for a file without our
-// header, another error for one that was damaged since.
+// parse reads what encode has written. An empty file counts nothing. errForeign is returned for a
+// file without our header, another error for one that was damaged since.
 func parse(text []byte) (*counts, error) {
 	c := newCounts()
 	if len(text) == 0 {
@@ -189,7 +198,8 @@ func (c *counts) line(line string, bounds *[]uint64) error {
 		}
 		c.logins[s] = n
 	case name == duration+"_count":
-	case len(*bounds) < len(buckets) && name == fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)]):
+	case len(*bounds) < len(buckets) &&
+		name == fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)]):
 		*bounds = append(*bounds, n)
 	default:
 		return errLine

@@ -47,8 +47,9 @@ func (a *adminKey) set(key []byte) (err error) {
 
 func (a *adminKey) forget() { a.challenge, a.witness = nil, nil }
 
-// authenticateAdmin is GENERAL AUTHENTICATE with the administrator's key (appendix A.1 and A.2): external, where the
-// card gives a challenge, or mutual, where it gives a witness. What the card gave is good for one try.
+// authenticateAdmin is GENERAL AUTHENTICATE with the administrator's key (appendix A.1 and A.2):
+// external, where the card gives a challenge, or mutual, where it gives a witness. What the card
+// gave is good for one try.
 func (c *Card) authenticateAdmin(algorithm Algorithm, t *template) ([]byte, iso7816.Status) {
 	a := &c.admin
 	challenge, witness := a.challenge, a.witness

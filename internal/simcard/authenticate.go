@@ -97,7 +97,8 @@ func (c *Card) use(ref KeyRef, k *key, t *template) ([]byte, iso7816.Status) {
 			return nil, sw
 		}
 		return answer(tagResponse, c.o.Signatures.spoil(signature)), iso7816.StatusOK
-	case t.exponentiation != nil && t.challenge == nil && k.ec != nil && (ref == KeyManagement || ref <= KeyRetired20):
+	case t.exponentiation != nil && t.challenge == nil && k.ec != nil &&
+		(ref == KeyManagement || ref <= KeyRetired20):
 		return agree(k, *t.exponentiation)
 	}
 	return nil, iso7816.StatusWrongData
@@ -120,8 +121,8 @@ func agree(k *key, point []byte) ([]byte, iso7816.Status) {
 	return answer(tagResponse, secret), iso7816.StatusOK
 }
 
-// generate is GENERATE ASYMMETRIC KEY PAIR (3.3.2), for the administrator. The certificate that lay beside the key
-// before stays, as on a card: it is another object.
+// generate is GENERATE ASYMMETRIC KEY PAIR (3.3.2), for the administrator. The certificate that lay
+// beside the key before stays, as on a card: it is another object.
 func (c *Card) generate(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	ref := KeyRef(apdu.P2)
 	switch {

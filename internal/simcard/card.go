@@ -38,11 +38,12 @@ type Options struct {
 	Retired int     // how many places for retired keys there are; 20
 	Factory bool    // as YubiKeys are delivered: CHUID and CCC are absent
 
-	Yubico     *Yubico           // Yubico's commands; nil: none
-	Policies   map[KeyRef]Policy // what keys want, beside the defaults
-	TouchAfter time.Duration     // a key that waits is touched by itself after so long; 0: by Touch alone
-	TouchWait  time.Duration     // how long it waits, then answers 6982; 15 s
-	Clock      Clock             // the clock on the wall
+	Yubico   *Yubico           // Yubico's commands; nil: none
+	Policies map[KeyRef]Policy // what keys want, beside the defaults
+	// a key that waits is touched by itself after so long; 0: by Touch alone
+	TouchAfter time.Duration
+	TouchWait  time.Duration // how long it waits, then answers 6982; 15 s
+	Clock      Clock         // the clock on the wall
 
 	Ed25519    Algorithm      // the number of Ed25519; E0
 	Signatures Signatures     // the form of signatures

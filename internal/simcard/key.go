@@ -49,7 +49,8 @@ func (r KeyRef) object() uint32 {
 
 // isRetiredBeyond reports whether a card has fewer places for retired keys than this one needs.
 func (o *Options) isRetiredBeyond(ref KeyRef) bool {
-	return o.Retired > 0 && ref >= KeyRetired1 && ref <= KeyRetired20 && int(ref-KeyRetired1) >= o.Retired
+	return o.Retired > 0 && ref >= KeyRetired1 && ref <= KeyRetired20 &&
+		int(ref-KeyRetired1) >= o.Retired
 }
 
 // SetKey puts a key and its certificate (DER) in a place; either may be nil and is then taken away.
@@ -192,7 +193,8 @@ func (k *key) power(x []byte) []byte {
 	return m1.FillBytes(make([]byte, (n.BitLen()+7)/8))
 }
 
-// publicValue is the value of the public key's template (table 14): modulus and exponent, or a point.
+// publicValue is the value of the public key's template (table 14): modulus and exponent, or a
+// point.
 func (k *key) publicValue() []byte {
 	tlv := iso7816.AppendTLV
 	switch {

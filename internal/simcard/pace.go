@@ -6,9 +6,9 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Pace is the time that a card and its reader take. The zero value takes none. What the computer that
-// simulates it needs counts as part of it, so that an answer comes when the card's would, unless the
-// computer is slower than the card.
+// Pace is the time that a card and its reader take. The zero value takes none. What the computer
+// that simulates it needs counts as part of it, so that an answer comes when the card's would,
+// unless the computer is slower than the card.
 type Pace struct {
 	// Command is what every command takes: in the reader, on the cable, in the card's program.
 	Command time.Duration
@@ -19,17 +19,18 @@ type Pace struct {
 	// Keys is how long the use of a private key takes.
 	Keys map[Algorithm]time.Duration
 
-	// Clock of the line, in Hz. Characters then take their time: command and answer at the rate of TA1 in
-	// the ATR, with what T=1 or T=0, whichever the ATR offers first, puts around them. 0: they take none.
+	// Clock of the line, in Hz. Characters then take their time: command and answer at the rate of
+	// TA1 in the ATR, with what T=1 or T=0, whichever the ATR offers first, puts around them. 0:
+	// they take none.
 	Clock int
 }
 
 // ifs is the information field size of a T=1 block, as both sides agree on it in practice.
 const ifs = 254
 
-// line is the time that command and answer take on the line of a contact card, by ISO/IEC 7816-3: with
-// T=1 11 etu a character (11.2 with N=255), prologue and LRC around each block, and an R-block for each
-// that is chained; with T=0 12 etu, and a procedure byte.
+// line is the time that command and answer take on the line of a contact card, by ISO/IEC 7816-3:
+// with T=1 11 etu a character (11.2 with N=255), prologue and LRC around each block, and an R-block
+// for each that is chained; with T=0 12 etu, and a procedure byte.
 func (p *Pace) line(atr *iso7816.ATR, command, answer int) time.Duration {
 	if p.Clock == 0 || atr == nil {
 		return 0
@@ -62,16 +63,17 @@ func (c *Card) cost(command, answer []byte) time.Duration {
 	return d
 }
 
-// Spent is the time that all commands so far have taken, or ought to have. Where the machine has kept
-// an answer back for longer than the card would, it is in it too.
+// Spent is the time that all commands so far have taken, or ought to have. Where the machine has
+// kept an answer back for longer than the card would, it is in it too.
 func (c *Card) Spent() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.spent
 }
 
-// pause keeps an answer back until the card would have it, and reports whether the card still has power
-// then. A touch that was waited for comes on top of the cost. life is how many resets there had been.
+// pause keeps an answer back until the card would have it, and reports whether the card still has
+// power then. A touch that was waited for comes on top of the cost. life is how many resets there
+// had been.
 func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
 	c.mu.Lock()
 	if life != c.counters.Resets {
@@ -103,8 +105,8 @@ func (c *Card) late(by time.Duration) {
 	c.spent += max(by, 0)
 }
 
-// Clock is the time of a card: how long it computes, and how long it waits for a touch. A test may have
-// one of its own.
+// Clock is the time of a card: how long it computes, and how long it waits for a touch. A test may
+// have one of its own.
 type Clock interface {
 	Now() time.Time
 	After(d time.Duration) <-chan time.Time

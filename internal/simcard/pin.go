@@ -27,7 +27,8 @@ func newReference(value []byte, tries int) reference {
 	return reference{value: value, left: tries, max: tries}
 }
 
-// check compares, and counts: before it compares, as a card does for which power may fail in between.
+// check compares, and counts: before it compares, as a card does for which power may fail in
+// between.
 func (r *reference) check(value []byte) bool {
 	if r.left == 0 {
 		return false
@@ -87,8 +88,8 @@ func (c *Card) authorised() bool {
 	return c.verified || c.verifiedGlobal && c.globalServes()
 }
 
-// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with P1
-// FF forgets that it was. Data that cannot be a PIN costs no try.
+// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with
+// P1 FF forgets that it was. Data that cannot be a PIN costs no try.
 func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
 	r := c.reference(apdu.P2)
 	switch {
@@ -184,9 +185,9 @@ func (c *Card) resetRetryCounter(apdu *iso7816.Command) iso7816.Status {
 	return c.replace(apdu.Data, &c.puk, &c.pin)
 }
 
-// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new value
-// that is none costs no try. Failing against the PIN takes back that it was verified; setting it does
-// so too.
+// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new
+// value that is none costs no try. Failing against the PIN takes back that it was verified; setting
+// it does so too.
 func (c *Card) replace(data []byte, proof, changed *reference) iso7816.Status {
 	rules := &c.o.PINs
 	if proof.left == 0 {

@@ -84,8 +84,8 @@ func (c *Card) permits(ref KeyRef, fresh bool) iso7816.Status {
 	return iso7816.StatusOK
 }
 
-// Touch is a finger on the card. It reports whether a key waited for it: a touch that nothing waits for
-// is forgotten.
+// Touch is a finger on the card. It reports whether a key waited for it: a touch that nothing waits
+// for is forgotten.
 func (c *Card) Touch() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,7 +105,8 @@ func (c *Card) Waiting() bool {
 }
 
 // awaitTouch waits until the card is touched, where the key wants it: by Touch, or by itself after
-// Options.TouchAfter. The answer is kept back meanwhile, as YubiKeys keep it back; without a touch it is
+// Options.TouchAfter. The answer is kept back meanwhile, as YubiKeys keep it back; without a touch
+// it is
 // 6982. c.mu is let go of while it waits.
 func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 	clock := c.o.Clock

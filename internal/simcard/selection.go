@@ -6,8 +6,8 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Application is what commands reach: selection is a state of the whole card, which all programs that
-// use it share.
+// Application is what commands reach: selection is a state of the whole card, which all programs
+// that use it share.
 type Application int
 
 // The applications. Manager is the card manager of a Java card, which knows no command but SELECT;
@@ -33,7 +33,8 @@ const (
 	APTLengths              // APTFull with 7F66, the greatest lengths of commands and answers
 	APTWholeAID             // the whole AID stands where the PIX belongs (cards of SP 800-73-1)
 	APTAlgorithm            // APTFull, and Ed25519 is among the algorithms
-	APTOrder                // the version stands before the PIX (some cards of G+D, which OpenSC lists)
+	// the version stands before the PIX (some cards of G+D, which OpenSC lists)
+	APTOrder
 )
 
 // SelectRules is how a card takes SELECT. The zero value is the specification's card: nothing is

@@ -22,8 +22,8 @@ const (
 	SignaturesWrong             // one bit is wrong
 )
 
-// sign is a signature over what the challenge brings: for RSA a padded number, for ECDSA a hash, for
-// Ed25519 the message.
+// sign is a signature over what the challenge brings: for RSA a padded number, for ECDSA a hash,
+// for Ed25519 the message.
 func (c *Card) sign(k *key, challenge []byte) ([]byte, iso7816.Status) {
 	switch {
 	case k.rsa != nil:
@@ -77,7 +77,8 @@ func (s Signatures) ecdsa(
 // padInteger writes both numbers with one byte 00 more than they need.
 func padInteger(p pair) []byte {
 	integer := func(n *big.Int) []byte {
-		return iso7816.AppendTLV(nil, asn1.TagInteger, make([]byte, 1+(8-n.BitLen()%8)/8), n.Bytes())
+		return iso7816.AppendTLV(nil, asn1.TagInteger, make([]byte, 1+(8-n.BitLen()%8)/8),
+			n.Bytes())
 	}
 	return iso7816.AppendTLV(nil, 0x30, integer(p.R), integer(p.S))
 }

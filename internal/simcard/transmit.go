@@ -25,8 +25,8 @@ const (
 	claChain = 0x10
 )
 
-// Transmit answers a command APDU, short or extended. What is no command gets a status word that says
-// so. It fails only as a hook wants it, and with ErrPower when the card was reset meanwhile.
+// Transmit answers a command APDU, short or extended. What is no command gets a status word that
+// says so. It fails only as a hook wants it, and with ErrPower when the card was reset meanwhile.
 func (c *Card) Transmit(command []byte) ([]byte, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
@@ -96,7 +96,10 @@ func (c *Card) answer(command []byte, life int) (answer []byte, cost time.Durati
 // isAuthenticate reports whether a command is GENERAL AUTHENTICATE, or a piece of one. Every other
 // command that comes between VERIFY and the use of a key with PIN policy "always" spoils the
 // verification (section 3.2.4 with part 1, table 5: the PIN is submitted immediately before).
-func isAuthenticate(command []byte) bool { return len(command) > 1 && command[1] == insAuthenticate }
+func isAuthenticate(command []byte) bool {
+	return len(command) > 1 &&
+		command[1] == insAuthenticate
+}
 
 func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	switch {
@@ -136,8 +139,8 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	return c.getResponse(apdu.Ne)
 }
 
-// gather puts the commands of a chain together (part 2, section 2.4 "command chaining"). A command of
-// another kind in the middle of a chain breaks it off.
+// gather puts the commands of a chain together (part 2, section 2.4 "command chaining"). A command
+// of another kind in the middle of a chain breaks it off.
 func (c *Card) gather(apdu *iso7816.Command) iso7816.Status {
 	of := [3]byte{apdu.INS, apdu.P1, apdu.P2}
 	if c.chain != nil && c.chainOf != of {
@@ -223,14 +226,14 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	return nil, iso7816.StatusWrongINS
 }
 
-// Limits is what a card can transport. The zero value takes short and extended APDUs, and chains, of
-// any length.
+// Limits is what a card can transport. The zero value takes short and extended APDUs, and chains,
+// of any length.
 type Limits struct {
 	// ShortOnly: an APDU of extended length is answered 6700.
 	ShortOnly bool
 
-	// MaxCommand bounds the data of a command, its whole chain together; more is answered 6700 (YubiKey
-	// NEO 2048, YubiKey 4 3072, by yubico-piv-tool). 0 is 16 KiB.
+	// MaxCommand bounds the data of a command, its whole chain together; more is answered 6700
+	// (YubiKey NEO 2048, YubiKey 4 3072, by yubico-piv-tool). 0 is 16 KiB.
 	MaxCommand int
 
 	// MaxAnswer bounds what one answer brings, as if fewer bytes had been asked for. 0 is no bound.
@@ -239,16 +242,16 @@ type Limits struct {
 	// Full61: 61FF tells of 256 bytes or more, where the specification has 6100 (CanoKey).
 	Full61 bool
 
-	// ExactLe: GET DATA and GET RESPONSE that ask for another number of bytes than there are, 256 apart,
-	// are answered 6Cxx, and bring nothing.
+	// ExactLe: GET DATA and GET RESPONSE that ask for another number of bytes than there are, 256
+	// apart, are answered 6Cxx, and bring nothing.
 	ExactLe bool
 
-	// Silent: a piece that fills the answer ends with 9000, and not with 61xx; GET RESPONSE brings the
-	// rest, and after the last 6A80 (cards that pivy knows).
+	// Silent: a piece that fills the answer ends with 9000, and not with 61xx; GET RESPONSE brings
+	// the rest, and after the last 6A80 (cards that pivy knows).
 	Silent bool
 
-	// Generous: a command that does not ask for data gets it all the same, as with Le 00 (YubiKey over
-	// T=1: yubico-piv-tool selects PIV so, and takes nothing but 9000).
+	// Generous: a command that does not ask for data gets it all the same, as with Le 00 (YubiKey
+	// over T=1: yubico-piv-tool selects PIV so, and takes nothing but 9000).
 	Generous bool
 
 	// DropChain: a command in the middle of a chain ends the chain in silence, and is executed; the

@@ -9,10 +9,10 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Hook is called beside a command APDU: n counts from 1 all that have come to this card, and header is
-// CLA INS P1 P2, never data. It may call any method of the card, and pull it out of its reader. With an
-// error before the command the card does not execute it; after it the answer is lost. Either way
-// Transmit returns the error, which stands for a card that says nothing.
+// Hook is called beside a command APDU: n counts from 1 all that have come to this card, and header
+// is CLA INS P1 P2, never data. It may call any method of the card, and pull it out of its reader.
+// With an error before the command the card does not execute it; after it the answer is lost.
+// Either way Transmit returns the error, which stands for a card that says nothing.
 type Hook func(n int, header [4]byte) error
 
 // Event is one command that was answered: what a trace may show of it. Data is never in it.

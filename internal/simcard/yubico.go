@@ -15,7 +15,8 @@ import (
 )
 
 // Yubico is the commands that YubiKeys, and cards that follow them, have beside those of the
-// specification. The formats are those of Yubico's documentation of the PIV application, "Extensions".
+// specification. The formats are those of Yubico's documentation of the PIV application,
+// "Extensions".
 type Yubico struct {
 	Version [3]byte // FD
 	Serial  uint32  // F8, from version 5 on, and the applet for one-time passwords; 0 for none
@@ -71,8 +72,9 @@ func (c *Card) yubico(apdu *iso7816.Command) (data []byte, sw iso7816.Status, ok
 	return nil, 0, false
 }
 
-// oneTimeAID names the applet for one-time passwords, which brings the serial number of keys whose PIV
-// applet does not (yubico-piv-tool asks every key before version 5 so, between SELECT and VERIFY).
+// oneTimeAID names the applet for one-time passwords, which brings the serial number of keys whose
+// PIV applet does not (yubico-piv-tool asks every key before version 5 so, between SELECT and
+// VERIFY).
 var oneTimeAID = []byte{0xA0, 0x00, 0x00, 0x05, 0x27, 0x20, 0x01, 0x01}
 
 // oneTimeStatus is the answer of SELECT: the version, and that no slot is programmed.

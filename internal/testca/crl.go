@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// CRL is a certificate revocation list to be made (RFC 5280, 5.1). The zero value is an empty version 2 list that is
-// valid now for a day.
+// CRL is a certificate revocation list to be made (RFC 5280, 5.1). The zero value is an empty
+// version 2 list that is valid now for a day.
 type CRL struct {
 	V1                     bool
 	Issuer                 []byte // DER; the CA's when nil
@@ -145,8 +145,9 @@ func (r *Revoked) der() []byte {
 	return Sequence(TLV(2, r.Serial), Time(when), encodeExtensions(list))
 }
 
-// ManyRevoked returns the DER of n entries as large CAs have them: serial numbers of 16 octets in no order, every other
-// entry with a reason. The same n gives the same entries; Lottery gives their serial numbers.
+// ManyRevoked returns the DER of n entries as large CAs have them: serial numbers of 16 octets in
+// no order, every other entry with a reason. The same n gives the same entries; Lottery gives their
+// serial numbers.
 func ManyRevoked(n int) []byte {
 	der := make([]byte, 0, 42*n+64)
 	for i := range n {
@@ -159,7 +160,8 @@ func ManyRevoked(n int) []byte {
 		der = append(append(der, 0x02, 16), serial[:]...)
 		der = append(append(der, 0x17, 13), "250102030405Z"...)
 		if i%2 != 0 {
-			der = append(der, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01, byte(i%6))
+			der = append(der, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03,
+				0x0a, 0x01, byte(i%6))
 		}
 	}
 	return der
@@ -175,7 +177,9 @@ func Lottery(i int) [16]byte {
 }
 
 // PEMCRL returns a CRL in PEM.
-func PEMCRL(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
+func PEMCRL(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
 
 // PEMLines is PEM of a CRL with lines of another length and end.
 func PEMLines(der []byte, width int, newline string) []byte {

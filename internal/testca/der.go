@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The DER that certificates are made of, written by hand: encoding/asn1 and crypto/x509 refuse to write most of what
-// the tests need.
+// The DER that certificates are made of, written by hand: encoding/asn1 and crypto/x509 refuse to
+// write most of what the tests need.
 
 // TLV returns one DER element: the tag octet, the length, and the parts as its content.
 func TLV(tag byte, parts ...[]byte) []byte {

@@ -23,7 +23,8 @@ import (
 	"sync"
 )
 
-// Key is a key pair of a test. Keys of the standard library have Private; those of OpenSSL only sign through it.
+// Key is a key pair of a test. Keys of the standard library have Private; those of OpenSSL only
+// sign through it.
 type Key struct {
 	SPKI    []byte        // DER SubjectPublicKeyInfo
 	Private crypto.Signer // nil for a key of OpenSSL's
@@ -33,8 +34,9 @@ type Key struct {
 	raw        bool // Ed448: no hash
 }
 
-// Scheme says how to sign: the zero value is the key's usual scheme. PSS is for RSA keys, Salt in octets (-1: as long
-// as the hash), MGF the hash of the mask generation where it is another (keys of OpenSSL's only).
+// Scheme says how to sign: the zero value is the key's usual scheme. PSS is for RSA keys, Salt in
+// octets (-1: as long as the hash), MGF the hash of the mask generation where it is another (keys
+// of OpenSSL's only).
 type Scheme struct {
 	Hash crypto.Hash
 	PSS  bool
@@ -48,7 +50,8 @@ var keyRing = struct {
 	keys map[string]*Key
 }{keys: map[string]*Key{}}
 
-// RSA returns an RSA key of that many bits. The same label and size give the same key in one test program.
+// RSA returns an RSA key of that many bits. The same label and size give the same key in one test
+// program.
 func RSA(bits int, label string) *Key {
 	return cached(fmt.Sprintf("rsa %d %s", bits, label), func() *Key {
 		if bits < 1024 {
@@ -95,9 +98,9 @@ func cached(label string, make func() *Key) *Key {
 	return k
 }
 
-// OpenSSL returns a key that the openssl command makes (Debian package openssl): algorithm as for "genpkey -algorithm"
-// (ec, ed448, rsa, rsa-pss), options as for its -pkeyopt. Each call
-// makes a fresh key.
+// OpenSSL returns a key that the openssl command makes (Debian package openssl): algorithm as for
+// "genpkey -algorithm" (ec, ed448, rsa, rsa-pss), options as for its -pkeyopt. Each call makes a
+// fresh key.
 func OpenSSL(algorithm string, options ...string) *Key {
 	args := []string{"genpkey", "-algorithm", algorithm}
 	for _, o := range options {
@@ -144,12 +147,17 @@ func tryOpenSSL(stdin []byte, args ...string) ([]byte, error) {
 }
 
 var (
-	rsaAlgorithms = map[crypto.Hash]string{crypto.MD5: "1.2.840.113549.1.1.4", crypto.SHA1: "1.2.840.113549.1.1.5",
-		crypto.SHA256: "1.2.840.113549.1.1.11", crypto.SHA384: "1.2.840.113549.1.1.12", crypto.SHA512: "1.2.840.113549.1.1.13"}
-	ecdsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10045.4.1", crypto.SHA256: "1.2.840.10045.4.3.2",
+	rsaAlgorithms = map[crypto.Hash]string{crypto.MD5: "1.2.840.113549.1.1.4",
+		crypto.SHA1:   "1.2.840.113549.1.1.5",
+		crypto.SHA256: "1.2.840.113549.1.1.11", crypto.SHA384: "1.2.840.113549.1.1.12",
+		crypto.SHA512: "1.2.840.113549.1.1.13"}
+	ecdsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10045.4.1",
+		crypto.SHA256: "1.2.840.10045.4.3.2",
 		crypto.SHA384: "1.2.840.10045.4.3.3", crypto.SHA512: "1.2.840.10045.4.3.4"}
-	dsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10040.4.3", crypto.SHA256: "2.16.840.1.101.3.4.3.2"}
-	hashOIDs      = map[crypto.Hash]string{crypto.SHA1: "1.3.14.3.2.26", crypto.SHA256: "2.16.840.1.101.3.4.2.1",
+	dsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10040.4.3",
+		crypto.SHA256: "2.16.840.1.101.3.4.3.2"}
+	hashOIDs = map[crypto.Hash]string{crypto.SHA1: "1.3.14.3.2.26",
+		crypto.SHA256: "2.16.840.1.101.3.4.2.1",
 		crypto.SHA384: "2.16.840.1.101.3.4.2.2", crypto.SHA512: "2.16.840.1.101.3.4.2.3"}
 )
 
@@ -210,9 +218,11 @@ func (k *Key) algorithm(s *Scheme) []byte {
 		}
 		hash, mgf := Sequence(OID(hashOIDs[s.Hash]), TLV(5)), Sequence(OID(hashOIDs[s.MGF]), TLV(5))
 		return Sequence(OID("1.2.840.113549.1.1.10"), Sequence(TLV(0xa0, hash),
-			TLV(0xa1, Sequence(OID("1.2.840.113549.1.1.8"), mgf)), TLV(0xa2, Number(int64(s.Salt)))))
+			TLV(0xa1, Sequence(OID("1.2.840.113549.1.1.8"), mgf)),
+			TLV(0xa2, Number(int64(s.Salt)))))
 	}
-	if table[s.Hash] == "1.2.840.113549.1.1.5" || strings.HasPrefix(table[s.Hash], "1.2.840.113549") {
+	if table[s.Hash] == "1.2.840.113549.1.1.5" ||
+		strings.HasPrefix(table[s.Hash], "1.2.840.113549") {
 		return Sequence(OID(table[s.Hash]), TLV(5))
 	}
 	return Sequence(OID(table[s.Hash]))
@@ -234,12 +244,14 @@ func (k *Key) signOpenSSL(s Scheme, message []byte) []byte {
 	defer os.Remove(messageFile.Name())
 	_, err = messageFile.Write(message)
 	check(errors.Join(err, messageFile.Close()))
-	args := []string{"pkeyutl", "-sign", "-rawin", "-inkey", keyFile.Name(), "-in", messageFile.Name()}
+	args := []string{"pkeyutl", "-sign", "-rawin", "-inkey", keyFile.Name(), "-in",
+		messageFile.Name()}
 	if s.Hash != 0 {
 		args = append(args, "-digest", digestName(s.Hash))
 	}
 	if s.PSS {
-		args = append(args, "-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt", fmt.Sprintf("rsa_pss_saltlen:%d", s.Salt),
+		args = append(args, "-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt",
+			fmt.Sprintf("rsa_pss_saltlen:%d", s.Salt),
 			"-pkeyopt", "rsa_mgf1_md:"+digestName(s.MGF))
 	}
 	return runOpenSSL(nil, args...)

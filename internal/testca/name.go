@@ -6,14 +6,17 @@ import (
 )
 
 var attributeTypes = map[string]string{
-	"CN": "2.5.4.3", "SN": "2.5.4.4", "serialNumber": "2.5.4.5", "C": "2.5.4.6", "L": "2.5.4.7", "ST": "2.5.4.8",
-	"O": "2.5.4.10", "OU": "2.5.4.11", "title": "2.5.4.12", "GN": "2.5.4.42", "x500UniqueIdentifier": "2.5.4.45",
-	"UID": "0.9.2342.19200300.100.1.1", "DC": "0.9.2342.19200300.100.1.25", "emailAddress": "1.2.840.113549.1.9.1",
+	"CN": "2.5.4.3", "SN": "2.5.4.4", "serialNumber": "2.5.4.5", "C": "2.5.4.6", "L": "2.5.4.7",
+	"ST": "2.5.4.8",
+	"O":  "2.5.4.10", "OU": "2.5.4.11", "title": "2.5.4.12", "GN": "2.5.4.42",
+	"x500UniqueIdentifier": "2.5.4.45",
+	"UID":                  "0.9.2342.19200300.100.1.1", "DC": "0.9.2342.19200300.100.1.25",
+	"emailAddress": "1.2.840.113549.1.9.1",
 }
 
-// DN returns the DER of a Name from attributes such as "C=IT", "O=Example", "CN=Alice", most general first. A type is
-// one of the usual short names or a dotted identifier. C and serialNumber become PrintableString, DC and emailAddress
-// IA5String, the others UTF8String.
+// DN returns the DER of a Name from attributes such as "C=IT", "O=Example", "CN=Alice", most
+// general first. A type is one of the usual short names or a dotted identifier. C and serialNumber
+// become PrintableString, DC and emailAddress IA5String, the others UTF8String.
 func DN(attributes ...string) []byte {
 	var rdns [][]byte
 	for _, a := range attributes {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// OCSP is an answer to be made (RFC 6960, 4.2.1). The zero value is a successful one that speaks of nothing.
+// OCSP is an answer to be made (RFC 6960, 4.2.1). The zero value is a successful one that speaks of
+// nothing.
 type OCSP struct {
 	Status           byte // responseStatus; other than 0 leaves the rest out
 	Singles          []Single
@@ -28,7 +29,8 @@ const (
 	OCSPUnknown byte = 2
 )
 
-// Single is what an answer says of one certificate. Zero times are now, for NextUpdate an hour later; reason -1 writes none.
+// Single is what an answer says of one certificate. Zero times are now, for NextUpdate an hour
+// later; reason -1 writes none.
 type Single struct {
 	CertID                 []byte // DER, from CertID or from a question
 	Status                 byte
@@ -41,7 +43,8 @@ type Single struct {
 
 // CertID returns the DER by which OCSP names a certificate of this issuer (RFC 6960, 4.1.1).
 func (c *Cert) CertID(hash crypto.Hash, serial []byte) []byte {
-	return Sequence(Sequence(OID(hashOIDs[hash]), TLV(5)), TLV(4, digest(hash, c.Subject)), TLV(4, digest(hash, c.Key.bits())), TLV(2, serial))
+	return Sequence(Sequence(OID(hashOIDs[hash]), TLV(5)), TLV(4, digest(hash, c.Subject)),
+		TLV(4, digest(hash, c.Key.bits())), TLV(2, serial))
 }
 
 func digest(hash crypto.Hash, data []byte) []byte {
@@ -133,7 +136,8 @@ func (c *Cert) OCSP(o OCSP) []byte {
 	if len(certs) > 0 {
 		basic = append(basic, TLV(0xa0, Sequence(certs...)))
 	}
-	return Sequence(TLV(0x0a, []byte{0}), TLV(0xa0, Sequence(OID("1.3.6.1.5.5.7.48.1.1"), TLV(4, Sequence(basic...)))))
+	return Sequence(TLV(0x0a, []byte{0}),
+		TLV(0xa0, Sequence(OID("1.3.6.1.5.5.7.48.1.1"), TLV(4, Sequence(basic...)))))
 }
 
 // Question is an OCSP request as a responder reads it.
@@ -166,7 +170,8 @@ func ParseQuestion(der []byte) (Question, error) {
 			Extensions []extension `asn1:"explicit,tag:2,optional"`
 		}
 	}
-	if rest, err := asn1.Unmarshal(der, &request); err != nil || len(rest) > 0 || len(request.TBS.List) == 0 {
+	if rest, err := asn1.Unmarshal(der, &request); err != nil || len(rest) > 0 ||
+		len(request.TBS.List) == 0 {
 		return Question{}, asn1.StructuralError{Msg: "not a request of one certificate or more"}
 	}
 	first := request.TBS.List[0].ID.FullBytes
@@ -174,7 +179,12 @@ func ParseQuestion(der []byte) (Question, error) {
 	if _, err := asn1.Unmarshal(first, &id); err != nil {
 		return Question{}, err
 	}
-	q := Question{CertID: first, Hash: id.Algorithm.OID.String(), Serial: id.Serial.Bytes, Count: len(request.TBS.List)}
+	q := Question{
+		CertID: first,
+		Hash:   id.Algorithm.OID.String(),
+		Serial: id.Serial.Bytes,
+		Count:  len(request.TBS.List),
+	}
 	for _, e := range request.TBS.Extensions {
 		if e.OID.String() == "1.3.6.1.5.5.7.48.1.2" {
 			q.Nonce = e.Value

@@ -37,13 +37,17 @@ func WithExtension(oid string, critical bool, value []byte) Option {
 
 // AlsoExtension adds an extension even when there is one with the same identifier.
 func AlsoExtension(oid string, critical bool, value []byte) Option {
-	return func(t *Template) { t.Extensions = append(t.Extensions, Extension{oid, critical, value}) }
+	return func(t *Template) {
+		t.Extensions = append(t.Extensions,
+			Extension{oid, critical, value})
+	}
 }
 
 // Without removes an extension.
 func Without(oid string) Option {
 	return func(t *Template) {
-		t.Extensions = slices.DeleteFunc(slices.Clone(t.Extensions), func(e Extension) bool { return e.OID == oid })
+		t.Extensions = slices.DeleteFunc(slices.Clone(t.Extensions),
+			func(e Extension) bool { return e.OID == oid })
 	}
 }
 
@@ -132,11 +136,15 @@ func ExtKeyUsage(critical bool, purposes ...string) Option {
 func SAN(names ...[]byte) Option { return WithExtension("2.5.29.17", false, Sequence(names...)) }
 
 // CriticalSAN is SAN with the extension critical.
-func CriticalSAN(names ...[]byte) Option { return WithExtension("2.5.29.17", true, Sequence(names...)) }
+func CriticalSAN(names ...[]byte) Option {
+	return WithExtension("2.5.29.17", true,
+		Sequence(names...))
+}
 
 // SID sets the NTDS security extension ([MS-WCCE] 2.2.2.7.7.4).
 func SID(sid string) Option {
-	return WithExtension("1.3.6.1.4.1.311.25.2", false, Sequence(Other("1.3.6.1.4.1.311.25.2.1", TLV(4, []byte(sid)))))
+	return WithExtension("1.3.6.1.4.1.311.25.2", false,
+		Sequence(Other("1.3.6.1.4.1.311.25.2.1", TLV(4, []byte(sid)))))
 }
 
 // Policies sets certificatePolicies.
@@ -207,8 +215,8 @@ func FreshestCRL(points ...[]byte) Option {
 	return WithExtension("2.5.29.46", false, Sequence(points...))
 }
 
-// Point returns a DistributionPoint: name from FullName or RelativeName or nil, reasons 0 for none, the CRL issuer's
-// general names or none.
+// Point returns a DistributionPoint: name from FullName or RelativeName or nil, reasons 0 for none,
+// the CRL issuer's general names or none.
 func Point(name []byte, reasons uint32, crlIssuer ...[]byte) []byte {
 	var parts [][]byte
 	if name != nil {

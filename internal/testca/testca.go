@@ -1,6 +1,6 @@
-// Package testca makes certificate authorities, certificates and CRLs for tests and the demo: good ones, odd ones that
-// real smart-card PKIs issue, and broken ones. It imports nothing of ours, so that what it writes is a second opinion
-// on what we read. It panics on a mistake of the caller.
+// Package testca makes certificate authorities, certificates and CRLs for tests and the demo: good
+// ones, odd ones that real smart-card PKIs issue, and broken ones. It imports nothing of ours, so
+// that what it writes is a second opinion on what we read. It panics on a mistake of the caller.
 package testca
 
 import (
@@ -20,7 +20,9 @@ type Cert struct {
 }
 
 // PEM returns the certificate in PEM.
-func (c *Cert) PEM() []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}) }
+func (c *Cert) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER})
+}
 
 // CA is a certificate that issues others.
 type CA struct {
@@ -58,7 +60,12 @@ var serials atomic.Int64
 
 func newTemplate(subject []byte, options []Option) *Template {
 	now := time.Now().Truncate(time.Second)
-	t := &Template{Version: 3, Subject: subject, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0)}
+	t := &Template{
+		Version:   3,
+		Subject:   subject,
+		NotBefore: now.Add(-time.Hour),
+		NotAfter:  now.AddDate(1, 0, 0),
+	}
 	t.Serial = big.NewInt(serials.Add(1) + 0x1000).Bytes()
 	for _, o := range options {
 		o(t)
@@ -72,8 +79,8 @@ func newTemplate(subject []byte, options []Option) *Template {
 	return t
 }
 
-// NewRoot makes a self-signed CA called "CN=name", with critical basic constraints and key usage; the options come
-// after these and may change everything.
+// NewRoot makes a self-signed CA called "CN=name", with critical basic constraints and key usage;
+// the options come after these and may change everything.
 func NewRoot(name string, options ...Option) *CA {
 	t := newTemplate(DN("C=IT", "O=Example", "CN="+name), append(caOptions(), options...))
 	issuer := &CA{Cert: Cert{Key: t.Key, Subject: t.Subject}}
@@ -82,13 +89,15 @@ func NewRoot(name string, options ...Option) *CA {
 
 // Intermediate makes a CA below this one.
 func (ca *CA) Intermediate(name string, options ...Option) *CA {
-	return &CA{Cert: *ca.make(newTemplate(DN("C=IT", "O=Example", "CN="+name), append(caOptions(), options...)))}
+	return &CA{Cert: *ca.make(newTemplate(DN("C=IT", "O=Example", "CN="+name),
+		append(caOptions(), options...)))}
 }
 
-// Leaf makes an end-entity certificate with critical key usage digitalSignature and the extended key usages clientAuth
-// and smartcardLogon.
+// Leaf makes an end-entity certificate with critical key usage digitalSignature and the extended
+// key usages clientAuth and smartcardLogon.
 func (ca *CA) Leaf(name string, options ...Option) *Cert {
-	usual := []Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth, SmartcardLogon)}
+	usual := []Option{KeyUsage(true, DigitalSignature),
+		ExtKeyUsage(false, ClientAuth, SmartcardLogon)}
 	return ca.make(newTemplate(DN("C=IT", "O=Example", "CN="+name), append(usual, options...)))
 }
 
@@ -99,7 +108,9 @@ func (ca *CA) Bare(name string, options ...Option) *Cert {
 
 // SelfSigned makes an end-entity certificate that signs itself, with the extensions of Leaf.
 func SelfSigned(name string, options ...Option) *Cert {
-	t := newTemplate(DN("C=IT", "O=Example", "CN="+name), append([]Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth)}, options...))
+	t := newTemplate(DN("C=IT", "O=Example", "CN="+name),
+		append([]Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth)},
+			options...))
 	ca := &CA{Cert: Cert{Key: t.Key, Subject: t.Subject}}
 	return ca.make(t)
 }
@@ -147,7 +158,12 @@ func (ca *CA) make(t *Template) *Cert {
 		signature[len(signature)-1] ^= 1
 	}
 	der := Sequence(tbs, algorithm, TLV(3, []byte{0}, signature))
-	return &Cert{DER: der, Key: t.Key, Subject: t.Subject, Serial: t.Serial}
+	return &Cert{
+		DER:     der,
+		Key:     t.Key,
+		Subject: t.Subject,
+		Serial:  t.Serial,
+	}
 }
 
 // positive keeps serial octets as they are; an empty serial becomes zero.

@@ -1,6 +1,6 @@
-// Command gencatalogs writes translations.go from the catalogues *.po in po, which are the module's, and in po/tool,
-// which are those of the command-line tool. It is run by `make pot` in the top directory of the sources. A login thus
-// reads no catalogue and has no parser of them.
+// Command gencatalogs writes translations.go from the catalogues *.po in po, which are the
+// module's, and in po/tool, which are those of the command-line tool. It is run by `make pot` in
+// the top directory of the sources. A login thus reads no catalogue and has no parser of them.
 package main
 
 import (
@@ -78,8 +78,8 @@ func readAll(dir string) ([]catalogue, error) {
 	return all, nil
 }
 
-// read reads the text of a catalogue. A message that is not translated yet is left out; a translation that is unfit
-// is an error.
+// read reads the text of a catalogue. A message that is not translated yet is left out; a
+// translation that is unfit is an error.
 func read(language string, text []byte) (catalogue, error) {
 	if !utf8.Valid(text) {
 		return catalogue{}, fmt.Errorf("not UTF-8")
@@ -103,8 +103,11 @@ func read(language string, text []byte) (catalogue, error) {
 // write returns the Go source of a package that holds the catalogues.
 func write(name string, catalogues []catalogue) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString("// Code generated from the catalogues by \"make pot\"; DO NOT EDIT.\n\npackage " + name + "\n\n")
-	b.WriteString("// translations returns the message ids, sorted, each before its translation into the language.\n")
+	b.WriteString(
+		"// Code generated from the catalogues by \"make pot\"; DO NOT EDIT.\n\npackage " + name +
+			"\n\n")
+	b.WriteString(
+		"// translations returns the message ids, sorted, each before its translation into the language.\n")
 	b.WriteString("func translations(language string) []string {\n\tswitch language {\n")
 	for i, c := range catalogues {
 		fmt.Fprintf(&b, "\tcase %q:\n\t\treturn catalogue%d[:]\n", c.language, i)

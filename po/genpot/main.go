@@ -1,6 +1,6 @@
-// Command genpot writes the templates of the translations: po/pam_pkcs11.pot from the string constants named Msg… of
-// login/messages.go, and po/tool/pam-pkcs11.pot from the sentences of the command-line tool. It is run by `make pot`
-// in the top directory of the sources.
+// Command genpot writes the templates of the translations: po/pam_pkcs11.pot from the string
+// constants named Msg… of login/messages.go, and po/tool/pam-pkcs11.pot from the sentences of the
+// command-line tool. It is run by `make pot` in the top directory of the sources.
 package main
 
 import (
@@ -101,7 +101,8 @@ func literal(value *ast.ValueSpec, i int) (string, error) {
 	return strconv.Unquote(lit.Value)
 }
 
-// template returns the text of the .pot file. It has no date, so that it changes only when a message does.
+// template returns the text of the .pot file. It has no date, so that it changes only when a
+// message does.
 func template(messages []message) []byte {
 	var b bytes.Buffer
 	head(&b, "pam_pkcs11", messagesFile)

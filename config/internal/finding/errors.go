@@ -1,5 +1,5 @@
-// Package finding is what is told of a configuration: errors, for which the login is refused, and notes, each
-// with its place in the file.
+// Package finding is what is told of a configuration: errors, for which the login is refused, and
+// notes, each with its place in the file.
 package finding
 
 import (

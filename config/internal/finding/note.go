@@ -5,21 +5,29 @@ type NoteKind uint8
 
 // The kinds of notes.
 const (
-	NoteTolerated  NoteKind = iota // written otherwise than the grammar wants, and understood
-	NoteNoEffect                   // a key or argument that is accepted and does nothing
-	NoteDifferent                  // read otherwise than the C module read it
-	NoteUnused                     // an error in a block that is not in use
-	NoteInsecure                   // obeyed, but a risk: logged at every login
-	NotePermission                 // the file could be written by others than root: logged at every login
-	NoteRefuses                    // nothing is wrong, and every login is refused all the same
-	NoteChanged                    // read otherwise than earlier versions of this program read it
-	NoteGeneral                    // the same, for any file of its kind: told when somebody asks for differences
+	NoteTolerated NoteKind = iota // written otherwise than the grammar wants, and understood
+	NoteNoEffect                  // a key or argument that is accepted and does nothing
+	NoteDifferent                 // read otherwise than the C module read it
+	NoteUnused                    // an error in a block that is not in use
+	NoteInsecure                  // obeyed, but a risk: logged at every login
+	// the file could be written by others than root: logged at every login
+	NotePermission
+	NoteRefuses // nothing is wrong, and every login is refused all the same
+	NoteChanged // read otherwise than earlier versions of this program read it
+	// the same, for any file of its kind: told when somebody asks for differences
+	NoteGeneral
 )
 
 var noteKinds = map[NoteKind]string{
-	NoteTolerated: "tolerated", NoteNoEffect: "no effect", NoteDifferent: "different", NoteUnused: "not in use",
-	NoteInsecure: "insecure", NotePermission: "permissions", NoteRefuses: "error", NoteChanged: "changed",
-	NoteGeneral: "different",
+	NoteTolerated:  "tolerated",
+	NoteNoEffect:   "no effect",
+	NoteDifferent:  "different",
+	NoteUnused:     "not in use",
+	NoteInsecure:   "insecure",
+	NotePermission: "permissions",
+	NoteRefuses:    "error",
+	NoteChanged:    "changed",
+	NoteGeneral:    "different",
 }
 
 // String gives one or two words.
@@ -31,7 +39,9 @@ type Note struct {
 	Line, Col int // as in Error
 	Kind      NoteKind
 	Text      string // in English, without the place
-	Restore   string // for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be empty
+	// for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be
+	// empty
+	Restore string
 }
 
 // Loud reports whether the note belongs in the log at every login.

@@ -1,6 +1,6 @@
-// Package scconf reads and writes the grammar of pam_pkcs11.conf, whatever the keys mean: lex.go cuts a file
-// into lexemes with their places, parse.go makes a tree of blocks and settings of them, write.go text of a
-// tree, with its comments.
+// Package scconf reads and writes the grammar of pam_pkcs11.conf, whatever the keys mean: lex.go
+// cuts a file into lexemes with their places, parse.go makes a tree of blocks and settings of them,
+// write.go text of a tree, with its comments.
 package scconf
 
 import (
@@ -9,9 +9,9 @@ import (
 )
 
 // The old lexer, for comparison (reference: pam_pkcs11 0.6.13, observed): `#` begins a comment only
-// where a lexeme could begin; `{ } , = ;` are punctuation only there too; an unquoted word runs to the
-// next `;`, `,`, blank or line end, so that `debug=true` and `soft{` were single words that nobody knew;
-// a quoted word runs to the next `"`, knows no escapes and ends at the line end.
+// where a lexeme could begin; `{ } , = ;` are punctuation only there too; an unquoted word runs to
+// the next `;`, `,`, blank or line end, so that `debug=true` and `soft{` were single words that
+// nobody knew; a quoted word runs to the next `"`, knows no escapes and ends at the line end.
 
 type lexKind uint8
 
@@ -39,8 +39,8 @@ type lexeme struct {
 
 func (l lexeme) is(punct string) bool { return l.kind == lexPunct && l.text == punct }
 
-// lexer cuts the file. What ends an unquoted word depends on where it stands, so the parser asks either
-// for a name or for a value.
+// lexer cuts the file. What ends an unquoted word depends on where it stands, so the parser asks
+// either for a name or for a value.
 type lexer struct {
 	src       []byte
 	pos       int
@@ -140,7 +140,8 @@ func (l *lexer) quoted(lex *lexeme, rest []byte) {
 }
 
 // word takes an unquoted word. As a name it also ends at = { }. As a value it may hold them, as in
-// `uid=%s` or `[0-9]{6}`, but gives back closing braces that it did not open: `true}` closes a block.
+// `uid=%s` or `[0-9]{6}`, but gives back closing braces that it did not open: `true}` closes a
+// block.
 func (l *lexer) word(lex *lexeme, rest []byte, inValue bool) {
 	ends := "; ,\t\r\n"
 	if !inValue {
@@ -170,8 +171,8 @@ func unopened(word []byte) int {
 	return n
 }
 
-// refuseControls turns a word with control characters into an error: C programs cut text at a NUL, and
-// terminals obey the others.
+// refuseControls turns a word with control characters into an error: C programs cut text at a NUL,
+// and terminals obey the others.
 func (l *lexeme) refuseControls() {
 	for i := range len(l.text) {
 		if c := l.text[i]; c < ' ' && c != '\t' || c == 0x7f {

@@ -31,8 +31,8 @@ func (w Word) written() string {
 }
 
 // Format writes the tree as text that reads to the same tree, with its comments, indented by two
-// blanks. A word that was not read from a file must hold no quotation mark and no control character:
-// the grammar has no way to write them (CanWrite).
+// blanks. A word that was not read from a file must hold no quotation mark and no control
+// character: the grammar has no way to write them (CanWrite).
 func (b *Block) Format() []byte {
 	var out bytes.Buffer
 	b.format(&out, "")
@@ -41,7 +41,8 @@ func (b *Block) Format() []byte {
 
 // CanWrite reports whether text can be a value of a configuration file.
 func CanWrite(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return r == '"' || r < ' ' && r != '\t' || r == 0x7f })
+	return !strings.ContainsFunc(text,
+		func(r rune) bool { return r == '"' || r < ' ' && r != '\t' || r == 0x7f })
 }
 
 func (b *Block) format(out *bytes.Buffer, indent string) {

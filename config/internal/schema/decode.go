@@ -22,8 +22,8 @@ type Fault struct {
 	Hint string      // what may have been meant; may be empty
 }
 
-// Decode reads the words written for a key. odd says how the C module read them otherwise, "" when it
-// did not.
+// Decode reads the words written for a key. odd says how the C module read them otherwise, "" when
+// it did not.
 func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 	v.Set = len(words) > 0
 	if len(words) > 0 {
@@ -39,10 +39,13 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 	}
 
 	if len(words) > maxValues {
-		return v, "", &Fault{words[maxValues], fmt.Sprintf("%s has more than %d values", k.Name, maxValues), ""}
+		return v, "", &Fault{words[maxValues],
+			fmt.Sprintf("%s has more than %d values", k.Name, maxValues), ""}
 	}
 	if !k.IsList() && len(words) > 1 {
-		return v, "", &Fault{words[1], fmt.Sprintf("%s takes one value, here are %d", k.Name, len(words)), "is it one value with commas? Then put it in quotes"}
+		return v, "", &Fault{words[1],
+			fmt.Sprintf("%s takes one value, here are %d", k.Name, len(words)),
+			"is it one value with commas? Then put it in quotes"}
 	}
 
 	if len(words) == 0 {
@@ -56,7 +59,8 @@ func (k *Key) Decode(words []scconf.Word) (v Value, odd string, f *Fault) {
 
 // IsList reports whether a key takes several values.
 func (k *Key) IsList() bool {
-	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions, Purposes, Environment, WebURLs, ListURLs, OIDs, CardKeys, Members, Anything}, k.Kind)
+	return slices.Contains([]Kind{Words, Names, List, Paths, Authorities, Bases, Conditions,
+		Purposes, Environment, WebURLs, ListURLs, OIDs, CardKeys, Members, Anything}, k.Kind)
 }
 
 // convert checks v.texts and turns them into what the kind wants.
@@ -103,7 +107,8 @@ func (k *Key) convert(v *Value, words []scconf.Word, odd *string) *Fault {
 		return checkMembers(k.Name, words)
 	case URI:
 		if !strings.HasPrefix(w.Text, "pkcs11:") {
-			return &Fault{w, finding.Quote(w.Text) + " is not a PKCS#11 URI", "it begins with pkcs11:"}
+			return &Fault{w, finding.Quote(w.Text) + " is not a PKCS#11 URI",
+				"it begins with pkcs11:"}
 		}
 	}
 	return nil
@@ -137,9 +142,11 @@ func splitQuoted(words []scconf.Word) ([]scconf.Word, string) {
 	var all []scconf.Word
 	odd := ""
 	for _, w := range words {
-		parts := strings.FieldsFunc(w.Text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+		parts := strings.FieldsFunc(w.Text,
+			func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
 		if len(parts) != 1 || parts[0] != w.Text {
-			odd = "the C module took " + finding.Quote(w.Text) + " for one word that it did not know"
+			odd = "the C module took " + finding.Quote(w.Text) +
+				" for one word that it did not know"
 		}
 		for _, p := range parts {
 			part := w
@@ -164,13 +171,14 @@ func convertBool(k *Key, v *Value, w scconf.Word, odd *string) *Fault {
 		if hint == "" {
 			hint = "write true or false"
 		}
-		return &Fault{w, fmt.Sprintf("%s is true or false, not %s", k.Name, finding.Quote(w.Text)), hint}
+		return &Fault{w, fmt.Sprintf("%s is true or false, not %s", k.Name, finding.Quote(w.Text)),
+			hint}
 	}
 	return nil
 }
 
-// isInt: an optional sign, then decimal digits, or 0x and hexadecimal ones. Compiling an expression for it would be
-// a good part of reading a file.
+// isInt: an optional sign, then decimal digits, or 0x and hexadecimal ones. Compiling an expression
+// for it would be a good part of reading a file.
 func isInt(s string) bool {
 	if s != "" && (s[0] == '+' || s[0] == '-') {
 		s = s[1:]
@@ -194,10 +202,12 @@ func (k *Key) convertInt(v *Value, w scconf.Word, odd *string) *Fault {
 	}
 	n, err := strconv.ParseInt(w.Text, 0, 32)
 	if !isInt(w.Text) || err != nil && !errors.Is(err, strconv.ErrRange) {
-		return &Fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, finding.Quote(w.Text)), k.namedHint()}
+		return &Fault{w, fmt.Sprintf("%s is a whole number, not %s", k.Name, finding.Quote(w.Text)),
+			k.namedHint()}
 	}
 	if err != nil || int(n) < k.Min || int(n) > k.Max {
-		return &Fault{w, fmt.Sprintf("%s is from %d to %d, not %s", k.Name, k.Min, k.Max, w.Text), ""}
+		return &Fault{w, fmt.Sprintf("%s is from %d to %d, not %s", k.Name, k.Min, k.Max, w.Text),
+			""}
 	}
 	v.Number = int(n)
 	return nil
@@ -237,10 +247,12 @@ func (k *Key) convertPath(v *Value, w scconf.Word, odd *string) *Fault {
 	path := w.Text
 	if rest, ok := strings.CutPrefix(path, "file://"); ok {
 		path = rest
-		*odd = "the C module took " + finding.Quote(w.Text) + " for a path relative to the current directory"
+		*odd = "the C module took " + finding.Quote(w.Text) +
+			" for a path relative to the current directory"
 	}
 	if !filepath.IsAbs(path) {
-		return &Fault{w, fmt.Sprintf("%s is an absolute path, not %s", k.Name, finding.Quote(w.Text)), ""}
+		return &Fault{w, fmt.Sprintf("%s is an absolute path, not %s", k.Name,
+			finding.Quote(w.Text)), ""}
 	}
 	v.Texts = []string{path}
 	return nil

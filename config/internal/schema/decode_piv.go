@@ -32,9 +32,11 @@ func convertCardKeys(v *Value, words []scconf.Word) *Fault {
 		ref := strings.ToUpper(w.Text)
 		switch {
 		case ref == "9E":
-			return &Fault{w, "the key 9E (Card Authentication) is for no login", "it signs without a PIN, for whoever has found the card"}
+			return &Fault{w, "the key 9E (Card Authentication) is for no login",
+				"it signs without a PIN, for whoever has found the card"}
 		case !slices.Contains(known, ref):
-			return &Fault{w, "piv_keys has no key " + finding.Quote(w.Text), "9A, 9C, 9D, or 82 to 95"}
+			return &Fault{w, "piv_keys has no key " + finding.Quote(w.Text),
+				"9A, 9C, 9D, or 82 to 95"}
 		case slices.Contains(v.Texts[:i], ref):
 			return &Fault{w, "piv_keys names the key " + ref + " twice", ""}
 		}

@@ -26,7 +26,8 @@ func convertDigest(v *Value, w scconf.Word, odd *string) *Fault {
 		*odd = finding.Quote(w.Text) + " means sha1"
 		name = "sha1"
 	case "null", "md2", "md4", "md5", "mdc2", "ripemd160", "rmd160":
-		return &Fault{w, "the digest " + finding.Quote(w.Text) + " is too weak to tell certificates apart", "write the mapfile anew with sha256"}
+		return &Fault{w, "the digest " + finding.Quote(w.Text) +
+			" is too weak to tell certificates apart", "write the mapfile anew with sha256"}
 	}
 	if !slices.Contains(digests, name) {
 		hint := finding.DidYouMean(name, digests)
@@ -39,7 +40,8 @@ func convertDigest(v *Value, w scconf.Word, odd *string) *Fault {
 	return nil
 }
 
-// convertMapfile makes a URL of what is written. A path without a scheme found no file in the C module.
+// convertMapfile makes a URL of what is written. A path without a scheme found no file in the C
+// module.
 func convertMapfile(v *Value, w scconf.Word, odd *string) *Fault {
 	switch text := w.Text; {
 	case text == "" || strings.EqualFold(text, "none"):
@@ -50,15 +52,18 @@ func convertMapfile(v *Value, w scconf.Word, odd *string) *Fault {
 	default:
 		scheme, rest, found := strings.Cut(text, ":")
 		scheme = strings.ToLower(scheme)
-		if !found || !slices.Contains([]string{"file", "https", "http", "ldap", "ldaps", "ldapi"}, scheme) {
-			return &Fault{w, finding.Quote(text) + " is not a mapfile", "write file:///path or none"}
+		if !found || !slices.Contains([]string{"file", "https", "http", "ldap", "ldaps", "ldapi"},
+			scheme) {
+			return &Fault{w, finding.Quote(text) + " is not a mapfile",
+				"write file:///path or none"}
 		}
 		if scheme != "file" {
 			return nil
 		}
 		path := strings.TrimPrefix(rest, "//")
 		if !filepath.IsAbs(path) || strings.HasPrefix(path, "//") {
-			return &Fault{w, finding.Quote(text) + " does not name an absolute path", "write file:///path"}
+			return &Fault{w, finding.Quote(text) + " does not name an absolute path",
+				"write file:///path"}
 		}
 		v.Texts = []string{"file://" + path}
 	}
@@ -80,7 +85,8 @@ func convertTLSMode(v *Value, w scconf.Word, odd *string) *Fault {
 	case slices.Contains([]string{"off", "no", "false", "none", "0"}, text):
 		v.Texts = []string{"off"}
 	default:
-		return &Fault{w, "ssl is off, tls or ssl, not " + finding.Quote(w.Text), finding.DidYouMean(text, []string{"off", "tls", "ssl", "on"})}
+		return &Fault{w, "ssl is off, tls or ssl, not " + finding.Quote(w.Text),
+			finding.DidYouMean(text, []string{"off", "tls", "ssl", "on"})}
 	}
 	return nil
 }
@@ -120,7 +126,8 @@ func checkConditions(words []scconf.Word) *Fault {
 func checkQuoted(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if len(words) > 1 && !w.Quoted {
-			return &Fault{w, "several distinguished names must each stand in quotes", "one name with commas stands in one pair of quotes"}
+			return &Fault{w, "several distinguished names must each stand in quotes",
+				"one name with commas stands in one pair of quotes"}
 		}
 	}
 	return nil
@@ -135,14 +142,16 @@ func checkBases(words []scconf.Word) *Fault {
 		return nil
 	}
 	if len(words) > maxBases {
-		return &Fault{words[maxBases], fmt.Sprintf("here are %d bases, at most %d are allowed", len(words), maxBases), ""}
+		return &Fault{words[maxBases],
+			fmt.Sprintf("here are %d bases, at most %d are allowed", len(words), maxBases), ""}
 	}
 	if f := checkQuoted(words); f != nil {
 		return f
 	}
 	for _, w := range words {
 		if !strings.Contains(w.Text, "=") {
-			return &Fault{w, finding.Quote(w.Text) + " is not a distinguished name", "write each name in quotes, as \"ou=People,o=Example\""}
+			return &Fault{w, finding.Quote(w.Text) + " is not a distinguished name",
+				"write each name in quotes, as \"ou=People,o=Example\""}
 		}
 	}
 	return nil
@@ -150,12 +159,14 @@ func checkBases(words []scconf.Word) *Fault {
 
 // purposes are names of RFC 5280 4.2.1.12 and Microsoft's smart card logon.
 var purposes = map[string]string{
-	"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2", "codeSigning": "1.3.6.1.5.5.7.3.3",
+	"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2",
+	"codeSigning":     "1.3.6.1.5.5.7.3.3",
 	"emailProtection": "1.3.6.1.5.5.7.3.4", "smartcardLogon": "1.3.6.1.4.1.311.20.2.2",
 	"pkinitClientAuth": "1.3.6.1.5.2.3.4", "anyExtendedKeyUsage": "2.5.29.37.0",
 }
 
-var oidShape = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-2](\.(0|[1-9][0-9]{0,17})){1,32}$`) })
+var oidShape = sync.OnceValue(
+	func() *regexp.Regexp { return regexp.MustCompile(`^[0-2](\.(0|[1-9][0-9]{0,17})){1,32}$`) })
 
 // convertPurposes leaves object identifiers, or the one word ignore.
 func convertPurposes(v *Value, words []scconf.Word) *Fault {
@@ -192,7 +203,8 @@ func convertPurposes(v *Value, words []scconf.Word) *Fault {
 func isVariable(s string) bool {
 	name, _, ok := strings.Cut(s, "=")
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
-	return ok && name != "" && strings.IndexByte(letters, name[0]) >= 0 && strings.Trim(name, letters+"0123456789") == ""
+	return ok && name != "" && strings.IndexByte(letters, name[0]) >= 0 &&
+		strings.Trim(name, letters+"0123456789") == ""
 }
 
 func checkEnvironment(words []scconf.Word) *Fault {
@@ -207,7 +219,8 @@ func checkEnvironment(words []scconf.Word) *Fault {
 func checkOIDs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if !oidShape().MatchString(w.Text) {
-			return &Fault{w, finding.Quote(w.Text) + " is not an object identifier", "write numbers with dots between them"}
+			return &Fault{w, finding.Quote(w.Text) + " is not an object identifier",
+				"write numbers with dots between them"}
 		}
 	}
 	return nil

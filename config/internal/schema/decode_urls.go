@@ -12,8 +12,10 @@ import (
 func checkWebURLs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		u, err := url.Parse(w.Text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+			u.User != nil {
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server",
+				"write http://HOST/PATH"}
 		}
 	}
 	return nil
@@ -35,7 +37,8 @@ func checkListURLs(words []scconf.Word) *Fault {
 			}
 		}
 		if !good {
-			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list",
+				"write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
 		}
 	}
 	return nil

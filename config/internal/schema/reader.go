@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/config/internal/scconf"
 )
 
-// Reader reads the settings of one block against its table. Faults of a block in use are errors, those
-// of another block are notes.
+// Reader reads the settings of one block against its table. Faults of a block in use are errors,
+// those of another block are notes.
 type Reader struct {
 	File  string // for messages
 	inUse bool
@@ -20,7 +20,12 @@ type Reader struct {
 
 // NewReader makes one for blocks in use.
 func NewReader(file string, errs *finding.Errors, notes *[]finding.Note) *Reader {
-	return &Reader{File: file, inUse: true, errs: errs, notes: notes}
+	return &Reader{
+		File:  file,
+		inUse: true,
+		errs:  errs,
+		notes: notes,
+	}
 }
 
 // Aside makes one for a block that is not in use.
@@ -32,7 +37,13 @@ func (r *Reader) Aside() *Reader {
 
 // Fault adds an error or, for a block that is not in use, a note.
 func (r *Reader) Fault(f *Fault) {
-	e := &finding.Error{File: r.File, Line: f.At.Line, Col: f.At.Col, Text: f.Text, Hint: f.Hint}
+	e := &finding.Error{
+		File: r.File,
+		Line: f.At.Line,
+		Col:  f.At.Col,
+		Text: f.Text,
+		Hint: f.Hint,
+	}
 	if r.inUse {
 		r.errs.Add(e)
 		return
@@ -46,7 +57,13 @@ func (r *Reader) Fault(f *Fault) {
 
 // Note adds a note with a place.
 func (r *Reader) Note(w scconf.Word, kind finding.NoteKind, text string) {
-	finding.AddNote(r.notes, finding.Note{File: r.File, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
+	finding.AddNote(r.notes, finding.Note{
+		File: r.File,
+		Line: w.Line,
+		Col:  w.Col,
+		Kind: kind,
+		Text: text,
+	})
 }
 
 // Read gives the settings of a block; blocks in it must be of a kind in inner.
@@ -144,7 +161,8 @@ func (r *Reader) risk(k *Key, v Value, at scconf.Word) {
 // isDefault: not for lists of words, whose defaults are not those of the C module.
 func (k *Key) isDefault(v Value) bool {
 	d := k.defaultValue()
-	return k.Kind != Words && v.True == d.True && v.Number == d.Number && slices.Equal(v.Texts, d.Texts) || !v.Set
+	return k.Kind != Words && v.True == d.True && v.Number == d.Number &&
+		slices.Equal(v.Texts, d.Texts) || !v.Set
 }
 
 func (v Value) show(k *Key) string {
@@ -159,9 +177,11 @@ func (r *Reader) innerBlock(it *scconf.Item, k *Key, inner []string) {
 	case r.inUse && r.errs.Full():
 	case slices.ContainsFunc(inner, func(s string) bool { return scconf.SameKey(s, it.Key.Text) }):
 	case k != nil:
-		r.Fault(&Fault{it.Key, k.Name + " is a setting, not a block", "write " + k.Name + " = ...;"})
+		r.Fault(&Fault{it.Key, k.Name + " is a setting, not a block", "write " + k.Name +
+			" = ...;"})
 	default:
-		r.Fault(&Fault{it.Key, "unknown block " + finding.Quote(it.Key.Text), finding.DidYouMean(it.Key.Text, inner)})
+		r.Fault(&Fault{it.Key, "unknown block " + finding.Quote(it.Key.Text),
+			finding.DidYouMean(it.Key.Text, inner)})
 	}
 }
 

@@ -36,15 +36,15 @@ func (v Value) Text() string {
 	return v.Texts[0]
 }
 
-// Values are the settings of one block, with the schema's defaults for what is not written. The zero
-// Values has no keys.
+// Values are the settings of one block, with the schema's defaults for what is not written. The
+// zero Values has no keys.
 type Values struct {
 	table *Table
 	given map[string]Value // by the key's name in the table
 }
 
-// Get gives the value of a key. A key that is not in the table is a fault of the program: a test stops
-// at it, a login goes on with the zero value.
+// Get gives the value of a key. A key that is not in the table is a fault of the program: a test
+// stops at it, a login goes on with the zero value.
 func (v Values) Get(key string) Value {
 	if val, ok := v.given[key]; ok {
 		return val
@@ -62,8 +62,9 @@ func (v Values) Get(key string) Value {
 	return row.defaultValue()
 }
 
-// String gives the text of a scalar key; "" when empty. For a Mapfile that is "" or a URL, for a TLSMode
-// "", off, tls or ssl, for a Digest "" or Go's spelling in lower case without a hyphen (sha256).
+// String gives the text of a scalar key; "" when empty. For a Mapfile that is "" or a URL, for a
+// TLSMode "", off, tls or ssl, for a Digest "" or Go's spelling in lower case without a hyphen
+// (sha256).
 func (v Values) String(key string) string { return v.Get(key).Text() }
 
 // Bool gives a Bool key.

@@ -5,7 +5,8 @@ import (
 	"go/token"
 )
 
-// cyclomatic is McCabe's number as gocyclo counts it: one, and one for each if, loop, case and joined term.
+// cyclomatic is McCabe's number as gocyclo counts it: one, and one for each if, loop, case and
+// joined term.
 func cyclomatic(body ast.Node) int {
 	n := 1
 	ast.Inspect(body, func(node ast.Node) bool {
@@ -30,8 +31,9 @@ func cyclomatic(body ast.Node) int {
 	return n
 }
 
-// cognitive is the cognitive complexity (G. A. Campbell, SonarSource 2018) as gocognit counts it: one for each break in
-// the flow, one more for each level it is nested, one for each run of equal joining operators.
+// cognitive is the cognitive complexity (G. A. Campbell, SonarSource 2018) as gocognit counts it:
+// one for each break in the flow, one more for each level it is nested, one for each run of equal
+// joining operators.
 func cognitive(d *ast.FuncDecl) int {
 	v := &cognitiveVisitor{name: d.Name.Name}
 	ast.Walk(v, d.Body)

@@ -38,7 +38,8 @@ func (t *tree) places(measure string) []place {
 	case "blank":
 		for _, fn := range t.functions {
 			if fn.length() >= longFunction && fn.blanks == 0 {
-				add(fn.file, fn.first, fmt.Sprintf("%s: %d lines without a blank one", fn.decl.Name.Name, fn.length()))
+				add(fn.file, fn.first, fmt.Sprintf("%s: %d lines without a blank one",
+					fn.decl.Name.Name, fn.length()))
 			}
 		}
 		return found
@@ -99,7 +100,8 @@ func joined(e ast.Expr) int {
 	return 1
 }
 
-// fieldsOnALine is the largest number of named fields that stand on one line of a literal of 4 fields and more.
+// fieldsOnALine is the largest number of named fields that stand on one line of a literal of 4
+// fields and more.
 func (t *tree) fieldsOnALine(x *ast.CompositeLit) int {
 	if len(x.Elts) < fieldsOfALongOne {
 		return 0

@@ -1,5 +1,6 @@
-// Package container packs certificates as the data objects of PIV cards hold them (NIST SP 800-73-4,
-// part 1, table 10 and following), in the usual form and in those that cards and programs made of it.
+// Package container packs certificates as the data objects of PIV cards hold them (NIST SP
+// 800-73-4, part 1, table 10 and following), in the usual form and in those that cards and programs
+// made of it.
 package container
 
 import (
@@ -16,8 +17,9 @@ import (
 // Compression is how a certificate is packed in its object.
 type Compression int
 
-// Forms of a certificate. Gzip is that of the specification (part 1, appendix A.1); NetID is what the
-// program Net iD writes, 01 00, the length of the DER in two bytes, the lowest first, and a zlib stream.
+// Forms of a certificate. Gzip is that of the specification (part 1, appendix A.1); NetID is what
+// the program Net iD writes, 01 00, the length of the DER in two bytes, the lowest first, and a
+// zlib stream.
 const (
 	Uncompressed Compression = iota
 	Gzip

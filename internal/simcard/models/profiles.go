@@ -30,8 +30,8 @@ var keyTimes = map[simcard.Algorithm]time.Duration{
 	simcard.Ed25519: 60 * time.Millisecond,
 }
 
-// contact is a contact card: 2 ms for reader and USB and 8 ms for the card's program, both estimates,
-// and the line.
+// contact is a contact card: 2 ms for reader and USB and 8 ms for the card's program, both
+// estimates, and the line.
 var contact = simcard.Pace{Command: 10 * time.Millisecond, Keys: keyTimes, Clock: clockOfReaders}
 
 // Profile is a kind of card in a reader of its time.
