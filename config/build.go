@@ -28,20 +28,28 @@ func build(
 		args:   args,
 		conf:   &Config{File: file, arguments: args},
 	}
+
 	main := b.mainBlock(root)
 	if main == nil {
+		// conf and errs stay: the caller finds there why nothing was built.
 		return b
 	}
+
 	b.global = b.Read(main, &schema.Global, "pkcs11_module", "mapper", "service")
 	b.conf.Global = b.buildGlobal()
 	b.conf.global = b.global
+
 	b.checkHiding()
+
+	// The order matters: fillLDAPServers takes the servers of the mappers in use, and the blocks of
+	// services are compared with the finished rest of the file.
 	b.buildModules(main)
 	b.buildMappers(main)
 	b.fillLDAPServers()
 	b.refuseLooserBlocks()
 	b.buildServices(main)
 	b.checkEnrolled()
+
 	return b
 }
 
@@ -68,6 +76,7 @@ func (b *builder) mainBlock(root *scconf.Block) *scconf.Block {
 		case scconf.SameKey(it.Key.Text, "pam_pkcs11"):
 			b.refuse(it.Key, "a second block pam_pkcs11",
 				"only one is read: put the settings together")
+		// Not only noted: what it holds was meant for the block pam_pkcs11.
 		case near:
 			b.refuse(it.Key, "unknown block "+finding.Quote(it.Key.Text),
 				"did you mean pam_pkcs11?")
@@ -77,12 +86,14 @@ func (b *builder) mainBlock(root *scconf.Block) *scconf.Block {
 		}
 	}
 
+	// Only where nothing else is wrong: a slip in the name of the block is the better reason.
 	if main == nil && len(*b.errs) == 0 {
 		b.errs.Add(&finding.Error{File: b.File, Text: "there is no block pam_pkcs11 { }"})
 	}
 	return main
 }
 
+// over is the value of the file, or of the argument where that was given.
 func over(file bool, argument *bool) bool {
 	if argument != nil {
 		return *argument
@@ -147,9 +158,12 @@ func (b *builder) buildGlobal() Global {
 	}
 }
 
-// checkHiding: a card that is skipped, and so not asked for, would tell whose it is not.
+// checkHiding refuses remote_login_hides where something else shows whose card it is: a card that
+// is skipped, and so not asked for its PIN, would tell whose it is not.
 func (b *builder) checkHiding() {
-	g, at := b.conf.Global, b.global.Get("remote_login_hides").At
+	g := b.conf.Global
+	at := b.global.Get("remote_login_hides").At
+
 	switch {
 	case !g.RemoteLoginHides:
 	case b.conf.hidingProblem() != "":

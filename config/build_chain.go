@@ -29,14 +29,21 @@ func (b *builder) fillCRL(v schema.Values) {
 		URLs:     v.List("crl_url"),
 		MaxSize:  int64(v.Int("crl_max_size")) << 20,
 	}
-	if m.Proxy = v.String("proxy"); m.Proxy != "" {
+
+	m.Proxy = v.String("proxy")
+	if m.Proxy != "" {
 		u, err := url.Parse(m.Proxy)
-		if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" {
+		isHTTP := err == nil && u.Scheme == "http" && u.Hostname() != ""
+
+		// A path would mean nothing to a proxy: the line is more likely the address of a list.
+		if !isHTTP || u.Path != "" && u.Path != "/" {
 			b.refuse(v.Get("proxy").At, finding.Quote(m.Proxy)+" is not a proxy",
 				"write http://HOST:PORT")
 		}
 	}
+
 	b.fillFetching(v)
+
 	if m.Policy.CRL == "" && len(m.CRL.URLs) > 0 {
 		b.Note(v.Get("crl_url").At, finding.NoteNoEffect,
 			"crl_url has no effect without a crl word in cert_policy")

@@ -15,21 +15,28 @@ import (
 func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 	t := schema.Mapper(typ)
 	if t == nil {
-		return Mapper{}, &finding.Error{File: name, Text: "no mapper " + finding.Quote(typ),
-			Hint: finding.DidYouMean(typ, schema.MapperTypes())}
+		return Mapper{}, &finding.Error{
+			File: name,
+			Text: "no mapper " + finding.Quote(typ),
+			Hint: finding.DidYouMean(typ, schema.MapperTypes()),
+		}
 	}
+
 	block := &scconf.Block{}
 	for key, texts := range settings {
 		it := &scconf.Item{Key: scconf.Word{Text: key}}
 		for _, s := range texts {
+			// In quotes, as a file would have to write a value with commas.
 			it.Values = append(it.Values, scconf.Word{Text: s, Quoted: true})
 		}
 		block.Items = append(block.Items, it)
 	}
+
 	var errs finding.Errors
 	var notes []finding.Note
 	r := schema.NewReader(name, &errs, &notes)
 	v := r.Read(block, t)
+
 	m := Mapper{
 		Name:   name,
 		Type:   t.Type,
@@ -38,6 +45,7 @@ func NewMapper(name, typ string, settings map[string][]string) (Mapper, error) {
 		File:   name,
 	}
 	m.fill()
+
 	return m, errs.Err()
 }
 
@@ -53,7 +61,9 @@ func (b *builder) buildMappers(main *scconf.Block) {
 	if len(used.Texts) == 0 {
 		b.Note(used.At, finding.NoteRefuses, "use_mappers is empty: nobody can log in")
 	}
+
 	blocks := b.mapperBlocks(main)
+
 	seen := map[string]bool{}
 	for i, name := range used.Texts {
 		key := strings.ToLower(name)
@@ -61,14 +71,18 @@ func (b *builder) buildMappers(main *scconf.Block) {
 			b.Note(used.Place(i), finding.NoteTolerated, "use_mappers names "+name+" twice")
 			continue
 		}
+
 		seen[key] = true
 		b.useMapper(name, used.Place(i), blocks)
 	}
+
 	for _, it := range blocks {
 		if seen[strings.ToLower(it.Name())] {
 			continue
 		}
-		r := b.Aside()
+
+		// Faults of a block that is not in use are notes: no login is refused for them.
+		r := b.ForUnused()
 		if t := mapperType(r, it); t != nil {
 			r.Read(it.Block, t, innerBlocks(t)...)
 			readRules(r, it.Block, t)
@@ -84,12 +98,15 @@ func (b *builder) mapperBlocks(main *scconf.Block) []*scconf.Item {
 		if it.Block == nil || !scconf.SameKey(it.Key.Text, "mapper") {
 			continue
 		}
-		b.severalNames(it)
+
+		b.noteNames(it)
+
 		name := strings.ToLower(it.Name())
 		if first[name] {
 			b.Note(it.Key, finding.NoteTolerated, "a second block mapper "+it.Name()+" is not read")
 			continue
 		}
+
 		first[name] = true
 		blocks = append(blocks, it)
 	}
@@ -104,9 +121,10 @@ func innerBlocks(t *schema.Table) []string {
 }
 
 func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) {
-	i := slices.IndexFunc(blocks,
-		func(it *scconf.Item) bool { return scconf.SameKey(it.Name(), name) })
+	isNamed := func(it *scconf.Item) bool { return scconf.SameKey(it.Name(), name) }
+	i := slices.IndexFunc(blocks, isNamed)
 	if i < 0 {
+		// A mapper for which all defaults hold needs no block: its type is its name.
 		t := schema.Mapper(name)
 		if t == nil {
 			known := schema.MapperTypes()
@@ -117,6 +135,7 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 				finding.DidYouMean(name, known))
 			return
 		}
+
 		b.addMapper(Mapper{
 			Name:   name,
 			Type:   t.Type,
@@ -125,11 +144,13 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 		})
 		return
 	}
+
 	it := blocks[i]
 	t := mapperType(b.Reader, it)
 	if t == nil {
 		return
 	}
+
 	v := b.Read(it.Block, t, innerBlocks(t)...)
 	b.addMapper(Mapper{
 		Name:   name,
@@ -165,6 +186,7 @@ func (b *builder) checkMapfile(v schema.Values) {
 // mapperType finds which built-in mapper a block configures: by type, by module, or by its name.
 func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
 	var typ, module scconf.Word
+	// The first counts, as for every key; an empty one is passed over.
 	for _, s := range it.Block.Items {
 		switch {
 		case s.Block != nil || len(s.Values) == 0:
@@ -174,15 +196,19 @@ func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
 			module = s.Values[0]
 		}
 	}
+
 	builtin, f := moduleMapper(module)
 	if f != nil {
 		r.Fault(f)
 		return nil
 	}
+
 	at, name := it.Key, it.Name()
 	if len(it.Names) > 0 {
 		at = it.Names[0]
 	}
+
+	// type counts before module, and module before the name of the block.
 	switch {
 	case typ.Text != "" && builtin != "" && !scconf.SameKey(typ.Text, builtin):
 		r.Fault(&schema.Fault{At: typ, Text: "type = " + typ.Text + " contradicts module = " +
@@ -193,9 +219,11 @@ func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
 	case builtin != "":
 		at, name = module, builtin
 	}
+
 	t := schema.Mapper(name)
 	if t == nil {
 		hint := finding.DidYouMean(name, schema.MapperTypes())
+		// Only where nothing looks alike: a name of one's own needs a type.
 		if typ.Text == "" && hint == "" {
 			hint = "a block of another name says which mapper it is: type = cn;"
 		}
@@ -211,10 +239,13 @@ func moduleMapper(module scconf.Word) (string, *schema.Fault) {
 	if module.Text == "" || scconf.SameKey(module.Text, "internal") {
 		return "", nil
 	}
+
+	// Old files have the path of a shared object, .../NAME_mapper.so: those mappers are built in.
 	name, ok := strings.CutSuffix(path.Base(module.Text), "_mapper.so")
 	if ok && schema.Mapper(name) != nil {
 		return strings.ToLower(name), nil
 	}
+
 	return "", &schema.Fault{At: module, Text: "module = " + module.Text +
 		" is no built-in mapper, and others are not loaded",
 		Hint: "internal, or .../NAME_mapper.so of a built-in one"}
@@ -230,11 +261,13 @@ func readRules(r *schema.Reader, b *scconf.Block, t *schema.Table) []Rule {
 		if it.Block == nil || !scconf.SameKey(it.Key.Text, "rule") {
 			continue
 		}
+
 		v := r.Read(it.Block, &schema.Rule)
 		name := it.Name()
 		if name == "" {
 			name = fmt.Sprintf("line %d", it.Key.Line)
 		}
+
 		rules = append(rules, Rule{
 			Name:   name,
 			Values: v,

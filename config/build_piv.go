@@ -28,8 +28,12 @@ func (b *builder) fillPIV(v schema.Values) {
 			m.PIVKeys = append(m.PIVKeys, byte(n))
 		}
 	}
+
 	m.PIVCache = v.Bool("piv_cache")
-	m.PIVLock, m.PIVLabel = v.String("piv_lock"), v.String("piv_label")
+	m.PIVLock = v.String("piv_lock")
+	m.PIVLabel = v.String("piv_label")
+
+	// Only noted: the built-in card works the same with them.
 	for _, key := range []string{"environment", "support_threads"} {
 		if val := v.Get(key); val.True || len(val.Texts) > 0 && key == "environment" {
 			b.Note(val.At, finding.NoteNoEffect, key+
@@ -46,9 +50,11 @@ const socketVariable = "PCSCLITE_CSOCK_NAME"
 func (b *builder) fillAccess(v schema.Values) {
 	m := &b.conf.Module
 	m.PCSCSocket = v.String("pcsc_socket")
+
 	if m.Builtin || v.Set("card_access") {
 		m.CardAccess = v.String("card_access")
 	}
+
 	if m.PCSCSocket != "" && m.CardAccess == "bundled" {
 		b.refuse(v.Get("pcsc_socket").At,
 			"pcsc_socket contradicts card_access = bundled, whose daemon has a socket of its own",
@@ -70,23 +76,23 @@ func (m *Module) setsSocket() int {
 	})
 }
 
-// oneEnvironment refuses a library's block that wants another environment than one before it: that
-// of a process is one for all libraries.
-func (b *builder) oneEnvironment() {
+// checkEnvironment refuses a library's block that wants another environment than one before it: all
+// libraries share that of the process.
+func (b *builder) checkEnvironment() {
 	m := &b.conf.Module
 	if m.Builtin {
 		return
 	}
 	for _, earlier := range b.conf.Modules {
 		if !earlier.Builtin {
-			b.oneVariable(m, earlier)
-			b.oneDaemon(m, earlier)
+			b.compareVariables(m, earlier)
+			b.compareDaemons(m, earlier)
 		}
 	}
 }
 
-// oneVariable compares the variables of two blocks, of which the later is under work.
-func (b *builder) oneVariable(m, earlier *Module) {
+// compareVariables compares the variables of two blocks, of which the later is under work.
+func (b *builder) compareVariables(m, earlier *Module) {
 	for i, variable := range m.Environment {
 		name, _, _ := strings.Cut(variable, "=")
 		for _, other := range earlier.Environment {
@@ -99,18 +105,20 @@ func (b *builder) oneVariable(m, earlier *Module) {
 	}
 }
 
-// oneDaemon compares by which daemon two blocks reach readers. The one that is found and checked
-// must not be replaced by a variable of the other block.
-func (b *builder) oneDaemon(m, earlier *Module) {
+// compareDaemons compares by which daemon two blocks reach readers. The one that is found and
+// checked must not be replaced by a variable of the other block.
+func (b *builder) compareDaemons(m, earlier *Module) {
 	const hint = "the daemon of the readers is the same for all libraries"
 	place := b.module.Get("card_access").At
 	if b.module.Set("pcsc_socket") {
 		place = b.module.Get("pcsc_socket").At
 	}
 
+	bothFind := m.FindsDaemon() && earlier.FindsDaemon()
+	othersThere := m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess
+
 	switch i := m.setsSocket(); {
-	case m.FindsDaemon() && earlier.FindsDaemon() &&
-		(m.PCSCSocket != earlier.PCSCSocket || m.CardAccess != earlier.CardAccess):
+	case bothFind && othersThere:
 		b.refuse(place, "pcsc_socket and card_access are others in the block "+earlier.Name, hint)
 	case m.FindsDaemon() && earlier.setsSocket() >= 0:
 		b.refuse(place, socketVariable+" of the block "+earlier.Name+

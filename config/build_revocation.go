@@ -18,10 +18,13 @@ func (b *builder) fillOCSP(v schema.Values) {
 
 		DelegateWithoutStatus: v.String("ocsp_delegate_without_status") == "accept",
 	}
+
 	if m.Policy.OCSP {
 		return
 	}
+
 	b.checkOldOCSP()
+
 	for _, key := range []string{"ocsp_url", "ocsp_responder_cert"} {
 		if v.Set(key) {
 			b.Note(v.Get(key).At, finding.NoteNoEffect, key+
@@ -36,6 +39,8 @@ func (b *builder) checkOldOCSP() {
 	if !b.global.Bool("enable_ocsp") {
 		return
 	}
+
+	// ocsp_on needs ca (Policy.problem), so the advice names it where the block has none.
 	words := []string{"ca", "signature", "ocsp_on"}
 	if b.conf.Module.Policy.CA {
 		words = append(b.module.List("cert_policy"), "ocsp_on")

@@ -79,6 +79,8 @@ func upnSettings(v schema.Values) mappers.UPN {
 		DomainName:     v.String("domainname"),
 		DomainNickname: v.String("domainnickname"),
 	}
+
+	// Asking a table for a key that it does not have is a fault of the program (Values.Get).
 	if v.Has("mapfile") {
 		s.Mapfile = mapfileSettings(v)
 	}
@@ -111,9 +113,12 @@ func directorySettings(v schema.Values) mappers.Directory {
 		Referrals:     v.Bool("referrals"),
 		CacheHours:    v.Int("cache_hours"),
 	}
+
+	// The old example had ldaphost = "", and the C module took no host of one letter.
 	if host := v.String("ldaphost"); len(host) > 1 {
 		d.Host = hostURI(host, v.Int("ldapport"))
 	}
+
 	return d
 }
 
@@ -122,6 +127,7 @@ func hostURI(host string, port int) string {
 	if strings.Contains(host, "://") {
 		return host
 	}
+
 	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 		host = "[" + host + "]" // an IPv6 address
 	}
@@ -149,8 +155,11 @@ func ldapSettings(v schema.Values) mappers.LDAP {
 		Windows:          v.Bool("active_directory"),
 		AllowWeak:        v.Bool("allow_weak_mapping"),
 	}
+
 	s.UIDAssumed = !v.Set("uid_attribute")
 	list := v.List("attribute_map")
+
+	// What active_directory stands for yields to every key that the file has.
 	if s.Windows {
 		if !v.Set("filter") {
 			s.Filter = windowsFilter
@@ -165,11 +174,13 @@ func ldapSettings(v schema.Values) mappers.LDAP {
 			list = windowsMap
 		}
 	}
+
 	for _, text := range list {
 		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error of the file already
 		}
+
 		s.AttributeMap = append(s.AttributeMap, mappers.Element{Text: text, Conditions: conditions})
 	}
 	return s

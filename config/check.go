@@ -22,10 +22,16 @@ func Check(file string) (*CheckReport, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r := CheckData(file, data)
+
+	// Only noted here: it is Load that obeys strict_permissions.
 	for _, p := range reports {
-		r.Notes = append(r.Notes,
-			finding.Note{File: file, Kind: finding.NotePermission, Text: p.Path + ": " + p.Problem})
+		r.Notes = append(r.Notes, finding.Note{
+			File: file,
+			Kind: finding.NotePermission,
+			Text: p.Path + ": " + p.Problem,
+		})
 	}
 	return r, nil
 }
@@ -33,10 +39,13 @@ func Check(file string) (*CheckReport, error) {
 // CheckData is Check for a file in memory.
 func CheckData(file string, data []byte) *CheckReport {
 	b, errs := parse(file, data, &Arguments{})
+
 	r := &CheckReport{File: file, Errors: errs, Notes: b.conf.Notes}
+	// With errors a part of the configuration is missing, and its rest would be compared wrongly.
 	if len(errs) == 0 {
 		r.Notes = append(r.Notes, b.differences()...)
 	}
+
 	slices.SortStableFunc(r.Notes, func(x, y finding.Note) int { return x.Line - y.Line })
 	return r
 }
@@ -84,6 +93,7 @@ func (r *CheckReport) WriteText(w io.Writer) error {
 			p.line("  " + e.Error())
 		}
 	}
+
 	for _, s := range checkSections {
 		notes := r.Of(s.kind)
 		if len(notes) > 0 {

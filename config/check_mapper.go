@@ -11,6 +11,7 @@ import (
 // to nobody is an error: its writer forgot something, and would look for it at the wrong place.
 func (b *builder) checkMapper(m Mapper) {
 	b.checkMapfile(m.Values)
+
 	switch m.Type {
 	case "digest", "serial":
 		if mapfileOf(m) == "" {
@@ -38,7 +39,7 @@ func (m Mapper) hasDirectory() bool {
 		len(v.String("ldaphost")) > 1 || v.String("srv_domain") != ""
 }
 
-// noteBase: the default base is the one of the C module's source, which is an example.
+// noteBase notes that base is not set. Its default is that of the C module's source, an example.
 func (b *builder) noteBase(m Mapper) {
 	if m.hasDirectory() && !m.Values.Set("base") {
 		b.Note(m.placeOf("base"), finding.NoteTolerated, "mapper "+m.Name+

@@ -14,7 +14,7 @@ import (
 type Config struct {
 	File   string // as given, for messages
 	Global Global
-	// the block that is meant here: the first of Modules, in a Config of Block another
+	// Module is the block that is meant here: the first of Modules, in a Config of Block another.
 	Module  Module
 	Modules []*Module // those in use, in the order of use_pkcs11_module; at least one
 	Mappers []Mapper  // those in use, in the order of use_mappers
@@ -31,19 +31,23 @@ type Config struct {
 // Block returns the configuration as it is for the cards of one block, Modules[i]: with that block
 // as Module. Everything else is the same.
 func (c *Config) Block(i int) *Config {
-	of := *c
-	of.Module, of.block = *c.Modules[i], i
-	return &of
+	conf := *c
+	conf.Module = *c.Modules[i]
+	conf.block = i
+	return &conf
 }
 
 // Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where
 // it is written or, where its default or an argument counts, without one.
 func (c *Config) Fault(key string, err error) *finding.Error {
 	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
+
+	// The block pkcs11_module first: where both have a key, it is the nearer one.
 	written := []schema.Values{c.global}
 	if c.block < len(c.blocks) {
 		written = slices.Insert(written, 0, c.blocks[c.block])
 	}
+
 	for _, block := range written {
 		if block.Has(key) && block.Set(key) {
 			at := block.Get(key).At
@@ -51,23 +55,29 @@ func (c *Config) Fault(key string, err error) *finding.Error {
 			break
 		}
 	}
+
 	return e
 }
 
 // WithCard is the configuration for somebody who must use a card: there is no other way in, and no
 // program in which he needs none.
 func (c *Config) WithCard() *Config {
-	of := *c
-	of.Global.CardOnly, of.Global.ScreenSavers = true, nil
-	of.Global.ForeignCard, of.Global.EmptyPIN = "refuse", "error"
-	return &of
+	conf := *c
+	conf.Global.CardOnly = true
+	conf.Global.ScreenSavers = nil
+
+	// Both could let the login go on in the stack without a card.
+	conf.Global.ForeignCard = "refuse"
+	conf.Global.EmptyPIN = "error"
+	return &conf
 }
 
 // WithOrWithoutCard is the configuration for somebody for whom a card is one way of several.
 func (c *Config) WithOrWithoutCard() *Config {
-	of := *c
-	of.Global.CardOnly, of.Global.ForeignCard = false, "skip"
-	return &of
+	conf := *c
+	conf.Global.CardOnly = false
+	conf.Global.ForeignCard = "skip"
+	return &conf
 }
 
 // service is a block, in use by the services of its names.
@@ -142,7 +152,7 @@ func (p Persons) othersAre(words ...string) bool { return slices.Contains(words,
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.
 type Module struct {
-	// of the block; "" when an argument named a library and there is no block
+	// Name is that of the block; "" when an argument named a library and there is no block.
 	Name            string
 	Builtin         bool   // module = builtin: PIV cards, without a library
 	Path            string // of the library, as written; "" where Builtin is set
@@ -176,7 +186,8 @@ type Module struct {
 // EKU is what the extended key usage must allow.
 type EKU struct {
 	Ignore bool
-	// object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+	// Required are object identifiers; empty: clientAuth, smartcardLogon or any, where the
+	// extension is present.
 	Required []string
 }
 
@@ -206,7 +217,7 @@ type Chain struct {
 	ExpiryWarningDays  int // 0: never
 }
 
-// CRL is how revocation lists are had and believed.
+// CRL is how revocation lists are found, and for how long they count.
 type CRL struct {
 	LeafOnly bool          // crl_scope = leaf
 	Grace    time.Duration // after nextUpdate

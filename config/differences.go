@@ -114,8 +114,7 @@ var differenceTable = []difference{
 		changed: true,
 	}, {
 		applies: func(b *builder) bool {
-			return b.conf.Global.TryFirstPass &&
-				!b.conf.Global.UseFirstPass
+			return b.conf.Global.TryFirstPass && !b.conf.Global.UseFirstPass
 		},
 		at:      globalAt("try_first_pass"),
 		text:    "after a wrong secret of an earlier module the user is asked once; the login was refused",
@@ -177,14 +176,15 @@ func firstPassAt(b *builder) scconf.Word {
 func (b *builder) differences() []finding.Note {
 	var notes []finding.Note
 	for i := range b.conf.Modules {
-		b.look(i)
+		b.selectBlock(i)
+		// A row without a place in the block is the same for each of them.
 		for _, n := range b.blockDifferences() {
 			if !slices.Contains(notes, n) {
 				notes = append(notes, n)
 			}
 		}
 	}
-	b.look(0)
+	b.selectBlock(0)
 
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
@@ -221,10 +221,12 @@ func (b *builder) blockDifferences() []finding.Note {
 		if !d.applies(b) {
 			continue
 		}
+
 		var at scconf.Word
 		if d.at != nil {
 			at = d.at(b)
 		}
+
 		notes = append(notes, finding.Note{
 			File:    b.File,
 			Line:    at.Line,

@@ -8,7 +8,7 @@ import (
 	"pam_pkcs11/config/mappers"
 )
 
-// mapperDifferences says what changed for one mapper in use.
+// mapperDifferences notes what changed for one mapper in use.
 func (b *builder) mapperDifferences(m Mapper) []finding.Note {
 	var notes []finding.Note
 	add := func(kind finding.NoteKind, key, text, restore string) {
@@ -32,6 +32,7 @@ func (b *builder) mapperDifferences(m Mapper) []finding.Note {
 				" count; of several lines the first one counted", "one line "+key)
 		}
 	}
+
 	if asksDirectory(m) {
 		add(finding.NoteGeneral, "",
 			"a base that does not exist, a referral and attributes that the server does not know are faults, with Error 2380; they were nothing found", "")
@@ -40,6 +41,7 @@ func (b *builder) mapperDifferences(m Mapper) []finding.Note {
 				"a kept answer serves only where no server was reached in its time, and those kept by earlier versions do not; "+
 					"it served after invalid credentials, refused searches and size limits too", "")
 		}
+
 		if findsBySerial(m) {
 			add(finding.NoteGeneral, "certificate_match",
 				"an entry that was found by issuer and serial number, and whose certificate cannot be read, counts only where the issuer's name "+
@@ -47,26 +49,30 @@ func (b *builder) mapperDifferences(m Mapper) []finding.Note {
 				"the attribute readable for the bind; or the CA's certificate in ca_dir; or issuer = \"sha256:...\";")
 		}
 	}
+
 	if key, goes := goesByIssuerName(m); goes && b.conf.Module.Policy.CA {
 		add(finding.NoteChanged, key,
 			"the name of an issuer of which ca_dir has CAs stands for their keys, and for keys of that name below the same anchor; "+
 				"it stood for any CA of the name",
 			"the other CA's certificate in ca_dir; or issuer = \"sha256:...\";")
 	}
+
 	if isType(m, "opensc", "openssh") {
 		add(finding.NoteGeneral, "",
 			"without a user name a home that does not answer is passed over after 200 ms, and whether its file has the certificate is not known; "+
 				"the login ended with Error 2362", "")
 	}
+
 	if len(m.Rules) > 1 {
 		add(finding.NoteChanged, "",
 			"where a user name is given all rules that fit count, and without one the user is asked which account is meant; "+
 				"those of the lowest number counted", "the rules for other accounts left out")
 	}
+
 	return append(notes, b.ruleDifferences(m)...)
 }
 
-// ruleDifferences names the rules that find more than they did.
+// ruleDifferences notes the rules that find more than they did.
 func (b *builder) ruleDifferences(m Mapper) []finding.Note {
 	var notes []finding.Note
 	for _, r := range m.Rules {
@@ -96,27 +102,30 @@ func findsBySerial(m Mapper) bool {
 		slices.Contains([]string{"auto", "exact"}, m.Values.String("certificate_match"))
 }
 
-// goesByIssuerName reports whether a block knows an authority by its name, and by which key of the
-// block.
+// goesByIssuerName reports whether a block knows an authority by its name, and returns the key of
+// the block by which it does; "" is the block.
 func goesByIssuerName(m Mapper) (key string, goes bool) {
 	named := func(text string) bool {
 		kind, _, _ := strings.Cut(text, ":")
 		return !slices.Contains([]string{"file", "ski", "sha256"}, kind)
 	}
+
 	issuers := m.Values.List("issuer")
+
 	switch {
 	case slices.ContainsFunc(issuers, named):
 		return "issuer", true
+	// All of them are bound to a key or a file, whatever other keys compare.
 	case len(issuers) > 0:
 		return "", false
 	case m.Type == "serial":
 		return "", true
 	case m.Type == "certmap":
-		return "", slices.ContainsFunc(m.Rules,
-			func(r Rule) bool {
-				return strings.Contains(strings.ToUpper(r.Values.String("match")),
-					"<ISSUER>")
-			})
+		comparesIssuer := func(r Rule) bool {
+			return strings.Contains(strings.ToUpper(r.Values.String("match")), "<ISSUER>")
+		}
+		return "", slices.ContainsFunc(m.Rules, comparesIssuer)
+	// Its own attribute_map compares altSecurityIdentities, which holds the issuer's name.
 	case m.Type == "ldap" && m.Values.Bool("active_directory") &&
 		len(m.Values.List("attribute_map")) == 0:
 		return "active_directory", true

@@ -48,6 +48,7 @@ func (d *Document) Values(path BlockPath, key string) []string {
 	if block == nil {
 		return nil
 	}
+
 	for _, item := range block.Items {
 		if item.Block != nil || !scconf.SameKey(item.Key.Text, key) {
 			continue
@@ -68,11 +69,15 @@ func (d *Document) Set(path BlockPath, key string, values ...string) error {
 	if block == nil {
 		return fmt.Errorf("there is no block %s", path)
 	}
-	if i := slices.IndexFunc(values, func(v string) bool { return !scconf.CanWrite(v) }); i >= 0 {
+
+	// Written all the same, the file could not be read again.
+	unwritable := func(v string) bool { return !scconf.CanWrite(v) }
+	if i := slices.IndexFunc(values, unwritable); i >= 0 {
 		return fmt.Errorf(
 			"%q cannot be written in this file: it has a quotation mark or a control character",
 			values[i])
 	}
+
 	block.Set(key, values...)
 	return nil
 }

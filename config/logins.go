@@ -8,12 +8,13 @@ import (
 	"pam_pkcs11/config/internal/finding"
 )
 
-// loginNotes says, of a mapper that asks a directory, whose word it takes for the login of an
-// entry: its name's, or that of whoever may write an attribute.
+// loginNotes notes, of a mapper that asks a directory, what decides the login of an entry: its
+// name, or an attribute and whoever may write that.
 func (b *builder) loginNotes(m Mapper) []finding.Note {
 	if !asksDirectory(m) {
 		return nil
 	}
+
 	note := func(key, text, restore string) []finding.Note {
 		at := m.Values.Get(key).At
 		return []finding.Note{{
@@ -25,8 +26,9 @@ func (b *builder) loginNotes(m Mapper) []finding.Note {
 			Restore: restore,
 		}}
 	}
-	attribute, windows := comparedAttribute(m.Values.String("filter")), m.Type == "ldap" &&
-		m.Values.Bool("active_directory")
+
+	attribute := comparedAttribute(m.Values.String("filter"))
+	windows := m.Type == "ldap" && m.Values.Bool("active_directory")
 	switch uid := m.Values.String("uid_attribute"); {
 	case uid != "":
 		return note("uid_attribute", "whoever may write "+uid+
@@ -39,6 +41,7 @@ func (b *builder) loginNotes(m Mapper) []finding.Note {
 	case attribute == "":
 		return nil
 	}
+
 	return note("filter", "entries must be named by "+attribute+
 		" (RDN), and have that login alone; any value of "+attribute+" was a login",
 		"uid_attribute = ATTRIBUTE; (one that only administrators may write)")
@@ -57,7 +60,8 @@ var comparedShape = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`([A-Za-z0-9.;-]+)=[^()]*%s`)
 })
 
-// comparedAttribute finds the attribute that a filter compares with the login; "" when it is none.
+// comparedAttribute finds the attribute that a filter compares with the login; "" when there is
+// none.
 func comparedAttribute(filter string) string {
 	found := comparedShape().FindStringSubmatch(strings.ReplaceAll(filter, " ", ""))
 	if found == nil {

@@ -54,7 +54,7 @@ func (m Mapper) Contradiction() *Error {
 	return nil
 }
 
-// Place says of a fault of the block where its key or rule is written.
+// Place makes an error of a fault of the block, with the place of its key or rule.
 func (m Mapper) Place(f *mappers.Fault) *Error {
 	if r := f.Rule; r != nil {
 		return &Error{

@@ -15,10 +15,10 @@ import (
 )
 
 // A block service says what is stricter for some PAM services than in the rest of the file. Three
-// things speak about a login, in this order: the file, the arguments of the module's line, which
-// override it, and the block of the service, which can only make stricter what then holds. A block
-// that is less strict than the file is an error of the file; where it is less strict than an
-// argument, the argument stays.
+// things decide what holds for a login, in this order: the file, the arguments of the module's
+// line, which override it, and the block of the service, which can only make stricter what then
+// holds. A block that is less strict than the file is an error of the file; where it is less strict
+// than an argument, the argument stays.
 
 // Limits of service blocks.
 const (
@@ -42,9 +42,9 @@ func (s *service) has(name string) bool {
 type serviceRule struct {
 	key string
 	set func(g *Global, v schema.Values)
-	// l, with the block, lets in or lets pass what e keeps out; nil: never
+	// looser reports whether l, which has the block applied, lets in what e keeps out; nil: never.
 	looser func(l, e *Global) bool
-	// an argument says the same, and is not overridden by a block that is not stricter; nil: none
+	// given reports whether an argument says the same: it counts before the block; nil: none does.
 	given  func(a *Arguments) bool
 	expect string // what the block may say
 }
@@ -136,9 +136,9 @@ var serviceRules = []serviceRule{
 	},
 }
 
-// otherPattern: of two patterns nobody knows which is the narrower. One where there was none
-// narrows what may be typed, and would let the secrets of earlier modules go to the card where the
-// file asks for them.
+// otherPattern reports whether a block has another pin_pattern: of two patterns nobody knows which
+// is the narrower. One where there was none narrows what may be typed, and would let the secrets of
+// earlier modules go to the card where the file asks for them.
 func otherPattern(l, e *Global) bool {
 	if e.PINPattern == nil {
 		return l.PINPattern != nil && (e.UseFirstPass || e.TryFirstPass)
@@ -196,37 +196,42 @@ func (c *Config) ForService(name string) (*Config, error) {
 	return c, nil
 }
 
-// with is the configuration with a block, where no argument is stricter.
+// with is the configuration with a block applied, where no argument is stricter.
 func (c *Config) with(s *service) (*Config, error) {
-	of := *c
+	conf := *c
 	for _, rule := range serviceRules {
 		if !s.values.Set(rule.key) || rule.given != nil && rule.given(c.arguments) {
 			continue
 		}
-		stricter := of.Global
+
+		// Tried on a copy: what an argument made stricter stays.
+		stricter := conf.Global
 		rule.set(&stricter, s.values)
-		if rule.looser == nil || !rule.looser(&stricter, &of.Global) {
-			of.Global = stricter
+		if rule.looser == nil || !rule.looser(&stricter, &conf.Global) {
+			conf.Global = stricter
 		}
 	}
-	if at := s.values.Get("remote_login_hides").At; of.Global.RemoteLoginHides &&
-		of.hidingProblem() != "" {
-		return nil, finding.Errors{s.fault(c.File, at, of.hidingProblem(), "")}
+
+	// The file alone passed this check; together with the arguments it may not.
+	at := s.values.Get("remote_login_hides").At
+	if problem := conf.hidingProblem(); conf.Global.RemoteLoginHides && problem != "" {
+		return nil, finding.Errors{s.fault(c.File, at, problem, "")}
 	}
 
-	of.Modules = nil
+	conf.Modules = nil
 	for _, m := range c.Modules {
 		with, at, problem := s.onModule(m)
+
 		if problem != "" {
 			return nil, finding.Errors{s.fault(c.File, at, problem,
 				"the arguments of the module's line count here too")}
 		}
-		of.Modules = append(of.Modules, with)
+		conf.Modules = append(conf.Modules, with)
 	}
-	if c.block < len(of.Modules) {
-		of.Module = *of.Modules[c.block]
+	if c.block < len(conf.Modules) {
+		conf.Module = *conf.Modules[c.block]
 	}
-	return &of, nil
+	return &conf, nil
 }
 
 func (s *service) fault(file string, at scconf.Word, text, hint string) *finding.Error {
@@ -242,21 +247,25 @@ func (s *service) fault(file string, at scconf.Word, text, hint string) *finding
 // title is how messages name the block.
 func (s *service) title() string { return "service " + finding.Clip(s.names[0].Text) }
 
-// onModule is a block of cards with what the service says of certificates.
+// onModule is a block of cards with what the service says of certificates applied. problem says why
+// that cannot be, and at is its place.
 func (s *service) onModule(m *Module) (with *Module, at scconf.Word, problem string) {
-	of := *m
+	changed := *m
 	for _, rule := range serviceModuleRules {
 		if !s.values.Set(rule.key) {
 			continue
 		}
 		at = s.values.Get(rule.key).At
-		if problem := rule.set(&of, s.values); problem != "" {
+		if problem := rule.set(&changed, s.values); problem != "" {
 			return nil, at, problem
 		}
 	}
 
+	// The same rules as between two blocks: m is what the file and the arguments make of it.
 	for _, rule := range looserRules {
-		if rule.looser(&of, m) {
+		if rule.looser(&changed, m) {
+			// Otherwise another key made it less strict: the place stays that of the last key of
+			// the block.
 			if s.values.Has(rule.key) && s.values.Set(rule.key) {
 				at = s.values.Get(rule.key).At
 			}
@@ -264,7 +273,7 @@ func (s *service) onModule(m *Module) (with *Module, at scconf.Word, problem str
 				blockName(m)
 		}
 	}
-	return &of, at, ""
+	return &changed, at, ""
 }
 
 func blockName(m *Module) string {
@@ -281,11 +290,14 @@ func (b *builder) buildServices(main *scconf.Block) {
 		if it.Block == nil || !scconf.SameKey(it.Key.Text, "service") {
 			continue
 		}
+
 		s := &service{names: it.Names, values: b.Read(it.Block, &schema.Service)}
-		if names += len(it.Names); names > maxServices {
+		names += len(it.Names)
+		if names > maxServices {
 			b.refuse(it.Key, fmt.Sprintf("more than %d services have blocks", maxServices), "")
 			return
 		}
+
 		if b.serviceNames(it) {
 			b.refuseLooserService(s)
 			b.conf.services = append(b.conf.services, s)
@@ -300,12 +312,15 @@ func (b *builder) serviceNames(it *scconf.Item) bool {
 			"write service NAME { }, with the name of a file in /etc/pam.d")
 		return false
 	}
+
 	for i, w := range it.Names {
+		isFile := w.Text != "" && len(w.Text) <= maxServiceName && path.Base(w.Text) == w.Text &&
+			w.Text[0] != '.'
 		taken := func(s *service) bool { return s.has(w.Text) }
 		before := func(o scconf.Word) bool { return scconf.SameKey(o.Text, w.Text) }
+
 		switch {
-		case w.Text == "" || len(w.Text) > maxServiceName || path.Base(w.Text) != w.Text ||
-			w.Text[0] == '.':
+		case !isFile:
 			b.refuse(w, finding.Quote(w.Text)+" is no name of a PAM service",
 				"it is that of a file in /etc/pam.d, such as sudo")
 		case slices.ContainsFunc(b.conf.services, taken), slices.ContainsFunc(it.Names[:i], before):
@@ -323,27 +338,31 @@ func (b *builder) refuseLooserService(s *service) {
 		return // an error of the file already
 	}
 
+	// Each key is compared alone; g collects all, for the checks of several keys together.
 	g := file.Global
 	for _, rule := range serviceRules {
 		if !s.values.Set(rule.key) {
 			continue
 		}
+
 		with := file.Global
 		rule.set(&with, s.values)
 		rule.set(&g, s.values)
 		if rule.looser != nil && rule.looser(&with, &file.Global) {
-			b.refuse(s.values.Get(rule.key).At, s.title()+": "+rule.key+" = "+
-				show(s.values, rule.key)+
-				" is less strict than the file, which says "+show(b.global, rule.key), "expected "+
-				rule.expect+", or nothing")
+			b.refuse(s.values.Get(rule.key).At,
+				s.title()+": "+rule.key+" = "+show(s.values, rule.key)+
+					" is less strict than the file, which says "+show(b.global, rule.key),
+				"expected "+rule.expect+", or nothing")
 		}
 	}
-	if text := b.ignores(s, &g, &file.Global); text != "" {
+
+	if text := b.screenSaverProblem(s, &g, &file.Global); text != "" {
 		b.refuse(s.values.Get("card_only").At, text, "take the service out of screen_savers")
 	}
+
 	file.Global = g
-	if text := file.hidingProblem(); g.RemoteLoginHides && text != "" &&
-		s.values.Set("remote_login_hides") {
+	written := s.values.Set("remote_login_hides")
+	if text := file.hidingProblem(); g.RemoteLoginHides && written && text != "" {
 		b.refuse(s.values.Get("remote_login_hides").At, s.title()+": "+text, "")
 	}
 
@@ -355,11 +374,13 @@ func (b *builder) refuseLooserService(s *service) {
 	}
 }
 
-// ignores: card_only lets the services of screen_savers pass without an answer.
-func (b *builder) ignores(s *service, with, file *Global) string {
+// screenSaverProblem is the reason for which card_only cannot be set for a service: it lets the
+// services of screen_savers pass without an answer. It is "" where there is none.
+func (b *builder) screenSaverProblem(s *service, with, file *Global) string {
 	if !with.CardOnly || file.CardOnly {
 		return ""
 	}
+
 	for _, name := range file.ScreenSavers {
 		if s.has(name) {
 			return s.title() + ": card_only = true makes screen_savers count, by which " + name +
@@ -387,18 +408,23 @@ func (b *builder) written() (*Config, error) {
 	if b.conf == nil || len(b.conf.Modules) == 0 {
 		return nil, errUnread
 	}
+
+	// buildGlobal applies the arguments: none are given to a copy of the builder.
 	plain := *b
 	plain.args = &Arguments{}
-	of := *b.conf
-	of.Global, of.Modules = plain.buildGlobal(), nil
+
+	file := *b.conf
+	file.Global = plain.buildGlobal()
+	file.Modules = nil
 	for i, m := range b.conf.Modules {
-		as := *m
+		module := *m
 		policy, problem := newPolicy(b.conf.blocks[i].Get("cert_policy").Texts)
 		if problem != "" {
 			return nil, errUnread
 		}
-		as.Policy = policy
-		of.Modules = append(of.Modules, &as)
+		module.Policy = policy
+		file.Modules = append(file.Modules, &module)
 	}
-	return &of, nil
+
+	return &file, nil
 }

@@ -81,6 +81,8 @@ func (d Directory) bindContradiction() *Fault {
 	case d.SASLExternal, d.BindDN != "", !d.HasPassword():
 		return nil
 	}
+
+	// The place is that of the key that is written.
 	key := "passwd"
 	if d.PasswordFile != "" {
 		key = "passwd_file"
@@ -88,7 +90,7 @@ func (d Directory) bindContradiction() *Fault {
 	return &Fault{Key: key, Err: errors.New("a password without binddn")}
 }
 
-// uidContradiction is told after what the filter itself has wrong.
+// uidContradiction refuses a uid_attribute that is no attribute description.
 func (d Directory) uidContradiction() *Fault {
 	if d.UIDAttribute != "" && !IsAttribute(d.UIDAttribute) {
 		return &Fault{Key: "uid_attribute",
@@ -118,6 +120,7 @@ func (s LDAP) Contradiction() *Fault {
 	if c := s.Directory.contradiction(); c != nil {
 		return c
 	}
+
 	switch {
 	case !IsAttribute(s.Attribute):
 		return &Fault{Key: "attribute",
@@ -161,6 +164,7 @@ func (s Certmap) Contradiction() *Fault {
 	if c := s.uidContradiction(); c != nil {
 		return c
 	}
+
 	switch {
 	case len(s.Rules) == 0:
 		return &Fault{Err: errors.New("there is no block rule NAME { } in it")}
@@ -169,6 +173,8 @@ func (s Certmap) Contradiction() *Fault {
 	case s.Domain != "" || !s.Configured():
 		return nil
 	}
+
+	// With a directory whose domain is not known nobody can say whether such a rule counts there.
 	for i := range s.Rules {
 		if len(s.Rules[i].Domains) > 0 {
 			return &Fault{

@@ -19,7 +19,9 @@ func (s OpenSSH) Path() string {
 // its keys in as any of them.
 func (s OpenSSH) Contradiction() *Fault {
 	path := s.Path()
+	// %% goes first, so that of %%u no %u is left.
 	rest := strings.ReplaceAll(strings.ReplaceAll(path, "%%", ""), "%u", "")
+
 	switch {
 	case strings.Contains(rest, "%"):
 		return &Fault{Key: "keyfile",

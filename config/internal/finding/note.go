@@ -1,6 +1,6 @@
 package finding
 
-// NoteKind says why something is noted.
+// NoteKind is the reason for which something is noted.
 type NoteKind uint8
 
 // The kinds of notes.
@@ -10,11 +10,11 @@ const (
 	NoteDifferent                 // read otherwise than the C module read it
 	NoteUnused                    // an error in a block that is not in use
 	NoteInsecure                  // obeyed, but a risk: logged at every login
-	// the file could be written by others than root: logged at every login
+	// NotePermission: the file could be written by others than root. Logged at every login.
 	NotePermission
 	NoteRefuses // nothing is wrong, and every login is refused all the same
 	NoteChanged // read otherwise than earlier versions of this program read it
-	// the same, for any file of its kind: told when somebody asks for differences
+	// NoteGeneral is NoteDifferent for any file of its kind: given when differences are asked for.
 	NoteGeneral
 )
 
@@ -39,8 +39,8 @@ type Note struct {
 	Line, Col int // as in Error
 	Kind      NoteKind
 	Text      string // in English, without the place
-	// for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be
-	// empty
+	// Restore is what to write for the old behaviour, of NoteDifferent, NoteChanged and
+	// NoteGeneral; it may be empty.
 	Restore string
 }
 
@@ -59,7 +59,7 @@ func (n Note) String() string {
 // MaxNotes bounds the notes of one file.
 const MaxNotes = 500
 
-// AddNote keeps the list and its texts short.
+// AddNote appends a note with its text clipped, up to MaxNotes.
 func AddNote(notes *[]Note, n Note) {
 	if len(*notes) < MaxNotes {
 		n.Text = Clip(n.Text)

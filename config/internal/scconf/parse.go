@@ -19,7 +19,7 @@ type Word struct {
 	Text      string
 	Quoted    bool
 	Line, Col int // 1-based, Col in bytes; 0 in a word that was not read from a file
-	// an unquoted word that ended without a blank at = { or }, where the C module read on
+	// Glued: an unquoted word that ended without a blank at = { or }, where the C module read on.
 	Glued bool
 }
 
@@ -190,10 +190,12 @@ func (p *parser) block(depth int, opened *Item) *Block {
 			if opened != nil {
 				p.cutOff(opened.Key, "the file ends before the } of the block "+opened.title())
 			}
-			b.Tail, p.comments = p.comments, nil
+			b.Tail = p.comments
+			p.comments = nil
 			return b
 		case l.is("}") && depth > 0:
-			b.Tail, p.comments = p.comments, nil
+			b.Tail = p.comments
+			p.comments = nil
 			return b
 		case l.is("}"):
 			p.fail(l, "a } too many", "the C module discarded the whole file for this")
@@ -205,6 +207,7 @@ func (p *parser) block(depth int, opened *Item) *Block {
 			}
 		default:
 			p.unexpected(l, "a key")
+			// Its inside is read all the same, so that its } does not count as one too many.
 			if l.is("{") {
 				p.nested(l, depth, &Item{Key: wordOf(l)})
 			}
@@ -235,8 +238,11 @@ func (p *parser) nested(l lexeme, depth int, opened *Item) *Block {
 		return p.block(depth+1, opened)
 	}
 
+	// Each block is a recursion, and a file of MaxFileSize could open a million of them.
 	p.fail(l, fmt.Sprintf("blocks are nested deeper than %d", maxDepth), "")
-	p.cut = true // by this function: the rest of the file is left out
+
+	// The rest is left out, so nothing about its end may be reported.
+	p.cut = true
 	p.lex.advance(len(p.lex.src) - p.lex.pos)
 	return &Block{}
 }
@@ -244,7 +250,9 @@ func (p *parser) nested(l lexeme, depth int, opened *Item) *Block {
 // item reads what follows a key.
 func (p *parser) item(key lexeme, depth int) *Item {
 	it := &Item{Key: wordOf(key), Before: p.comments, Blank: p.blank}
-	p.comments, p.blank = nil, false
+	p.comments = nil
+	p.blank = false
+
 	for {
 		l := p.next(false)
 		switch {
@@ -268,6 +276,7 @@ func (p *parser) item(key lexeme, depth int) *Item {
 			p.afterKey(it, l)
 			return nil
 		}
+
 		p.trailingComment(it)
 		return it
 	}
@@ -279,6 +288,7 @@ func (p *parser) afterKey(it *Item, l lexeme) {
 	if len(it.Names) > 0 {
 		hint = "is a comma or a = missing?"
 	}
+
 	switch {
 	case l.kind == lexBad:
 		p.bad(l)
@@ -292,7 +302,9 @@ func (p *parser) afterKey(it *Item, l lexeme) {
 			Text: "= or { is due after " + finding.Quote(it.Key.Text),
 			Hint: hint,
 		})
-		p.lex.pos, p.lex.col = p.lex.pos-1, p.lex.col-1 // the brace still closes the block
+		// The brace still closes the block: the parser reads it once more.
+		p.lex.pos--
+		p.lex.col--
 	default:
 		p.errs.Add(&finding.Error{
 			File: p.file,
@@ -317,14 +329,20 @@ func (p *parser) values(it *Item) {
 				p.note(w, finding.NoteDifferent, "the C module read the } as a part of "+
 					finding.Quote(w.Text))
 			}
-			it.Values, due = append(it.Values, w), false
+
+			it.Values = append(it.Values, w)
+			due = false
+			// At the very end a cut may have shortened it: /etc/pki/ca may have been
+			// /etc/pki/ca-strict.
 			if l.atEnd {
 				p.insideValue(it)
 				return
 			}
 		case l.kind == lexWord && !l.quoted && l.text == "->" && SameKey(it.Key.Text, "crl_mirror"):
-			p.next(due) // FROM -> TO without quotes
-			it.Values, due = append(it.Values, wordOf(l)), true
+			// FROM -> TO without quotes: the arrow needs no comma before or after it.
+			p.next(due)
+			it.Values = append(it.Values, wordOf(l))
+			due = true
 		case l.is(","):
 			p.next(due)
 			if due {

@@ -24,7 +24,8 @@ func joinWords(words []Word) string {
 
 // written puts a word in quotes where it was, or where it must be to be read again as it is.
 func (w Word) written() string {
-	if w.Quoted || w.Text == "" || strings.ContainsAny(w.Text, " \t;,={}#") && w.Line == 0 {
+	special := strings.ContainsAny(w.Text, " \t;,={}#")
+	if w.Quoted || w.Text == "" || special && w.Line == 0 {
 		return `"` + w.Text + `"`
 	}
 	return w.Text
@@ -63,6 +64,7 @@ func (it *Item) format(out *bytes.Buffer, indent string) {
 		out.WriteByte('\n')
 	}
 	writeComments(out, it.Before, indent)
+
 	out.WriteString(indent + it.Key.written())
 	if it.Block == nil {
 		out.WriteString(" = " + joinWords(it.Values) + ";")
@@ -74,6 +76,7 @@ func (it *Item) format(out *bytes.Buffer, indent string) {
 		it.Block.format(out, indent+"  ")
 		out.WriteString(indent + "}")
 	}
+
 	if it.After != "" {
 		out.WriteString(" #" + it.After)
 	}
@@ -87,17 +90,22 @@ func (b *Block) Set(key string, values ...string) {
 	for i, v := range values {
 		words[i] = Word{Text: v}
 	}
+
 	var kept []*Item
 	done := false
 	for _, it := range b.Items {
 		if it.Block == nil && SameKey(it.Key.Text, key) {
+			// Later settings of the same key go: two of them would be added up, or the first would
+			// count.
 			if done {
 				continue
 			}
-			it.Values, done = words, true
+			it.Values = words
+			done = true
 		}
 		kept = append(kept, it)
 	}
+
 	if !done {
 		kept = append(kept, &Item{Key: Word{Text: key}, Values: words})
 	}

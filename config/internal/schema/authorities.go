@@ -9,7 +9,8 @@ import (
 	"pam_pkcs11/config/internal/scconf"
 )
 
-// checkAuthorities: a name has commas of its own, so several unquoted words are one name in pieces.
+// checkAuthorities asks for quotes around each of several: a name has commas of its own, so several
+// unquoted words are one name in pieces.
 func checkAuthorities(words []scconf.Word) *Fault {
 	for _, w := range words {
 		if f := checkAuthority(w); f != nil {
@@ -31,6 +32,7 @@ func checkAuthority(w scconf.Word) *Fault {
 	kind, rest, _ := strings.Cut(w.Text, ":")
 	switch kind {
 	case "sha256", "ski":
+		// openssl prints pairs of digits with colons between them. Only sha256 has a fixed length.
 		octets, err := hex.DecodeString(strings.ReplaceAll(rest, ":", ""))
 		if err != nil || len(octets) == 0 || kind == "sha256" && len(octets) != sha256.Size {
 			return &Fault{w, finding.Quote(w.Text) + " is not " + kind +

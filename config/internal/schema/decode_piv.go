@@ -24,12 +24,14 @@ func cardKeys() []string {
 	return words
 }
 
-// convertCardKeys writes references in capitals. A key that signs without a PIN proves nothing
-// about its holder, so 9E is refused by name.
+// convertCardKeys writes references in capitals. 9E is refused by name: a key that signs without a
+// PIN proves nothing about its holder.
 func convertCardKeys(v *Value, words []scconf.Word) *Fault {
 	known := cardKeys()
 	for i, w := range words {
+		// The list of known references is in capitals, and a file may have small letters.
 		ref := strings.ToUpper(w.Text)
+
 		switch {
 		case ref == "9E":
 			return &Fault{w, "the key 9E (Card Authentication) is for no login",
@@ -40,6 +42,7 @@ func convertCardKeys(v *Value, words []scconf.Word) *Fault {
 		case slices.Contains(v.Texts[:i], ref):
 			return &Fault{w, "piv_keys names the key " + ref + " twice", ""}
 		}
+
 		v.Texts[i] = ref
 	}
 	return nil

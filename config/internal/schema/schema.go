@@ -40,13 +40,13 @@ const (
 	WebURLs                 // a list of http or https addresses
 	ListURLs                // a list of http, https, ldap, ldaps or file addresses
 	OIDs                    // a list of object identifiers
-	// a list of references of keys of a PIV card, two hexadecimal digits each
+	// CardKeys is a list of references of keys of a PIV card, two hexadecimal digits each.
 	CardKeys
 	Members  // a list of names of users or groups
 	Anything // not looked at
 )
 
-// Status says what becomes of a key.
+// Status is whether a key does anything, and since when.
 type Status uint8
 
 // The statuses of a key.
@@ -62,7 +62,7 @@ type Key struct {
 	Kind    Kind
 	Default string   // as it would be written; "" is empty or none
 	Words   []string // allowed words of Choice and Words
-	// what an element of a List is, where its kind does not say it; for the manual page
+	// Form is what an element of a List is, where its kind does not say it; for the manual page.
 	Form     string
 	Instead  string // hint at a word that is not near any of Words; "" lists them
 	Named    []Name // words for numbers of an Int, in lower case
@@ -71,7 +71,7 @@ type Key struct {
 	Doc      string // one line for the manual page and the example
 	Unread   bool   // the C module documented the key and did not look at it
 
-	// looser tells whether a value lets in what would be kept out without it: a value that the C
+	// looser reports whether a value lets in what would be kept out without it: a value that the C
 	// module did not read as written is then refused, not obeyed (misread.go). nil: never.
 	looser func(Value) bool
 	// risky values are obeyed and logged at every login, with risk as the reason.
@@ -130,7 +130,7 @@ func isSoft(v Value) bool { return v.Text() == "soft" }
 var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online",
 	"crl_auto", "ocsp_on"}
 
-// looserPolicy: less than the default.
+// looserPolicy reports whether a cert_policy checks less than the default.
 func looserPolicy(v Value) bool {
 	return !slices.Contains(v.Texts, "ca") || slices.Contains(v.Texts, "none") ||
 		slices.Contains(v.Texts, "no_signature")

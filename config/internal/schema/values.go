@@ -43,16 +43,18 @@ type Values struct {
 	given map[string]Value // by the key's name in the table
 }
 
-// Get gives the value of a key. A key that is not in the table is a fault of the program: a test
-// stops at it, a login goes on with the zero value.
+// Get gives the value of a key. A key that is not in the table is a fault of the program: it panics
+// in a test, and a login goes on with the zero value.
 func (v Values) Get(key string) Value {
 	if val, ok := v.given[key]; ok {
 		return val
 	}
+
 	var row *Key
 	if v.table != nil {
 		row = v.table.Find(key)
 	}
+
 	if row == nil {
 		if flag.Lookup("test.v") != nil {
 			panic(fmt.Sprintf("config: the schema has no key %q", key))
