@@ -6,7 +6,7 @@
 // Without options it is the card of the specification. Real cards differ, and a login has to get
 // along with them: each difference is a switch in Options. Package models has those cards that
 // exist as options, and the time that cards take; package container the forms of a certificate.
-// OpenSC and yubico-piv-tool judge what they can (test/piv); for the rest the switch names its
+// OpenSC and yubico-piv-tool check what they can (test/piv); for the rest the switch names its
 // source.
 //
 // Sections are those of SP 800-73-4 part 2, tables those of part 1, unless something else is named.

@@ -87,15 +87,18 @@ func (c *Card) keyHistory() []byte {
 	if h.Absent {
 		return nil
 	}
+
 	n := 0
 	for ref := KeyRetired1; ref <= KeyRetired20; ref++ {
 		if _, ok := c.objects[ref.object()]; ok {
 			n++
 		}
 	}
+
 	if h.Count != nil {
 		n = *h.Count
 	}
+
 	b := iso7816.AppendTLV(nil, 0xC1, []byte{byte(n)})
 	b = iso7816.AppendTLV(b, 0xC2, []byte{byte(h.OffCard)})
 	if h.URL != "" {
@@ -171,36 +174,47 @@ func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
 		return nil, iso7816.StatusWrongP1P2
 	}
+
 	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
 	if !ok || tag != 0x5C || len(rest) > 0 {
 		return nil, iso7816.StatusWrongData
 	}
+
 	number, ok := objectNumber(name)
 	if !ok {
 		return nil, iso7816.StatusFileNotFound
 	}
+
+	// Refused before it is looked for: a reader without contacts must not learn what is there.
 	if sw := c.o.Contactless.read(number); sw != iso7816.StatusOK {
 		return nil, sw
 	}
+
+	// Tests want wrong answers too: they come before the true one.
 	if a, ok := c.answers[number]; ok {
 		return a.Data, a.word()
 	}
+
 	if number == ObjectDiscovery && !c.o.NoDiscovery {
 		return c.discovery(), iso7816.StatusOK
 	}
+
 	value, ok := c.objects[number]
+	// What needs the PIN is refused whether it is there or not.
 	switch {
 	case needPIN[number] && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	case number == ObjectKeyHistory && !ok:
 		value = c.keyHistory()
 	}
+
 	if value == nil {
 		if c.o.Absent != nil {
 			return c.o.Absent.Data, c.o.Absent.word()
 		}
 		return nil, iso7816.StatusFileNotFound
 	}
+
 	return iso7816.AppendTLV(nil, 0x53, value), iso7816.StatusOK
 }
 
@@ -225,15 +239,21 @@ func (c *Card) putData(apdu *iso7816.Command) iso7816.Status {
 	if !c.managed {
 		return iso7816.StatusSecurity
 	}
+
 	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
 	number, known := objectNumber(name)
-	if !ok || tag != 0x5C || !known || number == ObjectDiscovery {
+
+	// The discovery object is made from the options, and cannot be written.
+	wellFormed := ok && tag == 0x5C && known
+	if !wellFormed || number == ObjectDiscovery {
 		return iso7816.StatusWrongData
 	}
+
 	tag, value, rest, ok := iso7816.ReadTLV(rest)
 	if !ok || tag != 0x53 || len(rest) > 0 {
 		return iso7816.StatusWrongData
 	}
+
 	c.setObject(number, value)
 	return iso7816.StatusOK
 }
@@ -247,6 +267,7 @@ func (c *Card) SetCertificate(ref KeyRef, der []byte, form container.Form) error
 	if err != nil {
 		return err
 	}
+
 	c.SetObject(ref.object(), object)
 	return nil
 }

@@ -35,16 +35,20 @@ func (p *Pace) line(atr *iso7816.ATR, command, answer int) time.Duration {
 	if p.Clock == 0 || atr == nil {
 		return 0
 	}
+
 	f, d := iso7816.FiDi(atr.FiDi())
 	etus := 0
 	if atr.DefaultProtocol() == iso7816.ProtocolT1 {
 		for _, n := range []int{command, answer} {
+			// T=1 has blocks of three bytes before the field and one after; the R-block has four as
+			// well.
 			blocks := max(1, (n+ifs-1)/ifs)
 			etus += 11 * (n + 4*blocks + 4*(blocks-1))
 		}
 	} else {
 		etus = 12 * (max(command, 5) + 1 + answer)
 	}
+
 	cycles := int64(etus) * int64(f) / int64(d)
 	return time.Duration(cycles * int64(time.Second) / int64(p.Clock))
 }
@@ -53,13 +57,16 @@ func (p *Pace) line(atr *iso7816.ATR, command, answer int) time.Duration {
 func (c *Card) cost(command, answer []byte) time.Duration {
 	p := &c.o.Pace
 	d := p.Command + p.line(c.parsed, len(command), len(answer))
+
 	if len(command) > 1 {
 		d += p.Instructions[command[1]]
 	}
 	if c.used != 0 {
 		d += p.Keys[c.used]
+		// Forgotten here, so that the next command does not pay for this one's key.
 		c.used = 0
 	}
+
 	return d
 }
 
@@ -72,14 +79,15 @@ func (c *Card) Spent() time.Duration {
 }
 
 // pause keeps an answer back until the card would have it, and reports whether the card still has
-// power then. A touch that was waited for comes on top of the cost. life is how many resets there
-// had been.
-func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
+// power then. A touch that was waited for comes on top of the cost. resets is how many resets there
+// had been when the command came.
+func (c *Card) pause(since time.Time, cost time.Duration, resets int) bool {
 	c.mu.Lock()
-	if life != c.counters.Resets {
+	if resets != c.counters.Resets {
 		c.mu.Unlock()
 		return false
 	}
+
 	due := since.Add(cost + c.awaited)
 	rest := due.Sub(c.o.Clock.Now())
 	c.awaited = 0
@@ -89,17 +97,18 @@ func (c *Card) pause(since time.Time, cost time.Duration, life int) bool {
 	if cost == 0 || rest <= 0 {
 		return true
 	}
+
 	select {
 	case <-c.o.Clock.After(rest):
-		c.late(c.o.Clock.Now().Sub(due))
+		c.addDelay(c.o.Clock.Now().Sub(due))
 		return true
 	case <-lost:
 		return false
 	}
 }
 
-// late notes that an answer came by so much after its time.
-func (c *Card) late(by time.Duration) {
+// addDelay notes that an answer came by so much after its time.
+func (c *Card) addDelay(by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spent += max(by, 0)
@@ -112,8 +121,8 @@ type Clock interface {
 	After(d time.Duration) <-chan time.Time
 }
 
-// wall is the clock on the wall.
-type wall struct{}
+// systemClock is the clock of the system.
+type systemClock struct{}
 
-func (wall) Now() time.Time                         { return time.Now() }
-func (wall) After(d time.Duration) <-chan time.Time { return time.After(d) }
+func (systemClock) Now() time.Time                         { return time.Now() }
+func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }

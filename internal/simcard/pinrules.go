@@ -58,7 +58,7 @@ type PINRules struct {
 	AtZero bool
 }
 
-// form judges 8 bytes that are to be a PIN.
+// form checks 8 bytes that are to be a PIN.
 func (r *PINRules) form(data []byte) iso7816.Status {
 	switch {
 	case len(data) != referenceLength:

@@ -50,6 +50,7 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if k.Info != nil {
 		info = *k.Info
 	}
@@ -65,6 +66,7 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	if k.MSCUID {
 		parts = append(parts, tlv(nil, 0x72, make([]byte, 38)))
 	}
+
 	switch {
 	case k.NoEnd:
 	case k.EndData:
@@ -72,13 +74,15 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	default:
 		parts = append(parts, tlv(nil, 0xFE))
 	}
+
 	return bytes.Join(parts, nil), nil
 }
 
-// pack compresses the certificate, and says the CertInfo that goes with it.
+// pack compresses the certificate, and returns the CertInfo that goes with it.
 func (k Form) pack(der []byte) (value []byte, info byte, err error) {
 	var packed bytes.Buffer
 	var w io.WriteCloser
+
 	switch k.Compression {
 	case Uncompressed:
 		return der, 0, nil
@@ -90,11 +94,14 @@ func (k Form) pack(der []byte) (value []byte, info byte, err error) {
 	default:
 		return nil, 0, fmt.Errorf("no compression %d", k.Compression)
 	}
+
 	if _, err := w.Write(der); err != nil {
 		return nil, 0, err
 	}
+	// Without Close the end of the stream, with its checksum, is missing.
 	if err := w.Close(); err != nil {
 		return nil, 0, err
 	}
+
 	return packed.Bytes(), infoGzip, nil
 }

@@ -106,6 +106,8 @@ func paced(ta1 byte, t1 bool) []byte {
 		atr[2] = ta1
 		return atr
 	}
+
+	// The check byte at the end is made anew, as TA1 is among the bytes that it covers.
 	atr := append([]byte(nil), simcard.ATRT1[:len(simcard.ATRT1)-1]...)
 	atr[2] = ta1
 	return append(atr, iso7816.LRC(atr[1:]))
