@@ -1,4 +1,4 @@
-// Package cli holds the manners of the command-line programs.
+// Package cli holds the conventions of the command-line programs.
 //
 // What was asked for goes to standard output and nothing else does; everything that is said about
 // the work goes to standard error, one line each, "program: what happened", without a capital at
@@ -12,7 +12,7 @@
 //
 // Exit codes: 0 when the answer is yes or the work is done; 1 when the answer is no or the work
 // could not be done; 2 when the program was called in a way it does not understand. A subcommand
-// that tells more kinds of failure apart uses the codes of sysexits.h and says so in its manual
+// with more kinds of failure uses the codes of sysexits.h and says so in its manual
 // page; where 2 is an answer of its own, that is the worst one, and wrong calls end with 64.
 package cli
 
@@ -63,6 +63,8 @@ func Exit(stderr io.Writer, program string, err error) int {
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(stderr, "%s: %s\n", program, text)
 	}
+
+	// An empty text means that everything has been said: only the code is left.
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code

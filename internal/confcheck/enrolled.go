@@ -20,10 +20,12 @@ func (i *inspection) enrols() bool {
 
 // checkEnrolled reads the file of enrolled keys: what keeps it from being used, lines that pair
 // nobody, and keys and accounts that cannot log in by it.
+// The file is one for all blocks: the first block has seen it.
 func checkEnrolled(i *inspection) error {
 	if i.later || !i.enrols() {
 		return nil
 	}
+
 	path := i.conf.Global.EnrolledFile
 	file, err := enrolled.Read(path, i.conf.Global.StrictPermissions)
 	switch {
@@ -50,6 +52,7 @@ func checkEnrolled(i *inspection) error {
 
 // enrolledProblem is why a line lets nobody in; "" where it may.
 func (i *inspection) enrolledProblem(file *enrolled.File, e enrolled.Entry) string {
+	// Asked as a login asks: a key that names two users refuses both.
 	if _, _, err := file.Lookup(e.Key); err != nil {
 		return err.Error() + ": nobody can log in with it"
 	}

@@ -30,7 +30,7 @@ func (i *inspection) refuses(err error) {
 	i.add(RefusesEvery, KindError, i.placed(err))
 }
 
-// fault adds what is wrong with something that a key points to. What this user may not see is no
+// fault adds what is wrong with something that a key points to. What this user may not read is no
 // fault of it: root may.
 func (i *inspection) fault(w Weight, err error) {
 	switch {

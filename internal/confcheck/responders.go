@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// checkResponders tells what can be told about OCSP before a login: CA certificates without a
+// checkResponders adds what can be known about OCSP before a login: CA certificates without a
 // responder and, when asked to go online, responders that do not answer.
 func checkResponders(i *inspection) error {
 	if !i.conf.Module.Policy.OCSP {
@@ -34,11 +34,15 @@ func (i *inspection) askResponders() {
 
 	asked := i.verifier.AskResponders(ctx)
 	for _, r := range asked {
-		weight, said := Minor, "answers"
+		weight := Minor
+		said := "answers"
 		if r.Err != nil {
-			weight, said = RefusesSome, "gives no answer that can be believed: "+r.Err.Error()
+			// One silent responder need not refuse a login: another, or a CRL, may do.
+			weight = RefusesSome
+			said = "gives no answer that can be believed: " + r.Err.Error()
 			i.Silent = true
 		}
+
 		i.add(weight, KindOCSP, fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL,
 			r.Cert.Subject.RFC4514(), said))
 	}

@@ -30,8 +30,7 @@ type groupAttr struct {
 }
 
 // Enabled reports whether a record of this level is written.
-func (h *handler) Enabled(_ context.Context,
-	level slog.Level) bool {
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= h.level.Level()
 }
 
@@ -40,19 +39,23 @@ func (h *handler) Enabled(_ context.Context,
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var l line
 	l.message(r.Message)
+
 	for _, a := range h.attrs {
 		l.attr(a.group, a.attr)
 	}
+
 	r.Attrs(func(a slog.Attr) bool {
 		l.attr(h.group, a)
 		return !l.full()
 	})
+
 	return h.to.write(r.Level, l.finish(), l.fields)
 }
 
 // WithAttrs returns a handler whose records carry these fields too.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
+	// Copied: two handlers made of one must not append to the same array.
 	with.attrs = slices.Clone(h.attrs)
 	for _, a := range attrs {
 		with.attrs = append(with.attrs, groupAttr{h.group, a})
@@ -92,8 +95,11 @@ func (s *lines) write(level slog.Level, record []byte, _ []field) error {
 	case level < slog.LevelInfo:
 		word = "debug: "
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
+	// One write for a line: other programs write to the same stream.
 	_, err := s.w.Write(append(append([]byte(word), record...), '\n'))
 	return err
 }

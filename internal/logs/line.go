@@ -46,16 +46,21 @@ func (l *line) message(s string) { l.text = appendEscaped(l.text, s, MaxLine) }
 // dots.
 func (l *line) attr(group string, a slog.Attr) {
 	v := a.Value.Resolve()
-	if l.full() || a.Key == "" && v.Kind() != slog.KindGroup || v.Kind() == slog.KindAny &&
-		v.Any() == nil {
+
+	// slog asks handlers to leave out empty attributes; a nil error says nothing.
+	nothing := a.Key == "" && v.Kind() != slog.KindGroup
+	isNil := v.Kind() == slog.KindAny && v.Any() == nil
+	if l.full() || nothing || isNil {
 		return
 	}
+
 	if v.Kind() == slog.KindGroup {
 		for _, member := range v.Group() {
 			l.attr(join(group, a.Key), member)
 		}
 		return
 	}
+
 	f := field{join(group, a.Key), text(v)}
 	l.fields = append(l.fields, f)
 
@@ -94,16 +99,18 @@ func text(v slog.Value) string {
 	}
 }
 
-// value appends a value, in quotes where its end could not be told otherwise.
+// value appends a value, in quotes where its end could not be found otherwise.
 func (l *line) value(s string) {
 	if s != "" && !strings.ContainsAny(s, " \"=\\") {
 		l.text = appendEscaped(l.text, s, MaxLine)
 		return
 	}
+
+	// Hardly ever: the table of a replacer is made when it is first used.
 	if strings.ContainsAny(s, `\"`) {
-		// hardly ever: the table of a replacer is made when it is first used
 		s = quoted.Replace(s)
 	}
+
 	l.text = append(l.text, '"')
 	l.text = appendEscaped(l.text, s, MaxLine)
 	l.text = append(l.text, '"')
@@ -120,6 +127,7 @@ func appendEscaped(to []byte, s string, limit int) []byte {
 		switch {
 		case len(to) > end:
 			return to
+		// RuneError stands for octets that are not UTF-8, and for U+FFFD itself, which is shown.
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
 			to = append(to, `\x`...)
 			to = append(to, hex[s[i]>>4], hex[s[i]&15])

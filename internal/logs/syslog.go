@@ -57,14 +57,17 @@ func New(c Config) slog.Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	// Whoever names another socket, as a test does, must not reach the journal of the system.
 	if c.Journal == "" && c.Path == socketPath {
 		c.Journal = journalPath
 	}
+
 	names := names{
 		service: word(c.Service),
 		kind:    word(c.Kind),
 		pid:     c.PID,
 	}
+
 	return &handler{to: &destination{
 		journal: &journal{path: c.Journal, names: names},
 		syslog:  &socket{path: c.Path, prefix: names.prefix(), now: c.Now},
@@ -95,6 +98,8 @@ func (d *destination) write(level slog.Level, record []byte, fields []field) err
 	if d.journal.write(level, record, fields) == nil {
 		return nil
 	}
+
+	// Warnings and refusals only: an ordinary record is not worth a file.
 	err := d.syslog.write(level, record, fields)
 	if err != nil && level >= slog.LevelWarn {
 		err = errors.Join(err, d.last.write(record))
@@ -112,6 +117,7 @@ func word(s string) string {
 		}
 		return '_'
 	}, s)
+
 	if s == "" {
 		return "pam"
 	}
@@ -124,6 +130,7 @@ type socket struct {
 	prefix string
 	now    func() time.Time
 
+	// mu guards the fields below.
 	mu     sync.Mutex
 	conn   net.Conn
 	stream bool
@@ -147,15 +154,19 @@ func priority(level slog.Level) int {
 func (s *socket) write(level slog.Level, record []byte, _ []field) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix,
 		record)
 	if len(text) > MaxLine {
 		text = text[:MaxLine]
 	}
+
 	before := s.conn
 	err := s.send(text)
+
+	// syslogd was started anew: its old socket is closed, and the new one may take the record.
 	if err != nil && before != nil && s.conn == nil && !s.slow {
-		err = s.send(text) // syslogd was started anew
+		err = s.send(text)
 	}
 	return err
 }
@@ -165,15 +176,20 @@ func (s *socket) send(text []byte) error {
 	if err := s.open(); err != nil {
 		return err
 	}
+
 	wait := maxWait
 	if s.slow {
 		wait = time.Millisecond
 	}
+
+	// On a stream records end with a NUL, as those of syslog(3).
 	if s.stream {
 		text = append(text, 0)
 	}
+
 	_ = s.conn.SetWriteDeadline(time.Now().Add(wait))
 	_, err := s.conn.Write(text)
+	// A log that does not read now may do so later: the connection stays, and waits are short.
 	s.slow = errors.Is(err, os.ErrDeadlineExceeded)
 	if err != nil && !s.slow {
 		_ = s.conn.Close()
@@ -186,13 +202,17 @@ func (s *socket) open() error {
 	if s.conn != nil {
 		return nil
 	}
+
+	// The same two kinds of sockets, in the same order, as syslog(3).
 	for _, network := range []string{"unixgram", "unix"} {
 		d := net.Dialer{Timeout: maxWait / 2}
 		conn, err := d.Dial(network, s.path)
 		if err == nil {
-			s.conn, s.stream = conn, network == "unix"
+			s.conn = conn
+			s.stream = network == "unix"
 			return nil
 		}
+		// EPROTOTYPE: the socket is there and of the other kind. Any other error is final.
 		if !errors.Is(err, syscall.EPROTOTYPE) {
 			break
 		}

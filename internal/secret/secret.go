@@ -24,9 +24,10 @@ const redacted = "[redacted]"
 var ErrTooLong = errors.New("secret is too long")
 
 // PIN is a secret. It prints as [redacted] with every verb, in slog and in JSON. Its methods may be
-// called on nil, which is the absence of a PIN, and are not for several goroutines at once, Wipe
-// excepted.
+// called on nil, which is the absence of a PIN. They are not for several goroutines at once, except
+// Wipe.
 type PIN struct {
+	// mu guards the fields below.
 	mu    sync.Mutex
 	pages []byte // the whole mapping; nil once wiped
 	n     int
@@ -52,10 +53,13 @@ func newLocked(b []byte, lock func([]byte) error) (*PIN, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory for a secret: %w", err)
 	}
-	_ = lock(pages) // best effort, see New
-	// the same: core files are off in the worker anyway
+
+	// Best effort, see New. Core files are off in the worker anyway; a library that forks must take
+	// no copy along.
+	_ = lock(pages)
 	_ = unix.Madvise(pages, unix.MADV_DONTDUMP)
-	_ = unix.Madvise(pages, unix.MADV_WIPEONFORK) // a library that forks takes no copy along
+	_ = unix.Madvise(pages, unix.MADV_WIPEONFORK)
+
 	copy(pages, b)
 	return &PIN{pages: pages, n: len(b)}, nil
 }
@@ -84,12 +88,15 @@ func (p *PIN) Wipe() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.pages == nil {
 		return
 	}
+
 	Wipe(p.pages)
 	_ = unix.Munmap(p.pages) // also unlocks
-	p.pages, p.n = nil, 0
+	p.pages = nil
+	p.n = 0
 }
 
 // Wipe zeroes b in a way that the compiler keeps.

@@ -28,10 +28,13 @@ func waited() time.Duration {
 		if err != nil {
 			continue // a thread that has ended
 		}
-		fields := strings.Fields(string(text)) // nanoseconds run, nanoseconds waited, turns
+
+		// Nanoseconds run, nanoseconds waited, times that it ran.
+		fields := strings.Fields(string(text))
 		if len(fields) != 3 {
 			continue
 		}
+
 		if ns, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
 			sum += time.Duration(ns)
 		}
