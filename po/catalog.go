@@ -57,10 +57,12 @@ func load(table Table, language string) *Catalog {
 	if pairs == nil {
 		return nil
 	}
+
 	c := &Catalog{language: language, translations: make(map[string]string, len(pairs)/2)}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		c.translations[pairs[i]] = pairs[i+1]
 	}
+
 	return c
 }
 
@@ -98,8 +100,9 @@ func (c *Catalog) lookup(msgid string) string {
 	return msgid
 }
 
-// Check tells whether a translation can stand in for a message id: it is not empty, not longer than
-// MaxMessage, valid UTF-8 without control characters, and has the same verbs in the same order.
+// Check returns an error where a translation cannot stand in for a message id: it must not be empty
+// and not longer than MaxMessage, be valid UTF-8 without control characters, and have the same
+// verbs in the same order.
 func Check(msgid, translation string) error {
 	switch {
 	case translation == "":
@@ -112,6 +115,8 @@ func Check(msgid, translation string) error {
 	case strings.ContainsFunc(translation, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("%q: the translation has a control character", msgid)
 	}
+
+	// Sprintf would fill a wrong verb with the wrong argument, or complain in front of the user.
 	want, got := verbs(msgid), verbs(translation)
 	if strings.Join(want, " ") != strings.Join(got, " ") {
 		return fmt.Errorf("%q: the translation has the verbs %q, not %q", msgid, got, want)
@@ -130,9 +135,11 @@ func verbs(format string) []string {
 		start := i
 		for i++; i < len(format) && strings.IndexByte("+-# 0123456789.[]*", format[i]) >= 0; i++ {
 		}
+
 		if i < len(format) && format[i] == '%' && i == start+1 {
 			continue
 		}
+
 		found = append(found, format[start:min(i+1, len(format))])
 	}
 	return found

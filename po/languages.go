@@ -22,6 +22,7 @@ func Languages(env func(string) string) []string {
 	if locale == "" || locale == "C" || locale == "POSIX" {
 		return nil
 	}
+
 	var languages []string
 	for _, entry := range append(strings.Split(env("LANGUAGE"), ":"), locale) {
 		if name := languageName(entry); name != "" && len(languages) < maxLanguages {
@@ -37,6 +38,7 @@ func languageName(locale string) string {
 	if i := strings.IndexAny(name, ".@"); i >= 0 {
 		name = name[:i]
 	}
+
 	if len(name) > 32 {
 		return ""
 	}
@@ -49,7 +51,7 @@ func languageName(locale string) string {
 	return name
 }
 
-// isEnglish tells whether the message ids themselves are what a language asks for.
+// isEnglish reports whether the message ids themselves are what a language asks for.
 func isEnglish(language string) bool {
 	base, _, _ := strings.Cut(language, "_")
 	return base == "en" || base == "C" || base == "POSIX"

@@ -80,6 +80,7 @@ func storey(b *bytes.Buffer, x, y, width int, colour string, rooms []string) {
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" fill="#f9fafb" stroke="%s"/>`+"\n",
 		x, y, width, floorHeight, colour)
 
+	// The rooms are in the middle of their wing.
 	left := x + (width-len(rooms)*(roomWidth+gap)+gap)/2
 	for i, room := range rooms {
 		at := left + i*(roomWidth+gap)
@@ -104,5 +105,6 @@ func spokenFloors() string {
 			}
 		}
 	}
+
 	return words
 }

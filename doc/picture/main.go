@@ -98,6 +98,7 @@ func draw() []byte {
 	for _, p := range way {
 		most = max(most, len(p.boxes))
 	}
+
 	frameHeight := titleHeight + most*(boxHeight+gap) + gap
 	frameWidth := boxWidth + 2*gap
 	width := 2*margin + len(way)*frameWidth + (len(way)-1)*frameGap
@@ -155,14 +156,22 @@ func frame(b *bytes.Buffer, p process, x, width, height int) {
 // arrow draws what joins two processes, both ways.
 func arrow(b *bytes.Buffer, from, to, y int, joint [2]string) {
 	for i, label := range joint {
-		tip, tail, line := to-3, from+3, y-10
+		// The upper line goes to the right, the lower one back.
+		tip := to - 3
+		tail := from + 3
+		line := y - 10
 		if i == 1 {
-			tip, tail, line = from+3, to-3, y+10
+			tip = from + 3
+			tail = to - 3
+			line = y + 10
 		}
+
+		// The head points where the line goes.
 		back := 6
 		if tip < tail {
 			back = -6
 		}
+
 		fmt.Fprintf(b,
 			`<path d="M%d %dH%dm%d -4l%d 4l%d 4" fill="none" stroke="#374151" stroke-width="1.5"/>`+
 				"\n",
@@ -194,6 +203,7 @@ func spoken() string {
 			words += " " + part.name
 		}
 	}
+
 	return words
 }
 

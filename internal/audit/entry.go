@@ -69,6 +69,7 @@ func (e Entry) Outcome() Outcome {
 	if known, ok := endings[e.Message]; ok {
 		return known
 	}
+
 	reason := e.Fields["reason"]
 	switch {
 	case slices.Contains(onTheWay, e.Message), reason == "":
@@ -128,15 +129,19 @@ func timeOf(head string, now time.Time) time.Time {
 	if t, err := time.Parse(time.RFC3339Nano, first); err == nil {
 		return t
 	}
+
 	if len(head) < len(time.Stamp) {
 		return time.Time{}
 	}
+
 	t, err := time.ParseInLocation(time.Stamp, head[:len(time.Stamp)], now.Location())
 	if err != nil {
 		return time.Time{}
 	}
 	t = t.AddDate(now.Year()-t.Year(), 0, 0)
-	if t.After(now.Add(24 * time.Hour)) { // of the last days of the year before
+
+	// A day is left for clocks that differ: what is later is of the last days of the year before.
+	if t.After(now.Add(24 * time.Hour)) {
 		t = t.AddDate(-1, 0, 0)
 	}
 	return t
@@ -160,11 +165,13 @@ func readRecord(s string) (message string, fields map[string]string) {
 		if at == nil || at[0] != 0 {
 			break
 		}
+
 		key := s[at[2]:at[3]]
 		value, rest := readValue(s[at[1]:])
 		if _, twice := fields[key]; !twice {
 			fields[key] = value
 		}
+
 		s = rest
 	}
 	return message, fields
@@ -176,6 +183,7 @@ func readValue(s string) (value, rest string) {
 		word, _, _ := strings.Cut(s, " ")
 		return unescape(word), s[len(word):]
 	}
+
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '\\':
@@ -193,6 +201,7 @@ func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
+
 	var b strings.Builder
 	for s != "" {
 		before, after, found := strings.Cut(s, `\`)
@@ -202,6 +211,7 @@ func unescape(s string) string {
 		}
 		s = unescapeOne(&b, after)
 	}
+
 	return b.String()
 }
 
@@ -228,6 +238,7 @@ func unescapeOne(b *strings.Builder, s string) string {
 			return rest
 		}
 	}
+	// Not an escape of ours: the backslash is text.
 	b.WriteByte('\\')
 	return s
 }

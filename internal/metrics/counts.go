@@ -67,6 +67,7 @@ func (c *counts) add(l Login) {
 	if !c.hasRoomFor(s.service) {
 		s.service = other
 	}
+	// The file is read whole at each login: it must not grow without bound.
 	if _, known := c.logins[s]; !known && len(c.logins) >= maxSeries {
 		s = series{other, other, other}
 	}
@@ -119,6 +120,7 @@ func (c *counts) encode() []byte {
 		return slices.Compare([]string{x.service, x.outcome, x.reason},
 			[]string{y.service, y.outcome, y.reason})
 	})
+
 	for _, s := range keys {
 		fmt.Fprintf(&b, "%s{service=%q,outcome=%q,reason=%q} %d\n", logins, s.service, s.outcome,
 			s.reason, c.logins[s])
@@ -137,7 +139,7 @@ func (c *counts) encode() []byte {
 	return b.Bytes()
 }
 
-// errForeign is why a file is not written over.
+// errForeign is the reason for which a file is not written over.
 var errForeign = errors.New("it was not written by pam_pkcs11")
 
 // parse reads what encode has written. An empty file counts nothing. errForeign is returned for a
@@ -168,7 +170,7 @@ func parse(text []byte) (*counts, error) {
 	return c, c.setBuckets(bounds)
 }
 
-// errLine is why a line is not one of encode's.
+// errLine is the reason for which a line is not one of encode's.
 var errLine = errors.New("it is not as pam_pkcs11 writes it")
 
 // line takes one line with a value.
@@ -190,6 +192,10 @@ func (c *counts) line(line string, bounds *[]uint64) error {
 		return errLine
 	}
 
+	expected := ""
+	if len(*bounds) < len(buckets) {
+		expected = fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)])
+	}
 	switch labels, ok := strings.CutPrefix(name, logins); {
 	case ok:
 		s, ok := readSeries(labels)
@@ -198,8 +204,8 @@ func (c *counts) line(line string, bounds *[]uint64) error {
 		}
 		c.logins[s] = n
 	case name == duration+"_count":
-	case len(*bounds) < len(buckets) &&
-		name == fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)]):
+	// The bounds come in their order, so a bucket that is missing is found.
+	case expected != "" && name == expected:
 		*bounds = append(*bounds, n)
 	default:
 		return errLine
@@ -219,9 +225,13 @@ func readSeries(labels string) (s series, ok bool) {
 		rest = value[end:]
 		return value[:end]
 	}
+
 	s = series{take(`{service="`), take(`",outcome="`), take(`",reason="`)}
 	good := func(w string) bool { return w != "" && w == word(w) }
-	return s, rest == `"}` && good(s.service) && good(s.outcome) && good(s.reason)
+
+	// rest is what follows the last value: anything else but the end was not written by encode.
+	named := good(s.service) && good(s.outcome) && good(s.reason)
+	return s, rest == `"}` && named
 }
 
 // setBuckets takes the histogram, in which each bound counts those below it, too.
@@ -229,12 +239,15 @@ func (c *counts) setBuckets(bounds []uint64) error {
 	if len(bounds) != len(buckets) {
 		return errLine
 	}
+
 	below := uint64(0)
 	for i, n := range bounds {
 		if n < below {
 			return errLine
 		}
-		c.buckets[i], below = n-below, n
+
+		c.buckets[i] = n - below
+		below = n
 	}
 	return nil
 }

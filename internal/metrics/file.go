@@ -41,6 +41,7 @@ func Add(ctx context.Context, file string, l Login) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+
 	c.add(l)
 	if err := replace(dir, name, c.encode()); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
@@ -56,10 +57,11 @@ func openDirectory(path string) (*os.File, error) {
 		return nil, err
 	}
 	info, err := dir.Stat()
+	// Others who may write the directory could put a file or link of theirs in our place.
 	if err == nil {
 		owner, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() ||
-			info.Mode().Perm()&0o022 != 0 {
+		isOurs := ok && (owner.Uid == 0 || int(owner.Uid) == os.Geteuid())
+		if !isOurs || info.Mode().Perm()&0o022 != 0 {
 			err = fmt.Errorf("%s: others than its owner may write it, or it is not root's", path)
 		}
 	}
@@ -121,6 +123,7 @@ func read(dir *os.File, name string) (*counts, error) {
 		return nil, err
 	}
 	defer f.Close()
+
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(errors.New("it is no regular file"), err)
 	}
@@ -129,6 +132,8 @@ func read(dir *os.File, name string) (*counts, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// Damaged: begun anew, which a collector takes for a restart of the counter.
 	c, err := parse(text)
 	switch {
 	case errors.Is(err, errForeign):
@@ -148,11 +153,13 @@ func replace(dir *os.File, name string, text []byte) error {
 	if err := unix.Unlinkat(at, fresh, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
+
 	f, err := openAt(dir, fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 
+	// Readable only when it is complete; the name changes last.
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Chmod(0o644), f.Close())
 	if err == nil {

@@ -63,16 +63,19 @@ func readAll(dir string) ([]catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var all []catalogue
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
+
 		c, err := read(strings.TrimSuffix(filepath.Base(name), ".po"), text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+
 		all = append(all, c)
 	}
 	return all, nil
@@ -86,15 +89,18 @@ func read(language string, text []byte) (catalogue, error) {
 	}
 	p := gotext.NewPo()
 	p.Parse(text)
+
 	c := catalogue{language: language, translations: make(map[string]string)}
 	for id, t := range p.GetDomain().GetTranslations() {
 		translation := t.Get()
+		// The entry with the empty id is the header.
 		if id == "" || !t.IsTranslated() {
 			continue
 		}
 		if err := po.Check(id, translation); err != nil {
 			return catalogue{}, err
 		}
+
 		c.translations[id] = translation
 	}
 	return c, nil
@@ -113,8 +119,10 @@ func write(name string, catalogues []catalogue) ([]byte, error) {
 		fmt.Fprintf(&b, "\tcase %q:\n\t\treturn catalogue%d[:]\n", c.language, i)
 	}
 	b.WriteString("\t}\n\treturn nil\n}\n")
+
 	for i, c := range catalogues {
 		fmt.Fprintf(&b, "\nvar catalogue%d = [...]string{ // %s\n", i, c.language)
+		// Sorted, so that the file changes only when a translation does.
 		for _, id := range slices.Sorted(maps.Keys(c.translations)) {
 			fmt.Fprintf(&b, "\t%q,\n\t%q,\n", id, c.translations[id])
 		}

@@ -59,6 +59,7 @@ func read(source []byte) ([]message, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var found []message
 	seen := make(map[string]bool)
 	for _, decl := range file.Decls {
@@ -72,6 +73,8 @@ func read(source []byte) ([]message, error) {
 				if !strings.HasPrefix(name.Name, "Msg") {
 					continue
 				}
+
+				// A constant that is put together could not be found again by its text.
 				text, err := literal(value, i)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %s: %w", messagesFile, name.Name, err)
@@ -83,6 +86,7 @@ func read(source []byte) ([]message, error) {
 			}
 		}
 	}
+
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%s: no constant named Msg", messagesFile)
 	}

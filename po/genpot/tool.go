@@ -36,16 +36,21 @@ var flagCalls = regexp.MustCompile(
 func toolSentences(root string) (map[string][]string, error) {
 	found := make(map[string][]string)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case entry.IsDir() && path != root &&
-			(strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || path == "build"):
+		}
+
+		// Hidden directories, test data and what was built have no sentences of the tool.
+		isOther := strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" ||
+			path == "build"
+		switch {
+		case entry.IsDir() && path != root && isOther:
 			return fs.SkipDir
 		case entry.IsDir() || !strings.HasSuffix(path, ".go") ||
 			strings.HasSuffix(path, "_test.go"):
 			return nil
 		}
+
 		texts, err := sentencesOf(path, nil)
 		for _, text := range texts {
 			if files := found[text]; !slices.Contains(files, path) {
@@ -91,10 +96,11 @@ func isMessageImport(i *ast.ImportSpec) bool {
 	return i.Path.Value == `"pam_pkcs11/internal/message"`
 }
 
-// sentence is the sentence that a node of a file has: is tells whether it should have one, ok
+// sentence is the sentence that a node of a file has: is reports whether it should have one, ok
 // whether it is a constant.
 func sentence(n ast.Node, isTool bool) (text string, is, ok bool) {
 	switch x := n.(type) {
+	// A function of ours that passes its format on is found where it is called.
 	case *ast.CallExpr:
 		name := calledName(x)
 		if slices.Contains(sentenceCalls, name) && len(x.Args) > 0 && !passedOn(x.Args[0]) {
@@ -105,6 +111,7 @@ func sentence(n ast.Node, isTool bool) (text string, is, ok bool) {
 			text, ok = constant(x.Args[len(x.Args)-1])
 			return text, ok, ok
 		}
+
 	case *ast.KeyValueExpr:
 		if key, isIdent := x.Key.(*ast.Ident); isTool && isIdent &&
 			(key.Name == "Short" || key.Name == "Long") {

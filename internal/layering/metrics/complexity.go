@@ -62,11 +62,13 @@ func (v *cognitiveVisitor) Visit(n ast.Node) ast.Visitor {
 		return v.nested(x.Body, x.Init, x.Assign)
 	case *ast.SelectStmt:
 		return v.nested(x.Body)
+	// A function literal is nested, but it is no break in the flow by itself.
 	case *ast.FuncLit:
 		v.nesting++
 		ast.Walk(v, x.Body)
 		v.nesting--
 		return nil
+	// break and continue cost nothing, but with a label they leave more than one level.
 	case *ast.BranchStmt:
 		if x.Label != nil {
 			v.sum++
@@ -78,11 +80,13 @@ func (v *cognitiveVisitor) Visit(n ast.Node) ast.Visitor {
 }
 
 func (v *cognitiveVisitor) ifStatement(x *ast.IfStmt) ast.Visitor {
+	// else if is read as one more case of the same decision, not as nested.
 	if v.elses[x] {
 		v.sum++
 	} else {
 		v.sum += 1 + v.nesting
 	}
+
 	v.walk(x.Init, x.Cond)
 
 	v.nesting++
@@ -132,6 +136,7 @@ func (v *cognitiveVisitor) walk(nodes ...ast.Node) {
 
 // runs counts the runs of equal operators in a condition, in the order of the source.
 func (v *cognitiveVisitor) runs(x *ast.BinaryExpr) {
+	// A run is counted at its topmost expression: the walk meets its parts again.
 	if v.counted[x] || x.Op != token.LAND && x.Op != token.LOR {
 		return
 	}

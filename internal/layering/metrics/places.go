@@ -120,6 +120,7 @@ func (t *tree) fieldsOnALine(x *ast.CompositeLit) int {
 		if _, ok := pair.Key.(*ast.Ident); !ok {
 			return 0
 		}
+
 		line := t.line(pair.Pos())
 		count[line]++
 		most = max(most, count[line])

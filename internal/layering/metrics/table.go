@@ -273,6 +273,7 @@ func (t *tree) printSample(w io.Writer, seed uint64, many int) {
 			long = append(long, fn)
 		}
 	}
+
 	random := rand.New(rand.NewPCG(seed, seed))
 	random.Shuffle(len(long), func(i, j int) { long[i], long[j] = long[j], long[i] })
 
