@@ -63,7 +63,8 @@ func readFile(file string) ([]byte, []safefile.Report, error) {
 		if file == DefaultFile && errors.Is(err, fs.ErrNotExist) {
 			hint = "run: sudo pam-pkcs11 setup"
 		}
-		return nil, nil, finding.Errors{{File: file, Text: safefile.Reason(file, err).Error(), Hint: hint}}
+		return nil, nil, finding.Errors{{File: file, Text: safefile.Reason(file, err).Error(),
+			Hint: hint}}
 	}
 	return data, resolved.Reports, nil
 }

@@ -39,7 +39,8 @@ func (v Value) Text() string {
 	return v.Texts[0]
 }
 
-// Written is a value as one would write it: true or false, numbers in decimal, purposes by the names they were given.
+// Written is a value as one would write it: true or false, numbers in decimal, purposes by the
+// names they were given.
 func (k *Key) Written(v Value) []string {
 	switch {
 	case k.Kind == Bool:
@@ -60,7 +61,8 @@ func (k *Key) Written(v Value) []string {
 
 // isNamed reports whether a word stands for a number.
 func (k *Key) isNamed(word string) bool {
-	return slices.ContainsFunc(k.Named, func(n Name) bool { return strings.EqualFold(n.Word, word) })
+	return slices.ContainsFunc(k.Named,
+		func(n Name) bool { return strings.EqualFold(n.Word, word) })
 }
 
 // Values are the settings of one block, with the schema's defaults for what is not written. The
