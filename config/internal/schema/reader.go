@@ -108,6 +108,13 @@ func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 	for _, k := range order {
 		r.setting(vals, k, places[k.Name], written[k.Name], glued[k.Name])
 	}
+
+	// Only now: the other keys of the block may take a risk away.
+	for _, k := range order {
+		if v, read := vals.given[k.Name]; read && k.isRisk(v, vals) {
+			r.risk(k, v, places[k.Name])
+		}
+	}
 	return vals
 }
 
@@ -150,16 +157,17 @@ func (r *Reader) setting(vals Values, k *Key, at scconf.Word, words []scconf.Wor
 	if oldReading != "" {
 		r.misread(k, v, at, oldReading)
 	}
-	// A value may be read as it was, and still be one that should not stay.
-	if k.risky != nil && k.risky(v) {
-		r.risk(k, v, at)
-	}
 
 	// An empty setting has no word of its own: its place is that of the key.
 	if !v.Set {
 		v.At = at
 	}
 	vals.given[k.Name] = v
+}
+
+// isRisk reports whether a value should not stay, in a block with these keys.
+func (k *Key) isRisk(v Value, block Values) bool {
+	return k.risky != nil && k.risky(v) && (k.riskless == nil || !k.riskless(block))
 }
 
 // risk notes a value that is obeyed and should not stay.
