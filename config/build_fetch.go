@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -184,14 +183,8 @@ func (b *builder) mapperServers() (servers []string) {
 
 		// One value of uri may hold several, separated by blanks.
 		written := strings.Fields(strings.Join(m.Values.List("uri"), " "))
-		if host := m.Values.String("ldaphost"); host != "" {
-			if !strings.Contains(host, "://") {
-				host = "ldap://" + host
-				if port := m.Values.Int("ldapport"); port != 0 {
-					host += ":" + strconv.Itoa(port)
-				}
-			}
-			written = append(written, host)
+		if host := m.Values.String("ldaphost"); len(host) > 1 {
+			written = append(written, hostURI(host, m.Values.Int("ldapport")))
 		}
 
 		for _, text := range written {

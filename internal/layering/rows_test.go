@@ -57,7 +57,7 @@ var rows = map[string]row{
 	"config/edit": {
 		ours: "config config/internal/finding config/internal/scconf config/internal/schema config/mappers",
 	},
-	"token":                   {ours: "internal/certinfo internal/secret"},
+	"token": {ours: "internal/certinfo internal/secret"},
 	"piv": {
 		ours: "internal/certinfo internal/iso7816 internal/secret pcsc piv/cache piv/internal/card piv/internal/channel " +
 			"piv/internal/data token",
