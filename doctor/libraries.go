@@ -24,9 +24,12 @@ import (
 // libraryChecks are those of the PKCS#11 libraries that the configuration names.
 func libraryChecks() []Check {
 	return []Check{
-		{ID: "pkcs11-library", Title: message.Textf("The files of PKCS#11 libraries"), Run: checkLibraryFiles},
-		{ID: "libpcsclite", Title: message.Textf("The library that PKCS#11 libraries need for readers"), Run: checkPCSCLite},
-		{ID: "pkcs11-load", Title: message.Textf("Loading the PKCS#11 libraries"), Run: checkLoading},
+		{ID: "pkcs11-library", Title: message.Textf("The files of PKCS#11 libraries"),
+			Run: checkLibraryFiles},
+		{ID: "libpcsclite", Title: message.Textf(
+			"The library that PKCS#11 libraries need for readers"), Run: checkPCSCLite},
+		{ID: "pkcs11-load", Title: message.Textf("Loading the PKCS#11 libraries"),
+			Run: checkLoading},
 	}
 }
 
@@ -41,7 +44,8 @@ func (m *Machine) libraries() (blocks []*config.Module, why diagnosis.Findings) 
 		}
 	}
 	if len(blocks) == 0 {
-		return nil, list(note("pkcs11-builtin", "pkcs11_module", message.Textf("the built-in card is used, and no PKCS#11 library")))
+		return nil, list(note("pkcs11-builtin", "pkcs11_module",
+			message.Textf("the built-in card is used, and no PKCS#11 library")))
 	}
 	return blocks, nil
 }
@@ -63,21 +67,26 @@ func libraryFile(path string, strict bool) diagnosis.Finding {
 		return asRoot(path)
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse("library-missing", path, message.Textf("the PKCS#11 library is not there"),
-			message.Textf("install its package (OpenSC: apt install opensc-pkcs11), or set module in the configuration"))
+			message.Textf(
+				"install its package (OpenSC: apt install opensc-pkcs11), or set module in the configuration"))
 	case err != nil:
-		return refuse("library-owner", path, message.Textf("the PKCS#11 library is not loaded: %v", err),
+		return refuse("library-owner", path,
+			message.Textf("the PKCS#11 library is not loaded: %v", err),
 			message.Textf("run: chown root:root %s && chmod go-w %s", path, path))
 	}
 
 	if err := confcheck.CheckELF(resolved.Path); err != nil {
-		return refuse("library-wrong-kind", path, message.Textf("the PKCS#11 library cannot be loaded: it %v", err),
+		return refuse("library-wrong-kind", path,
+			message.Textf("the PKCS#11 library cannot be loaded: it %v", err),
 			message.Textf("install the library for this system's architecture"))
 	}
 	if !hasSymbol(resolved.Path, "C_GetFunctionList") {
-		return refuse("library-not-pkcs11", path, message.Textf("the library is not a PKCS#11 library: it has no C_GetFunctionList"),
+		return refuse("library-not-pkcs11", path,
+			message.Textf("the library is not a PKCS#11 library: it has no C_GetFunctionList"),
 			message.Textf("set module in the configuration to the PKCS#11 library of the card"))
 	}
-	return good("library", path, message.Textf("the file is a PKCS#11 library that only root can have written"))
+	return good("library", path,
+		message.Textf("the file is a PKCS#11 library that only root can have written"))
 }
 
 // hasSymbol reports whether a shared object has a dynamic symbol of its own.
@@ -100,12 +109,14 @@ func checkLoading(ctx context.Context, m *Machine) diagnosis.Findings {
 		return list(otherRoot("pkcs11-load"))
 	}
 	for _, module := range blocks {
-		if f := libraryFile(module.Path, m.Config.Global.StrictPermissions); f.Severity == diagnosis.OK {
+		if f := libraryFile(module.Path,
+			m.Config.Global.StrictPermissions); f.Severity == diagnosis.OK {
 			found.Add(loads(ctx, module)...)
 		}
 	}
 	if len(found) == 0 {
-		found.Add(notLooked("pkcs11-load", message.Textf("no library is loaded whose file is not as it must be")))
+		found.Add(notLooked("pkcs11-load",
+			message.Textf("no library is loaded whose file is not as it must be")))
 	}
 	return found
 }
@@ -113,38 +124,53 @@ func checkLoading(ctx context.Context, m *Machine) diagnosis.Findings {
 // loads tells what a library does when it is loaded.
 func loads(ctx context.Context, module *config.Module) diagnosis.Findings {
 	path := module.Path
-	debug := message.Textf("update the library's package, or use the built-in card: use_pkcs11_module = builtin")
+	debug := message.Textf(
+		"update the library's package, or use the built-in card: use_pkcs11_module = builtin")
 
 	answer, err := probe.Library(ctx, path, module.Environment)
 	var ended *probe.Ended
 	switch {
 	case errors.As(err, &ended) && ended.Hangs:
-		return list(refuse("library-hangs", path, message.Textf("the PKCS#11 library does not answer in time: a login waits for it, and is refused"), debug))
+		return list(refuse("library-hangs", path,
+			message.Textf(
+				"the PKCS#11 library does not answer in time: a login waits for it, and is refused"), debug))
 	case errors.As(err, &ended) && ended.Signal != "":
-		return list(refuse("library-crashes", path, message.Textf("the PKCS#11 library crashes: %s", ended.Signal), debug))
+		return list(refuse("library-crashes", path,
+			message.Textf("the PKCS#11 library crashes: %s", ended.Signal), debug))
 	case errors.As(err, &ended):
-		return list(refuse("library-ends", path, message.Textf("the PKCS#11 library ends the program that loads it: %v", ended), debug))
+		return list(refuse("library-ends", path,
+			message.Textf("the PKCS#11 library ends the program that loads it: %v", ended), debug))
 	case err != nil:
-		return list(notLooked(path, message.Textf("the PKCS#11 library could not be loaded in a process of its own: %v", err)))
+		return list(notLooked(path,
+			message.Textf("the PKCS#11 library could not be loaded in a process of its own: %v",
+				err)))
 	case answer.Library == nil:
-		return list(refuse("library-fails", path, message.Textf("the PKCS#11 library cannot be used: %s", printable(answer.Failure.Text)), debug))
+		return list(refuse("library-fails", path,
+			message.Textf("the PKCS#11 library cannot be used: %s", printable(answer.Failure.Text)),
+			debug))
 	}
 
 	l := answer.Library
 	found := list(good("library-loads", path,
-		message.Textf("%s %d.%d loads and shows %d slots", printable(l.Description), l.Major, l.Minor, len(answer.Slots))))
+		message.Textf("%s %d.%d loads and shows %d slots", printable(l.Description), l.Major,
+			l.Minor, len(answer.Slots))))
 	if answer.Failure != nil {
-		found = list(refuse("library-fails", path, message.Textf("the PKCS#11 library cannot list its slots: %s", printable(answer.Failure.Text)), debug))
+		found = list(refuse("library-fails", path,
+			message.Textf("the PKCS#11 library cannot list its slots: %s",
+				printable(answer.Failure.Text)), debug))
 	}
 	if leavesUnlocked(l.Manufacturer, l.Major, l.Minor) {
 		found.Add(warn("library-leaves-unlocked", path,
-			message.Textf("OpenSC before 0.24 does not lock PIV cards again: after a login other programs can use the card's keys until it is taken out"),
-			message.Textf("use the built-in card for PIV (use_pkcs11_module = builtin), or OpenSC 0.24")))
+			message.Textf(
+				"OpenSC before 0.24 does not lock PIV cards again: after a login other programs can use the card's keys until it is taken out"),
+			message.Textf(
+				"use the built-in card for PIV (use_pkcs11_module = builtin), or OpenSC 0.24")))
 	}
 	return found
 }
 
-// leavesUnlocked reports whether a library does not lock PIV cards again: OpenSC had no command for it before 0.24.
+// leavesUnlocked reports whether a library does not lock PIV cards again: OpenSC had no command for
+// it before 0.24.
 func leavesUnlocked(manufacturer string, major, minor byte) bool {
 	return strings.HasPrefix(manufacturer, "OpenSC") && major == 0 && minor < 24
 }
@@ -152,8 +178,8 @@ func leavesUnlocked(manufacturer string, major, minor byte) bool {
 // pcscLite is what PKCS#11 libraries load to reach the daemon for readers.
 const pcscLite = "libpcsclite.so.1"
 
-// checkPCSCLite looks for libpcsclite where a library needs it. OpenSC and others load it while they run, so that no
-// dependency of the loader or of packages names it.
+// checkPCSCLite looks for libpcsclite where a library needs it. OpenSC and others load it while
+// they run, so that no dependency of the loader or of packages names it.
 func checkPCSCLite(_ context.Context, m *Machine) diagnosis.Findings {
 	blocks, found := m.libraries()
 	for _, module := range blocks {
@@ -161,15 +187,19 @@ func checkPCSCLite(_ context.Context, m *Machine) diagnosis.Findings {
 			continue
 		}
 		if at := m.find(pcscLite); at != "" {
-			found.Add(good("libpcsclite", at, message.Textf("%s, which the PKCS#11 library needs for readers, is there", pcscLite)))
+			found.Add(good("libpcsclite", at,
+				message.Textf("%s, which the PKCS#11 library needs for readers, is there",
+					pcscLite)))
 			continue
 		}
 		found.Add(refuse("libpcsclite-missing", module.Path,
-			message.Textf("the PKCS#11 library loads %s to reach readers, and it is not there: no reader is found", pcscLite),
+			message.Textf(
+				"the PKCS#11 library loads %s to reach readers, and it is not there: no reader is found", pcscLite),
 			message.Textf("run: apt install libpcsclite1 (elsewhere: pcsc-lite-libs)")))
 	}
 	if len(found) == 0 {
-		found.Add(note("libpcsclite", "pkcs11_module", message.Textf("the PKCS#11 library does not name libpcsclite")))
+		found.Add(note("libpcsclite", "pkcs11_module",
+			message.Textf("the PKCS#11 library does not name libpcsclite")))
 	}
 	return found
 }
@@ -177,7 +207,8 @@ func checkPCSCLite(_ context.Context, m *Machine) diagnosis.Findings {
 // libraryDirs are the directories in which the loader looks (ld.so(8)), as paths of the machine.
 func (m *Machine) libraryDirs() []string {
 	dirs := []string{"/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"}
-	for _, file := range append([]string{"/etc/ld.so.conf"}, m.glob("/etc/ld.so.conf.d/*.conf")...) {
+	for _, file := range append([]string{"/etc/ld.so.conf"},
+		m.glob("/etc/ld.so.conf.d/*.conf")...) {
 		text, err := m.text(file)
 		if err != nil {
 			continue

@@ -19,11 +19,12 @@ import (
 
 // Machine is what is looked at. It is for one Run at a time.
 type Machine struct {
-	// Root is the directory that stands for /, "" for / itself. Programs and libraries of another root are not run.
+	// Root is the directory that stands for /, "" for / itself. Programs and libraries of another
+	// root are not run.
 	Root string
 
-	// User is whose login is meant, by name; "" is anybody's. UID is that user's number, or that of the user who
-	// asks, and -1 where it is not known. Service is a PAM service; "" is all.
+	// User is whose login is meant, by name; "" is anybody's. UID is that user's number, or that of
+	// the user who asks, and -1 where it is not known. Service is a PAM service; "" is all.
 	User    string
 	UID     int
 	Service string
@@ -40,8 +41,8 @@ type Machine struct {
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
 
-	// BreakGlass is the group whose members need no card where everybody else does; "" is that of the stacks, or
-	// DefaultBreakGlass.
+	// BreakGlass is the group whose members need no card where everybody else does; "" is that of
+	// the stacks, or DefaultBreakGlass.
 	BreakGlass string
 
 	inspected func() (*confcheck.Result, error) // ConfigFile and what it names, once
@@ -51,7 +52,8 @@ type Machine struct {
 	probeError error
 }
 
-// NewMachine is the machine below a root, with its configuration, which may be missing. file is as Machine.ConfigFile.
+// NewMachine is the machine below a root, with its configuration, which may be missing. file is as
+// Machine.ConfigFile.
 func NewMachine(root, file string) *Machine {
 	if file == "" {
 		file = config.DefaultFile
@@ -92,8 +94,9 @@ const maxText = 1 << 20
 // text reads a file of the machine, a regular one; what is longer than maxText is cut off.
 func (m *Machine) text(path string) (string, error) { return m.Read(path, maxText) }
 
-// Read reads the beginning of a regular file of the machine, limit bytes at most. In a tree of files no link leads out of
-// the tree: who made it could have this program tell files of this machine.
+// Read reads the beginning of a regular file of the machine, limit bytes at most. In a tree of
+// files no link leads out of the tree: who made it could have this program tell files of this
+// machine.
 func (m *Machine) Read(path string, limit int64) (string, error) {
 	f, err := m.open(path)
 	if err != nil {
@@ -101,7 +104,8 @@ func (m *Machine) Read(path string, limit int64) (string, error) {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
+		return "", errors.Join(err,
+			&fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return string(data), err

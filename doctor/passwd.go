@@ -32,7 +32,8 @@ func (m *Machine) localUsers() (users []localUser, readable bool) {
 	entries := readShadow(shadow)
 	for line := range strings.Lines(passwd) {
 		fields := strings.Split(strings.TrimRight(line, "\n"), ":")
-		if len(fields) != 7 || fields[0] == "" || strings.HasPrefix(fields[0], "+") || strings.HasPrefix(fields[0], "-") {
+		if len(fields) != 7 || fields[0] == "" || strings.HasPrefix(fields[0], "+") ||
+			strings.HasPrefix(fields[0], "-") {
 			continue
 		}
 		uid, errUID := strconv.Atoi(fields[2])
@@ -40,10 +41,22 @@ func (m *Machine) localUsers() (users []localUser, readable bool) {
 		if errUID != nil || errGID != nil {
 			continue
 		}
-		u := localUser{name: fields[0], uid: uid, gid: gid, home: fields[5], shell: fields[6]}
+		u := localUser{
+			name:  fields[0],
+			uid:   uid,
+			gid:   gid,
+			home:  fields[5],
+			shell: fields[6],
+		}
 		u.shadow, u.hasShadow = entries[u.name]
 		if fields[1] != "x" { // the password stands there, as pam_unix takes it
-			u.shadow, u.hasShadow = shadowEntry{password: fields[1], changed: -1, longest: -1, inactive: -1, accountEnd: -1}, true
+			u.shadow, u.hasShadow = shadowEntry{
+				password:   fields[1],
+				changed:    -1,
+				longest:    -1,
+				inactive:   -1,
+				accountEnd: -1,
+			}, true
 		}
 		users = append(users, u)
 	}
@@ -70,18 +83,23 @@ func readShadow(text string) map[string]shadowEntry {
 			return n
 		}
 		entries[fields[0]] = shadowEntry{
-			password: fields[1], changed: number(2), longest: number(4), inactive: number(6), accountEnd: number(7),
+			password:   fields[1],
+			changed:    number(2),
+			longest:    number(4),
+			inactive:   number(6),
+			accountEnd: number(7),
 		}
 	}
 
 	return entries
 }
 
-// hasPassword reports whether a password lets the account in: one is set, it is not locked, and neither it nor the account
-// has ended. One that has to be changed at the login does.
+// hasPassword reports whether a password lets the account in: one is set, it is not locked, and
+// neither it nor the account has ended. One that has to be changed at the login does.
 func (u localUser) hasPassword(now time.Time) bool {
 	p := u.shadow.password
-	if !u.hasShadow || p == "" || strings.HasPrefix(p, "!") || strings.HasPrefix(p, "*") || len(p) < 2 {
+	if !u.hasShadow || p == "" || strings.HasPrefix(p, "!") || strings.HasPrefix(p, "*") ||
+		len(p) < 2 {
 		return false
 	}
 	today := int(now.Unix() / (24 * 60 * 60))
@@ -89,7 +107,8 @@ func (u localUser) hasPassword(now time.Time) bool {
 		return false
 	}
 	s := u.shadow
-	return s.inactive < 0 || s.longest < 0 || s.changed <= 0 || today <= s.changed+s.longest+s.inactive
+	return s.inactive < 0 || s.longest < 0 || s.changed <= 0 ||
+		today <= s.changed+s.longest+s.inactive
 }
 
 // hasShell reports whether the account may log in.
@@ -97,8 +116,8 @@ func (u localUser) hasShell() bool {
 	return !strings.HasSuffix(u.shell, "/nologin") && !strings.HasSuffix(u.shell, "/false")
 }
 
-// members are the local accounts of a group of the machine's own files (group(5)), by its list and by their own group;
-// there is false where there is no such group.
+// members are the local accounts of a group of the machine's own files (group(5)), by its list and
+// by their own group; there is false where there is no such group.
 func (m *Machine) members(group string, users []localUser) (members []localUser, there bool) {
 	text, err := m.text("/etc/group")
 	if err != nil {
@@ -143,8 +162,8 @@ type Member struct {
 	UID  int
 }
 
-// BreakGlassMembers are the group that gets in without a card, and its local members whose passwords work, root
-// last: services may shut root out.
+// BreakGlassMembers are the group that gets in without a card, and its local members whose
+// passwords work, root last: services may shut root out.
 func (m *Machine) BreakGlassMembers() (group string, members []Member) {
 	group = m.breakGlass()
 	users, _ := m.localUsers()

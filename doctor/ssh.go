@@ -15,7 +15,8 @@ import (
 // maxIncludes bounds how many files sshd_config(5) may include here.
 const maxIncludes = 64
 
-// sshd is the value of a keyword of sshd_config(5), outside of Match blocks: the first that is written. "" is sshd's own.
+// sshd is the value of a keyword of sshd_config(5), outside of Match blocks: the first that is
+// written. "" is sshd's own.
 func (m *Machine) sshd(keyword string) string {
 	left := maxIncludes
 	value, _ := m.sshdIn("/etc/ssh/sshd_config", strings.ToLower(keyword), &left)
@@ -60,12 +61,15 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 	return "", false
 }
 
-// checkSSH tells what a change of the stacks means for logins over ssh, and whether the caller is on one.
+// checkSSH tells what a change of the stacks means for logins over ssh, and whether the caller is
+// on one.
 func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
 	const id = "ssh"
 	var found diagnosis.Findings
 	if m.Live() && m.overSSH() {
-		found.Add(warn("ssh-caller", "this session", message.Textf("you have come by ssh: where the stacks of ssh or sudo are wrong you cannot come back"),
+		found.Add(warn("ssh-caller", "this session",
+			message.Textf(
+				"you have come by ssh: where the stacks of ssh or sudo are wrong you cannot come back"),
 			message.Textf("keep this session open until a new login has worked")))
 	}
 	if !m.exists("/usr/sbin/sshd") {
@@ -74,9 +78,12 @@ func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
 	}
 
 	if strings.EqualFold(m.sshd("UsePAM"), "yes") {
-		found.Add(note(id, "sshd_config", message.Textf("sshd asks PAM: a login from elsewhere has no card here, and gets what the stack says behind our line")))
+		found.Add(note(id, "sshd_config",
+			message.Textf(
+				"sshd asks PAM: a login from elsewhere has no card here, and gets what the stack says behind our line")))
 	} else {
-		found.Add(good(id, "sshd_config", message.Textf("sshd does not ask PAM (UsePAM no): its logins do not change")))
+		found.Add(good(id, "sshd_config",
+			message.Textf("sshd does not ask PAM (UsePAM no): its logins do not change")))
 	}
 	return found
 }
@@ -84,7 +91,8 @@ func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
 // mostParents bounds how far the parents of a process are followed.
 const mostParents = 32
 
-// overSSH reports whether this program was started in a session of sshd: sudo takes SSH_CONNECTION away.
+// overSSH reports whether this program was started in a session of sshd: sudo takes SSH_CONNECTION
+// away.
 func (m *Machine) overSSH() bool {
 	if os.Getenv("SSH_CONNECTION") != "" {
 		return true
@@ -114,7 +122,8 @@ func (m *Machine) overSSH() bool {
 	return false
 }
 
-// demandsCard reports whether stacks demand a card from some or all, rather than take one: card_only behind our module.
+// demandsCard reports whether stacks demand a card from some or all, rather than take one:
+// card_only behind our module.
 func (m *Machine) demandsCard() bool {
 	if m.Mode != ModeUnknown {
 		return m.Mode != ModePassword
@@ -127,7 +136,8 @@ func (m *Machine) demandsCard() bool {
 		for line := range strings.Lines(text) {
 			words := strings.Fields(line)
 			at := slices.IndexFunc(words, func(w string) bool { return path.Base(w) == ModuleName })
-			if at > 0 && !strings.HasPrefix(words[0], "#") && slices.Contains(words[at:], "card_only") {
+			if at > 0 && !strings.HasPrefix(words[0], "#") &&
+				slices.Contains(words[at:], "card_only") {
 				return true
 			}
 		}
@@ -135,12 +145,14 @@ func (m *Machine) demandsCard() bool {
 	return false
 }
 
-// checkSudoOverSSH names the users who work here from elsewhere now: where a card is demanded they cannot use sudo, whose
-// service is not sshd's.
+// checkSudoOverSSH names the users who work here from elsewhere now: where a card is demanded they
+// cannot use sudo, whose service is not sshd's.
 func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 	const id = "sudo-over-ssh"
 	if !m.demandsCard() {
-		return list(good(id, "sudo", message.Textf("no stack demands a card: sudo in sessions from elsewhere takes the password")))
+		return list(good(id, "sudo",
+			message.Textf(
+				"no stack demands a card: sudo in sessions from elsewhere takes the password")))
 	}
 
 	var users []string
@@ -164,10 +176,14 @@ func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 	}
 
 	if len(users) == 0 {
-		return list(note(id, "sudo", message.Textf("a card is demanded: who comes by ssh has none here, and cannot use sudo")))
+		return list(note(id, "sudo",
+			message.Textf(
+				"a card is demanded: who comes by ssh has none here, and cannot use sudo")))
 	}
 
 	return list(warn("sudo-over-ssh-users", strings.Join(users, ", "),
-		message.Textf("they work here from elsewhere, where a card is demanded: they have none here, and cannot use sudo"),
-		message.Textf("put them into the break-glass group, or give sudo a stack of its own without card_only")))
+		message.Textf(
+			"they work here from elsewhere, where a card is demanded: they have none here, and cannot use sudo"),
+		message.Textf(
+			"put them into the break-glass group, or give sudo a stack of its own without card_only")))
 }

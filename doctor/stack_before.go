@@ -13,8 +13,8 @@ import (
 	"pam_pkcs11/internal/pamstack"
 )
 
-// checkBefore looks for what ends a stack before our module, or the account phase after it: whether it does so now, for
-// nologin and faillock, and where it may.
+// checkBefore looks for what ends a stack before our module, or the account phase after it: whether
+// it does so now, for nologin and faillock, and where it may.
 func checkBefore(_ context.Context, m *Machine) diagnosis.Findings {
 	var found byPlace
 	for _, stack := range m.withCard() {
@@ -65,19 +65,25 @@ func (m *Machine) ender(line pamstack.Line) diagnosis.Finding {
 	case "pam_nologin.so":
 		for _, file := range []string{"/var/run/nologin", "/run/nologin", "/etc/nologin"} {
 			if m.exists(file) {
-				return warn("stack-nologin", at, message.Textf("%s is there: nobody but root may log in", file), message.Textf("run: rm %s", file))
+				return warn("stack-nologin", at,
+					message.Textf("%s is there: nobody but root may log in", file),
+					message.Textf("run: rm %s", file))
 			}
 		}
 	case "pam_faillock.so":
 		if failures, deny := m.failures(line), m.denied(line); m.User != "" && failures >= deny {
-			return warn("stack-faillock", at, message.Textf("%s is locked after %d failures: a good card is refused, too", m.User, failures),
+			return warn("stack-faillock", at,
+				message.Textf("%s is locked after %d failures: a good card is refused, too", m.User,
+					failures),
 				message.Textf("run: faillock --user %s --reset", m.User))
 		}
 	}
-	return note("stack-before", at, message.Textf("where %s refuses, the login ends before the card is asked for", line.Name()))
+	return note("stack-before", at,
+		message.Textf("where %s refuses, the login ends before the card is asked for", line.Name()))
 }
 
-// argument is the value of a module's argument, or of a key of a file, whichever says it; "" where none does.
+// argument is the value of a module's argument, or of a key of a file, whichever says it; "" where
+// none does.
 func (m *Machine) argument(line pamstack.Line, name, file string) string {
 	for _, arg := range line.Args {
 		if value, found := strings.CutPrefix(arg, name+"="); found {
@@ -104,7 +110,8 @@ func (m *Machine) denied(line pamstack.Line) int {
 	return 3
 }
 
-// A record of pam_faillock's tally: 52 bytes of who it was, two bytes that are not used, two of flags, and the time.
+// A record of pam_faillock's tally: 52 bytes of who it was, two bytes that are not used, two of
+// flags, and the time.
 const (
 	tallyRecord = 64
 	tallyStatus = 54
@@ -125,7 +132,8 @@ func (m *Machine) failures(line pamstack.Line) (count int) {
 		return 0
 	}
 	for record := range slices.Chunk(data, tallyRecord) {
-		if len(record) == tallyRecord && binary.NativeEndian.Uint16(record[tallyStatus:])&tallyValid != 0 {
+		if len(record) == tallyRecord &&
+			binary.NativeEndian.Uint16(record[tallyStatus:])&tallyValid != 0 {
 			count++
 		}
 	}

@@ -47,14 +47,16 @@ func (m *Machine) usb() []usbDevice {
 			dir:    name,
 			vendor: m.line(dir + "/idVendor"),
 			id:     m.line(dir + "/idProduct"),
-			name:   printable(strings.TrimSpace(m.line(dir+"/manufacturer") + " " + m.line(dir+"/product"))),
+			name: printable(strings.TrimSpace(m.line(dir+"/manufacturer") + " " +
+				m.line(dir+"/product"))),
 		}
 		bus, number := m.line(dir+"/busnum"), m.line(dir+"/devnum")
 		d.node = "/dev/bus/usb/" + padded(bus) + "/" + padded(number)
 		for _, face := range m.glob(dir + "/" + name + ":*/bInterfaceClass") {
 			d.isReader = d.isReader || strings.EqualFold(m.line(face), classCCID)
 		}
-		d.configurable = !d.isReader && d.vendor == vendorYubico && strings.Contains(strings.ToLower(d.name), "yubikey")
+		d.configurable = !d.isReader && d.vendor == vendorYubico &&
+			strings.Contains(strings.ToLower(d.name), "yubikey")
 		all = append(all, d)
 	}
 
@@ -83,7 +85,8 @@ func (m *Machine) readers() []usbDevice {
 // checkUSB looks for a reader among the devices that are plugged in.
 func checkUSB(_ context.Context, m *Machine) diagnosis.Findings {
 	if !m.exists(usbDevices) {
-		return list(note("usb-missing", usbDevices, message.Textf("the kernel shows no USB here, as in a container")))
+		return list(note("usb-missing", usbDevices,
+			message.Textf("the kernel shows no USB here, as in a container")))
 	}
 
 	var found diagnosis.Findings
@@ -93,14 +96,16 @@ func checkUSB(_ context.Context, m *Machine) diagnosis.Findings {
 			found.Add(good("usb-reader", d.dir, message.Textf("%s is a smart-card reader", d)))
 		case d.configurable:
 			found.Add(warn("usb-reader-off", d.dir,
-				message.Textf("%s is plugged in, and its smart-card interface (CCID) is switched off", d),
+				message.Textf(
+					"%s is plugged in, and its smart-card interface (CCID) is switched off", d),
 				message.Textf("run: ykman config usb --enable PIV")))
 		}
 	}
 	if len(found) == 0 {
 		found.Add(warn("usb-no-reader", usbDevices,
 			message.Textf("no device of the class smart card (0B) is plugged in"),
-			message.Textf("plug the reader or the key in; in a virtual machine, hand its USB device through to it")))
+			message.Textf(
+				"plug the reader or the key in; in a virtual machine, hand its USB device through to it")))
 	}
 	return found
 }
@@ -111,7 +116,8 @@ const mostShown = 200
 // printable is a text on one line, without control characters.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7F && r < 0xA0 || r >= 0x2028 && r <= 0x202E || r >= 0x2066 && r <= 0x2069 {
+		if r < ' ' || r >= 0x7F && r < 0xA0 || r >= 0x2028 && r <= 0x202E || r >= 0x2066 &&
+			r <= 0x2069 {
 			return '?'
 		}
 		return r

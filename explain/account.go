@@ -20,7 +20,8 @@ import (
 // maxAccountFile bounds the files of accounts that are read, in bytes.
 const maxAccountFile = 16 << 20
 
-// tellAccount says what the account part of the stack makes of the user: a login goes through it behind a good card, too.
+// tellAccount says what the account part of the stack makes of the user: a login goes through it
+// behind a good card, too.
 func (r *run) tellAccount() {
 	name := r.userName()
 	if name == "" {
@@ -28,8 +29,11 @@ func (r *run) tellAccount() {
 	}
 	account, err := r.accounts().Lookup(name)
 	switch {
-	case errors.Is(err, accounts.ErrNoAccount) && r.told.conf != nil && r.told.conf.Global.AllowUnknownUser:
-		r.note("no-account", name, message.Textf("There is no such account, and allow_unknown_user leaves it to the program that asks."))
+	case errors.Is(err, accounts.ErrNoAccount) && r.told.conf != nil &&
+		r.told.conf.Global.AllowUnknownUser:
+		r.note("no-account", name,
+			message.Textf(
+				"There is no such account, and allow_unknown_user leaves it to the program that asks."))
 		return
 	case errors.Is(err, accounts.ErrNoAccount):
 		if unknown := causes.Of(causes.UnknownUser); !r.said(unknown) {
@@ -37,10 +41,12 @@ func (r *run) tellAccount() {
 		}
 		return
 	case err != nil:
-		r.note("account-unread", name, message.Textf("The account cannot be looked up: %s", oneLine(err.Error())))
+		r.note("account-unread", name,
+			message.Textf("The account cannot be looked up: %s", oneLine(err.Error())))
 		return
 	case account.Name != name:
-		r.note(causes.Of(causes.OtherSpelling).Name, name, message.Textf("The account is called %q.", account.Name))
+		r.note(causes.Of(causes.OtherSpelling).Name, name,
+			message.Textf("The account is called %q.", account.Name))
 	}
 	if r.stack == nil {
 		return
@@ -50,15 +56,16 @@ func (r *run) tellAccount() {
 	outcome := r.stack.stack.Run(pamstack.Account, n.answer(pamstack.Ignore))
 	for _, step := range outcome.Path {
 		if why := n.said[step.Line.Place()]; why != "" && outcome.Result != pamstack.Success {
-			r.refuse(causes.Of(causes.AccountRefused), name, fmt.Sprintf("%s: %s: %s", step.Line.Place(), step.Line.Name(), why))
+			r.refuse(causes.Of(causes.AccountRefused), name,
+				fmt.Sprintf("%s: %s: %s", step.Line.Place(), step.Line.Name(), why))
 			return
 		}
 	}
 	r.ok("account", name, message.Textf("Nothing that can be seen here keeps the account out."))
 }
 
-// shadowSays is what pam_unix(8) says of an account by its line of shadow(5), and why where that refuses. An account
-// without a line there is not judged.
+// shadowSays is what pam_unix(8) says of an account by its line of shadow(5), and why where that
+// refuses. An account without a line there is not judged.
 func shadowSays(root, name string, now time.Time) (pamstack.Result, string) {
 	text, err := readBounded(filepath.Join(root, "/etc/shadow"))
 	if err != nil || name == "" {
@@ -73,7 +80,8 @@ func shadowSays(root, name string, now time.Time) (pamstack.Result, string) {
 	return pamstack.Success, ""
 }
 
-// shadowLine judges one line, today in days since 1970. The order is pam_unix's (check_shadow_expiry).
+// shadowLine judges one line, today in days since 1970. The order is pam_unix's
+// (check_shadow_expiry).
 func shadowLine(fields []string, today int) (pamstack.Result, string) {
 	number := func(i int) int {
 		n, err := strconv.Atoi(fields[i])
@@ -91,7 +99,9 @@ func shadowLine(fields []string, today int) (pamstack.Result, string) {
 		return pamstack.NewAuthtokReqd, "the password must be changed now"
 	case changed < 0 || today < changed || most < 0:
 	case inactive >= 0 && age > most && age > most+inactive:
-		return pamstack.AuthtokExpired, "the password has expired, and the time to change it is over since " + day(changed+most+inactive)
+		return pamstack.AuthtokExpired,
+			"the password has expired, and the time to change it is over since " +
+				day(changed+most+inactive)
 	case age > most:
 		return pamstack.NewAuthtokReqd, "the password has expired on " + day(changed+most)
 	}
@@ -122,7 +132,12 @@ type faillockSettings struct {
 
 // lockedByFaillock reports whether pam_faillock(8) keeps an account out now, and why.
 func lockedByFaillock(root, name string, isRoot bool, args []string, now time.Time) (bool, string) {
-	s := faillockSettings{dir: "/var/run/faillock", deny: 3, interval: 15 * time.Minute, unlock: 10 * time.Minute}
+	s := faillockSettings{
+		dir:      "/var/run/faillock",
+		deny:     3,
+		interval: 15 * time.Minute,
+		unlock:   10 * time.Minute,
+	}
 	text, _ := readBounded(filepath.Join(root, "/etc/security/faillock.conf"))
 	for line := range strings.Lines(text) {
 		setting, _, _ := strings.Cut(line, "#")
@@ -144,7 +159,8 @@ func lockedByFaillock(root, name string, isRoot bool, args []string, now time.Ti
 	if s.deny == 0 || failures < s.deny || s.unlock > 0 && now.After(latest.Add(s.unlock)) {
 		return false, ""
 	}
-	return true, fmt.Sprintf("%d failed logins are in %s, the last at %s, and deny is %d", failures, file,
+	return true, fmt.Sprintf("%d failed logins are in %s, the last at %s, and deny is %d", failures,
+		file,
 		latest.UTC().Format(time.RFC3339), s.deny)
 }
 
@@ -177,15 +193,16 @@ func (s *faillockSettings) set(setting string) {
 	}
 }
 
-// A tally is 64 bytes: the source in 52, two unused, the status and the time in the machine's order (Linux-PAM,
-// modules/pam_faillock/faillock.h).
+// A tally is 64 bytes: the source in 52, two unused, the status and the time in the machine's order
+// (Linux-PAM, modules/pam_faillock/faillock.h).
 const (
 	tallySize  = 64
 	tallyValid = 1
 	maxTallies = 1024 // as many as pam_faillock reads
 )
 
-// countFailures counts the failed logins that count together: within the interval before the latest.
+// countFailures counts the failed logins that count together: within the interval before the
+// latest.
 func countFailures(file []byte, interval time.Duration) (failures int, latest time.Time) {
 	var times []int64
 	for len(file) >= tallySize && len(times) < maxTallies {

@@ -11,8 +11,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// fileCards opens a card that is made of certificates in a file: login reads it as any other, and can sign with none of
-// its keys. It implements login.Cards.
+// fileCards opens a card that is made of certificates in a file: login reads it as any other, and
+// can sign with none of its keys. It implements login.Cards.
 type fileCards struct {
 	name  string
 	certs []*certinfo.Certificate
@@ -37,7 +37,12 @@ type fileModule struct{ *fileCards }
 
 // Slots implements token.Module.
 func (f *fileModule) Slots(ctx context.Context) ([]token.Slot, error) {
-	return []token.Slot{{Index: 1, Description: f.name, TokenPresent: true, Token: f.info()}}, ctx.Err()
+	return []token.Slot{{
+		Index:        1,
+		Description:  f.name,
+		TokenPresent: true,
+		Token:        f.info(),
+	}}, ctx.Err()
 }
 
 // Wait implements token.Module.
@@ -78,7 +83,9 @@ func (s *fileSession) Certificates(context.Context) iter.Seq2[token.Object, erro
 }
 
 // LogInAndSign implements token.Session.
-func (s *fileSession) LogInAndSign(context.Context, *secret.PIN, token.Choose) (token.Signature, error) {
+func (s *fileSession) LogInAndSign(
+	context.Context, *secret.PIN, token.Choose,
+) (token.Signature, error) {
 	return token.Signature{}, errNoCardOfFiles
 }
 

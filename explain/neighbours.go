@@ -12,7 +12,8 @@ import (
 	"pam_pkcs11/internal/pamstack"
 )
 
-// neighbours are the other modules of a stack, as far as what they would answer can be told without asking them.
+// neighbours are the other modules of a stack, as far as what they would answer can be told without
+// asking them.
 type neighbours struct {
 	root    string
 	service string
@@ -44,7 +45,10 @@ func (r *run) neighbours() *neighbours {
 	n.tally = func(line pamstack.Line) (bool, string) {
 		return lockedByFaillock(r.options.Root, n.user, n.uid == 0, line.Args, r.options.Now())
 	}
-	n.account = func() (pamstack.Result, string) { return shadowSays(r.options.Root, n.user, r.options.Now()) }
+	n.account = func() (pamstack.Result,
+		string) {
+		return shadowSays(r.options.Root, n.user, r.options.Now())
+	}
 	return n
 }
 
@@ -149,11 +153,13 @@ func (n *neighbours) faillock(line pamstack.Line) (pamstack.Result, string) {
 // succeedIf is pam_succeed_if(8), for the conditions that profiles have; others hold.
 func (n *neighbours) succeedIf(line pamstack.Line) (pamstack.Result, string) {
 	args := slices.DeleteFunc(slices.Clone(line.Args), func(a string) bool {
-		return slices.Contains([]string{"debug", "use_uid", "quiet", "quiet_fail", "quiet_success", "audit"}, a)
+		return slices.Contains([]string{"debug", "use_uid", "quiet", "quiet_fail", "quiet_success",
+			"audit"}, a)
 	})
 	for len(args) >= 3 {
 		if !n.holds(args[0], args[1], args[2]) {
-			return pamstack.AuthErr, fmt.Sprintf("the condition %q does not hold", strings.Join(args[:3], " "))
+			return pamstack.AuthErr, fmt.Sprintf("the condition %q does not hold",
+				strings.Join(args[:3], " "))
 		}
 		args = args[3:]
 	}
@@ -161,7 +167,8 @@ func (n *neighbours) succeedIf(line pamstack.Line) (pamstack.Result, string) {
 }
 
 func (n *neighbours) holds(left, qualifier, right string) bool {
-	value := map[string]string{"user": n.user, "service": n.service, "uid": strconv.Itoa(n.uid)}[left]
+	value := map[string]string{"user": n.user, "service": n.service,
+		"uid": strconv.Itoa(n.uid)}[left]
 	list := strings.Split(right, ":")
 	switch qualifier {
 	case "=":
@@ -201,7 +208,8 @@ func (n *neighbours) holds(left, qualifier, right string) bool {
 }
 
 func (n *neighbours) inGroup(list []string) bool {
-	return slices.ContainsFunc(n.groups(n.user), func(g string) bool { return slices.Contains(list, g) })
+	return slices.ContainsFunc(n.groups(n.user),
+		func(g string) bool { return slices.Contains(list, g) })
 }
 
 // systemGroups are the groups of an account of this machine.

@@ -32,7 +32,8 @@ func (r *run) lookAtStack() {
 		r.refuse(causes.Of(causes.NotInStack), service, err.Error())
 		return
 	case err != nil:
-		r.note("stack-unread", service, message.Textf("The service's PAM stack cannot be read: %s", oneLine(err.Error())))
+		r.note("stack-unread", service,
+			message.Textf("The service's PAM stack cannot be read: %s", oneLine(err.Error())))
 		return
 	}
 
@@ -44,14 +45,16 @@ func (r *run) lookAtStack() {
 		}
 	}
 	if r.stack.ours == nil {
-		r.refuse(causes.Of(causes.NotInStack), service, "read were "+strings.Join(stack.Files, ", "))
+		r.refuse(causes.Of(causes.NotInStack), service, "read were "+
+			strings.Join(stack.Files, ", "))
 		return
 	}
 	r.report.PAMLine, r.report.Arguments = r.stack.ours.Place().String(), r.stack.ours.Args
 	if !r.reachesUs() {
 		return
 	}
-	r.ok("stack", r.report.PAMLine, message.Textf("The stack of %s comes to the module: %s", service, r.stack.ours.String()))
+	r.ok("stack", r.report.PAMLine,
+		message.Textf("The stack of %s comes to the module: %s", service, r.stack.ours.String()))
 }
 
 // reachesUs reports whether the lines before the module's let the stack come to it.
@@ -81,12 +84,13 @@ func (r *run) reachesUs() bool {
 
 // passwordModules ask for something else than a card.
 var passwordModules = map[string]bool{
-	"pam_unix.so": true, "pam_sss.so": true, "pam_krb5.so": true, "pam_ldap.so": true, "pam_winbind.so": true,
+	"pam_unix.so": true, "pam_sss.so": true, "pam_krb5.so": true, "pam_ldap.so": true,
+	"pam_winbind.so": true,
 	"pam_fprintd.so": true, "pam_u2f.so": true, "pam_systemd_home.so": true,
 }
 
-// after says what the stack does once the module has answered: the module that asks next, if there is one, and how the
-// stack ends where it does not.
+// after says what the stack does once the module has answered: the module that asks next, if there
+// is one, and how the stack ends where it does not.
 func (r *run) after(answer pamstack.Result) (next *pamstack.Line, end pamstack.Result) {
 	outcome := r.stack.stack.Run(pamstack.Auth, r.neighbours().answer(answer))
 	passed := false
@@ -117,8 +121,10 @@ func (r *run) tellRest(v *Verdict) {
 	switch {
 	case next != nil:
 		v.Then = next.Name()
-		r.note("then", next.Place().String(), message.Textf("After that the stack goes on to %s, which asks for something else than the card.",
-			next.Name()))
+		r.note("then", next.Place().String(),
+			message.Textf(
+				"After that the stack goes on to %s, which asks for something else than the card.",
+				next.Name()))
 	case end == pamstack.Success:
 		r.ok("then", r.report.Service, message.Textf("After that the stack lets the user in."))
 	default:
@@ -126,13 +132,15 @@ func (r *run) tellRest(v *Verdict) {
 			ID:       "then",
 			Severity: diagnosis.Refusal,
 			Subject:  r.report.Service,
-			Fact:     message.Textf("After that the stack ends with %s: there is no other way in.", pamWord(end)),
-			Remedy:   message.Textf("See the lines of the service with: pam-pkcs11 doctor"),
+			Fact: message.Textf("After that the stack ends with %s: there is no other way in.",
+				pamWord(end)),
+			Remedy: message.Textf("See the lines of the service with: pam-pkcs11 doctor"),
 		})
 	}
 }
 
-// severity is that of a cause which keeps the card from being used: a warning where there is another way in.
+// severity is that of a cause which keeps the card from being used: a warning where there is
+// another way in.
 func (r *run) severity() diagnosis.Severity {
 	switch {
 	case r.ending.refusal == nil:
@@ -144,7 +152,8 @@ func (r *run) severity() diagnosis.Severity {
 		}
 	case r.ending.told.Class() == login.ClassIgnore:
 		return diagnosis.Warning
-	case r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip" && r.ending.told.Class() == login.ClassUnavailable:
+	case r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip" &&
+		r.ending.told.Class() == login.ClassUnavailable:
 		return diagnosis.Warning
 	}
 	return diagnosis.Refusal

@@ -34,9 +34,13 @@ func (r *run) tellConfiguration() {
 	for _, m := range conf.Modules {
 		sources = append(sources, fmt.Sprintf("%s (%s)", m.Name, m.Source()))
 	}
-	r.ok("configuration-read", conf.File, message.Textf("The configuration is in order; its blocks are %s.", strings.Join(sources, ", ")))
+	r.ok("configuration-read", conf.File,
+		message.Textf("The configuration is in order; its blocks are %s.",
+			strings.Join(sources, ", ")))
 	if uses := r.told.uses; uses != "" {
-		r.note("card-use", r.subject(), message.Textf("Whether this user uses a card is said by the configuration's lists: %s.", oneLine(uses)))
+		r.note("card-use", r.subject(),
+			message.Textf("Whether this user uses a card is said by the configuration's lists: %s.",
+				oneLine(uses)))
 	}
 	for line := range strings.Lines(r.told.warned.String()) {
 		if text := strings.TrimPrefix(oneLine(line), "msg="); text != "" {
@@ -64,17 +68,20 @@ func (r *run) tellReaders() {
 		if reader.Taken {
 			r.ok("card", reader.Name, message.Textf("The card %q is looked at.", reader.Card))
 		} else {
-			r.note("slot-passed", reader.Name, message.Textf("This slot is passed over: %s.", oneLine(f.why)))
+			r.note("slot-passed", reader.Name,
+				message.Textf("This slot is passed over: %s.", oneLine(f.why)))
 		}
 	}
 	for _, p := range r.told.passed {
 		if p.why != nil {
-			r.note("card-passed", p.card.Label, message.Textf("This card is passed over: %s", oneLine(p.why.Error())))
+			r.note("card-passed", p.card.Label,
+				message.Textf("This card is passed over: %s", oneLine(p.why.Error())))
 		}
 	}
 }
 
-// tellCertificates says of each certificate what was found, by the login itself and mapper by mapper.
+// tellCertificates says of each certificate what was found, by the login itself and mapper by
+// mapper.
 func (r *run) tellCertificates(ctx context.Context) {
 	for _, j := range r.told.judged {
 		c := r.certificate(j)
@@ -87,10 +94,13 @@ func (r *run) tellCertificates(ctx context.Context) {
 		case refusal == nil && len(j.Mapped.Others) > 0:
 			accounts := strings.Join(append([]string{j.Mapped.User}, j.Mapped.Others...), ", ")
 			several := causes.Of(causes.SeveralUsers)
-			r.note(several.Name, subject, message.Textf("The certificate is good, and of several accounts, by mapper %s: %s.",
-				j.Mapped.Mapper, accounts))
+			r.note(several.Name, subject,
+				message.Textf("The certificate is good, and of several accounts, by mapper %s: %s.",
+					j.Mapped.Mapper, accounts))
 		case refusal == nil:
-			r.ok("certificate", subject, message.Textf("The certificate is good, and of %s, by mapper %s.", j.Mapped.User, j.Mapped.Mapper))
+			r.ok("certificate", subject,
+				message.Textf("The certificate is good, and of %s, by mapper %s.", j.Mapped.User,
+					j.Mapped.Mapper))
 		default:
 			cause, detail := r.causeOfCertificate(ctx, j, refusal, explained)
 			r.causeOrKey(cause, subject, refusal, detail)
@@ -100,10 +110,11 @@ func (r *run) tellCertificates(ctx context.Context) {
 	}
 }
 
-// tellAuthorities names the files of ca_dir that cannot be used, where the issuer of a certificate is
-// not known: that of the issuer may be among them.
+// tellAuthorities names the files of ca_dir that cannot be used, where the issuer of a certificate
+// is not known: that of the issuer may be among them.
 func (r *run) tellAuthorities() {
-	if r.told.conf == nil || !r.said(causes.Of(causes.IssuerUnknown)) && !r.said(causes.Of(causes.IntermediateMissing)) {
+	if r.told.conf == nil || !r.said(causes.Of(causes.IssuerUnknown)) &&
+		!r.said(causes.Of(causes.IntermediateMissing)) {
 		return
 	}
 	looked, err := confcheck.Look(confcheck.Options{File: r.told.conf.File})
@@ -142,12 +153,15 @@ func (r *run) tellMappers(subject string, c Certificate) {
 	for _, m := range c.Mappers {
 		switch {
 		case m.User != "":
-			r.ok("mapper", "mapper "+m.Name, message.Textf("It reads %s, and names %s.", quotedList(m.Read), m.User))
+			r.ok("mapper", "mapper "+m.Name,
+				message.Textf("It reads %s, and names %s.", quotedList(m.Read), m.User))
 		case len(m.Read) == 0:
-			r.note("mapper", "mapper "+m.Name, message.Textf("It says of %s: %s.", subject, oneLine(m.Verdict)))
+			r.note("mapper", "mapper "+m.Name,
+				message.Textf("It says of %s: %s.", subject, oneLine(m.Verdict)))
 		default:
-			r.note("mapper", "mapper "+m.Name, message.Textf("It reads %s of %s, and says: %s.", quotedList(m.Read), subject,
-				oneLine(m.Verdict)))
+			r.note("mapper", "mapper "+m.Name,
+				message.Textf("It reads %s of %s, and says: %s.", quotedList(m.Read), subject,
+					oneLine(m.Verdict)))
 		}
 	}
 }
@@ -205,7 +219,9 @@ func (r *run) tellVerdict() {
 		v.Granted, v.AsksPIN, v.Reason = e.result != nil, e.result == nil, "pin"
 		if v.Granted {
 			v.Reason, v.PAM = login.Success.String(), pamName(login.ClassSuccess)
-			r.ok("granted", r.subject(), message.Textf("The card has proved its key, and %s would be let in.", e.result.User))
+			r.ok("granted", r.subject(),
+				message.Textf("The card has proved its key, and %s would be let in.",
+					e.result.User))
 			e.result.Forward.Wipe()
 			r.tellRest(v)
 			return
@@ -233,12 +249,16 @@ func (r *run) tellVerdict() {
 	if v.Message != "" {
 		shown = message.Textf("it shows %q", v.Message)
 	}
-	r.add(verdictFinding(r.subject(), r.severity(), message.Textf("The module would return %s, and %s.", v.PAM, shown), e.refusal))
+	r.add(verdictFinding(r.subject(), r.severity(),
+		message.Textf("The module would return %s, and %s.", v.PAM, shown), e.refusal))
 	r.tellRest(v)
 }
 
-// causeOrKey makes a finding of a cause. Where a key of the configuration is the cure of a mapper's no, that is named.
-func (r *run) causeOrKey(cause causes.Cause, subject string, refusal *login.Refusal, detail string) {
+// causeOrKey makes a finding of a cause. Where a key of the configuration is the cure of a mapper's
+// no, that is named.
+func (r *run) causeOrKey(
+	cause causes.Cause, subject string, refusal *login.Refusal, detail string,
+) {
 	if key := mapper.Restore(refusal.Err); cause.ID == causes.ForeignCard && key != "" {
 		cause.Cure = message.Textf("Write into the configuration: %s", key)
 	}
@@ -248,7 +268,8 @@ func (r *run) causeOrKey(cause causes.Cause, subject string, refusal *login.Refu
 // enoughLocked is what a login wants to lock in memory, in bytes: the pages of a PIN.
 const enoughLocked = 64 << 10
 
-// tellMemory says where the limit of locked memory is too low. A login goes on then, and its PIN may reach the swap.
+// tellMemory says where the limit of locked memory is too low. A login goes on then, and its PIN
+// may reach the swap.
 func (r *run) tellMemory() {
 	most := r.options.Locked
 	if most == 0 {
@@ -259,7 +280,8 @@ func (r *run) tellMemory() {
 		most = limit.Max
 	}
 	if most < enoughLocked {
-		r.cause(diagnosis.Warning, causes.Of(causes.MemoryLock), "RLIMIT_MEMLOCK", fmt.Sprintf("it is %d bytes", most))
+		r.cause(diagnosis.Warning, causes.Of(causes.MemoryLock), "RLIMIT_MEMLOCK",
+			fmt.Sprintf("it is %d bytes", most))
 	}
 }
 
@@ -270,7 +292,8 @@ func (r *run) tellPIN() {
 	}
 	card := r.told.asked[len(r.told.asked)-1]
 	if card.PIN.Tries.Counted {
-		r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now; %d tries are left.", card.PIN.Tries.Left))
+		r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now; %d tries are left.",
+			card.PIN.Tries.Left))
 		return
 	}
 	r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now."))

@@ -31,14 +31,17 @@ func (l *looking) card(ctx context.Context, slot *token.Slot, subject string) *C
 		c.Problem = token.Printable(err.Error())
 		l.cause(slotCause(err), subject, err)
 	}
-	c.Label, c.Serial, c.Manufacturer, c.Model = info.Label, info.Serial, info.Manufacturer, info.Model
+	c.Label, c.Serial, c.Manufacturer, c.Model = info.Label, info.Serial, info.Manufacturer,
+		info.Model
 	c.PIN = pinOf(info.PIN)
 	l.pin(info, subject)
 	return c
 }
 
 // certificates reads and judges the certificates.
-func (l *looking) certificates(ctx context.Context, slot *token.Slot, session token.Session, c *Card, subject string) error {
+func (l *looking) certificates(
+	ctx context.Context, slot *token.Slot, session token.Session, c *Card, subject string,
+) error {
 	var objects []token.Object
 	for o, err := range session.Certificates(ctx) {
 		if err != nil {
@@ -79,8 +82,11 @@ func placeOf(o *token.Object, builtin bool) string {
 	return hex.EncodeToString(o.ID)
 }
 
-// judge says of one certificate what it is, whether it is good, and whose, within the time that a login would have.
-func (l *looking) judge(ctx context.Context, block int, o *token.Object, others []*certinfo.Certificate, c *Certificate) {
+// judge says of one certificate what it is, whether it is good, and whose, within the time that a
+// login would have.
+func (l *looking) judge(
+	ctx context.Context, block int, o *token.Object, others []*certinfo.Certificate, c *Certificate,
+) {
 	if o.Err != nil {
 		outline := certinfo.ReadOutline(o.Value)
 		c.Subject, c.Issuer, c.Serial = outline.Subject, outline.Issuer, outline.Serial
@@ -88,7 +94,8 @@ func (l *looking) judge(ctx context.Context, block int, o *token.Object, others 
 		return
 	}
 	cert := o.Cert
-	c.Subject, c.Issuer, c.Serial = cert.Subject.RFC4514(), cert.Issuer.RFC4514(), cert.SerialHex(":")
+	c.Subject, c.Issuer, c.Serial = cert.Subject.RFC4514(), cert.Issuer.RFC4514(),
+		cert.SerialHex(":")
 	c.NotBefore, c.NotAfter, c.Key = cert.NotBefore, cert.NotAfter, enrolled.KeyOf(cert).String()
 	if l.ShowOnly {
 		c.Check = "there is no configuration to judge it by"

@@ -1,5 +1,5 @@
-// Package inventory looks at the readers of a machine: which cards are in them, which certificates these
-// show, whose they are, and what is in the way of a login, without a PIN and without a try.
+// Package inventory looks at the readers of a machine: which cards are in them, which certificates
+// these show, whose they are, and what is in the way of a login, without a PIN and without a try.
 package inventory
 
 import (
@@ -19,7 +19,8 @@ type Options struct {
 	Conf  *config.Config
 	Login *login.Authenticator // its Cards are opened, and it judges certificates
 
-	ShowOnly bool // certificates are not judged: the configuration is not one that was written for this machine
+	// certificates are not judged: the configuration is not one that was written for this machine
+	ShowOnly bool
 
 	Root   string       // of the files of PKCS#11 libraries; "" is this machine's
 	Logger *slog.Logger // what a login would log; nil is silent
@@ -41,10 +42,12 @@ const (
 	StateOtherKind  = "other-kind" // no source of the configuration knows the card
 )
 
-// Look looks at every reader. What is wrong with readers and cards is a finding; the error is of the
-// configuration. The goroutine of the caller must be locked to its thread, see package token.
+// Look looks at every reader. What is wrong with readers and cards is a finding; the error is of
+// the configuration. The goroutine of the caller must be locked to its thread, see package token.
 func Look(ctx context.Context, o Options) (*Inventory, error) {
-	l := &looking{Options: o, found: &Inventory{Readers: []Reader{}, Findings: diagnosis.Findings{}}, checkers: map[int]*login.Checker{}}
+	l := &looking{Options: o,
+		found:    &Inventory{Readers: []Reader{}, Findings: diagnosis.Findings{}},
+		checkers: map[int]*login.Checker{}}
 	selectors, err := login.CardSelection(o.Conf)
 	if err != nil {
 		return nil, err
@@ -135,7 +138,8 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	l.found.Readers = append(l.found.Readers, r)
 }
 
-// another is a card that the configuration does not take, or one of a kind that its source does not know.
+// another is a card that the configuration does not take, or one of a kind that its source does not
+// know.
 func (l *looking) another(ctx context.Context, r *Reader, slot *token.Slot) {
 	if slot.Token != nil {
 		r.State = StateExcluded

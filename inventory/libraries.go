@@ -24,7 +24,8 @@ const (
 // libraryID is the finding of a PKCS#11 library that may know a card.
 const libraryID = "library"
 
-// libraries says which cards the libraries of the machine know. Each is loaded in a child process of its own.
+// libraries says which cards the libraries of the machine know. Each is loaded in a child process
+// of its own.
 func (l *looking) libraries(ctx context.Context) {
 	var usable []find.Library
 	for _, library := range find.Libraries(l.Root) {

@@ -64,11 +64,13 @@ type Certificate struct {
 	Check     string    `json:"check,omitempty"` // why it is not good
 	User      string    `json:"user,omitempty"`  // whose it is
 	Mapper    string    `json:"mapper,omitempty"`
-	Accounts  []string  `json:"accounts,omitempty"` // all that may log in with it, where there are several
+	// all that may log in with it, where there are several
+	Accounts []string `json:"accounts,omitempty"`
 }
 
 // levels are the words of PIN.State.
-var levels = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last", token.Locked: "locked"}
+var levels = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last",
+	token.Locked: "locked"}
 
 // pinOf is what a card tells of its PIN.
 func pinOf(told token.PIN) PIN {

@@ -33,10 +33,12 @@ const mostMembers = 3
 // or without.
 var rootServices = []string{"sudo", "login"}
 
-// tryBreakGlass logs a member of the break-glass group in by password, at each service. Nobody tells
-// that password: the namespace has a copy of the password file, in which the member has a made one.
-// Expiry and locks stay the member's own.
-func (r *run) tryBreakGlass(ctx context.Context, s rehearsal, services []string, b BreakGlass) error {
+// tryBreakGlass logs a member of the break-glass group in by password, at each service. Nobody
+// tells that password: the namespace has a copy of the password file, in which the member has a
+// made one. Expiry and locks stay the member's own.
+func (r *run) tryBreakGlass(
+	ctx context.Context, s rehearsal, services []string, b BreakGlass,
+) error {
 	for _, service := range services {
 		if err := r.tryMembers(ctx, s, service, b); err != nil {
 			return err
@@ -55,12 +57,17 @@ func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b Bre
 		tried++
 		end, err := loginByMadePassword(ctx, s, service, m.Name)
 		if err != nil {
-			return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", service, wayBreakGlass, err.Error())}
+			return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s",
+				service, wayBreakGlass, err.Error())}
 		}
 
 		in := end.LetIn() && end.User == m.Name
 		r.result.Logins = append(r.result.Logins, LoginShown{
-			Service: service, User: m.Name, Way: wayBreakGlass, In: in, Said: append([]string{}, end.Said...),
+			Service: service,
+			User:    m.Name,
+			Way:     wayBreakGlass,
+			In:      in,
+			Said:    append([]string{}, end.Said...),
 		})
 		if in {
 			r.say("Rehearsed: %s lets %s in (%s)", service, m.Name, wayBreakGlass)
@@ -72,19 +79,27 @@ func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b Bre
 		return nil // where somebody is needed, check 2 says so
 	}
 	return r.notIn("13", service, message.Textf(
-		"%s lets no member of the group %s in by password; nothing has been changed. It said: %s", service, b.Group, token.Printable(said)))
+		"%s lets no member of the group %s in by password; nothing has been changed. It said: %s",
+		service, b.Group, token.Printable(said)))
 }
 
-// loginByMadePassword is one login with a password that counts in the namespace alone. The question for
-// a PIN is answered with nothing.
-func loginByMadePassword(ctx context.Context, s rehearsal, service, user string) (*pamlogin.End, error) {
+// loginByMadePassword is one login with a password that counts in the namespace alone. The question
+// for a PIN is answered with nothing.
+func loginByMadePassword(
+	ctx context.Context, s rehearsal, service, user string,
+) (*pamlogin.End, error) {
 	made := rand.Text()
 	password, err := secret.New([]byte(made))
 	if err != nil {
 		return nil, err
 	}
 	defer password.Wipe()
-	o := order{Service: service, User: user, Phase: pamlogin.Whole, Password: made}
+	o := order{
+		Service:  service,
+		User:     user,
+		Phase:    pamlogin.Whole,
+		Password: made,
+	}
 	return s.login(ctx, o, once(byPassword(password)))
 }
 
@@ -96,7 +111,9 @@ const (
 
 // layPassword lays a copy of the password file over it, in which a user has another password: this
 // process is alone in a mount namespace. dir is for the copy.
-func layPassword(ctx context.Context, dir, user, password string) (takeOff func() error, err error) {
+func layPassword(
+	ctx context.Context, dir, user, password string,
+) (takeOff func() error, err error) {
 	hash, err := pamlogin.Hash(password)
 	if err != nil {
 		return nil, err
@@ -110,7 +127,8 @@ func layPassword(ctx context.Context, dir, user, password string) (takeOff func(
 	if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", file, copied); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, said)
 	}
-	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil { // its owner, permissions and label stay
+	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+		// its owner, permissions and label stay
 		return nil, err
 	}
 	if err := unix.Mount(copied, file, "", unix.MS_BIND, ""); err != nil {

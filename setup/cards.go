@@ -89,22 +89,31 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 	for _, slot := range answer.Slots {
 		switch {
 		case slot.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description),
+				slot.Failure.Text))
 		case slot.Card == nil:
 			notes = append(notes, message.Textf("%s: no card", token.Printable(slot.Description)))
 		case slot.Card.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Card.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description),
+				slot.Card.Failure.Text))
 		case len(slot.Card.Certificates) == 0:
-			notes = append(notes, message.Textf("%s: the card %s shows no certificate", token.Printable(slot.Description), token.Printable(slot.Card.Label)))
+			notes = append(notes, message.Textf("%s: the card %s shows no certificate",
+				token.Printable(slot.Description), token.Printable(slot.Card.Label)))
 		}
 		if slot.Card == nil {
 			continue
 		}
 		for _, c := range slot.Card.Certificates {
-			f := found{library: library, reader: slot.Description, card: slot.Card, label: c.Label}
+			f := found{
+				library: library,
+				reader:  slot.Description,
+				card:    slot.Card,
+				label:   c.Label,
+			}
 			why := f.take(c)
 			if !why.Empty() {
-				notes = append(notes, message.Textf("%s: the certificate %s: %s", token.Printable(slot.Description), token.Printable(c.Label), why))
+				notes = append(notes, message.Textf("%s: the certificate %s: %s",
+					token.Printable(slot.Description), token.Printable(c.Label), why))
 				continue
 			}
 			all = append(all, f)
@@ -131,7 +140,8 @@ func (f *found) take(c probe.Certificate) message.Text {
 	case now.After(cert.NotAfter):
 		return message.Textf("it has expired on %s", cert.NotAfter.Format(time.DateOnly))
 	case now.Before(cert.NotBefore):
-		return message.Textf("it is not valid before %s; is the clock right?", cert.NotBefore.Format(time.DateOnly))
+		return message.Textf("it is not valid before %s; is the clock right?",
+			cert.NotBefore.Format(time.DateOnly))
 	}
 	return message.Text{}
 }
@@ -165,7 +175,8 @@ func (r *run) chooseCard(ctx context.Context) error {
 		r.note("card-seen", n)
 	}
 	if len(all) == 0 {
-		return refused("no card with a certificate that could log somebody in was found; put it into the reader, or see: pam-pkcs11 list")
+		return refused(
+			"no card with a certificate that could log somebody in was found; put it into the reader, or see: pam-pkcs11 list")
 	}
 	all = forLogins(all)
 	if len(all) == 1 {
@@ -181,9 +192,12 @@ func (r *run) chooseCard(ctx context.Context) error {
 		choices = append(choices, f.describe().String())
 	}
 	if r.o.Person == nil {
-		return &ChoiceError{Question: message.Textf("There are several certificates: leave one card in the reader, or name its library."), Choices: choices}
+		return &ChoiceError{Question: message.Textf(
+			"There are several certificates: leave one card in the reader, or name its library."),
+			Choices: choices}
 	}
-	i, err := r.o.Person.Choose(message.Textf("Which certificate is to log %s in?", r.o.User), answers)
+	i, err := r.o.Person.Choose(message.Textf("Which certificate is to log %s in?", r.o.User),
+		answers)
 	if err != nil {
 		return err
 	}
@@ -196,7 +210,8 @@ func (r *run) chooseCard(ctx context.Context) error {
 // 800-73-4, part 1, 3.1.3), where it is there.
 func forLogins(all []found) []found {
 	const piv = "PIV Authentication"
-	best := slices.DeleteFunc(slices.Clone(all), func(f found) bool { return !strings.Contains(f.label, piv) })
+	best := slices.DeleteFunc(slices.Clone(all),
+		func(f found) bool { return !strings.Contains(f.label, piv) })
 	sameCard := !slices.ContainsFunc(all, func(f found) bool { return f.reader != all[0].reader })
 	if len(best) == 1 && sameCard {
 		return best
@@ -206,7 +221,8 @@ func forLogins(all []found) []found {
 
 // describe is a certificate in one line.
 func (f *found) describe() message.Text {
-	return message.Textf("%s (card %s in %s, valid until %s)", token.Printable(f.cert.Subject.RFC4514()), token.Printable(f.card.Label),
+	return message.Textf("%s (card %s in %s, valid until %s)",
+		token.Printable(f.cert.Subject.RFC4514()), token.Printable(f.card.Label),
 		token.Printable(f.reader), f.cert.NotAfter.Format(time.DateOnly))
 }
 
@@ -218,12 +234,18 @@ func (r *run) showCard() {
 		source = "builtin"
 	}
 	shown := showCertificate(f.cert)
-	r.result.Card = &CardShown{Source: source, Reader: f.reader, Label: f.card.Label, Serial: f.card.Serial}
+	r.result.Card = &CardShown{
+		Source: source,
+		Reader: f.reader,
+		Label:  f.card.Label,
+		Serial: f.card.Serial,
+	}
 	r.result.Certificate = &shown
 
 	r.say("Card: %s in %s", token.Printable(f.card.Label), token.Printable(f.reader))
 	r.say("Certificate: %s", token.Printable(shown.Subject))
-	r.say("    issued by %s, valid until %s", token.Printable(shown.Issuer), f.cert.NotAfter.Format(time.DateOnly))
+	r.say("    issued by %s, valid until %s", token.Printable(shown.Issuer),
+		f.cert.NotAfter.Format(time.DateOnly))
 	switch tries := f.card.PIN.Tries; {
 	case tries.Level == token.Locked:
 		r.say("    its PIN is locked: pam-pkcs11 pin unblock sets a new one")

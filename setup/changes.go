@@ -24,14 +24,16 @@ type Change struct {
 // Diff shows a change as diff -u does.
 func (c *Change) Diff() []string { return linediff.Unified(c.Before, c.After, 2) }
 
-// Shown reports whether the change is shown to a person: what tools remember of their own files is not.
+// Shown reports whether the change is shown to a person: what tools remember of their own files is
+// not.
 func (c *Change) Shown() bool { return strings.HasPrefix(c.Path, "/etc/") }
 
 // watched are the directories and files whose changes are looked at.
 func (p *Plan) watched() []string {
 	all := []string{pamDir, confDir, caDir}
 	if p.Family == FamilyAuthselect {
-		all = append(all, authselectDir, authselectState, "/etc/nsswitch.conf", "/etc/dconf/db/distro.d", "/etc/dconf/db/distro.d/locks")
+		all = append(all, authselectDir, authselectState, "/etc/nsswitch.conf",
+			"/etc/dconf/db/distro.d", "/etc/dconf/db/distro.d/locks")
 	}
 	if p.GDM {
 		all = append(all, "/etc/alternatives/gdm-smartcard", gdmKeys)
@@ -39,8 +41,8 @@ func (p *Plan) watched() []string {
 	return all
 }
 
-// snapshot is the text of files and links by path: those that are named, and those in the directories
-// that are named.
+// snapshot is the text of files and links by path: those that are named, and those in the
+// directories that are named.
 func snapshot(tree *undo.Tree, paths ...string) (map[string]string, error) {
 	all := make(map[string]string)
 	for _, p := range paths {
@@ -90,7 +92,12 @@ func changes(before, after map[string]string) []Change {
 	for p, text := range after {
 		old, there := before[p]
 		if !there || old != text {
-			all = append(all, Change{Path: p, Before: old, After: text, New: !there})
+			all = append(all, Change{
+				Path:   p,
+				Before: old,
+				After:  text,
+				New:    !there,
+			})
 		}
 	}
 	for p, text := range before {
@@ -102,15 +109,16 @@ func changes(before, after map[string]string) []Change {
 	return all
 }
 
-// withPathsOf are the paths of a record: those of the plan, and what the rehearsal has shown to change
-// besides. Tools of the distribution write what they want.
+// withPathsOf are the paths of a record: those of the plan, and what the rehearsal has shown to
+// change besides. Tools of the distribution write what they want.
 func withPathsOf(paths []undo.Path, expected []Change) []undo.Path {
 	for _, c := range expected {
 		if slices.ContainsFunc(paths, func(p undo.Path) bool { return p.Name == c.Path }) {
 			continue
 		}
 		role := undo.PAM
-		if strings.HasPrefix(c.Path, "/etc/dconf/") || strings.HasPrefix(c.Path, "/etc/alternatives/") {
+		if strings.HasPrefix(c.Path, "/etc/dconf/") ||
+			strings.HasPrefix(c.Path, "/etc/alternatives/") {
 			role = undo.Config
 		}
 		paths = append(paths, undo.Path{Name: c.Path, Role: role})

@@ -19,7 +19,8 @@ import (
 func (r *run) commit(ctx context.Context, expected []Change) error {
 	// What is begun is finished: a signal in between would leave half of it.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP,
+		syscall.SIGPIPE)
 	ctx = context.WithoutCancel(ctx)
 
 	m := undo.Manifest{
@@ -53,12 +54,13 @@ func (r *run) commit(ctx context.Context, expected []Change) error {
 	if err := record.Finish(); err != nil {
 		return r.takeBack(ctx, record, err)
 	}
-	r.result.Changed, r.result.Number, r.result.RevertAt = true, record.Manifest.Number, record.Manifest.RevertAt
+	r.result.Changed, r.result.Number, r.result.RevertAt = true, record.Manifest.Number,
+		record.Manifest.RevertAt
 	return nil
 }
 
-// waitForConfirmation has the setup taken back at its time, where it has one. Nothing has been changed
-// yet: what is to save somebody is there before it.
+// waitForConfirmation has the setup taken back at its time, where it has one. Nothing has been
+// changed yet: what is to save somebody is there before it.
 func (r *run) waitForConfirmation(ctx context.Context, record *undo.Record) (err error) {
 	m := &record.Manifest
 	if m.RevertAt.IsZero() {

@@ -30,7 +30,8 @@ func (s *settings) text() ([]byte, error) {
 	}
 
 	if !isWord(s.Mapper) || !quotable(s.Library) {
-		return nil, fmt.Errorf("the mapper %q or the library %q cannot stand in a configuration", s.Mapper, s.Library)
+		return nil, fmt.Errorf("the mapper %q or the library %q cannot stand in a configuration",
+			s.Mapper, s.Library)
 	}
 
 	b.WriteString(header)
@@ -60,8 +61,9 @@ func (s *settings) text() ([]byte, error) {
 				return nil, fmt.Errorf("%q is not KEY=VALUE", o)
 			}
 			if key == "passwd" {
-				return nil, errors.New("everybody can read the configuration and the arguments of a program: " +
-					"put the password into a file of root's, mode 0600, and give passwd_file=FILE instead of passwd")
+				return nil,
+					errors.New("everybody can read the configuration and the arguments of a program: " +
+						"put the password into a file of root's, mode 0600, and give passwd_file=FILE instead of passwd")
 			}
 			line("    %s = %s;", key, quoted(value))
 		}

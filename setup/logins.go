@@ -54,10 +54,12 @@ func servicesToTry(reach []string) []string {
 // by password where it is typed, and else what needs no secret.
 func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string, b BreakGlass) error {
 	if len(services) == 0 {
-		return &RehearsalError{Why: message.Textf("no service of this machine would ask the module")}
+		return &RehearsalError{Why: message.Textf(
+			"no service of this machine would ask the module")}
 	}
 	for _, service := range services {
-		if _, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Account}, wayAccount, nil); err != nil {
+		if _, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Account},
+			wayAccount, nil); err != nil {
 			return err
 		}
 	}
@@ -76,25 +78,35 @@ type rehearsal interface {
 	login(context.Context, order, answerer) (*pamlogin.End, error)
 }
 
-// try runs one login, and refuses the change where it does not go well (checks 12 and 13). in is also
-// false, without an error, where that check is forced.
-func (r *run) try(ctx context.Context, s rehearsal, o order, way string, answer answerer) (in bool, err error) {
+// try runs one login, and refuses the change where it does not go well (checks 12 and 13). in is
+// also false, without an error, where that check is forced.
+func (r *run) try(
+	ctx context.Context, s rehearsal, o order, way string, answer answerer,
+) (in bool, err error) {
 	if answer == nil {
 		answer = func(pamlogin.Asked) (*secret.PIN, error) { return nil, pamlogin.ErrNoAnswer }
 	}
 	end, err := s.login(ctx, o, answer)
 	if err != nil {
-		return false, &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", o.Service, way, err.Error())}
+		return false, &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s",
+			o.Service, way, err.Error())}
 	}
 
 	in = end.In() && (end.User == o.User || way == wayAccount)
-	r.result.Logins = append(r.result.Logins, LoginShown{Service: o.Service, User: o.User, Way: way, In: in, Said: append([]string{}, end.Said...)})
+	r.result.Logins = append(r.result.Logins, LoginShown{
+		Service: o.Service,
+		User:    o.User,
+		Way:     way,
+		In:      in,
+		Said:    append([]string{}, end.Said...),
+	})
 	if in {
 		r.say("Rehearsed: %s lets %s in (%s)", o.Service, o.User, way)
 		return true, nil
 	}
 
-	text := message.Textf("%s does not let %s in (%s); nothing has been changed. It said: %s", o.Service, o.User, way,
+	text := message.Textf("%s does not let %s in (%s); nothing has been changed. It said: %s",
+		o.Service, o.User, way,
 		token.Printable(strings.Join(end.Said, " / ")))
 	number := "13"
 	if way == wayCard {
@@ -109,7 +121,12 @@ func (r *run) notIn(number, service string, text message.Text) error {
 		return &RehearsalError{Why: text}
 	}
 	r.result.Forced = append(r.result.Forced, number)
-	r.result.Findings.Add(diagnosis.Finding{ID: "rehearsal", Severity: diagnosis.Warning, Subject: service, Fact: text})
+	r.result.Findings.Add(diagnosis.Finding{
+		ID:       "rehearsal",
+		Severity: diagnosis.Warning,
+		Subject:  service,
+		Fact:     text,
+	})
 	return nil
 }
 
@@ -120,7 +137,12 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 		return nil
 	}
 	if why := r.spares(ctx); !why.Empty() {
-		r.result.Findings.Add(diagnosis.Finding{ID: "card-login-not-tried", Severity: diagnosis.Warning, Subject: r.found.reader, Fact: why})
+		r.result.Findings.Add(diagnosis.Finding{
+			ID:       "card-login-not-tried",
+			Severity: diagnosis.Warning,
+			Subject:  r.found.reader,
+			Fact:     why,
+		})
 		r.say("A login by card is not tried: %s", why)
 		return nil
 	}
@@ -128,7 +150,8 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 	pin := r.o.PIN
 	if pin == nil && !r.found.card.PIN.AtReader {
 		var err error
-		if pin, err = r.o.Person.Secret(message.Textf("PIN of the card, to try it (Return: do not try): ")); err != nil {
+		if pin, err = r.o.Person.Secret(
+			message.Textf("PIN of the card, to try it (Return: do not try): ")); err != nil {
 			return err
 		}
 		if pin.Len() == 0 {
@@ -144,7 +167,8 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 			}
 			return nil, pamlogin.ErrNoAnswer // a PIN is for no other question
 		}
-		in, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Whole}, wayCard, once(answer))
+		in, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Whole},
+			wayCard, once(answer))
 		if err != nil || !in {
 			return err
 		}
@@ -180,7 +204,8 @@ func (r *run) spares(ctx context.Context) message.Text {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if remote, err := accounts.SessionIsRemote(ctx, os.Getpid()); err == nil && remote {
-		return message.Textf("you have come from another machine, and a card logs in only who sits at this one")
+		return message.Textf(
+			"you have come from another machine, and a card logs in only who sits at this one")
 	}
 	return message.Text{}
 }
@@ -191,7 +216,9 @@ func (r *run) tryPassword(ctx context.Context, s rehearsal, services []string) e
 	if r.o.Person == nil || r.o.Mode != doctor.ModePassword {
 		return nil
 	}
-	password, err := r.o.Person.Secret(message.Textf("Password of %s, to try that it still works (Return: do not try): ", r.o.User))
+	password, err := r.o.Person.Secret(
+		message.Textf("Password of %s, to try that it still works (Return: do not try): ",
+			r.o.User))
 	if err != nil {
 		return err
 	}
@@ -221,7 +248,8 @@ func byPassword(password *secret.PIN) answerer {
 // them.
 var pinPrompts = []string{
 	login.MsgPINPrompt, login.MsgPINPromptFew, login.MsgPINPromptLeft, login.MsgPINPromptLast,
-	login.MsgPINPromptNamed, login.MsgPINPromptNamedFew, login.MsgPINPromptNamedLeft, login.MsgPINPromptNamedLast,
+	login.MsgPINPromptNamed, login.MsgPINPromptNamedFew, login.MsgPINPromptNamedLeft,
+	login.MsgPINPromptNamedLast,
 }
 
 // asksPIN reports whether a question is the module's for a PIN. Only to such a one a PIN is given,

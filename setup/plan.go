@@ -19,13 +19,14 @@ import (
 // Plan is all that a setup will change. It is made once, and carried out twice: on copies in the
 // rehearsal, and on the machine.
 type Plan struct {
-	User    string
-	Mode    doctor.Mode
-	Config  []byte      // of the configuration file; nil leaves it as it is
-	CAs     []NewFile   // certificates of authorities for ca_dir
-	Enrol   *Enrolment  // nil: no key is paired
-	Family  Family      // how the PAM stack is changed
-	Off, On []string    // profiles of pam-auth-update, or what authselect has and gets: a profile with its features
+	User   string
+	Mode   doctor.Mode
+	Config []byte     // of the configuration file; nil leaves it as it is
+	CAs    []NewFile  // certificates of authorities for ca_dir
+	Enrol  *Enrolment // nil: no key is paired
+	Family Family     // how the PAM stack is changed
+	// profiles of pam-auth-update, or what authselect has and gets: a profile with its features
+	Off, On []string
 	Group   string      // of the profile's condition; "" leaves the profile's own
 	Lines   []string    // services whose files get a line of their own
 	GDM     bool        // GDM's stack for smart cards becomes ours
@@ -97,8 +98,12 @@ var stackTypes = []string{"auth", "account", "password", "session", "session-non
 
 // Paths are all paths that carrying out the plan may change, for the record.
 func (p *Plan) Paths() []undo.Path {
-	all := []undo.Path{{Name: confDir, Role: undo.Config}, {Name: caDir, Role: undo.Trust}, {Name: crlDir, Role: undo.Trust}}
-	add := func(name string, role undo.Role) { all = append(all, undo.Path{Name: name, Role: role}) }
+	all := []undo.Path{{Name: confDir, Role: undo.Config}, {Name: caDir, Role: undo.Trust},
+		{Name: crlDir, Role: undo.Trust}}
+	add := func(name string, role undo.Role) {
+		all = append(all,
+			undo.Path{Name: name, Role: role})
+	}
 	if p.Config != nil {
 		add(config.DefaultFile, undo.Config)
 	}
@@ -114,7 +119,8 @@ func (p *Plan) Paths() []undo.Path {
 			add("/var/lib/pam/"+t, undo.PAM)
 		}
 		add("/var/lib/pam/seen", undo.Seen)
-		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat", "templates.dat-old"} {
+		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat",
+			"templates.dat-old"} {
 			add("/var/cache/debconf/"+name, undo.Debconf)
 		}
 	}
@@ -176,7 +182,13 @@ func writeFile(tree *undo.Tree, f NewFile) error {
 		if data, err := tree.ReadFile(f.Path); err == nil && string(data) == string(f.Data) {
 			return nil
 		}
-		return tree.Write(f.Path, f.Data, undo.State{Type: undo.File, Mode: now.Mode, UID: now.UID, GID: now.GID, Xattrs: now.Xattrs})
+		return tree.Write(f.Path, f.Data, undo.State{
+			Type:   undo.File,
+			Mode:   now.Mode,
+			UID:    now.UID,
+			GID:    now.GID,
+			Xattrs: now.Xattrs,
+		})
 	}
 	return tree.Write(f.Path, f.Data, undo.State{Type: undo.File, Mode: 0o644})
 }
@@ -252,7 +264,8 @@ func withGroup(text, group string) string {
 	lines := slices.Collect(strings.Lines(text))
 	for i := range lines {
 		last := i == len(lines)-1
-		if last || !strings.Contains(lines[i], "pam_succeed_if.so") || !strings.Contains(lines[i+1], "pam_pkcs11.so") {
+		if last || !strings.Contains(lines[i], "pam_succeed_if.so") ||
+			!strings.Contains(lines[i+1], "pam_pkcs11.so") {
 			continue
 		}
 		lines[i] = replaceWord(lines[i], "ingroup", group)
@@ -278,7 +291,8 @@ func replaceWord(line, word, by string) string {
 const ourLine = "auth sufficient pam_pkcs11.so\n"
 
 // errNotSimple is why no line can be put into a service's file.
-var errNotSimple = errors.New("has no line `@include common-auth` with nothing of auth behind it, so a card would skip that")
+var errNotSimple = errors.New(
+	"has no line `@include common-auth` with nothing of auth behind it, so a card would skip that")
 
 // insertLine puts the module in front of the line that includes common-auth, in the file of one
 // service. A file with lines of auth behind that is refused: sufficient would skip them.
@@ -303,11 +317,12 @@ func insertLine(tree *undo.Tree, service string) error {
 		return err
 	}
 	now.MTime = undo.State{}.MTime
-	return tree.Write(file, []byte(strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")), now)
+	return tree.Write(file, []byte(strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")),
+		now)
 }
 
-// isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but the
-// distribution's files of the other types.
+// isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but
+// the distribution's files of the other types.
 func isAuthLine(line string) bool {
 	words := strings.Fields(strings.ToLower(line))
 	switch {
@@ -320,7 +335,8 @@ func isAuthLine(line string) bool {
 }
 
 // withoutAuth are the files of pam-auth-update that have no lines of auth.
-var withoutAuth = []string{"common-account", "common-password", "common-session", "common-session-noninteractive"}
+var withoutAuth = []string{"common-account", "common-password", "common-session",
+	"common-session-noninteractive"}
 
 // enabledProfiles are those that pam-auth-update has written into the auth stack, in their order.
 func enabledProfiles(tree *undo.Tree) ([]string, error) {
@@ -330,7 +346,8 @@ func enabledProfiles(tree *undo.Tree) ([]string, error) {
 	}
 	var all []string
 	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: "); ok && !slices.Contains(all, name) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: "); ok &&
+			!slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

@@ -254,7 +254,8 @@ func guard(ctx context.Context, plan *Plan, m *doctor.Machine) []GuardFinding {
 
 // onlyUser is why the mapping is not good; empty where the card names that user and nobody else.
 func (m *Mapped) onlyUser(user string) message.Text {
-	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool { return name == user })
+	others := slices.DeleteFunc(slices.Clone(m.Users),
+		func(name string) bool { return name == user })
 	switch {
 	case !m.Asked:
 		return message.Text{}
@@ -263,7 +264,8 @@ func (m *Mapped) onlyUser(user string) message.Text {
 	case !slices.Contains(m.Users, user):
 		return message.Textf("the card is not mapped to %s", user)
 	case len(others) > 0:
-		return message.Textf("the card lets other users in, too: %s", strings.Join(others[:min(len(others), 10)], ", "))
+		return message.Textf("the card lets other users in, too: %s",
+			strings.Join(others[:min(len(others), 10)], ", "))
 	}
 	return message.Text{}
 }

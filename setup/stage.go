@@ -29,11 +29,12 @@ const (
 // socketFD is the children's end of the socket.
 const socketFD = 3
 
-// workDir is where directories for a while are made: that of TMPDIR may be somebody else's, who could
-// exchange the copies and the configuration that root reads there.
+// workDir is where directories for a while are made: that of TMPDIR may be somebody else's, who
+// could exchange the copies and the configuration that root reads there.
 const workDir = "/run"
 
-// reportTime bounds the rehearsal without its logins: three runs of tools, the mapping and the guard.
+// reportTime bounds the rehearsal without its logins: three runs of tools, the mapping and the
+// guard.
 const reportTime = 10 * time.Minute
 
 // loginTime bounds a login of the rehearsal.
@@ -44,10 +45,11 @@ const maxMessage = 64 << 20
 
 // order is what the stage is asked to do after it has reported.
 type order struct {
-	Service  string
-	User     string
-	Phase    pamlogin.Phase
-	Password string `json:",omitempty"` // a made one that the user has for this login, in the namespace alone
+	Service string
+	User    string
+	Phase   pamlogin.Phase
+	// a made one that the user has for this login, in the namespace alone
+	Password string `json:",omitempty"`
 }
 
 // Child is what a child of Run does: args as in os.Args. ok is false where the program was not
@@ -105,7 +107,8 @@ func runStage(dir string) int {
 func loginIn(ctx context.Context, socket *os.File, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User, string(o.Phase))
+	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User,
+		string(o.Phase))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	child.Dir = "/"
 	child.ExtraFiles = []*os.File{socket}
@@ -116,9 +119,9 @@ func loginIn(ctx context.Context, socket *os.File, o order) error {
 	return nil
 }
 
-// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where there
-// is no directory of ours in it yet, since a mount needs something to lie over, and where more of it
-// is changed than the PAM stacks.
+// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where
+// there is no directory of ours in it yet, since a mount needs something to lie over, and where
+// more of it is changed than the PAM stacks.
 func (p *Plan) covered() []string {
 	dirs := []string{"/var/lib/pam", "/var/cache/debconf", authselectState, alternativesState}
 	_, err := os.Stat(confDir)
@@ -134,7 +137,8 @@ func layCopies(ctx context.Context, dir string, plan *Plan) error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("the mounts of this process cannot be made its own: %w", err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV,
+		"mode=0755"); err != nil {
 		return fmt.Errorf("no memory for copies can be mounted on %s: %w", dir, err)
 	}
 	for i, of := range plan.covered() {
@@ -184,7 +188,8 @@ func startStage(ctx context.Context, plan *Plan) (s *stage, err error) {
 		return s, err
 	}
 	if err := receive(s.conn, &s.Report); err != nil {
-		return s, fmt.Errorf("the rehearsal ended without a word: %w", errors.Join(err, report.Err()))
+		return s, fmt.Errorf("the rehearsal ended without a word: %w",
+			errors.Join(err, report.Err()))
 	}
 	if s.Report.Failed != "" {
 		return s, errors.New(s.Report.Failed)
@@ -235,7 +240,8 @@ func (s *stage) close() {
 		_ = s.conn.Close()
 	}
 	if s.child != nil {
-		late := time.AfterFunc(10*time.Second, func() { _ = unix.Kill(-s.child.Process.Pid, unix.SIGKILL) })
+		late := time.AfterFunc(10*time.Second,
+			func() { _ = unix.Kill(-s.child.Process.Pid, unix.SIGKILL) })
 		_ = s.child.Wait()
 		late.Stop()
 	}

@@ -38,7 +38,12 @@ type run struct {
 // one of the system's. With any of them nothing has been changed.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{o: o, result: Result{
-		User: o.User, Mode: o.Mode, DryRun: o.DryRun, Files: []FileShown{}, Logins: []LoginShown{}, Findings: diagnosis.Findings{},
+		User:     o.User,
+		Mode:     o.Mode,
+		DryRun:   o.DryRun,
+		Files:    []FileShown{},
+		Logins:   []LoginShown{},
+		Findings: diagnosis.Findings{},
 	}}
 	err := r.all(ctx)
 	var choice *ChoiceError
@@ -97,18 +102,21 @@ func (r *run) begin(context.Context) error {
 			return refused("setup %d was cut short; take it back first: pam-pkcs11 undo", m.Number)
 		}
 		if m.Pending() {
-			return refused("setup %d waits for a confirmation until %s: pam-pkcs11 setup --keep confirms it, pam-pkcs11 undo takes it back",
+			return refused(
+				"setup %d waits for a confirmation until %s: pam-pkcs11 setup --keep confirms it, pam-pkcs11 undo takes it back",
 				m.Number, m.RevertAt.Local().Format(time.DateTime))
 		}
 	}
 
 	if r.o.User == "" && r.o.Person != nil {
-		if r.o.User, err = r.o.Person.Ask(message.Textf("Account that is to log in with the card: ")); err != nil {
+		if r.o.User, err = r.o.Person.Ask(
+			message.Textf("Account that is to log in with the card: ")); err != nil {
 			return err
 		}
 	}
 	if r.o.User == "" {
-		return &ChoiceError{Question: message.Textf("Which account is to log in with the card?"), Choices: []string{"--user NAME"}}
+		return &ChoiceError{Question: message.Textf("Which account is to log in with the card?"),
+			Choices: []string{"--user NAME"}}
 	}
 	account, err := accounts.System().Lookup(r.o.User)
 	switch {
@@ -117,7 +125,8 @@ func (r *run) begin(context.Context) error {
 	case err != nil:
 		return err
 	case account.UID == 0:
-		return refused("the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
+		return refused(
+			"the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
 	}
 	if r.o.Mode == doctor.ModeGroup {
 		if err := r.checkMember(); err != nil {
@@ -137,7 +146,8 @@ func (r *run) checkMember() error {
 	}
 	group, err := user.LookupGroup(name)
 	if err != nil {
-		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User, name)
+		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User,
+			name)
 	}
 	account, err := user.Lookup(r.o.User)
 	if err != nil {
@@ -146,7 +156,8 @@ func (r *run) checkMember() error {
 	if ids, err := account.GroupIds(); err != nil {
 		return err
 	} else if !slices.Contains(ids, group.Gid) {
-		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s", r.o.User, name, r.o.User, name)
+		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s",
+			r.o.User, name, r.o.User, name)
 	}
 	return nil
 }
@@ -172,7 +183,12 @@ func (r *run) trust(context.Context) error {
 // configure plans the configuration file. One that is there and says something else is kept or
 // replaced only where somebody has said so: the cards of others may log in by it.
 func (r *run) configure(context.Context) error {
-	s := settings{Mode: r.o.Mode, Mapper: r.mapper, Options: r.settings, Library: r.o.Library}
+	s := settings{
+		Mode:    r.o.Mode,
+		Mapper:  r.mapper,
+		Options: r.settings,
+		Library: r.o.Library,
+	}
 	if r.found != nil {
 		s.Library = r.found.library
 	}
@@ -190,9 +206,11 @@ func (r *run) configure(context.Context) error {
 		return nil
 	case r.o.Config == "replace":
 	default:
-		question := message.Textf("There is a configuration, %s. What is to become of it?", config.DefaultFile)
+		question := message.Textf("There is a configuration, %s. What is to become of it?",
+			config.DefaultFile)
 		if r.o.Person == nil {
-			return &ChoiceError{Question: question, Choices: []string{"--config keep", "--config replace"}}
+			return &ChoiceError{Question: question,
+				Choices: []string{"--config keep", "--config replace"}}
 		}
 		answer, err := r.o.Person.Choose(question, []message.Text{
 			message.Textf("It stays as it is; the card must log %s in by it.", r.o.User),
@@ -218,7 +236,8 @@ func (r *run) stack(ctx context.Context) error {
 	switch p.Family {
 	case FamilyLines:
 		if p.Mode != doctor.ModePassword {
-			return refused("single services can be given the card beside the password only; another mode is for all of them")
+			return refused(
+				"single services can be given the card beside the password only; another mode is for all of them")
 		}
 		return nil
 	case FamilyDebian:
@@ -228,15 +247,17 @@ func (r *run) stack(ctx context.Context) error {
 	case FamilySUSE:
 		return r.pamConfig()
 	}
-	return refused("the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
-		"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
+	return refused(
+		"the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
+			"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
 }
 
 // profiles plans which profiles of pam-auth-update go off and on.
 func (r *run) profiles() error {
 	want := profileOf(r.plan.Mode)
 	if _, err := os.Stat(profileDir + "/" + want); err != nil {
-		return refused("there is no profile %s/%s; the package libpam-pkcs11 brings it", profileDir, want)
+		return refused("there is no profile %s/%s; the package libpam-pkcs11 brings it", profileDir,
+			want)
 	}
 	enabled, err := enabledProfiles(r.tree)
 	if err != nil {
@@ -255,7 +276,8 @@ func (r *run) profiles() error {
 func (r *run) rehearseAndCommit(ctx context.Context) error {
 	s, err := startStage(ctx, &r.plan)
 	if err != nil {
-		return &RehearsalError{Why: message.Textf("the rehearsal could not be held: %s", err.Error())}
+		return &RehearsalError{Why: message.Textf("the rehearsal could not be held: %s",
+			err.Error())}
 	}
 	defer s.close()
 	r.show(&s.Report)
@@ -267,7 +289,8 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 		return nil
 	}
 	if !r.o.NoTest {
-		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services), s.Report.BreakGlass); err != nil {
+		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services),
+			s.Report.BreakGlass); err != nil {
 			return err
 		}
 	}
@@ -292,31 +315,45 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 
 // show tells the changes.
 func (r *run) show(report *Report) {
-	shown := slices.DeleteFunc(slices.Clone(report.Changes), func(c Change) bool { return !c.Shown() })
+	shown := slices.DeleteFunc(slices.Clone(report.Changes),
+		func(c Change) bool { return !c.Shown() })
 	for _, c := range shown {
-		r.result.Files = append(r.result.Files, FileShown{Path: c.Path, New: c.New, Gone: c.Gone, Diff: c.Diff()})
+		r.result.Files = append(r.result.Files, FileShown{
+			Path: c.Path,
+			New:  c.New,
+			Gone: c.Gone,
+			Diff: c.Diff(),
+		})
 	}
 	if r.o.Person != nil && len(shown) > 0 {
 		r.o.Person.Show(shown)
 	}
 }
 
-// judge looks at the report, as the guard does: what stands against the change refuses it, unless it
-// is forced.
+// judge looks at the report, as the guard does: what stands against the change refuses it, unless
+// it is forced.
 func (r *run) judge(report *Report) error {
 	if len(report.Config) > 0 {
-		return &ConfigError{Why: message.Textf("with the new configuration every login would be refused: %s", strings.Join(report.Config, "; "))}
+		return &ConfigError{Why: message.Textf(
+			"with the new configuration every login would be refused: %s",
+			strings.Join(report.Config, "; "))}
 	}
 	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
-			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
-			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
+			ID:       "card-mapping",
+			Severity: diagnosis.Refusal,
+			Subject:  r.o.User,
+			Fact:     why,
+			Remedy:   message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
 		})
 	}
 	if report.Mapped.Partial {
 		r.result.Findings.Add(diagnosis.Finding{
-			ID: "card-mapping-partial", Severity: diagnosis.Warning, Subject: r.o.User,
-			Fact: message.Textf("not all accounts could be asked whether the card lets them in, too"),
+			ID:       "card-mapping-partial",
+			Severity: diagnosis.Warning,
+			Subject:  r.o.User,
+			Fact: message.Textf(
+				"not all accounts could be asked whether the card lets them in, too"),
 		})
 	}
 	switch r.plan.Family {
@@ -329,13 +366,17 @@ func (r *run) judge(report *Report) error {
 	}
 	for _, g := range report.Guard {
 		r.hit(g.Number, g.Check, g.Refuses, diagnosis.Finding{
-			ID: g.ID, Severity: diagnosis.Severity(g.Severity), Subject: g.Subject,
-			Fact: g.Fact.Text(), Remedy: g.Remedy.Text(),
+			ID:       g.ID,
+			Severity: diagnosis.Severity(g.Severity),
+			Subject:  g.Subject,
+			Fact:     g.Fact.Text(),
+			Remedy:   g.Remedy.Text(),
 		})
 	}
 
 	if r.result.Findings.Count(diagnosis.Refusal) > 0 {
-		return refused("the change could lock somebody out, or the card would not log %s in; nothing has been changed", r.o.User)
+		return refused(
+			"the change could lock somebody out, or the card would not log %s in; nothing has been changed", r.o.User)
 	}
 	return nil
 }
@@ -346,16 +387,23 @@ func (r *run) judgeProfiles(report *Report) {
 	want := r.plan.On[0]
 	if !slices.Contains(report.Profiles, want) {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
-			ID: "profile-not-enabled", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen.Text()),
-			Remedy: message.Textf("look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
+			ID:       "profile-not-enabled",
+			Severity: diagnosis.Refusal,
+			Subject:  pamDir + "/common-auth",
+			Fact: message.Textf("pam-auth-update has not switched the profile %s on: %s", want,
+				report.Frozen.Text()),
+			Remedy: message.Textf(
+				"look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
 		})
 		return
 	}
 	if !report.Frozen.Empty() {
 		r.hit(7, "stack-frozen", true, diagnosis.Finding{
-			ID: "stack-frozen", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen.Text()),
+			ID:       "stack-frozen",
+			Severity: diagnosis.Refusal,
+			Subject:  pamDir + "/common-auth",
+			Fact: message.Textf("pam-auth-update does not know its own block afterwards: %s",
+				report.Frozen.Text()),
 			Remedy: message.Textf("pam-auth-update --force writes the block anew"),
 		})
 	}
@@ -380,7 +428,12 @@ func (r *run) hit(number int, check string, refuses bool, f diagnosis.Finding) {
 
 // note adds what is worth knowing.
 func (r *run) note(id string, text message.Text) {
-	r.result.Findings.Add(diagnosis.Finding{ID: id, Severity: diagnosis.Note, Subject: "card", Fact: text})
+	r.result.Findings.Add(diagnosis.Finding{
+		ID:       id,
+		Severity: diagnosis.Note,
+		Subject:  "card",
+		Fact:     text,
+	})
 }
 
 // say tells the person something.

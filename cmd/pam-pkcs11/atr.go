@@ -37,7 +37,8 @@ func newATR() *cobra.Command {
 			return explainATR(outputOf(cmd), raw)
 		},
 	}
-	command.Flags().StringVar(&stats, "stats", "", "count the interface bytes of the ATRs in `FILE`")
+	command.Flags().StringVar(&stats, "stats", "",
+		"count the interface bytes of the ATRs in `FILE`")
 	jsonFlag(command)
 	return command
 }
@@ -47,7 +48,8 @@ func parseHex(words []string) ([]byte, error) {
 	text := strings.NewReplacer(":", "", " ", "").Replace(strings.Join(words, ""))
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) == 0 {
-		return nil, errors.New("an ATR is an even number of hexadecimal digits, for example 3B 80 80 01 01")
+		return nil,
+			errors.New("an ATR is an even number of hexadecimal digits, for example 3B 80 80 01 01")
 	}
 	return raw, nil
 }
@@ -57,7 +59,8 @@ type explanation struct{ lines []atrLine }
 
 // atrLine is what one line says. Its JSON is an interface.
 type atrLine struct {
-	Name  string `json:"name"`            // of the byte, as ISO/IEC 7816-3 has it, or of what the line is about
+	// of the byte, as ISO/IEC 7816-3 has it, or of what the line is about
+	Name  string `json:"name"`
 	Value string `json:"value,omitempty"` // in hexadecimal digits
 	Text  string `json:"text"`
 
@@ -75,7 +78,12 @@ func (e *explanation) line(name, format string, args ...any) {
 }
 
 func (e *explanation) add(format, name string, value []byte, text string) {
-	e.lines = append(e.lines, atrLine{Name: name, Value: fmt.Sprintf("% X", value), Text: text, format: format})
+	e.lines = append(e.lines, atrLine{
+		Name:   name,
+		Value:  fmt.Sprintf("% X", value),
+		Text:   text,
+		format: format,
+	})
 }
 
 // explainedATR is the JSON of an ATR.
@@ -85,7 +93,8 @@ type explainedATR struct {
 	Error string    `json:"error,omitempty"` // why it cannot be read further
 }
 
-// explainATR prints what an ATR says. One that cannot be read is explained as far as it can, and is an error.
+// explainATR prints what an ATR says. One that cannot be read is explained as far as it can, and is
+// an error.
 func explainATR(o *output, raw []byte) error {
 	a, err := iso7816.ParseATR(raw)
 	var e explanation
@@ -97,7 +106,8 @@ func explainATR(o *output, raw []byte) error {
 	}
 
 	if o.json {
-		answer := explainedATR{ATR: fmt.Sprintf("% X", a.Raw), Lines: append([]atrLine{}, e.lines...)}
+		answer := explainedATR{ATR: fmt.Sprintf("% X", a.Raw),
+			Lines: append([]atrLine{}, e.lines...)}
 		if err != nil {
 			answer.Error = err.Error()
 		}
@@ -162,7 +172,8 @@ func (e *explanation) group(i int, g *iso7816.InterfaceBytes, a *iso7816.ATR) {
 		value *byte
 	}{{'A', g.TA}, {'B', g.TB}, {'C', g.TC}} {
 		if b.value != nil {
-			e.byte(fmt.Sprintf("T%c%d", b.kind, i), *b.value, "%s", meaning(b.kind, i, *b.value, g.T, a))
+			e.byte(fmt.Sprintf("T%c%d", b.kind, i), *b.value, "%s",
+				meaning(b.kind, i, *b.value, g.T, a))
 		}
 	}
 	if g.TD != nil {
@@ -203,7 +214,8 @@ func meaningTA1(b byte) string {
 		return "reserved value; 372/1 is used"
 	}
 	clock, _ := iso7816.MaxClock(b >> 4)
-	return fmt.Sprintf("Fi %d, Di %d: %d bit/s at 4 MHz; clock at most %g MHz", f, d, 4000000*d/f, float64(clock)/1000)
+	return fmt.Sprintf("Fi %d, Di %d: %d bit/s at 4 MHz; clock at most %g MHz", f, d, 4000000*d/f,
+		float64(clock)/1000)
 }
 
 func meaningTC1(n byte, global bool) string {
@@ -236,7 +248,8 @@ func meaningT1(kind, b byte) string {
 	case 'A':
 		return fmt.Sprintf("T=1: the card takes blocks of %d bytes (IFSC)", b)
 	case 'B':
-		return fmt.Sprintf("T=1: block waiting integer %d, character waiting integer %d", b>>4, b&0x0F)
+		return fmt.Sprintf("T=1: block waiting integer %d, character waiting integer %d", b>>4,
+			b&0x0F)
 	}
 	if b == 1 {
 		return "T=1: blocks end with CRC"
@@ -291,7 +304,8 @@ func (e *explanation) historical(b []byte) {
 	}
 	if len(h.Status) == 3 {
 		sw := iso7816.Status(h.Status[1])<<8 | iso7816.Status(h.Status[2])
-		e.add("  %[1]s %[3]s", "life cycle", h.Status, fmt.Sprintf("%02X, status %v", h.Status[0], sw))
+		e.add("  %[1]s %[3]s", "life cycle", h.Status,
+			fmt.Sprintf("%02X, status %v", h.Status[0], sw))
 	}
 	if (h.Category == 0x00 || h.Category == 0x80) && len(h.Rest) > 0 {
 		e.add("  %[1]s: %[2]s", "not of the form of their category", h.Rest, "")
@@ -319,17 +333,21 @@ func (e *explanation) summary(a *iso7816.ATR) {
 	if _, _, ok := a.SpecificMode(); ok {
 		mode = "specific mode, no PPS"
 	}
-	e.line("protocols", "%s; %v after reset; %s", strings.Join(names, ", "), a.DefaultProtocol(), mode)
+	e.line("protocols", "%s; %v after reset; %s", strings.Join(names, ", "), a.DefaultProtocol(),
+		mode)
 	f, d := iso7816.FiDi(a.FiDi())
 	r := iso7816.Rate{Clock: 4000000, F: f, D: d}
 	for _, p := range a.Protocols() {
 		guard := a.GuardTime(p, r).Round(10 * time.Nanosecond)
 		switch p {
 		case iso7816.ProtocolT0:
-			e.line("T=0 at 4 MHz", "guard time %v, waiting time %v", guard, a.WWT(r).Round(time.Millisecond))
+			e.line("T=0 at 4 MHz", "guard time %v, waiting time %v", guard,
+				a.WWT(r).Round(time.Millisecond))
 		case iso7816.ProtocolT1:
-			e.line("T=1 at 4 MHz", "guard time %v, block waiting time %v, character waiting time %v; IFSC %d, %v",
-				guard, a.BWT(r).Round(time.Millisecond), a.CWT(r).Round(time.Microsecond), a.IFSC(), a.EDC())
+			e.line("T=1 at 4 MHz",
+				"guard time %v, block waiting time %v, character waiting time %v; IFSC %d, %v",
+				guard, a.BWT(r).Round(time.Millisecond), a.CWT(r).Round(time.Microsecond), a.IFSC(),
+				a.EDC())
 		}
 	}
 	for _, fault := range a.Faults {

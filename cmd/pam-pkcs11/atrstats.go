@@ -61,8 +61,9 @@ func printStatistics(o *output, stdin io.Reader, name string) error {
 	return err
 }
 
-// readList counts the ATRs of a list as of pcsc-tools: an ATR begins in the first column, what is said of it does not,
-// "#" begins a comment, and an ATR with other characters than hexadecimal digits is a pattern.
+// readList counts the ATRs of a list as of pcsc-tools: an ATR begins in the first column, what is
+// said of it does not, "#" begins a comment, and an ATR with other characters than hexadecimal
+// digits is a pattern.
 func readList(in io.Reader) (*statistics, error) {
 	s := newStatistics()
 	limited := &io.LimitedReader{R: in, N: maxList}
@@ -97,7 +98,8 @@ func readList(in io.Reader) (*statistics, error) {
 
 func newStatistics() *statistics {
 	s := &statistics{byTitle: make(map[string]*table)}
-	for _, title := range []string{"TS", "T0", "TA1", "TB1", "TC1", "TD1", "TA2", "TB2", "TC2", "TD2"} {
+	for _, title := range []string{"TS", "T0", "TA1", "TB1", "TC1", "TD1", "TA2", "TB2", "TC2",
+		"TD2"} {
 		s.table(title)
 	}
 	return s
@@ -135,7 +137,8 @@ func (s *statistics) count(a *iso7816.ATR) {
 	s.table("historical bytes").counts[fmt.Sprint(len(a.Historical))]++
 }
 
-// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a number above 2.
+// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a
+// number above 2.
 func (s *statistics) countT1(a *iso7816.ATR) {
 	var found [3]*byte
 	for _, g := range a.Interface[min(2, len(a.Interface)):] {
@@ -150,7 +153,8 @@ func (s *statistics) countT1(a *iso7816.ATR) {
 	}
 	for kind, value := range found {
 		if value != nil {
-			s.add([3]string{"T=1: IFSC", "T=1: BWI and CWI", "T=1: error detection code"}[kind], value)
+			s.add([3]string{"T=1: IFSC", "T=1: BWI and CWI", "T=1: error detection code"}[kind],
+				value)
 		}
 	}
 }
@@ -161,7 +165,9 @@ func (s *statistics) add(title string, value *byte) {
 
 // checkByte says how an ATR ends.
 func checkByte(a *iso7816.ATR) string {
-	wanted := a.HasGlobal() || slices.ContainsFunc(a.Protocols(), func(p iso7816.Protocol) bool { return p != iso7816.ProtocolT0 })
+	wanted := a.HasGlobal() ||
+		slices.ContainsFunc(a.Protocols(),
+			func(p iso7816.Protocol) bool { return p != iso7816.ProtocolT0 })
 	switch {
 	case !wanted && len(a.Trailing) > 0:
 		return "not wanted, bytes at the end"
@@ -179,7 +185,8 @@ func checkByte(a *iso7816.ATR) string {
 
 // write prints what was read, then the tables: interface bytes by their number, then the others.
 func (s *statistics) write(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%d entries: %d ATRs, %d patterns, %d that cannot be read\n", s.entries, s.read, s.wildcards, s.unread)
+	fmt.Fprintf(b, "%d entries: %d ATRs, %d patterns, %d that cannot be read\n", s.entries, s.read,
+		s.wildcards, s.unread)
 	for _, t := range s.sorted() {
 		t.write(b, s.read)
 	}
@@ -187,7 +194,8 @@ func (s *statistics) write(b *bytes.Buffer) {
 
 // sorted are the tables in their order.
 func (s *statistics) sorted() []*table {
-	slices.SortStableFunc(s.tables, func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
+	slices.SortStableFunc(s.tables,
+		func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
 	return s.tables
 }
 
@@ -213,7 +221,13 @@ type tableRow struct {
 }
 
 func (s *statistics) answer() countedATRs {
-	answer := countedATRs{Entries: s.entries, ATRs: s.read, Patterns: s.wildcards, Unreadable: s.unread, Tables: []atrTable{}}
+	answer := countedATRs{
+		Entries:    s.entries,
+		ATRs:       s.read,
+		Patterns:   s.wildcards,
+		Unreadable: s.unread,
+		Tables:     []atrTable{},
+	}
 	for _, t := range s.sorted() {
 		answer.Tables = append(answer.Tables, atrTable{Title: t.title, Rows: t.rows(s.read)})
 	}

@@ -25,10 +25,13 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &cli.Error{Code: cli.Usage, Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() + " --help)")}
+	return &cli.Error{Code: cli.Usage,
+		Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() +
+			" --help)")}
 }
 
-// twoIsRefusal lets a command whose exit code 2 says that a login is refused tell wrong flags and arguments by another one.
+// twoIsRefusal lets a command whose exit code 2 says that a login is refused tell wrong flags and
+// arguments by another one.
 func twoIsRefusal(command *cobra.Command) *cobra.Command {
 	otherCode := func(err error) error {
 		var e *cli.Error
@@ -39,7 +42,10 @@ func twoIsRefusal(command *cobra.Command) *cobra.Command {
 	}
 
 	if arguments := command.Args; arguments != nil {
-		command.Args = func(cmd *cobra.Command, args []string) error { return otherCode(arguments(cmd, args)) }
+		command.Args = func(cmd *cobra.Command,
+			args []string) error {
+			return otherCode(arguments(cmd, args))
+		}
 	}
 	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return otherCode(err) })
 	return command

@@ -157,7 +157,8 @@ func (c *convertTool) tell(cmd *cobra.Command, answer *convertAnswer) error {
 		changes.out = cmd.ErrOrStderr()
 	}
 	for _, change := range answer.Changes {
-		_, err := fmt.Fprintf(changes.out, "%s:%d: %s\n", c.file, change.Line, shown(change.Text.In(o.catalogue)))
+		_, err := fmt.Fprintf(changes.out, "%s:%d: %s\n", c.file, change.Line,
+			shown(change.Text.In(o.catalogue)))
 		if err != nil {
 			return err
 		}

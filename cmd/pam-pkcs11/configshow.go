@@ -38,19 +38,24 @@ func newConfigShow() *cobra.Command {
 			"With --service it shows what holds for this PAM service, with the arguments of the module's line in its stack, unless\n" +
 			"--file or --argument is given. It ends with 78 where the configuration has errors.",
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context(), outputOf(cmd)) },
+		RunE: func(cmd *cobra.Command,
+			_ []string) error {
+			return s.run(cmd.Context(), outputOf(cmd))
+		},
 	}
 
 	flags := command.Flags()
 	flags.StringVar(&s.file, "file", "", "configuration file (default \""+config.DefaultFile+"\")")
-	flags.StringArrayVar(&s.arguments, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
+	flags.StringArrayVar(&s.arguments, "argument", nil,
+		"an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	flags.StringVar(&s.service, "service", "", "for this PAM service, such as sudo")
 	flags.StringVar(&s.user, "user", "", "for this user, whom lists may name")
 	jsonFlag(command)
-	_ = command.RegisterFlagCompletionFunc("service", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		services, _ := pamstack.Services(s.root)
-		return services, cobra.ShellCompDirectiveNoFileComp
-	})
+	_ = command.RegisterFlagCompletionFunc("service",
+		func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			services, _ := pamstack.Services(s.root)
+			return services, cobra.ShellCompDirectiveNoFileComp
+		})
 	_ = command.RegisterFlagCompletionFunc("user", cobra.NoFileCompletions)
 	return command
 }
@@ -141,7 +146,9 @@ func (s *showTool) find(answer *shownConfig) error {
 }
 
 // forUser is the configuration for the user, as a login makes it.
-func (s *showTool) forUser(ctx context.Context, conf *config.Config, answer *shownConfig) *config.Config {
+func (s *showTool) forUser(
+	ctx context.Context, conf *config.Config, answer *shownConfig,
+) *config.Config {
 	if s.user == "" {
 		return conf
 	}
@@ -168,10 +175,16 @@ func (s *showTool) forUser(ctx context.Context, conf *config.Config, answer *sho
 func shownBlocks(blocks []config.Settings, redactor *redact.Redactor) []shownBlock {
 	all := []shownBlock{}
 	for _, b := range blocks {
-		block := shownBlock{Kind: b.Kind, Names: append([]string{}, b.Names...), Blocks: shownBlocks(b.Blocks, redactor)}
+		block := shownBlock{Kind: b.Kind, Names: append([]string{}, b.Names...),
+			Blocks: shownBlocks(b.Blocks, redactor)}
 		for _, s := range b.Settings {
 			values := redactor.Setting(s.Key, s.Values)
-			block.Settings = append(block.Settings, shownSetting{Key: s.Key, Values: values, Origin: s.Origin, Line: s.Line})
+			block.Settings = append(block.Settings, shownSetting{
+				Key:    s.Key,
+				Values: values,
+				Origin: s.Origin,
+				Line:   s.Line,
+			})
 		}
 		all = append(all, block)
 	}
@@ -184,7 +197,8 @@ func (o *output) configuration(c *shownConfig) error {
 	comment := func(text message.Text) { b.WriteString("# " + shown(text.In(o.catalogue)) + "\n") }
 
 	if c.Service != "" && c.PAMLine != "" {
-		comment(message.Textf("The line of the service %s: %s, with the arguments: %s", c.Service, c.PAMLine, strings.Join(c.Arguments, " ")))
+		comment(message.Textf("The line of the service %s: %s, with the arguments: %s", c.Service,
+			c.PAMLine, strings.Join(c.Arguments, " ")))
 	} else if c.Service != "" && len(c.Arguments) == 0 {
 		comment(message.Textf("The service %s, without arguments of the module", c.Service))
 	}
@@ -195,9 +209,11 @@ func (o *output) configuration(c *shownConfig) error {
 		case policy.Optional.String():
 			comment(message.Textf("%s may use a card (%s)", u.Name, u.Why))
 		case policy.Forbidden.String():
-			comment(message.Textf("%s must not use a card (%s): every login by card is refused", u.Name, u.Why))
+			comment(message.Textf("%s must not use a card (%s): every login by card is refused",
+				u.Name, u.Why))
 		default:
-			comment(message.Textf("%s is in no list: foreign_card and card_only say what a card is for", u.Name))
+			comment(message.Textf(
+				"%s is in no list: foreign_card and card_only say what a card is for", u.Name))
 		}
 	}
 
@@ -206,7 +222,8 @@ func (o *output) configuration(c *shownConfig) error {
 	return err
 }
 
-// blocks writes blocks, each setting with where it comes from behind it or, where the line has no room, above it.
+// blocks writes blocks, each setting with where it comes from behind it or, where the line has no
+// room, above it.
 func (o *output) blocks(b *strings.Builder, c *shownConfig, blocks []shownBlock, indent string) {
 	for i, block := range blocks {
 		if indent != "" || i > 0 {

@@ -37,8 +37,10 @@ func newCRL() *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
-	command.PersistentFlags().StringVar(&flags.config, "config", config.DefaultFile, "configuration file")
-	command.PersistentFlags().StringVar(&flags.store, "store", verify.DefaultStore, "directory of what is kept between logins")
+	command.PersistentFlags().StringVar(&flags.config, "config", config.DefaultFile,
+		"configuration file")
+	command.PersistentFlags().StringVar(&flags.store, "store", verify.DefaultStore,
+		"directory of what is kept between logins")
 	update := &cobra.Command{
 		Use:   "update",
 		Short: "Fetch the lists that logins will need and build their indexes",
@@ -52,7 +54,8 @@ func newCRL() *cobra.Command {
 	}
 	flags.timeout = 10 * time.Minute
 	update.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
-	update.Flags().DurationVar(&flags.period, "period", time.Hour, "how often it is run: until then no login asks an address that answered")
+	update.Flags().DurationVar(&flags.period, "period", time.Hour,
+		"how often it is run: until then no login asks an address that answered")
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "Print the lists in crl_dir and in the store",
@@ -82,8 +85,8 @@ func (f *crlFlags) verifier(cmd *cobra.Command) (*verify.Verifier, error) {
 	return all[0], nil
 }
 
-// verifiers are made by the configuration, one for each block in use whose rules are others and that asks for lists,
-// with nothing to say about OCSP. The first block has one in any case.
+// verifiers are made by the configuration, one for each block in use whose rules are others and
+// that asks for lists, with nothing to say about OCSP. The first block has one in any case.
 func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 	conf, err := config.Load(&config.Arguments{ConfigFile: f.config})
 	if err != nil {
@@ -99,13 +102,15 @@ func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 		}
 		o.CRLPeriod = f.period
 		o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
-		known := slices.ContainsFunc(rules, func(other verify.Options) bool { return reflect.DeepEqual(o, other) })
+		known := slices.ContainsFunc(rules,
+			func(other verify.Options) bool { return reflect.DeepEqual(o, other) })
 		if known || i > 0 && o.Policy.CRL == "" {
 			continue
 		}
 		rules = append(rules, o)
 
-		o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
+		o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
+			&slog.HandlerOptions{Level: slog.LevelError}))
 		v, err := verify.New(o)
 		if err != nil {
 			return nil, err
@@ -117,7 +122,8 @@ func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 
 func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	if flags.period < 0 || flags.period > verify.LongestCRLPeriod {
-		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
+		return &cli.Error{Code: cli.Usage,
+			Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
 	}
 	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
@@ -178,7 +184,8 @@ func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
 
 func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
 	if len(files) == 0 {
-		return &cli.Error{Code: cli.Usage, Err: errors.New("no file is given (see " + cmd.CommandPath() + " --help)")}
+		return &cli.Error{Code: cli.Usage,
+			Err: errors.New("no file is given (see " + cmd.CommandPath() + " --help)")}
 	}
 	v, err := flags.verifier(cmd)
 	if err != nil {
@@ -247,7 +254,14 @@ func crlAnswers(reports []verify.CRLReport) []crlAnswer {
 }
 
 func crlAnswerOf(r verify.CRLReport) crlAnswer {
-	a := crlAnswer{Path: r.Path, URL: r.URL, Issuer: r.Issuer, Number: r.Number, Delta: r.Delta, Indexed: r.Indexed}
+	a := crlAnswer{
+		Path:    r.Path,
+		URL:     r.URL,
+		Issuer:  r.Issuer,
+		Number:  r.Number,
+		Delta:   r.Delta,
+		Indexed: r.Indexed,
+	}
 	if r.Issuer != "" {
 		thisUpdate := r.ThisUpdate.UTC()
 		a.ThisUpdate = &thisUpdate
@@ -334,7 +348,8 @@ func (b *progressBar) show(what string, done, total int64) {
 		return
 	}
 	full := int(min(done, total) * barWidth / total)
-	fmt.Fprintf(b.out, "\r\033[K[%s%s] %3d%% %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), min(done, total)*100/total, onTerminal(what))
+	fmt.Fprintf(b.out, "\r\033[K[%s%s] %3d%% %s", strings.Repeat("#", full),
+		strings.Repeat(".", barWidth-full), min(done, total)*100/total, onTerminal(what))
 }
 
 // clear takes the line away.

@@ -27,7 +27,9 @@ func newCRLAccept(flags *crlFlags) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &cli.Error{Code: cli.Usage, Err: errors.New("expected one issuer or file (see " + cmd.CommandPath() + " --help)")}
+				return &cli.Error{Code: cli.Usage,
+					Err: errors.New("expected one issuer or file (see " + cmd.CommandPath() +
+						" --help)")}
 			}
 			return acceptCRLs(cmd, flags, args[0], yes)
 		},
@@ -56,7 +58,8 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		err = errors.Join(err, some)
 	}
 	if len(refused) == 0 {
-		return errors.Join(fmt.Errorf("no list of %q is refused because a newer one was seen before", what), err)
+		return errors.Join(fmt.Errorf(
+			"no list of %q is refused because a newer one was seen before", what), err)
 	}
 
 	o := outputOf(cmd)
@@ -94,12 +97,14 @@ func restartText(r verify.CRLRestart) string {
 	if r.SeenNumber != "" {
 		seen = "number " + r.SeenNumber + ", " + seen
 	}
-	return fmt.Sprintf("seen before: %q %s (%s)\nrefused:     %s\n", r.List.Issuer, seen, r.Note, reportLine(r.List))
+	return fmt.Sprintf("seen before: %q %s (%s)\nrefused:     %s\n", r.List.Issuer, seen, r.Note,
+		reportLine(r.List))
 }
 
 // confirmed asks whether to take a list.
 func confirmed(cmd *cobra.Command, answers *bufio.Reader) bool {
-	fmt.Fprint(cmd.ErrOrStderr(), "Who plays back an old list undoes revocations. Does the CA count anew? Take its list? [y/N] ")
+	fmt.Fprint(cmd.ErrOrStderr(),
+		"Who plays back an old list undoes revocations. Does the CA count anew? Take its list? [y/N] ")
 	line, _ := answers.ReadString('\n') // the end of the input is a no
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":

@@ -36,19 +36,22 @@ func newDoctor() *cobra.Command {
 		Long: "doctor looks at every link of the way that a login by card takes, from the USB node to the PAM stack, and says of\n" +
 			"each whether it is good, what is wrong with it, and what mends it. It changes nothing, logs nobody in, and spends no\n" +
 			"try of a PIN. Run it as root, who sees what a login sees; what it cannot look at it says.\n\n" +
-			"With the names of checks it looks at these only:\n  " + strings.Join(checkNames(), "\n  ") + "\n\n" +
+			"With the names of checks it looks at these only:\n  " +
+			strings.Join(checkNames(), "\n  ") + "\n\n" +
 			"It ends with 0 where nothing is wrong, 1 with warnings, and 2 where a login is or may be refused.",
 		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd, args) },
 	}
 
 	d.machineFlags(cmd, "look at the files of a machine that does not run, below this directory")
 	cmd.Flags().StringVar(&d.service, "service", "", "the PAM service that is meant")
-	cmd.Flags().BoolVar(&d.fix, "fix", false, "mend what can be mended without risk, and say what was done")
+	cmd.Flags().BoolVar(&d.fix, "fix", false,
+		"mend what can be mended without risk, and say what was done")
 	jsonFlag(cmd)
 	return twoIsRefusal(cmd)
 }
 
-// machineFlags are the options that say which machine and whose login is meant; root explains --root.
+// machineFlags are the options that say which machine and whose login is meant; root explains
+// --root.
 func (d *doctorTool) machineFlags(cmd *cobra.Command, root string) {
 	flags := cmd.Flags()
 	flags.StringVar(&d.config, "config", config.DefaultFile, "configuration file")
@@ -95,7 +98,8 @@ type diagnosed struct {
 func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	for _, id := range checks {
 		if !doctor.Known(id) {
-			return &cli.Error{Code: cli.UsageBeside2, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
+			return &cli.Error{Code: cli.UsageBeside2,
+				Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
 		}
 	}
 	if err := d.noRoot(); err != nil {
@@ -167,7 +171,8 @@ func mend(found diagnosis.Findings) []mended {
 
 // summary is the closing sentence.
 func summary(found diagnosis.Findings) message.Text {
-	good, warnings, refusals := found.Count(diagnosis.OK), found.Count(diagnosis.Warning), found.Count(diagnosis.Refusal)
+	good, warnings, refusals := found.Count(diagnosis.OK), found.Count(diagnosis.Warning),
+		found.Count(diagnosis.Refusal)
 	switch {
 	case refusals == 1:
 		return message.Textf("%d links are good; 1 refuses logins", good)

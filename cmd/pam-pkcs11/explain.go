@@ -34,12 +34,13 @@ type explainTool struct {
 	log   audit.Sources
 }
 
-// explainTime bounds an explanation without a PIN; one that asks for it has the deadlines of a login, and somebody at the
-// terminal who may end it.
+// explainTime bounds an explanation without a PIN; one that asks for it has the deadlines of a
+// login, and somebody at the terminal who may end it.
 const explainTime = 2 * time.Minute
 
 func newExplain() *cobra.Command {
-	return newExplainFor(&explainTool{login: &login.Authenticator{Cards: cards.System{Tool: true}}, ask: askSecret})
+	return newExplainFor(&explainTool{login: &login.Authenticator{Cards: cards.System{Tool: true}},
+		ask: askSecret})
 }
 
 func newExplainFor(e *explainTool) *cobra.Command {
@@ -59,7 +60,8 @@ func newExplainFor(e *explainTool) *cobra.Command {
 	flags.StringVar(&e.service, "service", "", "by this PAM service, such as sudo")
 	flags.StringVar(&e.rhost, "rhost", "", "from this host (PAM_RHOST)")
 	flags.StringVar(&e.config, "config", "", "configuration file, where no service is named")
-	flags.StringVar(&e.cert, "cert", "", "with the certificates of this file, as if a card held them")
+	flags.StringVar(&e.cert, "cert", "",
+		"with the certificates of this file, as if a card held them")
 
 	flags.BoolVar(&e.last, "last", false, "show why the last login was refused, as the log has it")
 	flags.BoolVar(&e.pin, "pin", false, "ask for the PIN, and make the whole login")
@@ -90,7 +92,8 @@ func (e *explainTool) run(cmd *cobra.Command) error {
 	return e.show(cmd, report)
 }
 
-// bounded explains a login within a time. A PKCS#11 library that hangs cannot be ended: then it is told where it does.
+// bounded explains a login within a time. A PKCS#11 library that hangs cannot be ended: then it is
+// told where it does.
 func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*explain.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -122,20 +125,27 @@ func (e *explainTool) usage() error {
 	case e.pin && e.cert != "":
 		return errors.New("--pin is for a card, and --cert is a file")
 	case e.config != "" && e.service != "":
-		return errors.New("the configuration of a service stands in its PAM line: --config goes without --service")
+		return errors.New(
+			"the configuration of a service stands in its PAM line: --config goes without --service")
 	case e.service != "" && e.service != filepath.Base(e.service):
 		return fmt.Errorf("%q is no name of a service", e.service)
 	}
 	return nil
 }
 
-// ofThisSession are the services that a login session calls for itself: whether it is remote is told by the session of
-// this program.
-var ofThisSession = []string{"sudo", "sudo-i", "su", "su-l", "doas", "polkit-1", "runuser", "runuser-l"}
+// ofThisSession are the services that a login session calls for itself: whether it is remote is
+// told by the session of this program.
+var ofThisSession = []string{"sudo", "sudo-i", "su", "su-l", "doas", "polkit-1", "runuser",
+	"runuser-l"}
 
 func (e *explainTool) options(cmd *cobra.Command) (explain.Options, error) {
 	o := explain.Options{Login: e.login, Root: e.root, IsRoot: os.Geteuid() == 0}
-	o.Request = login.Request{Service: e.service, User: e.user, RHost: e.rhost, Environ: e.environ}
+	o.Request = login.Request{
+		Service: e.service,
+		User:    e.user,
+		RHost:   e.rhost,
+		Environ: e.environ,
+	}
 	if e.config != "" {
 		o.Request.Args = []string{"config_file=" + e.config}
 	}
@@ -152,13 +162,14 @@ func (e *explainTool) options(cmd *cobra.Command) (explain.Options, error) {
 	}
 	o.File, o.Certificates = filepath.Base(e.cert), certificatesOf(usable(cmd, all))
 	if len(o.Certificates) == 0 {
-		return o, &cli.Error{Code: cli.DataErr, Err: fmt.Errorf("%s: %w that can be used", e.cert, errNoCertificate)}
+		return o, &cli.Error{Code: cli.DataErr,
+			Err: fmt.Errorf("%s: %w that can be used", e.cert, errNoCertificate)}
 	}
 	return o, nil
 }
 
-// environ reads what a login would find in the environment of the program that asks: the session's card, and for a
-// program of this session its display.
+// environ reads what a login would find in the environment of the program that asks: the session's
+// card, and for a program of this session its display.
 func (e *explainTool) environ(name string) string {
 	switch {
 	case name == "PKCS11_LOGIN_TOKEN_NAME" && e.cert == "":
@@ -177,9 +188,11 @@ func (e *explainTool) explainLast(cmd *cobra.Command) error {
 		why := errors.New("the log has no login that was refused")
 		switch {
 		case os.Geteuid() != 0:
-			return &cli.Error{Code: cli.NoPerm, Err: fmt.Errorf("%w, as far as it can be read (run it as root)", why)}
+			return &cli.Error{Code: cli.NoPerm,
+				Err: fmt.Errorf("%w, as far as it can be read (run it as root)", why)}
 		case failed != nil:
-			return &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("%w, as far as it can be read: %w", why, failed)}
+			return &cli.Error{Code: cli.Unavailable,
+				Err: fmt.Errorf("%w, as far as it can be read: %w", why, failed)}
 		}
 		return &cli.Error{Code: cli.Failure, Err: why}
 	}
@@ -196,7 +209,8 @@ func (o *output) lastRefusal(report *explain.LastReport) error {
 		return o.encode(report)
 	}
 	if !report.Time.IsZero() {
-		if err := o.say("Refused at %s:", report.Time.Local().Format("2006-01-02 15:04:05")); err != nil {
+		if err := o.say("Refused at %s:",
+			report.Time.Local().Format("2006-01-02 15:04:05")); err != nil {
 			return err
 		}
 	}
@@ -222,7 +236,8 @@ func (e *explainTool) show(cmd *cobra.Command, report *explain.Report) error {
 	return nil
 }
 
-// terminalLogin is the conversation of a whole login at the terminal. It asks for one PIN, once, and for nothing else.
+// terminalLogin is the conversation of a whole login at the terminal. It asks for one PIN, once,
+// and for nothing else.
 type terminalLogin struct {
 	cmd   *cobra.Command
 	ask   func(question string) (*secret.PIN, error)
@@ -251,7 +266,10 @@ func (t *terminalLogin) Ask(context.Context, string) (string, error) {
 }
 
 // TakeOver implements login.Conversation.
-func (t *terminalLogin) TakeOver(context.Context, login.Item) (*secret.PIN, error) { return nil, nil }
+func (t *terminalLogin) TakeOver(context.Context, login.Item) (*secret.PIN, error) {
+	return nil,
+		nil
+}
 
 // Info implements login.Conversation.
 func (t *terminalLogin) Info(_ context.Context, text string) error {

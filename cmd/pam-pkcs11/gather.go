@@ -41,8 +41,11 @@ func unusable(name string, der []byte, err error) source {
 	return source{name: name, err: err, outline: certinfo.ReadOutline(der)}
 }
 
-// read takes one certificate out of DER. An error is returned when not even its outline can be read.
-func read(name string, der []byte, parse func([]byte) (*certinfo.Certificate, error)) (source, error) {
+// read takes one certificate out of DER. An error is returned when not even its outline can be
+// read.
+func read(
+	name string, der []byte, parse func([]byte) (*certinfo.Certificate, error),
+) (source, error) {
 	cert, err := parse(der)
 	if err == nil {
 		return source{name: name, cert: cert}, nil
@@ -58,7 +61,8 @@ func read(name string, der []byte, parse func([]byte) (*certinfo.Certificate, er
 func usable(cmd *cobra.Command, all []source) []source {
 	return slices.DeleteFunc(all, func(s source) bool {
 		if s.err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: certificate %q left out: %v\n", program, s.name, s.outline.Subject, s.err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: certificate %q left out: %v\n", program, s.name,
+				s.outline.Subject, s.err)
 		}
 		return s.err != nil
 	})
@@ -71,7 +75,8 @@ type checkers struct {
 	made          map[int]*login.Checker // by block
 }
 
-// newCheckers makes the checker of the first block. Those of others are made when there is a card of theirs.
+// newCheckers makes the checker of the first block. Those of others are made when there is a card
+// of theirs.
 func newCheckers(cmd *cobra.Command, conf *config.Config) (*checkers, error) {
 	k := &checkers{
 		authenticator: &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)},
@@ -172,8 +177,8 @@ var (
 	errList = errors.New("the certificates could not be read")
 )
 
-// fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when a card hides its
-// certificates without it.
+// fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when
+// a card hides its certificates without it.
 func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	ctx := cmd.Context()
 	module, err := cards.System{Tool: true}.Open(conf, token.Options{Logger: warnings(cmd)})
@@ -212,7 +217,9 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	return all, nil
 }
 
-func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot) ([]source, error) {
+func fromToken(
+	ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot,
+) ([]source, error) {
 	session, err := module.Open(ctx, slot)
 	if err != nil {
 		return nil, err
@@ -232,7 +239,8 @@ func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slo
 	var all []source
 	for _, o := range objects {
 		if o.Err != nil {
-			all = append(all, unusable(slot.Token.Label, o.Value, fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
+			all = append(all, unusable(slot.Token.Label, o.Value,
+				fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
 			continue
 		}
 		all = append(all, source{name: slot.Token.Label, cert: o.Cert})
@@ -253,7 +261,9 @@ func list(shown iter.Seq2[token.Object, error]) ([]token.Object, error) {
 }
 
 // listHidden reads what a card shows only after its PIN.
-func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) ([]token.Object, error) {
+func listHidden(
+	ctx context.Context, cmd *cobra.Command, session token.Session,
+) ([]token.Object, error) {
 	pin, err := askPIN(cmd, session.Info())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
@@ -262,12 +272,13 @@ func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) 
 
 	var objects []token.Object
 	unlocked := false
-	_, err = session.LogInAndSign(ctx, pin, func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
-		unlocked = true
-		var err error
-		objects, err = list(shown)
-		return token.Choice{}, err // nothing is to be signed
-	})
+	_, err = session.LogInAndSign(ctx, pin,
+		func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			unlocked = true
+			var err error
+			objects, err = list(shown)
+			return token.Choice{}, err // nothing is to be signed
+		})
 	if err != nil && !unlocked {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
 	}
@@ -276,7 +287,10 @@ func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) 
 
 // askPIN asks for the PIN on the terminal. It returns nil where it is typed at the reader.
 func askPIN(cmd *cobra.Command, card *token.Info) (*secret.PIN, error) {
-	say := func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program, card.Label, text) }
+	say := func(text string) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program,
+			card.Label, text)
+	}
 	switch card.PIN.Tries.Level {
 	case token.Locked:
 		return nil, errors.New("the PIN is locked")

@@ -18,8 +18,9 @@ import (
 	"pam_pkcs11/internal/namehash"
 )
 
-// pkcs11_make_hash_link makes the links by which OpenSSL, and pam_pkcs11 0.6, find certificates of authorities and
-// revocation lists in a directory. This program's own logins read the files themselves and need none.
+// pkcs11_make_hash_link makes the links by which OpenSSL, and pam_pkcs11 0.6, find certificates of
+// authorities and revocation lists in a directory. This program's own logins read the files
+// themselves and need none.
 
 const (
 	maxLinkFile = 64 << 20 // bytes; revocation lists are large
@@ -48,9 +49,9 @@ func newHashLinks() *cobra.Command {
 // linkName is what a link to a certificate or a list is called.
 var linkName = regexp.MustCompile(`^[0-9a-f]{8}\.r?[0-9]+$`)
 
-// makeHashLinks makes the links that are missing in a directory, and removes those that lead nowhere. What stands under
-// such a name and is no link is left, and so is a link to another file that is there. Files that have no authority and
-// no list are named on standard output.
+// makeHashLinks makes the links that are missing in a directory, and removes those that lead
+// nowhere. What stands under such a name and is no link is left, and so is a link to another file
+// that is there. Files that have no authority and no list are named on standard output.
 func makeHashLinks(cmd *cobra.Command, directory string) error {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
@@ -84,7 +85,8 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 	return errors.Join(failed...)
 }
 
-// linkTo makes the link of a file: the first number that is free, unless one leads to the file already.
+// linkTo makes the link of a file: the first number that is free, unless one leads to the file
+// already.
 func linkTo(directory, stem, file string) error {
 	for number := range maxLinks {
 		path := filepath.Join(directory, fmt.Sprintf("%s%d", stem, number))
@@ -98,7 +100,8 @@ func linkTo(directory, stem, file string) error {
 	return fmt.Errorf("%s: more than %d links %sN", file, maxLinks, stem)
 }
 
-// linkStems are the names of a file's links but for their number, one for each authority and list in it.
+// linkStems are the names of a file's links but for their number, one for each authority and list
+// in it.
 func linkStems(file string) ([]string, error) {
 	data, err := readLimited(file, maxLinkFile)
 	if err != nil {

@@ -41,7 +41,8 @@ type listTool struct {
 const listTime = 2 * time.Minute
 
 func newList() *cobra.Command {
-	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true}, Accounts: accounts.System()}})
+	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true},
+		Accounts: accounts.System()}})
 }
 
 func newListFor(l *listTool) *cobra.Command {
@@ -55,14 +56,16 @@ func newListFor(l *listTool) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
 	command.Flags().StringVar(&l.config, "config", config.DefaultFile, "configuration file")
-	command.Flags().StringVar(&l.user, "user", "", "who would log in; by default who called sudo, or this program")
+	command.Flags().StringVar(&l.user, "user", "",
+		"who would log in; by default who called sudo, or this program")
 	jsonFlag(command)
 	return command
 }
 
 // listed is all that is shown. Its JSON is an interface.
 type listed struct {
-	Configuration string `json:"configuration"` // the file; "" where there is none, and the built-in card is used
+	// the file; "" where there is none, and the built-in card is used
+	Configuration string `json:"configuration"`
 	*inventory.Inventory
 	Login listedLogin `json:"login"`
 }
@@ -114,7 +117,8 @@ func (l *listTool) run(cmd *cobra.Command) error {
 	return l.show(cmd, all)
 }
 
-// withoutFile is the configuration of a machine that has none: what cards are there is shown all the same.
+// withoutFile is the configuration of a machine that has none: what cards are there is shown all
+// the same.
 const withoutFile = "pam_pkcs11 { use_pkcs11_module = builtin; use_mappers = pwent; pkcs11_module builtin { cert_policy = none; } }"
 
 // load reads the configuration; file is "" where there is none.
@@ -123,7 +127,8 @@ func (l *listTool) load() (conf *config.Config, file string, err error) {
 	if err == nil {
 		return conf, l.config, nil
 	}
-	if _, missing := os.Stat(l.config); !errors.Is(missing, fs.ErrNotExist) || l.config != config.DefaultFile {
+	if _, missing := os.Stat(l.config); !errors.Is(missing, fs.ErrNotExist) ||
+		l.config != config.DefaultFile {
 		return nil, "", err
 	}
 	conf, err = config.Parse("built in", []byte(withoutFile), nil)
@@ -150,12 +155,14 @@ func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) lis
 	a := *l.login
 	a.Observer, a.Logger = seen, nil
 	end := listedLogin{User: l.who(), Reason: "pin"}
-	rehearsal := a.Rehearse(ctx, login.Request{User: end.User, Args: []string{"config_file=" + l.config}})
+	rehearsal := a.Rehearse(ctx,
+		login.Request{User: end.User, Args: []string{"config_file=" + l.config}})
 
 	r := rehearsal.Refusal
 	if r == nil {
 		end.AsksPIN, end.Card = true, seen.label
-		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.", end.User, seen.label)
+		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.",
+			end.User, seen.label)
 		return end
 	}
 	cause := explain.CauseOf(r)
@@ -164,7 +171,8 @@ func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) lis
 		end.Detail = token.Printable(r.Err.Error())
 	}
 	if cause.ID == 0 {
-		end.Says = message.Textf("A login as %s would not use a card now: %s.", end.User, end.Reason)
+		end.Says = message.Textf("A login as %s would not use a card now: %s.", end.User,
+			end.Reason)
 		return end
 	}
 	end.Says = message.Textf("A login as %s would not use a card now: %s", end.User, cause.Meaning)
@@ -187,7 +195,9 @@ func (*askedCard) Configured(*config.Config)                                    
 func (*askedCard) Looked([]token.Slot, func(*token.Slot) (fit token.Fit, why string)) {}
 func (*askedCard) Judged(login.Judged)                                                {}
 func (*askedCard) Passed(*token.Info, error)                                          {}
-func (a *askedCard) Asks(card *token.Info)                                            { a.label = card.Label }
+func (a *askedCard) Asks(card *token.Info) {
+	a.label = card.Label
+}
 
 // show prints it. The exit code is about the login.
 func (l *listTool) show(cmd *cobra.Command, all *listed) error {
@@ -250,7 +260,8 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 		return
 	}
 
-	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label), quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
+	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label),
+		quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
 	var states []string
 	for _, state := range pinState(&c.PIN.Told) {
 		states = append(states, state.In(o.catalogue))
@@ -263,7 +274,8 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 		cert := &c.Certificates[i]
 		line("  ", message.Textf("%s %s", cmp.Or(cert.Place, "-"), quotable(cert.Subject)))
 		if !cert.NotAfter.IsZero() {
-			line("      ", message.Textf("valid until %s, issued by %s", cert.NotAfter.Format("2006-01-02"), quotable(cert.Issuer)))
+			line("      ", message.Textf("valid until %s, issued by %s",
+				cert.NotAfter.Format("2006-01-02"), quotable(cert.Issuer)))
 		}
 		line("      ", ownerOf(cert))
 	}
@@ -286,8 +298,8 @@ func ownerOf(c *inventory.Certificate) message.Text {
 	return message.Textf("good, of %s by mapper %s", name, c.Mapper)
 }
 
-// columns is the width at which lines are broken: that of a terminal; elsewhere a sentence is one line, as programs
-// look for it.
+// columns is the width at which lines are broken: that of a terminal; elsewhere a sentence is one
+// line, as programs look for it.
 func (o *output) columns() int {
 	if file, ok := o.out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return o.width
@@ -295,8 +307,8 @@ func (o *output) columns() int {
 	return math.MaxInt
 }
 
-// wrapped breaks a text into lines of at most so many columns, all but the first with an indent before them. A word
-// that is longer stays whole.
+// wrapped breaks a text into lines of at most so many columns, all but the first with an indent
+// before them. A word that is longer stays whole.
 func wrapped(text, indent string, width int) string {
 	var b strings.Builder
 	column := 0

@@ -31,7 +31,8 @@ func newLogFor(l *logTool) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
 	command.Flags().StringVar(&l.user, "user", "", "only logins of this user")
-	command.Flags().StringVar(&l.since, "since", "", "only those since then: 2026-01-31, 2026-01-31T08:00:00+01:00, or 90m or 24h ago")
+	command.Flags().StringVar(&l.since, "since", "",
+		"only those since then: 2026-01-31, 2026-01-31T08:00:00+01:00, or 90m or 24h ago")
 	jsonFlag(command)
 	return command
 }
@@ -55,7 +56,8 @@ type loggedLogin struct {
 	TTY     string        `json:"tty,omitempty"`
 	RHost   string        `json:"rhost,omitempty"`
 	Took    string        `json:"took,omitempty"`
-	Writer  string        `json:"written_by,omitempty"` // user id of the process, where the journal vouches for it
+	// user id of the process, where the journal vouches for it
+	Writer string `json:"written_by,omitempty"`
 }
 
 func (l *logTool) run(cmd *cobra.Command) error {
@@ -89,9 +91,11 @@ func (l *logTool) run(cmd *cobra.Command) error {
 func notAll(found bool, failed error) error {
 	switch {
 	case errors.Is(failed, os.ErrPermission), failed == nil && !found && os.Geteuid() != 0:
-		return &cli.Error{Code: cli.NoPerm, Err: errors.New("not all of the log can be read (run it as root)")}
+		return &cli.Error{Code: cli.NoPerm,
+			Err: errors.New("not all of the log can be read (run it as root)")}
 	case failed != nil:
-		return &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("not all of the log could be read: %w", failed)}
+		return &cli.Error{Code: cli.Unavailable,
+			Err: fmt.Errorf("not all of the log could be read: %w", failed)}
 	}
 	return nil
 }
@@ -104,12 +108,14 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05",
+		"2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--since %q is no time (2026-01-31, 2026-01-31T08:00:00+01:00, or 24h)", text)
+	return time.Time{}, fmt.Errorf(
+		"--since %q is no time (2026-01-31, 2026-01-31T08:00:00+01:00, or 24h)", text)
 }
 
 func loginOf(e audit.Entry, outcome audit.Outcome) loggedLogin {
@@ -138,14 +144,16 @@ func loginOf(e audit.Entry, outcome audit.Outcome) loggedLogin {
 	}
 }
 
-// line is a login for people: time, service, user, outcome, then what there is of reason, number, certificate and serial.
+// line is a login for people: time, service, user, outcome, then what there is of reason, number,
+// certificate and serial.
 func (l loggedLogin) line() string {
 	when := "-"
 	if !l.Time.IsZero() {
 		when = l.Time.Local().Format("2006-01-02 15:04:05")
 	}
 
-	text := fmt.Sprintf("%s  %s  %s  %s", when, quotable(l.Service), quotable(orDash(l.User)), l.Outcome)
+	text := fmt.Sprintf("%s  %s  %s  %s", when, quotable(l.Service), quotable(orDash(l.User)),
+		l.Outcome)
 	if l.Reason != "" {
 		text += "  " + quotable(l.Reason)
 	}

@@ -1,5 +1,6 @@
-// Command pam-pkcs11 looks at a machine's smart-card login from the outside: it checks the configuration and tells
-// what the PAM module would do with it. Its manners are those of internal/cli.
+// Command pam-pkcs11 looks at a machine's smart-card login from the outside: it checks the
+// configuration and tells what the PAM module would do with it. Its manners are those of
+// internal/cli.
 package main
 
 import (
@@ -18,8 +19,8 @@ import (
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
-// oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
-// with the subcommand that does its work.
+// oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their
+// names, each with the subcommand that does its work.
 var oldNames = map[string][]string{
 	"pklogin_finder":        {"pklogin_finder"},
 	"pkcs11_inspect":        {"pkcs11_inspect"},
@@ -56,7 +57,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return cli.Exit(stderr, program, root.Execute())
 }
 
-// newRoot makes the command and its subcommands. Wrong flags and arguments are told as usage errors.
+// newRoot makes the command and its subcommands. Wrong flags and arguments are told as usage
+// errors.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
@@ -71,7 +73,8 @@ func newRoot() *cobra.Command {
 	})
 
 	root.AddCommand(
-		newATR(), newCompletion(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
+		newATR(), newCompletion(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(),
+		newLog(), newMap(), newPIN(),
 		newReport(), newSetup(), newUndo(), newVersion(),
 	)
 	root.AddCommand( // under their old names

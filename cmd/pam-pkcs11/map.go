@@ -55,20 +55,24 @@ type mapped struct {
 	User        string          `json:"user"`  // whose it is; "" when no mapper knows
 	Mapper      string          `json:"mapper"`
 	Mappers     []mapperDetails `json:"mappers"`
-	Accounts    []string        `json:"accounts,omitempty"` // all that may log in with it, User first; nil for one
+	// all that may log in with it, User first; nil for one
+	Accounts []string `json:"accounts,omitempty"`
 }
 
 type mapperDetails struct {
-	Name    string    `json:"name"`
-	Type    string    `json:"type"`
-	Read    []string  `json:"read"`
-	Asked   []string  `json:"asked"`
-	Answer  []string  `json:"answer"`
-	User    string    `json:"user"`
-	Verdict string    `json:"verdict"`
-	Others  []string  `json:"others,omitempty"`  // further accounts that a login without a name lets the user choose
-	ByName  []string  `json:"by_name,omitempty"` // further accounts that log in only when asked for by name
-	Near    *nearLine `json:"near,omitempty"`    // line of the mapfile that comes nearest, where none fits
+	Name    string   `json:"name"`
+	Type    string   `json:"type"`
+	Read    []string `json:"read"`
+	Asked   []string `json:"asked"`
+	Answer  []string `json:"answer"`
+	User    string   `json:"user"`
+	Verdict string   `json:"verdict"`
+	// further accounts that a login without a name lets the user choose
+	Others []string `json:"others,omitempty"`
+	// further accounts that log in only when asked for by name
+	ByName []string `json:"by_name,omitempty"`
+	// line of the mapfile that comes nearest, where none fits
+	Near *nearLine `json:"near,omitempty"`
 }
 
 type nearLine struct {
@@ -119,10 +123,17 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 }
 
 // judge asks about one certificate, within the time that a login would have.
-func (m mapping) judge(ctx context.Context, checker *login.Checker, conf *config.Config, c source, all []source) (mapped, error) {
+func (m mapping) judge(
+	ctx context.Context, checker *login.Checker, conf *config.Config, c source, all []source,
+) (mapped, error) {
 	if c.err != nil {
-		return mapped{Certificate: c.name, Subject: c.outline.Subject, Issuer: c.outline.Issuer, Serial: c.outline.Serial,
-			Check: "cannot be used: " + c.err.Error()}, nil
+		return mapped{
+			Certificate: c.name,
+			Subject:     c.outline.Subject,
+			Issuer:      c.outline.Issuer,
+			Serial:      c.outline.Serial,
+			Check:       "cannot be used: " + c.err.Error(),
+		}, nil
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, conf.Global.VerifyTimeout)
@@ -185,7 +196,13 @@ func details(ctx context.Context, e mapper.Explanation) mapperDetails {
 	}
 
 	if near := e.Nearest(ctx); near != nil {
-		d.Near = &nearLine{File: near.File, Line: near.Line, Key: near.Key, Text: near.Text, Why: near.Why}
+		d.Near = &nearLine{
+			File: near.File,
+			Line: near.Line,
+			Key:  near.Key,
+			Text: near.Text,
+			Why:  near.Why,
+		}
 	}
 	return d
 }
@@ -201,7 +218,8 @@ func (m mapping) print(w io.Writer, s mapped) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n  subject: %s\n  issuer:  %s\n  serial:  %s\n", s.Certificate, quotable(s.Subject), quotable(s.Issuer), s.Serial)
+	fmt.Fprintf(&b, "%s\n  subject: %s\n  issuer:  %s\n  serial:  %s\n", s.Certificate,
+		quotable(s.Subject), quotable(s.Issuer), s.Serial)
 	if s.Good {
 		fmt.Fprint(&b, "  check:   good\n")
 	} else {
@@ -232,7 +250,8 @@ func (m mapping) print(w io.Writer, s mapped) error {
 		printAccounts(&b, "others:", d.Others)
 		printAccounts(&b, "by name:", d.ByName)
 		if n := d.Near; n != nil {
-			fmt.Fprintf(&b, "    %-8s %s:%d: %s does not fit %s: %s\n", "nearest:", quotable(n.File), n.Line,
+			fmt.Fprintf(&b, "    %-8s %s:%d: %s does not fit %s: %s\n", "nearest:",
+				quotable(n.File), n.Line,
 				quotable(n.Key), quotable(n.Text), quotable(n.Why))
 		}
 	}
@@ -261,14 +280,16 @@ func (m mapping) conclusion(s mapped) string {
 	case !s.Good:
 		return quotable(s.User) + " by mapper " + s.Mapper + ", but the certificate is not good"
 	case s.asks():
-		return quotable(s.User) + " or another account of mapper " + s.Mapper + ": a login without a user name asks which"
+		return quotable(s.User) + " or another account of mapper " + s.Mapper +
+			": a login without a user name asks which"
 	}
 	return quotable(s.User) + " by mapper " + s.Mapper
 }
 
 // asks reports whether a login without a user name has to ask for the account.
 func (s mapped) asks() bool {
-	i := slices.IndexFunc(s.Mappers, func(d mapperDetails) bool { return d.Name == s.Mapper && d.User != "" })
+	i := slices.IndexFunc(s.Mappers,
+		func(d mapperDetails) bool { return d.Name == s.Mapper && d.User != "" })
 	return i >= 0 && len(s.Mappers[i].Others) > 0
 }
 

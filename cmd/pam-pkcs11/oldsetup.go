@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// pkcs11_setup of pam_pkcs11 0.6 shows and changes three settings in the two files of /etc/pam_pkcs11. To set up a
-// machine there is `pam-pkcs11 setup`.
+// pkcs11_setup of pam_pkcs11 0.6 shows and changes three settings in the two files of
+// /etc/pam_pkcs11. To set up a machine there is `pam-pkcs11 setup`.
 
 // eventFile is the configuration of the event manager.
 const eventFile = "/etc/pam_pkcs11/pkcs11_eventmgr.conf"
@@ -37,7 +37,8 @@ func newOldSetup(files oldFiles) *cobra.Command {
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &cli.Error{Code: cli.Failure, Err: errors.New("give one of " + oldSetupUsage)}
+				return &cli.Error{Code: cli.Failure,
+					Err: errors.New("give one of " + oldSetupUsage)}
 			}
 			return oldSetup(cmd, files, args[0])
 		},
@@ -119,15 +120,16 @@ func listModules(cmd *cobra.Command, file string) error {
 
 // moduleOf is the library of a block, or builtin.
 func moduleOf(d *edit.Document, name string) string {
-	values := d.Values(append(modulePath, edit.BlockName{Kind: "pkcs11_module", Name: name}), "module")
+	values := d.Values(append(modulePath, edit.BlockName{Kind: "pkcs11_module", Name: name}),
+		"module")
 	if len(values) > 0 {
 		return values[0]
 	}
 	return name // a block builtin need not say so
 }
 
-// isPKCS11 reports whether a file is a shared object with the function that every PKCS#11 library has. It is not loaded:
-// a library may do anything then.
+// isPKCS11 reports whether a file is a shared object with the function that every PKCS#11 library
+// has. It is not loaded: a library may do anything then.
 func isPKCS11(library string) bool {
 	object, err := elf.Open(library)
 	if err != nil {
@@ -146,7 +148,8 @@ func isPKCS11(library string) bool {
 	return false
 }
 
-// useModules sets the modules of logins, which must have blocks, and the library of the first for the event manager.
+// useModules sets the modules of logins, which must have blocks, and the library of the first for
+// the event manager.
 func useModules(files oldFiles, names []string) error {
 	var library string
 	err := changeFile(files.module, func(d *edit.Document) error {
@@ -166,7 +169,8 @@ func useModules(files oldFiles, names []string) error {
 	if _, err := os.Stat(files.event); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return changeFile(files.event, func(d *edit.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
+	return changeFile(files.event,
+		func(d *edit.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
 }
 
 // containsFold looks for a name without regard to case, as the files have it.

@@ -15,8 +15,8 @@ import (
 	"pam_pkcs11/login"
 )
 
-// pklogin_finder and pkcs11_inspect take the arguments of the PAM module, and besides these names of files with
-// certificates. Their exit codes are those of pam_pkcs11 0.6.
+// pklogin_finder and pkcs11_inspect take the arguments of the PAM module, and besides these names
+// of files with certificates. Their exit codes are those of pam_pkcs11 0.6.
 
 func newLoginFinder() *cobra.Command {
 	return &cobra.Command{
@@ -55,7 +55,8 @@ func oldTool(cmd *cobra.Command, args []string) (*config.Config, *checkers, []so
 	return conf, checkers, usable(cmd, certs), err
 }
 
-// sortArguments tells names of files from arguments of the module: what is no argument and is there as a file.
+// sortArguments tells names of files from arguments of the module: what is no argument and is there
+// as a file.
 func sortArguments(args []string) (arguments, files []string) {
 	for _, a := range args {
 		if _, _, err := config.ParseArguments([]string{a}); err != nil {
@@ -125,12 +126,14 @@ func inspect(cmd *cobra.Command, args []string) error {
 		}
 		for _, e := range explained {
 			if e.Type == "opensc" && len(e.Read) > 0 {
-				e.Read = []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}))}
+				e.Read = []string{string(
+					pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}))}
 			}
 			if len(e.Read) == 0 {
 				continue
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Printing data for mapper %s:\n%s\n", e.Mapper, strings.Join(e.Read, "\n"))
+			fmt.Fprintf(cmd.OutOrStdout(), "Printing data for mapper %s:\n%s\n", e.Mapper,
+				strings.Join(e.Read, "\n"))
 		}
 	}
 	if good == 0 {

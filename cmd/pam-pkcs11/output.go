@@ -60,8 +60,8 @@ func (o *output) say(format string, args ...any) error {
 	return err
 }
 
-// encode prints a value as indented JSON, in which a terminal shows each character as it is: texts of cards,
-// certificates and logs may hold controls of its own.
+// encode prints a value as indented JSON, in which a terminal shows each character as it is: texts
+// of cards, certificates and logs may hold controls of its own.
 func (o *output) encode(value any) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -74,7 +74,8 @@ func (o *output) encode(value any) error {
 	return err
 }
 
-// escaped writes what a terminal may not show in JSON as \u: outside of its strings JSON has no such character.
+// escaped writes what a terminal may not show in JSON as \u: outside of its strings JSON has no
+// such character.
 func escaped(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -90,19 +91,22 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// findings prints each finding: what is so on one line, its cure on the next. Whatever a card, a file or a user has put
-// into them, they stay on their lines, and a terminal shows them as they are.
+// findings prints each finding: what is so on one line, its cure on the next. Whatever a card, a
+// file or a user has put into them, they stay on their lines, and a terminal shows them as they
+// are.
 func (o *output) findings(list diagnosis.Findings) error {
 	for _, f := range list {
 		fact := shown(f.Subject + ": " + f.Fact.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), o.within(fact, findingColumn)); err != nil {
+		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity),
+			o.within(fact, findingColumn)); err != nil {
 			return err
 		}
 		if f.Remedy.Empty() {
 			continue
 		}
 		cure := shown(f.Remedy.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->", o.within(cure, findingColumn+1)); err != nil {
+		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->",
+			o.within(cure, findingColumn+1)); err != nil {
 			return err
 		}
 	}
@@ -112,8 +116,8 @@ func (o *output) findings(list diagnosis.Findings) error {
 // findingColumn is where the facts of findings begin, behind their marks.
 const findingColumn = 8
 
-// within breaks a text that begins at a column into lines of the terminal, between words; the others begin there too.
-// Elsewhere it stays one line.
+// within breaks a text that begins at a column into lines of the terminal, between words; the
+// others begin there too. Elsewhere it stays one line.
 func (o *output) within(text string, column int) string {
 	width := o.columns()
 	if column+utf8.RuneCountInString(text) <= width {

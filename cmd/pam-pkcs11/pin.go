@@ -109,7 +109,14 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return &cli.Error{Code: cli.Unavailable, Err: err}
 	}
-	w := &pinWork{cmd: cmd, out: outputOf(cmd), conf: conf, module: module, slots: slots, chosen: selectors.Select(slots)}
+	w := &pinWork{
+		cmd:    cmd,
+		out:    outputOf(cmd),
+		conf:   conf,
+		module: module,
+		slots:  slots,
+		chosen: selectors.Select(slots),
+	}
 	if len(w.chosen) == 0 {
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
@@ -126,10 +133,14 @@ func (p *pinTool) selectors(conf *config.Config) (token.Selectors, error) {
 }
 
 // onOne is a command for one card.
-func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error) func(context.Context, *pinWork) error {
+func (p *pinTool) onOne(
+	do func(context.Context, *pinWork, token.Session) error,
+) func(context.Context, *pinWork) error {
 	return func(ctx context.Context, w *pinWork) error {
 		if len(w.chosen) > 1 {
-			return told(cli.Failure, message.Textf("there are several cards: %s (name one with --token, --reader or --slot)", names(w.chosen)))
+			return told(cli.Failure, message.Textf(
+				"there are several cards: %s (name one with --token, --reader or --slot)",
+				names(w.chosen)))
 		}
 
 		session, err := w.module.Open(ctx, w.chosen[0])
@@ -148,7 +159,8 @@ func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error)
 func names(slots []token.Slot) string {
 	var list []string
 	for i := range slots {
-		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label, placeOf(&slots[i]).In(userCatalogue())))
+		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label,
+			placeOf(&slots[i]).In(userCatalogue())))
 	}
 	return strings.Join(list, ", ")
 }

@@ -57,7 +57,8 @@ type triesAnswer struct {
 }
 
 // levelWords are the words of triesAnswer.
-var levelWords = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last", token.Locked: "locked"}
+var levelWords = map[token.Level]string{token.Untold: "untold", token.Few: "few",
+	token.Last: "last", token.Locked: "locked"}
 
 func triesOf(t token.Tries, isDefault bool) triesAnswer {
 	a := triesAnswer{State: levelWords[t.Level], Most: t.Most, Default: isDefault}
@@ -69,12 +70,23 @@ func triesOf(t token.Tries, isDefault bool) triesAnswer {
 
 // statusOf is one card for programs.
 func statusOf(slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) cardStatus {
-	c := cardStatus{Slot: slot.Index, Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}
+	c := cardStatus{
+		Slot:         slot.Index,
+		Label:        info.Label,
+		Serial:       info.Serial,
+		Manufacturer: info.Manufacturer,
+		Model:        info.Model,
+	}
 	if slot.Describe() == nil {
 		c.Reader = slot.Description
 	}
 
-	c.PIN = pinAnswer{Set: info.PIN.Set, Required: info.PIN.Required, ToBeChanged: info.PIN.ToBeChanged, AtReader: info.PIN.AtReader}
+	c.PIN = pinAnswer{
+		Set:         info.PIN.Set,
+		Required:    info.PIN.Required,
+		ToBeChanged: info.PIN.ToBeChanged,
+		AtReader:    info.PIN.AtReader,
+	}
 	if info.PIN.Set {
 		c.PIN.Shortest, c.PIN.Longest = login.PINLimits(info)
 		c.PIN.triesAnswer = triesOf(info.PIN.Tries, info.PIN.Default)
@@ -140,7 +152,9 @@ func pukOf(ctx context.Context, s token.Session) (puk token.PUK, told message.Te
 const statusColumn = 10
 
 // showStatus prints one card.
-func showStatus(o *output, slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) error {
+func showStatus(
+	o *output, slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text,
+) error {
 	var b strings.Builder
 	line := func(label message.Text, values ...message.Text) {
 		head := "  " + label.In(o.catalogue) + ":"
@@ -180,9 +194,11 @@ func pinState(pin *token.PIN) []message.Text {
 	}
 
 	low, high := login.PINLimits(&token.Info{PIN: *pin})
-	lines := []message.Text{triesLeft(pin.Tries), message.Textf("it has %d to %d characters", low, high)}
+	lines := []message.Text{triesLeft(pin.Tries),
+		message.Textf("it has %d to %d characters", low, high)}
 	if pin.Default {
-		lines = append(lines, message.Textf("it is its maker's, which everybody knows: change it with: %s", program+" pin change"))
+		lines = append(lines, message.Textf(
+			"it is its maker's, which everybody knows: change it with: %s", program+" pin change"))
 	}
 	if pin.ToBeChanged {
 		lines = append(lines, message.Textf("it must be changed"))

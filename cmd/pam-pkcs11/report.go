@@ -50,8 +50,10 @@ func newReport() *cobra.Command {
 	}
 
 	r.machineFlags(cmd, "report the files of a machine that does not run, below this directory")
-	cmd.Flags().StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
-	cmd.Flags().BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
+	cmd.Flags().StringVarP(&r.output, "output", "o", "",
+		"write to this new file, for its owner alone")
+	cmd.Flags().BoolVar(&r.withNames, "with-names", false,
+		"leave names, mail addresses and serial numbers in")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -132,7 +134,8 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 	}{{"Configuration", b.Configuration}, {"PAM", b.PAM}} {
 		for _, f := range section.files {
 			if err == nil {
-				_, err = fmt.Fprintf(w, "\n## %s: %s\n\n%s\n", section.title, f.Name, strings.TrimRight(f.Text, "\n"))
+				_, err = fmt.Fprintf(w, "\n## %s: %s\n\n%s\n", section.title, f.Name,
+					strings.TrimRight(f.Text, "\n"))
 			}
 		}
 	}
@@ -148,7 +151,8 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 // learn finds out which words are names: of accounts, of this machine, of the user who asks.
 func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	add := r.redactor.Add
-	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"), os.Getenv("LOGNAME")} {
+	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"),
+		os.Getenv("LOGNAME")} {
 		add("user", name)
 	}
 	if u, err := user.Current(); err == nil {
@@ -174,8 +178,8 @@ func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	}
 }
 
-// firstPerson is the lowest number of accounts of people (login.defs(5)), and nobody a number of no person's. Those that
-// a directory gives out may be far higher.
+// firstPerson is the lowest number of accounts of people (login.defs(5)), and nobody a number of no
+// person's. Those that a directory gives out may be far higher.
 const (
 	firstPerson = 1000
 	nobody      = 65534
@@ -273,7 +277,8 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	text := f.Fact.String()
 	misplaced := f.ID == "configuration-error" && strings.Contains(text, " is due")
 	if !r.withNames && (quotesFiles(f.ID) || misplaced) {
-		text = quoted.ReplaceAllStringFunc(text, func(found string) string { return r.redactor.Placeholder("name", found) })
+		text = quoted.ReplaceAllStringFunc(text,
+			func(found string) string { return r.redactor.Placeholder("name", found) })
 		for _, person := range named.FindAllStringSubmatch(text, -1) {
 			r.redactor.Add("user", person[1])
 		}
@@ -282,10 +287,11 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	return message.Textf("%s", r.redactor.Text(text))
 }
 
-// quotesFiles reports whether a finding quotes mapfiles, or names the users of lists and of groups. Those of a directory
-// are in no file of this machine.
+// quotesFiles reports whether a finding quotes mapfiles, or names the users of lists and of groups.
+// Those of a directory are in no file of this machine.
 func quotesFiles(id string) bool {
-	for _, begin := range []string{"mapfile-", "enrolled-", "mapper-", "persons-", "configuration-warning", "configuration-note"} {
+	for _, begin := range []string{"mapfile-", "enrolled-", "mapper-", "persons-",
+		"configuration-warning", "configuration-note"} {
 		if strings.HasPrefix(id, begin) {
 			return true
 		}
@@ -295,7 +301,8 @@ func quotesFiles(id string) bool {
 
 var (
 	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
-	named  = regexp.MustCompile(`(?:user |account |: |^)([^\s:]+)(?:$| must use a card| is the user| is not in /etc/passwd)`)
+	named  = regexp.MustCompile(
+		`(?:user |account |: |^)([^\s:]+)(?:$| must use a card| is the user| is not in /etc/passwd)`)
 )
 
 // maxReported bounds each file of a report, in bytes.
@@ -318,7 +325,8 @@ func (r *reportTool) files(m *doctor.Machine, paths []string) []reportedText {
 	list := []reportedText{}
 	for _, path := range paths {
 		if text := readSome(m, path); text != "" {
-			list = append(list, reportedText{Name: r.redactor.Text(path), Text: r.redactor.File(text)})
+			list = append(list, reportedText{Name: r.redactor.Text(path),
+				Text: r.redactor.File(text)})
 		}
 	}
 	return list
@@ -341,13 +349,15 @@ func pamFiles(m *doctor.Machine) []string {
 
 // packages are those whose versions matter.
 var packages = []string{
-	"libpam-pkcs11", "pam-pkcs11", "pam-pkcs11-pcscd", "pcscd", "libpcsclite1", "libccid", "opensc", "opensc-pkcs11", "libpam-runtime",
+	"libpam-pkcs11", "pam-pkcs11", "pam-pkcs11-pcscd", "pcscd", "libpcsclite1", "libccid", "opensc",
+	"opensc-pkcs11", "libpam-runtime",
 	"libpam-modules", "gdm3", "sddm", "sssd-common", "systemd", "openssh-server", "sudo",
 }
 
 // versions are those of this program, of the system, and of packages (dpkg's status).
 func (r *reportTool) versions(m *doctor.Machine) []reportedText {
-	list := []reportedText{{program, release.Version}, {"go", runtime.Version()}, {"architecture", runtime.GOARCH}}
+	list := []reportedText{{program, release.Version}, {"go", runtime.Version()},
+		{"architecture", runtime.GOARCH}}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {
@@ -381,11 +391,13 @@ func packageVersions(m *doctor.Machine) []reportedText {
 	for paragraph := range strings.SplitSeq(status, "\n\n") {
 		fields := map[string]string{}
 		for line := range strings.Lines(paragraph) {
-			if key, value, found := strings.Cut(line, ": "); found && !strings.HasPrefix(line, " ") {
+			if key, value, found := strings.Cut(line, ": "); found &&
+				!strings.HasPrefix(line, " ") {
 				fields[key] = strings.TrimSpace(value)
 			}
 		}
-		if slices.Contains(packages, fields["Package"]) && strings.HasSuffix(fields["Status"], " installed") {
+		if slices.Contains(packages, fields["Package"]) &&
+			strings.HasSuffix(fields["Status"], " installed") {
 			list = append(list, reportedText{fields["Package"], fields["Version"]})
 		}
 	}

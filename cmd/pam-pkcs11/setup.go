@@ -61,20 +61,30 @@ func newSetup() *cobra.Command {
 	}
 
 	f := command.Flags()
-	f.StringVar(&s.o.User, "user", "", "account that is to log in with the card (with sudo: who called it)")
+	f.StringVar(&s.o.User, "user", "",
+		"account that is to log in with the card (with sudo: who called it)")
 	f.StringVar(&s.o.Library, "library", "", "PKCS#11 library, instead of the built-in card")
-	f.StringVar(&s.mode, "mode", string(doctor.ModePassword), "who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
-	f.StringVar(&s.o.Group, "group", "", "group of the mode (smartcard, or breakglass with --mode only)")
-	f.StringArrayVar(&s.o.CAs, "ca", nil, "file with the certificate of an authority that may name users (may be repeated)")
-	f.StringVar(&s.o.StoreCA, "ca-sha256", "", "SHA-256 fingerprint of such an authority that this machine's store of authorities has")
-	f.BoolVar(&s.o.PinKey, "pin-key", false, "pair the card's key with the account; no authority is needed")
+	f.StringVar(&s.mode, "mode", string(doctor.ModePassword),
+		"who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
+	f.StringVar(&s.o.Group, "group", "",
+		"group of the mode (smartcard, or breakglass with --mode only)")
+	f.StringArrayVar(&s.o.CAs, "ca", nil,
+		"file with the certificate of an authority that may name users (may be repeated)")
+	f.StringVar(&s.o.StoreCA, "ca-sha256", "",
+		"SHA-256 fingerprint of such an authority that this machine's store of authorities has")
+	f.BoolVar(&s.o.PinKey, "pin-key", false,
+		"pair the card's key with the account; no authority is needed")
 	f.StringVar(&s.o.Mapper, "mapper", "", "mapper that says whose card it is")
-	f.StringArrayVar(&s.o.Settings, "mapper-option", nil, "KEY=VALUE for the mapper's block (may be repeated)")
-	f.StringArrayVar(&s.o.Services, "service", nil, "only for this service, by a line in its file (may be repeated); all: by the profile")
+	f.StringArrayVar(&s.o.Settings, "mapper-option", nil,
+		"KEY=VALUE for the mapper's block (may be repeated)")
+	f.StringArrayVar(&s.o.Services, "service", nil,
+		"only for this service, by a line in its file (may be repeated); all: by the profile")
 	f.StringVar(&s.o.Config, "config", "", "keep or replace a configuration that is there")
-	f.StringArrayVar(&s.o.Force, "force", nil, "go on although this check, by its name or number, stands against it (may be repeated)")
+	f.StringArrayVar(&s.o.Force, "force", nil,
+		"go on although this check, by its name or number, stands against it (may be repeated)")
 	f.BoolVar(&s.o.NoTest, "no-test", false, "try no login")
-	f.BoolVar(&s.o.NoCard, "no-card", false, "there is no card now: write the configuration and switch the profile on")
+	f.BoolVar(&s.o.NoCard, "no-card", false,
+		"there is no card now: write the configuration and switch the profile on")
 	f.BoolVar(&s.o.NoDesktop, "no-desktop", false, "leave GDM's service for smart cards as it is")
 	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	f.BoolVar(&s.yes, "yes", false, "ask nothing")
@@ -144,7 +154,8 @@ func keepSetup(cmd *cobra.Command, o *output) error {
 			Number int  `json:"number,omitempty"`
 		}{Kept: !missing, Number: number})
 	case missing:
-		err = o.say("No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
+		err = o.say(
+			"No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
 	default:
 		err = o.say("Setup %d stays.", number)
 	}
@@ -159,28 +170,34 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	s.o.Argv = os.Args
 	s.o.Mode = doctor.Mode(s.mode)
 	switch {
-	case !slices.Contains([]doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly}, s.o.Mode):
+	case !slices.Contains([]doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly},
+		s.o.Mode):
 		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
 	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
 		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
 	case s.o.StoreCA != "" && !isFingerprint(s.o.StoreCA):
-		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q", s.o.StoreCA)
-	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
+		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q",
+			s.o.StoreCA)
+	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" &&
+		s.o.Mapper != "enrolled"):
 		return errors.New("--pin-key goes with no --ca and no other mapper")
 	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
 		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
-	case strings.Trim(s.o.Group, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
+	case strings.Trim(s.o.Group,
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
 		return fmt.Errorf("%q is no name of a group", s.o.Group)
 	}
 	if err := s.checkRevert(cmd); err != nil {
 		return err
 	}
 	for _, service := range s.o.Services {
-		if service == "" || strings.ContainsAny(service, "/\x00") || strings.HasPrefix(service, ".") {
+		if service == "" || strings.ContainsAny(service, "/\x00") ||
+			strings.HasPrefix(service, ".") {
 			return fmt.Errorf("%q is no name of a service", service)
 		}
 	}
-	s.o.Services = slices.DeleteFunc(s.o.Services, func(service string) bool { return service == "all" })
+	s.o.Services = slices.DeleteFunc(s.o.Services,
+		func(service string) bool { return service == "all" })
 
 	if sudoUser := os.Getenv("SUDO_USER"); s.o.User == "" && sudoUser != "root" {
 		s.o.User = sudoUser
@@ -192,14 +209,15 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or not.
+// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or
+// not.
 func isFingerprint(text string) bool {
 	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	return err == nil && len(sum) == 32
 }
 
-// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody sits at
-// the terminal who can confirm that he does, it is the default.
+// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody
+// sits at the terminal who can confirm that he does, it is the default.
 func (s *settingUp) checkRevert(cmd *cobra.Command) error {
 	after := s.o.RevertAfter
 	switch {
@@ -208,7 +226,8 @@ func (s *settingUp) checkRevert(cmd *cobra.Command) error {
 			s.o.RevertAfter = revert.Default
 		}
 	case after != 0 && (after < revert.Min || after > revert.Max):
-		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max, after)
+		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max,
+			after)
 	}
 	return nil
 }
@@ -262,10 +281,12 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 	switch {
 	case failed != nil:
 	case r.Changed:
-		all.add(o.say("%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
+		all.add(o.say(
+			"%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
 		all.add(o.say("To go back: %s undo", program))
 		if !r.RevertAt.IsZero() {
-			all.add(o.say("It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
+			all.add(o.say(
+				"It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
 				r.RevertAt.Local().Format(time.DateTime), program))
 		}
 	case len(r.Files) == 0:
@@ -314,7 +335,12 @@ type person struct {
 
 // personAt is the one at a command's terminal. With --json the questions are on standard error.
 func personAt(ctx context.Context, cmd *cobra.Command, o *output) *person {
-	p := &person{ctx: ctx, o: o, out: cmd.OutOrStdout(), in: bufio.NewReader(cmd.InOrStdin())}
+	p := &person{
+		ctx: ctx,
+		o:   o,
+		out: cmd.OutOrStdout(),
+		in:  bufio.NewReader(cmd.InOrStdin()),
+	}
 	if o.json {
 		p.out = cmd.ErrOrStderr()
 	}

@@ -19,8 +19,8 @@ var (
 	errNotTyped   = errors.New("nothing was typed")
 )
 
-// askSecret asks at the terminal, with echo off, and whatever standard input is. errNoTerminal is found
-// in the error without one, errNotTyped where the answer is empty.
+// askSecret asks at the terminal, with echo off, and whatever standard input is. errNoTerminal is
+// found in the error without one, errNotTyped where the answer is empty.
 func askSecret(question string) (*secret.PIN, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -40,8 +40,8 @@ func askSecret(question string) (*secret.PIN, error) {
 	return secret.New(typed)
 }
 
-// restoreWhenKilled turns the echo of a terminal on again before a signal ends the program; stop ends
-// that.
+// restoreWhenKilled turns the echo of a terminal on again before a signal ends the program; stop
+// ends that.
 func restoreWhenKilled(terminal *os.File) (stop func()) {
 	before, err := term.GetState(int(terminal.Fd()))
 	if err != nil {
@@ -83,7 +83,8 @@ func withoutEcho(terminal *os.File) (restore func()) {
 
 // ioctl reads or sets the settings of a terminal (ioctl_tty(2)).
 func ioctl(fd int, request uintptr, settings *syscall.Termios) error {
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(settings))); errno != 0 {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request,
+		uintptr(unsafe.Pointer(settings))); errno != 0 {
 		return errno
 	}
 	return nil

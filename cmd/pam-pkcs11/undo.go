@@ -25,7 +25,8 @@ func newUndo() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "undo",
 		Short: "Take the last setup back",
-		Long: "undo restores, byte for byte, what the last " + program + " setup has changed: first the PAM stack, then the\n" +
+		Long: "undo restores, byte for byte, what the last " + program +
+			" setup has changed: first the PAM stack, then the\n" +
 			"configuration, then certificates. It needs no card, no daemon and no configuration.\n\n" +
 			"What was edited since is not overwritten: undo says what was edited, and ends with 1. A profile that\n" +
 			"pam-auth-update has rewritten since is switched off; a line of the module that cannot be taken out gets a\n" +
@@ -63,7 +64,8 @@ func (u undoing) run(cmd *cobra.Command) error {
 	latest, err := store.Latest()
 	if errors.Is(err, undo.ErrNothing) {
 		if o.json {
-			return o.encode(undo.Result{Restored: []string{}, Left: []string{}, Edited: []undo.Edit{}})
+			return o.encode(undo.Result{Restored: []string{}, Left: []string{},
+				Edited: []undo.Edit{}})
 		}
 		return o.say("There is no setup to take back.")
 	}
@@ -107,15 +109,19 @@ func showUndone(o *output, r *undo.Result) error {
 		all.add(o.say("Restored: %s", p))
 	}
 	for _, p := range r.Left {
-		all.add(o.say("Left as it is, because others have changed it since, and it counts for no login: %s", p))
+		all.add(o.say(
+			"Left as it is, because others have changed it since, and it counts for no login: %s",
+			p))
 	}
 	for _, e := range r.Edited {
 		switch e.Deed {
 		case undo.Switched:
-			all.add(o.say("Edited since the setup: %s. The smart-card profile has been switched off; the rest of the file stays.", e.Path))
+			all.add(o.say(
+				"Edited since the setup: %s. The smart-card profile has been switched off; the rest of the file stays.", e.Path))
 		case undo.Defused:
-			all.add(o.say("Edited since the setup: %s. The line of pam_pkcs11.so stays and has no say any more; "+
-				"jumps of other lines may count it.", e.Path))
+			all.add(o.say(
+				"Edited since the setup: %s. The line of pam_pkcs11.so stays and has no say any more; "+
+					"jumps of other lines may count it.", e.Path))
 		default:
 			all.add(o.say("Edited since the setup, and kept: %s", e.Path))
 		}
@@ -163,7 +169,16 @@ func listSetups(o *output, store *undo.Store) error {
 	}
 	rows := []setupRow{}
 	for _, m := range all {
-		row := setupRow{Number: m.Number, State: m.Stage, Time: m.Time, Undone: m.UndoneAt, Revert: m.RevertAt, User: m.User, Command: m.Argv, Files: []string{}}
+		row := setupRow{
+			Number:  m.Number,
+			State:   m.Stage,
+			Time:    m.Time,
+			Undone:  m.UndoneAt,
+			Revert:  m.RevertAt,
+			User:    m.User,
+			Command: m.Argv,
+			Files:   []string{},
+		}
 		for _, e := range m.Entries {
 			row.Files = append(row.Files, e.Path)
 		}
@@ -188,7 +203,8 @@ func listSetups(o *output, store *undo.Store) error {
 			text.add(o.say("Setup %d of %s: in force", row.Number, when))
 		}
 		if !row.Revert.IsZero() {
-			text.add(o.say("    It is taken back at %s if it is not confirmed: %s setup --keep", row.Revert.Local().Format(time.DateTime), program))
+			text.add(o.say("    It is taken back at %s if it is not confirmed: %s setup --keep",
+				row.Revert.Local().Format(time.DateTime), program))
 		}
 		text.add(o.say("    %s", quotable(strings.Join(row.Command, " "))))
 		for _, file := range row.Files {

@@ -94,8 +94,8 @@ func keyword(word, text string) (Control, bool) {
 	return c, true
 }
 
-// listed reads what stands in brackets. Where it cannot be read libpam takes every answer as bad, and
-// ok is false.
+// listed reads what stands in brackets. Where it cannot be read libpam takes every answer as bad,
+// and ok is false.
 func listed(list, text string) (c Control, ok bool) {
 	c = undefined(text)
 	rest := list
@@ -140,8 +140,8 @@ func (c *Control) pair(text string) (rest string, ok bool) {
 	return rest, true
 }
 
-// beginsWith finds the word at the head of a text, -1 if it is none of them, and returns what follows. No blank is
-// needed behind it.
+// beginsWith finds the word at the head of a text, -1 if it is none of them, and returns what
+// follows. No blank is needed behind it.
 func beginsWith(text string, words []string) (index int, rest string) {
 	for i, word := range words {
 		if after, found := strings.CutPrefix(text, word); found {
@@ -151,7 +151,8 @@ func beginsWith(text string, words []string) (index int, rest string) {
 	return -1, text
 }
 
-// jump reads a number above 0. As in libpam it wraps as a C int does, so that a huge one may mean anything.
+// jump reads a number above 0. As in libpam it wraps as a C int does, so that a huge one may mean
+// anything.
 func jump(text string) (a Action, rest string, ok bool) {
 	digits := 0
 	for digits < len(text) && text[digits] >= '0' && text[digits] <= '9' {

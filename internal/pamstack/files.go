@@ -31,8 +31,8 @@ const (
 // tree is a machine's files below a directory.
 type tree struct{ root string }
 
-// where is the path at which a file of the machine is found: symbolic links lead to where they would
-// lead if the tree's root was the root.
+// where is the path at which a file of the machine is found: symbolic links lead to where they
+// would lead if the tree's root was the root.
 func (t tree) where(name string) (string, error) {
 	if t.root == "" || t.root == "/" {
 		return name, nil
@@ -119,7 +119,12 @@ type dialect struct {
 }
 
 var (
-	debian   = dialect{dirs: []string{etcDir, vendorDir}, atInclude: true, etcOnly: true, crashes: true}
+	debian = dialect{
+		dirs:      []string{etcDir, vendorDir},
+		atInclude: true,
+		etcOnly:   true,
+		crashes:   true,
+	}
 	original = dialect{dirs: []string{etcDir, vendorDir, distDir}}
 )
 
@@ -141,7 +146,8 @@ func dialectOf(t tree) dialect {
 			known += " " + strings.Trim(value, `"'`)
 		}
 	}
-	if known == "" || slices.Contains(strings.Fields(known), "debian") || slices.Contains(strings.Fields(known), "ubuntu") {
+	if known == "" || slices.Contains(strings.Fields(known), "debian") ||
+		slices.Contains(strings.Fields(known), "ubuntu") {
 		return debian
 	}
 	return original

@@ -4,12 +4,14 @@ import "slices"
 
 // Jump is one control's way over other lines.
 type Jump struct {
-	From    Line
-	On      []Result // the answers that take it
-	Count   int
-	Skipped []Line // the lines of its own level that are left out, the places where substacks begin without their lines
-	To      *Line  // where the walk goes on; nil is the end of the stack
-	Beyond  bool   // it is longer than its stack, which libpam takes for a failure
+	From  Line
+	On    []Result // the answers that take it
+	Count int
+	// the lines of its own level that are left out, the places where substacks begin without their
+	// lines
+	Skipped []Line
+	To      *Line // where the walk goes on; nil is the end of the stack
+	Beyond  bool  // it is longer than its stack, which libpam takes for a failure
 }
 
 // Jumps are all jumps of a kind, in the order of their lines.
@@ -20,7 +22,8 @@ func (s *Stack) Jumps(k Kind) []Jump {
 	for at, line := range entries {
 		var counts []Action
 		for _, r := range Results() {
-			if action := line.Control.On(r); action.IsJump() && !line.substack && !slices.Contains(counts, action) {
+			if action := line.Control.On(r); action.IsJump() && !line.substack &&
+				!slices.Contains(counts, action) {
 				counts = append(counts, action)
 			}
 		}
@@ -56,8 +59,8 @@ func jumpOf(entries []Line, at int, count Action) Jump {
 	return j
 }
 
-// ParseControl reads a control that is a word or a list in brackets; ok is false where libpam takes every
-// answer for bad.
+// ParseControl reads a control that is a word or a list in brackets; ok is false where libpam takes
+// every answer for bad.
 func ParseControl(text string) (c Control, ok bool) {
 	words := &words{text}
 	word, _, _ := words.next()
@@ -67,7 +70,8 @@ func ParseControl(text string) (c Control, ok bool) {
 	return listed(word, text)
 }
 
-// WithControl is the stack with another control in the lines that match, for asking what would be without them.
+// WithControl is the stack with another control in the lines that match, for asking what would be
+// without them.
 func (s *Stack) WithControl(match func(Line) bool, c Control) *Stack {
 	changed := *s
 	for _, lists := range []*[kindCount][]Line{&changed.own, &changed.other} {

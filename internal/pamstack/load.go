@@ -31,7 +31,8 @@ func (r *Refused) Error() string {
 }
 
 // Load reads the stack of a service of the machine whose files are below root; "" or "/" is this
-// machine. A service without a file has the lines of "other"; the name "other" is that stack itself.
+// machine. A service without a file has the lines of "other"; the name "other" is that stack
+// itself.
 //
 // A *Refused says that libpam would not start. Any other error is one of reading: nothing is known
 // then of what libpam, which may have other rights, would read.
@@ -86,7 +87,8 @@ func (r *reader) all() error {
 func (r *reader) fromOneFile() error {
 	data, err := r.tree.read(oneFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &abortError{what: message.Textf("there is neither a directory %s nor a file %s", etcDir, oneFile)}
+		return &abortError{what: message.Textf("there is neither a directory %s nor a file %s",
+			etcDir, oneFile)}
 	}
 	if err != nil {
 		return err
@@ -108,7 +110,8 @@ func (r *reader) find(service string) (file string, data []byte, err error) {
 
 // isMissing reports whether libpam goes on to the next directory.
 func isMissing(err error) bool {
-	for _, missing := range []error{fs.ErrNotExist, syscall.ELOOP, syscall.ENOTDIR, syscall.ENAMETOOLONG} {
+	for _, missing := range []error{fs.ErrNotExist, syscall.ELOOP, syscall.ENOTDIR,
+		syscall.ENAMETOOLONG} {
 		if errors.Is(err, missing) {
 			return true
 		}
@@ -118,16 +121,19 @@ func isMissing(err error) bool {
 
 // onlyIncluded are files that are there for others to include.
 var onlyIncluded = []string{
-	"common-*", "system-auth*", "password-auth*", "smartcard-auth*", "fingerprint-auth*", "switchable-auth*",
-	"system-login", "system-local-login", "system-remote-login", "system-services", "postlogin*", "base-*",
+	"common-*", "system-auth*", "password-auth*", "smartcard-auth*", "fingerprint-auth*",
+	"switchable-auth*",
+	"system-login", "system-local-login", "system-remote-login", "system-services", "postlogin*",
+	"base-*",
 }
 
 // leftovers are files of editors and package managers.
-var leftovers = []string{".*", "*~", "*.bak", "*.orig", "*.old", "*.dpkg-*", "*.ucf-*", "*.pam-*", "*.rpm*", "*.pacnew", "*.pacsave", "#*#", "README*"}
+var leftovers = []string{".*", "*~", "*.bak", "*.orig", "*.old", "*.dpkg-*", "*.ucf-*", "*.pam-*",
+	"*.rpm*", "*.pacnew", "*.pacsave", "#*#", "README*"}
 
-// Services are the names of the services that have a file on the machine below root, in their order,
-// "other" among them. What is there to be included only, and what editors and package managers leave,
-// is left out.
+// Services are the names of the services that have a file on the machine below root, in their
+// order, "other" among them. What is there to be included only, and what editors and package
+// managers leave, is left out.
 func Services(root string) ([]string, error) {
 	t := tree{root}
 	var names []string
@@ -155,8 +161,8 @@ func Services(root string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// isService reports whether an entry of a directory is the file of a service. libpam asks for names in
-// lower case only.
+// isService reports whether an entry of a directory is the file of a service. libpam asks for names
+// in lower case only.
 func isService(entry fs.DirEntry) bool {
 	name := entry.Name()
 	if entry.IsDir() || name != lower(name) {

@@ -58,7 +58,8 @@ func (r *reader) file(from source, data []byte) error {
 	for {
 		text, err := lines.next()
 		if err != nil {
-			return &abortError{Place{from.file, text.number}, lineFault(err), errors.Is(err, errEndless)}
+			return &abortError{Place{from.file, text.number}, lineFault(err),
+				errors.Is(err, errEndless)}
 		}
 		if text.number == 0 {
 			return nil
@@ -88,7 +89,8 @@ func (r *reader) lookAt(from source, text logical) {
 			"the line is longer than 1023 bytes; PAM takes what follows for a line of its own"))
 	}
 	if text.nul {
-		r.problem(at, "pam-line-nul", message.Textf("PAM does not read what stands behind a NUL byte in this line"))
+		r.problem(at, "pam-line-nul",
+			message.Textf("PAM does not read what stands behind a NUL byte in this line"))
 	}
 	if strings.Contains(text.text, "\r") {
 		r.problem(at, "pam-line-crlf", message.Textf(
@@ -98,7 +100,8 @@ func (r *reader) lookAt(from source, text logical) {
 
 func (r *reader) problem(at Place, id string, what message.Text) {
 	problem := Problem{at, id, what}
-	if !slices.ContainsFunc(r.stack.Problems, func(p Problem) bool { return p.Place == at && p.ID == id }) {
+	if !slices.ContainsFunc(r.stack.Problems,
+		func(p Problem) bool { return p.Place == at && p.ID == id }) {
 		r.stack.Problems = append(r.stack.Problems, problem)
 	}
 }
@@ -115,7 +118,12 @@ func (r *reader) line(from source, text logical, last *Control) error {
 		}
 	}
 	from.service = service
-	line := Line{File: from.file, Number: text.number, Level: from.level, From: from.from}
+	line := Line{
+		File:   from.file,
+		Number: text.number,
+		Level:  from.level,
+		From:   from.from,
+	}
 
 	atInclude := r.kind(from, words, &line)
 	if atInclude {
@@ -192,7 +200,8 @@ func (r *reader) control(words *words, line *Line) (include, substack bool) {
 	}
 	if line.Control, known = listed(word, text); !known {
 		r.problem(line.Place(), "pam-line-control", message.Textf(
-			"PAM cannot read the control %s and takes every answer of the module for a failure", text))
+			"PAM cannot read the control %s and takes every answer of the module for a failure",
+			text))
 	}
 	return false, false
 }
@@ -209,7 +218,8 @@ func (r *reader) broken(line *Line, id string, why message.Text) {
 func (r *reader) include(from source, words *words, line Line, substack bool, last *Control) error {
 	name, _, named := words.next()
 	if !named && r.dialect.crashes {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
+		return &abortError{line.Place(),
+			message.Textf("libpam crashes: the line includes, and names no file"), true}
 	}
 
 	inner := source{service: from.service, kind: line.Kind, level: from.level}
@@ -218,7 +228,8 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 		begin := line
 		begin.substack, begin.Module, begin.Broken = true, name, message.Text{}
 		if named && isNameless(name) {
-			return &abortError{line.Place(), message.Textf("%q is no name of a file to include", name), false}
+			return &abortError{line.Place(),
+				message.Textf("%q is no name of a file to include", name), false}
 		}
 		if err := r.add(from, begin); err != nil {
 			return err
@@ -242,7 +253,8 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 func (r *reader) atInclude(from source, words *words, line Line, last Control) error {
 	name, _, named := words.next()
 	if !named {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
+		return &abortError{line.Place(),
+			message.Textf("libpam crashes: the line includes, and names no file"), true}
 	}
 
 	inner := source{service: from.service, kind: from.kind, level: from.level}
@@ -254,8 +266,8 @@ func (r *reader) atInclude(from source, words *words, line Line, last Control) e
 		return &abortError{line.Place(), why, false}
 	}
 
-	// libpam then takes the control that it read last in this file. Before the first it is what chance has
-	// left in its memory.
+	// libpam then takes the control that it read last in this file. Before the first it is what
+	// chance has left in its memory.
 	if last.Text == "" {
 		r.problem(line.Place(), "pam-include-chance", message.Textf(
 			"%s; what PAM makes of that is chance", why))
@@ -268,7 +280,9 @@ func (r *reader) atInclude(from source, words *words, line Line, last Control) e
 }
 
 // included reads a file that a line includes. Where it cannot be read it says why.
-func (r *reader) included(from, inner source, line Place, name string, named bool) (why message.Text, err error) {
+func (r *reader) included(
+	from, inner source, line Place, name string, named bool,
+) (why message.Text, err error) {
 	if inner.level >= maxLevel {
 		return message.Textf("substacks are more than %d deep", maxLevel-1), nil
 	}
@@ -288,13 +302,15 @@ func (r *reader) included(from, inner source, line Place, name string, named boo
 	inner.open = append(slices.Clone(from.open), opened{from.file, from.level})
 	if slices.Contains(inner.open, opened{file, inner.level}) {
 		// libpam goes on until it has no descriptor or no stack left. Substacks end by their depth.
-		return why, &abortError{line, message.Textf("libpam crashes: the file %s includes itself", file), true}
+		return why, &abortError{line,
+			message.Textf("libpam crashes: the file %s includes itself", file), true}
 	}
 
 	err = r.file(inner, data)
 	var abort *abortError
 	if errors.As(err, &abort) && !abort.fatal {
-		return message.Textf("%s, in the file %s that this line includes", abort.what, abort.place), nil
+		return message.Textf("%s, in the file %s that this line includes", abort.what, abort.place),
+			nil
 	}
 	return why, err
 }
@@ -329,7 +345,8 @@ func isNameless(module string) bool {
 // add appends a line to the stack of its kind.
 func (r *reader) add(from source, line Line) error {
 	if r.count++; r.count > maxLines {
-		return fmt.Errorf("the PAM service %s has more than %d lines, with all that it includes", r.stack.Service, maxLines)
+		return fmt.Errorf("the PAM service %s has more than %d lines, with all that it includes",
+			r.stack.Service, maxLines)
 	}
 
 	list := &r.stack.own[line.Kind]

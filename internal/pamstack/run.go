@@ -68,8 +68,8 @@ func (s *Stack) Run(k Kind, answer func(Line) Result) Outcome {
 }
 
 // RunAgain walks the stack as pam_setcred(3) does after an authentication, and pam_close_session(3)
-// after a session was opened: the way is that of the earlier outcome, as far as it went, and what is
-// answered now only counts as good or bad. A line that was not run then goes by its own answer.
+// after a session was opened: the way is that of the earlier outcome, as far as it went, and what
+// is answered now only counts as good or bad. A line that was not run then goes by its own answer.
 func (s *Stack) RunAgain(k Kind, earlier Outcome, answer func(Line) Result) Outcome {
 	frozen := make(map[int]Result, len(earlier.Path))
 	for _, step := range earlier.Path {
@@ -124,7 +124,8 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 }
 
 // step does what the control says, and returns the index of the line behind which the walk goes on.
-func step(entries []Line, at int, action Action, now *state, entered map[int]state, r Result, frozen bool, cached Result) int {
+func step(entries []Line, at int, action Action, now *state, entered map[int]state, r Result,
+	frozen bool, cached Result) int {
 	level := entries[at].Level
 
 	switch {
@@ -162,8 +163,8 @@ func end(entries []Line, at int) int {
 	return at
 }
 
-// skip is the last line that a jump leaves out, and how many more lines it should have left out than
-// its stack has. A substack counts as one line.
+// skip is the last line that a jump leaves out, and how many more lines it should have left out
+// than its stack has. A substack counts as one line.
 func skip(entries []Line, at int, jump Action) (landed int, left Action) {
 	level := entries[at].Level
 

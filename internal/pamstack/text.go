@@ -53,7 +53,8 @@ func (l *lines) next() (line logical, err error) {
 			return line, nil
 		}
 
-		line.split = line.split || len(chunk) == room-1 && !bytes.HasSuffix(chunk, []byte("\n")) && len(l.data) > 0
+		line.split = line.split || len(chunk) == room-1 && !bytes.HasSuffix(chunk, []byte("\n")) &&
+			len(l.data) > 0
 		chunk, _, cut := bytes.Cut(chunk, []byte{0})
 		line.nul = line.nul || cut
 
@@ -95,8 +96,8 @@ type words struct {
 	rest string // what was not read; empty at the end
 }
 
-// next is the next word, false at the end. A word in brackets loses them: what is in them may have blanks, and
-// "\]" for a bracket.
+// next is the next word, false at the end. A word in brackets loses them: what is in them may have
+// blanks, and "\]" for a bracket.
 func (w *words) next() (word string, bracketed, more bool) {
 	from := strings.TrimLeft(w.rest, blanks)
 	if from == "" {

@@ -73,7 +73,8 @@ type Card struct {
 	Initialized  bool
 	PIN          token.PIN
 	Certificates []Certificate `json:",omitempty"`
-	Failure      *Failure      `json:",omitempty"` // why its certificates could not be read, or not all
+	// why its certificates could not be read, or not all
+	Failure *Failure `json:",omitempty"`
 
 	NoPUK string // why its PIN cannot be unblocked here; "" where it can
 }
@@ -129,7 +130,10 @@ func lookAtLibrary(path string, variables []string) (*Answer, error) {
 		return nil, err
 	}
 	a.Library = &token.Library{
-		Manufacturer: info.Manufacturer, Description: info.Description, Major: info.Major, Minor: info.Minor,
+		Manufacturer: info.Manufacturer,
+		Description:  info.Description,
+		Major:        info.Major,
+		Minor:        info.Minor,
 	}
 
 	slots, err := library.Cards().Slots(context.Background())
@@ -175,13 +179,15 @@ func lookAtCards(file string) (*Answer, error) {
 
 // lookAtDaemon connects to a daemon for readers.
 func lookAtDaemon(socket string) (*Answer, error) {
-	_, _, err := access.Find(context.Background(), access.Options{Mode: access.System, Sockets: []string{socket}})
+	_, _, err := access.Find(context.Background(),
+		access.Options{Mode: access.System, Sockets: []string{socket}})
 	if err == nil {
 		return &Answer{}, nil
 	}
 	f := failure(err)
 	var e *access.Error
-	if errors.As(err, &e) && slices.Contains([]access.Reason{access.Denied, access.Closed, access.Refused}, e.Reason) {
+	if errors.As(err, &e) && slices.Contains([]access.Reason{access.Denied, access.Closed,
+		access.Refused}, e.Reason) {
 		f.Kind = KindRefused
 	}
 	return &Answer{Failure: f}, nil
@@ -199,7 +205,12 @@ func slotOf(s *token.Slot, judge func(*token.Slot) (token.Fit, string)) Slot {
 	}
 	if t := s.Token; t != nil {
 		described.Card = &Card{
-			Label: t.Label, Manufacturer: t.Manufacturer, Model: t.Model, Serial: t.Serial, Initialized: t.Initialized, PIN: t.PIN,
+			Label:        t.Label,
+			Manufacturer: t.Manufacturer,
+			Model:        t.Model,
+			Serial:       t.Serial,
+			Initialized:  t.Initialized,
+			PIN:          t.PIN,
 		}
 	}
 	return described

@@ -19,7 +19,8 @@ type Authselect struct{ Root string }
 func (a Authselect) program() string { return path.Join(a.Root, authselectProgram) }
 
 // Switch selects a profile with its features; off, which was selected before, goes by that. It
-// implements undo.Profiles. Files that somebody has edited authselect does not overwrite, and says so.
+// implements undo.Profiles. Files that somebody has edited authselect does not overwrite, and says
+// so.
 func (a Authselect) Switch(ctx context.Context, _, on []string) error {
 	if len(on) == 0 {
 		return nil
@@ -36,7 +37,9 @@ func (a Authselect) Current(ctx context.Context) ([]string, error) {
 
 // Look reads what is selected now, and what stands against it: files that are not as authselect has
 // written them.
-func (a Authselect) Look(ctx context.Context) (selected []string, frozen message.Encoded, err error) {
+func (a Authselect) Look(
+	ctx context.Context,
+) (selected []string, frozen message.Encoded, err error) {
 	if selected, err = a.Current(ctx); err != nil {
 		return nil, frozen, err
 	}

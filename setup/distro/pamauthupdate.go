@@ -8,8 +8,8 @@ import (
 // pamAuthUpdateProgram is Debian's tool for /etc/pam.d/common-*, of the package libpam-runtime.
 const pamAuthUpdateProgram = "/usr/sbin/pam-auth-update"
 
-// PAMAuthUpdate switches profiles by pam-auth-update. Its exit status is 0 also where it has changed
-// nothing: callers read the files afterwards.
+// PAMAuthUpdate switches profiles by pam-auth-update. Its exit status is 0 also where it has
+// changed nothing: callers read the files afterwards.
 type PAMAuthUpdate struct{}
 
 // HasPAMAuthUpdate reports whether the stacks of this machine are pam-auth-update's.

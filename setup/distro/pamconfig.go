@@ -37,8 +37,8 @@ func (PAMConfig) Switch(ctx context.Context, off, on []string) error {
 // moduleLine is a line of auth that calls our module.
 var moduleLine = regexp.MustCompile(`^\s*-?auth\s[^#]*\bpam_pkcs11\.so\b`)
 
-// Enabled is the module where the stack that services include really has it: of a common-auth that is
-// no link any more pam-config's own file counts nowhere.
+// Enabled is the module where the stack that services include really has it: of a common-auth that
+// is no link any more pam-config's own file counts nowhere.
 func (PAMConfig) Enabled(tree *undo.Tree) ([]string, error) {
 	file := "/etc/pam.d/common-auth"
 	state, err := tree.State(file)

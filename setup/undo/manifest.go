@@ -15,14 +15,18 @@ type Role string
 
 // The roles of paths, in the order in which they are restored.
 const (
-	PAM     Role = "pam"     // service files, and what pam-auth-update remembers of them: all or none
-	Seen    Role = "seen"    // profiles that pam-auth-update knows: left alone when others have come since
+	// service files, and what pam-auth-update remembers of them: all or none
+	PAM Role = "pam"
+	// profiles that pam-auth-update knows: left alone when others have come since
+	Seen    Role = "seen"
 	Debconf Role = "debconf" // debconf's answers: left alone when packages have changed them since
 	Config  Role = "config"  // the configuration and what belongs to it
-	Lines   Role = "lines"   // a list to which others add: only the lines of setup are taken out then
-	Trust   Role = "trust"   // certificates
+	// a list to which others add: only the lines of setup are taken out then
+	Lines Role = "lines"
+	Trust Role = "trust" // certificates
 
-	Compiled Role = "compiled" // what dconf makes of keyfiles: left alone when it has made it anew since
+	// what dconf makes of keyfiles: left alone when it has made it anew since
+	Compiled Role = "compiled"
 )
 
 // roles are all of them, in order.
@@ -56,7 +60,8 @@ type Manifest struct {
 	UndoneAt time.Time `json:"undone_at,omitzero"`
 	Argv     []string  `json:"argv"` // of the program; secrets are no arguments of it
 	User     string    `json:"user,omitempty"`
-	Family   string    `json:"family,omitempty"`    // how the PAM stack was changed: "pam-auth-update"
+	// how the PAM stack was changed: "pam-auth-update"
+	Family   string    `json:"family,omitempty"`
 	Enabled  []string  `json:"enabled,omitempty"`   // profiles that setup has switched on
 	Disabled []string  `json:"disabled,omitempty"`  // and off
 	RevertAt time.Time `json:"revert_at,omitzero"`  // when it is taken back by itself; zero: never
@@ -71,8 +76,10 @@ const (
 	maxEntries      = 4096
 )
 
-// allowed are the places in which setup changes anything. A manifest that names another is not ours.
-var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/", "/var/lib/authselect/", "/var/lib/dpkg/alternatives/"}
+// allowed are the places in which setup changes anything. A manifest that names another is not
+// ours.
+var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/", "/var/lib/authselect/",
+	"/var/lib/dpkg/alternatives/"}
 
 // Pending reports whether the setup will be taken back by itself.
 func (m *Manifest) Pending() bool { return m.Stage != Undone && !m.RevertAt.IsZero() }
@@ -89,7 +96,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	}
 	switch {
 	case m.Version != manifestVersion:
-		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d", m.Version, manifestVersion)
+		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d",
+			m.Version, manifestVersion)
 	case !slices.Contains([]Stage{Started, Done, Undone}, m.Stage):
 		return nil, fmt.Errorf("the manifest has the unknown stage %q", m.Stage)
 	case !slices.Contains([]string{"", "systemd", "process"}, m.RevertBy):
@@ -110,7 +118,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		known[e.Path] = true
 	}
 	for _, profile := range slices.Concat(m.Enabled, m.Disabled) {
-		name := strings.TrimPrefix(profile, "custom/") // authselect's own way to call profiles of /etc
+		// authselect's own way to call profiles of /etc
+		name := strings.TrimPrefix(profile, "custom/")
 		if name == "" || strings.ContainsAny(name, " \t\n,/") || strings.HasPrefix(profile, "-") {
 			return nil, fmt.Errorf("the manifest has the profile %q", profile)
 		}

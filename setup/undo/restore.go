@@ -30,10 +30,11 @@ const (
 
 // Edit is a path that was edited since the setup, so that it is not restored byte for byte.
 type Edit struct {
-	Path string   `json:"path"`
-	Deed Deed     `json:"deed"`
-	Copy string   `json:"copy,omitempty"` // where the file is as it was before the setup
-	Diff []string `json:"diff,omitempty"` // from what setup wrote to what was found, as diff -u shows it
+	Path string `json:"path"`
+	Deed Deed   `json:"deed"`
+	Copy string `json:"copy,omitempty"` // where the file is as it was before the setup
+	// from what setup wrote to what was found, as diff -u shows it
+	Diff []string `json:"diff,omitempty"`
 }
 
 // Result is what an undo has done.
@@ -62,8 +63,18 @@ type undoing struct {
 // profiles is nil, as for a machine that is mounted below a directory, lines that cannot be taken
 // out are made harmless. A failure leaves the record as it was, and the undo may be run again.
 func (s *Store) Undo(ctx context.Context, m *Manifest, profiles Profiles) (*Result, error) {
-	u := &undoing{Store: s, manifest: m, profiles: profiles, found: make(map[string]State)}
-	u.result = Result{Number: m.Number, Restored: []string{}, Left: []string{}, Edited: []Edit{}}
+	u := &undoing{
+		Store:    s,
+		manifest: m,
+		profiles: profiles,
+		found:    make(map[string]State),
+	}
+	u.result = Result{
+		Number:   m.Number,
+		Restored: []string{},
+		Left:     []string{},
+		Edited:   []Edit{},
+	}
 	if err := u.look(); err != nil {
 		return nil, err
 	}
@@ -140,7 +151,8 @@ func (u *undoing) of(role Role) []Entry {
 
 // isDir reports whether a path is a directory, or was one.
 func (u *undoing) isDir(e Entry) bool {
-	return e.Before.Type == Dir || e.After.Type == Dir || e.After.Type == "" && u.found[e.Path].Type == Dir
+	return e.Before.Type == Dir || e.After.Type == Dir || e.After.Type == "" &&
+		u.found[e.Path].Type == Dir
 }
 
 // restoreRole restores what has one role.

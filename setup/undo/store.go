@@ -195,8 +195,8 @@ func (r *Record) Finish() error {
 	return nil
 }
 
-// keepWritten copies what setup wrote into the record, so that it can be told later what others have
-// edited.
+// keepWritten copies what setup wrote into the record, so that it can be told later what others
+// have edited.
 func (s *Store) keepWritten(number int, e *Entry) error {
 	if e.After.Type != File || e.Role == Debconf || e.Role == Compiled {
 		return nil
@@ -284,12 +284,18 @@ func (s *Store) save(m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	return s.Tree.Write(path.Join(recordDir(m.Number), manifestName), append(data, '\n'), s.private())
+	return s.Tree.Write(path.Join(recordDir(m.Number), manifestName), append(data, '\n'),
+		s.private())
 }
 
 // private is the state of a file of the store.
 func (s *Store) private() State {
-	return State{Type: File, Mode: 0o600, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	return State{
+		Type: File,
+		Mode: 0o600,
+		UID:  uint32(os.Geteuid()),
+		GID:  uint32(os.Getegid()),
+	}
 }
 
 // numbers are those of all records, in order.
@@ -304,7 +310,8 @@ func (s *Store) numbers() ([]int, error) {
 		if err != nil || number < 1 || strconv.Itoa(number) != n {
 			continue
 		}
-		if _, err := s.Tree.root.Lstat(name(path.Join(recordDir(number), manifestName))); errors.Is(err, fs.ErrNotExist) {
+		if _, err := s.Tree.root.Lstat(name(path.Join(recordDir(number), manifestName))); errors.Is(
+			err, fs.ErrNotExist) {
 			continue // cut short before it changed anything
 		}
 		numbers = append(numbers, number)

@@ -58,7 +58,8 @@ func (t *Tree) read(p string) ([]byte, State, error) {
 		return nil, State{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, State{}, &fs.PathError{Op: "read", Path: p, Err: errors.New("is no regular file")}
+		return nil, State{}, &fs.PathError{Op: "read", Path: p,
+			Err: errors.New("is no regular file")}
 	}
 	f, err := t.root.OpenFile(name(p), os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -75,7 +76,8 @@ func (t *Tree) read(p string) ([]byte, State, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
-		err = &fs.PathError{Op: "read", Path: p, Err: fmt.Errorf("is longer than %d bytes", maxFile)}
+		err = &fs.PathError{Op: "read", Path: p,
+			Err: fmt.Errorf("is longer than %d bytes", maxFile)}
 	}
 	if err != nil {
 		return nil, State{}, err
@@ -112,7 +114,8 @@ func (t *Tree) State(p string) (State, error) {
 func (t *Tree) Write(p string, data []byte, s State) (err error) {
 	temporary := temporaryName(p)
 	_ = t.root.Remove(name(temporary)) // of a run that was cut short
-	f, err := t.root.OpenFile(name(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
+	f, err := t.root.OpenFile(name(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC,
+		0o600)
 	if err != nil {
 		return err
 	}

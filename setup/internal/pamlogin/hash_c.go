@@ -42,8 +42,8 @@ import (
 
 var hashing sync.Mutex // crypt answers in memory of its own
 
-// Hash is a password as shadow(5) has it, by crypt(3) with SHA-512. It is for made passwords: this one
-// is in Go's memory.
+// Hash is a password as shadow(5) has it, by crypt(3) with SHA-512. It is for made passwords: this
+// one is in Go's memory.
 func Hash(password string) (string, error) {
 	hashing.Lock()
 	defer hashing.Unlock()

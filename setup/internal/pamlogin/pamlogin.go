@@ -72,7 +72,9 @@ var ErrNoAnswer = errors.New("this question has no answer here")
 
 // Follow serves a child until its login has ended. answer's PIN is wiped by its owner; a nil PIN is
 // an empty answer.
-func Follow(ctx context.Context, conn net.Conn, answer func(Asked) (*secret.PIN, error)) (*End, error) {
+func Follow(
+	ctx context.Context, conn net.Conn, answer func(Asked) (*secret.PIN, error),
+) (*End, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
@@ -90,7 +92,8 @@ func Follow(ctx context.Context, conn net.Conn, answer func(Asked) (*secret.PIN,
 			end.Said = append(end.Said, text)
 		case frameSecret, frameVisible:
 			end.Said = append(end.Said, text)
-			if err := reply(conn, answer, Asked{Text: text, Secret: kind == frameSecret}); err != nil {
+			if err := reply(conn, answer,
+				Asked{Text: text, Secret: kind == frameSecret}); err != nil {
 				return end, err
 			}
 		case frameEnd:
