@@ -67,6 +67,7 @@ func checkBreakGlass(_ context.Context, m *Machine) diagnosis.Findings {
 	const id = "break-glass"
 	group := m.breakGlass()
 	subject := "group " + group
+	// It is needed in the mode that is rehearsed, or by a stack that is there.
 	if m.Mode != ModeOnly && m.stackGroup() == "" {
 		return list(note(id, subject,
 			message.Textf(
@@ -92,8 +93,9 @@ func checkBreakGlass(_ context.Context, m *Machine) diagnosis.Findings {
 	}
 
 	now := m.now()
-	usable := slices.DeleteFunc(slices.Clone(members),
-		func(u localUser) bool { return !u.hasPassword(now) || !u.hasShell() })
+	usable := slices.DeleteFunc(slices.Clone(members), func(u localUser) bool {
+		return !u.hasPassword(now) || !u.hasShell()
+	})
 	if len(usable) == 0 {
 		return list(refuse("break-glass-no-password", subject,
 			message.Textf(
@@ -101,11 +103,12 @@ func checkBreakGlass(_ context.Context, m *Machine) diagnosis.Findings {
 				joinNames(members)),
 			message.Textf("run: passwd %s", members[0].name)))
 	}
+
 	return list(good(id, subject,
 		message.Textf("members with a password that works: %s", joinNames(usable))))
 }
 
-// checkAccounts tells whether the account that is meant is known without a directory.
+// checkAccounts looks whether the account that is meant is known without a directory.
 func checkAccounts(_ context.Context, m *Machine) diagnosis.Findings {
 	const id = "directory-accounts"
 	users, _ := m.localUsers()
@@ -124,6 +127,7 @@ func checkAccounts(_ context.Context, m *Machine) diagnosis.Findings {
 	if slices.ContainsFunc(users, func(u localUser) bool { return u.name == m.User }) {
 		return list(good(id, m.User, message.Textf("the account is in this machine's own files")))
 	}
+	// The accounts of a machine that does not run are unknown here, but for its own files.
 	if m.Live() {
 		if _, err := accounts.System().Lookup(m.User); errors.Is(err, accounts.ErrNoAccount) {
 			return list(refuse("account-unknown", m.User, message.Textf("there is no such account"),
@@ -148,6 +152,7 @@ func (m *Machine) nameSources() []string {
 		if !found || strings.TrimSpace(name) != "passwd" {
 			continue
 		}
+		// Words in brackets are actions, such as [NOTFOUND=return].
 		return slices.DeleteFunc(strings.Fields(rest), func(word string) bool {
 			return slices.Contains([]string{"files", "compat", "systemd", "altfiles", "db"},
 				word) || strings.ContainsAny(word, "[]=")

@@ -38,7 +38,9 @@ func (m *Machine) cards(ctx context.Context) (slots []probe.Slot, why diagnosis.
 		return nil, list(otherRoot(subject))
 	}
 
+	// Once: every look opens each card, and may take seconds.
 	m.probing.Do(func() { m.probed, m.probeError = probe.Cards(ctx, m.ConfigFile) })
+
 	var ended *probe.Ended
 	switch a := m.probed; {
 	case errors.As(m.probeError, &ended):
@@ -67,11 +69,13 @@ func (m *Machine) cards(ctx context.Context) (slots []probe.Slot, why diagnosis.
 // usable are the cards that a login would take.
 func (m *Machine) usable(ctx context.Context) (slots []probe.Slot, why diagnosis.Findings) {
 	all, why := m.cards(ctx)
+
 	for _, s := range all {
 		if s.Fit == token.Fits && s.Card != nil {
 			slots = append(slots, s)
 		}
 	}
+
 	if len(slots) == 0 && len(why) == 0 {
 		why = list(note("card-none", "cards",
 			message.Textf("there is no card now that a login would use")))
@@ -132,7 +136,6 @@ func slotFinding(s *probe.Slot) diagnosis.Findings {
 			message.Textf(
 				"change slot_num, slot_description, token_label or token_uri in the configuration")))
 	}
-
 	return list(note("reader-empty", subject, message.Textf("there is no card in the reader")))
 }
 
@@ -147,9 +150,11 @@ func checkPINs(ctx context.Context, m *Machine) diagnosis.Findings {
 
 // pinFindings are those of one card.
 func pinFindings(s *probe.Slot) diagnosis.Findings {
-	subject, pin := subjectOf(s)+": "+printable(s.Card.Label), s.Card.PIN
+	subject := subjectOf(s) + ": " + printable(s.Card.Label)
+	pin := s.Card.PIN
 	change := message.Textf("run: pam-pkcs11 pin change")
 	var found diagnosis.Findings
+
 	switch {
 	case !pin.Set && !pin.Required:
 		found.Add(note("pin-none", subject, message.Textf("the card has no PIN, and needs none")))
@@ -183,7 +188,6 @@ func pinFindings(s *probe.Slot) diagnosis.Findings {
 		found.Add(warn("pin-to-be-changed", subject,
 			message.Textf("the PIN must be changed, or has expired"), change))
 	}
-
 	return found
 }
 
@@ -200,17 +204,17 @@ func unblocking(c *probe.Card) message.Text {
 // endsSoon is how long before its end a certificate is named.
 const endsSoon = 30 * 24 * time.Hour
 
-// checkCertificates judges the certificates of the cards as a login does, revocation too.
+// checkCertificates checks the certificates of the cards as a login does, revocation too.
 func checkCertificates(ctx context.Context, m *Machine) diagnosis.Findings {
 	slots, found := m.usable(ctx)
 	for i := range slots {
-		found.Add(m.judgeCard(ctx, &slots[i])...)
+		found.Add(m.checkCard(ctx, &slots[i])...)
 	}
 	return found
 }
 
-// judgeCard judges the certificates of one card. One that is good is enough.
-func (m *Machine) judgeCard(ctx context.Context, s *probe.Slot) diagnosis.Findings {
+// checkCard checks the certificates of one card. One that is good is enough.
+func (m *Machine) checkCard(ctx context.Context, s *probe.Slot) diagnosis.Findings {
 	subject := subjectOf(s) + ": " + printable(s.Card.Label)
 	if f := s.Card.Failure; f != nil {
 		return list(warn("card-unreadable", subject,
@@ -224,6 +228,7 @@ func (m *Machine) judgeCard(ctx context.Context, s *probe.Slot) diagnosis.Findin
 			message.Textf(
 				"a card without a certificate needs one from its issuer; where it only hides them, a login reads them after the PIN (certificates_after_pin)")))
 	}
+
 	auth := &login.Authenticator{}
 	checker, err := auth.NewChecker(m.Config.Block(s.Block))
 	if err != nil {
@@ -243,7 +248,8 @@ func (m *Machine) judgeCard(ctx context.Context, s *probe.Slot) diagnosis.Findin
 		}
 		certs = append(certs, cert)
 	}
-	return judgeAll(ctx, checker, subject, certs, bad)
+
+	return checkAll(ctx, checker, subject, certs, bad)
 }
 
 // errText is the text of an error, "" of none.
@@ -254,8 +260,8 @@ func errText(err error) string {
 	return err.Error()
 }
 
-// judgeAll judges certificates; bad are the findings of those that could not be read.
-func judgeAll(
+// checkAll checks certificates; bad are the findings of those that could not be read.
+func checkAll(
 	ctx context.Context, checker *login.Checker, subject string, certs []*certinfo.Certificate,
 	bad diagnosis.Findings,
 ) diagnosis.Findings {
@@ -283,10 +289,10 @@ func judgeAll(
 	}
 
 	for i := range bad {
-		// one good certificate is enough, and cards have others that are for other things
-		bad[i].Severity, bad[i].Remedy = diagnosis.Note, message.Text{}
+		// One good certificate is enough, and cards have others that are for other things.
+		bad[i].Severity = diagnosis.Note
+		bad[i].Remedy = message.Text{}
 	}
-
 	return append(fine, bad...)
 }
 
@@ -300,10 +306,11 @@ func certificateFault(subject, name string, err error) diagnosis.Finding {
 
 	id := "certificate-" + strings.ReplaceAll(string(reason), "_", "-")
 	remedy := message.Textf("run: pam-pkcs11 explain, which shows the decision step by step")
-	if cause := (causes.Evidence{Check: string(reason),
-		Detail: err.Error()}).Cause(); cause.ID != 0 {
+	evidence := causes.Evidence{Check: string(reason), Detail: err.Error()}
+	if cause := evidence.Cause(); cause.ID != 0 {
 		remedy = cause.Cure
 	}
+
 	switch reason {
 	case verify.ReasonExpired:
 		remedy = message.Textf("have the card's issuer renew it")
@@ -315,6 +322,7 @@ func certificateFault(subject, name string, err error) diagnosis.Finding {
 		remedy = message.Textf(
 			"run: pam-pkcs11 crl update; revocation = soft goes on without an answer")
 	}
+
 	return refuse(id, subject, message.Textf("the certificate %q is refused: %v", name, err),
 		remedy)
 }

@@ -54,8 +54,12 @@ func Guard(mode Mode) []Guarded {
 		if at < 0 {
 			continue
 		}
-		all = append(all, Guarded{Check: checks[at], Number: row.number,
-			Refuses: refuses(row.number, mode)})
+
+		all = append(all, Guarded{
+			Check:   checks[at],
+			Number:  row.number,
+			Refuses: refuses(row.number, mode),
+		})
 	}
 	return all
 }

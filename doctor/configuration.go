@@ -61,14 +61,19 @@ var parts = map[string]struct{ check, id string }{
 // told by its kind, and for errors by the key with which their texts begin.
 func part(f confcheck.Finding) (check, id string) {
 	_, text := f.Place()
+	// Errors have one kind for all keys: the key stands at the beginning of their text.
 	if f.Kind == confcheck.KindError || f.Kind == confcheck.KindFile {
 		return errorPart(f.Kind, text)
 	}
+
 	if of, known := parts[f.Kind]; known {
 		return of.check, of.id
 	}
-	if strings.Contains(text, "read as it is meant") ||
-		strings.Contains(text, "read as they are meant") {
+
+	// Notes about what a mapfile is taken to mean have no kind of their own.
+	meant := strings.Contains(text, "read as it is meant") ||
+		strings.Contains(text, "read as they are meant")
+	if meant {
 		return partMappers, "mapfile-meant"
 	}
 	return partText, "configuration-note"
@@ -97,7 +102,6 @@ func errorPart(kind, text string) (check, id string) {
 	case kind == confcheck.KindFile:
 		return partFiles, "configuration-file"
 	}
-
 	return partText, "configuration-error"
 }
 
@@ -135,25 +139,30 @@ func (m *Machine) configured(check string) diagnosis.Findings {
 		if of != check {
 			continue
 		}
+
 		place, text := f.Place()
 		if place == "" {
 			place = m.ConfigFile
 		}
+
 		one := diagnosis.Finding{
 			ID:       id,
 			Severity: f.Weight.Severity(),
 			Subject:  place,
 			Fact:     message.Textf("%s", text),
 		}
+		// What could not be looked at is no fault, whatever weight config check gives it.
 		if f.Kind == confcheck.KindNotLooked {
 			one.Severity = diagnosis.Note
 		}
+
 		if one.Severity == diagnosis.Warning || one.Severity == diagnosis.Refusal {
 			one.Remedy = remedies[id]
 			if one.Remedy.Empty() {
 				one.Remedy = message.Textf("run: pam-pkcs11 config check, and mend what it names")
 			}
 		}
+
 		found.Add(one)
 	}
 	return found
@@ -193,6 +202,7 @@ func (m *Machine) readable() bool {
 
 // unreadable says why a configuration is not read.
 func (m *Machine) unreadable() diagnosis.Finding {
+	// The reason is asked of the file itself: ConfigError may hide it behind another.
 	f, _, err := safefile.Open(m.Path(m.ConfigFile), safefile.Configuration())
 	switch {
 	case err == nil:
@@ -201,6 +211,7 @@ func (m *Machine) unreadable() diagnosis.Finding {
 	case hidden(err):
 		return asRoot(m.ConfigFile)
 	}
+
 	return refuse("configuration-unsafe", m.ConfigFile,
 		message.Textf("the configuration is not read: %v",
 			safefile.Reason(m.Path(m.ConfigFile), err)),
@@ -212,6 +223,7 @@ func (m *Machine) named(check string, fine message.Text) diagnosis.Findings {
 	if m.Config == nil {
 		return list(noConfiguration(check))
 	}
+
 	found := m.configured(check)
 	if found.Worst() == diagnosis.OK || found.Worst() == diagnosis.Note {
 		found = append(list(good(check, m.ConfigFile, fine)), found...)
@@ -219,14 +231,17 @@ func (m *Machine) named(check string, fine message.Text) diagnosis.Findings {
 	return found
 }
 
+// checkNamedFiles looks at the other files that are named: passwords, keys and lists.
 func checkNamedFiles(_ context.Context, m *Machine) diagnosis.Findings {
 	return m.named(partFiles, message.Textf("the files that the configuration names are there"))
 }
 
+// checkCAFiles looks at the files of ca_dir.
 func checkCAFiles(_ context.Context, m *Machine) diagnosis.Findings {
 	return m.named(partCA, message.Textf("the certificates of authorities can be used"))
 }
 
+// checkMappers looks at what mappers read.
 func checkMappers(_ context.Context, m *Machine) diagnosis.Findings {
 	return m.named(partMappers,
 		message.Textf(
@@ -256,6 +271,7 @@ func checkDirectories(ctx context.Context, m *Machine) diagnosis.Findings {
 			found.Add(good(subject, name, message.Textf("%s lets itself be asked", server)))
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(note(subject, "use_mappers", message.Textf("no mapper asks a directory")))
 	}
@@ -273,6 +289,7 @@ func checkRevocation(ctx context.Context, m *Machine) diagnosis.Findings {
 	for n := range m.Config.Modules {
 		found.Add(revocationOf(ctx, m.Config.Block(n))...)
 	}
+
 	if len(found) == 0 {
 		found.Add(note(subject, m.ConfigFile,
 			message.Textf("cert_policy asks nobody whether certificates are revoked")))
@@ -286,10 +303,12 @@ func revocationOf(ctx context.Context, conf *config.Config) diagnosis.Findings {
 	if !policy.OCSP {
 		return nil // lists are looked at beside the files
 	}
+
 	options, err := login.VerifyOptions(conf)
 	if err != nil {
 		return nil // told already
 	}
+
 	options.StoreDir = "" // nothing is kept here
 	verifier, err := verify.New(options)
 	if err != nil {
@@ -314,6 +333,7 @@ func revocationOf(ctx context.Context, conf *config.Config) diagnosis.Findings {
 					"look at the way to it (DNS, proxy, firewall); a crl_ word in cert_policy, or revocation = soft, goes on without")))
 		}
 	}
+	// Responders that only certificates name are known when there is a card.
 	if len(found) == 0 {
 		found.Add(note("responder", conf.File,
 			message.Textf("no OCSP responder is known before a card is there")))

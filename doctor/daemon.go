@@ -38,12 +38,14 @@ func (m *Machine) daemons() []wanted {
 		if w.socket == "" {
 			w.socket = m.Path(pcsc.DefaultSocket)
 		}
+
 		switch {
 		case module.CardAccess == "bundled":
 			w.mode = access.Bundled
 		case module.CardAccess == "system", !module.Builtin && module.CardAccess == "":
 			w.mode = access.System // a library finds it by itself
 		}
+		// Blocks of one configuration mostly share a daemon: it is asked once.
 		if !slices.Contains(all, w) {
 			all = append(all, w)
 		}
@@ -86,7 +88,9 @@ func isAbsent(err error) bool {
 // bundled looks for the daemon that comes with the module, which a root's login starts.
 func (m *Machine) bundled(ctx context.Context) diagnosis.Finding {
 	const id = "daemon-bundled"
-	socket, program := m.Path(pcsc.BundledSocket), m.Path(access.Program)
+	socket := m.Path(pcsc.BundledSocket)
+	program := m.Path(access.Program)
+
 	switch _, err := os.Stat(program); {
 	case err != nil:
 		return refuse("daemon-missing", program,
@@ -158,6 +162,7 @@ func daemonFault(socket string, err error) diagnosis.Finding {
 			message.Textf(
 				"end that program, or let it use the daemon (scdaemon: put disable-ccid into ~/.gnupg/scdaemon.conf)"))
 	}
+
 	return refuse("daemon-fails", socket,
 		message.Textf("the daemon for card readers cannot be used: %v", err),
 		message.Textf("run: journalctl -u pcscd"))
@@ -174,6 +179,7 @@ func letIn(uid int) message.Text {
 // another one.
 func checkDaemons(_ context.Context, m *Machine) diagnosis.Findings {
 	var found diagnosis.Findings
+	// The variable works in this terminal, so that cards seem to be there which no login finds.
 	if name := os.Getenv(socketVariable); name != "" && m.Live() {
 		known := slices.ContainsFunc(m.daemons(), func(w wanted) bool { return w.socket == name })
 		if !known {
@@ -191,6 +197,7 @@ func checkDaemons(_ context.Context, m *Machine) diagnosis.Findings {
 			running = append(running, p)
 		}
 	}
+
 	if len(running) > 1 {
 		found.Add(warn("daemon-twice", named(running),
 			message.Textf(
@@ -206,6 +213,7 @@ func checkDaemons(_ context.Context, m *Machine) diagnosis.Findings {
 func daemonAs(ctx context.Context, socket string, uid int) diagnosis.Findings {
 	answer, err := probe.Daemon(ctx, socket, uid)
 	subject := "uid " + strconv.Itoa(uid)
+
 	switch {
 	case err != nil:
 		return list(notLooked(subject,
@@ -228,8 +236,10 @@ func activeSession(text string) (uid int, active bool) {
 	local := true
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+
 		switch key {
 		case "UID":
+			// An account that cannot be told is nobody's: then the session does not count.
 			n, err := strconv.Atoi(value)
 			if err != nil {
 				return -1, false

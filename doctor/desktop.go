@@ -36,17 +36,18 @@ func checkGDM(_ context.Context, m *Machine) diagnosis.Findings {
 
 	keys := m.dconf()
 	var found diagnosis.Findings
-	if keys["org/gnome/login-screen/enable-password-authentication"].value == "false" &&
-		!m.demandsCard() {
-		found.Add(warn("gdm-password-off",
-			keys["org/gnome/login-screen/enable-password-authentication"].file,
+	password := keys["org/gnome/login-screen/enable-password-authentication"]
+	if password.value == "false" && !m.demandsCard() {
+		found.Add(warn("gdm-password-off", password.file,
 			message.Textf(
 				"GDM offers no password (enable-password-authentication), though the stacks take one: who has no card cannot log in there"),
 			message.Textf("set it to true there, and run: dconf update")))
 	}
+
 	if f, bad := m.gdmStack(keys); bad {
 		found.Add(f)
 	}
+
 	for _, name := range []string{"enable-smartcard-authentication",
 		"enable-password-authentication"} {
 		if k := keys["org/gnome/login-screen/"+name]; k.locked {
@@ -54,6 +55,7 @@ func checkGDM(_ context.Context, m *Machine) diagnosis.Findings {
 				message.Textf("the key %s is locked by an administrator", name)))
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(good("gdm", subject,
 			message.Textf("its stack for smart cards has our module, or is not used")))
@@ -68,11 +70,13 @@ func (m *Machine) gdmStack(keys map[string]dconfKey) (f diagnosis.Finding, bad b
 		return f, false
 	}
 
+	// The proxies of p11-kit and the keyring register no card; any other library makes GDM look.
 	registered := ""
-	for _, file := range append(m.glob("/usr/share/p11-kit/modules/*.module"),
-		m.glob("/etc/pkcs11/modules/*.module")...) {
-		if name := path.Base(file); !strings.HasPrefix(name, "p11-kit") &&
-			!strings.HasPrefix(name, "gnome-keyring") {
+	files := append(m.glob("/usr/share/p11-kit/modules/*.module"),
+		m.glob("/etc/pkcs11/modules/*.module")...)
+	for _, file := range files {
+		name := path.Base(file)
+		if !strings.HasPrefix(name, "p11-kit") && !strings.HasPrefix(name, "gnome-keyring") {
 			registered = file
 		}
 	}
@@ -88,11 +92,11 @@ func (m *Machine) gdmStack(keys map[string]dconfKey) (f diagnosis.Finding, bad b
 			message.Textf("run: update-alternatives --config gdm-smartcard")), true
 	}
 
+	// The link leads over /etc/alternatives: where it ends says which stack is chosen.
 	stack := gdmSmartcard
 	if target, err := filepath.EvalSymlinks(m.Path(gdmSmartcard)); err == nil {
 		stack = path.Base(target)
 	}
-
 	return warn("gdm-other-stack", gdmSmartcard,
 		message.Textf(
 			"with a token in a slot GDM asks by %s, which does not have our module, and shows neither the users nor the password (%s registers a library)",
@@ -117,6 +121,7 @@ func (m *Machine) dconf() map[string]dconfKey {
 		if err != nil {
 			continue
 		}
+
 		section := ""
 		for line := range strings.Lines(text) {
 			line = strings.TrimSpace(line)
@@ -124,10 +129,12 @@ func (m *Machine) dconf() map[string]dconfKey {
 				section = strings.TrimSuffix(inner, "]")
 				continue
 			}
-			if name, value, found := strings.Cut(line, "="); found &&
-				!strings.HasPrefix(line, "#") {
+			name, value, found := strings.Cut(line, "=")
+			if found && !strings.HasPrefix(line, "#") {
 				keys[section+"/"+strings.TrimSpace(name)] = dconfKey{
-					value: strings.TrimSpace(value), file: file}
+					value: strings.TrimSpace(value),
+					file:  file,
+				}
 			}
 		}
 	}
@@ -142,6 +149,7 @@ func (m *Machine) dconf() map[string]dconfKey {
 			if name == "" || strings.HasPrefix(name, "#") {
 				continue
 			}
+			// A lock without a value holds the default in place.
 			k := keys[name]
 			k.locked = true
 			if k.file == "" {
@@ -237,8 +245,10 @@ func checkUserLockers(ctx context.Context, m *Machine) diagnosis.Findings {
 		return list(good(id, "lockers",
 			message.Textf("no locker is installed that runs as the user")))
 	}
+
 	for _, w := range m.daemons() {
 		bundled := w.mode == access.Bundled
+		// In the mode auto a login takes the system's daemon where there is one.
 		if w.mode == access.Auto {
 			_, _, err := access.Find(ctx,
 				access.Options{Mode: access.System, Sockets: []string{w.socket}})
@@ -252,6 +262,7 @@ func checkUserLockers(ctx context.Context, m *Machine) diagnosis.Findings {
 					"install a daemon of the system (Debian: apt install pcscd), and set card_access = system")))
 		}
 	}
+
 	return list(good(id, strings.Join(names, ", "),
 		message.Textf("a daemon of the system serves programs that run as the user")))
 }

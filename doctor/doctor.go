@@ -45,7 +45,7 @@ func (c Check) within(ctx context.Context, m *Machine, limit time.Duration) diag
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	// a check that comes too late does not wait for a reader
+	// Room for one answer, so that a check that comes too late does not wait for a reader.
 	done := make(chan diagnosis.Findings, 1)
 	go func() {
 		defer func() {
@@ -84,6 +84,7 @@ func (c Check) complete(found diagnosis.Findings) diagnosis.Findings {
 			Fact:     message.Textf("%s: nothing is wrong", c.Title),
 		}}
 	}
+	// Fix is a function and no part of the JSON: there Fixable stands for it.
 	for i := range found {
 		found[i].Fixable = found[i].Fix != nil
 	}
@@ -93,11 +94,13 @@ func (c Check) complete(found diagnosis.Findings) diagnosis.Findings {
 // hangs says that a check did not end in time.
 func (c Check) hangs(ctx context.Context, limit time.Duration) diagnosis.Finding {
 	f := diagnosis.Finding{ID: idHangs, Severity: diagnosis.Warning, Subject: c.ID}
+	// Whoever has stopped the program knows why the check was not finished.
 	if context.Cause(ctx) == context.Canceled {
 		f.Fact = message.Textf("%s: not looked at to its end, since this program was stopped",
 			c.Title)
 		return f
 	}
+
 	f.Fact = message.Textf(
 		"%s: the check did not end within %s; what it waits for may hold up a login too", c.Title,
 		limit)

@@ -57,7 +57,8 @@ func (m *Machine) modules() []string {
 		for _, path := range m.glob(dir + "/" + ModuleName) {
 			resolved, err := filepath.EvalSymlinks(m.Path(path))
 			if err == nil && !slices.Contains(real, resolved) {
-				paths, real = append(paths, path), append(real, resolved)
+				paths = append(paths, path)
+				real = append(real, resolved)
 			}
 		}
 	}
@@ -86,10 +87,12 @@ func checkWorker(ctx context.Context, m *Machine) diagnosis.Findings {
 			found.Add(notLooked(path, message.Textf("the module cannot be read: %v", err)))
 			continue
 		}
+
 		if f, bad := m.owned(path, "module-unsafe", 0); bad {
 			found.Add(f)
 			continue
 		}
+		// The path is compiled in, where the module's own C code has it as a string.
 		worker := strings.TrimSuffix(workerPath.FindString(text), "\x00")
 		if worker == "" || len(text) >= maxModule {
 			found.Add(warn("module-other", path,
@@ -99,6 +102,7 @@ func checkWorker(ctx context.Context, m *Machine) diagnosis.Findings {
 					"install this one (Debian: apt install libpam-pkcs11), or remove the other")))
 			continue
 		}
+
 		found.Add(m.worker(ctx, path, worker)...)
 	}
 	return found
@@ -107,6 +111,8 @@ func checkWorker(ctx context.Context, m *Machine) diagnosis.Findings {
 // worker looks at the launcher and its library.
 func (m *Machine) worker(ctx context.Context, module, launcher string) diagnosis.Findings {
 	library := launcher + ".so"
+
+	// The library is loaded by the launcher, and need not be executable.
 	for _, part := range []struct {
 		path string
 		mode fs.FileMode // that it must have
@@ -130,10 +136,12 @@ func (m *Machine) worker(ctx context.Context, module, launcher string) diagnosis
 				"the worker is on a file system that is mounted noexec: it cannot be run"),
 			message.Textf("mount it with exec: findmnt -T %s names it", launcher)))
 	}
+
 	found := m.sameBuild(library)
 	if m.Live() {
 		found.Add(starts(ctx, launcher)...)
 	}
+
 	if len(found) == 0 {
 		found.Add(good("worker", launcher,
 			message.Textf("the module and its worker are root's, and the worker starts")))
@@ -148,6 +156,7 @@ func (m *Machine) owned(path, id string, mode fs.FileMode) (f diagnosis.Finding,
 	if err != nil {
 		return notLooked(path, message.Textf("it cannot be looked at: %v", err)), true
 	}
+
 	st, _ := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.Mode().IsRegular():
@@ -173,6 +182,8 @@ func (m *Machine) sameBuild(library string) diagnosis.Findings {
 	if !ok || err != nil {
 		return nil
 	}
+
+	// A build without version control says nothing, as from a tarball.
 	mine, theirs := revision(own), revision(other)
 	if mine == "" || theirs == "" || mine == theirs {
 		return nil
@@ -209,14 +220,17 @@ func starts(ctx context.Context, launcher string) diagnosis.Findings {
 	defer theirs.Close()
 
 	cmd := exec.CommandContext(ctx, launcher)
-	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{theirs}
 	err = cmd.Run()
+
 	var exit *exec.ExitError
 	failed := func(fact message.Text) diagnosis.Findings {
 		return list(refuse("worker-does-not-start", launcher, fact,
 			message.Textf("run: journalctl -t pam_pkcs11_worker, and install the package again")))
 	}
+	// Any other status is that of a worker whose host has gone, and right.
 	switch {
 	case ctx.Err() != nil:
 		return failed(message.Textf("the worker does not end when its host is gone"))
@@ -273,6 +287,7 @@ func checkDirectoriesOfOurs(_ context.Context, m *Machine) diagnosis.Findings {
 		case errors.Is(err, fs.ErrNotExist):
 			f := warn("directory-missing", d.path, message.Textf("the directory is not there"),
 				message.Textf("run: install -d -m %04o -o root -g root %s", d.mode, d.path))
+			// Made as the package would have made it, which risks nothing.
 			f.Fix = func() error { return d.make(m) }
 			found.Add(f)
 		case err != nil:
@@ -286,6 +301,7 @@ func checkDirectoriesOfOurs(_ context.Context, m *Machine) diagnosis.Findings {
 				message.Textf("run: chmod %04o %s", d.mode, d.path)))
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(good("directories", "/etc/pam_pkcs11",
 			message.Textf(
@@ -300,6 +316,7 @@ func (d directory) make(m *Machine) error {
 	if err := os.Mkdir(path, d.mode); err != nil {
 		return err
 	}
+	// Mkdir obeys the umask, and another mode might shut out the module of a user's program.
 	err := os.Chmod(path, d.mode)
 	if isRoot() {
 		err = errors.Join(err, os.Chown(path, 0, 0))
@@ -310,16 +327,18 @@ func (d directory) make(m *Machine) error {
 // socketUnit has systemd start the bundled daemon.
 const socketUnit = "pam-pkcs11-pcscd.socket"
 
-// checkSocketUnit tells whether systemd starts the bundled daemon. Where it does not, a login does
+// checkSocketUnit looks whether systemd starts the bundled daemon. Where it does not, a login does
 // so itself, which hosts that take in orphans cannot.
 func checkSocketUnit(_ context.Context, m *Machine) diagnosis.Findings {
 	at := ""
+	// /etc first: what an administrator puts there counts before the package's unit.
 	for _, dir := range []string{"/etc/systemd/system/", "/usr/lib/systemd/system/",
 		"/lib/systemd/system/"} {
 		if at == "" && m.exists(dir+socketUnit) {
 			at = dir + socketUnit
 		}
 	}
+
 	switch {
 	case at == "":
 		return list(note("socket-unit", socketUnit,
@@ -357,9 +376,11 @@ func (m *Machine) enabled() bool {
 // enableTime bounds systemctl.
 const enableTime = 30 * time.Second
 
+// enableSocketUnit has systemd start the bundled daemon from now on.
 func enableSocketUnit() error {
 	ctx, cancel := context.WithTimeout(context.Background(), enableTime)
 	defer cancel()
+
 	said, err := exec.CommandContext(ctx, "systemctl", "enable", "--now",
 		socketUnit).CombinedOutput()
 	if err != nil {

@@ -38,11 +38,13 @@ func (m *Machine) libraries() (blocks []*config.Module, why diagnosis.Findings) 
 	if m.Config == nil {
 		return nil, list(noConfiguration("pkcs11_module"))
 	}
+
 	for _, module := range m.Config.Modules {
 		if !module.Builtin {
 			blocks = append(blocks, module)
 		}
 	}
+
 	if len(blocks) == 0 {
 		return nil, list(note("pkcs11-builtin", "pkcs11_module",
 			message.Textf("the built-in card is used, and no PKCS#11 library")))
@@ -75,6 +77,7 @@ func libraryFile(path string, strict bool) diagnosis.Finding {
 			message.Textf("run: chown root:root %s && chmod go-w %s", path, path))
 	}
 
+	// In the order in which the loader finds faults: the first one explains the others.
 	if err := confcheck.CheckELF(resolved.Path); err != nil {
 		return refuse("library-wrong-kind", path,
 			message.Textf("the PKCS#11 library cannot be loaded: it %v", err),
@@ -96,8 +99,10 @@ func hasSymbol(path, name string) bool {
 		return false
 	}
 	defer f.Close()
+
 	symbols, err := f.DynamicSymbols()
 	return err == nil && slices.ContainsFunc(symbols, func(s elf.Symbol) bool {
+		// A library that only calls it has the name too, in no section of its own.
 		return s.Name == name && s.Section != elf.SHN_UNDEF
 	})
 }
@@ -108,12 +113,15 @@ func checkLoading(ctx context.Context, m *Machine) diagnosis.Findings {
 	if len(blocks) > 0 && !m.Live() {
 		return list(otherRoot("pkcs11-load"))
 	}
+
 	for _, module := range blocks {
-		if f := libraryFile(module.Path,
-			m.Config.Global.StrictPermissions); f.Severity == diagnosis.OK {
+		// A library that a login refuses is not loaded here either: loading runs its code.
+		f := libraryFile(module.Path, m.Config.Global.StrictPermissions)
+		if f.Severity == diagnosis.OK {
 			found.Add(loads(ctx, module)...)
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(notLooked("pkcs11-load",
 			message.Textf("no library is loaded whose file is not as it must be")))
@@ -128,6 +136,7 @@ func loads(ctx context.Context, module *config.Module) diagnosis.Findings {
 		"update the library's package, or use the built-in card: use_pkcs11_module = builtin")
 
 	answer, err := probe.Library(ctx, path, module.Environment)
+
 	var ended *probe.Ended
 	switch {
 	case errors.As(err, &ended) && ended.Hangs:
@@ -159,6 +168,7 @@ func loads(ctx context.Context, module *config.Module) diagnosis.Findings {
 			message.Textf("the PKCS#11 library cannot list its slots: %s",
 				printable(answer.Failure.Text)), debug))
 	}
+
 	if leavesUnlocked(l.Manufacturer, l.Major, l.Minor) {
 		found.Add(warn("library-leaves-unlocked", path,
 			message.Textf(
@@ -186,17 +196,20 @@ func checkPCSCLite(_ context.Context, m *Machine) diagnosis.Findings {
 		if !needsPCSCLite(module.Path, m.libraryDirs()) {
 			continue
 		}
+
 		if at := m.find(pcscLite); at != "" {
 			found.Add(good("libpcsclite", at,
 				message.Textf("%s, which the PKCS#11 library needs for readers, is there",
 					pcscLite)))
 			continue
 		}
+
 		found.Add(refuse("libpcsclite-missing", module.Path,
 			message.Textf(
 				"the PKCS#11 library loads %s to reach readers, and it is not there: no reader is found", pcscLite),
 			message.Textf("run: apt install libpcsclite1 (elsewhere: pcsc-lite-libs)")))
 	}
+
 	if len(found) == 0 {
 		found.Add(note("libpcsclite", "pkcs11_module",
 			message.Textf("the PKCS#11 library does not name libpcsclite")))
@@ -213,6 +226,7 @@ func (m *Machine) libraryDirs() []string {
 		if err != nil {
 			continue
 		}
+
 		for line := range strings.Lines(text) {
 			line = strings.TrimSpace(line)
 			if strings.HasPrefix(line, "/") && !slices.Contains(dirs, line) {
@@ -247,9 +261,11 @@ func needsPCSCLite(library string, dirs []string) bool {
 		return false
 	}
 	defer f.Close()
+
 	needed, _ := f.ImportedLibraries()
 	for _, name := range needed {
 		for _, dir := range append([]string{filepath.Dir(library)}, dirs...) {
+			// libc is never the one, and a name with a path is not looked for in directories.
 			if strings.HasPrefix(name, "libc.so") || strings.Contains(name, "/") {
 				break
 			}
@@ -262,7 +278,6 @@ func needsPCSCLite(library string, dirs []string) bool {
 			}
 		}
 	}
-
 	return false
 }
 
@@ -273,9 +288,12 @@ func mentions(path, text string) bool {
 		return false
 	}
 	defer f.Close()
+
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return false
 	}
+
+	// In the whole file: what a library loads while it runs is no more than a string in it.
 	data, err := io.ReadAll(io.LimitReader(f, maxLibrary))
 	return err == nil && bytes.Contains(data, []byte(text))
 }

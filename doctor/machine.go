@@ -58,8 +58,11 @@ func NewMachine(root, file string) *Machine {
 	if file == "" {
 		file = config.DefaultFile
 	}
+
 	m := &Machine{Root: root, UID: os.Getuid(), ConfigFile: file}
 	m.Config, m.ConfigError = config.Load(&config.Arguments{ConfigFile: m.Path(file)})
+
+	// Several checks need the same answer, and each would open all files again.
 	m.inspected = sync.OnceValues(func() (*confcheck.Result, error) {
 		return confcheck.Look(confcheck.Options{File: m.Path(file)})
 	})
@@ -103,20 +106,25 @@ func (m *Machine) Read(path string, limit int64) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", errors.Join(err,
 			&fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
 	}
+
 	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return string(data), err
 }
 
 // open opens a file of the machine for reading, and waits for nobody.
 func (m *Machine) open(path string) (*os.File, error) {
+	// O_NONBLOCK and O_NOCTTY: a FIFO would wait for a writer, and a terminal become this
+	// program's.
 	const flags = os.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if m.Live() {
 		return os.OpenFile(m.Path(path), flags, 0)
 	}
+
 	root, err := os.OpenRoot(m.Root)
 	if err != nil {
 		return nil, err
@@ -148,6 +156,7 @@ const maxMatches = 4096
 func (m *Machine) glob(pattern string) []string {
 	found, _ := filepath.Glob(m.Path(pattern)) // the patterns are good
 	var paths []string
+
 	for _, path := range found[:min(len(found), maxMatches)] {
 		if !m.Live() {
 			path = strings.TrimPrefix(path, filepath.Clean(m.Root))

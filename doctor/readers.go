@@ -36,9 +36,11 @@ func (m *Machine) answering(ctx context.Context) (pcsc.Service, string) {
 			sockets = append(sockets, w.socket)
 		}
 	}
+	// The bundled daemon serves root's programs only.
 	if isRoot() {
 		sockets = append(sockets, m.Path(pcsc.BundledSocket))
 	}
+
 	for _, socket := range sockets {
 		service, _, err := access.Find(ctx,
 			access.Options{Mode: access.System, Sockets: []string{socket}})
@@ -57,6 +59,7 @@ func checkReaders(ctx context.Context, m *Machine) diagnosis.Findings {
 		return list(notLooked("readers",
 			message.Textf("no daemon for card readers answers, which is asked for them")))
 	}
+
 	c, err := pcsc.NewContext(service)
 	if err != nil {
 		return list(daemonFault(socket, err))
@@ -67,10 +70,12 @@ func checkReaders(ctx context.Context, m *Machine) diagnosis.Findings {
 	if err != nil && !errors.Is(err, pcsc.ErrNoReadersAvailable) {
 		return list(daemonFault(socket, err))
 	}
+
 	found := m.unlisted(names)
 	for _, name := range names {
 		found.Add(m.readerState(ctx, c, name))
 	}
+
 	if len(names) == 0 && len(found) == 0 {
 		found.Add(warn("reader-missing", socket, message.Textf("the daemon has no reader"),
 			message.Textf("plug a reader in")))
@@ -103,7 +108,6 @@ func (m *Machine) unlisted(names []string) diagnosis.Findings {
 						"journalctl -u pcscd says what went wrong")))
 		}
 	}
-
 	return found
 }
 
@@ -123,8 +127,10 @@ func (m *Machine) holding(d usbDevice) []process {
 func (m *Machine) readerState(ctx context.Context, c *pcsc.Context, name string) diagnosis.Finding {
 	states := []pcsc.ReaderState{{Reader: name}}
 	subject := printable(name)
-	if err := c.GetStatusChangeContext(ctx, states, 0); err != nil &&
-		!errors.Is(err, pcsc.ErrTimeout) {
+
+	// With a time of 0 the state of now is answered: a timeout is no fault.
+	err := c.GetStatusChangeContext(ctx, states, 0)
+	if err != nil && !errors.Is(err, pcsc.ErrTimeout) {
 		return warn("reader-fails", subject, message.Textf("the reader does not answer: %v", err),
 			message.Textf("unplug it and plug it in again"))
 	}
@@ -144,6 +150,7 @@ func (m *Machine) readerState(ctx context.Context, c *pcsc.Context, name string)
 	case state&pcsc.StatePresent == 0:
 		return note("reader-empty", subject, message.Textf("there is no card in the reader"))
 	}
+
 	return good("reader", subject,
 		message.Textf("there is a card in the reader, with the ATR % X", states[0].ATR))
 }
@@ -171,8 +178,10 @@ func (m *Machine) users() []process {
 	known := []string{"scdaemon", "gpg-agent", "keyboxd"}
 	var some []process
 	for _, p := range m.processes() {
-		if p.name == known[0] || !slices.Contains(known, p.name) && p.name != "pcscd" &&
-			m.maps(p, "libpcsclite.so") {
+		// scdaemon may drive readers itself, without the library; GnuPG's others ask it.
+		isScdaemon := p.name == known[0]
+		other := !slices.Contains(known, p.name) && p.name != "pcscd"
+		if isScdaemon || other && m.maps(p, "libpcsclite.so") {
 			some = append(some, p)
 		}
 	}
@@ -195,6 +204,8 @@ func checkAccess(ctx context.Context, m *Machine) diagnosis.Findings {
 		if w.mode == access.Bundled || !m.exists(strings.TrimPrefix(w.socket, m.Root)) {
 			continue
 		}
+		// A socket that is not there admits nobody, which is another check's to say.
+
 		for _, uid := range m.sitting() {
 			found.Add(daemonAs(ctx, w.socket, uid)...)
 		}
@@ -209,7 +220,9 @@ func (m *Machine) sitting() []int {
 	if m.UID > 0 {
 		uids = append(uids, m.UID)
 	}
+
 	for _, file := range m.glob("/run/systemd/sessions/*") {
+		// logind has a FIFO beside each session, by which it notices its end.
 		if strings.HasSuffix(path.Base(file), ".ref") {
 			continue
 		}
@@ -217,6 +230,7 @@ func (m *Machine) sitting() []int {
 		if err != nil {
 			continue
 		}
+
 		uid, active := activeSession(session)
 		if active && uid > 0 && !slices.Contains(uids, uid) {
 			uids = append(uids, uid)

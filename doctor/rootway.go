@@ -25,8 +25,9 @@ func checkRoot(_ context.Context, m *Machine) diagnosis.Findings {
 
 	now := m.now()
 	needsNoCard := m.cardless(users)
-	if i := slices.IndexFunc(users, func(u localUser) bool { return u.name == "root" }); i >= 0 {
-		switch root := users[i]; {
+	at := slices.IndexFunc(users, func(u localUser) bool { return u.name == "root" })
+	if at >= 0 {
+		switch root := users[at]; {
 		case root.hasPassword(now) && needsNoCard(root):
 			return list(good(id, subject, message.Textf("root has a password, and needs no card")))
 		case m.rootKey(root.home):
@@ -38,12 +39,14 @@ func checkRoot(_ context.Context, m *Machine) diagnosis.Findings {
 	var admins []localUser
 	for _, u := range users {
 		may, asked := m.maySudo(u, users, rules)
+		// By the password, or by a key for ssh where sudo asks for nothing.
 		switch {
 		case !may || u.uid == 0 || !u.hasShell():
 		case u.hasPassword(now) && needsNoCard(u), !asked && m.sshKey(u.home):
 			admins = append(admins, u)
 		}
 	}
+
 	if len(admins) > 0 {
 		return list(good(id, subject,
 			message.Textf("who may use sudo and needs no card for it: %s", joinNames(admins))))
@@ -62,13 +65,14 @@ var cardGroupLine = regexp.MustCompile(
 // DefaultCardGroup is the group of the profile that demands a card of its members.
 const DefaultCardGroup = "smartcard"
 
-// cardless tells which local accounts get in by their passwords, as the mode or the stacks have it.
+// cardless returns a function that reports which local accounts get in by their passwords, as the mode or the stacks have it.
 func (m *Machine) cardless(users []localUser) func(localUser) bool {
 	in := func(group string) func(localUser) bool {
 		members, _ := m.members(group, users)
 		return func(u localUser) bool {
-			return slices.ContainsFunc(members,
-				func(of localUser) bool { return of.name == u.name })
+			return slices.ContainsFunc(members, func(of localUser) bool {
+				return of.name == u.name
+			})
 		}
 	}
 
@@ -77,6 +81,7 @@ func (m *Machine) cardless(users []localUser) func(localUser) bool {
 	case m.Mode == ModeOnly, m.Mode == ModeUnknown && m.stackGroup() != "":
 		return in(m.breakGlass())
 	case m.Mode == ModeGroup, m.Mode == ModeUnknown && cardGroup != "":
+		// The mode is of a setup to come, whose group no stack names yet.
 		if cardGroup == "" {
 			cardGroup = DefaultCardGroup
 		}
@@ -96,6 +101,7 @@ func (m *Machine) sshKey(home string) bool {
 	if !m.exists("/usr/sbin/sshd") || strings.EqualFold(m.sshd("PubkeyAuthentication"), "no") {
 		return false
 	}
+
 	for _, name := range []string{"authorized_keys", "authorized_keys2"} {
 		text, err := m.text(path.Join(home, ".ssh", name))
 		if err != nil {
@@ -126,8 +132,9 @@ func (m *Machine) sudoers() []sudoRule {
 	var rules []sudoRule
 	files := []string{"/etc/sudoers"}
 	for _, file := range m.glob("/etc/sudoers.d/*") {
-		if name := path.Base(file); !strings.Contains(name, ".") && !strings.HasSuffix(name, "~") {
-			// sudoers(5), Including other files
+		// sudo leaves out names with a dot and those that end in ~ (sudoers(5), "Including other files").
+		name := path.Base(file)
+		if !strings.Contains(name, ".") && !strings.HasSuffix(name, "~") {
 			files = append(files, file)
 		}
 	}
@@ -138,10 +145,12 @@ func (m *Machine) sudoers() []sudoRule {
 			continue
 		}
 		for line := range strings.Lines(text) {
-			if found := sudoLine.FindStringSubmatch(strings.TrimSpace(line)); found != nil &&
-				found[1] != "root" {
-				rules = append(rules, sudoRule{who: found[1],
-					noPassword: strings.Contains(found[2], "NOPASSWD:")})
+			found := sudoLine.FindStringSubmatch(strings.TrimSpace(line))
+			if found != nil && found[1] != "root" {
+				rules = append(rules, sudoRule{
+					who:        found[1],
+					noPassword: strings.Contains(found[2], "NOPASSWD:"),
+				})
 			}
 		}
 	}
@@ -163,11 +172,13 @@ func (m *Machine) maySudo(u localUser, users []localUser, rules []sudoRule) (may
 		fits := r.who == u.name
 		if isGroup {
 			members, _ := m.members(group, users)
-			fits = slices.ContainsFunc(members,
-				func(of localUser) bool { return of.name == u.name })
+			fits = slices.ContainsFunc(members, func(of localUser) bool {
+				return of.name == u.name
+			})
 		}
 		if fits {
-			may, asked = true, !r.noPassword
+			may = true
+			asked = !r.noPassword
 		}
 	}
 	return may, asked

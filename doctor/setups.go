@@ -50,12 +50,14 @@ const late = time.Minute
 func (m *Machine) pendingSetup(latest *undo.Manifest, subject string) diagnosis.Finding {
 	at := latest.RevertAt.UTC().Format(time.DateTime)
 	remedy := message.Textf("run: pam-pkcs11 setup --keep, or: pam-pkcs11 undo")
+	// What waits is a timer or a process, and neither comes back after a restart.
 	if m.now().After(latest.RevertAt.Add(late)) {
 		return warn("setup-overdue", subject,
 			message.Textf(
 				"nobody has confirmed setup %d, and it should have been taken back at %s (UTC): what waited for that has been ended", latest.Number, at),
 			remedy)
 	}
+
 	return warn("setup-pending", subject,
 		message.Textf("setup %d will be taken back at %s (UTC), since nobody has confirmed it yet",
 			latest.Number, at), remedy)

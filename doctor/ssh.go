@@ -25,22 +25,23 @@ func (m *Machine) sshd(keyword string) string {
 
 // sshdIn reads one file, and those that it includes where they stand.
 func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found bool) {
+	// An include may lead in a circle.
 	if *left--; *left < 0 {
 		return "", false
 	}
-
 	text, err := m.text(file)
 	if err != nil {
 		return "", false
 	}
-
 	for line := range strings.Lines(text) {
 		words := strings.Fields(strings.Replace(strings.TrimSpace(line), "=", " ", 1))
 		if len(words) < 2 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
+		// The first value of a keyword counts, so that reading ends with it (sshd_config(5)).
 		switch strings.ToLower(words[0]) {
 		case "match":
+			// What follows is for some logins only.
 			return "", false
 		case keyword:
 			return strings.Trim(words[1], `"`), true
@@ -57,7 +58,6 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 			}
 		}
 	}
-
 	return "", false
 }
 
@@ -72,6 +72,7 @@ func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
 				"you have come by ssh: where the stacks of ssh or sudo are wrong you cannot come back"),
 			message.Textf("keep this session open until a new login has worked")))
 	}
+
 	if !m.exists("/usr/sbin/sshd") {
 		found.Add(good(id, "sshd", message.Textf("sshd is not installed")))
 		return found
@@ -103,10 +104,12 @@ func (m *Machine) overSSH() bool {
 		if pid <= 1 {
 			return false
 		}
+
 		dir := "/proc/" + strconv.Itoa(pid)
 		if strings.HasPrefix(m.line(dir+"/comm"), "sshd") {
 			return true
 		}
+		// The second field is the name in brackets, which may hold spaces and brackets (proc(5)).
 		stat := m.line(dir + "/stat")
 		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 		if len(fields) < 2 {
@@ -116,9 +119,9 @@ func (m *Machine) overSSH() bool {
 		if err != nil {
 			return false
 		}
+
 		pid = parent
 	}
-
 	return false
 }
 
@@ -128,6 +131,7 @@ func (m *Machine) demandsCard() bool {
 	if m.Mode != ModeUnknown {
 		return m.Mode != ModePassword
 	}
+
 	for _, file := range m.glob("/etc/pam.d/*") {
 		text, err := m.text(file)
 		if err != nil {
@@ -136,8 +140,8 @@ func (m *Machine) demandsCard() bool {
 		for line := range strings.Lines(text) {
 			words := strings.Fields(line)
 			at := slices.IndexFunc(words, func(w string) bool { return path.Base(w) == ModuleName })
-			if at > 0 && !strings.HasPrefix(words[0], "#") &&
-				slices.Contains(words[at:], "card_only") {
+			comment := at > 0 && strings.HasPrefix(words[0], "#")
+			if at > 0 && !comment && slices.Contains(words[at:], "card_only") {
 				return true
 			}
 		}
@@ -161,6 +165,7 @@ func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 		if err != nil || strings.HasSuffix(file, ".ref") {
 			continue
 		}
+
 		var user, remote string
 		for line := range strings.Lines(text) {
 			switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {

@@ -22,6 +22,7 @@ func checkBefore(_ context.Context, m *Machine) diagnosis.Findings {
 			found.add(stack.Service, m.ender(line))
 		}
 		for _, line := range stack.Lines(pamstack.Account) {
+			// In the account phase only what refuses now: the rest of it has the card behind it.
 			if isNow := m.ender(line); isNow.Severity != diagnosis.Note {
 				found.add(stack.Service, isNow)
 			}
@@ -32,6 +33,7 @@ func checkBefore(_ context.Context, m *Machine) diagnosis.Findings {
 
 // enders are the lines that, when they say no, keep our module from being asked.
 func enders(s *pamstack.Stack) (lines []pamstack.Line) {
+	// All say what they always say, and whatever depends on the user says yes.
 	asked := func(refusing int) bool {
 		return s.Run(pamstack.Auth, func(l pamstack.Line) pamstack.Result {
 			switch said := fixed(l); {
@@ -71,13 +73,16 @@ func (m *Machine) ender(line pamstack.Line) diagnosis.Finding {
 			}
 		}
 	case "pam_faillock.so":
-		if failures, deny := m.failures(line), m.denied(line); m.User != "" && failures >= deny {
+		failures := m.failures(line)
+		deny := m.denied(line)
+		if m.User != "" && failures >= deny {
 			return warn("stack-faillock", at,
 				message.Textf("%s is locked after %d failures: a good card is refused, too", m.User,
 					failures),
 				message.Textf("run: faillock --user %s --reset", m.User))
 		}
 	}
+
 	return note("stack-before", at,
 		message.Textf("where %s refuses, the login ends before the card is asked for", line.Name()))
 }
@@ -90,6 +95,7 @@ func (m *Machine) argument(line pamstack.Line, name, file string) string {
 			return value
 		}
 	}
+
 	text, _ := m.text(file)
 	for row := range strings.Lines(text) {
 		key, value, found := strings.Cut(row, "=")
@@ -100,6 +106,7 @@ func (m *Machine) argument(line pamstack.Line, name, file string) string {
 	return ""
 }
 
+// faillockFile is read where the PAM line has no argument of that name.
 const faillockFile = "/etc/security/faillock.conf"
 
 // denied is the number of failures at which pam_faillock locks an account (faillock.conf(5)).
@@ -107,6 +114,7 @@ func (m *Machine) denied(line pamstack.Line) int {
 	if deny, err := strconv.Atoi(m.argument(line, "deny", faillockFile)); err == nil {
 		return deny
 	}
+	// The default of faillock.conf(5).
 	return 3
 }
 
@@ -120,20 +128,27 @@ const (
 
 // failures counts those of the user that pam_faillock still counts.
 func (m *Machine) failures(line pamstack.Line) (count int) {
+	// It becomes the name of a file in the directory of tallies.
 	if m.User == "" || strings.ContainsAny(m.User, "/\x00") || strings.HasPrefix(m.User, ".") {
 		return 0
 	}
+
 	dir := m.argument(line, "dir", faillockFile)
 	if dir == "" {
 		dir = "/var/run/faillock"
 	}
+
 	data, err := os.ReadFile(m.Path(dir + "/" + m.User))
 	if err != nil {
 		return 0
 	}
+
 	for record := range slices.Chunk(data, tallyRecord) {
-		if len(record) == tallyRecord &&
-			binary.NativeEndian.Uint16(record[tallyStatus:])&tallyValid != 0 {
+		if len(record) != tallyRecord {
+			continue
+		}
+		// Only records that are marked as valid count (faillock.h of Linux-PAM).
+		if binary.NativeEndian.Uint16(record[tallyStatus:])&tallyValid != 0 {
 			count++
 		}
 	}

@@ -74,16 +74,18 @@ func (m *Machine) stacks() (stacks []*pamstack.Stack, failed map[string]error) {
 // withCard are the stacks that ask our module for an authentication.
 func (m *Machine) withCard() []*pamstack.Stack {
 	stacks, _ := m.stacks()
-	return slices.DeleteFunc(stacks,
-		func(s *pamstack.Stack) bool { return !slices.ContainsFunc(s.Lines(pamstack.Auth), ours) })
+	return slices.DeleteFunc(stacks, func(s *pamstack.Stack) bool {
+		return !slices.ContainsFunc(s.Lines(pamstack.Auth), ours)
+	})
 }
 
-// checkRead tells what PAM reads otherwise than it looks, and the services that it does not read at
+// checkRead names what PAM reads otherwise than it looks, and the services that it does not read at
 // all.
 func checkRead(_ context.Context, m *Machine) diagnosis.Findings {
 	stacks, failed := m.stacks()
 	var found diagnosis.Findings
 
+	// In the order of names: a map has none.
 	for _, service := range sortedKeys(failed) {
 		var refused *pamstack.Refused
 		if !errors.As(failed[service], &refused) {
@@ -95,15 +97,16 @@ func checkRead(_ context.Context, m *Machine) diagnosis.Findings {
 			message.Textf("PAM refuses every login of the service %s: %s", service, refused.What),
 			message.Textf("correct that line")))
 	}
+
 	for _, stack := range stacks {
 		for _, problem := range stack.Problems {
 			f := refuse(problem.ID, problem.Place.String(), problem.What,
 				message.Textf("correct that line"))
-			if !slices.ContainsFunc(found,
-				func(other diagnosis.Finding) bool {
-					return other.ID == f.ID &&
-						other.Subject == f.Subject
-				}) {
+			// A file that several services include has its problem once.
+			known := slices.ContainsFunc(found, func(other diagnosis.Finding) bool {
+				return other.ID == f.ID && other.Subject == f.Subject
+			})
+			if !known {
 				found.Add(f)
 			}
 		}
@@ -123,6 +126,7 @@ func (b *byPlace) add(service string, f diagnosis.Finding) {
 	if b.services == nil {
 		b.services = map[string][]string{}
 	}
+
 	if len(b.services[key]) == 0 {
 		b.findings.Add(f)
 	}
@@ -138,7 +142,7 @@ func (b *byPlace) all() diagnosis.Findings {
 	return b.findings
 }
 
-// checkReach tells which services have our module, and which do not.
+// checkReach lists which services have our module, and which do not.
 func checkReach(_ context.Context, m *Machine) diagnosis.Findings {
 	const id = "stack-reach"
 	stacks, _ := m.stacks()
@@ -147,8 +151,9 @@ func checkReach(_ context.Context, m *Machine) diagnosis.Findings {
 		switch lines := stack.Lines(pamstack.Auth); {
 		case slices.ContainsFunc(lines, ours):
 			with = append(with, stack.Service)
-		case stack.Service != "other" && !stack.IsDefault(pamstack.Auth) &&
-			slices.ContainsFunc(lines, isModule(passwordModules...)):
+		// Without a module of a password it is no login, and other is no service of its own.
+		case stack.Service == "other" || stack.IsDefault(pamstack.Auth):
+		case slices.ContainsFunc(lines, isModule(passwordModules...)):
 			without = append(without, stack.Service)
 		}
 	}
@@ -174,11 +179,12 @@ func checkReach(_ context.Context, m *Machine) diagnosis.Findings {
 				message.Textf("these services take the password only: %s",
 					strings.Join(without, ", "))))
 	}
+
 	return list(good(id, subject,
 		message.Textf("these services ask for a card: %s", strings.Join(with, ", "))))
 }
 
-// checkArguments tells which lines give our module an argument that it does not know: it then
+// checkArguments names the lines that give our module an argument that it does not know: it then
 // refuses.
 func checkArguments(_ context.Context, m *Machine) diagnosis.Findings {
 	stacks, _ := m.stacks()
@@ -219,12 +225,12 @@ var passwordUsers = map[string]message.Text{
 // keyrings only ask once more.
 var keyrings = isModule("pam_gnome_keyring.so", "pam_kwallet5.so", "pam_kwallet.so")
 
-// checkPasswordUsers tells which modules will miss the password.
+// checkPasswordUsers names the modules that will miss the password.
 func checkPasswordUsers(_ context.Context, m *Machine) diagnosis.Findings {
 	var found byPlace
 	for _, stack := range m.withCard() {
-		for _, line := range slices.Concat(stack.Lines(pamstack.Auth),
-			stack.Lines(pamstack.Session)) {
+		lines := slices.Concat(stack.Lines(pamstack.Auth), stack.Lines(pamstack.Session))
+		for _, line := range lines {
 			fact := passwordUsers[line.Name()]
 			switch {
 			case fact.Empty():
@@ -255,6 +261,7 @@ func checkEdits(_ context.Context, m *Machine) diagnosis.Findings {
 					"compare it with the file that is used, then move it there or remove it")))
 		}
 	}
+
 	if updates := m.glob("/var/lib/dpkg/updates/[0-9]*"); len(updates) > 0 {
 		found.Add(warn("stack-edit-dpkg", "/var/lib/dpkg/updates",
 			message.Textf("dpkg was interrupted: packages may be configured in part"),

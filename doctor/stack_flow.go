@@ -87,6 +87,7 @@ func (p person) answers(card pamstack.Result, right bool) func(pamstack.Line) pa
 			}
 			return pamstack.AuthErr
 		}
+
 		if r, found := p.unknown[line.Index()]; found {
 			return r
 		}
@@ -111,14 +112,16 @@ type flow struct {
 	without *pamstack.Stack // the same, where whatever our module says is ignored
 }
 
+// newFlow is a stack, and the same without our module's say.
 func newFlow(s *pamstack.Stack) flow {
 	ignored, _ := pamstack.ParseControl("[default=ignore]")
-	return flow{s, s.WithControl(ours, ignored)}
+	return flow{real: s, without: s.WithControl(ours, ignored)}
 }
 
 // byPassword reports whether a right password lets the person in, when our module answers so.
 func byPassword(s *pamstack.Stack, p person, card pamstack.Result) bool {
 	out := s.Run(pamstack.Auth, p.answers(card, true))
+	// Success alone is not enough: the stack may let everybody in.
 	return out.Result == pamstack.Success &&
 		slices.ContainsFunc(out.Path, func(step pamstack.Step) bool {
 			return step.Result == pamstack.Success &&
@@ -141,27 +144,31 @@ type verdict struct {
 	cut      bool                     // there were more persons than were looked at
 }
 
-// judge asks of all persons what our module's line changes for them. Modules of which nothing is
+// check asks of all persons what our module's line changes for them. Modules of which nothing is
 // known say yes, no and nothing, one after the other; whatever they say, a password must do for
 // somebody.
-func (f flow) judge() verdict {
+func (f flow) check() verdict {
 	v := verdict{
 		nobody:  map[pamstack.Result]bool{},
 		some:    map[pamstack.Result]bool{},
 		open:    map[pamstack.Result]bool{},
 		useless: true,
 	}
+
 	unknown, condition := f.questions()
 
 	for _, local := range []bool{true, false} {
+		// What is not known says the same to everybody; what asks for a condition differs by
+		// person.
 		for _, said := range combinations(unknown, pamstack.Unknown()) {
 			counted := map[pamstack.Result]int{}
 			persons := 0
-			for _, who := range combinations(condition,
-				[]pamstack.Result{pamstack.Success, pamstack.AuthErr}) {
+			answers := []pamstack.Result{pamstack.Success, pamstack.AuthErr}
+			for _, who := range combinations(condition, answers) {
 				p := person{local, said, who}
 				f.ask(p, &v, counted, &persons)
 			}
+
 			for _, card := range cardAnswers {
 				switch lost := counted[card]; {
 				case lost > 0 && lost == persons:
@@ -172,12 +179,14 @@ func (f flow) judge() verdict {
 			}
 		}
 	}
+
 	v.cut = len(unknown) > maxUnknown || len(condition) > maxConditions
 	return v
 }
 
-// ask is judge for one person. counted is how many have lost their way in.
+// ask is check for one person. counted is how many have lost their way in.
 func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons *int) {
+	// What lets somebody in without our module is not our module's doing.
 	openBefore := in(f.without, p, pamstack.Ignore, false)
 	for _, card := range cardAnswers {
 		if !openBefore && in(f.real, p, card, false) {
@@ -188,6 +197,7 @@ func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons
 		v.useless = false
 	}
 
+	// Who has no way in by password before loses none.
 	if !byPassword(f.without, p, pamstack.Ignore) {
 		return
 	}
@@ -211,8 +221,8 @@ const (
 func (f flow) questions() (unknown, condition []int) {
 	for _, line := range f.real.Lines(pamstack.Auth) {
 		switch {
-		case !line.Broken.Empty(), line.IsOurs(), slices.Contains(passwordModules, line.Name()),
-			len(fixed(line)) > 0:
+		case !line.Broken.Empty(), line.IsOurs(), len(fixed(line)) > 0:
+		case slices.Contains(passwordModules, line.Name()):
 		case conditions(line):
 			condition = append(condition, line.Index())
 		default:
@@ -225,6 +235,7 @@ func (f flow) questions() (unknown, condition []int) {
 // combinations gives each line each of the answers. Of more lines than are looked at the last ones
 // say no.
 func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Result {
+	// Two answers are those of conditions, more of them those of unknown modules.
 	limit := maxConditions
 	if len(answers) > 2 {
 		limit = maxUnknown
@@ -236,6 +247,7 @@ func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Res
 		if i >= limit {
 			said = []pamstack.Result{pamstack.AuthErr}
 		}
+
 		var next []map[int]pamstack.Result
 		for _, before := range all {
 			for _, r := range said {
@@ -254,13 +266,15 @@ func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Res
 func checkFlow(_ context.Context, m *Machine) diagnosis.Findings {
 	var found byPlace
 	for _, stack := range m.withCard() {
+		// gdm-smartcard, kde-smartcard: the program has another service for the password.
 		if strings.Contains(stack.Service, "smartcard") {
-			// gdm-smartcard, kde-smartcard: the program has another service for the password
 			continue
 		}
-		v := newFlow(stack).judge()
-		lines := slices.DeleteFunc(stack.Lines(pamstack.Auth),
-			func(l pamstack.Line) bool { return !l.IsOurs() })
+
+		v := newFlow(stack).check()
+		lines := slices.DeleteFunc(stack.Lines(pamstack.Auth), func(l pamstack.Line) bool {
+			return !l.IsOurs()
+		})
 		for _, f := range m.verdictFindings(v, lines) {
 			found.add(stack.Service, f)
 		}
@@ -270,17 +284,22 @@ func checkFlow(_ context.Context, m *Machine) diagnosis.Findings {
 
 // verdictFindings says what is wrong with a stack that has our module in these lines.
 func (m *Machine) verdictFindings(v verdict, lines []pamstack.Line) (found diagnosis.Findings) {
-	at, control := lines[0].Place().String(), lines[0].Control.Text
+	at := lines[0].Place().String()
+	control := lines[0].Control.Text
+
+	// In another mode some are meant to need a card, and lose the password by design.
 	lost := v.nobody
 	if m.Mode == ModePassword {
 		lost = union(v.nobody, v.some)
 	}
 
-	// nobody is asked, and all get in
+	// Where nobody is asked and all get in, that is the fault to name.
 	maps.DeleteFunc(lost, func(r pamstack.Result, _ bool) bool { return v.open[r] })
+	// Our module says PAM_IGNORE to screen savers only.
 	if len(lost) > 1 && !m.hasScreenSavers() {
 		delete(lost, pamstack.Ignore)
 	}
+
 	switch {
 	case !v.password:
 		found.Add(refuse("stack-locks-out", at,

@@ -38,8 +38,7 @@ func badJump(j pamstack.Jump) (f diagnosis.Finding, bad bool) {
 			message.Textf("%s skips %d lines, and fewer follow: PAM takes that for a refusal",
 				j.From.Control.Text, j.Count),
 			message.Textf("correct the number in that line")), true
-	case proof && slices.Contains(j.On, pamstack.Success) && j.To != nil &&
-		j.To.Name() == "pam_deny.so":
+	case proof && lands(j, "pam_deny.so"):
 		return refuse("stack-jump-deny", at,
 			message.Textf(
 				"%s skips %d lines where %s has let somebody in, and lands on pam_deny.so (%s)",
@@ -47,6 +46,11 @@ func badJump(j pamstack.Jump) (f diagnosis.Finding, bad bool) {
 			message.Textf("correct the number in that line")), true
 	}
 	return f, false
+}
+
+// lands reports whether a jump that is taken after a success leads to a line of some module.
+func lands(j pamstack.Jump, module string) bool {
+	return slices.Contains(j.On, pamstack.Success) && j.To != nil && j.To.Name() == module
 }
 
 // The comments by which pam-auth-update knows its block of a common file.
@@ -66,6 +70,7 @@ func blockOf(text string) (b block) {
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
+		// Of a comment that is there twice the first counts.
 		for comment, at := range map[string]*int{
 			blockBegins:     &b.begin,
 			blockFallback:   &b.fallback,
@@ -101,6 +106,7 @@ func checkShifted(_ context.Context, m *Machine) diagnosis.Findings {
 	for _, stack := range stacks {
 		for _, k := range pamstack.Kinds() {
 			for _, jump := range stack.Jumps(k) {
+				// Between two lines of the block pam-auth-update itself corrects the number.
 				if !inside(jump.From) && slices.ContainsFunc(jump.Skipped, inside) {
 					found.add(stack.Service, warn("stack-jump-shifted", jump.From.Place().String(),
 						message.Textf(

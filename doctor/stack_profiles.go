@@ -61,9 +61,8 @@ func checkFrozen(_ context.Context, m *Machine) diagnosis.Findings {
 func frozen(kind, text, saved string) (number int, why message.Text) {
 	b := blockOf(text)
 	if b.begin == 0 || b.fallback < b.begin || b.additional < b.fallback {
-		return 1,
-			message.Textf(
-				"a comment by which pam-auth-update finds its lines is missing: it changes nothing any more")
+		return 1, message.Textf(
+			"a comment by which pam-auth-update finds its lines is missing: it changes nothing any more")
 	}
 
 	var written []string // what was written, as far as it has no partner yet
@@ -74,12 +73,16 @@ func frozen(kind, text, saved string) (number int, why message.Text) {
 	}
 
 	for line := range strings.Lines(text) {
-		if number++; number <= b.begin || number >= b.fallback && number <= b.additional {
+		number++
+		fallback := number >= b.fallback && number <= b.additional
+		if number <= b.begin || fallback {
 			continue
 		}
 		if b.end > 0 && number >= b.end {
 			break
 		}
+		// Lines may have gone, and those that stay must be in their order.
+
 		at := slices.Index(written,
 			partner(strings.TrimPrefix(line, strings.TrimSuffix(kind, "-noninteractive"))))
 		if at < 0 {
@@ -144,12 +147,14 @@ func checkProfiles(_ context.Context, m *Machine) diagnosis.Findings {
 			message.Textf("run: pam-auth-update --disable %s", strings.Join(chosen[1:], " "))))
 	}
 
-	b, number := blockOf(text), 0
+	b := blockOf(text)
+	number := 0
 	for line := range strings.Lines(text) {
 		number++
 		words := controlModule.FindStringSubmatch(strings.TrimPrefix(line, "auth"))
-		if len(chosen) == 0 && b.has(number) && words != nil && path.Base(words[3]) == ModuleName &&
-			!strings.HasPrefix(line, "#") {
+
+		ourModule := words != nil && path.Base(words[3]) == ModuleName && !strings.HasPrefix(line, "#")
+		if len(chosen) == 0 && b.has(number) && ourModule {
 			found.Add(warn("profile-disabled", fmt.Sprintf("%s:%d", file, number),
 				message.Textf(
 					"the line is one of pam-auth-update's, and no profile of ours is enabled: it stays when the package is removed"),
@@ -163,7 +168,9 @@ func checkProfiles(_ context.Context, m *Machine) diagnosis.Findings {
 // none.
 func (m *Machine) enabledProfiles() (names []string) {
 	database, _ := m.text(debconfFile)
-	if _, entry, found := strings.Cut("\n"+database, "\nName: libpam-runtime/profiles\n"); found {
+	_, entry, found := strings.Cut("\n"+database, "\nName: libpam-runtime/profiles\n")
+	if found {
+		// An empty line ends the entry of a question.
 		entry, _, _ = strings.Cut(entry, "\n\n")
 		for line := range strings.Lines(entry) {
 			if value, found := strings.CutPrefix(line, "Value: "); found {
@@ -191,6 +198,7 @@ func (m *Machine) missingLine(profile, common string) string {
 	if err != nil {
 		return profileDir + "/" + profile
 	}
+
 	var there []string
 	for line := range strings.Lines(common) {
 		there = append(there, oneBlank(partner(strings.TrimPrefix(line, "auth"))))
@@ -198,11 +206,13 @@ func (m *Machine) missingLine(profile, common string) string {
 
 	inAuth := false
 	for line := range strings.Lines(text) {
+		// A line without a blank before it begins another field of the profile.
 		if !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "\t") {
 			field, rest, _ := strings.Cut(line, ":")
 			inAuth = field == "Auth"
 			line = rest
 		}
+
 		line = strings.TrimSpace(line)
 		if inAuth && line != "" && !slices.Contains(there, oneBlank(partner(line))) {
 			return line

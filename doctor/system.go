@@ -26,13 +26,14 @@ func (m *Machine) now() time.Time {
 const farAhead = 20 * 365 * 24 * time.Hour
 
 // checkClock compares the clock with what cannot be later: when this program was built, and when
-// files of the machine were written. Certificates are judged by it.
+// files of the machine were written. The dates of certificates are compared with it.
 func checkClock(_ context.Context, m *Machine) diagnosis.Findings {
 	const subject = "clock"
 	now := m.now()
 	remedy := message.Textf("run: timedatectl set-ntp true, or set it: timedatectl set-time")
 
 	for _, known := range m.knownTimes() {
+		// Less than an hour is what the clocks of two machines may differ by.
 		if now.Before(known.at.Add(-time.Hour)) {
 			return list(warn("clock-behind", subject,
 				message.Textf(
@@ -46,8 +47,8 @@ func checkClock(_ context.Context, m *Machine) diagnosis.Findings {
 					now.UTC().Format(time.DateTime)), remedy))
 		}
 	}
-	if m.exists("/run/systemd/system") && !m.exists("/run/systemd/timesync/synchronized") &&
-		!m.exists("/run/chrony") && !m.exists("/var/run/ntpd.pid") {
+
+	if !m.keepsTime() {
 		return list(note("clock-not-synchronised", subject,
 			message.Textf(
 				"the clock says %s, and nothing tells that it is kept right over the network",
@@ -55,6 +56,15 @@ func checkClock(_ context.Context, m *Machine) diagnosis.Findings {
 	}
 	return list(good("clock", subject,
 		message.Textf("the clock says %s (UTC)", now.UTC().Format(time.DateTime))))
+}
+
+// keepsTime reports whether the clock is kept right over the network, as far as files tell: without
+// systemd nothing is known, and it counts as kept.
+func (m *Machine) keepsTime() bool {
+	if !m.exists("/run/systemd/system") || m.exists("/run/systemd/timesync/synchronized") {
+		return true
+	}
+	return m.exists("/run/chrony") || m.exists("/var/run/ntpd.pid")
 }
 
 // knownTime is a time that has passed.
@@ -74,6 +84,8 @@ func (m *Machine) knownTimes() []knownTime {
 			}
 		}
 	}
+	// Programs write these at every start or change: the machine has seen their times.
+
 	paths := append(m.modules(), "/var/lib/systemd/timesync/clock", "/var/lib/dpkg/status",
 		"/var/lib/rpm")
 	for _, path := range paths {
@@ -97,6 +109,8 @@ func checkEtc(_ context.Context, m *Machine) diagnosis.Findings {
 	if err := unix.Statfs(m.Path(path), &st); err != nil {
 		return list(notLooked(path, message.Textf("it cannot be looked at: %v", err)))
 	}
+
+	// Some file systems have no number of files, and say 0.
 	switch room := st.Bavail * uint64(st.Bsize); {
 	case st.Flags&unix.ST_RDONLY != 0:
 		return list(warn("etc-read-only", path,
@@ -125,6 +139,7 @@ func checkAccessControl(_ context.Context, m *Machine) diagnosis.Findings {
 	unread := false
 	for _, path := range auditLogs {
 		text, err := m.end(path)
+		// A log that is not there is no reason to ask for root.
 		unread = unread || hidden(err)
 		if line := lastDenial(text); line != "" {
 			found.Add(warn("access-denied", path,
@@ -161,10 +176,12 @@ func (m *Machine) end(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return "", err
 	}
+	// The last denials are the ones that matter, and logs grow large.
 	data, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-lastOfLog), lastOfLog))
 	return string(data), err
 }
@@ -173,11 +190,13 @@ func (m *Machine) end(path string) (string, error) {
 // of their files.
 func lastDenial(text string) string {
 	last := ""
+
 	for line := range strings.Lines(text) {
 		denied := strings.Contains(line, "avc:  denied") ||
 			strings.Contains(line, `apparmor="DENIED"`)
-		if denied && (strings.Contains(line, "pam_pkcs11") || strings.Contains(line, `"pcscd"`) ||
-			strings.Contains(line, "/pcscd")) {
+		ours := strings.Contains(line, "pam_pkcs11") || strings.Contains(line, `"pcscd"`) ||
+			strings.Contains(line, "/pcscd")
+		if denied && ours {
 			last = line
 		}
 	}

@@ -28,8 +28,9 @@ func (r *run) mappers(ctx context.Context, j login.Judged, c *Certificate) []map
 	}
 	ctx, cancel := r.mapperTime(ctx)
 	defer cancel()
-	// an error is the end of the time: what there is, is shown
+	// An error is the end of the time: what was asked until then is shown.
 	explained, _ := j.Explain(ctx, r.report.User)
+
 	for _, e := range explained {
 		c.Mappers = append(c.Mappers, Mapper{
 			Name:    e.Mapper,
@@ -53,10 +54,12 @@ func (r *run) mapperTime(ctx context.Context) (context.Context, context.CancelFu
 func (r *run) causeOfCertificate(
 	ctx context.Context, j login.Judged, refusal *login.Refusal, said []mapper.Explanation,
 ) (causes.Cause, string) {
-	cause, detail := CauseOf(refusal), detailOf(refusal)
+	cause := CauseOf(refusal)
+	detail := detailOf(refusal)
 	switch cause.ID {
 	case causes.IssuerUnknown:
 		cause, detail = issuerMissing(j, refusal)
+	// Refused for another reason than that no mapper names the user, nothing narrower can be found.
 	case causes.ForeignCard:
 		if !errors.Is(refusal, mapper.ErrNoMatch) {
 			break
@@ -65,6 +68,7 @@ func (r *run) causeOfCertificate(
 			cause, detail = causes.Of(narrower), why
 		}
 	}
+
 	r.causes[refusal.Error()] = cause
 	return cause, detail
 }
@@ -75,15 +79,19 @@ func issuerMissing(j login.Judged, refusal *login.Refusal) (causes.Cause, string
 	if !errors.As(refusal, &e) || e.Cert == nil {
 		return causes.Of(causes.IssuerUnknown), detailOf(refusal)
 	}
-
 	if j.Cert != nil && e.Cert.Equal(j.Cert) && e.Cert.SelfIssued() {
 		return selfSigned(), "it is signed with its own key"
 	}
+
+	// With another CA of the same organization it is most likely one between that is missing.
+	known := slices.ContainsFunc(j.Authorities, func(a *certinfo.Certificate) bool {
+		return sameHouse(e.Cert.Issuer, a.Subject)
+	})
 	id := causes.IssuerUnknown
-	if slices.ContainsFunc(j.Authorities,
-		func(a *certinfo.Certificate) bool { return sameHouse(e.Cert.Issuer, a.Subject) }) {
+	if known {
 		id = causes.IntermediateMissing
 	}
+
 	needed := fmt.Sprintf("needed: the certificate of %q", e.Cert.Issuer.RFC4514())
 	if key := e.Cert.AuthorityKeyID; len(key) > 0 {
 		needed += fmt.Sprintf(" with the subject key identifier %X", key)
@@ -132,6 +140,8 @@ func (r *run) whose(
 
 	ctx, cancel := r.mapperTime(ctx)
 	defer cancel()
+
+	// Asked without a name, the mappers say whose the certificate is, if it is anybody's.
 	all, _ := j.Explain(ctx, "")
 	i := slices.IndexFunc(all, func(e mapper.Explanation) bool { return e.User != "" })
 	switch {
@@ -144,16 +154,19 @@ func (r *run) whose(
 	case i >= 0:
 		return causes.ForeignCard, fmt.Sprintf("mapper %s names %q", all[i].Mapper, all[i].User)
 	}
-	if !slices.ContainsFunc(all, func(e mapper.Explanation) bool { return e.Type != "null" }) &&
-		len(all) > 0 {
+
+	notNull := func(e mapper.Explanation) bool { return e.Type != "null" }
+	if len(all) > 0 && !slices.ContainsFunc(all, notNull) {
 		return causes.NoMapper,
 			"use_mappers names nothing but null, which says no to every certificate"
 	}
+
 	for _, e := range append(said, all...) {
 		if strings.Contains(e.Verdict, "no account ") {
 			return causes.UnknownUser, fmt.Sprintf("mapper %s: %s", e.Mapper, e.Verdict)
 		}
 	}
+
 	for _, e := range append(all, said...) {
 		if near := e.Nearest(ctx); near != nil {
 			return causes.MapfileWrong,

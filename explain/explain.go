@@ -129,10 +129,12 @@ func Run(ctx context.Context, o Options) *Report {
 			Certificates: []Certificate{},
 		},
 	}
+
 	if r.options.Now == nil {
 		r.options.Now = time.Now
 	}
 
+	// Without a line of ours no login by card is made, and the configuration counts nowhere.
 	if r.lookAtStack(); r.stack != nil && r.stack.ours == nil {
 		r.report.Verdict.Reason = "not_in_stack"
 	} else {
@@ -144,6 +146,7 @@ func Run(ctx context.Context, o Options) *Report {
 		r.tellVerdict()
 		r.tellMemory()
 	}
+
 	r.tellAccount()
 	if !o.IsRoot {
 		r.note("not-root", "explain", message.Textf(
@@ -173,9 +176,11 @@ type ending struct {
 
 // login makes the login as far as it was asked for.
 func (r *run) login(ctx context.Context) ending {
+	// A copy: the caller's Authenticator keeps its own Observer and Logger.
 	a := *r.options.Login
 	a.Observer = r.told
 	a.Logger = r.told.logger()
+
 	request := r.options.Request
 	if r.stack != nil && r.stack.ours != nil {
 		request.Args = r.stack.ours.Args
@@ -188,8 +193,10 @@ func (r *run) login(ctx context.Context) ending {
 		rehearsal := a.Rehearse(ctx, request)
 		return ending{refusal: rehearsal.Refusal, told: rehearsal.Told, shown: rehearsal.Shown}
 	}
+
 	result, err := a.Authenticate(ctx, request, r.options.Conversation)
 	e := ending{told: asRefusal(err), result: result}
+	// Some refusals only hide another from the user: that one has the cause.
 	if e.refusal = innermost(e.told); e.told != nil {
 		e.shown = e.told.Message()
 	}
@@ -199,6 +206,7 @@ func (r *run) login(ctx context.Context) ending {
 // add appends a finding.
 func (r *run) add(f diagnosis.Finding) { r.report.Findings.Add(f) }
 
+// ok adds a finding that a step is good.
 func (r *run) ok(id, subject string, fact message.Text) {
 	r.add(diagnosis.Finding{
 		ID:       id,
@@ -208,6 +216,7 @@ func (r *run) ok(id, subject string, fact message.Text) {
 	})
 }
 
+// note adds a finding that changes nothing.
 func (r *run) note(id, subject string, fact message.Text) {
 	r.add(diagnosis.Finding{
 		ID:       id,
@@ -228,6 +237,7 @@ func (r *run) cause(severity diagnosis.Severity, cause causes.Cause, subject, de
 	if detail != "" {
 		fact = message.Textf("%s (%s)", cause.Meaning, oneLine(detail))
 	}
+
 	r.add(diagnosis.Finding{
 		ID:       cause.Name,
 		Severity: severity,

@@ -26,8 +26,12 @@ func (f *fileCards) Prepare(*config.Config) error { return nil }
 
 // Open implements login.Cards. What selects among cards is not asked of a file.
 func (f *fileCards) Open(conf *config.Config, _ token.Options) (token.Module, error) {
+	// They would find no card: a file has no slot, label or serial number.
 	for _, m := range conf.Modules {
-		m.SlotNum, m.SlotDescription, m.TokenLabel, m.TokenURI = 0, "", "", ""
+		m.SlotNum = 0
+		m.SlotDescription = ""
+		m.TokenLabel = ""
+		m.TokenURI = ""
 	}
 	return &fileModule{f}, nil
 }
@@ -56,6 +60,7 @@ func (f *fileModule) Open(context.Context, token.Slot) (token.Session, error) {
 // Close implements token.Module.
 func (f *fileModule) Close() error { return nil }
 
+// info is a token whose PIN has never been typed wrong, so that a rehearsal asks for it.
 func (f *fileCards) info() *token.Info {
 	return &token.Info{Label: f.name, Initialized: true, PIN: token.PIN{Required: true, Set: true}}
 }

@@ -48,12 +48,14 @@ func Last(e audit.Entry) *LastReport {
 		Number: r.Number,
 		Detail: r.Detail,
 	}.Cause()
-	r.Cause, r.Name = cause.ID, cause.Name
+	r.Cause = cause.ID
+	r.Name = cause.Name
 
 	subject := fmt.Sprintf("%s, %s", oneLine(r.Service), oneLine(r.User))
 	if r.User == "" {
 		subject = oneLine(r.Service)
 	}
+
 	number, known := causes.OfNumber(r.Number)
 	if known {
 		r.Findings.Add(diagnosis.Finding{
@@ -63,7 +65,9 @@ func Last(e audit.Entry) *LastReport {
 			Fact:     message.Textf("Message %d: %s", r.Number, number.Meaning),
 		})
 	}
+
 	r.Findings.Add(r.finding(cause, number, subject))
+	// Any user may write into the log what looks like a line of the module.
 	if r.Writer != "" && r.Writer != "0" {
 		r.Findings.Add(diagnosis.Finding{
 			ID:       "written-by",
@@ -85,6 +89,7 @@ func (r *LastReport) finding(
 	if detail == "" {
 		detail = r.Reason
 	}
+
 	f := diagnosis.Finding{
 		ID:       cause.Name,
 		Severity: diagnosis.Refusal,
@@ -92,10 +97,14 @@ func (r *LastReport) finding(
 		Remedy:   cause.Cure,
 		Fact:     message.Textf("%s (%s)", cause.Meaning, oneLine(detail)),
 	}
+
+	// A cause that no table knows has neither meaning nor cure.
 	if cause.ID == 0 {
-		f.ID, f.Fact = "refused", message.Textf("The login was refused: %s", oneLine(detail))
+		f.ID = "refused"
+		f.Fact = message.Textf("The login was refused: %s", oneLine(detail))
 		f.Remedy = message.Textf("See the whole log with: journalctl PAM_PKCS11_KIND=auth")
 	}
+
 	if len(number.Causes) > 0 && number.Causes[0] == cause.ID {
 		f.Remedy = number.Cure
 	}

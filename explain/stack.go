@@ -25,6 +25,7 @@ func (r *run) lookAtStack() {
 			"No service was named: the module's arguments in a PAM line, and the lines around it, do not count."))
 		return
 	}
+
 	stack, err := pamstack.Load(r.options.Root, service)
 	var refused *pamstack.Refused
 	switch {
@@ -44,15 +45,20 @@ func (r *run) lookAtStack() {
 			break
 		}
 	}
+
 	if r.stack.ours == nil {
 		r.refuse(causes.Of(causes.NotInStack), service, "read were "+
 			strings.Join(stack.Files, ", "))
 		return
 	}
-	r.report.PAMLine, r.report.Arguments = r.stack.ours.Place().String(), r.stack.ours.Args
+
+	r.report.PAMLine = r.stack.ours.Place().String()
+	r.report.Arguments = r.stack.ours.Args
+
 	if !r.reachesUs() {
 		return
 	}
+
 	r.ok("stack", r.report.PAMLine,
 		message.Textf("The stack of %s comes to the module: %s", service, r.stack.ours.String()))
 }
@@ -60,24 +66,29 @@ func (r *run) lookAtStack() {
 // reachesUs reports whether the lines before the module's let the stack come to it.
 func (r *run) reachesUs() bool {
 	n := r.neighbours()
+	// With success for our module, so that only the lines before it can keep the stack from it.
 	outcome := r.stack.stack.Run(pamstack.Auth, n.answer(pamstack.Success))
 	if outcome.Ran(pamstack.Line.IsOurs) {
 		return true
 	}
 
+	// The last line that ran has ended the stack, unless one before it says why it refused.
 	last := outcome.Path[len(outcome.Path)-1]
 	for _, step := range outcome.Path {
 		if n.said[step.Line.Place()] != "" {
 			last = step
 		}
 	}
-	id, detail := causes.StackEndsBefore, last.Line.Place().String()+": "+last.Line.String()
+
+	id := causes.StackEndsBefore
+	detail := last.Line.Place().String() + ": " + last.Line.String()
 	if last.Line.Name() == "pam_faillock.so" {
 		id = causes.Faillock
 	}
 	if why := n.said[last.Line.Place()]; why != "" {
 		detail += ": " + why
 	}
+
 	r.cause(diagnosis.Warning, causes.Of(id), r.subject(), detail)
 	return false
 }
@@ -93,6 +104,7 @@ var passwordModules = map[string]bool{
 // is one, and how the stack ends where it does not.
 func (r *run) after(answer pamstack.Result) (next *pamstack.Line, end pamstack.Result) {
 	outcome := r.stack.stack.Run(pamstack.Auth, r.neighbours().answer(answer))
+
 	passed := false
 	for _, step := range outcome.Path {
 		switch {
@@ -110,7 +122,9 @@ func (r *run) tellRest(v *Verdict) {
 	if r.stack == nil || r.stack.ours == nil {
 		return
 	}
+
 	answer := pamstack.Success
+	// The verdict has the name of the answer only; without one the PIN is taken as right.
 	for _, known := range pamstack.Results() {
 		if v.PAM == pamWord(known) {
 			answer = known
@@ -152,11 +166,15 @@ func (r *run) severity() diagnosis.Severity {
 		}
 	case r.ending.told.Class() == login.ClassIgnore:
 		return diagnosis.Warning
-	case r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip" &&
-		r.ending.told.Class() == login.ClassUnavailable:
+	case r.skipsForeign() && r.ending.told.Class() == login.ClassUnavailable:
 		return diagnosis.Warning
 	}
 	return diagnosis.Refusal
+}
+
+// skipsForeign reports whether the configuration leaves foreign cards to the next module.
+func (r *run) skipsForeign() bool {
+	return r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip"
 }
 
 // resultOf is what a class of outcomes is to the stack; package pam has the same as numbers.
@@ -177,4 +195,5 @@ func resultOf(c login.Class) pamstack.Result {
 // pamName is the name in pam(3) of what the module returns.
 func pamName(c login.Class) string { return pamWord(resultOf(c)) }
 
+// pamWord is the name in pam(3) of an answer.
 func pamWord(r pamstack.Result) string { return "PAM_" + strings.ToUpper(r.String()) }

@@ -49,18 +49,22 @@ func (r *run) tryBreakGlass(
 
 // tryMembers tries one service: one member who gets in is enough.
 func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b BreakGlass) error {
-	tried, said := 0, ""
+	tried := 0
+	said := ""
 	for _, m := range b.Members {
-		if tried == mostMembers || m.UID == 0 && !slices.Contains(rootServices, service) {
+		shutOut := m.UID == 0 && !slices.Contains(rootServices, service)
+		if tried == mostMembers || shutOut {
 			continue
 		}
 		tried++
+
 		end, err := loginByMadePassword(ctx, s, service, m.Name)
 		if err != nil {
 			return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s",
 				service, wayBreakGlass, err.Error())}
 		}
 
+		// PAM may let somebody else in than was asked for: that is no proof for the member.
 		in := end.LetIn() && end.User == m.Name
 		r.result.Logins = append(r.result.Logins, LoginShown{
 			Service: service,
@@ -69,6 +73,7 @@ func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b Bre
 			In:      in,
 			Said:    append([]string{}, end.Said...),
 		})
+
 		if in {
 			r.say("Rehearsed: %s lets %s in (%s)", service, m.Name, wayBreakGlass)
 			return nil
@@ -78,6 +83,7 @@ func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b Bre
 	if tried == 0 {
 		return nil // where somebody is needed, check 2 says so
 	}
+
 	return r.notIn("13", service, message.Textf(
 		"%s lets no member of the group %s in by password; nothing has been changed. It said: %s",
 		service, b.Group, token.Printable(said)))
@@ -94,6 +100,7 @@ func loginByMadePassword(
 		return nil, err
 	}
 	defer password.Wipe()
+
 	o := order{
 		Service:  service,
 		User:     user,
@@ -127,14 +134,17 @@ func layPassword(
 	if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", file, copied); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, said)
 	}
+	// Its owner, permissions and label stay: the file is written into, and not replaced.
 	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
-		// its owner, permissions and label stay
 		return nil, err
 	}
+
 	if err := unix.Mount(copied, file, "", unix.MS_BIND, ""); err != nil {
 		return nil, fmt.Errorf("no copy can be laid over %s: %w", file, err)
 	}
+
 	return func() error {
+		// MNT_DETACH, for a module of PAM may still have the file open.
 		if err := unix.Unmount(file, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("the copy over %s cannot be taken off: %w", file, err)
 		}
@@ -148,10 +158,12 @@ func withPassword(user, hash string) (file, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+
 	text, old, found := replacePassword(string(data), user, hash)
 	switch {
 	case !found:
 		return "", "", fmt.Errorf("%s is not in %s", user, passwdFile)
+	// With "x" the password is in shadow(5).
 	case old != "x":
 		return passwdFile, text, nil
 	}
@@ -159,6 +171,7 @@ func withPassword(user, hash string) (file, text string, err error) {
 	if data, err = os.ReadFile(shadowFile); err != nil {
 		return "", "", err
 	}
+
 	if text, _, found = replacePassword(string(data), user, hash); !found {
 		return "", "", fmt.Errorf("%s is not in %s", user, shadowFile)
 	}
@@ -170,8 +183,11 @@ func replacePassword(text, user, hash string) (changed, old string, found bool) 
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		fields := strings.Split(line, ":")
+		// Of two lines of one name getpwnam(3) takes the first.
 		if !found && len(fields) > 2 && fields[0] == user {
-			found, old, fields[1] = true, fields[1], hash
+			found = true
+			old = fields[1]
+			fields[1] = hash
 		}
 		b.WriteString(strings.Join(fields, ":"))
 	}
@@ -183,6 +199,7 @@ func loginWithPassword(ctx context.Context, dir string, socket *os.File, o order
 	if o.Password == "" {
 		return loginIn(ctx, socket, o)
 	}
+
 	takeOff, err := layPassword(ctx, dir, o.User, o.Password)
 	if err != nil {
 		return err

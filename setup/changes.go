@@ -31,10 +31,12 @@ func (c *Change) Shown() bool { return strings.HasPrefix(c.Path, "/etc/") }
 // watched are the directories and files whose changes are looked at.
 func (p *Plan) watched() []string {
 	all := []string{pamDir, confDir, caDir}
+	// Authselect also writes the map of names, and locks of the desktop.
 	if p.Family == FamilyAuthselect {
 		all = append(all, authselectDir, authselectState, "/etc/nsswitch.conf",
 			"/etc/dconf/db/distro.d", "/etc/dconf/db/distro.d/locks")
 	}
+
 	if p.GDM {
 		all = append(all, "/etc/alternatives/gdm-smartcard", gdmKeys)
 	}
@@ -48,6 +50,7 @@ func snapshot(tree *undo.Tree, paths ...string) (map[string]string, error) {
 	for _, p := range paths {
 		info, err := os.Lstat(filepath.Join(tree.Dir, p))
 		switch {
+		// Not there yet is a state too: what is made later counts as new.
 		case errors.Is(err, os.ErrNotExist):
 			continue
 		case err != nil:
@@ -58,6 +61,8 @@ func snapshot(tree *undo.Tree, paths ...string) (map[string]string, error) {
 			}
 			continue
 		}
+
+		// Without what is below: these tools keep their files flat.
 		entries, err := os.ReadDir(filepath.Join(tree.Dir, p))
 		if err != nil {
 			return nil, err
@@ -80,6 +85,7 @@ func take(tree *undo.Tree, p string, mode fs.FileMode, all map[string]string) er
 		return err
 	case mode&fs.ModeSymlink != 0:
 		target, err := os.Readlink(filepath.Join(tree.Dir, p))
+		// In the form of a line, by which a link differs from a file of the same text.
 		all[p] = "-> " + target + "\n"
 		return err
 	}
@@ -100,11 +106,13 @@ func changes(before, after map[string]string) []Change {
 			})
 		}
 	}
+
 	for p, text := range before {
 		if _, there := after[p]; !there {
 			all = append(all, Change{Path: p, Before: text, Gone: true})
 		}
 	}
+
 	slices.SortFunc(all, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return all
 }
@@ -116,7 +124,9 @@ func withPathsOf(paths []undo.Path, expected []Change) []undo.Path {
 		if slices.ContainsFunc(paths, func(p undo.Path) bool { return p.Name == c.Path }) {
 			continue
 		}
+
 		role := undo.PAM
+		// Undone like the configuration: these are no part of the PAM stack.
 		if strings.HasPrefix(c.Path, "/etc/dconf/") ||
 			strings.HasPrefix(c.Path, "/etc/alternatives/") {
 			role = undo.Config

@@ -24,6 +24,7 @@ type settings struct {
 func (s *settings) text() ([]byte, error) {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+
 	block := "builtin"
 	if s.Library != "" {
 		block = "library"
@@ -43,6 +44,7 @@ func (s *settings) text() ([]byte, error) {
 	if s.Mode == doctor.ModePassword {
 		line("  empty_pin = fallback;")
 	}
+
 	line("")
 	line("  pkcs11_module %s {", block)
 	if s.Library != "" {
@@ -52,6 +54,7 @@ func (s *settings) text() ([]byte, error) {
 	line("    crl_dir = %s;", crlDir)
 	line("    cert_policy = ca, signature;")
 	line("  }")
+
 	if len(s.Options) > 0 {
 		line("")
 		line("  mapper %s {", s.Mapper)
@@ -69,6 +72,7 @@ func (s *settings) text() ([]byte, error) {
 		}
 		line("  }")
 	}
+
 	line("}")
 	return []byte(b.String()), nil
 }

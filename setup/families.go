@@ -41,10 +41,12 @@ func (r *run) authselect(ctx context.Context, a distro.Authselect) error {
 		return refused(
 			"authselect has no profile pkcs11 in /usr/share/authselect/vendor; the package pam-pkcs11 brings it")
 	}
+
 	before, err := a.Current(ctx)
 	if err != nil || len(before) == 0 {
 		return refused("authselect has not written the stacks of this machine: authselect current")
 	}
+
 	if !slices.Contains(replaced, before[0]) {
 		return refused(
 			"the profile %s of authselect is selected, which our profile cannot replace: accounts of a directory could not log in any more. "+
@@ -56,6 +58,7 @@ func (r *run) authselect(ctx context.Context, a distro.Authselect) error {
 		return err
 	}
 	on := []string{id, feature}
+	// Features that our profile has too stay on; of the others the administrator hears.
 	for _, f := range before[1:] {
 		switch {
 		case strings.HasPrefix(f, "with-smartcard"): // this setup says which of them
@@ -71,17 +74,20 @@ func (r *run) authselect(ctx context.Context, a distro.Authselect) error {
 			})
 		}
 	}
+	// It begins with the same words, but is about the session and not about who gets in.
 	if slices.Contains(before, "with-smartcard-lock-on-removal") {
 		on = append(on, "with-smartcard-lock-on-removal")
 	}
-	r.plan.Off, r.plan.On = before, on
+
+	r.plan.Off = before
+	r.plan.On = on
 	return nil
 }
 
-// judgeAuthselect looks at what authselect has really done.
-func (r *run) judgeAuthselect(report *Report) {
-	if missing := without(r.plan.On, report.Profiles); len(missing) > 0 ||
-		len(report.Services) == 0 {
+// checkAuthselect checks what authselect has really done.
+func (r *run) checkAuthselect(report *Report) {
+	missing := without(r.plan.On, report.Profiles)
+	if len(missing) > 0 || len(report.Services) == 0 {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
 			ID:       "profile-not-enabled",
 			Severity: diagnosis.Refusal,
@@ -92,6 +98,7 @@ func (r *run) judgeAuthselect(report *Report) {
 			Remedy: message.Textf("look at: authselect current; authselect check"),
 		})
 	}
+
 	if !report.Frozen.Empty() {
 		r.hit(7, "stack-frozen", true, diagnosis.Finding{
 			ID:       "stack-frozen",
@@ -106,8 +113,9 @@ func (r *run) judgeAuthselect(report *Report) {
 
 // without are the words of a list that another does not have.
 func without(words, others []string) []string {
-	return slices.DeleteFunc(slices.Clone(words),
-		func(w string) bool { return slices.Contains(others, w) })
+	return slices.DeleteFunc(slices.Clone(words), func(w string) bool {
+		return slices.Contains(others, w)
+	})
 }
 
 // authselectPaths are the files that authselect writes in known places, whether they are there or
@@ -120,6 +128,7 @@ func authselectPaths() []string {
 	} {
 		all = append(all, path.Join(pamDir, file), path.Join(authselectDir, file))
 	}
+
 	for _, file := range []string{"authselect.conf", "nsswitch.conf", "dconf-db", "dconf-locks"} {
 		all = append(all, path.Join(authselectDir, file))
 	}
@@ -135,6 +144,7 @@ func (r *run) pamConfig() error {
 		return refused(
 			"pam-config gives the card beside the password only; for another mode make /etc/pam.d/common-auth a file instead of a link")
 	}
+
 	enabled, err := (distro.PAMConfig{}).Enabled(r.tree)
 	if err != nil {
 		return err
@@ -143,8 +153,8 @@ func (r *run) pamConfig() error {
 	return nil
 }
 
-// judgePAMConfig looks at what pam-config has really done.
-func (r *run) judgePAMConfig(report *Report) {
+// checkPAMConfig checks what pam-config has really done.
+func (r *run) checkPAMConfig(report *Report) {
 	if slices.Contains(report.Profiles, distro.PAMConfigModule) {
 		return
 	}

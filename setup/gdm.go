@@ -46,6 +46,7 @@ auth requisite pam_nologin.so
 func gdmStack(password string) string {
 	var b strings.Builder
 	b.WriteString(gdmAuth)
+	// Its lines of auth are left out, but for the keyring, which is opened with the password.
 	for line := range strings.Lines(password) {
 		words := strings.Fields(line)
 		keyring := isAuthLine(line) && strings.Contains(line, "pam_gnome_keyring.so")
@@ -59,10 +60,11 @@ func gdmStack(password string) string {
 // desktop plans what is to be changed for GDM.
 func (r *run) desktop(context.Context) error {
 	password, err := r.tree.ReadFile(gdmPassword)
-	switch {
-	case errors.Is(err, os.ErrNotExist) || r.o.NoDesktop || len(r.o.Services) > 0 ||
-		r.plan.Family != FamilyDebian:
+	if errors.Is(err, os.ErrNotExist) || r.o.NoDesktop || !r.allByProfile() {
 		return nil
+	}
+
+	switch {
 	case err != nil:
 		return err
 	case r.plan.Mode != doctor.ModePassword:
@@ -75,6 +77,7 @@ func (r *run) desktop(context.Context) error {
 		})
 		return nil
 	}
+
 	link, err := r.tree.State(gdmLink)
 	if err != nil {
 		return err
@@ -92,10 +95,17 @@ func (r *run) desktop(context.Context) error {
 	r.plan.GDM = true
 	r.plan.Desktop = append(r.plan.Desktop,
 		NewFile{Path: distro.GDMStack, Data: []byte(gdmStack(string(password)))})
+
 	if gdmReadsKeys(r.tree) {
 		r.plan.Desktop = append(r.plan.Desktop, NewFile{Path: gdmKeyFile, Data: []byte(gdmKey)})
 	}
 	return nil
+}
+
+// allByProfile reports whether the card is switched on for all services, by Debian's profiles.
+// Other families have no such alternative.
+func (r *run) allByProfile() bool {
+	return len(r.o.Services) == 0 && r.plan.Family == FamilyDebian
 }
 
 // gdmReadsKeys reports whether GDM's profile of dconf reads the keyfiles of gdm.d. Where it does
@@ -116,6 +126,7 @@ func (p *Plan) changeDesktop(ctx context.Context, tree *undo.Tree) error {
 	if !p.GDM {
 		return nil
 	}
+
 	for _, dir := range []string{"/etc/dconf", "/etc/dconf/db", gdmKeys} {
 		if !p.writes(gdmKeyFile) {
 			break
@@ -124,11 +135,13 @@ func (p *Plan) changeDesktop(ctx context.Context, tree *undo.Tree) error {
 			return err
 		}
 	}
+
 	for _, f := range p.Desktop {
 		if err := writeFile(tree, f); err != nil {
 			return err
 		}
 	}
+	// After the files: GDM may ask by the service from the moment that the link leads to it.
 	if err := distro.SetGDMStack(ctx); err != nil {
 		return err
 	}
@@ -148,12 +161,14 @@ func (p *Plan) desktopPaths() []undo.Path {
 	if !p.GDM {
 		return nil
 	}
+
 	all := []undo.Path{
 		{Name: distro.GDMStack, Role: undo.PAM},
 		{Name: gdmLink, Role: undo.PAM},
 		{Name: "/etc/alternatives/gdm-smartcard", Role: undo.PAM},
 		{Name: alternativesState + "/gdm-smartcard", Role: undo.Compiled},
 	}
+
 	if p.writes(gdmKeyFile) {
 		all = append(all,
 			undo.Path{Name: "/etc/dconf", Role: undo.Config},

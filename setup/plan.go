@@ -97,13 +97,18 @@ func profileGroup(mode doctor.Mode) string {
 var stackTypes = []string{"auth", "account", "password", "session", "session-noninteractive"}
 
 // Paths are all paths that carrying out the plan may change, for the record.
+
 func (p *Plan) Paths() []undo.Path {
-	all := []undo.Path{{Name: confDir, Role: undo.Config}, {Name: caDir, Role: undo.Trust},
-		{Name: crlDir, Role: undo.Trust}}
-	add := func(name string, role undo.Role) {
-		all = append(all,
-			undo.Path{Name: name, Role: role})
+	all := []undo.Path{
+		{Name: confDir, Role: undo.Config},
+		{Name: caDir, Role: undo.Trust},
+		{Name: crlDir, Role: undo.Trust},
 	}
+	add := func(name string, role undo.Role) {
+		all = append(all, undo.Path{Name: name, Role: role})
+	}
+
+	// What is recorded and not changed costs nothing; what is changed and not recorded stays for ever.
 	if p.Config != nil {
 		add(config.DefaultFile, undo.Config)
 	}
@@ -113,17 +118,20 @@ func (p *Plan) Paths() []undo.Path {
 	if p.Enrol != nil {
 		add(enrolled.DefaultFile, undo.Lines)
 	}
+
 	if p.Family == FamilyDebian {
 		for _, t := range stackTypes {
 			add(pamDir+"/common-"+t, undo.PAM)
 			add("/var/lib/pam/"+t, undo.PAM)
 		}
+		// Debconf is asked by pam-auth-update, and remembers the profiles.
 		add("/var/lib/pam/seen", undo.Seen)
 		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat",
 			"templates.dat-old"} {
 			add("/var/cache/debconf/"+name, undo.Debconf)
 		}
 	}
+
 	if p.Family == FamilyAuthselect {
 		for _, file := range authselectPaths() {
 			add(file, undo.PAM)
@@ -135,6 +143,7 @@ func (p *Plan) Paths() []undo.Path {
 			add(file, undo.PAM)
 		}
 	}
+
 	for _, service := range p.Lines {
 		add(path.Join(pamDir, service), undo.PAM)
 	}
@@ -148,14 +157,18 @@ func (p *Plan) CarryOut(ctx context.Context, tree *undo.Tree) error {
 			return err
 		}
 	}
+
 	for _, f := range p.files() {
 		if err := writeFile(tree, f); err != nil {
 			return err
 		}
 	}
+
 	if err := p.enrol(ctx); err != nil {
 		return err
 	}
+
+	// From here on logins ask the module, which reads all of the above.
 	if err := p.changeStack(ctx, tree); err != nil {
 		return err
 	}
@@ -178,7 +191,9 @@ func writeFile(tree *undo.Tree, f NewFile) error {
 	if err != nil {
 		return err
 	}
+
 	if now.Type == undo.File {
+		// Left alone, its time of change stays too.
 		if data, err := tree.ReadFile(f.Path); err == nil && string(data) == string(f.Data) {
 			return nil
 		}
@@ -198,10 +213,12 @@ func (p *Plan) enrol(ctx context.Context) error {
 	if p.Enrol == nil {
 		return nil
 	}
+
 	key, err := enrolled.ParseKey(p.Enrol.Key)
 	if err != nil {
 		return err
 	}
+
 	_, err = enrolled.Add(ctx, enrolled.DefaultFile, enrolled.Entry{
 		Key:     key,
 		User:    p.User,
@@ -254,7 +271,7 @@ func (p *Plan) nameGroup(tree *undo.Tree) error {
 	if text == string(data) {
 		return nil
 	}
-	now.MTime = undo.State{}.MTime // it is written now
+	now.MTime = undo.State{}.MTime // the zero time: it is written now
 	return tree.Write(file, []byte(text), now)
 }
 
@@ -264,10 +281,13 @@ func withGroup(text, group string) string {
 	lines := slices.Collect(strings.Lines(text))
 	for i := range lines {
 		last := i == len(lines)-1
-		if last || !strings.Contains(lines[i], "pam_succeed_if.so") ||
-			!strings.Contains(lines[i+1], "pam_pkcs11.so") {
+		if last || !strings.Contains(lines[i], "pam_succeed_if.so") {
 			continue
 		}
+		if !strings.Contains(lines[i+1], "pam_pkcs11.so") {
+			continue
+		}
+
 		lines[i] = replaceWord(lines[i], "ingroup", group)
 		lines[i] = replaceWord(lines[i], "notingroup", group)
 	}
@@ -280,6 +300,7 @@ func replaceWord(line, word, by string) string {
 	if !found {
 		return line
 	}
+
 	end := strings.IndexAny(tail, " \t\n")
 	if end < 0 {
 		end = len(tail)
@@ -302,11 +323,14 @@ func insertLine(tree *undo.Tree, service string) error {
 	if err != nil {
 		return err
 	}
+
 	text := string(data)
 	if strings.Contains(text, "\n"+ourLine) || strings.HasPrefix(text, ourLine) {
 		return nil
 	}
+
 	const include = "@include common-auth\n"
+	// The line's end before the text makes the first line one like the others.
 	before, behind, found := strings.Cut("\n"+text, "\n"+include)
 	if !found || slices.ContainsFunc(strings.Split(behind, "\n"), isAuthLine) {
 		return fmt.Errorf("%s %w", file, errNotSimple)
@@ -317,8 +341,9 @@ func insertLine(tree *undo.Tree, service string) error {
 		return err
 	}
 	now.MTime = undo.State{}.MTime
-	return tree.Write(file, []byte(strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")),
-		now)
+
+	text = strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")
+	return tree.Write(file, []byte(text), now)
 }
 
 // isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but
@@ -344,10 +369,13 @@ func enabledProfiles(tree *undo.Tree) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	var all []string
+
+	// A profile has one such line for each of its modules.
 	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: "); ok &&
-			!slices.Contains(all, name) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: ")
+		if ok && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

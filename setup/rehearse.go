@@ -59,13 +59,16 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	defer tree.Close()
+
 	before, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
+
 	if err := plan.CarryOut(ctx, tree); err != nil {
 		return err
 	}
+
 	after, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
@@ -76,14 +79,18 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	r.Services = reaching()
+
 	if err := checkConfiguration(r); err != nil {
 		return err
 	}
+
+	// A configuration that refuses every login maps nobody.
 	if len(plan.Card) > 0 && len(r.Config) == 0 {
 		if r.Mapped, err = whose(ctx, plan); err != nil {
 			return err
 		}
 	}
+
 	m := machineOf(plan)
 	r.Guard = guard(ctx, plan, m)
 	r.BreakGlass.Group, r.BreakGlass.Members = m.BreakGlassMembers()
@@ -110,20 +117,24 @@ func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
 	if err != nil {
 		return err
 	}
+
 	said, err := (distro.PAMAuthUpdate{}).Settle(ctx)
 	if err != nil {
 		return err
 	}
+
 	twice, err := snapshot(tree, pamDir)
 	if err != nil {
 		return err
 	}
+
 	switch again := changes(once, twice); {
 	case said != "":
 		r.Frozen = message.Encoded(message.Textf("%s", said))
 	case len(again) > 0:
 		r.Frozen = message.Encoded(message.Textf("a second run changes %s again", again[0].Path))
 	}
+
 	r.Profiles, err = enabledProfiles(tree)
 	return err
 }
@@ -135,6 +146,7 @@ func checkConfiguration(r *Report) error {
 		r.Config = append(r.Config, err.Error())
 		return nil
 	}
+
 	for _, f := range result.Findings {
 		if f.Weight == confcheck.RefusesEvery || f.Weight == confcheck.RefusesYet {
 			r.Config = append(r.Config, f.Text)
@@ -149,9 +161,11 @@ func reaching() []string {
 	if err != nil {
 		return nil
 	}
+
 	var all []string
 	for _, name := range names {
 		stack, err := pamstack.Load("/", name)
+		// A service without lines of auth has those of other, which is looked at by its own name.
 		if err != nil || stack.IsDefault(pamstack.Auth) && name != "other" {
 			continue
 		}
@@ -174,10 +188,12 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	ctx, cancel := context.WithTimeout(ctx, mapTime)
 	defer cancel()
 	m := Mapped{Asked: true}
+
 	cert, err := certinfo.ParsePadded(plan.Card)
 	if err != nil {
 		return m, err
 	}
+
 	conf, err := config.Load(&config.Arguments{ConfigFile: config.DefaultFile})
 	if err != nil {
 		return m, err
@@ -191,7 +207,9 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	if err != nil {
 		m.Refused = err.Error()
 	}
+
 	of := login.Checked(cert, checked)
+	// Without a name, and by name: a mapper may let more accounts in than the card names itself.
 	ask := func(user string) error {
 		explained, err := checker.Explain(ctx, of, user)
 		if err != nil {
@@ -210,6 +228,7 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 		return m, err
 	}
 
+	// Each local user: the card may let somebody in of whom nobody thinks.
 	asked := 0
 	err = accounts.System().All(func(a accounts.Account) bool {
 		if asked++; asked > maxAsked || ctx.Err() != nil || ask(a.Name) != nil {
@@ -218,6 +237,7 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 		}
 		return true
 	})
+
 	slices.Sort(m.Users)
 	return m, err
 }
@@ -225,7 +245,9 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 // machineOf is this machine, seen from the process in the namespace.
 func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
-	m.User, m.Mode = plan.User, plan.Mode
+	m.User = plan.User
+	m.Mode = plan.Mode
+	// Without an account the checks about the user's own files have nobody to look at.
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}
@@ -254,8 +276,10 @@ func guard(ctx context.Context, plan *Plan, m *doctor.Machine) []GuardFinding {
 
 // onlyUser is why the mapping is not good; empty where the card names that user and nobody else.
 func (m *Mapped) onlyUser(user string) message.Text {
-	others := slices.DeleteFunc(slices.Clone(m.Users),
-		func(name string) bool { return name == user })
+	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool {
+		return name == user
+	})
+
 	switch {
 	case !m.Asked:
 		return message.Text{}

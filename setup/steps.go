@@ -45,11 +45,13 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		Logins:   []LoginShown{},
 		Findings: diagnosis.Findings{},
 	}}
+
 	err := r.all(ctx)
 	var choice *ChoiceError
 	if errors.As(err, &choice) {
 		r.result.Choice = choice
 	}
+
 	if err != nil {
 		r.result.Error = err.Error()
 	}
@@ -63,7 +65,11 @@ func (r *run) all(ctx context.Context) error {
 		return err
 	}
 	defer tree.Close()
-	r.tree, r.store = tree, &undo.Store{Tree: tree}
+
+	r.tree = tree
+	r.store = &undo.Store{Tree: tree}
+
+	// A dry run writes no record, and need not wait for another setup.
 	if !r.o.DryRun {
 		unlock, err := r.store.Lock()
 		if err != nil {
@@ -81,6 +87,7 @@ func (r *run) all(ctx context.Context) error {
 		r.desktop,
 		r.rehearseAndCommit,
 	} {
+		// Between two steps a signal ends the setup; a question or a tool may have swallowed it.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -97,6 +104,7 @@ func (r *run) begin(context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Records are taken back in order: what is on top of an unfinished one could not be.
 	for _, m := range records {
 		if m.Stage == undo.Started {
 			return refused("setup %d was cut short; take it back first: pam-pkcs11 undo", m.Number)
@@ -109,15 +117,18 @@ func (r *run) begin(context.Context) error {
 	}
 
 	if r.o.User == "" && r.o.Person != nil {
-		if r.o.User, err = r.o.Person.Ask(
-			message.Textf("Account that is to log in with the card: ")); err != nil {
+		question := message.Textf("Account that is to log in with the card: ")
+		if r.o.User, err = r.o.Person.Ask(question); err != nil {
 			return err
 		}
 	}
 	if r.o.User == "" {
-		return &ChoiceError{Question: message.Textf("Which account is to log in with the card?"),
-			Choices: []string{"--user NAME"}}
+		return &ChoiceError{
+			Question: message.Textf("Which account is to log in with the card?"),
+			Choices:  []string{"--user NAME"},
+		}
 	}
+
 	account, err := accounts.System().Lookup(r.o.User)
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount):
@@ -128,12 +139,15 @@ func (r *run) begin(context.Context) error {
 		return refused(
 			"the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
 	}
+
 	if r.o.Mode == doctor.ModeGroup {
 		if err := r.checkMember(); err != nil {
 			return err
 		}
 	}
-	r.plan.User, r.plan.Mode = r.o.User, r.o.Mode
+
+	r.plan.User = r.o.User
+	r.plan.Mode = r.o.Mode
 	r.result.User = r.o.User
 	return nil
 }
@@ -144,24 +158,31 @@ func (r *run) checkMember() error {
 	if name == "" {
 		name = profileGroup(r.o.Mode)
 	}
+
 	group, err := user.LookupGroup(name)
 	if err != nil {
 		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User,
 			name)
 	}
+
 	account, err := user.Lookup(r.o.User)
 	if err != nil {
 		return err
 	}
-	if ids, err := account.GroupIds(); err != nil {
+
+	// The primary group counts as well.
+	ids, err := account.GroupIds()
+	if err != nil {
 		return err
-	} else if !slices.Contains(ids, group.Gid) {
+	}
+	if !slices.Contains(ids, group.Gid) {
 		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s",
 			r.o.User, name, r.o.User, name)
 	}
 	return nil
 }
 
+// card finds the card, unless there is none.
 func (r *run) card(ctx context.Context) error {
 	if r.o.NoCard {
 		return nil
@@ -169,6 +190,7 @@ func (r *run) card(ctx context.Context) error {
 	return r.chooseCard(ctx)
 }
 
+// trust decides why the card is trusted and which mapper names its user.
 func (r *run) trust(context.Context) error {
 	if err := r.chooseTrust(); err != nil {
 		return err
@@ -192,6 +214,7 @@ func (r *run) configure(context.Context) error {
 	if r.found != nil {
 		s.Library = r.found.library
 	}
+
 	text, err := s.text()
 	if err != nil {
 		return err
@@ -209,9 +232,12 @@ func (r *run) configure(context.Context) error {
 		question := message.Textf("There is a configuration, %s. What is to become of it?",
 			config.DefaultFile)
 		if r.o.Person == nil {
-			return &ChoiceError{Question: question,
-				Choices: []string{"--config keep", "--config replace"}}
+			return &ChoiceError{
+				Question: question,
+				Choices:  []string{"--config keep", "--config replace"},
+			}
 		}
+
 		answer, err := r.o.Person.Choose(question, []message.Text{
 			message.Textf("It stays as it is; the card must log %s in by it.", r.o.User),
 			message.Textf("A new one takes its place; undo brings it back."),
@@ -220,6 +246,7 @@ func (r *run) configure(context.Context) error {
 			return err
 		}
 	}
+
 	r.plan.Config = text
 	return nil
 }
@@ -229,10 +256,13 @@ func (r *run) stack(ctx context.Context) error {
 	p := &r.plan
 	p.Group = r.o.Group
 	p.Family = distro.FamilyOf("/")
+	// pam-auth-update writes for all services alike; single ones get a line in their own files.
 	if p.Family == FamilyDebian && len(r.o.Services) > 0 {
-		p.Family, p.Lines = FamilyLines, r.o.Services
+		p.Family = FamilyLines
+		p.Lines = r.o.Services
 	}
 	r.result.Family = p.Family
+
 	switch p.Family {
 	case FamilyLines:
 		if p.Mode != doctor.ModePassword {
@@ -259,10 +289,12 @@ func (r *run) profiles() error {
 		return refused("there is no profile %s/%s; the package libpam-pkcs11 brings it", profileDir,
 			want)
 	}
+
 	enabled, err := enabledProfiles(r.tree)
 	if err != nil {
 		return err
 	}
+	// The profiles conflict: pam-auth-update would not switch a second one on.
 	for _, name := range ourProfiles {
 		if name != want && slices.Contains(enabled, name) {
 			r.plan.Off = append(r.plan.Off, name)
@@ -280,20 +312,25 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 			err.Error())}
 	}
 	defer s.close()
+
+	// The changes are shown before what stands against them, which speaks of them.
 	r.show(&s.Report)
-	if err := r.judge(&s.Report); err != nil {
+	if err := r.check(&s.Report); err != nil {
 		return err
 	}
+
 	if len(s.Report.Changes) == 0 {
 		r.say("All is set up already; nothing has to be changed.")
 		return nil
 	}
+
 	if !r.o.NoTest {
 		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services),
 			s.Report.BreakGlass); err != nil {
 			return err
 		}
 	}
+
 	if r.o.DryRun {
 		return nil
 	}
@@ -315,8 +352,9 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 
 // show tells the changes.
 func (r *run) show(report *Report) {
-	shown := slices.DeleteFunc(slices.Clone(report.Changes),
-		func(c Change) bool { return !c.Shown() })
+	shown := slices.DeleteFunc(slices.Clone(report.Changes), func(c Change) bool {
+		return !c.Shown()
+	})
 	for _, c := range shown {
 		r.result.Files = append(r.result.Files, FileShown{
 			Path: c.Path,
@@ -325,14 +363,16 @@ func (r *run) show(report *Report) {
 			Diff: c.Diff(),
 		})
 	}
+
 	if r.o.Person != nil && len(shown) > 0 {
 		r.o.Person.Show(shown)
 	}
 }
 
-// judge looks at the report, as the guard does: what stands against the change refuses it, unless
+// check looks at the report, as the guard does: what stands against the change refuses it, unless
 // it is forced.
-func (r *run) judge(report *Report) error {
+func (r *run) check(report *Report) error {
+	// Nothing forces this: nobody could log in by such a configuration.
 	if len(report.Config) > 0 {
 		return &ConfigError{Why: message.Textf(
 			"with the new configuration every login would be refused: %s",
@@ -347,6 +387,7 @@ func (r *run) judge(report *Report) error {
 			Remedy:   message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
 		})
 	}
+	// No refusal: nobody was found whom the card must not let in.
 	if report.Mapped.Partial {
 		r.result.Findings.Add(diagnosis.Finding{
 			ID:       "card-mapping-partial",
@@ -356,14 +397,16 @@ func (r *run) judge(report *Report) error {
 				"not all accounts could be asked whether the card lets them in, too"),
 		})
 	}
+
 	switch r.plan.Family {
 	case FamilyDebian:
-		r.judgeProfiles(report)
+		r.checkProfiles(report)
 	case FamilyAuthselect:
-		r.judgeAuthselect(report)
+		r.checkAuthselect(report)
 	case FamilySUSE:
-		r.judgePAMConfig(report)
+		r.checkPAMConfig(report)
 	}
+
 	for _, g := range report.Guard {
 		r.hit(g.Number, g.Check, g.Refuses, diagnosis.Finding{
 			ID:       g.ID,
@@ -381,9 +424,9 @@ func (r *run) judge(report *Report) error {
 	return nil
 }
 
-// judgeProfiles looks at what pam-auth-update has really done: its exit status is 0 also where that
+// checkProfiles looks at what pam-auth-update has really done: its exit status is 0 also where that
 // is nothing.
-func (r *run) judgeProfiles(report *Report) {
+func (r *run) checkProfiles(report *Report) {
 	want := r.plan.On[0]
 	if !slices.Contains(report.Profiles, want) {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
@@ -395,6 +438,7 @@ func (r *run) judgeProfiles(report *Report) {
 			Remedy: message.Textf(
 				"look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
 		})
+		// Without the profile there is no block that could be frozen.
 		return
 	}
 	if !report.Frozen.Empty() {
@@ -419,9 +463,11 @@ func (r *run) hit(number int, check string, refuses bool, f diagnosis.Finding) {
 	case f.Severity == diagnosis.Refusal:
 		f.Severity = diagnosis.Warning
 	}
+
 	if refuses && force {
 		r.result.Forced = append(r.result.Forced, check)
 	}
+
 	f.Subject = fmt.Sprintf("%s (check %d)", f.Subject, number)
 	r.result.Findings.Add(f)
 }

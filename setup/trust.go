@@ -19,6 +19,7 @@ import (
 	"pam_pkcs11/token"
 )
 
+// sha256Hash is the hash of the fingerprints that are shown and asked for.
 const sha256Hash = crypto.SHA256
 
 // mappersByName are the mappers whose rule is that an item of the certificate is the login, with
@@ -45,6 +46,7 @@ func suggestMapper(c *certinfo.Certificate, user string) (name string, options [
 	for _, m := range mappersByName {
 		for _, item := range m.items(c) {
 			text := item.Value
+			// An address of mail or a UPN is USER@DOMAIN, and the account has no domain.
 			if m.local {
 				text, _, _ = strings.Cut(text, "@")
 			}
@@ -65,6 +67,7 @@ const (
 // chooseTrust decides why the card is believed: because its key is paired with the account, or
 // because an authority has signed its certificate.
 func (r *run) chooseTrust() error {
+	// Authorities that were named come first: they are an answer already.
 	if len(r.o.CAs) > 0 || r.o.StoreCA != "" {
 		if err := r.readCAs(); err != nil {
 			return err
@@ -86,8 +89,10 @@ func (r *run) chooseTrust() error {
 		for _, f := range stored {
 			choices = append(choices, fmt.Sprintf("--ca-sha256 %x", f.Cert.Fingerprint(sha256Hash)))
 		}
+		// An authority of the store is offered by its fingerprint alone: a name can be anybody's.
 		return &ChoiceError{Question: question, Choices: choices}
 	}
+
 	answer, err := r.o.Person.Choose(question, []message.Text{
 		byKey: message.Textf(
 			"It is this card: its key is paired with the account %s. No authority is needed.",
@@ -103,6 +108,7 @@ func (r *run) chooseTrust() error {
 		r.pair()
 		return nil
 	}
+
 	if err := r.askCA(stored); err != nil {
 		return err
 	}
@@ -120,11 +126,12 @@ func (r *run) askCA(stored []castore.Found) error {
 					token.Printable(f.File),
 					colons(fmt.Sprintf("%x", f.Cert.Fingerprint(sha256Hash)))))
 		}
+
 		answers = append(answers, message.Textf("That in another file."))
-		answer, err := r.o.Person.Choose(
-			message.Textf(
-				"This machine has the authority's certificate already. Which one is to be taken?"),
-			answers)
+
+		question := message.Textf(
+			"This machine has the authority's certificate already. Which one is to be taken?")
+		answer, err := r.o.Person.Choose(question, answers)
 		if err != nil {
 			return err
 		}
@@ -156,6 +163,7 @@ func (r *run) pair() {
 	if r.found == nil {
 		return // without a card there is no key yet
 	}
+
 	c := r.found.cert
 	r.plan.Enrol = &Enrolment{
 		Key: enrolled.KeyOf(c).String(),
@@ -163,6 +171,7 @@ func (r *run) pair() {
 			c.Subject.RFC4514(),
 			time.Now().UTC().Format(time.DateOnly)),
 	}
+
 	r.say("The key of this card will be paired with the account %s.", r.o.User)
 }
 
@@ -185,6 +194,7 @@ func (r *run) readCAs() error {
 	if err != nil {
 		return err
 	}
+
 	found := castore.ByFingerprint("/", sum, time.Now())
 	if len(found) == 0 {
 		return refused(
@@ -199,13 +209,15 @@ func (r *run) readCAs() error {
 func (r *run) takeCA(c *certinfo.Certificate) error {
 	shown := showCertificate(c)
 	r.result.Authorities = append(r.result.Authorities, shown)
+
 	r.say("Authority: %s, valid until %s", token.Printable(shown.Subject),
 		c.NotAfter.Format(time.DateOnly))
 	r.say("    SHA-256 fingerprint %s", colons(shown.SHA256))
+
 	if r.o.Person != nil {
-		agreed, err := r.o.Person.Agree(
-			message.Textf(
-				"Is this the fingerprint that the authority tells? It may name users from now on."))
+		question := message.Textf(
+			"Is this the fingerprint that the authority tells? It may name users from now on.")
+		agreed, err := r.o.Person.Agree(question)
 		if err != nil {
 			return err
 		}
@@ -213,6 +225,7 @@ func (r *run) takeCA(c *certinfo.Certificate) error {
 			return refused("the authority was not imported")
 		}
 	}
+	// Its name is of the fingerprint: the same authority again is the same file.
 	r.plan.CAs = append(r.plan.CAs, NewFile{
 		Path: path.Join(caDir, shown.SHA256[:16]+".pem"),
 		Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}),
@@ -228,6 +241,7 @@ func readCA(file string) (*certinfo.Certificate, error) {
 		return nil, err
 	}
 	defer f.Close()
+
 	data, err := readLimited(f, maxCA)
 	if err != nil {
 		return nil, err
@@ -246,11 +260,12 @@ func readCA(file string) (*certinfo.Certificate, error) {
 			}
 		}
 		if len(ders) != 1 {
-			return nil,
-				fmt.Errorf("holds %d certificates, and must hold one: each of them could name users", len(ders))
+			return nil, fmt.Errorf(
+				"holds %d certificates, and must hold one: each of them could name users", len(ders))
 		}
 		der = ders[0]
 	}
+
 	c, err := certinfo.Parse(der)
 	switch {
 	case err != nil:
@@ -267,7 +282,8 @@ func readCA(file string) (*certinfo.Certificate, error) {
 // chooseMapper decides which rule names the user of a certificate.
 func (r *run) chooseMapper() error {
 	if r.o.Mapper != "" {
-		r.mapper, r.settings = r.o.Mapper, r.o.Settings
+		r.mapper = r.o.Mapper
+		r.settings = r.o.Settings
 		if r.mapper == "enrolled" {
 			r.pair()
 			r.chain()
@@ -275,8 +291,10 @@ func (r *run) chooseMapper() error {
 		return nil
 	}
 	if r.found == nil {
-		return &ChoiceError{Question: message.Textf("Which mapper says whose card it is?"),
-			Choices: []string{"--mapper NAME"}}
+		return &ChoiceError{
+			Question: message.Textf("Which mapper says whose card it is?"),
+			Choices:  []string{"--mapper NAME"},
+		}
 	}
 
 	name, options := suggestMapper(r.found.cert, r.o.User)
@@ -287,11 +305,15 @@ func (r *run) chooseMapper() error {
 		r.chain()
 		return nil
 	}
+
 	question := message.Textf("How does a certificate name its account?")
 	if r.o.Person == nil {
-		return &ChoiceError{Question: question,
-			Choices: []string{"--mapper " + name, "--mapper enrolled"}}
+		return &ChoiceError{
+			Question: question,
+			Choices:  []string{"--mapper " + name, "--mapper enrolled"},
+		}
 	}
+
 	answer, err := r.o.Person.Choose(question, []message.Text{
 		byKey: message.Textf("Only the key of this card, which is paired with the account %s.",
 			r.o.User),
@@ -302,12 +324,15 @@ func (r *run) chooseMapper() error {
 	if err != nil {
 		return err
 	}
+
 	if answer == byKey {
 		r.pair()
 		r.chain()
 		return nil
 	}
-	r.mapper, r.settings = name, options
+
+	r.mapper = name
+	r.settings = options
 	return nil
 }
 

@@ -48,6 +48,7 @@ func printStatistics(o *output, stdin io.Reader, name string) error {
 		defer f.Close()
 		in = f
 	}
+
 	s, err := readList(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -55,6 +56,7 @@ func printStatistics(o *output, stdin io.Reader, name string) error {
 	if o.json {
 		return o.encode(s.answer())
 	}
+
 	var b bytes.Buffer
 	s.write(&b)
 	_, err = o.out.Write(b.Bytes())
@@ -71,15 +73,19 @@ func readList(in io.Reader) (*statistics, error) {
 	lines.Buffer(nil, maxListLine)
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Text()
+		// A description, an empty line or a comment.
 		if line == "" || line[0] == '#' || line[0] == ' ' || line[0] == '\t' || line[0] == '\r' {
 			continue
 		}
 		s.entries++
+
+		// "." in the place of a digit makes a pattern, which is no ATR that could be taken apart.
 		raw, err := hex.DecodeString(strings.Join(strings.Fields(line), ""))
 		if err != nil {
 			s.wildcards++
 			continue
 		}
+
 		a, err := iso7816.ParseATR(raw)
 		if err != nil {
 			s.unread++
@@ -90,12 +96,15 @@ func readList(in io.Reader) (*statistics, error) {
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
+
+	// The reader's end looks like the list's: what was counted would be a part, shown as the whole.
 	if limited.N == 0 {
 		return nil, errors.New("the list is too long")
 	}
 	return s, nil
 }
 
+// newStatistics makes the tables of the first bytes, so that they are printed even when empty.
 func newStatistics() *statistics {
 	s := &statistics{byTitle: make(map[string]*table)}
 	for _, title := range []string{"TS", "T0", "TA1", "TB1", "TC1", "TD1", "TA2", "TB2", "TC2",
@@ -118,6 +127,7 @@ func (s *statistics) table(title string) *table {
 // count adds one ATR to all tables.
 func (s *statistics) count(a *iso7816.ATR) {
 	s.read++
+	// ParseATR accepts no ATR without TS and T0, so that both are there.
 	s.add("TS", &a.Raw[0])
 	s.add("T0", &a.Raw[1])
 	for i, g := range a.Interface {
@@ -127,6 +137,7 @@ func (s *statistics) count(a *iso7816.ATR) {
 			}
 		}
 	}
+
 	s.countT1(a)
 	var names []string
 	for _, p := range a.Protocols() {
@@ -139,7 +150,9 @@ func (s *statistics) count(a *iso7816.ATR) {
 
 // countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a
 // number above 2.
+// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a
 func (s *statistics) countT1(a *iso7816.ATR) {
+	// number above 2.
 	var found [3]*byte
 	for _, g := range a.Interface[min(2, len(a.Interface)):] {
 		if g.T != iso7816.ProtocolT1 {
@@ -165,9 +178,12 @@ func (s *statistics) add(title string, value *byte) {
 
 // checkByte says how an ATR ends.
 func checkByte(a *iso7816.ATR) string {
-	wanted := a.HasGlobal() ||
-		slices.ContainsFunc(a.Protocols(),
-			func(p iso7816.Protocol) bool { return p != iso7816.ProtocolT0 })
+	// T=0 alone has no check byte; with any other protocol, T=15 included, there must be one
+	// (ISO/IEC 7816-3, 8.2.5).
+	wanted := a.HasGlobal() || slices.ContainsFunc(a.Protocols(), func(p iso7816.Protocol) bool {
+		return p != iso7816.ProtocolT0
+	})
+
 	switch {
 	case !wanted && len(a.Trailing) > 0:
 		return "not wanted, bytes at the end"
@@ -194,6 +210,7 @@ func (s *statistics) write(b *bytes.Buffer) {
 
 // sorted are the tables in their order.
 func (s *statistics) sorted() []*table {
+	// They were made as their bytes came up, which differs from list to list.
 	slices.SortStableFunc(s.tables,
 		func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
 	return s.tables
@@ -220,6 +237,7 @@ type tableRow struct {
 	Count int    `json:"count"`
 }
 
+// answer is what was counted, as JSON.
 func (s *statistics) answer() countedATRs {
 	answer := countedATRs{
 		Entries:    s.entries,
@@ -253,6 +271,7 @@ func rank(title string) int {
 
 // rows are the values, the most frequent first, equal counts by value.
 func (t *table) rows(all int) []tableRow {
+	// Empty and not nil: in JSON a list.
 	rows := []tableRow{}
 	absent := all
 	for value, n := range t.counts {
@@ -262,6 +281,8 @@ func (t *table) rows(all int) []tableRow {
 	if absent > 0 {
 		rows = append(rows, tableRow{"absent", absent})
 	}
+
+	// By value too, for maps have no order, and the same list must print the same.
 	slices.SortFunc(rows, func(x, y tableRow) int {
 		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Value, y.Value))
 	})

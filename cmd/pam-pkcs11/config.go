@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/diagnosis"
 )
 
+// newConfig is the command `pam-pkcs11 config`, with its subcommands.
 func newConfig() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "config",
@@ -42,6 +43,7 @@ func newConfig() *cobra.Command {
 			if err != nil {
 				return &cli.Error{Code: cli.Config, Err: err}
 			}
+
 			file := cmp.Or(arguments.ConfigFile, config.DefaultFile)
 			if len(args) == 1 {
 				file = args[0]
@@ -54,6 +56,7 @@ func newConfig() *cobra.Command {
 			})
 		},
 	}
+
 	check.Flags().StringArrayVar(&words, "argument", nil,
 		"an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	check.Flags().BoolVar(&online, "online", false,
@@ -83,6 +86,7 @@ type checkFinding struct {
 func checkConfig(out *output, o confcheck.Options) error {
 	r, err := confcheck.Look(o)
 	if err != nil {
+		// The findings are printed first in any case: the exit code alone explains nothing.
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
 	if err := writeCheck(out, o.File, r); err != nil {

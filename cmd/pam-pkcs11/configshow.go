@@ -27,6 +27,7 @@ type showTool struct {
 	root     string // of the files of PAM; "" is this machine's
 }
 
+// newConfigShow is the command `pam-pkcs11 config show`.
 func newConfigShow() *cobra.Command {
 	s := &showTool{accounts: accounts.System(), groups: accounts.SystemGroups()}
 	command := &cobra.Command{
@@ -38,8 +39,7 @@ func newConfigShow() *cobra.Command {
 			"With --service it shows what holds for this PAM service, with the arguments of the module's line in its stack, unless\n" +
 			"--file or --argument is given. It ends with 78 where the configuration has errors.",
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command,
-			_ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.run(cmd.Context(), outputOf(cmd))
 		},
 	}
@@ -51,6 +51,7 @@ func newConfigShow() *cobra.Command {
 	flags.StringVar(&s.service, "service", "", "for this PAM service, such as sudo")
 	flags.StringVar(&s.user, "user", "", "for this user, whom lists may name")
 	jsonFlag(command)
+
 	_ = command.RegisterFlagCompletionFunc("service",
 		func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			services, _ := pamstack.Services(s.root)
@@ -93,11 +94,13 @@ type shownSetting struct {
 	Line   int           `json:"line,omitempty"` // of the file
 }
 
+// run loads the configuration as a login of the service and user does, and prints it.
 func (s *showTool) run(ctx context.Context, o *output) error {
 	answer := &shownConfig{Service: s.service, Arguments: s.arguments}
 	if err := s.find(answer); err != nil {
 		return err
 	}
+
 	arguments, _, err := config.ParseArguments(answer.Arguments)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -118,6 +121,7 @@ func (s *showTool) run(ctx context.Context, o *output) error {
 	final = s.forUser(ctx, final, answer)
 
 	answer.Blocks = shownBlocks(loaded.InForce(s.service, final), &redact.Redactor{WithNames: true})
+	// In JSON an empty list, not null.
 	if answer.Arguments == nil {
 		answer.Arguments = []string{}
 	}
@@ -132,13 +136,15 @@ func (s *showTool) find(answer *shownConfig) error {
 	if s.service == "" || s.file != "" || len(s.arguments) > 0 {
 		return nil
 	}
+
 	stack, err := pamstack.Load(s.root, s.service)
 	if err != nil {
 		return err
 	}
 	for _, line := range stack.Lines(pamstack.Auth) {
 		if line.IsOurs() {
-			answer.PAMLine, answer.Arguments = line.Place().String(), line.Args
+			answer.PAMLine = line.Place().String()
+			answer.Arguments = line.Args
 			return nil
 		}
 	}
@@ -159,6 +165,7 @@ func (s *showTool) forUser(
 		IsLocal:  accounts.IsLocal,
 		Timeout:  conf.Global.VerifyTimeout,
 	}
+
 	decision := rules.For(ctx, s.user)
 	answer.User = &shownUser{Name: s.user, Card: decision.Use.String(), Why: decision.Why}
 
@@ -175,8 +182,11 @@ func (s *showTool) forUser(
 func shownBlocks(blocks []config.Settings, redactor *redact.Redactor) []shownBlock {
 	all := []shownBlock{}
 	for _, b := range blocks {
-		block := shownBlock{Kind: b.Kind, Names: append([]string{}, b.Names...),
-			Blocks: shownBlocks(b.Blocks, redactor)}
+		block := shownBlock{
+			Kind:   b.Kind,
+			Names:  append([]string{}, b.Names...),
+			Blocks: shownBlocks(b.Blocks, redactor),
+		}
 		for _, s := range b.Settings {
 			values := redactor.Setting(s.Key, s.Values)
 			block.Settings = append(block.Settings, shownSetting{
@@ -202,6 +212,7 @@ func (o *output) configuration(c *shownConfig) error {
 	} else if c.Service != "" && len(c.Arguments) == 0 {
 		comment(message.Textf("The service %s, without arguments of the module", c.Service))
 	}
+
 	if u := c.User; u != nil {
 		switch u.Card {
 		case policy.Required.String():
@@ -233,6 +244,8 @@ func (o *output) blocks(b *strings.Builder, c *shownConfig, blocks []shownBlock,
 		b.WriteString(shown(indent+head+" {") + "\n")
 
 		for _, s := range block.Settings {
+			// Names and values may come from anybody's file: shown
+			// keeps them from steering the terminal.
 			line := shown(indent + "  " + config.Setting{Key: s.Key, Values: s.Values}.String())
 			from := shown("# " + o.origin(c, s))
 			room := max(originColumn, utf8.RuneCountInString(line)+2)
@@ -254,6 +267,7 @@ const originColumn = 40
 func (o *output) origin(c *shownConfig, s shownSetting) string {
 	place := fmt.Sprintf("%s:%d", c.File, s.Line)
 	why := message.Textf("default")
+
 	switch s.Origin {
 	case config.FromFile:
 		return place

@@ -95,13 +95,17 @@ type diagnosed struct {
 	ExitCode int                `json:"exit_code"`
 }
 
+// run looks at the machine, mends what it may, and prints what it found.
 func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	for _, id := range checks {
 		if !doctor.Known(id) {
-			return &cli.Error{Code: cli.UsageBeside2,
-				Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
+			return &cli.Error{
+				Code: cli.UsageBeside2,
+				Err:  fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath()),
+			}
 		}
 	}
+
 	if err := d.noRoot(); err != nil {
 		return &cli.Error{Code: cli.UsageBeside2, Err: err}
 	}
@@ -111,12 +115,15 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	if d.fix {
 		answer.Mended = mend(answer.Findings)
 	}
+
+	// A repaired machine may show what the fault has hidden: it is looked at once more.
 	if len(answer.Mended) > 0 {
 		m = d.machine(cmd.ErrOrStderr())
 		done := answer.Mended
 		answer = diagnose(cmd.Context(), m, checks) // as it is now
 		answer.Mended = done
 	}
+
 	if err := answer.print(outputOf(cmd)); err != nil {
 		return err
 	}
@@ -130,6 +137,7 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 func (d *doctorTool) machine(stderr io.Writer) *doctor.Machine {
 	m := doctor.NewMachine(d.root, d.config)
 	m.User, m.Service = d.user, d.service
+	// The accounts of a machine that does not run are not those of this one.
 	if d.user == "" || !m.Live() {
 		return m
 	}
@@ -157,9 +165,11 @@ func diagnose(ctx context.Context, m *doctor.Machine, checks []string) *diagnose
 func mend(found diagnosis.Findings) []mended {
 	var all []mended
 	for _, f := range found {
+		// What has no Fix needs somebody's decision.
 		if f.Fix == nil {
 			continue
 		}
+
 		one := mended{ID: f.ID, Subject: f.Subject}
 		if err := f.Fix(); err != nil {
 			one.Error = err.Error()
@@ -171,8 +181,10 @@ func mend(found diagnosis.Findings) []mended {
 
 // summary is the closing sentence.
 func summary(found diagnosis.Findings) message.Text {
-	good, warnings, refusals := found.Count(diagnosis.OK), found.Count(diagnosis.Warning),
-		found.Count(diagnosis.Refusal)
+	good := found.Count(diagnosis.OK)
+	warnings := found.Count(diagnosis.Warning)
+	refusals := found.Count(diagnosis.Refusal)
+
 	switch {
 	case refusals == 1:
 		return message.Textf("%d links are good; 1 refuses logins", good)
@@ -194,6 +206,7 @@ func (a *diagnosed) print(o *output) error {
 	if err := o.findings(a.Findings); err != nil {
 		return err
 	}
+
 	for _, one := range a.Mended {
 		err := o.say("mended: %s", one.Subject)
 		if one.Error != "" {
@@ -203,6 +216,7 @@ func (a *diagnosed) print(o *output) error {
 			return err
 		}
 	}
+
 	_, err := fmt.Fprintln(o.out, a.Summary.In(o.catalogue))
 	return err
 }

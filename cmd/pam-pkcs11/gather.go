@@ -50,6 +50,7 @@ func read(
 	if err == nil {
 		return source{name: name, cert: cert}, nil
 	}
+
 	s := unusable(name, der, err)
 	if s.outline.Empty() {
 		return s, fmt.Errorf("%s: %w", name, err)
@@ -79,6 +80,7 @@ type checkers struct {
 // of theirs.
 func newCheckers(cmd *cobra.Command, conf *config.Config) (*checkers, error) {
 	k := &checkers{
+		// Without a card no mapper may ask for one.
 		authenticator: &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)},
 		conf:          conf,
 		made:          map[int]*login.Checker{},
@@ -92,6 +94,7 @@ func (k *checkers) of(s source) (*login.Checker, error) {
 	if known := k.made[s.block]; known != nil {
 		return known, nil
 	}
+
 	checker, err := k.authenticator.NewChecker(k.conf.Block(s.block))
 	if err == nil {
 		k.made[s.block] = checker
@@ -112,6 +115,7 @@ func gather(cmd *cobra.Command, conf *config.Config, files []string) ([]source, 
 	if len(files) == 0 {
 		return fromCard(cmd, conf)
 	}
+
 	var all []source
 	for _, file := range files {
 		some, err := fromFile(file)
@@ -132,6 +136,7 @@ func readLimited(file string, limit int64) ([]byte, error) {
 	defer f.Close()
 
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	// One byte more than allowed tells too long a file from one of just that size.
 	if err == nil && int64(len(data)) > limit {
 		return nil, fmt.Errorf("%s: longer than %d bytes", file, limit)
 	}
@@ -155,9 +160,11 @@ func fromFile(file string) ([]source, error) {
 		if block, data = pem.Decode(data); block == nil {
 			break
 		}
+		// A file of PEM may hold keys and other things beside the certificates.
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			continue
 		}
+
 		one, err := read(file, block.Bytes, certinfo.Parse)
 		if err != nil {
 			return nil, err
@@ -191,6 +198,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	selector, err := login.CardSelection(conf)
 	if err != nil {
 		return nil, err
@@ -206,6 +214,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("card %s: %w", slot.Token.Label, err)
 		}
+		// Certificates of a card are checked by the rules of the block that its slot belongs to.
 		for _, one := range some {
 			one.block = slot.Block
 			all = append(all, one)
@@ -217,6 +226,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	return all, nil
 }
 
+// fromToken reads the certificates of one card.
 func fromToken(
 	ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot,
 ) ([]source, error) {
@@ -230,6 +240,7 @@ func fromToken(
 	if err != nil {
 		return nil, err
 	}
+	// Only an empty card is asked with its PIN: no try is spent where something can be seen.
 	if len(objects) == 0 && slot.Token.PIN.Required {
 		if objects, err = listHidden(ctx, cmd, session); err != nil {
 			return nil, err
@@ -238,6 +249,7 @@ func fromToken(
 
 	var all []source
 	for _, o := range objects {
+		// Such an object can still be shown, by what can be read of it.
 		if o.Err != nil {
 			all = append(all, unusable(slot.Token.Label, o.Value,
 				fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
@@ -279,6 +291,8 @@ func listHidden(
 			objects, err = list(shown)
 			return token.Choice{}, err // nothing is to be signed
 		})
+	// Before the card was unlocked any error is one of the PIN; the
+	// old tools have their own code for it.
 	if err != nil && !unlocked {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
 	}
@@ -291,6 +305,7 @@ func askPIN(cmd *cobra.Command, card *token.Info) (*secret.PIN, error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program,
 			card.Label, text)
 	}
+
 	switch card.PIN.Tries.Level {
 	case token.Locked:
 		return nil, errors.New("the PIN is locked")

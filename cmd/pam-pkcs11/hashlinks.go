@@ -27,6 +27,7 @@ const (
 	maxLinks    = 1000     // of one name, as of authorities that have renewed their certificate
 )
 
+// newHashLinks is the old command pkcs11_make_hash_link.
 func newHashLinks() *cobra.Command {
 	return &cobra.Command{
 		Use:    "pkcs11_make_hash_link [DIRECTORY]",
@@ -59,10 +60,12 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 	}
 
 	var failed []error
+	// First those that lead nowhere, so that their numbers are free for the links to come.
 	for _, entry := range entries {
 		if !linkName.MatchString(entry.Name()) || entry.Type() != fs.ModeSymlink {
 			continue
 		}
+
 		path := filepath.Join(directory, entry.Name())
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, os.Remove(path))
@@ -73,11 +76,13 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 		if !entry.Type().IsRegular() {
 			continue
 		}
+
 		stems, err := linkStems(filepath.Join(directory, entry.Name()))
 		if err != nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %v\n", entry.Name(), err)
 			continue
 		}
+
 		for _, stem := range stems {
 			failed = append(failed, linkTo(directory, stem, entry.Name()))
 		}
@@ -90,9 +95,12 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 func linkTo(directory, stem, file string) error {
 	for number := range maxLinks {
 		path := filepath.Join(directory, fmt.Sprintf("%s%d", stem, number))
+
+		// The old script wrote its links as "./FILE".
 		if target, err := os.Readlink(path); err == nil && (target == file || target == "./"+file) {
 			return nil
 		}
+		// Any other error than that the number is taken would be the same for the next one.
 		if err := os.Symlink(file, path); !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -128,6 +136,7 @@ func linkStems(file string) ([]string, error) {
 // pemBlocks are the contents of a file in PEM.
 func pemBlocks(data []byte) [][]byte {
 	var all [][]byte
+	// Blocks of other kinds are no certificate and no list, and linkStem refuses them.
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		all = append(all, block.Bytes)
 	}
@@ -143,6 +152,7 @@ func linkStem(der []byte) (string, error) {
 		hash, err := namehash.Of(cert.RawSubject)
 		return fmt.Sprintf("%08x.", hash), err
 	}
+
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return "", err

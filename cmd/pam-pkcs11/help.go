@@ -26,10 +26,13 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return &cli.Error{Code: cli.Usage,
+				return &cli.Error{
+					Code: cli.Usage,
 					Err: fmt.Errorf("there is no command %q (see %s help)", strings.Join(args, " "),
-						program)}
+						program),
+				}
 			}
+
 			found.InitDefaultHelpFlag()
 			found.SetOut(cmd.OutOrStdout())
 			return found.Help()
@@ -51,16 +54,15 @@ func newCompletion() *cobra.Command {
 		Args: noArguments,
 		RunE: onlySubcommands,
 	}
+
 	for _, shell := range []struct {
 		name  string
 		write func(root *cobra.Command, w io.Writer) error
 	}{
-		{"bash", func(root *cobra.Command,
-			w io.Writer) error {
+		{"bash", func(root *cobra.Command, w io.Writer) error {
 			return root.GenBashCompletionV2(w, true)
 		}},
-		{"fish", func(root *cobra.Command,
-			w io.Writer) error {
+		{"fish", func(root *cobra.Command, w io.Writer) error {
 			return root.GenFishCompletion(w, true)
 		}},
 		{"zsh", func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) }},
@@ -69,12 +71,12 @@ func newCompletion() *cobra.Command {
 			Use:   shell.name,
 			Short: "Print the script for this shell",
 			Args:  noArguments,
-			RunE: func(cmd *cobra.Command,
-				_ []string) error {
+			RunE: func(cmd *cobra.Command, _ []string) error {
 				return shell.write(cmd.Root(), cmd.OutOrStdout())
 			},
 		})
 	}
+
 	return command
 }
 
@@ -87,6 +89,7 @@ func translateHelp(root *cobra.Command, c message.Catalogue) {
 	var translate func(cmd *cobra.Command)
 	translate = func(cmd *cobra.Command) {
 		cmd.Short = c.Get(cmd.Short)
+		// Cobra adds the flag of help when it runs, which would be too late to be translated.
 		cmd.Flags().BoolP("help", "h", false, message.Textf("show this help").In(c))
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = c.Get(f.Usage) })
 		for _, sub := range cmd.Commands() {
@@ -99,6 +102,7 @@ func translateHelp(root *cobra.Command, c message.Catalogue) {
 // usageTemplate is what stands below the description of a command, in the form of cobra's.
 func usageTemplate(c message.Catalogue) string {
 	heading := func(text message.Text) string { return text.In(c) }
+
 	return heading(message.Textf("Usage:")) + `
 {{- if .Runnable}}
   {{.UseLine}}{{end}}

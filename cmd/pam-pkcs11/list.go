@@ -40,11 +40,17 @@ type listTool struct {
 // listTime bounds the whole of it.
 const listTime = 2 * time.Minute
 
+// newList is the command `pam-pkcs11 list`, on this machine.
 func newList() *cobra.Command {
-	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true},
-		Accounts: accounts.System()}})
+	return newListFor(&listTool{
+		login: &login.Authenticator{
+			Cards:    cards.System{Tool: true},
+			Accounts: accounts.System(),
+		},
+	})
 }
 
+// newListFor is the command with the login and the libraries that l has.
 func newListFor(l *listTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
@@ -55,6 +61,7 @@ func newListFor(l *listTool) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
+
 	command.Flags().StringVar(&l.config, "config", config.DefaultFile, "configuration file")
 	command.Flags().StringVar(&l.user, "user", "",
 		"who would log in; by default who called sudo, or this program")
@@ -82,9 +89,11 @@ type listedLogin struct {
 	Says    message.Text `json:"says"` // the closing sentence
 }
 
+// run looks at the readers, rehearses the login, and shows both.
 func (l *listTool) run(cmd *cobra.Command) error {
 	runtime.LockOSThread() // PKCS#11 libraries keep state by thread
 	defer runtime.UnlockOSThread()
+
 	ctx, cancel := context.WithTimeout(cmd.Context(), listTime)
 	defer cancel()
 
@@ -93,6 +102,7 @@ func (l *listTool) run(cmd *cobra.Command) error {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
 	l.login.Logger = warnings(cmd)
+
 	found, err := inventory.Look(ctx, inventory.Options{
 		Conf:     conf,
 		Login:    l.login,
@@ -106,6 +116,7 @@ func (l *listTool) run(cmd *cobra.Command) error {
 
 	all := &listed{Configuration: file, Inventory: found}
 	if file == "" {
+		// Without a file no login could be rehearsed: the closing sentence says so.
 		all.Login = listedLogin{
 			User:   l.who(),
 			Reason: login.ConfigurationInvalid.String(),
@@ -122,13 +133,16 @@ func (l *listTool) run(cmd *cobra.Command) error {
 const withoutFile = "pam_pkcs11 { use_pkcs11_module = builtin; use_mappers = pwent; pkcs11_module builtin { cert_policy = none; } }"
 
 // load reads the configuration; file is "" where there is none.
+// load reads the configuration; file is "" where there is none.
 func (l *listTool) load() (conf *config.Config, file string, err error) {
 	conf, err = config.Load(&config.Arguments{ConfigFile: l.config})
 	if err == nil {
 		return conf, l.config, nil
 	}
-	if _, missing := os.Stat(l.config); !errors.Is(missing, fs.ErrNotExist) ||
-		l.config != config.DefaultFile {
+
+	// Only the default file may be missing: one that was named is meant to be there.
+	_, missing := os.Stat(l.config)
+	if !errors.Is(missing, fs.ErrNotExist) || l.config != config.DefaultFile {
 		return nil, "", err
 	}
 	conf, err = config.Parse("built in", []byte(withoutFile), nil)
@@ -140,6 +154,7 @@ func (l *listTool) who() string {
 	switch name := os.Getenv("SUDO_USER"); {
 	case l.user != "":
 		return l.user
+	// Of root alone it says who called sudo: anybody may set it for himself.
 	case name != "" && os.Geteuid() == 0:
 		return name
 	}
@@ -152,30 +167,40 @@ func (l *listTool) who() string {
 // rehearse makes the login up to where it would use the PIN. Its warnings have been told already.
 func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) listedLogin {
 	seen := &askedCard{}
+	// A copy, for the observer is of this rehearsal only.
 	a := *l.login
-	a.Observer, a.Logger = seen, nil
+	a.Observer = seen
+	a.Logger = nil
+
 	end := listedLogin{User: l.who(), Reason: "pin"}
 	rehearsal := a.Rehearse(ctx,
 		login.Request{User: end.User, Args: []string{"config_file=" + l.config}})
 
 	r := rehearsal.Refusal
 	if r == nil {
-		end.AsksPIN, end.Card = true, seen.label
+		end.AsksPIN = true
+		end.Card = seen.label
 		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.",
 			end.User, seen.label)
 		return end
 	}
+
 	cause := explain.CauseOf(r)
-	end.Reason, end.Number, end.Cause = r.Outcome.String(), r.Number(), cause.Name
+	end.Reason = r.Outcome.String()
+	end.Number = r.Number()
+	end.Cause = cause.Name
 	if r.Err != nil {
 		end.Detail = token.Printable(r.Err.Error())
 	}
+
 	if cause.ID == 0 {
 		end.Says = message.Textf("A login as %s would not use a card now: %s.", end.User,
 			end.Reason)
 		return end
 	}
+
 	end.Says = message.Textf("A login as %s would not use a card now: %s", end.User, cause.Meaning)
+	// The inventory may have found the same: it is told once.
 	if !found.Names(cause.Name) {
 		found.Findings.Add(diagnosis.Finding{
 			ID:       cause.Name,
@@ -202,12 +227,14 @@ func (a *askedCard) Asks(card *token.Info) {
 // show prints it. The exit code is about the login.
 func (l *listTool) show(cmd *cobra.Command, all *listed) error {
 	o := outputOf(cmd)
+
 	var err error
 	if o.json {
 		err = o.encode(all)
 	} else {
 		err = o.list(all)
 	}
+
 	if err == nil && !all.Login.AsksPIN {
 		err = &cli.Error{Code: cli.Failure}
 	}
@@ -230,6 +257,8 @@ func (o *output) list(all *listed) error {
 	if err := o.findings(all.Findings); err != nil {
 		return err
 	}
+
+	// One line elsewhere than at a terminal, so that programs find the whole sentence in it.
 	end := wrapped(all.Login.Says.In(o.catalogue), "", o.columns())
 	if len(all.Findings) > 0 {
 		end = "\n" + end
@@ -243,10 +272,12 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	line := func(indent string, t message.Text) {
 		b.WriteString(indent + wrapped(t.In(o.catalogue), indent+"  ", o.columns()-len(indent)))
 	}
+
 	name := quotable(r.Name)
 	if name == "" {
 		name = message.Textf("slot %d", r.Slot).In(o.catalogue)
 	}
+
 	switch r.State {
 	case inventory.StateEmpty:
 		line("", message.Textf("%s: no card", name))
@@ -255,6 +286,7 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	default:
 		line("", message.Textf("%s: %s", name, r.Why))
 	}
+
 	c := r.Card
 	if c == nil {
 		return
@@ -262,11 +294,13 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 
 	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label),
 		quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
+
 	var states []string
 	for _, state := range pinState(&c.PIN.Told) {
 		states = append(states, state.In(o.catalogue))
 	}
 	line("  ", message.Textf("PIN: %s", strings.Join(states, "; ")))
+
 	if c.Problem != "" {
 		line("  ", message.Textf("its certificates cannot be read: %s", c.Problem))
 	}
@@ -283,10 +317,12 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 
 // ownerOf says whether a certificate is good and whose it is.
 func ownerOf(c *inventory.Certificate) message.Text {
+	// Several accounts may log in with it: any of them may be the one that is meant.
 	name := quotable(c.User)
 	if len(c.Accounts) > 1 {
 		name = quotable(strings.Join(c.Accounts, ", "))
 	}
+
 	switch {
 	case !c.Good && c.User != "":
 		return message.Textf("of %s by mapper %s, and not good: %s", name, c.Mapper, c.Check)
@@ -313,6 +349,7 @@ func wrapped(text, indent string, width int) string {
 	var b strings.Builder
 	column := 0
 	for i, word := range strings.Fields(text) {
+		// Columns are counted in characters: a letter of two octets takes one.
 		length := len([]rune(word))
 		switch {
 		case i == 0:
@@ -323,6 +360,7 @@ func wrapped(text, indent string, width int) string {
 			b.WriteByte(' ')
 			column++
 		}
+
 		b.WriteString(word)
 		column += length
 	}

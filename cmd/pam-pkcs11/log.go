@@ -19,8 +19,10 @@ type logTool struct {
 	sources     audit.Sources
 }
 
+// newLog is the command `pam-pkcs11 log`, of this machine's log.
 func newLog() *cobra.Command { return newLogFor(&logTool{}) }
 
+// newLogFor is the command for the log of l.
 func newLogFor(l *logTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "log",
@@ -30,6 +32,7 @@ func newLogFor(l *logTool) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
+
 	command.Flags().StringVar(&l.user, "user", "", "only logins of this user")
 	command.Flags().StringVar(&l.since, "since", "",
 		"only those since then: 2026-01-31, 2026-01-31T08:00:00+01:00, or 90m or 24h ago")
@@ -60,15 +63,18 @@ type loggedLogin struct {
 	Writer string `json:"written_by,omitempty"`
 }
 
+// run prints the logins of the log that were asked for.
 func (l *logTool) run(cmd *cobra.Command) error {
 	since, err := parseSince(l.since, time.Now())
 	if err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
 
+	// What could be read is shown, even where a part could not.
 	entries, failed := l.sources.Read(cmd.Context(), since)
 	logins := []loggedLogin{}
 	for _, e := range entries {
+		// Without an outcome the entry is of another event than a login's end.
 		if outcome := e.Outcome(); outcome != "" && (l.user == "" || e.User() == l.user) {
 			logins = append(logins, loginOf(e, outcome))
 		}
@@ -81,6 +87,7 @@ func (l *logTool) run(cmd *cobra.Command) error {
 	for i := 0; i < len(logins) && err == nil && !o.json; i++ {
 		_, err = fmt.Fprintln(o.out, logins[i].line())
 	}
+
 	if err != nil {
 		return err
 	}
@@ -89,6 +96,7 @@ func (l *logTool) run(cmd *cobra.Command) error {
 
 // notAll is the error where some of the log could not be read.
 func notAll(found bool, failed error) error {
+	// Who is not root gets an empty journal instead of an error: none is no answer then.
 	switch {
 	case errors.Is(failed, os.ErrPermission), failed == nil && !found && os.Geteuid() != 0:
 		return &cli.Error{Code: cli.NoPerm,
@@ -105,6 +113,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
+	// A negative duration would be a time to come.
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
@@ -118,6 +127,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 		"--since %q is no time (2026-01-31, 2026-01-31T08:00:00+01:00, or 24h)", text)
 }
 
+// loginOf is a login as its entry in the log tells it.
 func loginOf(e audit.Entry, outcome audit.Outcome) loggedLogin {
 	return loggedLogin{
 		Time:    e.Time,
@@ -163,12 +173,15 @@ func (l loggedLogin) line() string {
 	if l.Subject != "" {
 		text += fmt.Sprintf("  %s  %s", quotable(l.Subject), quotable(l.Serial))
 	}
+
+	// Entries of the module are written as root; of any other writer it is anybody's word.
 	if l.Writer != "" && l.Writer != "0" {
 		text += "  written by uid " + quotable(l.Writer)
 	}
 	return text
 }
 
+// orDash is "-" in the place of an empty column.
 func orDash(s string) string {
 	if s == "" {
 		return "-"

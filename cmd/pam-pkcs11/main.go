@@ -31,6 +31,7 @@ var oldNames = map[string][]string{
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// This program's own children come first: they are no commands, and have no help.
 	if code, ok := probe.Main(args); ok {
 		return code // the child in which libraries and cards are looked at
 	}
@@ -45,6 +46,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
 	}
+
 	if command, ok := oldNames[name]; ok {
 		rest = append(append([]string(nil), command...), rest...)
 	}
@@ -81,6 +83,7 @@ func newRoot() *cobra.Command {
 		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
 		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}),
 	)
+
 	root.SetHelpCommand(newHelp())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.InitDefaultHelpCmd()

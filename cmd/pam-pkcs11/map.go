@@ -26,6 +26,7 @@ type mapping struct {
 	json   bool
 }
 
+// newMap is the command `pam-pkcs11 map`.
 func newMap() *cobra.Command {
 	m := mapping{}
 	command := &cobra.Command{
@@ -37,6 +38,7 @@ func newMap() *cobra.Command {
 			"(with --user: that user's), with 1 when not, and with 78 when the configuration has errors.",
 		RunE: func(cmd *cobra.Command, args []string) error { return m.run(cmd, args) },
 	}
+
 	command.Flags().StringVar(&m.user, "user", "", "ask whether it is this user's")
 	command.Flags().StringVar(&m.config, "config", config.DefaultFile, "configuration file")
 	command.Flags().BoolVar(&m.json, "json", false, "print one JSON object for each certificate")
@@ -59,6 +61,7 @@ type mapped struct {
 	Accounts []string `json:"accounts,omitempty"`
 }
 
+// mapperDetails is what one mapper made of a certificate.
 type mapperDetails struct {
 	Name    string   `json:"name"`
 	Type    string   `json:"type"`
@@ -75,6 +78,7 @@ type mapperDetails struct {
 	Near *nearLine `json:"near,omitempty"`
 }
 
+// nearLine is the line of a mapfile that comes nearest to a certificate.
 type nearLine struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
@@ -83,6 +87,7 @@ type nearLine struct {
 	Why  string `json:"why"`  // it does not fit
 }
 
+// run asks about each certificate, and ends with 1 unless all are good and somebody's.
 func (m mapping) run(cmd *cobra.Command, args []string) error {
 	conf, err := config.Load(&config.Arguments{ConfigFile: m.config})
 	if err != nil {
@@ -93,21 +98,24 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", program, n) // as a login logs it
 		}
 	}
+
 	checkers, err := newCheckers(cmd, conf)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
+
 	certs, err := gather(cmd, conf, args)
 	if err != nil {
 		return err
 	}
+
 	yes := len(certs) > 0
 	for _, c := range certs {
 		checker, err := checkers.of(c)
 		if err != nil {
 			return &cli.Error{Code: cli.Config, Err: err}
 		}
-		shown, err := m.judge(cmd.Context(), checker, conf, c, certs)
+		shown, err := m.check(cmd.Context(), checker, conf, c, certs)
 		if err != nil {
 			return err
 		}
@@ -116,14 +124,15 @@ func (m mapping) run(cmd *cobra.Command, args []string) error {
 		}
 		yes = yes && shown.Good && shown.User != ""
 	}
+
 	if !yes {
 		return &cli.Error{Code: cli.Failure}
 	}
 	return nil
 }
 
-// judge asks about one certificate, within the time that a login would have.
-func (m mapping) judge(
+// check asks about one certificate, within the time that a login would have.
+func (m mapping) check(
 	ctx context.Context, checker *login.Checker, conf *config.Config, c source, all []source,
 ) (mapped, error) {
 	if c.err != nil {
@@ -146,16 +155,22 @@ func (m mapping) judge(
 		Good:        true,
 		Notes:       c.cert.Oddities(),
 	}
+
 	checked, err := checker.Check(ctx, c.cert, certificatesOf(all))
 	if err != nil {
-		shown.Good, shown.Check = false, err.Error()
+		shown.Good = false
+		shown.Check = err.Error()
 	}
+	// The mappers are asked about a refused certificate too:
+	// whose it would be is half of the answer.
 	explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), m.user)
 	if err != nil {
 		return shown, fmt.Errorf("%s: %w", c.name, err)
 	}
+
 	for _, e := range explained {
 		shown.Mappers = append(shown.Mappers, details(ctx, e))
+		// As at a login, the first mapper that names somebody decides.
 		if shown.User == "" && e.User != "" {
 			shown.User, shown.Mapper = e.User, e.Mapper
 		}
@@ -165,6 +180,8 @@ func (m mapping) judge(
 			}
 		}
 	}
+
+	// One account is User already.
 	if len(shown.Accounts) == 1 {
 		shown.Accounts = nil
 	}
@@ -207,16 +224,20 @@ func details(ctx context.Context, e mapper.Explanation) mapperDetails {
 	return d
 }
 
+// print writes one certificate, for people or as one line of JSON.
 func (m mapping) print(w io.Writer, s mapped) error {
 	if m.json {
+		// In JSON empty lists, not null.
 		s.Mappers = append([]mapperDetails{}, s.Mappers...)
 		s.Notes = append([]string{}, s.Notes...)
+
 		line, err := json.Marshal(s)
 		if err == nil {
 			_, err = fmt.Fprintln(w, escaped(string(line)))
 		}
 		return err
 	}
+
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n  subject: %s\n  issuer:  %s\n  serial:  %s\n", s.Certificate,
 		quotable(s.Subject), quotable(s.Issuer), s.Serial)
@@ -228,12 +249,14 @@ func (m mapping) print(w io.Writer, s mapped) error {
 	for _, note := range s.Notes {
 		fmt.Fprintf(&b, "  note:    %s\n", quotable(note))
 	}
+
 	for _, d := range s.Mappers {
 		fmt.Fprintf(&b, "  mapper %s", d.Name)
 		if d.Type != strings.ToLower(d.Name) {
 			fmt.Fprintf(&b, " (%s)", d.Type)
 		}
 		fmt.Fprintln(&b)
+
 		for _, part := range []struct {
 			title string
 			lines []string
@@ -242,11 +265,13 @@ func (m mapping) print(w io.Writer, s mapped) error {
 				fmt.Fprintf(&b, "    %-8s %s\n", part.title+":", quotable(line))
 			}
 		}
+
 		fmt.Fprintf(&b, "    %-8s %s", "verdict:", quotable(d.Verdict))
 		if d.User != "" {
 			fmt.Fprintf(&b, ": %s", quotable(d.User))
 		}
 		fmt.Fprintln(&b)
+
 		printAccounts(&b, "others:", d.Others)
 		printAccounts(&b, "by name:", d.ByName)
 		if n := d.Near; n != nil {
@@ -255,6 +280,7 @@ func (m mapping) print(w io.Writer, s mapped) error {
 				quotable(n.Key), quotable(n.Text), quotable(n.Why))
 		}
 	}
+
 	fmt.Fprintf(&b, "  user:    %s\n", m.conclusion(s))
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -271,6 +297,7 @@ func printAccounts(w io.Writer, title string, list []string) {
 	}
 }
 
+// conclusion says whose the certificate is.
 func (m mapping) conclusion(s mapped) string {
 	switch {
 	case s.User == "" && m.user != "":
@@ -306,6 +333,7 @@ func quotable(s string) string {
 // errNoCertificate is returned for a file that holds none.
 var errNoCertificate = errors.New("holds no certificate")
 
+// certificatesOf are the certificates that can be used, from which chains are built.
 func certificatesOf(all []source) []*certinfo.Certificate {
 	var certs []*certinfo.Certificate
 	for _, s := range all {

@@ -33,12 +33,14 @@ type output struct {
 // outputOf is that of a command. jsonFlag has been called for it where it can answer in JSON.
 func outputOf(cmd *cobra.Command) *output {
 	o := &output{out: cmd.OutOrStdout(), catalogue: userCatalogue(), width: 80}
+	// A command without the flag answers in words.
 	o.json, _ = cmd.Flags().GetBool("json")
 
 	file, isFile := o.out.(*os.File)
 	if !isFile || o.json || !term.IsTerminal(int(file.Fd())) {
 		return o
 	}
+
 	o.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
 		o.width = columns
@@ -83,6 +85,8 @@ func escaped(text string) string {
 		case r == '\n' || unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:
+			// JSON knows no escapes of more than 16 bits: a rune
+			// beyond is written as two surrogates.
 			for _, unit := range utf16.Encode([]rune{r}) {
 				fmt.Fprintf(&b, `\u%04x`, unit)
 			}
@@ -96,17 +100,17 @@ func escaped(text string) string {
 // are.
 func (o *output) findings(list diagnosis.Findings) error {
 	for _, f := range list {
-		fact := shown(f.Subject + ": " + f.Fact.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity),
-			o.within(fact, findingColumn)); err != nil {
+		fact := o.within(shown(f.Subject+": "+f.Fact.In(o.catalogue)), findingColumn)
+		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), fact); err != nil {
 			return err
 		}
 		if f.Remedy.Empty() {
 			continue
 		}
-		cure := shown(f.Remedy.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->",
-			o.within(cure, findingColumn+1)); err != nil {
+
+		// One column further in: the arrow ends where facts begin.
+		cure := o.within(shown(f.Remedy.In(o.catalogue)), findingColumn+1)
+		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->", cure); err != nil {
 			return err
 		}
 	}
@@ -123,6 +127,7 @@ func (o *output) within(text string, column int) string {
 	if column+utf8.RuneCountInString(text) <= width {
 		return text
 	}
+
 	lines := strings.TrimSuffix(wrapped(text, "", max(width-column, 1)), "\n")
 	return strings.ReplaceAll(lines, "\n", "\n"+strings.Repeat(" ", column))
 }

@@ -30,10 +30,12 @@ type pinTool struct {
 	open func(*config.Config, token.Options) (token.Module, error)
 }
 
+// newPIN is the command `pam-pkcs11 pin`, on this machine.
 func newPIN() *cobra.Command {
 	return newPINFor(&pinTool{ask: askSecret, open: cards.System{Tool: true}.Open})
 }
 
+// newPINFor is the command with the terminal and the cards that p has.
 func newPINFor(p *pinTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "pin",
@@ -41,6 +43,7 @@ func newPINFor(p *pinTool) *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
+
 	flags := command.PersistentFlags()
 	flags.StringVar(&p.config, "config", config.DefaultFile, "configuration file")
 	flags.IntVar(&p.slot, "slot", 0, "only the card in this slot, counted from 1")
@@ -65,6 +68,7 @@ func newPINFor(p *pinTool) *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.unblock)) },
 	}
+
 	for _, sub := range []*cobra.Command{status, change, unblock} {
 		jsonFlag(sub)
 		command.AddCommand(sub)
@@ -90,6 +94,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if p.slot < 0 {
 		return &cli.Error{Code: cli.Usage, Err: errors.New("--slot is counted from 1")}
 	}
+
 	conf, err := config.Load(&config.Arguments{ConfigFile: p.config})
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -98,6 +103,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
+
 	module, err := p.open(conf, token.Options{Logger: warnings(cmd)})
 	if err != nil {
 		return &cli.Error{Code: cli.Unavailable, Err: err}
@@ -109,6 +115,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return &cli.Error{Code: cli.Unavailable, Err: err}
 	}
+
 	w := &pinWork{
 		cmd:    cmd,
 		out:    outputOf(cmd),
@@ -117,6 +124,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 		slots:  slots,
 		chosen: selectors.Select(slots),
 	}
+
 	if len(w.chosen) == 0 {
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
@@ -126,6 +134,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 // selectors are those of the configuration, or the one of the flags where there are any.
 func (p *pinTool) selectors(conf *config.Config) (token.Selectors, error) {
 	s := token.Selector{SlotNum: p.slot, SlotDescription: p.reader, TokenLabel: p.token}
+	// A card that was named is wanted whatever the configuration selects, in any block.
 	if s != (token.Selector{}) {
 		return slices.Repeat(token.Selectors{s}, len(conf.Modules)), nil
 	}
@@ -147,7 +156,10 @@ func (p *pinTool) onOne(
 		if err != nil {
 			return &cli.Error{Code: cli.Unavailable, Err: err}
 		}
+
 		err = do(ctx, w, session)
+		// Nothing is wrong with the PIN then, but a session that
+		// stays open may leave the card unlocked.
 		if closed := session.Close(); err == nil && closed != nil {
 			return fmt.Errorf("the card may not be locked again: %w", closed)
 		}

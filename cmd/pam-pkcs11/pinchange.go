@@ -18,6 +18,7 @@ import (
 // twice.
 func (p *pinTool) change(ctx context.Context, w *pinWork, s token.Session) error {
 	info := s.Info()
+	// A change is a try of the old PIN: none is made where it cannot succeed.
 	switch {
 	case info.PIN.Tries.Level == token.Locked:
 		return told(cli.NoPerm, message.Textf(
@@ -30,6 +31,7 @@ func (p *pinTool) change(ctx context.Context, w *pinWork, s token.Session) error
 	if info.PIN.Default {
 		w.warn(message.Textf("the PIN of %q is its maker's, which everybody knows", info.Label))
 	}
+
 	if info.PIN.AtReader {
 		w.warn(message.Textf(
 			"type the PIN of %q (%s), then the new one twice, on the reader's keypad", info.Label,
@@ -37,26 +39,31 @@ func (p *pinTool) change(ctx context.Context, w *pinWork, s token.Session) error
 		return w.done(ctx, s, s.ChangePIN(ctx, nil, nil), ofPIN)
 	}
 
+	// The old PIN has no pattern to follow: it may be older than pin_pattern.
 	old, err := p.entry(w, info,
 		message.Textf("PIN of %s (%s): ", info.Label, triesLeft(info.PIN.Tries)), nil)
 	if err != nil {
 		return err
 	}
 	defer old.Wipe()
+
 	fresh, err := p.twice(w, info, old)
 	if err != nil {
 		return err
 	}
 	defer fresh.Wipe()
+
 	return w.done(ctx, s, s.ChangePIN(ctx, old, fresh), ofPIN)
 }
 
 // unblock asks for the PUK and twice for a new PIN, and has the card set it.
 func (p *pinTool) unblock(ctx context.Context, w *pinWork, s token.Session) error {
 	info := s.Info()
+
 	var state token.PUK
 	if teller, ok := s.(token.PUKTeller); ok {
 		var err error
+		// Before it is asked for: a PUK that the card cannot use must not be typed.
 		if state, err = teller.PUK(ctx); errors.Is(err, token.ErrNotSupported) {
 			return told(cli.Failure, message.Textf("the PIN of %q cannot be unblocked here: %v",
 				info.Label, err))
@@ -64,6 +71,7 @@ func (p *pinTool) unblock(ctx context.Context, w *pinWork, s token.Session) erro
 			return &cli.Error{Code: cli.Unavailable, Err: err}
 		}
 	}
+
 	if state.Tries.Level == token.Locked {
 		return told(cli.NoPerm, message.Textf(
 			"the PUK of %q is locked too: only the card's issuer can help", info.Label))
@@ -78,11 +86,13 @@ func (p *pinTool) unblock(ctx context.Context, w *pinWork, s token.Session) erro
 		return err
 	}
 	defer puk.Wipe()
+
 	fresh, err := p.twice(w, info, nil)
 	if err != nil {
 		return err
 	}
 	defer fresh.Wipe()
+
 	return w.done(ctx, s, s.Unblock(ctx, puk, fresh), ofPUK)
 }
 
@@ -95,6 +105,7 @@ func (p *pinTool) entry(
 		return nil, err
 	}
 
+	// What the card refuses for its form may still cost a try: it is not sent.
 	var wrong message.Text
 	low, high := login.PINLimits(info)
 	switch n := pin.Len(); {
@@ -118,6 +129,7 @@ func (p *pinTool) twice(w *pinWork, info *token.Info, old *secret.PIN) (*secret.
 	if err != nil {
 		return nil, err
 	}
+	// Cards take it, and the owner would think that it is another now.
 	if old.Len() > 0 && bytes.Equal(old.Bytes(), fresh.Bytes()) {
 		fresh.Wipe()
 		return nil, told(cli.DataErr,
@@ -125,6 +137,7 @@ func (p *pinTool) twice(w *pinWork, info *token.Info, old *secret.PIN) (*secret.
 	}
 
 	again, err := p.ask(message.Textf("New PIN of %s again: ", info.Label).In(w.out.catalogue))
+	// Wipe works on nil too, which is what an error leaves.
 	defer again.Wipe()
 	if err == nil && !bytes.Equal(again.Bytes(), fresh.Bytes()) {
 		err = told(cli.DataErr, message.Textf(
@@ -161,14 +174,17 @@ func (w *pinWork) done(ctx context.Context, s token.Session, err error, what str
 
 // changed tells that the PIN is a new one.
 func (w *pinWork) changed(label, what string) error {
-	done, text := "changed", message.Textf("The PIN of %s has been changed.", label)
+	done := "changed"
+	text := message.Textf("The PIN of %s has been changed.", label)
 	if what == ofPUK {
-		done, text = "unblocked",
-			message.Textf("The PIN of %s has been unblocked, and changed.", label)
+		done = "unblocked"
+		text = message.Textf("The PIN of %s has been unblocked, and changed.", label)
 	}
+
 	if w.out.json {
 		return w.out.encode(changedPIN{Label: label, Done: done})
 	}
+
 	_, err := fmt.Fprintln(w.out.out, shown(text.In(w.out.catalogue)))
 	return err
 }
@@ -200,6 +216,8 @@ func (w *pinWork) failure(
 	case errors.Is(err, token.ErrInUse), errors.Is(err, token.ErrReset):
 		return cli.Unavailable, message.Textf("another program uses the card; nothing was changed")
 	}
+
+	// After an unknown failure it is not known whether the card has obeyed.
 	return cli.Failure, message.Textf("the card failed, and the PIN may have been changed")
 }
 
@@ -208,10 +226,13 @@ func (w *pinWork) left(
 	ctx context.Context, s token.Session, wrong error, what string,
 ) message.Text {
 	var e *token.Error
+	// The error of the card has the count of just that try.
 	if errors.As(wrong, &e) && e.Tries.Counted {
 		return triesLeft(e.Tries)
 	}
+
 	if what == ofPIN {
+		// Asked anew: the session's own count is from before the try.
 		if info, err := s.Refresh(ctx); err == nil {
 			return triesLeft(info.PIN.Tries)
 		}

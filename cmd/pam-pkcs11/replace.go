@@ -14,6 +14,7 @@ func writeAside(
 	file string, data []byte, mode os.FileMode, owner *syscall.Stat_t,
 ) (fresh string, err error) {
 	fresh = file + ".pam-pkcs11-new"
+	// One is left where a change was cut off; Sync can give its name to no second file.
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
@@ -27,8 +28,11 @@ func writeAside(
 		err = f.Chown(int(owner.Uid), int(owner.Gid))
 	}
 	if err == nil {
+		// On the disk before the rename: after a crash there is
+		// either the old file or the whole new one.
 		err = f.Sync()
 	}
+
 	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(fresh)
 		return "", err
@@ -49,6 +53,7 @@ func replaceFile(file string, data []byte, was os.FileInfo) error {
 	if err != nil {
 		return err
 	}
+
 	if err := os.Rename(fresh, file); err != nil {
 		_ = os.Remove(fresh)
 		return err
@@ -64,6 +69,7 @@ func createFile(file string, data []byte, like os.FileInfo) error {
 	if os.Geteuid() == 0 {
 		owner = fileOwner(like)
 	}
+
 	fresh, err := writeAside(file, data, like.Mode(), owner)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type reportTool struct {
 	redactor redact.Redactor
 }
 
+// newReport is the command `pam-pkcs11 report`.
 func newReport() *cobra.Command {
 	r := &reportTool{}
 	cmd := &cobra.Command{
@@ -72,10 +73,12 @@ type reportedText struct {
 	Text string `json:"text"`
 }
 
+// run gathers the report, and writes it to standard output or to a new file.
 func (r *reportTool) run(cmd *cobra.Command) error {
 	if err := r.noRoot(); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	m := r.machine(cmd.ErrOrStderr())
 	found := doctor.Run(cmd.Context(), m, nil)
 
@@ -99,6 +102,8 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 		return err
 	}
 
+	// A report is written into no file that is there, and no link
+	// is followed: it may be called by root.
 	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -111,6 +116,7 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 }
 
 // write writes the report as JSON or as text.
+
 func (b *bugReport) write(w io.Writer, asJSON bool) error {
 	encode := func(value any) error {
 		e := json.NewEncoder(w)
@@ -128,6 +134,7 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 			_, err = fmt.Fprintf(w, "%s: %s\n", v.Name, v.Text)
 		}
 	}
+
 	for _, section := range []struct {
 		title string
 		files []reportedText
@@ -139,6 +146,7 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 			}
 		}
 	}
+
 	if err == nil {
 		_, err = fmt.Fprint(w, "\n## doctor --json\n\n")
 	}
@@ -151,20 +159,26 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 // learn finds out which words are names: of accounts, of this machine, of the user who asks.
 func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	add := r.redactor.Add
+	// The names that a login may have been made under are in the
+	// environment, even without an account.
 	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"),
 		os.Getenv("LOGNAME")} {
 		add("user", name)
 	}
+
 	if u, err := user.Current(); err == nil {
 		add("user", u.Username)
 	}
+
 	host, _ := os.Hostname()
 	for _, name := range append(strings.Fields(readSome(m, "/etc/hostname")), host) {
+		// The short name stands alone in many texts; localhost is everybody's, and no name.
 		if short, _, _ := strings.Cut(name, "."); short != "localhost" {
 			add("host", name)
 			add("host", short)
 		}
 	}
+
 	passwd, _ := m.Read("/etc/passwd", maxPasswd)
 	people(passwd, add)
 
@@ -192,14 +206,17 @@ const maxPasswd = 16 << 20
 func people(passwd string, add func(kind, text string)) {
 	for line := range strings.Lines(passwd) {
 		fields := strings.Split(strings.TrimSpace(line), ":")
+		// Seven fields (passwd(5)); NIS lines such as "+" have fewer, and name nobody.
 		if len(fields) < 7 {
 			continue
 		}
+
 		uid, err := strconv.Atoi(fields[2])
 		person := uid >= firstPerson && uid != nobody || strings.HasPrefix(fields[5], "/home/")
 		if err != nil || !person {
 			continue
 		}
+
 		add("user", fields[0])
 		for _, part := range strings.Split(fields[4], ",") {
 			add("name", part)
@@ -215,6 +232,7 @@ func people(passwd string, add func(kind, text string)) {
 func aboutCard(id string) bool {
 	for _, kind := range []string{"card", "pin", "certificate"} {
 		if id == kind || strings.HasPrefix(id, kind+"-") {
+			// This one is about the configuration, in spite of its first word.
 			return id != "pin-pattern-missing"
 		}
 	}
@@ -224,11 +242,13 @@ func aboutCard(id string) bool {
 // cardTexts are the texts of a finding that come from a card.
 func cardTexts(f diagnosis.Finding) []string {
 	var texts []string
+
 	for _, arg := range f.Fact.Args {
 		if text, ok := arg.(string); ok {
 			texts = append(texts, text)
 		}
 	}
+	// The subject is "READER: LABEL" where a card is meant.
 	if _, label, found := strings.Cut(f.Subject, ": "); found {
 		texts = append(texts, label)
 	}
@@ -239,8 +259,10 @@ func cardTexts(f diagnosis.Finding) []string {
 func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 	cleaned := make(diagnosis.Findings, 0, len(found))
 	for _, f := range found {
+		// A repair is no part of a report.
 		f.Fix = nil
 		f.Fact = r.fact(f)
+
 		switch {
 		case r.withNames:
 		case aboutCard(f.ID):
@@ -248,6 +270,7 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		case f.ID == "sudo-over-ssh-users":
 			f.Subject = r.redactor.Placeholder("users", f.Subject)
 		}
+
 		f.Subject = r.redactor.Text(f.Subject)
 		f.Remedy = message.Textf("%s", r.redactor.Text(f.Remedy.String()))
 		if f.Remedy.String() == "" {
@@ -255,7 +278,6 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		}
 		cleaned = append(cleaned, f)
 	}
-
 	return cleaned
 }
 
@@ -264,6 +286,7 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	if aboutCard(f.ID) && !r.withNames {
 		args := slices.Clone(f.Fact.Args)
 		for i, arg := range args {
+			// What is neither, such as a number or a date, identifies nobody.
 			switch v := arg.(type) {
 			case string:
 				args[i] = r.redactor.Placeholder("card", v)
@@ -275,6 +298,7 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	}
 
 	text := f.Fact.String()
+	// This error quotes what stands in the place of a key, which may be a password.
 	misplaced := f.ID == "configuration-error" && strings.Contains(text, " is due")
 	if !r.withNames && (quotesFiles(f.ID) || misplaced) {
 		text = quoted.ReplaceAllStringFunc(text,
@@ -283,7 +307,6 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 			r.redactor.Add("user", person[1])
 		}
 	}
-
 	return message.Textf("%s", r.redactor.Text(text))
 }
 
@@ -314,6 +337,7 @@ func readSome(m *doctor.Machine, path string) string {
 	if err != nil {
 		return ""
 	}
+	// The last line is half of one, in which a secret may not be recognised.
 	if len(text) == maxReported {
 		text = text[:strings.LastIndexByte(text, '\n')+1]
 	}
@@ -325,8 +349,10 @@ func (r *reportTool) files(m *doctor.Machine, paths []string) []reportedText {
 	list := []reportedText{}
 	for _, path := range paths {
 		if text := readSome(m, path); text != "" {
-			list = append(list, reportedText{Name: r.redactor.Text(path),
-				Text: r.redactor.File(text)})
+			list = append(list, reportedText{
+				Name: r.redactor.Text(path),
+				Text: r.redactor.File(text),
+			})
 		}
 	}
 	return list
@@ -337,6 +363,7 @@ func pamFiles(m *doctor.Machine) []string {
 	var paths []string
 	for _, dir := range []string{"/etc/pam.d", "/usr/lib/pam.d"} {
 		entries, _ := os.ReadDir(m.Path(dir))
+
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
 			if strings.Contains(readSome(m, path), doctor.ModuleName) {
@@ -356,8 +383,13 @@ var packages = []string{
 
 // versions are those of this program, of the system, and of packages (dpkg's status).
 func (r *reportTool) versions(m *doctor.Machine) []reportedText {
-	list := []reportedText{{program, release.Version}, {"go", runtime.Version()},
-		{"architecture", runtime.GOARCH}}
+	list := []reportedText{
+		{program, release.Version},
+		{"go", runtime.Version()},
+		{"architecture", runtime.GOARCH},
+	}
+
+	// What it was built from tells a released program from one of somebody's own.
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {
@@ -365,12 +397,15 @@ func (r *reportTool) versions(m *doctor.Machine) []reportedText {
 			}
 		}
 	}
+
 	for line := range strings.Lines(readSome(m, "/etc/os-release")) {
 		if value, found := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); found {
 			list = append(list, reportedText{"system", strings.Trim(value, `"`)})
 		}
 	}
+
 	var u unix.Utsname
+	// The kernel that runs is that of this machine, and not of a mounted one.
 	if m.Live() && unix.Uname(&u) == nil {
 		list = append(list, reportedText{"kernel", unix.ByteSliceToString(u.Release[:])})
 	}
@@ -391,13 +426,15 @@ func packageVersions(m *doctor.Machine) []reportedText {
 	for paragraph := range strings.SplitSeq(status, "\n\n") {
 		fields := map[string]string{}
 		for line := range strings.Lines(paragraph) {
-			if key, value, found := strings.Cut(line, ": "); found &&
-				!strings.HasPrefix(line, " ") {
+			// A line that begins with a space continues the field above it.
+			key, value, found := strings.Cut(line, ": ")
+			if found && !strings.HasPrefix(line, " ") {
 				fields[key] = strings.TrimSpace(value)
 			}
 		}
-		if slices.Contains(packages, fields["Package"]) &&
-			strings.HasSuffix(fields["Status"], " installed") {
+		// "deinstall ok config-files" is a package of which only its configuration is left.
+		installed := strings.HasSuffix(fields["Status"], " installed")
+		if installed && slices.Contains(packages, fields["Package"]) {
 			list = append(list, reportedText{fields["Package"], fields["Version"]})
 		}
 	}

@@ -43,6 +43,7 @@ type settingUp struct {
 	pinFD int
 }
 
+// newSetup is the command `pam-pkcs11 setup`.
 func newSetup() *cobra.Command {
 	s := settingUp{}
 	command := &cobra.Command{
@@ -92,10 +93,12 @@ func newSetup() *cobra.Command {
 	f.DurationVar(&s.o.RevertAfter, "revert-after", 0,
 		"take all back after this time if nobody confirms it; 10s to 24h, 0: never (at a terminal 10m with --mode only)")
 	f.BoolVar(&s.keep, "keep", false, "confirm the last setup, so that it is not taken back")
+
 	jsonFlag(command)
 	return command
 }
 
+// run checks the flags, sets the machine up, and shows what came of it.
 func (s *settingUp) run(cmd *cobra.Command) error {
 	o := outputOf(cmd)
 	if s.keep {
@@ -104,9 +107,11 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 	if err := s.check(cmd); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	if os.Geteuid() != 0 {
 		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
 	}
+
 	if s.pinFD >= 0 {
 		pin, err := readPIN(s.pinFD)
 		if err != nil {
@@ -116,12 +121,15 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 		s.o.PIN = pin
 	}
 
+	// A signal ends the questions and the rehearsal; once files are written, commit ignores it.
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if !s.yes {
 		s.o.Person = personAt(ctx, cmd, o)
 	}
+
 	result, err := setup.Run(ctx, s.o)
+	// What was found on the way is shown after a failure too.
 	if shown := s.show(o, result, err); shown != nil {
 		return shown
 	}
@@ -130,6 +138,7 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 
 // keepSetup confirms the last setup.
 func keepSetup(cmd *cobra.Command, o *output) error {
+	// Confirming goes with no choice of a setup: somebody may have meant to make a new one.
 	extra := ""
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Name != "keep" && f.Name != "json" {
@@ -159,6 +168,7 @@ func keepSetup(cmd *cobra.Command, o *output) error {
 	default:
 		err = o.say("Setup %d stays.", number)
 	}
+
 	if err == nil && missing {
 		err = &cli.Error{Code: cli.Failure}
 	}
@@ -169,44 +179,56 @@ func keepSetup(cmd *cobra.Command, o *output) error {
 func (s *settingUp) check(cmd *cobra.Command) error {
 	s.o.Argv = os.Args
 	s.o.Mode = doctor.Mode(s.mode)
+	modes := []doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly}
+	const inGroup = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
 	switch {
-	case !slices.Contains([]doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly},
-		s.o.Mode):
+	case !slices.Contains(modes, s.o.Mode):
 		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
 	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
 		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
 	case s.o.StoreCA != "" && !isFingerprint(s.o.StoreCA):
 		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q",
 			s.o.StoreCA)
-	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" &&
-		s.o.Mapper != "enrolled"):
+	case s.o.PinKey && s.namesOthers():
 		return errors.New("--pin-key goes with no --ca and no other mapper")
 	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
 		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
-	case strings.Trim(s.o.Group,
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
+	case strings.Trim(s.o.Group, inGroup) != "":
 		return fmt.Errorf("%q is no name of a group", s.o.Group)
 	}
+
 	if err := s.checkRevert(cmd); err != nil {
 		return err
 	}
+	// It becomes the name of a file in /etc/pam.d.
 	for _, service := range s.o.Services {
-		if service == "" || strings.ContainsAny(service, "/\x00") ||
-			strings.HasPrefix(service, ".") {
+		hidden := strings.HasPrefix(service, ".")
+		if service == "" || hidden || strings.ContainsAny(service, "/\x00") {
 			return fmt.Errorf("%q is no name of a service", service)
 		}
 	}
+
 	s.o.Services = slices.DeleteFunc(s.o.Services,
 		func(service string) bool { return service == "all" })
 
 	if sudoUser := os.Getenv("SUDO_USER"); s.o.User == "" && sudoUser != "root" {
 		s.o.User = sudoUser
 	}
+
+	// Questions nobody can answer would wait for ever, as in a script.
 	input, isFile := cmd.InOrStdin().(*os.File)
 	if !s.yes && (!isFile || !term.IsTerminal(int(input.Fd()))) {
 		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
 	}
 	return nil
+}
+
+// namesOthers reports whether the flags let others than the paired key's owner in: by an authority,
+// or by another mapper than enrolled.
+func (s *settingUp) namesOthers() bool {
+	otherMapper := s.o.Mapper != "" && s.o.Mapper != "enrolled"
+	return len(s.o.CAs) > 0 || s.o.StoreCA != "" || otherMapper
 }
 
 // isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or
@@ -239,8 +261,11 @@ func readPIN(fd int) (*secret.PIN, error) {
 		return nil, errors.New("is no descriptor")
 	}
 	defer file.Close()
+
+	// The longest PIN, its line's end, and one byte by which too long a one is noticed.
 	data := make([]byte, secret.MaxPIN+2)
 	defer secret.Wipe(data)
+
 	have := 0
 	for have < len(data) && bytes.IndexByte(data[:have], '\n') < 0 {
 		n, err := file.Read(data[have:])
@@ -268,7 +293,9 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 	if o.json {
 		return o.encode(r)
 	}
+
 	var all said
+	// With somebody at the terminal the changes were shown before, when they were agreed to.
 	if s.o.Person == nil && failed == nil {
 		for _, file := range r.Files {
 			all.add(o.say("Changes in %s:", file.Path))
@@ -277,6 +304,7 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 			}
 		}
 	}
+
 	all.add(o.findings(r.Findings))
 	switch {
 	case failed != nil:
@@ -302,6 +330,7 @@ func exitOf(o *output, err error) error {
 	if err == nil {
 		return nil
 	}
+
 	code := cli.Failure
 	var (
 		choice    *setup.ChoiceError
@@ -316,9 +345,11 @@ func exitOf(o *output, err error) error {
 	case errors.As(err, &conf):
 		code = cli.Config
 	}
+
 	if o.json {
 		return &cli.Error{Code: code} // the JSON has it
 	}
+
 	if text := setup.Sentence(err); !text.Empty() {
 		err = errors.New(text.In(o.catalogue))
 	}
@@ -369,6 +400,7 @@ func (p *person) Choose(question message.Text, answers []message.Text) (int, err
 	for i, a := range answers {
 		fmt.Fprintf(p.out, "  %d) %s\n", i+1, a.In(p.o.catalogue))
 	}
+	// Somebody who cannot answer is not asked for ever: a script may be at the other end.
 	for range maxAnswers {
 		typed, err := p.Ask(message.Textf("Number: "))
 		if err != nil {
@@ -391,6 +423,7 @@ func (p *person) Ask(question message.Text) (string, error) {
 
 	var line string
 	var err error
+	// The reading cannot be ended: a signal leaves it behind, in a goroutine of its own.
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -400,7 +433,7 @@ func (p *person) Ask(question message.Text) (string, error) {
 	case <-read:
 	case <-p.ctx.Done():
 		fmt.Fprintln(p.out)
-		return "", p.ctx.Err() // nothing is asked any more, and the reader is left alone
+		return "", p.ctx.Err()
 	}
 
 	line = strings.TrimSpace(line)

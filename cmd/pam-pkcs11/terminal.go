@@ -48,8 +48,10 @@ func restoreWhenKilled(terminal *os.File) (stop func()) {
 		return func() {}
 	}
 
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signals := make(chan os.Signal, 1)
+	done := make(chan struct{})
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+
 	go func() {
 		select {
 		case <-done:
@@ -60,6 +62,7 @@ func restoreWhenKilled(terminal *os.File) (stop func()) {
 			os.Exit(128 + int(number)) // as shells show it
 		}
 	}()
+
 	return func() {
 		signal.Stop(signals)
 		close(done)
@@ -73,6 +76,7 @@ func withoutEcho(terminal *os.File) (restore func()) {
 	if err != nil {
 		return func() {}
 	}
+
 	var settings syscall.Termios
 	if ioctl(fd, syscall.TCGETS, &settings) == nil {
 		settings.Lflag &^= syscall.ECHO
@@ -83,8 +87,9 @@ func withoutEcho(terminal *os.File) (restore func()) {
 
 // ioctl reads or sets the settings of a terminal (ioctl_tty(2)).
 func ioctl(fd int, request uintptr, settings *syscall.Termios) error {
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request,
-		uintptr(unsafe.Pointer(settings))); errno != 0 {
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request,
+		uintptr(unsafe.Pointer(settings)))
+	if errno != 0 {
 		return errno
 	}
 	return nil

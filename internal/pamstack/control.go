@@ -19,6 +19,7 @@ const (
 	actUndefined Action = -6
 )
 
+// actionNames are the words of the actions, by their negated numbers.
 var actionNames = []string{"ignore", "ok", "done", "bad", "die", "reset"}
 
 // String is the word of pam.conf(5), or the number of a jump.
@@ -80,16 +81,20 @@ func keyword(word, text string) (Control, bool) {
 	case "required":
 		c.actions[Ignore] = ActIgnore
 	case "requisite":
-		c.actions[Ignore], other = ActIgnore, ActDie
+		c.actions[Ignore] = ActIgnore
+		other = ActDie
 	case "optional":
 		other = ActIgnore
 	case "sufficient":
-		success, other = ActDone, ActIgnore
+		success = ActDone
+		other = ActIgnore
 	default:
 		return c, false
 	}
 
-	c.actions[Success], c.actions[NewAuthtokReqd] = success, success
+	// A password that must be changed is right: the account phase asks for the new one.
+	c.actions[Success] = success
+	c.actions[NewAuthtokReqd] = success
 	c.fill(other)
 	return c, true
 }
@@ -99,7 +104,6 @@ func keyword(word, text string) (Control, bool) {
 func listed(list, text string) (c Control, ok bool) {
 	c = undefined(text)
 	rest := list
-
 	for {
 		rest = strings.TrimLeft(rest, cSpace)
 		if rest == "" {

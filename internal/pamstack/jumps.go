@@ -18,12 +18,15 @@ type Jump struct {
 func (s *Stack) Jumps(k Kind) []Jump {
 	var jumps []Jump
 	entries := s.entries(k)
-
 	for at, line := range entries {
 		var counts []Action
+		// Several answers may have one number of lines: that is one jump.
 		for _, r := range Results() {
-			if action := line.Control.On(r); action.IsJump() && !line.substack &&
-				!slices.Contains(counts, action) {
+			action := line.Control.On(r)
+			if line.substack || !action.IsJump() {
+				continue
+			}
+			if !slices.Contains(counts, action) {
 				counts = append(counts, action)
 			}
 		}
@@ -45,11 +48,13 @@ func jumpOf(entries []Line, at int, count Action) Jump {
 
 	landed, left := skip(entries, at, count)
 	j.Beyond = left > 0
+	// Lines of deeper levels belong to a substack, which counts as one line.
 	for _, line := range entries[at+1 : landed+1] {
 		if line.Level == j.From.Level && !line.substack {
 			j.Skipped = append(j.Skipped, line)
 		}
 	}
+	// Where a substack begins nothing is run: the walk goes on in its first line.
 	for _, line := range entries[landed+1:] {
 		if !line.substack {
 			j.To = &line
@@ -73,6 +78,7 @@ func ParseControl(text string) (c Control, ok bool) {
 // WithControl is the stack with another control in the lines that match, for asking what would be
 // without them.
 func (s *Stack) WithControl(match func(Line) bool, c Control) *Stack {
+	// The lists are copied before they are changed: the lines of s stay as they are.
 	changed := *s
 	for _, lists := range []*[kindCount][]Line{&changed.own, &changed.other} {
 		for k, lines := range lists {

@@ -44,11 +44,13 @@ func Load(root, service string) (*Stack, error) {
 	}
 	r := &reader{tree: t, dialect: dialectOf(t), stack: &Stack{Service: service}}
 
+	// libpam reads both before it starts, so that a fault in other is one of every service.
 	err := r.all()
 	var abort *abortError
 	if errors.As(err, &abort) {
 		return nil, &Refused{service, abort.place, abort.what, abort.fatal}
 	}
+
 	if err != nil {
 		return nil, err
 	}
@@ -57,11 +59,13 @@ func Load(root, service string) (*Stack, error) {
 
 // all reads the service's file and the default's.
 func (r *reader) all() error {
+	// libpam takes pam.conf only where no directory of services is there.
 	if !slices.ContainsFunc(r.dialect.dirs, r.tree.isDir) {
 		return r.fromOneFile()
 	}
 
 	read := false
+	// Its own file and other, or other alone: "other" is a service as any.
 	for _, name := range slices.Compact([]string{r.stack.Service, "other"}) {
 		file, data, err := r.find(name)
 		if err != nil && isMissing(err) {
@@ -70,6 +74,7 @@ func (r *reader) all() error {
 		if err != nil {
 			return err
 		}
+
 		source := source{file: file, service: name, kind: anyKind}
 		if err := r.file(source, data); err != nil {
 			return err
@@ -101,6 +106,7 @@ func (r *reader) find(service string) (file string, data []byte, err error) {
 	err = fs.ErrNotExist
 	for _, dir := range r.dialect.dirs {
 		file = path.Join(dir, service)
+		// Only a file that is missing is looked for elsewhere; one that cannot be read is an error.
 		if data, err = r.tree.read(file); err == nil || !isMissing(err) {
 			return file, data, err
 		}
@@ -143,6 +149,7 @@ func Services(root string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		entries, err := os.ReadDir(where)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -150,6 +157,7 @@ func Services(root string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		for _, entry := range entries {
 			if isService(entry) {
 				names = append(names, entry.Name())

@@ -76,6 +76,7 @@ func Results() []Result {
 // Kind is one of the four stacks of a service.
 type Kind uint8
 
+// The kinds, with libpam's numbers.
 const (
 	Auth Kind = iota
 	Account
@@ -86,6 +87,7 @@ const (
 	anyKind   = kindCount // no kind was asked for
 )
 
+// kindNames are the words that begin lines.
 var kindNames = [kindCount]string{"auth", "account", "session", "password"}
 
 // String is the word that begins a line.

@@ -44,8 +44,10 @@ type state struct {
 // settle lets a good answer count, unless something else was decided before.
 func (s *state) settle(r Result, frozen bool, cached Result) {
 	open := s.impression == undecided || s.impression == positive && s.status == Success
+	// Later successes change a positive impression only while its status is success.
 	if open && (r != Ignore || !frozen || cached == r) {
-		s.impression, s.status = positive, r
+		s.impression = positive
+		s.status = r
 	}
 }
 
@@ -54,7 +56,8 @@ func (s *state) fail(r Result) {
 	if s.impression == negative {
 		return
 	}
-	s.impression, s.status = negative, r
+	s.impression = negative
+	s.status = r
 	if r == Ignore {
 		s.status = mustFail
 	}
@@ -99,10 +102,14 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 		if line.Broken.Empty() {
 			result = answer(line)
 		}
+
+		// A module that is not ready ends the walk; the program calls again.
 		if result == Incomplete {
-			out.Result, out.Path = Incomplete, append(out.Path, Step{line, result, ActDie})
+			out.Result = Incomplete
+			out.Path = append(out.Path, Step{line, result, ActDie})
 			return out
 		}
+		// On a way that is walked again the earlier answer leads, and today's only counts.
 		cached, found := frozen[line.index]
 		if !found {
 			cached = result
@@ -111,11 +118,13 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 		if cached < 0 || cached >= resultCount {
 			result = mustFail
 		}
+
 		out.Path = append(out.Path, Step{line, result, action})
 
 		at = step(entries, at, action, &now, entered, result, frozen != nil, cached)
 	}
 
+	// Success needs a line that says so: an empty stack, or one of ignored lines, lets nobody in.
 	out.Result = now.status
 	if now.status == Success && now.impression != positive {
 		out.Result = mustFail
@@ -134,6 +143,7 @@ func step(entries []Line, at int, action Action, now *state, entered map[int]sta
 		*now = entered[level]
 	case action == ActOK || action == ActDone:
 		now.settle(r, frozen, cached)
+		// done ends the stack only where nothing has failed before.
 		if action == ActDone && now.impression == positive {
 			return end(entries, at)
 		}
@@ -144,6 +154,7 @@ func step(entries []Line, at int, action Action, now *state, entered map[int]sta
 		}
 	case action.IsJump():
 		landed, left := skip(entries, at, action)
+		// Beyond the end libpam lets the stack fail.
 		if left > 0 {
 			*now = state{negative, mustFail}
 		}
@@ -167,8 +178,8 @@ func end(entries []Line, at int) int {
 // than its stack has. A substack counts as one line.
 func skip(entries []Line, at int, jump Action) (landed int, left Action) {
 	level := entries[at].Level
-
 	for jump > 0 && at+1 < len(entries) && entries[at+1].Level >= level {
+		// The lines of a substack go with the place where it begins.
 		at++
 		for at+1 < len(entries) && entries[at+1].Level > level {
 			at++

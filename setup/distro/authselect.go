@@ -23,6 +23,7 @@ func (a Authselect) program() string { return path.Join(a.Root, authselectProgra
 // so.
 func (a Authselect) Switch(ctx context.Context, _, on []string) error {
 	if len(on) == 0 {
+		// Without a selection before the setup there is none to go back to.
 		return nil
 	}
 	_, err := Run(ctx, a.program(), append([]string{"select"}, on...)...)
@@ -43,6 +44,7 @@ func (a Authselect) Look(
 	if selected, err = a.Current(ctx); err != nil {
 		return nil, frozen, err
 	}
+
 	if said, err := Run(ctx, a.program(), "check"); err != nil {
 		frozen = message.Encoded(message.Textf("%s", said))
 	}
@@ -51,6 +53,8 @@ func (a Authselect) Look(
 
 // Ours is our profile as authselect calls it, "" where it is not there.
 func (a Authselect) Ours() string {
+	// A profile of the vendor goes by its name alone; one of the
+	// administrator has custom/ before it.
 	for _, place := range []struct{ dir, id string }{
 		{"/usr/share/authselect/vendor/pkcs11", "pkcs11"},
 		{"/etc/authselect/custom/pkcs11", "custom/pkcs11"},

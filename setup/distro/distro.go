@@ -70,6 +70,7 @@ func Run(ctx context.Context, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
 
+	// C and an empty environment: what the tools print is compared, and must not be translated.
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -83,6 +84,7 @@ func Run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
 	text := strings.TrimSpace(said.String())
+	// The deadline is the cause, and the status of the killed tool is not.
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}

@@ -26,8 +26,9 @@ func alternatives(ctx context.Context, args ...string) error {
 // SetGDMStack makes our service the one by which GDM asks where a token is in a slot. Its priority
 // is the lowest, so that it is never taken without being chosen.
 func SetGDMStack(ctx context.Context) error {
-	if err := alternatives(ctx, "--install", "/etc/pam.d/gdm-smartcard", "gdm-smartcard", GDMStack,
-		"20"); err != nil {
+	err := alternatives(ctx, "--install", "/etc/pam.d/gdm-smartcard", "gdm-smartcard", GDMStack,
+		"20")
+	if err != nil {
 		return err
 	}
 	return alternatives(ctx, "--set", "gdm-smartcard", GDMStack)
@@ -49,6 +50,7 @@ func Tidy(ctx context.Context, left []string) error {
 	if slices.Contains(left, "/var/lib/dpkg/alternatives/gdm-smartcard") {
 		err = alternatives(ctx, "--remove", "gdm-smartcard", GDMStack)
 	}
+
 	if slices.Contains(left, "/etc/dconf/db/gdm") || slices.Contains(left, "/etc/dconf/db/distro") {
 		err = errors.Join(err, CompileKeys(ctx))
 	}

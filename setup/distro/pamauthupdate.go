@@ -20,13 +20,16 @@ func HasPAMAuthUpdate() bool {
 
 // Switch switches profiles off and on. It implements undo.Profiles.
 func (PAMAuthUpdate) Switch(ctx context.Context, off, on []string) error {
+	// --package keeps it from asking, and from changing what an administrator has edited.
 	args := []string{"--package"}
 	if len(off) > 0 {
 		args = append(append(args, "--disable"), off...)
 	}
+
 	if len(on) > 0 {
 		args = append(append(args, "--enable"), on...)
 	}
+
 	_, err := Run(ctx, pamAuthUpdateProgram, args...)
 	return err
 }

@@ -45,13 +45,16 @@ func (PAMConfig) Enabled(tree *undo.Tree) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The link leads to pam-config's own file.
 	if state.Type == undo.Link {
 		file = "/etc/pam.d/common-auth-pc"
 	}
+
 	text, err := tree.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	for line := range strings.Lines(string(text)) {
 		if moduleLine.MatchString(line) {
 			return []string{PAMConfigModule}, err

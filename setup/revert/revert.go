@@ -57,8 +57,11 @@ func Start(ctx context.Context, number int, after time.Duration) (by string, err
 
 // machineWaiting is that of this machine.
 func machineWaiting() waiting {
-	return waiting{running: "/run/systemd/system", systemdRun: "/usr/bin/systemd-run",
-		systemctl: "/usr/bin/systemctl"}
+	return waiting{
+		running:    "/run/systemd/system",
+		systemdRun: "/usr/bin/systemd-run",
+		systemctl:  "/usr/bin/systemctl",
+	}
 }
 
 // hasSystemd reports whether systemd runs.
@@ -74,6 +77,7 @@ func revertUnit(number int) string { return fmt.Sprintf("pam-pkcs11-revert-%d", 
 func (w waiting) start(
 	ctx context.Context, number int, after time.Duration,
 ) (by string, err error) {
+	// A timer survives this program and its session; where it cannot be made, a process has to do.
 	if w.hasSystemd() {
 		if err = w.startTimer(ctx, number, after); err == nil {
 			return bySystemd, nil
@@ -84,8 +88,9 @@ func (w waiting) start(
 		strconv.Itoa(seconds(after)))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	child.Dir = "/"
-	// the end of the terminal is none of its own
+	// In a session of its own it outlives the terminal.
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+
 	if failed := child.Start(); failed != nil {
 		return "", errors.Join(err, failed)
 	}
@@ -98,6 +103,7 @@ func (w waiting) startTimer(ctx context.Context, number int, after time.Duration
 	if err != nil {
 		return err
 	}
+
 	_, err = distro.Run(ctx, w.systemdRun, "--quiet", "--collect", "--unit="+revertUnit(number),
 		"--description=Takes back a setup of smart-card login that nobody has confirmed",
 		fmt.Sprintf("--on-active=%d", seconds(after)), "--timer-property=AccuracySec=1s",
@@ -109,7 +115,7 @@ func (w waiting) startTimer(ctx context.Context, number int, after time.Duration
 // itself.
 func (w waiting) stop(ctx context.Context, by string, number int) {
 	if by == bySystemd && w.hasSystemd() {
-		// if it stays, it does nothing
+		// One that stays does nothing: the record is no longer pending when it fires.
 		_, _ = distro.Run(ctx, w.systemctl, "stop", revertUnit(number)+".timer")
 	}
 }
@@ -134,6 +140,8 @@ func Keep(ctx context.Context) (number int, err error) {
 	}
 	defer tree.Close()
 	store := &undo.Store{Tree: tree}
+
+	// Under the lock, for the time may run out at this moment.
 	unlock, err := store.Lock()
 	if err != nil {
 		return 0, err
@@ -147,6 +155,7 @@ func Keep(ctx context.Context) (number int, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	if _, err := store.Keep(latest.Number); err != nil {
 		return 0, err
 	}
@@ -174,7 +183,9 @@ func Child(args []string) (code int, ok bool) {
 
 // child is what it does.
 func child(number, wait string) int {
+	// Nothing but its task ends it: it is what lets somebody in again.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE)
+
 	n, err := strconv.Atoi(number)
 	var s int
 	if err == nil {
@@ -186,13 +197,13 @@ func child(number, wait string) int {
 	}
 
 	log := revertLog()
+
 	took, err := (&reverter{
 		open:   openStore,
 		every:  watchTime,
 		retry:  retryTime,
 		insist: insistTime,
-	}).
-		run(context.Background(), n, time.Duration(s)*time.Second)
+	}).run(context.Background(), n, time.Duration(s)*time.Second)
 	switch {
 	case err != nil:
 		log.Error(fmt.Sprintf(
@@ -214,6 +225,7 @@ func revertLog() *slog.Logger {
 	if err != nil {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+
 	return slog.New(slog.NewTextHandler(system, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -257,6 +269,7 @@ func (r *reverter) run(ctx context.Context, number int, wait time.Duration) (*un
 		if !m.Pending() {
 			return nil, nil
 		}
+
 		left := min(wait-time.Since(begun), time.Until(m.RevertAt))
 		if left <= 0 {
 			break
@@ -264,10 +277,10 @@ func (r *reverter) run(ctx context.Context, number int, wait time.Duration) (*un
 		time.Sleep(min(left, r.every))
 	}
 
-	var result *undo.Result
+	// Somebody is locked out: what fails, for a lock or a full disk, is tried again for some time.
 	for begun := time.Now(); ; time.Sleep(r.retry) {
-		if result, err = r.takeBack(ctx, store, number); err == nil ||
-			time.Since(begun) > r.insist {
+		result, err := r.takeBack(ctx, store, number)
+		if err == nil || time.Since(begun) > r.insist {
 			return result, err
 		}
 	}
@@ -282,6 +295,8 @@ func (r *reverter) takeBack(
 		return nil, err
 	}
 	defer unlock()
+
+	// Asked once more under the lock: it may have been confirmed meanwhile.
 	m, err := store.Latest()
 	if errors.Is(err, undo.ErrNothing) {
 		return nil, nil

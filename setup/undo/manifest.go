@@ -90,10 +90,13 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	if len(data) > maxManifest {
 		return nil, fmt.Errorf("the manifest is longer than %d bytes", maxManifest)
 	}
+
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
 	}
+
+	// Root reads it and acts on it: whoever could write it would have files of /etc overwritten.
 	switch {
 	case m.Version != manifestVersion:
 		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d",
@@ -117,6 +120,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		}
 		known[e.Path] = true
 	}
+
+	// They become arguments of a tool that root runs: none may look like a flag or be two words.
 	for _, profile := range slices.Concat(m.Enabled, m.Disabled) {
 		// authselect's own way to call profiles of /etc
 		name := strings.TrimPrefix(profile, "custom/")
@@ -138,9 +143,11 @@ func (e *Entry) check(stage Stage) error {
 	case !slices.Contains(roles, e.Role):
 		return fmt.Errorf("the role %q is unknown", e.Role)
 	}
+
 	if err := e.Before.check(); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
+	// Of a setup that was cut short it is not known what it has written.
 	if stage == Started && e.After.Type == "" {
 		return nil
 	}
@@ -165,6 +172,7 @@ func (s State) check() error {
 	default:
 		return fmt.Errorf("the type %q is unknown", s.Type)
 	}
+
 	if s.Mode > 0o7777 {
 		return fmt.Errorf("the permissions %o are unknown", s.Mode)
 	}

@@ -45,7 +45,8 @@ func (s State) same(o State) bool {
 	}
 	switch s.Type {
 	case File:
-		return s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID && s.MTime.Equal(o.MTime) &&
+		sameOwner := s.UID == o.UID && s.GID == o.GID
+		return s.Mode == o.Mode && sameOwner && s.MTime.Equal(o.MTime) &&
 			maps.EqualFunc(s.Xattrs, o.Xattrs, bytes.Equal)
 	case Dir:
 		return s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID

@@ -72,11 +72,16 @@ func find(root string, holds []byte, match func(*certinfo.Certificate) bool) []F
 	var all []Found
 	files := 0
 	for _, place := range places {
+		// Glob fails only for a wrong pattern, and these are ours.
+
 		names, _ := filepath.Glob(filepath.Join(root, place))
+
 		for _, name := range names {
 			if files++; files > maxFiles {
 				return all
 			}
+
+			// A certificate without these bytes cannot match: most need not be parsed.
 			for _, der := range certificates(name) {
 				known := func(f Found) bool { return bytes.Equal(f.Cert.Raw, der) }
 				if !bytes.Contains(der, holds) || slices.ContainsFunc(all, known) {
@@ -98,11 +103,14 @@ func certificates(name string) [][]byte {
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
 		return nil
 	}
+
 	f, err := os.Open(name)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+
+	// The size is that of a moment ago: the file may have grown since.
 	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
 		return nil

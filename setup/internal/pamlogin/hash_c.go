@@ -47,6 +47,7 @@ var hashing sync.Mutex // crypt answers in memory of its own
 func Hash(password string) (string, error) {
 	hashing.Lock()
 	defer hashing.Unlock()
+
 	word, salt := C.CString(password), C.CString("$6$"+rand.Text()[:16]+"$")
 	defer C.free(unsafe.Pointer(word))
 	defer C.free(unsafe.Pointer(salt))
