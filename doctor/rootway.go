@@ -65,7 +65,8 @@ var cardGroupLine = regexp.MustCompile(
 // DefaultCardGroup is the group of the profile that demands a card of its members.
 const DefaultCardGroup = "smartcard"
 
-// cardless returns a function that reports which local accounts get in by their passwords, as the mode or the stacks have it.
+// cardless returns a function that reports which local accounts get in by their passwords, as the
+// mode or the stacks have it.
 func (m *Machine) cardless(users []localUser) func(localUser) bool {
 	in := func(group string) func(localUser) bool {
 		members, _ := m.members(group, users)
@@ -132,7 +133,8 @@ func (m *Machine) sudoers() []sudoRule {
 	var rules []sudoRule
 	files := []string{"/etc/sudoers"}
 	for _, file := range m.glob("/etc/sudoers.d/*") {
-		// sudo leaves out names with a dot and those that end in ~ (sudoers(5), "Including other files").
+		// sudo leaves out names with a dot and those that end in ~ (sudoers(5), "Including other
+		// files").
 		name := path.Base(file)
 		if !strings.Contains(name, ".") && !strings.HasSuffix(name, "~") {
 			files = append(files, file)

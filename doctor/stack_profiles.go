@@ -153,7 +153,8 @@ func checkProfiles(_ context.Context, m *Machine) diagnosis.Findings {
 		number++
 		words := controlModule.FindStringSubmatch(strings.TrimPrefix(line, "auth"))
 
-		ourModule := words != nil && path.Base(words[3]) == ModuleName && !strings.HasPrefix(line, "#")
+		ourModule := words != nil && path.Base(words[3]) == ModuleName &&
+			!strings.HasPrefix(line, "#")
 		if len(chosen) == 0 && b.has(number) && ourModule {
 			found.Add(warn("profile-disabled", fmt.Sprintf("%s:%d", file, number),
 				message.Textf(

@@ -131,8 +131,8 @@ func printable(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), mostShown)], "")
 }
 
-// isControl reports whether a terminal obeys a character, or may show what follows otherwise: C0 and
-// C1 controls, line separators and marks of direction.
+// isControl reports whether a terminal obeys a character, or may show what follows otherwise: C0
+// and C1 controls, line separators and marks of direction.
 func isControl(r rune) bool {
 	switch {
 	case r < ' ', r >= 0x7F && r < 0xA0:

@@ -21,6 +21,7 @@ func (l *looking) cause(id int, subject string, detail error) {
 	l.causeWith(id, subject, detail, causes.Of(id).Cure)
 }
 
+// causeWith is cause with another cure than the usual one.
 func (l *looking) causeWith(id int, subject string, detail error, cure message.Text) {
 	cause := causes.Of(id)
 	fact := cause.Meaning

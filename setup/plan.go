@@ -108,7 +108,8 @@ func (p *Plan) Paths() []undo.Path {
 		all = append(all, undo.Path{Name: name, Role: role})
 	}
 
-	// What is recorded and not changed costs nothing; what is changed and not recorded stays for ever.
+	// What is recorded and not changed costs nothing; what is changed and not recorded stays for
+	// ever.
 	if p.Config != nil {
 		add(config.DefaultFile, undo.Config)
 	}

@@ -261,7 +261,8 @@ func readCA(file string) (*certinfo.Certificate, error) {
 		}
 		if len(ders) != 1 {
 			return nil, fmt.Errorf(
-				"holds %d certificates, and must hold one: each of them could name users", len(ders))
+				"holds %d certificates, and must hold one: each of them could name users",
+				len(ders))
 		}
 		der = ders[0]
 	}

@@ -101,8 +101,8 @@ type explainedATR struct {
 func explainATR(o *output, raw []byte) error {
 	a, err := iso7816.ParseATR(raw)
 	var e explanation
-	// Without TS nothing can be read, and too long an ATR is none;
-	// any other fault leaves bytes to explain.
+	// Without TS nothing can be read, and too long an ATR is none; any other fault leaves bytes to
+	// explain.
 	if !errors.Is(err, iso7816.ErrATRTS) && !errors.Is(err, iso7816.ErrATRLong) && len(a.Raw) > 1 {
 		e.bytes(a)
 	}
@@ -148,8 +148,8 @@ func (e *explanation) bytes(a *iso7816.ATR) {
 		e.historical(a.Historical)
 	}
 
-	// TCK covers all from T0 on, itself included, so that their
-	// exclusive or is 0 (ISO/IEC 7816-3, 8.2.5).
+	// TCK covers all from T0 on, itself included, so that their exclusive or is 0 (ISO/IEC 7816-3,
+	// 8.2.5).
 	if a.TCK != nil {
 		end := len(a.Raw) - len(a.Trailing)
 		if iso7816.LRC(a.Raw[1:end]) == 0 {

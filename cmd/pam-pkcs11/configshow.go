@@ -244,8 +244,8 @@ func (o *output) blocks(b *strings.Builder, c *shownConfig, blocks []shownBlock,
 		b.WriteString(shown(indent+head+" {") + "\n")
 
 		for _, s := range block.Settings {
-			// Names and values may come from anybody's file: shown
-			// keeps them from steering the terminal.
+			// Names and values may come from anybody's file: shown keeps them from steering the
+			// terminal.
 			line := shown(indent + "  " + config.Setting{Key: s.Key, Values: s.Values}.String())
 			from := shown("# " + o.origin(c, s))
 			room := max(originColumn, utf8.RuneCountInString(line)+2)

@@ -109,8 +109,8 @@ func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 		o.StoreDir = f.store
 		o.Soft = false
 
-		// Blocks with the same rules need the same lists: once is enough. This is asked before a logger
-		// is set, which would make all of them differ.
+		// Blocks with the same rules need the same lists: once is enough. This is asked before a
+		// logger is set, which would make all of them differ.
 		known := slices.ContainsFunc(rules, func(other verify.Options) bool {
 			return reflect.DeepEqual(o, other)
 		})
@@ -216,8 +216,8 @@ func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
 	var all []verify.CRLReport
 	for _, file := range files {
 		reports, err := v.CheckCRLs(file, bar.show)
-		// A file that cannot be read is a line like any other, and
-		// the next ones are checked all the same.
+		// A file that cannot be read is a line like any other, and the next ones are checked all
+		// the same.
 		if err != nil {
 			reports = append(reports, verify.CRLReport{Path: file, Entries: -1, Err: err})
 		}

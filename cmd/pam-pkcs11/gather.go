@@ -291,8 +291,8 @@ func listHidden(
 			objects, err = list(shown)
 			return token.Choice{}, err // nothing is to be signed
 		})
-	// Before the card was unlocked any error is one of the PIN; the
-	// old tools have their own code for it.
+	// Before the card was unlocked any error is one of the PIN; the old tools have their own code
+	// for it.
 	if err != nil && !unlocked {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
 	}

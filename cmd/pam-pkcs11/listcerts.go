@@ -17,8 +17,8 @@ func newListCerts() *cobra.Command {
 		Short:  "Print the certificates on the card, and what is wrong with each",
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// The old tool's exit codes: for the PIN, for a list that
-			// cannot be read, and for all else.
+			// The old tool's exit codes: for the PIN, for a list that cannot be read, and for all
+			// else.
 			return exit(listCerts(cmd, args), 4, 3, 1)
 		},
 	}

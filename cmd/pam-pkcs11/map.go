@@ -161,8 +161,8 @@ func (m mapping) check(
 		shown.Good = false
 		shown.Check = err.Error()
 	}
-	// The mappers are asked about a refused certificate too:
-	// whose it would be is half of the answer.
+	// The mappers are asked about a refused certificate too: whose it would be is half of the
+	// answer.
 	explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), m.user)
 	if err != nil {
 		return shown, fmt.Errorf("%s: %w", c.name, err)

@@ -25,8 +25,8 @@ func newLoginFinder() *cobra.Command {
 		Short:  "Print the login that a certificate on the card belongs to",
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// The old tool's exit codes: for the PIN, for a list that
-			// cannot be read, and for all else.
+			// The old tool's exit codes: for the PIN, for a list that cannot be read, and for all
+			// else.
 			return exit(findLogin(cmd, args), 1, 3, 1)
 		},
 	}

@@ -85,8 +85,8 @@ func escaped(text string) string {
 		case r == '\n' || unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:
-			// JSON knows no escapes of more than 16 bits: a rune
-			// beyond is written as two surrogates.
+			// JSON knows no escapes of more than 16 bits: a rune beyond is written as two
+			// surrogates.
 			for _, unit := range utf16.Encode([]rune{r}) {
 				fmt.Fprintf(&b, `\u%04x`, unit)
 			}

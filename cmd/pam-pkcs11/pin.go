@@ -158,8 +158,8 @@ func (p *pinTool) onOne(
 		}
 
 		err = do(ctx, w, session)
-		// Nothing is wrong with the PIN then, but a session that
-		// stays open may leave the card unlocked.
+		// Nothing is wrong with the PIN then, but a session that stays open may leave the card
+		// unlocked.
 		if closed := session.Close(); err == nil && closed != nil {
 			return fmt.Errorf("the card may not be locked again: %w", closed)
 		}

@@ -28,8 +28,8 @@ func writeAside(
 		err = f.Chown(int(owner.Uid), int(owner.Gid))
 	}
 	if err == nil {
-		// On the disk before the rename: after a crash there is
-		// either the old file or the whole new one.
+		// On the disk before the rename: after a crash there is either the old file or the whole
+		// new one.
 		err = f.Sync()
 	}
 

@@ -102,8 +102,8 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 		return err
 	}
 
-	// A report is written into no file that is there, and no link
-	// is followed: it may be called by root.
+	// A report is written into no file that is there, and no link is followed: it may be called by
+	// root.
 	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -159,8 +159,8 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 // learn finds out which words are names: of accounts, of this machine, of the user who asks.
 func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	add := r.redactor.Add
-	// The names that a login may have been made under are in the
-	// environment, even without an account.
+	// The names that a login may have been made under are in the environment, even without an
+	// account.
 	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"),
 		os.Getenv("LOGNAME")} {
 		add("user", name)

@@ -22,6 +22,7 @@ func Of(id int) Cause {
 	return table[id-1].cause(id)
 }
 
+// cause is the Cause of a row.
 func (r row) cause(id int) Cause {
 	return Cause{
 		ID:      id,

@@ -29,11 +29,13 @@ type rule struct {
 	cause  int
 }
 
+// fits reports whether evidence has the words of a rule.
 func (r rule) fits(e Evidence) bool {
-	return (r.reason == "" || r.reason == e.Reason) &&
-		(r.check == "" || r.check == e.Check) &&
-		(r.number == 0 || r.number == e.Number) &&
-		strings.Contains(e.Detail, r.detail)
+	sameReason := r.reason == "" || r.reason == e.Reason
+	sameCheck := r.check == "" || r.check == e.Check
+	sameNumber := r.number == 0 || r.number == e.Number
+
+	return sameReason && sameCheck && sameNumber && strings.Contains(e.Detail, r.detail)
 }
 
 // rules are asked in this order; the first that fits counts.

@@ -21,6 +21,7 @@ func OfNumber(number int) (Number, bool) {
 	return Number{}, false
 }
 
+// row is the Number of a row, with the cure of its most likely cause where it has none of its own.
 func (n numberRow) row() Number {
 	r := Number{
 		Number:  n.number,
@@ -28,6 +29,7 @@ func (n numberRow) row() Number {
 		Cure:    n.cure,
 		Causes:  n.causes,
 	}
+	// The cure of a cause is written once, in its table.
 	if n.cure.Empty() && len(n.causes) > 0 {
 		r.Cure = Of(n.causes[0]).Cure
 	}

@@ -10,6 +10,7 @@ import "pam_pkcs11/internal/message"
 // Severity says what a finding means for logins.
 type Severity string
 
+// The severities, the lightest first.
 const (
 	OK      Severity = "ok"      // this link of the way is good
 	Note    Severity = "note"    // worth knowing, changes nothing
@@ -24,7 +25,7 @@ func Severities() []Severity { return []Severity{OK, Note, Warning, Refusal} }
 type Finding struct {
 	// stable, lower case with dashes: "daemon-missing"
 	ID       string   `json:"id"`
-	Severity Severity `json:"severity"` //
+	Severity Severity `json:"severity"`
 	// what it is about: a file with its line, a reader, a service, an account
 	Subject string       `json:"subject"`
 	Fact    message.Text `json:"fact"` // one sentence

@@ -153,7 +153,7 @@ func dialectOf(t tree) dialect {
 	}
 
 	ids := strings.Fields(known)
-	if len(ids) == 0 || slices.Contains(ids, "debian") || slices.Contains(ids, "ubuntu") {
+	if known == "" || slices.Contains(ids, "debian") || slices.Contains(ids, "ubuntu") {
 		return debian
 	}
 	return original

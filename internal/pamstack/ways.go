@@ -15,8 +15,9 @@ func Unknown() []Result { return []Result{Success, AuthErr, Ignore} }
 
 // Of is what a line's module may say: Unknown, if nothing is said of it.
 func (a Answers) Of(line Line) []Result {
-	for _, key := range []string{strings.Join(append([]string{line.Name()}, line.Args...), " "),
-		line.Name()} {
+	// What is said of a module with these arguments comes before what is said of the module.
+	withArguments := strings.Join(append([]string{line.Name()}, line.Args...), " ")
+	for _, key := range []string{withArguments, line.Name()} {
 		if answers := a[key]; len(answers) > 0 {
 			return answers
 		}
@@ -31,6 +32,8 @@ func (s *Stack) Ways(k Kind, of func(Line) []Result) (ways []Outcome, complete b
 
 	for len(ways) < maxWays {
 		var choices []int // how many answers each had
+		// Each line that is asked takes the answer that was chosen for its place, at first the
+		// first one.
 		way := s.Run(k, func(line Line) Result {
 			at := len(choices)
 			if at == len(chosen) {

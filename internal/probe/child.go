@@ -97,6 +97,7 @@ func Main(args []string) (code int, ok bool) {
 	if err != nil {
 		answer = &Answer{Failure: failure(err)}
 	}
+
 	out := os.NewFile(answerFD, "answer")
 	if out == nil || json.NewEncoder(out).Encode(answer) != nil {
 		return 1, true
@@ -124,6 +125,7 @@ func lookAtLibrary(path string, variables []string) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	a := &Answer{}
 	info, err := library.Info()
 	if err != nil {
@@ -136,6 +138,7 @@ func lookAtLibrary(path string, variables []string) (*Answer, error) {
 		Minor:        info.Minor,
 	}
 
+	// A library without slots has still told what it is: the answer has both.
 	slots, err := library.Cards().Slots(context.Background())
 	if err != nil {
 		a.Failure = failure(err)
@@ -157,10 +160,12 @@ func lookAtCards(file string) (*Answer, error) {
 	if err != nil {
 		return &Answer{Failure: &Failure{Text: err.Error(), Kind: KindConfig}}, nil
 	}
+
 	module, err := cards.System{Tool: true}.Open(conf, token.Options{})
 	if err != nil {
 		return nil, err
 	}
+
 	slots, err := module.Slots(ctx)
 	if err != nil {
 		return nil, err
@@ -169,6 +174,8 @@ func lookAtCards(file string) (*Answer, error) {
 	a := &Answer{}
 	for i := range slots {
 		slot := slotOf(&slots[i], selectors.Judge)
+		// Only those that a login would take: opening others could disturb the programs that use
+		// them.
 		if slot.Fit == token.Fits {
 			readCard(ctx, module, slots[i], slot.Card)
 		}
@@ -184,25 +191,30 @@ func lookAtDaemon(socket string) (*Answer, error) {
 	if err == nil {
 		return &Answer{}, nil
 	}
+
 	f := failure(err)
+
+	// An error that is about this user only: others may be let in.
 	var e *access.Error
-	if errors.As(err, &e) && slices.Contains([]access.Reason{access.Denied, access.Closed,
-		access.Refused}, e.Reason) {
+	aboutUser := []access.Reason{access.Denied, access.Closed, access.Refused}
+	if errors.As(err, &e) && slices.Contains(aboutUser, e.Reason) {
 		f.Kind = KindRefused
 	}
 	return &Answer{Failure: f}, nil
 }
 
 // slotOf describes a slot.
-func slotOf(s *token.Slot, judge func(*token.Slot) (token.Fit, string)) Slot {
+func slotOf(s *token.Slot, fits func(*token.Slot) (token.Fit, string)) Slot {
 	described := Slot{Index: s.Index, Block: s.Block, Present: s.TokenPresent}
-	described.Fit, described.Why = judge(s)
+	described.Fit, described.Why = fits(s)
+
 	if s.Describe() == nil {
 		described.Description = s.Description
 	}
 	if s.Err != nil {
 		described.Failure = failure(s.Err)
 	}
+
 	if t := s.Token; t != nil {
 		described.Card = &Card{
 			Label:        t.Label,
@@ -230,6 +242,7 @@ func readCard(ctx context.Context, module token.Module, slot token.Slot, card *C
 			card.Failure = failure(err)
 			break
 		}
+		// Of one that cannot be read the bytes are handed over as they are.
 		c := Certificate{Label: o.Label, DER: o.Value}
 		switch {
 		case o.Err != nil:
@@ -239,6 +252,8 @@ func readCard(ctx context.Context, module token.Module, slot token.Slot, card *C
 		}
 		card.Certificates = append(card.Certificates, c)
 	}
+	// Of the open session: only that may have asked the card.
+
 	card.PIN = session.Info().PIN
 	card.NoPUK = noPUK(ctx, session)
 }
@@ -249,6 +264,7 @@ func noPUK(ctx context.Context, s token.Session) string {
 	if !ok {
 		return "the card does not tell"
 	}
+
 	puk, err := teller.PUK(ctx)
 	switch {
 	case err != nil:
@@ -262,6 +278,7 @@ func noPUK(ctx context.Context, s token.Session) string {
 // failure is an error for the other side.
 func failure(err error) *Failure {
 	f := &Failure{Text: err.Error(), Kind: KindOther}
+	// The other side has no values of errors to compare: a word stands for each that it asks for.
 	for _, row := range []struct {
 		is   error
 		kind Kind

@@ -50,6 +50,7 @@ type Ended struct {
 // Error says how it ended.
 func (e *Ended) Error() string {
 	text := fmt.Sprintf("it ended the program with status %d", e.Status)
+
 	switch {
 	case e.Hangs:
 		text = "it did not answer in time"
@@ -113,11 +114,13 @@ func run(ctx context.Context, uid int, job, argument string, variables ...string
 	child.Stderr = words
 	child.ExtraFiles = []*os.File{out}
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+
 	if uid != nobodyElse {
 		child.SysProcAttr.Credential = credential(uid)
 	}
 	child.Cancel = func() error { return unix.Kill(-child.Process.Pid, unix.SIGKILL) }
 	child.WaitDelay = killTime
+
 	if err := child.Start(); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
@@ -128,9 +131,11 @@ func run(ctx context.Context, uid int, job, argument string, variables ...string
 		data, _ := io.ReadAll(io.LimitReader(in, maxAnswer+1)) // what is missing is no JSON
 		answer <- data
 	}()
+
 	failed := child.Wait()
-	// what a library has left behind keeps the pipe open
+	// What a library has left behind keeps the pipe open.
 	_ = unix.Kill(-child.Process.Pid, unix.SIGKILL)
+
 	data := []byte(nil)
 	select {
 	case data = <-answer:
@@ -145,6 +150,7 @@ const nogroup = 65534
 // credential is that of a user with his groups. One who is not known has none.
 func credential(uid int) *syscall.Credential {
 	c := &syscall.Credential{Uid: uint32(uid), Gid: nogroup}
+
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
 		return c
@@ -152,6 +158,7 @@ func credential(uid int) *syscall.Credential {
 	if gid, err := strconv.ParseUint(u.Gid, 10, 32); err == nil {
 		c.Gid = uint32(gid)
 	}
+
 	ids, _ := u.GroupIds()
 	for _, id := range ids {
 		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
@@ -167,7 +174,7 @@ func decode(
 ) (*Answer, error) {
 	var a Answer
 	if len(data) <= maxAnswer && json.Unmarshal(data, &a) == nil {
-		// how it ended afterwards matters to nobody: libraries crash in their destructors
+		// How it ended afterwards does not matter: libraries crash in their destructors.
 		return &a, nil
 	}
 
@@ -178,6 +185,7 @@ func decode(
 			e.Signal = unix.SignalName(status.Signal())
 		}
 	}
+	// It never ran: then the error is this program's, and not the library's.
 	if state == nil && failed != nil {
 		return nil, failed
 	}
@@ -190,13 +198,16 @@ type said struct {
 	head, end []byte
 }
 
+// Write keeps the beginning, and of the rest the end. It never fails.
 func (s *said) Write(p []byte) (int, error) {
 	n := len(p)
 	if room := min(s.limit-len(s.head), n); room > 0 {
-		s.head, p = append(s.head, p[:room]...), p[room:]
+		s.head = append(s.head, p[:room]...)
+		p = p[room:]
 	}
 	s.end = append(s.end, p...)
 	if extra := len(s.end) - s.limit; extra > 0 {
+		// Cloned, so that the memory of what is dropped does not stay with it.
 		s.end = bytes.Clone(s.end[extra:])
 	}
 	return n, nil
@@ -207,8 +218,8 @@ func (s *said) Write(p []byte) (int, error) {
 func (s *said) signal() string {
 	for line := range strings.Lines(string(s.head) + string(s.end)) {
 		name, _, _ := strings.Cut(line, ": ")
-		if strings.HasPrefix(name, "SIG") &&
-			strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == "" {
+		letters := strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+		if strings.HasPrefix(name, "SIG") && letters == "" {
 			return name
 		}
 	}
@@ -218,8 +229,9 @@ func (s *said) signal() string {
 // String is the line that says most, printable: the first of a Go program that crashed, else the
 // last.
 func (s *said) String() string {
-	lines := strings.FieldsFunc(string(s.head)+string(s.end),
-		func(r rune) bool { return r == '\n' })
+	lines := strings.FieldsFunc(string(s.head)+string(s.end), func(r rune) bool {
+		return r == '\n'
+	})
 	for _, line := range lines {
 		for _, begin := range []string{"panic: ", "fatal error: ", "SIG"} {
 			if strings.HasPrefix(line, begin) {
@@ -227,6 +239,7 @@ func (s *said) String() string {
 			}
 		}
 	}
+
 	if len(lines) == 0 {
 		return ""
 	}

@@ -54,9 +54,11 @@ func (r *Redactor) Add(kind, text string) {
 	if len(text) < minName || text == "root" || placeholder.MatchString(text) {
 		return
 	}
+
 	first := strings.ToLower(firstWord(text))
-	known := slices.ContainsFunc(r.names[first],
-		func(n name) bool { return strings.EqualFold(n.text, text) })
+	known := slices.ContainsFunc(r.names[first], func(n name) bool {
+		return strings.EqualFold(n.text, text)
+	})
 	if known {
 		return
 	}
@@ -65,6 +67,7 @@ func (r *Redactor) Add(kind, text string) {
 		r.names = map[string][]name{}
 	}
 	list := append(r.names[first], name{text: text, placeholder: r.Placeholder(kind, text)})
+	// Longer ones first: of "anna" and "anna maria" the whole is to be replaced.
 	slices.SortStableFunc(list, func(a, b name) int { return len(b.text) - len(a.text) })
 	r.names[first] = list
 }
@@ -75,11 +78,14 @@ func (r *Redactor) Placeholder(kind, text string) string {
 		return text
 	}
 	if r.known == nil {
-		r.known, r.counters = map[string]string{}, map[string]int{}
+		r.known = map[string]string{}
+		r.counters = map[string]int{}
 	}
+
 	if p, ok := r.known[text]; ok {
 		return p
 	}
+
 	r.counters[kind]++
 	p := fmt.Sprintf("<%s-%d>", kind, r.counters[kind])
 	r.known[text] = p
@@ -172,14 +178,18 @@ func (r *Redactor) File(text string) string {
 		return binary
 	}
 	text = visible(text)
+	// Keys go first, since later steps would recognise parts of their bodies only.
 	text = pem.ReplaceAllString(text, Secret)
 	text = comment.ReplaceAllString(text, "#")
+	// Secrets before names: a password that is somebody's name must not become a user's
+	// placeholder.
 	text = r.secretsOf(text)
 	text = secretNext.ReplaceAllStringFunc(text, func(found string) string {
 		parts := secretNext.FindStringSubmatch(found)
 		r.hide(parts[2])
 		return parts[1] + Secret
 	})
+
 	return r.Text(r.namesOf(text))
 }
 
@@ -190,6 +200,7 @@ func (r *Redactor) namesOf(text string) string {
 	}
 	one := func(kind string) func(string) string {
 		return func(value string) string {
+			// What is a placeholder already stays: it would get a second one.
 			bare := strings.Trim(strings.TrimSpace(value), `"`)
 			if len(bare) < minName || bare == "root" || placeholder.MatchString(bare) {
 				return value
@@ -202,11 +213,13 @@ func (r *Redactor) namesOf(text string) string {
 	text = pamUser.ReplaceAllStringFunc(text, func(found string) string {
 		parts := pamUser.FindStringSubmatch(found)
 		var users []string
+		// In pam_succeed_if "in" and "notin" have lists with colons.
 		for _, user := range strings.Split(parts[2], ":") {
 			users = append(users, one("user")(user))
 		}
 		return parts[1] + strings.Join(users, ":")
 	})
+
 	text = values(text, usersKey, settingEnd, func(_, value string) string {
 		var users []string
 		for _, user := range strings.Split(value, ",") {
@@ -214,18 +227,21 @@ func (r *Redactor) namesOf(text string) string {
 		}
 		return strings.Join(users, ", ")
 	})
-	text = values(text, namingKey, settingEnd,
-		func(_, value string) string { return one("name")(value) })
-	text = values(text, namingWord, wordEnd,
-		func(_, value string) string { return one("user")(value) })
+
+	text = values(text, namingKey, settingEnd, func(_, value string) string {
+		return one("name")(value)
+	})
+	text = values(text, namingWord, wordEnd, func(_, value string) string {
+		return one("user")(value)
+	})
 	return text
 }
 
 // secretsOf replaces values of secret keys.
 func (r *Redactor) secretsOf(text string) string {
 	secret := func(key, value string) string {
-		if name, _, _ := strings.Cut(key,
-			"="); notSecret[strings.ToLower(strings.TrimSpace(name))] {
+		name, _, _ := strings.Cut(key, "=")
+		if notSecret[strings.ToLower(strings.TrimSpace(name))] {
 			return value
 		}
 		if value == "" || value == `""` {
@@ -237,6 +253,7 @@ func (r *Redactor) secretsOf(text string) string {
 
 	text = values(text, secretWord, wordEnd, secret)
 	text = values(text, secretKey, settingEnd, secret)
+
 	return variable.ReplaceAllStringFunc(text, func(found string) string {
 		parts := variable.FindStringSubmatch(found)
 		if plain.MatchString(parts[2]) || placeholder.MatchString(parts[2]) {
@@ -250,11 +267,16 @@ func (r *Redactor) secretsOf(text string) string {
 // hide has a secret replaced wherever it stands: messages about a file quote it.
 func (r *Redactor) hide(value string) {
 	value = strings.Trim(value, "\"; \t")
-	if len(value) >= minSecret && !plain.MatchString(value) && !placeholder.MatchString(value) &&
-		!slices.Contains(r.secrets, value) {
-		r.secrets = append(r.secrets, value)
-		slices.SortStableFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
+	if len(value) < minSecret || plain.MatchString(value) || placeholder.MatchString(value) {
+		return
 	}
+	if slices.Contains(r.secrets, value) {
+		return
+	}
+
+	// Longer ones first: a secret that is part of another must not leave the rest of it.
+	r.secrets = append(r.secrets, value)
+	slices.SortStableFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
 // values replaces what stands behind each match of key, up to where end says.
@@ -272,6 +294,7 @@ func values(
 		b.WriteString(by(text[at[0]:at[1]], text[at[1]:to]))
 		done = to
 	}
+
 	b.WriteString(text[done:])
 	return b.String()
 }
@@ -281,32 +304,36 @@ func values(
 // closing one.
 func settingEnd(text string, from int) int {
 	line := text[strings.LastIndexByte(text[:from], '\n')+1 : from]
-	// the setting stands within quotes, as a variable does
+	// An odd number of quotes before it: the setting stands within quotes, as a variable does.
 	within := strings.Count(line, `"`)%2 == 1
 	quoted := within
 	bracketed := strings.LastIndexByte(line, '[') > strings.LastIndexByte(line, ']')
+
 	for i := from; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '\n':
 			before := strings.TrimRight(text[from:i], " \t")
+			// A backslash or a comma promises a further line.
 			if !strings.HasSuffix(before, `\`) && !strings.HasSuffix(before, ",") {
 				return i
 			}
 			quoted = false
-		case c == '"' && within &&
-			(i+1 == len(text) || strings.IndexByte(" \t\n;,}", text[i+1]) >= 0):
+		case c == '"' && within && endsWord(text, i, " \t\n;,}"):
 			return i
 		case c == '"':
 			quoted = !quoted
 		case c == ']' && bracketed && text[i-1] != '\\':
 			return i
-		case c == ';' && !quoted && !bracketed &&
-			(i+1 == len(text) || strings.IndexByte(" \t\n}", text[i+1]) >= 0):
+		case c == ';' && !quoted && !bracketed && endsWord(text, i, " \t\n}"):
 			return i
 		}
 	}
-
 	return len(text)
+}
+
+// endsWord reports whether one of these bytes, or nothing, stands behind byte i.
+func endsWord(text string, i int, behind string) bool {
+	return i+1 == len(text) || strings.IndexByte(behind, text[i+1]) >= 0
 }
 
 // wordEnd is where a value of one word ends, or of several in quotes or in the brackets of a PAM
@@ -315,6 +342,7 @@ func wordEnd(text string, from int) int {
 	line := text[strings.LastIndexByte(text[:from], '\n')+1 : from]
 	bracketed := strings.LastIndexByte(line, '[') > strings.LastIndexByte(line, ']')
 	quoted := false
+
 	for i := from; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '\n', strings.IndexByte(" \t", c) >= 0 && !quoted && !bracketed:
@@ -335,6 +363,7 @@ func visible(text string) string {
 		switch {
 		case c == '\n' || c == '\t':
 			return c
+		// Such as marks of direction, which would hide what stands beside them.
 		case unicode.Is(unicode.Cf, c):
 			return -1
 		case unicode.IsControl(c):
@@ -347,6 +376,7 @@ func visible(text string) string {
 // Text takes out what a sentence must not tell.
 func (r *Redactor) Text(text string) string {
 	text = r.secretsOf(visible(text))
+	// Those that File has recognised: messages quote them without their keys.
 	for _, secret := range r.secrets {
 		text = strings.ReplaceAll(text, secret, Secret)
 	}
@@ -355,8 +385,10 @@ func (r *Redactor) Text(text string) string {
 			return scheme + "://" + Secret + "@"
 		}
 		name, _, _ := strings.Cut(found, ":")
+		// What stands before the name belongs to the text, such as a quote or a key with its sign.
 		return name[:strings.LastIndexAny(name, `"'=,;(`)+1] + Secret + "@"
 	})
+
 	text = hash.ReplaceAllStringFunc(text, func(found string) string {
 		if found[0] == '$' || strings.HasPrefix(found, "eyJ") || random(found) {
 			return Secret
@@ -367,20 +399,24 @@ func (r *Redactor) Text(text string) string {
 		return text
 	}
 
-	text = mail.ReplaceAllStringFunc(text,
-		func(found string) string { return r.Placeholder("mail", found) })
+	// Mail first, whose parts would be taken for names; numbers after the names that hold some.
+	text = mail.ReplaceAllStringFunc(text, func(found string) string {
+		return r.Placeholder("mail", found)
+	})
 	text = dnPart.ReplaceAllStringFunc(text, func(found string) string {
 		parts := dnPart.FindStringSubmatch(found)
 		return parts[1] + parts[2] + r.Placeholder("name", parts[3])
 	})
-	text = digits.ReplaceAllStringFunc(text,
-		func(found string) string { return r.Placeholder("number", found) })
+	text = digits.ReplaceAllStringFunc(text, func(found string) string {
+		return r.Placeholder("number", found)
+	})
 	text = mixed.ReplaceAllStringFunc(text, func(found string) string {
 		if mostlyDigits(found) {
 			return r.Placeholder("number", found)
 		}
 		return found
 	})
+
 	text = home.ReplaceAllStringFunc(text, func(found string) string {
 		parts := home.FindStringSubmatch(found)
 		if placeholder.MatchString(parts[2]) {
@@ -388,6 +424,7 @@ func (r *Redactor) Text(text string) string {
 		}
 		return parts[1] + r.Placeholder("user", parts[2])
 	})
+
 	return r.replaceNames(text)
 }
 
@@ -395,6 +432,8 @@ func (r *Redactor) Text(text string) string {
 func (r *Redactor) Setting(key string, values []string) []string {
 	told := make([]string, len(values))
 	for i, value := range values {
+		// Written as a setting, so that the rules of files decide whether the key is one of a
+		// secret.
 		line := r.secretsOf(key + ` = "` + visible(value) + `"`)
 		if strings.HasSuffix(line, Secret) {
 			told[i] = Secret
@@ -408,8 +447,8 @@ func (r *Redactor) Setting(key string, values []string) []string {
 
 // random reports whether a long word has capital and small letters and digits, as base64 has.
 func random(word string) bool {
-	return word[0] != '/' && strings.ContainsAny(word, "0123456789") &&
-		strings.ToLower(word) != word && strings.ToUpper(word) != word
+	bothCases := strings.ToLower(word) != word && strings.ToUpper(word) != word
+	return word[0] != '/' && strings.ContainsAny(word, "0123456789") && bothCases
 }
 
 // mostlyDigits reports whether a word has five digits at least.
@@ -433,6 +472,7 @@ func (r *Redactor) replaceNames(text string) string {
 			i += len(p)
 			continue
 		}
+
 		first := firstWord(text[i:])
 		n := r.nameAt(text[i:], first)
 		switch {
@@ -444,7 +484,6 @@ func (r *Redactor) replaceNames(text string) string {
 			i += len(first)
 		}
 	}
-
 	return b.String()
 }
 
@@ -457,8 +496,12 @@ func (r *Redactor) nameAt(text, first string) *name {
 	for i := range list {
 		n := &list[i]
 		end := len(n.text)
-		if end <= len(text) && strings.EqualFold(text[:end], n.text) &&
-			!(end < len(text) && isWord(text[end-1]) && isWord(text[end])) {
+		if end > len(text) || !strings.EqualFold(text[:end], n.text) {
+			continue
+		}
+		// A name that ends in the middle of a word is another word.
+		inWord := end < len(text) && isWord(text[end-1]) && isWord(text[end])
+		if !inWord {
 			return n
 		}
 	}

@@ -53,8 +53,8 @@ func (a Authselect) Look(
 
 // Ours is our profile as authselect calls it, "" where it is not there.
 func (a Authselect) Ours() string {
-	// A profile of the vendor goes by its name alone; one of the
-	// administrator has custom/ before it.
+	// A profile of the vendor goes by its name alone; one of the administrator has custom/ before
+	// it.
 	for _, place := range []struct{ dir, id string }{
 		{"/usr/share/authselect/vendor/pkcs11", "pkcs11"},
 		{"/etc/authselect/custom/pkcs11", "custom/pkcs11"},
