@@ -74,6 +74,7 @@ func checkBreakGlass(_ context.Context, m *Machine) diagnosis.Findings {
 				"no stack demands a card from everybody, so that nobody needs this group")))
 	}
 
+	// Members of a directory do not count: they may be unknown just when the card is needed.
 	users, readable := m.localUsers()
 	members, there := m.members(group, users)
 	switch {

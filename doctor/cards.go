@@ -76,6 +76,7 @@ func (m *Machine) usable(ctx context.Context) (slots []probe.Slot, why diagnosis
 		}
 	}
 
+	// Where the cards could not be looked at, that is said already.
 	if len(slots) == 0 && len(why) == 0 {
 		why = list(note("card-none", "cards",
 			message.Textf("there is no card now that a login would use")))
@@ -107,6 +108,7 @@ func checkCards(ctx context.Context, m *Machine) diagnosis.Findings {
 // slotFinding says whether the card of a slot would be used.
 func slotFinding(s *probe.Slot) diagnosis.Findings {
 	subject := subjectOf(s)
+	// What keeps a card from being used has a reason of its own before the selection counts.
 	switch {
 	case s.Fit == token.Fits && s.Card != nil:
 		return list(good("card", subject,
@@ -166,6 +168,7 @@ func pinFindings(s *probe.Slot) diagnosis.Findings {
 	case pin.Tries.Level == token.Locked:
 		found.Add(refuse("pin-locked", subject,
 			message.Textf("the PIN is locked after too many wrong tries"), unblocking(s.Card)))
+	// A card may count its tries, or only tell that few are left (CKF_USER_PIN_FINAL_TRY).
 	case pin.Tries.Level == token.Last, pin.Tries.Counted && pin.Tries.Left == 1:
 		found.Add(warn("pin-last-try", subject,
 			message.Textf("one try is left before the PIN is locked"),

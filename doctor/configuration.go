@@ -180,6 +180,7 @@ func checkConfiguration(_ context.Context, m *Machine) diagnosis.Findings {
 		return list(m.unreadable())
 	}
 
+	// A file with notes only is good all the same, and that is said first.
 	found := m.configured(partText)
 	if found.Worst() == diagnosis.OK || found.Worst() == diagnosis.Note {
 		found = append(list(good("configuration", m.ConfigFile,

@@ -69,6 +69,7 @@ func checkDaemon(ctx context.Context, m *Machine) diagnosis.Findings {
 			found.Add(good("daemon", w.socket,
 				message.Textf("the daemon for card readers answers (pid %d, uid %d)", daemon.PID,
 					daemon.UID)))
+		// Only a daemon that is not there has the login fall back to the bundled one.
 		case w.mode == access.Auto && isAbsent(err):
 			found.Add(m.bundled(ctx))
 		default:
@@ -191,6 +192,7 @@ func checkDaemons(_ context.Context, m *Machine) diagnosis.Findings {
 		}
 	}
 
+	// A login asks one of them only, and the readers may be with the other.
 	var running []process
 	for _, p := range m.processes() {
 		if p.name == "pcscd" {

@@ -129,6 +129,7 @@ func (m *Machine) worker(ctx context.Context, module, launcher string) diagnosis
 		}
 	}
 
+	// Permissions say nothing of the mount: execve(2) fails with EACCES all the same.
 	var st unix.Statfs_t
 	if err := unix.Statfs(m.Path(launcher), &st); err == nil && st.Flags&unix.ST_NOEXEC != 0 {
 		return list(refuse("worker-noexec", launcher,
@@ -138,6 +139,7 @@ func (m *Machine) worker(ctx context.Context, module, launcher string) diagnosis
 	}
 
 	found := m.sameBuild(library)
+	// The programs of another root are not run: they may be of another machine.
 	if m.Live() {
 		found.Add(starts(ctx, launcher)...)
 	}

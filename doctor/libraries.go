@@ -159,6 +159,7 @@ func loads(ctx context.Context, module *config.Module) diagnosis.Findings {
 			debug))
 	}
 
+	// From here on the library has been loaded, and may still fail at its slots.
 	l := answer.Library
 	found := list(good("library-loads", path,
 		message.Textf("%s %d.%d loads and shows %d slots", printable(l.Description), l.Major,

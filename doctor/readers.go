@@ -76,6 +76,7 @@ func checkReaders(ctx context.Context, m *Machine) diagnosis.Findings {
 		found.Add(m.readerState(ctx, c, name))
 	}
 
+	// A reader on USB that the daemon does not have is named already.
 	if len(names) == 0 && len(found) == 0 {
 		found.Add(warn("reader-missing", socket, message.Textf("the daemon has no reader"),
 			message.Textf("plug a reader in")))

@@ -77,6 +77,7 @@ func (m *Machine) cardless(users []localUser) func(localUser) bool {
 		}
 	}
 
+	// The mode of a setup to come counts before what the stacks say now.
 	cardGroup := m.stackName(cardGroupLine)
 	switch {
 	case m.Mode == ModeOnly, m.Mode == ModeUnknown && m.stackGroup() != "":

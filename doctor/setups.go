@@ -21,6 +21,7 @@ func checkSetups(_ context.Context, m *Machine) diagnosis.Findings {
 	}
 	defer tree.Close()
 
+	// Records are taken back from the newest on: only that one can wait for anything.
 	latest, err := (&undo.Store{Tree: tree}).Latest()
 	switch {
 	case errors.Is(err, undo.ErrNothing):

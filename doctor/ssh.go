@@ -29,10 +29,12 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 	if *left--; *left < 0 {
 		return "", false
 	}
+
 	text, err := m.text(file)
 	if err != nil {
 		return "", false
 	}
+
 	for line := range strings.Lines(text) {
 		words := strings.Fields(strings.Replace(strings.TrimSpace(line), "=", " ", 1))
 		if len(words) < 2 || strings.HasPrefix(words[0], "#") {
@@ -128,6 +130,7 @@ func (m *Machine) overSSH() bool {
 // demandsCard reports whether stacks demand a card from some or all, rather than take one:
 // card_only behind our module.
 func (m *Machine) demandsCard() bool {
+	// A mode that was named counts before what the stacks say now.
 	if m.Mode != ModeUnknown {
 		return m.Mode != ModePassword
 	}

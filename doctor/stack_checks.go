@@ -52,6 +52,7 @@ func isModule(names ...string) func(pamstack.Line) bool {
 // are what checkRead is about.
 func (m *Machine) stacks() (stacks []*pamstack.Stack, failed map[string]error) {
 	names := []string{m.Service}
+	// Without a service all that have a file are looked at.
 	if m.Service == "" {
 		var err error
 		if names, err = pamstack.Services(m.Root); err != nil {

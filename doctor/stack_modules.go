@@ -87,7 +87,8 @@ func (m *Machine) readModule(path string, info fs.FileInfo) moduleFile {
 
 	// In a tree of files the owner may be whoever has unpacked it.
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if ok && m.Live() && (st.Uid != 0 || info.Mode().Perm()&0o022 != 0) {
+	unsafe := ok && (st.Uid != 0 || info.Mode().Perm()&0o022 != 0)
+	if unsafe && m.Live() {
 		file.unsafe = message.Textf(
 			"others than root can change this module, which root's programs load (mode %04o)",
 			info.Mode().Perm())

@@ -165,7 +165,8 @@ func lockedByFaillock(root, name string, isRoot bool, args []string, now time.Ti
 	}
 
 	// The name becomes that of a file; root is locked only with even_deny_root.
-	if name == "" || name != filepath.Base(name) || isRoot && !s.root {
+	exempt := isRoot && !s.root
+	if exempt || name == "" || name != filepath.Base(name) {
 		return false, ""
 	}
 

@@ -50,7 +50,9 @@ func gdmStack(password string) string {
 	for line := range strings.Lines(password) {
 		words := strings.Fields(line)
 		keyring := isAuthLine(line) && strings.Contains(line, "pam_gnome_keyring.so")
-		if len(words) > 0 && !strings.HasPrefix(words[0], "#") && (keyring || !isAuthLine(line)) {
+		comment := len(words) > 0 && strings.HasPrefix(words[0], "#")
+		wanted := keyring || !isAuthLine(line)
+		if len(words) > 0 && !comment && wanted {
 			b.WriteString(strings.TrimRight(line, "\n") + "\n")
 		}
 	}

@@ -74,7 +74,7 @@ func readList(in io.Reader) (*statistics, error) {
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Text()
 		// A description, an empty line or a comment.
-		if line == "" || line[0] == '#' || line[0] == ' ' || line[0] == '\t' || line[0] == '\r' {
+		if line == "" || strings.IndexByte("# \t\r", line[0]) >= 0 {
 			continue
 		}
 		s.entries++
@@ -164,6 +164,7 @@ func (s *statistics) countT1(a *iso7816.ATR) {
 			}
 		}
 	}
+
 	for kind, value := range found {
 		if value != nil {
 			s.add([3]string{"T=1: IFSC", "T=1: BWI and CWI", "T=1: error detection code"}[kind],

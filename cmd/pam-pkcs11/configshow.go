@@ -187,6 +187,7 @@ func shownBlocks(blocks []config.Settings, redactor *redact.Redactor) []shownBlo
 			Names:  append([]string{}, b.Names...),
 			Blocks: shownBlocks(b.Blocks, redactor),
 		}
+
 		for _, s := range b.Settings {
 			values := redactor.Setting(s.Key, s.Values)
 			block.Settings = append(block.Settings, shownSetting{

@@ -301,6 +301,7 @@ func crlAnswerOf(r verify.CRLReport) crlAnswer {
 			a.Entries = &r.Entries
 		}
 	}
+
 	if r.Err != nil {
 		a.Error = r.Err.Error()
 	}

@@ -30,6 +30,7 @@ func (s *Stack) Jumps(k Kind) []Jump {
 				counts = append(counts, action)
 			}
 		}
+
 		for _, count := range counts {
 			jumps = append(jumps, jumpOf(entries, at, count))
 		}

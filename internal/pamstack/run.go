@@ -45,7 +45,8 @@ type state struct {
 func (s *state) settle(r Result, frozen bool, cached Result) {
 	open := s.impression == undecided || s.impression == positive && s.status == Success
 	// Later successes change a positive impression only while its status is success.
-	if open && (r != Ignore || !frozen || cached == r) {
+	counts := r != Ignore || !frozen || cached == r
+	if open && counts {
 		s.impression = positive
 		s.status = r
 	}
