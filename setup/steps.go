@@ -99,7 +99,7 @@ func (r *run) all(ctx context.Context) error {
 }
 
 // begin looks at who is set up, and at what an earlier setup has left.
-func (r *run) begin(context.Context) error {
+func (r *run) begin(ctx context.Context) error {
 	records, err := r.store.List()
 	if err != nil {
 		return err
@@ -148,6 +148,8 @@ func (r *run) begin(context.Context) error {
 
 	r.plan.User = r.o.User
 	r.plan.Mode = r.o.Mode
+	// the rehearsal's process has an environment of its own
+	r.plan.Remote = doctor.CallerIsRemote(ctx)
 	r.result.User = r.o.User
 	return nil
 }
@@ -384,7 +386,7 @@ func (r *run) check(report *Report) error {
 			Severity: diagnosis.Refusal,
 			Subject:  r.o.User,
 			Fact:     why,
-			Remedy:   message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
+			Remedy:   report.Mapped.cure(r.o.User, r.plan.Config == nil),
 		})
 	}
 	// No refusal: nobody was found whom the card must not let in.

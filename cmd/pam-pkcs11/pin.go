@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 	"pam_pkcs11/login/cards"
+	"pam_pkcs11/pcsc"
 	"pam_pkcs11/token"
 )
 
@@ -95,7 +97,8 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 		return &cli.Error{Code: cli.Usage, Err: errors.New("--slot is counted from 1")}
 	}
 
-	conf, err := config.Load(&config.Arguments{ConfigFile: p.config})
+	// Without a configuration there may be a card all the same: the built-in one.
+	conf, _, err := loadOrBuiltin(p.config)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
@@ -106,14 +109,14 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 
 	module, err := p.open(conf, token.Options{Logger: warnings(cmd)})
 	if err != nil {
-		return &cli.Error{Code: cli.Unavailable, Err: err}
+		return noReaders(err, os.Geteuid(), cmd.CommandPath())
 	}
 	defer module.Close()
 
 	ctx := cmd.Context()
 	slots, err := module.Slots(ctx)
 	if err != nil {
-		return &cli.Error{Code: cli.Unavailable, Err: err}
+		return noReaders(err, os.Geteuid(), cmd.CommandPath())
 	}
 
 	w := &pinWork{
@@ -129,6 +132,17 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
 	return do(ctx, w)
+}
+
+// noReaders is why the readers cannot be used, and what a user can do about it whom their daemon
+// does not let in, or for whom none is started.
+func noReaders(err error, uid int, command string) error {
+	if uid != 0 && (errors.Is(err, pcsc.ErrNoService) ||
+		errors.Is(err, pcsc.ErrSecurityViolation)) {
+		return told(cli.Unavailable,
+			message.Textf("%v; root may use them, run: sudo %s", err, command))
+	}
+	return &cli.Error{Code: cli.Unavailable, Err: err}
 }
 
 // selectors are those of the configuration, or the one of the flags where there are any.
