@@ -98,7 +98,6 @@ func profileGroup(mode doctor.Mode) string {
 var stackTypes = []string{"auth", "account", "password", "session", "session-noninteractive"}
 
 // Paths are all paths that carrying out the plan may change, for the record.
-
 func (p *Plan) Paths() []undo.Path {
 	all := []undo.Path{
 		{Name: confDir, Role: undo.Config},
