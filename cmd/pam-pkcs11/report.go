@@ -116,7 +116,6 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 }
 
 // write writes the report as JSON or as text.
-
 func (b *bugReport) write(w io.Writer, asJSON bool) error {
 	encode := func(value any) error {
 		e := json.NewEncoder(w)

@@ -60,7 +60,6 @@ func compare(a, b []string) []edit {
 }
 
 // middle compares what is left between the first and the last difference.
-
 func middle(a, b []string) []edit {
 	var out []edit
 	// The table grows with the product: a large file must not take all of the memory.
