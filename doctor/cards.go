@@ -105,7 +105,7 @@ func checkCards(ctx context.Context, m *Machine) diagnosis.Findings {
 	return found
 }
 
-// slotFinding says whether the card of a slot would be used.
+// slotFinding is the finding about a slot: its card would be used, or why not.
 func slotFinding(s *probe.Slot) diagnosis.Findings {
 	subject := subjectOf(s)
 	// What keeps a card from being used has a reason of its own before the selection counts.

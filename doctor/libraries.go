@@ -61,7 +61,7 @@ func checkLibraryFiles(_ context.Context, m *Machine) diagnosis.Findings {
 	return found
 }
 
-// libraryFile says whether a login would load that file.
+// libraryFile is the finding about a library: a login would load it, or why not.
 func libraryFile(path string, strict bool) diagnosis.Finding {
 	resolved, err := pkcs11.LibraryFile(path, strict)
 	switch {

@@ -315,7 +315,7 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 	}
 	defer s.close()
 
-	// The changes are shown before what stands against them, which speaks of them.
+	// The changes are shown before what stands against them, which names them.
 	r.show(&s.Report)
 	if err := r.check(&s.Report); err != nil {
 		return err

@@ -64,7 +64,7 @@ const (
 	byCA
 )
 
-// chooseTrust decides why the card is believed: because its key is paired with the account, or
+// chooseTrust decides why the card is trusted: because its key is paired with the account, or
 // because an authority has signed its certificate.
 func (r *run) chooseTrust() error {
 	// Authorities that were named come first: they are an answer already.

@@ -320,7 +320,7 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	}
 }
 
-// ownerOf says whether a certificate is good and whose it is.
+// ownerOf is the sentence about a certificate: whether it is good, and whose it is.
 func ownerOf(c *inventory.Certificate) message.Text {
 	// Several accounts may log in with it: any of them may be the one that is meant.
 	name := quotable(c.User)

@@ -1,6 +1,6 @@
 // Package distro has the tools by which distributions change their PAM stacks: pam-auth-update,
 // authselect and pam-config. They are run with argument lists, in English, without a terminal and
-// within a deadline. None of their exit statuses is believed: callers read afterwards what was
+// within a deadline. None of their exit statuses is relied on: callers read afterwards what was
 // written.
 package distro
 
