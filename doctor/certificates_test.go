@@ -72,7 +72,7 @@ func TestCertificates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := judgeAll(t.Context(), checker, "card", []*certinfo.Certificate{cert}, nil)
+			found := checkAll(t.Context(), checker, "card", []*certinfo.Certificate{cert}, nil)
 			f := row.want.in(t, found)
 			if len(found) != 1 || strings.Contains(f.Fact.String(), "\n") {
 				t.Errorf("%d findings: %q", len(found), f.Fact)

@@ -7,10 +7,12 @@ import (
 	"pam_pkcs11/internal/diagnosis"
 )
 
-// Checks are all of them, in the order of the way: readers and their daemon, libraries, cards, the configuration and
-// what it names, who is mapped, the installation, the PAM stacks, and what else is on the machine.
+// Checks are all of them, in the order of the way: readers and their daemon, libraries, cards, the
+// configuration and what it names, who is mapped, the installation, the PAM stacks, and what else
+// is on the machine.
 func Checks() []Check {
-	return slices.Concat(readerChecks(), libraryChecks(), cardChecks(), configurationChecks(), installationChecks(),
+	return slices.Concat(readerChecks(), libraryChecks(), cardChecks(), configurationChecks(),
+		installationChecks(),
 		stackChecks(), accountChecks(), desktopChecks())
 }
 
@@ -19,8 +21,8 @@ func Known(id string) bool {
 	return slices.ContainsFunc(Checks(), func(c Check) bool { return c.ID == id })
 }
 
-// Run runs the checks in their order; only names those that are wanted, none is all. Each has a deadline of its own, and
-// one that hangs or panics is a finding.
+// Run runs the checks in their order; only names those that are wanted, none is all. Each has a
+// deadline of its own, and one that hangs or panics is a finding.
 func Run(ctx context.Context, m *Machine, only []string) diagnosis.Findings {
 	var all diagnosis.Findings
 	for _, c := range Checks() {
@@ -38,11 +40,12 @@ type Guarded struct {
 	Refuses bool // a hit refuses the change; else it is a warning
 }
 
-// GuardNumbers is how many guards there are. Those without a check here (11 to 13) belong to `setup`, which logs in.
+// GuardNumbers is how many guards there are. Those without a check here (11 to 13) belong to
+// `setup`, which logs in.
 const GuardNumbers = 25
 
-// Guard gives the checks that must be good before a change of the PAM stacks is committed, by their numbers. Several
-// checks may have one number, and one check several numbers.
+// Guard gives the checks that must be good before a change of the PAM stacks is committed, by their
+// numbers. Several checks may have one number, and one check several numbers.
 func Guard(mode Mode) []Guarded {
 	var all []Guarded
 	checks := Checks()
@@ -51,7 +54,12 @@ func Guard(mode Mode) []Guarded {
 		if at < 0 {
 			continue
 		}
-		all = append(all, Guarded{Check: checks[at], Number: row.number, Refuses: refuses(row.number, mode)})
+
+		all = append(all, Guarded{
+			Check:   checks[at],
+			Number:  row.number,
+			Refuses: refuses(row.number, mode),
+		})
 	}
 	return all
 }
@@ -87,7 +95,8 @@ var guardRows = []struct {
 	{25, "sudo-over-ssh"},
 }
 
-// refuses reports whether a hit of that guard refuses the change: 1 to 9 and 12, 2 only where nobody has a password way.
+// refuses reports whether a hit of that guard refuses the change: 1 to 9 and 12, 2 only where
+// nobody has a password way.
 func refuses(number int, mode Mode) bool {
 	if number == 2 {
 		return mode == ModeOnly

@@ -20,11 +20,15 @@ import (
 func configurationChecks() []Check {
 	return []Check{
 		{ID: "configuration", Title: message.Textf("The configuration"), Run: checkConfiguration},
-		{ID: "configuration-files", Title: message.Textf("The files that the configuration names"), Run: checkNamedFiles},
-		{ID: "ca-files", Title: message.Textf("The certificates of authorities"), Run: checkCAFiles},
+		{ID: "configuration-files", Title: message.Textf("The files that the configuration names"),
+			Run: checkNamedFiles},
+		{ID: "ca-files", Title: message.Textf("The certificates of authorities"),
+			Run: checkCAFiles},
 		{ID: "mappers", Title: message.Textf("The mappers and their mapfiles"), Run: checkMappers},
-		{ID: "directory", Title: message.Textf("The directory servers of mappers"), Run: checkDirectories},
-		{ID: "revocation", Title: message.Textf("Who is asked about revocation"), Run: checkRevocation},
+		{ID: "directory", Title: message.Textf("The directory servers of mappers"),
+			Run: checkDirectories},
+		{ID: "revocation", Title: message.Textf("Who is asked about revocation"),
+			Run: checkRevocation},
 	}
 }
 
@@ -53,17 +57,23 @@ var parts = map[string]struct{ check, id string }{
 	config.NoteInsecure.String():   {partText, "configuration-risk"},
 }
 
-// part says to which check a finding of confcheck belongs, and what its ID is. What it is about is told by its kind, and
-// for errors by the key with which their texts begin.
+// part says to which check a finding of confcheck belongs, and what its ID is. What it is about is
+// told by its kind, and for errors by the key with which their texts begin.
 func part(f confcheck.Finding) (check, id string) {
 	_, text := f.Place()
+	// Errors have one kind for all keys: the key stands at the beginning of their text.
 	if f.Kind == confcheck.KindError || f.Kind == confcheck.KindFile {
 		return errorPart(f.Kind, text)
 	}
+
 	if of, known := parts[f.Kind]; known {
 		return of.check, of.id
 	}
-	if strings.Contains(text, "read as it is meant") || strings.Contains(text, "read as they are meant") {
+
+	// Notes about what a mapfile is taken to mean have no kind of their own.
+	meant := strings.Contains(text, "read as it is meant") ||
+		strings.Contains(text, "read as they are meant")
+	if meant {
 		return partMappers, "mapfile-meant"
 	}
 	return partText, "configuration-note"
@@ -84,27 +94,34 @@ func errorPart(kind, text string) (check, id string) {
 	}
 
 	switch {
-	case strings.HasPrefix(text, "mapper ") && strings.Contains(text, ": mapfile ") && strings.Contains(text, "no such file"):
+	case strings.HasPrefix(text, "mapper ") && strings.Contains(text, ": mapfile ") &&
+		strings.Contains(text, "no such file"):
 		return partMappers, "mapfile-missing"
 	case strings.HasPrefix(text, "mapper "), strings.HasPrefix(text, "rule "):
 		return partMappers, "mapper-fails"
 	case kind == confcheck.KindFile:
 		return partFiles, "configuration-file"
 	}
-
 	return partText, "configuration-error"
 }
 
 // remedies of the findings of confcheck, whose texts often have the key that helps.
 var remedies = map[string]message.Text{
-	"ca-file":             message.Textf("put the file out of ca_dir, or in its place the authority's certificate in PEM or DER"),
-	"ca-empty":            message.Textf("put the certificate of the authority that issued the cards into ca_dir; run: pam-pkcs11 setup"),
-	"ca-dir":              message.Textf("make the directory, root's and 0755, and put the certificate of the cards' authority into it"),
-	"mapfile-line":        message.Textf("correct the line; run: pam-pkcs11 map, which prints the line for the card in the reader"),
-	"mapfile-missing":     message.Textf("make the mapfile, root's and 0644; run: pam-pkcs11 map, which prints the line for the card in the reader"),
-	"mapper-none":         message.Textf("set use_mappers, or run: pam-pkcs11 setup"),
-	"file-permissions":    message.Textf("run as root: chmod go-w on what is named, and chown root:root"),
-	"crl-dir":             message.Textf("run: pam-pkcs11 crl update, or set cert_policy without a crl_ word"),
+	"ca-file": message.Textf(
+		"put the file out of ca_dir, or in its place the authority's certificate in PEM or DER"),
+	"ca-empty": message.Textf(
+		"put the certificate of the authority that issued the cards into ca_dir; run: pam-pkcs11 setup"),
+	"ca-dir": message.Textf(
+		"make the directory, root's and 0755, and put the certificate of the cards' authority into it"),
+	"mapfile-line": message.Textf(
+		"correct the line; run: pam-pkcs11 map, which prints the line for the card in the reader"),
+	"mapfile-missing": message.Textf(
+		"make the mapfile, root's and 0644; run: pam-pkcs11 map, which prints the line for the card in the reader"),
+	"mapper-none": message.Textf("set use_mappers, or run: pam-pkcs11 setup"),
+	"file-permissions": message.Textf(
+		"run as root: chmod go-w on what is named, and chown root:root"),
+	"crl-dir": message.Textf(
+		"run: pam-pkcs11 crl update, or set cert_policy without a crl_ word"),
 	"configuration-error": message.Textf("correct that line; run: pam-pkcs11 config check"),
 }
 
@@ -112,7 +129,8 @@ var remedies = map[string]message.Text{
 func (m *Machine) configured(check string) diagnosis.Findings {
 	result, err := m.inspected()
 	if err != nil {
-		return list(notLooked(m.ConfigFile, message.Textf("the configuration cannot be read: %v", err)))
+		return list(notLooked(m.ConfigFile,
+			message.Textf("the configuration cannot be read: %v", err)))
 	}
 
 	var found diagnosis.Findings
@@ -121,20 +139,30 @@ func (m *Machine) configured(check string) diagnosis.Findings {
 		if of != check {
 			continue
 		}
+
 		place, text := f.Place()
 		if place == "" {
 			place = m.ConfigFile
 		}
-		one := diagnosis.Finding{ID: id, Severity: f.Weight.Severity(), Subject: place, Fact: message.Textf("%s", text)}
+
+		one := diagnosis.Finding{
+			ID:       id,
+			Severity: f.Weight.Severity(),
+			Subject:  place,
+			Fact:     message.Textf("%s", text),
+		}
+		// What could not be looked at is no fault, whatever weight config check gives it.
 		if f.Kind == confcheck.KindNotLooked {
 			one.Severity = diagnosis.Note
 		}
+
 		if one.Severity == diagnosis.Warning || one.Severity == diagnosis.Refusal {
 			one.Remedy = remedies[id]
 			if one.Remedy.Empty() {
 				one.Remedy = message.Textf("run: pam-pkcs11 config check, and mend what it names")
 			}
 		}
+
 		found.Add(one)
 	}
 	return found
@@ -145,15 +173,18 @@ func checkConfiguration(_ context.Context, m *Machine) diagnosis.Findings {
 	switch err := m.ConfigError; {
 	case err == nil:
 	case isMissing(m):
-		return list(refuse(IDConfigurationMissing, m.ConfigFile, message.Textf("there is no configuration: every login by card is refused"),
+		return list(refuse(IDConfigurationMissing, m.ConfigFile,
+			message.Textf("there is no configuration: every login by card is refused"),
 			message.Textf("run: sudo pam-pkcs11 setup")))
 	case !m.readable():
 		return list(m.unreadable())
 	}
 
+	// A file with notes only is good all the same, and that is said first.
 	found := m.configured(partText)
 	if found.Worst() == diagnosis.OK || found.Worst() == diagnosis.Note {
-		found = append(list(good("configuration", m.ConfigFile, message.Textf("the configuration has no errors"))), found...)
+		found = append(list(good("configuration", m.ConfigFile,
+			message.Textf("the configuration has no errors"))), found...)
 	}
 	return found
 }
@@ -172,6 +203,7 @@ func (m *Machine) readable() bool {
 
 // unreadable says why a configuration is not read.
 func (m *Machine) unreadable() diagnosis.Finding {
+	// The reason is asked of the file itself: ConfigError may hide it behind another.
 	f, _, err := safefile.Open(m.Path(m.ConfigFile), safefile.Configuration())
 	switch {
 	case err == nil:
@@ -180,7 +212,10 @@ func (m *Machine) unreadable() diagnosis.Finding {
 	case hidden(err):
 		return asRoot(m.ConfigFile)
 	}
-	return refuse("configuration-unsafe", m.ConfigFile, message.Textf("the configuration is not read: %v", safefile.Reason(m.Path(m.ConfigFile), err)),
+
+	return refuse("configuration-unsafe", m.ConfigFile,
+		message.Textf("the configuration is not read: %v",
+			safefile.Reason(m.Path(m.ConfigFile), err)),
 		message.Textf("run: chown root:root %s && chmod 0644 %s", m.ConfigFile, m.ConfigFile))
 }
 
@@ -189,6 +224,7 @@ func (m *Machine) named(check string, fine message.Text) diagnosis.Findings {
 	if m.Config == nil {
 		return list(noConfiguration(check))
 	}
+
 	found := m.configured(check)
 	if found.Worst() == diagnosis.OK || found.Worst() == diagnosis.Note {
 		found = append(list(good(check, m.ConfigFile, fine)), found...)
@@ -196,16 +232,21 @@ func (m *Machine) named(check string, fine message.Text) diagnosis.Findings {
 	return found
 }
 
+// checkNamedFiles looks at the other files that are named: passwords, keys and lists.
 func checkNamedFiles(_ context.Context, m *Machine) diagnosis.Findings {
 	return m.named(partFiles, message.Textf("the files that the configuration names are there"))
 }
 
+// checkCAFiles looks at the files of ca_dir.
 func checkCAFiles(_ context.Context, m *Machine) diagnosis.Findings {
 	return m.named(partCA, message.Textf("the certificates of authorities can be used"))
 }
 
+// checkMappers looks at what mappers read.
 func checkMappers(_ context.Context, m *Machine) diagnosis.Findings {
-	return m.named(partMappers, message.Textf("each mapper can name somebody, and the lines of mapfiles can fit certificates"))
+	return m.named(partMappers,
+		message.Textf(
+			"each mapper can name somebody, and the lines of mapfiles can fit certificates"))
 }
 
 // checkDirectories connects to the servers of mappers as a login does.
@@ -223,12 +264,15 @@ func checkDirectories(ctx context.Context, m *Machine) diagnosis.Findings {
 		switch {
 		case !asks:
 		case err != nil:
-			found.Add(warn("directory-down", name, message.Textf("no directory server lets itself be asked: %v", err),
-				message.Textf("compare uri, TLS and bind with: ldapsearch -H URI; a login waits for a server until the time of verify_timeout is over")))
+			found.Add(warn("directory-down", name,
+				message.Textf("no directory server lets itself be asked: %v", err),
+				message.Textf(
+					"compare uri, TLS and bind with: ldapsearch -H URI; a login waits for a server until the time of verify_timeout is over")))
 		default:
 			found.Add(good(subject, name, message.Textf("%s lets itself be asked", server)))
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(note(subject, "use_mappers", message.Textf("no mapper asks a directory")))
 	}
@@ -246,8 +290,10 @@ func checkRevocation(ctx context.Context, m *Machine) diagnosis.Findings {
 	for n := range m.Config.Modules {
 		found.Add(revocationOf(ctx, m.Config.Block(n))...)
 	}
+
 	if len(found) == 0 {
-		found.Add(note(subject, m.ConfigFile, message.Textf("cert_policy asks nobody whether certificates are revoked")))
+		found.Add(note(subject, m.ConfigFile,
+			message.Textf("cert_policy asks nobody whether certificates are revoked")))
 	}
 	return found
 }
@@ -258,10 +304,12 @@ func revocationOf(ctx context.Context, conf *config.Config) diagnosis.Findings {
 	if !policy.OCSP {
 		return nil // lists are looked at beside the files
 	}
+
 	options, err := login.VerifyOptions(conf)
 	if err != nil {
 		return nil // told already
 	}
+
 	options.StoreDir = "" // nothing is kept here
 	verifier, err := verify.New(options)
 	if err != nil {
@@ -275,14 +323,21 @@ func revocationOf(ctx context.Context, conf *config.Config) diagnosis.Findings {
 		case r.Err == nil:
 			found.Add(good("responder", subject, message.Textf("the OCSP responder answers")))
 		case conf.Module.SoftRevocation:
-			found.Add(note("responder-silent", subject, message.Textf("the OCSP responder gives no answer, and revocation = soft goes on without: %v", r.Err)))
+			found.Add(note("responder-silent", subject,
+				message.Textf(
+					"the OCSP responder gives no answer, and revocation = soft goes on without: %v",
+					r.Err)))
 		default:
-			found.Add(warn("responder-silent", subject, message.Textf("the OCSP responder gives no answer that can be believed: %v", r.Err),
-				message.Textf("look at the way to it (DNS, proxy, firewall); a crl_ word in cert_policy, or revocation = soft, goes on without")))
+			found.Add(warn("responder-silent", subject,
+				message.Textf("the OCSP responder gives no answer that can be believed: %v", r.Err),
+				message.Textf(
+					"look at the way to it (DNS, proxy, firewall); a crl_ word in cert_policy, or revocation = soft, goes on without")))
 		}
 	}
+	// Responders that only certificates name are known when there is a card.
 	if len(found) == 0 {
-		found.Add(note("responder", conf.File, message.Textf("no OCSP responder is known before a card is there")))
+		found.Add(note("responder", conf.File,
+			message.Textf("no OCSP responder is known before a card is there")))
 	}
 	return found
 }

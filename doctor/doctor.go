@@ -1,9 +1,9 @@
-// Package doctor looks at a machine's smart-card logins from the USB node to the PAM stack, and says of each link of
-// the way whether it is good, what is wrong with it, and what mends it.
+// Package doctor looks at a machine's smart-card logins from the USB node to the PAM stack, and
+// says of each link of the way whether it is good, what is wrong with it, and what mends it.
 //
-// A check looks at one link. It changes nothing, spends no try of a PIN, and needs neither a card, a daemon, a
-// configuration nor root: what it cannot look at it says. `pam-pkcs11 doctor` runs all of them, and `setup` those that
-// guard against a lock-out (Guard) before it commits.
+// A check looks at one link. It changes nothing, spends no try of a PIN, and needs neither a card,
+// a daemon, a configuration nor root: what it cannot look at it says. `pam-pkcs11 doctor` runs all
+// of them, and `setup` those that guard against a lock-out (Guard) before it commits.
 package doctor
 
 import (
@@ -21,8 +21,8 @@ type Check struct {
 	ID    string       // stable, lower case with dashes: what the command line takes
 	Title message.Text // what is looked at, in a few words
 
-	// Run gives what it found, the good included. Nothing found stands for one OK. It ends with ctx as soon as it can,
-	// and must not write to the machine: after its deadline it is left behind.
+	// Run gives what it found, the good included. Nothing found stands for one OK. It ends with ctx
+	// as soon as it can, and must not write to the machine: after its deadline it is left behind.
 	Run func(ctx context.Context, m *Machine) diagnosis.Findings
 }
 
@@ -45,7 +45,8 @@ func (c Check) within(ctx context.Context, m *Machine, limit time.Duration) diag
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	done := make(chan diagnosis.Findings, 1) // a check that comes too late does not wait for a reader
+	// Room for one answer, so that a check that comes too late does not wait for a reader.
+	done := make(chan diagnosis.Findings, 1)
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {
@@ -77,9 +78,13 @@ const graceTime = 500 * time.Millisecond
 func (c Check) complete(found diagnosis.Findings) diagnosis.Findings {
 	if len(found) == 0 {
 		return diagnosis.Findings{{
-			ID: c.ID, Severity: diagnosis.OK, Subject: c.ID, Fact: message.Textf("%s: nothing is wrong", c.Title),
+			ID:       c.ID,
+			Severity: diagnosis.OK,
+			Subject:  c.ID,
+			Fact:     message.Textf("%s: nothing is wrong", c.Title),
 		}}
 	}
+	// Fix is a function and no part of the JSON: there Fixable stands for it.
 	for i := range found {
 		found[i].Fixable = found[i].Fix != nil
 	}
@@ -89,20 +94,29 @@ func (c Check) complete(found diagnosis.Findings) diagnosis.Findings {
 // hangs says that a check did not end in time.
 func (c Check) hangs(ctx context.Context, limit time.Duration) diagnosis.Finding {
 	f := diagnosis.Finding{ID: idHangs, Severity: diagnosis.Warning, Subject: c.ID}
+	// Whoever has stopped the program knows why the check was not finished.
 	if context.Cause(ctx) == context.Canceled {
-		f.Fact = message.Textf("%s: not looked at to its end, since this program was stopped", c.Title)
+		f.Fact = message.Textf("%s: not looked at to its end, since this program was stopped",
+			c.Title)
 		return f
 	}
-	f.Fact = message.Textf("%s: the check did not end within %s; what it waits for may hold up a login too", c.Title, limit)
+
+	f.Fact = message.Textf(
+		"%s: the check did not end within %s; what it waits for may hold up a login too", c.Title,
+		limit)
 	f.Remedy = message.Textf("run: pam-pkcs11 doctor %s", c.ID)
 	return f
 }
 
-// crashed says that a check panicked. It is a fault of this program, and the stack is for its bug report.
+// crashed says that a check panicked. It is a fault of this program, and the stack is for its bug
+// report.
 func (c Check) crashed(reason any) diagnosis.Findings {
 	return diagnosis.Findings{{
-		ID: idCrashes, Severity: diagnosis.Warning, Subject: c.ID,
-		Fact:   message.Textf("%s: the check itself failed: %s", c.Title, firstFrames(fmt.Sprint(reason), debug.Stack())),
+		ID:       idCrashes,
+		Severity: diagnosis.Warning,
+		Subject:  c.ID,
+		Fact: message.Textf("%s: the check itself failed: %s", c.Title,
+			firstFrames(fmt.Sprint(reason), debug.Stack())),
 		Remedy: message.Textf("run: pam-pkcs11 report, and send what it writes to the authors"),
 	}}
 }

@@ -19,17 +19,18 @@ import (
 
 // Machine is what is looked at. It is for one Run at a time.
 type Machine struct {
-	// Root is the directory that stands for /, "" for / itself. Programs and libraries of another root are not run.
+	// Root is the directory that stands for /, "" for / itself. Programs and libraries of another
+	// root are not run.
 	Root string
 
-	// User is whose login is meant, by name; "" is anybody's. UID is that user's number, or that of the user who
-	// asks, and -1 where it is not known. Service is a PAM service; "" is all.
+	// User is whose login is meant, by name; "" is anybody's. UID is that user's number, or that of
+	// the user who asks, and -1 where it is not known. Service is a PAM service; "" is all.
 	User    string
 	UID     int
 	Service string
 
-	// Remote says that who runs this program is known to have come from another machine (CallerIsRemote); where it is
-	// false, the checks look for themselves.
+	// Remote says that who runs this program is known to have come from another machine
+	// (CallerIsRemote); where it is false, the checks look for themselves.
 	Remote bool
 
 	// Mode is what the stacks are to promise; ModeUnknown takes it from what they say.
@@ -44,8 +45,8 @@ type Machine struct {
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
 
-	// BreakGlass is the group whose members need no card where everybody else does; "" is that of the stacks, or
-	// DefaultBreakGlass.
+	// BreakGlass is the group whose members need no card where everybody else does; "" is that of
+	// the stacks, or DefaultBreakGlass.
 	BreakGlass string
 
 	inspected func() (*confcheck.Result, error) // ConfigFile and what it names, once
@@ -55,13 +56,17 @@ type Machine struct {
 	probeError error
 }
 
-// NewMachine is the machine below a root, with its configuration, which may be missing. file is as Machine.ConfigFile.
+// NewMachine is the machine below a root, with its configuration, which may be missing. file is as
+// Machine.ConfigFile.
 func NewMachine(root, file string) *Machine {
 	if file == "" {
 		file = config.DefaultFile
 	}
+
 	m := &Machine{Root: root, UID: os.Getuid(), ConfigFile: file}
 	m.Config, m.ConfigError = config.Load(&config.Arguments{ConfigFile: m.Path(file)})
+
+	// Several checks need the same answer, and each would open all files again.
 	m.inspected = sync.OnceValues(func() (*confcheck.Result, error) {
 		return confcheck.Look(confcheck.Options{File: m.Path(file)})
 	})
@@ -96,27 +101,34 @@ const maxText = 1 << 20
 // text reads a file of the machine, a regular one; what is longer than maxText is cut off.
 func (m *Machine) text(path string) (string, error) { return m.Read(path, maxText) }
 
-// Read reads the beginning of a regular file of the machine, limit bytes at most. In a tree of files no link leads out of
-// the tree: who made it could have this program tell files of this machine.
+// Read reads the beginning of a regular file of the machine, limit bytes at most. In a tree of
+// files no link leads out of the tree: who made it could have this program tell files of this
+// machine.
 func (m *Machine) Read(path string, limit int64) (string, error) {
 	f, err := m.open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
+		return "", errors.Join(err,
+			&fs.PathError{Op: "read", Path: path, Err: errors.ErrUnsupported})
 	}
+
 	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return string(data), err
 }
 
 // open opens a file of the machine for reading, and waits for nobody.
 func (m *Machine) open(path string) (*os.File, error) {
+	// O_NONBLOCK and O_NOCTTY: a FIFO would wait for a writer, and a terminal become this
+	// program's.
 	const flags = os.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if m.Live() {
 		return os.OpenFile(m.Path(path), flags, 0)
 	}
+
 	root, err := os.OpenRoot(m.Root)
 	if err != nil {
 		return nil, err
@@ -148,6 +160,7 @@ const maxMatches = 4096
 func (m *Machine) glob(pattern string) []string {
 	found, _ := filepath.Glob(m.Path(pattern)) // the patterns are good
 	var paths []string
+
 	for _, path := range found[:min(len(found), maxMatches)] {
 		if !m.Live() {
 			path = strings.TrimPrefix(path, filepath.Clean(m.Root))

@@ -30,24 +30,43 @@ func (m *Machine) localUsers() (users []localUser, readable bool) {
 
 	shadow, err := m.text("/etc/shadow")
 	entries := readShadow(shadow)
+
 	for line := range strings.Lines(passwd) {
 		fields := strings.Split(strings.TrimRight(line, "\n"), ":")
-		if len(fields) != 7 || fields[0] == "" || strings.HasPrefix(fields[0], "+") || strings.HasPrefix(fields[0], "-") {
+		// Entries of NIS begin with a sign, and are no accounts of this machine (passwd(5)).
+		if len(fields) != 7 || fields[0] == "" || strings.ContainsAny(fields[0][:1], "+-") {
 			continue
 		}
+
 		uid, errUID := strconv.Atoi(fields[2])
 		gid, errGID := strconv.Atoi(fields[3])
 		if errUID != nil || errGID != nil {
 			continue
 		}
-		u := localUser{name: fields[0], uid: uid, gid: gid, home: fields[5], shell: fields[6]}
+
+		u := localUser{
+			name:  fields[0],
+			uid:   uid,
+			gid:   gid,
+			home:  fields[5],
+			shell: fields[6],
+		}
+
 		u.shadow, u.hasShadow = entries[u.name]
-		if fields[1] != "x" { // the password stands there, as pam_unix takes it
-			u.shadow, u.hasShadow = shadowEntry{password: fields[1], changed: -1, longest: -1, inactive: -1, accountEnd: -1}, true
+
+		// Else the password stands in passwd itself, as pam_unix takes it.
+		if fields[1] != "x" {
+			u.hasShadow = true
+			u.shadow = shadowEntry{
+				password:   fields[1],
+				changed:    -1,
+				longest:    -1,
+				inactive:   -1,
+				accountEnd: -1,
+			}
 		}
 		users = append(users, u)
 	}
-
 	return users, err == nil
 }
 
@@ -59,6 +78,7 @@ func readShadow(text string) map[string]shadowEntry {
 		if len(fields) < 2 {
 			continue
 		}
+		// An empty field is not set, and so is one that cannot be read.
 		number := func(i int) int {
 			if i >= len(fields) {
 				return -1
@@ -69,27 +89,37 @@ func readShadow(text string) map[string]shadowEntry {
 			}
 			return n
 		}
+
 		entries[fields[0]] = shadowEntry{
-			password: fields[1], changed: number(2), longest: number(4), inactive: number(6), accountEnd: number(7),
+			password:   fields[1],
+			changed:    number(2),
+			longest:    number(4),
+			inactive:   number(6),
+			accountEnd: number(7),
 		}
 	}
-
 	return entries
 }
 
-// hasPassword reports whether a password lets the account in: one is set, it is not locked, and neither it nor the account
-// has ended. One that has to be changed at the login does.
+// hasPassword reports whether a password lets the account in: one is set, it is not locked, and
+// neither it nor the account has ended. One that has to be changed at the login does.
 func (u localUser) hasPassword(now time.Time) bool {
 	p := u.shadow.password
-	if !u.hasShadow || p == "" || strings.HasPrefix(p, "!") || strings.HasPrefix(p, "*") || len(p) < 2 {
+	locked := strings.HasPrefix(p, "!") || strings.HasPrefix(p, "*")
+	if !u.hasShadow || locked || len(p) < 2 {
 		return false
 	}
+
+	// Dates are days since 1970-01-01 (shadow(5)).
 	today := int(now.Unix() / (24 * 60 * 60))
 	if u.shadow.accountEnd >= 0 && today >= u.shadow.accountEnd {
 		return false
 	}
+
+	// One that is too old is changed at the login, until the days of inactive are over as well.
 	s := u.shadow
-	return s.inactive < 0 || s.longest < 0 || s.changed <= 0 || today <= s.changed+s.longest+s.inactive
+	noEnd := s.inactive < 0 || s.longest < 0 || s.changed <= 0
+	return noEnd || today <= s.changed+s.longest+s.inactive
 }
 
 // hasShell reports whether the account may log in.
@@ -97,8 +127,8 @@ func (u localUser) hasShell() bool {
 	return !strings.HasSuffix(u.shell, "/nologin") && !strings.HasSuffix(u.shell, "/false")
 }
 
-// members are the local accounts of a group of the machine's own files (group(5)), by its list and by their own group;
-// there is false where there is no such group.
+// members are the local accounts of a group of the machine's own files (group(5)), by its list and
+// by their own group; there is false where there is no such group.
 func (m *Machine) members(group string, users []localUser) (members []localUser, there bool) {
 	text, err := m.text("/etc/group")
 	if err != nil {
@@ -110,7 +140,9 @@ func (m *Machine) members(group string, users []localUser) (members []localUser,
 		if len(fields) != 4 || fields[0] != group {
 			continue
 		}
+
 		there = true
+
 		gid, _ := strconv.Atoi(fields[2])
 		names := strings.Split(fields[3], ",")
 		for _, u := range users {
@@ -119,7 +151,6 @@ func (m *Machine) members(group string, users []localUser) (members []localUser,
 			}
 		}
 	}
-
 	return members, there
 }
 
@@ -143,18 +174,21 @@ type Member struct {
 	UID  int
 }
 
-// BreakGlassMembers are the group that gets in without a card, and its local members whose passwords work, root
-// last: services may shut root out.
+// BreakGlassMembers are the group that gets in without a card, and its local members whose
+// passwords work, root last: services may shut root out.
 func (m *Machine) BreakGlassMembers() (group string, members []Member) {
 	group = m.breakGlass()
 	users, _ := m.localUsers()
 	all, _ := m.members(group, users)
+
 	now := m.now()
 	for _, u := range all {
 		if u.hasPassword(now) && u.hasShell() {
 			members = append(members, Member{Name: u.name, UID: u.uid})
 		}
 	}
+
+	// Of others than root the order stays that of the file.
 	slices.SortStableFunc(members, func(a, b Member) int { return min(b.UID, 1) - min(a.UID, 1) })
 	return group, members
 }

@@ -18,10 +18,12 @@ type process struct {
 func (m *Machine) processes() []process {
 	var all []process
 	for _, dir := range m.glob("/proc/[0-9]*") {
+		// A process may end while the list is read: then its files are missing, and it is left out.
 		pid, err := strconv.Atoi(path.Base(dir))
 		if err != nil {
 			continue
 		}
+
 		if name := m.line(path.Join(dir, "comm")); name != "" {
 			all = append(all, process{pid: pid, name: name})
 		}

@@ -16,18 +16,23 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 // passwordModules ask for a password.
 var passwordModules = []string{
-	"pam_unix.so", "pam_unix2.so", "pam_sss.so", "pam_krb5.so", "pam_krb5_migrate.so", "pam_winbind.so", "pam_ldap.so", "pam_ldapd.so",
-	"pam_systemd_home.so", "pam_pwdfile.so", "pam_userdb.so", "pam_radius_auth.so", "pam_tacplus.so",
+	"pam_unix.so", "pam_unix2.so", "pam_sss.so", "pam_krb5.so", "pam_krb5_migrate.so",
+	"pam_winbind.so", "pam_ldap.so", "pam_ldapd.so",
+	"pam_systemd_home.so", "pam_pwdfile.so", "pam_userdb.so", "pam_radius_auth.so",
+	"pam_tacplus.so",
 }
 
-// cardAnswers are the answers of our module that refuse, those for which the password must do where it may.
+// cardAnswers are the answers of our module that refuse, those for which the password must do where
+// it may.
 var cardAnswers = []pamstack.Result{
-	pamstack.AuthinfoUnavail, pamstack.CredInsufficient, pamstack.AuthErr, pamstack.ModuleUnknown, pamstack.Ignore,
+	pamstack.AuthinfoUnavail, pamstack.CredInsufficient, pamstack.AuthErr, pamstack.ModuleUnknown,
+	pamstack.Ignore,
 	pamstack.PermDenied, pamstack.ConvErr, pamstack.Abort,
 }
 
-// fixedAnswers are those of modules that stand in everybody's way or in nobody's. What keeps out whoever
-// is named in a file (nologin, faillock, access) is taken as open here: checkBefore is about that.
+// fixedAnswers are those of modules that stand in everybody's way or in nobody's. What keeps out
+// whoever is named in a file (nologin, faillock, access) is taken as open here: checkBefore is
+// about that.
 var fixedAnswers = pamstack.Answers{
 	"pam_deny.so":              {pamstack.AuthErr},
 	"pam_permit.so":            {pamstack.Success},
@@ -60,7 +65,8 @@ var fixedAnswers = pamstack.Answers{
 }
 
 // conditions say who is meant: some are, and some are not.
-var conditions = isModule("pam_succeed_if.so", "pam_listfile.so", "pam_localuser.so", "pam_usertype.so", "pam_wheel.so")
+var conditions = isModule("pam_succeed_if.so", "pam_listfile.so", "pam_localuser.so",
+	"pam_usertype.so", "pam_wheel.so")
 
 // person is what is known of who logs in: by which of its modules a password is right.
 type person struct {
@@ -81,6 +87,7 @@ func (p person) answers(card pamstack.Result, right bool) func(pamstack.Line) pa
 			}
 			return pamstack.AuthErr
 		}
+
 		if r, found := p.unknown[line.Index()]; found {
 			return r
 		}
@@ -105,17 +112,21 @@ type flow struct {
 	without *pamstack.Stack // the same, where whatever our module says is ignored
 }
 
+// newFlow is a stack, and the same without our module's say.
 func newFlow(s *pamstack.Stack) flow {
 	ignored, _ := pamstack.ParseControl("[default=ignore]")
-	return flow{s, s.WithControl(ours, ignored)}
+	return flow{real: s, without: s.WithControl(ours, ignored)}
 }
 
 // byPassword reports whether a right password lets the person in, when our module answers so.
 func byPassword(s *pamstack.Stack, p person, card pamstack.Result) bool {
 	out := s.Run(pamstack.Auth, p.answers(card, true))
-	return out.Result == pamstack.Success && slices.ContainsFunc(out.Path, func(step pamstack.Step) bool {
-		return step.Result == pamstack.Success && slices.Contains(passwordModules, step.Line.Name())
-	})
+	// Success alone is not enough: the stack may let everybody in.
+	return out.Result == pamstack.Success &&
+		slices.ContainsFunc(out.Path, func(step pamstack.Step) bool {
+			return step.Result == pamstack.Success &&
+				slices.Contains(passwordModules, step.Line.Name())
+		})
 }
 
 // in reports whether the person gets in.
@@ -133,20 +144,31 @@ type verdict struct {
 	cut      bool                     // there were more persons than were looked at
 }
 
-// judge asks of all persons what our module's line changes for them. Modules of which nothing is known
-// say yes, no and nothing, one after the other; whatever they say, a password must do for somebody.
-func (f flow) judge() verdict {
-	v := verdict{nobody: map[pamstack.Result]bool{}, some: map[pamstack.Result]bool{}, open: map[pamstack.Result]bool{}, useless: true}
+// check asks of all persons what our module's line changes for them. Modules of which nothing is
+// known say yes, no and nothing, one after the other; whatever they say, a password must do for
+// somebody.
+func (f flow) check() verdict {
+	v := verdict{
+		nobody:  map[pamstack.Result]bool{},
+		some:    map[pamstack.Result]bool{},
+		open:    map[pamstack.Result]bool{},
+		useless: true,
+	}
+
 	unknown, condition := f.questions()
 
 	for _, local := range []bool{true, false} {
+		// What is not known says the same to everybody; what asks for a condition differs by
+		// person.
 		for _, said := range combinations(unknown, pamstack.Unknown()) {
 			counted := map[pamstack.Result]int{}
 			persons := 0
-			for _, who := range combinations(condition, []pamstack.Result{pamstack.Success, pamstack.AuthErr}) {
+			answers := []pamstack.Result{pamstack.Success, pamstack.AuthErr}
+			for _, who := range combinations(condition, answers) {
 				p := person{local, said, who}
 				f.ask(p, &v, counted, &persons)
 			}
+
 			for _, card := range cardAnswers {
 				switch lost := counted[card]; {
 				case lost > 0 && lost == persons:
@@ -157,12 +179,14 @@ func (f flow) judge() verdict {
 			}
 		}
 	}
+
 	v.cut = len(unknown) > maxUnknown || len(condition) > maxConditions
 	return v
 }
 
-// ask is judge for one person. counted is how many have lost their way in.
+// ask is check for one person. counted is how many have lost their way in.
 func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons *int) {
+	// What lets somebody in without our module is not our module's doing.
 	openBefore := in(f.without, p, pamstack.Ignore, false)
 	for _, card := range cardAnswers {
 		if !openBefore && in(f.real, p, card, false) {
@@ -173,6 +197,7 @@ func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons
 		v.useless = false
 	}
 
+	// Who has no way in by password before loses none.
 	if !byPassword(f.without, p, pamstack.Ignore) {
 		return
 	}
@@ -185,19 +210,22 @@ func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons
 	}
 }
 
-// passesOver reports whether somebody gets in by a password after our module was asked and gave that answer, and at
-// which of its lines. Whom a condition leads past the module is not asked for a card by this stack.
+// passesOver reports whether somebody gets in by a password after our module was asked and gave
+// that answer, and at which of its lines. Whom a condition leads past the module is not asked for a
+// card by this stack.
 func (f flow) passesOver(card pamstack.Result) (at pamstack.Line, passed bool) {
 	unknown, condition := f.questions()
 	for _, local := range []bool{true, false} {
 		for _, said := range combinations(unknown, pamstack.Unknown()) {
-			for _, who := range combinations(condition, []pamstack.Result{pamstack.Success, pamstack.AuthErr}) {
+			for _, who := range combinations(condition,
+				[]pamstack.Result{pamstack.Success, pamstack.AuthErr}) {
 				p := person{local, said, who}
 				if !byPassword(f.real, p, card) {
 					continue
 				}
 				path := f.real.Run(pamstack.Auth, p.answers(card, true)).Path
-				if i := slices.IndexFunc(path, func(step pamstack.Step) bool { return step.Line.IsOurs() }); i >= 0 {
+				if i := slices.IndexFunc(path,
+					func(step pamstack.Step) bool { return step.Line.IsOurs() }); i >= 0 {
 					return path[i].Line, true
 				}
 			}
@@ -206,7 +234,8 @@ func (f flow) passesOver(card pamstack.Result) (at pamstack.Line, passed bool) {
 	return at, false
 }
 
-// How many lines of each sort are asked in all ways: 3 to the power of 5, and 2 to the power of 6, for each stack.
+// How many lines of each sort are asked in all ways: 3 to the power of 5, and 2 to the power of 6,
+// for each stack.
 const (
 	maxUnknown    = 5
 	maxConditions = 6
@@ -216,7 +245,8 @@ const (
 func (f flow) questions() (unknown, condition []int) {
 	for _, line := range f.real.Lines(pamstack.Auth) {
 		switch {
-		case !line.Broken.Empty(), line.IsOurs(), slices.Contains(passwordModules, line.Name()), len(fixed(line)) > 0:
+		case !line.Broken.Empty(), line.IsOurs(), len(fixed(line)) > 0:
+		case slices.Contains(passwordModules, line.Name()):
 		case conditions(line):
 			condition = append(condition, line.Index())
 		default:
@@ -226,8 +256,10 @@ func (f flow) questions() (unknown, condition []int) {
 	return unknown, condition
 }
 
-// combinations gives each line each of the answers. Of more lines than are looked at the last ones say no.
+// combinations gives each line each of the answers. Of more lines than are looked at the last ones
+// say no.
 func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Result {
+	// Two answers are those of conditions, more of them those of unknown modules.
 	limit := maxConditions
 	if len(answers) > 2 {
 		limit = maxUnknown
@@ -239,6 +271,7 @@ func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Res
 		if i >= limit {
 			said = []pamstack.Result{pamstack.AuthErr}
 		}
+
 		var next []map[int]pamstack.Result
 		for _, before := range all {
 			for _, r := range said {
@@ -257,11 +290,15 @@ func combinations(lines []int, answers []pamstack.Result) []map[int]pamstack.Res
 func checkFlow(_ context.Context, m *Machine) diagnosis.Findings {
 	var found byPlace
 	for _, stack := range m.withCard() {
+		// gdm-smartcard, kde-smartcard: the program has another service for the password.
 		if strings.Contains(stack.Service, "smartcard") {
-			continue // gdm-smartcard, kde-smartcard: the program has another service for the password
+			continue
 		}
-		v := newFlow(stack).judge()
-		lines := slices.DeleteFunc(stack.Lines(pamstack.Auth), func(l pamstack.Line) bool { return !l.IsOurs() })
+
+		v := newFlow(stack).check()
+		lines := slices.DeleteFunc(stack.Lines(pamstack.Auth), func(l pamstack.Line) bool {
+			return !l.IsOurs()
+		})
 		for _, f := range m.verdictFindings(v, lines) {
 			found.add(stack.Service, f)
 		}
@@ -271,41 +308,63 @@ func checkFlow(_ context.Context, m *Machine) diagnosis.Findings {
 
 // verdictFindings says what is wrong with a stack that has our module in these lines.
 func (m *Machine) verdictFindings(v verdict, lines []pamstack.Line) (found diagnosis.Findings) {
-	at, control := lines[0].Place().String(), lines[0].Control.Text
+	at := lines[0].Place().String()
+	control := lines[0].Control.Text
+
+	// In another mode some are meant to need a card, and lose the password by design.
 	lost := v.nobody
 	if m.Mode == ModePassword {
 		lost = union(v.nobody, v.some)
 	}
 
-	maps.DeleteFunc(lost, func(r pamstack.Result, _ bool) bool { return v.open[r] }) // nobody is asked, and all get in
+	// Where nobody is asked and all get in, that is the fault to name.
+	maps.DeleteFunc(lost, func(r pamstack.Result, _ bool) bool { return v.open[r] })
+	// Our module says PAM_IGNORE to screen savers only.
 	if len(lost) > 1 && !m.hasScreenSavers() {
 		delete(lost, pamstack.Ignore)
 	}
+
 	switch {
 	case !v.password:
-		found.Add(refuse("stack-locks-out", at, message.Textf("without a card nobody gets in: whatever our module answers, no password is asked, or a right one does not count"),
+		found.Add(refuse("stack-locks-out", at,
+			message.Textf(
+				"without a card nobody gets in: whatever our module answers, no password is asked, or a right one does not count"),
 			message.Textf("run: pam-auth-update --enable pkcs11; by hand: %s", likeDebian)))
 	case len(lost) > 0:
 		found.Add(refuse("stack-locks-out", at,
-			message.Textf("with the control %s the login ends, and no password is asked, where our module answers %s: without a card nobody gets in", control, words(lost)),
+			message.Textf(
+				"with the control %s the login ends, and no password is asked, where our module answers %s: without a card nobody gets in", control, words(lost)),
 			message.Textf("run: pam-auth-update --enable pkcs11; by hand: %s", likeDebian)))
 	case v.some[pamstack.Ignore] && m.hasScreenSavers():
-		found.Add(warn("stack-screen-savers", at, message.Textf("screen_savers is set, and the control %s refuses the answer that stands for it (PAM_IGNORE)", control),
+		found.Add(warn("stack-screen-savers", at,
+			message.Textf(
+				"screen_savers is set, and the control %s refuses the answer that stands for it (PAM_IGNORE)", control),
 			message.Textf("put ignore=ignore before default=die in that line")))
 	case len(v.some) > 0:
-		found.Add(note("stack-card-only", at, message.Textf("with the control %s only those who are exempt get in without a card, where our module answers %s", control, words(v.some))))
+		found.Add(note("stack-card-only", at,
+			message.Textf(
+				"with the control %s only those who are exempt get in without a card, where our module answers %s", control, words(v.some))))
 	}
 
 	if len(v.open) > 0 {
-		found.Add(refuse("stack-open", at, message.Textf("where our module answers %s somebody gets in with neither a card nor a password (control %s)", words(v.open), control),
-			message.Textf("correct the number of lines that the control skips; by hand: %s", likeDebian)))
+		found.Add(refuse("stack-open", at,
+			message.Textf(
+				"where our module answers %s somebody gets in with neither a card nor a password (control %s)", words(v.open), control),
+			message.Textf("correct the number of lines that the control skips; by hand: %s",
+				likeDebian)))
 	}
 	if v.useless {
-		found.Add(refuse("stack-card-useless", at, message.Textf("a good card lets nobody in: after it the stack ends in a refusal (control %s)", control),
-			message.Textf("correct the number of lines that the control skips; by hand: %s", likeDebian)))
+		found.Add(refuse("stack-card-useless", at,
+			message.Textf(
+				"a good card lets nobody in: after it the stack ends in a refusal (control %s)",
+				control),
+			message.Textf("correct the number of lines that the control skips; by hand: %s",
+				likeDebian)))
 	}
 	if v.cut {
-		found.Add(note("stack-not-followed", at, message.Textf("the stack has more modules of which nothing is known than were followed in all ways")))
+		found.Add(note("stack-not-followed", at,
+			message.Textf(
+				"the stack has more modules of which nothing is known than were followed in all ways")))
 	}
 	return found
 }

@@ -21,7 +21,8 @@ var entryPoints = map[pamstack.Kind]string{
 	pamstack.Session: "pam_sm_open_session", pamstack.Password: "pam_sm_chauthtok",
 }
 
-// checkModules looks whether every module of the stacks is there and can be one. Nothing is loaded: the files are read.
+// checkModules looks whether every module of the stacks is there and can be one. Nothing is loaded:
+// the files are read.
 func checkModules(_ context.Context, m *Machine) diagnosis.Findings {
 	stacks, _ := m.stacks()
 	looked := map[string]moduleFile{}
@@ -30,6 +31,7 @@ func checkModules(_ context.Context, m *Machine) diagnosis.Findings {
 	for _, stack := range stacks {
 		for _, k := range pamstack.Kinds() {
 			for _, line := range stack.Lines(k) {
+				// Lines that libpam cannot read are the findings of another check.
 				if line.Module == "" || !line.Broken.Empty() {
 					continue
 				}
@@ -38,6 +40,7 @@ func checkModules(_ context.Context, m *Machine) diagnosis.Findings {
 					file = m.module(line.Module)
 					looked[line.Module] = file
 				}
+
 				if f, bad := file.unfit(line); bad {
 					found.add(stack.Service, f)
 				}
@@ -55,7 +58,8 @@ type moduleFile struct {
 	names  []string // what it exports
 }
 
-// module finds the file of a module as libpam does: a name without a directory is one in the directory of modules.
+// module finds the file of a module as libpam does: a name without a directory is one in the
+// directory of modules.
 func (m *Machine) module(name string) moduleFile {
 	paths := []string{name}
 	if !strings.HasPrefix(name, "/") {
@@ -80,8 +84,14 @@ func (m *Machine) readModule(path string, info fs.FileInfo) moduleFile {
 		file.fault = message.Textf("the module is no regular file")
 		return file
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && m.Live() && (st.Uid != 0 || info.Mode().Perm()&0o022 != 0) {
-		file.unsafe = message.Textf("others than root can change this module, which root's programs load (mode %04o)", info.Mode().Perm())
+
+	// In a tree of files the owner may be whoever has unpacked it.
+	st, ok := info.Sys().(*syscall.Stat_t)
+	unsafe := ok && (st.Uid != 0 || info.Mode().Perm()&0o022 != 0)
+	if unsafe && m.Live() {
+		file.unsafe = message.Textf(
+			"others than root can change this module, which root's programs load (mode %04o)",
+			info.Mode().Perm())
 	}
 
 	binary, err := elf.Open(m.Path(path))
@@ -90,15 +100,19 @@ func (m *Machine) readModule(path string, info fs.FileInfo) moduleFile {
 		return file
 	}
 	defer binary.Close()
-	if other, err := m.libpam(); err == nil && (other.Class != binary.Class || other.Machine != binary.Machine) {
+
+	other, err := m.libpam()
+	if err == nil && (other.Class != binary.Class || other.Machine != binary.Machine) {
 		file.fault = message.Textf("the module is for another architecture (%s)", binary.Machine)
 		return file
 	}
+
 	symbols, err := binary.DynamicSymbols()
 	if err != nil {
 		file.fault = message.Textf("the module is no library that can be loaded: %v", err)
 		return file
 	}
+
 	for _, symbol := range symbols {
 		if symbol.Section != elf.SHN_UNDEF {
 			file.names = append(file.names, symbol.Name)
@@ -109,7 +123,11 @@ func (m *Machine) readModule(path string, info fs.FileInfo) moduleFile {
 
 // libpam is the header of the libpam that is installed, which is what modules must fit.
 func (m *Machine) libpam() (elf.FileHeader, error) {
-	for _, pattern := range []string{"/lib/*/libpam.so.0", "/usr/lib/*/libpam.so.0", "/lib64/libpam.so.0", "/usr/lib64/libpam.so.0", "/usr/lib/libpam.so.0", "/lib/libpam.so.0"} {
+	places := []string{
+		"/lib/*/libpam.so.0", "/usr/lib/*/libpam.so.0", "/lib64/libpam.so.0",
+		"/usr/lib64/libpam.so.0", "/usr/lib/libpam.so.0", "/lib/libpam.so.0",
+	}
+	for _, pattern := range places {
 		// With several architectures a module of either may be right: nothing is said then.
 		if paths := m.glob(pattern); len(paths) == 1 {
 			binary, err := elf.Open(m.Path(paths[0]))
@@ -131,14 +149,18 @@ func (f moduleFile) unfit(line pamstack.Line) (diagnosis.Finding, bool) {
 	switch {
 	case !f.fault.Empty() && line.Optional:
 		return diagnosis.Finding{}, false // the dash: it may be missing
+	// Harmless without a dash: libpam only writes it to the log.
 	case !f.fault.Empty() && harmless(line):
 		return note("stack-module-missing", subject, f.fault), true
 	case !f.fault.Empty():
 		return refuse("stack-module-missing", subject, f.fault, remedy), true
 	case !f.unsafe.Empty():
-		return refuse("stack-module-unsafe", subject, f.unsafe, message.Textf("run: chown root:root %s && chmod go-w %s", f.path, f.path)), true
+		return refuse("stack-module-unsafe", subject, f.unsafe,
+			message.Textf("run: chown root:root %s && chmod go-w %s", f.path, f.path)), true
 	case !slices.Contains(f.names, entryPoints[line.Kind]):
-		return refuse("stack-module-unfit", subject, message.Textf("the module has no function %s, which a stack of type %s calls", entryPoints[line.Kind], line.Kind), remedy), true
+		return refuse("stack-module-unfit", subject,
+			message.Textf("the module has no function %s, which a stack of type %s calls",
+				entryPoints[line.Kind], line.Kind), remedy), true
 	}
 	return diagnosis.Finding{}, false
 }

@@ -43,21 +43,27 @@ func (m *Machine) usb() []usbDevice {
 		if strings.Contains(name, ":") {
 			continue // an interface
 		}
+
 		d := usbDevice{
 			dir:    name,
 			vendor: m.line(dir + "/idVendor"),
 			id:     m.line(dir + "/idProduct"),
-			name:   printable(strings.TrimSpace(m.line(dir+"/manufacturer") + " " + m.line(dir+"/product"))),
+			name: printable(strings.TrimSpace(m.line(dir+"/manufacturer") + " " +
+				m.line(dir+"/product"))),
 		}
-		bus, number := m.line(dir+"/busnum"), m.line(dir+"/devnum")
+
+		bus := m.line(dir + "/busnum")
+		number := m.line(dir + "/devnum")
 		d.node = "/dev/bus/usb/" + padded(bus) + "/" + padded(number)
+		// The class stands with each interface: that of the device says only that they have one.
 		for _, face := range m.glob(dir + "/" + name + ":*/bInterfaceClass") {
 			d.isReader = d.isReader || strings.EqualFold(m.line(face), classCCID)
 		}
-		d.configurable = !d.isReader && d.vendor == vendorYubico && strings.Contains(strings.ToLower(d.name), "yubikey")
+
+		d.configurable = !d.isReader && d.vendor == vendorYubico &&
+			strings.Contains(strings.ToLower(d.name), "yubikey")
 		all = append(all, d)
 	}
-
 	return all
 }
 
@@ -83,7 +89,8 @@ func (m *Machine) readers() []usbDevice {
 // checkUSB looks for a reader among the devices that are plugged in.
 func checkUSB(_ context.Context, m *Machine) diagnosis.Findings {
 	if !m.exists(usbDevices) {
-		return list(note("usb-missing", usbDevices, message.Textf("the kernel shows no USB here, as in a container")))
+		return list(note("usb-missing", usbDevices,
+			message.Textf("the kernel shows no USB here, as in a container")))
 	}
 
 	var found diagnosis.Findings
@@ -93,14 +100,17 @@ func checkUSB(_ context.Context, m *Machine) diagnosis.Findings {
 			found.Add(good("usb-reader", d.dir, message.Textf("%s is a smart-card reader", d)))
 		case d.configurable:
 			found.Add(warn("usb-reader-off", d.dir,
-				message.Textf("%s is plugged in, and its smart-card interface (CCID) is switched off", d),
+				message.Textf(
+					"%s is plugged in, and its smart-card interface (CCID) is switched off", d),
 				message.Textf("run: ykman config usb --enable PIV")))
 		}
 	}
+
 	if len(found) == 0 {
 		found.Add(warn("usb-no-reader", usbDevices,
 			message.Textf("no device of the class smart card (0B) is plugged in"),
-			message.Textf("plug the reader or the key in; in a virtual machine, hand its USB device through to it")))
+			message.Textf(
+				"plug the reader or the key in; in a virtual machine, hand its USB device through to it")))
 	}
 	return found
 }
@@ -111,10 +121,24 @@ const mostShown = 200
 // printable is a text on one line, without control characters.
 func printable(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7F && r < 0xA0 || r >= 0x2028 && r <= 0x202E || r >= 0x2066 && r <= 0x2069 {
+		if isControl(r) {
 			return '?'
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
+
+	// The cut may fall into a character.
 	return strings.ToValidUTF8(text[:min(len(text), mostShown)], "")
+}
+
+// isControl reports whether a terminal obeys a character, or may show what follows otherwise: C0
+// and C1 controls, line separators and marks of direction.
+func isControl(r rune) bool {
+	switch {
+	case r < ' ', r >= 0x7F && r < 0xA0:
+		return true
+	case r >= 0x2028 && r <= 0x202E, r >= 0x2066 && r <= 0x2069:
+		return true
+	}
+	return false
 }

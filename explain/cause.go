@@ -18,8 +18,8 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// The words of a refusal name its cause (package causes). Where the certificate, the mappers and the accounts that the
-// login has asked say more than these words, the cause is a narrower one.
+// The words of a refusal name its cause (package causes). Where the certificate, the mappers and
+// the accounts that the login has asked say more than these words, the cause is a narrower one.
 
 // mappers asks every mapper, and writes down what it says.
 func (r *run) mappers(ctx context.Context, j login.Judged, c *Certificate) []mapper.Explanation {
@@ -28,7 +28,9 @@ func (r *run) mappers(ctx context.Context, j login.Judged, c *Certificate) []map
 	}
 	ctx, cancel := r.mapperTime(ctx)
 	defer cancel()
-	explained, _ := j.Explain(ctx, r.report.User) // an error is the end of the time: what there is, is shown
+	// An error is the end of the time: what was asked until then is shown.
+	explained, _ := j.Explain(ctx, r.report.User)
+
 	for _, e := range explained {
 		c.Mappers = append(c.Mappers, Mapper{
 			Name:    e.Mapper,
@@ -47,13 +49,17 @@ func (r *run) mapperTime(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, r.told.conf.Global.VerifyTimeout)
 }
 
-// causeOfCertificate finds the cause for which a certificate was refused, and what of it is to be shown. It is written
-// down for the verdict.
-func (r *run) causeOfCertificate(ctx context.Context, j login.Judged, refusal *login.Refusal, said []mapper.Explanation) (causes.Cause, string) {
-	cause, detail := CauseOf(refusal), detailOf(refusal)
+// causeOfCertificate finds the cause for which a certificate was refused, and what of it is to be
+// shown. It is written down for the verdict.
+func (r *run) causeOfCertificate(
+	ctx context.Context, j login.Judged, refusal *login.Refusal, said []mapper.Explanation,
+) (causes.Cause, string) {
+	cause := CauseOf(refusal)
+	detail := detailOf(refusal)
 	switch cause.ID {
 	case causes.IssuerUnknown:
 		cause, detail = issuerMissing(j, refusal)
+	// Refused for another reason than that no mapper names the user, nothing narrower can be found.
 	case causes.ForeignCard:
 		if !errors.Is(refusal, mapper.ErrNoMatch) {
 			break
@@ -62,6 +68,7 @@ func (r *run) causeOfCertificate(ctx context.Context, j login.Judged, refusal *l
 			cause, detail = causes.Of(narrower), why
 		}
 	}
+
 	r.causes[refusal.Error()] = cause
 	return cause, detail
 }
@@ -72,14 +79,19 @@ func issuerMissing(j login.Judged, refusal *login.Refusal) (causes.Cause, string
 	if !errors.As(refusal, &e) || e.Cert == nil {
 		return causes.Of(causes.IssuerUnknown), detailOf(refusal)
 	}
-
 	if j.Cert != nil && e.Cert.Equal(j.Cert) && e.Cert.SelfIssued() {
 		return selfSigned(), "it is signed with its own key"
 	}
+
+	// With another CA of the same organization it is most likely one between that is missing.
+	known := slices.ContainsFunc(j.Authorities, func(a *certinfo.Certificate) bool {
+		return sameHouse(e.Cert.Issuer, a.Subject)
+	})
 	id := causes.IssuerUnknown
-	if slices.ContainsFunc(j.Authorities, func(a *certinfo.Certificate) bool { return sameHouse(e.Cert.Issuer, a.Subject) }) {
+	if known {
 		id = causes.IntermediateMissing
 	}
+
 	needed := fmt.Sprintf("needed: the certificate of %q", e.Cert.Issuer.RFC4514())
 	if key := e.Cert.AuthorityKeyID; len(key) > 0 {
 		needed += fmt.Sprintf(" with the subject key identifier %X", key)
@@ -87,10 +99,12 @@ func issuerMissing(j login.Judged, refusal *login.Refusal) (causes.Cause, string
 	return causes.Of(id), needed
 }
 
-// selfSigned is the cause of a certificate that no CA has issued. In ca_dir it could vouch for others, by its own key.
+// selfSigned is the cause of a certificate that no CA has issued. In ca_dir it could vouch for
+// others, by its own key.
 func selfSigned() causes.Cause {
 	cause := causes.Of(causes.IssuerUnknown)
-	cause.Cure = message.Textf("Pair the card's key with the account, and leave its certificate out of ca_dir: pam-pkcs11 setup --pin-key")
+	cause.Cure = message.Textf(
+		"Pair the card's key with the account, and leave its certificate out of ca_dir: pam-pkcs11 setup --pin-key")
 	return cause
 }
 
@@ -100,8 +114,8 @@ var (
 	oidDomainComponent = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}
 )
 
-// sameHouse reports whether two names are of one organization or domain: an issuer of which ca_dir has another CA is most
-// likely below that. It only decides how the cause is called.
+// sameHouse reports whether two names are of one organization or domain: an issuer of which ca_dir
+// has another CA is most likely below that. It only decides how the cause is called.
 func sameHouse(a, b certinfo.Name) bool {
 	for _, oid := range []asn1.ObjectIdentifier{oidOrganization, oidDomainComponent} {
 		first, second := a.Values(oid), b.Values(oid)
@@ -112,8 +126,11 @@ func sameHouse(a, b certinfo.Name) bool {
 	return false
 }
 
-// whose looks for the reason that no mapper says that the certificate is the user's. 0 is none narrower than that.
-func (r *run) whose(ctx context.Context, j login.Judged, said []mapper.Explanation) (cause int, why string) {
+// whose looks for the reason that no mapper says that the certificate is the user's. 0 is none
+// narrower than that.
+func (r *run) whose(
+	ctx context.Context, j login.Judged, said []mapper.Explanation,
+) (cause int, why string) {
 	user := r.report.User
 	if user != "" && !r.told.conf.Global.AllowUnknownUser {
 		if _, err := r.accounts().Lookup(user); errors.Is(err, accounts.ErrNoAccount) {
@@ -123,27 +140,38 @@ func (r *run) whose(ctx context.Context, j login.Judged, said []mapper.Explanati
 
 	ctx, cancel := r.mapperTime(ctx)
 	defer cancel()
+
+	// Asked without a name, the mappers say whose the certificate is, if it is anybody's.
 	all, _ := j.Explain(ctx, "")
 	i := slices.IndexFunc(all, func(e mapper.Explanation) bool { return e.User != "" })
 	switch {
 	case i >= 0 && user != "" && strings.EqualFold(all[i].User, user):
-		return causes.OtherSpelling, fmt.Sprintf("mapper %s names %q, and the login is of %q", all[i].Mapper, all[i].User, user)
+		return causes.OtherSpelling,
+			fmt.Sprintf("mapper %s names %q, and the login is of %q", all[i].Mapper, all[i].User,
+				user)
 	case i >= 0 && !r.options.IsRoot:
 		return causes.ForeignCard, "a mapper names somebody else; root is shown whom"
 	case i >= 0:
 		return causes.ForeignCard, fmt.Sprintf("mapper %s names %q", all[i].Mapper, all[i].User)
 	}
-	if !slices.ContainsFunc(all, func(e mapper.Explanation) bool { return e.Type != "null" }) && len(all) > 0 {
-		return causes.NoMapper, "use_mappers names nothing but null, which says no to every certificate"
+
+	notNull := func(e mapper.Explanation) bool { return e.Type != "null" }
+	if len(all) > 0 && !slices.ContainsFunc(all, notNull) {
+		return causes.NoMapper,
+			"use_mappers names nothing but null, which says no to every certificate"
 	}
+
 	for _, e := range append(said, all...) {
 		if strings.Contains(e.Verdict, "no account ") {
 			return causes.UnknownUser, fmt.Sprintf("mapper %s: %s", e.Mapper, e.Verdict)
 		}
 	}
+
 	for _, e := range append(all, said...) {
 		if near := e.Nearest(ctx); near != nil {
-			return causes.MapfileWrong, fmt.Sprintf("%s:%d: %q does not fit %q: %s", near.File, near.Line, near.Key, near.Text, near.Why)
+			return causes.MapfileWrong,
+				fmt.Sprintf("%s:%d: %q does not fit %q: %s", near.File, near.Line, near.Key,
+					near.Text, near.Why)
 		}
 	}
 	return 0, ""
@@ -167,9 +195,17 @@ func CauseOf(refusal *login.Refusal) causes.Cause {
 	}.Cause()
 }
 
-// verdictFinding is the last word about a refusal, with the key or the command that would change it.
-func verdictFinding(subject string, severity diagnosis.Severity, fact message.Text, refusal *login.Refusal) diagnosis.Finding {
-	f := diagnosis.Finding{ID: "verdict", Severity: severity, Subject: subject, Fact: fact}
+// verdictFinding is the last word about a refusal, with the key or the command that would change
+// it.
+func verdictFinding(
+	subject string, severity diagnosis.Severity, fact message.Text, refusal *login.Refusal,
+) diagnosis.Finding {
+	f := diagnosis.Finding{
+		ID:       "verdict",
+		Severity: severity,
+		Subject:  subject,
+		Fact:     fact,
+	}
 	if refusal.Restore != "" {
 		f.Remedy = message.Textf("This would change it: %s", refusal.Restore)
 	}

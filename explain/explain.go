@@ -1,10 +1,10 @@
-// Package explain says why a login ends as it does, before there is one: which configuration counts for a service,
-// which card and certificate a login would choose, what each mapper says of them, and what the PAM stack makes of the
-// answer.
+// Package explain says why a login ends as it does, before there is one: which configuration counts
+// for a service, which card and certificate a login would choose, what each mapper says of them,
+// and what the PAM stack makes of the answer.
 //
-// It decides nothing itself. The login is made by package login, up to where the PIN would be used (Rehearse) or to its
-// end, and told step by step; package pamstack walks the service's stack with that answer. A cause has its number and its
-// cure from package causes.
+// It decides nothing itself. The login is made by package login, up to where the PIN would be used
+// (Rehearse) or to its end, and told step by step; package pamstack walks the service's stack with
+// that answer. A cause has its number and its cure from package causes.
 package explain
 
 import (
@@ -21,15 +21,18 @@ import (
 
 // Options say which login is to be explained.
 type Options struct {
-	Login   *login.Authenticator // its Observer and Logger are replaced
-	Request login.Request        // Args are overridden by those of the service's PAM line, where there is one
-	Root    string               // of the files of PAM and of accounts; "" is this machine's
+	Login *login.Authenticator // its Observer and Logger are replaced
+	// Args are overridden by those of the service's PAM line, where there is one
+	Request login.Request
+	Root    string // of the files of PAM and of accounts; "" is this machine's
 
-	// File, where Certificates are given, is what they are called: the login is explained as if a card held them.
+	// File, where Certificates are given, is what they are called: the login is explained as if a
+	// card held them.
 	File         string
 	Certificates []*certinfo.Certificate
 
-	// Conversation, where it is set, asks for the PIN: the whole login is made. nil stops before the PIN.
+	// Conversation, where it is set, asks for the PIN: the whole login is made. nil stops before
+	// the PIN.
 	Conversation login.Conversation
 
 	IsRoot bool                       // the caller sees what a login of root's programs sees
@@ -40,8 +43,9 @@ type Options struct {
 
 // Report is all that was found out. Its JSON is an interface.
 type Report struct {
-	Service       string             `json:"service"`
-	User          string             `json:"user"`                // as asked for, "" where the card names it
+	Service string `json:"service"`
+	// as asked for, "" where the card names it
+	User          string             `json:"user"`
 	PAMLine       string             `json:"pam_line,omitempty"`  // FILE:LINE of the module's line
 	Arguments     []string           `json:"arguments,omitempty"` // of that line
 	Configuration string             `json:"configuration"`       // the file
@@ -101,7 +105,8 @@ type Verdict struct {
 	AsksPIN bool   `json:"asks_pin"`
 	Reason  string `json:"reason"` // stable word: "pin", "success", or an outcome
 	Detail  string `json:"detail,omitempty"`
-	PAM     string `json:"pam,omitempty"`    // what the module returns: "PAM_AUTH_ERR"; "" where it depends on the PIN
+	// what the module returns: "PAM_AUTH_ERR"; "" where it depends on the PIN
+	PAM     string `json:"pam,omitempty"`
 	Number  int    `json:"number,omitempty"` // of the message
 	Message string `json:"message"`          // that the user is shown, "" for none
 	Cause   int    `json:"cause,omitempty"`
@@ -124,10 +129,12 @@ func Run(ctx context.Context, o Options) *Report {
 			Certificates: []Certificate{},
 		},
 	}
+
 	if r.options.Now == nil {
 		r.options.Now = time.Now
 	}
 
+	// Without a line of ours no login by card is made, and the configuration counts nowhere.
 	if r.lookAtStack(); r.stack != nil && r.stack.ours == nil {
 		r.report.Verdict.Reason = "not_in_stack"
 	} else {
@@ -139,6 +146,7 @@ func Run(ctx context.Context, o Options) *Report {
 		r.tellVerdict()
 		r.tellMemory()
 	}
+
 	r.tellAccount()
 	if !o.IsRoot {
 		r.note("not-root", "explain", message.Textf(
@@ -168,9 +176,11 @@ type ending struct {
 
 // login makes the login as far as it was asked for.
 func (r *run) login(ctx context.Context) ending {
+	// A copy: the caller's Authenticator keeps its own Observer and Logger.
 	a := *r.options.Login
 	a.Observer = r.told
 	a.Logger = r.told.logger()
+
 	request := r.options.Request
 	if r.stack != nil && r.stack.ours != nil {
 		request.Args = r.stack.ours.Args
@@ -183,8 +193,10 @@ func (r *run) login(ctx context.Context) ending {
 		rehearsal := a.Rehearse(ctx, request)
 		return ending{refusal: rehearsal.Refusal, told: rehearsal.Told, shown: rehearsal.Shown}
 	}
+
 	result, err := a.Authenticate(ctx, request, r.options.Conversation)
 	e := ending{told: asRefusal(err), result: result}
+	// Some refusals only hide another from the user: that one has the cause.
 	if e.refusal = innermost(e.told); e.told != nil {
 		e.shown = e.told.Message()
 	}
@@ -194,12 +206,24 @@ func (r *run) login(ctx context.Context) ending {
 // add appends a finding.
 func (r *run) add(f diagnosis.Finding) { r.report.Findings.Add(f) }
 
+// ok adds a finding that a step is good.
 func (r *run) ok(id, subject string, fact message.Text) {
-	r.add(diagnosis.Finding{ID: id, Severity: diagnosis.OK, Subject: subject, Fact: fact})
+	r.add(diagnosis.Finding{
+		ID:       id,
+		Severity: diagnosis.OK,
+		Subject:  subject,
+		Fact:     fact,
+	})
 }
 
+// note adds a finding that changes nothing.
 func (r *run) note(id, subject string, fact message.Text) {
-	r.add(diagnosis.Finding{ID: id, Severity: diagnosis.Note, Subject: subject, Fact: fact})
+	r.add(diagnosis.Finding{
+		ID:       id,
+		Severity: diagnosis.Note,
+		Subject:  subject,
+		Fact:     fact,
+	})
 }
 
 // refuse says that a cause refuses the login, and how it shows.
@@ -213,7 +237,14 @@ func (r *run) cause(severity diagnosis.Severity, cause causes.Cause, subject, de
 	if detail != "" {
 		fact = message.Textf("%s (%s)", cause.Meaning, oneLine(detail))
 	}
-	r.add(diagnosis.Finding{ID: cause.Name, Severity: severity, Subject: subject, Fact: fact, Remedy: cause.Cure})
+
+	r.add(diagnosis.Finding{
+		ID:       cause.Name,
+		Severity: severity,
+		Subject:  subject,
+		Fact:     fact,
+		Remedy:   cause.Cure,
+	})
 }
 
 // accounts are those of the login.

@@ -11,8 +11,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// fileCards opens a card that is made of certificates in a file: login reads it as any other, and can sign with none of
-// its keys. It implements login.Cards.
+// fileCards opens a card that is made of certificates in a file: login reads it as any other, and
+// can sign with none of its keys. It implements login.Cards.
 type fileCards struct {
 	name  string
 	certs []*certinfo.Certificate
@@ -26,8 +26,12 @@ func (f *fileCards) Prepare(*config.Config) error { return nil }
 
 // Open implements login.Cards. What selects among cards is not asked of a file.
 func (f *fileCards) Open(conf *config.Config, _ token.Options) (token.Module, error) {
+	// They would find no card: a file has no slot, label or serial number.
 	for _, m := range conf.Modules {
-		m.SlotNum, m.SlotDescription, m.TokenLabel, m.TokenURI = 0, "", "", ""
+		m.SlotNum = 0
+		m.SlotDescription = ""
+		m.TokenLabel = ""
+		m.TokenURI = ""
 	}
 	return &fileModule{f}, nil
 }
@@ -37,7 +41,12 @@ type fileModule struct{ *fileCards }
 
 // Slots implements token.Module.
 func (f *fileModule) Slots(ctx context.Context) ([]token.Slot, error) {
-	return []token.Slot{{Index: 1, Description: f.name, TokenPresent: true, Token: f.info()}}, ctx.Err()
+	return []token.Slot{{
+		Index:        1,
+		Description:  f.name,
+		TokenPresent: true,
+		Token:        f.info(),
+	}}, ctx.Err()
 }
 
 // Wait implements token.Module.
@@ -51,6 +60,7 @@ func (f *fileModule) Open(context.Context, token.Slot) (token.Session, error) {
 // Close implements token.Module.
 func (f *fileModule) Close() error { return nil }
 
+// info is a token whose PIN has never been typed wrong, so that a rehearsal asks for it.
 func (f *fileCards) info() *token.Info {
 	return &token.Info{Label: f.name, Initialized: true, PIN: token.PIN{Required: true, Set: true}}
 }
@@ -78,7 +88,9 @@ func (s *fileSession) Certificates(context.Context) iter.Seq2[token.Object, erro
 }
 
 // LogInAndSign implements token.Session.
-func (s *fileSession) LogInAndSign(context.Context, *secret.PIN, token.Choose) (token.Signature, error) {
+func (s *fileSession) LogInAndSign(
+	context.Context, *secret.PIN, token.Choose,
+) (token.Signature, error) {
 	return token.Signature{}, errNoCardOfFiles
 }
 

@@ -12,7 +12,8 @@ import (
 	"pam_pkcs11/internal/pamstack"
 )
 
-// neighbours are the other modules of a stack, as far as what they would answer can be told without asking them.
+// neighbours are the other modules of a stack, as far as what they would answer can be told without
+// asking them.
 type neighbours struct {
 	root    string
 	service string
@@ -25,6 +26,7 @@ type neighbours struct {
 	said map[pamstack.Place]string // why a line keeps the user out, by its place
 }
 
+// neighbours are those of the stack's lines, for the login's user.
 func (r *run) neighbours() *neighbours {
 	n := &neighbours{
 		root:    r.options.Root,
@@ -41,10 +43,13 @@ func (r *run) neighbours() *neighbours {
 	if r.options.Groups != nil {
 		n.groups = r.options.Groups
 	}
+
 	n.tally = func(line pamstack.Line) (bool, string) {
 		return lockedByFaillock(r.options.Root, n.user, n.uid == 0, line.Args, r.options.Now())
 	}
-	n.account = func() (pamstack.Result, string) { return shadowSays(r.options.Root, n.user, r.options.Now()) }
+	n.account = func() (pamstack.Result, string) {
+		return shadowSays(r.options.Root, n.user, r.options.Now())
+	}
 	return n
 }
 
@@ -67,7 +72,9 @@ func (n *neighbours) answer(ours pamstack.Result) func(pamstack.Line) pamstack.R
 		if line.IsOurs() {
 			return ours
 		}
+
 		result, why := n.result(line)
+		// Kept beside the answer: afterwards the path of the stack says which reason counted.
 		if why != "" {
 			n.said[line.Place()] = why
 		}
@@ -86,6 +93,7 @@ func (n *neighbours) result(line pamstack.Line) (pamstack.Result, string) {
 		}
 		return pamstack.AuthErr, ""
 	case "pam_rootok.so":
+		// The user who logs in is not root yet.
 		return pamstack.AuthErr, ""
 	case "pam_nologin.so":
 		return n.nologin(line)
@@ -97,6 +105,7 @@ func (n *neighbours) result(line pamstack.Line) (pamstack.Result, string) {
 		if line.Kind == pamstack.Account {
 			return n.account()
 		}
+		// No password has been typed: what asks for one says no.
 		return pamstack.AuthErr, ""
 	}
 	return unknownModule(line), ""
@@ -107,9 +116,11 @@ func unknownModule(line pamstack.Line) pamstack.Result {
 	if passwordModules[line.Name()] && line.Kind == pamstack.Auth {
 		return pamstack.AuthinfoUnavail
 	}
+
 	if line.Kind == pamstack.Account {
 		return pamstack.Success
 	}
+	// A module that is ignored would end the login here: then its success is the way on.
 	if a := line.Control.On(pamstack.Ignore); a == pamstack.ActBad || a == pamstack.ActDie {
 		return pamstack.Success
 	}
@@ -124,7 +135,9 @@ func (n *neighbours) nologin(line pamstack.Line) (pamstack.Result, string) {
 			files = []string{file}
 		}
 	}
+
 	for _, file := range files {
+		// pam_nologin lets root in although the file is there.
 		if _, err := os.Stat(filepath.Join(n.root, file)); err == nil && n.uid != 0 {
 			return pamstack.AuthErr, file + " is there"
 		}
@@ -134,12 +147,14 @@ func (n *neighbours) nologin(line pamstack.Line) (pamstack.Result, string) {
 
 // faillock is pam_faillock(8).
 func (n *neighbours) faillock(line pamstack.Line) (pamstack.Result, string) {
+	// authfail stands where the password was wrong already, and preauth before it is asked.
 	if line.Kind == pamstack.Account || !slices.Contains(line.Args, "preauth") {
 		if slices.Contains(line.Args, "authfail") {
 			return pamstack.AuthErr, ""
 		}
 		return pamstack.Success, ""
 	}
+
 	if locked, why := n.tally(line); locked {
 		return pamstack.AuthErr, why
 	}
@@ -149,20 +164,30 @@ func (n *neighbours) faillock(line pamstack.Line) (pamstack.Result, string) {
 // succeedIf is pam_succeed_if(8), for the conditions that profiles have; others hold.
 func (n *neighbours) succeedIf(line pamstack.Line) (pamstack.Result, string) {
 	args := slices.DeleteFunc(slices.Clone(line.Args), func(a string) bool {
-		return slices.Contains([]string{"debug", "use_uid", "quiet", "quiet_fail", "quiet_success", "audit"}, a)
+		return slices.Contains([]string{"debug", "use_uid", "quiet", "quiet_fail", "quiet_success",
+			"audit"}, a)
 	})
+	// Conditions are words in threes, and all of them must hold.
 	for len(args) >= 3 {
 		if !n.holds(args[0], args[1], args[2]) {
-			return pamstack.AuthErr, fmt.Sprintf("the condition %q does not hold", strings.Join(args[:3], " "))
+			return pamstack.AuthErr, fmt.Sprintf("the condition %q does not hold",
+				strings.Join(args[:3], " "))
 		}
 		args = args[3:]
 	}
 	return pamstack.Success, ""
 }
 
+// holds reports whether a condition holds; one that is not known counts as held.
 func (n *neighbours) holds(left, qualifier, right string) bool {
-	value := map[string]string{"user": n.user, "service": n.service, "uid": strconv.Itoa(n.uid)}[left]
+	values := map[string]string{
+		"user":    n.user,
+		"service": n.service,
+		"uid":     strconv.Itoa(n.uid),
+	}
+	value := values[left]
 	list := strings.Split(right, ":")
+
 	switch qualifier {
 	case "=":
 		return value == right
@@ -178,11 +203,13 @@ func (n *neighbours) holds(left, qualifier, right string) bool {
 		return !n.inGroup(list)
 	}
 
+	// The other conditions compare numbers.
 	have, err1 := strconv.Atoi(value)
 	want, err2 := strconv.Atoi(right)
 	if err1 != nil || err2 != nil {
 		return true
 	}
+
 	switch qualifier {
 	case "eq":
 		return have == want
@@ -200,8 +227,11 @@ func (n *neighbours) holds(left, qualifier, right string) bool {
 	return true
 }
 
+// inGroup reports whether the user is in one of some groups.
 func (n *neighbours) inGroup(list []string) bool {
-	return slices.ContainsFunc(n.groups(n.user), func(g string) bool { return slices.Contains(list, g) })
+	return slices.ContainsFunc(n.groups(n.user), func(g string) bool {
+		return slices.Contains(list, g)
+	})
 }
 
 // systemGroups are the groups of an account of this machine.
@@ -210,10 +240,12 @@ func systemGroups(name string) []string {
 	if err != nil {
 		return nil
 	}
+
 	ids, err := account.GroupIds()
 	if err != nil {
 		return nil
 	}
+
 	var groups []string
 	for _, id := range ids {
 		if g, err := user.LookupGroupId(id); err == nil {

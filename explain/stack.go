@@ -25,6 +25,7 @@ func (r *run) lookAtStack() {
 			"No service was named: the module's arguments in a PAM line, and the lines around it, do not count."))
 		return
 	}
+
 	stack, err := pamstack.Load(r.options.Root, service)
 	var refused *pamstack.Refused
 	switch {
@@ -32,7 +33,8 @@ func (r *run) lookAtStack() {
 		r.refuse(causes.Of(causes.NotInStack), service, err.Error())
 		return
 	case err != nil:
-		r.note("stack-unread", service, message.Textf("The service's PAM stack cannot be read: %s", oneLine(err.Error())))
+		r.note("stack-unread", service,
+			message.Textf("The service's PAM stack cannot be read: %s", oneLine(err.Error())))
 		return
 	}
 
@@ -43,52 +45,66 @@ func (r *run) lookAtStack() {
 			break
 		}
 	}
+
 	if r.stack.ours == nil {
-		r.refuse(causes.Of(causes.NotInStack), service, "read were "+strings.Join(stack.Files, ", "))
+		r.refuse(causes.Of(causes.NotInStack), service, "read were "+
+			strings.Join(stack.Files, ", "))
 		return
 	}
-	r.report.PAMLine, r.report.Arguments = r.stack.ours.Place().String(), r.stack.ours.Args
+
+	r.report.PAMLine = r.stack.ours.Place().String()
+	r.report.Arguments = r.stack.ours.Args
+
 	if !r.reachesUs() {
 		return
 	}
-	r.ok("stack", r.report.PAMLine, message.Textf("The stack of %s comes to the module: %s", service, r.stack.ours.String()))
+
+	r.ok("stack", r.report.PAMLine,
+		message.Textf("The stack of %s comes to the module: %s", service, r.stack.ours.String()))
 }
 
 // reachesUs reports whether the lines before the module's let the stack come to it.
 func (r *run) reachesUs() bool {
 	n := r.neighbours()
+	// With success for our module, so that only the lines before it can keep the stack from it.
 	outcome := r.stack.stack.Run(pamstack.Auth, n.answer(pamstack.Success))
 	if outcome.Ran(pamstack.Line.IsOurs) {
 		return true
 	}
 
+	// The last line that ran has ended the stack, unless one before it says why it refused.
 	last := outcome.Path[len(outcome.Path)-1]
 	for _, step := range outcome.Path {
 		if n.said[step.Line.Place()] != "" {
 			last = step
 		}
 	}
-	id, detail := causes.StackEndsBefore, last.Line.Place().String()+": "+last.Line.String()
+
+	id := causes.StackEndsBefore
+	detail := last.Line.Place().String() + ": " + last.Line.String()
 	if last.Line.Name() == "pam_faillock.so" {
 		id = causes.Faillock
 	}
 	if why := n.said[last.Line.Place()]; why != "" {
 		detail += ": " + why
 	}
+
 	r.cause(diagnosis.Warning, causes.Of(id), r.subject(), detail)
 	return false
 }
 
 // passwordModules ask for something else than a card.
 var passwordModules = map[string]bool{
-	"pam_unix.so": true, "pam_sss.so": true, "pam_krb5.so": true, "pam_ldap.so": true, "pam_winbind.so": true,
+	"pam_unix.so": true, "pam_sss.so": true, "pam_krb5.so": true, "pam_ldap.so": true,
+	"pam_winbind.so": true,
 	"pam_fprintd.so": true, "pam_u2f.so": true, "pam_systemd_home.so": true,
 }
 
-// after says what the stack does once the module has answered: the module that asks next, if there is one, and how the
-// stack ends where it does not.
+// after says what the stack does once the module has answered: the module that asks next, if there
+// is one, and how the stack ends where it does not.
 func (r *run) after(answer pamstack.Result) (next *pamstack.Line, end pamstack.Result) {
 	outcome := r.stack.stack.Run(pamstack.Auth, r.neighbours().answer(answer))
+
 	passed := false
 	for _, step := range outcome.Path {
 		switch {
@@ -106,7 +122,9 @@ func (r *run) tellRest(v *Verdict) {
 	if r.stack == nil || r.stack.ours == nil {
 		return
 	}
+
 	answer := pamstack.Success
+	// The verdict has the name of the answer only; without one the PIN is taken as right.
 	for _, known := range pamstack.Results() {
 		if v.PAM == pamWord(known) {
 			answer = known
@@ -117,8 +135,10 @@ func (r *run) tellRest(v *Verdict) {
 	switch {
 	case next != nil:
 		v.Then = next.Name()
-		r.note("then", next.Place().String(), message.Textf("After that the stack goes on to %s, which asks for something else than the card.",
-			next.Name()))
+		r.note("then", next.Place().String(),
+			message.Textf(
+				"After that the stack goes on to %s, which asks for something else than the card.",
+				next.Name()))
 	case end == pamstack.Success:
 		r.ok("then", r.report.Service, message.Textf("After that the stack lets the user in."))
 	default:
@@ -126,13 +146,15 @@ func (r *run) tellRest(v *Verdict) {
 			ID:       "then",
 			Severity: diagnosis.Refusal,
 			Subject:  r.report.Service,
-			Fact:     message.Textf("After that the stack ends with %s: there is no other way in.", pamWord(end)),
-			Remedy:   message.Textf("See the lines of the service with: pam-pkcs11 doctor"),
+			Fact: message.Textf("After that the stack ends with %s: there is no other way in.",
+				pamWord(end)),
+			Remedy: message.Textf("See the lines of the service with: pam-pkcs11 doctor"),
 		})
 	}
 }
 
-// severity is that of a cause which keeps the card from being used: a warning where there is another way in.
+// severity is that of a cause which keeps the card from being used: a warning where there is
+// another way in.
 func (r *run) severity() diagnosis.Severity {
 	switch {
 	case r.ending.refusal == nil:
@@ -144,10 +166,15 @@ func (r *run) severity() diagnosis.Severity {
 		}
 	case r.ending.told.Class() == login.ClassIgnore:
 		return diagnosis.Warning
-	case r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip" && r.ending.told.Class() == login.ClassUnavailable:
+	case r.skipsForeign() && r.ending.told.Class() == login.ClassUnavailable:
 		return diagnosis.Warning
 	}
 	return diagnosis.Refusal
+}
+
+// skipsForeign reports whether the configuration leaves foreign cards to the next module.
+func (r *run) skipsForeign() bool {
+	return r.told.conf != nil && r.told.conf.Global.ForeignCard == "skip"
 }
 
 // resultOf is what a class of outcomes is to the stack; package pam has the same as numbers.
@@ -168,4 +195,5 @@ func resultOf(c login.Class) pamstack.Result {
 // pamName is the name in pam(3) of what the module returns.
 func pamName(c login.Class) string { return pamWord(resultOf(c)) }
 
+// pamWord is the name in pam(3) of an answer.
 func pamWord(r pamstack.Result) string { return "PAM_" + strings.ToUpper(r.String()) }

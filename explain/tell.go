@@ -19,6 +19,7 @@ import (
 // tellConfiguration says which configuration counts, and which warnings a login would write.
 func (r *run) tellConfiguration() {
 	conf := r.told.conf
+	// Without one the login has not come further than to read it.
 	if conf == nil {
 		if refusal := r.ending.refusal; refusal != nil {
 			r.refuse(r.causeOf(refusal), "configuration", detailOf(refusal))
@@ -30,14 +31,22 @@ func (r *run) tellConfiguration() {
 	for _, m := range conf.Modules {
 		r.report.Blocks = append(r.report.Blocks, m.Name)
 	}
+
 	var sources []string
 	for _, m := range conf.Modules {
 		sources = append(sources, fmt.Sprintf("%s (%s)", m.Name, m.Source()))
 	}
-	r.ok("configuration-read", conf.File, message.Textf("The configuration is in order; its blocks are %s.", strings.Join(sources, ", ")))
+
+	r.ok("configuration-read", conf.File,
+		message.Textf("The configuration is in order; its blocks are %s.",
+			strings.Join(sources, ", ")))
+
 	if uses := r.told.uses; uses != "" {
-		r.note("card-use", r.subject(), message.Textf("Whether this user uses a card is said by the configuration's lists: %s.", oneLine(uses)))
+		r.note("card-use", r.subject(),
+			message.Textf("Whether this user uses a card is said by the configuration's lists: %s.",
+				oneLine(uses)))
 	}
+
 	for line := range strings.Lines(r.told.warned.String()) {
 		if text := strings.TrimPrefix(oneLine(line), "msg="); text != "" {
 			r.note("log", "log", message.Textf("A login writes this warning: %s", text))
@@ -64,21 +73,26 @@ func (r *run) tellReaders() {
 		if reader.Taken {
 			r.ok("card", reader.Name, message.Textf("The card %q is looked at.", reader.Card))
 		} else {
-			r.note("slot-passed", reader.Name, message.Textf("This slot is passed over: %s.", oneLine(f.why)))
+			r.note("slot-passed", reader.Name,
+				message.Textf("This slot is passed over: %s.", oneLine(f.why)))
 		}
 	}
+
 	for _, p := range r.told.passed {
 		if p.why != nil {
-			r.note("card-passed", p.card.Label, message.Textf("This card is passed over: %s", oneLine(p.why.Error())))
+			r.note("card-passed", p.card.Label,
+				message.Textf("This card is passed over: %s", oneLine(p.why.Error())))
 		}
 	}
 }
 
-// tellCertificates says of each certificate what was found, by the login itself and mapper by mapper.
+// tellCertificates says of each certificate what was found, by the login itself and mapper by
+// mapper.
 func (r *run) tellCertificates(ctx context.Context) {
 	for _, j := range r.told.judged {
 		c := r.certificate(j)
 		explained := r.mappers(ctx, j, &c)
+
 		r.report.Certificates = append(r.report.Certificates, c)
 
 		subject := certificateName(j)
@@ -87,29 +101,37 @@ func (r *run) tellCertificates(ctx context.Context) {
 		case refusal == nil && len(j.Mapped.Others) > 0:
 			accounts := strings.Join(append([]string{j.Mapped.User}, j.Mapped.Others...), ", ")
 			several := causes.Of(causes.SeveralUsers)
-			r.note(several.Name, subject, message.Textf("The certificate is good, and of several accounts, by mapper %s: %s.",
-				j.Mapped.Mapper, accounts))
+			r.note(several.Name, subject,
+				message.Textf("The certificate is good, and of several accounts, by mapper %s: %s.",
+					j.Mapped.Mapper, accounts))
 		case refusal == nil:
-			r.ok("certificate", subject, message.Textf("The certificate is good, and of %s, by mapper %s.", j.Mapped.User, j.Mapped.Mapper))
+			r.ok("certificate", subject,
+				message.Textf("The certificate is good, and of %s, by mapper %s.", j.Mapped.User,
+					j.Mapped.Mapper))
 		default:
 			cause, detail := r.causeOfCertificate(ctx, j, refusal, explained)
 			r.causeOrKey(cause, subject, refusal, detail)
 		}
+
 		r.tellChain(c)
 		r.tellMappers(subject, c)
 	}
 }
 
-// tellAuthorities names the files of ca_dir that cannot be used, where the issuer of a certificate is
-// not known: that of the issuer may be among them.
+// tellAuthorities names the files of ca_dir that cannot be used, where the issuer of a certificate
+// is not known: that of the issuer may be among them.
 func (r *run) tellAuthorities() {
-	if r.told.conf == nil || !r.said(causes.Of(causes.IssuerUnknown)) && !r.said(causes.Of(causes.IntermediateMissing)) {
+	missing := r.said(causes.Of(causes.IssuerUnknown)) ||
+		r.said(causes.Of(causes.IntermediateMissing))
+	if r.told.conf == nil || !missing {
 		return
 	}
+
 	looked, err := confcheck.Look(confcheck.Options{File: r.told.conf.File})
 	if err != nil {
 		return // the login has read the file
 	}
+
 	for _, f := range looked.Findings {
 		if f.Kind == confcheck.KindCADir && f.Weight <= confcheck.RefusesSome {
 			file, text := f.Place()
@@ -130,6 +152,7 @@ func (r *run) tellChain(c Certificate) {
 	}
 }
 
+// certificateName is a certificate with its card, by its object's label where it cannot be read.
 func certificateName(j login.Judged) string {
 	if j.Cert == nil {
 		return fmt.Sprintf("%s, object %q", j.Card.Label, j.Label)
@@ -142,16 +165,20 @@ func (r *run) tellMappers(subject string, c Certificate) {
 	for _, m := range c.Mappers {
 		switch {
 		case m.User != "":
-			r.ok("mapper", "mapper "+m.Name, message.Textf("It reads %s, and names %s.", quotedList(m.Read), m.User))
+			r.ok("mapper", "mapper "+m.Name,
+				message.Textf("It reads %s, and names %s.", quotedList(m.Read), m.User))
 		case len(m.Read) == 0:
-			r.note("mapper", "mapper "+m.Name, message.Textf("It says of %s: %s.", subject, oneLine(m.Verdict)))
+			r.note("mapper", "mapper "+m.Name,
+				message.Textf("It says of %s: %s.", subject, oneLine(m.Verdict)))
 		default:
-			r.note("mapper", "mapper "+m.Name, message.Textf("It reads %s of %s, and says: %s.", quotedList(m.Read), subject,
-				oneLine(m.Verdict)))
+			r.note("mapper", "mapper "+m.Name,
+				message.Textf("It reads %s of %s, and says: %s.", quotedList(m.Read), subject,
+					oneLine(m.Verdict)))
 		}
 	}
 }
 
+// quotedList are texts in quotation marks.
 func quotedList(list []string) string {
 	var all []string
 	for _, s := range list {
@@ -171,16 +198,20 @@ func (r *run) certificate(j login.Judged) Certificate {
 		Mappers: []Mapper{},
 	}
 	if j.Cert != nil {
-		c.Subject, c.Issuer = j.Cert.Subject.RFC4514(), j.Cert.Issuer.RFC4514()
-		c.Serial, c.Until = j.Cert.SerialHex(":"), j.Cert.NotAfter
+		c.Subject = j.Cert.Subject.RFC4514()
+		c.Issuer = j.Cert.Issuer.RFC4514()
+		c.Serial = j.Cert.SerialHex(":")
+		c.Until = j.Cert.NotAfter
 	}
 
 	if refusal := asRefusal(j.Err); refusal != nil {
-		c.Reason, c.Detail = refusal.Outcome.String(), detailOf(refusal)
+		c.Reason = refusal.Outcome.String()
+		c.Detail = detailOf(refusal)
 	}
 	if j.Result == nil {
 		return c
 	}
+	// The decisions of the verifier in their order, those of the certificates above it among them.
 	for _, d := range j.Result.Decisions {
 		check := Check{Reason: string(d.Reason), OK: d.OK, Detail: d.Detail}
 		if d.Cert != nil {
@@ -191,6 +222,7 @@ func (r *run) certificate(j login.Judged) Certificate {
 	return c
 }
 
+// detailOf is the text of what was wrong, "" where the outcome says all.
 func detailOf(refusal *login.Refusal) string {
 	if refusal.Err == nil {
 		return ""
@@ -200,18 +232,10 @@ func detailOf(refusal *login.Refusal) string {
 
 // tellVerdict says how the login ends, and what is told.
 func (r *run) tellVerdict() {
-	e, v := r.ending, &r.report.Verdict
+	e := r.ending
+	v := &r.report.Verdict
 	if e.refusal == nil {
-		v.Granted, v.AsksPIN, v.Reason = e.result != nil, e.result == nil, "pin"
-		if v.Granted {
-			v.Reason, v.PAM = login.Success.String(), pamName(login.ClassSuccess)
-			r.ok("granted", r.subject(), message.Textf("The card has proved its key, and %s would be let in.", e.result.User))
-			e.result.Forward.Wipe()
-			r.tellRest(v)
-			return
-		}
-		r.tellPIN()
-		r.tellRest(v)
+		r.tellGood(v)
 		return
 	}
 
@@ -226,19 +250,49 @@ func (r *run) tellVerdict() {
 		Name:    cause.Name,
 		Restore: e.refusal.Restore,
 	}
+	// A certificate may have been refused for the same cause, which is told there.
 	if cause.ID != 0 && !r.said(cause) {
 		r.causeOrKey(cause, r.subject(), e.refusal, detailOf(e.refusal))
 	}
+
 	shown := message.Textf("it shows nothing")
 	if v.Message != "" {
 		shown = message.Textf("it shows %q", v.Message)
 	}
-	r.add(verdictFinding(r.subject(), r.severity(), message.Textf("The module would return %s, and %s.", v.PAM, shown), e.refusal))
+
+	r.add(verdictFinding(r.subject(), r.severity(),
+		message.Textf("The module would return %s, and %s.", v.PAM, shown), e.refusal))
 	r.tellRest(v)
 }
 
-// causeOrKey makes a finding of a cause. Where a key of the configuration is the cure of a mapper's no, that is named.
-func (r *run) causeOrKey(cause causes.Cause, subject string, refusal *login.Refusal, detail string) {
+// tellGood says how a login ends that nothing refuses: granted, or with the question for the PIN.
+func (r *run) tellGood(v *Verdict) {
+	result := r.ending.result
+	if result == nil {
+		v.AsksPIN = true
+		v.Reason = "pin"
+		r.tellPIN()
+		r.tellRest(v)
+		return
+	}
+
+	v.Granted = true
+	v.Reason = login.Success.String()
+	v.PAM = pamName(login.ClassSuccess)
+	r.ok("granted", r.subject(),
+		message.Textf("The card has proved its key, and %s would be let in.",
+			result.User))
+
+	// The PIN is for a module behind ours, and nothing runs here that would take it.
+	result.Forward.Wipe()
+	r.tellRest(v)
+}
+
+// causeOrKey makes a finding of a cause. Where a key of the configuration is the cure of a mapper's
+// no, that is named.
+func (r *run) causeOrKey(
+	cause causes.Cause, subject string, refusal *login.Refusal, detail string,
+) {
 	if key := mapper.Restore(refusal.Err); cause.ID == causes.ForeignCard && key != "" {
 		cause.Cure = message.Textf("Write into the configuration: %s", key)
 	}
@@ -248,18 +302,22 @@ func (r *run) causeOrKey(cause causes.Cause, subject string, refusal *login.Refu
 // enoughLocked is what a login wants to lock in memory, in bytes: the pages of a PIN.
 const enoughLocked = 64 << 10
 
-// tellMemory says where the limit of locked memory is too low. A login goes on then, and its PIN may reach the swap.
+// tellMemory says where the limit of locked memory is too low. A login goes on then, and its PIN
+// may reach the swap.
 func (r *run) tellMemory() {
 	most := r.options.Locked
 	if most == 0 {
 		var limit unix.Rlimit
+		// The hard limit, up to which the worker's launcher can raise the soft one.
 		if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 			return
 		}
 		most = limit.Max
 	}
+
 	if most < enoughLocked {
-		r.cause(diagnosis.Warning, causes.Of(causes.MemoryLock), "RLIMIT_MEMLOCK", fmt.Sprintf("it is %d bytes", most))
+		r.cause(diagnosis.Warning, causes.Of(causes.MemoryLock), "RLIMIT_MEMLOCK",
+			fmt.Sprintf("it is %d bytes", most))
 	}
 }
 
@@ -268,9 +326,12 @@ func (r *run) tellPIN() {
 	if len(r.told.asked) == 0 {
 		return
 	}
+	// The last one counts: a login goes on to the next card where one does not do.
 	card := r.told.asked[len(r.told.asked)-1]
+
 	if card.PIN.Tries.Counted {
-		r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now; %d tries are left.", card.PIN.Tries.Left))
+		r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now; %d tries are left.",
+			card.PIN.Tries.Left))
 		return
 	}
 	r.ok("pin", card.Label, message.Textf("Its PIN would be asked for now."))

@@ -15,15 +15,17 @@ import (
 
 // witness writes down what a login finds out. It implements login.Observer.
 type witness struct {
+	// mu guards warned.
 	mu     sync.Mutex
+	warned bytes.Buffer // the warnings of the login, a line each
+
 	conf   *config.Config
 	slots  []token.Slot
 	fits   []fit // of slots
 	judged []login.Judged
 	passed []passed
 	asked  []*token.Info
-	warned bytes.Buffer // the warnings of the login, a line each
-	uses   string       // whether the user must use a card, and why; "" where no list says anything
+	uses   string // whether the user must use a card, and why; "" where no list says anything
 }
 
 // fit is why a slot's card is taken or not.
@@ -53,16 +55,18 @@ func (w *witness) Uses(word, why string) {
 }
 
 // Looked implements login.Observer. The last look counts.
-func (w *witness) Looked(slots []token.Slot, judge func(*token.Slot) (token.Fit, string)) {
-	w.slots, w.fits = slots, nil
+func (w *witness) Looked(slots []token.Slot, check func(*token.Slot) (token.Fit, string)) {
+	w.slots = slots
+	w.fits = nil
+
 	for i := range slots {
-		f, why := judge(&slots[i])
+		f, why := check(&slots[i])
 		_ = slots[i].Describe() // its reader's name is for people only
 		w.fits = append(w.fits, fit{f, why})
 	}
 }
 
-// Judged implements login.Observer. Of two judgements of one certificate the last counts.
+// Judged implements login.Observer. Of two results of one certificate the last counts.
 func (w *witness) Judged(j login.Judged) {
 	i := slices.IndexFunc(w.judged, func(old login.Judged) bool { return sameCertificate(old, j) })
 	if i < 0 {
@@ -72,7 +76,9 @@ func (w *witness) Judged(j login.Judged) {
 	w.judged[i] = j
 }
 
+// sameCertificate reports whether two results are of one certificate of one card.
 func sameCertificate(a, b login.Judged) bool {
+	// One that cannot be read is known by its object.
 	if a.Cert == nil || b.Cert == nil {
 		return a.Cert == b.Cert && a.Label == b.Label && a.Card == b.Card
 	}
@@ -104,6 +110,7 @@ func (w *witness) logger() *slog.Logger {
 func (w *witness) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// The rest of too many warnings is dropped, and the writer does not learn of it.
 	if !bytes.HasPrefix(line, []byte(`msg="login refused"`)) && w.warned.Len() < maxWarned {
 		w.warned.Write(line)
 	}

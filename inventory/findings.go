@@ -21,13 +21,20 @@ func (l *looking) cause(id int, subject string, detail error) {
 	l.causeWith(id, subject, detail, causes.Of(id).Cure)
 }
 
+// causeWith is cause with another cure than the usual one.
 func (l *looking) causeWith(id int, subject string, detail error, cure message.Text) {
 	cause := causes.Of(id)
 	fact := cause.Meaning
 	if detail != nil {
 		fact = message.Textf("%s (%s)", cause.Meaning, token.Printable(detail.Error()))
 	}
-	l.found.Findings.Add(diagnosis.Finding{ID: cause.Name, Severity: diagnosis.Warning, Subject: subject, Fact: fact, Remedy: cure})
+	l.found.Findings.Add(diagnosis.Finding{
+		ID:       cause.Name,
+		Severity: diagnosis.Warning,
+		Subject:  subject,
+		Fact:     fact,
+		Remedy:   cure,
+	})
 }
 
 // pin makes findings of the state of a PIN.
@@ -36,12 +43,14 @@ func (l *looking) pin(info *token.Info, subject string) {
 	pin := &info.PIN
 	switch {
 	case pin.Tries.Level == token.Locked:
-		l.causeWith(causes.PINLocked, subject, nil, message.Textf("Unblock it with its PUK: pam-pkcs11 pin unblock --token %q", info.Label))
+		l.causeWith(causes.PINLocked, subject, nil,
+			message.Textf("Unblock it with its PUK: pam-pkcs11 pin unblock --token %q", info.Label))
 	case pin.Required && !pin.Set, pin.ToBeChanged:
 		l.cause(causes.PINMustBeSet, subject, nil)
 	case pin.Tries.Level == token.Last:
 		l.causeWith(causes.PINWrong, subject, errors.New("one try is left"),
-			message.Textf("Type it once more only if you are sure; with the PUK it is set anew: pam-pkcs11 pin unblock"))
+			message.Textf(
+				"Type it once more only if you are sure; with the PUK it is set anew: pam-pkcs11 pin unblock"))
 	case pin.Tries.Level == token.Few:
 		l.cause(causes.PINWrong, subject, nil)
 	}

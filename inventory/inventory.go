@@ -1,5 +1,5 @@
-// Package inventory looks at the readers of a machine: which cards are in them, which certificates these
-// show, whose they are, and what is in the way of a login, without a PIN and without a try.
+// Package inventory looks at the readers of a machine: which cards are in them, which certificates
+// these show, whose they are, and what is in the way of a login, without a PIN and without a try.
 package inventory
 
 import (
@@ -17,9 +17,10 @@ import (
 // Options say what is looked at, and how.
 type Options struct {
 	Conf  *config.Config
-	Login *login.Authenticator // its Cards are opened, and it judges certificates
+	Login *login.Authenticator // its Cards are opened, and it checks certificates
 
-	ShowOnly bool // certificates are not judged: the configuration is not one that was written for this machine
+	// certificates are not checked: the configuration is not one that was written for this machine
+	ShowOnly bool
 
 	Root   string       // of the files of PKCS#11 libraries; "" is this machine's
 	Logger *slog.Logger // what a login would log; nil is silent
@@ -41,14 +42,19 @@ const (
 	StateOtherKind  = "other-kind" // no source of the configuration knows the card
 )
 
-// Look looks at every reader. What is wrong with readers and cards is a finding; the error is of the
-// configuration. The goroutine of the caller must be locked to its thread, see package token.
+// Look looks at every reader. What is wrong with readers and cards is a finding; the error is of
+// the configuration. The goroutine of the caller must be locked to its thread, see package token.
 func Look(ctx context.Context, o Options) (*Inventory, error) {
-	l := &looking{Options: o, found: &Inventory{Readers: []Reader{}, Findings: diagnosis.Findings{}}, checkers: map[int]*login.Checker{}}
+	l := &looking{
+		Options:  o,
+		found:    &Inventory{Readers: []Reader{}, Findings: diagnosis.Findings{}},
+		checkers: map[int]*login.Checker{},
+	}
 	selectors, err := login.CardSelection(o.Conf)
 	if err != nil {
 		return nil, err
 	}
+	// The first block's rules are made before cards are looked at: an error in them is the file's.
 	if !o.ShowOnly {
 		if _, err := l.checker(0); err != nil {
 			return nil, err
@@ -61,11 +67,13 @@ func Look(ctx context.Context, o Options) (*Inventory, error) {
 		return l.found, nil
 	}
 	defer l.module.Close()
+
 	slots, err := l.module.Slots(ctx)
 	if err != nil {
 		l.cause(sourceCause(err), o.Conf.Module.Source(), err)
 		return l.found, nil
 	}
+
 	for i := range slots {
 		l.slot(ctx, selectors, &slots[i])
 	}
@@ -117,7 +125,8 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	subject := r.subject()
 	switch fit {
 	case token.Empty:
-		r.State, r.Why = StateEmpty, ""
+		r.State = StateEmpty
+		r.Why = ""
 	case token.Blank:
 		r.State = StateBlank
 		l.cause(causes.TokenBlank, subject, nil)
@@ -127,23 +136,25 @@ func (l *looking) slot(ctx context.Context, selectors token.Selectors, slot *tok
 	case token.Another:
 		l.another(ctx, &r, slot)
 	}
-
+	// A card that is excluded is shown too: it may be the one that is meant.
 	if slot.Token != nil && fit != token.Blank {
 		r.Card = l.card(ctx, slot, subject)
 	}
-
 	l.found.Readers = append(l.found.Readers, r)
 }
 
-// another is a card that the configuration does not take, or one of a kind that its source does not know.
+// another is a card that the configuration does not take, or one of a kind that its source does not
+// know.
 func (l *looking) another(ctx context.Context, r *Reader, slot *token.Slot) {
 	if slot.Token != nil {
 		r.State = StateExcluded
 		l.cause(causes.SlotExcluded, r.subject(), errors.New(r.Why))
 		return
 	}
+
 	r.State = StateOtherKind
 	l.cause(causes.NoDriver, r.subject(), slot.Err)
+	// They are looked at once, however many cards there are of which the configuration knows none.
 	if !l.found.Names(libraryID) {
 		l.libraries(ctx)
 	}
@@ -158,16 +169,19 @@ func slotCause(err error) int {
 }
 
 // noCard says why no card at all may be used, where no finding of a slot says it.
+// One slot that is not empty has a finding of its own.
 func (l *looking) noCard(selectors token.Selectors, slots []token.Slot) {
 	for i := range slots {
 		if fit, _ := selectors.Judge(&slots[i]); fit != token.Empty {
 			return
 		}
 	}
+
 	if len(slots) > 0 {
 		l.cause(causes.NoCard, l.Conf.Module.Source(), nil)
 		return
 	}
+
 	why := login.ExplainNoCard(l.Conf, selectors, slots)
 	id := causes.NoReader
 	if why.Service != nil {

@@ -24,7 +24,8 @@ const (
 // libraryID is the finding of a PKCS#11 library that may know a card.
 const libraryID = "library"
 
-// libraries says which cards the libraries of the machine know. Each is loaded in a child process of its own.
+// libraries says which cards the libraries of the machine know. Each is loaded in a child process
+// of its own.
 func (l *looking) libraries(ctx context.Context) {
 	var usable []find.Library
 	for _, library := range find.Libraries(l.Root) {
@@ -33,19 +34,23 @@ func (l *looking) libraries(ctx context.Context) {
 		}
 	}
 
+	// Each has its place beforehand, so that the order is that of the libraries and not of their
+	// ends.
 	findings := make(diagnosis.Findings, len(usable))
-	turns := make(chan struct{}, librariesAtOnce)
+	free := make(chan struct{}, librariesAtOnce)
 	var all sync.WaitGroup
 	for i, library := range usable {
-		turns <- struct{}{}
+		free <- struct{}{}
 		all.Go(func() {
-			defer func() { <-turns }()
+			defer func() { <-free }()
+
 			ctx, cancel := context.WithTimeout(ctx, libraryTime)
 			defer cancel()
 			answer, err := probe.Library(ctx, library.Path, nil)
 			findings[i] = libraryFinding(library.Path, answer, err)
 		})
 	}
+
 	all.Wait()
 	l.found.Findings.Add(findings...)
 }
@@ -53,10 +58,12 @@ func (l *looking) libraries(ctx context.Context) {
 // libraryFinding says which cards a library knows.
 func libraryFinding(path string, answer *probe.Answer, err error) diagnosis.Finding {
 	f := diagnosis.Finding{ID: libraryID, Severity: diagnosis.Note, Subject: token.Printable(path)}
+
 	if err == nil && answer.Failure != nil {
 		err = answer.Failure
 	}
 	if err != nil {
+		// The subject has the path: it is not said twice.
 		text := strings.TrimPrefix(err.Error(), "PKCS#11 library "+path+": ")
 		f.Fact = message.Textf("This PKCS#11 library does not work: %s", token.Printable(text))
 		return f

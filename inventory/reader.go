@@ -64,11 +64,17 @@ type Certificate struct {
 	Check     string    `json:"check,omitempty"` // why it is not good
 	User      string    `json:"user,omitempty"`  // whose it is
 	Mapper    string    `json:"mapper,omitempty"`
-	Accounts  []string  `json:"accounts,omitempty"` // all that may log in with it, where there are several
+	// all that may log in with it, where there are several
+	Accounts []string `json:"accounts,omitempty"`
 }
 
 // levels are the words of PIN.State.
-var levels = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last", token.Locked: "locked"}
+var levels = map[token.Level]string{
+	token.Untold: "untold",
+	token.Few:    "few",
+	token.Last:   "last",
+	token.Locked: "locked",
+}
 
 // pinOf is what a card tells of its PIN.
 func pinOf(told token.PIN) PIN {
@@ -82,6 +88,7 @@ func pinOf(told token.PIN) PIN {
 		AtReader:    told.AtReader,
 		Told:        told,
 	}
+	// Without a counter there is no number: nil, and not 0, which would be a locked PIN.
 	if told.Tries.Counted {
 		p.TriesLeft = &told.Tries.Left
 	}

@@ -33,10 +33,12 @@ const mostMembers = 3
 // or without.
 var rootServices = []string{"sudo", "login"}
 
-// tryBreakGlass logs a member of the break-glass group in by password, at each service. Nobody tells
-// that password: the namespace has a copy of the password file, in which the member has a made one.
-// Expiry and locks stay the member's own.
-func (r *run) tryBreakGlass(ctx context.Context, s rehearsal, services []string, b BreakGlass) error {
+// tryBreakGlass logs a member of the break-glass group in by password, at each service. Nobody
+// tells that password: the namespace has a copy of the password file, in which the member has a
+// made one. Expiry and locks stay the member's own.
+func (r *run) tryBreakGlass(
+	ctx context.Context, s rehearsal, services []string, b BreakGlass,
+) error {
 	for _, service := range services {
 		if err := r.tryMembers(ctx, s, service, b); err != nil {
 			return err
@@ -47,21 +49,31 @@ func (r *run) tryBreakGlass(ctx context.Context, s rehearsal, services []string,
 
 // tryMembers tries one service: one member who gets in is enough.
 func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b BreakGlass) error {
-	tried, said := 0, ""
+	tried := 0
+	said := ""
 	for _, m := range b.Members {
-		if tried == mostMembers || m.UID == 0 && !slices.Contains(rootServices, service) {
+		shutOut := m.UID == 0 && !slices.Contains(rootServices, service)
+		if tried == mostMembers || shutOut {
 			continue
 		}
 		tried++
+
 		end, err := loginByMadePassword(ctx, s, service, m.Name)
 		if err != nil {
-			return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", service, wayBreakGlass, err.Error())}
+			return &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s",
+				service, wayBreakGlass, err.Error())}
 		}
 
+		// PAM may let somebody else in than was asked for: that is no proof for the member.
 		in := end.LetIn() && end.User == m.Name
 		r.result.Logins = append(r.result.Logins, LoginShown{
-			Service: service, User: m.Name, Way: wayBreakGlass, In: in, Said: append([]string{}, end.Said...),
+			Service: service,
+			User:    m.Name,
+			Way:     wayBreakGlass,
+			In:      in,
+			Said:    append([]string{}, end.Said...),
 		})
+
 		if in {
 			r.say("Rehearsed: %s lets %s in (%s)", service, m.Name, wayBreakGlass)
 			return nil
@@ -71,20 +83,30 @@ func (r *run) tryMembers(ctx context.Context, s rehearsal, service string, b Bre
 	if tried == 0 {
 		return nil // where somebody is needed, check 2 says so
 	}
+
 	return r.notIn("13", service, message.Textf(
-		"%s lets no member of the group %s in by password; nothing has been changed. It said: %s", service, b.Group, token.Printable(said)))
+		"%s lets no member of the group %s in by password; nothing has been changed. It said: %s",
+		service, b.Group, token.Printable(said)))
 }
 
-// loginByMadePassword is one login with a password that counts in the namespace alone. The question for
-// a PIN is answered with nothing.
-func loginByMadePassword(ctx context.Context, s rehearsal, service, user string) (*pamlogin.End, error) {
+// loginByMadePassword is one login with a password that counts in the namespace alone. The question
+// for a PIN is answered with nothing.
+func loginByMadePassword(
+	ctx context.Context, s rehearsal, service, user string,
+) (*pamlogin.End, error) {
 	made := rand.Text()
 	password, err := secret.New([]byte(made))
 	if err != nil {
 		return nil, err
 	}
 	defer password.Wipe()
-	o := order{Service: service, User: user, Phase: pamlogin.Whole, Password: made}
+
+	o := order{
+		Service:  service,
+		User:     user,
+		Phase:    pamlogin.Whole,
+		Password: made,
+	}
 	return s.login(ctx, o, once(byPassword(password)))
 }
 
@@ -96,7 +118,9 @@ const (
 
 // layPassword lays a copy of the password file over it, in which a user has another password: this
 // process is alone in a mount namespace. dir is for the copy.
-func layPassword(ctx context.Context, dir, user, password string) (takeOff func() error, err error) {
+func layPassword(
+	ctx context.Context, dir, user, password string,
+) (takeOff func() error, err error) {
 	hash, err := pamlogin.Hash(password)
 	if err != nil {
 		return nil, err
@@ -110,13 +134,17 @@ func layPassword(ctx context.Context, dir, user, password string) (takeOff func(
 	if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", file, copied); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, said)
 	}
-	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil { // its owner, permissions and label stay
+	// Its owner, permissions and label stay: the file is written into, and not replaced.
+	if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
+
 	if err := unix.Mount(copied, file, "", unix.MS_BIND, ""); err != nil {
 		return nil, fmt.Errorf("no copy can be laid over %s: %w", file, err)
 	}
+
 	return func() error {
+		// MNT_DETACH, for a module of PAM may still have the file open.
 		if err := unix.Unmount(file, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("the copy over %s cannot be taken off: %w", file, err)
 		}
@@ -130,10 +158,12 @@ func withPassword(user, hash string) (file, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+
 	text, old, found := replacePassword(string(data), user, hash)
 	switch {
 	case !found:
 		return "", "", fmt.Errorf("%s is not in %s", user, passwdFile)
+	// With "x" the password is in shadow(5).
 	case old != "x":
 		return passwdFile, text, nil
 	}
@@ -141,6 +171,7 @@ func withPassword(user, hash string) (file, text string, err error) {
 	if data, err = os.ReadFile(shadowFile); err != nil {
 		return "", "", err
 	}
+
 	if text, _, found = replacePassword(string(data), user, hash); !found {
 		return "", "", fmt.Errorf("%s is not in %s", user, shadowFile)
 	}
@@ -152,8 +183,11 @@ func replacePassword(text, user, hash string) (changed, old string, found bool) 
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		fields := strings.Split(line, ":")
+		// Of two lines of one name getpwnam(3) takes the first.
 		if !found && len(fields) > 2 && fields[0] == user {
-			found, old, fields[1] = true, fields[1], hash
+			found = true
+			old = fields[1]
+			fields[1] = hash
 		}
 		b.WriteString(strings.Join(fields, ":"))
 	}
@@ -165,6 +199,7 @@ func loginWithPassword(ctx context.Context, dir string, socket *os.File, o order
 	if o.Password == "" {
 		return loginIn(ctx, socket, o)
 	}
+
 	takeOff, err := layPassword(ctx, dir, o.User, o.Password)
 	if err != nil {
 		return err

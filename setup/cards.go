@@ -38,6 +38,7 @@ func (r *run) findCards(ctx context.Context) ([]found, []message.Text, error) {
 		sources = []string{r.o.Library}
 	} else {
 		for _, l := range find.Libraries("/") {
+			// The others are no PKCS#11 library, or cannot be loaded.
 			if l.Usable() {
 				sources = append(sources, l.Path)
 			}
@@ -51,7 +52,8 @@ func (r *run) findCards(ctx context.Context) ([]found, []message.Text, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		all, notes = append(all, some...), append(notes, why...)
+		all = append(all, some...)
+		notes = append(notes, why...)
 		if len(all) > 0 {
 			break // a second library for the same card is no other card
 		}
@@ -63,6 +65,7 @@ func (r *run) findCards(ctx context.Context) ([]found, []message.Text, error) {
 func look(ctx context.Context, library string) ([]found, []message.Text, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
+
 	file, done, err := lookConfig(library)
 	if err != nil {
 		return nil, nil, err
@@ -73,10 +76,13 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 	if source == "" {
 		source = "builtin"
 	}
+
 	answer, err := probe.Cards(ctx, file)
 	if err != nil {
+		// It is a note only: the next source may know the card.
 		return nil, []message.Text{message.Textf("%s: %s", source, err.Error())}, nil
 	}
+
 	var notes []message.Text
 	switch {
 	case answer.Failure != nil:
@@ -89,22 +95,33 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 	for _, slot := range answer.Slots {
 		switch {
 		case slot.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description),
+				slot.Failure.Text))
 		case slot.Card == nil:
 			notes = append(notes, message.Textf("%s: no card", token.Printable(slot.Description)))
 		case slot.Card.Failure != nil:
-			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description), slot.Card.Failure.Text))
+			notes = append(notes, message.Textf("%s: %s", token.Printable(slot.Description),
+				slot.Card.Failure.Text))
 		case len(slot.Card.Certificates) == 0:
-			notes = append(notes, message.Textf("%s: the card %s shows no certificate", token.Printable(slot.Description), token.Printable(slot.Card.Label)))
+			notes = append(notes, message.Textf("%s: the card %s shows no certificate",
+				token.Printable(slot.Description), token.Printable(slot.Card.Label)))
 		}
+
 		if slot.Card == nil {
 			continue
 		}
 		for _, c := range slot.Card.Certificates {
-			f := found{library: library, reader: slot.Description, card: slot.Card, label: c.Label}
+			f := found{
+				library: library,
+				reader:  slot.Description,
+				card:    slot.Card,
+				label:   c.Label,
+			}
+
 			why := f.take(c)
 			if !why.Empty() {
-				notes = append(notes, message.Textf("%s: the certificate %s: %s", token.Printable(slot.Description), token.Printable(c.Label), why))
+				notes = append(notes, message.Textf("%s: the certificate %s: %s",
+					token.Printable(slot.Description), token.Printable(c.Label), why))
 				continue
 			}
 			all = append(all, f)
@@ -118,11 +135,14 @@ func (f *found) take(c probe.Certificate) message.Text {
 	if c.Error != "" {
 		return message.Textf("%s", c.Error)
 	}
+
 	cert, err := certinfo.ParsePadded(c.DER)
 	if err != nil {
 		return message.Textf("%s", err.Error())
 	}
+
 	f.cert = cert
+	// What a login checks besides depends on a configuration that is still to be written.
 	switch now := time.Now(); {
 	case cert.HasKeyUsage && cert.KeyUsage&certinfo.KeyUsageDigitalSignature == 0:
 		return message.Textf("its key is not for signatures")
@@ -131,7 +151,8 @@ func (f *found) take(c probe.Certificate) message.Text {
 	case now.After(cert.NotAfter):
 		return message.Textf("it has expired on %s", cert.NotAfter.Format(time.DateOnly))
 	case now.Before(cert.NotBefore):
-		return message.Textf("it is not valid before %s; is the clock right?", cert.NotBefore.Format(time.DateOnly))
+		return message.Textf("it is not valid before %s; is the clock right?",
+			cert.NotBefore.Format(time.DateOnly))
 	}
 	return message.Text{}
 }
@@ -143,11 +164,14 @@ func lookConfig(library string) (file string, done func(), err error) {
 		return "", nil, err
 	}
 	done = func() { _ = os.RemoveAll(dir) }
+
 	text, err := (&settings{Library: library, Mapper: "enrolled", Mode: doctor.ModePassword}).text()
+	// By "enrolled" nothing is looked up: no mapper may ask a directory before there is a choice.
 	if err == nil {
 		file = filepath.Join(dir, "look.conf")
 		err = os.WriteFile(file, text, 0o600)
 	}
+
 	if err != nil {
 		done()
 		return "", nil, err
@@ -164,9 +188,12 @@ func (r *run) chooseCard(ctx context.Context) error {
 	for _, n := range notes {
 		r.note("card-seen", n)
 	}
+
 	if len(all) == 0 {
-		return refused("no card with a certificate that could log somebody in was found; put it into the reader, or see: pam-pkcs11 list")
+		return refused(
+			"no card with a certificate that could log somebody in was found; put it into the reader, or see: pam-pkcs11 list")
 	}
+	// Only among several that could be meant: one alone is taken, whatever it is for.
 	all = forLogins(all)
 	if len(all) == 1 {
 		r.found = &all[0]
@@ -181,9 +208,15 @@ func (r *run) chooseCard(ctx context.Context) error {
 		choices = append(choices, f.describe().String())
 	}
 	if r.o.Person == nil {
-		return &ChoiceError{Question: message.Textf("There are several certificates: leave one card in the reader, or name its library."), Choices: choices}
+		return &ChoiceError{
+			Question: message.Textf(
+				"There are several certificates: leave one card in the reader, or name its library."),
+			Choices: choices,
+		}
 	}
-	i, err := r.o.Person.Choose(message.Textf("Which certificate is to log %s in?", r.o.User), answers)
+
+	question := message.Textf("Which certificate is to log %s in?", r.o.User)
+	i, err := r.o.Person.Choose(question, answers)
 	if err != nil {
 		return err
 	}
@@ -196,7 +229,11 @@ func (r *run) chooseCard(ctx context.Context) error {
 // 800-73-4, part 1, 3.1.3), where it is there.
 func forLogins(all []found) []found {
 	const piv = "PIV Authentication"
-	best := slices.DeleteFunc(slices.Clone(all), func(f found) bool { return !strings.Contains(f.label, piv) })
+	best := slices.DeleteFunc(slices.Clone(all), func(f found) bool {
+		return !strings.Contains(f.label, piv)
+	})
+
+	// Of several cards the person says which one is meant.
 	sameCard := !slices.ContainsFunc(all, func(f found) bool { return f.reader != all[0].reader })
 	if len(best) == 1 && sameCard {
 		return best
@@ -206,7 +243,8 @@ func forLogins(all []found) []found {
 
 // describe is a certificate in one line.
 func (f *found) describe() message.Text {
-	return message.Textf("%s (card %s in %s, valid until %s)", token.Printable(f.cert.Subject.RFC4514()), token.Printable(f.card.Label),
+	return message.Textf("%s (card %s in %s, valid until %s)",
+		token.Printable(f.cert.Subject.RFC4514()), token.Printable(f.card.Label),
 		token.Printable(f.reader), f.cert.NotAfter.Format(time.DateOnly))
 }
 
@@ -217,13 +255,21 @@ func (r *run) showCard() {
 	if source == "" {
 		source = "builtin"
 	}
+
 	shown := showCertificate(f.cert)
-	r.result.Card = &CardShown{Source: source, Reader: f.reader, Label: f.card.Label, Serial: f.card.Serial}
+	r.result.Card = &CardShown{
+		Source: source,
+		Reader: f.reader,
+		Label:  f.card.Label,
+		Serial: f.card.Serial,
+	}
 	r.result.Certificate = &shown
 
 	r.say("Card: %s in %s", token.Printable(f.card.Label), token.Printable(f.reader))
 	r.say("Certificate: %s", token.Printable(shown.Subject))
-	r.say("    issued by %s, valid until %s", token.Printable(shown.Issuer), f.cert.NotAfter.Format(time.DateOnly))
+	r.say("    issued by %s, valid until %s", token.Printable(shown.Issuer),
+		f.cert.NotAfter.Format(time.DateOnly))
+
 	switch tries := f.card.PIN.Tries; {
 	case tries.Level == token.Locked:
 		r.say("    its PIN is locked: pam-pkcs11 pin unblock sets a new one")

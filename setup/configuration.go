@@ -24,13 +24,15 @@ type settings struct {
 func (s *settings) text() ([]byte, error) {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+
 	block := "builtin"
 	if s.Library != "" {
 		block = "library"
 	}
 
 	if !isWord(s.Mapper) || !quotable(s.Library) {
-		return nil, fmt.Errorf("the mapper %q or the library %q cannot stand in a configuration", s.Mapper, s.Library)
+		return nil, fmt.Errorf("the mapper %q or the library %q cannot stand in a configuration",
+			s.Mapper, s.Library)
 	}
 
 	b.WriteString(header)
@@ -42,6 +44,7 @@ func (s *settings) text() ([]byte, error) {
 	if s.Mode == doctor.ModePassword {
 		line("  empty_pin = fallback;")
 	}
+
 	line("")
 	line("  pkcs11_module %s {", block)
 	if s.Library != "" {
@@ -51,6 +54,7 @@ func (s *settings) text() ([]byte, error) {
 	line("    crl_dir = %s;", crlDir)
 	line("    cert_policy = ca, signature;")
 	line("  }")
+
 	if len(s.Options) > 0 {
 		line("")
 		line("  mapper %s {", s.Mapper)
@@ -60,13 +64,15 @@ func (s *settings) text() ([]byte, error) {
 				return nil, fmt.Errorf("%q is not KEY=VALUE", o)
 			}
 			if key == "passwd" {
-				return nil, errors.New("everybody can read the configuration and the arguments of a program: " +
-					"put the password into a file of root's, mode 0600, and give passwd_file=FILE instead of passwd")
+				return nil,
+					errors.New("everybody can read the configuration and the arguments of a program: " +
+						"put the password into a file of root's, mode 0600, and give passwd_file=FILE instead of passwd")
 			}
 			line("    %s = %s;", key, quoted(value))
 		}
 		line("  }")
 	}
+
 	line("}")
 	return []byte(b.String()), nil
 }

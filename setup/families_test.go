@@ -113,7 +113,7 @@ func TestToolsAreRead(t *testing.T) {
 		"pam-config, not a trace": {FamilySUSE, Report{}, false},
 	} {
 		r := &run{plan: Plan{Family: tt.family, On: on}}
-		if err := r.judge(&tt.report); (err == nil) != tt.good {
+		if err := r.check(&tt.report); (err == nil) != tt.good {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -44,6 +44,7 @@ func servicesToTry(reach []string) []string {
 			all = append(all, name)
 		}
 	}
+	// None of the preferred ones: any other that reaches the module does as well.
 	if len(all) == 0 && len(reach) > 0 {
 		all = reach[:1]
 	}
@@ -54,10 +55,14 @@ func servicesToTry(reach []string) []string {
 // by password where it is typed, and else what needs no secret.
 func (r *run) tryLogins(ctx context.Context, s rehearsal, services []string, b BreakGlass) error {
 	if len(services) == 0 {
-		return &RehearsalError{Why: message.Textf("no service of this machine would ask the module")}
+		return &RehearsalError{Why: message.Textf(
+			"no service of this machine would ask the module")}
 	}
+
+	// First what needs no secret: where the account is refused, no try of a PIN need be spent.
 	for _, service := range services {
-		if _, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Account}, wayAccount, nil); err != nil {
+		o := order{Service: service, User: r.o.User, Phase: pamlogin.Account}
+		if _, err := r.try(ctx, s, o, wayAccount, nil); err != nil {
 			return err
 		}
 	}
@@ -76,26 +81,39 @@ type rehearsal interface {
 	login(context.Context, order, answerer) (*pamlogin.End, error)
 }
 
-// try runs one login, and refuses the change where it does not go well (checks 12 and 13). in is also
-// false, without an error, where that check is forced.
-func (r *run) try(ctx context.Context, s rehearsal, o order, way string, answer answerer) (in bool, err error) {
+// try runs one login, and refuses the change where it does not go well (checks 12 and 13). in is
+// also false, without an error, where that check is forced.
+func (r *run) try(
+	ctx context.Context, s rehearsal, o order, way string, answer answerer,
+) (in bool, err error) {
 	if answer == nil {
 		answer = func(pamlogin.Asked) (*secret.PIN, error) { return nil, pamlogin.ErrNoAnswer }
 	}
+
 	end, err := s.login(ctx, o, answer)
 	if err != nil {
-		return false, &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s", o.Service, way, err.Error())}
+		return false, &RehearsalError{Why: message.Textf("the login of %s by %s did not end: %s",
+			o.Service, way, err.Error())}
 	}
 
+	// The card may name somebody else than was asked for, who would be let in here.
 	in = end.In() && (end.User == o.User || way == wayAccount)
-	r.result.Logins = append(r.result.Logins, LoginShown{Service: o.Service, User: o.User, Way: way, In: in, Said: append([]string{}, end.Said...)})
+	r.result.Logins = append(r.result.Logins, LoginShown{
+		Service: o.Service,
+		User:    o.User,
+		Way:     way,
+		In:      in,
+		Said:    append([]string{}, end.Said...),
+	})
 	if in {
 		r.say("Rehearsed: %s lets %s in (%s)", o.Service, o.User, way)
 		return true, nil
 	}
 
-	text := message.Textf("%s does not let %s in (%s); nothing has been changed. It said: %s", o.Service, o.User, way,
+	text := message.Textf("%s does not let %s in (%s); nothing has been changed. It said: %s",
+		o.Service, o.User, way,
 		token.Printable(strings.Join(end.Said, " / ")))
+
 	number := "13"
 	if way == wayCard {
 		number = "12"
@@ -108,8 +126,14 @@ func (r *run) notIn(number, service string, text message.Text) error {
 	if !slices.Contains(r.o.Force, number) {
 		return &RehearsalError{Why: text}
 	}
+
 	r.result.Forced = append(r.result.Forced, number)
-	r.result.Findings.Add(diagnosis.Finding{ID: "rehearsal", Severity: diagnosis.Warning, Subject: service, Fact: text})
+	r.result.Findings.Add(diagnosis.Finding{
+		ID:       "rehearsal",
+		Severity: diagnosis.Warning,
+		Subject:  service,
+		Fact:     text,
+	})
 	return nil
 }
 
@@ -120,7 +144,12 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 		return nil
 	}
 	if why := r.spares(ctx); !why.Empty() {
-		r.result.Findings.Add(diagnosis.Finding{ID: "card-login-not-tried", Severity: diagnosis.Warning, Subject: r.found.reader, Fact: why})
+		r.result.Findings.Add(diagnosis.Finding{
+			ID:       "card-login-not-tried",
+			Severity: diagnosis.Warning,
+			Subject:  r.found.reader,
+			Fact:     why,
+		})
 		r.say("A login by card is not tried: %s", why)
 		return nil
 	}
@@ -128,7 +157,8 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 	pin := r.o.PIN
 	if pin == nil && !r.found.card.PIN.AtReader {
 		var err error
-		if pin, err = r.o.Person.Secret(message.Textf("PIN of the card, to try it (Return: do not try): ")); err != nil {
+		question := message.Textf("PIN of the card, to try it (Return: do not try): ")
+		if pin, err = r.o.Person.Secret(question); err != nil {
 			return err
 		}
 		if pin.Len() == 0 {
@@ -144,7 +174,9 @@ func (r *run) tryCard(ctx context.Context, s rehearsal, services []string) error
 			}
 			return nil, pamlogin.ErrNoAnswer // a PIN is for no other question
 		}
-		in, err := r.try(ctx, s, order{Service: service, User: r.o.User, Phase: pamlogin.Whole}, wayCard, once(answer))
+
+		o := order{Service: service, User: r.o.User, Phase: pamlogin.Whole}
+		in, err := r.try(ctx, s, o, wayCard, once(answer))
 		if err != nil || !in {
 			return err
 		}
@@ -177,10 +209,12 @@ func (r *run) spares(ctx context.Context) message.Text {
 	case pin.Tries.Level == token.Last || pin.Tries.Counted && pin.Tries.Left < 2:
 		return message.Textf("only one try is left for its PIN, and that one stays the user's")
 	}
+	// A login refuses the card in a remote session, so that the try would prove nothing.
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if remote, err := accounts.SessionIsRemote(ctx, os.Getpid()); err == nil && remote {
-		return message.Textf("you have come from another machine, and a card logs in only who sits at this one")
+		return message.Textf(
+			"you have come from another machine, and a card logs in only who sits at this one")
 	}
 	return message.Text{}
 }
@@ -191,14 +225,19 @@ func (r *run) tryPassword(ctx context.Context, s rehearsal, services []string) e
 	if r.o.Person == nil || r.o.Mode != doctor.ModePassword {
 		return nil
 	}
-	password, err := r.o.Person.Secret(message.Textf("Password of %s, to try that it still works (Return: do not try): ", r.o.User))
+
+	question := message.Textf("Password of %s, to try that it still works (Return: do not try): ",
+		r.o.User)
+	password, err := r.o.Person.Secret(question)
 	if err != nil {
 		return err
 	}
 	defer password.Wipe()
+
 	if password.Len() == 0 {
 		return nil
 	}
+
 	o := order{Service: services[0], User: r.o.User, Phase: pamlogin.Whole}
 	_, err = r.try(ctx, s, o, wayPassword, once(byPassword(password)))
 	return err
@@ -221,7 +260,8 @@ func byPassword(password *secret.PIN) answerer {
 // them.
 var pinPrompts = []string{
 	login.MsgPINPrompt, login.MsgPINPromptFew, login.MsgPINPromptLeft, login.MsgPINPromptLast,
-	login.MsgPINPromptNamed, login.MsgPINPromptNamedFew, login.MsgPINPromptNamedLeft, login.MsgPINPromptNamedLast,
+	login.MsgPINPromptNamed, login.MsgPINPromptNamedFew, login.MsgPINPromptNamedLeft,
+	login.MsgPINPromptNamedLast,
 }
 
 // asksPIN reports whether a question is the module's for a PIN. Only to such a one a PIN is given,

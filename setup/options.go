@@ -35,8 +35,8 @@ type Options struct {
 	NoDesktop bool        // GDM's service for smart cards stays as it is
 	PIN       *secret.PIN // of --pin-fd; nil: it is asked for
 
-	// RevertAfter is when the setup is taken back if nobody confirms it (revert.Keep), from revert.Min to
-	// revert.Max; 0 is never.
+	// RevertAfter is when the setup is taken back if nobody confirms it (revert.Keep), from
+	// revert.Min to revert.Max; 0 is never.
 	RevertAfter time.Duration
 
 	Person Person // nil: nobody is asked
@@ -67,10 +67,11 @@ type Result struct {
 	Logins      []LoginShown       `json:"logins"`
 	Findings    diagnosis.Findings `json:"findings"`
 	Forced      []string           `json:"forced,omitempty"`
-	Choice      *ChoiceError       `json:"choice,omitempty"`   // what has to be chosen
-	Number      int                `json:"number,omitempty"`   // of the record, for undo
-	RevertAt    time.Time          `json:"revert_at,omitzero"` // when it is taken back if nobody confirms it
-	Error       string             `json:"error,omitempty"`
+	Choice      *ChoiceError       `json:"choice,omitempty"` // what has to be chosen
+	Number      int                `json:"number,omitempty"` // of the record, for undo
+	// when it is taken back if nobody confirms it
+	RevertAt time.Time `json:"revert_at,omitzero"`
+	Error    string    `json:"error,omitempty"`
 }
 
 // CardShown is the card that was found.
@@ -100,11 +101,12 @@ type FileShown struct {
 
 // LoginShown is a login of the rehearsal.
 type LoginShown struct {
-	Service string   `json:"service"`
-	User    string   `json:"user"`
-	Way     string   `json:"way"` // "card", "password", "account", or "break-glass": that group's password
-	In      bool     `json:"in"`
-	Said    []string `json:"said"`
+	Service string `json:"service"`
+	User    string `json:"user"`
+	// "card", "password", "account", or "break-glass": that group's password
+	Way  string   `json:"way"`
+	In   bool     `json:"in"`
+	Said []string `json:"said"`
 }
 
 // ChoiceError is returned where somebody has to choose and nobody is asked.

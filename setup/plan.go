@@ -19,13 +19,14 @@ import (
 // Plan is all that a setup will change. It is made once, and carried out twice: on copies in the
 // rehearsal, and on the machine.
 type Plan struct {
-	User    string
-	Mode    doctor.Mode
-	Config  []byte      // of the configuration file; nil leaves it as it is
-	CAs     []NewFile   // certificates of authorities for ca_dir
-	Enrol   *Enrolment  // nil: no key is paired
-	Family  Family      // how the PAM stack is changed
-	Off, On []string    // profiles of pam-auth-update, or what authselect has and gets: a profile with its features
+	User   string
+	Mode   doctor.Mode
+	Config []byte     // of the configuration file; nil leaves it as it is
+	CAs    []NewFile  // certificates of authorities for ca_dir
+	Enrol  *Enrolment // nil: no key is paired
+	Family Family     // how the PAM stack is changed
+	// profiles of pam-auth-update, or what authselect has and gets: a profile with its features
+	Off, On []string
 	Group   string      // of the profile's condition; "" leaves the profile's own
 	Lines   []string    // services whose files get a line of their own
 	GDM     bool        // GDM's stack for smart cards becomes ours
@@ -98,8 +99,17 @@ var stackTypes = []string{"auth", "account", "password", "session", "session-non
 
 // Paths are all paths that carrying out the plan may change, for the record.
 func (p *Plan) Paths() []undo.Path {
-	all := []undo.Path{{Name: confDir, Role: undo.Config}, {Name: caDir, Role: undo.Trust}, {Name: crlDir, Role: undo.Trust}}
-	add := func(name string, role undo.Role) { all = append(all, undo.Path{Name: name, Role: role}) }
+	all := []undo.Path{
+		{Name: confDir, Role: undo.Config},
+		{Name: caDir, Role: undo.Trust},
+		{Name: crlDir, Role: undo.Trust},
+	}
+	add := func(name string, role undo.Role) {
+		all = append(all, undo.Path{Name: name, Role: role})
+	}
+
+	// What is recorded and not changed costs nothing; what is changed and not recorded stays for
+	// ever.
 	if p.Config != nil {
 		add(config.DefaultFile, undo.Config)
 	}
@@ -109,16 +119,20 @@ func (p *Plan) Paths() []undo.Path {
 	if p.Enrol != nil {
 		add(enrolled.DefaultFile, undo.Lines)
 	}
+
 	if p.Family == FamilyDebian {
 		for _, t := range stackTypes {
 			add(pamDir+"/common-"+t, undo.PAM)
 			add("/var/lib/pam/"+t, undo.PAM)
 		}
+		// Debconf is asked by pam-auth-update, and remembers the profiles.
 		add("/var/lib/pam/seen", undo.Seen)
-		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat", "templates.dat-old"} {
+		for _, name := range []string{"config.dat", "config.dat-old", "templates.dat",
+			"templates.dat-old"} {
 			add("/var/cache/debconf/"+name, undo.Debconf)
 		}
 	}
+
 	if p.Family == FamilyAuthselect {
 		for _, file := range authselectPaths() {
 			add(file, undo.PAM)
@@ -130,6 +144,7 @@ func (p *Plan) Paths() []undo.Path {
 			add(file, undo.PAM)
 		}
 	}
+
 	for _, service := range p.Lines {
 		add(path.Join(pamDir, service), undo.PAM)
 	}
@@ -143,14 +158,18 @@ func (p *Plan) CarryOut(ctx context.Context, tree *undo.Tree) error {
 			return err
 		}
 	}
+
 	for _, f := range p.files() {
 		if err := writeFile(tree, f); err != nil {
 			return err
 		}
 	}
+
 	if err := p.enrol(ctx); err != nil {
 		return err
 	}
+
+	// From here on logins ask the module, which reads all of the above.
 	if err := p.changeStack(ctx, tree); err != nil {
 		return err
 	}
@@ -173,11 +192,19 @@ func writeFile(tree *undo.Tree, f NewFile) error {
 	if err != nil {
 		return err
 	}
+
 	if now.Type == undo.File {
+		// Left alone, its time of change stays too.
 		if data, err := tree.ReadFile(f.Path); err == nil && string(data) == string(f.Data) {
 			return nil
 		}
-		return tree.Write(f.Path, f.Data, undo.State{Type: undo.File, Mode: now.Mode, UID: now.UID, GID: now.GID, Xattrs: now.Xattrs})
+		return tree.Write(f.Path, f.Data, undo.State{
+			Type:   undo.File,
+			Mode:   now.Mode,
+			UID:    now.UID,
+			GID:    now.GID,
+			Xattrs: now.Xattrs,
+		})
 	}
 	return tree.Write(f.Path, f.Data, undo.State{Type: undo.File, Mode: 0o644})
 }
@@ -187,10 +214,12 @@ func (p *Plan) enrol(ctx context.Context) error {
 	if p.Enrol == nil {
 		return nil
 	}
+
 	key, err := enrolled.ParseKey(p.Enrol.Key)
 	if err != nil {
 		return err
 	}
+
 	_, err = enrolled.Add(ctx, enrolled.DefaultFile, enrolled.Entry{
 		Key:     key,
 		User:    p.User,
@@ -243,7 +272,7 @@ func (p *Plan) nameGroup(tree *undo.Tree) error {
 	if text == string(data) {
 		return nil
 	}
-	now.MTime = undo.State{}.MTime // it is written now
+	now.MTime = undo.State{}.MTime // the zero time: it is written now
 	return tree.Write(file, []byte(text), now)
 }
 
@@ -253,9 +282,13 @@ func withGroup(text, group string) string {
 	lines := slices.Collect(strings.Lines(text))
 	for i := range lines {
 		last := i == len(lines)-1
-		if last || !strings.Contains(lines[i], "pam_succeed_if.so") || !strings.Contains(lines[i+1], "pam_pkcs11.so") {
+		if last || !strings.Contains(lines[i], "pam_succeed_if.so") {
 			continue
 		}
+		if !strings.Contains(lines[i+1], "pam_pkcs11.so") {
+			continue
+		}
+
 		lines[i] = replaceWord(lines[i], "ingroup", group)
 		lines[i] = replaceWord(lines[i], "notingroup", group)
 	}
@@ -268,6 +301,7 @@ func replaceWord(line, word, by string) string {
 	if !found {
 		return line
 	}
+
 	end := strings.IndexAny(tail, " \t\n")
 	if end < 0 {
 		end = len(tail)
@@ -279,7 +313,8 @@ func replaceWord(line, word, by string) string {
 const ourLine = "auth sufficient pam_pkcs11.so\n"
 
 // errNotSimple is why no line can be put into a service's file.
-var errNotSimple = errors.New("has no line `@include common-auth` with nothing of auth behind it, so a card would skip that")
+var errNotSimple = errors.New(
+	"has no line `@include common-auth` with nothing of auth behind it, so a card would skip that")
 
 // insertLine puts the module in front of the line that includes common-auth, in the file of one
 // service. A file with lines of auth behind that is refused: sufficient would skip them.
@@ -289,11 +324,14 @@ func insertLine(tree *undo.Tree, service string) error {
 	if err != nil {
 		return err
 	}
+
 	text := string(data)
 	if strings.Contains(text, "\n"+ourLine) || strings.HasPrefix(text, ourLine) {
 		return nil
 	}
+
 	const include = "@include common-auth\n"
+	// The line's end before the text makes the first line one like the others.
 	before, behind, found := strings.Cut("\n"+text, "\n"+include)
 	if !found || slices.ContainsFunc(strings.Split(behind, "\n"), isAuthLine) {
 		return fmt.Errorf("%s %w", file, errNotSimple)
@@ -304,11 +342,13 @@ func insertLine(tree *undo.Tree, service string) error {
 		return err
 	}
 	now.MTime = undo.State{}.MTime
-	return tree.Write(file, []byte(strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")), now)
+
+	text = strings.TrimPrefix(before+"\n"+ourLine+include+behind, "\n")
+	return tree.Write(file, []byte(text), now)
 }
 
-// isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but the
-// distribution's files of the other types.
+// isAuthLine reports whether a line is one of auth, or could bring some: an include of anything but
+// the distribution's files of the other types.
 func isAuthLine(line string) bool {
 	words := strings.Fields(strings.ToLower(line))
 	switch {
@@ -321,7 +361,8 @@ func isAuthLine(line string) bool {
 }
 
 // withoutAuth are the files of pam-auth-update that have no lines of auth.
-var withoutAuth = []string{"common-account", "common-password", "common-session", "common-session-noninteractive"}
+var withoutAuth = []string{"common-account", "common-password", "common-session",
+	"common-session-noninteractive"}
 
 // enabledProfiles are those that pam-auth-update has written into the auth stack, in their order.
 func enabledProfiles(tree *undo.Tree) ([]string, error) {
@@ -329,9 +370,13 @@ func enabledProfiles(tree *undo.Tree) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	var all []string
+
+	// A profile has one such line for each of its modules.
 	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: "); ok && !slices.Contains(all, name) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), "Module: ")
+		if ok && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

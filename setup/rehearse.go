@@ -60,13 +60,16 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	defer tree.Close()
+
 	before, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
 	}
+
 	if err := plan.CarryOut(ctx, tree); err != nil {
 		return err
 	}
+
 	after, err := snapshot(tree, plan.watched()...)
 	if err != nil {
 		return err
@@ -77,14 +80,18 @@ func rehearse(ctx context.Context, plan *Plan, r *Report) error {
 		return err
 	}
 	r.Services = reaching()
+
 	if err := checkConfiguration(r); err != nil {
 		return err
 	}
+
+	// A configuration that refuses every login maps nobody.
 	if len(plan.Card) > 0 && len(r.Config) == 0 {
 		if r.Mapped, err = whose(ctx, plan); err != nil {
 			return err
 		}
 	}
+
 	m := machineOf(plan)
 	r.Guard = guard(ctx, plan, m)
 	r.BreakGlass.Group, r.BreakGlass.Members = m.BreakGlassMembers()
@@ -111,20 +118,24 @@ func settle(ctx context.Context, tree *undo.Tree, r *Report) error {
 	if err != nil {
 		return err
 	}
+
 	said, err := (distro.PAMAuthUpdate{}).Settle(ctx)
 	if err != nil {
 		return err
 	}
+
 	twice, err := snapshot(tree, pamDir)
 	if err != nil {
 		return err
 	}
+
 	switch again := changes(once, twice); {
 	case said != "":
 		r.Frozen = message.Encoded(message.Textf("%s", said))
 	case len(again) > 0:
 		r.Frozen = message.Encoded(message.Textf("a second run changes %s again", again[0].Path))
 	}
+
 	r.Profiles, err = enabledProfiles(tree)
 	return err
 }
@@ -136,6 +147,7 @@ func checkConfiguration(r *Report) error {
 		r.Config = append(r.Config, err.Error())
 		return nil
 	}
+
 	for _, f := range result.Findings {
 		if f.Weight == confcheck.RefusesEvery || f.Weight == confcheck.RefusesYet {
 			r.Config = append(r.Config, f.Text)
@@ -150,9 +162,11 @@ func reaching() []string {
 	if err != nil {
 		return nil
 	}
+
 	var all []string
 	for _, name := range names {
 		stack, err := pamstack.Load("/", name)
+		// A service without lines of auth has those of other, which is looked at by its own name.
 		if err != nil || stack.IsDefault(pamstack.Auth) && name != "other" {
 			continue
 		}
@@ -175,10 +189,12 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	ctx, cancel := context.WithTimeout(ctx, mapTime)
 	defer cancel()
 	m := Mapped{Asked: true}
+
 	cert, err := certinfo.ParsePadded(plan.Card)
 	if err != nil {
 		return m, err
 	}
+
 	conf, err := config.Load(&config.Arguments{ConfigFile: config.DefaultFile})
 	if err != nil {
 		return m, err
@@ -192,7 +208,9 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 	if err != nil {
 		m.Refused = err.Error()
 	}
+
 	of := login.Checked(cert, checked)
+	// Without a name, and by name: a mapper may let more accounts in than the card names itself.
 	ask := func(user string) error {
 		explained, err := checker.Explain(ctx, of, user)
 		if err != nil {
@@ -214,17 +232,20 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 		return m, err
 	}
 
+	// Each local user: the card may let somebody in of whom nobody thinks.
 	asked := 0
 	err = accounts.System().All(func(a accounts.Account) bool {
 		if a.Name == plan.User {
 			return true // asked already
 		}
+
 		if asked++; asked > maxAsked || ctx.Err() != nil || ask(a.Name) != nil {
 			m.Partial = true
 			return false
 		}
 		return true
 	})
+
 	slices.Sort(m.Users)
 	return m, err
 }
@@ -232,7 +253,11 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 // machineOf is this machine, seen from the process in the namespace.
 func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
-	m.User, m.Mode, m.Remote = plan.User, plan.Mode, plan.Remote
+	m.User = plan.User
+	m.Mode = plan.Mode
+	m.Remote = plan.Remote
+
+	// Without an account the checks about the user's own files have nobody to look at.
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}
@@ -261,32 +286,39 @@ func guard(ctx context.Context, plan *Plan, m *doctor.Machine) []GuardFinding {
 
 // onlyUser is why the mapping is not good; empty where the card names that user and nobody else.
 func (m *Mapped) onlyUser(user string) message.Text {
-	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool { return name == user })
+	others := slices.DeleteFunc(slices.Clone(m.Users), func(name string) bool {
+		return name == user
+	})
+
 	switch {
 	case !m.Asked:
 		return message.Text{}
 	case m.Refused != "":
 		return message.Textf("the certificate is refused: %s", token.Printable(m.Refused))
 	case !slices.Contains(m.Users, user) && len(m.Why) > 0:
-		return message.Textf("the card is not mapped to %s: %s", user, token.Printable(strings.Join(m.Why, "; ")))
+		return message.Textf("the card is not mapped to %s: %s", user,
+			token.Printable(strings.Join(m.Why, "; ")))
 	case !slices.Contains(m.Users, user):
 		return message.Textf("the card is not mapped to %s", user)
 	case len(others) > 0:
-		return message.Textf("the card lets other users in, too: %s", strings.Join(others[:min(len(others), 10)], ", "))
+		return message.Textf("the card lets other users in, too: %s",
+			strings.Join(others[:min(len(others), 10)], ", "))
 	}
 	return message.Text{}
 }
 
-// cure is what helps where onlyUser has something to say. written tells whether the configuration is there that was
-// asked: `map` reads none that is only planned.
+// cure is what helps where onlyUser has something to say. written tells whether the configuration
+// is there that was asked: `map` reads none that is only planned.
 func (m *Mapped) cure(user string, written bool) message.Text {
 	switch {
 	case written:
 		return message.Textf("run: pam-pkcs11 map --user %s", user)
 	case m.Refused != "":
-		return message.Textf("name the authority that issued the certificate (--ca FILE), or pair the card's key with the account: "+
-			"pam-pkcs11 setup --user %s --pin-key", user)
+		return message.Textf(
+			"name the authority that issued the certificate (--ca FILE), or pair the card's key with the account: "+
+				"pam-pkcs11 setup --user %s --pin-key", user)
 	}
-	return message.Textf("correct --mapper and what is set with it, or pair the card's key with the account: "+
-		"pam-pkcs11 setup --user %s --pin-key", user)
+	return message.Textf(
+		"correct --mapper and what is set with it, or pair the card's key with the account: "+
+			"pam-pkcs11 setup --user %s --pin-key", user)
 }

@@ -301,33 +301,33 @@ func TestGuardRefuses(t *testing.T) {
 		return &run{o: Options{User: "alice", Force: force}, plan: Plan{Family: FamilyDebian, On: []string{"pkcs11"}}}
 	}
 	var no *RefusedError
-	if err := with().judge(report()); !errors.As(err, &no) {
+	if err := with().check(report()); !errors.As(err, &no) {
 		t.Errorf("not refused: %v", err)
 	}
-	if err := with("2", "stack-modules").judge(report()); !errors.As(err, &no) {
+	if err := with("2", "stack-modules").check(report()); !errors.As(err, &no) {
 		t.Errorf("forced by another check: %v", err)
 	}
 	for _, force := range []string{"1", "root-way-in"} {
 		r := with(force)
-		if err := r.judge(report()); err != nil || len(r.result.Forced) != 1 {
+		if err := r.check(report()); err != nil || len(r.result.Forced) != 1 {
 			t.Errorf("--force %s: %v, %q", force, err, r.result.Forced)
 		}
 	}
 
 	r := report()
 	r.Profiles = []string{"unix"} // pam-auth-update has done nothing, with status 0
-	if err := with("1").judge(r); !errors.As(err, &no) {
+	if err := with("1").check(r); !errors.As(err, &no) {
 		t.Errorf("the profile is not on: %v", err)
 	}
 	r = report()
 	r.Frozen = message.Encoded(message.Textf("pam-auth-update: Local modifications to /etc/pam.d/common-*, not updating."))
-	if err := with("1").judge(r); !errors.As(err, &no) {
+	if err := with("1").check(r); !errors.As(err, &no) {
 		t.Errorf("the block is frozen: %v", err)
 	}
 	r = report()
 	r.Config = []string{"no mapper"}
 	var conf *ConfigError
-	if err := with("1").judge(r); !errors.As(err, &conf) {
+	if err := with("1").check(r); !errors.As(err, &conf) {
 		t.Errorf("the configuration refuses all: %v", err)
 	}
 }
@@ -350,7 +350,7 @@ func TestSentencesCrossTheBorder(t *testing.T) {
 		t.Errorf("%q, not %q", got.Guard[0].Fact.Text().In(italian), want)
 	}
 	r := run{o: Options{User: "alice"}, plan: Plan{Family: FamilyLines}}
-	_ = r.judge(&got)
+	_ = r.check(&got)
 	if fact := r.result.Findings[0].Fact; fact.In(italian) == fact.String() {
 		t.Errorf("%q in English", fact)
 	}

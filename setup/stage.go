@@ -29,11 +29,12 @@ const (
 // socketFD is the children's end of the socket.
 const socketFD = 3
 
-// workDir is where directories for a while are made: that of TMPDIR may be somebody else's, who could
-// exchange the copies and the configuration that root reads there.
+// workDir is where directories for a while are made: that of TMPDIR may be somebody else's, who
+// could exchange the copies and the configuration that root reads there.
 const workDir = "/run"
 
-// reportTime bounds the rehearsal without its logins: three runs of tools, the mapping and the guard.
+// reportTime bounds the rehearsal without its logins: three runs of tools, the mapping and the
+// guard.
 const reportTime = 10 * time.Minute
 
 // loginTime bounds a login of the rehearsal.
@@ -44,10 +45,11 @@ const maxMessage = 64 << 20
 
 // order is what the stage is asked to do after it has reported.
 type order struct {
-	Service  string
-	User     string
-	Phase    pamlogin.Phase
-	Password string `json:",omitempty"` // a made one that the user has for this login, in the namespace alone
+	Service string
+	User    string
+	Phase   pamlogin.Phase
+	// a made one that the user has for this login, in the namespace alone
+	Password string `json:",omitempty"`
 }
 
 // Child is what a child of Run does: args as in os.Args. ok is false where the program was not
@@ -71,6 +73,8 @@ func runStage(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
+	// Tools that it runs must not hold the socket: its end is what ends this process.
 	unix.CloseOnExec(socketFD)
 
 	ctx := context.Background()
@@ -79,6 +83,7 @@ func runStage(dir string) int {
 	if err == nil {
 		err = layCopies(ctx, dir, &plan)
 	}
+
 	var report Report
 	if err == nil {
 		err = rehearse(ctx, &plan, &report)
@@ -86,6 +91,7 @@ func runStage(dir string) int {
 	if err != nil {
 		report.Failed = err.Error()
 	}
+
 	if err := send(conn, &report); err != nil || report.Failed != "" {
 		return 1
 	}
@@ -105,24 +111,29 @@ func runStage(dir string) int {
 func loginIn(ctx context.Context, socket *os.File, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
-	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User, string(o.Phase))
+
+	// Of this program's environment nothing reaches a module of PAM.
+	child := exec.CommandContext(ctx, "/proc/self/exe", loginWord, o.Service, o.User,
+		string(o.Phase))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	child.Dir = "/"
 	child.ExtraFiles = []*os.File{socket}
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
 	if err := child.Run(); err != nil {
 		return fmt.Errorf("the login was ended: %w", err)
 	}
 	return nil
 }
 
-// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where there
-// is no directory of ours in it yet, since a mount needs something to lie over, and where more of it
-// is changed than the PAM stacks.
+// covered are the directories over which the rehearsal lays copies: a copy of all of /etc where
+// there is no directory of ours in it yet, since a mount needs something to lie over, and where
+// more of it is changed than the PAM stacks.
 func (p *Plan) covered() []string {
 	dirs := []string{"/var/lib/pam", "/var/cache/debconf", authselectState, alternativesState}
 	_, err := os.Stat(confDir)
-	if err == nil && (p.Family == FamilyDebian || p.Family == FamilyLines) && !p.GDM {
+	ownFiles := p.Family == FamilyDebian || p.Family == FamilyLines
+	if err == nil && ownFiles && !p.GDM {
 		return append(dirs, pamDir, confDir)
 	}
 	return append(dirs, "/etc")
@@ -131,20 +142,26 @@ func (p *Plan) covered() []string {
 // layCopies gives this process, which is alone in a mount namespace, copies of all that will be
 // changed, in memory. dir is an empty directory for them.
 func layCopies(ctx context.Context, dir string, plan *Plan) error {
+	// Private: what is mounted from here on is seen by this process and its children alone.
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("the mounts of this process cannot be made its own: %w", err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+
+	options := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", options, "mode=0755"); err != nil {
 		return fmt.Errorf("no memory for copies can be mounted on %s: %w", dir, err)
 	}
+
 	for i, of := range plan.covered() {
 		if _, err := os.Stat(of); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
+
 		copied := filepath.Join(dir, fmt.Sprint(i))
 		if said, err := distro.Run(ctx, "/bin/cp", "-a", "--", of, copied); err != nil {
 			return fmt.Errorf("%w: %s", err, said)
 		}
+		// A bind covers the original, which stays as it is below.
 		if err := unix.Mount(copied, of, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("no copy can be laid over %s: %w", of, err)
 		}
@@ -180,11 +197,13 @@ func startStage(ctx context.Context, plan *Plan) (s *stage, err error) {
 	defer cancel()
 	stop := context.AfterFunc(report, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+
 	if err := send(s.conn, plan); err != nil {
 		return s, err
 	}
 	if err := receive(s.conn, &s.Report); err != nil {
-		return s, fmt.Errorf("the rehearsal ended without a word: %w", errors.Join(err, report.Err()))
+		return s, fmt.Errorf("the rehearsal ended without a word: %w",
+			errors.Join(err, report.Err()))
 	}
 	if s.Report.Failed != "" {
 		return s, errors.New(s.Report.Failed)
@@ -198,8 +217,11 @@ func (s *stage) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+
+	ours := os.NewFile(uintptr(pair[0]), "socket")
+	theirs := os.NewFile(uintptr(pair[1]), "socket")
 	defer theirs.Close()
+
 	s.conn, err = net.FileConn(ours)
 	_ = ours.Close()
 	if err != nil {
@@ -211,6 +233,8 @@ func (s *stage) start(ctx context.Context) error {
 	s.child.Dir = "/"
 	s.child.Stderr = os.Stderr
 	s.child.ExtraFiles = []*os.File{theirs}
+
+	// Setpgid: with its group the tools that it runs can be ended as well (see close).
 	s.child.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	if err := s.child.Start(); err != nil {
 		s.child = nil
@@ -223,6 +247,7 @@ func (s *stage) start(ctx context.Context) error {
 func (s *stage) login(ctx context.Context, o order, answer answerer) (*pamlogin.End, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
+
 	if err := send(s.conn, o); err != nil {
 		return nil, err
 	}
@@ -235,7 +260,10 @@ func (s *stage) close() {
 		_ = s.conn.Close()
 	}
 	if s.child != nil {
-		late := time.AfterFunc(10*time.Second, func() { _ = unix.Kill(-s.child.Process.Pid, unix.SIGKILL) })
+		// It ends by itself when the socket does, but for a tool that hangs.
+		late := time.AfterFunc(10*time.Second, func() {
+			_ = unix.Kill(-s.child.Process.Pid, unix.SIGKILL)
+		})
 		_ = s.child.Wait()
 		late.Stop()
 	}
@@ -251,6 +279,7 @@ func send(w io.Writer, message any) error {
 	if err != nil {
 		return err
 	}
+
 	frame := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
 	_, err = w.Write(append(frame, data...))
 	return err
@@ -262,10 +291,12 @@ func receive(r io.Reader, message any) error {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
 	}
+
 	length := binary.BigEndian.Uint32(head[:])
 	if length > maxMessage {
 		return fmt.Errorf("a message of %d bytes", length)
 	}
+
 	data := make([]byte, length)
 	if _, err := io.ReadFull(r, data); err != nil {
 		return err

@@ -38,13 +38,20 @@ type run struct {
 // one of the system's. With any of them nothing has been changed.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{o: o, result: Result{
-		User: o.User, Mode: o.Mode, DryRun: o.DryRun, Files: []FileShown{}, Logins: []LoginShown{}, Findings: diagnosis.Findings{},
+		User:     o.User,
+		Mode:     o.Mode,
+		DryRun:   o.DryRun,
+		Files:    []FileShown{},
+		Logins:   []LoginShown{},
+		Findings: diagnosis.Findings{},
 	}}
+
 	err := r.all(ctx)
 	var choice *ChoiceError
 	if errors.As(err, &choice) {
 		r.result.Choice = choice
 	}
+
 	if err != nil {
 		r.result.Error = err.Error()
 	}
@@ -58,7 +65,11 @@ func (r *run) all(ctx context.Context) error {
 		return err
 	}
 	defer tree.Close()
-	r.tree, r.store = tree, &undo.Store{Tree: tree}
+
+	r.tree = tree
+	r.store = &undo.Store{Tree: tree}
+
+	// A dry run writes no record, and need not wait for another setup.
 	if !r.o.DryRun {
 		unlock, err := r.store.Lock()
 		if err != nil {
@@ -76,6 +87,7 @@ func (r *run) all(ctx context.Context) error {
 		r.desktop,
 		r.rehearseAndCommit,
 	} {
+		// Between two steps a signal ends the setup; a question or a tool may have swallowed it.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -92,24 +104,31 @@ func (r *run) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Records are taken back in order: what is on top of an unfinished one could not be.
 	for _, m := range records {
 		if m.Stage == undo.Started {
 			return refused("setup %d was cut short; take it back first: pam-pkcs11 undo", m.Number)
 		}
 		if m.Pending() {
-			return refused("setup %d waits for a confirmation until %s: pam-pkcs11 setup --keep confirms it, pam-pkcs11 undo takes it back",
+			return refused(
+				"setup %d waits for a confirmation until %s: pam-pkcs11 setup --keep confirms it, pam-pkcs11 undo takes it back",
 				m.Number, m.RevertAt.Local().Format(time.DateTime))
 		}
 	}
 
 	if r.o.User == "" && r.o.Person != nil {
-		if r.o.User, err = r.o.Person.Ask(message.Textf("Account that is to log in with the card: ")); err != nil {
+		question := message.Textf("Account that is to log in with the card: ")
+		if r.o.User, err = r.o.Person.Ask(question); err != nil {
 			return err
 		}
 	}
 	if r.o.User == "" {
-		return &ChoiceError{Question: message.Textf("Which account is to log in with the card?"), Choices: []string{"--user NAME"}}
+		return &ChoiceError{
+			Question: message.Textf("Which account is to log in with the card?"),
+			Choices:  []string{"--user NAME"},
+		}
 	}
+
 	account, err := accounts.System().Lookup(r.o.User)
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount):
@@ -117,15 +136,20 @@ func (r *run) begin(ctx context.Context) error {
 	case err != nil:
 		return err
 	case account.UID == 0:
-		return refused("the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
+		return refused(
+			"the account %s is root's; setup is for the accounts of people, and root keeps its password", r.o.User)
 	}
+
 	if r.o.Mode == doctor.ModeGroup {
 		if err := r.checkMember(); err != nil {
 			return err
 		}
 	}
-	r.plan.User, r.plan.Mode = r.o.User, r.o.Mode
-	r.plan.Remote = doctor.CallerIsRemote(ctx) // the rehearsal's process has an environment of its own
+
+	r.plan.User = r.o.User
+	r.plan.Mode = r.o.Mode
+	// the rehearsal's process has an environment of its own
+	r.plan.Remote = doctor.CallerIsRemote(ctx)
 	r.result.User = r.o.User
 	return nil
 }
@@ -136,22 +160,31 @@ func (r *run) checkMember() error {
 	if name == "" {
 		name = profileGroup(r.o.Mode)
 	}
+
 	group, err := user.LookupGroup(name)
 	if err != nil {
-		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User, name)
+		return refused("there is no group %s: addgroup %s; adduser %s %s", name, name, r.o.User,
+			name)
 	}
+
 	account, err := user.Lookup(r.o.User)
 	if err != nil {
 		return err
 	}
-	if ids, err := account.GroupIds(); err != nil {
+
+	// The primary group counts as well.
+	ids, err := account.GroupIds()
+	if err != nil {
 		return err
-	} else if !slices.Contains(ids, group.Gid) {
-		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s", r.o.User, name, r.o.User, name)
+	}
+	if !slices.Contains(ids, group.Gid) {
+		return refused("%s is no member of the group %s, whose members need a card: adduser %s %s",
+			r.o.User, name, r.o.User, name)
 	}
 	return nil
 }
 
+// card finds the card, unless there is none.
 func (r *run) card(ctx context.Context) error {
 	if r.o.NoCard {
 		return nil
@@ -159,6 +192,7 @@ func (r *run) card(ctx context.Context) error {
 	return r.chooseCard(ctx)
 }
 
+// trust decides why the card is trusted and which mapper names its user.
 func (r *run) trust(context.Context) error {
 	if err := r.chooseTrust(); err != nil {
 		return err
@@ -173,10 +207,16 @@ func (r *run) trust(context.Context) error {
 // configure plans the configuration file. One that is there and says something else is kept or
 // replaced only where somebody has said so: the cards of others may log in by it.
 func (r *run) configure(context.Context) error {
-	s := settings{Mode: r.o.Mode, Mapper: r.mapper, Options: r.settings, Library: r.o.Library}
+	s := settings{
+		Mode:    r.o.Mode,
+		Mapper:  r.mapper,
+		Options: r.settings,
+		Library: r.o.Library,
+	}
 	if r.found != nil {
 		s.Library = r.found.library
 	}
+
 	text, err := s.text()
 	if err != nil {
 		return err
@@ -191,10 +231,15 @@ func (r *run) configure(context.Context) error {
 		return nil
 	case r.o.Config == "replace":
 	default:
-		question := message.Textf("There is a configuration, %s. What is to become of it?", config.DefaultFile)
+		question := message.Textf("There is a configuration, %s. What is to become of it?",
+			config.DefaultFile)
 		if r.o.Person == nil {
-			return &ChoiceError{Question: question, Choices: []string{"--config keep", "--config replace"}}
+			return &ChoiceError{
+				Question: question,
+				Choices:  []string{"--config keep", "--config replace"},
+			}
 		}
+
 		answer, err := r.o.Person.Choose(question, []message.Text{
 			message.Textf("It stays as it is; the card must log %s in by it.", r.o.User),
 			message.Textf("A new one takes its place; undo brings it back."),
@@ -203,6 +248,7 @@ func (r *run) configure(context.Context) error {
 			return err
 		}
 	}
+
 	r.plan.Config = text
 	return nil
 }
@@ -212,14 +258,18 @@ func (r *run) stack(ctx context.Context) error {
 	p := &r.plan
 	p.Group = r.o.Group
 	p.Family = distro.FamilyOf("/")
+	// pam-auth-update writes for all services alike; single ones get a line in their own files.
 	if p.Family == FamilyDebian && len(r.o.Services) > 0 {
-		p.Family, p.Lines = FamilyLines, r.o.Services
+		p.Family = FamilyLines
+		p.Lines = r.o.Services
 	}
 	r.result.Family = p.Family
+
 	switch p.Family {
 	case FamilyLines:
 		if p.Mode != doctor.ModePassword {
-			return refused("single services can be given the card beside the password only; another mode is for all of them")
+			return refused(
+				"single services can be given the card beside the password only; another mode is for all of them")
 		}
 		return nil
 	case FamilyDebian:
@@ -229,20 +279,24 @@ func (r *run) stack(ctx context.Context) error {
 	case FamilySUSE:
 		return r.pamConfig()
 	}
-	return refused("the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
-		"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
+	return refused(
+		"the tool that changes the PAM stacks of this machine is not known. In each file of /etc/pam.d whose service is to take " +
+			"cards, put in front of its line of pam_unix.so: `auth sufficient pam_pkcs11.so`")
 }
 
 // profiles plans which profiles of pam-auth-update go off and on.
 func (r *run) profiles() error {
 	want := profileOf(r.plan.Mode)
 	if _, err := os.Stat(profileDir + "/" + want); err != nil {
-		return refused("there is no profile %s/%s; the package libpam-pkcs11 brings it", profileDir, want)
+		return refused("there is no profile %s/%s; the package libpam-pkcs11 brings it", profileDir,
+			want)
 	}
+
 	enabled, err := enabledProfiles(r.tree)
 	if err != nil {
 		return err
 	}
+	// The profiles conflict: pam-auth-update would not switch a second one on.
 	for _, name := range ourProfiles {
 		if name != want && slices.Contains(enabled, name) {
 			r.plan.Off = append(r.plan.Off, name)
@@ -256,22 +310,29 @@ func (r *run) profiles() error {
 func (r *run) rehearseAndCommit(ctx context.Context) error {
 	s, err := startStage(ctx, &r.plan)
 	if err != nil {
-		return &RehearsalError{Why: message.Textf("the rehearsal could not be held: %s", err.Error())}
+		return &RehearsalError{Why: message.Textf("the rehearsal could not be held: %s",
+			err.Error())}
 	}
 	defer s.close()
+
+	// The changes are shown before what stands against them, which names them.
 	r.show(&s.Report)
-	if err := r.judge(&s.Report); err != nil {
+	if err := r.check(&s.Report); err != nil {
 		return err
 	}
+
 	if len(s.Report.Changes) == 0 {
 		r.say("All is set up already; nothing has to be changed.")
 		return nil
 	}
+
 	if !r.o.NoTest {
-		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services), s.Report.BreakGlass); err != nil {
+		if err := r.tryLogins(ctx, s, servicesToTry(s.Report.Services),
+			s.Report.BreakGlass); err != nil {
 			return err
 		}
 	}
+
 	if r.o.DryRun {
 		return nil
 	}
@@ -293,70 +354,102 @@ func (r *run) rehearseAndCommit(ctx context.Context) error {
 
 // show tells the changes.
 func (r *run) show(report *Report) {
-	shown := slices.DeleteFunc(slices.Clone(report.Changes), func(c Change) bool { return !c.Shown() })
+	shown := slices.DeleteFunc(slices.Clone(report.Changes), func(c Change) bool {
+		return !c.Shown()
+	})
 	for _, c := range shown {
-		r.result.Files = append(r.result.Files, FileShown{Path: c.Path, New: c.New, Gone: c.Gone, Diff: c.Diff()})
+		r.result.Files = append(r.result.Files, FileShown{
+			Path: c.Path,
+			New:  c.New,
+			Gone: c.Gone,
+			Diff: c.Diff(),
+		})
 	}
+
 	if r.o.Person != nil && len(shown) > 0 {
 		r.o.Person.Show(shown)
 	}
 }
 
-// judge looks at the report, as the guard does: what stands against the change refuses it, unless it
-// is forced.
-func (r *run) judge(report *Report) error {
+// check looks at the report, as the guard does: what stands against the change refuses it, unless
+// it is forced.
+func (r *run) check(report *Report) error {
+	// Nothing forces this: nobody could log in by such a configuration.
 	if len(report.Config) > 0 {
-		return &ConfigError{Why: message.Textf("with the new configuration every login would be refused: %s", strings.Join(report.Config, "; "))}
+		return &ConfigError{Why: message.Textf(
+			"with the new configuration every login would be refused: %s",
+			strings.Join(report.Config, "; "))}
 	}
 	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
-			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
-			Remedy: report.Mapped.cure(r.o.User, r.plan.Config == nil),
+			ID:       "card-mapping",
+			Severity: diagnosis.Refusal,
+			Subject:  r.o.User,
+			Fact:     why,
+			Remedy:   report.Mapped.cure(r.o.User, r.plan.Config == nil),
 		})
 	}
+	// No refusal: nobody was found whom the card must not let in.
 	if report.Mapped.Partial {
 		r.result.Findings.Add(diagnosis.Finding{
-			ID: "card-mapping-partial", Severity: diagnosis.Warning, Subject: r.o.User,
-			Fact: message.Textf("not all accounts could be asked whether the card lets them in, too"),
+			ID:       "card-mapping-partial",
+			Severity: diagnosis.Warning,
+			Subject:  r.o.User,
+			Fact: message.Textf(
+				"not all accounts could be asked whether the card lets them in, too"),
 		})
 	}
+
 	switch r.plan.Family {
 	case FamilyDebian:
-		r.judgeProfiles(report)
+		r.checkProfiles(report)
 	case FamilyAuthselect:
-		r.judgeAuthselect(report)
+		r.checkAuthselect(report)
 	case FamilySUSE:
-		r.judgePAMConfig(report)
+		r.checkPAMConfig(report)
 	}
+
 	for _, g := range report.Guard {
 		r.hit(g.Number, g.Check, g.Refuses, diagnosis.Finding{
-			ID: g.ID, Severity: diagnosis.Severity(g.Severity), Subject: g.Subject,
-			Fact: g.Fact.Text(), Remedy: g.Remedy.Text(),
+			ID:       g.ID,
+			Severity: diagnosis.Severity(g.Severity),
+			Subject:  g.Subject,
+			Fact:     g.Fact.Text(),
+			Remedy:   g.Remedy.Text(),
 		})
 	}
 
 	if r.result.Findings.Count(diagnosis.Refusal) > 0 {
-		return refused("the change could lock somebody out, or the card would not log %s in; nothing has been changed", r.o.User)
+		return refused(
+			"the change could lock somebody out, or the card would not log %s in; nothing has been changed", r.o.User)
 	}
 	return nil
 }
 
-// judgeProfiles looks at what pam-auth-update has really done: its exit status is 0 also where that
+// checkProfiles looks at what pam-auth-update has really done: its exit status is 0 also where that
 // is nothing.
-func (r *run) judgeProfiles(report *Report) {
+func (r *run) checkProfiles(report *Report) {
 	want := r.plan.On[0]
 	if !slices.Contains(report.Profiles, want) {
 		r.hit(6, "stack-profiles", true, diagnosis.Finding{
-			ID: "profile-not-enabled", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update has not switched the profile %s on: %s", want, report.Frozen.Text()),
-			Remedy: message.Textf("look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
+			ID:       "profile-not-enabled",
+			Severity: diagnosis.Refusal,
+			Subject:  pamDir + "/common-auth",
+			Fact: message.Textf("pam-auth-update has not switched the profile %s on: %s", want,
+				report.Frozen.Text()),
+			Remedy: message.Textf(
+				"look for lines in the block that were changed by hand; pam-auth-update --force writes it anew"),
 		})
+		// Without the profile there is no block that could be frozen.
 		return
 	}
 	if !report.Frozen.Empty() {
 		r.hit(7, "stack-frozen", true, diagnosis.Finding{
-			ID: "stack-frozen", Severity: diagnosis.Refusal, Subject: pamDir + "/common-auth",
-			Fact:   message.Textf("pam-auth-update does not know its own block afterwards: %s", report.Frozen.Text()),
+			ID:       "stack-frozen",
+			Severity: diagnosis.Refusal,
+			Subject:  pamDir + "/common-auth",
+			Fact: message.Textf("pam-auth-update does not know its own block afterwards: %s",
+				report.Frozen.Text()),
 			Remedy: message.Textf("pam-auth-update --force writes the block anew"),
 		})
 	}
@@ -372,16 +465,23 @@ func (r *run) hit(number int, check string, refuses bool, f diagnosis.Finding) {
 	case f.Severity == diagnosis.Refusal:
 		f.Severity = diagnosis.Warning
 	}
+
 	if refuses && force {
 		r.result.Forced = append(r.result.Forced, check)
 	}
+
 	f.Subject = fmt.Sprintf("%s (check %d)", f.Subject, number)
 	r.result.Findings.Add(f)
 }
 
 // note adds what is worth knowing.
 func (r *run) note(id string, text message.Text) {
-	r.result.Findings.Add(diagnosis.Finding{ID: id, Severity: diagnosis.Note, Subject: "card", Fact: text})
+	r.result.Findings.Add(diagnosis.Finding{
+		ID:       id,
+		Severity: diagnosis.Note,
+		Subject:  "card",
+		Fact:     text,
+	})
 }
 
 // say tells the person something.

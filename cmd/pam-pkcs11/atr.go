@@ -30,6 +30,7 @@ func newATR() *cobra.Command {
 				}
 				return printStatistics(outputOf(cmd), cmd.InOrStdin(), stats)
 			}
+
 			raw, err := parseHex(args)
 			if err != nil {
 				return &cli.Error{Code: cli.Usage, Err: err}
@@ -37,7 +38,9 @@ func newATR() *cobra.Command {
 			return explainATR(outputOf(cmd), raw)
 		},
 	}
-	command.Flags().StringVar(&stats, "stats", "", "count the interface bytes of the ATRs in `FILE`")
+
+	command.Flags().StringVar(&stats, "stats", "",
+		"count the interface bytes of the ATRs in `FILE`")
 	jsonFlag(command)
 	return command
 }
@@ -47,7 +50,8 @@ func parseHex(words []string) ([]byte, error) {
 	text := strings.NewReplacer(":", "", " ", "").Replace(strings.Join(words, ""))
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) == 0 {
-		return nil, errors.New("an ATR is an even number of hexadecimal digits, for example 3B 80 80 01 01")
+		return nil, errors.New(
+			"an ATR is an even number of hexadecimal digits, for example 3B 80 80 01 01")
 	}
 	return raw, nil
 }
@@ -57,7 +61,8 @@ type explanation struct{ lines []atrLine }
 
 // atrLine is what one line says. Its JSON is an interface.
 type atrLine struct {
-	Name  string `json:"name"`            // of the byte, as ISO/IEC 7816-3 has it, or of what the line is about
+	// of the byte, as ISO/IEC 7816-3 has it, or of what the line is about
+	Name  string `json:"name"`
 	Value string `json:"value,omitempty"` // in hexadecimal digits
 	Text  string `json:"text"`
 
@@ -74,8 +79,14 @@ func (e *explanation) line(name, format string, args ...any) {
 	e.add("%[1]s: %[3]s", name, nil, fmt.Sprintf(format, args...))
 }
 
+// add adds a line; format gets its name, value and text as the arguments 1, 2 and 3.
 func (e *explanation) add(format, name string, value []byte, text string) {
-	e.lines = append(e.lines, atrLine{Name: name, Value: fmt.Sprintf("% X", value), Text: text, format: format})
+	e.lines = append(e.lines, atrLine{
+		Name:   name,
+		Value:  fmt.Sprintf("% X", value),
+		Text:   text,
+		format: format,
+	})
 }
 
 // explainedATR is the JSON of an ATR.
@@ -85,10 +96,13 @@ type explainedATR struct {
 	Error string    `json:"error,omitempty"` // why it cannot be read further
 }
 
-// explainATR prints what an ATR says. One that cannot be read is explained as far as it can, and is an error.
+// explainATR prints what an ATR says. One that cannot be read is explained as far as it can, and is
+// an error.
 func explainATR(o *output, raw []byte) error {
 	a, err := iso7816.ParseATR(raw)
 	var e explanation
+	// Without TS nothing can be read, and too long an ATR is none; any other fault leaves bytes to
+	// explain.
 	if !errors.Is(err, iso7816.ErrATRTS) && !errors.Is(err, iso7816.ErrATRLong) && len(a.Raw) > 1 {
 		e.bytes(a)
 	}
@@ -97,12 +111,16 @@ func explainATR(o *output, raw []byte) error {
 	}
 
 	if o.json {
-		answer := explainedATR{ATR: fmt.Sprintf("% X", a.Raw), Lines: append([]atrLine{}, e.lines...)}
+		answer := explainedATR{
+			ATR:   fmt.Sprintf("% X", a.Raw),
+			Lines: append([]atrLine{}, e.lines...),
+		}
 		if err != nil {
 			answer.Error = err.Error()
 		}
 		return errors.Join(o.encode(answer), err)
 	}
+
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "ATR: % X\n", a.Raw)
 	for _, l := range e.lines {
@@ -122,12 +140,16 @@ func (e *explanation) bytes(a *iso7816.ATR) {
 		e.byte("TS", a.Raw[0], "direct convention")
 	}
 	e.byte("T0", a.Raw[1], "%s; %d historical bytes", follow(a.Raw[1], 1), a.Raw[1]&0x0F)
+
 	for i := range a.Interface {
 		e.group(i+1, &a.Interface[i], a)
 	}
 	if len(a.Historical) > 0 {
 		e.historical(a.Historical)
 	}
+
+	// TCK covers all from T0 on, itself included, so that their exclusive or is 0 (ISO/IEC 7816-3,
+	// 8.2.5).
 	if a.TCK != nil {
 		end := len(a.Raw) - len(a.Trailing)
 		if iso7816.LRC(a.Raw[1:end]) == 0 {
@@ -146,6 +168,7 @@ func follow(b byte, i int) string {
 			names = append(names, fmt.Sprintf("%s%d", name, i))
 		}
 	}
+
 	switch len(names) {
 	case 0:
 		return "no interface bytes follow"
@@ -162,9 +185,11 @@ func (e *explanation) group(i int, g *iso7816.InterfaceBytes, a *iso7816.ATR) {
 		value *byte
 	}{{'A', g.TA}, {'B', g.TB}, {'C', g.TC}} {
 		if b.value != nil {
-			e.byte(fmt.Sprintf("T%c%d", b.kind, i), *b.value, "%s", meaning(b.kind, i, *b.value, g.T, a))
+			e.byte(fmt.Sprintf("T%c%d", b.kind, i), *b.value, "%s",
+				meaning(b.kind, i, *b.value, g.T, a))
 		}
 	}
+
 	if g.TD != nil {
 		p := iso7816.Protocol(*g.TD & 0x0F)
 		what := "protocol " + p.String()
@@ -178,6 +203,7 @@ func (e *explanation) group(i int, g *iso7816.InterfaceBytes, a *iso7816.ATR) {
 // meaning explains one interface byte TA, TB or TC.
 func meaning(kind byte, i int, b byte, p iso7816.Protocol, a *iso7816.ATR) string {
 	switch {
+	// The order matters: what TB1, TB2, TC1, TA2 and TC2 say does not depend on a protocol.
 	case kind == 'A' && i == 1:
 		return meaningTA1(b)
 	case kind == 'B' && i <= 2:
@@ -196,16 +222,21 @@ func meaning(kind byte, i int, b byte, p iso7816.Protocol, a *iso7816.ATR) strin
 	return "of no meaning known for " + p.String()
 }
 
+// meaningTA1 explains the clock rate and baud rate integers (ISO/IEC 7816-3, 8.3).
 func meaningTA1(b byte) string {
 	f, okF := iso7816.Fi(b >> 4)
 	d, okD := iso7816.Di(b & 0x0F)
+	// Both halves are needed for a rate: with one reserved, neither holds.
 	if !okF || !okD {
 		return "reserved value; 372/1 is used"
 	}
+
 	clock, _ := iso7816.MaxClock(b >> 4)
-	return fmt.Sprintf("Fi %d, Di %d: %d bit/s at 4 MHz; clock at most %g MHz", f, d, 4000000*d/f, float64(clock)/1000)
+	return fmt.Sprintf("Fi %d, Di %d: %d bit/s at 4 MHz; clock at most %g MHz", f, d, 4000000*d/f,
+		float64(clock)/1000)
 }
 
+// meaningTC1 explains the extra guard time; global is that there is a T=15.
 func meaningTC1(n byte, global bool) string {
 	switch {
 	case n == 0:
@@ -218,6 +249,7 @@ func meaningTC1(n byte, global bool) string {
 	return fmt.Sprintf("extra guard time %d etu", n)
 }
 
+// meaningTA2 explains the mode byte.
 func meaningTA2(b byte) string {
 	text := fmt.Sprintf("specific mode: %v, no PPS", iso7816.Protocol(b&0x0F))
 	if b&0x10 != 0 {
@@ -225,25 +257,31 @@ func meaningTA2(b byte) string {
 	} else {
 		text += ", at the rate of TA1"
 	}
+
 	if b&0x80 != 0 {
 		return text + "; cannot change"
 	}
 	return text + "; may change at a warm reset"
 }
 
+// meaningT1 explains the bytes that are about T=1.
 func meaningT1(kind, b byte) string {
 	switch kind {
 	case 'A':
 		return fmt.Sprintf("T=1: the card takes blocks of %d bytes (IFSC)", b)
 	case 'B':
-		return fmt.Sprintf("T=1: block waiting integer %d, character waiting integer %d", b>>4, b&0x0F)
+		return fmt.Sprintf("T=1: block waiting integer %d, character waiting integer %d", b>>4,
+			b&0x0F)
 	}
+
+	// What is left is C: its lowest bit is the kind, and the others are reserved (11.4.4).
 	if b == 1 {
 		return "T=1: blocks end with CRC"
 	}
 	return "T=1: blocks end with LRC"
 }
 
+// meaningGlobal explains the bytes after T=15.
 func meaningGlobal(kind, b byte) string {
 	switch kind {
 	case 'A':
@@ -257,6 +295,7 @@ func meaningGlobal(kind, b byte) string {
 	return "of no meaning known after T=15"
 }
 
+// classes names the voltages of a class indicator.
 func classes(mask byte) string {
 	var names []string
 	for i, name := range []string{"5 V", "3 V", "1.8 V"} {
@@ -270,6 +309,7 @@ func classes(mask byte) string {
 	return strings.Join(names, ", ")
 }
 
+// clockStop names the states in which the clock may be stopped.
 func clockStop(c iso7816.ClockStop) string {
 	switch c {
 	case iso7816.ClockStopLow:
@@ -285,14 +325,20 @@ func clockStop(c iso7816.ClockStop) string {
 // historical explains the historical bytes.
 func (e *explanation) historical(b []byte) {
 	e.add("%[1]s %[2]s  %[3]s", "historical bytes", b, asText(b))
+
 	h := iso7816.ParseHistorical(b)
 	for _, o := range h.Objects {
 		e.add("  %[1]s: %[2]s", o.Name(), o.Value, "")
 	}
+
+	// An indicator of one or two bytes has the life cycle or the status word alone.
 	if len(h.Status) == 3 {
 		sw := iso7816.Status(h.Status[1])<<8 | iso7816.Status(h.Status[2])
-		e.add("  %[1]s %[3]s", "life cycle", h.Status, fmt.Sprintf("%02X, status %v", h.Status[0], sw))
+		e.add("  %[1]s %[3]s", "life cycle", h.Status,
+			fmt.Sprintf("%02X, status %v", h.Status[0], sw))
 	}
+
+	// Of other categories the form is the maker's own, and any rest is right.
 	if (h.Category == 0x00 || h.Category == 0x80) && len(h.Rest) > 0 {
 		e.add("  %[1]s: %[2]s", "not of the form of their category", h.Rest, "")
 	}
@@ -315,23 +361,31 @@ func (e *explanation) summary(a *iso7816.ATR) {
 	for _, p := range a.Protocols() {
 		names = append(names, p.String())
 	}
+
 	mode := "negotiable mode, PPS possible"
 	if _, _, ok := a.SpecificMode(); ok {
 		mode = "specific mode, no PPS"
 	}
-	e.line("protocols", "%s; %v after reset; %s", strings.Join(names, ", "), a.DefaultProtocol(), mode)
+	e.line("protocols", "%s; %v after reset; %s", strings.Join(names, ", "), a.DefaultProtocol(),
+		mode)
+
+	// One clock for all cards, so that their times can be compared.
 	f, d := iso7816.FiDi(a.FiDi())
 	r := iso7816.Rate{Clock: 4000000, F: f, D: d}
 	for _, p := range a.Protocols() {
 		guard := a.GuardTime(p, r).Round(10 * time.Nanosecond)
 		switch p {
 		case iso7816.ProtocolT0:
-			e.line("T=0 at 4 MHz", "guard time %v, waiting time %v", guard, a.WWT(r).Round(time.Millisecond))
+			e.line("T=0 at 4 MHz", "guard time %v, waiting time %v", guard,
+				a.WWT(r).Round(time.Millisecond))
 		case iso7816.ProtocolT1:
-			e.line("T=1 at 4 MHz", "guard time %v, block waiting time %v, character waiting time %v; IFSC %d, %v",
-				guard, a.BWT(r).Round(time.Millisecond), a.CWT(r).Round(time.Microsecond), a.IFSC(), a.EDC())
+			e.line("T=1 at 4 MHz",
+				"guard time %v, block waiting time %v, character waiting time %v; IFSC %d, %v",
+				guard, a.BWT(r).Round(time.Millisecond), a.CWT(r).Round(time.Microsecond), a.IFSC(),
+				a.EDC())
 		}
 	}
+
 	for _, fault := range a.Faults {
 		e.line("fault", "%s", fault)
 	}

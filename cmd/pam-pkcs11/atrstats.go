@@ -48,6 +48,7 @@ func printStatistics(o *output, stdin io.Reader, name string) error {
 		defer f.Close()
 		in = f
 	}
+
 	s, err := readList(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -55,14 +56,16 @@ func printStatistics(o *output, stdin io.Reader, name string) error {
 	if o.json {
 		return o.encode(s.answer())
 	}
+
 	var b bytes.Buffer
 	s.write(&b)
 	_, err = o.out.Write(b.Bytes())
 	return err
 }
 
-// readList counts the ATRs of a list as of pcsc-tools: an ATR begins in the first column, what is said of it does not,
-// "#" begins a comment, and an ATR with other characters than hexadecimal digits is a pattern.
+// readList counts the ATRs of a list as of pcsc-tools: an ATR begins in the first column, what is
+// said of it does not, "#" begins a comment, and an ATR with other characters than hexadecimal
+// digits is a pattern.
 func readList(in io.Reader) (*statistics, error) {
 	s := newStatistics()
 	limited := &io.LimitedReader{R: in, N: maxList}
@@ -70,15 +73,19 @@ func readList(in io.Reader) (*statistics, error) {
 	lines.Buffer(nil, maxListLine)
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Text()
-		if line == "" || line[0] == '#' || line[0] == ' ' || line[0] == '\t' || line[0] == '\r' {
+		// A description, an empty line or a comment.
+		if line == "" || strings.IndexByte("# \t\r", line[0]) >= 0 {
 			continue
 		}
 		s.entries++
+
+		// "." in the place of a digit makes a pattern, which is no ATR that could be taken apart.
 		raw, err := hex.DecodeString(strings.Join(strings.Fields(line), ""))
 		if err != nil {
 			s.wildcards++
 			continue
 		}
+
 		a, err := iso7816.ParseATR(raw)
 		if err != nil {
 			s.unread++
@@ -89,15 +96,19 @@ func readList(in io.Reader) (*statistics, error) {
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
+
+	// The reader's end looks like the list's: what was counted would be a part, shown as the whole.
 	if limited.N == 0 {
 		return nil, errors.New("the list is too long")
 	}
 	return s, nil
 }
 
+// newStatistics makes the tables of the first bytes, so that they are printed even when empty.
 func newStatistics() *statistics {
 	s := &statistics{byTitle: make(map[string]*table)}
-	for _, title := range []string{"TS", "T0", "TA1", "TB1", "TC1", "TD1", "TA2", "TB2", "TC2", "TD2"} {
+	for _, title := range []string{"TS", "T0", "TA1", "TB1", "TC1", "TD1", "TA2", "TB2", "TC2",
+		"TD2"} {
 		s.table(title)
 	}
 	return s
@@ -116,6 +127,7 @@ func (s *statistics) table(title string) *table {
 // count adds one ATR to all tables.
 func (s *statistics) count(a *iso7816.ATR) {
 	s.read++
+	// ParseATR accepts no ATR without TS and T0, so that both are there.
 	s.add("TS", &a.Raw[0])
 	s.add("T0", &a.Raw[1])
 	for i, g := range a.Interface {
@@ -125,6 +137,7 @@ func (s *statistics) count(a *iso7816.ATR) {
 			}
 		}
 	}
+
 	s.countT1(a)
 	var names []string
 	for _, p := range a.Protocols() {
@@ -135,8 +148,11 @@ func (s *statistics) count(a *iso7816.ATR) {
 	s.table("historical bytes").counts[fmt.Sprint(len(a.Historical))]++
 }
 
-// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a number above 2.
+// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a
+// number above 2.
+// countT1 adds the bytes that are about T=1, wherever they stand: the first of each kind with a
 func (s *statistics) countT1(a *iso7816.ATR) {
+	// number above 2.
 	var found [3]*byte
 	for _, g := range a.Interface[min(2, len(a.Interface)):] {
 		if g.T != iso7816.ProtocolT1 {
@@ -148,9 +164,11 @@ func (s *statistics) countT1(a *iso7816.ATR) {
 			}
 		}
 	}
+
 	for kind, value := range found {
 		if value != nil {
-			s.add([3]string{"T=1: IFSC", "T=1: BWI and CWI", "T=1: error detection code"}[kind], value)
+			s.add([3]string{"T=1: IFSC", "T=1: BWI and CWI", "T=1: error detection code"}[kind],
+				value)
 		}
 	}
 }
@@ -161,7 +179,12 @@ func (s *statistics) add(title string, value *byte) {
 
 // checkByte says how an ATR ends.
 func checkByte(a *iso7816.ATR) string {
-	wanted := a.HasGlobal() || slices.ContainsFunc(a.Protocols(), func(p iso7816.Protocol) bool { return p != iso7816.ProtocolT0 })
+	// T=0 alone has no check byte; with any other protocol, T=15 included, there must be one
+	// (ISO/IEC 7816-3, 8.2.5).
+	wanted := a.HasGlobal() || slices.ContainsFunc(a.Protocols(), func(p iso7816.Protocol) bool {
+		return p != iso7816.ProtocolT0
+	})
+
 	switch {
 	case !wanted && len(a.Trailing) > 0:
 		return "not wanted, bytes at the end"
@@ -179,7 +202,8 @@ func checkByte(a *iso7816.ATR) string {
 
 // write prints what was read, then the tables: interface bytes by their number, then the others.
 func (s *statistics) write(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%d entries: %d ATRs, %d patterns, %d that cannot be read\n", s.entries, s.read, s.wildcards, s.unread)
+	fmt.Fprintf(b, "%d entries: %d ATRs, %d patterns, %d that cannot be read\n", s.entries, s.read,
+		s.wildcards, s.unread)
 	for _, t := range s.sorted() {
 		t.write(b, s.read)
 	}
@@ -187,7 +211,9 @@ func (s *statistics) write(b *bytes.Buffer) {
 
 // sorted are the tables in their order.
 func (s *statistics) sorted() []*table {
-	slices.SortStableFunc(s.tables, func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
+	// They were made as their bytes came up, which differs from list to list.
+	slices.SortStableFunc(s.tables,
+		func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
 	return s.tables
 }
 
@@ -212,8 +238,15 @@ type tableRow struct {
 	Count int    `json:"count"`
 }
 
+// answer is what was counted, as JSON.
 func (s *statistics) answer() countedATRs {
-	answer := countedATRs{Entries: s.entries, ATRs: s.read, Patterns: s.wildcards, Unreadable: s.unread, Tables: []atrTable{}}
+	answer := countedATRs{
+		Entries:    s.entries,
+		ATRs:       s.read,
+		Patterns:   s.wildcards,
+		Unreadable: s.unread,
+		Tables:     []atrTable{},
+	}
 	for _, t := range s.sorted() {
 		answer.Tables = append(answer.Tables, atrTable{Title: t.title, Rows: t.rows(s.read)})
 	}
@@ -239,6 +272,7 @@ func rank(title string) int {
 
 // rows are the values, the most frequent first, equal counts by value.
 func (t *table) rows(all int) []tableRow {
+	// Empty and not nil: in JSON a list.
 	rows := []tableRow{}
 	absent := all
 	for value, n := range t.counts {
@@ -248,6 +282,8 @@ func (t *table) rows(all int) []tableRow {
 	if absent > 0 {
 		rows = append(rows, tableRow{"absent", absent})
 	}
+
+	// By value too, for maps have no order, and the same list must print the same.
 	slices.SortFunc(rows, func(x, y tableRow) int {
 		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Value, y.Value))
 	})

@@ -25,13 +25,19 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &cli.Error{Code: cli.Usage, Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() + " --help)")}
+	return &cli.Error{
+		Code: cli.Usage,
+		Err: errors.New("unknown argument \"" + args[0] + "\" (see " + cmd.CommandPath() +
+			" --help)"),
+	}
 }
 
-// twoIsRefusal lets a command whose exit code 2 says that a login is refused tell wrong flags and arguments by another one.
+// twoIsRefusal lets a command whose exit code 2 says that a login is refused tell wrong flags and
+// arguments by another one.
 func twoIsRefusal(command *cobra.Command) *cobra.Command {
 	otherCode := func(err error) error {
 		var e *cli.Error
+		// A command that chose another code keeps it: only wrong usage shares the 2.
 		if err == nil || errors.As(err, &e) && e.Code != cli.Usage {
 			return err
 		}
@@ -39,7 +45,9 @@ func twoIsRefusal(command *cobra.Command) *cobra.Command {
 	}
 
 	if arguments := command.Args; arguments != nil {
-		command.Args = func(cmd *cobra.Command, args []string) error { return otherCode(arguments(cmd, args)) }
+		command.Args = func(cmd *cobra.Command, args []string) error {
+			return otherCode(arguments(cmd, args))
+		}
 	}
 	command.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return otherCode(err) })
 	return command

@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/diagnosis"
 )
 
+// newConfig is the command `pam-pkcs11 config`, with its subcommands.
 func newConfig() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "config",
@@ -25,7 +26,8 @@ func newConfig() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Print errors of the configuration and of the files that it names",
-		Long: "check reads a configuration file as the PAM module would, by default " + config.DefaultFile + ", and opens what it\n" +
+		Long: "check reads a configuration file as the PAM module would, by default " +
+			config.DefaultFile + ", and opens what it\n" +
 			"points to: PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates and passwords. It looks up the users and\n" +
 			"groups of the lists that say who must, may or must not use a card, and tells for whom they close every way in\n" +
 			"[lock-out]. Run it as root, who sees what a login sees.\n\n" +
@@ -41,16 +43,26 @@ func newConfig() *cobra.Command {
 			if err != nil {
 				return &cli.Error{Code: cli.Config, Err: err}
 			}
+
 			file := cmp.Or(arguments.ConfigFile, config.DefaultFile)
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return checkConfig(outputOf(cmd), confcheck.Options{File: file, Arguments: arguments, Online: online, Old: old})
+			return checkConfig(outputOf(cmd), confcheck.Options{
+				File:      file,
+				Arguments: arguments,
+				Online:    online,
+				Old:       old,
+			})
 		},
 	}
-	check.Flags().StringArrayVar(&words, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
-	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
-	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
+
+	check.Flags().StringArrayVar(&words, "argument", nil,
+		"an argument of the module, as in a line of /etc/pam.d; may be repeated")
+	check.Flags().BoolVar(&online, "online", false,
+		"ask the OCSP responders that are configured or named in ca_dir")
+	check.Flags().BoolVar(&old, "old", false,
+		"also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
 	jsonFlag(check)
 	command.AddCommand(check, newConfigConvert(), newConfigShow())
 	return command
@@ -74,6 +86,7 @@ type checkFinding struct {
 func checkConfig(out *output, o confcheck.Options) error {
 	r, err := confcheck.Look(o)
 	if err != nil {
+		// The findings are printed first in any case: the exit code alone explains nothing.
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
 	if err := writeCheck(out, o.File, r); err != nil {
@@ -94,7 +107,8 @@ func writeCheck(o *output, file string, r *confcheck.Result) error {
 	if o.json {
 		answer := checkAnswer{File: file, Fine: r.Fine(), Findings: []checkFinding{}}
 		for _, f := range r.Findings {
-			answer.Findings = append(answer.Findings, checkFinding{f.Weight.Severity(), f.Kind, f.Text})
+			answer.Findings = append(answer.Findings,
+				checkFinding{f.Weight.Severity(), f.Kind, f.Text})
 		}
 		return o.encode(answer)
 	}

@@ -21,6 +21,7 @@ type convertTool struct {
 	force        bool
 }
 
+// newConfigConvert is the command `pam-pkcs11 config convert`.
 func newConfigConvert() *cobra.Command {
 	c := &convertTool{}
 	command := &cobra.Command{
@@ -62,18 +63,23 @@ type convertChange struct {
 	Text   message.Text `json:"text"`
 }
 
+// run reads the file by the rules of a login, and writes its new form.
 func (c *convertTool) run(cmd *cobra.Command) error {
 	if c.force && c.output == "" {
 		return &cli.Error{Code: cli.Usage, Err: errors.New("--force is for --output")}
 	}
+
+	// The mode and owner are those of the old file, in which passwords may stand.
 	info, err := os.Stat(c.file)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
+
 	data, _, err := safefile.ReadFile(c.file, safefile.Configuration())
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: safefile.Reason(c.file, err)}
 	}
+
 	converted, err := edit.Convert(c.file, data)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -93,6 +99,7 @@ func (c *convertTool) run(cmd *cobra.Command) error {
 // changes are those of a conversion, without secrets.
 func (c *convertTool) changes(converted *edit.Converted) []convertChange {
 	redactor := &redact.Redactor{WithNames: true}
+
 	all := []convertChange{}
 	for _, change := range converted.Changes {
 		told := convertChange{
@@ -130,16 +137,16 @@ func (c *convertTool) write(text []byte, source os.FileInfo) error {
 	there, err := os.Lstat(c.output)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		err = createFile(c.output, text, source)
+		return createFile(c.output, text, source)
 	case err != nil:
+		return err
 	case !c.force:
-		err = fmt.Errorf("%s: %w (--force replaces it)", c.output, os.ErrExist)
+		return fmt.Errorf("%s: %w (--force replaces it)", c.output, os.ErrExist)
 	case !there.Mode().IsRegular():
-		err = fmt.Errorf("%s: is no regular file; name the file itself", c.output)
-	default:
-		err = replaceFile(c.output, text, there)
+		// A link would be replaced by a file, and what it leads to would stay as it was.
+		return fmt.Errorf("%s: is no regular file; name the file itself", c.output)
 	}
-	return err
+	return replaceFile(c.output, text, there)
 }
 
 // tell prints the new file or where it is, and what is otherwise in it.
@@ -149,6 +156,7 @@ func (c *convertTool) tell(cmd *cobra.Command, answer *convertAnswer) error {
 		return o.encode(answer)
 	}
 
+	// The new file has standard output to itself, so that it can be redirected.
 	changes := *o
 	if c.output == "" {
 		if _, err := fmt.Fprint(o.out, answer.Text); err != nil {
@@ -156,12 +164,15 @@ func (c *convertTool) tell(cmd *cobra.Command, answer *convertAnswer) error {
 		}
 		changes.out = cmd.ErrOrStderr()
 	}
+
 	for _, change := range answer.Changes {
-		_, err := fmt.Fprintf(changes.out, "%s:%d: %s\n", c.file, change.Line, shown(change.Text.In(o.catalogue)))
+		_, err := fmt.Fprintf(changes.out, "%s:%d: %s\n", c.file, change.Line,
+			shown(change.Text.In(o.catalogue)))
 		if err != nil {
 			return err
 		}
 	}
+
 	if c.output == "" {
 		return nil
 	}

@@ -27,6 +27,7 @@ type showTool struct {
 	root     string // of the files of PAM; "" is this machine's
 }
 
+// newConfigShow is the command `pam-pkcs11 config show`.
 func newConfigShow() *cobra.Command {
 	s := &showTool{accounts: accounts.System(), groups: accounts.SystemGroups()}
 	command := &cobra.Command{
@@ -38,19 +39,24 @@ func newConfigShow() *cobra.Command {
 			"With --service it shows what holds for this PAM service, with the arguments of the module's line in its stack, unless\n" +
 			"--file or --argument is given. It ends with 78 where the configuration has errors.",
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context(), outputOf(cmd)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return s.run(cmd.Context(), outputOf(cmd))
+		},
 	}
 
 	flags := command.Flags()
 	flags.StringVar(&s.file, "file", "", "configuration file (default \""+config.DefaultFile+"\")")
-	flags.StringArrayVar(&s.arguments, "argument", nil, "an argument of the module, as in a line of /etc/pam.d; may be repeated")
+	flags.StringArrayVar(&s.arguments, "argument", nil,
+		"an argument of the module, as in a line of /etc/pam.d; may be repeated")
 	flags.StringVar(&s.service, "service", "", "for this PAM service, such as sudo")
 	flags.StringVar(&s.user, "user", "", "for this user, whom lists may name")
 	jsonFlag(command)
-	_ = command.RegisterFlagCompletionFunc("service", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		services, _ := pamstack.Services(s.root)
-		return services, cobra.ShellCompDirectiveNoFileComp
-	})
+
+	_ = command.RegisterFlagCompletionFunc("service",
+		func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			services, _ := pamstack.Services(s.root)
+			return services, cobra.ShellCompDirectiveNoFileComp
+		})
 	_ = command.RegisterFlagCompletionFunc("user", cobra.NoFileCompletions)
 	return command
 }
@@ -88,11 +94,13 @@ type shownSetting struct {
 	Line   int           `json:"line,omitempty"` // of the file
 }
 
+// run loads the configuration as a login of the service and user does, and prints it.
 func (s *showTool) run(ctx context.Context, o *output) error {
 	answer := &shownConfig{Service: s.service, Arguments: s.arguments}
 	if err := s.find(answer); err != nil {
 		return err
 	}
+
 	arguments, _, err := config.ParseArguments(answer.Arguments)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -113,6 +121,7 @@ func (s *showTool) run(ctx context.Context, o *output) error {
 	final = s.forUser(ctx, final, answer)
 
 	answer.Blocks = shownBlocks(loaded.InForce(s.service, final), &redact.Redactor{WithNames: true})
+	// In JSON an empty list, not null.
 	if answer.Arguments == nil {
 		answer.Arguments = []string{}
 	}
@@ -127,13 +136,15 @@ func (s *showTool) find(answer *shownConfig) error {
 	if s.service == "" || s.file != "" || len(s.arguments) > 0 {
 		return nil
 	}
+
 	stack, err := pamstack.Load(s.root, s.service)
 	if err != nil {
 		return err
 	}
 	for _, line := range stack.Lines(pamstack.Auth) {
 		if line.IsOurs() {
-			answer.PAMLine, answer.Arguments = line.Place().String(), line.Args
+			answer.PAMLine = line.Place().String()
+			answer.Arguments = line.Args
 			return nil
 		}
 	}
@@ -141,7 +152,9 @@ func (s *showTool) find(answer *shownConfig) error {
 }
 
 // forUser is the configuration for the user, as a login makes it.
-func (s *showTool) forUser(ctx context.Context, conf *config.Config, answer *shownConfig) *config.Config {
+func (s *showTool) forUser(
+	ctx context.Context, conf *config.Config, answer *shownConfig,
+) *config.Config {
 	if s.user == "" {
 		return conf
 	}
@@ -152,6 +165,7 @@ func (s *showTool) forUser(ctx context.Context, conf *config.Config, answer *sho
 		IsLocal:  accounts.IsLocal,
 		Timeout:  conf.Global.VerifyTimeout,
 	}
+
 	decision := rules.For(ctx, s.user)
 	answer.User = &shownUser{Name: s.user, Card: decision.Use.String(), Why: decision.Why}
 
@@ -168,10 +182,20 @@ func (s *showTool) forUser(ctx context.Context, conf *config.Config, answer *sho
 func shownBlocks(blocks []config.Settings, redactor *redact.Redactor) []shownBlock {
 	all := []shownBlock{}
 	for _, b := range blocks {
-		block := shownBlock{Kind: b.Kind, Names: append([]string{}, b.Names...), Blocks: shownBlocks(b.Blocks, redactor)}
+		block := shownBlock{
+			Kind:   b.Kind,
+			Names:  append([]string{}, b.Names...),
+			Blocks: shownBlocks(b.Blocks, redactor),
+		}
+
 		for _, s := range b.Settings {
 			values := redactor.Setting(s.Key, s.Values)
-			block.Settings = append(block.Settings, shownSetting{Key: s.Key, Values: values, Origin: s.Origin, Line: s.Line})
+			block.Settings = append(block.Settings, shownSetting{
+				Key:    s.Key,
+				Values: values,
+				Origin: s.Origin,
+				Line:   s.Line,
+			})
 		}
 		all = append(all, block)
 	}
@@ -184,10 +208,12 @@ func (o *output) configuration(c *shownConfig) error {
 	comment := func(text message.Text) { b.WriteString("# " + shown(text.In(o.catalogue)) + "\n") }
 
 	if c.Service != "" && c.PAMLine != "" {
-		comment(message.Textf("The line of the service %s: %s, with the arguments: %s", c.Service, c.PAMLine, strings.Join(c.Arguments, " ")))
+		comment(message.Textf("The line of the service %s: %s, with the arguments: %s", c.Service,
+			c.PAMLine, strings.Join(c.Arguments, " ")))
 	} else if c.Service != "" && len(c.Arguments) == 0 {
 		comment(message.Textf("The service %s, without arguments of the module", c.Service))
 	}
+
 	if u := c.User; u != nil {
 		switch u.Card {
 		case policy.Required.String():
@@ -195,9 +221,11 @@ func (o *output) configuration(c *shownConfig) error {
 		case policy.Optional.String():
 			comment(message.Textf("%s may use a card (%s)", u.Name, u.Why))
 		case policy.Forbidden.String():
-			comment(message.Textf("%s must not use a card (%s): every login by card is refused", u.Name, u.Why))
+			comment(message.Textf("%s must not use a card (%s): every login by card is refused",
+				u.Name, u.Why))
 		default:
-			comment(message.Textf("%s is in no list: foreign_card and card_only say what a card is for", u.Name))
+			comment(message.Textf(
+				"%s is in no list: foreign_card and card_only say what a card is for", u.Name))
 		}
 	}
 
@@ -206,7 +234,8 @@ func (o *output) configuration(c *shownConfig) error {
 	return err
 }
 
-// blocks writes blocks, each setting with where it comes from behind it or, where the line has no room, above it.
+// blocks writes blocks, each setting with where it comes from behind it or, where the line has no
+// room, above it.
 func (o *output) blocks(b *strings.Builder, c *shownConfig, blocks []shownBlock, indent string) {
 	for i, block := range blocks {
 		if indent != "" || i > 0 {
@@ -216,6 +245,8 @@ func (o *output) blocks(b *strings.Builder, c *shownConfig, blocks []shownBlock,
 		b.WriteString(shown(indent+head+" {") + "\n")
 
 		for _, s := range block.Settings {
+			// Names and values may come from anybody's file: shown keeps them from steering the
+			// terminal.
 			line := shown(indent + "  " + config.Setting{Key: s.Key, Values: s.Values}.String())
 			from := shown("# " + o.origin(c, s))
 			room := max(originColumn, utf8.RuneCountInString(line)+2)
@@ -237,6 +268,7 @@ const originColumn = 40
 func (o *output) origin(c *shownConfig, s shownSetting) string {
 	place := fmt.Sprintf("%s:%d", c.File, s.Line)
 	why := message.Textf("default")
+
 	switch s.Origin {
 	case config.FromFile:
 		return place

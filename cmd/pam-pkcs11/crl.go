@@ -29,6 +29,7 @@ type crlFlags struct {
 	period  time.Duration // between two runs of update, 0 where it does not matter
 }
 
+// newCRL is the command `pam-pkcs11 crl`, with its subcommands.
 func newCRL() *cobra.Command {
 	flags := &crlFlags{}
 	command := &cobra.Command{
@@ -37,8 +38,11 @@ func newCRL() *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
-	command.PersistentFlags().StringVar(&flags.config, "config", config.DefaultFile, "configuration file")
-	command.PersistentFlags().StringVar(&flags.store, "store", verify.DefaultStore, "directory of what is kept between logins")
+	command.PersistentFlags().StringVar(&flags.config, "config", config.DefaultFile,
+		"configuration file")
+	command.PersistentFlags().StringVar(&flags.store, "store", verify.DefaultStore,
+		"directory of what is kept between logins")
+
 	update := &cobra.Command{
 		Use:   "update",
 		Short: "Fetch the lists that logins will need and build their indexes",
@@ -50,9 +54,12 @@ func newCRL() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return updateCRLs(cmd, flags) },
 	}
+	// Only update and accept have the flag; the others fetch nothing, and need no bound.
 	flags.timeout = 10 * time.Minute
 	update.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
-	update.Flags().DurationVar(&flags.period, "period", time.Hour, "how often it is run: until then no login asks an address that answered")
+	update.Flags().DurationVar(&flags.period, "period", time.Hour,
+		"how often it is run: until then no login asks an address that answered")
+
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "Print the lists in crl_dir and in the store",
@@ -82,8 +89,8 @@ func (f *crlFlags) verifier(cmd *cobra.Command) (*verify.Verifier, error) {
 	return all[0], nil
 }
 
-// verifiers are made by the configuration, one for each block in use whose rules are others and that asks for lists,
-// with nothing to say about OCSP. The first block has one in any case.
+// verifiers are made by the configuration, one for each block in use whose rules are others and
+// that asks for lists, with nothing to say about OCSP. The first block has one in any case.
 func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 	conf, err := config.Load(&config.Arguments{ConfigFile: f.config})
 	if err != nil {
@@ -98,14 +105,22 @@ func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 			return nil, &cli.Error{Code: cli.Config, Err: err}
 		}
 		o.CRLPeriod = f.period
-		o.Policy, o.StoreDir, o.Soft = verify.Policy{CA: true, CRL: o.Policy.CRL}, f.store, false
-		known := slices.ContainsFunc(rules, func(other verify.Options) bool { return reflect.DeepEqual(o, other) })
+		o.Policy = verify.Policy{CA: true, CRL: o.Policy.CRL}
+		o.StoreDir = f.store
+		o.Soft = false
+
+		// Blocks with the same rules need the same lists: once is enough. This is asked before a
+		// logger is set, which would make all of them differ.
+		known := slices.ContainsFunc(rules, func(other verify.Options) bool {
+			return reflect.DeepEqual(o, other)
+		})
 		if known || i > 0 && o.Policy.CRL == "" {
 			continue
 		}
 		rules = append(rules, o)
 
-		o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
+		o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
+			&slog.HandlerOptions{Level: slog.LevelError}))
 		v, err := verify.New(o)
 		if err != nil {
 			return nil, err
@@ -115,31 +130,39 @@ func (f *crlFlags) verifiers(cmd *cobra.Command) ([]*verify.Verifier, error) {
 	return all, nil
 }
 
+// updateCRLs fetches and indexes the lists of all blocks.
 func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	if flags.period < 0 || flags.period > verify.LongestCRLPeriod {
-		return &cli.Error{Code: cli.Usage, Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
+		return &cli.Error{Code: cli.Usage,
+			Err: fmt.Errorf("--period %s: expected 0 to %s", flags.period, verify.LongestCRLPeriod)}
 	}
 	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
 	bar := newProgressBar(cmd.ErrOrStderr())
 	var reports []verify.CRLReport
 	for _, v := range verifiers {
 		some, failed := v.UpdateCRLs(ctx, bar.show)
-		reports, err = append(reports, some...), errors.Join(err, failed)
+		reports = append(reports, some...)
+		err = errors.Join(err, failed)
 	}
 	bar.clear()
+
+	// Without the right to write into the store every list fails alike: one message is enough.
 	if errors.Is(err, os.ErrPermission) {
 		return &cli.Error{Code: cli.NoPerm, Err: err}
 	}
+
 	if o := outputOf(cmd); o.json {
 		err = errors.Join(o.encode(crlAnswers(faulty(reports))), err)
 	} else {
 		err = errors.Join(printLines(cmd.ErrOrStderr(), faulty(reports)), err)
 	}
+
 	if err != nil {
 		return err
 	}
@@ -149,6 +172,7 @@ func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	return nil
 }
 
+// faulty are the reports of lists with an error.
 func faulty(reports []verify.CRLReport) []verify.CRLReport {
 	var bad []verify.CRLReport
 	for _, r := range reports {
@@ -159,6 +183,7 @@ func faulty(reports []verify.CRLReport) []verify.CRLReport {
 	return bad
 }
 
+// listCRLs prints the lists of all blocks, each once.
 func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
@@ -176,23 +201,29 @@ func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	return printReports(outputOf(cmd), all)
 }
 
+// checkCRLs reads the named lists from beginning to end.
 func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
 	if len(files) == 0 {
-		return &cli.Error{Code: cli.Usage, Err: errors.New("no file is given (see " + cmd.CommandPath() + " --help)")}
+		return &cli.Error{Code: cli.Usage,
+			Err: errors.New("no file is given (see " + cmd.CommandPath() + " --help)")}
 	}
 	v, err := flags.verifier(cmd)
 	if err != nil {
 		return err
 	}
+
 	bar := newProgressBar(cmd.ErrOrStderr())
 	var all []verify.CRLReport
 	for _, file := range files {
 		reports, err := v.CheckCRLs(file, bar.show)
+		// A file that cannot be read is a line like any other, and the next ones are checked all
+		// the same.
 		if err != nil {
 			reports = append(reports, verify.CRLReport{Path: file, Entries: -1, Err: err})
 		}
 		all = append(all, reports...)
 	}
+
 	bar.clear()
 	return printReports(outputOf(cmd), all)
 }
@@ -205,6 +236,7 @@ func printReports(o *output, reports []verify.CRLReport) error {
 	} else {
 		err = printLines(o.out, reports)
 	}
+
 	if err != nil {
 		return err
 	}
@@ -214,6 +246,7 @@ func printReports(o *output, reports []verify.CRLReport) error {
 	return nil
 }
 
+// printLines prints a line for each list.
 func printLines(out io.Writer, reports []verify.CRLReport) error {
 	for _, r := range reports {
 		if _, err := fmt.Fprintln(out, reportLine(r)); err != nil {
@@ -246,8 +279,17 @@ func crlAnswers(reports []verify.CRLReport) []crlAnswer {
 	return all
 }
 
+// crlAnswerOf is the JSON of one list.
 func crlAnswerOf(r verify.CRLReport) crlAnswer {
-	a := crlAnswer{Path: r.Path, URL: r.URL, Issuer: r.Issuer, Number: r.Number, Delta: r.Delta, Indexed: r.Indexed}
+	a := crlAnswer{
+		Path:    r.Path,
+		URL:     r.URL,
+		Issuer:  r.Issuer,
+		Number:  r.Number,
+		Delta:   r.Delta,
+		Indexed: r.Indexed,
+	}
+	// Dates and entries are known once the list's head was read, which its issuer tells.
 	if r.Issuer != "" {
 		thisUpdate := r.ThisUpdate.UTC()
 		a.ThisUpdate = &thisUpdate
@@ -259,6 +301,7 @@ func crlAnswerOf(r verify.CRLReport) crlAnswer {
 			a.Entries = &r.Entries
 		}
 	}
+
 	if r.Err != nil {
 		a.Error = r.Err.Error()
 	}
@@ -271,6 +314,7 @@ func reportLine(r verify.CRLReport) string {
 	if place == "" {
 		place = r.URL
 	}
+
 	line := place + ":"
 	if r.Issuer != "" {
 		line += " " + fmt.Sprintf("%q", r.Issuer)
@@ -290,10 +334,13 @@ func reportLine(r verify.CRLReport) string {
 		if r.Indexed {
 			line += ", indexed"
 		}
+
 		if r.URL != "" && r.Path != "" {
 			line += ", from " + r.URL
 		}
 	}
+
+	// The error may be a list of errors, and begin with the place that the line begins with.
 	if r.Err != nil {
 		text := strings.ReplaceAll(r.Err.Error(), "\n", "; ")
 		line += " " + strings.TrimPrefix(text, place+": ") + " [error]"
@@ -301,6 +348,7 @@ func reportLine(r verify.CRLReport) string {
 	return line
 }
 
+// stamp is a time as all lists are printed with.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // progressBar is one line on a terminal, and nothing elsewhere.
@@ -315,6 +363,7 @@ const (
 	barEvery = 100 * time.Millisecond
 )
 
+// newProgressBar is a bar on out where that is a terminal.
 func newProgressBar(out io.Writer) *progressBar {
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -328,13 +377,17 @@ func (b *progressBar) show(what string, done, total int64) {
 	if b.out == nil || time.Since(b.last) < barEvery {
 		return
 	}
-	b.last, b.shown = time.Now(), true
+	b.last = time.Now()
+	b.shown = true
+
 	if total <= 0 {
 		fmt.Fprintf(b.out, "\r\033[K%8d KiB %s", done>>10, onTerminal(what))
 		return
 	}
+
 	full := int(min(done, total) * barWidth / total)
-	fmt.Fprintf(b.out, "\r\033[K[%s%s] %3d%% %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), min(done, total)*100/total, onTerminal(what))
+	fmt.Fprintf(b.out, "\r\033[K[%s%s] %3d%% %s", strings.Repeat("#", full),
+		strings.Repeat(".", barWidth-full), min(done, total)*100/total, onTerminal(what))
 }
 
 // clear takes the line away.

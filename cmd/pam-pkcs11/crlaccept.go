@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/verify"
 )
 
+// newCRLAccept is the command `pam-pkcs11 crl accept`.
 func newCRLAccept(flags *crlFlags) *cobra.Command {
 	yes := false
 	command := &cobra.Command{
@@ -27,7 +28,11 @@ func newCRLAccept(flags *crlFlags) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &cli.Error{Code: cli.Usage, Err: errors.New("expected one issuer or file (see " + cmd.CommandPath() + " --help)")}
+				return &cli.Error{
+					Code: cli.Usage,
+					Err: errors.New("expected one issuer or file (see " + cmd.CommandPath() +
+						" --help)"),
+				}
 			}
 			return acceptCRLs(cmd, flags, args[0], yes)
 		},
@@ -38,6 +43,7 @@ func newCRLAccept(flags *crlFlags) *cobra.Command {
 	return command
 }
 
+// acceptCRLs asks about each list that is refused because of its number, and takes it.
 func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) error {
 	verifiers, err := flags.verifiers(cmd)
 	if err != nil {
@@ -46,6 +52,7 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
 	defer cancel()
 
+	// The verifier that refuses the list is the one that accepts it.
 	var v *verify.Verifier
 	var refused []verify.CRLRestart
 	for _, v = range verifiers {
@@ -56,7 +63,8 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		err = errors.Join(err, some)
 	}
 	if len(refused) == 0 {
-		return errors.Join(fmt.Errorf("no list of %q is refused because a newer one was seen before", what), err)
+		return errors.Join(fmt.Errorf(
+			"no list of %q is refused because a newer one was seen before", what), err)
 	}
 
 	o := outputOf(cmd)
@@ -70,9 +78,11 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		if _, err := fmt.Fprint(out, restartText(r)); err != nil {
 			return err
 		}
+		// One no ends it, and what was confirmed before stays taken.
 		if !yes && !confirmed(cmd, answers) {
 			return errors.New("nothing is changed: not confirmed (--yes confirms)")
 		}
+
 		err := v.AcceptCRL(ctx, r)
 		if errors.Is(err, os.ErrPermission) {
 			return &cli.Error{Code: cli.NoPerm, Err: err}
@@ -82,6 +92,7 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		}
 		accepted = append(accepted, crlAnswerOf(r.List))
 	}
+
 	if o.json {
 		return o.encode(accepted)
 	}
@@ -94,12 +105,14 @@ func restartText(r verify.CRLRestart) string {
 	if r.SeenNumber != "" {
 		seen = "number " + r.SeenNumber + ", " + seen
 	}
-	return fmt.Sprintf("seen before: %q %s (%s)\nrefused:     %s\n", r.List.Issuer, seen, r.Note, reportLine(r.List))
+	return fmt.Sprintf("seen before: %q %s (%s)\nrefused:     %s\n", r.List.Issuer, seen, r.Note,
+		reportLine(r.List))
 }
 
 // confirmed asks whether to take a list.
 func confirmed(cmd *cobra.Command, answers *bufio.Reader) bool {
-	fmt.Fprint(cmd.ErrOrStderr(), "Who plays back an old list undoes revocations. Does the CA count anew? Take its list? [y/N] ")
+	fmt.Fprint(cmd.ErrOrStderr(),
+		"Who plays back an old list undoes revocations. Does the CA count anew? Take its list? [y/N] ")
 	line, _ := answers.ReadString('\n') // the end of the input is a no
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":

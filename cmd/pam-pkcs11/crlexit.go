@@ -5,8 +5,8 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// updateCode is the exit code of `crl update`, the worst of what its reports tell. pam-pkcs11(1) has
-// the table.
+// updateCode is the exit code of `crl update`, the worst of what its reports tell. pam-pkcs11(1)
+// has the table.
 func updateCode(reports []verify.CRLReport) int {
 	code := cli.OK
 	for _, r := range reports {

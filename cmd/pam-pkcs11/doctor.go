@@ -37,19 +37,22 @@ func newDoctor() *cobra.Command {
 		Long: "doctor looks at every link of the way that a login by card takes, from the USB node to the PAM stack, and says of\n" +
 			"each whether it is good, what is wrong with it, and what mends it. It changes nothing, logs nobody in, and spends no\n" +
 			"try of a PIN. Run it as root, who sees what a login sees; what it cannot look at it says.\n\n" +
-			"With the names of checks it looks at these only:\n  " + strings.Join(checkNames(), "\n  ") + "\n\n" +
+			"With the names of checks it looks at these only:\n  " +
+			strings.Join(checkNames(), "\n  ") + "\n\n" +
 			"It ends with 0 where nothing is wrong, 1 with warnings, and 2 where a login is or may be refused.",
 		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd, args) },
 	}
 
 	d.machineFlags(cmd, "look at the files of a machine that does not run, below this directory")
 	cmd.Flags().StringVar(&d.service, "service", "", "the PAM service that is meant")
-	cmd.Flags().BoolVar(&d.fix, "fix", false, "mend what can be mended without risk, and say what was done")
+	cmd.Flags().BoolVar(&d.fix, "fix", false,
+		"mend what can be mended without risk, and say what was done")
 	jsonFlag(cmd)
 	return twoIsRefusal(cmd)
 }
 
-// machineFlags are the options that say which machine and whose login is meant; root explains --root.
+// machineFlags are the options that say which machine and whose login is meant; root explains
+// --root.
 func (d *doctorTool) machineFlags(cmd *cobra.Command, root string) {
 	flags := cmd.Flags()
 	flags.StringVar(&d.config, "config", config.DefaultFile, "configuration file")
@@ -93,12 +96,17 @@ type diagnosed struct {
 	ExitCode int                `json:"exit_code"`
 }
 
+// run looks at the machine, mends what it may, and prints what it found.
 func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	for _, id := range checks {
 		if !doctor.Known(id) {
-			return &cli.Error{Code: cli.UsageBeside2, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
+			return &cli.Error{
+				Code: cli.UsageBeside2,
+				Err:  fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath()),
+			}
 		}
 	}
+
 	if err := d.noRoot(); err != nil {
 		return &cli.Error{Code: cli.UsageBeside2, Err: err}
 	}
@@ -108,12 +116,15 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 	if d.fix {
 		answer.Mended = mend(answer.Findings)
 	}
+
+	// A repaired machine may show what the fault has hidden: it is looked at once more.
 	if len(answer.Mended) > 0 {
 		m = d.machine(cmd.ErrOrStderr())
 		done := answer.Mended
 		answer = diagnose(cmd.Context(), m, checks) // as it is now
 		answer.Mended = done
 	}
+
 	if err := answer.print(outputOf(cmd)); err != nil {
 		return err
 	}
@@ -127,6 +138,7 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 func (d *doctorTool) machine(stderr io.Writer) *doctor.Machine {
 	m := doctor.NewMachine(d.root, d.config)
 	m.User, m.Service = d.user, d.service
+	// The accounts of a machine that does not run are not those of this one.
 	if d.user == "" || !m.Live() {
 		return m
 	}
@@ -154,9 +166,11 @@ func diagnose(ctx context.Context, m *doctor.Machine, checks []string) *diagnose
 func mend(found diagnosis.Findings) []mended {
 	var all []mended
 	for _, f := range found {
+		// What has no Fix needs somebody's decision.
 		if f.Fix == nil {
 			continue
 		}
+
 		one := mended{ID: f.ID, Subject: f.Subject}
 		if err := f.Fix(); err != nil {
 			one.Error = err.Error()
@@ -168,7 +182,10 @@ func mend(found diagnosis.Findings) []mended {
 
 // summary is the closing sentence.
 func summary(found diagnosis.Findings) message.Text {
-	good, warnings, refusals := found.Count(diagnosis.OK), found.Count(diagnosis.Warning), found.Count(diagnosis.Refusal)
+	good := found.Count(diagnosis.OK)
+	warnings := found.Count(diagnosis.Warning)
+	refusals := found.Count(diagnosis.Refusal)
+
 	switch {
 	case refusals == 1:
 		return message.Textf("%d links are good; 1 refuses logins", good)
@@ -182,7 +199,8 @@ func summary(found diagnosis.Findings) message.Text {
 	return message.Textf("nothing is wrong")
 }
 
-// together puts what checks say that need a configuration into one finding, for people: each would say the same.
+// together puts what checks say that need a configuration into one finding, for people: each would
+// say the same.
 func together(found diagnosis.Findings) diagnosis.Findings {
 	others := slices.DeleteFunc(slices.Clone(found), doctor.Waits)
 	count := len(found) - len(others)
@@ -191,10 +209,12 @@ func together(found diagnosis.Findings) diagnosis.Findings {
 	}
 
 	one := diagnosis.Finding{ID: "checks-wait", Severity: diagnosis.Note, Subject: "configuration"}
-	if slices.ContainsFunc(found, func(f diagnosis.Finding) bool { return f.ID == doctor.IDConfigurationMissing }) {
+	if slices.ContainsFunc(found,
+		func(f diagnosis.Finding) bool { return f.ID == doctor.IDConfigurationMissing }) {
 		one.Fact = message.Textf("%d checks wait for a configuration: run pam-pkcs11 setup", count)
 	} else {
-		one.Fact = message.Textf("%d checks wait until the configuration can be read and has no errors: run pam-pkcs11 config check", count)
+		one.Fact = message.Textf(
+			"%d checks wait until the configuration can be read and has no errors: run pam-pkcs11 config check", count)
 	}
 	return append(others, one)
 }
@@ -207,6 +227,7 @@ func (a *diagnosed) print(o *output) error {
 	if err := o.findings(together(a.Findings)); err != nil {
 		return err
 	}
+
 	for _, one := range a.Mended {
 		err := o.say("mended: %s", one.Subject)
 		if one.Error != "" {
@@ -216,6 +237,7 @@ func (a *diagnosed) print(o *output) error {
 			return err
 		}
 	}
+
 	_, err := fmt.Fprintln(o.out, a.Summary.In(o.catalogue))
 	return err
 }

@@ -34,14 +34,19 @@ type explainTool struct {
 	log   audit.Sources
 }
 
-// explainTime bounds an explanation without a PIN; one that asks for it has the deadlines of a login, and somebody at the
-// terminal who may end it.
+// explainTime bounds an explanation without a PIN; one that asks for it has the deadlines of a
+// login, and somebody at the terminal who may end it.
 const explainTime = 2 * time.Minute
 
+// newExplain is the command `pam-pkcs11 explain`, on this machine.
 func newExplain() *cobra.Command {
-	return newExplainFor(&explainTool{login: &login.Authenticator{Cards: cards.System{Tool: true}}, ask: askSecret})
+	return newExplainFor(&explainTool{
+		login: &login.Authenticator{Cards: cards.System{Tool: true}},
+		ask:   askSecret,
+	})
 }
 
+// newExplainFor is the command with the login and the terminal that e has.
 func newExplainFor(e *explainTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "explain",
@@ -59,14 +64,15 @@ func newExplainFor(e *explainTool) *cobra.Command {
 	flags.StringVar(&e.service, "service", "", "by this PAM service, such as sudo")
 	flags.StringVar(&e.rhost, "rhost", "", "from this host (PAM_RHOST)")
 	flags.StringVar(&e.config, "config", "", "configuration file, where no service is named")
-	flags.StringVar(&e.cert, "cert", "", "with the certificates of this file, as if a card held them")
-
+	flags.StringVar(&e.cert, "cert", "",
+		"with the certificates of this file, as if a card held them")
 	flags.BoolVar(&e.last, "last", false, "show why the last login was refused, as the log has it")
 	flags.BoolVar(&e.pin, "pin", false, "ask for the PIN, and make the whole login")
 	jsonFlag(command)
 	return twoIsRefusal(command)
 }
 
+// run explains a login to come, or with --last one that was.
 func (e *explainTool) run(cmd *cobra.Command) error {
 	if err := e.usage(); err != nil {
 		return &cli.Error{Code: cli.UsageBeside2, Err: err}
@@ -90,18 +96,22 @@ func (e *explainTool) run(cmd *cobra.Command) error {
 	return e.show(cmd, report)
 }
 
-// bounded explains a login within a time. A PKCS#11 library that hangs cannot be ended: then it is told where it does.
+// bounded explains a login within a time. A PKCS#11 library that hangs cannot be ended: then it is
+// told where it does.
 func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*explain.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var place atomic.Pointer[login.Place]
 
+	// The last place that the login reached is kept, for the message should it hang.
 	watched := *o.Login
 	watched.Progress = func(p login.Place) { place.Store(&p) }
 	o.Login = &watched
 
 	done := make(chan *explain.Report, 1)
 	go func() { done <- explain.Run(ctx, o) }()
+
+	// A login that ends by its deadline still has a report: it gets ten seconds more.
 	select {
 	case report := <-done:
 		return report, nil
@@ -115,27 +125,43 @@ func bounded(ctx context.Context, limit time.Duration, o explain.Options) (*expl
 	return nil, &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("the login hangs (%s)", where)}
 }
 
+// usage is the error of flags that do not go together.
 func (e *explainTool) usage() error {
 	switch {
-	case e.last && (e.pin || e.cert != "" || e.service != "" || e.config != "" || e.rhost != ""):
+	case e.last && !e.lastAlone():
 		return errors.New("--last goes with --user and --json only")
 	case e.pin && e.cert != "":
 		return errors.New("--pin is for a card, and --cert is a file")
 	case e.config != "" && e.service != "":
-		return errors.New("the configuration of a service stands in its PAM line: --config goes without --service")
+		return errors.New(
+			"the configuration of a service stands in its PAM line: --config goes without --service")
+	// It becomes the name of a file in /etc/pam.d: no path may lead out of there.
 	case e.service != "" && e.service != filepath.Base(e.service):
 		return fmt.Errorf("%q is no name of a service", e.service)
 	}
 	return nil
 }
 
-// ofThisSession are the services that a login session calls for itself: whether it is remote is told by the session of
-// this program.
-var ofThisSession = []string{"sudo", "sudo-i", "su", "su-l", "doas", "polkit-1", "runuser", "runuser-l"}
+// lastAlone reports whether no flag is given that describes a login to come.
+func (e *explainTool) lastAlone() bool {
+	noLogin := e.service == "" && e.config == "" && e.rhost == ""
+	return noLogin && !e.pin && e.cert == ""
+}
 
+// ofThisSession are the services that a login session calls for itself: whether it is remote is
+// told by the session of this program.
+var ofThisSession = []string{"sudo", "sudo-i", "su", "su-l", "doas", "polkit-1", "runuser",
+	"runuser-l"}
+
+// options are those of the login that the flags describe.
 func (e *explainTool) options(cmd *cobra.Command) (explain.Options, error) {
 	o := explain.Options{Login: e.login, Root: e.root, IsRoot: os.Geteuid() == 0}
-	o.Request = login.Request{Service: e.service, User: e.user, RHost: e.rhost, Environ: e.environ}
+	o.Request = login.Request{
+		Service: e.service,
+		User:    e.user,
+		RHost:   e.rhost,
+		Environ: e.environ,
+	}
 	if e.config != "" {
 		o.Request.Args = []string{"config_file=" + e.config}
 	}
@@ -150,17 +176,22 @@ func (e *explainTool) options(cmd *cobra.Command) (explain.Options, error) {
 	if err != nil {
 		return o, &cli.Error{Code: cli.DataErr, Err: err}
 	}
-	o.File, o.Certificates = filepath.Base(e.cert), certificatesOf(usable(cmd, all))
+	o.File = filepath.Base(e.cert)
+	o.Certificates = certificatesOf(usable(cmd, all))
 	if len(o.Certificates) == 0 {
-		return o, &cli.Error{Code: cli.DataErr, Err: fmt.Errorf("%s: %w that can be used", e.cert, errNoCertificate)}
+		return o, &cli.Error{
+			Code: cli.DataErr,
+			Err:  fmt.Errorf("%s: %w that can be used", e.cert, errNoCertificate),
+		}
 	}
 	return o, nil
 }
 
-// environ reads what a login would find in the environment of the program that asks: the session's card, and for a
-// program of this session its display.
+// environ reads what a login would find in the environment of the program that asks: the session's
+// card, and for a program of this session its display.
 func (e *explainTool) environ(name string) string {
 	switch {
+	// With --cert there is no card, and the session's own one must not be asked for.
 	case name == "PKCS11_LOGIN_TOKEN_NAME" && e.cert == "":
 		return os.Getenv(name)
 	case name == "DISPLAY" && slices.Contains(ofThisSession, e.service):
@@ -174,12 +205,15 @@ func (e *explainTool) explainLast(cmd *cobra.Command) error {
 	entries, failed := e.log.Read(cmd.Context(), time.Time{})
 	last, found := audit.LastRefusal(entries, e.user)
 	if !found {
+		// There may be one in what could not be read: that is another answer than none.
 		why := errors.New("the log has no login that was refused")
 		switch {
 		case os.Geteuid() != 0:
-			return &cli.Error{Code: cli.NoPerm, Err: fmt.Errorf("%w, as far as it can be read (run it as root)", why)}
+			return &cli.Error{Code: cli.NoPerm,
+				Err: fmt.Errorf("%w, as far as it can be read (run it as root)", why)}
 		case failed != nil:
-			return &cli.Error{Code: cli.Unavailable, Err: fmt.Errorf("%w, as far as it can be read: %w", why, failed)}
+			return &cli.Error{Code: cli.Unavailable,
+				Err: fmt.Errorf("%w, as far as it can be read: %w", why, failed)}
 		}
 		return &cli.Error{Code: cli.Failure, Err: why}
 	}
@@ -196,7 +230,8 @@ func (o *output) lastRefusal(report *explain.LastReport) error {
 		return o.encode(report)
 	}
 	if !report.Time.IsZero() {
-		if err := o.say("Refused at %s:", report.Time.Local().Format("2006-01-02 15:04:05")); err != nil {
+		when := report.Time.Local().Format("2006-01-02 15:04:05")
+		if err := o.say("Refused at %s:", when); err != nil {
 			return err
 		}
 	}
@@ -216,13 +251,15 @@ func (e *explainTool) show(cmd *cobra.Command, report *explain.Report) error {
 	if err != nil {
 		return err
 	}
+
 	if code := report.Findings.ExitCode(); code != 0 {
 		return &cli.Error{Code: code}
 	}
 	return nil
 }
 
-// terminalLogin is the conversation of a whole login at the terminal. It asks for one PIN, once, and for nothing else.
+// terminalLogin is the conversation of a whole login at the terminal. It asks for one PIN, once,
+// and for nothing else.
 type terminalLogin struct {
 	cmd   *cobra.Command
 	ask   func(question string) (*secret.PIN, error)
@@ -231,11 +268,14 @@ type terminalLogin struct {
 
 // Prompt implements login.Conversation.
 func (t *terminalLogin) Prompt(_ context.Context, text string) (*secret.PIN, error) {
+	// A second question is about another secret, or a repetition that would spend a second try.
 	if t.asked {
 		return nil, login.ErrConversation
 	}
 	t.asked = true
+
 	pin, err := t.ask(text)
+	// Nothing typed is an empty PIN, as at a login: the login decides what that means.
 	if errors.Is(err, errNotTyped) {
 		return secret.New(nil)
 	}
@@ -251,7 +291,9 @@ func (t *terminalLogin) Ask(context.Context, string) (string, error) {
 }
 
 // TakeOver implements login.Conversation.
-func (t *terminalLogin) TakeOver(context.Context, login.Item) (*secret.PIN, error) { return nil, nil }
+func (t *terminalLogin) TakeOver(context.Context, login.Item) (*secret.PIN, error) {
+	return nil, nil
+}
 
 // Info implements login.Conversation.
 func (t *terminalLogin) Info(_ context.Context, text string) error {

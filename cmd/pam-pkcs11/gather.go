@@ -41,12 +41,16 @@ func unusable(name string, der []byte, err error) source {
 	return source{name: name, err: err, outline: certinfo.ReadOutline(der)}
 }
 
-// read takes one certificate out of DER. An error is returned when not even its outline can be read.
-func read(name string, der []byte, parse func([]byte) (*certinfo.Certificate, error)) (source, error) {
+// read takes one certificate out of DER. An error is returned when not even its outline can be
+// read.
+func read(
+	name string, der []byte, parse func([]byte) (*certinfo.Certificate, error),
+) (source, error) {
 	cert, err := parse(der)
 	if err == nil {
 		return source{name: name, cert: cert}, nil
 	}
+
 	s := unusable(name, der, err)
 	if s.outline.Empty() {
 		return s, fmt.Errorf("%s: %w", name, err)
@@ -58,7 +62,8 @@ func read(name string, der []byte, parse func([]byte) (*certinfo.Certificate, er
 func usable(cmd *cobra.Command, all []source) []source {
 	return slices.DeleteFunc(all, func(s source) bool {
 		if s.err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: certificate %q left out: %v\n", program, s.name, s.outline.Subject, s.err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: certificate %q left out: %v\n", program, s.name,
+				s.outline.Subject, s.err)
 		}
 		return s.err != nil
 	})
@@ -71,9 +76,11 @@ type checkers struct {
 	made          map[int]*login.Checker // by block
 }
 
-// newCheckers makes the checker of the first block. Those of others are made when there is a card of theirs.
+// newCheckers makes the checker of the first block. Those of others are made when there is a card
+// of theirs.
 func newCheckers(cmd *cobra.Command, conf *config.Config) (*checkers, error) {
 	k := &checkers{
+		// Without a card no mapper may ask for one.
 		authenticator: &login.Authenticator{Accounts: accounts.System(), Logger: warnings(cmd)},
 		conf:          conf,
 		made:          map[int]*login.Checker{},
@@ -87,6 +94,7 @@ func (k *checkers) of(s source) (*login.Checker, error) {
 	if known := k.made[s.block]; known != nil {
 		return known, nil
 	}
+
 	checker, err := k.authenticator.NewChecker(k.conf.Block(s.block))
 	if err == nil {
 		k.made[s.block] = checker
@@ -107,6 +115,7 @@ func gather(cmd *cobra.Command, conf *config.Config, files []string) ([]source, 
 	if len(files) == 0 {
 		return fromCard(cmd, conf)
 	}
+
 	var all []source
 	for _, file := range files {
 		some, err := fromFile(file)
@@ -127,6 +136,7 @@ func readLimited(file string, limit int64) ([]byte, error) {
 	defer f.Close()
 
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	// One byte more than allowed tells too long a file from one of just that size.
 	if err == nil && int64(len(data)) > limit {
 		return nil, fmt.Errorf("%s: longer than %d bytes", file, limit)
 	}
@@ -150,9 +160,11 @@ func fromFile(file string) ([]source, error) {
 		if block, data = pem.Decode(data); block == nil {
 			break
 		}
+		// A file of PEM may hold keys and other things beside the certificates.
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			continue
 		}
+
 		one, err := read(file, block.Bytes, certinfo.Parse)
 		if err != nil {
 			return nil, err
@@ -172,8 +184,8 @@ var (
 	errList = errors.New("the certificates could not be read")
 )
 
-// fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when a card hides its
-// certificates without it.
+// fromCard reads the certificates of the cards that a login would use. A PIN is asked for only when
+// a card hides its certificates without it.
 func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	ctx := cmd.Context()
 	module, err := cards.System{Tool: true}.Open(conf, token.Options{Logger: warnings(cmd)})
@@ -186,6 +198,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	selector, err := login.CardSelection(conf)
 	if err != nil {
 		return nil, err
@@ -201,6 +214,7 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("card %s: %w", slot.Token.Label, err)
 		}
+		// Certificates of a card are checked by the rules of the block that its slot belongs to.
 		for _, one := range some {
 			one.block = slot.Block
 			all = append(all, one)
@@ -212,7 +226,10 @@ func fromCard(cmd *cobra.Command, conf *config.Config) ([]source, error) {
 	return all, nil
 }
 
-func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot) ([]source, error) {
+// fromToken reads the certificates of one card.
+func fromToken(
+	ctx context.Context, cmd *cobra.Command, module token.Module, slot token.Slot,
+) ([]source, error) {
 	session, err := module.Open(ctx, slot)
 	if err != nil {
 		return nil, err
@@ -223,6 +240,7 @@ func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slo
 	if err != nil {
 		return nil, err
 	}
+	// Only an empty card is asked with its PIN: no try is spent where something can be seen.
 	if len(objects) == 0 && slot.Token.PIN.Required {
 		if objects, err = listHidden(ctx, cmd, session); err != nil {
 			return nil, err
@@ -231,8 +249,10 @@ func fromToken(ctx context.Context, cmd *cobra.Command, module token.Module, slo
 
 	var all []source
 	for _, o := range objects {
+		// Such an object can still be shown, by what can be read of it.
 		if o.Err != nil {
-			all = append(all, unusable(slot.Token.Label, o.Value, fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
+			all = append(all, unusable(slot.Token.Label, o.Value,
+				fmt.Errorf("certificate object %q: %w", o.Label, o.Err)))
 			continue
 		}
 		all = append(all, source{name: slot.Token.Label, cert: o.Cert})
@@ -253,7 +273,9 @@ func list(shown iter.Seq2[token.Object, error]) ([]token.Object, error) {
 }
 
 // listHidden reads what a card shows only after its PIN.
-func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) ([]token.Object, error) {
+func listHidden(
+	ctx context.Context, cmd *cobra.Command, session token.Session,
+) ([]token.Object, error) {
 	pin, err := askPIN(cmd, session.Info())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
@@ -262,12 +284,15 @@ func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) 
 
 	var objects []token.Object
 	unlocked := false
-	_, err = session.LogInAndSign(ctx, pin, func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
-		unlocked = true
-		var err error
-		objects, err = list(shown)
-		return token.Choice{}, err // nothing is to be signed
-	})
+	_, err = session.LogInAndSign(ctx, pin,
+		func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
+			unlocked = true
+			var err error
+			objects, err = list(shown)
+			return token.Choice{}, err // nothing is to be signed
+		})
+	// Before the card was unlocked any error is one of the PIN; the old tools have their own code
+	// for it.
 	if err != nil && !unlocked {
 		return nil, fmt.Errorf("%w: %w", errPIN, err)
 	}
@@ -276,7 +301,11 @@ func listHidden(ctx context.Context, cmd *cobra.Command, session token.Session) 
 
 // askPIN asks for the PIN on the terminal. It returns nil where it is typed at the reader.
 func askPIN(cmd *cobra.Command, card *token.Info) (*secret.PIN, error) {
-	say := func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program, card.Label, text) }
+	say := func(text string) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: card %s: %s\n", program,
+			card.Label, text)
+	}
+
 	switch card.PIN.Tries.Level {
 	case token.Locked:
 		return nil, errors.New("the PIN is locked")

@@ -18,14 +18,16 @@ import (
 	"pam_pkcs11/internal/namehash"
 )
 
-// pkcs11_make_hash_link makes the links by which OpenSSL, and pam_pkcs11 0.6, find certificates of authorities and
-// revocation lists in a directory. This program's own logins read the files themselves and need none.
+// pkcs11_make_hash_link makes the links by which OpenSSL, and pam_pkcs11 0.6, find certificates of
+// authorities and revocation lists in a directory. This program's own logins read the files
+// themselves and need none.
 
 const (
 	maxLinkFile = 64 << 20 // bytes; revocation lists are large
 	maxLinks    = 1000     // of one name, as of authorities that have renewed their certificate
 )
 
+// newHashLinks is the old command pkcs11_make_hash_link.
 func newHashLinks() *cobra.Command {
 	return &cobra.Command{
 		Use:    "pkcs11_make_hash_link [DIRECTORY]",
@@ -48,9 +50,9 @@ func newHashLinks() *cobra.Command {
 // linkName is what a link to a certificate or a list is called.
 var linkName = regexp.MustCompile(`^[0-9a-f]{8}\.r?[0-9]+$`)
 
-// makeHashLinks makes the links that are missing in a directory, and removes those that lead nowhere. What stands under
-// such a name and is no link is left, and so is a link to another file that is there. Files that have no authority and
-// no list are named on standard output.
+// makeHashLinks makes the links that are missing in a directory, and removes those that lead
+// nowhere. What stands under such a name and is no link is left, and so is a link to another file
+// that is there. Files that have no authority and no list are named on standard output.
 func makeHashLinks(cmd *cobra.Command, directory string) error {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
@@ -58,10 +60,12 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 	}
 
 	var failed []error
+	// First those that lead nowhere, so that their numbers are free for the links to come.
 	for _, entry := range entries {
 		if !linkName.MatchString(entry.Name()) || entry.Type() != fs.ModeSymlink {
 			continue
 		}
+
 		path := filepath.Join(directory, entry.Name())
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, os.Remove(path))
@@ -72,11 +76,13 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 		if !entry.Type().IsRegular() {
 			continue
 		}
+
 		stems, err := linkStems(filepath.Join(directory, entry.Name()))
 		if err != nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %v\n", entry.Name(), err)
 			continue
 		}
+
 		for _, stem := range stems {
 			failed = append(failed, linkTo(directory, stem, entry.Name()))
 		}
@@ -84,13 +90,17 @@ func makeHashLinks(cmd *cobra.Command, directory string) error {
 	return errors.Join(failed...)
 }
 
-// linkTo makes the link of a file: the first number that is free, unless one leads to the file already.
+// linkTo makes the link of a file: the first number that is free, unless one leads to the file
+// already.
 func linkTo(directory, stem, file string) error {
 	for number := range maxLinks {
 		path := filepath.Join(directory, fmt.Sprintf("%s%d", stem, number))
+
+		// The old script wrote its links as "./FILE".
 		if target, err := os.Readlink(path); err == nil && (target == file || target == "./"+file) {
 			return nil
 		}
+		// Any other error than that the number is taken would be the same for the next one.
 		if err := os.Symlink(file, path); !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -98,7 +108,8 @@ func linkTo(directory, stem, file string) error {
 	return fmt.Errorf("%s: more than %d links %sN", file, maxLinks, stem)
 }
 
-// linkStems are the names of a file's links but for their number, one for each authority and list in it.
+// linkStems are the names of a file's links but for their number, one for each authority and list
+// in it.
 func linkStems(file string) ([]string, error) {
 	data, err := readLimited(file, maxLinkFile)
 	if err != nil {
@@ -125,6 +136,7 @@ func linkStems(file string) ([]string, error) {
 // pemBlocks are the contents of a file in PEM.
 func pemBlocks(data []byte) [][]byte {
 	var all [][]byte
+	// Blocks of other kinds are no certificate and no list, and linkStem refuses them.
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		all = append(all, block.Bytes)
 	}
@@ -140,6 +152,7 @@ func linkStem(der []byte) (string, error) {
 		hash, err := namehash.Of(cert.RawSubject)
 		return fmt.Sprintf("%08x.", hash), err
 	}
+
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return "", err

@@ -40,10 +40,17 @@ type listTool struct {
 // listTime bounds the whole of it.
 const listTime = 2 * time.Minute
 
+// newList is the command `pam-pkcs11 list`, on this machine.
 func newList() *cobra.Command {
-	return newListFor(&listTool{login: &login.Authenticator{Cards: cards.System{Tool: true}, Accounts: accounts.System()}})
+	return newListFor(&listTool{
+		login: &login.Authenticator{
+			Cards:    cards.System{Tool: true},
+			Accounts: accounts.System(),
+		},
+	})
 }
 
+// newListFor is the command with the login and the libraries that l has.
 func newListFor(l *listTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
@@ -54,15 +61,18 @@ func newListFor(l *listTool) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
+
 	command.Flags().StringVar(&l.config, "config", config.DefaultFile, "configuration file")
-	command.Flags().StringVar(&l.user, "user", "", "who would log in; by default who called sudo, or this program")
+	command.Flags().StringVar(&l.user, "user", "",
+		"who would log in; by default who called sudo, or this program")
 	jsonFlag(command)
 	return command
 }
 
 // listed is all that is shown. Its JSON is an interface.
 type listed struct {
-	Configuration string `json:"configuration"` // the file; "" where there is none, and the built-in card is used
+	// the file; "" where there is none, and the built-in card is used
+	Configuration string `json:"configuration"`
 	*inventory.Inventory
 	Login listedLogin `json:"login"`
 }
@@ -79,9 +89,11 @@ type listedLogin struct {
 	Says    message.Text `json:"says"` // the closing sentence
 }
 
+// run looks at the readers, rehearses the login, and shows both.
 func (l *listTool) run(cmd *cobra.Command) error {
 	runtime.LockOSThread() // PKCS#11 libraries keep state by thread
 	defer runtime.UnlockOSThread()
+
 	ctx, cancel := context.WithTimeout(cmd.Context(), listTime)
 	defer cancel()
 
@@ -90,6 +102,7 @@ func (l *listTool) run(cmd *cobra.Command) error {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
 	l.login.Logger = warnings(cmd)
+
 	found, err := inventory.Look(ctx, inventory.Options{
 		Conf:     conf,
 		Login:    l.login,
@@ -103,6 +116,7 @@ func (l *listTool) run(cmd *cobra.Command) error {
 
 	all := &listed{Configuration: file, Inventory: found}
 	if file == "" {
+		// Without a file no login could be rehearsed: the closing sentence says so.
 		all.Login = listedLogin{
 			User:   l.who(),
 			Reason: login.ConfigurationInvalid.String(),
@@ -114,7 +128,8 @@ func (l *listTool) run(cmd *cobra.Command) error {
 	return l.show(cmd, all)
 }
 
-// withoutFile is the configuration of a machine that has none: what cards are there is shown all the same.
+// withoutFile is the configuration of a machine that has none: what cards are there is shown all
+// the same.
 const withoutFile = "pam_pkcs11 { use_pkcs11_module = builtin; use_mappers = pwent; pkcs11_module builtin { cert_policy = none; } }"
 
 // load reads the configuration; file is "" where there is none.
@@ -122,14 +137,17 @@ func (l *listTool) load() (conf *config.Config, file string, err error) {
 	return loadOrBuiltin(l.config)
 }
 
-// loadOrBuiltin reads a configuration. Where there is none in the default place it is that of the built-in card, and
-// file is "".
+// loadOrBuiltin reads a configuration. Where there is none in the default place it is that of the
+// built-in card, and file is "".
 func loadOrBuiltin(name string) (conf *config.Config, file string, err error) {
 	conf, err = config.Load(&config.Arguments{ConfigFile: name})
 	if err == nil {
 		return conf, name, nil
 	}
-	if _, missing := os.Stat(name); !errors.Is(missing, fs.ErrNotExist) || name != config.DefaultFile {
+
+	// Only the default file may be missing: one that was named is meant to be there.
+	_, missing := os.Stat(name)
+	if !errors.Is(missing, fs.ErrNotExist) || name != config.DefaultFile {
 		return nil, "", err
 	}
 	conf, err = config.Parse("built in", []byte(withoutFile), nil)
@@ -141,6 +159,7 @@ func (l *listTool) who() string {
 	switch name := os.Getenv("SUDO_USER"); {
 	case l.user != "":
 		return l.user
+	// Of root alone it says who called sudo: anybody may set it for himself.
 	case name != "" && os.Geteuid() == 0:
 		return name
 	}
@@ -153,27 +172,40 @@ func (l *listTool) who() string {
 // rehearse makes the login up to where it would use the PIN. Its warnings have been told already.
 func (l *listTool) rehearse(ctx context.Context, found *inventory.Inventory) listedLogin {
 	seen := &askedCard{}
+	// A copy, for the observer is of this rehearsal only.
 	a := *l.login
-	a.Observer, a.Logger = seen, nil
+	a.Observer = seen
+	a.Logger = nil
+
 	end := listedLogin{User: l.who(), Reason: "pin"}
-	rehearsal := a.Rehearse(ctx, login.Request{User: end.User, Args: []string{"config_file=" + l.config}})
+	rehearsal := a.Rehearse(ctx,
+		login.Request{User: end.User, Args: []string{"config_file=" + l.config}})
 
 	r := rehearsal.Refusal
 	if r == nil {
-		end.AsksPIN, end.Card = true, seen.label
-		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.", end.User, seen.label)
+		end.AsksPIN = true
+		end.Card = seen.label
+		end.Says = message.Textf("A login as %s would ask for the PIN of the card %q now.",
+			end.User, seen.label)
 		return end
 	}
+
 	cause := explain.CauseOf(r)
-	end.Reason, end.Number, end.Cause = r.Outcome.String(), r.Number(), cause.Name
+	end.Reason = r.Outcome.String()
+	end.Number = r.Number()
+	end.Cause = cause.Name
 	if r.Err != nil {
 		end.Detail = token.Printable(r.Err.Error())
 	}
+
 	if cause.ID == 0 {
-		end.Says = message.Textf("A login as %s would not use a card now: %s.", end.User, end.Reason)
+		end.Says = message.Textf("A login as %s would not use a card now: %s.", end.User,
+			end.Reason)
 		return end
 	}
+
 	end.Says = message.Textf("A login as %s would not use a card now: %s", end.User, cause.Meaning)
+	// The inventory may have found the same: it is told once.
 	if !found.Names(cause.Name) {
 		found.Findings.Add(diagnosis.Finding{
 			ID:       cause.Name,
@@ -193,17 +225,21 @@ func (*askedCard) Configured(*config.Config)                                    
 func (*askedCard) Looked([]token.Slot, func(*token.Slot) (fit token.Fit, why string)) {}
 func (*askedCard) Judged(login.Judged)                                                {}
 func (*askedCard) Passed(*token.Info, error)                                          {}
-func (a *askedCard) Asks(card *token.Info)                                            { a.label = card.Label }
+func (a *askedCard) Asks(card *token.Info) {
+	a.label = card.Label
+}
 
 // show prints it. The exit code is about the login.
 func (l *listTool) show(cmd *cobra.Command, all *listed) error {
 	o := outputOf(cmd)
+
 	var err error
 	if o.json {
 		err = o.encode(all)
 	} else {
 		err = o.list(all)
 	}
+
 	if err == nil && !all.Login.AsksPIN {
 		err = &cli.Error{Code: cli.Failure}
 	}
@@ -226,6 +262,8 @@ func (o *output) list(all *listed) error {
 	if err := o.findings(all.Findings); err != nil {
 		return err
 	}
+
+	// One line elsewhere than at a terminal, so that programs find the whole sentence in it.
 	end := wrapped(all.Login.Says.In(o.catalogue), "", o.columns())
 	if len(all.Findings) > 0 {
 		end = "\n" + end
@@ -239,10 +277,12 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	line := func(indent string, t message.Text) {
 		b.WriteString(indent + wrapped(t.In(o.catalogue), indent+"  ", o.columns()-len(indent)))
 	}
+
 	name := quotable(r.Name)
 	if name == "" {
 		name = message.Textf("slot %d", r.Slot).In(o.catalogue)
 	}
+
 	switch r.State {
 	case inventory.StateEmpty:
 		line("", message.Textf("%s: no card", name))
@@ -251,17 +291,21 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	default:
 		line("", message.Textf("%s: %s", name, r.Why))
 	}
+
 	c := r.Card
 	if c == nil {
 		return
 	}
 
-	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label), quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
+	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label),
+		quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
+
 	var states []string
 	for _, state := range pinState(&c.PIN.Told) {
 		states = append(states, state.In(o.catalogue))
 	}
 	line("  ", message.Textf("PIN: %s", strings.Join(states, "; ")))
+
 	if c.Problem != "" {
 		line("  ", message.Textf("its certificates cannot be read: %s", c.Problem))
 	}
@@ -269,18 +313,21 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 		cert := &c.Certificates[i]
 		line("  ", message.Textf("%s %s", cmp.Or(cert.Place, "-"), quotable(cert.Subject)))
 		if !cert.NotAfter.IsZero() {
-			line("      ", message.Textf("valid until %s, issued by %s", cert.NotAfter.Format("2006-01-02"), quotable(cert.Issuer)))
+			line("      ", message.Textf("valid until %s, issued by %s",
+				cert.NotAfter.Format("2006-01-02"), quotable(cert.Issuer)))
 		}
 		line("      ", ownerOf(cert))
 	}
 }
 
-// ownerOf says whether a certificate is good and whose it is.
+// ownerOf is the sentence about a certificate: whether it is good, and whose it is.
 func ownerOf(c *inventory.Certificate) message.Text {
+	// Several accounts may log in with it: any of them may be the one that is meant.
 	name := quotable(c.User)
 	if len(c.Accounts) > 1 {
 		name = quotable(strings.Join(c.Accounts, ", "))
 	}
+
 	switch {
 	case !c.Good && c.User != "":
 		return message.Textf("of %s by mapper %s, and not good: %s", name, c.Mapper, c.Check)
@@ -292,8 +339,8 @@ func ownerOf(c *inventory.Certificate) message.Text {
 	return message.Textf("good, of %s by mapper %s", name, c.Mapper)
 }
 
-// columns is the width at which lines are broken: that of a terminal; elsewhere a sentence is one line, as programs
-// look for it.
+// columns is the width at which lines are broken: that of a terminal; elsewhere a sentence is one
+// line, as programs look for it.
 func (o *output) columns() int {
 	if file, ok := o.out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return o.width
@@ -301,12 +348,13 @@ func (o *output) columns() int {
 	return math.MaxInt
 }
 
-// wrapped breaks a text into lines of at most so many columns, all but the first with an indent before them. A word
-// that is longer stays whole.
+// wrapped breaks a text into lines of at most so many columns, all but the first with an indent
+// before them. A word that is longer stays whole.
 func wrapped(text, indent string, width int) string {
 	var b strings.Builder
 	column := 0
 	for i, word := range strings.Fields(text) {
+		// Columns are counted in characters: a letter of two octets takes one.
 		length := len([]rune(word))
 		switch {
 		case i == 0:
@@ -317,6 +365,7 @@ func wrapped(text, indent string, width int) string {
 			b.WriteByte(' ')
 			column++
 		}
+
 		b.WriteString(word)
 		column += length
 	}

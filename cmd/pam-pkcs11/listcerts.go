@@ -10,17 +10,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// newListCerts is the old command pkcs11_listcerts.
 func newListCerts() *cobra.Command {
 	return &cobra.Command{
 		Use:    "pkcs11_listcerts [ARGUMENT...] [CERT...]",
 		Short:  "Print the certificates on the card, and what is wrong with each",
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// The old tool's exit codes: for the PIN, for a list that cannot be read, and for all
+			// else.
 			return exit(listCerts(cmd, args), 4, 3, 1)
 		},
 	}
 }
 
+// listCerts prints each certificate with the result of its checks.
 // listCerts prints each certificate with the verdict on it.
 func listCerts(cmd *cobra.Command, args []string) error {
 	conf, checkers, certs, err := oldTool(cmd, args)
@@ -42,6 +46,7 @@ func listCerts(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
+		// Refused certificates are listed too: the error is what is wanted of this tool.
 		if _, err := checker.Check(ctx, c.cert, certificatesOf(certs)); err != nil {
 			fmt.Fprintf(out, "Verify:    %s\n", shown(err.Error()))
 		}

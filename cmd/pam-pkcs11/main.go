@@ -1,5 +1,6 @@
-// Command pam-pkcs11 looks at a machine's smart-card login from the outside: it checks the configuration and tells
-// what the PAM module would do with it. Its manners are those of internal/cli.
+// Command pam-pkcs11 looks at a machine's smart-card login from the outside: it checks the
+// configuration and tells what the PAM module would do with it. Its manners are those of
+// internal/cli.
 package main
 
 import (
@@ -18,8 +19,8 @@ import (
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 
-// oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their names, each
-// with the subcommand that does its work.
+// oldNames are the tools of pam_pkcs11 that this program also answers to when it is called by their
+// names, each with the subcommand that does its work.
 var oldNames = map[string][]string{
 	"pklogin_finder":        {"pklogin_finder"},
 	"pkcs11_inspect":        {"pkcs11_inspect"},
@@ -30,6 +31,7 @@ var oldNames = map[string][]string{
 
 // run is the program: args as in os.Args, the answer is the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// This program's own children come first: they are no commands, and have no help.
 	if code, ok := probe.Main(args); ok {
 		return code // the child in which libraries and cards are looked at
 	}
@@ -44,6 +46,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		name, rest = filepath.Base(args[0]), args[1:]
 	}
+
 	if command, ok := oldNames[name]; ok {
 		rest = append(append([]string(nil), command...), rest...)
 	}
@@ -56,7 +59,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return cli.Exit(stderr, program, root.Execute())
 }
 
-// newRoot makes the command and its subcommands. Wrong flags and arguments are told as usage errors.
+// newRoot makes the command and its subcommands. Wrong flags and arguments are told as usage
+// errors.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           program,
@@ -71,13 +75,15 @@ func newRoot() *cobra.Command {
 	})
 
 	root.AddCommand(
-		newATR(), newCompletion(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
+		newATR(), newCompletion(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(),
+		newLog(), newMap(), newPIN(),
 		newReport(), newSetup(), newUndo(), newVersion(),
 	)
 	root.AddCommand( // under their old names
 		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
 		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}),
 	)
+
 	root.SetHelpCommand(newHelp())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.InitDefaultHelpCmd()

@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// pkcs11_setup of pam_pkcs11 0.6 shows and changes three settings in the two files of /etc/pam_pkcs11. To set up a
-// machine there is `pam-pkcs11 setup`.
+// pkcs11_setup of pam_pkcs11 0.6 shows and changes three settings in the two files of
+// /etc/pam_pkcs11. To set up a machine there is `pam-pkcs11 setup`.
 
 // eventFile is the configuration of the event manager.
 const eventFile = "/etc/pam_pkcs11/pkcs11_eventmgr.conf"
@@ -30,6 +30,7 @@ var (
 // oldFiles are the two files that are shown and changed.
 type oldFiles struct{ module, event string }
 
+// newOldSetup is the old command pkcs11_setup.
 func newOldSetup(files oldFiles) *cobra.Command {
 	return &cobra.Command{
 		Use:    "pkcs11_setup ACTION",
@@ -37,7 +38,10 @@ func newOldSetup(files oldFiles) *cobra.Command {
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &cli.Error{Code: cli.Failure, Err: errors.New("give one of " + oldSetupUsage)}
+				return &cli.Error{
+					Code: cli.Failure,
+					Err:  errors.New("give one of " + oldSetupUsage),
+				}
 			}
 			return oldSetup(cmd, files, args[0])
 		},
@@ -52,7 +56,11 @@ func oldSetup(cmd *cobra.Command, files oldFiles, action string) error {
 		return fmt.Errorf("%s= needs a value", name)
 	}
 
-	file, path, key := files.event, eventPath, "action"
+	// Actions are of the event manager; what is about modules chooses the other file below.
+	file := files.event
+	path := eventPath
+	key := "action"
+
 	switch name {
 	case "list_modules":
 		if set {
@@ -60,7 +68,9 @@ func oldSetup(cmd *cobra.Command, files oldFiles, action string) error {
 		}
 		return listModules(cmd, files.module)
 	case "use_module":
-		file, path, key = files.module, modulePath, "use_pkcs11_module"
+		file = files.module
+		path = modulePath
+		key = "use_pkcs11_module"
 	case "ins_action":
 		path = append(path, edit.BlockName{Kind: "event", Name: "card_insert"})
 	case "rm_action":
@@ -93,10 +103,12 @@ func showValues(cmd *cobra.Command, file string, path edit.BlockPath, key string
 	if err != nil {
 		return err
 	}
+
 	values := d.Values(path, key)
 	if len(values) == 0 {
 		return fmt.Errorf("%s: %s is not set", file, key)
 	}
+
 	for _, v := range values {
 		fmt.Fprintln(cmd.OutOrStdout(), v)
 	}
@@ -109,6 +121,7 @@ func listModules(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, name := range d.Names(modulePath, "pkcs11_module") {
 		if library := moduleOf(d, name); library == "builtin" || isPKCS11(library) {
 			fmt.Fprintln(cmd.OutOrStdout(), name)
@@ -119,26 +132,30 @@ func listModules(cmd *cobra.Command, file string) error {
 
 // moduleOf is the library of a block, or builtin.
 func moduleOf(d *edit.Document, name string) string {
-	values := d.Values(append(modulePath, edit.BlockName{Kind: "pkcs11_module", Name: name}), "module")
+	values := d.Values(append(modulePath, edit.BlockName{Kind: "pkcs11_module", Name: name}),
+		"module")
 	if len(values) > 0 {
 		return values[0]
 	}
 	return name // a block builtin need not say so
 }
 
-// isPKCS11 reports whether a file is a shared object with the function that every PKCS#11 library has. It is not loaded:
-// a library may do anything then.
+// isPKCS11 reports whether a file is a shared object with the function that every PKCS#11 library
+// has. It is not loaded: a library may do anything then.
 func isPKCS11(library string) bool {
 	object, err := elf.Open(library)
 	if err != nil {
 		return false
 	}
 	defer object.Close()
+
 	symbols, err := object.DynamicSymbols()
 	if err != nil {
 		return false
 	}
+
 	for _, s := range symbols {
+		// A library that only calls the function has the name too, but in no section of its own.
 		if s.Name == "C_GetFunctionList" && s.Section != elf.SHN_UNDEF {
 			return true
 		}
@@ -146,16 +163,19 @@ func isPKCS11(library string) bool {
 	return false
 }
 
-// useModules sets the modules of logins, which must have blocks, and the library of the first for the event manager.
+// useModules sets the modules of logins, which must have blocks, and the library of the first for
+// the event manager.
 func useModules(files oldFiles, names []string) error {
 	var library string
 	err := changeFile(files.module, func(d *edit.Document) error {
 		blocks := d.Names(modulePath, "pkcs11_module")
+		// The built-in card needs no block.
 		for _, name := range names {
 			if !containsFold(blocks, name) && !strings.EqualFold(name, "builtin") {
 				return fmt.Errorf("there is no block pkcs11_module %s", name)
 			}
 		}
+
 		library = moduleOf(d, names[0])
 		return d.Set(modulePath, "use_pkcs11_module", names...)
 	})
@@ -163,10 +183,12 @@ func useModules(files oldFiles, names []string) error {
 		return err
 	}
 
+	// Where the event manager has no file, there is none to keep in step.
 	if _, err := os.Stat(files.event); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return changeFile(files.event, func(d *edit.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
+	return changeFile(files.event,
+		func(d *edit.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
 }
 
 // containsFold looks for a name without regard to case, as the files have it.
@@ -185,9 +207,12 @@ func changeFile(file string, change func(*edit.Document) error) error {
 	if err != nil {
 		return err
 	}
+
 	if err := change(d); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+
+	// Read before the change is written: its mode and owner are kept.
 	info, err := os.Stat(file)
 	if err != nil {
 		return err

@@ -15,20 +15,24 @@ import (
 	"pam_pkcs11/login"
 )
 
-// pklogin_finder and pkcs11_inspect take the arguments of the PAM module, and besides these names of files with
-// certificates. Their exit codes are those of pam_pkcs11 0.6.
+// pklogin_finder and pkcs11_inspect take the arguments of the PAM module, and besides these names
+// of files with certificates. Their exit codes are those of pam_pkcs11 0.6.
 
+// newLoginFinder is the old command pklogin_finder.
 func newLoginFinder() *cobra.Command {
 	return &cobra.Command{
 		Use:    "pklogin_finder [ARGUMENT...] [CERT...]",
 		Short:  "Print the login that a certificate on the card belongs to",
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// The old tool's exit codes: for the PIN, for a list that cannot be read, and for all
+			// else.
 			return exit(findLogin(cmd, args), 1, 3, 1)
 		},
 	}
 }
 
+// newInspect is the old command pkcs11_inspect.
 func newInspect() *cobra.Command {
 	return &cobra.Command{
 		Use:    "pkcs11_inspect [ARGUMENT...] [CERT...]",
@@ -47,17 +51,21 @@ func oldTool(cmd *cobra.Command, args []string) (*config.Config, *checkers, []so
 	if err != nil {
 		return nil, nil, nil, err
 	}
+
 	checkers, err := newCheckers(cmd, conf)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+
 	certs, err := gather(cmd, conf, files)
 	return conf, checkers, usable(cmd, certs), err
 }
 
-// sortArguments tells names of files from arguments of the module: what is no argument and is there as a file.
+// sortArguments tells names of files from arguments of the module: what is no argument and is there
+// as a file.
 func sortArguments(args []string) (arguments, files []string) {
 	for _, a := range args {
+		// A file may be named like an argument: then it is the argument.
 		if _, _, err := config.ParseArguments([]string{a}); err != nil {
 			if _, err := os.Stat(a); err == nil {
 				files = append(files, a)
@@ -77,17 +85,20 @@ func findLogin(cmd *cobra.Command, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), conf.Global.VerifyTimeout)
 	defer cancel()
+
 	var why []error
 	for _, c := range certs {
 		checker, err := checkers.of(c)
 		if err != nil {
 			return err
 		}
+
 		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)
 			continue
 		}
+
 		found, err := checker.Find(ctx, login.Checked(c.cert, checked))
 		if err == nil {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), found.User)
@@ -106,6 +117,7 @@ func inspect(cmd *cobra.Command, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), conf.Global.VerifyTimeout)
 	defer cancel()
+
 	var why []error
 	good := 0
 	for _, c := range certs {
@@ -113,26 +125,33 @@ func inspect(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
+
 		checked, err := checker.Check(ctx, c.cert, certificatesOf(certs))
 		if err != nil {
 			why = append(why, err)
 			continue
 		}
 		good++
+
 		explained, err := checker.Explain(ctx, login.Checked(c.cert, checked), "")
 		if err != nil {
 			return err
 		}
 		for _, e := range explained {
+			// The old tool prints the whole certificate where the mapper compares whole
+			// certificates.
 			if e.Type == "opensc" && len(e.Read) > 0 {
-				e.Read = []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}))}
+				e.Read = []string{string(
+					pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}))}
 			}
 			if len(e.Read) == 0 {
 				continue
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Printing data for mapper %s:\n%s\n", e.Mapper, strings.Join(e.Read, "\n"))
+			fmt.Fprintf(cmd.OutOrStdout(), "Printing data for mapper %s:\n%s\n", e.Mapper,
+				strings.Join(e.Read, "\n"))
 		}
 	}
+
 	if good == 0 {
 		return oneLine(why)
 	}
@@ -144,6 +163,7 @@ func oneLine(why []error) error {
 	if len(why) == 0 {
 		return errors.New("no certificate")
 	}
+
 	var lines []string
 	for _, err := range why {
 		lines = append(lines, strings.ReplaceAll(err.Error(), "\n", "; "))

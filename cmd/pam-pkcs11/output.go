@@ -33,12 +33,14 @@ type output struct {
 // outputOf is that of a command. jsonFlag has been called for it where it can answer in JSON.
 func outputOf(cmd *cobra.Command) *output {
 	o := &output{out: cmd.OutOrStdout(), catalogue: userCatalogue(), width: 80}
+	// A command without the flag answers in words.
 	o.json, _ = cmd.Flags().GetBool("json")
 
 	file, isFile := o.out.(*os.File)
 	if !isFile || o.json || !term.IsTerminal(int(file.Fd())) {
 		return o
 	}
+
 	o.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
 		o.width = columns
@@ -60,8 +62,8 @@ func (o *output) say(format string, args ...any) error {
 	return err
 }
 
-// encode prints a value as indented JSON, in which a terminal shows each character as it is: texts of cards,
-// certificates and logs may hold controls of its own.
+// encode prints a value as indented JSON, in which a terminal shows each character as it is: texts
+// of cards, certificates and logs may hold controls of its own.
 func (o *output) encode(value any) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -74,7 +76,8 @@ func (o *output) encode(value any) error {
 	return err
 }
 
-// escaped writes what a terminal may not show in JSON as \u: outside of its strings JSON has no such character.
+// escaped writes what a terminal may not show in JSON as \u: outside of its strings JSON has no
+// such character.
 func escaped(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -82,6 +85,8 @@ func escaped(text string) string {
 		case r == '\n' || unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:
+			// JSON knows no escapes of more than 16 bits: a rune beyond is written as two
+			// surrogates.
 			for _, unit := range utf16.Encode([]rune{r}) {
 				fmt.Fprintf(&b, `\u%04x`, unit)
 			}
@@ -90,19 +95,22 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// findings prints each finding: what is so on one line, its cure on the next. Whatever a card, a file or a user has put
-// into them, they stay on their lines, and a terminal shows them as they are.
+// findings prints each finding: what is so on one line, its cure on the next. Whatever a card, a
+// file or a user has put into them, they stay on their lines, and a terminal shows them as they
+// are.
 func (o *output) findings(list diagnosis.Findings) error {
 	for _, f := range list {
-		fact := shown(f.Subject + ": " + f.Fact.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), o.within(fact, findingColumn)); err != nil {
+		fact := o.within(shown(f.Subject+": "+f.Fact.In(o.catalogue)), findingColumn)
+		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), fact); err != nil {
 			return err
 		}
 		if f.Remedy.Empty() {
 			continue
 		}
-		cure := shown(f.Remedy.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->", o.within(cure, findingColumn+1)); err != nil {
+
+		// One column further in: the arrow ends where facts begin.
+		cure := o.within(shown(f.Remedy.In(o.catalogue)), findingColumn+1)
+		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->", cure); err != nil {
 			return err
 		}
 	}
@@ -112,13 +120,14 @@ func (o *output) findings(list diagnosis.Findings) error {
 // findingColumn is where the facts of findings begin, behind their marks.
 const findingColumn = 8
 
-// within breaks a text that begins at a column into lines of the terminal, between words; the others begin there too.
-// Elsewhere it stays one line.
+// within breaks a text that begins at a column into lines of the terminal, between words; the
+// others begin there too. Elsewhere it stays one line.
 func (o *output) within(text string, column int) string {
 	width := o.columns()
 	if column+utf8.RuneCountInString(text) <= width {
 		return text
 	}
+
 	lines := strings.TrimSuffix(wrapped(text, "", max(width-column, 1)), "\n")
 	return strings.ReplaceAll(lines, "\n", "\n"+strings.Repeat(" ", column))
 }

@@ -32,10 +32,12 @@ type pinTool struct {
 	open func(*config.Config, token.Options) (token.Module, error)
 }
 
+// newPIN is the command `pam-pkcs11 pin`, on this machine.
 func newPIN() *cobra.Command {
 	return newPINFor(&pinTool{ask: askSecret, open: cards.System{Tool: true}.Open})
 }
 
+// newPINFor is the command with the terminal and the cards that p has.
 func newPINFor(p *pinTool) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "pin",
@@ -43,6 +45,7 @@ func newPINFor(p *pinTool) *cobra.Command {
 		Args:  noArguments,
 		RunE:  onlySubcommands,
 	}
+
 	flags := command.PersistentFlags()
 	flags.StringVar(&p.config, "config", config.DefaultFile, "configuration file")
 	flags.IntVar(&p.slot, "slot", 0, "only the card in this slot, counted from 1")
@@ -67,6 +70,7 @@ func newPINFor(p *pinTool) *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.unblock)) },
 	}
+
 	for _, sub := range []*cobra.Command{status, change, unblock} {
 		jsonFlag(sub)
 		command.AddCommand(sub)
@@ -92,6 +96,8 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if p.slot < 0 {
 		return &cli.Error{Code: cli.Usage, Err: errors.New("--slot is counted from 1")}
 	}
+
+	// Without a configuration there may be a card all the same: the built-in one.
 	conf, _, err := loadOrBuiltin(p.config)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
@@ -100,6 +106,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
+
 	module, err := p.open(conf, token.Options{Logger: warnings(cmd)})
 	if err != nil {
 		return noReaders(err, os.Geteuid(), cmd.CommandPath())
@@ -111,18 +118,29 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return noReaders(err, os.Geteuid(), cmd.CommandPath())
 	}
-	w := &pinWork{cmd: cmd, out: outputOf(cmd), conf: conf, module: module, slots: slots, chosen: selectors.Select(slots)}
+
+	w := &pinWork{
+		cmd:    cmd,
+		out:    outputOf(cmd),
+		conf:   conf,
+		module: module,
+		slots:  slots,
+		chosen: selectors.Select(slots),
+	}
+
 	if len(w.chosen) == 0 {
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
 	return do(ctx, w)
 }
 
-// noReaders is why the readers cannot be used, and what a user can do about it whom their daemon does not let in, or for
-// whom none is started.
+// noReaders is why the readers cannot be used, and what a user can do about it whom their daemon
+// does not let in, or for whom none is started.
 func noReaders(err error, uid int, command string) error {
-	if uid != 0 && (errors.Is(err, pcsc.ErrNoService) || errors.Is(err, pcsc.ErrSecurityViolation)) {
-		return told(cli.Unavailable, message.Textf("%v; root may use them, run: sudo %s", err, command))
+	if uid != 0 && (errors.Is(err, pcsc.ErrNoService) ||
+		errors.Is(err, pcsc.ErrSecurityViolation)) {
+		return told(cli.Unavailable,
+			message.Textf("%v; root may use them, run: sudo %s", err, command))
 	}
 	return &cli.Error{Code: cli.Unavailable, Err: err}
 }
@@ -130,6 +148,7 @@ func noReaders(err error, uid int, command string) error {
 // selectors are those of the configuration, or the one of the flags where there are any.
 func (p *pinTool) selectors(conf *config.Config) (token.Selectors, error) {
 	s := token.Selector{SlotNum: p.slot, SlotDescription: p.reader, TokenLabel: p.token}
+	// A card that was named is wanted whatever the configuration selects, in any block.
 	if s != (token.Selector{}) {
 		return slices.Repeat(token.Selectors{s}, len(conf.Modules)), nil
 	}
@@ -137,17 +156,24 @@ func (p *pinTool) selectors(conf *config.Config) (token.Selectors, error) {
 }
 
 // onOne is a command for one card.
-func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error) func(context.Context, *pinWork) error {
+func (p *pinTool) onOne(
+	do func(context.Context, *pinWork, token.Session) error,
+) func(context.Context, *pinWork) error {
 	return func(ctx context.Context, w *pinWork) error {
 		if len(w.chosen) > 1 {
-			return told(cli.Failure, message.Textf("there are several cards: %s (name one with --token, --reader or --slot)", names(w.chosen)))
+			return told(cli.Failure, message.Textf(
+				"there are several cards: %s (name one with --token, --reader or --slot)",
+				names(w.chosen)))
 		}
 
 		session, err := w.module.Open(ctx, w.chosen[0])
 		if err != nil {
 			return &cli.Error{Code: cli.Unavailable, Err: err}
 		}
+
 		err = do(ctx, w, session)
+		// Nothing is wrong with the PIN then, but a session that stays open may leave the card
+		// unlocked.
 		if closed := session.Close(); err == nil && closed != nil {
 			return fmt.Errorf("the card may not be locked again: %w", closed)
 		}
@@ -159,7 +185,8 @@ func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error)
 func names(slots []token.Slot) string {
 	var list []string
 	for i := range slots {
-		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label, placeOf(&slots[i]).In(userCatalogue())))
+		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label,
+			placeOf(&slots[i]).In(userCatalogue())))
 	}
 	return strings.Join(list, ", ")
 }

@@ -57,8 +57,14 @@ type triesAnswer struct {
 }
 
 // levelWords are the words of triesAnswer.
-var levelWords = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last", token.Locked: "locked"}
+var levelWords = map[token.Level]string{
+	token.Untold: "untold",
+	token.Few:    "few",
+	token.Last:   "last",
+	token.Locked: "locked",
+}
 
+// triesOf is what is known of tries, for programs.
 func triesOf(t token.Tries, isDefault bool) triesAnswer {
 	a := triesAnswer{State: levelWords[t.Level], Most: t.Most, Default: isDefault}
 	if t.Counted {
@@ -69,16 +75,29 @@ func triesOf(t token.Tries, isDefault bool) triesAnswer {
 
 // statusOf is one card for programs.
 func statusOf(slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) cardStatus {
-	c := cardStatus{Slot: slot.Index, Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}
+	c := cardStatus{
+		Slot:         slot.Index,
+		Label:        info.Label,
+		Serial:       info.Serial,
+		Manufacturer: info.Manufacturer,
+		Model:        info.Model,
+	}
 	if slot.Describe() == nil {
 		c.Reader = slot.Description
 	}
 
-	c.PIN = pinAnswer{Set: info.PIN.Set, Required: info.PIN.Required, ToBeChanged: info.PIN.ToBeChanged, AtReader: info.PIN.AtReader}
+	c.PIN = pinAnswer{
+		Set:         info.PIN.Set,
+		Required:    info.PIN.Required,
+		ToBeChanged: info.PIN.ToBeChanged,
+		AtReader:    info.PIN.AtReader,
+	}
+	// Without a PIN there are neither limits nor tries, and zeros would be taken for them.
 	if info.PIN.Set {
 		c.PIN.Shortest, c.PIN.Longest = login.PINLimits(info)
 		c.PIN.triesAnswer = triesOf(info.PIN.Tries, info.PIN.Default)
 	}
+
 	if c.PUK.Known, c.PUK.Why = noPUK.Empty(), noPUK.String(); c.PUK.Known {
 		c.PUK.triesAnswer = triesOf(puk.Tries, puk.Default)
 	}
@@ -93,6 +112,7 @@ func (p *pinTool) status(ctx context.Context, w *pinWork) error {
 		slot := &w.chosen[i]
 		session, err := w.module.Open(ctx, *slot)
 		if err != nil {
+			// The other cards are shown all the same.
 			w.warn(message.Textf("card %q: %v", slot.Token.Label, err))
 			continue
 		}
@@ -100,6 +120,7 @@ func (p *pinTool) status(ctx context.Context, w *pinWork) error {
 		info := session.Info()
 		puk, told := pukOf(ctx, session)
 		_ = session.Close()
+
 		usable = usable || info.PIN.Set && info.PIN.Tries.Level != token.Locked
 		if w.out.json {
 			answer.Cards = append(answer.Cards, statusOf(slot, info, puk, told))
@@ -109,11 +130,13 @@ func (p *pinTool) status(ctx context.Context, w *pinWork) error {
 			return err
 		}
 	}
+
 	if w.out.json {
 		if err := w.out.encode(answer); err != nil {
 			return err
 		}
 	}
+
 	if !usable {
 		return &cli.Error{Code: cli.Failure}
 	}
@@ -126,6 +149,7 @@ func pukOf(ctx context.Context, s token.Session) (puk token.PUK, told message.Te
 	if !ok {
 		return puk, message.Textf("the card does not tell")
 	}
+
 	puk, err := teller.PUK(ctx)
 	switch {
 	case errors.Is(err, token.ErrNotSupported):
@@ -140,7 +164,9 @@ func pukOf(ctx context.Context, s token.Session) (puk token.PUK, told message.Te
 const statusColumn = 10
 
 // showStatus prints one card.
-func showStatus(o *output, slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) error {
+func showStatus(
+	o *output, slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text,
+) error {
 	var b strings.Builder
 	line := func(label message.Text, values ...message.Text) {
 		head := "  " + label.In(o.catalogue) + ":"
@@ -166,6 +192,7 @@ func showStatus(o *output, slot *token.Slot, info *token.Info, puk token.PUK, no
 	} else {
 		line(message.Textf("PUK"), noPUK)
 	}
+
 	_, err := io.WriteString(o.out, b.String())
 	return err
 }
@@ -180,9 +207,12 @@ func pinState(pin *token.PIN) []message.Text {
 	}
 
 	low, high := login.PINLimits(&token.Info{PIN: *pin})
-	lines := []message.Text{triesLeft(pin.Tries), message.Textf("it has %d to %d characters", low, high)}
+	lines := []message.Text{triesLeft(pin.Tries),
+		message.Textf("it has %d to %d characters", low, high)}
+
 	if pin.Default {
-		lines = append(lines, message.Textf("it is its maker's, which everybody knows: change it with: %s", program+" pin change"))
+		lines = append(lines, message.Textf(
+			"it is its maker's, which everybody knows: change it with: %s", program+" pin change"))
 	}
 	if pin.ToBeChanged {
 		lines = append(lines, message.Textf("it must be changed"))
@@ -195,6 +225,7 @@ func pinState(pin *token.PIN) []message.Text {
 
 // triesLeft says how many tries are left, as far as the card tells.
 func triesLeft(t token.Tries) message.Text {
+	// The maximum is told only where tries are missing: before, both numbers are the same.
 	switch {
 	case t.Level == token.Locked:
 		return message.Textf("locked after too many wrong tries")

@@ -8,10 +8,13 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// writeAside writes what a file shall hold beside it and brings it to the disk, with a mode and, unless it is nil, an
-// owner. The answer is its name; nothing is left behind with an error.
-func writeAside(file string, data []byte, mode os.FileMode, owner *syscall.Stat_t) (fresh string, err error) {
+// writeAside writes what a file shall hold beside it and brings it to the disk, with a mode and,
+// unless it is nil, an owner. The answer is its name; nothing is left behind with an error.
+func writeAside(
+	file string, data []byte, mode os.FileMode, owner *syscall.Stat_t,
+) (fresh string, err error) {
 	fresh = file + ".pam-pkcs11-new"
+	// One is left where a change was cut off; Sync can give its name to no second file.
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
@@ -25,8 +28,11 @@ func writeAside(file string, data []byte, mode os.FileMode, owner *syscall.Stat_
 		err = f.Chown(int(owner.Uid), int(owner.Gid))
 	}
 	if err == nil {
+		// On the disk before the rename: after a crash there is either the old file or the whole
+		// new one.
 		err = f.Sync()
 	}
+
 	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(fresh)
 		return "", err
@@ -40,12 +46,14 @@ func fileOwner(info os.FileInfo) *syscall.Stat_t {
 	return owner
 }
 
-// replaceFile puts a new text into the place of a file in one step; was is the file, whose mode and owner stay.
+// replaceFile puts a new text into the place of a file in one step; was is the file, whose mode and
+// owner stay.
 func replaceFile(file string, data []byte, was os.FileInfo) error {
 	fresh, err := writeAside(file, data, was.Mode(), fileOwner(was))
 	if err != nil {
 		return err
 	}
+
 	if err := os.Rename(fresh, file); err != nil {
 		_ = os.Remove(fresh)
 		return err
@@ -53,13 +61,15 @@ func replaceFile(file string, data []byte, was os.FileInfo) error {
 	return nil
 }
 
-// createFile makes a file that is not there in one step, with the mode of another and, where root does it, its owner. The
-// error is os.ErrExist where something of that name is there, a link that leads nowhere too.
+// createFile makes a file that is not there in one step, with the mode of another and, where root
+// does it, its owner. The error is os.ErrExist where something of that name is there, a link that
+// leads nowhere too.
 func createFile(file string, data []byte, like os.FileInfo) error {
 	var owner *syscall.Stat_t
 	if os.Geteuid() == 0 {
 		owner = fileOwner(like)
 	}
+
 	fresh, err := writeAside(file, data, like.Mode(), owner)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type reportTool struct {
 	redactor redact.Redactor
 }
 
+// newReport is the command `pam-pkcs11 report`.
 func newReport() *cobra.Command {
 	r := &reportTool{}
 	cmd := &cobra.Command{
@@ -50,8 +51,10 @@ func newReport() *cobra.Command {
 	}
 
 	r.machineFlags(cmd, "report the files of a machine that does not run, below this directory")
-	cmd.Flags().StringVarP(&r.output, "output", "o", "", "write to this new file, for its owner alone")
-	cmd.Flags().BoolVar(&r.withNames, "with-names", false, "leave names, mail addresses and serial numbers in")
+	cmd.Flags().StringVarP(&r.output, "output", "o", "",
+		"write to this new file, for its owner alone")
+	cmd.Flags().BoolVar(&r.withNames, "with-names", false,
+		"leave names, mail addresses and serial numbers in")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -70,10 +73,12 @@ type reportedText struct {
 	Text string `json:"text"`
 }
 
+// run gathers the report, and writes it to standard output or to a new file.
 func (r *reportTool) run(cmd *cobra.Command) error {
 	if err := r.noRoot(); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	m := r.machine(cmd.ErrOrStderr())
 	found := doctor.Run(cmd.Context(), m, nil)
 
@@ -97,6 +102,8 @@ func (r *reportTool) run(cmd *cobra.Command) error {
 		return err
 	}
 
+	// A report is written into no file that is there, and no link is followed: it may be called by
+	// root.
 	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -126,16 +133,19 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 			_, err = fmt.Fprintf(w, "%s: %s\n", v.Name, v.Text)
 		}
 	}
+
 	for _, section := range []struct {
 		title string
 		files []reportedText
 	}{{"Configuration", b.Configuration}, {"PAM", b.PAM}} {
 		for _, f := range section.files {
 			if err == nil {
-				_, err = fmt.Fprintf(w, "\n## %s: %s\n\n%s\n", section.title, f.Name, strings.TrimRight(f.Text, "\n"))
+				_, err = fmt.Fprintf(w, "\n## %s: %s\n\n%s\n", section.title, f.Name,
+					strings.TrimRight(f.Text, "\n"))
 			}
 		}
 	}
+
 	if err == nil {
 		_, err = fmt.Fprint(w, "\n## doctor --json\n\n")
 	}
@@ -148,19 +158,26 @@ func (b *bugReport) write(w io.Writer, asJSON bool) error {
 // learn finds out which words are names: of accounts, of this machine, of the user who asks.
 func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	add := r.redactor.Add
-	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"), os.Getenv("LOGNAME")} {
+	// The names that a login may have been made under are in the environment, even without an
+	// account.
+	for _, name := range []string{r.user, os.Getenv("SUDO_USER"), os.Getenv("USER"),
+		os.Getenv("LOGNAME")} {
 		add("user", name)
 	}
+
 	if u, err := user.Current(); err == nil {
 		add("user", u.Username)
 	}
+
 	host, _ := os.Hostname()
 	for _, name := range append(strings.Fields(readSome(m, "/etc/hostname")), host) {
+		// The short name stands alone in many texts; localhost is everybody's, and no name.
 		if short, _, _ := strings.Cut(name, "."); short != "localhost" {
 			add("host", name)
 			add("host", short)
 		}
 	}
+
 	passwd, _ := m.Read("/etc/passwd", maxPasswd)
 	people(passwd, add)
 
@@ -174,8 +191,8 @@ func (r *reportTool) learn(m *doctor.Machine, found diagnosis.Findings) {
 	}
 }
 
-// firstPerson is the lowest number of accounts of people (login.defs(5)), and nobody a number of no person's. Those that
-// a directory gives out may be far higher.
+// firstPerson is the lowest number of accounts of people (login.defs(5)), and nobody a number of no
+// person's. Those that a directory gives out may be far higher.
 const (
 	firstPerson = 1000
 	nobody      = 65534
@@ -188,14 +205,17 @@ const maxPasswd = 16 << 20
 func people(passwd string, add func(kind, text string)) {
 	for line := range strings.Lines(passwd) {
 		fields := strings.Split(strings.TrimSpace(line), ":")
+		// Seven fields (passwd(5)); NIS lines such as "+" have fewer, and name nobody.
 		if len(fields) < 7 {
 			continue
 		}
+
 		uid, err := strconv.Atoi(fields[2])
 		person := uid >= firstPerson && uid != nobody || strings.HasPrefix(fields[5], "/home/")
 		if err != nil || !person {
 			continue
 		}
+
 		add("user", fields[0])
 		for _, part := range strings.Split(fields[4], ",") {
 			add("name", part)
@@ -211,6 +231,7 @@ func people(passwd string, add func(kind, text string)) {
 func aboutCard(id string) bool {
 	for _, kind := range []string{"card", "pin", "certificate"} {
 		if id == kind || strings.HasPrefix(id, kind+"-") {
+			// This one is about the configuration, in spite of its first word.
 			return id != "pin-pattern-missing"
 		}
 	}
@@ -220,11 +241,13 @@ func aboutCard(id string) bool {
 // cardTexts are the texts of a finding that come from a card.
 func cardTexts(f diagnosis.Finding) []string {
 	var texts []string
+
 	for _, arg := range f.Fact.Args {
 		if text, ok := arg.(string); ok {
 			texts = append(texts, text)
 		}
 	}
+	// The subject is "READER: LABEL" where a card is meant.
 	if _, label, found := strings.Cut(f.Subject, ": "); found {
 		texts = append(texts, label)
 	}
@@ -235,8 +258,10 @@ func cardTexts(f diagnosis.Finding) []string {
 func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 	cleaned := make(diagnosis.Findings, 0, len(found))
 	for _, f := range found {
+		// A repair is no part of a report.
 		f.Fix = nil
 		f.Fact = r.fact(f)
+
 		switch {
 		case r.withNames:
 		case aboutCard(f.ID):
@@ -244,6 +269,7 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		case f.ID == "sudo-over-ssh-users":
 			f.Subject = r.redactor.Placeholder("users", f.Subject)
 		}
+
 		f.Subject = r.redactor.Text(f.Subject)
 		f.Remedy = message.Textf("%s", r.redactor.Text(f.Remedy.String()))
 		if f.Remedy.String() == "" {
@@ -251,7 +277,6 @@ func (r *reportTool) clean(found diagnosis.Findings) diagnosis.Findings {
 		}
 		cleaned = append(cleaned, f)
 	}
-
 	return cleaned
 }
 
@@ -260,6 +285,7 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	if aboutCard(f.ID) && !r.withNames {
 		args := slices.Clone(f.Fact.Args)
 		for i, arg := range args {
+			// What is neither, such as a number or a date, identifies nobody.
 			switch v := arg.(type) {
 			case string:
 				args[i] = r.redactor.Placeholder("card", v)
@@ -271,21 +297,23 @@ func (r *reportTool) fact(f diagnosis.Finding) message.Text {
 	}
 
 	text := f.Fact.String()
+	// This error quotes what stands in the place of a key, which may be a password.
 	misplaced := f.ID == "configuration-error" && strings.Contains(text, " is due")
 	if !r.withNames && (quotesFiles(f.ID) || misplaced) {
-		text = quoted.ReplaceAllStringFunc(text, func(found string) string { return r.redactor.Placeholder("name", found) })
+		text = quoted.ReplaceAllStringFunc(text,
+			func(found string) string { return r.redactor.Placeholder("name", found) })
 		for _, person := range named.FindAllStringSubmatch(text, -1) {
 			r.redactor.Add("user", person[1])
 		}
 	}
-
 	return message.Textf("%s", r.redactor.Text(text))
 }
 
-// quotesFiles reports whether a finding quotes mapfiles, or names the users of lists and of groups. Those of a directory
-// are in no file of this machine.
+// quotesFiles reports whether a finding quotes mapfiles, or names the users of lists and of groups.
+// Those of a directory are in no file of this machine.
 func quotesFiles(id string) bool {
-	for _, begin := range []string{"mapfile-", "enrolled-", "mapper-", "persons-", "configuration-warning", "configuration-note"} {
+	for _, begin := range []string{"mapfile-", "enrolled-", "mapper-", "persons-",
+		"configuration-warning", "configuration-note"} {
 		if strings.HasPrefix(id, begin) {
 			return true
 		}
@@ -295,7 +323,8 @@ func quotesFiles(id string) bool {
 
 var (
 	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
-	named  = regexp.MustCompile(`(?:user |account |: |^)([^\s:]+)(?:$| must use a card| is the user| is not in /etc/passwd)`)
+	named  = regexp.MustCompile(
+		`(?:user |account |: |^)([^\s:]+)(?:$| must use a card| is the user| is not in /etc/passwd)`)
 )
 
 // maxReported bounds each file of a report, in bytes.
@@ -307,6 +336,7 @@ func readSome(m *doctor.Machine, path string) string {
 	if err != nil {
 		return ""
 	}
+	// The last line is half of one, in which a secret may not be recognised.
 	if len(text) == maxReported {
 		text = text[:strings.LastIndexByte(text, '\n')+1]
 	}
@@ -318,7 +348,10 @@ func (r *reportTool) files(m *doctor.Machine, paths []string) []reportedText {
 	list := []reportedText{}
 	for _, path := range paths {
 		if text := readSome(m, path); text != "" {
-			list = append(list, reportedText{Name: r.redactor.Text(path), Text: r.redactor.File(text)})
+			list = append(list, reportedText{
+				Name: r.redactor.Text(path),
+				Text: r.redactor.File(text),
+			})
 		}
 	}
 	return list
@@ -329,6 +362,7 @@ func pamFiles(m *doctor.Machine) []string {
 	var paths []string
 	for _, dir := range []string{"/etc/pam.d", "/usr/lib/pam.d"} {
 		entries, _ := os.ReadDir(m.Path(dir))
+
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
 			if strings.Contains(readSome(m, path), doctor.ModuleName) {
@@ -341,13 +375,20 @@ func pamFiles(m *doctor.Machine) []string {
 
 // packages are those whose versions matter.
 var packages = []string{
-	"libpam-pkcs11", "pam-pkcs11", "pam-pkcs11-pcscd", "pcscd", "libpcsclite1", "libccid", "opensc", "opensc-pkcs11", "libpam-runtime",
+	"libpam-pkcs11", "pam-pkcs11", "pam-pkcs11-pcscd", "pcscd", "libpcsclite1", "libccid", "opensc",
+	"opensc-pkcs11", "libpam-runtime",
 	"libpam-modules", "gdm3", "sddm", "sssd-common", "systemd", "openssh-server", "sudo",
 }
 
 // versions are those of this program, of the system, and of packages (dpkg's status).
 func (r *reportTool) versions(m *doctor.Machine) []reportedText {
-	list := []reportedText{{program, release.Version}, {"go", runtime.Version()}, {"architecture", runtime.GOARCH}}
+	list := []reportedText{
+		{program, release.Version},
+		{"go", runtime.Version()},
+		{"architecture", runtime.GOARCH},
+	}
+
+	// What it was built from tells a released program from one of somebody's own.
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" || s.Key == "vcs.modified" {
@@ -355,12 +396,15 @@ func (r *reportTool) versions(m *doctor.Machine) []reportedText {
 			}
 		}
 	}
+
 	for line := range strings.Lines(readSome(m, "/etc/os-release")) {
 		if value, found := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); found {
 			list = append(list, reportedText{"system", strings.Trim(value, `"`)})
 		}
 	}
+
 	var u unix.Utsname
+	// The kernel that runs is that of this machine, and not of a mounted one.
 	if m.Live() && unix.Uname(&u) == nil {
 		list = append(list, reportedText{"kernel", unix.ByteSliceToString(u.Release[:])})
 	}
@@ -381,11 +425,15 @@ func packageVersions(m *doctor.Machine) []reportedText {
 	for paragraph := range strings.SplitSeq(status, "\n\n") {
 		fields := map[string]string{}
 		for line := range strings.Lines(paragraph) {
-			if key, value, found := strings.Cut(line, ": "); found && !strings.HasPrefix(line, " ") {
+			// A line that begins with a space continues the field above it.
+			key, value, found := strings.Cut(line, ": ")
+			if found && !strings.HasPrefix(line, " ") {
 				fields[key] = strings.TrimSpace(value)
 			}
 		}
-		if slices.Contains(packages, fields["Package"]) && strings.HasSuffix(fields["Status"], " installed") {
+		// "deinstall ok config-files" is a package of which only its configuration is left.
+		installed := strings.HasSuffix(fields["Status"], " installed")
+		if installed && slices.Contains(packages, fields["Package"]) {
 			list = append(list, reportedText{fields["Package"], fields["Version"]})
 		}
 	}

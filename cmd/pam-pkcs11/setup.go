@@ -43,6 +43,7 @@ type settingUp struct {
 	pinFD int
 }
 
+// newSetup is the command `pam-pkcs11 setup`.
 func newSetup() *cobra.Command {
 	s := settingUp{}
 	command := &cobra.Command{
@@ -61,20 +62,30 @@ func newSetup() *cobra.Command {
 	}
 
 	f := command.Flags()
-	f.StringVar(&s.o.User, "user", "", "account that is to log in with the card (with sudo: who called it)")
+	f.StringVar(&s.o.User, "user", "",
+		"account that is to log in with the card (with sudo: who called it)")
 	f.StringVar(&s.o.Library, "library", "", "PKCS#11 library, instead of the built-in card")
-	f.StringVar(&s.mode, "mode", string(doctor.ModePassword), "who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
-	f.StringVar(&s.o.Group, "group", "", "group of the mode (smartcard, or breakglass with --mode only)")
-	f.StringArrayVar(&s.o.CAs, "ca", nil, "file with the certificate of an authority that may name users (may be repeated)")
-	f.StringVar(&s.o.StoreCA, "ca-sha256", "", "SHA-256 fingerprint of such an authority that this machine's store of authorities has")
-	f.BoolVar(&s.o.PinKey, "pin-key", false, "pair the card's key with the account; no authority is needed")
+	f.StringVar(&s.mode, "mode", string(doctor.ModePassword),
+		"who needs a card: password (nobody: card or password), group (its members), only (all but a group)")
+	f.StringVar(&s.o.Group, "group", "",
+		"group of the mode (smartcard, or breakglass with --mode only)")
+	f.StringArrayVar(&s.o.CAs, "ca", nil,
+		"file with the certificate of an authority that may name users (may be repeated)")
+	f.StringVar(&s.o.StoreCA, "ca-sha256", "",
+		"SHA-256 fingerprint of such an authority that this machine's store of authorities has")
+	f.BoolVar(&s.o.PinKey, "pin-key", false,
+		"pair the card's key with the account; no authority is needed")
 	f.StringVar(&s.o.Mapper, "mapper", "", "mapper that says whose card it is")
-	f.StringArrayVar(&s.o.Settings, "mapper-option", nil, "KEY=VALUE for the mapper's block (may be repeated)")
-	f.StringArrayVar(&s.o.Services, "service", nil, "only for this service, by a line in its file (may be repeated); all: by the profile")
+	f.StringArrayVar(&s.o.Settings, "mapper-option", nil,
+		"KEY=VALUE for the mapper's block (may be repeated)")
+	f.StringArrayVar(&s.o.Services, "service", nil,
+		"only for this service, by a line in its file (may be repeated); all: by the profile")
 	f.StringVar(&s.o.Config, "config", "", "keep or replace a configuration that is there")
-	f.StringArrayVar(&s.o.Force, "force", nil, "go on although this check, by its name or number, stands against it (may be repeated)")
+	f.StringArrayVar(&s.o.Force, "force", nil,
+		"go on although this check, by its name or number, stands against it (may be repeated)")
 	f.BoolVar(&s.o.NoTest, "no-test", false, "try no login")
-	f.BoolVar(&s.o.NoCard, "no-card", false, "there is no card now: write the configuration and switch the profile on")
+	f.BoolVar(&s.o.NoCard, "no-card", false,
+		"there is no card now: write the configuration and switch the profile on")
 	f.BoolVar(&s.o.NoDesktop, "no-desktop", false, "leave GDM's service for smart cards as it is")
 	f.BoolVar(&s.o.DryRun, "dry-run", false, "show what would be changed, and change nothing")
 	f.BoolVar(&s.yes, "yes", false, "ask nothing")
@@ -82,10 +93,12 @@ func newSetup() *cobra.Command {
 	f.DurationVar(&s.o.RevertAfter, "revert-after", 0,
 		"take all back after this time if nobody confirms it; 10s to 24h, 0: never (at a terminal 10m with --mode only)")
 	f.BoolVar(&s.keep, "keep", false, "confirm the last setup, so that it is not taken back")
+
 	jsonFlag(command)
 	return command
 }
 
+// run checks the flags, sets the machine up, and shows what came of it.
 func (s *settingUp) run(cmd *cobra.Command) error {
 	o := outputOf(cmd)
 	if s.keep {
@@ -94,9 +107,11 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 	if err := s.check(cmd); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
+
 	if os.Geteuid() != 0 {
 		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
 	}
+
 	if s.pinFD >= 0 {
 		pin, err := readPIN(s.pinFD)
 		if err != nil {
@@ -106,12 +121,15 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 		s.o.PIN = pin
 	}
 
+	// A signal ends the questions and the rehearsal; once files are written, commit ignores it.
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if !s.yes {
 		s.o.Person = personAt(ctx, cmd, o)
 	}
+
 	result, err := setup.Run(ctx, s.o)
+	// What was found on the way is shown after a failure too.
 	if shown := s.show(o, result, err); shown != nil {
 		return shown
 	}
@@ -120,6 +138,7 @@ func (s *settingUp) run(cmd *cobra.Command) error {
 
 // keepSetup confirms the last setup.
 func keepSetup(cmd *cobra.Command, o *output) error {
+	// Confirming goes with no choice of a setup: somebody may have meant to make a new one.
 	extra := ""
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Name != "keep" && f.Name != "json" {
@@ -144,10 +163,12 @@ func keepSetup(cmd *cobra.Command, o *output) error {
 			Number int  `json:"number,omitempty"`
 		}{Kept: !missing, Number: number})
 	case missing:
-		err = o.say("No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
+		err = o.say(
+			"No setup waits for a confirmation: it was confirmed already, or has been taken back. See: %s undo --list", program)
 	default:
 		err = o.say("Setup %d stays.", number)
 	}
+
 	if err == nil && missing {
 		err = &cli.Error{Code: cli.Failure}
 	}
@@ -158,33 +179,44 @@ func keepSetup(cmd *cobra.Command, o *output) error {
 func (s *settingUp) check(cmd *cobra.Command) error {
 	s.o.Argv = os.Args
 	s.o.Mode = doctor.Mode(s.mode)
+	modes := []doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly}
+	const inGroup = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
 	switch {
-	case !slices.Contains([]doctor.Mode{doctor.ModePassword, doctor.ModeGroup, doctor.ModeOnly}, s.o.Mode):
+	case !slices.Contains(modes, s.o.Mode):
 		return fmt.Errorf("--mode is password, group or only, not %q", s.mode)
 	case !slices.Contains([]string{"", "keep", "replace"}, s.o.Config):
 		return fmt.Errorf("--config is keep or replace, not %q", s.o.Config)
 	case s.o.StoreCA != "" && !isFingerprint(s.o.StoreCA):
-		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q", s.o.StoreCA)
-	case s.o.PinKey && (len(s.o.CAs) > 0 || s.o.StoreCA != "" || s.o.Mapper != "" && s.o.Mapper != "enrolled"):
+		return fmt.Errorf("--ca-sha256 is a SHA-256 fingerprint, 64 hexadecimal digits, not %q",
+			s.o.StoreCA)
+	case s.o.PinKey && s.namesOthers():
 		return errors.New("--pin-key goes with no --ca and no other mapper")
 	case s.o.Library != "" && !strings.HasPrefix(s.o.Library, "/"):
 		return fmt.Errorf("--library is an absolute path, not %q", s.o.Library)
-	case strings.Trim(s.o.Group, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "":
+	case strings.Trim(s.o.Group, inGroup) != "":
 		return fmt.Errorf("%q is no name of a group", s.o.Group)
 	}
+
 	if err := s.checkRevert(cmd); err != nil {
 		return err
 	}
+	// It becomes the name of a file in /etc/pam.d.
 	for _, service := range s.o.Services {
-		if service == "" || strings.ContainsAny(service, "/\x00") || strings.HasPrefix(service, ".") {
+		hidden := strings.HasPrefix(service, ".")
+		if service == "" || hidden || strings.ContainsAny(service, "/\x00") {
 			return fmt.Errorf("%q is no name of a service", service)
 		}
 	}
-	s.o.Services = slices.DeleteFunc(s.o.Services, func(service string) bool { return service == "all" })
+
+	s.o.Services = slices.DeleteFunc(s.o.Services,
+		func(service string) bool { return service == "all" })
 
 	if sudoUser := os.Getenv("SUDO_USER"); s.o.User == "" && sudoUser != "root" {
 		s.o.User = sudoUser
 	}
+
+	// Questions nobody can answer would wait for ever, as in a script.
 	input, isFile := cmd.InOrStdin().(*os.File)
 	if !s.yes && (!isFile || !term.IsTerminal(int(input.Fd()))) {
 		return errors.New("there is no terminal to ask at: give the answers as flags, and --yes")
@@ -192,14 +224,22 @@ func (s *settingUp) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or not.
+// namesOthers reports whether the flags let others than the paired key's owner in: by an authority,
+// or by another mapper than enrolled.
+func (s *settingUp) namesOthers() bool {
+	otherMapper := s.o.Mapper != "" && s.o.Mapper != "enrolled"
+	return len(s.o.CAs) > 0 || s.o.StoreCA != "" || otherMapper
+}
+
+// isFingerprint reports whether a text is a SHA-256 fingerprint, with colons between the octets or
+// not.
 func isFingerprint(text string) bool {
 	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	return err == nil && len(sum) == 32
 }
 
-// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody sits at
-// the terminal who can confirm that he does, it is the default.
+// checkRevert looks at --revert-after. Where nobody gets in without a card any more, and somebody
+// sits at the terminal who can confirm that he does, it is the default.
 func (s *settingUp) checkRevert(cmd *cobra.Command) error {
 	after := s.o.RevertAfter
 	switch {
@@ -208,7 +248,8 @@ func (s *settingUp) checkRevert(cmd *cobra.Command) error {
 			s.o.RevertAfter = revert.Default
 		}
 	case after != 0 && (after < revert.Min || after > revert.Max):
-		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max, after)
+		return fmt.Errorf("--revert-after is 0 or from %s to %s, not %s", revert.Min, revert.Max,
+			after)
 	}
 	return nil
 }
@@ -220,8 +261,11 @@ func readPIN(fd int) (*secret.PIN, error) {
 		return nil, errors.New("is no descriptor")
 	}
 	defer file.Close()
+
+	// The longest PIN, its line's end, and one byte by which too long a one is noticed.
 	data := make([]byte, secret.MaxPIN+2)
 	defer secret.Wipe(data)
+
 	have := 0
 	for have < len(data) && bytes.IndexByte(data[:have], '\n') < 0 {
 		n, err := file.Read(data[have:])
@@ -249,7 +293,9 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 	if o.json {
 		return o.encode(r)
 	}
+
 	var all said
+	// With somebody at the terminal the changes were shown before, when they were agreed to.
 	if s.o.Person == nil && failed == nil {
 		for _, file := range r.Files {
 			all.add(o.say("Changes in %s:", file.Path))
@@ -258,14 +304,17 @@ func (s *settingUp) show(o *output, r *setup.Result, failed error) error {
 			}
 		}
 	}
+
 	all.add(o.findings(r.Findings))
 	switch {
 	case failed != nil:
 	case r.Changed:
-		all.add(o.say("%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
+		all.add(o.say(
+			"%s can log in with the card now. Try it in another terminal, and keep this one: sudo -k id", r.User))
 		all.add(o.say("To go back: %s undo", program))
 		if !r.RevertAt.IsZero() {
-			all.add(o.say("It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
+			all.add(o.say(
+				"It is taken back by itself at %s, unless you confirm that you still get in: %s setup --keep",
 				r.RevertAt.Local().Format(time.DateTime), program))
 		}
 	case len(r.Files) == 0:
@@ -281,6 +330,7 @@ func exitOf(o *output, err error) error {
 	if err == nil {
 		return nil
 	}
+
 	code := cli.Failure
 	var (
 		choice    *setup.ChoiceError
@@ -295,9 +345,11 @@ func exitOf(o *output, err error) error {
 	case errors.As(err, &conf):
 		code = cli.Config
 	}
+
 	if o.json {
 		return &cli.Error{Code: code} // the JSON has it
 	}
+
 	if text := setup.Sentence(err); !text.Empty() {
 		err = errors.New(text.In(o.catalogue))
 	}
@@ -314,7 +366,12 @@ type person struct {
 
 // personAt is the one at a command's terminal. With --json the questions are on standard error.
 func personAt(ctx context.Context, cmd *cobra.Command, o *output) *person {
-	p := &person{ctx: ctx, o: o, out: cmd.OutOrStdout(), in: bufio.NewReader(cmd.InOrStdin())}
+	p := &person{
+		ctx: ctx,
+		o:   o,
+		out: cmd.OutOrStdout(),
+		in:  bufio.NewReader(cmd.InOrStdin()),
+	}
 	if o.json {
 		p.out = cmd.ErrOrStderr()
 	}
@@ -343,6 +400,7 @@ func (p *person) Choose(question message.Text, answers []message.Text) (int, err
 	for i, a := range answers {
 		fmt.Fprintf(p.out, "  %d) %s\n", i+1, a.In(p.o.catalogue))
 	}
+	// Somebody who cannot answer is not asked for ever: a script may be at the other end.
 	for range maxAnswers {
 		typed, err := p.Ask(message.Textf("Number: "))
 		if err != nil {
@@ -365,6 +423,7 @@ func (p *person) Ask(question message.Text) (string, error) {
 
 	var line string
 	var err error
+	// The reading cannot be ended: a signal leaves it behind, in a goroutine of its own.
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -374,7 +433,7 @@ func (p *person) Ask(question message.Text) (string, error) {
 	case <-read:
 	case <-p.ctx.Done():
 		fmt.Fprintln(p.out)
-		return "", p.ctx.Err() // nothing is asked any more, and the reader is left alone
+		return "", p.ctx.Err()
 	}
 
 	line = strings.TrimSpace(line)

@@ -19,8 +19,8 @@ var (
 	errNotTyped   = errors.New("nothing was typed")
 )
 
-// askSecret asks at the terminal, with echo off, and whatever standard input is. errNoTerminal is found
-// in the error without one, errNotTyped where the answer is empty.
+// askSecret asks at the terminal, with echo off, and whatever standard input is. errNoTerminal is
+// found in the error without one, errNotTyped where the answer is empty.
 func askSecret(question string) (*secret.PIN, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -40,16 +40,18 @@ func askSecret(question string) (*secret.PIN, error) {
 	return secret.New(typed)
 }
 
-// restoreWhenKilled turns the echo of a terminal on again before a signal ends the program; stop ends
-// that.
+// restoreWhenKilled turns the echo of a terminal on again before a signal ends the program; stop
+// ends that.
 func restoreWhenKilled(terminal *os.File) (stop func()) {
 	before, err := term.GetState(int(terminal.Fd()))
 	if err != nil {
 		return func() {}
 	}
 
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signals := make(chan os.Signal, 1)
+	done := make(chan struct{})
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+
 	go func() {
 		select {
 		case <-done:
@@ -60,6 +62,7 @@ func restoreWhenKilled(terminal *os.File) (stop func()) {
 			os.Exit(128 + int(number)) // as shells show it
 		}
 	}()
+
 	return func() {
 		signal.Stop(signals)
 		close(done)
@@ -73,6 +76,7 @@ func withoutEcho(terminal *os.File) (restore func()) {
 	if err != nil {
 		return func() {}
 	}
+
 	var settings syscall.Termios
 	if ioctl(fd, syscall.TCGETS, &settings) == nil {
 		settings.Lflag &^= syscall.ECHO
@@ -83,7 +87,9 @@ func withoutEcho(terminal *os.File) (restore func()) {
 
 // ioctl reads or sets the settings of a terminal (ioctl_tty(2)).
 func ioctl(fd int, request uintptr, settings *syscall.Termios) error {
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(settings))); errno != 0 {
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), request,
+		uintptr(unsafe.Pointer(settings)))
+	if errno != 0 {
 		return errno
 	}
 	return nil

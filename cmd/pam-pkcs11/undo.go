@@ -20,12 +20,14 @@ type undoing struct {
 	list bool
 }
 
+// newUndo is the command `pam-pkcs11 undo`.
 func newUndo() *cobra.Command {
 	u := undoing{}
 	command := &cobra.Command{
 		Use:   "undo",
 		Short: "Take the last setup back",
-		Long: "undo restores, byte for byte, what the last " + program + " setup has changed: first the PAM stack, then the\n" +
+		Long: "undo restores, byte for byte, what the last " + program +
+			" setup has changed: first the PAM stack, then the\n" +
 			"configuration, then certificates. It needs no card, no daemon and no configuration.\n\n" +
 			"What was edited since is not overwritten: undo says what was edited, and ends with 1. A profile that\n" +
 			"pam-auth-update has rewritten since is switched off; a line of the module that cannot be taken out gets a\n" +
@@ -34,12 +36,14 @@ func newUndo() *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return u.run(cmd) },
 	}
+
 	command.Flags().StringVar(&u.root, "root", "/", "directory below which the machine is mounted")
 	command.Flags().BoolVar(&u.list, "list", false, "show all setups, and take nothing back")
 	jsonFlag(command)
 	return command
 }
 
+// run takes the last setup back, or lists all.
 func (u undoing) run(cmd *cobra.Command) error {
 	if os.Geteuid() != 0 {
 		return &cli.Error{Code: cli.NoPerm, Err: errors.New("only root can do this")}
@@ -49,6 +53,7 @@ func (u undoing) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer tree.Close()
+
 	store := &undo.Store{Tree: tree}
 	o := outputOf(cmd)
 	if u.list {
@@ -60,10 +65,15 @@ func (u undoing) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer unlock()
+
 	latest, err := store.Latest()
 	if errors.Is(err, undo.ErrNothing) {
 		if o.json {
-			return o.encode(undo.Result{Restored: []string{}, Left: []string{}, Edited: []undo.Edit{}})
+			return o.encode(undo.Result{
+				Restored: []string{},
+				Left:     []string{},
+				Edited:   []undo.Edit{},
+			})
 		}
 		return o.say("There is no setup to take back.")
 	}
@@ -75,19 +85,23 @@ func (u undoing) run(cmd *cobra.Command) error {
 	if u.root == "/" {
 		profiles = distro.ProfilesOf(latest)
 	}
+
 	result, err := store.Undo(cmd.Context(), latest, profiles)
 	if err != nil {
 		return err
 	}
+	// Nothing waits to take back what is taken back; and the tools look at what was left to them.
 	if u.root == "/" {
 		revert.Disarm(cmd.Context(), latest)
 		if err := distro.Tidy(cmd.Context(), result.Left); err != nil {
 			result.Untidy = err.Error()
 		}
 	}
+
 	if err := showUndone(o, result); err != nil {
 		return err
 	}
+
 	if !result.Clean() {
 		return &cli.Error{Code: cli.Failure}
 	}
@@ -99,29 +113,37 @@ func showUndone(o *output, r *undo.Result) error {
 	if o.json {
 		return o.encode(r)
 	}
+
 	var all said
 	if r.Failed != "" {
 		all.add(o.say("The profile could not be switched off: %s", quotable(r.Failed)))
 	}
 	if r.Untidy != "" {
-		all.add(o.say("A tool of the distribution has not taken its own files up again; they count for no login: %s", quotable(r.Untidy)))
+		all.add(o.say(
+			"A tool of the distribution has not taken its own files up again; they count for no login: %s", quotable(r.Untidy)))
 	}
 	for _, p := range r.Restored {
 		all.add(o.say("Restored: %s", p))
 	}
 	for _, p := range r.Left {
-		all.add(o.say("Left as it is, because others have changed it since, and it counts for no login: %s", p))
+		all.add(o.say(
+			"Left as it is, because others have changed it since, and it counts for no login: %s",
+			p))
 	}
+	// What was edited since is never overwritten: what was done instead differs from file to file.
 	for _, e := range r.Edited {
 		switch e.Deed {
 		case undo.Switched:
-			all.add(o.say("Edited since the setup: %s. The smart-card profile has been switched off; the rest of the file stays.", e.Path))
+			all.add(o.say(
+				"Edited since the setup: %s. The smart-card profile has been switched off; the rest of the file stays.", e.Path))
 		case undo.Defused:
-			all.add(o.say("Edited since the setup: %s. The line of pam_pkcs11.so stays and has no say any more; "+
-				"jumps of other lines may count it.", e.Path))
+			all.add(o.say(
+				"Edited since the setup: %s. The line of pam_pkcs11.so stays and has no say any more; "+
+					"jumps of other lines may count it.", e.Path))
 		default:
 			all.add(o.say("Edited since the setup, and kept: %s", e.Path))
 		}
+
 		if e.Copy != "" {
 			all.add(o.say("It was before the setup as in %s.", e.Copy))
 		}
@@ -129,6 +151,7 @@ func showUndone(o *output, r *undo.Result) error {
 			all.add(o.say("    %s", line))
 		}
 	}
+
 	switch {
 	case r.Clean():
 		all.add(o.say("All is as it was before setup %d.", r.Number))
@@ -143,6 +166,7 @@ func showUndone(o *output, r *undo.Result) error {
 // said keeps the first error of a row of sentences.
 type said struct{ err error }
 
+// add keeps the error of one more sentence.
 func (s *said) add(err error) {
 	if s.err == nil {
 		s.err = err
@@ -169,7 +193,17 @@ func listSetups(o *output, store *undo.Store) error {
 	}
 	rows := []setupRow{}
 	for _, m := range all {
-		row := setupRow{Number: m.Number, State: m.Stage, Time: m.Time, Undone: m.UndoneAt, Revert: m.RevertAt, User: m.User, Command: m.Argv, Files: []string{}}
+		row := setupRow{
+			Number:  m.Number,
+			State:   m.Stage,
+			Time:    m.Time,
+			Undone:  m.UndoneAt,
+			Revert:  m.RevertAt,
+			User:    m.User,
+			Command: m.Argv,
+			Files:   []string{},
+		}
+
 		for _, e := range m.Entries {
 			row.Files = append(row.Files, e.Path)
 		}
@@ -193,8 +227,10 @@ func listSetups(o *output, store *undo.Store) error {
 		default:
 			text.add(o.say("Setup %d of %s: in force", row.Number, when))
 		}
+
 		if !row.Revert.IsZero() {
-			text.add(o.say("    It is taken back at %s if it is not confirmed: %s setup --keep", row.Revert.Local().Format(time.DateTime), program))
+			text.add(o.say("    It is taken back at %s if it is not confirmed: %s setup --keep",
+				row.Revert.Local().Format(time.DateTime), program))
 		}
 		text.add(o.say("    %s", quotable(strings.Join(row.Command, " "))))
 		for _, file := range row.Files {

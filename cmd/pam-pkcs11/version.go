@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/internal/release"
 )
 
+// newVersion is the command `pam-pkcs11 version`.
 func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -37,6 +38,7 @@ func (v version) print(o *output) error {
 	if o.json {
 		return o.encode(v)
 	}
+
 	toolchain := ""
 	if v.Go != "" {
 		toolchain = " (" + v.Go + ")"

@@ -1,5 +1,5 @@
-// Package causes knows why logins are refused: the causes that tools name, each with its cure, what each number of a
-// user's message stands for, and which cause the words of a refusal belong to.
+// Package causes knows why logins are refused: the causes that tools name, each with its cure, what
+// each number of a user's message stands for, and which cause the words of a refusal belong to.
 //
 // doc/messages.md is made of it: go test ./internal/causes -run Manual -update.
 package causes
@@ -22,8 +22,14 @@ func Of(id int) Cause {
 	return table[id-1].cause(id)
 }
 
+// cause is the Cause of a row.
 func (r row) cause(id int) Cause {
-	return Cause{ID: id, Name: r.name, Meaning: r.meaning, Cure: r.cure}
+	return Cause{
+		ID:      id,
+		Name:    r.name,
+		Meaning: r.meaning,
+		Cure:    r.cure,
+	}
 }
 
 // row is a cause without its number, which is its place.

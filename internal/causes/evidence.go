@@ -29,20 +29,37 @@ type rule struct {
 	cause  int
 }
 
+// fits reports whether evidence has the words of a rule.
 func (r rule) fits(e Evidence) bool {
-	return (r.reason == "" || r.reason == e.Reason) &&
-		(r.check == "" || r.check == e.Check) &&
-		(r.number == 0 || r.number == e.Number) &&
-		strings.Contains(e.Detail, r.detail)
+	sameReason := r.reason == "" || r.reason == e.Reason
+	sameCheck := r.check == "" || r.check == e.Check
+	sameNumber := r.number == 0 || r.number == e.Number
+
+	return sameReason && sameCheck && sameNumber && strings.Contains(e.Detail, r.detail)
 }
 
 // rules are asked in this order; the first that fits counts.
 var rules = []rule{
 	// Cards and readers, by what kept the login from one.
 	{reason: "no_card", detail: "(PKCS11_LOGIN_TOKEN_NAME)", cause: SessionCard},
-	{reason: "no_card", number: 2386, detail: "SCARD_W_SECURITY_VIOLATION", cause: DaemonRefusesUser},
-	{reason: "no_card", number: 2386, detail: "this user may not connect", cause: DaemonRefusesUser},
-	{reason: "no_card", number: 2386, detail: "refuses this user", cause: DaemonRefusesUser},
+	{
+		reason: "no_card",
+		number: 2386,
+		detail: "SCARD_W_SECURITY_VIOLATION",
+		cause:  DaemonRefusesUser,
+	},
+	{
+		reason: "no_card",
+		number: 2386,
+		detail: "this user may not connect",
+		cause:  DaemonRefusesUser,
+	},
+	{
+		reason: "no_card",
+		number: 2386,
+		detail: "refuses this user",
+		cause:  DaemonRefusesUser,
+	},
 	{reason: "no_card", number: 2386, cause: NoDaemon},
 	{reason: "no_card", number: 2388, cause: NoReader},
 	{reason: "no_card", number: 2420, cause: ReaderHeld},
@@ -94,10 +111,14 @@ var rules = []rule{
 	{reason: "issuer_unknown", cause: IssuerUnknown},
 	{reason: "revocation_unknown", cause: CRLUnusable},
 	{reason: "no_certificate", cause: NoCertificate},
-	{reason: "no_matching_certificate", detail: "shows no certificate before its PIN", cause: CertificateHidden},
-	{reason: "no_matching_certificate", detail: "shows its certificates only after the PIN", cause: CertificateHidden},
-	{reason: "no_matching_certificate", detail: "the token holds no certificate", cause: NoCertificate},
-	{reason: "no_matching_certificate", detail: "shows no certificate that may be used", cause: NoCertificate},
+	{reason: "no_matching_certificate", detail: "shows no certificate before its PIN",
+		cause: CertificateHidden},
+	{reason: "no_matching_certificate", detail: "shows its certificates only after the PIN",
+		cause: CertificateHidden},
+	{reason: "no_matching_certificate", detail: "the token holds no certificate",
+		cause: NoCertificate},
+	{reason: "no_matching_certificate", detail: "shows no certificate that may be used",
+		cause: NoCertificate},
 
 	// The user.
 	{detail: "no account", reason: "foreign_card", cause: UnknownUser},

@@ -7,7 +7,8 @@ type Number struct {
 	Number  int
 	Meaning message.Text // one sentence, for the administrator
 	Cure    message.Text // one sentence
-	Causes  []int        // what it may come from, the most likely first; empty where it is of a change of the PIN
+	// what it may come from, the most likely first; empty where it is of a change of the PIN
+	Causes []int
 }
 
 // OfNumber returns what a number stands for; false where the module does not use it.
@@ -20,8 +21,15 @@ func OfNumber(number int) (Number, bool) {
 	return Number{}, false
 }
 
+// row is the Number of a row, with the cure of its most likely cause where it has none of its own.
 func (n numberRow) row() Number {
-	r := Number{Number: n.number, Meaning: n.meaning, Cure: n.cure, Causes: n.causes}
+	r := Number{
+		Number:  n.number,
+		Meaning: n.meaning,
+		Cure:    n.cure,
+		Causes:  n.causes,
+	}
+	// The cure of a cause is written once, in its table.
 	if n.cure.Empty() && len(n.causes) > 0 {
 		r.Cure = Of(n.causes[0]).Cure
 	}
@@ -170,9 +178,10 @@ var numbers = []numberRow{
 		causes:  []int{IssuerUnknown, IntermediateMissing, AuthorityFile},
 	},
 	{
-		number:  2356,
-		meaning: message.Textf("Nothing that can be believed says whether the certificate is revoked."),
-		causes:  []int{CRLUnusable, OCSPNoAnswer},
+		number: 2356,
+		meaning: message.Textf(
+			"Nothing that can be believed says whether the certificate is revoked."),
+		causes: []int{CRLUnusable, OCSPNoAnswer},
 	},
 	{
 		number:  2358,
@@ -196,9 +205,10 @@ var numbers = []numberRow{
 		causes:  []int{Configuration},
 	},
 	{
-		number:  2366,
-		meaning: message.Textf("What was typed has not the form of a PIN of this card; it was not sent."),
-		causes:  []int{PINNotSent},
+		number: 2366,
+		meaning: message.Textf(
+			"What was typed has not the form of a PIN of this card; it was not sent."),
+		causes: []int{PINNotSent},
 	},
 	{
 		number:  2368,
@@ -236,15 +246,18 @@ var numbers = []numberRow{
 		causes:  []int{DirectoryUnavailable},
 	},
 	{
-		number:  2382,
-		meaning: message.Textf("A login from another host was refused; the log has the reason, which is not told there."),
-		causes:  []int{RemoteLogin},
+		number: 2382,
+		meaning: message.Textf(
+			"A login from another host was refused; the log has the reason, which is not told there."),
+		causes: []int{RemoteLogin},
 	},
 	{
-		number:  2384,
-		meaning: message.Textf("Only one try is left for the PIN, and there is another way to log in: it was not asked for."),
-		cure:    message.Textf("Change the PIN with: pam-pkcs11 pin change; the right PIN gives all tries back."),
-		causes:  []int{PINWrong},
+		number: 2384,
+		meaning: message.Textf(
+			"Only one try is left for the PIN, and there is another way to log in: it was not asked for."),
+		cure: message.Textf(
+			"Change the PIN with: pam-pkcs11 pin change; the right PIN gives all tries back."),
+		causes: []int{PINWrong},
 	},
 	{
 		number:  2386,
@@ -264,13 +277,15 @@ var numbers = []numberRow{
 	{
 		number:  2392,
 		meaning: message.Textf("The module's worker was killed."),
-		cure:    message.Textf("See in the system log who killed it; the kernel does where memory is short."),
-		causes:  []int{LibraryFails},
+		cure: message.Textf(
+			"See in the system log who killed it; the kernel does where memory is short."),
+		causes: []int{LibraryFails},
 	},
 	{
-		number:  2394,
-		meaning: message.Textf("The module's worker ended without an answer, most likely by the PKCS#11 library."),
-		causes:  []int{LibraryFails},
+		number: 2394,
+		meaning: message.Textf(
+			"The module's worker ended without an answer, most likely by the PKCS#11 library."),
+		causes: []int{LibraryFails},
 	},
 	{
 		number:  2398,
@@ -310,15 +325,18 @@ var numbers = []numberRow{
 		causes:  []int{ReaderHeld},
 	},
 	{
-		number:  2422,
-		meaning: message.Textf("The configuration demands a card of this user, and none was found."),
-		cure:    message.Textf("Put the card in; who must use one is said by card_required_users and its like."),
-		causes:  []int{NoCard, NoReader, NoDaemon},
+		number: 2422,
+		meaning: message.Textf(
+			"The configuration demands a card of this user, and none was found."),
+		cure: message.Textf(
+			"Put the card in; who must use one is said by card_required_users and its like."),
+		causes: []int{NoCard, NoReader, NoDaemon},
 	},
 	{
-		number:  2424,
-		meaning: message.Textf("The configuration demands a card of this user, and none is asked for from another host."),
-		causes:  []int{RemoteLogin},
+		number: 2424,
+		meaning: message.Textf(
+			"The configuration demands a card of this user, and none is asked for from another host."),
+		causes: []int{RemoteLogin},
 	},
 	{
 		number:  2426,

@@ -17,17 +17,20 @@ var table = []row{
 	{
 		name:    "card-mute",
 		meaning: message.Textf("The card does not answer as it should."),
-		cure:    message.Textf("Take the card out, clean and turn it, and put it in again; if it stays so, try another reader."),
+		cure: message.Textf(
+			"Take the card out, clean and turn it, and put it in again; if it stays so, try another reader."),
 	},
 	{
 		name:    "reader-held",
 		meaning: message.Textf("Another program keeps the reader or the card for itself."),
-		cure:    message.Textf("End the program that the system log names; gpg's scdaemon ends with: gpgconf --kill scdaemon"),
+		cure: message.Textf(
+			"End the program that the system log names; gpg's scdaemon ends with: gpgconf --kill scdaemon"),
 	},
 	{
 		name:    "no-daemon",
 		meaning: message.Textf("The daemon of the card readers cannot be reached."),
-		cure:    message.Textf("Start it with: systemctl start pcscd.socket; where it is not installed only root reaches cards, by sudo."),
+		cure: message.Textf(
+			"Start it with: systemctl start pcscd.socket; where it is not installed only root reaches cards, by sudo."),
 	},
 	{
 		name:    "daemon-refuses-user",
@@ -35,9 +38,10 @@ var table = []row{
 		cure:    message.Textf("Log in at the machine's own seat, or let polkit admit the user."),
 	},
 	{
-		name:    "two-daemons",
-		meaning: message.Textf("Two daemons of card readers run, and the tool and the login ask different ones."),
-		cure:    message.Textf("Unset PCSCLITE_CSOCK_NAME, or set pcsc_socket to the same socket."),
+		name: "two-daemons",
+		meaning: message.Textf(
+			"Two daemons of card readers run, and the tool and the login ask different ones."),
+		cure: message.Textf("Unset PCSCLITE_CSOCK_NAME, or set pcsc_socket to the same socket."),
 	},
 	{
 		name:    "libpcsclite-missing",
@@ -45,19 +49,23 @@ var table = []row{
 		cure:    message.Textf("Install it with: apt install libpcsclite1"),
 	},
 	{
-		name:    "library-missing",
-		meaning: message.Textf("The PKCS#11 library is missing, of another architecture, or not root's."),
-		cure:    message.Textf("Install the library, or correct the key module in the configuration; check with: pam-pkcs11 config check"),
+		name: "library-missing",
+		meaning: message.Textf(
+			"The PKCS#11 library is missing, of another architecture, or not root's."),
+		cure: message.Textf(
+			"Install the library, or correct the key module in the configuration; check with: pam-pkcs11 config check"),
 	},
 	{
 		name:    "library-fails",
 		meaning: message.Textf("The PKCS#11 library crashes, hangs or does not start."),
-		cure:    message.Textf("Use module = builtin for PIV cards, or update the library; the system log tells where it ends."),
+		cure: message.Textf(
+			"Use module = builtin for PIV cards, or update the library; the system log tells where it ends."),
 	},
 	{
 		name:    "no-driver",
 		meaning: message.Textf("The library has no driver for this card."),
-		cure:    message.Textf("Choose the library of the card's vendor; see which card it is with: pam-pkcs11 atr"),
+		cure: message.Textf(
+			"Choose the library of the card's vendor; see which card it is with: pam-pkcs11 atr"),
 	},
 	{
 		name:    "token-blank",
@@ -72,7 +80,8 @@ var table = []row{
 	{
 		name:    "no-key",
 		meaning: message.Textf("The certificate's private key is not on the card."),
-		cure:    message.Textf("Write key and certificate with the same CKA_ID, or to the same PIV slot."),
+		cure: message.Textf(
+			"Write key and certificate with the same CKA_ID, or to the same PIV slot."),
 	},
 	{
 		name:    "certificate-hidden",
@@ -82,7 +91,8 @@ var table = []row{
 	{
 		name:    "slot-excluded",
 		meaning: message.Textf("The configuration excludes the card that is in the reader."),
-		cure:    message.Textf("Correct slot_num, slot_description, token_label or token_uri, or put the right card in."),
+		cure: message.Textf(
+			"Correct slot_num, slot_description, token_label or token_uri, or put the right card in."),
 	},
 	{
 		name:    "certificate-expired",
@@ -90,14 +100,16 @@ var table = []row{
 		cure:    message.Textf("Have the certificate renewed."),
 	},
 	{
-		name:    "certificate-not-yet-valid",
-		meaning: message.Textf("The certificate is not valid yet, or the machine's clock is wrong."),
-		cure:    message.Textf("Check the clock with: timedatectl"),
+		name: "certificate-not-yet-valid",
+		meaning: message.Textf(
+			"The certificate is not valid yet, or the machine's clock is wrong."),
+		cure: message.Textf("Check the clock with: timedatectl"),
 	},
 	{
 		name:    "issuer-unknown",
 		meaning: message.Textf("The issuer of the certificate is not known here."),
-		cure:    message.Textf("Put that CA's certificate into ca_dir, if it is to vouch for logins; pair a self-signed one with: pam-pkcs11 setup --pin-key"),
+		cure: message.Textf(
+			"Put that CA's certificate into ca_dir, if it is to vouch for logins; pair a self-signed one with: pam-pkcs11 setup --pin-key"),
 	},
 	{
 		name:    "authority-file",
@@ -107,17 +119,21 @@ var table = []row{
 	{
 		name:    "intermediate-missing",
 		meaning: message.Textf("The certificate of an intermediate CA is missing."),
-		cure:    message.Textf("Put the certificate of the intermediate CA into ca_dir, beside that of its root."),
+		cure: message.Textf(
+			"Put the certificate of the intermediate CA into ca_dir, beside that of its root."),
 	},
 	{
 		name:    "signature-bad",
 		meaning: message.Textf("A signature, a key or its algorithm is not accepted."),
-		cure:    message.Textf("Have the certificate issued again, with RSA of 2048 bits or P-256 and SHA-256; allow_sha1 and min_rsa_bits admit older ones."),
+		cure: message.Textf(
+			"Have the certificate issued again, with RSA of 2048 bits or P-256 and SHA-256; allow_sha1 and min_rsa_bits admit older ones."),
 	},
 	{
-		name:    "usage-not-allowed",
-		meaning: message.Textf("Key usage, extended key usage or a policy of the certificate does not allow logins."),
-		cure:    message.Textf("Use a certificate for logins; eku and required_policies say what is asked for."),
+		name: "usage-not-allowed",
+		meaning: message.Textf(
+			"Key usage, extended key usage or a policy of the certificate does not allow logins."),
+		cure: message.Textf(
+			"Use a certificate for logins; eku and required_policies say what is asked for."),
 	},
 	{
 		name:    "certificate-revoked",
@@ -127,7 +143,8 @@ var table = []row{
 	{
 		name:    "crl-unusable",
 		meaning: message.Textf("No certificate revocation list that can be believed was found."),
-		cure:    message.Textf("Fetch the lists with: pam-pkcs11 crl update; see them with: pam-pkcs11 crl list"),
+		cure: message.Textf(
+			"Fetch the lists with: pam-pkcs11 crl update; see them with: pam-pkcs11 crl list"),
 	},
 	{
 		name:    "ocsp-no-answer",
@@ -137,7 +154,8 @@ var table = []row{
 	{
 		name:    "deadline",
 		meaning: message.Textf("The login took too long."),
-		cure:    message.Textf("See in the log what used the time, and set verify_timeout if it is the network."),
+		cure: message.Textf(
+			"See in the log what used the time, and set verify_timeout if it is the network."),
 	},
 	{
 		name:    "no-mapper",
@@ -175,14 +193,16 @@ var table = []row{
 		cure:    message.Textf("Check server, account and TLS of the directory's mapper."),
 	},
 	{
-		name:    "remote-login",
-		meaning: message.Textf("The login comes from another host, and a card in this machine's reader is not asked for."),
-		cure:    message.Textf("Log in at the machine itself, or set remote_login = allow."),
+		name: "remote-login",
+		meaning: message.Textf(
+			"The login comes from another host, and a card in this machine's reader is not asked for."),
+		cure: message.Textf("Log in at the machine itself, or set remote_login = allow."),
 	},
 	{
 		name:    "pin-wrong",
 		meaning: message.Textf("The PIN was wrong."),
-		cure:    message.Textf("Type the right PIN; see how many tries are left with: pam-pkcs11 pin status"),
+		cure: message.Textf(
+			"Type the right PIN; see how many tries are left with: pam-pkcs11 pin status"),
 	},
 	{
 		name:    "pin-locked",
@@ -197,12 +217,14 @@ var table = []row{
 	{
 		name:    "pin-not-sent",
 		meaning: message.Textf("What was typed cannot be the PIN, and was not sent."),
-		cure:    message.Textf("Type the PIN and not the password; pin_pattern says which form PINs have."),
+		cure: message.Textf(
+			"Type the PIN and not the password; pin_pattern says which form PINs have."),
 	},
 	{
 		name:    "pin-empty",
 		meaning: message.Textf("The answer at the PIN prompt was empty."),
-		cure:    message.Textf("Type the PIN; with empty_pin = fallback Return goes on to the password."),
+		cure: message.Textf(
+			"Type the PIN; with empty_pin = fallback Return goes on to the password."),
 	},
 	{
 		name:    "entry-cancelled",
@@ -212,7 +234,8 @@ var table = []row{
 	{
 		name:    "signing-failed",
 		meaning: message.Textf("The card could not sign."),
-		cure:    message.Textf("Try again and touch the card if it blinks; the log has the card's answer, and piv_keys says which keys are used."),
+		cure: message.Textf(
+			"Try again and touch the card if it blinks; the log has the card's answer, and piv_keys says which keys are used."),
 	},
 	{
 		name:    "wrong-key",
@@ -235,9 +258,10 @@ var table = []row{
 		cure:    message.Textf("See the line with: pam-pkcs11 doctor"),
 	},
 	{
-		name:    "worker-missing",
-		meaning: message.Textf("The module's worker is missing, of another version, or may not be run."),
-		cure:    message.Textf("Install the package again."),
+		name: "worker-missing",
+		meaning: message.Textf(
+			"The module's worker is missing, of another version, or may not be run."),
+		cure: message.Textf("Install the package again."),
 	},
 	{
 		name:    "not-in-stack",
@@ -260,9 +284,10 @@ var table = []row{
 		cure:    message.Textf("Unlock it with: faillock --user NAME --reset"),
 	},
 	{
-		name:    "no-opinion",
-		meaning: message.Textf("The module has no opinion in this screen saver, since no card opened the session."),
-		cure:    message.Textf("Unlock with the password, or take the service out of screen_savers."),
+		name: "no-opinion",
+		meaning: message.Textf(
+			"The module has no opinion in this screen saver, since no card opened the session."),
+		cure: message.Textf("Unlock with the password, or take the service out of screen_savers."),
 	},
 	{
 		name:    "session-card",
@@ -280,13 +305,15 @@ var table = []row{
 		cure:    message.Textf("See what with: journalctl -k -g 'apparmor|avc'"),
 	},
 	{
-		name:    "memory-lock",
-		meaning: message.Textf("The limit for locked memory is too low to keep the PIN out of the swap."),
-		cure:    message.Textf("Raise RLIMIT_MEMLOCK to 64 KiB or more."),
+		name: "memory-lock",
+		meaning: message.Textf(
+			"The limit for locked memory is too low to keep the PIN out of the swap."),
+		cure: message.Textf("Raise RLIMIT_MEMLOCK to 64 KiB or more."),
 	},
 	{
 		name:    "card-forbidden",
 		meaning: message.Textf("The configuration lets this account log in without a card only."),
-		cure:    message.Textf("Log in with the password, or take the account out of card_forbidden_users and card_forbidden_groups."),
+		cure: message.Textf(
+			"Log in with the password, or take the account out of card_forbidden_users and card_forbidden_groups."),
 	},
 }

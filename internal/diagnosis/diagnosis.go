@@ -1,8 +1,8 @@
-// Package diagnosis is the form of what the tools say of a machine, a card or a login: findings, each
-// with what is so, and what to do about it.
+// Package diagnosis is the form of what the tools say of a machine, a card or a login: findings,
+// each with what is so, and what to do about it.
 //
-// doctor, setup, list and explain make findings; the command line shows them, in the user's language
-// or as JSON.
+// doctor, setup, list and explain make findings; the command line shows them, in the user's
+// language or as JSON.
 package diagnosis
 
 import "pam_pkcs11/internal/message"
@@ -10,6 +10,7 @@ import "pam_pkcs11/internal/message"
 // Severity says what a finding means for logins.
 type Severity string
 
+// The severities, the lightest first.
 const (
 	OK      Severity = "ok"      // this link of the way is good
 	Note    Severity = "note"    // worth knowing, changes nothing
@@ -22,13 +23,17 @@ func Severities() []Severity { return []Severity{OK, Note, Warning, Refusal} }
 
 // Finding is one fact and its cure.
 type Finding struct {
-	ID       string       `json:"id"`               // stable, lower case with dashes: "daemon-missing"
-	Severity Severity     `json:"severity"`         //
-	Subject  string       `json:"subject"`          // what it is about: a file with its line, a reader, a service, an account
-	Fact     message.Text `json:"fact"`             // one sentence
-	Remedy   message.Text `json:"remedy,omitzero"`  // one sentence or command; empty with OK and Note
-	Fix      func() error `json:"-"`                // mends it without risk; nil where only a person can
-	Fixable  bool         `json:"fixable,omitzero"` // doctor --fix would mend it
+	// stable, lower case with dashes: "daemon-missing"
+	ID       string   `json:"id"`
+	Severity Severity `json:"severity"`
+	// what it is about: a file with its line, a reader, a service, an account
+	Subject string       `json:"subject"`
+	Fact    message.Text `json:"fact"` // one sentence
+	// one sentence or command; empty with OK and Note
+	Remedy message.Text `json:"remedy,omitzero"`
+	// mends it without risk; nil where only a person can
+	Fix     func() error `json:"-"`
+	Fixable bool         `json:"fixable,omitzero"` // doctor --fix would mend it
 }
 
 // Findings are those of one run, in the order in which they were looked for.

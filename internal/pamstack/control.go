@@ -19,6 +19,7 @@ const (
 	actUndefined Action = -6
 )
 
+// actionNames are the words of the actions, by their negated numbers.
 var actionNames = []string{"ignore", "ok", "done", "bad", "die", "reset"}
 
 // String is the word of pam.conf(5), or the number of a jump.
@@ -80,26 +81,29 @@ func keyword(word, text string) (Control, bool) {
 	case "required":
 		c.actions[Ignore] = ActIgnore
 	case "requisite":
-		c.actions[Ignore], other = ActIgnore, ActDie
+		c.actions[Ignore] = ActIgnore
+		other = ActDie
 	case "optional":
 		other = ActIgnore
 	case "sufficient":
-		success, other = ActDone, ActIgnore
+		success = ActDone
+		other = ActIgnore
 	default:
 		return c, false
 	}
 
-	c.actions[Success], c.actions[NewAuthtokReqd] = success, success
+	// A password that must be changed is right: the account phase asks for the new one.
+	c.actions[Success] = success
+	c.actions[NewAuthtokReqd] = success
 	c.fill(other)
 	return c, true
 }
 
-// listed reads what stands in brackets. Where it cannot be read libpam takes every answer as bad, and
-// ok is false.
+// listed reads what stands in brackets. Where it cannot be read libpam takes every answer as bad,
+// and ok is false.
 func listed(list, text string) (c Control, ok bool) {
 	c = undefined(text)
 	rest := list
-
 	for {
 		rest = strings.TrimLeft(rest, cSpace)
 		if rest == "" {
@@ -140,8 +144,8 @@ func (c *Control) pair(text string) (rest string, ok bool) {
 	return rest, true
 }
 
-// beginsWith finds the word at the head of a text, -1 if it is none of them, and returns what follows. No blank is
-// needed behind it.
+// beginsWith finds the word at the head of a text, -1 if it is none of them, and returns what
+// follows. No blank is needed behind it.
 func beginsWith(text string, words []string) (index int, rest string) {
 	for i, word := range words {
 		if after, found := strings.CutPrefix(text, word); found {
@@ -151,7 +155,8 @@ func beginsWith(text string, words []string) (index int, rest string) {
 	return -1, text
 }
 
-// jump reads a number above 0. As in libpam it wraps as a C int does, so that a huge one may mean anything.
+// jump reads a number above 0. As in libpam it wraps as a C int does, so that a huge one may mean
+// anything.
 func jump(text string) (a Action, rest string, ok bool) {
 	digits := 0
 	for digits < len(text) && text[digits] >= '0' && text[digits] <= '9' {

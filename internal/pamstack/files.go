@@ -21,6 +21,7 @@ const (
 	maxLinks = 40
 )
 
+// Where libpam looks for stacks.
 const (
 	etcDir    = "/etc/pam.d"
 	vendorDir = "/usr/lib/pam.d"
@@ -31,15 +32,17 @@ const (
 // tree is a machine's files below a directory.
 type tree struct{ root string }
 
-// where is the path at which a file of the machine is found: symbolic links lead to where they would
-// lead if the tree's root was the root.
+// where is the path at which a file of the machine is found: symbolic links lead to where they
+// would lead if the tree's root was the root.
 func (t tree) where(name string) (string, error) {
 	if t.root == "" || t.root == "/" {
 		return name, nil
 	}
 
+	// Link by link, below the root: an absolute target must not lead out of the tree.
 	left := strings.Split(path.Clean(name), "/")
-	at, links := "/", 0
+	at := "/"
+	links := 0
 	for len(left) > 0 {
 		part := left[0]
 		left = left[1:]
@@ -77,6 +80,7 @@ func (t tree) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// O_NONBLOCK, for a FIFO in the place of a file would wait for a writer.
 	file, err := os.OpenFile(where, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
@@ -118,8 +122,14 @@ type dialect struct {
 	crashes   bool     // an include without a name ends the program
 }
 
+// The two dialects that are known.
 var (
-	debian   = dialect{dirs: []string{etcDir, vendorDir}, atInclude: true, etcOnly: true, crashes: true}
+	debian = dialect{
+		dirs:      []string{etcDir, vendorDir},
+		atInclude: true,
+		etcOnly:   true,
+		crashes:   true,
+	}
 	original = dialect{dirs: []string{etcDir, vendorDir, distDir}}
 )
 
@@ -141,7 +151,9 @@ func dialectOf(t tree) dialect {
 			known += " " + strings.Trim(value, `"'`)
 		}
 	}
-	if known == "" || slices.Contains(strings.Fields(known), "debian") || slices.Contains(strings.Fields(known), "ubuntu") {
+
+	ids := strings.Fields(known)
+	if known == "" || slices.Contains(ids, "debian") || slices.Contains(ids, "ubuntu") {
 		return debian
 	}
 	return original

@@ -18,6 +18,7 @@ type abortError struct {
 	fatal bool
 }
 
+// Error names the place and the fault.
 func (a *abortError) Error() string { return a.place.String() + ": " + a.what.String() }
 
 // maxLevel is the depth of substacks at which libpam stops.
@@ -58,11 +59,16 @@ func (r *reader) file(from source, data []byte) error {
 	for {
 		text, err := lines.next()
 		if err != nil {
-			return &abortError{Place{from.file, text.number}, lineFault(err), errors.Is(err, errEndless)}
+			return &abortError{
+				place: Place{from.file, text.number},
+				what:  lineFault(err),
+				fatal: errors.Is(err, errEndless),
+			}
 		}
 		if text.number == 0 {
 			return nil
 		}
+
 		r.lookAt(from, text)
 		if err := r.line(from, text, &last); err != nil {
 			return err
@@ -72,12 +78,10 @@ func (r *reader) file(from source, data []byte) error {
 
 // lineFault says why a line ends the reading.
 func lineFault(err error) message.Text {
-	switch {
-	case errors.Is(err, errUnfinished):
+	if errors.Is(err, errUnfinished) {
 		return message.Textf("the file ends with a backslash, which promises one more line")
-	default:
-		return message.Textf("libpam waits for ever: the 1023rd byte of this line is a backslash")
 	}
+	return message.Textf("libpam waits for ever: the 1023rd byte of this line is a backslash")
 }
 
 // lookAt notes what is odd about a line's text.
@@ -88,7 +92,8 @@ func (r *reader) lookAt(from source, text logical) {
 			"the line is longer than 1023 bytes; PAM takes what follows for a line of its own"))
 	}
 	if text.nul {
-		r.problem(at, "pam-line-nul", message.Textf("PAM does not read what stands behind a NUL byte in this line"))
+		r.problem(at, "pam-line-nul",
+			message.Textf("PAM does not read what stands behind a NUL byte in this line"))
 	}
 	if strings.Contains(text.text, "\r") {
 		r.problem(at, "pam-line-crlf", message.Textf(
@@ -96,9 +101,13 @@ func (r *reader) lookAt(from source, text logical) {
 	}
 }
 
+// problem notes a problem of a place, each once: a file may be included more than once.
 func (r *reader) problem(at Place, id string, what message.Text) {
 	problem := Problem{at, id, what}
-	if !slices.ContainsFunc(r.stack.Problems, func(p Problem) bool { return p.Place == at && p.ID == id }) {
+	known := slices.ContainsFunc(r.stack.Problems, func(p Problem) bool {
+		return p.Place == at && p.ID == id
+	})
+	if !known {
 		r.stack.Problems = append(r.stack.Problems, problem)
 	}
 }
@@ -107,6 +116,7 @@ func (r *reader) problem(at Place, id string, what message.Text) {
 func (r *reader) line(from source, text logical, last *Control) error {
 	words := &words{text.text}
 	service := from.service
+	// In pam.conf each line begins with the name of its service.
 	if service == "" {
 		service, _, _ = words.next()
 		service = lower(service)
@@ -114,19 +124,26 @@ func (r *reader) line(from source, text logical, last *Control) error {
 			return nil
 		}
 	}
+
 	from.service = service
-	line := Line{File: from.file, Number: text.number, Level: from.level, From: from.from}
+	line := Line{
+		File:   from.file,
+		Number: text.number,
+		Level:  from.level,
+		From:   from.from,
+	}
 
 	atInclude := r.kind(from, words, &line)
 	if atInclude {
 		return r.atInclude(from, words, line, *last)
 	}
+	// An include of one kind leaves out the lines of others.
 	if from.kind != anyKind && line.Kind != from.kind {
 		return nil
 	}
 
 	include, substack := r.control(words, &line)
-	*last = line.Control
+	*last = line.Control // for an @include that cannot be read (see atInclude)
 	if include || substack {
 		return r.include(from, words, line, substack, last)
 	}
@@ -136,9 +153,14 @@ func (r *reader) line(from source, text logical, last *Control) error {
 		r.broken(&line, "pam-line-module", message.Textf("the line names no module"))
 	}
 	if named && isNameless(module) {
-		return &abortError{line.Place(), message.Textf("%q is no name of a module", module), false}
+		return &abortError{
+			place: line.Place(),
+			what:  message.Textf("%q is no name of a module", module),
+		}
 	}
-	line.Module, line.Args = module, words.all()
+
+	line.Module = module
+	line.Args = words.all()
 	return r.add(from, line)
 }
 
@@ -148,6 +170,7 @@ func (r *reader) kind(from source, words *words, line *Line) (atInclude bool) {
 	if from.kind == anyKind {
 		line.Kind = Auth // libpam's choice for a line that says nothing: the most sensitive
 	}
+
 	word, _, more := words.next()
 	if !more {
 		r.broken(line, "pam-line-type", message.Textf("the line has no type"))
@@ -175,6 +198,7 @@ func (r *reader) control(words *words, line *Line) (include, substack bool) {
 		r.broken(line, "pam-line-control", message.Textf("the line has no control"))
 		return false, false
 	}
+
 	text := word
 	if bracketed {
 		text = "[" + word + "]"
@@ -184,15 +208,20 @@ func (r *reader) control(words *words, line *Line) (include, substack bool) {
 	if line.Control, known = keyword(word, text); known {
 		return false, false
 	}
+
+	// They are looked for after the four words of controls, as in libpam.
 	switch lower(word) {
 	case "include":
 		return true, false
 	case "substack":
 		return true, true
 	}
+
+	// It is no error to libpam, which goes on with a control that fails.
 	if line.Control, known = listed(word, text); !known {
 		r.problem(line.Place(), "pam-line-control", message.Textf(
-			"PAM cannot read the control %s and takes every answer of the module for a failure", text))
+			"PAM cannot read the control %s and takes every answer of the module for a failure",
+			text))
 	}
 	return false, false
 }
@@ -209,16 +238,26 @@ func (r *reader) broken(line *Line, id string, why message.Text) {
 func (r *reader) include(from source, words *words, line Line, substack bool, last *Control) error {
 	name, _, named := words.next()
 	if !named && r.dialect.crashes {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
+		return &abortError{
+			place: line.Place(),
+			what:  message.Textf("libpam crashes: the line includes, and names no file"),
+			fatal: true,
+		}
 	}
 
 	inner := source{service: from.service, kind: line.Kind, level: from.level}
 	if substack {
+		// The place where a substack begins is an entry of its own, which jumps count as one line.
 		inner.level++
 		begin := line
-		begin.substack, begin.Module, begin.Broken = true, name, message.Text{}
+		begin.substack = true
+		begin.Module = name
+		begin.Broken = message.Text{}
 		if named && isNameless(name) {
-			return &abortError{line.Place(), message.Textf("%q is no name of a file to include", name), false}
+			return &abortError{
+				place: line.Place(),
+				what:  message.Textf("%q is no name of a file to include", name),
+			}
 		}
 		if err := r.add(from, begin); err != nil {
 			return err
@@ -230,6 +269,7 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 		return err
 	}
 
+	// A file that cannot be included leaves a line that fails in its place.
 	line.Control.fill(ActBad)
 	*last = line.Control
 	line.Module = ""
@@ -242,7 +282,11 @@ func (r *reader) include(from source, words *words, line Line, substack bool, la
 func (r *reader) atInclude(from source, words *words, line Line, last Control) error {
 	name, _, named := words.next()
 	if !named {
-		return &abortError{line.Place(), message.Textf("libpam crashes: the line includes, and names no file"), true}
+		return &abortError{
+			place: line.Place(),
+			what:  message.Textf("libpam crashes: the line includes, and names no file"),
+			fatal: true,
+		}
 	}
 
 	inner := source{service: from.service, kind: from.kind, level: from.level}
@@ -250,12 +294,14 @@ func (r *reader) atInclude(from source, words *words, line Line, last Control) e
 	if err != nil || why.Empty() {
 		return err
 	}
+	// In a file that was itself included for one kind it fails as a line; else the service does not
+	// start.
 	if from.kind == anyKind {
-		return &abortError{line.Place(), why, false}
+		return &abortError{place: line.Place(), what: why}
 	}
 
-	// libpam then takes the control that it read last in this file. Before the first it is what chance has
-	// left in its memory.
+	// libpam then takes the control that it read last in this file. Before the first it is what
+	// chance has left in its memory.
 	if last.Text == "" {
 		r.problem(line.Place(), "pam-include-chance", message.Textf(
 			"%s; what PAM makes of that is chance", why))
@@ -268,7 +314,9 @@ func (r *reader) atInclude(from source, words *words, line Line, last Control) e
 }
 
 // included reads a file that a line includes. Where it cannot be read it says why.
-func (r *reader) included(from, inner source, line Place, name string, named bool) (why message.Text, err error) {
+func (r *reader) included(
+	from, inner source, line Place, name string, named bool,
+) (why message.Text, err error) {
 	if inner.level >= maxLevel {
 		return message.Textf("substacks are more than %d deep", maxLevel-1), nil
 	}
@@ -283,18 +331,25 @@ func (r *reader) included(from, inner source, line Place, name string, named boo
 	if err != nil {
 		return why, err
 	}
+
 	inner.file = file
 	inner.from = append(slices.Clone(from.from), line)
 	inner.open = append(slices.Clone(from.open), opened{from.file, from.level})
+
+	// libpam goes on until it has no descriptor or no stack left. Substacks end by their depth.
 	if slices.Contains(inner.open, opened{file, inner.level}) {
-		// libpam goes on until it has no descriptor or no stack left. Substacks end by their depth.
-		return why, &abortError{line, message.Textf("libpam crashes: the file %s includes itself", file), true}
+		return why, &abortError{
+			place: line,
+			what:  message.Textf("libpam crashes: the file %s includes itself", file),
+			fatal: true,
+		}
 	}
 
 	err = r.file(inner, data)
 	var abort *abortError
 	if errors.As(err, &abort) && !abort.fatal {
-		return message.Textf("%s, in the file %s that this line includes", abort.what, abort.place), nil
+		return message.Textf("%s, in the file %s that this line includes", abort.what,
+			abort.place), nil
 	}
 	return why, err
 }
@@ -329,7 +384,8 @@ func isNameless(module string) bool {
 // add appends a line to the stack of its kind.
 func (r *reader) add(from source, line Line) error {
 	if r.count++; r.count > maxLines {
-		return fmt.Errorf("the PAM service %s has more than %d lines, with all that it includes", r.stack.Service, maxLines)
+		return fmt.Errorf("the PAM service %s has more than %d lines, with all that it includes",
+			r.stack.Service, maxLines)
 	}
 
 	list := &r.stack.own[line.Kind]

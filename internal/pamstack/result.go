@@ -45,10 +45,14 @@ const (
 
 // resultNames are the words of a control in brackets, which are the answers' names as well.
 var resultNames = [resultCount]string{
-	"success", "open_err", "symbol_err", "service_err", "system_err", "buf_err", "perm_denied", "auth_err",
-	"cred_insufficient", "authinfo_unavail", "user_unknown", "maxtries", "new_authtok_reqd", "acct_expired",
-	"session_err", "cred_unavail", "cred_expired", "cred_err", "no_module_data", "conv_err", "authtok_err",
-	"authtok_recover_err", "authtok_lock_busy", "authtok_disable_aging", "try_again", "ignore", "abort",
+	"success", "open_err", "symbol_err", "service_err", "system_err", "buf_err", "perm_denied",
+	"auth_err",
+	"cred_insufficient", "authinfo_unavail", "user_unknown", "maxtries", "new_authtok_reqd",
+	"acct_expired",
+	"session_err", "cred_unavail", "cred_expired", "cred_err", "no_module_data", "conv_err",
+	"authtok_err",
+	"authtok_recover_err", "authtok_lock_busy", "authtok_disable_aging", "try_again", "ignore",
+	"abort",
 	"authtok_expired", "module_unknown", "bad_item", "conv_again", "incomplete",
 }
 
@@ -72,6 +76,7 @@ func Results() []Result {
 // Kind is one of the four stacks of a service.
 type Kind uint8
 
+// The kinds, with libpam's numbers.
 const (
 	Auth Kind = iota
 	Account
@@ -82,6 +87,7 @@ const (
 	anyKind   = kindCount // no kind was asked for
 )
 
+// kindNames are the words that begin lines.
 var kindNames = [kindCount]string{"auth", "account", "session", "password"}
 
 // String is the word that begins a line.

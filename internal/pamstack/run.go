@@ -44,8 +44,11 @@ type state struct {
 // settle lets a good answer count, unless something else was decided before.
 func (s *state) settle(r Result, frozen bool, cached Result) {
 	open := s.impression == undecided || s.impression == positive && s.status == Success
-	if open && (r != Ignore || !frozen || cached == r) {
-		s.impression, s.status = positive, r
+	// Later successes change a positive impression only while its status is success.
+	counts := r != Ignore || !frozen || cached == r
+	if open && counts {
+		s.impression = positive
+		s.status = r
 	}
 }
 
@@ -54,7 +57,8 @@ func (s *state) fail(r Result) {
 	if s.impression == negative {
 		return
 	}
-	s.impression, s.status = negative, r
+	s.impression = negative
+	s.status = r
 	if r == Ignore {
 		s.status = mustFail
 	}
@@ -68,8 +72,8 @@ func (s *Stack) Run(k Kind, answer func(Line) Result) Outcome {
 }
 
 // RunAgain walks the stack as pam_setcred(3) does after an authentication, and pam_close_session(3)
-// after a session was opened: the way is that of the earlier outcome, as far as it went, and what is
-// answered now only counts as good or bad. A line that was not run then goes by its own answer.
+// after a session was opened: the way is that of the earlier outcome, as far as it went, and what
+// is answered now only counts as good or bad. A line that was not run then goes by its own answer.
 func (s *Stack) RunAgain(k Kind, earlier Outcome, answer func(Line) Result) Outcome {
 	frozen := make(map[int]Result, len(earlier.Path))
 	for _, step := range earlier.Path {
@@ -99,10 +103,14 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 		if line.Broken.Empty() {
 			result = answer(line)
 		}
+
+		// A module that is not ready ends the walk; the program calls again.
 		if result == Incomplete {
-			out.Result, out.Path = Incomplete, append(out.Path, Step{line, result, ActDie})
+			out.Result = Incomplete
+			out.Path = append(out.Path, Step{line, result, ActDie})
 			return out
 		}
+		// On a way that is walked again the earlier answer leads, and today's only counts.
 		cached, found := frozen[line.index]
 		if !found {
 			cached = result
@@ -111,11 +119,13 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 		if cached < 0 || cached >= resultCount {
 			result = mustFail
 		}
+
 		out.Path = append(out.Path, Step{line, result, action})
 
 		at = step(entries, at, action, &now, entered, result, frozen != nil, cached)
 	}
 
+	// Success needs a line that says so: an empty stack, or one of ignored lines, lets nobody in.
 	out.Result = now.status
 	if now.status == Success && now.impression != positive {
 		out.Result = mustFail
@@ -124,7 +134,8 @@ func (s *Stack) run(k Kind, answer func(Line) Result, frozen map[int]Result) (ou
 }
 
 // step does what the control says, and returns the index of the line behind which the walk goes on.
-func step(entries []Line, at int, action Action, now *state, entered map[int]state, r Result, frozen bool, cached Result) int {
+func step(entries []Line, at int, action Action, now *state, entered map[int]state, r Result,
+	frozen bool, cached Result) int {
 	level := entries[at].Level
 
 	switch {
@@ -133,6 +144,7 @@ func step(entries []Line, at int, action Action, now *state, entered map[int]sta
 		*now = entered[level]
 	case action == ActOK || action == ActDone:
 		now.settle(r, frozen, cached)
+		// done ends the stack only where nothing has failed before.
 		if action == ActDone && now.impression == positive {
 			return end(entries, at)
 		}
@@ -143,6 +155,7 @@ func step(entries []Line, at int, action Action, now *state, entered map[int]sta
 		}
 	case action.IsJump():
 		landed, left := skip(entries, at, action)
+		// Beyond the end libpam lets the stack fail.
 		if left > 0 {
 			*now = state{negative, mustFail}
 		}
@@ -162,12 +175,12 @@ func end(entries []Line, at int) int {
 	return at
 }
 
-// skip is the last line that a jump leaves out, and how many more lines it should have left out than
-// its stack has. A substack counts as one line.
+// skip is the last line that a jump leaves out, and how many more lines it should have left out
+// than its stack has. A substack counts as one line.
 func skip(entries []Line, at int, jump Action) (landed int, left Action) {
 	level := entries[at].Level
-
 	for jump > 0 && at+1 < len(entries) && entries[at+1].Level >= level {
+		// The lines of a substack go with the place where it begins.
 		at++
 		for at+1 < len(entries) && entries[at+1].Level > level {
 			at++

@@ -59,7 +59,8 @@ func (l Line) String() string {
 	if l.Optional {
 		dash = "-"
 	}
-	return strings.TrimSpace(dash + l.Kind.String() + " " + l.Control.Text + " " + l.Module + " " + strings.Join(l.Args, " "))
+	return strings.TrimSpace(dash + l.Kind.String() + " " + l.Control.Text + " " + l.Module + " " +
+		strings.Join(l.Args, " "))
 }
 
 // Problem is something in a file that libpam reads otherwise than it looks.
@@ -71,9 +72,10 @@ type Problem struct {
 
 // Stack is what one service asks of PAM.
 type Stack struct {
-	Service  string
-	Files    []string  // those that were read, each once, in the order of reading
-	Problems []Problem // what libpam reads otherwise than it looks, the lines that it cannot read among it
+	Service string
+	Files   []string // those that were read, each once, in the order of reading
+	// what libpam reads otherwise than it looks, the lines that it cannot read among it
+	Problems []Problem
 
 	own   [kindCount][]Line // the service's
 	other [kindCount][]Line // the default's, for a kind of which the service says nothing

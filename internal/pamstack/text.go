@@ -33,6 +33,7 @@ type lines struct {
 	number int // of the line of the file at the head of data
 }
 
+// newLines starts at the first line of a file.
 func newLines(data []byte) *lines { return &lines{data: data, number: 1} }
 
 // next puts the next logical line together. At the end it returns the zero line.
@@ -40,6 +41,7 @@ func (l *lines) next() (line logical, err error) {
 	text := ""
 
 	for {
+		// libpam's buffer holds the whole logical line: each continued line leaves less room in it.
 		room := bufferSize - len(text)
 		if room == 1 {
 			return line, errEndless
@@ -53,7 +55,11 @@ func (l *lines) next() (line logical, err error) {
 			return line, nil
 		}
 
-		line.split = line.split || len(chunk) == room-1 && !bytes.HasSuffix(chunk, []byte("\n")) && len(l.data) > 0
+		// A full buffer without an end of line: fgets gives the rest as the next line.
+		full := len(chunk) == room-1 && !bytes.HasSuffix(chunk, []byte("\n"))
+		line.split = line.split || full && len(l.data) > 0
+
+		// To C a NUL ends the string, and with it what was read.
 		chunk, _, cut := bytes.Cut(chunk, []byte{0})
 		line.nul = line.nul || cut
 
@@ -65,6 +71,7 @@ func (l *lines) next() (line logical, err error) {
 			line.number = number
 		}
 
+		// A comment ends the line: a backslash in it continues nothing.
 		before, _, comment := bytes.Cut(chunk, []byte("#"))
 		continued, backslash := bytes.CutSuffix(bytes.TrimRight(before, blanks), []byte(`\`))
 		if comment || !backslash {
@@ -86,7 +93,9 @@ func (l *lines) get(size int) (chunk []byte, more bool) {
 		length = end + 1
 		l.number++
 	}
-	chunk, l.data = l.data[:length], l.data[length:]
+
+	chunk = l.data[:length]
+	l.data = l.data[length:]
 	return chunk, true
 }
 
@@ -95,8 +104,8 @@ type words struct {
 	rest string // what was not read; empty at the end
 }
 
-// next is the next word, false at the end. A word in brackets loses them: what is in them may have blanks, and
-// "\]" for a bracket.
+// next is the next word, false at the end. A word in brackets loses them: what is in them may have
+// blanks, and "\]" for a bracket.
 func (w *words) next() (word string, bracketed, more bool) {
 	from := strings.TrimLeft(w.rest, blanks)
 	if from == "" {
@@ -111,6 +120,7 @@ func (w *words) next() (word string, bracketed, more bool) {
 	if end < 0 {
 		end = len(from)
 	}
+	// The blank that ends a word is taken with it.
 	w.rest = strings.TrimPrefix(from[end:], from[end:min(end+1, len(from))])
 	return from[:end], false, true
 }
@@ -129,6 +139,7 @@ func (w *words) list(from string) string {
 		}
 		word.WriteByte(from[i])
 	}
+
 	w.rest = ""
 	return word.String()
 }

@@ -5,9 +5,9 @@ import "strings"
 // maxWays bounds what Ways looks at.
 const maxWays = 1 << 14
 
-// Answers are what modules may say, each with several answers where it is not known which. The key is
-// a module's file, such as "pam_unix.so", or that with its arguments, separated by blanks, which comes
-// first: "pam_succeed_if.so user ingroup smartcard".
+// Answers are what modules may say, each with several answers where it is not known which. The key
+// is a module's file, such as "pam_unix.so", or that with its arguments, separated by blanks, which
+// comes first: "pam_succeed_if.so user ingroup smartcard".
 type Answers map[string][]Result
 
 // Unknown is what a module of which nothing is known may say: yes, no, and nothing.
@@ -15,7 +15,9 @@ func Unknown() []Result { return []Result{Success, AuthErr, Ignore} }
 
 // Of is what a line's module may say: Unknown, if nothing is said of it.
 func (a Answers) Of(line Line) []Result {
-	for _, key := range []string{strings.Join(append([]string{line.Name()}, line.Args...), " "), line.Name()} {
+	// What is said of a module with these arguments comes before what is said of the module.
+	withArguments := strings.Join(append([]string{line.Name()}, line.Args...), " ")
+	for _, key := range []string{withArguments, line.Name()} {
 		if answers := a[key]; len(answers) > 0 {
 			return answers
 		}
@@ -23,13 +25,15 @@ func (a Answers) Of(line Line) []Result {
 	return Unknown()
 }
 
-// Ways are all courses that a stack can take when its modules say what they may. Beyond 16,384 of them
-// it gives up, and complete is false.
+// Ways are all courses that a stack can take when its modules say what they may. Beyond 16,384 of
+// them it gives up, and complete is false.
 func (s *Stack) Ways(k Kind, of func(Line) []Result) (ways []Outcome, complete bool) {
 	var chosen []int // the answer that each line that was asked gave, by its place in the course
 
 	for len(ways) < maxWays {
 		var choices []int // how many answers each had
+		// Each line that is asked takes the answer that was chosen for its place, at first the
+		// first one.
 		way := s.Run(k, func(line Line) Result {
 			at := len(choices)
 			if at == len(chosen) {

@@ -73,7 +73,8 @@ type Card struct {
 	Initialized  bool
 	PIN          token.PIN
 	Certificates []Certificate `json:",omitempty"`
-	Failure      *Failure      `json:",omitempty"` // why its certificates could not be read, or not all
+	// why its certificates could not be read, or not all
+	Failure *Failure `json:",omitempty"`
 
 	NoPUK string // why its PIN cannot be unblocked here; "" where it can
 }
@@ -96,6 +97,7 @@ func Main(args []string) (code int, ok bool) {
 	if err != nil {
 		answer = &Answer{Failure: failure(err)}
 	}
+
 	out := os.NewFile(answerFD, "answer")
 	if out == nil || json.NewEncoder(out).Encode(answer) != nil {
 		return 1, true
@@ -123,15 +125,20 @@ func lookAtLibrary(path string, variables []string) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	a := &Answer{}
 	info, err := library.Info()
 	if err != nil {
 		return nil, err
 	}
 	a.Library = &token.Library{
-		Manufacturer: info.Manufacturer, Description: info.Description, Major: info.Major, Minor: info.Minor,
+		Manufacturer: info.Manufacturer,
+		Description:  info.Description,
+		Major:        info.Major,
+		Minor:        info.Minor,
 	}
 
+	// A library without slots has still told what it is: the answer has both.
 	slots, err := library.Cards().Slots(context.Background())
 	if err != nil {
 		a.Failure = failure(err)
@@ -153,10 +160,12 @@ func lookAtCards(file string) (*Answer, error) {
 	if err != nil {
 		return &Answer{Failure: &Failure{Text: err.Error(), Kind: KindConfig}}, nil
 	}
+
 	module, err := cards.System{Tool: true}.Open(conf, token.Options{})
 	if err != nil {
 		return nil, err
 	}
+
 	slots, err := module.Slots(ctx)
 	if err != nil {
 		return nil, err
@@ -165,6 +174,8 @@ func lookAtCards(file string) (*Answer, error) {
 	a := &Answer{}
 	for i := range slots {
 		slot := slotOf(&slots[i], selectors.Judge)
+		// Only those that a login would take: opening others could disturb the programs that use
+		// them.
 		if slot.Fit == token.Fits {
 			readCard(ctx, module, slots[i], slot.Card)
 		}
@@ -175,31 +186,43 @@ func lookAtCards(file string) (*Answer, error) {
 
 // lookAtDaemon connects to a daemon for readers.
 func lookAtDaemon(socket string) (*Answer, error) {
-	_, _, err := access.Find(context.Background(), access.Options{Mode: access.System, Sockets: []string{socket}})
+	_, _, err := access.Find(context.Background(),
+		access.Options{Mode: access.System, Sockets: []string{socket}})
 	if err == nil {
 		return &Answer{}, nil
 	}
+
 	f := failure(err)
+
+	// An error that is about this user only: others may be let in.
 	var e *access.Error
-	if errors.As(err, &e) && slices.Contains([]access.Reason{access.Denied, access.Closed, access.Refused}, e.Reason) {
+	aboutUser := []access.Reason{access.Denied, access.Closed, access.Refused}
+	if errors.As(err, &e) && slices.Contains(aboutUser, e.Reason) {
 		f.Kind = KindRefused
 	}
 	return &Answer{Failure: f}, nil
 }
 
 // slotOf describes a slot.
-func slotOf(s *token.Slot, judge func(*token.Slot) (token.Fit, string)) Slot {
+func slotOf(s *token.Slot, fits func(*token.Slot) (token.Fit, string)) Slot {
 	described := Slot{Index: s.Index, Block: s.Block, Present: s.TokenPresent}
-	described.Fit, described.Why = judge(s)
+	described.Fit, described.Why = fits(s)
+
 	if s.Describe() == nil {
 		described.Description = s.Description
 	}
 	if s.Err != nil {
 		described.Failure = failure(s.Err)
 	}
+
 	if t := s.Token; t != nil {
 		described.Card = &Card{
-			Label: t.Label, Manufacturer: t.Manufacturer, Model: t.Model, Serial: t.Serial, Initialized: t.Initialized, PIN: t.PIN,
+			Label:        t.Label,
+			Manufacturer: t.Manufacturer,
+			Model:        t.Model,
+			Serial:       t.Serial,
+			Initialized:  t.Initialized,
+			PIN:          t.PIN,
 		}
 	}
 	return described
@@ -219,6 +242,7 @@ func readCard(ctx context.Context, module token.Module, slot token.Slot, card *C
 			card.Failure = failure(err)
 			break
 		}
+		// Of one that cannot be read the bytes are handed over as they are.
 		c := Certificate{Label: o.Label, DER: o.Value}
 		switch {
 		case o.Err != nil:
@@ -228,6 +252,8 @@ func readCard(ctx context.Context, module token.Module, slot token.Slot, card *C
 		}
 		card.Certificates = append(card.Certificates, c)
 	}
+	// Of the open session: only that may have asked the card.
+
 	card.PIN = session.Info().PIN
 	card.NoPUK = noPUK(ctx, session)
 }
@@ -238,6 +264,7 @@ func noPUK(ctx context.Context, s token.Session) string {
 	if !ok {
 		return "the card does not tell"
 	}
+
 	puk, err := teller.PUK(ctx)
 	switch {
 	case err != nil:
@@ -251,6 +278,7 @@ func noPUK(ctx context.Context, s token.Session) string {
 // failure is an error for the other side.
 func failure(err error) *Failure {
 	f := &Failure{Text: err.Error(), Kind: KindOther}
+	// The other side has no values of errors to compare: a word stands for each that it asks for.
 	for _, row := range []struct {
 		is   error
 		kind Kind

@@ -1,8 +1,9 @@
-// Package probe looks at PKCS#11 libraries and cards in a child process, so that a library that crashes or hangs is an
-// answer and not the end of the program that asks.
+// Package probe looks at PKCS#11 libraries and cards in a child process, so that a library that
+// crashes or hangs is an answer and not the end of the program that asks.
 //
-// The child is the same program, called with Word as its first argument: the program hands that call to Main. Its
-// environment is that of the PAM module's worker, and nothing of the caller's, so that it sees what a login sees.
+// The child is the same program, called with Word as its first argument: the program hands that
+// call to Main. Its environment is that of the PAM module's worker, and nothing of the caller's, so
+// that it sees what a login sees.
 package probe
 
 import (
@@ -30,8 +31,9 @@ const Word = "probe-in-a-child"
 // Limits of a child.
 const (
 	maxAnswer = 16 << 20
-	maxSaid   = 2 << 10         // of the beginning and of the end of what it writes on standard error
-	killTime  = 2 * time.Second // for its pipes to close after it was killed
+	// of the beginning and of the end of what it writes on standard error
+	maxSaid  = 2 << 10
+	killTime = 2 * time.Second // for its pipes to close after it was killed
 )
 
 // answerFD is where the child answers: libraries write on standard output as they like.
@@ -48,6 +50,7 @@ type Ended struct {
 // Error says how it ended.
 func (e *Ended) Error() string {
 	text := fmt.Sprintf("it ended the program with status %d", e.Status)
+
 	switch {
 	case e.Hangs:
 		text = "it did not answer in time"
@@ -60,20 +63,21 @@ func (e *Ended) Error() string {
 	return text
 }
 
-// Library loads a PKCS#11 library, with variables (NAME=value) for it, and lists its slots. An error is an *Ended, or
-// says why there is no child.
+// Library loads a PKCS#11 library, with variables (NAME=value) for it, and lists its slots. An
+// error is an *Ended, or says why there is no child.
 func Library(ctx context.Context, path string, variables []string) (*Answer, error) {
 	return run(ctx, nobodyElse, jobLibrary, path, variables...)
 }
 
-// Cards opens what a configuration names as a login does, and reads what its cards show without a PIN. It starts the
-// bundled daemon for readers where a login would. The error is as that of Library.
+// Cards opens what a configuration names as a login does, and reads what its cards show without a
+// PIN. It starts the bundled daemon for readers where a login would. The error is as that of
+// Library.
 func Cards(ctx context.Context, file string) (*Answer, error) {
 	return run(ctx, nobodyElse, jobCards, file)
 }
 
-// Daemon connects to a daemon for readers as another user, which only root can. Answer.Failure says why that user is
-// not let in, with KindRefused, or why nobody is. The error is as that of Library.
+// Daemon connects to a daemon for readers as another user, which only root can. Answer.Failure says
+// why that user is not let in, with KindRefused, or why nobody is. The error is as that of Library.
 func Daemon(ctx context.Context, socket string, uid int) (*Answer, error) {
 	return run(ctx, uid, jobDaemon, socket)
 }
@@ -103,17 +107,20 @@ func run(ctx context.Context, uid int, job, argument string, variables ...string
 	defer in.Close()
 
 	words := &said{limit: maxSaid}
-	child := exec.CommandContext(ctx, "/proc/self/exe", append([]string{Word, job, argument}, variables...)...)
+	child := exec.CommandContext(ctx, "/proc/self/exe",
+		append([]string{Word, job, argument}, variables...)...)
 	child.Env = environment()
 	child.Dir = "/"
 	child.Stderr = words
 	child.ExtraFiles = []*os.File{out}
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+
 	if uid != nobodyElse {
 		child.SysProcAttr.Credential = credential(uid)
 	}
 	child.Cancel = func() error { return unix.Kill(-child.Process.Pid, unix.SIGKILL) }
 	child.WaitDelay = killTime
+
 	if err := child.Start(); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
@@ -124,8 +131,11 @@ func run(ctx context.Context, uid int, job, argument string, variables ...string
 		data, _ := io.ReadAll(io.LimitReader(in, maxAnswer+1)) // what is missing is no JSON
 		answer <- data
 	}()
+
 	failed := child.Wait()
-	_ = unix.Kill(-child.Process.Pid, unix.SIGKILL) // what a library has left behind keeps the pipe open
+	// What a library has left behind keeps the pipe open.
+	_ = unix.Kill(-child.Process.Pid, unix.SIGKILL)
+
 	data := []byte(nil)
 	select {
 	case data = <-answer:
@@ -140,6 +150,7 @@ const nogroup = 65534
 // credential is that of a user with his groups. One who is not known has none.
 func credential(uid int) *syscall.Credential {
 	c := &syscall.Credential{Uid: uint32(uid), Gid: nogroup}
+
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
 		return c
@@ -147,6 +158,7 @@ func credential(uid int) *syscall.Credential {
 	if gid, err := strconv.ParseUint(u.Gid, 10, 32); err == nil {
 		c.Gid = uint32(gid)
 	}
+
 	ids, _ := u.GroupIds()
 	for _, id := range ids {
 		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
@@ -157,10 +169,13 @@ func credential(uid int) *syscall.Credential {
 }
 
 // decode is what a child has answered.
-func decode(ctx context.Context, data []byte, failed error, state *os.ProcessState, words *said) (*Answer, error) {
+func decode(
+	ctx context.Context, data []byte, failed error, state *os.ProcessState, words *said,
+) (*Answer, error) {
 	var a Answer
 	if len(data) <= maxAnswer && json.Unmarshal(data, &a) == nil {
-		return &a, nil // how it ended afterwards matters to nobody: libraries crash in their destructors
+		// How it ended afterwards does not matter: libraries crash in their destructors.
+		return &a, nil
 	}
 
 	e := &Ended{Said: words.String(), Signal: words.signal(), Hangs: ctx.Err() != nil}
@@ -170,6 +185,7 @@ func decode(ctx context.Context, data []byte, failed error, state *os.ProcessSta
 			e.Signal = unix.SignalName(status.Signal())
 		}
 	}
+	// It never ran: then the error is this program's, and not the library's.
 	if state == nil && failed != nil {
 		return nil, failed
 	}
@@ -182,32 +198,40 @@ type said struct {
 	head, end []byte
 }
 
+// Write keeps the beginning, and of the rest the end. It never fails.
 func (s *said) Write(p []byte) (int, error) {
 	n := len(p)
 	if room := min(s.limit-len(s.head), n); room > 0 {
-		s.head, p = append(s.head, p[:room]...), p[room:]
+		s.head = append(s.head, p[:room]...)
+		p = p[room:]
 	}
 	s.end = append(s.end, p...)
 	if extra := len(s.end) - s.limit; extra > 0 {
+		// Cloned, so that the memory of what is dropped does not stay with it.
 		s.end = bytes.Clone(s.end[extra:])
 	}
 	return n, nil
 }
 
-// signal is the one of which Go's runtime says that it has ended the program, by its name in C; "" is none.
+// signal is the one of which Go's runtime says that it has ended the program, by its name in C; ""
+// is none.
 func (s *said) signal() string {
 	for line := range strings.Lines(string(s.head) + string(s.end)) {
 		name, _, _ := strings.Cut(line, ": ")
-		if strings.HasPrefix(name, "SIG") && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == "" {
+		letters := strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+		if strings.HasPrefix(name, "SIG") && letters == "" {
 			return name
 		}
 	}
 	return ""
 }
 
-// String is the line that says most, printable: the first of a Go program that crashed, else the last.
+// String is the line that says most, printable: the first of a Go program that crashed, else the
+// last.
 func (s *said) String() string {
-	lines := strings.FieldsFunc(string(s.head)+string(s.end), func(r rune) bool { return r == '\n' })
+	lines := strings.FieldsFunc(string(s.head)+string(s.end), func(r rune) bool {
+		return r == '\n'
+	})
 	for _, line := range lines {
 		for _, begin := range []string{"panic: ", "fatal error: ", "SIG"} {
 			if strings.HasPrefix(line, begin) {
@@ -215,6 +239,7 @@ func (s *said) String() string {
 			}
 		}
 	}
+
 	if len(lines) == 0 {
 		return ""
 	}

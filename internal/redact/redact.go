@@ -1,9 +1,10 @@
-// Package redact takes out of texts what a bug report must not tell: passwords and PINs, and the names, mail addresses and
-// serial numbers of people and cards. Each is replaced by a placeholder that stays the same in one report, so that a reader
-// can tell that two places are about the same one.
+// Package redact takes out of texts what a bug report must not tell: passwords and PINs, and the
+// names, mail addresses and serial numbers of people and cards. Each is replaced by a placeholder
+// that stays the same in one report, so that a reader can tell that two places are about the same
+// one.
 //
-// Where it cannot be told what a word is it is taken out: a report that says too little can be asked about, one that says
-// too much cannot be taken back.
+// Where it cannot be told what a word is it is taken out: a report that says too little can be
+// asked about, one that says too much cannot be taken back.
 package redact
 
 import (
@@ -20,17 +21,18 @@ const Secret = "<secret>"
 // binary stands for a file that is no text: nobody can say what is in it.
 const binary = "<binary>"
 
-// The shortest texts that are looked for wherever they stand, in bytes: shorter ones are parts of too many words.
+// The shortest texts that are looked for wherever they stand, in bytes: shorter ones are parts of
+// too many words.
 const (
 	minName   = 2
 	minSecret = 4
 )
 
-// Redactor is for the texts of one report. It is for one goroutine. What File has recognised as a secret or a name Text
-// knows from then on: files come first.
+// Redactor is for the texts of one report. It is for one goroutine. What File has recognised as a
+// secret or a name Text knows from then on: files come first.
 type Redactor struct {
-	// WithNames leaves names of certificates and cards, users and serial numbers in. Passwords and PINs are taken out all
-	// the same.
+	// WithNames leaves names of certificates and cards, users and serial numbers in. Passwords and
+	// PINs are taken out all the same.
 	WithNames bool
 
 	secrets  []string
@@ -45,15 +47,18 @@ type name struct {
 	placeholder string
 }
 
-// Add has a text replaced wherever it stands as a word of its own, in whatever case; kind is what it is: "user", "card",
-// "host". Empty texts and those of one letter are left out, and so is root.
+// Add has a text replaced wherever it stands as a word of its own, in whatever case; kind is what
+// it is: "user", "card", "host". Empty texts and those of one letter are left out, and so is root.
 func (r *Redactor) Add(kind, text string) {
 	text = strings.TrimSpace(text)
 	if len(text) < minName || text == "root" || placeholder.MatchString(text) {
 		return
 	}
+
 	first := strings.ToLower(firstWord(text))
-	known := slices.ContainsFunc(r.names[first], func(n name) bool { return strings.EqualFold(n.text, text) })
+	known := slices.ContainsFunc(r.names[first], func(n name) bool {
+		return strings.EqualFold(n.text, text)
+	})
 	if known {
 		return
 	}
@@ -62,6 +67,7 @@ func (r *Redactor) Add(kind, text string) {
 		r.names = map[string][]name{}
 	}
 	list := append(r.names[first], name{text: text, placeholder: r.Placeholder(kind, text)})
+	// Longer ones first: of "anna" and "anna maria" the whole is to be replaced.
 	slices.SortStableFunc(list, func(a, b name) int { return len(b.text) - len(a.text) })
 	r.names[first] = list
 }
@@ -72,11 +78,14 @@ func (r *Redactor) Placeholder(kind, text string) string {
 		return text
 	}
 	if r.known == nil {
-		r.known, r.counters = map[string]string{}, map[string]int{}
+		r.known = map[string]string{}
+		r.counters = map[string]int{}
 	}
+
 	if p, ok := r.known[text]; ok {
 		return p
 	}
+
 	r.counters[kind]++
 	p := fmt.Sprintf("<%s-%d>", kind, r.counters[kind])
 	r.known[text] = p
@@ -91,22 +100,27 @@ var (
 	// pem is a key or a certificate (RFC 7468); one that is cut off runs to the end.
 	pem = regexp.MustCompile(`(?s)-----BEGIN .*?(?:-----END [^\n]*|\z)`)
 
-	// comment is one of a file of PAM, where a # begins one wherever it stands. In a configuration it begins none within a
-	// word; what stands behind it goes all the same.
+	// comment is one of a file of PAM, where a # begins one wherever it stands. In a configuration
+	// it begins none within a word; what stands behind it goes all the same.
 	comment = regexp.MustCompile(`#.*`)
 
-	// A key whose name says that its value is a secret, in configuration files and as an argument of a PAM module.
-	secretKey = regexp.MustCompile(`(?i)([\w.-]*(?:pass|pw|secret|pin|puk|apikey|credential)[\w.-]*)\s*=\s*`)
+	// A key whose name says that its value is a secret, in configuration files and as an argument
+	// of a PAM module.
+	secretKey = regexp.MustCompile(
+		`(?i)([\w.-]*(?:pass|pw|secret|pin|puk|apikey|credential)[\w.-]*)\s*=\s*`)
 
 	// An argument whose whole name says so.
-	secretWord = regexp.MustCompile(`(?im)(?:^|[\s"\[({?&;,])((?:token|key|psk|cookie|auth|code|bearer|sid)\s*=\s*)`)
+	secretWord = regexp.MustCompile(
+		`(?im)(?:^|[\s"\[({?&;,])((?:token|key|psk|cookie|auth|code|bearer|sid)\s*=\s*)`)
 
 	// A key that has lost its equals sign, and an option of a program that a PAM module runs.
-	secretNext = regexp.MustCompile(`(?im)((?:\b(?:passwd|passphrase|secret|bindpw|rootpw|pwd)[ \t]+|` +
-		`\b(?:password|passwd|passphrase|secret|pin|puk|token)[ \t]*:[ \t]*|\bbearer[ \t]+|` +
-		`[ \t]--?(?:p|w|[\w-]*(?:pass|pw|secret|pin|token|key)[\w-]*)[ \t=]+))("[^"\n]*"?|[^\s=]\S*)`)
+	secretNext = regexp.MustCompile(
+		`(?im)((?:\b(?:passwd|passphrase|secret|bindpw|rootpw|pwd)[ \t]+|` +
+			`\b(?:password|passwd|passphrase|secret|pin|puk|token)[ \t]*:[ \t]*|\bbearer[ \t]+|` +
+			`[ \t]--?(?:p|w|[\w-]*(?:pass|pw|secret|pin|token|key)[\w-]*)[ \t=]+))("[^"\n]*"?|[^\s=]\S*)`)
 
-	// variable is one of the environment that a library is given, in quotes: what it means only the library knows.
+	// variable is one of the environment that a library is given, in quotes: what it means only the
+	// library knows.
 	variable = regexp.MustCompile(`"([A-Z_][A-Z0-9_]*)=([^"\n]*)"`)
 
 	// plain is a value of a variable that cannot be a secret.
@@ -120,16 +134,19 @@ var (
 
 	mail = regexp.MustCompile(`[^\s"'<>()\[\],;:=@]+@[\pL\pN-]+(?:\.[\pL\pN-]+)*`)
 
-	// Serial numbers, fingerprints, identifiers of keys and cards: 8 hexadecimal digits at least, in pairs with colons
-	// or dashes between them or without, or 6 decimal ones.
-	digits = regexp.MustCompile(`\b(?:[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){3,}|(?:0x)?[0-9A-Fa-f]{8,}|[0-9]{6,}|[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12})\b`)
+	// Serial numbers, fingerprints, identifiers of keys and cards: 8 hexadecimal digits at least,
+	// in pairs with colons or dashes between them or without, or 6 decimal ones.
+	digits = regexp.MustCompile(
+		`\b(?:[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){3,}|(?:0x)?[0-9A-Fa-f]{8,}|[0-9]{6,}|[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12})\b`)
 
 	// A word of letters and digits that may be a serial number; see mostlyDigits.
 	mixed = regexp.MustCompile(`\b[A-Za-z0-9]{8,}\b`)
 
-	// Parts of distinguished names (RFC 4514, section 3, as OpenSSL prints them, and what LDAP entries are called by).
-	dnPart = regexp.MustCompile(`(?i)\b(cn|sn|gn|givenname|uid|ou|o|dc|l|st|street|emailaddress|e|mail|serialnumber|title|t|pseudonym|userid|upn|` +
-		`initials|name|surname|dnqualifier|[0-9]+(?:\.[0-9]+)+)(\s*=\s*)((?:\\.|[^,+;"{}()/\n<%=\\'])(?:\\.|'[\pL\pN]|[^,+;"'{}()/\n=\\<])*)`)
+	// Parts of distinguished names (RFC 4514, section 3, as OpenSSL prints them, and what LDAP
+	// entries are called by).
+	dnPart = regexp.MustCompile(
+		`(?i)\b(cn|sn|gn|givenname|uid|ou|o|dc|l|st|street|emailaddress|e|mail|serialnumber|title|t|pseudonym|userid|upn|` +
+			`initials|name|surname|dnqualifier|[0-9]+(?:\.[0-9]+)+)(\s*=\s*)((?:\\.|[^,+;"{}()/\n<%=\\'])(?:\\.|'[\pL\pN]|[^,+;"'{}()/\n=\\<])*)`)
 
 	// A user that a PAM module is told.
 	pamUser = regexp.MustCompile(`\b(r?user\s+(?:=|!=|=~|!~|in|notin|eq|ne)\s+)(\S+)`)
@@ -140,31 +157,39 @@ var (
 
 // notSecret are keys that secretKey fits and whose values are no secrets.
 var notSecret = map[string]bool{
-	"pin_pattern": true, "empty_pin": true, "forward_pin": true, "require_pin": true, "certificates_after_pin": true,
-	"passwd_file": true, "use_first_pass": true, "try_first_pass": true, "use_getpwent": true, "allow_weak_mapping": true,
+	"pin_pattern": true, "empty_pin": true, "forward_pin": true, "require_pin": true,
+	"certificates_after_pin": true,
+	"passwd_file":            true, "use_first_pass": true, "try_first_pass": true,
+	"use_getpwent": true, "allow_weak_mapping": true,
 }
 
 // Keys of the configuration whose values name a card or a person: one, or several.
 var (
-	namingKey  = regexp.MustCompile(`(?i)\b(?:token_label|token_uri|slot_description|token_type|binddn|rootdn|default_user|domainname|domainnickname)\s*=\s*`)
+	namingKey = regexp.MustCompile(
+		`(?i)\b(?:token_label|token_uri|slot_description|token_type|binddn|rootdn|default_user|domainname|domainnickname)\s*=\s*`)
 	namingWord = regexp.MustCompile(`(?i)\b(?:serial|login|username|r?user)\s*=\s*`)
 	usersKey   = regexp.MustCompile(`(?i)\bcard_[a-z]+_users\s*=\s*`)
 )
 
-// File takes out what a file of the configuration or of PAM must not tell. Comments go: anything can be in them.
+// File takes out what a file of the configuration or of PAM must not tell. Comments go: anything
+// can be in them.
 func (r *Redactor) File(text string) string {
 	if strings.IndexByte(text, 0) >= 0 {
 		return binary
 	}
 	text = visible(text)
+	// Keys go first, since later steps would recognise parts of their bodies only.
 	text = pem.ReplaceAllString(text, Secret)
 	text = comment.ReplaceAllString(text, "#")
+	// Secrets before names: a password that is somebody's name must not become a user's
+	// placeholder.
 	text = r.secretsOf(text)
 	text = secretNext.ReplaceAllStringFunc(text, func(found string) string {
 		parts := secretNext.FindStringSubmatch(found)
 		r.hide(parts[2])
 		return parts[1] + Secret
 	})
+
 	return r.Text(r.namesOf(text))
 }
 
@@ -175,6 +200,7 @@ func (r *Redactor) namesOf(text string) string {
 	}
 	one := func(kind string) func(string) string {
 		return func(value string) string {
+			// What is a placeholder already stays: it would get a second one.
 			bare := strings.Trim(strings.TrimSpace(value), `"`)
 			if len(bare) < minName || bare == "root" || placeholder.MatchString(bare) {
 				return value
@@ -187,11 +213,13 @@ func (r *Redactor) namesOf(text string) string {
 	text = pamUser.ReplaceAllStringFunc(text, func(found string) string {
 		parts := pamUser.FindStringSubmatch(found)
 		var users []string
+		// In pam_succeed_if "in" and "notin" have lists with colons.
 		for _, user := range strings.Split(parts[2], ":") {
 			users = append(users, one("user")(user))
 		}
 		return parts[1] + strings.Join(users, ":")
 	})
+
 	text = values(text, usersKey, settingEnd, func(_, value string) string {
 		var users []string
 		for _, user := range strings.Split(value, ",") {
@@ -199,15 +227,21 @@ func (r *Redactor) namesOf(text string) string {
 		}
 		return strings.Join(users, ", ")
 	})
-	text = values(text, namingKey, settingEnd, func(_, value string) string { return one("name")(value) })
-	text = values(text, namingWord, wordEnd, func(_, value string) string { return one("user")(value) })
+
+	text = values(text, namingKey, settingEnd, func(_, value string) string {
+		return one("name")(value)
+	})
+	text = values(text, namingWord, wordEnd, func(_, value string) string {
+		return one("user")(value)
+	})
 	return text
 }
 
 // secretsOf replaces values of secret keys.
 func (r *Redactor) secretsOf(text string) string {
 	secret := func(key, value string) string {
-		if name, _, _ := strings.Cut(key, "="); notSecret[strings.ToLower(strings.TrimSpace(name))] {
+		name, _, _ := strings.Cut(key, "=")
+		if notSecret[strings.ToLower(strings.TrimSpace(name))] {
 			return value
 		}
 		if value == "" || value == `""` {
@@ -219,6 +253,7 @@ func (r *Redactor) secretsOf(text string) string {
 
 	text = values(text, secretWord, wordEnd, secret)
 	text = values(text, secretKey, settingEnd, secret)
+
 	return variable.ReplaceAllStringFunc(text, func(found string) string {
 		parts := variable.FindStringSubmatch(found)
 		if plain.MatchString(parts[2]) || placeholder.MatchString(parts[2]) {
@@ -232,14 +267,22 @@ func (r *Redactor) secretsOf(text string) string {
 // hide has a secret replaced wherever it stands: messages about a file quote it.
 func (r *Redactor) hide(value string) {
 	value = strings.Trim(value, "\"; \t")
-	if len(value) >= minSecret && !plain.MatchString(value) && !placeholder.MatchString(value) && !slices.Contains(r.secrets, value) {
-		r.secrets = append(r.secrets, value)
-		slices.SortStableFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
+	if len(value) < minSecret || plain.MatchString(value) || placeholder.MatchString(value) {
+		return
 	}
+	if slices.Contains(r.secrets, value) {
+		return
+	}
+
+	// Longer ones first: a secret that is part of another must not leave the rest of it.
+	r.secrets = append(r.secrets, value)
+	slices.SortStableFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
 // values replaces what stands behind each match of key, up to where end says.
-func values(text string, key *regexp.Regexp, end func(string, int) int, by func(key, value string) string) string {
+func values(
+	text string, key *regexp.Regexp, end func(string, int) int, by func(key, value string) string,
+) string {
 	var b strings.Builder
 	done := 0
 	for _, at := range key.FindAllStringIndex(text, -1) {
@@ -251,44 +294,55 @@ func values(text string, key *regexp.Regexp, end func(string, int) int, by func(
 		b.WriteString(by(text[at[0]:at[1]], text[at[1]:to]))
 		done = to
 	}
+
 	b.WriteString(text[done:])
 	return b.String()
 }
 
-// settingEnd is where the value that begins at from ends: at a semicolon that ends a setting, or at the end of the line,
-// if the line does not go on. Within the brackets of a PAM argument it is the closing one.
+// settingEnd is where the value that begins at from ends: at a semicolon that ends a setting, or at
+// the end of the line, if the line does not go on. Within the brackets of a PAM argument it is the
+// closing one.
 func settingEnd(text string, from int) int {
 	line := text[strings.LastIndexByte(text[:from], '\n')+1 : from]
-	within := strings.Count(line, `"`)%2 == 1 // the setting stands within quotes, as a variable does
+	// An odd number of quotes before it: the setting stands within quotes, as a variable does.
+	within := strings.Count(line, `"`)%2 == 1
 	quoted := within
 	bracketed := strings.LastIndexByte(line, '[') > strings.LastIndexByte(line, ']')
+
 	for i := from; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '\n':
 			before := strings.TrimRight(text[from:i], " \t")
+			// A backslash or a comma promises a further line.
 			if !strings.HasSuffix(before, `\`) && !strings.HasSuffix(before, ",") {
 				return i
 			}
 			quoted = false
-		case c == '"' && within && (i+1 == len(text) || strings.IndexByte(" \t\n;,}", text[i+1]) >= 0):
+		case c == '"' && within && endsWord(text, i, " \t\n;,}"):
 			return i
 		case c == '"':
 			quoted = !quoted
 		case c == ']' && bracketed && text[i-1] != '\\':
 			return i
-		case c == ';' && !quoted && !bracketed && (i+1 == len(text) || strings.IndexByte(" \t\n}", text[i+1]) >= 0):
+		case c == ';' && !quoted && !bracketed && endsWord(text, i, " \t\n}"):
 			return i
 		}
 	}
-
 	return len(text)
 }
 
-// wordEnd is where a value of one word ends, or of several in quotes or in the brackets of a PAM argument.
+// endsWord reports whether one of these bytes, or nothing, stands behind byte i.
+func endsWord(text string, i int, behind string) bool {
+	return i+1 == len(text) || strings.IndexByte(behind, text[i+1]) >= 0
+}
+
+// wordEnd is where a value of one word ends, or of several in quotes or in the brackets of a PAM
+// argument.
 func wordEnd(text string, from int) int {
 	line := text[strings.LastIndexByte(text[:from], '\n')+1 : from]
 	bracketed := strings.LastIndexByte(line, '[') > strings.LastIndexByte(line, ']')
 	quoted := false
+
 	for i := from; i < len(text); i++ {
 		switch c := text[i]; {
 		case c == '\n', strings.IndexByte(" \t", c) >= 0 && !quoted && !bracketed:
@@ -309,6 +363,7 @@ func visible(text string) string {
 		switch {
 		case c == '\n' || c == '\t':
 			return c
+		// Such as marks of direction, which would hide what stands beside them.
 		case unicode.Is(unicode.Cf, c):
 			return -1
 		case unicode.IsControl(c):
@@ -321,6 +376,7 @@ func visible(text string) string {
 // Text takes out what a sentence must not tell.
 func (r *Redactor) Text(text string) string {
 	text = r.secretsOf(visible(text))
+	// Those that File has recognised: messages quote them without their keys.
 	for _, secret := range r.secrets {
 		text = strings.ReplaceAll(text, secret, Secret)
 	}
@@ -329,8 +385,10 @@ func (r *Redactor) Text(text string) string {
 			return scheme + "://" + Secret + "@"
 		}
 		name, _, _ := strings.Cut(found, ":")
+		// What stands before the name belongs to the text, such as a quote or a key with its sign.
 		return name[:strings.LastIndexAny(name, `"'=,;(`)+1] + Secret + "@"
 	})
+
 	text = hash.ReplaceAllStringFunc(text, func(found string) string {
 		if found[0] == '$' || strings.HasPrefix(found, "eyJ") || random(found) {
 			return Secret
@@ -341,18 +399,24 @@ func (r *Redactor) Text(text string) string {
 		return text
 	}
 
-	text = mail.ReplaceAllStringFunc(text, func(found string) string { return r.Placeholder("mail", found) })
+	// Mail first, whose parts would be taken for names; numbers after the names that hold some.
+	text = mail.ReplaceAllStringFunc(text, func(found string) string {
+		return r.Placeholder("mail", found)
+	})
 	text = dnPart.ReplaceAllStringFunc(text, func(found string) string {
 		parts := dnPart.FindStringSubmatch(found)
 		return parts[1] + parts[2] + r.Placeholder("name", parts[3])
 	})
-	text = digits.ReplaceAllStringFunc(text, func(found string) string { return r.Placeholder("number", found) })
+	text = digits.ReplaceAllStringFunc(text, func(found string) string {
+		return r.Placeholder("number", found)
+	})
 	text = mixed.ReplaceAllStringFunc(text, func(found string) string {
 		if mostlyDigits(found) {
 			return r.Placeholder("number", found)
 		}
 		return found
 	})
+
 	text = home.ReplaceAllStringFunc(text, func(found string) string {
 		parts := home.FindStringSubmatch(found)
 		if placeholder.MatchString(parts[2]) {
@@ -360,6 +424,7 @@ func (r *Redactor) Text(text string) string {
 		}
 		return parts[1] + r.Placeholder("user", parts[2])
 	})
+
 	return r.replaceNames(text)
 }
 
@@ -367,6 +432,8 @@ func (r *Redactor) Text(text string) string {
 func (r *Redactor) Setting(key string, values []string) []string {
 	told := make([]string, len(values))
 	for i, value := range values {
+		// Written as a setting, so that the rules of files decide whether the key is one of a
+		// secret.
 		line := r.secretsOf(key + ` = "` + visible(value) + `"`)
 		if strings.HasSuffix(line, Secret) {
 			told[i] = Secret
@@ -380,7 +447,8 @@ func (r *Redactor) Setting(key string, values []string) []string {
 
 // random reports whether a long word has capital and small letters and digits, as base64 has.
 func random(word string) bool {
-	return word[0] != '/' && strings.ContainsAny(word, "0123456789") && strings.ToLower(word) != word && strings.ToUpper(word) != word
+	bothCases := strings.ToLower(word) != word && strings.ToUpper(word) != word
+	return word[0] != '/' && strings.ContainsAny(word, "0123456789") && bothCases
 }
 
 // mostlyDigits reports whether a word has five digits at least.
@@ -394,7 +462,8 @@ func mostlyDigits(word string) bool {
 	return count >= 5
 }
 
-// replaceNames replaces names where they are no part of a longer word, and not within a placeholder.
+// replaceNames replaces names where they are no part of a longer word, and not within a
+// placeholder.
 func (r *Redactor) replaceNames(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {
@@ -403,6 +472,7 @@ func (r *Redactor) replaceNames(text string) string {
 			i += len(p)
 			continue
 		}
+
 		first := firstWord(text[i:])
 		n := r.nameAt(text[i:], first)
 		switch {
@@ -414,7 +484,6 @@ func (r *Redactor) replaceNames(text string) string {
 			i += len(first)
 		}
 	}
-
 	return b.String()
 }
 
@@ -427,7 +496,12 @@ func (r *Redactor) nameAt(text, first string) *name {
 	for i := range list {
 		n := &list[i]
 		end := len(n.text)
-		if end <= len(text) && strings.EqualFold(text[:end], n.text) && !(end < len(text) && isWord(text[end-1]) && isWord(text[end])) {
+		if end > len(text) || !strings.EqualFold(text[:end], n.text) {
+			continue
+		}
+		// A name that ends in the middle of a word is another word.
+		inWord := end < len(text) && isWord(text[end-1]) && isWord(text[end])
+		if !inWord {
 			return n
 		}
 	}

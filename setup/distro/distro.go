@@ -1,6 +1,7 @@
-// Package distro has the tools by which distributions change their PAM stacks: pam-auth-update, authselect and pam-config.
-// They are run with argument lists, in English, without a terminal and within a deadline. None of their exit statuses is
-// believed: callers read afterwards what was written.
+// Package distro has the tools by which distributions change their PAM stacks: pam-auth-update,
+// authselect and pam-config. They are run with argument lists, in English, without a terminal and
+// within a deadline. None of their exit statuses is relied on: callers read afterwards what was
+// written.
 package distro
 
 import (
@@ -45,8 +46,8 @@ func FamilyOf(root string) Family {
 	return Unknown
 }
 
-// ProfilesOf is what takes the profiles of a setup out of stacks that were edited since; nil where only
-// the record can.
+// ProfilesOf is what takes the profiles of a setup out of stacks that were edited since; nil where
+// only the record can.
 func ProfilesOf(m *undo.Manifest) undo.Profiles {
 	switch Family(m.Family) {
 	case Debian:
@@ -69,6 +70,7 @@ func Run(ctx context.Context, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTime)
 	defer cancel()
 
+	// C and an empty environment: what the tools print is compared, and must not be translated.
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -82,6 +84,7 @@ func Run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
 	text := strings.TrimSpace(said.String())
+	// The deadline is the cause, and the status of the killed tool is not.
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}

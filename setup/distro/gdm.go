@@ -15,16 +15,20 @@ const (
 	dconfProgram        = "/usr/bin/dconf"
 )
 
-// alternatives runs update-alternatives(1), which writes to no log: what undo restores is not in it either.
+// alternatives runs update-alternatives(1), which writes to no log: what undo restores is not in it
+// either.
 func alternatives(ctx context.Context, args ...string) error {
-	_, err := Run(ctx, alternativesProgram, append([]string{"--quiet", "--log", "/dev/null"}, args...)...)
+	_, err := Run(ctx, alternativesProgram,
+		append([]string{"--quiet", "--log", "/dev/null"}, args...)...)
 	return err
 }
 
-// SetGDMStack makes our service the one by which GDM asks where a token is in a slot. Its priority is the
-// lowest, so that it is never taken without being chosen.
+// SetGDMStack makes our service the one by which GDM asks where a token is in a slot. Its priority
+// is the lowest, so that it is never taken without being chosen.
 func SetGDMStack(ctx context.Context) error {
-	if err := alternatives(ctx, "--install", "/etc/pam.d/gdm-smartcard", "gdm-smartcard", GDMStack, "20"); err != nil {
+	err := alternatives(ctx, "--install", "/etc/pam.d/gdm-smartcard", "gdm-smartcard", GDMStack,
+		"20")
+	if err != nil {
 		return err
 	}
 	return alternatives(ctx, "--set", "gdm-smartcard", GDMStack)
@@ -39,12 +43,14 @@ func CompileKeys(ctx context.Context) error {
 	return err
 }
 
-// Tidy has tools look again at what an undo has left to them, because they had written it anew since.
+// Tidy has tools look again at what an undo has left to them, because they had written it anew
+// since.
 func Tidy(ctx context.Context, left []string) error {
 	var err error
 	if slices.Contains(left, "/var/lib/dpkg/alternatives/gdm-smartcard") {
 		err = alternatives(ctx, "--remove", "gdm-smartcard", GDMStack)
 	}
+
 	if slices.Contains(left, "/etc/dconf/db/gdm") || slices.Contains(left, "/etc/dconf/db/distro") {
 		err = errors.Join(err, CompileKeys(ctx))
 	}

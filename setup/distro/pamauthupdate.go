@@ -8,8 +8,8 @@ import (
 // pamAuthUpdateProgram is Debian's tool for /etc/pam.d/common-*, of the package libpam-runtime.
 const pamAuthUpdateProgram = "/usr/sbin/pam-auth-update"
 
-// PAMAuthUpdate switches profiles by pam-auth-update. Its exit status is 0 also where it has changed
-// nothing: callers read the files afterwards.
+// PAMAuthUpdate switches profiles by pam-auth-update. Its exit status is 0 also where it has
+// changed nothing: callers read the files afterwards.
 type PAMAuthUpdate struct{}
 
 // HasPAMAuthUpdate reports whether the stacks of this machine are pam-auth-update's.
@@ -20,13 +20,16 @@ func HasPAMAuthUpdate() bool {
 
 // Switch switches profiles off and on. It implements undo.Profiles.
 func (PAMAuthUpdate) Switch(ctx context.Context, off, on []string) error {
+	// --package keeps it from asking, and from changing what an administrator has edited.
 	args := []string{"--package"}
 	if len(off) > 0 {
 		args = append(append(args, "--disable"), off...)
 	}
+
 	if len(on) > 0 {
 		args = append(append(args, "--enable"), on...)
 	}
+
 	_, err := Run(ctx, pamAuthUpdateProgram, args...)
 	return err
 }

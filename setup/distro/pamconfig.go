@@ -37,21 +37,24 @@ func (PAMConfig) Switch(ctx context.Context, off, on []string) error {
 // moduleLine is a line of auth that calls our module.
 var moduleLine = regexp.MustCompile(`^\s*-?auth\s[^#]*\bpam_pkcs11\.so\b`)
 
-// Enabled is the module where the stack that services include really has it: of a common-auth that is
-// no link any more pam-config's own file counts nowhere.
+// Enabled is the module where the stack that services include really has it: of a common-auth that
+// is no link any more pam-config's own file counts nowhere.
 func (PAMConfig) Enabled(tree *undo.Tree) ([]string, error) {
 	file := "/etc/pam.d/common-auth"
 	state, err := tree.State(file)
 	if err != nil {
 		return nil, err
 	}
+	// The link leads to pam-config's own file.
 	if state.Type == undo.Link {
 		file = "/etc/pam.d/common-auth-pc"
 	}
+
 	text, err := tree.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	for line := range strings.Lines(string(text)) {
 		if moduleLine.MatchString(line) {
 			return []string{PAMConfigModule}, err

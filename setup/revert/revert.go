@@ -18,10 +18,11 @@ import (
 	"pam_pkcs11/setup/undo"
 )
 
-// A change that nobody confirms in time is taken back by itself: who has locked himself out only has to
-// wait. When that is stands in the record; what waits is a timer of systemd's, which knows no terminal,
-// and where systemd does not run a process of ours in a session of its own. Both do nothing where the
-// record has been confirmed or taken back meanwhile, so that nothing depends on their being stopped.
+// A change that nobody confirms in time is taken back by itself: who has locked himself out only
+// has to wait. When that is stands in the record; what waits is a timer of systemd's, which knows
+// no terminal, and where systemd does not run a process of ours in a session of its own. Both do
+// nothing where the record has been confirmed or taken back meanwhile, so that nothing depends on
+// their being stopped.
 
 // The bounds of the time.
 const (
@@ -32,8 +33,8 @@ const (
 	Default = 10 * time.Minute
 )
 
-// revertWord begins the arguments of the process that takes a setup back: the record's number, and for
-// how many seconds it waits.
+// revertWord begins the arguments of the process that takes a setup back: the record's number, and
+// for how many seconds it waits.
 const revertWord = "setup-revert"
 
 // What waits, as the record has it.
@@ -56,7 +57,11 @@ func Start(ctx context.Context, number int, after time.Duration) (by string, err
 
 // machineWaiting is that of this machine.
 func machineWaiting() waiting {
-	return waiting{running: "/run/systemd/system", systemdRun: "/usr/bin/systemd-run", systemctl: "/usr/bin/systemctl"}
+	return waiting{
+		running:    "/run/systemd/system",
+		systemdRun: "/usr/bin/systemd-run",
+		systemctl:  "/usr/bin/systemctl",
+	}
 }
 
 // hasSystemd reports whether systemd runs.
@@ -69,17 +74,23 @@ func (w waiting) hasSystemd() bool {
 func revertUnit(number int) string { return fmt.Sprintf("pam-pkcs11-revert-%d", number) }
 
 // start has a setup taken back after a time, and says what waits.
-func (w waiting) start(ctx context.Context, number int, after time.Duration) (by string, err error) {
+func (w waiting) start(
+	ctx context.Context, number int, after time.Duration,
+) (by string, err error) {
+	// A timer survives this program and its session; where it cannot be made, a process has to do.
 	if w.hasSystemd() {
 		if err = w.startTimer(ctx, number, after); err == nil {
 			return bySystemd, nil
 		}
 	}
 
-	child := exec.Command("/proc/self/exe", revertWord, strconv.Itoa(number), strconv.Itoa(seconds(after)))
+	child := exec.Command("/proc/self/exe", revertWord, strconv.Itoa(number),
+		strconv.Itoa(seconds(after)))
 	child.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	child.Dir = "/"
-	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the end of the terminal is none of its own
+	// In a session of its own it outlives the terminal.
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+
 	if failed := child.Start(); failed != nil {
 		return "", errors.Join(err, failed)
 	}
@@ -92,6 +103,7 @@ func (w waiting) startTimer(ctx context.Context, number int, after time.Duration
 	if err != nil {
 		return err
 	}
+
 	_, err = distro.Run(ctx, w.systemdRun, "--quiet", "--collect", "--unit="+revertUnit(number),
 		"--description=Takes back a setup of smart-card login that nobody has confirmed",
 		fmt.Sprintf("--on-active=%d", seconds(after)), "--timer-property=AccuracySec=1s",
@@ -99,10 +111,12 @@ func (w waiting) startTimer(ctx context.Context, number int, after time.Duration
 	return err
 }
 
-// stop ends a timer whose record has been confirmed or taken back. A process of ours sees that itself.
+// stop ends a timer whose record has been confirmed or taken back. A process of ours sees that
+// itself.
 func (w waiting) stop(ctx context.Context, by string, number int) {
 	if by == bySystemd && w.hasSystemd() {
-		_, _ = distro.Run(ctx, w.systemctl, "stop", revertUnit(number)+".timer") // if it stays, it does nothing
+		// One that stays does nothing: the record is no longer pending when it fires.
+		_, _ = distro.Run(ctx, w.systemctl, "stop", revertUnit(number)+".timer")
 	}
 }
 
@@ -115,7 +129,8 @@ func Disarm(ctx context.Context, m *undo.Manifest) {
 }
 
 // ErrNotPending is returned by Keep where no setup waits for a confirmation.
-var ErrNotPending = errors.New("no setup waits for a confirmation: it was confirmed already, or has been taken back")
+var ErrNotPending = errors.New(
+	"no setup waits for a confirmation: it was confirmed already, or has been taken back")
 
 // Keep confirms the setup that would be taken back by itself, and returns its number.
 func Keep(ctx context.Context) (number int, err error) {
@@ -125,6 +140,8 @@ func Keep(ctx context.Context) (number int, err error) {
 	}
 	defer tree.Close()
 	store := &undo.Store{Tree: tree}
+
+	// Under the lock, for the time may run out at this moment.
 	unlock, err := store.Lock()
 	if err != nil {
 		return 0, err
@@ -138,6 +155,7 @@ func Keep(ctx context.Context) (number int, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	if _, err := store.Keep(latest.Number); err != nil {
 		return 0, err
 	}
@@ -148,13 +166,14 @@ func Keep(ctx context.Context) (number int, err error) {
 const (
 	// watchTime is how often the process looks whether it has still to wait.
 	watchTime = 2 * time.Second
-	// insistTime bounds how long it tries again what did not succeed, and retryTime is between two tries.
+	// insistTime bounds how long it tries again what did not succeed, and retryTime is between two
+	// tries.
 	insistTime = 10 * time.Minute
 	retryTime  = time.Second
 )
 
-// Child is the process that waits, and takes the setup back. Its arguments are as in os.Args; ok is false
-// where the program was not called to be it.
+// Child is the process that waits, and takes the setup back. Its arguments are as in os.Args; ok is
+// false where the program was not called to be it.
 func Child(args []string) (code int, ok bool) {
 	if len(args) != 4 || args[1] != revertWord {
 		return 0, false
@@ -164,7 +183,9 @@ func Child(args []string) (code int, ok bool) {
 
 // child is what it does.
 func child(number, wait string) int {
+	// Nothing but its task ends it: it is what lets somebody in again.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE)
+
 	n, err := strconv.Atoi(number)
 	var s int
 	if err == nil {
@@ -176,14 +197,22 @@ func child(number, wait string) int {
 	}
 
 	log := revertLog()
-	took, err := (&reverter{open: openStore, every: watchTime, retry: retryTime, insist: insistTime}).
-		run(context.Background(), n, time.Duration(s)*time.Second)
+
+	took, err := (&reverter{
+		open:   openStore,
+		every:  watchTime,
+		retry:  retryTime,
+		insist: insistTime,
+	}).run(context.Background(), n, time.Duration(s)*time.Second)
 	switch {
 	case err != nil:
-		log.Error(fmt.Sprintf("setup %d was not confirmed in time and could not be taken back; run: pam-pkcs11 undo", n), "error", err)
+		log.Error(fmt.Sprintf(
+			"setup %d was not confirmed in time and could not be taken back; run: pam-pkcs11 undo",
+			n), "error", err)
 		return 1
 	case took != nil && !took.Clean():
-		log.Warn(fmt.Sprintf("setup %d was not confirmed in time and has been taken back, but for what was edited since", n))
+		log.Warn(fmt.Sprintf(
+			"setup %d was not confirmed in time and has been taken back, but for what was edited since", n))
 	case took != nil:
 		log.Info(fmt.Sprintf("setup %d was not confirmed in time and has been taken back", n))
 	}
@@ -196,6 +225,7 @@ func revertLog() *slog.Logger {
 	if err != nil {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+
 	return slog.New(slog.NewTextHandler(system, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -239,6 +269,7 @@ func (r *reverter) run(ctx context.Context, number int, wait time.Duration) (*un
 		if !m.Pending() {
 			return nil, nil
 		}
+
 		left := min(wait-time.Since(begun), time.Until(m.RevertAt))
 		if left <= 0 {
 			break
@@ -246,21 +277,26 @@ func (r *reverter) run(ctx context.Context, number int, wait time.Duration) (*un
 		time.Sleep(min(left, r.every))
 	}
 
-	var result *undo.Result
+	// Somebody is locked out: what fails, for a lock or a full disk, is tried again for some time.
 	for begun := time.Now(); ; time.Sleep(r.retry) {
-		if result, err = r.takeBack(ctx, store, number); err == nil || time.Since(begun) > r.insist {
+		result, err := r.takeBack(ctx, store, number)
+		if err == nil || time.Since(begun) > r.insist {
 			return result, err
 		}
 	}
 }
 
 // takeBack takes a setup back if it is still to be.
-func (r *reverter) takeBack(ctx context.Context, store *undo.Store, number int) (*undo.Result, error) {
+func (r *reverter) takeBack(
+	ctx context.Context, store *undo.Store, number int,
+) (*undo.Result, error) {
 	unlock, err := store.Lock()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+
+	// Asked once more under the lock: it may have been confirmed meanwhile.
 	m, err := store.Latest()
 	if errors.Is(err, undo.ErrNothing) {
 		return nil, nil

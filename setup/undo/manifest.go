@@ -15,14 +15,18 @@ type Role string
 
 // The roles of paths, in the order in which they are restored.
 const (
-	PAM     Role = "pam"     // service files, and what pam-auth-update remembers of them: all or none
-	Seen    Role = "seen"    // profiles that pam-auth-update knows: left alone when others have come since
+	// service files, and what pam-auth-update remembers of them: all or none
+	PAM Role = "pam"
+	// profiles that pam-auth-update knows: left alone when others have come since
+	Seen    Role = "seen"
 	Debconf Role = "debconf" // debconf's answers: left alone when packages have changed them since
 	Config  Role = "config"  // the configuration and what belongs to it
-	Lines   Role = "lines"   // a list to which others add: only the lines of setup are taken out then
-	Trust   Role = "trust"   // certificates
+	// a list to which others add: only the lines of setup are taken out then
+	Lines Role = "lines"
+	Trust Role = "trust" // certificates
 
-	Compiled Role = "compiled" // what dconf makes of keyfiles: left alone when it has made it anew since
+	// what dconf makes of keyfiles: left alone when it has made it anew since
+	Compiled Role = "compiled"
 )
 
 // roles are all of them, in order.
@@ -56,7 +60,8 @@ type Manifest struct {
 	UndoneAt time.Time `json:"undone_at,omitzero"`
 	Argv     []string  `json:"argv"` // of the program; secrets are no arguments of it
 	User     string    `json:"user,omitempty"`
-	Family   string    `json:"family,omitempty"`    // how the PAM stack was changed: "pam-auth-update"
+	// how the PAM stack was changed: "pam-auth-update"
+	Family   string    `json:"family,omitempty"`
 	Enabled  []string  `json:"enabled,omitempty"`   // profiles that setup has switched on
 	Disabled []string  `json:"disabled,omitempty"`  // and off
 	RevertAt time.Time `json:"revert_at,omitzero"`  // when it is taken back by itself; zero: never
@@ -71,8 +76,10 @@ const (
 	maxEntries      = 4096
 )
 
-// allowed are the places in which setup changes anything. A manifest that names another is not ours.
-var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/", "/var/lib/authselect/", "/var/lib/dpkg/alternatives/"}
+// allowed are the places in which setup changes anything. A manifest that names another is not
+// ours.
+var allowed = []string{"/etc/", "/var/lib/pam/", "/var/cache/debconf/", "/var/lib/authselect/",
+	"/var/lib/dpkg/alternatives/"}
 
 // Pending reports whether the setup will be taken back by itself.
 func (m *Manifest) Pending() bool { return m.Stage != Undone && !m.RevertAt.IsZero() }
@@ -83,13 +90,17 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	if len(data) > maxManifest {
 		return nil, fmt.Errorf("the manifest is longer than %d bytes", maxManifest)
 	}
+
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
 	}
+
+	// Root reads it and acts on it: whoever could write it would have files of /etc overwritten.
 	switch {
 	case m.Version != manifestVersion:
-		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d", m.Version, manifestVersion)
+		return nil, fmt.Errorf("the manifest has version %d; this program knows version %d",
+			m.Version, manifestVersion)
 	case !slices.Contains([]Stage{Started, Done, Undone}, m.Stage):
 		return nil, fmt.Errorf("the manifest has the unknown stage %q", m.Stage)
 	case !slices.Contains([]string{"", "systemd", "process"}, m.RevertBy):
@@ -109,8 +120,11 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		}
 		known[e.Path] = true
 	}
+
+	// They become arguments of a tool that root runs: none may look like a flag or be two words.
 	for _, profile := range slices.Concat(m.Enabled, m.Disabled) {
-		name := strings.TrimPrefix(profile, "custom/") // authselect's own way to call profiles of /etc
+		// authselect's own way to call profiles of /etc
+		name := strings.TrimPrefix(profile, "custom/")
 		if name == "" || strings.ContainsAny(name, " \t\n,/") || strings.HasPrefix(profile, "-") {
 			return nil, fmt.Errorf("the manifest has the profile %q", profile)
 		}
@@ -129,9 +143,11 @@ func (e *Entry) check(stage Stage) error {
 	case !slices.Contains(roles, e.Role):
 		return fmt.Errorf("the role %q is unknown", e.Role)
 	}
+
 	if err := e.Before.check(); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
+	// Of a setup that was cut short it is not known what it has written.
 	if stage == Started && e.After.Type == "" {
 		return nil
 	}
@@ -156,6 +172,7 @@ func (s State) check() error {
 	default:
 		return fmt.Errorf("the type %q is unknown", s.Type)
 	}
+
 	if s.Mode > 0o7777 {
 		return fmt.Errorf("the permissions %o are unknown", s.Mode)
 	}

@@ -30,10 +30,11 @@ const (
 
 // Edit is a path that was edited since the setup, so that it is not restored byte for byte.
 type Edit struct {
-	Path string   `json:"path"`
-	Deed Deed     `json:"deed"`
-	Copy string   `json:"copy,omitempty"` // where the file is as it was before the setup
-	Diff []string `json:"diff,omitempty"` // from what setup wrote to what was found, as diff -u shows it
+	Path string `json:"path"`
+	Deed Deed   `json:"deed"`
+	Copy string `json:"copy,omitempty"` // where the file is as it was before the setup
+	// from what setup wrote to what was found, as diff -u shows it
+	Diff []string `json:"diff,omitempty"`
 }
 
 // Result is what an undo has done.
@@ -44,7 +45,8 @@ type Result struct {
 	Left     []string `json:"left"`     // others have changed it since, and it counts for no login
 	Edited   []Edit   `json:"edited"`
 	Failed   string   `json:"failed,omitempty"` // why the profile could not be switched off
-	Untidy   string   `json:"untidy,omitempty"` // why a tool has not looked again at what was left to it
+	// why a tool has not looked again at what was left to it
+	Untidy string `json:"untidy,omitempty"`
 }
 
 // Clean reports whether all is as it was before.
@@ -63,11 +65,25 @@ type undoing struct {
 // profiles is nil, as for a machine that is mounted below a directory, lines that cannot be taken
 // out are made harmless. A failure leaves the record as it was, and the undo may be run again.
 func (s *Store) Undo(ctx context.Context, m *Manifest, profiles Profiles) (*Result, error) {
-	u := &undoing{Store: s, manifest: m, profiles: profiles, found: make(map[string]State)}
-	u.result = Result{Number: m.Number, Restored: []string{}, Left: []string{}, Edited: []Edit{}}
+	u := &undoing{
+		Store:    s,
+		manifest: m,
+		profiles: profiles,
+		found:    make(map[string]State),
+	}
+
+	u.result = Result{
+		Number:   m.Number,
+		Restored: []string{},
+		Left:     []string{},
+		Edited:   []Edit{},
+	}
+
+	// Before the first change, so that an undo that cannot be finished is not begun.
 	if err := u.look(); err != nil {
 		return nil, err
 	}
+	// The order matters: who is locked out is let in first.
 	for _, role := range roles {
 		if err := u.restoreRole(ctx, role); err != nil {
 			return nil, err
@@ -78,8 +94,12 @@ func (s *Store) Undo(ctx context.Context, m *Manifest, profiles Profiles) (*Resu
 	}
 
 	done := *m
-	done.Stage, done.UndoneAt = Undone, s.now()
-	done.RevertAt, done.RevertBy = time.Time{}, ""
+	done.Stage = Undone
+	done.UndoneAt = s.now()
+	done.RevertAt = time.Time{}
+	done.RevertBy = ""
+
+	// A setup that was cut short has recorded no state of its own.
 	for i := range done.Entries {
 		if e := &done.Entries[i]; e.After.Type == "" {
 			e.After = u.found[e.Path]
@@ -98,10 +118,12 @@ func (u *undoing) look() error {
 		if state.Type == Other {
 			return fmt.Errorf("%s is neither a file nor a link any more", e.Path)
 		}
+
 		u.found[e.Path] = state
 		if u.manifest.Stage == Started {
 			_ = u.Tree.root.Remove(name(temporaryName(e.Path))) // of a write that was cut short
 		}
+
 		if e.Before.Type != File || state.same(e.Before) {
 			continue
 		}
@@ -111,6 +133,7 @@ func (u *undoing) look() error {
 		if err != nil {
 			return fmt.Errorf("%s cannot be restored: %w", e.Path, err)
 		}
+		// What is damaged in the record would be written over a file that works.
 		if digest(data) != e.Before.SHA256 {
 			return fmt.Errorf("%s cannot be restored: %s is not what was kept there", e.Path, kept)
 		}
@@ -124,6 +147,7 @@ func (u *undoing) edited(e Entry) bool {
 	if e.After.Type == "" {
 		return false // cut short: whatever is there was being written by setup
 	}
+	// A change of owner or time alone is no edit: it is put right with the rest.
 	return !found.sameContent(e.After) && !found.sameContent(e.Before)
 }
 
@@ -135,13 +159,15 @@ func (u *undoing) of(role Role) []Entry {
 			all = append(all, e)
 		}
 	}
+
 	slices.SortFunc(all, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 	return all
 }
 
 // isDir reports whether a path is a directory, or was one.
 func (u *undoing) isDir(e Entry) bool {
-	return e.Before.Type == Dir || e.After.Type == Dir || e.After.Type == "" && u.found[e.Path].Type == Dir
+	wasOrIs := e.Before.Type == Dir || e.After.Type == Dir
+	return wasOrIs || e.After.Type == "" && u.found[e.Path].Type == Dir
 }
 
 // restoreRole restores what has one role.
@@ -150,11 +176,13 @@ func (u *undoing) restoreRole(ctx context.Context, role Role) error {
 	if role == PAM {
 		return u.restorePAM(ctx, entries)
 	}
+
 	for _, e := range entries {
 		var err error
 		switch {
 		case !u.edited(e):
 			err = u.restore(e)
+		// Their tools keep them in step with the rest, and a half would not fit the other.
 		case role == Seen || role == Debconf || role == Compiled:
 			u.result.Left = append(u.result.Left, e.Path)
 		case role == Lines && u.found[e.Path].Type == File:
@@ -171,12 +199,15 @@ func (u *undoing) restoreRole(ctx context.Context, role Role) error {
 
 // restore makes a path what it was, and looks.
 func (u *undoing) restore(e Entry) error {
+	// Not written again, so that an undo that is run twice changes nothing.
 	if u.found[e.Path].same(e.Before) {
 		u.result.Restored = append(u.result.Restored, e.Path)
 		return nil
 	}
+
 	u.result.Changed = true
 	var err error
+
 	switch e.Before.Type {
 	case Absent:
 		err = u.Tree.remove(e.Path)
@@ -192,6 +223,7 @@ func (u *undoing) restore(e Entry) error {
 		return fmt.Errorf("%s could not be restored: %w", e.Path, err)
 	}
 
+	// Read back: what is reported as restored must be so byte for byte.
 	now, err := u.Tree.State(e.Path)
 	if err == nil && !now.same(e.Before) {
 		err = errors.New("it is not what it was, although that has been written")
@@ -209,11 +241,14 @@ func (u *undoing) takeOut(e Entry) error {
 	if err != nil {
 		return err
 	}
+
 	text := string(data)
 	rest := strings.Join(linesWithout(text, e.Added), "")
+	// Without the added lines it is the old file: then its time and owner come back as well.
 	if digest([]byte(rest)) == e.Before.SHA256 {
 		return u.restore(e)
 	}
+
 	if rest != text {
 		u.result.Changed = true
 		now.MTime = u.now()
@@ -221,6 +256,7 @@ func (u *undoing) takeOut(e Entry) error {
 			return fmt.Errorf("%s: the lines of setup could not be taken out: %w", e.Path, err)
 		}
 	}
+
 	u.result.Left = append(u.result.Left, e.Path)
 	return nil
 }
@@ -228,6 +264,7 @@ func (u *undoing) takeOut(e Entry) error {
 // keepEdited leaves a path as somebody has made it since, with what it was beside it.
 func (u *undoing) keepEdited(e Entry) error {
 	edit := Edit{Path: e.Path, Deed: Kept, Diff: u.diff(e)}
+
 	if e.Before.Type == File {
 		edit.Copy = e.Path + ".pam-pkcs11-before"
 		data, err := u.Tree.ReadFile(keptPath(u.manifest.Number, e.Path))
@@ -239,6 +276,7 @@ func (u *undoing) keepEdited(e Entry) error {
 		}
 		u.result.Changed = true
 	}
+
 	u.result.Edited = append(u.result.Edited, edit)
 	return nil
 }
@@ -252,6 +290,7 @@ func (u *undoing) diff(e Entry) []string {
 	if err != nil {
 		return nil
 	}
+
 	now, err := u.textOf(e.Path, u.found[e.Path])
 	if err != nil {
 		return nil
@@ -268,6 +307,7 @@ func (u *undoing) restoreDirs() error {
 			dirs = append(dirs, e)
 		}
 	}
+	// A directory sorts before what is in it: backwards the deepest come first.
 	slices.SortFunc(dirs, func(a, b Entry) int { return cmp.Compare(b.Path, a.Path) })
 
 	for _, e := range dirs {
@@ -294,6 +334,7 @@ func linesNotIn(text, other string) []string {
 	for line := range strings.Lines(other) {
 		count[strings.TrimSuffix(line, "\n")]++
 	}
+
 	var all []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -309,6 +350,7 @@ func linesWithout(text string, others []string) []string {
 	left := slices.Clone(others)
 	var all []string
 	for line := range strings.Lines(text) {
+		// Each once: setup has added a line once, and another one like it is somebody else's.
 		if i := slices.Index(left, strings.TrimSuffix(line, "\n")); i >= 0 {
 			left = slices.Delete(left, i, i+1)
 			continue

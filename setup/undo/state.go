@@ -20,14 +20,16 @@ const (
 
 // State is all that is restored of a path. The zero State is unknown.
 type State struct {
-	Type   Kind              `json:"type"`
-	SHA256 string            `json:"sha256,omitempty"` // of a file's content, hexadecimal
-	Target string            `json:"target,omitempty"` // of a link
-	Mode   uint32            `json:"mode,omitempty"`   // permissions with the set-user, set-group and sticky bits
-	UID    uint32            `json:"uid"`
-	GID    uint32            `json:"gid"`
-	MTime  time.Time         `json:"mtime,omitzero"`   // of the content, to the nanosecond
-	Xattrs map[string][]byte `json:"xattrs,omitempty"` // access control lists, SELinux's label, capabilities
+	Type   Kind   `json:"type"`
+	SHA256 string `json:"sha256,omitempty"` // of a file's content, hexadecimal
+	Target string `json:"target,omitempty"` // of a link
+	// permissions with the set-user, set-group and sticky bits
+	Mode  uint32    `json:"mode,omitempty"`
+	UID   uint32    `json:"uid"`
+	GID   uint32    `json:"gid"`
+	MTime time.Time `json:"mtime,omitzero"` // of the content, to the nanosecond
+	// access control lists, SELinux's label, capabilities
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 }
 
 // sameContent reports whether two states hold the same, whoever owns it.
@@ -43,7 +45,8 @@ func (s State) same(o State) bool {
 	}
 	switch s.Type {
 	case File:
-		return s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID && s.MTime.Equal(o.MTime) &&
+		sameOwner := s.UID == o.UID && s.GID == o.GID
+		return s.Mode == o.Mode && sameOwner && s.MTime.Equal(o.MTime) &&
 			maps.EqualFunc(s.Xattrs, o.Xattrs, bytes.Equal)
 	case Dir:
 		return s.Mode == o.Mode && s.UID == o.UID && s.GID == o.GID

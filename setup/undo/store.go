@@ -50,6 +50,7 @@ func (s *Store) List() ([]Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var all []Manifest
 	for _, n := range numbers {
 		m, err := s.load(n)
@@ -85,7 +86,9 @@ func (s *Store) Keep(number int) (*Manifest, error) {
 	if err != nil || !m.Pending() {
 		return m, err
 	}
-	m.RevertAt, m.RevertBy = time.Time{}, ""
+
+	m.RevertAt = time.Time{}
+	m.RevertBy = ""
 	return m, s.save(m)
 }
 
@@ -98,6 +101,8 @@ func (s *Store) Lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// The kernel gives the lock back when the process ends, however it ends.
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = dir.Close()
 		return nil, ErrBusy
@@ -112,11 +117,16 @@ func (s *Store) Begin(m Manifest, paths []Path) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Version, m.Stage, m.Time = manifestVersion, Started, s.now()
+
+	// Numbers go up: one that was taken back is not used again.
+	m.Version = manifestVersion
+	m.Stage = Started
+	m.Time = s.now()
 	m.Number = 1
 	if len(numbers) > 0 {
 		m.Number = numbers[len(numbers)-1] + 1
 	}
+
 	if err := s.makeDirs(m.Number); err != nil {
 		return nil, err
 	}
@@ -127,6 +137,7 @@ func (s *Store) Begin(m Manifest, paths []Path) (*Record, error) {
 		if e.Before, err = s.Tree.State(e.Path); err != nil {
 			return nil, err
 		}
+
 		if e.Before.Type == Other {
 			return nil, fmt.Errorf("%s is neither a file nor a link", e.Path)
 		}
@@ -135,6 +146,7 @@ func (s *Store) Begin(m Manifest, paths []Path) (*Record, error) {
 		}
 		m.Entries = append(m.Entries, e)
 	}
+	// The manifest comes last: a record without one is a setup that has changed nothing.
 	r := &Record{Manifest: m, store: s}
 	return r, s.save(&r.Manifest)
 }
@@ -144,13 +156,16 @@ func (s *Store) keep(number int, e *Entry) error {
 	if e.Before.Type != File {
 		return nil
 	}
+
 	data, now, err := s.Tree.read(e.Path)
 	if err != nil {
 		return err
 	}
+	// The copy and the recorded state must be of one moment.
 	if !now.same(e.Before) {
 		return fmt.Errorf("%s is being changed by somebody else", e.Path)
 	}
+
 	kept := keptPath(number, e.Path)
 	if err := s.mkdirs(path.Dir(kept)); err != nil {
 		return err
@@ -158,7 +173,7 @@ func (s *Store) keep(number int, e *Entry) error {
 	return s.Tree.Write(kept, data, s.private())
 }
 
-// Finish writes down what the paths are now, and forgets those that have not changed.
+// Finish writes down what the paths are now, and drops those that have not changed.
 func (r *Record) Finish() error {
 	m := r.Manifest
 	m.Entries = nil
@@ -167,6 +182,7 @@ func (r *Record) Finish() error {
 		if e.After, err = r.store.Tree.State(e.Path); err != nil {
 			return err
 		}
+		// What was not changed must not be taken back either.
 		if e.After.same(e.Before) {
 			continue
 		}
@@ -180,11 +196,13 @@ func (r *Record) Finish() error {
 		}
 		m.Entries = append(m.Entries, e)
 	}
+
 	m.Stage = Done
 	if err := r.store.save(&m); err != nil {
 		return err
 	}
 
+	// After the manifest: a copy must not go while a record still names it.
 	for _, e := range r.Manifest.Entries {
 		left := func(kept Entry) bool { return kept.Path == e.Path }
 		if e.Before.Type == File && !slices.ContainsFunc(m.Entries, left) {
@@ -195,9 +213,10 @@ func (r *Record) Finish() error {
 	return nil
 }
 
-// keepWritten copies what setup wrote into the record, so that it can be told later what others have
-// edited.
+// keepWritten copies what setup wrote into the record, so that it can be told later what others
+// have edited.
 func (s *Store) keepWritten(number int, e *Entry) error {
+	// What only a tool edits is shown to nobody.
 	if e.After.Type != File || e.Role == Debconf || e.Role == Compiled {
 		return nil
 	}
@@ -205,6 +224,7 @@ func (s *Store) keepWritten(number int, e *Entry) error {
 	if err != nil {
 		return err
 	}
+
 	written := writtenPath(number, e.Path)
 	if err := s.mkdirs(path.Dir(written)); err != nil {
 		return err
@@ -238,6 +258,7 @@ func (s *Store) textOf(p string, state State) (string, error) {
 func (s *Store) load(number int) (*Manifest, error) {
 	file := path.Join(recordDir(number), manifestName)
 	fail := func(err error) (*Manifest, error) { return nil, fmt.Errorf("%s: %w", file, err) }
+	// Undo writes as root what the record says: each step of the way to it must be root's.
 	for _, dir := range []string{StoreDir, recordDir(number)} {
 		if err := s.trusted(dir, Dir); err != nil {
 			return fail(err)
@@ -246,14 +267,17 @@ func (s *Store) load(number int) (*Manifest, error) {
 	if err := s.trusted(file, File); err != nil {
 		return fail(err)
 	}
+
 	data, err := s.Tree.ReadFile(file)
 	if err != nil {
 		return fail(err)
 	}
+
 	m, err := ParseManifest(data)
 	if err != nil {
 		return fail(err)
 	}
+	// A record that was copied to another number would be taken back as that one.
 	if m.Number != number {
 		return fail(fmt.Errorf("the manifest is that of setup %d", m.Number))
 	}
@@ -284,12 +308,18 @@ func (s *Store) save(m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	return s.Tree.Write(path.Join(recordDir(m.Number), manifestName), append(data, '\n'), s.private())
+	return s.Tree.Write(path.Join(recordDir(m.Number), manifestName), append(data, '\n'),
+		s.private())
 }
 
 // private is the state of a file of the store.
 func (s *Store) private() State {
-	return State{Type: File, Mode: 0o600, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	return State{
+		Type: File,
+		Mode: 0o600,
+		UID:  uint32(os.Geteuid()),
+		GID:  uint32(os.Getegid()),
+	}
 }
 
 // numbers are those of all records, in order.
@@ -301,12 +331,15 @@ func (s *Store) numbers() ([]int, error) {
 	var numbers []int
 	for _, n := range names {
 		number, err := strconv.Atoi(n)
+		// 0007 is no number of a record: two names would be one record.
 		if err != nil || number < 1 || strconv.Itoa(number) != n {
 			continue
 		}
-		if _, err := s.Tree.root.Lstat(name(path.Join(recordDir(number), manifestName))); errors.Is(err, fs.ErrNotExist) {
+		manifest := name(path.Join(recordDir(number), manifestName))
+		if _, err := s.Tree.root.Lstat(manifest); errors.Is(err, fs.ErrNotExist) {
 			continue // cut short before it changed anything
 		}
+
 		numbers = append(numbers, number)
 	}
 	slices.Sort(numbers)
@@ -319,6 +352,7 @@ func (s *Store) makeDirs(number int) error {
 	if err := s.mkdirs(path.Dir(StoreDir)); err != nil {
 		return err
 	}
+	// Mkdir is content with a directory that is there: it may be somebody else's.
 	for _, dir := range []string{StoreDir, recordDir(number)} {
 		if err := s.Tree.Mkdir(dir, 0o700); err != nil {
 			return err
@@ -346,6 +380,7 @@ func (s *Store) mkdirs(dir string) error {
 	return nil
 }
 
+// now is the time that records have, without a zone.
 func (s *Store) now() time.Time {
 	if s.Now != nil {
 		return s.Now().UTC()
@@ -353,6 +388,7 @@ func (s *Store) now() time.Time {
 	return time.Now().UTC()
 }
 
+// recordDir is the directory of a record.
 func recordDir(number int) string { return path.Join(StoreDir, strconv.Itoa(number)) }
 
 // keptPath is where the record keeps what a path was before.

@@ -58,8 +58,14 @@ func (t *Tree) read(p string) ([]byte, State, error) {
 		return nil, State{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, State{}, &fs.PathError{Op: "read", Path: p, Err: errors.New("is no regular file")}
+		return nil, State{}, &fs.PathError{
+			Op:   "read",
+			Path: p,
+			Err:  errors.New("is no regular file"),
+		}
 	}
+
+	// O_NONBLOCK, for a FIFO in its place would wait for a writer.
 	f, err := t.root.OpenFile(name(p), os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, State{}, err
@@ -73,9 +79,14 @@ func (t *Tree) read(p string) ([]byte, State, error) {
 	if err != nil {
 		return nil, State{}, err
 	}
+
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
-		err = &fs.PathError{Op: "read", Path: p, Err: fmt.Errorf("is longer than %d bytes", maxFile)}
+		err = &fs.PathError{
+			Op:   "read",
+			Path: p,
+			Err:  fmt.Errorf("is longer than %d bytes", maxFile),
+		}
 	}
 	if err != nil {
 		return nil, State{}, err
@@ -100,6 +111,7 @@ func (t *Tree) State(p string) (State, error) {
 	s := ofInfo(info)
 	switch s.Type {
 	case File:
+		// The state from the open file, with the content: one moment for both.
 		_, s, err = t.read(p)
 	case Link:
 		s.Target, err = t.root.Readlink(name(p))
@@ -112,7 +124,8 @@ func (t *Tree) State(p string) (State, error) {
 func (t *Tree) Write(p string, data []byte, s State) (err error) {
 	temporary := temporaryName(p)
 	_ = t.root.Remove(name(temporary)) // of a run that was cut short
-	f, err := t.root.OpenFile(name(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
+	f, err := t.root.OpenFile(name(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC,
+		0o600)
 	if err != nil {
 		return err
 	}
@@ -127,16 +140,20 @@ func (t *Tree) Write(p string, data []byte, s State) (err error) {
 		err = s.applyTo(f)
 	}
 	if err == nil {
+		// On the disk before the rename: after a crash the name must not lead to an empty file.
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+
+	// By name and after the descriptor is closed, since writing has set the time.
 	if !s.MTime.IsZero() {
 		if err := t.root.Chtimes(name(temporary), s.MTime, s.MTime); err != nil {
 			return err
 		}
 	}
+
 	if err := t.root.Rename(name(temporary), name(p)); err != nil {
 		return err
 	}
@@ -150,6 +167,7 @@ func (t *Tree) link(p string, s State) error {
 	if err := t.root.Symlink(s.Target, name(temporary)); err != nil {
 		return err
 	}
+
 	err := t.root.Lchown(name(temporary), int(s.UID), int(s.GID))
 	if err == nil {
 		err = t.root.Rename(name(temporary), name(p))
@@ -218,6 +236,7 @@ func temporaryName(p string) string {
 	return filepath.Join(path.Dir(p), "."+path.Base(p)+".pam-pkcs11-new")
 }
 
+// digest is the SHA-256 of some content, in hexadecimal digits.
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
@@ -234,8 +253,11 @@ func ofInfo(info fs.FileInfo) State {
 	case mode&fs.ModeSymlink != 0:
 		s.Type = Link
 	}
+
 	if system, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.Mode, s.UID, s.GID = uint32(system.Mode)&0o7777, system.Uid, system.Gid
+		s.Mode = uint32(system.Mode) & 0o7777
+		s.UID = system.Uid
+		s.GID = system.Gid
 	}
 	return s
 }
@@ -257,6 +279,7 @@ func (s State) applyTo(f *os.File) error {
 	if err != nil {
 		return err
 	}
+	// A default access control list of the directory may have given the new file one (acl(5)).
 	for attribute := range there {
 		_, wanted := s.Xattrs[attribute]
 		if wanted || strings.HasPrefix(attribute, "security.") {
@@ -266,6 +289,7 @@ func (s State) applyTo(f *os.File) error {
 			return fmt.Errorf("extended attribute %s: %w", attribute, err)
 		}
 	}
+
 	for attribute, value := range s.Xattrs {
 		if err := unix.Fsetxattr(fd, attribute, value, 0); err != nil {
 			return fmt.Errorf("extended attribute %s: %w", attribute, err)
@@ -291,6 +315,7 @@ func xattrsOf(f *os.File) (map[string][]byte, error) {
 
 	all := make(map[string][]byte)
 	value := make([]byte, maxXattrs)
+	// The kernel ends each name with a NUL (listxattr(2)).
 	for attribute := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
 		n, err := unix.Fgetxattr(fd, attribute, value)
 		if err != nil {

@@ -1,6 +1,6 @@
-// Package castore looks for certificates of authorities in the store that a system has for them: the
-// files of ca-certificates and of p11-kit, in PEM. Nothing in it is trusted for logins because it is
-// there: whoever uses an answer asks a person first.
+// Package castore looks for certificates of authorities in the store that a system has for them:
+// the files of ca-certificates and of p11-kit, in PEM. Nothing in it is trusted for logins because
+// it is there: whoever uses an answer asks a person first.
 package castore
 
 import (
@@ -17,8 +17,8 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// places are where systems have them: single files first, whose names say something, and then bundles,
-// which p11-kit writes on Fedora and SUSE.
+// places are where systems have them: single files first, whose names say something, and then
+// bundles, which p11-kit writes on Fedora and SUSE.
 var places = []string{
 	"/usr/local/share/ca-certificates/*.crt",
 	"/usr/local/share/ca-certificates/*/*.crt",
@@ -41,8 +41,8 @@ type Found struct {
 	Cert *certinfo.Certificate
 }
 
-// Issuers are the authorities in the store below a root whose key has signed a certificate, each once.
-// An authority that has expired is none.
+// Issuers are the authorities in the store below a root whose key has signed a certificate, each
+// once. An authority that has expired is none.
 func Issuers(root string, cert *certinfo.Certificate, now time.Time) []Found {
 	leaf, err := cert.X509()
 	if err != nil {
@@ -54,7 +54,8 @@ func Issuers(root string, cert *certinfo.Certificate, now time.Time) []Found {
 	})
 }
 
-// ByFingerprint are the authorities in the store below a root with that SHA-256 fingerprint: one, or none.
+// ByFingerprint are the authorities in the store below a root with that SHA-256 fingerprint: one,
+// or none.
 func ByFingerprint(root string, sum []byte, now time.Time) []Found {
 	return find(root, nil, func(c *certinfo.Certificate) bool {
 		return isAuthority(c, now) && bytes.Equal(c.Fingerprint(crypto.SHA256), sum)
@@ -71,11 +72,16 @@ func find(root string, holds []byte, match func(*certinfo.Certificate) bool) []F
 	var all []Found
 	files := 0
 	for _, place := range places {
+		// Glob fails only for a wrong pattern, and these are ours.
+
 		names, _ := filepath.Glob(filepath.Join(root, place))
+
 		for _, name := range names {
 			if files++; files > maxFiles {
 				return all
 			}
+
+			// A certificate without these bytes cannot match: most need not be parsed.
 			for _, der := range certificates(name) {
 				known := func(f Found) bool { return bytes.Equal(f.Cert.Raw, der) }
 				if !bytes.Contains(der, holds) || slices.ContainsFunc(all, known) {
@@ -90,17 +96,21 @@ func find(root string, holds []byte, match func(*certinfo.Certificate) bool) []F
 	return all
 }
 
-// certificates are those of a regular file in PEM; of one that cannot be read, or is too long, none.
+// certificates are those of a regular file in PEM; of one that cannot be read, or is too long,
+// none.
 func certificates(name string) [][]byte {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
 		return nil
 	}
+
 	f, err := os.Open(name)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+
+	// The size is that of a moment ago: the file may have grown since.
 	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
 		return nil

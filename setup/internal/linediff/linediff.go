@@ -46,6 +46,7 @@ func split(text string) []string {
 
 // compare finds a longest common subsequence.
 func compare(a, b []string) []edit {
+	// Equal lines at both ends are part of it in any case: without them the table is small.
 	var head, tail []edit
 	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
 		head = append(head, edit{' ', a[0]})
@@ -61,6 +62,7 @@ func compare(a, b []string) []edit {
 // middle compares what is left between the first and the last difference.
 func middle(a, b []string) []edit {
 	var out []edit
+	// The table grows with the product: a large file must not take all of the memory.
 	if len(a)*len(b) > maxTable {
 		for _, line := range a {
 			out = append(out, edit{'-', line})
@@ -86,6 +88,7 @@ func middle(a, b []string) []edit {
 		}
 	}
 
+	// The table is followed from its beginning; where both ways are as long, deletions come first.
 	i, j := 0, 0
 	for i < len(a) || j < len(b) {
 		switch {
@@ -113,11 +116,14 @@ func hunks(edits []edit, context int) []hunk {
 		if e.sign == ' ' {
 			continue
 		}
-		from, to := max(0, i-context), min(len(edits), i+1+context)
+
+		from := max(0, i-context)
+		to := min(len(edits), i+1+context)
 		if n := len(all); n > 0 && all[n-1].to >= from {
 			all[n-1].to = to
 			continue
 		}
+
 		all = append(all, hunk{from, to})
 	}
 	return all

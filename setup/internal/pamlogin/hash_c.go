@@ -42,11 +42,12 @@ import (
 
 var hashing sync.Mutex // crypt answers in memory of its own
 
-// Hash is a password as shadow(5) has it, by crypt(3) with SHA-512. It is for made passwords: this one
-// is in Go's memory.
+// Hash is a password as shadow(5) has it, by crypt(3) with SHA-512. It is for made passwords: this
+// one is in Go's memory.
 func Hash(password string) (string, error) {
 	hashing.Lock()
 	defer hashing.Unlock()
+
 	word, salt := C.CString(password), C.CString("$6$"+rand.Text()[:16]+"$")
 	defer C.free(unsafe.Pointer(word))
 	defer C.free(unsafe.Pointer(salt))

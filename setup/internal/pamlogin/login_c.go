@@ -36,6 +36,7 @@ static int put_all(int fd, const void *data, size_t n)
 		ssize_t written = write(fd, p, n);
 		if (written < 0 && ready(fd, POLLOUT))
 			continue;
+
 		if (written <= 0)
 			return -1;
 		p += written;
@@ -194,12 +195,14 @@ import (
 
 // Child is the child's part: one login over the socket fd. It returns the status to end with.
 func Child(fd int, service, user string, phase Phase) int {
+	// Modules keep state by thread, such as the credentials of the file system (setfsuid(2)).
 	runtime.LockOSThread()
 	syscall.CloseOnExec(fd) // helpers of the modules must not read the answers
 
 	name, who := C.CString(service), C.CString(user)
 	defer C.free(unsafe.Pointer(name))
 	defer C.free(unsafe.Pointer(who))
+
 	whole := C.int(0)
 	if phase == Whole {
 		whole = 1

@@ -72,29 +72,36 @@ var ErrNoAnswer = errors.New("this question has no answer here")
 
 // Follow serves a child until its login has ended. answer's PIN is wiped by its owner; a nil PIN is
 // an empty answer.
-func Follow(ctx context.Context, conn net.Conn, answer func(Asked) (*secret.PIN, error)) (*End, error) {
+func Follow(
+	ctx context.Context, conn net.Conn, answer func(Asked) (*secret.PIN, error),
+) (*End, error) {
+	// A deadline that has passed ends the reading at once: a socket knows no context.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	end := &End{Auth: -1, Account: -1}
 	for {
 		kind, text, err := readFrame(conn)
+		// The deadline's error says nothing: the cause is that of the context.
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return end, fmt.Errorf("the login ended without an answer: %w", err)
 		}
+
 		switch kind {
 		case frameInfo, frameError:
 			end.Said = append(end.Said, text)
 		case frameSecret, frameVisible:
 			end.Said = append(end.Said, text)
-			if err := reply(conn, answer, Asked{Text: text, Secret: kind == frameSecret}); err != nil {
+			asked := Asked{Text: text, Secret: kind == frameSecret}
+			if err := reply(conn, answer, asked); err != nil {
 				return end, err
 			}
 		case frameEnd:
 			_, err := fmt.Sscanf(text, "%d %d", &end.Auth, &end.Account)
+			// The name comes last, since it may hold spaces.
 			if words := strings.SplitN(text, " ", 3); len(words) == 3 {
 				end.User = words[2]
 			}
@@ -113,12 +120,15 @@ func readFrame(r io.Reader) (kind byte, text string, err error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, "", err
 	}
+
 	length := binary.BigEndian.Uint32(head[1:])
 	if length > maxText {
 		return 0, "", fmt.Errorf("a frame of %d bytes", length)
 	}
+
 	data := make([]byte, length)
 	_, err = io.ReadFull(r, data)
+	// Modules may write in any encoding; what is shown and written as JSON must be UTF-8.
 	return head[0], strings.ToValidUTF8(string(data), "?"), err
 }
 
@@ -126,6 +136,7 @@ func readFrame(r io.Reader) (kind byte, text string, err error) {
 func reply(w io.Writer, answer func(Asked) (*secret.PIN, error), asked Asked) error {
 	pin, err := answer(asked)
 	if err != nil {
+		// The child waits for an answer in any case, and is told that there is none.
 		_, failed := w.Write([]byte{0xFF, 0xFF, 0xFF, 0xFF})
 		if errors.Is(err, ErrNoAnswer) {
 			return failed
@@ -138,6 +149,7 @@ func reply(w io.Writer, answer func(Asked) (*secret.PIN, error), asked Asked) er
 		_, err = w.Write(length[:])
 		return err
 	}
+
 	binary.BigEndian.PutUint32(length[:], uint32(pin.Len()))
 	if _, err = w.Write(length[:]); err == nil {
 		_, err = w.Write(pin.Bytes())
@@ -151,6 +163,7 @@ func Fail(w io.Writer, why error) error {
 	if len(text) > maxText {
 		text = text[:maxText]
 	}
+
 	frame := binary.BigEndian.AppendUint32([]byte{frameFailed}, uint32(len(text)))
 	_, err := w.Write(append(frame, text...))
 	return err
