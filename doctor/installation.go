@@ -209,7 +209,7 @@ func revision(info *debug.BuildInfo) string {
 // Statuses with which the launcher ends where it could not begin (pam/launcher/launcher.c).
 const (
 	workerRefuses  = 126
-	workerNoLibary = 127
+	workerNoLibrary = 127
 )
 
 // starts runs the worker as the module does, with a host that is gone at once.
@@ -236,7 +236,7 @@ func starts(ctx context.Context, launcher string) diagnosis.Findings {
 	switch {
 	case ctx.Err() != nil:
 		return failed(message.Textf("the worker does not end when its host is gone"))
-	case errors.As(err, &exit) && exit.ExitCode() == workerNoLibary:
+	case errors.As(err, &exit) && exit.ExitCode() == workerNoLibrary:
 		return failed(message.Textf("the worker cannot load its library"))
 	case errors.As(err, &exit) && exit.ExitCode() == workerRefuses:
 		return failed(message.Textf("the worker cannot give up the rights that it must not have"))
