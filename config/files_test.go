@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 )
@@ -52,7 +53,7 @@ func testdata(t *testing.T, name string) []byte {
 }
 
 func TestOldFilesLoad(t *testing.T) {
-	ca := Policy{CA: true, Signature: true}
+	ca := config.Policy{CA: true, Signature: true}
 	auto, offline, ocsp := ca, ca, ca
 	auto.CRL, auto.OCSP = "auto", true
 	offline.CRL, offline.OCSP = "offline", true
@@ -61,7 +62,7 @@ func TestOldFilesLoad(t *testing.T) {
 		name    string
 		data    []byte
 		module  string
-		policy  Policy
+		policy  config.Policy
 		mappers string
 		note    string // in the notes
 	}{
@@ -73,7 +74,7 @@ func TestOldFilesLoad(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			c, err := Parse("f.conf", row.data, nil)
+			c, err := config.Parse("f.conf", row.data, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
