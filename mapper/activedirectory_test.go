@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/activedirectory"
 	"pam_pkcs11/mapper/internal/directory"
 	"pam_pkcs11/mapper/internal/mappertest"
@@ -97,7 +98,7 @@ func TestActiveDirectory(t *testing.T) {
 			if !strings.Contains(strings.Join(c.settings, " "), "active_directory") {
 				settings = append(settings, "active_directory", "true")
 			}
-			chain := ldapChain(t, Options{Accounts: people}, ldapBlock(t, "ldap", settings...))
+			chain := ldapChain(t, mapper.Options{Accounts: people}, ldapBlock(t, "ldap", settings...))
 			got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -124,13 +125,13 @@ func TestAWeakMappingNamesTheStrongOne(t *testing.T) {
 		{upn, "alice", []string{"only a weak mapping", "<SR>0504", "userPrincipalName=upn"}},
 		{alice, "bob", nil},
 	} {
-		chain := ldapChain(t, Options{}, block)
-		cert := Checked{Cert: c.cert}
+		chain := ldapChain(t, mapper.Options{}, block)
+		cert := mapper.Checked{Cert: c.cert}
 		_, err := chain.Find(ldapContext(t), cert, true)
 		if c.user != "" {
 			_, err = chain.Match(ldapContext(t), cert, c.user, true)
 		}
-		if !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) || errors.Is(err, directory.ErrWeakMapping) != (c.says != nil) {
+		if !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) || errors.Is(err, directory.ErrWeakMapping) != (c.says != nil) {
 			t.Errorf("%q: %v", c.user, err)
 		}
 		for _, part := range c.says {
@@ -152,7 +153,7 @@ func TestActiveDirectoryNamesEntriesByCN(t *testing.T) {
 		namedByCN("Bob Example", "", "sAMAccountName: bob", "objectCategory: person"))
 	block := ldapBlock(t, "ldap", "uri", s.LDAP, "base", slapdtest.Suffix, "active_directory", "true")
 	for user, want := range map[string]string{"": "alice", "alice": "alice", "bob": "", "Alice Example": ""} {
-		if got, words := verdict(t, ldapChain(t, Options{}, block), mappertest.Parsed(t, leaf), user); got != want {
+		if got, words := verdict(t, ldapChain(t, mapper.Options{}, block), mappertest.Parsed(t, leaf), user); got != want {
 			t.Errorf("%q: got %q (%s)", user, got, words)
 		}
 	}

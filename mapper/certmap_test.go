@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -54,7 +55,7 @@ func TestCertmapOfLocalUsers(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{}, certmapBlock(t, c.body))
+			chain := ldapChain(t, mapper.Options{}, certmapBlock(t, c.body))
 			got, words := verdictOf(t, chain, certs[c.cert], c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -101,7 +102,7 @@ func TestCertmapOfADirectory(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{}, certmapBlock(t, head+c.body))
+			chain := ldapChain(t, mapper.Options{}, certmapBlock(t, head+c.body))
 			got, words := verdictOf(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -119,7 +120,7 @@ func TestCertmapErrorsSayWhere(t *testing.T) {
 		"":             "there is no block rule",
 		"rule a/b { }": "no login",
 	} {
-		_, err := New([]config.Mapper{certmapBlock(t, body)}, Options{})
+		_, err := mapper.New([]config.Mapper{certmapBlock(t, body)}, mapper.Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", body, err, want)
 		}

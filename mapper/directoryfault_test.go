@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -19,9 +20,9 @@ import (
 func TestSettingsThatAreWrong(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
-	known := Checked{Cert: mappertest.Parsed(t, leaf)}
-	stranger := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
-	shared := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
+	known := mapper.Checked{Cert: mappertest.Parsed(t, leaf)}
+	stranger := mapper.Checked{Cert: mappertest.Parsed(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
+	shared := mapper.Checked{Cert: mappertest.Parsed(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
 	limited := slapdtest.StartACL(t, slapdtest.Person("alice", 2001, "mail: x@example.com")+slapdtest.Person("bob", 2002, "mail: x@example.com")+slapdtest.Person("erin", 2005, "mail: x@example.com"), "sizelimit 1")
 	referring := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
@@ -35,7 +36,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		name     string
 		uri      string
 		settings []string
-		cert     Checked
+		cert     mapper.Checked
 		says     string // "" where the directory could be asked
 	}{
 		{"base", s.LDAP, []string{"base", "ou=Nowhere," + slapdtest.Suffix}, stranger, "the base does not exist"},
@@ -55,7 +56,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, user := range []string{"", "alice"} {
-				chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", c.uri}, c.settings...)...))
+				chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", c.uri}, c.settings...)...))
 				r, err := chain.Find(ldapContext(t), c.cert, true)
 				if user != "" {
 					r, err = chain.Match(ldapContext(t), c.cert, user, true)
@@ -65,7 +66,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 					if err != nil {
 						t.Errorf("%q: %v", user, err)
 					}
-				case !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) != (c.says != "") || !strings.Contains(err.Error(), c.says):
+				case !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) != (c.says != "") || !strings.Contains(err.Error(), c.says):
 					t.Errorf("%q: %v, want %q", user, err, c.says)
 				case !strings.Contains(r.Decisions[0].Verdict, c.says):
 					t.Errorf("%q: %s", user, r.Decisions[0].Verdict)
@@ -84,15 +85,15 @@ func refusesTLS(r slapdtest.Request, w io.Writer) bool {
 
 // TestAnotherMapperSaysYes: a directory that cannot be asked matters only where nobody says yes.
 func TestAnotherMapperSaysYes(t *testing.T) {
-	cert := Checked{Cert: mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("alice"))}
+	cert := mapper.Checked{Cert: mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("alice"))}
 	down := ldapBlock(t, "ldap", "uri", "ldap://127.0.0.1:1")
 	byName := newBlock(t, "cn")
 	for _, blocks := range [][]config.Mapper{{down, byName}, {byName, down}} {
-		r, err := ldapChain(t, Options{}, blocks...).Match(ldapContext(t), cert, "alice", true)
+		r, err := ldapChain(t, mapper.Options{}, blocks...).Match(ldapContext(t), cert, "alice", true)
 		if err != nil || r.User != "alice" {
 			t.Errorf("%v, %v", r, err)
 		}
-		if _, err := ldapChain(t, Options{}, blocks...).Match(ldapContext(t), cert, "bob", true); !errors.Is(err, ErrUnavailable) {
+		if _, err := ldapChain(t, mapper.Options{}, blocks...).Match(ldapContext(t), cert, "bob", true); !errors.Is(err, mapper.ErrUnavailable) {
 			t.Errorf("bob: %v", err)
 		}
 	}
@@ -134,7 +135,7 @@ func TestAServerThatRefusesIsNoSilence(t *testing.T) {
 				}
 				return c.code > 0
 			})
-			o := Options{StoreDir: storeDir(t), Logger: nilLogger()}
+			o := mapper.Options{StoreDir: storeDir(t), Logger: nilLogger()}
 			ask := func(uris string) string {
 				got, _ := verdict(t, ldapChain(t, o, ldapBlock(t, "ldap", "uri", uris, "cache_hours", "8", "binddn", "cn=x", "passwd", "x")), cert, "alice")
 				return got
@@ -170,7 +171,7 @@ func TestEarlierAnswersAreTakenBack(t *testing.T) {
 	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
 		return dn.Load() != "" && searching(dn.Load().(string), "uid", "alice", "userCertificate;binary", string(leaf.DER))(r, w)
 	})
-	o := Options{StoreDir: storeDir(t), Logger: nilLogger()}
+	o := mapper.Options{StoreDir: storeDir(t), Logger: nilLogger()}
 	for _, c := range []struct{ dn, want string }{{"uid=alice", "alice"}, {"cn=alice", ""}, {"", ""}} {
 		dn.Store(c.dn)
 		if got, words := verdict(t, ldapChain(t, o, ldapBlock(t, "ldap", "uri", uri, "cache_hours", "8")), cert, "alice"); got != c.want {
@@ -193,8 +194,8 @@ func TestAnExplanationThatFails(t *testing.T) {
 			}
 			return slapdtest.Polite(r, w)
 		})
-		_, err := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email")).Find(ldapContext(t), Checked{Cert: cert}, true)
-		if !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) {
+		_, err := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email")).Find(ldapContext(t), mapper.Checked{Cert: cert}, true)
+		if !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

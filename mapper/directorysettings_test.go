@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -48,7 +49,7 @@ func TestSettingErrorsSayWhere(t *testing.T) {
 		{"certmap", "", "test.conf:2:1: mapper m: there is no block rule NAME"},
 		{"openssh", " keyfile = /etc/keys;", "test.conf:3:12: mapper m: keyfile = /etc/keys: a path for all users"},
 	} {
-		_, err := New([]config.Mapper{fileBlock(t, c.typ, c.settings)}, Options{})
+		_, err := mapper.New([]config.Mapper{fileBlock(t, c.typ, c.settings)}, mapper.Options{})
 		var placed *config.Error
 		if !errors.As(err, &placed) || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %s: %v, want %s", c.typ, c.settings, err, c.want)
@@ -100,7 +101,7 @@ func TestSeveralBases(t *testing.T) {
 		{"several attributes, the name is no login", both + byMail + "filter = \"(|(uid=%s)(mail=%s@example.com))\"; uid_attribute = uid;", leaf("twice"), "twice", "", "no"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{Accounts: append(ldapAccounts{"twice"}, ldapPeople...)}, fileBlock(t, "ldap", fmt.Sprintf("uri = %q;", server.LDAP)+c.settings))
+			chain := ldapChain(t, mapper.Options{Accounts: append(ldapAccounts{"twice"}, ldapPeople...)}, fileBlock(t, "ldap", fmt.Sprintf("uri = %q;", server.LDAP)+c.settings))
 			got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -109,7 +110,7 @@ func TestSeveralBases(t *testing.T) {
 	}
 	t.Run("certmap", func(t *testing.T) {
 		block := fileBlock(t, "certmap", fmt.Sprintf("uri = %q;", server.LDAP)+both+`rule x { map = "(mail={subject_rfc822_name})"; }`)
-		if got, words := verdict(t, ldapChain(t, Options{}, block), mappertest.Parsed(t, leaf("bob")), ""); got != "bob" {
+		if got, words := verdict(t, ldapChain(t, mapper.Options{}, block), mappertest.Parsed(t, leaf("bob")), ""); got != "bob" {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	})

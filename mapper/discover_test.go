@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -96,7 +97,7 @@ func TestServersOfADomain(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			settings := append([]string{"srv_domain", "localhost"}, c.settings...)
-			chain := ldapChain(t, Options{Resolver: nameServer(t, c.records...)}, ldapBlock(t, "ldap", settings...))
+			chain := ldapChain(t, mapper.Options{Resolver: nameServer(t, c.records...)}, ldapBlock(t, "ldap", settings...))
 			got, words := verdict(t, chain, cert, "")
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q: %s", got, words)
@@ -137,12 +138,12 @@ func TestReferrals(t *testing.T) {
 		"another kind of URL":      {refer(func() string { return "http://x/" }), "true", "", "not understood"},
 		"with a filter of its own": {refer(func() string { return s.LDAP + base + "??sub?(uid=*)" }), "true", "", "filter"},
 	} {
-		got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", c.uri, "referrals", c.follow)), cert, "")
+		got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", c.uri, "referrals", c.follow)), cert, "")
 		if got != c.want || !strings.Contains(words, c.says) {
 			t.Errorf("%s: got %q (%s)", name, got, words)
 		}
 	}
-	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
+	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), mapper.Options{Logger: nilLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

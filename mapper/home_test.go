@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -15,17 +15,18 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/home"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
-func chainOf(t *testing.T, source accounts.Source, typ string, settings map[string][]string) *Chain {
+func chainOf(t *testing.T, source accounts.Source, typ string, settings map[string][]string) *mapper.Chain {
 	t.Helper()
 	b, err := config.NewMapper(typ, typ, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New([]config.Mapper{b}, Options{Accounts: source})
+	c, err := mapper.New([]config.Mapper{b}, mapper.Options{Accounts: source})
 	if err != nil {
 		t.Fatal(err)
 	}

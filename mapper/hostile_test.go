@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -133,7 +134,7 @@ func TestHostileDirectories(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			started, allowed := time.Now(), slowtest.Allowance()
 			settings := append([]string{"uri", slapdtest.Hostile(t, c.answer)}, c.settings...)
-			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", settings...)), cert, c.user)
+			got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", settings...)), cert, c.user)
 			if got != "" || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %s", got, words, c.says)
 			}
@@ -161,7 +162,7 @@ func TestMuteDirectories(t *testing.T) {
 			t.Parallel()
 			uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool { return r.Op == c.until || slapdtest.Polite(r, w) })
 			started, allowed := time.Now(), slowtest.Allowance()
-			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
+			got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
 			if took := time.Since(started); got != "" || took > 10*time.Second+allowed() || !strings.Contains(words, "fails") {
 				t.Errorf("took %s: %q, %s", took, got, words)
 			}
@@ -189,7 +190,7 @@ func TestMemoryOfComparing(t *testing.T) {
 				_, err := w.Write(slapdtest.PagedDone(r.ID, "more"))
 				return err == nil
 			})
-			chain := ldapChain(t, Options{Logger: nilLogger()}, ldapBlock(t, "ldap", "uri", uri, "certificate_match", "compare"))
+			chain := ldapChain(t, mapper.Options{Logger: nilLogger()}, ldapBlock(t, "ldap", "uri", uri, "certificate_match", "compare"))
 			var live atomic.Uint64
 			stop, done := make(chan struct{}), make(chan struct{})
 			go func() {

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/activedirectory"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -65,7 +66,7 @@ func ldapBlock(t testing.TB, typ string, settings ...string) config.Mapper {
 	return m
 }
 
-func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
+func ldapChain(t testing.TB, o mapper.Options, blocks ...config.Mapper) *mapper.Chain {
 	t.Helper()
 	if o.Accounts == nil {
 		o.Accounts = ldapPeople
@@ -73,7 +74,7 @@ func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
 	if testing.Verbose() && o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	c, err := New(blocks, o)
+	c, err := mapper.New(blocks, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,30 +88,30 @@ func ldapContext(t testing.TB) context.Context {
 }
 
 // verdict asks a chain: "alice" for a yes, "" for a no, and the mapper's own words.
-func verdict(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+func verdict(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (string, string) {
 	t.Helper()
 	r, words := resultOf(t, c, cert, user)
-	if r.User != "" && r.Origin != OriginDirectory {
+	if r.User != "" && r.Origin != mapper.OriginDirectory {
 		t.Errorf("origin %s", r.Origin)
 	}
 	return r.User, words
 }
 
 // verdictOf is verdict for answers of any origin.
-func verdictOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+func verdictOf(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (string, string) {
 	t.Helper()
 	r, words := resultOf(t, c, cert, user)
 	return r.User, words
 }
 
-func resultOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (Result, string) {
+func resultOf(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (mapper.Result, string) {
 	t.Helper()
-	ask := func() (Result, error) { return c.Find(ldapContext(t), Checked{Cert: cert}, true) }
+	ask := func() (mapper.Result, error) { return c.Find(ldapContext(t), mapper.Checked{Cert: cert}, true) }
 	if user != "" {
-		ask = func() (Result, error) { return c.Match(ldapContext(t), Checked{Cert: cert}, user, true) }
+		ask = func() (mapper.Result, error) { return c.Match(ldapContext(t), mapper.Checked{Cert: cert}, user, true) }
 	}
 	r, err := ask()
-	if err != nil && !errors.Is(err, ErrNoMatch) {
+	if err != nil && !errors.Is(err, mapper.ErrNoMatch) {
 		t.Fatal(err)
 	}
 	var words []string
@@ -230,7 +231,7 @@ func TestLDAPMapper(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", w.server.LDAP}, c.settings...)...))
+			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", w.server.LDAP}, c.settings...)...))
 			got, words := verdict(t, chain, c.cert, c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -241,7 +242,7 @@ func TestLDAPMapper(t *testing.T) {
 		for name, cert := range w.evil {
 			for _, user := range []string{"", "alice", "bob", "root"} {
 				for _, element := range []string{"description=cn", "uid=cn", "cn=cn&uid=cn", "description=subject"} {
-					chain := ldapChain(t, Options{AllowUnknownUser: true}, ldapBlock(t, "ldap", "uri", w.server.LDAP, "attribute_map", element))
+					chain := ldapChain(t, mapper.Options{AllowUnknownUser: true}, ldapBlock(t, "ldap", "uri", w.server.LDAP, "attribute_map", element))
 					if got, words := verdict(t, chain, cert, user); got != "" {
 						t.Errorf("%s, %s: logs in as %s (%s)", name, element, got, words)
 					}
@@ -272,7 +273,7 @@ func TestLDAPConfigurationErrors(t *testing.T) {
 		"uid_attribute that is none": {"uid_attribute", "a)(b"},
 	}
 	for name, settings := range cases {
-		if _, err := New([]config.Mapper{ldapBlock(t, "ldap", settings...)}, Options{}); err == nil {
+		if _, err := mapper.New([]config.Mapper{ldapBlock(t, "ldap", settings...)}, mapper.Options{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -294,7 +295,7 @@ func BenchmarkFindAmongTenThousand(b *testing.B) {
 	s := slapdtest.Start(b, people.String())
 	block := ldapBlock(b, "ldap", "uri", s.LDAP, "binddn", slapdtest.AdminDN, "passwd", slapdtest.Password)
 	for b.Loop() {
-		if got, words := verdict(b, ldapChain(b, Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
+		if got, words := verdict(b, ldapChain(b, mapper.Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
 			b.Fatal(words)
 		}
 	}

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -45,9 +46,9 @@ func block(t testing.TB, typ string, lines []string, settings map[string][]strin
 	return b
 }
 
-func chain(t testing.TB, blocks ...config.Mapper) *Chain {
+func chain(t testing.TB, blocks ...config.Mapper) *mapper.Chain {
 	t.Helper()
-	c, err := New(blocks, Options{Accounts: mappertest.Accounts})
+	c, err := mapper.New(blocks, mapper.Options{Accounts: mappertest.Accounts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,18 +56,18 @@ func chain(t testing.TB, blocks ...config.Mapper) *Chain {
 }
 
 // ask returns the login found, or for a user his name when the certificate is his; "" and the last verdict else.
-func ask(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (login, verdict string) {
+func ask(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (login, verdict string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var r Result
+	var r mapper.Result
 	var err error
 	if user == "" {
-		r, err = c.Find(ctx, Checked{Cert: cert}, true)
+		r, err = c.Find(ctx, mapper.Checked{Cert: cert}, true)
 	} else {
-		r, err = c.Match(ctx, Checked{Cert: cert}, user, true)
+		r, err = c.Match(ctx, mapper.Checked{Cert: cert}, user, true)
 	}
-	if err != nil && !errors.Is(err, ErrNoMatch) {
+	if err != nil && !errors.Is(err, mapper.ErrNoMatch) {
 		t.Fatal(err)
 	}
 	if n := len(r.Decisions); n > 0 {
@@ -381,7 +382,7 @@ func TestMailDomain(t *testing.T) {
 		t.Fatal("no settings of a mail mapper")
 	}
 	for _, c := range cases {
-		m, err := newMailFor(settings, Options{}, func() (string, error) { return c.host, nil })
+		m, err := mapper.NewMailFor(settings, mapper.Options{}, func() (string, error) { return c.host, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +420,7 @@ func TestSeveralBlocksOfOneKind(t *testing.T) {
 	}
 	c := chain(t, conf.Mappers...)
 	for cn, want := range map[string]string{"A": "alice", "B": "bob", "alice": ""} {
-		r, err := c.Find(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN="+cn))}, true)
+		r, err := c.Find(context.Background(), mapper.Checked{Cert: mappertest.Certificate(t, testca.Subject("CN="+cn))}, true)
 		if r.User != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %+v, %v", cn, r, err)
 		}
@@ -437,19 +438,19 @@ func TestUnverified(t *testing.T) {
 	cert := mappertest.Certificate(t, testca.Subject("CN=alice"), testca.SAN(testca.UPN("alice@x"), testca.Email("alice@x.y")))
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "ms", "upn", "krb", "pwent", "generic", "null"} {
 		c := chain(t, block(t, typ, nil, nil))
-		if r, err := c.Match(context.Background(), Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
+		if r, err := c.Match(context.Background(), mapper.Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
 			t.Errorf("%s: %+v, %v", typ, r, err)
 		}
 	}
 	c := chain(t, block(t, "digest", []string{certtext.Colons(cert.Fingerprint(crypto.SHA256)) + " -> alice"}, nil))
-	if r, err := c.Find(context.Background(), Checked{Cert: cert}, false); err != nil || r.User != "alice" {
+	if r, err := c.Find(context.Background(), mapper.Checked{Cert: cert}, false); err != nil || r.User != "alice" {
 		t.Errorf("digest: %+v, %v", r, err)
 	}
 }
 
 func TestExplain(t *testing.T) {
 	c := chain(t, block(t, "mail", nil, nil), block(t, "cn", []string{"A -> alice"}, nil), block(t, "null", nil, set("default_match", "true")))
-	all, err := c.Explain(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, "", true)
+	all, err := c.Explain(context.Background(), mapper.Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, "", true)
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -14,7 +15,7 @@ import (
 // nearestOf is what Nearest says of a block's mapfile, "LINE: WHY" or "".
 func nearestOf(t *testing.T, typ string, lines []string, settings map[string][]string, cert *certinfo.Certificate) string {
 	t.Helper()
-	explained, err := chain(t, block(t, typ, lines, settings)).Explain(t.Context(), Checked{Cert: cert}, "", true)
+	explained, err := chain(t, block(t, typ, lines, settings)).Explain(t.Context(), mapper.Checked{Cert: cert}, "", true)
 	if err != nil || len(explained) != 1 {
 		t.Fatal(explained, err)
 	}

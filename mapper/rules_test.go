@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"strings"
