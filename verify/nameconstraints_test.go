@@ -1,10 +1,11 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
 	"testing"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 func TestNameConstraints(t *testing.T) {
@@ -81,8 +82,8 @@ func TestNameConstraints(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inter := root.Intermediate("Inter", testca.NameConstraints(tt.permitted, tt.excluded))
-			_, err := world{root, inter, inter.Leaf("Alice", tt.leaf...)}.judge(t, Options{})
-			if want := ReasonNameConstraint; (err == nil) != tt.good || err != nil && ReasonOf(err) != want {
+			_, err := world{root, inter, inter.Leaf("Alice", tt.leaf...)}.judge(t, verify.Options{})
+			if want := verify.ReasonNameConstraint; (err == nil) != tt.good || err != nil && verify.ReasonOf(err) != want {
 				t.Errorf("good should be %v: %v", tt.good, err)
 			}
 		})
@@ -95,7 +96,7 @@ func TestNameConstraintsAddUp(t *testing.T) {
 	root := testca.NewRoot("Root", permit("ex.com"))
 	inter := root.Intermediate("Inter", permit("a.ex.com"))
 	for host, good := range map[string]bool{"x.a.ex.com": true, "b.ex.com": false, "other": false} {
-		_, err := world{root, inter, inter.Leaf("Alice", testca.SAN(testca.DNS(host)))}.judge(t, Options{})
+		_, err := world{root, inter, inter.Leaf("Alice", testca.SAN(testca.DNS(host)))}.judge(t, verify.Options{})
 		if (err == nil) != good {
 			t.Errorf("%s: %v", host, err)
 		}
@@ -111,7 +112,7 @@ func TestNameConstraintsWork(t *testing.T) {
 	root := testca.NewRoot("Root", testca.NameConstraints(nil, bases))
 	inter := root.Intermediate("Inter")
 	leaf := inter.Leaf("Alice", testca.SAN(bytes.Repeat(testca.DNS("a.b"), 1000)))
-	if _, err := (world{root, inter, leaf}).judge(t, Options{}); ReasonOf(err) != ReasonWork {
+	if _, err := (world{root, inter, leaf}).judge(t, verify.Options{}); verify.ReasonOf(err) != verify.ReasonWork {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -72,9 +73,9 @@ type peculiar struct {
 	root   []testca.Option
 	scheme testca.Scheme // with which the root signs
 	leaf   []testca.Option
-	o      Options
-	want   Reason // ReasonMalformed: it cannot even be read
-	differ string // why openssl verify says the opposite; "" when it does not
+	o      verify.Options
+	want   verify.Reason // ReasonMalformed: it cannot even be read
+	differ string        // why openssl verify says the opposite; "" when it does not
 }
 
 func (p peculiar) judge(t *testing.T) {
@@ -84,11 +85,11 @@ func (p peculiar) judge(t *testing.T) {
 	cert, err := certinfo.Parse(leaf.DER)
 	switch {
 	case err != nil:
-		err = refusal.New(nil, ReasonMalformed, "%v", err)
+		err = refusal.New(nil, verify.ReasonMalformed, "%v", err)
 	default:
 		_, err = trusting(t, p.o, &root.Cert).Check(t.Context(), cert, nil)
 	}
-	if ReasonOf(err) != p.want || (err == nil) != (p.want == "") {
+	if verify.ReasonOf(err) != p.want || (err == nil) != (p.want == "") {
 		t.Errorf("got %v", err)
 	}
 	theirs := opensslVerify(t, &root.Cert, nil, leaf)[0]
@@ -109,50 +110,50 @@ func TestPeculiarCertificates(t *testing.T) {
 	}
 	upn := testca.UPN("alice@example.com")
 	tests := []peculiar{
-		{"brainpoolP256r1", []testca.Option{testca.WithKey(brainpool(256))}, testca.Scheme{}, []testca.Option{testca.WithKey(brainpool(256))}, Options{}, "", ""},
-		{"brainpoolP384r1", []testca.Option{testca.WithKey(brainpool(384)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA384})}, testca.Scheme{Hash: crypto.SHA384}, nil, Options{}, "", ""},
-		{"brainpoolP512r1", []testca.Option{testca.WithKey(brainpool(512)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})}, testca.Scheme{Hash: crypto.SHA512}, nil, Options{}, "", ""},
-		{"secp256k1", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))}, Options{}, ReasonKeyUnsupported, "no smart-card PKI uses the curve, and no library of ours has it"},
-		{"compressed point", nil, testca.Scheme{}, []testca.Option{testca.WithSPKI(testca.P256().CompressedSPKI())}, Options{}, ReasonKeyUnsupported, "RFC 5480 leaves compressed points optional; the reason is said"},
-		{"explicit curve parameters", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:P-256", "ec_param_enc:explicit"))}, Options{}, ReasonKeyUnsupported, ""},
-		{"P-224", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.EC(elliptic.P224()))}, Options{}, "", ""},
-		{"RSASSA-PSS key", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048"))}, Options{}, "", ""},
-		{"RSASSA-PSS CA key", []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048")), testca.SignedWith(pss(crypto.SHA256, 32))}, pss(crypto.SHA256, 32), nil, Options{}, "", ""},
-		{"RSASSA-PSS salt longer than the hash", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA256, 222), nil, Options{}, "", ""},
-		{"RSASSA-PSS salt of 20", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA512, 20), nil, Options{}, "", ""},
-		{"RSASSA-PSS mask by SHA-1", []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))}, testca.Scheme{PSS: true, Hash: crypto.SHA256, Salt: 32, MGF: crypto.SHA1}, nil, Options{}, "", ""},
-		{"Ed448", []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, Options{}, "", ""},
-		{"Ed25519", []testca.Option{testca.WithKey(testca.Ed25519())}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.Ed25519())}, Options{}, "", ""},
-		{"DSA CA", []testca.Option{testca.WithKey(dsaKey)}, testca.Scheme{}, nil, Options{}, "", ""},
-		{"SHA-1", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
-		{"SHA-1 allowed", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{AllowSHA1: true}, "", ""},
-		{"MD5", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.MD5}, nil, Options{AllowSHA1: true}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
-		{"RSA 1024", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{}, ReasonWeakKey, "OpenSSL asks for no strength by default"},
-		{"RSA 1024 allowed", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{MinRSABits: 1024}, "", ""},
-		{"negative serial", nil, testca.Scheme{}, []testca.Option{testca.Serial(0x80, 1, 2)}, Options{}, "", ""},
-		{"serial of 21 octets", nil, testca.Scheme{}, []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 21)...)}, Options{}, "", ""},
-		{"serial zero", nil, testca.Scheme{}, []testca.Option{testca.Serial(0)}, Options{}, "", ""},
-		{"critical SAN with only an otherName", nil, testca.Scheme{}, []testca.Option{testca.CriticalSAN(upn)}, Options{}, "", ""},
-		{"critical directoryName constraint", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT"))}, nil)}, testca.Scheme{}, nil, Options{}, "", ""},
-		{"critical directoryName constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=DE"))}, nil)}, testca.Scheme{}, nil, Options{}, ReasonNameConstraint, ""},
-		{"UPN constraint", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.com")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, "", "OpenSSL knows no constraint of the otherName UPN"},
-		{"UPN constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.org")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, ReasonNameConstraint, ""},
-		{"relative name in a distribution point", nil, testca.Scheme{}, []testca.Option{testca.DistributionPoints(testca.Point(testca.RelativeName(testca.ParseAttribute("CN=1")), 0, nil))}, Options{}, "", ""},
-		{"non-ASCII rfc822Name", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.Email("ä@example.com"), upn)}, Options{}, "", ""},
-		{"malformed URI", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.URI("http://[x"), upn)}, Options{}, "", ""},
-		{"address of 5 octets", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.IP(1, 2, 3, 4, 5), upn)}, Options{}, "", ""},
+		{"brainpoolP256r1", []testca.Option{testca.WithKey(brainpool(256))}, testca.Scheme{}, []testca.Option{testca.WithKey(brainpool(256))}, verify.Options{}, "", ""},
+		{"brainpoolP384r1", []testca.Option{testca.WithKey(brainpool(384)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA384})}, testca.Scheme{Hash: crypto.SHA384}, nil, verify.Options{}, "", ""},
+		{"brainpoolP512r1", []testca.Option{testca.WithKey(brainpool(512)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})}, testca.Scheme{Hash: crypto.SHA512}, nil, verify.Options{}, "", ""},
+		{"secp256k1", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))}, verify.Options{}, verify.ReasonKeyUnsupported, "no smart-card PKI uses the curve, and no library of ours has it"},
+		{"compressed point", nil, testca.Scheme{}, []testca.Option{testca.WithSPKI(testca.P256().CompressedSPKI())}, verify.Options{}, verify.ReasonKeyUnsupported, "RFC 5480 leaves compressed points optional; the reason is said"},
+		{"explicit curve parameters", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:P-256", "ec_param_enc:explicit"))}, verify.Options{}, verify.ReasonKeyUnsupported, ""},
+		{"P-224", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.EC(elliptic.P224()))}, verify.Options{}, "", ""},
+		{"RSASSA-PSS key", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048"))}, verify.Options{}, "", ""},
+		{"RSASSA-PSS CA key", []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048")), testca.SignedWith(pss(crypto.SHA256, 32))}, pss(crypto.SHA256, 32), nil, verify.Options{}, "", ""},
+		{"RSASSA-PSS salt longer than the hash", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA256, 222), nil, verify.Options{}, "", ""},
+		{"RSASSA-PSS salt of 20", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA512, 20), nil, verify.Options{}, "", ""},
+		{"RSASSA-PSS mask by SHA-1", []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))}, testca.Scheme{PSS: true, Hash: crypto.SHA256, Salt: 32, MGF: crypto.SHA1}, nil, verify.Options{}, "", ""},
+		{"Ed448", []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, verify.Options{}, "", ""},
+		{"Ed25519", []testca.Option{testca.WithKey(testca.Ed25519())}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.Ed25519())}, verify.Options{}, "", ""},
+		{"DSA CA", []testca.Option{testca.WithKey(dsaKey)}, testca.Scheme{}, nil, verify.Options{}, "", ""},
+		{"SHA-1", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, verify.Options{}, verify.ReasonWeakSignature, "OpenSSL asks for no strength by default"},
+		{"SHA-1 allowed", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, verify.Options{AllowSHA1: true}, "", ""},
+		{"MD5", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.MD5}, nil, verify.Options{AllowSHA1: true}, verify.ReasonWeakSignature, "OpenSSL asks for no strength by default"},
+		{"RSA 1024", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, verify.Options{}, verify.ReasonWeakKey, "OpenSSL asks for no strength by default"},
+		{"RSA 1024 allowed", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, verify.Options{MinRSABits: 1024}, "", ""},
+		{"negative serial", nil, testca.Scheme{}, []testca.Option{testca.Serial(0x80, 1, 2)}, verify.Options{}, "", ""},
+		{"serial of 21 octets", nil, testca.Scheme{}, []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 21)...)}, verify.Options{}, "", ""},
+		{"serial zero", nil, testca.Scheme{}, []testca.Option{testca.Serial(0)}, verify.Options{}, "", ""},
+		{"critical SAN with only an otherName", nil, testca.Scheme{}, []testca.Option{testca.CriticalSAN(upn)}, verify.Options{}, "", ""},
+		{"critical directoryName constraint", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT"))}, nil)}, testca.Scheme{}, nil, verify.Options{}, "", ""},
+		{"critical directoryName constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=DE"))}, nil)}, testca.Scheme{}, nil, verify.Options{}, verify.ReasonNameConstraint, ""},
+		{"UPN constraint", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.com")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, verify.Options{}, "", "OpenSSL knows no constraint of the otherName UPN"},
+		{"UPN constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.org")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, verify.Options{}, verify.ReasonNameConstraint, ""},
+		{"relative name in a distribution point", nil, testca.Scheme{}, []testca.Option{testca.DistributionPoints(testca.Point(testca.RelativeName(testca.ParseAttribute("CN=1")), 0, nil))}, verify.Options{}, "", ""},
+		{"non-ASCII rfc822Name", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.Email("ä@example.com"), upn)}, verify.Options{}, "", ""},
+		{"malformed URI", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.URI("http://[x"), upn)}, verify.Options{}, "", ""},
+		{"address of 5 octets", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.IP(1, 2, 3, 4, 5), upn)}, verify.Options{}, "", ""},
 		{"T61, BMP and Universal strings", nil, testca.Scheme{}, []testca.Option{testca.RawSubject(testca.Name(
 			testca.RDN(testca.Attribute("O", 0x14, []byte("M\xfcller"))), testca.RDN(testca.Attribute("OU", 0x1e, []byte{1, 0x41})),
-			testca.RDN(testca.Attribute("CN", 0x1c, []byte{0, 0, 0, 'A'}))))}, Options{}, "", ""},
-		{"NUL in the common name", nil, testca.Scheme{}, []testca.Option{testca.Subject("CN=root\x00.example")}, Options{}, "", ""},
-		{"empty subject", nil, testca.Scheme{}, []testca.Option{testca.Subject(), testca.CriticalSAN(upn)}, Options{}, "", ""},
-		{"version 1", nil, testca.Scheme{}, []testca.Option{testca.Version(1)}, Options{}, "", ""},
-		{"GeneralizedTime before 2050", nil, testca.Scheme{}, []testca.Option{testca.RawValidity(testca.Sequence(testca.Time(time.Now().Add(-time.Hour)), testca.TLV(0x18, []byte("20490101000000Z"))))}, Options{}, "", ""},
-		{"year 9999", nil, testca.Scheme{}, []testca.Option{testca.Validity(time.Now().Add(-time.Hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))}, Options{}, "", ""},
-		{"keyUsage nonRepudiation", nil, testca.Scheme{}, []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)}, Options{}, "", ""},
-		{"critical unknown extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})}, Options{}, ReasonCriticalExtension, ""},
-		{"critical SID extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.4.1.311.25.2", true, testca.Sequence())}, Options{}, "", "OpenSSL does not know the extension; it is read here"},
-		{"malformed authorityInfoAccess", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.5.5.7.1.1", false, []byte{4, 0})}, Options{}, "", ""},
+			testca.RDN(testca.Attribute("CN", 0x1c, []byte{0, 0, 0, 'A'}))))}, verify.Options{}, "", ""},
+		{"NUL in the common name", nil, testca.Scheme{}, []testca.Option{testca.Subject("CN=root\x00.example")}, verify.Options{}, "", ""},
+		{"empty subject", nil, testca.Scheme{}, []testca.Option{testca.Subject(), testca.CriticalSAN(upn)}, verify.Options{}, "", ""},
+		{"version 1", nil, testca.Scheme{}, []testca.Option{testca.Version(1)}, verify.Options{}, "", ""},
+		{"GeneralizedTime before 2050", nil, testca.Scheme{}, []testca.Option{testca.RawValidity(testca.Sequence(testca.Time(time.Now().Add(-time.Hour)), testca.TLV(0x18, []byte("20490101000000Z"))))}, verify.Options{}, "", ""},
+		{"year 9999", nil, testca.Scheme{}, []testca.Option{testca.Validity(time.Now().Add(-time.Hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))}, verify.Options{}, "", ""},
+		{"keyUsage nonRepudiation", nil, testca.Scheme{}, []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)}, verify.Options{}, "", ""},
+		{"critical unknown extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})}, verify.Options{}, verify.ReasonCriticalExtension, ""},
+		{"critical SID extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.4.1.311.25.2", true, testca.Sequence())}, verify.Options{}, "", "OpenSSL does not know the extension; it is read here"},
+		{"malformed authorityInfoAccess", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.5.5.7.1.1", false, []byte{4, 0})}, verify.Options{}, "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.judge)
@@ -317,9 +318,9 @@ func TestMutations(t *testing.T) {
 
 // judgeParsed is judge where the certificates may not even parse.
 func judgeParsed(t *testing.T, w world) error {
-	v := trusting(t, Options{EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
+	v := trusting(t, verify.Options{EKU: verify.EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
 	if root, err := certinfo.Parse(w.root.DER); err == nil {
-		v.store.Add(root)
+		v.CAs().Add(root)
 	}
 	var card []*certinfo.Certificate
 	if inter, err := certinfo.Parse(w.inter.DER); err == nil {

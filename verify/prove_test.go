@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"crypto"
@@ -8,6 +8,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 func TestCheckSignature(t *testing.T) {
@@ -32,46 +33,46 @@ func TestCheckSignature(t *testing.T) {
 		key    *testca.Key
 		with   testca.Scheme
 		scheme certinfo.SignatureScheme
-		want   Reason
+		want   verify.Reason
 	}{
 		{"RSA PKCS #1 v1.5", rsaKey, testca.Scheme{}, pkcs1(crypto.SHA256), ""},
 		{"RSA PKCS #1 v1.5 SHA-512", rsaKey, testca.Scheme{Hash: crypto.SHA512}, pkcs1(crypto.SHA512), ""},
-		{"RSA SHA-1", rsaKey, testca.Scheme{Hash: crypto.SHA1}, pkcs1(crypto.SHA1), ReasonWeakSignature},
-		{"RSA other hash than said", rsaKey, testca.Scheme{Hash: crypto.SHA512}, pkcs1(crypto.SHA256), ReasonBadSignature},
+		{"RSA SHA-1", rsaKey, testca.Scheme{Hash: crypto.SHA1}, pkcs1(crypto.SHA1), verify.ReasonWeakSignature},
+		{"RSA other hash than said", rsaKey, testca.Scheme{Hash: crypto.SHA512}, pkcs1(crypto.SHA256), verify.ReasonBadSignature},
 		{"RSA-PSS salt as the hash", rsaKey, testca.Scheme{PSS: true, Salt: -1}, pss(crypto.SHA256, 32), ""},
 		{"RSA-PSS salt of 20", rsaKey, testca.Scheme{PSS: true, Salt: 20}, pss(crypto.SHA256, 20), ""},
 		{"RSA-PSS any salt", rsaKey, testca.Scheme{PSS: true, Salt: 11}, pss(crypto.SHA256, certinfo.SaltAny), ""},
-		{"RSA-PSS other salt than said", rsaKey, testca.Scheme{PSS: true, Salt: 20}, pss(crypto.SHA256, 32), ReasonBadSignature},
-		{"RSA-PSS salt where none is said", rsaKey, testca.Scheme{PSS: true, Salt: 20}, pss(crypto.SHA256, 0), ReasonBadSignature},
+		{"RSA-PSS other salt than said", rsaKey, testca.Scheme{PSS: true, Salt: 20}, pss(crypto.SHA256, 32), verify.ReasonBadSignature},
+		{"RSA-PSS salt where none is said", rsaKey, testca.Scheme{PSS: true, Salt: 20}, pss(crypto.SHA256, 0), verify.ReasonBadSignature},
 		{"RSA-PSS key", pssKey, testca.Scheme{PSS: true, Salt: 32}, pss(crypto.SHA256, 32), ""},
 		{"RSA-PSS key without salt", pssKey, testca.Scheme{PSS: true, Salt: 0}, pss(crypto.SHA256, 0), ""},
 		{"RSA-PSS key, mask by SHA-1", pssKey, testca.Scheme{PSS: true, Salt: 32, MGF: crypto.SHA1}, mixed(32), ""},
 		{"RSA-PSS key, mask by SHA-1, any salt", pssKey, testca.Scheme{PSS: true, Salt: 20, MGF: crypto.SHA1}, mixed(certinfo.SaltAny), ""},
-		{"RSA-PSS key, mask by SHA-1, other salt", pssKey, testca.Scheme{PSS: true, Salt: 20, MGF: crypto.SHA1}, mixed(21), ReasonBadSignature},
-		{"RSA-PSS key, other mask than said", pssKey, testca.Scheme{PSS: true, Salt: 32, MGF: crypto.SHA1}, pss(crypto.SHA256, 32), ReasonBadSignature},
+		{"RSA-PSS key, mask by SHA-1, other salt", pssKey, testca.Scheme{PSS: true, Salt: 20, MGF: crypto.SHA1}, mixed(21), verify.ReasonBadSignature},
+		{"RSA-PSS key, other mask than said", pssKey, testca.Scheme{PSS: true, Salt: 32, MGF: crypto.SHA1}, pss(crypto.SHA256, 32), verify.ReasonBadSignature},
 		{"RSA-PSS of 2049 bits", odd, testca.Scheme{PSS: true, Salt: 0}, pss(crypto.SHA256, 0), ""},
-		{"RSA-PSS key may not sign with PKCS #1 v1.5", pssKey, testca.Scheme{PSS: true, Salt: 32}, pkcs1(crypto.SHA256), ReasonKeyUnsupported},
+		{"RSA-PSS key may not sign with PKCS #1 v1.5", pssKey, testca.Scheme{PSS: true, Salt: 32}, pkcs1(crypto.SHA256), verify.ReasonKeyUnsupported},
 		{"RSA-PSS key with parameters", limited, testca.Scheme{PSS: true, Salt: 32}, pss(crypto.SHA256, 32), ""},
-		{"RSA-PSS key with parameters, other hash", limited, testca.Scheme{PSS: true, Salt: 32}, pss(crypto.SHA512, 32), ReasonKeyUnsupported},
+		{"RSA-PSS key with parameters, other hash", limited, testca.Scheme{PSS: true, Salt: 32}, pss(crypto.SHA512, 32), verify.ReasonKeyUnsupported},
 		{"P-256", testca.P256(), testca.Scheme{}, ecdsa(crypto.SHA256), ""},
 		{"P-384", testca.EC(elliptic.P384()), testca.Scheme{}, ecdsa(crypto.SHA384), ""},
 		{"P-521", testca.EC(elliptic.P521()), testca.Scheme{}, ecdsa(crypto.SHA512), ""},
 		{"Ed25519", testca.Ed25519(), testca.Scheme{}, certinfo.SignatureScheme{Kind: certinfo.SchemeEd25519}, ""},
-		{"Ed25519 key and ECDSA", testca.Ed25519(), testca.Scheme{}, ecdsa(crypto.SHA256), ReasonKeyUnsupported},
+		{"Ed25519 key and ECDSA", testca.Ed25519(), testca.Scheme{}, ecdsa(crypto.SHA256), verify.ReasonKeyUnsupported},
 		{"Ed448", testca.OpenSSL("ed448"), testca.Scheme{}, certinfo.SignatureScheme{Kind: certinfo.SchemeEd448}, ""},
 		{"brainpoolP256r1", testca.OpenSSL("ec", "ec_paramgen_curve:brainpoolP256r1"), testca.Scheme{}, ecdsa(crypto.SHA256), ""},
 		{"brainpoolP256r1 SHA-512", testca.OpenSSL("ec", "ec_paramgen_curve:brainpoolP256r1"), testca.Scheme{Hash: crypto.SHA512}, ecdsa(crypto.SHA512), ""},
 		{"brainpoolP384r1", testca.OpenSSL("ec", "ec_paramgen_curve:brainpoolP384r1"), testca.Scheme{Hash: crypto.SHA384}, ecdsa(crypto.SHA384), ""},
 		{"brainpoolP512r1", testca.OpenSSL("ec", "ec_paramgen_curve:brainpoolP512r1"), testca.Scheme{Hash: crypto.SHA512}, ecdsa(crypto.SHA512), ""},
-		{"no scheme", testca.P256(), testca.Scheme{}, certinfo.SignatureScheme{}, ReasonKeyUnsupported},
-		{"no hash", testca.P256(), testca.Scheme{}, ecdsa(0), ReasonKeyUnsupported},
+		{"no scheme", testca.P256(), testca.Scheme{}, certinfo.SignatureScheme{}, verify.ReasonKeyUnsupported},
+		{"no hash", testca.P256(), testca.Scheme{}, ecdsa(0), verify.ReasonKeyUnsupported},
 	}
 	message := []byte("a fresh challenge")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cert := parsed(t, testca.NewRoot("R").Leaf("Alice", testca.WithKey(tt.key)))
 			_, signature := tt.key.Sign(tt.with, message)
-			if err := CheckSignature(cert, tt.scheme, message, signature); ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if err := verify.CheckSignature(cert, tt.scheme, message, signature); verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Fatalf("got %v", err)
 			}
 			if tt.want != "" {
@@ -86,7 +87,7 @@ func TestCheckSignature(t *testing.T) {
 				"all zero":           {message, make([]byte, len(signature))},
 				"64 KiB of nonsense": {message, make([]byte, 1<<16)},
 			} {
-				if err := CheckSignature(cert, tt.scheme, bad[0], bad[1]); ReasonOf(err) != ReasonBadSignature {
+				if err := verify.CheckSignature(cert, tt.scheme, bad[0], bad[1]); verify.ReasonOf(err) != verify.ReasonBadSignature {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
@@ -98,8 +99,8 @@ func TestCheckSignature(t *testing.T) {
 func TestProofWithAnotherKey(t *testing.T) {
 	cert := parsed(t, testca.NewRoot("R").Leaf("Alice"))
 	_, signature := testca.P256().Sign(testca.Scheme{}, []byte("challenge"))
-	err := CheckSignature(cert, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("challenge"), signature)
-	if ReasonOf(err) != ReasonBadSignature {
+	err := verify.CheckSignature(cert, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("challenge"), signature)
+	if verify.ReasonOf(err) != verify.ReasonBadSignature {
 		t.Errorf("got %v", err)
 	}
 }
@@ -112,7 +113,7 @@ func TestECDSABorders(t *testing.T) {
 	for name, rs := range map[string][2]*big.Int{"r = 0": {zero, one}, "s = 0": {one, zero}, "r = n": {n, one}, "s = n": {one, n},
 		"negative": {big.NewInt(-1), one}, "huge": {new(big.Int).Lsh(one, 5000), one}} {
 		signature := testca.Sequence(testca.Integer(rs[0]), testca.Integer(rs[1]))
-		if err := CheckSignature(cert, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("m"), signature); ReasonOf(err) != ReasonBadSignature {
+		if err := verify.CheckSignature(cert, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("m"), signature); verify.ReasonOf(err) != verify.ReasonBadSignature {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -120,7 +121,7 @@ func TestECDSABorders(t *testing.T) {
 	spki[len(spki)-1] ^= 1
 	off := parsed(t, testca.NewRoot("R").Leaf("Alice", testca.WithKey(key), testca.WithSPKI(spki)))
 	_, signature := key.Sign(testca.Scheme{}, []byte("m"))
-	if err := CheckSignature(off, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("m"), signature); err == nil {
+	if err := verify.CheckSignature(off, certinfo.SignatureScheme{Kind: certinfo.SchemeECDSA, Hash: crypto.SHA256}, []byte("m"), signature); err == nil {
 		t.Error("a point that is not on the curve")
 	}
 }
