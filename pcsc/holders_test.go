@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
 // awaitLine waits until the log has a line with all of the words, and gives it.
-func awaitLine(t *testing.T, log *lockedBuffer, words ...string) string {
+func awaitLine(t *testing.T, log *slowtest.Buffer, words ...string) string {
 	t.Helper()
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		for line := range strings.Lines(log.String()) {
@@ -36,7 +37,7 @@ func awaitLine(t *testing.T, log *lockedBuffer, words ...string) string {
 
 // TestWhoHasTheReader: each kind of refusal, and a long wait, is a line of the log with both programs, once.
 func TestWhoHasTheReader(t *testing.T) {
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	w := newServerWorld(t, settings{notify: true, options: resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}})
 	w.insert(&pcsctest.EchoCard{})
 	self := fmt.Sprintf("pid %d (pcsc.test) uid %d", os.Getpid(), os.Getuid())
@@ -84,7 +85,7 @@ func (nobody) Card(context.Context, resmgr.Peer, string) error { return nil }
 
 // TestRefusalsAreOneLine: a program that is refused again and again does not fill the log.
 func TestRefusalsAreOneLine(t *testing.T) {
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	options := resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}
 	w := newServerWorld(t, settings{notify: true, options: options, auth: nobody{}})
 	for range 30 {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 // TestIdle is what TestBenchIdle does, on the bus of the kernel.
@@ -77,7 +79,7 @@ func idle(t *testing.T, program string, readers int, benches ...*bench) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	daemon := exec.Command(program, "--foreground", "--socket", socket, "--readers", "usb", "--debug")
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	daemon.Stdout, daemon.Stderr = log, log
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -162,7 +163,7 @@ func (s *Server) load(t testing.TB, dir, ldif string) {
 }
 
 func (s *Server) run(t testing.TB, dir, level string) {
-	plain, secure := freePort(t), freePort(t)
+	plain, secure := nettest.Closed(t), nettest.Closed(t)
 	socket := filepath.Join(dir, "ldapi")
 	s.LDAP, s.LDAPS = "ldap://"+plain, "ldaps://localhost"+secure[strings.LastIndex(secure, ":"):]
 	s.LDAPI = "ldapi://" + url.PathEscape(socket)
@@ -179,16 +180,6 @@ func (s *Server) run(t testing.TB, dir, level string) {
 	})
 	await(t, plain)
 	await(t, secure)
-}
-
-// freePort returns an address of loopback that was free a moment ago.
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func await(t testing.TB, address string) {
