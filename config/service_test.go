@@ -54,32 +54,79 @@ func TestServiceIsStricter(t *testing.T) {
 		of                      func(*config.Config) any
 		want                    any
 	}{
-		{"", "", "card_only = true;", func(c *config.Config) any { return c.Global.CardOnly }, true},
-		{"foreign_card = skip;", "", "foreign_card = refuse;", func(c *config.Config) any { return c.Global.ForeignCard }, "refuse"},
-		{"empty_pin = fallback;", "", "empty_pin = error;", func(c *config.Config) any { return c.Global.EmptyPIN }, "error"},
-		{"require_pin = false;", "", "require_pin = true;", func(c *config.Config) any { return c.Global.RequirePIN }, true},
-		{"", "", `pin_pattern = "[0-9]+";`, func(c *config.Config) any { return c.Global.PINPattern.String() }, `\A(?:[0-9]+)\z`},
-		{"forward_pin = success;", "", "forward_pin = off;", func(c *config.Config) any { return c.Global.ForwardPIN }, "off"},
-		{"remote_login = allow;", "", "remote_login = refuse;", func(c *config.Config) any { return c.Global.RemoteLogin }, "refuse"},
-		{"remote_login = allow;", "", "remote_login_hides = true;", func(c *config.Config) any { return c.Global.RemoteLoginHides }, true},
-		{"loopback_is_local = true;", "", "loopback_is_local = no;", func(c *config.Config) any { return c.Global.LoopbackIsLocal }, false},
-		{"", "", "wait_for_card = true;", func(c *config.Config) any { return c.Global.WaitForCard }, true},
-		{"wait_for_card = true;", "", "wait_for_card = false;", func(c *config.Config) any { return c.Global.WaitForCard }, false},
-		{"", "", "wait_for_card_timeout = 20;", func(c *config.Config) any { return c.Global.WaitForCardTimeout }, 20 * time.Second},
-		{"", "", "verify_timeout = 3;", func(c *config.Config) any { return c.Global.VerifyTimeout }, 3 * time.Second},
-		{"", "", "err_display_time = 5;", func(c *config.Config) any { return c.Global.ErrDisplayTime }, 5 * time.Second},
-		{"quiet = true;", "", "quiet = false;", func(c *config.Config) any { return c.Global.Quiet }, false},
-		{"", "", "debug = true;", func(c *config.Config) any { return c.Global.Debug }, true},
-		{"card_required_users = a;", "", "card_required_users = b;", func(c *config.Config) any { return c.Global.Persons.Required.Users }, "[a b]"},
-		{"", "", `card_required_groups = "domain users", b;`, func(c *config.Config) any { return c.Global.Persons.Required.Groups }, "[domain users b]"},
-		{"card_others = optional;", "", "card_others = required;", func(c *config.Config) any { return c.Global.Persons.Others }, "required"},
-		{"", crl, "cert_policy = crl_online;", func(c *config.Config) any { return c.Module.Policy.CRL }, "online"},
-		{"", "", "cert_policy = ocsp_on, crl_auto;", func(c *config.Config) any { return c.Modules[0].Policy }, "{true true auto true}"},
-		{"", "", "eku = clientAuth;", func(c *config.Config) any { return c.Module.EKU.Required }, "[1.3.6.1.5.5.7.3.2]"},
-		{"", "eku = ignore;", "eku = emailProtection;", func(c *config.Config) any { return c.Module.EKU.Ignore }, false},
-		{"", "", "required_policies = 1.2.3;", func(c *config.Config) any { return c.Module.Chain.RequiredPolicies }, "[1.2.3]"},
-		{"", "required_policies = 1.2, 1.3;", "required_policies = 1.2, 1.3; required_policies_match = all;", func(c *config.Config) any { return c.Module.Chain.RequireAllPolicies }, true},
-		{"", crl + "revocation = soft;", "revocation = hard;", func(c *config.Config) any { return c.Module.SoftRevocation }, false},
+		{service: "card_only = true;", of: func(c *config.Config) any { return c.Global.CardOnly }, want: true},
+		{
+			global: "foreign_card = skip;", service: "foreign_card = refuse;",
+			of: func(c *config.Config) any { return c.Global.ForeignCard }, want: "refuse",
+		},
+		{
+			global: "empty_pin = fallback;", service: "empty_pin = error;",
+			of: func(c *config.Config) any { return c.Global.EmptyPIN }, want: "error",
+		},
+		{
+			global: "require_pin = false;", service: "require_pin = true;",
+			of: func(c *config.Config) any { return c.Global.RequirePIN }, want: true,
+		},
+		{service: `pin_pattern = "[0-9]+";`, of: func(c *config.Config) any { return c.Global.PINPattern.String() }, want: `\A(?:[0-9]+)\z`},
+		{
+			global: "forward_pin = success;", service: "forward_pin = off;",
+			of: func(c *config.Config) any { return c.Global.ForwardPIN }, want: "off",
+		},
+		{
+			global: "remote_login = allow;", service: "remote_login = refuse;",
+			of: func(c *config.Config) any { return c.Global.RemoteLogin }, want: "refuse",
+		},
+		{
+			global: "remote_login = allow;", service: "remote_login_hides = true;",
+			of: func(c *config.Config) any { return c.Global.RemoteLoginHides }, want: true,
+		},
+		{
+			global: "loopback_is_local = true;", service: "loopback_is_local = no;",
+			of: func(c *config.Config) any { return c.Global.LoopbackIsLocal }, want: false,
+		},
+		{service: "wait_for_card = true;", of: func(c *config.Config) any { return c.Global.WaitForCard }, want: true},
+		{
+			global: "wait_for_card = true;", service: "wait_for_card = false;",
+			of: func(c *config.Config) any { return c.Global.WaitForCard }, want: false,
+		},
+		{service: "wait_for_card_timeout = 20;", of: func(c *config.Config) any { return c.Global.WaitForCardTimeout }, want: 20 * time.Second},
+		{service: "verify_timeout = 3;", of: func(c *config.Config) any { return c.Global.VerifyTimeout }, want: 3 * time.Second},
+		{service: "err_display_time = 5;", of: func(c *config.Config) any { return c.Global.ErrDisplayTime }, want: 5 * time.Second},
+		{
+			global: "quiet = true;", service: "quiet = false;",
+			of: func(c *config.Config) any { return c.Global.Quiet }, want: false,
+		},
+		{service: "debug = true;", of: func(c *config.Config) any { return c.Global.Debug }, want: true},
+		{
+			global: "card_required_users = a;", service: "card_required_users = b;",
+			of:   func(c *config.Config) any { return c.Global.Persons.Required.Users },
+			want: "[a b]",
+		},
+		{service: `card_required_groups = "domain users", b;`, of: func(c *config.Config) any { return c.Global.Persons.Required.Groups }, want: "[domain users b]"},
+		{
+			global: "card_others = optional;", service: "card_others = required;",
+			of: func(c *config.Config) any { return c.Global.Persons.Others }, want: "required",
+		},
+		{
+			module: crl, service: "cert_policy = crl_online;",
+			of: func(c *config.Config) any { return c.Module.Policy.CRL }, want: "online",
+		},
+		{service: "cert_policy = ocsp_on, crl_auto;", of: func(c *config.Config) any { return c.Modules[0].Policy }, want: "{true true auto true}"},
+		{service: "eku = clientAuth;", of: func(c *config.Config) any { return c.Module.EKU.Required }, want: "[1.3.6.1.5.5.7.3.2]"},
+		{
+			module: "eku = ignore;", service: "eku = emailProtection;",
+			of: func(c *config.Config) any { return c.Module.EKU.Ignore }, want: false,
+		},
+		{service: "required_policies = 1.2.3;", of: func(c *config.Config) any { return c.Module.Chain.RequiredPolicies }, want: "[1.2.3]"},
+		{
+			module:  "required_policies = 1.2, 1.3;",
+			service: "required_policies = 1.2, 1.3; required_policies_match = all;",
+			of:      func(c *config.Config) any { return c.Module.Chain.RequireAllPolicies }, want: true,
+		},
+		{
+			module: crl + "revocation = soft;", service: "revocation = hard;",
+			of: func(c *config.Config) any { return c.Module.SoftRevocation }, want: false,
+		},
 	} {
 		text := serviceFile(row.global, row.module, row.service)
 		without := parsed(t, serviceFile(row.global, row.module, ""))
