@@ -47,7 +47,9 @@ type hierarchy struct {
 }
 
 func newHierarchy(t testing.TB) *hierarchy {
-	h := &hierarchy{root: testca.NewRoot("Our Root"), other: testca.NewRoot("Another Root"), serial: 77, t: t}
+	h := &hierarchy{
+		root: testca.NewRoot("Our Root"), other: testca.NewRoot("Another Root"), serial: 77, t: t,
+	}
 	ski := func(b byte) testca.Option { return testca.SubjectKeyID(b, b, b, b) }
 	h.staff = h.root.Intermediate("Staff CA", ski(1))
 	h.renewed = h.root.Intermediate("Staff CA", ski(2))
@@ -234,25 +236,72 @@ func TestAnExactMatchNeedsAKey(t *testing.T) {
 		cert  mapper.Checked
 		want  string
 	}{
-		{"read", ldap(readable.LDAP), named, ours, "alice"},
-		{"read, another's", ldap(readable.LDAP), named, impostor, ""},
-		{"hidden, bound", ldap(hidden.LDAP), bound, ours, "alice"},
-		{"hidden, bound, another's", ldap(hidden.LDAP), bound, impostor, ""},
-		{"hidden, by name alone", ldap(hidden.LDAP), named, ours, ""},
-		{"hidden, by name alone, another's", ldap(hidden.LDAP), named, impostor, ""},
-		{"hidden, exact", ldap(hidden.LDAP, "certificate_match", "exact"), named, impostor, ""},
-		{"hidden, no chain", ldap(hidden.LDAP), named, mapper.Checked{Cert: impostor.Cert}, ""},
-		{"hidden, issuer by its key", ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), named, ours, "alice"},
-		{"hidden, issuer by its key, another's", ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), named, impostor, ""},
-		{"hidden, attribute_map", ldap(hidden.LDAP, "certificate_match", "off", "attribute_map", "userCertificate=cert"), named, impostor, ""},
-		{"certmap, read", certmap(readable.LDAP, whole), named, ours, "alice"},
-		{"certmap, read, another's", certmap(readable.LDAP, whole), named, impostor, ""},
-		{"certmap, hidden, bound", certmap(hidden.LDAP, whole), bound, ours, "alice"},
-		{"certmap, hidden, bound, another's", certmap(hidden.LDAP, whole), bound, impostor, ""},
-		{"certmap, hidden, by name alone", certmap(hidden.LDAP, whole), named, impostor, ""},
-		{"certmap, one of two ways", certmap(readable.LDAP, "(|"+whole+"(mail={subject_rfc822_name}))"), named, impostor, ""},
-		{"certmap, one of two ways, without a name", certmap(readable.LDAP, "(|"+whole+"(mail=x))"), named, impostor, ""},
-		{"certmap, one of two ways, bound", certmap(readable.LDAP, "(|"+whole+"(mail=x))"), bound, ours, "alice"},
+		{name: "read", block: ldap(readable.LDAP), known: named, cert: ours, want: "alice"},
+		{name: "read, another's", block: ldap(readable.LDAP), known: named, cert: impostor},
+		{name: "hidden, bound", block: ldap(hidden.LDAP), known: bound, cert: ours, want: "alice"},
+		{name: "hidden, bound, another's", block: ldap(hidden.LDAP), known: bound, cert: impostor},
+		{name: "hidden, by name alone", block: ldap(hidden.LDAP), known: named, cert: ours},
+		{
+			name: "hidden, by name alone, another's", block: ldap(hidden.LDAP), known: named,
+			cert: impostor,
+		},
+		{
+			name: "hidden, exact", block: ldap(hidden.LDAP, "certificate_match", "exact"),
+			known: named, cert: impostor,
+		},
+		{
+			name: "hidden, no chain", block: ldap(hidden.LDAP), known: named,
+			cert: mapper.Checked{Cert: impostor.Cert},
+		},
+		{
+			name:  "hidden, issuer by its key",
+			block: ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), known: named,
+			cert: ours, want: "alice",
+		},
+		{
+			name:  "hidden, issuer by its key, another's",
+			block: ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), known: named,
+			cert: impostor,
+		},
+		{
+			name:  "hidden, attribute_map",
+			block: ldap(hidden.LDAP, "certificate_match", "off", "attribute_map", "userCertificate=cert"),
+			known: named, cert: impostor,
+		},
+		{
+			name: "certmap, read", block: certmap(readable.LDAP, whole), known: named, cert: ours,
+			want: "alice",
+		},
+		{
+			name: "certmap, read, another's", block: certmap(readable.LDAP, whole), known: named,
+			cert: impostor,
+		},
+		{
+			name: "certmap, hidden, bound", block: certmap(hidden.LDAP, whole), known: bound,
+			cert: ours, want: "alice",
+		},
+		{
+			name: "certmap, hidden, bound, another's", block: certmap(hidden.LDAP, whole),
+			known: bound, cert: impostor,
+		},
+		{
+			name: "certmap, hidden, by name alone", block: certmap(hidden.LDAP, whole),
+			known: named, cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail={subject_rfc822_name}))"), known: named,
+			cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways, without a name",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail=x))"), known: named, cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways, bound",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail=x))"), known: bound, cert: ours,
+			want: "alice",
+		},
 	} {
 		for _, user := range []string{"", "alice"} {
 			chain := ldapChain(t, mapper.Options{Authorities: c.known}, c.block)

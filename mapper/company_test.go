@@ -108,13 +108,23 @@ func TestDigestOfAKey(t *testing.T) {
 		want      string // of the first certificate
 		onRenewed string
 	}{
-		{"certificate", nil, certificateSum, "alice", ""},
-		{"certificate, written", set("digest_of", "certificate"), certificateSum, "alice", ""},
-		{"key", set("digest_of", "key"), sum[:], "alice", "alice"},
-		{"key, another algorithm", set("digest_of", "key", "algorithm", "sha512"), long[:], "alice", "alice"},
-		{"key, SHA-256 alone where no algorithm is set", set("digest_of", "key"), long[:], "", ""},
-		{"key, and the certificate's line", set("digest_of", "key"), certificateSum, "", ""},
-		{"certificate, and the key's line", nil, sum[:], "", ""},
+		{name: "certificate", line: certificateSum, want: "alice"},
+		{
+			name: "certificate, written", settings: set("digest_of", "certificate"),
+			line: certificateSum, want: "alice",
+		},
+		{
+			name: "key", settings: set("digest_of", "key"), line: sum[:], want: "alice",
+			onRenewed: "alice",
+		},
+		{
+			name:     "key, another algorithm",
+			settings: set("digest_of", "key", "algorithm", "sha512"), line: long[:], want: "alice",
+			onRenewed: "alice",
+		},
+		{name: "key, SHA-256 alone where no algorithm is set", settings: set("digest_of", "key"), line: long[:]},
+		{name: "key, and the certificate's line", settings: set("digest_of", "key"), line: certificateSum},
+		{name: "certificate, and the key's line", line: sum[:]},
 	} {
 		for _, text := range []string{certtext.Colons(c.line), hex.EncodeToString(c.line)} {
 			ch := chain(t, block(t, "digest", []string{text + " -> alice"}, c.settings))

@@ -39,20 +39,66 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		cert     mapper.Checked
 		says     string // "" where the directory could be asked
 	}{
-		{"base", s.LDAP, []string{"base", "ou=Nowhere," + slapdtest.Suffix}, stranger, "the base does not exist"},
-		{"bind", s.LDAP, []string{"binddn", slapdtest.AdminDN, "passwd", "wrong"}, stranger, "the server refuses the bind"},
-		{"StartTLS", slapdtest.Hostile(t, refusesTLS), []string{"ssl", "tls"}, stranger, "the server refuses StartTLS"},
-		{"referral", referring, nil, stranger, "only points to other servers: ldap://elsewhere.example/ (referrals = true follows them)"},
-		{"size limit", limited.LDAP, []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid", "attribute_map", "mail=email"}, shared, "its own size limit"},
-		{"attribute_map", s.LDAP, []string{"attribute_map", "mial=email"}, stranger, "attribute mial is not in the server's schema"},
-		{"filter", s.LDAP, []string{"filter", "(&(objectClass=posixAccount)(iud=%s))"}, stranger, "attribute iud is not in the server's schema"},
-		{"attribute", s.LDAP, []string{"attribute", "userCertficate;binary"}, stranger, "attribute userCertficate is not in the server's schema"},
-		{"two attributes", s.LDAP, []string{"attribute_map", "mial=email", "attribute_map", "xcn=cn"}, stranger, "attribute mial, xcn is not"},
-		{"uid_attribute", s.LDAP, []string{"uid_attribute", "employeeNummer"}, stranger, "attribute employeeNummer is not"},
-		{"a stranger's card", s.LDAP, nil, stranger, ""},
-		{"a stranger's card, other attributes", s.LDAP, []string{"attribute_map", "rfc822Mailbox=email", "attribute_map", "description;lang-en=cn"}, stranger, ""},
-		{"no server", "ldap://127.0.0.1:1", nil, stranger, "no LDAP server answers"},
-		{"a wrong attribute beside a right one", s.LDAP, []string{"attribute_map", "mial=email"}, known, ""},
+		{
+			name: "base", uri: s.LDAP, settings: []string{"base", "ou=Nowhere," + slapdtest.Suffix},
+			cert: stranger, says: "the base does not exist",
+		},
+		{
+			name: "bind", uri: s.LDAP,
+			settings: []string{"binddn", slapdtest.AdminDN, "passwd", "wrong"}, cert: stranger,
+			says: "the server refuses the bind",
+		},
+		{
+			name: "StartTLS", uri: slapdtest.Hostile(t, refusesTLS),
+			settings: []string{"ssl", "tls"}, cert: stranger, says: "the server refuses StartTLS",
+		},
+		{
+			name: "referral", uri: referring, cert: stranger,
+			says: "only points to other servers: ldap://elsewhere.example/ (referrals = true follows them)",
+		},
+		{
+			name: "size limit", uri: limited.LDAP,
+			settings: []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid", "attribute_map", "mail=email"},
+			cert:     shared, says: "its own size limit",
+		},
+		{
+			name: "attribute_map", uri: s.LDAP, settings: []string{"attribute_map", "mial=email"},
+			cert: stranger, says: "attribute mial is not in the server's schema",
+		},
+		{
+			name: "filter", uri: s.LDAP,
+			settings: []string{"filter", "(&(objectClass=posixAccount)(iud=%s))"}, cert: stranger,
+			says: "attribute iud is not in the server's schema",
+		},
+		{
+			name: "attribute", uri: s.LDAP,
+			settings: []string{"attribute", "userCertficate;binary"}, cert: stranger,
+			says: "attribute userCertficate is not in the server's schema",
+		},
+		{
+			name: "two attributes", uri: s.LDAP,
+			settings: []string{"attribute_map", "mial=email", "attribute_map", "xcn=cn"},
+			cert:     stranger, says: "attribute mial, xcn is not",
+		},
+		{
+			name: "uid_attribute", uri: s.LDAP,
+			settings: []string{"uid_attribute", "employeeNummer"}, cert: stranger,
+			says: "attribute employeeNummer is not",
+		},
+		{name: "a stranger's card", uri: s.LDAP, cert: stranger},
+		{
+			name: "a stranger's card, other attributes", uri: s.LDAP,
+			settings: []string{"attribute_map", "rfc822Mailbox=email", "attribute_map", "description;lang-en=cn"},
+			cert:     stranger,
+		},
+		{
+			name: "no server", uri: "ldap://127.0.0.1:1", cert: stranger,
+			says: "no LDAP server answers",
+		},
+		{
+			name: "a wrong attribute beside a right one", uri: s.LDAP,
+			settings: []string{"attribute_map", "mial=email"}, cert: known,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, user := range []string{"", "alice"} {

@@ -85,14 +85,17 @@ func TestServersOfADomain(t *testing.T) {
 		want     string
 		says     string
 	}{
-		{"one", []string{"0 0 " + port + " localhost."}, nil, "alice", ""},
-		{"the second by priority", []string{"20 0 " + port + " localhost.", "10 0 1 localhost."}, nil, "alice", ""},
-		{"LDAPS", []string{"0 0 " + tlsPort + " localhost."}, []string{"ssl", "ssl", "tls_cacertfile", caFile}, "alice", ""},
-		{"none", nil, nil, "", "SRV records"},
-		{"of another domain", []string{"0 0 " + port + " evil.example."}, nil, "", "no server in that domain"},
-		{"no service", []string{"0 0 0 ."}, nil, "", "SRV records"},
-		{"mute name server", []string{"mute"}, nil, "", "SRV records"},
-		{"a written server beside none", nil, []string{"uri", s.LDAP}, "alice", ""},
+		{name: "one", records: []string{"0 0 " + port + " localhost."}, want: "alice"},
+		{name: "the second by priority", records: []string{"20 0 " + port + " localhost.", "10 0 1 localhost."}, want: "alice"},
+		{
+			name: "LDAPS", records: []string{"0 0 " + tlsPort + " localhost."},
+			settings: []string{"ssl", "ssl", "tls_cacertfile", caFile}, want: "alice",
+		},
+		{name: "none", says: "SRV records"},
+		{name: "of another domain", records: []string{"0 0 " + port + " evil.example."}, says: "no server in that domain"},
+		{name: "no service", records: []string{"0 0 0 ."}, says: "SRV records"},
+		{name: "mute name server", records: []string{"mute"}, says: "SRV records"},
+		{name: "a written server beside none", settings: []string{"uri", s.LDAP}, want: "alice"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -46,15 +46,15 @@ func TestOpenSC(t *testing.T) {
 		cert       *testca.Cert
 		want, why  string
 	}{
-		{"matched, after another", "ann", one, "ann", "owner's file"},
-		{"found", "", one, "ann", ""},
-		{"not in his file", "ben", one, "", "no"},
-		{"two users claim it", "", two, "", "more than one user fits: ann, ben"},
-		{"each of the two is matched", "ben", two, "ben", ""},
-		{"root by his own file", "root", three, "root", ""},
-		{"nobody has it", "", mappertest.CA.Leaf("one"), "", "no"},
-		{"no home", "nohome", one, "", "no"},
-		{"no account", "zoe", one, "", "no such account"},
+		{name: "matched, after another", user: "ann", cert: one, want: "ann", why: "owner's file"},
+		{name: "found", cert: one, want: "ann"},
+		{name: "not in his file", user: "ben", cert: one, why: "no"},
+		{name: "two users claim it", cert: two, why: "more than one user fits: ann, ben"},
+		{name: "each of the two is matched", user: "ben", cert: two, want: "ben"},
+		{name: "root by his own file", user: "root", cert: three, want: "root"},
+		{name: "nobody has it", cert: mappertest.CA.Leaf("one"), why: "no"},
+		{name: "no home", user: "nohome", cert: one, why: "no"},
+		{name: "no account", user: "zoe", cert: one, why: "no such account"},
 	}
 	for _, k := range cases {
 		t.Run(k.name, func(t *testing.T) {

@@ -84,7 +84,11 @@ func TestWhoeverWritesHisOwnEntryIsNobodyElse(t *testing.T) {
 				ou := fmt.Sprintf("ou=story%d,ou=People,", len(stories))
 				ldif += fmt.Sprintf("dn: %s%s\nobjectClass: organizationalUnit\n\n", ou, slapdtest.Suffix)
 				ldif += strings.ReplaceAll(directoryOracle+entry, "ou=People,", ou)
-				stories = append(stories, story{fmt.Sprintf("%s, %s, replaces %t", name, victim, replaces), victim, ou + slapdtest.Suffix, way.typ, way.settings})
+				stories = append(stories, story{
+					name:   fmt.Sprintf("%s, %s, replaces %t", name, victim, replaces),
+					victim: victim, base: ou + slapdtest.Suffix, typ: way.typ,
+					settings: way.settings,
+				})
 			}
 		}
 	}
@@ -123,14 +127,17 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 		user, want string
 		says       string
 	}{
-		{"found", alice, "", "alice", ""},
-		{"matched", alice, "alice", "alice", ""},
-		{"another user", alice, "carol", "", "no"},
-		{"another number", bob, "bob", "", `uidNumber "2077" of cn=Bob,ou=People,dc=example,dc=com is not that of the account "bob", 2002`},
-		{"another number, found", bob, "", "", "uidNumber"},
-		{"no number", carol, "carol", "carol", ""},
-		{"two entries", dora, "", "", "more than one user fits"},
-		{"two entries, matched", dora, "dora", "", "more than one user fits"},
+		{name: "found", cert: alice, want: "alice"},
+		{name: "matched", cert: alice, user: "alice", want: "alice"},
+		{name: "another user", cert: alice, user: "carol", says: "no"},
+		{
+			name: "another number", cert: bob, user: "bob",
+			says: `uidNumber "2077" of cn=Bob,ou=People,dc=example,dc=com is not that of the account "bob", 2002`,
+		},
+		{name: "another number, found", cert: bob, says: "uidNumber"},
+		{name: "no number", cert: carol, user: "carol", want: "carol"},
+		{name: "two entries", cert: dora, says: "more than one user fits"},
+		{name: "two entries, matched", cert: dora, user: "dora", says: "more than one user fits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))

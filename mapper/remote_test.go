@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/mapper"
@@ -228,12 +228,7 @@ func TestRemoteMapfileCopy(t *testing.T) {
 }
 
 func TestRemoteMapfileDeadline(t *testing.T) {
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mute.Close()
-	address := mute.Addr().String()
+	address := nettest.Mute(t)
 	for _, url := range []string{"https://" + address, "ldaps://" + address + "/cn=x?description"} {
 		ch, err := remoteChain(t, url, mapper.Options{}, nil)
 		if err != nil {
@@ -264,14 +259,20 @@ func TestMapfileInADirectory(t *testing.T) {
 		settings      map[string][]string
 		want          string
 	}{
-		{"ldaps", server.LDAPS + "/" + dn + "?description", trusting, nil, "alice"},
-		{"ldaps of an unknown authority", server.LDAPS + "/" + dn + "?description", nil, nil, ""},
-		{"ldapi", server.LDAPI + "/" + dn + "?description", nil, nil, "alice"},
-		{"ldap", server.LDAP + "/" + dn + "?description", nil, set("insecure_mapfile", "true"), "alice"},
-		{"attribute missing", server.LDAPI + "/" + dn + "?seeAlso", nil, nil, ""},
-		{"entry missing", server.LDAPI + "/cn=x," + dn + "?description", nil, nil, ""},
-		{"no attribute named", server.LDAPI + "/" + dn, nil, nil, ""},
-		{"socket missing", "ldapi://%2Fnonexistent/" + dn + "?description", nil, nil, ""},
+		{
+			name: "ldaps", address: server.LDAPS + "/" + dn + "?description", client: trusting,
+			want: "alice",
+		},
+		{name: "ldaps of an unknown authority", address: server.LDAPS + "/" + dn + "?description"},
+		{name: "ldapi", address: server.LDAPI + "/" + dn + "?description", want: "alice"},
+		{
+			name: "ldap", address: server.LDAP + "/" + dn + "?description",
+			settings: set("insecure_mapfile", "true"), want: "alice",
+		},
+		{name: "attribute missing", address: server.LDAPI + "/" + dn + "?seeAlso"},
+		{name: "entry missing", address: server.LDAPI + "/cn=x," + dn + "?description"},
+		{name: "no attribute named", address: server.LDAPI + "/" + dn},
+		{name: "socket missing", address: "ldapi://%2Fnonexistent/" + dn + "?description"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
