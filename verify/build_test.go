@@ -61,18 +61,48 @@ func TestAnchors(t *testing.T) {
 		leaf    *testca.Cert
 		want    verify.Reason
 	}{
-		{"root and intermediate in ca_dir", false, []*testca.Cert{&root.Cert, &inter.Cert}, nil, leaf, ""},
-		{"intermediate on the card", false, []*testca.Cert{&root.Cert}, []*testca.Cert{&inter.Cert}, leaf, ""},
-		{"intermediate nowhere", false, []*testca.Cert{&root.Cert}, nil, leaf, verify.ReasonIssuerUnknown},
-		{"everything on the card", false, nil, []*testca.Cert{&inter.Cert, &root.Cert}, leaf, verify.ReasonIssuerUnknown},
-		{"intermediate alone in ca_dir", false, []*testca.Cert{&inter.Cert}, nil, leaf, verify.ReasonIssuerUnknown},
-		{"intermediate alone with partial_chain", true, []*testca.Cert{&inter.Cert}, nil, leaf, ""},
-		{"leaf alone in ca_dir", false, []*testca.Cert{leaf}, nil, leaf, verify.ReasonIssuerUnknown},
-		{"leaf alone with partial_chain", true, []*testca.Cert{leaf}, nil, leaf, verify.ReasonIssuerUnknown},
-		{"self-signed leaf in ca_dir", false, []*testca.Cert{self}, nil, self, ""},
-		{"self-signed leaf nowhere", false, []*testca.Cert{&root.Cert}, nil, self, verify.ReasonIssuerUnknown},
-		{"self-signed leaf on the card", false, []*testca.Cert{&root.Cert}, []*testca.Cert{self}, self, verify.ReasonIssuerUnknown},
-		{"self-signed leaf is no CA", false, []*testca.Cert{self}, nil, (&testca.CA{Cert: *self}).Leaf("Bob"), verify.ReasonNotCA},
+		{name: "root and intermediate in ca_dir", caDir: []*testca.Cert{&root.Cert, &inter.Cert}, leaf: leaf},
+		{
+			name: "intermediate on the card", caDir: []*testca.Cert{&root.Cert},
+			card: []*testca.Cert{&inter.Cert}, leaf: leaf,
+		},
+		{
+			name: "intermediate nowhere", caDir: []*testca.Cert{&root.Cert}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "everything on the card", card: []*testca.Cert{&inter.Cert, &root.Cert},
+			leaf: leaf, want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "intermediate alone in ca_dir", caDir: []*testca.Cert{&inter.Cert}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "intermediate alone with partial_chain", partial: true,
+			caDir: []*testca.Cert{&inter.Cert}, leaf: leaf,
+		},
+		{
+			name: "leaf alone in ca_dir", caDir: []*testca.Cert{leaf}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "leaf alone with partial_chain", partial: true, caDir: []*testca.Cert{leaf},
+			leaf: leaf, want: verify.ReasonIssuerUnknown,
+		},
+		{name: "self-signed leaf in ca_dir", caDir: []*testca.Cert{self}, leaf: self},
+		{
+			name: "self-signed leaf nowhere", caDir: []*testca.Cert{&root.Cert}, leaf: self,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "self-signed leaf on the card", caDir: []*testca.Cert{&root.Cert},
+			card: []*testca.Cert{self}, leaf: self, want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "self-signed leaf is no CA", caDir: []*testca.Cert{self},
+			leaf: (&testca.CA{Cert: *self}).Leaf("Bob"), want: verify.ReasonNotCA,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

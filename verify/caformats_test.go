@@ -158,19 +158,64 @@ func TestTrustSettings(t *testing.T) {
 		problem string
 		want    verify.Reason
 	}{
-		{"rejected for clientAuth", trusted(&root.Cert, nil, []string{testca.ClientAuth}), verify.EKU{}, "is rejected for logins", verify.ReasonIssuerUnknown},
-		{"rejected for smartcardLogon", trusted(&root.Cert, nil, []string{testca.SmartcardLogon}), verify.EKU{}, "is rejected for logins", verify.ReasonIssuerUnknown},
-		{"rejected for any purpose", trusted(&root.Cert, nil, []string{testca.AnyExtKeyUsage}), verify.EKU{}, "is rejected for logins", verify.ReasonIssuerUnknown},
-		{"trusted and rejected for clientAuth", trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.ClientAuth}), verify.EKU{}, "is rejected for logins", verify.ReasonIssuerUnknown},
-		{"rejected for what eku requires", trusted(&root.Cert, nil, []string{"1.2.3"}), required, "is rejected for logins", verify.ReasonEKU},
-		{"rejected, eku = ignore", trusted(&root.Cert, nil, []string{testca.ClientAuth}), verify.EKU{Ignore: true}, "is rejected for logins", verify.ReasonIssuerUnknown},
-		{"trusted for serverAuth", trusted(&root.Cert, []string{testca.ServerAuth}, nil), verify.EKU{}, "for other purposes", verify.ReasonIssuerUnknown},
-		{"trusted for nothing", trusted(&root.Cert, []string{}, nil), verify.EKU{}, "for other purposes", verify.ReasonIssuerUnknown},
-		{"not trusted for what eku requires", trusted(&root.Cert, []string{testca.ClientAuth}, nil), required, "for other purposes", verify.ReasonEKU},
-		{"settings malformed", malformed, verify.EKU{}, "settings cannot be read", verify.ReasonIssuerUnknown},
-		{"octets behind the settings", behind, verify.EKU{}, "settings cannot be read", verify.ReasonIssuerUnknown},
-		{"certificate malformed", pemBlock("TRUSTED CERTIFICATE", []byte{1, 2}), verify.EKU{}, "not a DER sequence", verify.ReasonIssuerUnknown},
-		{"rejected for serverAuth", trusted(&root.Cert, nil, []string{testca.ServerAuth}), verify.EKU{}, "", ""},
+		{
+			name: "rejected for clientAuth",
+			data: trusted(&root.Cert, nil, []string{testca.ClientAuth}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for smartcardLogon",
+			data: trusted(&root.Cert, nil, []string{testca.SmartcardLogon}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for any purpose",
+			data: trusted(&root.Cert, nil, []string{testca.AnyExtKeyUsage}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted and rejected for clientAuth",
+			data: trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.ClientAuth}),
+			eku:  verify.EKU{}, problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for what eku requires",
+			data: trusted(&root.Cert, nil, []string{"1.2.3"}), eku: required,
+			problem: "is rejected for logins", want: verify.ReasonEKU,
+		},
+		{
+			name: "rejected, eku = ignore",
+			data: trusted(&root.Cert, nil, []string{testca.ClientAuth}),
+			eku:  verify.EKU{Ignore: true}, problem: "is rejected for logins",
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted for serverAuth",
+			data: trusted(&root.Cert, []string{testca.ServerAuth}, nil), eku: verify.EKU{},
+			problem: "for other purposes", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted for nothing", data: trusted(&root.Cert, []string{}, nil),
+			eku: verify.EKU{}, problem: "for other purposes", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "not trusted for what eku requires",
+			data: trusted(&root.Cert, []string{testca.ClientAuth}, nil), eku: required,
+			problem: "for other purposes", want: verify.ReasonEKU,
+		},
+		{
+			name: "settings malformed", data: malformed, eku: verify.EKU{},
+			problem: "settings cannot be read", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "octets behind the settings", data: behind, eku: verify.EKU{},
+			problem: "settings cannot be read", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "certificate malformed", data: pemBlock("TRUSTED CERTIFICATE", []byte{1, 2}),
+			eku: verify.EKU{}, problem: "not a DER sequence", want: verify.ReasonIssuerUnknown,
+		},
+		{name: "rejected for serverAuth", data: trusted(&root.Cert, nil, []string{testca.ServerAuth}), eku: verify.EKU{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,6 +21,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
@@ -308,12 +308,8 @@ func TestCRLFromDirectory(t *testing.T) {
 // The second address of a distribution point is asked when the first is dead, or mute.
 func TestCRLMirrors(t *testing.T) {
 	o := newOnline(t)
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mute.Close()
-	for _, first := range []string{"http://127.0.0.1:1/x", "http://" + mute.Addr().String() + "/x"} {
+	mute := nettest.Mute(t)
+	for _, first := range []string{"http://127.0.0.1:1/x", "http://" + mute + "/x"} {
 		names := testca.FullName(testca.URI(first), testca.URI(o.interURL))
 		o.leaf = o.world.inter.Leaf("Alice", testca.DistributionPoints(testca.Point(names, 0, nil)))
 		if err := o.login(t, "", verify.Options{}); err != nil {

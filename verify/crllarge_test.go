@@ -96,10 +96,19 @@ func TestLargeCRLs(t *testing.T) {
 		want   verify.Reason
 		text   string
 	}{
-		{"3 M entries", 3000, []byte{9}, 0, "", ""},
-		{"3 M entries, the last one revokes", 3000, []byte{0x41, 1}, 0, verify.ReasonRevoked, ""},
-		{"a gigabyte", 27000, []byte{9}, 0, verify.ReasonRevocationUnknown, "larger than allowed"},
-		{"more than crl_max_size", 3000, []byte{9}, 100 << 20, verify.ReasonRevocationUnknown, "larger than allowed"},
+		{name: "3 M entries", times: 3000, listed: []byte{9}},
+		{
+			name: "3 M entries, the last one revokes", times: 3000, listed: []byte{0x41, 1},
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "a gigabyte", times: 27000, listed: []byte{9},
+			want: verify.ReasonRevocationUnknown, text: "larger than allowed",
+		},
+		{
+			name: "more than crl_max_size", times: 3000, listed: []byte{9}, most: 100 << 20,
+			want: verify.ReasonRevocationUnknown, text: "larger than allowed",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			list := newLargeCRL(t, inter, tt.times, tt.listed)

@@ -102,14 +102,34 @@ func TestUnusablePolicies(t *testing.T) {
 		o           verify.Options
 		want        verify.Reason
 	}{
-		{"doubled, none required", nil, []testca.Option{doubled}, verify.Options{}, ""},
-		{"malformed qualifier, none required", nil, []testca.Option{qualifier}, verify.Options{}, ""},
-		{"good, required", []testca.Option{good}, []testca.Option{good}, required, ""},
-		{"doubled, required", []testca.Option{good}, []testca.Option{doubled}, required, verify.ReasonMalformed},
-		{"malformed qualifier of another policy, required", []testca.Option{good}, []testca.Option{qualifier}, required, verify.ReasonMalformed},
-		{"of the intermediate, required", []testca.Option{doubled}, []testca.Option{good}, required, verify.ReasonMalformed},
-		{"doubled, required by the CA", []testca.Option{good, testca.PolicyConstraints(0, -1)}, []testca.Option{doubled}, verify.Options{}, verify.ReasonMalformed},
-		{"of the intermediate, required by itself", []testca.Option{doubled, testca.PolicyConstraints(0, -1)}, []testca.Option{good}, verify.Options{}, verify.ReasonMalformed},
+		{name: "doubled, none required", leaf: []testca.Option{doubled}, o: verify.Options{}},
+		{name: "malformed qualifier, none required", leaf: []testca.Option{qualifier}, o: verify.Options{}},
+		{
+			name: "good, required", inter: []testca.Option{good}, leaf: []testca.Option{good},
+			o: required,
+		},
+		{
+			name: "doubled, required", inter: []testca.Option{good}, leaf: []testca.Option{doubled},
+			o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name: "malformed qualifier of another policy, required", inter: []testca.Option{good},
+			leaf: []testca.Option{qualifier}, o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name: "of the intermediate, required", inter: []testca.Option{doubled},
+			leaf: []testca.Option{good}, o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name:  "doubled, required by the CA",
+			inter: []testca.Option{good, testca.PolicyConstraints(0, -1)},
+			leaf:  []testca.Option{doubled}, o: verify.Options{}, want: verify.ReasonMalformed,
+		},
+		{
+			name:  "of the intermediate, required by itself",
+			inter: []testca.Option{doubled, testca.PolicyConstraints(0, -1)},
+			leaf:  []testca.Option{good}, o: verify.Options{}, want: verify.ReasonMalformed,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/verify"
@@ -20,23 +21,13 @@ import (
 // deadURL is an address at which nobody listens.
 func deadURL(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String() + "/ocsp"
+	return "http://" + nettest.Closed(t) + "/ocsp"
 }
 
 // muteURL is an address that takes connections and says nothing.
 func muteURL(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return "http://" + l.Addr().String() + "/ocsp"
+	return "http://" + nettest.Mute(t) + "/ocsp"
 }
 
 // misbehaving are servers that do all but answer. late: the verdict comes at the deadline, not before.

@@ -82,12 +82,35 @@ func TestOpenSSLResponder(t *testing.T) {
 			o      verify.OCSPOptions
 			want   [3]verify.Reason // for good, revoked, unknown
 		}{
-			{"the CA", &root.Cert, nil, verify.OCSPOptions{Nonce: verify.NonceRequired}, [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
-			{"delegate", delegate, nil, verify.OCSPOptions{Nonce: verify.NonceRequired}, [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
-			{"delegate, by key, SHA-512", delegate, []string{"-resp_key_id", "-rmd", "sha512"}, verify.OCSPOptions{}, [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
-			{"delegate that is not sent along", delegate, []string{"-resp_no_certs"}, verify.OCSPOptions{}, [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown}},
-			{"a certificate for clients", client, nil, verify.OCSPOptions{}, [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown}},
-			{"without nonce, by GET", delegate, nil, verify.OCSPOptions{Nonce: verify.NonceOff}, [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
+			{
+				name: "the CA", signer: &root.Cert,
+				o:    verify.OCSPOptions{Nonce: verify.NonceRequired},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate", signer: delegate,
+				o:    verify.OCSPOptions{Nonce: verify.NonceRequired},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate, by key, SHA-512", signer: delegate,
+				more: []string{"-resp_key_id", "-rmd", "sha512"}, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate that is not sent along", signer: delegate,
+				more: []string{"-resp_no_certs"}, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "a certificate for clients", signer: client, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "without nonce, by GET", signer: delegate,
+				o:    verify.OCSPOptions{Nonce: verify.NonceOff},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
 		}
 		for _, tt := range tests {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {

@@ -63,12 +63,30 @@ func TestDelegateWithoutStatus(t *testing.T) {
 		want     verify.Reason
 		named    bool // the key, in the error or in the log
 	}{
-		{"refused", bare, false, none, testca.OCSPGood, verify.ReasonRevocationUnknown, true},
-		{"accepted", bare, true, none, testca.OCSPGood, "", true},
-		{"accepted, and says revoked", bare, true, none, testca.OCSPRevoked, verify.ReasonRevoked, false},
-		{"its status could be asked", pointed, true, none, testca.OCSPGood, verify.ReasonRevocationUnknown, false},
-		{"a list has it", bare, true, root.CRL(testca.CRL{Entries: revoked(bare, 1)}), testca.OCSPGood, "", false}, // the list decides about Alice
-		{"a list does not have it", bare, false, root.CRL(testca.CRL{}), testca.OCSPGood, "", false},
+		{
+			name: "refused", delegate: bare, crl: none, status: testca.OCSPGood,
+			want: verify.ReasonRevocationUnknown, named: true,
+		},
+		{
+			name: "accepted", delegate: bare, accept: true, crl: none, status: testca.OCSPGood,
+			named: true,
+		},
+		{
+			name: "accepted, and says revoked", delegate: bare, accept: true, crl: none,
+			status: testca.OCSPRevoked, want: verify.ReasonRevoked,
+		},
+		{
+			name: "its status could be asked", delegate: pointed, accept: true, crl: none,
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "a list has it", delegate: bare, accept: true,
+			crl: root.CRL(testca.CRL{Entries: revoked(bare, 1)}), status: testca.OCSPGood,
+		}, // the list decides about Alice
+		{
+			name: "a list does not have it", delegate: bare, crl: root.CRL(testca.CRL{}),
+			status: testca.OCSPGood,
+		},
 	} {
 		var log bytes.Buffer
 		s := responding(t, func(q testca.Question) []byte {

@@ -43,23 +43,35 @@ func TestOCSPThenCRL(t *testing.T) {
 		soft      bool
 		want      verify.Reason
 	}{
-		{"OCSP good", good, none, false, ""},
-		{"OCSP good, CRL not asked", good, silent, false, ""},
-		{"OCSP revoked", revoked, none, false, verify.ReasonRevoked},
-		{"OCSP revoked, CRL good", revoked, good, false, verify.ReasonRevoked},
-		{"OCSP revoked, soft", revoked, none, true, verify.ReasonRevoked},
-		{"OCSP silent", silent, none, false, verify.ReasonRevocationUnknown},
-		{"OCSP silent, soft", silent, none, true, ""},
-		{"OCSP silent, CRL good", silent, good, false, ""},
-		{"OCSP silent, CRL revoked", silent, revoked, false, verify.ReasonRevoked},
-		{"OCSP silent, CRL revoked, soft", silent, revoked, true, verify.ReasonRevoked},
-		{"OCSP silent, CRL silent", silent, silent, false, verify.ReasonRevocationUnknown},
-		{"OCSP silent, CRL silent, soft", silent, silent, true, ""},
-		{"OCSP silent, CRL expired, soft", silent, expired, true, ""},
-		{"OCSP silent, CRL expired and revoked, soft", silent, expiredRevoked, true, verify.ReasonRevoked},
-		{"no responder named", none, none, false, verify.ReasonRevocationUnknown},
-		{"no responder named, soft", none, none, true, ""},
-		{"no responder named, CRL good", none, good, false, ""},
+		{name: "OCSP good", ocsp: good, crl: none},
+		{name: "OCSP good, CRL not asked", ocsp: good, crl: silent},
+		{name: "OCSP revoked", ocsp: revoked, crl: none, want: verify.ReasonRevoked},
+		{name: "OCSP revoked, CRL good", ocsp: revoked, crl: good, want: verify.ReasonRevoked},
+		{
+			name: "OCSP revoked, soft", ocsp: revoked, crl: none, soft: true,
+			want: verify.ReasonRevoked,
+		},
+		{name: "OCSP silent", ocsp: silent, crl: none, want: verify.ReasonRevocationUnknown},
+		{name: "OCSP silent, soft", ocsp: silent, crl: none, soft: true},
+		{name: "OCSP silent, CRL good", ocsp: silent, crl: good},
+		{name: "OCSP silent, CRL revoked", ocsp: silent, crl: revoked, want: verify.ReasonRevoked},
+		{
+			name: "OCSP silent, CRL revoked, soft", ocsp: silent, crl: revoked, soft: true,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "OCSP silent, CRL silent", ocsp: silent, crl: silent,
+			want: verify.ReasonRevocationUnknown,
+		},
+		{name: "OCSP silent, CRL silent, soft", ocsp: silent, crl: silent, soft: true},
+		{name: "OCSP silent, CRL expired, soft", ocsp: silent, crl: expired, soft: true},
+		{
+			name: "OCSP silent, CRL expired and revoked, soft", ocsp: silent, crl: expiredRevoked,
+			soft: true, want: verify.ReasonRevoked,
+		},
+		{name: "no responder named", ocsp: none, crl: none, want: verify.ReasonRevocationUnknown},
+		{name: "no responder named, soft", ocsp: none, crl: none, soft: true},
+		{name: "no responder named, CRL good", ocsp: none, crl: good},
 	}
 	past := time.Now().Add(-2 * time.Hour)
 	for _, tt := range tests {
@@ -269,23 +281,35 @@ func TestDelegateStatus(t *testing.T) {
 		status byte                               // of the certificate
 		want   verify.Reason
 	}{
-		{"the CA says good", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPGood) }, nil, testca.OCSPGood, ""},
-		{"the CA says revoked", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPRevoked) }, nil, testca.OCSPGood, verify.ReasonRevocationUnknown},
-		{"the CA does not know it", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPUnknown) }, nil, testca.OCSPGood, verify.ReasonRevocationUnknown},
-		{"it says good of itself", func(d *testca.Cert) func(testca.Question) []byte { return signs(d, testca.OCSPGood, d) }, nil, testca.OCSPGood, verify.ReasonRevocationUnknown},
-		{"another without no-check vouches for it, and it for the other", func(d *testca.Cert) func(testca.Question) []byte {
+		{name: "the CA says good", about: func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPGood) }, status: testca.OCSPGood},
+		{
+			name:   "the CA says revoked",
+			about:  func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPRevoked) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name:   "the CA does not know it",
+			about:  func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPUnknown) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name:   "it says good of itself",
+			about:  func(d *testca.Cert) func(testca.Question) []byte { return signs(d, testca.OCSPGood, d) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{name: "another without no-check vouches for it, and it for the other", about: func(d *testca.Cert) func(testca.Question) []byte {
 			other := root.Leaf("Other responder", signing, testca.InfoAccess([]string{deadURL(t)}, nil))
 			return signs(other, testca.OCSPGood, other)
-		}, nil, testca.OCSPGood, verify.ReasonRevocationUnknown},
-		{"another with no-check vouches for it", func(*testca.Cert) func(testca.Question) []byte {
+		}, status: testca.OCSPGood, want: verify.ReasonRevocationUnknown},
+		{name: "another with no-check vouches for it", about: func(*testca.Cert) func(testca.Question) []byte {
 			other := root.Leaf("Other responder", signing, testca.OCSPNoCheck())
 			return signs(other, testca.OCSPGood, other)
-		}, nil, testca.OCSPGood, ""},
-		{"a CRL is good", nil, func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, testca.OCSPGood, ""},
-		{"a CRL lists it: its word counts for nothing, and the CRL decides", nil, func(d *testca.Cert) []byte {
+		}, status: testca.OCSPGood},
+		{name: "a CRL is good", crl: func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, status: testca.OCSPGood},
+		{name: "a CRL lists it: its word counts for nothing, and the CRL decides", crl: func(d *testca.Cert) []byte {
 			return root.CRL(testca.CRL{Entries: []testca.Revoked{{Serial: d.Serial}}})
-		}, testca.OCSPRevoked, ""},
-		{"its status is not known, but it says revoked", nil, nil, testca.OCSPRevoked, verify.ReasonRevoked},
+		}, status: testca.OCSPRevoked},
+		{name: "its status is not known, but it says revoked", status: testca.OCSPRevoked, want: verify.ReasonRevoked},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -359,13 +383,31 @@ func TestWholeChain(t *testing.T) {
 		soft, leaf   bool
 		want         verify.Reason
 	}{
-		{"good", testca.OCSPGood, testca.OCSPGood, false, false, ""},
-		{"leaf revoked", testca.OCSPGood, testca.OCSPRevoked, false, false, verify.ReasonRevoked},
-		{"intermediate revoked", testca.OCSPRevoked, testca.OCSPGood, false, false, verify.ReasonRevoked},
-		{"intermediate unknown, leaf revoked", testca.OCSPUnknown, testca.OCSPRevoked, true, false, verify.ReasonRevoked},
-		{"intermediate unknown", testca.OCSPUnknown, testca.OCSPGood, false, false, verify.ReasonRevocationUnknown},
-		{"intermediate unknown, soft", testca.OCSPUnknown, testca.OCSPGood, true, false, verify.ReasonRevocationUnknown},
-		{"intermediate revoked, scope is the leaf", testca.OCSPRevoked, testca.OCSPGood, false, true, ""},
+		{name: "good", above: testca.OCSPGood, below: testca.OCSPGood},
+		{
+			name: "leaf revoked", above: testca.OCSPGood, below: testca.OCSPRevoked,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate revoked", above: testca.OCSPRevoked, below: testca.OCSPGood,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate unknown, leaf revoked", above: testca.OCSPUnknown,
+			below: testca.OCSPRevoked, soft: true, want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate unknown", above: testca.OCSPUnknown, below: testca.OCSPGood,
+			want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "intermediate unknown, soft", above: testca.OCSPUnknown, below: testca.OCSPGood,
+			soft: true, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "intermediate revoked, scope is the leaf", above: testca.OCSPRevoked,
+			below: testca.OCSPGood, leaf: true,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -143,31 +143,97 @@ func TestIssuers(t *testing.T) {
 		o           verify.Options
 		want        verify.Reason
 	}{
-		{"intermediate expired", nil, []testca.Option{testca.Expired()}, verify.Options{}, verify.ReasonExpired},
-		{"root expired", []testca.Option{testca.Expired()}, nil, verify.Options{}, verify.ReasonExpired},
-		{"intermediate is no CA", nil, []testca.Option{testca.BasicConstraints(true, false, -1)}, verify.Options{}, verify.ReasonNotCA},
-		{"intermediate without basic constraints", nil, []testca.Option{testca.Without("2.5.29.19")}, verify.Options{}, verify.ReasonNotCA},
-		{"intermediate of version 1", nil, []testca.Option{testca.Version(1)}, verify.Options{}, verify.ReasonNotCA},
-		{"root of version 1", []testca.Option{testca.Version(1)}, nil, verify.Options{}, verify.ReasonNotCA},
-		{"root of version 1, v1_anchors", []testca.Option{testca.Version(1)}, nil, verify.Options{V1Anchors: true}, ""},
-		{"root without basic constraints", []testca.Option{testca.Without("2.5.29.19")}, nil, verify.Options{}, verify.ReasonNotCA},
-		{"intermediate without keyCertSign", nil, []testca.Option{testca.KeyUsage(true, testca.DigitalSignature)}, verify.Options{}, verify.ReasonKeyUsage},
-		{"root without keyCertSign", []testca.Option{testca.KeyUsage(true, testca.CRLSign)}, nil, verify.Options{}, verify.ReasonKeyUsage},
-		{"no key usage at all", []testca.Option{testca.Without("2.5.29.15")}, []testca.Option{testca.Without("2.5.29.15")}, verify.Options{}, ""},
-		{"path length of the root 0", []testca.Option{testca.BasicConstraints(true, true, 0)}, nil, verify.Options{}, verify.ReasonPathLen},
-		{"path length of the root 1", []testca.Option{testca.BasicConstraints(true, true, 1)}, nil, verify.Options{}, ""},
-		{"path length of the intermediate 0", nil, []testca.Option{testca.BasicConstraints(true, true, 0)}, verify.Options{}, ""},
-		{"intermediate for other purposes", nil, []testca.Option{restricted}, verify.Options{}, verify.ReasonEKU},
-		{"intermediate for other purposes with eku = ignore", nil, []testca.Option{restricted}, verify.Options{EKU: verify.EKU{Ignore: true}}, ""},
-		{"intermediate critical unknown", nil, []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})}, verify.Options{}, verify.ReasonCriticalExtension},
-		{"root critical unknown", []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})}, nil, verify.Options{}, verify.ReasonCriticalExtension},
-		{"intermediate RSA 1024", nil, []testca.Option{testca.WithKey(testca.RSA(1024, "inter"))}, verify.Options{}, verify.ReasonWeakKey},
-		{"intermediate SHA-1", nil, []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})}, verify.Options{}, verify.ReasonWeakSignature},
-		{"root SHA-1", []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})}, nil, verify.Options{}, ""},
-		{"critical directory name constraint", nil, []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT", "O=example"))}, nil)}, verify.Options{}, ""},
-		{"name constraint of the root", []testca.Option{testca.NameConstraints(nil, [][]byte{testca.Directory(testca.DN("C=IT"))})}, nil, verify.Options{}, verify.ReasonNameConstraint},
-		{"explicit policy asked for by a CA", nil, []testca.Option{testca.PolicyConstraints(0, -1)}, verify.Options{}, verify.ReasonPolicy},
-		{"required policy is missing", nil, nil, verify.Options{RequiredPolicies: oids(t, "1.2.3")}, verify.ReasonPolicy},
+		{
+			name: "intermediate expired", inter: []testca.Option{testca.Expired()},
+			o: verify.Options{}, want: verify.ReasonExpired,
+		},
+		{
+			name: "root expired", root: []testca.Option{testca.Expired()}, o: verify.Options{},
+			want: verify.ReasonExpired,
+		},
+		{
+			name:  "intermediate is no CA",
+			inter: []testca.Option{testca.BasicConstraints(true, false, -1)}, o: verify.Options{},
+			want: verify.ReasonNotCA,
+		},
+		{
+			name:  "intermediate without basic constraints",
+			inter: []testca.Option{testca.Without("2.5.29.19")}, o: verify.Options{},
+			want: verify.ReasonNotCA,
+		},
+		{
+			name: "intermediate of version 1", inter: []testca.Option{testca.Version(1)},
+			o: verify.Options{}, want: verify.ReasonNotCA,
+		},
+		{
+			name: "root of version 1", root: []testca.Option{testca.Version(1)},
+			o: verify.Options{}, want: verify.ReasonNotCA,
+		},
+		{name: "root of version 1, v1_anchors", root: []testca.Option{testca.Version(1)}, o: verify.Options{V1Anchors: true}},
+		{
+			name: "root without basic constraints",
+			root: []testca.Option{testca.Without("2.5.29.19")}, o: verify.Options{},
+			want: verify.ReasonNotCA,
+		},
+		{
+			name:  "intermediate without keyCertSign",
+			inter: []testca.Option{testca.KeyUsage(true, testca.DigitalSignature)},
+			o:     verify.Options{}, want: verify.ReasonKeyUsage,
+		},
+		{
+			name: "root without keyCertSign",
+			root: []testca.Option{testca.KeyUsage(true, testca.CRLSign)}, o: verify.Options{},
+			want: verify.ReasonKeyUsage,
+		},
+		{
+			name: "no key usage at all", root: []testca.Option{testca.Without("2.5.29.15")},
+			inter: []testca.Option{testca.Without("2.5.29.15")}, o: verify.Options{},
+		},
+		{
+			name: "path length of the root 0",
+			root: []testca.Option{testca.BasicConstraints(true, true, 0)}, o: verify.Options{},
+			want: verify.ReasonPathLen,
+		},
+		{name: "path length of the root 1", root: []testca.Option{testca.BasicConstraints(true, true, 1)}, o: verify.Options{}},
+		{name: "path length of the intermediate 0", inter: []testca.Option{testca.BasicConstraints(true, true, 0)}, o: verify.Options{}},
+		{
+			name: "intermediate for other purposes", inter: []testca.Option{restricted},
+			o: verify.Options{}, want: verify.ReasonEKU,
+		},
+		{name: "intermediate for other purposes with eku = ignore", inter: []testca.Option{restricted}, o: verify.Options{EKU: verify.EKU{Ignore: true}}},
+		{
+			name:  "intermediate critical unknown",
+			inter: []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})},
+			o:     verify.Options{}, want: verify.ReasonCriticalExtension,
+		},
+		{
+			name: "root critical unknown",
+			root: []testca.Option{testca.WithExtension("1.2.3", true, []byte{5, 0})},
+			o:    verify.Options{}, want: verify.ReasonCriticalExtension,
+		},
+		{
+			name:  "intermediate RSA 1024",
+			inter: []testca.Option{testca.WithKey(testca.RSA(1024, "inter"))}, o: verify.Options{},
+			want: verify.ReasonWeakKey,
+		},
+		{
+			name:  "intermediate SHA-1",
+			inter: []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})},
+			o:     verify.Options{}, want: verify.ReasonWeakSignature,
+		},
+		{name: "root SHA-1", root: []testca.Option{testca.SignedWith(testca.Scheme{Hash: crypto.SHA1})}, o: verify.Options{}},
+		{name: "critical directory name constraint", inter: []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT", "O=example"))}, nil)}, o: verify.Options{}},
+		{
+			name: "name constraint of the root",
+			root: []testca.Option{testca.NameConstraints(nil, [][]byte{testca.Directory(testca.DN("C=IT"))})},
+			o:    verify.Options{}, want: verify.ReasonNameConstraint,
+		},
+		{
+			name:  "explicit policy asked for by a CA",
+			inter: []testca.Option{testca.PolicyConstraints(0, -1)}, o: verify.Options{},
+			want: verify.ReasonPolicy,
+		},
+		{name: "required policy is missing", o: verify.Options{RequiredPolicies: oids(t, "1.2.3")}, want: verify.ReasonPolicy},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
