@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,20 +20,19 @@ import (
 // awaitLine waits until the log has a line with all of the words, and gives it.
 func awaitLine(t *testing.T, log *slowtest.Buffer, words ...string) string {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	var found string
+	if !slowtest.Poll(20*time.Second, time.Millisecond, func() bool {
 		for line := range strings.Lines(log.String()) {
-			found := true
-			for _, w := range words {
-				found = found && strings.Contains(line, w)
-			}
-			if found {
-				return line
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				found = line
+				return true
 			}
 		}
-		if time.Now().After(until) {
-			t.Fatalf("no line with %q in\n%s", words, log.String())
-		}
+		return false
+	}) {
+		t.Fatalf("no line with %q in\n%s", words, log.String())
 	}
+	return found
 }
 
 // TestWhoHasTheReader: each kind of refusal, and a long wait, is a line of the log with both programs, once.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
@@ -36,16 +37,14 @@ func startBus(t *testing.T) *dbus.Conn {
 	}
 	t.Cleanup(func() { bus.Process.Kill(); bus.Wait() })
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := dbus.Connect(address, dbus.WithContext(t.Context()))
-		if err == nil {
-			t.Cleanup(func() { c.Close() })
-			return c
-		}
-		if time.Now().After(until) {
-			t.Fatal(err)
-		}
-	}
+	var c *dbus.Conn
+	slowtest.Until(t, "the bus", func() (done bool) {
+		var err error
+		c, err = dbus.Connect(address, dbus.WithContext(t.Context()))
+		return err == nil
+	})
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // logind has sessions.
