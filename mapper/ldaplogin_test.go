@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
@@ -172,9 +172,10 @@ func TestWhatANameCostsIsNothing(t *testing.T) {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); strings.Count(s.Log(), " SEARCH RESULT ") < 2 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond) // slapd writes a line when it comes to it
-	}
+	// slapd writes a line when it comes to it.
+	slowtest.Until(t, "the results of two searches", func() bool {
+		return strings.Count(s.Log(), " SEARCH RESULT ") >= 2
+	})
 	if n := strings.Count(s.Log(), " SRCH base="); n != 2 {
 		t.Errorf("%d searches for two questions:\n%s", n, s.Log())
 	}

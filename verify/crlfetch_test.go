@@ -22,6 +22,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/nettest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
@@ -451,9 +452,7 @@ func TestCRLFetchedOnce(t *testing.T) {
 	for i := range errs {
 		group.Go(func() { errs[i] = o.login(t, dir, verify.Options{}) })
 	}
-	for o.asked.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	slowtest.Until(t, "a request", func() bool { return o.asked.Load() > 0 })
 	close(release)
 	group.Wait()
 	for _, err := range errs {

@@ -71,7 +71,7 @@ func TestUpdateBesideMuteAddresses(t *testing.T) {
 		for i := 0; r.Context().Err() == nil; i++ {
 			_, _ = w.Write(inter[i%len(inter) : i%len(inter)+1])
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the server is slow on purpose
 		}
 	}))
 	t.Cleanup(slow.Close)

@@ -366,7 +366,7 @@ func TestWholeChain(t *testing.T) {
 	build := func(t *testing.T, delay time.Duration, above, below byte) (world, []*certinfo.Certificate, *ocspServer) {
 		var inter *testca.CA
 		s := responding(t, func(q testca.Question) []byte {
-			time.Sleep(delay)
+			time.Sleep(delay) // of the responder, over real sockets
 			if bytes.Equal(q.Serial, inter.Serial) {
 				return signs(&root.Cert, above)(q)
 			}
