@@ -96,7 +96,7 @@ func idle(t *testing.T, program string, readers int, benches ...*bench) {
 		return nil
 	})
 	var before []int
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // what is measured is what runs while nothing happens
 	for _, b := range benches {
 		before = append(before, b.reader.Counts().Messages)
 	}
@@ -123,7 +123,7 @@ func wakeUps(t *testing.T, pid int) int {
 	t.Helper()
 	least := 0
 	for try := range 3 {
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // what is measured is what runs while nothing happens
 		before := switches(t, pid)
 		time.Sleep(10 * time.Second)
 		n := switches(t, pid) - before

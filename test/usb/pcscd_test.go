@@ -75,12 +75,9 @@ func patience() time.Duration {
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for until := time.Now().Add(patience()); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
-		}
+	if !slowtest.Poll(patience(), 5*time.Millisecond, func() bool { err = try(); return err == nil }) {
+		t.Fatalf("waiting for %s: %v", what, err)
 	}
-	t.Fatalf("waiting for %s: %v", what, err)
 }
 
 // readerNamed waits for a reader whose name begins so.
