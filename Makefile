@@ -246,7 +246,7 @@ uninstall: ## remove what install put there, unless a file of /etc/pam.d names t
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/share/doc/pam_pkcs11 2>/dev/null
 
 # Debian packages. What building them needs is apart from what the programs need.
-DEPS_DEB := debhelper dh-sequence-installsysusers dpkg-dev fakeroot xz-utils
+DEPS_DEB := debhelper dpkg-dev fakeroot xz-utils
 DEPS_LINT_DEB := lintian
 
 .PHONY: deb lint-deb test-packages
@@ -258,9 +258,10 @@ lint-deb: deb ## lintian on the Debian packages: nothing but what an override ex
 	@.ci/deps $(DEPS_LINT_DEB)
 	lintian --allow-root --info --display-info --pedantic --fail-on error,warning,info --tag-display-limit 0 $(BUILD)/deb/*.changes
 
-test-packages: deb ## upgrade from Debian's libpam-pkcs11 and pcscd, remove and purge, with logins in between (root, network; 4 minutes)
+test-packages: deb ## setup and undo in a clean Debian 12, autopkgtests, upgrades from Debian's packages, removal (root, network; 8 minutes)
 	@.ci/deps $(DEPS_FRESH)
-	test/packages/run $(BUILD)/deb
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/pcscd-sim ./cmd/pcscd-sim
+	test/packages/run $(BUILD)/deb $(BUILD)/pcscd-sim
 
 MSGMERGE := msgmerge --quiet --update --backup=none --no-fuzzy-matching --no-wrap
 

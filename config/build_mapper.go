@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -62,7 +61,7 @@ func (b *builder) buildMappers(main *scconf.Block) {
 			continue
 		}
 		r := b.Aside()
-		if t := mapperType(r, it); t != nil {
+		if t := r.MapperOf(it); t != nil {
 			r.Read(it.Block, t, innerBlocks(t)...)
 			readRules(r, it.Block, t)
 		}
@@ -112,7 +111,7 @@ func (b *builder) useMapper(name string, at scconf.Word, blocks []*scconf.Item) 
 		return
 	}
 	it := blocks[i]
-	t := mapperType(b.Reader, it)
+	t := b.MapperOf(it)
 	if t == nil {
 		return
 	}
@@ -139,59 +138,6 @@ func (b *builder) checkMapfile(v schema.Values) {
 		b.refuse(v.Get("mapfile").At, "the mapfile would travel in the clear: anybody on the way could name users",
 			"use https or ldaps; insecure_mapfile = true obeys it as it is")
 	}
-}
-
-// mapperType finds which built-in mapper a block configures: by type, by module, or by its name.
-func mapperType(r *schema.Reader, it *scconf.Item) *schema.Table {
-	var typ, module scconf.Word
-	for _, s := range it.Block.Items {
-		switch {
-		case s.Block != nil || len(s.Values) == 0:
-		case scconf.SameKey(s.Key.Text, "type") && typ.Text == "":
-			typ = s.Values[0]
-		case scconf.SameKey(s.Key.Text, "module") && module.Text == "":
-			module = s.Values[0]
-		}
-	}
-	builtin, f := moduleMapper(module)
-	if f != nil {
-		r.Fault(f)
-		return nil
-	}
-	at, name := it.Key, it.Name()
-	if len(it.Names) > 0 {
-		at = it.Names[0]
-	}
-	switch {
-	case typ.Text != "" && builtin != "" && !scconf.SameKey(typ.Text, builtin):
-		r.Fault(&schema.Fault{At: typ, Text: "type = " + typ.Text + " contradicts module = " + module.Text})
-		return nil
-	case typ.Text != "":
-		at, name = typ, typ.Text
-	case builtin != "":
-		at, name = module, builtin
-	}
-	t := schema.Mapper(name)
-	if t == nil {
-		hint := finding.DidYouMean(name, schema.MapperTypes())
-		if typ.Text == "" && hint == "" {
-			hint = "a block of another name says which mapper it is: type = cn;"
-		}
-		r.Fault(&schema.Fault{At: at, Text: "there is no mapper " + finding.Quote(name), Hint: hint})
-	}
-	return t
-}
-
-// moduleMapper gives the built-in mapper that a path of an old shared object stands for; "" for internal.
-func moduleMapper(module scconf.Word) (string, *schema.Fault) {
-	if module.Text == "" || scconf.SameKey(module.Text, "internal") {
-		return "", nil
-	}
-	name, ok := strings.CutSuffix(path.Base(module.Text), "_mapper.so")
-	if ok && schema.Mapper(name) != nil {
-		return strings.ToLower(name), nil
-	}
-	return "", &schema.Fault{At: module, Text: "module = " + module.Text + " is no built-in mapper, and others are not loaded", Hint: "internal, or .../NAME_mapper.so of a built-in one"}
 }
 
 // readRules reads the rules of a certmap mapper.

@@ -43,3 +43,18 @@ func LooserKeys(l, e *Module) []string {
 	}
 	return keys
 }
+
+// InForce is inForce.
+func (m Mapper) InForce() Settings { return m.inForce() }
+
+// ChangeableKeys are the keys that something else than the file may change: those of the file's own
+// level, and those of blocks pkcs11_module.
+func ChangeableKeys() (globals, modules []string) {
+	for _, c := range changeableGlobals {
+		globals = append(globals, c.key)
+	}
+	for _, c := range changeableModules {
+		modules = append(modules, c.key)
+	}
+	return globals, modules
+}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"math"
 	"slices"
 
@@ -42,7 +44,11 @@ func readFile(file string) ([]byte, []safefile.Report, error) {
 	policy.MaxSize = scconf.MaxFileSize
 	data, resolved, err := safefile.ReadFile(file, policy)
 	if err != nil {
-		return nil, nil, finding.Errors{{File: file, Text: safefile.Reason(file, err).Error()}}
+		hint := ""
+		if file == DefaultFile && errors.Is(err, fs.ErrNotExist) {
+			hint = "run: sudo pam-pkcs11 setup"
+		}
+		return nil, nil, finding.Errors{{File: file, Text: safefile.Reason(file, err).Error(), Hint: hint}}
 	}
 	return data, resolved.Reports, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
@@ -257,6 +258,9 @@ func certificateFault(subject, name string, err error) diagnosis.Finding {
 
 	id := "certificate-" + strings.ReplaceAll(string(reason), "_", "-")
 	remedy := message.Textf("run: pam-pkcs11 explain, which shows the decision step by step")
+	if cause := (causes.Evidence{Check: string(reason), Detail: err.Error()}).Cause(); cause.ID != 0 {
+		remedy = cause.Cure
+	}
 	switch reason {
 	case verify.ReasonExpired:
 		remedy = message.Textf("have the card's issuer renew it")

@@ -133,6 +133,9 @@ func (r *run) whose(ctx context.Context, j login.Judged, said []mapper.Explanati
 	case i >= 0:
 		return causes.ForeignCard, fmt.Sprintf("mapper %s names %q", all[i].Mapper, all[i].User)
 	}
+	if !slices.ContainsFunc(all, func(e mapper.Explanation) bool { return e.Type != "null" }) && len(all) > 0 {
+		return causes.NoMapper, "use_mappers names nothing but null, which says no to every certificate"
+	}
 	for _, e := range append(said, all...) {
 		if strings.Contains(e.Verdict, "no account ") {
 			return causes.UnknownUser, fmt.Sprintf("mapper %s: %s", e.Mapper, e.Verdict)

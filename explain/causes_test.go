@@ -2,9 +2,13 @@ package explain
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,7 @@ import (
 	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/login/logintest"
+	"pam_pkcs11/pcsc/access"
 	"pam_pkcs11/token"
 )
 
@@ -38,13 +43,15 @@ func TestGoodLogins(t *testing.T) {
 	}
 }
 
-func TestCausesOfCards(t *testing.T) {
+func TestCausesOfCards(t *testing.T) { checkAll(t, ofCards(t)) }
+
+func ofCards(*testing.T) []scene {
 	blank := card()
 	blank.Blank = true
 	hides := card()
 	hides.Hides = true
-	checkAll(t, []scene{
-		{name: "no reader", happens: nil, cause: causes.NoCard, fact: "it is empty", number: 2308},
+	return []scene{
+		{name: "no card", cause: causes.NoCard, fact: "it is empty", number: 2308},
 		{name: "not initialised", card: blank, cause: causes.TokenBlank, fact: `its token "card" is not initialised`},
 		{name: "slot_num", card: card(on.alice), module: "slot_num = 3;", cause: causes.SlotExcluded,
 			fact: "it is number 1, and slot_num is 3", number: 2306},
@@ -57,15 +64,72 @@ func TestCausesOfCards(t *testing.T) {
 		{name: "certificates are hidden", card: hides, global: "foreign_card = skip;", cause: causes.CertificateHidden,
 			severity: diagnosis.Refusal, fact: "shows no certificate before its PIN"},
 		{name: "no certificate", card: card(ca.Leaf("alice", testca.KeyUsage(true, 1<<2))), cause: causes.UsageNotAllowed, number: 2330},
-	})
+	}
 }
 
-func TestCausesOfCertificates(t *testing.T) {
+// TestCausesOfReaders: daemon, readers and libraries.
+func TestCausesOfReaders(t *testing.T) { checkAll(t, ofReaders(t)) }
+
+func ofReaders(t *testing.T) []scene {
+	fails := func(call string, err error) func(*logintest.Readers) {
+		return func(r *logintest.Readers) { r.Fail(call, err) }
+	}
+	breaks := func(err error) func(*logintest.Readers) {
+		return func(r *logintest.Readers) { r.Break(0, err) }
+	}
+	because := func(kind error, text string) error {
+		return &token.Error{Kind: kind, Err: errors.New(text)}
+	}
+	t.Setenv("PCSCLITE_CSOCK_NAME", listening(t)) // the daemon is there
+	refuses := &access.Error{Reason: access.Closed, Socket: "/run/pcscd/pcscd.comm"}
+	return []scene{
+		{name: "no reader", noReaders: true, cause: causes.NoReader, number: 2388},
+		{name: "mute", card: card(on.alice), happens: breaks(because(token.ErrFault, "no ATR")),
+			cause: causes.CardMute, fact: "no ATR", number: 2314},
+		{name: "cannot be opened", card: card(on.alice), happens: fails("C_OpenSession", because(token.ErrFault, "no answer")),
+			cause: causes.CardMute, fact: "no answer", number: 2312},
+		{name: "card held", card: card(on.alice), happens: breaks(because(token.ErrInUse, "held by scdaemon")),
+			cause: causes.ReaderHeld, fact: "held by scdaemon", number: 2404},
+		{name: "reader held", card: card(on.alice), happens: fails("C_Initialize", because(token.ErrInUse, "held by scdaemon")),
+			cause: causes.ReaderHeld, fact: "held by scdaemon", number: 2420},
+		{name: "no daemon", card: card(on.alice), happens: fails("C_Initialize", because(token.ErrNoService, "no such file")),
+			cause: causes.NoDaemon, fact: "no such file", number: 2386},
+		{name: "the daemon refuses", card: card(on.alice), happens: fails("C_Initialize", because(token.ErrNoService, refuses.Error())),
+			cause: causes.DaemonRefusesUser, fact: "refuses this user", number: 2386},
+		{name: "no library", card: card(on.alice), happens: fails("Prepare", errors.New("/usr/lib/none.so: no such file")),
+			cause: causes.LibraryMissing, fact: "/usr/lib/none.so", number: 2302},
+		{name: "the library does not start", card: card(on.alice),
+			happens: fails("C_Initialize", because(token.ErrNotStarted, "CKR_GENERAL_ERROR")),
+			cause:   causes.LibraryFails, fact: "CKR_GENERAL_ERROR", number: 2304},
+		{name: "no driver", card: card(on.alice), happens: breaks(token.ErrForeign), cause: causes.NoDriver, number: 2306},
+		{name: "no certificate", card: card(), typed: typed(rightPIN), cause: causes.NoCertificate},
+	}
+}
+
+// listening is a socket at which somebody listens, as the daemon of the readers would.
+func listening(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "explain") // short, as paths of sockets are
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return filepath.Join(dir, "s")
+}
+
+func TestCausesOfCertificates(t *testing.T) { checkAll(t, ofCertificates(t)) }
+
+func ofCertificates(*testing.T) []scene {
 	issuing := ca.Intermediate("Example Issuing CA", testca.Subject("O=Example", "CN=Example Issuing CA"))
 	stranger := testca.NewRoot("Stranger", testca.Subject("O=Stranger", "CN=Stranger CA"))
 	later := testca.Validity(time.Now().Add(48*time.Hour), time.Now().Add(96*time.Hour))
 
-	checkAll(t, []scene{
+	return []scene{
 		{name: "expired", card: card(ca.Leaf("alice", testca.Expired())), cause: causes.CertificateExpired, number: 2324},
 		{name: "not yet valid", card: card(ca.Leaf("alice", later)), cause: causes.CertificateNotYet, number: 2326},
 		{name: "issuer unknown", card: card(stranger.Leaf("alice")), cause: causes.IssuerUnknown,
@@ -82,11 +146,16 @@ func TestCausesOfCertificates(t *testing.T) {
 		{name: "extended key usage", card: card(ca.Leaf("alice", testca.ExtKeyUsage(false, "1.3.6.1.5.5.7.3.1"))),
 			cause: causes.UsageNotAllowed, fact: "extended-key-usage", number: 2330},
 		{name: "policy", card: card(on.alice), module: `required_policies = "1.2.3.4";`, cause: causes.UsageNotAllowed, fact: "policy"},
+		{name: "a CA's file that cannot be used", last: causes.IssuerUnknown, card: card(stranger.Leaf("alice")),
+			module: `ca_dir = "DIR/etc/ca";`, cause: causes.AuthorityFile, severity: diagnosis.Warning, fact: "no certificate in it",
+			files: map[string]string{"etc/ca/ca.pem": string(ca.PEM()), "etc/ca/stranger.pem": "-----BEGIN NOTHING"}},
 		{name: "no CA file", card: card(on.alice), module: `ca_dir = "DIR/etc/missing.pem";`, cause: causes.Configuration},
-	})
+	}
 }
 
-func TestCausesOfRevocation(t *testing.T) {
+func TestCausesOfRevocation(t *testing.T) { checkAll(t, ofRevocation(t)) }
+
+func ofRevocation(t *testing.T) []scene {
 	revoked := ca.CRL(testca.CRL{Entries: []testca.Revoked{{Serial: on.alice.Serial, When: time.Now().Add(-time.Hour), Reason: 1}}})
 	old := ca.CRL(testca.CRL{ThisUpdate: time.Now().Add(-96 * time.Hour), NextUpdate: time.Now().Add(-48 * time.Hour)})
 	offline := `cert_policy = ca, signature, crl_offline; crl_dir = "DIR/etc/crls";`
@@ -94,11 +163,11 @@ func TestCausesOfRevocation(t *testing.T) {
 	responder := "http://" + nettest.Closed(t) + "/"
 	ocsp := func(url string) string { return `cert_policy = ca, signature, ocsp_on; ocsp_url = "` + url + `"; ` }
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
-	defer broken.Close()
+	t.Cleanup(broken.Close)
 	stale := httptest.NewServer(answering(t, testca.Single{ThisUpdate: time.Now().Add(-96 * time.Hour), NextUpdate: time.Now().Add(-48 * time.Hour)}))
-	defer stale.Close()
+	t.Cleanup(stale.Close)
 
-	checkAll(t, []scene{
+	return []scene{
 		{name: "revoked", card: card(on.alice), module: offline, files: crl(revoked), cause: causes.CertificateRevoked,
 			fact: "revoked at ", number: 2352},
 		{name: "no list", card: card(on.alice), module: offline, files: map[string]string{"etc/crls/note": ""},
@@ -112,7 +181,7 @@ func TestCausesOfRevocation(t *testing.T) {
 			global: "verify_timeout = 1;"},
 		{name: "directory that is mute", card: card(on.alice), cause: causes.Deadline, number: 2362,
 			global: `verify_timeout = 1; use_mappers = ldap; mapper ldap { URI = "ldap://` + nettest.Mute(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`},
-	})
+	}
 }
 
 // answering is a responder of the CA's.
@@ -135,11 +204,13 @@ func answering(t *testing.T, single testca.Single) http.HandlerFunc {
 	}
 }
 
-func TestCausesOfUsers(t *testing.T) {
+func TestCausesOfUsers(t *testing.T) { checkAll(t, ofUsers(t)) }
+
+func ofUsers(t *testing.T) []scene {
 	mapfile := "use_mappers = subject; mapper subject { mapfile = \"DIR/etc/map\"; }"
 	both := ca.Leaf("x", testca.Subject("CN=alice", "CN=bob"))
 
-	checkAll(t, []scene{
+	return []scene{
 		{name: "no line of the mapfile", last: causes.ForeignCard, card: card(on.alice), global: mapfile, cause: causes.MapfileWrong, fact: "/etc/map:2: ",
 			files: map[string]string{"etc/map": "# names\nCN=Alice,O=Example,C=IT -> alice\n"}},
 		{name: "somebody else's card", card: card(on.bob), cause: causes.ForeignCard, fact: `mapper cn names "bob"`, number: 2358},
@@ -151,6 +222,8 @@ func TestCausesOfUsers(t *testing.T) {
 			fact: `no account "dave"`},
 		{name: "other spelling", last: causes.ForeignCard, card: card(on.alice), user: "Alice", people: map[string]uint32{"alice": 1000, "Alice": 1005},
 			cause: causes.OtherSpelling, fact: `mapper cn names "alice", and the login is of "Alice"`},
+		{name: "no mapper", last: causes.ForeignCard, card: card(on.alice), global: "use_mappers = null;", cause: causes.NoMapper,
+			fact: "nothing but null"},
 		{name: "directory down", card: card(on.alice), cause: causes.DirectoryUnavailable, number: 2380,
 			global: `use_mappers = ldap; mapper ldap { URI = "ldap://` + nettest.Closed(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`,
 			fact:   "connection refused"},
@@ -162,10 +235,12 @@ func TestCausesOfUsers(t *testing.T) {
 			o.Request.HostPID = 1
 			o.Login.SessionIsRemote = func(context.Context, int) (bool, error) { return true, nil }
 		}},
-	})
+	}
 }
 
-func TestCausesOfPINs(t *testing.T) {
+func TestCausesOfPINs(t *testing.T) { checkAll(t, ofPINs(t)) }
+
+func ofPINs(*testing.T) []scene {
 	locked, last := card(on.alice), card(on.alice)
 	locked.Wrong, last.Wrong = 3, 2
 	copied := card(on.alice)
@@ -180,7 +255,7 @@ func TestCausesOfPINs(t *testing.T) {
 		return func(r *logintest.Readers) { r.Fail(call, err) }
 	}
 
-	checkAll(t, []scene{
+	return []scene{
 		{name: "wrong", card: card(on.alice), typed: typed(otherPIN), cause: causes.PINWrong, number: 2320},
 		{name: "last try is not asked for", card: last, global: "foreign_card = skip;", cause: causes.PINWrong, number: 2384},
 		{name: "locked", card: locked, cause: causes.PINLocked, number: 2346},
@@ -199,7 +274,7 @@ func TestCausesOfPINs(t *testing.T) {
 		{name: "another key", card: copied, typed: typed(rightPIN), cause: causes.WrongKey, number: 2342},
 		{name: "removed", card: card(on.alice), typed: typed(rightPIN), happens: fails("C_Login", token.ErrRemoved),
 			cause: causes.CardRemoved, number: 2368},
-	})
+	}
 }
 
 // errSigning is what a library says.
@@ -207,11 +282,13 @@ type errSigning struct{}
 
 func (errSigning) Error() string { return "C_Sign: CKR_MECHANISM_INVALID" }
 
-func TestCausesOfStacksAndAccounts(t *testing.T) {
+func TestCausesOfStacksAndAccounts(t *testing.T) { checkAll(t, ofStacksAndAccounts(t)) }
+
+func ofStacksAndAccounts(*testing.T) []scene {
 	good := card(on.alice)
 	unix := "account required pam_unix.so\n"
 	tally := strings.Repeat("tty1"+strings.Repeat("\x00", 48)+"\x00\x00"+"\x01\x00"+stamp(time.Now().Add(-time.Minute)), 3)
-	checkAll(t, []scene{
+	return []scene{
 		{name: "service without the module", last: -1, card: good, auth: "auth required pam_unix.so\n", cause: causes.NotInStack,
 			fact: "/etc/pam.d/test"},
 		{name: "service without a file", last: -1, card: good, service: "missing", cause: causes.NotInStack, fact: "/etc/pam.d/other"},
@@ -231,8 +308,10 @@ func TestCausesOfStacksAndAccounts(t *testing.T) {
 			env: map[string]string{"PKCS11_LOGIN_TOKEN_NAME": "home"}, fact: `the session was opened with another card, "home"`},
 		{name: "locked memory", last: -1, card: good, cause: causes.MemoryLock, severity: diagnosis.Warning, fact: "8192 bytes",
 			deputy: func(o *Options) { o.Locked = 8192 }},
+		{name: "argument", card: good, auth: "OURS debugg\n", cause: causes.UnknownArgument, fact: `"debugg"`, number: 2364,
+			deputy: func(o *Options) { o.Request.Args = append(o.Request.Args, "debugg") }},
 		{name: "configuration", card: good, global: "no_such_key = 1;", cause: causes.Configuration, number: 2364},
-	})
+	}
 }
 
 // stamp is a time as pam_faillock has it.

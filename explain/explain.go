@@ -135,6 +135,7 @@ func Run(ctx context.Context, o Options) *Report {
 		r.tellConfiguration()
 		r.tellReaders()
 		r.tellCertificates(ctx)
+		r.tellAuthorities()
 		r.tellVerdict()
 		r.tellMemory()
 	}

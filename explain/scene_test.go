@@ -39,21 +39,22 @@ var (
 type scene struct {
 	name string
 
-	card    *logintest.Card
-	global  string // lines of the pam_pkcs11 block; DIR is the machine's directory
-	module  string // lines of the pkcs11_module block
-	user    string // "alice" where empty; "-" for none
-	service string // "test" where empty
-	auth    string // lines of auth; OURS is the module's line. That alone where empty
-	account string // lines of account
-	rhost   string
-	env     map[string]string
-	files   map[string]string // of the machine, by their path below its root
-	typed   *string           // at the PIN prompt of a whole login; nil stops before it
-	happens func(*logintest.Readers)
-	people  map[string]uint32
-	groups  []string // of the user
-	deputy  func(*Options)
+	card      *logintest.Card
+	noReaders bool   // there is none, rather than an empty one
+	global    string // lines of the pam_pkcs11 block; DIR is the machine's directory
+	module    string // lines of the pkcs11_module block
+	user      string // "alice" where empty; "-" for none
+	service   string // "test" where empty
+	auth      string // lines of auth; OURS is the module's line. That alone where empty
+	account   string // lines of account
+	rhost     string
+	env       map[string]string
+	files     map[string]string // of the machine, by their path below its root
+	typed     *string           // at the PIN prompt of a whole login; nil stops before it
+	happens   func(*logintest.Readers)
+	people    map[string]uint32
+	groups    []string // of the user
+	deputy    func(*Options)
 
 	cause    int
 	severity diagnosis.Severity // refusal where empty
@@ -156,6 +157,9 @@ func (s scene) machine(t *testing.T) Options {
 	root := t.TempDir()
 	conf := s.configure(t, root)
 	readers := logintest.New(s.copyOfCard())
+	if s.noReaders {
+		readers = logintest.New()
+	}
 	if s.happens != nil {
 		s.happens(readers)
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/causes"
+	"pam_pkcs11/internal/confcheck"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/login"
@@ -20,7 +21,7 @@ func (r *run) tellConfiguration() {
 	conf := r.told.conf
 	if conf == nil {
 		if refusal := r.ending.refusal; refusal != nil {
-			r.refuse(causes.Of(causes.Configuration), "configuration", detailOf(refusal))
+			r.refuse(r.causeOf(refusal), "configuration", detailOf(refusal))
 		}
 		return
 	}
@@ -96,6 +97,24 @@ func (r *run) tellCertificates(ctx context.Context) {
 		}
 		r.tellChain(c)
 		r.tellMappers(subject, c)
+	}
+}
+
+// tellAuthorities names the files of ca_dir that cannot be used, where the issuer of a certificate is
+// not known: that of the issuer may be among them.
+func (r *run) tellAuthorities() {
+	if r.told.conf == nil || !r.said(causes.Of(causes.IssuerUnknown)) && !r.said(causes.Of(causes.IntermediateMissing)) {
+		return
+	}
+	looked, err := confcheck.Look(confcheck.Options{File: r.told.conf.File})
+	if err != nil {
+		return // the login has read the file
+	}
+	for _, f := range looked.Findings {
+		if f.Kind == confcheck.KindCADir && f.Weight <= confcheck.RefusesSome {
+			file, text := f.Place()
+			r.cause(diagnosis.Warning, causes.Of(causes.AuthorityFile), file, text)
+		}
 	}
 }
 

@@ -13,14 +13,14 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Chain asks its mappers in order; the first yes ends it.
+// Chain asks its mappers in order; the first that says yes decides.
 type Chain struct {
 	links   []link
 	options Options
 	known   authorities
 }
 
-// link is one mapper of the chain with what every block has.
+// link is one mapper of the chain with the settings that every block has.
 type link struct {
 	name    string
 	kind    string // as in config.Mapper.Type
@@ -35,15 +35,16 @@ func New(blocks []config.Mapper, o Options) (*Chain, error) {
 	for _, b := range blocks {
 		l, err := newLink(b, o)
 		if err != nil {
-			return nil, placed(b, err)
+			return nil, withPlace(b, err)
 		}
 		c.links = append(c.links, l)
 	}
 	return c, nil
 }
 
-// placed gives an error of a block's settings the place of the block, unless it has one of its own.
-func placed(b config.Mapper, err error) error {
+// withPlace gives an error of a block's settings the place of the block, unless it has one of its
+// own.
+func withPlace(b config.Mapper, err error) error {
 	var e *config.Error
 	var f *mappers.Fault
 	switch {
@@ -57,6 +58,7 @@ func placed(b config.Mapper, err error) error {
 
 func newLink(b config.Mapper, o Options) (link, error) {
 	l := link{name: b.Name, kind: b.Type}
+
 	for _, text := range b.Issuers {
 		n, err := newIssuerName(text, o)
 		if err != nil {
@@ -64,6 +66,8 @@ func newLink(b config.Mapper, o Options) (link, error) {
 		}
 		l.issuers = append(l.issuers, n)
 	}
+
+	// Settings that contradict each other explain better what is wrong than the files they name.
 	if err := b.Contradiction(); err != nil {
 		return l, err
 	}
@@ -72,8 +76,8 @@ func newLink(b config.Mapper, o Options) (link, error) {
 	return l, err
 }
 
-// Enrols tells whether one of the mappers has the certificate's key as one that needs no authority. Whose it is, and
-// whether it may be his, is asked afterwards, with Checked.Alone set.
+// Enrols reports whether one of the mappers has the certificate's key as one that needs no
+// authority. Whose it is, and whether it may be his, is asked afterwards, with Checked.Alone set.
 func (c *Chain) Enrols(cert *certinfo.Certificate) bool {
 	return slices.ContainsFunc(c.links, func(l link) bool {
 		e, ok := l.mapper.(mapping.Enroller)
@@ -81,50 +85,58 @@ func (c *Chain) Enrols(cert *certinfo.Certificate) bool {
 	})
 }
 
-// Find returns the login that the certificate belongs to. verified tells that the certificate's chain was
-// checked; without that only mappers that bind the exact certificate or its key are asked.
-// The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask, or ctx's.
+// Find returns the login that the certificate belongs to. verified means that the certificate's
+// chain was checked; without that only mappers that bind the exact certificate or its key are
+// asked. The error is ErrNoMatch, with ErrUnavailable where that is because a mapper could not ask,
+// or ctx's.
 func (c *Chain) Find(ctx context.Context, cert Checked, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, whose(cert.Cert))
+	return c.ask(ctx, cert, verified, findQuestion(cert.Cert))
 }
 
-// Match tells whether the certificate belongs to the user. Its errors are those of Find.
+// Match reports whether the certificate belongs to the user. Its errors are those of Find.
 func (c *Chain) Match(ctx context.Context, cert Checked, user string, verified bool) (Result, error) {
-	return c.ask(ctx, cert, verified, isOf(cert.Cert, mapping.NewPerson(c.options.Accounts, user)))
+	person := mapping.NewPerson(c.options.Accounts, user)
+	return c.ask(ctx, cert, verified, matchQuestion(cert.Cert, person))
 }
 
-// question is what one mapper is asked.
+// question is what each mapper is asked: whose a certificate is, or whether it is a person's.
 type question func(context.Context, mapping.Mapper) ([]mapping.Answer, error)
 
-func whose(cert *certinfo.Certificate) question {
-	return func(ctx context.Context, m mapping.Mapper) ([]mapping.Answer, error) { return m.Find(ctx, cert) }
+func findQuestion(cert *certinfo.Certificate) question {
+	return func(ctx context.Context, m mapping.Mapper) ([]mapping.Answer, error) {
+		return m.Find(ctx, cert)
+	}
 }
 
-func isOf(cert *certinfo.Certificate, user *mapping.Person) question {
+func matchQuestion(cert *certinfo.Certificate, user *mapping.Person) question {
 	return func(ctx context.Context, m mapping.Mapper) ([]mapping.Answer, error) {
 		a, yes, err := m.Match(ctx, cert, user)
 		if err != nil || !yes {
 			return nil, err
 		}
+
+		// The login is named as the person typed it: the session is opened for that name.
 		a.User = user.Typed
 		return []mapping.Answer{a}, nil
 	}
 }
 
+// ask puts a question to the mappers until one says yes. The errors of single mappers are logged
+// and do not end it.
 func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question) (Result, error) {
 	var decisions []Decision
-	var why error // the first mapper that could not ask or, where all could, that found something and refuses it
+	var why error // of the mapper whose error explains a no; see isBetterReason
 
 	for _, l := range c.links {
 		if err := ctx.Err(); err != nil {
 			return Result{Decisions: decisions}, err
 		}
-		asked := c.askOne(ctx, cert, l, verified, q)
-		decisions = append(decisions, asked.decision)
-		if a := asked.answer; a != nil {
+		result := c.askOne(ctx, cert, l, verified, q)
+		decisions = append(decisions, result.decision)
+		if a := result.answer; a != nil {
 			return Result{
 				User:      a.User,
-				Others:    asked.others,
+				Others:    result.others,
 				Mapper:    l.name,
 				Value:     a.Value,
 				Origin:    a.Origin,
@@ -132,117 +144,153 @@ func (c *Chain) ask(ctx context.Context, cert Checked, verified bool, q question
 			}, nil
 		}
 
-		if asked.err != nil && (why == nil || errors.Is(asked.err, ErrUnavailable) && !errors.Is(why, ErrUnavailable)) {
-			why = fmt.Errorf("mapper %s: %w", l.name, asked.err)
+		if isBetterReason(result.err, why) {
+			why = fmt.Errorf("mapper %s: %w", l.name, result.err)
 		}
-		c.options.Logger.Info("mapper says no", "mapper", l.name, "read", asked.decision.Read, "verdict", asked.decision.Verdict)
+		c.options.Logger.Info("mapper says no",
+			"mapper", l.name,
+			"read", result.decision.Read,
+			"verdict", result.decision.Verdict)
 	}
 
+	// ErrNoMatch stays part of the error, so that callers treat both alike: no mapper said yes.
 	if why != nil {
 		return Result{Decisions: decisions}, fmt.Errorf("%w: %w", ErrNoMatch, why)
 	}
 	return Result{Decisions: decisions}, ErrNoMatch
 }
 
-// asked is what one mapper did.
-type asked struct {
+// isBetterReason reports whether an error explains a no better than the one before it: the first
+// mapper that could not ask comes before the first that found something and refuses it.
+func isBetterReason(err, before error) bool {
+	if err == nil || before == nil {
+		return err != nil
+	}
+	return errors.Is(err, ErrUnavailable) && !errors.Is(before, ErrUnavailable)
+}
+
+// outcome is what one mapper did.
+type outcome struct {
 	answer   *mapping.Answer // nil is a no
 	others   []string        // further accounts that it named
 	decision Decision
 	record   *mapping.Record
-	asked    bool  // else its block is not for this certificate
+	asked    bool  // false where its block is not for this certificate
 	err      error // why it could not say yes or no
 }
 
-// askOne asks one mapper; its errors are a no, and the next is asked.
-func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool, q question) asked {
+// askOne asks one mapper. An error of its own counts as a no: the next one is asked.
+func (c *Chain) askOne(ctx context.Context, cert Checked, l link, verified bool, q question) outcome {
 	ctx, r := mapping.WithRecord(ctx)
-	did := asked{record: r, decision: Decision{Mapper: l.name}}
-	d := &did.decision
+	result := outcome{record: r, decision: Decision{Mapper: l.name}}
+	d := &result.decision
 	if d.Verdict = l.refuses(cert, verified); d.Verdict != "" {
-		return did
+		return result
 	}
 
-	issuer, why := l.speaksFor(cert, c.known)
+	issuer, why := l.issuerStanding(cert, c.known)
 	if why != nil {
 		d.Verdict = "not asked: " + why.Error()
+
+		// A block for other certificates is no fault, and explains nothing.
 		if !errors.Is(why, errOtherIssuer) {
-			did.err = why
+			result.err = why
 		}
-		return did
+		return result
 	}
 
 	if issuer == mapping.StandingNamed && l.goesByIssuer(cert.Cert) {
 		c.options.Logger.Warn("the certificate's issuer is bound by its name alone, and several roots of ca_dir can certify a CA of that name",
-			"mapper", l.name, "issuer", cert.Cert.Issuer.RFC4514(), "key", keyText(cert.issuer()), "cure", mapping.NameTheKey)
+			"mapper", l.name,
+			"issuer", cert.Cert.Issuer.RFC4514(),
+			"key", keyText(cert.issuer()),
+			"cure", mapping.NameTheKey)
 	}
 
-	did.asked = true
+	// What is known of the chain travels in the context: few mappers ask for it.
+	result.asked = true
 	ctx = mapping.WithChain(ctx, len(cert.Chain) > 0)
 	answers, err := q(mapping.WithStanding(ctx, issuer), l.mapper)
-	d.Read, d.Asked, d.Answer = mapping.Joined(r.Read), mapping.Joined(r.Asked), mapping.Joined(r.Heard)
+
+	d.Read = mapping.Joined(r.Read)
+	d.Asked = mapping.Joined(r.Asked)
+	d.Answer = mapping.Joined(r.Heard)
 	switch {
 	case errors.Is(err, mapping.ErrNothing):
 		d.Verdict = err.Error()
-		return did
+		return result
 	case err != nil:
-		did.err = err
+		result.err = err
 		d.Verdict = "fails: " + err.Error()
-		return did
+		return result
 	}
 
-	n := c.nameable(answers)
+	// A mapper's word is not enough: each answer is checked against the account that it names.
+	result.decide(answers, c.permitted(answers))
+	return result
+}
+
+// decide sets the result of the mapper's answers, of which p has those that may be given.
+func (o *outcome) decide(answers []mapping.Answer, p permitted) {
+	d := &o.decision
 	switch {
-	case len(n.answers) > 0:
-		did.answer, did.others = &n.answers[0], mapping.Users(n.answers[1:])
-		d.Read, d.Answer = did.answer.Value, mapping.Joined(mapping.Users(n.answers))
-		d.Verdict = "yes, by " + did.answer.Origin.String()
-	case len(n.refused) > 0:
+	case len(p.answers) > 0:
+		o.answer = &p.answers[0]
+		o.others = mapping.Users(p.answers[1:])
+		d.Read = o.answer.Value
+		d.Answer = mapping.Joined(mapping.Users(p.answers))
+		d.Verdict = "yes, by " + o.answer.Origin.String()
+	case len(p.refused) > 0:
 		last := answers[len(answers)-1]
-		d.Read, d.Answer = last.Value, last.User
-		d.Verdict = mapping.Joined(n.refused[:min(len(n.refused), maxRefused)])
-		did.err = n.cured
+		d.Read = last.Value
+		d.Answer = last.User
+		d.Verdict = mapping.Joined(p.refused[:min(len(p.refused), maxRefused)])
+		o.err = p.cured
 	default:
 		d.Verdict = "no"
 	}
-	return did
 }
 
-// nameable are a mapper's answers that may be given, one for each account.
-type nameable struct {
+// permitted holds those of a mapper's answers that may be given, one for each account.
+type permitted struct {
 	answers []mapping.Answer
-	refused []string // why others may not
+	refused []string // why the others may not
 	cured   error    // the first of these reasons that names its cure; nil for none
 }
 
-// nameable sorts a mapper's answers.
-func (c *Chain) nameable(answers []mapping.Answer) nameable {
-	var n nameable
+// permitted sorts a mapper's answers.
+func (c *Chain) permitted(answers []mapping.Answer) permitted {
+	var p permitted
 	var known []accounts.Account
-	before := false // the answer before, or one that it is another spelling of, counts
+	counts := false // the answer before, or one that it is another spelling of, has an account
 
 	for _, a := range answers {
-		if a.Spelling && before || len(n.answers) >= maxAccounts {
+		if a.Spelling && counts || len(p.answers) >= maxAccounts {
 			continue
 		}
-		account, err := c.mayBeNamed(a)
-		if before = err == nil; !before {
-			n.refused = append(n.refused, err.Error())
-			if n.cured == nil && Restore(err) != "" {
-				n.cured = err
+
+		account, err := c.checkAnswer(a)
+		counts = err == nil
+		if err != nil {
+			p.refused = append(p.refused, err.Error())
+			if p.cured == nil && Restore(err) != "" {
+				p.cured = err
 			}
 			continue
 		}
 
+		// With allow_unknown_user a login without account counts: two of these are one where their
+		// names are.
 		if account == nil {
 			account = &accounts.Account{Name: a.User, UID: noUID}
 		}
 		if !slices.ContainsFunc(known, account.Is) {
 			known = append(known, *account)
-			n.answers = append(n.answers, a)
+			p.answers = append(p.answers, a)
 		}
 	}
-	return n
+
+	return p
 }
 
 const (
@@ -250,12 +298,14 @@ const (
 	noUID       = ^uint32(0) // of a login without account (chown(2))
 )
 
-// maxRefused is how many of a mapper's refused answers are told.
+// maxRefused is how many of a mapper's refused answers are named in a verdict.
 const maxRefused = 8
 
-// refuses tells, before it is known who issued the certificate, why the mapper is not asked about it; "" when it is.
+// refuses returns, before it is known who issued the certificate, why the mapper is not asked about
+// it; "" when it is.
 func (l link) refuses(cert Checked, verified bool) string {
-	if _, enrols := l.mapper.(mapping.Enroller); cert.Alone && !enrols {
+	_, enrols := l.mapper.(mapping.Enroller)
+	if cert.Alone && !enrols {
 		return "not asked: the certificate counts for its enrolled key alone, and this mapper goes by what authorities say"
 	}
 	if !verified && !l.mapper.Binds() {
@@ -264,15 +314,22 @@ func (l link) refuses(cert Checked, verified bool) string {
 	return ""
 }
 
-// maySpeakFor tells whether the certificate's issuer can be one of the block's.
-func (l link) maySpeakFor(cert *certinfo.Certificate, known authorities) bool {
-	return len(l.issuers) == 0 || slices.ContainsFunc(l.issuers, func(n issuerName) bool { return n.may(cert, known) })
+// mayCover reports whether the certificate's issuer can be one of the block's.
+func (l link) mayCover(cert *certinfo.Certificate, known authorities) bool {
+	if len(l.issuers) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(l.issuers, func(n issuerName) bool { return n.may(cert, known) })
 }
 
-// mayBeNamed holds the answer against the account: it must exist, and the accounts of the system, uid 0
-// above all, are nobody's to name but a mapfile's and their owner's. The account is nil where there need not be one.
-func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
+// checkAnswer checks an answer against the account that it names. The account must exist. Accounts
+// of the system, below UID_MIN and uid 0 above all, may be named only by a mapfile, a file of their
+// owner, an enrolled key, or where it is allowed a directory. The account is nil where there need
+// not be one.
+func (c *Chain) checkAnswer(a mapping.Answer) (*accounts.Account, error) {
 	account, err := c.options.Accounts.Lookup(a.User)
+
+	// Asked before allow_unknown_user, which would accept the name root where it has no account.
 	if a.Origin == OriginEnrolled && !c.options.EnrolledRoot && isRoot(a.User, account) {
 		return nil, mapping.Cure(
 			fmt.Errorf("account %q has uid 0, which an enrolled key may not name", a.User),
@@ -291,6 +348,8 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 		return account, nil
 	}
 
+	// Whoever writes the answer's source could make himself an account of the system: only what
+	// root or the account's owner wrote counts, and a directory where the configuration says so.
 	switch a.Origin {
 	case OriginMapfile, OriginOwnerFile, OriginEnrolled:
 		return account, nil
@@ -309,7 +368,8 @@ func (c *Chain) mayBeNamed(a mapping.Answer) (*accounts.Account, error) {
 	)
 }
 
-// isRoot reports whether a login is root's: by its number, and where there is no account by its name.
+// isRoot reports whether a login is root's: by its number and, where there is no account, by its
+// name.
 func isRoot(name string, account *accounts.Account) bool {
 	if account == nil {
 		return name == "root"
@@ -317,5 +377,6 @@ func isRoot(name string, account *accounts.Account) bool {
 	return account.UID == 0
 }
 
-// cureMapfile lets a card log in as an account of the system without letting anybody else's word count for it.
+// cureMapfile permits a card for an account of the system by a line that root wrote, and nothing
+// else that is not permitted yet.
 const cureMapfile = "mapfile = FILE, with a line for this account"

@@ -14,17 +14,21 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// digestMapper knows certificates by their fingerprint, or by that of their key (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). Only a mapfile can name the user: a fingerprint is
-// no login.
+// digestMapper knows certificates by their fingerprint, or by that of their key
+// (SubjectPublicKeyInfo, RFC 5280, 4.1.2.7). Only a mapfile can name the user: a fingerprint is no
+// login.
 type digestMapper struct {
 	hashes  []crypto.Hash
 	ofKey   bool // digest_of = key
 	mapfile *mapfile.File
 }
 
-// newDigest: without algorithm every length is tried, so that mapfiles made with SHA-1 keep working.
+// newDigest sets up a digestMapper. Without algorithm it tries every length, so that mapfiles made
+// with SHA-1 keep working.
 func newDigest(s mappers.Digest, o Options) (mapping.Mapper, error) {
-	m := &digestMapper{hashes: []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA384, crypto.SHA512, crypto.SHA224}}
+	m := &digestMapper{
+		hashes: []crypto.Hash{crypto.SHA256, crypto.SHA1, crypto.SHA384, crypto.SHA512, crypto.SHA224},
+	}
 	if name := s.Algorithm; name != "" {
 		h, known := certtext.Digests[strings.ToLower(strings.ReplaceAll(name, "-", ""))]
 		if !known {
@@ -32,12 +36,15 @@ func newDigest(s mappers.Digest, o Options) (mapping.Mapper, error) {
 		}
 		m.hashes = []crypto.Hash{h}
 	}
+
+	// No old mapfile has fingerprints of keys: there is nothing to stay compatible with.
 	if s.OfKey {
 		m.ofKey = true
 		if s.Algorithm == "" {
 			m.hashes = []crypto.Hash{crypto.SHA256}
 		}
 	}
+
 	var err error
 	m.mapfile, err = mapfile.New(s.Mapfile, o, true)
 	return m, err
@@ -51,17 +58,20 @@ func (m *digestMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]
 	return m.answers(ctx, cert, nil)
 }
 
-// answers are those about a person, nil is anybody.
+// answers returns the answers about a person, or about anybody where user is nil.
 func (m *digestMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) ([]mapping.Answer, error) {
 	var keys []string
 	for _, h := range m.hashes {
 		sum := m.sum(cert, h)
 		mapping.TellRead(ctx, certtext.Colons(sum))
+		// Mapfiles are written with the output of openssl x509 -fingerprint, with colons and with
+		// its heading, or with that of sha256sum, without.
 		keys = append(keys, certtext.Colons(sum), hex.EncodeToString(sum))
 		if !m.ofKey {
 			keys = append(keys, certtext.OpenSSLFingerprint(h)+certtext.Colons(sum))
 		}
 	}
+
 	if m.mapfile == nil {
 		return nil, errors.New("mapfile is not set, and a fingerprint is no login")
 	}

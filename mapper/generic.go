@@ -10,17 +10,22 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// genericMapper takes one item of the certificate, maps it by a mapfile where there is one, and with use_getpwent
-// replaces it by the login whose name or GECOS field it is.
+// genericMapper takes one item of the certificate, maps it by a mapfile where there is one, and
+// with use_getpwent replaces it by the login whose name or GECOS field it is.
 type genericMapper struct {
 	textMapper
 	accounts accounts.Source // nil without use_getpwent
 }
 
+// items are the readers of the values that cert_item can have.
 var items = map[string]func(*certinfo.Certificate) []certinfo.Text{
-	"cn": (*certinfo.Certificate).CommonNames, "subject": certtext.SubjectTexts, "kpn": (*certinfo.Certificate).KerberosPrincipals,
-	"email": (*certinfo.Certificate).Emails, "upn": (*certinfo.Certificate).UPNs, "uid": (*certinfo.Certificate).UserIDs,
-	"serial": serialItem,
+	"cn":      (*certinfo.Certificate).CommonNames,
+	"subject": certtext.SubjectTexts,
+	"kpn":     (*certinfo.Certificate).KerberosPrincipals,
+	"email":   (*certinfo.Certificate).Emails,
+	"upn":     (*certinfo.Certificate).UPNs,
+	"uid":     (*certinfo.Certificate).UserIDs,
+	"serial":  serialItem,
 }
 
 func newGeneric(s mappers.Generic, o Options) (mapping.Mapper, error) {
@@ -45,12 +50,14 @@ func (m *genericMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([
 	return people{m.accounts, m.ignoreCase}.Find(ctx, names)
 }
 
-// names returns what is looked for among the accounts.
+// names returns the names to look for among the accounts.
 func (m *genericMapper) names(ctx context.Context, cert *certinfo.Certificate) ([]string, error) {
 	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil || m.mapfile == nil {
 		return values, err
 	}
+
+	// With both, the mapfile gives the name that is looked for, and not the login.
 	mapped, err := m.mapfile.Lookup(ctx, append(values, m.written(values)...))
 	values = nil
 	for _, a := range mapped {

@@ -1,6 +1,7 @@
-// Package mapper answers: whose certificate is it? A chain of mappers, each under the name and with the
-// options of its block in the configuration, finds the login that a certificate belongs to, or tells
-// whether it belongs to a login that was given. Nothing a certificate says is trusted to be plain text.
+// Package mapper answers whose certificate it is. A chain of mappers, each under the name and with
+// the options of its block in the configuration, finds the login that a certificate belongs to, or
+// reports whether it belongs to a login that was given. Nothing a certificate says is trusted to be
+// plain text.
 package mapper
 
 import (
@@ -12,8 +13,9 @@ import (
 // ErrNoMatch is returned when no mapper says yes.
 var ErrNoMatch = errors.New("no mapper says that the certificate belongs to this user")
 
-// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to: a server that is
-// not reached, or that refuses what the configuration makes of it. It wraps the cause.
+// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to:
+// a server that is not reached, or that refuses what the configuration makes of it. It wraps the
+// cause.
 var ErrUnavailable = mapping.ErrUnavailable
 
 // Options of a chain.
@@ -25,7 +27,7 @@ type Origin = mapping.Origin
 // The origins, from the weakest.
 const (
 	OriginNone      = mapping.OriginNone
-	OriginText      = mapping.OriginText      // the login stands in the certificate
+	OriginText      = mapping.OriginText      // the login is a text of the certificate
 	OriginAccounts  = mapping.OriginAccounts  // the account database holds the certificate's text
 	OriginDirectory = mapping.OriginDirectory // a directory says so
 	OriginFixed     = mapping.OriginFixed     // the configuration says so for every certificate
@@ -34,14 +36,14 @@ const (
 	OriginEnrolled  = mapping.OriginEnrolled  // a line of the file of enrolled keys
 )
 
-// Restore returns what to write into the configuration so that an error of Find or Match does not come again; "" where
-// no key does that.
+// Restore returns what to write into the configuration so that an error of Find or Match does not
+// come again; "" where no key does that.
 func Restore(err error) string { return mapping.Restore(err) }
 
 // Result is a yes.
 type Result struct {
 	User      string   // login
-	Others    []string // further accounts that the same mapper knows the certificate to be of; Find only
+	Others    []string // further accounts that the same mapper found; Find only
 	Mapper    string   // block name
 	Value     string   // what of the certificate decided
 	Origin    Origin

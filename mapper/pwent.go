@@ -42,36 +42,42 @@ func (m *pwentMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]m
 	return m.people.Find(ctx, names)
 }
 
-// people looks for accounts by what they are called.
+// people looks for accounts by their logins and GECOS fields.
 type people struct {
 	accounts   accounts.Source
 	ignoreCase bool
 }
 
-// Match tells whether one of the names is the account's login, its whole GECOS field or a part of it.
+// Match reports whether one of the names is the account's login, its whole GECOS field or a part of
+// it.
 func (p people) Match(ctx context.Context, names []string, user *mapping.Person) (mapping.Answer, bool, error) {
 	mapping.TellAsked(ctx, "account "+user.Typed)
 	account, err := p.accounts.Lookup(user.Typed)
 	if err != nil {
 		return mapping.Answer{}, false, err
 	}
+
 	mapping.TellHeard(ctx, account.Name+":"+account.GECOS)
 	for _, n := range names {
 		if certtext.Equal(n, account.Name, p.ignoreCase) || p.isCalled(*account, n) {
 			return mapping.Answer{User: user.Typed, Value: n, Origin: OriginAccounts}, true, nil
 		}
 	}
+
+	// Last, because it asks the name service for each name: the account's other names count too.
 	for _, n := range names {
 		if user.Is(n) {
 			return mapping.Answer{User: user.Typed, Value: n, Origin: OriginAccounts}, true, nil
 		}
 	}
+
 	return mapping.Answer{}, false, nil
 }
 
-// isCalled compares a name with the GECOS field: as a whole, its first part (the full name) and its fifth and later
-// ones (what only root writes there). The office and the telephone numbers between them are left out, because the
-// user may write them himself (chfn(1)) and could take the name of somebody else.
+// isCalled compares a name with the GECOS field: as a whole, its first part (the full name) and its
+// fifth and later ones (what only root writes there). The office and the telephone numbers between
+// them are left out, because the user may write them himself (chfn(1)) and could take the name of
+// somebody else.
 func (p people) isCalled(a accounts.Account, name string) bool {
 	if a.GECOS == "" || name == "" {
 		return false
@@ -79,16 +85,19 @@ func (p people) isCalled(a accounts.Account, name string) bool {
 	if certtext.Equal(name, a.GECOS, p.ignoreCase) {
 		return true
 	}
+
+	// Fields are the full name, office, two telephone numbers, and what root adds (chfn(1)).
 	for i, part := range strings.Split(a.GECOS, ",") {
-		if (i == 0 || i > 3) && part != "" && certtext.Equal(name, part, p.ignoreCase) {
+		ownersField := i >= 1 && i <= 3
+		if !ownersField && part != "" && certtext.Equal(name, part, p.ignoreCase) {
 			return true
 		}
 	}
 	return false
 }
 
-// Find looks for the accounts whose logins are among the names, and else for the one that is called so. Two accounts
-// with the same GECOS field are nobody's proof: then none is found.
+// Find looks for the accounts whose logins are among the names, and else for the one whose GECOS
+// field has one of them. Where two accounts have it, it returns ErrAmbiguous.
 func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, error) {
 	var logins []mapping.Answer
 	for _, n := range names {
@@ -100,9 +109,13 @@ func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, err
 			return nil, err
 		}
 	}
+
 	if len(logins) > 0 {
 		return logins, nil
 	}
+
+	// Going through all accounts can be slow where a name service holds them: only where no login
+	// fits.
 	byLogin, called, err := p.enumerate(ctx, names)
 	if err != nil {
 		return nil, err
@@ -110,6 +123,7 @@ func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, err
 	if len(byLogin) == 0 {
 		byLogin = called
 	}
+
 	mapping.TellHeard(ctx, mapping.Users(byLogin)...)
 	if len(byLogin) > 1 {
 		return nil, mapping.ErrAmbiguous
@@ -117,10 +131,12 @@ func (p people) Find(ctx context.Context, names []string) ([]mapping.Answer, err
 	return byLogin, nil
 }
 
-// enumerate goes through all accounts and returns those whose login is one of the names but for its case, and those
-// that are called so. An account may be listed by two name services; what Lookup gives is what counts of it.
+// enumerate goes through all accounts and returns those whose login is one of the names but for its
+// case, and those whose GECOS field has one. An account may be listed by two name services: the
+// entry that Lookup returns is the one that counts.
 func (p people) enumerate(ctx context.Context, names []string) (byLogin, called []mapping.Answer, err error) {
 	mapping.TellAsked(ctx, "the GECOS fields of all accounts")
+
 	hits := map[string]bool{}
 	err = p.accounts.All(func(a accounts.Account) bool {
 		for _, n := range names {
@@ -133,11 +149,13 @@ func (p people) enumerate(ctx context.Context, names []string) (byLogin, called 
 	if err := mapping.FirstError(err, ctx.Err()); err != nil {
 		return nil, nil, err
 	}
+
 	for _, login := range slices.Sorted(maps.Keys(hits)) {
 		account, err := p.accounts.Lookup(login)
 		if err != nil {
 			return nil, nil, err
 		}
+
 		isLogin := func(n string) bool { return certtext.Equal(n, login, p.ignoreCase) }
 		isName := func(n string) bool { return p.isCalled(*account, n) }
 		if i := slices.IndexFunc(names, isLogin); i >= 0 {
@@ -146,5 +164,6 @@ func (p people) enumerate(ctx context.Context, names []string) (byLogin, called 
 			called = append(called, mapping.Answer{User: login, Value: names[i], Origin: OriginAccounts})
 		}
 	}
+
 	return byLogin, called, nil
 }

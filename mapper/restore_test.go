@@ -12,7 +12,7 @@ import (
 func TestRestoreOfASystemAccount(t *testing.T) {
 	c := &Chain{options: Options{Accounts: rootOnly{}}}
 	for _, origin := range []mapping.Origin{OriginText, OriginDirectory} {
-		_, err := c.mayBeNamed(mapping.Answer{User: "root", Origin: origin})
+		_, err := c.checkAnswer(mapping.Answer{User: "root", Origin: origin})
 		if got := Restore(err); !strings.HasPrefix(got, "mapfile = ") || strings.Contains(got, "directory_may") {
 			t.Errorf("%v: %v, restore %q", origin, err, got)
 		}

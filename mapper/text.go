@@ -11,8 +11,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// textMapper takes texts of the certificate for logins, through a mapfile where there is one. All texts
-// of the certificate are tried, in order; one that holds NUL or control characters never matches.
+// textMapper takes texts of the certificate for logins, through a mapfile where there is one. All
+// texts of the certificate are tried, in order; one that holds NUL or control characters never
+// matches.
 type textMapper struct {
 	texts      func(*certinfo.Certificate) []certinfo.Text
 	mapfile    *mapfile.File         // nil: the text is the login
@@ -22,7 +23,9 @@ type textMapper struct {
 }
 
 // newText sets up a mapper of texts from the settings that most blocks have.
-func newText(f mappers.Mapfile, ignoreCase bool, o Options, texts func(*certinfo.Certificate) []certinfo.Text) (*textMapper, error) {
+func newText(
+	f mappers.Mapfile, ignoreCase bool, o Options, texts func(*certinfo.Certificate) []certinfo.Text,
+) (*textMapper, error) {
 	m := &textMapper{texts: texts, ignoreCase: ignoreCase}
 	file, err := mapfile.New(f, o, m.ignoreCase)
 	m.mapfile = file
@@ -37,28 +40,43 @@ func (m *textMapper) Find(ctx context.Context, cert *certinfo.Certificate) ([]ma
 	return m.answers(ctx, cert, nil)
 }
 
-// answers are those about a person, nil is anybody.
+// answers returns the answers about a person, or about anybody where user is nil.
 func (m *textMapper) answers(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) ([]mapping.Answer, error) {
 	values, err := readTexts(ctx, m.texts(cert))
 	if err != nil {
 		return nil, err
 	}
+
 	if m.mapfile != nil {
 		return m.mapfile.LookupFor(ctx, append(values, m.written(values)...), user)
 	}
+
+	// Without a mapfile the text is the login. Accounts are usually in lower case and certificates
+	// are not, so that the folded form is a second spelling, for where the first has no account.
 	var answers []mapping.Answer
 	for _, v := range values {
 		for i, user := range m.named(v) {
-			answers = append(answers, mapping.Answer{User: user, Value: v, Origin: OriginText, Spelling: i > 0})
+			answers = append(answers, mapping.Answer{
+				User:     user,
+				Value:    v,
+				Origin:   OriginText,
+				Spelling: i > 0,
+			})
 			if folded := certtext.Lower(user); m.ignoreCase && folded != user {
-				answers = append(answers, mapping.Answer{User: folded, Value: v, Origin: OriginText, Spelling: true})
+				answers = append(answers, mapping.Answer{
+					User:     folded,
+					Value:    v,
+					Origin:   OriginText,
+					Spelling: true,
+				})
 			}
 		}
 	}
 	return answers, nil
 }
 
-// written returns further forms in which a mapfile may have the texts.
+// written returns further forms in which a mapfile may have the texts: names with a blank after
+// each comma.
 func (m *textMapper) written(texts []string) []string {
 	var list []string
 	for _, t := range texts {
@@ -84,13 +102,16 @@ func (m *textMapper) Match(ctx context.Context, cert *certinfo.Certificate, user
 	return a, a.User != "" && err == nil, err
 }
 
-// readTexts returns the usable texts and notes them; errNothing, with what is wrong with the others, when there is none.
+// readTexts returns the usable texts and records them. Where there is none the error is ErrNothing,
+// with what is wrong with the first that is not usable.
 func readTexts(ctx context.Context, texts []certinfo.Text) ([]string, error) {
 	values := certtext.Usable(texts)
 	mapping.TellRead(ctx, values...)
 	if len(values) > 0 {
 		return values, nil
 	}
+
+	// The first reason is enough: a certificate may hold a thousand texts.
 	for _, t := range texts {
 		if t.Why != "" {
 			return nil, fmt.Errorf("%w: %s", mapping.ErrNothing, t.Why)

@@ -7,12 +7,13 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// newUPN sets up ms and upn, which are the same; upn has a mapfile too.
+// newUPN sets up ms and upn, which differ in that upn has a mapfile too.
 func newUPN(s mappers.UPN, o Options) (mapping.Mapper, error) {
 	m, err := newText(s.Mapfile, s.IgnoreCase, o, (*certinfo.Certificate).UPNs)
 	if err != nil {
 		return nil, err
 	}
+
 	m.logins = func(text string) []string {
 		user, domain, ok := splitAt(text)
 		switch {
@@ -29,5 +30,6 @@ func newUPN(s mappers.UPN, o Options) (mapping.Mapper, error) {
 		}
 		return []string{user}
 	}
+
 	return m, nil
 }

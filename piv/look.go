@@ -13,15 +13,15 @@ import (
 	"pam_pkcs11/token"
 )
 
-// place is one reader as Slots has found it.
+// place is one reader, as Slots found it.
 type place struct {
 	slot   token.Slot
-	reader *card.Reader // nil without a card that was read, and once Open has taken it
+	reader *card.Reader // nil where no card was read, and after Open has taken it
 	card   *card.Card
 }
 
-// letGo ends the connections that were not opened.
-func letGo(places []*place) {
+// closeReaders closes the connections that were not opened, side by side: each may take seconds.
+func closeReaders(places []*place) {
 	var ending sync.WaitGroup
 	for _, p := range places {
 		if r := p.reader; r != nil {
@@ -32,13 +32,16 @@ func letGo(places []*place) {
 	ending.Wait()
 }
 
-// glance is the look at one reader under way.
-type glance struct {
+// probe reads the card in one reader, on a goroutine of its own.
+type probe struct {
+	// Used by that goroutine until it sends the probe to await.
 	place  *place
 	state  pcsc.ReaderState
 	busy   channel.Busy
 	cancel context.CancelCauseFunc
-	ended  bool
+
+	// Used by await.
+	ended bool
 }
 
 // look reads the cards in the readers side by side, as far as they are wanted.
@@ -50,8 +53,9 @@ func look(
 	w token.Want,
 ) []*place {
 	places := make([]*place, len(readers))
-	ended := make(chan *glance, len(readers))
-	var glances []*glance
+	ended := make(chan *probe, len(readers)) // with room for all: no goroutine is left behind
+	var probes []*probe
+
 	for i, state := range readers {
 		places[i] = &place{slot: token.Slot{
 			ID:           uint(i),
@@ -62,63 +66,76 @@ func look(
 		if !places[i].slot.TokenPresent {
 			continue
 		}
+
+		// Readers that the configuration excludes are not even connected to: another program may
+		// use them.
 		if w.Skip != nil && w.Skip(&places[i].slot) {
 			places[i].slot.Err = errSkipped
 			continue
 		}
 
-		g := &glance{place: places[i], state: state}
+		g := &probe{place: places[i], state: state}
 		within, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		g.cancel = cancel
-		glances = append(glances, g)
+		probes = append(probes, g)
+
 		go func() {
 			g.look(within, o, s)
 			ended <- g
 		}()
 	}
-	await(glances, ended, w.Enough)
+
+	await(probes, ended, w.Enough)
 	return places
 }
 
-// moment is how long cards are still waited for once one was read that will do.
-const moment = 200 * time.Millisecond
+// joinTime is the time that other cards have once one was read that is enough: the order of the
+// readers decides among those that answer in it.
+const joinTime = 200 * time.Millisecond
 
-// await waits until all glances have ended. It ends those that have taken long enough, and, a moment
+// await waits until all probes have ended. It ends those that have taken long enough and, a moment
 // after a card was read that is enough, all that are left.
-func await(glances []*glance, ended <-chan *glance, enough func(*token.Slot) bool) {
+func await(probes []*probe, ended <-chan *probe, enough func(*token.Slot) bool) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+
 	var over <-chan time.Time // nil until a card is enough
 	read := false
-	for left := len(glances); left > 0; {
+
+	for left := len(probes); left > 0; {
 		select {
 		case g := <-ended:
 			left--
 			g.ended = true
-			read = read || g.place.slot.Token != nil
-			if over == nil && enough != nil && g.place.slot.Token != nil && enough(&g.place.slot) {
-				over = time.After(moment)
+			wasRead := g.place.slot.Token != nil
+			read = read || wasRead
+
+			mayEnd := over == nil && enough != nil && wasRead
+			if mayEnd && enough(&g.place.slot) {
+				over = time.After(joinTime)
 			}
 		case now := <-tick.C:
-			if over == nil { // else nobody waits much longer, for none of them
-				giveUpOn(glances, now, read)
+			// Once a card is enough all end soon: each is then pending, and none has failed.
+			if over == nil {
+				cancelSlow(probes, now, read)
 			}
 		case <-over:
-			leave(glances)
+			cancelRest(probes)
 		}
 	}
 }
 
-// leave ends the glances that nobody waits for any more.
-func leave(glances []*glance) {
-	for _, g := range glances {
+// cancelRest ends the probes that nobody waits for any longer.
+func cancelRest(probes []*probe) {
+	for _, g := range probes {
 		if !g.ended {
 			g.cancel(errPending)
 		}
 	}
 }
 
+// The errors of readers whose card was not read.
 var (
 	errSilent = &token.Error{
 		Kind: token.ErrFault,
@@ -132,12 +149,15 @@ var (
 	errSkipped = &token.Error{Kind: token.ErrSkipped}
 )
 
-// giveUpOn ends the glances that have waited for long enough.
-func giveUpOn(glances []*glance, now time.Time, otherRead bool) {
-	for _, g := range glances {
+// cancelSlow ends the probes that have waited for long enough.
+func cancelSlow(probes []*probe, now time.Time, otherRead bool) {
+	for _, g := range probes {
 		if g.ended {
 			continue
 		}
+
+		// A card that is silent and a program that keeps it are different errors: the user can do
+		// something about the second.
 		over, talking := g.busy.Over(now, otherRead)
 		switch {
 		case over && talking:
@@ -149,7 +169,7 @@ func giveUpOn(glances []*glance, now time.Time, otherRead bool) {
 }
 
 // look reads the card in one reader.
-func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings) {
+func (g *probe) look(ctx context.Context, o *channel.Options, s *card.Settings) {
 	p := g.place
 	reader, err := g.read(ctx, o, s)
 	if err == nil {
@@ -157,9 +177,12 @@ func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings)
 		p.slot.Token = p.card.Info()
 		return
 	}
+
+	// A connection without a card that was read is of no use to Open.
 	if reader != nil {
 		reader.Channel.Close()
 	}
+
 	switch {
 	case ctx.Err() != nil:
 		p.slot.Err = context.Cause(ctx)
@@ -172,7 +195,9 @@ func (g *glance) look(ctx context.Context, o *channel.Options, s *card.Settings)
 	}
 }
 
-func (g *glance) read(
+// read connects to the reader and reads its card. The Reader is returned with an error, too, where
+// there is one to close.
+func (g *probe) read(
 	ctx context.Context, o *channel.Options, s *card.Settings,
 ) (*card.Reader, error) {
 	if g.state.EventState&pcsc.StateMute != 0 {
@@ -180,20 +205,25 @@ func (g *glance) read(
 		return nil, &token.Error{Kind: token.ErrFault, Err: err}
 	}
 
+	// The high half of the state is the service's count of cards that came and went in this reader.
 	moves := uint16(g.state.EventState >> 16)
 	ch, err := channel.Dial(ctx, o, g.state.Reader, moves, &g.busy)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
+
 	r := &card.Reader{Settings: s, Channel: ch}
 	return r, ch.Transaction(ctx, func(ctx context.Context, selected channel.Answer) error {
 		atr := g.state.ATR
 		var err error
-		if len(atr) == 0 { // it was switched off when the readers were listed
+
+		// pcscd lists no ATR of a card that it has switched off: by now it is on again.
+		if len(atr) == 0 {
 			if atr, err = ch.ATR(ctx); err != nil {
 				return err
 			}
 		}
+
 		g.place.card, err = r.Read(ctx, atr, selected)
 		return err
 	})

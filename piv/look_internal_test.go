@@ -32,15 +32,15 @@ func TestMoment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var glances []*glance
-				ended := make(chan *glance, len(c.answers))
+				var probes []*probe
+				ended := make(chan *probe, len(c.answers))
 				for i, after := range c.answers {
 					if after != never {
 						after *= time.Millisecond
 					}
 					ctx, cancel := context.WithCancelCause(t.Context())
-					g := &glance{place: &place{slot: token.Slot{ID: uint(i)}}, cancel: cancel}
-					glances = append(glances, g)
+					g := &probe{place: &place{slot: token.Slot{ID: uint(i)}}, cancel: cancel}
+					probes = append(probes, g)
 					go func() {
 						select {
 						case <-time.After(after):
@@ -55,11 +55,11 @@ func TestMoment(t *testing.T) {
 				}
 
 				began := time.Now()
-				await(glances, ended, c.enough)
+				await(probes, ended, c.enough)
 				if took := time.Since(began); took != c.took*time.Millisecond {
 					t.Errorf("it took %v", took)
 				}
-				for i, g := range glances {
+				for i, g := range probes {
 					if err := g.place.slot.Err; errors.Is(err, token.ErrPending) != c.left[i] {
 						t.Errorf("reader %d: %v", i, err)
 					}

@@ -15,7 +15,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Module is the readers of a PC/SC service as a source of PIV cards. It implements token.Selective.
+// Module uses the readers of a PC/SC service as a source of PIV cards. It implements
+// token.Selective.
 type Module struct {
 	channel  channel.Options
 	settings card.Settings
@@ -29,17 +30,21 @@ type Module struct {
 
 var errClosed = errors.New("the module is closed")
 
-// New makes a module over a service. Nothing is asked of it yet. The error is of the options.
+// New makes a module over a service, which is not asked for anything yet. The error is about the
+// options.
 func New(s pcsc.Service, o Options) (*Module, error) {
 	keys := o.Keys
 	if len(keys) == 0 {
 		keys = defaultKeys
 	}
+
 	refs := make([]byte, len(keys))
 	for i, ref := range keys {
 		if err := ref.check(); err != nil {
 			return nil, err
 		}
+
+		// Its certificate would be shown twice.
 		if slices.Contains(keys[:i], ref) {
 			return nil, fmt.Errorf("key %s is there twice", ref)
 		}
@@ -50,6 +55,7 @@ func New(s pcsc.Service, o Options) (*Module, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+
 	m := &Module{
 		channel: channel.Options{Service: s, Log: log, Trace: tracer(o.Options)},
 		settings: card.Settings{
@@ -65,8 +71,8 @@ func New(s pcsc.Service, o Options) (*Module, error) {
 	return m, nil
 }
 
-// tracer tells of a command before it begins, and with "" of its end. Several readers are looked at
-// at the same time.
+// tracer returns a function for the name of each command before it begins, and "" at its end.
+// Readers are looked at side by side: mu keeps their calls apart.
 func tracer(o token.Options) func(command string) {
 	var mu sync.Mutex
 	return func(command string) {
@@ -87,30 +93,35 @@ func (m *Module) Slots(ctx context.Context) ([]token.Slot, error) {
 	return m.SlotsFor(ctx, token.Want{})
 }
 
-// SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms to
-// answer. A look that is not waited for any more has ended when SlotsFor returns, as far as the
-// service lets it; the card got no PIN.
+// SlotsFor is Slots for the cards that are wanted: once one of them is enough, others have 200 ms
+// to answer. A probe that nobody waits for any longer has ended when SlotsFor returns, as far as
+// the service allows; its card got no PIN.
 func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if m.closed {
 		return nil, errClosed
 	}
-	letGo(m.places)
+
+	closeReaders(m.places)
 	m.places = nil
+
+	// A second look, once: a card that was gone for a moment must not fail a login.
 	for again := false; ; again = true {
 		readers, err := m.watch.readers(ctx)
 		if err != nil {
 			return nil, err
 		}
 		m.places = look(ctx, &m.channel, &m.settings, readers, w)
+
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if again || !lostOne(m.places, readers) {
 			break
 		}
-		letGo(m.places)
+		closeReaders(m.places)
 	}
 
+	// The next wait has to know which readers to watch more closely.
 	slots := make([]token.Slot, len(m.places))
 	m.watch.unread = make([]bool, len(m.places))
 	for i, p := range m.places {
@@ -120,8 +131,8 @@ func (m *Module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, erro
 	return slots, nil
 }
 
-// lostOne reports whether a card was gone when it was looked at. It may have been put in again by
-// now, or have been there all the time: a reader that lost touch with it says the same.
+// lostOne reports whether a card was gone when it was looked at. It may have been put in again
+// since, or have been there all the time: a reader that lost contact with it reports the same.
 func lostOne(places []*place, readers []pcsc.ReaderState) bool {
 	for i, p := range places {
 		if readers[i].EventState&pcsc.StatePresent != 0 && !p.slot.TokenPresent {
@@ -131,8 +142,8 @@ func lostOne(places []*place, readers []pcsc.ReaderState) bool {
 	return false
 }
 
-// Wait returns when a card or a reader may have come or gone since the last Slots, or when a reader
-// whose card could not be read is used in another way than it was.
+// Wait returns when a card or a reader may have come or gone since the last Slots, or when the use
+// of a reader whose card could not be read has changed.
 func (m *Module) Wait(ctx context.Context) error {
 	if m.closed {
 		return errClosed
@@ -145,6 +156,8 @@ func (m *Module) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	if m.closed {
 		return nil, errClosed
 	}
+
+	// The Token shows that the slot is of the last Slots: IDs are given anew each time.
 	if s.ID >= uint(len(m.places)) || s.Token == nil || m.places[s.ID].slot.Token != s.Token {
 		err := errors.New("the card was not seen when the readers were looked at last")
 		return nil, &token.Error{Kind: token.ErrRemoved, Err: err}
@@ -154,6 +167,7 @@ func (m *Module) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	if p.reader == nil {
 		return nil, &token.Error{Kind: token.ErrInUse, Err: errors.New("the card is open already")}
 	}
+
 	one := &session{
 		reader:  p.reader,
 		channel: p.reader.Channel,
@@ -162,7 +176,9 @@ func (m *Module) Open(_ context.Context, s token.Slot) (token.Session, error) {
 		lock:    m.lock,
 		options: &m.channel,
 	}
-	one.channel.Unwatched()
+
+	// Nobody waits for several readers any longer: the channel need not report what it waits for.
+	one.channel.ClearBusy()
 	p.reader = nil
 	m.opened = append(m.opened, one)
 	return one, nil
@@ -177,7 +193,7 @@ func (m *Module) Close() error {
 	for _, s := range m.opened {
 		s.channel.Close()
 	}
-	letGo(m.places)
-	m.watch.giveUp()
+	closeReaders(m.places)
+	m.watch.release()
 	return nil
 }

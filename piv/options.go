@@ -19,14 +19,15 @@ type Options struct {
 	// 9C and 9D.
 	Keys []KeyRef
 
-	// Cache remembers the certificates of cards that were seen; nil has them read each time.
+	// Cache remembers the certificates of cards that were seen; where it is nil they are read each
+	// time.
 	Cache *cache.Cache
 
 	Lock  LockMode
 	Label LabelMode
 
-	// Serial has Info.Serial filled in, which costs the reading of the CHUID of a card that is not
-	// in the cache. Else it is "" where it is not known.
+	// Serial asks for Info.Serial, which costs the reading of the CHUID of a card that is not in
+	// the cache. Without it the serial number is "" where it is not known.
 	Serial bool
 }
 
@@ -44,11 +45,11 @@ const (
 	keyCardAuth KeyRef = 0x9E // Card Authentication: needs no PIN
 )
 
-// defaultKeys are those of a Module for which none were chosen.
+// defaultKeys are the keys of a Module whose options have none.
 var defaultKeys = []KeyRef{KeyAuthentication, KeySignature, KeyManagement}
 
-// ParseKeyRef reads the name of a key, such as "9A", in either case. The error says what is wrong
-// with one that no login may use: 9E asks for no PIN.
+// ParseKeyRef reads the name of a key, such as "9A", in either case. The error explains why no
+// login may use a key: 9E, for one, asks for no PIN.
 func ParseKeyRef(s string) (KeyRef, error) {
 	n, err := strconv.ParseUint(s, 16, 8)
 	if err != nil || len(s) != 2 {
@@ -72,8 +73,8 @@ func (k KeyRef) check() error {
 
 func (k KeyRef) retired() bool { return data.IsRetired(byte(k)) }
 
-// KeyOfID returns the key whose certificate has this CKA_ID, as Session.Certificates shows it; found is false where
-// there is none.
+// KeyOfID returns the key whose certificate has this CKA_ID, as Session.Certificates shows it;
+// found is false where there is none.
 func KeyOfID(id []byte) (k KeyRef, found bool) {
 	for _, ref := range data.LabelOrder() {
 		if len(id) > 0 && bytes.Equal(data.IDOf(ref), id) {
@@ -86,7 +87,7 @@ func KeyOfID(id []byte) (k KeyRef, found bool) {
 // String is the key's number, "9A".
 func (k KeyRef) String() string { return fmt.Sprintf("%02X", byte(k)) }
 
-// LockMode says whether a card is locked again after it was used.
+// LockMode is whether a card is locked again after it was used.
 type LockMode int
 
 // The modes. LockFound is the default: a card that another program had unlocked stays unlocked.
@@ -96,6 +97,7 @@ const (
 	LockNever
 )
 
+// lockModes are the names of the modes, by their numbers.
 var lockModes = []string{"found", "always", "never"}
 
 // ParseLockMode reads "found", "always" or "never".
@@ -111,7 +113,7 @@ func ParseLockMode(s string) (LockMode, error) {
 // String is the name that ParseLockMode reads.
 func (l LockMode) String() string { return lockModes[l] }
 
-// LabelMode says after which version of OpenSC a card is named.
+// LabelMode is the version of OpenSC whose names cards get.
 type LabelMode int
 
 // The modes. Versions differ in colons and in cards whose global PIN comes first.

@@ -17,7 +17,7 @@ import (
 // session is an open card. It implements token.Session.
 type session struct {
 	reader  *card.Reader
-	channel *channel.Channel // the reader's
+	channel *channel.Channel // that of reader
 	card    *card.Card
 	info    *token.Info
 	lock    LockMode
@@ -26,10 +26,10 @@ type session struct {
 	inside bool // in the transaction of LogInAndSign
 }
 
-// Info returns what Slots or Refresh has found.
+// Info returns what Slots or Refresh has found. It is never changed afterwards.
 func (s *session) Info() *token.Info { return s.info }
 
-// Refresh asks the card whether it is still there, and for the tries that are left. It is SELECT
+// Refresh asks the card whether it is still there, and for the tries that are left. It sends SELECT
 // and an empty VERIFY.
 func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
 	err := s.channel.Transaction(ctx, func(ctx context.Context, _ channel.Answer) error {
@@ -42,33 +42,38 @@ func (s *session) Refresh(ctx context.Context) (*token.Info, error) {
 		}
 		return err
 	})
+
+	// For the user "another card" is not "removed": he has to put the right one back.
 	if errors.Is(err, token.ErrRemoved) && s.exchanged(ctx) {
 		text := fmt.Errorf("another card is in the reader: %v", err)
 		err = &token.Error{Kind: token.ErrOtherCard, Err: text}
 	}
+
 	if err != nil {
-		return nil, mean(err)
+		return nil, sessionError(err)
 	}
 	return s.info, nil
 }
 
-// exchangedTime bounds the look at the card that may have taken this one's place.
+// exchangedTime bounds the look at the card that may have been put in instead.
 const exchangedTime = 2 * time.Second
 
-// exchanged reports whether there is another card in the reader now. One that shows the same
-// certificate may be another one, too, but nobody can tell.
+// exchanged reports whether there is another card in the reader now. A card with the same
+// certificate cannot be told from this one.
 func (s *session) exchanged(ctx context.Context) bool {
 	if s.card.First == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, exchangedTime)
 	defer cancel()
+
 	ch, err := channel.Dial(ctx, s.options, s.channel.Reader, 0, nil)
 	if err != nil {
 		return false
 	}
 	defer ch.Close()
 
+	// The beginning of the first certificate is how a card is known again, here as in the cache.
 	other := false
 	err = ch.Transaction(ctx, func(ctx context.Context, _ channel.Answer) error {
 		r := card.Reader{Settings: s.reader.Settings, Channel: ch}
@@ -79,8 +84,9 @@ func (s *session) exchanged(ctx context.Context) bool {
 	return other || errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV)
 }
 
-// mean is an error in the words of a session: the card was one of PIV, and must answer as one.
-func mean(err error) error {
+// sessionError converts an error of the card for a session: the card was one of PIV, and must
+// answer as one.
+func sessionError(err error) error {
 	if errors.Is(err, token.ErrForeign) || errors.Is(err, card.ErrNotPIV) {
 		err := fmt.Errorf("the card is none of PIV any more: %v", err)
 		return &token.Error{Kind: token.ErrFault, Err: err}
@@ -90,10 +96,11 @@ func mean(err error) error {
 
 // Certificates reads the certificates of the keys that are configured, each when the loop asks for
 // it, and once in a session. After LogInAndSign has found that the cache was wrong, or where there
-// was none before, the card is asked again.
+// was no certificate before, it asks the card again.
 func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, error] {
 	return func(yield func(token.Object, error) bool) {
-		places := unasked
+		// Retired keys cost a command each: the card's history says whether there are any.
+		places := placesUnread
 		for _, ref := range s.reader.Keys {
 			k, err := s.key(ctx, ref, &places)
 			if err != nil {
@@ -107,23 +114,29 @@ func (s *session) Certificates(ctx context.Context) iter.Seq2[token.Object, erro
 	}
 }
 
-// Numbers of retired keys with a certificate that are none.
+// Numbers of retired keys with a certificate that are none: the history was not read, or there is
+// none.
 const (
-	unasked = -1
-	untold  = -2
+	placesUnread  = -1
+	placesUnknown = -2
 )
 
-// key is what the session knows of a key, and reads what it does not.
+// key returns what the session knows of a key, and reads it where nothing is known.
 func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, error) {
 	k := s.card.Keys[ref]
+
+	// Inside LogInAndSign the card is asked again for a certificate that it did not have: what it
+	// has now decides.
 	if k != nil && (k.Object.Cert != nil || !s.inside) {
 		return k, nil
 	}
 
+	// Inside LogInAndSign the transaction is open already.
 	read := func(ctx context.Context, _ channel.Answer) (err error) {
 		k, err = s.readKey(ctx, ref, places)
 		return err
 	}
+
 	var err error
 	if s.inside {
 		err = read(ctx, channel.Answer{})
@@ -131,22 +144,24 @@ func (s *session) key(ctx context.Context, ref byte, places *int) (*card.Key, er
 		err = s.channel.Transaction(ctx, read)
 	}
 	if err != nil {
-		return nil, mean(fmt.Errorf("reading the certificate of key %02X: %w", ref, err))
+		return nil, sessionError(fmt.Errorf("reading the certificate of key %02X: %w", ref, err))
 	}
+
 	s.card.Keys[ref] = k
 	return k, nil
 }
 
-// readKey reads a key inside a transaction. Retired ones are not asked for where the card's history
-// knows of none.
+// readKey reads a key inside a transaction. Retired keys are not read where the card's history has
+// none.
 func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key, error) {
-	if data.IsRetired(ref) && *places == unasked {
+	if data.IsRetired(ref) && *places == placesUnread {
 		n, known, err := s.reader.RetiredPlaces(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if *places = n; !known {
-			*places = untold
+		*places = n
+		if !known {
+			*places = placesUnknown
 		}
 	}
 	if data.IsRetired(ref) && *places == 0 {
@@ -157,20 +172,23 @@ func (s *session) readKey(ctx context.Context, ref byte, places *int) (*card.Key
 	if err != nil {
 		return nil, err
 	}
+
+	// Metadata says whether the key wants a PIN or a touch.
 	return k, s.reader.Finish(ctx, s.card, k)
 }
 
-// noteTries takes over what an answer of the card tells of the PIN.
+// noteTries takes over what an answer of the card says of the PIN.
 func (s *session) noteTries(a data.PINAnswer) {
 	s.card.PIN = a
 	tries, said := s.card.Tries()
 	s.setTries(tries, said)
 }
 
-// setTries makes a new Info: one that was given away is never changed.
+// setTries makes a new Info: one that was handed out is never changed.
 func (s *session) setTries(tries token.Tries, said string) {
 	info := *s.info
-	info.PIN.Tries, info.PIN.Said = tries, said
+	info.PIN.Tries = tries
+	info.PIN.Said = said
 	s.info = &info
 }
 
@@ -182,22 +200,22 @@ func (s *session) LogInAndSign(
 	return logInAndSign(ctx, s, pin, choose)
 }
 
-// ChangePIN is one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two
+// ChangePIN sends one CHANGE REFERENCE DATA. The old PIN is not verified before: that would be two
 // tries.
 func (s *session) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
 	return changePIN(ctx, s, old, fresh)
 }
 
-// Unblock is one RESET RETRY COUNTER, with the PUK. There is no such way for the global PIN.
+// Unblock sends one RESET RETRY COUNTER, with the PUK. There is no such way for the global PIN.
 func (s *session) Unblock(ctx context.Context, puk, fresh *secret.PIN) error {
 	return unblock(ctx, s, puk, fresh)
 }
 
-// PUK is GET METADATA of the PUK, where the card may have that.
+// PUK sends GET METADATA of the PUK, where the card may know that.
 func (s *session) PUK(ctx context.Context) (token.PUK, error) { return stateOfPUK(ctx, s) }
 
-// Close ends the session. Nothing is left to be locked, but after a call that was given up: the
-// card is then reset when that returns.
+// Close ends the session. The card is locked already, but after a call that was given up: then it
+// is reset when that call returns.
 func (s *session) Close() error {
 	s.channel.Close()
 	return nil

@@ -20,6 +20,7 @@ func logInAndSign(
 	if err := ctx.Err(); err != nil {
 		return token.Signature{}, err
 	}
+
 	if pin != nil {
 		if err := checkPIN(s.card, pin, card.MinPIN); err != nil {
 			return token.Signature{}, err
@@ -27,25 +28,33 @@ func logInAndSign(
 	} else if s.card.Features.VerifyPIN == 0 {
 		return token.Signature{}, noPad("verified")
 	}
+
 	if err := s.enter(ctx); err != nil {
 		return token.Signature{}, err
 	}
 
+	// A panic in a function of the caller's must not leave an unlocked card: closing resets it.
 	left := false
 	defer func() {
 		s.inside = false
-		if !left { // a function of the caller's has panicked
+		if !left {
 			s.channel.Close()
 		}
 	}()
+
 	s.inside = true
 	l := &login{session: s, pin: pin}
 	sig, err := l.run(ctx, choose)
+
+	// The card is locked before anything is returned, whatever the result.
 	gone := s.leave(ctx)
 	left = true
+
+	// Only a signature that was checked proves that the cache would be right.
 	if l.proved != nil {
 		s.reader.Remember(l.proved)
 	}
+
 	switch {
 	case err != nil:
 		return token.Signature{}, err
@@ -60,17 +69,18 @@ type login struct {
 	*session
 	pin    *secret.PIN // nil: typed at the reader
 	choice token.Choice
-	proved *card.Key // whose signature was checked; nil: none yet
+	proved *card.Key // the key whose signature was checked; nil: none yet
 }
 
-// errStale: the certificate that was chosen is not on the card any more.
+// errStale is returned where the certificate that was chosen is no longer on the card.
 var errStale = &token.Error{
 	Kind: token.ErrNoKey,
 	Err:  errors.New("the certificate was known from before, and the card has another one by now"),
 }
 
-// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has. A
-// choice that was made from what the card does not hold any more is made anew, once.
+// run verifies the PIN, and lets the keys of the chosen objects sign, in order, until one has.
+// Where the choice was made from the cache, and the card has another certificate, the choice is
+// made anew, once.
 func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, error) {
 	if l.card.Kind.TouchHangs {
 		if err := l.channel.Settle(ctx); err != nil {
@@ -80,6 +90,8 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 	if err := l.verify(ctx, l.pin); err != nil {
 		return token.Signature{}, err
 	}
+
+	// The card has reset its counter: what was known of the tries is out of date.
 	l.setTries(token.Tries{Most: l.info.PIN.Tries.Most}, "")
 
 	for again := false; ; again = true {
@@ -87,21 +99,22 @@ func (l *login) run(ctx context.Context, choose token.Choose) (token.Signature, 
 		if l.choice, err = choose(l.Certificates(ctx)); err != nil {
 			return token.Signature{}, err
 		}
-		sig, err := l.first(ctx)
+
+		sig, err := l.signFirst(ctx)
 		switch {
 		case err == errStale && !again && l.choice.Anew != nil:
 			choose = l.choice.Anew
 		case err == nil || err == errStale || l.ends(err) || ctx.Err() != nil || l.choice.More == nil:
 			return sig, err
 		default:
-			return l.more(ctx, err)
+			return l.signMore(ctx, err)
 		}
 	}
 }
 
-// more lets the keys sign that the caller chooses once it has read on, where none of those before has.
-// first is the error of the first of them.
-func (l *login) more(ctx context.Context, first error) (token.Signature, error) {
+// signMore lets further keys sign, which the caller chooses once it has read on, after none of
+// those before has. first is the error of the first of them.
+func (l *login) signMore(ctx context.Context, first error) (token.Signature, error) {
 	var err error
 	if l.choice, err = l.choice.More(l.Certificates(ctx)); err != nil {
 		return token.Signature{}, err
@@ -110,32 +123,38 @@ func (l *login) more(ctx context.Context, first error) (token.Signature, error) 
 		return token.Signature{}, first
 	}
 
-	l.choice.Anew = nil // a choice is made anew before this one, or not at all
-	sig, err := l.first(ctx)
+	// A choice is made anew before this one, or not at all.
+	l.choice.Anew = nil
+	sig, err := l.signFirst(ctx)
 	if err == nil || l.ends(err) || ctx.Err() != nil {
 		return sig, err
 	}
 	return token.Signature{}, first
 }
 
-// first returns the signature of the first object whose key signs, and else the error of the first.
-func (l *login) first(ctx context.Context) (token.Signature, error) {
+// signFirst returns the signature of the first object whose key signs, else the error of the first
+// object.
+func (l *login) signFirst(ctx context.Context) (token.Signature, error) {
 	var first error
 	for i, o := range l.choice.Objects {
 		if err := ctx.Err(); err != nil {
 			return token.Signature{}, err
 		}
-		sig, err := l.one(ctx, o)
+
+		sig, err := l.signWith(ctx, o)
 		if err == nil {
 			sig.Object = i
 			return sig, nil
 		}
+
 		if l.ends(err) || ctx.Err() != nil {
 			return token.Signature{}, err
 		}
+
 		if l.choice.Passed != nil {
 			l.choice.Passed(o, err)
 		}
+		// The first object is the one that the caller prefers: its error is the one to report.
 		if first == nil {
 			first = err
 		}
@@ -143,13 +162,16 @@ func (l *login) first(ctx context.Context) (token.Signature, error) {
 	return token.Signature{}, first
 }
 
-// callersError is one of a function of the caller's.
+// callersError is an error of a function of the caller's.
 type callersError struct{ err error }
 
+// Error implements error.
 func (e *callersError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
 func (e *callersError) Unwrap() error { return e.err }
 
-// ends reports whether after this error of a key no other is tried.
+// ends reports whether no other key is tried after this error of a key.
 func (l *login) ends(err error) bool {
 	var callers *callersError
 	switch {
@@ -164,17 +186,19 @@ func (l *login) ends(err error) bool {
 // maxMessage is the longest message that is signed, in bytes.
 const maxMessage = 2000
 
-// one lets the key of one object sign. Of what the cache has said, nothing is believed but what the
-// signature shows.
-func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error) {
+// signWith lets the key of one object sign. What the cache has said counts only where the signature
+// confirms it.
+func (l *login) signWith(ctx context.Context, o token.Object) (token.Signature, error) {
 	k := l.keyOf(o)
 	if k == nil {
 		return token.Signature{}, errors.New("the object is none that this session has shown")
 	}
+
 	s, err := schemeFor(o.Cert.PublicKey, l.card)
 	if err != nil {
 		return token.Signature{}, err
 	}
+
 	message, err := l.choice.Message()
 	if err == nil && len(message) > maxMessage {
 		err = fmt.Errorf("a message of %d bytes, more than %d", len(message), maxMessage)
@@ -183,13 +207,19 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 		return token.Signature{}, &callersError{err}
 	}
 
-	raw, err := l.use(ctx, k, s, message)
+	raw, err := l.sign(ctx, k, s, message)
+
+	// The check costs no command, and shows whether the certificate is the key's.
 	good := err == nil && s.verify(message, raw)
 	if good {
-		k.Proved, l.proved = true, k
+		k.Proved = true
+		l.proved = k
 	}
-	if k.Cached && (doubtful(err) || err == nil && !good) {
-		stale, failed := l.stale(ctx, k)
+
+	// Another key would explain a refusal, or a signature that does not fit.
+	misfit := err == nil && !good
+	if k.Cached && (mayBeStale(err) || misfit) {
+		stale, failed := l.replaceStale(ctx, k)
 		if failed != nil {
 			return token.Signature{}, failed
 		}
@@ -197,37 +227,45 @@ func (l *login) one(ctx context.Context, o token.Object) (token.Signature, error
 			return token.Signature{}, errStale
 		}
 	}
+
 	if err != nil {
 		return token.Signature{}, err
 	}
 	return token.Signature{Scheme: s.scheme, Bytes: raw}, nil
 }
 
-// keyOf returns the key of an object that this session has shown, as it was shown; nil is none.
+// keyOf returns the key of an object, if this session has shown it as it is; nil where it has not.
 func (l *login) keyOf(o token.Object) *card.Key {
 	if o.Handle > 0xFF || o.Cert == nil {
 		return nil
 	}
+
 	k := l.card.Keys[byte(o.Handle)]
-	if k == nil || !k.Shown() || k.Object.Cert == nil || !k.Object.Cert.Equal(o.Cert) {
+	if k == nil || !k.Shown() {
+		return nil
+	}
+
+	// The certificate may have been read anew since the caller got the object.
+	if k.Object.Cert == nil || !k.Object.Cert.Equal(o.Cert) {
 		return nil
 	}
 	return k
 }
 
-// doubtful reports whether the card has refused to sign in a way that another key would explain.
-func doubtful(err error) bool {
+// mayBeStale reports whether the card has refused to sign in a way that another key would explain.
+func mayBeStale(err error) bool {
 	var sw iso7816.Status
 	return errors.As(err, &sw) && sw != iso7816.StatusSecurity
 }
 
-// stale reads the certificate of a key that was known from the cache as the card has it, and
-// reports whether it is another one. Then all that was known from the cache is forgotten.
-func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
+// replaceStale reads the certificate of a key that was known from the cache as the card has it, and
+// reports whether it is another one. Then all that was known from the cache is removed.
+func (l *login) replaceStale(ctx context.Context, k *card.Key) (bool, error) {
 	fresh, err := l.reader.Key(ctx, k.Ref, true)
 	if err != nil {
 		return false, err
 	}
+
 	if fresh.Object.Cert != nil && fresh.Object.Cert.Equal(k.Object.Cert) {
 		k.Cached = false
 		return false, nil
@@ -235,26 +273,31 @@ func (l *login) stale(ctx context.Context, k *card.Key) (bool, error) {
 
 	l.reader.Log.Info("card has another certificate than it had when it was seen before",
 		"reader", l.channel.Reader, "key", fmt.Sprintf("%02X", k.Ref))
-	l.reader.Took(l.card, fresh)
+
+	// The entry of the cache goes, too: the next login reads the card.
+	l.reader.Replace(l.card, fresh)
 	if err := l.reader.Finish(ctx, l.card, fresh); err != nil {
 		return true, err
 	}
 	if err := l.reader.Rename(ctx, l.card); err != nil {
 		return true, err
 	}
+
 	info := *l.info
 	info.Label = l.card.Info().Label
 	l.info = &info
 	return true, nil
 }
 
-// use has a key make a signature, with the algorithm numbers that may be meant, in order.
-func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
+// sign lets a key sign, with the algorithm identifiers that it may have, in order.
+func (l *login) sign(ctx context.Context, k *card.Key, s *scheme, message []byte) ([]byte, error) {
 	input, err := s.input(message)
 	if err != nil {
 		return nil, err
 	}
+
 	if l.choice.Signing != nil {
+		// A reader with keys asks for the PIN once more: the user must know that before it blinks.
 		again := k.Always() && !l.channel.Fresh && l.pin == nil
 		done := l.choice.Signing(token.KeyUse{Object: k.Object, PINAgain: again, Touch: k.Touch()})
 		defer done()
@@ -264,7 +307,10 @@ func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte)
 		if err := l.verifyAgain(ctx, k); err != nil {
 			return nil, err
 		}
+
 		raw, err := l.generalAuthenticate(ctx, k, algorithm, input)
+
+		// Makers number some algorithms differently: a card refuses those that it does not know.
 		last := i == len(s.algorithms)-1
 		other := errors.Is(err, iso7816.StatusWrongP1P2) || errors.Is(err, iso7816.StatusWrongData)
 		if other && !last {
@@ -279,7 +325,8 @@ func (l *login) use(ctx context.Context, k *card.Key, s *scheme, message []byte)
 }
 
 // verifyAgain has the PIN verified once more for a key that wants it right before it signs, where
-// something else was sent since. The card has taken this PIN in this transaction.
+// something else was sent since. The card has taken this PIN in this transaction: it is no risk to
+// send it again.
 func (l *login) verifyAgain(ctx context.Context, k *card.Key) error {
 	if !k.Always() || l.channel.Fresh {
 		return nil
@@ -301,12 +348,15 @@ const (
 	tagResponse  = 0x82
 )
 
-// generalAuthenticate is GENERAL AUTHENTICATE (SP 800-73-4 part 2, section 3.2.4) for a signature.
+// generalAuthenticate sends GENERAL AUTHENTICATE (SP 800-73-4 part 2, section 3.2.4) for a
+// signature.
 func (l *login) generalAuthenticate(
 	ctx context.Context, k *card.Key, algorithm byte, input []byte,
 ) ([]byte, error) {
 	name := fmt.Sprintf("GENERAL AUTHENTICATE %02X", k.Ref)
+	// The empty response 82 asks for the signature of the challenge 81.
 	tlv := iso7816.AppendTLV
+
 	a, err := l.channel.Send(ctx, channel.Command{
 		Name:    name,
 		INS:     0x87,
@@ -333,16 +383,18 @@ func (l *login) generalAuthenticate(
 	return raw, nil
 }
 
-// meaning is what a refusal to sign means; nil is nothing special.
+// meaning returns what a refusal to sign means; nil where it means nothing special.
 func meaning(k *card.Key, sw iso7816.Status) error {
 	switch sw {
 	case iso7816.StatusSecurity:
+		// A key that wants a touch and does not get it refuses with the same word.
 		if t := k.Touch(); t == token.TouchAlways || t == token.TouchCached {
 			return token.ErrTouch
 		}
 	case iso7816.StatusNoReference, iso7816.StatusConditions, iso7816.StatusWrongP1P2,
 		iso7816.StatusWrongData, iso7816.StatusWrongLength, iso7816.StatusUnknown:
-		return token.ErrNoKey // cards differ in how they say that there is none, or another one
+		// Cards differ in how they say that there is no key, or one of another kind.
+		return token.ErrNoKey
 	case iso7816.StatusWrongINS, iso7816.StatusWrongCLA, iso7816.StatusMemoryFailure:
 		return token.ErrFault
 	}

@@ -10,51 +10,57 @@ import (
 	"pam_pkcs11/token"
 )
 
-// watch knows the readers, and waits for news of them.
+// watch keeps the states of the readers, and waits until one changes.
 type watch struct {
 	service pcsc.Service
 	context *pcsc.Context      // nil: not established
-	states  []pcsc.ReaderState // as readers has seen them, PnPReader last
-	unread  []bool             // by reader: its card could not be read, or not by the time that was given
+	states  []pcsc.ReaderState // as readers returned them, with PnPReader last
+	unread  []bool             // by reader: its card could not be read, or not in time
 }
 
-// readers asks for the state of all readers. The daemon may have been started anew since the last
-// time.
+// readers returns the state of all readers. It tries a second time with a new context: the daemon
+// may have been restarted since the last time.
 func (w *watch) readers(ctx context.Context) ([]pcsc.ReaderState, error) {
 	states, err := w.list(ctx)
-	if err != nil && ctx.Err() == nil && w.giveUp() {
+	if err != nil && ctx.Err() == nil && w.release() {
 		states, err = w.list(ctx)
 	}
 	if err != nil {
-		w.giveUp()
+		w.release()
 		return nil, err
 	}
 	return states, nil
 }
 
-// giveUp gives the context up, and reports whether there was one.
-func (w *watch) giveUp() bool {
+// release releases the context, and reports whether there was one.
+func (w *watch) release() bool {
 	pc := w.context
 	w.context = nil
 	if pc != nil {
-		go func() { _ = pc.Release() }() // which waits for a call that was left to itself
+		// Release waits for a call that was left behind: nobody waits for it.
+		go func() { _ = pc.Release() }()
 	}
 	return pc != nil
 }
 
+// list asks for the readers and their states.
 func (w *watch) list(ctx context.Context) ([]pcsc.ReaderState, error) {
 	if err := w.establish(ctx); err != nil {
 		return nil, err
 	}
-	// The count of readers that came and went is asked for first: what comes after it ends the wait.
+
+	// The count of readers that came and went is read first: a reader that comes between this and
+	// the list ends the wait.
 	count, err := w.look(ctx, []string{pcsc.PnPReader})
 	if err != nil {
 		return nil, err
 	}
+
 	names, err := channel.Call(ctx, "SCardListReaders", w.context.ListReaders)
 	if err != nil && !errors.Is(err, pcsc.ErrNoReadersAvailable) {
 		return nil, err
 	}
+
 	states, err := w.look(ctx, names)
 	if err != nil {
 		return nil, err
@@ -74,7 +80,9 @@ func (w *watch) look(ctx context.Context, names []string) ([]pcsc.ReaderState, e
 		for i, name := range names {
 			states[i].Reader = name
 		}
+
 		err := pc.GetStatusChangeContext(ctx, states, 0)
+		// With a timeout of 0 nothing has changed, and the states are filled in all the same.
 		if errors.Is(err, pcsc.ErrTimeout) {
 			err = nil
 		}
@@ -90,17 +98,20 @@ func (w *watch) establish(ctx context.Context) error {
 	pc, err := channel.Call(ctx, "SCardEstablishContext", func() (*pcsc.Context, error) {
 		return pcsc.NewContext(w.service)
 	})
+
+	// The service could not be reached: it may have to be started first.
 	if err != nil && ctx.Err() == nil {
 		return &token.Error{Kind: token.ErrNotStarted, Err: err}
 	}
+
 	w.context = pc
 	return err
 }
 
-// wait waits for a card or a reader that comes or goes.
+// wait returns when a card or a reader has come or gone.
 func (w *watch) wait(ctx context.Context) error {
 	if len(w.states) == 0 {
-		return ctx.Err() // nobody has looked yet
+		return ctx.Err() // readers was not called yet
 	}
 	if err := w.establish(ctx); err != nil {
 		return err
@@ -114,20 +125,20 @@ func (w *watch) wait(ctx context.Context) error {
 		case errors.Is(err, pcsc.ErrUnknownReader):
 			return nil // one is gone
 		case err != nil:
-			w.giveUp()
+			w.release()
 			return err
 		}
 
 		before := w.states
 		w.states = states
-		if w.moved(before) {
+		if w.changed(before) {
 			return nil
 		}
 	}
 }
 
-// next waits until the states are other ones than those that are known, and returns them. A daemon
-// that has stopped does not answer to the end of the context: then the call is left to itself.
+// next waits until the states differ from those that are known, and returns them. A daemon that is
+// stopped does not answer when the context ends: then the call is left behind.
 func (w *watch) next(ctx context.Context) ([]pcsc.ReaderState, error) {
 	pc := w.context
 	states := slices.Clone(w.states)
@@ -139,12 +150,14 @@ func (w *watch) next(ctx context.Context) ([]pcsc.ReaderState, error) {
 	})
 }
 
-// moved reports whether one of the states has changed in a way that Slots would see. That programs
-// use a card is no news, but of one that could not be read.
-func (w *watch) moved(before []pcsc.ReaderState) bool {
+// changed reports whether one of the states has changed in a way that Slots would see. That
+// programs use a card counts only for one that could not be read.
+func (w *watch) changed(before []pcsc.ReaderState) bool {
 	const use = pcsc.StateInuse | pcsc.StateExclusive | pcsc.StateUnpowered
 	for i, s := range w.states {
 		changed := (s.EventState ^ before[i].EventState) &^ pcsc.StateChanged
+		// Only the use of a reader that another program kept for itself says that it may be free
+		// now.
 		if i >= len(w.unread) || !w.unread[i] {
 			changed &^= use
 		}

@@ -78,8 +78,11 @@ func look(ctx context.Context, library string) ([]found, []message.Text, error) 
 		return nil, []message.Text{message.Textf("%s: %s", source, err.Error())}, nil
 	}
 	var notes []message.Text
-	if answer.Failure != nil {
+	switch {
+	case answer.Failure != nil:
 		notes = append(notes, message.Textf("%s: %s", source, answer.Failure.Text))
+	case len(answer.Slots) == 0:
+		notes = append(notes, message.Textf("%s: no card reader is connected", source))
 	}
 
 	var all []found

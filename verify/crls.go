@@ -8,7 +8,7 @@ import (
 	"pam_pkcs11/verify/crl/store"
 )
 
-// What is done with CRLs beside a check, and what the room of CRLs is told.
+// What is done with CRLs beside a check, and what package crl/store is given for it.
 
 // CRLReport is what is known about one CRL, or what became of one address.
 type CRLReport = store.Report
@@ -43,7 +43,7 @@ func (v *Verifier) client(allowLocal bool, maxBytes int64) *fetch.Client {
 	}
 }
 
-// New makes the keeper of this verifier's CRLs.
+// newKeeper makes the keeper of this verifier's CRLs.
 func (v *Verifier) newKeeper() *store.Keeper {
 	o := v.options
 	return store.New(store.Options{
@@ -66,7 +66,7 @@ func (v *Verifier) newKeeper() *store.Keeper {
 	}, caDir{v}, &v.wanted)
 }
 
-// caDir is ca_dir as the room of CRLs sees it.
+// caDir gives package crl/store its view of ca_dir.
 type caDir struct{ v *Verifier }
 
 // All lists the CA certificates.
@@ -77,10 +77,11 @@ func (d caDir) Named(subject certinfo.Name) []*certinfo.Certificate {
 	return d.v.store.Named(subject)
 }
 
-// Has tells whether the very certificate is there.
+// Has reports whether this very certificate is there.
 func (d caDir) Has(c *certinfo.Certificate) bool { return d.v.store.Has(c) }
 
-// Reaches looks for a path; whether the certificate is revoked is for logins to find out.
+// Reaches reports whether a path leads to the certificate; whether it is revoked is for logins to
+// find out.
 func (d caDir) Reaches(c *certinfo.Certificate, others []*certinfo.Certificate) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), defaultDeadline)
 	defer cancel()
@@ -95,8 +96,9 @@ func (v *Verifier) UpdateCRLs(ctx context.Context, progress store.Progress) ([]s
 	return v.crls.Update(ctx, progress)
 }
 
-// ListCRLs tells which CRLs are at hand, without reading them. One that is refused because a newer
-// one was seen before has an error; where another at hand is as new as that, it is no fault.
+// ListCRLs lists the CRLs that are kept or configured, without reading them. One that is refused
+// because a newer one was seen before has an error; where another one is as new as that, it is no
+// fault.
 func (v *Verifier) ListCRLs() []store.Report { return v.crls.List() }
 
 // CheckCRLs reads the CRLs of a file from their beginning to their end, with their signatures and
@@ -112,7 +114,7 @@ func (v *Verifier) RefusedCRLs(ctx context.Context, issuerOrFile string) ([]stor
 	return v.crls.Refused(ctx, issuerOrFile)
 }
 
-// AcceptCRL notes a list as the newest of its key and scope, so that logins believe it, and fetches
+// AcceptCRL notes a list as the newest of its key and scope, so that logins accept it, and fetches
 // it when it came from an address.
 func (v *Verifier) AcceptCRL(ctx context.Context, r store.Restart) error {
 	return v.crls.Accept(ctx, r)

@@ -40,8 +40,8 @@ type Options struct {
 	CRLURLs     []string      // beside those of certificates: http, https, ldap, ldaps or file; may be on this machine
 	CRLMirrors  []CRLMirror   // where the addresses of certificates are asked instead; may be on this machine
 
-	// CRLLDAPServers, ldap://HOST or ldaps://HOST, are asked for addresses of certificates that name no
-	// server; may be on this machine.
+	// CRLLDAPServers, ldap://HOST or ldaps://HOST, are asked for addresses of certificates that
+	// name no server; may be on this machine.
 	CRLLDAPServers []string
 
 	NoProxy   []string      // hosts, .domains, addresses and networks that are reached without Proxy
@@ -61,7 +61,8 @@ type Options struct {
 	Logger *slog.Logger     // nil: silent
 }
 
-// minRSABits is the length that holds when Options.MinRSABits is 0, lowestRSABits the one below which nothing helps.
+// minRSABits is the length that holds when Options.MinRSABits is 0, lowestRSABits the one below
+// which nothing helps.
 const (
 	minRSABits    = 2048
 	lowestRSABits = 1024

@@ -5,15 +5,18 @@ import (
 	"pam_pkcs11/verify/internal/rules"
 )
 
-// Reason is a stable code for why a certificate is not good, or for what a decision was about. The texts are part of
-// the interface: administrators and scripts look for them in logs. pam_pkcs11(8) has the table.
+// Reason is a stable code for why a certificate is not good, or for what a decision was about. The
+// texts are part of the interface: administrators and scripts look for them in logs. pam_pkcs11(8)
+// has the table.
 type Reason = refusal.Reason
 
-// Error says which certificate is not good and why. Cert may be nil when no one certificate is to blame.
+// Error says which certificate is not good and why. Cert may be nil when no one certificate is to
+// blame.
 type Error = refusal.Error
 
-// EKU is what the key eku asks for. By default a certificate that has the extension must allow clientAuth,
-// smartcardLogon or any purpose; with Required it must have the extension and list each of these.
+// EKU is what the key eku asks for. By default a certificate that has the extension must allow
+// clientAuth, smartcardLogon or any purpose; with Required it must have the extension and list each
+// of these.
 type EKU = rules.EKU
 
 // The reasons. What each means is in Reason.Meaning.

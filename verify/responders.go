@@ -20,8 +20,8 @@ type NonceMode = ocsp.NonceMode
 
 // The values of ocsp_nonce.
 const (
-	NonceOptional = ocsp.NonceOptional // sent; an answer without is believed, one with another is not. The default
-	NonceRequired = ocsp.NonceRequired // sent; only an answer with it is believed, and none of the store says "good"
+	NonceOptional = ocsp.NonceOptional // sent; an answer without is accepted, one with another is not. The default
+	NonceRequired = ocsp.NonceRequired // sent; only an answer with it is accepted, and none of the store says "good"
 	NonceOff      = ocsp.NonceOff      // not sent: answers that were made ahead will do, and caches on the way
 )
 
@@ -53,13 +53,17 @@ func (v *Verifier) readResponderCerts() error {
 		if err := all.Load(path, v.options.StrictPermissions); err != nil {
 			return err
 		}
-		if len(all.All) == certs && (certs == 0 || len(all.Problems) > problems) { // not only one that was read before
+		// A file with nothing but certificates that an earlier file had is no fault.
+		nothingNew := len(all.All) == certs
+		if nothingNew && (certs == 0 || len(all.Problems) > problems) {
 			return fmt.Errorf("%s: %s: no certificate in it that can be used%s", responderKey, path, lastProblem(all))
 		}
 	}
+
 	for _, p := range all.Problems {
 		v.options.Logger.Warn(responderKey+": file not used, or only in part", "file", p.Path, "problem", p.Text)
 	}
+	// The caller sees these problems beside those of ca_dir.
 	v.store.Problems = append(v.store.Problems, all.Problems...)
 	v.responders = all.All
 	return nil
@@ -73,12 +77,15 @@ func lastProblem(s *path.Store) string {
 }
 
 // WithoutResponder lists the CA certificates of ca_dir that ocsp_on will ask about and that name no
-// responder. It is empty when ocsp_url names one, and tells nothing about users' certificates,
-// which are not at hand.
+// responder. It is empty when ocsp_url names one, and leaves out users' certificates, which are not
+// known here.
 func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
+	// A configured responder is asked about every certificate; with crl_scope = leaf no CA is asked
+	// about.
 	if len(v.options.OCSP.URLs) > 0 || v.options.CRLLeafOnly {
 		return nil
 	}
+
 	f := v.finder()
 	var all []*certinfo.Certificate
 	for _, c := range v.store.All {
@@ -86,6 +93,7 @@ func (v *Verifier) WithoutResponder() []*certinfo.Certificate {
 			all = append(all, c)
 		}
 	}
+
 	return all
 }
 
@@ -101,9 +109,12 @@ func (v *Verifier) AskResponders(ctx context.Context) []*Responder {
 // probes pairs the certificates of ca_dir with their issuers there.
 func (v *Verifier) probes(ctx context.Context) []ocsp.Target {
 	below, anchors := v.finder().Issuances(ctx, v.options.Now())
+	// No CA below an anchor is there to ask about; the anchors show at least that the responder
+	// answers.
 	if len(below) == 0 && len(v.options.OCSP.URLs) > 0 {
 		below = anchors
 	}
+
 	var all []ocsp.Target
 	for _, i := range below {
 		all = append(all, ocsp.Target{Cert: i.Cert, Issuer: i.Issuer, Key: i.Issuer.PublicKey})

@@ -8,7 +8,7 @@ import (
 	"pam_pkcs11/verify/path"
 )
 
-// Decision is one step of the judgement, for explain and the log.
+// Decision is one step of a check, for explain and the log.
 type Decision = path.Decision
 
 // Problem is something wrong with one file of ca_dir that did not stop the rest.
@@ -32,13 +32,19 @@ type Result struct {
 	ExpiresSoon bool      // within ExpiryWarningDays
 }
 
-// tolerated takes down what is odd about a certificate that is used.
+// tolerated notes what is odd about a certificate that is used.
 func (r *Result) tolerated(cert *certinfo.Certificate) {
+	// An oddity is reported, never refused: what must be refused has been by now.
 	for _, what := range cert.Oddities() {
 		r.add(cert, ReasonTolerated, true, what)
 	}
 }
 
 func (r *Result) add(cert *certinfo.Certificate, reason Reason, ok bool, detail string) {
-	r.Decisions = append(r.Decisions, Decision{Cert: cert, Reason: reason, OK: ok, Detail: detail})
+	r.Decisions = append(r.Decisions, Decision{
+		Cert:   cert,
+		Reason: reason,
+		OK:     ok,
+		Detail: detail,
+	})
 }

@@ -1,6 +1,7 @@
-// Package verify answers one question: is this certificate good now? It builds a chain to a CA of ca_dir and validates
-// it by RFC 5280, section 6, with the certificate's usages, and says why when the answer is no. It takes certificates
-// as certinfo reads them, so that what Go's crypto/x509 refuses and smart-card PKIs issue can be judged too.
+// Package verify answers one question: is this certificate good now? It builds a chain to a CA of
+// ca_dir and validates it by RFC 5280, section 6, with the certificate's usages, and says why when
+// the answer is no. It takes certificates as certinfo reads them, so that what Go's crypto/x509
+// refuses and smart-card PKIs issue can be checked too.
 package verify
 
 import (
@@ -16,7 +17,8 @@ import (
 	"pam_pkcs11/verify/path"
 )
 
-// Verifier checks certificates against one set of options. It may be used by several goroutines at once.
+// Verifier checks certificates against one set of options. It may be used by several goroutines at
+// once.
 type Verifier struct {
 	options Options
 	rules   rules.Rules
@@ -30,8 +32,8 @@ type Verifier struct {
 	crls *store.Keeper
 }
 
-// New reads ca_dir, when Policy.CA asks for a chain. Files in it that are damaged or refused are skipped and named by
-// Problems; a ca_dir that cannot be read at all is an error.
+// New reads ca_dir, when Policy.CA asks for a chain. Files in it that are damaged or refused are
+// skipped and named by Problems; a ca_dir that cannot be read at all is an error.
 func New(o Options) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -55,18 +57,24 @@ func New(o Options) (*Verifier, error) {
 		return nil, err
 	}
 
+	// Without ca, nothing is read: the verifier then checks single certificates only.
 	if o.Policy.CA {
-		v.store.EKU, v.store.WithLists = o.EKU, o.CADir == o.CRLDir
+		v.store.EKU = o.EKU
+		v.store.WithLists = o.CADir == o.CRLDir
 		if err := v.store.Load(o.CADir, o.StrictPermissions); err != nil {
 			return nil, err
 		}
+
 		for _, p := range v.store.Problems {
 			o.Logger.Warn("ca_dir: file not used", "file", p.Path, "problem", p.Text)
 		}
 		v.finder().LogNewForms(o.Logger)
+
+		// One pass over a CRL then answers for the authorities as well.
 		v.Expect(v.store.All...)
 	}
 
+	// The keeper looks into v.store, which has to be loaded by now.
 	v.crls = v.newKeeper()
 	if err := v.startRevocation(); err != nil {
 		return nil, err
@@ -94,8 +102,8 @@ func (v *Verifier) Findings() []Finding { return v.finder().Findings() }
 // Anchors lists the certificates of ca_dir at which chains end, in the order of reading.
 func (v *Verifier) Anchors() []Anchor { return v.finder().Anchors(v.options.Now()) }
 
-// DateFindings names the certificates of ca_dir that are not valid now, and those that will not be after the given
-// time.
+// DateFindings names the certificates of ca_dir that are not valid now, and those that will not be
+// after the given time.
 func (v *Verifier) DateFindings(within time.Duration) []Finding {
 	return v.finder().DateFindings(v.options.Now(), within)
 }
@@ -106,8 +114,9 @@ func (v *Verifier) Problems() []Problem { return v.store.Problems }
 // Certificates lists the CA certificates read from ca_dir.
 func (v *Verifier) Certificates() []*certinfo.Certificate { return v.store.All }
 
-// AsOf returns a verifier with the same authorities and rules, for which it is always the given time and which asks
-// nobody about revocation. It is silent: what there is to say about ca_dir has been said.
+// AsOf returns a verifier with the same authorities and rules, for which it is always the given
+// time and which does not check revocation. It logs nothing: what there is to say about ca_dir has
+// been logged.
 func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o := v.options
 	o.Now = func() time.Time { return at }
@@ -115,40 +124,52 @@ func (v *Verifier) AsOf(at time.Time) *Verifier {
 	o.Policy.OCSP = false
 	o.Logger = slog.New(slog.DiscardHandler)
 
-	then := &Verifier{options: o, rules: v.rules, store: v.store, initial: v.initial}
+	then := &Verifier{
+		options: o,
+		rules:   v.rules,
+		store:   v.store,
+		initial: v.initial,
+	}
 	then.crls = then.newKeeper()
 	return then
 }
 
-// Expect announces certificates that Check will be asked about, so that one pass over a CRL answers for all of them.
+// Expect announces certificates that Check will be asked about, so that one pass over a CRL answers
+// for all of them.
 func (v *Verifier) Expect(certs ...*certinfo.Certificate) { v.wanted.Add(certs...) }
 
-// Check tells whether the certificate is good now. The intermediates are those that travel with it, on the card; they
-// are not trusted. The error is an *Error; the result holds the decisions in either case, and the chain when it is good.
+// Check reports whether the certificate is good now. The intermediates are those that travel with
+// it, on the card; they are not trusted. The error is an *Error; the result holds the decisions in
+// either case, and the chain when it is good.
 func (v *Verifier) Check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate) (*Result, error) {
 	if cert == nil {
 		return &Result{}, refusal.New(nil, ReasonMalformed, "there is no certificate")
 	}
+
+	// A serial number that a pass over a CRL did not look for costs another pass.
 	v.Expect(cert)
 	v.Expect(intermediates...)
+
 	now := v.options.Now()
 	result := &Result{Expires: cert.NotAfter}
+
 	if err := v.check(ctx, cert, intermediates, now, result); err != nil {
 		result.add(err.Cert, err.Reason, false, err.Detail)
 		return result, err
 	}
+
 	result.ExpiresSoon = v.endsSoon(cert, now)
 	return result, nil
 }
 
-// endsSoon tells whether the last days of a certificate have begun.
+// endsSoon reports whether the last days of a certificate have begun.
 func (v *Verifier) endsSoon(cert *certinfo.Certificate, now time.Time) bool {
 	warnFrom := cert.NotAfter.AddDate(0, 0, -v.options.ExpiryWarningDays)
 	return v.options.ExpiryWarningDays > 0 && !now.Before(warnFrom)
 }
 
-// check makes the decisions in the order in which they are most telling: what is wrong with the certificate itself is
-// said before what is wrong with its chain.
+// check makes the decisions in the order in which they are most telling: what is wrong with the
+// certificate itself is said before what is wrong with its chain.
 func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, intermediates []*certinfo.Certificate, now time.Time, result *Result) *Error {
 	if err := v.checkAvailable(cert); err != nil {
 		return err
@@ -157,8 +178,10 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 		return err
 	}
 
+	// The certificate passed by itself; its chain decides the rest.
 	result.add(cert, ReasonUsable, true, "is valid now and may be used for a login")
 	result.tolerated(cert)
+
 	if !v.options.Policy.CA {
 		result.Chain = []*certinfo.Certificate{cert}
 		result.add(cert, ReasonNoChain, true, "no chain is asked for (cert_policy without ca)")
@@ -167,19 +190,22 @@ func (v *Verifier) check(ctx context.Context, cert *certinfo.Certificate, interm
 
 	s := v.finder().Search(ctx, now, intermediates)
 	found, err := s.Find(cert)
+	// A search that failed says as well what it has tried.
 	result.Decisions = append(result.Decisions, s.Decisions...)
 	if err != nil {
 		return err
 	}
 
-	result.Chain, result.Anchored, result.Policies = found.Chain(), true, found.Policies
+	result.Chain = found.Chain()
+	result.Anchored = true
+	result.Policies = found.Policies
 	for _, c := range result.Chain[1:] {
 		result.tolerated(c)
 	}
 	return nil
 }
 
-// checkAvailable refuses what the policy asks for and this build cannot do: silence would be a promise broken.
+// checkAvailable refuses a policy that this verifier cannot enforce, instead of skipping the check.
 func (v *Verifier) checkAvailable(cert *certinfo.Certificate) *Error {
 	p := v.options.Policy
 	switch {

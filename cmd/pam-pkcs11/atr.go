@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -29,16 +28,17 @@ func newATR() *cobra.Command {
 				if len(args) > 0 {
 					return noArguments(cmd, args)
 				}
-				return printStatistics(cmd.OutOrStdout(), cmd.InOrStdin(), stats)
+				return printStatistics(outputOf(cmd), cmd.InOrStdin(), stats)
 			}
 			raw, err := parseHex(args)
 			if err != nil {
 				return &cli.Error{Code: cli.Usage, Err: err}
 			}
-			return explainATR(cmd.OutOrStdout(), raw)
+			return explainATR(outputOf(cmd), raw)
 		},
 	}
 	command.Flags().StringVar(&stats, "stats", "", "count the interface bytes of the ATRs in `FILE`")
+	jsonFlag(command)
 	return command
 }
 
@@ -53,30 +53,62 @@ func parseHex(words []string) ([]byte, error) {
 }
 
 // explanation collects lines.
-type explanation struct{ bytes.Buffer }
+type explanation struct{ lines []atrLine }
 
-// byte writes a line about one byte of the ATR.
-func (e *explanation) byte(name string, value byte, format string, args ...any) {
-	fmt.Fprintf(e, "%-4s %02X  %s\n", name, value, fmt.Sprintf(format, args...))
+// atrLine is what one line says. Its JSON is an interface.
+type atrLine struct {
+	Name  string `json:"name"`            // of the byte, as ISO/IEC 7816-3 has it, or of what the line is about
+	Value string `json:"value,omitempty"` // in hexadecimal digits
+	Text  string `json:"text"`
+
+	format string // of the three on a line
 }
 
-// line writes a line about the whole.
+// byte adds a line about one byte of the ATR.
+func (e *explanation) byte(name string, value byte, format string, args ...any) {
+	e.add("%-4[1]s %[2]s  %[3]s", name, []byte{value}, fmt.Sprintf(format, args...))
+}
+
+// line adds a line about the whole.
 func (e *explanation) line(name, format string, args ...any) {
-	fmt.Fprintf(e, "%s: %s\n", name, fmt.Sprintf(format, args...))
+	e.add("%[1]s: %[3]s", name, nil, fmt.Sprintf(format, args...))
+}
+
+func (e *explanation) add(format, name string, value []byte, text string) {
+	e.lines = append(e.lines, atrLine{Name: name, Value: fmt.Sprintf("% X", value), Text: text, format: format})
+}
+
+// explainedATR is the JSON of an ATR.
+type explainedATR struct {
+	ATR   string    `json:"atr"`
+	Lines []atrLine `json:"lines"`
+	Error string    `json:"error,omitempty"` // why it cannot be read further
 }
 
 // explainATR prints what an ATR says. One that cannot be read is explained as far as it can, and is an error.
-func explainATR(out io.Writer, raw []byte) error {
+func explainATR(o *output, raw []byte) error {
 	a, err := iso7816.ParseATR(raw)
 	var e explanation
-	e.line("ATR", "% X", a.Raw)
 	if !errors.Is(err, iso7816.ErrATRTS) && !errors.Is(err, iso7816.ErrATRLong) && len(a.Raw) > 1 {
 		e.bytes(a)
 	}
 	if err == nil {
 		e.summary(a)
 	}
-	if _, werr := out.Write(e.Bytes()); werr != nil {
+
+	if o.json {
+		answer := explainedATR{ATR: fmt.Sprintf("% X", a.Raw), Lines: append([]atrLine{}, e.lines...)}
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		return errors.Join(o.encode(answer), err)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "ATR: % X\n", a.Raw)
+	for _, l := range e.lines {
+		fmt.Fprintf(&b, l.format+"\n", l.Name, l.Value, l.Text)
+	}
+	if _, werr := o.out.Write(b.Bytes()); werr != nil {
 		return werr
 	}
 	return err
@@ -252,17 +284,17 @@ func clockStop(c iso7816.ClockStop) string {
 
 // historical explains the historical bytes.
 func (e *explanation) historical(b []byte) {
-	fmt.Fprintf(e, "historical bytes % X  %s\n", b, asText(b))
+	e.add("%[1]s %[2]s  %[3]s", "historical bytes", b, asText(b))
 	h := iso7816.ParseHistorical(b)
 	for _, o := range h.Objects {
-		fmt.Fprintf(e, "  %s: % X\n", o.Name(), o.Value)
+		e.add("  %[1]s: %[2]s", o.Name(), o.Value, "")
 	}
 	if len(h.Status) == 3 {
 		sw := iso7816.Status(h.Status[1])<<8 | iso7816.Status(h.Status[2])
-		fmt.Fprintf(e, "  life cycle %02X, status %v\n", h.Status[0], sw)
+		e.add("  %[1]s %[3]s", "life cycle", h.Status, fmt.Sprintf("%02X, status %v", h.Status[0], sw))
 	}
 	if (h.Category == 0x00 || h.Category == 0x80) && len(h.Rest) > 0 {
-		fmt.Fprintf(e, "  not of the form of their category: % X\n", h.Rest)
+		e.add("  %[1]s: %[2]s", "not of the form of their category", h.Rest, "")
 	}
 }
 

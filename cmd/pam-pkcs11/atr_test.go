@@ -30,7 +30,7 @@ func FuzzExplainATR(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var out strings.Builder
-		if err := explainATR(&out, raw); err == nil && !strings.Contains(out.String(), "protocols: ") {
+		if err := explainATR(&output{out: &out}, raw); err == nil && !strings.Contains(out.String(), "protocols: ") {
 			t.Errorf("%x: %s", raw, out.String())
 		}
 	})

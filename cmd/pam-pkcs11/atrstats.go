@@ -38,7 +38,7 @@ type table struct {
 }
 
 // printStatistics reads a list from a file, or from standard input, and prints its tables.
-func printStatistics(out io.Writer, stdin io.Reader, name string) error {
+func printStatistics(o *output, stdin io.Reader, name string) error {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -52,9 +52,12 @@ func printStatistics(out io.Writer, stdin io.Reader, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if o.json {
+		return o.encode(s.answer())
+	}
 	var b bytes.Buffer
 	s.write(&b)
-	_, err = out.Write(b.Bytes())
+	_, err = o.out.Write(b.Bytes())
 	return err
 }
 
@@ -177,10 +180,44 @@ func checkByte(a *iso7816.ATR) string {
 // write prints what was read, then the tables: interface bytes by their number, then the others.
 func (s *statistics) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%d entries: %d ATRs, %d patterns, %d that cannot be read\n", s.entries, s.read, s.wildcards, s.unread)
-	slices.SortStableFunc(s.tables, func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
-	for _, t := range s.tables {
+	for _, t := range s.sorted() {
 		t.write(b, s.read)
 	}
+}
+
+// sorted are the tables in their order.
+func (s *statistics) sorted() []*table {
+	slices.SortStableFunc(s.tables, func(x, y *table) int { return cmp.Compare(rank(x.title), rank(y.title)) })
+	return s.tables
+}
+
+// countedATRs is the JSON of many ATRs.
+type countedATRs struct {
+	Entries    int        `json:"entries"`    // lines that name an ATR
+	ATRs       int        `json:"atrs"`       // of these, those that were read
+	Patterns   int        `json:"patterns"`   // of these, what stands for several
+	Unreadable int        `json:"unreadable"` // of these, what cannot be taken apart
+	Tables     []atrTable `json:"tables"`
+}
+
+// atrTable is how often one thing has which value.
+type atrTable struct {
+	Title string     `json:"title"`
+	Rows  []tableRow `json:"rows"` // the most frequent first
+}
+
+// tableRow is one value of a table.
+type tableRow struct {
+	Value string `json:"value"`
+	Count int    `json:"count"`
+}
+
+func (s *statistics) answer() countedATRs {
+	answer := countedATRs{Entries: s.entries, ATRs: s.read, Patterns: s.wildcards, Unreadable: s.unread, Tables: []atrTable{}}
+	for _, t := range s.sorted() {
+		answer.Tables = append(answer.Tables, atrTable{Title: t.title, Rows: t.rows(s.read)})
+	}
+	return answer
 }
 
 // rank orders tables: TS and T0, then TA1 to TD1, TA2 and so on, then what is not a byte.
@@ -200,26 +237,27 @@ func rank(title string) int {
 	return 1 << 20
 }
 
-// write prints a table: value, count and percent, the most frequent first, equal counts by value.
-func (t *table) write(b *bytes.Buffer, all int) {
-	type row struct {
-		value string
-		count int
-	}
-	var rows []row
+// rows are the values, the most frequent first, equal counts by value.
+func (t *table) rows(all int) []tableRow {
+	rows := []tableRow{}
 	absent := all
 	for value, n := range t.counts {
-		rows = append(rows, row{value, n})
+		rows = append(rows, tableRow{value, n})
 		absent -= n
 	}
 	if absent > 0 {
-		rows = append(rows, row{"absent", absent})
+		rows = append(rows, tableRow{"absent", absent})
 	}
-	slices.SortFunc(rows, func(x, y row) int {
-		return cmp.Or(cmp.Compare(y.count, x.count), cmp.Compare(x.value, y.value))
+	slices.SortFunc(rows, func(x, y tableRow) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Value, y.Value))
 	})
+	return rows
+}
+
+// write prints a table: value, count and percent.
+func (t *table) write(b *bytes.Buffer, all int) {
 	fmt.Fprintf(b, "\n%s\n%-28s %6s %8s\n", t.title, "value", "count", "percent")
-	for _, r := range rows {
-		fmt.Fprintf(b, "%-28s %6d %8.2f\n", r.value, r.count, 100*float64(r.count)/float64(all))
+	for _, r := range t.rows(all) {
+		fmt.Fprintf(b, "%-28s %6d %8.2f\n", r.Value, r.Count, 100*float64(r.Count)/float64(all))
 	}
 }

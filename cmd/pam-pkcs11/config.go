@@ -52,7 +52,7 @@ func newConfig() *cobra.Command {
 	check.Flags().BoolVar(&online, "online", false, "ask the OCSP responders that are configured or named in ca_dir")
 	check.Flags().BoolVar(&old, "old", false, "also compare with pam_pkcs11 0.6.12 and 0.6.13, and tell what changed for any file")
 	jsonFlag(check)
-	command.AddCommand(check)
+	command.AddCommand(check, newConfigConvert(), newConfigShow())
 	return command
 }
 

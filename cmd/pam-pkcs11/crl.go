@@ -53,17 +53,23 @@ func newCRL() *cobra.Command {
 	flags.timeout = 10 * time.Minute
 	update.Flags().DurationVar(&flags.timeout, "timeout", flags.timeout, "end after this time")
 	update.Flags().DurationVar(&flags.period, "period", time.Hour, "how often it is run: until then no login asks an address that answered")
-	command.AddCommand(update, newCRLAccept(flags), &cobra.Command{
+	list := &cobra.Command{
 		Use:   "list",
 		Short: "Print the lists in crl_dir and in the store",
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return listCRLs(cmd, flags) },
-	}, &cobra.Command{
+	}
+	check := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Read lists from beginning to end, with their signatures and dates",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  func(cmd *cobra.Command, args []string) error { return checkCRLs(cmd, flags, args) },
-	})
+	}
+
+	for _, sub := range []*cobra.Command{update, newCRLAccept(flags), list, check} {
+		jsonFlag(sub)
+		command.AddCommand(sub)
+	}
 	return command
 }
 
@@ -129,7 +135,12 @@ func updateCRLs(cmd *cobra.Command, flags *crlFlags) error {
 	if errors.Is(err, os.ErrPermission) {
 		return &cli.Error{Code: cli.NoPerm, Err: err}
 	}
-	if err := errors.Join(printLines(cmd.ErrOrStderr(), faulty(reports)), err); err != nil {
+	if o := outputOf(cmd); o.json {
+		err = errors.Join(o.encode(crlAnswers(faulty(reports))), err)
+	} else {
+		err = errors.Join(printLines(cmd.ErrOrStderr(), faulty(reports)), err)
+	}
+	if err != nil {
 		return err
 	}
 	if code := updateCode(reports); code != cli.OK {
@@ -162,7 +173,7 @@ func listCRLs(cmd *cobra.Command, flags *crlFlags) error {
 			}
 		}
 	}
-	return printReports(cmd.OutOrStdout(), all)
+	return printReports(outputOf(cmd), all)
 }
 
 func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
@@ -183,12 +194,18 @@ func checkCRLs(cmd *cobra.Command, flags *crlFlags, files []string) error {
 		all = append(all, reports...)
 	}
 	bar.clear()
-	return printReports(cmd.OutOrStdout(), all)
+	return printReports(outputOf(cmd), all)
 }
 
 // printReports prints a line for each; the answer is no when one has an error.
-func printReports(out io.Writer, reports []verify.CRLReport) error {
-	if err := printLines(out, reports); err != nil {
+func printReports(o *output, reports []verify.CRLReport) error {
+	var err error
+	if o.json {
+		err = o.encode(crlAnswers(reports))
+	} else {
+		err = printLines(o.out, reports)
+	}
+	if err != nil {
 		return err
 	}
 	if len(faulty(reports)) > 0 {
@@ -204,6 +221,48 @@ func printLines(out io.Writer, reports []verify.CRLReport) error {
 		}
 	}
 	return nil
+}
+
+// crlAnswer is the JSON of a list. What is not known is left out.
+type crlAnswer struct {
+	Path       string     `json:"path,omitempty"`
+	URL        string     `json:"url,omitempty"`
+	Issuer     string     `json:"issuer,omitempty"`
+	Number     string     `json:"number,omitempty"`
+	Delta      bool       `json:"delta,omitempty"`
+	ThisUpdate *time.Time `json:"this_update,omitempty"`
+	NextUpdate *time.Time `json:"next_update,omitempty"`
+	Entries    *int       `json:"entries,omitempty"`
+	Indexed    bool       `json:"indexed,omitempty"`
+	Error      string     `json:"error,omitempty"`
+}
+
+// crlAnswers are those of lists, in their order.
+func crlAnswers(reports []verify.CRLReport) []crlAnswer {
+	all := []crlAnswer{}
+	for _, r := range reports {
+		all = append(all, crlAnswerOf(r))
+	}
+	return all
+}
+
+func crlAnswerOf(r verify.CRLReport) crlAnswer {
+	a := crlAnswer{Path: r.Path, URL: r.URL, Issuer: r.Issuer, Number: r.Number, Delta: r.Delta, Indexed: r.Indexed}
+	if r.Issuer != "" {
+		thisUpdate := r.ThisUpdate.UTC()
+		a.ThisUpdate = &thisUpdate
+		if !r.NextUpdate.IsZero() {
+			nextUpdate := r.NextUpdate.UTC()
+			a.NextUpdate = &nextUpdate
+		}
+		if r.Entries >= 0 {
+			a.Entries = &r.Entries
+		}
+	}
+	if r.Err != nil {
+		a.Error = r.Err.Error()
+	}
+	return a
 }
 
 // reportLine is "file: what it is: what is wrong with it".

@@ -59,9 +59,15 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		return errors.Join(fmt.Errorf("no list of %q is refused because a newer one was seen before", what), err)
 	}
 
+	o := outputOf(cmd)
 	answers := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 1<<10))
+	accepted := []crlAnswer{}
 	for _, r := range refused {
-		if _, err := fmt.Fprint(cmd.OutOrStdout(), restartText(r)); err != nil {
+		out := o.out
+		if o.json {
+			out = cmd.ErrOrStderr() // for who is asked
+		}
+		if _, err := fmt.Fprint(out, restartText(r)); err != nil {
 			return err
 		}
 		if !yes && !confirmed(cmd, answers) {
@@ -74,6 +80,10 @@ func acceptCRLs(cmd *cobra.Command, flags *crlFlags, what string, yes bool) erro
 		if err != nil {
 			return err
 		}
+		accepted = append(accepted, crlAnswerOf(r.List))
+	}
+	if o.json {
+		return o.encode(accepted)
 	}
 	return nil
 }

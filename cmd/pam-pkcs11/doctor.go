@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +56,18 @@ func (d *doctorTool) machineFlags(cmd *cobra.Command, root string) {
 	flags.StringVar(&d.user, "user", "", "whose login is meant")
 }
 
+// noRoot is the error of a --root that is no directory: an empty machine has nothing wrong with it.
+func (d *doctorTool) noRoot() error {
+	if d.root == "" {
+		return nil
+	}
+	info, err := os.Stat(d.root)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s: %w", d.root, syscall.ENOTDIR)
+	}
+	return err
+}
+
 // checkNames are the names of all checks, each with what it looks at.
 func checkNames() []string {
 	var names []string
@@ -83,6 +97,9 @@ func (d *doctorTool) run(cmd *cobra.Command, checks []string) error {
 		if !doctor.Known(id) {
 			return &cli.Error{Code: cli.UsageBeside2, Err: fmt.Errorf("there is no check %q (see %s --help)", id, cmd.CommandPath())}
 		}
+	}
+	if err := d.noRoot(); err != nil {
+		return &cli.Error{Code: cli.UsageBeside2, Err: err}
 	}
 	m := d.machine(cmd.ErrOrStderr())
 

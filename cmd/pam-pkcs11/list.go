@@ -251,7 +251,11 @@ func (o *output) listReader(b *strings.Builder, r *inventory.Reader) {
 	}
 
 	line("  ", message.Textf("card %s, serial number %s (%s, %s)", quotable(c.Label), quotable(c.Serial), quotable(c.Manufacturer), quotable(c.Model)))
-	line("  ", message.Textf("PIN: %s", strings.Join(pinState(&c.PIN.Told), "; ")))
+	var states []string
+	for _, state := range pinState(&c.PIN.Told) {
+		states = append(states, state.In(o.catalogue))
+	}
+	line("  ", message.Textf("PIN: %s", strings.Join(states, "; ")))
 	if c.Problem != "" {
 		line("  ", message.Textf("its certificates cannot be read: %s", c.Problem))
 	}

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/cli"
-	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/setup"
 	"pam_pkcs11/setup/revert"
@@ -73,22 +71,16 @@ func newRoot() *cobra.Command {
 	})
 
 	root.AddCommand(
-		newATR(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
+		newATR(), newCompletion(), newConfig(), newCRL(), newDoctor(), newExplain(), newList(), newLog(), newMap(), newPIN(),
 		newReport(), newSetup(), newUndo(), newVersion(),
 	)
 	root.AddCommand( // under their old names
 		newLoginFinder(), newInspect(), newListCerts(), newHashLinks(),
 		newOldSetup(oldFiles{module: config.DefaultFile, event: eventFile}),
 	)
+	root.SetHelpCommand(newHelp())
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.InitDefaultHelpCmd()
 	translateHelp(root, userCatalogue())
 	return root
-}
-
-// translateHelp puts the short texts of commands and flags into the user's language.
-func translateHelp(cmd *cobra.Command, c message.Catalogue) {
-	cmd.Short = c.Get(cmd.Short)
-	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { f.Usage = c.Get(f.Usage) })
-	for _, sub := range cmd.Commands() {
-		translateHelp(sub, c)
-	}
 }

@@ -15,10 +15,14 @@ import (
 
 	"pam_pkcs11/internal/probe"
 	"pam_pkcs11/pkcs11/pkcs11test"
+	"pam_pkcs11/setup"
 )
 
 func TestMain(m *testing.M) {
 	if code, ok := probe.Main(os.Args); ok {
+		os.Exit(code)
+	}
+	if code, ok := setup.Child(os.Args); ok {
 		os.Exit(code)
 	}
 	commands := map[string]func(){}
@@ -34,6 +38,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Cmds:                scriptCommands,
 		Condition: func(name string) (bool, error) {
 			if name != "root" {
 				return false, fmt.Errorf("unknown condition %q", name)

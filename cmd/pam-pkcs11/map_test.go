@@ -27,6 +27,7 @@ func TestMapScripts(t *testing.T) {
 		"hidden":  {{ID: []byte{1}, Cert: nobody.DER, Key: nobody.Key.Private, Hidden: true}},
 		"expired": {{ID: []byte{1}, Cert: ca.Leaf("nobody", testca.Expired()).DER}},
 		"own":     {}, // whose PIN is changed
+		"typed":   {}, // the same, by another script
 		"empty":   {},
 		"none":    nil,
 	}
@@ -38,7 +39,7 @@ func TestMapScripts(t *testing.T) {
 		}
 		stores[name] = store
 	}
-	testscript.Run(t, testscript.Params{Dir: "testdata/map", RequireExplicitExec: true, Setup: func(env *testscript.Env) error {
+	testscript.Run(t, testscript.Params{Dir: "testdata/map", RequireExplicitExec: true, Cmds: scriptCommands, Setup: func(env *testscript.Env) error {
 		return furnish(env.WorkDir, ca, nobody, stores)
 	}})
 }

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"pam_pkcs11/config"
+	"pam_pkcs11/config/edit"
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/safefile"
 )
@@ -24,8 +23,8 @@ const eventFile = "/etc/pam_pkcs11/pkcs11_eventmgr.conf"
 const oldSetupUsage = "list_modules, use_module, ins_action or rm_action; use_module=NAME, ins_action=COMMAND, rm_action=COMMAND"
 
 var (
-	modulePath = config.BlockPath{{Kind: "pam_pkcs11"}}
-	eventPath  = config.BlockPath{{Kind: "pkcs11_eventmgr"}}
+	modulePath = edit.BlockPath{{Kind: "pam_pkcs11"}}
+	eventPath  = edit.BlockPath{{Kind: "pkcs11_eventmgr"}}
 )
 
 // oldFiles are the two files that are shown and changed.
@@ -63,9 +62,9 @@ func oldSetup(cmd *cobra.Command, files oldFiles, action string) error {
 	case "use_module":
 		file, path, key = files.module, modulePath, "use_pkcs11_module"
 	case "ins_action":
-		path = append(path, config.BlockName{Kind: "event", Name: "card_insert"})
+		path = append(path, edit.BlockName{Kind: "event", Name: "card_insert"})
 	case "rm_action":
-		path = append(path, config.BlockName{Kind: "event", Name: "card_remove"})
+		path = append(path, edit.BlockName{Kind: "event", Name: "card_remove"})
 	default:
 		return fmt.Errorf("%q is no action: give one of %s", name, oldSetupUsage)
 	}
@@ -76,20 +75,20 @@ func oldSetup(cmd *cobra.Command, files oldFiles, action string) error {
 	if name == "use_module" {
 		return useModules(files, values)
 	}
-	return changeFile(file, func(d *config.Document) error { return d.Set(path, key, values...) })
+	return changeFile(file, func(d *edit.Document) error { return d.Set(path, key, values...) })
 }
 
 // readDocument reads one of the two files.
-func readDocument(file string) (*config.Document, error) {
+func readDocument(file string) (*edit.Document, error) {
 	data, _, err := safefile.ReadFile(file, safefile.Configuration())
 	if err != nil {
 		return nil, err
 	}
-	return config.ReadDocument(file, data)
+	return edit.ReadDocument(file, data)
 }
 
 // showValues prints the values of a key, one a line.
-func showValues(cmd *cobra.Command, file string, path config.BlockPath, key string) error {
+func showValues(cmd *cobra.Command, file string, path edit.BlockPath, key string) error {
 	d, err := readDocument(file)
 	if err != nil {
 		return err
@@ -119,8 +118,8 @@ func listModules(cmd *cobra.Command, file string) error {
 }
 
 // moduleOf is the library of a block, or builtin.
-func moduleOf(d *config.Document, name string) string {
-	values := d.Values(append(modulePath, config.BlockName{Kind: "pkcs11_module", Name: name}), "module")
+func moduleOf(d *edit.Document, name string) string {
+	values := d.Values(append(modulePath, edit.BlockName{Kind: "pkcs11_module", Name: name}), "module")
 	if len(values) > 0 {
 		return values[0]
 	}
@@ -150,7 +149,7 @@ func isPKCS11(library string) bool {
 // useModules sets the modules of logins, which must have blocks, and the library of the first for the event manager.
 func useModules(files oldFiles, names []string) error {
 	var library string
-	err := changeFile(files.module, func(d *config.Document) error {
+	err := changeFile(files.module, func(d *edit.Document) error {
 		blocks := d.Names(modulePath, "pkcs11_module")
 		for _, name := range names {
 			if !containsFold(blocks, name) && !strings.EqualFold(name, "builtin") {
@@ -167,7 +166,7 @@ func useModules(files oldFiles, names []string) error {
 	if _, err := os.Stat(files.event); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return changeFile(files.event, func(d *config.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
+	return changeFile(files.event, func(d *edit.Document) error { return d.Set(eventPath, "pkcs11_module", library) })
 }
 
 // containsFold looks for a name without regard to case, as the files have it.
@@ -181,7 +180,7 @@ func containsFold(names []string, name string) bool {
 }
 
 // changeFile changes a file in one step: as it was, or as it shall be.
-func changeFile(file string, change func(*config.Document) error) error {
+func changeFile(file string, change func(*edit.Document) error) error {
 	d, err := readDocument(file)
 	if err != nil {
 		return err
@@ -193,27 +192,5 @@ func changeFile(file string, change func(*config.Document) error) error {
 	if err != nil {
 		return err
 	}
-
-	fresh := file + ".pam-pkcs11-new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := safefile.Create(fresh, info.Mode().Perm())
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(d.Bytes())
-	if owner, known := info.Sys().(*syscall.Stat_t); known && err == nil {
-		err = f.Chown(int(owner.Uid), int(owner.Gid))
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(fresh, file)
-	}
-	if err != nil {
-		_ = os.Remove(fresh)
-	}
-	return err
+	return replaceFile(file, d.Bytes(), info)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -94,17 +95,32 @@ func escaped(text string) string {
 func (o *output) findings(list diagnosis.Findings) error {
 	for _, f := range list {
 		fact := shown(f.Subject + ": " + f.Fact.In(o.catalogue))
-		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), fact); err != nil {
+		if _, err := fmt.Fprintf(o.out, "%s %s\n", o.mark(f.Severity), o.within(fact, findingColumn)); err != nil {
 			return err
 		}
 		if f.Remedy.Empty() {
 			continue
 		}
-		if _, err := fmt.Fprintf(o.out, "%8s %s\n", "->", shown(f.Remedy.In(o.catalogue))); err != nil {
+		cure := shown(f.Remedy.In(o.catalogue))
+		if _, err := fmt.Fprintf(o.out, "%*s %s\n", findingColumn, "->", o.within(cure, findingColumn+1)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// findingColumn is where the facts of findings begin, behind their marks.
+const findingColumn = 8
+
+// within breaks a text that begins at a column into lines of the terminal, between words; the others begin there too.
+// Elsewhere it stays one line.
+func (o *output) within(text string, column int) string {
+	width := o.columns()
+	if column+utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	lines := strings.TrimSuffix(wrapped(text, "", max(width-column, 1)), "\n")
+	return strings.ReplaceAll(lines, "\n", "\n"+strings.Repeat(" ", column))
 }
 
 // shown is a text as a terminal shows it, on one line.

@@ -47,32 +47,35 @@ func newPINFor(p *pinTool) *cobra.Command {
 	flags.StringVar(&p.reader, "reader", "", "only the card in the reader whose name begins so")
 	flags.StringVar(&p.token, "token", "", "only the card with this label")
 
-	command.AddCommand(
-		&cobra.Command{
-			Use:   "status",
-			Short: "Show the cards and what is known of their PINs, without a try",
-			Args:  noArguments,
-			RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.status) },
-		},
-		&cobra.Command{
-			Use:   "change",
-			Short: "Change the PIN of a card",
-			Args:  noArguments,
-			RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.change)) },
-		},
-		&cobra.Command{
-			Use:   "unblock",
-			Short: "Set a new PIN with the card's PUK",
-			Args:  noArguments,
-			RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.unblock)) },
-		},
-	)
+	status := &cobra.Command{
+		Use:   "status",
+		Short: "Show the cards and what is known of their PINs, without a try",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.status) },
+	}
+	change := &cobra.Command{
+		Use:   "change",
+		Short: "Change the PIN of a card",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.change)) },
+	}
+	unblock := &cobra.Command{
+		Use:   "unblock",
+		Short: "Set a new PIN with the card's PUK",
+		Args:  noArguments,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return p.run(cmd, p.onOne(p.unblock)) },
+	}
+	for _, sub := range []*cobra.Command{status, change, unblock} {
+		jsonFlag(sub)
+		command.AddCommand(sub)
+	}
 	return command
 }
 
 // pinWork is one of the commands.
 type pinWork struct {
 	cmd    *cobra.Command
+	out    *output
 	conf   *config.Config
 	module token.Module
 	slots  []token.Slot // all of them
@@ -106,7 +109,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if err != nil {
 		return &cli.Error{Code: cli.Unavailable, Err: err}
 	}
-	w := &pinWork{cmd: cmd, conf: conf, module: module, slots: slots, chosen: selectors.Select(slots)}
+	w := &pinWork{cmd: cmd, out: outputOf(cmd), conf: conf, module: module, slots: slots, chosen: selectors.Select(slots)}
 	if len(w.chosen) == 0 {
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
@@ -126,8 +129,7 @@ func (p *pinTool) selectors(conf *config.Config) (token.Selectors, error) {
 func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error) func(context.Context, *pinWork) error {
 	return func(ctx context.Context, w *pinWork) error {
 		if len(w.chosen) > 1 {
-			return &cli.Error{Code: cli.Failure, Err: errors.New("there are several cards: " + names(w.chosen) +
-				" (name one with --token, --reader or --slot)")}
+			return told(cli.Failure, message.Textf("there are several cards: %s (name one with --token, --reader or --slot)", names(w.chosen)))
 		}
 
 		session, err := w.module.Open(ctx, w.chosen[0])
@@ -146,20 +148,25 @@ func (p *pinTool) onOne(do func(context.Context, *pinWork, token.Session) error)
 func names(slots []token.Slot) string {
 	var list []string
 	for i := range slots {
-		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label, placeOf(&slots[i])))
+		list = append(list, fmt.Sprintf("%q in %s", slots[i].Token.Label, placeOf(&slots[i]).In(userCatalogue())))
 	}
 	return strings.Join(list, ", ")
 }
 
 // placeOf names a slot, with its reader where that can be told.
-func placeOf(s *token.Slot) string {
+func placeOf(s *token.Slot) message.Text {
 	if s.Describe() != nil || s.Description == "" {
-		return fmt.Sprintf("slot %d", s.Index)
+		return message.Textf("slot %d", s.Index)
 	}
-	return fmt.Sprintf("slot %d, %s", s.Index, s.Description)
+	return message.Textf("slot %d, %s", s.Index, s.Description)
 }
 
-// say tells something about the work on standard error.
-func (w *pinWork) say(format string, args ...any) {
-	fmt.Fprintf(w.cmd.ErrOrStderr(), "%s: %s\n", program, message.Textf(format, args...).In(userCatalogue()))
+// warn tells something about the work on standard error.
+func (w *pinWork) warn(text message.Text) {
+	fmt.Fprintf(w.cmd.ErrOrStderr(), "%s: %s\n", program, text.In(w.out.catalogue))
+}
+
+// told is a failure in the user's language, which is told to him on standard error.
+func told(code int, text message.Text) error {
+	return &cli.Error{Code: code, Err: errors.New(text.In(userCatalogue()))}
 }

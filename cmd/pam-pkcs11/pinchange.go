@@ -8,6 +8,7 @@ import (
 	"regexp"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 	"pam_pkcs11/token"
@@ -18,20 +19,20 @@ func (p *pinTool) change(ctx context.Context, w *pinWork, s token.Session) error
 	info := s.Info()
 	switch {
 	case info.PIN.Tries.Level == token.Locked:
-		return &cli.Error{Code: cli.NoPerm, Err: fmt.Errorf("the PIN of %q is locked (%s pin unblock sets a new one, with the PUK)", info.Label, program)}
+		return told(cli.NoPerm, message.Textf("the PIN of %q is locked (%s pin unblock sets a new one, with the PUK)", info.Label, program))
 	case !info.PIN.Set:
-		return fmt.Errorf("no PIN has been set on %q yet", info.Label)
+		return told(cli.Failure, message.Textf("no PIN has been set on %q yet", info.Label))
 	}
 
 	if info.PIN.Default {
-		w.say("the PIN of %q is its maker's, which everybody knows", info.Label)
+		w.warn(message.Textf("the PIN of %q is its maker's, which everybody knows", info.Label))
 	}
 	if info.PIN.AtReader {
-		w.say("type the PIN of %q (%s), then the new one twice, on the reader's keypad", info.Label, triesLeft(info.PIN.Tries))
-		return w.done(ctx, s, s.ChangePIN(ctx, nil, nil), ofPIN, "changed")
+		w.warn(message.Textf("type the PIN of %q (%s), then the new one twice, on the reader's keypad", info.Label, triesLeft(info.PIN.Tries)))
+		return w.done(ctx, s, s.ChangePIN(ctx, nil, nil), ofPIN)
 	}
 
-	old, err := p.entry(info, fmt.Sprintf("PIN of %s (%s): ", info.Label, triesLeft(info.PIN.Tries)), nil)
+	old, err := p.entry(w, info, message.Textf("PIN of %s (%s): ", info.Label, triesLeft(info.PIN.Tries)), nil)
 	if err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (p *pinTool) change(ctx context.Context, w *pinWork, s token.Session) error
 		return err
 	}
 	defer fresh.Wipe()
-	return w.done(ctx, s, s.ChangePIN(ctx, old, fresh), ofPIN, "changed")
+	return w.done(ctx, s, s.ChangePIN(ctx, old, fresh), ofPIN)
 }
 
 // unblock asks for the PUK and twice for a new PIN, and has the card set it.
@@ -51,19 +52,19 @@ func (p *pinTool) unblock(ctx context.Context, w *pinWork, s token.Session) erro
 	if teller, ok := s.(token.PUKTeller); ok {
 		var err error
 		if state, err = teller.PUK(ctx); errors.Is(err, token.ErrNotSupported) {
-			return fmt.Errorf("the PIN of %q cannot be unblocked here: %w", info.Label, err)
+			return told(cli.Failure, message.Textf("the PIN of %q cannot be unblocked here: %v", info.Label, err))
 		} else if err != nil {
 			return &cli.Error{Code: cli.Unavailable, Err: err}
 		}
 	}
 	if state.Tries.Level == token.Locked {
-		return &cli.Error{Code: cli.NoPerm, Err: fmt.Errorf("the PUK of %q is locked too: only the card's issuer can help", info.Label)}
+		return told(cli.NoPerm, message.Textf("the PUK of %q is locked too: only the card's issuer can help", info.Label))
 	}
 	if state.Default {
-		w.say("the PUK of %q is its maker's, which everybody knows", info.Label)
+		w.warn(message.Textf("the PUK of %q is its maker's, which everybody knows", info.Label))
 	}
 
-	puk, err := p.ask(fmt.Sprintf("PUK of %s (%s): ", info.Label, triesLeft(state.Tries)))
+	puk, err := p.ask(message.Textf("PUK of %s (%s): ", info.Label, triesLeft(state.Tries)).In(w.out.catalogue))
 	if err != nil {
 		return err
 	}
@@ -73,44 +74,45 @@ func (p *pinTool) unblock(ctx context.Context, w *pinWork, s token.Session) erro
 		return err
 	}
 	defer fresh.Wipe()
-	return w.done(ctx, s, s.Unblock(ctx, puk, fresh), ofPUK, "unblocked, and changed")
+	return w.done(ctx, s, s.Unblock(ctx, puk, fresh), ofPUK)
 }
 
 // entry asks for one PIN, and refuses what the card cannot have.
-func (p *pinTool) entry(info *token.Info, question string, pattern *regexp.Regexp) (*secret.PIN, error) {
-	pin, err := p.ask(question)
+func (p *pinTool) entry(w *pinWork, info *token.Info, question message.Text, pattern *regexp.Regexp) (*secret.PIN, error) {
+	pin, err := p.ask(question.In(w.out.catalogue))
 	if err != nil {
 		return nil, err
 	}
 
+	var wrong message.Text
 	low, high := login.PINLimits(info)
 	switch n := pin.Len(); {
 	case n < low || n > high:
-		err = fmt.Errorf("a PIN of %q has %d to %d characters; nothing was sent to the card", info.Label, low, high)
+		wrong = message.Textf("a PIN of %q has %d to %d characters; nothing was sent to the card", info.Label, low, high)
 	case pattern != nil && !pattern.Match(pin.Bytes()):
-		err = fmt.Errorf("that does not match pin_pattern, %s; nothing was sent to the card", pattern)
+		wrong = message.Textf("that does not match pin_pattern, %s; nothing was sent to the card", pattern)
 	default:
 		return pin, nil
 	}
 	pin.Wipe()
-	return nil, &cli.Error{Code: cli.DataErr, Err: err}
+	return nil, told(cli.DataErr, wrong)
 }
 
 // twice asks for the new PIN until it is known that it was typed as it was meant: twice.
 func (p *pinTool) twice(w *pinWork, info *token.Info, old *secret.PIN) (*secret.PIN, error) {
-	fresh, err := p.entry(info, fmt.Sprintf("New PIN of %s: ", info.Label), w.conf.Global.PINPattern)
+	fresh, err := p.entry(w, info, message.Textf("New PIN of %s: ", info.Label), w.conf.Global.PINPattern)
 	if err != nil {
 		return nil, err
 	}
 	if old.Len() > 0 && bytes.Equal(old.Bytes(), fresh.Bytes()) {
 		fresh.Wipe()
-		return nil, &cli.Error{Code: cli.DataErr, Err: errors.New("the new PIN is the old one; nothing was sent to the card")}
+		return nil, told(cli.DataErr, message.Textf("the new PIN is the old one; nothing was sent to the card"))
 	}
 
-	again, err := p.ask(fmt.Sprintf("New PIN of %s again: ", info.Label))
+	again, err := p.ask(message.Textf("New PIN of %s again: ", info.Label).In(w.out.catalogue))
 	defer again.Wipe()
 	if err == nil && !bytes.Equal(again.Bytes(), fresh.Bytes()) {
-		err = &cli.Error{Code: cli.DataErr, Err: errors.New("the two new PINs are not the same; nothing was sent to the card")}
+		err = told(cli.DataErr, message.Textf("the two new PINs are not the same; nothing was sent to the card"))
 	}
 	if err != nil {
 		fresh.Wipe()
@@ -125,42 +127,62 @@ const (
 	ofPUK = "PUK"
 )
 
+// changedPIN is the JSON of pin change and pin unblock.
+type changedPIN struct {
+	Label string `json:"label"`
+	Done  string `json:"done"` // changed or unblocked
+}
+
 // done tells what has become of a change that needed the PIN or the PUK.
-func (w *pinWork) done(ctx context.Context, s token.Session, err error, what, word string) error {
+func (w *pinWork) done(ctx context.Context, s token.Session, err error, what string) error {
 	if err == nil {
-		_, err = fmt.Fprintf(w.cmd.OutOrStdout(), "The PIN of %s has been %s.\n", s.Info().Label, word)
-		return err
+		return w.changed(s.Info().Label, what)
 	}
 
-	code := cli.Failure
-	var text string
+	code, text := w.failure(ctx, s, err, what)
+	return &cli.Error{Code: code, Err: fmt.Errorf("%s (%w)", text.In(w.out.catalogue), err)}
+}
+
+// changed tells that the PIN is a new one.
+func (w *pinWork) changed(label, what string) error {
+	done, text := "changed", message.Textf("The PIN of %s has been changed.", label)
+	if what == ofPUK {
+		done, text = "unblocked", message.Textf("The PIN of %s has been unblocked, and changed.", label)
+	}
+	if w.out.json {
+		return w.out.encode(changedPIN{Label: label, Done: done})
+	}
+	_, err := fmt.Fprintln(w.out.out, shown(text.In(w.out.catalogue)))
+	return err
+}
+
+// failure is why the PIN is not changed, as far as that is known, with the exit code.
+func (w *pinWork) failure(ctx context.Context, s token.Session, err error, what string) (code int, text message.Text) {
 	switch {
 	case errors.Is(err, token.ErrPINWrong):
-		code, text = cli.DataErr, "wrong "+what+": "+w.left(ctx, s, err, what)
+		return cli.DataErr, message.Textf("wrong %s: %s", what, w.left(ctx, s, err, what))
 	case errors.Is(err, token.ErrPINLocked):
-		code, text = cli.NoPerm, "the "+what+" is locked after too many wrong tries"
+		return cli.NoPerm, message.Textf("the %s is locked after too many wrong tries", what)
 	case errors.Is(err, token.ErrPINFormat):
-		code, text = cli.DataErr, "the card does not take a PIN of this length or of these characters; nothing was changed"
+		return cli.DataErr, message.Textf("the card does not take a PIN of this length or of these characters; nothing was changed")
 	case errors.Is(err, token.ErrPINNotHere):
-		text = "the card takes no PIN through this interface, such as one without contacts; nothing was changed"
+		return cli.Failure, message.Textf("the card takes no PIN through this interface, such as one without contacts; nothing was changed")
 	case errors.Is(err, token.ErrPINUnsupported):
-		text = "the card has no such " + what + "; nothing was changed"
+		return cli.Failure, message.Textf("the card has no such %s; nothing was changed", what)
 	case errors.Is(err, token.ErrNotSupported):
-		text = "not possible with this card"
+		return cli.Failure, message.Textf("not possible with this card")
 	case errors.Is(err, token.ErrCancelled):
-		text = "the entry at the reader was cancelled; nothing was changed"
+		return cli.Failure, message.Textf("the entry at the reader was cancelled; nothing was changed")
 	case errors.Is(err, token.ErrRemoved), errors.Is(err, token.ErrOtherCard):
-		code, text = cli.Unavailable, "the card was removed"
+		return cli.Unavailable, message.Textf("the card was removed")
 	case errors.Is(err, token.ErrInUse), errors.Is(err, token.ErrReset):
-		code, text = cli.Unavailable, "another program uses the card; nothing was changed"
-	default:
-		text = "the card failed, and the PIN may have been changed"
+		return cli.Unavailable, message.Textf("another program uses the card; nothing was changed")
 	}
-	return &cli.Error{Code: code, Err: fmt.Errorf("%s (%w)", text, err)}
+	return cli.Failure, message.Textf("the card failed, and the PIN may have been changed")
 }
 
 // left says how many tries a wrong entry has left.
-func (w *pinWork) left(ctx context.Context, s token.Session, wrong error, what string) string {
+func (w *pinWork) left(ctx context.Context, s token.Session, wrong error, what string) message.Text {
 	var e *token.Error
 	if errors.As(wrong, &e) && e.Tries.Counted {
 		return triesLeft(e.Tries)
@@ -169,8 +191,8 @@ func (w *pinWork) left(ctx context.Context, s token.Session, wrong error, what s
 		if info, err := s.Refresh(ctx); err == nil {
 			return triesLeft(info.PIN.Tries)
 		}
-	} else if puk, noPUK := pukOf(ctx, s); noPUK == "" {
+	} else if puk, noPUK := pukOf(ctx, s); noPUK.Empty() {
 		return triesLeft(puk.Tries)
 	}
-	return "nobody knows how many tries are left"
+	return message.Textf("nobody knows how many tries are left")
 }

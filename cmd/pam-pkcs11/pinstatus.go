@@ -8,28 +8,111 @@ import (
 	"strings"
 
 	"pam_pkcs11/internal/cli"
+	"pam_pkcs11/internal/message"
 	"pam_pkcs11/login"
 	"pam_pkcs11/token"
 )
 
+// pinStatus is the JSON of pin status.
+type pinStatus struct {
+	Cards []cardStatus `json:"cards"`
+}
+
+// cardStatus is one card.
+type cardStatus struct {
+	Slot         int       `json:"slot"` // from 1
+	Reader       string    `json:"reader,omitempty"`
+	Label        string    `json:"label"`
+	Serial       string    `json:"serial"`
+	Manufacturer string    `json:"manufacturer"`
+	Model        string    `json:"model"`
+	PIN          pinAnswer `json:"pin"`
+	PUK          pukAnswer `json:"puk"`
+}
+
+// pinAnswer is what a card tells of its PIN.
+type pinAnswer struct {
+	Set         bool `json:"set"`
+	Required    bool `json:"required"` // the card's keys want it
+	ToBeChanged bool `json:"to_be_changed,omitempty"`
+	AtReader    bool `json:"at_reader,omitempty"` // it is typed there
+	Shortest    int  `json:"shortest,omitempty"`  // in characters
+	Longest     int  `json:"longest,omitempty"`
+	triesAnswer
+}
+
+// pukAnswer is what a card tells of its PUK.
+type pukAnswer struct {
+	Known bool   `json:"known"`
+	Why   string `json:"why,omitempty"` // it is not known
+	triesAnswer
+}
+
+// triesAnswer is what is known of the tries that are left.
+type triesAnswer struct {
+	State   string `json:"state,omitempty"` // untold, few, last or locked
+	Left    *int   `json:"left,omitempty"`
+	Most    int    `json:"most,omitempty"`    // that were ever left
+	Default bool   `json:"default,omitempty"` // it is its maker's
+}
+
+// levelWords are the words of triesAnswer.
+var levelWords = map[token.Level]string{token.Untold: "untold", token.Few: "few", token.Last: "last", token.Locked: "locked"}
+
+func triesOf(t token.Tries, isDefault bool) triesAnswer {
+	a := triesAnswer{State: levelWords[t.Level], Most: t.Most, Default: isDefault}
+	if t.Counted {
+		a.Left = &t.Left
+	}
+	return a
+}
+
+// statusOf is one card for programs.
+func statusOf(slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) cardStatus {
+	c := cardStatus{Slot: slot.Index, Label: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}
+	if slot.Describe() == nil {
+		c.Reader = slot.Description
+	}
+
+	c.PIN = pinAnswer{Set: info.PIN.Set, Required: info.PIN.Required, ToBeChanged: info.PIN.ToBeChanged, AtReader: info.PIN.AtReader}
+	if info.PIN.Set {
+		c.PIN.Shortest, c.PIN.Longest = login.PINLimits(info)
+		c.PIN.triesAnswer = triesOf(info.PIN.Tries, info.PIN.Default)
+	}
+	if c.PUK.Known, c.PUK.Why = noPUK.Empty(), noPUK.String(); c.PUK.Known {
+		c.PUK.triesAnswer = triesOf(puk.Tries, puk.Default)
+	}
+	return c
+}
+
 // status shows the cards, and beside them what is in the other slots that is no card of theirs.
 func (p *pinTool) status(ctx context.Context, w *pinWork) error {
 	usable := false
+	answer := pinStatus{Cards: []cardStatus{}}
 	for i := range w.chosen {
 		slot := &w.chosen[i]
 		session, err := w.module.Open(ctx, *slot)
 		if err != nil {
-			w.say("card %q: %v", slot.Token.Label, err)
+			w.warn(message.Textf("card %q: %v", slot.Token.Label, err))
 			continue
 		}
 
 		info := session.Info()
 		puk, told := pukOf(ctx, session)
 		_ = session.Close()
-		if err := showStatus(w.cmd.OutOrStdout(), slot, info, puk, told); err != nil {
+		usable = usable || info.PIN.Set && info.PIN.Tries.Level != token.Locked
+		if w.out.json {
+			answer.Cards = append(answer.Cards, statusOf(slot, info, puk, told))
+			continue
+		}
+		if err := showStatus(w.out, slot, info, puk, told); err != nil {
 			return err
 		}
-		usable = usable || info.PIN.Set && info.PIN.Tries.Level != token.Locked
+	}
+	if w.out.json {
+		if err := w.out.encode(answer); err != nil {
+			return err
+		}
 	}
 	if !usable {
 		return &cli.Error{Code: cli.Failure}
@@ -37,85 +120,94 @@ func (p *pinTool) status(ctx context.Context, w *pinWork) error {
 	return nil
 }
 
-// pukOf returns the state of the PUK; told is why there is none to be shown, "" where there is.
-func pukOf(ctx context.Context, s token.Session) (puk token.PUK, told string) {
+// pukOf returns the state of the PUK; told is why there is none to be shown, empty where there is.
+func pukOf(ctx context.Context, s token.Session) (puk token.PUK, told message.Text) {
 	teller, ok := s.(token.PUKTeller)
 	if !ok {
-		return puk, "the card does not tell"
+		return puk, message.Textf("the card does not tell")
 	}
 	puk, err := teller.PUK(ctx)
 	switch {
 	case errors.Is(err, token.ErrNotSupported):
-		return puk, "none that could be used here: " + err.Error()
+		return puk, message.Textf("none that could be used here: %v", err)
 	case err != nil:
-		return puk, "unknown: " + err.Error()
+		return puk, message.Textf("unknown: %v", err)
 	}
-	return puk, ""
+	return puk, message.Text{}
 }
 
-// showStatus prints one card.
-func showStatus(w io.Writer, slot *token.Slot, info *token.Info, puk token.PUK, noPUK string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n  card:   %s\n  serial: %s\n  made:   %s, %s\n",
-		placeOf(slot), info.Label, info.Serial, info.Manufacturer, info.Model)
+// statusColumn is where the values of a status begin.
+const statusColumn = 10
 
-	fmt.Fprintf(&b, "  PIN:    %s\n", strings.Join(pinState(&info.PIN), "\n          "))
-	if noPUK != "" {
-		fmt.Fprintf(&b, "  PUK:    %s\n", noPUK)
-	} else {
-		fmt.Fprintf(&b, "  PUK:    %s\n", triesLeft(puk.Tries))
-		if puk.Default {
-			fmt.Fprintf(&b, "          it is its maker's, which everybody knows\n")
+// showStatus prints one card.
+func showStatus(o *output, slot *token.Slot, info *token.Info, puk token.PUK, noPUK message.Text) error {
+	var b strings.Builder
+	line := func(label message.Text, values ...message.Text) {
+		head := "  " + label.In(o.catalogue) + ":"
+		for _, v := range values {
+			fmt.Fprintf(&b, "%-*s%s\n", statusColumn, head, shown(v.In(o.catalogue)))
+			head = ""
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	text := func(s string) message.Text { return message.Text{Format: "%s", Args: []any{s}} }
+
+	b.WriteString(shown(placeOf(slot).In(o.catalogue)) + "\n")
+	line(message.Textf("card"), text(info.Label))
+	line(message.Textf("serial"), text(info.Serial))
+	line(message.Textf("made"), text(info.Manufacturer+", "+info.Model))
+	line(message.Textf("PIN"), pinState(&info.PIN)...)
+
+	if noPUK.Empty() {
+		of := []message.Text{triesLeft(puk.Tries)}
+		if puk.Default {
+			of = append(of, message.Textf("it is its maker's, which everybody knows"))
+		}
+		line(message.Textf("PUK"), of...)
+	} else {
+		line(message.Textf("PUK"), noPUK)
+	}
+	_, err := io.WriteString(o.out, b.String())
 	return err
 }
 
 // pinState is what a card tells of its PIN, in lines.
-func pinState(pin *token.PIN) []string {
+func pinState(pin *token.PIN) []message.Text {
 	switch {
 	case !pin.Set && !pin.Required:
-		return []string{"the card has none, and needs none"}
+		return []message.Text{message.Textf("the card has none, and needs none")}
 	case !pin.Set:
-		return []string{"none has been set yet"}
+		return []message.Text{message.Textf("none has been set yet")}
 	}
 
-	lines := []string{triesLeft(pin.Tries)}
 	low, high := login.PINLimits(&token.Info{PIN: *pin})
-	lines = append(lines, fmt.Sprintf("it has %d to %d characters", low, high))
+	lines := []message.Text{triesLeft(pin.Tries), message.Textf("it has %d to %d characters", low, high)}
 	if pin.Default {
-		lines = append(lines, "it is its maker's, which everybody knows: change it with: "+program+" pin change")
+		lines = append(lines, message.Textf("it is its maker's, which everybody knows: change it with: %s", program+" pin change"))
 	}
 	if pin.ToBeChanged {
-		lines = append(lines, "it must be changed")
+		lines = append(lines, message.Textf("it must be changed"))
 	}
 	if pin.AtReader {
-		lines = append(lines, "it is typed on the reader's keypad")
+		lines = append(lines, message.Textf("it is typed on the reader's keypad"))
 	}
 	return lines
 }
 
 // triesLeft says how many tries are left, as far as the card tells.
-func triesLeft(t token.Tries) string {
+func triesLeft(t token.Tries) message.Text {
 	switch {
 	case t.Level == token.Locked:
-		return "locked after too many wrong tries"
+		return message.Textf("locked after too many wrong tries")
+	case t.Counted && t.Most > t.Left && t.Left == 1:
+		return message.Textf("one try left of %d", t.Most)
 	case t.Counted && t.Most > t.Left:
-		return fmt.Sprintf("%s of %d", tries(t.Left), t.Most)
+		return message.Textf("%d tries left of %d", t.Left, t.Most)
+	case t.Counted && t.Left == 1, t.Level == token.Last:
+		return message.Textf("one try left")
 	case t.Counted:
-		return tries(t.Left)
-	case t.Level == token.Last:
-		return tries(1)
+		return message.Textf("%d tries left", t.Left)
 	case t.Level == token.Few:
-		return "few tries left: a wrong one was typed since the last right one"
+		return message.Textf("few tries left: a wrong one was typed since the last right one")
 	}
-	return "no wrong try is known of"
-}
-
-func tries(n int) string {
-	if n == 1 {
-		return "one try left"
-	}
-	return fmt.Sprintf("%d tries left", n)
+	return message.Textf("no wrong try is known of")
 }

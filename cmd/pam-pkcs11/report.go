@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/doctor"
+	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
 	"pam_pkcs11/internal/redact"
@@ -70,6 +71,9 @@ type reportedText struct {
 }
 
 func (r *reportTool) run(cmd *cobra.Command) error {
+	if err := r.noRoot(); err != nil {
+		return &cli.Error{Code: cli.Usage, Err: err}
+	}
 	m := r.machine(cmd.ErrOrStderr())
 	found := doctor.Run(cmd.Context(), m, nil)
 

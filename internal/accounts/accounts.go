@@ -1,5 +1,5 @@
-// Package accounts looks users up where the system does: passwd through the C library, and sessions at
-// logind. It decides nothing about them.
+// Package accounts looks users up where the system does: in passwd through the C library, and
+// sessions at logind. It decides nothing about them.
 package accounts
 
 import (
@@ -21,16 +21,18 @@ type Account struct {
 	GECOS, Home, Shell string
 }
 
-// Is reports whether two entries are of one account: of the same number and name, under whatever name they were found.
-// Accounts that share a number are different ones.
+// Is reports whether two entries are of one account: of the same number and name, under whatever
+// name they were found. Accounts that share a number are different ones.
 func (a Account) Is(b Account) bool { return a.UID == b.UID && a.Name == b.Name }
 
-// Same reports whether two names are of one account. A name without account, or whose account cannot be looked up, is
-// only the same as itself.
+// Same reports whether two names are of one account. A name without account, or whose account
+// cannot be looked up, is only the same as itself.
 func Same(s Source, a, b string) bool {
 	if a == b {
 		return true
 	}
+
+	// The name service may know an account by several names: only its entry says which it is.
 	first, err := s.Lookup(a)
 	if err != nil {
 		return false
@@ -39,7 +41,7 @@ func Same(s Source, a, b string) bool {
 	return err == nil && first.Is(*second)
 }
 
-// NameOf returns what an account is called that is known by a name; without account the name itself.
+// NameOf returns the name of an account in its entry; without account the name itself.
 func NameOf(s Source, name string) string {
 	if a, err := s.Lookup(name); err == nil {
 		return a.Name
@@ -60,6 +62,7 @@ type Source interface {
 	UIDMin() uint32
 }
 
+// Limits of what is read, in octets, and the number where login.defs has none.
 const (
 	defaultUIDMin = 1000
 	maxLoginDefs  = 1 << 20
@@ -71,18 +74,20 @@ func usable(name string) bool {
 	return name != "" && len(name) <= maxName && !strings.ContainsAny(name, "\x00\n:")
 }
 
-// systemUIDMin is the system's own, read once in a process.
+// systemUIDMin returns the system's own, read once in a process.
 var systemUIDMin = sync.OnceValue(func() uint32 { return readUIDMin("/etc/login.defs") })
 
-// readUIDMin reads UID_MIN from a login.defs; the usual number where it is not said.
+// readUIDMin reads UID_MIN from a login.defs; the usual number where it has none.
 func readUIDMin(path string) uint32 {
 	f, err := os.Open(path)
 	if err != nil {
 		return defaultUIDMin
 	}
 	defer f.Close()
+
 	lines := bufio.NewScanner(io.LimitReader(f, maxLoginDefs))
 	for lines.Scan() {
+		// Cheap and first: nearly all lines are comments.
 		if !bytes.Contains(lines.Bytes(), []byte("UID_MIN")) {
 			continue
 		}
@@ -103,10 +108,11 @@ const passwdFile = "/etc/passwd"
 // maxPasswd bounds what is read of it.
 const maxPasswd = 64 << 20
 
-// IsLocal reports whether an account is one of this machine (passwd(5)), rather than a directory's. Where the file
-// cannot be read, none is.
+// IsLocal reports whether an account is one of this machine (passwd(5)), rather than a directory's.
+// Where the file cannot be read, no account is.
 func IsLocal(name string) bool { return isIn(passwdFile, name) }
 
+// isIn reports whether a line of the file begins with a name.
 func isIn(path, name string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -115,7 +121,9 @@ func isIn(path, name string) bool {
 	defer f.Close()
 
 	lines := bufio.NewScanner(io.LimitReader(f, maxPasswd))
+	lines.Buffer(nil, maxPasswd) // of a group with thousands of members: what is behind it counts too
 	for lines.Scan() {
+		// The whole first field is compared: "ann" is not "anna".
 		if field, _, found := strings.Cut(lines.Text(), ":"); found && field == name {
 			return true
 		}
@@ -123,7 +131,7 @@ func isIn(path, name string) bool {
 	return false
 }
 
-// Static is a user database of a test or a tool. It is not to be changed while in use.
+// Static is a user database of a test or a tool. It must not be changed while in use.
 type Static struct {
 	Accounts []Account
 	Min      uint32 // UIDMin; 0 is 1000

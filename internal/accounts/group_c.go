@@ -28,7 +28,8 @@ import (
 	"unsafe"
 )
 
-// Limits of groups: a group with very many members, and an account in very many groups (NGROUPS_MAX of Linux).
+// Limits of groups: a group with very many members, and an account in very many groups (NGROUPS_MAX
+// of Linux).
 const (
 	mostGroupRoom = 64 << 20
 	mostMembers   = 2_000_000
@@ -36,9 +37,11 @@ const (
 	mostGroups    = 65536
 )
 
+// systemGroups is the group database of the C library.
 type systemGroups struct{}
 
-// SystemGroups returns the group database of the C library, with all that nsswitch.conf brings to it.
+// SystemGroups returns the group database of the C library, with all that nsswitch.conf brings to
+// it.
 func SystemGroups() Groups { return systemGroups{} }
 
 // Group implements Groups (getgrnam_r).
@@ -49,6 +52,7 @@ func (systemGroups) Group(name string) (*Group, error) {
 	c := C.CString(name)
 	defer C.free(unsafe.Pointer(c))
 
+	// getgrnam_r cannot say how much room it needs, only that it was too little.
 	for room := firstRoom; room <= mostGroupRoom; room *= 4 {
 		found, e := groupWith(c, room)
 		switch {
@@ -64,9 +68,12 @@ func (systemGroups) Group(name string) (*Group, error) {
 	return nil, fmt.Errorf("looking up the group %q: entry larger than %d octets", name, mostGroupRoom)
 }
 
+// groupWith calls getgrnam_r with room for the texts of the entry; nil where there is no such
+// group.
 func groupWith(name *C.char, room int) (*Group, syscall.Errno) {
 	buffer := C.malloc(C.size_t(room))
 	defer C.free(buffer)
+
 	var entry C.struct_group
 	var found *C.struct_group
 	e := C.group(name, &entry, (*C.char)(buffer), C.size_t(room), &found)
@@ -74,6 +81,7 @@ func groupWith(name *C.char, room int) (*Group, syscall.Errno) {
 		return nil, syscall.Errno(e)
 	}
 
+	// The entry points into the buffer, which is freed: everything is copied.
 	g := &Group{Name: C.GoString(found.gr_name), GID: uint32(found.gr_gid)}
 	for i := range mostMembers {
 		m := C.member(found, C.size_t(i))
@@ -99,6 +107,7 @@ func (systemGroups) Of(a *Account) ([]uint32, error) {
 		if C.getgrouplist(c, C.gid_t(a.GID), &list[0], &n) < 0 {
 			continue // n says how many there are, and may be more at the next call
 		}
+
 		var numbers []uint32
 		for _, gid := range list[:n] {
 			numbers = append(numbers, uint32(gid))

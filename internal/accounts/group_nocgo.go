@@ -11,9 +11,11 @@ import (
 	"strings"
 )
 
+// systemGroups is the groups of /etc/group.
 type systemGroups struct{}
 
-// SystemGroups returns the groups of /etc/group: a program built without cgo cannot ask the name services.
+// SystemGroups returns the groups of /etc/group: a program built without cgo cannot ask the name
+// services.
 func SystemGroups() Groups { return systemGroups{} }
 
 // Group implements Groups.
@@ -31,6 +33,7 @@ func (systemGroups) Group(name string) (found *Group, err error) {
 
 // Of implements Groups.
 func (systemGroups) Of(a *Account) ([]uint32, error) {
+	// The account's own group need not list it (group(5)).
 	numbers := []uint32{a.GID}
 	err := eachGroup(func(g Group) {
 		if slices.Contains(g.Members, a.Name) {
@@ -52,13 +55,16 @@ func eachGroup(take func(Group)) error {
 	lines.Buffer(nil, 16<<20) // of a group with many members
 	for lines.Scan() {
 		w := strings.Split(lines.Text(), ":")
+		// Lines of the compat mode ("+") and broken ones are no groups.
 		if len(w) != 4 || !usable(w[0]) {
 			continue
 		}
+
 		gid, err := strconv.ParseUint(w[2], 10, 32)
 		if err != nil {
 			continue
 		}
+
 		take(Group{
 			Name:    w[0],
 			GID:     uint32(gid),

@@ -2,7 +2,9 @@ package accounts
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -71,5 +73,14 @@ func TestIsLocal(t *testing.T) {
 	}
 	if isIn("/nonexistent/passwd", "root") {
 		t.Error("found in no file")
+	}
+
+	long := filepath.Join(t.TempDir(), "group")
+	line := "staff:x:50:" + strings.Repeat("somebody,", 20_000) + "alice\nlast:x:51:\n"
+	if err := os.WriteFile(long, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !isIn(long, "last") {
+		t.Error("a name behind a long line is not found")
 	}
 }

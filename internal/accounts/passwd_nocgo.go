@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
+// system is the accounts of /etc/passwd.
 type system struct{}
 
-// System returns the accounts of /etc/passwd: a program built without cgo cannot ask the name services.
+// System returns the accounts of /etc/passwd: a program built without cgo cannot ask the name
+// services.
 func System() Source { return system{} }
 
 // Lookup implements Source.
@@ -36,18 +38,31 @@ func (system) All(yield func(Account) bool) error {
 		return err
 	}
 	defer f.Close()
+
 	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, maxPasswd)
 	for lines.Scan() {
 		w := strings.Split(lines.Text(), ":")
+		// Lines of the compat mode ("+") and broken ones are no accounts.
 		if len(w) != 7 {
 			continue
 		}
+
 		uid, badUID := strconv.ParseUint(w[2], 10, 32)
 		gid, badGID := strconv.ParseUint(w[3], 10, 32)
 		if badUID != nil || badGID != nil || !usable(w[0]) {
 			continue
 		}
-		if !yield(Account{Name: w[0], UID: uint32(uid), GID: uint32(gid), GECOS: w[4], Home: w[5], Shell: w[6]}) {
+
+		account := Account{
+			Name:  w[0],
+			UID:   uint32(uid),
+			GID:   uint32(gid),
+			GECOS: w[4],
+			Home:  w[5],
+			Shell: w[6],
+		}
+		if !yield(account) {
 			return nil
 		}
 	}

@@ -39,6 +39,7 @@ const (
 	CardMute             = 3
 	ReaderHeld           = 4
 	NoDaemon             = 5
+	DaemonRefusesUser    = 6
 	LibraryMissing       = 9
 	LibraryFails         = 10
 	NoDriver             = 11
@@ -58,6 +59,7 @@ const (
 	CRLUnusable          = 25
 	OCSPNoAnswer         = 26
 	Deadline             = 27
+	NoMapper             = 28
 	MapfileWrong         = 29
 	ForeignCard          = 30
 	SeveralUsers         = 31
@@ -75,6 +77,7 @@ const (
 	WrongKey             = 43
 	CardRemoved          = 44
 	Configuration        = 45
+	UnknownArgument      = 46
 	WorkerMissing        = 47
 	NotInStack           = 48
 	StackEndsBefore      = 49

@@ -40,6 +40,9 @@ func (r rule) fits(e Evidence) bool {
 var rules = []rule{
 	// Cards and readers, by what kept the login from one.
 	{reason: "no_card", detail: "(PKCS11_LOGIN_TOKEN_NAME)", cause: SessionCard},
+	{reason: "no_card", number: 2386, detail: "SCARD_W_SECURITY_VIOLATION", cause: DaemonRefusesUser},
+	{reason: "no_card", number: 2386, detail: "this user may not connect", cause: DaemonRefusesUser},
+	{reason: "no_card", number: 2386, detail: "refuses this user", cause: DaemonRefusesUser},
 	{reason: "no_card", number: 2386, cause: NoDaemon},
 	{reason: "no_card", number: 2388, cause: NoReader},
 	{reason: "no_card", number: 2420, cause: ReaderHeld},
@@ -123,6 +126,7 @@ var rules = []rule{
 	{reason: "no_private_key", cause: NoKey},
 
 	// The installation. The words with worker_ are the host's own.
+	{reason: "configuration", detail: "unknown argument", cause: UnknownArgument},
 	{reason: "configuration", cause: Configuration},
 	{reason: "screen_saver_cancelled", cause: NoOpinion},
 	{reason: "deadline", cause: Deadline},

@@ -27,7 +27,7 @@ var table = []row{
 	{
 		name:    "no-daemon",
 		meaning: message.Textf("The daemon of the card readers cannot be reached."),
-		cure:    message.Textf("Start it with: systemctl start pcscd.socket"),
+		cure:    message.Textf("Start it with: systemctl start pcscd.socket; where it is not installed only root reaches cards, by sudo."),
 	},
 	{
 		name:    "daemon-refuses-user",

@@ -24,6 +24,8 @@ func ParseAlgorithmIdentifier(der []byte) (AlgorithmIdentifier, error) {
 	return a, err
 }
 
+// readAlgorithm reads an AlgorithmIdentifier. Its parameters are kept as DER for whoever knows the
+// algorithm.
 func readAlgorithm(s *cryptobyte.String) (AlgorithmIdentifier, error) {
 	var seq, parameters cryptobyte.String
 	var tag asn1.Tag
@@ -31,10 +33,12 @@ func readAlgorithm(s *cryptobyte.String) (AlgorithmIdentifier, error) {
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
 		return a, errors.New("malformed algorithm identifier")
 	}
+
 	oid, _, ok := readOID(&seq)
 	if !ok || oid == nil {
 		return a, errors.New("algorithm identifier without an object identifier that can be held")
 	}
+
 	a.OID = oid
 	if !seq.Empty() {
 		if !seq.ReadAnyASN1Element(&parameters, &tag) || !seq.Empty() {
@@ -45,7 +49,7 @@ func readAlgorithm(s *cryptobyte.String) (AlgorithmIdentifier, error) {
 	return a, nil
 }
 
-// absentOrNull tells whether there are no parameters, or the NULL that RSA's must be.
+// absentOrNull reports whether there are no parameters, or the NULL that RSA's must be.
 func (a AlgorithmIdentifier) absentOrNull() bool {
 	return len(a.Parameters) == 0 || string(a.Parameters) == "\x05\x00"
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// DistributionPoint is one of a CRL's whereabouts (RFC 5280, 4.2.1.13).
+// DistributionPoint is one of the places of a CRL (RFC 5280, 4.2.1.13).
 type DistributionPoint struct {
 	Name       *DistributionPointName // nil when absent
 	Reasons    ReasonFlags            // 0 when absent: all reasons
@@ -21,7 +21,8 @@ type DistributionPointName struct {
 	Relative RDN
 }
 
-// ReasonFlags is the set of RFC 5280, 4.2.1.13; bit i is bit i of the BIT STRING (bit 0 is unused there).
+// ReasonFlags is the set of RFC 5280, 4.2.1.13; bit i is bit i of the BIT STRING (bit 0 is unused
+// there).
 type ReasonFlags uint32
 
 // AllReasons is every reason a CRL can be about (RFC 5280, 6.3.2).
@@ -39,17 +40,20 @@ func ReadReasons(s *cryptobyte.String, tag asn1.Tag) (ReasonFlags, error) {
 	return ReasonFlags(bits), nil
 }
 
+// readDistributionPoints reads the content of cRLDistributionPoints or freshestCRL.
 func readDistributionPoints(s *cryptobyte.String) ([]DistributionPoint, error) {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
 		return nil, errors.New("not a sequence")
 	}
+
 	var points []DistributionPoint
 	for !seq.Empty() {
 		var point cryptobyte.String
 		if !seq.ReadASN1(&point, asn1.SEQUENCE) || len(points) == maxDistributionPoints {
 			return nil, errors.New("malformed distribution point, or too many")
 		}
+
 		p, err := readDistributionPoint(point)
 		if err != nil {
 			return nil, err
@@ -59,45 +63,54 @@ func readDistributionPoints(s *cryptobyte.String) ([]DistributionPoint, error) {
 	return points, nil
 }
 
+// readDistributionPoint reads one DistributionPoint.
 func readDistributionPoint(s cryptobyte.String) (p DistributionPoint, err error) {
 	var name, issuer cryptobyte.String
 	var hasName, hasIssuer bool
 	if !s.ReadOptionalASN1(&name, &hasName, asn1.Tag(0).ContextSpecific().Constructed()) {
 		return p, errors.New("malformed distribution point")
 	}
+
 	if hasName {
 		if p.Name, err = readDistributionPointName(name); err != nil {
 			return p, err
 		}
 	}
+
 	if tag := asn1.Tag(1).ContextSpecific(); s.PeekASN1Tag(tag) {
 		bits, ok := readBits(&s, tag)
 		if !ok {
 			return p, errors.New("malformed reasons")
 		}
-		p.Reasons, p.HasReasons = ReasonFlags(bits), true
+		p.Reasons = ReasonFlags(bits)
+		p.HasReasons = true
 	}
+
 	if !s.ReadOptionalASN1(&issuer, &hasIssuer, asn1.Tag(2).ContextSpecific().Constructed()) || !s.Empty() {
 		return p, errors.New("malformed distribution point")
 	}
+
 	p.CRLIssuer, err = readGeneralNames(issuer)
 	return p, err
 }
 
-// ParseDistributionPointName reads the content of the [0] EXPLICIT distributionPoint field, as it also stands in a
-// CRL's issuingDistributionPoint (RFC 5280, 5.2.5).
+// ParseDistributionPointName reads the content of the [0] EXPLICIT distributionPoint field, as it
+// also stands in a CRL's issuingDistributionPoint (RFC 5280, 5.2.5).
 func ParseDistributionPointName(content []byte) (*DistributionPointName, error) {
 	return readDistributionPointName(content)
 }
 
+// readDistributionPointName reads the CHOICE, under its tag.
 func readDistributionPointName(s cryptobyte.String) (*DistributionPointName, error) {
 	var content cryptobyte.String
 	var tag asn1.Tag
 	if !s.ReadAnyASN1(&content, &tag) || !s.Empty() {
 		return nil, errors.New("malformed distribution point name")
 	}
+
 	var n DistributionPointName
 	var err error
+	// The tag around a CHOICE is explicit, those of its choices are implicit (X.680, 31.2.7).
 	switch tag {
 	case asn1.Tag(0).ContextSpecific().Constructed():
 		n.FullName, err = readGeneralNames(content)
@@ -106,5 +119,6 @@ func readDistributionPointName(s cryptobyte.String) (*DistributionPointName, err
 	default:
 		err = errors.New("distribution point name has neither form")
 	}
+
 	return &n, err
 }

@@ -10,15 +10,17 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Extension is one extension as it stands (RFC 5280, 4.2). OID is nil when an arc of it does not fit an int.
+// Extension is one extension as it stands (RFC 5280, 4.2). OID is nil when an arc of it does not
+// fit an int.
 type Extension struct {
 	OID      stdasn1.ObjectIdentifier
 	RawOID   []byte // content octets of the identifier
 	Critical bool
 	Value    []byte // content of the OCTET STRING
 
-	// Unusable says why the value of an extension of a certificate that is understood cannot be used; "" when it can.
-	// Such an extension is never absent: whether it refuses the certificate is for package verify to say.
+	// Unusable is why the value of an extension of a certificate that is understood cannot be used;
+	// "" when it can. Such an extension is never absent: package verify decides whether it refuses
+	// the certificate.
 	Unusable string
 
 	oddCritical bool // TRUE of critical is another octet than FF
@@ -45,7 +47,7 @@ var extensionNames = map[string]string{
 	OIDNTDSSecurity.String():           "NTDS security",
 }
 
-// Name gives the extension's name in the standards, or its identifier.
+// Name returns the extension's name in the standards, or its identifier.
 func (e Extension) Name() string {
 	if name, known := extensionNames[e.OID.String()]; known {
 		return name
@@ -75,7 +77,8 @@ const (
 	maxExtKeyUsages = 256
 )
 
-// extensionReaders read the extensions that are understood. One without a reader is looked at by who needs it.
+// extensionReaders read the extensions that are understood. nil is for one that is read only where
+// it is needed.
 var extensionReaders = map[string]func(*Certificate, *cryptobyte.String) error{
 	OIDSubjectKeyIdentifier.String():   (*Certificate).readSubjectKeyID,
 	OIDKeyUsage.String():               (*Certificate).readKeyUsage,
@@ -96,14 +99,16 @@ var extensionReaders = map[string]func(*Certificate, *cryptobyte.String) error{
 	OIDOCSPNoCheck.String():            nil,
 }
 
-// readExtension reads an extension that is understood into the certificate; others stay as they are. It is read as a
-// whole or not at all: of one that is malformed nothing is taken, and Unusable says why.
+// readExtension reads an extension that is understood into the certificate; others stay as they
+// are. It is read as a whole or not at all: of one that is malformed nothing is taken, and Unusable
+// says why.
 func (c *Certificate) readExtension(e *Extension) {
 	read := extensionReaders[e.OID.String()]
 	if read == nil {
 		return
 	}
 
+	// A reader may have set some fields before it fails: then none of them counts.
 	before := *c
 	s := cryptobyte.String(e.Value)
 	err := read(c, &s)
@@ -119,8 +124,8 @@ func (c *Certificate) readExtension(e *Extension) {
 	c.assumeWorst(e)
 }
 
-// assumeWorst gives the fields of an unusable extension the values that allow least, so that a caller who does not ask
-// for Unusable cannot take it for absent.
+// assumeWorst sets the fields of an unusable extension to the values that allow least, so that a
+// caller who does not look at Unusable cannot take the extension for absent.
 func (c *Certificate) assumeWorst(e *Extension) {
 	switch {
 	case e.OID.Equal(OIDKeyUsage):
@@ -136,6 +141,7 @@ func (c *Certificate) assumeWorst(e *Extension) {
 	}
 }
 
+// readSubjectKeyID reads RFC 5280, 4.2.1.2.
 func (c *Certificate) readSubjectKeyID(s *cryptobyte.String) error {
 	if !s.ReadASN1Bytes(&c.SubjectKeyID, asn1.OCTET_STRING) {
 		return errors.New("not an octet string")
@@ -143,6 +149,7 @@ func (c *Certificate) readSubjectKeyID(s *cryptobyte.String) error {
 	return nil
 }
 
+// readKeyUsage reads RFC 5280, 4.2.1.3. Bits that are not defined there mean nothing.
 func (c *Certificate) readKeyUsage(s *cryptobyte.String) error {
 	bits, ok := readBits(s, asn1.BIT_STRING)
 	if !ok {
@@ -153,6 +160,7 @@ func (c *Certificate) readKeyUsage(s *cryptobyte.String) error {
 	return nil
 }
 
+// readSubjectAltName reads RFC 5280, 4.2.1.6.
 func (c *Certificate) readSubjectAltName(s *cryptobyte.String) (err error) {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
@@ -162,7 +170,7 @@ func (c *Certificate) readSubjectAltName(s *cryptobyte.String) (err error) {
 	return err
 }
 
-// readIssuerAltName only checks the form: nothing here goes by these names.
+// readIssuerAltName only checks the form: nothing here uses these names.
 func (c *Certificate) readIssuerAltName(s *cryptobyte.String) error {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
@@ -175,32 +183,38 @@ func (c *Certificate) readIssuerAltName(s *cryptobyte.String) error {
 // readNTDSSecurity only checks the form, see SIDs.
 func (c *Certificate) readNTDSSecurity(s *cryptobyte.String) error { return c.readIssuerAltName(s) }
 
+// readCRLDistributionPoints reads RFC 5280, 4.2.1.13.
 func (c *Certificate) readCRLDistributionPoints(s *cryptobyte.String) (err error) {
 	c.CRLDistributionPoints, err = readDistributionPoints(s)
 	return err
 }
 
+// readFreshestCRL reads RFC 5280, 4.2.1.15.
 func (c *Certificate) readFreshestCRL(s *cryptobyte.String) (err error) {
 	c.FreshestCRL, err = readDistributionPoints(s)
 	return err
 }
 
+// readPolicies reads RFC 5280, 4.2.1.4.
 func (c *Certificate) readPolicies(s *cryptobyte.String) (err error) {
 	c.HasPolicies = true
 	c.Policies, err = readPolicies(s)
 	return err
 }
 
+// readPolicyMappings reads RFC 5280, 4.2.1.5.
 func (c *Certificate) readPolicyMappings(s *cryptobyte.String) (err error) {
 	c.PolicyMappings, err = readPolicyMappings(s)
 	return err
 }
 
+// readPolicyConstraints reads RFC 5280, 4.2.1.11.
 func (c *Certificate) readPolicyConstraints(s *cryptobyte.String) (err error) {
 	c.PolicyConstraints, err = readPolicyConstraints(s)
 	return err
 }
 
+// readInhibitAnyPolicy reads RFC 5280, 4.2.1.14.
 func (c *Certificate) readInhibitAnyPolicy(s *cryptobyte.String) error {
 	n, ok := readSmallInteger(s, asn1.INTEGER)
 	if !ok {
@@ -210,19 +224,23 @@ func (c *Certificate) readInhibitAnyPolicy(s *cryptobyte.String) error {
 	return nil
 }
 
+// readNameConstraints reads RFC 5280, 4.2.1.10.
 func (c *Certificate) readNameConstraints(s *cryptobyte.String) (err error) {
 	c.NameConstraints, err = readNameConstraints(s)
 	return err
 }
 
+// readBasicConstraints reads RFC 5280, 4.2.1.9.
 func (c *Certificate) readBasicConstraints(s *cryptobyte.String) error {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
 		return errors.New("not a sequence")
 	}
+	// TRUE in another form than that of DER is not guessed at: it decides whether this is a CA.
 	if seq.PeekASN1Tag(asn1.BOOLEAN) && !seq.ReadASN1Boolean(&c.IsCA) {
 		return errors.New("cA is not a boolean of DER (FALSE 00, TRUE FF)")
 	}
+
 	if seq.PeekASN1Tag(asn1.INTEGER) {
 		n, ok := readSmallInteger(&seq, asn1.INTEGER)
 		if !ok {
@@ -230,25 +248,31 @@ func (c *Certificate) readBasicConstraints(s *cryptobyte.String) error {
 		}
 		c.MaxPathLen = n
 	}
+
 	if !seq.Empty() {
 		return errTrailing
 	}
+
 	if !c.IsCA && c.MaxPathLen >= 0 {
-		// RFC 5280, 4.2.1.9 forbids it. Some CAs write it into users' certificates, where it means nothing.
+		// RFC 5280, 4.2.1.9, forbids it. Some CAs write it into users' certificates, where it means
+		// nothing.
 		c.MaxPathLen = -1
 		c.tolerate("basicConstraints has a path length beside cA FALSE")
 	}
+
 	c.BasicConstraintsValid = true
 	return nil
 }
 
-// readExtKeyUsage reads the purposes; one whose identifier cannot be held is left out, it is none that is asked for.
+// readExtKeyUsage reads the purposes. One whose identifier is too large for asn1.ObjectIdentifier
+// is skipped: none that is asked for is.
 func (c *Certificate) readExtKeyUsage(s *cryptobyte.String) error {
 	c.HasExtKeyUsage = true
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || seq.Empty() {
 		return errors.New("not a sequence with a purpose in it")
 	}
+
 	for n := 0; !seq.Empty(); n++ {
 		oid, _, ok := readOID(&seq)
 		if !ok || n == maxExtKeyUsages {
@@ -261,15 +285,20 @@ func (c *Certificate) readExtKeyUsage(s *cryptobyte.String) error {
 	return nil
 }
 
+// readAuthorityKeyID reads RFC 5280, 4.2.1.1.
 func (c *Certificate) readAuthorityKeyID(s *cryptobyte.String) error {
 	var seq, names, serial, keyID cryptobyte.String
 	var hasKey, hasNames, hasSerial bool
-	if !s.ReadASN1(&seq, asn1.SEQUENCE) ||
-		!seq.ReadOptionalASN1(&keyID, &hasKey, asn1.Tag(0).ContextSpecific()) ||
-		!seq.ReadOptionalASN1(&names, &hasNames, asn1.Tag(1).ContextSpecific().Constructed()) ||
-		!seq.ReadOptionalASN1(&serial, &hasSerial, asn1.Tag(2).ContextSpecific()) || !seq.Empty() {
+	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !seq.ReadOptionalASN1(&keyID, &hasKey, asn1.Tag(0).ContextSpecific()) {
 		return errors.New("malformed")
 	}
+	namesTag := asn1.Tag(1).ContextSpecific().Constructed()
+	serialTag := asn1.Tag(2).ContextSpecific()
+	read := seq.ReadOptionalASN1(&names, &hasNames, namesTag) && seq.ReadOptionalASN1(&serial, &hasSerial, serialTag)
+	if !read || !seq.Empty() {
+		return errors.New("malformed")
+	}
+
 	if hasKey {
 		c.AuthorityKeyID = keyID
 	}
@@ -279,25 +308,33 @@ func (c *Certificate) readAuthorityKeyID(s *cryptobyte.String) error {
 	return err
 }
 
-// readInfoAccess reads the URLs of authorityInfoAccess (RFC 5280, 4.2.2.1). A location that is no URL is passed over.
+// readInfoAccess reads the URLs of authorityInfoAccess (RFC 5280, 4.2.2.1). A location that is no
+// URL is skipped.
 func (c *Certificate) readInfoAccess(s *cryptobyte.String) error {
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
 		return errors.New("not a sequence")
 	}
+
+	// Further locations are left out: a certificate must not make
+	// this machine ask any number of them.
 	for n := 0; !seq.Empty() && n < maxGeneralNames; n++ {
 		var description cryptobyte.String
 		if !seq.ReadASN1(&description, asn1.SEQUENCE) {
 			return errors.New("malformed access description")
 		}
+
 		method, _, ok := readOID(&description)
 		location, err := readGeneralName(&description)
-		if !ok || err != nil || !location.OK || location.Tag != TagURI {
+		isURL := err == nil && location.OK && location.Tag == TagURI
+		if !ok || !isURL {
 			continue
 		}
+		// ldap:///CN=..., without a host, stands for the nearest directory (RFC 4516, 2).
 		if u, err := url.Parse(location.Text); err != nil || u.Host == "" && u.Scheme != "ldap" {
 			continue
 		}
+
 		switch {
 		case method.Equal(oidAccessOCSP):
 			c.OCSPServers = append(c.OCSPServers, location.Text)
@@ -308,11 +345,12 @@ func (c *Certificate) readInfoAccess(s *cryptobyte.String) error {
 	return nil
 }
 
-// UnknownCritical returns the critical extensions of the certificate that this project does not understand: they refuse
-// it (RFC 5280, 4.2).
+// UnknownCritical returns the critical extensions of the certificate that this project does not
+// understand, for which it is refused (RFC 5280, 4.2).
 func (c *Certificate) UnknownCritical() []Extension {
 	var unknown []Extension
 	for _, e := range c.Extensions {
+		// An identifier that is too large has no name in the map, and is not known.
 		if _, understood := extensionReaders[e.OID.String()]; e.Critical && (e.OID == nil || !understood) {
 			unknown = append(unknown, e)
 		}
@@ -330,7 +368,8 @@ func (c *Certificate) Extension(oid stdasn1.ObjectIdentifier) *Extension {
 	return nil
 }
 
-// String gives the identifier in dotted form, or its octets when it cannot be held.
+// String returns the identifier in dotted form, or its octets when it is too large for
+// asn1.ObjectIdentifier.
 func (e Extension) String() string {
 	if e.OID == nil {
 		return fmt.Sprintf("#%x", e.RawOID)

@@ -28,8 +28,9 @@ const (
 // maxGeneralNames bounds the names of one extension.
 const maxGeneralNames = 1024
 
-// GeneralName is one alternative name. A name that is malformed inside (a URI that does not parse, an rfc822Name that
-// is not ASCII, an address of the wrong length) has OK false and Why: that entry is unusable, the certificate is not.
+// GeneralName is one alternative name. A name that is malformed inside (a URI that does not parse,
+// an rfc822Name that is not ASCII, an address of the wrong length) has OK false and Why: that entry
+// is unusable, the certificate is not.
 type GeneralName struct {
 	Tag        int    // the context tag, 0 to 8
 	Raw        []byte // content octets of the choice
@@ -68,18 +69,24 @@ func readGeneralNames(seq cryptobyte.String) ([]GeneralName, error) {
 	return names, nil
 }
 
+// readGeneralName reads one GeneralName. An error is of its frame; what is wrong inside makes the
+// entry unusable.
 func readGeneralName(s *cryptobyte.String) (GeneralName, error) {
 	var content cryptobyte.String
 	var tag asn1.Tag
 	if !s.ReadAnyASN1(&content, &tag) {
 		return GeneralName{}, errors.New("general name: malformed")
 	}
+
 	number := int(tag & 0x1f)
+	// 0x80 are the context-specific tags; the low five bits are the choice.
 	if tag&0xc0 != 0x80 || number > TagRegisteredID {
 		return GeneralName{}, fmt.Errorf("general name: no choice has tag 0x%02x", uint8(tag))
 	}
 	n := GeneralName{Tag: number, Raw: content}
+
 	constructed := tag&0x20 != 0
+	// A SEQUENCE or CHOICE inside gives the constructed form, a string or number the primitive.
 	switch number {
 	case TagOtherName, TagX400Address, TagDirectoryName, TagEDIPartyName:
 		if !constructed {
@@ -90,6 +97,7 @@ func readGeneralName(s *cryptobyte.String) (GeneralName, error) {
 			return GeneralName{}, errors.New("general name: primitive form expected")
 		}
 	}
+
 	if err := n.decode(); err != nil {
 		n.Why = err.Error()
 	} else {
@@ -98,13 +106,14 @@ func readGeneralName(s *cryptobyte.String) (GeneralName, error) {
 	return n, nil
 }
 
-// decode fills the fields of the choice; an error makes the entry unusable.
+// decode fills the fields of the choice. An error makes the entry unusable.
 func (n *GeneralName) decode() error {
 	s := cryptobyte.String(n.Raw)
 	switch n.Tag {
 	case TagOtherName:
 		return n.decodeOther(s)
 	case TagRFC822Name, TagDNSName, TagURI:
+		// The text is kept also when it is refused, to be shown.
 		text, err := decodeString(tagIA5String, s)
 		if err == nil {
 			err = checkText(text)
@@ -133,21 +142,26 @@ func (n *GeneralName) decode() error {
 	return nil
 }
 
+// decodeOther reads an otherName: a type, and a value under the explicit tag 0.
 func (n *GeneralName) decodeOther(s cryptobyte.String) error {
 	oid, _, ok := readOID(&s)
 	var value cryptobyte.String
 	if !ok || !s.ReadASN1(&value, asn1.Tag(0).ContextSpecific().Constructed()) || !s.Empty() {
 		return errors.New("malformed otherName")
 	}
-	n.OtherOID, n.OtherValue = oid, value
+
+	n.OtherOID = oid
+	n.OtherValue = value
 	return nil
 }
 
-// checkForm refuses names whose inner form is broken, so that no later step has to guess what they mean.
+// checkForm refuses names whose inner form is broken, so that no caller has to guess what they
+// mean.
 func checkForm(tag int, s string) error {
 	switch tag {
 	case TagRFC822Name:
 		at := strings.LastIndexByte(s, '@')
+		// The last @ ends the local part; at neither end can there be nothing.
 		if at <= 0 || at == len(s)-1 || strings.ContainsAny(s, " <>") {
 			return errors.New("not of the form local@domain")
 		}
@@ -156,10 +170,12 @@ func checkForm(tag int, s string) error {
 		if err != nil {
 			return errors.New("does not parse as a URI")
 		}
+		// RFC 5280, 4.2.1.6: a relative URI has no meaning in a certificate.
 		if u.Scheme == "" {
 			return errors.New("URI without a scheme")
 		}
 	case TagDNSName:
+		// A blank or an @ in a host name is a sign of a name of another kind.
 		if strings.ContainsAny(s, " @/\\") {
 			return errors.New("not a host name")
 		}
@@ -167,7 +183,7 @@ func checkForm(tag int, s string) error {
 	return nil
 }
 
-// String gives the name for logs: "URI:http://...", with what is not printable quoted.
+// String returns the name for logs: "URI:http://...", with what is not printable quoted.
 func (n GeneralName) String() string {
 	switch n.Tag {
 	case TagOtherName:

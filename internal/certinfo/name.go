@@ -12,7 +12,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Name is a distinguished name in the order of the certificate, most general part first (RFC 5280, 4.1.2.4).
+// Name is a distinguished name in the order of the certificate, most general part first (RFC 5280,
+// 4.1.2.4).
 type Name []RDN
 
 // RDN is one relative distinguished name: a set of attributes, in the order in which it is encoded.
@@ -27,7 +28,8 @@ type Attribute struct {
 	OK   bool   // Text decodes and has no NUL and no control characters; false: it must never match
 }
 
-// maxAttributes bounds the attributes of one relative name, so that comparing two, which tries every pair, stays cheap.
+// maxAttributes bounds the attributes of one relative name, so that comparing two, which tries
+// every pair, stays cheap.
 const maxAttributes = 64
 
 // ParseName reads one DER-encoded Name and nothing after it.
@@ -49,6 +51,7 @@ func readName(s *cryptobyte.String) (Name, error) {
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) {
 		return nil, errors.New("not a sequence")
 	}
+
 	name := Name{}
 	for !seq.Empty() {
 		var set cryptobyte.String
@@ -59,13 +62,14 @@ func readName(s *cryptobyte.String) (Name, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		name = append(name, rdn)
 	}
 	return name, nil
 }
 
-// readRDN reads the content of the SET of one relative name. The order of the set, which DER rules, is not enforced:
-// CAs get it wrong, and comparison ignores it.
+// readRDN reads the content of the SET of one relative name. The order of the set, which DER
+// prescribes, is not enforced: CAs get it wrong, and comparison ignores it.
 func readRDN(set cryptobyte.String) (RDN, error) {
 	var rdn RDN
 	for !set.Empty() {
@@ -74,6 +78,7 @@ func readRDN(set cryptobyte.String) (RDN, error) {
 		if !set.ReadASN1(&atv, asn1.SEQUENCE) {
 			return nil, errors.New("attribute is not a sequence")
 		}
+
 		oid, _, ok := readOID(&atv)
 		if !ok || oid == nil {
 			return nil, errors.New("attribute type is not an object identifier that can be held")
@@ -81,9 +86,11 @@ func readRDN(set cryptobyte.String) (RDN, error) {
 		if !atv.ReadAnyASN1(&value, &tag) || !atv.Empty() {
 			return nil, errors.New("malformed attribute value")
 		}
+
 		if len(rdn) == maxAttributes {
 			return nil, fmt.Errorf("more than %d attributes in one relative name", maxAttributes)
 		}
+
 		rdn = append(rdn, newAttribute(oid, int(tag), value))
 	}
 	if len(rdn) == 0 {
@@ -92,9 +99,16 @@ func readRDN(set cryptobyte.String) (RDN, error) {
 	return rdn, nil
 }
 
+// newAttribute decodes an attribute; one that is no text keeps its octets.
 func newAttribute(oid stdasn1.ObjectIdentifier, tag int, raw []byte) Attribute {
 	text := newText(tag, raw)
-	return Attribute{OID: oid, Tag: tag, Raw: raw, Text: text.Value, OK: text.OK}
+	return Attribute{
+		OID:  oid,
+		Tag:  tag,
+		Raw:  raw,
+		Text: text.Value,
+		OK:   text.OK,
+	}
 }
 
 // Values returns the attributes of the given type, in the order of the certificate.
@@ -110,14 +124,16 @@ func (n Name) Values(oid stdasn1.ObjectIdentifier) []Attribute {
 	return found
 }
 
-// Equal compares two names as RFC 5280, 7.1 asks: attribute by attribute, text without regard to its string type, to
-// upper and lower case, and to the amount of white space. Text that does not decode is equal only octet by octet.
-// The Unicode normalisation of RFC 4518 (NFKC) is not done: names that need it compare as different.
+// Equal compares two names as RFC 5280, 7.1 asks: attribute by attribute, text without regard to
+// its string type, to upper and lower case, and to the amount of white space. Text that does not
+// decode is equal only octet by octet. The Unicode normalisation of RFC 4518 (NFKC) is not done:
+// names that need it compare as different.
 func (n Name) Equal(m Name) bool {
 	return len(n) == len(m) && n.HasPrefix(m)
 }
 
-// HasPrefix tells whether n begins with the relative names of m: whether n lies in the subtree m (RFC 5280, 4.2.1.10).
+// HasPrefix reports whether n begins with the relative names of m: whether n lies in the subtree m
+// (RFC 5280, 4.2.1.10).
 func (n Name) HasPrefix(m Name) bool {
 	if len(n) < len(m) {
 		return false
@@ -130,18 +146,23 @@ func (n Name) HasPrefix(m Name) bool {
 	return true
 }
 
+// equal compares relative names as sets: their attributes have no order that means anything.
 func (r RDN) equal(q RDN) bool {
 	if len(r) != len(q) {
 		return false
 	}
+
+	// Nearly every relative name has one attribute.
 	if len(r) == 1 {
 		return r[0].Equal(q[0])
 	}
+
 	used := make([]bool, len(q))
 next:
 	for _, a := range r {
 		for i, b := range q {
 			if !used[i] && a.Equal(b) {
+				// Each attribute counts once, or two equal ones would stand for two different ones.
 				used[i] = true
 				continue next
 			}
@@ -156,6 +177,7 @@ func (a Attribute) Equal(b Attribute) bool {
 	if !a.OID.Equal(b.OID) {
 		return false
 	}
+
 	if a.Tag == b.Tag && string(a.Raw) == string(b.Raw) {
 		return true
 	}
@@ -166,11 +188,14 @@ func (a Attribute) Equal(b Attribute) bool {
 func (n Name) Key() string {
 	var b strings.Builder
 	for _, rdn := range n {
+		// The attributes of a set are sorted, since Equal ignores their order.
 		parts := make([]string, len(rdn))
 		for i, a := range rdn {
 			parts[i] = a.key()
 		}
 		slices.Sort(parts)
+
+		// With its length before it no text can pass for two parts.
 		for _, p := range parts {
 			fmt.Fprintf(&b, "%d:%s", len(p), p)
 		}
@@ -179,6 +204,7 @@ func (n Name) Key() string {
 	return b.String()
 }
 
+// key returns a string that is the same for attributes that are Equal.
 func (a Attribute) key() string {
 	if a.OK && isText(a.Tag) {
 		return a.OID.String() + "=" + fold(a.Text)
@@ -186,9 +212,11 @@ func (a Attribute) key() string {
 	return fmt.Sprintf("%v#%d=%x", a.OID, a.Tag, a.Raw)
 }
 
+// isText reports whether a value is compared as text. A bit string is compared octet by octet.
 func isText(tag int) bool { return tag != tagBitString }
 
-// fold brings text to the form in which names are compared (RFC 4518: map, then insignificant space handling).
+// fold returns text in the form in which names are compared (RFC 4518: map, then insignificant
+// space handling).
 func fold(s string) string {
 	var b strings.Builder
 	b.Grow(len(s))
@@ -202,7 +230,8 @@ func fold(s string) string {
 			}
 			space = true
 		default:
-			// Both ways, because some letters meet only in one of the cases (the final sigma, the Kelvin sign).
+			// Both ways, because some letters meet only in one of the cases (the final sigma, the
+			// Kelvin sign).
 			b.WriteRune(unicode.ToLower(unicode.ToUpper(r)))
 			space = false
 		}
@@ -210,7 +239,7 @@ func fold(s string) string {
 	return strings.TrimSuffix(b.String(), " ")
 }
 
-// ignorable lists the characters that RFC 4518, 2.2 maps to nothing.
+// ignorable reports whether RFC 4518, 2.2, maps a character to nothing.
 func ignorable(r rune) bool {
 	switch {
 	case r == 0x00AD, r == 0x1806, r == 0x034F, r == 0x200B, r == 0xFFFC, r == 0xFEFF:

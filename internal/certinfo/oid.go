@@ -65,8 +65,9 @@ var (
 	curveBrainpoolP512r1OID = "1.3.36.3.3.2.8.1.1.13"
 )
 
-// shortNames gives the short names that OpenSSL prints for attribute types, by dotted identifier. An attribute type
-// that is not listed prints as its dotted identifier, as it does there when the type is not registered.
+// shortNames gives the short names that OpenSSL prints for attribute types, by dotted identifier.
+// An attribute type that is not listed prints as its dotted identifier, as it does there when the
+// type is not registered.
 var shortNames = map[string]string{
 	"2.5.4.3": "CN", "2.5.4.4": "SN", "2.5.4.5": "serialNumber", "2.5.4.6": "C", "2.5.4.7": "L", "2.5.4.8": "ST",
 	"2.5.4.9": "street", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.12": "title", "2.5.4.13": "description",
@@ -97,8 +98,8 @@ var shortNames = map[string]string{
 	"1.2.643.3.131.1.1":        "INN", "1.2.643.100.1": "OGRN", "1.2.643.100.3": "SNILS", "1.2.643.100.5": "OGRNIP",
 }
 
-// otherNames gives further names under which attribute types are read in a typed name, in lower case: the long names
-// of RFC 4519 and the spellings of Windows and older tools.
+// otherNames gives further names under which attribute types are read in a typed name, in lower
+// case: the long names of RFC 4519 and the spellings of Windows and older tools.
 var otherNames = map[string]string{
 	"commonname": "2.5.4.3", "surname": "2.5.4.4", "countryname": "2.5.4.6", "localityname": "2.5.4.7",
 	"stateorprovincename": "2.5.4.8", "s": "2.5.4.8", "sp": "2.5.4.8", "streetaddress": "2.5.4.9",

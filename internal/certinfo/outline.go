@@ -5,8 +5,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Outline is what can be read of a certificate that Parse refuses: to be shown, and for nothing else. Its fields are
-// texts, so that no check can go by them.
+// Outline is what can be read of a certificate that Parse refuses, for display only. Its fields are
+// texts, so that no check can rely on them.
 type Outline struct {
 	Subject, Issuer string // RFC 4514; "" when they cannot be read
 	Serial          string // as SerialHex(":"); "" when it cannot be read
@@ -22,7 +22,8 @@ func ReadOutline(der []byte) Outline {
 		return o
 	}
 	s := cryptobyte.String(der)
-	for range 2 { // Certificate, tbsCertificate
+	// The headers of Certificate and tbsCertificate: their lengths may reach behind the end.
+	for range 2 {
 		if !enter(&s) {
 			return o
 		}
@@ -34,6 +35,7 @@ func ReadOutline(der []byte) Outline {
 	}
 	o.Serial = c.SerialHex(":")
 
+	// Before the issuer stands the algorithm, before the subject the validity.
 	var element cryptobyte.String
 	if !s.SkipASN1(asn1.SEQUENCE) || !s.ReadASN1Element(&element, asn1.SEQUENCE) {
 		return o
@@ -51,6 +53,7 @@ func enter(s *cryptobyte.String) bool {
 	if !s.ReadUint8(&tag) || asn1.Tag(tag) != asn1.SEQUENCE || !s.ReadUint8(&length) {
 		return false
 	}
+	// The long form has more octets of length, whose value does not matter here.
 	return length < 0x80 || s.Skip(int(length&0x7f))
 }
 

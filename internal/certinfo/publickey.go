@@ -31,7 +31,8 @@ type PSSPublicKey struct {
 // Ed448PublicKey is the 57 octets of an Ed448 key (RFC 8410).
 type Ed448PublicKey []byte
 
-// BrainpoolPublicKey is a point of one of the curves of RFC 5639. That it lies on the curve is not checked here.
+// BrainpoolPublicKey is a point of one of the curves of RFC 5639. That it lies on the curve is not
+// checked here.
 type BrainpoolPublicKey struct {
 	Curve string // "brainpoolP256r1", "brainpoolP384r1" or "brainpoolP512r1"
 	X, Y  *big.Int
@@ -42,34 +43,39 @@ func (k *BrainpoolPublicKey) Bits() int { return brainpoolBits[k.Curve] }
 
 var brainpoolBits = map[string]int{"brainpoolP256r1": 256, "brainpoolP384r1": 384, "brainpoolP512r1": 512}
 
-// spkiAlgorithm reads the algorithm of a SubjectPublicKeyInfo and checks the outer form of the rest.
+// spkiAlgorithm reads the algorithm of a SubjectPublicKeyInfo and checks the outer form of the
+// rest.
 func spkiAlgorithm(der []byte) (AlgorithmIdentifier, error) {
 	s := cryptobyte.String(der)
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !s.Empty() {
 		return AlgorithmIdentifier{}, errors.New("malformed public key")
 	}
+
 	a, err := readAlgorithm(&seq)
 	if err != nil {
 		return a, fmt.Errorf("public key: %w", err)
 	}
+
 	if !seq.SkipASN1(asn1.BIT_STRING) || !seq.Empty() {
 		return a, errors.New("malformed public key")
 	}
 	return a, nil
 }
 
-// ParsePublicKey reads a DER SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): *rsa.PublicKey, *PSSPublicKey,
-// *ecdsa.PublicKey (P-224 to P-521), *BrainpoolPublicKey, ed25519.PublicKey, Ed448PublicKey, *dsa.PublicKey (with P nil
-// when its parameters are to be taken from the issuer, RFC 3279, 2.3.2). The error says why a key cannot be used.
+// ParsePublicKey reads a DER SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): *rsa.PublicKey,
+// *PSSPublicKey, *ecdsa.PublicKey (P-224 to P-521), *BrainpoolPublicKey, ed25519.PublicKey,
+// Ed448PublicKey, *dsa.PublicKey (with P nil when its parameters are to be taken from the issuer,
+// RFC 3279, 2.3.2). The error says why a key cannot be used.
 func ParsePublicKey(der []byte) (any, error) {
 	key, err := readPublicKey(der)
 	if err != nil {
-		return nil, err // not a typed nil
+		return nil, err // an untyped nil, whatever the type of the key
 	}
 	return key, nil
 }
 
+// readPublicKey reads the key in the form that its algorithm has.
 func readPublicKey(der []byte) (any, error) {
 	s := cryptobyte.String(der)
 	var seq cryptobyte.String
@@ -77,13 +83,18 @@ func readPublicKey(der []byte) (any, error) {
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !s.Empty() {
 		return nil, errors.New("malformed public key")
 	}
+
 	a, err := readAlgorithm(&seq)
 	if err != nil {
 		return nil, err
 	}
+
 	if !seq.ReadASN1BitStringAsBytes(&key) || !seq.Empty() {
 		return nil, errors.New("malformed public key")
 	}
+
+	// A malformed key and an unknown algorithm both leave the
+	// certificate as it is, see PublicKeyErr.
 	switch {
 	case a.OID.Equal(oidKeyRSA):
 		if !a.absentOrNull() {
@@ -113,13 +124,20 @@ func readPublicKey(der []byte) (any, error) {
 	return nil, fmt.Errorf("public key algorithm %v is not supported", a.OID)
 }
 
+// readRSA reads an RSAPublicKey (RFC 8017, A.1.1).
 func readRSA(der []byte) (*rsa.PublicKey, error) {
 	s := cryptobyte.String(der)
 	var seq cryptobyte.String
 	n, e := new(big.Int), new(big.Int)
-	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !s.Empty() || !seq.ReadASN1Integer(n) || !seq.ReadASN1Integer(e) || !seq.Empty() {
+	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !s.Empty() {
 		return nil, errors.New("malformed RSA key")
 	}
+	if !seq.ReadASN1Integer(n) || !seq.ReadASN1Integer(e) || !seq.Empty() {
+		return nil, errors.New("malformed RSA key")
+	}
+
+	// crypto/rsa takes the exponent as an int, and would fail later
+	// on what is refused here by name.
 	switch {
 	case n.Sign() <= 0 || n.Bit(0) == 0:
 		return nil, errors.New("RSA modulus is not a positive odd number")
@@ -130,14 +148,18 @@ func readRSA(der []byte) (*rsa.PublicKey, error) {
 	case e.Cmp(big.NewInt(math.MaxInt32)) > 0:
 		return nil, errors.New("RSA exponent of more than 31 bits")
 	}
+
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 }
 
+// readRSAPSS reads an RSA key whose parameters restrict its signatures (RFC 4055, 3.1).
 func readRSAPSS(a AlgorithmIdentifier, der []byte) (*PSSPublicKey, error) {
 	key, err := readRSA(der)
 	if err != nil {
 		return nil, err
 	}
+
+	// Absent parameters restrict nothing.
 	p := &PSSPublicKey{Key: key}
 	if len(a.Parameters) != 0 {
 		parameters, err := ParsePSSParameters(a.Parameters)
@@ -149,18 +171,23 @@ func readRSAPSS(a AlgorithmIdentifier, der []byte) (*PSSPublicKey, error) {
 	return p, nil
 }
 
+// readEC reads a point of a named curve (RFC 5480, 2.1.1).
 func readEC(parameters, point []byte) (any, error) {
 	s := cryptobyte.String(parameters)
+	// Explicit parameters may be those of a curve that is made to be weak.
 	if s.PeekASN1Tag(asn1.SEQUENCE) {
 		return nil, errors.New("elliptic curve given by explicit parameters is not supported")
 	}
+
 	oid, _, ok := readOID(&s)
 	if !ok || oid == nil || !s.Empty() {
 		return nil, errors.New("malformed elliptic curve parameters")
 	}
+
 	if len(point) > 0 && (point[0] == 2 || point[0] == 3) {
 		return nil, errors.New("compressed elliptic curve point is not supported")
 	}
+
 	var curve elliptic.Curve
 	switch name := oid.String(); name {
 	case "1.3.132.0.33":
@@ -182,6 +209,8 @@ func readEC(parameters, point []byte) (any, error) {
 	default:
 		return nil, fmt.Errorf("elliptic curve %s is not supported", name)
 	}
+
+	// The parser checks that the point lies on the curve.
 	key, err := ecdsa.ParseUncompressedPublicKey(curve, point)
 	if err != nil {
 		return nil, fmt.Errorf("elliptic curve point is not one of %s", curve.Params().Name)
@@ -189,35 +218,58 @@ func readEC(parameters, point []byte) (any, error) {
 	return key, nil
 }
 
+// readBrainpool reads an uncompressed point. Package verify checks that it lies on the curve.
 func readBrainpool(curve string, point []byte) (*BrainpoolPublicKey, error) {
 	size := brainpoolBits[curve] / 8
+	// 4 begins an uncompressed point (SEC 1, 2.3.3).
 	if len(point) != 1+2*size || point[0] != 4 {
 		return nil, fmt.Errorf("malformed point of %s", curve)
 	}
+
 	x, y := new(big.Int).SetBytes(point[1:1+size]), new(big.Int).SetBytes(point[1+size:])
 	return &BrainpoolPublicKey{Curve: curve, X: x, Y: y}, nil
 }
 
+// readDSA reads a DSA key (RFC 3279, 2.3.2). Without parameters of its own it has P nil.
 func readDSA(parameters, der []byte) (*dsa.PublicKey, error) {
 	s := cryptobyte.String(der)
 	key := &dsa.PublicKey{Y: new(big.Int)}
-	if !s.ReadASN1Integer(key.Y) || !s.Empty() || key.Y.Sign() <= 0 || key.Y.BitLen() > maxDSABits {
+	if !s.ReadASN1Integer(key.Y) || !s.Empty() {
 		return nil, errors.New("malformed DSA key")
 	}
-	if len(parameters) == 0 || string(parameters) == "\x05\x00" {
-		return key, nil // inherited
+	if key.Y.Sign() <= 0 || key.Y.BitLen() > maxDSABits {
+		return nil, errors.New("malformed DSA key")
 	}
+
+	// The parameters of the issuer's key are taken, which is not known here.
+	if len(parameters) == 0 || string(parameters) == "\x05\x00" {
+		return key, nil
+	}
+
 	p := cryptobyte.String(parameters)
 	var seq cryptobyte.String
-	P, Q, G := new(big.Int), new(big.Int), new(big.Int)
-	if !p.ReadASN1(&seq, asn1.SEQUENCE) || !p.Empty() || !seq.ReadASN1Integer(P) || !seq.ReadASN1Integer(Q) ||
-		!seq.ReadASN1Integer(G) || !seq.Empty() {
+	P := new(big.Int)
+	Q := new(big.Int)
+	G := new(big.Int)
+	if !p.ReadASN1(&seq, asn1.SEQUENCE) || !p.Empty() {
 		return nil, errors.New("malformed DSA parameters")
 	}
-	if P.Sign() <= 0 || P.BitLen() > maxDSABits || P.Bit(0) == 0 || Q.Sign() <= 0 || Q.BitLen() > 256 || Q.BitLen()%8 != 0 ||
-		G.Cmp(big.NewInt(1)) <= 0 || G.Cmp(P) >= 0 || key.Y.Cmp(P) >= 0 {
+	read := seq.ReadASN1Integer(P) && seq.ReadASN1Integer(Q) && seq.ReadASN1Integer(G)
+	if !read || !seq.Empty() {
+		return nil, errors.New("malformed DSA parameters")
+	}
+
+	// The sizes bound the work of a check; Q is a whole number of octets, as the digest is cut to
+	// it.
+	goodP := P.Sign() > 0 && P.BitLen() <= maxDSABits && P.Bit(0) == 1
+	goodQ := Q.Sign() > 0 && Q.BitLen() <= 256 && Q.BitLen()%8 == 0
+	belowP := G.Cmp(big.NewInt(1)) > 0 && G.Cmp(P) < 0 && key.Y.Cmp(P) < 0
+	if !goodP || !goodQ || !belowP {
 		return nil, errors.New("DSA parameters out of range")
 	}
-	key.P, key.Q, key.G = P, Q, G
+
+	key.P = P
+	key.Q = Q
+	key.G = G
 	return key, nil
 }

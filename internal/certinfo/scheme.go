@@ -22,14 +22,20 @@ const (
 	SchemeDSA                                  // in chains only
 )
 
-var kindNames = map[SignatureKind]string{SchemeRSAPKCS1v15: "RSA-PKCS1v15", SchemeRSAPSS: "RSA-PSS",
-	SchemeECDSA: "ECDSA", SchemeEd25519: "Ed25519", SchemeEd448: "Ed448", SchemeDSA: "DSA"}
+var kindNames = map[SignatureKind]string{
+	SchemeRSAPKCS1v15: "RSA-PKCS1v15",
+	SchemeRSAPSS:      "RSA-PSS",
+	SchemeECDSA:       "ECDSA",
+	SchemeEd25519:     "Ed25519",
+	SchemeEd448:       "Ed448",
+	SchemeDSA:         "DSA",
+}
 
 // SaltAny stands for a salt of whatever length the signature has.
 const SaltAny = -1
 
-// SignatureScheme says how a signature was made. Hash is 0 for Ed25519 and Ed448; SaltLength and MGFHash are for
-// RSA-PSS only: SaltLength in octets or SaltAny, MGFHash 0 means the same as Hash.
+// SignatureScheme says how a signature was made. Hash is 0 for Ed25519 and Ed448; SaltLength and
+// MGFHash are for RSA-PSS only: SaltLength in octets or SaltAny, MGFHash 0 means the same as Hash.
 type SignatureScheme struct {
 	Kind       SignatureKind
 	Hash       crypto.Hash
@@ -57,16 +63,22 @@ type PSSParameters struct {
 
 // hashes by the object identifier of the digest (RFC 4055, RFC 8702 left out).
 var hashes = map[string]crypto.Hash{
-	"1.2.840.113549.2.5": crypto.MD5, "1.3.14.3.2.26": crypto.SHA1, "2.16.840.1.101.3.4.2.4": crypto.SHA224,
-	"2.16.840.1.101.3.4.2.1": crypto.SHA256, "2.16.840.1.101.3.4.2.2": crypto.SHA384, "2.16.840.1.101.3.4.2.3": crypto.SHA512,
-	"2.16.840.1.101.3.4.2.7": crypto.SHA3_224, "2.16.840.1.101.3.4.2.8": crypto.SHA3_256,
-	"2.16.840.1.101.3.4.2.9": crypto.SHA3_384, "2.16.840.1.101.3.4.2.10": crypto.SHA3_512,
+	"1.2.840.113549.2.5":      crypto.MD5,
+	"1.3.14.3.2.26":           crypto.SHA1,
+	"2.16.840.1.101.3.4.2.4":  crypto.SHA224,
+	"2.16.840.1.101.3.4.2.1":  crypto.SHA256,
+	"2.16.840.1.101.3.4.2.2":  crypto.SHA384,
+	"2.16.840.1.101.3.4.2.3":  crypto.SHA512,
+	"2.16.840.1.101.3.4.2.7":  crypto.SHA3_224,
+	"2.16.840.1.101.3.4.2.8":  crypto.SHA3_256,
+	"2.16.840.1.101.3.4.2.9":  crypto.SHA3_384,
+	"2.16.840.1.101.3.4.2.10": crypto.SHA3_512,
 }
 
-// HashByOID gives the hash of a digest algorithm's dotted identifier; 0 when it is not known.
+// HashByOID returns the hash of a digest algorithm's dotted identifier; 0 when it is not known.
 func HashByOID(dotted string) crypto.Hash { return hashes[dotted] }
 
-// signatureAlgorithms are the schemes whose hash is told by the identifier alone (RFC 3279, 4055, 5758, 8410).
+// signatureAlgorithms are the schemes that the identifier alone names (RFC 3279, 4055, 5758, 8410).
 var signatureAlgorithms = map[string]SignatureScheme{
 	"1.2.840.113549.1.1.2":    {Kind: SchemeRSAPKCS1v15, Hash: 0}, // MD2: named so that it is refused as weak
 	"1.2.840.113549.1.1.4":    {Kind: SchemeRSAPKCS1v15, Hash: crypto.MD5},
@@ -98,46 +110,61 @@ var signatureAlgorithms = map[string]SignatureScheme{
 	"1.3.101.113":             {Kind: SchemeEd448},
 }
 
-// ErrUnknownSignature is what Scheme gives for an identifier that is none of ours.
+// ErrUnknownSignature is the error of Scheme for an identifier that is not supported.
 var ErrUnknownSignature = errors.New("signature algorithm is not supported")
 
-// Scheme tells what signature scheme an AlgorithmIdentifier names, in a certificate, CRL or OCSP answer.
+// Scheme returns the signature scheme that an AlgorithmIdentifier names, in a certificate, CRL or
+// OCSP answer.
 func (a AlgorithmIdentifier) Scheme() (SignatureScheme, error) {
 	if a.OID.Equal(oidKeyRSAPSS) {
 		p, err := ParsePSSParameters(a.Parameters)
 		if err != nil {
 			return SignatureScheme{}, err
 		}
-		return SignatureScheme{Kind: SchemeRSAPSS, Hash: p.Hash, MGFHash: p.MGFHash, SaltLength: p.SaltLength}, nil
+
+		return SignatureScheme{
+			Kind:       SchemeRSAPSS,
+			Hash:       p.Hash,
+			MGFHash:    p.MGFHash,
+			SaltLength: p.SaltLength,
+		}, nil
 	}
+
 	s, ok := signatureAlgorithms[a.OID.String()]
 	if !ok {
 		return SignatureScheme{}, fmt.Errorf("%w: %v", ErrUnknownSignature, a.OID)
 	}
+
+	// The parameters of DSA belong to the key, and are not read here (RFC 3279, 2.2.2).
 	if !a.absentOrNull() && s.Kind != SchemeDSA {
 		return SignatureScheme{}, fmt.Errorf("signature algorithm %v with parameters", a.OID)
 	}
 	return s, nil
 }
 
-// ParsePSSParameters reads RSASSA-PSS-params; absent fields have the values of RFC 4055 (SHA-1, salt of 20 octets).
+// ParsePSSParameters reads RSASSA-PSS-params; absent fields have the values of RFC 4055 (SHA-1,
+// salt of 20 octets).
 func ParsePSSParameters(der []byte) (PSSParameters, error) {
 	p := PSSParameters{Hash: crypto.SHA1, MGFHash: crypto.SHA1, SaltLength: 20}
 	malformed := errors.New("malformed RSA-PSS parameters")
+
 	s := cryptobyte.String(der)
 	var seq cryptobyte.String
 	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !s.Empty() {
 		return p, malformed
 	}
+	// All fields are optional, in the order of their tags, 0 to 3.
 	for tag := range 4 {
 		var field cryptobyte.String
 		var present bool
 		if !seq.ReadOptionalASN1(&field, &present, asn1.Tag(tag).ContextSpecific().Constructed()) {
 			return p, malformed
 		}
+
 		if !present {
 			continue
 		}
+
 		if err := p.readField(tag, &field); err != nil {
 			return p, err
 		}
@@ -145,6 +172,7 @@ func ParsePSSParameters(der []byte) (PSSParameters, error) {
 			return p, malformed
 		}
 	}
+
 	if !seq.Empty() {
 		return p, malformed
 	}
@@ -168,6 +196,8 @@ func (p *PSSParameters) readField(tag int, field *cryptobyte.String) error {
 		if !a.OID.Equal(oidMGF1) {
 			return fmt.Errorf("RSA-PSS mask generation %v is not supported", a.OID)
 		}
+
+		// MGF1 has a hash of its own as its parameter (RFC 4055, 2.2).
 		inner, err := ParseAlgorithmIdentifier(a.Parameters)
 		if err != nil {
 			return err
@@ -180,6 +210,7 @@ func (p *PSSParameters) readField(tag int, field *cryptobyte.String) error {
 		}
 		p.SaltLength = n
 	case 3:
+		// RFC 4055, 3.1: only trailerFieldBC is defined.
 		if n, ok := readSmallInteger(field, asn1.INTEGER); !ok || n != 1 {
 			return errors.New("RSA-PSS trailer field is not 1")
 		}
@@ -187,6 +218,7 @@ func (p *PSSParameters) readField(tag int, field *cryptobyte.String) error {
 	return nil
 }
 
+// setHash sets a hash of the parameters; one that is not known is an error.
 func setHash(h *crypto.Hash, a AlgorithmIdentifier) error {
 	*h = hashes[a.OID.String()]
 	if *h == 0 || !a.absentOrNull() {

@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Text is a piece of text from a certificate. OK is false when it does not decode or holds NUL or control characters:
-// then Value is empty or partial, Why says what is wrong in English, and the text must never match anything.
+// Text is a piece of text from a certificate. OK is false when it does not decode or holds NUL or
+// control characters: then Value is empty or partial, Why says what is wrong in English, and the
+// text must never match anything.
 type Text struct {
 	Value string
 	OK    bool
@@ -32,8 +33,8 @@ const (
 	tagBMPString       = 30
 )
 
-// decodeString turns the content octets of an ASN.1 string into UTF-8. TeletexString is read as ISO 8859-1, as every
-// CA writes it; GeneralString as UTF-8, as Kerberos uses it (RFC 4120, 5.2.1).
+// decodeString turns the content octets of an ASN.1 string into UTF-8. TeletexString is read as ISO
+// 8859-1, as every CA writes it; GeneralString as UTF-8, as Kerberos uses it (RFC 4120, 5.2.1).
 func decodeString(tag int, b []byte) (string, error) {
 	switch tag {
 	case tagUTF8String, tagGeneralString:
@@ -41,6 +42,7 @@ func decodeString(tag int, b []byte) (string, error) {
 			return "", errors.New("not valid UTF-8")
 		}
 		return string(b), nil
+	// The narrower alphabets of some of these are not enforced: CAs break them.
 	case tagPrintableString, tagIA5String, tagNumericString, tagVisibleString:
 		for _, c := range b {
 			if c >= 0x80 {
@@ -49,6 +51,7 @@ func decodeString(tag int, b []byte) (string, error) {
 		}
 		return string(b), nil
 	case tagT61String:
+		// Real T.61 has shifts and combining marks, which no CA uses.
 		runes := make([]rune, len(b))
 		for i, c := range b {
 			runes[i] = rune(c)
@@ -67,17 +70,21 @@ func decodeString(tag int, b []byte) (string, error) {
 	return "", fmt.Errorf("type %d is not a string", tag)
 }
 
+// decodeBMP decodes UTF-16 in big-endian order.
 func decodeBMP(b []byte) (string, error) {
 	if len(b)%2 != 0 {
 		return "", errors.New("odd number of octets in a BMPString")
 	}
+
 	units := make([]uint16, len(b)/2)
 	for i := range units {
 		units[i] = binary.BigEndian.Uint16(b[2*i:])
 	}
+
 	// Surrogates are not of UCS-2, but Windows writes pairs of them; a lone one is an error.
 	runes := utf16.Decode(units)
 	n := 0
+	// n is the unit at which r begins: there the replacement character itself is no lone surrogate.
 	for _, r := range runes {
 		if r == utf8.RuneError && (n >= len(units) || units[n] != utf8.RuneError) {
 			return "", errors.New("lone surrogate in a BMPString")
@@ -87,10 +94,12 @@ func decodeBMP(b []byte) (string, error) {
 	return string(runes), nil
 }
 
+// decodeUniversal decodes UTF-32 in big-endian order.
 func decodeUniversal(b []byte) (string, error) {
 	if len(b)%4 != 0 {
 		return "", errors.New("UniversalString is not a multiple of four octets")
 	}
+
 	runes := make([]rune, 0, len(b)/4)
 	for ; len(b) > 0; b = b[4:] {
 		v := binary.BigEndian.Uint32(b)
@@ -102,7 +111,8 @@ func decodeUniversal(b []byte) (string, error) {
 	return string(runes), nil
 }
 
-// checkText refuses what must never take part in a comparison: nothing at all, NUL, control characters, line ends.
+// checkText refuses what must never be compared: nothing at all, NUL, control characters, line
+// ends.
 func checkText(s string) error {
 	if s == "" {
 		return errors.New("empty")
@@ -124,6 +134,7 @@ func newText(tag int, b []byte) Text {
 	if err == nil {
 		err = checkText(s)
 	}
+	// A text that does not decode, or must not be compared, is kept to be shown.
 	if err != nil {
 		return Text{Value: s, Why: err.Error()}
 	}

@@ -12,14 +12,17 @@ func FilePath(address string) (path string, ok bool, err error) {
 	if strings.HasPrefix(address, "/") {
 		return address, true, nil
 	}
+
 	rest, found := strings.CutPrefix(address, "file:")
 	if !found {
 		return "", false, nil
 	}
+	// RFC 8089: the authority of a file URL is empty or this machine, "localhost".
 	rest = strings.TrimPrefix(rest, "//")
 	if strings.HasPrefix(rest, "localhost/") {
 		rest = strings.TrimPrefix(rest, "localhost")
 	}
+
 	path, err = url.PathUnescape(rest)
 	if err != nil || !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) {
 		return "", true, fmt.Errorf("%w: %q, expected file:///ABSOLUTE/PATH", ErrAddress, address)

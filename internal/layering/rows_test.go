@@ -55,7 +55,10 @@ var rows = map[string]row{
 	"config/internal/scconf":  {ours: "config/internal/finding"},
 	"config/internal/schema":  {ours: "config/internal/finding config/internal/scconf config/mappers"},
 	"config/mappers":          {ours: "config/internal/finding"},
-	"token":                   {ours: "internal/certinfo internal/secret"},
+	"config/edit": {
+		ours: "config config/internal/finding config/internal/scconf config/internal/schema config/mappers",
+	},
+	"token": {ours: "internal/certinfo internal/secret"},
 	"piv": {
 		ours: "internal/certinfo internal/iso7816 internal/secret pcsc piv/cache piv/internal/card piv/internal/channel " +
 			"piv/internal/data token",
@@ -125,13 +128,13 @@ var rows = map[string]row{
 	// What a login needs of a card it knows as token.Module only; here alone it is said which one that is.
 	"login/cards": {ours: "config pcsc pcsc/access piv piv/cache pkcs11 token"},
 	"doctor": {
-		ours: "config internal/accounts internal/certinfo internal/confcheck internal/diagnosis internal/message internal/pamstack internal/probe " +
-			"internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find setup/undo token verify",
+		ours: "config internal/accounts internal/causes internal/certinfo internal/confcheck internal/diagnosis internal/message " +
+			"internal/pamstack internal/probe internal/safefile login login/cards mapper pcsc pcsc/access pkcs11 pkcs11/find setup/undo token verify",
 		third: "golang.org/x/sys",
 	},
 	"explain": {
-		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/diagnosis internal/message internal/pamstack " +
-			"internal/secret login mapper token verify",
+		ours: "config internal/accounts internal/audit internal/causes internal/certinfo internal/confcheck internal/diagnosis " +
+			"internal/message internal/pamstack internal/secret login mapper token verify",
 		third: "golang.org/x/sys",
 	},
 	"pam": {ours: "login login/cards config internal/logs internal/metrics internal/secret", third: "golang.org/x/sys"},

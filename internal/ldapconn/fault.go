@@ -8,8 +8,8 @@ import (
 	"github.com/go-ldap/ldap/v3"
 )
 
-// Fault is why a server that was reached does not do what it is asked for. A connection that fails and a time that is
-// over are none: there the error is ErrNoServer, or ErrEnded, or a context's.
+// Fault is why a server that was reached does not do what it is asked for. A connection that fails
+// and a timeout are none: there the error is ErrNoServer, or ErrEnded, or a context's.
 type Fault string
 
 // Error implements error.
@@ -24,7 +24,9 @@ const (
 	ErrReferralOnly    Fault = "the server only points to other servers"
 	ErrSizeLimit       Fault = "the server ends the search at its own size limit"
 	ErrSearchRefused   Fault = "the server refuses the search"
-	ErrTooMuch         Fault = "the server sends more than is allowed" // Config.MaxBytes, or one page of a search with Keep
+
+	// ErrTooMuch is about Config.MaxBytes, or one page of a search with Keep.
+	ErrTooMuch Fault = "the server sends more than is allowed"
 )
 
 // IsFault reports whether a server was reached and refused, whatever else failed beside it.
@@ -33,11 +35,16 @@ func IsFault(err error) bool {
 	return errors.As(err, &f)
 }
 
-// isResult reports whether an error is a server's result (RFC 4511, 4.1.9), and not the client's own. That the server
-// had no time (timeLimitExceeded) counts as time that is over.
+// isResult reports whether an error is a server's result (RFC 4511, 4.1.9), and not the client's
+// own. That the server had no time (timeLimitExceeded) counts as a timeout.
 func isResult(err error) bool {
 	var e *ldap.Error
-	return errors.As(err, &e) && e.ResultCode < ldap.ErrorNetwork && e.ResultCode != ldap.LDAPResultTimeLimitExceeded
+	if !errors.As(err, &e) {
+		return false
+	}
+
+	// The library numbers its own errors from ErrorNetwork on.
+	return e.ResultCode < ldap.ErrorNetwork && e.ResultCode != ldap.LDAPResultTimeLimitExceeded
 }
 
 // asFault puts the fault in front of a server's result; other errors stay as they are.
@@ -48,7 +55,7 @@ func asFault(f Fault, err error) error {
 	return fmt.Errorf("%w: %w", f, err)
 }
 
-// searchFault names the fault that ends a search.
+// searchFault puts the fault that ends a search in front of a server's result.
 func searchFault(err error) error {
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
@@ -59,7 +66,7 @@ func searchFault(err error) error {
 	return asFault(ErrSearchRefused, err)
 }
 
-// referralFault names the servers that a server points to instead of an answer.
+// referralFault names the servers that a server refers to instead of an answer.
 func referralFault(urls []string) error {
 	return fmt.Errorf("%w: %.300s", ErrReferralOnly, strings.Join(urls, " "))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -236,5 +237,37 @@ func TestParseFilter(t *testing.T) {
 		if f, err := ldapconn.ParseFilter(in); err == nil {
 			t.Errorf("%q: %s", in, f.Shape())
 		}
+	}
+}
+
+// TestAllowRaisesTheLimit: a connection that was made with a small limit delivers what is allowed
+// afterwards, also below TLS.
+func TestAllowRaisesTheLimit(t *testing.T) {
+	var many strings.Builder
+	for i := range 100 {
+		many.WriteString(slapdtest.Person(fmt.Sprintf("user%d", i), 3000+i, "description: "+strings.Repeat("x", 1000)))
+	}
+	s := slapdtest.Start(t, many.String())
+	for name, c := range map[string]ldapconn.Config{
+		"ldap":     {URIs: []string{s.LDAP}},
+		"StartTLS": {URIs: []string{strings.Replace(s.LDAP, "127.0.0.1", "localhost", 1)}, TLS: trust(s.CA), StartTLS: true},
+		"ldaps":    {URIs: []string{s.LDAPS}, TLS: trust(s.CA)},
+	} {
+		c.MaxBytes = 32 << 10
+		conn, err := ldapconn.Dial(ctx(t), c)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		conn.Allow(1 << 20)
+		entries, err := conn.Search(ctx(t), ldapconn.Query{
+			Base:       "ou=People," + slapdtest.Suffix,
+			Scope:      ldapconn.ScopeSub,
+			Filter:     "(objectClass=posixAccount)",
+			Attributes: []string{"uid", "description"},
+		})
+		if err != nil || len(entries) != 100 {
+			t.Errorf("%s: %d entries, %v", name, len(entries), err)
+		}
+		conn.Close()
 	}
 }

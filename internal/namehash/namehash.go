@@ -1,6 +1,6 @@
-// Package namehash computes the hash of a distinguished name by which OpenSSL finds certificates and
-// revocation lists in a directory (X509_NAME_hash; openssl-rehash(1)): a link HASH.N to a certificate,
-// HASH.rN to a list.
+// Package namehash computes the hash of a distinguished name by which OpenSSL finds certificates
+// and revocation lists in a directory (X509_NAME_hash; openssl-rehash(1)): a link HASH.N to a
+// certificate, HASH.rN to a list.
 package namehash
 
 import (
@@ -16,11 +16,11 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// ErrName: the bytes are no distinguished name.
+// ErrName is returned for octets that are no distinguished name.
 var ErrName = errors.New("not a distinguished name")
 
-// Of is the hash of a Name in DER (X.501, RFC 5280 4.1.2.4): the first four bytes of SHA-1 over its
-// canonical form, the lowest first. It is a name for files and protects nothing.
+// Of returns the hash of a Name in DER (X.501, RFC 5280 4.1.2.4): the first four octets of SHA-1
+// over its canonical form, the lowest first. It is a name for files and protects nothing.
 func Of(name []byte) (uint32, error) {
 	canonical, err := canonicalName(name)
 	if err != nil {
@@ -30,8 +30,8 @@ func Of(name []byte) (uint32, error) {
 	return binary.LittleEndian.Uint32(sum[:4]), nil
 }
 
-// canonicalName is the sets of a name one after the other, without the sequence around them, and with
-// canonical values.
+// canonicalName returns the sets of a name one after the other, without the sequence around them,
+// and with canonical values.
 func canonicalName(name []byte) ([]byte, error) {
 	outer := cryptobyte.String(name)
 	var sets cryptobyte.String
@@ -62,7 +62,10 @@ func addSet(b *cryptobyte.Builder, set cryptobyte.String) error {
 		}
 		parts = append(parts, part)
 	}
-	slices.SortFunc(parts, bytes.Compare) // X.690, 11.6
+
+	// A set in DER is sorted by its encodings (X.690, 11.6), and making the values canonical may
+	// have changed their order.
+	slices.SortFunc(parts, bytes.Compare)
 
 	b.AddASN1(asn1.SET, func(b *cryptobyte.Builder) {
 		for _, part := range parts {
@@ -79,15 +82,18 @@ func canonicalPart(set *cryptobyte.String) ([]byte, error) {
 	if !set.ReadASN1(&pair, asn1.SEQUENCE) || !pair.ReadASN1Element(&kind, asn1.OBJECT_IDENTIFIER) {
 		return nil, ErrName
 	}
+
 	element := pair
 	if !pair.ReadAnyASN1(&value, &tag) || !pair.Empty() {
 		return nil, ErrName
 	}
 
 	text, isText := decode(tag, value)
+
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(kind)
+		// OpenSSL leaves other kinds of values as they are.
 		if !isText {
 			b.AddBytes(element)
 			return
@@ -104,14 +110,15 @@ const (
 	bmpString       asn1.Tag = 30
 )
 
-// decode gives a text of the kinds that are made canonical, in UTF-8. A text of another kind, or one
-// that is not well formed, stays as it is.
+// decode returns a text of the kinds that are made canonical, in UTF-8. A text of another kind, or
+// one that is not well-formed, stays as it is.
 func decode(tag asn1.Tag, value []byte) (text []byte, isText bool) {
 	switch tag {
 	case asn1.UTF8String:
 		return value, utf8.Valid(value)
 	case asn1.PrintableString, asn1.IA5String, visibleString, asn1.T61String:
-		for _, octet := range value { // ISO 8859-1
+		// OpenSSL reads each octet as a character of ISO 8859-1.
+		for _, octet := range value {
 			text = utf8.AppendRune(text, rune(octet))
 		}
 		return text, true
@@ -119,6 +126,7 @@ func decode(tag asn1.Tag, value []byte) (text []byte, isText bool) {
 		if len(value)%2 != 0 {
 			return nil, false
 		}
+
 		var units []uint16
 		for i := 0; i < len(value); i += 2 {
 			units = append(units, binary.BigEndian.Uint16(value[i:]))
@@ -136,11 +144,13 @@ func decode(tag asn1.Tag, value []byte) (text []byte, isText bool) {
 	return nil, false
 }
 
-// canonicalText has no blanks at its ends, one blank where there were several, and small letters;
-// blanks and letters are those of ASCII.
+// canonicalText returns a text without blanks at its ends, with one blank where there were several,
+// and in lower case; blanks and letters are those of ASCII.
 func canonicalText(text []byte) []byte {
 	fields := bytes.FieldsFunc(text, func(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' })
 	joined := bytes.Join(fields, []byte(" "))
+
+	// OpenSSL leaves letters outside ASCII as they are.
 	for i, octet := range joined {
 		if octet >= 'A' && octet <= 'Z' {
 			joined[i] = octet + 'a' - 'A'

@@ -363,6 +363,21 @@ func (r *Redactor) Text(text string) string {
 	return r.replaceNames(text)
 }
 
+// Setting takes out what the values of a key of the configuration must not tell.
+func (r *Redactor) Setting(key string, values []string) []string {
+	told := make([]string, len(values))
+	for i, value := range values {
+		line := r.secretsOf(key + ` = "` + visible(value) + `"`)
+		if strings.HasSuffix(line, Secret) {
+			told[i] = Secret
+			continue
+		}
+		bare := strings.TrimSuffix(strings.TrimPrefix(r.Text(`"`+value+`"`), `"`), `"`)
+		told[i] = bare
+	}
+	return told
+}
+
 // random reports whether a long word has capital and small letters and digits, as base64 has.
 func random(word string) bool {
 	return word[0] != '/' && strings.ContainsAny(word, "0123456789") && strings.ToLower(word) != word && strings.ToUpper(word) != word

@@ -160,3 +160,25 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+func TestSetting(t *testing.T) {
+	r := &Redactor{WithNames: true}
+	for _, row := range []struct {
+		key, value, want string
+	}{
+		{"passwd", "swordfish", Secret},
+		{"passwd", "with # and ; and more", Secret},
+		{"passwd_file", "/etc/secret", "/etc/secret"},
+		{"pin_pattern", "[0-9]{6}", "[0-9]{6}"},
+		{"uri", "ldaps://me:hunter2@example.org", "ldaps://" + Secret + "@example.org"},
+		{"environment", "TOKEN_PIN=1234567", "TOKEN_PIN=" + Secret},
+		{"environment", "SOFTHSM2_CONF=/etc/softhsm2.conf", "SOFTHSM2_CONF=/etc/softhsm2.conf"},
+		{"filter", "(&(objectClass=posixAccount)(uid=%s))", "(&(objectClass=posixAccount)(uid=%s))"},
+		{"binddn", "cn=a # b", "cn=a # b"},
+		{"use_mappers", "pwent", "pwent"},
+	} {
+		if got := r.Setting(row.key, []string{row.value}); len(got) != 1 || got[0] != row.want {
+			t.Errorf("%s = %s: %q, want %q", row.key, row.value, got, row.want)
+		}
+	}
+}

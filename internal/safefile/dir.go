@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is an opened directory whose files are opened relative to it, so that all of them come from the
-// directory that was checked. It is for one goroutine.
+// Dir is an opened directory whose files are opened relative to it, so that all of them come from
+// the directory that was checked. It is for one goroutine.
 type Dir struct {
 	Resolved
 	file   *os.File
@@ -30,7 +30,7 @@ func OpenDir(path string, p Policy) (*Dir, error) {
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return &Error{Path: path, Err: unix.ENOTDIR}
 		}
-		return p.judgeDirectory(path, st, &w.reports)
+		return p.checkDirectory(path, st, &w.reports)
 	})
 	if err != nil {
 		return nil, err
@@ -47,6 +47,7 @@ func (d *Dir) Names(limit int) ([]string, error) {
 	if _, err := d.file.Seek(0, 0); err != nil {
 		return nil, &Error{Path: d.Path, Err: plain(err)}
 	}
+
 	var names []string
 	for {
 		some, err := d.file.Readdirnames(256)
@@ -61,20 +62,30 @@ func (d *Dir) Names(limit int) ([]string, error) {
 			break
 		}
 	}
+	// The order of the disk differs between machines; what is decided by the entries must not.
 	slices.Sort(names)
 	return names, nil
 }
 
 // Open opens an entry of the directory, or what it links to, under the directory's policy.
 func (d *Dir) Open(name string) (*os.File, Resolved, error) {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+	special := name == "" || name == "." || name == ".."
+	if special || strings.ContainsAny(name, "/\x00") {
 		return nil, Resolved{}, &Error{Path: d.Path, Problem: fmt.Sprintf("%q is not the name of an entry", name)}
 	}
+
+	// The walk closes its directory when it moves on, so it gets a descriptor of its own.
 	fd, err := unix.FcntlInt(d.file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return nil, Resolved{}, &Error{Path: d.Path, Err: err}
 	}
-	w := &walk{policy: d.policy, dir: fd, path: d.Path, rest: []string{name}}
+
+	w := &walk{
+		policy: d.policy,
+		dir:    fd,
+		path:   d.Path,
+		rest:   []string{name},
+	}
 	defer w.close()
 	return w.file()
 }

@@ -1,16 +1,17 @@
-// Package enrolled reads and writes the file of keys that are paired with accounts: one line for each
-// key, with the SHA-256 of its SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) and the account.
+// Package enrolled reads and writes the file of keys that are paired with accounts: one line for
+// each key, with the SHA-256 of its SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) and the account.
 //
 //	sha256:HEX USER            # TOKEN SERIAL, SUBJECT, DATE
 //	sha256:HEX USER chain      # ...
 //
-// Who holds the private key of a line logs in as its user, and needs no certificate authority for it.
-// The word chain takes that back for one key: its certificate must have a good chain, revocation
-// included. It stands where the certificate came from an authority that ca_dir knows: else whoever holds
-// the card could put a self-signed certificate over the same key on it, which nobody can revoke.
+// Who holds the private key of a line logs in as its user, and needs no certificate authority for
+// it. With the word chain, the certificate of one key must have a good chain all the same,
+// revocation included. The word is written where the certificate came from an authority that ca_dir
+// knows: else whoever holds the card could put a self-signed certificate over the same key on it,
+// which nobody can revoke.
 //
-// The file decides who logs in. Only root may have written it (package safefile), and everybody may read
-// it: it holds no secret, and screen lockers run as their users.
+// The file decides who logs in. Only root may have written it (package safefile), and everybody may
+// read it: it holds no secret, and screen lockers run as their users.
 package enrolled
 
 import (
@@ -36,17 +37,17 @@ const (
 	maxLine    = 1024    // octets of one line
 	maxEntries = 10000   // lines with a key
 	maxUser    = 256     // octets of a login
-	maxFaults  = 100     // faulty lines that are told
+	maxFaults  = 100     // faulty lines that are reported
 	maxComment = 400     // octets of a comment that is written
 )
 
 // Key is the SHA-256 of a SubjectPublicKeyInfo.
 type Key [sha256.Size]byte
 
-// KeyOf is that of a certificate's key.
+// KeyOf returns the Key of a certificate.
 func KeyOf(cert *certinfo.Certificate) Key { return sha256.Sum256(cert.RawSPKI) }
 
-// keyPrefix names the hash.
+// keyPrefix stands before the digits, and names the hash.
 const keyPrefix = "sha256:"
 
 // String is the key as the file has it: sha256: and 64 hexadecimal digits in lower case.
@@ -83,7 +84,7 @@ type Fault struct {
 // Error gives the line and what is wrong with it.
 func (f Fault) Error() string { return fmt.Sprintf("line %d: %s", f.Line, f.Text) }
 
-// File is what was read.
+// File is the content of a file.
 type File struct {
 	Entries []Entry
 	Faults  []Fault // lines that are passed over; they pair nobody
@@ -93,8 +94,9 @@ type File struct {
 // errAmbiguous is returned for a key that is paired with two users.
 var errAmbiguous = errors.New("the key is enrolled for more than one user")
 
-// Read reads the file at path. strict refuses what is otherwise reported (strict_permissions). The error
-// is a *safefile.Error, which wraps fs.ErrNotExist where there is no file, or that of a limit.
+// Read reads the file at path. strict refuses what is otherwise reported (strict_permissions). The
+// error is a *safefile.Error, which wraps fs.ErrNotExist where there is no file, or that of a
+// limit.
 func Read(path string, strict bool) (*File, error) {
 	data, resolved, err := load(path, strict)
 	if err != nil {
@@ -108,6 +110,7 @@ func Read(path string, strict bool) (*File, error) {
 	return file, nil
 }
 
+// load reads the octets of the file, which only root may have written.
 func load(path string, strict bool) ([]byte, safefile.Resolved, error) {
 	policy := safefile.Configuration()
 	if strict {
@@ -117,8 +120,8 @@ func load(path string, strict bool) ([]byte, safefile.Resolved, error) {
 	return safefile.ReadFile(path, policy)
 }
 
-// parse reads the text of a file. The error is that of a limit: a part of the file is no sound basis for
-// a decision. Lines that cannot be used are in Faults.
+// parse reads the text of a file. The error is that of a limit: a part of the file is no sound
+// basis for a decision. Lines that cannot be used are in Faults.
 func parse(data []byte) (*File, error) {
 	file := &File{}
 	if len(data) > maxFile {
@@ -151,6 +154,9 @@ func parseLine(line []byte) (e Entry, used bool, err error) {
 	text := strings.TrimRight(string(line), "\r")
 	content, comment := cutComment(text)
 	words := strings.Fields(content)
+
+	// A line with a word too many may mean something that this version does not know: it is a
+	// fault, and pairs nobody.
 	switch {
 	case len(words) == 0:
 		return e, false, nil
@@ -168,34 +174,41 @@ func parseLine(line []byte) (e Entry, used bool, err error) {
 	if err := checkUser(words[1]); err != nil {
 		return e, false, err
 	}
-	e.User, e.Chain, e.Comment = words[1], len(words) == 3, comment
+	e.User = words[1]
+	e.Chain = len(words) == 3
+	e.Comment = comment
 	return e, true, nil
 }
 
-// chainWord asks for a chain.
+// chainWord at the end of a line asks for a chain.
 const chainWord = "chain"
 
-// cutComment cuts at the first "#" that begins the line or stands behind a blank.
+// cutComment cuts at the first "#" that begins the line or follows a blank.
 func cutComment(text string) (content, comment string) {
 	for i := range len(text) {
-		if text[i] == '#' && (i == 0 || text[i-1] == ' ' || text[i-1] == '\t') {
+		begins := i == 0 || text[i-1] == ' ' || text[i-1] == '\t'
+		// A "#" within a word belongs to it.
+		if text[i] == '#' && begins {
 			return text[:i], strings.TrimSpace(text[i+1:])
 		}
 	}
 	return text, ""
 }
 
-// isControl: a tab is a blank.
+// isControl reports whether a character is a control character. A tab is a blank.
 func isControl(r rune) bool { return unicode.IsControl(r) && r != '\t' }
 
-// checkUser says why a login cannot stand in the file; nil where it can.
+// isBlankOrControl reports whether a character would end a login in the file, or hide in it.
+func isBlankOrControl(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+
+// checkUser returns why a login cannot stand in the file; nil where it can.
 func checkUser(user string) error {
 	switch {
 	case user == "":
 		return errors.New("the name of the user is empty")
 	case len(user) > maxUser:
 		return fmt.Errorf("the name of the user is longer than %d bytes", maxUser)
-	case !utf8.ValidString(user) || strings.ContainsFunc(user, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+	case !utf8.ValidString(user) || strings.ContainsFunc(user, isBlankOrControl):
 		return fmt.Errorf("%q has characters that no login in this file may have", user)
 	case strings.ContainsAny(user, "#:/"):
 		return fmt.Errorf("%q is no login: it has a #, a colon or a slash in it", user)
@@ -203,17 +216,19 @@ func checkUser(user string) error {
 	return nil
 }
 
-// Lookup returns the line of a key; found is false where there is none. Of several lines for one user the
-// chain is asked for where one of them asks. The error is errAmbiguous, with the lines: with two users a
-// login could not tell whose card it is.
+// Lookup returns the line of a key; found is false where there is none. Of several lines for one
+// user, one that asks for the chain is enough to need it. With several users the error is
+// errAmbiguous with the lines: a login could not know whose card it is.
 func (f *File) Lookup(key Key) (e Entry, found bool, err error) {
 	for _, one := range f.Entries {
 		switch {
 		case one.Key != key:
 		case !found:
-			e, found = one, true
+			e = one
+			found = true
 		case one.User != e.User:
-			return Entry{}, true, fmt.Errorf("%w: %s in line %d, %s in line %d", errAmbiguous, e.User, e.Line, one.User, one.Line)
+			return Entry{}, true, fmt.Errorf("%w: %s in line %d, %s in line %d",
+				errAmbiguous, e.User, e.Line, one.User, one.Line)
 		default:
 			e.Chain = e.Chain || one.Chain
 		}
@@ -221,7 +236,7 @@ func (f *File) Lookup(key Key) (e Entry, found bool, err error) {
 	return e, found, nil
 }
 
-// clip keeps a long text from filling a message.
+// clip shortens a text that would fill a message.
 func clip(text string) string {
 	const most = 80
 	if len(text) > most {

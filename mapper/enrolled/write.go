@@ -17,12 +17,13 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// Add pairs a key with a user, and reports whether that changed the file, which is made where there is
-// none (0644). A line for the same key and user is replaced where it differs in chain. Everything else in
-// the file stays as it is. Characters of the comment that could end its line are replaced: it comes from
-// a card.
+// Add pairs a key with a user, and reports whether that changed the file, which is made where there
+// is none (0644). A line for the same key and user is replaced where it differs in chain.
+// Everything else in the file stays as it is. Characters of the comment that could end its line are
+// replaced: it comes from a card.
 //
-// The file is replaced in one step, under a lock on its directory, which is waited for until ctx ends.
+// The file is replaced in one step, under a lock on its directory, which is waited for until ctx
+// ends.
 func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 	if err := checkUser(e.User); err != nil {
 		return false, err
@@ -36,11 +37,13 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 			case old.Chain == e.Chain:
 				return nil, nil
 			default:
+				// Replaced and not added: of several lines one that asks for the chain counts.
 				lines[old.Line-1] = []byte(e.text())
 				return lines, nil
 			}
 		}
 
+		// A file with more lines could not be read again.
 		if len(file.Entries) >= maxEntries {
 			return nil, fmt.Errorf("there are %d keys in it, which is the most", maxEntries)
 		}
@@ -48,8 +51,8 @@ func Add(ctx context.Context, path string, e Entry) (changed bool, err error) {
 	})
 }
 
-// Remove takes the lines of a key away, those of one user or, with "", of any. It reports whether there
-// was one. What it waits for is as with Add.
+// Remove removes the lines of a key: those of one user or, with "", of all. It reports whether
+// there was one. It waits as Add does.
 func Remove(ctx context.Context, path string, key Key, user string) (changed bool, err error) {
 	changed, err = edit(ctx, path, func(file *File, lines [][]byte) ([][]byte, error) {
 		drop := map[int]bool{}
@@ -73,7 +76,7 @@ func Remove(ctx context.Context, path string, key Key, user string) (changed boo
 	return changed, err
 }
 
-// text is the line as it is written, without its end.
+// text returns the line as it is written, without its end.
 func (e Entry) text() string {
 	text := e.Key.String() + " " + e.User
 	if e.Chain {
@@ -85,7 +88,7 @@ func (e Entry) text() string {
 	return text
 }
 
-// plainComment leaves of a comment what is printable and on one line.
+// plainComment returns what of a comment is printable, on one line.
 func plainComment(text string) string {
 	plain := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
@@ -93,14 +96,17 @@ func plainComment(text string) string {
 		}
 		return r
 	}, text)
+
 	plain = strings.Join(strings.Fields(plain), " ")
 	if len(plain) > maxComment {
+		// The bound may cut a character in two.
 		plain = strings.ToValidUTF8(plain[:maxComment], "")
 	}
 	return plain
 }
 
-// edit lets change make other lines of those of the file; nil leaves the file alone.
+// edit reads the file, lets change make other lines of it, and writes them; nil leaves the file as
+// it is.
 func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]byte, error)) (changed bool, err error) {
 	unlock, err := lock(ctx, filepath.Dir(path))
 	if err != nil {
@@ -110,7 +116,10 @@ func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]by
 
 	data, resolved, err := load(path, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, resolved, err = nil, safefile.Resolved{Path: path}, nil
+		// The first key makes the file.
+		data = nil
+		resolved = safefile.Resolved{Path: path}
+		err = nil
 	}
 	if err != nil {
 		return false, err
@@ -127,17 +136,20 @@ func edit(ctx context.Context, path string, change func(*File, [][]byte) ([][]by
 	case lines == nil:
 		return false, nil
 	}
+
 	text := bytes.Join(lines, []byte{'\n'})
 	if len(lines) > 0 {
 		text = append(text, '\n')
 	}
+
+	// Nobody could read a longer one: every login would fail.
 	if len(text) > maxFile {
 		return false, fmt.Errorf("%s: it would be longer than %d bytes", path, maxFile)
 	}
 	return true, replace(resolved.Path, text)
 }
 
-// linesOf are the lines without their ends. What stands behind the last end is a line, too.
+// linesOf returns the lines without their ends. What follows the last end is a line, too.
 func linesOf(data []byte) [][]byte {
 	if len(data) == 0 {
 		return nil
@@ -145,9 +157,13 @@ func linesOf(data []byte) [][]byte {
 	return bytes.Split(bytes.TrimSuffix(data, []byte{'\n'}), []byte{'\n'})
 }
 
-// replace puts a file with these octets in the place of path: first under another name, and on the disk.
+// replace puts a file with these octets in the place of path. It is complete and on the disk before
+// it gets its name, so that a crash leaves the old file or the new one.
 func replace(path string, text []byte) error {
 	fresh := path + ".new"
+
+	// One is left where an earlier change was ended half-way. The lock says that nobody is writing
+	// it.
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -156,6 +172,7 @@ func replace(path string, text []byte) error {
 		return err
 	}
 
+	// Synced before the rename: else a power failure could leave an empty file under the name.
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
@@ -170,6 +187,7 @@ func replace(path string, text []byte) error {
 	return syncDirectory(filepath.Dir(path))
 }
 
+// ignoreMissing returns nil for a file that does not exist.
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -187,7 +205,7 @@ func syncDirectory(path string) error {
 	return d.Sync()
 }
 
-// lockPause is how long a busy lock is left alone.
+// lockPause is the time between two tries for a busy lock.
 const lockPause = 20 * time.Millisecond
 
 // lock takes the lock of a directory: the file itself is replaced, and no lock on it would last.
@@ -196,6 +214,8 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// A blocking flock(2) could not be ended with the context.
 	for {
 		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {

@@ -18,17 +18,17 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// MaxEntries is how many entries a directory holds. The one that was not used for the longest time
-// goes.
+// MaxEntries is how many entries a directory has at most. The one that was not used for the longest
+// time is removed first.
 const MaxEntries = 64
 
-// touchAfter is how old the time of a file may be before a use of the entry is noted in it. To the
-// choice of the oldest of 64 a day is as good as a second, and costs no write at each login.
+// touchAfter is the age of a file's time after which a use of the entry is written to it. For the
+// choice of the oldest of 64 entries a day is precise enough, and costs no write at each login.
 const touchAfter = 24 * time.Hour
 
 // Options say how a Cache works. The zero value is what a login wants.
 type Options struct {
-	Logger *slog.Logger     // is told, at level debug, why a file is ignored; nil is silent
+	Logger *slog.Logger     // gets, at level debug, why a file is ignored; nil is silent
 	Now    func() time.Time // a clock for tests; nil is time.Now
 }
 
@@ -41,8 +41,8 @@ type Cache struct {
 }
 
 // Open opens the directory at dir, and makes it where it is absent, with mode 0700; its parent too.
-// The directory must belong to the effective user, and nobody else may write it or, root excepted,
-// a directory on the way to it. A directory that others may read is closed to them.
+// The directory must belong to the effective user, and nobody else may be able to write it or,
+// except root, a directory on the way to it. Others lose the right to read it.
 func Open(dir string, o Options) (*Cache, error) {
 	c := &Cache{log: o.Logger, now: o.Now}
 	if c.log == nil {
@@ -51,21 +51,26 @@ func Open(dir string, o Options) (*Cache, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
+
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("%s: the directory of the cache must be an absolute path", dir)
 	}
+
+	// The parent is made as well, and nothing above it.
 	for _, d := range []string{filepath.Dir(dir), dir} {
 		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
 
-	// What is on the way belongs to root or to us, and nobody else can exchange it from here on.
+	// Everything on the way belongs to root or to this user: nobody else can exchange the directory
+	// from here on.
 	way, err := safefile.OpenDir(dir, safefile.Secret().Strict())
 	if err != nil {
 		return nil, err
 	}
 	defer way.Close()
+
 	if c.dir, err = openDirectory(way.Path); err != nil {
 		return nil, err
 	}
@@ -78,6 +83,8 @@ func openDirectory(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// The open directory is checked and not its name, which could be exchanged meanwhile.
 	var st unix.Stat_t
 	switch err = unix.Fstat(int(f.Fd()), &st); {
 	case err != nil:
@@ -88,6 +95,7 @@ func openDirectory(path string) (*os.File, error) {
 	case st.Mode&0o077 != 0:
 		err = f.Chmod(0o700)
 	}
+
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -105,7 +113,7 @@ func (c *Cache) Close() error {
 	return nil
 }
 
-// nameOf is the name of an entry's file.
+// nameOf returns the name of an entry's file.
 func nameOf(piece []byte) string {
 	hash := sha256.Sum256(piece)
 	return hex.EncodeToString(hash[:])
@@ -117,8 +125,8 @@ func isName(name string) bool {
 	return err == nil && len(hash) == sha256.Size
 }
 
-// Get returns the entry of the certificate whose object begins with piece, 1 to MaxPiece bytes. There
-// is none, too, where there is a file that is not as Put writes it.
+// Get returns the entry of the certificate whose object begins with piece, 1 to MaxPiece bytes. A
+// file that is not as Put writes it counts as absent.
 func (c *Cache) Get(piece []byte) (*Entry, bool) {
 	if c == nil {
 		return nil, false
@@ -144,33 +152,42 @@ func (c *Cache) read(name string) (*Entry, error) {
 		return nil, err
 	}
 	defer f.Close()
+
+	// One byte more than is allowed shows that a file is too long.
 	content, err := io.ReadAll(io.LimitReader(f, MaxEntry+1))
 	if err != nil {
 		return nil, err
 	}
+
 	e, err := unmarshal(content)
 	if err != nil {
 		return nil, err
 	}
 
+	// The time of the file is that of its last use.
 	if info, err := f.Stat(); err == nil && c.now().Sub(info.ModTime()) > touchAfter {
 		c.touch(f)
 	}
 	return e, nil
 }
 
-// open opens a file of our own. Its kind is looked at first, since the opening of a device has
-// effects, and looked at again when it is open.
+// open opens a file that Put has made. It checks the file before, since opening a device can have
+// effects, and again when it is open.
 func (c *Cache) open(name string) (*os.File, error) {
+	// The finalizer of c.dir would close the descriptor that is used here.
 	defer runtime.KeepAlive(c)
 	dir := int(c.dir.Fd())
+
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
-	if err := judge(&st); err != nil {
+
+	if err := checkFile(&st); err != nil {
 		return nil, err
 	}
+
+	// A FIFO that was put there meanwhile must not block: O_NONBLOCK.
 	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY
 	fd, err := unix.Openat(dir, name, flags, 0)
 	if err != nil {
@@ -179,7 +196,7 @@ func (c *Cache) open(name string) (*os.File, error) {
 
 	f := os.NewFile(uintptr(fd), name)
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = judge(&st)
+		err = checkFile(&st)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -187,8 +204,8 @@ func (c *Cache) open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// judge refuses a file that Put has not made.
-func judge(st *unix.Stat_t) error {
+// checkFile refuses a file that Put cannot have made.
+func checkFile(st *unix.Stat_t) error {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return errors.New("it is no regular file")
@@ -204,7 +221,8 @@ func judge(st *unix.Stat_t) error {
 	return nil
 }
 
-// touch notes that the entry was used. That it may not be possible is no harm.
+// touch writes to a file that the entry was used. Where that fails the entry is only forgotten
+// sooner.
 func (c *Cache) touch(f *os.File) {
 	now := unix.NsecToTimeval(c.now().UnixNano())
 	_ = unix.Futimes(int(f.Fd()), []unix.Timeval{now, now})

@@ -9,16 +9,16 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// MaxPiece is how many bytes of the object of a certificate name it, at most.
+// MaxPiece is the greatest length of a piece, in bytes.
 const MaxPiece = 256
 
-// MaxEntry is the longest file of an entry, in bytes.
+// MaxEntry is the greatest length of an entry's file, in bytes.
 const MaxEntry = 32 << 10
 
-// Entry is what is remembered with one certificate. Fields that are empty are not known. All are
-// answers of the card without status words, if nothing else is said.
+// Entry is what is remembered with one certificate. Empty fields are not known. All are answers of
+// the card without status words, where nothing else is said.
 type Entry struct {
-	Object      []byte // the whole object of the certificate, with its tag 53; it begins with the piece
+	Object      []byte // of the certificate, whole, with its tag 53; it begins with the piece
 	APT         []byte // of SELECT
 	Discovery   []byte // the content of the discovery object
 	Metadata    []byte // of GET METADATA of the certificate's key
@@ -31,8 +31,8 @@ type Entry struct {
 const magic = "pam_pkcs11 PIV cache 1\n"
 
 // Tags of the fields of a file, which are BER-TLV data objects. The last one is the SHA-256 of all
-// before it: files are not brought to the disk before a login ends, so that a machine that loses
-// power may leave one with holes.
+// before it: files are not synced to the disk before a login ends, so that a power failure may
+// leave one with holes.
 const (
 	tagObject uint32 = 0x81 + iota
 	tagAPT
@@ -44,10 +44,10 @@ const (
 	tagHash
 )
 
-// errEntry is found in every error about the form of a file.
+// errEntry is part of every error about the form of a file.
 var errEntry = errors.New("no entry of the cache")
 
-// check refuses what no file can hold, and what could not be found again.
+// check refuses what no file can hold, or what Get would not find.
 func (e *Entry) check(piece []byte) error {
 	switch {
 	case len(piece) == 0 || len(piece) > MaxPiece:
@@ -63,6 +63,8 @@ func (e *Entry) check(piece []byte) error {
 // marshal writes the file of the entry.
 func (e *Entry) marshal() ([]byte, error) {
 	b := []byte(magic)
+
+	// Fields without a value are left out: unmarshal accepts no empty one.
 	for _, f := range e.fields() {
 		if len(*f.value) > MaxEntry {
 			return nil, fmt.Errorf("a field of %d bytes", len(*f.value))
@@ -71,6 +73,7 @@ func (e *Entry) marshal() ([]byte, error) {
 			b = iso7816.AppendTLV(b, f.tag, *f.value)
 		}
 	}
+
 	if e.Serial != "" {
 		b = iso7816.AppendTLV(b, tagSerial, []byte(e.Serial))
 	}
@@ -79,18 +82,20 @@ func (e *Entry) marshal() ([]byte, error) {
 	}
 
 	hash := sha256.Sum256(b)
-	if b = iso7816.AppendTLV(b, tagHash, hash[:]); len(b) > MaxEntry {
+	b = iso7816.AppendTLV(b, tagHash, hash[:])
+	if len(b) > MaxEntry {
 		return nil, fmt.Errorf("an entry of %d bytes, more than %d", len(b), MaxEntry)
 	}
 	return b, nil
 }
 
+// field is one field of octets.
 type field struct {
 	tag   uint32
 	value *[]byte
 }
 
-// fields are those that are octets.
+// fields returns the fields that are octets, in the order of their tags.
 func (e *Entry) fields() []field {
 	return []field{
 		{tagObject, &e.Object},
@@ -108,13 +113,17 @@ func unmarshal(file []byte) (*Entry, error) {
 	if !ok || len(file) > MaxEntry {
 		return nil, errEntry
 	}
+
 	e := &Entry{}
 	for last := uint32(0); ; {
 		before := file[:len(file)-len(rest)]
 		tag, value, after, ok := iso7816.ReadTLV(rest)
+
+		// Tags that only grow make each field unique, and the file of an entry the only one of it.
 		if !ok || tag <= last || len(value) == 0 {
 			return nil, fmt.Errorf("%w: fields", errEntry)
 		}
+
 		if tag == tagHash {
 			hash := sha256.Sum256(before)
 			if !bytes.Equal(value, hash[:]) || len(after) > 0 {
@@ -122,14 +131,17 @@ func unmarshal(file []byte) (*Entry, error) {
 			}
 			return e, nil
 		}
+
 		if err := e.take(tag, value); err != nil {
 			return nil, err
 		}
-		last, rest = tag, after
+
+		last = tag
+		rest = after
 	}
 }
 
-// take keeps one field.
+// take sets one field.
 func (e *Entry) take(tag uint32, value []byte) error {
 	switch tag {
 	case tagSerial:
@@ -142,6 +154,7 @@ func (e *Entry) take(tag uint32, value []byte) error {
 		e.MostTries = int(value[0])
 		return nil
 	}
+
 	for _, f := range e.fields() {
 		if f.tag == tag {
 			*f.value = value

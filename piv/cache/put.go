@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of files that are being written begin so. One that is older than staleAfter was left behind
-// by a process that was killed.
+// Names of files that are being written. One that is older than staleAfter was left by a process
+// that was killed.
 const (
 	freshPrefix = ".new-"
 	staleAfter  = time.Hour
 )
 
-// Put keeps an entry, in the place of an earlier one. The error says why it is not kept, which is no
-// reason to end a login: then it is read from the card again the next time.
+// Put keeps an entry, in the place of an earlier one. An error is no reason to end a login: the
+// card is then read again the next time.
 func (c *Cache) Put(piece []byte, e *Entry) error {
 	if c == nil {
 		return nil
@@ -41,11 +41,12 @@ func (c *Cache) Put(piece []byte, e *Entry) error {
 	return c.tidy()
 }
 
-// write puts a file in place as a whole or not at all. It is not brought to the disk, which would
-// take a login some 10 ms: what a loss of power leaves of it is recognised by its hash.
+// write puts a file in place as a whole or not at all. It does not sync it to the disk, which would
+// take a login some 10 ms: the hash shows what a power failure has damaged.
 func (c *Cache) write(name string, content []byte) error {
 	dir := int(c.dir.Fd())
 	fresh := freshPrefix + rand.Text()
+
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(dir, fresh, flags, 0o600)
 	if err != nil {
@@ -53,23 +54,25 @@ func (c *Cache) write(name string, content []byte) error {
 	}
 
 	f := os.NewFile(uintptr(fd), fresh)
-	err = f.Chmod(0o600) // whatever the umask
+	err = f.Chmod(0o600) // the umask may have taken more away
 	if err == nil {
 		_, err = f.Write(content)
 	}
 	if err == nil {
 		c.touch(f)
 	}
+
+	// The new name comes last: a reader never sees half of a file.
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = unix.Renameat(dir, fresh, dir, name)
 	}
 	if err != nil {
-		_ = unix.Unlinkat(dir, fresh, 0) // what counts is the error above
+		_ = unix.Unlinkat(dir, fresh, 0) // the error that counts is the one above
 	}
 	return err
 }
 
-// Drop forgets the entry of the certificate whose object begins with piece.
+// Drop removes the entry of the certificate whose object begins with piece.
 func (c *Cache) Drop(piece []byte) {
 	if c == nil {
 		return
@@ -87,12 +90,14 @@ type used struct {
 }
 
 // tidy removes the oldest entries beyond MaxEntries, and what killed processes have left. Two
-// processes that do it at once may remove one more; other files are left alone.
+// processes that do it at once may remove one entry too many; other files stay.
 func (c *Cache) tidy() error {
 	entries, stale, err := c.list()
 	if err != nil {
 		return err
 	}
+
+	// Names break ties, so that two processes choose the same entries.
 	slices.SortFunc(entries, func(a, b used) int {
 		return cmp.Or(a.at.Compare(b.at), strings.Compare(a.name, b.name))
 	})
@@ -102,6 +107,7 @@ func (c *Cache) tidy() error {
 
 	var failed error
 	for _, f := range stale {
+		// Another process may have removed it already.
 		if err := unix.Unlinkat(int(c.dir.Fd()), f.name, 0); err != nil && err != unix.ENOENT {
 			failed = errors.Join(failed, &fs.PathError{Op: "remove", Path: f.name, Err: err})
 		}
@@ -109,27 +115,32 @@ func (c *Cache) tidy() error {
 	return failed
 }
 
-// list returns the entries, whatever they are, and the files that were left behind.
+// list returns the entries, whatever they contain, and the files that were left behind.
 func (c *Cache) list() (entries, stale []used, err error) {
 	dir, err := reopened(c.dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer dir.Close()
+
 	files, err := dir.ReadDir(-1)
 	if err != nil {
 		return nil, nil, err
 	}
 
 	for _, file := range files {
-		isEntry, isFresh := isName(file.Name()), strings.HasPrefix(file.Name(), freshPrefix)
+		isEntry := isName(file.Name())
+		isFresh := strings.HasPrefix(file.Name(), freshPrefix)
 		if !isEntry && !isFresh {
 			continue
 		}
+
 		info, err := file.Info()
 		if err != nil {
 			continue // it is gone meanwhile
 		}
+
+		// A file that another process is writing now is left alone.
 		switch f := (used{file.Name(), info.ModTime()}); {
 		case isEntry:
 			entries = append(entries, f)
@@ -140,7 +151,7 @@ func (c *Cache) list() (entries, stale []used, err error) {
 	return entries, stale, nil
 }
 
-// reopened opens a directory once more, with a position of its own.
+// reopened opens a directory once more, with a position of its own: ReadDir moves it.
 func reopened(dir *os.File) (*os.File, error) {
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 type way struct {
 	reader *reader
 	mapped []string      // files that were mapped into the worker while the user typed
+	hidden bool          // only root sees which they are, and the demo is run by somebody else
 	events []scene.Event // at the card
 	log    string        // of the daemon, from this login
 	end    libpam.End
@@ -28,14 +31,14 @@ func (w *way) show(out io.Writer, card counters) error {
 	if client == "" || driver == "" {
 		return errors.New("the daemon's log does not tell of the login")
 	}
-	if foreign := scene.Foreign(w.mapped); len(w.mapped) == 0 || len(foreign) > 0 {
-		return fmt.Errorf("foreign files are mapped into the worker: %q", foreign)
+	worker, err := w.worker()
+	if err != nil {
+		return err
 	}
 	lines := [][2]string{
 		{"libpam", "pam_authenticate answered " + w.end.Code},
 		{"module", "pam_pkcs11.so, module = builtin; all that is not C runs in its worker"},
-		{"worker", "a process of its own, with nothing in it but its own library, " +
-			"the C library with its name services, and the loader"},
+		{"worker", worker},
 		{"piv", inWords(w.events)},
 		{"pcscd", fmt.Sprintf("%s sent %d commands to %s 00 00", client, commands, readerName)},
 		{"ccid", driver},
@@ -46,6 +49,21 @@ func (w *way) show(out io.Writer, card counters) error {
 		fmt.Fprintf(out, "      %-7s %s\n", line[0], wrap(line[1]))
 	}
 	return nil
+}
+
+// worker says what is in the worker.
+func (w *way) worker() (string, error) {
+	if w.hidden {
+		return "a process of its own; only root sees what is in it: sudo make demo shows it", nil
+	}
+	if len(w.mapped) == 0 {
+		return "", errors.New("nobody has looked at what is mapped into the worker")
+	}
+	if foreign := scene.Foreign(w.mapped); len(foreign) > 0 {
+		return "", fmt.Errorf("foreign files are mapped into the worker: %q", foreign)
+	}
+	return "a process of its own, with nothing in it but its own library, " +
+		"the C library with its name services, and the loader", nil
 }
 
 // wrap breaks a long line.
@@ -81,10 +99,15 @@ func clientOf(log string) (pid int, program string, commands int) {
 	return pid, all[0][2], len(all)
 }
 
-// lookAtWorker notes what is mapped into the worker, whose commands the daemon has logged.
+// lookAtWorker notes what is mapped into the worker, whose commands the daemon has logged. The worker keeps its memory,
+// in which a PIN may be, from its user (PR_SET_DUMPABLE), so that only root can look.
 func (w *way) lookAtWorker(log string) (err error) {
 	pid, _, _ := clientOf(log)
 	w.mapped, err = scene.MappedFiles(pid)
+	if os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+		w.hidden = true
+		return nil
+	}
 	return err
 }
 

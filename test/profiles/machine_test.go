@@ -27,6 +27,13 @@ const (
 var written = []string{pamDir, configDir, "/var/lib/pam", "/var/cache/debconf"}
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(attemptVariable); text != "" {
+		if err := makeAttempt(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
 		os.Exit(m.Run())
 	}

@@ -43,6 +43,8 @@ var stage struct {
 	dir  string
 	tool string
 	ca   *testca.CA
+
+	under string // a shell in which the tool is started, for one test; "" is none
 }
 
 func TestMain(m *testing.M) {
@@ -287,6 +289,9 @@ func runTool(t *testing.T, pin string, args ...string) ran {
 func runToolIn(t *testing.T, locale, pin string, args ...string) ran {
 	t.Helper()
 	cmd := exec.Command(stage.tool, args...)
+	if stage.under != "" {
+		cmd = exec.Command(stage.under, append([]string{"-c", `"$0" "$@"; exit $?`, stage.tool}, args...)...)
+	}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=" + locale}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if pin != "" {

@@ -3,6 +3,7 @@ package crl
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,8 @@ import (
 	"sync"
 )
 
-// PEM (RFC 7468) as a stream: CRLs of 50 MB and more come in this form too. The text is read and decoded in a goroutine
-// of its own, beside the walk and the digest.
+// PEM (RFC 7468) as a stream: CRLs of 50 MB and more come in this form too. The text is read and
+// decoded in a goroutine of its own, beside the walk over the entries.
 
 const (
 	pemBegin = "-----BEGIN "
@@ -27,7 +28,8 @@ var errPEM = errors.New("not the base64 text of PEM")
 type pemReader struct {
 	decoder pemDecoder
 
-	// Buffers go round between the goroutine that decodes and the reader; the channels are nil without one.
+	// Buffers go round between the goroutine that decodes and the reader; the channels are nil
+	// without one.
 	filled chan []byte
 	free   chan []byte
 	gone   chan struct{} // closed when no more is read
@@ -43,12 +45,16 @@ const pemBuffers = 4
 // newPEMReader decodes size octets of text, -1 when that is not known.
 func newPEMReader(body io.Reader, size int64) *pemReader {
 	p := &pemReader{decoder: pemDecoder{in: body, table: base64Pairs()}}
+
+	// One chunk is not worth a goroutine.
 	if size >= 0 && size <= pemChunk {
 		return p
 	}
 
-	p.filled, p.free = make(chan []byte, pemBuffers), make(chan []byte, pemBuffers)
-	p.gone, p.done = make(chan struct{}), make(chan struct{})
+	p.filled = make(chan []byte, pemBuffers)
+	p.free = make(chan []byte, pemBuffers)
+	p.gone = make(chan struct{})
+	p.done = make(chan struct{})
 	for range pemBuffers {
 		p.free <- nil
 	}
@@ -56,10 +62,10 @@ func newPEMReader(body io.Reader, size int64) *pemReader {
 	return p
 }
 
-// concurrent tells whether a goroutine of its own decodes.
+// concurrent reports whether a goroutine of its own decodes.
 func (p *pemReader) concurrent() bool { return p.filled != nil }
 
-// run decodes until the text ends or nobody reads any more. There is room in filled for every buffer.
+// run decodes until the text ends or Close is called. There is room in filled for every buffer.
 func (p *pemReader) run() {
 	defer close(p.done)
 	defer close(p.filled)
@@ -85,13 +91,15 @@ func (p *pemReader) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
+
 	n := copy(b, p.chunk)
 	p.chunk = p.chunk[n:]
 	return n, nil
 }
 
-// next gives the buffer back that was read and takes another one.
+// next returns the buffer that was read and takes another one.
 func (p *pemReader) next() error {
+	// Without a goroutine one buffer is enough.
 	if p.filled == nil {
 		if p.err == nil {
 			p.buffer, p.err = p.decoder.next(p.buffer[:0])
@@ -104,7 +112,9 @@ func (p *pemReader) next() error {
 		p.free <- p.buffer
 		p.buffer = nil
 	}
+
 	b, more := <-p.filled
+	// run has set err before it closed filled.
 	if !more {
 		return p.err
 	}
@@ -115,9 +125,13 @@ func (p *pemReader) next() error {
 // Close ends the goroutine. It does not close what is read from.
 func (p *pemReader) Close() error {
 	if p.filled != nil {
+		// run may be waiting for a free buffer; its sends never wait.
 		close(p.gone)
 		<-p.done
-		p.filled, p.buffer, p.chunk, p.err = nil, nil, nil, io.ErrClosedPipe
+		p.filled = nil
+		p.buffer = nil
+		p.chunk = nil
+		p.err = io.ErrClosedPipe
 	}
 	return nil
 }
@@ -131,14 +145,16 @@ type pemDecoder struct {
 	ended bool   // padding was there: nothing may follow
 }
 
-// next decodes what one read gives, and more than nothing unless it is an error; io.EOF at the end.
+// next decodes what one read gives: at least one octet unless there is an error; io.EOF at the end.
 func (d *pemDecoder) next(out []byte) ([]byte, error) {
 	if d.text == nil {
 		d.text = make([]byte, pemChunk)
 	}
+
 	if cap(out) < pemChunk/4*3+pemSlack+3 {
 		out = make([]byte, 0, pemChunk/4*3+pemSlack+3)
 	}
+	// Text of blanks alone decodes to nothing: it reads on.
 	for len(out) == 0 {
 		n, err := io.ReadFull(d.in, d.text)
 		if n == 0 {
@@ -147,6 +163,7 @@ func (d *pemDecoder) next(out []byte) ([]byte, error) {
 			}
 			return nil, err
 		}
+
 		for text := d.text[:n]; len(text) > 0; {
 			var line []byte
 			if i := bytes.IndexByte(text, '\n'); i >= 0 {
@@ -179,6 +196,8 @@ func (d *pemDecoder) line(out, line []byte) ([]byte, error) {
 		return nil, errPEM
 	}
 	var err error
+
+	// A group of four may be cut by a chunk, or by a line whose length is no multiple of four.
 	if len(d.rest) > 0 {
 		n := min(4-len(d.rest), len(line))
 		d.rest, line = append(d.rest, line[:n]...), line[n:]
@@ -190,6 +209,9 @@ func (d *pemDecoder) line(out, line []byte) ([]byte, error) {
 		}
 		d.rest = d.rest[:0]
 	}
+
+	// The fast decoder stops at the first group that is not plain;
+	// strict takes the rest, and the padding.
 	whole := len(line) &^ 3
 	fast := d.fast(out[len(out):cap(out)], line[:whole])
 	out = out[:len(out)+fast/4*3]
@@ -198,11 +220,12 @@ func (d *pemDecoder) line(out, line []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+
 	d.rest = append(d.rest, line[whole:]...)
 	return out, nil
 }
 
-// strict decodes groups of four by the standard library.
+// strict decodes groups of four with the standard library.
 func (d *pemDecoder) strict(out, groups []byte) ([]byte, error) {
 	if len(groups) > 0 && d.ended {
 		return nil, errPEM
@@ -211,37 +234,43 @@ func (d *pemDecoder) strict(out, groups []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errPEM
 	}
+
+	// Padding ends the text; groups in which it stands anywhere else were refused above.
 	d.ended = len(groups) > 0 && groups[len(groups)-1] == '='
 	return out, nil
 }
 
-// fast decodes pairs of groups as long as they are plain, and tells how much of src it took.
+// fast decodes pairs of groups as long as they are plain, and returns how much of src it took.
 func (d *pemDecoder) fast(dst, src []byte) int {
 	n := 0
+	// Eight octets are written for each pair, six of them decoded: dst has pemSlack to spare.
 	for len(src) >= n+8 && len(dst) >= 8 {
 		s := src[n : n+8]
-		a, b := d.table[uint16(s[0])|uint16(s[1])<<8], d.table[uint16(s[2])|uint16(s[3])<<8]
-		c, e := d.table[uint16(s[4])|uint16(s[5])<<8], d.table[uint16(s[6])|uint16(s[7])<<8]
+		a := d.table[uint16(s[0])|uint16(s[1])<<8]
+		b := d.table[uint16(s[2])|uint16(s[3])<<8]
+		c := d.table[uint16(s[4])|uint16(s[5])<<8]
+		e := d.table[uint16(s[6])|uint16(s[7])<<8]
+		// More than twelve bits: one of the characters has no value.
 		if (a|b|c|e)>>12 != 0 {
 			break
 		}
+
 		v := uint64(a)<<52 | uint64(b)<<40 | uint64(c)<<28 | uint64(e)<<16
-		_ = dst[7]
-		dst[0], dst[1], dst[2], dst[3] = byte(v>>56), byte(v>>48), byte(v>>40), byte(v>>32)
-		dst[4], dst[5], dst[6], dst[7] = byte(v>>24), byte(v>>16), byte(v>>8), byte(v)
+		binary.BigEndian.PutUint64(dst, v)
 		dst = dst[6:]
 		n += 8
 	}
 	return n
 }
 
-// base64Pairs gives the twelve bits that two characters mean, 0xffff for those that mean none.
+// base64Pairs has the twelve bits that two characters mean, 0xffff for those that mean none.
 var base64Pairs = sync.OnceValue(func() *[1 << 16]uint16 {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	var table [1 << 16]uint16
 	for i := range table {
 		table[i] = 0xffff
 	}
+
 	for i := range len(alphabet) {
 		for j := range len(alphabet) {
 			table[int(alphabet[i])|int(alphabet[j])<<8] = uint16(i<<6 | j)
@@ -261,6 +290,7 @@ type pemText struct {
 // newPEMText reads the first line. What follows the block is read and dropped.
 func newPEMText(in io.Reader) (*pemText, error) {
 	t := &pemText{in: in, buf: make([]byte, pemChunk)}
+	// The reader may give the first line in pieces.
 	for len(t.pending) < len(pemCRL)+2 {
 		n, err := in.Read(t.buf[:256])
 		t.pending = append(t.pending, t.buf[:n]...)
@@ -268,18 +298,22 @@ func newPEMText(in io.Reader) (*pemText, error) {
 			break
 		}
 	}
+
 	rest, ok := bytes.CutPrefix(t.pending, []byte(pemCRL))
 	if !ok {
 		return nil, errors.New("CRL: neither DER nor the PEM of a CRL")
 	}
+
 	t.pending = rest
 	return t, nil
 }
 
 // Read gives the text of the body.
 func (t *pemText) Read(p []byte) (int, error) {
+	// A dash is not in the alphabet of base64: it can only begin the last line.
 	for {
 		if i := bytes.IndexByte(t.pending, '-'); i >= 0 && !t.ended {
+			// The last line may go on in the next read.
 			if len(t.pending)-i < len(pemEnd) {
 				if i > 0 {
 					return t.take(p, i), nil
@@ -287,23 +321,28 @@ func (t *pemText) Read(p []byte) (int, error) {
 			} else if !bytes.HasPrefix(t.pending[i:], []byte(pemEnd)) {
 				return 0, errPEM
 			} else {
-				t.ended, t.pending = true, t.pending[:i]
+				t.ended = true
+				t.pending = t.pending[:i]
 			}
 		} else if len(t.pending) > 0 {
 			return t.take(p, len(t.pending)), nil
 		}
+
 		if t.ended {
 			if len(t.pending) > 0 {
 				return t.take(p, len(t.pending)), nil
 			}
+			// To its end, so that a stream that the network cut short is noticed.
 			_, err := io.Copy(io.Discard, t.in)
 			if err == nil {
 				err = io.EOF
 			}
 			return 0, err
 		}
+
 		n, err := t.in.Read(t.buf)
 		t.pending = append(t.pending, t.buf[:n]...)
+		// Text that ends before its last line was cut.
 		if n == 0 && err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -313,6 +352,7 @@ func (t *pemText) Read(p []byte) (int, error) {
 	}
 }
 
+// take gives out the first n octets of pending, or as many as p has room for.
 func (t *pemText) take(p []byte, n int) int {
 	n = copy(p, t.pending[:n])
 	t.pending = t.pending[n:]
@@ -336,14 +376,18 @@ func ScanBody(body io.Reader, asked *SerialSet, visitor Visitor) (*Scan, error) 
 			break
 		}
 	}
+
 	whole := io.MultiReader(strings.NewReader(string(first)), body)
+	// DER begins with a SEQUENCE, PEM with a dash.
 	if first[0] != '-' {
 		return ScanDER(whole, -1, asked, visitor)
 	}
+
 	text, err := newPEMText(whole)
 	if err != nil {
 		return nil, err
 	}
+
 	decoded := newPEMReader(text, -1)
 	defer decoded.Close()
 	return ScanDER(decoded, -1, asked, visitor)

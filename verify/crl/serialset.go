@@ -10,7 +10,8 @@ import (
 // maxSerialOctets is the longest serial number that certinfo reads.
 const maxSerialOctets = 64
 
-// SerialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass uses it.
+// SerialSet is the serial numbers to look for in a pass over a CRL. It does not change once a pass
+// uses it.
 type SerialSet struct {
 	bits    [1 << 10]uint64 // by the last two octets: nearly every entry of a CRL ends here
 	serials map[string]bool
@@ -25,9 +26,11 @@ func (s *SerialSet) mayContain(serial []byte) bool {
 	return s.bits[h>>6]&(1<<(h&63)) != 0
 }
 
-// Contains tells whether the number is in the set.
+// Contains reports whether the number is in the set.
 func (s *SerialSet) Contains(serial []byte) bool { return s != nil && s.serials[string(serial)] }
 
+// shortHash is the place of a number in the bits. The last octets of serial numbers are spread
+// best.
 func shortHash(serial []byte) uint16 {
 	h := uint16(serial[len(serial)-1])
 	if len(serial) > 1 {
@@ -36,13 +39,15 @@ func shortHash(serial []byte) uint16 {
 	return h
 }
 
-// with gives a set that has one number more.
+// with returns a set that has one number more.
 func (s *SerialSet) with(serial []byte) *SerialSet {
+	// A pass may be using the set that is there: it is copied, not changed.
 	next := &SerialSet{serials: map[string]bool{}}
 	if s != nil {
 		next.bits, next.serials = s.bits, maps.Clone(s.serials)
 	}
 	next.put(serial)
+
 	return next
 }
 
@@ -52,10 +57,10 @@ func (s *SerialSet) put(serial []byte) {
 	s.serials[string(serial)] = true
 }
 
-// Wanted collects the serial numbers of the certificates at hand, so that one pass over a CRL answers for all of them.
-// It is for several goroutines.
+// Wanted collects the serial numbers of the known certificates, so that one pass over a CRL answers
+// for all of them. It may be used by several goroutines at once.
 type Wanted struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards current
 	current *SerialSet
 }
 
@@ -63,12 +68,15 @@ type Wanted struct {
 func (w *Wanted) Add(certs ...*certinfo.Certificate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	fresh := false
 	for _, c := range certs {
 		switch {
 		case c == nil || len(c.SerialBytes) == 0 || w.current.Contains(c.SerialBytes):
-		case !fresh: // a pass may be using the set
-			fresh, w.current = true, w.current.with(c.SerialBytes)
+		// The first new number copies the set, which a pass may be using; the others go into it.
+		case !fresh:
+			fresh = true
+			w.current = w.current.with(c.SerialBytes)
 		default:
 			w.current.put(c.SerialBytes)
 		}

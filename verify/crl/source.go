@@ -27,19 +27,19 @@ type Fetched interface {
 	Fetched()
 }
 
-// Query asks for the CRLs that may speak of a certificate.
+// Query asks for the CRLs that may cover a certificate.
 type Query struct {
 	Cert, Issuer *certinfo.Certificate
 	Point        *certinfo.DistributionPoint // that is being looked at
-	Settled      bool                        // the CRLs at hand say enough: no address need be waited for
+	Settled      bool                        // the known CRLs say enough: no address need be waited for
 
-	// Asked holds the addresses that were asked about the certificate; who is asked adds to it.
+	// Asked holds the addresses that were asked about the certificate; a source adds those it asks.
 	Asked map[string]bool
-	// Doubt takes down why CRLs of other keys may prove nothing.
+	// Doubt records why CRLs of other keys may prove nothing.
 	Doubt func(format string, args ...any)
 }
 
-// Source gives the CRLs, base and delta, that may speak of a certificate. The evaluation itself
+// Source gives the CRLs, base and delta, that may cover a certificate. The evaluation itself
 // checks issuer, scope, dates and signature of each.
 type Source interface {
 	Lists(ctx context.Context, q *Query) ([]List, error)
@@ -49,7 +49,7 @@ type Source interface {
 type Network interface {
 	// Announce starts what Lists will ask for about a certificate.
 	Announce(ctx context.Context, cert, issuer *certinfo.Certificate)
-	// MayBeSignedBy takes down that certificates of a path may have signed the CRLs that come.
+	// MayBeSignedBy announces that certificates of a path may have signed the CRLs that come.
 	MayBeSignedBy(certs []*certinfo.Certificate)
 	// Rest asks the configured addresses that were not asked.
 	Rest(ctx context.Context, q *Query) ([]List, error)
@@ -57,8 +57,8 @@ type Network interface {
 
 // Notes remembers which CRLs were seen before.
 type Notes interface {
-	// Rollback says that a CRL is older than one that was seen of the same key and scope
-	// (ErrOlder), or that nobody knows. With an error the CRL must prove nothing.
+	// Rollback is an error when a CRL is older than one that was seen of the same key and scope
+	// (ErrOlder), or when that cannot be found out. With an error the CRL must prove nothing.
 	Rollback(spki []byte, h *Head) error
 	// SeenOf names the note of a CRL that was seen of a CA's own key, beside one of the CA's name
 	// that another key signed; "" is that there is none.
@@ -67,10 +67,10 @@ type Notes interface {
 
 // Issuers finds the certificates that may have signed a CRL.
 type Issuers interface {
-	// Named lists the certificates at hand with a subject.
+	// Named lists the known certificates with a subject.
 	Named(subject certinfo.Name) []*certinfo.Certificate
-	// SignerPath looks for a good path from an anchor to the signer of a CRL. revoked is asked
-	// about each, the anchor first.
+	// SignerPath looks for a good path from an anchor to the signer of a CRL. revoked is called
+	// with each, the anchor first.
 	SignerPath(
 		ctx context.Context,
 		signer, anchor *certinfo.Certificate,
@@ -78,5 +78,5 @@ type Issuers interface {
 	) *refusal.Error
 }
 
-// ErrOlder is said of a CRL when a newer one of its key and scope was seen before.
+// ErrOlder is the error of a CRL when a newer one of its key and scope was seen before.
 var ErrOlder = errors.New("is older than one that was seen before (CRL number or thisUpdate)")

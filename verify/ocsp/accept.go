@@ -14,16 +14,17 @@ import (
 	"pam_pkcs11/verify/sig"
 )
 
-// Whether an OCSP answer is believed (RFC 6960, 3.2 and 4.2.2). Nothing here reaches the network; what is left to do is
-// to find out whether a delegate is itself revoked.
+// Whether an OCSP answer is accepted (RFC 6960, 3.2 and 4.2.2). Nothing here reaches the network;
+// what is left to do is to find out whether a delegate is itself revoked.
 
-// clockAhead is how far the clock of a responder may be ahead of ours, and its times out of order, whatever the clock
-// skew: an answer that comes a few minutes early harms nobody, and to refuse it would lock out every machine whose
-// clock is a second slow. The end of an answer's time is not stretched by it.
+// clockAhead is how far the clock of a responder may be ahead of ours, and its times out of order,
+// whatever the clock skew: an answer that comes a few minutes early harms nobody, and to refuse it
+// would lock out every machine whose clock is a second slow. The end of an answer's time is not
+// stretched by it.
 const clockAhead = 5 * time.Minute
 
-// ageWithoutNext is how long an answer without nextUpdate is believed when ocsp_max_age does not say it: its
-// responder has newer information at any time (RFC 6960, 4.2.2.1).
+// ageWithoutNext is how long an answer without nextUpdate counts when ocsp_max_age does not set it:
+// its responder has newer information at any time (RFC 6960, 4.2.2.1).
 const ageWithoutNext = time.Hour
 
 // Target is a certificate whose status is asked for.
@@ -39,14 +40,14 @@ type expected struct {
 	cached bool   // from the store: its nonce was compared when it came
 }
 
-// Verdict is an answer that is believed, if its signer is not revoked.
+// Verdict is an answer that is accepted, if its signer is not revoked.
 type Verdict struct {
 	answer   *answer
 	single   single
 	delegate *certinfo.Certificate // the signer when its own status counts: neither the issuer nor configured, and without nocheck
 }
 
-// SaidAt is the time of which the answer speaks.
+// SaidAt is the time of the status.
 func (v *Verdict) SaidAt() time.Time { return v.single.thisUpdate }
 
 // Revocation is when the certificate was revoked, and why.
@@ -54,12 +55,13 @@ func (v *Verdict) Revocation() (at time.Time, reason string) {
 	return v.single.revokedAt, certinfo.CRLReasonText(v.single.reason)
 }
 
-// Revoked tells whether the answer says that the certificate is revoked.
+// Revoked reports whether the answer says that the certificate is revoked.
 func (v *Verdict) Revoked() bool { return v.single.status == statusRevoked }
 
-// accept judges an answer. "Revoked" counts whatever its dates and nonce say: who signed it meant it, and a newer answer
-// can take it back.
+// accept checks an answer. "Revoked" counts whatever its dates and nonce say: who signed it meant
+// it, and a newer answer can take it back.
 func (c *Checker) accept(t *Target, a *answer, e expected, now time.Time) (*Verdict, error) {
+	// An answer may be about several certificates, and name ours with each hash that was asked.
 	var ours []single
 	for _, s := range a.singles {
 		for i := range e.ids {
@@ -71,6 +73,8 @@ func (c *Checker) accept(t *Target, a *answer, e expected, now time.Time) (*Verd
 	if len(ours) == 0 {
 		return nil, errOtherCertificate
 	}
+
+	// The signature comes before everything else that the answer says.
 	signer, err := c.signer(t, a)
 	if err != nil {
 		return nil, err
@@ -78,21 +82,32 @@ func (c *Checker) accept(t *Target, a *answer, e expected, now time.Time) (*Verd
 	if a.unknownCritical != "" {
 		return nil, fmt.Errorf("has the critical extension %s, which is not known", a.unknownCritical)
 	}
+
+	// A delegate's own status counts, unless its CA says that it
+	// need not be asked (RFC 6960, 4.2.2.2.1).
 	verdict := &Verdict{answer: a}
 	if signer != nil && !c.isConfiguredResponder(signer) && signer.Extension(certinfo.OIDOCSPNoCheck) == nil {
 		verdict.delegate = signer
 	}
+
 	var why error
-	if verdict.single, why = c.chooseSingle(a, ours, e, now); why != nil {
-		if errors.Is(why, errStatusUnknown) && c.speaksForCA(t, signer) {
+	// "Unknown" of the CA itself is a statement; of another
+	// responder it is only that it has no data.
+	verdict.single, why = c.chooseSingle(a, ours, e, now)
+	if why != nil {
+		if errors.Is(why, errStatusUnknown) && c.answersForCA(t, signer) {
 			why = &spokenError{why}
 		}
 		return nil, why
 	}
+
+	// A "revoked" of the store outlives the certificate of its
+	// signer, which was valid when it was made.
 	at := now
 	if verdict.Revoked() && e.cached {
 		at = a.producedAt
 	}
+
 	if signer != nil {
 		if err := c.Rules.CheckDates(signer, at); err != nil {
 			return nil, fmt.Errorf("is signed by %s: %s", refusal.Describe(signer), err.Detail)
@@ -101,29 +116,33 @@ func (c *Checker) accept(t *Target, a *answer, e expected, now time.Time) (*Verd
 	return verdict, nil
 }
 
-// spokenError is what an answer says by a signature, or by one that is wrong. It is not the silence of a responder.
+// spokenError is an error that rests on the signature of an answer, be it one that is wrong. It is
+// not the silence of a responder, which `revocation = soft` passes over.
 type spokenError struct{ error }
 
-// Unwrap gives what was said.
+// Unwrap returns the error itself.
 func (e *spokenError) Unwrap() error { return e.error }
 
+// isSpoken reports whether an error rests on a signature.
 func isSpoken(err error) bool {
 	var spoken *spokenError
 	return errors.As(err, &spoken)
 }
 
-// speaksForCA tells whether the signer of an answer is the CA, for which it is nil, or a responder that the CA named.
-func (c *Checker) speaksForCA(t *Target, signer *certinfo.Certificate) bool {
+// answersForCA reports whether the signer of an answer is the CA, for which it is nil, or a
+// responder that the CA named.
+func (c *Checker) answersForCA(t *Target, signer *certinfo.Certificate) bool {
 	return signer == nil || c.mayAnswer(t, signer) == nil
 }
 
-// errOtherCertificate is said when an answer does not speak of the certificate that was asked about.
+// errOtherCertificate is the error of an answer that is about another certificate than the one that
+// was asked about.
 var errOtherCertificate = errors.New("speaks of another certificate")
 
-// errStatusUnknown is the answer of a responder that does not know the certificate.
+// errStatusUnknown is the error of a responder that does not know the certificate.
 var errStatusUnknown = errors.New("the responder does not know the certificate")
 
-// chooseSingle takes the word about our certificate: revoked before unknown before good.
+// chooseSingle chooses the response about our certificate: revoked before unknown before good.
 func (c *Checker) chooseSingle(a *answer, ours []single, e expected, now time.Time) (single, error) {
 	var good *single
 	var stale error
@@ -145,6 +164,8 @@ func (c *Checker) chooseSingle(a *answer, ours []single, e expected, now time.Ti
 			}
 		}
 	}
+
+	// A wrong nonce, or an unknown status beside a good one, forbids the good one.
 	switch {
 	case why != nil:
 		return single{}, why
@@ -154,13 +175,14 @@ func (c *Checker) chooseSingle(a *answer, ours []single, e expected, now time.Ti
 	return *good, nil
 }
 
-// checkNonce holds the answer's nonce against the one that was sent (RFC 8954, 2.1).
+// checkNonce compares the answer's nonce with the one that was sent (RFC 8954, 2.1).
 func (c *Checker) checkNonce(a *answer, e expected) error {
 	switch {
 	case e.cached:
 		return nil
 	case a.nonce == nil && c.Options.Nonce == NonceRequired:
 		return errors.New("has no nonce (ocsp_nonce = required)")
+	// A responder that makes its answers ahead cannot have our nonce in them.
 	case a.nonce == nil:
 		return nil
 	case e.nonce == nil:
@@ -179,6 +201,7 @@ func (c *Checker) checkDates(a *answer, s *single, now time.Time) error {
 	if maxAge == 0 && s.nextUpdate.IsZero() {
 		maxAge = ageWithoutNext
 	}
+
 	switch {
 	case now.Add(ahead).Before(s.thisUpdate):
 		return fmt.Errorf("is not valid before %s", refusal.Stamp(s.thisUpdate))
@@ -200,11 +223,13 @@ func (c *Checker) checkDates(a *answer, s *single, now time.Time) error {
 	return nil
 }
 
-// signer finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for which it gives nil,
-// a responder of the configuration, or a delegate.
+// signer finds who signed the answer and may do so (RFC 6960, 4.2.2.2): the issuer itself, for
+// which it returns nil, a responder of the configuration, or a delegate.
 func (c *Checker) signer(t *Target, a *answer) (*certinfo.Certificate, error) {
 	var why error = &spokenError{errors.New("is signed neither by the issuer, nor by a responder that it named, nor by " +
 		"one of ocsp_responder_cert")}
+
+	// Several certificates may have the name: the signature shows which of them signed.
 	if a.namedBy(t.Issuer) {
 		err := c.checkAnswer(t.Issuer, t.Key, a)
 		if err == nil {
@@ -212,6 +237,7 @@ func (c *Checker) signer(t *Target, a *answer) (*certinfo.Certificate, error) {
 		}
 		why = err
 	}
+
 	for _, r := range c.Trusted {
 		if !a.namedBy(r) {
 			continue
@@ -222,6 +248,8 @@ func (c *Checker) signer(t *Target, a *answer) (*certinfo.Certificate, error) {
 		}
 		why = err
 	}
+
+	// A certificate that came with the answer has to be the CA's delegate before its key is used.
 	for _, cert := range a.certs {
 		if !a.namedBy(cert) {
 			continue
@@ -238,15 +266,17 @@ func (c *Checker) signer(t *Target, a *answer) (*certinfo.Certificate, error) {
 	return nil, why
 }
 
-// namedBy tells whether the responderID names the certificate.
+// namedBy reports whether the responderID names the certificate.
 func (a *answer) namedBy(c *certinfo.Certificate) bool {
 	if a.responderName != nil {
 		return a.responderName.Equal(c.Subject)
 	}
+
 	key, err := publicKeyBits(c.RawSPKI)
 	return err == nil && bytes.Equal(a.responderKey, digestOf(crypto.SHA1, key))
 }
 
+// isConfiguredResponder reports whether a certificate is one of ocsp_responder_cert.
 func (c *Checker) isConfiguredResponder(cert *certinfo.Certificate) bool {
 	return slices.ContainsFunc(c.Trusted, cert.Equal)
 }
@@ -260,20 +290,23 @@ func (c *Checker) checkAnswer(signer *certinfo.Certificate, key any, a *answer) 
 	if weak != nil {
 		return fmt.Errorf("is %s", weak.Detail)
 	}
+
 	if err := sig.Check(key, scheme, a.tbs, a.signature); err != nil {
 		return &spokenError{fmt.Errorf("is not signed by %s: %w", refusal.Describe(signer), err)}
 	}
 	return nil
 }
 
-// mayAnswer tells whether a certificate that came with the answer is a delegate of the issuer (RFC 6960, 4.2.2.2):
-// issued by it directly, for this purpose, and not the very certificate that is asked about. Its dates are looked at
-// by accept.
+// mayAnswer returns nil when a certificate that came with the answer is a delegate of the issuer
+// (RFC 6960, 4.2.2.2): issued by it directly, for this purpose, and not the very certificate that
+// is asked about. accept checks its dates.
 func (c *Checker) mayAnswer(t *Target, cert *certinfo.Certificate) error {
 	const signing = certinfo.KeyUsageDigitalSignature | certinfo.KeyUsageNonRepudiation
 	refused := func(why string) error {
 		return &spokenError{fmt.Errorf("is signed by %s, which %s", refusal.Describe(cert), why)}
 	}
+
+	// No certificate may vouch for itself, under whatever name its key appears.
 	switch {
 	case bytes.Equal(cert.RawSPKI, t.Cert.RawSPKI):
 		return refused("is the one that it speaks of")
@@ -284,13 +317,16 @@ func (c *Checker) mayAnswer(t *Target, cert *certinfo.Certificate) error {
 	case cert.HasKeyUsage && cert.KeyUsage&signing == 0:
 		return refused("may not sign (keyUsage)")
 	}
+
 	if err := rules.CheckExtensions(cert); err != nil {
 		return refused("is not to be used: " + err.Detail)
 	}
+
 	scheme, weak := c.Rules.CheckScheme(cert, cert.SignatureAlgorithm)
 	if weak != nil {
 		return fmt.Errorf("is signed by %s, which is %s", refusal.Describe(cert), weak.Detail)
 	}
+	// With the issuer's working key: a chain below the issuer is no direct delegation.
 	if err := sig.Check(t.Key, scheme, cert.RawTBS, cert.Signature); err != nil {
 		return refused("is not signed by the CA in question: " + err.Error())
 	}

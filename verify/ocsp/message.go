@@ -1,5 +1,6 @@
-// Package ocsp asks OCSP responders about certificates (RFC 6960): it makes the questions, reads the answers, finds out
-// whether they can be believed, and keeps those that last. What follows for a login is the caller's to say.
+// Package ocsp asks OCSP responders about certificates (RFC 6960): it makes the questions, reads
+// the answers, decides whether they are accepted, and keeps those that last. What follows for a
+// login is for the caller to decide.
 package ocsp
 
 import (
@@ -16,10 +17,12 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// OCSP messages (RFC 6960, 4.1 and 4.2). x/crypto/ocsp is not used: it knows no nonce, drops certificates after the
-// first and extensions, and its own check believes what must not be believed (any certificate of the CA as responder).
+// OCSP messages (RFC 6960, 4.1 and 4.2). x/crypto/ocsp is not used: it knows no nonce, drops
+// certificates after the first and extensions, and its own check accepts what must not be accepted
+// (any certificate of the CA as responder).
 
-// Limits on what an answer may hold. A real one has one to three certificates and speaks of one certificate.
+// Limits on what an answer may hold. A real one has one to three certificates and is about one
+// certificate.
 const (
 	maxAnswer  = 128 << 10 // octets; a real answer has 0.3 to 10 KiB
 	maxCerts   = 16
@@ -55,9 +58,15 @@ func newCertID(hash crypto.Hash, cert, issuer *certinfo.Certificate) (certID, er
 	if err != nil {
 		return certID{}, err
 	}
-	return certID{hash, digestOf(hash, cert.RawIssuer), digestOf(hash, key), cert.SerialBytes}, nil
+	return certID{
+		hash:       hash,
+		issuerName: digestOf(hash, cert.RawIssuer),
+		issuerKey:  digestOf(hash, key),
+		serial:     cert.SerialBytes,
+	}, nil
 }
 
+// digestOf hashes some octets.
 func digestOf(hash crypto.Hash, data []byte) []byte {
 	h := hash.New()
 	h.Write(data)
@@ -75,12 +84,14 @@ func publicKeyBits(spki []byte) ([]byte, error) {
 	return bits, nil
 }
 
-// equal tells whether both name the same certificate with the same hash.
+// equal reports whether both name the same certificate with the same hash. Of an unknown hash
+// nothing is equal.
 func (id *certID) equal(other *certID) bool {
 	return id.hash != 0 && id.hash == other.hash && bytes.Equal(id.issuerName, other.issuerName) &&
 		bytes.Equal(id.issuerKey, other.issuerKey) && bytes.Equal(id.serial, other.serial)
 }
 
+// marshal writes the content of a Request.
 func (id *certID) marshal(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -93,20 +104,25 @@ func (id *certID) marshal(b *cryptobyte.Builder) {
 	})
 }
 
+// readCertID reads a CertID (RFC 6960, 4.1.1).
 func readCertID(s *cryptobyte.String) (id certID, err error) {
 	var seq, algorithm cryptobyte.String
 	malformed := errors.New("malformed CertID")
-	if !s.ReadASN1(&seq, asn1.SEQUENCE) || !seq.ReadASN1Element(&algorithm, asn1.SEQUENCE) ||
-		!seq.ReadASN1Bytes(&id.issuerName, asn1.OCTET_STRING) || !seq.ReadASN1Bytes(&id.issuerKey, asn1.OCTET_STRING) {
+	begins := s.ReadASN1(&seq, asn1.SEQUENCE) && seq.ReadASN1Element(&algorithm, asn1.SEQUENCE)
+	if !begins || !seq.ReadASN1Bytes(&id.issuerName, asn1.OCTET_STRING) || !seq.ReadASN1Bytes(&id.issuerKey, asn1.OCTET_STRING) {
 		return id, malformed
 	}
+
 	a, err := certinfo.ParseAlgorithmIdentifier(algorithm)
 	if err != nil {
 		return id, err
 	}
+	// Absent parameters mean the same as NULL (RFC 5754, 2); an
+	// algorithm with others is another one.
 	if n := a.Parameters; len(n) == 0 || string(n) == "\x05\x00" {
 		id.hash = certinfo.HashByOID(a.OID.String())
 	}
+
 	var ok bool
 	if id.serial, ok = certinfo.ReadSerial(&seq); !ok || !seq.Empty() {
 		return id, malformed
@@ -120,6 +136,7 @@ type request struct {
 	nonce []byte // nil: none is sent
 }
 
+// marshal writes the OCSPRequest. It is not signed, and names no requestor.
 func (r *request) marshal() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // OCSPRequest
@@ -135,6 +152,7 @@ func (r *request) marshal() ([]byte, error) {
 	return b.Bytes()
 }
 
+// marshalNonce writes the extensions with the nonce alone.
 func (r *request) marshalNonce(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // Extensions
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -151,7 +169,8 @@ func nonceValue(nonce []byte) []byte {
 	return b.BytesOrPanic()
 }
 
-// statusError is a responseStatus other than successful (RFC 6960, 4.2.1). Such an answer is not signed.
+// statusError is a responseStatus other than successful (RFC 6960, 4.2.1). Such an answer is not
+// signed.
 type statusError int
 
 // The statuses by which the next step is chosen.
@@ -160,8 +179,13 @@ const (
 	statusUnauthorized     statusError = 6
 )
 
-var statusNames = map[statusError]string{statusMalformedRequest: "malformedRequest", 2: "internalError", 3: "tryLater",
-	5: "sigRequired", statusUnauthorized: "unauthorized"}
+var statusNames = map[statusError]string{
+	statusMalformedRequest: "malformedRequest",
+	2:                      "internalError",
+	3:                      "tryLater",
+	5:                      "sigRequired",
+	statusUnauthorized:     "unauthorized",
+}
 
 func (e statusError) Error() string {
 	if name, ok := statusNames[e]; ok {

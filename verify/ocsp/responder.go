@@ -9,14 +9,14 @@ import (
 	"pam_pkcs11/verify/internal/rules"
 )
 
-// The responders that the administrator trusts, and those whose own status nobody tells.
+// The responders that the administrator trusts, and those whose own status cannot be asked for.
 
 const (
 	delegateKey    = "ocsp_delegate_without_status"
 	delegateAccept = delegateKey + " = accept"
 )
 
-// withoutStatus tells whether a responder's certificate names no place that would tell its own
+// withoutStatus reports whether a responder's certificate names no place to ask for its own
 // status.
 func withoutStatus(c *certinfo.Certificate) bool {
 	return len(c.OCSPServers) == 0 && len(c.CRLDistributionPoints) == 0 && len(c.FreshestCRL) == 0 &&
@@ -25,14 +25,14 @@ func withoutStatus(c *certinfo.Certificate) bool {
 		rules.Unusable(c, certinfo.OIDFreshestCRL) == nil
 }
 
-// errNoDelegateStatus is said of a responder whose certificate has neither nocheck nor a place that
-// tells its status.
+// errNoDelegateStatus is the error of a responder whose certificate has neither nocheck nor a place
+// to ask for its status.
 var errNoDelegateStatus = errors.New("is signed by a responder whose certificate has neither nocheck nor an address of " +
 	"its own status (" + delegateKey + " = refuse)")
 
-// unsettled is what becomes of the answer of such a responder, about which nothing could be found
+// delegateUnknown decides about the answer of such a responder, about which nothing could be found
 // out.
-func (c *Checker) unsettled(delegate *certinfo.Certificate, why *refusal.Error) error {
+func (c *Checker) delegateUnknown(delegate *certinfo.Certificate, why *refusal.Error) error {
 	if !c.Options.DelegateWithoutStatus {
 		return fmt.Errorf("%w: %w", errNoDelegateStatus, why)
 	}

@@ -23,22 +23,26 @@ func (f *Finder) Anchors(now time.Time) []Anchor {
 		if !f.EndsChains(c) {
 			continue
 		}
+
 		a := Anchor{
 			Cert:      c,
 			Path:      f.Store.origin[c],
 			Authority: f.isAuthority(c),
 		}
+		// No path is walked: issues is false, so that only what holds for the anchor by itself
+		// counts.
 		path := &validation{s: &Search{f: f, Now: now}}
 		if err := path.start(c, false); err != nil {
 			a.Problem = err
 		}
+
 		all = append(all, a)
 	}
 	return all
 }
 
-// DateFindings names the certificates of ca_dir that are not valid now, and those that will not be after the given
-// time.
+// DateFindings names the certificates of ca_dir that are not valid now, and those that will not be
+// after the given time.
 func (f *Finder) DateFindings(now time.Time, within time.Duration) []Finding {
 	var all []Finding
 	for _, c := range f.Store.All {
@@ -48,6 +52,7 @@ func (f *Finder) DateFindings(now time.Time, within time.Duration) []Finding {
 		} else if f.Rules.CheckDates(c, now.Add(within)) != nil {
 			text = " is soon over: it is not valid after " + refusal.Stamp(c.NotAfter)
 		}
+
 		if text != "" {
 			all = append(all, Finding{Path: f.Store.origin[c], Text: refusal.Describe(c) + text})
 		}
@@ -55,7 +60,8 @@ func (f *Finder) DateFindings(now time.Time, within time.Duration) []Finding {
 	return all
 }
 
-// EndsChains tells whether a certificate of ca_dir ends chains, so that its own status is not asked for.
+// EndsChains reports whether a certificate of ca_dir ends chains, so that its own status is not
+// asked for.
 func (f *Finder) EndsChains(c *certinfo.Certificate) bool {
 	return selfSigned(c) || f.PartialChain && rules.IsCA(c)
 }

@@ -1,6 +1,6 @@
-// Package path finds chains from certificates to the anchors of ca_dir (RFC 4158) and validates
-// them (RFC 5280, section 6). It reads ca_dir. Whether a certificate is revoked it asks of others,
-// and it knows nothing of CRLs and OCSP.
+// Package path finds chains from certificates to the anchors of ca_dir, which it reads (RFC 4158),
+// and validates them (RFC 5280, section 6). For revocation it asks a Revocation, and knows nothing
+// of CRLs and OCSP itself.
 package path
 
 import (
@@ -26,13 +26,13 @@ type Finder struct {
 	Revoked Revocation // nil: nobody is asked
 }
 
-// Revocation answers whether the certificates of a path that is good otherwise are revoked. They
-// come with the anchor first; what is found out is told to the search.
+// Revocation finds out whether the certificates of a path that is good otherwise are revoked. They
+// come with the anchor first; each finding is given to the search as a step.
 type Revocation interface {
 	Check(ctx context.Context, s *Search, certs []*certinfo.Certificate) *refusal.Error
 }
 
-// Decision is one step of the judgement, for explain and the log.
+// Decision is one step of a check, for explain and the log.
 type Decision struct {
 	Cert   *certinfo.Certificate
 	Reason refusal.Reason // what the step was about
@@ -40,18 +40,26 @@ type Decision struct {
 	Detail string // English
 }
 
-// Reaches tells whether a CA has a good path to one of ca_dir, over others that are no anchors.
-// Nobody is asked whether it is revoked.
+// Reaches reports whether a CA has a good path to one of ca_dir, over others that are no anchors.
+// Revocation is not looked at.
 func (f *Finder) Reaches(ctx context.Context, c *certinfo.Certificate, others []*certinfo.Certificate, now time.Time) bool {
-	if f.Store.Has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil || f.Rules.CheckKey(c, c.PublicKey) != nil {
+	if f.Store.Has(c) || !rules.IsCA(c) || c.PublicKeyErr != nil {
 		return false
 	}
+	if f.Rules.CheckKey(c, c.PublicKey) != nil {
+		return false
+	}
+
+	// The others are candidates between c and ca_dir only: an anchor has to be in the store.
 	s := f.Search(ctx, now, nil)
 	for _, o := range others {
 		key := o.Subject.Key()
 		s.extra[key] = append(s.extra[key], o)
 	}
-	s.initial, s.accept = Policies{}, s.validateChain
+
+	// No policy of the user applies here, and neither does revocation.
+	s.initial = Policies{}
+	s.accept = s.validateChain
 	_, err := s.Find(c)
 	return err == nil
 }
@@ -68,6 +76,8 @@ func (f *Finder) Issuances(ctx context.Context, now time.Time) (below, selfMade 
 			selfMade = append(selfMade, Issuance{c, c})
 			continue
 		}
+
+		// The first issuer is enough: a responder is asked about the pair, no path is validated.
 		for _, issuer := range s.issuers(c) {
 			if issuer.PublicKeyErr == nil && s.signedBy(c, issuer, issuer.PublicKey) == nil {
 				below = append(below, Issuance{c, issuer})
@@ -75,5 +85,6 @@ func (f *Finder) Issuances(ctx context.Context, now time.Time) (below, selfMade 
 			}
 		}
 	}
+
 	return below, selfMade
 }

@@ -20,8 +20,8 @@ type Finding struct {
 // Findings lists what `pam-pkcs11 config check` says of the certificates of ca_dir.
 func (f *Finder) Findings() []Finding { return append(f.newFormFindings(), f.v1Findings()...) }
 
-// LogNewForms says the same for the log of a login, in one line for each file and without checking signatures: only the
-// first of its anchors are named.
+// LogNewForms writes the same to the log of a login, in one line for each file and without checking
+// signatures: only first of its anchors are named.
 func (f *Finder) LogNewForms(logger *slog.Logger) {
 	const most = 5
 	anchors, counts := map[string][]string{}, map[string]int{}
@@ -32,14 +32,16 @@ func (f *Finder) LogNewForms(logger *slog.Logger) {
 			anchors[file] = append(anchors[file], refusal.Clip(n.cert.Subject.RFC4514()))
 		}
 	}
+
+	// Sorted, so that the same ca_dir always gives the same log.
 	for _, file := range slices.Sorted(maps.Keys(counts)) {
 		logger.Info("ca_dir: earlier releases did not read this file (see pam-pkcs11 config check)",
 			"file", file, "certificates", counts[file], "anchors", strings.Join(anchors[file], "; "))
 	}
 }
 
-// newFormFindings names the certificates, and which of them are anchors, of files whose form was not read before: they
-// are trusted since, and nobody may remember that they are there.
+// newFormFindings names the certificates, and which of them are anchors, of files whose form was
+// not read before: they are trusted since, and nobody may remember that they are there.
 func (f *Finder) newFormFindings() []Finding {
 	var all []Finding
 	for _, n := range f.Store.newForms {
@@ -47,6 +49,7 @@ func (f *Finder) newFormFindings() []Finding {
 		if f.EndsChains(n.cert) {
 			role = "is an anchor"
 		}
+
 		all = append(all, Finding{
 			Path: f.Store.origin[n.cert],
 			Text: fmt.Sprintf("%s %s; earlier releases did not read %s", refusal.Describe(n.cert), role, n.form),

@@ -20,8 +20,8 @@ func isPKCS7(der []byte) bool {
 	return s.ReadASN1(&seq, asn1.SEQUENCE) && seq.ReadASN1ObjectIdentifier(&kind) && kind.Equal(oidSignedData)
 }
 
-// pkcs7Certificates gives the DER of the certificates. What is signed is refused: its certificates are there to check
-// the signature, which says nothing about whom to trust.
+// pkcs7Certificates gives the DER of the certificates. What is signed is refused: its certificates
+// are there to check the signature, which says nothing about whom to trust.
 func pkcs7Certificates(der []byte) ([][]byte, error) {
 	malformed := errors.New("PKCS#7: malformed, or not in DER")
 	input := cryptobyte.String(der)
@@ -29,24 +29,28 @@ func pkcs7Certificates(der []byte) ([][]byte, error) {
 	if !input.ReadASN1(&info, asn1.SEQUENCE) || !input.Empty() {
 		return nil, malformed
 	}
+
 	var kind stdasn1.ObjectIdentifier
 	if !info.ReadASN1ObjectIdentifier(&kind) {
 		return nil, malformed
 	}
+
 	if !kind.Equal(oidSignedData) {
 		return nil, errors.New("PKCS#7: holds no certificates (not a SignedData)")
 	}
-	if !info.ReadASN1(&wrapped, asn1.Tag(0).ContextSpecific().Constructed()) || !info.Empty() ||
-		!wrapped.ReadASN1(&signed, asn1.SEQUENCE) || !wrapped.Empty() {
+	content := info.ReadASN1(&wrapped, asn1.Tag(0).ContextSpecific().Constructed()) && info.Empty()
+	if !content || !wrapped.ReadASN1(&signed, asn1.SEQUENCE) || !wrapped.Empty() {
 		return nil, malformed
 	}
 
 	// version, digestAlgorithms, contentInfo, certificates, crls, signerInfos
 	var present bool
-	if !signed.SkipASN1(asn1.INTEGER) || !signed.SkipASN1(asn1.SET) || !signed.SkipASN1(asn1.SEQUENCE) ||
-		!signed.ReadOptionalASN1(&certs, &present, asn1.Tag(0).ContextSpecific().Constructed()) ||
-		!signed.SkipOptionalASN1(asn1.Tag(1).ContextSpecific().Constructed()) ||
-		!signed.ReadASN1(&signers, asn1.SET) || !signed.Empty() {
+	begins := signed.SkipASN1(asn1.INTEGER) && signed.SkipASN1(asn1.SET) && signed.SkipASN1(asn1.SEQUENCE)
+	if !begins || !signed.ReadOptionalASN1(&certs, &present, asn1.Tag(0).ContextSpecific().Constructed()) {
+		return nil, malformed
+	}
+	lists := asn1.Tag(1).ContextSpecific().Constructed()
+	if !signed.SkipOptionalASN1(lists) || !signed.ReadASN1(&signers, asn1.SET) || !signed.Empty() {
 		return nil, malformed
 	}
 	if !signers.Empty() {
@@ -61,6 +65,7 @@ func pkcs7Certificates(der []byte) ([][]byte, error) {
 		}
 		all = append(all, cert)
 	}
+
 	if len(all) == 0 {
 		return nil, errors.New("PKCS#7: no certificate in it")
 	}

@@ -26,7 +26,8 @@ const (
 	pemCertificate = "CERTIFICATE"
 )
 
-// Store holds the certificates of ca_dir, or of another key, by subject: several CAs may have the same name.
+// Store holds the certificates of ca_dir, or of another key, by subject: several CAs may have the
+// same name.
 type Store struct {
 	Key      string // of the configuration, for messages
 	All      []*certinfo.Certificate
@@ -69,7 +70,8 @@ func NewStore() *Store {
 	}
 }
 
-// Add takes a certificate unless it is there already, as hash links make it, and reports whether it did.
+// Add takes a certificate unless it is there already, as hash links make it, and reports whether it
+// did.
 func (s *Store) Add(c *certinfo.Certificate) bool {
 	if s.known[string(c.Raw)] {
 		return false
@@ -89,7 +91,7 @@ func (s *Store) Named(subject certinfo.Name) []*certinfo.Certificate {
 // Incomplete reports whether a file of ca_dir is not used, or not all of it.
 func (s *Store) Incomplete() bool { return len(s.Problems) > 0 }
 
-// Has tells whether the very certificate is in ca_dir.
+// Has reports whether this very certificate is in ca_dir.
 func (s *Store) Has(c *certinfo.Certificate) bool { return s.known[string(c.Raw)] }
 
 func (s *Store) problem(path, format string, args ...any) {
@@ -101,12 +103,14 @@ func (s *Store) problem(path, format string, args ...any) {
 // crlLink is the name of a hash link to a CRL, which may stand in the same directory.
 var crlLink = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{8}\.r[0-9]+$`) })
 
-// AddFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a problem.
+// AddFile takes the certificates of one file, see readCAFile. A file of which nothing is used is a
+// problem.
 func (s *Store) AddFile(path string, data []byte) {
 	file := readCAFile(data)
 	for _, text := range file.problems {
 		s.problem(path, "%s", text)
 	}
+
 	for _, e := range file.entries {
 		if len(s.All) >= maxCACerts {
 			s.problem(path, "too many certificates")
@@ -115,10 +119,14 @@ func (s *Store) AddFile(path string, data []byte) {
 		s.addEntry(path, e)
 	}
 
+	// A directory may be shared with CRLs; a file of nothing but
+	// these is a problem only where nobody else reads it.
 	listsOnly := len(file.other) > 0 && !slices.ContainsFunc(file.other, isNoList)
-	if len(file.entries) > 0 || len(file.problems) > 0 || listsOnly && s.WithLists {
+	accounted := len(file.entries) > 0 || len(file.problems) > 0
+	if accounted || listsOnly && s.WithLists {
 		return
 	}
+
 	text := "no certificate in it"
 	if len(file.other) > 0 {
 		text += ", but " + file.other[0]
@@ -133,6 +141,7 @@ func (s *Store) addEntry(path string, e caEntry) {
 	case err != nil:
 		s.problem(path, "%v", err)
 		return
+	// A rejected certificate is remembered, so that it counts in no chain, whoever sends it.
 	case e.trust.rejects(s.EKU):
 		s.rejected[string(c.Raw)] = path
 		s.unwanted = append(s.unwanted, c)
@@ -146,6 +155,7 @@ func (s *Store) addEntry(path string, e caEntry) {
 
 	if s.Add(c) {
 		s.origin[c] = path
+		// Earlier releases did not take a certificate with such an extension.
 		if odd := c.Oddities(); e.newForm == "" && len(odd) > 0 && strings.HasPrefix(odd[0], "extension ") {
 			e.newForm = "a certificate whose " + odd[0]
 		}
@@ -153,6 +163,8 @@ func (s *Store) addEntry(path string, e caEntry) {
 			s.newForms = append(s.newForms, newForm{cert: c, form: e.newForm})
 		}
 	}
+
+	// It stays in the store all the same: the refusal of a chain then names the real reason.
 	if err := rules.CheckExtensions(c); err != nil {
 		s.problem(path, "%s can be part of no chain: %s", refusal.Describe(c), err.Detail)
 	}
@@ -161,14 +173,15 @@ func (s *Store) addEntry(path string, e caEntry) {
 // isNoList reports whether what a file holds beside certificates is no CRL.
 func isNoList(what string) bool { return what != otherCRL && what != otherPEMCRL }
 
-// looksLikeCRL tells a DER CRL from a certificate: it has a time where a certificate has another sequence (RFC 5280,
-// 4.1 and 5.1).
+// looksLikeCRL tells a DER CRL from a certificate: it has a time where a certificate has another
+// sequence (RFC 5280, 4.1 and 5.1).
 func looksLikeCRL(der cryptobyte.String) bool {
 	var outer, tbs cryptobyte.String
 	if !der.ReadASN1(&outer, asn1.SEQUENCE) || !outer.ReadASN1(&tbs, asn1.SEQUENCE) {
 		return false
 	}
+
 	var algorithm, issuer cryptobyte.String
-	return tbs.SkipOptionalASN1(asn1.INTEGER) && tbs.ReadASN1(&algorithm, asn1.SEQUENCE) && tbs.ReadASN1(&issuer, asn1.SEQUENCE) &&
-		(tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime))
+	begins := tbs.SkipOptionalASN1(asn1.INTEGER) && tbs.ReadASN1(&algorithm, asn1.SEQUENCE) && tbs.ReadASN1(&issuer, asn1.SEQUENCE)
+	return begins && (tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime))
 }

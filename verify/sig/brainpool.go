@@ -7,12 +7,15 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// ECDSA over the brainpool curves of RFC 5639, which German and other national cards have and Go does not. Only
-// verification: no secret passes through here, so the arithmetic need not hide its timing.
+// ECDSA over the brainpool curves of RFC 5639, which German and other national cards have and Go
+// does not. Only verification: no secret passes through here, so the arithmetic need not hide its
+// timing.
 
-// weierstrass is a curve y^2 = x^3 + ax + b over the field of p, with a base point of prime order n (cofactor 1).
+// weierstrass is a curve y^2 = x^3 + ax + b over the field of p, with a base point of prime order n
+// (cofactor 1).
 type weierstrass struct{ p, a, b, gx, gy, n *big.Int }
 
+// fromHex reads a constant of a curve.
 func fromHex(s string) *big.Int {
 	n, ok := new(big.Int).SetString(s, 16)
 	if !ok {
@@ -21,7 +24,8 @@ func fromHex(s string) *big.Int {
 	return n
 }
 
-// brainpoolCurve returns the domain parameters of RFC 5639, 3.4, 3.6 and 3.7; nil for any other name.
+// brainpoolCurve returns the domain parameters of RFC 5639, 3.4, 3.6 and 3.7; nil for any other
+// name.
 func brainpoolCurve(name string) *weierstrass {
 	constants, ok := map[string][6]string{
 		"brainpoolP256r1": {
@@ -52,15 +56,28 @@ func brainpoolCurve(name string) *weierstrass {
 	if !ok {
 		return nil
 	}
-	return &weierstrass{fromHex(constants[0]), fromHex(constants[1]), fromHex(constants[2]),
-		fromHex(constants[3]), fromHex(constants[4]), fromHex(constants[5])}
+
+	numbers := [6]*big.Int{}
+	for i, hex := range constants {
+		numbers[i] = fromHex(hex)
+	}
+	return &weierstrass{
+		p:  numbers[0],
+		a:  numbers[1],
+		b:  numbers[2],
+		gx: numbers[3],
+		gy: numbers[4],
+		n:  numbers[5],
+	}
 }
 
-// onCurve tells whether the affine point lies on the curve.
+// onCurve reports whether the affine point lies on the curve.
 func (c *weierstrass) onCurve(x, y *big.Int) bool {
-	if x.Sign() < 0 || y.Sign() < 0 || x.Cmp(c.p) >= 0 || y.Cmp(c.p) >= 0 {
+	negative := x.Sign() < 0 || y.Sign() < 0
+	if negative || x.Cmp(c.p) >= 0 || y.Cmp(c.p) >= 0 {
 		return false
 	}
+
 	right := new(big.Int).Mul(x, x)
 	right.Add(right, c.a).Mul(right, x).Add(right, c.b)
 	right.Sub(right, new(big.Int).Mul(y, y))
@@ -70,11 +87,13 @@ func (c *weierstrass) onCurve(x, y *big.Int) bool {
 // jacobian is a point (X/Z^2, Y/Z^3); Z = 0 is the point at infinity.
 type jacobian struct{ x, y, z *big.Int }
 
+// mul returns a*b in the field.
 func (c *weierstrass) mul(a, b *big.Int) *big.Int {
 	m := new(big.Int).Mul(a, b)
 	return m.Mod(m, c.p)
 }
 
+// sub returns a-b in the field.
 func (c *weierstrass) sub(a, b *big.Int) *big.Int {
 	m := new(big.Int).Sub(a, b)
 	return m.Mod(m, c.p)
@@ -84,12 +103,16 @@ func (c *weierstrass) sub(a, b *big.Int) *big.Int {
 func (c *weierstrass) double(q jacobian) jacobian {
 	if q.z.Sign() == 0 || q.y.Sign() == 0 {
 		return jacobian{big.NewInt(1), big.NewInt(1), new(big.Int)}
+
 	}
+
+	// S = 4XY^2 and M = 3X^2 + aZ^4; then X' = M^2 - 2S, Y' = M(S - X') - 8Y^4, Z' = 2YZ.
 	yy := c.mul(q.y, q.y)
 	s := c.mul(big.NewInt(4), c.mul(q.x, yy))
 	zz := c.mul(q.z, q.z)
 	m := c.mul(big.NewInt(3), c.mul(q.x, q.x))
 	m.Add(m, c.mul(c.a, c.mul(zz, zz)))
+
 	x := c.sub(c.mul(m, m), new(big.Int).Lsh(s, 1))
 	y := c.sub(c.mul(m, c.sub(s, x)), c.mul(big.NewInt(8), c.mul(yy, yy)))
 	return jacobian{x, y, c.mul(big.NewInt(2), c.mul(q.y, q.z))}
@@ -102,17 +125,23 @@ func (c *weierstrass) add(q, r jacobian) jacobian {
 	}
 	if r.z.Sign() == 0 {
 		return q
+
 	}
+	// Both points on the common denominator: h and t are the differences of their x and y.
 	qzz, rzz := c.mul(q.z, q.z), c.mul(r.z, r.z)
 	u1, u2 := c.mul(q.x, rzz), c.mul(r.x, qzz)
 	s1, s2 := c.mul(q.y, c.mul(rzz, r.z)), c.mul(r.y, c.mul(qzz, q.z))
 	h, t := c.sub(u2, u1), c.sub(s2, s1)
+
+	// The formulas below fail for h = 0: the same x means the same point or its inverse.
 	if h.Sign() == 0 {
 		if t.Sign() == 0 {
 			return c.double(q)
 		}
 		return jacobian{big.NewInt(1), big.NewInt(1), new(big.Int)}
+
 	}
+
 	hh := c.mul(h, h)
 	hhh := c.mul(h, hh)
 	v := c.mul(u1, hh)
@@ -126,7 +155,9 @@ func (c *weierstrass) combine(u, v, qx, qy *big.Int) jacobian {
 	one := big.NewInt(1)
 	g, q := jacobian{c.gx, c.gy, one}, jacobian{qx, qy, one}
 	both := c.add(g, q)
+
 	sum := jacobian{one, one, new(big.Int)}
+	// Shamir's trick: one doubling for each bit serves both factors.
 	for i := max(u.BitLen(), v.BitLen()) - 1; i >= 0; i-- {
 		sum = c.double(sum)
 		switch u.Bit(i) | v.Bit(i)<<1 {
@@ -138,32 +169,40 @@ func (c *weierstrass) combine(u, v, qx, qy *big.Int) jacobian {
 			sum = c.add(sum, both)
 		}
 	}
+
 	return sum
 }
 
 // checkBrainpool verifies an ECDSA signature (FIPS 186-5, 6.4.2) given as DER.
 func checkBrainpool(k *certinfo.BrainpoolPublicKey, digest, signature []byte) error {
 	c := brainpoolCurve(k.Curve)
+	// The cofactor is 1, so a point of the curve needs no check of its order.
 	if c == nil || !c.onCurve(k.X, k.Y) {
 		return errors.New("public key is not a point of " + k.Curve)
+
 	}
 	r, s, ok := readRS(signature)
 	if !ok || r.Cmp(c.n) >= 0 || s.Cmp(c.n) >= 0 {
 		return ErrSignature
+
 	}
+	// The leftmost bits of a digest that is longer than n count.
 	e := new(big.Int).SetBytes(digest)
 	if excess := 8*len(digest) - c.n.BitLen(); excess > 0 {
 		e.Rsh(e, uint(excess))
 	}
+
 	w := new(big.Int).ModInverse(s, c.n)
 	u := e.Mul(e, w)
 	u.Mod(u, c.n)
 	v := new(big.Int).Mul(r, w)
 	v.Mod(v, c.n)
+
 	point := c.combine(u, v, k.X, k.Y)
 	if point.z.Sign() == 0 {
 		return ErrSignature
 	}
+
 	inverse := new(big.Int).ModInverse(point.z, c.p)
 	x := c.mul(point.x, c.mul(inverse, inverse))
 	return verdict(x.Mod(x, c.n).Cmp(r) == 0)

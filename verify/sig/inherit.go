@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// InheritsParameters reports whether a key is a DSA key whose parameters are those of the issuer's key (RFC 3279,
-// 2.3.2).
+// InheritsParameters reports whether a key is a DSA key whose parameters are those of the issuer's
+// key (RFC 3279, 2.3.2).
 func InheritsParameters(key any) bool {
 	k, ok := key.(*dsa.PublicKey)
 	return ok && k.P == nil
@@ -18,6 +18,7 @@ func InheritsParameters(key any) bool {
 func Inherit(key, working any) any {
 	if !InheritsParameters(key) {
 		return key
+
 	}
 	if above, ok := working.(*dsa.PublicKey); ok {
 		return &dsa.PublicKey{Parameters: above.Parameters, Y: key.(*dsa.PublicKey).Y}

@@ -1,6 +1,6 @@
-// Package sig checks signatures: of every scheme that the certificates of smart-card PKIs have, also where Go's own
-// packages do not know it (brainpool curves, Ed448, odd forms of RSASSA-PSS). Its errors are plain; what they mean for a
-// certificate is for the caller to say.
+// Package sig checks signatures: of every scheme that the certificates of smart-card PKIs have,
+// also where Go's own packages do not know it (brainpool curves, Ed448, odd forms of RSASSA-PSS).
+// Its errors are plain; callers turn them into reasons for a certificate.
 package sig
 
 import (
@@ -25,13 +25,13 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// ErrSignature is said when a signature is well-formed and wrong.
+// ErrSignature is the error of a signature that is well-formed and wrong.
 var ErrSignature = errors.New("signature does not verify")
 
-// ErrKeyType is said when a signature scheme is not one of the key's.
+// ErrKeyType is the error of a signature scheme that is not one of the key's.
 var ErrKeyType = errors.New("signature scheme does not fit the key")
 
-// WeakHash tells the hashes for which two messages of one digest can be made.
+// WeakHash reports whether two messages with the same digest can be made.
 func WeakHash(h crypto.Hash) bool {
 	switch h {
 	case crypto.MD4, crypto.MD5, crypto.SHA1, crypto.MD5SHA1, crypto.RIPEMD160:
@@ -44,6 +44,7 @@ func WeakHash(h crypto.Hash) bool {
 func Check(key any, scheme certinfo.SignatureScheme, message, signature []byte) error {
 	digest := message
 	switch scheme.Kind {
+	// These two hash the message themselves (RFC 8032).
 	case certinfo.SchemeEd25519, certinfo.SchemeEd448:
 	default:
 		if scheme.Hash == 0 || !scheme.Hash.Available() {
@@ -58,6 +59,8 @@ func Check(key any, scheme certinfo.SignatureScheme, message, signature []byte) 
 
 // CheckDigest checks a signature over a digest, or over the message itself for Ed25519 and Ed448.
 func CheckDigest(key any, scheme certinfo.SignatureScheme, digest, signature []byte) error {
+	// A scheme that is not the key's falls through to ErrKeyType, so
+	// that no key is used for another algorithm.
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		switch scheme.Kind {
@@ -92,6 +95,7 @@ func CheckDigest(key any, scheme certinfo.SignatureScheme, digest, signature []b
 	return ErrKeyType
 }
 
+// verdict turns the answer of a verification into its error.
 func verdict(good bool) error {
 	if !good {
 		return ErrSignature
@@ -99,19 +103,23 @@ func verdict(good bool) error {
 	return nil
 }
 
-// checkPSSKey holds a signature against the parameters that an RSASSA-PSS key may carry (RFC 4055, 3.3).
+// checkPSSKey checks a signature with the parameters that an RSASSA-PSS key may carry (RFC 4055,
+// 3.3).
 func checkPSSKey(k *certinfo.PSSPublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
 	if scheme.Kind != certinfo.SchemeRSAPSS {
 		return ErrKeyType
 	}
 	if p := k.Parameters; p != nil {
-		if p.Hash != scheme.Hash || p.MGFHash != mgfHash(scheme) || scheme.SaltLength >= 0 && scheme.SaltLength < p.SaltLength {
+		// The key's salt length is the least that a signature may have.
+		shortSalt := scheme.SaltLength >= 0 && scheme.SaltLength < p.SaltLength
+		if p.Hash != scheme.Hash || p.MGFHash != mgfHash(scheme) || shortSalt {
 			return fmt.Errorf("%w: the key asks for other RSA-PSS parameters", ErrKeyType)
 		}
 	}
 	return checkPSS(k.Key, scheme, digest, signature)
 }
 
+// mgfHash is the hash of the mask generation: that of the message unless the scheme names another.
 func mgfHash(scheme certinfo.SignatureScheme) crypto.Hash {
 	if scheme.MGFHash == 0 {
 		return scheme.Hash
@@ -119,21 +127,27 @@ func mgfHash(scheme certinfo.SignatureScheme) crypto.Hash {
 	return scheme.MGFHash
 }
 
+// checkPSS checks an RSASSA-PSS signature.
 func checkPSS(k *rsa.PublicKey, scheme certinfo.SignatureScheme, digest, signature []byte) error {
 	mgf := mgfHash(scheme)
 	if !mgf.Available() {
 		return fmt.Errorf("%w: no such hash", ErrKeyType)
 	}
+
+	// crypto/rsa can ask for neither another hash in the mask nor an empty salt.
 	if mgf != scheme.Hash || scheme.SaltLength == 0 {
-		return verdict(verifyPSS(k, scheme, digest, signature)) // crypto/rsa can ask for neither
+		return verdict(verifyPSS(k, scheme, digest, signature))
 	}
+
 	options := &rsa.PSSOptions{SaltLength: scheme.SaltLength}
 	if scheme.SaltLength < 0 {
 		options.SaltLength = rsa.PSSSaltLengthAuto
 	}
+
 	return verdict(rsa.VerifyPSS(k, scheme.Hash, digest, signature, options) == nil)
 }
 
+// checkDSA checks a DSA signature (FIPS 186-4, 4.7).
 func checkDSA(k *dsa.PublicKey, digest, signature []byte) error {
 	if k.P == nil {
 		return errors.New("DSA key without parameters")
@@ -142,9 +156,12 @@ func checkDSA(k *dsa.PublicKey, digest, signature []byte) error {
 	if !ok {
 		return ErrSignature
 	}
+
+	// crypto/dsa leaves it to the caller to cut the digest to the length of Q.
 	if size := (k.Q.BitLen() + 7) / 8; len(digest) > size {
 		digest = digest[:size]
 	}
+
 	return verdict(dsa.Verify(k, digest, r, s))
 }
 
@@ -152,8 +169,9 @@ func checkDSA(k *dsa.PublicKey, digest, signature []byte) error {
 func readRS(signature []byte) (r, s *big.Int, ok bool) {
 	input := cryptobyte.String(signature)
 	var seq cryptobyte.String
+
 	r, s = new(big.Int), new(big.Int)
-	ok = input.ReadASN1(&seq, asn1.SEQUENCE) && input.Empty() && seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s) &&
-		seq.Empty() && r.Sign() > 0 && s.Sign() > 0
+	values := input.ReadASN1(&seq, asn1.SEQUENCE) && input.Empty() && seq.ReadASN1Integer(r) && seq.ReadASN1Integer(s)
+	ok = values && seq.Empty() && r.Sign() > 0 && s.Sign() > 0
 	return r, s, ok
 }

@@ -98,12 +98,23 @@ func convertPattern(v *Value, w scconf.Word) *Fault {
 	if _, err := regexp.Compile(w.Text); err != nil {
 		return &Fault{w, err.Error(), ""}
 	}
-	re, err := regexp.Compile(`\A(?:` + w.Text + `)\z`)
+	re, err := regexp.Compile(patternBegin + w.Text + patternEnd)
 	if err != nil {
 		return &Fault{w, err.Error(), ""}
 	}
 	v.re = re
 	return nil
+}
+
+// What anchors a pattern at both ends.
+const (
+	patternBegin = `\A(?:`
+	patternEnd   = `)\z`
+)
+
+// PatternText is a pattern as it was written.
+func PatternText(p *regexp.Regexp) string {
+	return strings.TrimSuffix(strings.TrimPrefix(p.String(), patternBegin), patternEnd)
 }
 
 // checkConditions reads every value of attribute_map.

@@ -4,6 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"pam_pkcs11/config/internal/scconf"
@@ -34,6 +37,30 @@ func (v Value) Text() string {
 		return ""
 	}
 	return v.Texts[0]
+}
+
+// Written is a value as one would write it: true or false, numbers in decimal, purposes by the names they were given.
+func (k *Key) Written(v Value) []string {
+	switch {
+	case k.Kind == Bool:
+		return []string{strconv.FormatBool(v.True)}
+	case k.Kind != Int && k.Kind != Seconds && k.Kind != Purposes:
+		return v.Texts
+	case k.Kind == Purposes && len(v.words) > 0:
+		var texts []string
+		for _, w := range v.words {
+			texts = append(texts, w.Text)
+		}
+		return texts
+	case k.Kind == Purposes || k.isNamed(v.Text()):
+		return v.Texts
+	}
+	return []string{strconv.Itoa(v.Number)}
+}
+
+// isNamed reports whether a word stands for a number.
+func (k *Key) isNamed(word string) bool {
+	return slices.ContainsFunc(k.Named, func(n Name) bool { return strings.EqualFold(n.Word, word) })
 }
 
 // Values are the settings of one block, with the schema's defaults for what is not written. The zero

@@ -21,6 +21,8 @@ func AllLate(body []byte) (all []Late, end func(), err error) {
 			s.Close()
 		}
 	}
+
+	// One error is enough: then the servers that did start are ended.
 	start := func(s *Server, failed error) *Server {
 		if failed != nil {
 			err = failed
@@ -29,12 +31,16 @@ func AllLate(body []byte) (all []Late, end func(), err error) {
 		servers = append(servers, s)
 		return s
 	}
-	full, mute, names := start(Full()), start(Mute()), start(NameServer(nil))
+
+	full, mute := start(Full()), start(Mute())
+	names := start(NameServer(nil))
 	drip, redirects := start(Drip(body, time.Second)), start(Redirects(300*time.Millisecond))
+
 	if err != nil {
 		end()
 		return nil, nil, err
 	}
+
 	web := func(s *Server) string { return "http://" + s.Addr + "/x" }
 	directory := func(host string) string { return "ldap://" + host + "/cn=x?certificateRevocationList;binary" }
 	return []Late{
@@ -46,7 +52,16 @@ func AllLate(body []byte) (all []Late, end func(), err error) {
 		{Name: "name server hangs", URL: "http://crl.example/x", Resolver: names.Resolver},
 		{Name: "connecting to a directory is not answered", URL: directory(full.Addr), LDAP: true},
 		{Name: "mute directory", URL: directory(mute.Addr), LDAP: true},
-		{Name: "mute directory, with TLS", URL: "ldaps://" + mute.Addr + "/cn=x?certificateRevocationList;binary", LDAP: true},
-		{Name: "name server of a directory hangs", URL: directory("ldap.example"), LDAP: true, Resolver: names.Resolver},
+		{
+			Name: "mute directory, with TLS",
+			URL:  "ldaps://" + mute.Addr + "/cn=x?certificateRevocationList;binary",
+			LDAP: true,
+		},
+		{
+			Name:     "name server of a directory hangs",
+			URL:      directory("ldap.example"),
+			LDAP:     true,
+			Resolver: names.Resolver,
+		},
 	}, end, nil
 }

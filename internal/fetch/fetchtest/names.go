@@ -14,7 +14,8 @@ const (
 	typeAAAA = 28
 )
 
-// NameServer is a name server (RFC 1035) that knows the addresses of these hosts. With nil it never answers.
+// NameServer is a name server (RFC 1035) that knows the addresses of these hosts. With nil it never
+// answers.
 func NameServer(hosts map[string][]netip.Addr) (*Server, error) {
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -22,6 +23,7 @@ func NameServer(hosts map[string][]netip.Addr) (*Server, error) {
 	}
 	s := &Server{Addr: c.LocalAddr().String()}
 	s.keep(c.Close)
+
 	go func() {
 		buffer := make([]byte, 4096)
 		for {
@@ -44,7 +46,8 @@ func (s *Server) Resolver() *net.Resolver {
 	}}
 }
 
-// resolve answers a message of one question; nil for what is none.
+// resolve answers a message of one question; nil for what is none. The labels of a name begin
+// behind a header of 12 octets (RFC 1035, 4.1).
 func resolve(question []byte, hosts map[string][]netip.Addr) []byte {
 	end := 12
 	var labels []string
@@ -56,16 +59,21 @@ func resolve(question []byte, hosts map[string][]netip.Addr) []byte {
 		labels = append(labels, string(question[end+1:end+1+n]))
 		end += 1 + n
 	}
+
+	// The end of the name, type and class.
 	if end+5 > len(question) {
 		return nil
 	}
+
 	asked := binary.BigEndian.Uint16(question[end+1:])
 	out := append([]byte{}, question[:end+5]...)
 	addresses, known := hosts[strings.ToLower(strings.Join(labels, "."))]
-	out[2], out[3] = 0x85, 0x80 // an answer, with authority
+	out[2] = 0x85 // an answer, with authority
+	out[3] = 0x80
 	if !known {
 		out[3] |= 3 // no such name
 	}
+
 	count := 0
 	for _, a := range addresses {
 		kind := uint16(typeAAAA)
@@ -76,12 +84,16 @@ func resolve(question []byte, hosts map[string][]netip.Addr) []byte {
 			continue
 		}
 		count++
-		out = append(out, 0xc0, 12) // the name of the question
+		// A pointer to the name of the question, at offset 12 (RFC 1035, 4.1.4).
+		out = append(out, 0xc0, 12)
 		out = binary.BigEndian.AppendUint16(out, kind)
+		// Class IN, to be kept for a minute.
 		out = append(out, 0, 1, 0, 0, 0, 60)
 		out = binary.BigEndian.AppendUint16(out, uint16(len(a.AsSlice())))
 		out = append(out, a.AsSlice()...)
 	}
+
+	// The counts of answers, authorities and additional records.
 	binary.BigEndian.PutUint16(out[6:], uint16(count))
 	binary.BigEndian.PutUint16(out[8:], 0)
 	binary.BigEndian.PutUint16(out[10:], 0)

@@ -1,5 +1,6 @@
-// Package fetchtest has servers on loopback that do all but answer, for tests and measurements of deadlines: they are
-// mute at each step of a connection, give one octet a second, or lead on without end. It has name servers too.
+// Package fetchtest has servers on loopback that do all but answer, for tests and measurements of
+// deadlines: they are silent at each step of a connection, give one octet a second, or lead on
+// without end. It has name servers too.
 package fetchtest
 
 import (
@@ -17,7 +18,7 @@ import (
 type Server struct {
 	Addr string // HOST:PORT, of the loopback interface
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	open  []func() error
 	ended bool
 }
@@ -44,24 +45,29 @@ func (s *Server) keep(c func() error) {
 	s.open = append(s.open, c)
 }
 
-// Full is a server whose queue of connections is full: what the client sends to open one more has no answer.
+// Full is a server whose queue of connections is full: what the client sends to open one more has
+// no answer.
 func Full() (*Server, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
+
 	s := &Server{}
 	s.keep(func() error { return syscall.Close(fd) })
+	// A queue of length 0 still takes a connection or two, which nobody accepts.
 	err = errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0))
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
+
 	name, err := syscall.Getsockname(fd)
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
+
 	s.Addr = fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
 	for range 64 {
 		c, err := net.DialTimeout("tcp", s.Addr, 100*time.Millisecond)
@@ -70,11 +76,12 @@ func Full() (*Server, error) {
 		}
 		s.keep(c.Close)
 	}
+
 	s.Close()
 	return nil, errors.New("the queue of a listening socket does not become full")
 }
 
-// Mute takes connections and says nothing.
+// Mute takes connections and sends nothing.
 func Mute() (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,19 +89,21 @@ func Mute() (*Server, error) {
 	}
 	s := &Server{Addr: l.Addr().String()}
 	s.keep(l.Close)
+
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			// Kept open until the server ends: a closed connection would be an answer.
 			s.keep(c.Close)
 		}
 	}()
 	return s, nil
 }
 
-// serve is an HTTP server.
+// serve starts an HTTP server.
 func serve(h http.HandlerFunc) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,10 +116,11 @@ func serve(h http.HandlerFunc) (*Server, error) {
 	return s, nil
 }
 
-// pause waits, and tells whether the client is still there.
+// pause waits, and reports whether the client is still there.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return true
@@ -130,6 +140,7 @@ func Drip(body []byte, every time.Duration) (*Server, error) {
 			if _, err := w.Write([]byte{b}); err != nil {
 				return
 			}
+			// Flushed, or net/http would collect some kilobytes first.
 			w.(http.Flusher).Flush()
 			if !pause(r.Context(), every) {
 				return

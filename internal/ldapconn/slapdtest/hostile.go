@@ -28,14 +28,15 @@ type Request struct {
 	Body []byte // content of the operation
 }
 
-// Hostile serves connections on loopback as the function says, which gets every request in turn and
-// writes whatever it likes; false ends the connection. It returns the server's URI.
+// Hostile serves connections on loopback as the function says: it gets each request in turn and
+// writes whatever it likes; false ends the connection. Hostile returns the server's URI.
 func Hostile(t testing.TB, answer func(r Request, w io.Writer) bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -46,24 +47,30 @@ func Hostile(t testing.TB, answer func(r Request, w io.Writer) bool) string {
 			go serve(c, answer)
 		}
 	}()
+
 	return "ldap://" + l.Addr().String()
 }
 
+// serve reads the requests of one connection.
 func serve(c net.Conn, answer func(Request, io.Writer) bool) {
 	defer c.Close()
+
 	in := bufio.NewReader(c)
 	for {
 		_, message, err := readTLV(in)
 		if err != nil {
 			return
 		}
-		rest := message
-		_, id, rest := cut(rest)
+
+		// An LDAPMessage is a number, an operation, and controls, which are ignored (RFC 4511,
+		// 4.1.1).
+		_, id, rest := cut(message)
 		op, body, _ := cut(rest)
 		r := Request{Op: op, Body: body}
 		for _, b := range id {
 			r.ID = r.ID<<8 | int64(b)
 		}
+
 		if !answer(r, c) {
 			return
 		}
@@ -82,7 +89,10 @@ func readTLV(in *bufio.Reader) (tag byte, content []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
+
 	n := int(first)
+
+	// In the long form the low bits say how many octets the length has (X.690, 8.1.3.5).
 	if first >= 0x80 {
 		n = 0
 		for range first & 0x7f {
@@ -93,29 +103,35 @@ func readTLV(in *bufio.Reader) (tag byte, content []byte, err error) {
 			n = n<<8 | int(b)
 		}
 	}
+
 	if n < 0 || n > maxRequest {
 		return 0, nil, io.ErrUnexpectedEOF
 	}
+
 	content = make([]byte, n)
 	_, err = io.ReadFull(in, content)
 	return tag, content, err
 }
 
-// cut takes the first element off.
+// cut takes the first element off; all are zero where it is cut short.
 func cut(b []byte) (tag byte, content, rest []byte) {
 	if len(b) < 2 {
 		return 0, nil, nil
 	}
-	n, at := int(b[1]), 2
+	n := int(b[1])
+	at := 2
 	if b[1] >= 0x80 {
 		n = 0
+		// The low bits say how many octets the length has (X.690, 8.1.3.5).
 		for range b[1] & 0x7f {
 			if at == len(b) {
 				return 0, nil, nil
 			}
-			n, at = n<<8|int(b[at]), at+1
+			n = n<<8 | int(b[at])
+			at++
 		}
 	}
+
 	if at+n > len(b) {
 		return 0, nil, nil
 	}
@@ -127,7 +143,7 @@ func Message(id int64, op byte, body ...[]byte) []byte {
 	return testca.Sequence(testca.Number(id), testca.TLV(op, body...))
 }
 
-// Result returns a message with an LDAPResult: the code, and what follows.
+// Result returns a message with an LDAPResult: the code, and what follows it.
 func Result(id int64, op byte, code byte, more ...[]byte) []byte {
 	return Message(id, op, append([][]byte{testca.TLV(0x0a, []byte{code}), testca.TLV(4), testca.TLV(4)}, more...)...)
 }
@@ -136,7 +152,9 @@ func Result(id int64, op byte, code byte, more ...[]byte) []byte {
 func Entry(id int64, dn string, attributes ...string) []byte {
 	var list [][]byte
 	for i := 0; i+1 < len(attributes); i += 2 {
-		list = append(list, testca.Sequence(testca.TLV(4, []byte(attributes[i])), testca.TLV(0x31, testca.TLV(4, []byte(attributes[i+1])))))
+		name := testca.TLV(4, []byte(attributes[i]))
+		value := testca.TLV(4, []byte(attributes[i+1]))
+		list = append(list, testca.Sequence(name, testca.TLV(0x31, value)))
 	}
 	return Message(id, SearchEntry, testca.TLV(4, []byte(dn)), testca.Sequence(list...))
 }
@@ -145,7 +163,8 @@ func Entry(id int64, dn string, attributes ...string) []byte {
 func PagedDone(id int64, cookie string) []byte {
 	value := testca.Sequence(testca.Number(0), testca.TLV(4, []byte(cookie)))
 	control := testca.Sequence(testca.TLV(4, []byte("1.2.840.113556.1.4.319")), testca.TLV(4, value))
-	return testca.Sequence(testca.Number(id), testca.TLV(SearchDone, testca.TLV(0x0a, []byte{0}), testca.TLV(4), testca.TLV(4)), testca.TLV(0xa0, control))
+	done := testca.TLV(SearchDone, testca.TLV(0x0a, []byte{0}), testca.TLV(4), testca.TLV(4))
+	return testca.Sequence(testca.Number(id), done, testca.TLV(0xa0, control))
 }
 
 // Polite answers a bind with success and a search with the entries.

@@ -12,8 +12,8 @@ import (
 	"pam_pkcs11/mapper/internal/directory"
 )
 
-// mapRule tells whose certificate it is: an LDAP filter with templates, or, as SSSD has it for users of
-// the machine itself, a login or templates that make one, in parentheses.
+// mapRule finds whose a certificate is: an LDAP filter with templates, or, as SSSD has it for users
+// of the machine itself, a login or templates that make one, in parentheses.
 type mapRule struct {
 	pieces []piece
 	local  bool
@@ -21,6 +21,7 @@ type mapRule struct {
 	fetch  string // attribute in which the certificate itself must have been found; "" is none
 }
 
+// maxMapRule bounds a rule, in octets.
 const maxMapRule = 16 << 10
 
 // octetClause is the beginning of a clause whose value follows.
@@ -35,14 +36,17 @@ func parseMap(text string) (*mapRule, error) {
 	if typ != "" && typ != "LDAP" && typ != "LDAPU1" {
 		return nil, fmt.Errorf("type %s is not known, expected LDAP or LDAPU1", typ)
 	}
+
 	rest = strings.TrimSpace(rest)
 	if !strings.HasPrefix(rest, "(") || !strings.HasSuffix(rest, ")") {
 		return nil, errors.New("the rule stands in parentheses, as (uid={subject_rfc822_name.short_name}) or (alice)")
 	}
+
 	pieces, err := parsePieces(rest, typ == "LDAPU1")
 	if err != nil {
 		return nil, err
 	}
+
 	r := &mapRule{pieces: pieces}
 	if isLocal(pieces) {
 		return r, r.trimLocal()
@@ -50,7 +54,7 @@ func parseMap(text string) (*mapRule, error) {
 	return r, r.checkFilter()
 }
 
-// isLocal tells a login from a filter: no comparison stands in it.
+// isLocal reports whether a rule is a login and no filter: there is no comparison in it.
 func isLocal(pieces []piece) bool {
 	for _, p := range pieces {
 		if strings.Contains(p.text, "=") {
@@ -60,13 +64,18 @@ func isLocal(pieces []piece) bool {
 	return true
 }
 
-// trimLocal takes the parentheses off.
+// trimLocal takes the parentheses off a local rule, and refuses one that is no login.
 func (r *mapRule) trimLocal() error {
-	r.local, r.fixed = true, len(r.pieces) == 1
-	first, last := &r.pieces[0], &r.pieces[len(r.pieces)-1]
+	r.local = true
+	r.fixed = len(r.pieces) == 1
+
+	first := &r.pieces[0]
+	last := &r.pieces[len(r.pieces)-1]
 	first.text = strings.TrimPrefix(first.text, "(")
 	last.text = strings.TrimSuffix(last.text, ")")
+
 	for _, p := range r.pieces {
+		// Such characters are those of a filter whose comparison is missing.
 		if strings.ContainsAny(p.text, "()*\\") {
 			return errors.New("is neither a filter nor a login in parentheses")
 		}
@@ -74,13 +83,16 @@ func (r *mapRule) trimLocal() error {
 			return errors.New("a certificate is no login")
 		}
 	}
+
+	// With templates the login is known only with a certificate: it is checked then.
 	if r.fixed && !directory.IsLogin(first.text) {
 		return fmt.Errorf("%q is no login", first.text)
 	}
 	return nil
 }
 
-// checkFilter sees that the rule is a filter whatever the templates hold, and that they stand for values.
+// checkFilter checks that the rule is a filter whatever the templates give, and that they stand for
+// values.
 func (r *mapRule) checkFilter() error {
 	var b strings.Builder
 	for i, p := range r.pieces {
@@ -88,21 +100,29 @@ func (r *mapRule) checkFilter() error {
 		if p.template == nil {
 			continue
 		}
+
+		// A template stands between two pieces of text: parsePieces puts them there.
 		b.WriteString(directory.Placeholder)
-		if m := octetClause().FindStringSubmatch(r.pieces[i-1].text); p.template.isCert && m != nil && strings.HasPrefix(r.pieces[i+1].text, ")") {
+		m := octetClause().FindStringSubmatch(r.pieces[i-1].text)
+		if p.template.isCert && m != nil && strings.HasPrefix(r.pieces[i+1].text, ")") {
 			r.fetch = m[1]
 		}
 	}
+
 	parsed, err := ldapconn.ParseFilter(b.String())
 	if err != nil {
 		return err
 	}
+
+	// With alternatives the entry may have been found by another clause than that for the
+	// certificate: comparing what it holds would refuse it.
 	if strings.ContainsAny(parsed.Shape(), "|!") {
-		r.fetch = "" // an entry may have been found by something else
+		r.fetch = ""
 	}
 	return placeholdersAreValues(parsed)
 }
 
+// placeholdersAreValues returns an error where a template stands for the name of an attribute.
 func placeholdersAreValues(f *ldapconn.Filter) error {
 	if strings.Contains(f.Attribute, directory.Placeholder) {
 		return errors.New("a template stands for a value, not for an attribute")
@@ -115,11 +135,12 @@ func placeholdersAreValues(f *ldapconn.Filter) error {
 	return nil
 }
 
-// filter fills the templates in, each escaped; false when the certificate lacks one. A clause that
-// compares with the whole certificate becomes one that OpenLDAP understands too.
+// filter fills the templates in, each escaped; ok is false where the certificate lacks one. A
+// clause that compares with the whole certificate becomes one that OpenLDAP understands too.
 func (r *mapRule) filter(cert *certinfo.Certificate) (string, bool) { return r.filterBy(cert, "auto") }
 
-// filterBy is filter with the way to look for a whole certificate, as for certificateFilter.
+// filterBy is filter with the way to look for a whole certificate, as for
+// directory.CertificateFilter.
 func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool) {
 	var b strings.Builder
 	cut := false // the ")" after a clause that was written whole
@@ -130,18 +151,23 @@ func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool
 				text = strings.TrimPrefix(text, ")")
 			}
 			cut = false
+
+			// The clause is written whole with its template: its beginning goes, as does its end.
 			if i+1 < len(r.pieces) && r.wholeClause(i+1) {
 				text = text[:strings.LastIndexByte(text, '(')]
 			}
 			b.WriteString(text)
 			continue
 		}
+
+		// How servers find a whole certificate differs: CertificateFilter knows it.
 		if r.wholeClause(i) {
 			attribute := octetClause().FindStringSubmatch(r.pieces[i-1].text)[1]
 			b.WriteString(directory.CertificateFilter(attribute, cert, how))
 			cut = true
 			continue
 		}
+
 		value, ok := p.template.values(cert)
 		if !ok {
 			return "", false
@@ -151,13 +177,17 @@ func (r *mapRule) filterBy(cert *certinfo.Certificate, how string) (string, bool
 	return b.String(), true
 }
 
-// wholeClause tells that the i-th piece is a certificate and all of a clause's value.
+// wholeClause reports whether the i-th piece is a certificate and all of a clause's value.
 func (r *mapRule) wholeClause(i int) bool {
 	p := r.pieces[i]
-	return p.template != nil && p.template.isCert && octetClause().MatchString(r.pieces[i-1].text) && strings.HasPrefix(r.pieces[i+1].text, ")")
+	if p.template == nil || !p.template.isCert {
+		return false
+	}
+	return octetClause().MatchString(r.pieces[i-1].text) && strings.HasPrefix(r.pieces[i+1].text, ")")
 }
 
-// login fills the templates of a local rule in; false when the certificate lacks one, or no login comes of it.
+// login fills the templates of a local rule in; ok is false where the certificate lacks one, or the
+// result is no login.
 func (r *mapRule) login(cert *certinfo.Certificate) (string, bool) {
 	var b strings.Builder
 	for _, p := range r.pieces {
@@ -165,10 +195,12 @@ func (r *mapRule) login(cert *certinfo.Certificate) (string, bool) {
 			b.WriteString(p.text)
 			continue
 		}
+
 		value, ok := p.template.values(cert)
 		if !ok {
 			return "", false
 		}
+		// Not escaped: the value is part of a login and of no filter.
 		b.Write(value)
 	}
 	return b.String(), directory.IsLogin(b.String())

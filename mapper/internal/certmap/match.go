@@ -18,8 +18,8 @@ import (
 	"pam_pkcs11/mapper/internal/posix"
 )
 
-// matchRule tells which certificates a rule is about: sss-certmap's KRB5 rules, which come from
-// pkinit_cert_match of MIT Kerberos.
+// matchRule selects the certificates that a rule is about: sss-certmap's KRB5 rules, which come
+// from pkinit_cert_match of MIT Kerberos.
 type matchRule struct {
 	any        bool // "||": one condition is enough
 	conditions []condition
@@ -28,18 +28,20 @@ type matchRule struct {
 // condition is one keyword with its pattern.
 type condition func(*certinfo.Certificate) bool
 
-// defaultMatch is sss-certmap's.
+// defaultMatch is the matching rule of sss-certmap where none is written.
 const defaultMatch = "<KU>digitalSignature<EKU>clientAuth"
 
 // maxConditions bounds one rule.
 const maxConditions = 64
 
+// matches reports whether the rule is about a certificate.
 func (r *matchRule) matches(cert *certinfo.Certificate) bool {
-	yes := func(c condition) bool { return c(cert) }
+	holds := func(c condition) bool { return c(cert) }
+	fails := func(c condition) bool { return !c(cert) }
 	if r.any {
-		return slices.ContainsFunc(r.conditions, yes)
+		return slices.ContainsFunc(r.conditions, holds)
 	}
-	return !slices.ContainsFunc(r.conditions, func(c condition) bool { return !c(cert) })
+	return !slices.ContainsFunc(r.conditions, fails)
 }
 
 // ruleType cuts the type off a rule: capitals and digits before the first colon.
@@ -60,27 +62,34 @@ func parseMatch(text string) (*matchRule, error) {
 	if typ != "" && typ != "KRB5" {
 		return nil, fmt.Errorf("type %s is not known, expected KRB5", typ)
 	}
+
 	r := &matchRule{}
 	rest = strings.TrimSpace(rest)
+	// "&&" is the default, and may be written.
 	if after, found := strings.CutPrefix(rest, "||"); found {
-		r.any, rest = true, after
+		r.any = true
+		rest = after
 	} else {
 		rest = strings.TrimPrefix(rest, "&&")
 	}
 	if rest == "" {
 		return nil, errors.New("nothing to match is given")
 	}
+
 	for rest != "" {
 		keyword := keywordShape().FindStringSubmatch(rest)
 		if keyword == nil {
 			return nil, fmt.Errorf("a keyword such as <SUBJECT> is expected at %.40q", rest)
 		}
 		rest = rest[len(keyword[0]):]
+
+		// Patterns are not quoted: one ends where the next keyword begins.
 		end := nextKeyword(rest)
 		c, err := newCondition(keyword[1], rest[:end])
 		if err != nil {
 			return nil, fmt.Errorf("<%s>: %w", keyword[1], err)
 		}
+
 		if len(r.conditions) == maxConditions {
 			return nil, fmt.Errorf("more than %d keywords", maxConditions)
 		}
@@ -93,6 +102,7 @@ func parseMatch(text string) (*matchRule, error) {
 // nextKeyword returns where the pattern at the beginning of s ends.
 func nextKeyword(s string) int {
 	for i := range len(s) {
+		// "<" may be part of a pattern: only the shape of a keyword ends it.
 		if s[i] == '<' && keywordShape().MatchString(s[i:]) {
 			return i
 		}
@@ -100,10 +110,14 @@ func nextKeyword(s string) int {
 	return len(s)
 }
 
+// newCondition makes the condition of a keyword.
 func newCondition(keyword, pattern string) (condition, error) {
+	// A sign in the middle would be part of the pattern, and match nothing: its writer meant
+	// another rule.
 	if strings.HasSuffix(pattern, "&&") || strings.HasSuffix(pattern, "||") {
 		return nil, fmt.Errorf("%s stands at the beginning of the rule", pattern[len(pattern)-2:])
 	}
+
 	switch keyword {
 	case "SUBJECT":
 		return nameCondition(pattern, func(c *certinfo.Certificate) certinfo.Name { return c.Subject })
@@ -116,6 +130,7 @@ func newCondition(keyword, pattern string) (condition, error) {
 	case "SAN":
 		return principalCondition(pattern, true, true)
 	}
+
 	kind, isName := strings.CutPrefix(keyword, "SAN:")
 	if !isName {
 		return nil, errors.New("this keyword is not known, expected SUBJECT, ISSUER, KU, EKU, SAN or SAN:KIND")
@@ -132,7 +147,7 @@ func nameCondition(pattern string, name func(*certinfo.Certificate) certinfo.Nam
 	return func(c *certinfo.Certificate) bool { return re.MatchString(matchedName(name(c))) }, nil
 }
 
-// matchedName is RFC 4514's form, with its own name for the street.
+// matchedName is RFC 4514's form, with sss-certmap's name for the street.
 func matchedName(n certinfo.Name) string {
 	return activedirectory.NameText(n, false, "+", func(a certinfo.Attribute) (string, bool) {
 		text := certinfo.Name{certinfo.RDN{a}}.RFC4514()
@@ -143,11 +158,18 @@ func matchedName(n certinfo.Name) string {
 	})
 }
 
-// usages are the names of key usages and their bits as OpenSSL numbers them, which is what a number in a
-// rule means.
+// usages are the names of key usages and their bits as OpenSSL numbers them, which is what a number
+// in a rule means.
 var usages = map[string]uint32{
-	"digitalSignature": 0x80, "nonRepudiation": 0x40, "keyEncipherment": 0x20, "dataEncipherment": 0x10, "keyAgreement": 0x08,
-	"keyCertSign": 0x04, "cRLSign": 0x02, "encipherOnly": 0x01, "decipherOnly": 0x8000,
+	"digitalSignature": 0x80,
+	"nonRepudiation":   0x40,
+	"keyEncipherment":  0x20,
+	"dataEncipherment": 0x10,
+	"keyAgreement":     0x08,
+	"keyCertSign":      0x04,
+	"cRLSign":          0x02,
+	"encipherOnly":     0x01,
+	"decipherOnly":     0x8000,
 }
 
 // usageBits turns the bits of RFC 5280 into those of usages.
@@ -157,6 +179,9 @@ func usageBits(u certinfo.KeyUsage) uint32 {
 		if u&(1<<i) == 0 {
 			continue
 		}
+
+		// The first octet of the bit string goes to the low byte, its first bit to the highest; the
+		// ninth bit is the first of the second octet.
 		if i == 8 {
 			bits |= 0x8000
 		} else {
@@ -166,12 +191,14 @@ func usageBits(u certinfo.KeyUsage) uint32 {
 	return bits
 }
 
-// usageCondition: all usages must be there; a certificate without the extension has them all (RFC 5280).
+// usageCondition holds where the certificate has all usages of the list. One without the extension
+// may be used for all of them (RFC 5280, 4.2.1.3).
 func usageCondition(list string) (condition, error) {
 	var want uint32
 	for _, word := range listWords(list) {
 		bits, known := named(usages, word)
 		if !known {
+			// Bits without a name are given as a number (sss-certmap(5)).
 			n, err := strconv.ParseUint(word, 0, 32)
 			if err != nil {
 				return nil, fmt.Errorf("%q is no key usage", word)
@@ -180,10 +207,13 @@ func usageCondition(list string) (condition, error) {
 		}
 		want |= bits
 	}
-	return func(c *certinfo.Certificate) bool { return !c.HasKeyUsage || usageBits(c.KeyUsage)&want == want }, nil
+
+	return func(c *certinfo.Certificate) bool {
+		return !c.HasKeyUsage || usageBits(c.KeyUsage)&want == want
+	}, nil
 }
 
-// named looks a name up without regard to case, as sss-certmap reads names of usages.
+// named looks a name up without regard to case, as sss-certmap reads the names of usages.
 func named[V any](table map[string]V, word string) (V, bool) {
 	for name, v := range table {
 		if strings.EqualFold(name, word) {
@@ -194,7 +224,8 @@ func named[V any](table map[string]V, word string) (V, bool) {
 	return none, false
 }
 
-// listWords are the words of a list with commas; an empty one is given as "" and so refused.
+// listWords returns the words of a list with commas. Where one is empty it is "", which nothing
+// knows.
 func listWords(list string) []string {
 	words := strings.Split(list, ",")
 	for i := range words {
@@ -205,12 +236,19 @@ func listWords(list string) []string {
 
 // certmapPurposes are sss-certmap's names of extended key usages.
 var certmapPurposes = map[string]string{
-	"serverAuth": "1.3.6.1.5.5.7.3.1", "clientAuth": "1.3.6.1.5.5.7.3.2", "codeSigning": "1.3.6.1.5.5.7.3.3",
-	"emailProtection": "1.3.6.1.5.5.7.3.4", "timeStamping": "1.3.6.1.5.5.7.3.8", "OCSPSigning": "1.3.6.1.5.5.7.3.9",
-	"KPClientAuth": "1.3.6.1.5.2.3.4", "pkinit": "1.3.6.1.5.2.3.4", "msScLogin": "1.3.6.1.4.1.311.20.2.2",
+	"serverAuth":      "1.3.6.1.5.5.7.3.1",
+	"clientAuth":      "1.3.6.1.5.5.7.3.2",
+	"codeSigning":     "1.3.6.1.5.5.7.3.3",
+	"emailProtection": "1.3.6.1.5.5.7.3.4",
+	"timeStamping":    "1.3.6.1.5.5.7.3.8",
+	"OCSPSigning":     "1.3.6.1.5.5.7.3.9",
+	"KPClientAuth":    "1.3.6.1.5.2.3.4",
+	"pkinit":          "1.3.6.1.5.2.3.4",
+	"msScLogin":       "1.3.6.1.4.1.311.20.2.2",
 }
 
-// purposeCondition: all purposes must be there by themselves; "any" in a certificate does not stand for them.
+// purposeCondition holds where the certificate has each purpose of the list by itself;
+// anyExtendedKeyUsage does not stand for them.
 func purposeCondition(list string) (condition, error) {
 	var want []asn1.ObjectIdentifier
 	for _, word := range listWords(list) {
@@ -218,12 +256,14 @@ func purposeCondition(list string) (condition, error) {
 		if !known {
 			dotted = word
 		}
+		// Purposes without a name are given by their identifiers (sss-certmap(5)).
 		oid, err := certinfo.ParseOID(dotted)
 		if err != nil {
 			return nil, fmt.Errorf("%q is no extended key usage", word)
 		}
 		want = append(want, oid)
 	}
+
 	return func(c *certinfo.Certificate) bool {
 		for _, w := range want {
 			if !slices.ContainsFunc(c.ExtKeyUsage, w.Equal) {
@@ -284,24 +324,27 @@ func principalOf(kerberos, windows bool) func(string) (condition, error) {
 	return func(pattern string) (condition, error) { return principalCondition(pattern, kerberos, windows) }
 }
 
-// alternativeCondition is about one kind of alternative name, which is given by its name, by the beginning
-// of its name (sss-certmap's own manual page writes pkinit), both without regard to case, or for an
-// otherName by the object identifier. Where SSSD takes the first of several kinds that begin alike, there
-// is no condition: the writer may have meant the other one.
+// alternativeCondition is about one kind of alternative name. The kind is given by its name or the
+// beginning of it (sss-certmap's own manual page writes pkinit), both without regard to case, or
+// for an otherName by the object identifier. Where several kinds begin so, SSSD takes the first;
+// here that is an error, since the writer may have meant the other one.
 func alternativeCondition(kind, pattern string) (condition, error) {
 	if kind == "" {
 		return nil, errors.New("there is no such kind of alternative name: it is empty (<SAN> is any principal)")
 	}
+
 	var found []alternativeKind
 	for _, k := range alternativeKinds {
 		if len(kind) <= len(k.name) && strings.EqualFold(k.name[:len(kind)], kind) {
 			found = append(found, k)
 		}
 	}
+
 	switch len(found) {
 	case 1:
 		return found[0].condition(pattern)
 	case 0:
+		// No kind has this name: it may be the identifier of an otherName.
 		oid, err := certinfo.ParseOID(kind)
 		if err != nil {
 			return nil, errors.New("there is no such kind of alternative name, expected " + kindNames(alternativeKinds) + " or an object identifier")
@@ -319,21 +362,27 @@ func kindNames(kinds []alternativeKind) string {
 	return strings.Join(names, ", ")
 }
 
-// textCondition compares with the names of a tag as texts; oid, unless nil, is that of an otherName.
+// textCondition compares with the names of a tag as texts; oid, unless nil, is that of an
+// otherName.
 func textCondition(tag int, oid asn1.ObjectIdentifier, pattern string) (condition, error) {
 	re, err := posix.CompileSearch(pattern)
 	if err != nil {
 		return nil, err
 	}
+
 	return func(c *certinfo.Certificate) bool {
 		return slices.ContainsFunc(c.SANs, func(n certinfo.GeneralName) bool {
+			if n.Tag != tag || oid != nil && !n.OtherOID.Equal(oid) {
+				return false
+			}
 			text, ok := nameAsText(n)
-			return n.Tag == tag && (oid == nil || n.OtherOID.Equal(oid)) && ok && re.MatchString(text)
+			return ok && re.MatchString(text)
 		})
 	}, nil
 }
 
-// nameAsText is an alternative name as a regular expression sees it. ok is false for one that is broken.
+// nameAsText returns an alternative name as regular expressions see it. ok is false for one that is
+// malformed.
 func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	if !n.OK {
 		return "", false
@@ -350,14 +399,15 @@ func nameAsText(n certinfo.GeneralName) (text string, ok bool) {
 	return n.Text, n.Text != ""
 }
 
-// octetsCondition looks for the octets that stand in Base64, anywhere in the content of the name, as SSSD
-// does. Of an otherName they are looked for in its value (the tag and the length of the value may be among
-// them); they may also be all of its content, with the object identifier.
+// octetsCondition looks for the octets that the pattern has in Base64, anywhere in the content of
+// the name, as SSSD does. Of an otherName they are looked for in its value (the tag and the length
+// of the value may be among them); they may also be all of its content, with the object identifier.
 func octetsCondition(tag int, pattern string) (condition, error) {
 	want, err := base64.StdEncoding.DecodeString(pattern)
 	if err != nil || len(want) == 0 {
 		return nil, errors.New("what is to be found stands here in Base64")
 	}
+
 	return func(c *certinfo.Certificate) bool {
 		return slices.ContainsFunc(c.SANs, func(n certinfo.GeneralName) bool {
 			switch {

@@ -13,10 +13,10 @@ import (
 	"pam_pkcs11/mapper/internal/activedirectory"
 )
 
-// A mapping rule is text with templates in braces, each of which takes something out of the certificate:
-// {subject_rfc822_name.short_name}, {serial_number!hex_ur}. "{{" and "}}" are braces.
+// A mapping rule is text with templates in braces, each of which takes something out of the
+// certificate: {subject_rfc822_name.short_name}, {serial_number!hex_ur}. "{{" and "}}" are braces.
 
-// template is one of them.
+// template is one {...} expression of a mapping rule.
 type template struct {
 	text   string // without the braces
 	values func(*certinfo.Certificate) (value []byte, ok bool)
@@ -32,11 +32,13 @@ type piece struct {
 // maxTemplates bounds one rule.
 const maxTemplates = 32
 
-// parsePieces cuts a mapping rule at its templates.
+// parsePieces cuts a mapping rule at its templates. A template always stands between two texts,
+// which may be empty.
 func parsePieces(text string, u1 bool) ([]piece, error) {
 	var pieces []piece
 	var plain strings.Builder
 	count := 0
+
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		switch {
@@ -54,9 +56,12 @@ func parsePieces(text string, u1 bool) ([]piece, error) {
 			if err != nil {
 				return nil, fmt.Errorf("{%s}: %w", text[i+1:i+end], err)
 			}
+
+			// Each template may write the whole certificate into the filter.
 			if count++; count > maxTemplates {
 				return nil, fmt.Errorf("more than %d templates", maxTemplates)
 			}
+
 			pieces = append(pieces, piece{text: plain.String()}, piece{template: t})
 			plain.Reset()
 			i += end
@@ -67,11 +72,12 @@ func parsePieces(text string, u1 bool) ([]piece, error) {
 	return append(pieces, piece{text: plain.String()}), nil
 }
 
+// templateShape is a template's name with what may follow it.
 var templateShape = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^([a-z0-9_]+)(?:\.([A-Za-z0-9_.-]*))?(?:\[(-?[0-9]{1,3})\])?(?:!([A-Za-z0-9_]+))?$`)
 })
 
-// selector is what stands behind a template's name.
+// selector is what follows a template's name.
 type selector struct {
 	part       string // after "."
 	dotted     bool   // there is a "."
@@ -80,18 +86,26 @@ type selector struct {
 	conversion string // after "!"
 }
 
+// parseTemplate reads what stands between the braces; u1 allows the templates of LDAPU1.
 func parseTemplate(text string, u1 bool) (*template, error) {
 	m := templateShape().FindStringSubmatch(text)
 	if m == nil {
 		return nil, errors.New("is no template")
 	}
-	s := selector{part: m[2], dotted: strings.Contains(text, "."), numbered: m[3] != "", conversion: m[4]}
-	if s.numbered {
-		s.number, _ = strconv.Atoi(m[3]) // three digits
+
+	s := selector{
+		part:       m[2],
+		dotted:     strings.Contains(text, "."),
+		numbered:   m[3] != "",
+		conversion: m[4],
 	}
-	make, known := templates[m[1]]
+	if s.numbered {
+		s.number, _ = strconv.Atoi(m[3]) // templateShape has at most three digits
+	}
+
+	extract, known := templates[m[1]]
 	if !known {
-		make, known = templatesU1[m[1]]
+		extract, known = templatesU1[m[1]]
 		if known && !u1 {
 			return nil, errors.New("is of LDAPU1, with which the rule must begin")
 		}
@@ -99,15 +113,18 @@ func parseTemplate(text string, u1 bool) (*template, error) {
 	if !known {
 		return nil, errors.New("there is no such template")
 	}
-	t := &template{text: text, isCert: m[1] == "cert" && (s.conversion == "" || s.conversion == "bin")}
+
+	isWhole := s.conversion == "" || s.conversion == "bin"
+	t := &template{text: text, isCert: m[1] == "cert" && isWhole}
 	var err error
-	t.values, err = make(s, u1)
+	t.values, err = extract(s, u1)
 	return t, err
 }
 
+// extractor takes something out of a certificate; ok is false where the certificate has none.
 type extractor = func(*certinfo.Certificate) ([]byte, bool)
 
-// templates are those of LDAP rules, templatesU1 those that LDAPU1 adds.
+// templates are the templates of LDAP rules.
 var templates = map[string]func(selector, bool) (extractor, error){
 	"issuer_dn":  nameTemplate(func(c *certinfo.Certificate) (certinfo.Name, bool) { return c.Issuer, true }),
 	"subject_dn": nameTemplate(func(c *certinfo.Certificate) (certinfo.Name, bool) { return c.Subject, true }),
@@ -128,6 +145,7 @@ var templates = map[string]func(selector, bool) (extractor, error){
 	"subject_ediparty_name":    octetsTemplate(certinfo.TagEDIPartyName),
 }
 
+// templatesU1 are the templates that LDAPU1 adds.
 var templatesU1 = map[string]func(selector, bool) (extractor, error){
 	"serial_number":        serialTemplate,
 	"subject_key_id":       keyIDTemplate,
@@ -136,7 +154,8 @@ var templatesU1 = map[string]func(selector, bool) (extractor, error){
 	"issuer_dn_component":  componentTemplate(func(c *certinfo.Certificate) certinfo.Name { return c.Issuer }),
 }
 
-// first takes the first text, as SSSD does; one that must not match stands in nobody's filter.
+// first takes the first text, as SSSD does. Where that must not be compared there is none: taking
+// the next would name somebody else.
 func first(texts func(*certinfo.Certificate) []certinfo.Text) func(*certinfo.Certificate) (string, bool) {
 	return func(c *certinfo.Certificate) (string, bool) {
 		list := texts(c)
@@ -147,12 +166,14 @@ func first(texts func(*certinfo.Certificate) []certinfo.Text) func(*certinfo.Cer
 	}
 }
 
-// firstPrincipal is the first Kerberos principal or principal name of Microsoft's, in the certificate's order.
+// firstPrincipal takes the first Kerberos principal or principal name of Microsoft's, in the
+// certificate's order.
 func firstPrincipal(c *certinfo.Certificate) (string, bool) {
 	for _, n := range c.SANs {
 		if n.Tag != certinfo.TagOtherName {
 			continue
 		}
+		// No other of its kind came before this one: it is the first.
 		switch {
 		case n.OtherOID.Equal(certinfo.OIDUPN):
 			return first((*certinfo.Certificate).UPNs)(c)
@@ -182,12 +203,16 @@ func firstText(tag int) func(*certinfo.Certificate) (string, bool) {
 }
 
 // textTemplate takes a text; with short_name what stands before the separator, where there is one.
-func textTemplate(separator string, text func(*certinfo.Certificate) (string, bool)) func(selector, bool) (extractor, error) {
+func textTemplate(
+	separator string, text func(*certinfo.Certificate) (string, bool),
+) func(selector, bool) (extractor, error) {
 	return func(s selector, _ bool) (extractor, error) {
 		short := separator != "" && s.part == "short_name"
-		if s.dotted && !short || s.conversion != "" || s.numbered {
+		hasOther := s.conversion != "" || s.numbered
+		if s.dotted && !short || hasOther {
 			return nil, errors.New("takes nothing behind its name but, where there is a short name, .short_name")
 		}
+
 		return func(c *certinfo.Certificate) ([]byte, bool) {
 			value, ok := text(c)
 			if short {
@@ -226,9 +251,11 @@ func nameTemplate(name func(*certinfo.Certificate) (certinfo.Name, bool)) func(s
 		default:
 			return nil, fmt.Errorf("there is no form %q, expected ad, ad_x500, ad_ldap, nss, nss_x500 or nss_ldap", s.conversion)
 		}
+
 		if s.dotted || s.numbered {
 			return nil, errors.New("takes only a form behind its name")
 		}
+
 		return func(c *certinfo.Certificate) ([]byte, bool) {
 			n, ok := name(c)
 			text := write(n)
@@ -237,10 +264,12 @@ func nameTemplate(name func(*certinfo.Certificate) (certinfo.Name, bool)) func(s
 	}
 }
 
-// plainName is RFC 4514's form, with the name that NSS has for mail addresses; "" when a part is no text.
+// plainName writes a name as RFC 4514 does, with the name that NSS has for mail addresses; "" where
+// a part is no text.
 func plainName(n certinfo.Name, x500 bool) string {
 	return activedirectory.NameText(n, x500, "+", func(a certinfo.Attribute) (string, bool) {
 		text := certinfo.Name{certinfo.RDN{a}}.RFC4514()
+		// The types whose names differ between RFC 4514 and NSS.
 		for from, to := range map[string]string{"street=": "STREET=", "emailAddress=": "E="} {
 			if rest, found := strings.CutPrefix(text, from); found {
 				text = to + rest

@@ -11,10 +11,15 @@ import (
 
 // Digests are the hashes of fingerprints, by the names that the configuration has for them.
 var Digests = map[string]crypto.Hash{
-	"sha1": crypto.SHA1, "sha224": crypto.SHA224, "sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512,
+	"sha1":   crypto.SHA1,
+	"sha224": crypto.SHA224,
+	"sha256": crypto.SHA256,
+	"sha384": crypto.SHA384,
+	"sha512": crypto.SHA512,
 }
 
-// OpenSSLFingerprint is what openssl x509 -fingerprint writes before a fingerprint, but for its case.
+// OpenSSLFingerprint is what openssl x509 -fingerprint writes before a fingerprint, but for its
+// case.
 func OpenSSLFingerprint(h crypto.Hash) string {
 	return strings.ReplaceAll(h.String(), "-", "") + " Fingerprint="
 }

@@ -14,9 +14,9 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Cache keeps what a directory said yes to, for logins while no server can be reached. It is asked
-// only then: a server that refuses was reached. A directory that says no takes the answer back; the certificate itself is checked at every
-// login, whatever stands here.
+// Cache keeps the yes of a directory for logins while no server can be reached. It is asked only
+// then: a server that refuses was reached. A directory that says no removes the answer; the
+// certificate itself is checked at every login, whatever the cache has.
 type Cache struct {
 	store *Store
 	block string // the block's settings: another configuration has other answers
@@ -24,7 +24,7 @@ type Cache struct {
 	now   func() time.Time
 }
 
-// cachedAnswer is one record.
+// cachedAnswer is one record of the cache.
 type cachedAnswer struct {
 	User   string    `json:"user"`
 	Value  string    `json:"value"`
@@ -32,7 +32,8 @@ type cachedAnswer struct {
 	Until  time.Time `json:"until"`
 }
 
-// answerVersion changes when less counts as a yes than before, so that earlier answers do not stand in.
+// answerVersion is part of each record's name. It changes when a yes of an earlier version would be
+// a no now, so that records of before are not found.
 const answerVersion = "2"
 
 // NewCache returns nil where cache_hours is 0.
@@ -66,13 +67,14 @@ func (c *Cache) keep(cert *certinfo.Certificate, a mapping.Answer) {
 	}
 	now := c.now()
 	until := now.Add(c.life)
+	// The certificate is refused from then on anyway; a record need not outlive it.
 	if until.After(cert.NotAfter) {
 		until = cert.NotAfter
 	}
 	c.store.Write(c.name(cert), cachedAnswer{a.User, a.Value, now, until})
 }
 
-// forget takes the yes for a person back; nil means anybody.
+// forget removes the yes for a person; user is nil for anybody.
 func (c *Cache) forget(cert *certinfo.Certificate, user *mapping.Person) {
 	if c == nil {
 		return
@@ -83,23 +85,32 @@ func (c *Cache) forget(cert *certinfo.Certificate, user *mapping.Person) {
 	}
 }
 
-// recall returns the yes that is still good. A record from the future, or with a longer life than the
-// block gives now, is not believed.
+// recall returns the yes that is still good. A record from the future, or with a longer life than
+// the block gives now, does not count.
 func (c *Cache) recall(cert *certinfo.Certificate) (mapping.Answer, bool) {
 	if c == nil {
 		return mapping.Answer{}, false
 	}
+
 	var known cachedAnswer
 	now := c.now()
-	if !c.store.Read(c.name(cert), &known) || known.User == "" || known.Stored.After(now) || !known.Until.After(now) ||
-		known.Stored.Add(c.life).Before(now) || !cert.NotAfter.After(now) {
+	if !c.store.Read(c.name(cert), &known) || known.User == "" {
 		return mapping.Answer{}, false
 	}
+
+	// The clock may have been set back, and cache_hours lowered, since the record was written.
+	fromFuture := known.Stored.After(now)
+	ended := !known.Until.After(now) || known.Stored.Add(c.life).Before(now)
+	if fromFuture || ended || !cert.NotAfter.After(now) {
+		return mapping.Answer{}, false
+	}
+
 	value := known.Value + ", from the cache of " + known.Stored.UTC().Format(time.RFC3339)
 	return mapping.Answer{User: known.User, Value: value, Origin: mapping.OriginDirectory}, true
 }
 
-// Shorten leaves half of the time for the rest of the login, where an answer may come from here.
+// Shorten leaves half of the time for the rest of the login, where an answer may come from the
+// cache.
 func (c *Cache) Shorten(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if c == nil || !ok {
@@ -108,13 +119,13 @@ func (c *Cache) Shorten(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, time.Until(deadline)/2)
 }
 
-// unreached tells that no server could be reached in its time, and none was that refuses.
+// unreached reports whether no server could be reached in its time, and none refused.
 func unreached(err error) bool {
 	return !ldapconn.IsFault(err) && (errors.Is(err, ldapconn.ErrNoServer) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // Settle completes a directory's answer: a yes is kept, a no takes an earlier yes back, and when no
-// server could be asked an earlier yes that is still good stands in.
+// server could be asked an earlier yes that is still good is used.
 func (c *Cache) Settle(
 	cert *certinfo.Certificate, user *mapping.Person, a *mapping.Answer, err error, log *slog.Logger,
 ) (*mapping.Answer, error) {
@@ -128,6 +139,8 @@ func (c *Cache) Settle(
 	case !unreached(err):
 		return nil, err
 	}
+
+	// Match must name its person, and Find takes whom the record names.
 	known, ok := c.recall(cert)
 	if !ok || user != nil && !user.Is(known.User) {
 		return nil, err

@@ -7,10 +7,10 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 )
 
-// CertificateFilter returns the filter of entries that hold the certificate. Servers differ in what they
-// compare: 389ds and Active Directory compare octets; OpenLDAP compares serial number and issuer, by the
-// assertion of certificateExactMatch (RFC 4523, 2.5), and holds anything else to be undefined, which in a
-// disjunction does no harm.
+// CertificateFilter returns the filter of entries that hold the certificate. Servers differ in what
+// they compare: 389ds and Active Directory compare octets; OpenLDAP compares serial number and
+// issuer, by the assertion of certificateExactMatch (RFC 4523, 2.5), and holds anything else to be
+// undefined, which in a disjunction does no harm.
 func CertificateFilter(attribute string, cert *certinfo.Certificate, how string) string {
 	octets := "(" + attribute + "=" + ldapconn.EscapeFilter(cert.Raw) + ")"
 	exact := "(" + plainAttribute(attribute) + "=" + ldapconn.EscapeFilter([]byte(exactAssertion(cert))) + ")"
@@ -23,19 +23,21 @@ func CertificateFilter(attribute string, cert *certinfo.Certificate, how string)
 	return "(|" + octets + exact + ")"
 }
 
-// plainAttribute leaves the options of an attribute out.
+// plainAttribute cuts the options off an attribute, as ";binary" (RFC 4512, 2.5).
 func plainAttribute(attribute string) string {
 	plain, _, _ := strings.Cut(attribute, ";")
 	return plain
 }
 
-// exactAssertion is a CertificateExactAssertion in GSER (RFC 4523, A.1; RFC 3641, 3.2: a quote is doubled).
+// exactAssertion is a CertificateExactAssertion in GSER (RFC 4523, A.1; RFC 3641, 3.2: a quote is
+// doubled).
 func exactAssertion(cert *certinfo.Certificate) string {
-	return "{ serialNumber " + cert.Serial.String() + `, issuer rdnSequence:"` + strings.ReplaceAll(cert.Issuer.RFC4514(), `"`, `""`) + `" }`
+	issuer := strings.ReplaceAll(cert.Issuer.RFC4514(), `"`, `""`)
+	return "{ serialNumber " + cert.Serial.String() + `, issuer rdnSequence:"` + issuer + `" }`
 }
 
-// ExactWorks tells whether OpenLDAP can compare the issuer: with characters outside of ASCII it finds
-// nothing (seen with 2.5).
+// ExactWorks reports whether OpenLDAP can compare the issuer: with characters outside of ASCII it
+// finds nothing (seen with 2.5).
 func ExactWorks(cert *certinfo.Certificate) bool {
 	for _, c := range []byte(cert.Issuer.RFC4514()) {
 		if c >= 0x80 {

@@ -7,7 +7,7 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// DeadStore carries the memory of dead servers from login to login. It changes the order of servers
+// DeadStore keeps from login to login which servers did not answer. It changes the order of servers
 // only, and what it says ends after half a minute.
 type DeadStore struct {
 	Store *Store
@@ -15,7 +15,7 @@ type DeadStore struct {
 	now   func() time.Time
 }
 
-// NewDeadStore is the one of a block.
+// NewDeadStore returns the store of a block.
 func NewDeadStore(o mapping.Options, block string) *DeadStore {
 	return &DeadStore{NewStore(o), "ldap-dead-" + RecordName(block) + ".json", o.Now}
 }
@@ -33,8 +33,11 @@ func (d *DeadStore) save(servers *ldapconn.DeadServers) {
 	if servers == nil {
 		return
 	}
+
 	known := servers.Export()
 	var before map[string]time.Time
+
+	// Nearly every login finds the same servers as the one before: no write then.
 	switch had := d.Store.Read(d.Name, &before); {
 	case len(known) == 0 && had:
 		d.Store.Remove(d.Name)
@@ -43,7 +46,7 @@ func (d *DeadStore) save(servers *ldapconn.DeadServers) {
 	}
 }
 
-// sameKeys: a record that names the same servers is not written anew at each login.
+// sameKeys reports whether two records name the same servers, whenever each of them failed.
 func sameKeys(a, b map[string]time.Time) bool {
 	if len(a) != len(b) {
 		return false

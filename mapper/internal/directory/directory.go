@@ -1,5 +1,6 @@
-// Package directory asks LDAP servers for the entry that a certificate belongs to, and judges what they answer: which
-// login an entry has, and whether an answer that was kept may stand in for a server that is not reached.
+// Package directory asks LDAP servers for the entry that a certificate belongs to, and checks what
+// they answer: which login an entry has, and whether an answer that was kept may be used for a
+// server that is not reached.
 package directory
 
 import (
@@ -23,14 +24,14 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Directory is the servers of a block and how to ask them. Setting it up opens nothing: passwords, keys
-// and authorities are read when it is asked, so that a login in which another mapper says yes first, or a
-// screen locker that may not read them, does without.
+// Directory is the servers of a block and how to ask them. Setting it up opens nothing: passwords,
+// keys and authorities are read when it is asked. A login in which another mapper says yes first
+// does not need them, and a screen locker may not be able to read them.
 type Directory struct {
 	URIs        []string
 	SRVDomain   string
 	srvScheme   string
-	Bases       []string // one at least, each searched for every question
+	Bases       []string // at least one; each is searched for every question
 	Scope       ldapconn.Scope
 	Conn        ldapconn.Config // without password and TLS
 	hasPassword bool
@@ -43,7 +44,7 @@ type Directory struct {
 	dead        *DeadStore
 	now         func() time.Time
 	log         *slog.Logger
-	prefetch    atomic.Pointer[prefetch] // made before there is a question; nil when there is none
+	prefetch    atomic.Pointer[prefetch] // made before there is a question; may be nil
 }
 
 // Limits of what is read for a directory.
@@ -77,6 +78,7 @@ func New(name string, s mappers.Directory, o mapping.Options) (*Directory, error
 		now:         o.Now,
 		files:       s.TLSFiles,
 	}
+
 	d.Conn.SearchTimeout = s.SearchTimeout
 	if d.Conn.SearchTimeout == 0 {
 		d.Conn.SearchTimeout = longestSearch // the caller's deadline ends it
@@ -85,12 +87,14 @@ func New(name string, s mappers.Directory, o mapping.Options) (*Directory, error
 	return d, d.setServers(s)
 }
 
+// setBind chooses how the connection introduces itself.
 func (d *Directory) setBind(s mappers.Directory) {
 	d.Conn.DN = s.BindDN
 	switch {
 	case s.SASLExternal:
 		d.Conn.Bind = ldapconn.SASLExternal
-	case d.Conn.DN != "" && !d.hasPassword: // as in old example files
+	case d.Conn.DN != "" && !d.hasPassword:
+		// As in old example files. A simple bind without password proves nothing (RFC 4513, 5.1.2).
 		d.log.Warn("binddn without passwd or passwd_file: the bind is anonymous", "binddn", d.Conn.DN)
 	case d.Conn.DN != "":
 		d.Conn.Bind = ldapconn.Simple
@@ -100,11 +104,14 @@ func (d *Directory) setBind(s mappers.Directory) {
 // setServers reads the URIs, and makes ldaps of ldap where ssl says so.
 func (d *Directory) setServers(s mappers.Directory) error {
 	d.Conn.StartTLS = s.TLS == "" || s.TLS == "tls"
+	// Where ssl is not written, a server on this machine is asked without TLS.
 	d.Conn.ClearToSelf = s.TLS == ""
+
 	d.URIs = slices.Clone(s.URIs)
 	if s.Host != "" {
 		d.URIs = append(d.URIs, s.Host)
 	}
+
 	for i, uri := range d.URIs {
 		t, err := ldapconn.ParseURI(uri)
 		if err != nil && i >= len(s.URIs) {
@@ -117,13 +124,14 @@ func (d *Directory) setServers(s mappers.Directory) error {
 			d.URIs[i] = "ldaps" + uri[len("ldap"):]
 		}
 	}
+
 	if s.TLS == "ssl" {
 		d.srvScheme = "ldaps"
 	}
 	return nil
 }
 
-// Configured tells whether there is a server to ask.
+// Configured reports whether there is a server to ask.
 func (d *Directory) Configured() bool { return len(d.URIs) > 0 || d.SRVDomain != "" }
 
 // String names the servers, for logs and explanations.
@@ -135,10 +143,13 @@ func (d *Directory) String() string {
 	return strings.Join(names, " ")
 }
 
-// open reads the files and asks for the servers of the domain.
+// open reads the files and looks up the servers of the domain.
 func (d *Directory) open(ctx context.Context) (ldapconn.Config, error) {
 	c := d.Conn
 	c.URIs = slices.Clone(d.URIs)
+
+	// Servers of the domain come after those that are written. Where there are both, DNS that does
+	// not answer costs only its own.
 	if d.SRVDomain != "" {
 		found, err := ldapconn.Lookup(ctx, d.resolver, d.srvScheme, d.SRVDomain)
 		switch {
@@ -153,13 +164,16 @@ func (d *Directory) open(ctx context.Context) (ldapconn.Config, error) {
 	if len(c.URIs) == 0 {
 		return c, ErrNoDirectory
 	}
+
 	if len(c.URIs) > 1 {
-		c.Dead = d.dead.load() // it is about their order
+		c.Dead = d.dead.load() // it changes the order of servers only
 	}
+
 	var err error
 	if c.TLS, err = d.tlsConfig(d.files); err != nil {
 		return c, err
 	}
+
 	c.Password = []byte(d.password)
 	if d.secretFile != "" {
 		c.Password, err = d.readSecret()
@@ -167,15 +181,19 @@ func (d *Directory) open(ctx context.Context) (ldapconn.Config, error) {
 	return c, err
 }
 
+// readSecret returns the content of passwd_file without the end of its line.
 func (d *Directory) readSecret() ([]byte, error) {
 	policy := safefile.Secret()
 	if d.strict {
 		policy = policy.Strict()
 	}
+
 	data, _, err := safefile.ReadFile(d.secretFile, policy)
 	if err != nil {
 		return nil, fmt.Errorf("passwd_file: %w", err)
 	}
+
+	// Editors end the file with a line feed; the password has none.
 	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
 	if len(data) == 0 {
 		return nil, fmt.Errorf("passwd_file: %s is empty", d.secretFile)
@@ -183,21 +201,27 @@ func (d *Directory) readSecret() ([]byte, error) {
 	return data, nil
 }
 
+// tlsConfig reads the files of TLS. The error names the key of the configuration.
 func (d *Directory) tlsConfig(f mappers.TLSFiles) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.Unchecked, Time: d.now}
+
 	if f.CAFile != "" || f.CADir != "" {
 		c.RootCAs = x509.NewCertPool()
 		if err := d.addRoots(f, c.RootCAs); err != nil {
 			return nil, err
 		}
 	}
+
 	if f.Cert == "" {
 		return c, nil
 	}
+
 	cert, err := d.read("tls_cert", f.Cert)
 	if err != nil {
 		return nil, err
 	}
+
+	// A key that others can read is worth a warning, not a refused login.
 	key, _, err := safefile.ReadFile(f.Key, safefile.Secret())
 	if err != nil {
 		warned := err
@@ -206,14 +230,17 @@ func (d *Directory) tlsConfig(f mappers.TLSFiles) (*tls.Config, error) {
 		}
 		d.log.Warn("tls_key: the private key is not private", "error", warned)
 	}
+
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return nil, fmt.Errorf("tls_cert, tls_key: %w", err)
 	}
+
 	c.Certificates = []tls.Certificate{pair}
 	return c, nil
 }
 
+// policy is that of the files of TLS, but for the private key.
 func (d *Directory) policy() safefile.Policy {
 	policy := safefile.Data()
 	if d.strict {
@@ -223,6 +250,7 @@ func (d *Directory) policy() safefile.Policy {
 	return policy
 }
 
+// read returns a file of the configuration's key, and logs what is odd about it.
 func (d *Directory) read(key, path string) ([]byte, error) {
 	data, resolved, err := safefile.ReadFile(path, d.policy())
 	if err != nil {
@@ -234,7 +262,8 @@ func (d *Directory) read(key, path string) ([]byte, error) {
 	return data, nil
 }
 
-// addRoots reads tls_cacertfile and every certificate in tls_cacertdir, whatever its file is called.
+// addRoots reads tls_cacertfile and every certificate in tls_cacertdir, whatever its file is
+// called.
 func (d *Directory) addRoots(f mappers.TLSFiles, pool *x509.CertPool) error {
 	count := 0
 	if f.CAFile != "" {
@@ -244,6 +273,7 @@ func (d *Directory) addRoots(f mappers.TLSFiles, pool *x509.CertPool) error {
 		}
 		count += addCertificates(pool, data)
 	}
+
 	if f.CADir != "" {
 		dir, err := safefile.OpenDir(f.CADir, d.policy())
 		if err != nil {
@@ -254,19 +284,22 @@ func (d *Directory) addRoots(f mappers.TLSFiles, pool *x509.CertPool) error {
 		if err != nil {
 			return fmt.Errorf("tls_cacertdir: %w", err)
 		}
+		// A directory may hold other files, such as a README: what holds no certificate adds none.
 		for _, name := range names {
 			if data, _, err := dir.ReadFile(name); err == nil {
 				count += addCertificates(pool, data)
 			}
 		}
 	}
+
 	if count == 0 {
 		return errNoTLSAuthority
 	}
 	return nil
 }
 
-// addCertificates takes the certificates of a PEM or DER file.
+// addCertificates adds the certificates of a PEM or DER file to the pool, and returns how many it
+// added.
 func addCertificates(pool *x509.CertPool, data []byte) int {
 	count := 0
 	add := func(der []byte) {
@@ -275,10 +308,12 @@ func addCertificates(pool *x509.CertPool, data []byte) int {
 			count++
 		}
 	}
+
 	if !bytes.Contains(data, []byte("-----BEGIN")) {
 		add(data)
 		return count
 	}
+
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if strings.HasSuffix(block.Type, "CERTIFICATE") {
 			add(block.Bytes)

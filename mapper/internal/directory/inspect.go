@@ -27,16 +27,20 @@ func Inspect(name string, s mappers.Directory, o mapping.Options) []mappers.Faul
 		faults = append(faults, mappers.Fault{Key: key, Err: err})
 	}
 
-	// One after the other: a login stops at the first.
+	// One key at a time: tlsConfig stops at its first error, and an administrator wants all of
+	// them.
 	f := d.files
 	_, err = d.tlsConfig(mappers.TLSFiles{CAFile: f.CAFile})
 	add("tls_cacertfile", f.CAFile, err)
 	_, err = d.tlsConfig(mappers.TLSFiles{CADir: f.CADir})
+	// Empty directories are a fault only where they are the only source of authorities.
 	if f.CAFile == "" || !errors.Is(err, errNoTLSAuthority) {
 		add("tls_cacertdir", f.CADir, err)
 	}
+
 	_, err = d.tlsConfig(mappers.TLSFiles{Cert: f.Cert, Key: f.Key})
 	add("tls_cert", f.Cert, err)
+
 	if d.secretFile != "" {
 		_, err = d.readSecret()
 		add("passwd_file", d.secretFile, err)

@@ -17,7 +17,15 @@ func NewLoginReader(s mappers.Directory, o mapping.Options) (*LoginReader, error
 	if err != nil {
 		return nil, &mappers.Fault{Key: "filter", Err: err}
 	}
-	r := &LoginReader{Filter: f, UIDAttribute: s.UIDAttribute, assumed: s.UIDAssumed, accounts: o.Accounts}
+
+	r := &LoginReader{
+		Filter:       f,
+		UIDAttribute: s.UIDAttribute,
+		assumed:      s.UIDAssumed,
+		accounts:     o.Accounts,
+	}
+
+	// Without uid_attribute the filter must show in which attribute, and how, the login stands.
 	switch {
 	case r.UIDAttribute != "":
 		return r, nil
@@ -34,9 +42,10 @@ func NewLoginReader(s mappers.Directory, o mapping.Options) (*LoginReader, error
 	return r, nil
 }
 
-// LoginReader tells which login an entry has. It has one: the value in its relative name, which only who may rename it can
-// change. Where the login is not part of the name, whoever may write the attribute could be anybody; there it counts once
-// the directory has confirmed that no other entry has it (confirmation), and the entry's uidNumber is the account's.
+// LoginReader reads which login an entry has. The value in the entry's relative name counts at
+// once: only who may rename the entry can change it. Elsewhere whoever may write the attribute
+// could be anybody; the value counts once the directory has confirmed that no other entry has it
+// (confirmation), and that the entry's uidNumber is the account's.
 type LoginReader struct {
 	Filter       *UserFilter
 	UIDAttribute string
@@ -47,7 +56,7 @@ type LoginReader struct {
 // numberAttribute holds the number of the account (RFC 2307, 2.2).
 const numberAttribute = "uidNumber"
 
-// attribute is the one that names the login.
+// attribute returns the attribute that names the login.
 func (r *LoginReader) attribute() string {
 	if r.UIDAttribute != "" {
 		return r.UIDAttribute
@@ -55,7 +64,7 @@ func (r *LoginReader) attribute() string {
 	return r.Filter.attribute
 }
 
-// attributes are those that must be fetched.
+// attributes returns the attributes that must be fetched.
 func (r *LoginReader) attributes() []string {
 	if r.UIDAttribute == "" {
 		return []string{r.Filter.attribute}
@@ -68,19 +77,24 @@ const cureLogin = "uid_attribute = ATTRIBUTE, the one that names the login"
 
 var errNoLogin = errors.New("the entry does not say its login")
 
-// of returns the login of an entry. inName tells that it stands in the entry's relative name; where it does not, it is to
-// be confirmed.
+// of returns the login of an entry. inName reports whether it is the value of the entry's relative
+// name; where it is not, it needs confirmation.
 func (r *LoginReader) of(e ldapconn.Entry) (login string, inName bool, err error) {
 	if value, ok := e.Named(r.attribute()); ok {
 		login, err = r.read(e, []byte(value))
 		return login, true, err
 	}
+
+	// With the filter alone nothing but the name of the entry is safe: the filter's attribute may
+	// be one that users write themselves.
 	if r.UIDAttribute == "" {
 		return "", false, mapping.Cure(
-			fmt.Errorf("%w: %s is not named by %s, which the filter compares; whoever may write that could be anybody", errNoLogin, e.DN, r.Filter.attribute),
+			fmt.Errorf("%w: %s is not named by %s, which the filter compares; whoever may write that could be anybody",
+				errNoLogin, e.DN, r.Filter.attribute),
 			cureLogin,
 		)
 	}
+
 	values := e.Get(r.UIDAttribute)
 	switch {
 	case len(values) == 0:
@@ -92,13 +106,15 @@ func (r *LoginReader) of(e ldapconn.Entry) (login string, inName bool, err error
 	case len(values) > 1:
 		return "", false, fmt.Errorf("%w: %s has %d values of %s", mapping.ErrAmbiguous, e.DN, len(values), r.UIDAttribute)
 	}
+
 	login, err = r.read(e, values[0])
 	return login, false, err
 }
 
 // read takes the login out of the value that names it.
 func (r *LoginReader) read(e ldapconn.Entry, value []byte) (string, error) {
-	login, ok := string(value), IsLogin(string(value))
+	login := string(value)
+	ok := IsLogin(login)
 	if r.UIDAttribute == "" {
 		login, ok = r.Filter.login(value)
 	}
@@ -108,15 +124,18 @@ func (r *LoginReader) read(e ldapconn.Entry, value []byte) (string, error) {
 	return login, nil
 }
 
-// confirmation is the searches of which each must find exactly the entry whose login is not in its name: the one for the
-// login as a user would be asked for, and, where that does not compare the attribute, the one for the attribute's value.
+// confirmation returns the searches of which each must find exactly the entry whose login is not in
+// its name: the one for the login as a user would be asked for, and, where that does not compare
+// the attribute, the one for the attribute's value.
 func (r *LoginReader) confirmation(login string) []string {
 	var filters []string
 	if !r.Filter.Constant {
 		filters = append(filters, r.Filter.of(login))
 	}
-	if plain := r.Filter.prefix == "" && r.Filter.suffix == ""; !plain || !ldapconn.SameAttribute(r.Filter.attribute, r.UIDAttribute) {
-		filters = append(filters, "(&"+r.Filter.ofAll()+"("+r.UIDAttribute+"="+ldapconn.EscapeFilter([]byte(login))+"))")
+	isPlain := r.Filter.prefix == "" && r.Filter.suffix == ""
+	if !isPlain || !ldapconn.SameAttribute(r.Filter.attribute, r.UIDAttribute) {
+		value := ldapconn.EscapeFilter([]byte(login))
+		filters = append(filters, "(&"+r.Filter.ofAll()+"("+r.UIDAttribute+"="+value+"))")
 	}
 	return filters
 }
@@ -127,22 +146,25 @@ func (r *LoginReader) checkNumber(e ldapconn.Entry, login string) error {
 	if len(values) == 0 {
 		return nil
 	}
+
 	account, err := r.accounts.Lookup(login)
 	if errors.Is(err, accounts.ErrNoAccount) {
-		return nil // whether it may be named all the same is the chain's to say
+		return nil // whether a login needs an account is for the chain to decide
 	}
 	if err != nil {
 		return fmt.Errorf("account %q: %w", login, err)
 	}
+
 	for _, v := range values {
 		if string(v) != strconv.FormatUint(uint64(account.UID), 10) {
-			return fmt.Errorf("%w: %s %q of %s is not that of the account %q, %d", errNoLogin, numberAttribute, v, e.DN, login, account.UID)
+			return fmt.Errorf("%w: %s %q of %s is not that of the account %q, %d",
+				errNoLogin, numberAttribute, v, e.DN, login, account.UID)
 		}
 	}
 	return nil
 }
 
-// anybodyWarning is said wherever a login is not part of an entry's name.
+// anybodyWarning is logged wherever a login is not part of an entry's name.
 func anybodyWarning(attribute string) string {
 	return "whoever may write " + attribute + " may log in as anybody"
 }

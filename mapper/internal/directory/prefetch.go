@@ -16,7 +16,7 @@ type dialResult struct {
 	err    error // of the servers
 }
 
-// reach reads the files and connects to the first server that lets itself be asked.
+// reach reads the files and connects to the first server that answers.
 func (d *Directory) reach(ctx context.Context) *dialResult {
 	var r dialResult
 	if r.config, r.fault = d.open(ctx); r.fault == nil {
@@ -29,31 +29,39 @@ func (d *Directory) reach(ctx context.Context) *dialResult {
 // prefetch is a connection that is made before there is a question.
 type prefetch struct {
 	stop context.CancelFunc
-	done chan struct{} // closed when got is there
+	done chan struct{} // closed when got is set
 	got  *dialResult
 }
 
-// Connect begins to connect, beside the caller. The next ask takes the connection over; what none has taken when ctx
-// ends is closed.
+// Connect begins to connect, beside the caller. The next ask takes the connection over; where none
+// has when ctx ends, it is closed.
 func (d *Directory) Connect(ctx context.Context) {
-	dialling, stop := context.WithCancel(ctx)
+	dialing, stop := context.WithCancel(ctx)
 	a := &prefetch{stop: stop, done: make(chan struct{})}
+
+	// One connection is enough: the second caller uses the first one's.
 	if !d.prefetch.CompareAndSwap(nil, a) {
 		stop()
-		return // there is one already
+		return
 	}
+
 	go func() {
 		defer close(a.done)
+		// A panic here would end the process beside a login: the question reports it.
 		defer func() {
 			if v := recover(); v != nil {
 				a.got = &dialResult{fault: fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())}
 			}
 		}()
-		a.got = d.reach(dialling)
+		a.got = d.reach(dialing)
 	}()
+
 	context.AfterFunc(ctx, func() {
+		// Whoever takes the pointer out owns the connection: this one closes it only if no question
+		// did.
 		if d.prefetch.CompareAndSwap(a, nil) {
 			stop()
+			// reach is over soon: stop has ended its context.
 			<-a.done
 			a.got.close()
 		}
@@ -71,7 +79,8 @@ func (r *dialResult) close() {
 	clear(r.config.Password)
 }
 
-// takePrefetch returns what connect has reached, waiting for it until ctx ends; nil when there was no connect.
+// takePrefetch returns what Connect has reached, waiting for it until ctx ends; nil when there was
+// no Connect.
 func (d *Directory) takePrefetch(ctx context.Context) *dialResult {
 	a := d.prefetch.Swap(nil)
 	if a == nil {

@@ -14,16 +14,18 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Store keeps small records between logins, each of which is a process of its own: files of mode 0600 in
-// a directory that only root can enter. Without a directory, or when not run by root, it keeps nothing.
+// Store keeps small records between logins, each of which is a process of its own: files of mode
+// 0600 in a directory that only root can enter. Without a directory, or when not run by root, it
+// keeps nothing.
 type Store struct {
 	dir string
 	log *slog.Logger
 }
 
+// maxRecord bounds a record, in octets.
 const maxRecord = 64 << 10
 
-// NewStore is nil where nothing is kept; a nil store can be used.
+// NewStore returns nil where nothing is kept. The methods of a nil Store do nothing.
 func NewStore(o mapping.Options) *Store {
 	if o.StoreDir == "" || os.Geteuid() != 0 {
 		return nil
@@ -36,7 +38,9 @@ func (s *Store) Read(name string, record any) bool {
 	if s == nil {
 		return false
 	}
+
 	policy := safefile.Secret()
+	// A record names a user: one that anybody else could have written is refused.
 	policy.MaxSize = maxRecord
 	data, _, err := safefile.ReadFile(filepath.Join(s.dir, name), policy.Strict())
 	if err != nil {
@@ -45,6 +49,7 @@ func (s *Store) Read(name string, record any) bool {
 		}
 		return false
 	}
+
 	if err := json.Unmarshal(data, record); err != nil {
 		s.log.Warn("record not understood", "path", filepath.Join(s.dir, name), "error", err)
 		return false
@@ -52,7 +57,7 @@ func (s *Store) Read(name string, record any) bool {
 	return true
 }
 
-// Write replaces the file of that name; what cannot be written is not kept.
+// Write replaces the file of that name; what cannot be written is logged, and not kept.
 func (s *Store) Write(name string, record any) {
 	if s == nil {
 		return
@@ -62,7 +67,8 @@ func (s *Store) Write(name string, record any) {
 	}
 }
 
-// Replace writes the file of that name under another one first.
+// Replace writes the file of that name under another one first: a reader never sees half of a
+// record.
 func (s *Store) Replace(name string, record any) error {
 	data, err := json.Marshal(record)
 	if err != nil {
@@ -71,12 +77,15 @@ func (s *Store) Replace(name string, record any) error {
 	if err := s.makeDir(); err != nil {
 		return err
 	}
+
 	f, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // is gone after the rename
+
 	_, err = f.Write(data)
+	// A fault of the disk may be reported by Close only.
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
@@ -86,7 +95,7 @@ func (s *Store) Replace(name string, record any) error {
 	return os.Rename(f.Name(), filepath.Join(s.dir, name))
 }
 
-// makeDir makes the directory, whose parent must be there, and refuses one that others can enter.
+// makeDir makes the directory, whose parent must exist, and refuses one that others can enter.
 func (s *Store) makeDir() error {
 	if err := os.Mkdir(s.dir, 0o700); err != nil && !os.IsExist(err) {
 		return err
@@ -95,8 +104,11 @@ func (s *Store) makeDir() error {
 	if err != nil {
 		return err
 	}
+
+	// Lstat: a symbolic link is no directory, and could lead anywhere.
 	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || owner.Uid != 0 || info.Mode().Perm()&0o077 != 0 {
+	isRoots := ok && owner.Uid == 0
+	if !info.IsDir() || !isRoots || info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("%s is not a directory that only root can enter", s.dir)
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"pam_pkcs11/mapper/internal/mapping"
 )
 
-// Try connects to a directory as a login does, with TLS and the bind, asks nothing, and remembers nothing. It returns which
-// server has let it in, or why none did.
+// Try connects to a directory as a login does, with TLS and the bind, asks nothing, and remembers
+// nothing. It returns which server has let it in, or why none did.
 func Try(ctx context.Context, name string, s mappers.Directory, o mapping.Options) (server string, err error) {
 	d, err := New(name, s, o)
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// maxHungOfServer is how many homes of one file server may hang before its other homes are passed over untouched.
+// maxHungOfServer is how many homes of one file server may hang before its other homes are left out
+// without a try.
 const maxHungOfServer = 3
 
 // Limits of the list of mounts.
@@ -20,13 +21,14 @@ const (
 // mount is one file system in the tree.
 type mount struct {
 	point  string // absolute, without a slash at its end
-	server string // what hangs together with it; "" for a disk of this machine, and where nothing is known
+	server string // what it depends on; "" for a disk of this machine, and where nothing is known
 }
 
-// mounts are all file systems, the latest last.
+// mounts is all file systems, the latest last.
 type mounts []mount
 
-// readMounts reads the list of this process. A machine that has none to read is one without file servers.
+// readMounts reads the mounts of this process; none where they cannot be read, as if there were no
+// file servers.
 func readMounts() mounts {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -36,16 +38,19 @@ func readMounts() mounts {
 	return parseMounts(f)
 }
 
-// parseMounts reads lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)). What is no such line is left out.
+// parseMounts reads lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Other lines are left out.
 func parseMounts(r io.Reader) mounts {
 	var list mounts
 	lines := bufio.NewScanner(io.LimitReader(r, maxMountLines))
 	for lines.Scan() && len(list) < maxMounts {
+		// The number of optional fields varies; " - " ends them.
 		before, after, ok := strings.Cut(lines.Text(), " - ")
-		place, system := strings.Fields(before), strings.Fields(after)
+		place := strings.Fields(before)
+		system := strings.Fields(after)
 		if !ok || len(place) < 6 || len(system) < 2 {
 			continue
 		}
+
 		point := strings.TrimRight(unescapeMount(place[4]), "/")
 		list = append(list, mount{
 			point:  point,
@@ -55,9 +60,9 @@ func parseMounts(r io.Reader) mounts {
 	return list
 }
 
-// serverOf names what a file system of this type and source hangs on: the host of NFS and SMB, the mount itself of
-// FUSE and others of the kind; "" is a disk of this machine, which is never passed over as a whole. What autofs has not
-// mounted yet can be anybody's.
+// serverOf returns what a file system of this type and source depends on: the host of NFS and SMB,
+// the mount itself of FUSE and the like; "" for a disk of this machine, which is never left out as
+// a whole. What autofs has not mounted yet could be on any server.
 func serverOf(kind, source, point string) string {
 	switch {
 	case kind == "nfs", kind == "nfs4", kind == "ceph":
@@ -66,9 +71,11 @@ func serverOf(kind, source, point string) string {
 		}
 		return "mount " + point
 	case kind == "cifs", kind == "smb3":
+		// The source is //HOST/SHARE (mount.cifs(8)).
 		host, _, _ := strings.Cut(strings.TrimLeft(source, `/\`), "/")
 		return "smb server " + host
-	case kind == "fuse", strings.HasPrefix(kind, "fuse."), kind == "9p", kind == "afs", kind == "glusterfs", kind == "lustre":
+	case kind == "fuse", strings.HasPrefix(kind, "fuse."),
+		kind == "9p", kind == "afs", kind == "glusterfs", kind == "lustre":
 		return "mount " + point
 	}
 	return ""
@@ -78,6 +85,7 @@ func serverOf(kind, source, point string) string {
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
+		// Blanks, tabs, line feeds and backslashes are written as \040 and the like.
 		if s[i] == '\\' && i+4 <= len(s) {
 			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
 				b.WriteByte(byte(n))
@@ -90,14 +98,18 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// server returns what a directory hangs on, "" for nothing known. It asks no file system: a link in the path is not
-// followed.
+// server returns what a directory depends on; "" where nothing is known. It reads no file system: a
+// link in the path is not followed.
 func (m mounts) server(dir string) string {
-	best, server := -1, ""
+	longest := -1
+	server := ""
+
+	// Of two mounts at the same place the later one is seen.
 	for _, mount := range m {
 		below := dir == mount.point || strings.HasPrefix(dir, mount.point+"/")
-		if below && len(mount.point) >= best {
-			best, server = len(mount.point), mount.server
+		if below && len(mount.point) >= longest {
+			longest = len(mount.point)
+			server = mount.server
 		}
 	}
 	return server

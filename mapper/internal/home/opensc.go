@@ -18,8 +18,13 @@ const maxCertificateList = 1 << 20
 
 // NewOpenSC sets up the mapper opensc.
 func NewOpenSC(o mapping.Options) mapping.Mapper {
-	return &openscMapper{homeFiles{accounts: o.Accounts, strict: o.StrictPermissions, log: o.Logger,
-		file: below(".eid/authorized_certificates"), maxSize: maxCertificateList}}
+	return &openscMapper{homeFiles{
+		accounts: o.Accounts,
+		strict:   o.StrictPermissions,
+		log:      o.Logger,
+		file:     below(".eid/authorized_certificates"),
+		maxSize:  maxCertificateList,
+	}}
 }
 
 // Binds implements mapping.Mapper.
@@ -39,25 +44,28 @@ func (m *openscMapper) Match(ctx context.Context, cert *certinfo.Certificate, us
 	return m.homes.Match(ctx, user, name, listsCertificate(cert.Raw))
 }
 
-// certificateName tells certificates apart for people.
+// certificateName returns a name for people: what of the certificate decided.
 func certificateName(cert *certinfo.Certificate) string {
 	return "certificate " + cert.SerialHex(":") + " of " + cert.Issuer.RFC4514()
 }
 
-// listsCertificate tells whether a list in PEM holds the DER of a certificate. What stands between the blocks, and
-// blocks of other kinds, do not count.
+// listsCertificate reports whether a list in PEM holds the DER of a certificate. What is
+// between the blocks, and blocks of other kinds, do not count.
 func listsCertificate(der []byte) holds {
 	return func(r io.Reader) (bool, error) {
 		rest, err := io.ReadAll(r)
 		if err != nil {
 			return false, err
 		}
+
 		for {
 			var block *pem.Block
 			if block, rest = pem.Decode(rest); block == nil {
 				return false, nil
 			}
-			if (block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE") && bytes.Equal(block.Bytes, der) {
+
+			isCertificate := block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE"
+			if isCertificate && bytes.Equal(block.Bytes, der) {
 				return true, nil
 			}
 		}

@@ -13,8 +13,9 @@ import (
 	"math/big"
 )
 
-// Key is a public key as OpenSSH writes it (RFC 4253, 6.6). Only what a key of a certificate needs is here: the
-// package ssh would cost each login, of whatever mapper, the setting up of its ciphers and key exchanges.
+// Key is a public key as OpenSSH writes it (RFC 4253, 6.6). Here is only what keys of certificates
+// need: package ssh would cost each login the setting up of its ciphers and key exchanges,
+// whichever mapper it uses.
 type Key struct {
 	kind string // "ssh-rsa", ...
 	blob string // the key, in Base64
@@ -24,6 +25,7 @@ type Key struct {
 func newOpenSSHKey(public crypto.PublicKey) (Key, bool) {
 	var kind string
 	var blob []byte
+
 	switch k := public.(type) {
 	case *rsa.PublicKey: // RFC 4253, 6.6
 		kind = "ssh-rsa"
@@ -31,6 +33,7 @@ func newOpenSSHKey(public crypto.PublicKey) (Key, bool) {
 	case *ecdsa.PublicKey: // RFC 5656, 3.1
 		curve, ok := map[int]string{256: "nistp256", 384: "nistp384", 521: "nistp521"}[k.Curve.Params().BitSize]
 		point, err := k.Bytes()
+		// Curves without a name in OpenSSH are not used by another name of the same size.
 		if !ok || err != nil || k.Curve.Params().Name != "P-"+curve[len("nistp"):] {
 			return Key{}, false
 		}
@@ -51,13 +54,14 @@ func newOpenSSHKey(public crypto.PublicKey) (Key, bool) {
 	default:
 		return Key{}, false
 	}
+
 	return Key{kind, base64.StdEncoding.EncodeToString(blob)}, true
 }
 
-// String is the key as a line of authorized_keys has it.
+// String returns the key as a line of authorized_keys has it.
 func (k Key) String() string { return k.kind + " " + k.blob }
 
-// fingerprint is what `ssh-keygen -l` prints of the key.
+// fingerprint returns what `ssh-keygen -l` prints of the key.
 func (k Key) fingerprint() string {
 	blob, _ := base64.StdEncoding.DecodeString(k.blob) // it was made by newOpenSSHKey
 	sum := sha256.Sum256(blob)
@@ -72,6 +76,7 @@ func sshString(b []byte, s string) []byte {
 // sshInteger appends an mpint of a number that is not negative (RFC 4251, 5).
 func sshInteger(b []byte, n *big.Int) []byte {
 	octets := n.Bytes()
+	// The highest bit of the first octet is the sign.
 	if len(octets) > 0 && octets[0]&0x80 != 0 {
 		octets = append([]byte{0}, octets...)
 	}

@@ -33,18 +33,21 @@ func (e Element) Filter(cert *certinfo.Certificate, weak bool) (string, error) {
 			}
 			part = anyOf(c.Attribute, values)
 		}
+
+		// All conditions must hold: with one missing the others would find too many.
 		if part == "" {
 			return "", nil
 		}
 		b.WriteString(part)
 	}
+
 	if len(e.Clauses) > 1 {
 		return "(&" + b.String() + ")", nil
 	}
 	return b.String(), nil
 }
 
-// uses tells whether a clause of the element has the item.
+// uses reports whether a clause of the element has the item.
 func (e Element) uses(item string) bool {
 	return slices.ContainsFunc(e.Clauses, func(c mappers.Condition) bool { return c.Item == item })
 }
@@ -61,8 +64,8 @@ func anyOf(attribute string, values [][]byte) string {
 	return b.String()
 }
 
-// ItemValues returns what a certificate says about an item. Text that holds NUL or control characters is
-// not among it.
+// ItemValues returns what a certificate says about an item. Text that holds NUL or control
+// characters is left out.
 func ItemValues(item string, cert *certinfo.Certificate, weak bool) ([][]byte, error) {
 	var values [][]byte
 	texts := func(list []certinfo.Text) {
@@ -70,6 +73,7 @@ func ItemValues(item string, cert *certinfo.Certificate, weak bool) ([][]byte, e
 			values = append(values, []byte(s))
 		}
 	}
+
 	switch item {
 	case "cn":
 		texts(cert.CommonNames())
@@ -98,14 +102,15 @@ func ItemValues(item string, cert *certinfo.Certificate, weak bool) ([][]byte, e
 	case "altsecid":
 		return activedirectory.Identities(cert, weak)
 	}
+
 	if len(values) > activedirectory.MaxItemValues {
 		return nil, fmt.Errorf("the certificate has %d values of %s, more than %d", len(values), item, activedirectory.MaxItemValues)
 	}
 	return values, nil
 }
 
-// namesAsText gives a name in both forms: RFC 4514, and OpenSSL's one-line form of old directories. An
-// empty name is none.
+// namesAsText returns a name in both forms: RFC 4514, and OpenSSL's one-line form of old
+// directories. An empty name has none.
 func namesAsText(n certinfo.Name) [][]byte {
 	if len(n) == 0 {
 		return nil

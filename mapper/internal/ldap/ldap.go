@@ -1,4 +1,4 @@
-// Package ldap is the mapper that searches a directory for the certificate, or for what stands in it.
+// Package ldap is the mapper that searches a directory for the certificate, or for what it says.
 package ldap
 
 import (
@@ -13,7 +13,7 @@ import (
 )
 
 // ldapMapper looks for the user's entry in a directory, by what the certificate says or by the
-// certificate itself. One login is one connection, one bind, and one flight of searches.
+// certificate itself. One login is one connection, one bind, and one round of searches.
 type ldapMapper struct {
 	directory *directory.Directory
 	logins    *directory.LoginReader
@@ -26,18 +26,19 @@ type ldapMapper struct {
 	log       *slog.Logger
 }
 
-// What a chain asks of a mapper beside its interface is found out at run time.
+// The chain finds these interfaces by type assertions.
 var (
 	_ mapping.Prefetcher   = (*ldapMapper)(nil)
 	_ mapping.IssuerReader = (*ldapMapper)(nil)
 )
 
-// New sets up the mapper of the block of a name.
+// New sets up the mapper of the block with this name.
 func New(name string, s mappers.LDAP, o mapping.Options) (mapping.Mapper, error) {
 	d, err := directory.New(name, s.Directory, o)
 	if err != nil {
 		return nil, err
 	}
+
 	m := &ldapMapper{
 		directory: d,
 		attribute: s.Attribute,
@@ -46,16 +47,21 @@ func New(name string, s mappers.LDAP, o mapping.Options) (mapping.Mapper, error)
 		weak:      s.AllowWeak,
 		log:       o.Logger,
 	}
+
 	var list []string
 	for _, e := range s.AttributeMap {
 		m.elements = append(m.elements, Element{text: e.Text, Clauses: e.Conditions})
 		list = append(list, e.Text)
 	}
+
 	if m.logins, err = directory.NewLoginReader(s.Directory, o); err != nil {
 		return nil, err
 	}
+
+	// The name of a record is made of all that decides an answer: another configuration finds none.
 	m.cache = directory.NewCache(name, s.CacheHours, o,
-		d.URIs, d.SRVDomain, d.Bases, d.Scope, s.Filter, list, m.attribute, m.how, m.weak, m.logins.UIDAttribute)
+		d.URIs, d.SRVDomain, d.Bases, d.Scope, s.Filter,
+		list, m.attribute, m.how, m.weak, m.logins.UIDAttribute)
 	return m, nil
 }
 
@@ -98,7 +104,7 @@ func (m *ldapMapper) Expects(cert *certinfo.Certificate, user string) bool {
 	return err == nil && len(questions) > 0
 }
 
-// decide asks for the entry of a person, or with nil for that of anybody, and remembers the answer.
+// decide asks for the entry of a person, or of anybody where user is nil, and keeps the answer.
 func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, user *mapping.Person) (*mapping.Answer, error) {
 	questions, err := m.questions(cert, user != nil)
 	if err != nil {
@@ -107,28 +113,43 @@ func (m *ldapMapper) decide(ctx context.Context, cert *certinfo.Certificate, use
 	if len(questions) == 0 {
 		return nil, mapping.ErrNothing
 	}
+
 	ctx, cancel := m.cache.Shorten(ctx)
 	defer cancel()
 	a, err := m.hits().First(ctx, m.directory, questions, cert, user)
-	if err == nil && a == nil && user == nil && m.how == "auto" && !directory.ExactWorks(cert) {
+
+	// OpenLDAP cannot look for some certificates. Without a person there is no entry to compare
+	// with: all of them are fetched, and only after the cheaper search found nobody.
+	foundNobody := err == nil && a == nil
+	mayFetchAll := user == nil && m.how == "auto"
+	if foundNobody && mayFetchAll && !directory.ExactWorks(cert) {
 		a, err = m.hits().First(ctx, m.directory, []directory.Inquiry{m.compareEverybody()}, cert, user)
 	}
 	return m.cache.Settle(cert, user, a, err, m.log)
 }
 
+// hits returns what is the same for all questions.
 func (m *ldapMapper) hits() *directory.Hits {
-	return &directory.Hits{Logins: m.logins, Weak: m.weak, Log: m.log, Weakly: m.weakQuestions, Uses: m.uses}
+	return &directory.Hits{
+		Logins:        m.logins,
+		Weak:          m.weak,
+		Log:           m.log,
+		WeakInquiries: m.weakQuestions,
+		Uses:          m.uses,
+	}
 }
 
-// IssuerUse: values of attribute_map may hold the issuer's name; a search for the certificate goes by it on OpenLDAP.
+// IssuerUse implements mapping.IssuerReader. Values of attribute_map may hold the issuer's name; a
+// search for the certificate goes by it on OpenLDAP.
 func (m *ldapMapper) IssuerUse(*certinfo.Certificate) mapping.IssuerUse {
-	if slices.ContainsFunc(m.elements, func(e Element) bool { return e.uses("issuer") || e.uses("altsecid") }) {
+	hasIssuer := func(e Element) bool { return e.uses("issuer") || e.uses("altsecid") }
+	if slices.ContainsFunc(m.elements, hasIssuer) {
 		return mapping.RestsOnIssuer
 	}
 	return mapping.ComparesIssuer
 }
 
-// uses are the attributes that the block's own keys name.
+// uses returns the attributes that the block's own keys name.
 func (m *ldapMapper) uses() []string {
 	var names []string
 	for _, e := range m.elements {
@@ -142,11 +163,14 @@ func (m *ldapMapper) uses() []string {
 	return names
 }
 
-// weakQuestions are those by which the certificate would be known with allow_weak_mapping alone.
+// weakQuestions returns the questions by which the certificate would be found with
+// allow_weak_mapping alone.
 func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []directory.Inquiry {
 	var list []directory.Inquiry
 	for _, e := range m.elements {
-		if m.weak || !e.uses("altsecid") && !(m.windows && e.uses("upn")) {
+		// Other items do not depend on allow_weak_mapping.
+		canBeWeak := e.uses("altsecid") || m.windows && e.uses("upn")
+		if m.weak || !canBeWeak {
 			continue
 		}
 		if filter, err := e.Filter(cert, true); err == nil && filter != "" {
@@ -156,15 +180,16 @@ func (m *ldapMapper) weakQuestions(cert *certinfo.Certificate) []directory.Inqui
 	return list
 }
 
-// questions are those of attribute_map in its order, then that for the certificate. named tells that they are about one
-// person.
+// questions returns those of attribute_map in its order, then that for the certificate. named is
+// true where they are about one person.
 func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]directory.Inquiry, error) {
 	var list []directory.Inquiry
 	for _, e := range m.elements {
 		weak := m.windows && e.uses("upn")
 		if weak && !m.weak && len(cert.SIDs()) == 0 {
-			continue // nothing could confirm it
+			continue // without a security identifier nothing could confirm it
 		}
+
 		filter, err := e.Filter(cert, m.weak)
 		if err != nil {
 			return nil, err
@@ -172,7 +197,9 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]direct
 		if filter == "" {
 			continue
 		}
+
 		q := directory.Inquiry{Name: e.text, Filter: filter, Weak: weak}
+		// What was found by the certificate is compared with it once more.
 		for _, c := range e.Clauses {
 			if c.Item == "cert" {
 				q.Fetch = c.Attribute
@@ -180,6 +207,7 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]direct
 		}
 		list = append(list, q)
 	}
+
 	name := "certificate in " + m.attribute
 	switch m.how {
 	case "off":
@@ -193,6 +221,9 @@ func (m *ldapMapper) questions(cert *certinfo.Certificate, named bool) ([]direct
 			Octets: m.how == "filter",
 		})
 	}
+
+	// For one person his entry is fetched, and the certificates in it are compared here: that works
+	// whatever the server can compare.
 	switch {
 	case m.how == "compare" && (!named || m.logins.Filter.Constant):
 		list = append(list, m.compareEverybody())

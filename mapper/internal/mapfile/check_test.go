@@ -25,7 +25,7 @@ func FuzzLineCheck(f *testing.F) {
 				c.meant.add(1, []byte(line), c.item)
 				_ = c.meant.text()
 			}
-			if _, _, ok := splitLine([]byte(line)); c.judge([]byte(line)) == "" && !ok && trimmed != "" && trimmed[0] != '#' {
+			if _, _, ok := splitLine([]byte(line)); c.lineFault([]byte(line)) == "" && !ok && trimmed != "" && trimmed[0] != '#' {
 				t.Errorf("%s: %q is passed over without a word", typ, line)
 			}
 		}

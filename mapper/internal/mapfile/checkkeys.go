@@ -16,7 +16,8 @@ import (
 	"pam_pkcs11/mapper/internal/certtext"
 )
 
-// keyRule returns what tells of a block's literal KEY that no certificate has such a text; "" where one could.
+// keyRule returns a function for the literal KEYs of a block: it returns why no certificate can
+// have such a text; "" where one could.
 func keyRule(s mappers.Settings) func(string) string {
 	rule := itemRule(s)
 	return func(key string) string {
@@ -27,7 +28,7 @@ func keyRule(s mappers.Settings) func(string) string {
 	}
 }
 
-// itemOf names the items whose lines may be written in several ways; "" is another one.
+// itemOf returns the item of a block whose lines may be written in several ways; "" is another one.
 func itemOf(s mappers.Settings) string {
 	switch s := s.(type) {
 	case mappers.Digest:
@@ -42,7 +43,7 @@ func itemOf(s mappers.Settings) string {
 	return ""
 }
 
-// characterFault: a text with a control character, or one that is not UTF-8, is never compared.
+// characterFault returns why a text is never compared: it is not UTF-8, or has a control character.
 func characterFault(key string) string {
 	if !utf8.ValidString(key) {
 		return fmt.Sprintf("%q is not UTF-8, and fits no certificate", key)
@@ -55,6 +56,7 @@ func characterFault(key string) string {
 	return ""
 }
 
+// itemRule returns the rule for what the block takes from a certificate.
 func itemRule(s mappers.Settings) func(string) string {
 	switch s := s.(type) {
 	case mappers.Digest:
@@ -101,10 +103,12 @@ func mailFault(key string) string {
 	return ""
 }
 
-// digestRule: a fingerprint has the length of its algorithm; "" is any.
+// digestRule returns the rule for fingerprints: they have the length of their algorithm; "" is any.
 func digestRule(algorithm string) func(string) string {
 	return func(key string) string {
 		name, sum := "", key
+
+		// As openssl x509 -fingerprint prints it: "SHA256 Fingerprint=AB:CD:...".
 		if before, after, found := strings.Cut(key, "="); found {
 			name = strings.ToLower(strings.TrimSuffix(strings.ToLower(before), " fingerprint"))
 			if !strings.HasSuffix(strings.ToLower(before), " fingerprint") || certtext.Digests[name] == 0 {
@@ -112,15 +116,19 @@ func digestRule(algorithm string) func(string) string {
 			}
 			sum = after
 		}
+
 		octets, err := hex.DecodeString(strings.ReplaceAll(sum, ":", ""))
 		if err != nil || strings.Contains(sum, ":") && !strings.EqualFold(sum, certtext.Colons(octets)) {
 			return fmt.Sprintf("%q is no fingerprint: hexadecimal digits, in pairs joined by colons or without blanks and colons", key)
 		}
+
+		// Both the block and the line may name an algorithm: the length must fit each of them.
 		for _, wanted := range []string{algorithm, name} {
 			if h := certtext.Digests[wanted]; h != 0 && len(octets) != h.Size() {
 				return fmt.Sprintf("a fingerprint of %d octets; %s has %d", len(octets), wanted, h.Size())
 			}
 		}
+
 		for _, h := range certtext.Digests {
 			if len(octets) == h.Size() {
 				return ""
@@ -130,7 +138,7 @@ func digestRule(algorithm string) func(string) string {
 	}
 }
 
-// nameFault tells why a text is no distinguished name as a certificate's is written here.
+// nameFault returns why a text is no distinguished name in a form in which one is looked up.
 func nameFault(key string, ignoreCase bool) string {
 	lead, _, _ := strings.Cut(key, "=")
 	switch {
@@ -139,6 +147,7 @@ func nameFault(key string, ignoreCase bool) string {
 	case strings.Contains(key, " = "):
 		return fmt.Sprintf("%q fits no certificate: write the name as openssl x509 -noout -subject -nameopt RFC2253 prints it", key)
 	}
+
 	name, err := certinfo.ParseDN(key)
 	if err != nil {
 		return fmt.Sprintf("%q is no distinguished name: %v", key, err)
@@ -146,7 +155,7 @@ func nameFault(key string, ignoreCase bool) string {
 	return blanksFault(key, nameForms(name), ignoreCase)
 }
 
-// nameForms are the ways to write a name that a look-up knows.
+// nameForms returns the ways to write a name that a look-up knows.
 func nameForms(name certinfo.Name) []string {
 	forms := []string{name.RFC4514(), certtext.Spaced(name.RFC4514()), name.OneLine()}
 	if older, ok := certtext.OlderOneLine(name); ok {
@@ -155,7 +164,8 @@ func nameForms(name certinfo.Name) []string {
 	return forms
 }
 
-// blanksFault: a KEY that is one of the forms but for its blanks fits nothing, unless it is another one of them.
+// blanksFault returns that a KEY is one of the forms but for its blanks, and so fits nothing; ""
+// where it is one of them or none.
 func blanksFault(key string, forms []string, ignoreCase bool) string {
 	if slices.ContainsFunc(forms, func(f string) bool { return certtext.Equal(f, key, ignoreCase) }) {
 		return ""
@@ -169,11 +179,12 @@ func blanksFault(key string, forms []string, ignoreCase bool) string {
 	return ""
 }
 
-// serialNumber is a number as serialTexts writes it.
+// serialNumber is a number in one of the forms of certtext.SerialTexts.
 var serialNumber = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^-?([0-9]+|0[xX][0-9a-fA-F]+|(0[xX])?[0-9a-fA-F]{2}(:[0-9a-fA-F]{2})*|[0-9a-fA-F]+)$`)
 })
 
+// serialFault returns why a text is no serial number with its issuer's name, or alone.
 func serialFault(key string, alone bool) string {
 	number, issuer, _ := strings.Cut(key, " ")
 	switch {
@@ -189,9 +200,11 @@ func serialFault(key string, alone bool) string {
 	return serialFormFault(number)
 }
 
-// serialFormFault: of the ways to write a number a few are read.
+// serialFormFault returns that a number is not written in a way in which numbers are looked up.
 func serialFormFault(number string) string {
 	digits := strings.NewReplacer(":", "", "0x", "", "0X", "").Replace(number)
+
+	// Decimal or hexadecimal: one of the two readings must be written as this very text.
 	for _, base := range []int{10, 16} {
 		n, ok := new(big.Int).SetString(digits, base)
 		if !ok {
@@ -205,7 +218,7 @@ func serialFormFault(number string) string {
 	return fmt.Sprintf("%q is not how the number of a certificate is written: 431, 0x1AF or 01:AF", number)
 }
 
-// serialPairs is a number as serialItem writes it.
+// serialPairs is a number in the form of the generic mapper.
 var serialPairs = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^-?[0-9A-F]{2}(:[0-9A-F]{2})*$`)
 })

@@ -11,7 +11,8 @@ import (
 	"pam_pkcs11/mapper/internal/posix"
 )
 
-// meantLines are the lines of a file that are not written as the manual says, and are read as they are meant.
+// meantLines counts the lines of a file that are not written as the manual says, and are read as
+// they are meant.
 type meantLines struct {
 	lines int
 	ways  []meantWay // in the order of their first lines
@@ -21,26 +22,30 @@ type meantLines struct {
 type meantWay struct {
 	what  string
 	count int
-	first []int // lines
+	first []int // the first of these lines
 }
 
 const maxMeantLines = 3 // that are named of each way
 
-// add looks at a line in which nothing is wrong.
+// add counts a line in which nothing is wrong, if it is written in such a way.
 func (m *meantLines) add(number int, line []byte, item string) {
 	line = trimLine(line)
 	k, _, ok := splitLine(line)
 	if !ok {
 		return
 	}
+
 	key := bytes.TrimRight(k, " \t")
 	if len(key) == 0 {
 		return
 	}
+
 	ways := meantArrow(line[len(key):])
+	// An expression says itself what it fits: only a literal KEY has other forms.
 	if _, kind := expressionOf(key); kind == posix.Literal {
 		ways = append(ways, meantKey(string(key), item)...)
 	}
+
 	if len(ways) > 0 {
 		m.lines++
 	}
@@ -63,7 +68,8 @@ func (m *meantLines) count(what string, number int) {
 	m.ways = append(m.ways, meantWay{what: what, count: 1, first: []int{number}})
 }
 
-// meantArrow tells what stands round the arrow, with which the rest of a line begins, instead of a blank on each side.
+// meantArrow returns what stands round the arrow instead of a blank on each side. rest is a line
+// without its KEY.
 func meantArrow(rest []byte) []string {
 	before, login, _ := bytes.Cut(rest, []byte("->"))
 	behind := login[:len(login)-len(bytes.TrimLeft(login, " \t"))]
@@ -76,7 +82,7 @@ func meantArrow(rest []byte) []string {
 	return nil
 }
 
-// meantKey tells in which other form a KEY is written.
+// meantKey returns in which other form a KEY is written.
 func meantKey(key, item string) []string {
 	switch item {
 	case "digest":
@@ -89,10 +95,13 @@ func meantKey(key, item string) []string {
 		number, issuer, _ := strings.Cut(key, " ")
 		ways := meantName(issuer)
 		digits, prefixed := strings.CutPrefix(strings.ToLower(strings.TrimPrefix(number, "-")), "0x")
+
+		// Digits that can only be hexadecimal; others are read as decimal.
+		isHex := strings.ContainsAny(digits, "abcdef") || len(digits) > 1 && digits[0] == '0'
 		switch colons := strings.Contains(digits, ":"); {
 		case prefixed && colons:
 			ways = append(ways, "0x before pairs of digits with colons")
-		case !prefixed && !colons && (strings.ContainsAny(digits, "abcdef") || len(digits) > 1 && digits[0] == '0'):
+		case !prefixed && !colons && isHex:
 			ways = append(ways, "hexadecimal digits without 0x and colons")
 		}
 		return ways
@@ -100,17 +109,22 @@ func meantKey(key, item string) []string {
 	return nil
 }
 
+// meantName returns that a name of RFC 4514 has blanks behind its commas.
 func meantName(key string) []string {
 	if !strings.Contains(key, ", ") {
 		return nil
 	}
-	if n, err := certinfo.ParseDN(key); err == nil && n.RFC4514() != key && certtext.Equal(certtext.Spaced(n.RFC4514()), key, true) {
+	n, err := certinfo.ParseDN(key)
+	if err != nil || n.RFC4514() == key {
+		return nil
+	}
+	if certtext.Equal(certtext.Spaced(n.RFC4514()), key, true) {
 		return []string{"blanks behind the commas of a name"}
 	}
 	return nil
 }
 
-// text names all of them; "" where there are none.
+// text is a sentence with all of the ways; "" where there are none.
 func (m *meantLines) text() string {
 	if m.lines == 0 {
 		return ""
@@ -125,12 +139,13 @@ func (m *meantLines) text() string {
 	return fmt.Sprintf("%d lines are read as they are meant: %s", m.lines, mapping.Joined(ways))
 }
 
-// where is "line 3", "lines 3 and 5" or "lines 3, 5, 9 and 4 more".
+// where returns "line 3", "lines 3 and 5" or "lines 3, 5, 9 and 4 more".
 func (w meantWay) where() string {
 	var numbers []string
 	for _, n := range w.first {
 		numbers = append(numbers, fmt.Sprint(n))
 	}
+
 	last := len(numbers) - 1
 	switch {
 	case w.count > len(w.first):

@@ -22,6 +22,7 @@ func Inspect(ctx context.Context, s mappers.Mapfile, o mapping.Options) error {
 	}
 	defer f.Close()
 
+	// Reading ends at the first line that names somebody.
 	some := false
 	err = lines.Each(ctx, f, mapBlock, maxMapLine, func(data []byte) bool {
 		for len(data) > 0 && !some {
@@ -31,6 +32,7 @@ func Inspect(ctx context.Context, s mappers.Mapfile, o mapping.Options) error {
 		}
 		return !some
 	})
+
 	switch {
 	case err != nil:
 		return fmt.Errorf("mapfile %s: %w", m.path, err)

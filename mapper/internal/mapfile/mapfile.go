@@ -1,5 +1,5 @@
-// Package mapfile looks logins up in files of lines "KEY -> LOGIN", on this machine or on a server, and tells what is
-// wrong with their lines.
+// Package mapfile looks logins up in files of lines "KEY -> LOGIN", on this machine or on a server,
+// and reports what is wrong with their lines.
 package mapfile
 
 import (
@@ -23,10 +23,11 @@ import (
 )
 
 // File is a file of lines "KEY -> LOGIN". It is an allow-list: what no line names maps to nobody. A
-// KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files; between
-// "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each line that fits a
-// text counts: a certificate may have several accounts. Several blanks or tabs round the arrow are one blank, where the
-// line has no arrow between blanks that would be read otherwise. "#" begins a comment line; a CR and blanks at the end of a line do not count.
+// KEY is literal; between "^" and "$" it is a POSIX basic regular expression, as in old files;
+// between "(^" and "$)", a form that is new, an extended one. Both must match the whole text. Each
+// line that fits a text counts: a certificate may have several accounts. Several blanks or tabs
+// round the arrow count as one blank, where the line has no arrow between single blanks. "#" begins
+// a comment line; a CR and blanks at the end of a line do not count.
 type File struct {
 	path       string     // of the file, or the address of remote
 	remote     *remoteMap // nil: a file
@@ -50,7 +51,13 @@ func New(s mappers.Mapfile, o mapping.Options, ignoreCase bool) (*File, error) {
 	if address == "" {
 		return nil, nil
 	}
-	m := &File{path: address, strict: o.StrictPermissions, ignoreCase: ignoreCase, log: o.Logger}
+
+	m := &File{
+		path:       address,
+		strict:     o.StrictPermissions,
+		ignoreCase: ignoreCase,
+		log:        o.Logger,
+	}
 	path, isFile, err := fetch.FilePath(address)
 	switch {
 	case err != nil:
@@ -59,18 +66,21 @@ func New(s mappers.Mapfile, o mapping.Options, ignoreCase bool) (*File, error) {
 	default:
 		m.remote, err = newRemoteMap(address, s.Insecure, o)
 	}
+
 	if err != nil {
 		return nil, &mappers.Fault{Key: "mapfile", Err: err}
 	}
 	return m, nil
 }
 
-// Lookup returns the logins of the texts, in the order of the texts and then of the lines, from one reading of the file.
+// Lookup returns the logins of the texts, in the order of the texts and then of the lines, from one
+// reading of the file.
 func (m *File) Lookup(ctx context.Context, texts []string) ([]mapping.Answer, error) {
 	return m.LookupFor(ctx, texts, nil)
 }
 
-// LookupFor is lookup about one person, nil is anybody: the line that has his name as he typed it ends the reading.
+// LookupFor is Lookup about one person, or about anybody where user is nil. The line that has his
+// name as he typed it ends the reading.
 func (m *File) LookupFor(ctx context.Context, texts []string, user *mapping.Person) ([]mapping.Answer, error) {
 	mapping.TellAsked(ctx, "mapfile "+m.path)
 	f, err := m.open(ctx)
@@ -78,39 +88,53 @@ func (m *File) LookupFor(ctx context.Context, texts []string, user *mapping.Pers
 		return nil, fmt.Errorf("mapfile: %w", err)
 	}
 	defer f.Close()
+
 	s := newScan(m, texts)
+	// The name as he typed it is enough: lines with other names of his account need not be read
+	// then.
 	if user != nil {
 		s.wanted = user.Typed
 	}
 	if err := s.run(ctx, f); err != nil {
 		return nil, fmt.Errorf("mapfile %s: %w", m.path, err)
 	}
+
 	if s.fits >= maxMapFits {
 		m.log.Warn("mapfile: more lines fit the certificate than are looked at", "path", m.path, "limit", maxMapFits)
 	}
+
 	found := s.answers()
 	for _, a := range found {
 		mapping.TellHeard(ctx, a.Value+arrow+a.User)
 	}
+
+	// The nearest line is searched only if somebody asks for an explanation: that reads the file
+	// again.
 	if len(found) == 0 {
 		mapping.TellMissed(ctx, m.nearest(texts))
 	}
 	return found, nil
 }
 
+// open returns the text from its beginning.
 func (m *File) open(ctx context.Context) (io.ReadCloser, error) {
 	if m.remote != nil {
 		return m.remote.open(ctx)
 	}
+
 	policy := safefile.Data()
 	if m.strict {
 		policy = policy.Strict()
 	}
 	policy.MaxSize = maxMapfile
+
 	f, resolved, err := safefile.Open(m.path, policy)
+	// Reports come with errors too.
 	for _, r := range resolved.Reports {
 		m.log.Warn("mapfile: "+r.Problem, "path", r.Path)
 	}
+
+	// Not "return f, err": a nil *os.File in the interface would not be nil.
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +146,7 @@ type scan struct {
 	mapfile *File
 	texts   []string
 	folded  []string   // lower case, with ignorecase
-	needles [][]byte   // each text: a literal line holds it with a blank or tab behind
+	needles [][]byte   // the texts: a literal line has one with a blank or tab behind
 	logins  [][]string // found so far, of each text
 	wanted  string     // login that ends the reading, "" is none
 	fits    int        // logins found
@@ -138,6 +162,7 @@ func newScan(m *File, texts []string) *scan {
 	return s
 }
 
+// answers returns the logins that were found, in the order of the texts.
 func (s *scan) answers() []mapping.Answer {
 	var found []mapping.Answer
 	for i, list := range s.logins {
@@ -156,32 +181,39 @@ func (s *scan) run(ctx context.Context, f io.Reader) error {
 	})
 }
 
-// block looks at whole lines. Where case counts, a line without regular expression can only fit when it
-// holds the text and the arrow: the block is searched for those, and for regular expressions, and only
-// such lines are read, in their order.
+// block reads whole lines. Where case counts, a line without regular expression can only fit when
+// it has a text before a blank: the block is searched for those, and for regular expressions, and
+// only such lines are taken, in their order.
 func (s *scan) block(data []byte) {
 	if s.mapfile.ignoreCase {
 		s.foldedBlock(data)
 		return
 	}
-	next := make([]int, len(s.needles)) // offset of each needle's next hit
+
+	// next and pattern are the offsets of the next hits, so that each part of the block is searched
+	// once for each text.
+	next := make([]int, len(s.needles))
 	for i := range next {
 		next[i] = -1
 	}
 	pattern := -1
+
 	for at := 0; at < len(data) && !s.done; {
 		hit := len(data)
 		for i, needle := range s.needles {
 			next[i] = beforeBlank(data, needle, at, next[i])
 			hit = min(hit, next[i])
 		}
+
 		pattern = indexFrom(data, []byte{'^'}, at, pattern)
 		hit = min(hit, pattern)
 		if hit == len(data) {
 			return
 		}
+
 		start := bytes.LastIndexByte(data[:hit], '\n') + 1
 		line, _ := lines.Cut(data[start:])
+		// Compiling an expression costs far more than this look at it.
 		if !s.cannotFit(line) {
 			s.take(line)
 		}
@@ -189,25 +221,29 @@ func (s *scan) block(data []byte) {
 	}
 }
 
-// cannotFit tells of most basic expressions at a glance that they fit none of the texts.
+// cannotFit reports of most basic expressions, without compiling them, that they fit none of the
+// texts.
 func (s *scan) cannotFit(line []byte) bool {
+	// An alternative ("\|") may begin with any letter.
 	if len(line) == 0 || line[0] != '^' || bytes.IndexByte(line, '|') >= 0 {
 		return false
 	}
 	for _, t := range s.texts {
-		if !parts(line[1:], t) {
+		if !cannotMatch(line[1:], t) {
 			return false
 		}
 	}
 	return true
 }
 
-// parts tells that an expression and a text part at a letter that any match must have: it stands for itself, and what
-// comes behind it does not make it optional. A text that begins with "^" could be meant by a literal line.
-func parts(expression []byte, t string) bool {
+// cannotMatch reports whether an expression and a text differ in a letter that any match must have:
+// it stands for itself, and what comes behind it does not make it optional. A text that begins with
+// "^" could be meant by a literal line.
+func cannotMatch(expression []byte, t string) bool {
 	if strings.HasPrefix(t, "^") {
 		return false
 	}
+	// The letter before one with a meaning may be optional, as in "ab*".
 	for j := 0; j+1 < len(expression); j++ {
 		if !plain[expression[j]] || !plain[expression[j+1]] {
 			return false
@@ -219,13 +255,15 @@ func parts(expression []byte, t string) bool {
 	return false
 }
 
-// foldedBlock looks at whole lines where case does not count, and reads those that may fit. A key with a letter
-// outside ASCII fits no text without one.
+// foldedBlock reads whole lines where case does not count, and takes those that may fit. A key with
+// a letter outside ASCII fits no text without one.
 func (s *scan) foldedBlock(data []byte) {
 	ascii := true
 	for _, t := range s.folded {
 		ascii = ascii && certtext.IsASCII([]byte(t))
 	}
+
+	// Outside ASCII, upper and lower case may differ in length: every line is taken then.
 	for len(data) > 0 && !s.done {
 		line, rest := lines.Cut(data)
 		data = rest
@@ -235,11 +273,14 @@ func (s *scan) foldedBlock(data []byte) {
 	}
 }
 
-// mayFit tells whether a line is a regular expression or begins with a text and what may stand behind it.
+// mayFit reports whether a line is a regular expression or begins with a text and what may stand
+// behind it.
 func (s *scan) mayFit(line []byte) bool {
 	if len(line) == 0 || line[0] == '^' || line[0] == '(' {
 		return len(line) > 0
 	}
+
+	// A literal KEY is followed by a blank, before its arrow.
 	for _, t := range s.folded {
 		if len(line) > len(t) && lines.IsBlank(line[len(t)]) && sameFolded(line[:len(t)], t) {
 			return true
@@ -248,8 +289,8 @@ func (s *scan) mayFit(line []byte) bool {
 	return false
 }
 
-// indexFrom returns the offset of the next hit at or after at, len(data) when there is none; known is the
-// last answer, which still holds when it lies ahead.
+// indexFrom returns the offset of the next hit at or after at, len(data) when there is none. known
+// is the last answer, which is still good when it lies ahead.
 func indexFrom(data, needle []byte, at, known int) int {
 	if known >= at {
 		return known
@@ -263,40 +304,51 @@ func indexFrom(data, needle []byte, at, known int) int {
 // beforeBlank is indexFrom for a needle with a blank or tab behind it.
 func beforeBlank(data, needle []byte, at, known int) int {
 	for i := indexFrom(data, needle, at, known); ; i = indexFrom(data, needle, i+1, -1) {
-		if end := i + len(needle); end >= len(data) {
+		end := i + len(needle)
+		if end >= len(data) {
 			return len(data)
-		} else if lines.IsBlank(data[end]) {
+		}
+		if lines.IsBlank(data[end]) {
 			return i
 		}
 	}
 }
 
-// take reads one line and gives its login to the texts that it fits. It makes no copies: a
-// file may have a million lines that fit nothing.
+// take reads one line and gives its login to the texts that it fits. It copies nothing: a file may
+// have a million lines that fit nothing.
 func (s *scan) take(line []byte) {
 	key, login, ok := splitLine(line)
 	if !ok {
 		return
 	}
+
+	// A KEY of blanks alone is one: it is compared as it stands.
 	trimmed := bytes.TrimRight(key, " \t")
 	if len(trimmed) == 0 {
 		trimmed = key
 	}
+
 	expression, kind := expressionOf(trimmed)
 	if kind != posix.Literal {
 		s.takeExpression(expression, kind, login)
 		return
 	}
+
+	// A text of a certificate may end with a blank.
 	for i, t := range s.texts {
-		if string(key) == t || string(trimmed) == t ||
-			s.mapfile.ignoreCase && (sameFolded(key, s.folded[i]) || sameFolded(trimmed, s.folded[i])) {
-			s.give(i, login)
+		isSame := string(key) == t || string(trimmed) == t
+		if !isSame && s.mapfile.ignoreCase {
+			isSame = sameFolded(key, s.folded[i]) || sameFolded(trimmed, s.folded[i])
+		}
+		if isSame {
+			s.addLogin(i, login)
 		}
 	}
 }
 
 // sameFolded compares a key without regard to case with a text that is in lower case already.
 func sameFolded(key []byte, folded string) bool {
+	// Without a copy: this runs for each line of the file.
 	for i, c := range key {
 		switch {
 		case c >= utf8.RuneSelf:
@@ -313,7 +365,8 @@ func sameFolded(key []byte, folded string) bool {
 	return len(key) == len(folded)
 }
 
-func (s *scan) give(i int, login []byte) {
+// addLogin adds a login to those of a text, each once. The wanted one counts beyond the limit.
+func (s *scan) addLogin(i int, login []byte) {
 	wanted := s.wanted != "" && string(login) == s.wanted
 	s.done = s.done || wanted
 	if s.fits >= maxMapFits && !wanted || slices.Contains(s.logins[i], string(login)) {
@@ -323,22 +376,30 @@ func (s *scan) give(i int, login []byte) {
 	s.fits++
 }
 
-// trimLine cuts what stands round a line and is no part of it.
+// trimLine cuts off the blanks round a line, and its CR.
 func trimLine(line []byte) []byte {
 	return bytes.TrimLeft(bytes.TrimRight(line, " \t\r"), " \t")
 }
 
-// splitLine cuts KEY and LOGIN out of a line; a line that is none, or names nobody, is passed over.
+// splitLine cuts KEY and LOGIN out of a line. ok is false for a line without them, which is passed
+// over.
 func splitLine(line []byte) (key, login []byte, ok bool) {
 	line = trimLine(line)
 	if len(line) == 0 || line[0] == '#' {
 		return nil, nil, false
 	}
+
+	// The arrow between single blanks comes first: a KEY may contain others.
 	k, l, found := bytes.Cut(line, []byte(arrow))
 	if !found {
 		k, l, found = cutLoosely(line)
 	}
-	if !found || len(k) == 0 || len(l) == 0 || len(l) > mapping.MaxLogin || bytes.IndexByte(line, 0) >= 0 {
+	if !found || len(k) == 0 {
+		return nil, nil, false
+	}
+
+	// A NUL would end the login where C code reads it.
+	if len(l) == 0 || len(l) > mapping.MaxLogin || bytes.IndexByte(line, 0) >= 0 {
 		return nil, nil, false
 	}
 	return k, bytes.TrimLeft(l, " \t"), true
@@ -351,13 +412,18 @@ func cutLoosely(line []byte) (key, login []byte, found bool) {
 		if i < 0 {
 			return nil, nil, false
 		}
+
 		i += at
-		if at = i + 2; i > 0 && lines.IsBlank(line[i-1]) && at < len(line) && lines.IsBlank(line[at]) {
+		at = i + 2
+		blankBefore := i > 0 && lines.IsBlank(line[i-1])
+		if blankBefore && at < len(line) && lines.IsBlank(line[at]) {
 			return bytes.TrimRight(line[:i], " \t"), bytes.TrimLeft(line[at:], " \t"), true
 		}
 	}
 }
 
+// expressionOf returns the regular expression of a KEY without its anchors, and of which kind it
+// is.
 func expressionOf(key []byte) ([]byte, posix.Kind) {
 	switch {
 	case bytes.HasPrefix(key, []byte("(^")) && bytes.HasSuffix(key, []byte("$)")) && len(key) >= 4:
@@ -368,27 +434,36 @@ func expressionOf(key []byte) ([]byte, posix.Kind) {
 	return key, posix.Literal
 }
 
-// takeExpression compiles only when a text begins with the letters that the expression begins with.
+// takeExpression compiles only when a text begins with the letters that the expression begins with:
+// compiling costs far more.
 func (s *scan) takeExpression(expression []byte, kind posix.Kind, login []byte) {
 	prefix := literalPrefix(expression)
 	var compiled *regexp.Regexp
 	for i, t := range s.texts {
-		if s.mapfile.ignoreCase && certtext.FoldsIntoASCII(t) || !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
+		// Go's engine takes the Kelvin sign for a "k" where case does not count, and the long s for
+		// an "s": such a text could name somebody whom it does not spell.
+		if s.mapfile.ignoreCase && certtext.FoldsIntoASCII(t) {
 			continue
 		}
+		if !hasPrefix(t, prefix, s.mapfile.ignoreCase) {
+			continue
+		}
+
 		if compiled == nil {
 			var err error
 			if compiled, err = posix.Compile(string(expression), kind, s.mapfile.ignoreCase); err != nil {
-				s.mapfile.log.Warn("mapfile: line not used", "path", s.mapfile.path, "expression", string(expression), "error", err)
+				s.mapfile.log.Warn("mapfile: line not used",
+					"path", s.mapfile.path,
+					"expression", string(expression),
+					"error", err)
 				return
 			}
 		}
 		if compiled.MatchString(t) {
-			s.give(i, login)
+			s.addLogin(i, login)
 		}
 	}
 }
-
 func hasPrefix(t string, prefix []byte, ignoreCase bool) bool {
 	if len(t) < len(prefix) {
 		return false
@@ -399,8 +474,9 @@ func hasPrefix(t string, prefix []byte, ignoreCase bool) bool {
 	return t[:len(prefix)] == string(prefix)
 }
 
-// literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The last
-// of them may be optional ("ab*"), and an alternative anywhere ("\|", "|") means that none is sure.
+// literalPrefix returns the letters, digits, blanks and "=,/" with which any match must begin. The
+// last of them may be optional ("ab*"), and with an alternative anywhere ("\|", "|") no prefix is
+// certain.
 func literalPrefix(expression []byte) []byte {
 	if bytes.IndexByte(expression, '|') >= 0 {
 		return nil

@@ -26,8 +26,9 @@ const (
 	oneIn       = 5       // and at most one in so many
 )
 
-// nearest is the search for the line whose literal KEY comes nearest to one of the texts, which no line fits; it finds
-// nil where none is near. It reads the mapfile again, and takes two seconds at most.
+// nearest returns a search for the line whose literal KEY comes nearest to one of the texts, which
+// no line fits; it returns nil where none is near. It reads the mapfile again, and takes two
+// seconds at most.
 func (m *File) nearest(texts []string) func(context.Context) *mapping.NearLine {
 	return func(ctx context.Context) *mapping.NearLine {
 		ctx, cancel := context.WithTimeout(ctx, nearTime)
@@ -40,7 +41,9 @@ func (m *File) nearest(texts []string) func(context.Context) *mapping.NearLine {
 		defer f.Close()
 
 		s := newNearSearch(m.path, texts)
-		_ = lines.Each(ctx, f, mapBlock, maxMapLine, s.block) // what was found before an error counts
+
+		// What was found before an error counts.
+		_ = lines.Each(ctx, f, mapBlock, maxMapLine, s.block)
 		if s.rank == notNear {
 			return nil
 		}
@@ -92,7 +95,7 @@ type nearText struct {
 	limit   int    // characters that may differ
 	number  string // folded, of "NUMBER ISSUER"
 	name    certinfo.Name
-	word    string // that a name has which is near to name
+	word    string // that any KEY has whose name is near to name
 }
 
 func newNearSearch(path string, texts []string) *nearSearch {
@@ -115,26 +118,34 @@ func newNearText(text string) nearText {
 	t.bare = strings.NewReplacer(" ", "", "\t", "").Replace(t.folded)
 	t.letters = octetSet([]byte(t.folded))
 
+	// The texts of the serial mapper are "NUMBER ISSUER"; others may begin with a name.
 	name := text
 	if number, issuer, found := strings.Cut(text, " "); found && !strings.Contains(number, "=") {
-		t.number, name = certtext.Lower(number), issuer
+		t.number = certtext.Lower(number)
+		name = issuer
 	}
+
+	// Parsing every KEY as a name would take too long: a word that must be in it sorts most out.
 	n, err := certinfo.ParseDN(name)
 	switch {
 	case err != nil || len(n) == 0:
 		t.number = ""
 	case t.number != "":
-		t.name, t.word = n, t.number
+		t.name = n
+		t.word = t.number
 	default:
-		t.name, t.word = n, certtext.Lower(longestWord(ownPart(n)))
+		t.name = n
+		t.word = certtext.Lower(longestWord(ownPart(n)))
 	}
 	return t
 }
 
-// ownPart is the part of a name that tells people apart: the common name, or else the last.
+// ownPart returns the part of a name that differs from person to person: the common name, or else
+// the last.
 func ownPart(n certinfo.Name) certinfo.RDN {
 	for _, rdn := range slices.Backward(n) {
-		if slices.ContainsFunc(rdn, func(a certinfo.Attribute) bool { return a.OID.Equal(certinfo.OIDCommonName) }) {
+		isCommonName := func(a certinfo.Attribute) bool { return a.OID.Equal(certinfo.OIDCommonName) }
+		if slices.ContainsFunc(rdn, isCommonName) {
 			return rdn
 		}
 	}
@@ -144,11 +155,15 @@ func ownPart(n certinfo.Name) certinfo.RDN {
 	return n[len(n)-1]
 }
 
-// longestWord is a run of ASCII letters and digits, which no form of a name escapes.
+// longestWord returns the longest run of ASCII letters and digits, which no form of a name escapes.
 func longestWord(rdn certinfo.RDN) string {
+	isSeparator := func(r rune) bool {
+		return r >= utf8.RuneSelf || !plain[r] || strings.ContainsRune(" =,/", r)
+	}
+
 	longest := ""
 	for _, a := range rdn {
-		for _, w := range strings.FieldsFunc(a.Text, func(r rune) bool { return r >= utf8.RuneSelf || !plain[r] || strings.ContainsRune(" =,/", r) }) {
+		for _, w := range strings.FieldsFunc(a.Text, isSeparator) {
 			if len(w) > len(longest) {
 				longest = w
 			}
@@ -157,7 +172,8 @@ func longestWord(rdn certinfo.RDN) string {
 	return longest
 }
 
-// octetSet has a bit for each octet, of which several share one. One edit changes two bits at most.
+// octetSet returns a set with a bit for each octet; several octets share one. One edit changes two
+// bits at most.
 func octetSet(s []byte) uint64 {
 	var set uint64
 	for _, c := range s {
@@ -166,32 +182,35 @@ func octetSet(s []byte) uint64 {
 	return set
 }
 
+// block compares whole lines, until one is found that no other can be nearer than.
 func (s *nearSearch) block(data []byte) bool {
 	for len(data) > 0 && s.rank > otherCase {
 		var line []byte
 		line, data = lines.Cut(data)
 		s.line++
-		s.look(trimLine(line))
+		s.compareLine(trimLine(line))
 	}
 	return s.rank > otherCase
 }
 
-// look compares one line with each text.
-func (s *nearSearch) look(line []byte) {
+// compareLine compares one line with each text.
+func (s *nearSearch) compareLine(line []byte) {
 	if len(line) == 0 || line[0] == '#' {
 		return
 	}
+
 	key, _, ok := splitLine(line)
 	if !ok {
 		key, _, _ = bytes.Cut(line, []byte("->"))
 	}
+
 	whole := key
 	key = bytes.TrimRight(key, " \t")
 	if len(key) == 0 || len(key) > maxNearKey {
 		return
 	}
 	if _, kind := expressionOf(key); kind != posix.Literal {
-		return
+		return // how near an expression comes is not known
 	}
 
 	s.key.set(key)
@@ -208,9 +227,13 @@ func (s *nearSearch) look(line []byte) {
 	}
 }
 
-// set prepares the KEY of the next line in the memory of the last.
+// set prepares the KEY of the next line in the memory of the last one: there may be a million
+// lines.
 func (k *nearKey) set(key []byte) {
-	k.raw, k.folded, k.bare = key, k.folded[:0], k.bare[:0]
+	k.raw = key
+	k.folded = k.folded[:0]
+	k.bare = k.bare[:0]
+
 	if certtext.IsASCII(key) {
 		for _, c := range key {
 			if c >= 'A' && c <= 'Z' {
@@ -221,31 +244,38 @@ func (k *nearKey) set(key []byte) {
 	} else {
 		k.folded = append(k.folded, certtext.Lower(string(key))...)
 	}
+
 	for _, c := range k.folded {
 		if !lines.IsBlank(c) {
 			k.bare = append(k.bare, c)
 		}
 	}
+
 	k.letters = octetSet(k.folded)
 }
 
-// compare looks for the smallest difference of the KEY and a text, at a glance first: most lines have nothing in common
-// with the certificate.
+// compare looks for the smallest difference of the KEY and a text. The cheapest comparisons come
+// first: most lines have nothing in common with the certificate.
 func (s *nearSearch) compare(t *nearText) {
 	k := &s.key
 	if string(k.folded) == t.folded {
 		s.found(otherCase, t, "upper and lower case differ")
 		return
 	}
-	if rank, why := k.beside(t); rank != notNear {
+	if rank, why := k.extras(t); rank != notNear {
 		s.found(rank, t, why)
 		return
 	}
-	if t.name != nil && s.rank > otherForm && s.parsed < maxNearDNs && bytes.Contains(k.folded, []byte(t.word)) {
+
+	// Parsing is bounded, and done only where the result could still be the nearest.
+	mayParse := t.name != nil && s.rank > otherForm && s.parsed < maxNearDNs
+	if mayParse && bytes.Contains(k.folded, []byte(t.word)) {
 		s.compareNames(t)
 	}
+
+	// A KEY with another serial number is about another certificate, however alike the two are.
 	if t.number != "" && !bytes.HasPrefix(k.folded, []byte(t.number+" ")) {
-		return // another number is another certificate
+		return
 	}
 	if s.rank > fewLetters && k.mayBeNear(t) {
 		if n := lettersApart(string(k.folded), t.folded, t.limit); n > 0 {
@@ -254,11 +284,14 @@ func (s *nearSearch) compare(t *nearText) {
 	}
 }
 
-// mayBeNear is false where too many characters differ. Outside ASCII an octet is no character.
+// mayBeNear is false where too many characters differ. Outside ASCII it is true: an octet is no
+// character there.
 func (k *nearKey) mayBeNear(t *nearText) bool {
 	if !certtext.IsASCII(k.folded) || !certtext.IsASCII(t.octets) {
 		return true
 	}
+
+	// Counting bits is far cheaper than trying edits: it decides for nearly all lines.
 	return bits.OnesCount64(k.letters^t.letters) <= 2*t.limit && editsSuffice(k.folded, t.octets, t.limit)
 }
 
@@ -269,14 +302,18 @@ func charactersDiffer(n int) string {
 	return fmt.Sprintf("%d characters differ", n)
 }
 
-// beside finds what stands in the KEY beside the text: blanks, quotes, "subject=".
-func (k *nearKey) beside(t *nearText) (nearness, string) {
+// extras returns what the KEY has that the text has not: blanks, quotes, "subject=".
+func (k *nearKey) extras(t *nearText) (nearness, string) {
 	if string(k.bare) == t.bare {
 		return otherBlanks, "the blanks differ"
 	}
-	if len(k.bare) > 2 && isQuote(k.bare[0]) && k.bare[len(k.bare)-1] == k.bare[0] && string(k.bare[1:len(k.bare)-1]) == t.bare {
+
+	n := len(k.bare)
+	isQuotedKey := n > 2 && isQuote(k.bare[0]) && k.bare[n-1] == k.bare[0]
+	if isQuotedKey && string(k.bare[1:n-1]) == t.bare {
 		return decorated, "the quotes are read as part of the text"
 	}
+
 	for _, lead := range []string{"subject=", "issuer="} {
 		if rest, found := bytes.CutPrefix(k.bare, []byte(lead)); found && string(rest) == t.bare {
 			return decorated, fmt.Sprintf("%q is no part of the name", lead)
@@ -297,6 +334,7 @@ func (s *nearSearch) compareNames(t *nearText) {
 		}
 		text = issuer
 	}
+
 	s.parsed++
 	name, err := certinfo.ParseDN(withoutLead(text))
 	if err != nil {
@@ -312,7 +350,7 @@ func (s *nearSearch) compareNames(t *nearText) {
 	case t.number != "":
 		s.found(otherIssuer, t, "the number is the certificate's, the issuer's name is not")
 	case len(lacks) > 1 || len(more) > 1 || len(name) == 0 || slices.Contains(lacks, partText(ownPart(t.name))):
-		// another person's, or none that is near
+		// Another person's name, or one that is not near.
 	case len(lacks) == 0:
 		s.found(otherPart, t, fmt.Sprintf("the certificate has no %s", more[0]))
 	case len(more) == 0:
@@ -334,6 +372,7 @@ func withoutLead(text string) string {
 // partsApart returns the parts that only the first, and those that only the second name has.
 func partsApart(a, b certinfo.Name) (onlyA, onlyB []string) {
 	count := map[string]int{}
+	// Counted, since a name may have a part twice.
 	for _, rdn := range b {
 		count[certinfo.Name{rdn}.Key()]++
 	}
@@ -344,6 +383,8 @@ func partsApart(a, b certinfo.Name) (onlyA, onlyB []string) {
 			onlyA = append(onlyA, partText(rdn))
 		}
 	}
+
+	// What is left of the counts is in b alone.
 	for _, rdn := range slices.Backward(b) {
 		if key := (certinfo.Name{rdn}).Key(); count[key] > 0 {
 			count[key]--
@@ -361,11 +402,15 @@ func (s *nearSearch) found(rank nearness, t *nearText, why string) {
 		return
 	}
 	s.rank = rank
-	s.best.Line, s.best.Key, s.best.Text, s.best.Why = s.line, string(s.key.raw), t.text, why
+	s.best.Line = s.line
+	s.best.Key = string(s.key.raw)
+	s.best.Text = t.text
+	s.best.Why = why
 }
 
-// lettersApart counts the characters that have to be changed, put in, left out or swapped with their neighbour to make
-// one text of the other; 0 where that are more than limit, or where a number alone differs, which is another person's.
+// lettersApart returns how many characters have to be changed, put in, left out or swapped with
+// their neighbour to make one text of the other; 0 where that are more than limit, or where the two
+// differ in a number alone, which is another person's.
 func lettersApart(a, b string, limit int) int {
 	x, y := withoutCommon([]rune(a), []rune(b))
 	if isNumber(x) && isNumber(y) {
@@ -384,16 +429,25 @@ func editsSuffice[T byte | rune](x, y []T, n int) bool {
 	if max(len(x), len(y))-min(len(x), len(y)) > n {
 		return false
 	}
+
 	x, y = withoutCommon(x, y)
+
 	switch {
 	case len(x) == 0 || len(y) == 0:
 		return true
 	case n == 0:
 		return false
+	// One character changed, left out, or put in.
 	case editsSuffice(x[1:], y[1:], n-1), editsSuffice(x[1:], y, n-1), editsSuffice(x, y[1:], n-1):
 		return true
 	}
-	return len(x) > 1 && len(y) > 1 && x[0] == y[1] && x[1] == y[0] && editsSuffice(x[2:], y[2:], n-1)
+	if len(x) < 2 || len(y) < 2 {
+		return false
+	}
+
+	// Two neighbours that are swapped count as one edit.
+	isSwapped := x[0] == y[1] && x[1] == y[0]
+	return isSwapped && editsSuffice(x[2:], y[2:], n-1)
 }
 
 // withoutCommon cuts off what both begin with, and what both end with.

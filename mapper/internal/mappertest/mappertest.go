@@ -19,15 +19,19 @@ func Homes(t *testing.T) (accounts.Static, func(user, name, text string, mode os
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make files of other users")
 	}
+
+	// The users must be able to reach their homes.
 	top := t.TempDir()
 	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o711), os.Chmod(top, 0o755)); err != nil {
 		t.Fatal(err)
 	}
+
 	source := accounts.Static{}
 	for i, name := range []string{"root", "ann", "ben", "nohome"} {
 		a := accounts.Account{Name: name, Home: filepath.Join(top, name)}
 		if i > 0 {
-			a.UID, a.GID = uint32(61000+i), uint32(61000+i)
+			a.UID = uint32(61000 + i)
+			a.GID = a.UID
 		}
 		if name == "nohome" {
 			a.Home = "/nonexistent"
@@ -36,23 +40,27 @@ func Homes(t *testing.T) (accounts.Static, func(user, name, text string, mode os
 		}
 		source.Accounts = append(source.Accounts, a)
 	}
+
 	return source, func(user, name, text string, mode os.FileMode) {
 		a, err := source.Lookup(user)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		path := filepath.Join(a.Home, name)
+		// MkdirAll and WriteFile are under the umask: chmod makes the mode exact.
 		err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode))
 		for p := path; p != a.Home; p = filepath.Dir(p) {
 			err = errors.Join(err, os.Chown(p, int(a.UID), int(a.GID)))
 		}
+
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// Parsed is a certificate as mappers get it.
+// Parsed returns a certificate as mappers get it.
 func Parsed(t testing.TB, c *testca.Cert) *certinfo.Certificate {
 	t.Helper()
 	parsed, err := certinfo.Parse(c.DER)
@@ -67,18 +75,26 @@ const SID = "S-1-5-21-1004336348-1177238915-682003330-512"
 
 // Accounts are people of the tests. toor is another name of root's.
 var Accounts = accounts.Static{Accounts: []accounts.Account{
-	{Name: "root", GECOS: "root"}, {Name: "toor", GECOS: "Other Root"}, {Name: "daemon", UID: 1, GECOS: "daemon"},
+	{Name: "root", GECOS: "root"},
+	{Name: "toor", GECOS: "Other Root"},
+	{Name: "daemon", UID: 1, GECOS: "daemon"},
 	{Name: "alice", UID: 1000, GECOS: "Alice Example,Room 7,555,666,staff 77"},
 	{Name: "bob", UID: 1001, GECOS: "Bob Example"},
-	{Name: "carol", UID: 1002, GECOS: "Same Name,,,"}, {Name: "carla", UID: 1003, GECOS: "Same Name"},
-	{Name: `EX\alice`, UID: 1004}, {Name: "alice@example.com", UID: 1005}, {Name: "mallory", UID: 1006, GECOS: "Mallory,Bob Example,Bob Example,Bob Example"},
-	{Name: "kay", UID: 1007}, {Name: "smith", UID: 1008}, {Name: "Dora", UID: 1009}, {Name: "nobody", UID: 65534, GECOS: "nobody"},
+	{Name: "carol", UID: 1002, GECOS: "Same Name,,,"},
+	{Name: "carla", UID: 1003, GECOS: "Same Name"},
+	{Name: `EX\alice`, UID: 1004},
+	{Name: "alice@example.com", UID: 1005},
+	{Name: "mallory", UID: 1006, GECOS: "Mallory,Bob Example,Bob Example,Bob Example"},
+	{Name: "kay", UID: 1007},
+	{Name: "smith", UID: 1008},
+	{Name: "Dora", UID: 1009},
+	{Name: "nobody", UID: 65534, GECOS: "nobody"},
 }}
 
 // CA issues certificates for tests.
 var CA = testca.NewRoot("Example CA")
 
-// Certificate is one of nobody in particular, issued by CA.
+// Certificate returns a certificate of nobody in particular, issued by CA.
 func Certificate(t testing.TB, options ...testca.Option) *certinfo.Certificate {
 	t.Helper()
 	c, err := certinfo.Parse(CA.Leaf("nobody in particular", options...).DER)
@@ -93,7 +109,7 @@ type NamesOf struct {
 	accounts.Static
 	Further map[string]accounts.Account
 	Fault   string // name that it fails for
-	Asked   *int
+	Asked   *int   // counts the look-ups; nil counts none
 }
 
 // Lookup implements accounts.Source.
@@ -104,6 +120,7 @@ func (n NamesOf) Lookup(name string) (*accounts.Account, error) {
 	if name == n.Fault {
 		return nil, errors.New("the name service does not answer")
 	}
+
 	for _, as := range []string{name, strings.ToLower(name)} {
 		if a, ok := n.Further[as]; ok {
 			return &a, nil
@@ -112,8 +129,8 @@ func (n NamesOf) Lookup(name string) (*accounts.Account, error) {
 	return n.Static.Lookup(name)
 }
 
-// DirectoryUsers knows dave by four names. A local user has one more that reads like his, and the directory an account with
-// the number of somebody else.
+// DirectoryUsers returns a name service that knows dave by four names. It has a local user whose
+// name reads like his, and an account of the directory with the number of another one.
 func DirectoryUsers() NamesOf {
 	dave := accounts.Account{Name: "dave", UID: 21009, Home: "/home/dave"}
 	return NamesOf{

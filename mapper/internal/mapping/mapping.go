@@ -1,5 +1,6 @@
-// Package mapping is what mappers of all kinds share: the interface, answers and what they rest on, the person who is
-// asked about, the standing of an issuer, the record of what was read, asked and heard, and errors with their cures.
+// Package mapping has what mappers of all kinds share: the interface, answers and what they rest
+// on, the person who is asked about, the standing of an issuer, the record of what was read, asked
+// and heard, and errors with their cures.
 package mapping
 
 import (
@@ -12,8 +13,9 @@ import (
 // MaxLogin bounds a login, in octets.
 const MaxLogin = 256
 
-// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to: a server that is
-// not reached, or that refuses what the configuration makes of it. It wraps the cause.
+// ErrUnavailable is part of the error when no mapper says yes and one could not ask whom it has to:
+// a server that is not reached, or that refuses what the configuration makes of it. It wraps the
+// cause.
 var ErrUnavailable = errors.New("the directory cannot be asked")
 
 // Origin is what a mapper's answer rests on; it decides which accounts the answer may name.
@@ -22,7 +24,7 @@ type Origin int
 // The origins, from the weakest.
 const (
 	OriginNone      Origin = iota
-	OriginText             // the login stands in the certificate
+	OriginText             // the login is a text of the certificate
 	OriginAccounts         // the account database holds the certificate's text
 	OriginDirectory        // a directory says so
 	OriginFixed            // the configuration says so for every certificate
@@ -33,33 +35,41 @@ const (
 
 // String names an origin for the log.
 func (o Origin) String() string {
-	return [...]string{"none", "certificate text", "account database", "directory", "configuration", "mapfile", "owner's file", "enrolled key"}[o]
+	return [...]string{
+		"none", "certificate text", "account database", "directory",
+		"configuration", "mapfile", "owner's file", "enrolled key",
+	}[o]
 }
 
-// Answer is what one mapper says.
+// Answer is one login that a mapper names.
 type Answer struct {
-	User     string // login
-	Value    string // what of the certificate decided
-	Origin   Origin
-	Spelling bool // another way to write the login before it, which counts where that has no account
+	User   string // login
+	Value  string // what of the certificate decided
+	Origin Origin
+
+	// Spelling is set for another way to write the login of the answer before. It counts where that
+	// login has no account.
+	Spelling bool
 }
 
 // Mapper is one kind of mapping, set up by one block.
 type Mapper interface {
 	// Find returns the logins that the certificate belongs to, the best first.
 	Find(ctx context.Context, cert *certinfo.Certificate) ([]Answer, error)
-	// Match tells whether the certificate belongs to a person, whichever of his names it goes by.
+	// Match reports whether the certificate belongs to a person, whichever of his names it goes by.
 	Match(ctx context.Context, cert *certinfo.Certificate, user *Person) (Answer, bool, error)
-	// Binds tells that the answer rests on the exact certificate or its key, not on text in it.
+	// Binds reports whether the answer rests on the exact certificate or its key, not on text in
+	// it.
 	Binds() bool
 }
 
 // Prefetcher is a mapper that asks a server, and can connect to it before it is asked.
 type Prefetcher interface {
-	// Expects tells whether a question about the certificate goes to the server, with nil whether one about any does.
-	// user is "" or the one that is asked about.
+	// Expects reports whether a question about the certificate goes to the server, with nil whether
+	// one about any does. user is "" or the one that is asked about.
 	Expects(cert *certinfo.Certificate, user string) bool
-	// Connect begins to connect. What nobody has used when ctx ends is closed then.
+	// Connect begins to connect, and does not wait. A connection that nobody has used when ctx ends
+	// is closed.
 	Connect(ctx context.Context)
 }
 
@@ -71,8 +81,8 @@ type EverybodyNamer interface {
 
 // Enroller is a mapper that knows keys which need no certificate authority.
 type Enroller interface {
-	// Enrols tells whether the certificate's key is one of them, whosever it is. What cannot be read or is ambiguous
-	// is a no.
+	// Enrols reports whether the certificate's key is one of them, whosever it is. What cannot be
+	// read or is ambiguous is a no.
 	Enrols(cert *certinfo.Certificate) bool
 }
 
@@ -82,7 +92,7 @@ var ErrNothing = errors.New("the certificate holds nothing usable for this mappe
 // ErrAmbiguous is returned when a certificate fits two users.
 var ErrAmbiguous = errors.New("more than one user fits")
 
-// FirstError returns the first that is one.
+// FirstError returns the first error that is not nil; nil where all are.
 func FirstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

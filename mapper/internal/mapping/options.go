@@ -16,15 +16,18 @@ type Options struct {
 	StrictPermissions              bool
 	AllowUnknownUser               bool // logins need not have an account
 	DirectoryMayNameSystemAccounts bool
-	Authorities                    []*certinfo.Certificate // of ca_dir; nil where no chain is built
-	PartialChain                   bool                    // every CA of ca_dir ends a chain
-	EnrolledFile                   string                  // of enrolled keys; "" is enrolled.DefaultFile
-	EnrolledRoot                   bool                    // an enrolled key may be that of an account with uid 0
-	StoreDir                       string                  // where root keeps records between logins; "" keeps none
-	Fetch                          *fetch.Client           // of remote mapfiles; nil is one that trusts the system's authorities
-	Resolver                       *net.Resolver           // for SRV records; nil is the system's
-	Logger                         *slog.Logger            // nil is silent
-	Now                            func() time.Time        // nil is time.Now
+
+	Authorities  []*certinfo.Certificate // of ca_dir; nil where no chain is built
+	PartialChain bool                    // every CA of ca_dir ends a chain
+
+	EnrolledFile string // of enrolled keys; "" is enrolled.DefaultFile
+	EnrolledRoot bool   // an enrolled key may be that of an account with uid 0
+
+	StoreDir string           // where root keeps records between logins; "" keeps none
+	Fetch    *fetch.Client    // of remote mapfiles; nil trusts the system's authorities
+	Resolver *net.Resolver    // for SRV records; nil is the system's
+	Logger   *slog.Logger     // nil is silent
+	Now      func() time.Time // nil is time.Now
 }
 
 // Complete fills in what is nil.

@@ -5,9 +5,10 @@ import (
 	"pam_pkcs11/mapper/internal/certtext"
 )
 
-// Person is who is asked about: a name as somebody typed it, and the account that it names. A name service may know an
-// account by several names (another case, with its domain before or behind it), of which a certificate or mapfile has
-// one and the user types another. A name without account is a text, and only the same as itself.
+// Person is who is asked about: a name as somebody typed it, and the account that it names. A name
+// service may know an account by several names (another case, with its domain before or behind it),
+// of which a certificate or mapfile has one and the user types another. A name without account is a
+// text, and only the same as itself.
 type Person struct {
 	Typed  string // name
 	source accounts.Source
@@ -20,13 +21,14 @@ type Person struct {
 // maxNames bounds the names that are looked up for one question: a certificate may hold a thousand.
 const maxNames = 64
 
-// NewPerson is whoever typed a name; source knows the accounts.
+// NewPerson returns the person who typed a name; source knows the accounts.
 func NewPerson(source accounts.Source, typed string) *Person {
 	return &Person{Typed: typed, source: source, known: map[string]bool{}}
 }
 
-// own is the account that the typed name names; nil when there is none. A database that does not answer names none here,
-// and refuses the login later, when the account is asked for again.
+// own returns the account that the typed name names; nil when there is none. Where the database
+// does not answer there is none either: the chain looks the account up again, and refuses the login
+// then.
 func (p *Person) own() *accounts.Account {
 	if !p.asked {
 		p.asked = true
@@ -37,8 +39,8 @@ func (p *Person) own() *accounts.Account {
 	return p.account
 }
 
-// Is tells whether a name is the person's: as it was typed, or by the account that it names. Both are looked up, since a
-// name that reads like the account's may be another account's.
+// Is reports whether a name is the person's: as it was typed, or by the account that it names. Both
+// are looked up, since a name that reads like the account's may be another account's.
 func (p *Person) Is(name string) bool {
 	if name == p.Typed {
 		return true
@@ -46,17 +48,20 @@ func (p *Person) Is(name string) bool {
 	if name == "" || p.own() == nil {
 		return false
 	}
+
+	// Beyond the bound an unknown name is not the person's: yes is false.
 	if yes, known := p.known[name]; known || len(p.known) >= maxNames {
 		return yes
 	}
+
 	account, err := p.source.Lookup(name)
 	yes := err == nil && account.Is(*p.account)
 	p.known[name] = yes
 	return yes
 }
 
-// Names are those under which a directory may have the person: as typed and, where that is another one, as the account
-// is called.
+// Names returns the names under which a directory may have the person: as typed and, where that is
+// another one, as the account is called.
 func (p *Person) Names() []string {
 	names := []string{p.Typed}
 	if own := p.own(); own != nil && own.Name != p.Typed && p.Is(own.Name) {
@@ -72,6 +77,8 @@ func Pick(found []Answer, user *Person, ignoreCase bool) Answer {
 			return a
 		}
 	}
+
+	// Word for word first: user.Is asks the name service about each name.
 	for _, a := range found {
 		if user.Is(a.User) {
 			return a

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Record is what the mapper under way reads of the certificate, asks, and hears, for the log and for explanations.
-// It travels in the context, so that a mapper that has more to tell than its answers needs no other signature.
+// Record holds what the mapper that is asked reads of the certificate, asks, and hears, for the log
+// and for explanations. It travels in the context, so that mappers which record more than their
+// answers need no other signature.
 type Record struct {
 	Read, Asked, Heard []string
 	Nearest            func(context.Context) *NearLine // of a mapfile of which no line fits
@@ -46,16 +47,17 @@ func TellMissed(ctx context.Context, nearest func(context.Context) *NearLine) {
 	}
 }
 
-// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is for whoever looks for
-// the mistake, and no part of an answer.
+// NearLine is the line of a mapfile that comes nearest to a certificate that no line fits. It is
+// for whoever looks for the mistake, and no part of an answer.
 type NearLine struct {
 	File string
 	Line int    // 1 is the first
 	Key  string // as it stands there
 	Text string // the text of the certificate that it is near to
-	Why  string // it does not fit
+	Why  string // why it does not fit
 }
 
+// tell adds texts to a list of the record, each once. Without a record it does nothing.
 func tell(ctx context.Context, list func(*Record) *[]string, texts []string) {
 	r, ok := ctx.Value(recordKey{}).(*Record)
 	if !ok {

@@ -10,7 +10,7 @@ type cured struct {
 	key string
 }
 
-// Cure says of an error which key cures it.
+// Cure adds to an error the key of the configuration that cures it.
 func Cure(err error, key string) error { return cured{err, key} }
 
 // Error implements error.
@@ -19,8 +19,8 @@ func (c cured) Error() string { return c.err.Error() + " (" + c.key + ")" }
 // Unwrap returns the cause.
 func (c cured) Unwrap() error { return c.err }
 
-// Restore returns what to write into the configuration so that an error of Find or Match does not come again; "" where
-// no key does that.
+// Restore returns what to write into the configuration so that an error of Find or Match does not
+// come again; "" where no key does that.
 func Restore(err error) string {
 	var c cured
 	if errors.As(err, &c) {

@@ -1,4 +1,5 @@
-// Package posix compiles POSIX regular expressions, basic and extended, for an engine that matches in linear time.
+// Package posix compiles POSIX regular expressions, basic and extended, for an engine that matches
+// in linear time.
 package posix
 
 import (
@@ -11,19 +12,21 @@ import (
 	"unicode/utf8"
 )
 
-// Kind is how a KEY is read.
+// Kind is how the KEY of a mapfile is read.
 type Kind int
 
+// The kinds.
 const (
 	Literal Kind = iota
 	Basic
 	Extended
 )
 
-// POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) in terms of Go's engine, which matches in linear
-// time and so cannot do back-references. What POSIX leaves undefined is refused: C libraries differ in it.
-// Escapes that it leaves undefined are read as GNU's library reads them (gnuEscapes), as people who write
-// rules for Linux expect; those that Go's engine cannot say are refused too.
+// POSIX regular expressions (IEEE 1003.1, 9.3 and 9.4) are written for Go's engine, which matches
+// in linear time and so cannot do back-references. What POSIX leaves undefined is refused: C
+// libraries differ in it. Escapes that it leaves undefined are read as GNU's library reads them
+// (gnuEscapes), as people who write rules for Linux expect; those that Go's engine has no way to
+// write are refused too.
 
 // MaxExpression bounds an expression, in octets.
 const MaxExpression = 4096
@@ -39,35 +42,43 @@ func Compile(expression string, kind Kind, ignoreCase bool) (*regexp.Regexp, err
 	if err != nil {
 		return nil, err
 	}
+
+	// Without "s" a dot would not match a line feed, as it does for regexec(3).
 	flags := "(?s)"
 	if ignoreCase {
 		flags = "(?si)"
 	}
+	// The whole text has to match: a part of a name is another name.
 	return regexp.Compile(flags + `\A(?:` + text + `)\z`)
 }
 
-// CompileSearch compiles an extended expression that may match anywhere in the text, as regexec(3) does
-// it: leftmost, and of those the longest.
+// CompileSearch compiles an extended expression that may match anywhere in the text, as regexec(3)
+// does it: leftmost, and of those the longest.
 func CompileSearch(expression string) (*regexp.Regexp, error) {
 	if expression == "" {
 		return nil, errors.New("the regular expression is empty")
 	}
+
 	text, err := translate(expression, Extended)
 	if err != nil {
 		return nil, err
 	}
+
 	re, err := regexp.Compile("(?s)" + text)
 	if err != nil {
 		return nil, err
 	}
+
 	re.Longest()
 	return re, nil
 }
 
+// translate writes an expression in Go's syntax.
 func translate(expression string, kind Kind) (string, error) {
 	if len(expression) > MaxExpression {
 		return "", fmt.Errorf("longer than %d octets", MaxExpression)
 	}
+	// Go's engine reads characters: octets that are none would match something else.
 	if !utf8.ValidString(expression) || strings.ContainsRune(expression, 0) {
 		return "", errors.New("not UTF-8, or with a NUL")
 	}
@@ -77,17 +88,19 @@ func translate(expression string, kind Kind) (string, error) {
 	return translateExtended(expression)
 }
 
-// translateBasic turns a basic regular expression into Go's syntax: there "\(", "\)", "\{", "\}", and as
-// GNU has it "\|", "\+" and "\?", are special, and their bare forms are themselves.
+// translateBasic turns a basic regular expression into Go's syntax. There "\(", "\)", "\{", "\}",
+// and as GNU has it "\|", "\+" and "\?", are special, and the bare characters are not.
 func translateBasic(e string) (string, error) {
 	var b strings.Builder
-	anchored := false // an escape that is no character stands before: nothing to repeat
+	anchored := false // the escape before is a place, not a character: nothing to repeat
+
 	for i := 0; i < len(e); {
 		c := e[i]
 		if anchored && repeatsBasic(e[i:]) {
 			return "", fmt.Errorf("%q has nothing to repeat", e[i:i+1])
 		}
 		anchored = false
+
 		switch {
 		case c == '\\':
 			if i+1 == len(e) {
@@ -107,6 +120,7 @@ func translateBasic(e string) (string, error) {
 		case c == '*' && starBegins(b.String()):
 			b.WriteString(`\*`)
 			i++
+		// Ordinary characters here, and operators in Go's syntax.
 		case strings.IndexByte("(){}|+?^$", c) >= 0:
 			b.WriteByte('\\')
 			b.WriteByte(c)
@@ -119,9 +133,15 @@ func translateBasic(e string) (string, error) {
 	return b.String(), nil
 }
 
-// starBegins: at the beginning of an expression or group "*" is itself.
+// starBegins reports whether a "*" after this text is itself: at the beginning of an expression, a
+// group or an alternative.
 func starBegins(before string) bool {
-	return before == "" || strings.HasSuffix(before, "(") && !strings.HasSuffix(before, `\(`) || strings.HasSuffix(before, "|") && !strings.HasSuffix(before, `\|`)
+	if before == "" {
+		return true
+	}
+	afterGroup := strings.HasSuffix(before, "(") && !strings.HasSuffix(before, `\(`)
+	afterBar := strings.HasSuffix(before, "|") && !strings.HasSuffix(before, `\|`)
+	return afterGroup || afterBar
 }
 
 // repeatsBasic reports whether a repetition begins e.
@@ -129,6 +149,7 @@ func repeatsBasic(e string) bool {
 	return e[0] == '*' || len(e) > 1 && e[0] == '\\' && strings.IndexByte("{+?", e[1]) >= 0
 }
 
+// escapedBasic writes what follows a backslash: in basic expressions operators have one.
 func escapedBasic(b *strings.Builder, rest string) error {
 	if strings.IndexByte("(){}|+?", rest[0]) >= 0 {
 		b.WriteByte(rest[0])
@@ -137,7 +158,7 @@ func escapedBasic(b *strings.Builder, rest string) error {
 	return escaped(b, rest)
 }
 
-// before is what stands before the place that is read, for what may follow it.
+// before is what the last item was, which decides what may follow it.
 type before int
 
 const (
@@ -148,15 +169,20 @@ const (
 )
 
 // translateExtended turns an extended regular expression into Go's syntax. They differ in bracket
-// expressions, in what a backslash does, and in repetitions: Go takes "a*?" for a lazy one, and "{" that
-// begins none for itself.
+// expressions, in what a backslash does, and in repetitions: Go takes "a*?" for a lazy one, and "{"
+// that begins none for itself.
 func translateExtended(e string) (string, error) {
 	var b strings.Builder
 	state := beginning
-	inWord := false // a character of a word stands before, and is not repeated
+	inWord := false // the item before is a character of a word, and not repeated
+
 	for i := 0; i < len(e); {
-		n, next, err := 1, atom, error(nil)
+		n := 1
+		next := atom
+		var err error
+
 		wordCharacter := false
+
 		switch c := e[i]; c {
 		case '\\':
 			n, next, err = escapedExtended(&b, e[i+1:], inWord)
@@ -179,13 +205,15 @@ func translateExtended(e string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		i += n
-		state, inWord = next, wordCharacter
+		state = next
+		inWord = wordCharacter
 	}
 	return b.String(), nil
 }
 
-// group looks at a parenthesis or a bar: nothing empty stands between them.
+// group checks a parenthesis or a bar: POSIX does not define an empty group or alternative (9.4.3).
 func group(e string, state before, last bool) (before, error) {
 	switch c := e[0]; {
 	case c == '(' && strings.HasPrefix(e, "(?"):
@@ -208,10 +236,13 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	case repetition:
 		return 0, fmt.Errorf("%q after another repetition is not defined", e[:1])
 	}
+
 	if e[0] != '{' {
 		b.WriteByte(e[0])
 		return 1, nil
 	}
+
+	// A "{" that begins no repetition is itself in Go, and undefined in POSIX: it is refused.
 	end := strings.IndexByte(e, '}')
 	if end < 0 {
 		return 0, errors.New(`"{" without "}"`)
@@ -222,15 +253,19 @@ func repeat(b *strings.Builder, e string, state before) (int, error) {
 	if err == nil && high != "" {
 		most, err = strconv.ParseUint(high, 10, 16)
 	}
-	if err != nil || least > most || most > maxRepeat || high == "" && !comma && low == "" {
+
+	isEmpty := low == "" && high == "" && !comma
+	isRange := err == nil && !isEmpty && least <= most
+	if !isRange || most > maxRepeat {
 		return 0, fmt.Errorf("%q is no repetition, expected {n}, {n,} or {n,m} up to %d", e[:end+1], maxRepeat)
 	}
+
 	b.WriteString(e[:end+1])
 	return end + 1, nil
 }
 
-// escapedExtended translates what stands behind a backslash, and gives the length of both and what stands
-// then before the next place.
+// escapedExtended translates what follows a backslash. It returns the length of both and what
+// the item is for the next one.
 func escapedExtended(b *strings.Builder, rest string, inWord bool) (int, before, error) {
 	switch {
 	case rest == "":
@@ -243,14 +278,14 @@ func escapedExtended(b *strings.Builder, rest string, inWord bool) (int, before,
 	return 2, atom, escaped(b, rest)
 }
 
-// gnuEscape is what a letter behind a backslash means to GNU's library, in Go's syntax.
+// gnuEscape is the meaning of a letter behind a backslash in GNU's library, in Go's syntax.
 type gnuEscape struct {
 	text   string
 	anchor bool // a place between characters, not a character
 }
 
-// gnuEscapes are those of the glibc manual ("Regular Expressions") and of regcomp's source. Words are of
-// ASCII here, as classes are.
+// gnuEscapes are the escapes of the glibc manual ("Regular Expressions") and of regcomp's source.
+// Words are of ASCII here, as classes are.
 var gnuEscapes = map[byte]gnuEscape{
 	'w':  {text: `[0-9A-Za-z_]`},
 	'W':  {text: `[^0-9A-Za-z_]`},
@@ -262,8 +297,8 @@ var gnuEscapes = map[byte]gnuEscape{
 	'\'': {text: `\z`, anchor: true},
 }
 
-// escaped writes the character behind a backslash: itself if it is special or any other sign, what GNU's
-// library takes it for if that can be said.
+// escaped writes the character behind a backslash: itself if it is special or any other sign, or
+// the meaning that it has in GNU's library, if Go's syntax can write that.
 func escaped(b *strings.Builder, rest string) error {
 	c := rest[0]
 	gnu, known := gnuEscapes[c]
@@ -283,15 +318,18 @@ func escaped(b *strings.Builder, rest string) error {
 
 // isWord reports whether an octet is part of a word to \w.
 func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+	isLetter := c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+	return isLetter || c == '_' || c >= '0' && c <= '9'
 }
 
-// wordEdge translates GNU's \< and \>, the beginning and the end of a word. Go has only \b, which is
-// either; it says the same where a character of the word is certain to stand beside it.
+// wordEdge translates GNU's \< and \>, the beginning and the end of a word. Go has only \b, which
+// is either; it says the same where a character of the word is certain to stand beside it.
 func wordEdge(b *strings.Builder, edge byte, inWord bool, rest string) error {
 	sure := inWord
 	if edge == '<' {
-		sure = rest != "" && isWord(rest[0]) && (len(rest) == 1 || strings.IndexByte("*?{", rest[1]) < 0)
+		// What may be repeated zero times is not certain to stand there.
+		isOptional := len(rest) > 1 && strings.IndexByte("*?{", rest[1]) >= 0
+		sure = rest != "" && isWord(rest[0]) && !isOptional
 	}
 	if !sure {
 		return fmt.Errorf(`"\%c" is not defined but beside a letter, a digit or "_" of the word`, edge)
@@ -300,10 +338,14 @@ func wordEdge(b *strings.Builder, edge byte, inWord bool, rest string) error {
 	return nil
 }
 
-// classes are those of POSIX; Go has more. They are of ASCII.
-var classes = []string{"alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "xdigit"}
+// classes are the character classes of POSIX, for ASCII; Go has more.
+var classes = []string{
+	"alnum", "alpha", "blank", "cntrl", "digit", "graph",
+	"lower", "print", "punct", "space", "upper", "xdigit",
+}
 
-// bracket translates a bracket expression (9.3.5), in which a backslash is itself, and returns its length.
+// bracket translates a bracket expression (9.3.5), in which a backslash is itself, and returns its
+// length.
 func bracket(b *strings.Builder, e string) (int, error) {
 	i := 1
 	b.WriteByte('[')
@@ -311,24 +353,29 @@ func bracket(b *strings.Builder, e string) (int, error) {
 		b.WriteByte('^')
 		i++
 	}
+
+	// A "]" that comes first is itself (9.3.5).
 	for first := true; i < len(e); first = false {
 		switch c := e[i]; {
 		case c == ']' && !first:
 			b.WriteByte(']')
 			return i + 1, nil
-		case c == '[' && i+1 < len(e) && e[i+1] == ':':
+		case strings.HasPrefix(e[i:], "[:"):
 			end := strings.Index(e[i:], ":]")
 			if end < 0 {
 				return 0, errors.New(`"[:" without ":]"`)
 			}
+			// "[:]" has its end before its name: max keeps the slice in bounds.
 			if name := e[i+2 : i+max(end, 2)]; !slices.Contains(classes, name) {
 				return 0, fmt.Errorf("there is no class [:%s:]", name)
 			}
 			b.WriteString(e[i : i+end+2])
 			i += end + 2
-		case c == '[' && i+1 < len(e) && (e[i+1] == '.' || e[i+1] == '='):
+		// They depend on the locale, which a login must not.
+		case strings.HasPrefix(e[i:], "[."), strings.HasPrefix(e[i:], "[="):
 			return 0, errors.New("collating elements are not supported")
 		case strings.IndexByte(`[]\^&~`, c) >= 0:
+			// Go would take these for an escape, an end or a set operation.
 			b.WriteByte('\\')
 			b.WriteByte(c)
 			i++

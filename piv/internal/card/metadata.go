@@ -11,7 +11,7 @@ import (
 	"pam_pkcs11/piv/internal/data"
 )
 
-// Finish reads what else there is to know of a key that was just read.
+// Finish reads what else a login wants to know of a key that was just read.
 func (r *Reader) Finish(ctx context.Context, k *Card, one *Key) error {
 	if one.Cached || one.Entry == nil {
 		return nil
@@ -19,24 +19,31 @@ func (r *Reader) Finish(ctx context.Context, k *Card, one *Key) error {
 	if err := r.keyMetadata(ctx, k, one); err != nil {
 		return err
 	}
+
+	// What belongs to the card and not to the key stands in each entry: the next login may find any
+	// of them.
 	if k.First != nil && k.First != one && k.First.Entry != nil {
 		one.inherit(k.First.Entry)
 	}
 	return nil
 }
 
-// inherit takes over what an entry has of the card.
+// inherit copies what an entry has of the card.
 func (k *Key) inherit(e *cache.Entry) {
-	k.Entry.APT, k.Entry.Discovery, k.Entry.PINMetadata = e.APT, e.Discovery, e.PINMetadata
-	k.Entry.Serial, k.Entry.MostTries = e.Serial, e.MostTries
+	k.Entry.APT = e.APT
+	k.Entry.Discovery = e.Discovery
+	k.Entry.PINMetadata = e.PINMetadata
+	k.Entry.Serial = e.Serial
+	k.Entry.MostTries = e.MostTries
 }
 
-// keyMetadata asks a card that may tell them for the policies of a key (Yubico's extension).
+// keyMetadata asks a card that may know them for the policies of a key (Yubico's extension).
 func (r *Reader) keyMetadata(ctx context.Context, k *Card, one *Key) error {
 	if !k.Kind.Metadata || !one.Present {
 		return nil
 	}
 	a, err := r.metadata(ctx, one.Ref)
+	// Older firmware does not know the command: there is no error then.
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
 		return err
 	}
@@ -45,13 +52,14 @@ func (r *Reader) keyMetadata(ctx context.Context, k *Card, one *Key) error {
 	return nil
 }
 
-// pinMetadata asks for the state of the PIN, which tells its tries, too. Whether another program has
-// unlocked the card it does not tell: it counts as locked, and is left so.
+// pinMetadata asks for the state of the PIN, which includes its tries. It does not say whether
+// another program has unlocked the card: the card counts as locked, and is left so.
 func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	a, err := r.metadata(ctx, k.PINRef)
 	if err != nil || a.SW != iso7816.StatusOK || len(a.Data) == 0 {
 		return err
 	}
+
 	meta, err := data.ParseMetadata(a.Data)
 	if err != nil {
 		r.Log.Info("metadata of the PIN cannot be read", "reader", r.Channel.Reader, "error", err)
@@ -59,22 +67,27 @@ func (r *Reader) pinMetadata(ctx context.Context, k *Card) error {
 	}
 
 	k.standard = meta.Default
-	k.First.News = k.First.News || !bytes.Equal(k.First.Entry.PINMetadata, a.Data)
+	k.First.Changed = k.First.Changed || !bytes.Equal(k.First.Entry.PINMetadata, a.Data)
 	k.First.Entry.PINMetadata = a.Data
+
 	if !meta.TriesKnown {
 		return nil
 	}
+
 	k.First.Entry.MostTries = max(k.First.Entry.MostTries, meta.Tries)
-	k.PIN = data.JudgePIN(iso7816.StatusTries(meta.Left))
+
+	// The tries are put as the answer to VERIFY without a PIN would be.
+	k.PIN = data.InterpretPIN(iso7816.StatusTries(meta.Left))
 	if meta.Left == 0 {
-		k.PIN = data.JudgePIN(iso7816.StatusBlocked)
+		k.PIN = data.InterpretPIN(iso7816.StatusBlocked)
 	}
-	k.PIN.Left, k.PIN.Counted = meta.Left, true
+	k.PIN.Left = meta.Left
+	k.PIN.Counted = true
 	return nil
 }
 
-// PUK asks for the state of the PUK, in a transaction. It spends no try: a card without metadata does
-// not tell, and has nil.
+// PUK asks for the state of the PUK, in a transaction. It spends no try. A card without metadata
+// does not tell: the result is nil.
 func (r *Reader) PUK(ctx context.Context, k *Card) (*data.Metadata, error) {
 	if !k.Kind.Metadata {
 		return nil, nil
@@ -86,6 +99,7 @@ func (r *Reader) PUK(ctx context.Context, k *Card) (*data.Metadata, error) {
 	return data.ParseMetadata(a.Data)
 }
 
+// metadata sends GET METADATA for a key or a PIN.
 func (r *Reader) metadata(ctx context.Context, ref byte) (channel.Answer, error) {
 	return r.Channel.Send(ctx, channel.Command{
 		Name:    fmt.Sprintf("GET METADATA %02X", ref),
@@ -95,15 +109,16 @@ func (r *Reader) metadata(ctx context.Context, ref byte) (channel.Answer, error)
 	})
 }
 
-// notDefault is metadata of a PIN that is not its maker's (tag 05).
+// notDefault is the metadata of a PIN that is not the maker's (tag 05).
 var notDefault = []byte{0x05, 0x01, 0x00}
 
-// PINChanged has what was known of the old PIN forgotten.
+// PINChanged removes what was known of the old PIN. A new one is nobody's default.
 func (r *Reader) PINChanged(k *Card) {
 	k.standard = false
 	for _, one := range k.Keys {
 		if one.Entry != nil && len(one.Entry.PINMetadata) > 0 {
-			one.Entry.PINMetadata, one.News = notDefault, true
+			one.Entry.PINMetadata = notDefault
+			one.Changed = true
 			r.Remember(one)
 		}
 	}

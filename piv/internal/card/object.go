@@ -27,12 +27,13 @@ func getData(tag uint32) channel.Command {
 	}
 }
 
-// readObject reads a whole object. It is not present where the card says so in one of the ways in
-// which cards do.
+// readObject reads a whole object. present is false where the card says in one of several ways that
+// there is none.
 func readObject(
 	ctx context.Context, ch *channel.Channel, tag uint32,
 ) (content []byte, present bool, err error) {
 	cmd := getData(tag)
+
 	a, err := ch.Send(ctx, cmd)
 	if errors.Is(err, channel.ErrLong) {
 		return nil, false, &unreadable{errors.New(err.Error())}
@@ -40,9 +41,11 @@ func readObject(
 	if err != nil {
 		return nil, false, err
 	}
-	if absent, err := judgeObject(cmd.Name, a); absent || err != nil {
+
+	if absent, err := checkObject(cmd.Name, a); absent || err != nil {
 		return nil, false, err
 	}
+
 	content, present, err = data.Object(a.Data)
 	if err != nil {
 		err = &unreadable{fmt.Errorf("%s: %w", cmd.Name, err)}
@@ -50,9 +53,9 @@ func readObject(
 	return content, present, err
 }
 
-// judgeObject tells of the answer to GET DATA whether the object is not there, or cannot be read.
-// Data with a warning is data.
-func judgeObject(name string, a channel.Answer) (absent bool, err error) {
+// checkObject returns whether the answer to GET DATA says that the object is absent, or cannot be
+// read. Data with a warning is data.
+func checkObject(name string, a channel.Answer) (absent bool, err error) {
 	switch warning := a.SW.SW1() == 0x62 || a.SW.SW1() == 0x63; {
 	case a.SW.OK(), warning && len(a.Data) > 0:
 		return len(a.Data) == 0, nil
@@ -60,21 +63,26 @@ func judgeObject(name string, a channel.Answer) (absent bool, err error) {
 		a.SW == iso7816.StatusFunction, a.SW == iso7816.StatusNoReference:
 		return true, nil
 	case a.SW == iso7816.StatusWrongINS, a.SW == iso7816.StatusWrongCLA:
+		// Every PIV application knows GET DATA.
 		return false, fmt.Errorf("%w: %w", ErrNotPIV, channel.Refused(token.ErrFault, name, a.SW))
 	}
 	return false, &unreadable{channel.Refused(nil, name, a.SW)}
 }
 
-// ErrNotPIV: the card does not know PIV's commands: another application is selected.
+// ErrNotPIV is returned where the card does not know PIV's commands: another application is
+// selected.
 var ErrNotPIV = errors.New("PIV is not selected")
 
-// unreadable is the error of one object that concerns no other.
+// unreadable is an error about one object; others may be readable.
 type unreadable struct{ err error }
 
+// Error implements error.
 func (e *unreadable) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
 func (e *unreadable) Unwrap() error { return e.err }
 
-// isUnreadable reports whether an error is of one object only.
+// isUnreadable reports whether an error is about one object only.
 func isUnreadable(err error) bool {
 	var one *unreadable
 	return errors.As(err, &one)

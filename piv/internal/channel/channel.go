@@ -1,8 +1,9 @@
 // Package channel exchanges commands with the card in one reader, over a PC/SC service:
 // connections, transactions that begin with SELECT of PIV (NIST SP 800-73-4), command APDUs in
-// their short form, and commands with a PIN. It knows what is sent, and not what it is for.
+// their short form, and commands with a PIN. It knows how commands are sent, and not what they are
+// for.
 //
-// Every wait ends with its context, also where the service has no way to take a call back.
+// Every wait ends with its context, also where the service has no way to cancel a call.
 package channel
 
 import (
@@ -15,7 +16,7 @@ import (
 	"pam_pkcs11/token"
 )
 
-// endTime bounds what is done to leave a card as it was found, also after the context's end.
+// endTime bounds what is done to leave a card as it was found, also after the context has ended.
 const endTime = 5 * time.Second
 
 // Options are what all channels of a module have in common. None is nil.
@@ -23,34 +24,35 @@ type Options struct {
 	Service pcsc.Service
 	Log     *slog.Logger
 
-	// Trace is told the name of each command before it is sent, and "" when it has returned.
-	// Several channels may call it at the same time.
+	// Trace gets the name of each command before it is sent, and "" when it has returned. Several
+	// channels may call it at the same time.
 	Trace func(command string)
 }
 
-// Channel is a connection to the card in one reader, with a PC/SC context of its own: what hangs in
-// one reader hangs in no other. One goroutine at a time uses it.
+// Channel is a connection to the card in one reader, with a PC/SC context of its own: a reader that
+// hangs blocks no other. One goroutine at a time may use it.
 type Channel struct {
 	Reader string
 
-	// Dirty: the card may have taken a PIN, and nothing has locked it since. A channel that ends so
-	// resets the card.
+	// Dirty is set while the card may have taken a PIN, and nothing has locked it since. A channel
+	// that ends so resets the card.
 	Dirty bool
 
-	// Fresh: nothing was sent to the card since it took the PIN. Whoever has sent that sets it.
+	// Fresh is set while nothing was sent to the card since it took the PIN. Whoever sends the PIN
+	// sets it.
 	Fresh bool
 
-	// Unsure: a command has failed without an answer since SELECT. The card may have lost its power
-	// meanwhile, and have another application selected.
+	// Unsure is set after a command that failed without an answer, until the next SELECT. The card
+	// may have lost its power meanwhile, and have another application selected.
 	Unsure bool
 
 	options *Options
 	context *pcsc.Context
 	card    *pcsc.Card
 	moves   uint16 // the reader's count of cards that came and went
-	busy    *Busy  // nil where nobody looks
+	busy    *Busy  // nil where nobody looks at several channels
 
-	long time.Time // when the card has last answered more than some cards can bear
+	long time.Time // when the card last sent a long answer (see Settle)
 
 	lost   error // why nothing can be asked any more
 	closed bool
@@ -59,10 +61,16 @@ type Channel struct {
 
 var errClosed = errors.New("the session is closed")
 
-// Dial connects to the card in a reader. moves is the reader's count of cards that came and went,
-// and b, which may be nil, tells what is waited for.
+// Dial connects to the card in a reader. moves is the reader's count of cards that came and went.
+// b, which may be nil, gets what the channel waits for.
 func Dial(ctx context.Context, o *Options, reader string, moves uint16, b *Busy) (*Channel, error) {
-	c := &Channel{Reader: reader, options: o, moves: moves, busy: b}
+	c := &Channel{
+		Reader:  reader,
+		options: o,
+		moves:   moves,
+		busy:    b,
+	}
+
 	pc, err := await(ctx, c, "SCardEstablishContext", func() (*pcsc.Context, error) {
 		return pcsc.NewContext(o.Service)
 	})
@@ -80,12 +88,14 @@ func Dial(ctx context.Context, o *Options, reader string, moves uint16, b *Busy)
 			b.reach(queueing)
 			return c, nil
 		}
+
 		// Another program may have the reader for itself for a moment only.
 		if !errors.Is(err, pcsc.ErrSharingViolation) || b == nil {
 			c.Close()
 			return nil, err
 		}
-		if b.reach(refused); pause(ctx) != nil {
+		b.reach(refused)
+		if pause(ctx) != nil {
 			c.Close()
 			return nil, err
 		}
@@ -104,8 +114,8 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Unwatched ends that somebody looks at what the channel waits for.
-func (c *Channel) Unwatched() { c.busy = nil }
+// ClearBusy ends the reports of what the channel waits for.
+func (c *Channel) ClearBusy() { c.busy = nil }
 
 // ATR returns the card's answer to reset.
 func (c *Channel) ATR(ctx context.Context) ([]byte, error) {
@@ -121,7 +131,7 @@ func (c *Channel) ATR(ctx context.Context) ([]byte, error) {
 // Lost reports whether nothing can be asked any more.
 func (c *Channel) Lost() bool { return c.lost != nil }
 
-// ready is nil while something can be asked of the card.
+// ready returns why nothing can be asked of the card; nil where it can.
 func (c *Channel) ready(ctx context.Context) error {
 	if c.lost != nil {
 		return c.lost
@@ -130,7 +140,7 @@ func (c *Channel) ready(ctx context.Context) error {
 }
 
 // Close ends the connection, and a transaction that is still open: with a reset where the card may
-// have taken a PIN. It may be called again. Nobody waits for it longer than a few seconds.
+// have taken a PIN. It may be called again. It takes a few seconds at most.
 func (c *Channel) Close() {
 	if c.context == nil || c.closed {
 		return
@@ -140,12 +150,14 @@ func (c *Channel) Close() {
 		c.lost = errClosed
 	}
 
+	// A service that hangs must not hold the login up: a copy of the channel cleans up beside it.
 	ended := make(chan struct{})
 	left := *c
 	go func() {
 		defer close(ended)
 		left.cleanUp()
 	}()
+
 	t := time.NewTimer(endTime)
 	defer t.Stop()
 	select {
@@ -154,15 +166,18 @@ func (c *Channel) Close() {
 	}
 }
 
-// cleanUp leaves reader and card to others.
+// cleanUp leaves reader and card to other programs.
 func (c *Channel) cleanUp() {
 	d := pcsc.LeaveCard
 	if c.Dirty {
 		d = pcsc.ResetCard
 	}
+
 	if c.began {
 		_ = c.card.EndTransaction(d)
 	}
+
+	// The context of the channel may have ended long ago.
 	if c.card != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
@@ -171,7 +186,7 @@ func (c *Channel) cleanUp() {
 	_ = c.context.Release()
 }
 
-// GiveUp ends a channel whose card is not the one that was looked at any more. It returns err.
+// GiveUp ends a channel whose card is no longer the one that was read. It returns err.
 func (c *Channel) GiveUp(err error) error {
 	if c.lost == nil {
 		c.lost = err
@@ -180,7 +195,7 @@ func (c *Channel) GiveUp(err error) error {
 	return err
 }
 
-// Control performs a command of the reader.
+// Control sends a command to the reader.
 func (c *Channel) Control(
 	ctx context.Context, name string, code uint32, in []byte,
 ) ([]byte, error) {
@@ -189,16 +204,18 @@ func (c *Channel) Control(
 	out, err := await(ctx, c, name, func() ([]byte, error) {
 		return c.options.Service.Control(c.card.Handle(), code, in, maxControl)
 	})
+
+	// Features of the reader can send commands to the card, such as VERIFY.
 	c.Unsure = c.Unsure || err != nil
 	return out, err
 }
 
-// maxControl bounds what a reader answers, in bytes.
+// maxControl bounds the answer of a reader, in bytes.
 const maxControl = 1024
 
-// takeUp takes the connection up again after another program has reset the card, unless a card has
-// come or gone: then nobody knows which it is.
-func (c *Channel) takeUp(ctx context.Context) error {
+// reconnect connects again after another program has reset the card, unless a card has come or
+// gone: then nobody knows which card it is.
+func (c *Channel) reconnect(ctx context.Context) error {
 	_, err := await(ctx, c, "SCardReconnect", func() (struct{}, error) {
 		err := c.card.ReconnectContext(ctx, pcsc.ShareShared, pcsc.ProtocolAny, pcsc.LeaveCard)
 		return struct{}{}, err
@@ -206,12 +223,15 @@ func (c *Channel) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	status, err := await(ctx, c, "SCardStatus", func() (*pcsc.CardStatus, error) {
 		return c.card.StatusContext(ctx)
 	})
 	if err != nil {
 		return err
 	}
+
+	// The count, and not the presence of a card, shows that it is the same one.
 	if status.EventCounter != c.moves {
 		err := errors.New("a card came or went in the reader")
 		return c.GiveUp(&token.Error{Kind: token.ErrRemoved, Err: err})

@@ -10,7 +10,7 @@ import (
 	"pam_pkcs11/token"
 )
 
-// kinds are what results of PC/SC mean. All others are ErrFault.
+// kinds are the meanings of PC/SC results. All others are ErrFault.
 var kinds = map[pcsc.Error]error{
 	pcsc.ErrRemovedCard:       token.ErrRemoved,
 	pcsc.ErrNoSmartcard:       token.ErrRemoved,
@@ -20,9 +20,9 @@ var kinds = map[pcsc.Error]error{
 	pcsc.ErrResetCard:         token.ErrReset,
 }
 
-// judge gives a result of PC/SC its meaning. The context's end is the context's error, whatever the
-// service made of it.
-func judge(ctx context.Context, call string, err error) error {
+// serviceError gives a result of PC/SC its meaning. When the context has ended the error is the
+// context's, whatever the service returned.
+func serviceError(ctx context.Context, call string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -35,6 +35,7 @@ func judge(ctx context.Context, call string, err error) error {
 	if errors.As(err, &result) && kinds[result] != nil {
 		kind = kinds[result]
 	}
+
 	text := fmt.Errorf("%s: %w", call, err)
 	if kind == token.ErrInUse {
 		text = fmt.Errorf("%w; another program has the reader for itself "+
@@ -46,7 +47,7 @@ func judge(ctx context.Context, call string, err error) error {
 // wasReset reports whether a call was refused because another program has reset the card.
 func wasReset(err error) bool { return errors.Is(err, pcsc.ErrResetCard) }
 
-// Refused is an error of a command by its status word, "GET DATA 5FC105: 6982 security status not
+// Refused is the error of a command by its status word, "GET DATA 5FC105: 6982 security status not
 // satisfied". kind is one of token's errors, or nil.
 func Refused(kind error, command string, sw iso7816.Status) error {
 	err := fmt.Errorf("%s: %w", command, sw)
@@ -56,7 +57,7 @@ func Refused(kind error, command string, sw iso7816.Status) error {
 	return &token.Error{Kind: kind, Err: err}
 }
 
-// Malformed is an error of an answer that cannot be one.
+// Malformed is the error of an answer that no card should give.
 func Malformed(command, format string, args ...any) error {
 	err := fmt.Errorf("%s: "+format, append([]any{command}, args...)...)
 	return &token.Error{Kind: token.ErrFault, Err: err}

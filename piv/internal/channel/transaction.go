@@ -10,10 +10,10 @@ import (
 )
 
 // Transaction makes body the only user of the card, after SELECT: which application is selected is
-// a state that all programs share, and a PIN must not get to another one.
+// a state that all programs share, and a PIN must not get to another application.
 //
-// Another program that resets the card before is noticed, and all is begun anew, once. The card is
-// left as it is. body sends no PIN.
+// A reset by another program before the transaction is noticed, and everything begins anew, once.
+// The card is left as it is. body sends no PIN.
 func (c *Channel) Transaction(
 	ctx context.Context, body func(ctx context.Context, selected Answer) error,
 ) error {
@@ -22,21 +22,25 @@ func (c *Channel) Transaction(
 		if err != nil {
 			return err
 		}
+
 		err = body(ctx, selected)
 		if err == nil || !wasReset(err) || again {
 			return errors.Join(err, c.leave(ctx))
 		}
+
+		// body may run a second time because it has sent no PIN.
 		_ = c.leave(ctx)
-		if err := c.takeUp(ctx); err != nil {
+		if err := c.reconnect(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// Enter begins a transaction and selects PIV, once more after a reset by another program.
+// Enter begins a transaction and selects PIV, and once more after a reset by another program.
 func (c *Channel) Enter(ctx context.Context) (Answer, error) {
 	for again := false; ; again = true {
 		err := c.begin(ctx)
+
 		var selected Answer
 		if err == nil {
 			c.busy.reach(talking)
@@ -45,17 +49,19 @@ func (c *Channel) Enter(ctx context.Context) (Answer, error) {
 			}
 			_ = c.leave(ctx)
 		}
+
 		if !wasReset(err) || again {
 			return Answer{}, err
 		}
-		if err := c.takeUp(ctx); err != nil {
+
+		if err := c.reconnect(ctx); err != nil {
 			return Answer{}, err
 		}
 	}
 }
 
-// begin begins a transaction. Where another program has reset the card that is said before anything
-// was sent.
+// begin begins a transaction. A reset by another program is reported here, before anything was
+// sent.
 func (c *Channel) begin(ctx context.Context) error {
 	_, err := await(ctx, c, "SCardBeginTransaction", func() (struct{}, error) {
 		return struct{}{}, c.card.BeginTransactionContext(ctx)
@@ -63,7 +69,8 @@ func (c *Channel) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.began, c.Fresh = true, false
+	c.began = true
+	c.Fresh = false
 	return nil
 }
 
@@ -75,19 +82,22 @@ func (c *Channel) End(ctx context.Context, d pcsc.Disposition) error {
 	_, err := await(ctx, c, "SCardEndTransaction", func() (struct{}, error) {
 		return struct{}{}, c.card.EndTransaction(d)
 	})
+
+	// A call that was given up may still end it: cleanUp must know that it is open.
 	if c.lost == nil {
 		c.began = false
 	}
+
 	if err == nil && d == pcsc.ResetCard {
 		c.Dirty = false
 	}
 	return err
 }
 
-// leave ends a transaction in which nothing has unlocked the card. The error is of a card that is
-// gone.
+// leave ends a transaction in which nothing has unlocked the card. The error is about a card that
+// is gone.
 func (c *Channel) leave(ctx context.Context) error {
-	ctx, cancel := Aftermath(ctx)
+	ctx, cancel := CleanUpContext(ctx)
 	defer cancel()
 	err := c.End(ctx, pcsc.LeaveCard)
 	if errors.Is(err, token.ErrRemoved) {
@@ -99,27 +109,37 @@ func (c *Channel) leave(ctx context.Context) error {
 	return nil
 }
 
-// Aftermath is the context of what is to be done although ctx may have ended: a few seconds.
-func Aftermath(ctx context.Context) (context.Context, context.CancelFunc) {
+// CleanUpContext returns the context of what has to be done although ctx may have ended: it lasts a
+// few seconds.
+func CleanUpContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTime)
 }
 
 // application is the identifier of the PIV application without its version (SP 800-73-4 part 1,
-// section 2.2): cards of other versions take it, too.
+// section 2.2): cards of other versions accept it, too.
 var application = []byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00}
 
-// SelectPIV is SELECT (SP 800-73-4 part 2, section 3.1.1). Its answer is not fetched where the card
-// does not give it by itself (T=0). A card without the application is token.ErrForeign.
+// SelectPIV sends SELECT (SP 800-73-4 part 2, section 3.1.1). It does not fetch an answer that the
+// card does not send by itself (T=0). The error of a card without the application is
+// token.ErrForeign.
 func (c *Channel) SelectPIV(ctx context.Context) (Answer, error) {
 	const name = "SELECT"
-	cmd := Command{Name: name, INS: 0xA4, P1: 0x04, Data: application, Answers: true}
+	cmd := Command{
+		Name:    name,
+		INS:     0xA4,
+		P1:      0x04,
+		Data:    application,
+		Answers: true,
+	}
 	a, err := c.chain(ctx, cmd)
 	if err != nil {
 		return Answer{}, err
 	}
 
 	switch {
-	case a.SW.OK(), a.SW.SW1() == 0x62: // 6282, 6285: some cards say so, and are selected
+	case a.SW.OK(), a.SW.SW1() == 0x62:
+		// 6282 and 6285 are warnings of some cards, which have selected the application all the
+		// same.
 		c.Unsure = false
 		return a, nil
 	case a.SW == iso7816.StatusMemoryFailure, a.SW == iso7816.StatusUnknown:

@@ -9,7 +9,7 @@ import (
 	"io"
 )
 
-// MaxCertificate is the most that a certificate may have when it is inflated, in bytes.
+// MaxCertificate is the greatest length of a certificate when it is inflated, in bytes.
 const MaxCertificate = 16 << 10
 
 // Tags of a certificate's container (part 1, appendix A, table 10 and following).
@@ -18,15 +18,15 @@ const (
 	tagCertInfo    uint32 = 0x71
 )
 
-// certInfoOther is the bit of CertInfo that says that the certificate is none of X.509 (part 1,
-// appendix A, CertInfo).
+// certInfoOther is the bit of CertInfo for certificates that are not of X.509 (part 1, appendix A,
+// CertInfo).
 const certInfoOther = 0x04
 
 // Certificate returns the DER of the certificate in a container, which is what Object has returned.
 //
-// The order of the parts is free, CertInfo (71) may be missing, and parts that are not known pass.
-// Whether the certificate is compressed is told by its bytes, whatever CertInfo says: cards differ
-// in the bit. It is not present where there is no certificate in the container, or an empty one.
+// The parts may come in any order, CertInfo (71) may be missing, and unknown parts are ignored. The
+// first bytes show whether the certificate is compressed, whatever CertInfo says: cards differ in
+// the bit. present is false where there is no certificate in the container, or an empty one.
 func Certificate(container []byte) (der []byte, present bool, err error) {
 	var certificate, info []byte
 	err = elements(container, func(tag uint32, value []byte) error {
@@ -45,10 +45,13 @@ func Certificate(container []byte) (der []byte, present bool, err error) {
 	if len(info) > 0 && info[0]&certInfoOther != 0 {
 		return nil, false, fmt.Errorf("%w: CertInfo %02X is not X.509", ErrObject, info[0])
 	}
+
 	der, err = inflated(certificate)
 	if err != nil {
 		return nil, false, err
 	}
+
+	// A certificate is a SEQUENCE (RFC 5280, 4.1): anything else is another format.
 	if len(der) == 0 || der[0] != 0x30 {
 		return nil, false, fmt.Errorf("%w: no certificate in DER", ErrObject)
 	}
@@ -62,9 +65,10 @@ var (
 	netIDMagic = []byte{0x01, 0x00}
 )
 
+// netIDHeader is the length of netIDMagic and of the length behind it.
 const netIDHeader = 4
 
-// inflated returns the certificate without its compression.
+// inflated returns the certificate without compression.
 func inflated(certificate []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(certificate, gzipMagic):
@@ -72,6 +76,8 @@ func inflated(certificate []byte) ([]byte, error) {
 	case bytes.HasPrefix(certificate, netIDMagic) && len(certificate) > netIDHeader:
 		return fromNetID(certificate)
 	}
+
+	// The length of a compressed one is bounded where it is inflated.
 	if len(certificate) > MaxCertificate {
 		return nil, fmt.Errorf("%w: a certificate of %d bytes", ErrObject, len(certificate))
 	}
@@ -85,6 +91,8 @@ func gunzip(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: gzip: %w", ErrObject, err)
 	}
+
+	// A second member would be ignored, or inflated in its place: neither is a certificate.
 	z.Multistream(false)
 	return inflate(z, source)
 }
@@ -92,15 +100,18 @@ func gunzip(b []byte) ([]byte, error) {
 // fromNetID inflates the form of Net iD's middleware.
 func fromNetID(b []byte) ([]byte, error) {
 	source := bytes.NewReader(b[netIDHeader:])
+
 	z, err := zlib.NewReader(source)
 	if err != nil {
 		return nil, fmt.Errorf("%w: zlib: %w", ErrObject, err)
 	}
+
 	der, err := inflate(z, source)
 	if err != nil {
 		return nil, err
 	}
 
+	// The header has the length: another one shows a damaged object.
 	if told := binary.LittleEndian.Uint16(b[len(netIDMagic):]); len(der) != int(told) {
 		return nil, fmt.Errorf("%w: %d bytes inflated, and %d told", ErrObject, len(der), told)
 	}
@@ -108,15 +119,18 @@ func fromNetID(b []byte) ([]byte, error) {
 }
 
 // inflate reads a stream to its end, which must be the end of its source. The readers of package
-// compress take no byte too many from a source that has ReadByte.
+// compress read no byte too many from a source that has ReadByte.
 func inflate(z io.Reader, source *bytes.Reader) ([]byte, error) {
+	// A few bytes can inflate to gigabytes: reading ends at the limit.
 	der, err := io.ReadAll(io.LimitReader(z, MaxCertificate+1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: inflating: %w", ErrObject, err)
 	}
+
 	if len(der) > MaxCertificate {
 		return nil, fmt.Errorf("%w: more than %d bytes inflated", ErrObject, MaxCertificate)
 	}
+
 	if source.Len() > 0 {
 		return nil, fmt.Errorf("%w: %d bytes after the compressed certificate", ErrObject, source.Len())
 	}

@@ -16,10 +16,11 @@ type Discovery struct {
 	Policy byte
 
 	// Preferred is its second byte: 10 the application PIN, 20 the global PIN. It counts only where
-	// both serve.
+	// the card has both.
 	Preferred byte
 }
 
+// The PIN usage policy: its tag, and the bits of the global PIN in its two bytes.
 const (
 	tagPINPolicy uint32 = 0x5F2F
 
@@ -31,6 +32,7 @@ const (
 func ParseDiscovery(content []byte) (*Discovery, error) {
 	d := &Discovery{}
 	var policy []byte
+
 	err := elements(content, func(tag uint32, value []byte) error {
 		if tag == tagPINPolicy {
 			return once(&policy, tag, value)
@@ -40,14 +42,17 @@ func ParseDiscovery(content []byte) (*Discovery, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if len(policy) != 2 {
 		return nil, fmt.Errorf("%w: PIN usage policy of %d bytes", ErrObject, len(policy))
 	}
-	d.Policy, d.Preferred = policy[0], policy[1]
+
+	d.Policy = policy[0]
+	d.Preferred = policy[1]
 	return d, nil
 }
 
-// Global reports whether the global PIN serves, and is preferred to the application PIN.
+// Global reports whether the card has the global PIN, and prefers it to the application PIN.
 func (d *Discovery) Global() bool {
 	return d != nil && d.Policy&policyGlobal != 0 && d.Preferred == preferGlobal
 }

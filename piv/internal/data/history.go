@@ -4,11 +4,12 @@ import "fmt"
 
 // KeyHistory is the key history object (part 1, 3.3.3).
 type KeyHistory struct {
-	// OnCard is how many retired keys have their certificate on the card, 0 to 20. It is a number,
-	// and does not tell which places are taken.
+	// OnCard is how many retired keys have their certificate on the card, 0 to 20. The number does
+	// not say which places are taken.
 	OnCard int
 }
 
+// The tag of that number, and its limit.
 const (
 	tagKeysOnCard uint32 = 0xC1
 
@@ -19,6 +20,7 @@ const (
 func ParseKeyHistory(content []byte) (*KeyHistory, error) {
 	h := &KeyHistory{}
 	var on []byte
+
 	err := elements(content, func(tag uint32, value []byte) error {
 		if tag == tagKeysOnCard {
 			return once(&on, tag, value)
@@ -35,7 +37,7 @@ func ParseKeyHistory(content []byte) (*KeyHistory, error) {
 	return h, nil
 }
 
-// retired reads a number of retired keys of one byte. Absent is 0.
+// retired reads a number of retired keys of one byte. Where it is absent it is 0.
 func retired(b []byte) (int, error) {
 	switch {
 	case len(b) == 0:

@@ -8,30 +8,30 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Kind is a kind of card, and what is special about it. The zero value of each field is a card as
-// SP 800-73-4 has it.
+// Kind is a kind of card, and what is special about it. With the zero value of each field a card is
+// as SP 800-73-4 has it.
 type Kind struct {
 	Name string // "YubiKey 5"; never ""
-	Why  string // what is special about it, and who says so, in English; "" where nothing is
+	Why  string // what is special about it, with the source, in English; "" where nothing is
 
-	// NoEmptyVerify: VERIFY without a PIN tells nothing of use, or is not known to be harmless: it
-	// is not sent.
+	// NoEmptyVerify is set where VERIFY without a PIN tells nothing of use, or is not known to be
+	// harmless: it is not sent.
 	NoEmptyVerify bool
 
-	// NoForget: VERIFY with P1 = FF, which locks the card again, is refused.
+	// NoForget is set where VERIFY with P1 = FF, which locks the card again, is refused.
 	NoForget bool
 
-	// NoDiscovery: there is no discovery object.
+	// NoDiscovery is set where there is no discovery object.
 	NoDiscovery bool
 
-	// Metadata: the card may answer GET METADATA (INSMetadata) and its like.
+	// Metadata is set where the card may answer GET METADATA (INSMetadata) and its like.
 	Metadata bool
 
-	// AnyPIN: the PIN may hold other bytes than digits.
+	// AnyPIN is set where the PIN may have other characters than digits.
 	AnyPIN bool
 
-	// TouchHangs: a command that waits for a touch may hang within two seconds after an answer of
-	// more than 54 bytes, unless a short command that fails lies between.
+	// TouchHangs is set where a command that waits for a touch may hang within two seconds after an
+	// answer of more than 54 bytes, unless a short command that fails is sent between.
 	TouchHangs bool
 
 	// Ed25519 is the algorithm identifier of keys on Ed25519; 0 where it is not known.
@@ -47,7 +47,7 @@ type kindRow struct {
 	label  string   // or the label of the application begins so
 }
 
-// kinds is the table. Rows of what is more special come first.
+// kinds is the table. More special rows come before more general ones.
 var kinds = []kindRow{
 	{
 		kind: Kind{
@@ -181,14 +181,15 @@ var kinds = []kindRow{
 	},
 }
 
-// unknownKind is every other card. An empty VERIFY is sent to it: no card with the PIV application is
-// known to count one.
+// unknownKind is every other card. An empty VERIFY is sent to it: no card with the PIV application
+// is known to count it as a try.
 var unknownKind = Kind{Name: "PIV card"}
 
-// FindKind returns the kind of a card by its answer to reset, and by what SELECT has returned, which
+// FindKind returns the kind of a card by its answer to reset, and by the answer to SELECT, which
 // may be nil. The result is never nil, is shared, and must not be changed.
 func FindKind(atr []byte, apt *APT) *Kind {
 	var historical []byte
+	// The historical bytes are the product's; what is before them is about the transmission.
 	if parsed, err := iso7816.ParseATR(atr); err == nil {
 		historical = parsed.Historical
 	}
@@ -200,19 +201,22 @@ func FindKind(atr []byte, apt *APT) *Kind {
 	return &unknownKind
 }
 
+// fits reports whether a card is of the row's kind.
 func (r *kindRow) fits(historical []byte, apt *APT) bool {
 	begins := func(s string) bool { return bytes.HasPrefix(historical, []byte(s)) }
 	holds := func(s string) bool { return bytes.Contains(historical, []byte(s)) }
-	return slices.ContainsFunc(r.begins, begins) || slices.ContainsFunc(r.holds, holds) ||
-		r.label != "" && apt != nil && strings.HasPrefix(apt.Label, r.label)
+	if slices.ContainsFunc(r.begins, begins) || slices.ContainsFunc(r.holds, holds) {
+		return true
+	}
+	return r.label != "" && apt != nil && strings.HasPrefix(apt.Label, r.label)
 }
 
 // ed25519 are the numbers that are in use for Ed25519, the most usual first.
 var ed25519 = []byte{0xE0, 0xE2, 0x22}
 
 // Ed25519Numbers returns the algorithm identifiers to be tried for a key on Ed25519, in this order:
-// what the card lists, then what its kind is known for, then the others. A card that does not know a
-// number refuses it with 6A86 or 6A80, which costs nothing. apt may be nil.
+// those that the card lists, then that of its kind, then the others. A card that does not know a
+// number refuses it with 6A86 or 6A80, which costs no try. apt may be nil.
 func (k *Kind) Ed25519Numbers(apt *APT) []byte {
 	var order []byte
 	add := func(number byte) {
@@ -220,6 +224,7 @@ func (k *Kind) Ed25519Numbers(apt *APT) []byte {
 			order = append(order, number)
 		}
 	}
+
 	for _, number := range ed25519 {
 		if apt != nil && apt.Lists(number) {
 			add(number)

@@ -18,7 +18,7 @@ const (
 	KeyRetired20      byte = 0x95
 )
 
-// LabelMode is whose names a card has.
+// LabelMode is the version of OpenSC whose names a card gets.
 type LabelMode int
 
 // The modes differ where OpenSC has changed its mind.
@@ -39,15 +39,16 @@ const labelWithoutName = "PIV_II"
 // lengthLabel is the length of CK_TOKEN_INFO.label (PKCS#11), in bytes.
 const lengthLabel = 32
 
-// cut stands at the end of a label that is too long.
+// cut is the end of a label that was too long.
 const cut = "..."
 
 // Label returns the label of the token that OpenSC shows, at most 32 bytes, without the padding:
 // the first common name of the first certificate that has one. certs are those that can be read, in
-// the order of LabelOrder; the loop ends with the first that is of use, so that no further one need
-// be read. global reports that the global PIN is preferred (Discovery.Global).
+// the order of LabelOrder; the loop ends with the first one of use, so that no further one need be
+// read. global is whether the global PIN is preferred (Discovery.Global).
 //
-// The bytes are those of the certificate: they need not be UTF-8, and a character may be cut in two.
+// The bytes are those of the certificate: they need not be UTF-8, and a character may be cut in
+// two.
 func Label(certs iter.Seq[*certinfo.Certificate], global bool, mode LabelMode) []byte {
 	name := []byte(labelWithoutName)
 	for c := range certs {
@@ -61,13 +62,17 @@ func Label(certs iter.Seq[*certinfo.Certificate], global bool, mode LabelMode) [
 	if mode == LabelOpenSC {
 		name = bytes.ReplaceAll(name, []byte{':'}, []byte{'.'})
 	}
+
 	suffix := ""
 	if mode == LabelOpenSC023 && global {
 		suffix = " (Global PIN)"
 	}
+
 	if room := lengthLabel - len(suffix); len(name) > room {
 		name = append(name[:room-len(cut)], cut...)
 	}
+
+	// The padding of CK_TOKEN_INFO is blanks: those at the end of a name cannot be told from it.
 	return bytes.TrimRight(append(name, suffix...), " ")
 }
 
@@ -84,6 +89,7 @@ func LabelOrder() []byte {
 func place(ref byte) int {
 	switch {
 	case ref >= KeyAuthentication && ref <= KeyCardAuth && ref != 0x9B:
+		// 9B is the card management key, which has no certificate.
 		return bytes.IndexByte(LabelOrder(), ref) + 1
 	case IsRetired(ref):
 		return int(ref-KeyRetired1) + 5
@@ -101,6 +107,7 @@ func IDOf(ref byte) []byte {
 	if n == 0 {
 		return nil
 	}
+	// Two decimal digits in the place of hexadecimal ones, as OpenSC's table has them.
 	return []byte{byte(n/10<<4 | n%10)}
 }
 

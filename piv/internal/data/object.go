@@ -7,7 +7,7 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// MaxObject is the most that is taken for one data object, in bytes with tag and length.
+// MaxObject is the greatest length of one data object, in bytes with tag and length.
 const MaxObject = 16 << 10
 
 // Tags of data objects (part 1, table 3), as GET DATA names them. TagOf has those of certificates.
@@ -23,16 +23,17 @@ const (
 	tagBITGroup uint32 = 0x7F61
 )
 
-// ErrObject is found in every error about the form of what a card has returned.
+// ErrObject is part of every error about the form of what a card has returned.
 var ErrObject = errors.New("malformed data object")
 
+// isObject reports whether a tag is one in which GET DATA returns objects.
 func isObject(tag uint32) bool {
 	return tag == tagObject || tag == TagDiscovery || tag == tagBITGroup
 }
 
-// Object returns the content of the answer of a GET DATA, which is without the status word: the
-// value of tag 53, 7E or 7F61. It is not present where the card said success and gave nothing, or
-// an object of length 0. What follows the object is ignored, as some cards fill their answers up.
+// Object returns the content of the answer to a GET DATA, which is without the status word: the
+// value of tag 53, 7E or 7F61. present is false where the card reported success without data, or an
+// object of length 0. What follows the object is ignored, since some cards fill their answers up.
 func Object(answer []byte) (content []byte, present bool, err error) {
 	if len(answer) == 0 {
 		return nil, false, nil
@@ -40,17 +41,20 @@ func Object(answer []byte) (content []byte, present bool, err error) {
 	if len(answer) > MaxObject {
 		return nil, false, fmt.Errorf("%w: %d bytes", ErrObject, len(answer))
 	}
+
 	tag, value, _, ok := iso7816.ReadTLV(answer)
 	if !ok {
 		return nil, false, fmt.Errorf("%w: it is not whole", ErrObject)
 	}
+
 	if !isObject(tag) {
 		return nil, false, fmt.Errorf("%w: tag %X in place of 53", ErrObject, tag)
 	}
+
 	return value, len(value) > 0, nil
 }
 
-// elements calls f with each data object of a template, until f returns an error. A tail of nothing
+// elements calls f with each data object of a template, until f returns an error. A rest of nothing
 // but 00 or FF is ignored: some cards fill their objects up, and early editions of ISO/IEC 7816-4
 // allowed such bytes around BER-TLV data objects.
 func elements(b []byte, f func(tag uint32, value []byte) error) error {
@@ -77,11 +81,14 @@ func isPadding(b []byte) bool {
 	return true
 }
 
-// once sets *to, which must still be nil, to a value that may be there only once.
+// once sets *to, which must still be nil, to a value that may be there only once: of two, nobody
+// knows which counts.
 func once(to *[]byte, tag uint32, value []byte) error {
 	if *to != nil {
 		return fmt.Errorf("%w: tag %X twice", ErrObject, tag)
 	}
+
+	// Empty is not nil: a second one is noticed all the same.
 	*to = value
 	if value == nil {
 		*to = []byte{}

@@ -43,7 +43,7 @@ func TestJudgePIN(t *testing.T) {
 		{0x6110, data.PINFault, 0, false, "6110, the card failed: success, 16 bytes wait"},
 		{0x0000, data.PINFault, 0, false, "0000, the card failed: not a status word"},
 	} {
-		got := data.JudgePIN(tt.word)
+		got := data.InterpretPIN(tt.word)
 		want := data.PINAnswer{Word: tt.word, Result: tt.result, Left: tt.left, Counted: tt.counted}
 		if diff := cmp.Diff(want, got); diff != "" || got.String() != tt.text {
 			t.Errorf("%s %q", diff, got.String())
@@ -55,7 +55,7 @@ func TestJudgePIN(t *testing.T) {
 func TestOnlySuccessIsGood(t *testing.T) {
 	for word := range 0x10000 {
 		sw := iso7816.Status(word)
-		for _, judge := range []func(iso7816.Status) data.PINAnswer{data.JudgePIN, data.JudgePad} {
+		for _, judge := range []func(iso7816.Status) data.PINAnswer{data.InterpretPIN, data.InterpretPad} {
 			a := judge(sw)
 			if (a.Result == data.PINGood) != (sw == 0x9000) || a.String() == "" || a.Left > 15 || a.Counted && a.Result != data.PINWrong {
 				t.Errorf("%04X: %+v", word, a)
@@ -69,7 +69,7 @@ func TestJudgePad(t *testing.T) {
 		0x6400: data.PadTimeout, 0x6401: data.PadCancelled, 0x6402: data.PadMismatch, 0x6403: data.PINFormat, 0x6B80: data.PadUnable,
 		0x9000: data.PINGood, 0x63C1: data.PINWrong, 0x6983: data.PINLocked, 0x6A80: data.PINFormat, 0x6F00: data.PINFault,
 	} {
-		if got := data.JudgePad(word); got.Result != want {
+		if got := data.InterpretPad(word); got.Result != want {
 			t.Errorf("%v: %v", word, got)
 		}
 	}

@@ -2,8 +2,8 @@ package data
 
 import "fmt"
 
-// INSMetadata is GET METADATA, of Yubico's extensions, which others have taken over. P2 is the key
-// reference, of a PIN or a key.
+// INSMetadata is GET METADATA of Yubico's extensions, which other makers have adopted. P2 is the
+// key reference, of a PIN or a key.
 const INSMetadata byte = 0xF7
 
 // PINPolicy is when a key wants the PIN (Yubico's metadata).
@@ -30,16 +30,17 @@ const (
 	TouchPolicyCached TouchPolicy = 3 // not for 15 seconds after a touch
 )
 
-// Metadata is what a card tells of a key or a PIN (INS F7). A field of 0 is one that it does not
-// tell: Nitrokeys answer with success and nothing.
+// Metadata is what a card reports of a key or a PIN (INS F7). A field of 0 is not reported:
+// Nitrokeys answer with success and no data.
 type Metadata struct {
 	PIN   PINPolicy
 	Touch TouchPolicy
 
-	// Default: the PIN or PUK is the one that the maker has set, known to everybody.
+	// Default is set where the PIN or PUK is the one that the maker has set, which everybody knows.
 	Default bool
 
-	// Tries and Left are those of a PIN where TriesKnown: how many there are, and are left.
+	// Tries and Left are those of a PIN, where TriesKnown: how many there are, and how many are
+	// left.
 	Tries, Left int
 	TriesKnown  bool
 }
@@ -67,6 +68,7 @@ func ParseMetadata(answer []byte) (*Metadata, error) {
 	return m, nil
 }
 
+// take sets the fields of one part. Unknown parts are ignored.
 func (m *Metadata) take(tag uint32, value []byte) error {
 	want, known := metadataLengths[tag]
 	if !known {
@@ -78,11 +80,14 @@ func (m *Metadata) take(tag uint32, value []byte) error {
 
 	switch tag {
 	case tagMetaPolicy:
-		m.PIN, m.Touch = PINPolicy(value[0]), TouchPolicy(value[1])
+		m.PIN = PINPolicy(value[0])
+		m.Touch = TouchPolicy(value[1])
 	case tagMetaDefault:
 		m.Default = value[0] != 0
 	case tagMetaTries:
-		m.Tries, m.Left, m.TriesKnown = int(value[0]), int(value[1]), true
+		m.Tries = int(value[0])
+		m.Left = int(value[1])
+		m.TriesKnown = true
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // A CA that was restored from a backup may count its lists anew. What it publishes then is refused,
-// since it looks like an old list that somebody plays back; only the administrator can tell.
+// since it looks like an old list that somebody replays; only the administrator can tell.
 
 // Restart is a list that is refused because a newer one of its key and scope was seen before.
 type Restart struct {
@@ -37,7 +37,7 @@ type outdated struct {
 	err  error
 }
 
-// findOutdated lists the CRLs that are refused so, where none at hand of the same key and scope is
+// findOutdated lists the CRLs that are refused so, where no other list of the same key and scope is
 // as new as the note. It reads a list as a whole only where a note is newer.
 func (k *Keeper) findOutdated(store *store, lists []*indexedList) []outdated {
 	var old []outdated
@@ -51,6 +51,8 @@ func (k *Keeper) findOutdated(store *store, lists []*indexedList) []outdated {
 			break
 		}
 	}
+
+	// Where the newer list is there as well, logins use that, and the old one does no harm.
 	var refused []outdated
 	for _, o := range old {
 		if !hasCurrent(store, lists, o) {
@@ -60,18 +62,19 @@ func (k *Keeper) findOutdated(store *store, lists []*indexedList) []outdated {
 	return refused
 }
 
-// hasCurrent tells whether another list of the same key and scope is not refused.
+// hasCurrent reports whether another list of the same key and scope is not refused.
 func hasCurrent(store *store, lists []*indexedList, o outdated) bool {
 	scope := scopeName(o.ca.RawSPKI, o.list.Head())
 	for _, l := range lists {
-		if scopeName(o.ca.RawSPKI, l.Head()) == scope && store.Rollback(o.ca.RawSPKI, l.Head()) == nil && crl.SignedWith(l, o.ca) {
+		sameScope := scopeName(o.ca.RawSPKI, l.Head()) == scope
+		if sameScope && store.Rollback(o.ca.RawSPKI, l.Head()) == nil && crl.SignedWith(l, o.ca) {
 			return true
 		}
 	}
 	return false
 }
 
-// markOutdated puts what findOutdated says into the reports.
+// markOutdated sets the errors of findOutdated in the reports.
 func (k *Keeper) markOutdated(store *store, lists []*indexedList, reports []Report) {
 	if store == nil {
 		return
@@ -93,12 +96,15 @@ func (k *Keeper) Refused(ctx context.Context, issuerOrFile string) ([]Restart, e
 	if store == nil {
 		return nil, errors.New("there is no directory for the store")
 	}
+
+	// What names a file is taken for one; anything else is the name of an issuer.
 	if _, err := os.Stat(issuerOrFile); err == nil {
 		d := newListDir(k.options, "file", issuerOrFile, k.wanted)
 		d.load()
 		if d.err != nil {
 			return nil, d.err
 		}
+
 		for _, p := range d.problems {
 			err = errors.Join(err, fmt.Errorf("%s: %s", p.path, p.text))
 		}
@@ -107,6 +113,7 @@ func (k *Keeper) Refused(ctx context.Context, issuerOrFile string) ([]Restart, e
 	return k.refusedOf(ctx, store, issuerOrFile)
 }
 
+// filesIn gives the lists of a directory as those of files.
 func filesIn(d *listDir) []*indexedList {
 	var lists []*indexedList
 	for _, l := range d.crls {
@@ -126,13 +133,16 @@ func (k *Keeper) refusedOf(ctx context.Context, store *store, issuer string) ([]
 		if d.err != nil && !errors.Is(d.err, fs.ErrNotExist) {
 			errs = append(errs, d.err)
 		}
+
 		for _, l := range filesIn(d) {
 			if isNamed(l.Head(), issuer) {
 				lists = append(lists, l)
 			}
 		}
 	}
+
 	found := k.restarts(store, lists)
+	// The addresses are asked too, without keeping what they give: a refused list is in no store.
 	u := &update{k: k, store: store}
 	var mu sync.Mutex
 	asked := askRound(ctx, u.addresses(), func(ctx context.Context, a address, heard func()) error {
@@ -144,14 +154,16 @@ func (k *Keeper) refusedOf(ctx context.Context, store *store, issuer string) ([]
 		}
 		return err
 	})
+
 	return found, errors.Join(append(errs, asked...)...)
 }
 
+// isNamed reports whether an issuer has the name, written out or as messages shorten it.
 func isNamed(h *crl.Head, issuer string) bool {
 	return strings.EqualFold(h.Issuer.RFC4514(), issuer) || refusal.Clip(h.Issuer.RFC4514()) == issuer
 }
 
-// restarts makes what is shown of lists in files.
+// restarts describes refused lists in files.
 func (k *Keeper) restarts(store *store, lists []*indexedList) []Restart {
 	var found []Restart
 	for _, o := range k.findOutdated(store, lists) {
@@ -161,6 +173,7 @@ func (k *Keeper) restarts(store *store, lists []*indexedList) []Restart {
 	return found
 }
 
+// restart describes a refused list beside the note of the newer one.
 func (k *Keeper) restart(store *store, r Report, spki []byte, h *crl.Head, a *address) Restart {
 	path := store.path(newestDirName, scopeName(spki, h))
 	var n newest
@@ -188,8 +201,16 @@ func (k *Keeper) refusedAt(ctx context.Context, store *store, a address, issuer 
 	if signer == nil || store.Rollback(signer.RawSPKI, h) == nil {
 		return nil, nil
 	}
-	r := Report{URL: a.url, Issuer: h.Issuer.RFC4514(), Delta: h.DeltaBase != nil, ThisUpdate: h.ThisUpdate,
-		NextUpdate: h.NextUpdate, Entries: list.pass.Count, Signed: true}
+
+	r := Report{
+		URL:        a.url,
+		Issuer:     h.Issuer.RFC4514(),
+		Delta:      h.DeltaBase != nil,
+		ThisUpdate: h.ThisUpdate,
+		NextUpdate: h.NextUpdate,
+		Entries:    list.pass.Count,
+		Signed:     true,
+	}
 	if h.Number != nil {
 		r.Number = h.Number.String()
 	}
@@ -197,22 +218,26 @@ func (k *Keeper) refusedAt(ctx context.Context, store *store, a address, issuer 
 	return &found, nil
 }
 
-// Accept notes a list as the newest of its key and scope, so that logins believe it, and fetches
+// Accept notes a list as the newest of its key and scope, so that logins accept it, and fetches
 // it when it came from an address.
 func (k *Keeper) Accept(ctx context.Context, r Restart) error {
 	store := k.open()
 	if store == nil {
 		return errors.New("there is no directory for the store")
 	}
+
+	// A list from the future would forbid every list until then.
 	if k.options.Now().Add(k.options.Rules.ClockSkew).Before(r.head.ThisUpdate) {
 		return errors.New("is not valid yet")
 	}
 	if err := store.accept(r.spki, r.head); err != nil {
 		return err
 	}
+
 	if r.address == nil {
 		return nil
 	}
+	// The administrator's command keeps the list, whoever owns the store.
 	store.writes = true
 	_, err := newFetcher(k, store).refresh(ctx, *r.address, nil)
 	return err

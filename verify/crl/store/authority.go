@@ -14,32 +14,35 @@ import (
 )
 
 // Authorities that are on cards alone. The lists of an issuing CA that is not in ca_dir are signed
-// by nobody whom `pam-pkcs11 crl` knows, so the CA certificates of chains that logged in are kept
-// beside the distribution points. They are no anchors and stand in no login's chain: at each run a
-// path from each to a CA of ca_dir is looked for anew, and what they sign is indexed under their
-// key, which a login has to find in its own chain.
+// with a key that `pam-pkcs11 crl` does not know, so the CA certificates of chains that logged in
+// are kept beside the distribution points. They are no anchors and stand in no login's chain: at
+// each run a path from each to a CA of ca_dir is looked for anew, and what they sign is indexed
+// under their key, which a login has to find in its own chain.
 
 const (
 	authorityDirName = "ca"
 	authoritySuffix  = ".der"
-	// maxKeptAuthorities bounds what cards can make us keep and check.
+	// maxKeptAuthorities bounds how many certificates cards can make this machine keep and check.
 	maxKeptAuthorities = 200
 )
 
+// authorityPath is the file of a certificate, by its digest.
 func (s *store) authorityPath(c *certinfo.Certificate) string {
 	return s.path(authorityDirName, shortName(c.Raw)+authoritySuffix)
 }
 
-// keepAuthorities writes down the CA certificates of a chain, those that are known cost no write.
+// keepAuthorities keeps the CA certificates of a chain; those that are kept already cost no write.
 func (s *store) keepAuthorities(certs []*certinfo.Certificate) error {
 	for _, c := range certs {
 		path := s.authorityPath(c)
 		if _, err := os.Lstat(path); err == nil || len(c.Raw) > maxStoreRecord {
 			continue
 		}
+
 		if entries, err := os.ReadDir(filepath.Dir(path)); err == nil && len(entries) >= maxKeptAuthorities {
 			return fmt.Errorf("%s holds %d certificates already", filepath.Dir(path), len(entries))
 		}
+
 		if err := s.replaceBytes(path, c.Raw); err != nil {
 			return err
 		}
@@ -57,7 +60,9 @@ func (s *store) authorities() (all []*certinfo.Certificate) {
 	if err != nil {
 		return nil
 	}
+
 	for _, e := range entries {
+		// The bound holds for reading too: somebody may have copied files there.
 		if len(all) == maxKeptAuthorities || !strings.HasSuffix(e.Name(), authoritySuffix) {
 			continue
 		}
@@ -65,6 +70,7 @@ func (s *store) authorities() (all []*certinfo.Certificate) {
 		if err != nil {
 			continue
 		}
+		// The name is a digest of the certificate, so a file that was damaged or renamed is seen.
 		if c, err := certinfo.Parse(data); err == nil && s.authorityPath(c) == s.path(authorityDirName, e.Name()) {
 			all = append(all, c)
 		}
@@ -72,7 +78,7 @@ func (s *store) authorities() (all []*certinfo.Certificate) {
 	return all
 }
 
-// listSigners gives the certificates of a name that may have signed a list: those of ca_dir, and
+// listSigners lists the certificates of a name that may have signed a list: those of ca_dir, and
 // what was kept and has a good path to one of ca_dir now. It is for `pam-pkcs11 crl`, not for
 // logins.
 func (k *Keeper) listSigners(name certinfo.Name) []*certinfo.Certificate {
@@ -80,7 +86,7 @@ func (k *Keeper) listSigners(name certinfo.Name) []*certinfo.Certificate {
 	return append(slices.Clone(k.authorities.Named(name)), k.kept[name.Key()]...)
 }
 
-// KeptSigners gives what was kept and has a good path.
+// KeptSigners lists what was kept and has a good path.
 func (k *Keeper) KeptSigners() (all []*certinfo.Certificate) {
 	k.keptOnce.Do(k.findKept)
 	for _, certs := range k.kept {
@@ -101,7 +107,7 @@ func (k *Keeper) findKept() {
 	}
 }
 
-// removeOldAuthorities removes what was kept and whose time is over.
+// removeOldAuthorities removes kept certificates whose time is over.
 func (u *update) removeOldAuthorities() {
 	now := u.k.options.Now()
 	for _, c := range u.store.authorities() {

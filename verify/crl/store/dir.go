@@ -20,8 +20,9 @@ import (
 	"pam_pkcs11/verify/internal/refusal"
 )
 
-// listDir is the CRLs of a directory or of one file. What there is is found when the first certificate needs one, by
-// reading the ends of each CRL; a CRL is read as a whole when it speaks of a certificate, and then once.
+// listDir is the CRLs of a directory or of one file. They are found when the first certificate
+// needs one, by reading the ends of each CRL; a CRL is read as a whole when it may cover a
+// certificate, and then once.
 type listDir struct {
 	key    string // of the configuration, for messages
 	path   string
@@ -31,9 +32,9 @@ type listDir struct {
 	opened func(path string) // of Hooks
 
 	store    *store // with the indexes; may be nil
-	optional bool   // that there is nothing is not worth a word
+	optional bool   // a missing directory is no error
 
-	once     sync.Once
+	once     sync.Once // guards the fields below
 	crls     crl.Memory
 	problems []problem
 	err      error
@@ -50,15 +51,27 @@ const (
 // problem is what is wrong with one file.
 type problem struct{ path, text string }
 
+// newListDir prepares a directory or file; nothing is read before it is needed.
 func newListDir(o Options, key, path string, w *crl.Wanted) *listDir {
 	policy := safefile.Data()
 	policy.MaxSize = o.MaxSize
 	if o.StrictPermissions {
 		policy = policy.Strict()
 	}
-	return &listDir{key: key, path: strings.TrimPrefix(path, "file://"), policy: policy, wanted: w, logger: o.Logger, opened: o.Hooks.Opened, seen: map[string]bool{}}
+
+	return &listDir{
+		key:    key,
+		path:   strings.TrimPrefix(path, "file://"),
+		policy: policy,
+		wanted: w,
+		logger: o.Logger,
+		opened: o.Hooks.Opened,
+		seen:   map[string]bool{},
+	}
 }
 
+// Lists gives the lists that may cover the certificate, and doubts where a file that was not used
+// may hold one.
 func (d *listDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 	d.once.Do(d.load)
 	if d.err != nil {
@@ -70,18 +83,21 @@ func (d *listDir) Lists(ctx context.Context, q *crl.Query) ([]crl.List, error) {
 		}
 		return nil, d.err
 	}
+
 	for i := range d.problems {
 		q.Doubt("%s %s", d.problems[i].path, d.problems[i].text)
 	}
+
 	found, err := d.crls.Lists(ctx, q)
-	if err == nil && len(found) == 0 && (!d.optional || len(d.problems) > 0) {
-		return nil, d.nothing(q.Cert)
+	mayBeEmpty := d.optional && len(d.problems) == 0
+	if err == nil && len(found) == 0 && !mayBeEmpty {
+		return nil, d.noneFound(q.Cert)
 	}
 	return found, err
 }
 
-// nothing says why there is no CRL: perhaps it is one of those that were not used.
-func (d *listDir) nothing(cert *certinfo.Certificate) error {
+// noneFound explains why there is no CRL: perhaps it is one of those that were not used.
+func (d *listDir) noneFound(cert *certinfo.Certificate) error {
 	text := fmt.Sprintf("%s %s holds none of %q", d.key, d.path, refusal.Clip(cert.Issuer.RFC4514()))
 	for i, p := range d.problems {
 		if i == maxReportedInError {
@@ -93,6 +109,7 @@ func (d *listDir) nothing(cert *certinfo.Certificate) error {
 	return errors.New(text)
 }
 
+// problem notes and logs a file that is not used.
 func (d *listDir) problem(path string, err error) {
 	if len(d.problems) < maxProblems {
 		d.problems = append(d.problems, problem{path, err.Error()})
@@ -100,13 +117,16 @@ func (d *listDir) problem(path string, err error) {
 	}
 }
 
+// load finds the CRLs. One file that cannot be used does not hide the others.
 func (d *listDir) load() {
 	if d.path == "" {
 		d.err = fmt.Errorf("%s is not set", d.key)
 		return
 	}
+
 	dir, err := safefile.OpenDir(d.path, d.policy)
 	switch {
+	// A path that is no directory is a file with the lists.
 	case errors.Is(err, syscall.ENOTDIR):
 		f, resolved, err := safefile.Open(d.path, d.policy)
 		if err != nil {
@@ -121,15 +141,19 @@ func (d *listDir) load() {
 	}
 	defer dir.Close()
 	d.report(dir.Resolved)
+
 	names, err := dir.Names(maxFiles)
 	if err != nil {
 		d.err = fmt.Errorf("%s: %w", d.key, err)
 		return
 	}
+
 	for _, name := range names {
+		// The store keeps other files beside its lists; hidden files are left out everywhere.
 		if strings.HasPrefix(name, ".") || d.key == "store" && !strings.HasSuffix(name, ".crl") {
 			continue
 		}
+
 		path := filepath.Join(d.path, name)
 		f, resolved, err := dir.Open(name)
 		if err != nil {
@@ -140,7 +164,7 @@ func (d *listDir) load() {
 	}
 }
 
-// addFile takes the CRLs of a file. One that is there under several names, as hash links make it, is read once.
+// addFile takes the CRLs of a file. One with several names, as hash links make it, is read once.
 func (d *listDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 	defer f.Close()
 	d.report(resolved)
@@ -148,15 +172,18 @@ func (d *listDir) addFile(path string, f *os.File, resolved safefile.Resolved) {
 		return
 	}
 	d.seen[resolved.Path] = true
+
 	id, err := crl.Identify(f)
 	if err != nil {
 		d.problem(path, err)
 		return
 	}
+	// The end of a PEM body may be guessed to save a read; where that failed it is searched for.
 	found, faults := d.crlsIn(path, resolved.Path, f, id, false)
 	if slices.Contains(faults, crl.ErrGuess) {
 		found, faults = d.crlsIn(path, resolved.Path, f, id, true)
 	}
+
 	for _, fault := range faults {
 		d.problem(path, fault)
 	}
@@ -169,8 +196,15 @@ func (d *listDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact
 	if err != nil {
 		faults = append(faults, err)
 	}
+
 	for _, part := range parts {
-		file := &indexedList{Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(path, resolved, id, part)}, path: path, id: id, part: part}
+		file := &indexedList{
+			Stream: crl.Stream{Wanted: d.wanted, Open: d.opener(path, resolved, id, part)},
+			path:   path,
+			id:     id,
+			part:   part,
+		}
+		// A guessed end that was wrong shows as a list that does not parse.
 		switch err := file.prepare(f, d.store, d.logger); {
 		case err == nil:
 			found = append(found, file)
@@ -180,6 +214,7 @@ func (d *listDir) crlsIn(path, resolved string, f *os.File, id crl.FileID, exact
 			faults = append(faults, err)
 		}
 	}
+
 	return found, faults
 }
 
@@ -190,6 +225,8 @@ func (d *listDir) opener(path, resolved string, id crl.FileID, part crl.Part) fu
 		if err != nil {
 			return nil, 0, err
 		}
+
+		// What was found out about the list holds for this state of the file only.
 		now, err := crl.Identify(f)
 		if err == nil && now != id {
 			err = crl.ErrChanged
@@ -198,6 +235,7 @@ func (d *listDir) opener(path, resolved string, id crl.FileID, part crl.Part) fu
 			f.Close()
 			return nil, 0, err
 		}
+
 		if d.opened != nil {
 			d.opened(path)
 		}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-func TestFailureIsSparedAtMost(t *testing.T) {
-	for count, want := range map[int]time.Duration{1: 2 * time.Minute, 2: 4 * time.Minute, 4: 16 * time.Minute, 5: longestSpared, 1 << 40: longestSpared} {
-		if got := (&failure{Count: count}).spares(); got != want {
+func TestFailurePausesAtMost(t *testing.T) {
+	for count, want := range map[int]time.Duration{1: 2 * time.Minute, 2: 4 * time.Minute, 4: 16 * time.Minute, 5: longestPause, 1 << 40: longestPause} {
+		if got := (&failure{Count: count}).pause(); got != want {
 			t.Errorf("%d: %s, want %s", count, got, want)
 		}
 	}

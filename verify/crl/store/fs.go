@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// FS is what the CRL store does to the disk. A test cuts here, to let the power fail or the disk be
-// full.
+// FS is what the CRL store does to the disk. A test implements it to let the power fail or the disk
+// be full.
 type FS interface {
 	Create(path string) (File, error) // truncated, readable for everybody
 	Rename(from, to string) error
@@ -63,6 +63,7 @@ func (d Disk) Mkdir(path string) error {
 	case err != nil:
 		return err
 	}
+	// The umask of an administrator must not hide the store from logins of users.
 	return os.Chmod(path, 0o755)
 }
 
@@ -78,10 +79,11 @@ func (Disk) SyncDir(path string) error {
 // tempPrefix begins the names of files that are being written.
 const tempPrefix = ".new-"
 
-// tempNumber tells the temporary files of one store apart; several stores of one process, and
-// processes of one number in several containers, are told apart by chance.
+// tempNumber gives the temporary files of one store different names; those of several stores of one
+// process, and of processes with the same number in several containers, differ by chance.
 type tempNumber struct{ n atomic.Int64 }
 
+// name returns a new name for a file in a directory.
 func (t *tempNumber) name(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf("%s%d-%d-%s", tempPrefix, os.Getpid(), t.n.Add(1), rand.Text()))
 }
@@ -92,6 +94,8 @@ func lockFile(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// The lock belongs to the open file: it ends with the process, also when that is killed.
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case err == nil:

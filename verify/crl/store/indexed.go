@@ -8,10 +8,11 @@ import (
 	"pam_pkcs11/verify/crl"
 )
 
-// minIndexed is the size in octets from which an index is made and looked for: a smaller CRL is read as quickly.
+// minIndexed is the size in octets from which an index is made and looked for: a smaller CRL is
+// read as quickly.
 const minIndexed = 32 << 10
 
-// indexedList is a CRL in a file: answered from its index, or from one pass when there is none.
+// indexedList is a CRL in a file: looked up in its index, or in one pass when there is none.
 type indexedList struct {
 	crl.Stream
 	path   string
@@ -23,7 +24,7 @@ type indexedList struct {
 	logger *slog.Logger
 }
 
-// prepare finds out what stands around the entries.
+// prepare reads what stands around the entries.
 func (c *indexedList) prepare(f io.ReaderAt, store *store, logger *slog.Logger) error {
 	c.logger = logger
 	if c.part.Size >= minIndexed {
@@ -36,7 +37,9 @@ func (c *indexedList) prepare(f io.ReaderAt, store *store, logger *slog.Logger) 
 			return nil
 		}
 	}
+
 	h, err := c.part.Peek(f)
+	// Lines of different lengths have to be read from the beginning: the pass is made now.
 	if err == crl.ErrNoPeek {
 		_, err = c.Pass(nil)
 		return err
@@ -45,6 +48,7 @@ func (c *indexedList) prepare(f io.ReaderAt, store *store, logger *slog.Logger) 
 	return err
 }
 
+// SignedBy remembers the signer, whose key is needed again when the index turns out to be damaged.
 func (c *indexedList) SignedBy(signer *certinfo.Certificate, key any) error {
 	if c.index == nil {
 		return c.Stream.SignedBy(signer, key)
@@ -61,14 +65,19 @@ func (c *indexedList) Lookup(issuer certinfo.Name, serial []byte) (crl.Entry, bo
 	if c.index == nil {
 		return c.Stream.Lookup(issuer, serial)
 	}
+
 	entry, found, err := c.index.Lookup(issuer, serial)
 	if err == nil {
 		return entry, found, nil
 	}
+
 	c.logger.Warn("index of a CRL is damaged: the list itself is read", "file", c.path, "problem", err)
+	// The index was trusted for the signature; without it the list
+	// itself has to be signed by the same key.
 	if err := c.Stream.SignedBy(c.signer, c.key); err != nil {
 		return crl.Entry{}, false, err
 	}
+	// What was decided by the head of the index has to hold for the list too.
 	if h := c.Head(); !crl.SameHead(h, c.index.Head()) || h.UnknownCritical != c.index.Head().UnknownCritical {
 		return crl.Entry{}, false, crl.ErrIndex
 	}

@@ -1,5 +1,5 @@
 // Package store finds CRLs where they are (crl_dir, files, the network), keeps what it fetched from
-// one login to the next, and brings it up to date ahead of logins. Its Keeper gives the room of crl
+// one login to the next, and brings it up to date ahead of logins. Its Keeper gives package crl
 // a source of lists; whether a certificate is revoked is not decided here.
 package store
 
@@ -14,8 +14,8 @@ import (
 	"pam_pkcs11/verify/internal/rules"
 )
 
-// Options are those of a keeper. What they mean is said at the options of the package verify, in
-// whose words they stand there.
+// Options are those of a keeper. Their meaning is that of the options of package verify with the
+// same words.
 type Options struct {
 	Word              string // of cert_policy: "", "offline", "online" or "auto"
 	Dir               string
@@ -52,9 +52,10 @@ type Hooks struct {
 type Authorities interface {
 	All() []*certinfo.Certificate
 	Named(subject certinfo.Name) []*certinfo.Certificate
-	// Has tells whether the very certificate is in ca_dir.
+	// Has reports whether this very certificate is in ca_dir.
 	Has(c *certinfo.Certificate) bool
-	// Reaches tells whether a CA has a good path to one of ca_dir now, over others that were kept.
+	// Reaches reports whether a CA has a good path to one of ca_dir now, over others that were
+	// kept.
 	Reaches(c *certinfo.Certificate, others []*certinfo.Certificate) bool
 }
 
@@ -65,7 +66,7 @@ type Keeper struct {
 	authorities Authorities
 	wanted      *crl.Wanted // serial numbers that a pass over a CRL looks for
 
-	keptOnce sync.Once
+	keptOnce sync.Once                          // guards kept
 	kept     map[string][]*certinfo.Certificate // by subject, see authority.go
 }
 
@@ -77,12 +78,13 @@ func New(o Options, a Authorities, w *crl.Wanted) *Keeper {
 	return &Keeper{options: o, authorities: a, wanted: w}
 }
 
-// open is nil when there is no directory to use.
+// open opens the store; nil when there is no directory to use.
 func (k *Keeper) open() *store {
 	s := openStore(k.options.StoreDir)
 	if s == nil {
 		return nil
 	}
+
 	if k.options.Hooks.FS != nil {
 		s.fs = k.options.Hooks.FS
 	}

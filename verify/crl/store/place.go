@@ -8,27 +8,30 @@ import (
 	"pam_pkcs11/verify/internal/refusal"
 )
 
-// Where the address of a distribution point is asked: as it is written, at the site's own mirror,
-// or at a directory server where it names none.
+// Where the list of a distribution point's address is asked for: at the address, at the site's own
+// mirror, or at a directory server where it names none.
 
-// Mirror says that what begins with From is asked at To and the rest (crl_mirror). Both end with
+// Mirror maps addresses that begin with From to To and the rest (crl_mirror). Both end with
 // /, or neither does and only the whole address From is meant.
 type Mirror struct{ From, To string }
 
-// placesOf gives where an address from a certificate is asked; each of them may have its list. What
+// placesOf lists where an address from a certificate is asked; each of them may have its list. What
 // the administrator wrote may be on this machine.
 func (k *Keeper) placesOf(written string, delta bool) (all []address) {
 	if contains(k.options.URLs, written) {
 		return []address{{url: written, configured: true, delta: delta}}
 	}
+
 	for _, m := range k.options.Mirrors {
-		if to, ok := m.of(written); ok {
+		if to, ok := m.target(written); ok {
 			return []address{{url: to, configured: true, delta: delta}}
 		}
 	}
+
 	if scheme, rest, without := withoutServer(written); without {
 		for _, server := range k.options.LDAPServers {
-			if scheme == "ldap" || strings.HasPrefix(server, "ldaps:") { // nothing makes ldap of ldaps
+			// Nothing turns an ldaps address into an ldap one.
+			if scheme == "ldap" || strings.HasPrefix(server, "ldaps:") {
 				all = append(all, address{url: server + rest, configured: true, delta: delta})
 			}
 		}
@@ -39,35 +42,43 @@ func (k *Keeper) placesOf(written string, delta bool) (all []address) {
 	return []address{{url: written, delta: delta}}
 }
 
-// of gives the mirror's address. What the rest could climb out with is not followed: the address is
-// in a certificate, and the mirror in the site's own network.
-func (m Mirror) of(written string) (string, bool) {
+// target returns the mirror's address. A rest that could climb out of it is not followed: the
+// address is in a certificate, and the mirror in the site's own network.
+func (m Mirror) target(written string) (string, bool) {
 	scheme, rest, found := strings.Cut(written, "://")
 	if !found {
 		return "", false
 	}
+
+	// Scheme and host are compared without case (RFC 3986, 6.2.2.1), the path with it.
 	host, path, _ := strings.Cut(rest, "/")
 	plain := strings.ToLower(scheme) + "://" + strings.ToLower(host) + "/" + path
 	fromScheme, fromRest, _ := strings.Cut(m.From, "://")
 	fromHost, fromPath, _ := strings.Cut(fromRest, "/")
 	from := strings.ToLower(fromScheme) + "://" + strings.ToLower(fromHost) + "/" + fromPath
+
 	if plain == from {
 		return m.To, true
 	}
+
 	behind, begins := strings.CutPrefix(plain, from)
-	if !begins || !strings.HasSuffix(m.From, "/") || !strings.HasSuffix(m.To, "/") || climbs(behind) {
+	directories := strings.HasSuffix(m.From, "/") && strings.HasSuffix(m.To, "/")
+	if !begins || !directories || climbs(behind) {
 		return "", false
 	}
 	return m.To + behind, true
 }
 
-// climbs tells whether a path has a segment that leads upwards, however it is written.
+// climbs reports whether a path has a segment that leads upwards, however it is written.
 func climbs(path string) bool {
+	// Only the path climbs; a query may have dots.
 	path, _, _ = strings.Cut(path, "?")
 	plain, err := url.PathUnescape(path)
 	if err != nil {
 		return true
 	}
+
+	// Windows servers take backslashes for slashes.
 	for _, segment := range strings.FieldsFunc(plain, func(r rune) bool { return r == '/' || r == '\\' }) {
 		if segment == ".." || segment == "." {
 			return true
@@ -76,23 +87,23 @@ func climbs(path string) bool {
 	return false
 }
 
-// withoutServer tells of an address like ldap:///CN=..., which stands for the nearest directory
-// (RFC 4516, 2), and gives what is behind the place of the server.
+// withoutServer reports whether an address is like ldap:///CN=..., which stands for the nearest
+// directory (RFC 4516, 2), and returns what is behind the place of the server.
 func withoutServer(written string) (scheme, rest string, ok bool) {
 	scheme, rest, found := strings.Cut(written, "://")
 	scheme = strings.ToLower(scheme)
 	return scheme, rest, found && (scheme == "ldap" || scheme == "ldaps") && strings.HasPrefix(rest, "/")
 }
 
-// noServer tells whether an address names no server, and the configuration has none for it.
+// noServer reports whether an address names no server, and the configuration has none for it.
 func (k *Keeper) noServer(written string) bool {
 	all := k.placesOf(written, false)
 	_, _, without := withoutServer(all[0].url)
 	return without
 }
 
-// PassedOver says which addresses of a certificate's distribution points are not followed as they
-// are written, and what cures that: a key that names another place, no weaker rule. Without the
+// passedOver lists which addresses of a certificate's distribution points are not followed as they
+// are written, and what cures that: a key that names another place, and no weaker rule. Without the
 // network no address is asked.
 func (k *Keeper) passedOver(cert *certinfo.Certificate, network bool) (whys, cures []string) {
 	add := func(why string, cure ...string) {
@@ -103,6 +114,7 @@ func (k *Keeper) passedOver(cert *certinfo.Certificate, network bool) (whys, cur
 			}
 		}
 	}
+
 	for i := range cert.CRLDistributionPoints {
 		p := &cert.CRLDistributionPoints[i]
 		if p.Name == nil {
@@ -113,6 +125,8 @@ func (k *Keeper) passedOver(cert *certinfo.Certificate, network bool) (whys, cur
 				continue
 			}
 			scheme, _, _ := strings.Cut(n.Text, ":")
+			// A file is read only where the configuration names it: a
+			// certificate must not choose files.
 			switch {
 			case network && k.noServer(n.Text):
 				add("its distribution point "+refusal.Clip(n.Text)+" names no server",
@@ -123,6 +137,7 @@ func (k *Keeper) passedOver(cert *certinfo.Certificate, network bool) (whys, cur
 			}
 		}
 	}
+
 	return whys, cures
 }
 

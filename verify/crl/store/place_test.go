@@ -55,7 +55,7 @@ func FuzzMirror(f *testing.F) {
 	f.Add("ldap:///CN=x")
 	m := Mirror{From: "http://crl.example.org/a/", To: "http://10.0.0.1/lists/"}
 	f.Fuzz(func(t *testing.T, written string) {
-		to, ok := m.of(written)
+		to, ok := m.target(written)
 		if ok && !strings.HasPrefix(to, m.To) {
 			t.Errorf("%q leads to %q", written, to)
 		}

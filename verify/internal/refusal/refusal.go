@@ -1,5 +1,6 @@
-// Package refusal has the words in which the rooms of verify refuse a certificate: the codes of the reasons, the error
-// that carries one, and how certificates, names and times are written in messages.
+// Package refusal has the words in which the packages of verify refuse a certificate: the codes of
+// the reasons, the error that carries one, and how certificates, names and times are written in
+// messages.
 package refusal
 
 import (
@@ -10,8 +11,9 @@ import (
 	"pam_pkcs11/internal/certinfo"
 )
 
-// Reason is a stable code for why a certificate is not good, or for what a decision was about. The texts are part of
-// the interface: administrators and scripts look for them in logs. pam_pkcs11(8) has the table.
+// Reason is a stable code for why a certificate is not good, or for what a decision was about. The
+// texts are part of the interface: administrators and scripts look for them in logs. pam_pkcs11(8)
+// has the table.
 type Reason string
 
 // The reasons. What each means is in Reason.Meaning.
@@ -95,7 +97,7 @@ func Reasons() []Reason {
 	return all
 }
 
-// Meaning says in English what the reason stands for; "" for one that is not of this package.
+// Meaning explains the reason in English; "" for one that is not of this package.
 func (r Reason) Meaning() string {
 	for _, row := range reasonTable {
 		if row.reason == r {
@@ -105,16 +107,19 @@ func (r Reason) Meaning() string {
 	return ""
 }
 
-// Error says which certificate is not good and why. Cert may be nil when no one certificate is to blame.
+// Error says which certificate is not good and why. Cert may be nil when no one certificate is to
+// blame.
 type Error struct {
 	Cert   *certinfo.Certificate
 	Reason Reason
 	Detail string // English, for the administrator
 
-	// Spoken: it rests on a signature, or on one that is wrong. It is not the silence that `revocation = soft` passes over.
+	// Spoken is set when the refusal rests on a signature, be it one that is wrong. `revocation =
+	// soft` passes over silence only, so it does not pass over this.
 	Spoken bool
 
-	// Restore is what helps, where this has a cure of its own: a setting, KEY = VALUE, or a command; "" otherwise.
+	// Restore is the cure of this refusal, where it has one of its own: a setting, KEY = VALUE, or
+	// a command; "" otherwise.
 	Restore string
 }
 
@@ -137,10 +142,15 @@ func ReasonOf(err error) Reason {
 
 // New refuses a certificate, which may be nil, for a reason; the rest is the detail.
 func New(cert *certinfo.Certificate, reason Reason, format string, args ...any) *Error {
-	return &Error{Cert: cert, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+	return &Error{
+		Cert:   cert,
+		Reason: reason,
+		Detail: fmt.Sprintf(format, args...),
+	}
 }
 
-// Describe names a certificate in messages: by its subject, or by issuer and serial number when it has none.
+// Describe names a certificate in messages: by its subject, or by issuer and serial number when it
+// has none.
 func Describe(c *certinfo.Certificate) string {
 	if len(c.Subject) > 0 {
 		return fmt.Sprintf("certificate %q", Clip(c.Subject.RFC4514()))
@@ -148,7 +158,7 @@ func Describe(c *certinfo.Certificate) string {
 	return fmt.Sprintf("certificate %s of %q", c.SerialHex(":"), Clip(c.Issuer.RFC4514()))
 }
 
-// Clip keeps a hostile name from filling the log.
+// Clip shortens a name, which whoever made the certificate may have chosen to fill the log.
 func Clip(s string) string {
 	const most = 200
 	if len(s) > most {
@@ -157,5 +167,5 @@ func Clip(s string) string {
 	return s
 }
 
-// Stamp writes a time as messages have it.
+// Stamp formats a time for messages.
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

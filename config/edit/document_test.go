@@ -1,11 +1,9 @@
-package config_test
+package edit
 
 import (
 	"slices"
 	"strings"
 	"testing"
-
-	"pam_pkcs11/config"
 )
 
 const editable = `# of this machine
@@ -20,22 +18,22 @@ pkcs11_eventmgr {
 `
 
 func TestDocument(t *testing.T) {
-	d, err := config.ReadDocument("file", []byte(editable))
+	d, err := ReadDocument("file", []byte(editable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	top, event := config.BlockPath{{Kind: "pam_pkcs11"}}, config.BlockPath{{Kind: "pkcs11_eventmgr"}, {Kind: "event", Name: "card_insert"}}
+	top, event := BlockPath{{Kind: "pam_pkcs11"}}, BlockPath{{Kind: "pkcs11_eventmgr"}, {Kind: "event", Name: "card_insert"}}
 
 	if got := d.Names(top, "pkcs11_module"); !slices.Equal(got, []string{"opensc", "other"}) {
 		t.Errorf("names %q", got)
 	}
-	if got := d.Values(append(top, config.BlockName{"pkcs11_module", "other"}), "module"); !slices.Equal(got, []string{"/usr/lib/other.so"}) {
+	if got := d.Values(append(top, BlockName{"pkcs11_module", "other"}), "module"); !slices.Equal(got, []string{"/usr/lib/other.so"}) {
 		t.Errorf("a block's value %q", got)
 	}
 	if got := d.Values(event, "action"); !slices.Equal(got, []string{"a b", "c"}) {
 		t.Errorf("a list %q", got)
 	}
-	if d.Values(event, "on_error") != nil || d.Values(config.BlockPath{{Kind: "card_eventmgr"}}, "x") != nil {
+	if d.Values(event, "on_error") != nil || d.Values(BlockPath{{Kind: "card_eventmgr"}}, "x") != nil {
 		t.Error("values of what is not there")
 	}
 
@@ -51,23 +49,23 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	if _, err := config.ReadDocument("file", []byte(text)); err != nil {
+	if _, err := ReadDocument("file", []byte(text)); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestDocumentFaults(t *testing.T) {
-	if _, err := config.ReadDocument("file", []byte("pam_pkcs11 {")); err == nil || !strings.Contains(err.Error(), "file:") {
+	if _, err := ReadDocument("file", []byte("pam_pkcs11 {")); err == nil || !strings.Contains(err.Error(), "file:") {
 		t.Errorf("a file that ends too early: %v", err)
 	}
-	d, err := config.ReadDocument("file", []byte(editable))
+	d, err := ReadDocument("file", []byte(editable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Set(config.BlockPath{{Kind: "card_eventmgr"}}, "action", "x"); err == nil || !strings.Contains(err.Error(), "no block card_eventmgr") {
+	if err := d.Set(BlockPath{{Kind: "card_eventmgr"}}, "action", "x"); err == nil || !strings.Contains(err.Error(), "no block card_eventmgr") {
 		t.Errorf("a block that is not there: %v", err)
 	}
-	if err := d.Set(config.BlockPath{{Kind: "pam_pkcs11"}}, "action", "a\"b"); err == nil {
+	if err := d.Set(BlockPath{{Kind: "pam_pkcs11"}}, "action", "a\"b"); err == nil {
 		t.Error("a quotation mark was written")
 	}
 }
