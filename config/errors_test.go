@@ -286,3 +286,24 @@ func bulkyFiles(size int) map[string]string {
 		"braces in a word": minimal("pin_pattern = "+strings.Repeat("}", size-500)+";", "", ""), "commas": minimal("x = "+strings.Repeat(",", size-500)+";", "", ""),
 	}
 }
+
+// TestSocketsAreNoRisk: on a local socket nothing travels; one server elsewhere, and it does.
+func TestSocketsAreNoRisk(t *testing.T) {
+	for keys, loud := range map[string]bool{
+		`uri = "ldapi:///"; ssl = off;`:                           false,
+		`ssl = off; uri = "LDAPI://%2Frun%2Fslapd%2Fldapi";`:      false,
+		`uri = "ldapi:///", "ldapi://%2Fa"; ssl = off;`:           false,
+		`uri = "ldapi:/// ldap://h"; ssl = off;`:                  true,
+		`uri = "ldapi:///"; ldaphost = h.example; ssl = off;`:     true,
+		`uri = "ldapi:///"; srv_domain = example.org; ssl = off;`: true,
+		`uri = "ldapi:///"; referrals = true; ssl = off;`:         true,
+		`uri = "ldap://127.0.0.1"; ssl = off;`:                    true,
+		`uri = "ldapi:///"; ssl = off; tls_checkpeer = 0;`:        false,
+		`ldaphost = h.example; ssl = off;`:                        true,
+	} {
+		c := parsed(t, "pam_pkcs11 { use_mappers = ldap; pkcs11_module default { } mapper ldap { base = \"dc=x\"; "+keys+" } }")
+		if got := hasNote(c.Notes, finding.NoteInsecure, "ssl = off"); got != loud {
+			t.Errorf("%s: %v, want %v: %v", keys, got, loud, c.Notes)
+		}
+	}
+}

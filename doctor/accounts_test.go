@@ -163,8 +163,55 @@ func TestSSH(t *testing.T) {
 	tr.put("/etc/ssh/sshd_config", "#UsePAM no\nUsePAM yes\nMatch User x\n UsePAM no\n")
 	want{"ssh", diagnosis.Note, "sshd asks PAM", ""}.in(t, run(t, tr.machine(), "ssh"))
 
-	t.Setenv("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")
-	want{"ssh-caller", diagnosis.Warning, "you have come by ssh", "keep this session open"}.in(t, run(t, tr.live(), "ssh"))
+	caller := want{"ssh-caller", diagnosis.Warning, "you have come by ssh", "keep this session open"}
+	for _, name := range sshVariables {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "192.0.2.1 1 192.0.2.2 22")
+			caller.in(t, run(t, tr.live(), "ssh"))
+		})
+	}
+	told := tr.live()
+	told.Remote = true
+	caller.in(t, run(t, told, "ssh"))
+}
+
+// TestChildOfSSH: sshd among the parents, or its variables in their environments, which sudo does not pass on.
+func TestChildOfSSH(t *testing.T) {
+	tr := newTree(t)
+	process := func(pid, parent int, name, environment string) {
+		dir := fmt.Sprintf("/proc/%d", pid)
+		tr.put(dir+"/comm", name+"\n")
+		tr.put(dir+"/stat", fmt.Sprintf("%d (%s) S %d 1 1\n", pid, name, parent))
+		tr.put(dir+"/environ", environment)
+	}
+	process(10, 1, "login", "")
+	process(11, 10, "bash", "SSH_TTY=\x00NO_SSH_CONNECTION=1\x00SSH_AUTH_SOCK=/run/x\x00")
+	process(20, 1, "sshd-session", "")
+	process(21, 20, "od (d) S 1", "")
+	process(30, 1, "tmux: server", "")
+	process(31, 30, "sudo", "TERM=tmux\x00SSH_CONNECTION=192.0.2.1 1 192.0.2.2 22\x00")
+	process(32, 31, "sudo", "")
+	process(40, 41, "a", "")
+	process(41, 40, "b", "")
+	for pid, want := range map[int]bool{1: false, 11: false, 20: true, 21: true, 30: false, 32: true, 40: false, 99: false} {
+		if got := tr.machine().isChildOfSSH(pid); got != want {
+			t.Errorf("process %d: %v, want %v", pid, got, want)
+		}
+	}
+}
+
+// TestSudoerIsRemote: what logind knows of who called sudo.
+func TestSudoerIsRemote(t *testing.T) {
+	tr := newTree(t)
+	tr.put("/run/systemd/sessions/1", "UID=1000\nUSER=alice\nREMOTE=1\n")
+	tr.put("/run/systemd/sessions/2", "UID=1001\nUSER=bob\nREMOTE=1\n")
+	tr.put("/run/systemd/sessions/3", "UID=1001\nUSER=bob\nREMOTE=0\n")
+	tr.put("/run/systemd/sessions/4.ref", "UID=1002\nREMOTE=1\n")
+	for uid, want := range map[string]bool{"1000": true, "1001": false, "1002": false, "": false, "x": false} {
+		if got := tr.machine().sudoerIsRemote(uid); got != want {
+			t.Errorf("SUDO_UID=%s: %v, want %v", uid, got, want)
+		}
+	}
 }
 
 // TestSudoOverSSH: who is here from elsewhere where a card is demanded.

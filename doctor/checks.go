@@ -64,6 +64,7 @@ var guardRows = []struct {
 	{1, "root-way-in"},
 	{2, "break-glass"},
 	{3, "stack-control-flow"},
+	{3, "stack-card-required"},
 	{4, "stack-jumps"},
 	{5, "stack-shifted-jumps"},
 	{6, "stack-profiles"},

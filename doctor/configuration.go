@@ -47,7 +47,7 @@ var parts = map[string]struct{ check, id string }{
 	confcheck.KindIssuer:           {partMappers, "issuer-by-name"},
 	confcheck.KindOCSP:             {partFiles, "ocsp"},
 	confcheck.KindReaders:          {partFiles, "bundled-lockers"},
-	confcheck.KindNotLooked:        {partFiles, "not-looked-at"},
+	confcheck.KindNotLooked:        {partFiles, idNotLooked},
 	confcheck.KindWarning:          {partFiles, "configuration-warning"},
 	config.NotePermission.String(): {partFiles, "file-permissions"},
 	config.NoteInsecure.String():   {partText, "configuration-risk"},
@@ -145,7 +145,7 @@ func checkConfiguration(_ context.Context, m *Machine) diagnosis.Findings {
 	switch err := m.ConfigError; {
 	case err == nil:
 	case isMissing(m):
-		return list(refuse("configuration-missing", m.ConfigFile, message.Textf("there is no configuration: every login by card is refused"),
+		return list(refuse(IDConfigurationMissing, m.ConfigFile, message.Textf("there is no configuration: every login by card is refused"),
 			message.Textf("run: sudo pam-pkcs11 setup")))
 	case !m.readable():
 		return list(m.unreadable())

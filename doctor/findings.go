@@ -30,7 +30,7 @@ func refuse(id, subject string, fact, remedy message.Text) diagnosis.Finding {
 
 // notLooked says what could not be looked at, and how it can be.
 func notLooked(subject string, fact message.Text) diagnosis.Finding {
-	return note("not-looked-at", subject, fact)
+	return note(idNotLooked, subject, fact)
 }
 
 // asRoot is notLooked for what only root may see.
@@ -44,6 +44,18 @@ func otherRoot(subject string) diagnosis.Finding {
 }
 
 // noConfiguration is notLooked for what depends on the configuration, of which another check says what is wrong.
-func noConfiguration(subject string) diagnosis.Finding {
-	return notLooked(subject, message.Textf("this depends on the configuration, which is missing or has errors"))
+func noConfiguration(subject string) diagnosis.Finding { return notLooked(subject, waiting) }
+
+// waiting is what noConfiguration says.
+var waiting = message.Textf("this depends on the configuration, which is missing or has errors")
+
+// Waits reports whether a finding says no more than that its check needs a configuration.
+func Waits(f diagnosis.Finding) bool {
+	return f.ID == idNotLooked && f.Severity == diagnosis.Note && f.Fact.Format == waiting.Format
 }
+
+// idNotLooked is the ID of findings that say that nothing was looked at.
+const idNotLooked = "not-looked-at"
+
+// IDConfigurationMissing is the ID of the finding that says that there is no configuration.
+const IDConfigurationMissing = "configuration-missing"

@@ -298,9 +298,14 @@ func checkSocketUnit(_ context.Context, m *Machine) diagnosis.Findings {
 		return list(good("socket-unit", at, message.Textf("systemd starts the bundled daemon for the first login that needs it")))
 	}
 
-	f := warn("socket-unit-off", at,
-		message.Textf("systemd does not start the bundled daemon: a login does so itself, but not one from a program that takes in orphans"),
-		message.Textf("run: systemctl enable --now %s", socketUnit))
+	if !m.exists("/run/systemd/system") {
+		return list(note("socket-unit-off", at, message.Textf("systemd does not run here: a login starts the bundled daemon itself")))
+	}
+
+	// The socket is root's alone, so that the unit changes nothing for lockers of users: another check is about those.
+	f := note("socket-unit-off", at,
+		message.Textf("systemd does not start the bundled daemon: a login does so itself; for one from a program that takes in orphans run: "+
+			"systemctl enable --now %s", socketUnit))
 	if m.Live() && isRoot() {
 		f.Fix = enableSocketUnit
 	}

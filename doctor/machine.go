@@ -28,6 +28,10 @@ type Machine struct {
 	UID     int
 	Service string
 
+	// Remote says that who runs this program is known to have come from another machine (CallerIsRemote); where it is
+	// false, the checks look for themselves.
+	Remote bool
+
 	// Mode is what the stacks are to promise; ModeUnknown takes it from what they say.
 	Mode Mode
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/diagnosis"
 	"pam_pkcs11/internal/message"
 )
@@ -61,10 +62,10 @@ func (m *Machine) sshdIn(file, keyword string, left *int) (value string, found b
 }
 
 // checkSSH tells what a change of the stacks means for logins over ssh, and whether the caller is on one.
-func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
+func checkSSH(ctx context.Context, m *Machine) diagnosis.Findings {
 	const id = "ssh"
 	var found diagnosis.Findings
-	if m.Live() && m.overSSH() {
+	if m.Live() && m.callerIsRemote(ctx) {
 		found.Add(warn("ssh-caller", "this session", message.Textf("you have come by ssh: where the stacks of ssh or sudo are wrong you cannot come back"),
 			message.Textf("keep this session open until a new login has worked")))
 	}
@@ -84,21 +85,40 @@ func checkSSH(_ context.Context, m *Machine) diagnosis.Findings {
 // mostParents bounds how far the parents of a process are followed.
 const mostParents = 32
 
-// overSSH reports whether this program was started in a session of sshd: sudo takes SSH_CONNECTION away.
-func (m *Machine) overSSH() bool {
-	if os.Getenv("SSH_CONNECTION") != "" {
+// sshVariables are those that sshd(8) sets in its sessions. sudo takes them away from what it runs, and keeps them itself.
+var sshVariables = []string{"SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"}
+
+// CallerIsRemote reports whether who runs this program has come from another machine: as its environment, its parents
+// and logind know it. Where none of them knows, it is false. A child with an environment of its own is told by its
+// parent (Machine.Remote).
+func CallerIsRemote(ctx context.Context) bool {
+	return NewMachine("", "").callerIsRemote(ctx)
+}
+
+// callerIsRemote is CallerIsRemote for checks.
+func (m *Machine) callerIsRemote(ctx context.Context) bool {
+	if m.Remote || slices.ContainsFunc(sshVariables, func(name string) bool { return os.Getenv(name) != "" }) {
 		return true
 	}
+	if m.isChildOfSSH(os.Getppid()) || m.sudoerIsRemote(os.Getenv("SUDO_UID")) {
+		return true
+	}
+	remote, err := accounts.SessionIsRemote(ctx, os.Getpid())
+	return err == nil && remote
+}
 
-	pid := os.Getppid()
+// isChildOfSSH reports whether a process or one of its parents is sshd, or has the variables of its sessions: a terminal
+// multiplexer outlives the session in which it was started, and has another parent then.
+func (m *Machine) isChildOfSSH(pid int) bool {
 	for range mostParents {
 		if pid <= 1 {
 			return false
 		}
 		dir := "/proc/" + strconv.Itoa(pid)
-		if strings.HasPrefix(m.line(dir+"/comm"), "sshd") {
+		if strings.HasPrefix(m.line(dir+"/comm"), "sshd") || m.hasSSHVariable(dir+"/environ") {
 			return true
 		}
+
 		stat := m.line(dir + "/stat")
 		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 		if len(fields) < 2 {
@@ -112,6 +132,52 @@ func (m *Machine) overSSH() bool {
 	}
 
 	return false
+}
+
+// hasSSHVariable reports whether an environment (proc_pid_environ(5)) has a variable of sshd's.
+func (m *Machine) hasSSHVariable(file string) bool {
+	text, err := m.text(file)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(text, "\x00"), func(entry string) bool {
+		name, value, _ := strings.Cut(entry, "=")
+		return value != "" && slices.Contains(sshVariables, name)
+	})
+}
+
+// sudoerIsRemote reports whether all sessions of who called sudo or run0 come from elsewhere: run0 starts programs
+// that are nobody's children, and in no session. uid is the value of SUDO_UID.
+func (m *Machine) sudoerIsRemote(uid string) (remote bool) {
+	if uid == "" {
+		return false
+	}
+	for _, file := range m.glob("/run/systemd/sessions/*") {
+		text, err := m.text(file)
+		if err != nil || strings.HasSuffix(file, ".ref") {
+			continue
+		}
+		session := sessionFields(text)
+		switch {
+		case session["UID"] != uid:
+		case session["REMOTE"] != "1":
+			return false
+		default:
+			remote = true
+		}
+	}
+	return remote
+}
+
+// sessionFields are the lines of a file of /run/systemd/sessions.
+func sessionFields(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		if key, value, found := strings.Cut(strings.TrimSpace(line), "="); found {
+			fields[key] = value
+		}
+	}
+	return fields
 }
 
 // demandsCard reports whether stacks demand a card from some or all, rather than take one: card_only behind our module.
@@ -149,16 +215,9 @@ func checkSudoOverSSH(_ context.Context, m *Machine) diagnosis.Findings {
 		if err != nil || strings.HasSuffix(file, ".ref") {
 			continue
 		}
-		var user, remote string
-		for line := range strings.Lines(text) {
-			switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
-			case "USER":
-				user = printable(value)
-			case "REMOTE":
-				remote = value
-			}
-		}
-		if remote == "1" && user != "" && !slices.Contains(users, user) {
+		session := sessionFields(text)
+		user := printable(session["USER"])
+		if session["REMOTE"] == "1" && user != "" && !slices.Contains(users, user) {
 			users = append(users, user)
 		}
 	}

@@ -18,6 +18,7 @@ func stackChecks() []Check {
 		{ID: "stack-read", Title: message.Textf("The files of PAM"), Run: checkRead},
 		{ID: "stack-reach", Title: message.Textf("Which services ask for a card"), Run: checkReach},
 		{ID: "stack-control-flow", Title: message.Textf("The password beside the card"), Run: checkFlow},
+		{ID: "stack-card-required", Title: message.Textf("Whether who must use a card can do without"), Run: checkRequired},
 		{ID: "stack-jumps", Title: message.Textf("Where jumps in PAM stacks lead"), Run: checkJumps},
 		{ID: "stack-shifted-jumps", Title: message.Textf("Jumps over lines that pam-auth-update writes"), Run: checkShifted},
 		{ID: "stack-profiles", Title: message.Textf("The profiles of pam-auth-update"), Run: checkProfiles},
@@ -218,4 +219,47 @@ func checkEdits(_ context.Context, m *Machine) diagnosis.Findings {
 			message.Textf("run: dpkg --configure -a")))
 	}
 	return found
+}
+
+// checkRequired looks whether stacks hold whom the configuration has use a card: a control may pass over the refusal.
+func checkRequired(_ context.Context, m *Machine) diagnosis.Findings {
+	const id = "stack-card-required"
+	if m.Config == nil {
+		return list(noConfiguration(id))
+	}
+
+	var found byPlace
+	for _, stack := range m.withCard() {
+		key := m.requiring(stack.Service)
+		if key == "" {
+			continue
+		}
+		line, passed := newFlow(stack).passesOver(pamstack.CredInsufficient)
+		if !passed {
+			continue
+		}
+		found.add(stack.Service, refuse("stack-card-not-required", line.Place().String(),
+			message.Textf("%s says who must use a card, and a password lets them in all the same: the control %s passes over the refusal",
+				key, line.Control.Text),
+			message.Textf("run: pam-pkcs11 setup --mode only (all but a group) or --mode group (a group's members); "+
+				"by hand: default=die in the control, and card_only behind the module")))
+	}
+	return found.all()
+}
+
+// requiring is the key by which somebody must use a card at a service; "" is none.
+func (m *Machine) requiring(service string) string {
+	conf, err := m.Config.ForService(service)
+	if err != nil {
+		return "" // told by the checks of the configuration
+	}
+	switch p := conf.Global.Persons; {
+	case len(p.Required.Users) > 0:
+		return "card_required_users"
+	case len(p.Required.Groups) > 0:
+		return "card_required_groups"
+	case p.Requires():
+		return "card_others"
+	}
+	return ""
 }

@@ -185,6 +185,27 @@ func (f flow) ask(p person, v *verdict, counted map[pamstack.Result]int, persons
 	}
 }
 
+// passesOver reports whether somebody gets in by a password after our module was asked and gave that answer, and at
+// which of its lines. Whom a condition leads past the module is not asked for a card by this stack.
+func (f flow) passesOver(card pamstack.Result) (at pamstack.Line, passed bool) {
+	unknown, condition := f.questions()
+	for _, local := range []bool{true, false} {
+		for _, said := range combinations(unknown, pamstack.Unknown()) {
+			for _, who := range combinations(condition, []pamstack.Result{pamstack.Success, pamstack.AuthErr}) {
+				p := person{local, said, who}
+				if !byPassword(f.real, p, card) {
+					continue
+				}
+				path := f.real.Run(pamstack.Auth, p.answers(card, true)).Path
+				if i := slices.IndexFunc(path, func(step pamstack.Step) bool { return step.Line.IsOurs() }); i >= 0 {
+					return path[i].Line, true
+				}
+			}
+		}
+	}
+	return at, false
+}
+
 // How many lines of each sort are asked in all ways: 3 to the power of 5, and 2 to the power of 6, for each stack.
 const (
 	maxUnknown    = 5

@@ -126,6 +126,45 @@ func TestControlFlow(t *testing.T) {
 	}
 }
 
+// TestCardRequired: which stacks let in by password who must use a card.
+func TestCardRequired(t *testing.T) {
+	const either, strict = "[success=2 default=ignore]", "stack-card-not-required"
+	for name, test := range map[string]struct {
+		auth, global, id string
+		parts            []string
+	}{
+		"nobody must":              {auth: eitherLine},
+		"a user, card or password": {auth: eitherLine, global: "card_required_users = alice;", id: strict, parts: []string{"/etc/pam.d/common-auth:3 (sudo)", "card_required_users says", either, "--mode only"}},
+		"a group":                  {auth: eitherLine, global: "card_required_groups = staff;", id: strict, parts: []string{"card_required_groups says"}},
+		"all others":               {auth: eitherLine, global: "card_others = required; card_optional_users = bob;", id: strict, parts: []string{"card_others says"}},
+		"some may, some must not":  {auth: eitherLine, global: "card_optional_users = bob; card_forbidden_users = eve;"},
+		"at this service":          {auth: eitherLine, global: "service sudo { card_required_users = alice; }", id: strict, parts: []string{"card_required_users"}},
+		"at another service":       {auth: eitherLine, global: "service login { card_required_users = alice; }"},
+		"sufficient":               {auth: "auth sufficient pam_pkcs11.so\n", global: "card_required_users = alice;", id: strict, parts: []string{"sufficient"}},
+		"refusals end the stack":   {auth: strictLine, global: "card_required_users = alice;"},
+		"this refusal ends it":     {auth: "auth [success=2 cred_insufficient=die default=ignore] pam_pkcs11.so\n", global: "card_required_users = alice;"},
+		"required":                 {auth: "auth required pam_pkcs11.so\n", global: "card_required_users = alice;"},
+		"all but a group":          {auth: onlyLines, global: "card_required_users = alice;"},
+		"a group's members":        {auth: groupLines, global: "card_required_users = alice;"},
+		"none of ours":             {global: "card_required_users = alice;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTree(t)
+			tr.put("/etc/pam.d/common-auth", common(test.auth))
+			tr.put("/etc/pam.d/sudo", "@include common-auth\n")
+			tr.module("module = builtin; cert_policy = none;", "cn", test.global)
+			m := tr.machine()
+			if m.Config == nil {
+				t.Fatal(m.ConfigError)
+			}
+			m.Service = "sudo"
+			expect(t, findings(t, m, "stack-card-required"), test.id, diagnosis.Refusal, test.parts...)
+		})
+	}
+
+	want{"not-looked-at", diagnosis.Note, "configuration", ""}.in(t, run(t, newTree(t).machine(), "stack-card-required"))
+}
+
 // TestScreenSavers: default=die refuses PAM_IGNORE too, which matters where screen_savers is set.
 func TestScreenSavers(t *testing.T) {
 	lines := strings.Replace(onlyLines, " ignore=ignore", "", 1)

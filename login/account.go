@@ -13,16 +13,21 @@ import (
 	"pam_pkcs11/po"
 )
 
-// chooseAccount returns the account to log in to, where the card names the user. Of several the user is asked which,
-// after the proof: before it nobody learns whose card it is. Where he cannot be asked nobody is taken for him.
+// chooseAccount returns the account to log in to, where the card names the user. Of several the
+// user is asked which, after the proof: before it nobody learns whose card it is. Where he cannot
+// be asked nobody is taken for him.
 func (t *attempt) chooseAccount(ctx context.Context, m mapper.Result) (string, *Refusal) {
 	if len(m.Others) == 0 {
 		return m.User, nil
 	}
+
 	logins := append([]string{m.User}, m.Others...)
 	several := fmt.Sprintf("mapper %s: the certificate has the accounts %s, and no user name was given",
+
 		m.Mapper, quoted(logins))
+
 	text := t.accountText(logins)
+	// A text that the application cuts off would hide accounts: the user is not asked at all.
 	if len(text) >= po.MaxMessage {
 		return "", refuse(AccountNotChosen, errors.New(several+"; they are too many for a list"))
 	}
@@ -32,14 +37,15 @@ func (t *attempt) chooseAccount(ctx context.Context, m mapper.Result) (string, *
 	switch {
 	case err != nil:
 		return "", refuse(AccountNotChosen, fmt.Errorf("%s: %w", several, err))
-	case apart(asked, t.a.now()) > verdictLasts:
+	// After so long the verdict on the card does not count any more.
+	case elapsed(asked, t.a.now()) > verdictLasts:
 		return "", refuse(AccountNotChosen, fmt.Errorf("%s; the answer came after more than %s", several, verdictLasts))
 	}
 	return logins[n-1], nil
 }
 
-// askNumber shows a list and returns the number that the user picks from it, 1 to most. He has three tries; the error is
-// errNoChoice, or why the application could not ask.
+// askNumber shows a list and returns the number that the user picks from it, 1 to most. He has
+// three tries; the error is errNoChoice, or why the application could not ask.
 func (t *attempt) askNumber(ctx context.Context, text string, most int) (int, error) {
 	for range 3 {
 		answer, err := t.conv.Ask(ctx, text)
@@ -92,8 +98,9 @@ func quoted(list []string) string {
 	return strings.Join(all, ", ")
 }
 
-// company is the accounts of a certificate in one text, the same for certificates with the same accounts.
-func (t *attempt) company(m mapper.Result) string {
+// accountKey is the accounts of a certificate in one text, the same for certificates with the same
+// accounts.
+func (t *attempt) accountKey(m mapper.Result) string {
 	var names []string
 	for _, login := range append([]string{m.User}, m.Others...) {
 		names = append(names, strconv.Quote(accounts.NameOf(t.a.accounts(), login)))

@@ -10,8 +10,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// card is one token under work: its open session, what it shows, and which certificates on it may log
-// the user in.
+// card is one token under work: its open session, what it shows, and which certificates on it may
+// log the user in.
 type card struct {
 	conf     *config.Config // as it is for the block that the card is of
 	block    int            // which that is
@@ -26,7 +26,7 @@ type card struct {
 	loggedIn bool           // the card has taken the PIN
 
 	owners    []owner     // of its certificates, written by the assessment before it asks for their status
-	judged    []judgement // of its certificates, written by the assessment
+	findings  []finding   // of its certificates, written by the assessment
 	qualified []candidate // written by the assessment, read after it
 	rejected  *Refusal    // why nothing qualified
 	unread    *Refusal    // why it was not read to its end, which says more: what was not read may be the user's
@@ -46,12 +46,15 @@ func (t *attempt) openCards(ctx context.Context, m token.Module, slots []token.S
 			cards = append(cards, c)
 			continue
 		}
+
 		t.log.Warn("card left out", "slot", s.ID, "token", s.Token.Label, "reason", r.Outcome.String(), "error", r.Err)
 		t.observe(func(o Observer) { o.Passed(s.Token, r) })
+
 		if first == nil {
 			first = r
 		}
 	}
+
 	if len(cards) == 0 {
 		return nil, first
 	}
@@ -70,6 +73,8 @@ func (t *attempt) openCard(ctx context.Context, m token.Module, s token.Slot) (*
 		_ = session.Close()
 		return nil, readRefusal(ctx, err)
 	}
+
+	// Such a card is assessed after its PIN, which certificates_after_pin has to allow.
 	if c.hidden = len(c.objects) == 0; c.hidden && !t.asksHidden() {
 		c.rejected = &Refusal{
 			Outcome: NoMatchingCertificate,
@@ -97,7 +102,7 @@ func closeCards(cards []*card) {
 // pinState refuses, before anything is asked, a card whose PIN cannot succeed.
 func pinState(k *token.Info) *Refusal {
 	switch {
-	case nearness(k.PIN.Tries) == tellLocked:
+	case noticeOf(k.PIN.Tries) == noticeLocked:
 		return refuse(PINLocked, errors.New(k.PIN.Said))
 	case k.PIN.Required && !k.PIN.Set:
 		return refuse(PINNotInitialised, errors.New(k.PIN.Said))
@@ -105,13 +110,14 @@ func pinState(k *token.Info) *Refusal {
 	return nil
 }
 
-// mayAsk refuses, before anything is asked, a card whose PIN cannot succeed. Where there is another way to log in it
-// also refuses one that the next wrong PIN locks: sudo asks three times, a locker sends it a password.
+// mayAsk refuses, before anything is asked, a card whose PIN cannot succeed. Where there is another
+// way to log in it also refuses one that the next wrong PIN locks: sudo asks three times, a locker
+// sends it a password.
 func (t *attempt) mayAsk(k *token.Info) *Refusal {
 	if r := pinState(k); r != nil {
 		return r
 	}
-	if t.mode() == ModeSkip && nearness(k.PIN.Tries) == tellLast {
+	if t.mode() == ModeSkip && noticeOf(k.PIN.Tries) == noticeLast {
 		return &Refusal{
 			Outcome: PINLastTry,
 			Err:     errors.New(k.PIN.Said),
@@ -121,7 +127,8 @@ func (t *attempt) mayAsk(k *token.Info) *Refusal {
 	return nil
 }
 
-// asksHidden reports whether a token that shows no certificate is asked for its PIN, after which it may show some.
+// asksHidden reports whether a token that shows no certificate is asked for its PIN, after which it
+// may show some.
 func (t *attempt) asksHidden() bool {
 	switch t.conf.Global.CertificatesAfterPIN {
 	case "yes":
@@ -129,6 +136,9 @@ func (t *attempt) asksHidden() bool {
 	case "no":
 		return false
 	}
+
+	// auto: where there are other ways to log in, the PIN of any card that happens to be in the
+	// reader is not asked for.
 	return t.mode() != ModeSkip
 }
 
@@ -141,7 +151,7 @@ const (
 	// longer than reading all.
 	readOneByOne = 4
 
-	// slowRound is how long the judgement of what was read may take until all that is left is read
+	// slowRound is how long the assessment of what was read may take until all that is left is read
 	// at once: what waits for the network waits side by side then.
 	slowRound = time.Second
 )
@@ -162,6 +172,7 @@ func (c *card) readOn(shown iter.Seq2[token.Object, error], all bool) error {
 		switch {
 		case err != nil:
 			return err
+		// The module shows the certificates from the first on each time.
 		case known > 0:
 			known--
 			continue
@@ -177,7 +188,11 @@ func (c *card) readOn(shown iter.Seq2[token.Object, error], all bool) error {
 
 // forget drops what was read, and what was found of it.
 func (c *card) forget() {
-	c.objects, c.whole, c.owners, c.judged, c.unread = nil, false, nil, nil, nil
+	c.objects = nil
+	c.whole = false
+	c.owners = nil
+	c.findings = nil
+	c.unread = nil
 }
 
 // settle waits for the assessment, and goes on with it until each card has a certificate that
@@ -187,25 +202,30 @@ func (t *attempt) settle(ctx context.Context, s *assessment, cards []*card) *Ref
 		if r := t.waitAssessment(ctx, s); r != nil {
 			return r
 		}
-		if !t.goOn(ctx, s, cards) {
+		if !t.assessNext(ctx, s, cards) {
 			return nil
 		}
 	}
 }
 
-// goOn reads, of each card of which nothing qualifies, the next certificate and has it assessed, with
-// those that wait for it. It reports whether there was any. The assessment must be over.
-func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
+// assessNext reads, of each card of which nothing qualifies, the next certificate and has it
+// assessed, with those that wait for it. It reports whether there was any. The assessment must be
+// over.
+func (t *attempt) assessNext(ctx context.Context, s *assessment, cards []*card) bool {
 	more := false
 	for _, c := range cards {
-		if s.fault(c) != nil || c.hidden || c.whole || len(c.qualified) > 0 {
+		decided := c.hidden || c.whole || len(c.qualified) > 0
+		if decided || s.fault(c) != nil {
 			continue
 		}
 
+		// What waits for the network waits side by side once a round was slow: then all are read.
 		before := len(c.objects)
 		err := c.readOn(c.session.Certificates(ctx), s.slow || before >= readOneByOne)
 		switch {
 		case err != nil:
+			// It is not read again. c.unread counts more than what the other certificates have
+			// shown: what was not read may be the user's.
 			c.whole = true
 			c.unread = readRefusal(ctx, err)
 			t.log.Warn("card left out", "token", c.token.Label, "reason", c.unread.Outcome.String(), "error", err)
@@ -216,21 +236,24 @@ func (t *attempt) goOn(ctx context.Context, s *assessment, cards []*card) bool {
 			t.logRefused(ctx, c)
 		}
 	}
+
 	if more {
 		t.startRound(s, cards)
 	}
 	return more
 }
 
-// judgeShown reads what the card shows now, and judges it while the user waits; its deadline is
+// assessShown reads what the card shows now, and assesses it while the user waits; its deadline is
 // verify_timeout.
-func (t *attempt) judgeShown(ctx context.Context, k *Checker, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
+func (t *attempt) assessShown(ctx context.Context, k *Checker, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
 	c.forget()
 	for o, err := range shown {
 		if err != nil {
 			return readRefusal(ctx, err)
 		}
 		c.objects = append(c.objects, o)
+		// The first one is checked by itself: it is the only one of most cards, and reading is
+		// slow.
 		if t.readsAll() || len(c.objects) > 1 {
 			continue
 		}
@@ -238,12 +261,13 @@ func (t *attempt) judgeShown(ctx context.Context, k *Checker, c *card, shown ite
 			return nil
 		}
 	}
+
 	c.whole = true
 	return t.checkNow(ctx, k, c)
 }
 
-// judgeRest reads what was not read before, and judges that.
-func (t *attempt) judgeRest(ctx context.Context, k *Checker, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
+// assessRest reads what was not read before, and assesses that.
+func (t *attempt) assessRest(ctx context.Context, k *Checker, c *card, shown iter.Seq2[token.Object, error]) *Refusal {
 	if err := c.readOn(shown, true); err != nil {
 		return readRefusal(ctx, err)
 	}

@@ -16,6 +16,7 @@ func (t *attempt) setEnvironment() *Refusal {
 		return refuse(LibraryNotLoaded, errNoCards)
 	}
 	if err := t.a.Cards.Prepare(t.conf); err != nil {
+		// Without readers the sentence is about them, whatever the library.
 		if r := noReaders(err); r != nil {
 			return r
 		}
@@ -26,13 +27,13 @@ func (t *attempt) setEnvironment() *Refusal {
 
 // loadModule opens the configured module, which closeModule ends.
 func (t *attempt) loadModule() (token.Module, *Refusal) {
-	t.at(stepLoad)
-	t.using(t.conf.Module.Source())
+	t.setStep(stepLoad)
+	t.setLibrary(t.conf.Module.Source())
 	m, err := t.a.Cards.Open(t.conf, token.Options{
 		Logger:  t.log,
 		Trace:   t.a.Trace,
-		Running: t.calling,
-		Using:   t.using,
+		Running: t.setFunction,
+		Using:   t.setLibrary,
 	})
 	if err == nil {
 		t.module = m
@@ -42,6 +43,7 @@ func (t *attempt) loadModule() (token.Module, *Refusal) {
 	if r := noReaders(err); r != nil {
 		return nil, r
 	}
+	// The library is there and does not start, which has a sentence of its own.
 	if errors.Is(err, token.ErrNotStarted) {
 		return nil, refuse(LibraryNotInitialised, err)
 	}
@@ -53,7 +55,8 @@ func (t *attempt) closeModule() {
 	if t.module == nil {
 		return
 	}
-	t.at(stepFinalize)
+
+	t.setStep(stepFinalize)
 	if err := t.module.Close(); err != nil {
 		t.log.Warn("source of cards not closed", "error", err)
 	}

@@ -32,10 +32,12 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 	log := a.logger()
 
 	rules, err := VerifyOptions(conf)
-	rules.Now, rules.Logger = a.Now, log
 	if err != nil {
 		return nil, err
 	}
+	rules.Now = a.Now
+	rules.Logger = log
+
 	verifier, err := verify.New(rules)
 	if err != nil {
 		return nil, err
@@ -57,6 +59,7 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &Checker{
 		conf:        conf,
 		verifier:    verifier,
@@ -70,21 +73,24 @@ func (a *Authenticator) NewChecker(conf *config.Config) (*Checker, error) {
 // makes.
 const storeDir = "/var/cache/pam_pkcs11"
 
-// Check says whether the certificate is good; others may be its issuers. The error is a
+// Check reports whether the certificate is good; others may be its issuers. The error is a
 // *verify.Error or ctx's.
 //
-// One that no authority of ca_dir could have issued is good where its key is enrolled, with Alone set in
-// the result: then nobody but the mapper that enrolled the key may say whose it is (Checked).
+// One that no authority of ca_dir could have issued is good where its key is enrolled, with Alone
+// set in the result: then nobody but the mapper that enrolled the key may say whose it is
+// (Checked).
 func (k *Checker) Check(ctx context.Context, cert *certinfo.Certificate, others []*certinfo.Certificate) (*verify.Result, error) {
 	result, err := k.verifier.Check(ctx, cert, others)
+	// An authority that may have issued the certificate has the last word, be its key enrolled or
+	// not: else a revoked card came in by its entry in the list.
 	if err == nil || !k.chain.Enrols(cert) || !k.verifier.StandsAlone(cert, others) {
 		return result, err
 	}
 	return k.verifier.CheckAlone(cert, others, k.passExpired)
 }
 
-// asOf is a checker with the same rules, for which it is always the given time and which asks nobody
-// about revocation.
+// asOf is a checker with the same rules, for which it is always the given time and which asks
+// nobody about revocation.
 func (k *Checker) asOf(at time.Time) *Checker {
 	then := *k
 	then.verifier = k.verifier.AsOf(at)
@@ -137,18 +143,42 @@ func VerifyOptions(conf *config.Config) (verify.Options, error) {
 	if err != nil {
 		return verify.Options{}, fmt.Errorf("required_policies: %w", err)
 	}
+
+	// A field that is forgotten here is a check that is silently off.
 	return verify.Options{
-		CADir:             m.CADir,
-		CRLDir:            m.CRLDir,
-		Policy:            verify.Policy{CA: m.Policy.CA, Signature: m.Policy.Signature, CRL: m.Policy.CRL, OCSP: m.Policy.OCSP},
-		EKU:               verify.EKU{Ignore: m.EKU.Ignore, Required: purposes},
+		CADir:  m.CADir,
+		CRLDir: m.CRLDir,
+		Policy: verify.Policy{
+			CA:        m.Policy.CA,
+			Signature: m.Policy.Signature,
+			CRL:       m.Policy.CRL,
+			OCSP:      m.Policy.OCSP,
+		},
+		EKU: verify.EKU{
+			Ignore:   m.EKU.Ignore,
+			Required: purposes,
+		},
 		StrictPermissions: conf.Global.StrictPermissions,
 
-		PartialChain: m.Chain.Partial, V1Anchors: m.Chain.V1Anchors, AllowSHA1: m.Chain.AllowSHA1, MinRSABits: m.Chain.MinRSABits, ClockSkew: m.Chain.ClockSkew,
-		RequiredPolicies: policies, RequireAllPolicies: m.Chain.RequireAllPolicies, ExpiryWarningDays: m.Chain.ExpiryWarningDays,
-		CRLLeafOnly: m.CRL.LeafOnly, CRLGrace: m.CRL.Grace, CRLURLs: m.CRL.URLs, MaxCRLSize: m.CRL.MaxSize, Proxy: m.Proxy,
-		NoProxy: m.NoProxy, CRLMirrors: crlMirrors(m.CRL.Mirrors), CRLLDAPServers: m.CRL.LDAPServers,
-		Soft: m.SoftRevocation,
+		PartialChain:       m.Chain.Partial,
+		V1Anchors:          m.Chain.V1Anchors,
+		AllowSHA1:          m.Chain.AllowSHA1,
+		MinRSABits:         m.Chain.MinRSABits,
+		ClockSkew:          m.Chain.ClockSkew,
+		RequiredPolicies:   policies,
+		RequireAllPolicies: m.Chain.RequireAllPolicies,
+		ExpiryWarningDays:  m.Chain.ExpiryWarningDays,
+
+		CRLLeafOnly:    m.CRL.LeafOnly,
+		CRLGrace:       m.CRL.Grace,
+		CRLURLs:        m.CRL.URLs,
+		MaxCRLSize:     m.CRL.MaxSize,
+		Proxy:          m.Proxy,
+		NoProxy:        m.NoProxy,
+		CRLMirrors:     crlMirrors(m.CRL.Mirrors),
+		CRLLDAPServers: m.CRL.LDAPServers,
+		Soft:           m.SoftRevocation,
+
 		OCSP: verify.OCSPOptions{
 			URLs:           m.OCSP.URLs,
 			ResponderCerts: m.OCSP.ResponderCerts,
@@ -175,11 +205,13 @@ func objectIdentifiers(dotted []string) ([]asn1.ObjectIdentifier, error) {
 		var oid asn1.ObjectIdentifier
 		for _, arc := range strings.Split(d, ".") {
 			n, err := strconv.Atoi(arc)
+			// Atoi takes a sign, too, and an arc has none.
 			if err != nil || n < 0 {
 				return nil, fmt.Errorf("%q is not an object identifier", d)
 			}
 			oid = append(oid, n)
 		}
+
 		list = append(list, oid)
 	}
 	return list, nil

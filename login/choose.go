@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show their
-// certificates and have none for this user are not in it; cards that hide them come last. One card
-// is asked for at once when its assessment needs the network; with several the assessment decides first.
+// chooseCards puts the cards into the order in which they are asked for a PIN. Cards that show
+// their certificates and have none for this user are not in it; cards that hide them come last. One
+// card is asked for at once when its assessment needs the network; with several the assessment
+// decides first.
 func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card) ([]*card, *Refusal) {
 	if len(cards) == 1 && cards[0].hidden && t.asksHidden() {
 		return cards, nil
 	}
-	if len(cards) == 1 && (!t.find() || len(cards[0].objects) == 1 && cards[0].whole || !t.conf.Global.AskCertificate) {
+
+	if len(cards) == 1 && t.asksNoChoice(cards[0]) {
 		early, r := t.mayAskEarly(ctx, s, cards[0])
 		if early || r != nil {
 			return cards, r
@@ -23,6 +25,7 @@ func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card)
 	} else if r := t.settle(ctx, s, cards); r != nil {
 		return nil, r
 	}
+
 	queue, r := t.rankCards(s, cards)
 	if r != nil {
 		return nil, r
@@ -30,13 +33,24 @@ func (t *attempt) chooseCards(ctx context.Context, s *assessment, cards []*card)
 	return t.letUserChoose(ctx, queue)
 }
 
-// mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is asked for beside it. Where
-// the owner comes first, nobody is asked for the PIN of a card that says nothing about him, or of a user who must not use
-// one: there it is waited for whose it is.
+// asksNoChoice reports whether the user is not asked which certificate of a card to use, when it is
+// the only card.
+func (t *attempt) asksNoChoice(c *card) bool {
+	if !t.find() || !t.conf.Global.AskCertificate {
+		return true
+	}
+
+	// Where the card was not read to its end, another user's certificate may still be on it.
+	return len(c.objects) == 1 && c.whole
+}
+
+// mayAskEarly waits for the assessment as long as a prompt does, and reports whether the PIN is
+// asked for beside it. Where the owner comes first, nobody is asked for the PIN of a card that says
+// nothing about him, or of a user who must not use one: there it is waited for whose it is.
 func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
 	for {
 		early, r := t.mayAskNow(ctx, s, c)
-		if early || r != nil || !t.goOn(ctx, s, []*card{c}) {
+		if early || r != nil || !t.assessNext(ctx, s, []*card{c}) {
 			return early, r
 		}
 	}
@@ -44,6 +58,7 @@ func (t *attempt) mayAskEarly(ctx context.Context, s *assessment, c *card) (bool
 
 // mayAskNow is mayAskEarly for one round of the assessment.
 func (t *attempt) mayAskNow(ctx context.Context, s *assessment, c *card) (bool, *Refusal) {
+	// The time runs from here: that the owner is waited for does not add to it.
 	grace := time.After(assessGrace)
 	if t.ownerFirst() {
 		if r := t.waitFor(ctx, s.owned); r != nil {
@@ -53,6 +68,7 @@ func (t *attempt) mayAskNow(ctx context.Context, s *assessment, c *card) (bool, 
 			return false, t.waitAssessment(ctx, s)
 		}
 	}
+
 	select {
 	case <-s.done:
 		return false, nil
@@ -64,11 +80,13 @@ func (t *attempt) mayAskNow(ctx context.Context, s *assessment, c *card) (bool, 
 func (t *attempt) rankCards(s *assessment, cards []*card) ([]*card, *Refusal) {
 	var queue, hidden []*card
 	var worst *Refusal
+
 	for _, c := range cards {
 		if c.hidden && t.asksHidden() {
 			hidden = append(hidden, c)
 			continue
 		}
+
 		r := t.assessed(s, c)
 		if r == nil {
 			queue = append(queue, c)
@@ -76,7 +94,10 @@ func (t *attempt) rankCards(s *assessment, cards []*card) ([]*card, *Refusal) {
 			worst = furthest(worst, r)
 		}
 	}
+
+	// Nobody knows whose the hidden ones are: known ones are asked for their PIN first.
 	queue = append(queue, hidden...)
+
 	if len(queue) == 0 {
 		return nil, worst
 	}
@@ -95,10 +116,13 @@ func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *R
 	if !t.asksCertificate() {
 		return queue, nil
 	}
+
+	// A list that no message can hold is not shown; certificates of one user need no choice.
 	choices, users := t.choicesOf(queue)
 	if len(users) < 2 || len(choices) > maxChoices {
 		return queue, nil
 	}
+
 	n, err := t.askNumber(ctx, t.choiceText(choices), len(choices))
 	var mute *askError
 	switch {
@@ -108,6 +132,7 @@ func (t *attempt) letUserChoose(ctx context.Context, queue []*card) ([]*card, *R
 	case err != nil:
 		return nil, refuse(PINNotRead, err)
 	}
+
 	picked := choices[n-1]
 	picked.card.qualified, picked.card.picked = []candidate{picked.cand}, true
 	return []*card{picked.card}, nil
@@ -122,7 +147,7 @@ func (t *attempt) choicesOf(queue []*card) ([]choice, map[string]bool) {
 	for _, c := range queue {
 		for _, q := range c.qualified {
 			choices = append(choices, choice{c, q})
-			users[t.company(q.mapped)] = true
+			users[t.accountKey(q.mapped)] = true
 		}
 	}
 	return choices, users
@@ -134,9 +159,11 @@ func (t *attempt) choiceText(choices []choice) string {
 	for i, c := range choices {
 		cert := c.cand.object.Cert
 		name := shorten(cert.Subject.RFC4514(), 40)
+		// The common name is what users know; the whole subject stands in where it has none.
 		if names := cert.CommonNames(); len(names) > 0 && names[0].OK {
 			name = shorten(names[0].Value, 40)
 		}
+
 		b.WriteString("\n" + strconv.Itoa(i+1) + ") " + name + " [" + shorten(c.card.token.Label, 20) + "]")
 	}
 	b.WriteString("\n" + t.say(MsgChoosePrompt))

@@ -8,30 +8,34 @@ import (
 	"pam_pkcs11/internal/secret"
 )
 
-// A request is discreet when it comes from another host and remote_login_hides is set: it does not tell
-// whose card is in the reader. Prompt, texts, code and times are the same for every user, and nothing is
-// sent to the card unless it is this user's. What ends a request before any card is opened (no card, no
-// library) depends on no user, and stays as it is.
+// A request is discreet when it comes from another host and remote_login_hides is set: it does not
+// tell whose card is in the reader. Prompt, texts, code and times are the same for every user, and
+// nothing is sent to the card unless it is this user's. What ends a request before any card is
+// opened (no card, no library) depends on no user, and stays as it is.
 
 const (
-	// discreetTime is how long a refusal takes, counted from the answer at the prompt. A wrong PIN takes a
-	// card some tenths of a second; no PIN at all takes none.
+	// discreetTime is how long a refusal takes, counted from the answer at the prompt. A wrong PIN
+	// takes a card some tenths of a second; no PIN at all takes none.
 	discreetTime = 5 * time.Second
 
-	// promptCheck is how much of that the assessment may use. One that waits for the network is no longer
-	// than verify_timeout, and the refusal then takes that much more whenever the assessment ends.
+	// promptCheck is how much of that the assessment may use. One that waits for the network is no
+	// longer than verify_timeout, and the refusal then takes that much more whenever the assessment
+	// ends.
 	promptCheck = 2 * time.Second
 )
 
-// isDiscreet reports whether the request must not tell whose card it is. Where nobody can say whether it is
-// remote, it is taken to be.
+// isDiscreet reports whether the request must not tell whose card it is. Where nobody can say
+// whether it is remote, it is taken to be.
 func (t *attempt) isDiscreet(ctx context.Context, a *remoteAnswer) bool {
 	if !t.conf.Global.RemoteLoginHides || !a.allowed {
 		return false
 	}
+	// What the transaction itself says needs no answer from logind.
 	if t.remoteByItems() != "" {
 		return true
 	}
+
+	// Without an answer it counts as remote: to hide too much locks nobody out.
 	select {
 	case <-a.done:
 		return !a.asked || a.err != nil || a.remote
@@ -48,6 +52,7 @@ func (t *attempt) tryDiscreetly(ctx context.Context, ahead *prepared, cards []*c
 	asked := t.a.now()
 	pin, r := t.discreetPIN(ctx)
 	answered := t.a.now()
+	// Counted from the answer, so that a refusal takes the same time for every user.
 	t.refuseAt = answered.Add(discreetTime)
 	if r != nil {
 		return nil, r
@@ -57,9 +62,13 @@ func (t *attempt) tryDiscreetly(ctx context.Context, ahead *prepared, cards []*c
 	if r := t.waitAssessment(ctx, s); r != nil {
 		return nil, r
 	}
+
+	// Where the network was waited for, the time to the refusal is the longer one as a whole: how
+	// long it was really waited for would tell something.
 	if t.a.now().Sub(answered) > promptCheck {
 		t.refuseAt = t.refuseAt.Add(t.conf.Global.VerifyTimeout + verdictGrace)
 	}
+
 	c, r := t.discreetCard(s, cards)
 	if r != nil {
 		return nil, r
@@ -74,7 +83,8 @@ func (t *attempt) tryDiscreetly(ctx context.Context, ahead *prepared, cards []*c
 func (t *attempt) useDiscreetly(ctx context.Context, s *assessment, c *card, pin *secret.PIN) (*success, *Refusal) {
 	switch {
 	case c.noPIN:
-		pin = nil // asked for all the same, and of no use
+		// The PIN was asked for all the same: that this card has none must not show.
+		pin = nil
 	case pin == nil:
 		taken, r := t.takeOver(ctx, c)
 		if r != nil {
@@ -96,8 +106,8 @@ func (t *attempt) useDiscreetly(ctx context.Context, s *assessment, c *card, pin
 }
 
 // discreetPIN asks the one question of a discreet request, which names neither card nor tries. With
-// use_first_pass, which never asks, it returns nil. With try_first_pass it asks at once: whether it asked
-// later, after a wrong secret, would tell something.
+// use_first_pass, which never asks, it returns nil. With try_first_pass it asks at once: whether it
+// asked later, after a wrong secret, would tell something.
 func (t *attempt) discreetPIN(ctx context.Context) (*secret.PIN, *Refusal) {
 	if t.conf.Global.UseFirstPass {
 		return nil, nil
@@ -127,45 +137,58 @@ func (t *attempt) discreetRefusal(s *assessment, c *card) *Refusal {
 		return refuse(NoMatchingCertificate, errors.New("the card shows its certificates only after the PIN, "+
 			"which remote_login_hides does not send to what may be another user's card"))
 	}
+
 	if r := t.assessed(s, c); r != nil {
 		return r
 	}
 	if r := pinState(c.token); r != nil {
 		return r
 	}
+
+	// Another host cannot reach the keypad, and must not lock the card.
 	switch {
 	case c.token.PIN.AtReader:
 		return refuse(PINNotRead, errors.New("the PIN would be typed at the reader, and the user is at another host"))
-	case nearness(c.token.PIN.Tries) == tellLast:
+	case noticeOf(c.token.PIN.Tries) == noticeLast:
 		return refuse(PINNotRead, errors.New("the last try is not for another host, where remote_login_hides tells nobody of it"))
 	}
 	return t.tokenWithoutPIN(c)
 }
 
-// veil makes the refusal of a discreet request the same as every other, in time and in words. Towards the
-// PAM stack it is a wrong PIN; the log has the reason.
-func (t *attempt) veil(ctx context.Context, r *Refusal) *Refusal {
+// conceal makes the refusal of a discreet request the same as every other, in time and in words.
+// Towards the PAM stack it is a wrong PIN; the log has the reason.
+func (t *attempt) conceal(ctx context.Context, r *Refusal) *Refusal {
 	wait := t.refuseAt.Sub(t.a.now())
-	if wait < 0 { // a slow card: what is over shows as little as can be
+	if wait < 0 {
+		// The card was slow. The next multiple of discreetTime shows as little as can be.
 		wait = discreetTime - (-wait)%discreetTime
 	}
+
+	// A second more than the pause, so that the host does not give up first.
 	if t.conv.Wait(ctx, wait+time.Second) == nil {
 		t.a.pause(ctx, wait)
 		_ = t.conv.Wait(ctx, 0)
 	}
-	return veiled(r)
+	return concealed(r)
 }
 
-// veiled is what is told of a refusal that must not show whose card it is.
-func veiled(r *Refusal) *Refusal {
-	return &Refusal{Outcome: PINIncorrect, Err: r, mode: r.mode, sentence: MsgRemoteRefused}
+// concealed is what is told of a refusal that must not show whose card it is.
+func concealed(r *Refusal) *Refusal {
+	return &Refusal{
+		Outcome:  PINIncorrect,
+		Err:      r,
+		mode:     r.mode,
+		sentence: MsgRemoteRefused,
+	}
 }
 
 // rehearseDiscreetly decides what tryDiscreetly does once it was answered, up to the PIN.
 func (t *attempt) rehearseDiscreetly(ctx context.Context, ahead *prepared, cards []*card) *Refusal {
 	s := t.assess(ctx, ahead, cards)
 	defer s.end()
-	t.refuseAt = t.a.now() // from here on each refusal looks like every other
+
+	// A login would have asked by now: from here on each refusal looks like every other.
+	t.refuseAt = t.a.now()
 	if r := t.waitAssessment(ctx, s); r != nil {
 		return r
 	}

@@ -147,7 +147,7 @@ func TestVeilTime(t *testing.T) {
 			Sleep: func(_ context.Context, d time.Duration) { slept = d },
 		}
 		at := &attempt{a: a, conv: &person{}, refuseAt: start.Add(discreetTime)}
-		told := at.veil(t.Context(), refuse(ForeignCard, errors.New("bob's")))
+		told := at.conceal(t.Context(), refuse(ForeignCard, errors.New("bob's")))
 		if slept != want || told.message() != MsgRemoteRefused || told.Outcome != PINIncorrect {
 			t.Errorf("after %s: %s, want %s; %v", spent, slept, want, told)
 		}

@@ -17,6 +17,7 @@ type success struct {
 
 // publish names the user and the card to the PAM stack. It is the only way to a granted request.
 func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *secret.PIN) (*success, *Refusal) {
+	// The last look at the time: behind this nothing refuses the request any more.
 	if err := ctx.Err(); err != nil {
 		return nil, refuse(DeadlinePassed, err)
 	}
@@ -39,6 +40,7 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 		"PKCS11_LOGIN_CERT_SERIAL": cert.SerialHex(":"),
 	}}
 
+	// A copy: the caller wipes the PIN that it has passed.
 	if t.conf.Global.ForwardPIN == "success" && pin.Len() > 0 {
 		forward, err := secret.New(append([]byte(nil), pin.Bytes()...))
 		if err != nil {
@@ -49,15 +51,23 @@ func (t *attempt) publish(ctx context.Context, c *card, chosen candidate, pin *s
 
 	t.warnExpiry(ctx, chosen)
 	t.warnDefault(ctx, c)
-	return &success{result: res, checker: c.checker, card: c, chosen: chosen}, nil
+
+	return &success{
+		result:  res,
+		checker: c.checker,
+		card:    c,
+		chosen:  chosen,
+	}, nil
 }
 
-// grant hands over a success, and writes in the log what came of it. Where the host does not tell, and may end this
-// process at once, the log says so before.
+// grant hands over a success, and writes in the log what came of it. Where the host does not tell,
+// and may end this process at once, the log says so before.
 func (t *attempt) grant(s *success) *Refusal {
 	host := t.a.host()
 	if !host.Confirms() {
-		t.given(s)
+		// The host may end this process as soon as it has the answer: what is to be kept comes
+		// first.
+		t.logUnconfirmed(s)
 		t.remember(s)
 		host.Deliver(s.result, nil)
 		host.Done()
@@ -65,48 +75,57 @@ func (t *attempt) grant(s *success) *Refusal {
 	}
 
 	delivery := host.Deliver(s.result, nil)
-	r := t.delivered(s, delivery)
+	r := t.logDelivered(s, delivery)
 	host.Done()
+
+	// A login that the host has refused to act on is noted for nobody.
 	if r == nil {
 		t.remember(s)
 	}
 	return r
 }
 
-// delivered writes the line of a login whose answer was handed over.
-func (t *attempt) delivered(s *success, d Delivery) *Refusal {
+// logDelivered writes the line of a login whose answer was handed over.
+func (t *attempt) logDelivered(s *success, d Delivery) *Refusal {
 	switch d {
 	case Taken:
-		t.granted(s)
+		t.logGranted(s)
 		return nil
 	case Unconfirmed:
-		t.given(s)
+		t.logUnconfirmed(s)
 		return nil
 	case Declined:
-		return t.notGranted(s, "host_declined", "the program that asked did not act on the verdict; its own line tells why")
+		return t.logNotGranted(s, "host_declined", "the program that asked did not act on the verdict; its own line tells why")
 	}
-	return t.notGranted(s, "host_gone", "the program that asked ended before it took the verdict")
+	return t.logNotGranted(s, "host_gone", "the program that asked ended before it took the verdict")
 }
 
-// granted writes the one line of a success that has taken effect.
-func (t *attempt) granted(s *success) { t.log.Info("login granted", s.attrs(t)...) }
+// logGranted writes the one line of a success that has taken effect.
+func (t *attempt) logGranted(s *success) { t.log.Info("login granted", s.attrs(t)...) }
 
-// given writes the one line of a success of which nobody tells whether it takes effect.
-func (t *attempt) given(s *success) { t.log.Info("verdict given: success", s.attrs(t)...) }
+// logUnconfirmed writes the one line of a success of which nobody reports whether it takes effect.
+func (t *attempt) logUnconfirmed(s *success) { t.log.Info("verdict given: success", s.attrs(t)...) }
 
 // attrs name the user, his card and his certificate.
 func (s *success) attrs(t *attempt) []any {
 	cert, token := s.chosen.object.Cert, s.card.token
-	attrs := []any{"user", s.result.User, "token", token.Label, "token_serial", token.Serial,
+	attrs := []any{
+		"user", s.result.User,
+		"token", token.Label, "token_serial", token.Serial,
 		"subject", cert.Subject.RFC4514(), "issuer", cert.Issuer.RFC4514(), "serial", cert.SerialHex(":"),
-		"mapper", s.chosen.mapped.Mapper, "tty", t.req.TTY, "rhost", t.req.RHost, "took", t.since().String()}
+		"mapper", s.chosen.mapped.Mapper,
+		"tty", t.req.TTY, "rhost", t.req.RHost,
+		"took", t.since().String(),
+	}
+
 	if s.chosen.checked != nil && s.chosen.checked.Alone {
 		attrs = append(attrs, "authority", "none, the key is enrolled")
 	}
 	return attrs
 }
 
-// remember lets the verifier note what the login has shown, for later ones. That it cannot changes nothing.
+// remember lets the verifier note what the login has shown, for later ones. That it cannot changes
+// nothing.
 func (t *attempt) remember(s *success) {
 	var fault error
 	defer func() {
@@ -115,11 +134,12 @@ func (t *attempt) remember(s *success) {
 		}
 	}()
 	defer recoverInto(&fault)
+
 	s.checker.verifier.Granted(s.chosen.checked)
 }
 
-// notGranted writes the line of a login that would have been one.
-func (t *attempt) notGranted(s *success, reason, detail string) *Refusal {
+// logNotGranted writes the line of a login that would have been one.
+func (t *attempt) logNotGranted(s *success, reason, detail string) *Refusal {
 	t.log.Warn("login not granted", append([]any{"reason", reason, "detail", detail}, s.attrs(t)...)...)
 	return refuse(InternalFault, errors.New(detail))
 }

@@ -12,7 +12,7 @@ import (
 // A prompt may stay open for long: a screen locker asks in the evening and is answered in the
 // morning.
 const (
-	verdictLasts = 5 * time.Minute // how long a verdict about a card counts; then the card is judged anew
+	verdictLasts = 5 * time.Minute // how long a verdict about a card counts; then the card is assessed anew
 	cardLasts    = time.Second     // how long a card is taken for the same: hands are slower
 )
 
@@ -20,7 +20,8 @@ const (
 // found out before the prompt still holds: the same card is there, its PIN may be tried, and its
 // certificates are good and the user's.
 func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Refusal {
-	if !c.noPIN && apart(asked, t.a.now()) > cardLasts {
+	// Within a second nobody has changed the card, and asking it would make each login slower.
+	if !c.noPIN && elapsed(asked, t.a.now()) > cardLasts {
 		if r := t.sameCard(ctx, c); r != nil {
 			return r
 		}
@@ -31,9 +32,9 @@ func (t *attempt) afterAnswer(ctx context.Context, c *card, asked time.Time) *Re
 	return t.checkIfOld(ctx, c)
 }
 
-// apart is the time between two moments by whichever clock shows more: the monotonic one stands
+// elapsed is the time between two moments by whichever clock shows more: the monotonic one stands
 // still while the machine sleeps, the other may be set.
-func apart(a, b time.Time) time.Duration {
+func elapsed(a, b time.Time) time.Duration {
 	return max(b.Sub(a).Abs(), b.Round(0).Sub(a.Round(0)).Abs())
 }
 
@@ -49,26 +50,30 @@ func (t *attempt) sameCard(ctx context.Context, c *card) *Refusal {
 
 // checkIfOld lets a verdict count for verdictLasts. After that dates, revocation and mapping are
 // looked at again, within verify_timeout, by a verifier and mappers that remember nothing. A card
-// that hides its certificates is judged after its login anyhow.
+// that hides its certificates is assessed after its login anyhow.
 func (t *attempt) checkIfOld(ctx context.Context, c *card) *Refusal {
-	age := apart(c.checkedAt, t.a.now())
+	age := elapsed(c.checkedAt, t.a.now())
 	if age <= verdictLasts {
 		return nil
 	}
+
 	t.log.Info("the answer came late, the card is judged again", "token", c.token.Label, "after", age.Round(time.Second).String())
 	t.verifying(ctx)
 
+	// The old checker holds answers from before the prompt.
 	checker, err := t.newChecker(c.conf)
 	if err != nil {
 		return refuse(ConfigurationInvalid, err)
 	}
+	// It is assessed after the log-in, which is still to come.
 	if c.hidden {
 		c.checker, c.checkedAt = checker, t.a.now()
 		return nil
 	}
+
 	before := *c
 	c.forget()
-	if r := t.judgeRest(ctx, checker, c, c.session.Certificates(ctx)); r != nil {
+	if r := t.assessRest(ctx, checker, c, c.session.Certificates(ctx)); r != nil {
 		return r
 	}
 	return c.keep(&before)
@@ -82,11 +87,14 @@ func (c *card) keep(before *card) *Refusal {
 		same := func(b token.Object) bool { return b.Cert != nil && q.object.Cert.Equal(b.Cert) }
 		chosen := slices.ContainsFunc(before.qualified, func(b candidate) bool { return same(b.object) })
 		unread := !before.whole && !slices.ContainsFunc(before.objects, same)
+		// What was refused before the prompt stays refused: the user was not asked for its PIN.
 		if chosen || unread {
 			kept = append(kept, q)
 		}
 	}
-	if c.qualified = kept; len(kept) == 0 {
+
+	c.qualified = kept
+	if len(kept) == 0 {
 		c.rejected = refuse(NoMatchingCertificate, errors.New("the certificate that was chosen is not on the card any more"))
 		return c.rejected
 	}

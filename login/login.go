@@ -1,10 +1,10 @@
 // Package login is one authentication with a card, from the module's arguments to the user's name,
-// and the change of a card's PIN. It holds the order of events and every decision about them; what a
-// card, a certificate or a mapping is lives in token, verify and mapper. Which kind of cards there are is
-// for whoever makes an Authenticator (Cards).
+// and the change of a card's PIN. It holds the order of events and every decision about them; what
+// a card, a certificate or a mapping is lives in token, verify and mapper. Which kind of cards
+// there are is for whoever makes an Authenticator (Cards).
 //
-// The story is told in steps.go. Nothing here knows a PAM number, opens a file but through config, or
-// keeps state between two calls.
+// The story is told in steps.go. Nothing here knows a PAM number, opens a file but through config,
+// or keeps state between two calls.
 package login
 
 import (
@@ -70,7 +70,8 @@ type Conversation interface {
 	TakeOver(ctx context.Context, which Item) (*secret.PIN, error)
 	Info(ctx context.Context, text string) error
 	Error(ctx context.Context, text string) error
-	// Wait announces one wait of up to d without a word (a card, a PIN pad, the network); 0 ends it.
+	// Wait announces one wait of up to d without a word (a card, a PIN pad, the network); 0 ends
+	// it.
 	Wait(ctx context.Context, d time.Duration) error
 }
 
@@ -93,15 +94,17 @@ const (
 
 // Host is the program that asked, as far as the answer goes.
 type Host interface {
-	// Confirms reports whether Deliver waits for the host's word. Where it does not, the host may end this process as
-	// soon as it has the answer.
+	// Confirms reports whether Deliver waits for the host's word. Where it does not, the host may
+	// end this process as soon as it has the answer.
 	Confirms() bool
 
-	// Deliver hands over the answer: err is nil or a *Refusal, res nil for a refusal and for a PIN change. It is
-	// called before the PKCS#11 library is finalised: what that does has no influence on the answer.
+	// Deliver hands over the answer: err is nil or a *Refusal, res nil for a refusal and for a PIN
+	// change. It is called before the PKCS#11 library is finalised: what that does has no influence
+	// on the answer.
 	Deliver(res *Result, err error) Delivery
 
-	// Done says that the log has its line. Only the end of the library is left, and does not matter any more.
+	// Done says that the log has its line. Only the end of the library is left, and does not matter
+	// any more.
 	Done()
 }
 
@@ -116,8 +119,8 @@ type Cards interface {
 	Open(conf *config.Config, o token.Options) (token.Module, error)
 }
 
-// Authenticator carries what an authentication needs from outside. What is nil is the system's, but for Cards.
-// It keeps no state: one value may serve many requests, one after the other.
+// Authenticator carries what an authentication needs from outside. What is nil is the system's, but
+// for Cards. It keeps no state: one value may serve many requests, one after the other.
 type Authenticator struct {
 	Cards           Cards                                            // nil refuses every login, and is for a Checker
 	Accounts        accounts.Source                                  // nil is the system's
@@ -134,8 +137,8 @@ type Authenticator struct {
 	Observer        Observer                                         // told what a request finds out; may be nil
 	Ended           func(Ended)                                      // told of each login for metrics_file; may be nil
 
-	// Required is called in an authentication as soon as it is known that this user must use a card: from then on a
-	// fault must not leave another way in. It may be nil.
+	// Required is called in an authentication as soon as it is known that this user must use a
+	// card: from then on a fault must not leave another way in. It may be nil.
 	Required func()
 }
 
@@ -184,19 +187,30 @@ type attempt struct {
 	pending   bool            // some cards have not answered when the slots were looked at last
 
 	progress  progress   // for Progress
-	observing sync.Mutex // for Observer
+	observing sync.Mutex // held while Observer is called
 
 	rehearsal bool // it ends where a PIN would be asked for
 }
 
 func (a *Authenticator) newAttempt(r Request, conv Conversation) *attempt {
-	t := &attempt{a: a, req: r, conv: conv, log: a.logger(), started: a.now()}
+	t := &attempt{
+		a:       a,
+		req:     r,
+		conv:    conv,
+		log:     a.logger(),
+		started: a.now(),
+	}
 	t.progress.tell = a.Progress
 	t.text = po.New(po.Languages(r.environ))
+
+	// PKCS#11 pads labels with blanks, and a program may have kept them in the variable.
 	t.token = strings.TrimRight(r.environ("PKCS11_LOGIN_TOKEN_NAME"), " ")
+
+	// A name of blanks only asks whose card it is, as it always did.
 	if strings.TrimSpace(r.User) == "" {
-		t.req.User = "" // a name of blanks only asks whose card it is, as it always did
+		t.req.User = ""
 	}
+
 	return t
 }
 
@@ -220,6 +234,7 @@ func (a *Authenticator) pause(ctx context.Context, d time.Duration) {
 		a.Sleep(ctx, d)
 		return
 	}
+
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
@@ -247,15 +262,15 @@ func (a *Authenticator) accounts() accounts.Source {
 	return a.Accounts
 }
 
-// at notes the step that begins.
-func (t *attempt) at(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
+// setStep notes the step that begins.
+func (t *attempt) setStep(step string) { t.progress.change(func(p *Place) { p.Step = step }) }
 
-// calling notes a PKCS#11 function that begins, "" that it has returned.
-func (t *attempt) calling(function string) {
+// setFunction notes a PKCS#11 function that begins, "" that it has returned.
+func (t *attempt) setFunction(function string) {
 	t.progress.change(func(p *Place) { p.Function = function })
 }
 
-// using notes the library from which all functions are from now on.
-func (t *attempt) using(name string) {
+// setLibrary notes the library from which all functions are from now on.
+func (t *attempt) setLibrary(name string) {
 	t.progress.change(func(p *Place) { p.Library = name })
 }

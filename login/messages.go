@@ -2,7 +2,8 @@ package login
 
 // The sentences a user can see. The numbers are those of pam_pkcs11, which help desks search for;
 // even numbers above 2344 are new. po/ translates them; a %s takes the configured token_type or the
-// token's label, a %d how many tries are left: two or more. With its translation no message may pass 512 bytes (PAM_MAX_MSG_SIZE).
+// token's label, a %d how many tries are left: two or more. With its translation no message may
+// pass 512 bytes (PAM_MAX_MSG_SIZE).
 const (
 	MsgLibraryNotLoaded       = "Error 2302: the smart card library could not be loaded"
 	MsgLibraryNotInitialised  = "Error 2304: the smart card library could not be started"

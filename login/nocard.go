@@ -12,7 +12,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// readerService is where pcscd listens, unless PCSCLITE_CSOCK_NAME says otherwise, as libpcsclite has it.
+// readerService is where pcscd listens, unless PCSCLITE_CSOCK_NAME says otherwise, as libpcsclite
+// has it.
 const readerService = "/run/pcscd/pcscd.comm"
 
 // maxNamedSlots bounds how many slots a line of the log describes.
@@ -40,16 +41,20 @@ func ExplainNoCard(conf *config.Config, s token.Selectors, slots []token.Slot) *
 	default:
 		return explainNoSlot(reachReaderService())
 	}
+
 	e := &NoCardError{Fit: token.Empty}
 	var found []string
 	for i := range slots {
 		fit, why := s.Judge(&slots[i])
+		// What came nearest decides which sentence the user sees.
 		e.Fit = max(e.Fit, fit)
 		found = append(found, slotName(&slots[i])+": "+why)
 	}
+
 	if more := len(found) - maxNamedSlots; more > 0 {
 		found = append(found[:maxNamedSlots], fmt.Sprintf("and %d more", more))
 	}
+
 	e.Detail = "no slot holds a usable token: " + strings.Join(found, "; ")
 	return e
 }
@@ -90,6 +95,8 @@ func reachReaderService() error {
 	if path == "" {
 		path = readerService
 	}
+
+	// Connecting is enough: systemd listens for a daemon that it has not started yet.
 	conn, err := net.DialTimeout("unix", path, 200*time.Millisecond)
 	if err != nil {
 		return err
@@ -97,24 +104,30 @@ func reachReaderService() error {
 	return conn.Close()
 }
 
-// noCard refuses a request for which no slot holds a usable token. after says how long it was waited for.
+// noCard refuses a request for which no slot holds a usable token. after says how long it was
+// waited for.
 func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 	why := ExplainNoCard(t.conf, t.selection, slots)
+
 	err := error(why)
+	// The user may have a good card in the reader, but not the one that opened the session.
 	if t.token != "" && why.Fit == token.Another {
 		err = fmt.Errorf("the session was opened with another card, %q (PKCS11_LOGIN_TOKEN_NAME): %w", t.token, err)
 	}
+
 	if after != "" {
 		err = fmt.Errorf("%s: %w", after, err)
 	}
 
 	r := refuse(NoCard, err)
-	switch { // a token that is not initialised may be a library's free slot: for the user there is no card
+	// A token that is not initialised may be a library's free slot: for the user there is no card.
+	switch {
 	case why.Service != nil:
 		r.sentence = MsgNoReaderService
 	case len(slots) == 0:
 		r.sentence = MsgNoReader
 	case why.Fit == token.Unreadable:
+		// A card is there: that it cannot be read is another outcome than that there is none.
 		r.Outcome = TokenUnreadable
 		r.sentence = faultRefusal(TokenUnreadable, firstError(slots)).sentence
 		if t.mode() == ModeRefuse {
@@ -126,8 +139,8 @@ func (t *attempt) noCard(slots []token.Slot, after string) *Refusal {
 	return r
 }
 
-// noReaders refuses a request because the daemon of the readers, or they themselves, cannot be used:
-// without readers there is no card. nil is another error.
+// noReaders refuses a request because the daemon of the readers, or they themselves, cannot be
+// used: without readers there is no card. nil is another error.
 func noReaders(err error) *Refusal {
 	sentence := MsgNoReaderService
 	switch {

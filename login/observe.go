@@ -12,14 +12,16 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// Observer is told what a request finds out, in the order in which it does: for tools that show why a login ends as it
-// does. It changes nothing, must not wait, and may be called from more than one goroutine, though never at once.
+// Observer is told what a request finds out, in the order in which it does: for tools that show why
+// a login ends as it does. It changes nothing, must not wait, and may be called from more than one
+// goroutine, though never at once.
 type Observer interface {
 	// Configured is told the configuration, arguments applied.
 	Configured(conf *config.Config)
 	// Looked is told all slots, and what says of each whether its token may be used.
 	Looked(slots []token.Slot, judge func(*token.Slot) (token.Fit, string))
-	// Judged is told the judgement of one certificate. A certificate may be judged more than once; the last one counts.
+	// Judged is told what was found out about one certificate. It may be told more than once;
+	// the last one counts.
 	Judged(j Judged)
 	// Passed is told of a card that is not used, and why: a *Refusal.
 	Passed(card *token.Info, why error)
@@ -27,8 +29,8 @@ type Observer interface {
 	Asks(card *token.Info)
 }
 
-// UseObserver is an Observer that is also told whether the user must, may or must not use a card: the word of card_others,
-// and why.
+// UseObserver is an Observer that is also told whether the user must, may or must not use a card:
+// the word of card_others, and why.
 type UseObserver interface {
 	Observer
 	Uses(word, why string)
@@ -81,9 +83,10 @@ const (
 	stepFinalize  = "closing the source of cards"
 )
 
-// progress keeps the place of a request and tells it. A wait for a card that was given up may end beside everything else.
+// progress keeps the place of a request and tells it. A wait for a card that was given up may end
+// beside everything else.
 type progress struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below; it is held while tell runs
 	place Place
 	tell  func(Place) // nil tells nobody
 }

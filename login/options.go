@@ -16,17 +16,19 @@ import (
 	"pam_pkcs11/login/policy"
 )
 
-// LoadOptions reads the module's arguments and the configuration file they name. Any fault in either
-// is an error that lists all faults with file, line and column.
+// LoadOptions reads the module's arguments and the configuration file they name. Any fault in
+// either is an error that lists all faults with file, line and column.
 func LoadOptions(args []string) (*config.Config, error) {
 	parsed, notes, err := config.ParseArguments(args)
 	if err != nil {
 		return nil, err
 	}
+
 	conf, err := config.Load(parsed)
 	if err != nil {
 		return nil, err
 	}
+
 	conf.Notes = append(notes, conf.Notes...)
 	return conf, nil
 }
@@ -47,6 +49,7 @@ func (t *attempt) configure() *Refusal {
 		t.a.Level.Set(slog.LevelDebug)
 	}
 
+	// A check that is switched off is named at every login, so that nobody forgets it.
 	for _, m := range conf.Modules {
 		if !m.Policy.Signature {
 			t.log.Warn("no_signature: the card does not have to prove that it holds the private key", "block", m.Name)
@@ -66,9 +69,9 @@ func (t *attempt) configure() *Refusal {
 	return nil
 }
 
-// heedPersons finds out whether this user must, may or must not use a card. Who must not is refused before anything of
-// a card is touched.
-func (t *attempt) heedPersons(ctx context.Context) *Refusal {
+// applyUse finds out whether this user must, may or must not use a card. Who must not is refused
+// before anything of a card is touched.
+func (t *attempt) applyUse(ctx context.Context) *Refusal {
 	t.persons = &policy.Rules{
 		Persons:  t.conf.Global.Persons,
 		Accounts: t.a.accounts(),
@@ -76,6 +79,7 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 		IsLocal:  accounts.IsLocal,
 		Timeout:  t.conf.Global.VerifyTimeout,
 	}
+	// Without lists nobody is looked up, which may need a directory.
 	if t.persons.Persons.Empty() {
 		return nil
 	}
@@ -86,16 +90,22 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 			told.Uses(d.Use.String(), d.Why)
 		}
 	})
+
 	if d.Err != nil {
 		t.log.Warn("who must use a card could not be looked up", "user", t.req.User, "detail", d.Why, "error", d.Err)
 	} else {
 		t.log.Debug("card "+d.Use.String(), "user", t.req.User, "detail", d.Why)
 	}
+
 	switch d.Use {
 	case policy.Forbidden:
 		return refuse(CardForbidden, errors.New(d.Why))
 	case policy.Required:
-		t.conf, t.required, t.requiredBy = t.conf.WithCard(), true, d.Why
+		t.conf = t.conf.WithCard()
+		t.required = true
+		t.requiredBy = d.Why
+
+		// From here on the host must not leave another way in, even if this process dies.
 		if t.a.Required != nil && !t.changes {
 			t.a.Required()
 		}
@@ -107,9 +117,11 @@ func (t *attempt) heedPersons(ctx context.Context) *Refusal {
 
 // decideUse asks for the user, or for nobody where the card is to name him.
 func (t *attempt) decideUse(ctx context.Context) policy.Decision {
+	// 5 s more than the lookups' own deadline, so that the host does not give up first.
 	if t.conv.Wait(ctx, t.persons.Timeout+5*time.Second) == nil {
 		defer func() { _ = t.conv.Wait(ctx, 0) }()
 	}
+
 	if t.find() {
 		return t.persons.ForNobody(ctx)
 	}
@@ -121,8 +133,9 @@ func (t *attempt) ownerFirst() bool {
 	return t.mode() == ModeSkip || t.find() && t.conf.Global.Persons.Forbids()
 }
 
-// modeFor is the mode in which an outcome is answered. With the argument fail_closed a fault of the module itself, of
-// which nobody knows whom it keeps from being asked for his card, leaves no other way in.
+// modeFor is the mode in which an outcome is answered. With the argument fail_closed a fault of the
+// module itself, of which nobody knows whom it keeps from being asked for his card, leaves no other
+// way in.
 func (t *attempt) modeFor(o Outcome) Mode {
 	isFault := o == ConfigurationInvalid || o == InternalFault || o == DeadlinePassed
 	if isFault && slices.Contains(t.req.Args, config.FailClosed) {
@@ -151,8 +164,8 @@ func trustsNames(conf *config.Config) bool {
 	return conf.Module.Policy.CA || conf.Global.UnverifiedNames
 }
 
-// isScreenSaverWithoutCard is the one documented case in which an authentication has no opinion: with
-// card_only, a screen saver of the list unlocks a session that no card opened (reference 2.1, step 6).
+// isScreenSaverWithoutCard is the one documented case in which an authentication has no opinion:
+// with card_only, a screen saver of the list unlocks a session that no card opened.
 func (t *attempt) isScreenSaverWithoutCard() bool {
 	g := t.conf.Global
 	return g.CardOnly && t.token == "" && t.req.Service != "" && slices.Contains(g.ScreenSavers, t.req.Service)
@@ -171,10 +184,12 @@ type remoteAnswer struct {
 func (t *attempt) askIfRemote(ctx context.Context) *remoteAnswer {
 	g := t.conf.Global
 	a := &remoteAnswer{done: make(chan struct{}), allowed: g.RemoteLogin == "allow"}
+	// The answer would change nothing, or there is no process to ask about.
 	if a.allowed && !g.RemoteLoginHides || t.req.HostPID == 0 {
 		close(a.done)
 		return a
 	}
+
 	a.asked = true
 	go func() {
 		defer close(a.done)
@@ -192,6 +207,7 @@ func (a *remoteAnswer) refusal(ctx context.Context) *Refusal {
 	case <-ctx.Done():
 		return refuse(DeadlinePassed, ctx.Err())
 	}
+
 	if a.err == nil && a.remote && !a.allowed {
 		return remoteRefusal("the calling process belongs to a remote logind session")
 	}
@@ -207,6 +223,8 @@ func (t *attempt) refuseRemote(_ context.Context, a *remoteAnswer) *Refusal {
 	if why := t.remoteByItems(); why != "" {
 		return remoteRefusal(why)
 	}
+
+	// Only an answer that is already there counts now; remoteAnswer.refusal waits for it later.
 	select {
 	case <-a.done:
 		if a.err == nil && a.remote {
@@ -232,6 +250,8 @@ func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
+
+	// An address may stand in brackets, or be IPv4 in the form of IPv6.
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && ip.Unmap().IsLoopback()
 }
@@ -241,11 +261,13 @@ func displayIsRemote(d string) bool {
 	if d == "" || d[0] == ':' || d[0] == '/' {
 		return false
 	}
+
 	host, _, found := strings.Cut(d, ":")
 	return !found || host != "localhost" && host != "unix"
 }
 
-// recoverInto keeps a panic of a side goroutine inside this login: it becomes an error, and so a refusal.
+// recoverInto keeps a panic of a side goroutine inside this login: it becomes an error, and so a
+// refusal.
 func recoverInto(err *error) {
 	if v := recover(); v != nil {
 		*err = fmt.Errorf("internal fault: %v\n%s", v, debug.Stack())

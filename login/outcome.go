@@ -30,7 +30,8 @@ func (c Class) String() string {
 }
 
 // Outcome is how an authentication or a PIN change ended. Every value has a stable reason code
-// (Outcome.String) that logs, tests and explanations use; what the stack and the user are told is Outcome.Answer.
+// (Outcome.String) that logs, tests and explanations use; what the stack and the user are told is
+// Outcome.Answer.
 type Outcome int
 
 const (
@@ -185,13 +186,15 @@ type Answer struct {
 // In ModeSkip a card that says nothing about the user must not take the other ways to log in away
 // from him, so the stack goes on without a word; it goes on with the outcome's sentence where the
 // question could not be put. What somebody did wrong, and the user's own certificate that counts no
-// more, are refused in each mode. In ModeRequired each refusal ends the stack. An unknown outcome is a
-// fault.
+// more, are refused in each mode. In ModeRequired each refusal ends the stack. An unknown outcome
+// is a fault.
 func (o Outcome) Answer(m Mode) Answer {
+	// A value that is not in the table must not open anything.
 	a := Answer{ClassUnavailable, MsgFault}
 	if o >= 0 && o < numOutcomes {
 		a = Answer{outcomes[o].class, outcomes[o].message}
 	}
+
 	switch m {
 	case ModeSkip:
 		return o.skipAnswer(a)

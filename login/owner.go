@@ -18,10 +18,10 @@ type owner struct {
 	checked bool     // the refusal is the verifier's
 }
 
-// owners finds out, where the owner comes first, whose the certificates are before anybody is asked whether they
-// count: the user's own card that has expired or is revoked is refused, somebody else's is passed
-// over. A certificate for which no network is needed, and whose dates are in order, is left to the
-// one check that it has in the other modes.
+// owners finds out, where the owner comes first, whose the certificates are before anybody is asked
+// whether they count: the user's own card that has expired or is revoked is refused, somebody
+// else's is passed over. A certificate for which no network is needed, and whose dates are in
+// order, is left to the one check that it has in the other modes.
 func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 	all := make([]owner, len(c.objects))
 	copy(all, c.owners)
@@ -31,16 +31,20 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 
 	others := certificates(c.objects)
 	for i, o := range c.objects {
-		if c.judged[i].known || o.Err != nil || c.otherObject(o) {
+		if c.findings[i].known || o.Err != nil || c.otherObject(o) {
 			continue
 		}
 
+		// In an earlier round its issuer may not have been read: what was found then does not
+		// count.
 		all[i] = owner{}
 		at, inForce := t.moment(o.Cert)
 		if p := k.conf.Module.Policy; inForce && p.CRL == "" && !p.OCSP {
 			continue
 		}
 
+		// Whose it is does not depend on whether it has expired: it is checked as of a time at
+		// which it was valid, and nobody is asked about revocation.
 		all[i].asked = true
 		result, err := k.asOf(at).Check(ctx, o.Cert, others)
 		if err != nil {
@@ -52,8 +56,8 @@ func (t *attempt) owners(ctx context.Context, k *Checker, c *card) []owner {
 	return all
 }
 
-// moment is now, or the time within the certificate's validity that is next to it; it tells whether
-// that is now.
+// moment is now, or the time within the certificate's validity that is next to it; it reports
+// whether that is now.
 func (t *attempt) moment(cert *certinfo.Certificate) (at time.Time, inForce bool) {
 	now := t.a.now()
 	switch {
@@ -75,7 +79,8 @@ func (c *card) mayBeUsers() bool {
 	return false
 }
 
-// withoutForbidden leaves out the accounts that must not log in with a card, before anybody is asked for its PIN.
+// withoutForbidden leaves out the accounts that must not log in with a card, before anybody is
+// asked for its PIN.
 func (t *attempt) withoutForbidden(ctx context.Context, m mapper.Result) (mapper.Result, *Refusal) {
 	if t.persons == nil || !t.persons.Persons.Forbids() {
 		return m, nil
@@ -90,6 +95,7 @@ func (t *attempt) withoutForbidden(ctx context.Context, m mapper.Result) (mapper
 		}
 		t.log.Info("account left out", "user", login, "detail", d.Why)
 	}
+
 	if len(kept) == 0 {
 		return mapper.Result{}, &Refusal{
 			Outcome:  CardForbidden,

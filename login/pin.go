@@ -17,21 +17,26 @@ type ChangeFlags struct {
 	RootForAnother bool // root changes the password of somebody else
 }
 
-// ChangePIN changes the PIN of the card in the reader. It acts only when that card is the user's: its
-// certificate checks and maps to PAM_USER. Otherwise it has no opinion (ChangeNotOurs), in both passes,
-// and passwd goes on to the next module. After the first prompt every fault is a refusal.
+// ChangePIN changes the PIN of the card in the reader. It acts only when that card is the user's:
+// its certificate checks and maps to PAM_USER. Otherwise it has no opinion (ChangeNotOurs), in both
+// passes, and passwd goes on to the next module. After the first prompt every fault is a refusal.
 func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFlags, conv Conversation) error {
+	// As in Authenticate.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+
 	t := a.newAttempt(r, conv)
 	t.changes = true
 	refusal := t.changePIN(ctx, flags)
-	t.at(stepAnswer)
+	t.setStep(stepAnswer)
+
 	var answer error
 	if refusal != nil {
 		t.refused(ctx, refusal)
 		answer = refusal
 	}
+
+	// As at a login, the answer is given before the library ends.
 	a.host().Deliver(nil, answer)
 	a.host().Done()
 	t.closeModule()
@@ -39,13 +44,16 @@ func (a *Authenticator) ChangePIN(ctx context.Context, r Request, flags ChangeFl
 }
 
 func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
+	// root does not know the PIN of somebody else, without which a card sets no new one.
 	if t.find() || flags.ExpiredOnly || flags.RootForAnother {
 		return refuse(ChangeNotOurs, errors.New("not a change of the caller's own PIN"))
 	}
+
 	if r := t.configure(); r != nil {
 		return asChange(r)
 	}
-	if r := t.heedPersons(ctx); r != nil {
+	// Who must not use a card has a password to change: the next module does that.
+	if r := t.applyUse(ctx); r != nil {
 		return refuse(ChangeNotOurs, r)
 	}
 
@@ -53,6 +61,8 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r := t.refuseRemote(ctx, remote); r != nil {
 		return refuse(ChangeNotOurs, r)
 	}
+
+	// As at a login, before prepare may start threads in the C library.
 	if r := t.setEnvironment(); r != nil {
 		return asChange(r)
 	}
@@ -62,7 +72,8 @@ func (t *attempt) changePIN(ctx context.Context, flags ChangeFlags) *Refusal {
 	if r != nil {
 		return asChange(r)
 	}
-	t.at(stepRead)
+
+	t.setStep(stepRead)
 	c, r := t.ownCard(ctx, ahead, module)
 	if r != nil {
 		return r
@@ -84,6 +95,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 		return nil, asChange(refuse(ConfigurationInvalid, err))
 	}
 
+	// The card that is late may be the user's: all are waited for.
 	t.patient = true
 	all, slots, r := t.look(ctx, m)
 	if r != nil {
@@ -95,6 +107,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
+
 	cards, r := t.openCards(ctx, m, slots)
 	if r != nil {
 		return nil, refuse(ChangeNotOurs, r)
@@ -112,6 +125,7 @@ func (t *attempt) ownCard(ctx context.Context, ahead *prepared, m token.Module) 
 func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) {
 	var why *Refusal
 	faulty := false
+
 	for _, c := range cards {
 		faulty = faulty || s.fault(c) != nil
 		if own == nil && !c.hidden {
@@ -120,12 +134,14 @@ func (t *attempt) pickOwn(s *assessment, cards []*card) (own *card, r *Refusal) 
 				continue
 			}
 		}
+		// Only the user's own card stays open.
 		_ = c.close()
 	}
 
 	switch {
 	case own != nil:
 		return own, nil
+	// A card that could not be checked may be the user's: passwd must not go on as if it were not.
 	case faulty && why != nil:
 		return nil, asChange(why)
 	case why == nil:
@@ -139,12 +155,15 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 	if r := pinState(c.token); r != nil {
 		return asChange(r)
 	}
+
 	t.info(ctx, MsgPINChangeStart, c.token.Label)
 	t.warnTries(ctx, c.token)
 
 	var old, fresh *secret.PIN
 	defer func() { old.Wipe(); fresh.Wipe() }()
+
 	if c.token.PIN.AtReader {
+		// The old PIN and twice the new one.
 		done, r := t.startPad(ctx, t.request(changeOnPad, c.token.PIN.Tries), 3)
 		if r != nil {
 			return asChange(r)
@@ -157,10 +176,12 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 		}
 	}
 
+	// Typing three PINs may take longer than a verdict counts.
 	if r := t.checkIfOld(ctx, c); r != nil {
 		return asChange(r)
 	}
-	t.at(stepChange)
+
+	t.setStep(stepChange)
 	if err := c.session.ChangePIN(ctx, old, fresh); err != nil {
 		return t.changeRefusal(ctx, c, err)
 	}
@@ -172,6 +193,7 @@ func (t *attempt) changeOn(ctx context.Context, c *card) *Refusal {
 
 func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PIN, r *Refusal) {
 	word := t.tokenType(c.conf)
+	// After a refusal the caller has nothing to wipe.
 	defer func() {
 		if r != nil {
 			old.Wipe()
@@ -187,6 +209,7 @@ func (t *attempt) askNewPIN(ctx context.Context, c *card) (old, fresh *secret.PI
 	if fresh, r = t.askChange(ctx, c, t.say(MsgChangeNewPIN, word), MsgNewPINDoesNotFit); r != nil {
 		return
 	}
+	// Refused before it is typed once more.
 	if bytes.Equal(old.Bytes(), fresh.Bytes()) {
 		return old, fresh, t.changeError(ctx, MsgPINUnchanged, errors.New("old and new PIN are the same"))
 	}
@@ -208,11 +231,13 @@ func (t *attempt) askChange(ctx context.Context, c *card, question, misfit strin
 	if err != nil {
 		return nil, asChange(refuse(PINNotRead, err))
 	}
+
 	r := t.mayBeSent(c.token, pin, t.conf.Global.PINPattern)
 	if r == nil {
 		return pin, nil
 	}
 	pin.Wipe()
+	// The sentence says which of the two PINs does not fit.
 	if r.Outcome == PINDoesNotFit {
 		return nil, t.changeError(ctx, misfit, r.Err)
 	}
@@ -241,17 +266,24 @@ func (t *attempt) changeRefusal(ctx context.Context, c *card, err error) *Refusa
 		return t.changeError(ctx, MsgCardReset, err)
 	case errors.Is(err, token.ErrPINNotHere):
 		return t.changeError(ctx, MsgPINNotHere, err)
+	// The card may have set the new PIN before it failed: nobody knows which one holds.
 	case errors.Is(err, token.ErrFault), isDeadline(ctx, err):
 		return t.changeError(ctx, MsgPINMayHaveChanged, err)
 	}
+
 	return refuse(ChangeFailed, err)
 }
 
-// asChange keeps the sentence of a refusal that came before the change itself, but its class is that of
-// a change: a fault must not let passwd go on as if no card were there.
+// asChange keeps the sentence of a refusal that came before the change itself, but its class is
+// that of a change: a fault must not let passwd go on as if no card were there.
 func asChange(r *Refusal) *Refusal {
 	if r == nil {
 		return refuse(ChangeFailed, errors.New("no reason given"))
 	}
-	return &Refusal{Outcome: ChangeFailed, Err: r, Restore: r.Restore, sentence: r.message()}
+	return &Refusal{
+		Outcome:  ChangeFailed,
+		Err:      r,
+		Restore:  r.Restore,
+		sentence: r.message(),
+	}
 }

@@ -31,8 +31,10 @@ type preparedBlock struct {
 // may bring other threads into the C library.
 func (t *attempt) prepare() *prepared {
 	p := &prepared{}
+
 	for i := range t.conf.Modules {
 		b := &preparedBlock{ready: make(chan struct{})}
+		// Whoever needs the checker first starts it: here, or when a card of its block is there.
 		b.start = sync.OnceFunc(func() {
 			go func() {
 				b.checker, b.err = t.newChecker(t.conf.Block(i))
@@ -42,7 +44,8 @@ func (t *attempt) prepare() *prepared {
 		p.blocks = append(p.blocks, b)
 	}
 
-	p.blocks[0].start() // the others wait until there is a card of theirs
+	// The other blocks wait until there is a card of theirs.
+	p.blocks[0].start()
 	return p
 }
 
@@ -60,6 +63,7 @@ func (p *prepared) connect(ctx context.Context, limit time.Duration, user string
 	p.connected, p.disconnect = context.WithTimeout(ctx, limit)
 
 	first := p.blocks[0]
+	// A checker that is not ready is not waited for: the card is read meanwhile.
 	select {
 	case <-first.ready:
 		if first.err == nil {

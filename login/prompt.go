@@ -18,13 +18,14 @@ type pinEntry struct {
 	taken bool        // an earlier module's secret, which nobody has typed for this card
 }
 
-// askPIN gets the PIN for this card, and no other: taken over from the stack where the options say so,
-// typed otherwise. It never returns a PIN that the token cannot have; a token with a protected path
-// gets nil, since the reader asks.
+// askPIN gets the PIN for this card, and no other: taken over from the stack where the options say
+// so, typed otherwise. It never returns a PIN that the token cannot have; a token with a protected
+// path gets nil, since the reader asks.
 func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *Refusal) {
 	if r := t.tokenWithoutPIN(c); r != nil || c.noPIN {
 		return pinEntry{}, r
 	}
+
 	if c.token.PIN.AtReader {
 		t.warnTries(ctx, c.token)
 		return pinEntry{}, nil
@@ -32,6 +33,7 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 
 	var misfit *secret.PIN // what an earlier module left and cannot be the PIN
 	defer func() { misfit.Wipe() }()
+	// Its owner is wiped here where it is not the PIN; what is returned is the caller's.
 	if t.conf.Global.UseFirstPass || t.conf.Global.TryFirstPass {
 		taken, r := t.takeOver(ctx, c)
 		if r != nil || taken.fits {
@@ -45,12 +47,14 @@ func (t *attempt) askPIN(ctx context.Context, c *card, named bool) (pinEntry, *R
 	if r != nil {
 		return pinEntry{}, r
 	}
+
+	// The user may have typed the password once more: what cannot be the PIN costs no try.
 	if sameSecret(pin, misfit) {
 		pin.Wipe()
 		return pinEntry{}, &Refusal{
 			Outcome: PINDoesNotFit,
 			Err:     errors.New("the answer is the secret of an earlier module, which cannot be the PIN"),
-			Restore: curePattern,
+			Restore: restorePattern,
 		}
 	}
 	return pinEntry{pin: pin}, nil
@@ -63,6 +67,7 @@ func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PI
 	if named {
 		text = t.request(promptNamedPIN, n, c.token.Label)
 	}
+
 	pin, err := t.conv.Prompt(ctx, text)
 	if err != nil {
 		return nil, refuse(PINNotRead, err)
@@ -74,9 +79,11 @@ func (t *attempt) typedPIN(ctx context.Context, c *card, named bool) (*secret.PI
 	return pin, nil
 }
 
-// askAgain asks once after the card has refused an earlier module's secret, as try_first_pass promises;
-// the prompt tells what that has left of the tries. The same text is not sent a second time.
+// askAgain asks once after the card has refused an earlier module's secret, as try_first_pass
+// promises; the prompt tells what that has left of the tries. The same text is not sent a second
+// time.
 func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secret.PIN) (*secret.PIN, *Refusal) {
+	// What is left of the tries stands in the prompt, and may be too little to ask.
 	fresh, err := c.session.Refresh(ctx)
 	if err != nil {
 		return nil, refuse(PINIncorrect, err)
@@ -87,12 +94,15 @@ func (t *attempt) askAgain(ctx context.Context, c *card, named bool, wrong *secr
 	}
 
 	pin, r := t.typedPIN(ctx, c, named)
-	if r != nil && r.Outcome == PINNotRead { // nobody to ask: what there was is wrong
+	if r != nil && r.Outcome == PINNotRead {
+		// There is nobody to ask: what counts is that the secret was wrong.
 		return nil, refuse(PINIncorrect, fmt.Errorf("the secret of an earlier module is not the PIN, and %w", r.Err))
 	}
 	if r != nil {
 		return nil, r
 	}
+
+	// Sent once more it would only cost another try.
 	if sameSecret(pin, wrong) {
 		pin.Wipe()
 		return nil, refuse(PINIncorrect, errors.New("the answer is the secret that the card has just refused; it was not sent"))
@@ -113,18 +123,19 @@ func (t *attempt) tokenWithoutPIN(c *card) *Refusal {
 	if t.conf.Global.RequirePIN {
 		return &Refusal{Outcome: PINNotVerifiable, Err: errors.New("the token has no PIN"), Restore: "require_pin = false"}
 	}
+
 	t.log.Warn("login without a PIN: the token has none and require_pin is false", "token", c.token.Label)
 	c.noPIN = true
 	return nil
 }
 
 func (t *attempt) warnTries(ctx context.Context, k *token.Info) {
-	switch n := k.PIN.Tries; nearness(n) {
-	case tellLast:
+	switch n := k.PIN.Tries; noticeOf(n) {
+	case noticeLast:
 		t.info(ctx, MsgFinalTry)
-	case tellNumber:
+	case noticeCount:
 		t.info(ctx, MsgTriesLeft, n.Left)
-	case tellFew:
+	case noticeFew:
 		t.info(ctx, MsgFewTries)
 	}
 }
@@ -135,17 +146,20 @@ type takenSecret struct {
 	fits   bool        // it may be sent; else it cannot be the PIN, and the user is to be asked
 }
 
-// takeOver gets the secret of an earlier module. With use_first_pass, what may not be sent is a refusal;
-// with try_first_pass the user is asked.
+// takeOver gets the secret of an earlier module. With use_first_pass, what may not be sent is a
+// refusal; with try_first_pass the user is asked.
 func (t *attempt) takeOver(ctx context.Context, c *card) (takenSecret, *Refusal) {
 	pin, err := t.conv.TakeOver(ctx, Authtok)
+	// With try_first_pass the user can still be asked, unless the time is over.
 	if err != nil && (t.conf.Global.UseFirstPass || ctx.Err() != nil) {
 		return takenSecret{}, refuse(PINNotRead, err)
 	}
+
 	r := t.mayBeTaken(c.token, pin)
 	if r == nil {
 		return takenSecret{pin, true}, nil
 	}
+
 	if t.conf.Global.UseFirstPass {
 		pin.Wipe()
 		return takenSecret{}, r
@@ -156,19 +170,24 @@ func (t *attempt) takeOver(ctx context.Context, c *card) (takenSecret, *Refusal)
 			(&Refusal{Outcome: r.Outcome, Err: errors.Join(r.Err, err), Restore: r.Restore}).attrs()...)
 	}
 	if r.Outcome != PINDoesNotFit {
-		pin.Wipe() // it might be the PIN: the user may type it
+		// It might be the PIN, which only was not to be sent by itself: the user may type the same.
+		pin.Wipe()
 		pin = nil
 	}
 	return takenSecret{secret: pin}, nil
 }
 
-// mayBeTaken reports whether an earlier module's secret may be sent to the token. Nobody has typed it
-// for this card, and it is a password most of the time: it must have the form that the administrator
-// wrote down for PINs, and a wrong one must not be the token's last try or the one before.
+// mayBeTaken reports whether an earlier module's secret may be sent to the token. Nobody has typed
+// it for this card, and it is a password most of the time: it must have the form that the
+// administrator wrote down for PINs, and a wrong one must not be the token's last try or the one
+// before.
 func (t *attempt) mayBeTaken(k *token.Info, pin *secret.PIN) *Refusal {
 	if pin == nil {
 		return refuse(PINNotRead, errors.New("no earlier module left a secret"))
 	}
+
+	// Also where nothing may be sent: what is no number is told from what may be the PIN, and
+	// refused when the user types it again (askPIN).
 	pattern := t.conf.Global.PINPattern
 	looksLike := pattern
 	if looksLike == nil {
@@ -177,29 +196,31 @@ func (t *attempt) mayBeTaken(k *token.Info, pin *secret.PIN) *Refusal {
 	if r := t.mayBeSent(k, pin, looksLike); r != nil {
 		return r
 	}
+
 	switch {
 	case pattern == nil:
 		return &Refusal{
 			Outcome: PINNotRead,
 			Err:     errors.New("without pin_pattern no secret of an earlier module is sent to a card"),
-			Restore: curePattern,
+			Restore: restorePattern,
 		}
-	case !pattern.Match(pin.Bytes()): // an empty one, which nullok would let pass
+	case !pattern.Match(pin.Bytes()):
+		// It is empty, which nullok would let pass.
 		return refuse(PINDoesNotFit, fmt.Errorf("the secret of an earlier module does not match %s", pattern))
-	case nearness(k.PIN.Tries) != tellNothing:
+	case noticeOf(k.PIN.Tries) != noticeNone:
 		return refuse(PINNotRead, errors.New("a secret of an earlier module is sent only where "+
 			"the token tells of no wrong PIN since the last right one"))
 	}
 	return nil
 }
 
-// curePattern is what lets earlier modules' secrets be sent.
-const curePattern = `pin_pattern = "[0-9]+" (the form that the PINs of these cards have)`
+// restorePattern is what lets earlier modules' secrets be sent.
+const restorePattern = `pin_pattern = "[0-9]+" (the form that the PINs of these cards have)`
 
 // digits is the form that a PIN is taken to have where pin_pattern does not say.
 var digits = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+$`) })
 
-// mayBeSent tells whether this answer can be the token's PIN at all.
+// mayBeSent reports whether this answer can be the token's PIN at all.
 func (t *attempt) mayBeSent(k *token.Info, pin *secret.PIN, pattern *regexp.Regexp) *Refusal {
 	n := pin.Len()
 	if n == 0 {
@@ -208,6 +229,7 @@ func (t *attempt) mayBeSent(k *token.Info, pin *secret.PIN, pattern *regexp.Rege
 	if low, high := PINLimits(k); n < low || n > high {
 		return refuse(PINDoesNotFit, fmt.Errorf("the answer is outside the token's PIN length of %d to %d", low, high))
 	}
+
 	if pattern != nil && !pattern.Match(pin.Bytes()) {
 		return refuse(PINDoesNotFit, fmt.Errorf("the answer does not match %s", pattern))
 	}
@@ -215,7 +237,8 @@ func (t *attempt) mayBeSent(k *token.Info, pin *secret.PIN, pattern *regexp.Rege
 }
 
 func (t *attempt) emptyPIN(k *token.Info) *Refusal {
-	if t.conf.Global.NullOK && !t.req.NoEmptyPIN && k.PIN.MinLen == 0 && !k.PIN.AtReader {
+	allowed := t.conf.Global.NullOK && !t.req.NoEmptyPIN
+	if allowed && k.PIN.MinLen == 0 && !k.PIN.AtReader {
 		return nil
 	}
 	if t.conf.Global.EmptyPIN == "fallback" {
@@ -224,10 +247,13 @@ func (t *attempt) emptyPIN(k *token.Info) *Refusal {
 	return refuse(PINEmpty, errors.New("empty answer"))
 }
 
-// PINLimits returns how many bytes a PIN of the card has at least and at most: the card's own limits where they make
-// sense.
+// PINLimits returns how many bytes a PIN of the card has at least and at most: the card's own
+// limits where they make sense.
 func PINLimits(k *token.Info) (low, high int) {
-	low, high = max(k.PIN.MinLen, 1), k.PIN.MaxLen
+	low = max(k.PIN.MinLen, 1)
+	high = k.PIN.MaxLen
+
+	// Limits that cannot be true refuse no PIN: those of package secret hold in their place.
 	if high <= 0 || high > secret.MaxPIN || high < low {
 		high = secret.MaxPIN
 	}

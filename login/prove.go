@@ -41,27 +41,34 @@ func (t *attempt) prove(ctx context.Context, s *assessment, c *card, pin *secret
 		return p.withoutPIN(ctx, pin)
 	}
 
-	t.at(stepPIN)
+	t.setStep(stepPIN)
 	sent := pin
+	// nil has the PIN typed at the reader. It never passes through this machine.
 	if c.token.PIN.AtReader {
 		done, r := t.startPad(ctx, t.request(typeOnPad, c.token.PIN.Tries), 1)
 		if r != nil {
 			return candidate{}, r
 		}
 		sent = nil
+		// Ended as soon as the card has the PIN, and on each other way out of here.
 		p.endPad = sync.OnceFunc(done)
 		defer p.endPad()
 	}
+
 	sig, err := c.session.LogInAndSign(ctx, sent, func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 		p.loggedIn(ctx)
 		return p.choose(ctx, shown)
 	})
+
 	switch {
 	case err == nil:
 		return p.check(sig)
+	// The card has taken the PIN: what failed is the signature, or what comes before it.
 	case c.loggedIn:
 		return candidate{}, p.signRefusal(ctx, err)
 	}
+
+	// nil: the token cannot verify a PIN, and require_pin = false lets its key count all the same.
 	if r := p.logInRefusal(ctx, err); r != nil {
 		return candidate{}, r
 	}
@@ -78,6 +85,7 @@ func (p *proof) withoutPIN(ctx context.Context, pin *secret.PIN) (candidate, *Re
 	if !ok {
 		return candidate{}, refuse(PINNotVerifiable, errors.New("this kind of card is not used without its PIN"))
 	}
+
 	sig, err := session.SignWithoutPIN(ctx, pin, func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 		return p.choose(ctx, shown)
 	})
@@ -115,13 +123,16 @@ func (p *proof) loggedIn(ctx context.Context) {
 // shows only now.
 func (p *proof) choose(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 	t, c := p.t, p.c
+	// Only now does such a card show what it holds.
 	if c.hidden {
 		if r := t.assessHidden(ctx, p.s, c, shown); r != nil {
 			return token.Choice{}, r
 		}
 	}
-	t.at(stepProve)
+
+	t.setStep(stepProve)
 	p.asked = true
+	// cert_policy = no_signature: that the certificate is on the card is taken for proof.
 	if !c.conf.Module.Policy.Signature {
 		return token.Choice{}, nil
 	}
@@ -147,11 +158,14 @@ func (p *proof) offer(ctx context.Context, list []candidate) token.Choice {
 			t.log.Info("certificate without usable key", "subject", subjectOf(o), "detail", err)
 		},
 	}
+
+	// What a hidden card has shown was read just now.
 	if !p.c.hidden {
 		choice.Anew = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 			return p.anew(ctx, shown)
 		}
 	}
+
 	if !p.c.whole {
 		choice.More = func(shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 			return p.more(ctx, shown)
@@ -165,9 +179,9 @@ func (p *proof) offer(ctx context.Context, list []candidate) token.Choice {
 	return choice
 }
 
-// anew chooses once more where the module had shown from memory what the card does not hold: nothing
-// that was found out before counts. The user is the same where he was named, or has picked his
-// certificate.
+// anew chooses once more where the module had shown from memory what the card does not hold:
+// nothing that was found out before counts. The user is the same where he was named, or has picked
+// his certificate.
 func (p *proof) anew(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
 	t, c := p.t, p.c
 	t.log.Info("the card holds other certificates than were remembered of it, it is judged anew", "token", c.token.Label)
@@ -175,9 +189,12 @@ func (p *proof) anew(ctx context.Context, shown iter.Seq2[token.Object, error]) 
 
 	before := p.offered
 	p.offered = nil
-	if r := t.judgeShown(ctx, c.checker, c, shown); r != nil {
+	// checkNow waits for verify_timeout at most, in the middle of the log-in.
+	if r := t.assessShown(ctx, c.checker, c, shown); r != nil {
 		return token.Choice{}, r
 	}
+
+	// The user has picked a certificate of these accounts: he is not logged in to others.
 	if c.picked {
 		c.qualified = t.sameAccounts(c.qualified, before)
 	}
@@ -192,7 +209,7 @@ func (p *proof) anew(ctx context.Context, shown iter.Seq2[token.Object, error]) 
 func (t *attempt) sameAccounts(list, before []candidate) []candidate {
 	var same []candidate
 	for _, q := range list {
-		if slices.ContainsFunc(before, func(b candidate) bool { return t.company(b.mapped) == t.company(q.mapped) }) {
+		if slices.ContainsFunc(before, func(b candidate) bool { return t.accountKey(b.mapped) == t.accountKey(q.mapped) }) {
 			same = append(same, q)
 		}
 	}
@@ -201,19 +218,25 @@ func (t *attempt) sameAccounts(list, before []candidate) []candidate {
 
 // more chooses among what was not read before, where no key of what was has signed.
 func (p *proof) more(ctx context.Context, shown iter.Seq2[token.Object, error]) (token.Choice, error) {
-	t, c, tried := p.t, p.c, p.offered
-	r := t.judgeRest(ctx, c.checker, c, shown)
+	t := p.t
+	c := p.c
+	tried := p.offered
+
+	r := t.assessRest(ctx, c.checker, c, shown)
 	if r != nil && r.Outcome == TokenFault {
-		// Why the first key has not signed says more: it may be what keeps the library from reading.
+		// Why the first key has not signed says more: it may be what keeps the library from
+		// reading.
 		t.log.Info("no other certificate of the card can be read", "token", c.token.Label, "detail", r.Err)
 		return token.Choice{}, nil
 	}
+
 	if r != nil {
 		return token.Choice{}, r
 	}
 
 	var rest []candidate
 	for _, q := range c.qualified {
+		// By its handle: the card is the same, and the list of its objects was only continued.
 		was := func(b candidate) bool { return b.object.Handle == q.object.Handle }
 		if !slices.ContainsFunc(tried, was) {
 			rest = append(rest, q)
@@ -228,6 +251,8 @@ func (p *proof) newChallenge() ([]byte, error) {
 	if _, err := io.ReadFull(p.t.a.random(), challenge); err != nil {
 		return nil, refuse(NoRandom, err)
 	}
+
+	// The module gets a copy: the signature is checked against the bytes that were made here.
 	p.challenge = challenge
 	return slices.Clone(challenge), nil
 }
@@ -241,6 +266,7 @@ func (p *proof) check(sig token.Signature) (candidate, *Refusal) {
 	if !p.c.conf.Module.Policy.Signature {
 		return qualified[0], nil
 	}
+	// No challenge was made, or no such key was offered: a signature must be the answer to ours.
 	if p.challenge == nil || sig.Object < 0 || sig.Object >= len(p.offered) {
 		return candidate{}, refuse(InternalFault, errors.New("a signature that was not asked for"))
 	}
@@ -267,6 +293,7 @@ func (p *proof) unproved(err error) error {
 func (p *proof) signRefusal(ctx context.Context, err error) *Refusal {
 	var r *Refusal
 	switch {
+	// A refusal from a callback of ours comes back through the module as its error.
 	case errors.As(err, &r):
 		return r
 	case isDeadline(ctx, err):
@@ -286,6 +313,7 @@ func (p *proof) signRefusal(ctx context.Context, err error) *Refusal {
 	case p.c.token.PIN.AtReader && errors.Is(err, token.ErrCancelled):
 		return refuse(PINNotRead, err)
 	}
+
 	return refuse(SigningFailed, err)
 }
 
@@ -299,14 +327,16 @@ const (
 // touchWait is announced for a signature that waits for a touch: tokens give up before.
 const touchWait = time.Minute
 
-// signing tells the user, as far as he has to touch the card, that a key is about to sign. A user who
-// is busy at the reader's keypad is told nothing, nor is a discreet request. Call done in any case.
+// signing tells the user, as far as he has to touch the card, that a key is about to sign. A user
+// who is busy at the reader's keypad is told nothing, nor is a discreet request. Call done in any
+// case.
 func (t *attempt) signing(ctx context.Context, u token.KeyUse) (done func()) {
 	switch {
 	case u.PINAgain, t.discreet, u.Touch == token.TouchNever:
 		return func() {}
 	case u.Touch == token.TouchAlways:
 		t.instruct(ctx, MsgTouchNow)
+		// The host gives up a worker that is silent for longer than it has announced.
 		if t.conv.Wait(ctx, touchWait) != nil {
 			return func() {}
 		}
@@ -326,8 +356,10 @@ type touchHint struct {
 // hintTouch gives the advice unless the signature is there before. Call stop in any case.
 func (t *attempt) hintTouch(ctx context.Context, after time.Duration) *touchHint {
 	h := &touchHint{ended: make(chan struct{})}
+
 	h.timer = time.AfterFunc(after, func() {
 		var fault error
+		// In reverse: a panic is caught before stop is let go.
 		defer close(h.ended)
 		defer recoverInto(&fault)
 		t.instruct(ctx, MsgTouch)

@@ -25,7 +25,8 @@ type Refusal struct {
 	cert     *certinfo.Certificate // which it is about, nil where it is about none
 }
 
-// answerIn sets the mode, in which the answer may be another than the strict one; then the key of the mode restores it.
+// answerIn sets the mode, in which the answer may be another than the strict one; then the key of
+// the mode restores it.
 func (r *Refusal) answerIn(m Mode) {
 	r.mode = m
 	if r.Restore == "" && m == ModeSkip && r.Outcome.Answer(m) != r.Outcome.Answer(ModeRefuse) {
@@ -47,12 +48,15 @@ func (r *Refusal) message() string {
 // Message is the untranslated sentence that the user is shown, "" where silence is the contract.
 func (r *Refusal) Message() string { return r.message() }
 
-// Number is that of the sentence for this refusal (messages.go), shown to the user or not; 0 where it has none.
+// Number is that of the sentence for this refusal (messages.go), shown to the user or not; 0 where
+// it has none.
 func (r *Refusal) Number() int {
 	text := r.message()
+	// The number is logged, too, where the mode keeps the sentence back.
 	if text == "" && r.Outcome >= 0 && r.Outcome < numOutcomes {
 		text = outcomes[r.Outcome].message
 	}
+
 	digits, _, _ := strings.Cut(strings.TrimPrefix(text, "Error "), ":")
 	number, err := strconv.Atoi(digits)
 	if err != nil {
@@ -61,7 +65,8 @@ func (r *Refusal) Number() int {
 	return number
 }
 
-// Check is the verifier's reason for refusing the certificate, "" where the refusal is none of the verifier's.
+// Check is the verifier's reason for refusing the certificate, "" where the refusal is none of the
+// verifier's.
 func (r *Refusal) Check() string { return string(verify.ReasonOf(r.Err)) }
 
 // Error returns the reason code and the cause.
@@ -75,8 +80,8 @@ func (r *Refusal) Error() string {
 // Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// attrs are the reason of a refusal, the full one, and the key that brings the old module's behaviour back: each only
-// where there is one.
+// attrs are the reason of a refusal, the full one, and the key that brings the old module's
+// behaviour back: each only where there is one.
 func (r *Refusal) attrs() []any {
 	list := []any{"reason", r.Outcome.String()}
 	if r.Err != nil {
@@ -88,8 +93,8 @@ func (r *Refusal) attrs() []any {
 	return list
 }
 
-// place are what programs look for in a refusal's line of the log: the number of the message, the verifier's reason, and
-// the certificate that it is about.
+// place are what programs look for in a refusal's line of the log: the number of the message, the
+// verifier's reason, and the certificate that it is about.
 func (r *Refusal) place() []any {
 	var list []any
 	if n := r.Number(); n != 0 {
@@ -107,10 +112,15 @@ func (r *Refusal) place() []any {
 func refuse(o Outcome, err error) *Refusal { return &Refusal{Outcome: o, Err: err} }
 
 func remoteRefusal(why string) *Refusal {
-	return &Refusal{Outcome: RemoteRefused, Err: fmt.Errorf("%s: a card in this machine's reader is not asked for", why), Restore: "remote_login = allow"}
+	return &Refusal{
+		Outcome: RemoteRefused,
+		Err:     fmt.Errorf("%s: a card in this machine's reader is not asked for", why),
+		Restore: "remote_login = allow",
+	}
 }
 
-// readRefusal names the failure to read a card: what could not be read says nothing of its certificates.
+// readRefusal names the failure to read a card: what could not be read says nothing of its
+// certificates.
 func readRefusal(ctx context.Context, err error) *Refusal {
 	if isRemoved(err) {
 		return refuse(CardRemoved, err)
@@ -126,7 +136,8 @@ func cardRefusal(ctx context.Context, o Outcome, err error) *Refusal {
 	return faultRefusal(o, err)
 }
 
-// faultRefusal names the failure of a card o, and tells the user where another program is the cause.
+// faultRefusal names the failure of a card o, and tells the user where another program is the
+// cause.
 func faultRefusal(o Outcome, err error) *Refusal {
 	r := refuse(o, err)
 	switch {
@@ -151,6 +162,7 @@ func (t *attempt) loginRefusal(k *token.Info, err error) *Refusal {
 		return refuse(PINNotRead, err)
 	case isRemoved(err):
 		return refuse(CardRemoved, err)
+	// The token says that it cannot verify a PIN, and has never asked for one.
 	case !k.PIN.Required && errors.Is(err, token.ErrPINUnsupported):
 		if !t.conf.Global.RequirePIN {
 			t.log.Warn("login without a verified PIN: the token cannot verify one and require_pin is false", "token", k.Label)
@@ -159,9 +171,9 @@ func (t *attempt) loginRefusal(k *token.Info, err error) *Refusal {
 		return &Refusal{Outcome: PINNotVerifiable, Err: err, Restore: "require_pin = false"}
 	case errors.Is(err, token.ErrPINNotHere):
 		return &Refusal{Outcome: PINNotVerifiable, Err: err, sentence: MsgPINNotHere}
-	default:
-		return faultRefusal(TokenFault, err)
 	}
+
+	return faultRefusal(TokenFault, err)
 }
 
 // isRemoved reports whether the card that was looked at is not in the reader any more.
@@ -190,10 +202,11 @@ func isDeadline(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
-// verifyRefusal turns a verifier's reason into what the user and the stack are told; late is a check that
-// ended after verify_timeout.
+// verifyRefusal turns a verifier's reason into what the user and the stack are told; late is a
+// check that ended after verify_timeout.
 func verifyRefusal(conf *config.Config, cert *certinfo.Certificate, err error, late bool) *Refusal {
 	var e *verify.Error
+	// A check that verify_timeout has cut short says nothing about the certificate.
 	switch isError := errors.As(err, &e); {
 	case late && (!isError || e.Reason == verify.ReasonWork):
 		return refuse(DeadlinePassed, err)
@@ -202,13 +215,14 @@ func verifyRefusal(conf *config.Config, cert *certinfo.Certificate, err error, l
 	}
 
 	r := refuse(verifyOutcome(e.Reason), err)
-	if e.Cert != nil && !e.Cert.Equal(cert) && (r.Outcome == CertificateExpired || r.Outcome == CertificateNotYetValid || r.Outcome == CertificateRevoked) {
-		r.Outcome = CertificateInvalid // a CA's, about which the user can do nothing
+	if e.Cert != nil && !e.Cert.Equal(cert) && isStatus(r.Outcome) {
+		// It is a CA's, about which the user can do nothing.
+		r.Outcome = CertificateInvalid
 	}
 
 	switch {
 	case e.Reason == verify.ReasonEKU:
-		r.Restore = cureEKU(cert)
+		r.Restore = restoreEKU(cert)
 	case e.Restore != "":
 		r.Restore = e.Restore
 	case e.Reason == verify.ReasonRevocationUnknown && e.Spoken:
@@ -221,8 +235,14 @@ func verifyRefusal(conf *config.Config, cert *certinfo.Certificate, err error, l
 	return r
 }
 
-// cureEKU asks for the certificate's own purposes; where it has none that could be asked for, for none at all.
-func cureEKU(cert *certinfo.Certificate) string {
+// isStatus reports whether an outcome is about the dates or the revocation of a certificate.
+func isStatus(o Outcome) bool {
+	return o == CertificateExpired || o == CertificateNotYetValid || o == CertificateRevoked
+}
+
+// restoreEKU asks for the certificate's own purposes; where it has none that could be asked for,
+// for none at all.
+func restoreEKU(cert *certinfo.Certificate) string {
 	if cert == nil || len(cert.ExtKeyUsage) == 0 {
 		return "eku = ignore"
 	}
@@ -249,7 +269,8 @@ func verifyOutcome(reason verify.Reason) Outcome {
 	return CertificateInvalid
 }
 
-// mapRefusal: with a user given, no mapping means that the card is somebody else's, unless a mapper could not ask.
+// mapRefusal: with a user given, no mapping means that the card is somebody else's, unless a mapper
+// could not ask.
 func (t *attempt) mapRefusal(ctx context.Context, conf *config.Config, err error) *Refusal {
 	switch {
 	case ctx.Err() != nil:
@@ -283,8 +304,8 @@ func furthest(a, b *Refusal) *Refusal {
 	return a
 }
 
-// refusalRank orders refusals by how much they explain: of several refused certificates or cards the
-// user is told about the one that came furthest.
+// refusalRank orders refusals by how much they explain: of several refused certificates or cards
+// the user is told about the one that came furthest.
 func refusalRank(o Outcome) int {
 	for i, known := range []Outcome{
 		CertificateInvalid, CertificateSignature, IssuerUnknown, NoMatchingCertificate, ForeignCardSkipped, ForeignCard, CardForbidden,
@@ -298,7 +319,7 @@ func refusalRank(o Outcome) int {
 	return -1
 }
 
-// allowsNextCard tells whether another card may be tried after this refusal: only when no PIN was
+// allowsNextCard reports whether another card may be tried after this refusal: only when no PIN was
 // refused, nothing was left unproved and the time is not over.
 func (o Outcome) allowsNextCard() bool {
 	switch o {

@@ -9,16 +9,17 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a discreet request.
+// info tells the user something that he can do without: PAM_SILENT keeps it back, and so does a
+// discreet request.
 func (t *attempt) info(ctx context.Context, id string, args ...any) {
 	if !t.req.Silent && !t.discreet {
 		t.show(ctx, t.say(id, args...))
 	}
 }
 
-// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not keep
-// it back, since sudo always says that and the user would sit before a mute screen; with quiet it does. A
-// discreet request is told nothing any more once it was asked for the PIN.
+// instruct tells the user what he must do now, or what has become of his tries. PAM_SILENT does not
+// keep it back, since sudo always says that and the user would sit before a mute screen; with quiet
+// it does. A discreet request is told nothing any more once it was asked for the PIN.
 func (t *attempt) instruct(ctx context.Context, id string, args ...any) {
 	t.instructText(ctx, t.say(id, args...))
 }
@@ -45,9 +46,10 @@ func (t *attempt) say(id string, args ...any) string {
 	return t.text.Getf(id, args...)
 }
 
-// fail shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does not keep it
-// back: without it the user of sudo would not know whether his PIN, his card or his account is wrong.
-func (t *attempt) fail(ctx context.Context, r *Refusal) {
+// showSentence shows the sentence of a refusal, unless quiet, for err_display_time. PAM_SILENT does
+// not keep it back: without it the user of sudo would not know whether his PIN, his card or his
+// account is wrong.
+func (t *attempt) showSentence(ctx context.Context, r *Refusal) {
 	id := r.message()
 	switch {
 	case id == "":
@@ -60,6 +62,7 @@ func (t *attempt) fail(ctx context.Context, r *Refusal) {
 
 // showError shows the reason of a refusal, unless quiet.
 func (t *attempt) showError(ctx context.Context, id string) {
+	// Before the configuration is read, nobody has asked for quiet.
 	if t.conf != nil && t.conf.Global.Quiet {
 		return
 	}
@@ -75,9 +78,11 @@ func (t *attempt) display(ctx context.Context) {
 		return
 	}
 	d := min(t.conf.Global.ErrDisplayTime, maxDisplay)
+	// A second more than the pause, so that the host does not give up first.
 	if t.conv.Wait(ctx, d+time.Second) != nil {
 		return
 	}
+
 	t.a.pause(ctx, d)
 	_ = t.conv.Wait(ctx, 0)
 }
@@ -85,7 +90,8 @@ func (t *attempt) display(ctx context.Context) {
 // maxDisplay bounds err_display_time: a typing error in it must not look like a hang.
 const maxDisplay = time.Minute
 
-// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut off.
+// maxTokenType bounds token_type, in characters: what stands behind it in a prompt must not be cut
+// off.
 const maxTokenType = 64
 
 // tokenType is a block's word for the card, translated when it is the default one.
@@ -107,21 +113,22 @@ func shorten(s string, n int) string {
 
 // refused tells the user and the log.
 func (t *attempt) refused(ctx context.Context, r *Refusal) {
-	t.tell(ctx, r)
+	t.showRefusal(ctx, r)
 	t.logRefusal(ctx, r)
 }
 
-// tell tells the user in one sentence why the request is refused.
-func (t *attempt) tell(ctx context.Context, r *Refusal) {
-	if t.tells(r) {
-		t.fail(ctx, r)
+// showRefusal tells the user in one sentence why the request is refused.
+func (t *attempt) showRefusal(ctx context.Context, r *Refusal) {
+	if t.shows(r) {
+		t.showSentence(ctx, r)
 	}
 }
 
-// tells reports whether the user is told of a refusal.
-func (t *attempt) tells(r *Refusal) bool { return r.Outcome != NoCard || t.speaksOfNoCard() }
+// shows reports whether the user is told of a refusal.
+func (t *attempt) shows(r *Refusal) bool { return r.Outcome != NoCard || t.showsNoCard() }
 
-// logRefusal writes one line, with the key that brings the old module's behaviour back where there is one.
+// logRefusal writes one line, with the key that brings the old module's behaviour back where there
+// is one.
 func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	level, text := slog.LevelWarn, "login refused"
 	switch r.Class() {
@@ -130,6 +137,7 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	case ClassTokenError:
 		text = "PIN not changed"
 	}
+
 	attrs := append([]any{"user", t.req.User}, r.attrs()...)
 	if t.required {
 		attrs = append(attrs, "required_by", t.requiredBy)
@@ -139,8 +147,8 @@ func (t *attempt) logRefusal(ctx context.Context, r *Refusal) {
 	t.log.Log(ctx, level, text, attrs...)
 }
 
-// speaksOfNoCard: where the card is one way of several, its absence is no news for the user.
-func (t *attempt) speaksOfNoCard() bool {
+// showsNoCard: where the card is one way of several, its absence is no news for the user.
+func (t *attempt) showsNoCard() bool {
 	return t.conf != nil && (t.conf.Global.CardOnly || t.conf.Global.WaitForCard || t.token != "")
 }
 
@@ -168,8 +176,9 @@ func (t *attempt) warnDefault(ctx context.Context, c *card) {
 	t.info(ctx, MsgDefaultPIN)
 }
 
-// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is soon. Of one that has
-// run out and is let pass, because its key is enrolled, the administrator is told, too.
+// warnExpiry tells the user that the certificate will expire soon; the verifier knows how soon is
+// soon. Of one that has run out and is let pass, because its key is enrolled, the administrator is
+// told, too.
 func (t *attempt) warnExpiry(ctx context.Context, chosen candidate) {
 	day := chosen.object.Cert.NotAfter.Format("2006-01-02")
 	switch {
@@ -193,17 +202,20 @@ func (t *attempt) observe(tell func(Observer)) {
 	tell(t.a.Observer)
 }
 
-// ended tells whoever counts logins, once the answer is given and in the log. A panic there ends no login.
+// ended tells whoever counts logins, once the answer is given and in the log. A panic there ends no
+// login.
 func (t *attempt) ended(class, reason string) {
 	if t.a.Ended == nil || t.conf == nil || t.conf.Global.MetricsFile == "" {
 		return
 	}
+
 	var fault error
 	defer func() {
 		if fault != nil {
 			t.log.Error("the login was not counted", "error", fault)
 		}
 	}()
+
 	defer recoverInto(&fault)
 	t.a.Ended(Ended{
 		MetricsFile: t.conf.Global.MetricsFile,

@@ -10,44 +10,54 @@ import (
 	"pam_pkcs11/token"
 )
 
-// Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's?
-// The error is always a *Refusal. The story, in order: configure, find out whether this user must, may
+// Authenticate answers one pam_authenticate: whose card is in the reader, and is it the user's? The
+// error is always a *Refusal. The story, in order: configure, find out whether this user must, may
 // or must not use a card, refuse what is remote, load the library, wait for a card, check its
-// certificates while the user types, log in to the card only when a certificate on it may log this user
-// in, let the card prove its key, publish.
+// certificates while the user types, log in to the card only when a certificate on it may log this
+// user in, let the card prove its key, publish.
 func (a *Authenticator) Authenticate(ctx context.Context, r Request, conv Conversation) (*Result, error) {
-	runtime.LockOSThread() // PKCS#11 libraries keep state by thread; all calls but the wait come from this one
+	// PKCS#11 libraries keep state by thread: all calls but the wait for a card come from this one.
+	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+
 	t := a.newAttempt(r, conv)
 
 	s, refusal := t.authenticate(ctx)
-	t.at(stepAnswer)
+	t.setStep(stepAnswer)
 	if refusal != nil {
 		refusal.answerIn(t.modeFor(refusal.Outcome))
 		return nil, t.deny(ctx, refusal)
 	}
 
+	// The answer is given before the library ends: that it crashes or hangs then changes nothing.
 	if refusal = t.grant(s); refusal != nil {
 		t.ended("not_granted", refusal.Outcome.String())
 	} else {
 		t.ended(ClassSuccess.String(), Success.String())
 	}
+
 	t.closeModule()
 	if refusal != nil {
+		// The host does not act on the success, and has no use for the PIN.
 		s.result.Forward.Wipe()
 		return nil, refusal
 	}
 	return s.result, nil
 }
 
-// deny tells the user, the log and the host that the request is refused, and only then ends the library.
+// deny tells the user, the log and the host that the request is refused, and only then ends the
+// library.
 func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 	told := r
+	// The stack and the user must not see why a discreet request is refused; the log has the
+	// reason.
 	if !t.refuseAt.IsZero() {
-		told = t.veil(ctx, r)
+		told = t.conceal(ctx, r)
 	}
-	t.tell(ctx, told)
+
+	t.showRefusal(ctx, told)
 	t.logRefusal(ctx, r)
+
 	t.a.host().Deliver(nil, told)
 	t.a.host().Done()
 	t.ended(told.Class().String(), r.Outcome.String())
@@ -56,23 +66,29 @@ func (t *attempt) deny(ctx context.Context, r *Refusal) error {
 }
 
 func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
-	t.at(stepConfigure)
+	t.setStep(stepConfigure)
 	if r := t.configure(); r != nil {
 		return nil, r
 	}
-	if r := t.heedPersons(ctx); r != nil {
+	if r := t.applyUse(ctx); r != nil {
 		return nil, r
 	}
+
+	// The answer of logind is waited for later: the library loads meanwhile.
 	remote := t.askIfRemote(ctx)
 	if r := t.refuseRemote(ctx, remote); r != nil {
 		return nil, r
 	}
+
 	if t.isScreenSaverWithoutCard() {
 		return nil, refuse(ScreenSaverCancelled, nil)
 	}
+
+	// The environment must be set before prepare, which may start threads in the C library.
 	if r := t.setEnvironment(); r != nil {
 		return nil, r
 	}
+
 	ahead := t.prepare()
 	module, r := t.loadModule()
 	if r != nil {
@@ -81,7 +97,8 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 
 	t.discreet = t.isDiscreet(ctx, remote)
 	t.patient = t.readsAll()
-	t.at(stepCard)
+
+	t.setStep(stepCard)
 	slots, r := t.waitToken(ctx, module)
 	if r != nil {
 		return nil, r
@@ -89,7 +106,9 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 
 	ahead.connect(ctx, t.assessTime(), t.req.User)
 	defer ahead.close()
-	t.at(stepRead)
+	t.setStep(stepRead)
+
+	// Some reader has not answered. A user whose card is in another one does not wait for it.
 	if t.pending {
 		if granted, r, used := t.tryReady(ctx, ahead, module, remote, slots); used {
 			return granted, r
@@ -104,8 +123,8 @@ func (t *attempt) authenticate(ctx context.Context) (*success, *Refusal) {
 // tryReady goes on with the cards that have answered, while others have not. used reports that the
 // login has ended with them; else nobody was asked for anything.
 //
-// It is waited for what the assessment says, as always where there are several cards: it may be that
-// the one that is late is the user's only good one.
+// It is waited for what the assessment says, as always where there are several cards: it may be
+// that the one that is late is the user's only good one.
 func (t *attempt) tryReady(
 	ctx context.Context, ahead *prepared, m token.Module, remote *remoteAnswer, slots []token.Slot,
 ) (granted *success, r *Refusal, used bool) {
@@ -114,6 +133,7 @@ func (t *attempt) tryReady(
 		return nil, nil, false // said of all cards, if it still holds then
 	}
 	defer closeCards(cards)
+
 	if r := remote.refusal(ctx); r != nil {
 		return nil, r, true
 	}
@@ -123,16 +143,21 @@ func (t *attempt) tryReady(
 	if r := t.settle(ctx, s, cards); r != nil {
 		return nil, r, true
 	}
+
 	var queue []*card
 	for _, c := range cards {
+		// A card that hides its certificates stays behind: one of those that are late may be known
+		// to be good.
 		if !c.hidden && t.assessed(s, c) == nil && t.mayAsk(c.token) == nil {
 			queue = append(queue, c)
 		}
 	}
+
 	if len(queue) == 0 {
 		t.log.Info("no card that has answered can be used for this login, waiting for the others")
 		return nil, nil, false
 	}
+
 	granted, r = t.useCards(ctx, s, queue, true)
 	return granted, r, true
 }
@@ -159,8 +184,9 @@ func (t *attempt) tryAll(
 	return t.tryCards(ctx, ahead, cards)
 }
 
-// tryCards asks for the PIN of each card that may log the user in, in order, until one does. A wrong
-// PIN ends the login; a card without a usable key or mapping does not, when another one is there.
+// tryCards asks for the PIN of each card that may log the user in, in order, until one does. A
+// wrong PIN ends the login; a card without a usable key or mapping does not, when another one is
+// there.
 func (t *attempt) tryCards(ctx context.Context, ahead *prepared, cards []*card) (*success, *Refusal) {
 	s := t.assess(ctx, ahead, cards)
 	defer s.end()
@@ -182,14 +208,19 @@ func (t *attempt) useCards(ctx context.Context, s *assessment, queue []*card, na
 		if r == nil {
 			return granted, nil
 		}
+
+		// The log names a certificate also where the refusal is that of the card as a whole.
 		if r.cert == nil && len(c.qualified) > 0 {
 			r.cert = c.qualified[0].object.Cert
 		}
+
 		if !r.Outcome.allowsNextCard() {
 			return nil, r
 		}
+
 		t.log.Info("card not usable for this login", "token", c.token.Label, "reason", r.Outcome.String(), "detail", r.Err)
 		t.observe(func(o Observer) { o.Passed(c.token, r) })
+
 		if first == nil {
 			first = r
 		}
@@ -202,25 +233,30 @@ func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named boo
 	if r := t.mayAsk(c.token); r != nil {
 		return nil, r
 	}
+
 	t.observe(func(o Observer) { o.Asks(c.token) })
 	if t.rehearsal {
 		return nil, t.wouldAsk(ctx, s, c)
 	}
+
 	t.info(ctx, MsgFound, t.tokenType(c.conf))
 	t.info(ctx, MsgWelcome, c.token.Label)
+
 	asked := t.a.now()
-	t.at(stepPrompt)
+	t.setStep(stepPrompt)
 	entry, r := t.askPIN(ctx, c, named)
 	if r != nil {
 		return nil, r
 	}
+	// A closure, since secondEntry replaces the PIN.
 	defer func() { entry.pin.Wipe() }()
+
 	if r := t.answered(ctx, s, c, asked); r != nil {
 		return nil, r
 	}
 
 	chosen, r := t.prove(ctx, s, c, entry.pin)
-	if r != nil && r.Outcome == PINIncorrect && !c.loggedIn && entry.taken && !t.conf.Global.UseFirstPass {
+	if t.mayRetype(r, c, entry) {
 		chosen, r = t.secondEntry(ctx, s, c, named, &entry)
 	}
 	if r != nil {
@@ -229,16 +265,29 @@ func (t *attempt) useCard(ctx context.Context, s *assessment, c *card, named boo
 	return t.finish(ctx, c, chosen, entry.pin)
 }
 
+// mayRetype reports whether the user is asked for the PIN after the card has refused an earlier
+// module's secret, as try_first_pass promises.
+func (t *attempt) mayRetype(r *Refusal, c *card, entry pinEntry) bool {
+	if r == nil || r.Outcome != PINIncorrect {
+		return false
+	}
+
+	// Once the card has taken the secret, it is not what was wrong.
+	return entry.taken && !c.loggedIn && !t.conf.Global.UseFirstPass
+}
+
 // secondEntry lets the user type what an earlier module's secret was not, and logs in with that.
 func (t *attempt) secondEntry(ctx context.Context, s *assessment, c *card, named bool, entry *pinEntry) (candidate, *Refusal) {
 	t.log.Info("the secret of an earlier module is not the PIN, asking", "token", c.token.Label)
+
 	asked := t.a.now()
 	pin, r := t.askAgain(ctx, c, named, entry.pin)
 	if r != nil {
 		return candidate{}, r
 	}
 	entry.pin.Wipe()
-	entry.pin, entry.taken = pin, false
+	entry.pin = pin
+	entry.taken = false
 
 	if r := t.answered(ctx, s, c, asked); r != nil {
 		return candidate{}, r
@@ -246,14 +295,17 @@ func (t *attempt) secondEntry(ctx context.Context, s *assessment, c *card, named
 	return t.prove(ctx, s, c, pin)
 }
 
-// answered waits for the assessment, and makes sure that what was found out still holds after the prompt.
+// answered waits for the assessment, and makes sure that what was found out still holds after the
+// prompt.
 func (t *attempt) answered(ctx context.Context, s *assessment, c *card, asked time.Time) *Refusal {
-	t.at(stepCheck)
+	t.setStep(stepCheck)
 	if !c.hidden {
 		if r := t.awaitAssessment(ctx, s, c); r != nil {
 			return r
 		}
 	}
+
+	// Only a hidden card is still being assessed here: what it shows is checked after the log-in.
 	if !s.over() {
 		return nil
 	}
@@ -262,7 +314,8 @@ func (t *attempt) answered(ctx context.Context, s *assessment, c *card, asked ti
 
 // finish locks a card that has proved its key, and names its user.
 func (t *attempt) finish(ctx context.Context, c *card, chosen candidate, pin *secret.PIN) (*success, *Refusal) {
-	t.at(stepLock)
+	t.setStep(stepLock)
+	// The card is locked before anybody is let in: what it would sign now is not this login's.
 	if err := c.close(); err != nil {
 		return nil, refuse(SessionNotClosed, err)
 	}
@@ -271,12 +324,12 @@ func (t *attempt) finish(ctx context.Context, c *card, chosen candidate, pin *se
 
 // Rehearsal is how a request would go on.
 type Rehearsal struct {
-	// Refusal is why the request would be refused, whatever is typed. nil: everything is in order up to the PIN, on which
-	// it depends.
+	// Refusal is why the request would be refused, whatever is typed. nil: everything is in order
+	// up to the PIN, on which it depends.
 	Refusal *Refusal
 
-	// Told is what the stack and the user would be told: Refusal, but for a request from another host that must not tell
-	// whose card it is (remote_login_hides).
+	// Told is what the stack and the user would be told: Refusal, but for a request from another
+	// host that must not tell whose card it is (remote_login_hides).
 	Told *Refusal
 
 	// Shown is the untranslated sentence that the user would see, "" for none.
@@ -286,36 +339,42 @@ type Rehearsal struct {
 // errRehearsed ends a rehearsal where a login would use the PIN.
 var errRehearsed = errors.New("the PIN would be used now")
 
-// Rehearse makes a request up to where a login would use the PIN, by the same steps and decisions. Nobody is asked or
-// told anything, nothing is sent that a card counts, no login is noted for later ones, and none comes of it. Where a
-// login would wait for a card, the rehearsal does not.
+// Rehearse makes a request up to where a login would use the PIN, by the same steps and decisions.
+// Nobody is asked or told anything, nothing is sent that a card counts, no login is noted for later
+// ones, and none comes of it. Where a login would wait for a card, the rehearsal does not.
 func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
 	runtime.LockOSThread() // as in Authenticate
 	defer runtime.UnlockOSThread()
-	t := a.newAttempt(r, mute{})
+
+	t := a.newAttempt(r, silent{})
 	t.rehearsal = true
 
 	_, refusal := t.authenticate(ctx)
 	t.closeModule()
+
 	switch {
-	case refusal == nil: // there is no way to a success without wouldAsk
+	case refusal == nil:
+		// There is no way to a success without wouldAsk.
 		refusal = refuse(InternalFault, errors.New("the rehearsal went on behind the PIN"))
 	case errors.Is(refusal, errRehearsed):
 		return Rehearsal{}
 	}
+
 	refusal.answerIn(t.mode())
 	told := refusal
 	if !t.refuseAt.IsZero() {
-		told = veiled(refusal)
+		told = concealed(refusal)
 	}
+
 	ended := Rehearsal{Refusal: refusal, Told: told}
-	if quiet := t.conf != nil && t.conf.Global.Quiet; !quiet && t.tells(told) {
+	if quiet := t.conf != nil && t.conf.Global.Quiet; !quiet && t.shows(told) {
 		ended.Shown = told.message()
 	}
 	return ended
 }
 
-// wouldAsk decides, in a rehearsal, what is decided beside the prompt and behind it before the PIN is sent.
+// wouldAsk decides, in a rehearsal, what is decided beside the prompt and behind it before the PIN
+// is sent.
 func (t *attempt) wouldAsk(ctx context.Context, s *assessment, c *card) *Refusal {
 	if r := t.tokenWithoutPIN(c); r != nil {
 		return r
@@ -328,12 +387,12 @@ func (t *attempt) wouldAsk(ctx context.Context, s *assessment, c *card) *Refusal
 	return refuse(PINNotRead, errRehearsed)
 }
 
-// mute is the conversation of a rehearsal: it asks nobody and shows nothing.
-type mute struct{}
+// silent is the conversation of a rehearsal: it asks nobody and shows nothing.
+type silent struct{}
 
-func (mute) Prompt(context.Context, string) (*secret.PIN, error) { return nil, ErrConversation }
-func (mute) Ask(context.Context, string) (string, error)         { return "", ErrConversation }
-func (mute) TakeOver(context.Context, Item) (*secret.PIN, error) { return nil, nil }
-func (mute) Info(context.Context, string) error                  { return nil }
-func (mute) Error(context.Context, string) error                 { return nil }
-func (mute) Wait(context.Context, time.Duration) error           { return nil }
+func (silent) Prompt(context.Context, string) (*secret.PIN, error) { return nil, ErrConversation }
+func (silent) Ask(context.Context, string) (string, error)         { return "", ErrConversation }
+func (silent) TakeOver(context.Context, Item) (*secret.PIN, error) { return nil, nil }
+func (silent) Info(context.Context, string) error                  { return nil }
+func (silent) Error(context.Context, string) error                 { return nil }
+func (silent) Wait(context.Context, time.Duration) error           { return nil }

@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/login/cards"
 )
 
-// newAuthenticator binds the worker to the login wing. Its accounts and the question whether the session is remote
-// are the system's.
+// newAuthenticator binds the worker to the login wing. Its accounts and the question whether the
+// session is remote are the system's.
 func newAuthenticator(log *slog.Logger, level *slog.LevelVar, h *host) authenticator {
 	return &login.Authenticator{
 		Cards:    cards.System{Host: h.request.HostPID},

@@ -26,8 +26,8 @@ import (
 	"pam_pkcs11/login"
 )
 
-// newAuthenticator is a stand-in without a card, for the tests of the process model: the module's arguments say how
-// it ends. It is never part of a release: the tag hosttest is set by tests only.
+// newAuthenticator is a stand-in without a card, for the tests of the process model: the module's
+// arguments say how it ends. It is never part of a release: the tag hosttest is set by tests only.
 func newAuthenticator(*slog.Logger, *slog.LevelVar, *host) authenticator { return fakeAuthenticator{} }
 
 type fakeAuthenticator struct{}
@@ -43,33 +43,44 @@ func (fakeAuthenticator) Authenticate(ctx context.Context, r login.Request, conv
 	if slices.Contains(r.Args, "ignore") {
 		return nil, ended(login.ScreenSaverCancelled)
 	}
+
 	if !slices.Contains(r.Args, "quick") {
 		work()
 	}
+
 	if err := conv.Info(ctx, "Insert card"); err != nil {
 		return nil, err
 	}
+
 	if slices.Contains(r.Args, "wait") {
 		_ = conv.Wait(ctx, time.Minute)
 		_ = conv.Wait(ctx, 0)
 	}
+
 	pin, err := conv.Prompt(ctx, "PIN: ")
 	if err != nil {
 		return nil, ended(login.PINNotRead)
 	}
+
 	if slices.Contains(r.Args, "ignore_after_prompt") {
 		return nil, ended(login.ScreenSaverCancelled)
 	}
 	if s := string(pin.Bytes()); s != "1234" && s != "SeCr"+"eTpIn99" {
 		return nil, ended(login.PINIncorrect)
 	}
+
 	user := r.User
 	if user == "" {
 		user = "alice"
 	}
+
 	result := &login.Result{User: user, Variables: map[string]string{
-		"PKCS11_LOGIN_TOKEN_NAME": "Stand-in", "PKCS11_LOGIN_CERT_ISSUER": "/CN=CA", "PKCS11_LOGIN_CERT_SERIAL": "01",
+		"PKCS11_LOGIN_TOKEN_NAME":  "Stand-in",
+		"PKCS11_LOGIN_CERT_ISSUER": "/CN=CA",
+		"PKCS11_LOGIN_CERT_SERIAL": "01",
 	}}
+
+	// The worker wipes what is forwarded, once the verdict is written.
 	if slices.Contains(r.Args, "forward") {
 		result.Forward = pin
 		return result, nil
@@ -87,17 +98,23 @@ func (fakeAuthenticator) ChangePIN(_ context.Context, r login.Request, f login.C
 	return ended(login.ChangeFailed)
 }
 
-// limitsFixed tells whether the limits of this process are the launcher's and not the host's.
+// limitsFixed reports whether the limits of this process are the launcher's and not the host's.
 func limitsFixed() bool {
 	for resource, want := range map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 1024, unix.RLIMIT_STACK: 8 << 20,
-		unix.RLIMIT_AS: unix.RLIM_INFINITY, unix.RLIMIT_FSIZE: unix.RLIM_INFINITY, unix.RLIMIT_CPU: unix.RLIM_INFINITY,
+		unix.RLIMIT_CORE:   0,
+		unix.RLIMIT_NOFILE: 1024,
+		unix.RLIMIT_STACK:  8 << 20,
+		unix.RLIMIT_AS:     unix.RLIM_INFINITY,
+		unix.RLIMIT_FSIZE:  unix.RLIM_INFINITY,
+		unix.RLIMIT_CPU:    unix.RLIM_INFINITY,
 	} {
 		var l unix.Rlimit
 		if unix.Getrlimit(resource, &l) != nil || l.Cur != want {
 			return false
 		}
 	}
+
+	// The mask cannot be read without setting it.
 	mask := unix.Umask(0o077)
 	return mask == 0o077
 }
@@ -118,8 +135,10 @@ func misbehave(args []string) {
 		case "nil_pointer":
 			nilPointer()
 		case "panic_in_goroutine":
+			// On another goroutine: no deferred function of the worker's can catch it.
 			done := make(chan int)
 			go func() { panic("stand-in") }()
+
 			<-done
 		case "stack_overflow":
 			overflow(0)

@@ -2,8 +2,8 @@ package main
 
 import "pam_pkcs11/login"
 
-// The numbers of PAM (Linux-PAM's _pam_types.h). This file and the relay's few faults are the only places
-// that know them.
+// The numbers of PAM (Linux-PAM's _pam_types.h). This file and the relay's few faults are the only
+// places that know them.
 const (
 	pamSuccess          = 0
 	pamAuthErr          = 7
@@ -20,8 +20,8 @@ const (
 	changeFlagsOfInterest = pamPrelimCheck | pamUpdateAuthtok
 )
 
-// code is what a class of outcomes is in PAM. A class that is not in the list is a fault, and no fault is a success
-// or an opinion withheld.
+// code is what a class of outcomes is in PAM. A class that is not in the list is a fault, and no
+// fault is a success or an opinion withheld.
 func code(c login.Class, change bool) byte {
 	switch c {
 	case login.ClassSuccess:
@@ -29,9 +29,11 @@ func code(c login.Class, change bool) byte {
 	case login.ClassIgnore:
 		return pamIgnore
 	}
+	// Whatever has failed, the PIN was not changed: a change has nothing else to tell.
 	if change {
 		return pamAuthtokErr
 	}
+
 	switch c {
 	case login.ClassInsufficient:
 		return pamCredInsufficient

@@ -14,10 +14,10 @@ import (
 	"pam_pkcs11/login"
 )
 
-// conversation is login.Conversation over the socket to the relay. A worker is silent while its question is open:
-// what other goroutines have to say waits until the answer is there.
+// conversation is login.Conversation over the socket to the relay. A worker is silent while its
+// question is open: what other goroutines have to say waits until the answer is there.
 type conversation struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below; it is held from a question to its answer
 	out     io.Writer
 	answers <-chan frame // of the goroutine that reads the socket; closed when the host is gone
 	asked   bool         // a prompt was made: from then on no PAM_IGNORE
@@ -59,11 +59,14 @@ var errNoAnswer = errors.New("there is no answer")
 func (c *conversation) ask(ctx context.Context, k kind, text string) (*secret.PIN, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.asked = true
-	defer c.life.hold()()
+	// How long a user takes for the answer is not the worker's time.
+	defer c.life.pause()()
 	if err := writeFrame(c.out, verbPrompt, []byte{byte(k)}, fit(text)); err != nil {
 		return nil, fmt.Errorf("%w: %w", login.ErrConversation, err)
 	}
+
 	select {
 	case f, open := <-c.answers:
 		if !open {
@@ -81,6 +84,7 @@ func readAnswer(f frame) (*secret.PIN, error) {
 	if f.verb != verbAnswer || len(f.payload) < 1 {
 		return nil, fmt.Errorf("%w: the relay sent no answer", login.ErrConversation)
 	}
+
 	switch answerStatus(f.payload[0]) {
 	case answerGiven:
 		return secret.New(f.payload[1:])
@@ -105,6 +109,7 @@ const longestWait = 600 * time.Second
 
 // Wait implements login.Conversation.
 func (c *conversation) Wait(_ context.Context, d time.Duration) error {
+	// The relay takes milliseconds, and refuses more than its own limit.
 	ms := binary.LittleEndian.AppendUint32(nil, uint32(min(max(d, 0), longestWait)/time.Millisecond))
 	return c.say(verbWait, ms)
 }
@@ -116,15 +121,18 @@ func (c *conversation) say(v verb, payload ...[]byte) error {
 	return writeFrame(c.out, v, payload...)
 }
 
-// fit makes a text fit for a C string of the protocol. Texts are ours, but labels and names in them are a
-// card's.
+// fit makes a text fit for a C string of the protocol. Texts are ours, but labels and names in them
+// are a card's.
 func fit(text string) []byte {
+	// In C the text would end at a NUL.
 	text = strings.Map(func(r rune) rune {
 		if r == 0 {
 			return -1
 		}
 		return r
 	}, text)
+
+	// The cut may have split a character: what is left of it goes.
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "")
 	}

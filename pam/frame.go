@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/internal/secret"
 )
 
-// The protocol with the relay in the host, see host/relay.h, which defines it. Versions 1 to protocolVersion
-// are served: the relay in a long-lived host may be of an older release.
+// The protocol with the relay in the host, see host/relay.h, which defines it. Versions 1 to
+// protocolVersion are served: the relay in a long-lived host may be of an older release.
 const (
 	protocolVersion = 1
 	headerSize      = 8
@@ -97,15 +97,18 @@ func readFrame(r io.Reader) (frame, error) {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return frame{}, err
 	}
+
 	n := binary.LittleEndian.Uint32(header[4:])
 	switch {
 	case header[0] < 1 || header[0] > protocolVersion:
 		return frame{}, fmt.Errorf("protocol version %d, expected 1 to %d", header[0], protocolVersion)
 	case header[2] != 0 || header[3] != 0:
 		return frame{}, errors.New("malformed frame header")
+	// The length is the host's: it is checked before any room is made for it.
 	case n > maxPayload:
 		return frame{}, fmt.Errorf("frame of %d octets, expected at most %d", n, maxPayload)
 	}
+
 	f := frame{verb: verb(header[1]), payload: make([]byte, n)}
 	if _, err := io.ReadFull(r, f.payload); err != nil {
 		secret.Wipe(f.payload)
@@ -123,12 +126,16 @@ func writeFrame(w io.Writer, v verb, payload ...[]byte) error {
 	if size > maxPayload {
 		return fmt.Errorf("frame of %d octets, at most %d may be sent", size, maxPayload)
 	}
+
+	// Room for all of it: a slice that grows would leave a copy of a PIN behind.
 	b := make([]byte, headerSize, headerSize+size)
 	b[0], b[1] = protocolVersion, byte(v)
 	binary.LittleEndian.PutUint32(b[4:], uint32(size))
+
 	for _, p := range payload {
 		b = append(b, p...)
 	}
+
 	defer secret.Wipe(b)
 	_, err := w.Write(b)
 	return err
@@ -151,6 +158,7 @@ func readFields(b []byte) ([]field, error) {
 		if len(b)-3 < n {
 			return nil, errors.New("field longer than its frame")
 		}
+		// Values are parts of the frame, so that whoever wipes the frame wipes them, too.
 		fields = append(fields, field{tag(b[0]), b[3 : 3+n]})
 		b = b[3+n:]
 	}

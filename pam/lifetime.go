@@ -13,7 +13,7 @@ const longestLife = time.Hour
 // locker asks in the evening and is answered in the morning. The end of the host ends the worker at
 // any time (watch).
 type lifetime struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	left  time.Duration
 	since time.Time // when the timer was started
 	timer *time.Timer
@@ -21,16 +21,22 @@ type lifetime struct {
 }
 
 func newLifetime(d time.Duration, end func()) *lifetime {
-	return &lifetime{left: d, since: time.Now(), timer: time.AfterFunc(d, end), end: end}
+	return &lifetime{
+		left:  d,
+		since: time.Now(),
+		timer: time.AfterFunc(d, end),
+		end:   end,
+	}
 }
 
-// hold stops the time until the returned function is called. A nil lifetime has no end.
-func (l *lifetime) hold() (goOn func()) {
+// pause stops the time until the returned function is called. A nil lifetime has no end.
+func (l *lifetime) pause() (resume func()) {
 	if l == nil {
 		return func() {}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.timer.Stop()
 	l.left -= time.Since(l.since)
 
@@ -38,6 +44,7 @@ func (l *lifetime) hold() (goOn func()) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.since = time.Now()
+		// A time that is over by now ends the process at once.
 		l.timer = time.AfterFunc(max(l.left, 0), l.end)
 	}
 }

@@ -22,19 +22,22 @@ type request struct {
 // maxArguments bounds the module line; the relay's frame bounds their length.
 const maxArguments = 64
 
-// environmentNames are the variables of the caller that reach the worker; the relay sends no others.
+// environmentNames are the variables of the caller that reach the worker; the relay sends no
+// others.
 var environmentNames = []string{"LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "DISPLAY", "XDG_SEAT", "PKCS11_LOGIN_TOKEN_NAME"}
 
-// readRequest decodes it. Every field is the host's, and so of the person who called it: none is trusted to
-// be short, plain or there at all.
+// readRequest decodes it. Every field is the host's, and so of the person who called it: none is
+// trusted to be short, plain or there at all.
 func readRequest(f frame) (*request, error) {
 	if f.verb != verbAuthenticate && f.verb != verbChange {
 		return nil, fmt.Errorf("first frame is %q, expected a request", byte(f.verb))
 	}
+
 	fields, err := readFields(f.payload)
 	if err != nil {
 		return nil, err
 	}
+
 	r := &request{change: f.verb == verbChange}
 	environment := map[string]string{}
 	for _, field := range fields {
@@ -42,7 +45,9 @@ func readRequest(f frame) (*request, error) {
 			return nil, err
 		}
 	}
+
 	r.Silent = r.flags&pamSilent != 0
+	// The flag is one of pam_authenticate.
 	r.NoEmptyPIN = !r.change && r.flags&pamDisallowNull != 0
 	r.Environ = func(name string) string { return environment[name] }
 	return r, nil
@@ -50,9 +55,11 @@ func readRequest(f frame) (*request, error) {
 
 func (r *request) take(f field, environment map[string]string) error {
 	text := string(f.value)
+	// C ends a text at its NUL: what was checked there would be another text than this.
 	if f.tag < tagFlags && strings.ContainsRune(text, 0) {
 		return errors.New("NUL in an item of the request")
 	}
+
 	switch f.tag {
 	case tagService:
 		r.Service = text
@@ -70,6 +77,7 @@ func (r *request) take(f field, environment map[string]string) error {
 		}
 		r.flags = binary.LittleEndian.Uint32(f.value)
 	case tagRootForAnother:
+		// What is malformed counts as root's: then no PIN is changed.
 		r.rootForAnother = len(f.value) != 1 || f.value[0] != 0
 	case tagRelayCan:
 		if len(f.value) != 1 {
@@ -88,5 +96,7 @@ func (r *request) take(f field, environment map[string]string) error {
 		}
 		environment[name] = value
 	}
+
+	// A tag that is not known is that of a newer relay, which does without it.
 	return nil
 }

@@ -38,6 +38,7 @@ static void at_abort(int signal)
 void note_ends(char *note)
 {
 	struct sigaction action = {.sa_handler = at_abort, .sa_flags = SA_RESETHAND | SA_ONSTACK};
+
 	end_note = note;
 	atexit(at_exit);
 	sigaction(SIGABRT, &action, NULL);
@@ -47,27 +48,33 @@ void note_ends(char *note)
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* The memory that malloc has in reserve (launcher.c, M_TOP_PAD) is made while Go starts on another processor. A PKCS#11
- * library will want it, page by page, and on virtual machines each page may cost two microseconds. Without both a login
- * has 106 page faults more with SoftHSM, 126 with OpenSC over pcscd-sim, and takes 3 to 9 of a hundred more processor
- * time. Failing does not matter. */
+/* The memory that malloc has in reserve (launcher.c, M_TOP_PAD) is made while Go starts on another
+ * processor. A PKCS#11 library will want it, page by page, and on virtual machines each page may
+ * cost two microseconds. Without both a login has 106 page faults more with SoftHSM, 126 with
+ * OpenSC over pcscd-sim, and takes 3 to 9 of a hundred more processor time. Failing does not
+ * matter. */
 static void make_reserve(void)
 {
 	enum { RESERVE = 440 << 10 };
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = (uintptr_t)sbrk(0);
+
+	/* The reserve lies below the break, which sbrk(0) tells. */
 	if (end != UINTPTR_MAX && end > RESERVE)
 		madvise((void *)((end - RESERVE) / page * page), RESERVE, MADV_POPULATE_WRITE);
 }
 
-/* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. Go is entered on a thread
- * of its own: it asks where its stack ends, and for a process's first thread the C library reads all of
- * /proc/self/maps to answer that. */
+/* pam_pkcs11_worker_main is called by the launcher in the worker process, and by nobody else. Go is
+ * entered on a thread of its own: it asks where its stack ends, and for a process's first thread
+ * the C library reads all of /proc/self/maps to answer that. */
 __attribute__((visibility("default"))) int pam_pkcs11_worker_main(int fd)
 {
 	pthread_t thread;
 	if (pthread_create(&thread, NULL, enter_go, &fd))
 		return 1;
+
 	make_reserve();
 	pthread_join(thread, NULL);
-	return 1; /* the worker ends in Go */
+
+	/* The worker ends in Go: whoever comes here has failed. */
+	return 1;
 }

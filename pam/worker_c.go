@@ -15,20 +15,26 @@ import (
 	"pam_pkcs11/internal/logs"
 )
 
-// pamPKCS11Worker is entered by the launcher (through pam_pkcs11_worker_main) with the socket to the
-// relay. It does not return.
+// pamPKCS11Worker is entered by the launcher (through pam_pkcs11_worker_main) with the socket to
+// the relay. It does not return.
 //
 //export pamPKCS11Worker
 func pamPKCS11Worker(fd C.int) {
+	// No way leads back into the launcher's C code.
 	defer exit(1)
-	if err := sealed(); err != nil {
+
+	if err := checkSandbox(); err != nil {
 		slog.New(logs.Syslog("unknown", "auth")).Error("worker not sealed by its launcher", "error", err)
 		return
 	}
+
+	// Programs that a library starts must not get the socket; without blocking, Go's poller waits
+	// for the socket and no thread does.
 	unix.CloseOnExec(int(fd))
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return
 	}
+
 	relay := &relaySocket{File: os.NewFile(uintptr(fd), "relay"), fd: int(fd)}
 	serve(relay, hostPID(int(fd)), exit)
 }
@@ -42,7 +48,8 @@ type relaySocket struct {
 // CloseWrite ends what is sent; the host's end is still seen.
 func (s *relaySocket) CloseWrite() error { return unix.Shutdown(s.fd, unix.SHUT_WR) }
 
-// sendDescriptor sends a short frame and a descriptor with it, as the first that is sent: there is room for it.
+// sendDescriptor sends a short frame and a descriptor with it, as the first that is sent: there is
+// room for it.
 func (s *relaySocket) sendDescriptor(frame []byte, fd int) error {
 	return unix.Sendmsg(s.fd, frame, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
 }

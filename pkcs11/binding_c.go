@@ -2,10 +2,10 @@
 
 package pkcs11
 
-// The border to C. Most calls go through miekg/pkcs11. Those that carry a PIN, or whose lengths and counts come from
-// the library, go through the library's own function list: miekg copies the PIN to memory that it does not wipe, turns
-// an empty PIN into NULL, calls functions with an output twice, believes any count that it is told, and drops the
-// result of C_WaitForSlotEvent.
+// The border to C. Most calls go through miekg/pkcs11. Those that carry a PIN, or whose lengths and
+// counts come from the library, go through the library's own function list: miekg copies the PIN to
+// memory that it does not wipe, turns an empty PIN into NULL, calls functions with an output twice,
+// believes any count that it is told, and drops the result of C_WaitForSlotEvent.
 
 /*
 #cgo LDFLAGS: -ldl
@@ -15,8 +15,9 @@ package pkcs11
 
 typedef CK_RV (*get_list)(CK_FUNCTION_LIST **);
 
-// What is bound when it is first called saves a login 16 page faults with SoftHSM and 25 with OpenSC, of 1,251 and 1,368,
-// and no time that could be measured. It is done for libraries that lack a function which no login calls.
+// What is bound when it is first called saves a login 16 page faults with SoftHSM and 25 with
+// OpenSC, of 1,251 and 1,368, and no time that could be measured. It is done for libraries that
+// lack a function which no login calls.
 static void *open_library(const char *path, int bind_now) {
 	return dlopen(path, (bind_now ? RTLD_NOW : RTLD_LAZY) | RTLD_LOCAL);
 }
@@ -43,7 +44,8 @@ static CK_RV find_objects(CK_FUNCTION_LIST *l, CK_ULONG s, CK_ULONG *objects, CK
 	return l->C_FindObjects(s, objects, max, n);
 }
 
-// get_attributes asks for n attributes, the i-th into capacity[i] bytes, one after the other in block.
+// get_attributes asks for n attributes, the i-th into capacity[i] bytes, one after the other in
+// block.
 static CK_RV get_attributes(CK_FUNCTION_LIST *l, CK_ULONG s, CK_ULONG object, CK_ULONG n, const CK_ULONG *type,
 		const CK_ULONG *capacity, CK_ULONG *length, CK_BYTE *block) {
 	CK_ATTRIBUTE a[8];
@@ -99,42 +101,54 @@ type library struct {
 	ctx  *pkcs11.Ctx
 }
 
-// openLibrary loads the library and gets its function list; nothing of it is initialised. What was loaded is never
-// unloaded: libraries with threads or exit handlers crash when they are, and the process ends soon.
+// openLibrary loads the library and gets its function list; nothing of it is initialised. What was
+// loaded is never unloaded: libraries with threads or exit handlers crash when they are, and the
+// process ends soon.
 func openLibrary(path string, bindNow bool) (*library, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
+
 	now := C.int(0)
 	if bindNow {
 		now = 1
 	}
+
+	// An error that somebody has left is not ours.
 	C.dlerror()
 	handle := C.open_library(name, now)
 	if handle == nil {
 		return nil, fmt.Errorf("loading the library: %s", lastError())
 	}
+
 	symbolName := C.CString("C_GetFunctionList")
 	defer C.free(unsafe.Pointer(symbolName))
 	symbol := C.dlsym(handle, symbolName)
 	if symbol == nil {
 		return nil, fmt.Errorf("not a PKCS#11 library: %s", lastError())
 	}
+
 	l := &library{}
 	if code := Code(C.function_list(symbol, &l.list)); code != CKR_OK {
 		return nil, &Error{"C_GetFunctionList", code}
 	}
+
 	if l.list == nil {
 		return nil, &LieError{"C_GetFunctionList", "no list"}
 	}
 	if l.list.version.major < 2 {
 		return nil, &LieError{"C_GetFunctionList", fmt.Sprintf("version %d.%d of PKCS#11, older than 2.0", l.list.version.major, l.list.version.minor)}
 	}
+
+	// A function that is missing would be called at address 0.
 	if missing := C.first_missing(l.list); missing != nil {
 		return nil, &LieError{"C_GetFunctionList", "the list lacks " + C.GoString(missing)}
 	}
+
+	// miekg loads it again: dlopen gives the same library, and its functions the same list.
 	if l.ctx = pkcs11.New(path); l.ctx == nil {
 		return nil, errors.New("loading the library a second time")
 	}
+
 	return l, nil
 }
 
@@ -151,6 +165,7 @@ func setenv(name, value string) error {
 	n, v := C.CString(name), C.CString(value)
 	defer C.free(unsafe.Pointer(n))
 	defer C.free(unsafe.Pointer(v))
+
 	if r, err := C.setenv(n, v, 1); r != 0 {
 		return err
 	}
@@ -191,8 +206,8 @@ func (l *library) info() (LibraryInfo, Code) {
 	return LibraryInfo{i.ManufacturerID, i.LibraryDescription, i.LibraryVersion.Major, i.LibraryVersion.Minor}, codeOf(err)
 }
 
-// slotList fills ids and returns how many slots the library announces, which may be more, or a lie. With no ids it
-// only asks for the count, on which the library looks for new readers.
+// slotList fills ids and returns how many slots the library announces, which may be more, or a lie.
+// With no ids it only asks for the count, on which the library looks for new readers.
 func (l *library) slotList(ids []uint) (uint, Code) {
 	n := C.CK_ULONG(len(ids))
 	code := C.get_slot_list(l.list, ulongs(ids), &n)
@@ -268,8 +283,8 @@ func (l *library) findFinal(session uint) Code {
 	return codeOf(l.ctx.FindObjectsFinal(pkcs11.SessionHandle(session)))
 }
 
-// attributes asks for up to 8 attributes at once. The i-th value is in the i-th part of block, whose sizes are
-// capacity; length gets what the library says, which may be a lie.
+// attributes asks for up to 8 attributes at once. The i-th value is in the i-th part of block,
+// whose sizes are capacity; length gets what the library says, which may be a lie.
 func (l *library) attributes(session, object uint, kind, capacity, length []uint, block []byte) Code {
 	return Code(C.get_attributes(l.list, C.CK_ULONG(session), C.CK_ULONG(object), C.CK_ULONG(len(kind)), ulongs(kind),
 		ulongs(capacity), ulongs(length), octets(block)))

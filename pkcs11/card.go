@@ -42,6 +42,8 @@ func (c *card) refresh() error {
 		return err
 	}
 
+	// PKCS#11 has no identity of a card: what the issuer and the maker have written must be the
+	// same.
 	fresh, was := k.info(), c.info
 	same := fresh.Serial == was.Serial && fresh.Label == was.Label &&
 		fresh.Manufacturer == was.Manufacturer && fresh.Model == was.Model
@@ -67,10 +69,12 @@ func (c *card) LogInAndSign(ctx context.Context, pin *secret.PIN, choose token.C
 	if err := ctx.Err(); err != nil {
 		return token.Signature{}, err
 	}
+
 	if c.session == nil {
 		return token.Signature{}, ErrClosed
 	}
 
+	// Close logs out only what this session has logged in.
 	if err := c.logIn(pin); err != nil {
 		return token.Signature{}, err
 	}
@@ -114,6 +118,7 @@ func (c *card) Close() error {
 		return nil
 	}
 
+	// Both are tried: a card that was not locked is no reason to leave its session open.
 	var errs []error
 	if c.loggedIn {
 		if err := c.session.Logout(); err != nil {
@@ -123,9 +128,11 @@ func (c *card) Close() error {
 		}
 		c.loggedIn = false
 	}
+
 	if err := c.session.Close(); err != nil {
 		errs = append(errs, err)
 	}
+
 	c.session = nil
 	return errors.Join(errs...)
 }

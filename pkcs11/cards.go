@@ -18,6 +18,7 @@ func (c *cards) Slots(context.Context) ([]token.Slot, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	list := make([]token.Slot, len(slots))
 	for i, s := range slots {
 		list[i] = s.place()
@@ -79,7 +80,13 @@ func (c *cards) Open(_ context.Context, s token.Slot) (token.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &card{module: c.module, slot: s.ID, info: s.Token, session: session}, nil
+
+	return &card{
+		module:  c.module,
+		slot:    s.ID,
+		info:    s.Token,
+		session: session,
+	}, nil
 }
 
 // Close closes the library.

@@ -8,8 +8,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// sign lets the keys of the chosen objects sign, in order, until one has: those of Choose, and those
-// of More where none of them could.
+// sign lets the keys of the chosen objects sign, in order, until one has: those of Choose, and
+// those of More where none of them could.
 func (c *card) sign(ctx context.Context, pin *secret.PIN, choose token.Choose) (token.Signature, error) {
 	choice, err := choose(c.Certificates(ctx))
 	if err != nil {
@@ -17,7 +17,11 @@ func (c *card) sign(ctx context.Context, pin *secret.PIN, choose token.Choose) (
 	}
 
 	sig, err := c.signFirst(ctx, pin, choice)
-	if err == nil || choice.More == nil || ctx.Err() != nil || endsSigning(err) {
+	if err == nil || choice.More == nil {
+		return sig, err
+	}
+	// The card is lost, or another key would cost another try of the PIN.
+	if ctx.Err() != nil || endsSigning(err) {
 		return sig, err
 	}
 
@@ -28,35 +32,43 @@ func (c *card) sign(ctx context.Context, pin *secret.PIN, choose token.Choose) (
 	if len(more.Objects) == 0 {
 		return token.Signature{}, err
 	}
+
 	sig, failed = c.signFirst(ctx, pin, more)
 	if failed == nil || ctx.Err() != nil || endsSigning(failed) {
 		return sig, failed
 	}
+
+	// The first key's error: it is the one that the caller has chosen first.
 	return token.Signature{}, err
 }
 
-// signFirst lets the keys of one choice sign. When none has, and none of the errors ends it, the error
-// is that of the first.
+// signFirst lets the keys of one choice sign. When none has, and none of the errors ends it, the
+// error is that of the first.
 func (c *card) signFirst(ctx context.Context, pin *secret.PIN, choice token.Choice) (token.Signature, error) {
 	var first error
 	for i, o := range choice.Objects {
 		if err := ctx.Err(); err != nil {
 			return token.Signature{}, err
 		}
+
 		sig, err := c.signOne(o, pin, &choice)
 		if err == nil {
 			return token.Signature{Object: i, Scheme: sig.Scheme, Bytes: sig.Bytes}, nil
 		}
+		// signOne may have sent the PIN once more: after a wrong one no other key is tried.
 		if endsSigning(err) {
 			return token.Signature{}, err
 		}
+
 		if choice.Passed != nil {
 			choice.Passed(o, err)
 		}
+
 		if first == nil {
 			first = err
 		}
 	}
+
 	return token.Signature{}, first
 }
 
@@ -66,6 +78,8 @@ func (c *card) signOne(o token.Object, pin *secret.PIN, choice *token.Choice) (S
 	if err != nil {
 		return Signature{}, err
 	}
+
+	// A fresh message for each key, asked for only once there is one.
 	message, err := choice.Message()
 	if err != nil {
 		return Signature{}, &callersError{err}
@@ -93,6 +107,7 @@ func (c *card) logInForKey(pin *secret.PIN, choice *token.Choice) error {
 		}
 		defer done()
 	}
+
 	if err := c.session.LoginContextSpecific(nil); err != nil {
 		return &padError{err}
 	}

@@ -21,8 +21,8 @@ const (
 // Object is a certificate object on a token. Its Handle is that of PKCS#11.
 type Object = token.Object
 
-// Certificates lists the X.509 certificates that the token shows now, in its order, at most 64 of them. It takes three
-// calls and one for each certificate. The error is of the whole list.
+// Certificates lists the X.509 certificates that the token shows now, in its order, at most 64 of
+// them. It takes three calls and one for each certificate. The error is of the whole list.
 func (s *Session) Certificates() ([]Object, error) {
 	var list []Object
 	for o, err := range s.eachCertificate() {
@@ -39,6 +39,7 @@ func (s *Session) eachCertificate() iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		template := []attribute{{ckaClass, uint(ckoCertificate)}, {ckaCertificateType, uint(ckcX509)}}
 		handles, more, err := s.find(template, maxCertificates)
+		// Nothing is known of the certificates then: that is another thing than an empty card.
 		if err != nil {
 			yield(Object{}, fmt.Errorf("listing certificates: %w", err))
 			return
@@ -67,8 +68,10 @@ func (s *Session) certificate(handle uint) (Object, error) {
 	if err != nil {
 		return o, err
 	}
+
 	// Copies, so that the block does not live as long as the certificate.
 	o.ID, o.Label = bytes.Clone(values[0].bytes), token.Printable(string(values[1].bytes))
+
 	switch der := values[2]; {
 	case der.err != nil:
 		o.Err = der.err
@@ -76,6 +79,7 @@ func (s *Session) certificate(handle uint) (Object, error) {
 		o.Err = errors.New("CKA_VALUE is empty")
 	default:
 		// Cards with files of a fixed size give what stands behind the certificate, too.
+		// A certificate that is none is kept as octets, for tools that show what is on the card.
 		if o.Cert, o.Err = certinfo.ParsePadded(der.bytes); o.Err != nil {
 			o.Value = bytes.Clone(der.bytes)
 			break
@@ -85,5 +89,6 @@ func (s *Session) certificate(handle uint) (Object, error) {
 				"slot", s.slot, "label", o.Label, "octets", cut)
 		}
 	}
+
 	return o, nil
 }

@@ -1,10 +1,11 @@
 package pkcs11
 
-// Code is a return value of PKCS#11, CK_RV. Each is an error, so that errors.Is(err, CKR_PIN_LOCKED) works on what this
-// package returns.
+// Code is a return value of PKCS#11, CK_RV. Each is an error, so that errors.Is(err,
+// CKR_PIN_LOCKED) works on what this package returns.
 type Code uint
 
-// The return values of PKCS#11 2.40 and 3.x, under their public names (PKCS#11 3.2, section 5.1 and annex).
+// The return values of PKCS#11 2.40 and 3.x, under their public names (PKCS#11 3.2, section 5.1 and
+// annex).
 const (
 	CKR_OK                               Code = 0x0
 	CKR_CANCEL                           Code = 0x1

@@ -1,6 +1,7 @@
-/* Cryptoki's C interface as far as we need it, written after PKCS#11 2.40, sections 3 to 5: the types that cross the
- * border and the function list, whose order is fixed for ever. CRYPTOKI_FUNCTIONS(F) expands F(name, parameters,
- * arguments) for each of the 68 functions, in that order. */
+/* Cryptoki's C interface as far as we need it, written after PKCS#11 2.40, sections 3 to 5: the
+ * types that cross the border and the function list, whose order is fixed for ever.
+ * CRYPTOKI_FUNCTIONS(F) expands F(name, parameters, arguments) for each of the 68 functions, in
+ * that order. */
 #ifndef PAM_PKCS11_CRYPTOKI_H
 #define PAM_PKCS11_CRYPTOKI_H
 

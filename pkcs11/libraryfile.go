@@ -7,8 +7,8 @@ import (
 	"pam_pkcs11/internal/safefile"
 )
 
-// checkLibrary returns the path without symbolic links of a file that only root, or the user that this process runs
-// as, can have written. What is tolerated is logged.
+// checkLibrary returns the path without symbolic links of a file that only root, or the user that
+// this process runs as, can have written. What is tolerated is logged.
 func checkLibrary(path string, o Options) (string, error) {
 	resolved, err := LibraryFile(path, o.StrictPermissions)
 	if err != nil {
@@ -22,8 +22,8 @@ func checkLibrary(path string, o Options) (string, error) {
 	return resolved.Path, nil
 }
 
-// LibraryFile reports whether a login would load the library of that path, as far as its file tells: owner, mode and
-// directories. strict refuses what is only reported otherwise.
+// LibraryFile reports whether a login would load the library of that path, as far as its file
+// tells: owner, mode and directories. strict refuses what is only reported otherwise.
 func LibraryFile(path string, strict bool) (safefile.Resolved, error) {
 	if !filepath.IsAbs(path) {
 		// dlopen would search other directories for it than the check.

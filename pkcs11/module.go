@@ -1,9 +1,10 @@
-// Package pkcs11 speaks to a smart card through a PKCS#11 library: slots, tokens, PIN state, certificates and
-// signatures, with every length and count of the library's checked. It knows nothing of users and policy.
+// Package pkcs11 speaks to a smart card through a PKCS#11 library: slots, tokens, PIN state,
+// certificates and signatures, with every length and count of the library's checked. It knows
+// nothing of users and policy.
 //
-// One goroutine at a time owns a Module and all that comes from it. Calls may come from different threads, though never
-// two at once. A library that hangs hangs its caller: whoever needs a deadline kills the process, which is what the PAM
-// module's worker is for.
+// One goroutine at a time owns a Module and all that comes from it. Calls may come from different
+// threads, though never two at once. A library that hangs hangs its caller: whoever needs a
+// deadline kills the process, which is what the PAM module's worker is for.
 package pkcs11
 
 import (
@@ -48,9 +49,11 @@ type Module struct {
 	described  *LibraryInfo    // C_GetInfo, once
 	mechanisms map[uint][]uint // C_GetMechanismList, once per slot
 	idle       []uint          // sessions that were closed without a call, see Session.Close
-	mu         sync.Mutex      // held during each call
-	state      moduleState     // guarded by mu
-	wake       chan error      // result of a wait under way
+
+	// mu is held during each call, and guards the fields below.
+	mu    sync.Mutex
+	state moduleState
+	wake  chan error // result of a wait under way
 }
 
 type moduleState int
@@ -67,36 +70,52 @@ const (
 	maxVariable  = 4096 // bytes, name and value
 )
 
-// Load checks the file (internal/safefile: owner, mode, directories), sets the environment, loads the library from its
-// resolved path and calls C_Initialize. That another part of this process initialised the library is no error; then
-// Close does not finalise it. The path must be absolute.
+// Load checks the file (internal/safefile: owner, mode, directories), sets the environment, loads
+// the library from its resolved path and calls C_Initialize. That another part of this process
+// initialised the library is no error; then Close does not finalise it. The path must be absolute.
 //
-// The environment is that of the whole process and stays: the PAM module's worker has one library in its life.
+// The environment is that of the whole process and stays: the PAM module's worker has one library
+// in its life.
 func Load(path string, o Options) (*Module, error) {
 	resolved, err := checkLibrary(path, o)
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
+
 	if err := SetEnvironment(o.Environment); err != nil {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
+
+	// The library may read its environment as soon as it is loaded.
 	lib, err := openLibrary(resolved, o.BindNow)
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
+
 	m := newModule(resolved, lib, o)
 	err = m.call("C_Initialize", func() Code { return lib.initialize(o.OSLocking) })
 	switch {
 	case err == nil:
 		m.finalize = true
+	// Another part of this process has initialised it, and still uses it: Close leaves it alone
+	// then.
 	case !errors.Is(err, CKR_CRYPTOKI_ALREADY_INITIALIZED):
 		return nil, fmt.Errorf("PKCS#11 library %s: %w", path, err)
 	}
+
 	return m, nil
 }
 
 func newModule(path string, lib *library, o Options) *Module {
-	m := &Module{Path: path, lib: lib, trace: o.Trace, running: o.Running, log: o.Logger, mechanisms: map[uint][]uint{}}
+	m := &Module{
+		Path:       path,
+		lib:        lib,
+		trace:      o.Trace,
+		running:    o.Running,
+		log:        o.Logger,
+		mechanisms: map[uint][]uint{},
+	}
+
 	if m.trace == nil {
 		m.trace = func(string) {}
 	}
@@ -106,26 +125,36 @@ func newModule(path string, lib *library, o Options) *Module {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+
 	return m
 }
 
-// SetEnvironment sets variables, NAME=value, of this whole process as Load does. In C no other thread may read the
-// environment meanwhile: a program that calls C from several threads calls this before it starts them, and leaves
-// Options.Environment empty.
+// SetEnvironment sets variables, NAME=value, of this whole process as Load does. In C no other
+// thread may read the environment meanwhile: a program that calls C from several threads calls this
+// before it starts them, and leaves Options.Environment empty.
 func SetEnvironment(list []string) error {
 	if len(list) > maxVariables {
 		return fmt.Errorf("environment: more than %d variables", maxVariables)
 	}
+
 	for _, v := range list {
 		name, value, ok := strings.Cut(v, "=")
-		if !ok || name == "" || strings.ContainsRune(v, 0) || len(v) > maxVariable {
-			return fmt.Errorf("environment: %q is not NAME=value", token.Printable(name))
+		if !ok || name == "" {
+			return notVariable(name)
+		}
+		if strings.ContainsRune(v, 0) || len(v) > maxVariable {
+			return notVariable(name)
 		}
 		if err := setenv(name, value); err != nil {
 			return fmt.Errorf("environment: setting %s: %w", token.Printable(name), err)
 		}
 	}
 	return nil
+}
+
+// notVariable is the error of a setting that cannot be a variable. Its value may be a secret.
+func notVariable(name string) error {
+	return fmt.Errorf("environment: %q is not NAME=value", token.Printable(name))
 }
 
 // call makes one PKCS#11 call and turns its code into an *Error.
@@ -138,19 +167,22 @@ func (m *Module) call(name string, f func() Code) error {
 	case stateWaiting:
 		return ErrBusy
 	}
+
 	m.trace(name)
 	m.running(name)
 	code := f()
 	m.running("")
+
 	if code != CKR_OK {
 		return &Error{name, code}
 	}
 	return nil
 }
 
-// Close finalises the library (C_Finalize), which logs out and closes all sessions, unless it was already initialised
-// when it was loaded. While a wait that was given up is still inside the library nothing is called: its end is that of
-// the process. The library stays mapped. Close may be called again.
+// Close finalises the library (C_Finalize), which logs out and closes all sessions, unless it was
+// already initialised when it was loaded. While a wait that was given up is still inside the
+// library nothing is called: its end is that of the process. The library stays mapped. Close may be
+// called again.
 func (m *Module) Close() error {
 	var err error
 	if m.finalize {
@@ -158,9 +190,11 @@ func (m *Module) Close() error {
 	} else {
 		err = m.closeIdle()
 	}
+
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = stateClosed
+	// A library that is busy, or closed, ends with the process: that is no fault of the caller's.
 	if errors.Is(err, ErrClosed) || errors.Is(err, ErrBusy) {
 		return nil
 	}
@@ -177,23 +211,27 @@ func (m *Module) Info() (LibraryInfo, error) {
 	if err != nil {
 		return LibraryInfo{}, err
 	}
-	i.Manufacturer, i.Description = text(i.Manufacturer), text(i.Description)
+
+	i.Manufacturer = text(i.Manufacturer)
+	i.Description = text(i.Description)
 	m.described = &i
 	return i, nil
 }
 
-// WaitForSlotEvent blocks in C_WaitForSlotEvent until a card comes or goes. ErrNoWait says that the library cannot.
-// When ctx ends first its error is returned, but PKCS#11 has no safe way to recall the call: it stays in the library,
-// every later call on the module gives ErrBusy, and the wait ends with the process, or with an event; after that the
-// module is usable again.
+// WaitForSlotEvent blocks in C_WaitForSlotEvent until a card comes or goes. ErrNoWait says that the
+// library cannot. When ctx ends first its error is returned, but PKCS#11 has no safe way to recall
+// the call: it stays in the library, every later call on the module gives ErrBusy, and the wait
+// ends with the process, or with an event; after that the module is usable again.
 func (m *Module) WaitForSlotEvent(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+
 	wake, err := m.startWait()
 	if err != nil {
 		return err
 	}
+
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -215,7 +253,10 @@ func (m *Module) startWait() (<-chan error, error) {
 	case stateWaiting:
 		return m.wake, nil
 	}
-	m.state, m.wake = stateWaiting, make(chan error, 1)
+
+	// With room for one: where nobody waits any more, the goroutine ends all the same.
+	m.state = stateWaiting
+	m.wake = make(chan error, 1)
 	m.trace("C_WaitForSlotEvent")
 	m.running("C_WaitForSlotEvent")
 	go m.wait(m.wake)
@@ -226,10 +267,13 @@ func (m *Module) wait(wake chan<- error) {
 	code := m.lib.waitForSlotEvent()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
+	// Close may have been called while the library waited: then it stays closed.
 	if m.state == stateWaiting {
 		m.state = stateOpen
 		m.running("")
 	}
+
 	if code == CKR_OK {
 		wake <- nil
 		return

@@ -45,6 +45,7 @@ func (s *Session) find(template []attribute, limit int) (handles []uint, more bo
 	if err := s.call("C_FindObjectsInit", func() Code { return s.module.lib.findInit(s.handle, template) }); err != nil {
 		return nil, false, err
 	}
+
 	// Room for one more than the limit tells, without a second call, whether that was all.
 	out := make([]uint, limit+1)
 	var n uint
@@ -52,11 +53,13 @@ func (s *Session) find(template []attribute, limit int) (handles []uint, more bo
 	if err == nil && n > uint(len(out)) {
 		err = &LieError{"C_FindObjects", fmt.Sprintf("%d handles in room for %d", n, len(out))}
 	}
+
 	// Also after an error, since the search is still open.
 	final := s.call("C_FindObjectsFinal", func() Code { return s.module.lib.findFinal(s.handle) })
 	if err = errors.Join(err, final); err != nil {
 		return nil, false, err
 	}
+
 	return out[:min(n, uint(limit))], n > uint(limit), nil
 }
 
@@ -69,20 +72,24 @@ type value struct {
 	err   error
 }
 
-// read asks for attributes in one call, and for each alone where the token has not all of them. Errors are of the
-// attribute, except those after which the whole session is lost.
+// read asks for attributes in one call, and for each alone where the token has not all of them.
+// Errors are of the attribute, except those after which the whole session is lost.
 func (s *Session) read(object uint, list []wanted) ([]value, error) {
 	values, err := s.readOnce(object, list)
-	if err == nil || isGone(err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrBusy) {
+	lost := isGone(err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrBusy)
+	if err == nil || lost {
 		return values, err
 	}
+
+	// Asked for one by one, attributes that the token has are not lost with those that it has not.
 	values = make([]value, len(list))
-	if !errors.Is(err, CKR_ATTRIBUTE_TYPE_INVALID) && !errors.Is(err, CKR_ATTRIBUTE_SENSITIVE) && !errors.Is(err, CKR_BUFFER_TOO_SMALL) || len(list) == 1 {
+	if !refusesAttribute(err) || len(list) == 1 {
 		for i := range values {
 			values[i].err = err
 		}
 		return values, nil
 	}
+
 	for i := range list {
 		one, err := s.read(object, list[i:i+1])
 		if err != nil {
@@ -93,13 +100,26 @@ func (s *Session) read(object uint, list []wanted) ([]value, error) {
 	return values, nil
 }
 
+// refusesAttribute reports whether a token has refused one of several attributes, and not the
+// object.
+func refusesAttribute(err error) bool {
+	return errors.Is(err, CKR_ATTRIBUTE_TYPE_INVALID) || errors.Is(err, CKR_ATTRIBUTE_SENSITIVE) ||
+		errors.Is(err, CKR_BUFFER_TOO_SMALL)
+}
+
 func (s *Session) readOnce(object uint, list []wanted) ([]value, error) {
-	kinds, rooms, lengths := make([]uint, len(list)), make([]uint, len(list)), make([]uint, len(list))
+	// Lists of numbers and one block are passed to C: they hold no Go pointers, as cgo demands.
+	kinds := make([]uint, len(list))
+	rooms := make([]uint, len(list))
+	lengths := make([]uint, len(list))
+
 	var size uint
 	for i, w := range list {
 		kinds[i], rooms[i] = w.kind, w.room
 		size += w.room
 	}
+
+	// One block for all values: each attribute has its part of it, as long as its room.
 	block := make([]byte, size)
 	err := s.call("C_GetAttributeValue", func() Code {
 		return s.module.lib.attributes(s.handle, object, kinds, rooms, lengths, block)
@@ -107,13 +127,16 @@ func (s *Session) readOnce(object uint, list []wanted) ([]value, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return cut(list, lengths, block), nil
 }
 
-// cut takes the block apart by the lengths that the library told, none of which is believed.
+// cut takes the block apart by the lengths that the library told, none of which is trusted.
 func cut(list []wanted, lengths []uint, block []byte) []value {
 	values := make([]value, len(list))
 	for i, w := range list {
+		// With its capacity cut, too: what is appended to a value never reaches the next one's
+		// part.
 		part := block[:w.room:w.room]
 		block = block[w.room:]
 		switch n := lengths[i]; {

@@ -13,29 +13,36 @@ func (i LibraryInfo) isOpenSC() bool { return strings.HasPrefix(i.Manufacturer, 
 // manufacturerPIV is what OpenSC calls the maker of each PIV card.
 const manufacturerPIV = "piv_II"
 
-// tellIfUnlocked writes in the log, after C_Logout, where that does not lock the card: OpenSC before
-// 0.24 has no command for it with PIV cards, and says CKR_OK.
+// tellIfUnlocked writes in the log, after C_Logout, where that does not lock the card: OpenSC
+// before 0.24 has no command for it with PIV cards, and says CKR_OK.
 func (c *card) tellIfUnlocked() {
 	if c.info.Manufacturer != manufacturerPIV {
 		return
 	}
-	if library, err := c.module.Info(); err == nil && library.isOpenSC() && library.Major == 0 && library.Minor < 24 {
+
+	library, err := c.module.Info()
+	if err != nil || !library.isOpenSC() {
+		return
+	}
+	if library.Major == 0 && library.Minor < 24 {
 		c.module.log.Info("the card may stay unlocked: OpenSC before 0.24 does not lock PIV cards again, "+
 			"and other programs can use the card's keys until it is removed or reset", "token", c.info.Label)
 	}
 }
 
-// WhyUnproved tells of the files that OpenSC keeps of a card (use_file_caching): after a renewal it goes
-// on showing the old certificate, for which the card's new key does not sign.
+// WhyUnproved tells of the files that OpenSC keeps of a card (use_file_caching): after a renewal it
+// goes on showing the old certificate, for which the card's new key does not sign.
 func (c *card) WhyUnproved() string {
 	library, err := c.module.Info()
 	if err != nil || !library.isOpenSC() || c.info.Serial == "" {
 		return ""
 	}
+
 	files := cachedFiles(openSCCache(), c.info.Serial)
 	if len(files) == 0 {
 		return ""
 	}
+
 	return "OpenSC keeps copies of this card's files (use_file_caching in its configuration), which are out of date " +
 		"after a renewal: delete " + strings.Join(files, " ")
 }
@@ -71,6 +78,7 @@ func cachedFiles(dir, serial string) []string {
 	}
 	defer d.Close()
 
+	// What of a large directory is not read only makes the advice shorter.
 	names, _ := d.Readdirnames(maxCacheEntries)
 	var files []string
 	for _, name := range names {

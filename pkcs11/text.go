@@ -6,5 +6,6 @@ import (
 	"pam_pkcs11/token"
 )
 
-// text cuts the padding of a fixed field, blanks by the specification and NUL by habit, and makes the rest printable.
+// text cuts the padding of a fixed field, blanks by the specification and NUL by habit, and makes
+// the rest printable.
 func text(field string) string { return token.Printable(strings.TrimRight(field, " \x00")) }

@@ -62,20 +62,28 @@ type tokenInfo struct {
 	flags, minPIN, maxPIN              uint
 }
 
-// RefreshToken asks for the token's state now (C_GetTokenInfo): after a refused PIN the flags tell what is left.
+// RefreshToken asks for the token's state now (C_GetTokenInfo): after a refused PIN the flags tell
+// what is left.
 func (m *Module) RefreshToken(slot uint) (*Token, error) {
 	var i tokenInfo
 	if err := m.call("C_GetTokenInfo", func() (code Code) { i, code = m.lib.tokenInfo(slot); return code }); err != nil {
 		return nil, err
 	}
+
 	return &Token{
-		Slot: slot, Label: text(i.label), Manufacturer: text(i.manufacturer), Model: text(i.model),
-		Serial: text(i.serial), Flags: TokenFlags(i.flags),
-		MinPINLen: pinLength(i.minPIN), MaxPINLen: pinLength(i.maxPIN),
+		Slot:         slot,
+		Label:        text(i.label),
+		Manufacturer: text(i.manufacturer),
+		Model:        text(i.model),
+		Serial:       text(i.serial),
+		Flags:        TokenFlags(i.flags),
+		MinPINLen:    pinLength(i.minPIN),
+		MaxPINLen:    pinLength(i.maxPIN),
 	}, nil
 }
 
-// pinLength bounds what a token says of its PIN: CK_UNAVAILABLE_INFORMATION and other nonsense is 0.
+// pinLength bounds what a token says of its PIN: CK_UNAVAILABLE_INFORMATION and other nonsense is
+// 0.
 func pinLength(n uint) int {
 	const nonsense = 1 << 20
 	switch {

@@ -9,14 +9,14 @@ import (
 	"pam_pkcs11/token"
 )
 
-// unblockers are the libraries, by their manufacturer in C_GetInfo, whose documentation says that the
-// SO's PIN sets a new PIN for the user (C_Login as SO, C_InitPIN; PKCS#11 2.40, section 5.5). For
-// others nobody knows what the SO's PIN is, and whether each guess costs a try.
+// unblockers are the libraries, by their manufacturer in C_GetInfo, whose documentation says that
+// the SO's PIN sets a new PIN for the user (C_Login as SO, C_InitPIN; PKCS#11 2.40, section 5.5).
+// For others nobody knows what the SO's PIN is, and whether each guess costs a try.
 var unblockers = map[string]bool{
 	"SoftHSM": true, // softhsm2-util(1): the SO's PIN is typed when the token is made, and C_InitPIN wants it
 }
 
-// PUK tells whether Unblock is possible, and what the flags say of the SO's PIN.
+// PUK reports whether Unblock is possible, and what the flags say of the SO's PIN.
 func (c *card) PUK(context.Context) (token.PUK, error) {
 	if err := c.unblocks(); err != nil {
 		return token.PUK{}, err
@@ -51,6 +51,7 @@ func (c *card) Unblock(_ context.Context, puk, fresh *secret.PIN) error {
 	if err := c.unblocks(); err != nil {
 		return err
 	}
+	// Where an empty PIN means the reader's keypad, the library would ask for the PUK there.
 	if puk.Len() == 0 || fresh.Len() == 0 {
 		return &token.Error{Kind: token.ErrPINFormat, Err: errors.New("neither PUK nor PIN may be empty")}
 	}
@@ -64,9 +65,10 @@ func (c *card) Unblock(_ context.Context, puk, fresh *secret.PIN) error {
 	return errors.Join(c.session.InitPIN(fresh), c.session.Logout())
 }
 
-// reopenToWrite opens a session that may write on the card that was opened. It may have been exchanged
-// since, and a new session would be one on the other card.
+// reopenToWrite opens a session that may write on the card that was opened. It may have been
+// exchanged since, and a new session would be one on the other card.
 func (c *card) reopenToWrite() error {
+	// The SO cannot log in while a session that only reads is open (CKR_SESSION_READ_ONLY_EXISTS).
 	if err := c.Close(); err != nil {
 		return err
 	}
@@ -76,6 +78,8 @@ func (c *card) reopenToWrite() error {
 		return err
 	}
 	c.session = session
+	// A card that came meanwhile must not get the PIN: refresh compares it with the one that was
+	// opened.
 	return c.refresh()
 }
 

@@ -31,6 +31,7 @@ type Plan struct {
 	GDM     bool        // GDM's stack for smart cards becomes ours
 	Desktop []NewFile   // for that
 	Card    Certificate // whose card is rehearsed with; empty: none
+	Remote  bool        // who runs the setup has come from another machine
 }
 
 // NewFile is a file to be written, root's, 0644.

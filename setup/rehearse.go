@@ -38,6 +38,7 @@ type Mapped struct {
 	Asked   bool
 	Refused string   // why the certificate is not good
 	Users   []string // all local users who could log in with it, and whom it names without a name
+	Why     []string // for each mapper, why it does not name the plan's user
 	Partial bool     // not all users could be asked
 }
 
@@ -198,6 +199,9 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 			return err
 		}
 		for _, e := range explained {
+			if user == plan.User && e.User == "" && e.Verdict != "" {
+				m.Why = append(m.Why, "mapper "+e.Mapper+": "+e.Verdict)
+			}
 			for _, name := range append(slices.Concat(e.Others, e.ByName), e.User) {
 				if name != "" && !slices.Contains(m.Users, name) {
 					m.Users = append(m.Users, name)
@@ -212,6 +216,9 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 
 	asked := 0
 	err = accounts.System().All(func(a accounts.Account) bool {
+		if a.Name == plan.User {
+			return true // asked already
+		}
 		if asked++; asked > maxAsked || ctx.Err() != nil || ask(a.Name) != nil {
 			m.Partial = true
 			return false
@@ -225,7 +232,7 @@ func whose(ctx context.Context, plan *Plan) (Mapped, error) {
 // machineOf is this machine, seen from the process in the namespace.
 func machineOf(plan *Plan) *doctor.Machine {
 	m := doctor.NewMachine("/", "")
-	m.User, m.Mode = plan.User, plan.Mode
+	m.User, m.Mode, m.Remote = plan.User, plan.Mode, plan.Remote
 	if account, err := accounts.System().Lookup(plan.User); err == nil {
 		m.UID = int(account.UID)
 	}
@@ -260,10 +267,26 @@ func (m *Mapped) onlyUser(user string) message.Text {
 		return message.Text{}
 	case m.Refused != "":
 		return message.Textf("the certificate is refused: %s", token.Printable(m.Refused))
+	case !slices.Contains(m.Users, user) && len(m.Why) > 0:
+		return message.Textf("the card is not mapped to %s: %s", user, token.Printable(strings.Join(m.Why, "; ")))
 	case !slices.Contains(m.Users, user):
 		return message.Textf("the card is not mapped to %s", user)
 	case len(others) > 0:
 		return message.Textf("the card lets other users in, too: %s", strings.Join(others[:min(len(others), 10)], ", "))
 	}
 	return message.Text{}
+}
+
+// cure is what helps where onlyUser has something to say. written tells whether the configuration is there that was
+// asked: `map` reads none that is only planned.
+func (m *Mapped) cure(user string, written bool) message.Text {
+	switch {
+	case written:
+		return message.Textf("run: pam-pkcs11 map --user %s", user)
+	case m.Refused != "":
+		return message.Textf("name the authority that issued the certificate (--ca FILE), or pair the card's key with the account: "+
+			"pam-pkcs11 setup --user %s --pin-key", user)
+	}
+	return message.Textf("correct --mapper and what is set with it, or pair the card's key with the account: "+
+		"pam-pkcs11 setup --user %s --pin-key", user)
 }

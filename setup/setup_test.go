@@ -262,6 +262,33 @@ func TestOnlyUser(t *testing.T) {
 	}
 }
 
+// TestMappingCures: a card that is not mapped is told with the mapper's reason, and no cure reads a configuration that
+// is not written yet.
+func TestMappingCures(t *testing.T) {
+	silent := Mapped{Asked: true, Why: []string{"mapper ldap: no entry (&(uid=alice)(userCertificate=*))", "mapper cn: no\x1b"}}
+	const want = "the card is not mapped to alice: mapper ldap: no entry (&(uid=alice)(userCertificate=*)); mapper cn: no\ufffd"
+	if why := silent.onlyUser("alice"); why.String() != want {
+		t.Errorf("%q", why)
+	}
+
+	refused := Mapped{Asked: true, Refused: "no issuer"}
+	for _, tt := range []struct {
+		m       Mapped
+		written bool
+		says    string
+	}{
+		{silent, true, "run: pam-pkcs11 map --user alice"},
+		{silent, false, "pam-pkcs11 setup --user alice --pin-key"},
+		{refused, true, "run: pam-pkcs11 map --user alice"},
+		{refused, false, "--ca FILE"},
+	} {
+		cure := tt.m.cure("alice", tt.written).String()
+		if !strings.Contains(cure, tt.says) || !tt.written && strings.Contains(cure, "pkcs11 map") {
+			t.Errorf("%+v, %v: %q", tt.m, tt.written, cure)
+		}
+	}
+}
+
 // TestGuardRefuses: what stands against the change refuses it, and can be forced one by one.
 func TestGuardRefuses(t *testing.T) {
 	report := func() *Report {

@@ -87,7 +87,7 @@ func (r *run) all(ctx context.Context) error {
 }
 
 // begin looks at who is set up, and at what an earlier setup has left.
-func (r *run) begin(context.Context) error {
+func (r *run) begin(ctx context.Context) error {
 	records, err := r.store.List()
 	if err != nil {
 		return err
@@ -125,6 +125,7 @@ func (r *run) begin(context.Context) error {
 		}
 	}
 	r.plan.User, r.plan.Mode = r.o.User, r.o.Mode
+	r.plan.Remote = doctor.CallerIsRemote(ctx) // the rehearsal's process has an environment of its own
 	r.result.User = r.o.User
 	return nil
 }
@@ -310,7 +311,7 @@ func (r *run) judge(report *Report) error {
 	if why := report.Mapped.onlyUser(r.o.User); !why.Empty() {
 		r.hit(11, "map", true, diagnosis.Finding{
 			ID: "card-mapping", Severity: diagnosis.Refusal, Subject: r.o.User, Fact: why,
-			Remedy: message.Textf("run: pam-pkcs11 map --user %s", r.o.User),
+			Remedy: report.Mapped.cure(r.o.User, r.plan.Config == nil),
 		})
 	}
 	if report.Mapped.Partial {

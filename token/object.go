@@ -53,16 +53,16 @@ type Choice struct {
 
 	// Anew is called, at most once, where the session had shown from memory what the card does not
 	// hold any more: a certificate was renewed, or the card is another. shown reads what the card
-	// holds; the Choice that Anew returns takes this one's place, and its error ends LogInAndSign as
-	// Choose's does. nil has the object passed over with ErrNoKey. Only a Session that remembers
+	// holds; the Choice that Anew returns takes this one's place, and its error ends LogInAndSign
+	// as Choose's does. nil has the object passed over with ErrNoKey. Only a Session that remembers
 	// what cards hold calls it.
 	Anew Choose
 
 	// More is called, at most once, where no key of Objects has signed though none of the errors of
-	// EndsSigning came: the caller may have read only some of the certificates. shown reads what the
-	// card shows, from its beginning. The objects of the Choice that More returns are tried then, and
-	// its functions are called for them; without objects the error is that of the first key. More's
-	// error ends LogInAndSign as Choose's does. nil: there is nothing else to try.
+	// EndsSigning came: the caller may have read only some of the certificates. shown reads what
+	// the card shows, from its beginning. The objects of the Choice that More returns are tried
+	// then, and its functions are called for them; without objects the error is that of the first
+	// key. More's error ends LogInAndSign as Choose's does. nil: there is nothing else to try.
 	More Choose
 }
 
@@ -86,8 +86,8 @@ const (
 
 // Signature is what LogInAndSign returns.
 type Signature struct {
-	// Object is the index of the one whose key signed in the Objects of the Choice that holds: that of
-	// Choose, or the one that has taken its place (Anew, More).
+	// Object is the index of the one whose key signed in the Objects of the Choice that holds: that
+	// of Choose, or the one that has taken its place (Anew, More).
 	Object int
 
 	Scheme certinfo.SignatureScheme

@@ -15,9 +15,9 @@ type Selector struct {
 	URI             *URI   // nil: any
 }
 
-// Select returns the slots with an initialised token that qualify, in their order. It asks the library for slot
-// descriptions (C_GetSlotInfo), and who made it (C_GetInfo), only as far as the selection needs them; a slot that does
-// not answer does not qualify.
+// Select returns the slots with an initialised token that qualify, in their order. It asks the
+// library for slot descriptions (C_GetSlotInfo), and who made it (C_GetInfo), only as far as the
+// selection needs them; a slot that does not answer does not qualify.
 func (s Selector) Select(slots []Slot) []Slot {
 	var list []Slot
 	for _, slot := range slots {
@@ -44,7 +44,8 @@ const (
 	Another        // the card is of a kind that is none of the module's, or another than is asked for
 )
 
-// Judge tells whether a slot qualifies, and in words what it was judged by. It asks the library what Select asks.
+// Judge reports whether a slot qualifies, and in words what it was judged by. It asks the library
+// what Select asks.
 func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 	switch {
 	case errors.Is(slot.Err, ErrForeign):
@@ -57,8 +58,10 @@ func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 		return Empty, "it is empty"
 	case !slot.Token.Initialized:
 		return Blank, fmt.Sprintf("its token %q is not initialised (no CKF_TOKEN_INITIALIZED)", slot.Token.Label)
+	// What costs no call comes first: the description and token_uri may have to ask the library.
 	case !s.isNumber(slot):
 		return Another, s.Excludes(slot)
+	// Old configurations have labels with the padding of PKCS#11.
 	case s.TokenLabel != "" && slot.Token.Label != strings.TrimRight(s.TokenLabel, " "):
 		return Another, fmt.Sprintf("its token is %q, not %q", slot.Token.Label, s.TokenLabel)
 	case !s.describes(slot):
@@ -67,11 +70,12 @@ func (s Selector) Judge(slot *Slot) (fit Fit, why string) {
 		return Another, fmt.Sprintf("its token %q, serial number %q, of %q, does not match token_uri", slot.Token.Label,
 			slot.Token.Serial, slot.Token.Manufacturer)
 	}
+
 	return Fits, ""
 }
 
-// Excludes tells why a slot does not qualify whatever card is in it; "" where the card decides. It asks
-// the library for the description of the slot, where that counts.
+// Excludes tells why a slot does not qualify whatever card is in it; "" where the card decides. It
+// asks the library for the description of the slot, where that counts.
 func (s Selector) Excludes(slot *Slot) (why string) {
 	switch {
 	case !s.isNumber(slot):
@@ -94,8 +98,8 @@ func (s Selector) describes(slot *Slot) bool {
 	return slot.Describe() == nil && strings.HasPrefix(slot.Description+strings.Repeat(" ", 64), s.SlotDescription)
 }
 
-// Selectors says which slots of a Module that is made of several may be used: one Selector for each,
-// by Slot.Block.
+// Selectors says which slots of a Module that is made of several may be used: one Selector for
+// each, by Slot.Block.
 type Selectors []Selector
 
 // Select returns the slots that qualify by the selector of their block, in their order. As
@@ -110,7 +114,7 @@ func (s Selectors) Select(slots []Slot) []Slot {
 	return list
 }
 
-// Judge tells whether a slot qualifies by the selector of its block, as Selector.Judge does.
+// Judge reports whether a slot qualifies by the selector of its block, as Selector.Judge does.
 func (s Selectors) Judge(slot *Slot) (fit Fit, why string) {
 	if slot.Block < 0 || slot.Block >= len(s) {
 		return Another, "nothing says which slots like it may be used"
@@ -118,8 +122,8 @@ func (s Selectors) Judge(slot *Slot) (fit Fit, why string) {
 	return s[slot.Block].Judge(slot)
 }
 
-// Excludes tells why a slot does not qualify whatever card is in it, by the selector of its block, as
-// Selector.Excludes does.
+// Excludes tells why a slot does not qualify whatever card is in it, by the selector of its block,
+// as Selector.Excludes does.
 func (s Selectors) Excludes(slot *Slot) (why string) {
 	if slot.Block < 0 || slot.Block >= len(s) {
 		return ""

@@ -93,8 +93,8 @@ type Session interface {
 	// Certificates reads the certificates that the card shows now, in its order. Each is read when
 	// the loop asks for it: a loop that ends early reads no more. One that cannot be used has
 	// Object.Err and concerns no other. An error ends the loop, has an empty Object, and says that
-	// nothing is known of the rest. Whoever wants more later loops anew and passes over what is known:
-	// what was read in this session may be shown from memory while the card is the same.
+	// nothing is known of the rest. Whoever wants more later loops anew and passes over what is
+	// known: what was read in this session may be shown from memory while the card is the same.
 	Certificates(ctx context.Context) iter.Seq2[Object, error]
 
 	// LogInAndSign verifies the PIN on the card and lets the card sign with the first key that can,
@@ -146,12 +146,12 @@ type Selective interface {
 	SlotsFor(ctx context.Context, w Want) ([]Slot, error)
 }
 
-// Want says which cards SlotsFor is to read. Its zero value wants what Slots does. Its functions are
-// called on the goroutine of the caller of SlotsFor, before it returns.
+// Want says which cards SlotsFor is to read. Its zero value wants what Slots does. Its functions
+// are called on the goroutine of the caller of SlotsFor, before it returns.
 type Want struct {
-	// Skip reports that the card in a slot is not looked at, whatever it is: the slot has ErrSkipped
-	// then. It is called for slots with a card, of which Index, Block and Description are known. It
-	// may be nil.
+	// Skip reports that the card in a slot is not looked at, whatever it is: the slot has
+	// ErrSkipped then. It is called for slots with a card, of which Index, Block and Description
+	// are known. It may be nil.
 	Skip func(*Slot) bool
 
 	// Enough reports that a card that was read will do. Once there is one, others are waited for
@@ -181,7 +181,7 @@ type PINless interface {
 	SignWithoutPIN(ctx context.Context, pin *secret.PIN, choose Choose) (Signature, error)
 }
 
-// PUKTeller is a Session that tells whether its PIN can be unblocked, and of the tries for that,
+// PUKTeller is a Session that reports whether its PIN can be unblocked, and of the tries for that,
 // without spending one.
 type PUKTeller interface {
 	Session
@@ -197,7 +197,8 @@ type PUK struct {
 	Tries   Tries
 }
 
-// Doubter is a Session that may know why a signature does not fit the certificate that it has shown.
+// Doubter is a Session that may know why a signature does not fit the certificate that it has
+// shown.
 type Doubter interface {
 	Session
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -181,12 +182,29 @@ func summary(found diagnosis.Findings) message.Text {
 	return message.Textf("nothing is wrong")
 }
 
+// together puts what checks say that need a configuration into one finding, for people: each would say the same.
+func together(found diagnosis.Findings) diagnosis.Findings {
+	others := slices.DeleteFunc(slices.Clone(found), doctor.Waits)
+	count := len(found) - len(others)
+	if count < 2 {
+		return found
+	}
+
+	one := diagnosis.Finding{ID: "checks-wait", Severity: diagnosis.Note, Subject: "configuration"}
+	if slices.ContainsFunc(found, func(f diagnosis.Finding) bool { return f.ID == doctor.IDConfigurationMissing }) {
+		one.Fact = message.Textf("%d checks wait for a configuration: run pam-pkcs11 setup", count)
+	} else {
+		one.Fact = message.Textf("%d checks wait until the configuration can be read and has no errors: run pam-pkcs11 config check", count)
+	}
+	return append(others, one)
+}
+
 // print prints the links, what was mended, and the closing sentence.
 func (a *diagnosed) print(o *output) error {
 	if o.json {
 		return o.encode(a)
 	}
-	if err := o.findings(a.Findings); err != nil {
+	if err := o.findings(together(a.Findings)); err != nil {
 		return err
 	}
 	for _, one := range a.Mended {

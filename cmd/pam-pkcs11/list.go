@@ -119,11 +119,17 @@ const withoutFile = "pam_pkcs11 { use_pkcs11_module = builtin; use_mappers = pwe
 
 // load reads the configuration; file is "" where there is none.
 func (l *listTool) load() (conf *config.Config, file string, err error) {
-	conf, err = config.Load(&config.Arguments{ConfigFile: l.config})
+	return loadOrBuiltin(l.config)
+}
+
+// loadOrBuiltin reads a configuration. Where there is none in the default place it is that of the built-in card, and
+// file is "".
+func loadOrBuiltin(name string) (conf *config.Config, file string, err error) {
+	conf, err = config.Load(&config.Arguments{ConfigFile: name})
 	if err == nil {
-		return conf, l.config, nil
+		return conf, name, nil
 	}
-	if _, missing := os.Stat(l.config); !errors.Is(missing, fs.ErrNotExist) || l.config != config.DefaultFile {
+	if _, missing := os.Stat(name); !errors.Is(missing, fs.ErrNotExist) || name != config.DefaultFile {
 		return nil, "", err
 	}
 	conf, err = config.Parse("built in", []byte(withoutFile), nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login"
 	"pam_pkcs11/login/cards"
+	"pam_pkcs11/pcsc"
 	"pam_pkcs11/token"
 )
 
@@ -90,7 +92,7 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	if p.slot < 0 {
 		return &cli.Error{Code: cli.Usage, Err: errors.New("--slot is counted from 1")}
 	}
-	conf, err := config.Load(&config.Arguments{ConfigFile: p.config})
+	conf, _, err := loadOrBuiltin(p.config)
 	if err != nil {
 		return &cli.Error{Code: cli.Config, Err: err}
 	}
@@ -100,20 +102,29 @@ func (p *pinTool) run(cmd *cobra.Command, do func(context.Context, *pinWork) err
 	}
 	module, err := p.open(conf, token.Options{Logger: warnings(cmd)})
 	if err != nil {
-		return &cli.Error{Code: cli.Unavailable, Err: err}
+		return noReaders(err, os.Geteuid(), cmd.CommandPath())
 	}
 	defer module.Close()
 
 	ctx := cmd.Context()
 	slots, err := module.Slots(ctx)
 	if err != nil {
-		return &cli.Error{Code: cli.Unavailable, Err: err}
+		return noReaders(err, os.Geteuid(), cmd.CommandPath())
 	}
 	w := &pinWork{cmd: cmd, out: outputOf(cmd), conf: conf, module: module, slots: slots, chosen: selectors.Select(slots)}
 	if len(w.chosen) == 0 {
 		return &cli.Error{Code: cli.Unavailable, Err: login.ExplainNoCard(conf, selectors, slots)}
 	}
 	return do(ctx, w)
+}
+
+// noReaders is why the readers cannot be used, and what a user can do about it whom their daemon does not let in, or for
+// whom none is started.
+func noReaders(err error, uid int, command string) error {
+	if uid != 0 && (errors.Is(err, pcsc.ErrNoService) || errors.Is(err, pcsc.ErrSecurityViolation)) {
+		return told(cli.Unavailable, message.Textf("%v; root may use them, run: sudo %s", err, command))
+	}
+	return &cli.Error{Code: cli.Unavailable, Err: err}
 }
 
 // selectors are those of the configuration, or the one of the flags where there are any.

@@ -14,6 +14,7 @@ import (
 	"pam_pkcs11/internal/cli"
 	"pam_pkcs11/internal/secret"
 	"pam_pkcs11/login/logintest"
+	"pam_pkcs11/pcsc/access"
 	"pam_pkcs11/token"
 )
 
@@ -245,5 +246,44 @@ func TestPINUsage(t *testing.T) {
 		if code := run(append([]string{program}, args...), nil, &out, &out); code != cli.Usage {
 			t.Errorf("%q: %d\n%s", args, code, out.String())
 		}
+	}
+}
+
+// TestPINWithoutReaders: whom the daemon does not serve is told who may use the readers; root is not.
+func TestPINWithoutReaders(t *testing.T) {
+	const command, cure = "pam-pkcs11 pin status", "run: sudo pam-pkcs11 pin status"
+	for _, tt := range []struct {
+		err  error
+		uid  int
+		cure bool
+	}{
+		{&access.Error{Socket: "/run/x", Reason: access.Denied}, 1000, true},
+		{&access.Error{Socket: "/run/x", Reason: access.Closed}, 1000, true},
+		{errors.Join(&access.Error{Reason: access.NoSocket}, &access.Error{Reason: access.NotRoot}), 1000, true},
+		{&access.Error{Socket: "/run/x", Reason: access.Denied}, 0, false},
+		{&access.Error{Socket: "/run/x", Reason: access.Held}, 1000, false},
+		{errors.New("a library's own fault"), 1000, false},
+	} {
+		var said bytes.Buffer
+		code := cli.Exit(&said, program, noReaders(tt.err, tt.uid, command))
+		if code != cli.Unavailable || !strings.Contains(said.String(), tt.err.Error()[:10]) || strings.Contains(said.String(), cure) != tt.cure {
+			t.Errorf("%v for %d: %d, %q", tt.err, tt.uid, code, said.String())
+		}
+	}
+}
+
+// TestWithoutConfiguration: the built-in card stands for the file in the default place alone.
+func TestWithoutConfiguration(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.conf")
+	if _, _, err := loadOrBuiltin(missing); err == nil {
+		t.Error("a file that was named and is not there is an error")
+	}
+	if _, err := os.Stat(config.DefaultFile); err == nil {
+		t.Logf("%s is there: what it says is used", config.DefaultFile)
+		return
+	}
+	conf, file, err := loadOrBuiltin(config.DefaultFile)
+	if err != nil || file != "" || !conf.Module.Builtin {
+		t.Errorf("%v, %q, %v", conf, file, err)
 	}
 }

@@ -82,7 +82,7 @@ func (u undoing) run(cmd *cobra.Command) error {
 	if u.root == "/" {
 		revert.Disarm(cmd.Context(), latest)
 		if err := distro.Tidy(cmd.Context(), result.Left); err != nil {
-			result.Failed = err.Error()
+			result.Untidy = err.Error()
 		}
 	}
 	if err := showUndone(o, result); err != nil {
@@ -102,6 +102,9 @@ func showUndone(o *output, r *undo.Result) error {
 	var all said
 	if r.Failed != "" {
 		all.add(o.say("The profile could not be switched off: %s", quotable(r.Failed)))
+	}
+	if r.Untidy != "" {
+		all.add(o.say("A tool of the distribution has not taken its own files up again; they count for no login: %s", quotable(r.Untidy)))
 	}
 	for _, p := range r.Restored {
 		all.add(o.say("Restored: %s", p))
@@ -126,9 +129,12 @@ func showUndone(o *output, r *undo.Result) error {
 			all.add(o.say("    %s", line))
 		}
 	}
-	if r.Clean() {
+	switch {
+	case r.Clean():
 		all.add(o.say("All is as it was before setup %d.", r.Number))
-	} else {
+	case len(r.Edited) == 0 && r.Failed == "":
+		all.add(o.say("Setup %d has been taken back, but for what that tool keeps.", r.Number))
+	default:
 		all.add(o.say("Setup %d has been taken back, but for what was edited since.", r.Number))
 	}
 	return all.err

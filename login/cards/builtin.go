@@ -31,10 +31,13 @@ func (s System) openBuiltin(m *config.Module, o token.Options) (token.Module, er
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+
 	options, err := pivOptions(m, o)
 	if err != nil {
 		return nil, err
 	}
+
+	// The serial number may cost another command: a login reads it only where it is asked for.
 	options.Serial = s.Tool || strings.Contains(m.TokenURI, "serial=")
 
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
@@ -45,6 +48,7 @@ func (s System) openBuiltin(m *config.Module, o token.Options) (token.Module, er
 	if err != nil {
 		return nil, noService(err)
 	}
+
 	log.Debug("card readers", "daemon", found.String())
 	options.Cache = s.openCache(m, log)
 	return piv.New(service, options)
@@ -56,10 +60,12 @@ func pivOptions(m *config.Module, o token.Options) (piv.Options, error) {
 	for _, ref := range m.PIVKeys {
 		options.Keys = append(options.Keys, piv.KeyRef(ref))
 	}
+
 	lock, err := piv.ParseLockMode(m.PIVLock)
 	if err != nil {
 		return options, fmt.Errorf("piv_lock: %w", err)
 	}
+
 	options.Lock = lock
 	if m.PIVLabel == "opensc-0.23" {
 		options.Label = piv.LabelOpenSC023
@@ -94,7 +100,9 @@ func (s System) accessOptions(m *config.Module) access.Options {
 	if m.PCSCSocket != "" {
 		o.Sockets = []string{m.PCSCSocket}
 	}
+
 	switch {
+	// Only root may start a daemon. A socket that is named is that of the system's daemon.
 	case !isRoot(), m.CardAccess == "system", m.CardAccess == "" && m.PCSCSocket != "":
 		o.Mode = access.System
 	case m.CardAccess == "bundled":

@@ -41,8 +41,9 @@ func (s System) Prepare(conf *config.Config) error {
 		if err := pkcs11.SetEnvironment(m.Environment); err != nil {
 			return err
 		}
+		// It is the same daemon for all libraries: it is found once.
 		if !m.FindsDaemon() || found {
-			continue // it is the same one for all libraries
+			continue
 		}
 
 		found = true
@@ -51,8 +52,10 @@ func (s System) Prepare(conf *config.Config) error {
 		case err != nil && i == 0:
 			return err
 		case err != nil:
-			socket = pcsc.BundledSocket // root's, where nobody else can listen: no reader is found there
+			// Root's socket, where nobody else can listen: the library finds no reader there.
+			socket = pcsc.BundledSocket
 		}
+
 		if err := pkcs11.SetEnvironment([]string{"PCSCLITE_CSOCK_NAME=" + socket}); err != nil {
 			return err
 		}
@@ -124,7 +127,9 @@ func noService(err error) error {
 	if err == nil {
 		return nil
 	}
+
 	kind := token.ErrNoService
+	// The readers are there, and another program does not let go of them.
 	if errors.Is(err, pcsc.ErrSharingViolation) {
 		kind = token.ErrInUse
 	}

@@ -28,10 +28,10 @@ type source struct {
 // waitMoment is how long one of several sources is waited for, before the others are looked at.
 const waitMoment = 250 * time.Millisecond
 
-// newSeveral makes one Module of several sources, each of which is a block of Slot.Block. The first is
-// opened at once, and its errors are those of the Module. A later one is opened when the earlier
-// ones show no card, or one that they cannot use (token.ErrForeign); its errors are only logged, and
-// no block behind it is looked at then.
+// newSeveral makes one Module of several sources, each of which is a block of Slot.Block. The first
+// is opened at once, and its errors are those of the Module. A later one is opened when the earlier
+// ones show no card, or one that they cannot use (token.ErrForeign); its errors are only logged,
+// and no block behind it is looked at then.
 //
 // A card is of the first block that can read it, and of no other: a later block's slot is shown
 // only where no earlier block has a reader of that name, or each such reader holds a card that is
@@ -41,6 +41,7 @@ func newSeveral(sources []source, o token.Options) (token.Module, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &several{log: o.Logger, using: o.Using}
+
 	for i, from := range sources {
 		s.blocks = append(s.blocks, &block{source: from, options: s.optionsOf(i, o)})
 	}
@@ -114,15 +115,17 @@ func (s *several) Slots(ctx context.Context) ([]token.Slot, error) {
 
 // SlotsFor is Slots, without waiting for slow cards of the first block where it has a card that is
 // enough. A card that has not answered is no block's yet: no later one is asked before all have. A
-// reader that the first block may not use is looked at all the same, since a later block may have its
-// card only where the first cannot read it.
+// reader that the first block may not use is looked at all the same, since a later block may have
+// its card only where the first cannot read it.
 func (s *several) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, error) {
 	if !s.still {
 		if err := s.listFor(ctx, 0, token.Want{Enough: w.Enough}); err != nil {
 			return nil, err
 		}
 	}
+	// It holds for one call: the next one lists the first block again.
 	s.still = false
+
 	if slices.ContainsFunc(s.blocks[0].slots, isPending) {
 		return s.shown(1), nil
 	}
@@ -131,11 +134,14 @@ func (s *several) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, err
 		if !s.wanted(s.shown(i)) {
 			return s.shown(i), nil
 		}
+
 		listed, err := s.later(ctx, i)
 		if err != nil {
 			return nil, err
 		}
-		if !listed { // what it would have read is not for the next
+
+		// A card that the block would have read is not the next one's.
+		if !listed {
 			return s.shown(i), nil
 		}
 	}
@@ -167,16 +173,19 @@ func (s *several) listFor(ctx context.Context, i int, w token.Want) error {
 // It reports whether the block is listed; the error is that of an earlier one, or the context's.
 func (s *several) later(ctx context.Context, i int) (listed bool, err error) {
 	b := s.blocks[i]
+	// What it showed at an earlier call does not count if it cannot be listed now.
 	b.slots = nil
 	if err := ctx.Err(); err != nil || b.failed {
 		return false, err
 	}
+
 	if b.module == nil {
 		if err := s.open(i); err != nil {
 			s.log.Warn("block left out: its cards cannot be had", "block", b.source.Name, "error", err)
 			return false, ctx.Err()
 		}
 	}
+
 	if err := s.list(ctx, i); err != nil {
 		s.log.Warn("block left out: its cards cannot be listed", "block", b.source.Name, "error", err)
 		return false, ctx.Err()
@@ -246,6 +255,7 @@ func (s *several) visible(i int) []token.Slot {
 	if i == 0 {
 		return s.blocks[0].slots
 	}
+
 	var list []token.Slot
 	for j := range s.blocks[i].slots {
 		if slot := &s.blocks[i].slots[j]; s.leftOver(slot, i) {
@@ -304,10 +314,12 @@ func (s *several) Wait(ctx context.Context) error {
 			opened++
 		}
 	}
+
 	first := s.blocks[0]
 	switch {
 	case opened == 1:
 		return first.module.Wait(ctx)
+	// The wait of such a library cannot be cut short: the caller has to look again and again.
 	case !first.source.WaitEnds:
 		return errors.Join(ctx.Err(), token.ErrNoWait)
 	}
@@ -315,7 +327,10 @@ func (s *several) Wait(ctx context.Context) error {
 	moment, cancel := context.WithTimeout(ctx, waitMoment)
 	defer cancel()
 	err := first.module.Wait(moment)
-	if err != nil && ctx.Err() == nil && moment.Err() != nil && errors.Is(err, moment.Err()) {
+
+	// Only the moment is over. Nothing has changed in the first block: it is not listed again.
+	momentOver := ctx.Err() == nil && moment.Err() != nil && errors.Is(err, moment.Err())
+	if err != nil && momentOver {
 		s.still = true
 		return nil
 	}

@@ -85,11 +85,13 @@ func (c *Card) tries() token.Tries {
 	if c.Counts {
 		t.Left = c.left()
 	}
+
 	switch left := c.left(); {
 	case left == 0:
 		t.Level = token.Locked
 	case c.Silent:
 	case left == 1:
+		// A wrong PIN is told where the card does not tell how many are left.
 		t.Level = token.Last
 	case c.Wrong > 0:
 		t.Level = token.Few
@@ -116,6 +118,7 @@ func (c *Card) info() *token.Info {
 			Tries:       c.tries(),
 		},
 	}
+
 	switch p := &i.PIN; {
 	case p.Tries.Level == token.Locked:
 		p.Said = "the card says that its PIN is locked"
@@ -199,16 +202,23 @@ func (c *Card) triesOfPUK() token.Tries {
 // object is the ith of these certificates as a session shows it.
 func object(objects []Object, i int) token.Object {
 	o := objects[i]
-	shown := token.Object{Handle: uint(i + 1), ID: o.ID, Label: o.Label, Err: o.Err}
+	shown := token.Object{
+		Handle: uint(i + 1),
+		ID:     o.ID,
+		Label:  o.Label,
+		Err:    o.Err,
+	}
 	if o.Cert != nil {
 		shown.Value = o.Cert.DER
 	}
+	// A certificate that cannot be used is shown with its bytes, as a real module does.
 	if o.Err != nil {
 		return shown
 	}
 
 	shown.Cert, shown.Err = certinfo.Parse(o.Cert.DER)
 	if shown.Err == nil {
+		// The bytes are in Cert, too: Value is for those that could not be parsed.
 		shown.Value = nil
 	} else {
 		shown.Cert = nil

@@ -11,8 +11,8 @@ import (
 	"pam_pkcs11/token"
 )
 
-// module implements token.Selective. It panics where two calls of it, or of its sessions, run at once,
-// and where it is used after Close: a login does neither.
+// module implements token.Selective. It panics where two calls of it, or of its sessions, run at
+// once, and where it is used after Close: a login does neither.
 type module struct {
 	readers *Readers
 	options token.Options
@@ -54,17 +54,20 @@ func (m *module) SlotsFor(ctx context.Context, w token.Want) ([]token.Slot, erro
 	enough := w.Enough != nil && slices.ContainsFunc(slots, func(s token.Slot) bool {
 		return s.Token != nil && slow[s.ID] == 0 && w.Enough(&s)
 	})
+
 	longest := time.Duration(0)
 	for i := range slots {
 		s := &slots[i]
 		switch d := slow[s.ID]; {
 		case d == 0 || s.Err != nil:
+		// Such a card is not waited for where another one is enough.
 		case enough:
 			s.Token, s.Err = nil, token.ErrPending
 		default:
 			longest = max(longest, d)
 		}
 	}
+
 	if longest > 0 {
 		err = m.readers.call(ctx, SlowCard, m.options)
 		time.Sleep(longest)
@@ -112,12 +115,14 @@ func (m *module) Wait(ctx context.Context) error {
 		return token.ErrNoWait
 	}
 
+	// Both under one lock: an insertion between the look and the wait is not missed.
 	m.readers.mu.Lock()
 	changed, known := m.readers.changed, m.readers.changes == m.seen
 	m.readers.mu.Unlock()
 	if !known {
 		return nil
 	}
+
 	select {
 	case <-changed:
 		return nil
@@ -136,6 +141,7 @@ func (m *module) Open(ctx context.Context, s token.Slot) (token.Session, error) 
 
 	m.readers.mu.Lock()
 	defer m.readers.mu.Unlock()
+
 	i := int(s.ID) - 100
 	if i < 0 || i >= len(m.readers.readers) {
 		return nil, fmt.Errorf("there is no slot %d", s.ID)
@@ -144,11 +150,18 @@ func (m *module) Open(ctx context.Context, s token.Slot) (token.Session, error) 
 	if c == nil {
 		return nil, &token.Error{Kind: token.ErrRemoved}
 	}
+
 	if s.Token == nil {
 		return nil, errors.New("the slot that was listed has no token")
 	}
+
 	m.readers.open++
-	return &session{module: m, reader: m.readers.readers[i], card: c, info: s.Token}, nil
+	return &session{
+		module: m,
+		reader: m.readers.readers[i],
+		card:   c,
+		info:   s.Token,
+	}, nil
 }
 
 // Close implements token.Module.

@@ -182,6 +182,8 @@ func (r *Readers) call(ctx context.Context, name string, o token.Options) error 
 	r.calls = append(r.calls, name)
 	do := r.before[name]
 	r.mu.Unlock()
+
+	// Without the lock: do may call the methods of Readers.
 	if do == nil {
 		return nil
 	}

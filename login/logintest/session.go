@@ -121,11 +121,13 @@ func (s *session) certificate(ctx context.Context, i int) (o token.Object, more 
 
 	s.locked(func() {
 		objects := s.objects()
+		// A card that hides its certificates shows an empty list before its log-in.
 		if s.card.Hides && !s.loggedIn {
 			objects = nil
 		}
 		if more = i < len(objects); more {
 			o = object(objects, i)
+			// What comes from memory is not read from the card.
 			if !s.remembers() {
 				s.card.Reads++
 			}
@@ -154,6 +156,7 @@ func (s *session) logIn(ctx context.Context, pin *secret.PIN) error {
 	}
 
 	s.locked(func() {
+		// Without a PIN the entry at the reader's keypad counts.
 		entry := string(pin.Bytes())
 		switch {
 		case pin == nil && !s.card.AtReader:
@@ -170,9 +173,11 @@ func (s *session) logIn(ctx context.Context, pin *secret.PIN) error {
 
 // ChangePIN implements token.Session.
 func (s *session) ChangePIN(ctx context.Context, old, fresh *secret.PIN) error {
+	// A PIN is changed with the card locked: C_SetPIN takes the old PIN for itself.
 	if err := s.logOut(); err != nil {
 		return err
 	}
+
 	leave, err := s.call(ctx, "C_SetPIN")
 	defer leave()
 	if err != nil {
@@ -197,6 +202,7 @@ func (c *Card) changePIN(old, fresh *secret.PIN) error {
 			entries[i] = entry
 		}
 		was, is = entries[0], entries[1]
+		// The reader compares the two new ones, and sends nothing where they differ.
 		if entries[1] != entries[2] {
 			return &token.Error{Kind: token.ErrCancelled}
 		}
@@ -251,6 +257,7 @@ func (s *session) logOut() error {
 	if !s.loggedIn {
 		return nil
 	}
+
 	s.loggedIn = false
 	leave, err := s.module.enter(context.Background(), "C_Logout")
 	leave()

@@ -24,6 +24,7 @@ func (s *session) LogInAndSign(
 	s.loggedIn = true
 
 	sig, err := s.sign(ctx, pin, choose)
+	// Its own error counts more than that the card could not be locked.
 	if s.card.LocksAtOnce {
 		if out := s.logOut(); err == nil && out != nil {
 			return token.Signature{}, out
@@ -53,6 +54,7 @@ func (s *session) sign(
 	}
 
 	sig, ends, err := s.signFirst(ctx, pin, choice)
+	// What was remembered of the card is dropped for the rest of the session.
 	if errors.Is(err, errStale) {
 		s.anew = true
 		if choice, err = choice.Anew(s.Certificates(ctx)); err != nil {
@@ -71,9 +73,11 @@ func (s *session) sign(
 	if len(more.Objects) == 0 {
 		return token.Signature{}, err
 	}
+
 	if sig, _, failed = s.signFirst(ctx, pin, more); failed == nil {
 		return sig, nil
 	}
+	// The first key's error stays, unless the second attempt has met one that ends the signing.
 	if token.EndsSigning(failed) {
 		err = failed
 	}
@@ -92,6 +96,7 @@ func (s *session) signFirst(
 		if err := ctx.Err(); err != nil {
 			return token.Signature{}, true, err
 		}
+
 		sig, ends, err := s.signWith(ctx, o, pin, choice)
 		if err == nil {
 			sig.Object = i
@@ -100,6 +105,7 @@ func (s *session) signFirst(
 		if ends || token.EndsSigning(err) {
 			return token.Signature{}, true, err
 		}
+
 		if choice.Passed != nil {
 			choice.Passed(o, err)
 		}
@@ -120,10 +126,12 @@ func (s *session) signWith(
 		return token.Signature{}, true, errors.New("the object is none of this session")
 	}
 	object, stale := s.keyObject(i, o)
+
 	key := object.key()
 	if key == nil {
 		return token.Signature{}, false, token.ErrNoKey
 	}
+
 	message, err := choice.Message()
 	if err != nil {
 		return token.Signature{}, true, err
@@ -156,8 +164,8 @@ func (s *session) signWith(
 	return sig, false, nil
 }
 
-// keyObject is what the card holds in the place of the ith certificate that is shown: its key signs.
-// stale reports whether the certificate there is another.
+// keyObject is what the card holds in the place of the ith certificate that is shown: its key
+// signs. stale reports whether the certificate there is another.
 func (s *session) keyObject(i int, o token.Object) (object *Object, stale bool) {
 	if i >= len(s.card.Objects) {
 		return &Object{}, false

@@ -1,10 +1,11 @@
-// Package policy finds out of a user whether he must, may or must not use a card, by the lists of the configuration and
-// by the system's users and groups.
+// Package policy finds out of a user whether he must, may or must not use a card, by the lists of
+// the configuration and by the system's users and groups.
 //
-// Who is in several lists is treated as the safest of them says: must before must not, must not before may. What cannot
-// be found out is taken to mean must: a group that nobody knows or whose directory does not answer, an account that
-// cannot be looked up, a listed name that may be another of the user's, a name service that takes too long. So a fault of
-// a directory opens no way in. Users who are named in card_required_users are found without any question.
+// Who is in several lists is treated as the safest of them says: must before must not, must not
+// before may. What cannot be found out is taken to mean must: a group that nobody knows or whose
+// directory does not answer, an account that cannot be looked up, a listed name that may be another
+// of the user's, a name service that takes too long. So a fault of a directory opens no way in.
+// Users who are named in card_required_users are found without any question.
 package policy
 
 import (
@@ -72,8 +73,8 @@ func (r *Rules) For(ctx context.Context, user string) Decision {
 	return r.timed(ctx, func() Decision { return r.find(user) })
 }
 
-// ForNobody decides where no name is known yet: the card may name anybody. Somebody may come who must use a card, and the
-// module is asked once: so he must, if anybody must.
+// ForNobody decides where no name is known yet: the card may name anybody. Somebody may come who
+// must use a card, and the module is asked once: so he must, if anybody must.
 func (r *Rules) ForNobody(ctx context.Context) Decision {
 	otherwise := Decision{}
 	if words[r.Persons.Others] == Optional {
@@ -87,6 +88,7 @@ func (r *Rules) ForNobody(ctx context.Context) Decision {
 		return otherwise
 	}
 
+	// A group that cannot be looked up means must, though nobody's membership is asked for.
 	return r.timed(ctx, func() Decision {
 		for _, list := range r.lists() {
 			for _, name := range list.Groups {
@@ -171,10 +173,11 @@ type person struct {
 	of      []uint32 // the numbers of his groups
 }
 
-// named returns which of the names is the user's: as it was typed, as his account is called, or of the same account; ""
-// is none, which all of the names must be known to say. An account of this machine has one name, so that no directory is
-// asked about it.
+// named returns which of the names is the user's: as it was typed, as his account is called, or of
+// the same account; "" is none, which all of the names must be known to say. An account of this
+// machine has one name, so that no directory is asked about it.
 func (p *person) named(names []string) (string, error) {
+	// A name that is written as it was typed needs no lookup, which could fail.
 	for _, name := range names {
 		if name == p.typed || name == p.account.Name {
 			return name, nil
@@ -184,6 +187,8 @@ func (p *person) named(names []string) (string, error) {
 		return "", nil
 	}
 
+	// A name that cannot be looked up may be another one of the user's: it counts unless the user
+	// is found by a name behind it.
 	var unknown error
 	for _, name := range names {
 		account, err := p.rules.Accounts.Lookup(name)
@@ -197,13 +202,14 @@ func (p *person) named(names []string) (string, error) {
 	return "", unknown
 }
 
-// memberOf returns the first of the groups of which the user is known to be a member; "" is none, which all of the
-// groups must be known to say. Groups that list him are found without asking for all of his groups: those of this
-// machine must be, where a directory does not answer.
+// memberOf returns the first of the groups of which the user is known to be a member; "" is none,
+// which all of the groups must be known to say. Groups that list him are found without asking for
+// all of his groups: those of this machine must be, where a directory does not answer.
 func (p *person) memberOf(groups []string) (string, error) {
 	if len(groups) == 0 {
 		return "", nil
 	}
+	// An error here is not the answer yet: the user's own groups may be known all the same.
 	if name, _ := p.among(groups); name != "" {
 		return name, nil
 	}
@@ -211,7 +217,8 @@ func (p *person) memberOf(groups []string) (string, error) {
 		return "", err
 	}
 
-	// The groups once more: the question for the user's groups shows no error where a directory does not answer.
+	// The groups once more: the question for the user's groups shows no error where a directory
+	// does not answer.
 	return p.among(groups)
 }
 
@@ -249,8 +256,10 @@ func (r *Rules) timed(ctx context.Context, decide func() Decision) Decision {
 		defer cancel()
 	}
 
+	// With room for one: a decision that comes too late ends its goroutine all the same.
 	made := make(chan Decision, 1)
 	go func() {
+		// A panic decides as every other fault does: a card is needed.
 		defer func() {
 			if v := recover(); v != nil {
 				made <- unknown("the user", fmt.Errorf("internal fault: %v\n%s", v, debug.Stack()))
@@ -258,6 +267,7 @@ func (r *Rules) timed(ctx context.Context, decide func() Decision) Decision {
 		}()
 		made <- decide()
 	}()
+
 	select {
 	case d := <-made:
 		return d

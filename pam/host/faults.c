@@ -1,4 +1,5 @@
-/* What the user is told when no verdict comes: sentences of login/messages.go, which the worker could not say any more. */
+/* What the user is told when no verdict comes: sentences of login/messages.go, which the worker
+ * could not say any more. */
 #include "relay.h"
 
 static const char *const texts[] = {

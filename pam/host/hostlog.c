@@ -15,15 +15,15 @@
 
 enum { DATAGRAM = 8192 };
 
-/* ---- journald ------------------------------------------------------------------------------------ */
+/* ---- journald -------------------------------------------------------------------------------- */
 
 struct datagram {
 	size_t n;
 	unsigned char data[DATAGRAM];
 };
 
-/* add_field appends NAME, the length of the value as u64 (little endian) and the value: the form that no value can end
- * before its time. A field that does not fit is left out. */
+/* add_field appends NAME, the length of the value as u64 (little endian) and the value: the form
+ * that no value can end before its time. A field that does not fit is left out. */
 static void add_field(struct datagram *d, const char *name, const char *value)
 {
 	size_t length = strlen(value), head = strlen(name);
@@ -72,6 +72,8 @@ static int connected(const char *path, int type)
 		return -1;
 	if (!connect(fd, (struct sockaddr *)&address, sizeof address))
 		return fd;
+
+	/* close may set errno, too: what the caller wants to know is why connect failed. */
 	int error = errno;
 	close(fd);
 	errno = error;
@@ -101,26 +103,32 @@ static int to_journal(const struct libpam *pam, pam_handle_t *pamh, const struct
 	if (line->reason)
 		add_field(&d, "PAM_PKCS11_REASON", line->reason);
 
+
+	/* A login never waits for a log that takes nothing. */
 	ssize_t sent = send(fd, d.data, d.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(fd);
 	return sent == (ssize_t)d.n;
 }
 
-/* ---- syslogd ------------------------------------------------------------------------------------- */
+/* ---- syslogd --------------------------------------------------------------------------------- */
 
 /* has_syslog reports whether somebody listens where syslog(3) writes, which does not tell. */
 static int has_syslog(void)
 {
 	int fd = connected(hostlog_syslog, SOCK_DGRAM);
-	if (fd < 0)
-		return errno == EPROTOTYPE || errno == EAGAIN; /* it listens on a stream, or is busy */
+	if (fd < 0) {
+		/* It listens on a stream, or is busy. */
+		return errno == EPROTOTYPE || errno == EAGAIN;
+	}
+
 	close(fd);
 	return 1;
 }
 
-/* ---- the last line ------------------------------------------------------------------------------- */
+/* ---- the last line --------------------------------------------------------------------------- */
 
-/* open_last makes a new file beside hostlog_last, whose name it writes. Nobody but root may write the directory. */
+/* open_last makes a new file beside hostlog_last, whose name it writes. Nobody but root may write
+ * the directory. */
 static int open_last(char *name, size_t room)
 {
 	const char *slash = strrchr(hostlog_last, '/');
@@ -128,15 +136,19 @@ static int open_last(char *name, size_t room)
 	int length = snprintf(name, room, "%.*s", (int)(slash - hostlog_last), hostlog_last);
 	if (length < 0 || (size_t)length >= room)
 		return -1;
+
 	if (mkdir(name, 0700) && errno != EEXIST)
 		return -1;
 	if (lstat(name, &info) || !S_ISDIR(info.st_mode) || info.st_uid != 0 || info.st_mode & 022)
 		return -1;
 
-	length = snprintf(name, room, "%.*s/.last-%d", (int)(slash - hostlog_last), hostlog_last, (int)getpid());
+	length = snprintf(name, room, "%.*s/.last-%d", (int)(slash - hostlog_last), hostlog_last,
+		(int)getpid());
 	if (length < 0 || (size_t)length >= room)
 		return -1;
-	unlink(name); /* of a process that had this number and died */
+
+	/* It is that of a process which had this number and died. */
+	unlink(name);
 	return open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
@@ -151,9 +163,12 @@ static void to_last(const struct libpam *pam, pam_handle_t *pamh, const struct h
 
 	if (gmtime_r(&now, &tm))
 		strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+
 	const char *service = item(pam, pamh, PAM_SERVICE);
-	int written = dprintf(fd, "%s %.64s[%d]: pam_pkcs11(%.64s:%s): %s%s%s\n", when, service, (int)getpid(), service,
-		line->kind, line->text, line->reason ? " reason=" : "", line->reason ? line->reason : "");
+	int written = dprintf(fd, "%s %.64s[%d]: pam_pkcs11(%.64s:%s): %s%s%s\n", when, service,
+		(int)getpid(), service, line->kind, line->text, line->reason ? " reason=" : "", line->reason ? line->reason : "");
+
+	/* Renamed as a whole: who reads the last line never sees a part of one. */
 	if (close(fd) || written < 0 || rename(name, hostlog_last))
 		unlink(name);
 }
@@ -162,7 +177,11 @@ void host_log(const struct libpam *pam, pam_handle_t *pamh, const struct host_li
 {
 	if (to_journal(pam, pamh, line))
 		return;
-	pam->syslog(pamh, line->priority, "%s%s%s", line->text, line->reason ? " reason=" : "", line->reason ? line->reason : "");
+
+	pam->syslog(pamh, line->priority, "%s%s%s", line->text, line->reason ? " reason=" : "",
+		line->reason ? line->reason : "");
+
+	/* syslog(3) does not tell whether anybody has heard it. */
 	if (geteuid() == 0 && !has_syslog())
 		to_last(pam, pamh, line);
 }

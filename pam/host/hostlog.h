@@ -1,4 +1,5 @@
-/* The log of what the host itself has to say: a worker that gave no verdict cannot write its refusal any more. */
+/* The log of what the host itself has to say: a worker that gave no verdict cannot write its
+ * refusal any more. */
 #ifndef PAM_PKCS11_HOSTLOG_H
 #define PAM_PKCS11_HOSTLOG_H
 
@@ -16,10 +17,10 @@ struct host_line {
 	const char *text;   /* one line, printable */
 };
 
-/* host_log writes a line to journald with its fields (systemd's "Native Journal Protocol"), else to syslogd as
- * pam_syslog(3) does. Where nobody takes it and the host is root's, the line becomes the file hostlog_last, in the place
- * of an older one. It waits for nobody but the C library's syslog(3), and returns nothing: what could not be written
- * changes no answer. */
+/* host_log writes a line to journald with its fields (systemd's "Native Journal Protocol"), else to
+ * syslogd as pam_syslog(3) does. Where nobody takes it and the host is root's, the line becomes the
+ * file hostlog_last, in the place of an older one. It waits for nobody but the C library's
+ * syslog(3), and returns nothing: what could not be written changes no answer. */
 void host_log(const struct libpam *pam, pam_handle_t *pamh, const struct host_line *line);
 
 #endif

@@ -9,7 +9,8 @@ static struct libpam functions;
 static int complete;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* Whoever called us has libpam loaded, be it for itself alone (RTLD_LOCAL): asked by its name it is found in any case. */
+/* Whoever called us has libpam loaded, be it for itself alone (RTLD_LOCAL): asked by its name it is
+ * found in any case. */
 static void find(void)
 {
 	void *library = dlopen("libpam.so.0", RTLD_LAZY | RTLD_NOLOAD);

@@ -23,7 +23,7 @@ int64_t relay_now(void)
 	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
-/* ---- octets -------------------------------------------------------------------------------------- */
+/* ---- octets ---------------------------------------------------------------------------------- */
 
 enum { CLOSED = -1, LATE = -2 }; /* of transfer */
 
@@ -33,8 +33,11 @@ static int await(int fd, short events, int64_t deadline)
 	for (;;) {
 		int64_t left = deadline - relay_now();
 		struct pollfd ready = {fd, events, 0};
+
 		if (left <= 0)
 			return LATE;
+
+		/* In steps of an hour: poll takes an int, and a longer deadline would not fit. */
 		int polled = poll(&ready, 1, left > 3600000 ? 3600000 : (int)left);
 		if (polled < 0 && errno != EINTR)
 			return CLOSED;
@@ -43,8 +46,8 @@ static int await(int fd, short events, int64_t deadline)
 	}
 }
 
-/* receive_some reads up to n octets and closes every descriptor that comes with them, but for one that it puts into
- * *descriptor, where that is wanted. */
+/* receive_some reads up to n octets and closes every descriptor that comes with them, but for one
+ * that it puts into *descriptor, where that is wanted. */
 static ssize_t receive_some(int fd, void *data, size_t n, int *descriptor)
 {
 	struct iovec part = {data, n};
@@ -52,14 +55,24 @@ static ssize_t receive_some(int fd, void *data, size_t n, int *descriptor)
 		char room[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
+		.msg_controllen = sizeof control.room,
+	};
+
+	/* The kernel closes the descriptors that nobody asks for. */
 	if (!descriptor)
-		return recv(fd, data, n, MSG_DONTWAIT); /* the kernel closes what nobody asks for */
+		return recv(fd, data, n, MSG_DONTWAIT);
 
 	ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+	if (!c || c->cmsg_len != CMSG_LEN(sizeof(int)))
 		return got;
+	if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return got;
+
 	if (*descriptor >= 0)
 		close(*descriptor);
 	memcpy(descriptor, CMSG_DATA(c), sizeof *descriptor);
@@ -74,11 +87,14 @@ static int transfer(int fd, void *data, size_t n, int sending, int64_t deadline,
 		int failed = await(fd, sending ? POLLOUT : POLLIN, deadline);
 		if (failed)
 			return failed;
-		ssize_t k = sending ? send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT) : receive_some(fd, p, n, descriptor);
+
+		ssize_t k = sending ? send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT) :
+				      receive_some(fd, p, n, descriptor);
 		if (k < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (k <= 0)
 			return CLOSED;
+
 		p += k;
 		n -= (size_t)k;
 	}
@@ -105,6 +121,7 @@ static int send_frame(struct relay *r, int verb, const void *payload, uint32_t n
 {
 	unsigned char header[RELAY_HEADER] = {RELAY_VERSION, (unsigned char)verb};
 	int64_t deadline = sooner(r->total_until, relay_now() + relay_silence);
+
 	write32(header + 4, n);
 	if (transfer(r->worker.fd, header, sizeof header, 1, deadline, NULL))
 		return -1;
@@ -112,7 +129,8 @@ static int send_frame(struct relay *r, int verb, const void *payload, uint32_t n
 }
 
 /* receive reads n octets of a frame, and notes why it could not. */
-static int receive(struct relay *r, void *data, size_t n, int64_t deadline, const char *ended, int *descriptor)
+static int receive(
+	struct relay *r, void *data, size_t n, int64_t deadline, const char *ended, int *descriptor)
 {
 	int failed = transfer(r->worker.fd, data, n, 0, deadline, descriptor);
 	if (failed) {
@@ -140,37 +158,47 @@ static int receive_frame(struct relay *r, int *verb, uint32_t *n)
 	int descriptor = -1;
 	int64_t patience = r->wait_until > r->silence_until ? r->wait_until : r->silence_until;
 	int64_t deadline = sooner(r->total_until, patience);
+
 	if (receive(r, header, sizeof header, deadline, "it ended", &descriptor)) {
 		take_notes(r, 0, descriptor);
 		return -1;
 	}
+
+	/* From here on a failure is the worker's, which has sent what no worker sends. */
 	r->problem = "the worker sent a malformed frame";
 	r->fault = FAULT_PROTOCOL;
 	r->frames++;
 	take_notes(r, header[1], descriptor);
+
 	*verb = header[1];
 	*n = read32(header + 4);
+
+	/* The length is the worker's: it is compared with the buffer before anything is read into
+	 * it. */
 	if (header[0] != RELAY_VERSION || header[2] || header[3] || *n > RELAY_MAX_PAYLOAD)
 		return -1;
 	if (*n && receive(r, r->buffer, *n, deadline, "it ended in the middle of a frame", NULL))
 		return -1;
+
 	r->buffer[*n] = 0;
 	r->silence_until = relay_now() + relay_silence;
 	return 0;
 }
 
-/* ---- the request --------------------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------------------- */
 
 static int add_field(struct relay *r, uint32_t *n, int tag, const char *value, size_t length)
 {
 	if (length > 4096 || *n + 3 + length > RELAY_MAX_PAYLOAD)
 		return -1;
+
 	unsigned char *p = r->buffer + *n;
 	p[0] = (unsigned char)tag;
 	p[1] = (unsigned char)length;
 	p[2] = (unsigned char)(length >> 8);
 	memcpy(p + 3, value, length);
 	*n += 3 + (uint32_t)length;
+
 	return 0;
 }
 
@@ -182,32 +210,40 @@ static int add_item(struct relay *r, uint32_t *n, int tag, int item)
 	return add_field(r, n, tag, value, strlen(value));
 }
 
-/* plain tells whether a value of the locale variables is one: they reach code that reads files by them. */
+/* plain reports whether a value of the locale variables is one: they reach code that reads files by
+ * them. */
 static int plain(const char *value)
 {
 	size_t n = strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@:-");
 	return n > 0 && n <= 64 && value[n] == 0;
 }
 
-/* The locale only chooses words, so the host's own environment may name it. What a decision rests on comes
- * from the PAM environment, or from an environment that no caller of a set-uid program has filled. */
+/* The locale only chooses words, so the host's own environment may name it. What a decision rests
+ * on comes from the PAM environment, or from an environment that no caller of a set-uid program has
+ * filled. */
 static int add_environment(struct relay *r, uint32_t *n)
 {
-	static const char *const names[] = {"LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "DISPLAY", "XDG_SEAT", "PKCS11_LOGIN_TOKEN_NAME"};
+	static const char *const names[] = {
+		"LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "DISPLAY", "XDG_SEAT", "PKCS11_LOGIN_TOKEN_NAME"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		int is_locale = i < 4;
 		char entry[1024];
 		const char *value = r->pam->getenv(r->pamh, names[i]);
+
+		/* secure_getenv gives nothing in a set-uid program, whose caller has filled the
+		 * environment. */
 		if (!value)
 			value = is_locale ? getenv(names[i]) : secure_getenv(names[i]);
 		if (!value || !*value || (is_locale && !plain(value)))
 			continue;
+
 		size_t name = strlen(names[i]), length = strlen(value);
 		if (name + 1 + length > sizeof entry)
 			return -1;
 		memcpy(entry, names[i], name);
 		entry[name] = '=';
 		memcpy(entry + name + 1, value, length);
+
 		if (add_field(r, n, FIELD_ENVIRONMENT, entry, name + 1 + length))
 			return -1;
 	}
@@ -223,13 +259,17 @@ static int add_identity(struct relay *r, uint32_t *n, int flags)
 {
 	const void *user = NULL;
 	unsigned char word[4];
+
 	if (r->pam->get_item(r->pamh, PAM_USER, &user) != PAM_SUCCESS)
 		user = NULL;
 	r->user_given = user && !is_blank(user);
 	if (user && add_field(r, n, FIELD_USER, user, strlen(user)))
 		return -1;
+
+	/* root does not know the PIN of another user: the worker has nothing to change then. */
 	unsigned char for_another = getuid() == 0 && user && strcmp(user, "root") != 0;
 	unsigned char can = CAN_CONFIRM | CAN_TAKE_NOTES | CAN_REQUIRE;
+
 	write32(word, (uint32_t)flags);
 	return add_field(r, n, FIELD_FLAGS, (char *)word, sizeof word) ||
 	       add_field(r, n, FIELD_ROOT_FOR_ANOTHER, (char *)&for_another, 1) ||
@@ -240,18 +280,25 @@ static int send_request(struct relay *r, int flags, int argc, const char **argv)
 {
 	uint32_t n = 0;
 	r->problem = "the request is too long for the worker";
-	if (add_identity(r, &n, flags) || add_item(r, &n, FIELD_SERVICE, PAM_SERVICE) || add_item(r, &n, FIELD_RHOST, PAM_RHOST) ||
-	    add_item(r, &n, FIELD_TTY, PAM_TTY) || add_item(r, &n, FIELD_RUSER, PAM_RUSER) || add_environment(r, &n))
+	if (add_identity(r, &n, flags))
 		return -1;
+	if (add_item(r, &n, FIELD_SERVICE, PAM_SERVICE) || add_item(r, &n, FIELD_RHOST, PAM_RHOST))
+		return -1;
+	if (add_item(r, &n, FIELD_TTY, PAM_TTY) || add_item(r, &n, FIELD_RUSER, PAM_RUSER))
+		return -1;
+	if (add_environment(r, &n))
+		return -1;
+
 	for (int i = 0; i < argc; i++)
 		if (add_field(r, &n, FIELD_ARGUMENT, argv[i], strlen(argv[i])))
 			return -1;
+
 	r->problem = "it does not take the request";
 	r->fault = FAULT_ENDED;
 	return send_frame(r, r->verb, r->buffer, n);
 }
 
-/* ---- the conversation ---------------------------------------------------------------------------- */
+/* ---- the conversation ------------------------------------------------------------------------ */
 
 /* converse asks the application one thing. The answer is the caller's to wipe and free. */
 static int converse(struct relay *r, int style, const char *text, char **answer)
@@ -259,16 +306,22 @@ static int converse(struct relay *r, int style, const char *text, char **answer)
 	const void *item = NULL;
 	struct pam_response *response = NULL;
 	*answer = NULL;
+
 	if (r->pam->get_item(r->pamh, PAM_CONV, &item) != PAM_SUCCESS || !item)
 		return -1;
+
 	const struct pam_conv *conversation = item;
 	if (!conversation->conv)
 		return -1;
+
 	struct pam_message message = {style, text};
 	const struct pam_message *messages[1] = {&message};
 	int code = conversation->conv(1, messages, &response, conversation->appdata_ptr);
+
+	/* What response points to after an error is not defined. */
 	if (code != PAM_SUCCESS || !response)
-		return -1; /* what response points to after an error is not defined */
+		return -1;
+
 	*answer = response->resp;
 	free(response);
 	return 0;
@@ -282,32 +335,38 @@ static void wipe_and_free(char *s)
 	free(s);
 }
 
-/* spoke_out_of_turn: a worker is silent while its question is open. That it has ended meanwhile is seen here, as soon
- * as the application returns; what was typed goes nowhere. */
+/* spoke_out_of_turn: a worker is silent while its question is open. That it has ended meanwhile is
+ * seen here, as soon as the application returns; what was typed goes nowhere. */
 static int spoke_out_of_turn(struct relay *r)
 {
 	char octet;
 	ssize_t n = recv(r->worker.fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
-	r->problem = n > 0 ? "the worker spoke while its prompt was open" : "it ended while its prompt was open";
+
+	r->problem = n > 0 ? "the worker spoke while its prompt was open" :
+			     "it ended while its prompt was open";
 	r->fault = n > 0 ? FAULT_PROTOCOL : FAULT_ENDED;
 	return 1;
 }
 
 static int send_answer(struct relay *r, int status, const char *answer)
 {
+	/* An answer that is too long is none: cut off it would be another one, and cost a try. */
 	size_t length = answer ? strlen(answer) : 0;
 	if (length > RELAY_MAX_ANSWER) {
 		status = ANSWER_FAILED;
 		length = 0;
 	}
+
 	unsigned char payload[1 + RELAY_MAX_ANSWER];
 	payload[0] = (unsigned char)status;
 	if (length)
 		memcpy(payload + 1, answer, length);
+
 	r->problem = "it does not take the answer";
 	r->fault = FAULT_ENDED;
+
 	int failed = send_frame(r, VERB_ANSWER, payload, 1 + (uint32_t)length);
 	explicit_bzero(payload, sizeof payload);
 	return failed;
@@ -339,10 +398,12 @@ static int ask(struct relay *r, int style, const char *text)
 	r->prompts++;
 	int failed = converse(r, style, text, &answer);
 	leave_out(r, before);
+
 	if (spoke_out_of_turn(r)) {
 		wipe_and_free(answer);
 		return -1;
 	}
+
 	failed = send_answer(r, failed || !answer ? ANSWER_FAILED : ANSWER_GIVEN, answer);
 	wipe_and_free(answer);
 	return failed;
@@ -354,6 +415,7 @@ static int on_prompt(struct relay *r, uint32_t n)
 	r->problem = "the worker sent a malformed prompt, or too many";
 	if (n < 1 || n > RELAY_MAX_TEXT || strlen(text) != n - 1 || r->prompts >= RELAY_MAX_PROMPTS)
 		return -1;
+
 	switch (r->buffer[0]) {
 	case KIND_ECHO_OFF:
 		return ask(r, PAM_PROMPT_ECHO_OFF, text);
@@ -377,10 +439,13 @@ static int on_message(struct relay *r, uint32_t n)
 	r->problem = "the worker sent a malformed message, or too many";
 	if (n < 1 || n > RELAY_MAX_TEXT || strlen(text) != n - 1 || r->messages++ >= RELAY_MAX_MESSAGES)
 		return -1;
+
 	if (r->buffer[0] != KIND_ERROR && r->buffer[0] != KIND_INFO)
 		return -1;
+
 	int64_t before = relay_now();
 	converse(r, r->buffer[0] == KIND_ERROR ? PAM_ERROR_MSG : PAM_TEXT_INFO, text, &answer);
+
 	wipe_and_free(answer);
 	leave_out(r, before);
 	return 0;
@@ -392,14 +457,17 @@ static int on_wait(struct relay *r, uint32_t n)
 	r->problem = "the worker announced a malformed wait, too long a one, or too many";
 	if (n != 4 || r->messages++ >= RELAY_MAX_MESSAGES)
 		return -1;
+
 	uint32_t ms = read32(r->buffer);
 	if (ms > relay_longest_wait)
 		return -1;
+
+	/* 0 ends the wait: the limit of silence holds again. */
 	r->wait_until = ms ? relay_now() + ms : 0;
 	return 0;
 }
 
-/* ---- the verdict --------------------------------------------------------------------------------- */
+/* ---- the verdict ----------------------------------------------------------------------------- */
 
 enum { MAX_VARIABLES = 3 }; /* PKCS11_LOGIN_* */
 
@@ -409,16 +477,21 @@ struct verdict {
 	char *variables[MAX_VARIABLES]; /* NAME=value, or NULL */
 };
 
-/* may_answer knows every code that this module returns, and when. Having asked, it has an opinion. */
+/* may_answer knows every code that this module returns, and when. Having asked, it has an
+ * opinion. */
 static int may_answer(const struct relay *r, int code)
 {
 	if (r->required)
 		return code == PAM_SUCCESS || code == PAM_CRED_INSUFFICIENT;
+
 	if (code == PAM_IGNORE)
 		return r->prompts == 0;
+
 	if (r->verb == VERB_CHANGE)
 		return code == PAM_SUCCESS || code == PAM_AUTHTOK_ERR;
-	return code == PAM_SUCCESS || code == PAM_AUTH_ERR || code == PAM_CRED_INSUFFICIENT || code == PAM_AUTHINFO_UNAVAIL;
+
+	return code == PAM_SUCCESS || code == PAM_AUTH_ERR || code == PAM_CRED_INSUFFICIENT ||
+	       code == PAM_AUTHINFO_UNAVAIL;
 }
 
 /* known_variable returns which of the module's variables an entry sets, or -1. */
@@ -447,6 +520,8 @@ static int plain_name(const char *user)
 	size_t n = strlen(user);
 	if (n == 0 || n > RELAY_MAX_USER || is_blank(user))
 		return 0;
+
+	/* A control character in a name could forge a line of somebody's log. */
 	for (const char *p = user; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			return 0;
@@ -457,10 +532,12 @@ static int take_variable(struct verdict *v, const unsigned char *value, size_t n
 {
 	char *entry = n > 4096 ? NULL : copy(value, n);
 	int which = entry ? known_variable(entry) : -1;
+
 	if (which >= 0 && !v->variables[which]) {
 		v->variables[which] = entry;
 		return 0;
 	}
+
 	free(entry);
 	return -1;
 }
@@ -491,6 +568,7 @@ static int read_verdict(struct relay *r, uint32_t n, struct verdict *v)
 {
 	const unsigned char *p = r->buffer, *end = p + n;
 	while (p < end) {
+		/* A tag and a length of two octets: what is shorter is no field. */
 		if (end - p < 3)
 			return -1;
 		size_t length = p[1] | (size_t)p[2] << 8;
@@ -498,6 +576,7 @@ static int read_verdict(struct relay *r, uint32_t n, struct verdict *v)
 			return -1;
 		p += 3 + length;
 	}
+
 	return v->code >= 0 && may_answer(r, v->code) ? 0 : -1;
 }
 
@@ -513,20 +592,27 @@ static void write_line(const struct relay *r, int priority, const char *reason, 
 	host_log(r->pam, r->pamh, &line);
 }
 
-/* apply lets a success take effect. The name that was given stays; the worker must mean the same one. */
+/* apply lets a success take effect. The name that was given stays; the worker must mean the same
+ * one. */
 static int apply(struct relay *r, const struct verdict *v)
 {
 	const void *given = NULL;
+
 	if (r->verb == VERB_CHANGE)
 		return 0;
 	if (!v->user)
 		return -1;
+
 	if (r->user_given) {
-		if (r->pam->get_item(r->pamh, PAM_USER, &given) != PAM_SUCCESS || !given || strcmp(given, v->user) != 0)
+		if (r->pam->get_item(r->pamh, PAM_USER, &given) != PAM_SUCCESS)
+			return -1;
+		if (!given || strcmp(given, v->user) != 0)
 			return -1;
 	} else if (r->pam->set_item(r->pamh, PAM_USER, v->user) != PAM_SUCCESS) {
 		return -1;
 	}
+
+	/* The user is who he is: what fails from here on is no reason to refuse him. */
 	for (int i = 0; i < MAX_VARIABLES; i++)
 		if (v->variables[i] && r->pam->putenv(r->pamh, v->variables[i]) != PAM_SUCCESS)
 			write_line(r, LOG_WARNING, NULL, "a PKCS11_LOGIN variable could not be set");
@@ -544,8 +630,11 @@ static int on_verdict(struct relay *r, uint32_t n, int *code)
 		r->problem = "the user of the verdict is not the one that was given";
 		failed = apply(r, &v);
 	}
+
 	if (!failed)
 		*code = v.code;
+
+	/* The PIN is wiped on every way out. */
 	wipe_and_free(v.authtok);
 	free(v.user);
 	for (int i = 0; i < MAX_VARIABLES; i++)
@@ -553,7 +642,7 @@ static int on_verdict(struct relay *r, uint32_t n, int *code)
 	return failed;
 }
 
-/* ---- the call ------------------------------------------------------------------------------------ */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 int relay_serve(struct relay *r, int *code)
 {
@@ -562,6 +651,7 @@ int relay_serve(struct relay *r, int *code)
 		uint32_t n;
 		if (receive_frame(r, &verb, &n))
 			return 0;
+
 		r->problem = "the worker sent an unknown frame";
 		switch (verb) {
 		case VERB_PROMPT:
@@ -577,6 +667,7 @@ int relay_serve(struct relay *r, int *code)
 			failed = n != 0 || r->frames != 1;
 			break;
 		case VERB_REQUIRED:
+			/* Once it is said it stays: a second frame that is malformed does not take it back. */
 			failed = n != 0 || r->verb != VERB_AUTHENTICATE;
 			r->required = !failed || r->required;
 			break;
@@ -584,14 +675,15 @@ int relay_serve(struct relay *r, int *code)
 			r->judged = 1;
 			return on_verdict(r, n, code) == 0;
 		}
+
 		if (failed)
 			return 0;
 	}
 }
 
-/* glibc runs what is registered here also when a longjmp, pthread_exit or cancellation out of the conversation
- * leaves our frame: without it the worker would wait at its prompt for as long as the host lives. Another C library
- * does not have it. */
+/* glibc runs what is registered here also when a longjmp, pthread_exit or cancellation out of the
+ * conversation leaves our frame: without it the worker would wait at its prompt for as long as the
+ * host lives. Another C library does not have it. */
 extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *, void (*)(void *), void *) __attribute__((weak));
 extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *, int) __attribute__((weak));
 
@@ -615,6 +707,8 @@ int relay_confirm(struct relay *r, int taken)
 	r->total_until = relay_now() + CONFIRM_MS;
 	if (send_frame(r, VERB_TAKEN, &word, sizeof word))
 		return 0;
+
+	/* The worker closes its end once the login has its line in the log. */
 	return transfer(r->worker.fd, &rest, sizeof rest, 0, r->total_until, NULL) == CLOSED;
 }
 
@@ -631,39 +725,45 @@ static int serve(struct relay *r, int flags, int argc, const char **argv, int fa
 	r->problem = r->why;
 	if (spawn_worker(&r->worker, r->why, sizeof r->why))
 		return fault;
+
 	r->total_until = relay_now() + relay_total;
 	r->silence_until = relay_now() + relay_silence;
+
 	int answered = !send_request(r, flags, argc, argv) && relay_serve(r, &code);
 	int written = r->judged && relay_confirm(r, answered);
 
-	/* After its line the worker finalises its library, in a time of its own, and ends by itself; it holds no card: the
-	 * user need not wait for that. */
+	/* After its line the worker finalises its library, in a time of its own, and ends by itself; it
+	 * holds no card: the user need not wait for that. */
 	if (answered && written)
 		leave_worker(&r->worker);
 	else
 		r->status = end_worker(&r->worker, answered ? 0 : 1000);
+
 	if (answered)
 		r->problem = NULL;
 	else
 		relay_explain(r);
+
 	return answered ? code : fault_code(r, fault);
 }
 
-/* PAM_SILENT does not keep the reason of a failure back: sudo sets it always. Whether the configuration says quiet is
- * known to the worker alone. */
+/* PAM_SILENT does not keep the reason of a failure back: sudo sets it always. Whether the
+ * configuration says quiet is known to the worker alone. */
 void relay_tell_fault(struct relay *r, int argc, const char **argv)
 {
 	char *answer = NULL;
 	for (int i = 0; i < argc; i++)
 		if (!strcmp(argv[i], "quiet"))
 			return;
+
 	converse(r, PAM_ERROR_MSG, relay_fault_text(r->fault), &answer);
 	wipe_and_free(answer);
 }
 
-/* ---- why there is no verdict --------------------------------------------------------------------- */
+/* ---- why there is no verdict ----------------------------------------------------------------- */
 
-/* one_line cuts a text of the worker's at its first line and makes it printable: it goes into the log. */
+/* one_line cuts a text of the worker's at its first line and makes it printable: it goes into the
+ * log. */
 static void one_line(char *text)
 {
 	for (; *text && *text != '\n'; text++)
@@ -682,8 +782,8 @@ static void read_notes(const struct relay *r, char *to, size_t room, off_t from)
 /* is_crash: signals that a process sends itself. */
 static int is_crash(int signal)
 {
-	return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE || signal == SIGABRT ||
-	       signal == SIGTRAP || signal == SIGSYS;
+	return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE ||
+	       signal == SIGABRT || signal == SIGTRAP || signal == SIGSYS;
 }
 
 /* how_it_ended writes the end of the worker that its status tells, where the kernel does. */
@@ -708,24 +808,29 @@ struct ending {
 /* refine tells apart what ended a worker that was expected to go on. */
 static enum relay_fault refine(const struct relay *r, const struct ending *e)
 {
+	/* Go's runtime ends a crash with a status of its own, so that the note counts more. */
 	if (*e->crash || e->head[NOTES_EXITED] == 2)
 		return FAULT_CRASHED;
 	if (r->status >= 0 && WIFSIGNALED(r->status))
 		return is_crash(WTERMSIG(r->status)) ? FAULT_CRASHED : FAULT_KILLED;
+
 	return r->frames || e->head[NOTES_EXITED] ? FAULT_ENDED : FAULT_NOT_STARTED;
 }
 
-/* itself is the worker's own word of its end; without one, and without a status, it may also have been killed. */
+/* itself is the worker's own word of its end; without one, and without a status, it may also have
+ * been killed. */
 static const char *itself(const struct relay *r, const struct ending *e)
 {
 	if (r->fault == FAULT_DEADLINE || *e->crash)
 		return "";
+
 	switch (e->head[NOTES_EXITED]) {
 	case 1:
 		return ", by exit()";
 	case 2:
 		return ", by abort()";
 	}
+
 	return r->status < 0 ? ", or was killed: the kernel does not tell" : "";
 }
 
@@ -740,26 +845,37 @@ void relay_explain(struct relay *r)
 	};
 	struct ending e = {.how = ""};
 	char detail[sizeof r->why];
+
+	/* For the other faults the reason is known already. */
 	if (r->fault != FAULT_ENDED && r->fault != FAULT_DEADLINE)
 		return;
+
 	read_notes(r, e.head, sizeof e.head, 0);
 	read_notes(r, e.place, sizeof e.place, NOTES_PLACE);
 	read_notes(r, e.crash, sizeof e.crash, NOTES_CRASH);
+
+	/* The worker may have been taken over by what crashed it: its notes are text for a log, no
+	 * more. */
 	one_line(e.place);
 	one_line(e.crash);
 	how_it_ended(r, e.how, sizeof e.how);
+
 	if (r->fault == FAULT_ENDED)
 		r->fault = refine(r, &e);
 
-	snprintf(detail, sizeof detail, "%s: %.100s%s%s%s%s%s%s", what[r->fault], r->problem, itself(r, &e), e.how,
-		*e.crash ? ", " : "", e.crash, *e.place ? "; it was " : "", e.place);
+	snprintf(detail, sizeof detail, "%s: %.100s%s%s%s%s%s%s", what[r->fault], r->problem,
+		itself(r, &e), e.how, *e.crash ? ", " : "", e.crash, *e.place ? "; it was " : "", e.place);
+
 	memcpy(r->why, detail, sizeof r->why);
 	r->problem = r->why;
+
+	/* The user must know that his PIN may be another one now, whatever ended the worker. */
 	if (e.head[NOTES_CHANGING])
 		r->fault = FAULT_PIN_CHANGE;
 }
 
-/* report writes why there is no verdict. The reasons are words like those of the worker's refusals. */
+/* report writes why there is no verdict. The reasons are words like those of the worker's
+ * refusals. */
 static void report(const struct relay *r)
 {
 	static const char *const reasons[] = {
@@ -790,29 +906,37 @@ int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **ar
 {
 	if (fails_closed(verb, argc, argv))
 		fault = PAM_CRED_INSUFFICIENT;
+
 	struct _pthread_cleanup_buffer registered;
 	const struct libpam *pam = libpam();
 	struct relay *r = pam ? calloc(1, sizeof *r) : NULL;
 	if (!r) {
-		syslog(LOG_AUTHPRIV | LOG_ERR, "pam_pkcs11: %s", pam ? "no memory" : "libpam.so.0 is not loaded");
+		syslog(LOG_AUTHPRIV | LOG_ERR, "pam_pkcs11: %s",
+			pam ? "no memory" : "libpam.so.0 is not loaded");
 		return fault;
 	}
+
 	r->pam = pam;
 	r->pamh = pamh;
 	r->verb = verb;
 	r->worker.fd = r->worker.pidfd = -1;
 	r->status = r->notes = -1;
+
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_push(&registered, abandon, r);
+
 	int code = serve(r, flags, argc, argv, fault);
 	if (r->problem) {
 		report(r);
 		relay_tell_fault(r, argc, argv);
 	}
+
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_pop(&registered, 0);
+
 	if (r->notes >= 0)
 		close(r->notes);
+	/* What the application was asked and has answered was in the buffer. */
 	explicit_bzero(r, sizeof *r);
 	free(r);
 	return code;

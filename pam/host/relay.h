@@ -1,5 +1,5 @@
-/* The host's half of an authentication: spawn the worker, carry its questions to the application, apply
- * its verdict. No state outlives a call. */
+/* The host's half of an authentication: spawn the worker, carry its questions to the application,
+ * apply its verdict. No state outlives a call. */
 #ifndef PAM_PKCS11_RELAY_H
 #define PAM_PKCS11_RELAY_H
 
@@ -82,8 +82,8 @@ enum {
 /* Status of an answer. */
 enum { ANSWER_GIVEN = 0, ANSWER_FAILED = 1, ANSWER_NONE = 2 };
 
-/* Fields: tag u8, length u16 (little endian), value. Unknown tags are skipped by the worker and are an
- * error for the relay, which is the older end. */
+/* Fields: tag u8, length u16 (little endian), value. Unknown tags are skipped by the worker and are
+ * an error for the relay, which is the older end. */
 enum {
 	FIELD_SERVICE = 1,
 	FIELD_USER = 2,
@@ -118,8 +118,8 @@ extern const int64_t relay_total;        /* of the worker's own time in one call
 /* relay_run answers one call of PAM. fault is the code for every way in which no verdict comes. */
 int relay_run(pam_handle_t *pamh, int verb, int flags, int argc, const char **argv, int fault);
 
-/* relay_serve carries frames between a worker on fd and the application until the verdict; 1 when *code
- * holds one that may be returned. Tests drive it without a worker. */
+/* relay_serve carries frames between a worker on fd and the application until the verdict; 1 when
+ * *code holds one that may be returned. Tests drive it without a worker. */
 struct relay {
 	pam_handle_t *pamh;
 	const struct libpam *pam;
@@ -142,14 +142,15 @@ struct relay {
 };
 int relay_serve(struct relay *r, int *code);
 
-/* relay_confirm tells the worker what has become of its verdict, and waits a little for the end of its log line: 1 when
- * the worker has said that it is written. */
+/* relay_confirm tells the worker what has become of its verdict, and waits a little for the end of
+ * its log line: 1 when the worker has said that it is written. */
 int relay_confirm(struct relay *r, int taken);
 
 /* relay_explain finds out how a worker ended that gave no verdict, and where it was. */
 void relay_explain(struct relay *r);
 
-/* relay_tell_fault says to the user that no verdict came, unless the module's arguments have "quiet". */
+/* relay_tell_fault says to the user that no verdict came, unless the module's arguments have
+ * "quiet". */
 void relay_tell_fault(struct relay *r, int argc, const char **argv);
 
 int64_t relay_now(void);

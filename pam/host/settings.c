@@ -1,5 +1,5 @@
-/* What is decided when the module is built: the worker's path, where the log is, and the deadlines, which tests
- * shorten. */
+/* What is decided when the module is built: the worker's path, where the log is, and the deadlines,
+ * which tests shorten. */
 #include "hostlog.h"
 #include "relay.h"
 

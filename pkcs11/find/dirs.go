@@ -17,8 +17,8 @@ var multiarch = map[string]string{
 	"s390x":   "s390x-linux-gnu",
 }
 
-// libraryDirs are the directories of this architecture's libraries, the likeliest first: those of Debian, of
-// Fedora and SUSE, and of Arch, and those of programs that no package installed.
+// libraryDirs are the directories of this architecture's libraries, the likeliest first: those of
+// Debian, of Fedora and SUSE, and of Arch, and those of programs that no package installed.
 func libraryDirs() []string {
 	var list []string
 	for _, prefix := range []string{"/usr/lib", "/usr/local/lib", "/lib"} {

@@ -1,5 +1,6 @@
-// Package find looks for the PKCS#11 libraries of a machine: those that are registered with p11-kit, and
-// those at the paths where packages of card makers put them. It loads none of them: package internal/probe does.
+// Package find looks for the PKCS#11 libraries of a machine: those that are registered with
+// p11-kit, and those at the paths where packages of card makers put them. It loads none of them:
+// package internal/probe does.
 package find
 
 import (
@@ -25,7 +26,8 @@ type Library struct {
 	Source   Source `json:"source"`
 	Module   string `json:"module,omitempty"` // the name of the module file, without .module
 
-	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not loaded.
+	// LeftOut is why no login should use it, in English; "" where it may. Such a library is not
+	// loaded.
 	LeftOut string `json:"left_out,omitempty"`
 }
 
@@ -35,13 +37,14 @@ func (l Library) Usable() bool { return l.LeftOut == "" }
 // maxLibraries bounds the list.
 const maxLibraries = 64
 
-// Libraries lists the libraries of the machine whose files are below root, "" or "/" for this one, those
-// that are registered first; each file stands in it once. Those that were left out come last, each with
-// the reason. Files that cannot be read are left out.
+// Libraries lists the libraries of the machine whose files are below root, "" or "/" for this one,
+// those that are registered first; each file stands in it once. Those that were left out come last,
+// each with the reason. Files that cannot be read are left out.
 func Libraries(root string) []Library {
 	var list []Library
 	seen := map[string]bool{}
 	for _, l := range slices.Concat(registered(root), known(root)) {
+		// A registered library may also lie at a usual path: its registration counts.
 		same := cmp.Or(l.Resolved, l.Path)
 		if seen[same] || len(list) == maxLibraries {
 			continue
@@ -68,7 +71,8 @@ func rank(l Library) int {
 	return 1
 }
 
-// knownNames are the libraries of packages, relative to a library directory (ld.so's, one of libraryDirs).
+// knownNames are the libraries of packages, relative to a library directory (ld.so's, one of
+// libraryDirs).
 var knownNames = []string{
 	"opensc-pkcs11.so",
 	"onepin-opensc-pkcs11.so",
@@ -105,6 +109,7 @@ func notForCards(l Library) string {
 	if l.Resolved == "" {
 		return "there is no such file"
 	}
+	// By both names: a link of another name may lead to such a library.
 	for _, n := range never {
 		if strings.HasPrefix(filepath.Base(l.Path), n.prefix) || strings.HasPrefix(filepath.Base(l.Resolved), n.prefix) {
 			return n.why
@@ -149,6 +154,7 @@ func names(root, dir string) []string {
 		return nil
 	}
 	defer d.Close()
+
 	list, err := d.Readdirnames(maxNames)
 	if err != nil {
 		return nil
@@ -157,8 +163,8 @@ func names(root, dir string) []string {
 	return list
 }
 
-// resolve follows the links of a path below root. ok is false where there is no regular file. A link
-// that leads out of root is none of that machine.
+// resolve follows the links of a path below root. ok is false where there is no regular file. A
+// link that leads out of root is none of that machine.
 func resolve(root, path string) (real string, ok bool) {
 	base := "/"
 	if root != "" && root != "/" {
@@ -178,6 +184,7 @@ func resolve(root, path string) (real string, ok bool) {
 		return "", false
 	}
 
+	// A link may lead out of root, to a file of this machine.
 	below, err := filepath.Rel(base, real)
 	if err != nil || strings.HasPrefix(below, "..") {
 		return "", false

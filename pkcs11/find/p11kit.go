@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// The module files of p11-kit (pkcs11.conf(5)): NAME.module in the directory of the packages, and in that
-// of the machine, whose settings come before those of a file of the same name there. What users have in
-// their homes is none of a login's.
+// The module files of p11-kit (pkcs11.conf(5)): NAME.module in the directory of the packages, and
+// in that of the machine, whose settings come before those of a file of the same name there. What
+// users have in their homes is none of a login's.
 const (
 	packageModules = "/usr/share/p11-kit/modules"
 	machineModules = "/etc/pkcs11/modules"
@@ -30,8 +30,9 @@ const (
 // programs are the names by which enable-in and disable-in may mean a login.
 var programs = []string{"pam_pkcs11", "pam-pkcs11", "pam_pkcs11_worker", "pam_pkcs11_work"}
 
-// parseModule reads the settings of a module file: lines "name: value", blank ones and comments, which
-// begin with "#". A later line of a name counts. A section or anything else is an error with its line.
+// parseModule reads the settings of a module file: lines "name: value", blank ones and comments,
+// which begin with "#". A later line of a name counts. A section or anything else is an error with
+// its line.
 func parseModule(data []byte) (map[string]string, error) {
 	if len(data) > maxModuleFile {
 		return nil, fmt.Errorf("is longer than %d bytes", maxModuleFile)
@@ -70,6 +71,7 @@ func moduleName(file string) string {
 	if !ok || name == "" || strings.ContainsAny(name[:1], "_-.") {
 		return ""
 	}
+
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 	if strings.Trim(name, allowed) != "" || strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(allowed, r) }) {
 		return ""
@@ -81,6 +83,8 @@ func moduleName(file string) string {
 func registered(root string) []Library {
 	settings := map[string]map[string]string{}
 	faults := map[string]error{}
+
+	// The files of the machine come first: a setting in them counts more than the package's.
 	var order []string
 	for _, dir := range []string{machineModules, packageModules} {
 		for _, file := range names(root, dir) {
@@ -91,7 +95,9 @@ func registered(root string) []Library {
 			if settings[name] == nil && faults[name] == nil {
 				order = append(order, name)
 			}
+
 			read, err := readModule(filepath.Join(root, dir, file))
+			// The module stays in the list, so that a tool can say why it is not used.
 			if err != nil {
 				faults[name] = fmt.Errorf("%s: %w", filepath.Join(dir, file), err)
 				continue
@@ -129,11 +135,14 @@ func readModule(path string) (map[string]string, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("is no regular file")
 	}
+
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, errors.New("cannot be read")
 	}
 	defer f.Close()
+
+	// One octet more than is allowed shows that a file is too long.
 	data, err := io.ReadAll(io.LimitReader(f, maxModuleFile+1))
 	if err != nil {
 		return nil, errors.New("cannot be read")
@@ -141,13 +150,15 @@ func readModule(path string) (map[string]string, error) {
 	return parseModule(data)
 }
 
-// moduleLibrary is the library of a module. One with a fault in a file is left out, as p11-kit leaves it.
+// moduleLibrary is the library of a module. One with a fault in a file is left out, as p11-kit
+// leaves it.
 func moduleLibrary(root, name string, settings map[string]string, fault error) Library {
 	l := Library{Source: Registered, Module: name}
 	if fault != nil {
 		l.Path, l.LeftOut = name+moduleSuffix, fault.Error()
 		return l
 	}
+
 	l.Path, l.Resolved = modulePath(root, settings["module"])
 	switch {
 	case settings["remote"] != "":
@@ -157,21 +168,25 @@ func moduleLibrary(root, name string, settings map[string]string, fault error) L
 	case !enabled(settings):
 		l.LeftOut = "it is for other programs (enable-in, disable-in)"
 	}
+
 	if l.Path == "" {
 		l.Path = name + moduleSuffix
 	}
 	return l
 }
 
-// modulePath finds the file of a module setting: an absolute path, or a name in p11-kit's directory.
+// modulePath finds the file of a module setting: an absolute path, or a name in p11-kit's
+// directory.
 func modulePath(root, module string) (path, resolved string) {
 	if module == "" {
 		return "", ""
 	}
+
 	if filepath.IsAbs(module) {
 		real, _ := resolve(root, module)
 		return filepath.Clean(module), real
 	}
+
 	for _, dir := range libraryDirs() {
 		path := filepath.Join(dir, "pkcs11", module)
 		if real, ok := resolve(root, path); ok {

@@ -13,7 +13,8 @@ import (
 	"slices"
 )
 
-// Object is a certificate, a private key, a public key, or several with the same ID. They need not belong together.
+// Object is a certificate, a private key, a public key, or several with the same ID. They need not
+// belong together.
 type Object struct {
 	Label              string
 	ID                 []byte
@@ -63,7 +64,9 @@ const (
 func (o Object) templates() ([][]attribute, error) {
 	var list [][]attribute
 	common := []attribute{{ckaToken, boolean(true)}, {ckaLabel, []byte(o.Label)}, {ckaID, o.ID}}
+
 	if o.Cert != nil {
+		// What is no certificate has no subject: CKA_SUBJECT is then an empty name.
 		subject := []byte{0x30, 0}
 		if c, err := x509.ParseCertificate(o.Cert); err == nil {
 			subject = c.RawSubject
@@ -71,6 +74,7 @@ func (o Object) templates() ([][]attribute, error) {
 		list = append(list, append([]attribute{{ckaClass, number(1)}, {ckaCertificateType, number(0)},
 			{ckaPrivate, boolean(o.Hidden)}, {ckaSubject, subject}, {ckaValue, o.Cert}}, common...))
 	}
+
 	if o.Public != nil {
 		public, err := publicAttributes(o.Public)
 		if err != nil {
@@ -78,18 +82,23 @@ func (o Object) templates() ([][]attribute, error) {
 		}
 		list = append(list, slices.Concat(public, []attribute{{ckaClass, number(2)}}, common))
 	}
+
 	if o.Key == nil {
 		return list, nil
 	}
+
 	key, err := keyAttributes(o.Key)
 	if err != nil {
 		return nil, err
 	}
+
 	key = append(key, attribute{ckaClass, number(3)}, attribute{ckaPrivate, boolean(true)},
 		attribute{ckaSensitive, boolean(true)}, attribute{ckaSign, boolean(!o.NoSign)})
+
 	if o.AlwaysAuthenticate {
 		key = append(key, attribute{ckaAlwaysAuthenticate, boolean(true)})
 	}
+
 	return append(list, append(key, common...)), nil
 }
 
@@ -113,12 +122,14 @@ func publicAttributes(key any) ([]attribute, error) {
 		if err != nil {
 			return nil, err
 		}
+		// CKA_EC_POINT is the point in an OCTET STRING (PKCS#11 2.40 current mechanisms, 2.3.3).
 		wrapped, err := asn1.Marshal(point)
 		return []attribute{{ckaKeyType, number(3)}, {ckaECParams, curves[k.Curve]}, {ckaECPoint, wrapped}}, err
 	case ed25519.PublicKey:
 		wrapped, err := asn1.Marshal([]byte(k))
 		return []attribute{{ckaKeyType, number(0x40)}, {ckaECParams, []byte{0x06, 0x03, 0x2b, 0x65, 0x70}}, {ckaECPoint, wrapped}}, err
 	}
+
 	return nil, fmt.Errorf("a public key of type %T", key)
 }
 
@@ -139,6 +150,7 @@ func keyAttributes(key any) ([]attribute, error) {
 		if !ok {
 			return nil, fmt.Errorf("curve %s", k.Curve.Params().Name)
 		}
+
 		d, err := k.Bytes()
 		if err != nil {
 			return nil, err
@@ -147,5 +159,6 @@ func keyAttributes(key any) ([]attribute, error) {
 	case ed25519.PrivateKey:
 		return []attribute{{ckaKeyType, number(0x40)}, {ckaECParams, []byte{0x06, 0x03, 0x2b, 0x65, 0x70}}, {ckaValue, k.Seed()}}, nil
 	}
+
 	return nil, fmt.Errorf("a key of type %T", key)
 }

@@ -62,26 +62,34 @@ import (
 	"pam_pkcs11/pkcs11"
 )
 
-// provision makes a token in the library's blank slot, in this process: the library must not be in use in it.
+// provision makes a token in the library's blank slot, in this process: the library must not be in
+// use in it.
 func provision(library, conf string, t Token) (err error) {
 	if err := setenv("SOFTHSM2_CONF", conf); err != nil {
 		return err
 	}
+
 	path := C.CString(library)
 	defer C.free(unsafe.Pointer(path))
 	list := C.load(path)
 	if list == nil {
 		return fmt.Errorf("%s is not a PKCS#11 library", library)
 	}
+
 	if err := check("C_Initialize (is a module still open?)", C.initialize(list)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, check("C_Finalize", C.finalize(list))) }()
+
+	// SoftHSM always shows one token that is not initialised.
 	var slot, session C.CK_ULONG
 	if err := check("looking for a blank token", C.blank_slot(list, &slot)); err != nil {
 		return err
 	}
-	soPIN, pin, label := []byte(t.SOPIN), []byte(t.PIN), []byte(fmt.Sprintf("%-32.32s", t.Label))
+
+	soPIN := []byte(t.SOPIN)
+	pin := []byte(t.PIN)
+	label := []byte(fmt.Sprintf("%-32.32s", t.Label)) // padded with blanks, without NUL (PKCS#11 2.40, 5.5)
 	steps := []struct {
 		name string
 		run  func() C.CK_RV
@@ -93,19 +101,24 @@ func provision(library, conf string, t Token) (err error) {
 		{"C_Logout", func() C.CK_RV { return C.logout(list, session) }},
 		{"C_Login", func() C.CK_RV { return C.login(list, session, 1, octets(pin), C.CK_ULONG(len(pin))) }},
 	}
-	if t.PIN == "" { // a token whose user PIN was never set
+
+	// A token whose user PIN was never set has no user who could log in.
+	if t.PIN == "" {
 		steps = steps[:3]
 	}
+
 	for _, s := range steps {
 		if err := check(s.name, s.run()); err != nil {
 			return err
 		}
 	}
+
 	for _, o := range t.Objects {
 		if err := createAll(list, session, o); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 

@@ -1,5 +1,5 @@
-// Package pkcs11test makes smart cards for tests: SoftHSM2 tokens in a directory of their own, and a PKCS#11 library that
-// fails as it is told.
+// Package pkcs11test makes smart cards for tests: SoftHSM2 tokens in a directory of their own, and
+// a PKCS#11 library that fails as it is told.
 package pkcs11test
 
 import (
@@ -24,8 +24,8 @@ type Store struct {
 	Library string // SoftHSM's
 }
 
-// NewStore makes an empty store in a directory, which must exist and stays the caller's. SoftHSM shows one blank token
-// more than there are.
+// NewStore makes an empty store in a directory, which must exist and stays the caller's. SoftHSM
+// shows one blank token more than there are.
 func NewStore(dir string) (*Store, error) {
 	library, err := Library()
 	if err != nil {
@@ -43,7 +43,8 @@ func NewStore(dir string) (*Store, error) {
 // Conf returns the path of the store's softhsm2.conf.
 func (s *Store) Conf() string { return filepath.Join(s.Dir, "softhsm2.conf") }
 
-// Environment is what SoftHSM needs to show this store, for pkcs11.Options and the key environment of a configuration.
+// Environment is what SoftHSM needs to show this store, for pkcs11.Options and the key environment
+// of a configuration.
 func (s *Store) Environment() []string { return []string{"SOFTHSM2_CONF=" + s.Conf()} }
 
 // Token is a card to be made.

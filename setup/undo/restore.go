@@ -44,10 +44,11 @@ type Result struct {
 	Left     []string `json:"left"`     // others have changed it since, and it counts for no login
 	Edited   []Edit   `json:"edited"`
 	Failed   string   `json:"failed,omitempty"` // why the profile could not be switched off
+	Untidy   string   `json:"untidy,omitempty"` // why a tool has not looked again at what was left to it
 }
 
 // Clean reports whether all is as it was before.
-func (r *Result) Clean() bool { return len(r.Edited) == 0 && r.Failed == "" }
+func (r *Result) Clean() bool { return len(r.Edited) == 0 && r.Failed == "" && r.Untidy == "" }
 
 // undoing is one run.
 type undoing struct {

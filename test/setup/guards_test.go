@@ -81,6 +81,15 @@ var guards = []guard{
 		check:  "stack-control-flow",
 		id:     "stack-locks-out",
 	}, {
+		number: 3,
+		name:   "who must use a card gets in by a password",
+		made:   configured(caDir, pattern+" card_required_users = alice;"),
+		args:   []string{"--config", "keep"},
+		code:   1,
+		said:   "card_required_users says who must use a card, and a password lets them in all the same",
+		check:  "stack-card-required",
+		id:     "stack-card-not-required",
+	}, {
 		number: 4,
 		name:   "a jump beyond the end",
 		made:   file("/etc/pam.d/sudo", include+"auth [success=5 default=ignore] pam_unix.so\n"),
@@ -144,7 +153,7 @@ var guards = []guard{
 		card:   func() *testca.Cert { return stage.ca.Leaf("bob") },
 		args:   []string{"--mapper", "cn"},
 		code:   1,
-		said:   "the card is not mapped to alice",
+		said:   "the card is not mapped to alice: mapper cn: ",
 	}, {
 		number: 12,
 		name:   "the login by card fails",

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"slices"
+	"strings"
 
 	"pam_pkcs11/config/internal/scconf"
 )
@@ -104,6 +105,7 @@ var directoryKeys = []Key{
 	{Name: "referrals", Kind: Bool, Default: "false", Status: New, Doc: "Follow a server's referrals to other servers, which get the same password."},
 	{Name: "cache_hours", Kind: Int, Default: "0", Max: 8760, Status: New, Doc: "How long an answer serves when no server can be reached in its time; 0: not at all. One that refuses was reached."},
 	{Name: "ssl", Kind: TLSMode, risky: isWrittenOff, risk: "the directory's answers and the password travel in the clear",
+		riskless: asksSockets,
 		Doc: "off, tls (StartTLS; also written start_tls), or ssl (LDAPS; also written on); empty: tls, except to this machine and where a URI says ldaps or ldapi."},
 	{Name: "tls_cacertfile", Kind: Text, Doc: "Authorities that may name the server, as a file."},
 	{Name: "tls_cacertdir", Kind: Text, Doc: "Authorities that may name the server, as a directory."},
@@ -172,6 +174,17 @@ func Mapper(typ string) *Table {
 }
 
 func isWrittenOff(v Value) bool { return v.Set && v.Text() == "off" }
+
+// asksSockets reports whether a directory's block names local sockets only (ldapi), on which nothing travels.
+func asksSockets(v Values) bool {
+	servers := strings.Fields(strings.Join(v.List("uri"), " "))
+	elsewhere := func(uri string) bool {
+		scheme, _, _ := strings.Cut(uri, ":")
+		return !strings.EqualFold(scheme, "ldapi")
+	}
+	return len(servers) > 0 && !slices.ContainsFunc(servers, elsewhere) && v.String("ldaphost") == "" &&
+		v.String("srv_domain") == "" && !v.Bool("referrals")
+}
 
 // IsUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
 func IsUncheckedPeer(v Value) bool { return v.Number == 0 || v.Number == 3 || v.Number == 4 }

@@ -81,6 +81,11 @@ func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 	for _, k := range order {
 		r.setting(vals, k, places[k.Name], written[k.Name], glued[k.Name])
 	}
+	for _, k := range order {
+		if v, read := vals.given[k.Name]; read && k.isRisk(v, vals) {
+			r.risk(k, v, places[k.Name])
+		}
+	}
 	return vals
 }
 
@@ -122,13 +127,15 @@ func (r *Reader) setting(vals Values, k *Key, at scconf.Word, words []scconf.Wor
 	if odd != "" {
 		r.misread(k, v, at, odd)
 	}
-	if k.risky != nil && k.risky(v) {
-		r.risk(k, v, at)
-	}
 	if !v.Set {
 		v.At = at
 	}
 	vals.given[k.Name] = v
+}
+
+// isRisk reports whether a value should not stay, in a block with these keys.
+func (k *Key) isRisk(v Value, block Values) bool {
+	return k.risky != nil && k.risky(v) && (k.riskless == nil || !k.riskless(block))
 }
 
 // risk notes a value that is obeyed and should not stay.

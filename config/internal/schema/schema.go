@@ -74,6 +74,8 @@ type Key struct {
 	// risky values are obeyed and logged at every login, with risk as the reason.
 	risky func(Value) bool
 	risk  string
+	// riskless tells whether the other keys of the block take a risky value's risk away. nil: never.
+	riskless func(Values) bool
 }
 
 // Name is a word that may be written for a number of an Int.
