@@ -5,7 +5,7 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// What readers of a configuration name of the rooms below.
+// What readers of a configuration name of the packages below.
 type (
 	// Error is a fault of the configuration, with its place, for which the login is refused.
 	Error = finding.Error
@@ -16,7 +16,7 @@ type (
 	// Note is something to report that is no error.
 	Note = finding.Note
 
-	// NoteKind says why something is noted.
+	// NoteKind is the reason for which something is noted.
 	NoteKind = finding.NoteKind
 
 	// Values are the settings of one block.

@@ -12,8 +12,9 @@ import (
 // DefaultFile is read when no module argument names another.
 const DefaultFile = "/etc/pam_pkcs11/pam_pkcs11.conf"
 
-// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever answers a fault looks for
-// it in the words as they are: it is about configurations that cannot be read, too.
+// FailClosed is the argument that makes a refusal of every fault of the module itself. Whoever
+// answers a fault looks for it in the words as they are: it is about configurations that cannot be
+// read, too.
 const FailClosed = "fail_closed"
 
 // argumentsFile stands for the file in errors and notes about module arguments.
@@ -25,14 +26,17 @@ const (
 	maxArgument  = 4096
 )
 
-// Arguments are the words after the module's name in a PAM service file. nil is: not given.
+// Arguments are the words after the module's name in a PAM service file. What is nil was not given.
 type Arguments struct {
 	ConfigFile string // DefaultFile when not given
 
 	Debug, Quiet, NullOK, TryFirstPass, UseFirstPass, CardOnly, WaitForCard, SkipForeign *bool
-	SlotNum                                                                              *int
-	SlotDescription, CADir, CRLDir, TokenType                                            *string
-	EmptyPIN                                                                             *string // "error" or "fallback"
+
+	SlotNum *int
+
+	SlotDescription, CADir, CRLDir, TokenType *string
+
+	EmptyPIN *string // "error" or "fallback"
 
 	PKCS11Module string   // name of a block, or path of a library; "" when not given
 	CertPolicy   []string // words, in order
@@ -42,6 +46,7 @@ type Arguments struct {
 func (a *Arguments) flag(name string) bool {
 	yes, no := new(bool), new(bool)
 	*yes = true
+
 	switch name {
 	case "debug":
 		a.Debug = yes
@@ -63,7 +68,7 @@ func (a *Arguments) flag(name string) bool {
 		a.WaitForCard = no
 	case "skip_foreign":
 		a.SkipForeign = yes
-	case FailClosed: // is for whoever answers a fault
+	case FailClosed: // read by whoever answers a fault
 	default:
 		return false
 	}
@@ -81,24 +86,33 @@ var idleArguments = map[string]string{
 
 // argumentNames for "did you mean".
 var argumentNames = []string{
-	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only", "wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
-	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=", "token_type=", "cert_policy=", "pkcs11_module=",
+	"debug", "nodebug", "quiet", "nullok", "try_first_pass", "use_first_pass", "card_only",
+	"wait_for_card", "dont_wait_for_card", "skip_foreign", FailClosed,
+	"empty_pin=", "config_file=", "slot_num=", "slot_description=", "ca_dir=", "crl_dir=",
+	"token_type=", "cert_policy=", "pkcs11_module=",
 	"use_authtok", "expose_account", "no_warn", "crl_policy=", "nss_dir=",
 }
 
-// ParseArguments reads the module's arguments, each matched as a whole (the C module was content when
-// an argument held a name somewhere). Later ones override earlier ones, but the first config_file
-// counts. The error is an Errors.
+// ParseArguments reads the module's arguments, each matched as a whole (the C module was content
+// when an argument held a name somewhere). Later ones override earlier ones, except that the first
+// config_file counts. The error is an Errors.
 func ParseArguments(args []string) (*Arguments, []finding.Note, error) {
 	p := argumentParser{a: &Arguments{ConfigFile: DefaultFile}}
 	if len(args) > maxArguments {
-		p.errs.Add(&finding.Error{File: argumentsFile, Text: fmt.Sprintf("more than %d arguments", maxArguments)})
+		p.errs.Add(&finding.Error{
+			File: argumentsFile,
+			Text: fmt.Sprintf("more than %d arguments", maxArguments),
+		})
+
+		// None is looked at: errors about single ones would come from the same mistake.
 		args = nil
 	}
+
 	for i, arg := range args {
 		p.at = scconf.Word{Text: arg, Line: i + 1}
 		p.argument(arg)
 	}
+
 	if err := p.errs.Err(); err != nil {
 		return nil, p.notes, err
 	}
@@ -114,11 +128,21 @@ type argumentParser struct {
 }
 
 func (p *argumentParser) fail(f *schema.Fault) {
-	p.errs.Add(&finding.Error{File: argumentsFile, Line: p.at.Line, Text: f.Text, Hint: f.Hint})
+	p.errs.Add(&finding.Error{
+		File: argumentsFile,
+		Line: p.at.Line,
+		Text: f.Text,
+		Hint: f.Hint,
+	})
 }
 
 func (p *argumentParser) note(kind finding.NoteKind, text string) {
-	finding.AddNote(&p.notes, finding.Note{File: argumentsFile, Line: p.at.Line, Kind: kind, Text: text})
+	finding.AddNote(&p.notes, finding.Note{
+		File: argumentsFile,
+		Line: p.at.Line,
+		Kind: kind,
+		Text: text,
+	})
 }
 
 func (p *argumentParser) argument(arg string) {
@@ -131,24 +155,38 @@ func (p *argumentParser) argument(arg string) {
 	if hasValue {
 		name += "="
 	}
+
+	// Accepted: a line that worked with the C module must not refuse every login now.
 	if why, ok := idleArguments[name]; ok {
 		p.note(finding.NoteNoEffect, strings.TrimSuffix(name, "=")+" has no effect: it "+why)
 		return
 	}
-	if hasValue && p.setting(name, val) || !hasValue && p.a.flag(name) {
+
+	var known bool
+	if hasValue {
+		known = p.setting(name, val)
+	} else {
+		known = p.a.flag(name)
+	}
+	if known {
 		return
 	}
 
+	// A key of the file is more likely meant than an argument that looks alike.
 	hint := finding.DidYouMean(name, argumentNames)
-	if key := schema.Global.Find(strings.TrimSuffix(name, "=")); key != nil && key.Status != schema.NoEffect {
+	key := schema.Global.Find(strings.TrimSuffix(name, "="))
+	if key != nil && key.Status != schema.NoEffect {
 		hint = "set it in the configuration file"
 	}
+
 	p.fail(&schema.Fault{Text: "unknown argument " + finding.Quote(arg), Hint: hint})
 }
 
 // setting reads an argument with a value; false when there is none of that name.
 func (p *argumentParser) setting(name, val string) bool {
+	// As if in quotes: what libpam hands over is one word already.
 	w := scconf.Word{Text: val, Quoted: true, Line: p.at.Line}
+
 	switch name {
 	case "config_file=":
 		p.configFile(val)
@@ -170,11 +208,15 @@ func (p *argumentParser) setting(name, val string) bool {
 	case "crl_dir=":
 		p.path("crl_dir", w, &p.a.CRLDir)
 	case "pkcs11_module=":
-		if p.a.PKCS11Module = val; val == "" {
-			p.fail(&schema.Fault{Text: "pkcs11_module= names nothing", Hint: "the name of a pkcs11_module block or the path of a library"})
+		p.a.PKCS11Module = val
+		if val == "" {
+			p.fail(&schema.Fault{Text: "pkcs11_module= names nothing",
+				Hint: "the name of a pkcs11_module block or the path of a library"})
 		}
+
 		p.note(finding.NoteDifferent, "pkcs11_module= had no effect in the C module")
 	case "cert_policy=":
+		// Several add up; `none` among them clears the words of the file (Policy.withArgument).
 		if v, ok := p.decode("cert_policy", w); ok && v.Set {
 			p.a.CertPolicy = append(p.a.CertPolicy, v.Texts...)
 		}
@@ -191,7 +233,8 @@ func (p *argumentParser) configFile(path string) {
 	case !strings.HasPrefix(path, "/"):
 		p.fail(&schema.Fault{Text: "config_file= is not an absolute path"})
 	default:
-		p.a.ConfigFile, p.file = path, true
+		p.a.ConfigFile = path
+		p.file = true
 	}
 }
 

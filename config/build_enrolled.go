@@ -7,13 +7,15 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// checkEnrolled: an enrolled key counts without an authority, so that the proof of possession is all that keeps a copy
-// of the certificate out. No block may go without it.
+// checkEnrolled refuses no_signature beside the mapper enrolled. An enrolled key counts without an
+// authority, so that the proof of possession is all that keeps a copy of the certificate out. No
+// block may go without it.
 func (b *builder) checkEnrolled() {
 	if !slices.ContainsFunc(b.conf.Mappers, func(m Mapper) bool { return m.Type == "enrolled" }) {
 		b.noteIdleEnrolled()
 		return
 	}
+
 	for i, m := range b.conf.Modules {
 		if !m.Policy.Signature {
 			b.refuse(b.conf.blocks[i].Get("cert_policy").At,
@@ -23,11 +25,13 @@ func (b *builder) checkEnrolled() {
 	}
 }
 
-// noteIdleEnrolled names keys for the mapper that is not in use, where they are not written with their defaults.
+// noteIdleEnrolled names keys for the mapper that is not in use, where they are not written with
+// their defaults.
 func (b *builder) noteIdleEnrolled() {
 	defaults := schema.Defaults(&schema.Global)
 	for _, key := range []string{"enrolled_file", "enrolled_expiry", "enrolled_root"} {
-		v, d := b.global.Get(key), defaults.Get(key)
+		v := b.global.Get(key)
+		d := defaults.Get(key)
 		if v.Set && (v.Text() != d.Text() || v.True != d.True) {
 			b.Note(v.At, finding.NoteNoEffect, key+" has no effect without enrolled in use_mappers")
 		}

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -21,12 +20,15 @@ func (b *builder) fillFetching(v schema.Values) {
 	m.NoProxy = b.noProxy(v)
 	m.CRL.Mirrors = b.mirrors(v)
 	m.CRL.LDAPServers = b.ldapServers(v)
+
 	if len(m.NoProxy) > 0 && m.Proxy == "" {
 		b.Note(v.Get("no_proxy").At, finding.NoteNoEffect, "no_proxy has no effect without proxy")
 	}
+
 	for _, key := range []string{"crl_mirror", "crl_ldap_server"} {
 		if v.Set(key) && m.Policy.CRL == "" {
-			b.Note(v.Get(key).At, finding.NoteNoEffect, key+" has no effect without a crl word in cert_policy")
+			b.Note(v.Get(key).At, finding.NoteNoEffect, key+
+				" has no effect without a crl word in cert_policy")
 		}
 	}
 }
@@ -42,20 +44,26 @@ func (b *builder) noProxy(v schema.Values) (all []string) {
 	val := v.Get("no_proxy")
 	for i, text := range val.Texts {
 		for _, word := range strings.Fields(text) {
-			_, notNet := netip.ParsePrefix(word)
-			_, notAddr := netip.ParseAddr(word)
-			if notNet != nil && notAddr != nil && (!exceptionHost().MatchString(word) || looksLikeAddress(word)) {
+			_, netErr := netip.ParsePrefix(word)
+			_, addrErr := netip.ParseAddr(word)
+			isHost := exceptionHost().MatchString(word) && !looksLikeAddress(word)
+
+			// A word that fits no host would send a request through the proxy that was meant to go
+			// past it.
+			if netErr != nil && addrErr != nil && !isHost {
 				b.refuse(val.Place(i), finding.Quote(word)+" is not a host, a domain or a network",
 					"write HOST, .DOMAIN, an address or NETWORK/BITS, without a port")
 				continue
 			}
+
 			all = append(all, word)
 		}
 	}
 	return all
 }
 
-// looksLikeAddress: a name does not end with a number.
+// looksLikeAddress reports whether a word ends with a number, as no host's name does: it is an
+// address with a slip in it.
 func looksLikeAddress(word string) bool {
 	last := word[strings.LastIndexByte(word, '.')+1:]
 	return strings.Trim(last, "0123456789") == ""
@@ -64,22 +72,28 @@ func looksLikeAddress(word string) bool {
 // mirrors reads FROM -> TO, as one text each or as three words.
 func (b *builder) mirrors(v schema.Values) (all []Mirror) {
 	val := v.Get("crl_mirror")
+
+	// Three words make one mirror, whether they were written in one pair of quotes or apart.
 	words := strings.Fields(strings.Join(val.Texts, " "))
 	for len(words) > 0 {
 		if len(words) < 3 || words[1] != "->" {
-			b.refuse(val.At, "crl_mirror is not FROM -> TO", "write http://HOST/PATH/ -> http://MIRROR/PATH/")
+			b.refuse(val.At, "crl_mirror is not FROM -> TO",
+				"write http://HOST/PATH/ -> http://MIRROR/PATH/")
 			return nil
 		}
+
 		mirror := Mirror{From: words[0], To: words[2]}
 		if why := mirror.fault(); why != "" {
 			b.refuse(val.At, why, "write http://HOST/PATH/ -> http://MIRROR/PATH/")
 		}
-		all, words = append(all, mirror), words[3:]
+
+		all = append(all, mirror)
+		words = words[3:]
 	}
 	return all
 }
 
-// fault says what is wrong with a mirror.
+// fault is what is wrong with a mirror; "" when nothing is.
 func (m Mirror) fault() string {
 	for _, text := range []string{m.From, m.To} {
 		u, err := url.Parse(text)
@@ -89,17 +103,22 @@ func (m Mirror) fault() string {
 			case "http", "https":
 				good = u.Hostname() != ""
 			case "ldap", "ldaps":
+				// Only FROM may be without a server, as distribution points of Active Directory are: ldap:///CN=...
 				good = u.Hostname() != "" || text == m.From
 			default:
 				good = false
 			}
 		}
+
 		if !good {
 			return "crl_mirror: " + finding.Quote(text) + " is not an address with a path"
 		}
 	}
+
+	// What stands behind FROM is appended to TO: a slash more or less would make another address.
 	if strings.HasSuffix(m.From, "/") != strings.HasSuffix(m.To, "/") {
-		return "crl_mirror: of " + finding.Quote(m.From) + " and " + finding.Quote(m.To) + " only one ends with /"
+		return "crl_mirror: of " + finding.Quote(m.From) + " and " + finding.Quote(m.To) +
+			" only one ends with /"
 	}
 	return ""
 }
@@ -118,6 +137,7 @@ func (b *builder) ldapServers(v schema.Values) (all []string) {
 			all = append(all, server)
 		}
 	}
+
 	if len(all) > maxLDAPServers {
 		b.refuse(val.Place(maxLDAPServers), "more than 8 servers in crl_ldap_server",
 			"name those that are near")
@@ -128,9 +148,12 @@ func (b *builder) ldapServers(v schema.Values) (all []string) {
 // serverOnly is an LDAP URI without what stands behind the server; "" for anything else.
 func serverOnly(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" || u.Hostname() == "" || u.User != nil {
+	isLDAP := err == nil && (u.Scheme == "ldap" || u.Scheme == "ldaps")
+	if !isLDAP || u.Hostname() == "" || u.User != nil {
 		return ""
 	}
+
+	// A base or filter in it is that of another question than for a CRL.
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return ""
 	}
@@ -144,8 +167,10 @@ func (b *builder) fillLDAPServers() {
 			m.CRL.LDAPServers = b.mapperServers()
 		}
 	}
+
+	// conf.Module is a copy of the first block, and has to show its servers too.
 	if len(b.conf.Modules) > 0 {
-		b.look(0)
+		b.selectBlock(0)
 	}
 }
 
@@ -155,16 +180,13 @@ func (b *builder) mapperServers() (servers []string) {
 		if m.Type != "ldap" {
 			continue
 		}
+
+		// One value of uri may hold several, separated by blanks.
 		written := strings.Fields(strings.Join(m.Values.List("uri"), " "))
-		if host := m.Values.String("ldaphost"); host != "" {
-			if !strings.Contains(host, "://") {
-				host = "ldap://" + host
-				if port := m.Values.Int("ldapport"); port != 0 {
-					host += ":" + strconv.Itoa(port)
-				}
-			}
-			written = append(written, host)
+		if host := m.Values.String("ldaphost"); len(host) > 1 {
+			written = append(written, hostURI(host, m.Values.Int("ldapport")))
 		}
+
 		for _, text := range written {
 			if server := serverOnly(text); server != "" && len(servers) < maxLDAPServers {
 				servers = append(servers, server)

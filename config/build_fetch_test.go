@@ -54,6 +54,14 @@ func TestLDAPServersOfTheMapper(t *testing.T) {
 	if want := []string{"ldap://dc1", "ldaps://dc2", "ldap://dc3:3268"}; !slices.Equal(conf.Module.CRL.LDAPServers, want) {
 		t.Errorf("%q", conf.Module.CRL.LDAPServers)
 	}
+
+	conf, err = fetching(t, "", "ldaphost = \"2001:db8::1\";\nldapport = 389;")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"ldap://[2001:db8::1]:389"}; !slices.Equal(conf.Module.CRL.LDAPServers, want) {
+		t.Errorf("an IPv6 address: %q", conf.Module.CRL.LDAPServers)
+	}
 }
 
 func TestFetchingKeysAreChecked(t *testing.T) {

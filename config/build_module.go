@@ -27,6 +27,7 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 	}
 
 	switch x := b.args.PKCS11Module; {
+	// A slash makes it the path of a library.
 	case strings.Contains(x, "/"):
 		library = x
 	case x != "":
@@ -34,6 +35,7 @@ func (b *builder) selectedModules(blocks []*scconf.Item) (names []scconf.Word, l
 	}
 
 	names = splitNames(names, blocks)
+	// The library takes the place of the first block's. The others are not used.
 	if library != "" {
 		names = names[:1]
 	}
@@ -48,10 +50,14 @@ func splitNames(names []scconf.Word, blocks []*scconf.Item) []scconf.Word {
 			all = append(all, name)
 			continue
 		}
-		parts := strings.FieldsFunc(name.Text, func(r rune) bool { return strings.ContainsRune(", \t", r) })
+
+		// Only now: a name in quotes may have blanks and commas of its own.
+		parts := strings.FieldsFunc(name.Text,
+			func(r rune) bool { return strings.ContainsRune(", \t", r) })
 		if len(parts) == 0 {
 			parts = []string{""} // is the name of no block
 		}
+
 		for _, part := range parts {
 			all = append(all, at(name, part))
 		}
@@ -80,91 +86,120 @@ func (b *builder) buildModules(main *scconf.Block) {
 	var blocks []*scconf.Item
 	for _, it := range main.Items {
 		if it.Block != nil && scconf.SameKey(it.Key.Text, "pkcs11_module") {
-			b.severalNames(it)
+			b.noteNames(it)
 			blocks = append(blocks, it)
 		}
 	}
 
 	names, library := b.selectedModules(blocks)
-	b.lookAside(blocks, names)
+	b.readUnused(blocks, names)
+
 	if len(names) > maxModules {
-		b.refuse(names[maxModules], fmt.Sprintf("use_pkcs11_module names more than %d blocks", maxModules), "")
+		b.refuse(names[maxModules],
+			fmt.Sprintf("use_pkcs11_module names more than %d blocks", maxModules), "")
 		return
 	}
+
 	for i, name := range names {
-		twice := slices.ContainsFunc(names[:i], func(w scconf.Word) bool { return scconf.SameKey(w.Text, name.Text) })
+		twice := slices.ContainsFunc(names[:i],
+			func(w scconf.Word) bool { return scconf.SameKey(w.Text, name.Text) })
 		if twice {
 			b.refuse(name, "use_pkcs11_module names "+name.Text+" twice", "")
 			continue
 		}
+
 		b.buildModule(blocks, name, library)
 	}
+
+	// From here on Module is the first block, unless Config.Block makes it another.
 	if len(b.conf.Modules) > 0 {
-		b.look(0)
+		b.selectBlock(0)
 	}
 }
 
-// look makes a block that was built the one under work.
-func (b *builder) look(i int) {
-	b.conf.Module, b.conf.block, b.module = *b.conf.Modules[i], i, b.conf.blocks[i]
+// selectBlock makes Modules[i], which was built before, the block under work.
+func (b *builder) selectBlock(i int) {
+	b.conf.Module = *b.conf.Modules[i]
+	b.conf.block = i
+	b.module = b.conf.blocks[i]
 }
 
-// lookAside reads the blocks that are not in use, for their notes.
-func (b *builder) lookAside(blocks []*scconf.Item, used []scconf.Word) {
+// readUnused reads the blocks that are not in use, for their notes.
+func (b *builder) readUnused(blocks []*scconf.Item, used []scconf.Word) {
 	for _, it := range blocks {
-		inUse := slices.ContainsFunc(used, func(w scconf.Word) bool { return scconf.SameKey(w.Text, it.Name()) })
+		inUse := slices.ContainsFunc(used,
+			func(w scconf.Word) bool { return scconf.SameKey(w.Text, it.Name()) })
+
 		switch {
 		case !inUse:
-			b.Aside().Read(it.Block, &schema.Module)
+			b.ForUnused().Read(it.Block, &schema.Module)
+		// Of two blocks with one name the first is used: findBlock finds no other.
 		case findBlock(blocks, it.Name()) != it:
-			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+" is not read")
+			b.Note(it.Key, finding.NoteTolerated, "a second block pkcs11_module "+it.Name()+
+				" is not read")
 		}
 	}
 }
 
 // buildModule reads one block in use, or makes the one that need not be written.
 func (b *builder) buildModule(blocks []*scconf.Item, name scconf.Word, library string) {
+	// Nothing of the block before may stay: what follows fills fields, not the whole.
 	b.conf.Module = Module{}
+
 	block := &scconf.Block{}
 	selected := findBlock(blocks, name.Text)
+
 	switch {
 	case selected != nil:
 		block = selected.Block
 		b.conf.Module.Name = selected.Name()
+	// The built-in card needs no block: all keys have defaults.
 	case scconf.SameKey(name.Text, builtin) && library == "":
 		b.conf.Module.Name = builtin
+	// A library from the arguments needs none either.
 	case library == "":
 		var known []string
 		for _, it := range blocks {
 			known = append(known, it.Name())
 		}
-		b.refuse(name, "there is no block pkcs11_module "+name.Text, finding.DidYouMean(name.Text, append(known, builtin)))
+		b.refuse(name, "there is no block pkcs11_module "+name.Text,
+			finding.DidYouMean(name.Text, append(known, builtin)))
 		return
 	}
 
 	b.module = b.Read(block, &schema.Module)
 	b.fillModule(b.module, block, library)
-	b.oneEnvironment()
+
+	b.checkEnvironment()
+
+	// A copy: conf.Module is filled anew for the next block.
 	m := b.conf.Module
 	b.conf.Modules = append(b.conf.Modules, &m)
 	b.conf.blocks = append(b.conf.blocks, b.module)
 }
 
-func (b *builder) severalNames(it *scconf.Item) {
+// noteNames notes what the names of a block are not read for: more than one, none, or one without a
+// blank before its brace.
+func (b *builder) noteNames(it *scconf.Item) {
 	if len(it.Names) > 1 {
-		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+finding.Quote(it.Names[1].Text)+" is not read")
+		b.Note(it.Names[1], finding.NoteTolerated, "a block has one name; "+
+			finding.Quote(it.Names[1].Text)+" is not read")
 	}
+
 	last := it.Key
 	if len(it.Names) > 0 {
 		last = it.Names[len(it.Names)-1]
 	} else {
 		b.Note(it.Key, finding.NoteTolerated, it.Key.Text+" has no name, so nothing can use it")
 	}
+
 	if last.Glued && !last.Quoted {
-		b.Note(last, finding.NoteDifferent, "a blank before { is missing: the C module could not read this file")
+		b.Note(last, finding.NoteDifferent,
+			"a blank before { is missing: the C module could not read this file")
 	}
 }
 
+// text is the value of the file, or of the argument where that was given.
 func text(file string, argument *string) string {
 	if argument != nil {
 		return *argument
@@ -174,7 +209,8 @@ func text(file string, argument *string) string {
 
 // fillSource says where the cards of the block come from.
 func (b *builder) fillSource(v schema.Values, library string) {
-	m, written := &b.conf.Module, v.Get("module")
+	m := &b.conf.Module
+	written := v.Get("module")
 	named := scconf.SameKey(m.Name, builtin)
 	m.Path = v.String("module")
 
@@ -182,14 +218,17 @@ func (b *builder) fillSource(v schema.Values, library string) {
 	case library != "":
 		m.Path = library
 	case m.Path == builtin, named && !written.Set:
-		m.Builtin, m.Path = true, ""
-		b.oneBuiltin(written.At)
+		m.Builtin = true
+		m.Path = ""
+		b.refuseSecondBuiltin(written.At)
 		return
 	case named:
-		b.refuse(written.At, "the block builtin is the built-in card, and module = "+m.Path+" is a library",
+		b.refuse(written.At, "the block builtin is the built-in card, and module = "+m.Path+
+			" is a library",
 			"give the block another name, or leave module out")
 	case strings.EqualFold(m.Path, builtin):
-		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card", "write module = builtin")
+		b.refuse(written.At, "module = "+m.Path+" is neither a library nor the built-in card",
+			"write module = builtin")
 	}
 
 	if !path.IsAbs(m.Path) {
@@ -197,18 +236,21 @@ func (b *builder) fillSource(v schema.Values, library string) {
 	}
 }
 
-// oneBuiltin: a second block of the built-in card could only see what the first could not read.
-func (b *builder) oneBuiltin(place scconf.Word) {
+// refuseSecondBuiltin refuses a second block of the built-in card, which could only see what the
+// first could not read.
+func (b *builder) refuseSecondBuiltin(place scconf.Word) {
 	for _, m := range b.conf.Modules {
 		if m.Builtin {
-			b.refuse(place, "the built-in card is that of the block "+m.Name+" already, which comes first", "use one of them")
+			b.refuse(place, "the built-in card is that of the block "+m.Name+
+				" already, which comes first", "use one of them")
 			return
 		}
 	}
 }
 
 func (b *builder) fillModule(v schema.Values, block *scconf.Block, library string) {
-	m, a := &b.conf.Module, b.args
+	m := &b.conf.Module
+	a := b.args
 	b.fillSource(v, library)
 
 	m.Description = description(block)
@@ -218,22 +260,31 @@ func (b *builder) fillModule(v schema.Values, block *scconf.Block, library strin
 	if a.SlotNum != nil {
 		m.SlotNum = *a.SlotNum
 	}
-	m.TokenLabel, m.TokenURI = v.String("token_label"), v.String("token_uri")
+
+	m.TokenLabel = v.String("token_label")
+	m.TokenURI = v.String("token_uri")
 	m.SupportThreads = v.Bool("support_threads")
-	m.CADir, m.CRLDir = text(v.String("ca_dir"), a.CADir), text(v.String("crl_dir"), a.CRLDir)
+	m.CADir = text(v.String("ca_dir"), a.CADir)
+	m.CRLDir = text(v.String("crl_dir"), a.CRLDir)
+
 	m.Environment = v.List("environment")
 	b.fillPIV(v)
 	b.fillAccess(v)
 
 	m.EKU = ekuOf(v)
+
+	// Two ways to name a slot could name two slots.
 	if m.SlotNum != 0 && m.SlotDescription != "" {
+		// Either may come from an argument: the place is that of the one that the file has.
 		at := v.Get("slot_num").At
 		if !v.Set("slot_num") {
 			at = v.Get("slot_description").At
 		}
-		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum), "use one of them")
+		b.refuse(at, fmt.Sprintf("slot_num = %d contradicts slot_description", m.SlotNum),
+			"use one of them")
 	}
 
+	// The policy comes first: without some of its words keys of the others have no effect.
 	b.fillPolicy(v)
 	b.fillChain(v)
 	b.fillCRL(v)
@@ -264,37 +315,45 @@ func (b *builder) fillPolicy(v schema.Values) {
 		b.refuse(words.At, problem, "")
 		return
 	}
+
+	// The fault is in the arguments, so it has no place in the file.
 	if p, problem = p.withArgument(b.args.CertPolicy); problem != "" {
 		b.errs.Add(&finding.Error{File: argumentsFile, Text: problem})
 		return
 	}
+
 	if problem := p.problem(); problem != "" {
 		b.refuse(words.At, problem, "add ca, or leave the other word out")
 		return
 	}
+
 	b.conf.Module.Policy = p
 }
 
-// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the earlier
-// one cannot read would log in by checks that its writer did not mean for it.
+// refuseLooserBlocks refuses a block that is less strict than one before it: a card that the
+// earlier one cannot read would log in by checks that its writer did not mean for it.
 func (b *builder) refuseLooserBlocks() {
 	for i, later := range b.conf.Modules {
 		v := b.conf.blocks[i]
 		if v.Bool("allow_looser_block") {
+			// Nothing comes before it that it could be less strict than.
 			if i == 0 {
-				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect, "allow_looser_block has no effect in the first block")
+				b.Note(v.Get("allow_looser_block").At, finding.NoteNoEffect,
+					"allow_looser_block has no effect in the first block")
 			}
 			continue
 		}
 
 		for _, earlier := range b.conf.Modules[:i] {
 			if keys := b.looserKeys(later, earlier); len(keys) > 0 {
+				// The key may not be written in the later block: its default is less strict then.
 				place := b.global.Get("use_pkcs11_module").At
 				if v.Has(keys[0]) && v.Set(keys[0]) {
 					place = v.Get(keys[0]).At
 				}
-				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+", which comes before it: "+
-					strings.Join(keys, ", "), "make them alike, or write allow_looser_block = true in the later block")
+				b.refuse(place, "the block "+later.Name+" is less strict than "+earlier.Name+
+					", which comes before it: "+strings.Join(keys, ", "),
+					"make them alike, or write allow_looser_block = true in the later block")
 				break
 			}
 		}

@@ -8,7 +8,8 @@ import (
 	"pam_pkcs11/config/mappers"
 )
 
-// settingsOf gives the settings of a block as typed values; nil for a mapper that is not of this table.
+// settingsOf gives the settings of a block as typed values; nil for a mapper that is not of this
+// table.
 func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	switch typ {
 	case "cn":
@@ -34,7 +35,8 @@ func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	case "ms", "upn":
 		return upnSettings(v)
 	case "krb":
-		return mappers.Krb{Mapfile: mapfileSettings(v), IgnoreCase: v.Bool("ignorecase"), Realm: v.String("realm")}
+		return mappers.Krb{Mapfile: mapfileSettings(v), IgnoreCase: v.Bool("ignorecase"),
+			Realm: v.String("realm")}
 	case "pwent":
 		return mappers.Pwent{IgnoreCase: v.Bool("ignorecase")}
 	case "generic":
@@ -53,7 +55,8 @@ func settingsOf(typ string, v schema.Values, rules []Rule) mappers.Settings {
 	case "ldap":
 		return ldapSettings(v)
 	case "certmap":
-		return mappers.Certmap{Directory: directorySettings(v), Domain: v.String("domain"), Rules: ruleSettings(rules)}
+		return mappers.Certmap{Directory: directorySettings(v), Domain: v.String("domain"),
+			Rules: ruleSettings(rules)}
 	case "null":
 		return mappers.Null{Always: v.Bool("default_match"), User: v.String("default_user")}
 	}
@@ -76,6 +79,8 @@ func upnSettings(v schema.Values) mappers.UPN {
 		DomainName:     v.String("domainname"),
 		DomainNickname: v.String("domainnickname"),
 	}
+
+	// Asking a table for a key that it does not have is a fault of the program (Values.Get).
 	if v.Has("mapfile") {
 		s.Mapfile = mapfileSettings(v)
 	}
@@ -108,9 +113,12 @@ func directorySettings(v schema.Values) mappers.Directory {
 		Referrals:     v.Bool("referrals"),
 		CacheHours:    v.Int("cache_hours"),
 	}
+
+	// The old example had ldaphost = "", and the C module took no host of one letter.
 	if host := v.String("ldaphost"); len(host) > 1 {
 		d.Host = hostURI(host, v.Int("ldapport"))
 	}
+
 	return d
 }
 
@@ -119,6 +127,7 @@ func hostURI(host string, port int) string {
 	if strings.Contains(host, "://") {
 		return host
 	}
+
 	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 		host = "[" + host + "]" // an IPv6 address
 	}
@@ -135,7 +144,8 @@ const (
 	windowsScope  = 2
 )
 
-var windowsMap = []string{"altSecurityIdentities=altsecid", "objectSid=sid", "userPrincipalName=upn"}
+var windowsMap = []string{"altSecurityIdentities=altsecid", "objectSid=sid",
+	"userPrincipalName=upn"}
 
 func ldapSettings(v schema.Values) mappers.LDAP {
 	s := mappers.LDAP{
@@ -145,8 +155,11 @@ func ldapSettings(v schema.Values) mappers.LDAP {
 		Windows:          v.Bool("active_directory"),
 		AllowWeak:        v.Bool("allow_weak_mapping"),
 	}
+
 	s.UIDAssumed = !v.Set("uid_attribute")
 	list := v.List("attribute_map")
+
+	// What active_directory stands for yields to every key that the file has.
 	if s.Windows {
 		if !v.Set("filter") {
 			s.Filter = windowsFilter
@@ -161,11 +174,13 @@ func ldapSettings(v schema.Values) mappers.LDAP {
 			list = windowsMap
 		}
 	}
+
 	for _, text := range list {
 		conditions, err := mappers.ParseConditions(text)
 		if err != nil {
 			continue // an error of the file already
 		}
+
 		s.AttributeMap = append(s.AttributeMap, mappers.Element{Text: text, Conditions: conditions})
 	}
 	return s

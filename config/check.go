@@ -15,16 +15,23 @@ type CheckReport struct {
 	Notes  []finding.Note // in the order of the file; those about the whole file first
 }
 
-// Check reads a configuration file and compares it with what pam_pkcs11 0.6.12 and 0.6.13 made of it.
-// An error means that the file could not be read at all; everything else is in the report.
+// Check reads a configuration file and compares it with what pam_pkcs11 0.6.12 and 0.6.13 made of
+// it. An error means that the file could not be read at all; everything else is in the report.
 func Check(file string) (*CheckReport, error) {
 	data, reports, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
+
 	r := CheckData(file, data)
+
+	// Only noted here: it is Load that obeys strict_permissions.
 	for _, p := range reports {
-		r.Notes = append(r.Notes, finding.Note{File: file, Kind: finding.NotePermission, Text: p.Path + ": " + p.Problem})
+		r.Notes = append(r.Notes, finding.Note{
+			File: file,
+			Kind: finding.NotePermission,
+			Text: p.Path + ": " + p.Problem,
+		})
 	}
 	return r, nil
 }
@@ -32,10 +39,13 @@ func Check(file string) (*CheckReport, error) {
 // CheckData is Check for a file in memory.
 func CheckData(file string, data []byte) *CheckReport {
 	b, errs := parse(file, data, &Arguments{})
+
 	r := &CheckReport{File: file, Errors: errs, Notes: b.conf.Notes}
+	// With errors a part of the configuration is missing, and its rest would be compared wrongly.
 	if len(errs) == 0 {
 		r.Notes = append(r.Notes, b.differences()...)
 	}
+
 	slices.SortStableFunc(r.Notes, func(x, y finding.Note) int { return x.Line - y.Line })
 	return r
 }
@@ -61,7 +71,8 @@ var checkSections = []struct {
 }{
 	{finding.NoteRefuses, "Every login is refused:"},
 	{finding.NoteInsecure, "Obeyed, but a risk (logged at every login):"},
-	{finding.NotePermission, "Files and directories that others than root may change (refused with strict_permissions):"},
+	{finding.NotePermission,
+		"Files and directories that others than root may change (refused with strict_permissions):"},
 	{finding.NoteChanged, "Different from earlier versions of this program:"},
 	{finding.NoteGeneral, "Different from earlier versions, for any file of this kind:"},
 	{finding.NoteDifferent, "Different from pam_pkcs11 0.6.12 and 0.6.13:"},
@@ -70,8 +81,8 @@ var checkSections = []struct {
 	{finding.NoteTolerated, "Tolerated:"},
 }
 
-// WriteText writes the report for a person. What it says of each finding stands on one line, with the
-// place in front as compilers write it.
+// WriteText writes the report for a person. What it says of each finding stands on one line, with
+// the place in front as compilers write it.
 func (r *CheckReport) WriteText(w io.Writer) error {
 	p := printer{w: w}
 	if len(r.Errors) == 0 {
@@ -82,6 +93,7 @@ func (r *CheckReport) WriteText(w io.Writer) error {
 			p.line("  " + e.Error())
 		}
 	}
+
 	for _, s := range checkSections {
 		notes := r.Of(s.kind)
 		if len(notes) > 0 {

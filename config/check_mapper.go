@@ -7,14 +7,16 @@ import (
 	"pam_pkcs11/config/mappers"
 )
 
-// checkMapper looks at what the keys of a mapper in use say together. A mapper that could say yes to nobody
-// is an error: its writer forgot something, and would look for it at the wrong place.
+// checkMapper looks at what the keys of a mapper in use say together. A mapper that could say yes
+// to nobody is an error: its writer forgot something, and would look for it at the wrong place.
 func (b *builder) checkMapper(m Mapper) {
 	b.checkMapfile(m.Values)
+
 	switch m.Type {
 	case "digest", "serial":
 		if mapfileOf(m) == "" {
-			b.refuse(m.placeOf("mapfile"), "mapper "+m.Name+" has no mapfile, and without one it knows nobody",
+			b.refuse(m.placeOf("mapfile"), "mapper "+m.Name+
+				" has no mapfile, and without one it knows nobody",
 				"write mapfile = file:///path; or leave "+m.Name+" out of use_mappers")
 		}
 	case "ldap":
@@ -29,17 +31,19 @@ func (b *builder) checkMapper(m Mapper) {
 	}
 }
 
-// hasDirectory reports whether the block names a server. The old example had ldaphost = "", and the C module
-// took no host of one letter.
+// hasDirectory reports whether the block names a server. The old example had ldaphost = "", and the
+// C module took no host of one letter.
 func (m Mapper) hasDirectory() bool {
 	v := m.Values
-	return strings.TrimSpace(strings.Join(v.List("uri"), "")) != "" || len(v.String("ldaphost")) > 1 || v.String("srv_domain") != ""
+	return strings.TrimSpace(strings.Join(v.List("uri"), "")) != "" ||
+		len(v.String("ldaphost")) > 1 || v.String("srv_domain") != ""
 }
 
-// noteBase: the default base is the one of the C module's source, which is an example.
+// noteBase notes that base is not set. Its default is that of the C module's source, an example.
 func (b *builder) noteBase(m Mapper) {
 	if m.hasDirectory() && !m.Values.Set("base") {
-		b.Note(m.placeOf("base"), finding.NoteTolerated, "mapper "+m.Name+": base is not set, and hardly any directory has the default, "+
+		b.Note(m.placeOf("base"), finding.NoteTolerated, "mapper "+m.Name+
+			": base is not set, and hardly any directory has the default, "+
 			finding.Quote(m.Values.String("base"))+": every search would find nothing")
 	}
 }
@@ -54,7 +58,8 @@ func (b *builder) noteShortened(m Mapper) {
 		}
 		for _, c := range conditions {
 			if c.Shortened {
-				b.Note(v.Place(i), finding.NoteTolerated, "attribute_map: "+finding.Quote(text)+" is read as "+c.Attribute+"="+c.Item)
+				b.Note(v.Place(i), finding.NoteTolerated, "attribute_map: "+finding.Quote(text)+
+					" is read as "+c.Attribute+"="+c.Item)
 			}
 		}
 	}

@@ -12,9 +12,10 @@ import (
 
 // Config is a configuration without faults.
 type Config struct {
-	File    string // as given, for messages
-	Global  Global
-	Module  Module    // the block that is meant here: the first of Modules, in a Config of Block another
+	File   string // as given, for messages
+	Global Global
+	// Module is the block that is meant here: the first of Modules, in a Config of Block another.
+	Module  Module
 	Modules []*Module // those in use, in the order of use_pkcs11_module; at least one
 	Mappers []Mapper  // those in use, in the order of use_mappers
 	Notes   []finding.Note
@@ -30,19 +31,23 @@ type Config struct {
 // Block returns the configuration as it is for the cards of one block, Modules[i]: with that block
 // as Module. Everything else is the same.
 func (c *Config) Block(i int) *Config {
-	of := *c
-	of.Module, of.block = *c.Modules[i], i
-	return &of
+	conf := *c
+	conf.Module = *c.Modules[i]
+	conf.block = i
+	return &conf
 }
 
-// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where it is written or,
-// where its default or an argument counts, without one.
+// Fault makes an error about a key of the block pkcs11_module or pam_pkcs11, with the place where
+// it is written or, where its default or an argument counts, without one.
 func (c *Config) Fault(key string, err error) *finding.Error {
 	e := &finding.Error{File: c.File, Text: err.Error(), Cause: err}
+
+	// The block pkcs11_module first: where both have a key, it is the nearer one.
 	written := []schema.Values{c.global}
 	if c.block < len(c.blocks) {
 		written = slices.Insert(written, 0, c.blocks[c.block])
 	}
+
 	for _, block := range written {
 		if block.Has(key) && block.Set(key) {
 			at := block.Get(key).At
@@ -50,23 +55,29 @@ func (c *Config) Fault(key string, err error) *finding.Error {
 			break
 		}
 	}
+
 	return e
 }
 
-// WithCard is the configuration for somebody who must use a card: there is no other way in, and no program in which he
-// needs none.
+// WithCard is the configuration for somebody who must use a card: there is no other way in, and no
+// program in which he needs none.
 func (c *Config) WithCard() *Config {
-	of := *c
-	of.Global.CardOnly, of.Global.ScreenSavers = true, nil
-	of.Global.ForeignCard, of.Global.EmptyPIN = "refuse", "error"
-	return &of
+	conf := *c
+	conf.Global.CardOnly = true
+	conf.Global.ScreenSavers = nil
+
+	// Both could let the login go on in the stack without a card.
+	conf.Global.ForeignCard = "refuse"
+	conf.Global.EmptyPIN = "error"
+	return &conf
 }
 
 // WithOrWithoutCard is the configuration for somebody for whom a card is one way of several.
 func (c *Config) WithOrWithoutCard() *Config {
-	of := *c
-	of.Global.CardOnly, of.Global.ForeignCard = false, "skip"
-	return &of
+	conf := *c
+	conf.Global.CardOnly = false
+	conf.Global.ForeignCard = "skip"
+	return &conf
 }
 
 // service is a block, in use by the services of its names.
@@ -75,7 +86,8 @@ type service struct {
 	values schema.Values
 }
 
-// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents each.
+// Global is the settings of the block pam_pkcs11, module arguments applied. The schema documents
+// each.
 type Global struct {
 	NullOK, Debug, Quiet           bool
 	ErrDisplayTime                 time.Duration // 0 to 60 s
@@ -106,7 +118,8 @@ type Global struct {
 	Persons                        Persons
 }
 
-// Persons says who must, may or must not use a card. The zero value says nothing: foreign_card and card_only do then.
+// Persons says who must, may or must not use a card. The zero value says nothing: foreign_card and
+// card_only do then.
 type Persons struct {
 	Required  People // who must
 	Optional  People // who may
@@ -122,7 +135,8 @@ func (p People) Empty() bool { return len(p.Users) == 0 && len(p.Groups) == 0 }
 
 // Empty reports whether all users are treated alike, as foreign_card and card_only say.
 func (p Persons) Empty() bool {
-	return p.Required.Empty() && p.Optional.Empty() && p.Forbidden.Empty() && !p.othersAre("required", "optional", "forbidden")
+	return p.Required.Empty() && p.Optional.Empty() && p.Forbidden.Empty() &&
+		!p.othersAre("required", "optional", "forbidden")
 }
 
 // Requires reports whether there may be somebody who must use a card.
@@ -138,7 +152,8 @@ func (p Persons) othersAre(words ...string) bool { return slices.Contains(words,
 
 // Module is the settings of a block pkcs11_module in use, module arguments applied.
 type Module struct {
-	Name            string // of the block; "" when an argument named a library and there is no block
+	// Name is that of the block; "" when an argument named a library and there is no block.
+	Name            string
 	Builtin         bool   // module = builtin: PIV cards, without a library
 	Path            string // of the library, as written; "" where Builtin is set
 	Description     string
@@ -170,8 +185,10 @@ type Module struct {
 
 // EKU is what the extended key usage must allow.
 type EKU struct {
-	Ignore   bool
-	Required []string // object identifiers; empty: clientAuth, smartcardLogon or any, where the extension is present
+	Ignore bool
+	// Required are object identifiers; empty: clientAuth, smartcardLogon or any, where the
+	// extension is present.
+	Required []string
 }
 
 // Source is what the log calls the source of the cards.
@@ -182,8 +199,8 @@ func (m *Module) Source() string {
 	return m.Path
 }
 
-// FindsDaemon reports whether the daemon of the readers is found for a library (PCSCLITE_CSOCK_NAME),
-// rather than by the library alone.
+// FindsDaemon reports whether the daemon of the readers is found for a library
+// (PCSCLITE_CSOCK_NAME), rather than by the library alone.
 func (m *Module) FindsDaemon() bool {
 	return !m.Builtin && (m.PCSCSocket != "" || m.CardAccess != "")
 }
@@ -200,7 +217,7 @@ type Chain struct {
 	ExpiryWarningDays  int // 0: never
 }
 
-// CRL is how revocation lists are had and believed.
+// CRL is how revocation lists are found, and for how long they count.
 type CRL struct {
 	LeafOnly bool          // crl_scope = leaf
 	Grace    time.Duration // after nextUpdate

@@ -9,7 +9,8 @@ import (
 )
 
 // difference is a place where the same file leads to another login than with pam_pkcs11 0.6.12 and
-// 0.6.13, or than with earlier versions of this program. The table in doc/original.md has the same rows with the reasons.
+// 0.6.13, or than with earlier versions of this program. The table in doc/original.md has the same
+// rows with the reasons.
 type difference struct {
 	applies func(*builder) bool
 	at      func(*builder) scconf.Word // nil: the whole file
@@ -51,13 +52,16 @@ var differenceTable = []difference{
 		restore: "cert_policy = none; and unverified_names = true;",
 	}, {
 		applies: func(b *builder) bool {
-			return b.module.Set("cert_policy") && !b.conf.Module.Policy.CA && !b.conf.Global.UnverifiedNames && len(b.textMappers()) > 0
+			return b.module.Set("cert_policy") && !b.conf.Module.Policy.CA &&
+				!b.conf.Global.UnverifiedNames && len(b.textMappers()) > 0
 		},
-		at: policyAt, text: "without `ca`, mappers that go by a text of the certificate say no, because anybody can make a certificate with any text",
+		at:      policyAt,
+		text:    "without `ca`, mappers that go by a text of the certificate say no, because anybody can make a certificate with any text",
 		restore: "unverified_names = true;",
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.OCSP },
-		at:      policyAt, text: "ocsp_on is obeyed: builds with OpenSSL (Debian, Ubuntu) never asked a responder",
+		at:      policyAt,
+		text:    "ocsp_on is obeyed: builds with OpenSSL (Debian, Ubuntu) never asked a responder",
 		restore: "cert_policy without ocsp_on; revocation = soft; to go on where no responder answers",
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.SoftRevocation },
@@ -67,7 +71,8 @@ var differenceTable = []difference{
 		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Module.Policy.CRL != "" },
-		at:      policyAt, text: "revocation is checked for the whole chain, not only for the user's certificate",
+		at:      policyAt,
+		text:    "revocation is checked for the whole chain, not only for the user's certificate",
 		restore: "crl_scope = leaf;",
 	}, {
 		applies: func(b *builder) bool { return !b.module.Set("eku") },
@@ -85,7 +90,10 @@ var differenceTable = []difference{
 		restore: "foreign_card = refuse;",
 		changed: true,
 	}, {
-		applies: func(b *builder) bool { return b.skips() && !b.global.Set("certificates_after_pin") },
+		applies: func(b *builder) bool {
+			return b.skips() &&
+				!b.global.Set("certificates_after_pin")
+		},
 		at:      globalAt("foreign_card"),
 		text:    "a token that shows no certificate before its PIN is not asked for it",
 		restore: "certificates_after_pin = yes;",
@@ -96,7 +104,8 @@ var differenceTable = []difference{
 		restore: "forward_pin = success;",
 	}, {
 		applies: func(b *builder) bool {
-			return (b.conf.Global.TryFirstPass || b.conf.Global.UseFirstPass) && !b.global.Set("pin_pattern")
+			return (b.conf.Global.TryFirstPass || b.conf.Global.UseFirstPass) &&
+				!b.global.Set("pin_pattern")
 		},
 		at: func(b *builder) scconf.Word { return firstPassAt(b) },
 		text: "what an earlier module left is sent to the token only where pin_pattern is set and matches, its length fits " +
@@ -104,19 +113,24 @@ var differenceTable = []difference{
 		restore: "pin_pattern = \"[0-9]+\"; (the form that the PINs of these cards have)",
 		changed: true,
 	}, {
-		applies: func(b *builder) bool { return b.conf.Global.TryFirstPass && !b.conf.Global.UseFirstPass },
+		applies: func(b *builder) bool {
+			return b.conf.Global.TryFirstPass && !b.conf.Global.UseFirstPass
+		},
 		at:      globalAt("try_first_pass"),
 		text:    "after a wrong secret of an earlier module the user is asked once; the login was refused",
 		restore: "use_first_pass = true; (which never asks)",
 		changed: true,
 	}, {
 		applies: func(b *builder) bool { return b.conf.Global.NullOK },
-		at:      globalAt("nullok"), text: "an empty PIN is sent only to a token whose minimum PIN length is 0 and that has no PIN pad",
+		at:      globalAt("nullok"),
+		text:    "an empty PIN is sent only to a token whose minimum PIN length is 0 and that has no PIN pad",
 	}, {
 		applies: func(b *builder) bool {
-			return b.conf.Global.CardOnly && b.conf.Global.WaitForCard && !b.global.Set("wait_for_card_timeout")
+			return b.conf.Global.CardOnly && b.conf.Global.WaitForCard &&
+				!b.global.Set("wait_for_card_timeout")
 		},
-		at: globalAt("wait_for_card"), text: "the wait for a card ends after 60 s; it had no end",
+		at:      globalAt("wait_for_card"),
+		text:    "the wait for a card ends after 60 s; it had no end",
 		restore: "wait_for_card_timeout = 600; (the longest wait)",
 	}, {
 		applies: notWritten("require_pin"),
@@ -137,9 +151,11 @@ var differenceTable = []difference{
 		restore: "a mapfile; for ldap directory_may_name_system_accounts = true;",
 	}, {
 		applies: func(b *builder) bool {
-			return slices.ContainsFunc(b.conf.Mappers, func(m Mapper) bool { return m.Type == "ldap" && !m.Values.Set("ssl") })
+			return slices.ContainsFunc(b.conf.Mappers,
+				func(m Mapper) bool { return m.Type == "ldap" && !m.Values.Set("ssl") })
 		},
-		at: globalAt("use_mappers"), text: "a directory on another machine is asked over TLS, with its certificate checked; without ssl it was asked in the clear",
+		at:      globalAt("use_mappers"),
+		text:    "a directory on another machine is asked over TLS, with its certificate checked; without ssl it was asked in the clear",
 		restore: "ssl = off;",
 	},
 }
@@ -160,14 +176,15 @@ func firstPassAt(b *builder) scconf.Word {
 func (b *builder) differences() []finding.Note {
 	var notes []finding.Note
 	for i := range b.conf.Modules {
-		b.look(i)
+		b.selectBlock(i)
+		// A row without a place in the block is the same for each of them.
 		for _, n := range b.blockDifferences() {
 			if !slices.Contains(notes, n) {
 				notes = append(notes, n)
 			}
 		}
 	}
-	b.look(0)
+	b.selectBlock(0)
 
 	for _, m := range b.conf.Mappers {
 		notes = append(notes, b.loginNotes(m)...)
@@ -177,10 +194,22 @@ func (b *builder) differences() []finding.Note {
 		}
 
 		at := m.Values.Get("mapfile").At
-		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
-			Text: "mapper " + m.Name + ": the mapfile lists all who may log in; a text that it does not list was compared with the login itself"},
-			finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: finding.NoteDifferent,
-				Text: "mapper " + m.Name + ": of several lines that fit a certificate all count, and without a user name the user is asked which account is meant; the first line counted"})
+		notes = append(notes, finding.Note{
+			File: b.File,
+			Line: at.Line,
+			Col:  at.Col,
+			Kind: finding.NoteDifferent,
+			Text: "mapper " + m.Name +
+				": the mapfile lists all who may log in; a text that it does not list was compared with the login itself",
+		},
+			finding.Note{
+				File: b.File,
+				Line: at.Line,
+				Col:  at.Col,
+				Kind: finding.NoteDifferent,
+				Text: "mapper " + m.Name +
+					": of several lines that fit a certificate all count, and without a user name the user is asked which account is meant; the first line counted",
+			})
 	}
 	return notes
 }
@@ -192,11 +221,20 @@ func (b *builder) blockDifferences() []finding.Note {
 		if !d.applies(b) {
 			continue
 		}
+
 		var at scconf.Word
 		if d.at != nil {
 			at = d.at(b)
 		}
-		notes = append(notes, finding.Note{File: b.File, Line: at.Line, Col: at.Col, Kind: d.kind(), Text: d.text, Restore: d.restore})
+
+		notes = append(notes, finding.Note{
+			File:    b.File,
+			Line:    at.Line,
+			Col:     at.Col,
+			Kind:    d.kind(),
+			Text:    d.text,
+			Restore: d.restore,
+		})
 	}
 	return notes
 }

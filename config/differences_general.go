@@ -4,8 +4,9 @@ import (
 	"pam_pkcs11/config/internal/scconf"
 )
 
-// What changed for lists and responders since earlier versions of this program, and what changed for any file. The
-// table "Changed defaults" of CHANGELOG.md has these rows too; a test of the program compares both.
+// What changed for lists and responders since earlier versions of this program, and what changed
+// for any file. The table "Changed defaults" of CHANGELOG.md has these rows too; a test of the
+// program compares both.
 
 // asksForLists reports whether a login may fetch lists.
 func asksForLists(b *builder) bool {
@@ -22,14 +23,18 @@ func someMapfile(b *builder) bool      { return len(b.mapfileMappers()) > 0 }
 
 var listDifferences = []difference{
 	{
-		applies: func(b *builder) bool { return asksForLists(b) && len(b.conf.Module.CRL.URLs) > 0 },
-		at:      listURLAt,
+		applies: func(b *builder) bool {
+			return asksForLists(b) &&
+				len(b.conf.Module.CRL.URLs) > 0
+		},
+		at: listURLAt,
 		text: "a login asks those addresses of crl_url that gave lists of its chain's issuers before; one of which nothing is known is asked only " +
 			"where nothing else says enough, else by `pam-pkcs11 crl update`, whose timer must run; every login asked all of them",
 		changed: true,
 	}, {
 		applies: func(b *builder) bool {
-			return asksForLists(b) && !b.module.Set("crl_ldap_server") && len(b.conf.Module.CRL.LDAPServers) > 0
+			return asksForLists(b) && !b.module.Set("crl_ldap_server") &&
+				len(b.conf.Module.CRL.LDAPServers) > 0
 		},
 		at: policyAt,
 		text: "distribution points that name no server (ldap:///CN=...) are asked at the servers of the ldap mapper, without a name and password; " +

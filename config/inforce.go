@@ -57,8 +57,8 @@ type Settings struct {
 	Blocks   []Settings // in it
 }
 
-// changeable is a key of which the value in force may be another than the file's: an argument, the block of the service
-// or the user may change it.
+// changeable is a key of which the value in force may be another than the file's: an argument, the
+// block of the service or the user may change it.
 type changeable struct {
 	key      string
 	value    func(*Config) []string // of a key of pkcs11_module: that of the block Module
@@ -66,14 +66,17 @@ type changeable struct {
 }
 
 func flagInForce(key string, of func(*Config) bool, argument func(*Arguments) *bool) changeable {
-	c := changeable{key: key, value: func(c *Config) []string { return []string{strconv.FormatBool(of(c))} }}
+	c := changeable{key: key,
+		value: func(c *Config) []string { return []string{strconv.FormatBool(of(c))} }}
 	if argument != nil {
 		c.argument = func(a *Arguments) bool { return argument(a) != nil }
 	}
 	return c
 }
 
-func wordInForce(key string, of func(*Config) string, argument func(*Arguments) *string) changeable {
+func wordInForce(
+	key string, of func(*Config) string, argument func(*Arguments) *string,
+) changeable {
 	c := changeable{key: key, value: func(c *Config) []string { return notEmpty(of(c)) }}
 	if argument != nil {
 		c.argument = func(a *Arguments) bool { return argument(a) != nil }
@@ -82,7 +85,8 @@ func wordInForce(key string, of func(*Config) string, argument func(*Arguments) 
 }
 
 func timeInForce(key string, of func(*Config) time.Duration) changeable {
-	return changeable{key: key, value: func(c *Config) []string { return []string{strconv.Itoa(int(of(c) / time.Second))} }}
+	return changeable{key: key,
+		value: func(c *Config) []string { return []string{strconv.Itoa(int(of(c) / time.Second))} }}
 }
 
 func listInForce(key string, of func(*Config) []string) changeable {
@@ -108,22 +112,33 @@ var changeableGlobals = []changeable{
 		},
 		argument: func(a *Arguments) bool { return a.PKCS11Module != "" && !a.namesLibrary() },
 	},
-	flagInForce("nullok", func(c *Config) bool { return c.Global.NullOK }, func(a *Arguments) *bool { return a.NullOK }),
-	flagInForce("debug", func(c *Config) bool { return c.Global.Debug }, func(a *Arguments) *bool { return a.Debug }),
-	flagInForce("quiet", func(c *Config) bool { return c.Global.Quiet }, func(a *Arguments) *bool { return a.Quiet }),
-	timeInForce("err_display_time", func(c *Config) time.Duration { return c.Global.ErrDisplayTime }),
-	flagInForce("use_first_pass", func(c *Config) bool { return c.Global.UseFirstPass }, func(a *Arguments) *bool { return a.UseFirstPass }),
-	flagInForce("try_first_pass", func(c *Config) bool { return c.Global.TryFirstPass }, func(a *Arguments) *bool { return a.TryFirstPass }),
-	flagInForce("card_only", func(c *Config) bool { return c.Global.CardOnly }, func(a *Arguments) *bool { return a.CardOnly }),
-	flagInForce("wait_for_card", func(c *Config) bool { return c.Global.WaitForCard }, func(a *Arguments) *bool { return a.WaitForCard }),
-	timeInForce("wait_for_card_timeout", func(c *Config) time.Duration { return c.Global.WaitForCardTimeout }),
+	flagInForce("nullok", func(c *Config) bool { return c.Global.NullOK },
+		func(a *Arguments) *bool { return a.NullOK }),
+	flagInForce("debug", func(c *Config) bool { return c.Global.Debug },
+		func(a *Arguments) *bool { return a.Debug }),
+	flagInForce("quiet", func(c *Config) bool { return c.Global.Quiet },
+		func(a *Arguments) *bool { return a.Quiet }),
+	timeInForce("err_display_time",
+		func(c *Config) time.Duration { return c.Global.ErrDisplayTime }),
+	flagInForce("use_first_pass", func(c *Config) bool { return c.Global.UseFirstPass },
+		func(a *Arguments) *bool { return a.UseFirstPass }),
+	flagInForce("try_first_pass", func(c *Config) bool { return c.Global.TryFirstPass },
+		func(a *Arguments) *bool { return a.TryFirstPass }),
+	flagInForce("card_only", func(c *Config) bool { return c.Global.CardOnly },
+		func(a *Arguments) *bool { return a.CardOnly }),
+	flagInForce("wait_for_card", func(c *Config) bool { return c.Global.WaitForCard },
+		func(a *Arguments) *bool { return a.WaitForCard }),
+	timeInForce("wait_for_card_timeout",
+		func(c *Config) time.Duration { return c.Global.WaitForCardTimeout }),
 	listInForce("screen_savers", func(c *Config) []string { return c.Global.ScreenSavers }),
 	{key: "pin_pattern", value: func(c *Config) []string { return patternInForce(&c.Global) }},
-	wordInForce("empty_pin", func(c *Config) string { return c.Global.EmptyPIN }, func(a *Arguments) *string { return a.EmptyPIN }),
+	wordInForce("empty_pin", func(c *Config) string { return c.Global.EmptyPIN },
+		func(a *Arguments) *string { return a.EmptyPIN }),
 	flagInForce("require_pin", func(c *Config) bool { return c.Global.RequirePIN }, nil),
 	wordInForce("forward_pin", func(c *Config) string { return c.Global.ForwardPIN }, nil),
 	wordInForce("remote_login", func(c *Config) string { return c.Global.RemoteLogin }, nil),
-	flagInForce("remote_login_hides", func(c *Config) bool { return c.Global.RemoteLoginHides }, nil),
+	flagInForce("remote_login_hides", func(c *Config) bool { return c.Global.RemoteLoginHides },
+		nil),
 	flagInForce("loopback_is_local", func(c *Config) bool { return c.Global.LoopbackIsLocal }, nil),
 	{
 		key:      "foreign_card",
@@ -131,8 +146,10 @@ var changeableGlobals = []changeable{
 		argument: func(a *Arguments) bool { return a.SkipForeign != nil },
 	},
 	timeInForce("verify_timeout", func(c *Config) time.Duration { return c.Global.VerifyTimeout }),
-	listInForce("card_required_users", func(c *Config) []string { return c.Global.Persons.Required.Users }),
-	listInForce("card_required_groups", func(c *Config) []string { return c.Global.Persons.Required.Groups }),
+	listInForce("card_required_users",
+		func(c *Config) []string { return c.Global.Persons.Required.Users }),
+	listInForce("card_required_groups",
+		func(c *Config) []string { return c.Global.Persons.Required.Groups }),
 	wordInForce("card_others", func(c *Config) string { return c.Global.Persons.Others }, nil),
 }
 
@@ -147,10 +164,14 @@ var changeableModules = []changeable{
 		value:    func(c *Config) []string { return []string{strconv.Itoa(c.Module.SlotNum)} },
 		argument: func(a *Arguments) bool { return a.SlotNum != nil },
 	},
-	wordInForce("slot_description", func(c *Config) string { return c.Module.SlotDescription }, func(a *Arguments) *string { return a.SlotDescription }),
-	wordInForce("token_type", func(c *Config) string { return c.Module.TokenType }, func(a *Arguments) *string { return a.TokenType }),
-	wordInForce("ca_dir", func(c *Config) string { return c.Module.CADir }, func(a *Arguments) *string { return a.CADir }),
-	wordInForce("crl_dir", func(c *Config) string { return c.Module.CRLDir }, func(a *Arguments) *string { return a.CRLDir }),
+	wordInForce("slot_description", func(c *Config) string { return c.Module.SlotDescription },
+		func(a *Arguments) *string { return a.SlotDescription }),
+	wordInForce("token_type", func(c *Config) string { return c.Module.TokenType },
+		func(a *Arguments) *string { return a.TokenType }),
+	wordInForce("ca_dir", func(c *Config) string { return c.Module.CADir },
+		func(a *Arguments) *string { return a.CADir }),
+	wordInForce("crl_dir", func(c *Config) string { return c.Module.CRLDir },
+		func(a *Arguments) *string { return a.CRLDir }),
 	wordInForce("card_access", func(c *Config) string { return c.Module.CardAccess }, nil),
 	{
 		key:      "cert_policy",
@@ -158,7 +179,8 @@ var changeableModules = []changeable{
 		argument: func(a *Arguments) bool { return len(a.CertPolicy) > 0 },
 	},
 	listInForce("eku", func(c *Config) []string { return c.Module.EKU.words() }),
-	listInForce("required_policies", func(c *Config) []string { return c.Module.Chain.RequiredPolicies }),
+	listInForce("required_policies",
+		func(c *Config) []string { return c.Module.Chain.RequiredPolicies }),
 	wordInForce("required_policies_match", func(c *Config) string {
 		if c.Module.Chain.RequireAllPolicies {
 			return "all"
@@ -223,9 +245,10 @@ func patternInForce(g *Global) []string {
 	return []string{schema.PatternText(g.PINPattern)}
 }
 
-// InForce gives every key of the blocks in use with the value that a login goes by, and where it comes from: c is what was
-// loaded, service the PAM service ("" for none), and final what ForService made of c and then, where a user is known,
-// WithCard or WithOrWithoutCard. Without a service the blocks of all services stand behind the others.
+// InForce gives every key of the blocks in use with the value that a login goes by, and where it
+// comes from: c is what was loaded, service the PAM service ("" for none), and final what
+// ForService made of c and then, where a user is known, WithCard or WithOrWithoutCard. Without a
+// service the blocks of all services stand behind the others.
 func (c *Config) InForce(service string, final *Config) []Settings {
 	f := inForce{loaded: c, ofService: c, final: final}
 	for _, s := range c.services {
@@ -237,14 +260,22 @@ func (c *Config) InForce(service string, final *Config) []Settings {
 		}
 	}
 
-	main := Settings{Kind: schema.Global.Block, Settings: f.block(c.global, &schema.Global, changeableGlobals)}
+	main := Settings{Kind: schema.Global.Block,
+		Settings: f.block(c.global, &schema.Global, changeableGlobals)}
 	for i, m := range c.Modules {
-		of := inForce{loaded: c.Block(i), ofService: f.ofService.Block(i), final: final.Block(i), service: f.service}
+		of := inForce{
+			loaded:    c.Block(i),
+			ofService: f.ofService.Block(i),
+			final:     final.Block(i),
+			service:   f.service,
+		}
 		settings := of.block(c.blocks[i], &schema.Module, changeableModules)
 		if !m.Builtin {
-			settings = slices.DeleteFunc(settings, func(s Setting) bool { return strings.HasPrefix(s.Key, "piv_") })
+			settings = slices.DeleteFunc(settings,
+				func(s Setting) bool { return strings.HasPrefix(s.Key, "piv_") })
 		}
-		main.Blocks = append(main.Blocks, Settings{Kind: schema.Module.Block, Names: notEmpty(m.Name), Settings: settings})
+		main.Blocks = append(main.Blocks,
+			Settings{Kind: schema.Module.Block, Names: notEmpty(m.Name), Settings: settings})
 	}
 	for _, m := range c.Mappers {
 		main.Blocks = append(main.Blocks, m.inForce())
@@ -258,8 +289,8 @@ func (c *Config) InForce(service string, final *Config) []Settings {
 	return []Settings{main}
 }
 
-// inForce is one configuration at three stages: with the arguments, with the block of the service too, and with what the
-// user is.
+// inForce is one configuration at three stages: with the arguments, with the block of the service
+// too, and with what the user is.
 type inForce struct {
 	loaded, ofService, final *Config
 	service                  *service // nil: none
@@ -272,6 +303,7 @@ func (f *inForce) block(written schema.Values, t *schema.Table, others []changea
 		if k.Status == schema.NoEffect {
 			continue
 		}
+
 		s := settingOf(written, &k)
 		i := slices.IndexFunc(others, func(o changeable) bool { return o.key == k.Name })
 		if i >= 0 {
@@ -284,14 +316,24 @@ func (f *inForce) block(written schema.Values, t *schema.Table, others []changea
 
 // change finds out whether a value is another than the file's, and why.
 func (f *inForce) change(s *Setting, o changeable) {
-	before, with, end := o.value(f.loaded), o.value(f.ofService), o.value(f.final)
+	before := o.value(f.loaded)
+	with := o.value(f.ofService)
+	end := o.value(f.final)
+
+	// The last stage that changed the value is its origin.
 	switch {
 	case !slices.Equal(end, with):
-		s.Values, s.Origin, s.Line = end, FromUser, 0
+		s.Values = end
+		s.Origin = FromUser
+		s.Line = 0
 	case !slices.Equal(with, before):
-		s.Values, s.Origin, s.Line = with, FromService, f.service.values.Get(o.key).At.Line
+		s.Values = with
+		s.Origin = FromService
+		s.Line = f.service.values.Get(o.key).At.Line
 	case o.argument != nil && o.argument(f.loaded.arguments):
-		s.Values, s.Origin, s.Line = before, FromArgument, 0
+		s.Values = before
+		s.Origin = FromArgument
+		s.Line = 0
 	case s.Origin == FromDefault && !slices.Equal(before, s.Values):
 		s.Values = before
 		if len(before) > 0 {
@@ -319,7 +361,8 @@ func (m Mapper) inForce() Settings {
 			continue
 		}
 		s := settingOf(m.Values, &k)
-		if value, derived := m.derived(k.Name); derived && s.Origin == FromDefault && !slices.Equal(value, s.Values) {
+		if value, derived := m.derived(k.Name); derived && s.Origin == FromDefault &&
+			!slices.Equal(value, s.Values) {
 			s.Values, s.Origin = value, Derived
 		}
 		block.Settings = append(block.Settings, s)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// looserRules tell of a key whether one block (l) lets in what another one (e) keeps out.
+// looserRules are functions that report for a key whether the later block (l) lets in what an
+// earlier one (e) keeps out.
 var looserRules = []struct {
 	key    string
 	looser func(l, e *Module) bool
@@ -22,9 +23,15 @@ var looserRules = []struct {
 	{"min_rsa_bits", func(l, e *Module) bool { return l.Chain.MinRSABits < e.Chain.MinRSABits }},
 	{"clock_skew", func(l, e *Module) bool { return l.Chain.ClockSkew > e.Chain.ClockSkew }},
 	{"required_policies", func(l, e *Module) bool { return looserPolicies(l.Chain, e.Chain) }},
-	{"crl_scope", func(l, e *Module) bool { return asksStatus(e) && l.CRL.LeafOnly && !e.CRL.LeafOnly }},
-	{"crl_grace", func(l, e *Module) bool { return e.Policy.CRL != "" && l.CRL.Grace > e.CRL.Grace }},
-	{"revocation", func(l, e *Module) bool { return asksStatus(e) && l.SoftRevocation && !e.SoftRevocation }},
+	{"crl_scope", func(l, e *Module) bool {
+		return asksStatus(e) && l.CRL.LeafOnly && !e.CRL.LeafOnly
+	}},
+	{"crl_grace", func(l, e *Module) bool {
+		return e.Policy.CRL != "" && l.CRL.Grace > e.CRL.Grace
+	}},
+	{"revocation", func(l, e *Module) bool {
+		return asksStatus(e) && l.SoftRevocation && !e.SoftRevocation
+	}},
 	{"ocsp_responder_cert", func(l, e *Module) bool {
 		return l.Policy.OCSP && !containsAll(e.OCSP.ResponderCerts, l.OCSP.ResponderCerts)
 	}},
@@ -34,14 +41,16 @@ var looserRules = []struct {
 	{"ocsp_nonce", func(l, e *Module) bool {
 		return e.Policy.OCSP && e.OCSP.Nonce == "required" && l.OCSP.Nonce != "required"
 	}},
-	{"ocsp_max_age", func(l, e *Module) bool { return e.Policy.OCSP && olderAnswers(l.OCSP, e.OCSP) }},
+	{"ocsp_max_age", func(l, e *Module) bool {
+		return e.Policy.OCSP && olderAnswers(l.OCSP, e.OCSP)
+	}},
 }
 
-// ageWithoutNext is how long an answer without nextUpdate is believed where ocsp_max_age is 0.
+// ageWithoutNext is how long an answer without nextUpdate counts where ocsp_max_age is 0.
 const ageWithoutNext = time.Hour
 
-// olderAnswers: where ocsp_max_age is 0 the time of an answer is its nextUpdate, and ageWithoutNext
-// for one that has none, for which any longer age is looser.
+// olderAnswers reports whether l accepts older answers than e. Where ocsp_max_age is 0 an answer
+// counts until its nextUpdate, and one that has none for ageWithoutNext: any longer age is looser.
 func olderAnswers(l, e OCSP) bool {
 	switch {
 	case l.MaxAge == e.MaxAge:
@@ -55,9 +64,10 @@ func olderAnswers(l, e OCSP) bool {
 // asksStatus reports whether a block asks if certificates are revoked.
 func asksStatus(m *Module) bool { return m.Policy.CRL != "" || m.Policy.OCSP }
 
-// looserPolicy: crl_online asks for a list that may be newer than the one at hand, which the other
-// two words do not. Of responders and lists the first that speaks is believed: where one was asked
-// alone, the other beside it may say "good" of what was refused.
+// looserPolicy reports whether l lets in what e keeps out. crl_online asks for a list that may be
+// newer than the one that is there, which the other two words do not. Of responders and lists the
+// first that gives a status decides: where one was asked alone, the other beside it may say "good"
+// of what was refused.
 func looserPolicy(l, e Policy) bool {
 	switch {
 	case e.CA && !l.CA, e.Signature && !l.Signature, e.OCSP && !l.OCSP:
@@ -82,8 +92,11 @@ func looserEKU(l, e EKU) bool {
 		return true
 	case len(e.Required) > 0:
 		return !containsAll(l.Required, e.Required)
-	case len(l.Required) > 0: // each must be there, so one of a login is enough
-		return !slices.ContainsFunc(l.Required, func(oid string) bool { return slices.Contains(loginPurposes, oid) })
+	case len(l.Required) > 0:
+		// Each purpose must be there, so one of loginPurposes among them asks for as much as the
+		// default.
+		isLogin := func(oid string) bool { return slices.Contains(loginPurposes, oid) }
+		return !slices.ContainsFunc(l.Required, isLogin)
 	}
 	return false
 }
@@ -91,16 +104,21 @@ func looserEKU(l, e EKU) bool {
 // looserPolicies compares required_policies and required_policies_match.
 func looserPolicies(l, e Chain) bool {
 	inBoth := func(oid string) bool { return slices.Contains(e.RequiredPolicies, oid) }
+
 	switch {
 	case len(e.RequiredPolicies) == 0:
 		return false
 	case len(l.RequiredPolicies) == 0:
 		return true
+	// l wants as much only where it asks for all of its policies and all of e's are among them.
 	case e.RequireAllPolicies && len(e.RequiredPolicies) > 1:
 		return !l.RequireAllPolicies || !containsAll(l.RequiredPolicies, e.RequiredPolicies)
+	// A chain with all of l's policies has the one of them that e accepts too.
 	case l.RequireAllPolicies:
 		return !slices.ContainsFunc(l.RequiredPolicies, inBoth)
 	}
+
+	// Any one of l's may be the only one that a chain has: e must accept each.
 	return !containsAll(e.RequiredPolicies, l.RequiredPolicies)
 }
 

@@ -21,11 +21,17 @@ type Mapper struct {
 	at       scconf.Word // the block, or the name in use_mappers where there is none
 }
 
-// Fault makes an error about a key of the block that says where the key is written or, with "" and for one
-// that is not written, where the block is.
+// Fault makes an error about a key of the block that says where the key is written or, with "" and
+// for one that is not written, where the block is.
 func (m Mapper) Fault(key string, err error) *finding.Error {
 	at := m.placeOf(key)
-	return &finding.Error{File: m.File, Line: at.Line, Col: at.Col, Text: "mapper " + m.Name + ": " + err.Error(), Cause: err}
+	return &finding.Error{
+		File:  m.File,
+		Line:  at.Line,
+		Col:   at.Col,
+		Text:  "mapper " + m.Name + ": " + err.Error(),
+		Cause: err,
+	}
 }
 
 // placeOf is where a key of the block is written, and otherwise where the block is.
@@ -36,7 +42,8 @@ func (m Mapper) placeOf(key string) scconf.Word {
 	return m.at
 }
 
-// Contradiction is why the block's settings cannot be obeyed together, with its place; nil when they can.
+// Contradiction is why the block's settings cannot be obeyed together, with its place; nil when
+// they can.
 func (m Mapper) Contradiction() *Error {
 	if m.Settings == nil {
 		return nil // a mapper that was not read from a file; package mapper refuses it
@@ -47,10 +54,15 @@ func (m Mapper) Contradiction() *Error {
 	return nil
 }
 
-// Place says of a fault of the block where its key or rule is written.
+// Place makes an error of a fault of the block, with the place of its key or rule.
 func (m Mapper) Place(f *mappers.Fault) *Error {
 	if r := f.Rule; r != nil {
-		return &Error{File: m.File, Line: r.Line, Col: r.Col, Text: "rule " + r.Name + ": " + f.Err.Error()}
+		return &Error{
+			File: m.File,
+			Line: r.Line,
+			Col:  r.Col,
+			Text: "rule " + r.Name + ": " + f.Err.Error(),
+		}
 	}
 	return m.Fault(f.Key, f.Err)
 }

@@ -17,10 +17,14 @@ type Policy struct {
 // newPolicy reads the words of the file. The words are known; problem is a contradiction.
 func newPolicy(words []string) (p Policy, problem string) {
 	p.Signature = true
+
 	for _, w := range words {
 		switch w {
 		case "none":
-			if slices.ContainsFunc(words, func(o string) bool { return o != "none" && o != "signature" }) {
+			// `none, signature` is no contradiction: without ca the proof of possession is still
+			// asked for.
+			if slices.ContainsFunc(words,
+				func(o string) bool { return o != "none" && o != "signature" }) {
 				return p, "none contradicts the other words of cert_policy"
 			}
 		case "no_signature":
@@ -28,6 +32,7 @@ func newPolicy(words []string) (p Policy, problem string) {
 				return p, "signature contradicts no_signature"
 			}
 		}
+
 		if problem := p.add(w, words); problem != "" {
 			return p, problem
 		}
@@ -60,9 +65,11 @@ func (p Policy) withArgument(words []string) (Policy, string) {
 	if slices.Contains(words, "none") {
 		p = Policy{Signature: true}
 	}
+
 	if slices.Contains(words, "signature") && slices.Contains(words, "no_signature") {
 		return p, "signature contradicts no_signature"
 	}
+
 	for _, w := range words {
 		if problem := p.add(w, words); problem != "" {
 			return p, problem

@@ -14,10 +14,11 @@ import (
 	"pam_pkcs11/config/internal/schema"
 )
 
-// A block service says what is stricter for some PAM services than in the rest of the file. Three things speak about a
-// login, in this order: the file, the arguments of the module's line, which override it, and the block of the service,
-// which can only make stricter what then holds. A block that is less strict than the file is an error of the file; where
-// it is less strict than an argument, the argument stays.
+// A block service says what is stricter for some PAM services than in the rest of the file. Three
+// things decide what holds for a login, in this order: the file, the arguments of the module's
+// line, which override it, and the block of the service, which can only make stricter what then
+// holds. A block that is less strict than the file is an error of the file; where it is less strict
+// than an argument, the argument stays.
 
 // Limits of service blocks.
 const (
@@ -33,16 +34,19 @@ type Service struct {
 
 // has reports whether the block is that of a service; libpam knows services without regard to case.
 func (s *service) has(name string) bool {
-	return slices.ContainsFunc(s.names, func(w scconf.Word) bool { return scconf.SameKey(w.Text, name) })
+	return slices.ContainsFunc(s.names,
+		func(w scconf.Word) bool { return scconf.SameKey(w.Text, name) })
 }
 
 // serviceRule is a key of the block pam_pkcs11 that a service block may hold.
 type serviceRule struct {
-	key    string
-	set    func(g *Global, v schema.Values)
-	looser func(l, e *Global) bool // l, with the block, lets in or lets pass what e keeps out; nil: never
-	given  func(a *Arguments) bool // an argument says the same, and is not overridden by a block that is not stricter; nil: none
-	expect string                  // what the block may say
+	key string
+	set func(g *Global, v schema.Values)
+	// looser reports whether l, which has the block applied, lets in what e keeps out; nil: never.
+	looser func(l, e *Global) bool
+	// given reports whether an argument says the same: it counts before the block; nil: none does.
+	given  func(a *Arguments) bool
+	expect string // what the block may say
 }
 
 // strictFlag is the rule of a key of which one value is the stricter.
@@ -107,15 +111,19 @@ var serviceRules = []serviceRule{
 	strictWord("remote_login", "refuse", func(g *Global) *string { return &g.RemoteLogin }),
 	strictFlag("remote_login_hides", true, func(g *Global) *bool { return &g.RemoteLoginHides }),
 	strictFlag("loopback_is_local", false, func(g *Global) *bool { return &g.LoopbackIsLocal }),
-	eitherFlag("wait_for_card", func(g *Global) *bool { return &g.WaitForCard }, func(a *Arguments) *bool { return a.WaitForCard }),
-	noLonger("wait_for_card_timeout", func(g *Global) *time.Duration { return &g.WaitForCardTimeout }),
+	eitherFlag("wait_for_card", func(g *Global) *bool { return &g.WaitForCard },
+		func(a *Arguments) *bool { return a.WaitForCard }),
+	noLonger("wait_for_card_timeout",
+		func(g *Global) *time.Duration { return &g.WaitForCardTimeout }),
 	noLonger("verify_timeout", func(g *Global) *time.Duration { return &g.VerifyTimeout }),
 	{
 		key: "err_display_time",
 		set: func(g *Global, v schema.Values) { g.ErrDisplayTime = v.Duration("err_display_time") },
 	},
-	eitherFlag("quiet", func(g *Global) *bool { return &g.Quiet }, func(a *Arguments) *bool { return a.Quiet }),
-	eitherFlag("debug", func(g *Global) *bool { return &g.Debug }, func(a *Arguments) *bool { return a.Debug }),
+	eitherFlag("quiet", func(g *Global) *bool { return &g.Quiet },
+		func(a *Arguments) *bool { return a.Quiet }),
+	eitherFlag("debug", func(g *Global) *bool { return &g.Debug },
+		func(a *Arguments) *bool { return a.Debug }),
 	more("card_required_users", func(g *Global) *[]string { return &g.Persons.Required.Users }),
 	more("card_required_groups", func(g *Global) *[]string { return &g.Persons.Required.Groups }),
 	{
@@ -128,8 +136,9 @@ var serviceRules = []serviceRule{
 	},
 }
 
-// otherPattern: of two patterns nobody knows which is the narrower. One where there was none narrows what may be typed,
-// and would let the secrets of earlier modules go to the card where the file asks for them.
+// otherPattern reports whether a block has another pin_pattern: of two patterns nobody knows which
+// is the narrower. One where there was none narrows what may be typed, and would let the secrets of
+// earlier modules go to the card where the file asks for them.
 func otherPattern(l, e *Global) bool {
 	if e.PINPattern == nil {
 		return l.PINPattern != nil && (e.UseFirstPass || e.TryFirstPass)
@@ -137,7 +146,8 @@ func otherPattern(l, e *Global) bool {
 	return l.PINPattern == nil || l.PINPattern.String() != e.PINPattern.String()
 }
 
-// serviceModuleRules are the keys of the blocks pkcs11_module that a service block may hold: it says them for all blocks.
+// serviceModuleRules are the keys of the blocks pkcs11_module that a service block may hold: it
+// says them for all blocks.
 var serviceModuleRules = []struct {
 	key string
 	set func(m *Module, v schema.Values) (problem string)
@@ -175,8 +185,8 @@ func (c *Config) Services() []Service {
 	return all
 }
 
-// ForService is the configuration as it is for a PAM service. The error is an Errors: what a block asks for beside the
-// module's arguments cannot be had.
+// ForService is the configuration as it is for a PAM service. The error is an Errors: what a block
+// asks for beside the module's arguments cannot be had.
 func (c *Config) ForService(name string) (*Config, error) {
 	for _, s := range c.services {
 		if name != "" && s.has(name) {
@@ -186,66 +196,84 @@ func (c *Config) ForService(name string) (*Config, error) {
 	return c, nil
 }
 
-// with is the configuration with a block, where no argument is stricter.
+// with is the configuration with a block applied, where no argument is stricter.
 func (c *Config) with(s *service) (*Config, error) {
-	of := *c
+	conf := *c
 	for _, rule := range serviceRules {
 		if !s.values.Set(rule.key) || rule.given != nil && rule.given(c.arguments) {
 			continue
 		}
-		stricter := of.Global
+
+		// Tried on a copy: what an argument made stricter stays.
+		stricter := conf.Global
 		rule.set(&stricter, s.values)
-		if rule.looser == nil || !rule.looser(&stricter, &of.Global) {
-			of.Global = stricter
+		if rule.looser == nil || !rule.looser(&stricter, &conf.Global) {
+			conf.Global = stricter
 		}
-	}
-	if at := s.values.Get("remote_login_hides").At; of.Global.RemoteLoginHides && of.hidingProblem() != "" {
-		return nil, finding.Errors{s.fault(c.File, at, of.hidingProblem(), "")}
 	}
 
-	of.Modules = nil
+	// The file alone passed this check; together with the arguments it may not.
+	at := s.values.Get("remote_login_hides").At
+	if problem := conf.hidingProblem(); conf.Global.RemoteLoginHides && problem != "" {
+		return nil, finding.Errors{s.fault(c.File, at, problem, "")}
+	}
+
+	conf.Modules = nil
 	for _, m := range c.Modules {
 		with, at, problem := s.onModule(m)
+
 		if problem != "" {
-			return nil, finding.Errors{s.fault(c.File, at, problem, "the arguments of the module's line count here too")}
+			return nil, finding.Errors{s.fault(c.File, at, problem,
+				"the arguments of the module's line count here too")}
 		}
-		of.Modules = append(of.Modules, with)
+		conf.Modules = append(conf.Modules, with)
 	}
-	if c.block < len(of.Modules) {
-		of.Module = *of.Modules[c.block]
+	if c.block < len(conf.Modules) {
+		conf.Module = *conf.Modules[c.block]
 	}
-	return &of, nil
+	return &conf, nil
 }
 
 func (s *service) fault(file string, at scconf.Word, text, hint string) *finding.Error {
-	return &finding.Error{File: file, Line: at.Line, Col: at.Col, Text: s.title() + ": " + text, Hint: hint}
+	return &finding.Error{
+		File: file,
+		Line: at.Line,
+		Col:  at.Col,
+		Text: s.title() + ": " + text,
+		Hint: hint,
+	}
 }
 
 // title is how messages name the block.
 func (s *service) title() string { return "service " + finding.Clip(s.names[0].Text) }
 
-// onModule is a block of cards with what the service says of certificates.
+// onModule is a block of cards with what the service says of certificates applied. problem says why
+// that cannot be, and at is its place.
 func (s *service) onModule(m *Module) (with *Module, at scconf.Word, problem string) {
-	of := *m
+	changed := *m
 	for _, rule := range serviceModuleRules {
 		if !s.values.Set(rule.key) {
 			continue
 		}
 		at = s.values.Get(rule.key).At
-		if problem := rule.set(&of, s.values); problem != "" {
+		if problem := rule.set(&changed, s.values); problem != "" {
 			return nil, at, problem
 		}
 	}
 
+	// The same rules as between two blocks: m is what the file and the arguments make of it.
 	for _, rule := range looserRules {
-		if rule.looser(&of, m) {
+		if rule.looser(&changed, m) {
+			// Otherwise another key made it less strict: the place stays that of the last key of
+			// the block.
 			if s.values.Has(rule.key) && s.values.Set(rule.key) {
 				at = s.values.Get(rule.key).At
 			}
-			return nil, at, rule.key + " is less strict than for the cards of the block " + blockName(m)
+			return nil, at, rule.key + " is less strict than for the cards of the block " +
+				blockName(m)
 		}
 	}
-	return &of, at, ""
+	return &changed, at, ""
 }
 
 func blockName(m *Module) string {
@@ -262,11 +290,14 @@ func (b *builder) buildServices(main *scconf.Block) {
 		if it.Block == nil || !scconf.SameKey(it.Key.Text, "service") {
 			continue
 		}
+
 		s := &service{names: it.Names, values: b.Read(it.Block, &schema.Service)}
-		if names += len(it.Names); names > maxServices {
+		names += len(it.Names)
+		if names > maxServices {
 			b.refuse(it.Key, fmt.Sprintf("more than %d services have blocks", maxServices), "")
 			return
 		}
+
 		if b.serviceNames(it) {
 			b.refuseLooserService(s)
 			b.conf.services = append(b.conf.services, s)
@@ -277,15 +308,21 @@ func (b *builder) buildServices(main *scconf.Block) {
 // serviceNames looks at the names of a block, and reports whether it has any.
 func (b *builder) serviceNames(it *scconf.Item) bool {
 	if len(it.Names) == 0 {
-		b.refuse(it.Key, "the block service has no name", "write service NAME { }, with the name of a file in /etc/pam.d")
+		b.refuse(it.Key, "the block service has no name",
+			"write service NAME { }, with the name of a file in /etc/pam.d")
 		return false
 	}
+
 	for i, w := range it.Names {
+		isFile := w.Text != "" && len(w.Text) <= maxServiceName && path.Base(w.Text) == w.Text &&
+			w.Text[0] != '.'
 		taken := func(s *service) bool { return s.has(w.Text) }
 		before := func(o scconf.Word) bool { return scconf.SameKey(o.Text, w.Text) }
+
 		switch {
-		case w.Text == "" || len(w.Text) > maxServiceName || path.Base(w.Text) != w.Text || w.Text[0] == '.':
-			b.refuse(w, finding.Quote(w.Text)+" is no name of a PAM service", "it is that of a file in /etc/pam.d, such as sudo")
+		case !isFile:
+			b.refuse(w, finding.Quote(w.Text)+" is no name of a PAM service",
+				"it is that of a file in /etc/pam.d, such as sudo")
 		case slices.ContainsFunc(b.conf.services, taken), slices.ContainsFunc(it.Names[:i], before):
 			b.refuse(w, "a second block for the service "+w.Text, "put the settings together")
 		}
@@ -293,31 +330,39 @@ func (b *builder) serviceNames(it *scconf.Item) bool {
 	return true
 }
 
-// refuseLooserService refuses what is less strict in a service block than in the file, whatever the arguments say.
+// refuseLooserService refuses what is less strict in a service block than in the file, whatever the
+// arguments say.
 func (b *builder) refuseLooserService(s *service) {
 	file, err := b.written()
 	if err != nil {
 		return // an error of the file already
 	}
 
+	// Each key is compared alone; g collects all, for the checks of several keys together.
 	g := file.Global
 	for _, rule := range serviceRules {
 		if !s.values.Set(rule.key) {
 			continue
 		}
+
 		with := file.Global
 		rule.set(&with, s.values)
 		rule.set(&g, s.values)
 		if rule.looser != nil && rule.looser(&with, &file.Global) {
-			b.refuse(s.values.Get(rule.key).At, s.title()+": "+rule.key+" = "+show(s.values, rule.key)+
-				" is less strict than the file, which says "+show(b.global, rule.key), "expected "+rule.expect+", or nothing")
+			b.refuse(s.values.Get(rule.key).At,
+				s.title()+": "+rule.key+" = "+show(s.values, rule.key)+
+					" is less strict than the file, which says "+show(b.global, rule.key),
+				"expected "+rule.expect+", or nothing")
 		}
 	}
-	if text := b.ignores(s, &g, &file.Global); text != "" {
+
+	if text := b.screenSaverProblem(s, &g, &file.Global); text != "" {
 		b.refuse(s.values.Get("card_only").At, text, "take the service out of screen_savers")
 	}
+
 	file.Global = g
-	if text := file.hidingProblem(); g.RemoteLoginHides && text != "" && s.values.Set("remote_login_hides") {
+	written := s.values.Set("remote_login_hides")
+	if text := file.hidingProblem(); g.RemoteLoginHides && written && text != "" {
 		b.refuse(s.values.Get("remote_login_hides").At, s.title()+": "+text, "")
 	}
 
@@ -329,14 +374,17 @@ func (b *builder) refuseLooserService(s *service) {
 	}
 }
 
-// ignores: card_only lets the services of screen_savers pass without an answer.
-func (b *builder) ignores(s *service, with, file *Global) string {
+// screenSaverProblem is the reason for which card_only cannot be set for a service: it lets the
+// services of screen_savers pass without an answer. It is "" where there is none.
+func (b *builder) screenSaverProblem(s *service, with, file *Global) string {
 	if !with.CardOnly || file.CardOnly {
 		return ""
 	}
+
 	for _, name := range file.ScreenSavers {
 		if s.has(name) {
-			return s.title() + ": card_only = true makes screen_savers count, by which " + name + " may pass without a card"
+			return s.title() + ": card_only = true makes screen_savers count, by which " + name +
+				" may pass without a card"
 		}
 	}
 	return ""
@@ -354,23 +402,29 @@ func show(v schema.Values, key string) string {
 // errUnread is the error of a file of which a block in use could not be read.
 var errUnread = errors.New("a block cannot be read")
 
-// written is the configuration without the arguments, as far as service blocks are compared with it.
+// written is the configuration without the arguments, as far as service blocks are compared with
+// it.
 func (b *builder) written() (*Config, error) {
 	if b.conf == nil || len(b.conf.Modules) == 0 {
 		return nil, errUnread
 	}
+
+	// buildGlobal applies the arguments: none are given to a copy of the builder.
 	plain := *b
 	plain.args = &Arguments{}
-	of := *b.conf
-	of.Global, of.Modules = plain.buildGlobal(), nil
+
+	file := *b.conf
+	file.Global = plain.buildGlobal()
+	file.Modules = nil
 	for i, m := range b.conf.Modules {
-		as := *m
+		module := *m
 		policy, problem := newPolicy(b.conf.blocks[i].Get("cert_policy").Texts)
 		if problem != "" {
 			return nil, errUnread
 		}
-		as.Policy = policy
-		of.Modules = append(of.Modules, &as)
+		module.Policy = policy
+		file.Modules = append(file.Modules, &module)
 	}
-	return &of, nil
+
+	return &file, nil
 }

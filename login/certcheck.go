@@ -239,7 +239,7 @@ func (t *attempt) observeFinding(k *Checker, c *card, o token.Object, j finding,
 	// A copy: the mode of the refusal itself is set when the request is answered.
 	if j.refusal != nil {
 		shown := *j.refusal
-		shown.answerIn(t.mode())
+		shown.answerIn(t.modeFor(shown.Outcome))
 		told.Err = &shown
 	}
 

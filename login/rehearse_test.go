@@ -50,6 +50,17 @@ func TestRehearsalsEndAsLogins(t *testing.T) {
 	}
 }
 
+// TestRehearsedFaultsAreAsStrict: with fail_closed a fault is answered as strictly as in a login.
+func TestRehearsedFaultsAreAsStrict(t *testing.T) {
+	row := rehearsed("alice", "alice", "foreign_card = skip;")
+	row.args = []string{config.FailClosed, "ca_dir=/nonexistent"}
+	s := row.stage(t)
+	rehearsal := s.auth.Rehearse(s.context, s.request)
+	if r := rehearsal.Refusal; r == nil || r.mode != ModeRequired {
+		t.Errorf("%+v", r)
+	}
+}
+
 func compareRehearsal(t *testing.T, row ending) {
 	machine := time.Now()
 	theDeck()

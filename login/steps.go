@@ -360,7 +360,7 @@ func (a *Authenticator) Rehearse(ctx context.Context, r Request) Rehearsal {
 		return Rehearsal{}
 	}
 
-	refusal.answerIn(t.mode())
+	refusal.answerIn(t.modeFor(refusal.Outcome))
 	told := refusal
 	if !t.refuseAt.IsZero() {
 		told = concealed(refusal)

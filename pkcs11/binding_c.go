@@ -160,18 +160,6 @@ func lastError() string {
 	return "no reason given"
 }
 
-// setenv sets a variable where C libraries see it. Nobody else may use the environment meanwhile.
-func setenv(name, value string) error {
-	n, v := C.CString(name), C.CString(value)
-	defer C.free(unsafe.Pointer(n))
-	defer C.free(unsafe.Pointer(v))
-
-	if r, err := C.setenv(n, v, 1); r != 0 {
-		return err
-	}
-	return nil
-}
-
 // getenv reads a variable as C libraries see it, "" when there is none.
 func getenv(name string) string {
 	n := C.CString(name)

@@ -9,8 +9,6 @@ type library struct{}
 
 func openLibrary(string, bool) (*library, error) { return nil, ErrNoCgo }
 
-func setenv(string, string) error { return ErrNoCgo }
-
 func getenv(name string) string { return os.Getenv(name) }
 
 func (*library) initialize(bool) Code                    { return CKR_FUNCTION_NOT_SUPPORTED }

@@ -215,3 +215,16 @@ func finalizeSoftHSM(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestEnvironmentIsOneForGoAndC: who asks in Go finds what a library finds, as the socket of the
+// daemon of the readers.
+func TestEnvironmentIsOneForGoAndC(t *testing.T) {
+	const name = "PAM_PKCS11_TEST_VARIABLE"
+	t.Setenv(name, "before")
+	if err := pkcs11.SetEnvironment([]string{name + "=after"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := os.Getenv(name); got != "after" {
+		t.Errorf("Go sees %q", got)
+	}
+}

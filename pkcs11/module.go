@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 
@@ -145,7 +146,9 @@ func SetEnvironment(list []string) error {
 		if strings.ContainsRune(v, 0) || len(v) > maxVariable {
 			return notVariable(name)
 		}
-		if err := setenv(name, value); err != nil {
+		// With cgo this is C's setenv too: the library reads the variable there, and what asks for
+		// the daemon's socket in Go must find the same.
+		if err := os.Setenv(name, value); err != nil {
 			return fmt.Errorf("environment: setting %s: %w", token.Printable(name), err)
 		}
 	}

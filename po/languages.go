@@ -7,10 +7,11 @@ import "strings"
 // maxLanguages bounds the list that a caller's LANGUAGE can ask for.
 const maxLanguages = 16
 
-// Languages returns the languages that an environment asks for, best first, by the rules of gettext: the locale
-// is the first of LC_ALL, LC_MESSAGES and LANG that is set; unless it is "C" or "POSIX", LANGUAGE (a list
-// separated by colons) goes before it. Encoding and modifier are cut off ("it_IT.UTF-8@euro" gives "it_IT"),
-// and names that are not made of letters, digits, "_" and "-" are left out. The answer may be empty.
+// Languages returns the languages that an environment asks for, best first, by the rules of
+// gettext: the locale is the first of LC_ALL, LC_MESSAGES and LANG that is set; unless it is "C" or
+// "POSIX", LANGUAGE (a list separated by colons) goes before it. Encoding and modifier are cut off
+// ("it_IT.UTF-8@euro" gives "it_IT"), and names that are not made of letters, digits, "_" and "-"
+// are left out. The answer may be empty.
 func Languages(env func(string) string) []string {
 	locale := ""
 	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
@@ -21,6 +22,7 @@ func Languages(env func(string) string) []string {
 	if locale == "" || locale == "C" || locale == "POSIX" {
 		return nil
 	}
+
 	var languages []string
 	for _, entry := range append(strings.Split(env("LANGUAGE"), ":"), locale) {
 		if name := languageName(entry); name != "" && len(languages) < maxLanguages {
@@ -36,6 +38,7 @@ func languageName(locale string) string {
 	if i := strings.IndexAny(name, ".@"); i >= 0 {
 		name = name[:i]
 	}
+
 	if len(name) > 32 {
 		return ""
 	}
@@ -48,7 +51,7 @@ func languageName(locale string) string {
 	return name
 }
 
-// isEnglish tells whether the message ids themselves are what a language asks for.
+// isEnglish reports whether the message ids themselves are what a language asks for.
 func isEnglish(language string) bool {
 	base, _, _ := strings.Cut(language, "_")
 	return base == "en" || base == "C" || base == "POSIX"

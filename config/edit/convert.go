@@ -35,10 +35,11 @@ type Reason string
 const (
 	NoEffect Reason = "no-effect" // the key is not obeyed any more; it became a comment
 	Unread   Reason = "unread"    // nothing reads it where it stands; it became a comment
-	Foreign  Reason = "foreign"   // a block that the module does not read, of another program perhaps; it stays
-	Repeated Reason = "repeated"  // the key or block is there before; it became a comment
-	Joined   Reason = "joined"    // the key is there before, and has these values too now
-	Spelling Reason = "spelling"  // the same in the words of today
+	// a block that the module does not read, of another program perhaps; it stays
+	Foreign  Reason = "foreign"
+	Repeated Reason = "repeated" // the key or block is there before; it became a comment
+	Joined   Reason = "joined"   // the key is there before, and has these values too now
+	Spelling Reason = "spelling" // the same in the words of today
 )
 
 // inComments are the reasons for a comment, as it has them.
@@ -50,14 +51,16 @@ var inComments = map[Reason]string{
 }
 
 // errEventManager is the error of the file of another program.
-var errEventManager = errors.New("this is the file of an event manager, not that of the PAM module: it has nothing to convert")
+var errEventManager = errors.New(
+	"this is the file of an event manager, not that of the PAM module: it has nothing to convert")
 
-// Convert writes a file of the C module as one would write it today, with the same meaning: settings without effect become
-// comments, values get the spelling of the manual page, repeated settings are put together. Blocks that are not in use are
-// converted too, as far as they can be read. Comments stay.
+// Convert writes a file of the C module as one would write it today, with the same meaning:
+// settings without effect become comments, values get the spelling of the manual page, repeated
+// settings are put together. Blocks that are not in use are converted too, as far as they can be
+// read. Comments stay.
 //
-// The file must be one that logins accept: what they refuse only its owner can mend, and the error names all of it. The
-// result has been read again and means the same, or there is an error.
+// The file must be one that logins accept: what they refuse only its owner can mend, and the error
+// names all of it. The result has been read again and means the same, or there is an error.
 func Convert(file string, data []byte) (*Converted, error) {
 	root, err := scconf.ParseFile(file, data)
 	if err != nil {
@@ -66,6 +69,7 @@ func Convert(file string, data []byte) (*Converted, error) {
 	if root.Find("pam_pkcs11", "") == nil && isEventManager(root) {
 		return nil, fmt.Errorf("%s: %w", file, errEventManager)
 	}
+
 	before, err := config.Parse(file, data, nil)
 	if err != nil {
 		return nil, err
@@ -77,17 +81,21 @@ func Convert(file string, data []byte) (*Converted, error) {
 
 	after, err := config.Parse(file, text, nil)
 	if err != nil {
-		return nil, fmt.Errorf("the converted file is refused, which is a fault of this program: %w", err)
+		return nil,
+			fmt.Errorf("the converted file is refused, which is a fault of this program: %w", err)
 	}
 	if what := difference(before, after); what != "" {
-		return nil, fmt.Errorf("%s: the converted file means something else, which is a fault of this program: %s", file, what)
+		return nil,
+			fmt.Errorf("%s: the converted file means something else, which is a fault of this program: %s", file, what)
 	}
 	return &Converted{Text: text, Changes: c.changes}, nil
 }
 
 func isEventManager(root *scconf.Block) bool {
 	return slices.ContainsFunc(root.Items, func(it *scconf.Item) bool {
-		return it.Block != nil && (scconf.SameKey(it.Key.Text, "pkcs11_eventmgr") || scconf.SameKey(it.Key.Text, "card_eventmgr"))
+		return it.Block != nil &&
+			(scconf.SameKey(it.Key.Text, "pkcs11_eventmgr") ||
+				scconf.SameKey(it.Key.Text, "card_eventmgr"))
 	})
 }
 
@@ -106,8 +114,13 @@ func (c *converter) root(b *scconf.Block) {
 		case scconf.SameKey(it.Key.Text, "pam_pkcs11"):
 			c.main(it.Block)
 		default: // of another program, perhaps
-			c.changes = append(c.changes, Change{Line: it.Key.Line, Key: it.Key.Text, Was: it.Key.Text + " { }", Reason: Foreign,
-				Detail: "the module does not read this block"})
+			c.changes = append(c.changes, Change{
+				Line:   it.Key.Line,
+				Key:    it.Key.Text,
+				Was:    it.Key.Text + " { }",
+				Reason: Foreign,
+				Detail: "the module does not read this block",
+			})
 		}
 		return verdict{}
 	})
@@ -151,11 +164,17 @@ func (c *converter) oneName(it *scconf.Item) {
 		was = append(was, n.Text)
 	}
 	it.Names = it.Names[:1]
-	c.changes = append(c.changes, Change{Line: it.Key.Line, Key: it.Key.Text, Was: it.Key.Text + " " + strings.Join(was, " "),
-		Now: it.Key.Text + " " + it.Name(), Reason: Spelling, Detail: "a block has one name"})
+	c.changes = append(c.changes, Change{
+		Line:   it.Key.Line,
+		Key:    it.Key.Text,
+		Was:    it.Key.Text + " " + strings.Join(was, " "),
+		Now:    it.Key.Text + " " + it.Name(),
+		Reason: Spelling,
+		Detail: "a block has one name",
+	})
 }
 
-// mapper converts the block of a mapper. One that is nobody's stays as it is.
+// mapper converts the block of a mapper. One of an unknown mapper stays as it is.
 func (c *converter) mapper(it *scconf.Item) {
 	var errs finding.Errors
 	var notes []finding.Note
@@ -173,14 +192,23 @@ func (c *converter) mapper(it *scconf.Item) {
 	c.internal(it, table)
 }
 
-// internal writes the path of a mapper's shared object, none of which is loaded any more, as the built-in mapper.
+// internal writes the path of a mapper's shared object, none of which is loaded any more, as the
+// built-in mapper.
 func (c *converter) internal(it *scconf.Item, table *schema.Table) {
-	at := slices.IndexFunc(it.Block.Items, func(s *scconf.Item) bool { return s.Block == nil && scconf.SameKey(s.Key.Text, "module") })
-	if at < 0 || len(it.Block.Items[at].Values) == 0 || scconf.SameKey(it.Block.Items[at].Values[0].Text, "internal") {
+	at := slices.IndexFunc(it.Block.Items,
+		func(s *scconf.Item) bool { return s.Block == nil && scconf.SameKey(s.Key.Text, "module") })
+	if at < 0 || len(it.Block.Items[at].Values) == 0 ||
+		scconf.SameKey(it.Block.Items[at].Values[0].Text, "internal") {
 		return
 	}
 	module := it.Block.Items[at]
-	change := Change{Line: module.Key.Line, Key: "module", Was: written(module), Reason: Spelling, Detail: "mappers are built in"}
+	change := Change{
+		Line:   module.Key.Line,
+		Key:    "module",
+		Was:    written(module),
+		Reason: Spelling,
+		Detail: "mappers are built in",
+	}
 
 	module.Values = []scconf.Word{{Text: "internal"}}
 	change.Now = written(module)
@@ -188,7 +216,8 @@ func (c *converter) internal(it *scconf.Item, table *schema.Table) {
 		return s.Block == nil && scconf.SameKey(s.Key.Text, "type") && len(s.Values) > 0
 	})
 	if !typed && !scconf.SameKey(it.Name(), table.Type) {
-		own := &scconf.Item{Key: scconf.Word{Text: "type"}, Values: []scconf.Word{{Text: table.Type}}}
+		own := &scconf.Item{Key: scconf.Word{Text: "type"},
+			Values: []scconf.Word{{Text: table.Type}}}
 		it.Block.Items = slices.Insert(it.Block.Items, at+1, own)
 		change.Now += " " + written(own)
 	}
@@ -202,12 +231,12 @@ type verdict struct {
 }
 
 // each goes through the items of a block and makes comments of those that are dropped.
-func (c *converter) each(b *scconf.Block, judge func(*scconf.Item) verdict) {
+func (c *converter) each(b *scconf.Block, decide func(*scconf.Item) verdict) {
 	var kept []*scconf.Item
 	var comments []string
 	blank := false
 	for _, it := range b.Items {
-		v := judge(it)
+		v := decide(it)
 		if v.drop == "" {
 			it.Before, comments = slices.Concat(comments, it.Before), nil
 			it.Blank, blank = it.Blank || blank, false
@@ -215,7 +244,13 @@ func (c *converter) each(b *scconf.Block, judge func(*scconf.Item) verdict) {
 			continue
 		}
 
-		change := Change{Line: it.Key.Line, Key: it.Key.Text, Was: written(it), Reason: v.drop, Detail: v.detail}
+		change := Change{
+			Line:   it.Key.Line,
+			Key:    it.Key.Text,
+			Was:    written(it),
+			Reason: v.drop,
+			Detail: v.detail,
+		}
 		c.changes = append(c.changes, change)
 		comments = slices.Concat(comments, it.Before, asComment(it, v))
 		blank = blank || it.Blank
@@ -230,17 +265,21 @@ func asComment(it *scconf.Item, v verdict) []string {
 	bare.Before, bare.Blank = nil, false
 	text := strings.TrimRight(string((&scconf.Block{Items: []*scconf.Item{&bare}}).Format()), "\n")
 
-	return append([]string{" " + inComments[v.drop] + ": " + v.detail}, strings.Split(text, "\n")...)
+	return append([]string{" " + inComments[v.drop] + ": " + v.detail},
+		strings.Split(text, "\n")...)
 }
 
 // written is an item on one line; of a block only its head.
 func written(it *scconf.Item) string {
 	bare := *it
-	bare.Before, bare.After, bare.Blank = nil, "", false
+	bare.Before = nil
+	bare.After = ""
+	bare.Blank = false
 	if it.Block != nil {
 		bare.Block = &scconf.Block{}
 	}
-	return strings.Join(strings.Fields(string((&scconf.Block{Items: []*scconf.Item{&bare}}).Format())), " ")
+	return strings.Join(strings.Fields(
+		string((&scconf.Block{Items: []*scconf.Item{&bare}}).Format())), " ")
 }
 
 // settings converts the settings of a block; blocks in it are for inner, where there is one.
@@ -297,10 +336,22 @@ func (c *converter) spell(k *schema.Key, it *scconf.Item) {
 	}
 
 	if now := written(it); now != was {
-		c.changes = append(c.changes, Change{Line: it.Key.Line, Key: k.Name, Was: was, Now: now, Reason: Spelling})
+		c.changes = append(c.changes, Change{
+			Line:   it.Key.Line,
+			Key:    k.Name,
+			Was:    was,
+			Now:    now,
+			Reason: Spelling,
+		})
 	} else if glued {
-		c.changes = append(c.changes, Change{Line: it.Key.Line, Key: k.Name, Was: strings.Replace(was, " =", "=", 1), Now: now, Reason: Spelling,
-			Detail: "the C module read no key without a blank before ="})
+		c.changes = append(c.changes, Change{
+			Line:   it.Key.Line,
+			Key:    k.Name,
+			Was:    strings.Replace(was, " =", "=", 1),
+			Now:    now,
+			Reason: Spelling,
+			Detail: "the C module read no key without a blank before =",
+		})
 	}
 }
 
@@ -312,8 +363,10 @@ func today(k *schema.Key, words []scconf.Word) []string {
 	}
 
 	texts := k.Written(v)
-	same := slices.EqualFunc(texts, words, func(text string, w scconf.Word) bool { return text == w.Text })
-	if len(texts) == 0 || same || !slices.ContainsFunc(texts, func(s string) bool { return s != "" }) {
+	same := slices.EqualFunc(texts, words,
+		func(text string, w scconf.Word) bool { return text == w.Text })
+	if len(texts) == 0 || same ||
+		!slices.ContainsFunc(texts, func(s string) bool { return s != "" }) {
 		return nil
 	}
 	return texts

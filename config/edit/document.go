@@ -13,8 +13,8 @@ type BlockPath []BlockName
 // BlockName is the kind of a block and its name, "" for one without a name.
 type BlockName struct{ Kind, Name string }
 
-// Document is a configuration file of the pam_pkcs11 family, for programs that read or change one key
-// of it, whatever the others are. Comments stay.
+// Document is a configuration file of the pam_pkcs11 family, for programs that read or change one
+// key of it, whatever the others are. Comments stay.
 type Document struct{ root *scconf.Block }
 
 // ReadDocument reads a file. The error has its place.
@@ -41,13 +41,14 @@ func (d *Document) Names(path BlockPath, kind string) []string {
 	return names
 }
 
-// Values are those of a key in a block; none where the block or the key is not there. Of several settings
-// the first one counts.
+// Values are those of a key in a block; none where the block or the key is not there. Of several
+// settings the first one counts.
 func (d *Document) Values(path BlockPath, key string) []string {
 	block := d.find(path)
 	if block == nil {
 		return nil
 	}
+
 	for _, item := range block.Items {
 		if item.Block != nil || !scconf.SameKey(item.Key.Text, key) {
 			continue
@@ -61,15 +62,22 @@ func (d *Document) Values(path BlockPath, key string) []string {
 	return nil
 }
 
-// Set gives a key its values. The block must be there, and the grammar must be able to write the values.
+// Set gives a key its values. The block must be there, and the grammar must be able to write the
+// values.
 func (d *Document) Set(path BlockPath, key string, values ...string) error {
 	block := d.find(path)
 	if block == nil {
 		return fmt.Errorf("there is no block %s", path)
 	}
-	if i := slices.IndexFunc(values, func(v string) bool { return !scconf.CanWrite(v) }); i >= 0 {
-		return fmt.Errorf("%q cannot be written in this file: it has a quotation mark or a control character", values[i])
+
+	// Written all the same, the file could not be read again.
+	unwritable := func(v string) bool { return !scconf.CanWrite(v) }
+	if i := slices.IndexFunc(values, unwritable); i >= 0 {
+		return fmt.Errorf(
+			"%q cannot be written in this file: it has a quotation mark or a control character",
+			values[i])
 	}
+
 	block.Set(key, values...)
 	return nil
 }

@@ -9,8 +9,9 @@ import (
 	"pam_pkcs11/config/mappers"
 )
 
-// difference says in what two configurations differ for a login, "" where they mean the same: settings, blocks of cards,
-// mappers, and what each service that has a block makes of them. Names of files and places of keys do not count.
+// difference says in what two configurations differ for a login, "" where they mean the same:
+// settings, blocks of cards, mappers, and what each service that has a block makes of them. Names
+// of files and places of keys do not count.
 func difference(a, b *config.Config) string {
 	if what := sameForAll(a, b); what != "" {
 		return what
@@ -48,7 +49,8 @@ func sameForAll(a, b *config.Config) string {
 		return "use_pkcs11_module"
 	}
 	for i, m := range a.Modules {
-		if what := fields("pkcs11_module "+m.Name+" ", reflect.ValueOf(*m), reflect.ValueOf(*b.Modules[i])); what != "" {
+		if what := fields("pkcs11_module "+m.Name+" ", reflect.ValueOf(*m),
+			reflect.ValueOf(*b.Modules[i])); what != "" {
 			return what
 		}
 	}
@@ -58,7 +60,8 @@ func sameForAll(a, b *config.Config) string {
 	}
 	for i, m := range a.Mappers {
 		o := b.Mappers[i]
-		same := m.Name == o.Name && m.Type == o.Type && m.Debug == o.Debug && reflect.DeepEqual(m.Issuers, o.Issuers) &&
+		same := m.Name == o.Name && m.Type == o.Type && m.Debug == o.Debug &&
+			reflect.DeepEqual(m.Issuers, o.Issuers) &&
 			reflect.DeepEqual(placeless(m), placeless(o))
 		if !same {
 			return "mapper " + m.Name
@@ -87,7 +90,8 @@ func equal(a, b any) bool {
 	return p.String() == q.String()
 }
 
-// placeless are the settings of a mapper without the places of its rules. A rule without a name is called by its line.
+// placeless are the settings of a mapper without the places of its rules. A rule without a name is
+// called by its line.
 func placeless(m config.Mapper) mappers.Settings {
 	s, isCertmap := m.Settings.(mappers.Certmap)
 	if !isCertmap {

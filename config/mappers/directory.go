@@ -64,7 +64,8 @@ func (d Directory) contradiction() *Fault {
 		servers++
 	}
 	if servers > maxServers {
-		return &Fault{Key: "uri", Err: fmt.Errorf("%d servers, at most %d are allowed", servers, maxServers)}
+		return &Fault{Key: "uri",
+			Err: fmt.Errorf("%d servers, at most %d are allowed", servers, maxServers)}
 	}
 	return nil
 }
@@ -72,12 +73,16 @@ func (d Directory) contradiction() *Fault {
 func (d Directory) bindContradiction() *Fault {
 	switch {
 	case d.Password != "" && d.PasswordFile != "":
-		return &Fault{Key: "passwd_file", Err: errors.New("passwd and passwd_file contradict each other")}
+		return &Fault{Key: "passwd_file",
+			Err: errors.New("passwd and passwd_file contradict each other")}
 	case d.SASLExternal && d.BindDN != "":
-		return &Fault{Key: "sasl_mech", Err: errors.New("sasl_mech = EXTERNAL and binddn contradict each other")}
+		return &Fault{Key: "sasl_mech",
+			Err: errors.New("sasl_mech = EXTERNAL and binddn contradict each other")}
 	case d.SASLExternal, d.BindDN != "", !d.HasPassword():
 		return nil
 	}
+
+	// The place is that of the key that is written.
 	key := "passwd"
 	if d.PasswordFile != "" {
 		key = "passwd_file"
@@ -85,10 +90,11 @@ func (d Directory) bindContradiction() *Fault {
 	return &Fault{Key: key, Err: errors.New("a password without binddn")}
 }
 
-// uidContradiction is told after what the filter itself has wrong.
+// uidContradiction refuses a uid_attribute that is no attribute description.
 func (d Directory) uidContradiction() *Fault {
 	if d.UIDAttribute != "" && !IsAttribute(d.UIDAttribute) {
-		return &Fault{Key: "uid_attribute", Err: fmt.Errorf("uid_attribute = %q is no attribute", d.UIDAttribute)}
+		return &Fault{Key: "uid_attribute",
+			Err: fmt.Errorf("uid_attribute = %q is no attribute", d.UIDAttribute)}
 	}
 	return nil
 }
@@ -114,13 +120,16 @@ func (s LDAP) Contradiction() *Fault {
 	if c := s.Directory.contradiction(); c != nil {
 		return c
 	}
+
 	switch {
 	case !IsAttribute(s.Attribute):
-		return &Fault{Key: "attribute", Err: fmt.Errorf("attribute = %q is no attribute", s.Attribute)}
+		return &Fault{Key: "attribute",
+			Err: fmt.Errorf("attribute = %q is no attribute", s.Attribute)}
 	case len(s.AttributeMap) == 0 && s.CertificateMatch == "off":
 		return &Fault{
 			Key: "certificate_match",
-			Err: errors.New("certificate_match = off without attribute_map leaves nothing to search for"),
+			Err: errors.New(
+				"certificate_match = off without attribute_map leaves nothing to search for"),
 		}
 	}
 	return s.uidContradiction()
@@ -155,6 +164,7 @@ func (s Certmap) Contradiction() *Fault {
 	if c := s.uidContradiction(); c != nil {
 		return c
 	}
+
 	switch {
 	case len(s.Rules) == 0:
 		return &Fault{Err: errors.New("there is no block rule NAME { } in it")}
@@ -163,11 +173,14 @@ func (s Certmap) Contradiction() *Fault {
 	case s.Domain != "" || !s.Configured():
 		return nil
 	}
+
+	// With a directory whose domain is not known nobody can say whether such a rule counts there.
 	for i := range s.Rules {
 		if len(s.Rules[i].Domains) > 0 {
 			return &Fault{
 				Rule: &s.Rules[i],
-				Err:  errors.New("the rule has domains, and the block does not say its own (domain = ...)"),
+				Err: errors.New(
+					"the rule has domains, and the block does not say its own (domain = ...)"),
 			}
 		}
 	}

@@ -1,6 +1,7 @@
-// Package mappers holds what the blocks of a configuration file say about mappers, one type for each built-in mapper.
-// They are plain values: package config fills them in from its table of keys, defaults included, and package mapper
-// reads them. What of a block contradicts itself is told here, with the key that is at fault.
+// Package mappers holds what the blocks of a configuration file say about mappers, one type for
+// each built-in mapper. They are plain values: package config fills them in from its table of keys,
+// defaults included, and package mapper reads them. Settings of one block that contradict each
+// other are reported here, with the key that is at fault.
 package mappers
 
 // Settings are those of one block: one of the types of this package that are named after mappers.
@@ -9,9 +10,9 @@ type Settings interface {
 	Contradiction() *Fault
 }
 
-// Fault is what is wrong with the settings of a block, and where it is told. It is an error.
+// Fault is what is wrong with the settings of a block, and its place. It is an error.
 type Fault struct {
-	Key  string // at which it is told; "" is the block
+	Key  string // at which it is reported; "" is the block
 	Rule *Rule  // of certmap that is at fault; nil: none
 	Err  error
 }

@@ -12,8 +12,8 @@ type floor struct {
 	wings [2][]string // of the login, and of the readers; what both use is in the first
 }
 
-// house is from the top down. A name stands for the package and those below it that have no place of
-// their own.
+// house is from the top down. A name stands for the package and those below it that have no place
+// of their own.
 var house = []floor{
 	{"programs", [2][]string{
 		{"pam", "cmd/pam-pkcs11"},
@@ -36,7 +36,8 @@ var house = []floor{
 		{"pcsc"},
 	}},
 	{"ground", [2][]string{
-		{"internal/certinfo", "internal/ldapconn", "internal/fetch", "internal/safefile", "internal/secret"},
+		{"internal/certinfo", "internal/ldapconn", "internal/fetch", "internal/safefile",
+			"internal/secret"},
 		{"internal/iso7816"},
 	}},
 }
@@ -79,10 +80,12 @@ func storey(b *bytes.Buffer, x, y, width int, colour string, rooms []string) {
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" fill="#f9fafb" stroke="%s"/>`+"\n",
 		x, y, width, floorHeight, colour)
 
+	// The rooms are in the middle of their wing.
 	left := x + (width-len(rooms)*(roomWidth+gap)+gap)/2
 	for i, room := range rooms {
 		at := left + i*(roomWidth+gap)
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#ffffff" stroke="%s"/>`+"\n",
+		fmt.Fprintf(b,
+			`<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#ffffff" stroke="%s"/>`+"\n",
 			at, y+(floorHeight-roomHeight)/2, roomWidth, roomHeight, colour)
 		text(b, "l", at+roomWidth/2, y+floorHeight/2+4, room)
 	}
@@ -102,5 +105,6 @@ func spokenFloors() string {
 			}
 		}
 	}
+
 	return words
 }

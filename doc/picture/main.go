@@ -1,5 +1,6 @@
-// Command picture draws doc/login.svg, the way of a login, and doc/floors.svg, the packages. It is run
-// by `make picture` in the top directory of the sources; a test compares the files with what is drawn.
+// Command picture draws doc/login.svg, the way of a login, and doc/floors.svg, the packages. It is
+// run by `make picture` in the top directory of the sources; a test compares the files with what is
+// drawn.
 package main
 
 import (
@@ -43,14 +44,18 @@ type box struct{ name, does string }
 // way is that of a login, from left to right.
 var way = []process{
 	{
-		title: "host program", note: "login, sudo, sshd, GDM, locker", colour: "#6b7280",
+		title:  "host program",
+		note:   "login, sudo, sshd, GDM, locker",
+		colour: "#6b7280",
 		boxes: []box{
 			{"libpam", "of the distribution"},
 			{"pam_pkcs11.so", "C alone: it relays"},
 		},
 	},
 	{
-		title: "worker", note: "one a login, with a deadline", colour: "#2563eb",
+		title:  "worker",
+		note:   "one a login, with a deadline",
+		colour: "#2563eb",
 		boxes: []box{
 			{"login", "the order, and the verdict"},
 			{"verify", "chain, CRL, OCSP"},
@@ -59,14 +64,18 @@ var way = []process{
 		},
 	},
 	{
-		title: "pcscd", note: "ours or Debian's", colour: "#7c3aed",
+		title:  "pcscd",
+		note:   "ours or Debian's",
+		colour: "#7c3aed",
 		boxes: []box{
 			{"pcsc", "who may use which card"},
 			{"ccid", "the driver"},
 		},
 	},
 	{
-		title: "USB", note: "", colour: "#059669",
+		title:  "USB",
+		note:   "",
+		colour: "#059669",
 		boxes: []box{
 			{"reader", "CCID"},
 			{"smart card", "holds the key"},
@@ -89,6 +98,7 @@ func draw() []byte {
 	for _, p := range way {
 		most = max(most, len(p.boxes))
 	}
+
 	frameHeight := titleHeight + most*(boxHeight+gap) + gap
 	frameWidth := boxWidth + 2*gap
 	width := 2*margin + len(way)*frameWidth + (len(way)-1)*frameGap
@@ -110,9 +120,11 @@ func draw() []byte {
 
 // begin writes the head of a picture, and its ground.
 func begin(b *bytes.Buffer, width, height int, spoken string) {
-	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
+	fmt.Fprintf(b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
 		width, height, width, height, escape(spoken))
-	b.WriteString(`<style>text{font-family:system-ui,sans-serif;fill:#111827}.t{font-size:16px;font-weight:600}.n{font-size:11.5px;fill:#4b5563}.b{font-size:14px;font-weight:600}.l{font-size:11px;fill:#4b5563}</style>` + "\n")
+	b.WriteString(
+		`<style>text{font-family:system-ui,sans-serif;fill:#111827}.t{font-size:16px;font-weight:600}.n{font-size:11.5px;fill:#4b5563}.b{font-size:14px;font-weight:600}.l{font-size:11px;fill:#4b5563}</style>` + "\n")
 	fmt.Fprintf(b, `<rect width="%d" height="%d" rx="12" fill="#ffffff"/>`+"\n", width, height)
 }
 
@@ -125,14 +137,16 @@ var joints = [][2]string{
 
 // frame draws a process with its parts.
 func frame(b *bytes.Buffer, p process, x, width, height int) {
-	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="10" fill="#f9fafb" stroke="%s" stroke-width="2"/>`+"\n",
+	fmt.Fprintf(b,
+		`<rect x="%d" y="%d" width="%d" height="%d" rx="10" fill="#f9fafb" stroke="%s" stroke-width="2"/>`+"\n",
 		x, margin, width, height, p.colour)
 	text(b, "t", x+width/2, margin+22, p.title)
 	text(b, "n", x+width/2, margin+39, p.note)
 
 	for i, part := range p.boxes {
 		y := margin + titleHeight + i*(boxHeight+gap)
-		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#ffffff" stroke="%s"/>`+"\n",
+		fmt.Fprintf(b,
+			`<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#ffffff" stroke="%s"/>`+"\n",
 			x+gap, y, boxWidth, boxHeight, p.colour)
 		text(b, "b", x+width/2, y+20, part.name)
 		text(b, "l", x+width/2, y+36, part.does)
@@ -142,15 +156,25 @@ func frame(b *bytes.Buffer, p process, x, width, height int) {
 // arrow draws what joins two processes, both ways.
 func arrow(b *bytes.Buffer, from, to, y int, joint [2]string) {
 	for i, label := range joint {
-		tip, tail, line := to-3, from+3, y-10
+		// The upper line goes to the right, the lower one back.
+		tip := to - 3
+		tail := from + 3
+		line := y - 10
 		if i == 1 {
-			tip, tail, line = from+3, to-3, y+10
+			tip = from + 3
+			tail = to - 3
+			line = y + 10
 		}
+
+		// The head points where the line goes.
 		back := 6
 		if tip < tail {
 			back = -6
 		}
-		fmt.Fprintf(b, `<path d="M%d %dH%dm%d -4l%d 4l%d 4" fill="none" stroke="#374151" stroke-width="1.5"/>`+"\n",
+
+		fmt.Fprintf(b,
+			`<path d="M%d %dH%dm%d -4l%d 4l%d 4" fill="none" stroke="#374151" stroke-width="1.5"/>`+
+				"\n",
 			tail, line, tip, -back, back, -back)
 		text(b, "l", (from+to)/2, line-6+i*20, label)
 	}
@@ -159,7 +183,8 @@ func arrow(b *bytes.Buffer, from, to, y int, joint [2]string) {
 // text writes a line, centred.
 func text(b *bytes.Buffer, class string, x, y int, words string) {
 	if words != "" {
-		fmt.Fprintf(b, `<text class="%s" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", class, x, y, escape(words))
+		fmt.Fprintf(b, `<text class="%s" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", class,
+			x, y, escape(words))
 	}
 }
 
@@ -178,6 +203,7 @@ func spoken() string {
 			words += " " + part.name
 		}
 	}
+
 	return words
 }
 

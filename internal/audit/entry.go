@@ -1,7 +1,8 @@
-// Package audit reads what logins have written to the log (package logs): from the journal, from a file of syslogd, and
-// from the file that is left where neither takes a line.
+// Package audit reads what logins have written to the log (package logs): from the journal, from a
+// file of syslogd, and from the file that is left where neither takes a line.
 //
-// Whoever logs in decides some of these texts. What is read here is data, of bounded size, and nothing in it is obeyed.
+// Whoever logs in decides some of these texts. What is read here is data, of bounded size, and
+// nothing in it is obeyed.
 package audit
 
 import (
@@ -21,8 +22,9 @@ type Entry struct {
 	Message string // "login refused"
 	Fields  map[string]string
 
-	// Writer is the user id of the process that wrote it, as the journal vouches; "" where nobody does. Any user may write
-	// to the log what looks like a login: only what root has written is a login of a program that runs as root.
+	// Writer is the user id of the process that wrote it, as the journal vouches; "" where nobody
+	// does. Any user may write to the log what looks like a login: only what root has written is a
+	// login of a program that runs as root.
 	Writer string
 }
 
@@ -46,7 +48,8 @@ const (
 	Changed    Outcome = "changed"
 )
 
-// endings are the messages that end a request, of login's and of those that only the host could write.
+// endings are the messages that end a request, of login's and of those that only the host could
+// write.
 var endings = map[string]Outcome{
 	"login granted":          Granted,
 	"verdict given: success": Given,
@@ -66,6 +69,7 @@ func (e Entry) Outcome() Outcome {
 	if known, ok := endings[e.Message]; ok {
 		return known
 	}
+
 	reason := e.Fields["reason"]
 	switch {
 	case slices.Contains(onTheWay, e.Message), reason == "":
@@ -91,12 +95,14 @@ func (e Entry) Number() int {
 // words is what stands behind the tag of a line: "pam_pkcs11(sudo:auth): ".
 var words = regexp.MustCompile(`pam_pkcs11\(([A-Za-z0-9_.@-]{1,64}):([a-z]{1,16})\): `)
 
-// head is what syslogd writes before a message: the time, a host or less or more than that, and the tag with its colon.
-// A message of another program that cites our words, such as a name at sshd's prompt, has words of that program before.
-var head = regexp.MustCompile(`^(?:[0-9]{4}-[^ ]+|[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) (?:[^ ]*[^ :] ){0,2}[^ ]+: $`)
+// head is what syslogd writes before a message: the time, a host or less or more than that, and the
+// tag with its colon. A message of another program that cites our words, such as a name at sshd's
+// prompt, has words of that program before.
+var head = regexp.MustCompile(
+	`^(?:[0-9]{4}-[^ ]+|[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}) (?:[^ ]*[^ :] ){0,2}[^ ]+: $`)
 
-// parseLine reads a line as package logs writes it, behind the head that syslogd gave it. now gives the year where a time
-// has none. It reports whether the line is one of pam_pkcs11's.
+// parseLine reads a line as package logs writes it, behind the head that syslogd gave it. now gives
+// the year where a time has none. It reports whether the line is one of pam_pkcs11's.
 func parseLine(line string, now time.Time) (Entry, bool) {
 	line = strings.TrimRight(line, "\r\n")
 	if len(line) > maxLine {
@@ -116,22 +122,26 @@ func parseLine(line string, now time.Time) (Entry, bool) {
 	return e, true
 }
 
-// timeOf reads the time at the beginning of a line: RFC 3339, or that of RFC 3164, which has no year. The zero time is
-// none.
+// timeOf reads the time at the beginning of a line: RFC 3339, or that of RFC 3164, which has no
+// year. The zero time is none.
 func timeOf(head string, now time.Time) time.Time {
 	first, _, _ := strings.Cut(head, " ")
 	if t, err := time.Parse(time.RFC3339Nano, first); err == nil {
 		return t
 	}
+
 	if len(head) < len(time.Stamp) {
 		return time.Time{}
 	}
+
 	t, err := time.ParseInLocation(time.Stamp, head[:len(time.Stamp)], now.Location())
 	if err != nil {
 		return time.Time{}
 	}
 	t = t.AddDate(now.Year()-t.Year(), 0, 0)
-	if t.After(now.Add(24 * time.Hour)) { // of the last days of the year before
+
+	// A day is left for clocks that differ: what is later is of the last days of the year before.
+	if t.After(now.Add(24 * time.Hour)) {
 		t = t.AddDate(-1, 0, 0)
 	}
 	return t
@@ -140,8 +150,8 @@ func timeOf(head string, now time.Time) time.Time {
 // field is the beginning of " key=".
 var field = regexp.MustCompile(` ([A-Za-z_][A-Za-z0-9_.]*)=`)
 
-// readRecord splits "message key=value key="another value"". Of a key that is there twice the first counts: what a user
-// has put into a later value cannot take its place.
+// readRecord splits "message key=value key="another value"". Of a key that is there twice the first
+// counts: what a user has put into a later value cannot take its place.
 func readRecord(s string) (message string, fields map[string]string) {
 	fields = make(map[string]string)
 	at := field.FindStringSubmatchIndex(s)
@@ -155,11 +165,13 @@ func readRecord(s string) (message string, fields map[string]string) {
 		if at == nil || at[0] != 0 {
 			break
 		}
+
 		key := s[at[2]:at[3]]
 		value, rest := readValue(s[at[1]:])
 		if _, twice := fields[key]; !twice {
 			fields[key] = value
 		}
+
 		s = rest
 	}
 	return message, fields
@@ -171,6 +183,7 @@ func readValue(s string) (value, rest string) {
 		word, _, _ := strings.Cut(s, " ")
 		return unescape(word), s[len(word):]
 	}
+
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '\\':
@@ -182,12 +195,13 @@ func readValue(s string) (value, rest string) {
 	return unescape(s[1:]), "" // cut off
 }
 
-// unescape undoes what package logs does to quotes, backslashes and control characters. Text of other forms stays as it
-// is.
+// unescape undoes what package logs does to quotes, backslashes and control characters. Text of
+// other forms stays as it is.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
+
 	var b strings.Builder
 	for s != "" {
 		before, after, found := strings.Cut(s, `\`)
@@ -197,10 +211,12 @@ func unescape(s string) string {
 		}
 		s = unescapeOne(&b, after)
 	}
+
 	return b.String()
 }
 
-// unescapeOne writes the character of one escape, whose backslash is gone, and returns what follows.
+// unescapeOne writes the character of one escape, whose backslash is gone, and returns what
+// follows.
 func unescapeOne(b *strings.Builder, s string) string {
 	switch {
 	case strings.HasPrefix(s, `\`), strings.HasPrefix(s, `"`):
@@ -222,6 +238,7 @@ func unescapeOne(b *strings.Builder, s string) string {
 			return rest
 		}
 	}
+	// Not an escape of ours: the backslash is text.
 	b.WriteByte('\\')
 	return s
 }

@@ -20,7 +20,8 @@ import (
 
 // Sources are where entries are read from. The zero value of a field is this machine's own.
 type Sources struct {
-	Journalctl []string         // the program and its first arguments; nil looks in /usr/bin and /bin
+	// Journalctl is the program and its first arguments; nil looks in /usr/bin and /bin.
+	Journalctl []string
 	Files      []string         // of syslogd, of which those that are there are read
 	Last       string           // the file for what no log took
 	Now        func() time.Time // nil is time.Now
@@ -36,14 +37,15 @@ const (
 	maxRead     = 1 << 20          // bytes of a line, with all that journalctl writes of an entry
 )
 
-// Read returns the entries since a time, the oldest first; the zero time is all. Of a machine with a journal that is
-// read, and the files of syslogd else; the file for what no log took is always looked at. An error is returned beside
-// what could be read.
+// Read returns the entries since a time, the oldest first; the zero time is all. It reads the
+// journal or, where there is none, the files of syslogd, and always the file for what no log took.
+// An error is returned beside what could be read.
 func (s Sources) Read(ctx context.Context, since time.Time) ([]Entry, error) {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
 	entries, err := s.journal(ctx, since)
+	// A journal that cannot be read is an error: the files beside it would be half of the truth.
 	if errors.Is(err, errNoJournal) {
 		entries, err = s.files(since)
 	}
@@ -67,7 +69,7 @@ func (s Sources) lastFile() string {
 	return s.Last
 }
 
-// errNoJournal is why the files of syslogd are read.
+// errNoJournal is the reason for which the files of syslogd are read.
 var errNoJournal = errors.New("there is no journalctl")
 
 // journal asks journalctl, which knows where journals are, and which of them the caller may read.
@@ -78,13 +80,18 @@ func (s Sources) journal(ctx context.Context, since time.Time) ([]Entry, error) 
 			return nil, errNoJournal
 		}
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()
 
-	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--reverse", "--lines="+strconv.Itoa(maxEntries))
+	args := append(slices.Clone(command[1:]), "--output=json", "--no-pager", "--quiet", "--reverse",
+		"--lines="+strconv.Itoa(maxEntries))
+
 	if !since.IsZero() {
 		args = append(args, "--since=@"+strconv.FormatInt(since.Unix(), 10))
 	}
+
+	// Only what carries these fields: the journal of a year has millions of other entries.
 	args = append(args, "PAM_PKCS11_KIND=auth", "PAM_PKCS11_KIND=chauthtok")
 
 	child := exec.CommandContext(ctx, command[0], args...)
@@ -94,16 +101,19 @@ func (s Sources) journal(ctx context.Context, since time.Time) ([]Entry, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	if err := child.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", command[0], err)
 	}
 
+	// Read in reverse, so that what is beyond the limit is the oldest.
 	limited := &io.LimitedReader{R: out, N: maxJournal}
 	entries, readErr := readJournal(limited)
 	full := limited.N == 0 // what is left is older
 	if full {
 		cancel()
 	}
+
 	_, _ = io.Copy(io.Discard, out) // ends with the child, or with the context
 	if err := errors.Join(readErr, ctx.Err(), child.Wait()); err != nil && !full {
 		return entries, fmt.Errorf("%s: %w", command[0], err)
@@ -121,8 +131,8 @@ func journalctl() []string {
 	return nil
 }
 
-// readJournal reads one object on each line, the newest first, and returns the oldest first. What is no entry is passed
-// over.
+// readJournal reads one object on each line, the newest first, and returns the oldest first. What
+// is no entry is passed over.
 func readJournal(r io.Reader) ([]Entry, error) {
 	var entries []Entry
 	err := eachLine(r, func(line []byte) {
@@ -134,9 +144,10 @@ func readJournal(r io.Reader) ([]Entry, error) {
 	return entries, err
 }
 
-// eachLine takes every line of at most maxRead bytes. A longer one is passed over: whoever may write to the log must not
-// end its reading.
+// eachLine takes every line of at most maxRead bytes. A longer one is passed over: whoever may
+// write to the log must not end its reading.
 func eachLine(r io.Reader, take func(line []byte)) error {
+	// ReadSlice never holds more than maxRead bytes, however long a line is.
 	lines := bufio.NewReaderSize(r, maxRead)
 	for long := false; ; {
 		line, err := lines.ReadSlice('\n')
@@ -161,13 +172,15 @@ func eachLine(r io.Reader, take func(line []byte)) error {
 // journalPrefix begins the names of our fields.
 const journalPrefix = "PAM_PKCS11_"
 
-// readObject reads one entry in journalctl's JSON: a value is a text, numbers where it is no text, a list of these where
-// the field is there more than once, or null where it was too large.
+// readObject reads one entry in journalctl's JSON: a value is a text, numbers where it is no text,
+// a list of these where the field is there more than once, or null where it was too large.
 func readObject(object []byte) (Entry, bool) {
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(object, &raw) != nil || len(raw) > 512 {
 		return Entry{}, false
 	}
+
+	// Any user may write to the journal: what is no record of ours is passed over.
 	message, ok := readText(raw["MESSAGE"])
 	at := words.FindStringSubmatchIndex(message)
 	if !ok || at == nil || at[0] != 0 {
@@ -198,6 +211,8 @@ func readText(value json.RawMessage) (string, bool) {
 	if json.Unmarshal(value, &text) == nil && text != nil {
 		return *text, true
 	}
+
+	// journalctl writes octets as numbers where a text is not UTF-8.
 	var octets []uint16
 	if json.Unmarshal(value, &octets) == nil && octets != nil {
 		b := make([]byte, len(octets))
@@ -206,6 +221,7 @@ func readText(value json.RawMessage) (string, bool) {
 		}
 		return string(b), true
 	}
+	// The list must get shorter with each step, so that the recursion ends.
 	var several []json.RawMessage
 	if json.Unmarshal(value, &several) == nil && len(several) > 0 && len(several[0]) < len(value) {
 		return readText(several[0])
@@ -213,7 +229,7 @@ func readText(value json.RawMessage) (string, bool) {
 	return "", false
 }
 
-// files reads those of syslogd that are there.
+// files reads those files of syslogd that are there.
 func (s Sources) files(since time.Time) ([]Entry, error) {
 	files := s.Files
 	if files == nil {
@@ -233,7 +249,8 @@ func (s Sources) files(since time.Time) ([]Entry, error) {
 
 // file reads the end of one file.
 func (s Sources) file(path string, since time.Time) ([]Entry, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would wait for its writer
+	// A FIFO would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +260,8 @@ func (s Sources) file(path string, since time.Time) ([]Entry, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%s: it is no regular file", path), err)
 	}
+
+	// The newest lines are at the end of the file.
 	if info.Size() > maxJournal {
 		if _, err := f.Seek(-maxJournal, io.SeekEnd); err != nil {
 			return nil, err
@@ -255,7 +274,10 @@ func (s Sources) file(path string, since time.Time) ([]Entry, error) {
 		if !ok || !since.IsZero() && e.Time.Before(since) {
 			return
 		}
-		if entries = append(entries, e); len(entries) >= 2*maxEntries {
+
+		// The older half goes: Read keeps no more than maxEntries anyway.
+		entries = append(entries, e)
+		if len(entries) >= 2*maxEntries {
 			entries = slices.Clone(entries[maxEntries:])
 		}
 	})

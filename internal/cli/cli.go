@@ -1,17 +1,19 @@
-// Package cli holds the manners of the command-line programs.
+// Package cli holds the conventions of the command-line programs.
 //
-// What was asked for goes to standard output and nothing else does; everything that is said about the work goes to
-// standard error, one line each, "program: what happened", without a capital at its start or a full stop at its
-// end. Where a cause is in a file the line reads "file:line:column: what is wrong", as compilers write it, so that
-// editors can jump there. A hint follows in brackets. Nothing is coloured, nothing depends on the width of the
-// terminal, and the output is the same in a pipe. A program says nothing when all is well and nothing was asked.
+// What was asked for goes to standard output and nothing else does; everything that is said about
+// the work goes to standard error, one line each, "program: what happened", without a capital at
+// its start or a full stop at its end. Where a cause is in a file the line reads "file:line:column:
+// what is wrong", as compilers write it, so that editors can jump there. A hint follows in
+// brackets. Nothing is coloured, nothing depends on the width of the terminal, and the output is
+// the same in a pipe. A program says nothing when all is well and nothing was asked.
 //
-// A PIN is only ever typed at a prompt on the terminal, never given as an argument, in the environment or in a file.
+// A PIN is only ever typed at a prompt on the terminal, never given as an argument, in the
+// environment or in a file.
 //
-// Exit codes: 0 when the answer is yes or the work is done; 1 when the answer is no or the work could not be done;
-// 2 when the program was called in a way it does not understand. A subcommand that tells more kinds of failure
-// apart uses the codes of sysexits.h and says so in its manual page; where 2 is an answer of its own, that is the
-// worst one, and wrong calls end with 64.
+// Exit codes: 0 when the answer is yes or the work is done; 1 when the answer is no or the work
+// could not be done; 2 when the program was called in a way it does not understand. A subcommand
+// with more kinds of failure uses the codes of sysexits.h and says so in its manual
+// page; where 2 is an answer of its own, that is the worst one, and wrong calls end with 64.
 package cli
 
 import (
@@ -52,8 +54,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Exit reports how a program ended and returns its exit code: OK without a word when err is nil, the code of an
-// Error, else Failure.
+// Exit reports how a program ended and returns its exit code: OK without a word when err is nil,
+// the code of an Error, else Failure.
 func Exit(stderr io.Writer, program string, err error) int {
 	if err == nil {
 		return OK
@@ -61,6 +63,8 @@ func Exit(stderr io.Writer, program string, err error) int {
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(stderr, "%s: %s\n", program, text)
 	}
+
+	// An empty text means that everything has been said: only the code is left.
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code

@@ -15,8 +15,8 @@ import (
 // soon is how long before its end a certificate of ca_dir is named.
 const soon = 30 * 24 * time.Hour
 
-// checkAuthorities reads ca_dir as a login does, where cert_policy asks for it, and tells what the administrator should
-// know of its files.
+// checkAuthorities reads ca_dir as a login does, where cert_policy asks for it, and adds what the
+// administrator should know of its files.
 func checkAuthorities(i *inspection) error {
 	options, err := login.VerifyOptions(i.conf)
 	if err != nil {
@@ -47,16 +47,22 @@ func checkAuthorities(i *inspection) error {
 		i.add(Changed, KindCADir, note.String())
 	}
 
+	// A key that is enrolled needs no chain: without anchors only such cards log in.
 	why := noAnchor(v.Anchors())
 	switch {
 	case why != nil && i.enrols():
-		i.add(Minor, KindEnrolled, i.caDirFault(fmt.Errorf("only cards whose keys are enrolled can log in: %w", why)).Error())
+		i.add(Minor, KindEnrolled, i.caDirFault(
+			fmt.Errorf("only cards whose keys are enrolled can log in: %w", why)).Error())
 	case why != nil && len(v.Certificates()) == 0 && len(v.Problems()) == 0:
-		weight, who := RefusesYet, "every login"
+		// A directory that was just made is no mistake: it has its own weight and words.
+		weight := RefusesYet
+		who := "every login"
 		if i.later {
-			weight, who = RefusesSome, "every login with a card of this block"
+			weight = RefusesSome
+			who = "every login with a card of this block"
 		}
-		i.add(weight, KindEmpty, i.caDirFault(errors.New("it is empty: "+who+" is refused until there is the certificate of an authority in it")).Error())
+		i.add(weight, KindEmpty, i.caDirFault(errors.New("it is empty: "+who+
+			" is refused until there is the certificate of an authority in it")).Error())
 	case why != nil:
 		i.refuses(i.caDirFault(why))
 	}

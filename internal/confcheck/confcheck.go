@@ -1,9 +1,10 @@
-// Package confcheck looks at a configuration file as a login would: its text, and everything that it points to (PKCS#11
-// libraries, ca_dir, crl_dir, mapfiles, certificates, responders). `pam-pkcs11 config check` prints what it finds, and
-// package doctor tells it beside the other links of the way.
+// Package confcheck looks at a configuration file as a login would: its text, and everything that
+// it points to (PKCS#11 libraries, ca_dir, crl_dir, mapfiles, certificates, responders).
+// `pam-pkcs11 config check` prints what it finds, and package doctor shows it beside the other
+// links of the way.
 //
-// It loads no library and logs nobody in. The network is asked only with Options.Online, and where a mapper looks up
-// logins of a mapfile.
+// It loads no library and logs nobody in. The network is asked only with Options.Online, and where
+// a mapper looks up logins of a mapfile.
 package confcheck
 
 import (
@@ -16,28 +17,30 @@ import (
 	"pam_pkcs11/verify"
 )
 
-// Options say what is looked at.
+// Options are what is looked at.
 type Options struct {
-	File      string
-	Arguments *config.Arguments // the module's, as in a line of /etc/pam.d, beside File; nil is none
-	Online    bool              // ask OCSP responders
-	Old       bool              // compare with pam_pkcs11 0.6, and tell what changed for any file
+	File string
+	// Arguments are the module's, as in a line of /etc/pam.d, beside File; nil is none.
+	Arguments *config.Arguments
+	Online    bool // ask OCSP responders
+	Old       bool // compare with pam_pkcs11 0.6, and tell what changed for any file
 }
 
 // arguments are those of the module, which name the file.
 func (o Options) arguments() *config.Arguments {
-	var of config.Arguments
+	var args config.Arguments
 	if o.Arguments != nil {
-		of = *o.Arguments
+		args = *o.Arguments
 	}
-	of.ConfigFile = o.File
-	return &of
+	args.ConfigFile = o.File
+	return &args
 }
 
 // Result is what was found.
 type Result struct {
-	Findings []Finding // the heaviest first, and of one weight in the order in which they were found
-	Silent   bool      // a responder that was asked gave no answer
+	// Findings are sorted: the heaviest first, and of one weight in the order of their finding.
+	Findings []Finding
+	Silent   bool // a responder that was asked gave no answer
 }
 
 // Finding is one line.
@@ -63,8 +66,8 @@ const (
 	KindNotLooked = "not looked at" // only root may
 )
 
-// Place splits the text into where it is, FILE, FILE:LINE or FILE:LINE:COLUMN, and what is wrong there. A text without
-// a place gives "".
+// Place splits the text into where it is, FILE, FILE:LINE or FILE:LINE:COLUMN, and what is wrong
+// there. A text without a place gives "".
 func (f Finding) Place() (place, text string) {
 	place, text, found := strings.Cut(f.Text, ": ")
 	if !found || strings.ContainsAny(place, " \"") {
@@ -79,15 +82,18 @@ type Weight uint8
 // The weights.
 const (
 	RefusesEvery Weight = iota // every login is refused
-	RefusesYet                 // so it is until a directory that is still empty is filled: no fault of the file
-	RefusesSome                // some logins are refused, or a file is not used
-	Risk                       // obeyed, and dangerous
-	Changed                    // means something else than to earlier versions of this program
-	Minor                      // no effect, not in use, tolerated
-	Old                        // told with Options.Old: something else than to pam_pkcs11 0.6, or for any file
+	// RefusesYet: every login is refused until a directory that is still empty is filled, which is
+	// no fault of the file.
+	RefusesYet
+	RefusesSome // some logins are refused, or a file is not used
+	Risk        // obeyed, and dangerous
+	Changed     // means something else than to earlier versions of this program
+	Minor       // no effect, not in use, tolerated
+	// Old is reported with Options.Old: something else than to pam_pkcs11 0.6, or for any file.
+	Old
 )
 
-// noteWeights are those of what config.Check says.
+// noteWeights are those of the notes of config.Check.
 var noteWeights = map[config.NoteKind]Weight{
 	config.NoteRefuses:    RefusesEvery,
 	config.NoteInsecure:   Risk,
@@ -124,13 +130,15 @@ type inspection struct {
 	Options
 	Result
 
-	conf     *config.Config   // as it is for the block that is looked at; nil while the file has errors
-	later    bool             // that block is not the first
-	verifier *verify.Verifier // with the certificates of ca_dir; nil: none are asked for, or they cannot be read
+	// conf is as it is for the block that is looked at; nil while the file has errors.
+	conf  *config.Config
+	later bool // that block is not the first
+	// verifier has the certificates of ca_dir; nil: none are asked for, or they cannot be read.
+	verifier *verify.Verifier
 }
 
-// fileChecks look at what a file without errors points to, in this order, for each block in use. Each adds its
-// findings; an error is a fault of the program itself.
+// fileChecks look at what a file without errors points to, in this order, for each block in use.
+// Each adds its findings; an error is a fault of the program itself.
 var fileChecks = []func(*inspection) error{
 	checkLibrary,
 	checkDaemon,
@@ -146,13 +154,15 @@ var fileChecks = []func(*inspection) error{
 // Look reads the file and what it points to. The error is of the file that cannot be read at all.
 func Look(o Options) (*Result, error) {
 	i := &inspection{Options: o}
+
 	report, err := config.Check(i.File)
 	if err != nil {
 		return nil, err
 	}
 	i.addReport(report)
 
-	// What Load refuses beside the errors of the report are the permissions of the file, with strict_permissions.
+	// What Load refuses beside the errors of the report are the permissions of the file, with
+	// strict_permissions.
 	i.conf, err = config.Load(i.arguments())
 	switch {
 	case err != nil && len(report.Errors) == 0:
@@ -165,16 +175,24 @@ func Look(o Options) (*Result, error) {
 		i.checkPersons(systemNames())
 	}
 
-	slices.SortStableFunc(i.Findings, func(a, b Finding) int { return int(a.Weight) - int(b.Weight) })
+	slices.SortStableFunc(i.Findings,
+		func(a, b Finding) int { return int(a.Weight) - int(b.Weight) })
 	return &i.Result, nil
 }
 
 // checkBlocks goes through the checks for each block in use.
 func (i *inspection) checkBlocks() error {
 	whole := i.conf
-	defer func() { i.conf, i.later = whole, false }()
+	defer func() {
+		i.conf = whole
+		i.later = false
+	}()
+
 	for n := range whole.Modules {
-		i.conf, i.later, i.verifier = whole.Block(n), n > 0, nil
+		i.conf = whole.Block(n)
+		i.later = n > 0
+		i.verifier = nil
+
 		for _, check := range fileChecks {
 			if err := check(i); err != nil {
 				return err
@@ -184,7 +202,7 @@ func (i *inspection) checkBlocks() error {
 	return nil
 }
 
-// addReport takes what is told of the text of the file.
+// addReport takes what is reported of the text of the file.
 func (i *inspection) addReport(report *config.CheckReport) {
 	for _, e := range report.Errors {
 		i.refuses(e)

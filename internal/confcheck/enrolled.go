@@ -14,15 +14,18 @@ import (
 
 // enrols reports whether the mapper of enrolled keys is in use.
 func (i *inspection) enrols() bool {
-	return slices.ContainsFunc(i.conf.Mappers, func(m config.Mapper) bool { return m.Type == "enrolled" })
+	return slices.ContainsFunc(i.conf.Mappers,
+		func(m config.Mapper) bool { return m.Type == "enrolled" })
 }
 
-// checkEnrolled reads the file of enrolled keys: what keeps it from being used, lines that pair nobody, and keys and
-// accounts that cannot log in by it.
+// checkEnrolled reads the file of enrolled keys: what keeps it from being used, lines that pair
+// nobody, and keys and accounts that cannot log in by it.
+// The file is one for all blocks: the first block has seen it.
 func checkEnrolled(i *inspection) error {
 	if i.later || !i.enrols() {
 		return nil
 	}
+
 	path := i.conf.Global.EnrolledFile
 	file, err := enrolled.Read(path, i.conf.Global.StrictPermissions)
 	switch {
@@ -30,7 +33,8 @@ func checkEnrolled(i *inspection) error {
 		i.add(Minor, KindEnrolled, path+": is not there yet: no key is enrolled")
 		return nil
 	case err != nil:
-		i.fault(RefusesSome, i.conf.Fault("enrolled_file", fmt.Errorf("enrolled_file = %s: %w", path, safefile.Reason(path, err))))
+		i.fault(RefusesSome, i.conf.Fault("enrolled_file",
+			fmt.Errorf("enrolled_file = %s: %w", path, safefile.Reason(path, err))))
 		return nil
 	}
 
@@ -48,6 +52,7 @@ func checkEnrolled(i *inspection) error {
 
 // enrolledProblem is why a line lets nobody in; "" where it may.
 func (i *inspection) enrolledProblem(file *enrolled.File, e enrolled.Entry) string {
+	// Asked as a login asks: a key that names two users refuses both.
 	if _, _, err := file.Lookup(e.Key); err != nil {
 		return err.Error() + ": nobody can log in with it"
 	}
@@ -57,7 +62,8 @@ func (i *inspection) enrolledProblem(file *enrolled.File, e enrolled.Entry) stri
 	case errors.Is(err, accounts.ErrNoAccount) && !i.conf.Global.AllowUnknownUser:
 		return fmt.Sprintf("there is no account %q", e.User)
 	case err == nil && account.UID == 0 && !i.conf.Global.EnrolledRoot:
-		return fmt.Sprintf("account %q has uid 0, which an enrolled key may not name (enrolled_root = true lets it)", e.User)
+		return fmt.Sprintf(
+			"account %q has uid 0, which an enrolled key may not name (enrolled_root = true lets it)", e.User)
 	}
 	return ""
 }

@@ -28,19 +28,23 @@ func checkLibrary(i *inspection) error {
 	if i.conf.Module.Builtin {
 		return nil
 	}
+
 	resolved, err := pkcs11.LibraryFile(path, i.conf.Global.StrictPermissions)
 	if err == nil {
 		i.reports(resolved.Reports)
 		err = CheckELF(resolved.Path)
 	}
+
 	if err != nil {
-		i.fault(RefusesEvery, i.conf.Fault("module", fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
+		i.fault(RefusesEvery, i.conf.Fault("module",
+			fmt.Errorf("module = %s: %w", path, safefile.Reason(path, err))))
 	}
 	return nil
 }
 
 // CheckELF compares a shared object with this program, which runs on the same machine.
 func CheckELF(path string) error {
+	// The program itself is of the right kind, since it runs.
 	self, err := elf.Open("/proc/self/exe")
 	if err != nil {
 		return nil // nothing to compare with
@@ -57,21 +61,24 @@ func CheckELF(path string) error {
 	case library.Type != elf.ET_DYN:
 		return errors.New("is no shared library")
 	case library.Machine != self.Machine || library.Class != self.Class:
-		return fmt.Errorf("is a library for %s (%s), and this system is %s (%s)", library.Machine, library.Class, self.Machine, self.Class)
+		return fmt.Errorf("is a library for %s (%s), and this system is %s (%s)", library.Machine,
+			library.Class, self.Machine, self.Class)
 	}
 	return nil
 }
 
-// checkDaemon tells who cannot use the daemon for readers that comes with this package. Where it is left open which
-// daemon that is, it depends on whether this system has one.
+// checkDaemon reports who cannot use the daemon for readers that comes with this package. Where it
+// is left open which daemon that is, it depends on whether this system has one.
 func checkDaemon(i *inspection) error {
 	access := i.conf.Module.CardAccess
 	if access == "auto" && !cards.SystemDaemon(&i.conf.Module) {
 		access = "bundled"
 	}
+
 	if access == "bundled" {
-		i.add(Minor, KindReaders, i.conf.Fault("card_access", errors.New("screen lockers that run as the user (swaylock, i3lock, "+
-			"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
+		i.add(Minor, KindReaders, i.conf.Fault("card_access",
+			errors.New("screen lockers that run as the user (swaylock, i3lock, "+
+				"kscreenlocker) cannot use the bundled daemon for readers: for them this system's pcscd must run")).Error())
 	}
 	return nil
 }
@@ -87,8 +94,9 @@ func checkTokenURI(i *inspection) error {
 	return nil
 }
 
-// checkMappers sets each mapper in use up, as a login does: rules, filters and addresses are read then, and opens its
-// files. A mapper that can name nobody refuses every login where no other is left.
+// checkMappers sets each mapper in use up, as a login does: its rules, filters and addresses are
+// read and its files are opened. A mapper that can name nobody refuses every login where no other
+// is left.
 func checkMappers(i *inspection) error {
 	options := mapper.Options{
 		StrictPermissions: i.conf.Global.StrictPermissions,
@@ -108,8 +116,11 @@ func checkMappers(i *inspection) error {
 			i.refuses(err)
 			continue
 		}
+
+		// A file that only root may read may name somebody.
 		faults = append(faults, found.Faults...)
-		if !found.Never || slices.ContainsFunc(found.Faults, func(e *config.Error) bool { return hidden(e) }) {
+		unread := func(e *config.Error) bool { return hidden(e) }
+		if !found.Never || slices.ContainsFunc(found.Faults, unread) {
 			useful++
 		}
 	}
@@ -128,7 +139,7 @@ func checkMappers(i *inspection) error {
 // lineTime bounds the look-ups of logins that mapfiles name.
 const lineTime = 30 * time.Second
 
-// checkMapfileLines names lines of mapfiles that can never match, and tells how others are read.
+// checkMapfileLines reports lines of mapfiles that can never match, and how others are read.
 func checkMapfileLines(i *inspection) error {
 	if i.later {
 		return nil // they do not depend on the block
@@ -150,7 +161,7 @@ func checkMapfileLines(i *inspection) error {
 	return nil
 }
 
-// checkIssuers names issuers that are bound by their names alone.
+// checkIssuers reports issuers that are bound by their names alone.
 func (i *inspection) checkIssuers(options mapper.Options) error {
 	chain, err := mapper.New(i.conf.Mappers, options)
 	if err != nil {
@@ -162,7 +173,8 @@ func (i *inspection) checkIssuers(options mapper.Options) error {
 	return nil
 }
 
-// authorities are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be read.
+// authorities are the certificates of ca_dir; nil where no chain is asked for, or ca_dir cannot be
+// read.
 func (i *inspection) authorities() []*certinfo.Certificate {
 	if i.verifier == nil {
 		return nil
@@ -176,15 +188,18 @@ func checkLists(i *inspection) error {
 	if m.Policy.CRL == "" {
 		return nil
 	}
+
 	for _, address := range m.CRL.URLs {
 		path, isFile, err := fetch.FilePath(address)
 		if isFile && err == nil {
 			err = openable(path, i.conf.Global.StrictPermissions)
 		}
 		if err != nil {
-			i.fault(RefusesSome, i.conf.Fault("crl_url", fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
+			i.fault(RefusesSome, i.conf.Fault("crl_url",
+				fmt.Errorf("crl_url = %s: %w", address, safefile.Reason(path, err))))
 		}
 	}
+	// Lists that are fetched at each login need not be here.
 	if m.Policy.CRL == "online" {
 		return nil
 	}
@@ -193,24 +208,31 @@ func checkLists(i *inspection) error {
 	if problem == nil {
 		return nil
 	}
-	switch {
-	case m.Policy.CRL == "auto" || m.SoftRevocation || m.Policy.OCSP || !i.listsMatter():
-		i.fault(RefusesSome, problem)
-	default:
-		i.fault(RefusesEvery, problem)
+
+	// Every login is refused only where nothing else could give a status, and each needs one.
+	weight := RefusesEvery
+	otherSource := m.Policy.CRL == "auto" || m.Policy.OCSP
+	if otherSource || m.SoftRevocation || !i.listsMatter() {
+		weight = RefusesSome
 	}
+	i.fault(weight, problem)
 	return nil
 }
 
-// listsProblem is why crl_dir has nothing to say; nil where a list is at hand, or none has to be.
+// listsProblem is the reason for which crl_dir gives no status; nil where a list is there, or none
+// has to be.
 func (i *inspection) listsProblem() error {
 	m := i.conf.Module
 	problem := func(err error) error {
-		return i.conf.Fault("crl_dir", fmt.Errorf("crl_dir = %s: %w", m.CRLDir, safefile.Reason(m.CRLDir, err)))
+		return i.conf.Fault("crl_dir",
+			fmt.Errorf("crl_dir = %s: %w", m.CRLDir, safefile.Reason(m.CRLDir, err)))
 	}
 
 	err := openable(m.CRLDir, i.conf.Global.StrictPermissions)
+
+	// Fault gives a key that is not written no line.
 	fetched := m.Policy.CRL == "auto" && i.conf.Fault("crl_dir", errors.New("")).Line == 0
+
 	switch {
 	case err != nil && !fetched:
 		return problem(err)
@@ -224,11 +246,14 @@ func (i *inspection) listsProblem() error {
 	if slices.ContainsFunc(lists, func(r verify.CRLReport) bool { return r.Err == nil }) {
 		return nil
 	}
+
 	text := "there is no revocation list in it, nor in " + verify.DefaultStore
 	if len(lists) > 0 {
 		text += fmt.Sprintf("; %s: %v", lists[0].Path, lists[0].Err)
 	}
-	return problem(errors.New(text + " (crl_auto fetches lists; revocation = soft goes on without)"))
+
+	return problem(errors.New(text +
+		" (crl_auto fetches lists; revocation = soft goes on without)"))
 }
 
 // lists are those of crl_dir and of what `crl update` keeps.
@@ -237,6 +262,8 @@ func (i *inspection) lists() []verify.CRLReport {
 	if err != nil {
 		return nil
 	}
+
+	// Only what reads CRLs: a responder that is configured wrongly is another check's finding.
 	options.Policy = verify.Policy{CA: true, CRL: options.Policy.CRL}
 	v, err := verify.New(options)
 	if err != nil {
@@ -245,12 +272,14 @@ func (i *inspection) lists() []verify.CRLReport {
 	return v.ListCRLs()
 }
 
-// listsMatter reports whether each login needs a list: not one by a certificate that is trusted as itself.
+// listsMatter reports whether each login needs a list. One by a certificate that is an anchor
+// itself needs none.
 func (i *inspection) listsMatter() bool {
 	if i.verifier == nil {
 		return true
 	}
-	return !slices.ContainsFunc(i.verifier.Anchors(), func(a verify.Anchor) bool { return !a.Authority })
+	return !slices.ContainsFunc(i.verifier.Anchors(),
+		func(a verify.Anchor) bool { return !a.Authority })
 }
 
 // openable opens a directory or file of the administrator's, as a login does.
@@ -259,13 +288,16 @@ func openable(path string, strict bool) error {
 	if strict {
 		policy = policy.Strict()
 	}
+
 	dir, err := safefile.OpenDir(path, policy)
 	if err == nil {
 		return dir.Close()
 	}
+
 	if !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
+
 	f, _, err := safefile.Open(path, policy)
 	if err != nil {
 		return err

@@ -30,8 +30,8 @@ func (i *inspection) refuses(err error) {
 	i.add(RefusesEvery, KindError, i.placed(err))
 }
 
-// fault adds what is wrong with something that a key points to. What this user may not see is no fault of it: root
-// may.
+// fault adds what is wrong with something that a key points to. What this user may not read is no
+// fault of it: root may.
 func (i *inspection) fault(w Weight, err error) {
 	switch {
 	case hidden(err):
@@ -72,7 +72,8 @@ func (w warningFindings) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// WithAttrs and WithGroup change nothing: attributes of a whole logger say whose record it is, which the text says.
+// WithAttrs and WithGroup change nothing: attributes of a whole logger say whose record it is,
+// which the text says.
 func (w warningFindings) WithAttrs([]slog.Attr) slog.Handler { return w }
 
 // WithGroup is as WithAttrs.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// checkResponders tells what can be told about OCSP before a login: CA certificates without a responder and, when
-// asked to go online, responders that do not answer.
+// checkResponders adds what can be known about OCSP before a login: CA certificates without a
+// responder and, when asked to go online, responders that do not answer.
 func checkResponders(i *inspection) error {
 	if !i.conf.Module.Policy.OCSP {
 		return nil
@@ -17,8 +17,10 @@ func checkResponders(i *inspection) error {
 	}
 
 	for _, c := range i.verifier.WithoutResponder() {
-		i.add(RefusesSome, KindOCSP, fmt.Sprintf("%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on",
-			i.conf.Module.CADir, c.Subject.RFC4514()))
+		i.add(RefusesSome, KindOCSP,
+			fmt.Sprintf(
+				"%s: CA certificate %q names no OCSP responder: set ocsp_url, or a CRL word beside ocsp_on",
+				i.conf.Module.CADir, c.Subject.RFC4514()))
 	}
 	if i.Online {
 		i.askResponders()
@@ -32,14 +34,20 @@ func (i *inspection) askResponders() {
 
 	asked := i.verifier.AskResponders(ctx)
 	for _, r := range asked {
-		weight, said := Minor, "answers"
+		weight := Minor
+		said := "answers"
 		if r.Err != nil {
-			weight, said = RefusesSome, "gives no answer that can be believed: "+r.Err.Error()
+			// One silent responder need not refuse a login: another, or a CRL, may do.
+			weight = RefusesSome
+			said = "gives no answer that can be believed: " + r.Err.Error()
 			i.Silent = true
 		}
-		i.add(weight, KindOCSP, fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL, r.Cert.Subject.RFC4514(), said))
+
+		i.add(weight, KindOCSP, fmt.Sprintf("%s: OCSP responder asked about %q %s", r.URL,
+			r.Cert.Subject.RFC4514(), said))
 	}
 	if len(asked) == 0 {
-		i.add(Minor, KindOCSP, i.conf.Module.CADir+": no OCSP responder is known before a card is there")
+		i.add(Minor, KindOCSP, i.conf.Module.CADir+
+			": no OCSP responder is known before a card is there")
 	}
 }

@@ -30,25 +30,32 @@ type groupAttr struct {
 }
 
 // Enabled reports whether a record of this level is written.
-func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
-// Handle writes one record. Its time is not printed: the system's log and a terminal have their own.
+// Handle writes one record. Its time is not printed: the system's log and a terminal have their
+// own.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var l line
 	l.message(r.Message)
+
 	for _, a := range h.attrs {
 		l.attr(a.group, a.attr)
 	}
+
 	r.Attrs(func(a slog.Attr) bool {
 		l.attr(h.group, a)
 		return !l.full()
 	})
+
 	return h.to.write(r.Level, l.finish(), l.fields)
 }
 
 // WithAttrs returns a handler whose records carry these fields too.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
+	// Copied: two handlers made of one must not append to the same array.
 	with.attrs = slices.Clone(h.attrs)
 	for _, a := range attrs {
 		with.attrs = append(with.attrs, groupAttr{h.group, a})
@@ -63,8 +70,8 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &with
 }
 
-// Stderr returns a handler for a tool's standard error: one line "level: message key=value" for each record of at
-// least this level; a nil level is slog.LevelInfo.
+// Stderr returns a handler for a tool's standard error: one line "level: message key=value" for
+// each record of at least this level; a nil level is slog.LevelInfo.
 func Stderr(w io.Writer, level slog.Leveler) slog.Handler {
 	if level == nil {
 		level = slog.LevelInfo
@@ -88,8 +95,11 @@ func (s *lines) write(level slog.Level, record []byte, _ []field) error {
 	case level < slog.LevelInfo:
 		word = "debug: "
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
+	// One write for a line: other programs write to the same stream.
 	_, err := s.w.Write(append(append([]byte(word), record...), '\n'))
 	return err
 }

@@ -26,9 +26,10 @@ type journal struct {
 	path  string // "" is none
 	names names
 
+	// mu guards the fields below.
 	mu   sync.Mutex
 	conn net.Conn
-	off  bool // it did not take a record: the next ones go elsewhere at once
+	off  bool // it did not take a record: the next ones go to syslog at once
 }
 
 var errNoJournal = errors.New("no journal")
@@ -50,11 +51,15 @@ func (j *journal) send(datagram []byte) error {
 		if err != nil {
 			return err
 		}
+
+		// Kept for the next record: a login writes several.
 		j.conn = conn
 	}
+
 	if err := j.conn.SetWriteDeadline(time.Now().Add(maxWait)); err != nil {
 		return err
 	}
+
 	_, err := j.conn.Write(datagram)
 	return err
 }
@@ -69,6 +74,8 @@ func (j *journal) encode(level slog.Level, record []byte, fields []field) []byte
 	b = appendField(b, "SYSLOG_PID", strconv.Itoa(j.names.pid))
 	b = appendField(b, fieldPrefix+"SERVICE", j.names.service)
 	b = appendField(b, fieldPrefix+"KIND", j.names.kind)
+
+	// MESSAGE holds them all: a record with many fields loses none.
 	for i, f := range fields {
 		if i == maxFields {
 			break
@@ -80,7 +87,8 @@ func (j *journal) encode(level slog.Level, record []byte, fields []field) []byte
 	return b
 }
 
-// fieldName is a key as the journal has names: capitals, digits and underscores. "" is none that it would take.
+// fieldName is a key as the journal has names: capitals, digits and underscores. "" is none that it
+// would take.
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
@@ -91,13 +99,14 @@ func fieldName(key string) string {
 		}
 		return '_'
 	}, key)
+
 	if name == "" || len(name) > maxFieldName-len(fieldPrefix) {
 		return ""
 	}
 	return fieldPrefix + name
 }
 
-// appendField adds one field in the form with a length, which no value can end before its time.
+// appendField adds one field in the form with a length: no value can end it early.
 func appendField(b []byte, name, value string) []byte {
 	value = value[:min(len(value), maxField)]
 	b = append(b, name...)

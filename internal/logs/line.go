@@ -1,6 +1,6 @@
-// Package logs writes records of log/slog where an administrator looks for them: to the system's log as pam_syslog
-// would, and to a tool's standard error. Whatever a card, a certificate or a user put into a record stays on its one
-// line: control characters are escaped and the line is bounded.
+// Package logs writes records of log/slog where an administrator looks for them: to the system's
+// log as pam_syslog would, and to a tool's standard error. Whatever a card, a certificate or a user
+// put into a record stays on its one line: control characters are escaped and the line is bounded.
 package logs
 
 import (
@@ -12,7 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxLine is the longest line in bytes, prefix included: the socket of syslogd takes more, but readers of it cut.
+// MaxLine is the longest line in bytes, prefix included: the socket of syslogd takes more, but
+// readers of it cut.
 const MaxLine = 8 << 10
 
 // cut ends a line that was longer than MaxLine.
@@ -41,18 +42,25 @@ func (l *line) finish() []byte {
 // message appends free text.
 func (l *line) message(s string) { l.text = appendEscaped(l.text, s, MaxLine) }
 
-// attr appends " key=value"; a group becomes one field for each member, with the names joined by dots.
+// attr appends " key=value"; a group becomes one field for each member, with the names joined by
+// dots.
 func (l *line) attr(group string, a slog.Attr) {
 	v := a.Value.Resolve()
-	if l.full() || a.Key == "" && v.Kind() != slog.KindGroup || v.Kind() == slog.KindAny && v.Any() == nil {
+
+	// slog asks handlers to leave out empty attributes; a nil error says nothing.
+	nothing := a.Key == "" && v.Kind() != slog.KindGroup
+	isNil := v.Kind() == slog.KindAny && v.Any() == nil
+	if l.full() || nothing || isNil {
 		return
 	}
+
 	if v.Kind() == slog.KindGroup {
 		for _, member := range v.Group() {
 			l.attr(join(group, a.Key), member)
 		}
 		return
 	}
+
 	f := field{join(group, a.Key), text(v)}
 	l.fields = append(l.fields, f)
 
@@ -91,15 +99,18 @@ func text(v slog.Value) string {
 	}
 }
 
-// value appends a value, in quotes where its end could not be told otherwise.
+// value appends a value, in quotes where its end could not be found otherwise.
 func (l *line) value(s string) {
 	if s != "" && !strings.ContainsAny(s, " \"=\\") {
 		l.text = appendEscaped(l.text, s, MaxLine)
 		return
 	}
-	if strings.ContainsAny(s, `\"`) { // hardly ever: the table of a replacer is made when it is first used
+
+	// Hardly ever: the table of a replacer is made when it is first used.
+	if strings.ContainsAny(s, `\"`) {
 		s = quoted.Replace(s)
 	}
+
 	l.text = append(l.text, '"')
 	l.text = appendEscaped(l.text, s, MaxLine)
 	l.text = append(l.text, '"')
@@ -107,14 +118,16 @@ func (l *line) value(s string) {
 
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// appendEscaped appends s and stops after limit bytes. Escaped are control characters, what is not UTF-8, line and
-// paragraph separators, and format characters, which can make a terminal show a line in another order.
+// appendEscaped appends s and stops after limit bytes. Escaped are control characters, what is not
+// UTF-8, line and paragraph separators, and format characters, which can make a terminal show a
+// line in another order.
 func appendEscaped(to []byte, s string, limit int) []byte {
 	end := len(to) + limit
 	for i, r := range s {
 		switch {
 		case len(to) > end:
 			return to
+		// RuneError stands for octets that are not UTF-8, and for U+FFFD itself, which is shown.
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
 			to = append(to, `\x`...)
 			to = append(to, hex[s[i]>>4], hex[s[i]&15])

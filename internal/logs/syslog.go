@@ -15,15 +15,18 @@ import (
 const (
 	// socketPath is where syslogd or journald listens (syslog(3), _PATH_LOG).
 	socketPath = "/dev/log"
-	// maxWait bounds the time that one record may take. A log that does not answer must not hold up a login.
+	// maxWait bounds the time that one record may take. A log that does not answer must not hold up
+	// a login.
 	maxWait = time.Second
-	// journalPath is where journald takes records with fields (systemd's "Native Journal Protocol").
+	// journalPath is where journald takes records with fields (systemd's "Native Journal
+	// Protocol").
 	journalPath = "/run/systemd/journal/socket"
 	// authpriv is the facility LOG_AUTHPRIV, shifted as in RFC 3164 section 4.1.1.
 	authpriv = 10 << 3
 )
 
-// Config says where and under which name a Syslog handler writes. The zero value of a field is its default.
+// Config says where and under which name a Syslog handler writes. The zero value of a field is its
+// default.
 type Config struct {
 	Service string           // PAM_SERVICE
 	Kind    string           // "auth" or "chauthtok"
@@ -35,8 +38,9 @@ type Config struct {
 	Last    string           // file for what no log takes; "" is none
 }
 
-// Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility LOG_AUTHPRIV, the text
-// preceded by "pam_pkcs11(service:kind): ". A record that the log does not take within one second is lost.
+// Syslog returns a handler that writes to the system's log as pam_syslog(3) would: facility
+// LOG_AUTHPRIV, the text preceded by "pam_pkcs11(service:kind): ". A record that the log does not
+// take within one second is lost.
 func Syslog(service, kind string) slog.Handler { return New(Config{Service: service, Kind: kind}) }
 
 // New is Syslog with every choice open. It opens nothing before the first record.
@@ -53,14 +57,17 @@ func New(c Config) slog.Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	// Whoever names another socket, as a test does, must not reach the journal of the system.
 	if c.Journal == "" && c.Path == socketPath {
 		c.Journal = journalPath
 	}
+
 	names := names{
 		service: word(c.Service),
 		kind:    word(c.Kind),
 		pid:     c.PID,
 	}
+
 	return &handler{to: &destination{
 		journal: &journal{path: c.Journal, names: names},
 		syslog:  &socket{path: c.Path, prefix: names.prefix(), now: c.Now},
@@ -79,7 +86,8 @@ func (n names) prefix() string { return fmt.Sprintf("%s[%d]: %s", n.service, n.p
 
 func (n names) words() string { return fmt.Sprintf("pam_pkcs11(%s:%s): ", n.service, n.kind) }
 
-// destination is the first log that takes a record: the journal with its fields, syslog, and a file for what would be lost.
+// destination is the first log that takes a record: the journal with its fields, syslog, and a file
+// for what would be lost.
 type destination struct {
 	journal *journal
 	syslog  *socket
@@ -90,6 +98,8 @@ func (d *destination) write(level slog.Level, record []byte, fields []field) err
 	if d.journal.write(level, record, fields) == nil {
 		return nil
 	}
+
+	// Warnings and refusals only: an ordinary record is not worth a file.
 	err := d.syslog.write(level, record, fields)
 	if err != nil && level >= slog.LevelWarn {
 		err = errors.Join(err, d.last.write(record))
@@ -101,11 +111,13 @@ func (d *destination) write(level slog.Level, record []byte, fields []field) err
 func word(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_.@-", r):
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9',
+			strings.ContainsRune("_.@-", r):
 			return r
 		}
 		return '_'
 	}, s)
+
 	if s == "" {
 		return "pam"
 	}
@@ -118,6 +130,7 @@ type socket struct {
 	prefix string
 	now    func() time.Time
 
+	// mu guards the fields below.
 	mu     sync.Mutex
 	conn   net.Conn
 	stream bool
@@ -141,14 +154,19 @@ func priority(level slog.Level) int {
 func (s *socket) write(level slog.Level, record []byte, _ []field) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix, record)
+
+	text := fmt.Appendf(nil, "<%d>%s %s%s", priority(level), s.now().Format(time.Stamp), s.prefix,
+		record)
 	if len(text) > MaxLine {
 		text = text[:MaxLine]
 	}
+
 	before := s.conn
 	err := s.send(text)
+
+	// syslogd was started anew: its old socket is closed, and the new one may take the record.
 	if err != nil && before != nil && s.conn == nil && !s.slow {
-		err = s.send(text) // syslogd was started anew
+		err = s.send(text)
 	}
 	return err
 }
@@ -158,15 +176,20 @@ func (s *socket) send(text []byte) error {
 	if err := s.open(); err != nil {
 		return err
 	}
+
 	wait := maxWait
 	if s.slow {
 		wait = time.Millisecond
 	}
+
+	// On a stream records end with a NUL, as those of syslog(3).
 	if s.stream {
 		text = append(text, 0)
 	}
+
 	_ = s.conn.SetWriteDeadline(time.Now().Add(wait))
 	_, err := s.conn.Write(text)
+	// A log that does not read now may do so later: the connection stays, and waits are short.
 	s.slow = errors.Is(err, os.ErrDeadlineExceeded)
 	if err != nil && !s.slow {
 		_ = s.conn.Close()
@@ -179,13 +202,17 @@ func (s *socket) open() error {
 	if s.conn != nil {
 		return nil
 	}
+
+	// The same two kinds of sockets, in the same order, as syslog(3).
 	for _, network := range []string{"unixgram", "unix"} {
 		d := net.Dialer{Timeout: maxWait / 2}
 		conn, err := d.Dial(network, s.path)
 		if err == nil {
-			s.conn, s.stream = conn, network == "unix"
+			s.conn = conn
+			s.stream = network == "unix"
 			return nil
 		}
+		// EPROTOTYPE: the socket is there and of the other kind. Any other error is final.
 		if !errors.Is(err, syscall.EPROTOTYPE) {
 			break
 		}

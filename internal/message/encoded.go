@@ -17,11 +17,12 @@ const (
 	maxFlags    = 5        // characters between % and its verb
 )
 
-// Encoded is a Text on its way to another process, which translates it: its JSON holds the format, by
-// which the catalogue knows the sentence, and each argument as its verb writes it.
+// Encoded is a Text on its way to another process, which translates it: its JSON holds the format,
+// by which the catalogue knows the sentence, and each argument as its verb writes it.
 //
-// What was decoded prints as the original does. Decoding fails where the JSON is longer than 64 KiB, a
-// text has more than 16 arguments or other verbs than arguments, or texts are nested deeper than 4.
+// What was decoded prints as the original does. Decoding fails where the JSON is longer than 64
+// KiB, a text has more than 16 arguments or other verbs than arguments, or texts are nested deeper
+// than 4.
 type Encoded Text
 
 // Text is the sentence.
@@ -45,11 +46,15 @@ type encodingArg struct {
 // MarshalJSON gives the format and the arguments.
 func (e Encoded) MarshalJSON() ([]byte, error) { return json.Marshal(encode(Text(e), 1)) }
 
-// encode takes a text apart. One whose verbs are not known to be those of its arguments is told in
+// encode takes a text apart. One whose verbs may not be those of its arguments is written in
 // English, as a whole.
 func encode(t Text, depth int) *encoding {
 	verbs, plain := verbsOf(t.Format)
-	if len(t.Args) > 0 && (!plain || len(verbs) != len(t.Args) || len(t.Args) > maxArgs || depth > maxSentence) {
+
+	// The reader on the other side refuses more than these: English is better than nothing.
+	tooMany := len(t.Args) > maxArgs || depth > maxSentence
+	mismatch := !plain || len(verbs) != len(t.Args)
+	if len(t.Args) > 0 && (mismatch || tooMany) {
 		return &encoding{Format: t.String()}
 	}
 
@@ -71,10 +76,12 @@ func (e *Encoded) UnmarshalJSON(data []byte) error {
 	if len(data) > maxEncoded {
 		return fmt.Errorf("a sentence of %d bytes", len(data))
 	}
+
 	var all encoding
 	if err := json.Unmarshal(data, &all); err != nil {
 		return err
 	}
+
 	text, err := all.text(1)
 	if err == nil {
 		*e = Encoded(text)
@@ -87,13 +94,18 @@ func (e *encoding) text(depth int) (Text, error) {
 	if depth > maxSentence || len(e.Args) > maxArgs {
 		return Text{}, errors.New("a sentence with too many others in it")
 	}
+
 	t := Text{Format: e.Format}
 	if len(e.Args) == 0 {
 		return t, nil
 	}
-	if verbs, plain := verbsOf(e.Format); !plain || len(verbs) != len(e.Args) {
+
+	// A format with other verbs would print complaints of fmt to the user.
+	verbs, plain := verbsOf(e.Format)
+	if !plain || len(verbs) != len(e.Args) {
 		return Text{}, fmt.Errorf("the sentence %q has %d arguments", e.Format, len(e.Args))
 	}
+
 	for _, a := range e.Args {
 		if a.Sentence == nil {
 			t.Args = append(t.Args, written(a.Written))
@@ -105,6 +117,7 @@ func (e *encoding) text(depth int) (Text, error) {
 		}
 		t.Args = append(t.Args, inner)
 	}
+
 	return t, nil
 }
 
@@ -115,22 +128,29 @@ type written string
 func (w written) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, string(w)) }
 
 // verbsOf are the verbs of a format, each with its flags, in their order. plain is false where an
-// argument is not simply that of its turn ("%[2]s", "%*d"), a verb is cut off, or a width is absurd.
+// argument is not simply that of its turn ("%[2]s", "%*d"), a verb is cut off, or a width is
+// absurd.
 func verbsOf(format string) (verbs []string, plain bool) {
 	for {
 		at := strings.IndexByte(format, '%')
 		if at < 0 {
 			return verbs, true
 		}
+
+		// The verb is what follows the flags, the width and the precision.
 		format = format[at:]
 		flags := 1 + len(format[1:]) - len(strings.TrimLeft(format[1:], "+-# .0123456789"))
 		verb, size := utf8.DecodeRuneInString(format[flags:])
+
 		switch {
-		case size == 0 || verb == utf8.RuneError || strings.ContainsRune("[]*", verb) || flags > 1+maxFlags:
+		// A wide width would make the other process write as many blanks.
+		case size == 0 || verb == utf8.RuneError || strings.ContainsRune("[]*", verb) ||
+			flags > 1+maxFlags:
 			return nil, false
 		case verb != '%':
 			verbs = append(verbs, format[:flags+size])
 		}
+
 		format = format[flags+size:]
 	}
 }

@@ -1,8 +1,8 @@
-// Package message is a sentence for a person that is not yet in a language: the English format, which
-// is its id in the catalogues of package po, and what its verbs stand for.
+// Package message is a sentence for a person that is not yet in a language: the English format,
+// which is its id in the catalogues of package po, and what its verbs stand for.
 //
-// A finding is made once, and told in several ways: on a terminal in the user's language, in JSON and
-// in logs in English, so that programs and administrators read the same everywhere.
+// A finding is made once, and shown in several ways: on a terminal in the user's language, in JSON
+// and in logs in English, so that programs and administrators read the same everywhere.
 package message
 
 import (
@@ -33,8 +33,8 @@ type Catalogue interface {
 	Getf(msgid string, args ...any) string
 }
 
-// In is the text in the language of a catalogue. Arguments that are texts themselves are translated,
-// too. A nil catalogue is English.
+// In is the text in the language of a catalogue. Arguments that are texts themselves are
+// translated, too. A nil catalogue is English.
 func (t Text) In(c Catalogue) string {
 	if c == nil || t.Format == "" {
 		return t.String()
@@ -45,11 +45,13 @@ func (t Text) In(c Catalogue) string {
 
 	args := make([]any, len(t.Args))
 	for i, a := range t.Args {
+		// A text within a text, as the reason of a refusal.
 		if inner, ok := a.(Text); ok {
 			a = inner.In(c)
 		}
 		args[i] = a
 	}
+
 	return c.Getf(t.Format, args...)
 }
 

@@ -1,7 +1,9 @@
-// Package metrics counts logins in a file for the textfile collector of Prometheus (its text format, version 0.0.4).
+// Package metrics counts logins in a file for the textfile collector of Prometheus (its text
+// format, version 0.0.4).
 //
-// Each login adds itself to the file that the one before has left. What is counted is bounded: services, outcomes and
-// reasons, and never a user's name. A file that is not ours is never written over.
+// Each login adds itself to the file that the one before has left. What is counted is bounded:
+// services, outcomes and reasons, and never a user's name. A file that is not ours is never written
+// over.
 package metrics
 
 import (
@@ -65,6 +67,7 @@ func (c *counts) add(l Login) {
 	if !c.hasRoomFor(s.service) {
 		s.service = other
 	}
+	// The file is read whole at each login: it must not grow without bound.
 	if _, known := c.logins[s]; !known && len(c.logins) >= maxSeries {
 		s = series{other, other, other}
 	}
@@ -104,35 +107,43 @@ func word(s string) string {
 }
 
 func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.@-", c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		strings.IndexByte("_.@-", c) >= 0
 }
 
 // encode writes the file, series in their order.
 func (c *counts) encode() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n# HELP %s Logins with a smart card, by service, outcome and reason.\n# TYPE %s counter\n", header, logins, logins)
+	fmt.Fprintf(&b,
+		"%s\n# HELP %s Logins with a smart card, by service, outcome and reason.\n# TYPE %s counter\n", header, logins, logins)
 	keys := slices.SortedFunc(maps.Keys(c.logins), func(x, y series) int {
-		return slices.Compare([]string{x.service, x.outcome, x.reason}, []string{y.service, y.outcome, y.reason})
+		return slices.Compare([]string{x.service, x.outcome, x.reason},
+			[]string{y.service, y.outcome, y.reason})
 	})
+
 	for _, s := range keys {
-		fmt.Fprintf(&b, "%s{service=%q,outcome=%q,reason=%q} %d\n", logins, s.service, s.outcome, s.reason, c.logins[s])
+		fmt.Fprintf(&b, "%s{service=%q,outcome=%q,reason=%q} %d\n", logins, s.service, s.outcome,
+			s.reason, c.logins[s])
 	}
 
-	fmt.Fprintf(&b, "# HELP %s How long logins took, the time at the prompt included.\n# TYPE %s histogram\n", duration, duration)
+	fmt.Fprintf(&b,
+		"# HELP %s How long logins took, the time at the prompt included.\n# TYPE %s histogram\n",
+		duration, duration)
 	all := uint64(0)
 	for i, bound := range buckets {
 		all += c.buckets[i]
 		fmt.Fprintf(&b, "%s_bucket{le=%q} %d\n", duration, bound, all)
 	}
-	fmt.Fprintf(&b, "%s_sum %s\n%s_count %d\n", duration, strconv.FormatFloat(c.sum, 'g', -1, 64), duration, all)
+	fmt.Fprintf(&b, "%s_sum %s\n%s_count %d\n", duration, strconv.FormatFloat(c.sum, 'g', -1, 64),
+		duration, all)
 	return b.Bytes()
 }
 
-// errForeign is why a file is not written over.
+// errForeign is the reason for which a file is not written over.
 var errForeign = errors.New("it was not written by pam_pkcs11")
 
-// parse reads what encode has written. An empty file counts nothing. errForeign is returned for a file without our
-// header, another error for one that was damaged since.
+// parse reads what encode has written. An empty file counts nothing. errForeign is returned for a
+// file without our header, another error for one that was damaged since.
 func parse(text []byte) (*counts, error) {
 	c := newCounts()
 	if len(text) == 0 {
@@ -159,7 +170,7 @@ func parse(text []byte) (*counts, error) {
 	return c, c.setBuckets(bounds)
 }
 
-// errLine is why a line is not one of encode's.
+// errLine is the reason for which a line is not one of encode's.
 var errLine = errors.New("it is not as pam_pkcs11 writes it")
 
 // line takes one line with a value.
@@ -181,6 +192,10 @@ func (c *counts) line(line string, bounds *[]uint64) error {
 		return errLine
 	}
 
+	expected := ""
+	if len(*bounds) < len(buckets) {
+		expected = fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)])
+	}
 	switch labels, ok := strings.CutPrefix(name, logins); {
 	case ok:
 		s, ok := readSeries(labels)
@@ -189,7 +204,8 @@ func (c *counts) line(line string, bounds *[]uint64) error {
 		}
 		c.logins[s] = n
 	case name == duration+"_count":
-	case len(*bounds) < len(buckets) && name == fmt.Sprintf("%s_bucket{le=%q}", duration, buckets[len(*bounds)]):
+	// The bounds come in their order, so a bucket that is missing is found.
+	case expected != "" && name == expected:
 		*bounds = append(*bounds, n)
 	default:
 		return errLine
@@ -209,9 +225,13 @@ func readSeries(labels string) (s series, ok bool) {
 		rest = value[end:]
 		return value[:end]
 	}
+
 	s = series{take(`{service="`), take(`",outcome="`), take(`",reason="`)}
 	good := func(w string) bool { return w != "" && w == word(w) }
-	return s, rest == `"}` && good(s.service) && good(s.outcome) && good(s.reason)
+
+	// rest is what follows the last value: anything else but the end was not written by encode.
+	named := good(s.service) && good(s.outcome) && good(s.reason)
+	return s, rest == `"}` && named
 }
 
 // setBuckets takes the histogram, in which each bound counts those below it, too.
@@ -219,12 +239,15 @@ func (c *counts) setBuckets(bounds []uint64) error {
 	if len(bounds) != len(buckets) {
 		return errLine
 	}
+
 	below := uint64(0)
 	for i, n := range bounds {
 		if n < below {
 			return errLine
 		}
-		c.buckets[i], below = n-below, n
+
+		c.buckets[i] = n - below
+		below = n
 	}
 	return nil
 }

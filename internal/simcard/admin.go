@@ -28,7 +28,9 @@ func (a *adminKey) set(key []byte) (err error) {
 	if key == nil {
 		key = DefaultAdminKey
 	}
+
 	a.makers = bytes.Equal(key, DefaultAdminKey)
+
 	switch len(key) {
 	case 24:
 		a.algorithm = TripleDES
@@ -42,20 +44,29 @@ func (a *adminKey) set(key []byte) (err error) {
 	default:
 		return errors.New("the administrator's key has 24 bytes for 3DES, 16 or 32 for AES")
 	}
+
 	return err
 }
 
-func (a *adminKey) forget() { a.challenge, a.witness = nil, nil }
+func (a *adminKey) forget() {
+	a.challenge = nil
+	a.witness = nil
+}
 
-// authenticateAdmin is GENERAL AUTHENTICATE with the administrator's key (appendix A.1 and A.2): external, where the
-// card gives a challenge, or mutual, where it gives a witness. What the card gave is good for one try.
+// authenticateAdmin is GENERAL AUTHENTICATE with the administrator's key (appendix A.1 and A.2):
+// external, where the card gives a challenge, or mutual, where it gives a witness. What the card
+// gave is good for one try.
 func (c *Card) authenticateAdmin(algorithm Algorithm, t *template) ([]byte, iso7816.Status) {
 	a := &c.admin
-	challenge, witness := a.challenge, a.witness
+	challenge := a.challenge
+	witness := a.witness
 	a.forget()
+
+	// Algorithm 00 is 3DES too (SP 800-78-4, table 6-2).
 	if algorithm != a.algorithm && (algorithm != 0 || a.algorithm != TripleDES) {
 		return nil, iso7816.StatusWrongP1P2
 	}
+
 	size := a.block.BlockSize()
 	switch {
 	case t.exponentiation != nil:
@@ -63,8 +74,10 @@ func (c *Card) authenticateAdmin(algorithm Algorithm, t *template) ([]byte, iso7
 		return c.offer(&a.challenge, tagChallenge, func(b []byte) []byte { return b })
 	case isEmpty(t.witness) && t.challenge == nil && t.response == nil:
 		return c.offer(&a.witness, tagWitness, a.encrypt)
+	// External authentication: the other side has encrypted the challenge.
 	case challenge != nil && has(t.response, size) && t.witness == nil && t.challenge == nil:
 		return nil, c.admit(a.encrypt(challenge), *t.response)
+	// Mutual: it has decrypted the witness, and now wants its own challenge encrypted.
 	case witness != nil && has(t.witness, size) && has(t.challenge, size):
 		if sw := c.admit(witness, *t.witness); sw != iso7816.StatusOK {
 			return nil, sw
@@ -93,6 +106,7 @@ func (c *Card) offer(keep *[]byte, tag uint32, show func([]byte) []byte) ([]byte
 	return answer(tag, show(b)), iso7816.StatusOK
 }
 
+// admit compares in constant time, as a card must: its answer's time would give the value away.
 func (c *Card) admit(want, got []byte) iso7816.Status {
 	c.managed = subtle.ConstantTimeCompare(want, got) == 1
 	if !c.managed {

@@ -38,11 +38,12 @@ type Options struct {
 	Retired int     // how many places for retired keys there are; 20
 	Factory bool    // as YubiKeys are delivered: CHUID and CCC are absent
 
-	Yubico     *Yubico           // Yubico's commands; nil: none
-	Policies   map[KeyRef]Policy // what keys want, beside the defaults
-	TouchAfter time.Duration     // a key that waits is touched by itself after so long; 0: by Touch alone
-	TouchWait  time.Duration     // how long it waits, then answers 6982; 15 s
-	Clock      Clock             // the clock on the wall
+	Yubico   *Yubico           // Yubico's commands; nil: none
+	Policies map[KeyRef]Policy // what keys want, beside the defaults
+	// TouchAfter is how long a key waits before it is touched by itself; 0: by Touch alone.
+	TouchAfter time.Duration
+	TouchWait  time.Duration // how long it waits, then answers 6982; 15 s
+	Clock      Clock         // the clock on the wall
 
 	Ed25519    Algorithm      // the number of Ed25519; E0
 	Signatures Signatures     // the form of signatures
@@ -56,7 +57,7 @@ type Options struct {
 	Before Hook // called when a command comes
 	After  Hook // called when its answer is ready
 
-	Trace func(Event) // told of each command that was answered
+	Trace func(Event) // called for each command that was answered
 }
 
 // ATRs of cards that speak both protocols, or one of them. The historical bytes name the card
@@ -69,8 +70,11 @@ var (
 
 // Card is a PIV card. It may be used from several goroutines.
 type Card struct {
-	turn sync.Mutex // held for a whole command: its hooks, and the time that it takes
-	mu   sync.Mutex // guards all that follows
+	// exchange is held for a whole command: its hooks, and the time that it takes.
+	exchange sync.Mutex
+
+	// mu guards the fields below.
+	mu sync.Mutex
 
 	o        Options // with what was empty filled in
 	guid     [16]byte
@@ -100,8 +104,8 @@ type Card struct {
 	last           iso7816.Status // the word after the last piece of it
 	touched        time.Time      // when the card was last touched
 
-	finger chan struct{} // closed by a touch; nil when no key waits for one
-	lost   chan struct{} // closed by a reset
+	touch chan struct{} // closed by a touch; nil when no key waits for one
+	lost  chan struct{} // closed by a reset
 }
 
 // New makes a card without keys.
@@ -113,7 +117,7 @@ func New(o Options) (*Card, error) {
 		o.Rand = rand.Reader
 	}
 	if o.Clock == nil {
-		o.Clock = wall{}
+		o.Clock = systemClock{}
 	}
 	if o.TouchWait == 0 {
 		o.TouchWait = touchWait
@@ -121,6 +125,7 @@ func New(o Options) (*Card, error) {
 	if o.Ed25519 == 0 {
 		o.Ed25519 = Ed25519
 	}
+
 	if err := o.fillPINs(); err != nil {
 		return nil, err
 	}
@@ -139,19 +144,28 @@ func New(o Options) (*Card, error) {
 		foreign:  foreign{left: foreignTries},
 		selected: o.Select.AfterReset,
 	}
+	// An ATR that cannot be read is no error: only the time on its line is unknown then.
 	if atr, err := iso7816.ParseATR(o.ATR); err == nil {
 		c.parsed = atr
 	}
+
 	maps.Copy(c.policies, o.Policies)
+
 	if c.guid == [16]byte{} {
 		if _, err := io.ReadFull(o.Rand, c.guid[:]); err != nil {
 			return nil, err
 		}
-		c.guid[6], c.guid[8] = c.guid[6]&0x0F|0x40, c.guid[8]&0x3F|0x80 // RFC 4122, version 4
+
+		// RFC 9562, 5.4: version 4, of random bits, in the variant of that document.
+		c.guid[6] = c.guid[6]&0x0F | 0x40
+		c.guid[8] = c.guid[8]&0x3F | 0x80
 	}
+
 	if err := c.admin.set(o.AdminKey); err != nil {
 		return nil, err
 	}
+
+	// After the number of the card is known: CHUID and CCC hold it.
 	c.fillObjects()
 	if o.Factory {
 		delete(c.objects, ObjectCHUID)
@@ -162,7 +176,8 @@ func New(o Options) (*Card, error) {
 
 // fillPINs fills in what is empty about PINs, and checks them.
 func (o *Options) fillPINs() error {
-	o.PIN, o.PUK = or(o.PIN, "123456"), or(o.PUK, "12345678")
+	o.PIN = or(o.PIN, "123456")
+	o.PUK = or(o.PUK, "12345678")
 	if o.Tries == 0 {
 		o.Tries = 3
 	}
@@ -177,19 +192,25 @@ func (o *Options) fillPINs() error {
 			return errors.New("there are 1 to 255 tries")
 		}
 	}
+
+	// Without a global PIN the card's own is checked twice, to no effect.
 	for _, pin := range []string{o.PIN, or(o.GlobalPIN, o.PIN)} {
 		if len(pin) > referenceLength || tooShort([]byte(pin)) ||
 			o.PINs.form(padded(pin)) != iso7816.StatusOK {
 			return errors.New("a PIN has 6 to 8 digits, or characters where AnyBytes lets it")
 		}
 	}
-	if len(o.PUK) > referenceLength || tooShort([]byte(o.PUK)) ||
-		len(o.PUK) < referenceLength && !o.PINs.AnyBytes {
+
+	// SP 800-73-4 part 2, 2.4.3: the PUK fills its eight bytes, so that none is a padding.
+	shortPUK := len(o.PUK) < referenceLength && !o.PINs.AnyBytes
+	if len(o.PUK) > referenceLength || tooShort([]byte(o.PUK)) || shortPUK {
 		return errors.New("the PUK has 8 characters, or 6 to 8 where AnyBytes lets it")
 	}
+
 	if o.GlobalPIN != "" && o.PINs.AtZero {
 		return errors.New("reference 00 is either the PIN's or the global PIN's")
 	}
+
 	return nil
 }
 
@@ -214,16 +235,20 @@ func (c *Card) Tries() (pin, puk int) {
 func (c *Card) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.counters.Resets++
+
 	c.leave(c.o.Select.AfterReset)
 	c.verifiedGlobal = false
 	c.chain, c.waiting = nil, nil
 	c.touched = time.Time{}
+
+	// Whoever waits for a touch, or for the card's time to pass, gets ErrPower.
 	close(c.lost)
 	c.lost = make(chan struct{})
 }
 
-// PowerOff is Reset, for readers that tell of a card that is pulled or switched off.
+// PowerOff is Reset, for readers that report a card that is pulled or switched off.
 func (c *Card) PowerOff() { c.Reset() }
 
 // GlobalTries is how many tries of the global PIN are left.
@@ -233,5 +258,5 @@ func (c *Card) GlobalTries() int {
 	return c.global.left
 }
 
-// String tells what the card is, for logs: nothing secret.
+// String describes the card, for logs: nothing secret.
 func (c *Card) String() string { return fmt.Sprintf("PIV card %X", c.guid) }

@@ -49,7 +49,8 @@ func (r KeyRef) object() uint32 {
 
 // isRetiredBeyond reports whether a card has fewer places for retired keys than this one needs.
 func (o *Options) isRetiredBeyond(ref KeyRef) bool {
-	return o.Retired > 0 && ref >= KeyRetired1 && ref <= KeyRetired20 && int(ref-KeyRetired1) >= o.Retired
+	return o.Retired > 0 && ref >= KeyRetired1 && ref <= KeyRetired20 &&
+		int(ref-KeyRetired1) >= o.Retired
 }
 
 // SetKey puts a key and its certificate (DER) in a place; either may be nil and is then taken away.
@@ -60,8 +61,11 @@ func (c *Card) SetKey(ref KeyRef, private crypto.PrivateKey, certificateDER []by
 	if c.o.isRetiredBeyond(ref) {
 		return fmt.Errorf("this card has no place %02X", byte(ref))
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
+	// The old key goes first: one that cannot be stored leaves the place empty.
 	delete(c.keys, ref)
 	if private != nil {
 		k, err := newKey(private, c.o.Ed25519)
@@ -70,6 +74,8 @@ func (c *Card) SetKey(ref KeyRef, private crypto.PrivateKey, certificateDER []by
 		}
 		c.keys[ref] = k
 	}
+
+	// The certificate of the old key goes with it.
 	c.setObject(ref.object(), nil)
 	if certificateDER != nil {
 		object, err := container.Form{}.Object(certificateDER)
@@ -150,17 +156,21 @@ func newKey(private crypto.PrivateKey, edwards Algorithm) (*key, error) {
 func generateKey(a, edwards Algorithm, random io.Reader) (*key, error) {
 	var private crypto.PrivateKey
 	var err error
-	bits, curve := 0, elliptic.Curve(nil)
+
+	var bits int
+	var curve elliptic.Curve
 	for n, of := range rsaAlgorithms {
 		if of == a {
 			bits = n
 		}
 	}
+
 	for c, of := range curves {
 		if of == a {
 			curve = c
 		}
 	}
+
 	switch {
 	case bits > 0:
 		private, err = rsa.GenerateKey(random, bits)
@@ -171,9 +181,11 @@ func generateKey(a, edwards Algorithm, random io.Reader) (*key, error) {
 	default:
 		return nil, errors.ErrUnsupported
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	k, err := newKey(private, edwards)
 	if err == nil {
 		k.generated = true
@@ -183,7 +195,11 @@ func generateKey(a, edwards Algorithm, random io.Reader) (*key, error) {
 
 // power is RSA without any padding: x^d mod N, by the primes.
 func (k *key) power(x []byte) []byte {
-	n, p, q := k.rsa.N, k.rsa.Primes[0], k.rsa.Primes[1]
+	n := k.rsa.N
+	p := k.rsa.Primes[0]
+	q := k.rsa.Primes[1]
+
+	// By the Chinese remainder theorem (RFC 8017, 5.1.2), four times as fast as with d.
 	base := new(big.Int).SetBytes(x)
 	m1 := new(big.Int).Exp(base, k.rsa.Precomputed.Dp, p)
 	m2 := new(big.Int).Exp(base, k.rsa.Precomputed.Dq, q)
@@ -192,9 +208,11 @@ func (k *key) power(x []byte) []byte {
 	return m1.FillBytes(make([]byte, (n.BitLen()+7)/8))
 }
 
-// publicValue is the value of the public key's template (table 14): modulus and exponent, or a point.
+// publicValue is the value of the public key's template (table 14): modulus and exponent, or a
+// point.
 func (k *key) publicValue() []byte {
 	tlv := iso7816.AppendTLV
+
 	switch {
 	case k.rsa != nil:
 		e := big.NewInt(int64(k.rsa.E))
@@ -202,6 +220,7 @@ func (k *key) publicValue() []byte {
 	case k.ed != nil:
 		return tlv(nil, 0x86, k.ed.Public().(ed25519.PublicKey))
 	}
+
 	point, err := k.ec.PublicKey.Bytes()
 	if err != nil {
 		return nil

@@ -27,14 +27,21 @@ const (
 )
 
 // needPIN are the objects that are read only when the PIN has been verified (part 1, table 2).
-var needPIN = map[uint32]bool{ObjectFingerprints: true, ObjectFace: true, ObjectPrinted: true, ObjectIris: true}
+var needPIN = map[uint32]bool{
+	ObjectFingerprints: true,
+	ObjectFace:         true,
+	ObjectPrinted:      true,
+	ObjectIris:         true,
+}
 
 // fillObjects makes the objects that every card has.
 func (c *Card) fillObjects() {
 	tlv := iso7816.AppendTLV
-	// Table 9: a FASC-N of zeros in its coding for cards that are not of the government, GUID, expiry, no signature.
+	// Table 9: a FASC-N of zeros in its coding for cards that are not of the government, GUID,
+	// expiry, no signature.
 	chuid := tlv(nil, 0x30, []byte{
-		0xD4, 0xE7, 0x39, 0xDA, 0x73, 0x9C, 0xED, 0x39, 0xCE, 0x73, 0x9D, 0x83, 0x68, 0x58, 0x21, 0x08, 0x42, 0x10, 0x84,
+		0xD4, 0xE7, 0x39, 0xDA, 0x73, 0x9C, 0xED, 0x39, 0xCE, 0x73, 0x9D, 0x83, 0x68, 0x58, 0x21,
+		0x08, 0x42, 0x10, 0x84,
 		0x21, 0xC8, 0x42, 0x10, 0xC3, 0xEB,
 	})
 	chuid = tlv(chuid, 0x34, c.guid[:])
@@ -42,7 +49,8 @@ func (c *Card) fillObjects() {
 	chuid = tlv(chuid, 0x3E)
 	c.objects[ObjectCHUID] = tlv(chuid, 0xFE)
 
-	// Table 8: the card identifier is the RID of the GSC, the maker, the type of card, and a number of the card's own.
+	// Table 8: the card identifier is the RID of the GSC, the maker, the type of card, and a number
+	// of the card's own.
 	identifier := append([]byte{0xA0, 0x00, 0x00, 0x01, 0x16, 0xFF, 0x02}, c.guid[:14]...)
 	ccc := tlv(nil, 0xF0, identifier)
 	ccc = tlv(ccc, 0xF1, []byte{0x21})
@@ -64,8 +72,8 @@ func (c *Card) fillObjects() {
 	c.objects[ObjectPrinted] = tlv(printed, 0xFE)
 }
 
-// History is the key history object (part 1, section 3.3.3). The zero value is a card that counts its
-// retired certificates, and has none elsewhere.
+// History is the key history object (part 1, section 3.3.3). The zero value is a card that counts
+// its retired certificates, and has none elsewhere.
 type History struct {
 	Absent  bool
 	OffCard int    // how many retired certificates lie at URL
@@ -79,15 +87,18 @@ func (c *Card) keyHistory() []byte {
 	if h.Absent {
 		return nil
 	}
+
 	n := 0
 	for ref := KeyRetired1; ref <= KeyRetired20; ref++ {
 		if _, ok := c.objects[ref.object()]; ok {
 			n++
 		}
 	}
+
 	if h.Count != nil {
 		n = *h.Count
 	}
+
 	b := iso7816.AppendTLV(nil, 0xC1, []byte{byte(n)})
 	b = iso7816.AppendTLV(b, 0xC2, []byte{byte(h.OffCard)})
 	if h.URL != "" {
@@ -102,8 +113,8 @@ type Answer struct {
 	Word iso7816.Status // 0 is 9000
 }
 
-// What cards answer for an object that they do not have, beside 6A82: those that emptied it keep the
-// shell, others have a word of their own.
+// What cards answer for an object that they do not have, beside 6A82: those that emptied it keep
+// the shell, others have a word of their own.
 var (
 	AbsentEmpty       = Answer{Data: []byte{0x53, 0x00}}
 	AbsentCertificate = Answer{Data: []byte{0x53, 0x07, 0x70, 0x00, 0x71, 0x01, 0x00, 0xFE, 0x00}}
@@ -142,7 +153,8 @@ func (c *Card) SetAnswer(number uint32, a *Answer) {
 	c.answers[number] = Answer{Data: bytes.Clone(a.Data), Word: a.Word}
 }
 
-// SetObject gives the card an object, or takes one away when value is empty. value is what stands within tag 53.
+// SetObject gives the card an object, or takes one away when value is empty. value is what stands
+// within tag 53.
 func (c *Card) SetObject(number uint32, value []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,36 +174,47 @@ func (c *Card) getData(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
 		return nil, iso7816.StatusWrongP1P2
 	}
+
 	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
 	if !ok || tag != 0x5C || len(rest) > 0 {
 		return nil, iso7816.StatusWrongData
 	}
+
 	number, ok := objectNumber(name)
 	if !ok {
 		return nil, iso7816.StatusFileNotFound
 	}
+
+	// Refused before it is looked for: a reader without contacts must not learn what is there.
 	if sw := c.o.Contactless.read(number); sw != iso7816.StatusOK {
 		return nil, sw
 	}
+
+	// Tests want wrong answers too: they come before the true one.
 	if a, ok := c.answers[number]; ok {
 		return a.Data, a.word()
 	}
+
 	if number == ObjectDiscovery && !c.o.NoDiscovery {
 		return c.discovery(), iso7816.StatusOK
 	}
+
 	value, ok := c.objects[number]
+	// What needs the PIN is refused whether it is there or not.
 	switch {
 	case needPIN[number] && !c.authorised():
 		return nil, iso7816.StatusSecurity
 	case number == ObjectKeyHistory && !ok:
 		value = c.keyHistory()
 	}
+
 	if value == nil {
 		if c.o.Absent != nil {
 			return c.o.Absent.Data, c.o.Absent.word()
 		}
 		return nil, iso7816.StatusFileNotFound
 	}
+
 	return iso7816.AppendTLV(nil, 0x53, value), iso7816.StatusOK
 }
 
@@ -207,8 +230,8 @@ func objectNumber(name []byte) (uint32, bool) {
 	return n, n == ObjectDiscovery || n>>8 == 0x5FC1 || n>>8 == 0x5FFF
 }
 
-// putData is PUT DATA (3.3.1), for the administrator: tag list, then the object as GET DATA would bring it; an empty one
-// takes the object away.
+// putData is PUT DATA (3.3.1), for the administrator: tag list, then the object as GET DATA would
+// bring it; an empty one takes the object away.
 func (c *Card) putData(apdu *iso7816.Command) iso7816.Status {
 	if apdu.P1 != 0x3F || apdu.P2 != 0xFF {
 		return iso7816.StatusWrongP1P2
@@ -216,15 +239,21 @@ func (c *Card) putData(apdu *iso7816.Command) iso7816.Status {
 	if !c.managed {
 		return iso7816.StatusSecurity
 	}
+
 	tag, name, rest, ok := iso7816.ReadTLV(apdu.Data)
 	number, known := objectNumber(name)
-	if !ok || tag != 0x5C || !known || number == ObjectDiscovery {
+
+	// The discovery object is made from the options, and cannot be written.
+	wellFormed := ok && tag == 0x5C && known
+	if !wellFormed || number == ObjectDiscovery {
 		return iso7816.StatusWrongData
 	}
+
 	tag, value, rest, ok := iso7816.ReadTLV(rest)
 	if !ok || tag != 0x53 || len(rest) > 0 {
 		return iso7816.StatusWrongData
 	}
+
 	c.setObject(number, value)
 	return iso7816.StatusOK
 }
@@ -238,6 +267,7 @@ func (c *Card) SetCertificate(ref KeyRef, der []byte, form container.Form) error
 	if err != nil {
 		return err
 	}
+
 	c.SetObject(ref.object(), object)
 	return nil
 }

@@ -27,20 +27,25 @@ func newReference(value []byte, tries int) reference {
 	return reference{value: value, left: tries, max: tries}
 }
 
-// check compares, and counts: before it compares, as a card does for which power may fail in between.
+// check compares, and counts before it compares, as a card does: power may fail in between.
 func (r *reference) check(value []byte) bool {
 	if r.left == 0 {
 		return false
 	}
+
 	r.left--
 	if subtle.ConstantTimeCompare(r.value, value) != 1 {
 		return false
 	}
+
 	r.left = r.max
 	return true
 }
 
-func (r *reference) set(value []byte) { r.value, r.left = bytes.Clone(value), r.max }
+func (r *reference) set(value []byte) {
+	r.value = bytes.Clone(value)
+	r.left = r.max
+}
 
 func padded(pin string) []byte {
 	b := bytes.Repeat([]byte{0xFF}, referenceLength)
@@ -53,6 +58,7 @@ func goodPIN(b []byte) bool {
 	if len(b) != referenceLength {
 		return false
 	}
+
 	digits := bytes.TrimRight(b, "\xFF")
 	for _, c := range digits {
 		if c < '0' || c > '9' {
@@ -73,7 +79,7 @@ func (c *Card) reference(p2 byte) *reference {
 	return nil
 }
 
-// granted is what a right PIN sets.
+// granted is the flag that a right PIN sets.
 func (c *Card) granted(r *reference) *bool {
 	if r == &c.global {
 		return &c.verifiedGlobal
@@ -87,8 +93,8 @@ func (c *Card) authorised() bool {
 	return c.verified || c.verifiedGlobal && c.globalServes()
 }
 
-// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with P1
-// FF forgets that it was. Data that cannot be a PIN costs no try.
+// verify is VERIFY (3.2.1). Without data it asks whether the PIN is still to be verified, and with
+// P1 FF forgets that it was. Data that cannot be a PIN costs no try.
 func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
 	r := c.reference(apdu.P2)
 	switch {
@@ -105,13 +111,19 @@ func (c *Card) verify(apdu *iso7816.Command) iso7816.Status {
 	}
 	c.counters.Verifies++
 
+	// A malformed PIN costs no try; a blocked PIN says so, whatever comes.
 	rules := &c.o.PINs
 	if sw := rules.form(apdu.Data); sw != iso7816.StatusOK && r.left > 0 {
 		return sw
 	}
+
+	// Asked before the check: the try that takes the last one is answered otherwise than a later
+	// one.
 	blocked := r.left == 0
 	good := r.check(apdu.Data)
-	*c.granted(r), c.fresh = good, good
+	*c.granted(r) = good
+	c.fresh = good
+
 	if good {
 		return iso7816.StatusOK
 	}
@@ -143,7 +155,9 @@ func (c *Card) forget(r *reference) iso7816.Status {
 	case c.o.PINs.ForgetBlocked && r.left == 0:
 		return iso7816.StatusBlocked
 	}
-	*c.granted(r), c.fresh = false, false
+
+	*c.granted(r) = false
+	c.fresh = false
 	return iso7816.StatusOK
 }
 
@@ -153,6 +167,7 @@ func (c *Card) changeReference(apdu *iso7816.Command) iso7816.Status {
 	if apdu.P2 == refPUK {
 		r = &c.puk
 	}
+
 	switch {
 	case c.o.Contactless.refuses():
 		return iso7816.StatusSecurity
@@ -161,6 +176,7 @@ func (c *Card) changeReference(apdu *iso7816.Command) iso7816.Status {
 	case r == nil:
 		return iso7816.StatusNoReference
 	}
+
 	sw := c.replace(apdu.Data, r, r)
 	switch {
 	case sw == iso7816.StatusOK && r != &c.puk && c.o.PINs.ChangeVerifies:
@@ -184,19 +200,23 @@ func (c *Card) resetRetryCounter(apdu *iso7816.Command) iso7816.Status {
 	return c.replace(apdu.Data, &c.puk, &c.pin)
 }
 
-// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new value
-// that is none costs no try. Failing against the PIN takes back that it was verified; setting it does
-// so too.
+// replace takes the proof for one reference and the new value of another, each of 8 bytes. A new
+// value that is malformed costs no try. A wrong PIN as proof takes back that it was verified, and
+// so does setting a new one.
 func (c *Card) replace(data []byte, proof, changed *reference) iso7816.Status {
 	rules := &c.o.PINs
 	if proof.left == 0 {
 		return iso7816.StatusBlocked
 	}
+
 	if len(data) != 2*referenceLength {
 		return rules.badLength()
 	}
+
+	// Checked before the proof: nobody should lose a try by a new PIN of the wrong form.
 	fresh := data[referenceLength:]
-	if changed != &c.puk && rules.form(fresh) != iso7816.StatusOK || tooShort(fresh) {
+	malformed := changed != &c.puk && rules.form(fresh) != iso7816.StatusOK
+	if malformed || tooShort(fresh) {
 		return iso7816.StatusWrongData
 	}
 
@@ -204,11 +224,14 @@ func (c *Card) replace(data []byte, proof, changed *reference) iso7816.Status {
 	if good {
 		changed.set(fresh)
 	}
+
 	for _, r := range []*reference{proof, changed} {
 		if r != &c.puk {
-			*c.granted(r), c.fresh = false, false
+			*c.granted(r) = false
+			c.fresh = false
 		}
 	}
+
 	if good {
 		return iso7816.StatusOK
 	}

@@ -6,15 +6,15 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// PINRules is how a card takes PINs. The zero value is the specification's card (3.2.1 to 3.2.3). The
-// words of other cards are those of Nitrokey's piv-authenticator, PivApplet and CanoKey as their
-// sources have them; of YubiKeys as OpenSC and yubico-piv-tool expect them.
+// PINRules is how a card takes PINs. The zero value is the specification's card (3.2.1 to 3.2.3).
+// The words of other cards are those of Nitrokey's piv-authenticator, PivApplet and CanoKey as
+// their sources have them; of YubiKeys as OpenSC and yubico-piv-tool expect them.
 type PINRules struct {
 	// PlainCounter: a wrong PIN is answered 630X in place of 63CX (YubiKey NEO).
 	PlainCounter bool
 
-	// LastBlocks: the wrong PIN that takes the last try is answered 6983 in place of 63C0 (Nitrokey 3,
-	// CanoKey).
+	// LastBlocks: the wrong PIN that takes the last try is answered 6983 in place of 63C0 (Nitrokey
+	// 3, CanoKey).
 	LastBlocks bool
 
 	// Uncounted: a wrong PIN is answered 6300, without a number.
@@ -40,15 +40,15 @@ type PINRules struct {
 	// YubiKey before 4.3.2).
 	EmptyNeverVerified bool
 
-	// EmptyCounts: VERIFY without data costs a try, as a PIN of no length would. No card is known to do
-	// it; old ones are feared to.
+	// EmptyCounts: VERIFY without data costs a try, as a PIN of no length would. No card is known
+	// to do it; old ones are feared to.
 	EmptyCounts bool
 
 	// EmptyBlocked: VERIFY without data is answered 6983, in place of 63C0, when no try is left.
 	EmptyBlocked bool
 
-	// WrongOld answers CHANGE REFERENCE DATA with a wrong old PIN, in place of VERIFY's word (Nitrokey
-	// 3: 6300).
+	// WrongOld answers CHANGE REFERENCE DATA with a wrong old PIN, in place of VERIFY's word
+	// (Nitrokey 3: 6300).
 	WrongOld iso7816.Status
 
 	// ChangeVerifies: a change of the PIN leaves it verified (Nitrokey 3).
@@ -58,7 +58,7 @@ type PINRules struct {
 	AtZero bool
 }
 
-// form judges 8 bytes that are to be a PIN.
+// form checks 8 bytes that are to be a PIN.
 func (r *PINRules) form(data []byte) iso7816.Status {
 	switch {
 	case len(data) != referenceLength:
@@ -111,8 +111,8 @@ const (
 	policyGlobal = 0x20 // the global PIN serves too
 )
 
-// PINUsage is the PIN usage policy of the discovery object: which PINs serve, and, when both do, which
-// one is preferred (10 the application's, 20 the global one). CanoKey has 40 10.
+// PINUsage is the PIN usage policy of the discovery object: which PINs serve, and, when both do,
+// which one is preferred (10 the application's, 20 the global one). CanoKey has 40 10.
 type PINUsage [2]byte
 
 // The policies of most cards.
@@ -122,8 +122,8 @@ var (
 	UsageGlobalFirst = PINUsage{policyPIN | policyGlobal, 0x20}
 )
 
-// usage is the policy that the options ask for: the application's PIN alone, unless there is a global
-// one, which then is preferred.
+// usage is the policy that the options ask for: the application's PIN alone, unless there is a
+// global one, which then is preferred.
 func (o *Options) usage() PINUsage {
 	switch {
 	case o.Usage != nil:

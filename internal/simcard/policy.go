@@ -47,7 +47,7 @@ func (c *Card) SetPolicy(ref KeyRef, p Policy) {
 	c.policies[ref] = p
 }
 
-// policy is what a key wants, the defaults told.
+// policy is what a key wants, with the defaults filled in.
 func (c *Card) policy(ref KeyRef) Policy {
 	p := c.policies[ref]
 	if p.PIN == PINDefault {
@@ -59,17 +59,21 @@ func (c *Card) policy(ref KeyRef) Policy {
 			p.PIN = PINNever
 		}
 	}
+
 	if p.Touch == TouchDefault {
 		p.Touch = TouchNever
 	}
+
 	return p
 }
 
-// permits judges whether a key may be used now. fresh tells that nothing came since VERIFY.
+// permits checks whether a key may be used now. fresh means that nothing came since VERIFY.
 func (c *Card) permits(ref KeyRef, fresh bool) iso7816.Status {
+	// Behind a contactless reader only the card authentication key is used.
 	if c.o.Contactless.strict() && ref != KeyCardAuth {
 		return iso7816.StatusSecurity
 	}
+
 	switch c.policy(ref).PIN {
 	case PINNever:
 		return iso7816.StatusOK
@@ -78,22 +82,24 @@ func (c *Card) permits(ref KeyRef, fresh bool) iso7816.Status {
 			return iso7816.StatusSecurity
 		}
 	}
+
 	if !c.authorised() {
 		return iso7816.StatusSecurity
 	}
+
 	return iso7816.StatusOK
 }
 
-// Touch is a finger on the card. It reports whether a key waited for it: a touch that nothing waits for
-// is forgotten.
+// Touch is a finger on the card. It reports whether a key waited for it: a touch that nothing waits
+// for is forgotten.
 func (c *Card) Touch() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.finger == nil {
+	if c.touch == nil {
 		return false
 	}
-	close(c.finger)
-	c.finger = nil
+	close(c.touch)
+	c.touch = nil
 	return true
 }
 
@@ -101,12 +107,12 @@ func (c *Card) Touch() bool {
 func (c *Card) Waiting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.finger != nil
+	return c.touch != nil
 }
 
 // awaitTouch waits until the card is touched, where the key wants it: by Touch, or by itself after
-// Options.TouchAfter. The answer is kept back meanwhile, as YubiKeys keep it back; without a touch it is
-// 6982. c.mu is let go of while it waits.
+// Options.TouchAfter. The answer is kept back meanwhile, as YubiKeys keep it back; without a touch
+// it is 6982. The caller holds c.mu; it is unlocked during the wait.
 func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 	clock := c.o.Clock
 	switch c.policy(ref).Touch {
@@ -117,19 +123,23 @@ func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 			return iso7816.StatusOK
 		}
 	}
-	finger := make(chan struct{})
-	c.finger = finger
+
+	touch := make(chan struct{})
+	c.touch = touch
 	lost := c.lost
 	since := clock.Now()
+
+	// Touch, Reset and the counters must work meanwhile. c.exchange keeps other commands out.
 	c.mu.Unlock()
 
 	var byItself <-chan time.Time
 	if c.o.TouchAfter > 0 {
 		byItself = clock.After(c.o.TouchAfter)
 	}
+
 	touched := false
 	select {
-	case <-finger:
+	case <-touch:
 		touched = true
 	case <-byItself:
 		touched = true
@@ -138,11 +148,13 @@ func (c *Card) awaitTouch(ref KeyRef) iso7816.Status {
 	}
 
 	c.mu.Lock()
-	c.finger = nil
+	c.touch = nil
 	c.awaited = clock.Now().Sub(since)
+
 	if !touched {
 		return iso7816.StatusSecurity
 	}
+
 	c.touched = clock.Now()
 	return iso7816.StatusOK
 }
@@ -165,8 +177,8 @@ var ATRContactless = []byte{0x3B, 0x80, 0x80, 0x01, 0x01}
 // ObjectSMSigner is the certificate of who signed the secure messaging key.
 const ObjectSMSigner uint32 = 0x5FC122
 
-// openAir are the objects that are read without contacts (part 1, table 2).
-var openAir = map[uint32]bool{
+// readContactless are the objects that are read without contacts (part 1, table 2).
+var readContactless = map[uint32]bool{
 	ObjectCHUID:     true,
 	ObjectCardAuth:  true,
 	ObjectDiscovery: true,
@@ -178,10 +190,10 @@ func (c Contactless) strict() bool { return c == ContactlessFree || c == Contact
 // refuses reports whether commands about PINs are refused, VERIFY without data among them.
 func (c Contactless) refuses() bool { return c.strict() }
 
-// read judges whether an object may be read.
+// read checks whether an object may be read.
 func (c Contactless) read(number uint32) iso7816.Status {
 	switch {
-	case !c.strict() || openAir[number]:
+	case !c.strict() || readContactless[number]:
 		return iso7816.StatusOK
 	case c == ContactlessHide:
 		return iso7816.StatusFileNotFound

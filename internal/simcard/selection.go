@@ -6,8 +6,8 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Application is what commands reach: selection is a state of the whole card, which all programs that
-// use it share.
+// Application is what commands reach: selection is a state of the whole card, which all programs
+// that use it share.
 type Application int
 
 // The applications. Manager is the card manager of a Java card, which knows no command but SELECT;
@@ -33,7 +33,8 @@ const (
 	APTLengths              // APTFull with 7F66, the greatest lengths of commands and answers
 	APTWholeAID             // the whole AID stands where the PIX belongs (cards of SP 800-73-1)
 	APTAlgorithm            // APTFull, and Ed25519 is among the algorithms
-	APTOrder                // the version stands before the PIX (some cards of G+D, which OpenSC lists)
+	// APTOrder has the version before the PIX (some cards of G+D, which OpenSC lists).
+	APTOrder
 )
 
 // SelectRules is how a card takes SELECT. The zero value is the specification's card: nothing is
@@ -69,7 +70,9 @@ const ridLength = 5
 // selectApplication is SELECT (3.1.1): by the full AID or one cut short on the right.
 func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	rules := &c.o.Select
+
 	switch {
+	// Only selection by name, first or only occurrence: PIV has no file identifiers.
 	case apdu.P1 != 0x04 || apdu.P2 != 0x00:
 		return nil, iso7816.StatusWrongP1P2
 	case c.o.Foreign && bytes.Equal(apdu.Data, ForeignAID):
@@ -78,6 +81,7 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 	case c.o.Yubico != nil && bytes.Equal(apdu.Data, oneTimeAID):
 		c.leave(OneTime)
 		return c.o.Yubico.oneTimeStatus(), iso7816.StatusOK
+	// What is not the beginning of the AID, with the RID at least, names another applet.
 	case len(apdu.Data) < ridLength, !bytes.HasPrefix(aid, apdu.Data),
 		c.o.Contactless == ContactlessNone:
 		if rules.AbsentDeselects {
@@ -85,10 +89,13 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 		}
 		return nil, iso7816.StatusFileNotFound
 	}
+
 	if rules.ReselectLoses {
 		c.leave(PIV)
 	}
+
 	c.selected = PIV
+
 	if rules.Word != 0 {
 		return rules.properties(&c.o), rules.Word
 	}
@@ -98,7 +105,9 @@ func (c *Card) selectApplication(apdu *iso7816.Command) ([]byte, iso7816.Status)
 // leave selects an application anew: what PIV had granted is gone.
 func (c *Card) leave(to Application) {
 	c.selected = to
-	c.verified, c.fresh, c.managed = false, false, false
+	c.verified = false
+	c.fresh = false
+	c.managed = false
 	c.admin.forget()
 }
 
@@ -112,19 +121,23 @@ func (r *SelectRules) properties(o *Options) []byte {
 	if r.Template == APTOrder {
 		name = []byte{0x00, 0x10, 0x00, 0x01, 0x00, 0x00}
 	}
+
 	parts := [][]byte{
 		tlv(nil, 0x4F, name),
 		tlv(nil, 0x79, tlv(nil, 0x4F, aid[:ridLength])),
 	}
+
 	if r.Template != APTBare {
 		parts = append(parts,
 			tlv(nil, 0x50, []byte(or(r.Label, "Simulated PIV card"))),
 			tlv(nil, 0xAC, r.algorithms()))
 	}
+
 	if r.Template == APTLengths {
 		most := []byte{0x02, 0x02, 0x0C, 0x00}
 		parts = append(parts, tlv(nil, 0x7F66, most, most))
 	}
+
 	return tlv(nil, 0x61, parts...)
 }
 
@@ -136,6 +149,8 @@ func (r *SelectRules) algorithms() (list []byte) {
 	if r.Template == APTAlgorithm {
 		list = iso7816.AppendTLV(list, 0x80, []byte{byte(Ed25519)})
 	}
+
+	// Table 3: the object identifier at the end is 00.
 	return iso7816.AppendTLV(list, 0x06, []byte{0})
 }
 
@@ -157,10 +172,12 @@ func (f *foreign) execute(apdu *iso7816.Command) iso7816.Status {
 		f.empty++
 		return iso7816.StatusTries(f.left)
 	}
+
 	f.verifies++
 	if f.left == 0 {
 		return iso7816.StatusBlocked
 	}
+
 	f.left--
 	return iso7816.StatusTries(f.left)
 }

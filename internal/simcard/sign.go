@@ -22,11 +22,12 @@ const (
 	SignaturesWrong             // one bit is wrong
 )
 
-// sign is a signature over what the challenge brings: for RSA a padded number, for ECDSA a hash, for
-// Ed25519 the message.
+// sign is a signature over what the challenge brings: for RSA a padded number, for ECDSA a hash,
+// for Ed25519 the message.
 func (c *Card) sign(k *key, challenge []byte) ([]byte, iso7816.Status) {
 	switch {
 	case k.rsa != nil:
+		// RFC 8017, 5.2.1: what is signed is a number below the modulus.
 		if len(challenge) != k.rsa.Size() || new(big.Int).SetBytes(challenge).Cmp(k.rsa.N) >= 0 {
 			return nil, iso7816.StatusWrongData
 		}
@@ -34,14 +35,18 @@ func (c *Card) sign(k *key, challenge []byte) ([]byte, iso7816.Status) {
 	case k.ed != nil:
 		return ed25519.Sign(k.ed, challenge), iso7816.StatusOK
 	}
+
+	// A longer hash is cut by the host: its leftmost bits count (FIPS 186-5, 6.4.1).
 	size := (k.ec.Curve.Params().BitSize + 7) / 8
 	if len(challenge) == 0 || len(challenge) > size {
 		return nil, iso7816.StatusWrongData
 	}
+
 	signature, err := c.o.Signatures.ecdsa(c.o.Rand, k.ec, challenge, size)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
+
 	return signature, iso7816.StatusOK
 }
 
@@ -57,10 +62,12 @@ func (s Signatures) ecdsa(
 		if err != nil || s == SignaturesRight || s == SignaturesWrong {
 			return der, err
 		}
+
 		var p pair
 		if _, err := asn1.Unmarshal(der, &p); err != nil {
 			return nil, err
 		}
+
 		switch s {
 		case SignaturesPadded:
 			return padInteger(p), nil
@@ -68,7 +75,9 @@ func (s Signatures) ecdsa(
 			fixed := p.R.FillBytes(make([]byte, size))
 			return append(fixed, p.S.FillBytes(make([]byte, size))...), nil
 		}
-		if p.R.BitLen() <= 8*(size-1)-1 { // one in 512 is: it is tried until it comes
+
+		// A short r is one of 512: signatures are made until it comes.
+		if p.R.BitLen() <= 8*(size-1)-1 {
 			return der, nil
 		}
 	}
@@ -77,13 +86,14 @@ func (s Signatures) ecdsa(
 // padInteger writes both numbers with one byte 00 more than they need.
 func padInteger(p pair) []byte {
 	integer := func(n *big.Int) []byte {
-		return iso7816.AppendTLV(nil, asn1.TagInteger, make([]byte, 1+(8-n.BitLen()%8)/8), n.Bytes())
+		return iso7816.AppendTLV(nil, asn1.TagInteger, make([]byte, 1+(8-n.BitLen()%8)/8),
+			n.Bytes())
 	}
 	return iso7816.AppendTLV(nil, 0x30, integer(p.R), integer(p.S))
 }
 
-// spoil makes a right signature a wrong one, where that is wanted.
-func (s Signatures) spoil(signature []byte) []byte {
+// corrupt makes a right signature a wrong one, where that is wanted.
+func (s Signatures) corrupt(signature []byte) []byte {
 	if s == SignaturesWrong && len(signature) > 0 {
 		signature[len(signature)-1] ^= 1
 	}

@@ -25,13 +25,14 @@ const (
 	claChain = 0x10
 )
 
-// Transmit answers a command APDU, short or extended. What is no command gets a status word that says
-// so. It fails only as a hook wants it, and with ErrPower when the card was reset meanwhile.
+// Transmit answers a command APDU, short or extended. What is no command gets a status word that
+// says so. It fails only as a hook wants it, and with ErrPower when the card was reset meanwhile.
 func (c *Card) Transmit(command []byte) ([]byte, error) {
-	c.turn.Lock()
-	defer c.turn.Unlock()
+	c.exchange.Lock()
+	defer c.exchange.Unlock()
 
-	n, header, before, after, life := c.arrive(command)
+	// The hooks run without mu: they may call any method of the card.
+	n, header, before, after, resets := c.arrive(command)
 	if before != nil {
 		if err := before(n, header); err != nil {
 			return nil, err
@@ -39,13 +40,15 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 	}
 
 	since := c.o.Clock.Now()
-	answer, cost, err := c.answer(command, life)
+	answer, cost, err := c.answer(command, resets)
 	if err != nil {
 		return nil, err
 	}
-	if !c.pause(since, cost, life) {
+
+	if !c.pause(since, cost, resets) {
 		return nil, ErrPower
 	}
+
 	if c.o.Trace != nil {
 		_, word, _ := iso7816.ParseResponse(answer)
 		c.o.Trace(Event{
@@ -68,12 +71,15 @@ func (c *Card) Transmit(command []byte) ([]byte, error) {
 
 // answer executes a command, unless the card has been reset since it came, and says how long a card
 // would take for it.
-func (c *Card) answer(command []byte, life int) (answer []byte, cost time.Duration, err error) {
+func (c *Card) answer(command []byte, resets int) (answer []byte, cost time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if life != c.counters.Resets {
+
+	// The hook before the command may have reset the card.
+	if resets != c.counters.Resets {
 		return nil, 0, ErrPower
 	}
+
 	if !isAuthenticate(command) {
 		c.fresh = false
 	}
@@ -85,9 +91,12 @@ func (c *Card) answer(command []byte, life int) (answer []byte, cost time.Durati
 		data, sw := c.perform(&apdu)
 		answer = iso7816.AppendResponse(nil, data, sw)
 	}
-	if life != c.counters.Resets { // while it waited for a touch
+
+	// awaitTouch unlocks mu: the card may have been reset since.
+	if resets != c.counters.Resets {
 		return nil, 0, ErrPower
 	}
+
 	cost = c.cost(command, answer)
 	c.spent += cost
 	return answer, cost, nil
@@ -96,7 +105,9 @@ func (c *Card) answer(command []byte, life int) (answer []byte, cost time.Durati
 // isAuthenticate reports whether a command is GENERAL AUTHENTICATE, or a piece of one. Every other
 // command that comes between VERIFY and the use of a key with PIN policy "always" spoils the
 // verification (section 3.2.4 with part 1, table 5: the PIN is submitted immediately before).
-func isAuthenticate(command []byte) bool { return len(command) > 1 && command[1] == insAuthenticate }
+func isAuthenticate(command []byte) bool {
+	return len(command) > 1 && command[1] == insAuthenticate
+}
 
 func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	switch {
@@ -112,52 +123,69 @@ func (c *Card) perform(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 		c.count(apdu)
 		return c.getResponse(apdu.Ne)
 	}
+
+	// What an earlier answer left behind is lost with the next command.
 	c.waiting = nil
 	if sw := c.gather(apdu); sw != iso7816.StatusOK || apdu.CLA&claChain != 0 {
 		return nil, sw
 	}
+
 	c.count(apdu)
 	data, sw := c.execute(apdu)
 	if len(data) == 0 {
 		return nil, sw
 	}
+
+	// Before anything is kept: with 6Cxx the command has to come again.
 	if apdu.Ne > 0 && apdu.INS == insGetData {
 		if sw, wrong := c.o.Limits.wrongLe(apdu.Ne, len(data)); wrong {
 			return nil, sw
 		}
 	}
-	c.waiting, c.last = data, sw
+
+	c.waiting = data
+	c.last = sw
 	if apdu.Ne == 0 && c.o.Limits.Generous {
 		apdu.Ne = iso7816.MaxShortNe
 	}
-	if apdu.Ne == 0 { // T=0 has no room for Le beside data: what there is waits
+
+	// T=0 has no room for Le beside data: the host fetches what waits by GET RESPONSE.
+	if apdu.Ne == 0 {
 		return nil, c.o.Limits.more(len(data))
 	}
+
 	return c.getResponse(apdu.Ne)
 }
 
-// gather puts the commands of a chain together (part 2, section 2.4 "command chaining"). A command of
-// another kind in the middle of a chain breaks it off.
+// gather puts the commands of a chain together (part 2, section 2.4 "command chaining"). A command
+// of another kind in the middle of a chain breaks it off.
 func (c *Card) gather(apdu *iso7816.Command) iso7816.Status {
 	of := [3]byte{apdu.INS, apdu.P1, apdu.P2}
+
+	// A chain is of one instruction with the same parameters.
 	if c.chain != nil && c.chainOf != of {
 		c.chain = nil
 		if apdu.CLA&claChain == 0 && !c.o.Limits.DropChain {
 			return iso7816.StatusLastExpected
 		}
 	}
+
 	if len(c.chain)+len(apdu.Data) > c.o.Limits.maxCommand() {
 		c.chain = nil
 		return iso7816.StatusWrongLength
 	}
+
 	if apdu.CLA&claChain != 0 {
-		c.chain, c.chainOf = append(c.chain, apdu.Data...), of
+		c.chain = append(c.chain, apdu.Data...)
+		c.chainOf = of
 		return iso7816.StatusOK
 	}
+
 	if c.chain != nil {
 		apdu.Data = append(c.chain, apdu.Data...)
 		c.chain = nil
 	}
+
 	return iso7816.StatusOK
 }
 
@@ -170,21 +198,26 @@ func (c *Card) getResponse(ne int) ([]byte, iso7816.Status) {
 		}
 		return nil, iso7816.StatusConditions
 	}
+
 	if sw, wrong := limits.wrongLe(ne, len(c.waiting)); wrong {
 		return nil, sw
 	}
+
 	if limits.MaxAnswer > 0 {
 		ne = min(ne, limits.MaxAnswer)
 	}
+
 	n := min(ne, len(c.waiting))
 	data := bytes.Clone(c.waiting[:n])
 	c.waiting = c.waiting[n:]
+
 	if rest := len(c.waiting); rest > 0 {
 		if limits.Silent {
 			return data, c.last
 		}
 		return data, limits.more(rest)
 	}
+
 	c.waiting = nil
 	return data, c.last
 }
@@ -201,6 +234,7 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	case c.selected != PIV:
 		return nil, iso7816.StatusWrongINS // the card manager knows none of these
 	}
+
 	switch apdu.INS {
 	case insGetData:
 		return c.getData(apdu)
@@ -217,20 +251,21 @@ func (c *Card) execute(apdu *iso7816.Command) ([]byte, iso7816.Status) {
 	case insGenerate:
 		return c.generate(apdu)
 	}
+
 	if data, sw, ok := c.yubico(apdu); ok {
 		return data, sw
 	}
 	return nil, iso7816.StatusWrongINS
 }
 
-// Limits is what a card can transport. The zero value takes short and extended APDUs, and chains, of
-// any length.
+// Limits is what a card can transport. The zero value takes short and extended APDUs, and chains,
+// of any length.
 type Limits struct {
 	// ShortOnly: an APDU of extended length is answered 6700.
 	ShortOnly bool
 
-	// MaxCommand bounds the data of a command, its whole chain together; more is answered 6700 (YubiKey
-	// NEO 2048, YubiKey 4 3072, by yubico-piv-tool). 0 is 16 KiB.
+	// MaxCommand bounds the data of a command, its whole chain together; more is answered 6700
+	// (YubiKey NEO 2048, YubiKey 4 3072, by yubico-piv-tool). 0 is 16 KiB.
 	MaxCommand int
 
 	// MaxAnswer bounds what one answer brings, as if fewer bytes had been asked for. 0 is no bound.
@@ -239,16 +274,16 @@ type Limits struct {
 	// Full61: 61FF tells of 256 bytes or more, where the specification has 6100 (CanoKey).
 	Full61 bool
 
-	// ExactLe: GET DATA and GET RESPONSE that ask for another number of bytes than there are, 256 apart,
-	// are answered 6Cxx, and bring nothing.
+	// ExactLe: GET DATA and GET RESPONSE that ask for another number of bytes than there are, 256
+	// apart, are answered 6Cxx, and bring nothing.
 	ExactLe bool
 
-	// Silent: a piece that fills the answer ends with 9000, and not with 61xx; GET RESPONSE brings the
-	// rest, and after the last 6A80 (cards that pivy knows).
+	// Silent: a piece that fills the answer ends with 9000, and not with 61xx; GET RESPONSE brings
+	// the rest, and after the last 6A80 (cards that pivy knows).
 	Silent bool
 
-	// Generous: a command that does not ask for data gets it all the same, as with Le 00 (YubiKey over
-	// T=1: yubico-piv-tool selects PIV so, and takes nothing but 9000).
+	// Generous: a command that does not ask for data gets it all the same, as with Le 00 (YubiKey
+	// over T=1: yubico-piv-tool selects PIV so, and takes nothing but 9000).
 	Generous bool
 
 	// DropChain: a command in the middle of a chain ends the chain in silence, and is executed; the
@@ -256,7 +291,7 @@ type Limits struct {
 	DropChain bool
 }
 
-// takes judges the length of a command as it arrives.
+// takes checks the length of a command as it arrives.
 func (l *Limits) takes(apdu *iso7816.Command) iso7816.Status {
 	if l.ShortOnly && (len(apdu.Data) > iso7816.MaxShortNc || apdu.Ne > iso7816.MaxShortNe) {
 		return iso7816.StatusWrongLength
@@ -285,7 +320,9 @@ func (l *Limits) more(rest int) iso7816.Status {
 
 // wrongLe is 6Cxx, where the number of bytes asked for is not that of those that are there.
 func (l *Limits) wrongLe(ne, there int) (iso7816.Status, bool) {
-	if !l.ExactLe || there >= iso7816.MaxShortNe || ne == there || ne >= iso7816.MaxShortNe {
+	// 6Cxx has one byte for a number, and 256 bytes asked for is "as many as there are".
+	tooLong := there >= iso7816.MaxShortNe || ne >= iso7816.MaxShortNe
+	if !l.ExactLe || tooLong || ne == there {
 		return 0, false
 	}
 	return 0x6C00 | iso7816.Status(there), true

@@ -9,10 +9,10 @@ import (
 	"pam_pkcs11/internal/iso7816"
 )
 
-// Hook is called beside a command APDU: n counts from 1 all that have come to this card, and header is
-// CLA INS P1 P2, never data. It may call any method of the card, and pull it out of its reader. With an
-// error before the command the card does not execute it; after it the answer is lost. Either way
-// Transmit returns the error, which stands for a card that says nothing.
+// Hook is called beside a command APDU: n counts from 1 all that have come to this card, and header
+// is CLA INS P1 P2, never data. It may call any method of the card, and pull it out of its reader.
+// With an error before the command the card does not execute it; after it the answer is lost.
+// Either way Transmit returns the error, which stands for a card that says nothing.
 type Hook func(n int, header [4]byte) error
 
 // Event is one command that was answered: what a trace may show of it. Data is never in it.
@@ -53,8 +53,10 @@ func (c *Card) Counters() Counters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.counters
+	// The card goes on to count in its own map while the caller reads.
 	n.ByINS = maps.Clone(n.ByINS)
-	n.ForeignVerifies, n.ForeignEmpty = c.foreign.verifies, c.foreign.empty
+	n.ForeignVerifies = c.foreign.verifies
+	n.ForeignEmpty = c.foreign.empty
 	return n
 }
 
@@ -90,11 +92,13 @@ func (c *Card) Unlocked() bool {
 func (c *Card) Watch(before, after Hook) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.o.Before, c.o.After = before, after
+	c.o.Before = before
+	c.o.After = after
 }
 
-// arrive notes that a command has come.
-func (c *Card) arrive(command []byte) (n int, header [4]byte, before, after Hook, life int) {
+// arrive notes that a command has come. The hooks are those at this time; resets is how many resets
+// there have been, by which the command's end finds out whether there was another.
+func (c *Card) arrive(command []byte) (n int, header [4]byte, before, after Hook, resets int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counters.APDUs++
@@ -108,9 +112,12 @@ func (c *Card) count(apdu *iso7816.Command) {
 		c.counters.ByINS = make(map[byte]int)
 	}
 	c.counters.ByINS[apdu.INS]++
+
 	if apdu.INS != insVerify {
 		return
 	}
+
+	// VERIFY with data, and one that forgets, are counted where they are executed.
 	switch {
 	case c.selected != PIV && len(apdu.Data) > 0:
 		c.counters.Stray++

@@ -15,7 +15,8 @@ import (
 )
 
 // Yubico is the commands that YubiKeys, and cards that follow them, have beside those of the
-// specification. The formats are those of Yubico's documentation of the PIV application, "Extensions".
+// specification. The formats are those of Yubico's documentation of the PIV application,
+// "Extensions".
 type Yubico struct {
 	Version [3]byte // FD
 	Serial  uint32  // F8, from version 5 on, and the applet for one-time passwords; 0 for none
@@ -54,6 +55,7 @@ func (c *Card) yubico(apdu *iso7816.Command) (data []byte, sw iso7816.Status, ok
 	if y == nil {
 		return nil, 0, false
 	}
+
 	switch {
 	case apdu.INS == insVersion:
 		return y.Version[:], iso7816.StatusOK, true
@@ -71,8 +73,9 @@ func (c *Card) yubico(apdu *iso7816.Command) (data []byte, sw iso7816.Status, ok
 	return nil, 0, false
 }
 
-// oneTimeAID names the applet for one-time passwords, which brings the serial number of keys whose PIV
-// applet does not (yubico-piv-tool asks every key before version 5 so, between SELECT and VERIFY).
+// oneTimeAID names the applet for one-time passwords, which brings the serial number of keys whose
+// PIV applet does not (yubico-piv-tool asks every key before version 5 so, between SELECT and
+// VERIFY).
 var oneTimeAID = []byte{0xA0, 0x00, 0x00, 0x05, 0x27, 0x20, 0x01, 0x01}
 
 // oneTimeStatus is the answer of SELECT: the version, and that no slot is programmed.
@@ -100,10 +103,12 @@ func (c *Card) metadata(ref byte) ([]byte, iso7816.Status) {
 	if k == nil {
 		return nil, iso7816.StatusNoReference
 	}
+
 	origin := byte(originImported)
 	if k.generated {
 		origin = originGenerated
 	}
+
 	policy := c.policy(KeyRef(ref))
 	tlv := iso7816.AppendTLV
 	b := tlv(nil, 0x01, []byte{byte(k.algorithm)})
@@ -150,15 +155,20 @@ func (c *Card) attest(ref KeyRef) ([]byte, iso7816.Status) {
 	case !k.generated:
 		return nil, iso7816.StatusWrongData
 	}
+
 	private, err := ecdsa.GenerateKey(elliptic.P256(), c.o.Rand)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
-	y, policy := c.o.Yubico, c.policy(ref)
+
+	y := c.o.Yubico
+	policy := c.policy(ref)
 	serial, err := asn1.Marshal(int64(y.Serial))
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
+
+	// Signed by a key that is thrown away: tests read the extensions, and build no chain.
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: "Simulated PIV Attestation"},
@@ -170,10 +180,12 @@ func (c *Card) attest(ref KeyRef) ([]byte, iso7816.Status) {
 			{Id: oidPolicy, Value: []byte{byte(policy.PIN), byte(policy.Touch)}},
 		},
 	}
+
 	public := k.private.(crypto.Signer).Public()
 	der, err := x509.CreateCertificate(c.o.Rand, template, template, public, private)
 	if err != nil {
 		return nil, iso7816.StatusUnknown
 	}
+
 	return der, iso7816.StatusOK
 }

@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// Allowance starts a measurement. What it returns says how much longer than on a machine of its own the process may have
-// taken since then: twice the time that its threads waited for a processor, as what it talks to waits as well. It is 0
-// where the kernel does not say (CONFIG_SCHED_INFO; Documentation/scheduler/sched-stats.rst).
+// Allowance starts a measurement. What it returns says how much longer than on a machine of its own
+// the process may have taken since then: twice the time that its threads waited for a processor, as
+// what it talks to waits as well. It is 0 where the kernel does not say (CONFIG_SCHED_INFO;
+// Documentation/scheduler/sched-stats.rst).
 func Allowance() func() time.Duration {
 	start := waited()
 	return func() time.Duration { return max(0, 2*(waited()-start)) }
@@ -30,10 +31,13 @@ func waited() time.Duration {
 		if err != nil {
 			continue // a thread that has ended
 		}
-		fields := strings.Fields(string(text)) // nanoseconds run, nanoseconds waited, turns
+
+		// Nanoseconds run, nanoseconds waited, times that it ran.
+		fields := strings.Fields(string(text))
 		if len(fields) != 3 {
 			continue
 		}
+
 		if ns, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
 			sum += time.Duration(ns)
 		}

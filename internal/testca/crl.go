@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// CRL is a certificate revocation list to be made (RFC 5280, 5.1). The zero value is an empty version 2 list that is
-// valid now for a day.
+// CRL is a certificate revocation list to be made (RFC 5280, 5.1). The zero value is an empty
+// version 2 list that is valid now for a day.
 type CRL struct {
 	V1                     bool
 	Issuer                 []byte // DER; the CA's when nil
@@ -51,11 +51,13 @@ func (p IDP) DER() []byte {
 	if p.Name != nil {
 		parts = append(parts, TLV(0xa0, p.Name))
 	}
+
 	flag := func(tag byte, set bool) {
 		if set {
 			parts = append(parts, TLV(tag, []byte{0xff}))
 		}
 	}
+
 	flag(0x81, p.OnlyUser)
 	flag(0x82, p.OnlyCA)
 	if p.Reasons != 0 {
@@ -63,6 +65,7 @@ func (p IDP) DER() []byte {
 	}
 	flag(0x84, p.Indirect)
 	flag(0x85, p.OnlyAttribs)
+
 	return Sequence(parts...)
 }
 
@@ -75,24 +78,34 @@ func (ca *CA) CRL(c CRL) []byte {
 	if c.NextUpdate.IsZero() {
 		c.NextUpdate = c.ThisUpdate.AddDate(0, 0, 1)
 	}
+
 	scheme := ca.Scheme
 	if c.Scheme != nil {
 		scheme = *c.Scheme
 	}
+
 	issuer := c.Issuer
 	if issuer == nil {
 		issuer = ca.Subject
 	}
+
+	// algorithm fills the defaults into the scheme that it gets: Sign has to see it as it was.
 	copyOfScheme := scheme
 	algorithm := ca.Key.algorithm(&copyOfScheme)
+
 	var parts [][]byte
+
+	// Version 1 is the default and must not be written.
 	if !c.V1 {
 		parts = append(parts, Number(1))
 	}
+
 	parts = append(parts, algorithm, issuer, Time(c.ThisUpdate))
 	if !c.NoNextUpdate {
 		parts = append(parts, Time(c.NextUpdate))
 	}
+
+	// revokedCertificates must not be there when it is empty (RFC 5280, 5.1.2.6).
 	if len(c.Entries)+len(c.RawEntries) > 0 {
 		var entries [][]byte
 		for _, e := range c.Entries {
@@ -100,15 +113,18 @@ func (ca *CA) CRL(c CRL) []byte {
 		}
 		parts = append(parts, Sequence(append(entries, c.RawEntries)...))
 	}
+
 	if extensions := c.extensions(); len(extensions) > 0 {
 		parts = append(parts, TLV(0xa0, encodeExtensions(extensions)))
 	}
+
 	tbs := Sequence(parts...)
 	_, signature := ca.Key.Sign(scheme, tbs)
 	if c.CorruptSignature {
 		signature = slices.Clone(signature)
 		signature[len(signature)-1] ^= 1
 	}
+
 	return Sequence(tbs, algorithm, TLV(3, []byte{0}, signature))
 }
 
@@ -131,7 +147,9 @@ func (r *Revoked) der() []byte {
 	if when.IsZero() {
 		when = time.Now().Add(-time.Hour)
 	}
+
 	var list []Extension
+
 	if r.Reason >= 0 {
 		list = append(list, Extension{"2.5.29.21", false, TLV(0x0a, []byte{byte(r.Reason)})})
 	}
@@ -139,27 +157,35 @@ func (r *Revoked) der() []byte {
 		list = append(list, Extension{"2.5.29.29", true, Sequence(Directory(r.Issuer))})
 	}
 	list = append(list, r.Extensions...)
+
+	// A SEQUENCE of extensions must not be empty.
 	if len(list) == 0 {
 		return Sequence(TLV(2, r.Serial), Time(when))
 	}
 	return Sequence(TLV(2, r.Serial), Time(when), encodeExtensions(list))
 }
 
-// ManyRevoked returns the DER of n entries as large CAs have them: serial numbers of 16 octets in no order, every other
-// entry with a reason. The same n gives the same entries; Lottery gives their serial numbers.
+// ManyRevoked returns the DER of n entries as large CAs have them: serial numbers of 16 octets in
+// no order, every other entry with a reason. The same n gives the same entries; Lottery gives their
+// serial numbers.
 func ManyRevoked(n int) []byte {
+	// An entry has 35 octets, or 49 with a reason.
 	der := make([]byte, 0, 42*n+64)
 	for i := range n {
 		serial := Lottery(i)
+
 		if i%2 == 0 {
 			der = append(der, 0x30, 33)
 		} else {
 			der = append(der, 0x30, 47)
 		}
+
 		der = append(append(der, 0x02, 16), serial[:]...)
 		der = append(append(der, 0x17, 13), "250102030405Z"...)
+
 		if i%2 != 0 {
-			der = append(der, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, 0x0a, 0x01, byte(i%6))
+			der = append(der, 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03,
+				0x0a, 0x01, byte(i%6))
 		}
 	}
 	return der
@@ -170,23 +196,29 @@ func Lottery(i int) [16]byte {
 	var serial [16]byte
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
 	copy(serial[:], sum[:])
+	// The first octet is never 00 and its top bit is clear: a positive number of 16 octets.
 	serial[0] = serial[0]&0x3f | 0x40
 	return serial
 }
 
 // PEMCRL returns a CRL in PEM.
-func PEMCRL(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
+func PEMCRL(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
 
 // PEMLines is PEM of a CRL with lines of another length and end.
 func PEMLines(der []byte, width int, newline string) []byte {
 	text := base64.StdEncoding.EncodeToString(der)
+
 	var out bytes.Buffer
 	out.WriteString("-----BEGIN X509 CRL-----" + newline)
+
 	for len(text) > 0 {
 		n := min(width, len(text))
 		out.WriteString(text[:n] + newline)
 		text = text[n:]
 	}
+
 	out.WriteString("-----END X509 CRL-----" + newline)
 	return out.Bytes()
 }

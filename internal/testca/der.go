@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The DER that certificates are made of, written by hand: encoding/asn1 and crypto/x509 refuse to write most of what
-// the tests need.
+// The DER that certificates are made of, written by hand: encoding/asn1 and crypto/x509 refuse to
+// write most of what the tests need.
 
 // TLV returns one DER element: the tag octet, the length, and the parts as its content.
 func TLV(tag byte, parts ...[]byte) []byte {
@@ -18,7 +18,10 @@ func TLV(tag byte, parts ...[]byte) []byte {
 	for _, p := range parts {
 		n += len(p)
 	}
+
 	out := []byte{tag}
+
+	// The shortest form of a length, as DER wants it (X.690, 10.1).
 	switch {
 	case n < 0x80:
 		out = append(out, byte(n))
@@ -31,6 +34,7 @@ func TLV(tag byte, parts ...[]byte) []byte {
 	default:
 		out = append(out, 0x84, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 	}
+
 	for _, p := range parts {
 		out = append(out, p...)
 	}
@@ -85,13 +89,17 @@ func bits(b uint32) []byte {
 		return []byte{0}
 	}
 	var octets [4]byte
+
 	last := 0
+
+	// The list ends with the last bit that is set (X.690, 11.2.2).
 	for i := range 32 {
 		if b&(1<<i) != 0 {
 			octets[i/8] |= 0x80 >> (i % 8)
 			last = i
 		}
 	}
+
 	return append([]byte{byte(7 - last%8)}, octets[:last/8+1]...)
 }
 

@@ -23,7 +23,8 @@ import (
 	"sync"
 )
 
-// Key is a key pair of a test. Keys of the standard library have Private; those of OpenSSL only sign through it.
+// Key is a key pair of a test. Keys of the standard library have Private; those of OpenSSL only
+// sign through it.
 type Key struct {
 	SPKI    []byte        // DER SubjectPublicKeyInfo
 	Private crypto.Signer // nil for a key of OpenSSL's
@@ -33,8 +34,9 @@ type Key struct {
 	raw        bool // Ed448: no hash
 }
 
-// Scheme says how to sign: the zero value is the key's usual scheme. PSS is for RSA keys, Salt in octets (-1: as long
-// as the hash), MGF the hash of the mask generation where it is another (keys of OpenSSL's only).
+// Scheme says how to sign: the zero value is the key's usual scheme. PSS is for RSA keys, Salt in
+// octets (-1: as long as the hash), MGF the hash of the mask generation where it is another (keys
+// of OpenSSL's only).
 type Scheme struct {
 	Hash crypto.Hash
 	PSS  bool
@@ -48,12 +50,15 @@ var keyRing = struct {
 	keys map[string]*Key
 }{keys: map[string]*Key{}}
 
-// RSA returns an RSA key of that many bits. The same label and size give the same key in one test program.
+// RSA returns an RSA key of that many bits. The same label and size give the same key in one test
+// program.
 func RSA(bits int, label string) *Key {
 	return cached(fmt.Sprintf("rsa %d %s", bits, label), func() *Key {
+		// crypto/rsa refuses to make keys that short.
 		if bits < 1024 {
 			return OpenSSL("rsa", fmt.Sprintf("rsa_keygen_bits:%d", bits))
 		}
+
 		k, err := rsa.GenerateKey(rand.Reader, bits)
 		check(err)
 		return FromSigner(k)
@@ -95,9 +100,9 @@ func cached(label string, make func() *Key) *Key {
 	return k
 }
 
-// OpenSSL returns a key that the openssl command makes (Debian package openssl): algorithm as for "genpkey -algorithm"
-// (ec, ed448, rsa, rsa-pss), options as for its -pkeyopt. Each call
-// makes a fresh key.
+// OpenSSL returns a key that the openssl command makes (Debian package openssl): algorithm as for
+// "genpkey -algorithm" (ec, ed448, rsa, rsa-pss), options as for its -pkeyopt. Each call makes a
+// fresh key.
 func OpenSSL(algorithm string, options ...string) *Key {
 	args := []string{"genpkey", "-algorithm", algorithm}
 	for _, o := range options {
@@ -110,6 +115,8 @@ func OpenSSL(algorithm string, options ...string) *Key {
 func FromPEM(pem []byte) *Key {
 	k := &Key{openssl: string(pem)}
 	k.SPKI = runOpenSSL(pem, "pkey", "-pubout", "-outform", "DER")
+
+	// What -text says first differs by kind: "ASN1 OID" or "Field Type" of curves, "G:" of DSA.
 	text := string(runOpenSSL(pem, "pkey", "-noout", "-text"))
 	switch {
 	case strings.HasPrefix(text, "ED448"):
@@ -134,23 +141,45 @@ func runOpenSSL(stdin []byte, args ...string) []byte {
 func tryOpenSSL(stdin []byte, args ...string) ([]byte, error) {
 	cmd := exec.Command("openssl", args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-	if err := cmd.Run(); errors.Is(err, exec.ErrNotFound) {
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stdout = &stdout
+	cmd.Stderr = &stderr
+
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("the openssl command is missing: install the Debian package openssl")
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, fmt.Errorf("openssl %s: %w: %s", strings.Join(args, " "), err, stderr.String())
 	}
+
 	return stdout.Bytes(), nil
 }
 
 var (
-	rsaAlgorithms = map[crypto.Hash]string{crypto.MD5: "1.2.840.113549.1.1.4", crypto.SHA1: "1.2.840.113549.1.1.5",
-		crypto.SHA256: "1.2.840.113549.1.1.11", crypto.SHA384: "1.2.840.113549.1.1.12", crypto.SHA512: "1.2.840.113549.1.1.13"}
-	ecdsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10045.4.1", crypto.SHA256: "1.2.840.10045.4.3.2",
-		crypto.SHA384: "1.2.840.10045.4.3.3", crypto.SHA512: "1.2.840.10045.4.3.4"}
-	dsaAlgorithms = map[crypto.Hash]string{crypto.SHA1: "1.2.840.10040.4.3", crypto.SHA256: "2.16.840.1.101.3.4.3.2"}
-	hashOIDs      = map[crypto.Hash]string{crypto.SHA1: "1.3.14.3.2.26", crypto.SHA256: "2.16.840.1.101.3.4.2.1",
-		crypto.SHA384: "2.16.840.1.101.3.4.2.2", crypto.SHA512: "2.16.840.1.101.3.4.2.3"}
+	rsaAlgorithms = map[crypto.Hash]string{
+		crypto.MD5:    "1.2.840.113549.1.1.4",
+		crypto.SHA1:   "1.2.840.113549.1.1.5",
+		crypto.SHA256: "1.2.840.113549.1.1.11",
+		crypto.SHA384: "1.2.840.113549.1.1.12",
+		crypto.SHA512: "1.2.840.113549.1.1.13",
+	}
+	ecdsaAlgorithms = map[crypto.Hash]string{
+		crypto.SHA1:   "1.2.840.10045.4.1",
+		crypto.SHA256: "1.2.840.10045.4.3.2",
+		crypto.SHA384: "1.2.840.10045.4.3.3",
+		crypto.SHA512: "1.2.840.10045.4.3.4",
+	}
+	dsaAlgorithms = map[crypto.Hash]string{
+		crypto.SHA1:   "1.2.840.10040.4.3",
+		crypto.SHA256: "2.16.840.1.101.3.4.3.2",
+	}
+	hashOIDs = map[crypto.Hash]string{
+		crypto.SHA1:   "1.3.14.3.2.26",
+		crypto.SHA256: "2.16.840.1.101.3.4.2.1",
+		crypto.SHA384: "2.16.840.1.101.3.4.2.2",
+		crypto.SHA512: "2.16.840.1.101.3.4.2.3",
+	}
 )
 
 // Sign signs message and gives the DER of the AlgorithmIdentifier beside the signature.
@@ -159,6 +188,8 @@ func (k *Key) Sign(s Scheme, message []byte) (algorithm, signature []byte) {
 	if k.Private == nil {
 		return algorithm, k.signOpenSSL(s, message)
 	}
+
+	// Ed25519 signs the message itself: its hash is 0.
 	digest := message
 	var options crypto.SignerOpts = s.Hash
 	if s.Hash != 0 {
@@ -166,9 +197,11 @@ func (k *Key) Sign(s Scheme, message []byte) (algorithm, signature []byte) {
 		h.Write(message)
 		digest = h.Sum(nil)
 	}
+
 	if s.PSS {
 		options = &rsa.PSSOptions{SaltLength: s.Salt, Hash: s.Hash}
 	}
+
 	signature, err := k.Private.Sign(rand.Reader, digest, options)
 	check(err)
 	return algorithm, signature
@@ -181,14 +214,17 @@ func (k *Key) algorithm(s *Scheme) []byte {
 		s.Hash = 0
 		return Sequence(OID("1.3.101.113"))
 	}
+
 	usual := crypto.SHA256
 	if k.Private != nil {
 		switch public := k.Private.Public().(type) {
+		// RFC 8410, 3: parameters must be absent.
 		case ed25519.PublicKey:
 			s.Hash = 0
 			return Sequence(OID("1.3.101.112"))
 		case *ecdsa.PublicKey:
 			table = ecdsaAlgorithms
+			// The hash that RFC 5480, section 4, lists beside the curve.
 			if size := public.Curve.Params().BitSize; size > 384 {
 				usual = crypto.SHA512
 			} else if size == 384 {
@@ -198,9 +234,11 @@ func (k *Key) algorithm(s *Scheme) []byte {
 			table = rsaAlgorithms
 		}
 	}
+
 	if s.Hash == 0 {
 		s.Hash = usual
 	}
+
 	if s.PSS {
 		if s.Salt < 0 {
 			s.Salt = s.Hash.Size()
@@ -208,11 +246,17 @@ func (k *Key) algorithm(s *Scheme) []byte {
 		if s.MGF == 0 {
 			s.MGF = s.Hash
 		}
-		hash, mgf := Sequence(OID(hashOIDs[s.Hash]), TLV(5)), Sequence(OID(hashOIDs[s.MGF]), TLV(5))
+
+		hash := Sequence(OID(hashOIDs[s.Hash]), TLV(5))
+		mgf := Sequence(OID(hashOIDs[s.MGF]), TLV(5))
 		return Sequence(OID("1.2.840.113549.1.1.10"), Sequence(TLV(0xa0, hash),
-			TLV(0xa1, Sequence(OID("1.2.840.113549.1.1.8"), mgf)), TLV(0xa2, Number(int64(s.Salt)))))
+			TLV(0xa1, Sequence(OID("1.2.840.113549.1.1.8"), mgf)),
+			TLV(0xa2, Number(int64(s.Salt)))))
 	}
-	if table[s.Hash] == "1.2.840.113549.1.1.5" || strings.HasPrefix(table[s.Hash], "1.2.840.113549") {
+
+	// RFC 3279 and 4055: with RSA the parameters are NULL, with ECDSA and DSA they are absent.
+	if table[s.Hash] == "1.2.840.113549.1.1.5" ||
+		strings.HasPrefix(table[s.Hash], "1.2.840.113549") {
 		return Sequence(OID(table[s.Hash]), TLV(5))
 	}
 	return Sequence(OID(table[s.Hash]))
@@ -223,38 +267,49 @@ func digestName(h crypto.Hash) string {
 	return strings.ReplaceAll(strings.ToLower(h.String()), "-", "")
 }
 
+// signOpenSSL signs with the openssl command. Key and message go through files of their own, which
+// are removed at the end.
 func (k *Key) signOpenSSL(s Scheme, message []byte) []byte {
 	keyFile, err := os.CreateTemp("", "testca-*.pem")
 	check(err)
 	defer os.Remove(keyFile.Name())
 	_, err = keyFile.WriteString(k.openssl)
 	check(errors.Join(err, keyFile.Close()))
+
 	messageFile, err := os.CreateTemp("", "testca-*.bin")
 	check(err)
 	defer os.Remove(messageFile.Name())
 	_, err = messageFile.Write(message)
 	check(errors.Join(err, messageFile.Close()))
-	args := []string{"pkeyutl", "-sign", "-rawin", "-inkey", keyFile.Name(), "-in", messageFile.Name()}
+
+	args := []string{"pkeyutl", "-sign", "-rawin", "-inkey", keyFile.Name(), "-in",
+		messageFile.Name()}
+
 	if s.Hash != 0 {
 		args = append(args, "-digest", digestName(s.Hash))
 	}
 	if s.PSS {
-		args = append(args, "-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt", fmt.Sprintf("rsa_pss_saltlen:%d", s.Salt),
+		args = append(args, "-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt",
+			fmt.Sprintf("rsa_pss_saltlen:%d", s.Salt),
 			"-pkeyopt", "rsa_mgf1_md:"+digestName(s.MGF))
 	}
+
 	return runOpenSSL(nil, args...)
 }
 
 // CompressedSPKI returns the public key of an elliptic curve key with its point compressed.
 func (k *Key) CompressedSPKI() []byte {
 	public := k.Private.Public().(*ecdsa.PublicKey)
+
 	var spki, algorithm asn1.RawValue
 	_, err := asn1.Unmarshal(k.SPKI, &spki)
 	check(err)
 	_, err = asn1.Unmarshal(spki.Bytes, &algorithm)
 	check(err)
+
 	uncompressed, err := public.Bytes()
 	check(err)
+	// SEC 1, 2.3.3: 02 or 03 by whether y is even or odd, then x alone.
 	size := len(uncompressed) / 2
 	point := append([]byte{2 + uncompressed[len(uncompressed)-1]&1}, uncompressed[1:1+size]...)
 	return Sequence(algorithm.FullBytes, TLV(3, []byte{0}, point))

@@ -6,14 +6,25 @@ import (
 )
 
 var attributeTypes = map[string]string{
-	"CN": "2.5.4.3", "SN": "2.5.4.4", "serialNumber": "2.5.4.5", "C": "2.5.4.6", "L": "2.5.4.7", "ST": "2.5.4.8",
-	"O": "2.5.4.10", "OU": "2.5.4.11", "title": "2.5.4.12", "GN": "2.5.4.42", "x500UniqueIdentifier": "2.5.4.45",
-	"UID": "0.9.2342.19200300.100.1.1", "DC": "0.9.2342.19200300.100.1.25", "emailAddress": "1.2.840.113549.1.9.1",
+	"CN":                   "2.5.4.3",
+	"SN":                   "2.5.4.4",
+	"serialNumber":         "2.5.4.5",
+	"C":                    "2.5.4.6",
+	"L":                    "2.5.4.7",
+	"ST":                   "2.5.4.8",
+	"O":                    "2.5.4.10",
+	"OU":                   "2.5.4.11",
+	"title":                "2.5.4.12",
+	"GN":                   "2.5.4.42",
+	"x500UniqueIdentifier": "2.5.4.45",
+	"UID":                  "0.9.2342.19200300.100.1.1",
+	"DC":                   "0.9.2342.19200300.100.1.25",
+	"emailAddress":         "1.2.840.113549.1.9.1",
 }
 
-// DN returns the DER of a Name from attributes such as "C=IT", "O=Example", "CN=Alice", most general first. A type is
-// one of the usual short names or a dotted identifier. C and serialNumber become PrintableString, DC and emailAddress
-// IA5String, the others UTF8String.
+// DN returns the DER of a Name from attributes such as "C=IT", "O=Example", "CN=Alice", most
+// general first. A type is one of the usual short names or a dotted identifier. C and serialNumber
+// become PrintableString, DC and emailAddress IA5String, the others UTF8String.
 func DN(attributes ...string) []byte {
 	var rdns [][]byte
 	for _, a := range attributes {
@@ -28,6 +39,8 @@ func ParseAttribute(s string) []byte {
 	if !ok {
 		panic(fmt.Sprintf("testca: attribute %q has no =", s))
 	}
+
+	// The string types that RFC 5280, appendix A, allows for these attributes alone.
 	tag := byte(0x0c)
 	switch kind {
 	case "C", "serialNumber":
@@ -35,6 +48,7 @@ func ParseAttribute(s string) []byte {
 	case "DC", "emailAddress":
 		tag = 0x16
 	}
+
 	return Attribute(kind, tag, []byte(value))
 }
 
@@ -66,6 +80,7 @@ func Principal(realm string, components ...string) []byte {
 	for _, c := range components {
 		parts = append(parts, TLV(0x1b, []byte(c)))
 	}
+	// The name's type is 1, NT-PRINCIPAL (RFC 4120, 6.2).
 	return Other("1.3.6.1.5.2.2", Sequence(
 		TLV(0xa0, TLV(0x1b, []byte(realm))),
 		TLV(0xa1, Sequence(TLV(0xa0, Number(1)), TLV(0xa1, Sequence(parts...))))))
@@ -89,6 +104,7 @@ func IP(octets ...byte) []byte { return TLV(0x87, octets) }
 // RegisteredID returns a registeredID.
 func RegisteredID(dotted string) []byte {
 	der := OID(dotted)
+	// The tag is implicit: it stands in the place of OBJECT IDENTIFIER's.
 	der[0] = 0x88
 	return der
 }

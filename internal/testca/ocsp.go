@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// OCSP is an answer to be made (RFC 6960, 4.2.1). The zero value is a successful one that speaks of nothing.
+// OCSP is an answer to be made (RFC 6960, 4.2.1). The zero value is a successful one about no
+// certificate.
 type OCSP struct {
 	Status           byte // responseStatus; other than 0 leaves the rest out
 	Singles          []Single
@@ -28,7 +29,8 @@ const (
 	OCSPUnknown byte = 2
 )
 
-// Single is what an answer says of one certificate. Zero times are now, for NextUpdate an hour later; reason -1 writes none.
+// Single is what an answer says of one certificate. Zero times are now, for NextUpdate an hour
+// later; reason -1 writes none.
 type Single struct {
 	CertID                 []byte // DER, from CertID or from a question
 	Status                 byte
@@ -41,7 +43,8 @@ type Single struct {
 
 // CertID returns the DER by which OCSP names a certificate of this issuer (RFC 6960, 4.1.1).
 func (c *Cert) CertID(hash crypto.Hash, serial []byte) []byte {
-	return Sequence(Sequence(OID(hashOIDs[hash]), TLV(5)), TLV(4, digest(hash, c.Subject)), TLV(4, digest(hash, c.Key.bits())), TLV(2, serial))
+	return Sequence(Sequence(OID(hashOIDs[hash]), TLV(5)), TLV(4, digest(hash, c.Subject)),
+		TLV(4, digest(hash, c.Key.bits())), TLV(2, serial))
 }
 
 func digest(hash crypto.Hash, data []byte) []byte {
@@ -73,14 +76,19 @@ func orNow(t time.Time) time.Time {
 func (s Single) der() []byte {
 	this := orNow(s.ThisUpdate)
 	status := TLV(0x80 | s.Status)
+
 	if s.Status == OCSPRevoked {
+		// RevokedInfo is a SEQUENCE, good and unknown are NULL: only the former's tag is
+		// constructed.
 		parts := [][]byte{generalized(orNow(s.RevokedAt))}
 		if s.Reason >= 0 {
 			parts = append(parts, TLV(0xa0, TLV(0x0a, []byte{byte(s.Reason)})))
 		}
 		status = TLV(0xa1, parts...)
 	}
+
 	parts := [][]byte{s.CertID, status, generalized(this)}
+
 	if !s.NoNextUpdate {
 		next := s.NextUpdate
 		if next.IsZero() {
@@ -88,6 +96,7 @@ func (s Single) der() []byte {
 		}
 		parts = append(parts, TLV(0xa0, generalized(next)))
 	}
+
 	if len(s.Extensions) > 0 {
 		parts = append(parts, TLV(0xa1, encodeExtensions(s.Extensions)))
 	}
@@ -99,32 +108,42 @@ func (c *Cert) OCSP(o OCSP) []byte {
 	if o.Status != 0 {
 		return Sequence(TLV(0x0a, []byte{o.Status}))
 	}
+
 	name := c.Subject
 	if o.Responder != nil {
 		name = o.Responder
 	}
 	responder := TLV(0xa1, name)
+	// KeyHash is SHA-1 whatever else the answer uses (RFC 6960, 4.2.1).
 	if o.ByKey {
 		responder = TLV(0xa2, TLV(4, digest(crypto.SHA1, c.Key.bits())))
 	}
+
 	var singles [][]byte
 	for _, s := range o.Singles {
 		singles = append(singles, s.der())
 	}
+
+	// ResponseData has no version here: v1 is the default.
 	data := [][]byte{responder, generalized(orNow(o.ProducedAt)), Sequence(singles...)}
+
 	extensions := slices.Clone(o.Extensions)
 	if o.Nonce != nil {
 		extensions = append(extensions, Extension{"1.3.6.1.5.5.7.48.1.2", false, o.Nonce})
 	}
+
 	if len(extensions) > 0 {
 		data = append(data, TLV(0xa1, encodeExtensions(extensions)))
 	}
+
 	tbs := Sequence(data...)
 	algorithm, signature := c.Key.Sign(o.Scheme, tbs)
+
 	if o.CorruptSignature {
 		signature = slices.Clone(signature)
 		signature[len(signature)-1] ^= 1
 	}
+
 	basic := [][]byte{tbs, algorithm, TLV(3, []byte{0}, signature)}
 	var certs [][]byte
 	for _, cert := range o.Certs {
@@ -133,7 +152,9 @@ func (c *Cert) OCSP(o OCSP) []byte {
 	if len(certs) > 0 {
 		basic = append(basic, TLV(0xa0, Sequence(certs...)))
 	}
-	return Sequence(TLV(0x0a, []byte{0}), TLV(0xa0, Sequence(OID("1.3.6.1.5.5.7.48.1.1"), TLV(4, Sequence(basic...)))))
+
+	return Sequence(TLV(0x0a, []byte{0}),
+		TLV(0xa0, Sequence(OID("1.3.6.1.5.5.7.48.1.1"), TLV(4, Sequence(basic...)))))
 }
 
 // Question is an OCSP request as a responder reads it.
@@ -166,19 +187,30 @@ func ParseQuestion(der []byte) (Question, error) {
 			Extensions []extension `asn1:"explicit,tag:2,optional"`
 		}
 	}
-	if rest, err := asn1.Unmarshal(der, &request); err != nil || len(rest) > 0 || len(request.TBS.List) == 0 {
+
+	rest, err := asn1.Unmarshal(der, &request)
+	if err != nil || len(rest) > 0 || len(request.TBS.List) == 0 {
 		return Question{}, asn1.StructuralError{Msg: "not a request of one certificate or more"}
 	}
+
 	first := request.TBS.List[0].ID.FullBytes
 	var id certID
 	if _, err := asn1.Unmarshal(first, &id); err != nil {
 		return Question{}, err
 	}
-	q := Question{CertID: first, Hash: id.Algorithm.OID.String(), Serial: id.Serial.Bytes, Count: len(request.TBS.List)}
+
+	q := Question{
+		CertID: first,
+		Hash:   id.Algorithm.OID.String(),
+		Serial: id.Serial.Bytes,
+		Count:  len(request.TBS.List),
+	}
+
 	for _, e := range request.TBS.Extensions {
 		if e.OID.String() == "1.3.6.1.5.5.7.48.1.2" {
 			q.Nonce = e.Value
 		}
 	}
+
 	return q, nil
 }

@@ -37,13 +37,17 @@ func WithExtension(oid string, critical bool, value []byte) Option {
 
 // AlsoExtension adds an extension even when there is one with the same identifier.
 func AlsoExtension(oid string, critical bool, value []byte) Option {
-	return func(t *Template) { t.Extensions = append(t.Extensions, Extension{oid, critical, value}) }
+	return func(t *Template) {
+		t.Extensions = append(t.Extensions, Extension{oid, critical, value})
+	}
 }
 
 // Without removes an extension.
 func Without(oid string) Option {
 	return func(t *Template) {
-		t.Extensions = slices.DeleteFunc(slices.Clone(t.Extensions), func(e Extension) bool { return e.OID == oid })
+		// A clone: DeleteFunc would clear the end of the old list.
+		t.Extensions = slices.DeleteFunc(slices.Clone(t.Extensions),
+			func(e Extension) bool { return e.OID == oid })
 	}
 }
 
@@ -70,7 +74,10 @@ func Serial(octets ...byte) Option { return func(t *Template) { t.Serial = octet
 
 // Validity sets both dates.
 func Validity(from, to time.Time) Option {
-	return func(t *Template) { t.NotBefore, t.NotAfter = from, to }
+	return func(t *Template) {
+		t.NotBefore = from
+		t.NotAfter = to
+	}
 }
 
 // RawValidity sets the DER of the Validity.
@@ -79,7 +86,8 @@ func RawValidity(der []byte) Option { return func(t *Template) { t.RawValidity =
 // Expired makes a certificate that ran out an hour ago.
 func Expired() Option {
 	return func(t *Template) {
-		t.NotBefore, t.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().Add(-time.Hour)
+		t.NotBefore = time.Now().AddDate(-1, 0, 0)
+		t.NotAfter = time.Now().Add(-time.Hour)
 	}
 }
 
@@ -99,12 +107,13 @@ func SignedWith(s Scheme) Option { return func(t *Template) { t.Scheme = &s } }
 // InnerAlgorithm writes another signature algorithm inside than outside.
 func InnerAlgorithm(der []byte) Option { return func(t *Template) { t.InnerAlgorithm = der } }
 
-// BadSignature spoils the signature.
+// BadSignature changes one bit of the signature.
 func BadSignature() Option { return func(t *Template) { t.CorruptSignature = true } }
 
 // BasicConstraints sets the extension; pathLen -1 leaves the field out.
 func BasicConstraints(critical, ca bool, pathLen int) Option {
 	var parts [][]byte
+	// FALSE is the default, and DER leaves defaults out (X.690, 11.5).
 	if ca {
 		parts = append(parts, TLV(1, []byte{0xff}))
 	}
@@ -132,11 +141,14 @@ func ExtKeyUsage(critical bool, purposes ...string) Option {
 func SAN(names ...[]byte) Option { return WithExtension("2.5.29.17", false, Sequence(names...)) }
 
 // CriticalSAN is SAN with the extension critical.
-func CriticalSAN(names ...[]byte) Option { return WithExtension("2.5.29.17", true, Sequence(names...)) }
+func CriticalSAN(names ...[]byte) Option {
+	return WithExtension("2.5.29.17", true, Sequence(names...))
+}
 
 // SID sets the NTDS security extension ([MS-WCCE] 2.2.2.7.7.4).
 func SID(sid string) Option {
-	return WithExtension("1.3.6.1.4.1.311.25.2", false, Sequence(Other("1.3.6.1.4.1.311.25.2.1", TLV(4, []byte(sid)))))
+	return WithExtension("1.3.6.1.4.1.311.25.2", false,
+		Sequence(Other("1.3.6.1.4.1.311.25.2.1", TLV(4, []byte(sid)))))
 }
 
 // Policies sets certificatePolicies.
@@ -162,6 +174,7 @@ func PolicyConstraints(requireExplicit, inhibitMapping int) Option {
 	var parts [][]byte
 	for i, n := range []int{requireExplicit, inhibitMapping} {
 		if n >= 0 {
+			// Both are INTEGERs with implicit tags; small numbers need one octet.
 			parts = append(parts, TLV(0x80+byte(i), []byte{byte(n)}))
 		}
 	}
@@ -181,6 +194,7 @@ func NameConstraints(permitted, excluded [][]byte) Option {
 		for _, base := range list {
 			subtrees = append(subtrees, Sequence(base))
 		}
+		// A list without bases must be absent, not empty (RFC 5280, 4.2.1.10).
 		if len(subtrees) > 0 {
 			parts = append(parts, TLV(0xa0+byte(i), subtrees...))
 		}
@@ -207,8 +221,8 @@ func FreshestCRL(points ...[]byte) Option {
 	return WithExtension("2.5.29.46", false, Sequence(points...))
 }
 
-// Point returns a DistributionPoint: name from FullName or RelativeName or nil, reasons 0 for none, the CRL issuer's
-// general names or none.
+// Point returns a DistributionPoint: name from FullName or RelativeName or nil, reasons 0 for none,
+// the CRL issuer's general names or none.
 func Point(name []byte, reasons uint32, crlIssuer ...[]byte) []byte {
 	var parts [][]byte
 	if name != nil {

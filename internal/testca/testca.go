@@ -1,6 +1,6 @@
-// Package testca makes certificate authorities, certificates and CRLs for tests and the demo: good ones, odd ones that
-// real smart-card PKIs issue, and broken ones. It imports nothing of ours, so that what it writes is a second opinion
-// on what we read. It panics on a mistake of the caller.
+// Package testca makes certificate authorities, certificates and CRLs for tests and the demo: good
+// ones, odd ones that real smart-card PKIs issue, and broken ones. It imports nothing of ours, so
+// that what it writes is a second opinion on what we read. It panics on a mistake of the caller.
 package testca
 
 import (
@@ -20,7 +20,9 @@ type Cert struct {
 }
 
 // PEM returns the certificate in PEM.
-func (c *Cert) PEM() []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}) }
+func (c *Cert) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER})
+}
 
 // CA is a certificate that issues others.
 type CA struct {
@@ -58,11 +60,19 @@ var serials atomic.Int64
 
 func newTemplate(subject []byte, options []Option) *Template {
 	now := time.Now().Truncate(time.Second)
-	t := &Template{Version: 3, Subject: subject, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0)}
+	t := &Template{
+		Version:   3,
+		Subject:   subject,
+		NotBefore: now.Add(-time.Hour),
+		NotAfter:  now.AddDate(1, 0, 0),
+	}
+	// Unique within a test program, and of two octets at least.
 	t.Serial = big.NewInt(serials.Add(1) + 0x1000).Bytes()
+
 	for _, o := range options {
 		o(t)
 	}
+
 	if t.Key == nil {
 		t.Key = P256()
 	}
@@ -72,23 +82,30 @@ func newTemplate(subject []byte, options []Option) *Template {
 	return t
 }
 
-// NewRoot makes a self-signed CA called "CN=name", with critical basic constraints and key usage; the options come
-// after these and may change everything.
+// NewRoot makes a self-signed CA called "CN=name", with critical basic constraints and key usage;
+// the options come after these and may change everything.
 func NewRoot(name string, options ...Option) *CA {
-	t := newTemplate(DN("C=IT", "O=Example", "CN="+name), append(caOptions(), options...))
+	subject := DN("C=IT", "O=Example", "CN="+name)
+	t := newTemplate(subject, append(caOptions(), options...))
+
+	// Made of the template: the options may have changed key and name, and a root signs itself.
 	issuer := &CA{Cert: Cert{Key: t.Key, Subject: t.Subject}}
 	return &CA{Cert: *issuer.make(t)}
 }
 
 // Intermediate makes a CA below this one.
 func (ca *CA) Intermediate(name string, options ...Option) *CA {
-	return &CA{Cert: *ca.make(newTemplate(DN("C=IT", "O=Example", "CN="+name), append(caOptions(), options...)))}
+	subject := DN("C=IT", "O=Example", "CN="+name)
+	return &CA{Cert: *ca.make(newTemplate(subject, append(caOptions(), options...)))}
 }
 
-// Leaf makes an end-entity certificate with critical key usage digitalSignature and the extended key usages clientAuth
-// and smartcardLogon.
+// Leaf makes an end-entity certificate with critical key usage digitalSignature and the extended
+// key usages clientAuth and smartcardLogon.
 func (ca *CA) Leaf(name string, options ...Option) *Cert {
-	usual := []Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth, SmartcardLogon)}
+	usual := []Option{
+		KeyUsage(true, DigitalSignature),
+		ExtKeyUsage(false, ClientAuth, SmartcardLogon),
+	}
 	return ca.make(newTemplate(DN("C=IT", "O=Example", "CN="+name), append(usual, options...)))
 }
 
@@ -99,14 +116,19 @@ func (ca *CA) Bare(name string, options ...Option) *Cert {
 
 // SelfSigned makes an end-entity certificate that signs itself, with the extensions of Leaf.
 func SelfSigned(name string, options ...Option) *Cert {
-	t := newTemplate(DN("C=IT", "O=Example", "CN="+name), append([]Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth)}, options...))
+	usual := []Option{KeyUsage(true, DigitalSignature), ExtKeyUsage(false, ClientAuth)}
+	t := newTemplate(DN("C=IT", "O=Example", "CN="+name), append(usual, options...))
 	ca := &CA{Cert: Cert{Key: t.Key, Subject: t.Subject}}
 	return ca.make(t)
 }
 
 func caOptions() []Option {
-	return []Option{BasicConstraints(true, true, -1), KeyUsage(true, KeyCertSign|CRLSign),
-		func(t *Template) { t.NotAfter = t.NotBefore.AddDate(10, 0, 0) }}
+	return []Option{
+		BasicConstraints(true, true, -1),
+		KeyUsage(true, KeyCertSign|CRLSign),
+		// What it issues has one year, by newTemplate.
+		func(t *Template) { t.NotAfter = t.NotBefore.AddDate(10, 0, 0) },
+	}
 }
 
 // make signs a template.
@@ -115,39 +137,54 @@ func (ca *CA) make(t *Template) *Cert {
 	if t.Scheme != nil {
 		scheme = *t.Scheme
 	}
+
 	issuer := t.Issuer
 	if issuer == nil {
 		issuer = ca.Subject
 	}
+
+	// algorithm fills the defaults into the scheme that it gets: Sign has to see it as it was.
 	copyOfScheme := scheme
 	algorithm := ca.Key.algorithm(&copyOfScheme)
 	inner := algorithm
 	if t.InnerAlgorithm != nil {
 		inner = t.InnerAlgorithm
 	}
+
 	var parts [][]byte
+	// Version 1 is the default and must not be written.
 	if t.Version > 1 {
 		parts = append(parts, TLV(0xa0, Number(int64(t.Version-1))))
 	}
+
 	validity := t.RawValidity
 	if validity == nil {
 		validity = Sequence(Time(t.NotBefore), Time(t.NotAfter))
 	}
+
 	parts = append(parts, TLV(2, positive(t.Serial)), inner, issuer, validity, t.Subject, t.SPKI)
+
 	switch {
 	case t.RawExtensions != nil:
 		parts = append(parts, TLV(0xa3, t.RawExtensions))
 	case len(t.Extensions) > 0:
 		parts = append(parts, TLV(0xa3, encodeExtensions(t.Extensions)))
 	}
+
 	tbs := Sequence(parts...)
 	_, signature := ca.Key.Sign(scheme, tbs)
 	if t.CorruptSignature {
 		signature = slices.Clone(signature)
 		signature[len(signature)-1] ^= 1
 	}
+
 	der := Sequence(tbs, algorithm, TLV(3, []byte{0}, signature))
-	return &Cert{DER: der, Key: t.Key, Subject: t.Subject, Serial: t.Serial}
+	return &Cert{
+		DER:     der,
+		Key:     t.Key,
+		Subject: t.Subject,
+		Serial:  t.Serial,
+	}
 }
 
 // positive keeps serial octets as they are; an empty serial becomes zero.
@@ -161,6 +198,7 @@ func positive(serial []byte) []byte {
 func encodeExtensions(list []Extension) []byte {
 	var parts [][]byte
 	for _, e := range list {
+		// FALSE is the default, and DER leaves defaults out: TLV gets an empty part.
 		critical := []byte(nil)
 		if e.Critical {
 			critical = TLV(1, []byte{0xff})

@@ -1,6 +1,6 @@
-// Command genpot writes the templates of the translations: po/pam_pkcs11.pot from the string constants named Msg… of
-// login/messages.go, and po/tool/pam-pkcs11.pot from the sentences of the command-line tool. It is run by `make pot`
-// in the top directory of the sources.
+// Command genpot writes the templates of the translations: po/pam_pkcs11.pot from the string
+// constants named Msg… of login/messages.go, and po/tool/pam-pkcs11.pot from the sentences of the
+// command-line tool. It is run by `make pot` in the top directory of the sources.
 package main
 
 import (
@@ -59,6 +59,7 @@ func read(source []byte) ([]message, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var found []message
 	seen := make(map[string]bool)
 	for _, decl := range file.Decls {
@@ -72,6 +73,8 @@ func read(source []byte) ([]message, error) {
 				if !strings.HasPrefix(name.Name, "Msg") {
 					continue
 				}
+
+				// A constant that is put together could not be found again by its text.
 				text, err := literal(value, i)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %s: %w", messagesFile, name.Name, err)
@@ -83,6 +86,7 @@ func read(source []byte) ([]message, error) {
 			}
 		}
 	}
+
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%s: no constant named Msg", messagesFile)
 	}
@@ -101,7 +105,8 @@ func literal(value *ast.ValueSpec, i int) (string, error) {
 	return strconv.Unquote(lit.Value)
 }
 
-// template returns the text of the .pot file. It has no date, so that it changes only when a message does.
+// template returns the text of the .pot file. It has no date, so that it changes only when a
+// message does.
 func template(messages []message) []byte {
 	var b bytes.Buffer
 	head(&b, "pam_pkcs11", messagesFile)

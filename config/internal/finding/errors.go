@@ -1,5 +1,5 @@
-// Package finding is what is told of a configuration: errors, for which the login is refused, and notes, each
-// with its place in the file.
+// Package finding is what is reported of a configuration: errors, for which the login is refused,
+// and notes, each with its place in the file.
 package finding
 
 import (
@@ -73,9 +73,12 @@ func (e Errors) Err() error {
 	return e
 }
 
-// Add keeps the list short.
+// Add appends an error with its texts clipped. After MaxErrors it adds only one that says that
+// there are more.
 func (e *Errors) Add(one *Error) {
-	one.Text, one.Hint = Clip(one.Text), Clip(one.Hint)
+	one.Text = Clip(one.Text)
+	one.Hint = Clip(one.Hint)
+
 	switch {
 	case len(*e) < MaxErrors:
 		*e = append(*e, one)

@@ -1,25 +1,33 @@
 package finding
 
-// NoteKind says why something is noted.
+// NoteKind is the reason for which something is noted.
 type NoteKind uint8
 
 // The kinds of notes.
 const (
-	NoteTolerated  NoteKind = iota // written otherwise than the grammar wants, and understood
-	NoteNoEffect                   // a key or argument that is accepted and does nothing
-	NoteDifferent                  // read otherwise than the C module read it
-	NoteUnused                     // an error in a block that is not in use
-	NoteInsecure                   // obeyed, but a risk: logged at every login
-	NotePermission                 // the file could be written by others than root: logged at every login
-	NoteRefuses                    // nothing is wrong, and every login is refused all the same
-	NoteChanged                    // read otherwise than earlier versions of this program read it
-	NoteGeneral                    // the same, for any file of its kind: told when somebody asks for differences
+	NoteTolerated NoteKind = iota // written otherwise than the grammar wants, and understood
+	NoteNoEffect                  // a key or argument that is accepted and does nothing
+	NoteDifferent                 // read otherwise than the C module read it
+	NoteUnused                    // an error in a block that is not in use
+	NoteInsecure                  // obeyed, but a risk: logged at every login
+	// NotePermission: the file could be written by others than root. Logged at every login.
+	NotePermission
+	NoteRefuses // nothing is wrong, and every login is refused all the same
+	NoteChanged // read otherwise than earlier versions of this program read it
+	// NoteGeneral is NoteDifferent for any file of its kind: given when differences are asked for.
+	NoteGeneral
 )
 
 var noteKinds = map[NoteKind]string{
-	NoteTolerated: "tolerated", NoteNoEffect: "no effect", NoteDifferent: "different", NoteUnused: "not in use",
-	NoteInsecure: "insecure", NotePermission: "permissions", NoteRefuses: "error", NoteChanged: "changed",
-	NoteGeneral: "different",
+	NoteTolerated:  "tolerated",
+	NoteNoEffect:   "no effect",
+	NoteDifferent:  "different",
+	NoteUnused:     "not in use",
+	NoteInsecure:   "insecure",
+	NotePermission: "permissions",
+	NoteRefuses:    "error",
+	NoteChanged:    "changed",
+	NoteGeneral:    "different",
 }
 
 // String gives one or two words.
@@ -31,7 +39,9 @@ type Note struct {
 	Line, Col int // as in Error
 	Kind      NoteKind
 	Text      string // in English, without the place
-	Restore   string // for NoteDifferent, NoteChanged and NoteGeneral: what to write for the old behaviour; may be empty
+	// Restore is what to write for the old behaviour, of NoteDifferent, NoteChanged and
+	// NoteGeneral; it may be empty.
+	Restore string
 }
 
 // Loud reports whether the note belongs in the log at every login.
@@ -49,7 +59,7 @@ func (n Note) String() string {
 // MaxNotes bounds the notes of one file.
 const MaxNotes = 500
 
-// AddNote keeps the list and its texts short.
+// AddNote appends a note with its text clipped, up to MaxNotes.
 func AddNote(notes *[]Note, n Note) {
 	if len(*notes) < MaxNotes {
 		n.Text = Clip(n.Text)

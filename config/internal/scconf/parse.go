@@ -18,8 +18,9 @@ const (
 type Word struct {
 	Text      string
 	Quoted    bool
-	Line, Col int  // 1-based, Col in bytes; 0 in a word that was not read from a file
-	Glued     bool // an unquoted word that ended without a blank at = { or }, where the C module read on
+	Line, Col int // 1-based, Col in bytes; 0 in a word that was not read from a file
+	// Glued: an unquoted word that ended without a blank at = { or }, where the C module read on.
+	Glued bool
 }
 
 // SameKey compares keys and names of blocks: case does not matter.
@@ -59,8 +60,8 @@ func (i *Item) title() string {
 	return finding.Clip(i.Key.Text) + " " + finding.Quote(i.Name())
 }
 
-// parser builds the tree and collects what is wrong or odd. After an error it goes on behind the next
-// `;` or brace, so that one run shows all errors.
+// parser builds the tree and collects what is wrong or odd. After an error it goes on behind the
+// next `;` or brace, so that one run shows all errors.
 type parser struct {
 	file     string
 	lex      *lexer
@@ -83,17 +84,24 @@ type Tree struct {
 func Read(file string, data []byte) Tree {
 	p := &parser{file: file}
 	if len(data) > MaxFileSize {
-		p.errs.Add(&finding.Error{File: file, Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
+		p.errs.Add(&finding.Error{File: file,
+			Text: fmt.Sprintf("longer than %d bytes", MaxFileSize)})
 		return Tree{Root: &Block{}, Errors: p.errs}
 	}
 
 	p.lex = newLexer(data)
 	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
-		p.note(Word{Line: 1, Col: 1}, finding.NoteDifferent, "the file begins with a byte order mark, which made its first block unknown to the C module")
+		p.note(Word{Line: 1, Col: 1}, finding.NoteDifferent,
+			"the file begins with a byte order mark, which made its first block unknown to the C module")
 	}
 
 	root := p.block(0, nil)
-	return Tree{Root: root, Errors: p.errs, Notes: p.notes, Cut: p.cut}
+	return Tree{
+		Root:   root,
+		Errors: p.errs,
+		Notes:  p.notes,
+		Cut:    p.cut,
+	}
 }
 
 // ParseFile reads the text of a configuration file to a tree, without regard to what the keys mean.
@@ -104,11 +112,23 @@ func ParseFile(file string, data []byte) (*Block, error) {
 }
 
 func (p *parser) fail(l lexeme, text, hint string) {
-	p.errs.Add(&finding.Error{File: p.file, Line: l.line, Col: l.col, Text: text, Hint: hint})
+	p.errs.Add(&finding.Error{
+		File: p.file,
+		Line: l.line,
+		Col:  l.col,
+		Text: text,
+		Hint: hint,
+	})
 }
 
 func (p *parser) note(w Word, kind finding.NoteKind, text string) {
-	finding.AddNote(&p.notes, finding.Note{File: p.file, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
+	finding.AddNote(&p.notes, finding.Note{
+		File: p.file,
+		Line: w.Line,
+		Col:  w.Col,
+		Kind: kind,
+		Text: text,
+	})
 }
 
 // next passes comments, which it keeps for the item that follows.
@@ -135,11 +155,17 @@ func (p *parser) peek(inValue bool) lexeme {
 }
 
 func wordOf(l lexeme) Word {
-	return Word{Text: l.text, Quoted: l.quoted, Line: l.line, Col: l.col, Glued: l.glued}
+	return Word{
+		Text:   l.text,
+		Quoted: l.quoted,
+		Line:   l.line,
+		Col:    l.col,
+		Glued:  l.glued,
+	}
 }
 
-// cutOff reports a file that ends too early, at the place of what is open: once, for the innermost. A
-// file that lost its end would else be read as a weaker one.
+// cutOff reports a file that ends too early, at the place of what is open: once, for the innermost.
+// A file that lost its end would else be read as a weaker one.
 func (p *parser) cutOff(at Word, text string) {
 	if p.cut {
 		return
@@ -164,10 +190,12 @@ func (p *parser) block(depth int, opened *Item) *Block {
 			if opened != nil {
 				p.cutOff(opened.Key, "the file ends before the } of the block "+opened.title())
 			}
-			b.Tail, p.comments = p.comments, nil
+			b.Tail = p.comments
+			p.comments = nil
 			return b
 		case l.is("}") && depth > 0:
-			b.Tail, p.comments = p.comments, nil
+			b.Tail = p.comments
+			p.comments = nil
 			return b
 		case l.is("}"):
 			p.fail(l, "a } too many", "the C module discarded the whole file for this")
@@ -179,6 +207,7 @@ func (p *parser) block(depth int, opened *Item) *Block {
 			}
 		default:
 			p.unexpected(l, "a key")
+			// Its inside is read all the same, so that its } does not count as one too many.
 			if l.is("{") {
 				p.nested(l, depth, &Item{Key: wordOf(l)})
 			}
@@ -209,8 +238,11 @@ func (p *parser) nested(l lexeme, depth int, opened *Item) *Block {
 		return p.block(depth+1, opened)
 	}
 
+	// Each block is a recursion, and a file of MaxFileSize could open a million of them.
 	p.fail(l, fmt.Sprintf("blocks are nested deeper than %d", maxDepth), "")
-	p.cut = true // by this function: the rest of the file is left out
+
+	// The rest is left out, so nothing about its end may be reported.
+	p.cut = true
 	p.lex.advance(len(p.lex.src) - p.lex.pos)
 	return &Block{}
 }
@@ -218,13 +250,16 @@ func (p *parser) nested(l lexeme, depth int, opened *Item) *Block {
 // item reads what follows a key.
 func (p *parser) item(key lexeme, depth int) *Item {
 	it := &Item{Key: wordOf(key), Before: p.comments, Blank: p.blank}
-	p.comments, p.blank = nil, false
+	p.comments = nil
+	p.blank = false
+
 	for {
 		l := p.next(false)
 		switch {
 		case l.is("="):
 			if len(it.Names) > 0 {
-				p.fail(l, fmt.Sprintf("%q where { is due", "="), fmt.Sprintf("is a ; missing before %s?", it.Names[len(it.Names)-1].Text))
+				p.fail(l, fmt.Sprintf("%q where { is due", "="),
+					fmt.Sprintf("is a ; missing before %s?", it.Names[len(it.Names)-1].Text))
 			}
 			if it.Key.Quoted {
 				it.Key.Glued = false
@@ -241,6 +276,7 @@ func (p *parser) item(key lexeme, depth int) *Item {
 			p.afterKey(it, l)
 			return nil
 		}
+
 		p.trailingComment(it)
 		return it
 	}
@@ -252,16 +288,31 @@ func (p *parser) afterKey(it *Item, l lexeme) {
 	if len(it.Names) > 0 {
 		hint = "is a comma or a = missing?"
 	}
+
 	switch {
 	case l.kind == lexBad:
 		p.bad(l)
 	case l.kind == lexEnd:
 		p.cutOff(it.Key, "the file ends after "+finding.Quote(it.Key.Text))
 	case l.is("}"):
-		p.errs.Add(&finding.Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + finding.Quote(it.Key.Text), Hint: hint})
-		p.lex.pos, p.lex.col = p.lex.pos-1, p.lex.col-1 // the brace still closes the block
+		p.errs.Add(&finding.Error{
+			File: p.file,
+			Line: it.Key.Line,
+			Col:  it.Key.Col,
+			Text: "= or { is due after " + finding.Quote(it.Key.Text),
+			Hint: hint,
+		})
+		// The brace still closes the block: the parser reads it once more.
+		p.lex.pos--
+		p.lex.col--
 	default:
-		p.errs.Add(&finding.Error{File: p.file, Line: it.Key.Line, Col: it.Key.Col, Text: "= or { is due after " + finding.Quote(it.Key.Text), Hint: hint})
+		p.errs.Add(&finding.Error{
+			File: p.file,
+			Line: it.Key.Line,
+			Col:  it.Key.Col,
+			Text: "= or { is due after " + finding.Quote(it.Key.Text),
+			Hint: hint,
+		})
 	}
 }
 
@@ -275,16 +326,23 @@ func (p *parser) values(it *Item) {
 			p.next(true)
 			w := wordOf(l)
 			if w.Glued {
-				p.note(w, finding.NoteDifferent, "the C module read the } as a part of "+finding.Quote(w.Text))
+				p.note(w, finding.NoteDifferent, "the C module read the } as a part of "+
+					finding.Quote(w.Text))
 			}
-			it.Values, due = append(it.Values, w), false
+
+			it.Values = append(it.Values, w)
+			due = false
+			// At the very end a cut may have shortened it: /etc/pki/ca may have been
+			// /etc/pki/ca-strict.
 			if l.atEnd {
 				p.insideValue(it)
 				return
 			}
 		case l.kind == lexWord && !l.quoted && l.text == "->" && SameKey(it.Key.Text, "crl_mirror"):
-			p.next(due) // FROM -> TO without quotes
-			it.Values, due = append(it.Values, wordOf(l)), true
+			// FROM -> TO without quotes: the arrow needs no comma before or after it.
+			p.next(due)
+			it.Values = append(it.Values, wordOf(l))
+			due = true
 		case l.is(","):
 			p.next(due)
 			if due {
@@ -299,7 +357,8 @@ func (p *parser) values(it *Item) {
 			return
 		case l.kind == lexWord || l.is("}"):
 			// The old parser, too, took a word without a comma for the next key.
-			p.note(it.Key, finding.NoteTolerated, "a ; is missing after "+finding.Quote(it.Key.Text)+" and its value")
+			p.note(it.Key, finding.NoteTolerated, "a ; is missing after "+
+				finding.Quote(it.Key.Text)+" and its value")
 			return
 		default:
 			p.next(due)
@@ -325,7 +384,8 @@ func (p *parser) trailingComment(it *Item) {
 // Find gives the first block of the kind with the name; both compare without regard to case.
 func (b *Block) Find(kind, name string) *Item {
 	for _, it := range b.Items {
-		if it.Block != nil && strings.EqualFold(it.Key.Text, kind) && strings.EqualFold(it.Name(), name) {
+		if it.Block != nil && strings.EqualFold(it.Key.Text, kind) &&
+			strings.EqualFold(it.Name(), name) {
 			return it
 		}
 	}

@@ -24,15 +24,16 @@ func joinWords(words []Word) string {
 
 // written puts a word in quotes where it was, or where it must be to be read again as it is.
 func (w Word) written() string {
-	if w.Quoted || w.Text == "" || strings.ContainsAny(w.Text, " \t;,={}#") && w.Line == 0 {
+	special := strings.ContainsAny(w.Text, " \t;,={}#")
+	if w.Quoted || w.Text == "" || special && w.Line == 0 {
 		return `"` + w.Text + `"`
 	}
 	return w.Text
 }
 
 // Format writes the tree as text that reads to the same tree, with its comments, indented by two
-// blanks. A word that was not read from a file must hold no quotation mark and no control character:
-// the grammar has no way to write them (CanWrite).
+// blanks. A word that was not read from a file must hold no quotation mark and no control
+// character: the grammar has no way to write them (CanWrite).
 func (b *Block) Format() []byte {
 	var out bytes.Buffer
 	b.format(&out, "")
@@ -41,7 +42,8 @@ func (b *Block) Format() []byte {
 
 // CanWrite reports whether text can be a value of a configuration file.
 func CanWrite(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return r == '"' || r < ' ' && r != '\t' || r == 0x7f })
+	return !strings.ContainsFunc(text,
+		func(r rune) bool { return r == '"' || r < ' ' && r != '\t' || r == 0x7f })
 }
 
 func (b *Block) format(out *bytes.Buffer, indent string) {
@@ -62,6 +64,7 @@ func (it *Item) format(out *bytes.Buffer, indent string) {
 		out.WriteByte('\n')
 	}
 	writeComments(out, it.Before, indent)
+
 	out.WriteString(indent + it.Key.written())
 	if it.Block == nil {
 		out.WriteString(" = " + joinWords(it.Values) + ";")
@@ -73,6 +76,7 @@ func (it *Item) format(out *bytes.Buffer, indent string) {
 		it.Block.format(out, indent+"  ")
 		out.WriteString(indent + "}")
 	}
+
 	if it.After != "" {
 		out.WriteString(" #" + it.After)
 	}
@@ -86,17 +90,22 @@ func (b *Block) Set(key string, values ...string) {
 	for i, v := range values {
 		words[i] = Word{Text: v}
 	}
+
 	var kept []*Item
 	done := false
 	for _, it := range b.Items {
 		if it.Block == nil && SameKey(it.Key.Text, key) {
+			// Later settings of the same key go: two of them would be added up, or the first would
+			// count.
 			if done {
 				continue
 			}
-			it.Values, done = words, true
+			it.Values = words
+			done = true
 		}
 		kept = append(kept, it)
 	}
+
 	if !done {
 		kept = append(kept, &Item{Key: Word{Text: key}, Values: words})
 	}

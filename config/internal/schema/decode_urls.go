@@ -8,22 +8,25 @@ import (
 	"pam_pkcs11/config/internal/scconf"
 )
 
-// checkWebURLs: a host and no user, as they are asked.
+// checkWebURLs takes http and https URLs with a host and without a user's name.
 func checkWebURLs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		u, err := url.Parse(w.Text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server", "write http://HOST/PATH"}
+		isWeb := err == nil && (u.Scheme == "http" || u.Scheme == "https")
+		if !isWeb || u.Hostname() == "" || u.User != nil {
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a web server",
+				"write http://HOST/PATH"}
 		}
 	}
 	return nil
 }
 
-// checkListURLs: a file may be named here, since the administrator writes it.
+// checkListURLs also takes file URLs, since it is the administrator who writes them.
 func checkListURLs(words []scconf.Word) *Fault {
 	for _, w := range words {
 		u, err := url.Parse(w.Text)
 		good := err == nil && u.User == nil
+
 		if good {
 			switch u.Scheme {
 			case "http", "https", "ldap", "ldaps":
@@ -34,8 +37,10 @@ func checkListURLs(words []scconf.Word) *Fault {
 				good = false
 			}
 		}
+
 		if !good {
-			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list", "write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
+			return &Fault{w, finding.Quote(w.Text) + " is not the address of a list",
+				"write http://HOST/PATH, https, ldap, ldaps or file:///PATH; in quotes where it holds a comma"}
 		}
 	}
 	return nil

@@ -1,7 +1,7 @@
 package schema
 
-// serviceKeys are the keys that a block service may hold, each with what it may say there. Those of package config's
-// table (service.go) are the same.
+// serviceKeys are the keys that a block service may hold, each with what it may say there. Those of
+// package config's table (service.go) are the same.
 var serviceKeys = []struct{ name, doc string }{
 	{"card_only", "true."},
 	{"foreign_card", "refuse."},
@@ -28,8 +28,9 @@ var serviceKeys = []struct{ name, doc string }{
 	{"revocation", "hard."},
 }
 
-// Service is the table of a block service. Its keys are those of other blocks, without their defaults: what is not
-// written there is as in the rest of the file. The C module knew no such block.
+// Service is the table of a block service. Its keys are those of other blocks, without their
+// defaults: what is not written there is as in the rest of the file. The C module knew no such
+// block.
 var Service = func() Table {
 	t := Table{
 		Block: "service",

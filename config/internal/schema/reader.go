@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/config/internal/scconf"
 )
 
-// Reader reads the settings of one block against its table. Faults of a block in use are errors, those
-// of another block are notes.
+// Reader reads the settings of one block against its table. Faults of a block in use are errors,
+// those of another block are notes.
 type Reader struct {
 	File  string // for messages
 	inUse bool
@@ -20,11 +20,16 @@ type Reader struct {
 
 // NewReader makes one for blocks in use.
 func NewReader(file string, errs *finding.Errors, notes *[]finding.Note) *Reader {
-	return &Reader{File: file, inUse: true, errs: errs, notes: notes}
+	return &Reader{
+		File:  file,
+		inUse: true,
+		errs:  errs,
+		notes: notes,
+	}
 }
 
-// Aside makes one for a block that is not in use.
-func (r *Reader) Aside() *Reader {
+// ForUnused makes a reader for a block that is not in use: its faults are notes.
+func (r *Reader) ForUnused() *Reader {
 	other := *r
 	other.inUse = false
 	return &other
@@ -32,11 +37,19 @@ func (r *Reader) Aside() *Reader {
 
 // Fault adds an error or, for a block that is not in use, a note.
 func (r *Reader) Fault(f *Fault) {
-	e := &finding.Error{File: r.File, Line: f.At.Line, Col: f.At.Col, Text: f.Text, Hint: f.Hint}
+	e := &finding.Error{
+		File: r.File,
+		Line: f.At.Line,
+		Col:  f.At.Col,
+		Text: f.Text,
+		Hint: f.Hint,
+	}
+
 	if r.inUse {
 		r.errs.Add(e)
 		return
 	}
+
 	text := e.Text
 	if e.Hint != "" {
 		text += " (" + e.Hint + ")"
@@ -46,16 +59,26 @@ func (r *Reader) Fault(f *Fault) {
 
 // Note adds a note with a place.
 func (r *Reader) Note(w scconf.Word, kind finding.NoteKind, text string) {
-	finding.AddNote(r.notes, finding.Note{File: r.File, Line: w.Line, Col: w.Col, Kind: kind, Text: text})
+	finding.AddNote(r.notes, finding.Note{
+		File: r.File,
+		Line: w.Line,
+		Col:  w.Col,
+		Kind: kind,
+		Text: text,
+	})
 }
 
 // Read gives the settings of a block; blocks in it must be of a kind in inner.
 func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 	vals := Values{table: t, given: map[string]Value{}}
+
+	// All words of a key are collected first, and decoded together: a list may be written in
+	// pieces. order keeps the file's order for messages.
 	written := map[string][]scconf.Word{}
 	glued := map[string]bool{}
 	var order []*Key
 	places := map[string]scconf.Word{}
+
 	for _, it := range b.Items {
 		k := t.Find(it.Key.Text)
 		if it.Block != nil {
@@ -66,8 +89,10 @@ func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 			r.unknownKey(it.Key, t, inner)
 			continue
 		}
+
 		if _, again := places[k.Name]; again {
-			r.twice(k, it)
+			r.noteRepeated(k, it)
+			// The first value counts; an empty setting has none.
 			if !k.IsList() && len(written[k.Name]) > 0 {
 				continue
 			}
@@ -75,12 +100,16 @@ func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 			order = append(order, k)
 			places[k.Name] = it.Key
 		}
+
 		written[k.Name] = append(written[k.Name], it.Values...)
 		glued[k.Name] = glued[k.Name] || it.Key.Glued
 	}
+
 	for _, k := range order {
 		r.setting(vals, k, places[k.Name], written[k.Name], glued[k.Name])
 	}
+
+	// Only now: the other keys of the block may take a risk away.
 	for _, k := range order {
 		if v, read := vals.given[k.Name]; read && k.isRisk(v, vals) {
 			r.risk(k, v, places[k.Name])
@@ -89,7 +118,7 @@ func (r *Reader) Read(b *scconf.Block, t *Table, inner ...string) Values {
 	return vals
 }
 
-func (r *Reader) twice(k *Key, it *scconf.Item) {
+func (r *Reader) noteRepeated(k *Key, it *scconf.Item) {
 	if k.IsList() {
 		r.Note(it.Key, finding.NoteTolerated, k.Name+" is given twice: the values are added up")
 	} else {
@@ -106,7 +135,7 @@ func (r *Reader) setting(vals Values, k *Key, at scconf.Word, words []scconf.Wor
 		return
 	}
 
-	v, odd, f := k.Decode(words)
+	v, oldReading, f := k.Decode(words)
 	if f != nil {
 		r.Fault(f)
 		return
@@ -118,15 +147,18 @@ func (r *Reader) setting(vals Values, k *Key, at scconf.Word, words []scconf.Wor
 
 	switch {
 	case k.Status == New || k.isDefault(v):
-		odd = "" // the C module never knew the key, or read the same by not reading it
+		oldReading = "" // the C module never knew the key, or read the same by not reading it
 	case glued:
-		odd = unreadGlued
+		oldReading = unreadGlued
 	case k.Unread:
-		odd = "the C module did not look at it"
+		oldReading = "the C module did not look at it"
 	}
-	if odd != "" {
-		r.misread(k, v, at, odd)
+
+	if oldReading != "" {
+		r.misread(k, v, at, oldReading)
 	}
+
+	// An empty setting has no word of its own: its place is that of the key.
 	if !v.Set {
 		v.At = at
 	}
@@ -148,10 +180,16 @@ func (r *Reader) risk(k *Key, v Value, at scconf.Word) {
 	}
 }
 
-// isDefault: not for lists of words, whose defaults are not those of the C module.
+// isDefault reports whether v is what the C module had without the line. It is false for lists of
+// words, whose defaults are not those of the C module.
 func (k *Key) isDefault(v Value) bool {
+	if !v.Set {
+		return true
+	}
+
 	d := k.defaultValue()
-	return k.Kind != Words && v.True == d.True && v.Number == d.Number && slices.Equal(v.Texts, d.Texts) || !v.Set
+	return k.Kind != Words && v.True == d.True && v.Number == d.Number &&
+		slices.Equal(v.Texts, d.Texts)
 }
 
 func (v Value) show(k *Key) string {
@@ -163,21 +201,34 @@ func (v Value) show(k *Key) string {
 
 func (r *Reader) innerBlock(it *scconf.Item, k *Key, inner []string) {
 	switch {
+	// Nothing would be added any more, and a file of thousands of blocks costs a search each.
 	case r.inUse && r.errs.Full():
 	case slices.ContainsFunc(inner, func(s string) bool { return scconf.SameKey(s, it.Key.Text) }):
 	case k != nil:
-		r.Fault(&Fault{it.Key, k.Name + " is a setting, not a block", "write " + k.Name + " = ...;"})
+		r.Fault(&Fault{it.Key, k.Name + " is a setting, not a block", "write " + k.Name +
+			" = ...;"})
 	default:
-		r.Fault(&Fault{it.Key, "unknown block " + finding.Quote(it.Key.Text), finding.DidYouMean(it.Key.Text, inner)})
+		r.Fault(&Fault{it.Key, "unknown block " + finding.Quote(it.Key.Text),
+			finding.DidYouMean(it.Key.Text, inner)})
 	}
 }
 
 // unknownKey names the nearest key of this block, or the block that has the key.
 func (r *Reader) unknownKey(w scconf.Word, t *Table, inner []string) {
-	if r.inUse && r.errs.Full() || !r.inUse && len(*r.notes) >= finding.MaxNotes {
-		return // the search for what was meant takes its time
+	// The search for what was meant compares with every key: it is left out where nobody sees its
+	// result, so that a huge file of unknown keys costs no more than a small one.
+	var full bool
+	if r.inUse {
+		full = r.errs.Full()
+	} else {
+		full = len(*r.notes) >= finding.MaxNotes
 	}
+	if full {
+		return
+	}
+
 	hint := finding.DidYouMean(w.Text, append(t.Names(), inner...))
+	// A key of another block is a likelier mistake than a key that merely looks alike.
 	if hint == "" || !nearlyEqual(w.Text, hint) {
 		for _, other := range Tables() {
 			if other.Find(w.Text) != nil {
@@ -186,11 +237,13 @@ func (r *Reader) unknownKey(w scconf.Word, t *Table, inner []string) {
 			}
 		}
 	}
+
 	where := strings.TrimSpace(t.Block + " " + t.Type)
 	r.Fault(&Fault{w, "unknown key " + finding.Quote(w.Text) + " in " + where, hint})
 }
 
-// nearlyEqual tells a slip of the fingers from a word that merely looks alike.
+// nearlyEqual reports whether the hint's word differs by a slip of the fingers: by less than three
+// letters.
 func nearlyEqual(word, hint string) bool {
 	meant := strings.TrimSuffix(strings.TrimPrefix(hint, "did you mean "), "?")
 	return finding.Distance(strings.ToLower(word), meant, 3) < 3

@@ -1,8 +1,9 @@
-// Package schema knows every key of pam_pkcs11.conf: keys_*.go are the tables, each key with its type, default
-// and line of documentation; reader.go reads a block against its table, decode*.go each value.
+// Package schema knows every key of pam_pkcs11.conf: keys_*.go are the tables, each key with its
+// type, default and line of documentation; reader.go reads a block against its table, decode*.go
+// each value.
 //
-// Where the C module silently read something else than what was written, the value is read as it was meant;
-// where this would be looser than what was in force, it is refused (misread.go).
+// Where the C module silently read something else than what was written, the value is read as it
+// was meant; where this would be looser than what was in force, it is refused (misread.go).
 package schema
 
 import (
@@ -39,12 +40,13 @@ const (
 	WebURLs                 // a list of http or https addresses
 	ListURLs                // a list of http, https, ldap, ldaps or file addresses
 	OIDs                    // a list of object identifiers
-	CardKeys                // a list of references of keys of a PIV card, two hexadecimal digits each
-	Members                 // a list of names of users or groups
-	Anything                // not looked at
+	// CardKeys is a list of references of keys of a PIV card, two hexadecimal digits each.
+	CardKeys
+	Members  // a list of names of users or groups
+	Anything // not looked at
 )
 
-// Status says what becomes of a key.
+// Status is whether a key does anything, and since when.
 type Status uint8
 
 // The statuses of a key.
@@ -56,25 +58,27 @@ const (
 
 // Key is one row of the schema.
 type Key struct {
-	Name     string
-	Kind     Kind
-	Default  string   // as it would be written; "" is empty or none
-	Words    []string // allowed words of Choice and Words
-	Form     string   // what an element of a List is, where its kind does not say it; for the manual page
-	Instead  string   // hint at a word that is not near any of Words; "" lists them
-	Named    []Name   // words for numbers of an Int, in lower case
-	Min, Max int      // range of Int and Seconds, both included
+	Name    string
+	Kind    Kind
+	Default string   // as it would be written; "" is empty or none
+	Words   []string // allowed words of Choice and Words
+	// Form is what an element of a List is, where its kind does not say it; for the manual page.
+	Form     string
+	Instead  string // hint at a word that is not near any of Words; "" lists them
+	Named    []Name // words for numbers of an Int, in lower case
+	Min, Max int    // range of Int and Seconds, both included
 	Status   Status
 	Doc      string // one line for the manual page and the example
 	Unread   bool   // the C module documented the key and did not look at it
 
-	// looser tells whether a value lets in what would be kept out without it: a value that the C module
-	// did not read as written is then refused, not obeyed (misread.go). nil: never.
+	// looser reports whether a value lets in what would be kept out without it: a value that the C
+	// module did not read as written is then refused, not obeyed (misread.go). nil: never.
 	looser func(Value) bool
 	// risky values are obeyed and logged at every login, with risk as the reason.
 	risky func(Value) bool
 	risk  string
-	// riskless tells whether the other keys of the block take a risky value's risk away. nil: never.
+	// riskless reports whether the other keys of the block take a risky value's risk away. nil:
+	// never.
 	riskless func(Values) bool
 }
 
@@ -111,7 +115,8 @@ func (t *Table) Names() []string {
 	return names
 }
 
-// Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule, a service's block.
+// Tables gives the whole schema: the global block, the module block, each mapper, certmap's rule, a
+// service's block.
 func Tables() []*Table {
 	all := []*Table{&Global, &Module}
 	for _, typ := range MapperTypes() {
@@ -125,9 +130,11 @@ func always(Value) bool   { return true }
 func isSoft(v Value) bool { return v.Text() == "soft" }
 
 // policyWords are those of cert_policy.
-var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online", "crl_auto", "ocsp_on"}
+var policyWords = []string{"none", "ca", "signature", "no_signature", "crl_offline", "crl_online",
+	"crl_auto", "ocsp_on"}
 
-// looserPolicy: less than the default.
+// looserPolicy reports whether a cert_policy checks less than the default.
 func looserPolicy(v Value) bool {
-	return !slices.Contains(v.Texts, "ca") || slices.Contains(v.Texts, "none") || slices.Contains(v.Texts, "no_signature")
+	return !slices.Contains(v.Texts, "ca") || slices.Contains(v.Texts, "none") ||
+		slices.Contains(v.Texts, "no_signature")
 }

@@ -39,7 +39,8 @@ func (v Value) Text() string {
 	return v.Texts[0]
 }
 
-// Written is a value as one would write it: true or false, numbers in decimal, purposes by the names they were given.
+// Written is a value as one would write it: true or false, numbers in decimal, purposes by the
+// names they were given.
 func (k *Key) Written(v Value) []string {
 	switch {
 	case k.Kind == Bool:
@@ -60,26 +61,29 @@ func (k *Key) Written(v Value) []string {
 
 // isNamed reports whether a word stands for a number.
 func (k *Key) isNamed(word string) bool {
-	return slices.ContainsFunc(k.Named, func(n Name) bool { return strings.EqualFold(n.Word, word) })
+	return slices.ContainsFunc(k.Named,
+		func(n Name) bool { return strings.EqualFold(n.Word, word) })
 }
 
-// Values are the settings of one block, with the schema's defaults for what is not written. The zero
-// Values has no keys.
+// Values are the settings of one block, with the schema's defaults for what is not written. The
+// zero Values has no keys.
 type Values struct {
 	table *Table
 	given map[string]Value // by the key's name in the table
 }
 
-// Get gives the value of a key. A key that is not in the table is a fault of the program: a test stops
-// at it, a login goes on with the zero value.
+// Get gives the value of a key. A key that is not in the table is a fault of the program: it panics
+// in a test, and a login goes on with the zero value.
 func (v Values) Get(key string) Value {
 	if val, ok := v.given[key]; ok {
 		return val
 	}
+
 	var row *Key
 	if v.table != nil {
 		row = v.table.Find(key)
 	}
+
 	if row == nil {
 		if flag.Lookup("test.v") != nil {
 			panic(fmt.Sprintf("config: the schema has no key %q", key))
@@ -89,8 +93,9 @@ func (v Values) Get(key string) Value {
 	return row.defaultValue()
 }
 
-// String gives the text of a scalar key; "" when empty. For a Mapfile that is "" or a URL, for a TLSMode
-// "", off, tls or ssl, for a Digest "" or Go's spelling in lower case without a hyphen (sha256).
+// String gives the text of a scalar key; "" when empty. For a Mapfile that is "" or a URL, for a
+// TLSMode "", off, tls or ssl, for a Digest "" or Go's spelling in lower case without a hyphen
+// (sha256).
 func (v Values) String(key string) string { return v.Get(key).Text() }
 
 // Bool gives a Bool key.

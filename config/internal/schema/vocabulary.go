@@ -12,7 +12,8 @@ import (
 // tlsModes are the words for a TLSMode as they are documented; convertTLSMode takes older ones too.
 var tlsModes = []string{"off", "tls", "ssl"}
 
-// vocabulary lists the words that a value may be, or be made of; nil where it is free text or a number alone.
+// vocabulary lists the words that a value may be, or be made of; nil where it is free text or a
+// number alone.
 func (k *Key) vocabulary() []string {
 	switch k.Kind {
 	case Bool:
@@ -56,8 +57,8 @@ var openKinds = map[Kind]string{
 	OIDs:        "a list of object identifiers",
 }
 
-// Values says in a few words what may be written: every word, or the range with both ends. The manual page and
-// the example file show it of each key.
+// Values says in a few words what may be written: every word, or the range with both ends. The
+// manual page and the example file show it of each key.
 func (k *Key) Values() string {
 	words := k.vocabulary()
 
@@ -76,7 +77,8 @@ func (k *Key) Values() string {
 	case CardKeys:
 		return "a list of 9A, 9C, 9D and 82 to 95"
 	case Purposes:
-		return words[0] + ", or a list of " + strings.Join(words[1:], ", ") + " and object identifiers"
+		return words[0] + ", or a list of " + strings.Join(words[1:], ", ") +
+			" and object identifiers"
 	case Conditions:
 		return "a list of attribute=item, the item " + orList(words)
 	}

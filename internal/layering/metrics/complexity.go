@@ -5,7 +5,8 @@ import (
 	"go/token"
 )
 
-// cyclomatic is McCabe's number as gocyclo counts it: one, and one for each if, loop, case and joined term.
+// cyclomatic is McCabe's number as gocyclo counts it: one, and one for each if, loop, case and
+// joined term.
 func cyclomatic(body ast.Node) int {
 	n := 1
 	ast.Inspect(body, func(node ast.Node) bool {
@@ -30,8 +31,9 @@ func cyclomatic(body ast.Node) int {
 	return n
 }
 
-// cognitive is the cognitive complexity (G. A. Campbell, SonarSource 2018) as gocognit counts it: one for each break in
-// the flow, one more for each level it is nested, one for each run of equal joining operators.
+// cognitive is the cognitive complexity (G. A. Campbell, SonarSource 2018) as gocognit counts it:
+// one for each break in the flow, one more for each level it is nested, one for each run of equal
+// joining operators.
 func cognitive(d *ast.FuncDecl) int {
 	v := &cognitiveVisitor{name: d.Name.Name}
 	ast.Walk(v, d.Body)
@@ -60,11 +62,13 @@ func (v *cognitiveVisitor) Visit(n ast.Node) ast.Visitor {
 		return v.nested(x.Body, x.Init, x.Assign)
 	case *ast.SelectStmt:
 		return v.nested(x.Body)
+	// A function literal is nested, but it is no break in the flow by itself.
 	case *ast.FuncLit:
 		v.nesting++
 		ast.Walk(v, x.Body)
 		v.nesting--
 		return nil
+	// break and continue cost nothing, but with a label they leave more than one level.
 	case *ast.BranchStmt:
 		if x.Label != nil {
 			v.sum++
@@ -76,11 +80,13 @@ func (v *cognitiveVisitor) Visit(n ast.Node) ast.Visitor {
 }
 
 func (v *cognitiveVisitor) ifStatement(x *ast.IfStmt) ast.Visitor {
+	// else if is read as one more case of the same decision, not as nested.
 	if v.elses[x] {
 		v.sum++
 	} else {
 		v.sum += 1 + v.nesting
 	}
+
 	v.walk(x.Init, x.Cond)
 
 	v.nesting++
@@ -130,6 +136,7 @@ func (v *cognitiveVisitor) walk(nodes ...ast.Node) {
 
 // runs counts the runs of equal operators in a condition, in the order of the source.
 func (v *cognitiveVisitor) runs(x *ast.BinaryExpr) {
+	// A run is counted at its topmost expression: the walk meets its parts again.
 	if v.counted[x] || x.Op != token.LAND && x.Op != token.LOR {
 		return
 	}

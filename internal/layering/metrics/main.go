@@ -1,7 +1,9 @@
-// Command metrics measures how the product's Go code reads: paragraphs, comments, sizes of functions, conditions. It is
-// run by .ci/metrics, which says how; doc/architecture.md has no figures, since these are made anew each time.
+// Command metrics measures how the product's Go code reads: paragraphs, comments, sizes of
+// functions, conditions. It is run by .ci/metrics, which says how; doc/architecture.md has no
+// figures, since these are made anew each time.
 //
-// Product is every Go file but tests, generated code and what is below test/, vendor/, build/ and testdata/.
+// Product is every Go file but tests, generated code and what is below test/, vendor/, build/ and
+// testdata/.
 package main
 
 import (
@@ -13,9 +15,11 @@ import (
 func main() {
 	root := flag.String("root", ".", "the top `directory` of the sources")
 	hold := flag.Bool("hold", false, "fail where a limit is broken, and name the places")
-	sample := flag.Int("sample", 0, "print so `many` functions of 20 lines and more, drawn by the seed")
+	sample := flag.Int("sample", 0,
+		"print so `many` functions of 20 lines and more, drawn by the seed")
 	seed := flag.Uint64("seed", 1, "`seed` of the sample")
-	list := flag.String("list", "", "name the places of one `measure`: blank, tuple, condition, literal, switch, columns")
+	list := flag.String("list", "",
+		"name the places of one `measure`: blank, tuple, condition, literal, switch, columns")
 	under := flag.String("under", "", "only packages at and below this `directory`")
 	flag.Parse()
 

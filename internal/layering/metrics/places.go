@@ -38,7 +38,8 @@ func (t *tree) places(measure string) []place {
 	case "blank":
 		for _, fn := range t.functions {
 			if fn.length() >= longFunction && fn.blanks == 0 {
-				add(fn.file, fn.first, fmt.Sprintf("%s: %d lines without a blank one", fn.decl.Name.Name, fn.length()))
+				add(fn.file, fn.first, fmt.Sprintf("%s: %d lines without a blank one",
+					fn.decl.Name.Name, fn.length()))
 			}
 		}
 		return found
@@ -119,6 +120,7 @@ func (t *tree) fieldsOnALine(x *ast.CompositeLit) int {
 		if _, ok := pair.Key.(*ast.Ident); !ok {
 			return 0
 		}
+
 		line := t.line(pair.Pos())
 		count[line]++
 		most = max(most, count[line])

@@ -51,15 +51,18 @@ func (t *tree) broken() []string {
 	}
 
 	if share := percent(s.unbroken, s.long); share > maxUnbroken {
-		lines = append(lines, fmt.Sprintf("%.1f %% of the functions of %d lines and more have no blank line, more than %d %%",
+		lines = append(lines, fmt.Sprintf(
+			"%.1f %% of the functions of %d lines and more have no blank line, more than %d %%",
 			share, longFunction, maxUnbroken))
 		name("blank")
 	}
 	if share := percent(s.comments, s.body); share < minComments {
-		lines = append(lines, fmt.Sprintf("%.1f %% of the lines of bodies are comments, less than %d %%", share, minComments))
+		lines = append(lines, fmt.Sprintf(
+			"%.1f %% of the lines of bodies are comments, less than %d %%", share, minComments))
 	}
 	if rate := perThousand(len(t.places("condition")), s.lines); rate > maxConditions {
-		lines = append(lines, fmt.Sprintf("%.2f ifs of %d terms and more for 1,000 lines, more than %.1f",
+		lines = append(lines, fmt.Sprintf(
+			"%.2f ifs of %d terms and more for 1,000 lines, more than %.1f",
 			rate, termsOfALongOne, maxConditions))
 		name("condition")
 	}
@@ -69,7 +72,8 @@ func (t *tree) broken() []string {
 	name("columns")
 	for _, fn := range t.functions {
 		if fn.cognitive > maxCognitive {
-			lines = append(lines, fmt.Sprintf("%s:%d: %s has the cognitive complexity %d, more than %d",
+			lines = append(lines, fmt.Sprintf(
+				"%s:%d: %s has the cognitive complexity %d, more than %d",
 				fn.file.name, fn.first, fn.decl.Name.Name, fn.cognitive, maxCognitive))
 		}
 	}
@@ -83,23 +87,30 @@ func (t *tree) printTable(w io.Writer) {
 		fmt.Fprintf(w, "%-58s %s\n", measure, fmt.Sprintf(format, values...))
 	}
 
-	row("files of the product: number, med/p90/max lines", "%d: %s", len(t.product), spread(t.product, fileLength, 50, 90, 100))
-	row("functions: number, med/p90/p99/max lines", "%d: %s", len(t.functions), spread(t.functions, (*function).length, 50, 90, 99, 100))
+	row("files of the product: number, med/p90/max lines", "%d: %s", len(t.product),
+		spread(t.product, fileLength, 50, 90, 100))
+	row("functions: number, med/p90/p99/max lines", "%d: %s", len(t.functions),
+		spread(t.functions, (*function).length, 50, 90, 99, 100))
 	row("cyclomatic p90/p99/max, over 10", "%s, %.1f %%",
 		spread(t.functions, func(f *function) int { return f.cyclomatic }, 90, 99, 100),
-		percent(count(t.functions, func(f *function) bool { return f.cyclomatic > 10 }), len(t.functions)))
+		percent(count(t.functions, func(f *function) bool { return f.cyclomatic > 10 }),
+			len(t.functions)))
 	row("cognitive p90/max, over 15, over 25", "%s, %.1f %%, %d",
 		spread(t.functions, func(f *function) int { return f.cognitive }, 90, 100),
-		percent(count(t.functions, func(f *function) bool { return f.cognitive > 15 }), len(t.functions)),
+		percent(count(t.functions, func(f *function) bool { return f.cognitive > 15 }),
+			len(t.functions)),
 		count(t.functions, func(f *function) bool { return f.cognitive > 25 }))
 	t.documentation(row)
 
-	row("test lines / code lines, tests beside the code", "%.2f", ratio(t.testLines(false), s.lines))
+	row("test lines / code lines, tests beside the code", "%.2f",
+		ratio(t.testLines(false), s.lines))
 	row("the same with test/", "%.2f", ratio(t.testLines(true), s.lines))
 	row("blank lines inside bodies", "%.1f %%", percent(s.blanks, s.body))
-	row(fmt.Sprintf("functions of %d lines and more without a blank line", longFunction), "%.1f %% (%d of %d)",
+	row(fmt.Sprintf("functions of %d lines and more without a blank line", longFunction),
+		"%.1f %% (%d of %d)",
 		percent(s.unbroken, s.long), s.unbroken, s.long)
-	row("comment lines inside bodies", "%.1f %% (%d of %d)", percent(s.comments, s.body), s.comments, s.body)
+	row("comment lines inside bodies", "%.1f %% (%d of %d)", percent(s.comments, s.body),
+		s.comments, s.body)
 	row("a, b, c = x, y, z with 3 targets and more, per 1,000 lines", "%.2f (%d)",
 		perThousand(len(t.places("tuple")), s.lines), len(t.places("tuple")))
 	row("ifs of 4 joined terms and more, per 1,000 lines", "%.2f (%d)",
@@ -107,7 +118,8 @@ func (t *tree) printTable(w io.Writer) {
 	row("literals of 4 fields and more, several on a line", "%d", len(t.places("literal")))
 	row("switches with one arm", "%d", len(t.places("switch")))
 	row("lines of more than 120 bytes", "%.1f %%", percent(t.longLines(), s.lines))
-	row(fmt.Sprintf("lines of more than %d columns, with tests", maxColumns), "%d", len(t.places("columns")))
+	row(fmt.Sprintf("lines of more than %d columns, with tests", maxColumns), "%d",
+		len(t.places("columns")))
 	t.largest(row)
 }
 
@@ -140,14 +152,16 @@ func (t *tree) documentation(row func(string, string, ...any)) {
 			with++
 		}
 	}
-	row("exported functions and types with a comment", "%.0f %% of %d", percent(named, names), names)
-	row("exported constants and fields with a comment", "%.0f %% of %d", percent(valued, values), values)
+	row("exported functions and types with a comment", "%.0f %% of %d", percent(named, names),
+		names)
+	row("exported constants and fields with a comment", "%.0f %% of %d", percent(valued, values),
+		values)
 	row("packages with a comment", "%.0f %% of %d", percent(with, len(packages)), len(packages))
 	row("comment lines", "%.0f %%", percent(comments, lines))
 }
 
-// documented counts the exported functions and types, and the exported constants and fields, of a declaration, each with
-// how many of them have a comment.
+// documented counts the exported functions and types, and the exported constants and fields, of a
+// declaration, each with how many of them have a comment.
 func documented(decl ast.Decl) (names, named, values, valued int) {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -249,8 +263,9 @@ func (t *tree) longLines() int {
 	return n
 }
 
-// printSample prints functions of longFunction lines and more, drawn by a seed, with their places. The same seed draws
-// functions of the same names from two trees as far as both have them: the order is that of a hash of the name.
+// printSample prints functions of longFunction lines and more, drawn by a seed, with their places.
+// The same seed draws functions of the same names from two trees as far as both have them: the
+// order is that of a hash of the name.
 func (t *tree) printSample(w io.Writer, seed uint64, many int) {
 	var long []*function
 	for _, fn := range t.functions {
@@ -258,6 +273,7 @@ func (t *tree) printSample(w io.Writer, seed uint64, many int) {
 			long = append(long, fn)
 		}
 	}
+
 	random := rand.New(rand.NewPCG(seed, seed))
 	random.Shuffle(len(long), func(i, j int) { long[i], long[j] = long[j], long[i] })
 

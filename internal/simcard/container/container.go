@@ -1,5 +1,6 @@
-// Package container packs certificates as the data objects of PIV cards hold them (NIST SP 800-73-4,
-// part 1, table 10 and following), in the usual form and in those that cards and programs made of it.
+// Package container packs certificates as the data objects of PIV cards hold them (NIST SP
+// 800-73-4, part 1, table 10 and following), in the usual form and in those that cards and programs
+// made of it.
 package container
 
 import (
@@ -16,8 +17,9 @@ import (
 // Compression is how a certificate is packed in its object.
 type Compression int
 
-// Forms of a certificate. Gzip is that of the specification (part 1, appendix A.1); NetID is what the
-// program Net iD writes, 01 00, the length of the DER in two bytes, the lowest first, and a zlib stream.
+// Forms of a certificate. Gzip is that of the specification (part 1, appendix A.1); NetID is what
+// the program Net iD writes, 01 00, the length of the DER in two bytes, the lowest first, and a
+// zlib stream.
 const (
 	Uncompressed Compression = iota
 	Gzip
@@ -48,6 +50,7 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if k.Info != nil {
 		info = *k.Info
 	}
@@ -63,6 +66,7 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	if k.MSCUID {
 		parts = append(parts, tlv(nil, 0x72, make([]byte, 38)))
 	}
+
 	switch {
 	case k.NoEnd:
 	case k.EndData:
@@ -70,13 +74,15 @@ func (k Form) Object(der []byte) ([]byte, error) {
 	default:
 		parts = append(parts, tlv(nil, 0xFE))
 	}
+
 	return bytes.Join(parts, nil), nil
 }
 
-// pack compresses the certificate, and says the CertInfo that goes with it.
+// pack compresses the certificate, and returns the CertInfo that goes with it.
 func (k Form) pack(der []byte) (value []byte, info byte, err error) {
 	var packed bytes.Buffer
 	var w io.WriteCloser
+
 	switch k.Compression {
 	case Uncompressed:
 		return der, 0, nil
@@ -88,11 +94,14 @@ func (k Form) pack(der []byte) (value []byte, info byte, err error) {
 	default:
 		return nil, 0, fmt.Errorf("no compression %d", k.Compression)
 	}
+
 	if _, err := w.Write(der); err != nil {
 		return nil, 0, err
 	}
+	// Without Close the end of the stream, with its checksum, is missing.
 	if err := w.Close(); err != nil {
 		return nil, 0, err
 	}
+
 	return packed.Bytes(), infoGzip, nil
 }

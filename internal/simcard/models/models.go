@@ -9,8 +9,8 @@ import (
 	"pam_pkcs11/internal/simcard"
 )
 
-// Model is a card that exists, as far as its behaviour is known and makes a difference. PIN, keys and
-// the like are left empty.
+// Model is a card that exists, as far as its behaviour is known and makes a difference. PIN, keys
+// and the like are left empty.
 type Model struct {
 	Name    string
 	About   string
@@ -20,8 +20,8 @@ type Model struct {
 // refusesForget is how cards refuse P1 FF of VERIFY.
 const refusesForget = iso7816.StatusWrongP1P2
 
-// Models are the cards of SP 800-73 and beside it that differ. What each does is from the sources that
-// PINRules names, and from OpenSC's table of PIV cards.
+// Models are the cards of SP 800-73 and beside it that differ. What each does is from the sources
+// that PINRules names, and from OpenSC's table of PIV cards.
 var Models = []Model{
 	{Name: "piv", About: "the card of the specification"},
 	{
@@ -97,7 +97,8 @@ var Models = []Model{
 			},
 			Ed25519: simcard.Ed25519Nitrokey,
 			NoKey:   iso7816.StatusConditions,
-			Yubico:  &simcard.Yubico{Version: [3]byte{6, 6, 6}, Serial: 0x0052F743, Metadata: simcard.MetadataEmpty},
+			Yubico: &simcard.Yubico{Version: [3]byte{6, 6, 6}, Serial: 0x0052F743,
+				Metadata: simcard.MetadataEmpty},
 		},
 	},
 	{
@@ -107,7 +108,8 @@ var Models = []Model{
 			Select: simcard.SelectRules{Label: "PivApplet v0.9.0", AbsentDeselects: true},
 			PINs:   simcard.PINRules{AnyBytes: true, ForgetBlocked: true},
 			Tries:  5,
-			Yubico: &simcard.Yubico{Version: [3]byte{5, 4, 0}, Serial: 0x00C0FFEE, Metadata: simcard.MetadataFull},
+			Yubico: &simcard.Yubico{Version: [3]byte{5, 4, 0}, Serial: 0x00C0FFEE,
+				Metadata: simcard.MetadataFull},
 		},
 	},
 	{
@@ -115,7 +117,8 @@ var Models = []Model{
 		About: "CanoKey: 61FF, emptied objects, 6700 for a PIN of another length, selecting PIV again forgets",
 		Options: simcard.Options{
 			Select: simcard.SelectRules{ReselectLoses: true, Template: simcard.APTAlgorithm},
-			PINs:   simcard.PINRules{LastBlocks: true, AnyBytes: true, BadLength: iso7816.StatusWrongLength},
+			PINs: simcard.PINRules{LastBlocks: true, AnyBytes: true,
+				BadLength: iso7816.StatusWrongLength},
 			Usage:  &simcard.PINUsage{0x40, 0x10},
 			Absent: &simcard.AbsentEmpty,
 			NoKey:  iso7816.StatusConditions,
@@ -143,7 +146,8 @@ var Models = []Model{
 				0x3B, 0x7D, 0x96, 0x00, 0x00, 0x80, 0x31, 0x80, 0x65, 0xB0, 0x83, 0x11, 0x00, 0xC8,
 				0x83, 0x00, 0x90, 0x00,
 			},
-			Select:      simcard.SelectRules{AfterReset: simcard.PIV, Template: simcard.APTWholeAID},
+			Select: simcard.SelectRules{AfterReset: simcard.PIV,
+				Template: simcard.APTWholeAID},
 			PINs:        simcard.PINRules{AtZero: true, Empty: iso7816.StatusWrongLength},
 			NoDiscovery: true,
 			History:     simcard.History{Absent: true},
@@ -162,7 +166,8 @@ func Find(name string) (simcard.Options, error) {
 	return Models[i].Options, nil
 }
 
-// historicalATR is an ATR for T=1 whose historical bytes are a text, as early YubiKeys and PIVKeys have.
+// historicalATR is an ATR for T=1 whose historical bytes are a text, as early YubiKeys and PIVKeys
+// have.
 func historicalATR(text string) []byte { return atrWith([]byte(text)) }
 
 // compactATR is one with a name in compact TLV (5x, ISO/IEC 7816-4, section 12.1.1), and the card

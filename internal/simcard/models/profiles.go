@@ -30,8 +30,8 @@ var keyTimes = map[simcard.Algorithm]time.Duration{
 	simcard.Ed25519: 60 * time.Millisecond,
 }
 
-// contact is a contact card: 2 ms for reader and USB and 8 ms for the card's program, both estimates,
-// and the line.
+// contact is a contact card: 2 ms for reader and USB and 8 ms for the card's program, both
+// estimates, and the line.
 var contact = simcard.Pace{Command: 10 * time.Millisecond, Keys: keyTimes, Clock: clockOfReaders}
 
 // Profile is a kind of card in a reader of its time.
@@ -106,6 +106,8 @@ func paced(ta1 byte, t1 bool) []byte {
 		atr[2] = ta1
 		return atr
 	}
+
+	// The check byte at the end is made anew, as TA1 is among the bytes that it covers.
 	atr := append([]byte(nil), simcard.ATRT1[:len(simcard.ATRT1)-1]...)
 	atr[2] = ta1
 	return append(atr, iso7816.LRC(atr[1:]))
