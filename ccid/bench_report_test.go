@@ -101,7 +101,7 @@ func TestBenchIdle(t *testing.T) {
 		least := 0
 		for try := range 3 { // the runtime has wake-ups of its own for a while, for its garbage and its threads
 			runtime.GC()
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // what is measured is what wakes up while all of us sleep
 			before := switches(t)
 			time.Sleep(seconds * time.Second)
 			n := max(switches(t)-before-1, 0) // our own sleep

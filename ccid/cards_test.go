@@ -261,14 +261,16 @@ func TestVoltages(t *testing.T) {
 		want     []byte
 		code     int
 	}{
-		"the reader chooses":   {0x8, 7, 4, 0, []byte{0}, 0},
-		"activated by itself":  {0x4, 7, 4, 0, []byte{0}, 0},
-		"5 V":                  {0, 7, 7, 0, []byte{1}, 0},
-		"1.8 V only":           {0, 7, 4, 0, []byte{1, 2, 3}, 0},
-		"3 V first":            {0, 7, 4, message.Voltage3, []byte{2, 1, 3}, 0},
-		"the reader has 3 V":   {0, 2, 2, 0, []byte{2}, 0},
-		"the reader says none": {0, 0, 7, 0, []byte{0}, 0},
-		"none fits":            {0, 3, 4, 0, []byte{1, 2}, 608},
+		"the reader chooses":  {features: 0x8, support: 7, card: 4, want: []byte{0}},
+		"activated by itself": {features: 0x4, support: 7, card: 4, want: []byte{0}},
+		"5 V":                 {support: 7, card: 7, want: []byte{1}},
+		"1.8 V only":          {support: 7, card: 4, want: []byte{1, 2, 3}},
+		"3 V first": {
+			support: 7, card: 4, first: message.Voltage3, want: []byte{2, 1, 3},
+		},
+		"the reader has 3 V":   {support: 2, card: 2, want: []byte{2}},
+		"the reader says none": {card: 7, want: []byte{0}},
+		"none fits":            {support: 3, card: 4, want: []byte{1, 2}, code: 608},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -421,9 +423,16 @@ func TestIFSD(t *testing.T) {
 		release  uint16
 		sent     bool
 	}{
-		"host":   {device.FeatureTPDU | 0x30, 0x1234, 0x5678, 0x0100, true},
-		"reader": {device.FeatureTPDU | 0x430, 0x1234, 0x5678, 0x0100, false},
-		"eToken": {device.FeatureTPDU | 0x30, 0x0529, 0x0620, 0x0012, false},
+		"host": {
+			features: device.FeatureTPDU | 0x30, vendor: 0x1234, product: 0x5678, release: 0x0100,
+			sent: true,
+		},
+		"reader": {
+			features: device.FeatureTPDU | 0x430, vendor: 0x1234, product: 0x5678, release: 0x0100,
+		},
+		"eToken": {
+			features: device.FeatureTPDU | 0x30, vendor: 0x0529, product: 0x0620, release: 0x0012,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := profile(descriptor(row.features))

@@ -14,6 +14,7 @@ import (
 	"pam_pkcs11/ccid/device"
 	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/internal/slowtest"
 )
 
 // world is a reader of one slot with a card that was made ready, in a bubble of time.
@@ -437,7 +438,7 @@ func TestGivenUpDuringACommand(t *testing.T) {
 // TestBytesBehindMessages: bytes behind an ATR, or behind the answer to an escape command, are cut off and counted.
 func TestBytesBehindMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said lockedBuffer
+		var said slowtest.Buffer
 		log := slog.New(slog.NewTextHandler(&said, nil))
 		d := ccidtest.New(profile(descriptor(extended)))
 		r, err := ccid.Open(t.Context(), d.Transport(0), d.Info(), interfaceOf(t, d, 0), plan.Options{Escapes: true}, log)

@@ -21,8 +21,6 @@ const (
 	extended = readertest.Extended
 )
 
-type lockedBuffer = readertest.LockedBuffer
-
 var (
 	atrT0   = readertest.ATRT0
 	atrT1   = readertest.ATRT1

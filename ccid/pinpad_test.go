@@ -230,15 +230,51 @@ func TestPINMessages(t *testing.T) {
 		wantVerify      string
 		wantModify      string
 	}{
-		"standard":      {0x1234, 0x5678, verification(), modification(), "001E820800" + "0804" + "02010904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302030904" + "000102" + change},
-		"no messages":   {0x1234, 0x5678, v0, m0, "001E820800" + "0804" + "02000904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302000904" + "00" + change},
-		"one message":   {0x1234, 0x5678, verification(), m1, "001E820800" + "0804" + "02010904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302010904" + "0001" + change},
-		"GemPC PinPad":  {0x08E6, 0x3478, v0, modification(), "001E820800" + "0804" + "02010904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302010904" + "0001" + change},
-		"SPR532":        {0x04E6, 0xE003, verification(), modification(), "001E820800" + "0804" + "02010904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302000904" + "000000" + change},
-		"XX44":          {0x046A, 0x0010, verification(), m1, "001E820800" + "0804" + "02030904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302030904" + "000102" + change},
-		"KC1000SC":      {0x046A, 0x00A1, v0, m0, "001E820800" + "0804" + "02FF0904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302FF0904" + "000102" + change},
-		"Dell":          {0x413C, 0x2101, verification(), modification(), "001E820800" + "0804" + "02000904" + "00" + tail, "011E820800" + "0008" + "0804" + "0302000904" + "00" + change},
-		"Dell, swapped": {0x413C, 0x2100, verification(), modification(), "001E820800" + "0408" + "02000904" + "00" + tail, "011E820800" + "0008" + "0408" + "0302000904" + "00" + change},
+		"standard": {
+			vendor: 0x1234, product: 0x5678, verify: verification(), modify: modification(),
+			wantVerify: "001E820800" + "0804" + "02010904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302030904" + "000102" + change,
+		},
+		"no messages": {
+			vendor: 0x1234, product: 0x5678, verify: v0, modify: m0,
+			wantVerify: "001E820800" + "0804" + "02000904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302000904" + "00" + change,
+		},
+		"one message": {
+			vendor: 0x1234, product: 0x5678, verify: verification(), modify: m1,
+			wantVerify: "001E820800" + "0804" + "02010904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302010904" + "0001" + change,
+		},
+		"GemPC PinPad": {
+			vendor: 0x08E6, product: 0x3478, verify: v0, modify: modification(),
+			wantVerify: "001E820800" + "0804" + "02010904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302010904" + "0001" + change,
+		},
+		"SPR532": {
+			vendor: 0x04E6, product: 0xE003, verify: verification(), modify: modification(),
+			wantVerify: "001E820800" + "0804" + "02010904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302000904" + "000000" + change,
+		},
+		"XX44": {
+			vendor: 0x046A, product: 0x0010, verify: verification(), modify: m1,
+			wantVerify: "001E820800" + "0804" + "02030904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302030904" + "000102" + change,
+		},
+		"KC1000SC": {
+			vendor: 0x046A, product: 0x00A1, verify: v0, modify: m0,
+			wantVerify: "001E820800" + "0804" + "02FF0904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302FF0904" + "000102" + change,
+		},
+		"Dell": {
+			vendor: 0x413C, product: 0x2101, verify: verification(), modify: modification(),
+			wantVerify: "001E820800" + "0804" + "02000904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0804" + "0302000904" + "00" + change,
+		},
+		"Dell, swapped": {
+			vendor: 0x413C, product: 0x2100, verify: verification(), modify: modification(),
+			wantVerify: "001E820800" + "0408" + "02000904" + "00" + tail,
+			wantModify: "011E820800" + "0008" + "0408" + "0302000904" + "00" + change,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := profile(descriptor(device.FeatureShortAPDU | 0xBA))
@@ -314,14 +350,14 @@ func TestFeatures(t *testing.T) {
 		features, tlv   string
 		properties      string
 	}{
-		"no keys": {0, 0, 0x1234, 0x5678, plan.Options{}, "120442330012",
-			"01020000" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100", ""},
-		"PIN pad": {3, 0x0210, 0x1234, 0x5678, plan.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
-			"01021002" + "04021000" + "05020200" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100", "10020700"},
-		"verification only, escapes": {1, 0, 0x1234, 0x5678, plan.Options{Escapes: true}, "060442330006" + "0A044233000A" + "120442330012" + "130442000001",
-			"01020000" + "030100" + "090101" + "0B023412" + "0C027856" + "0A0400000100", "00000700"},
-		"ST-2000": {3, 0, 0x046A, 0x003E, plan.Options{}, "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
-			"01020000" + "030100" + "060100" + "070119" + "020102" + "090100" + "0B026A04" + "0C023E00" + "0A0400000100", "00000200"},
+		"no keys": {vendor: 0x1234, product: 0x5678, options: plan.Options{}, features: "120442330012",
+			tlv: "01020000" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100"},
+		"PIN pad": {pin: 3, display: 0x0210, vendor: 0x1234, product: 0x5678, options: plan.Options{}, features: "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
+			tlv: "01021002" + "04021000" + "05020200" + "030100" + "090100" + "0B023412" + "0C027856" + "0A0400000100", properties: "10020700"},
+		"verification only, escapes": {pin: 1, vendor: 0x1234, product: 0x5678, options: plan.Options{Escapes: true}, features: "060442330006" + "0A044233000A" + "120442330012" + "130442000001",
+			tlv: "01020000" + "030100" + "090101" + "0B023412" + "0C027856" + "0A0400000100", properties: "00000700"},
+		"ST-2000": {pin: 3, vendor: 0x046A, product: 0x003E, options: plan.Options{}, features: "060442330006" + "070442330007" + "0A044233000A" + "120442330012",
+			tlv: "01020000" + "030100" + "060100" + "070119" + "020102" + "090100" + "0B026A04" + "0C023E00" + "0A0400000100", properties: "00000200"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -329,7 +365,10 @@ func TestFeatures(t *testing.T) {
 				p.Interfaces[0].CCID.PINSupport, p.Interfaces[0].CCID.LCDLayout = row.pin, row.display
 				p.Info.Vendor, p.Info.Product = row.vendor, row.product
 				s := open(t, ccidtest.New(p), 0, row.options).Slots()[0]
-				for code, want := range map[uint32]string{ctlFeatures: row.features, 0x00313520: row.features, ctlTLV: row.tlv, ctlPIN: row.properties} {
+				for code, want := range map[uint32]string{
+					ctlFeatures: row.features, 0x00313520: row.features, ctlTLV: row.tlv,
+					ctlPIN: row.properties,
+				} {
 					got, err := s.Control(t.Context(), code, nil, 300)
 					if fmt.Sprintf("%X", got) != want || (err == nil) != (want != "") {
 						t.Errorf("%08X: %X, %v, want %s", code, got, err, want)
@@ -349,13 +388,31 @@ func TestEscapes(t *testing.T) {
 		command         []byte
 		allowed         bool
 	}{
-		"refused":           {0x1234, 0x5678, plan.Options{}, []byte{1, 2, 3}, false},
-		"allowed":           {0x1234, 0x5678, plan.Options{Escapes: true}, []byte{1, 2, 3}, true},
-		"Gemalto version":   {0x08E6, 0x3437, plan.Options{}, []byte{2}, true},
-		"Gemalto other":     {0x08E6, 0x3437, plan.Options{}, []byte{3}, false},
-		"version elsewhere": {0x1234, 0x5678, plan.Options{}, []byte{2}, false},
-		"GemProx DU":        {0x08E6, 0x5503, plan.Options{}, []byte{0x52, 0xF8, 4, 1, 0, 7}, true},
-		"Omnikey 5427":      {0x076B, 0x5427, plan.Options{}, []byte{9, 9}, true},
+		"refused": {
+			vendor: 0x1234, product: 0x5678, options: plan.Options{}, command: []byte{1, 2, 3},
+		},
+		"allowed": {
+			vendor: 0x1234, product: 0x5678, options: plan.Options{Escapes: true},
+			command: []byte{1, 2, 3}, allowed: true,
+		},
+		"Gemalto version": {
+			vendor: 0x08E6, product: 0x3437, options: plan.Options{}, command: []byte{2},
+			allowed: true,
+		},
+		"Gemalto other": {
+			vendor: 0x08E6, product: 0x3437, options: plan.Options{}, command: []byte{3},
+		},
+		"version elsewhere": {
+			vendor: 0x1234, product: 0x5678, options: plan.Options{}, command: []byte{2},
+		},
+		"GemProx DU": {
+			vendor: 0x08E6, product: 0x5503, options: plan.Options{},
+			command: []byte{0x52, 0xF8, 4, 1, 0, 7}, allowed: true,
+		},
+		"Omnikey 5427": {
+			vendor: 0x076B, product: 0x5427, options: plan.Options{}, command: []byte{9, 9},
+			allowed: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

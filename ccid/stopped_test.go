@@ -5,13 +5,13 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"pam_pkcs11/ccid"
 	"pam_pkcs11/ccid/ccidtest"
 	"pam_pkcs11/ccid/device"
 	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/ccid/plan"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
@@ -123,15 +123,13 @@ func stopAndConnect(t *testing.T, s *strike) {
 // connectSoon connects to the one reader as soon as its card is there.
 func connectSoon(t *testing.T, c *pcsc.Context) *pcsc.Card {
 	t.Helper()
-	for until := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		card, err := c.Connect("R 00 00", pcsc.ShareShared, pcsc.ProtocolAny)
-		if err == nil {
-			return card
-		}
-		if time.Now().After(until) {
-			t.Fatal(err)
-		}
-	}
+	var card *pcsc.Card
+	slowtest.Until(t, "the card", func() bool {
+		var err error
+		card, err = c.Connect("R 00 00", pcsc.ShareShared, pcsc.ProtocolAny)
+		return err == nil
+	})
+	return card
 }
 
 // TestOneGlitch: a command that fails, and after which the card works on, costs nobody the card's state.

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"fmt"
@@ -6,17 +6,18 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 )
 
 // withArguments reads a file under module arguments.
-func withArguments(t *testing.T, text string, args ...string) (*Config, error) {
+func withArguments(t *testing.T, text string, args ...string) (*config.Config, error) {
 	t.Helper()
-	a, _, err := ParseArguments(args)
+	a, _, err := config.ParseArguments(args)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Parse("f.conf", []byte(text), a)
+	return config.Parse("f.conf", []byte(text), a)
 }
 
 func TestArguments(t *testing.T) {
@@ -25,36 +26,140 @@ func TestArguments(t *testing.T) {
 		name string
 		args []string
 		file string
-		want func(*Config) any
+		want func(*config.Config) any
 		val  any
 	}{
-		{"none", nil, base, func(c *Config) any { return c.Global.Debug }, false},
-		{"debug", []string{"debug"}, base, func(c *Config) any { return c.Global.Debug }, true},
-		{"nodebug after debug", []string{"debug", "nodebug"}, base, func(c *Config) any { return c.Global.Debug }, false},
-		{"nodebug against the file", []string{"nodebug"}, minimal("debug = true;", "", ""), func(c *Config) any { return c.Global.Debug }, false},
-		{"quiet", []string{"quiet"}, base, func(c *Config) any { return c.Global.Quiet }, true},
-		{"nullok", []string{"nullok"}, base, func(c *Config) any { return c.Global.NullOK }, true},
-		{"first pass", []string{"try_first_pass", "use_first_pass"}, base, func(c *Config) any { return []bool{c.Global.TryFirstPass, c.Global.UseFirstPass} }, []bool{true, true}},
-		{"card_only and wait_for_card", []string{"card_only", "wait_for_card"}, base, func(c *Config) any { return []bool{c.Global.CardOnly, c.Global.WaitForCard} }, []bool{true, true}},
-		{"dont_wait_for_card", []string{"dont_wait_for_card"}, minimal("wait_for_card = true;", "", ""), func(c *Config) any { return c.Global.WaitForCard }, false},
-		{"skip_foreign", []string{"skip_foreign"}, base, func(c *Config) any { return c.Global.ForeignCard }, "skip"},
-		{"empty_pin", []string{"empty_pin=fallback"}, base, func(c *Config) any { return c.Global.EmptyPIN }, "fallback"},
-		{"empty_pin against the file", []string{"empty_pin=error"}, minimal("empty_pin = fallback;", "", ""), func(c *Config) any { return c.Global.EmptyPIN }, "error"},
-		{"fail_closed changes nothing that is read", []string{"fail_closed"}, base, func(c *Config) any { return c.Global.ForeignCard }, "refuse"},
-		{"slot_num", []string{"slot_num=3"}, base, func(c *Config) any { return c.Module.SlotNum }, 3},
-		{"slot_description with blanks", []string{"slot_description=My Reader 00"}, base, func(c *Config) any { return c.Module.SlotDescription }, "My Reader 00"},
-		{"directories", []string{"ca_dir=/a", "crl_dir=/b"}, base, func(c *Config) any { return c.Module.CADir + c.Module.CRLDir }, "/a/b"},
-		{"token_type", []string{"token_type=Badge"}, base, func(c *Config) any { return c.Module.TokenType }, "Badge"},
-		{"cert_policy adds", []string{"cert_policy=crl_auto"}, base, func(c *Config) any { return c.Module.Policy }, Policy{CA: true, Signature: true, CRL: "auto"}},
-		{"cert_policy adds to the default", []string{"cert_policy=ocsp_on"}, minimal("", "", ""), func(c *Config) any { return c.Module.Policy }, Policy{CA: true, Signature: true, OCSP: true}},
-		{"none clears", []string{"cert_policy=none"}, base, func(c *Config) any { return c.Module.Policy }, Policy{Signature: true}},
-		{"none clears first, wherever it stands", []string{"cert_policy=ca,none"}, minimal("", "cert_policy = ca, crl_auto;", ""), func(c *Config) any { return c.Module.Policy }, Policy{CA: true, Signature: true}},
-		{"none clears no_signature of the file", []string{"cert_policy=none,ca"}, minimal("", "cert_policy = ca, no_signature;", ""), func(c *Config) any { return c.Module.Policy }, Policy{CA: true, Signature: true}},
-		{"no_signature", []string{"cert_policy=no_signature"}, base, func(c *Config) any { return c.Module.Policy }, Policy{CA: true}},
-		{"another list than the file's", []string{"cert_policy=crl_offline"}, minimal("", "cert_policy = ca, crl_auto;", ""), func(c *Config) any { return c.Module.Policy.CRL }, "offline"},
-		{"pkcs11_module by name", []string{"pkcs11_module=soft"}, "pam_pkcs11 { pkcs11_module default { } pkcs11_module soft { module = /s.so; } }", func(c *Config) any { return c.Module.Name + c.Module.Path }, "soft/s.so"},
-		{"pkcs11_module by path", []string{"pkcs11_module=/x.so"}, base, func(c *Config) any { return c.Module.Name + c.Module.Path }, "default/x.so"},
-		{"pkcs11_module by path, without a block", []string{"pkcs11_module=/x.so"}, "pam_pkcs11 { }", func(c *Config) any { return c.Module.Path + c.Module.CADir }, "/x.so/etc/pam_pkcs11/cacerts"},
+		{
+			name: "none", file: base, want: func(c *config.Config) any { return c.Global.Debug },
+			val: false,
+		},
+		{
+			name: "debug", args: []string{"debug"}, file: base,
+			want: func(c *config.Config) any { return c.Global.Debug }, val: true,
+		},
+		{
+			name: "nodebug after debug", args: []string{"debug", "nodebug"}, file: base,
+			want: func(c *config.Config) any { return c.Global.Debug }, val: false,
+		},
+		{
+			name: "nodebug against the file", args: []string{"nodebug"},
+			file: minimal("debug = true;", "", ""),
+			want: func(c *config.Config) any { return c.Global.Debug }, val: false,
+		},
+		{
+			name: "quiet", args: []string{"quiet"}, file: base,
+			want: func(c *config.Config) any { return c.Global.Quiet }, val: true,
+		},
+		{
+			name: "nullok", args: []string{"nullok"}, file: base,
+			want: func(c *config.Config) any { return c.Global.NullOK }, val: true,
+		},
+		{
+			name: "first pass", args: []string{"try_first_pass", "use_first_pass"}, file: base,
+			want: func(c *config.Config) any { return []bool{c.Global.TryFirstPass, c.Global.UseFirstPass} },
+			val:  []bool{true, true},
+		},
+		{
+			name: "card_only and wait_for_card", args: []string{"card_only", "wait_for_card"},
+			file: base,
+			want: func(c *config.Config) any { return []bool{c.Global.CardOnly, c.Global.WaitForCard} },
+			val:  []bool{true, true},
+		},
+		{
+			name: "dont_wait_for_card", args: []string{"dont_wait_for_card"},
+			file: minimal("wait_for_card = true;", "", ""),
+			want: func(c *config.Config) any { return c.Global.WaitForCard }, val: false,
+		},
+		{
+			name: "skip_foreign", args: []string{"skip_foreign"}, file: base,
+			want: func(c *config.Config) any { return c.Global.ForeignCard }, val: "skip",
+		},
+		{
+			name: "empty_pin", args: []string{"empty_pin=fallback"}, file: base,
+			want: func(c *config.Config) any { return c.Global.EmptyPIN }, val: "fallback",
+		},
+		{
+			name: "empty_pin against the file", args: []string{"empty_pin=error"},
+			file: minimal("empty_pin = fallback;", "", ""),
+			want: func(c *config.Config) any { return c.Global.EmptyPIN }, val: "error",
+		},
+		{
+			name: "fail_closed changes nothing that is read", args: []string{"fail_closed"},
+			file: base, want: func(c *config.Config) any { return c.Global.ForeignCard },
+			val: "refuse",
+		},
+		{
+			name: "slot_num", args: []string{"slot_num=3"}, file: base,
+			want: func(c *config.Config) any { return c.Module.SlotNum }, val: 3,
+		},
+		{
+			name: "slot_description with blanks", args: []string{"slot_description=My Reader 00"},
+			file: base, want: func(c *config.Config) any { return c.Module.SlotDescription },
+			val: "My Reader 00",
+		},
+		{
+			name: "directories", args: []string{"ca_dir=/a", "crl_dir=/b"}, file: base,
+			want: func(c *config.Config) any { return c.Module.CADir + c.Module.CRLDir },
+			val:  "/a/b",
+		},
+		{
+			name: "token_type", args: []string{"token_type=Badge"}, file: base,
+			want: func(c *config.Config) any { return c.Module.TokenType }, val: "Badge",
+		},
+		{
+			name: "cert_policy adds", args: []string{"cert_policy=crl_auto"}, file: base,
+			want: func(c *config.Config) any { return c.Module.Policy },
+			val:  config.Policy{CA: true, Signature: true, CRL: "auto"},
+		},
+		{
+			name: "cert_policy adds to the default", args: []string{"cert_policy=ocsp_on"},
+			file: minimal("", "", ""), want: func(c *config.Config) any { return c.Module.Policy },
+			val: config.Policy{CA: true, Signature: true, OCSP: true},
+		},
+		{
+			name: "none clears", args: []string{"cert_policy=none"}, file: base,
+			want: func(c *config.Config) any { return c.Module.Policy },
+			val:  config.Policy{Signature: true},
+		},
+		{
+			name: "none clears first, wherever it stands", args: []string{"cert_policy=ca,none"},
+			file: minimal("", "cert_policy = ca, crl_auto;", ""),
+			want: func(c *config.Config) any { return c.Module.Policy },
+			val:  config.Policy{CA: true, Signature: true},
+		},
+		{
+			name: "none clears no_signature of the file", args: []string{"cert_policy=none,ca"},
+			file: minimal("", "cert_policy = ca, no_signature;", ""),
+			want: func(c *config.Config) any { return c.Module.Policy },
+			val:  config.Policy{CA: true, Signature: true},
+		},
+		{
+			name: "no_signature", args: []string{"cert_policy=no_signature"}, file: base,
+			want: func(c *config.Config) any { return c.Module.Policy },
+			val:  config.Policy{CA: true},
+		},
+		{
+			name: "another list than the file's", args: []string{"cert_policy=crl_offline"},
+			file: minimal("", "cert_policy = ca, crl_auto;", ""),
+			want: func(c *config.Config) any { return c.Module.Policy.CRL }, val: "offline",
+		},
+		{
+			name: "pkcs11_module by name", args: []string{"pkcs11_module=soft"},
+			file: "pam_pkcs11 { pkcs11_module default { } pkcs11_module soft { module = /s.so; } }",
+			want: func(c *config.Config) any { return c.Module.Name + c.Module.Path },
+			val:  "soft/s.so",
+		},
+		{
+			name: "pkcs11_module by path", args: []string{"pkcs11_module=/x.so"}, file: base,
+			want: func(c *config.Config) any { return c.Module.Name + c.Module.Path },
+			val:  "default/x.so",
+		},
+		{
+			name: "pkcs11_module by path, without a block", args: []string{"pkcs11_module=/x.so"},
+			file: "pam_pkcs11 { }",
+			want: func(c *config.Config) any { return c.Module.Path + c.Module.CADir },
+			val:  "/x.so/etc/pam_pkcs11/cacerts",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -110,18 +215,18 @@ func TestUnknownArguments(t *testing.T) {
 		"token_type=a\x00b":     "module arguments:1: an argument is too long or holds a NUL byte",
 	}
 	for arg, want := range rows {
-		if _, _, err := ParseArguments([]string{arg}); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, _, err := config.ParseArguments([]string{arg}); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: error %v, want %s", arg, err, want)
 		}
 	}
-	if _, _, err := ParseArguments(slices.Repeat([]string{"debug"}, maxArguments+1)); err == nil {
+	if _, _, err := config.ParseArguments(slices.Repeat([]string{"debug"}, config.MaxArguments+1)); err == nil {
 		t.Error("any number of arguments is read")
 	}
 }
 
 func TestArgumentsWithoutEffect(t *testing.T) {
 	for _, arg := range []string{"use_authtok", "crl_policy=auto", "nss_dir=/etc/pki", "expose_account", "no_warn"} {
-		_, notes, err := ParseArguments([]string{arg})
+		_, notes, err := config.ParseArguments([]string{arg})
 		if err != nil || len(notes) != 1 || notes[0].Kind != finding.NoteNoEffect || notes[0].Line != 1 {
 			t.Errorf("%s: %v, %v", arg, notes, err)
 		}
@@ -129,11 +234,11 @@ func TestArgumentsWithoutEffect(t *testing.T) {
 }
 
 func TestConfigFileArgument(t *testing.T) {
-	a, notes, err := ParseArguments([]string{"config_file=/a.conf", "config_file=/b.conf"})
+	a, notes, err := config.ParseArguments([]string{"config_file=/a.conf", "config_file=/b.conf"})
 	if err != nil || a.ConfigFile != "/a.conf" || len(notes) != 1 {
 		t.Errorf("%+v, %v, %v", a, notes, err)
 	}
-	if a, _, _ := ParseArguments(nil); a.ConfigFile != DefaultFile {
+	if a, _, _ := config.ParseArguments(nil); a.ConfigFile != config.DefaultFile {
 		t.Errorf("default %q", a.ConfigFile)
 	}
 }

@@ -1,15 +1,17 @@
-package config
+package config_test
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config"
 )
 
 // fetching loads a file with lines for the module and for a mapper.
-func fetching(t *testing.T, module, mapper string) (*Config, error) {
+func fetching(t *testing.T, module, mapper string) (*config.Config, error) {
 	t.Helper()
-	conf, err := Parse("f.conf", []byte("pam_pkcs11 {\nuse_pkcs11_module = m;\nuse_mappers = ldap;\npkcs11_module m {\nmodule = /lib/m.so;\nca_dir = /etc/ca;\n"+
+	conf, err := config.Parse("f.conf", []byte("pam_pkcs11 {\nuse_pkcs11_module = m;\nuse_mappers = ldap;\npkcs11_module m {\nmodule = /lib/m.so;\nca_dir = /etc/ca;\n"+
 		"cert_policy = ca, crl_auto;\n"+module+"\n}\nmapper ldap {\nbase = \"dc=x\";\n"+mapper+"\n}\n}\n"), nil)
 	return conf, err
 }
@@ -26,7 +28,7 @@ crl_ldap_server = ldap://dc1, "ldaps://dc2:636/";`, "uri = ldap://other;")
 	if want := []string{"localhost", ".corp.example", "10.0.0.0/8", "fd00::/8", "192.0.2.1"}; !slices.Equal(m.NoProxy, want) {
 		t.Errorf("no_proxy %q", m.NoProxy)
 	}
-	if want := []Mirror{{"http://crl.example.org/pki/", "http://mirror/pki/"}, {"ldap:///CN=a", "https://mirror/a.crl"}}; !slices.Equal(m.CRL.Mirrors, want) {
+	if want := []config.Mirror{{"http://crl.example.org/pki/", "http://mirror/pki/"}, {"ldap:///CN=a", "https://mirror/a.crl"}}; !slices.Equal(m.CRL.Mirrors, want) {
 		t.Errorf("crl_mirror %q", m.CRL.Mirrors)
 	}
 	if want := []string{"ldap://dc1", "ldaps://dc2:636"}; !slices.Equal(m.CRL.LDAPServers, want) {
@@ -39,7 +41,7 @@ func TestMirrorWithoutQuotes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Mirror{{"http://a/", "http://b/c/"}, {"http://d/x", "http://e/y"}}; !slices.Equal(conf.Module.CRL.Mirrors, want) {
+	if want := []config.Mirror{{"http://a/", "http://b/c/"}, {"http://d/x", "http://e/y"}}; !slices.Equal(conf.Module.CRL.Mirrors, want) {
 		t.Errorf("%q", conf.Module.CRL.Mirrors)
 	}
 }

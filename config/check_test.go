@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 )
@@ -36,7 +37,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			r := CheckData("f.conf", []byte(row.text))
+			r := config.CheckData("f.conf", []byte(row.text))
 			for _, n := range append(r.Of(finding.NoteDifferent), r.Of(finding.NoteChanged)...) {
 				if strings.Contains(n.Text, row.part) && strings.Contains(n.Restore, row.restore) {
 					return
@@ -51,7 +52,7 @@ func TestCheckNamesTheKeyThatRestores(t *testing.T) {
 func TestCheckIsSilentAboutWhatIsWritten(t *testing.T) {
 	text := minimal(`remote_login = refuse; forward_pin = off; require_pin = true; ask_certificate = true; allow_unknown_user = false;`,
 		"cert_policy = ca, signature; eku = clientAuth;", "mapfile = none;")
-	for _, n := range CheckData("f.conf", []byte(text)).Of(finding.NoteDifferent) {
+	for _, n := range config.CheckData("f.conf", []byte(text)).Of(finding.NoteDifferent) {
 		if !strings.Contains(n.Text, "UID_MIN") {
 			t.Errorf("%v", n)
 		}
@@ -66,7 +67,7 @@ func TestHidingNeedsRemoteLogins(t *testing.T) {
 		"remote_login_hides = false; remote_login = allow;": "",
 	} {
 		got := ""
-		for _, n := range CheckData("f.conf", []byte(minimal(global, "", ""))).Of(finding.NoteNoEffect) {
+		for _, n := range config.CheckData("f.conf", []byte(minimal(global, "", ""))).Of(finding.NoteNoEffect) {
 			got += n.String()
 		}
 		if got != want {
@@ -77,7 +78,7 @@ func TestHidingNeedsRemoteLogins(t *testing.T) {
 
 func TestWriteText(t *testing.T) {
 	var out strings.Builder
-	r := CheckData("f.conf", []byte(minimal("mapper_search_path = /x; quiet = on", "", "")))
+	r := config.CheckData("f.conf", []byte(minimal("mapper_search_path = /x; quiet = on", "", "")))
 	if err := r.WriteText(&out); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestWriteText(t *testing.T) {
 		}
 	}
 	out.Reset()
-	if r := CheckData("f.conf", []byte("x")); r.OK() || r.WriteText(&out) != nil || !strings.HasPrefix(out.String(), "Errors (every login is refused):\n  f.conf:1:1: ") {
+	if r := config.CheckData("f.conf", []byte("x")); r.OK() || r.WriteText(&out) != nil || !strings.HasPrefix(out.String(), "Errors (every login is refused):\n  f.conf:1:1: ") {
 		t.Errorf("%s", out.String())
 	}
 	if err := r.WriteText(brokenPipe{}); err == nil {
@@ -141,7 +142,7 @@ func TestLoad(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			file := row.make(t)
-			c, err := Load(&Arguments{ConfigFile: file})
+			c, err := config.Load(&config.Arguments{ConfigFile: file})
 			if row.want == "" {
 				if err != nil || c.File != file {
 					t.Fatalf("%v", err)
@@ -154,14 +155,14 @@ func TestLoad(t *testing.T) {
 			}
 		})
 	}
-	c, err := Load(&Arguments{ConfigFile: inGroupDirectory(t, good)})
+	c, err := config.Load(&config.Arguments{ConfigFile: inGroupDirectory(t, good)})
 	if err != nil || !hasNote(c.Notes, finding.NotePermission, "directory may be written by group") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Check(placeFile(t, good, 0o600) + "x"); !errors.As(err, new(*finding.Error)) {
+	if _, err := config.Check(placeFile(t, good, 0o600) + "x"); !errors.As(err, new(*finding.Error)) {
 		t.Errorf("check of no file: %v", err)
 	}
-	if r, err := Check(inGroupDirectory(t, good)); err != nil || len(r.Of(finding.NotePermission)) != 1 {
+	if r, err := config.Check(inGroupDirectory(t, good)); err != nil || len(r.Of(finding.NotePermission)) != 1 {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -1,8 +1,10 @@
-package config
+package config_test
 
 import (
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config"
 )
 
 // TestEnrolledNeedsTheProof: whatever takes the proof of possession away, in any block, refuses the file.
@@ -26,7 +28,7 @@ func TestEnrolledNeedsTheProof(t *testing.T) {
 		if c.second != "" {
 			text = strings.Replace(text, "allow_looser_block = true; ", "", 1)
 		}
-		_, err := Parse("f.conf", []byte(text), &Arguments{CertPolicy: c.argument})
+		_, err := config.Parse("f.conf", []byte(text), &config.Arguments{CertPolicy: c.argument})
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", c.name, err)
@@ -37,7 +39,7 @@ func TestEnrolledNeedsTheProof(t *testing.T) {
 }
 
 func TestEnrolledKeysWithoutTheMapper(t *testing.T) {
-	r := CheckData("f.conf", []byte("pam_pkcs11 {\n use_mappers = cn; use_pkcs11_module = builtin;\n enrolled_root = true; enrolled_file = /etc/pam_pkcs11/enrolled;\n}\n"))
+	r := config.CheckData("f.conf", []byte("pam_pkcs11 {\n use_mappers = cn; use_pkcs11_module = builtin;\n enrolled_root = true; enrolled_file = /etc/pam_pkcs11/enrolled;\n}\n"))
 	if len(r.Errors) > 0 || len(r.Notes) == 0 || !strings.Contains(r.Notes[0].String()+r.Notes[len(r.Notes)-1].String(), "enrolled_root has no effect") {
 		for _, n := range r.Notes {
 			t.Log(n)

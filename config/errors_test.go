@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/internal/schema"
@@ -92,7 +93,7 @@ func TestErrors(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := Parse("f.conf", []byte(row.text), nil)
+			_, err := config.Parse("f.conf", []byte(row.text), nil)
 			var all finding.Errors
 			if !errors.As(err, &all) {
 				t.Fatalf("error %v, want %s", err, row.want)
@@ -135,7 +136,7 @@ func TestLooserThanTheOldReading(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := Parse("f.conf", []byte(row.text), nil)
+			_, err := config.Parse("f.conf", []byte(row.text), nil)
 			if refused := err != nil; refused != row.refused {
 				t.Fatalf("error %v, want one: %v", err, row.refused)
 			}
@@ -178,7 +179,7 @@ mapper null { default_match = true; } }`)
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
-	_, err := Parse("f.conf", []byte(minimal("debgu = true; quiet = perhaps;", "cert_policy = CA;", "x = y;")), nil)
+	_, err := config.Parse("f.conf", []byte(minimal("debgu = true; quiet = perhaps;", "cert_policy = CA;", "x = y;")), nil)
 	var all finding.Errors
 	if !errors.As(err, &all) || len(all) != 4 {
 		t.Fatalf("%v", err)
@@ -196,7 +197,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 
 func TestErrorsAreBounded(t *testing.T) {
 	text := minimal(strings.Repeat("x = y;\n", 5000), "", "")
-	_, err := Parse("f.conf", []byte(text), nil)
+	_, err := config.Parse("f.conf", []byte(text), nil)
 	var all finding.Errors
 	if !errors.As(err, &all) || len(all) != finding.MaxErrors+1 {
 		t.Errorf("%d errors", len(all))
@@ -243,11 +244,11 @@ func linear(t *testing.T, file, eighth string) error {
 	t.Helper()
 	var whole, part time.Duration
 	for range 3 {
-		whole = processorTime(t, func() { CheckData("f.conf", []byte(file)) })
+		whole = processorTime(t, func() { config.CheckData("f.conf", []byte(file)) })
 		if whole < 50*time.Millisecond {
 			return nil
 		}
-		part = processorTime(t, func() { CheckData("f.conf", []byte(eighth)) })
+		part = processorTime(t, func() { config.CheckData("f.conf", []byte(eighth)) })
 		if whole < 24*part {
 			return nil
 		}
@@ -259,7 +260,7 @@ func linear(t *testing.T, file, eighth string) error {
 func TestWorkIsBounded(t *testing.T) {
 	eighths := bulkyFiles(scconf.MaxFileSize / 8)
 	for name, text := range bulkyFiles(scconf.MaxFileSize) {
-		r := CheckData("f.conf", []byte(text))
+		r := config.CheckData("f.conf", []byte(text))
 		if n := len(r.Errors.Error()); n > (finding.MaxErrors+1)*2000 {
 			t.Errorf("%s: a message of %d bytes", name, n)
 		}

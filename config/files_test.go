@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 )
@@ -52,7 +53,7 @@ func testdata(t *testing.T, name string) []byte {
 }
 
 func TestOldFilesLoad(t *testing.T) {
-	ca := Policy{CA: true, Signature: true}
+	ca := config.Policy{CA: true, Signature: true}
 	auto, offline, ocsp := ca, ca, ca
 	auto.CRL, auto.OCSP = "auto", true
 	offline.CRL, offline.OCSP = "offline", true
@@ -61,19 +62,38 @@ func TestOldFilesLoad(t *testing.T) {
 		name    string
 		data    []byte
 		module  string
-		policy  Policy
+		policy  config.Policy
 		mappers string
 		note    string // in the notes
 	}{
-		{"Debian's example", readDebianExample(t), "/usr/lib/opensc-pkcs11.so", ca, "digest cn pwent uid mail subject null", "tls_checkpeer = 0"},
-		{"an example of 0.6.9", testdata(t, "old-example-0.6.9.conf"), "/usr/lib/opensc-pkcs11.so", ca, "digest cn pwent uid mail subject null", "tls_checkpeer = 0"},
-		{"Ubuntu's guide", testdata(t, "ubuntu-guide.conf"), "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", auto, "pwent", "mapper_search_path has no effect"},
-		{"a STIG without a network", testdata(t, "stig-offline.conf"), "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", offline, "pwent", ""},
-		{"Red Hat's guide", testdata(t, "redhat-guide.conf"), "libcoolkeypk11.so", ocsp, "cn uid pwent null", "not an absolute path"},
+		{
+			name: "Debian's example", data: readDebianExample(t),
+			module: "/usr/lib/opensc-pkcs11.so", policy: ca,
+			mappers: "digest cn pwent uid mail subject null", note: "tls_checkpeer = 0",
+		},
+		{
+			name: "an example of 0.6.9", data: testdata(t, "old-example-0.6.9.conf"),
+			module: "/usr/lib/opensc-pkcs11.so", policy: ca,
+			mappers: "digest cn pwent uid mail subject null", note: "tls_checkpeer = 0",
+		},
+		{
+			name: "Ubuntu's guide", data: testdata(t, "ubuntu-guide.conf"),
+			module: "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", policy: auto, mappers: "pwent",
+			note: "mapper_search_path has no effect",
+		},
+		{
+			name: "a STIG without a network", data: testdata(t, "stig-offline.conf"),
+			module: "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", policy: offline, mappers: "pwent",
+		},
+		{
+			name: "Red Hat's guide", data: testdata(t, "redhat-guide.conf"),
+			module: "libcoolkeypk11.so", policy: ocsp, mappers: "cn uid pwent null",
+			note: "not an absolute path",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			c, err := Parse("f.conf", row.data, nil)
+			c, err := config.Parse("f.conf", row.data, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,9 +1,10 @@
-package config
+package config_test
 
 import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/scconf"
 )
 
@@ -34,10 +35,10 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := Parse("f", []byte(text), nil); err == nil {
+		if c, err := config.Parse("f", []byte(text), nil); err == nil {
 			servicesAreStrict(t, c)
 		}
-		CheckData("f", []byte(text))
+		config.CheckData("f", []byte(text))
 		tree, err := scconf.ParseFile("f", []byte(text))
 		if err != nil {
 			return
@@ -57,23 +58,21 @@ func FuzzParse(f *testing.F) {
 }
 
 // servicesAreStrict: a file that is read lets nothing in by a service block that it keeps out without it.
-func servicesAreStrict(t *testing.T, c *Config) {
+func servicesAreStrict(t *testing.T, c *config.Config) {
 	for _, s := range c.Services() {
 		with, err := c.ForService(s.Name)
 		if err != nil {
 			t.Errorf("service %q of a sound file: %v", s.Name, err)
 			continue
 		}
-		for _, rule := range serviceRules {
-			if rule.looser != nil && rule.looser(&with.Global, &c.Global) {
-				t.Errorf("service %q: %s is looser than in the file", s.Name, rule.key)
+		for _, rule := range config.ServiceRules() {
+			if rule.Looser != nil && rule.Looser(&with.Global, &c.Global) {
+				t.Errorf("service %q: %s is looser than in the file", s.Name, rule.Key)
 			}
 		}
 		for i, m := range with.Modules {
-			for _, rule := range looserRules {
-				if rule.looser(m, c.Modules[i]) {
-					t.Errorf("service %q: %s is looser than in the file", s.Name, rule.key)
-				}
+			for _, key := range config.LooserKeys(m, c.Modules[i]) {
+				t.Errorf("service %q: %s is looser than in the file", s.Name, key)
 			}
 		}
 	}
@@ -85,13 +84,13 @@ func FuzzArguments(f *testing.F) {
 	f.Add("skip_foreign\nempty_pin=fallback\nempty_pin=error")
 	f.Add("cert_policy= , ,ca\n=\nnullok=\nca_dir=file:///x")
 	f.Fuzz(func(t *testing.T, text string) {
-		a, _, err := ParseArguments(strings.Split(text, "\n"))
+		a, _, err := config.ParseArguments(strings.Split(text, "\n"))
 		if err != nil {
 			return
 		}
 		if !strings.HasPrefix(a.ConfigFile, "/") {
 			t.Errorf("configuration file %q", a.ConfigFile)
 		}
-		_, _ = Parse("f", []byte("pam_pkcs11 { pkcs11_module default { } }"), a)
+		_, _ = config.Parse("f", []byte("pam_pkcs11 { pkcs11_module default { } }"), a)
 	})
 }

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 )
 
@@ -14,9 +15,9 @@ func minimal(global, module, mapper string) string {
 	return "pam_pkcs11 {\n" + global + "\nuse_mappers = cn;\npkcs11_module default {\n" + module + "\n}\nmapper cn {\n" + mapper + "\n}\n}\n"
 }
 
-func parsed(t *testing.T, text string) *Config {
+func parsed(t *testing.T, text string) *config.Config {
 	t.Helper()
-	c, err := Parse("f.conf", []byte(text), nil)
+	c, err := config.Parse("f.conf", []byte(text), nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -32,58 +33,58 @@ func hasNote(notes []finding.Note, kind finding.NoteKind, part string) bool {
 func TestGrammar(t *testing.T) {
 	rows := []struct {
 		name, global, module, mapper string
-		want                         func(*Config) any
+		want                         func(*config.Config) any
 		value                        any
 		kind                         finding.NoteKind
 		note                         string // part of a note; "" none asked for
 	}{
-		{name: "a key in any case", global: "DEBUG = true;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "a boolean by its first letter", global: "debug = Yes;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "true in capitals", global: "debug = TRUE;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "on was false", global: "debug = on;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: `"on" as false`},
-		{name: "1 was false", global: "quiet = 1;", want: func(c *Config) any { return c.Global.Quiet }, value: true, kind: finding.NoteDifferent, note: `"1" as false`},
-		{name: "enabled was false", module: "support_threads = enabled;", want: func(c *Config) any { return c.Module.SupportThreads }, value: true, kind: finding.NoteDifferent, note: "as false"},
-		{name: "off is false", global: "debug = off;", want: func(c *Config) any { return c.Global.Debug }, value: false},
-		{name: "no blanks around =", global: "debug=true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
-		{name: "no blank before =", global: "debug= true;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
-		{name: "no blank after =", global: "debug =true;", want: func(c *Config) any { return c.Global.Debug }, value: true},
-		{name: "a missing ;", global: "debug = true\nquiet = true", want: func(c *Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}, kind: finding.NoteTolerated, note: "a ; is missing"},
-		{name: "a missing ; and a comment", global: "debug = true # yes\n# more\nquiet=true", want: func(c *Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}},
-		{name: "a missing ; before }", mapper: "ignorecase = true", want: func(c *Config) any { return c.Mappers[0].Values.Bool("ignorecase") }, value: true, kind: finding.NoteTolerated, note: "a ; is missing"},
-		{name: "a ; too many", global: "debug = true;;", want: func(c *Config) any { return c.Global.Debug }, value: true, kind: finding.NoteTolerated, note: "a ; too many"},
-		{name: "a quoted value", module: `token_type = "Health card";`, want: func(c *Config) any { return c.Module.TokenType }, value: "Health card"},
-		{name: "no escapes in quotes", module: `token_type = "a\";`, want: func(c *Config) any { return c.Module.TokenType }, value: `a\`},
-		{name: "# in a word is data", module: "module = /lib/a#b.so;", want: func(c *Config) any { return c.Module.Path }, value: "/lib/a#b.so"},
-		{name: "# in quotes is data", module: `module = "/lib/#b.so";`, want: func(c *Config) any { return c.Module.Path }, value: "/lib/#b.so"},
-		{name: "= in a value", module: "environment = SOFTHSM2_CONF=/etc/s.conf, A=b=c;", want: func(c *Config) any { return strings.Join(c.Module.Environment, " ") }, value: "SOFTHSM2_CONF=/etc/s.conf A=b=c"},
-		{name: "braces in a value", global: "pin_pattern = [0-9]{6};", want: func(c *Config) any {
+		{name: "a key in any case", global: "DEBUG = true;", want: func(c *config.Config) any { return c.Global.Debug }, value: true},
+		{name: "a boolean by its first letter", global: "debug = Yes;", want: func(c *config.Config) any { return c.Global.Debug }, value: true},
+		{name: "true in capitals", global: "debug = TRUE;", want: func(c *config.Config) any { return c.Global.Debug }, value: true},
+		{name: "on was false", global: "debug = on;", want: func(c *config.Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: `"on" as false`},
+		{name: "1 was false", global: "quiet = 1;", want: func(c *config.Config) any { return c.Global.Quiet }, value: true, kind: finding.NoteDifferent, note: `"1" as false`},
+		{name: "enabled was false", module: "support_threads = enabled;", want: func(c *config.Config) any { return c.Module.SupportThreads }, value: true, kind: finding.NoteDifferent, note: "as false"},
+		{name: "off is false", global: "debug = off;", want: func(c *config.Config) any { return c.Global.Debug }, value: false},
+		{name: "no blanks around =", global: "debug=true;", want: func(c *config.Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
+		{name: "no blank before =", global: "debug= true;", want: func(c *config.Config) any { return c.Global.Debug }, value: true, kind: finding.NoteDifferent, note: "blank before ="},
+		{name: "no blank after =", global: "debug =true;", want: func(c *config.Config) any { return c.Global.Debug }, value: true},
+		{name: "a missing ;", global: "debug = true\nquiet = true", want: func(c *config.Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}, kind: finding.NoteTolerated, note: "a ; is missing"},
+		{name: "a missing ; and a comment", global: "debug = true # yes\n# more\nquiet=true", want: func(c *config.Config) any { return []bool{c.Global.Debug, c.Global.Quiet} }, value: []bool{true, true}},
+		{name: "a missing ; before }", mapper: "ignorecase = true", want: func(c *config.Config) any { return c.Mappers[0].Values.Bool("ignorecase") }, value: true, kind: finding.NoteTolerated, note: "a ; is missing"},
+		{name: "a ; too many", global: "debug = true;;", want: func(c *config.Config) any { return c.Global.Debug }, value: true, kind: finding.NoteTolerated, note: "a ; too many"},
+		{name: "a quoted value", module: `token_type = "Health card";`, want: func(c *config.Config) any { return c.Module.TokenType }, value: "Health card"},
+		{name: "no escapes in quotes", module: `token_type = "a\";`, want: func(c *config.Config) any { return c.Module.TokenType }, value: `a\`},
+		{name: "# in a word is data", module: "module = /lib/a#b.so;", want: func(c *config.Config) any { return c.Module.Path }, value: "/lib/a#b.so"},
+		{name: "# in quotes is data", module: `module = "/lib/#b.so";`, want: func(c *config.Config) any { return c.Module.Path }, value: "/lib/#b.so"},
+		{name: "= in a value", module: "environment = SOFTHSM2_CONF=/etc/s.conf, A=b=c;", want: func(c *config.Config) any { return strings.Join(c.Module.Environment, " ") }, value: "SOFTHSM2_CONF=/etc/s.conf A=b=c"},
+		{name: "braces in a value", global: "pin_pattern = [0-9]{6};", want: func(c *config.Config) any {
 			return []bool{c.Global.PINPattern.MatchString("123456"), c.Global.PINPattern.MatchString("1234567")}
 		}, value: []bool{true, false}},
-		{name: "a } glued to a value closes the block", mapper: "mapfile = none;}\nmapper uid { ignorecase = true", want: func(c *Config) any { return len(c.Mappers) }, value: 1},
-		{name: "a value with } behind", mapper: "debug = true} mapper uid {", want: func(c *Config) any { return c.Mappers[0].Debug }, value: true, kind: finding.NoteDifferent, note: "as a part of"},
-		{name: "a list of quoted words", global: `screen_savers = "a", "b";`, want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b"},
-		{name: "a list in one pair of quotes", global: `screen_savers = "a, b";`, want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteDifferent, note: "one word"},
-		{name: "a list over several lines", global: "screen_savers = a,\n  b # two\n  , c;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b c"},
-		{name: "a list given twice is added up", global: "screen_savers = a;\nscreen_savers = b;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "added up"},
-		{name: "a scalar given twice keeps the first", module: "token_type = A;\ntoken_type = B;", want: func(c *Config) any { return c.Module.TokenType }, value: "A", kind: finding.NoteTolerated, note: "the first one counts"},
-		{name: "an empty value is the default", module: "token_type = ;", want: func(c *Config) any { return c.Module.TokenType }, value: "Smart card"},
-		{name: "an empty value, then one", module: "token_type = ;\ntoken_type = B;", want: func(c *Config) any { return c.Module.TokenType }, value: "B"},
-		{name: "a comma too many", global: "screen_savers = a, , b, ;", want: func(c *Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "a comma too many"},
-		{name: "a number in hexadecimal", module: "slot_num = 0x10;", want: func(c *Config) any { return c.Module.SlotNum }, value: 16},
-		{name: "a number in octal", module: "slot_num = 010;", want: func(c *Config) any { return c.Module.SlotNum }, value: 8},
-		{name: "CR line ends", global: "debug = true;\r\nquiet = true;\r", want: func(c *Config) any { return c.Global.Quiet }, value: true},
-		{name: "file:// before ca_dir", module: "ca_dir = file:///etc/ca;", want: func(c *Config) any { return c.Module.CADir }, value: "/etc/ca", kind: finding.NoteDifferent, note: "relative"},
-		{name: "a mapfile by its path", mapper: "mapfile = /etc/map;", want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map", kind: finding.NoteDifferent, note: "without file://"},
-		{name: "a mapfile with one slash", mapper: "mapfile = file:/etc/map;", want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map"},
-		{name: "no mapfile", mapper: `mapfile = "none";`, want: func(c *Config) any { return c.Mappers[0].Values.String("mapfile") }, value: ""},
-		{name: "an old mapper's shared object", mapper: "module = /lib/pam_pkcs11/uid_mapper.so;", want: func(c *Config) any { return c.Mappers[0].Type }, value: "uid"},
-		{name: "a mapper of a type", mapper: "type = subject;", want: func(c *Config) any { return c.Mappers[0].Name + c.Mappers[0].Type }, value: "cnsubject"},
-		{name: "purposes by name", module: "eku = clientAuth, 1.2.3;", want: func(c *Config) any { return strings.Join(c.Module.EKU.Required, " ") }, value: "1.3.6.1.5.5.7.3.2 1.2.3"},
+		{name: "a } glued to a value closes the block", mapper: "mapfile = none;}\nmapper uid { ignorecase = true", want: func(c *config.Config) any { return len(c.Mappers) }, value: 1},
+		{name: "a value with } behind", mapper: "debug = true} mapper uid {", want: func(c *config.Config) any { return c.Mappers[0].Debug }, value: true, kind: finding.NoteDifferent, note: "as a part of"},
+		{name: "a list of quoted words", global: `screen_savers = "a", "b";`, want: func(c *config.Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b"},
+		{name: "a list in one pair of quotes", global: `screen_savers = "a, b";`, want: func(c *config.Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteDifferent, note: "one word"},
+		{name: "a list over several lines", global: "screen_savers = a,\n  b # two\n  , c;", want: func(c *config.Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b c"},
+		{name: "a list given twice is added up", global: "screen_savers = a;\nscreen_savers = b;", want: func(c *config.Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "added up"},
+		{name: "a scalar given twice keeps the first", module: "token_type = A;\ntoken_type = B;", want: func(c *config.Config) any { return c.Module.TokenType }, value: "A", kind: finding.NoteTolerated, note: "the first one counts"},
+		{name: "an empty value is the default", module: "token_type = ;", want: func(c *config.Config) any { return c.Module.TokenType }, value: "Smart card"},
+		{name: "an empty value, then one", module: "token_type = ;\ntoken_type = B;", want: func(c *config.Config) any { return c.Module.TokenType }, value: "B"},
+		{name: "a comma too many", global: "screen_savers = a, , b, ;", want: func(c *config.Config) any { return strings.Join(c.Global.ScreenSavers, " ") }, value: "a b", kind: finding.NoteTolerated, note: "a comma too many"},
+		{name: "a number in hexadecimal", module: "slot_num = 0x10;", want: func(c *config.Config) any { return c.Module.SlotNum }, value: 16},
+		{name: "a number in octal", module: "slot_num = 010;", want: func(c *config.Config) any { return c.Module.SlotNum }, value: 8},
+		{name: "CR line ends", global: "debug = true;\r\nquiet = true;\r", want: func(c *config.Config) any { return c.Global.Quiet }, value: true},
+		{name: "file:// before ca_dir", module: "ca_dir = file:///etc/ca;", want: func(c *config.Config) any { return c.Module.CADir }, value: "/etc/ca", kind: finding.NoteDifferent, note: "relative"},
+		{name: "a mapfile by its path", mapper: "mapfile = /etc/map;", want: func(c *config.Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map", kind: finding.NoteDifferent, note: "without file://"},
+		{name: "a mapfile with one slash", mapper: "mapfile = file:/etc/map;", want: func(c *config.Config) any { return c.Mappers[0].Values.String("mapfile") }, value: "file:///etc/map"},
+		{name: "no mapfile", mapper: `mapfile = "none";`, want: func(c *config.Config) any { return c.Mappers[0].Values.String("mapfile") }, value: ""},
+		{name: "an old mapper's shared object", mapper: "module = /lib/pam_pkcs11/uid_mapper.so;", want: func(c *config.Config) any { return c.Mappers[0].Type }, value: "uid"},
+		{name: "a mapper of a type", mapper: "type = subject;", want: func(c *config.Config) any { return c.Mappers[0].Name + c.Mappers[0].Type }, value: "cnsubject"},
+		{name: "purposes by name", module: "eku = clientAuth, 1.2.3;", want: func(c *config.Config) any { return strings.Join(c.Module.EKU.Required, " ") }, value: "1.3.6.1.5.5.7.3.2 1.2.3"},
 		{name: "chain", module: "partial_chain = true; v1_anchors = true; min_rsa_bits = 1024; clock_skew = 300; required_policies = 1.2.3, 2.999; required_policies_match = all; expiry_warning_days = 14;",
-			want: func(c *Config) any { return fmt.Sprint(c.Module.Chain) }, value: "{true true false 1024 5m0s [1.2.3 2.999] true 14}"},
+			want: func(c *config.Config) any { return fmt.Sprint(c.Module.Chain) }, value: "{true true false 1024 5m0s [1.2.3 2.999] true 14}"},
 		{name: "lists", module: "cert_policy = ca, crl_auto; crl_scope = leaf; crl_grace = 3600; crl_max_size = 1; proxy = http://proxy:3128;\ncrl_url = http://h/a.crl, \"ldap://h/cn=a,o=b?certificateRevocationList\", file:///a/b.crl;",
-			want: func(c *Config) any { return fmt.Sprint(c.Module.CRL, c.Module.Proxy) }, value: "{true 1h0m0s [http://h/a.crl ldap://h/cn=a,o=b?certificateRevocationList file:///a/b.crl] 1048576 [] []}http://proxy:3128"},
-		{name: "purposes ignored", module: "eku = ignore;", want: func(c *Config) any { return fmt.Sprint(c.Module.EKU.Ignore, c.Module.EKU.Required) }, value: "true []"},
+			want: func(c *config.Config) any { return fmt.Sprint(c.Module.CRL, c.Module.Proxy) }, value: "{true 1h0m0s [http://h/a.crl ldap://h/cn=a,o=b?certificateRevocationList file:///a/b.crl] 1048576 [] []}http://proxy:3128"},
+		{name: "purposes ignored", module: "eku = ignore;", want: func(c *config.Config) any { return fmt.Sprint(c.Module.EKU.Ignore, c.Module.EKU.Required) }, value: "true []"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestDefaults(t *testing.T) {
 	if m.Path != "/etc/pam_pkcs11/pkcs11_module.so" || m.CADir != "/etc/pam_pkcs11/cacerts" || m.CRLDir != "/etc/pam_pkcs11/crls" || m.TokenType != "Smart card" {
 		t.Errorf("module %+v", m)
 	}
-	if (m.Policy != Policy{CA: true, Signature: true}) {
+	if (m.Policy != config.Policy{CA: true, Signature: true}) {
 		t.Errorf("policy %+v", m.Policy)
 	}
 	g := c.Global
@@ -176,11 +177,11 @@ func TestUnknownKeyStopsATest(t *testing.T) {
 }
 
 func TestNewMapper(t *testing.T) {
-	m, err := NewMapper("users", "generic", map[string][]string{"mapfile": {"file:///etc/m"}, "ignorecase": {"true"}})
+	m, err := config.NewMapper("users", "generic", map[string][]string{"mapfile": {"file:///etc/m"}, "ignorecase": {"true"}})
 	if err != nil || m.Type != "generic" || m.Values.String("mapfile") != "file:///etc/m" || !m.Values.Bool("ignorecase") || m.Values.String("cert_item") != "cn" {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if _, err := NewMapper("x", "nomapper", nil); err == nil {
+	if _, err := config.NewMapper("x", "nomapper", nil); err == nil {
 		t.Error("made a mapper of an unknown type")
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"reflect"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/schema"
 )
 
@@ -35,7 +36,7 @@ const inForceFile = `pam_pkcs11 {
 `
 
 // asFile writes blocks as a configuration file.
-func asFile(blocks []Settings, indent string) string {
+func asFile(blocks []config.Settings, indent string) string {
 	var b strings.Builder
 	for _, block := range blocks {
 		b.WriteString(indent + strings.TrimSpace(block.Kind+" "+strings.Join(block.Names, " ")) + " {\n")
@@ -47,7 +48,7 @@ func asFile(blocks []Settings, indent string) string {
 	return b.String()
 }
 
-func find(t *testing.T, blocks []Settings, kind, name, key string) Setting {
+func find(t *testing.T, blocks []config.Settings, kind, name, key string) config.Setting {
 	t.Helper()
 	for _, b := range append(slices.Clone(blocks), blocks[0].Blocks...) {
 		if b.Kind != kind || strings.Join(b.Names, " ") != name {
@@ -60,16 +61,16 @@ func find(t *testing.T, blocks []Settings, kind, name, key string) Setting {
 		}
 	}
 	t.Fatalf("no key %s in %s %s", key, kind, name)
-	return Setting{}
+	return config.Setting{}
 }
 
-func parsedWith(t *testing.T, text string, words ...string) *Config {
+func parsedWith(t *testing.T, text string, words ...string) *config.Config {
 	t.Helper()
-	args, _, err := ParseArguments(words)
+	args, _, err := config.ParseArguments(words)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Parse("f.conf", []byte(text), args)
+	c, err := config.Parse("f.conf", []byte(text), args)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -110,8 +111,8 @@ func TestInForceIsWhatIsRead(t *testing.T) {
 }
 
 // sameLDAP: that uid_attribute was not written is the only thing that is shown otherwise.
-func sameLDAP(a, b Mapper) bool {
-	return a.Type == "ldap" && strings.Contains(asFile([]Settings{a.inForce()}, ""), strings.TrimSpace(asFile([]Settings{b.inForce()}, "")))
+func sameLDAP(a, b config.Mapper) bool {
+	return a.Type == "ldap" && strings.Contains(asFile([]config.Settings{a.InForce()}, ""), strings.TrimSpace(asFile([]config.Settings{b.InForce()}, "")))
 }
 
 // TestOrigins: where each kind of value comes from.
@@ -126,58 +127,56 @@ func TestOrigins(t *testing.T) {
 	service := c.InForce("SUDO", sudo)
 	user := c.InForce("sudo", sudo.WithOrWithoutCard())
 	for _, row := range []struct {
-		blocks          []Settings
+		blocks          []config.Settings
 		kind, name, key string
-		want            Setting
+		want            config.Setting
 	}{
-		{all, "pam_pkcs11", "", "use_mappers", Setting{Values: []string{"digest", "dir", "certmap"}, Origin: FromFile, Line: 2}},
-		{all, "pam_pkcs11", "", "nullok", Setting{Values: []string{"false"}, Origin: FromDefault}},
-		{all, "pam_pkcs11", "", "pin_pattern", Setting{Values: []string{"[0-9]{6}|a"}, Origin: FromFile, Line: 5}},
-		{all, "pam_pkcs11", "", "foreign_card", Setting{Values: []string{"skip"}, Origin: FromArgument}},
-		{all, "pam_pkcs11", "", "quiet", Setting{Values: []string{"true"}, Origin: FromArgument}},
-		{all, "pkcs11_module", "builtin", "module", Setting{Values: []string{"builtin"}, Origin: Derived}},
-		{all, "pkcs11_module", "builtin", "piv_keys", Setting{Values: []string{"9A", "9C", "9D"}, Origin: FromDefault}},
-		{all, "pkcs11_module", "lib", "slot_num", Setting{Values: []string{"2"}, Origin: FromFile, Line: 9}},
-		{all, "pkcs11_module", "lib", "ca_dir", Setting{Values: []string{"/etc/pam_pkcs11/cacerts"}, Origin: FromArgument}},
-		{all, "pkcs11_module", "lib", "card_access", Setting{Origin: FromDefault}},
-		{all, "pkcs11_module", "lib", "eku", Setting{Values: []string{"smartcardLogon"}, Origin: FromFile, Line: 11}},
-		{all, "pkcs11_module", "lib", "crl_ldap_server", Setting{Values: []string{"ldap://a", "ldap://b"}, Origin: Derived}},
-		{all, "mapper", "digest", "algorithm", Setting{Values: []string{"sha256"}, Origin: FromFile, Line: 13}},
-		{all, "mapper", "dir", "uid_attribute", Setting{Values: []string{"sAMAccountName"}, Origin: Derived}},
-		{all, "mapper", "dir", "scope", Setting{Values: []string{"sub"}, Origin: FromFile, Line: 14}},
-		{all, "service", "sudo su", "err_display_time", Setting{Values: []string{"3"}, Origin: FromFile, Line: 21}},
-		{service, "pam_pkcs11", "", "card_only", Setting{Values: []string{"true"}, Origin: FromService, Line: 17}},
-		{service, "pam_pkcs11", "", "foreign_card", Setting{Values: []string{"refuse"}, Origin: FromService, Line: 18}},
-		{service, "pam_pkcs11", "", "card_required_groups", Setting{Values: []string{"wheel"}, Origin: FromService, Line: 20}},
-		{service, "pam_pkcs11", "", "quiet", Setting{Values: []string{"true"}, Origin: FromArgument}},
-		{service, "pkcs11_module", "lib", "cert_policy", Setting{Values: []string{"ca", "crl_online", "signature"}, Origin: FromService, Line: 19}},
-		{user, "pam_pkcs11", "", "card_only", Setting{Values: []string{"false"}, Origin: FromUser}},
-		{user, "pam_pkcs11", "", "foreign_card", Setting{Values: []string{"skip"}, Origin: FromUser}},
-		{user, "pam_pkcs11", "", "err_display_time", Setting{Values: []string{"3"}, Origin: FromService, Line: 21}},
+		{all, "pam_pkcs11", "", "use_mappers", config.Setting{Values: []string{"digest", "dir", "certmap"}, Origin: config.FromFile, Line: 2}},
+		{all, "pam_pkcs11", "", "nullok", config.Setting{Values: []string{"false"}, Origin: config.FromDefault}},
+		{all, "pam_pkcs11", "", "pin_pattern", config.Setting{Values: []string{"[0-9]{6}|a"}, Origin: config.FromFile, Line: 5}},
+		{all, "pam_pkcs11", "", "foreign_card", config.Setting{Values: []string{"skip"}, Origin: config.FromArgument}},
+		{all, "pam_pkcs11", "", "quiet", config.Setting{Values: []string{"true"}, Origin: config.FromArgument}},
+		{all, "pkcs11_module", "builtin", "module", config.Setting{Values: []string{"builtin"}, Origin: config.Derived}},
+		{all, "pkcs11_module", "builtin", "piv_keys", config.Setting{Values: []string{"9A", "9C", "9D"}, Origin: config.FromDefault}},
+		{all, "pkcs11_module", "lib", "slot_num", config.Setting{Values: []string{"2"}, Origin: config.FromFile, Line: 9}},
+		{all, "pkcs11_module", "lib", "ca_dir", config.Setting{Values: []string{"/etc/pam_pkcs11/cacerts"}, Origin: config.FromArgument}},
+		{all, "pkcs11_module", "lib", "card_access", config.Setting{Origin: config.FromDefault}},
+		{all, "pkcs11_module", "lib", "eku", config.Setting{Values: []string{"smartcardLogon"}, Origin: config.FromFile, Line: 11}},
+		{all, "pkcs11_module", "lib", "crl_ldap_server", config.Setting{Values: []string{"ldap://a", "ldap://b"}, Origin: config.Derived}},
+		{all, "mapper", "digest", "algorithm", config.Setting{Values: []string{"sha256"}, Origin: config.FromFile, Line: 13}},
+		{all, "mapper", "dir", "uid_attribute", config.Setting{Values: []string{"sAMAccountName"}, Origin: config.Derived}},
+		{all, "mapper", "dir", "scope", config.Setting{Values: []string{"sub"}, Origin: config.FromFile, Line: 14}},
+		{all, "service", "sudo su", "err_display_time", config.Setting{Values: []string{"3"}, Origin: config.FromFile, Line: 21}},
+		{service, "pam_pkcs11", "", "card_only", config.Setting{Values: []string{"true"}, Origin: config.FromService, Line: 17}},
+		{service, "pam_pkcs11", "", "foreign_card", config.Setting{Values: []string{"refuse"}, Origin: config.FromService, Line: 18}},
+		{service, "pam_pkcs11", "", "card_required_groups", config.Setting{Values: []string{"wheel"}, Origin: config.FromService, Line: 20}},
+		{service, "pam_pkcs11", "", "quiet", config.Setting{Values: []string{"true"}, Origin: config.FromArgument}},
+		{service, "pkcs11_module", "lib", "cert_policy", config.Setting{Values: []string{"ca", "crl_online", "signature"}, Origin: config.FromService, Line: 19}},
+		{user, "pam_pkcs11", "", "card_only", config.Setting{Values: []string{"false"}, Origin: config.FromUser}},
+		{user, "pam_pkcs11", "", "foreign_card", config.Setting{Values: []string{"skip"}, Origin: config.FromUser}},
+		{user, "pam_pkcs11", "", "err_display_time", config.Setting{Values: []string{"3"}, Origin: config.FromService, Line: 21}},
 	} {
 		row.want.Key = row.key
 		if got := find(t, row.blocks, row.kind, row.name, row.key); !reflect.DeepEqual(got, row.want) {
 			t.Errorf("%s %s: %+v, want %+v", row.kind, row.name, got, row.want)
 		}
 	}
-	if slices.ContainsFunc(service[0].Blocks, func(b Settings) bool { return b.Kind == "service" }) {
+	if slices.ContainsFunc(service[0].Blocks, func(b config.Settings) bool { return b.Kind == "service" }) {
 		t.Error("the block of the service stands beside what it says")
 	}
 }
 
 // TestWhatMayChangeIsShown: each key that a service or an argument may change has its row.
 func TestWhatMayChangeIsShown(t *testing.T) {
-	has := func(rows []changeable, key string) bool {
-		return slices.ContainsFunc(rows, func(c changeable) bool { return c.key == key })
-	}
-	for _, rule := range serviceRules {
-		if !has(changeableGlobals, rule.key) {
-			t.Errorf("%s of a service is not shown", rule.key)
+	globals, modules := config.ChangeableKeys()
+	for _, rule := range config.ServiceRules() {
+		if !slices.Contains(globals, rule.Key) {
+			t.Errorf("%s of a service is not shown", rule.Key)
 		}
 	}
-	for _, rule := range serviceModuleRules {
-		if !has(changeableModules, rule.key) {
-			t.Errorf("%s of a service is not shown", rule.key)
+	for _, key := range config.ServiceModuleKeys() {
+		if !slices.Contains(modules, key) {
+			t.Errorf("%s of a service is not shown", key)
 		}
 	}
 
@@ -190,19 +189,17 @@ func TestWhatMayChangeIsShown(t *testing.T) {
 	} {
 		c := parsedWith(t, "pam_pkcs11 { use_mappers = cn; pkcs11_module default { } pkcs11_module b { } }", word)
 		shown := c.InForce("", c)
-		found := slices.ContainsFunc(append(shown, shown[0].Blocks...), func(b Settings) bool {
-			return slices.ContainsFunc(b.Settings, func(s Setting) bool { return s.Key == key && s.Origin == FromArgument })
+		found := slices.ContainsFunc(append(shown, shown[0].Blocks...), func(b config.Settings) bool {
+			return slices.ContainsFunc(b.Settings, func(s config.Setting) bool { return s.Key == key && s.Origin == config.FromArgument })
 		})
 		if !found {
 			t.Errorf("%s is not shown as an argument", word)
 		}
 	}
 
-	for _, rows := range [][]changeable{changeableGlobals, changeableModules} {
-		for _, c := range rows {
-			if schema.Global.Find(c.key) == nil && schema.Module.Find(c.key) == nil {
-				t.Errorf("there is no key %s", c.key)
-			}
+	for _, key := range slices.Concat(globals, modules) {
+		if schema.Global.Find(key) == nil && schema.Module.Find(key) == nil {
+			t.Errorf("there is no key %s", key)
 		}
 	}
 }

@@ -1,8 +1,10 @@
-package config
+package config_test
 
 import (
 	"strings"
 	"testing"
+
+	"pam_pkcs11/config"
 )
 
 func TestLooserBlocks(t *testing.T) {
@@ -53,7 +55,7 @@ func TestLooserBlocks(t *testing.T) {
 			text := func(allow string) []byte {
 				return []byte(blocks("one, two", "pkcs11_module one { module = /1.so; "+row.earlier+" }\npkcs11_module two { module = /2.so; "+row.later+allow+" }"))
 			}
-			_, err := Parse("f.conf", text(""), nil)
+			_, err := config.Parse("f.conf", text(""), nil)
 			switch {
 			case row.keys == "" && err != nil:
 				t.Errorf("refused: %v", err)
@@ -61,7 +63,7 @@ func TestLooserBlocks(t *testing.T) {
 				t.Errorf("error %v, want %s", err, row.keys)
 			}
 
-			c, err := Parse("f.conf", text(" allow_looser_block = true;"), nil)
+			c, err := config.Parse("f.conf", text(" allow_looser_block = true;"), nil)
 			if err != nil {
 				t.Fatalf("with allow_looser_block: %v", err)
 			}
@@ -78,7 +80,7 @@ func TestLooserBlocks(t *testing.T) {
 
 // Each later block is compared with each earlier one, and the place is that of the key.
 func TestLooserThanTheFirst(t *testing.T) {
-	_, err := Parse("f.conf", []byte(blocks("a, b, c", `pkcs11_module a { module = /a.so; }
+	_, err := config.Parse("f.conf", []byte(blocks("a, b, c", `pkcs11_module a { module = /a.so; }
 pkcs11_module b { module = /b.so; eku = ignore; allow_looser_block = true; }
 pkcs11_module c { module = /c.so;
 eku = ignore; }`)), nil)
@@ -91,7 +93,7 @@ eku = ignore; }`)), nil)
 func TestLooserWithoutPIN(t *testing.T) {
 	for order, bad := range map[string]bool{"builtin, a": true, "a, builtin": false, "a": false} {
 		text := strings.Replace(blocks(order, "pkcs11_module a { module = /a.so; }"), "use_mappers", "require_pin = false;\nuse_mappers", 1)
-		_, err := Parse("f.conf", []byte(text), nil)
+		_, err := config.Parse("f.conf", []byte(text), nil)
 		if got := err != nil && strings.Contains(err.Error(), "require_pin"); got != bad {
 			t.Errorf("%s: %v", order, err)
 		}

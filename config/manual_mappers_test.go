@@ -1,4 +1,4 @@
-package config
+package config_test
 
 // directoryManual and certmapManual are what the manual page says of directories beyond their keys.
 const directoryManual = `.SH DIRECTORIES

@@ -1,10 +1,11 @@
-package config
+package config_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 )
 
@@ -15,13 +16,13 @@ func TestMapfileInTheClear(t *testing.T) {
 	}
 	for _, typ := range []string{"cn", "uid", "subject", "serial", "digest", "mail", "upn", "krb", "generic"} {
 		for _, url := range []string{"http://host/map", "ldap://host/cn=x?a", "HTTP://host/map"} {
-			_, err := Parse("f.conf", []byte(text(typ, "mapfile = \""+url+"\";")), nil)
+			_, err := config.Parse("f.conf", []byte(text(typ, "mapfile = \""+url+"\";")), nil)
 			var errs finding.Errors
 			if !errors.As(err, &errs) || !strings.Contains(err.Error(), "f.conf:5:15: the mapfile would travel in the clear") {
 				t.Errorf("%s %s: %v", typ, url, err)
 			}
 		}
-		c, err := Parse("f.conf", []byte(text(typ, "mapfile = \"http://host/map\"; insecure_mapfile = true;")), nil)
+		c, err := config.Parse("f.conf", []byte(text(typ, "mapfile = \"http://host/map\"; insecure_mapfile = true;")), nil)
 		if err != nil {
 			t.Errorf("%s: %v", typ, err)
 			continue
@@ -36,7 +37,7 @@ func TestMapfileInTheClear(t *testing.T) {
 			t.Errorf("%s: %d notes for the log, %v", typ, loud, c.Notes)
 		}
 		for _, url := range []string{"https://host/map", "ldaps://host/cn=x?a", "ldapi://%2Fx/cn=x?a", "file:///x"} {
-			if _, err := Parse("f.conf", []byte(text(typ, "mapfile = \""+url+"\";")), nil); err != nil {
+			if _, err := config.Parse("f.conf", []byte(text(typ, "mapfile = \""+url+"\";")), nil); err != nil {
 				t.Errorf("%s %s: %v", typ, url, err)
 			}
 		}

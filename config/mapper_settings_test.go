@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/schema"
 )
@@ -37,8 +38,8 @@ func TestMappersThatKnowNobody(t *testing.T) {
 		{"not in use", "pam_pkcs11 { use_mappers = cn; pkcs11_module default { } mapper ldap { } mapper digest { } mapper serial { } }", ""},
 	}
 	for _, row := range rows {
-		_, err := Parse("f.conf", []byte(row.text), nil)
-		report := CheckData("f.conf", []byte(row.text))
+		_, err := config.Parse("f.conf", []byte(row.text), nil)
+		report := config.CheckData("f.conf", []byte(row.text))
 		if (err == nil) != (row.want == "") || err != nil && !strings.HasPrefix(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", row.name, err, row.want)
 		}
@@ -71,7 +72,7 @@ func TestAttributeMap(t *testing.T) {
 		{`"mail=email", "x=c"`, "", `f.conf:3:31: attribute_map: "x=c" is read as x=cn`},
 	}
 	for _, row := range rows {
-		report := CheckData("f.conf", []byte(usingMapper("ldap", head+"attribute_map = "+row.value+";")))
+		report := config.CheckData("f.conf", []byte(usingMapper("ldap", head+"attribute_map = "+row.value+";")))
 		switch {
 		case row.want == "" != report.OK(), row.want != "" && !strings.HasPrefix(report.Errors.Error(), row.want):
 			t.Errorf("%s: %v, want %s", row.value, report.Errors, row.want)
@@ -151,7 +152,7 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 	}
 	for _, row := range rows {
 		for _, typ := range []string{"ldap", "certmap"} {
-			c, err := Parse("f.conf", []byte(usingMapper(typ, row.settings)), nil)
+			c, err := config.Parse("f.conf", []byte(usingMapper(typ, row.settings)), nil)
 			var all finding.Errors
 			switch {
 			case errors.As(err, &all):
@@ -177,12 +178,12 @@ func TestDirectorySettingsAsTheirWriterMeans(t *testing.T) {
 // contradicts itself in it is told with the place of the key.
 func TestEveryMapperHasItsSettings(t *testing.T) {
 	for _, typ := range schema.MapperTypes() {
-		m, err := NewMapper(typ, typ, nil)
+		m, err := config.NewMapper(typ, typ, nil)
 		if err != nil || m.Settings == nil {
 			t.Errorf("%s: %v, %v", typ, m.Settings, err)
 		}
 	}
-	if err := (Mapper{}).Contradiction(); err != nil {
+	if err := (config.Mapper{}).Contradiction(); err != nil {
 		t.Error(err)
 	}
 	for settings, want := range map[string]string{

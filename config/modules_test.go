@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 )
 
@@ -15,7 +16,7 @@ func blocks(words, blocks string) string {
 	return "pam_pkcs11 {\nuse_mappers = cn;\nuse_pkcs11_module = " + words + ";\n" + blocks + "\n}\n"
 }
 
-func names(c *Config) string {
+func names(c *config.Config) string {
 	var all []string
 	for _, m := range c.Modules {
 		all = append(all, fmt.Sprintf("%s:%v:%s", m.Name, m.Builtin, m.Path))
@@ -56,7 +57,7 @@ func TestModuleArgument(t *testing.T) {
 		"b,builtin": "b:false:/b.so builtin:true:",
 		"/x.so":     ":false:/x.so",
 	} {
-		c, err := Parse("f.conf", []byte(two), &Arguments{PKCS11Module: argument})
+		c, err := config.Parse("f.conf", []byte(two), &config.Arguments{PKCS11Module: argument})
 		if err != nil {
 			t.Errorf("%s: %v", argument, err)
 		} else if got := names(c); got != want {
@@ -69,7 +70,7 @@ func TestModuleArgument(t *testing.T) {
 func TestLibraryOfTheFirstBlock(t *testing.T) {
 	two := "pkcs11_module a { module = /a.so; cert_policy = ca, crl_auto; }\npkcs11_module b { module = /b.so; }"
 	for _, words := range []string{"a, b", `"a, b"`, `"a b"`} {
-		c, err := Parse("f.conf", []byte(blocks(words, two)), &Arguments{PKCS11Module: "/x.so"})
+		c, err := config.Parse("f.conf", []byte(blocks(words, two)), &config.Arguments{PKCS11Module: "/x.so"})
 		if err != nil {
 			t.Errorf("%s: %v", words, err)
 		} else if got := names(c); got != "a:false:/x.so" || c.Module.Policy.CRL != "auto" {
@@ -163,7 +164,7 @@ func TestModuleErrors(t *testing.T) {
 			"f.conf:6:31: PCSCLITE_CSOCK_NAME of the block a contradicts pcsc_socket and card_access"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := Parse("f.conf", []byte(row.text), nil)
+			_, err := config.Parse("f.conf", []byte(row.text), nil)
 			var all finding.Errors
 			if !errors.As(err, &all) {
 				t.Fatalf("error %v, want %s", err, row.want)
@@ -191,7 +192,7 @@ func TestKeysWithoutEffectOnBuiltin(t *testing.T) {
 
 // An old file with several words: the C module used the first.
 func TestSeveralOldWords(t *testing.T) {
-	r := CheckData("f.conf", []byte(blocks("a, b", "pkcs11_module a { module = /a.so; }\npkcs11_module b { module = /b.so; }")))
+	r := config.CheckData("f.conf", []byte(blocks("a, b", "pkcs11_module a { module = /a.so; }\npkcs11_module b { module = /b.so; }")))
 	found := 0
 	seen := map[string]int{}
 	for _, n := range r.Notes {

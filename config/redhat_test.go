@@ -1,9 +1,10 @@
-package config
+package config_test
 
 import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 )
 
@@ -23,7 +24,7 @@ func TestEnableOCSP(t *testing.T) {
 		{"neither", "enable_ocsp = perhaps;", "", "enable_ocsp is true or false"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			r := CheckData("f.conf", []byte(minimal(row.global, row.module, "")))
+			r := config.CheckData("f.conf", []byte(minimal(row.global, row.module, "")))
 			switch {
 			case row.want == "" && len(r.Errors) > 0, row.want != "" && len(r.Errors) != 1:
 				t.Fatalf("errors %v", r.Errors)

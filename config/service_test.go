@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/schema"
 )
 
@@ -16,12 +17,12 @@ func serviceFile(global, module, service string) string {
 }
 
 // forService reads a file with arguments, as it is for a service.
-func forService(text, name string, arguments ...string) (*Config, error) {
-	args, _, err := ParseArguments(arguments)
+func forService(text, name string, arguments ...string) (*config.Config, error) {
+	args, _, err := config.ParseArguments(arguments)
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse("f.conf", []byte(text), args)
+	c, err := config.Parse("f.conf", []byte(text), args)
 	if err != nil {
 		return nil, err
 	}
@@ -31,18 +32,16 @@ func forService(text, name string, arguments ...string) (*Config, error) {
 // TestServiceKeys: each key of the schema's table is obeyed, and there are no others.
 func TestServiceKeys(t *testing.T) {
 	var known []string
-	for _, rule := range serviceRules {
-		known = append(known, rule.key)
+	for _, rule := range config.ServiceRules() {
+		known = append(known, rule.Key)
 	}
-	for _, rule := range serviceModuleRules {
-		known = append(known, rule.key)
-	}
+	known = append(known, config.ServiceModuleKeys()...)
 	if got := strings.Join(schema.Service.Names(), " "); got != strings.Join(known, " ") {
 		t.Errorf("the table of the schema has\n%s\nand the rules\n%s", got, strings.Join(known, " "))
 	}
-	for _, rule := range serviceRules {
-		if rule.looser != nil && rule.expect == "" {
-			t.Errorf("%s: nothing says what is expected", rule.key)
+	for _, rule := range config.ServiceRules() {
+		if rule.Looser != nil && rule.Expect == "" {
+			t.Errorf("%s: nothing says what is expected", rule.Key)
 		}
 	}
 }
@@ -52,35 +51,82 @@ func TestServiceIsStricter(t *testing.T) {
 	const crl = "cert_policy = ca, signature, crl_auto;"
 	for _, row := range []struct {
 		global, module, service string
-		of                      func(*Config) any
+		of                      func(*config.Config) any
 		want                    any
 	}{
-		{"", "", "card_only = true;", func(c *Config) any { return c.Global.CardOnly }, true},
-		{"foreign_card = skip;", "", "foreign_card = refuse;", func(c *Config) any { return c.Global.ForeignCard }, "refuse"},
-		{"empty_pin = fallback;", "", "empty_pin = error;", func(c *Config) any { return c.Global.EmptyPIN }, "error"},
-		{"require_pin = false;", "", "require_pin = true;", func(c *Config) any { return c.Global.RequirePIN }, true},
-		{"", "", `pin_pattern = "[0-9]+";`, func(c *Config) any { return c.Global.PINPattern.String() }, `\A(?:[0-9]+)\z`},
-		{"forward_pin = success;", "", "forward_pin = off;", func(c *Config) any { return c.Global.ForwardPIN }, "off"},
-		{"remote_login = allow;", "", "remote_login = refuse;", func(c *Config) any { return c.Global.RemoteLogin }, "refuse"},
-		{"remote_login = allow;", "", "remote_login_hides = true;", func(c *Config) any { return c.Global.RemoteLoginHides }, true},
-		{"loopback_is_local = true;", "", "loopback_is_local = no;", func(c *Config) any { return c.Global.LoopbackIsLocal }, false},
-		{"", "", "wait_for_card = true;", func(c *Config) any { return c.Global.WaitForCard }, true},
-		{"wait_for_card = true;", "", "wait_for_card = false;", func(c *Config) any { return c.Global.WaitForCard }, false},
-		{"", "", "wait_for_card_timeout = 20;", func(c *Config) any { return c.Global.WaitForCardTimeout }, 20 * time.Second},
-		{"", "", "verify_timeout = 3;", func(c *Config) any { return c.Global.VerifyTimeout }, 3 * time.Second},
-		{"", "", "err_display_time = 5;", func(c *Config) any { return c.Global.ErrDisplayTime }, 5 * time.Second},
-		{"quiet = true;", "", "quiet = false;", func(c *Config) any { return c.Global.Quiet }, false},
-		{"", "", "debug = true;", func(c *Config) any { return c.Global.Debug }, true},
-		{"card_required_users = a;", "", "card_required_users = b;", func(c *Config) any { return c.Global.Persons.Required.Users }, "[a b]"},
-		{"", "", `card_required_groups = "domain users", b;`, func(c *Config) any { return c.Global.Persons.Required.Groups }, "[domain users b]"},
-		{"card_others = optional;", "", "card_others = required;", func(c *Config) any { return c.Global.Persons.Others }, "required"},
-		{"", crl, "cert_policy = crl_online;", func(c *Config) any { return c.Module.Policy.CRL }, "online"},
-		{"", "", "cert_policy = ocsp_on, crl_auto;", func(c *Config) any { return c.Modules[0].Policy }, "{true true auto true}"},
-		{"", "", "eku = clientAuth;", func(c *Config) any { return c.Module.EKU.Required }, "[1.3.6.1.5.5.7.3.2]"},
-		{"", "eku = ignore;", "eku = emailProtection;", func(c *Config) any { return c.Module.EKU.Ignore }, false},
-		{"", "", "required_policies = 1.2.3;", func(c *Config) any { return c.Module.Chain.RequiredPolicies }, "[1.2.3]"},
-		{"", "required_policies = 1.2, 1.3;", "required_policies = 1.2, 1.3; required_policies_match = all;", func(c *Config) any { return c.Module.Chain.RequireAllPolicies }, true},
-		{"", crl + "revocation = soft;", "revocation = hard;", func(c *Config) any { return c.Module.SoftRevocation }, false},
+		{service: "card_only = true;", of: func(c *config.Config) any { return c.Global.CardOnly }, want: true},
+		{
+			global: "foreign_card = skip;", service: "foreign_card = refuse;",
+			of: func(c *config.Config) any { return c.Global.ForeignCard }, want: "refuse",
+		},
+		{
+			global: "empty_pin = fallback;", service: "empty_pin = error;",
+			of: func(c *config.Config) any { return c.Global.EmptyPIN }, want: "error",
+		},
+		{
+			global: "require_pin = false;", service: "require_pin = true;",
+			of: func(c *config.Config) any { return c.Global.RequirePIN }, want: true,
+		},
+		{service: `pin_pattern = "[0-9]+";`, of: func(c *config.Config) any { return c.Global.PINPattern.String() }, want: `\A(?:[0-9]+)\z`},
+		{
+			global: "forward_pin = success;", service: "forward_pin = off;",
+			of: func(c *config.Config) any { return c.Global.ForwardPIN }, want: "off",
+		},
+		{
+			global: "remote_login = allow;", service: "remote_login = refuse;",
+			of: func(c *config.Config) any { return c.Global.RemoteLogin }, want: "refuse",
+		},
+		{
+			global: "remote_login = allow;", service: "remote_login_hides = true;",
+			of: func(c *config.Config) any { return c.Global.RemoteLoginHides }, want: true,
+		},
+		{
+			global: "loopback_is_local = true;", service: "loopback_is_local = no;",
+			of: func(c *config.Config) any { return c.Global.LoopbackIsLocal }, want: false,
+		},
+		{service: "wait_for_card = true;", of: func(c *config.Config) any { return c.Global.WaitForCard }, want: true},
+		{
+			global: "wait_for_card = true;", service: "wait_for_card = false;",
+			of: func(c *config.Config) any { return c.Global.WaitForCard }, want: false,
+		},
+		{service: "wait_for_card_timeout = 20;", of: func(c *config.Config) any { return c.Global.WaitForCardTimeout }, want: 20 * time.Second},
+		{service: "verify_timeout = 3;", of: func(c *config.Config) any { return c.Global.VerifyTimeout }, want: 3 * time.Second},
+		{service: "err_display_time = 5;", of: func(c *config.Config) any { return c.Global.ErrDisplayTime }, want: 5 * time.Second},
+		{
+			global: "quiet = true;", service: "quiet = false;",
+			of: func(c *config.Config) any { return c.Global.Quiet }, want: false,
+		},
+		{service: "debug = true;", of: func(c *config.Config) any { return c.Global.Debug }, want: true},
+		{
+			global: "card_required_users = a;", service: "card_required_users = b;",
+			of:   func(c *config.Config) any { return c.Global.Persons.Required.Users },
+			want: "[a b]",
+		},
+		{service: `card_required_groups = "domain users", b;`, of: func(c *config.Config) any { return c.Global.Persons.Required.Groups }, want: "[domain users b]"},
+		{
+			global: "card_others = optional;", service: "card_others = required;",
+			of: func(c *config.Config) any { return c.Global.Persons.Others }, want: "required",
+		},
+		{
+			module: crl, service: "cert_policy = crl_online;",
+			of: func(c *config.Config) any { return c.Module.Policy.CRL }, want: "online",
+		},
+		{service: "cert_policy = ocsp_on, crl_auto;", of: func(c *config.Config) any { return c.Modules[0].Policy }, want: "{true true auto true}"},
+		{service: "eku = clientAuth;", of: func(c *config.Config) any { return c.Module.EKU.Required }, want: "[1.3.6.1.5.5.7.3.2]"},
+		{
+			module: "eku = ignore;", service: "eku = emailProtection;",
+			of: func(c *config.Config) any { return c.Module.EKU.Ignore }, want: false,
+		},
+		{service: "required_policies = 1.2.3;", of: func(c *config.Config) any { return c.Module.Chain.RequiredPolicies }, want: "[1.2.3]"},
+		{
+			module:  "required_policies = 1.2, 1.3;",
+			service: "required_policies = 1.2, 1.3; required_policies_match = all;",
+			of:      func(c *config.Config) any { return c.Module.Chain.RequireAllPolicies }, want: true,
+		},
+		{
+			module: crl + "revocation = soft;", service: "revocation = hard;",
+			of: func(c *config.Config) any { return c.Module.SoftRevocation }, want: false,
+		},
 	} {
 		text := serviceFile(row.global, row.module, row.service)
 		without := parsed(t, serviceFile(row.global, row.module, ""))
@@ -166,20 +212,20 @@ func TestServicesAndArguments(t *testing.T) {
 	for _, row := range []struct {
 		service  string
 		argument string
-		of       func(*Config) any
+		of       func(*config.Config) any
 		want     any
 	}{
-		{"card_only = false;", "card_only", func(c *Config) any { return c.Global.CardOnly }, true},
-		{"foreign_card = refuse;", "skip_foreign", func(c *Config) any { return c.Global.ForeignCard }, "refuse"},
-		{"", "skip_foreign", func(c *Config) any { return c.Global.ForeignCard }, "skip"},
-		{"empty_pin = error;", "empty_pin=fallback", func(c *Config) any { return c.Global.EmptyPIN }, "error"},
-		{"", "empty_pin=fallback", func(c *Config) any { return c.Global.EmptyPIN }, "fallback"},
-		{"quiet = false;", "quiet", func(c *Config) any { return c.Global.Quiet }, true},
-		{"debug = true;", "nodebug", func(c *Config) any { return c.Global.Debug }, false},
-		{"wait_for_card = true;", "dont_wait_for_card", func(c *Config) any { return c.Global.WaitForCard }, false},
-		{"cert_policy = crl_auto;", "cert_policy=crl_online", func(c *Config) any { return c.Module.Policy.CRL }, "error"},
-		{"cert_policy = crl_auto;", "cert_policy=none", func(c *Config) any { return c.Module.Policy }, "error"},
-		{"cert_policy = ca;", "cert_policy=none", func(c *Config) any { return c.Module.Policy.CA }, true},
+		{"card_only = false;", "card_only", func(c *config.Config) any { return c.Global.CardOnly }, true},
+		{"foreign_card = refuse;", "skip_foreign", func(c *config.Config) any { return c.Global.ForeignCard }, "refuse"},
+		{"", "skip_foreign", func(c *config.Config) any { return c.Global.ForeignCard }, "skip"},
+		{"empty_pin = error;", "empty_pin=fallback", func(c *config.Config) any { return c.Global.EmptyPIN }, "error"},
+		{"", "empty_pin=fallback", func(c *config.Config) any { return c.Global.EmptyPIN }, "fallback"},
+		{"quiet = false;", "quiet", func(c *config.Config) any { return c.Global.Quiet }, true},
+		{"debug = true;", "nodebug", func(c *config.Config) any { return c.Global.Debug }, false},
+		{"wait_for_card = true;", "dont_wait_for_card", func(c *config.Config) any { return c.Global.WaitForCard }, false},
+		{"cert_policy = crl_auto;", "cert_policy=crl_online", func(c *config.Config) any { return c.Module.Policy.CRL }, "error"},
+		{"cert_policy = crl_auto;", "cert_policy=none", func(c *config.Config) any { return c.Module.Policy }, "error"},
+		{"cert_policy = ca;", "cert_policy=none", func(c *config.Config) any { return c.Module.Policy.CA }, true},
 	} {
 		got := "error"
 		if c, err := forService(serviceFile("", "", row.service), "sudo", row.argument); err == nil {
@@ -204,7 +250,7 @@ func TestServicesOfSeveralBlocks(t *testing.T) {
 			t.Errorf("block %d: %q", i, got)
 		}
 	}
-	want := []Service{{"sudo", 6, 9}}
+	want := []config.Service{{"sudo", 6, 9}}
 	if got := c.Services(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("services %v, want %v", got, want)
 	}
@@ -215,10 +261,10 @@ func TestPersons(t *testing.T) {
 	if got := fmt.Sprint(p); got != `{{[alice EXAMPLE\bob] [domain users]} {[] []} {[] [breakglass]} optional}` {
 		t.Error(got)
 	}
-	if p.Empty() || !p.Requires() || !p.Forbids() || !p.allows() {
+	if p.Empty() || !p.Requires() || !p.Forbids() || !p.Allows() {
 		t.Errorf("%+v", p)
 	}
-	if p := parsed(t, minimal("", "", "")).Global.Persons; !p.Empty() || p.Requires() || p.Forbids() || p.allows() {
+	if p := parsed(t, minimal("", "", "")).Global.Persons; !p.Empty() || p.Requires() || p.Forbids() || p.Allows() {
 		t.Errorf("nothing is said: %+v", p)
 	}
 	for words, want := range map[string]string{
@@ -232,7 +278,7 @@ func TestPersons(t *testing.T) {
 		"card_others = must;":           "one of configured, required, optional, forbidden",
 		"remote_login = allow; remote_login_hides = true; card_others = optional;": "contradicts card_optional_users",
 	} {
-		if _, err := Parse("f.conf", []byte(minimal(words, "", "")), nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := config.Parse("f.conf", []byte(minimal(words, "", "")), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %s", words, err, want)
 		}
 	}

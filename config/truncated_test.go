@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"errors"
@@ -11,13 +11,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"pam_pkcs11/config"
 	"pam_pkcs11/config/internal/finding"
 	"pam_pkcs11/config/internal/scconf"
 	"pam_pkcs11/config/internal/schema"
 )
 
 // sameMeaning compares all of two configurations that decides about a login.
-func sameMeaning(a, b *Config) bool {
+func sameMeaning(a, b *config.Config) bool {
 	one, two := *a, *b
 	one.Notes, two.Notes = nil, nil
 	return cmp.Equal(one, two,
@@ -55,7 +56,7 @@ func wholeFiles(t *testing.T) map[string]string {
 func TestEveryPrefixIsRefusedOrMeansTheWhole(t *testing.T) {
 	for name, text := range wholeFiles(t) {
 		t.Run(name, func(t *testing.T) {
-			whole, err := Parse("f.conf", []byte(text), nil)
+			whole, err := config.Parse("f.conf", []byte(text), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +65,7 @@ func TestEveryPrefixIsRefusedOrMeansTheWhole(t *testing.T) {
 				if _, err := scconf.ParseFile("f.conf", prefix); err != nil {
 					continue
 				}
-				part, err := Parse("f.conf", prefix, nil)
+				part, err := config.Parse("f.conf", prefix, nil)
 				if err == nil && !sameMeaning(part, whole) {
 					t.Fatalf("cut after %d bytes it is read, and means something else:\n%s", n, prefix)
 				}
@@ -103,7 +104,7 @@ func TestTruncatedFilesNameWhatIsOpen(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := Parse("f.conf", []byte(row.text), nil)
+			_, err := config.Parse("f.conf", []byte(row.text), nil)
 			var all finding.Errors
 			if !errors.As(err, &all) || !strings.HasPrefix(all[0].Error(), row.want) {
 				t.Fatalf("error %v\n want %s", err, row.want)
@@ -112,7 +113,7 @@ func TestTruncatedFilesNameWhatIsOpen(t *testing.T) {
 				t.Errorf("%d errors, hint %q: %v", len(all), all[0].Hint, all)
 			}
 
-			report := CheckData("f.conf", []byte(row.text))
+			report := config.CheckData("f.conf", []byte(row.text))
 			var out strings.Builder
 			if err := report.WriteText(&out); err != nil {
 				t.Fatal(err)
@@ -136,11 +137,11 @@ func FuzzPrefix(f *testing.F) {
 		if int(n) >= len(text) {
 			return
 		}
-		whole, err := Parse("f", []byte(text), nil)
+		whole, err := config.Parse("f", []byte(text), nil)
 		if err != nil {
 			return
 		}
-		part, err := Parse("f", []byte(text[:n]), nil)
+		part, err := config.Parse("f", []byte(text[:n]), nil)
 		if err == nil && !sameMeaning(part, whole) {
 			t.Fatalf("%q\nmeans something else than\n%q", text[:n], text)
 		}

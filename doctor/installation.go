@@ -208,7 +208,7 @@ func revision(info *debug.BuildInfo) string {
 
 // Statuses with which the launcher ends where it could not begin (pam/launcher/launcher.c).
 const (
-	workerRefuses  = 126
+	workerRefuses   = 126
 	workerNoLibrary = 127
 )
 

@@ -15,6 +15,7 @@ import (
 
 	"pam_pkcs11/internal/causes"
 	"pam_pkcs11/internal/diagnosis"
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/login/logintest"
 	"pam_pkcs11/pcsc/access"
@@ -159,7 +160,7 @@ func ofRevocation(t *testing.T) []scene {
 	old := ca.CRL(testca.CRL{ThisUpdate: time.Now().Add(-96 * time.Hour), NextUpdate: time.Now().Add(-48 * time.Hour)})
 	offline := `cert_policy = ca, signature, crl_offline; crl_dir = "DIR/etc/crls";`
 	crl := func(der []byte) map[string]string { return map[string]string{"etc/crls/ca.crl": string(der)} }
-	responder := "http://" + closedPort(t) + "/"
+	responder := "http://" + nettest.Closed(t) + "/"
 	ocsp := func(url string) string { return `cert_policy = ca, signature, ocsp_on; ocsp_url = "` + url + `"; ` }
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	t.Cleanup(broken.Close)
@@ -176,33 +177,11 @@ func ofRevocation(t *testing.T) []scene {
 			number: 2356},
 		{name: "responder with an error", card: card(on.alice), module: ocsp(broken.URL), cause: causes.OCSPNoAnswer, fact: "500"},
 		{name: "responder with a stale answer", card: card(on.alice), module: ocsp(stale.URL), cause: causes.OCSPNoAnswer},
-		{name: "responder that is mute", card: card(on.alice), module: ocsp("http://" + mutePort(t)), cause: causes.OCSPNoAnswer,
+		{name: "responder that is mute", card: card(on.alice), module: ocsp("http://" + nettest.Mute(t)), cause: causes.OCSPNoAnswer,
 			global: "verify_timeout = 1;"},
 		{name: "directory that is mute", card: card(on.alice), cause: causes.Deadline, number: 2362,
-			global: `verify_timeout = 1; use_mappers = ldap; mapper ldap { URI = "ldap://` + mutePort(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`},
+			global: `verify_timeout = 1; use_mappers = ldap; mapper ldap { URI = "ldap://` + nettest.Mute(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`},
 	}
-}
-
-// closedPort is an address of this machine where nobody answers.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// mutePort is an address where somebody takes connections, and says nothing.
-func mutePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
 }
 
 // answering is a responder of the CA's.
@@ -246,7 +225,7 @@ func ofUsers(t *testing.T) []scene {
 		{name: "no mapper", last: causes.ForeignCard, card: card(on.alice), global: "use_mappers = null;", cause: causes.NoMapper,
 			fact: "nothing but null"},
 		{name: "directory down", card: card(on.alice), cause: causes.DirectoryUnavailable, number: 2380,
-			global: `use_mappers = ldap; mapper ldap { URI = "ldap://` + closedPort(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`,
+			global: `use_mappers = ldap; mapper ldap { URI = "ldap://` + nettest.Closed(t) + `"; base = "dc=example"; filter = "(uid=%s)"; }`,
 			fact:   "connection refused"},
 		{name: "must not use a card", card: card(on.alice), global: "card_forbidden_users = alice;", cause: causes.CardForbidden,
 			fact: "card_forbidden_users"},

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/login/logintest"
 )
 
@@ -12,7 +13,7 @@ import (
 type listener struct {
 	confirms bool
 	delivery Delivery
-	log      *journal
+	log      *slowtest.Buffer
 	events   []string
 }
 
@@ -58,7 +59,7 @@ func TestTheAnswerComesBeforeTheLibrarysEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newTable(t, logintest.Object{})
-			tt.host.log = new(journal)
+			tt.host.log = new(slowtest.Buffer)
 			d.host, d.log = tt.host, tt.host.log
 			d.trace = func(call string) {
 				if call == "C_Logout" || call == "C_Finalize" {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/login/logintest"
 )
@@ -78,24 +79,6 @@ var theDeck = sync.OnceValue(func() *deck {
 	return d
 })
 
-// journal is a log that may be read while somebody writes.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // stage is a machine: readers, files, a user database, and a clock that runs as synctest's does.
 type stage struct {
 	t       *testing.T
@@ -111,7 +94,7 @@ type stage struct {
 	request Request
 	context context.Context
 	end     context.CancelFunc // ends it now
-	log     *journal
+	log     *slowtest.Buffer
 }
 
 // lay makes a machine with these cards of the deck in its readers, "" for an empty one.
@@ -139,12 +122,12 @@ func lay(t *testing.T, machine time.Time, cards ...string) *stage {
 		SessionIsRemote: func(context.Context, int) (bool, error) { return false, nil },
 		Now:             s.now,
 	}
-	s.logTo(new(journal))
+	s.logTo(new(slowtest.Buffer))
 	return s
 }
 
 // logTo makes b the log.
-func (s *stage) logTo(b *journal) {
+func (s *stage) logTo(b *slowtest.Buffer) {
 	s.log = b
 	s.auth.Logger = slog.New(slog.NewTextHandler(b, nil))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/accounts"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/login/logintest"
 )
 
@@ -24,10 +25,10 @@ type table struct {
 	hides  bool             // it shows that after the log-in only
 	files  map[string]string
 
-	host     Host         // nil is none
-	progress func(Place)  // nil is none
-	trace    func(string) // nil is none
-	log      *journal     // nil makes one for each request
+	host     Host             // nil is none
+	progress func(Place)      // nil is none
+	trace    func(string)     // nil is none
+	log      *slowtest.Buffer // nil makes one for each request
 }
 
 // newTable makes a card of alice's whose one object has these traits.

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/activedirectory"
 	"pam_pkcs11/mapper/internal/directory"
 	"pam_pkcs11/mapper/internal/mappertest"
@@ -60,35 +61,62 @@ func TestActiveDirectory(t *testing.T) {
 		want     string
 		says     string
 	}{
-		{"issuer and serial number", serial, nil, "", "serial", ""},
-		{"issuer and serial number, matched", serial, nil, "serial", "serial", ""},
-		{"issuer and serial number, another user", serial, nil, "ski", "", "no"},
-		{"subject key identifier", ski, nil, "", "ski", ""},
-		{"SHA-1 of the key", key, nil, "", "key", ""},
-		{"issuer and SID", issuerSID, nil, "", "issuersid", ""},
-		{"SID extension", sid, nil, "", "carol", ""},
-		{"SID extension, matched", sid, nil, "carol", "carol", ""},
-		{"SID extension, another user", sid, nil, "upn", "", "no"},
-		{"SID in a URI", uri, nil, "", "carol", ""},
-		{"subject", subject, nil, "", "", "only a weak mapping exists"},
-		{"subject, weak", subject, weak, "", "subject", ""},
-		{"issuer and subject", issuerSubject, nil, "", "", "only a weak mapping exists"},
-		{"issuer and subject, weak", issuerSubject, weak, "", "issuersubject", ""},
-		{"mail address", mail, nil, "", "", "only a weak mapping exists"},
-		{"mail address, weak", mail, weak, "", "mail", ""},
-		{"UPN", upn, nil, "", "", "only a weak mapping exists"},
-		{"UPN, matched", upn, nil, "upn", "", "only a weak mapping exists"},
-		{"UPN, weak", upn, weak, "", "upn", ""},
-		{"UPN and SID", upnAndSID, nil, "", "upn", ""},
-		{"UPN and SID, the SID alone is not searched for", upnAndSID, []string{"attribute_map", "userPrincipalName=upn"}, "", "upn", ""},
-		{"UPN alone is searched for", upn, []string{"attribute_map", "userPrincipalName=upn"}, "", "", "only a weak mapping exists"},
-		{"UPN and another's SID", upnAndOtherSID, nil, "upn", "", "another account"},
-		{"UPN and another's SID, weak", upnAndOtherSID, weak, "upn", "", "another account"},
-		{"two SIDs", differ, nil, "", "", "differing security identifiers"},
-		{"two SIDs, matched and weak", differ, weak, "carol", "", "differing security identifiers"},
-		{"a serial number of an account with another SID", stolen, nil, "carol", "", "another account"},
-		{"a mapping without active_directory", stolen, []string{"active_directory", "false", "attribute_map", "altSecurityIdentities=altsecid"}, "carol", "", "another account"},
-		{"issuer and serial number without active_directory", serial, []string{"active_directory", "false", "attribute_map", "altSecurityIdentities=altsecid"}, "", "serial", ""},
+		{name: "issuer and serial number", cert: serial, want: "serial"},
+		{name: "issuer and serial number, matched", cert: serial, user: "serial", want: "serial"},
+		{name: "issuer and serial number, another user", cert: serial, user: "ski", says: "no"},
+		{name: "subject key identifier", cert: ski, want: "ski"},
+		{name: "SHA-1 of the key", cert: key, want: "key"},
+		{name: "issuer and SID", cert: issuerSID, want: "issuersid"},
+		{name: "SID extension", cert: sid, want: "carol"},
+		{name: "SID extension, matched", cert: sid, user: "carol", want: "carol"},
+		{name: "SID extension, another user", cert: sid, user: "upn", says: "no"},
+		{name: "SID in a URI", cert: uri, want: "carol"},
+		{name: "subject", cert: subject, says: "only a weak mapping exists"},
+		{name: "subject, weak", cert: subject, settings: weak, want: "subject"},
+		{name: "issuer and subject", cert: issuerSubject, says: "only a weak mapping exists"},
+		{
+			name: "issuer and subject, weak", cert: issuerSubject, settings: weak,
+			want: "issuersubject",
+		},
+		{name: "mail address", cert: mail, says: "only a weak mapping exists"},
+		{name: "mail address, weak", cert: mail, settings: weak, want: "mail"},
+		{name: "UPN", cert: upn, says: "only a weak mapping exists"},
+		{name: "UPN, matched", cert: upn, user: "upn", says: "only a weak mapping exists"},
+		{name: "UPN, weak", cert: upn, settings: weak, want: "upn"},
+		{name: "UPN and SID", cert: upnAndSID, want: "upn"},
+		{
+			name: "UPN and SID, the SID alone is not searched for", cert: upnAndSID,
+			settings: []string{"attribute_map", "userPrincipalName=upn"}, want: "upn",
+		},
+		{
+			name: "UPN alone is searched for", cert: upn,
+			settings: []string{"attribute_map", "userPrincipalName=upn"},
+			says:     "only a weak mapping exists",
+		},
+		{name: "UPN and another's SID", cert: upnAndOtherSID, user: "upn", says: "another account"},
+		{
+			name: "UPN and another's SID, weak", cert: upnAndOtherSID, settings: weak, user: "upn",
+			says: "another account",
+		},
+		{name: "two SIDs", cert: differ, says: "differing security identifiers"},
+		{
+			name: "two SIDs, matched and weak", cert: differ, settings: weak, user: "carol",
+			says: "differing security identifiers",
+		},
+		{
+			name: "a serial number of an account with another SID", cert: stolen, user: "carol",
+			says: "another account",
+		},
+		{
+			name: "a mapping without active_directory", cert: stolen,
+			settings: []string{"active_directory", "false", "attribute_map", "altSecurityIdentities=altsecid"},
+			user:     "carol", says: "another account",
+		},
+		{
+			name: "issuer and serial number without active_directory", cert: serial,
+			settings: []string{"active_directory", "false", "attribute_map", "altSecurityIdentities=altsecid"},
+			want:     "serial",
+		},
 	}
 	people := ldapAccounts{"serial", "ski", "key", "issuersid", "subject", "issuersubject", "mail", "upn", "carol"}
 	for _, c := range cases {
@@ -97,7 +125,7 @@ func TestActiveDirectory(t *testing.T) {
 			if !strings.Contains(strings.Join(c.settings, " "), "active_directory") {
 				settings = append(settings, "active_directory", "true")
 			}
-			chain := ldapChain(t, Options{Accounts: people}, ldapBlock(t, "ldap", settings...))
+			chain := ldapChain(t, mapper.Options{Accounts: people}, ldapBlock(t, "ldap", settings...))
 			got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -124,13 +152,13 @@ func TestAWeakMappingNamesTheStrongOne(t *testing.T) {
 		{upn, "alice", []string{"only a weak mapping", "<SR>0504", "userPrincipalName=upn"}},
 		{alice, "bob", nil},
 	} {
-		chain := ldapChain(t, Options{}, block)
-		cert := Checked{Cert: c.cert}
+		chain := ldapChain(t, mapper.Options{}, block)
+		cert := mapper.Checked{Cert: c.cert}
 		_, err := chain.Find(ldapContext(t), cert, true)
 		if c.user != "" {
 			_, err = chain.Match(ldapContext(t), cert, c.user, true)
 		}
-		if !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) || errors.Is(err, directory.ErrWeakMapping) != (c.says != nil) {
+		if !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) || errors.Is(err, directory.ErrWeakMapping) != (c.says != nil) {
 			t.Errorf("%q: %v", c.user, err)
 		}
 		for _, part := range c.says {
@@ -152,7 +180,7 @@ func TestActiveDirectoryNamesEntriesByCN(t *testing.T) {
 		namedByCN("Bob Example", "", "sAMAccountName: bob", "objectCategory: person"))
 	block := ldapBlock(t, "ldap", "uri", s.LDAP, "base", slapdtest.Suffix, "active_directory", "true")
 	for user, want := range map[string]string{"": "alice", "alice": "alice", "bob": "", "Alice Example": ""} {
-		if got, words := verdict(t, ldapChain(t, Options{}, block), mappertest.Parsed(t, leaf), user); got != want {
+		if got, words := verdict(t, ldapChain(t, mapper.Options{}, block), mappertest.Parsed(t, leaf), user); got != want {
 			t.Errorf("%q: got %q (%s)", user, got, words)
 		}
 	}

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"crypto"
@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -46,7 +47,9 @@ type hierarchy struct {
 }
 
 func newHierarchy(t testing.TB) *hierarchy {
-	h := &hierarchy{root: testca.NewRoot("Our Root"), other: testca.NewRoot("Another Root"), serial: 77, t: t}
+	h := &hierarchy{
+		root: testca.NewRoot("Our Root"), other: testca.NewRoot("Another Root"), serial: 77, t: t,
+	}
 	ski := func(b byte) testca.Option { return testca.SubjectKeyID(b, b, b, b) }
 	h.staff = h.root.Intermediate("Staff CA", ski(1))
 	h.renewed = h.root.Intermediate("Staff CA", ski(2))
@@ -56,9 +59,9 @@ func newHierarchy(t testing.TB) *hierarchy {
 }
 
 // checked is a certificate of a CA with the chain to its root: above, in order.
-func (h *hierarchy) checked(above ...*testca.CA) Checked {
+func (h *hierarchy) checked(above ...*testca.CA) mapper.Checked {
 	leaf := above[0].Leaf("alice", testca.Serial(h.serial))
-	c := Checked{Cert: mappertest.Parsed(h.t, leaf)}
+	c := mapper.Checked{Cert: mappertest.Parsed(h.t, leaf)}
 	c.Chain = []*certinfo.Certificate{c.Cert}
 	for _, ca := range above {
 		c.Chain = append(c.Chain, mappertest.Parsed(h.t, &ca.Cert))
@@ -80,7 +83,7 @@ func TestANameStandsForAKey(t *testing.T) {
 	h := newHierarchy(t)
 	both := []*testca.CA{h.root, h.other}
 	withStaff := append(both, h.staff)
-	chains := map[string]Checked{
+	chains := map[string]mapper.Checked{
 		"ours": h.checked(h.staff, h.root), "renewed": h.checked(h.renewed, h.root), "rolled": h.checked(h.rolled, h.staff, h.root), "impostor": h.checked(h.impostor, h.other),
 		"unknown": {Cert: h.checked(h.staff, h.root).Cert},
 	}
@@ -106,8 +109,8 @@ func TestANameStandsForAKey(t *testing.T) {
 		for name, block := range blocks {
 			for who, checked := range chains {
 				said := &strings.Builder{}
-				o := Options{Accounts: ldapPeople, Authorities: h.dir(c.dir...), Logger: textLogger(said)}
-				chain, err := New([]config.Mapper{block}, o)
+				o := mapper.Options{Accounts: ldapPeople, Authorities: h.dir(c.dir...), Logger: textLogger(said)}
+				chain, err := mapper.New([]config.Mapper{block}, o)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -116,7 +119,7 @@ func TestANameStandsForAKey(t *testing.T) {
 				if (err == nil) != want {
 					t.Errorf("%d CAs, %s, %s: %v, %+v", len(c.dir), name, who, err, r.Decisions)
 				}
-				if who == "impostor" && err != nil && c.dir[len(c.dir)-1] == h.staff && !strings.Contains(Restore(err), keyText(checked.Chain[1])) {
+				if who == "impostor" && err != nil && c.dir[len(c.dir)-1] == h.staff && !strings.Contains(mapper.Restore(err), mapper.KeyText(checked.Chain[1])) {
 					t.Errorf("%s: %v does not name its cure", name, err)
 				}
 				if warned := strings.Contains(said.String(), "bound by its name alone"); warned != (c.warn && who != "unknown") {
@@ -130,13 +133,13 @@ func TestANameStandsForAKey(t *testing.T) {
 // TestIntermediateAnchors: with partial_chain a CA of ca_dir is its own anchor.
 func TestIntermediateAnchors(t *testing.T) {
 	h := newHierarchy(t)
-	o := Options{Accounts: ldapPeople, Authorities: h.dir(h.staff, h.other), PartialChain: true}
-	chain, err := New([]config.Mapper{newBlock(t, "cn", "issuer", staffDN)}, o)
+	o := mapper.Options{Accounts: ldapPeople, Authorities: h.dir(h.staff, h.other), PartialChain: true}
+	chain, err := mapper.New([]config.Mapper{newBlock(t, "cn", "issuer", staffDN)}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for who, c := range map[string]struct {
-		cert Checked
+		cert mapper.Checked
 		want bool
 	}{"ours": {h.checked(h.staff), true}, "rolled": {h.checked(h.rolled, h.staff), true}, "impostor": {h.checked(h.impostor, h.other), false}} {
 		if _, err := chain.Find(t.Context(), c.cert, true); (err == nil) != c.want {
@@ -151,9 +154,9 @@ func TestAnAuthorityByItsKey(t *testing.T) {
 	staff := mappertest.Parsed(t, &h.staff.Cert)
 	file := writeFile(t, "staff.pem", h.staff.PEM(), 0o644)
 	der := writeFile(t, "staff.der", h.staff.DER, 0o644)
-	sum := strings.TrimPrefix(keyText(staff), "sha256:")
-	identifier := keyIdentifier(staff) // as openssl x509 prints it of most CAs
-	chains := map[string]Checked{
+	sum := strings.TrimPrefix(mapper.KeyText(staff), "sha256:")
+	identifier := mapper.KeyIdentifier(staff) // as openssl x509 prints it of most CAs
+	chains := map[string]mapper.Checked{
 		"ours": h.checked(h.staff, h.root), "renewed": h.checked(h.renewed, h.root), "impostor": h.checked(h.impostor, h.other), "unknown": {Cert: h.checked(h.staff, h.root).Cert},
 	}
 	for _, c := range []struct {
@@ -175,7 +178,7 @@ func TestAnAuthorityByItsKey(t *testing.T) {
 				if typ == "digest" {
 					settings = append(settings[:2:2], "mapfile", "file://"+writeFile(t, "digests", []byte(hex.EncodeToString(checked.Cert.Fingerprint(crypto.SHA256))+" -> alice\n"), 0o644))
 				}
-				chain, err := New([]config.Mapper{newBlock(t, typ, settings...)}, Options{Accounts: ldapPeople, Authorities: h.dir(c.dir...)})
+				chain, err := mapper.New([]config.Mapper{newBlock(t, typ, settings...)}, mapper.Options{Accounts: ldapPeople, Authorities: h.dir(c.dir...)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -183,7 +186,7 @@ func TestAnAuthorityByItsKey(t *testing.T) {
 				if (err == nil) != (who == c.yes) {
 					t.Errorf("%s, %s: %v, %+v", c.issuer, who, err, r.Decisions)
 				}
-				if who == "impostor" && err != nil && !strings.Contains(r.Decisions[0].Verdict, keyText(checked.Chain[1])) {
+				if who == "impostor" && err != nil && !strings.Contains(r.Decisions[0].Verdict, mapper.KeyText(checked.Chain[1])) {
 					t.Errorf("%s: the refusal does not name the key: %s", c.issuer, r.Decisions[0].Verdict)
 				}
 			}
@@ -198,13 +201,13 @@ func TestIssuersThatCannotBeRead(t *testing.T) {
 		"no file": "file:" + filepath.Join(dir, "none.pem"), "two certificates": "file:" + writeFile(t, "two.pem", two, 0o644),
 		"no certificate": "file:" + writeFile(t, "junk.pem", []byte("-----BEGIN X-----\n-----END X-----\n"), 0o644), "not DER": "file:" + writeFile(t, "junk.der", []byte("x"), 0o644),
 	} {
-		if _, err := New([]config.Mapper{newBlock(t, "cn", "issuer", issuer)}, Options{}); err == nil || !strings.Contains(err.Error(), "issuer") {
+		if _, err := mapper.New([]config.Mapper{newBlock(t, "cn", "issuer", issuer)}, mapper.Options{}); err == nil || !strings.Contains(err.Error(), "issuer") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if os.Geteuid() == 0 {
 		open := writeFile(t, "open.pem", testca.NewRoot("A").PEM(), 0o666)
-		if _, err := New([]config.Mapper{newBlock(t, "cn", "issuer", "file:"+open)}, Options{StrictPermissions: true}); err == nil {
+		if _, err := mapper.New([]config.Mapper{newBlock(t, "cn", "issuer", "file:"+open)}, mapper.Options{StrictPermissions: true}); err == nil {
 			t.Error("a file that everybody may write names an authority")
 		}
 	}
@@ -230,32 +233,79 @@ func TestAnExactMatchNeedsAKey(t *testing.T) {
 		name  string
 		block config.Mapper
 		known []*certinfo.Certificate
-		cert  Checked
+		cert  mapper.Checked
 		want  string
 	}{
-		{"read", ldap(readable.LDAP), named, ours, "alice"},
-		{"read, another's", ldap(readable.LDAP), named, impostor, ""},
-		{"hidden, bound", ldap(hidden.LDAP), bound, ours, "alice"},
-		{"hidden, bound, another's", ldap(hidden.LDAP), bound, impostor, ""},
-		{"hidden, by name alone", ldap(hidden.LDAP), named, ours, ""},
-		{"hidden, by name alone, another's", ldap(hidden.LDAP), named, impostor, ""},
-		{"hidden, exact", ldap(hidden.LDAP, "certificate_match", "exact"), named, impostor, ""},
-		{"hidden, no chain", ldap(hidden.LDAP), named, Checked{Cert: impostor.Cert}, ""},
-		{"hidden, issuer by its key", ldap(hidden.LDAP, "issuer", keyText(ours.Chain[1])), named, ours, "alice"},
-		{"hidden, issuer by its key, another's", ldap(hidden.LDAP, "issuer", keyText(ours.Chain[1])), named, impostor, ""},
-		{"hidden, attribute_map", ldap(hidden.LDAP, "certificate_match", "off", "attribute_map", "userCertificate=cert"), named, impostor, ""},
-		{"certmap, read", certmap(readable.LDAP, whole), named, ours, "alice"},
-		{"certmap, read, another's", certmap(readable.LDAP, whole), named, impostor, ""},
-		{"certmap, hidden, bound", certmap(hidden.LDAP, whole), bound, ours, "alice"},
-		{"certmap, hidden, bound, another's", certmap(hidden.LDAP, whole), bound, impostor, ""},
-		{"certmap, hidden, by name alone", certmap(hidden.LDAP, whole), named, impostor, ""},
-		{"certmap, one of two ways", certmap(readable.LDAP, "(|"+whole+"(mail={subject_rfc822_name}))"), named, impostor, ""},
-		{"certmap, one of two ways, without a name", certmap(readable.LDAP, "(|"+whole+"(mail=x))"), named, impostor, ""},
-		{"certmap, one of two ways, bound", certmap(readable.LDAP, "(|"+whole+"(mail=x))"), bound, ours, "alice"},
+		{name: "read", block: ldap(readable.LDAP), known: named, cert: ours, want: "alice"},
+		{name: "read, another's", block: ldap(readable.LDAP), known: named, cert: impostor},
+		{name: "hidden, bound", block: ldap(hidden.LDAP), known: bound, cert: ours, want: "alice"},
+		{name: "hidden, bound, another's", block: ldap(hidden.LDAP), known: bound, cert: impostor},
+		{name: "hidden, by name alone", block: ldap(hidden.LDAP), known: named, cert: ours},
+		{
+			name: "hidden, by name alone, another's", block: ldap(hidden.LDAP), known: named,
+			cert: impostor,
+		},
+		{
+			name: "hidden, exact", block: ldap(hidden.LDAP, "certificate_match", "exact"),
+			known: named, cert: impostor,
+		},
+		{
+			name: "hidden, no chain", block: ldap(hidden.LDAP), known: named,
+			cert: mapper.Checked{Cert: impostor.Cert},
+		},
+		{
+			name:  "hidden, issuer by its key",
+			block: ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), known: named,
+			cert: ours, want: "alice",
+		},
+		{
+			name:  "hidden, issuer by its key, another's",
+			block: ldap(hidden.LDAP, "issuer", mapper.KeyText(ours.Chain[1])), known: named,
+			cert: impostor,
+		},
+		{
+			name:  "hidden, attribute_map",
+			block: ldap(hidden.LDAP, "certificate_match", "off", "attribute_map", "userCertificate=cert"),
+			known: named, cert: impostor,
+		},
+		{
+			name: "certmap, read", block: certmap(readable.LDAP, whole), known: named, cert: ours,
+			want: "alice",
+		},
+		{
+			name: "certmap, read, another's", block: certmap(readable.LDAP, whole), known: named,
+			cert: impostor,
+		},
+		{
+			name: "certmap, hidden, bound", block: certmap(hidden.LDAP, whole), known: bound,
+			cert: ours, want: "alice",
+		},
+		{
+			name: "certmap, hidden, bound, another's", block: certmap(hidden.LDAP, whole),
+			known: bound, cert: impostor,
+		},
+		{
+			name: "certmap, hidden, by name alone", block: certmap(hidden.LDAP, whole),
+			known: named, cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail={subject_rfc822_name}))"), known: named,
+			cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways, without a name",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail=x))"), known: named, cert: impostor,
+		},
+		{
+			name:  "certmap, one of two ways, bound",
+			block: certmap(readable.LDAP, "(|"+whole+"(mail=x))"), known: bound, cert: ours,
+			want: "alice",
+		},
 	} {
 		for _, user := range []string{"", "alice"} {
-			chain := ldapChain(t, Options{Authorities: c.known}, c.block)
-			var r Result
+			chain := ldapChain(t, mapper.Options{Authorities: c.known}, c.block)
+			var r mapper.Result
 			var err error
 			if user == "" {
 				r, err = chain.Find(ldapContext(t), c.cert, true)
@@ -277,7 +327,7 @@ func TestNamesAreReported(t *testing.T) {
 		known []*certinfo.Certificate
 		want  int
 	}{{h.dir(h.root), 0}, {h.dir(h.root, h.other), 2}, {h.dir(h.root, h.other, h.staff), 1}, {nil, 0}} {
-		chain, err := New(blocks, Options{Authorities: c.known})
+		chain, err := mapper.New(blocks, mapper.Options{Authorities: c.known})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,14 +343,14 @@ func TestAheadByKey(t *testing.T) {
 	ours := h.checked(h.staff, h.root)
 	known := h.dir(h.root, h.staff)
 	for issuer, want := range map[string]bool{
-		keyText(ours.Chain[1]): true, "ski:01010101": true, "sha256:" + strings.Repeat("00", 32): false, "file:" + writeFile(t, "s.pem", h.staff.PEM(), 0o644): true,
+		mapper.KeyText(ours.Chain[1]): true, "ski:01010101": true, "sha256:" + strings.Repeat("00", 32): false, "file:" + writeFile(t, "s.pem", h.staff.PEM(), 0o644): true,
 		"file:" + writeFile(t, "r.pem", h.root.PEM(), 0o644): false,
 	} {
-		n, err := newIssuerName(issuer, Options{Logger: nilLogger()})
+		got, err := mapper.IssuerMay(issuer, mapper.Options{Logger: nilLogger()}, ours.Cert, known)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := n.may(ours.Cert, authorities{all: known}); got != want {
+		if got != want {
 			t.Errorf("%s: %t", issuer, got)
 		}
 	}
@@ -315,11 +365,11 @@ func FuzzIssuer(f *testing.F) {
 		if strings.HasPrefix(text, "file:") {
 			return
 		}
-		n, err := newIssuerName(text, Options{Logger: nilLogger()})
+		named, err := mapper.IssuerIsKeyOf(text, mapper.Options{Logger: nilLogger()}, ca)
 		if err != nil {
 			return
 		}
-		if !n.byNameAlone() && n.isKeyOf(ca, authorities{}) && !strings.Contains(text, fmt.Sprintf("%x", keySum(ca))) {
+		if named && !strings.Contains(text, fmt.Sprintf("%x", mapper.KeySum(ca))) {
 			t.Errorf("%q is the key of a CA", text)
 		}
 	})

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -43,7 +44,7 @@ func TestCertmapRulesSayWhere(t *testing.T) {
 		`<SAN:>x`:       "it is empty",
 		`<SAN:upn>x`:    "expected otherName, rfc822Name",
 	} {
-		_, err := New([]config.Mapper{certmapBlock(t, "\n rule bad { match = \""+rule+"\"; }")}, Options{})
+		_, err := mapper.New([]config.Mapper{certmapBlock(t, "\n rule bad { match = \""+rule+"\"; }")}, mapper.Options{})
 		if err == nil || !strings.Contains(err.Error(), "test.conf:4:2: rule bad: match: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", rule, err, want)
 		}

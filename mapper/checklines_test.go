@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"slices"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mapfile"
 	"pam_pkcs11/mapper/internal/mappertest"
@@ -52,8 +53,8 @@ func TestLinesThatNeverMatch(t *testing.T) {
 		{"mail", nil, "alice@example.com -> alice", ""}, {"mail", nil, "Alice Example -> alice", "no mail address"},
 	} {
 		b := block(t, c.typ, []string{"# first", c.line}, c.settings)
-		faults := CheckMapfiles(t.Context(), []config.Mapper{b}, Options{Accounts: mappertest.Accounts})
-		faults = slices.DeleteFunc(faults, func(f LineFault) bool { return f.Note })
+		faults := mapper.CheckMapfiles(t.Context(), []config.Mapper{b}, mapper.Options{Accounts: mappertest.Accounts})
+		faults = slices.DeleteFunc(faults, func(f mapper.LineFault) bool { return f.Note })
 		switch {
 		case c.want == "" && len(faults) > 0:
 			t.Errorf("%s: %q: %v", c.typ, c.line, faults)
@@ -65,16 +66,16 @@ func TestLinesThatNeverMatch(t *testing.T) {
 
 func TestLinesOfAFile(t *testing.T) {
 	lines := []string{"A -> alice", "B -> bob", "A -> alice", "A -> bob"}
-	faults := CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", lines, nil)}, Options{Accounts: mappertest.Accounts})
+	faults := mapper.CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", lines, nil)}, mapper.Options{Accounts: mappertest.Accounts})
 	if len(faults) != 1 || faults[0].Line != 3 || faults[0].Text != "the same as line 1" {
 		t.Errorf("%v", faults)
 	}
 	many := strings.Split(strings.Repeat("x\n", mapfile.MaxLineFaults+7), "\n")
-	faults = CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", many, nil)}, Options{Accounts: mappertest.Accounts})
+	faults = mapper.CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", many, nil)}, mapper.Options{Accounts: mappertest.Accounts})
 	if n := len(faults); n != mapfile.MaxLineFaults+1 || faults[n-1].Text != "7 more lines like these" {
 		t.Errorf("%d: %v", n, faults[n-1])
 	}
-	if faults := CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", nil, nil), certmapBlock(t, "rule a { }"), block(t, "null", nil, nil)}, Options{}); len(faults) != 0 {
+	if faults := mapper.CheckMapfiles(t.Context(), []config.Mapper{block(t, "cn", nil, nil), certmapBlock(t, "rule a { }"), block(t, "null", nil, nil)}, mapper.Options{}); len(faults) != 0 {
 		t.Errorf("%v", faults)
 	}
 }
@@ -102,9 +103,9 @@ func TestLinesReadAsMeant(t *testing.T) {
 				"hexadecimal digits without 0x and colons (line 5)"},
 		{"subject", []string{"CN=1\t-> a", "CN=2 -> a", "CN=3\t->a b -> c", "CN=4 \t -> a", "CN=5  -> a", "CN=6 ->  a", "CN=7 -> a", "CN=8, O=x -> a", "CN=9, O=x\t-> a", "CN=0\t -> a"}, all},
 	} {
-		options := Options{Accounts: mappertest.Accounts, AllowUnknownUser: true}
+		options := mapper.Options{Accounts: mappertest.Accounts, AllowUnknownUser: true}
 		got := ""
-		for _, f := range CheckMapfiles(t.Context(), []config.Mapper{block(t, c.typ, c.lines, nil)}, options) {
+		for _, f := range mapper.CheckMapfiles(t.Context(), []config.Mapper{block(t, c.typ, c.lines, nil)}, options) {
 			if f.Note && f.Line == 0 {
 				got += f.Text
 			}

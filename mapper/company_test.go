@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"crypto"
@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -40,12 +41,12 @@ func TestAccountsOfOneCertificate(t *testing.T) {
 			settings["ignorecase"] = []string{"true"}
 		}
 		ch := chain(t, block(t, c.typ, c.lines, settings))
-		r, err := ch.Find(t.Context(), Checked{Cert: cert}, true)
+		r, err := ch.Find(t.Context(), mapper.Checked{Cert: cert}, true)
 		if got := strings.Join(append([]string{r.User}, r.Others...), " "); err != nil || got != c.want {
 			t.Errorf("%s: found %q, want %q: %v", c.name, got, c.want, err)
 		}
 		for _, user := range []string{"alice", "bob", "kay", "ghost", "smith"} {
-			r, err := ch.Match(t.Context(), Checked{Cert: cert}, user, true)
+			r, err := ch.Match(t.Context(), mapper.Checked{Cert: cert}, user, true)
 			if yes := slices.Contains(strings.Fields(c.want), user); yes != (err == nil) || yes && r.User != user || len(r.Others) > 0 {
 				t.Errorf("%s: %s: %+v, %v", c.name, user, r, err)
 			}
@@ -57,19 +58,19 @@ func TestAccountsOfOneCertificate(t *testing.T) {
 func TestOneAccountIsNoChoice(t *testing.T) {
 	cert := mappertest.Certificate(t, testca.Subject("CN=Dave"))
 	b := block(t, "cn", []string{"Dave -> dave", "Dave -> DAVE", "Dave -> dave@example.org", "Dave -> erin"}, nil)
-	c, err := New([]config.Mapper{b}, Options{Accounts: mappertest.DirectoryUsers()})
+	c, err := mapper.New([]config.Mapper{b}, mapper.Options{Accounts: mappertest.DirectoryUsers()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := c.Find(t.Context(), Checked{Cert: cert}, true); err != nil || r.User != "dave" || !slices.Equal(r.Others, []string{"erin"}) {
+	if r, err := c.Find(t.Context(), mapper.Checked{Cert: cert}, true); err != nil || r.User != "dave" || !slices.Equal(r.Others, []string{"erin"}) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	source := accounts.Static{Accounts: []accounts.Account{{Name: "Dave", UID: 1000}, {Name: "dave", UID: 1001}}}
-	c, err = New([]config.Mapper{block(t, "cn", nil, map[string][]string{"ignorecase": {"true"}})}, Options{Accounts: source})
+	c, err = mapper.New([]config.Mapper{block(t, "cn", nil, map[string][]string{"ignorecase": {"true"}})}, mapper.Options{Accounts: source})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := c.Find(t.Context(), Checked{Cert: cert}, true); err != nil || r.User != "Dave" || len(r.Others) > 0 {
+	if r, err := c.Find(t.Context(), mapper.Checked{Cert: cert}, true); err != nil || r.User != "Dave" || len(r.Others) > 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -79,14 +80,14 @@ func TestExplanationsListAllAccounts(t *testing.T) {
 	cert := mappertest.Certificate(t, testca.Subject("CN=Alice Example"))
 	c := chain(t, certmapBlock(t, `rule alice { priority = 1; match = "<SUBJECT>Alice"; } rule bob { priority = 1; match = "<SUBJECT>Alice"; }
 		rule kay { priority = 2; match = "<SUBJECT>Alice"; } rule smith { priority = 3; match = "<SUBJECT>Bob"; }`))
-	all, err := c.Explain(t.Context(), Checked{Cert: cert}, "", true)
+	all, err := c.Explain(t.Context(), mapper.Checked{Cert: cert}, "", true)
 	if err != nil || len(all) != 1 {
 		t.Fatal(all, err)
 	}
 	if e := all[0]; e.User != "alice" || !slices.Equal(e.Others, []string{"bob"}) || !slices.Equal(e.ByName, []string{"kay"}) {
 		t.Errorf("%+v", e)
 	}
-	if _, err := c.Match(t.Context(), Checked{Cert: cert}, "smith", true); !errors.Is(err, ErrNoMatch) {
+	if _, err := c.Match(t.Context(), mapper.Checked{Cert: cert}, "smith", true); !errors.Is(err, mapper.ErrNoMatch) {
 		t.Errorf("%v", err)
 	}
 }
@@ -107,13 +108,23 @@ func TestDigestOfAKey(t *testing.T) {
 		want      string // of the first certificate
 		onRenewed string
 	}{
-		{"certificate", nil, certificateSum, "alice", ""},
-		{"certificate, written", set("digest_of", "certificate"), certificateSum, "alice", ""},
-		{"key", set("digest_of", "key"), sum[:], "alice", "alice"},
-		{"key, another algorithm", set("digest_of", "key", "algorithm", "sha512"), long[:], "alice", "alice"},
-		{"key, SHA-256 alone where no algorithm is set", set("digest_of", "key"), long[:], "", ""},
-		{"key, and the certificate's line", set("digest_of", "key"), certificateSum, "", ""},
-		{"certificate, and the key's line", nil, sum[:], "", ""},
+		{name: "certificate", line: certificateSum, want: "alice"},
+		{
+			name: "certificate, written", settings: set("digest_of", "certificate"),
+			line: certificateSum, want: "alice",
+		},
+		{
+			name: "key", settings: set("digest_of", "key"), line: sum[:], want: "alice",
+			onRenewed: "alice",
+		},
+		{
+			name:     "key, another algorithm",
+			settings: set("digest_of", "key", "algorithm", "sha512"), line: long[:], want: "alice",
+			onRenewed: "alice",
+		},
+		{name: "key, SHA-256 alone where no algorithm is set", settings: set("digest_of", "key"), line: long[:]},
+		{name: "key, and the certificate's line", settings: set("digest_of", "key"), line: certificateSum},
+		{name: "certificate, and the key's line", line: sum[:]},
 	} {
 		for _, text := range []string{certtext.Colons(c.line), hex.EncodeToString(c.line)} {
 			ch := chain(t, block(t, "digest", []string{text + " -> alice"}, c.settings))

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/directory"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -103,7 +104,7 @@ func TestWaysToADirectory(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", c.settings...)), cert, "")
+			got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", c.settings...)), cert, "")
 			if (got == "alice") != c.ok || !strings.Contains(words, c.says) {
 				t.Errorf("got %q: %s", got, words)
 			}
@@ -115,7 +116,7 @@ func TestWaysToADirectory(t *testing.T) {
 }
 
 // directoryOf sets up the directory of a block.
-func directoryOf(t testing.TB, b config.Mapper, o Options) (*directory.Directory, error) {
+func directoryOf(t testing.TB, b config.Mapper, o mapper.Options) (*directory.Directory, error) {
 	t.Helper()
 	s, ok := b.Directory()
 	if !ok {
@@ -138,7 +139,7 @@ func TestWhereServersAre(t *testing.T) {
 		{[]string{"ldaphost", "ldaps://host:1"}, "ldaps://host:1"},
 	}
 	for _, c := range cases {
-		d, err := directoryOf(t, ldapBlock(t, "ldap", c.settings...), Options{})
+		d, err := directoryOf(t, ldapBlock(t, "ldap", c.settings...), mapper.Options{})
 		if err != nil || strings.Join(d.URIs, " ") != c.want {
 			t.Errorf("%q: %v, %v", c.settings, d, err)
 		}
@@ -160,7 +161,7 @@ func TestFailover(t *testing.T) {
 	for name, uri := range map[string]string{"dead": "ldap://127.0.0.1:1", "mute": mute, "closing at the search": closing} {
 		var remembered []string
 		for range 2 {
-			chain := ldapChain(t, Options{StoreDir: dir}, ldapBlock(t, "ldap", "uri", uri+" "+s.LDAP))
+			chain := ldapChain(t, mapper.Options{StoreDir: dir}, ldapBlock(t, "ldap", "uri", uri+" "+s.LDAP))
 			started, allowed := time.Now(), slowtest.Allowance()
 			got, words := verdict(t, chain, cert, "")
 			if took := time.Since(started); got != "alice" || took > 5*time.Second+allowed() {
@@ -185,7 +186,7 @@ func TestFailover(t *testing.T) {
 	// A server that answers the bind and then nothing gets half of the time.
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	r, err := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", mutedLater+" "+s.LDAP)).Find(ctx, Checked{Cert: cert}, true)
+	r, err := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", mutedLater+" "+s.LDAP)).Find(ctx, mapper.Checked{Cert: cert}, true)
 	if err != nil || r.User != "alice" {
 		t.Errorf("mute at the search: %v, %v", r, err)
 	}
@@ -216,7 +217,7 @@ func TestOneConnection(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := slapdtest.StartLogged(t, people.String())
-			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.LDAP}, c.settings...)...))
+			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.LDAP}, c.settings...)...))
 			if got, words := verdict(t, chain, cert, c.user); got != "alice" {
 				t.Fatalf("got %q (%s)", got, words)
 			}
@@ -230,10 +231,10 @@ func TestOneConnection(t *testing.T) {
 				" SRCH base=": {1, c.searches}, // the answer to one ends the flight
 			} {
 				// slapd writes a line when it comes to it.
-				for deadline := time.Now().Add(time.Minute); strings.Count(s.Log(), what) < want.least && time.Now().Before(deadline); {
-					time.Sleep(5 * time.Millisecond)
-				}
-				if got := strings.Count(s.Log(), what); got < want.least || got > want.most {
+				slowtest.Until(t, "lines with "+what, func() bool {
+					return strings.Count(s.Log(), what) >= want.least
+				})
+				if got := strings.Count(s.Log(), what); got > want.most {
 					t.Errorf("%d times %q, want %d to %d:\n%s", got, what, want.least, want.most, s.Log())
 				}
 			}
@@ -260,7 +261,7 @@ func TestOneFlight(t *testing.T) {
 		}
 		return true
 	})
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "a=cn", "attribute_map", "b=cn", "attribute_map", "c=email", "attribute_map", "d=subject"))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "a=cn", "attribute_map", "b=cn", "attribute_map", "c=email", "attribute_map", "d=subject"))
 	if got, words := verdict(t, chain, cert, ""); got != "alice" {
 		t.Errorf("got %q (%s) after %d searches", got, words, len(waiting))
 	}
@@ -272,12 +273,12 @@ func TestPasswordsStayOut(t *testing.T) {
 	leaf := testca.NewRoot("Users CA").Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com"))
 	var log bytes.Buffer
-	o := Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	o := mapper.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, settings := range [][]string{
 		{"passwd", slapdtest.Password}, {"passwd", "not-" + slapdtest.Password}, {"passwd_file", writeFile(t, "p", []byte(slapdtest.Password), 0o600)},
 	} {
 		settings = append(settings, "uri", "ldap://127.0.0.1:1 "+s.LDAP, "binddn", slapdtest.AdminDN, "attribute_map", "mail=email")
-		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), Checked{Cert: mappertest.Parsed(t, leaf)}, "", true)
+		all, err := ldapChain(t, o, ldapBlock(t, "ldap", settings...)).Explain(ldapContext(t), mapper.Checked{Cert: mappertest.Parsed(t, leaf)}, "", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +301,7 @@ func TestServerCertificatesExpire(t *testing.T) {
 		after      time.Duration
 		want, says string
 	}{{0, "alice", ""}, {2 * 365 * 24 * time.Hour, "", "expired"}, {-48 * time.Hour, "", "not yet valid"}} {
-		got, words := verdict(t, ldapChain(t, Options{Now: func() time.Time { return time.Now().Add(c.after) }}, block), mappertest.Parsed(t, leaf), "")
+		got, words := verdict(t, ldapChain(t, mapper.Options{Now: func() time.Time { return time.Now().Add(c.after) }}, block), mappertest.Parsed(t, leaf), "")
 		if got != c.want || !strings.Contains(words, c.says) {
 			t.Errorf("after %s: got %q (%s)", c.after, got, words)
 		}
@@ -334,7 +335,7 @@ func TestServerByAnIPv6Address(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "ldaphost", "::1", "ldapport", port)), mappertest.Parsed(t, leaf), "")
+	got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "ldaphost", "::1", "ldapport", port)), mappertest.Parsed(t, leaf), "")
 	if got != "alice" {
 		t.Errorf("got %q (%s)", got, words)
 	}

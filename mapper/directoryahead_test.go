@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/directory"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -111,7 +112,7 @@ func expecting(t *testing.T) *certinfo.Certificate {
 func TestConnectedAhead(t *testing.T) {
 	cert := expecting(t)
 	s := newCounted(t, nil)
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
 	ctx, cancel := context.WithCancel(ldapContext(t))
 	defer cancel()
 	chain.Expect(ctx, nil, "", true) // before the card is read
@@ -136,7 +137,7 @@ func TestConnectedAhead(t *testing.T) {
 // TestNotNeededAhead: a certificate that was refused leaves no connection behind, and nothing is asked.
 func TestNotNeededAhead(t *testing.T) {
 	s := newCounted(t, nil)
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
 	ctx, cancel := context.WithCancel(ldapContext(t))
 	chain.Expect(ctx, []*certinfo.Certificate{expecting(t)}, "", true)
 	within(t, "the bind", s.bound)
@@ -151,7 +152,7 @@ func TestNotNeededAhead(t *testing.T) {
 func TestEndedAhead(t *testing.T) {
 	cert := expecting(t)
 	s := newCounted(t, func(n int) bool { return n > 1 })
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", s.uri}, simpleBind...)...))
 	chain.Expect(ldapContext(t), []*certinfo.Certificate{cert}, "", true)
 	within(t, "the bind", s.bound)
 	within(t, "the end of the first connection", s.hungUp)
@@ -175,7 +176,7 @@ func TestEndedWhenAsked(t *testing.T) {
 			}
 			return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, "uid=alice", "uid", "alice"))
 		})
-		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, simpleBind...)...))
+		chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, simpleBind...)...))
 		chain.Expect(ldapContext(t), []*certinfo.Certificate{cert}, "", true)
 		if got, words := verdict(t, chain, cert, ""); (want == "alice") != (got == "alice") {
 			t.Errorf("%d connections end: got %q (%s)", ends, got, words)
@@ -209,14 +210,14 @@ func TestNothingAhead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newCounted(t, nil)
 			blocks := append(c.before, ldapBlock(t, "ldap", append(append([]string{"uri", s.uri}, simpleBind...), c.settings...)...))
-			chain := ldapChain(t, Options{}, blocks...)
+			chain := ldapChain(t, mapper.Options{}, blocks...)
 			var shown []*certinfo.Certificate
 			if c.cert != nil {
 				shown = append(shown, c.cert)
 			}
 			chain.Expect(ldapContext(t), shown, "", c.verified)
-			for _, l := range chain.links {
-				if m, ok := l.mapper.(interface{ Ahead() bool }); ok && m.Ahead() {
+			for _, m := range chain.Mappers() {
+				if m, ok := m.(interface{ Ahead() bool }); ok && m.Ahead() {
 					t.Error("connects")
 				}
 			}
@@ -237,8 +238,8 @@ func TestFailsAhead(t *testing.T) {
 			if c.uri == "" {
 				settings = []string{"uri", mute, "binddn", "cn=x", "passwd_file", "/nonexistent/password"}
 			}
-			plain, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", settings...)), cert, "")
-			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", settings...))
+			plain, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", settings...)), cert, "")
+			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", settings...))
 			chain.Expect(ldapContext(t), []*certinfo.Certificate{cert}, "", true)
 			got, early := verdict(t, chain, cert, "")
 			if got != "" || plain != "" || !strings.Contains(early, c.says) || !strings.Contains(words, c.says) {
@@ -247,12 +248,12 @@ func TestFailsAhead(t *testing.T) {
 		})
 	}
 	t.Run("the question's time is over first", func(t *testing.T) {
-		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", mute}, simpleBind...)...))
+		chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", mute}, simpleBind...)...))
 		chain.Expect(ldapContext(t), []*certinfo.Certificate{cert}, "", true)
 		ctx, cancel := context.WithCancel(ldapContext(t))
 		cancel()
 		started, allowed := time.Now(), slowtest.Allowance()
-		if r, err := chain.Find(ctx, Checked{Cert: cert}, true); err == nil || time.Since(started) > time.Second+allowed() {
+		if r, err := chain.Find(ctx, mapper.Checked{Cert: cert}, true); err == nil || time.Since(started) > time.Second+allowed() {
 			t.Errorf("%v, %v after %s", r.User, err, time.Since(started))
 		}
 	})
@@ -262,7 +263,7 @@ func TestFailsAhead(t *testing.T) {
 func TestFailoverAhead(t *testing.T) {
 	cert := expecting(t)
 	s := newCounted(t, nil)
-	o := Options{StoreDir: storeDir(t), Logger: nilLogger()}
+	o := mapper.Options{StoreDir: storeDir(t), Logger: nilLogger()}
 	mute := slapdtest.Hostile(t, func(slapdtest.Request, io.Writer) bool { return true })
 	for range 2 {
 		chain := ldapChain(t, o, ldapBlock(t, "ldap", append([]string{"uri", mute + " " + s.uri}, simpleBind...)...))

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -19,9 +20,9 @@ import (
 func TestSettingsThatAreWrong(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	leaf := ca.Leaf("Alice", testca.SAN(testca.Email("alice@example.com")))
-	known := Checked{Cert: mappertest.Parsed(t, leaf)}
-	stranger := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
-	shared := Checked{Cert: mappertest.Parsed(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
+	known := mapper.Checked{Cert: mappertest.Parsed(t, leaf)}
+	stranger := mapper.Checked{Cert: mappertest.Parsed(t, ca.Leaf("Stranger", testca.SAN(testca.Email("stranger@example.com"))))}
+	shared := mapper.Checked{Cert: mappertest.Parsed(t, ca.Leaf("Shared", testca.SAN(testca.Email("x@example.com"))))}
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
 	limited := slapdtest.StartACL(t, slapdtest.Person("alice", 2001, "mail: x@example.com")+slapdtest.Person("bob", 2002, "mail: x@example.com")+slapdtest.Person("erin", 2005, "mail: x@example.com"), "sizelimit 1")
 	referring := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
@@ -35,27 +36,73 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		name     string
 		uri      string
 		settings []string
-		cert     Checked
+		cert     mapper.Checked
 		says     string // "" where the directory could be asked
 	}{
-		{"base", s.LDAP, []string{"base", "ou=Nowhere," + slapdtest.Suffix}, stranger, "the base does not exist"},
-		{"bind", s.LDAP, []string{"binddn", slapdtest.AdminDN, "passwd", "wrong"}, stranger, "the server refuses the bind"},
-		{"StartTLS", slapdtest.Hostile(t, refusesTLS), []string{"ssl", "tls"}, stranger, "the server refuses StartTLS"},
-		{"referral", referring, nil, stranger, "only points to other servers: ldap://elsewhere.example/ (referrals = true follows them)"},
-		{"size limit", limited.LDAP, []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid", "attribute_map", "mail=email"}, shared, "its own size limit"},
-		{"attribute_map", s.LDAP, []string{"attribute_map", "mial=email"}, stranger, "attribute mial is not in the server's schema"},
-		{"filter", s.LDAP, []string{"filter", "(&(objectClass=posixAccount)(iud=%s))"}, stranger, "attribute iud is not in the server's schema"},
-		{"attribute", s.LDAP, []string{"attribute", "userCertficate;binary"}, stranger, "attribute userCertficate is not in the server's schema"},
-		{"two attributes", s.LDAP, []string{"attribute_map", "mial=email", "attribute_map", "xcn=cn"}, stranger, "attribute mial, xcn is not"},
-		{"uid_attribute", s.LDAP, []string{"uid_attribute", "employeeNummer"}, stranger, "attribute employeeNummer is not"},
-		{"a stranger's card", s.LDAP, nil, stranger, ""},
-		{"a stranger's card, other attributes", s.LDAP, []string{"attribute_map", "rfc822Mailbox=email", "attribute_map", "description;lang-en=cn"}, stranger, ""},
-		{"no server", "ldap://127.0.0.1:1", nil, stranger, "no LDAP server answers"},
-		{"a wrong attribute beside a right one", s.LDAP, []string{"attribute_map", "mial=email"}, known, ""},
+		{
+			name: "base", uri: s.LDAP, settings: []string{"base", "ou=Nowhere," + slapdtest.Suffix},
+			cert: stranger, says: "the base does not exist",
+		},
+		{
+			name: "bind", uri: s.LDAP,
+			settings: []string{"binddn", slapdtest.AdminDN, "passwd", "wrong"}, cert: stranger,
+			says: "the server refuses the bind",
+		},
+		{
+			name: "StartTLS", uri: slapdtest.Hostile(t, refusesTLS),
+			settings: []string{"ssl", "tls"}, cert: stranger, says: "the server refuses StartTLS",
+		},
+		{
+			name: "referral", uri: referring, cert: stranger,
+			says: "only points to other servers: ldap://elsewhere.example/ (referrals = true follows them)",
+		},
+		{
+			name: "size limit", uri: limited.LDAP,
+			settings: []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid", "attribute_map", "mail=email"},
+			cert:     shared, says: "its own size limit",
+		},
+		{
+			name: "attribute_map", uri: s.LDAP, settings: []string{"attribute_map", "mial=email"},
+			cert: stranger, says: "attribute mial is not in the server's schema",
+		},
+		{
+			name: "filter", uri: s.LDAP,
+			settings: []string{"filter", "(&(objectClass=posixAccount)(iud=%s))"}, cert: stranger,
+			says: "attribute iud is not in the server's schema",
+		},
+		{
+			name: "attribute", uri: s.LDAP,
+			settings: []string{"attribute", "userCertficate;binary"}, cert: stranger,
+			says: "attribute userCertficate is not in the server's schema",
+		},
+		{
+			name: "two attributes", uri: s.LDAP,
+			settings: []string{"attribute_map", "mial=email", "attribute_map", "xcn=cn"},
+			cert:     stranger, says: "attribute mial, xcn is not",
+		},
+		{
+			name: "uid_attribute", uri: s.LDAP,
+			settings: []string{"uid_attribute", "employeeNummer"}, cert: stranger,
+			says: "attribute employeeNummer is not",
+		},
+		{name: "a stranger's card", uri: s.LDAP, cert: stranger},
+		{
+			name: "a stranger's card, other attributes", uri: s.LDAP,
+			settings: []string{"attribute_map", "rfc822Mailbox=email", "attribute_map", "description;lang-en=cn"},
+			cert:     stranger,
+		},
+		{
+			name: "no server", uri: "ldap://127.0.0.1:1", cert: stranger,
+			says: "no LDAP server answers",
+		},
+		{
+			name: "a wrong attribute beside a right one", uri: s.LDAP,
+			settings: []string{"attribute_map", "mial=email"}, cert: known,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, user := range []string{"", "alice"} {
-				chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", c.uri}, c.settings...)...))
+				chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", c.uri}, c.settings...)...))
 				r, err := chain.Find(ldapContext(t), c.cert, true)
 				if user != "" {
 					r, err = chain.Match(ldapContext(t), c.cert, user, true)
@@ -65,7 +112,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 					if err != nil {
 						t.Errorf("%q: %v", user, err)
 					}
-				case !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) != (c.says != "") || !strings.Contains(err.Error(), c.says):
+				case !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) != (c.says != "") || !strings.Contains(err.Error(), c.says):
 					t.Errorf("%q: %v, want %q", user, err, c.says)
 				case !strings.Contains(r.Decisions[0].Verdict, c.says):
 					t.Errorf("%q: %s", user, r.Decisions[0].Verdict)
@@ -84,15 +131,15 @@ func refusesTLS(r slapdtest.Request, w io.Writer) bool {
 
 // TestAnotherMapperSaysYes: a directory that cannot be asked matters only where nobody says yes.
 func TestAnotherMapperSaysYes(t *testing.T) {
-	cert := Checked{Cert: mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("alice"))}
+	cert := mapper.Checked{Cert: mappertest.Parsed(t, testca.NewRoot("Users CA").Leaf("alice"))}
 	down := ldapBlock(t, "ldap", "uri", "ldap://127.0.0.1:1")
 	byName := newBlock(t, "cn")
 	for _, blocks := range [][]config.Mapper{{down, byName}, {byName, down}} {
-		r, err := ldapChain(t, Options{}, blocks...).Match(ldapContext(t), cert, "alice", true)
+		r, err := ldapChain(t, mapper.Options{}, blocks...).Match(ldapContext(t), cert, "alice", true)
 		if err != nil || r.User != "alice" {
 			t.Errorf("%v, %v", r, err)
 		}
-		if _, err := ldapChain(t, Options{}, blocks...).Match(ldapContext(t), cert, "bob", true); !errors.Is(err, ErrUnavailable) {
+		if _, err := ldapChain(t, mapper.Options{}, blocks...).Match(ldapContext(t), cert, "bob", true); !errors.Is(err, mapper.ErrUnavailable) {
 			t.Errorf("bob: %v", err)
 		}
 	}
@@ -134,7 +181,7 @@ func TestAServerThatRefusesIsNoSilence(t *testing.T) {
 				}
 				return c.code > 0
 			})
-			o := Options{StoreDir: storeDir(t), Logger: nilLogger()}
+			o := mapper.Options{StoreDir: storeDir(t), Logger: nilLogger()}
 			ask := func(uris string) string {
 				got, _ := verdict(t, ldapChain(t, o, ldapBlock(t, "ldap", "uri", uris, "cache_hours", "8", "binddn", "cn=x", "passwd", "x")), cert, "alice")
 				return got
@@ -170,7 +217,7 @@ func TestEarlierAnswersAreTakenBack(t *testing.T) {
 	uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool {
 		return dn.Load() != "" && searching(dn.Load().(string), "uid", "alice", "userCertificate;binary", string(leaf.DER))(r, w)
 	})
-	o := Options{StoreDir: storeDir(t), Logger: nilLogger()}
+	o := mapper.Options{StoreDir: storeDir(t), Logger: nilLogger()}
 	for _, c := range []struct{ dn, want string }{{"uid=alice", "alice"}, {"cn=alice", ""}, {"", ""}} {
 		dn.Store(c.dn)
 		if got, words := verdict(t, ldapChain(t, o, ldapBlock(t, "ldap", "uri", uri, "cache_hours", "8")), cert, "alice"); got != c.want {
@@ -193,8 +240,8 @@ func TestAnExplanationThatFails(t *testing.T) {
 			}
 			return slapdtest.Polite(r, w)
 		})
-		_, err := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email")).Find(ldapContext(t), Checked{Cert: cert}, true)
-		if !errors.Is(err, ErrNoMatch) || errors.Is(err, ErrUnavailable) {
+		_, err := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email")).Find(ldapContext(t), mapper.Checked{Cert: cert}, true)
+		if !errors.Is(err, mapper.ErrNoMatch) || errors.Is(err, mapper.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

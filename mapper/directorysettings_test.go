@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -48,7 +49,7 @@ func TestSettingErrorsSayWhere(t *testing.T) {
 		{"certmap", "", "test.conf:2:1: mapper m: there is no block rule NAME"},
 		{"openssh", " keyfile = /etc/keys;", "test.conf:3:12: mapper m: keyfile = /etc/keys: a path for all users"},
 	} {
-		_, err := New([]config.Mapper{fileBlock(t, c.typ, c.settings)}, Options{})
+		_, err := mapper.New([]config.Mapper{fileBlock(t, c.typ, c.settings)}, mapper.Options{})
 		var placed *config.Error
 		if !errors.As(err, &placed) || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: %s: %v, want %s", c.typ, c.settings, err, c.want)
@@ -79,28 +80,82 @@ func TestSeveralBases(t *testing.T) {
 		user, want     string
 		says           string
 	}{
-		{"the first base", both + byMail, alice, "", "alice", ""},
-		{"the second base", both + byMail, leaf("bob"), "", "bob", ""},
-		{"the second base, matched", both + byMail, leaf("bob"), "bob", "bob", ""},
-		{"the second base, another user", both + byMail, leaf("bob"), "alice", "", "no"},
-		{"the second base alone", fmt.Sprintf("base = %q;", staff) + byMail, leaf("bob"), "", "", "no"},
-		{"the other way round", fmt.Sprintf("base = %q, %q;", guests, staff) + byMail, alice, "", "alice", ""},
-		{"the certificate itself", both, alice, "", "alice", ""},
-		{"one entry of each base", both + either, leaf("both"), "", "", "more than one user"},
-		{"one entry of each base, one is the user's", both + either, leaf("both"), "bob", "bob", ""},
-		{"one login in both bases", both + byMail, leaf("twice"), "", "", "more than one user"},
-		{"one login in both bases, matched", both + byMail, leaf("twice"), "carol", "", "more than one user"},
-		{"bases one inside the other", tree + byMail, leaf("bob"), "", "bob", ""},
-		{"one base twice", fmt.Sprintf("base = %q, %q;", guests, guests) + byMail, leaf("bob"), "", "bob", ""},
-		{"the next element of attribute_map", both + "attribute_map = \"description=email\", \"mail=email\"; certificate_match = off;", leaf("bob"), "", "bob", ""},
-		{"referrals are asked for all bases", both + byMail + "referrals = true;", leaf("bob"), "", "bob", ""},
-		{"every certificate is compared", both + "certificate_match = compare;", alice, "", "alice", ""},
-		{"several attributes", both + byMail + "filter = \"(|(uid=%s)(cn=%s))\"; uid_attribute = uid;", leaf("bob"), "bob", "bob", ""},
-		{"several attributes, nobody given", both + byMail + "filter = \"(|(uid=%s)(cn=%s))\"; uid_attribute = uid;", leaf("bob"), "", "bob", ""},
-		{"several attributes, the name is no login", both + byMail + "filter = \"(|(uid=%s)(mail=%s@example.com))\"; uid_attribute = uid;", leaf("twice"), "twice", "", "no"},
+		{name: "the first base", settings: both + byMail, cert: alice, want: "alice"},
+		{name: "the second base", settings: both + byMail, cert: leaf("bob"), want: "bob"},
+		{
+			name: "the second base, matched", settings: both + byMail, cert: leaf("bob"),
+			user: "bob", want: "bob",
+		},
+		{
+			name: "the second base, another user", settings: both + byMail, cert: leaf("bob"),
+			user: "alice", says: "no",
+		},
+		{
+			name: "the second base alone", settings: fmt.Sprintf("base = %q;", staff) + byMail,
+			cert: leaf("bob"), says: "no",
+		},
+		{
+			name:     "the other way round",
+			settings: fmt.Sprintf("base = %q, %q;", guests, staff) + byMail, cert: alice,
+			want: "alice",
+		},
+		{name: "the certificate itself", settings: both, cert: alice, want: "alice"},
+		{
+			name: "one entry of each base", settings: both + either, cert: leaf("both"),
+			says: "more than one user",
+		},
+		{
+			name: "one entry of each base, one is the user's", settings: both + either,
+			cert: leaf("both"), user: "bob", want: "bob",
+		},
+		{
+			name: "one login in both bases", settings: both + byMail, cert: leaf("twice"),
+			says: "more than one user",
+		},
+		{
+			name: "one login in both bases, matched", settings: both + byMail, cert: leaf("twice"),
+			user: "carol", says: "more than one user",
+		},
+		{
+			name: "bases one inside the other", settings: tree + byMail, cert: leaf("bob"),
+			want: "bob",
+		},
+		{
+			name:     "one base twice",
+			settings: fmt.Sprintf("base = %q, %q;", guests, guests) + byMail, cert: leaf("bob"),
+			want: "bob",
+		},
+		{
+			name:     "the next element of attribute_map",
+			settings: both + "attribute_map = \"description=email\", \"mail=email\"; certificate_match = off;",
+			cert:     leaf("bob"), want: "bob",
+		},
+		{
+			name:     "referrals are asked for all bases",
+			settings: both + byMail + "referrals = true;", cert: leaf("bob"), want: "bob",
+		},
+		{
+			name: "every certificate is compared", settings: both + "certificate_match = compare;",
+			cert: alice, want: "alice",
+		},
+		{
+			name:     "several attributes",
+			settings: both + byMail + "filter = \"(|(uid=%s)(cn=%s))\"; uid_attribute = uid;",
+			cert:     leaf("bob"), user: "bob", want: "bob",
+		},
+		{
+			name:     "several attributes, nobody given",
+			settings: both + byMail + "filter = \"(|(uid=%s)(cn=%s))\"; uid_attribute = uid;",
+			cert:     leaf("bob"), want: "bob",
+		},
+		{
+			name:     "several attributes, the name is no login",
+			settings: both + byMail + "filter = \"(|(uid=%s)(mail=%s@example.com))\"; uid_attribute = uid;",
+			cert:     leaf("twice"), user: "twice", says: "no",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{Accounts: append(ldapAccounts{"twice"}, ldapPeople...)}, fileBlock(t, "ldap", fmt.Sprintf("uri = %q;", server.LDAP)+c.settings))
+			chain := ldapChain(t, mapper.Options{Accounts: append(ldapAccounts{"twice"}, ldapPeople...)}, fileBlock(t, "ldap", fmt.Sprintf("uri = %q;", server.LDAP)+c.settings))
 			got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -109,7 +164,7 @@ func TestSeveralBases(t *testing.T) {
 	}
 	t.Run("certmap", func(t *testing.T) {
 		block := fileBlock(t, "certmap", fmt.Sprintf("uri = %q;", server.LDAP)+both+`rule x { map = "(mail={subject_rfc822_name})"; }`)
-		if got, words := verdict(t, ldapChain(t, Options{}, block), mappertest.Parsed(t, leaf("bob")), ""); got != "bob" {
+		if got, words := verdict(t, ldapChain(t, mapper.Options{}, block), mappertest.Parsed(t, leaf("bob")), ""); got != "bob" {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	})

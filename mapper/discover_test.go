@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -84,19 +85,22 @@ func TestServersOfADomain(t *testing.T) {
 		want     string
 		says     string
 	}{
-		{"one", []string{"0 0 " + port + " localhost."}, nil, "alice", ""},
-		{"the second by priority", []string{"20 0 " + port + " localhost.", "10 0 1 localhost."}, nil, "alice", ""},
-		{"LDAPS", []string{"0 0 " + tlsPort + " localhost."}, []string{"ssl", "ssl", "tls_cacertfile", caFile}, "alice", ""},
-		{"none", nil, nil, "", "SRV records"},
-		{"of another domain", []string{"0 0 " + port + " evil.example."}, nil, "", "no server in that domain"},
-		{"no service", []string{"0 0 0 ."}, nil, "", "SRV records"},
-		{"mute name server", []string{"mute"}, nil, "", "SRV records"},
-		{"a written server beside none", nil, []string{"uri", s.LDAP}, "alice", ""},
+		{name: "one", records: []string{"0 0 " + port + " localhost."}, want: "alice"},
+		{name: "the second by priority", records: []string{"20 0 " + port + " localhost.", "10 0 1 localhost."}, want: "alice"},
+		{
+			name: "LDAPS", records: []string{"0 0 " + tlsPort + " localhost."},
+			settings: []string{"ssl", "ssl", "tls_cacertfile", caFile}, want: "alice",
+		},
+		{name: "none", says: "SRV records"},
+		{name: "of another domain", records: []string{"0 0 " + port + " evil.example."}, says: "no server in that domain"},
+		{name: "no service", records: []string{"0 0 0 ."}, says: "SRV records"},
+		{name: "mute name server", records: []string{"mute"}, says: "SRV records"},
+		{name: "a written server beside none", settings: []string{"uri", s.LDAP}, want: "alice"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			settings := append([]string{"srv_domain", "localhost"}, c.settings...)
-			chain := ldapChain(t, Options{Resolver: nameServer(t, c.records...)}, ldapBlock(t, "ldap", settings...))
+			chain := ldapChain(t, mapper.Options{Resolver: nameServer(t, c.records...)}, ldapBlock(t, "ldap", settings...))
 			got, words := verdict(t, chain, cert, "")
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q: %s", got, words)
@@ -137,12 +141,12 @@ func TestReferrals(t *testing.T) {
 		"another kind of URL":      {refer(func() string { return "http://x/" }), "true", "", "not understood"},
 		"with a filter of its own": {refer(func() string { return s.LDAP + base + "??sub?(uid=*)" }), "true", "", "filter"},
 	} {
-		got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", c.uri, "referrals", c.follow)), cert, "")
+		got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", c.uri, "referrals", c.follow)), cert, "")
 		if got != c.want || !strings.Contains(words, c.says) {
 			t.Errorf("%s: got %q (%s)", name, got, words)
 		}
 	}
-	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), Options{Logger: nilLogger()})
+	d, err := directoryOf(t, ldapBlock(t, "ldap", "uri", s.LDAP, "ssl", "off", "binddn", "cn=x", "passwd", "x", "referrals", "true"), mapper.Options{Logger: nilLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}

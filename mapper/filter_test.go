@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"strings"
@@ -10,6 +10,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -19,8 +20,8 @@ import (
 func TestNoTextIsAnotherUser(t *testing.T) {
 	ca := testca.NewRoot("Users CA")
 	server := slapdtest.Start(t, slapdtest.Person("alice", 2001, "description: alice")+slapdtest.Person("bob", 2002, "description: bob"))
-	chain, err := New([]config.Mapper{ldapBlock(t, "ldap", "uri", server.LDAP, "attribute_map", "description=cn", "certificate_match", "off"),
-		ldapBlock(t, "ldap", "uri", server.LDAP, "attribute_map", "uid=cn&description=cn", "certificate_match", "off")}, Options{Accounts: ldapPeople})
+	chain, err := mapper.New([]config.Mapper{ldapBlock(t, "ldap", "uri", server.LDAP, "attribute_map", "description=cn", "certificate_match", "off"),
+		ldapBlock(t, "ldap", "uri", server.LDAP, "attribute_map", "uid=cn&description=cn", "certificate_match", "off")}, mapper.Options{Accounts: ldapPeople})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,11 +36,11 @@ func TestNoTextIsAnotherUser(t *testing.T) {
 			text = strings.ToLower(strings.TrimSpace(names[0]))
 		}
 		for _, user := range []string{"", "alice", "bob"} {
-			var r Result
+			var r mapper.Result
 			if user == "" {
-				r, err = chain.Find(ctx, Checked{Cert: c}, true)
+				r, err = chain.Find(ctx, mapper.Checked{Cert: c}, true)
 			} else {
-				r, err = chain.Match(ctx, Checked{Cert: c}, user, true)
+				r, err = chain.Match(ctx, mapper.Checked{Cert: c}, user, true)
 			}
 			if err == nil && r.User != text {
 				t.Fatalf("%q logs in as %q: %v", text, r.User, r.Decisions)

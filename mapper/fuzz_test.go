@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -16,11 +17,11 @@ func FuzzAlternativeNames(f *testing.F) {
 	f.Add(testca.Sequence(testca.UPN("alice\x00@example.com"), testca.Other("1.3.6.1.5.2.2", testca.UTF8("alice"))))
 	f.Add(testca.Sequence(testca.Other("1.3.6.1.4.1.311.20.2.3", testca.TLV(0x1e, []byte{0, 'a', 0, '@', 0, 'b'}))))
 	f.Add(testca.Sequence(testca.Email("a@b@c"), testca.Email("@"), testca.URI("x:"), testca.DNS("h")))
-	free := []*Chain{
+	free := []*mapper.Chain{
 		chain(f, block(f, "mail", nil, set("ignorecase", "false"))), chain(f, block(f, "ms", nil, set("ignoredomain", "true"))),
 		chain(f, block(f, "upn", nil, nil)), chain(f, block(f, "krb", nil, set("realm", "EX"))), chain(f, block(f, "generic", nil, set("cert_item", "email"))),
 	}
-	var bound []*Chain
+	var bound []*mapper.Chain
 	for _, typ := range []string{"mail", "upn", "krb"} {
 		bound = append(bound, chain(f, block(f, typ, []string{"one@example.com -> alice", "two -> bob"}, set("ignorecase", "false"))))
 	}

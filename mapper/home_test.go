@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -15,17 +15,18 @@ import (
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/home"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
-func chainOf(t *testing.T, source accounts.Source, typ string, settings map[string][]string) *Chain {
+func chainOf(t *testing.T, source accounts.Source, typ string, settings map[string][]string) *mapper.Chain {
 	t.Helper()
 	b, err := config.NewMapper(typ, typ, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New([]config.Mapper{b}, Options{Accounts: source})
+	c, err := mapper.New([]config.Mapper{b}, mapper.Options{Accounts: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,15 +46,15 @@ func TestOpenSC(t *testing.T) {
 		cert       *testca.Cert
 		want, why  string
 	}{
-		{"matched, after another", "ann", one, "ann", "owner's file"},
-		{"found", "", one, "ann", ""},
-		{"not in his file", "ben", one, "", "no"},
-		{"two users claim it", "", two, "", "more than one user fits: ann, ben"},
-		{"each of the two is matched", "ben", two, "ben", ""},
-		{"root by his own file", "root", three, "root", ""},
-		{"nobody has it", "", mappertest.CA.Leaf("one"), "", "no"},
-		{"no home", "nohome", one, "", "no"},
-		{"no account", "zoe", one, "", "no such account"},
+		{name: "matched, after another", user: "ann", cert: one, want: "ann", why: "owner's file"},
+		{name: "found", cert: one, want: "ann"},
+		{name: "not in his file", user: "ben", cert: one, why: "no"},
+		{name: "two users claim it", cert: two, why: "more than one user fits: ann, ben"},
+		{name: "each of the two is matched", user: "ben", cert: two, want: "ben"},
+		{name: "root by his own file", user: "root", cert: three, want: "root"},
+		{name: "nobody has it", cert: mappertest.CA.Leaf("one"), why: "no"},
+		{name: "no home", user: "nohome", cert: one, why: "no"},
+		{name: "no account", user: "zoe", cert: one, why: "no such account"},
 	}
 	for _, k := range cases {
 		t.Run(k.name, func(t *testing.T) {

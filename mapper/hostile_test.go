@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -79,61 +80,100 @@ func TestHostileDirectories(t *testing.T) {
 		user     string
 		says     string
 	}{
-		{"closes at once", func(slapdtest.Request, io.Writer) bool { return false }, nil, "", "fails"},
-		{"closes in the answer", raw([]byte{0x30, 0x20, 2, 1}, false), nil, "", "fails"},
-		{"a length of four gigabytes", raw([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1}, true), nil, "", "fails"},
-		{"a length of eight octets", raw([]byte{0x30, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, true), nil, "", "fails"},
-		{"ten thousand levels", raw(deep, true), nil, "", "fails"},
-		{"ten thousand levels without end", raw([]byte(strings.Repeat("\x30\x80", 10000)), true), nil, "", "fails"},
-		{"noise, then nothing", raw([]byte("HTTP/1.1 200 OK\r\n\r\n"), true), []string{"searchtimeout", "1"}, "", "fails"},
-		{"entries without end", flood(func(id int64) []byte { return slapdtest.Entry(id, "uid=alice", "uid", "alice") }), nil, "", "fails"},
-		{"entries of nothing", flood(func(id int64) []byte { return slapdtest.Message(id, slapdtest.SearchEntry) }), nil, "", "fails"},
-		{"answers to nobody's question", flood(func(id int64) []byte { return slapdtest.Result(id+100, slapdtest.SearchDone, 0) }), nil, "", "fails"},
-		{"an attribute without values", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+		{name: "closes at once", answer: func(slapdtest.Request, io.Writer) bool { return false }, says: "fails"},
+		{name: "closes in the answer", answer: raw([]byte{0x30, 0x20, 2, 1}, false), says: "fails"},
+		{name: "a length of four gigabytes", answer: raw([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1}, true), says: "fails"},
+		{name: "a length of eight octets", answer: raw([]byte{0x30, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, true), says: "fails"},
+		{name: "ten thousand levels", answer: raw(deep, true), says: "fails"},
+		{name: "ten thousand levels without end", answer: raw([]byte(strings.Repeat("\x30\x80", 10000)), true), says: "fails"},
+		{
+			name: "noise, then nothing", answer: raw([]byte("HTTP/1.1 200 OK\r\n\r\n"), true),
+			settings: []string{"searchtimeout", "1"}, says: "fails",
+		},
+		{name: "entries without end", answer: flood(func(id int64) []byte { return slapdtest.Entry(id, "uid=alice", "uid", "alice") }), says: "fails"},
+		{name: "entries of nothing", answer: flood(func(id int64) []byte { return slapdtest.Message(id, slapdtest.SearchEntry) }), says: "fails"},
+		{name: "answers to nobody's question", answer: flood(func(id int64) []byte { return slapdtest.Result(id+100, slapdtest.SearchDone, 0) }), says: "fails"},
+		{name: "an attribute without values", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.Message(r.ID, slapdtest.SearchEntry, testca.TLV(4), testca.Sequence(testca.Sequence(testca.TLV(4, []byte("uid"))))))
 			return true
-		}), nil, "", "fails"},
-		{"pages without end", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+		}), says: "fails"},
+		{name: "pages without end", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.PagedDone(r.ID, "more"))
 			return true
 		}),
-			[]string{"certificate_match", "compare"}, "", "has not ended"},
-		{"two entries", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+			settings: []string{"certificate_match", "compare"}, says: "has not ended"},
+		{name: "two entries", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			return slapdtest.Polite(r, w, slapdtest.Entry(r.ID, "uid=a", "uid", "alice"), slapdtest.Entry(r.ID, "uid=b", "uid", "bob"))
-		}), byMail, "", "more than one user"},
-		{"another user's entry", searching("uid=bob", "uid", "bob"), nil, "alice", "no"},
-		{"an entry with another certificate", searching("uid=alice", "uid", "alice", "userCertificate;binary", "x"), nil, "", "no"},
-		{"an entry with another certificate, matched", searching("uid=alice", "uid", "alice", "userCertificate", "x"), nil, "alice", "no"},
-		{"a login with a line end", searching(`uid=alice\0aroot`, "uid", "alice\nroot"), byMail, "", "does not say its login"},
-		{"a login with NUL", searching(`uid=alice\00`, "uid", "alice\x00"), byMail, "", "does not say its login"},
-		{"a login with a line end, not in the name", searching("cn=x", "uid", "alice\nroot"), append(byMail, "uid_attribute", "uid"), "", "does not say its login"},
-		{"an empty login", searching("uid=", "uid", ""), byMail, "", "does not say its login"},
-		{"no login", searching("cn=x"), byMail, "", "does not say its login"},
-		{"a name that is none", searching("alice", "uid", "alice"), byMail, "", "does not say its login"},
-		{"root", searching("uid=root", "uid", "root"), byMail, "", "below UID_MIN"},
-		{"a certificate that cannot be read, found by issuer and serial number", searching("uid=alice", "uid", "alice"), nil, "", "the issuer is known by its name alone"},
-		{"an error", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+		}), settings: byMail, says: "more than one user"},
+		{
+			name: "another user's entry", answer: searching("uid=bob", "uid", "bob"), user: "alice",
+			says: "no",
+		},
+		{name: "an entry with another certificate", answer: searching("uid=alice", "uid", "alice", "userCertificate;binary", "x"), says: "no"},
+		{
+			name:   "an entry with another certificate, matched",
+			answer: searching("uid=alice", "uid", "alice", "userCertificate", "x"), user: "alice",
+			says: "no",
+		},
+		{
+			name:   "a login with a line end",
+			answer: searching(`uid=alice\0aroot`, "uid", "alice\nroot"), settings: byMail,
+			says: "does not say its login",
+		},
+		{
+			name: "a login with NUL", answer: searching(`uid=alice\00`, "uid", "alice\x00"),
+			settings: byMail, says: "does not say its login",
+		},
+		{
+			name:     "a login with a line end, not in the name",
+			answer:   searching("cn=x", "uid", "alice\nroot"),
+			settings: append(byMail, "uid_attribute", "uid"), says: "does not say its login",
+		},
+		{
+			name: "an empty login", answer: searching("uid=", "uid", ""), settings: byMail,
+			says: "does not say its login",
+		},
+		{
+			name: "no login", answer: searching("cn=x"), settings: byMail,
+			says: "does not say its login",
+		},
+		{
+			name: "a name that is none", answer: searching("alice", "uid", "alice"),
+			settings: byMail, says: "does not say its login",
+		},
+		{
+			name: "root", answer: searching("uid=root", "uid", "root"), settings: byMail,
+			says: "below UID_MIN",
+		},
+		{name: "a certificate that cannot be read, found by issuer and serial number", answer: searching("uid=alice", "uid", "alice"), says: "the issuer is known by its name alone"},
+		{name: "an error", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 50))
 			return true
-		}), nil, "", "Insufficient Access"},
-		{"a size limit", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+		}), says: "Insufficient Access"},
+		{name: "a size limit", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(append(slapdtest.Entry(r.ID, "uid=alice", "uid", "alice"), slapdtest.Result(r.ID, slapdtest.SearchDone, 4)...))
 			return true
-		}), nil, "", "its own size limit"},
-		{"a referral", onSearch(func(r slapdtest.Request, w io.Writer) bool {
+		}), says: "its own size limit"},
+		{name: "a referral", answer: onSearch(func(r slapdtest.Request, w io.Writer) bool {
 			_, _ = w.Write(slapdtest.Result(r.ID, slapdtest.SearchDone, 10, testca.TLV(0xa3, testca.TLV(4, []byte("ldap://127.0.0.1:1/")))))
 			return true
-		}), nil, "", "only points to other servers: ldap://127.0.0.1:1/ (referrals = true follows them)"},
-		{"a reference", onSearch(loop), nil, "", "no"},
-		{"a reference to a dead server, followed", onSearch(loop), []string{"referrals", "true"}, "", "referral ldap://127.0.0.1:1"},
-		{"StartTLS refused", noTLS(2), starttls, "", "StartTLS"},
-		{"StartTLS agreed to and not done", noTLS(0), starttls, "", "TLS"},
+		}), says: "only points to other servers: ldap://127.0.0.1:1/ (referrals = true follows them)"},
+		{name: "a reference", answer: onSearch(loop), says: "no"},
+		{
+			name: "a reference to a dead server, followed", answer: onSearch(loop),
+			settings: []string{"referrals", "true"}, says: "referral ldap://127.0.0.1:1",
+		},
+		{name: "StartTLS refused", answer: noTLS(2), settings: starttls, says: "StartTLS"},
+		{
+			name: "StartTLS agreed to and not done", answer: noTLS(0), settings: starttls,
+			says: "TLS",
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			started, allowed := time.Now(), slowtest.Allowance()
 			settings := append([]string{"uri", slapdtest.Hostile(t, c.answer)}, c.settings...)
-			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", settings...)), cert, c.user)
+			got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", settings...)), cert, c.user)
 			if got != "" || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %s", got, words, c.says)
 			}
@@ -161,7 +201,7 @@ func TestMuteDirectories(t *testing.T) {
 			t.Parallel()
 			uri := slapdtest.Hostile(t, func(r slapdtest.Request, w io.Writer) bool { return r.Op == c.until || slapdtest.Polite(r, w) })
 			started, allowed := time.Now(), slowtest.Allowance()
-			got, words := verdict(t, ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
+			got, words := verdict(t, ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", uri}, c.settings...)...)), cert, "")
 			if took := time.Since(started); got != "" || took > 10*time.Second+allowed() || !strings.Contains(words, "fails") {
 				t.Errorf("took %s: %q, %s", took, got, words)
 			}
@@ -189,7 +229,7 @@ func TestMemoryOfComparing(t *testing.T) {
 				_, err := w.Write(slapdtest.PagedDone(r.ID, "more"))
 				return err == nil
 			})
-			chain := ldapChain(t, Options{Logger: nilLogger()}, ldapBlock(t, "ldap", "uri", uri, "certificate_match", "compare"))
+			chain := ldapChain(t, mapper.Options{Logger: nilLogger()}, ldapBlock(t, "ldap", "uri", uri, "certificate_match", "compare"))
 			var live atomic.Uint64
 			stop, done := make(chan struct{}), make(chan struct{})
 			go func() {

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/activedirectory"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -65,7 +66,7 @@ func ldapBlock(t testing.TB, typ string, settings ...string) config.Mapper {
 	return m
 }
 
-func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
+func ldapChain(t testing.TB, o mapper.Options, blocks ...config.Mapper) *mapper.Chain {
 	t.Helper()
 	if o.Accounts == nil {
 		o.Accounts = ldapPeople
@@ -73,7 +74,7 @@ func ldapChain(t testing.TB, o Options, blocks ...config.Mapper) *Chain {
 	if testing.Verbose() && o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	c, err := New(blocks, o)
+	c, err := mapper.New(blocks, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,30 +88,30 @@ func ldapContext(t testing.TB) context.Context {
 }
 
 // verdict asks a chain: "alice" for a yes, "" for a no, and the mapper's own words.
-func verdict(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+func verdict(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (string, string) {
 	t.Helper()
 	r, words := resultOf(t, c, cert, user)
-	if r.User != "" && r.Origin != OriginDirectory {
+	if r.User != "" && r.Origin != mapper.OriginDirectory {
 		t.Errorf("origin %s", r.Origin)
 	}
 	return r.User, words
 }
 
 // verdictOf is verdict for answers of any origin.
-func verdictOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (string, string) {
+func verdictOf(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (string, string) {
 	t.Helper()
 	r, words := resultOf(t, c, cert, user)
 	return r.User, words
 }
 
-func resultOf(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (Result, string) {
+func resultOf(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (mapper.Result, string) {
 	t.Helper()
-	ask := func() (Result, error) { return c.Find(ldapContext(t), Checked{Cert: cert}, true) }
+	ask := func() (mapper.Result, error) { return c.Find(ldapContext(t), mapper.Checked{Cert: cert}, true) }
 	if user != "" {
-		ask = func() (Result, error) { return c.Match(ldapContext(t), Checked{Cert: cert}, user, true) }
+		ask = func() (mapper.Result, error) { return c.Match(ldapContext(t), mapper.Checked{Cert: cert}, user, true) }
 	}
 	r, err := ask()
-	if err != nil && !errors.Is(err, ErrNoMatch) {
+	if err != nil && !errors.Is(err, mapper.ErrNoMatch) {
 		t.Fatal(err)
 	}
 	var words []string
@@ -172,65 +173,208 @@ func TestLDAPMapper(t *testing.T) {
 		want     string // "" is a no
 		says     string // part of the verdict
 	}{
-		{"the certificate, found", nil, w.alice, "", "alice", ""},
-		{"the certificate, matched", nil, w.alice, "alice", "alice", ""},
-		{"the certificate of another user", nil, w.alice, "bob", "", "no"},
-		{"an unknown certificate, found", nil, w.foreign, "", "", "no"},
-		{"an unknown certificate, matched", nil, w.foreign, "alice", "", "no"},
-		{"one of two certificates, two logins of which one is an account", nil, w.bob, "", "bob", ""},
-		{"the second value of uid", nil, w.bob, "robert", "", "no"},
-		{"uid_attribute with two values, one of them in the name", []string{"uid_attribute", "uid"}, w.bob, "", "bob", ""},
-		{"uid_attribute with two values, the other one", []string{"uid_attribute", "uid"}, w.bob, "robert", "", "no"},
-		{"uid_attribute", []string{"uid_attribute", "uid"}, w.alice, "", "alice", ""},
-		{"uid_attribute that is not there", []string{"uid_attribute", "employeeNumber"}, w.alice, "", "", "does not say its login"},
-		{"an issuer that OpenLDAP cannot compare, matched", nil, w.umlaut, "dora", "dora", ""},
-		{"an issuer that OpenLDAP cannot compare, found", nil, w.umlaut, "", "dora", ""},
-		{"exact", []string{"certificate_match", "exact"}, w.alice, "", "alice", ""},
-		{"exact, matched", []string{"certificate_match", "exact"}, w.alice, "alice", "alice", ""},
-		{"filter, which OpenLDAP cannot", []string{"certificate_match", "filter"}, w.alice, "", "", "no"},
-		{"compare, found", []string{"certificate_match", "compare"}, w.umlaut, "", "dora", ""},
-		{"compare, matched", []string{"certificate_match", "compare"}, w.bob, "bob", "bob", ""},
-		{"compare, another user", []string{"certificate_match", "compare"}, w.bob, "alice", "", "no"},
-		{"attribute with ;binary", []string{"attribute", "userCertificate;binary"}, w.alice, "", "alice", ""},
-		{"attribute with ;binary, matched", []string{"attribute", "userCertificate;binary"}, w.alice, "alice", "alice", ""},
-		{"attribute_map", []string{"attribute_map", "mail=email"}, w.alice, "", "alice", ""},
-		{"attribute_map, matched", []string{"attribute_map", "mail=email"}, w.alice, "alice", "alice", ""},
-		{"attribute_map, another user", []string{"attribute_map", "mail=email"}, w.alice, "bob", "", "no"},
-		{"attribute_map with two values", []string{"attribute_map", "mail=email", "certificate_match", "off"}, w.bob, "bob", "bob", ""},
-		{"attribute_map, and", []string{"attribute_map", "mail=email&description=cn", "certificate_match", "off"}, w.alice, "", "alice", ""},
-		{"attribute_map, and, one does not hold", []string{"attribute_map", "mail=email&description=subject", "certificate_match", "off"}, w.alice, "", "", "no"},
-		{"attribute_map, in turn", []string{"attribute_map", "mail=kpn", "attribute_map", "mail=cn", "attribute_map", "mail=email", "certificate_match", "off"}, w.alice, "", "alice", ""},
-		{"attribute_map, an item that the certificate lacks", []string{"attribute_map", "mail=kpn", "certificate_match", "off"}, w.alice, "", "", "nothing usable"},
-		{"attribute_map, parentheses in a name", []string{"attribute_map", "description=cn", "certificate_match", "off"}, w.bob, "bob", "bob", ""},
-		{"attribute_map, the old way to write cn", []string{"attribute_map", "description=c", "certificate_match", "off"}, w.alice, "", "alice", ""},
-		{"attribute_map, cert", []string{"attribute_map", "userCertificate=cert", "certificate_match", "off"}, w.alice, "", "alice", ""},
-		{"attribute_map, upn", []string{"attribute_map", "userPrincipalName=upn", "certificate_match", "off"}, w.alice, "", "alice", ""},
-		{"the certificate after attribute_map", []string{"attribute_map", "mail=cn"}, w.alice, "", "alice", ""},
-		{"two entries fit", []string{"attribute_map", "mail=email", "certificate_match", "off"}, two, "", "", "more than one user"},
-		{"two entries fit, one is the user's", []string{"attribute_map", "mail=email", "certificate_match", "off"}, two, "erin", "erin", ""},
-		{"scope 0", []string{"scope", "0"}, w.alice, "", "", "no"},
-		{"scope 2", []string{"scope", "2", "base", slapdtest.Suffix}, w.alice, "", "alice", ""},
-		{"a base that is not there", []string{"base", "ou=Nowhere," + slapdtest.Suffix}, w.alice, "", "", "base does not exist"},
-		{"simple bind", bind, w.alice, "", "alice", ""},
-		{"binddn without password, which is anonymous", []string{"binddn", slapdtest.AdminDN}, w.alice, "", "alice", ""},
-		{"wrong password", []string{"binddn", slapdtest.AdminDN, "passwd", "x"}, w.alice, "", "", "Invalid Credentials"},
-		{"passwd_file", []string{"binddn", slapdtest.AdminDN, "passwd_file", passwordFile}, w.alice, "", "alice", ""},
-		{"a login in other letters", nil, w.alice, "Alice", "", "no"},
-		{"a login with a blank", nil, w.alice, "alice ", "", "no"},
-		{"a login of stars", nil, w.alice, "*", "", "no"},
-		{"a login that closes the filter", nil, w.alice, "alice)(uid=*", "", "no"},
-		{"filter without parentheses", []string{"filter", "uid=%s"}, w.alice, "alice", "alice", ""},
-		{"the old default, which lacked a parenthesis", []string{"filter", "(&(objectClass=posixAccount)(uid=%s)"}, w.alice, "alice", "alice", ""},
-		{"filter by mail", []string{"filter", "(mail=%s@example.com)"}, w.alice, "", "", "uid_attribute"},
-		{"filter by mail, matched", []string{"filter", "(mail=%s@example.com)"}, w.alice, "alice", "", "uid_attribute"},
-		{"filter by mail, the login in the name", []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"}, w.alice, "", "alice", ""},
-		{"filter by mail, the login in the name, matched", []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"}, w.alice, "alice", "alice", ""},
-		{"filter without the login", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "alice", "alice", ""},
-		{"filter without the login, another user", []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"}, w.alice, "bob", "", "no"},
+		{name: "the certificate, found", cert: w.alice, want: "alice"},
+		{name: "the certificate, matched", cert: w.alice, user: "alice", want: "alice"},
+		{name: "the certificate of another user", cert: w.alice, user: "bob", says: "no"},
+		{name: "an unknown certificate, found", cert: w.foreign, says: "no"},
+		{name: "an unknown certificate, matched", cert: w.foreign, user: "alice", says: "no"},
+		{name: "one of two certificates, two logins of which one is an account", cert: w.bob, want: "bob"},
+		{name: "the second value of uid", cert: w.bob, user: "robert", says: "no"},
+		{
+			name:     "uid_attribute with two values, one of them in the name",
+			settings: []string{"uid_attribute", "uid"}, cert: w.bob, want: "bob",
+		},
+		{
+			name:     "uid_attribute with two values, the other one",
+			settings: []string{"uid_attribute", "uid"}, cert: w.bob, user: "robert", says: "no",
+		},
+		{
+			name: "uid_attribute", settings: []string{"uid_attribute", "uid"}, cert: w.alice,
+			want: "alice",
+		},
+		{
+			name:     "uid_attribute that is not there",
+			settings: []string{"uid_attribute", "employeeNumber"}, cert: w.alice,
+			says: "does not say its login",
+		},
+		{
+			name: "an issuer that OpenLDAP cannot compare, matched", cert: w.umlaut, user: "dora",
+			want: "dora",
+		},
+		{name: "an issuer that OpenLDAP cannot compare, found", cert: w.umlaut, want: "dora"},
+		{
+			name: "exact", settings: []string{"certificate_match", "exact"}, cert: w.alice,
+			want: "alice",
+		},
+		{
+			name: "exact, matched", settings: []string{"certificate_match", "exact"}, cert: w.alice,
+			user: "alice", want: "alice",
+		},
+		{
+			name:     "filter, which OpenLDAP cannot",
+			settings: []string{"certificate_match", "filter"}, cert: w.alice, says: "no",
+		},
+		{
+			name: "compare, found", settings: []string{"certificate_match", "compare"},
+			cert: w.umlaut, want: "dora",
+		},
+		{
+			name: "compare, matched", settings: []string{"certificate_match", "compare"},
+			cert: w.bob, user: "bob", want: "bob",
+		},
+		{
+			name: "compare, another user", settings: []string{"certificate_match", "compare"},
+			cert: w.bob, user: "alice", says: "no",
+		},
+		{
+			name:     "attribute with ;binary",
+			settings: []string{"attribute", "userCertificate;binary"}, cert: w.alice, want: "alice",
+		},
+		{
+			name:     "attribute with ;binary, matched",
+			settings: []string{"attribute", "userCertificate;binary"}, cert: w.alice, user: "alice",
+			want: "alice",
+		},
+		{
+			name: "attribute_map", settings: []string{"attribute_map", "mail=email"}, cert: w.alice,
+			want: "alice",
+		},
+		{
+			name: "attribute_map, matched", settings: []string{"attribute_map", "mail=email"},
+			cert: w.alice, user: "alice", want: "alice",
+		},
+		{
+			name: "attribute_map, another user", settings: []string{"attribute_map", "mail=email"},
+			cert: w.alice, user: "bob", says: "no",
+		},
+		{
+			name:     "attribute_map with two values",
+			settings: []string{"attribute_map", "mail=email", "certificate_match", "off"},
+			cert:     w.bob, user: "bob", want: "bob",
+		},
+		{
+			name:     "attribute_map, and",
+			settings: []string{"attribute_map", "mail=email&description=cn", "certificate_match", "off"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "attribute_map, and, one does not hold",
+			settings: []string{"attribute_map", "mail=email&description=subject", "certificate_match", "off"},
+			cert:     w.alice, says: "no",
+		},
+		{
+			name:     "attribute_map, in turn",
+			settings: []string{"attribute_map", "mail=kpn", "attribute_map", "mail=cn", "attribute_map", "mail=email", "certificate_match", "off"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "attribute_map, an item that the certificate lacks",
+			settings: []string{"attribute_map", "mail=kpn", "certificate_match", "off"},
+			cert:     w.alice, says: "nothing usable",
+		},
+		{
+			name:     "attribute_map, parentheses in a name",
+			settings: []string{"attribute_map", "description=cn", "certificate_match", "off"},
+			cert:     w.bob, user: "bob", want: "bob",
+		},
+		{
+			name:     "attribute_map, the old way to write cn",
+			settings: []string{"attribute_map", "description=c", "certificate_match", "off"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "attribute_map, cert",
+			settings: []string{"attribute_map", "userCertificate=cert", "certificate_match", "off"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "attribute_map, upn",
+			settings: []string{"attribute_map", "userPrincipalName=upn", "certificate_match", "off"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "the certificate after attribute_map",
+			settings: []string{"attribute_map", "mail=cn"}, cert: w.alice, want: "alice",
+		},
+		{
+			name:     "two entries fit",
+			settings: []string{"attribute_map", "mail=email", "certificate_match", "off"},
+			cert:     two, says: "more than one user",
+		},
+		{
+			name:     "two entries fit, one is the user's",
+			settings: []string{"attribute_map", "mail=email", "certificate_match", "off"},
+			cert:     two, user: "erin", want: "erin",
+		},
+		{name: "scope 0", settings: []string{"scope", "0"}, cert: w.alice, says: "no"},
+		{
+			name: "scope 2", settings: []string{"scope", "2", "base", slapdtest.Suffix},
+			cert: w.alice, want: "alice",
+		},
+		{
+			name:     "a base that is not there",
+			settings: []string{"base", "ou=Nowhere," + slapdtest.Suffix}, cert: w.alice,
+			says: "base does not exist",
+		},
+		{name: "simple bind", settings: bind, cert: w.alice, want: "alice"},
+		{
+			name:     "binddn without password, which is anonymous",
+			settings: []string{"binddn", slapdtest.AdminDN}, cert: w.alice, want: "alice",
+		},
+		{
+			name: "wrong password", settings: []string{"binddn", slapdtest.AdminDN, "passwd", "x"},
+			cert: w.alice, says: "Invalid Credentials",
+		},
+		{
+			name:     "passwd_file",
+			settings: []string{"binddn", slapdtest.AdminDN, "passwd_file", passwordFile},
+			cert:     w.alice, want: "alice",
+		},
+		{name: "a login in other letters", cert: w.alice, user: "Alice", says: "no"},
+		{name: "a login with a blank", cert: w.alice, user: "alice ", says: "no"},
+		{name: "a login of stars", cert: w.alice, user: "*", says: "no"},
+		{name: "a login that closes the filter", cert: w.alice, user: "alice)(uid=*", says: "no"},
+		{
+			name: "filter without parentheses", settings: []string{"filter", "uid=%s"},
+			cert: w.alice, user: "alice", want: "alice",
+		},
+		{
+			name:     "the old default, which lacked a parenthesis",
+			settings: []string{"filter", "(&(objectClass=posixAccount)(uid=%s)"}, cert: w.alice,
+			user: "alice", want: "alice",
+		},
+		{
+			name: "filter by mail", settings: []string{"filter", "(mail=%s@example.com)"},
+			cert: w.alice, says: "uid_attribute",
+		},
+		{
+			name: "filter by mail, matched", settings: []string{"filter", "(mail=%s@example.com)"},
+			cert: w.alice, user: "alice", says: "uid_attribute",
+		},
+		{
+			name:     "filter by mail, the login in the name",
+			settings: []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"},
+			cert:     w.alice, want: "alice",
+		},
+		{
+			name:     "filter by mail, the login in the name, matched",
+			settings: []string{"filter", "(mail=%s@example.com)", "uid_attribute", "uid"},
+			cert:     w.alice, user: "alice", want: "alice",
+		},
+		{
+			name:     "filter without the login",
+			settings: []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"},
+			cert:     w.alice, user: "alice", want: "alice",
+		},
+		{
+			name:     "filter without the login, another user",
+			settings: []string{"filter", "(objectClass=posixAccount)", "uid_attribute", "uid"},
+			cert:     w.alice, user: "bob", says: "no",
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", append([]string{"uri", w.server.LDAP}, c.settings...)...))
+			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", append([]string{"uri", w.server.LDAP}, c.settings...)...))
 			got, words := verdict(t, chain, c.cert, c.user)
 			if got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
@@ -241,7 +385,7 @@ func TestLDAPMapper(t *testing.T) {
 		for name, cert := range w.evil {
 			for _, user := range []string{"", "alice", "bob", "root"} {
 				for _, element := range []string{"description=cn", "uid=cn", "cn=cn&uid=cn", "description=subject"} {
-					chain := ldapChain(t, Options{AllowUnknownUser: true}, ldapBlock(t, "ldap", "uri", w.server.LDAP, "attribute_map", element))
+					chain := ldapChain(t, mapper.Options{AllowUnknownUser: true}, ldapBlock(t, "ldap", "uri", w.server.LDAP, "attribute_map", element))
 					if got, words := verdict(t, chain, cert, user); got != "" {
 						t.Errorf("%s, %s: logs in as %s (%s)", name, element, got, words)
 					}
@@ -272,7 +416,7 @@ func TestLDAPConfigurationErrors(t *testing.T) {
 		"uid_attribute that is none": {"uid_attribute", "a)(b"},
 	}
 	for name, settings := range cases {
-		if _, err := New([]config.Mapper{ldapBlock(t, "ldap", settings...)}, Options{}); err == nil {
+		if _, err := mapper.New([]config.Mapper{ldapBlock(t, "ldap", settings...)}, mapper.Options{}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -294,7 +438,7 @@ func BenchmarkFindAmongTenThousand(b *testing.B) {
 	s := slapdtest.Start(b, people.String())
 	block := ldapBlock(b, "ldap", "uri", s.LDAP, "binddn", slapdtest.AdminDN, "passwd", slapdtest.Password)
 	for b.Loop() {
-		if got, words := verdict(b, ldapChain(b, Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
+		if got, words := verdict(b, ldapChain(b, mapper.Options{Logger: nilLogger()}, block), cert, ""); got != "alice" {
 			b.Fatal(words)
 		}
 	}

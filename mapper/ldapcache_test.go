@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/directory"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -49,7 +50,7 @@ func TestOfflineCache(t *testing.T) {
 	ask := func(t *testing.T, cert *certinfo.Certificate, user string, settings ...string) string {
 		t.Helper()
 		settings = append([]string{"uri", uri}, settings...)
-		chain := ldapChain(t, Options{StoreDir: dir, Now: func() time.Time { return clock }}, ldapBlock(t, "ldap", settings...))
+		chain := ldapChain(t, mapper.Options{StoreDir: dir, Now: func() time.Time { return clock }}, ldapBlock(t, "ldap", settings...))
 		got, _ := verdict(t, chain, cert, user)
 		return got
 	}
@@ -105,7 +106,7 @@ func TestOfflineCache(t *testing.T) {
 
 // checkRecords: records are root's alone, and one that another could have written is not believed.
 func checkRecords(t *testing.T, dir string) {
-	s := directory.NewStore(Options{StoreDir: dir, Logger: nilLogger()})
+	s := directory.NewStore(mapper.Options{StoreDir: dir, Logger: nilLogger()})
 	if s == nil {
 		return
 	}

@@ -1,14 +1,15 @@
-package mapper
+package mapper_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
 
@@ -83,7 +84,11 @@ func TestWhoeverWritesHisOwnEntryIsNobodyElse(t *testing.T) {
 				ou := fmt.Sprintf("ou=story%d,ou=People,", len(stories))
 				ldif += fmt.Sprintf("dn: %s%s\nobjectClass: organizationalUnit\n\n", ou, slapdtest.Suffix)
 				ldif += strings.ReplaceAll(directoryOracle+entry, "ou=People,", ou)
-				stories = append(stories, story{fmt.Sprintf("%s, %s, replaces %t", name, victim, replaces), victim, ou + slapdtest.Suffix, way.typ, way.settings})
+				stories = append(stories, story{
+					name:   fmt.Sprintf("%s, %s, replaces %t", name, victim, replaces),
+					victim: victim, base: ou + slapdtest.Suffix, typ: way.typ,
+					settings: way.settings,
+				})
 			}
 		}
 	}
@@ -95,7 +100,7 @@ func TestWhoeverWritesHisOwnEntryIsNobodyElse(t *testing.T) {
 			if c.typ == "certmap" {
 				block = certmapBlock(t, blockText(settings)+`rule all { match = "<SUBJECT>."; map = "(userCertificate;binary={cert!bin})"; }`)
 			}
-			chain := ldapChain(t, Options{Accounts: people}, block)
+			chain := ldapChain(t, mapper.Options{Accounts: people}, block)
 			for _, user := range []string{c.victim, ""} {
 				if got, words := verdict(t, chain, cert, user); got != "" && got != "mallory" {
 					t.Errorf("asked for %q: logs in as %s (%s)", user, got, words)
@@ -122,17 +127,20 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 		user, want string
 		says       string
 	}{
-		{"found", alice, "", "alice", ""},
-		{"matched", alice, "alice", "alice", ""},
-		{"another user", alice, "carol", "", "no"},
-		{"another number", bob, "bob", "", `uidNumber "2077" of cn=Bob,ou=People,dc=example,dc=com is not that of the account "bob", 2002`},
-		{"another number, found", bob, "", "", "uidNumber"},
-		{"no number", carol, "carol", "carol", ""},
-		{"two entries", dora, "", "", "more than one user fits"},
-		{"two entries, matched", dora, "dora", "", "more than one user fits"},
+		{name: "found", cert: alice, want: "alice"},
+		{name: "matched", cert: alice, user: "alice", want: "alice"},
+		{name: "another user", cert: alice, user: "carol", says: "no"},
+		{
+			name: "another number", cert: bob, user: "bob",
+			says: `uidNumber "2077" of cn=Bob,ou=People,dc=example,dc=com is not that of the account "bob", 2002`,
+		},
+		{name: "another number, found", cert: bob, says: "uidNumber"},
+		{name: "no number", cert: carol, user: "carol", want: "carol"},
+		{name: "two entries", cert: dora, says: "more than one user fits"},
+		{name: "two entries, matched", cert: dora, user: "dora", says: "more than one user fits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
+			chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
 			if got, words := verdict(t, chain, mappertest.Parsed(t, c.cert), c.user); got != c.want || !strings.Contains(words, c.says) {
 				t.Errorf("got %q (%s), want %q (%s)", got, words, c.want, c.says)
 			}
@@ -140,14 +148,14 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 	}
 	t.Run("a number is that of the account that is logged in to", func(t *testing.T) {
 		s := slapdtest.Start(t, namedByCN("Mallory", "2077", "uid: mallory", "employeeType: BOB", held(bob)))
-		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType", "ignorecase", "true"))
+		chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType", "ignorecase", "true"))
 		if got, words := verdict(t, chain, mappertest.Parsed(t, bob), "bob"); got != "" || !strings.Contains(words, "uidNumber") {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	})
 	t.Run("the explanation warns", func(t *testing.T) {
-		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
-		all, err := chain.Explain(ldapContext(t), Checked{Cert: mappertest.Parsed(t, alice)}, "", true)
+		chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(employeeType=%s)", "uid_attribute", "employeeType"))
+		all, err := chain.Explain(ldapContext(t), mapper.Checked{Cert: mappertest.Parsed(t, alice)}, "", true)
 		if err != nil || !strings.Contains(fmt.Sprint(all), "whoever may write employeeType may log in as anybody") {
 			t.Errorf("%v, %v", all, err)
 		}
@@ -158,15 +166,16 @@ func TestLoginsThatAreNotInTheName(t *testing.T) {
 func TestWhatANameCostsIsNothing(t *testing.T) {
 	leaf := testca.NewRoot("Users CA").Leaf("Alice")
 	s := slapdtest.StartLogged(t, slapdtest.Person("alice", 2001, binaryLine("userCertificate;binary", leaf.DER)))
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "certificate_match", "exact", "uid_attribute", "uid"))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "certificate_match", "exact", "uid_attribute", "uid"))
 	for _, user := range []string{"", "alice"} {
 		if got, words := verdict(t, chain, mappertest.Parsed(t, leaf), user); got != "alice" {
 			t.Errorf("got %q (%s)", got, words)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); strings.Count(s.Log(), " SEARCH RESULT ") < 2 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond) // slapd writes a line when it comes to it
-	}
+	// slapd writes a line when it comes to it.
+	slowtest.Until(t, "the results of two searches", func() bool {
+		return strings.Count(s.Log(), " SEARCH RESULT ") >= 2
+	})
 	if n := strings.Count(s.Log(), " SRCH base="); n != 2 {
 		t.Errorf("%d searches for two questions:\n%s", n, s.Log())
 	}
@@ -176,10 +185,10 @@ func TestWhatANameCostsIsNothing(t *testing.T) {
 func TestEveryRefusalNamesItsCure(t *testing.T) {
 	leaf := testca.NewRoot("Users CA").Leaf("Alice")
 	s := slapdtest.Start(t, slapdtest.Person("alice", 2001, "mail: alice@example.com", binaryLine("userCertificate;binary", leaf.DER)))
-	chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(mail=%s@example.com)"))
-	_, err := chain.Match(ldapContext(t), Checked{Cert: mappertest.Parsed(t, leaf)}, "alice", true)
-	if Restore(err) != "uid_attribute = ATTRIBUTE, the one that names the login" {
-		t.Errorf("%v: %q", err, Restore(err))
+	chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", s.LDAP, "filter", "(mail=%s@example.com)"))
+	_, err := chain.Match(ldapContext(t), mapper.Checked{Cert: mappertest.Parsed(t, leaf)}, "alice", true)
+	if mapper.Restore(err) != "uid_attribute = ATTRIBUTE, the one that names the login" {
+		t.Errorf("%v: %q", err, mapper.Restore(err))
 	}
 }
 
@@ -190,7 +199,7 @@ func TestAnEntryHasOneLogin(t *testing.T) {
 		"uid=alice,ou=People": "alice", "UID=alice": "alice", "userid=alice": "alice", "cn=x+uid=alice": "alice", "uid=bob": "", "cn=alice": "", "cn=x,uid=alice": "", "uid=Alice": "",
 	} {
 		uri := slapdtest.Hostile(t, searching(dn, "uid", "alice"))
-		chain := ldapChain(t, Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email", "certificate_match", "off"))
+		chain := ldapChain(t, mapper.Options{}, ldapBlock(t, "ldap", "uri", uri, "attribute_map", "mail=email", "certificate_match", "off"))
 		if got, words := verdict(t, chain, cert, "alice"); got != want {
 			t.Errorf("%s: got %q (%s)", dn, got, words)
 		}

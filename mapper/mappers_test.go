@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"pam_pkcs11/config/mappers"
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -45,9 +46,9 @@ func block(t testing.TB, typ string, lines []string, settings map[string][]strin
 	return b
 }
 
-func chain(t testing.TB, blocks ...config.Mapper) *Chain {
+func chain(t testing.TB, blocks ...config.Mapper) *mapper.Chain {
 	t.Helper()
-	c, err := New(blocks, Options{Accounts: mappertest.Accounts})
+	c, err := mapper.New(blocks, mapper.Options{Accounts: mappertest.Accounts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,18 +56,18 @@ func chain(t testing.TB, blocks ...config.Mapper) *Chain {
 }
 
 // ask returns the login found, or for a user his name when the certificate is his; "" and the last verdict else.
-func ask(t testing.TB, c *Chain, cert *certinfo.Certificate, user string) (login, verdict string) {
+func ask(t testing.TB, c *mapper.Chain, cert *certinfo.Certificate, user string) (login, verdict string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var r Result
+	var r mapper.Result
 	var err error
 	if user == "" {
-		r, err = c.Find(ctx, Checked{Cert: cert}, true)
+		r, err = c.Find(ctx, mapper.Checked{Cert: cert}, true)
 	} else {
-		r, err = c.Match(ctx, Checked{Cert: cert}, user, true)
+		r, err = c.Match(ctx, mapper.Checked{Cert: cert}, user, true)
 	}
-	if err != nil && !errors.Is(err, ErrNoMatch) {
+	if err != nil && !errors.Is(err, mapper.ErrNoMatch) {
 		t.Fatal(err)
 	}
 	if n := len(r.Decisions); n > 0 {
@@ -99,135 +100,469 @@ func TestMappers(t *testing.T) {
 	mail := func(names ...string) testca.Option { return sans(testca.Email, names) }
 	rows := []row{
 		// cn: only common name 1 counted, and a miss of the mapfile fell through to the name itself.
-		{"cn", "cn", nil, nil, testca.Subject("CN=alice"), "", "alice", "yes"},
-		{"cn, matched", "cn", nil, nil, testca.Subject("CN=alice"), "alice", "alice", ""},
-		{"cn of another", "cn", nil, nil, testca.Subject("CN=alice"), "bob", "", "no"},
-		{"second cn", "cn", nil, nil, testca.Subject("CN=x", "CN=alice"), "alice", "alice", ""},
-		{"second cn, found", "cn", nil, nil, testca.Subject("CN=x", "CN=alice"), "", "alice", ""},
-		{"no cn", "cn", nil, nil, testca.Subject("O=alice"), "", "", "nothing usable"},
-		{"cn cut by NUL", "cn", nil, nil, testca.Subject("CN=root\x00.example"), "root", "", "NUL"},
-		{"cn cut by NUL, mapped", "cn", nil, []string{"alice -> alice"}, testca.Subject("CN=alice\x00.x"), "", "", "NUL"},
-		{"cn with a line end", "cn", nil, []string{"a -> bob"}, testca.Subject("CN=x\na -> alice\n"), "", "", "control"},
-		{"cn with an arrow", "cn", nil, []string{"x -> bob"}, testca.Subject("CN=x -> alice"), "", "", "no"},
-		{"cn of one letter more", "cn", nil, nil, testca.Subject("CN=alicex"), "alice", "", ""},
-		{"cn with a blank behind", "cn", nil, nil, testca.Subject("CN=alice "), "alice", "", ""},
-		{"cn star", "cn", nil, nil, testca.Subject("CN=*"), "alice", "", ""},
-		{"cn in another case", "cn", nil, nil, testca.Subject("CN=ALICE"), "alice", "", ""},
-		{"cn in another case, ignorecase", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=ALICE"), "alice", "alice", ""},
-		{"cn in another case, ignorecase, found", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=ALICE"), "", "alice", ""},
-		{"login with capitals, ignorecase", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=dora"), "Dora", "Dora", ""},
-		{"Kelvin sign is no k", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=\u212aay"), "kay", "", ""},
-		{"long s is no s", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=\u017fmith"), "smith", "", ""},
-		{"Kelvin sign, found", "cn", set("ignorecase", "true"), nil, testca.Subject("CN=\u212aay"), "", "", "no account"},
-		{"Kelvin sign, mapped", "cn", set("ignorecase", "true"), []string{"kay -> bob"}, testca.Subject("CN=\u212aay"), "", "", "no"},
-		{"Kelvin sign, mapped by expression", "cn", set("ignorecase", "true"), []string{"^kay$ -> bob"}, testca.Subject("CN=\u212aay"), "", "", "no"},
-		{"mapfile is an allow-list", "cn", nil, []string{"Alice -> alice"}, testca.Subject("CN=bob"), "bob", "", "no"},
-		{"CN=root is not listed", "cn", nil, []string{"Alice -> alice"}, testca.Subject("CN=root"), "root", "", "no"},
-		{"CN=root without mapfile", "cn", nil, nil, testca.Subject("CN=root"), "root", "", "UID_MIN"},
-		{"uid 0 under another name", "cn", nil, nil, testca.Subject("CN=toor"), "toor", "", "UID_MIN"},
-		{"root by a line", "cn", nil, []string{"Admin -> root"}, testca.Subject("CN=Admin"), "root", "root", "mapfile"},
-		{"a line for root is none for toor", "cn", nil, []string{"Admin -> root"}, testca.Subject("CN=Admin"), "toor", "", ""},
-		{"no account", "cn", nil, nil, testca.Subject("CN=zoe"), "", "", "no account"},
-		{"nobody", "cn", nil, nil, testca.Subject("CN=nobody"), "", "nobody", ""},
-		{"each line with a key counts", "cn", nil, []string{"A -> alice", "A -> bob"}, testca.Subject("CN=A"), "bob", "bob", ""},
-		{"two texts, two users: each is matched", "cn", nil, []string{"A -> alice", "B -> bob"}, testca.Subject("CN=A", "CN=B"), "bob", "bob", ""},
-		{"two texts, two users: the first is found", "cn", nil, []string{"B -> bob", "A -> alice"}, testca.Subject("CN=A", "CN=B"), "", "alice", ""},
+		{name: "cn", typ: "cn", cert: testca.Subject("CN=alice"), want: "alice", why: "yes"},
+		{
+			name: "cn, matched", typ: "cn", cert: testca.Subject("CN=alice"), user: "alice",
+			want: "alice",
+		},
+		{
+			name: "cn of another", typ: "cn", cert: testca.Subject("CN=alice"), user: "bob",
+			why: "no",
+		},
+		{
+			name: "second cn", typ: "cn", cert: testca.Subject("CN=x", "CN=alice"), user: "alice",
+			want: "alice",
+		},
+		{
+			name: "second cn, found", typ: "cn", cert: testca.Subject("CN=x", "CN=alice"),
+			want: "alice",
+		},
+		{name: "no cn", typ: "cn", cert: testca.Subject("O=alice"), why: "nothing usable"},
+		{
+			name: "cn cut by NUL", typ: "cn", cert: testca.Subject("CN=root\x00.example"),
+			user: "root", why: "NUL",
+		},
+		{
+			name: "cn cut by NUL, mapped", typ: "cn", lines: []string{"alice -> alice"},
+			cert: testca.Subject("CN=alice\x00.x"), why: "NUL",
+		},
+		{
+			name: "cn with a line end", typ: "cn", lines: []string{"a -> bob"},
+			cert: testca.Subject("CN=x\na -> alice\n"), why: "control",
+		},
+		{
+			name: "cn with an arrow", typ: "cn", lines: []string{"x -> bob"},
+			cert: testca.Subject("CN=x -> alice"), why: "no",
+		},
+		{
+			name: "cn of one letter more", typ: "cn", cert: testca.Subject("CN=alicex"),
+			user: "alice",
+		},
+		{
+			name: "cn with a blank behind", typ: "cn", cert: testca.Subject("CN=alice "),
+			user: "alice",
+		},
+		{name: "cn star", typ: "cn", cert: testca.Subject("CN=*"), user: "alice"},
+		{name: "cn in another case", typ: "cn", cert: testca.Subject("CN=ALICE"), user: "alice"},
+		{
+			name: "cn in another case, ignorecase", typ: "cn", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=ALICE"), user: "alice", want: "alice",
+		},
+		{
+			name: "cn in another case, ignorecase, found", typ: "cn",
+			settings: set("ignorecase", "true"), cert: testca.Subject("CN=ALICE"), want: "alice",
+		},
+		{
+			name: "login with capitals, ignorecase", typ: "cn", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=dora"), user: "Dora", want: "Dora",
+		},
+		{
+			name: "Kelvin sign is no k", typ: "cn", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=\u212aay"), user: "kay",
+		},
+		{
+			name: "long s is no s", typ: "cn", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=\u017fmith"), user: "smith",
+		},
+		{
+			name: "Kelvin sign, found", typ: "cn", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=\u212aay"), why: "no account",
+		},
+		{
+			name: "Kelvin sign, mapped", typ: "cn", settings: set("ignorecase", "true"),
+			lines: []string{"kay -> bob"}, cert: testca.Subject("CN=\u212aay"), why: "no",
+		},
+		{
+			name: "Kelvin sign, mapped by expression", typ: "cn",
+			settings: set("ignorecase", "true"), lines: []string{"^kay$ -> bob"},
+			cert: testca.Subject("CN=\u212aay"), why: "no",
+		},
+		{
+			name: "mapfile is an allow-list", typ: "cn", lines: []string{"Alice -> alice"},
+			cert: testca.Subject("CN=bob"), user: "bob", why: "no",
+		},
+		{
+			name: "CN=root is not listed", typ: "cn", lines: []string{"Alice -> alice"},
+			cert: testca.Subject("CN=root"), user: "root", why: "no",
+		},
+		{
+			name: "CN=root without mapfile", typ: "cn", cert: testca.Subject("CN=root"),
+			user: "root", why: "UID_MIN",
+		},
+		{
+			name: "uid 0 under another name", typ: "cn", cert: testca.Subject("CN=toor"),
+			user: "toor", why: "UID_MIN",
+		},
+		{
+			name: "root by a line", typ: "cn", lines: []string{"Admin -> root"},
+			cert: testca.Subject("CN=Admin"), user: "root", want: "root", why: "mapfile",
+		},
+		{
+			name: "a line for root is none for toor", typ: "cn", lines: []string{"Admin -> root"},
+			cert: testca.Subject("CN=Admin"), user: "toor",
+		},
+		{name: "no account", typ: "cn", cert: testca.Subject("CN=zoe"), why: "no account"},
+		{name: "nobody", typ: "cn", cert: testca.Subject("CN=nobody"), want: "nobody"},
+		{
+			name: "each line with a key counts", typ: "cn",
+			lines: []string{"A -> alice", "A -> bob"}, cert: testca.Subject("CN=A"), user: "bob",
+			want: "bob",
+		},
+		{
+			name: "two texts, two users: each is matched", typ: "cn",
+			lines: []string{"A -> alice", "B -> bob"}, cert: testca.Subject("CN=A", "CN=B"),
+			user: "bob", want: "bob",
+		},
+		{
+			name: "two texts, two users: the first is found", typ: "cn",
+			lines: []string{"B -> bob", "A -> alice"}, cert: testca.Subject("CN=A", "CN=B"),
+			want: "alice",
+		},
 
 		// uid: all values of the unique identifier, else of the user id.
-		{"uid", "uid", nil, nil, testca.Subject("UID=x", "UID=alice"), "alice", "alice", ""},
-		{"unique identifier before user id", "uid", nil, nil, testca.Subject("UID=alice", "x500UniqueIdentifier=bob"), "alice", "", ""},
-		{"second unique identifier", "uid", nil, nil, testca.Subject("x500UniqueIdentifier=y", "x500UniqueIdentifier=bob"), "", "bob", ""},
-		{"uid with mapfile", "uid", nil, []string{"A1 -> alice"}, testca.Subject("UID=A1"), "", "alice", ""},
-		{"uid cut by NUL", "uid", nil, nil, testca.Subject("UID=alice\x00"), "alice", "", "NUL"},
+		{
+			name: "uid", typ: "uid", cert: testca.Subject("UID=x", "UID=alice"), user: "alice",
+			want: "alice",
+		},
+		{
+			name: "unique identifier before user id", typ: "uid",
+			cert: testca.Subject("UID=alice", "x500UniqueIdentifier=bob"), user: "alice",
+		},
+		{
+			name: "second unique identifier", typ: "uid",
+			cert: testca.Subject("x500UniqueIdentifier=y", "x500UniqueIdentifier=bob"), want: "bob",
+		},
+		{
+			name: "uid with mapfile", typ: "uid", lines: []string{"A1 -> alice"},
+			cert: testca.Subject("UID=A1"), want: "alice",
+		},
+		{
+			name: "uid cut by NUL", typ: "uid", cert: testca.Subject("UID=alice\x00"),
+			user: "alice", why: "NUL",
+		},
 
 		// mail: only address 1, domains as substrings of the host's name.
-		{"mail", "mail", nil, nil, mail("alice@example.com"), "", "alice", ""},
-		{"mail, second address", "mail", nil, nil, mail("x@y.z", "alice@example.com"), "alice", "alice", ""},
-		{"mail in another case", "mail", nil, nil, mail("Alice@Example.com"), "alice", "alice", ""},
-		{"mail in another case, case counts", "mail", set("ignorecase", "false"), nil, mail("Alice@Example.com"), "alice", "", ""},
-		{"mail, the subject's address does not count", "mail", nil, nil, testca.Subject("emailAddress=alice@example.com"), "alice", "", "nothing usable"},
-		{"mail mapped", "mail", nil, []string{"a.example@EXAMPLE.com -> alice"}, mail("A.Example@example.com"), "", "alice", ""},
-		{"mail not in the mapfile", "mail", nil, []string{"x@example.com -> alice"}, mail("alice@example.com"), "alice", "", "no"},
-		{"mail cut by NUL", "mail", nil, nil, mail("alice\x00@example.com"), "alice", "", "NUL"},
-		{"mail with two @", "mail", nil, nil, mail("alice@bob@example.com"), "alice", "", ""},
+		{name: "mail", typ: "mail", cert: mail("alice@example.com"), want: "alice"},
+		{
+			name: "mail, second address", typ: "mail", cert: mail("x@y.z", "alice@example.com"),
+			user: "alice", want: "alice",
+		},
+		{
+			name: "mail in another case", typ: "mail", cert: mail("Alice@Example.com"),
+			user: "alice", want: "alice",
+		},
+		{
+			name: "mail in another case, case counts", typ: "mail",
+			settings: set("ignorecase", "false"), cert: mail("Alice@Example.com"), user: "alice",
+		},
+		{
+			name: "mail, the subject's address does not count", typ: "mail",
+			cert: testca.Subject("emailAddress=alice@example.com"), user: "alice",
+			why: "nothing usable",
+		},
+		{
+			name: "mail mapped", typ: "mail", lines: []string{"a.example@EXAMPLE.com -> alice"},
+			cert: mail("A.Example@example.com"), want: "alice",
+		},
+		{
+			name: "mail not in the mapfile", typ: "mail", lines: []string{"x@example.com -> alice"},
+			cert: mail("alice@example.com"), user: "alice", why: "no",
+		},
+		{
+			name: "mail cut by NUL", typ: "mail", cert: mail("alice\x00@example.com"),
+			user: "alice", why: "NUL",
+		},
+		{name: "mail with two @", typ: "mail", cert: mail("alice@bob@example.com"), user: "alice"},
 
 		// ms and upn: a name without @, or of another domain, crashed.
-		{"ms", "ms", set("domainname", "example.com"), nil, upn("alice@example.com"), "", "alice", ""},
-		{"ms, second name", "ms", set("domainname", "example.com"), nil, upn("alice@else", "bob@example.com"), "bob", "bob", ""},
-		{"ms, second name, found", "ms", set("domainname", "example.com"), nil, upn("alice@else", "bob@example.com"), "", "bob", ""},
-		{"ms of another domain", "ms", set("domainname", "example.com"), nil, upn("alice@else"), "alice", "", "no"},
-		{"ms of a domain below", "ms", set("domainname", "example.com"), nil, upn("alice@x.example.com"), "alice", "", ""},
-		{"ms without @", "ms", set("domainname", "example.com"), nil, upn("alice"), "alice", "", "no"},
-		{"ms without @, ignoredomain", "ms", set("ignoredomain", "true"), nil, upn("alice"), "alice", "", ""},
-		{"ms, ignoredomain", "ms", set("ignoredomain", "true"), nil, upn("alice@anything"), "alice", "alice", ""},
-		{"ms with two @", "ms", set("ignoredomain", "true"), nil, upn("alice@x@y"), "alice", "", ""},
-		{"ms with nothing before @", "ms", set("domainname", "example.com"), nil, upn("@example.com"), "", "", ""},
-		{"ms domain in another case", "ms", set("domainname", "example.com"), nil, upn("alice@EXAMPLE.COM"), "alice", "", ""},
-		{"ms domain in another case, ignorecase", "ms", set("domainname", "example.com", "ignorecase", "true"), nil, upn("Alice@EXAMPLE.COM"), "alice", "alice", ""},
-		{"ms nickname", "ms", set("domainname", "example.com", "domainnickname", "EX"), nil, upn("alice@example.com"), "", `EX\alice`, ""},
-		{"ms nickname is not left out", "ms", set("domainname", "example.com", "domainnickname", "EX"), nil, upn("alice@example.com"), "alice", "", ""},
-		{"ms nickname, ignoredomain", "ms", set("ignoredomain", "true", "domainnickname", "EX"), nil, upn("alice@x"), "", "alice", ""},
-		{"ms without domainname: the whole name", "ms", nil, nil, upn("alice@example.com"), "", "alice@example.com", ""},
-		{"ms without domainname is not the user part", "ms", nil, nil, upn("alice@example.com"), "alice", "", ""},
-		{"ms cut by NUL", "ms", set("ignoredomain", "true"), nil, upn("alice\x00@example.com"), "alice", "", "NUL"},
-		{"upn is ms", "upn", set("domainname", "example.com"), nil, upn("alice@example.com"), "", "alice", ""},
-		{"upn with mapfile", "upn", nil, []string{"a1@example.com -> alice"}, upn("a1@example.com"), "", "alice", ""},
-		{"upn not in the mapfile", "upn", set("ignoredomain", "true"), []string{"a1@example.com -> alice"}, upn("bob@example.com"), "bob", "", "no"},
+		{
+			name: "ms", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice@example.com"), want: "alice",
+		},
+		{
+			name: "ms, second name", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice@else", "bob@example.com"), user: "bob", want: "bob",
+		},
+		{
+			name: "ms, second name, found", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice@else", "bob@example.com"), want: "bob",
+		},
+		{
+			name: "ms of another domain", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice@else"), user: "alice", why: "no",
+		},
+		{
+			name: "ms of a domain below", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice@x.example.com"), user: "alice",
+		},
+		{
+			name: "ms without @", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("alice"), user: "alice", why: "no",
+		},
+		{
+			name: "ms without @, ignoredomain", typ: "ms", settings: set("ignoredomain", "true"),
+			cert: upn("alice"), user: "alice",
+		},
+		{
+			name: "ms, ignoredomain", typ: "ms", settings: set("ignoredomain", "true"),
+			cert: upn("alice@anything"), user: "alice", want: "alice",
+		},
+		{
+			name: "ms with two @", typ: "ms", settings: set("ignoredomain", "true"),
+			cert: upn("alice@x@y"), user: "alice",
+		},
+		{
+			name: "ms with nothing before @", typ: "ms", settings: set("domainname", "example.com"),
+			cert: upn("@example.com"),
+		},
+		{
+			name: "ms domain in another case", typ: "ms",
+			settings: set("domainname", "example.com"), cert: upn("alice@EXAMPLE.COM"),
+			user: "alice",
+		},
+		{
+			name: "ms domain in another case, ignorecase", typ: "ms",
+			settings: set("domainname", "example.com", "ignorecase", "true"),
+			cert:     upn("Alice@EXAMPLE.COM"), user: "alice", want: "alice",
+		},
+		{
+			name: "ms nickname", typ: "ms",
+			settings: set("domainname", "example.com", "domainnickname", "EX"),
+			cert:     upn("alice@example.com"), want: `EX\alice`,
+		},
+		{
+			name: "ms nickname is not left out", typ: "ms",
+			settings: set("domainname", "example.com", "domainnickname", "EX"),
+			cert:     upn("alice@example.com"), user: "alice",
+		},
+		{
+			name: "ms nickname, ignoredomain", typ: "ms",
+			settings: set("ignoredomain", "true", "domainnickname", "EX"), cert: upn("alice@x"),
+			want: "alice",
+		},
+		{
+			name: "ms without domainname: the whole name", typ: "ms",
+			cert: upn("alice@example.com"), want: "alice@example.com",
+		},
+		{
+			name: "ms without domainname is not the user part", typ: "ms",
+			cert: upn("alice@example.com"), user: "alice",
+		},
+		{
+			name: "ms cut by NUL", typ: "ms", settings: set("ignoredomain", "true"),
+			cert: upn("alice\x00@example.com"), user: "alice", why: "NUL",
+		},
+		{
+			name: "upn is ms", typ: "upn", settings: set("domainname", "example.com"),
+			cert: upn("alice@example.com"), want: "alice",
+		},
+		{
+			name: "upn with mapfile", typ: "upn", lines: []string{"a1@example.com -> alice"},
+			cert: upn("a1@example.com"), want: "alice",
+		},
+		{
+			name: "upn not in the mapfile", typ: "upn", settings: set("ignoredomain", "true"),
+			lines: []string{"a1@example.com -> alice"}, cert: upn("bob@example.com"), user: "bob",
+			why: "no",
+		},
 
 		// krb: only a bare string worked, and never found.
-		{"krb bare string", "krb", nil, nil, bareKrb("alice"), "", "alice", ""},
-		{"krb principal as a whole", "krb", nil, nil, testca.SAN(testca.Principal("example.com", "alice")), "", "alice@example.com", ""},
-		{"krb principal is not the user part", "krb", nil, nil, testca.SAN(testca.Principal("EX", "alice")), "alice", "", ""},
-		{"krb principal of the realm", "krb", set("realm", "EX"), nil, testca.SAN(testca.Principal("EX", "alice")), "", "alice", ""},
-		{"krb principal of another realm", "krb", set("realm", "EX"), nil, testca.SAN(testca.Principal("EY", "alice")), "alice", "", ""},
-		{"krb principal with an instance", "krb", set("realm", "EX"), nil, testca.SAN(testca.Principal("EX", "alice", "admin")), "alice", "", ""},
-		{"krb @ in the name", "krb", set("realm", "EX"), nil, testca.SAN(testca.Principal("EY", "alice@EX")), "alice", "", ""},
-		{"krb bare string of the realm", "krb", set("realm", "EX"), nil, bareKrb("alice@EX"), "alice", "alice", ""},
-		{"krb with mapfile", "krb", nil, []string{"alice/admin@EX -> bob"}, testca.SAN(testca.Principal("EX", "alice", "admin")), "", "bob", ""},
-		{"krb cut by NUL", "krb", set("realm", "EX"), nil, testca.SAN(testca.Principal("EX", "alice\x00x")), "alice", "", "NUL"},
+		{name: "krb bare string", typ: "krb", cert: bareKrb("alice"), want: "alice"},
+		{
+			name: "krb principal as a whole", typ: "krb",
+			cert: testca.SAN(testca.Principal("example.com", "alice")), want: "alice@example.com",
+		},
+		{
+			name: "krb principal is not the user part", typ: "krb",
+			cert: testca.SAN(testca.Principal("EX", "alice")), user: "alice",
+		},
+		{
+			name: "krb principal of the realm", typ: "krb", settings: set("realm", "EX"),
+			cert: testca.SAN(testca.Principal("EX", "alice")), want: "alice",
+		},
+		{
+			name: "krb principal of another realm", typ: "krb", settings: set("realm", "EX"),
+			cert: testca.SAN(testca.Principal("EY", "alice")), user: "alice",
+		},
+		{
+			name: "krb principal with an instance", typ: "krb", settings: set("realm", "EX"),
+			cert: testca.SAN(testca.Principal("EX", "alice", "admin")), user: "alice",
+		},
+		{
+			name: "krb @ in the name", typ: "krb", settings: set("realm", "EX"),
+			cert: testca.SAN(testca.Principal("EY", "alice@EX")), user: "alice",
+		},
+		{
+			name: "krb bare string of the realm", typ: "krb", settings: set("realm", "EX"),
+			cert: bareKrb("alice@EX"), user: "alice", want: "alice",
+		},
+		{
+			name: "krb with mapfile", typ: "krb", lines: []string{"alice/admin@EX -> bob"},
+			cert: testca.SAN(testca.Principal("EX", "alice", "admin")), want: "bob",
+		},
+		{
+			name: "krb cut by NUL", typ: "krb", settings: set("realm", "EX"),
+			cert: testca.SAN(testca.Principal("EX", "alice\x00x")), user: "alice", why: "NUL",
+		},
 
 		// pwent: GECOS never found anything.
-		{"pwent login", "pwent", nil, nil, testca.Subject("CN=alice"), "", "alice", ""},
-		{"pwent whole GECOS", "pwent", nil, nil, testca.Subject("CN=Alice Example,Room 7,555,666,staff 77"), "", "alice", ""},
-		{"pwent full name", "pwent", nil, nil, testca.Subject("CN=Alice Example"), "", "alice", ""},
-		{"pwent full name, matched", "pwent", nil, nil, testca.Subject("CN=Alice Example"), "alice", "alice", ""},
-		{"pwent field that root writes", "pwent", nil, nil, testca.Subject("CN=staff 77"), "", "alice", ""},
-		{"pwent fields that the user writes do not count", "pwent", nil, nil, testca.Subject("CN=Bob Example"), "", "bob", ""},
-		{"pwent fields that the user writes do not match", "pwent", nil, nil, testca.Subject("CN=Bob Example"), "mallory", "", ""},
-		{"pwent second common name", "pwent", nil, nil, testca.Subject("CN=x", "CN=Bob Example"), "", "bob", ""},
-		{"pwent two of one name", "pwent", nil, nil, testca.Subject("CN=Same Name"), "", "", "more than one"},
-		{"pwent two of one name, matched", "pwent", nil, nil, testca.Subject("CN=Same Name"), "carla", "carla", ""},
-		{"pwent ignorecase", "pwent", set("ignorecase", "true"), nil, testca.Subject("CN=BOB EXAMPLE"), "", "bob", ""},
-		{"pwent case counts", "pwent", nil, nil, testca.Subject("CN=BOB EXAMPLE"), "", "", "no"},
-		{"pwent GECOS of root", "pwent", nil, nil, testca.Subject("CN=Other Root"), "", "", "UID_MIN"},
-		{"pwent empty GECOS", "pwent", nil, nil, testca.Subject("CN="), "kay", "", "nothing usable"},
+		{name: "pwent login", typ: "pwent", cert: testca.Subject("CN=alice"), want: "alice"},
+		{
+			name: "pwent whole GECOS", typ: "pwent",
+			cert: testca.Subject("CN=Alice Example,Room 7,555,666,staff 77"), want: "alice",
+		},
+		{
+			name: "pwent full name", typ: "pwent", cert: testca.Subject("CN=Alice Example"),
+			want: "alice",
+		},
+		{
+			name: "pwent full name, matched", typ: "pwent",
+			cert: testca.Subject("CN=Alice Example"), user: "alice", want: "alice",
+		},
+		{
+			name: "pwent field that root writes", typ: "pwent", cert: testca.Subject("CN=staff 77"),
+			want: "alice",
+		},
+		{
+			name: "pwent fields that the user writes do not count", typ: "pwent",
+			cert: testca.Subject("CN=Bob Example"), want: "bob",
+		},
+		{
+			name: "pwent fields that the user writes do not match", typ: "pwent",
+			cert: testca.Subject("CN=Bob Example"), user: "mallory",
+		},
+		{
+			name: "pwent second common name", typ: "pwent",
+			cert: testca.Subject("CN=x", "CN=Bob Example"), want: "bob",
+		},
+		{
+			name: "pwent two of one name", typ: "pwent", cert: testca.Subject("CN=Same Name"),
+			why: "more than one",
+		},
+		{
+			name: "pwent two of one name, matched", typ: "pwent",
+			cert: testca.Subject("CN=Same Name"), user: "carla", want: "carla",
+		},
+		{
+			name: "pwent ignorecase", typ: "pwent", settings: set("ignorecase", "true"),
+			cert: testca.Subject("CN=BOB EXAMPLE"), want: "bob",
+		},
+		{
+			name: "pwent case counts", typ: "pwent", cert: testca.Subject("CN=BOB EXAMPLE"),
+			why: "no",
+		},
+		{
+			name: "pwent GECOS of root", typ: "pwent", cert: testca.Subject("CN=Other Root"),
+			why: "UID_MIN",
+		},
+		{
+			name: "pwent empty GECOS", typ: "pwent", cert: testca.Subject("CN="), user: "kay",
+			why: "nothing usable",
+		},
 
 		// generic: took entries that neither map nor passwd knew.
-		{"generic default is cn", "generic", nil, nil, testca.Subject("CN=alice"), "", "alice", ""},
-		{"generic cn", "generic", set("cert_item", "cn"), []string{"A -> alice"}, testca.Subject("CN=A"), "", "alice", ""},
-		{"generic not in the mapfile", "generic", set("cert_item", "cn"), []string{"A -> alice"}, testca.Subject("CN=bob"), "bob", "", "no"},
-		{"generic not in the mapfile, found", "generic", set("cert_item", "cn"), []string{"A -> alice"}, testca.Subject("CN=bob"), "", "", "no"},
-		{"generic subject", "generic", set("cert_item", "subject"), []string{"/C=IT/CN=A -> alice"}, testca.Subject("C=IT", "CN=A"), "", "alice", ""},
-		{"generic kpn", "generic", set("cert_item", "kpn"), []string{"a@EX -> alice"}, testca.SAN(testca.Principal("EX", "a")), "", "alice", ""},
-		{"generic email", "generic", set("cert_item", "email"), []string{"a@b.c -> alice"}, mail("x@b.c", "a@b.c"), "", "alice", ""},
-		{"generic upn", "generic", set("cert_item", "upn"), nil, upn("alice@example.com"), "", "alice@example.com", ""},
-		{"generic uid", "generic", set("cert_item", "uid"), nil, testca.Subject("UID=bob"), "bob", "bob", ""},
-		{"generic serial", "generic", set("cert_item", "serial"), []string{"0B -> alice"}, testca.Serial(0x0b), "", "alice", ""},
-		{"generic serial of two octets", "generic", set("cert_item", "serial"), []string{"01:AF -> alice"}, testca.Serial(1, 0xaf), "", "alice", ""},
-		{"generic getpwent", "generic", set("use_getpwent", "true"), nil, testca.Subject("CN=Bob Example"), "", "bob", ""},
-		{"generic getpwent, matched", "generic", set("use_getpwent", "true"), nil, testca.Subject("CN=Bob Example"), "bob", "bob", ""},
-		{"generic getpwent: unknown to passwd", "generic", set("use_getpwent", "true"), nil, testca.Subject("CN=Zoe"), "", "", "no"},
-		{"generic getpwent and mapfile", "generic", set("use_getpwent", "true"), []string{"A -> Bob Example"}, testca.Subject("CN=A"), "", "bob", ""},
-		{"generic getpwent and mapfile: not listed", "generic", set("use_getpwent", "true"), []string{"A -> Bob Example"}, testca.Subject("CN=Bob Example"), "", "", "no"},
-		{"generic getpwent names no system account", "generic", set("use_getpwent", "true"), []string{"A -> Other Root"}, testca.Subject("CN=A"), "", "", "UID_MIN"},
-		{"generic cut by NUL", "generic", nil, nil, testca.Subject("CN=root\x00x"), "root", "", "NUL"},
+		{
+			name: "generic default is cn", typ: "generic", cert: testca.Subject("CN=alice"),
+			want: "alice",
+		},
+		{
+			name: "generic cn", typ: "generic", settings: set("cert_item", "cn"),
+			lines: []string{"A -> alice"}, cert: testca.Subject("CN=A"), want: "alice",
+		},
+		{
+			name: "generic not in the mapfile", typ: "generic", settings: set("cert_item", "cn"),
+			lines: []string{"A -> alice"}, cert: testca.Subject("CN=bob"), user: "bob", why: "no",
+		},
+		{
+			name: "generic not in the mapfile, found", typ: "generic",
+			settings: set("cert_item", "cn"), lines: []string{"A -> alice"},
+			cert: testca.Subject("CN=bob"), why: "no",
+		},
+		{
+			name: "generic subject", typ: "generic", settings: set("cert_item", "subject"),
+			lines: []string{"/C=IT/CN=A -> alice"}, cert: testca.Subject("C=IT", "CN=A"),
+			want: "alice",
+		},
+		{
+			name: "generic kpn", typ: "generic", settings: set("cert_item", "kpn"),
+			lines: []string{"a@EX -> alice"}, cert: testca.SAN(testca.Principal("EX", "a")),
+			want: "alice",
+		},
+		{
+			name: "generic email", typ: "generic", settings: set("cert_item", "email"),
+			lines: []string{"a@b.c -> alice"}, cert: mail("x@b.c", "a@b.c"), want: "alice",
+		},
+		{
+			name: "generic upn", typ: "generic", settings: set("cert_item", "upn"),
+			cert: upn("alice@example.com"), want: "alice@example.com",
+		},
+		{
+			name: "generic uid", typ: "generic", settings: set("cert_item", "uid"),
+			cert: testca.Subject("UID=bob"), user: "bob", want: "bob",
+		},
+		{
+			name: "generic serial", typ: "generic", settings: set("cert_item", "serial"),
+			lines: []string{"0B -> alice"}, cert: testca.Serial(0x0b), want: "alice",
+		},
+		{
+			name: "generic serial of two octets", typ: "generic",
+			settings: set("cert_item", "serial"), lines: []string{"01:AF -> alice"},
+			cert: testca.Serial(1, 0xaf), want: "alice",
+		},
+		{
+			name: "generic getpwent", typ: "generic", settings: set("use_getpwent", "true"),
+			cert: testca.Subject("CN=Bob Example"), want: "bob",
+		},
+		{
+			name: "generic getpwent, matched", typ: "generic",
+			settings: set("use_getpwent", "true"), cert: testca.Subject("CN=Bob Example"),
+			user: "bob", want: "bob",
+		},
+		{
+			name: "generic getpwent: unknown to passwd", typ: "generic",
+			settings: set("use_getpwent", "true"), cert: testca.Subject("CN=Zoe"), why: "no",
+		},
+		{
+			name: "generic getpwent and mapfile", typ: "generic",
+			settings: set("use_getpwent", "true"), lines: []string{"A -> Bob Example"},
+			cert: testca.Subject("CN=A"), want: "bob",
+		},
+		{
+			name: "generic getpwent and mapfile: not listed", typ: "generic",
+			settings: set("use_getpwent", "true"), lines: []string{"A -> Bob Example"},
+			cert: testca.Subject("CN=Bob Example"), why: "no",
+		},
+		{
+			name: "generic getpwent names no system account", typ: "generic",
+			settings: set("use_getpwent", "true"), lines: []string{"A -> Other Root"},
+			cert: testca.Subject("CN=A"), why: "UID_MIN",
+		},
+		{
+			name: "generic cut by NUL", typ: "generic", cert: testca.Subject("CN=root\x00x"),
+			user: "root", why: "NUL",
+		},
 
 		// null
-		{"null", "null", nil, nil, testca.Subject("CN=x"), "", "", "no"},
-		{"null with default_match", "null", set("default_match", "true"), nil, testca.Subject("CN=x"), "", "nobody", "configuration"},
-		{"null with default_match, another", "null", set("default_match", "true"), nil, testca.Subject("CN=x"), "alice", "", "no"},
-		{"null with a user", "null", set("default_match", "true", "default_user", "alice"), nil, testca.Subject("CN=x"), "alice", "alice", ""},
-		{"null never names root", "null", set("default_match", "true", "default_user", "root"), nil, testca.Subject("CN=x"), "root", "", "UID_MIN"},
+		{name: "null", typ: "null", cert: testca.Subject("CN=x"), why: "no"},
+		{
+			name: "null with default_match", typ: "null", settings: set("default_match", "true"),
+			cert: testca.Subject("CN=x"), want: "nobody", why: "configuration",
+		},
+		{
+			name: "null with default_match, another", typ: "null",
+			settings: set("default_match", "true"), cert: testca.Subject("CN=x"), user: "alice",
+			why: "no",
+		},
+		{
+			name: "null with a user", typ: "null",
+			settings: set("default_match", "true", "default_user", "alice"),
+			cert:     testca.Subject("CN=x"), user: "alice", want: "alice",
+		},
+		{
+			name: "null never names root", typ: "null",
+			settings: set("default_match", "true", "default_user", "root"),
+			cert:     testca.Subject("CN=x"), user: "root", why: "UID_MIN",
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
@@ -296,24 +631,50 @@ func TestSerial(t *testing.T) {
 		key    string
 		want   string
 	}{
-		{"decimal with issuer", []byte{1, 0xaf}, false, "431 " + caRFC4514, "alice"},
-		{"decimal with issuer, one line", []byte{1, 0xaf}, false, "431 " + caOneLine, "alice"},
-		{"hexadecimal with issuer", []byte{1, 0xaf}, false, "0x1af " + caOneLine, "alice"},
-		{"pairs with issuer", []byte{1, 0xaf}, false, "01:af " + caRFC4514, "alice"},
-		{"the number alone, of any issuer", []byte{1, 0xaf}, false, "431", ""},
-		{"the number alone, of one issuer", []byte{1, 0xaf}, true, "431", "alice"},
-		{"0x", []byte{1, 0xaf}, true, "0x01AF", "alice"},
-		{"as openssl x509 -serial", []byte{1, 0xaf}, true, "01AF", "alice"},
-		{"as openssl x509 -text", []byte{1, 0xaf}, true, "01:AF", "alice"},
-		{"16 is not 0x10", []byte{0x16}, true, "16", ""},
-		{"10 is not 0x10", []byte{0x10}, true, "10", ""},
-		{"0x10 is 16", []byte{0x10}, true, "16", "alice"},
-		{"bare digits are decimal", []byte{0x12, 0x34}, true, "1234", ""},
-		{"zero", []byte{0}, true, "0", "alice"},
-		{"another issuer", []byte{1, 0xaf}, false, "431 CN=Another CA,O=Example,C=IT", ""},
-		{"20 octets", []byte{0x7f, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}, true, "7F:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14", "alice"},
-		{"negative", []byte{0x80}, true, "-128", "alice"},
-		{"negative is not positive", []byte{0x80}, true, "128", ""},
+		{
+			name: "decimal with issuer", serial: []byte{1, 0xaf}, key: "431 " + caRFC4514,
+			want: "alice",
+		},
+		{
+			name: "decimal with issuer, one line", serial: []byte{1, 0xaf}, key: "431 " + caOneLine,
+			want: "alice",
+		},
+		{
+			name: "hexadecimal with issuer", serial: []byte{1, 0xaf}, key: "0x1af " + caOneLine,
+			want: "alice",
+		},
+		{
+			name: "pairs with issuer", serial: []byte{1, 0xaf}, key: "01:af " + caRFC4514,
+			want: "alice",
+		},
+		{name: "the number alone, of any issuer", serial: []byte{1, 0xaf}, key: "431"},
+		{
+			name: "the number alone, of one issuer", serial: []byte{1, 0xaf}, issuer: true,
+			key: "431", want: "alice",
+		},
+		{name: "0x", serial: []byte{1, 0xaf}, issuer: true, key: "0x01AF", want: "alice"},
+		{
+			name: "as openssl x509 -serial", serial: []byte{1, 0xaf}, issuer: true, key: "01AF",
+			want: "alice",
+		},
+		{
+			name: "as openssl x509 -text", serial: []byte{1, 0xaf}, issuer: true, key: "01:AF",
+			want: "alice",
+		},
+		{name: "16 is not 0x10", serial: []byte{0x16}, issuer: true, key: "16"},
+		{name: "10 is not 0x10", serial: []byte{0x10}, issuer: true, key: "10"},
+		{name: "0x10 is 16", serial: []byte{0x10}, issuer: true, key: "16", want: "alice"},
+		{name: "bare digits are decimal", serial: []byte{0x12, 0x34}, issuer: true, key: "1234"},
+		{name: "zero", serial: []byte{0}, issuer: true, key: "0", want: "alice"},
+		{name: "another issuer", serial: []byte{1, 0xaf}, key: "431 CN=Another CA,O=Example,C=IT"},
+		{
+			name:   "20 octets",
+			serial: []byte{0x7f, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20},
+			issuer: true, key: "7F:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14",
+			want: "alice",
+		},
+		{name: "negative", serial: []byte{0x80}, issuer: true, key: "-128", want: "alice"},
+		{name: "negative is not positive", serial: []byte{0x80}, issuer: true, key: "128"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -381,7 +742,7 @@ func TestMailDomain(t *testing.T) {
 		t.Fatal("no settings of a mail mapper")
 	}
 	for _, c := range cases {
-		m, err := newMailFor(settings, Options{}, func() (string, error) { return c.host, nil })
+		m, err := mapper.NewMailFor(settings, mapper.Options{}, func() (string, error) { return c.host, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +780,7 @@ func TestSeveralBlocksOfOneKind(t *testing.T) {
 	}
 	c := chain(t, conf.Mappers...)
 	for cn, want := range map[string]string{"A": "alice", "B": "bob", "alice": ""} {
-		r, err := c.Find(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN="+cn))}, true)
+		r, err := c.Find(context.Background(), mapper.Checked{Cert: mappertest.Certificate(t, testca.Subject("CN="+cn))}, true)
 		if r.User != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %+v, %v", cn, r, err)
 		}
@@ -437,19 +798,19 @@ func TestUnverified(t *testing.T) {
 	cert := mappertest.Certificate(t, testca.Subject("CN=alice"), testca.SAN(testca.UPN("alice@x"), testca.Email("alice@x.y")))
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "ms", "upn", "krb", "pwent", "generic", "null"} {
 		c := chain(t, block(t, typ, nil, nil))
-		if r, err := c.Match(context.Background(), Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
+		if r, err := c.Match(context.Background(), mapper.Checked{Cert: cert}, "alice", false); err == nil || !strings.Contains(r.Decisions[0].Verdict, "not asked") {
 			t.Errorf("%s: %+v, %v", typ, r, err)
 		}
 	}
 	c := chain(t, block(t, "digest", []string{certtext.Colons(cert.Fingerprint(crypto.SHA256)) + " -> alice"}, nil))
-	if r, err := c.Find(context.Background(), Checked{Cert: cert}, false); err != nil || r.User != "alice" {
+	if r, err := c.Find(context.Background(), mapper.Checked{Cert: cert}, false); err != nil || r.User != "alice" {
 		t.Errorf("digest: %+v, %v", r, err)
 	}
 }
 
 func TestExplain(t *testing.T) {
 	c := chain(t, block(t, "mail", nil, nil), block(t, "cn", []string{"A -> alice"}, nil), block(t, "null", nil, set("default_match", "true")))
-	all, err := c.Explain(context.Background(), Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, "", true)
+	all, err := c.Explain(context.Background(), mapper.Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, "", true)
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -14,7 +15,7 @@ import (
 // nearestOf is what Nearest says of a block's mapfile, "LINE: WHY" or "".
 func nearestOf(t *testing.T, typ string, lines []string, settings map[string][]string, cert *certinfo.Certificate) string {
 	t.Helper()
-	explained, err := chain(t, block(t, typ, lines, settings)).Explain(t.Context(), Checked{Cert: cert}, "", true)
+	explained, err := chain(t, block(t, typ, lines, settings)).Explain(t.Context(), mapper.Checked{Cert: cert}, "", true)
 	if err != nil || len(explained) != 1 {
 		t.Fatal(explained, err)
 	}
@@ -40,39 +41,147 @@ func TestNearestLine(t *testing.T) {
 		cert     testca.Option
 		want     string
 	}{
-		{"a line fits", "cn", nil, []string{"Alice Example -> alice", "alice example -> alice"}, alice, ""},
-		{"none is near", "cn", nil, []string{"Bob Example -> bob", "# alice example -> alice", "", "x"}, alice, ""},
-		{"case", "cn", nil, []string{"Bob -> bob", "alice Example -> alice"}, alice, "2: upper and lower case differ"},
-		{"blanks", "cn", nil, []string{"Alice Exampl -> alice", "Alice  Example -> alice"}, alice, "2: the blanks differ"},
-		{"no blanks at the arrow", "cn", nil, []string{"Alice Example->alice"}, alice, "1: the line is passed over: expected KEY, a blank, ->, a blank and LOGIN"},
-		{"quotes", "cn", nil, []string{`"Alice Example" -> alice`}, alice, "1: the quotes are read as part of the text"},
-		{"letters", "cn", nil, []string{"Alice Exampel -> alice"}, alice, "1: one character differs"},
-		{"more letters", "cn", nil, []string{"Alize Exampl -> alice", "Alice Exampl -> alice"}, alice, "2: one character differs"},
-		{"two letters", "cn", nil, []string{"Alize Exampl -> alice"}, alice, "1: 2 characters differ"},
-		{"outside ASCII", "cn", nil, []string{"Jose Müller -> alice"}, testca.Subject("CN=José Muller"), "1: 2 characters differ"},
-		{"an expression", "cn", nil, []string{"^alice Example$ -> alice"}, alice, ""},
-		{"another number", "cn", nil, []string{"Person Number 2 -> bob"}, testca.Subject("CN=Person Number 1"), ""},
-		{"a short text", "cn", nil, []string{"bob -> bob"}, testca.Subject("CN=rob"), ""},
-		{"a user principal name", "upn", nil, []string{"alice@example.org -> alice", "alice@exmaple.com -> alice"}, upn, "2: one character differs"},
-		{"by a generic mapper", "generic", set("cert_item", "upn", "ignorecase", "false"), []string{"Alice@example.com -> alice"}, upn, "1: upper and lower case differ"},
-		{"with accounts", "generic", set("use_getpwent", "true", "ignorecase", "false"), []string{"ALICE EXAMPLE -> Alice Example"}, alice, "1: upper and lower case differ"},
+		{
+			name: "a line fits", typ: "cn",
+			lines: []string{"Alice Example -> alice", "alice example -> alice"}, cert: alice,
+		},
+		{
+			name: "none is near", typ: "cn",
+			lines: []string{"Bob Example -> bob", "# alice example -> alice", "", "x"}, cert: alice,
+		},
+		{
+			name: "case", typ: "cn", lines: []string{"Bob -> bob", "alice Example -> alice"},
+			cert: alice, want: "2: upper and lower case differ",
+		},
+		{
+			name: "blanks", typ: "cn",
+			lines: []string{"Alice Exampl -> alice", "Alice  Example -> alice"}, cert: alice,
+			want: "2: the blanks differ",
+		},
+		{
+			name: "no blanks at the arrow", typ: "cn", lines: []string{"Alice Example->alice"},
+			cert: alice,
+			want: "1: the line is passed over: expected KEY, a blank, ->, a blank and LOGIN",
+		},
+		{
+			name: "quotes", typ: "cn", lines: []string{`"Alice Example" -> alice`}, cert: alice,
+			want: "1: the quotes are read as part of the text",
+		},
+		{
+			name: "letters", typ: "cn", lines: []string{"Alice Exampel -> alice"}, cert: alice,
+			want: "1: one character differs",
+		},
+		{
+			name: "more letters", typ: "cn",
+			lines: []string{"Alize Exampl -> alice", "Alice Exampl -> alice"}, cert: alice,
+			want: "2: one character differs",
+		},
+		{
+			name: "two letters", typ: "cn", lines: []string{"Alize Exampl -> alice"}, cert: alice,
+			want: "1: 2 characters differ",
+		},
+		{
+			name: "outside ASCII", typ: "cn", lines: []string{"Jose Müller -> alice"},
+			cert: testca.Subject("CN=José Muller"), want: "1: 2 characters differ",
+		},
+		{
+			name: "an expression", typ: "cn", lines: []string{"^alice Example$ -> alice"},
+			cert: alice,
+		},
+		{
+			name: "another number", typ: "cn", lines: []string{"Person Number 2 -> bob"},
+			cert: testca.Subject("CN=Person Number 1"),
+		},
+		{
+			name: "a short text", typ: "cn", lines: []string{"bob -> bob"},
+			cert: testca.Subject("CN=rob"),
+		},
+		{
+			name: "a user principal name", typ: "upn",
+			lines: []string{"alice@example.org -> alice", "alice@exmaple.com -> alice"}, cert: upn,
+			want: "2: one character differs",
+		},
+		{
+			name: "by a generic mapper", typ: "generic",
+			settings: set("cert_item", "upn", "ignorecase", "false"),
+			lines:    []string{"Alice@example.com -> alice"}, cert: upn,
+			want: "1: upper and lower case differ",
+		},
+		{
+			name: "with accounts", typ: "generic",
+			settings: set("use_getpwent", "true", "ignorecase", "false"),
+			lines:    []string{"ALICE EXAMPLE -> Alice Example"}, cert: alice,
+			want: "1: upper and lower case differ",
+		},
 
-		{"subject=", "subject", nil, []string{"subject=CN=Alice Example,O=Example,C=IT -> alice"}, alice, `1: "subject=" is no part of the name`},
-		{"openssl's form", "subject", nil, []string{"C = IT, O = Example, CN = Alice Example -> alice"}, alice, "1: the same name with its parts in another order"},
-		{"openssl's line", "subject", nil, []string{"subject=C = IT, O = Example, CN = Alice Example -> alice"}, alice, "1: the same name with its parts in another order"},
-		{"another order", "subject", nil, []string{"C=IT,O=Example,CN=Alice Example -> alice"}, alice, "1: the same name with its parts in another order"},
-		{"one line, the other way round", "subject", nil, []string{"/CN=Alice Example/O=Example/C=IT -> alice"}, alice, "1: the same name with its parts in another order"},
-		{"another form", "subject", nil, []string{`CN="Alice Example",2.5.4.10=Example,C=IT -> alice`}, alice, "1: the same name, written in another way"},
-		{"another organisation", "subject", nil, []string{"CN=Bob,O=Example,C=IT -> bob", "CN=Alice Example,O=Beispiel AG,C=IT -> alice"}, alice, "2: O=Beispiel AG, and the certificate has O=Example"},
-		{"a part too many", "subject", nil, []string{"CN=Alice Example,OU=Sales Department,O=Example,C=IT -> alice"}, alice, "1: the certificate has no OU=Sales Department"},
-		{"a part too few", "subject", nil, []string{"CN=Alice Example,C=IT -> alice"}, alice, "1: the certificate has O=Example too"},
-		{"two parts", "subject", nil, []string{"CN=Alice Example,O=Beispiel AG,C=CH -> alice"}, alice, ""},
-		{"another person", "subject", nil, []string{"CN=Robert Miller,O=Example,C=IT -> bob"}, alice, ""},
+		{
+			name: "subject=", typ: "subject",
+			lines: []string{"subject=CN=Alice Example,O=Example,C=IT -> alice"}, cert: alice,
+			want: `1: "subject=" is no part of the name`,
+		},
+		{
+			name: "openssl's form", typ: "subject",
+			lines: []string{"C = IT, O = Example, CN = Alice Example -> alice"}, cert: alice,
+			want: "1: the same name with its parts in another order",
+		},
+		{
+			name: "openssl's line", typ: "subject",
+			lines: []string{"subject=C = IT, O = Example, CN = Alice Example -> alice"},
+			cert:  alice, want: "1: the same name with its parts in another order",
+		},
+		{
+			name: "another order", typ: "subject",
+			lines: []string{"C=IT,O=Example,CN=Alice Example -> alice"}, cert: alice,
+			want: "1: the same name with its parts in another order",
+		},
+		{
+			name: "one line, the other way round", typ: "subject",
+			lines: []string{"/CN=Alice Example/O=Example/C=IT -> alice"}, cert: alice,
+			want: "1: the same name with its parts in another order",
+		},
+		{
+			name: "another form", typ: "subject",
+			lines: []string{`CN="Alice Example",2.5.4.10=Example,C=IT -> alice`}, cert: alice,
+			want: "1: the same name, written in another way",
+		},
+		{
+			name: "another organisation", typ: "subject",
+			lines: []string{"CN=Bob,O=Example,C=IT -> bob", "CN=Alice Example,O=Beispiel AG,C=IT -> alice"},
+			cert:  alice, want: "2: O=Beispiel AG, and the certificate has O=Example",
+		},
+		{
+			name: "a part too many", typ: "subject",
+			lines: []string{"CN=Alice Example,OU=Sales Department,O=Example,C=IT -> alice"},
+			cert:  alice, want: "1: the certificate has no OU=Sales Department",
+		},
+		{
+			name: "a part too few", typ: "subject",
+			lines: []string{"CN=Alice Example,C=IT -> alice"}, cert: alice,
+			want: "1: the certificate has O=Example too",
+		},
+		{
+			name: "two parts", typ: "subject",
+			lines: []string{"CN=Alice Example,O=Beispiel AG,C=CH -> alice"}, cert: alice,
+		},
+		{
+			name: "another person", typ: "subject",
+			lines: []string{"CN=Robert Miller,O=Example,C=IT -> bob"}, cert: alice,
+		},
 
-		{"another issuer", "serial", nil, []string{"0x1AF CN=Another CA -> alice"}, number, "1: the number is the certificate's, the issuer's name is not"},
-		{"the issuer in another order", "serial", nil, []string{"431 C=IT,O=Example,CN=Example CA -> alice"}, number, "1: the same name with its parts in another order"},
-		{"another number of the issuer", "serial", nil, []string{"432 " + caRFC4514 + " -> bob"}, number, ""},
-		{"no mapfile", "cn", nil, nil, alice, ""},
+		{
+			name: "another issuer", typ: "serial", lines: []string{"0x1AF CN=Another CA -> alice"},
+			cert: number, want: "1: the number is the certificate's, the issuer's name is not",
+		},
+		{
+			name: "the issuer in another order", typ: "serial",
+			lines: []string{"431 C=IT,O=Example,CN=Example CA -> alice"}, cert: number,
+			want: "1: the same name with its parts in another order",
+		},
+		{
+			name: "another number of the issuer", typ: "serial",
+			lines: []string{"432 " + caRFC4514 + " -> bob"}, cert: number,
+		},
+		{name: "no mapfile", typ: "cn", cert: alice},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := nearestOf(t, c.typ, c.lines, c.settings, mappertest.Certificate(t, c.cert)); got != c.want {

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	"pam_pkcs11/config"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -29,18 +30,18 @@ func TestTypedNames(t *testing.T) {
 	}
 	blocks["certmap"] = certmapBlock(t, `rule dave { match = "<SUBJECT>CN=dave"; }`)
 	for name, b := range blocks {
-		c, err := New([]config.Mapper{b}, Options{Accounts: mappertest.DirectoryUsers()})
+		c, err := mapper.New([]config.Mapper{b}, mapper.Options{Accounts: mappertest.DirectoryUsers()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, typed := range []string{"dave", "Dave", "dave@example.org", `EXAMPLE\dave`} {
-			r, err := c.Match(t.Context(), Checked{Cert: cert}, typed, true)
+			r, err := c.Match(t.Context(), mapper.Checked{Cert: cert}, typed, true)
 			if err != nil || r.User != typed {
 				t.Errorf("%s: %s is %q: %v", name, typed, r.User, err)
 			}
 		}
 		for _, typed := range []string{"erin", "dave2", "davy", ""} {
-			if r, err := c.Match(t.Context(), Checked{Cert: cert}, typed, true); err == nil {
+			if r, err := c.Match(t.Context(), mapper.Checked{Cert: cert}, typed, true); err == nil {
 				t.Errorf("%s: %q gets in: %+v", name, typed, r)
 			}
 		}
@@ -52,7 +53,7 @@ func TestDirectoryOfTypedNames(t *testing.T) {
 	leaf := testca.NewRoot("Users CA").Leaf("Dave")
 	s := slapdtest.Start(t, slapdtest.Person("dave", 21009, binaryLine("userCertificate;binary", leaf.DER))+slapdtest.Person("erin", 21010))
 	for _, how := range []string{"auto", "compare", "exact"} {
-		c := ldapChain(t, Options{Accounts: mappertest.DirectoryUsers()}, ldapBlock(t, "ldap", "uri", s.LDAP, "certificate_match", how))
+		c := ldapChain(t, mapper.Options{Accounts: mappertest.DirectoryUsers()}, ldapBlock(t, "ldap", "uri", s.LDAP, "certificate_match", how))
 		for typed, want := range map[string]string{"dave": "dave", "Dave": "Dave", `EXAMPLE\dave`: `EXAMPLE\dave`, "erin": "", "dave2": ""} {
 			if got, words := verdict(t, c, mappertest.Parsed(t, leaf), typed); got != want {
 				t.Errorf("%s: %s is %q (%s)", how, typed, got, words)

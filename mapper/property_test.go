@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"pam_pkcs11/internal/accounts"
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/certtext"
 	"pam_pkcs11/mapper/internal/mappertest"
 	"pam_pkcs11/mapper/internal/mapping"
@@ -36,7 +37,7 @@ var listed = map[string]string{"alice": "A", "bob": "alice", "carol": "/CN=A", "
 // TestNobodyIsNamedWhoIsNotSpelt: without a mapfile, a login found or matched is spelt in the certificate letter by
 // letter: a whole text, or what stands before the one @ of a text.
 func TestNobodyIsNamedWhoIsNotSpelt(t *testing.T) {
-	var links []*Chain
+	var links []*mapper.Chain
 	var folds []bool
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "ms", "upn", "krb", "generic"} {
 		for _, fold := range []string{"false", "true"} {
@@ -94,11 +95,11 @@ func sorted(m map[string]bool) []string {
 	return list
 }
 
-func match(c *Chain, cert *certinfo.Certificate, user string) (Result, error) {
+func match(c *mapper.Chain, cert *certinfo.Certificate, user string) (mapper.Result, error) {
 	if user == "" {
-		return c.Find(context.Background(), Checked{Cert: cert}, true)
+		return c.Find(context.Background(), mapper.Checked{Cert: cert}, true)
 	}
-	return c.Match(context.Background(), Checked{Cert: cert}, user, true)
+	return c.Match(context.Background(), mapper.Checked{Cert: cert}, user, true)
 }
 
 // TestNobodyIsNamedWhoIsNotListed: with a mapfile, only a text that is a key as a whole leads to its login.
@@ -107,7 +108,7 @@ func TestNobodyIsNamedWhoIsNotListed(t *testing.T) {
 	for login, key := range listed {
 		lines = append(lines, key+" -> "+login)
 	}
-	var links []*Chain
+	var links []*mapper.Chain
 	for _, typ := range []string{"cn", "uid", "subject", "mail", "upn", "krb", "generic"} {
 		links = append(links, chain(t, block(t, typ, lines, set("ignorecase", "false"))))
 	}
@@ -145,7 +146,7 @@ func TestPwentIsOfOneAccount(t *testing.T) {
 		for i := range rapid.IntRange(0, 5).Draw(t, "accounts") {
 			source.Accounts = append(source.Accounts, accounts.Account{Name: fmt.Sprintf("%s%d", name.Draw(t, "login"), i%2), UID: uint32(1000 + i), GECOS: name.Draw(t, "GECOS")})
 		}
-		p := people{source, rapid.Bool().Draw(t, "ignore case")}
+		p := mapper.NewPeople(source, rapid.Bool().Draw(t, "ignore case"))
 		text := name.Draw(t, "text")
 		found, err := p.Find(context.Background(), []string{text})
 		if len(found) > 1 || err == nil && len(found) == 1 && found[0].User == "" {

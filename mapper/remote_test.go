@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,8 +21,10 @@ import (
 	"pam_pkcs11/internal/fetch"
 	"pam_pkcs11/internal/ldapconn"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/mapper"
 	"pam_pkcs11/mapper/internal/mapfile"
 	"pam_pkcs11/mapper/internal/mappertest"
 )
@@ -40,7 +41,7 @@ func secureServer(t *testing.T, h http.HandlerFunc) (string, *fetch.Client) {
 	return s.URL, &fetch.Client{Transport: func(t *http.Transport) { t.TLSClientConfig = &tls.Config{RootCAs: roots} }}
 }
 
-func remoteChain(t *testing.T, address string, o Options, settings map[string][]string) (*Chain, error) {
+func remoteChain(t *testing.T, address string, o mapper.Options, settings map[string][]string) (*mapper.Chain, error) {
 	t.Helper()
 	all := set("mapfile", address)
 	for k, v := range settings {
@@ -51,7 +52,7 @@ func remoteChain(t *testing.T, address string, o Options, settings map[string][]
 		t.Fatal(err)
 	}
 	o.Accounts = mappertest.Accounts
-	return New([]config.Mapper{b}, o)
+	return mapper.New([]config.Mapper{b}, o)
 }
 
 func TestRemoteMapfile(t *testing.T) {
@@ -90,7 +91,7 @@ func TestRemoteMapfile(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			url, client := secureServer(t, c.handler)
-			ch, err := remoteChain(t, url+"/map", Options{Fetch: client}, nil)
+			ch, err := remoteChain(t, url+"/map", mapper.Options{Fetch: client}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +104,7 @@ func TestRemoteMapfile(t *testing.T) {
 
 func TestRemoteMapfileOfUntrustedServer(t *testing.T) {
 	url, _ := secureServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "A -> alice\n") })
-	ch, err := remoteChain(t, url, Options{}, nil)
+	ch, err := remoteChain(t, url, mapper.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +117,11 @@ func TestRemoteMapfileInTheClear(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "A -> alice\n") }))
 	defer s.Close()
 	for _, address := range []string{s.URL, "ldap://localhost/cn=x?description", "HTTP://localhost/"} {
-		if _, err := remoteChain(t, address, Options{}, nil); err == nil || !strings.Contains(err.Error(), "insecure_mapfile") {
+		if _, err := remoteChain(t, address, mapper.Options{}, nil); err == nil || !strings.Contains(err.Error(), "insecure_mapfile") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	ch, err := remoteChain(t, s.URL, Options{}, set("insecure_mapfile", "true"))
+	ch, err := remoteChain(t, s.URL, mapper.Options{}, set("insecure_mapfile", "true"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func TestRemoteMapfileInTheClear(t *testing.T) {
 func TestRemoteMapfileIsFetchedOnce(t *testing.T) {
 	var gets atomic.Int32
 	url, client := secureServer(t, func(w http.ResponseWriter, _ *http.Request) { gets.Add(1); io.WriteString(w, "A -> alice\nB -> bob\n") })
-	ch, err := remoteChain(t, url, Options{Fetch: client}, nil)
+	ch, err := remoteChain(t, url, mapper.Options{Fetch: client}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestRemoteMapfileCopy(t *testing.T) {
 	})
 	check := func(want string, bodies int32) {
 		t.Helper()
-		ch, err := remoteChain(t, url, Options{Fetch: client, StoreDir: store}, nil)
+		ch, err := remoteChain(t, url, mapper.Options{Fetch: client, StoreDir: store}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,20 +228,15 @@ func TestRemoteMapfileCopy(t *testing.T) {
 }
 
 func TestRemoteMapfileDeadline(t *testing.T) {
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mute.Close()
-	address := mute.Addr().String()
+	address := nettest.Mute(t)
 	for _, url := range []string{"https://" + address, "ldaps://" + address + "/cn=x?description"} {
-		ch, err := remoteChain(t, url, Options{}, nil)
+		ch, err := remoteChain(t, url, mapper.Options{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		started, allowed := time.Now(), slowtest.Allowance()
-		if r, err := ch.Find(ctx, Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, true); err == nil {
+		if r, err := ch.Find(ctx, mapper.Checked{Cert: mappertest.Certificate(t, testca.Subject("CN=A"))}, true); err == nil {
 			t.Errorf("%s: %+v", url, r)
 		}
 		cancel()
@@ -263,18 +259,24 @@ func TestMapfileInADirectory(t *testing.T) {
 		settings      map[string][]string
 		want          string
 	}{
-		{"ldaps", server.LDAPS + "/" + dn + "?description", trusting, nil, "alice"},
-		{"ldaps of an unknown authority", server.LDAPS + "/" + dn + "?description", nil, nil, ""},
-		{"ldapi", server.LDAPI + "/" + dn + "?description", nil, nil, "alice"},
-		{"ldap", server.LDAP + "/" + dn + "?description", nil, set("insecure_mapfile", "true"), "alice"},
-		{"attribute missing", server.LDAPI + "/" + dn + "?seeAlso", nil, nil, ""},
-		{"entry missing", server.LDAPI + "/cn=x," + dn + "?description", nil, nil, ""},
-		{"no attribute named", server.LDAPI + "/" + dn, nil, nil, ""},
-		{"socket missing", "ldapi://%2Fnonexistent/" + dn + "?description", nil, nil, ""},
+		{
+			name: "ldaps", address: server.LDAPS + "/" + dn + "?description", client: trusting,
+			want: "alice",
+		},
+		{name: "ldaps of an unknown authority", address: server.LDAPS + "/" + dn + "?description"},
+		{name: "ldapi", address: server.LDAPI + "/" + dn + "?description", want: "alice"},
+		{
+			name: "ldap", address: server.LDAP + "/" + dn + "?description",
+			settings: set("insecure_mapfile", "true"), want: "alice",
+		},
+		{name: "attribute missing", address: server.LDAPI + "/" + dn + "?seeAlso"},
+		{name: "entry missing", address: server.LDAPI + "/cn=x," + dn + "?description"},
+		{name: "no attribute named", address: server.LDAPI + "/" + dn},
+		{name: "socket missing", address: "ldapi://%2Fnonexistent/" + dn + "?description"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			ch, err := remoteChain(t, c.address, Options{Fetch: c.client}, c.settings)
+			ch, err := remoteChain(t, c.address, mapper.Options{Fetch: c.client}, c.settings)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package mapper
+package mapper_test
 
 import (
 	"strings"
@@ -15,39 +15,151 @@ import (
 func TestOddMapfiles(t *testing.T) {
 	many := strings.Repeat("a", 4000)
 	rows := []row{
-		{"CRLF", "cn", nil, []string{"A -> alice\r", "B -> bob\r"}, testca.Subject("CN=B"), "", "bob", ""},
-		{"byte order mark before the key", "cn", nil, []string{"\ufeffA -> alice"}, testca.Subject("CN=A"), "", "alice", ""},
-		{"byte order mark in the text", "cn", nil, []string{"\ufeffA -> alice"}, testca.Subject("CN=\ufeffA"), "", "", ""},
-		{"byte order mark in the middle", "cn", nil, []string{"B -> bob", "\ufeffA -> alice"}, testca.Subject("CN=A"), "", "", ""},
-		{"UTF-16", "cn", nil, []string{"\xff\xfeA\x00 \x00-\x00>\x00 \x00a\x00"}, testca.Subject("CN=A"), "", "", ""},
-		{"duplicate keys: the first", "cn", nil, []string{"A -> alice", "A -> bob", "A -> root"}, testca.Subject("CN=A"), "", "alice", ""},
-		{"duplicate keys: the second, asked for by name", "cn", nil, []string{"A -> alice", "A -> root"}, testca.Subject("CN=A"), "root", "root", "mapfile"},
-		{"duplicate keys: no third", "cn", nil, []string{"A -> alice", "A -> root"}, testca.Subject("CN=A"), "toor", "", ""},
-		{"two certificates of one user", "cn", nil, []string{"A -> alice", "B -> alice"}, testca.Subject("CN=B"), "alice", "alice", ""},
-		{"login with a blank", "cn", nil, []string{"A -> alice root"}, testca.Subject("CN=A"), "alice", "", ""},
-		{"login with a colon", "cn", nil, []string{"A -> alice:x:0:0"}, testca.Subject("CN=A"), "", "", "no account"},
-		{"tab for a blank", "cn", nil, []string{"A\t->\talice"}, testca.Subject("CN=A"), "", "alice", "mapfile"},
-		{"tab for a blank, without regard to case", "cn", set("ignorecase", "true"), []string{"a \t-> \talice"}, testca.Subject("CN=A"), "", "alice", "mapfile"},
-		{"no blanks round the arrow", "cn", nil, []string{"A->alice", "A ->alice", "A-> alice"}, testca.Subject("CN=A"), "", "", ""},
-		{"an arrow between blanks comes before one between tabs", "cn", nil, []string{"A\t->\talice -> bob"}, testca.Subject("CN=A"), "", "", ""},
-		{"blanks behind the commas of a name", "subject", nil, []string{"CN=A, O=Example, C=IT -> alice"}, testca.Subject("C=IT", "O=Example", "CN=A"), "", "alice", "mapfile"},
-		{"a blank that is the value's", "subject", nil, []string{"CN=A, O=Example -> alice"}, testca.Subject("O= Example", "CN=A"), "", "", ""},
-		{"a comma of a value", "subject", nil, []string{`CN=A\,B, O=Example -> alice`}, testca.Subject("O=Example", "CN=A,B"), "", "alice", "mapfile"},
-		{"two blanks before the arrow", "cn", nil, []string{"A  -> alice"}, testca.Subject("CN=A"), "", "alice", "mapfile"},
-		{"two blanks before the arrow, of which one is the key's", "cn", nil, []string{"A  -> alice"}, testca.Subject("CN=A "), "", "alice", "mapfile"},
-		{"an expression and two blanks", "cn", nil, []string{"^A*$  -> alice"}, testca.Subject("CN=A"), "", "alice", "mapfile"},
-		{"uid 0 by a line", "cn", nil, []string{"A -> toor"}, testca.Subject("CN=A"), "toor", "toor", "mapfile"},
-		{"uid 0 by a line is no other uid 0", "cn", nil, []string{"A -> toor"}, testca.Subject("CN=A"), "root", "", ""},
-		{"a system account by a line", "cn", nil, []string{"A -> daemon"}, testca.Subject("CN=A"), "", "daemon", ""},
-		{"nobody by a line", "cn", nil, []string{"A -> nobody"}, testca.Subject("CN=A"), "", "nobody", ""},
-		{"nested stars", "cn", nil, []string{`^\(\(a*\)*\)*b$ -> alice`, many + " -> bob"}, testca.Subject("CN=" + many), "", "bob", ""},
-		{"alternatives of the same", "cn", nil, []string{`^\(a\|a\|aa\)*b$ -> alice`, many + " -> bob"}, testca.Subject("CN=" + many), "", "bob", ""},
-		{"nested intervals", "cn", nil, []string{`^\(\(a\{1,999\}\)\{1,999\}\)\{1,999\}b$ -> alice`, many + " -> bob"}, testca.Subject("CN=" + many), "", "bob", ""},
-		{"an expression of 4 KiB and more", "cn", nil, []string{"^" + many + many + ".*$ -> alice", many + " -> bob"}, testca.Subject("CN=" + many), "", "bob", ""},
-		{"back-reference", "cn", nil, []string{`^\(a*\)\1$ -> alice`, many + " -> bob"}, testca.Subject("CN=" + many), "", "bob", ""},
-		{"expression with syntax of Go's", "cn", nil, []string{`(^(?i)alice$) -> bob`, `^\pL*$ -> bob`, `^alice\z$ -> bob`}, testca.Subject("CN=alice"), "", "", ""},
-		{"everybody", "cn", nil, []string{"^.*$ -> nobody"}, testca.Subject("CN=\u2028"), "", "", "control"},
-		{"everybody, but root by none", "cn", nil, []string{"^.*$ -> nobody"}, testca.Subject("CN=root"), "root", "", ""},
+		{
+			name: "CRLF", typ: "cn", lines: []string{"A -> alice\r", "B -> bob\r"},
+			cert: testca.Subject("CN=B"), want: "bob",
+		},
+		{
+			name: "byte order mark before the key", typ: "cn", lines: []string{"\ufeffA -> alice"},
+			cert: testca.Subject("CN=A"), want: "alice",
+		},
+		{
+			name: "byte order mark in the text", typ: "cn", lines: []string{"\ufeffA -> alice"},
+			cert: testca.Subject("CN=\ufeffA"),
+		},
+		{
+			name: "byte order mark in the middle", typ: "cn",
+			lines: []string{"B -> bob", "\ufeffA -> alice"}, cert: testca.Subject("CN=A"),
+		},
+		{
+			name: "UTF-16", typ: "cn", lines: []string{"\xff\xfeA\x00 \x00-\x00>\x00 \x00a\x00"},
+			cert: testca.Subject("CN=A"),
+		},
+		{
+			name: "duplicate keys: the first", typ: "cn",
+			lines: []string{"A -> alice", "A -> bob", "A -> root"}, cert: testca.Subject("CN=A"),
+			want: "alice",
+		},
+		{
+			name: "duplicate keys: the second, asked for by name", typ: "cn",
+			lines: []string{"A -> alice", "A -> root"}, cert: testca.Subject("CN=A"), user: "root",
+			want: "root", why: "mapfile",
+		},
+		{
+			name: "duplicate keys: no third", typ: "cn", lines: []string{"A -> alice", "A -> root"},
+			cert: testca.Subject("CN=A"), user: "toor",
+		},
+		{
+			name: "two certificates of one user", typ: "cn",
+			lines: []string{"A -> alice", "B -> alice"}, cert: testca.Subject("CN=B"),
+			user: "alice", want: "alice",
+		},
+		{
+			name: "login with a blank", typ: "cn", lines: []string{"A -> alice root"},
+			cert: testca.Subject("CN=A"), user: "alice",
+		},
+		{
+			name: "login with a colon", typ: "cn", lines: []string{"A -> alice:x:0:0"},
+			cert: testca.Subject("CN=A"), why: "no account",
+		},
+		{
+			name: "tab for a blank", typ: "cn", lines: []string{"A\t->\talice"},
+			cert: testca.Subject("CN=A"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "tab for a blank, without regard to case", typ: "cn",
+			settings: set("ignorecase", "true"), lines: []string{"a \t-> \talice"},
+			cert: testca.Subject("CN=A"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "no blanks round the arrow", typ: "cn",
+			lines: []string{"A->alice", "A ->alice", "A-> alice"}, cert: testca.Subject("CN=A"),
+		},
+		{
+			name: "an arrow between blanks comes before one between tabs", typ: "cn",
+			lines: []string{"A\t->\talice -> bob"}, cert: testca.Subject("CN=A"),
+		},
+		{
+			name: "blanks behind the commas of a name", typ: "subject",
+			lines: []string{"CN=A, O=Example, C=IT -> alice"},
+			cert:  testca.Subject("C=IT", "O=Example", "CN=A"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "a blank that is the value's", typ: "subject",
+			lines: []string{"CN=A, O=Example -> alice"}, cert: testca.Subject("O= Example", "CN=A"),
+		},
+		{
+			name: "a comma of a value", typ: "subject",
+			lines: []string{`CN=A\,B, O=Example -> alice`},
+			cert:  testca.Subject("O=Example", "CN=A,B"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "two blanks before the arrow", typ: "cn", lines: []string{"A  -> alice"},
+			cert: testca.Subject("CN=A"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "two blanks before the arrow, of which one is the key's", typ: "cn",
+			lines: []string{"A  -> alice"}, cert: testca.Subject("CN=A "), want: "alice",
+			why: "mapfile",
+		},
+		{
+			name: "an expression and two blanks", typ: "cn", lines: []string{"^A*$  -> alice"},
+			cert: testca.Subject("CN=A"), want: "alice", why: "mapfile",
+		},
+		{
+			name: "uid 0 by a line", typ: "cn", lines: []string{"A -> toor"},
+			cert: testca.Subject("CN=A"), user: "toor", want: "toor", why: "mapfile",
+		},
+		{
+			name: "uid 0 by a line is no other uid 0", typ: "cn", lines: []string{"A -> toor"},
+			cert: testca.Subject("CN=A"), user: "root",
+		},
+		{
+			name: "a system account by a line", typ: "cn", lines: []string{"A -> daemon"},
+			cert: testca.Subject("CN=A"), want: "daemon",
+		},
+		{
+			name: "nobody by a line", typ: "cn", lines: []string{"A -> nobody"},
+			cert: testca.Subject("CN=A"), want: "nobody",
+		},
+		{
+			name: "nested stars", typ: "cn",
+			lines: []string{`^\(\(a*\)*\)*b$ -> alice`, many + " -> bob"},
+			cert:  testca.Subject("CN=" + many), want: "bob",
+		},
+		{
+			name: "alternatives of the same", typ: "cn",
+			lines: []string{`^\(a\|a\|aa\)*b$ -> alice`, many + " -> bob"},
+			cert:  testca.Subject("CN=" + many), want: "bob",
+		},
+		{
+			name: "nested intervals", typ: "cn",
+			lines: []string{`^\(\(a\{1,999\}\)\{1,999\}\)\{1,999\}b$ -> alice`, many + " -> bob"},
+			cert:  testca.Subject("CN=" + many), want: "bob",
+		},
+		{
+			name: "an expression of 4 KiB and more", typ: "cn",
+			lines: []string{"^" + many + many + ".*$ -> alice", many + " -> bob"},
+			cert:  testca.Subject("CN=" + many), want: "bob",
+		},
+		{
+			name: "back-reference", typ: "cn",
+			lines: []string{`^\(a*\)\1$ -> alice`, many + " -> bob"},
+			cert:  testca.Subject("CN=" + many), want: "bob",
+		},
+		{
+			name: "expression with syntax of Go's", typ: "cn",
+			lines: []string{`(^(?i)alice$) -> bob`, `^\pL*$ -> bob`, `^alice\z$ -> bob`},
+			cert:  testca.Subject("CN=alice"),
+		},
+		{
+			name: "everybody", typ: "cn", lines: []string{"^.*$ -> nobody"},
+			cert: testca.Subject("CN=\u2028"), why: "control",
+		},
+		{
+			name: "everybody, but root by none", typ: "cn", lines: []string{"^.*$ -> nobody"},
+			cert: testca.Subject("CN=root"), user: "root",
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

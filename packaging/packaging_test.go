@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 )
 
@@ -183,12 +183,10 @@ func traced(t *testing.T, program string, options ...string) map[string]bool {
 	}
 	var text []byte
 	end := []byte("exit_group(") // the last call, of whichever thread
-	for until := time.Now().Add(30 * time.Second); !bytes.Contains(text, end); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the trace has no end")
-		}
+	slowtest.Until(t, "the end of the trace", func() bool {
 		text, _ = os.ReadFile(trace)
-	}
+		return bytes.Contains(text, end)
+	})
 	calls := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^\d+ +([a-z_0-9]+)\(`).FindAllSubmatch(text, -1) {
 		calls[string(m[1])] = true
@@ -200,15 +198,11 @@ func traced(t *testing.T, program string, options ...string) map[string]bool {
 func talk(t *testing.T, socket string) {
 	t.Helper()
 	var c *pcsc.Context
-	var err error
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if c, err = pcsc.NewContext(pcsc.NewClient(socket)); err == nil || time.Now().After(until) {
-			break
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	slowtest.Until(t, "the daemon", func() bool {
+		var err error
+		c, err = pcsc.NewContext(pcsc.NewClient(socket))
+		return err == nil
+	})
 	defer c.Release()
 	readers, err := c.ListReaders()
 	if err != nil || len(readers) == 0 {

@@ -2,9 +2,10 @@ package pcsc_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
-	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -270,9 +271,5 @@ var unavailableRules = []rule{
 // awaitPower waits until the card is on or off.
 func (w *world) awaitPower(on bool) {
 	w.t.Helper()
-	for until := time.Now().Add(20 * time.Second); w.slot.Powered() != on; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(until) {
-			w.t.Fatalf("the card is not switched %v", on)
-		}
-	}
+	slowtest.Until(w.t, fmt.Sprintf("a card with power %v", on), func() bool { return w.slot.Powered() == on })
 }

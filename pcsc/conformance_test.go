@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
@@ -134,12 +135,10 @@ var connectRules = []rule{
 		}
 		expect(t, "release", c.Release(), 0)
 		var err error
-		for range 200 {
-			if _, err = w.establish().Connect(w.reader, pcsc.ShareExclusive, pcsc.ProtocolAny); err == nil {
-				break
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		slowtest.Until(t, "the reader to be free for a second program", func() bool {
+			_, err = w.establish().Connect(w.reader, pcsc.ShareExclusive, pcsc.ProtocolAny)
+			return err == nil
+		})
 		expect(t, "second program", err, 0)
 	}},
 	{"B.7", "a disposition that does not exist is INVALID_VALUE", "", func(t *testing.T, w *world) {
@@ -314,12 +313,10 @@ var shareRules = []rule{
 		expect(t, "connect", err, 0)
 		expect(t, "begin", holder.BeginTransaction(), 0)
 		expect(t, "release", c.Release(), 0)
-		for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		slowtest.Until(t, "the end of the lock", func() bool {
 			_, err = w.service.Transmit(other.Handle(), other.ActiveProtocol(), selectCommand, 300)
-			if err != pcsc.ErrSharingViolation && err != nil || time.Now().After(until) {
-				break
-			}
-		}
+			return err != pcsc.ErrSharingViolation && err != nil
+		})
 		expect(t, "transmit", err, pcsc.ErrResetCard)
 	}},
 	{"B.7", "a client that goes without a lock leaves the card as it is", "", func(t *testing.T, w *world) {
@@ -424,7 +421,7 @@ var eventRules = []rule{
 		expect(t, "begin", holder.BeginTransaction(), 0)
 		waited := make(chan error, 1)
 		go func() { waited <- other.BeginTransaction() }()
-		time.Sleep(20 * time.Millisecond)
+		letWait()
 		w.remove()
 		soon(t, "begin", func() { expect(t, "begin", <-waited, pcsc.ErrRemovedCard) })
 	}},

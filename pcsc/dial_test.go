@@ -44,7 +44,7 @@ func TestFullSocket(t *testing.T) {
 
 	// The one who waits goes, and then the daemon serves.
 	go func() {
-		time.Sleep(50 * time.Millisecond)
+		letWait()
 		unix.Close(waiting)
 		ended <- s.Serve(ctx, fd)
 	}()

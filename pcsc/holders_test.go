@@ -6,37 +6,38 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
 // awaitLine waits until the log has a line with all of the words, and gives it.
-func awaitLine(t *testing.T, log *lockedBuffer, words ...string) string {
+func awaitLine(t *testing.T, log *slowtest.Buffer, words ...string) string {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	var found string
+	if !slowtest.Poll(20*time.Second, time.Millisecond, func() bool {
 		for line := range strings.Lines(log.String()) {
-			found := true
-			for _, w := range words {
-				found = found && strings.Contains(line, w)
-			}
-			if found {
-				return line
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				found = line
+				return true
 			}
 		}
-		if time.Now().After(until) {
-			t.Fatalf("no line with %q in\n%s", words, log.String())
-		}
+		return false
+	}) {
+		t.Fatalf("no line with %q in\n%s", words, log.String())
 	}
+	return found
 }
 
 // TestWhoHasTheReader: each kind of refusal, and a long wait, is a line of the log with both programs, once.
 func TestWhoHasTheReader(t *testing.T) {
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	w := newServerWorld(t, settings{notify: true, options: resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}})
 	w.insert(&pcsctest.EchoCard{})
 	self := fmt.Sprintf("pid %d (pcsc.test) uid %d", os.Getpid(), os.Getuid())
@@ -84,7 +85,7 @@ func (nobody) Card(context.Context, resmgr.Peer, string) error { return nil }
 
 // TestRefusalsAreOneLine: a program that is refused again and again does not fill the log.
 func TestRefusalsAreOneLine(t *testing.T) {
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	options := resmgr.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}
 	w := newServerWorld(t, settings{notify: true, options: options, auth: nobody{}})
 	for range 30 {

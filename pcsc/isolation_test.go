@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
@@ -44,9 +45,7 @@ func TestFrozenReaderStopsNobodyElse(t *testing.T) {
 			defer close(ended)
 			stuck.Transmit(selectCommand)
 		}()
-		for w.second.Calls("Transmit") == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		slowtest.Until(t, "the command at the reader", func() bool { return w.second.Calls("Transmit") > 0 })
 		soon(t, "work on another reader", func() {
 			card := w.connect(pcsc.ShareShared)
 			_, err := card.Transmit(selectCommand)
@@ -114,9 +113,8 @@ func TestTransactionsAreFair(t *testing.T) {
 				granted <- i
 				card.EndTransaction(pcsc.LeaveCard)
 			}()
-			for waiting.Load() != int64(i+1) { // each comes when the one before it is in the queue
-				time.Sleep(100 * time.Microsecond)
-			}
+			// Each comes when the one before it is in the queue.
+			slowtest.Until(t, "a client in the queue", func() bool { return waiting.Load() == int64(i+1) })
 		}
 		expect(t, "end", holder.EndTransaction(pcsc.LeaveCard), 0)
 		for i := range cards {
@@ -139,17 +137,13 @@ func TestClientsThatDie(t *testing.T) {
 	holder.ask(0x07, holder.words(h, 0), 8)
 	waiter := w.script(4)
 	waiter.send(0x04, waiter.connectMessage(waiter.sc, reader, 2, 3))
-	time.Sleep(20 * time.Millisecond)
+	letWait()
 	before := w.server.Clients()
 	waiter.conn.Close()
-	for until := time.Now().Add(time.Minute); w.server.Clients() == before; time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("a dead client goes on waiting")
-		}
-	}
+	slowtest.Until(t, "the end of a client that waits", func() bool { return w.server.Clients() != before })
 	next := w.script(4)
 	next.send(0x04, next.connectMessage(next.sc, reader, 2, 3))
-	time.Sleep(20 * time.Millisecond)
+	letWait()
 	holder.conn.Close()
 	if got := next.receive(152); next.word(got, 148) != 0 {
 		t.Errorf("connect after the holder's death: %X", next.word(got, 148))
@@ -166,11 +160,7 @@ func TestUnusedCardIsSwitchedOff(t *testing.T) {
 	w.insert(card)
 	off := func() {
 		t.Helper()
-		for until := time.Now().Add(time.Minute); w.slot.Powered(); time.Sleep(time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatal("the card is still switched on")
-			}
-		}
+		slowtest.Until(t, "the card to be switched off", func() bool { return !w.slot.Powered() })
 	}
 	off()
 	s := w.states()[0]
@@ -178,7 +168,7 @@ func TestUnusedCardIsSwitchedOff(t *testing.T) {
 		t.Errorf("state %X ATR %X", s.EventState, s.ATR)
 	}
 	one := w.connect(pcsc.ShareShared)
-	time.Sleep(60 * time.Millisecond)
+	time.Sleep(60 * time.Millisecond) // three times what an unused card is left on for
 	if _, err := one.Transmit(selectCommand); err != nil {
 		t.Error(err)
 	}
@@ -280,7 +270,7 @@ func TestDaemonRestart(t *testing.T) {
 	go func() {
 		woken <- waiting.GetStatusChange([]pcsc.ReaderState{{Reader: w.reader, CurrentState: pcsc.StatePresent}}, -1)
 	}()
-	time.Sleep(20 * time.Millisecond)
+	letWait()
 	soon(t, "end of the daemon", w.stop)
 	_, err = card.Transmit(selectCommand)
 	expect(t, "transmit", err, pcsc.ErrCommError)
@@ -299,7 +289,7 @@ func TestContextEndsItsWaits(t *testing.T) {
 		states := w.states()
 		states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
 		go func() { woken <- c.GetStatusChange(states, -1) }()
-		time.Sleep(30 * time.Millisecond)
+		letWait()
 		expect(t, "release", c.Release(), 0)
 		soon(t, "wait", func() {
 			if err := <-woken; err != pcsc.ErrInvalidHandle { // it was too late to wait
@@ -347,11 +337,10 @@ func TestClientsThatDieAtABusyReader(t *testing.T) {
 		}
 		s.send(0x09, s.words(h, 2, 8, uint32(len(selectCommand)), 0, 0, 264, 0), selectCommand...)
 		dying = append(dying, s)
-		for w.second.Calls("Transmit") == 0 { // the first is at the reader, the others wait for it
-			time.Sleep(time.Millisecond)
-		}
+		// The first is at the reader, the others wait for it.
+		slowtest.Until(t, "the command at the reader", func() bool { return w.second.Calls("Transmit") > 0 })
 	}
-	time.Sleep(50 * time.Millisecond)
+	letWait()
 	for _, s := range dying {
 		s.conn.Close()
 	}

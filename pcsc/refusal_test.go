@@ -1,14 +1,13 @@
 package pcsc_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
@@ -24,7 +23,7 @@ func (r refuser) Card(context.Context, resmgr.Peer, string) error { return r.car
 
 // Whoever may not use the service hears 0x8010006A in the handshake, whatever the version; the log says who and why.
 func TestRefusal(t *testing.T) {
-	var log lockedBuffer
+	var log slowtest.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	w := newServerWorld(t, settings{notify: true, auth: refuser{service: errors.New("no rule")}, options: resmgr.Options{Logger: logger}})
 	for _, minor := range []uint32{3, 4, 5, 6, 7} {
@@ -45,7 +44,7 @@ func TestRefusal(t *testing.T) {
 }
 
 func TestRefusalOfAReader(t *testing.T) {
-	var log lockedBuffer
+	var log slowtest.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	w := newServerWorld(t, settings{notify: true, auth: refuser{card: errors.New("not this one")}, options: resmgr.Options{Logger: logger}})
 	_, err := w.establish().Connect(reader, pcsc.ShareDirect, 0)
@@ -92,21 +91,3 @@ func (h holdOff) Service(context.Context, resmgr.Peer) error {
 	}
 }
 func (h holdOff) Card(context.Context, resmgr.Peer, string) error { return nil }
-
-// lockedBuffer is a buffer that a log may write to while the test reads.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}

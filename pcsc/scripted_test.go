@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
@@ -361,10 +362,7 @@ func TestReaderStatesGrowAndNeverShrink(t *testing.T) {
 	for i := range 20 {
 		w.driver.Add(pcsctest.Reader{ID: string(rune('a' + i)), Product: "More", Slots: []*pcsctest.Slot{pcsctest.NewSlot(true)}})
 	}
-	deadline := time.Now().Add(time.Minute)
-	for s.word(s.ask(0x16, nil, 4), 0) != 22 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
+	slowtest.Until(t, "22 readers", func() bool { return s.word(s.ask(0x16, nil, 4), 0) == 22 })
 	states := s.ask(0x17, nil, 22*184)
 	if name, _, _, _, _ := stateOf(states[21*184:]); name != "More 15 00" {
 		t.Errorf("%q", name)
@@ -425,9 +423,6 @@ func TestTooManyClients(t *testing.T) {
 		t.Errorf("cancel is refused: %X", got)
 	}
 	all[0].conn.Close()
-	for until := time.Now().Add(time.Minute); w.server.Clients() > 3 && time.Now().Before(until); {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(5 * time.Millisecond)
+	slowtest.Until(t, "the end of a client", func() bool { return w.server.Clients() <= 3 })
 	w.script(4)
 }

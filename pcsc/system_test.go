@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -60,17 +61,14 @@ func newSystemWorld(t *testing.T, s settings) *world {
 	t.Cleanup(func() { bound.Stop(); daemon.Stop() })
 	w.socket = daemon.Socket
 	w.service = pcsc.NewClient(w.socket)
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	slowtest.Until(t, "the readers of the test in Debian's pcscd", func() bool {
 		c, err := pcsc.NewContext(w.service)
 		if err != nil {
-			continue
+			return false
 		}
 		names, _ := c.ListReaders()
 		c.Release()
-		if len(names) == 2 {
-			return w
-		}
-	}
-	t.Fatal("Debian's pcscd does not show the readers of the test")
-	return nil
+		return len(names) == 2
+	})
+	return w
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
-	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -64,18 +64,13 @@ func wasReset(t *testing.T, other *pcsc.Card) bool {
 // awaitReset waits until the card was reset: a client's end may take a moment.
 func awaitReset(t *testing.T, other *pcsc.Card) {
 	t.Helper()
-	for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	slowtest.Until(t, "the reset of the card", func() bool {
 		_, err := other.Transmit(selectCommand)
-		if err == pcsc.ErrResetCard {
-			return
-		}
-		if err != nil && err != pcsc.ErrSharingViolation {
+		if err != nil && err != pcsc.ErrResetCard && err != pcsc.ErrSharingViolation {
 			t.Fatalf("another program: %v", err)
 		}
-		if time.Now().After(until) {
-			t.Fatal("the card is not reset")
-		}
-	}
+		return err == pcsc.ErrResetCard
+	})
 }
 
 var unlockedRules = []rule{
@@ -163,7 +158,7 @@ var unlockedRules = []rule{
 		expect(t, "begin", other.BeginTransaction(), 0)
 		released := make(chan error, 1)
 		go func() { released <- c.Release() }()
-		time.Sleep(50 * time.Millisecond)
+		letWait()
 		_, err = other.Transmit(selectCommand)
 		expect(t, "in the transaction", err, 0)
 		expect(t, "end", other.EndTransaction(pcsc.LeaveCard), 0)
@@ -182,7 +177,7 @@ var unlockedRules = []rule{
 		expect(t, "begin", other.BeginTransaction(), 0)
 		released := make(chan error, 1)
 		go func() { released <- c.Release() }()
-		time.Sleep(50 * time.Millisecond)
+		letWait()
 		_, err = other.Transmit(lockCommand)
 		expect(t, "in the transaction", err, 0)
 		expect(t, "end", other.EndTransaction(pcsc.LeaveCard), 0)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -47,7 +48,7 @@ var waitRules = []rule{
 			states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
 			woken := make(chan error, 1)
 			go func() { woken <- c.GetStatusChange(states, 20*time.Second) }()
-			time.Sleep(5 * time.Millisecond)
+			letWait()
 			want := pcsc.StatePresent
 			if i%2 == 0 {
 				w.slot.Insert(&pcsctest.EchoCard{})
@@ -105,7 +106,7 @@ var waitRules = []rule{
 		}
 		woken := make(chan error, 1)
 		go func() { woken <- c.GetStatusChange(states, 20*time.Second) }()
-		time.Sleep(20 * time.Millisecond)
+		letWait()
 		w.second.Insert(&pcsctest.EchoCard{})
 		expect(t, "wait", <-woken, 0)
 		if states[0].EventState&pcsc.StateChanged != 0 || states[1].EventState&(pcsc.StateChanged|pcsc.StatePresent) != pcsc.StateChanged|pcsc.StatePresent {
@@ -118,7 +119,7 @@ var waitRules = []rule{
 		expect(t, "look", c.GetStatusChange(states, 0), pcsc.ErrTimeout)
 		woken := make(chan error, 1)
 		go func() { woken <- c.GetStatusChange(states, 300*time.Millisecond) }()
-		time.Sleep(20 * time.Millisecond)
+		letWait()
 		w.slot.Insert(&pcsctest.EchoCard{})
 		expect(t, "wait", <-woken, pcsc.ErrTimeout)
 	}},
@@ -134,7 +135,7 @@ var waitRules = []rule{
 		states[0].CurrentState = states[0].EventState &^ pcsc.StateChanged
 		woken := make(chan error, 1)
 		go func() { woken <- c.GetStatusChange(states, 20*time.Second) }()
-		time.Sleep(5 * time.Millisecond)
+		letWait()
 		expect(t, "disconnect", card.Disconnect(pcsc.LeaveCard), 0)
 		expect(t, "wait", <-woken, 0)
 		if states[0].EventState&pcsc.StateInuse != 0 {
@@ -169,8 +170,9 @@ var waitRules = []rule{
 		states[0].CurrentState = states[0].EventState
 		woken := make(chan error, 1)
 		go func() { woken <- c.GetStatusChange(states, 20*time.Second) }()
-		time.Sleep(20 * time.Millisecond)
-		w.driver.Add(pcsctest.Reader{ID: "3", Product: "Third", Slots: []*pcsctest.Slot{pcsctest.NewSlot(true)}})
+		letWait()
+		added := pcsctest.Reader{ID: "3", Product: "Third", Slots: []*pcsctest.Slot{pcsctest.NewSlot(true)}}
+		w.driver.Add(added)
 		expect(t, "wait", <-woken, 0)
 		if states[0].EventState&pcsc.StateChanged == 0 {
 			t.Errorf("state %X", states[0].EventState)
@@ -179,15 +181,24 @@ var waitRules = []rule{
 		if len(names) != 3 || names[2] != "Third 02 00" {
 			t.Errorf("%q", names)
 		}
-		third := []pcsc.ReaderState{{Reader: "Third 02 00"}}
-		expect(t, "look", c.GetStatusChange(third, 0), 0)
-		third[0].CurrentState = third[0].EventState
-		go func() { woken <- c.GetStatusChange(third, 20*time.Second) }()
-		time.Sleep(20 * time.Millisecond)
-		w.driver.Remove("3")
-		expect(t, "wait", <-woken, 0)
-		if s := third[0].EventState; s != pcsc.StateUnknown|pcsc.StateUnavailable|pcsc.StateChanged {
-			t.Errorf("state %X", s)
+
+		for tries := 0; ; tries++ {
+			third := []pcsc.ReaderState{{Reader: "Third 02 00"}}
+			slowtest.Until(t, "the third reader", func() bool { return c.GetStatusChange(third, 0) == nil })
+			third[0].CurrentState = third[0].EventState
+			go func() { woken <- c.GetStatusChange(third, 20*time.Second) }()
+			letWait()
+			w.driver.Remove("3")
+			err := <-woken
+			if err == pcsc.ErrUnknownReader && tries < 20 { // it came behind the removal: once more
+				w.driver.Add(added)
+				continue
+			}
+			expect(t, "wait", err, 0)
+			if s := third[0].EventState; s != pcsc.StateUnknown|pcsc.StateUnavailable|pcsc.StateChanged {
+				t.Errorf("state %X", s)
+			}
+			return
 		}
 	}},
 	{"B.7", "a reader that goes away: INVALID_VALUE for its handles, and disconnect succeeds", cannotAsk + "the readers of a reader.conf stay", func(t *testing.T, w *world) {
@@ -197,7 +208,7 @@ var waitRules = []rule{
 		expect(t, "begin", holder.BeginTransaction(), 0)
 		waited := make(chan error, 1)
 		go func() { waited <- card.BeginTransaction() }()
-		time.Sleep(20 * time.Millisecond)
+		letWait()
 		w.driver.Remove("1")
 		soon(t, "begin", func() {
 			if err := <-waited; err != pcsc.ErrInvalidValue { // it was too late to wait

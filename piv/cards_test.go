@@ -18,6 +18,7 @@ import (
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/simcard/container"
 	"pam_pkcs11/internal/simcard/models"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/piv"
 	"pam_pkcs11/token"
 )
@@ -124,11 +125,7 @@ func TestYubico(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.card.SetPolicy(simcard.KeySignature, simcard.Policy{PIN: simcard.PINNever})
-	go func() {
-		for !w.card.Touch() {
-			time.Sleep(time.Millisecond)
-		}
-	}()
+	go slowtest.Poll(slowtest.Patience, time.Millisecond, w.card.Touch)
 
 	w.tap.take()
 	m := w.module()

@@ -97,7 +97,7 @@ func TestCardThatTakesItsTime(t *testing.T) {
 	w.await(second, pcsc.StatePresent)
 	w.tap.before = func(n int, _ []byte) {
 		if n == 0 {
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the card's own time, longer than a mute reader is waited for
 		}
 	}
 

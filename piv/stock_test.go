@@ -4,8 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 )
@@ -39,18 +39,15 @@ func (w *world) startStock() {
 
 	client := pcsc.NewClient(daemon.Socket)
 	w.base, w.service = client, client
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	slowtest.Until(t, "the readers of the test in Debian's pcscd", func() bool {
 		pc, err := pcsc.NewContext(client)
 		if err != nil {
-			continue
+			return false
 		}
 		names, _ := pc.ListReaders()
 		_ = pc.Release()
-		if len(names) == 2 {
-			return
-		}
-	}
-	t.Fatal("Debian's pcscd does not show the readers of the test")
+		return len(names) == 2
+	})
 }
 
 // notOverStock skips a test that Debian's daemon cannot pass.

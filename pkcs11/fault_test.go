@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/pkcs11/pkcs11test"
@@ -286,12 +287,10 @@ func TestSlotEvents(t *testing.T) {
 // waitFor returns when the library has logged a call.
 func waitFor(t *testing.T, function string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if n, err := fault.Count(function); err == nil && n > 0 {
-			return
-		}
-	}
-	t.Fatalf("%s was never called", function)
+	slowtest.Until(t, "a call of "+function, func() bool {
+		n, err := fault.Count(function)
+		return err == nil && n > 0
+	})
 }
 
 func TestLibraryThatCannotWait(t *testing.T) {

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"path/filepath"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // TestAnchorsAreListed: which certificates of ca_dir end chains, what they may issue, and which of them cannot be used now.
@@ -25,12 +26,12 @@ func TestAnchorsAreListed(t *testing.T) {
 	} {
 		write(t, filepath.Join(dir, name), pem, 0o644)
 	}
-	v, err := New(Options{CADir: dir, Policy: Policy{CA: true}, Now: func() time.Time { return now }})
+	v, err := verify.New(verify.Options{CADir: dir, Policy: verify.Policy{CA: true}, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	found := map[string]Anchor{}
+	found := map[string]verify.Anchor{}
 	for _, a := range v.Anchors() {
 		found[filepath.Base(a.Path)] = a
 	}

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -7,13 +7,14 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/ocsp"
 )
 
 // BenchmarkCheck is the part of a login that this package has: a chain of three with P-256 keys.
 func BenchmarkCheck(b *testing.B) {
 	w := newWorld()
-	v := trusting(b, Options{}, &w.root.Cert)
+	v := trusting(b, verify.Options{}, &w.root.Cert)
 	leaf, inter := parsed(b, w.leaf), parsed(b, &w.inter.Cert)
 	for b.Loop() {
 		if _, err := v.Check(b.Context(), leaf, []*certinfo.Certificate{inter}); err != nil {
@@ -26,7 +27,7 @@ func BenchmarkCheck(b *testing.B) {
 func BenchmarkCheckRSA(b *testing.B) {
 	root := testca.NewRoot("Root", testca.WithKey(testca.RSA(2048, "bench root")))
 	leaf := parsed(b, root.Leaf("Alice", testca.WithKey(testca.RSA(2048, "bench leaf"))))
-	v := trusting(b, Options{}, &root.Cert)
+	v := trusting(b, verify.Options{}, &root.Cert)
 	for b.Loop() {
 		if _, err := v.Check(b.Context(), leaf, nil); err != nil {
 			b.Fatal(err)
@@ -48,8 +49,8 @@ func BenchmarkOCSP(b *testing.B) {
 	access := testca.InfoAccess([]string{s.URL}, nil)
 	inter = root.Intermediate("Inter", access)
 	leaf, card := parsed(b, inter.Leaf("Alice", access)), []*certinfo.Certificate{parsed(b, &inter.Cert)}
-	v := withOCSP(b, Options{}, &root.Cert)
-	checker := v.revoked.(*revocationPolicy).ocsp
+	v := withOCSP(b, verify.Options{}, &root.Cert)
+	checker := v.OCSP()
 	dir := b.TempDir()
 	for name, store := range map[string]func() *ocsp.Store{
 		"fresh": func() *ocsp.Store { return ocsp.NewStore("") },

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/path"
 )
 
@@ -19,7 +20,7 @@ func TestSameName(t *testing.T) {
 		ca := testca.NewRoot("Twin")
 		cas, certs = append(cas, ca), append(certs, &ca.Cert)
 	}
-	v := trusting(t, Options{}, certs...)
+	v := trusting(t, verify.Options{}, certs...)
 	for i, ca := range cas {
 		result, err := v.Check(t.Context(), parsed(t, ca.Leaf("Alice")), nil)
 		if err != nil || !result.Chain[1].Equal(parsed(t, &ca.Cert)) {
@@ -27,7 +28,7 @@ func TestSameName(t *testing.T) {
 		}
 	}
 	_, err := v.Check(t.Context(), parsed(t, testca.NewRoot("Twin").Leaf("Mallory")), nil)
-	if ReasonOf(err) != ReasonBadSignature {
+	if verify.ReasonOf(err) != verify.ReasonBadSignature {
 		t.Errorf("a sixth CA of the name: %v", err)
 	}
 }
@@ -36,13 +37,13 @@ func TestSameName(t *testing.T) {
 func TestKeyIdentifiers(t *testing.T) {
 	other := testca.NewRoot("Twin", testca.SubjectKeyID(1))
 	leaf := testca.NewRoot("Twin", testca.SubjectKeyID(2)).Leaf("Alice", testca.AuthorityKeyID(2))
-	_, err := trusting(t, Options{}, &other.Cert).Check(t.Context(), parsed(t, leaf), nil)
-	if ReasonOf(err) != ReasonIssuerUnknown {
+	_, err := trusting(t, verify.Options{}, &other.Cert).Check(t.Context(), parsed(t, leaf), nil)
+	if verify.ReasonOf(err) != verify.ReasonIssuerUnknown {
 		t.Errorf("got %v", err)
 	}
 	// Identifiers are hints: one that does not match does not stop a chain that is good.
 	leaf = other.Leaf("Alice", testca.AuthorityKeyID(9))
-	if _, err := trusting(t, Options{}, &other.Cert).Check(t.Context(), parsed(t, leaf), nil); err != nil {
+	if _, err := trusting(t, verify.Options{}, &other.Cert).Check(t.Context(), parsed(t, leaf), nil); err != nil {
 		t.Errorf("wrong hint: %v", err)
 	}
 }
@@ -58,20 +59,50 @@ func TestAnchors(t *testing.T) {
 		caDir   []*testca.Cert
 		card    []*testca.Cert
 		leaf    *testca.Cert
-		want    Reason
+		want    verify.Reason
 	}{
-		{"root and intermediate in ca_dir", false, []*testca.Cert{&root.Cert, &inter.Cert}, nil, leaf, ""},
-		{"intermediate on the card", false, []*testca.Cert{&root.Cert}, []*testca.Cert{&inter.Cert}, leaf, ""},
-		{"intermediate nowhere", false, []*testca.Cert{&root.Cert}, nil, leaf, ReasonIssuerUnknown},
-		{"everything on the card", false, nil, []*testca.Cert{&inter.Cert, &root.Cert}, leaf, ReasonIssuerUnknown},
-		{"intermediate alone in ca_dir", false, []*testca.Cert{&inter.Cert}, nil, leaf, ReasonIssuerUnknown},
-		{"intermediate alone with partial_chain", true, []*testca.Cert{&inter.Cert}, nil, leaf, ""},
-		{"leaf alone in ca_dir", false, []*testca.Cert{leaf}, nil, leaf, ReasonIssuerUnknown},
-		{"leaf alone with partial_chain", true, []*testca.Cert{leaf}, nil, leaf, ReasonIssuerUnknown},
-		{"self-signed leaf in ca_dir", false, []*testca.Cert{self}, nil, self, ""},
-		{"self-signed leaf nowhere", false, []*testca.Cert{&root.Cert}, nil, self, ReasonIssuerUnknown},
-		{"self-signed leaf on the card", false, []*testca.Cert{&root.Cert}, []*testca.Cert{self}, self, ReasonIssuerUnknown},
-		{"self-signed leaf is no CA", false, []*testca.Cert{self}, nil, (&testca.CA{Cert: *self}).Leaf("Bob"), ReasonNotCA},
+		{name: "root and intermediate in ca_dir", caDir: []*testca.Cert{&root.Cert, &inter.Cert}, leaf: leaf},
+		{
+			name: "intermediate on the card", caDir: []*testca.Cert{&root.Cert},
+			card: []*testca.Cert{&inter.Cert}, leaf: leaf,
+		},
+		{
+			name: "intermediate nowhere", caDir: []*testca.Cert{&root.Cert}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "everything on the card", card: []*testca.Cert{&inter.Cert, &root.Cert},
+			leaf: leaf, want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "intermediate alone in ca_dir", caDir: []*testca.Cert{&inter.Cert}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "intermediate alone with partial_chain", partial: true,
+			caDir: []*testca.Cert{&inter.Cert}, leaf: leaf,
+		},
+		{
+			name: "leaf alone in ca_dir", caDir: []*testca.Cert{leaf}, leaf: leaf,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "leaf alone with partial_chain", partial: true, caDir: []*testca.Cert{leaf},
+			leaf: leaf, want: verify.ReasonIssuerUnknown,
+		},
+		{name: "self-signed leaf in ca_dir", caDir: []*testca.Cert{self}, leaf: self},
+		{
+			name: "self-signed leaf nowhere", caDir: []*testca.Cert{&root.Cert}, leaf: self,
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "self-signed leaf on the card", caDir: []*testca.Cert{&root.Cert},
+			card: []*testca.Cert{self}, leaf: self, want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "self-signed leaf is no CA", caDir: []*testca.Cert{self},
+			leaf: (&testca.CA{Cert: *self}).Leaf("Bob"), want: verify.ReasonNotCA,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,8 +110,8 @@ func TestAnchors(t *testing.T) {
 			for _, c := range tt.card {
 				card = append(card, parsed(t, c))
 			}
-			_, err := trusting(t, Options{PartialChain: tt.partial}, tt.caDir...).Check(t.Context(), parsed(t, tt.leaf), card)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			_, err := trusting(t, verify.Options{PartialChain: tt.partial}, tt.caDir...).Check(t.Context(), parsed(t, tt.leaf), card)
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -92,10 +123,10 @@ func TestSelfIssuedIsNoAnchor(t *testing.T) {
 	old := testca.NewRoot("Root")
 	rollover := old.Intermediate("Root")
 	leaf := rollover.Leaf("Alice")
-	if _, err := trusting(t, Options{}, &rollover.Cert).Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != ReasonIssuerUnknown {
+	if _, err := trusting(t, verify.Options{}, &rollover.Cert).Check(t.Context(), parsed(t, leaf), nil); verify.ReasonOf(err) != verify.ReasonIssuerUnknown {
 		t.Errorf("without the old root: %v", err)
 	}
-	result, err := trusting(t, Options{}, &rollover.Cert, &old.Cert).Check(t.Context(), parsed(t, leaf), nil)
+	result, err := trusting(t, verify.Options{}, &rollover.Cert, &old.Cert).Check(t.Context(), parsed(t, leaf), nil)
 	if err != nil || len(result.Chain) != 3 {
 		t.Errorf("with the old root: %v", err)
 	}
@@ -106,10 +137,10 @@ func TestRolloverByIdentifiers(t *testing.T) {
 	old := testca.NewRoot("Root", testca.SubjectKeyID(1), testca.AuthorityKeyID(1))
 	rollover := old.Intermediate("Root", testca.SubjectKeyID(2), testca.AuthorityKeyID(1))
 	leaf := parsed(t, rollover.Leaf("Alice"))
-	if _, err := trusting(t, Options{}, &rollover.Cert).Check(t.Context(), leaf, nil); ReasonOf(err) != ReasonIssuerUnknown {
+	if _, err := trusting(t, verify.Options{}, &rollover.Cert).Check(t.Context(), leaf, nil); verify.ReasonOf(err) != verify.ReasonIssuerUnknown {
 		t.Errorf("without the old root: %v", err)
 	}
-	if _, err := trusting(t, Options{}, &rollover.Cert, &old.Cert).Check(t.Context(), leaf, nil); err != nil {
+	if _, err := trusting(t, verify.Options{}, &rollover.Cert, &old.Cert).Check(t.Context(), leaf, nil); err != nil {
 		t.Errorf("with the old root: %v", err)
 	}
 }
@@ -132,11 +163,11 @@ func TestWeb(t *testing.T) {
 	}
 	leaf := parsed(t, cas[0].Leaf("Alice"))
 	start := time.Now()
-	_, err := trusting(t, Options{}, &testca.NewRoot("Elsewhere").Cert).Check(t.Context(), leaf, cross)
-	if r := ReasonOf(err); r != ReasonWork && r != ReasonIssuerUnknown {
+	_, err := trusting(t, verify.Options{}, &testca.NewRoot("Elsewhere").Cert).Check(t.Context(), leaf, cross)
+	if r := verify.ReasonOf(err); r != verify.ReasonWork && r != verify.ReasonIssuerUnknown {
 		t.Errorf("no way out: %v", err)
 	}
-	if _, err := trusting(t, Options{}, &cas[5].Cert).Check(t.Context(), leaf, cross); err != nil {
+	if _, err := trusting(t, verify.Options{}, &cas[5].Cert).Check(t.Context(), leaf, cross); err != nil {
 		t.Errorf("one way out: %v", err)
 	}
 	if took := time.Since(start); took > time.Minute { // all paths without the limit of work would take hours
@@ -150,8 +181,8 @@ func TestLoop(t *testing.T) {
 	ab, ba := a.Intermediate("B", testca.WithKey(b.Key)), b.Intermediate("A", testca.WithKey(a.Key))
 	out := root.Intermediate("B", testca.WithKey(b.Key))
 	card := []*certinfo.Certificate{parsed(t, &ab.Cert), parsed(t, &ba.Cert)}
-	v := trusting(t, Options{}, &root.Cert)
-	if _, err := v.Check(t.Context(), parsed(t, a.Leaf("Alice")), card); ReasonOf(err) != ReasonIssuerUnknown {
+	v := trusting(t, verify.Options{}, &root.Cert)
+	if _, err := v.Check(t.Context(), parsed(t, a.Leaf("Alice")), card); verify.ReasonOf(err) != verify.ReasonIssuerUnknown {
 		t.Errorf("no way out: %v", err)
 	}
 	result, err := v.Check(t.Context(), parsed(t, a.Leaf("Alice")), append(card, parsed(t, &out.Cert)))
@@ -174,7 +205,7 @@ func TestOtherPathIsTried(t *testing.T) {
 			twin := root.Intermediate("Inter", testca.WithKey(good.Key), bad)
 			for _, card := range [][]*certinfo.Certificate{
 				{parsed(t, &twin.Cert), parsed(t, &good.Cert)}, {parsed(t, &good.Cert), parsed(t, &twin.Cert)}} {
-				if _, err := trusting(t, Options{}, &root.Cert).Check(t.Context(), parsed(t, good.Leaf("Alice")), card); err != nil {
+				if _, err := trusting(t, verify.Options{}, &root.Cert).Check(t.Context(), parsed(t, good.Leaf("Alice")), card); err != nil {
 					t.Error(err)
 				}
 			}
@@ -188,15 +219,15 @@ func TestLongChains(t *testing.T) {
 	for i := range 100 {
 		ca = ca.Intermediate(fmt.Sprint("CA ", i))
 		card = append(card, parsed(t, &ca.Cert))
-		want := Reason("")
+		want := verify.Reason("")
 		if i+3 > path.MaxPathCerts {
-			want = ReasonWork
+			want = verify.ReasonWork
 		}
 		if i > path.MaxPathCerts && i < 99 {
 			continue
 		}
-		_, err := trusting(t, Options{}, &root.Cert).Check(t.Context(), parsed(t, ca.Leaf("Alice")), card)
-		if got := ReasonOf(err); got != want && !(i >= path.MaxFromCard && got == ReasonIssuerUnknown) {
+		_, err := trusting(t, verify.Options{}, &root.Cert).Check(t.Context(), parsed(t, ca.Leaf("Alice")), card)
+		if got := verify.ReasonOf(err); got != want && !(i >= path.MaxFromCard && got == verify.ReasonIssuerUnknown) {
 			t.Errorf("%d intermediates: %v", i+1, err)
 		}
 	}
@@ -206,8 +237,8 @@ func TestDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := newWorld()
-	_, err := trusting(t, Options{}, &w.root.Cert).Check(ctx, parsed(t, w.leaf), nil)
-	if ReasonOf(err) != ReasonWork {
+	_, err := trusting(t, verify.Options{}, &w.root.Cert).Check(ctx, parsed(t, w.leaf), nil)
+	if verify.ReasonOf(err) != verify.ReasonWork {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"encoding/binary"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/path"
 )
 
@@ -33,9 +34,9 @@ func privateDir(t *testing.T) string {
 	return dir
 }
 
-func caVerifier(t *testing.T, path string, strict bool) *Verifier {
+func caVerifier(t *testing.T, path string, strict bool) *verify.Verifier {
 	t.Helper()
-	v, err := New(Options{CADir: path, Policy: Policy{CA: true, Signature: true}, StrictPermissions: strict})
+	v, err := verify.New(verify.Options{CADir: path, Policy: verify.Policy{CA: true, Signature: true}, StrictPermissions: strict})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,12 +155,12 @@ func TestCADirPermissions(t *testing.T) {
 func TestCADirMissing(t *testing.T) {
 	dir := privateDir(t)
 	for _, path := range []string{"", filepath.Join(dir, "nowhere")} {
-		if _, err := New(Options{CADir: path, Policy: Policy{CA: true}}); err == nil || !strings.Contains(err.Error(), "ca_dir") {
+		if _, err := verify.New(verify.Options{CADir: path, Policy: verify.Policy{CA: true}}); err == nil || !strings.Contains(err.Error(), "ca_dir") {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
 	_, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, testca.NewRoot("R").Leaf("a")), nil)
-	if ReasonOf(err) != ReasonIssuerUnknown || !strings.Contains(err.Error(), "holds no certificate") {
+	if verify.ReasonOf(err) != verify.ReasonIssuerUnknown || !strings.Contains(err.Error(), "holds no certificate") {
 		t.Errorf("empty directory: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"unicode/utf16"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/path"
 )
 
@@ -134,7 +135,7 @@ func TestNewFormIsLogged(t *testing.T) {
 	dir := privateDir(t)
 	write(t, filepath.Join(dir, "ca.p7b"), pkcs7(&root.Cert, &root.Intermediate("Inter").Cert), 0o644)
 	var log bytes.Buffer
-	if _, err := New(Options{CADir: dir, Policy: Policy{CA: true}, Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+	if _, err := verify.New(verify.Options{CADir: dir, Policy: verify.Policy{CA: true}, Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
 		t.Fatal(err)
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "ca.p7b certificates=2") ||
@@ -149,37 +150,82 @@ func TestTrustSettings(t *testing.T) {
 	leaf := root.Leaf("Alice")
 	malformed := pemBlock("TRUSTED CERTIFICATE", slices.Concat(root.DER, testca.Sequence(testca.TLV(0xa0, testca.TLV(5)))))
 	behind := pemBlock("TRUSTED CERTIFICATE", slices.Concat(root.DER, testca.Sequence(), []byte{0}))
-	required := EKU{Required: oids(t, "1.2.3")}
+	required := verify.EKU{Required: oids(t, "1.2.3")}
 	tests := []struct {
 		name    string
 		data    []byte
-		eku     EKU
+		eku     verify.EKU
 		problem string
-		want    Reason
+		want    verify.Reason
 	}{
-		{"rejected for clientAuth", trusted(&root.Cert, nil, []string{testca.ClientAuth}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
-		{"rejected for smartcardLogon", trusted(&root.Cert, nil, []string{testca.SmartcardLogon}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
-		{"rejected for any purpose", trusted(&root.Cert, nil, []string{testca.AnyExtKeyUsage}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
-		{"trusted and rejected for clientAuth", trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.ClientAuth}), EKU{}, "is rejected for logins", ReasonIssuerUnknown},
-		{"rejected for what eku requires", trusted(&root.Cert, nil, []string{"1.2.3"}), required, "is rejected for logins", ReasonEKU},
-		{"rejected, eku = ignore", trusted(&root.Cert, nil, []string{testca.ClientAuth}), EKU{Ignore: true}, "is rejected for logins", ReasonIssuerUnknown},
-		{"trusted for serverAuth", trusted(&root.Cert, []string{testca.ServerAuth}, nil), EKU{}, "for other purposes", ReasonIssuerUnknown},
-		{"trusted for nothing", trusted(&root.Cert, []string{}, nil), EKU{}, "for other purposes", ReasonIssuerUnknown},
-		{"not trusted for what eku requires", trusted(&root.Cert, []string{testca.ClientAuth}, nil), required, "for other purposes", ReasonEKU},
-		{"settings malformed", malformed, EKU{}, "settings cannot be read", ReasonIssuerUnknown},
-		{"octets behind the settings", behind, EKU{}, "settings cannot be read", ReasonIssuerUnknown},
-		{"certificate malformed", pemBlock("TRUSTED CERTIFICATE", []byte{1, 2}), EKU{}, "not a DER sequence", ReasonIssuerUnknown},
-		{"rejected for serverAuth", trusted(&root.Cert, nil, []string{testca.ServerAuth}), EKU{}, "", ""},
+		{
+			name: "rejected for clientAuth",
+			data: trusted(&root.Cert, nil, []string{testca.ClientAuth}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for smartcardLogon",
+			data: trusted(&root.Cert, nil, []string{testca.SmartcardLogon}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for any purpose",
+			data: trusted(&root.Cert, nil, []string{testca.AnyExtKeyUsage}), eku: verify.EKU{},
+			problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted and rejected for clientAuth",
+			data: trusted(&root.Cert, []string{testca.ClientAuth}, []string{testca.ClientAuth}),
+			eku:  verify.EKU{}, problem: "is rejected for logins", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "rejected for what eku requires",
+			data: trusted(&root.Cert, nil, []string{"1.2.3"}), eku: required,
+			problem: "is rejected for logins", want: verify.ReasonEKU,
+		},
+		{
+			name: "rejected, eku = ignore",
+			data: trusted(&root.Cert, nil, []string{testca.ClientAuth}),
+			eku:  verify.EKU{Ignore: true}, problem: "is rejected for logins",
+			want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted for serverAuth",
+			data: trusted(&root.Cert, []string{testca.ServerAuth}, nil), eku: verify.EKU{},
+			problem: "for other purposes", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "trusted for nothing", data: trusted(&root.Cert, []string{}, nil),
+			eku: verify.EKU{}, problem: "for other purposes", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "not trusted for what eku requires",
+			data: trusted(&root.Cert, []string{testca.ClientAuth}, nil), eku: required,
+			problem: "for other purposes", want: verify.ReasonEKU,
+		},
+		{
+			name: "settings malformed", data: malformed, eku: verify.EKU{},
+			problem: "settings cannot be read", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "octets behind the settings", data: behind, eku: verify.EKU{},
+			problem: "settings cannot be read", want: verify.ReasonIssuerUnknown,
+		},
+		{
+			name: "certificate malformed", data: pemBlock("TRUSTED CERTIFICATE", []byte{1, 2}),
+			eku: verify.EKU{}, problem: "not a DER sequence", want: verify.ReasonIssuerUnknown,
+		},
+		{name: "rejected for serverAuth", data: trusted(&root.Cert, nil, []string{testca.ServerAuth}), eku: verify.EKU{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := privateDir(t)
 			write(t, filepath.Join(dir, "ca"), tt.data, 0o644)
-			v, err := New(Options{CADir: dir, Policy: Policy{CA: true}, EKU: tt.eku})
+			v, err := verify.New(verify.Options{CADir: dir, Policy: verify.Policy{CA: true}, EKU: tt.eku})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := v.Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != tt.want {
+			if _, err := v.Check(t.Context(), parsed(t, leaf), nil); verify.ReasonOf(err) != tt.want {
 				t.Errorf("got %v", err)
 			}
 			if p := v.Problems(); len(p) != min(len(tt.problem), 1) || len(p) == 1 && !strings.Contains(p[0].Text, tt.problem) {
@@ -192,7 +238,7 @@ func TestTrustSettings(t *testing.T) {
 		dir := privateDir(t)
 		write(t, filepath.Join(dir, order[0]), root.PEM(), 0o644)
 		write(t, filepath.Join(dir, order[1]), trusted(&root.Cert, nil, []string{testca.ClientAuth}), 0o644)
-		if _, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != ReasonRejected {
+		if _, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, leaf), nil); verify.ReasonOf(err) != verify.ReasonRejected {
 			t.Errorf("rejected by another file: %v", err)
 		}
 	}
@@ -206,7 +252,7 @@ func TestRejectedFromCard(t *testing.T) {
 	write(t, filepath.Join(dir, "root"), root.PEM(), 0o644)
 	write(t, filepath.Join(dir, "inter"), trusted(&inter.Cert, nil, []string{testca.ClientAuth}), 0o644)
 	_, err := caVerifier(t, dir, true).Check(t.Context(), parsed(t, inter.Leaf("Alice")), parsedAll(t, &inter.Cert))
-	if ReasonOf(err) != ReasonRejected || !strings.Contains(err.Error(), filepath.Join(dir, "inter")) {
+	if verify.ReasonOf(err) != verify.ReasonRejected || !strings.Contains(err.Error(), filepath.Join(dir, "inter")) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -250,7 +296,7 @@ func TestListsBesideAuthorities(t *testing.T) {
 	dir := privateDir(t)
 	write(t, filepath.Join(dir, "root.pem"), root.PEM(), 0o644)
 	write(t, filepath.Join(dir, "root.crl"), root.CRL(testca.CRL{}), 0o644)
-	v, err := New(Options{CADir: dir, CRLDir: dir, Policy: Policy{CA: true}})
+	v, err := verify.New(verify.Options{CADir: dir, CRLDir: dir, Policy: verify.Policy{CA: true}})
 	if err != nil || len(v.Problems()) != 0 {
 		t.Errorf("%v, %v", v.Problems(), err)
 	}

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // TestCountBeganAnew: a CA that was restored publishes a lower number. Everything that looks at the
@@ -22,9 +23,9 @@ func TestCountBeganAnew(t *testing.T) {
 	next := w.inter.CRL(testca.CRL{Number: 3, ThisUpdate: now.Add(-time.Minute), Entries: revoked(w.leaf, 1)})
 	d := newOnDisk(t, w, map[string][]byte{"root": w.root.CRL(testca.CRL{}), "inter": before})
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
-	o := Options{StoreDir: storeDir(t)}
+	o := verify.Options{StoreDir: storeDir(t)}
 	file := filepath.Join(d.crls, "inter")
-	update := func() []CRLReport {
+	update := func() []verify.CRLReport {
 		t.Helper()
 		reports, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil)
 		if err != nil {
@@ -39,7 +40,7 @@ func TestCountBeganAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, reports := range [][]CRLReport{update(), d.verifier(t, o).ListCRLs(), checked} {
+		for _, reports := range [][]verify.CRLReport{update(), d.verifier(t, o).ListCRLs(), checked} {
 			var said error
 			for _, r := range reports {
 				if r.Path == file {
@@ -87,7 +88,7 @@ func TestCountBeganAnew(t *testing.T) {
 	writeFile(t, filepath.Join(d.crls, "before"), before)
 	update()
 	writeFile(t, file, next)
-	if err := d.check(t, d.verifier(t, o)); ReasonOf(err) != ReasonRevoked {
+	if err := d.check(t, d.verifier(t, o)); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("the next list: %v", err)
 	}
 	for _, err := range fault() {
@@ -98,7 +99,7 @@ func TestCountBeganAnew(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.check(t, d.verifier(t, o)); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := d.check(t, d.verifier(t, o)); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("the list of before: %v", err)
 	}
 }
@@ -112,7 +113,7 @@ func TestOlderCopyIsNoFault(t *testing.T) {
 		"b":    w.inter.CRL(testca.CRL{Number: 2}),
 	})
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
-	o := Options{StoreDir: storeDir(t)}
+	o := verify.Options{StoreDir: storeDir(t)}
 	for range 2 {
 		reports, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil)
 		if err != nil {
@@ -131,11 +132,11 @@ func TestOlderCopyIsNoFault(t *testing.T) {
 func TestAcceptFromAddress(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
-	if err := o.login(t, dir, Options{}); err != nil {
+	if err := o.login(t, dir, verify.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 1, ThisUpdate: time.Now().Add(-time.Minute)})))
-	options := Options{StoreDir: dir, CRLURLs: []string{o.interURL, o.rootURL}}
+	options := verify.Options{StoreDir: dir, CRLURLs: []string{o.interURL, o.rootURL}}
 	options.Policy.CRL = "online"
 	v := trusting(t, options, &o.world.root.Cert, &o.world.inter.Cert)
 	name := parsed(t, &o.world.inter.Cert).Subject.RFC4514()
@@ -146,7 +147,7 @@ func TestAcceptFromAddress(t *testing.T) {
 	if err := v.AcceptCRL(t.Context(), refused[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.login(t, dir, Options{}); err != nil {
+	if err := o.login(t, dir, verify.Options{}); err != nil {
 		t.Error(err)
 	}
 	if reports := v.ListCRLs(); len(reports) != 2 || reports[0].Number != "1" || reports[1].Number != "1" {

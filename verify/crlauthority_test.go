@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"net/http"
@@ -12,12 +12,13 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // cardOnly is a world whose issuing CA is on the card alone, and whose list is large.
 type cardOnly struct {
 	onDisk
-	options Options
+	options verify.Options
 	list    atomic.Pointer[[]byte]
 	whole   atomic.Int32 // how often the list was sent
 }
@@ -34,7 +35,7 @@ func newCardOnly(t *testing.T, entries ...testca.Revoked) *cardOnly {
 		serveCRL(*c.list.Load())(out, r)
 	}))
 	t.Cleanup(server.Close)
-	c.options = Options{StoreDir: storeDir(t), CRLURLs: []string{server.URL + "/inter.crl"}, Policy: Policy{CRL: "auto"}}
+	c.options = verify.Options{StoreDir: storeDir(t), CRLURLs: []string{server.URL + "/inter.crl"}, Policy: verify.Policy{CRL: "auto"}}
 	return c
 }
 
@@ -55,13 +56,13 @@ func (c *cardOnly) login(t *testing.T) error {
 }
 
 // update gives the reports of a run, by path or address.
-func (c *cardOnly) update(t *testing.T) map[string]CRLReport {
+func (c *cardOnly) update(t *testing.T) map[string]verify.CRLReport {
 	t.Helper()
 	reports, err := c.verifier(t, c.options).UpdateCRLs(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]CRLReport{}
+	found := map[string]verify.CRLReport{}
 	for _, r := range reports {
 		found[filepath.Base(r.Path)+r.URL] = r
 		if r.Err != nil {
@@ -105,7 +106,7 @@ func TestIssuerOnTheCardAlone(t *testing.T) {
 	}
 	c.publish(c.inter, 6, revoked(c.leaf, 1)...)
 	c.update(t)
-	if err := c.login(t); ReasonOf(err) != ReasonRevoked {
+	if err := c.login(t); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("revoked: %v", err)
 	}
 }
@@ -124,23 +125,23 @@ func TestKeptAuthoritiesAreNoAnchors(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(c.options.StoreDir, "ca", "0123.der"), c.inter.DER)
 	writeFile(t, filepath.Join(c.options.StoreDir, "ca", "x.der"), []byte("nothing"))
-	if all := c.verifier(t, c.options).crls.KeptSigners(); len(all) != 0 {
+	if all := c.verifier(t, c.options).CRLs().KeptSigners(); len(all) != 0 {
 		t.Errorf("taken: %v", all)
 	}
 	if err := c.login(t); err != nil {
 		t.Fatal(err)
 	}
-	if all := c.verifier(t, c.options).crls.KeptSigners(); len(all) != 1 || !all[0].Equal(parsed(t, &c.inter.Cert)) {
+	if all := c.verifier(t, c.options).CRLs().KeptSigners(); len(all) != 1 || !all[0].Equal(parsed(t, &c.inter.Cert)) {
 		t.Errorf("after a login: %v", all)
 	}
 	v := c.verifier(t, c.options)
-	if _, err := v.Check(t.Context(), parsed(t, c.leaf), nil); ReasonOf(err) != ReasonIssuerUnknown {
+	if _, err := v.Check(t.Context(), parsed(t, c.leaf), nil); verify.ReasonOf(err) != verify.ReasonIssuerUnknown {
 		t.Errorf("a chain over what was kept: %v", err)
 	}
 	late := c.options
 	late.Now = func() time.Time { return parsed(t, &c.inter.Cert).NotAfter.Add(time.Hour) }
 	v = c.verifier(t, late)
-	if all := v.crls.KeptSigners(); len(all) != 0 {
+	if all := v.CRLs().KeptSigners(); len(all) != 0 {
 		t.Errorf("after its time: %v", all)
 	}
 	if _, err := os.Stat(kept(&c.inter.Cert)); err != nil {

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // onDisk writes a world's CA and CRLs to files and makes a verifier that reads them.
@@ -42,7 +43,7 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
-func (d onDisk) verifier(t testing.TB, o Options) *Verifier {
+func (d onDisk) verifier(t testing.TB, o verify.Options) *verify.Verifier {
 	t.Helper()
 	o.CADir = d.ca
 	if o.CRLDir == "" {
@@ -52,14 +53,14 @@ func (d onDisk) verifier(t testing.TB, o Options) *Verifier {
 	if o.Policy.CRL == "" {
 		o.Policy.CRL = "offline"
 	}
-	v, err := New(o)
+	v, err := verify.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func (d onDisk) check(t testing.TB, v *Verifier) error {
+func (d onDisk) check(t testing.TB, v *verify.Verifier) error {
 	t.Helper()
 	_, err := v.Check(t.Context(), parsed(t, d.leaf), []*certinfo.Certificate{parsed(t, &d.inter.Cert)})
 	return err
@@ -80,39 +81,66 @@ func TestCRLDir(t *testing.T) {
 		name  string
 		files files
 		path  string // of crl_dir below the directory
-		want  Reason
+		want  verify.Reason
 		text  string // in the error
 	}{
-		{"plain directory, DER", files{"root.crl": rootCRL, "inter.crl": good}, "", "", ""},
-		{"plain directory, DER, revoked", files{"root.crl": rootCRL, "inter.crl": bad}, "", ReasonRevoked, ""},
-		{"hash links, PEM", files{"11223344.r0": testca.PEMCRL(rootCRL), "55667788.r0": testca.PEMCRL(good)}, "", "", ""},
-		{"hash links, PEM, revoked", files{"11223344.r0": testca.PEMCRL(rootCRL), "55667788.r0": testca.PEMCRL(bad)}, "", ReasonRevoked, ""},
-		{"newest of several", files{"r.r0": rootCRL, "i.r0": older, "i.r1": bad}, "", ReasonRevoked, ""},
-		{"one file, PEM", files{"all.pem": append(testca.PEMCRL(rootCRL), testca.PEMCRL(good)...)}, "all.pem", "", ""},
-		{"one file, PEM, revoked", files{"all.pem": append(testca.PEMCRL(rootCRL), testca.PEMCRL(bad)...)}, "all.pem", ReasonRevoked, ""},
-		{"one file, DER", files{"all.crl": append(bytes.Clone(rootCRL), bad...)}, "all.crl", ReasonRevoked, ""},
-		{"text before and between", files{"x": append(append(append(append(text, testca.PEMCRL(rootCRL)...), text...), testca.PEMCRL(bad)...), text...)}, "", ReasonRevoked, ""},
-		{"carriage returns", files{"r": testca.PEMLines(rootCRL, 64, "\r\n"), "i": testca.PEMLines(bad, 64, "\r\n")}, "", ReasonRevoked, ""},
-		{"lines of 76", files{"r": testca.PEMLines(rootCRL, 76, "\n"), "i": testca.PEMLines(bad, 76, "\n")}, "", ReasonRevoked, ""},
-		{"lines of 65", files{"r": testca.PEMLines(rootCRL, 65, "\n"), "i": testca.PEMLines(bad, 65, "\n")}, "", ReasonRevoked, ""},
-		{"one line", files{"r": testca.PEMLines(rootCRL, 1<<30, "\n"), "i": testca.PEMLines(bad, 1<<30, "\n")}, "", ReasonRevoked, ""},
-		{"ragged lines", files{"r": rootCRL, "i": ragged}, "", "", ""},
-		{"certificates beside them", files{"r.crl": rootCRL, "i.crl": good, "ca.pem": w.root.PEM(), "ca.der": w.inter.DER}, "", "", ""},
-		{"junk beside them", files{"r.crl": rootCRL, "i.crl": good, "README": []byte("hello"), "empty": nil, "z": []byte("0")}, "", "", ""},
-		{"none", nil, "", ReasonRevocationUnknown, "holds none of"},
-		{"only another's", files{"x": stranger}, "", ReasonRevocationUnknown, "holds none of"},
-		{"cut", files{"r": rootCRL, "i.crl": good[:len(good)-9]}, "", ReasonRevocationUnknown, "i.crl: ends in the middle"},
-		{"PEM cut", files{"r": rootCRL, "i.pem": testca.PEMCRL(good)[:len(good)]}, "", ReasonRevocationUnknown, "i.pem: ends in the middle"},
-		{"PEM with a wrong character", files{"r": rootCRL, "i.pem": bytes.Replace(testca.PEMCRL(good), []byte("A"), []byte("*"), 9)}, "", ReasonRevocationUnknown, "base64"},
-		{"an entry spoiled", files{"r": rootCRL, "i.crl": bytes.Replace(good, []byte("250102030405Z"), []byte("251302030405Z"), 1)}, "", ReasonRevocationUnknown, "not a date"},
-		{"not there", nil, "missing", ReasonRevocationUnknown, "no such file"},
+		{name: "plain directory, DER", files: files{"root.crl": rootCRL, "inter.crl": good}},
+		{name: "plain directory, DER, revoked", files: files{"root.crl": rootCRL, "inter.crl": bad}, want: verify.ReasonRevoked},
+		{name: "hash links, PEM", files: files{"11223344.r0": testca.PEMCRL(rootCRL), "55667788.r0": testca.PEMCRL(good)}},
+		{name: "hash links, PEM, revoked", files: files{"11223344.r0": testca.PEMCRL(rootCRL), "55667788.r0": testca.PEMCRL(bad)}, want: verify.ReasonRevoked},
+		{name: "newest of several", files: files{"r.r0": rootCRL, "i.r0": older, "i.r1": bad}, want: verify.ReasonRevoked},
+		{name: "one file, PEM", files: files{"all.pem": append(testca.PEMCRL(rootCRL), testca.PEMCRL(good)...)}, path: "all.pem"},
+		{
+			name:  "one file, PEM, revoked",
+			files: files{"all.pem": append(testca.PEMCRL(rootCRL), testca.PEMCRL(bad)...)},
+			path:  "all.pem", want: verify.ReasonRevoked,
+		},
+		{
+			name: "one file, DER", files: files{"all.crl": append(bytes.Clone(rootCRL), bad...)},
+			path: "all.crl", want: verify.ReasonRevoked,
+		},
+		{name: "text before and between", files: files{"x": append(append(append(append(text, testca.PEMCRL(rootCRL)...), text...), testca.PEMCRL(bad)...), text...)}, want: verify.ReasonRevoked},
+		{name: "carriage returns", files: files{"r": testca.PEMLines(rootCRL, 64, "\r\n"), "i": testca.PEMLines(bad, 64, "\r\n")}, want: verify.ReasonRevoked},
+		{name: "lines of 76", files: files{"r": testca.PEMLines(rootCRL, 76, "\n"), "i": testca.PEMLines(bad, 76, "\n")}, want: verify.ReasonRevoked},
+		{name: "lines of 65", files: files{"r": testca.PEMLines(rootCRL, 65, "\n"), "i": testca.PEMLines(bad, 65, "\n")}, want: verify.ReasonRevoked},
+		{name: "one line", files: files{"r": testca.PEMLines(rootCRL, 1<<30, "\n"), "i": testca.PEMLines(bad, 1<<30, "\n")}, want: verify.ReasonRevoked},
+		{name: "ragged lines", files: files{"r": rootCRL, "i": ragged}},
+		{name: "certificates beside them", files: files{"r.crl": rootCRL, "i.crl": good, "ca.pem": w.root.PEM(), "ca.der": w.inter.DER}},
+		{name: "junk beside them", files: files{"r.crl": rootCRL, "i.crl": good, "README": []byte("hello"), "empty": nil, "z": []byte("0")}},
+		{name: "none", want: verify.ReasonRevocationUnknown, text: "holds none of"},
+		{
+			name: "only another's", files: files{"x": stranger},
+			want: verify.ReasonRevocationUnknown, text: "holds none of",
+		},
+		{
+			name: "cut", files: files{"r": rootCRL, "i.crl": good[:len(good)-9]},
+			want: verify.ReasonRevocationUnknown, text: "i.crl: ends in the middle",
+		},
+		{
+			name: "PEM cut", files: files{"r": rootCRL, "i.pem": testca.PEMCRL(good)[:len(good)]},
+			want: verify.ReasonRevocationUnknown, text: "i.pem: ends in the middle",
+		},
+		{
+			name:  "PEM with a wrong character",
+			files: files{"r": rootCRL, "i.pem": bytes.Replace(testca.PEMCRL(good), []byte("A"), []byte("*"), 9)},
+			want:  verify.ReasonRevocationUnknown, text: "base64",
+		},
+		{
+			name:  "an entry spoiled",
+			files: files{"r": rootCRL, "i.crl": bytes.Replace(good, []byte("250102030405Z"), []byte("251302030405Z"), 1)},
+			want:  verify.ReasonRevocationUnknown, text: "not a date",
+		},
+		{
+			name: "not there", path: "missing", want: verify.ReasonRevocationUnknown,
+			text: "no such file",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newOnDisk(t, w, tt.files)
-			o := Options{CRLDir: filepath.Join(d.crls, tt.path)}
+			o := verify.Options{CRLDir: filepath.Join(d.crls, tt.path)}
 			err := d.check(t, d.verifier(t, o))
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -125,13 +153,13 @@ func TestCRLDirIsSafe(t *testing.T) {
 	if err := os.Chmod(filepath.Join(d.crls, "i"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.check(t, d.verifier(t, Options{})); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "written by everybody") {
+	if err := d.check(t, d.verifier(t, verify.Options{})); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "written by everybody") {
 		t.Errorf("got %v", err)
 	}
 	if err := os.Chmod(filepath.Join(d.crls, "i"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.check(t, d.verifier(t, Options{MaxCRLSize: 100})); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "longer than 100") {
+	if err := d.check(t, d.verifier(t, verify.Options{MaxCRLSize: 100})); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "longer than 100") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl"
 )
 
@@ -45,11 +46,11 @@ func TestOddCRLEntry(t *testing.T) {
 	for name, entry := range oddEntries(alice.Serial) {
 		t.Run(name, func(t *testing.T) {
 			crls := [][]byte{root.CRL(testca.CRL{}), inter.CRL(testca.CRL{Entries: []testca.Revoked{entry}})}
-			err := world{root, inter, alice}.judgeWithCRLs(t, Options{}, false, nil, crls...)
-			if ReasonOf(err) != ReasonRevoked || !strings.Contains(err.Error(), "cannot be read") {
+			err := world{root, inter, alice}.judgeWithCRLs(t, verify.Options{}, false, nil, crls...)
+			if verify.ReasonOf(err) != verify.ReasonRevoked || !strings.Contains(err.Error(), "cannot be read") {
 				t.Errorf("the certificate of the entry: %v", err)
 			}
-			if err := (world{root, inter, bob}).judgeWithCRLs(t, Options{}, false, nil, crls...); err != nil {
+			if err := (world{root, inter, bob}).judgeWithCRLs(t, verify.Options{}, false, nil, crls...); err != nil {
 				t.Errorf("another certificate: %v", err)
 			}
 

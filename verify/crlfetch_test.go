@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,7 +21,10 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
+	"pam_pkcs11/internal/nettest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
 )
 
@@ -78,18 +80,18 @@ func serveCRL(body []byte) http.HandlerFunc {
 }
 
 // login is one check with a verifier of its own, as each login has. Certificates may name this machine here.
-func (o *online) login(t testing.TB, dir string, options Options, change ...func(*store.Hooks)) error {
+func (o *online) login(t testing.TB, dir string, options verify.Options, change ...func(*store.Hooks)) error {
 	t.Helper()
 	options.StoreDir = dir
 	if options.Policy.CRL == "" {
 		options.Policy.CRL = "online"
 	}
-	options.hooks.Local = true
+	options.Hooks().Local = true
 	for _, c := range change {
-		c(&options.hooks)
+		c(options.Hooks())
 	}
 	v := trusting(t, options, append(o.trusts, &o.world.root.Cert)...)
-	v.options.Policy.CA = true
+	v.Options().Policy.CA = true
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	_, err := v.Check(ctx, parsed(t, o.leaf), []*certinfo.Certificate{parsed(t, &o.world.inter.Cert)})
@@ -150,36 +152,36 @@ func TestCRLOnline(t *testing.T) {
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
-		want    Reason
+		want    verify.Reason
 		text    string
 	}{
 		{"good", serveCRL(good), "", ""},
-		{"revoked", serveCRL(bad), ReasonRevoked, "keyCompromise"},
+		{"revoked", serveCRL(bad), verify.ReasonRevoked, "keyCompromise"},
 		{"PEM", serveCRL(testca.PEMCRL(good)), "", ""},
-		{"PEM, revoked", serveCRL(append([]byte("\n"), testca.PEMCRL(bad)...)), ReasonRevoked, ""},
-		{"404 with the CRL as body", status(404, good), ReasonRevocationUnknown, "HTTP status 404"},
-		{"500", status(500, good), ReasonRevocationUnknown, "HTTP status 500"},
-		{"HTML", status(200, []byte("<html><body>Log in to this network")), ReasonRevocationUnknown, "not a CertificateList"},
-		{"empty", status(200, nil), ReasonRevocationUnknown, "EOF"},
-		{"304 that was not asked for", status(304, nil), ReasonRevocationUnknown, "not modified"},
-		{"23 octets", status(200, good[:23]), ReasonRevocationUnknown, "ends in the middle"},
-		{"cut", status(200, good[:len(good)-1]), ReasonRevocationUnknown, "ends in the middle"},
-		{"cut, PEM", status(200, testca.PEMCRL(good)[:5000]), ReasonRevocationUnknown, "ends in the middle"},
+		{"PEM, revoked", serveCRL(append([]byte("\n"), testca.PEMCRL(bad)...)), verify.ReasonRevoked, ""},
+		{"404 with the CRL as body", status(404, good), verify.ReasonRevocationUnknown, "HTTP status 404"},
+		{"500", status(500, good), verify.ReasonRevocationUnknown, "HTTP status 500"},
+		{"HTML", status(200, []byte("<html><body>Log in to this network")), verify.ReasonRevocationUnknown, "not a CertificateList"},
+		{"empty", status(200, nil), verify.ReasonRevocationUnknown, "EOF"},
+		{"304 that was not asked for", status(304, nil), verify.ReasonRevocationUnknown, "not modified"},
+		{"23 octets", status(200, good[:23]), verify.ReasonRevocationUnknown, "ends in the middle"},
+		{"cut", status(200, good[:len(good)-1]), verify.ReasonRevocationUnknown, "ends in the middle"},
+		{"cut, PEM", status(200, testca.PEMCRL(good)[:5000]), verify.ReasonRevocationUnknown, "ends in the middle"},
 		{"shorter than announced", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(good)))
 			_, _ = w.Write(good[:len(good)/2])
-		}, ReasonRevocationUnknown, "ends in the middle"},
-		{"more behind it", status(200, append(bytes.Clone(good), 0)), ReasonRevocationUnknown, "trailing"},
-		{"two of them", status(200, append(bytes.Clone(good), bad...)), ReasonRevocationUnknown, "trailing"},
-		{"another issuer's", serveCRL(o.world.root.CRL(testca.CRL{})), ReasonRevocationUnknown, ""},
-		{"another key's", serveCRL(testca.NewRoot("Inter").CRL(testca.CRL{})), ReasonRevocationUnknown, "not signed by"},
-		{"expired", serveCRL(o.world.inter.CRL(testca.CRL{ThisUpdate: time.Now().Add(-48 * time.Hour)})), ReasonRevocationUnknown, "has expired"},
+		}, verify.ReasonRevocationUnknown, "ends in the middle"},
+		{"more behind it", status(200, append(bytes.Clone(good), 0)), verify.ReasonRevocationUnknown, "trailing"},
+		{"two of them", status(200, append(bytes.Clone(good), bad...)), verify.ReasonRevocationUnknown, "trailing"},
+		{"another issuer's", serveCRL(o.world.root.CRL(testca.CRL{})), verify.ReasonRevocationUnknown, ""},
+		{"another key's", serveCRL(testca.NewRoot("Inter").CRL(testca.CRL{})), verify.ReasonRevocationUnknown, "not signed by"},
+		{"expired", serveCRL(o.world.inter.CRL(testca.CRL{ThisUpdate: time.Now().Add(-48 * time.Hour)})), verify.ReasonRevocationUnknown, "has expired"},
 		{"gzip bomb", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			z := gzip.NewWriter(w)
 			_, _ = z.Write(make([]byte, 8<<20))
 			_ = z.Close()
-		}, ReasonRevocationUnknown, "compressed"},
+		}, verify.ReasonRevocationUnknown, "compressed"},
 		{"endless entries", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(endlessCRL(o.world.inter))
 			for entry := testca.ManyRevoked(1000); ; {
@@ -187,22 +189,22 @@ func TestCRLOnline(t *testing.T) {
 					return
 				}
 			}
-		}, ReasonRevocationUnknown, "larger than allowed"},
+		}, verify.ReasonRevocationUnknown, "larger than allowed"},
 		{"endless nothing", func(w http.ResponseWriter, _ *http.Request) {
 			for blank := make([]byte, 1<<16); ; {
 				if _, err := w.Write(bytes.ReplaceAll(blank, []byte{0}, []byte{' '})); err != nil {
 					return
 				}
 			}
-		}, ReasonRevocationUnknown, "neither DER nor"},
-		{"redirect loop", redirect("/inter.crl"), ReasonRevocationUnknown, "redirects"},
-		{"redirect to a file", redirect("file:///etc/passwd"), ReasonRevocationUnknown, "scheme"},
-		{"redirect", redirect("/root.crl"), ReasonRevocationUnknown, ""},
+		}, verify.ReasonRevocationUnknown, "neither DER nor"},
+		{"redirect loop", redirect("/inter.crl"), verify.ReasonRevocationUnknown, "redirects"},
+		{"redirect to a file", redirect("file:///etc/passwd"), verify.ReasonRevocationUnknown, "scheme"},
+		{"redirect", redirect("/root.crl"), verify.ReasonRevocationUnknown, ""},
 		{"closed", func(w http.ResponseWriter, _ *http.Request) {
 			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
 				_ = c.Close()
 			}
-		}, ReasonRevocationUnknown, "EOF"},
+		}, verify.ReasonRevocationUnknown, "EOF"},
 	}
 	for _, tt := range tests {
 		for _, kept := range []bool{true, false} {
@@ -212,15 +214,15 @@ func TestCRLOnline(t *testing.T) {
 				if kept {
 					dir = storeDir(t)
 				}
-				err := o.login(t, dir, Options{MaxCRLSize: 4 << 20})
-				if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
+				err := o.login(t, dir, verify.Options{MaxCRLSize: 4 << 20})
+				if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
 					t.Errorf("got %v", err)
 				}
 				if dir == "" {
 					return
 				}
 				_, stored := os.Stat(filepath.Join(dir, "crl", storedName([]byte(o.interURL))+".crl"))
-				if wanted := tt.want != ReasonRevocationUnknown || tt.name == "expired" || strings.HasPrefix(tt.name, "another issuer") || tt.name == "redirect"; (stored == nil) != wanted {
+				if wanted := tt.want != verify.ReasonRevocationUnknown || tt.name == "expired" || strings.HasPrefix(tt.name, "another issuer") || tt.name == "redirect"; (stored == nil) != wanted {
 					t.Errorf("stored: %v", stored)
 				}
 				left, _ := filepath.Glob(filepath.Join(dir, "crl", ".new-"+"*"))
@@ -244,17 +246,17 @@ func endlessCRL(ca *testca.CA) []byte {
 func TestCRLAddressesOfThisMachine(t *testing.T) {
 	o := newOnline(t)
 	refused := func(h *store.Hooks) { h.Local = false }
-	if err := o.login(t, "", Options{}, refused); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
+	if err := o.login(t, "", verify.Options{}, refused); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
 		t.Errorf("named by the certificate: %v", err)
 	}
 	if n := o.asked.Load(); n != 0 {
 		t.Errorf("%d requests reached the server", n)
 	}
-	if err := o.login(t, "", Options{CRLURLs: []string{o.rootURL, o.interURL}}, refused); err != nil {
+	if err := o.login(t, "", verify.Options{CRLURLs: []string{o.rootURL, o.interURL}}, refused); err != nil {
 		t.Errorf("configured: %v", err)
 	}
-	proxied := Options{Proxy: "http://" + strings.TrimPrefix(o.rootURL[:strings.LastIndexByte(o.rootURL, '/')], "http://")}
-	if err := o.login(t, "", proxied, refused); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
+	proxied := verify.Options{Proxy: "http://" + strings.TrimPrefix(o.rootURL[:strings.LastIndexByte(o.rootURL, '/')], "http://")}
+	if err := o.login(t, "", proxied, refused); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
 		t.Errorf("by a proxy: %v", err)
 	}
 }
@@ -263,19 +265,21 @@ func TestCRLAddressesOfThisMachine(t *testing.T) {
 func TestCRLAddressesOfStrangers(t *testing.T) {
 	o := newOnline(t)
 	stranger := testca.NewRoot("Stranger").Leaf("Alice", testca.CRLDistribution(o.interURL))
-	v := trusting(t, Options{Policy: Policy{CRL: "online"}, hooks: store.Hooks{Local: true}}, &o.world.root.Cert)
-	v.options.Policy.CA = true
-	if _, err := v.Check(t.Context(), parsed(t, stranger), nil); ReasonOf(err) != ReasonIssuerUnknown || o.asked.Load() != 0 {
+	options := verify.Options{Policy: verify.Policy{CRL: "online"}}
+	options.Hooks().Local = true
+	v := trusting(t, options, &o.world.root.Cert)
+	v.Options().Policy.CA = true
+	if _, err := v.Check(t.Context(), parsed(t, stranger), nil); verify.ReasonOf(err) != verify.ReasonIssuerUnknown || o.asked.Load() != 0 {
 		t.Errorf("%v, %d requests", err, o.asked.Load())
 	}
 	path := filepath.Join(t.TempDir(), "root.crl")
 	writeFile(t, path, o.world.root.CRL(testca.CRL{}))
 	local := o.world.root.Leaf("Bob", testca.CRLDistribution("file://"+path))
-	if _, err := v.Check(t.Context(), parsed(t, local), nil); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := v.Check(t.Context(), parsed(t, local), nil); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("a file: %v", err)
 	}
-	v = trusting(t, Options{Policy: Policy{CRL: "online"}, CRLURLs: []string{"file://" + path}}, &o.world.root.Cert)
-	v.options.Policy.CA = true
+	v = trusting(t, verify.Options{Policy: verify.Policy{CRL: "online"}, CRLURLs: []string{"file://" + path}}, &o.world.root.Cert)
+	v.Options().Policy.CA = true
 	if _, err := v.Check(t.Context(), parsed(t, local), nil); err != nil {
 		t.Errorf("a configured file: %v", err)
 	}
@@ -285,18 +289,18 @@ func TestCRLFromDirectory(t *testing.T) {
 	root := testca.NewRoot("Root")
 	for name, tt := range map[string]struct {
 		crl  func(leaf *testca.Cert) []byte
-		want Reason
+		want verify.Reason
 	}{
 		"good":    {func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, ""},
-		"revoked": {func(l *testca.Cert) []byte { return root.CRL(testca.CRL{Entries: revoked(l, 1)}) }, ReasonRevoked},
+		"revoked": {func(l *testca.Cert) []byte { return root.CRL(testca.CRL{Entries: revoked(l, 1)}) }, verify.ReasonRevoked},
 	} {
 		leaf := root.Leaf("Alice")
 		server := slapdtest.Start(t, "dn: cn=ca,"+slapdtest.Suffix+"\nobjectClass: cRLDistributionPoint\ncn: ca\ncertificateRevocationList;binary:: "+
 			base64.StdEncoding.EncodeToString(tt.crl(leaf))+"\n\n")
 		url := server.LDAP + "/cn=ca," + slapdtest.Suffix + "?certificateRevocationList;binary?base?(objectClass=*)"
-		v := trusting(t, Options{Policy: Policy{CRL: "online"}, CRLURLs: []string{url}}, &root.Cert)
-		v.options.Policy.CA = true
-		if _, err := v.Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+		v := trusting(t, verify.Options{Policy: verify.Policy{CRL: "online"}, CRLURLs: []string{url}}, &root.Cert)
+		v.Options().Policy.CA = true
+		if _, err := v.Check(t.Context(), parsed(t, leaf), nil); verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -305,15 +309,11 @@ func TestCRLFromDirectory(t *testing.T) {
 // The second address of a distribution point is asked when the first is dead, or mute.
 func TestCRLMirrors(t *testing.T) {
 	o := newOnline(t)
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mute.Close()
-	for _, first := range []string{"http://127.0.0.1:1/x", "http://" + mute.Addr().String() + "/x"} {
+	mute := nettest.Mute(t)
+	for _, first := range []string{"http://127.0.0.1:1/x", "http://" + mute + "/x"} {
 		names := testca.FullName(testca.URI(first), testca.URI(o.interURL))
 		o.leaf = o.world.inter.Leaf("Alice", testca.DistributionPoints(testca.Point(names, 0, nil)))
-		if err := o.login(t, "", Options{}); err != nil {
+		if err := o.login(t, "", verify.Options{}); err != nil {
 			t.Errorf("%s: %v", first, err)
 		}
 	}
@@ -323,12 +323,14 @@ func TestCRLStoreIsUsed(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
 	now := time.Now()
-	at := func(d time.Duration) Options { return Options{Now: func() time.Time { return now.Add(d) }} }
-	step := func(name string, options Options, want Reason, requests int32) {
+	at := func(d time.Duration) verify.Options {
+		return verify.Options{Now: func() time.Time { return now.Add(d) }}
+	}
+	step := func(name string, options verify.Options, want verify.Reason, requests int32) {
 		t.Helper()
 		before := o.asked.Load()
 		err := o.login(t, dir, options)
-		if ReasonOf(err) != want || (err == nil) != (want == "") {
+		if verify.ReasonOf(err) != want || (err == nil) != (want == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if n := o.asked.Load() - before; n != requests {
@@ -343,17 +345,17 @@ func TestCRLStoreIsUsed(t *testing.T) {
 	o.inter.Store(dead)
 	step("the server is dead, the stored one is valid", at(4*time.Hour), "", 1)
 	step("the clock was put back", at(-30*time.Minute), "", 1)
-	step("the stored one has expired", at(30*time.Hour), ReasonRevocationUnknown, 1)
+	step("the stored one has expired", at(30*time.Hour), verify.ReasonRevocationUnknown, 1)
 	o.root.Store(serveCRL(o.world.root.CRL(testca.CRL{Number: 2, NextUpdate: now.Add(99 * time.Hour)})))
-	step("the stored one has expired", at(31*time.Hour), ReasonRevocationUnknown, 1)
+	step("the stored one has expired", at(31*time.Hour), verify.ReasonRevocationUnknown, 1)
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 4, NextUpdate: now.Add(99 * time.Hour)})))
-	step("an older number is played back", at(31*time.Hour), ReasonRevocationUnknown, 1)
+	step("an older number is played back", at(31*time.Hour), verify.ReasonRevocationUnknown, 1)
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 6, NextUpdate: now.Add(99 * time.Hour), Entries: revoked(o.leaf, 6)})))
-	step("on hold in a newer one", at(31*time.Hour), ReasonRevoked, 1)
+	step("on hold in a newer one", at(31*time.Hour), verify.ReasonRevoked, 1)
 	o.inter.Store(dead)
-	step("still on hold when that has expired", at(200*time.Hour), ReasonRevoked, 1)
+	step("still on hold when that has expired", at(200*time.Hour), verify.ReasonRevoked, 1)
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 7, ThisUpdate: now.Add(250 * time.Hour)})))
-	if err := o.login(t, dir, Options{Now: at(200 * time.Hour).Now, CRLLeafOnly: true}); ReasonOf(err) != ReasonRevoked {
+	if err := o.login(t, dir, verify.Options{Now: at(200 * time.Hour).Now, CRLLeafOnly: true}); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("one from the future: %v", err)
 	}
 }
@@ -361,7 +363,7 @@ func TestCRLStoreIsUsed(t *testing.T) {
 func TestCRLRollback(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
-	if err := o.login(t, dir, Options{}); err != nil {
+	if err := o.login(t, dir, verify.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	// Even when the store's CRL is lost, an older one is not believed, wherever it comes from.
@@ -375,12 +377,12 @@ func TestCRLRollback(t *testing.T) {
 	for _, word := range []string{"online", "auto"} {
 		crls := filepath.Join(t.TempDir(), "older.crl")
 		writeFile(t, crls, older)
-		err := o.login(t, dir, Options{Policy: Policy{CRL: word}, CRLDir: crls})
-		if ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "older than one") {
+		err := o.login(t, dir, verify.Options{Policy: verify.Policy{CRL: word}, CRLDir: crls})
+		if verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "older than one") {
 			t.Errorf("%s: %v", word, err)
 		}
 	}
-	if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := o.login(t, dir, verify.Options{}, func(h *store.Hooks) { h.ReadOnly = true }); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("without the right to write: %v", err)
 	}
 	// What a damaged note says is not known: nothing is believed until it is written anew.
@@ -389,7 +391,7 @@ func TestCRLRollback(t *testing.T) {
 	for _, n := range notes {
 		writeFile(t, n, []byte("{"))
 	}
-	if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "crl update") {
+	if err := o.login(t, dir, verify.Options{}, func(h *store.Hooks) { h.ReadOnly = true }); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "crl update") {
 		t.Errorf("damaged note: %v", err)
 	}
 }
@@ -399,7 +401,7 @@ func TestCRLAuto(t *testing.T) {
 	crls := filepath.Join(t.TempDir(), "crls")
 	writeFile(t, filepath.Join(crls, "root.crl"), o.world.root.CRL(testca.CRL{Number: 1}))
 	writeFile(t, filepath.Join(crls, "inter.crl"), o.world.inter.CRL(testca.CRL{Number: 5}))
-	auto := Options{Policy: Policy{CRL: "auto"}, CRLDir: crls}
+	auto := verify.Options{Policy: verify.Policy{CRL: "auto"}, CRLDir: crls}
 	for name, handler := range map[string]http.HandlerFunc{
 		"dead":       func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) },
 		"expired":    serveCRL(o.world.inter.CRL(testca.CRL{ThisUpdate: time.Now().Add(-48 * time.Hour)})),
@@ -410,13 +412,13 @@ func TestCRLAuto(t *testing.T) {
 		if err := o.login(t, storeDir(t), auto); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := o.login(t, storeDir(t), Options{CRLDir: crls}); ReasonOf(err) != ReasonRevocationUnknown {
+		if err := o.login(t, storeDir(t), verify.Options{CRLDir: crls}); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 			t.Errorf("%s, crl_online looked into crl_dir: %v", name, err)
 		}
 	}
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 4, ThisUpdate: time.Now().Add(-2 * time.Hour)})))
 	writeFile(t, filepath.Join(crls, "inter.crl"), o.world.inter.CRL(testca.CRL{Number: 5, Entries: revoked(o.leaf, 1)}))
-	if err := o.login(t, storeDir(t), auto); ReasonOf(err) != ReasonRevoked {
+	if err := o.login(t, storeDir(t), auto); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("revoked in the newer one of crl_dir: %v", err)
 	}
 }
@@ -426,7 +428,7 @@ func TestCRLWithoutStore(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
 	for range 2 {
-		if err := o.login(t, dir, Options{}, func(h *store.Hooks) { h.ReadOnly = true }); err != nil {
+		if err := o.login(t, dir, verify.Options{}, func(h *store.Hooks) { h.ReadOnly = true }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -448,11 +450,9 @@ func TestCRLFetchedOnce(t *testing.T) {
 	var group sync.WaitGroup
 	errs := make([]error, 6)
 	for i := range errs {
-		group.Go(func() { errs[i] = o.login(t, dir, Options{}) })
+		group.Go(func() { errs[i] = o.login(t, dir, verify.Options{}) })
 	}
-	for o.asked.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	slowtest.Until(t, "a request", func() bool { return o.asked.Load() > 0 })
 	close(release)
 	group.Wait()
 	for _, err := range errs {

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"errors"
@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // withIndexes makes a world with large CRLs in crl_dir and their indexes.
-func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, Options) {
+func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, verify.Options) {
 	t.Helper()
 	w := newWorld()
 	many := testca.ManyRevoked(2000)
@@ -23,7 +24,7 @@ func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, Optio
 		"inter.pem": testca.PEMCRL(w.inter.CRL(testca.CRL{Number: 1, RawEntries: many, Entries: entries}))})
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
 	store := storeDir(t)
-	o := Options{StoreDir: store}
+	o := verify.Options{StoreDir: store}
 	reports, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil)
 	if err != nil || len(reports) != 2 {
 		t.Fatalf("%v %v", reports, err)
@@ -37,10 +38,10 @@ func withIndexes(t *testing.T, entries ...testca.Revoked) (onDisk, string, Optio
 }
 
 // scansOf checks the leaf and counts the CRLs that were read as a whole.
-func scansOf(t *testing.T, d onDisk, o Options) (scans int, err error) {
+func scansOf(t *testing.T, d onDisk, o verify.Options) (scans int, err error) {
 	t.Helper()
 	read := map[string]bool{}
-	o.hooks.Opened = func(path string) { read[path] = true }
+	o.Hooks().Opened = func(path string) { read[path] = true }
 	err = d.check(t, d.verifier(t, o))
 	return len(read), err
 }
@@ -52,12 +53,12 @@ func TestIndexIsUsed(t *testing.T) {
 	}
 	bad, _, badOptions := withIndexes(t, revoked(d.leaf, 1)...)
 	bad.leaf = bad.inter.Leaf("Alice", testca.Serial(d.leaf.Serial...))
-	if scans, err := scansOf(t, bad, badOptions); ReasonOf(err) != ReasonRevoked || scans != 0 {
+	if scans, err := scansOf(t, bad, badOptions); verify.ReasonOf(err) != verify.ReasonRevoked || scans != 0 {
 		t.Errorf("%v, %d scans", err, scans)
 	}
 	late := o
 	late.Now = func() time.Time { return time.Now().AddDate(0, 0, 3) }
-	if _, err := scansOf(t, d, late); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "has expired") {
+	if _, err := scansOf(t, d, late); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "has expired") {
 		t.Errorf("dates are not checked anew: %v", err)
 	}
 	indexes, err := filepath.Glob(filepath.Join(store, "index", "*.idx"))
@@ -155,7 +156,7 @@ func TestIndexOfAnotherKey(t *testing.T) {
 	if err := os.Remove(filepath.Join(d.ca, "inter.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := scansOf(t, d, o); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("got %v", err)
 	}
 }
@@ -169,7 +170,7 @@ func TestUpdateAndNewest(t *testing.T) {
 		"ahead.crl": w.inter.CRL(testca.CRL{Number: 6, ThisUpdate: time.Now().Add(time.Hour)}),
 	})
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
-	o := Options{StoreDir: storeDir(t)}
+	o := verify.Options{StoreDir: storeDir(t)}
 	if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +178,7 @@ func TestUpdateAndNewest(t *testing.T) {
 		t.Errorf("published ahead: %v", err)
 	}
 	writeFile(t, filepath.Join(d.crls, "inter.crl"), w.inter.CRL(testca.CRL{Number: 4}))
-	if err := d.check(t, d.verifier(t, o)); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := d.check(t, d.verifier(t, o)); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("put back: %v", err)
 	}
 }
@@ -189,7 +190,7 @@ func TestUpdateReports(t *testing.T) {
 		"stranger.crl": testca.NewRoot("Stranger").CRL(testca.CRL{RawEntries: testca.ManyRevoked(2000)}),
 		"cut.crl":      w.root.CRL(testca.CRL{Number: 1})[:60],
 	})
-	o := Options{StoreDir: storeDir(t), CRLURLs: []string{"http://127.0.0.1:1/x.crl"}}
+	o := verify.Options{StoreDir: storeDir(t), CRLURLs: []string{"http://127.0.0.1:1/x.crl"}}
 	v := d.verifier(t, o)
 	var told []string
 	reports, err := v.UpdateCRLs(t.Context(), func(what string, done, total int64) { told = append(told, what) })

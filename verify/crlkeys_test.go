@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // A CA that was renewed: one name, two keys, and each key signs a list of its own certificates,
@@ -32,7 +33,7 @@ func newRenewed(leaf ...testca.Option) renewed {
 }
 
 // check judges the leaf. The CAs in caDir are in ca_dir beside the root, the others on the card.
-func (r renewed) check(t testing.TB, d onDisk, o Options, card ...*testca.CA) error {
+func (r renewed) check(t testing.TB, d onDisk, o verify.Options, card ...*testca.CA) error {
 	t.Helper()
 	var certs []*certinfo.Certificate
 	for _, ca := range card {
@@ -73,14 +74,14 @@ func TestListOfOtherKeyHidesNothing(t *testing.T) {
 							writeFile(t, filepath.Join(d.ca, "first"), r.first.PEM())
 							card = nil
 						}
-						o := Options{}
+						o := verify.Options{}
 						if index {
 							o.StoreDir = storeDir(t)
 							if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
 								t.Fatal(err)
 							}
 						}
-						if err := r.check(t, d, o, card...); ReasonOf(err) != ReasonRevoked {
+						if err := r.check(t, d, o, card...); verify.ReasonOf(err) != verify.ReasonRevoked {
 							t.Errorf("got %v", err)
 						}
 					})
@@ -105,30 +106,30 @@ func TestGoodIsSaidByOwnKey(t *testing.T) {
 	tests := []struct {
 		name  string
 		lists [][]byte
-		want  Reason
+		want  verify.Reason
 	}{
 		{"both, neither names it", [][]byte{whole, other}, ""},
 		{"own alone", [][]byte{whole}, ""},
 		{"other alone: no trace of a list of its own key", [][]byte{other}, ""},
-		{"other alone names it", [][]byte{second(testca.CRL{ThisUpdate: newer, Entries: named})}, ReasonRevoked},
-		{"own is good, an older list of the other key names it", [][]byte{first(testca.CRL{ThisUpdate: newer}), second(testca.CRL{ThisUpdate: older, Entries: named})}, ReasonRevoked},
-		{"own expired", [][]byte{first(testca.CRL{ThisUpdate: older, NextUpdate: over}), other}, ReasonRevocationUnknown},
-		{"own expired, names it", [][]byte{first(testca.CRL{ThisUpdate: older, NextUpdate: over, Entries: named}), other}, ReasonRevoked},
-		{"own damaged", [][]byte{first(testca.CRL{ThisUpdate: older, CorruptSignature: true}), other}, ReasonRevocationUnknown},
-		{"own cut short", [][]byte{whole[:len(whole)-5], other}, ReasonRevocationUnknown},
-		{"own of the future", [][]byte{first(testca.CRL{ThisUpdate: now.Add(time.Hour)}), other}, ReasonRevocationUnknown},
-		{"own with an unknown critical extension", [][]byte{first(testca.CRL{ThisUpdate: older, Extensions: []testca.Extension{critical}}), other}, ReasonRevocationUnknown},
-		{"own of some reasons only", [][]byte{first(testca.CRL{ThisUpdate: older, IDP: testca.IDP{Reasons: 0x2}.DER()}), other}, ReasonRevocationUnknown},
+		{"other alone names it", [][]byte{second(testca.CRL{ThisUpdate: newer, Entries: named})}, verify.ReasonRevoked},
+		{"own is good, an older list of the other key names it", [][]byte{first(testca.CRL{ThisUpdate: newer}), second(testca.CRL{ThisUpdate: older, Entries: named})}, verify.ReasonRevoked},
+		{"own expired", [][]byte{first(testca.CRL{ThisUpdate: older, NextUpdate: over}), other}, verify.ReasonRevocationUnknown},
+		{"own expired, names it", [][]byte{first(testca.CRL{ThisUpdate: older, NextUpdate: over, Entries: named}), other}, verify.ReasonRevoked},
+		{"own damaged", [][]byte{first(testca.CRL{ThisUpdate: older, CorruptSignature: true}), other}, verify.ReasonRevocationUnknown},
+		{"own cut short", [][]byte{whole[:len(whole)-5], other}, verify.ReasonRevocationUnknown},
+		{"own of the future", [][]byte{first(testca.CRL{ThisUpdate: now.Add(time.Hour)}), other}, verify.ReasonRevocationUnknown},
+		{"own with an unknown critical extension", [][]byte{first(testca.CRL{ThisUpdate: older, Extensions: []testca.Extension{critical}}), other}, verify.ReasonRevocationUnknown},
+		{"own of some reasons only", [][]byte{first(testca.CRL{ThisUpdate: older, IDP: testca.IDP{Reasons: 0x2}.DER()}), other}, verify.ReasonRevocationUnknown},
 		{"own names it on hold, a newer own lifts it", [][]byte{first(testca.CRL{ThisUpdate: older, Entries: hold}), first(testca.CRL{ThisUpdate: older.Add(time.Hour)}), other}, ""},
-		{"own newer expired, own older not", [][]byte{first(testca.CRL{ThisUpdate: older.Add(time.Hour), NextUpdate: over}), whole, other}, ReasonRevocationUnknown},
-		{"own of the same second, one names it", [][]byte{first(testca.CRL{ThisUpdate: older}), first(testca.CRL{ThisUpdate: older, Entries: named}), other}, ReasonRevoked},
+		{"own newer expired, own older not", [][]byte{first(testca.CRL{ThisUpdate: older.Add(time.Hour), NextUpdate: over}), whole, other}, verify.ReasonRevocationUnknown},
+		{"own of the same second, one names it", [][]byte{first(testca.CRL{ThisUpdate: older}), first(testca.CRL{ThisUpdate: older, Entries: named}), other}, verify.ReasonRevoked},
 		{"own of the same second, the higher number counts", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, Entries: hold}), first(testca.CRL{Number: 2, ThisUpdate: older}), other}, ""},
-		{"own delta names it", [][]byte{whole, first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: newer, Entries: named}), other}, ReasonRevoked},
-		{"own delta whose time is over names it", [][]byte{whole, first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: older, NextUpdate: over, Entries: named}), other}, ReasonRevoked},
+		{"own delta names it", [][]byte{whole, first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: newer, Entries: named}), other}, verify.ReasonRevoked},
+		{"own delta whose time is over names it", [][]byte{whole, first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: older, NextUpdate: over, Entries: named}), other}, verify.ReasonRevoked},
 		{"own delta lifts the hold", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, Entries: hold}), first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: newer, Entries: lifted}), other}, ""},
-		{"a delta of the other key lifts nothing", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, Entries: hold}), second(testca.CRL{Number: 9, DeltaBase: 1, ThisUpdate: newer, Entries: lifted}), other}, ReasonRevoked},
-		{"a delta of its own key does not renew the base of the other", [][]byte{second(testca.CRL{Number: 1, ThisUpdate: older, NextUpdate: over}), first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: newer})}, ReasonRevocationUnknown},
-		{"a delta of the other key renews nothing", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, NextUpdate: over}), second(testca.CRL{Number: 9, DeltaBase: 1, ThisUpdate: newer}), other}, ReasonRevocationUnknown},
+		{"a delta of the other key lifts nothing", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, Entries: hold}), second(testca.CRL{Number: 9, DeltaBase: 1, ThisUpdate: newer, Entries: lifted}), other}, verify.ReasonRevoked},
+		{"a delta of its own key does not renew the base of the other", [][]byte{second(testca.CRL{Number: 1, ThisUpdate: older, NextUpdate: over}), first(testca.CRL{Number: 2, DeltaBase: 1, ThisUpdate: newer})}, verify.ReasonRevocationUnknown},
+		{"a delta of the other key renews nothing", [][]byte{first(testca.CRL{Number: 1, ThisUpdate: older, NextUpdate: over}), second(testca.CRL{Number: 9, DeltaBase: 1, ThisUpdate: newer}), other}, verify.ReasonRevocationUnknown},
 	}
 	for _, tt := range tests {
 		for _, backwards := range []bool{false, true} {
@@ -141,8 +142,8 @@ func TestGoodIsSaidByOwnKey(t *testing.T) {
 					files[fmt.Sprintf("%02d", i)] = der
 				}
 				d := r.onDisk(t, files)
-				err := r.check(t, d, Options{}, r.first, r.second)
-				if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+				err := r.check(t, d, verify.Options{}, r.first, r.second)
+				if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -158,14 +159,14 @@ func TestOtherKeyWhereOwnPointIsNotAsked(t *testing.T) {
 	point := testca.IDP{Name: testca.FullName(testca.URI(own))}.DER()
 	for name, tt := range map[string]struct {
 		list testca.CRL
-		want Reason
+		want verify.Reason
 	}{
-		"a list of no point":    {testca.CRL{}, ReasonRevocationUnknown},
+		"a list of no point":    {testca.CRL{}, verify.ReasonRevocationUnknown},
 		"the list of the point": {testca.CRL{IDP: point}, ""},
 	} {
 		d := r.onDisk(t, map[string][]byte{"other": r.second.CRL(tt.list)})
-		err := r.check(t, d, Options{}, r.first, r.second)
-		if ReasonOf(err) != tt.want || err != nil && !strings.Contains(err.Error(), own) {
+		err := r.check(t, d, verify.Options{}, r.first, r.second)
+		if verify.ReasonOf(err) != tt.want || err != nil && !strings.Contains(err.Error(), own) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -183,8 +184,8 @@ func TestCAOfRenewedRoot(t *testing.T) {
 		"2": second.CRL(testca.CRL{ThisUpdate: time.Now().Add(-time.Hour)}),
 		"3": inter.CRL(testca.CRL{}),
 	})
-	_, err := d.verifier(t, Options{}).Check(t.Context(), parsed(t, leaf), []*certinfo.Certificate{parsed(t, &inter.Cert), parsed(t, &newWithOld.Cert)})
-	if ReasonOf(err) != ReasonRevoked {
+	_, err := d.verifier(t, verify.Options{}).Check(t.Context(), parsed(t, leaf), []*certinfo.Certificate{parsed(t, &inter.Cert), parsed(t, &newWithOld.Cert)})
+	if verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("got %v", err)
 	}
 }
@@ -197,7 +198,7 @@ func TestOtherKeyBesideOwnDelta(t *testing.T) {
 		"delta": r.first.CRL(testca.CRL{Number: 5, DeltaBase: 4, Entries: revoked(r.leaf, 1)}),
 		"other": r.second.CRL(testca.CRL{Number: 9}),
 	})
-	if err := r.check(t, d, Options{}, r.first, r.second); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := r.check(t, d, verify.Options{}, r.first, r.second); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("got %v", err)
 	}
 }
@@ -218,7 +219,7 @@ func TestStoreKeepsKeysApart(t *testing.T) {
 		first := o.world.inter
 		o.second.Store(serveCRL(other))
 		o.leaf, o.world.inter = colleague, second
-		if err := o.login(t, dir, Options{}); err != nil {
+		if err := o.login(t, dir, verify.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		o.leaf, o.world.inter = alice, first
@@ -228,24 +229,24 @@ func TestStoreKeepsKeysApart(t *testing.T) {
 		o.inter.Store(http.HandlerFunc(own.ServeHTTP))
 		o.trusts = []*testca.Cert{&second.Cert}
 		defer func() { o.trusts = nil }()
-		return o.login(t, dir, Options{})
+		return o.login(t, dir, verify.Options{})
 	}
 
 	for name, own := range map[string]http.Handler{"down": down, "portal": portal} {
 		dir := storeDir(t)
 		byColleague(t, dir)
-		if err := login(t, dir, own); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), o.interURL) {
+		if err := login(t, dir, own); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), o.interURL) {
 			t.Errorf("own point %s: %v", name, err)
 		}
 	}
 
 	dir := storeDir(t)
 	byColleague(t, dir)
-	if err := login(t, dir, serveCRL(named)); ReasonOf(err) != ReasonRevoked {
+	if err := login(t, dir, serveCRL(named)); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("own point names it: %v", err)
 	}
 	age(t, dir)
-	if err := login(t, dir, serveCRL(other)); ReasonOf(err) != ReasonRevoked {
+	if err := login(t, dir, serveCRL(other)); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("own point gives the list of the other key now: %v", err)
 	}
 
@@ -265,14 +266,14 @@ func TestSeenListOfOwnKey(t *testing.T) {
 	second := o.world.root.Intermediate("Inter", testca.CRLDistribution(o.rootURL))
 	o.trusts = []*testca.Cert{&second.Cert}
 	dir := storeDir(t)
-	if err := o.login(t, dir, Options{}); err != nil {
+	if err := o.login(t, dir, verify.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	o.inter.Store(serveCRL(second.CRL(testca.CRL{Number: 9})))
 	if err := os.RemoveAll(filepath.Join(dir, "crl")); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.login(t, dir, Options{}); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "newest") {
+	if err := o.login(t, dir, verify.Options{}); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "newest") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -301,12 +302,12 @@ func TestOCSPIsAboutTheKey(t *testing.T) {
 	r := newRenewed()
 	for name, tt := range map[string]struct {
 		about, signer *testca.CA
-		want          Reason
+		want          verify.Reason
 	}{
 		"its key":                 {r.first, r.first, ""},
-		"the other key":           {r.second, r.first, ReasonRevocationUnknown},
-		"signed by the other key": {r.first, r.second, ReasonRevocationUnknown},
-		"the other key, by it":    {r.second, r.second, ReasonRevocationUnknown},
+		"the other key":           {r.second, r.first, verify.ReasonRevocationUnknown},
+		"signed by the other key": {r.first, r.second, verify.ReasonRevocationUnknown},
+		"the other key, by it":    {r.second, r.second, verify.ReasonRevocationUnknown},
 	} {
 		s := responding(t, func(q testca.Question) []byte {
 			if !bytes.Equal(q.CertID, r.first.CertID(hashOf(q), r.leaf.Serial)) {
@@ -315,11 +316,11 @@ func TestOCSPIsAboutTheKey(t *testing.T) {
 			single := testca.Single{CertID: tt.about.CertID(hashOf(q), r.leaf.Serial)}
 			return tt.signer.OCSP(testca.OCSP{Singles: []testca.Single{single}, Nonce: q.Nonce})
 		})
-		v := withOCSP(t, Options{CRLLeafOnly: true}, &r.root.Cert)
-		v.revoked.(*revocationPolicy).leafOnly = true
+		v := withOCSP(t, verify.Options{CRLLeafOnly: true}, &r.root.Cert)
+		v.AskLeafOnly(true)
 		leaf := r.first.Leaf("Alice", testca.Serial(r.leaf.Serial...), testca.InfoAccess([]string{s.URL}, nil))
 		_, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), []*certinfo.Certificate{parsed(t, &r.second.Cert), parsed(t, &r.first.Cert)})
-		if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+		if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

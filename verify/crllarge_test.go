@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/fetch/fetchtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // largeCRL is a signed CRL that is made while it is read: head, the entries of block so many times, tail.
@@ -92,13 +93,22 @@ func TestLargeCRLs(t *testing.T) {
 		times  int
 		listed []byte
 		most   int64
-		want   Reason
+		want   verify.Reason
 		text   string
 	}{
-		{"3 M entries", 3000, []byte{9}, 0, "", ""},
-		{"3 M entries, the last one revokes", 3000, []byte{0x41, 1}, 0, ReasonRevoked, ""},
-		{"a gigabyte", 27000, []byte{9}, 0, ReasonRevocationUnknown, "larger than allowed"},
-		{"more than crl_max_size", 3000, []byte{9}, 100 << 20, ReasonRevocationUnknown, "larger than allowed"},
+		{name: "3 M entries", times: 3000, listed: []byte{9}},
+		{
+			name: "3 M entries, the last one revokes", times: 3000, listed: []byte{0x41, 1},
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "a gigabyte", times: 27000, listed: []byte{9},
+			want: verify.ReasonRevocationUnknown, text: "larger than allowed",
+		},
+		{
+			name: "more than crl_max_size", times: 3000, listed: []byte{9}, most: 100 << 20,
+			want: verify.ReasonRevocationUnknown, text: "larger than allowed",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			list := newLargeCRL(t, inter, tt.times, tt.listed)
@@ -107,10 +117,10 @@ func TestLargeCRLs(t *testing.T) {
 			}
 			server := httptest.NewServer(list)
 			defer server.Close()
-			check := timedCheck(t, Options{Policy: Policy{CRL: "online"}, CRLLeafOnly: true, MaxCRLSize: tt.most}, root, inter, alice, testca.CRLDistribution(server.URL))
+			check := timedCheck(t, verify.Options{Policy: verify.Policy{CRL: "online"}, CRLLeafOnly: true, MaxCRLSize: tt.most}, root, inter, alice, testca.CRLDistribution(server.URL))
 			before := peak(t, fetchtest.ForgetPeak())
 			took, err := check(time.Minute)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
 			if grown := peak(t, nil) - before; grown > 16<<10 {
@@ -131,9 +141,9 @@ func TestCRLByName(t *testing.T) {
 	}
 	t.Cleanup(names.Close)
 	serve := func(l net.Listener) { go func() { _ = http.Serve(l, serveCRL(list)) }() }
-	check := func(url string, local bool, o Options) error {
+	check := func(url string, local bool, o verify.Options) error {
 		o.Policy.CRL, o.Resolver = "online", names.Resolver()
-		o.hooks.Local = local
+		o.Hooks().Local = local
 		v := trusting(t, o, &root.Cert)
 		_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.CRLDistribution(url))), []*certinfo.Certificate{})
 		return err
@@ -144,18 +154,18 @@ func TestCRLByName(t *testing.T) {
 	}
 	defer four.Close()
 	serve(four)
-	if err := check("http://crl.example/x.crl", false, Options{Proxy: "http://" + four.Addr().String()}); err != nil {
+	if err := check("http://crl.example/x.crl", false, verify.Options{Proxy: "http://" + four.Addr().String()}); err != nil {
 		t.Errorf("by a proxy: %v", err)
 	}
 	for _, url := range []string{"http://localhost:1/x", "http://169.254.169.254/latest", "http://meta.example/latest", "http://six.example:1/x", "http://[fe80::1]/x", "ldap://localhost/cn=x?certificateRevocationList", "ldap://meta.example/cn=x?certificateRevocationList"} {
-		if err := check(url, false, Options{}); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
+		if err := check(url, false, verify.Options{}); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "not allowed") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 	six, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
 		t.Logf("THIS MACHINE HAS NO IPv6 (%v): only the choice of the address is tested", err)
-		if err := check("http://six.example:1/x", true, Options{}); err == nil || !strings.Contains(err.Error(), "[::1]:1") {
+		if err := check("http://six.example:1/x", true, verify.Options{}); err == nil || !strings.Contains(err.Error(), "[::1]:1") {
 			t.Errorf("got %v", err)
 		}
 		return
@@ -164,7 +174,7 @@ func TestCRLByName(t *testing.T) {
 	serve(six)
 	_, port, _ := net.SplitHostPort(six.Addr().String())
 	for _, host := range []string{"six.example", "[::1]"} {
-		if err := check("http://"+host+":"+port+"/x.crl", true, Options{}); err != nil {
+		if err := check("http://"+host+":"+port+"/x.crl", true, verify.Options{}); err != nil {
 			t.Errorf("%s: %v", host, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"encoding/base64"
@@ -9,6 +9,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/ldapconn/slapdtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
 )
 
@@ -19,7 +20,7 @@ func TestMirrorIsAsked(t *testing.T) {
 	written := "http://crl.example.invalid/pki/inter.crl"
 	o.leaf = o.world.inter.Leaf("Alice", testca.CRLDistribution(written))
 	base := strings.TrimSuffix(o.interURL, "inter.crl")
-	options := Options{CRLMirrors: []CRLMirror{{From: "http://crl.example.invalid/pki/", To: base}}, CRLLeafOnly: true}
+	options := verify.Options{CRLMirrors: []verify.CRLMirror{{From: "http://crl.example.invalid/pki/", To: base}}, CRLLeafOnly: true}
 	onlyMirror := func(h *store.Hooks) { h.Local = false }
 	dir := storeDir(t)
 	if err := o.login(t, dir, options, onlyMirror); err != nil || o.asked.Load() != 1 {
@@ -27,13 +28,13 @@ func TestMirrorIsAsked(t *testing.T) {
 	}
 	options.StoreDir, options.Policy.CRL = dir, "online"
 	v := trusting(t, options, &o.world.root.Cert)
-	v.Granted(&Result{Anchored: true, Chain: []*certinfo.Certificate{parsed(t, o.leaf)}})
+	v.Granted(&verify.Result{Anchored: true, Chain: []*certinfo.Certificate{parsed(t, o.leaf)}})
 	before := o.asked.Load()
 	if reports, err := v.UpdateCRLs(t.Context(), nil); err != nil || o.asked.Load() != before+1 {
 		t.Errorf("the timer asks %v, %v", reports, err)
 	}
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 6, Entries: revoked(o.leaf, 1)})))
-	if err := o.login(t, storeDir(t), options, onlyMirror); ReasonOf(err) != ReasonRevoked {
+	if err := o.login(t, storeDir(t), options, onlyMirror); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("revoked: %v", err)
 	}
 }
@@ -45,18 +46,18 @@ func TestAddressWithoutServer(t *testing.T) {
 	leaf := root.Leaf("Alice", testca.CRLDistribution(written))
 	server := slapdtest.Start(t, "dn: cn=ca,"+slapdtest.Suffix+"\nobjectClass: cRLDistributionPoint\ncn: ca\ncertificateRevocationList;binary:: "+
 		base64.StdEncoding.EncodeToString(root.CRL(testca.CRL{}))+"\n\n")
-	check := func(o Options) error {
+	check := func(o verify.Options) error {
 		o.Policy.CRL = "online"
 		v := trusting(t, o, &root.Cert)
-		v.options.Policy.CA = true
+		v.Options().Policy.CA = true
 		_, err := v.Check(t.Context(), parsed(t, leaf), nil)
 		return err
 	}
-	if err := check(Options{CRLLDAPServers: []string{server.LDAP}}); err != nil {
+	if err := check(verify.Options{CRLLDAPServers: []string{server.LDAP}}); err != nil {
 		t.Errorf("with a server: %v", err)
 	}
-	var e *Error
-	if err := check(Options{}); !errors.As(err, &e) || e.Reason != ReasonRevocationUnknown || !strings.Contains(e.Detail, "names no server") {
+	var e *verify.Error
+	if err := check(verify.Options{}); !errors.As(err, &e) || e.Reason != verify.ReasonRevocationUnknown || !strings.Contains(e.Detail, "names no server") {
 		t.Fatalf("without one: %v", err)
 	}
 	for _, key := range []string{"crl_ldap_server", "crl_url"} {
@@ -71,10 +72,10 @@ func TestFileInCertificate(t *testing.T) {
 	root := testca.NewRoot("Root")
 	leaf := root.Leaf("Alice", testca.CRLDistribution("file:///etc/pki/root.crl"))
 	for _, word := range []string{"online", "offline", "auto"} {
-		v := trusting(t, Options{Policy: Policy{CRL: word}}, &root.Cert)
-		v.options.Policy.CA = true
+		v := trusting(t, verify.Options{Policy: verify.Policy{CRL: word}}, &root.Cert)
+		v.Options().Policy.CA = true
 		_, err := v.Check(t.Context(), parsed(t, leaf), nil)
-		var e *Error
+		var e *verify.Error
 		if !errors.As(err, &e) || !strings.Contains(e.Detail, "file:///etc/pki/root.crl was passed over") || !strings.Contains(e.Restore, "crl_url") {
 			t.Errorf("%s: %v", word, err)
 		}

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
-	"pam_pkcs11/verify/crl/store"
+	"pam_pkcs11/verify"
 )
 
 // octetsRead is how many octets this process has read from files and sockets, as the kernel counts them.
@@ -79,7 +79,7 @@ func TestEachCRLIsReadOnce(t *testing.T) {
 			for _, name := range tt.read {
 				most += int64(len(tt.files[name])) + int64(len(tt.files[name]))/40 // behind text of uneven lines its end is looked for
 			}
-			o := Options{}
+			o := verify.Options{}
 			if tt.indexed {
 				o.StoreDir = storeDir(t)
 				if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
@@ -120,22 +120,24 @@ func TestCRLChangesBetweenPasses(t *testing.T) {
 			d := newOnDisk(t, w, map[string][]byte{"r": w.root.CRL(testca.CRL{}), "i": encode(signed)})
 			path := filepath.Join(d.crls, "i")
 			changes := false
-			v := d.verifier(t, Options{hooks: store.Hooks{Opened: func(opened string) {
+			var options verify.Options
+			options.Hooks().Opened = func(opened string) {
 				if changes && opened == path { // the file was looked at
 					if err := os.WriteFile(path, encode(forged), 0o644); err != nil {
 						t.Error(err)
 					}
 				}
-			}}})
+			}
+			v := d.verifier(t, options)
 			if err := d.check(t, v); err != nil {
 				t.Fatal(err)
 			}
 			changes = true
 			d.leaf = late
-			if err := d.check(t, v); ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), "has changed") {
+			if err := d.check(t, v); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), "has changed") {
 				t.Errorf("got %v", err)
 			}
-			if err := d.check(t, v); ReasonOf(err) != ReasonRevocationUnknown {
+			if err := d.check(t, v); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 				t.Errorf("once more: %v", err)
 			}
 		})
@@ -151,7 +153,7 @@ func TestCutPEMBeforeAnother(t *testing.T) {
 		short := append(bytes.Clone(whole[:len(whole)/3]), "\n-----END X509 CRL-----\n"...)
 		for name, behind := range map[string][]byte{"PEM": testca.PEMCRL(list), "uneven": testca.PEMLines(list, width, "\n")} {
 			d := newOnDisk(t, w, map[string][]byte{"r": w.root.CRL(testca.CRL{}), "i": append(bytes.Clone(short), behind...)})
-			if err := d.check(t, d.verifier(t, Options{})); ReasonOf(err) != ReasonRevoked {
+			if err := d.check(t, d.verifier(t, verify.Options{})); verify.ReasonOf(err) != verify.ReasonRevoked {
 				t.Errorf("%d, %s: %v", width, name, err)
 			}
 		}
@@ -166,7 +168,7 @@ func TestStoredPEMIsUsed(t *testing.T) {
 		o.inter.Store(serveCRL(testca.PEMLines(list, width, "\r\n")))
 		dir, before := storeDir(t), o.asked.Load()
 		for range 3 {
-			if err := o.login(t, dir, Options{}); err != nil {
+			if err := o.login(t, dir, verify.Options{}); err != nil {
 				t.Errorf("lines of %d: %v", width, err)
 			}
 		}

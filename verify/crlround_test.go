@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
 )
 
@@ -70,7 +71,7 @@ func TestUpdateBesideMuteAddresses(t *testing.T) {
 		for i := 0; r.Context().Err() == nil; i++ {
 			_, _ = w.Write(inter[i%len(inter) : i%len(inter)+1])
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // the server is slow on purpose
 		}
 	}))
 	t.Cleanup(slow.Close)
@@ -82,7 +83,7 @@ func TestUpdateBesideMuteAddresses(t *testing.T) {
 		urls = append(urls, fmt.Sprintf("%s?%d", mute, i))
 	}
 	urls = append(urls, server+"/inter.crl")
-	o := Options{StoreDir: storeDir(t), CRLURLs: urls}
+	o := verify.Options{StoreDir: storeDir(t), CRLURLs: urls}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
@@ -126,13 +127,13 @@ func TestFailureIsRemembered(t *testing.T) {
 	dir := storeDir(t)
 	now := time.Now()
 	state := "here"
-	step := func(name string, at time.Duration, want Reason, requests int32) {
+	step := func(name string, at time.Duration, want verify.Reason, requests int32) {
 		t.Helper()
 		before := o.asked.Load()
-		err := o.login(t, dir, Options{Now: func() time.Time { return now.Add(at) }}, func(h *store.Hooks) {
+		err := o.login(t, dir, verify.Options{Now: func() time.Time { return now.Add(at) }}, func(h *store.Hooks) {
 			h.State = func() string { return state }
 		})
-		if ReasonOf(err) != want || (err == nil) != (want == "") {
+		if verify.ReasonOf(err) != want || (err == nil) != (want == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if n := o.asked.Load() - before; n != requests {
@@ -154,8 +155,8 @@ func TestFailureIsRemembered(t *testing.T) {
 	step("nobody knows where", 2*time.Hour+10*time.Minute, "", 1)
 	state = "there"
 	step("the clock was put back", time.Hour+30*time.Minute, "", 1)
-	step("the stored list has run out", 30*time.Hour, ReasonRevocationUnknown, 1)
-	step("and each login asks", 30*time.Hour, ReasonRevocationUnknown, 1)
+	step("the stored list has run out", 30*time.Hour, verify.ReasonRevocationUnknown, 1)
+	step("and each login asks", 30*time.Hour, verify.ReasonRevocationUnknown, 1)
 	list := testca.CRL{Number: 6, ThisUpdate: now.Add(29 * time.Hour), NextUpdate: now.Add(99 * time.Hour)}
 	o.inter.Store(serveCRL(o.world.inter.CRL(list)))
 	o.root.Store(serveCRL(o.world.root.CRL(list)))
@@ -170,19 +171,21 @@ func TestTimersPeriod(t *testing.T) {
 	o := newOnline(t)
 	dir := storeDir(t)
 	now := time.Now()
-	at := func(d time.Duration) Options { return Options{Now: func() time.Time { return now.Add(d) }} }
+	at := func(d time.Duration) verify.Options {
+		return verify.Options{Now: func() time.Time { return now.Add(d) }}
+	}
 	list := testca.CRL{Number: 5, NextUpdate: now.Add(99 * time.Hour)}
 	o.inter.Store(serveCRL(o.world.inter.CRL(list)))
 	o.root.Store(serveCRL(o.world.root.CRL(list)))
 	run := func(period, when time.Duration) {
 		t.Helper()
 		options := at(when)
-		options.StoreDir, options.CRLPeriod, options.Policy = dir, period, Policy{CRL: "online"}
+		options.StoreDir, options.CRLPeriod, options.Policy = dir, period, verify.Policy{CRL: "online"}
 		options.CRLURLs = []string{o.rootURL, o.interURL}
 		ca := filepath.Join(t.TempDir(), "ca.pem")
 		writeFile(t, ca, append(o.world.root.PEM(), o.world.inter.PEM()...))
 		options.CADir, options.Policy.CA = ca, true
-		v, err := New(options)
+		v, err := verify.New(options)
 		if err != nil {
 			t.Fatal(err)
 		}

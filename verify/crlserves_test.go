@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"fmt"
@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // fleet is an online world whose configuration names the lists of many authorities.
 type fleet struct {
 	*online
-	options Options
+	options verify.Options
 	asked   func(path string) int
 	others  int
 	dir     string
@@ -50,7 +51,7 @@ func newFleet(t *testing.T, points bool) *fleet {
 }
 
 // at is the options of a login or a run some time from now.
-func (f *fleet) at(after time.Duration) Options {
+func (f *fleet) at(after time.Duration) verify.Options {
 	o := f.options
 	o.Now = func() time.Time { return f.now.Add(after) }
 	return o
@@ -60,8 +61,8 @@ func (f *fleet) at(after time.Duration) Options {
 func (f *fleet) update(t *testing.T, after time.Duration) {
 	t.Helper()
 	o := f.at(after)
-	o.StoreDir, o.Policy = f.dir, Policy{CA: true, CRL: "online"}
-	v, err := New(o)
+	o.StoreDir, o.Policy = f.dir, verify.Policy{CA: true, CRL: "online"}
+	v, err := verify.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,11 +80,11 @@ func (f *fleet) requests() (others, ours int) {
 }
 
 // step is one login.
-func (f *fleet) step(t *testing.T, name string, after time.Duration, want Reason, others, ours int) {
+func (f *fleet) step(t *testing.T, name string, after time.Duration, want verify.Reason, others, ours int) {
 	t.Helper()
 	othersBefore, oursBefore := f.requests()
 	err := f.login(t, f.dir, f.at(after))
-	if ReasonOf(err) != want || (err == nil) != (want == "") {
+	if verify.ReasonOf(err) != want || (err == nil) != (want == "") {
 		t.Errorf("%s: %v", name, err)
 	}
 	othersAfter, oursAfter := f.requests()
@@ -136,18 +137,18 @@ func TestMovedList(t *testing.T) {
 	list := testca.CRL{Number: 5, NextUpdate: now.Add(99 * time.Hour)}
 	o.root.Store(serveCRL(o.world.root.CRL(list)))
 	o.inter.Store(serveCRL(o.world.root.CRL(list)))
-	at := func(d time.Duration) Options {
-		return Options{
+	at := func(d time.Duration) verify.Options {
+		return verify.Options{
 			CRLURLs:     []string{o.rootURL, o.interURL},
 			CRLLeafOnly: true,
 			Now:         func() time.Time { return now.Add(d) },
 		}
 	}
-	if err := o.login(t, dir, at(0)); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := o.login(t, dir, at(0)); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Fatal(err)
 	}
 	o.inter.Store(serveCRL(o.world.inter.CRL(list)))
-	if err := o.login(t, dir, at(2*time.Hour)); ReasonOf(err) != ReasonRevocationUnknown || o.asked.Load() != 1 {
+	if err := o.login(t, dir, at(2*time.Hour)); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || o.asked.Load() != 1 {
 		t.Errorf("asked lately: %v, %d requests", err, o.asked.Load())
 	}
 	if err := o.login(t, dir, at(25*time.Hour)); err != nil || o.asked.Load() != 2 {
@@ -162,7 +163,7 @@ func TestMemoryMakesNothingGood(t *testing.T) {
 	f.update(t, 0)
 	hold := testca.CRL{Number: 6, NextUpdate: f.now.Add(99 * time.Hour), Entries: revoked(f.leaf, 6)}
 	f.online.inter.Store(serveCRL(f.world.inter.CRL(hold)))
-	if err := f.login(t, f.dir, f.at(2*time.Hour)); ReasonOf(err) != ReasonRevoked {
+	if err := f.login(t, f.dir, f.at(2*time.Hour)); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("revoked: %v", err)
 	}
 
@@ -175,7 +176,7 @@ func TestMemoryMakesNothingGood(t *testing.T) {
 		})
 	}
 	late := f.at(200 * time.Hour)
-	if err := f.login(t, f.dir, late); ReasonOf(err) != ReasonRevocationUnknown {
+	if err := f.login(t, f.dir, late); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("nothing in date: %v", err)
 	}
 }
@@ -192,7 +193,7 @@ func TestUnknownDelta(t *testing.T) {
 	o.inter.Store(serveCRL(o.world.inter.CRL(testca.CRL{Number: 5, NextUpdate: now.Add(time.Hour)})))
 	delta := testca.CRL{Number: 6, ThisUpdate: now.Add(time.Hour), NextUpdate: now.Add(99 * time.Hour), DeltaBase: 5}
 	o.second.Store(serveCRL(o.world.inter.CRL(delta)))
-	options := Options{CRLURLs: []string{o.rootURL, o.interURL}, Now: func() time.Time { return now }}
+	options := verify.Options{CRLURLs: []string{o.rootURL, o.interURL}, Now: func() time.Time { return now }}
 	if err := o.login(t, dir, options); err != nil {
 		t.Fatal(err)
 	}

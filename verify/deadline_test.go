@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"pam_pkcs11/internal/fetch/fetchtest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // lateServers are servers from which no answer comes in time.
@@ -51,7 +52,7 @@ func TestNetworkDeadline(t *testing.T) {
 				continue
 			}
 			for _, soft := range []bool{false, true} {
-				o := Options{Soft: soft, Policy: Policy{OCSP: asksOCSP}}
+				o := verify.Options{Soft: soft, Policy: verify.Policy{OCSP: asksOCSP}}
 				if s.Resolver != nil {
 					o.Resolver = s.Resolver()
 				}
@@ -73,11 +74,11 @@ func TestNetworkDeadline(t *testing.T) {
 					took, err := check(timeout)
 					// What a check keeps for itself at its end is over where the machine lets it wait
 					// for longer: then the servers had no part in it.
-					for tries := 0; tries < 10 && ReasonOf(err) == ReasonWork && allowed() > verdictReserve; tries++ {
+					for tries := 0; tries < 10 && verify.ReasonOf(err) == verify.ReasonWork && allowed() > verify.VerdictReserve; tries++ {
 						allowed = slowtest.Allowance()
 						took, err = check(timeout)
 					}
-					if want := map[bool]Reason{false: ReasonRevocationUnknown, true: ""}[soft]; ReasonOf(err) != want || (err == nil) != soft {
+					if want := map[bool]verify.Reason{false: verify.ReasonRevocationUnknown, true: ""}[soft]; verify.ReasonOf(err) != want || (err == nil) != soft {
 						t.Errorf("%s, %s, soft=%v: %v", s.Name, word, soft, err)
 					}
 					if took > timeout+2*time.Second+allowed() || took < timeout-150*time.Millisecond {
@@ -91,13 +92,12 @@ func TestNetworkDeadline(t *testing.T) {
 }
 
 // timedCheck prepares the check of a leaf of inter that has these options, with a deadline.
-func timedCheck(t *testing.T, o Options, root, inter *testca.CA, leaf ...testca.Option) func(timeout time.Duration) (time.Duration, error) {
+func timedCheck(t *testing.T, o verify.Options, root, inter *testca.CA, leaf ...testca.Option) func(timeout time.Duration) (time.Duration, error) {
 	t.Helper()
-	o.hooks.Local = true
+	o.Hooks().Local = true
 	v := trusting(t, o, &root.Cert)
-	policy := v.revoked.(*revocationPolicy)
-	if policy.ocsp != nil {
-		policy.ocsp.Local = true
+	if checker := v.OCSP(); checker != nil {
+		checker.Local = true
 	}
 	cert := parsed(t, inter.Leaf("Alice", leaf...))
 	card := []*certinfo.Certificate{parsed(t, &inter.Cert)}
@@ -124,9 +124,9 @@ func TestDeadServersCostNothing(t *testing.T) {
 		if resolver != nil {
 			url = "http://unknown.example/x"
 		}
-		o := Options{Policy: Policy{CRL: "online", OCSP: true}, Resolver: resolver}
+		o := verify.Options{Policy: verify.Policy{CRL: "online", OCSP: true}, Resolver: resolver}
 		took, err := timedCheck(t, o, root, inter, testca.CRLDistribution(url), testca.InfoAccess([]string{url}, nil))(20 * time.Second)
-		if ReasonOf(err) != ReasonRevocationUnknown || took > 5*time.Second {
+		if verify.ReasonOf(err) != verify.ReasonRevocationUnknown || took > 5*time.Second {
 			t.Errorf("%s: %v after %v", url, err, took)
 		}
 	}

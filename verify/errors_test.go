@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // TestReasonsAreDocumented: the table in the manual page is that of the code.
@@ -19,7 +20,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 	var table strings.Builder
 	table.WriteString(".Bl -tag -width Ds\n")
-	for _, r := range Reasons() {
+	for _, r := range verify.Reasons() {
 		fmt.Fprintf(&table, ".It Li %s\n%s.\n", r, r.Meaning())
 	}
 	table.WriteString(".El\n")
@@ -49,7 +50,7 @@ func TestDecisions(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			v := withOCSP(t, Options{}, &root.Cert)
+			v := withOCSP(t, verify.Options{}, &root.Cert)
 			withCRLs(t, v, tt.crls...)
 			result, _ := v.Check(within(t, 20*time.Second), parsed(t, tt.leaf), []*certinfo.Certificate{parsed(t, &inter.Cert)})
 			var got []string

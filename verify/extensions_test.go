@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"slices"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // spoiltExtensions has a malformed value for each extension that is read.
@@ -52,7 +53,7 @@ func TestUnusableExtension(t *testing.T) {
 				t.Run(title, func(t *testing.T) {
 					root := testca.NewRoot("Root", options[0]...)
 					inter := root.Intermediate("Inter", options[1]...)
-					result, err := world{root, inter, inter.Leaf("Alice", options[2]...)}.judge(t, Options{})
+					result, err := world{root, inter, inter.Leaf("Alice", options[2]...)}.judge(t, verify.Options{})
 
 					if tt.restricts || critical {
 						if err == nil || !strings.Contains(err.Error(), "extension "+name+" cannot be used") {
@@ -63,8 +64,8 @@ func TestUnusableExtension(t *testing.T) {
 					if err != nil {
 						t.Fatalf("refused: %v", err)
 					}
-					if !slices.ContainsFunc(result.Decisions, func(d Decision) bool {
-						return d.Reason == ReasonTolerated && strings.Contains(d.Detail, name)
+					if !slices.ContainsFunc(result.Decisions, func(d verify.Decision) bool {
+						return d.Reason == verify.ReasonTolerated && strings.Contains(d.Detail, name)
 					}) {
 						t.Errorf("not said in %+v", result.Decisions)
 					}
@@ -77,11 +78,11 @@ func TestUnusableExtension(t *testing.T) {
 // TestUnusableWithoutChain: the checks of the certificate alone know it too.
 func TestUnusableWithoutChain(t *testing.T) {
 	leaf := testca.NewRoot("Root").Leaf("Alice", testca.WithExtension("2.5.29.37", false, []byte{0x30, 0}))
-	v, err := New(Options{EKU: EKU{Ignore: true}})
+	v, err := verify.New(verify.Options{EKU: verify.EKU{Ignore: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Check(t.Context(), parsed(t, leaf), nil); ReasonOf(err) != ReasonMalformed {
+	if _, err := v.Check(t.Context(), parsed(t, leaf), nil); verify.ReasonOf(err) != verify.ReasonMalformed {
 		t.Errorf("got %v", err)
 	}
 }
@@ -94,28 +95,48 @@ func TestUnusablePolicies(t *testing.T) {
 		testca.Sequence(testca.OID("1.2.3")),
 		testca.Sequence(testca.OID("1.2.4"), testca.Sequence(testca.Sequence(testca.OID("1.3.6.1.5.5.7.2.1"))))))
 	good := testca.Policies(false, "1.2.3")
-	required := Options{RequiredPolicies: oids(t, "1.2.3")}
+	required := verify.Options{RequiredPolicies: oids(t, "1.2.3")}
 	tests := []struct {
 		name        string
 		inter, leaf []testca.Option
-		o           Options
-		want        Reason
+		o           verify.Options
+		want        verify.Reason
 	}{
-		{"doubled, none required", nil, []testca.Option{doubled}, Options{}, ""},
-		{"malformed qualifier, none required", nil, []testca.Option{qualifier}, Options{}, ""},
-		{"good, required", []testca.Option{good}, []testca.Option{good}, required, ""},
-		{"doubled, required", []testca.Option{good}, []testca.Option{doubled}, required, ReasonMalformed},
-		{"malformed qualifier of another policy, required", []testca.Option{good}, []testca.Option{qualifier}, required, ReasonMalformed},
-		{"of the intermediate, required", []testca.Option{doubled}, []testca.Option{good}, required, ReasonMalformed},
-		{"doubled, required by the CA", []testca.Option{good, testca.PolicyConstraints(0, -1)}, []testca.Option{doubled}, Options{}, ReasonMalformed},
-		{"of the intermediate, required by itself", []testca.Option{doubled, testca.PolicyConstraints(0, -1)}, []testca.Option{good}, Options{}, ReasonMalformed},
+		{name: "doubled, none required", leaf: []testca.Option{doubled}, o: verify.Options{}},
+		{name: "malformed qualifier, none required", leaf: []testca.Option{qualifier}, o: verify.Options{}},
+		{
+			name: "good, required", inter: []testca.Option{good}, leaf: []testca.Option{good},
+			o: required,
+		},
+		{
+			name: "doubled, required", inter: []testca.Option{good}, leaf: []testca.Option{doubled},
+			o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name: "malformed qualifier of another policy, required", inter: []testca.Option{good},
+			leaf: []testca.Option{qualifier}, o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name: "of the intermediate, required", inter: []testca.Option{doubled},
+			leaf: []testca.Option{good}, o: required, want: verify.ReasonMalformed,
+		},
+		{
+			name:  "doubled, required by the CA",
+			inter: []testca.Option{good, testca.PolicyConstraints(0, -1)},
+			leaf:  []testca.Option{doubled}, o: verify.Options{}, want: verify.ReasonMalformed,
+		},
+		{
+			name:  "of the intermediate, required by itself",
+			inter: []testca.Option{doubled, testca.PolicyConstraints(0, -1)},
+			leaf:  []testca.Option{good}, o: verify.Options{}, want: verify.ReasonMalformed,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := testca.NewRoot("Root")
 			inter := root.Intermediate("Inter", tt.inter...)
 			_, err := world{root, inter, inter.Leaf("Alice", tt.leaf...)}.judge(t, tt.o)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Fatalf("got %v", err)
 			}
 			if err != nil && !strings.Contains(err.Error(), "certificatePolicies") {
@@ -135,8 +156,8 @@ func TestUnusableNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := testca.NewRoot("Root", constraints)
 			inter := root.Intermediate("Inter")
-			_, err := world{root, inter, inter.Leaf("Alice", spoilt)}.judge(t, Options{})
-			if ReasonOf(err) != ReasonMalformed || !strings.Contains(err.Error(), "subjectAltName") {
+			_, err := world{root, inter, inter.Leaf("Alice", spoilt)}.judge(t, verify.Options{})
+			if verify.ReasonOf(err) != verify.ReasonMalformed || !strings.Contains(err.Error(), "subjectAltName") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -145,12 +166,12 @@ func TestUnusableNames(t *testing.T) {
 
 // TestOddCritical: critical that is TRUE otherwise than DER writes it is TRUE.
 func TestOddCritical(t *testing.T) {
-	for octet, want := range map[byte]Reason{0: "", 1: ReasonCriticalExtension, 0xff: ReasonCriticalExtension} {
+	for octet, want := range map[byte]verify.Reason{0: "", 1: verify.ReasonCriticalExtension, 0xff: verify.ReasonCriticalExtension} {
 		root := testca.NewRoot("Root")
 		inter := root.Intermediate("Inter")
 		leaf := inter.Leaf("Alice", testca.RawExtensions(testca.Sequence(
 			testca.Sequence(testca.OID("1.2.3"), testca.TLV(1, []byte{octet}), testca.TLV(4, []byte{5, 0})))))
-		if _, err := (world{root, inter, leaf}).judge(t, Options{}); ReasonOf(err) != want {
+		if _, err := (world{root, inter, leaf}).judge(t, verify.Options{}); verify.ReasonOf(err) != want {
 			t.Errorf("%02x: %v", octet, err)
 		}
 	}
@@ -161,16 +182,16 @@ func TestPathLenBesideEndEntity(t *testing.T) {
 	odd := testca.BasicConstraints(true, false, 0)
 	root := testca.NewRoot("Root")
 	inter := root.Intermediate("Inter")
-	if _, err := (world{root, inter, inter.Leaf("Alice", odd)}).judge(t, Options{}); err != nil {
+	if _, err := (world{root, inter, inter.Leaf("Alice", odd)}).judge(t, verify.Options{}); err != nil {
 		t.Errorf("user: %v", err)
 	}
 	inter = root.Intermediate("Inter", odd)
-	if _, err := (world{root, inter, inter.Leaf("Alice")}).judge(t, Options{}); ReasonOf(err) != ReasonNotCA {
+	if _, err := (world{root, inter, inter.Leaf("Alice")}).judge(t, verify.Options{}); verify.ReasonOf(err) != verify.ReasonNotCA {
 		t.Errorf("intermediate: %v", err)
 	}
 	root = testca.NewRoot("Root", odd)
 	inter = root.Intermediate("Inter")
-	if _, err := (world{root, inter, inter.Leaf("Alice")}).judge(t, Options{V1Anchors: true}); ReasonOf(err) != ReasonNotCA {
+	if _, err := (world{root, inter, inter.Leaf("Alice")}).judge(t, verify.Options{V1Anchors: true}); verify.ReasonOf(err) != verify.ReasonNotCA {
 		t.Errorf("anchor: %v", err)
 	}
 }
@@ -181,7 +202,7 @@ func FuzzUnusable(f *testing.F) {
 	for i, s := range spoiltExtensions {
 		f.Add(uint8(i), i%2 == 0, s.value)
 	}
-	v := trusting(f, Options{EKU: EKU{Ignore: true}}, &root.Cert)
+	v := trusting(f, verify.Options{EKU: verify.EKU{Ignore: true}}, &root.Cert)
 	f.Fuzz(func(t *testing.T, which uint8, critical bool, value []byte) {
 		s := spoiltExtensions[int(which)%len(spoiltExtensions)]
 		cert, err := certinfo.Parse(root.Bare("x", testca.WithKey(root.Key), testca.WithExtension(s.oid, critical, value)).DER)

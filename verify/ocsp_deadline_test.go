@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // Servers that misbehave, and the deadline.
@@ -19,23 +21,13 @@ import (
 // deadURL is an address at which nobody listens.
 func deadURL(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String() + "/ocsp"
+	return "http://" + nettest.Closed(t) + "/ocsp"
 }
 
 // muteURL is an address that takes connections and says nothing.
 func muteURL(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return "http://" + l.Addr().String() + "/ocsp"
+	return "http://" + nettest.Mute(t) + "/ocsp"
 }
 
 // misbehaving are servers that do all but answer. late: the verdict comes at the deadline, not before.
@@ -157,11 +149,11 @@ func TestOCSPDeadline(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/soft=%v", s.name, soft), func(t *testing.T) {
 				t.Parallel()
 				leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.url}, nil)))
-				v := withOCSP(t, Options{Soft: soft}, &root.Cert)
+				v := withOCSP(t, verify.Options{Soft: soft}, &root.Cert)
 				started, allowed := time.Now(), slowtest.Allowance()
 				_, err := v.Check(within(t, timeout), leaf, nil)
 				took := time.Since(started)
-				if want := map[bool]Reason{false: ReasonRevocationUnknown, true: ""}[soft]; ReasonOf(err) != want || (err == nil) != soft {
+				if want := map[bool]verify.Reason{false: verify.ReasonRevocationUnknown, true: ""}[soft]; verify.ReasonOf(err) != want || (err == nil) != soft {
 					t.Errorf("got %v", err)
 				}
 				if took > timeout+time.Second+allowed() || s.late && took < timeout-100*time.Millisecond {
@@ -175,7 +167,7 @@ func TestOCSPDeadline(t *testing.T) {
 // TestMuteResponderLeavesTimeForCRLs: with a CRL word, responders have half of the time.
 func TestMuteResponderLeavesTimeForCRLs(t *testing.T) {
 	root := testca.NewRoot("Root")
-	v := withOCSP(t, Options{}, &root.Cert)
+	v := withOCSP(t, verify.Options{}, &root.Cert)
 	withCRLs(t, v, root.CRL(testca.CRL{}))
 	leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{muteURL(t)}, nil)))
 	started, allowed := time.Now(), slowtest.Allowance()

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // Debian's `openssl ocsp` as a real peer: its responder answers us, over HTTP and with our nonce; its client reads our
@@ -78,23 +79,46 @@ func TestOpenSSLResponder(t *testing.T) {
 			name   string
 			signer *testca.Cert
 			more   []string
-			o      OCSPOptions
-			want   [3]Reason // for good, revoked, unknown
+			o      verify.OCSPOptions
+			want   [3]verify.Reason // for good, revoked, unknown
 		}{
-			{"the CA", &root.Cert, nil, OCSPOptions{Nonce: NonceRequired}, [3]Reason{"", ReasonRevoked, ReasonRevocationUnknown}},
-			{"delegate", delegate, nil, OCSPOptions{Nonce: NonceRequired}, [3]Reason{"", ReasonRevoked, ReasonRevocationUnknown}},
-			{"delegate, by key, SHA-512", delegate, []string{"-resp_key_id", "-rmd", "sha512"}, OCSPOptions{}, [3]Reason{"", ReasonRevoked, ReasonRevocationUnknown}},
-			{"delegate that is not sent along", delegate, []string{"-resp_no_certs"}, OCSPOptions{}, [3]Reason{ReasonRevocationUnknown, ReasonRevocationUnknown, ReasonRevocationUnknown}},
-			{"a certificate for clients", client, nil, OCSPOptions{}, [3]Reason{ReasonRevocationUnknown, ReasonRevocationUnknown, ReasonRevocationUnknown}},
-			{"without nonce, by GET", delegate, nil, OCSPOptions{Nonce: NonceOff}, [3]Reason{"", ReasonRevoked, ReasonRevocationUnknown}},
+			{
+				name: "the CA", signer: &root.Cert,
+				o:    verify.OCSPOptions{Nonce: verify.NonceRequired},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate", signer: delegate,
+				o:    verify.OCSPOptions{Nonce: verify.NonceRequired},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate, by key, SHA-512", signer: delegate,
+				more: []string{"-resp_key_id", "-rmd", "sha512"}, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "delegate that is not sent along", signer: delegate,
+				more: []string{"-resp_no_certs"}, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "a certificate for clients", signer: client, o: verify.OCSPOptions{},
+				want: [3]verify.Reason{verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown, verify.ReasonRevocationUnknown},
+			},
+			{
+				name: "without nonce, by GET", signer: delegate,
+				o:    verify.OCSPOptions{Nonce: verify.NonceOff},
+				want: [3]verify.Reason{"", verify.ReasonRevoked, verify.ReasonRevocationUnknown},
+			},
 		}
 		for _, tt := range tests {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				tt.o.URLs = []string{opensslResponder(t, root, tt.signer, []*testca.Cert{revoked}, []*testca.Cert{good}, tt.more...)}
-				v := withOCSP(t, Options{OCSP: tt.o}, &root.Cert)
+				v := withOCSP(t, verify.Options{OCSP: tt.o}, &root.Cert)
 				for i, leaf := range []*testca.Cert{good, revoked, unknown} {
 					_, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), nil)
-					if ReasonOf(err) != tt.want[i] || (err == nil) != (tt.want[i] == "") {
+					if verify.ReasonOf(err) != tt.want[i] || (err == nil) != (tt.want[i] == "") {
 						t.Errorf("certificate %d: %v", i, err)
 					}
 				}

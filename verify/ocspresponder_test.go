@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // TestSeveralConfiguredResponders: files with several certificates, directories, and certificates of one name.
@@ -29,15 +30,15 @@ func TestSeveralConfiguredResponders(t *testing.T) {
 	paths := []string{filepath.Join(dir, "pair"), sub, filepath.Join(sub, "again.pem")}
 	for name, tt := range map[string]struct {
 		signer *testca.Cert
-		want   Reason
+		want   verify.Reason
 	}{
 		"the first of a file": {one, ""}, "the second of a file": {two, ""}, "of the directory": {three, ""},
-		"another of the name": {stranger, ReasonRevocationUnknown},
+		"another of the name": {stranger, verify.ReasonRevocationUnknown},
 	} {
-		o := Options{OCSP: OCSPOptions{ResponderCerts: paths, URLs: []string{responding(t, signs(tt.signer, testca.OCSPGood)).URL}}}
+		o := verify.Options{OCSP: verify.OCSPOptions{ResponderCerts: paths, URLs: []string{responding(t, signs(tt.signer, testca.OCSPGood)).URL}}}
 		v := withOCSP(t, o, &root.Cert)
 		_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice")), nil)
-		if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+		if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if p := v.Problems(); len(p) != 1 || p[0].Path != filepath.Join(sub, "README") {
@@ -59,15 +60,33 @@ func TestDelegateWithoutStatus(t *testing.T) {
 		accept   bool
 		crl      []byte // of the CA; nil: no CRL word
 		status   byte
-		want     Reason
+		want     verify.Reason
 		named    bool // the key, in the error or in the log
 	}{
-		{"refused", bare, false, none, testca.OCSPGood, ReasonRevocationUnknown, true},
-		{"accepted", bare, true, none, testca.OCSPGood, "", true},
-		{"accepted, and says revoked", bare, true, none, testca.OCSPRevoked, ReasonRevoked, false},
-		{"its status could be asked", pointed, true, none, testca.OCSPGood, ReasonRevocationUnknown, false},
-		{"a list has it", bare, true, root.CRL(testca.CRL{Entries: revoked(bare, 1)}), testca.OCSPGood, "", false}, // the list decides about Alice
-		{"a list does not have it", bare, false, root.CRL(testca.CRL{}), testca.OCSPGood, "", false},
+		{
+			name: "refused", delegate: bare, crl: none, status: testca.OCSPGood,
+			want: verify.ReasonRevocationUnknown, named: true,
+		},
+		{
+			name: "accepted", delegate: bare, accept: true, crl: none, status: testca.OCSPGood,
+			named: true,
+		},
+		{
+			name: "accepted, and says revoked", delegate: bare, accept: true, crl: none,
+			status: testca.OCSPRevoked, want: verify.ReasonRevoked,
+		},
+		{
+			name: "its status could be asked", delegate: pointed, accept: true, crl: none,
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "a list has it", delegate: bare, accept: true,
+			crl: root.CRL(testca.CRL{Entries: revoked(bare, 1)}), status: testca.OCSPGood,
+		}, // the list decides about Alice
+		{
+			name: "a list does not have it", delegate: bare, crl: root.CRL(testca.CRL{}),
+			status: testca.OCSPGood,
+		},
 	} {
 		var log bytes.Buffer
 		s := responding(t, func(q testca.Question) []byte {
@@ -76,19 +95,19 @@ func TestDelegateWithoutStatus(t *testing.T) {
 			}
 			return signs(tt.delegate, tt.status, tt.delegate)(q)
 		})
-		o := Options{OCSP: OCSPOptions{DelegateWithoutStatus: tt.accept}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		o := verify.Options{OCSP: verify.OCSPOptions{DelegateWithoutStatus: tt.accept}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		v := withOCSP(t, o, &root.Cert)
 		if tt.crl != nil {
 			withCRLs(t, v, tt.crl)
 		}
 		result, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.URL}, nil))), nil)
-		if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+		if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		said := log.String()
 		if err != nil {
 			said += err.Error()
-			if e := err.(*Error); (e.Restore == "ocsp_delegate_without_status = accept") != tt.named {
+			if e := err.(*verify.Error); (e.Restore == "ocsp_delegate_without_status = accept") != tt.named {
 				t.Errorf("%s: restore %q", tt.name, e.Restore)
 			}
 		}
@@ -97,7 +116,7 @@ func TestDelegateWithoutStatus(t *testing.T) {
 		}
 		if strings.Contains(tt.name, "a list has it") {
 			for _, d := range result.Decisions {
-				if d.Reason == ReasonOCSPGood {
+				if d.Reason == verify.ReasonOCSPGood {
 					t.Errorf("%s: %+v", tt.name, d)
 				}
 			}

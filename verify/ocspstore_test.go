@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/ocsp"
 )
 
@@ -57,20 +58,20 @@ func (s *storeScene) silent() {
 }
 
 // login checks with a verifier of its own, as each login has one, and tells whether the responder was asked.
-func (s *storeScene) login(o Options) (err error, asked bool) {
+func (s *storeScene) login(o verify.Options) (err error, asked bool) {
 	s.t.Helper()
 	o.Now = func() time.Time { return s.now }
 	v := withOCSP(s.t, o, &s.root.Cert)
-	v.revoked.(*revocationPolicy).ocsp.Store = ocsp.NewStore(s.dir)
+	v.OCSP().Store = ocsp.NewStore(s.dir)
 	before := s.server.asked()
 	_, err = v.Check(within(s.t, 20*time.Second), s.leaf, nil)
 	return err, s.server.asked() > before
 }
 
-func (s *storeScene) expect(what string, o Options, want Reason, asked bool) {
+func (s *storeScene) expect(what string, o verify.Options, want verify.Reason, asked bool) {
 	s.t.Helper()
 	err, was := s.login(o)
-	if ReasonOf(err) != want || (err == nil) != (want == "") || was != asked {
+	if verify.ReasonOf(err) != want || (err == nil) != (want == "") || was != asked {
 		s.t.Errorf("%s: got %v, the responder was asked: %v", what, err, was)
 	}
 }
@@ -86,16 +87,16 @@ func (s *storeScene) files() []string {
 func TestStoreKeepsGood(t *testing.T) {
 	s := newStoreScene(t)
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("first login", Options{}, "", true)
+	s.expect("first login", verify.Options{}, "", true)
 	s.silent()
-	s.expect("second login", Options{}, "", false)
-	s.expect("a fresh answer is required", Options{OCSP: OCSPOptions{Nonce: NonceRequired}}, ReasonRevocationUnknown, true)
+	s.expect("second login", verify.Options{}, "", false)
+	s.expect("a fresh answer is required", verify.Options{OCSP: verify.OCSPOptions{Nonce: verify.NonceRequired}}, verify.ReasonRevocationUnknown, true)
 	s.now = s.now.Add(30 * time.Minute)
-	s.expect("older than ocsp_max_age", Options{OCSP: OCSPOptions{MaxAge: time.Minute}}, ReasonRevocationUnknown, true)
+	s.expect("older than ocsp_max_age", verify.Options{OCSP: verify.OCSPOptions{MaxAge: time.Minute}}, verify.ReasonRevocationUnknown, true)
 	s.now = s.now.Add(31 * time.Minute)
-	s.expect("its time is over", Options{}, ReasonRevocationUnknown, true)
+	s.expect("its time is over", verify.Options{}, verify.ReasonRevocationUnknown, true)
 	s.now = s.now.Add(-81 * time.Minute)
-	s.expect("the clock was put back before it", Options{}, ReasonRevocationUnknown, true)
+	s.expect("the clock was put back before it", verify.Options{}, verify.ReasonRevocationUnknown, true)
 	files := s.files()
 	if len(files) != 1 {
 		t.Fatalf("files %v", files)
@@ -110,7 +111,7 @@ func TestStoreKeepsGood(t *testing.T) {
 func TestStoreKeepsNothingWithoutNextUpdate(t *testing.T) {
 	s := newStoreScene(t)
 	s.says(testca.Single{ThisUpdate: s.now, NoNextUpdate: true})
-	s.expect("first login", Options{}, "", true)
+	s.expect("first login", verify.Options{}, "", true)
 	if len(s.files()) != 0 {
 		t.Errorf("files %v", s.files())
 	}
@@ -120,20 +121,20 @@ func TestStoreKeepsRevoked(t *testing.T) {
 	s := newStoreScene(t)
 	hold := testca.Single{Status: testca.OCSPRevoked, Reason: 6, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)}
 	s.says(hold)
-	s.expect("first login", Options{}, ReasonRevoked, true)
+	s.expect("first login", verify.Options{}, verify.ReasonRevoked, true)
 	s.silent()
-	s.expect("second login", Options{Soft: true}, ReasonRevoked, false)
+	s.expect("second login", verify.Options{Soft: true}, verify.ReasonRevoked, false)
 	s.now = s.now.AddDate(0, 0, 1)
-	s.expect("its time is over", Options{Soft: true}, ReasonRevoked, true)
-	s.expect("with a fresh answer required", Options{Soft: true, OCSP: OCSPOptions{Nonce: NonceRequired}}, ReasonRevoked, true)
+	s.expect("its time is over", verify.Options{Soft: true}, verify.ReasonRevoked, true)
+	s.expect("with a fresh answer required", verify.Options{Soft: true, OCSP: verify.OCSPOptions{Nonce: verify.NonceRequired}}, verify.ReasonRevoked, true)
 	s.says(testca.Single{ThisUpdate: hold.ThisUpdate.Add(-time.Minute), NextUpdate: s.now.Add(time.Hour)})
-	s.expect("an older answer says good", Options{}, ReasonRevoked, true)
+	s.expect("an older answer says good", verify.Options{}, verify.ReasonRevoked, true)
 	s.says(testca.Single{ThisUpdate: hold.ThisUpdate, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("one as old says good", Options{}, ReasonRevoked, true)
+	s.expect("one as old says good", verify.Options{}, verify.ReasonRevoked, true)
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("a newer one says good", Options{}, "", true)
+	s.expect("a newer one says good", verify.Options{}, "", true)
 	s.silent()
-	s.expect("that one is kept", Options{}, "", false)
+	s.expect("that one is kept", verify.Options{}, "", false)
 }
 
 // TestStoreSurvivesPowerLoss: whatever a crash leaves in the file, the next login is not told "good" by it, and heals it.
@@ -141,7 +142,7 @@ func TestStoreSurvivesPowerLoss(t *testing.T) {
 	s := newStoreScene(t)
 	next := testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)}
 	s.says(next)
-	s.expect("first login", Options{}, "", true)
+	s.expect("first login", verify.Options{}, "", true)
 	path := s.files()[0]
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -150,7 +151,7 @@ func TestStoreSurvivesPowerLoss(t *testing.T) {
 	s.silent()
 	for n := 0; n < len(whole); n += 7 {
 		write(t, path, whole[:n], 0o600)
-		if err, _ := s.login(Options{}); ReasonOf(err) != ReasonRevocationUnknown {
+		if err, _ := s.login(verify.Options{}); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 			t.Fatalf("cut after %d octets: %v", n, err)
 		}
 	}
@@ -158,15 +159,15 @@ func TestStoreSurvivesPowerLoss(t *testing.T) {
 		bad := append([]byte(nil), whole...)
 		bad[n] ^= 0x10
 		write(t, path, bad, 0o600)
-		if err, _ := s.login(Options{}); ReasonOf(err) != ReasonRevocationUnknown {
+		if err, _ := s.login(verify.Options{}); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 			t.Fatalf("bit in octet %d: %v", n, err)
 		}
 	}
 	write(t, path+".new", whole[:100], 0o600) // a crash between write and rename
 	s.says(next)
-	s.expect("healing", Options{}, "", true)
+	s.expect("healing", verify.Options{}, "", true)
 	s.silent()
-	s.expect("healed", Options{}, "", false)
+	s.expect("healed", verify.Options{}, "", false)
 }
 
 // TestStoreCannotBeWritten: a "revoked" that does not fit on the disk leaves no "good" behind there, and is remembered for
@@ -174,19 +175,19 @@ func TestStoreSurvivesPowerLoss(t *testing.T) {
 func TestStoreCannotBeWritten(t *testing.T) {
 	s := newStoreScene(t)
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("first login", Options{}, "", true)
+	s.expect("first login", verify.Options{}, "", true)
 	s.now = s.now.Add(2 * time.Hour)
 	s.says(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
 	full := func(string, []byte) error { return syscall.ENOSPC }
-	v := withOCSP(t, Options{Now: func() time.Time { return s.now }}, &s.root.Cert)
+	v := withOCSP(t, verify.Options{Now: func() time.Time { return s.now }}, &s.root.Cert)
 	store := ocsp.NewStore(s.dir)
 	store.Write = full
-	v.revoked.(*revocationPolicy).ocsp.Store = store
+	v.OCSP().Store = store
 	for _, silent := range []bool{false, true} {
 		if silent {
 			s.silent()
 		}
-		if _, err := v.Check(within(t, 20*time.Second), s.leaf, nil); ReasonOf(err) != ReasonRevoked {
+		if _, err := v.Check(within(t, 20*time.Second), s.leaf, nil); verify.ReasonOf(err) != verify.ReasonRevoked {
 			t.Errorf("disk full, responder silent %v: %v", silent, err)
 		}
 	}
@@ -194,19 +195,19 @@ func TestStoreCannotBeWritten(t *testing.T) {
 		t.Errorf("files %v", s.files())
 	}
 	s.now = s.now.Add(-2 * time.Hour)
-	s.expect("the clock is put back", Options{}, ReasonRevocationUnknown, true)
+	s.expect("the clock is put back", verify.Options{}, verify.ReasonRevocationUnknown, true)
 }
 
 func TestStoreIsOurs(t *testing.T) {
 	s := newStoreScene(t)
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("first login", Options{}, "", true)
+	s.expect("first login", verify.Options{}, "", true)
 	path := s.files()[0]
 	if err := os.Chmod(path, 0o622); err != nil {
 		t.Fatal(err)
 	}
 	s.silent()
-	s.expect("a file that others may write", Options{}, ReasonRevocationUnknown, true)
+	s.expect("a file that others may write", verify.Options{}, verify.ReasonRevocationUnknown, true)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -216,14 +217,14 @@ func TestStoreIsOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("a symbolic link in the way", Options{}, "", true)
+	s.expect("a symbolic link in the way", verify.Options{}, "", true)
 	if data, err := os.ReadFile(elsewhere); err != nil || string(data) != "mine" {
 		t.Errorf("written through the link: %q, %v", data, err)
 	}
 	if err := os.Chmod(s.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	s.expect("a directory that others may write", Options{}, "", true)
+	s.expect("a directory that others may write", verify.Options{}, "", true)
 	if len(s.files()) != 0 {
 		t.Errorf("kept all the same: %v", s.files())
 	}
@@ -245,13 +246,13 @@ func TestStoreLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.says(testca.Single{ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("locked, good", Options{}, "", true)
+	s.expect("locked, good", verify.Options{}, "", true)
 	if len(s.files()) != 0 {
 		t.Errorf("files %v", s.files())
 	}
 	time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Flock(fd, syscall.LOCK_UN) })
 	s.says(testca.Single{Status: testca.OCSPRevoked, ThisUpdate: s.now, NextUpdate: s.now.Add(time.Hour)})
-	s.expect("locked, revoked", Options{}, ReasonRevoked, true)
+	s.expect("locked, revoked", verify.Options{}, verify.ReasonRevoked, true)
 	if len(s.files()) != 1 {
 		t.Errorf("files %v", s.files())
 	}

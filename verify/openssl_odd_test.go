@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // TestOddCertificates has a row for each kind of bad or odd certificate that is decided by
@@ -41,51 +42,212 @@ func TestOddCertificates(t *testing.T) {
 	decoder := "RFC 5280, 4.1, is DER; OpenSSL's decoder takes any octet but 0 for true"
 	noKey := "openssl verify does not look at the key of the last certificate; it has to sign here"
 	tests := []peculiar{
-		{"neither key usage nor extended key usage", nil, none, []testca.Option{testca.Without("2.5.29.15"), testca.Without("2.5.29.37")}, Options{}, "", ""},
-		{"any purpose", nil, none, []testca.Option{testca.ExtKeyUsage(true, testca.AnyExtKeyUsage)}, Options{}, "", ""},
-		{"a CA as user", nil, none, []testca.Option{testca.BasicConstraints(true, true, 0)}, Options{}, "", ""},
-		{"key usage without signing", nil, none, []testca.Option{testca.KeyUsage(true, testca.KeyAgreement)}, Options{}, ReasonKeyUsage, "openssl verify is asked for no purpose"},
-		{"other purposes", nil, none, []testca.Option{testca.ExtKeyUsage(true, testca.EmailProtect)}, Options{}, ReasonEKU, "openssl verify is asked for no purpose"},
-		{"expired a minute ago", nil, none, []testca.Option{testca.Validity(now.Add(-hour), now.Add(-time.Minute))}, Options{}, ReasonExpired, ""},
-		{"expired a minute ago, clock_skew", nil, none, []testca.Option{testca.Validity(now.Add(-hour), now.Add(-time.Minute))}, Options{ClockSkew: 2 * time.Minute}, "", "openssl verify has no skew"},
-		{"valid in a minute", nil, none, []testca.Option{testca.Validity(now.Add(time.Minute), now.Add(hour))}, Options{}, ReasonNotYetValid, ""},
-		{"valid in a minute, clock_skew", nil, none, []testca.Option{testca.Validity(now.Add(time.Minute), now.Add(hour))}, Options{ClockSkew: 2 * time.Minute}, "", "openssl verify has no skew"},
-		{"to the last second of 2049", nil, none, []testca.Option{utc("200101000000Z", "491231235959Z")}, Options{}, "", ""},
-		{"UTCTime 50 is 1950", nil, none, []testca.Option{utc("491231235959Z", "500101000000Z")}, Options{}, ReasonNotYetValid, ""},
-		{"UTCTime 50 in notBefore", nil, none, []testca.Option{utc("500101000000Z", "491231235959Z")}, Options{}, "", ""},
-		{"UTCTime without seconds", nil, none, []testca.Option{utc("2001010000Z", "4912312359Z")}, Options{}, ReasonMalformed, ""},
-		{"UTCTime with a zone", nil, none, []testca.Option{utc("200101000000+0000", "491231235959+0000")}, Options{}, ReasonMalformed, ""},
-		{"February 30", nil, none, []testca.Option{utc("200230000000Z", "491231235959Z")}, Options{}, ReasonMalformed, ""},
-		{"notAfter before notBefore", nil, none, []testca.Option{testca.Validity(now.Add(hour), now.Add(-hour))}, Options{}, ReasonNotYetValid, ""},
+		{
+			name: "neither key usage nor extended key usage", scheme: none,
+			leaf: []testca.Option{testca.Without("2.5.29.15"), testca.Without("2.5.29.37")},
+			o:    verify.Options{},
+		},
+		{
+			name: "any purpose", scheme: none,
+			leaf: []testca.Option{testca.ExtKeyUsage(true, testca.AnyExtKeyUsage)},
+			o:    verify.Options{},
+		},
+		{
+			name: "a CA as user", scheme: none,
+			leaf: []testca.Option{testca.BasicConstraints(true, true, 0)}, o: verify.Options{},
+		},
+		{
+			name: "key usage without signing", scheme: none,
+			leaf: []testca.Option{testca.KeyUsage(true, testca.KeyAgreement)}, o: verify.Options{},
+			want: verify.ReasonKeyUsage, differ: "openssl verify is asked for no purpose",
+		},
+		{
+			name: "other purposes", scheme: none,
+			leaf: []testca.Option{testca.ExtKeyUsage(true, testca.EmailProtect)},
+			o:    verify.Options{}, want: verify.ReasonEKU,
+			differ: "openssl verify is asked for no purpose",
+		},
+		{
+			name: "expired a minute ago", scheme: none,
+			leaf: []testca.Option{testca.Validity(now.Add(-hour), now.Add(-time.Minute))},
+			o:    verify.Options{}, want: verify.ReasonExpired,
+		},
+		{
+			name: "expired a minute ago, clock_skew", scheme: none,
+			leaf: []testca.Option{testca.Validity(now.Add(-hour), now.Add(-time.Minute))},
+			o:    verify.Options{ClockSkew: 2 * time.Minute}, differ: "openssl verify has no skew",
+		},
+		{
+			name: "valid in a minute", scheme: none,
+			leaf: []testca.Option{testca.Validity(now.Add(time.Minute), now.Add(hour))},
+			o:    verify.Options{}, want: verify.ReasonNotYetValid,
+		},
+		{
+			name: "valid in a minute, clock_skew", scheme: none,
+			leaf: []testca.Option{testca.Validity(now.Add(time.Minute), now.Add(hour))},
+			o:    verify.Options{ClockSkew: 2 * time.Minute}, differ: "openssl verify has no skew",
+		},
+		{
+			name: "to the last second of 2049", scheme: none,
+			leaf: []testca.Option{utc("200101000000Z", "491231235959Z")}, o: verify.Options{},
+		},
+		{
+			name: "UTCTime 50 is 1950", scheme: none,
+			leaf: []testca.Option{utc("491231235959Z", "500101000000Z")}, o: verify.Options{},
+			want: verify.ReasonNotYetValid,
+		},
+		{
+			name: "UTCTime 50 in notBefore", scheme: none,
+			leaf: []testca.Option{utc("500101000000Z", "491231235959Z")}, o: verify.Options{},
+		},
+		{
+			name: "UTCTime without seconds", scheme: none,
+			leaf: []testca.Option{utc("2001010000Z", "4912312359Z")}, o: verify.Options{},
+			want: verify.ReasonMalformed,
+		},
+		{
+			name: "UTCTime with a zone", scheme: none,
+			leaf: []testca.Option{utc("200101000000+0000", "491231235959+0000")},
+			o:    verify.Options{}, want: verify.ReasonMalformed,
+		},
+		{
+			name: "February 30", scheme: none,
+			leaf: []testca.Option{utc("200230000000Z", "491231235959Z")}, o: verify.Options{},
+			want: verify.ReasonMalformed,
+		},
+		{
+			name: "notAfter before notBefore", scheme: none,
+			leaf: []testca.Option{testca.Validity(now.Add(hour), now.Add(-hour))},
+			o:    verify.Options{}, want: verify.ReasonNotYetValid,
+		},
 
-		{"RSA of 16384 bits", nil, none, []testca.Option{rsaSPKI(16384, 65537)}, Options{}, "", ""},
-		{"RSA of 16392 bits", nil, none, []testca.Option{rsaSPKI(16392, 65537)}, Options{}, ReasonKeyUnsupported, noKey},
-		{"RSA of 2047 bits", nil, none, []testca.Option{rsaSPKI(2047, 65537)}, Options{}, ReasonWeakKey, "OpenSSL asks for no strength by default"},
-		{"RSA of 1023 bits, min_rsa_bits below the lowest", nil, none, []testca.Option{rsaSPKI(1023, 65537)}, Options{MinRSABits: 512}, ReasonWeakKey, "OpenSSL asks for no strength by default"},
-		{"RSA exponent 3", nil, none, []testca.Option{rsaSPKI(2048, 3)}, Options{}, "", ""},
-		{"RSA exponent 1", nil, none, []testca.Option{rsaSPKI(2048, 1)}, Options{}, ReasonKeyUnsupported, noKey},
-		{"RSA exponent 2", nil, none, []testca.Option{rsaSPKI(2048, 2)}, Options{}, ReasonKeyUnsupported, noKey},
-		{"point that is not on its curve", nil, none, []testca.Option{testca.WithSPKI(off)}, Options{}, ReasonKeyUnsupported, ""},
-		{"point at infinity", nil, none, []testca.Option{testca.WithSPKI(infinity)}, Options{}, ReasonKeyUnsupported, noKey},
-		{"RSASSA-PSS with SHA-1", rsaRoot, testca.Scheme{PSS: true, Hash: crypto.SHA1, Salt: 20}, nil, Options{}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
-		{"RSASSA-PSS with SHA-1, allow_sha1", rsaRoot, testca.Scheme{PSS: true, Hash: crypto.SHA1, Salt: 20}, nil, Options{AllowSHA1: true}, "", ""},
-		{"RSASSA-PSS without salt", []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))}, testca.Scheme{PSS: true, Hash: crypto.SHA256}, nil, Options{}, "", ""},
+		{
+			name: "RSA of 16384 bits", scheme: none, leaf: []testca.Option{rsaSPKI(16384, 65537)},
+			o: verify.Options{},
+		},
+		{
+			name: "RSA of 16392 bits", scheme: none, leaf: []testca.Option{rsaSPKI(16392, 65537)},
+			o: verify.Options{}, want: verify.ReasonKeyUnsupported, differ: noKey,
+		},
+		{
+			name: "RSA of 2047 bits", scheme: none, leaf: []testca.Option{rsaSPKI(2047, 65537)},
+			o: verify.Options{}, want: verify.ReasonWeakKey,
+			differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "RSA of 1023 bits, min_rsa_bits below the lowest", scheme: none,
+			leaf: []testca.Option{rsaSPKI(1023, 65537)}, o: verify.Options{MinRSABits: 512},
+			want: verify.ReasonWeakKey, differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "RSA exponent 3", scheme: none, leaf: []testca.Option{rsaSPKI(2048, 3)},
+			o: verify.Options{},
+		},
+		{
+			name: "RSA exponent 1", scheme: none, leaf: []testca.Option{rsaSPKI(2048, 1)},
+			o: verify.Options{}, want: verify.ReasonKeyUnsupported, differ: noKey,
+		},
+		{
+			name: "RSA exponent 2", scheme: none, leaf: []testca.Option{rsaSPKI(2048, 2)},
+			o: verify.Options{}, want: verify.ReasonKeyUnsupported, differ: noKey,
+		},
+		{
+			name: "point that is not on its curve", scheme: none,
+			leaf: []testca.Option{testca.WithSPKI(off)}, o: verify.Options{},
+			want: verify.ReasonKeyUnsupported,
+		},
+		{
+			name: "point at infinity", scheme: none,
+			leaf: []testca.Option{testca.WithSPKI(infinity)}, o: verify.Options{},
+			want: verify.ReasonKeyUnsupported, differ: noKey,
+		},
+		{
+			name: "RSASSA-PSS with SHA-1", root: rsaRoot,
+			scheme: testca.Scheme{PSS: true, Hash: crypto.SHA1, Salt: 20}, o: verify.Options{},
+			want: verify.ReasonWeakSignature, differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "RSASSA-PSS with SHA-1, allow_sha1", root: rsaRoot,
+			scheme: testca.Scheme{PSS: true, Hash: crypto.SHA1, Salt: 20},
+			o:      verify.Options{AllowSHA1: true},
+		},
+		{
+			name:   "RSASSA-PSS without salt",
+			root:   []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))},
+			scheme: testca.Scheme{PSS: true, Hash: crypto.SHA256}, o: verify.Options{},
+		},
 
-		{"serial not minimal", nil, none, []testca.Option{testca.Serial(0, 1)}, Options{}, ReasonMalformed, ""},
-		{"serial of 65 octets", nil, none, []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 65)...)}, Options{}, ReasonMalformed, "RFC 5280, 4.1.2.2, has 20 octets; what is longer by far serves nobody"},
-		{"boolean that is neither 0 nor 255", nil, none, []testca.Option{testca.WithExtension("2.5.29.19", true, testca.Sequence(testca.TLV(1, []byte{1})))}, Options{}, ReasonMalformed, decoder},
-		{"subject of 50 KiB", nil, none, []testca.Option{long(50_000)}, Options{}, "", ""},
-		{"subject of 64 KiB", nil, none, []testca.Option{long(66_000)}, Options{}, ReasonMalformed, "a certificate has at most 64 KiB here"},
-		{"relative name of two values", nil, none, []testca.Option{testca.RawSubject(testca.Name(testca.RDN(testca.ParseAttribute("CN=Alice"), testca.ParseAttribute("UID=alice"))))}, Options{}, "", ""},
-		{"NUL in UPN and mail address", nil, none, []testca.Option{testca.SAN(testca.UPN("admin\x00@x"), testca.Email("admin\x00@x"))}, Options{}, "", ""},
-		{"confusable and international names", nil, none, []testca.Option{testca.Subject("CN=аlice"), testca.SAN(testca.UPN("аlice@exämple.com"), testca.DNS("xn--exmple-cua.com"))}, Options{}, "", ""},
-		{"several UPNs", nil, none, []testca.Option{testca.SAN(upn, testca.UPN("bob@example.com"), testca.UPN("alice@example.org"))}, Options{}, "", ""},
-		{"SIDs that disagree", nil, none, []testca.Option{testca.SID("S-1-5-21-1"), testca.SAN(testca.URI("tag:microsoft.com,2022-09-14:sid:S-1-5-21-2"))}, Options{}, "", ""},
-		{"empty SAN", nil, none, []testca.Option{testca.SAN()}, Options{}, "", ""},
-		{"policies and a mapping in a user's certificate", nil, none, []testca.Option{testca.Policies(true, "1.2.3"), testca.InhibitAnyPolicy(0)}, Options{}, "", ""},
-		{"extension twice", nil, none, []testca.Option{testca.AlsoExtension("2.5.29.37", false, testca.Sequence(testca.OID(testca.ClientAuth)))}, Options{}, ReasonMalformed, ""},
-		{"version 2 with extensions", nil, none, []testca.Option{func(t *testca.Template) { t.Version = 2 }}, Options{}, ReasonMalformed, "OpenSSL reads extensions in any version; RFC 5280, 4.1.2.9 has them in version 3 only"},
-		{"signature algorithm differs inside", nil, none, []testca.Option{testca.InnerAlgorithm(testca.Sequence(testca.OID("1.2.840.10045.4.3.3")))}, Options{}, ReasonMalformed, ""},
+		{
+			name: "serial not minimal", scheme: none, leaf: []testca.Option{testca.Serial(0, 1)},
+			o: verify.Options{}, want: verify.ReasonMalformed,
+		},
+		{
+			name: "serial of 65 octets", scheme: none,
+			leaf: []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 65)...)},
+			o:    verify.Options{}, want: verify.ReasonMalformed,
+			differ: "RFC 5280, 4.1.2.2, has 20 octets; what is longer by far serves nobody",
+		},
+		{
+			name: "boolean that is neither 0 nor 255", scheme: none,
+			leaf: []testca.Option{testca.WithExtension("2.5.29.19", true, testca.Sequence(testca.TLV(1, []byte{1})))},
+			o:    verify.Options{}, want: verify.ReasonMalformed, differ: decoder,
+		},
+		{
+			name: "subject of 50 KiB", scheme: none, leaf: []testca.Option{long(50_000)},
+			o: verify.Options{},
+		},
+		{
+			name: "subject of 64 KiB", scheme: none, leaf: []testca.Option{long(66_000)},
+			o: verify.Options{}, want: verify.ReasonMalformed,
+			differ: "a certificate has at most 64 KiB here",
+		},
+		{
+			name: "relative name of two values", scheme: none,
+			leaf: []testca.Option{testca.RawSubject(testca.Name(testca.RDN(testca.ParseAttribute("CN=Alice"), testca.ParseAttribute("UID=alice"))))},
+			o:    verify.Options{},
+		},
+		{
+			name: "NUL in UPN and mail address", scheme: none,
+			leaf: []testca.Option{testca.SAN(testca.UPN("admin\x00@x"), testca.Email("admin\x00@x"))},
+			o:    verify.Options{},
+		},
+		{
+			name: "confusable and international names", scheme: none,
+			leaf: []testca.Option{testca.Subject("CN=аlice"), testca.SAN(testca.UPN("аlice@exämple.com"), testca.DNS("xn--exmple-cua.com"))},
+			o:    verify.Options{},
+		},
+		{
+			name: "several UPNs", scheme: none,
+			leaf: []testca.Option{testca.SAN(upn, testca.UPN("bob@example.com"), testca.UPN("alice@example.org"))},
+			o:    verify.Options{},
+		},
+		{
+			name: "SIDs that disagree", scheme: none,
+			leaf: []testca.Option{testca.SID("S-1-5-21-1"), testca.SAN(testca.URI("tag:microsoft.com,2022-09-14:sid:S-1-5-21-2"))},
+			o:    verify.Options{},
+		},
+		{name: "empty SAN", scheme: none, leaf: []testca.Option{testca.SAN()}, o: verify.Options{}},
+		{
+			name: "policies and a mapping in a user's certificate", scheme: none,
+			leaf: []testca.Option{testca.Policies(true, "1.2.3"), testca.InhibitAnyPolicy(0)},
+			o:    verify.Options{},
+		},
+		{
+			name: "extension twice", scheme: none,
+			leaf: []testca.Option{testca.AlsoExtension("2.5.29.37", false, testca.Sequence(testca.OID(testca.ClientAuth)))},
+			o:    verify.Options{}, want: verify.ReasonMalformed,
+		},
+		{
+			name: "version 2 with extensions", scheme: none,
+			leaf: []testca.Option{func(t *testca.Template) { t.Version = 2 }}, o: verify.Options{},
+			want:   verify.ReasonMalformed,
+			differ: "OpenSSL reads extensions in any version; RFC 5280, 4.1.2.9 has them in version 3 only",
+		},
+		{
+			name: "signature algorithm differs inside", scheme: none,
+			leaf: []testca.Option{testca.InnerAlgorithm(testca.Sequence(testca.OID("1.2.840.10045.4.3.3")))},
+			o:    verify.Options{}, want: verify.ReasonMalformed,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.judge)

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/internal/refusal"
 )
 
@@ -72,9 +73,9 @@ type peculiar struct {
 	root   []testca.Option
 	scheme testca.Scheme // with which the root signs
 	leaf   []testca.Option
-	o      Options
-	want   Reason // ReasonMalformed: it cannot even be read
-	differ string // why openssl verify says the opposite; "" when it does not
+	o      verify.Options
+	want   verify.Reason // ReasonMalformed: it cannot even be read
+	differ string        // why openssl verify says the opposite; "" when it does not
 }
 
 func (p peculiar) judge(t *testing.T) {
@@ -84,11 +85,11 @@ func (p peculiar) judge(t *testing.T) {
 	cert, err := certinfo.Parse(leaf.DER)
 	switch {
 	case err != nil:
-		err = refusal.New(nil, ReasonMalformed, "%v", err)
+		err = refusal.New(nil, verify.ReasonMalformed, "%v", err)
 	default:
 		_, err = trusting(t, p.o, &root.Cert).Check(t.Context(), cert, nil)
 	}
-	if ReasonOf(err) != p.want || (err == nil) != (p.want == "") {
+	if verify.ReasonOf(err) != p.want || (err == nil) != (p.want == "") {
 		t.Errorf("got %v", err)
 	}
 	theirs := opensslVerify(t, &root.Cert, nil, leaf)[0]
@@ -109,50 +110,207 @@ func TestPeculiarCertificates(t *testing.T) {
 	}
 	upn := testca.UPN("alice@example.com")
 	tests := []peculiar{
-		{"brainpoolP256r1", []testca.Option{testca.WithKey(brainpool(256))}, testca.Scheme{}, []testca.Option{testca.WithKey(brainpool(256))}, Options{}, "", ""},
-		{"brainpoolP384r1", []testca.Option{testca.WithKey(brainpool(384)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA384})}, testca.Scheme{Hash: crypto.SHA384}, nil, Options{}, "", ""},
-		{"brainpoolP512r1", []testca.Option{testca.WithKey(brainpool(512)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})}, testca.Scheme{Hash: crypto.SHA512}, nil, Options{}, "", ""},
-		{"secp256k1", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))}, Options{}, ReasonKeyUnsupported, "no smart-card PKI uses the curve, and no library of ours has it"},
-		{"compressed point", nil, testca.Scheme{}, []testca.Option{testca.WithSPKI(testca.P256().CompressedSPKI())}, Options{}, ReasonKeyUnsupported, "RFC 5480 leaves compressed points optional; the reason is said"},
-		{"explicit curve parameters", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:P-256", "ec_param_enc:explicit"))}, Options{}, ReasonKeyUnsupported, ""},
-		{"P-224", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.EC(elliptic.P224()))}, Options{}, "", ""},
-		{"RSASSA-PSS key", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048"))}, Options{}, "", ""},
-		{"RSASSA-PSS CA key", []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048")), testca.SignedWith(pss(crypto.SHA256, 32))}, pss(crypto.SHA256, 32), nil, Options{}, "", ""},
-		{"RSASSA-PSS salt longer than the hash", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA256, 222), nil, Options{}, "", ""},
-		{"RSASSA-PSS salt of 20", []testca.Option{testca.WithKey(rsaKey)}, pss(crypto.SHA512, 20), nil, Options{}, "", ""},
-		{"RSASSA-PSS mask by SHA-1", []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))}, testca.Scheme{PSS: true, Hash: crypto.SHA256, Salt: 32, MGF: crypto.SHA1}, nil, Options{}, "", ""},
-		{"Ed448", []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))}, Options{}, "", ""},
-		{"Ed25519", []testca.Option{testca.WithKey(testca.Ed25519())}, testca.Scheme{}, []testca.Option{testca.WithKey(testca.Ed25519())}, Options{}, "", ""},
-		{"DSA CA", []testca.Option{testca.WithKey(dsaKey)}, testca.Scheme{}, nil, Options{}, "", ""},
-		{"SHA-1", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
-		{"SHA-1 allowed", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.SHA1}, nil, Options{AllowSHA1: true}, "", ""},
-		{"MD5", []testca.Option{testca.WithKey(rsaKey)}, testca.Scheme{Hash: crypto.MD5}, nil, Options{AllowSHA1: true}, ReasonWeakSignature, "OpenSSL asks for no strength by default"},
-		{"RSA 1024", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{}, ReasonWeakKey, "OpenSSL asks for no strength by default"},
-		{"RSA 1024 allowed", nil, testca.Scheme{}, []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, Options{MinRSABits: 1024}, "", ""},
-		{"negative serial", nil, testca.Scheme{}, []testca.Option{testca.Serial(0x80, 1, 2)}, Options{}, "", ""},
-		{"serial of 21 octets", nil, testca.Scheme{}, []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 21)...)}, Options{}, "", ""},
-		{"serial zero", nil, testca.Scheme{}, []testca.Option{testca.Serial(0)}, Options{}, "", ""},
-		{"critical SAN with only an otherName", nil, testca.Scheme{}, []testca.Option{testca.CriticalSAN(upn)}, Options{}, "", ""},
-		{"critical directoryName constraint", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT"))}, nil)}, testca.Scheme{}, nil, Options{}, "", ""},
-		{"critical directoryName constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=DE"))}, nil)}, testca.Scheme{}, nil, Options{}, ReasonNameConstraint, ""},
-		{"UPN constraint", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.com")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, "", "OpenSSL knows no constraint of the otherName UPN"},
-		{"UPN constraint, outside", []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.org")}, nil)}, testca.Scheme{}, []testca.Option{testca.SAN(upn)}, Options{}, ReasonNameConstraint, ""},
-		{"relative name in a distribution point", nil, testca.Scheme{}, []testca.Option{testca.DistributionPoints(testca.Point(testca.RelativeName(testca.ParseAttribute("CN=1")), 0, nil))}, Options{}, "", ""},
-		{"non-ASCII rfc822Name", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.Email("ä@example.com"), upn)}, Options{}, "", ""},
-		{"malformed URI", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.URI("http://[x"), upn)}, Options{}, "", ""},
-		{"address of 5 octets", nil, testca.Scheme{}, []testca.Option{testca.SAN(testca.IP(1, 2, 3, 4, 5), upn)}, Options{}, "", ""},
-		{"T61, BMP and Universal strings", nil, testca.Scheme{}, []testca.Option{testca.RawSubject(testca.Name(
+		{
+			name: "brainpoolP256r1", root: []testca.Option{testca.WithKey(brainpool(256))},
+			scheme: testca.Scheme{}, leaf: []testca.Option{testca.WithKey(brainpool(256))},
+			o: verify.Options{},
+		},
+		{
+			name:   "brainpoolP384r1",
+			root:   []testca.Option{testca.WithKey(brainpool(384)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA384})},
+			scheme: testca.Scheme{Hash: crypto.SHA384}, o: verify.Options{},
+		},
+		{
+			name:   "brainpoolP512r1",
+			root:   []testca.Option{testca.WithKey(brainpool(512)), testca.SignedWith(testca.Scheme{Hash: crypto.SHA512})},
+			scheme: testca.Scheme{Hash: crypto.SHA512}, o: verify.Options{},
+		},
+		{
+			name: "secp256k1", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:secp256k1"))},
+			o:    verify.Options{}, want: verify.ReasonKeyUnsupported,
+			differ: "no smart-card PKI uses the curve, and no library of ours has it",
+		},
+		{
+			name: "compressed point", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithSPKI(testca.P256().CompressedSPKI())},
+			o:    verify.Options{}, want: verify.ReasonKeyUnsupported,
+			differ: "RFC 5480 leaves compressed points optional; the reason is said",
+		},
+		{
+			name: "explicit curve parameters", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.OpenSSL("ec", "ec_paramgen_curve:P-256", "ec_param_enc:explicit"))},
+			o:    verify.Options{}, want: verify.ReasonKeyUnsupported,
+		},
+		{
+			name: "P-224", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.EC(elliptic.P224()))}, o: verify.Options{},
+		},
+		{
+			name: "RSASSA-PSS key", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048"))},
+			o:    verify.Options{},
+		},
+		{
+			name:   "RSASSA-PSS CA key",
+			root:   []testca.Option{testca.WithKey(testca.OpenSSL("rsa-pss", "rsa_keygen_bits:2048")), testca.SignedWith(pss(crypto.SHA256, 32))},
+			scheme: pss(crypto.SHA256, 32), o: verify.Options{},
+		},
+		{
+			name: "RSASSA-PSS salt longer than the hash",
+			root: []testca.Option{testca.WithKey(rsaKey)}, scheme: pss(crypto.SHA256, 222),
+			o: verify.Options{},
+		},
+		{
+			name: "RSASSA-PSS salt of 20", root: []testca.Option{testca.WithKey(rsaKey)},
+			scheme: pss(crypto.SHA512, 20), o: verify.Options{},
+		},
+		{
+			name:   "RSASSA-PSS mask by SHA-1",
+			root:   []testca.Option{testca.WithKey(testca.OpenSSL("rsa", "rsa_keygen_bits:2048"))},
+			scheme: testca.Scheme{PSS: true, Hash: crypto.SHA256, Salt: 32, MGF: crypto.SHA1},
+			o:      verify.Options{},
+		},
+		{
+			name: "Ed448", root: []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))},
+			scheme: testca.Scheme{}, leaf: []testca.Option{testca.WithKey(testca.OpenSSL("ed448"))},
+			o: verify.Options{},
+		},
+		{
+			name: "Ed25519", root: []testca.Option{testca.WithKey(testca.Ed25519())},
+			scheme: testca.Scheme{}, leaf: []testca.Option{testca.WithKey(testca.Ed25519())},
+			o: verify.Options{},
+		},
+		{
+			name: "DSA CA", root: []testca.Option{testca.WithKey(dsaKey)}, scheme: testca.Scheme{},
+			o: verify.Options{},
+		},
+		{
+			name: "SHA-1", root: []testca.Option{testca.WithKey(rsaKey)},
+			scheme: testca.Scheme{Hash: crypto.SHA1}, o: verify.Options{},
+			want: verify.ReasonWeakSignature, differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "SHA-1 allowed", root: []testca.Option{testca.WithKey(rsaKey)},
+			scheme: testca.Scheme{Hash: crypto.SHA1}, o: verify.Options{AllowSHA1: true},
+		},
+		{
+			name: "MD5", root: []testca.Option{testca.WithKey(rsaKey)},
+			scheme: testca.Scheme{Hash: crypto.MD5}, o: verify.Options{AllowSHA1: true},
+			want: verify.ReasonWeakSignature, differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "RSA 1024", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.RSA(1024, "p"))}, o: verify.Options{},
+			want: verify.ReasonWeakKey, differ: "OpenSSL asks for no strength by default",
+		},
+		{
+			name: "RSA 1024 allowed", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithKey(testca.RSA(1024, "p"))},
+			o:    verify.Options{MinRSABits: 1024},
+		},
+		{
+			name: "negative serial", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.Serial(0x80, 1, 2)}, o: verify.Options{},
+		},
+		{
+			name: "serial of 21 octets", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.Serial(bytes.Repeat([]byte{0x71}, 21)...)},
+			o:    verify.Options{},
+		},
+		{
+			name: "serial zero", scheme: testca.Scheme{}, leaf: []testca.Option{testca.Serial(0)},
+			o: verify.Options{},
+		},
+		{
+			name: "critical SAN with only an otherName", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.CriticalSAN(upn)}, o: verify.Options{},
+		},
+		{
+			name:   "critical directoryName constraint",
+			root:   []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=IT"))}, nil)},
+			scheme: testca.Scheme{}, o: verify.Options{},
+		},
+		{
+			name:   "critical directoryName constraint, outside",
+			root:   []testca.Option{testca.NameConstraints([][]byte{testca.Directory(testca.DN("C=DE"))}, nil)},
+			scheme: testca.Scheme{}, o: verify.Options{}, want: verify.ReasonNameConstraint,
+		},
+		{
+			name:   "UPN constraint",
+			root:   []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.com")}, nil)},
+			scheme: testca.Scheme{}, leaf: []testca.Option{testca.SAN(upn)}, o: verify.Options{},
+			differ: "OpenSSL knows no constraint of the otherName UPN",
+		},
+		{
+			name:   "UPN constraint, outside",
+			root:   []testca.Option{testca.NameConstraints([][]byte{testca.UPN("example.org")}, nil)},
+			scheme: testca.Scheme{}, leaf: []testca.Option{testca.SAN(upn)}, o: verify.Options{},
+			want: verify.ReasonNameConstraint,
+		},
+		{
+			name: "relative name in a distribution point", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.DistributionPoints(testca.Point(testca.RelativeName(testca.ParseAttribute("CN=1")), 0, nil))},
+			o:    verify.Options{},
+		},
+		{
+			name: "non-ASCII rfc822Name", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.SAN(testca.Email("ä@example.com"), upn)},
+			o:    verify.Options{},
+		},
+		{
+			name: "malformed URI", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.SAN(testca.URI("http://[x"), upn)}, o: verify.Options{},
+		},
+		{
+			name: "address of 5 octets", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.SAN(testca.IP(1, 2, 3, 4, 5), upn)}, o: verify.Options{},
+		},
+		{name: "T61, BMP and Universal strings", scheme: testca.Scheme{}, leaf: []testca.Option{testca.RawSubject(testca.Name(
 			testca.RDN(testca.Attribute("O", 0x14, []byte("M\xfcller"))), testca.RDN(testca.Attribute("OU", 0x1e, []byte{1, 0x41})),
-			testca.RDN(testca.Attribute("CN", 0x1c, []byte{0, 0, 0, 'A'}))))}, Options{}, "", ""},
-		{"NUL in the common name", nil, testca.Scheme{}, []testca.Option{testca.Subject("CN=root\x00.example")}, Options{}, "", ""},
-		{"empty subject", nil, testca.Scheme{}, []testca.Option{testca.Subject(), testca.CriticalSAN(upn)}, Options{}, "", ""},
-		{"version 1", nil, testca.Scheme{}, []testca.Option{testca.Version(1)}, Options{}, "", ""},
-		{"GeneralizedTime before 2050", nil, testca.Scheme{}, []testca.Option{testca.RawValidity(testca.Sequence(testca.Time(time.Now().Add(-time.Hour)), testca.TLV(0x18, []byte("20490101000000Z"))))}, Options{}, "", ""},
-		{"year 9999", nil, testca.Scheme{}, []testca.Option{testca.Validity(time.Now().Add(-time.Hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))}, Options{}, "", ""},
-		{"keyUsage nonRepudiation", nil, testca.Scheme{}, []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)}, Options{}, "", ""},
-		{"critical unknown extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})}, Options{}, ReasonCriticalExtension, ""},
-		{"critical SID extension", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.4.1.311.25.2", true, testca.Sequence())}, Options{}, "", "OpenSSL does not know the extension; it is read here"},
-		{"malformed authorityInfoAccess", nil, testca.Scheme{}, []testca.Option{testca.WithExtension("1.3.6.1.5.5.7.1.1", false, []byte{4, 0})}, Options{}, "", ""},
+			testca.RDN(testca.Attribute("CN", 0x1c, []byte{0, 0, 0, 'A'}))))}, o: verify.Options{}},
+		{
+			name: "NUL in the common name", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.Subject("CN=root\x00.example")}, o: verify.Options{},
+		},
+		{
+			name: "empty subject", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.Subject(), testca.CriticalSAN(upn)}, o: verify.Options{},
+		},
+		{
+			name: "version 1", scheme: testca.Scheme{}, leaf: []testca.Option{testca.Version(1)},
+			o: verify.Options{},
+		},
+		{
+			name: "GeneralizedTime before 2050", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.RawValidity(testca.Sequence(testca.Time(time.Now().Add(-time.Hour)), testca.TLV(0x18, []byte("20490101000000Z"))))},
+			o:    verify.Options{},
+		},
+		{
+			name: "year 9999", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.Validity(time.Now().Add(-time.Hour), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC))},
+			o:    verify.Options{},
+		},
+		{
+			name: "keyUsage nonRepudiation", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.KeyUsage(true, testca.NonRepudiation)},
+			o:    verify.Options{},
+		},
+		{
+			name: "critical unknown extension", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithExtension("1.2.3.4", true, []byte{5, 0})},
+			o:    verify.Options{}, want: verify.ReasonCriticalExtension,
+		},
+		{
+			name: "critical SID extension", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithExtension("1.3.6.1.4.1.311.25.2", true, testca.Sequence())},
+			o:    verify.Options{}, differ: "OpenSSL does not know the extension; it is read here",
+		},
+		{
+			name: "malformed authorityInfoAccess", scheme: testca.Scheme{},
+			leaf: []testca.Option{testca.WithExtension("1.3.6.1.5.5.7.1.1", false, []byte{4, 0})},
+			o:    verify.Options{},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.judge)
@@ -317,9 +475,9 @@ func TestMutations(t *testing.T) {
 
 // judgeParsed is judge where the certificates may not even parse.
 func judgeParsed(t *testing.T, w world) error {
-	v := trusting(t, Options{EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
+	v := trusting(t, verify.Options{EKU: verify.EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024})
 	if root, err := certinfo.Parse(w.root.DER); err == nil {
-		v.store.Add(root)
+		v.CAs().Add(root)
 	}
 	var card []*certinfo.Certificate
 	if inter, err := certinfo.Parse(w.inter.DER); err == nil {

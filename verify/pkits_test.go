@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/certinfo"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl"
 	"pam_pkcs11/verify/path"
 )
@@ -79,7 +80,7 @@ func TestPKITS(t *testing.T) {
 				t.Errorf("should validate: %v, got: %v", c.ShouldValidate, err)
 				return
 			}
-			if r := ReasonOf(err); r != "" && !slices.Contains(c.reasons(), r) {
+			if r := verify.ReasonOf(err); r != "" && !slices.Contains(c.reasons(), r) {
 				t.Errorf("right for a wrong reason: %v", err)
 				return
 			}
@@ -93,23 +94,23 @@ func TestPKITS(t *testing.T) {
 }
 
 // reasons gives the reasons that a refusal may have, by the section of the suite.
-func (c *pkitsCase) reasons() []Reason {
+func (c *pkitsCase) reasons() []verify.Reason {
 	for _, row := range []struct {
 		section string
-		reasons []Reason
+		reasons []verify.Reason
 	}{
-		{"4.1.", []Reason{ReasonBadSignature, ReasonIssuerUnknown}}, // a CA that cannot be read is not there
-		{"4.2.", []Reason{ReasonExpired, ReasonNotYetValid}},
-		{"4.3.", []Reason{ReasonIssuerUnknown}},
-		{"4.4.", []Reason{ReasonRevoked, ReasonRevocationUnknown}},
-		{"4.5.", []Reason{ReasonRevoked, ReasonNotCA}},
-		{"4.6.", []Reason{ReasonNotCA, ReasonPathLen}},
-		{"4.7.", []Reason{ReasonKeyUsage, ReasonRevocationUnknown}},
-		{"4.8.", []Reason{ReasonPolicy}}, {"4.9.", []Reason{ReasonPolicy}}, {"4.10.", []Reason{ReasonPolicy}},
-		{"4.11.", []Reason{ReasonPolicy}}, {"4.12.", []Reason{ReasonPolicy}},
-		{"4.13.", []Reason{ReasonNameConstraint}},
-		{"4.14.", []Reason{ReasonRevoked, ReasonRevocationUnknown}}, {"4.15.", []Reason{ReasonRevoked, ReasonRevocationUnknown}},
-		{"4.16.", []Reason{ReasonCriticalExtension}},
+		{"4.1.", []verify.Reason{verify.ReasonBadSignature, verify.ReasonIssuerUnknown}}, // a CA that cannot be read is not there
+		{"4.2.", []verify.Reason{verify.ReasonExpired, verify.ReasonNotYetValid}},
+		{"4.3.", []verify.Reason{verify.ReasonIssuerUnknown}},
+		{"4.4.", []verify.Reason{verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
+		{"4.5.", []verify.Reason{verify.ReasonRevoked, verify.ReasonNotCA}},
+		{"4.6.", []verify.Reason{verify.ReasonNotCA, verify.ReasonPathLen}},
+		{"4.7.", []verify.Reason{verify.ReasonKeyUsage, verify.ReasonRevocationUnknown}},
+		{"4.8.", []verify.Reason{verify.ReasonPolicy}}, {"4.9.", []verify.Reason{verify.ReasonPolicy}}, {"4.10.", []verify.Reason{verify.ReasonPolicy}},
+		{"4.11.", []verify.Reason{verify.ReasonPolicy}}, {"4.12.", []verify.Reason{verify.ReasonPolicy}},
+		{"4.13.", []verify.Reason{verify.ReasonNameConstraint}},
+		{"4.14.", []verify.Reason{verify.ReasonRevoked, verify.ReasonRevocationUnknown}}, {"4.15.", []verify.Reason{verify.ReasonRevoked, verify.ReasonRevocationUnknown}},
+		{"4.16.", []verify.Reason{verify.ReasonCriticalExtension}},
 	} {
 		if strings.HasPrefix(c.Name, row.section) {
 			return row.reasons
@@ -119,7 +120,7 @@ func (c *pkitsCase) reasons() []Reason {
 }
 
 // run gives the answer of one case. A certificate that does not parse is a refusal when the case lists it.
-func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
+func (c *pkitsCase) run(t *testing.T, dir string) (*verify.Result, error) {
 	read := func(sub, name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, sub, name))
 		if err != nil {
@@ -149,17 +150,17 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 	if err != nil {
 		t.Logf("CRL not used: %v", err)
 	}
-	v, err := New(Options{
-		EKU: EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024,
+	v, err := verify.New(verify.Options{
+		EKU: verify.EKU{Ignore: true}, AllowSHA1: true, MinRSABits: 1024,
 		Now: func() time.Time { return time.Date(2024, 6, 1, 12, 0, 0, 0, time.UTC) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.options.Policy = Policy{CA: true, CRL: "offline"}
-	v.revoked = crlsAlone{&crl.Checker{Source: source, Rules: v.rules}}
-	v.store.Add(certs[0])
-	v.initial = path.Policies{Explicit: c.InitialExplicitPolicy, InhibitMapping: c.InitialPolicyMappingInhibit,
+	v.Options().Policy.CA = true
+	v.UseCRLsAlone(source, false)
+	v.CAs().Add(certs[0])
+	*v.Initial() = path.Policies{Explicit: c.InitialExplicitPolicy, InhibitMapping: c.InitialPolicyMappingInhibit,
 		InhibitAny: c.InitialAnyPolicyInhibit}
 	for _, p := range c.InitialPolicySet {
 		if p == "anyPolicy" {
@@ -173,7 +174,7 @@ func (c *pkitsCase) run(t *testing.T, dir string) (*Result, error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.initial.Set = append(v.initial.Set, key)
+		v.Initial().Set = append(v.Initial().Set, key)
 	}
 	return v.Check(t.Context(), certs[len(certs)-1], certs[1:len(certs)-1])
 }

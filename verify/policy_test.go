@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/path"
 )
 
@@ -28,7 +29,7 @@ func TestHostileMappings(t *testing.T) {
 		card = append(card, parsed(t, &ca.Cert))
 	}
 	start := time.Now()
-	v := trusting(t, Options{RequiredPolicies: oids(t, "1.2.3")}, &root.Cert)
+	v := trusting(t, verify.Options{RequiredPolicies: oids(t, "1.2.3")}, &root.Cert)
 	if _, err := v.Check(t.Context(), parsed(t, ca.Leaf("Alice", testca.Policies(false, "1.2.2"))), card); err != nil {
 		t.Error(err)
 	}
@@ -50,8 +51,8 @@ func TestManyPolicies(t *testing.T) {
 		ca = ca.Intermediate(fmt.Sprint("CA ", i), testca.Policies(false, policies...))
 		card = append(card, parsed(t, &ca.Cert))
 	}
-	_, err := trusting(t, Options{}, &root.Cert).Check(t.Context(), parsed(t, ca.Leaf("Alice")), card)
-	if ReasonOf(err) != ReasonWork {
+	_, err := trusting(t, verify.Options{}, &root.Cert).Check(t.Context(), parsed(t, ca.Leaf("Alice")), card)
+	if verify.ReasonOf(err) != verify.ReasonWork {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl"
 )
 
@@ -40,25 +41,37 @@ func TestOCSPThenCRL(t *testing.T) {
 		name      string
 		ocsp, crl int
 		soft      bool
-		want      Reason
+		want      verify.Reason
 	}{
-		{"OCSP good", good, none, false, ""},
-		{"OCSP good, CRL not asked", good, silent, false, ""},
-		{"OCSP revoked", revoked, none, false, ReasonRevoked},
-		{"OCSP revoked, CRL good", revoked, good, false, ReasonRevoked},
-		{"OCSP revoked, soft", revoked, none, true, ReasonRevoked},
-		{"OCSP silent", silent, none, false, ReasonRevocationUnknown},
-		{"OCSP silent, soft", silent, none, true, ""},
-		{"OCSP silent, CRL good", silent, good, false, ""},
-		{"OCSP silent, CRL revoked", silent, revoked, false, ReasonRevoked},
-		{"OCSP silent, CRL revoked, soft", silent, revoked, true, ReasonRevoked},
-		{"OCSP silent, CRL silent", silent, silent, false, ReasonRevocationUnknown},
-		{"OCSP silent, CRL silent, soft", silent, silent, true, ""},
-		{"OCSP silent, CRL expired, soft", silent, expired, true, ""},
-		{"OCSP silent, CRL expired and revoked, soft", silent, expiredRevoked, true, ReasonRevoked},
-		{"no responder named", none, none, false, ReasonRevocationUnknown},
-		{"no responder named, soft", none, none, true, ""},
-		{"no responder named, CRL good", none, good, false, ""},
+		{name: "OCSP good", ocsp: good, crl: none},
+		{name: "OCSP good, CRL not asked", ocsp: good, crl: silent},
+		{name: "OCSP revoked", ocsp: revoked, crl: none, want: verify.ReasonRevoked},
+		{name: "OCSP revoked, CRL good", ocsp: revoked, crl: good, want: verify.ReasonRevoked},
+		{
+			name: "OCSP revoked, soft", ocsp: revoked, crl: none, soft: true,
+			want: verify.ReasonRevoked,
+		},
+		{name: "OCSP silent", ocsp: silent, crl: none, want: verify.ReasonRevocationUnknown},
+		{name: "OCSP silent, soft", ocsp: silent, crl: none, soft: true},
+		{name: "OCSP silent, CRL good", ocsp: silent, crl: good},
+		{name: "OCSP silent, CRL revoked", ocsp: silent, crl: revoked, want: verify.ReasonRevoked},
+		{
+			name: "OCSP silent, CRL revoked, soft", ocsp: silent, crl: revoked, soft: true,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "OCSP silent, CRL silent", ocsp: silent, crl: silent,
+			want: verify.ReasonRevocationUnknown,
+		},
+		{name: "OCSP silent, CRL silent, soft", ocsp: silent, crl: silent, soft: true},
+		{name: "OCSP silent, CRL expired, soft", ocsp: silent, crl: expired, soft: true},
+		{
+			name: "OCSP silent, CRL expired and revoked, soft", ocsp: silent, crl: expiredRevoked,
+			soft: true, want: verify.ReasonRevoked,
+		},
+		{name: "no responder named", ocsp: none, crl: none, want: verify.ReasonRevocationUnknown},
+		{name: "no responder named, soft", ocsp: none, crl: none, soft: true},
+		{name: "no responder named, CRL good", ocsp: none, crl: good},
 	}
 	past := time.Now().Add(-2 * time.Hour)
 	for _, tt := range tests {
@@ -73,7 +86,7 @@ func TestOCSPThenCRL(t *testing.T) {
 				options = append(options, testca.InfoAccess([]string{deadURL(t)}, nil))
 			}
 			leaf := root.Leaf("Alice", options...)
-			v := withOCSP(t, Options{Soft: tt.soft}, &root.Cert)
+			v := withOCSP(t, verify.Options{Soft: tt.soft}, &root.Cert)
 			var crls [][]byte
 			switch tt.crl {
 			case good:
@@ -89,20 +102,20 @@ func TestOCSPThenCRL(t *testing.T) {
 				withCRLs(t, v, crls...)
 			}
 			_, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), nil)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
-func withCRLs(t testing.TB, v *Verifier, crls ...[]byte) {
+func withCRLs(t testing.TB, v *verify.Verifier, crls ...[]byte) {
 	t.Helper()
 	source, err := crl.NewMemory(crls...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.revoked.(*revocationPolicy).crl = &crl.Checker{Source: source, Rules: v.rules}
+	v.UseCRLs(source)
 }
 
 // TestResponders: whom is asked, in which order, and in which way.
@@ -118,7 +131,7 @@ func TestResponders(t *testing.T) {
 			_, _ = w.Write(good(q))
 		})
 	}
-	check := func(t *testing.T, o Options, urls ...string) error {
+	check := func(t *testing.T, o verify.Options, urls ...string) error {
 		t.Helper()
 		leaf := root.Leaf("Alice", testca.InfoAccess(urls, nil))
 		_, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, leaf), nil)
@@ -126,18 +139,18 @@ func TestResponders(t *testing.T) {
 	}
 	t.Run("the first that answers counts", func(t *testing.T) {
 		first, second := responding(t, good), responding(t, good)
-		if err := check(t, Options{}, first.URL, second.URL); err != nil || first.asked() != 1 || second.asked() != 0 {
+		if err := check(t, verify.Options{}, first.URL, second.URL); err != nil || first.asked() != 1 || second.asked() != 0 {
 			t.Errorf("%v; asked %d and %d times", err, first.asked(), second.asked())
 		}
 	})
 	t.Run("first dead, second good", func(t *testing.T) {
-		if err := check(t, Options{}, deadURL(t), responding(t, good).URL); err != nil {
+		if err := check(t, verify.Options{}, deadURL(t), responding(t, good).URL); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("first mute, second good", func(t *testing.T) {
 		started, allowed := time.Now(), slowtest.Allowance()
-		if err := check(t, Options{}, muteURL(t), responding(t, good).URL); err != nil {
+		if err := check(t, verify.Options{}, muteURL(t), responding(t, good).URL); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(started); took < time.Second || took > 10*time.Second+allowed() {
@@ -146,31 +159,31 @@ func TestResponders(t *testing.T) {
 	})
 	t.Run("first says tryLater, second revoked", func(t *testing.T) {
 		later := responding(t, func(testca.Question) []byte { return root.OCSP(testca.OCSP{Status: 3}) })
-		err := check(t, Options{Soft: true}, later.URL, responding(t, signs(&root.Cert, testca.OCSPRevoked)).URL)
-		if ReasonOf(err) != ReasonRevoked || later.asked() != 1 {
+		err := check(t, verify.Options{Soft: true}, later.URL, responding(t, signs(&root.Cert, testca.OCSPRevoked)).URL)
+		if verify.ReasonOf(err) != verify.ReasonRevoked || later.asked() != 1 {
 			t.Errorf("%v; the first was asked %d times", err, later.asked())
 		}
 	})
 	t.Run("GET where POST is not taken", func(t *testing.T) {
 		s := only(http.MethodGet)
-		if err := check(t, Options{}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce != nil {
+		if err := check(t, verify.Options{}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce != nil {
 			t.Errorf("%v, %+v", err, s.questions)
 		}
-		if err := check(t, Options{OCSP: OCSPOptions{Nonce: NonceRequired}}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce == nil {
+		if err := check(t, verify.Options{OCSP: verify.OCSPOptions{Nonce: verify.NonceRequired}}, s.URL); err != nil || s.questions[len(s.questions)-1].Nonce == nil {
 			t.Errorf("%v, %+v", err, s.questions)
 		}
 	})
 	t.Run("POST where GET is not taken", func(t *testing.T) {
-		if err := check(t, Options{OCSP: OCSPOptions{Nonce: NonceOff}}, only(http.MethodPost).URL); err != nil {
+		if err := check(t, verify.Options{OCSP: verify.OCSPOptions{Nonce: verify.NonceOff}}, only(http.MethodPost).URL); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("ocsp_url before the certificate's", func(t *testing.T) {
 		own, other := responding(t, good), responding(t, signs(&root.Cert, testca.OCSPRevoked))
-		if err := check(t, Options{OCSP: OCSPOptions{URLs: []string{own.URL}}}, other.URL); err != nil || other.asked() != 0 {
+		if err := check(t, verify.Options{OCSP: verify.OCSPOptions{URLs: []string{own.URL}}}, other.URL); err != nil || other.asked() != 0 {
 			t.Errorf("%v; the other was asked %d times", err, other.asked())
 		}
-		if err := check(t, Options{OCSP: OCSPOptions{URLs: []string{deadURL(t)}}}, other.URL); ReasonOf(err) != ReasonRevoked {
+		if err := check(t, verify.Options{OCSP: verify.OCSPOptions{URLs: []string{deadURL(t)}}}, other.URL); verify.ReasonOf(err) != verify.ReasonRevoked {
 			t.Error(err)
 		}
 	})
@@ -180,13 +193,13 @@ func TestResponders(t *testing.T) {
 			urls = append(urls, deadURL(t))
 		}
 		s := responding(t, good)
-		if err := check(t, Options{}, append(urls, s.URL)...); ReasonOf(err) != ReasonRevocationUnknown || s.asked() != 0 {
+		if err := check(t, verify.Options{}, append(urls, s.URL)...); verify.ReasonOf(err) != verify.ReasonRevocationUnknown || s.asked() != 0 {
 			t.Error(err)
 		}
 	})
 	t.Run("other schemes", func(t *testing.T) {
-		err := check(t, Options{}, "ldap://127.0.0.1/cn=x?certificateRevocationList", "file:///etc/passwd", "ftp://127.0.0.1/")
-		if ReasonOf(err) != ReasonRevocationUnknown {
+		err := check(t, verify.Options{}, "ldap://127.0.0.1/cn=x?certificateRevocationList", "file:///etc/passwd", "ftp://127.0.0.1/")
+		if verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 			t.Error(err)
 		}
 	})
@@ -198,18 +211,18 @@ func TestCertificatesDoNotLeadHere(t *testing.T) {
 	root := testca.NewRoot("Root")
 	s := responding(t, signs(&root.Cert, testca.OCSPGood))
 	leaf := parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{s.URL, "http://169.254.169.254/latest", "http://[::1]:1/", "http://0.0.0.0:1/", "http://localhost:1/"}, nil)))
-	v := withOCSP(t, Options{}, &root.Cert)
-	v.revoked.(*revocationPolicy).ocsp.Local = false
+	v := withOCSP(t, verify.Options{}, &root.Cert)
+	v.OCSP().Local = false
 	_, err := v.Check(within(t, 20*time.Second), leaf, nil)
-	if ReasonOf(err) != ReasonRevocationUnknown || strings.Count(err.Error(), "not allowed") != 5 {
+	if verify.ReasonOf(err) != verify.ReasonRevocationUnknown || strings.Count(err.Error(), "not allowed") != 5 {
 		t.Errorf("got %v", err)
 	}
-	for name, v := range map[string]*Verifier{
-		"unknown issuer":  withOCSP(t, Options{}, &testca.NewRoot("Other").Cert),
-		"same name":       withOCSP(t, Options{}, &testca.NewRoot("Root").Cert),
-		"required policy": withOCSP(t, Options{RequiredPolicies: oids(t, "1.2.3")}, &root.Cert),
+	for name, v := range map[string]*verify.Verifier{
+		"unknown issuer":  withOCSP(t, verify.Options{}, &testca.NewRoot("Other").Cert),
+		"same name":       withOCSP(t, verify.Options{}, &testca.NewRoot("Root").Cert),
+		"required policy": withOCSP(t, verify.Options{RequiredPolicies: oids(t, "1.2.3")}, &root.Cert),
 	} {
-		if _, err := v.Check(within(t, 20*time.Second), leaf, nil); err == nil || ReasonOf(err) == ReasonRevocationUnknown {
+		if _, err := v.Check(within(t, 20*time.Second), leaf, nil); err == nil || verify.ReasonOf(err) == verify.ReasonRevocationUnknown {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -225,12 +238,12 @@ func TestConfiguredResponder(t *testing.T) {
 		name      string
 		responder *testca.Cert // signs
 		file      *testca.Cert // is configured
-		want      Reason
+		want      verify.Reason
 	}{
 		{"signs", elsewhere.Leaf("Trusted responder"), nil, ""},
-		{"is expired", elsewhere.Leaf("Trusted responder", testca.Expired()), nil, ReasonRevocationUnknown},
-		{"is too weak", elsewhere.Leaf("Trusted responder", testca.WithKey(testca.RSA(1024, "responder"))), nil, ReasonRevocationUnknown},
-		{"is another of the name", elsewhere.Leaf("Trusted responder"), elsewhere.Leaf("Trusted responder"), ReasonRevocationUnknown},
+		{"is expired", elsewhere.Leaf("Trusted responder", testca.Expired()), nil, verify.ReasonRevocationUnknown},
+		{"is too weak", elsewhere.Leaf("Trusted responder", testca.WithKey(testca.RSA(1024, "responder"))), nil, verify.ReasonRevocationUnknown},
+		{"is another of the name", elsewhere.Leaf("Trusted responder"), elsewhere.Leaf("Trusted responder"), verify.ReasonRevocationUnknown},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,9 +252,9 @@ func TestConfiguredResponder(t *testing.T) {
 			}
 			path := filepath.Join(t.TempDir(), "responder.pem")
 			write(t, path, tt.file.PEM(), 0o644)
-			o := Options{OCSP: OCSPOptions{ResponderCerts: []string{path}, URLs: []string{responding(t, signs(tt.responder, testca.OCSPGood)).URL}}}
+			o := verify.Options{OCSP: verify.OCSPOptions{ResponderCerts: []string{path}, URLs: []string{responding(t, signs(tt.responder, testca.OCSPGood)).URL}}}
 			_, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice")), nil)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -250,7 +263,7 @@ func TestConfiguredResponder(t *testing.T) {
 	write(t, filepath.Join(dir, "bad"), []byte("\x30\x01x"), 0o644)
 	write(t, filepath.Join(dir, "empty"), nil, 0o644)
 	for _, name := range []string{"missing", "bad", "empty"} {
-		if _, err := New(Options{Policy: Policy{OCSP: true}, OCSP: OCSPOptions{ResponderCerts: []string{filepath.Join(dir, name)}}}); err == nil {
+		if _, err := verify.New(verify.Options{Policy: verify.Policy{OCSP: true}, OCSP: verify.OCSPOptions{ResponderCerts: []string{filepath.Join(dir, name)}}}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -266,25 +279,37 @@ func TestDelegateStatus(t *testing.T) {
 		about  func(delegate *testca.Cert) func(q testca.Question) []byte
 		crl    func(delegate *testca.Cert) []byte // nil: no CRL word
 		status byte                               // of the certificate
-		want   Reason
+		want   verify.Reason
 	}{
-		{"the CA says good", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPGood) }, nil, testca.OCSPGood, ""},
-		{"the CA says revoked", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPRevoked) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
-		{"the CA does not know it", func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPUnknown) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
-		{"it says good of itself", func(d *testca.Cert) func(testca.Question) []byte { return signs(d, testca.OCSPGood, d) }, nil, testca.OCSPGood, ReasonRevocationUnknown},
-		{"another without no-check vouches for it, and it for the other", func(d *testca.Cert) func(testca.Question) []byte {
+		{name: "the CA says good", about: func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPGood) }, status: testca.OCSPGood},
+		{
+			name:   "the CA says revoked",
+			about:  func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPRevoked) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name:   "the CA does not know it",
+			about:  func(*testca.Cert) func(testca.Question) []byte { return signs(&root.Cert, testca.OCSPUnknown) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name:   "it says good of itself",
+			about:  func(d *testca.Cert) func(testca.Question) []byte { return signs(d, testca.OCSPGood, d) },
+			status: testca.OCSPGood, want: verify.ReasonRevocationUnknown,
+		},
+		{name: "another without no-check vouches for it, and it for the other", about: func(d *testca.Cert) func(testca.Question) []byte {
 			other := root.Leaf("Other responder", signing, testca.InfoAccess([]string{deadURL(t)}, nil))
 			return signs(other, testca.OCSPGood, other)
-		}, nil, testca.OCSPGood, ReasonRevocationUnknown},
-		{"another with no-check vouches for it", func(*testca.Cert) func(testca.Question) []byte {
+		}, status: testca.OCSPGood, want: verify.ReasonRevocationUnknown},
+		{name: "another with no-check vouches for it", about: func(*testca.Cert) func(testca.Question) []byte {
 			other := root.Leaf("Other responder", signing, testca.OCSPNoCheck())
 			return signs(other, testca.OCSPGood, other)
-		}, nil, testca.OCSPGood, ""},
-		{"a CRL is good", nil, func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, testca.OCSPGood, ""},
-		{"a CRL lists it: its word counts for nothing, and the CRL decides", nil, func(d *testca.Cert) []byte {
+		}, status: testca.OCSPGood},
+		{name: "a CRL is good", crl: func(*testca.Cert) []byte { return root.CRL(testca.CRL{}) }, status: testca.OCSPGood},
+		{name: "a CRL lists it: its word counts for nothing, and the CRL decides", crl: func(d *testca.Cert) []byte {
 			return root.CRL(testca.CRL{Entries: []testca.Revoked{{Serial: d.Serial}}})
-		}, testca.OCSPRevoked, ""},
-		{"its status is not known, but it says revoked", nil, nil, testca.OCSPRevoked, ReasonRevoked},
+		}, status: testca.OCSPRevoked},
+		{name: "its status is not known, but it says revoked", status: testca.OCSPRevoked, want: verify.ReasonRevoked},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -300,12 +325,12 @@ func TestDelegateStatus(t *testing.T) {
 			})
 			access := testca.InfoAccess([]string{s.URL}, nil)
 			delegate = root.Leaf("Responder", signing, access)
-			v := withOCSP(t, Options{}, &root.Cert)
+			v := withOCSP(t, verify.Options{}, &root.Cert)
 			if tt.crl != nil {
 				withCRLs(t, v, tt.crl(delegate))
 			}
 			_, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", access)), nil)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -326,7 +351,7 @@ func TestSlowDelegateLoses(t *testing.T) {
 	})
 	delegate = root.Leaf("Responder", testca.ExtKeyUsage(false, testca.OCSPSigning), testca.InfoAccess([]string{slow.URL}, nil))
 	next := responding(t, signs(&root.Cert, testca.OCSPGood))
-	v := withOCSP(t, Options{}, &root.Cert)
+	v := withOCSP(t, verify.Options{}, &root.Cert)
 	withCRLs(t, v, root.CRL(testca.CRL{}))
 	started, allowed := time.Now(), slowtest.Allowance()
 	result, err := v.Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{slow.URL, next.URL}, nil))), nil)
@@ -341,7 +366,7 @@ func TestWholeChain(t *testing.T) {
 	build := func(t *testing.T, delay time.Duration, above, below byte) (world, []*certinfo.Certificate, *ocspServer) {
 		var inter *testca.CA
 		s := responding(t, func(q testca.Question) []byte {
-			time.Sleep(delay)
+			time.Sleep(delay) // of the responder, over real sockets
 			if bytes.Equal(q.Serial, inter.Serial) {
 				return signs(&root.Cert, above)(q)
 			}
@@ -356,23 +381,41 @@ func TestWholeChain(t *testing.T) {
 		name         string
 		above, below byte
 		soft, leaf   bool
-		want         Reason
+		want         verify.Reason
 	}{
-		{"good", testca.OCSPGood, testca.OCSPGood, false, false, ""},
-		{"leaf revoked", testca.OCSPGood, testca.OCSPRevoked, false, false, ReasonRevoked},
-		{"intermediate revoked", testca.OCSPRevoked, testca.OCSPGood, false, false, ReasonRevoked},
-		{"intermediate unknown, leaf revoked", testca.OCSPUnknown, testca.OCSPRevoked, true, false, ReasonRevoked},
-		{"intermediate unknown", testca.OCSPUnknown, testca.OCSPGood, false, false, ReasonRevocationUnknown},
-		{"intermediate unknown, soft", testca.OCSPUnknown, testca.OCSPGood, true, false, ReasonRevocationUnknown},
-		{"intermediate revoked, scope is the leaf", testca.OCSPRevoked, testca.OCSPGood, false, true, ""},
+		{name: "good", above: testca.OCSPGood, below: testca.OCSPGood},
+		{
+			name: "leaf revoked", above: testca.OCSPGood, below: testca.OCSPRevoked,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate revoked", above: testca.OCSPRevoked, below: testca.OCSPGood,
+			want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate unknown, leaf revoked", above: testca.OCSPUnknown,
+			below: testca.OCSPRevoked, soft: true, want: verify.ReasonRevoked,
+		},
+		{
+			name: "intermediate unknown", above: testca.OCSPUnknown, below: testca.OCSPGood,
+			want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "intermediate unknown, soft", above: testca.OCSPUnknown, below: testca.OCSPGood,
+			soft: true, want: verify.ReasonRevocationUnknown,
+		},
+		{
+			name: "intermediate revoked, scope is the leaf", above: testca.OCSPRevoked,
+			below: testca.OCSPGood, leaf: true,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w, card, _ := build(t, 0, tt.above, tt.below)
-			v := withOCSP(t, Options{Soft: tt.soft}, &root.Cert)
-			v.revoked.(*revocationPolicy).leafOnly = tt.leaf
+			v := withOCSP(t, verify.Options{Soft: tt.soft}, &root.Cert)
+			v.AskLeafOnly(tt.leaf)
 			_, err := v.Check(within(t, 20*time.Second), parsed(t, w.leaf), card)
-			if ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
+			if verify.ReasonOf(err) != tt.want || (err == nil) != (tt.want == "") {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -380,7 +423,7 @@ func TestWholeChain(t *testing.T) {
 	t.Run("at once", func(t *testing.T) {
 		w, card, _ := build(t, 700*time.Millisecond, testca.OCSPGood, testca.OCSPGood)
 		started, allowed := time.Now(), slowtest.Allowance()
-		if _, err := withOCSP(t, Options{}, &root.Cert).Check(within(t, 20*time.Second), parsed(t, w.leaf), card); err != nil {
+		if _, err := withOCSP(t, verify.Options{}, &root.Cert).Check(within(t, 20*time.Second), parsed(t, w.leaf), card); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(started); took > 1350*time.Millisecond+allowed() {
@@ -396,11 +439,11 @@ func TestSoftIsNoWayRound(t *testing.T) {
 	for _, tt := range []struct {
 		status  byte
 		answers int32 // of that status, one for each attempt on the first way
-		want    Reason
+		want    verify.Reason
 		ways    int
 	}{
-		{testca.OCSPRevoked, 1, ReasonRevoked, 1},
-		{testca.OCSPUnknown, 3, ReasonRevocationUnknown, 2},
+		{testca.OCSPRevoked, 1, verify.ReasonRevoked, 1},
+		{testca.OCSPUnknown, 3, verify.ReasonRevocationUnknown, 2},
 	} {
 		inter := root.Intermediate("Inter")
 		var said atomic.Int32
@@ -412,10 +455,10 @@ func TestSoftIsNoWayRound(t *testing.T) {
 		})
 		leaf := inter.Leaf("Alice", testca.InfoAccess([]string{s.URL}, nil))
 		cross := other.Intermediate("Inter", testca.WithKey(inter.Key))
-		v := withOCSP(t, Options{Soft: true}, &root.Cert, &other.Cert)
-		v.revoked.(*revocationPolicy).ocsp.Store = nil // nothing is kept
+		v := withOCSP(t, verify.Options{Soft: true}, &root.Cert, &other.Cert)
+		v.OCSP().Store = nil // nothing is kept
 		card := []*certinfo.Certificate{parsed(t, &inter.Cert), parsed(t, &cross.Cert)}
-		if _, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), card); ReasonOf(err) != tt.want {
+		if _, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), card); verify.ReasonOf(err) != tt.want {
 			t.Errorf("status %d: %v", tt.status, err)
 		}
 		if asked := s.asked(); asked > int(tt.answers) != (tt.ways > 1) {
@@ -428,15 +471,15 @@ func TestSoftIsNoWayRound(t *testing.T) {
 func TestSoftIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	root := testca.NewRoot("Root")
-	o := Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	o := verify.Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	result, err := withOCSP(t, o, &root.Cert).Check(within(t, 20*time.Second), parsed(t, root.Leaf("Alice", testca.InfoAccess([]string{deadURL(t)}, nil))), nil)
 	if err != nil || !strings.Contains(log.String(), "revocation = soft") || !strings.Contains(log.String(), "CN=Alice") {
 		t.Errorf("%v, log: %s", err, log.String())
 	}
 	var soft, silent bool
 	for _, d := range result.Decisions {
-		soft = soft || d.Reason == ReasonSoft && d.OK
-		silent = silent || d.Reason == ReasonNoAnswer && !d.OK && strings.Contains(d.Detail, "refused")
+		soft = soft || d.Reason == verify.ReasonSoft && d.OK
+		silent = silent || d.Reason == verify.ReasonNoAnswer && !d.OK && strings.Contains(d.Detail, "refused")
 	}
 	if !soft || !silent {
 		t.Errorf("decisions %+v", result.Decisions)

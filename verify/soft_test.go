@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 )
 
 // `revocation = soft` is for silence alone: what is said with a signature counts, and so does a
@@ -56,14 +57,14 @@ func TestSoftHearsResponders(t *testing.T) {
 			url := responding(t, tt.answer).URL
 			leaf := root.Leaf("Alice", testca.InfoAccess([]string{url}, nil))
 			var log bytes.Buffer
-			o := Options{Soft: true, OCSP: OCSPOptions{ResponderCerts: []string{file}}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			o := verify.Options{Soft: true, OCSP: verify.OCSPOptions{ResponderCerts: []string{file}}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			v := withOCSP(t, o, &root.Cert)
 			if crl {
 				withCRLs(t, v)
 			}
 			_, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), nil)
 			switch {
-			case tt.refuse && (ReasonOf(err) != ReasonRevocationUnknown || !strings.Contains(err.Error(), tt.text)):
+			case tt.refuse && (verify.ReasonOf(err) != verify.ReasonRevocationUnknown || !strings.Contains(err.Error(), tt.text)):
 				t.Errorf("%s, CRLs too %v: %v", tt.name, crl, err)
 			case !tt.refuse && (err != nil || !strings.Contains(log.String(), tt.text) || !strings.Contains(log.String(), url)):
 				t.Errorf("%s, CRLs too %v: %v, log: %s", tt.name, crl, err, log.String())
@@ -85,12 +86,12 @@ func TestSignedUnknownIsNotForgotten(t *testing.T) {
 		_, _ = w.Write(signs(&root.Cert, testca.OCSPUnknown)(q))
 	})
 	leaf := root.Leaf("Alice", testca.InfoAccess([]string{s.URL}, nil))
-	_, err := withOCSP(t, Options{Soft: true}, &root.Cert).Check(within(t, 20*time.Second), parsed(t, leaf), nil)
-	if ReasonOf(err) != ReasonRevocationUnknown {
+	_, err := withOCSP(t, verify.Options{Soft: true}, &root.Cert).Check(within(t, 20*time.Second), parsed(t, leaf), nil)
+	if verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("got %v", err)
 	}
 	// A list that the CA signed later outweighs it.
-	v := withOCSP(t, Options{Soft: true}, &root.Cert)
+	v := withOCSP(t, verify.Options{Soft: true}, &root.Cert)
 	withCRLs(t, v, root.CRL(testca.CRL{}))
 	if _, err := v.Check(within(t, 20*time.Second), parsed(t, leaf), nil); err != nil {
 		t.Errorf("with a list: %v", err)
@@ -107,14 +108,14 @@ func TestSoftHearsLists(t *testing.T) {
 	tests := []struct {
 		name string
 		list []byte
-		want Reason
+		want verify.Reason
 		text string
 	}{
 		{"none", nil, "", "holds none of"},
 		{"time is over", w.inter.CRL(past), "", "has expired"},
-		{"time is over, names it", w.inter.CRL(pastRevoked), ReasonRevoked, ""},
-		{"not signed by the CA", w.inter.CRL(testca.CRL{CorruptSignature: true}), ReasonRevocationUnknown, "not signed"},
-		{"signed by another of the name", testca.NewRoot("Inter").CRL(testca.CRL{}), ReasonRevocationUnknown, "not signed"},
+		{"time is over, names it", w.inter.CRL(pastRevoked), verify.ReasonRevoked, ""},
+		{"not signed by the CA", w.inter.CRL(testca.CRL{CorruptSignature: true}), verify.ReasonRevocationUnknown, "not signed"},
+		{"signed by another of the name", testca.NewRoot("Inter").CRL(testca.CRL{}), verify.ReasonRevocationUnknown, "not signed"},
 		{"cut short", whole[:len(whole)-5], "", ""},
 		{"a page", []byte("<html>"), "", ""},
 	}
@@ -125,8 +126,8 @@ func TestSoftHearsLists(t *testing.T) {
 			files["inter"] = tt.list
 		}
 		d := newOnDisk(t, w, files)
-		err := d.check(t, d.verifier(t, Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
-		if ReasonOf(err) != tt.want || tt.want == "" && err != nil {
+		err := d.check(t, d.verifier(t, verify.Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+		if verify.ReasonOf(err) != tt.want || tt.want == "" && err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		said := log.String()
@@ -146,17 +147,17 @@ func TestSoftHearsPoints(t *testing.T) {
 	check := func(body []byte) (log string, err error) {
 		o.inter.Store(serveCRL(body))
 		var lines bytes.Buffer
-		err = o.login(t, storeDir(t), Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+		err = o.login(t, storeDir(t), verify.Options{Soft: true, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
 		return lines.String(), err
 	}
 	if log, err := check([]byte("<html><body>Log in to this network")); err != nil || !strings.Contains(log, o.interURL) {
 		t.Errorf("a page: %v, %s", err, log)
 	}
-	if _, err := check(o.world.inter.CRL(testca.CRL{CorruptSignature: true})); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := check(o.world.inter.CRL(testca.CRL{CorruptSignature: true})); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("not signed: %v", err)
 	}
 	other := testca.NewRoot("Inter").CRL(testca.CRL{Extensions: []testca.Extension{{OID: certinfo.OIDAuthorityKeyIdentifier.String(), Value: testca.Sequence(testca.TLV(0x80, []byte{9}))}}})
-	if _, err := check(other); ReasonOf(err) != ReasonRevocationUnknown {
+	if _, err := check(other); verify.ReasonOf(err) != verify.ReasonRevocationUnknown {
 		t.Errorf("not signed, and says so: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/crl/store"
 )
 
@@ -161,7 +162,7 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 	first := serveCRL(o.world.inter.CRL(testca.CRL{Number: 5, Extensions: nil}))
 	second := serveCRL(o.world.inter.CRL(testca.CRL{Number: 6, Entries: revoked(o.leaf, 1)}))
 	dead := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) })
-	leafOnly := Options{CRLLeafOnly: true}
+	leafOnly := verify.Options{CRLLeafOnly: true}
 	eachFailure(t, func(t *testing.T, fs *failing) {
 		dir := storeDir(t)
 		again := func(*store.Hooks) { forget(t, dir) }
@@ -170,7 +171,7 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.inter.Store(second)
-		if err := o.login(t, dir, leafOnly, again, func(h *store.Hooks) { h.FS = fs }); ReasonOf(err) != ReasonRevoked {
+		if err := o.login(t, dir, leafOnly, again, func(h *store.Hooks) { h.FS = fs }); verify.ReasonOf(err) != verify.ReasonRevoked {
 			t.Fatalf("the login itself: %v", err)
 		}
 		fs.restart()
@@ -185,7 +186,7 @@ func TestDiskFailsWhileACRLIsStored(t *testing.T) {
 		}
 		o.inter.Store(second)
 		for range 2 {
-			if err := o.login(t, dir, leafOnly, again); ReasonOf(err) != ReasonRevoked {
+			if err := o.login(t, dir, leafOnly, again); verify.ReasonOf(err) != verify.ReasonRevoked {
 				t.Errorf("not healed: %v", err)
 			}
 		}
@@ -248,20 +249,20 @@ func TestDiskFailsWhileAnIndexIsWritten(t *testing.T) {
 		"inter.crl": w.inter.CRL(testca.CRL{Number: 1, RawEntries: many, Entries: revoked(w.leaf, 1)})})
 	writeFile(t, filepath.Join(d.ca, "inter.pem"), w.inter.PEM())
 	eachFailure(t, func(t *testing.T, fs *failing) {
-		o := Options{StoreDir: storeDir(t)}
+		o := verify.Options{StoreDir: storeDir(t)}
 		broken := o
-		broken.hooks.FS = fs
+		broken.Hooks().FS = fs
 		_, _ = d.verifier(t, broken).UpdateCRLs(t.Context(), nil)
 		fs.restart()
 		for range 2 {
-			if _, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked {
+			if _, err := scansOf(t, d, o); verify.ReasonOf(err) != verify.ReasonRevoked {
 				t.Errorf("got %v", err)
 			}
 		}
 		if _, err := d.verifier(t, o).UpdateCRLs(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		if scans, err := scansOf(t, d, o); ReasonOf(err) != ReasonRevoked || scans > 1 {
+		if scans, err := scansOf(t, d, o); verify.ReasonOf(err) != verify.ReasonRevoked || scans > 1 {
 			t.Errorf("not healed: %v, %d scans", err, scans)
 		}
 	})

@@ -1,4 +1,4 @@
-package verify
+package verify_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"pam_pkcs11/internal/certinfo"
 	"pam_pkcs11/internal/testca"
+	"pam_pkcs11/verify"
 	"pam_pkcs11/verify/path"
 )
 
@@ -49,19 +50,19 @@ func TestRevokedEndsTheSearch(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		crls  [][]byte
-		want  Reason
+		want  verify.Reason
 		paths int
 	}{
-		"revoked":                      {lists(testca.CRL{Entries: revoked(leaf, 1)}, true), ReasonRevoked, 1},
-		"revoked, CAs not known":       {lists(testca.CRL{Entries: revoked(leaf, 1)}, false), ReasonRevoked, 1},
-		"revoked, and the CA":          {append(lists(testca.CRL{Entries: revoked(leaf, 1)}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), ReasonRevoked, 1},
-		"not known":                    {lists(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour)}, true), ReasonRevocationUnknown, path.MaxPaths + 1},
-		"each CA of the root: revoked": {append(lists(testca.CRL{}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), ReasonRevoked, len(cas)},
+		"revoked":                      {lists(testca.CRL{Entries: revoked(leaf, 1)}, true), verify.ReasonRevoked, 1},
+		"revoked, CAs not known":       {lists(testca.CRL{Entries: revoked(leaf, 1)}, false), verify.ReasonRevoked, 1},
+		"revoked, and the CA":          {append(lists(testca.CRL{Entries: revoked(leaf, 1)}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), verify.ReasonRevoked, 1},
+		"not known":                    {lists(testca.CRL{ThisUpdate: past, NextUpdate: past.Add(time.Hour)}, true), verify.ReasonRevocationUnknown, path.MaxPaths + 1},
+		"each CA of the root: revoked": {append(lists(testca.CRL{}, true)[1:], root.CRL(testca.CRL{Entries: revokedCAs})), verify.ReasonRevoked, len(cas)},
 		"good":                         {lists(testca.CRL{}, true), "", 1},
 	} {
-		v := withPolicy(t, Options{}, append([]*testca.Cert{&root.Cert}, certs...)...)
+		v := withPolicy(t, verify.Options{}, append([]*testca.Cert{&root.Cert}, certs...)...)
 		withCRLs(t, v, tt.crls...)
-		s := v.finder().Search(t.Context(), time.Now(), nil)
+		s := v.Finder().Search(t.Context(), time.Now(), nil)
 		_, err := s.Find(parsed(t, leaf))
 		switch {
 		case tt.want == "" && err != nil, tt.want != "" && (err == nil || err.Reason != tt.want):
@@ -73,10 +74,10 @@ func TestRevokedEndsTheSearch(t *testing.T) {
 }
 
 // withPolicy makes a verifier with the revocation of logins, and no source yet.
-func withPolicy(t testing.TB, o Options, certs ...*testca.Cert) *Verifier {
+func withPolicy(t testing.TB, o verify.Options, certs ...*testca.Cert) *verify.Verifier {
 	t.Helper()
 	v := trusting(t, o, certs...)
-	v.revoked = &revocationPolicy{soft: o.Soft, leafOnly: o.CRLLeafOnly, logger: v.options.Logger}
+	v.UseRevocation(o.Soft, o.CRLLeafOnly)
 	return v
 }
 
@@ -86,7 +87,7 @@ func TestRevokedCAIsNoWay(t *testing.T) {
 	root := testca.NewRoot("Root")
 	inter := root.Intermediate("Inter")
 	again := root.Intermediate("Inter", testca.WithKey(inter.Key))
-	v := withPolicy(t, Options{}, &root.Cert)
+	v := withPolicy(t, verify.Options{}, &root.Cert)
 	withCRLs(t, v, root.CRL(testca.CRL{Entries: revoked(&inter.Cert, 4)}), inter.CRL(testca.CRL{}))
 	for _, card := range [][]*testca.Cert{{&inter.Cert, &again.Cert}, {&again.Cert, &inter.Cert}} {
 		var certs []*certinfo.Certificate
@@ -97,7 +98,7 @@ func TestRevokedCAIsNoWay(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := v.Check(t.Context(), parsed(t, inter.Leaf("Alice")), []*certinfo.Certificate{parsed(t, &inter.Cert)}); ReasonOf(err) != ReasonRevoked {
+	if _, err := v.Check(t.Context(), parsed(t, inter.Leaf("Alice")), []*certinfo.Certificate{parsed(t, &inter.Cert)}); verify.ReasonOf(err) != verify.ReasonRevoked {
 		t.Errorf("got %v", err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/ccid/usb"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 )
 
@@ -46,7 +47,7 @@ type bus struct {
 	products map[string]string
 	log      []string
 	silent   bool // changes are not told
-	text     readertest.LockedBuffer
+	text     slowtest.Buffer
 	stop     context.CancelFunc
 	ended    chan error
 }

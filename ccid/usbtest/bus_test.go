@@ -9,6 +9,7 @@ import (
 
 	"pam_pkcs11/ccid/ccidtest"
 	"pam_pkcs11/ccid/usbtest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
@@ -57,14 +58,14 @@ func simulated(t *testing.T, level ccidtest.Level) *ccidtest.Device {
 func awaitReaders(t *testing.T, c *pcsc.Context, want int) []string {
 	t.Helper()
 	var names []string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	if !slowtest.Poll(patience, time.Millisecond, func() bool {
 		var err error
-		if names, err = c.ListReaders(); len(names) == want && (err == nil || want == 0) {
-			return names
-		}
+		names, err = c.ListReaders()
+		return len(names) == want && (err == nil || want == 0)
+	}) {
+		t.Fatalf("the readers are %q, %d are wanted", names, want)
 	}
-	t.Fatalf("the readers are %q, %d are wanted", names, want)
-	return nil
+	return names
 }
 
 func TestReadersOfEachLevelAreDrivenAndUnplugged(t *testing.T) {
@@ -143,10 +144,9 @@ func TestACardIsPulledWhileItWorks(t *testing.T) {
 
 // connect waits for the card that was put in.
 func connect(c *pcsc.Context) (card *pcsc.Card, err error) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if card, err = c.Connect("Reader 00 00", pcsc.ShareShared, pcsc.ProtocolAny); err == nil {
-			return card, nil
-		}
-	}
-	return nil, err
+	slowtest.Poll(patience, time.Millisecond, func() bool {
+		card, err = c.Connect("Reader 00 00", pcsc.ShareShared, pcsc.ProtocolAny)
+		return err == nil
+	})
+	return card, err
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
 )
@@ -185,12 +186,9 @@ func TestWhoListensHoldsNothingUpWhenHeGoes(t *testing.T) {
 
 func await(t *testing.T, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if done() {
-			return
-		}
+	if !slowtest.Poll(patience, time.Millisecond, done) {
+		t.Fatal("it has not come to that")
 	}
-	t.Fatal("it has not come to that")
 }
 
 func TestWordsOfReadersAtABus(t *testing.T) {

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/nettest"
 	"pam_pkcs11/internal/slowtest"
 )
 
@@ -97,11 +97,7 @@ func cut(w http.ResponseWriter, _ *http.Request) {
 }
 
 func TestDeadlineHoldsAgainstSlowServers(t *testing.T) {
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mute.Close()
+	mute := nettest.Mute(t)
 	drip := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			fmt.Fprint(w, "x")
@@ -112,7 +108,7 @@ func TestDeadlineHoldsAgainstSlowServers(t *testing.T) {
 			}
 		}
 	})
-	for name, address := range map[string]string{"mute": "http://" + mute.Addr().String(), "one byte at a time": drip, "mute ldap": "ldap://" + mute.Addr().String() + "/cn=x?certificateRevocationList"} {
+	for name, address := range map[string]string{"mute": "http://" + mute, "one byte at a time": drip, "mute ldap": "ldap://" + mute + "/cn=x?certificateRevocationList"} {
 		t.Run(name, func(t *testing.T) {
 			started, allowed := time.Now(), slowtest.Allowance()
 			a, err := (&Client{AllowLocal: true}).Get(deadline(t, 300*time.Millisecond), address, Validators{})

@@ -39,13 +39,14 @@ var rows = map[string]row{
 	"internal/testca":             {},
 	"internal/layering":           {},
 	"internal/ldapconn":           {third: "github.com/go-ldap/ldap/v3 github.com/go-asn1-ber/asn1-ber"},
-	"internal/ldapconn/slapdtest": {ours: "internal/testca"},
+	"internal/ldapconn/slapdtest": {ours: "internal/nettest internal/slowtest internal/testca"},
 	"internal/fetch":              {ours: "internal/ldapconn internal/safefile"},
 	"internal/fetch/fetchtest":    {},
 	"internal/simcard":            {ours: "internal/iso7816 internal/simcard/container"},
 	"internal/simcard/container":  {ours: "internal/iso7816"},
 	"internal/simcard/models":     {ours: "internal/iso7816 internal/simcard"},
 	"internal/slowtest":           {},
+	"internal/nettest":            {},
 
 	"config": {
 		ours: "config/internal/finding config/internal/scconf config/internal/schema config/mappers internal/safefile",

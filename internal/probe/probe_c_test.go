@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11/pkcs11test"
 	"pam_pkcs11/token"
@@ -131,13 +132,11 @@ func TestALibraryThatHangs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { // it hangs now: its call was logged
-		for {
-			if n, _ := fault.Count("C_GetSlotList"); n > 0 || ctx.Err() != nil {
-				cancel()
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		defer cancel()
+		slowtest.Poll(slowtest.Patience, 5*time.Millisecond, func() bool {
+			n, _ := fault.Count("C_GetSlotList")
+			return n > 0 || ctx.Err() != nil
+		})
 	}()
 	_, err = Library(ctx, fault.Library, fault.Environment())
 	var ended *Ended

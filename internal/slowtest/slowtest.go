@@ -1,5 +1,8 @@
-// Package slowtest is for tests of deadlines that only a real clock can show: it measures what the
-// machine added to the time that was taken, so that a busy one fails nothing.
+// Package slowtest is for tests that need a real clock, as they watch programs, servers and the
+// kernel. It waits for what others do (Until, Poll) and keeps what they write (Buffer). It measures
+// what the machine added to the time that was taken, so that a busy one fails no test of a deadline.
+//
+// Code that is Go alone is tested with testing/synctest instead, where time costs nothing.
 package slowtest
 
 import (

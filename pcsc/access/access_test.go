@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 )
 
@@ -158,11 +159,9 @@ func lockedBy(o Options) int {
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	unix.Kill(pid, unix.SIGKILL)
-	for until := time.Now().Add(time.Minute); unix.Kill(pid, 0) == nil && !isZombie(pid); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("process %d does not end", pid)
-		}
-	}
+	slowtest.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool {
+		return unix.Kill(pid, 0) != nil || isZombie(pid)
+	})
 }
 
 func isZombie(pid int) bool {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
@@ -99,12 +99,7 @@ func TestACardThatIsPulledWhileItWorks(t *testing.T) {
 		card.Watch(nil, nil)
 		o.Do("leave")
 		slot.Insert(card)
-		// Until the manager has seen the card.
-		for until := time.Now().Add(time.Minute); o.Do("send 00200080") != nil; time.Sleep(time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatal("the card that was put in is not seen")
-			}
-		}
+		slowtest.Until(t, "the card that was put in", func() bool { return o.Do("send 00200080") == nil })
 		if card.Selected() != simcard.Manager {
 			t.Error("the selection outlived the power")
 		}

@@ -112,7 +112,7 @@ func TestDriverLockGivenUp(t *testing.T) {
 						t.Error("two have the lock")
 					}
 					if rand.IntN(50) == 0 {
-						time.Sleep(handOverTime)
+						time.Sleep(handOverTime) // the real clock's, so that some give up meanwhile
 					}
 					inside--
 					l.Unlock()

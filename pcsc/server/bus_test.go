@@ -12,6 +12,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc/resmgr"
 )
 
@@ -36,16 +37,14 @@ func startBus(t *testing.T) *dbus.Conn {
 	}
 	t.Cleanup(func() { bus.Process.Kill(); bus.Wait() })
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := dbus.Connect(address, dbus.WithContext(t.Context()))
-		if err == nil {
-			t.Cleanup(func() { c.Close() })
-			return c
-		}
-		if time.Now().After(until) {
-			t.Fatal(err)
-		}
-	}
+	var c *dbus.Conn
+	slowtest.Until(t, "the bus", func() (done bool) {
+		var err error
+		c, err = dbus.Connect(address, dbus.WithContext(t.Context()))
+		return err == nil
+	})
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 // logind has sessions.
@@ -79,25 +78,32 @@ func TestActiveLocally(t *testing.T) {
 		active, remote any
 		want           bool
 	}{
-		{"a person or a greeter at the machine", "seat0", true, false, true},
-		{"another has the screen", "seat0", false, false, false},
-		{"from afar", "", true, true, false},
-		{"from afar with a seat", "seat0", true, true, false},
-		{"cron, a service or su: no seat", "", true, false, false},
-		{"a logind that says nothing", "seat0", nil, nil, false},
-		{"a logind that says nonsense", "seat0", "yes", "no", false},
+		{
+			name: "a person or a greeter at the machine", seat: "seat0", active: true,
+			remote: false, want: true,
+		},
+		{name: "another has the screen", seat: "seat0", active: false, remote: false},
+		{name: "from afar", active: true, remote: true},
+		{name: "from afar with a seat", seat: "seat0", active: true, remote: true},
+		{name: "cron, a service or su: no seat", active: true, remote: false},
+		{name: "a logind that says nothing", seat: "seat0"},
+		{name: "a logind that says nonsense", seat: "seat0", active: "yes", remote: "no"},
 	}
 	var all []session
 	for i, row := range rows {
 		path := dbus.ObjectPath(fmt.Sprintf("/org/freedesktop/login1/session/_%d", i))
-		all = append(all, session{ID: fmt.Sprint(i), UID: uint32(1000 + i), Seat: row.seat, Path: path})
+		all = append(all, session{
+			ID: fmt.Sprint(i), UID: uint32(1000 + i), Seat: row.seat, Path: path,
+		})
 		p := properties{}
 		if row.active != nil {
 			p["Active"], p["Remote"] = dbus.MakeVariant(row.active), dbus.MakeVariant(row.remote)
 		}
 		serve(t, c, "org.freedesktop.login1", p, path, "org.freedesktop.DBus.Properties")
 	}
-	all = append(all, session{ID: "gone", UID: 2000, Seat: "seat0", Path: "/org/freedesktop/login1/session/gone"})
+	all = append(all, session{
+		ID: "gone", UID: 2000, Seat: "seat0", Path: "/org/freedesktop/login1/session/gone",
+	})
 	serve(t, c, "org.freedesktop.login1", logind{all}, "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
 	for i, row := range rows {
 		got, err := activeLocally(t.Context(), uint32(1000+i))

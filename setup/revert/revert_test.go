@@ -108,7 +108,7 @@ func TestRevertWaitsForOthers(t *testing.T) {
 		_, err := r.run(t.Context(), 1, 0)
 		ended <- err
 	}()
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // nothing is to happen, which has no sign
 	if !hasLine(t, store) {
 		t.Error("it was taken back while another was at work")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"pam_pkcs11/internal/simcard"
 	"pam_pkcs11/internal/simcard/models"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/resmgr"
@@ -29,10 +30,8 @@ func within(t *testing.T) context.Context {
 // eventually waits for something that another goroutine does.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for until := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("waited in vain for %s", what)
-		}
+	if !slowtest.Poll(patience, time.Millisecond, is) {
+		t.Fatalf("waited in vain for %s", what)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -136,15 +137,15 @@ func endGnuPG(ctx context.Context, d *Desk) error {
 	if said, err := d.run(ctx, "gpgconf", "--kill", "all"); err != nil {
 		return fmt.Errorf("gpgconf: %w: %s", err, said)
 	}
-	for until := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		left, err := filepath.Glob(filepath.Join(d.Dir, "S.*"))
-		if err != nil || len(left) == 0 {
-			return err
-		}
-		if time.Now().After(until) {
-			return fmt.Errorf("%q are still there", left)
-		}
+	var left []string
+	var err error
+	if !slowtest.Poll(patience, 5*time.Millisecond, func() bool {
+		left, err = filepath.Glob(filepath.Join(d.Dir, "S.*"))
+		return err != nil || len(left) == 0
+	}) {
+		return fmt.Errorf("%q are still there", left)
 	}
+	return err
 }
 
 // TestBesideOtherPrograms: alice logs in, again and again, while another program uses her card.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,20 +75,19 @@ const heapGrowth = 8 << 20
 // notMoreThan waits until no more is used than before.
 func (v vitals) notMoreThan(t *testing.T, before vitals) {
 	t.Helper()
-	for until := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		grown := v.goroutines > before.goroutines || v.descriptors > before.descriptors ||
-			v.heap > before.heap+heapGrowth
-		if !grown {
-			t.Logf("before %+v, after %+v", before, v)
-			return
-		}
-		if time.Now().After(until) {
-			stacks := make([]byte, 1<<20)
-			stacks = stacks[:runtime.Stack(stacks, true)]
-			t.Fatalf("leaks: before %+v, after %+v\n%s", before, v, stacks)
+	if !slowtest.Poll(patience, 20*time.Millisecond, func() bool {
+		if v.goroutines <= before.goroutines && v.descriptors <= before.descriptors &&
+			v.heap <= before.heap+heapGrowth {
+			return true
 		}
 		v = take(t)
+		return false
+	}) {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		t.Fatalf("leaks: before %+v, after %+v\n%s", before, v, stacks)
 	}
+	t.Logf("before %+v, after %+v", before, v)
 }
 
 // need fails where a program is not there, and names its Debian package.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/msteinert/pam/v2"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 // TestWorkerMissing: a module without its worker cannot ask anything, and says so.
@@ -72,10 +74,11 @@ func killWorker(t *testing.T, launcher string) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
-		for limit := time.Now().Add(5 * time.Minute); time.Now().Before(limit); time.Sleep(time.Millisecond) {
-			if target, err := os.Readlink(exe); err != nil || target != launcher {
-				return
-			}
+		if slowtest.Poll(5*time.Minute, time.Millisecond, func() bool {
+			target, err := os.Readlink(exe)
+			return err != nil || target != launcher
+		}) {
+			return
 		}
 	}
 	t.Error("no worker is there, or it does not end")

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 )
 
@@ -41,10 +42,8 @@ func startDaemon(t *testing.T) (stop func()) {
 		timer.Stop()
 	}
 	var err error
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(pause) {
-		if err = seesCard(); err == nil {
-			return stop
-		}
+	if slowtest.Poll(patience, pause, func() bool { err = seesCard(); return err == nil }) {
+		return stop
 	}
 	stop()
 	t.Fatalf("pcscd: %v\n%s", err, said.String())

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/test/hosts/program"
 	"pam_pkcs11/test/scene"
 )
@@ -120,12 +120,13 @@ func (h host) logIn(t *testing.T, typed string) {
 // to end.
 func theWorker() (pid int, err error) {
 	var all []int
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(pause) {
-		if all, err = processes(launcher); err == nil && len(all) == 1 {
-			return all[0], nil
-		}
+	if !slowtest.Poll(patience, pause, func() bool {
+		all, err = processes(launcher)
+		return err == nil && len(all) == 1
+	}) {
+		return 0, fmt.Errorf("the workers are %v (%v)", all, err)
 	}
-	return 0, fmt.Errorf("the workers are %v (%v)", all, err)
+	return all[0], nil
 }
 
 // startSystem has a pcscd on the system's socket, Debian's or ours, until the test ends.

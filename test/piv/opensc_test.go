@@ -7,36 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pkcs11"
 	"pam_pkcs11/token"
 	"pam_pkcs11/verify"
 )
 
-// lines is a log.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // openSC loads OpenSC's library, with a configuration that keeps copies of what is on the cards.
-func openSC(t *testing.T, w *world, log *lines) token.Module {
+func openSC(t *testing.T, w *world, log *slowtest.Buffer) token.Module {
 	t.Helper()
 	libraries, _ := filepath.Glob("/usr/lib/*/opensc-pkcs11.so")
 	if len(libraries) == 0 {
@@ -91,7 +73,7 @@ func TestOpenSCsCopiesAfterARenewal(t *testing.T) {
 	}
 	_, line := gemPCTwin(t, card)
 	w := newWorld(t, daemon, "serial:"+line)
-	log := new(lines)
+	log := new(slowtest.Buffer)
 
 	once := func(want bool) string {
 		t.Helper()

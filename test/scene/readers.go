@@ -1,7 +1,6 @@
 package scene
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,9 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -27,7 +26,7 @@ type Readers struct {
 
 	o       ReadersOptions
 	process *exec.Cmd
-	log     log
+	log     slowtest.Buffer
 }
 
 // ReadersOptions say how the daemon is started.
@@ -36,24 +35,6 @@ type ReadersOptions struct {
 	Dir     string   // is the daemon's from then on, and its path short, as paths of sockets are
 	Kind    string   // "usb": USB devices behind the driver of real readers; "sim": readers of the resource manager alone
 	Flags   []string // more of the command line
-}
-
-// log is what a process has written so far.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // Reader describes one simulated reader: its name, and words of pcscd-sim's FILE.

@@ -8,17 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 )
 
 // waitUntilUndone waits until all is as it was before.
 func waitUntilUndone(t *testing.T, before string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); tree(t) != before; time.Sleep(time.Second) {
-		if time.Now().After(deadline) {
-			unchanged(t, before)
-			t.Fatal("it is not taken back")
-		}
+	if !slowtest.Poll(patience, time.Second, func() bool { return tree(t) == before }) {
+		unchanged(t, before)
+		t.Fatal("it is not taken back")
 	}
 }
 
@@ -73,6 +72,7 @@ func TestConfirmed(t *testing.T) {
 	if err := json.Unmarshal([]byte(kept.out), &answer); err != nil || kept.code != 0 || !answer.Kept || answer.Number == 0 {
 		t.Fatalf("%v: %d\n%s%s", err, kept.code, kept.out, kept.err)
 	}
+	// Another process takes back: that it does nothing shows only when its time is over.
 	time.Sleep(time.Until(begun.Add(after + 5*time.Second)))
 	if tree(t) == before {
 		t.Fatal("it was taken back, although it was confirmed")

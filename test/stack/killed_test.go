@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/test/libpam"
 	"pam_pkcs11/test/scene"
@@ -74,9 +75,7 @@ func (s sweep) killWorker(t *testing.T, at int, after bool) {
 	}
 
 	// The daemon may still be about it: it has the last command, and then resets the card.
-	for until := time.Now().Add(patience); r.card.Unlocked() && time.Now().Before(until); time.Sleep(time.Millisecond) {
-	}
-	if r.card.Unlocked() {
+	if !slowtest.Poll(patience, time.Millisecond, func() bool { return !r.card.Unlocked() }) {
 		t.Errorf("%s: the card stays unlocked", what)
 	}
 	verifies := r.card.Verifies()

@@ -13,6 +13,7 @@ import (
 	"pam_pkcs11/ccid/ccidtest"
 	"pam_pkcs11/ccid/message"
 	"pam_pkcs11/internal/simcard"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/rig"
@@ -253,12 +254,12 @@ func TestAThousandLogins(t *testing.T) {
 	}
 	// A connection is closed by its server when it finds the client gone.
 	var after int
-	for until := time.Now().Add(patience); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		if after = openFiles(t); after <= before {
-			return
-		}
+	if !slowtest.Poll(patience, time.Millisecond, func() bool {
+		after = openFiles(t)
+		return after <= before
+	}) {
+		t.Errorf("%d files were open before the logins, %d are afterwards", before, after)
 	}
-	t.Errorf("%d files were open before the logins, %d are afterwards", before, after)
 }
 
 // openFiles is how many this process has open.

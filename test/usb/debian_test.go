@@ -11,6 +11,7 @@ import (
 
 	"pam_pkcs11/ccid/ccidtest"
 	"pam_pkcs11/ccid/device"
+	"pam_pkcs11/internal/slowtest"
 )
 
 // shortReader is a reader that libccid knows by its numbers, of the simplest kind: it takes short APDUs.
@@ -49,11 +50,11 @@ func TestDebiansDriver(t *testing.T) {
 	var p port
 	eventually(t, "pcscd to see a reader come", func() error {
 		p = plug(t, r)
-		for range 300 {
-			if names, err := c.ListReaders(); err == nil && slices.ContainsFunc(names, isOmnikey) {
-				return nil
-			}
-			time.Sleep(10 * time.Millisecond)
+		if slowtest.Poll(3*time.Second, 10*time.Millisecond, func() bool {
+			names, err := c.ListReaders()
+			return err == nil && slices.ContainsFunc(names, isOmnikey)
+		}) {
+			return nil
 		}
 		return errors.Join(errors.New("it did not"), p.Unplug())
 	})

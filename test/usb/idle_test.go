@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 // TestIdle is what TestBenchIdle does, on the bus of the kernel.
@@ -77,7 +79,7 @@ func idle(t *testing.T, program string, readers int, benches ...*bench) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	daemon := exec.Command(program, "--foreground", "--socket", socket, "--readers", "usb", "--debug")
-	log := &lockedBuffer{}
+	log := &slowtest.Buffer{}
 	daemon.Stdout, daemon.Stderr = log, log
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
@@ -94,7 +96,7 @@ func idle(t *testing.T, program string, readers int, benches ...*bench) {
 		return nil
 	})
 	var before []int
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // what is measured is what runs while nothing happens
 	for _, b := range benches {
 		before = append(before, b.reader.Counts().Messages)
 	}
@@ -121,7 +123,7 @@ func wakeUps(t *testing.T, pid int) int {
 	t.Helper()
 	least := 0
 	for try := range 3 {
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // what is measured is what runs while nothing happens
 		before := switches(t, pid)
 		time.Sleep(10 * time.Second)
 		n := switches(t, pid) - before

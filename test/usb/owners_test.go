@@ -10,19 +10,20 @@ import (
 
 	"pam_pkcs11/ccid/plan"
 	"pam_pkcs11/ccid/usb"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/usb/usbfs"
 )
 
 // listenTo starts our stack with a log that can be read.
-func listenTo(t *testing.T) (*pcsc.Context, *lockedBuffer) {
+func listenTo(t *testing.T) (*pcsc.Context, *slowtest.Buffer) {
 	t.Helper()
-	said := &lockedBuffer{}
+	said := &slowtest.Buffer{}
 	return startDriver(t, usb.NewDriver(plan.Options{}, slog.New(slog.NewTextHandler(said, nil)))), said
 }
 
 // awaitWords waits until the log has said something.
-func awaitWords(t *testing.T, said *lockedBuffer, words string) {
+func awaitWords(t *testing.T, said *slowtest.Buffer, words string) {
 	t.Helper()
 	eventually(t, "the log to say "+words, func() error {
 		if text := said.String(); !strings.Contains(text, words) {

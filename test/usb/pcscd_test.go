@@ -1,43 +1,24 @@
 package usb
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 )
 
 // debianDaemon is Debian's pcscd with libccid, in this namespace alone.
 type debianDaemon struct {
 	cmd *exec.Cmd
-	out lockedBuffer
-}
-
-// lockedBuffer collects what a program writes while a test may want to read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	out slowtest.Buffer
 }
 
 // startDebian starts it and gives a client, when it has settled. It is ended with the test, or by stop.
@@ -94,12 +75,9 @@ func patience() time.Duration {
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for until := time.Now().Add(patience()); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
-		}
+	if !slowtest.Poll(patience(), 5*time.Millisecond, func() bool { err = try(); return err == nil }) {
+		t.Fatalf("waiting for %s: %v", what, err)
 	}
-	t.Fatalf("waiting for %s: %v", what, err)
 }
 
 // readerNamed waits for a reader whose name begins so.
@@ -136,7 +114,7 @@ func noReader(t *testing.T, c *pcsc.Context, begin string) {
 // testLog shows what is logged when the test fails.
 func testLog(t *testing.T) *slog.Logger {
 	t.Helper()
-	b := &lockedBuffer{}
+	b := &slowtest.Buffer{}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the driver said:\n%s", b.String())

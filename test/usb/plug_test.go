@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/test/usb/device"
 )
@@ -116,10 +117,11 @@ func used(t *testing.T) resources {
 func (r resources) sameAs(t *testing.T, what string) {
 	t.Helper()
 	var now resources
-	for until := time.Now().Add(patience()); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
-		if now = used(t); now.goroutines <= r.goroutines && now.files <= r.files {
-			return
-		}
+	if slowtest.Poll(patience(), 20*time.Millisecond, func() bool {
+		now = used(t)
+		return now.goroutines <= r.goroutines && now.files <= r.files
+	}) {
+		return
 	}
 	stacks := make([]byte, 1<<20)
 	t.Errorf("%s: %+v, and before %+v\n%s", what, now, r, stacks[:runtime.Stack(stacks, true)])

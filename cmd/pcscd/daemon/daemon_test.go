@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/pcsc"
 	"pam_pkcs11/pcsc/pcsctest"
 	"pam_pkcs11/pcsc/resmgr"
@@ -235,15 +236,13 @@ func newRunDirectory(t *testing.T) string {
 
 func awaitContext(t *testing.T, socket string) *pcsc.Context {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := pcsc.NewContext(pcsc.NewClient(socket))
-		if err == nil {
-			return c
-		}
-		if time.Now().After(until) {
-			t.Fatalf("%s: %v", socket, err)
-		}
-	}
+	var c *pcsc.Context
+	slowtest.Until(t, "a daemon at "+socket, func() bool {
+		var err error
+		c, err = pcsc.NewContext(pcsc.NewClient(socket))
+		return err == nil
+	})
+	return c
 }
 
 // systemd passes the socket as descriptor 3; SIGTERM is a clean end, and the socket stays.

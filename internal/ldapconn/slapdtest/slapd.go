@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"pam_pkcs11/internal/nettest"
+	"pam_pkcs11/internal/slowtest"
 	"pam_pkcs11/internal/testca"
 )
 
@@ -176,8 +178,8 @@ func (s *Server) load(t testing.TB, dir, ldif string) {
 
 // run starts slapd and waits until it listens.
 func (s *Server) run(t testing.TB, dir, level string) {
-	plain := freePort(t)
-	secure := freePort(t)
+	plain := nettest.Closed(t)
+	secure := nettest.Closed(t)
 	s.LDAP = "ldap://" + plain
 	s.LDAPS = "ldaps://localhost" + secure[strings.LastIndex(secure, ":"):]
 	s.LDAPI = "ldapi://" + url.PathEscape(filepath.Join(dir, "ldapi"))
@@ -201,25 +203,18 @@ func (s *Server) run(t testing.TB, dir, level string) {
 	await(t, secure)
 }
 
-// freePort returns an address of loopback that was free a moment ago.
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // await waits until a server listens: on a loaded machine that can take a minute.
 func await(t testing.TB, address string) {
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			return
+	if !slowtest.Poll(2*time.Minute, 10*time.Millisecond, func() bool {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return false
 		}
+		c.Close()
+		return true
+	}) {
+		t.Fatalf("slapd does not listen on %s", address)
 	}
-	t.Fatalf("slapd does not listen on %s", address)
 }
 
 // write writes a file that only this user can read.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 // placeOf is a connection in a queue, and the client's end of it.
@@ -102,17 +104,11 @@ func TestTurnsForAll(t *testing.T) {
 // awaitQueued returns once p waits for a slot.
 func awaitQueued(t *testing.T, p *place) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	slowtest.Until(t, "the wait for a slot", func() bool {
 		p.q.mu.Lock()
-		queued := p.queued
-		p.q.mu.Unlock()
-		if queued {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal("it does not wait for a slot")
-		}
-	}
+		defer p.q.mu.Unlock()
+		return p.queued
+	})
 }
 
 // TestTurnIsOver: who has had its slot for long goes behind those who wait, though it has more to ask.

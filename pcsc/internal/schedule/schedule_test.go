@@ -132,7 +132,7 @@ func TestPieces(t *testing.T) {
 		var sent sync.WaitGroup
 		sent.Go(func() {
 			for _, piece := range []string{"a", "b", "c"} {
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(5 * time.Millisecond) // or the kernel would make one piece of them
 				client.Write([]byte(piece))
 			}
 		})
@@ -196,7 +196,7 @@ func TestHangup(t *testing.T) {
 			c.OnHangup(func() { gone <- struct{}{} })()
 			end := c.OnHangup(func() { gone <- struct{}{} })
 			client.Write([]byte(sent))
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond) // nothing is to come, which has no sign
 			if len(gone) != 0 {
 				t.Error("gone too early")
 			}
@@ -294,8 +294,8 @@ func TestSchedulerCloses(t *testing.T) {
 			_, err := c.Read(make([]byte, 8), false)
 			ended <- err
 		}()
-		time.Sleep(5 * time.Millisecond)
-		s.Close() // and once more at the test's end
+		time.Sleep(5 * time.Millisecond) // as a rule it waits by then; it ends the same way if not
+		s.Close()                        // and once more at the test's end
 		unix.Shutdown(fd, unix.SHUT_RDWR)
 		select {
 		case <-ended:

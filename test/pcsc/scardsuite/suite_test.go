@@ -47,7 +47,7 @@ func TestProgram(t *testing.T) {
 	}
 	say("wait: %v", context.GetStatusChange(states, 50*time.Millisecond))
 	go func() {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // a cancel that comes before the wait is lost
 		context.Cancel()
 	}()
 	say("cancelled: %v", context.GetStatusChange(states, -1))

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pam_pkcs11/internal/slowtest"
 )
 
 // clients is how many programs run at one time.
@@ -186,12 +188,13 @@ func (s *soak) vitals() (v vitals) {
 
 // awaitIdle waits until what the clients had is gone.
 func (s *soak) awaitIdle(fresh vitals) vitals {
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		v := s.vitals()
-		if v.Goroutines <= fresh.Goroutines+4 && v.Descriptors <= fresh.Descriptors && strings.Contains(v.Manager, " 0 contexts, 0 handles") || time.Now().After(until) {
-			return v
-		}
-	}
+	var v vitals
+	slowtest.Poll(20*time.Second, 100*time.Millisecond, func() bool {
+		v = s.vitals()
+		return v.Goroutines <= fresh.Goroutines+4 && v.Descriptors <= fresh.Descriptors &&
+			strings.Contains(v.Manager, " 0 contexts, 0 handles")
+	})
+	return v
 }
 
 // keepAlive runs one client after the other.
@@ -235,8 +238,9 @@ func (s *soak) kill() {
 }
 
 func (s *soak) endClients() {
-	for {
+	slowtest.Until(s.t, "the end of the clients", func() bool {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		left := 0
 		for _, p := range s.running {
 			if p != nil {
@@ -244,12 +248,8 @@ func (s *soak) endClients() {
 				left++
 			}
 		}
-		s.mu.Unlock()
-		if left == 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return left == 0
+	})
 }
 
 // watch looks whether every client goes on.
@@ -260,7 +260,7 @@ func (s *soak) watch() {
 		since[i] = time.Now()
 	}
 	for !s.ended.Load() {
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // between two looks
 		for i := range clients {
 			now := binary.NativeEndian.Uint64(s.progress[8*i:])
 			waited := time.Since(since[i])
