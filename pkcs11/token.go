@@ -21,31 +21,31 @@ const (
 	flagSOPINLocked        TokenFlags = 0x400000
 )
 
-// Initialized: CKF_TOKEN_INITIALIZED. A token without it counts as no card.
+// Initialized reports CKF_TOKEN_INITIALIZED. A token without it counts as no card.
 func (f TokenFlags) Initialized() bool { return f&flagTokenInitialized != 0 }
 
-// LoginRequired: CKF_LOGIN_REQUIRED.
+// LoginRequired reports CKF_LOGIN_REQUIRED.
 func (f TokenFlags) LoginRequired() bool { return f&flagLoginRequired != 0 }
 
-// UserPINInitialized: CKF_USER_PIN_INITIALIZED.
+// UserPINInitialized reports CKF_USER_PIN_INITIALIZED.
 func (f TokenFlags) UserPINInitialized() bool { return f&flagUserPINInitialized != 0 }
 
-// PINLocked: CKF_USER_PIN_LOCKED; no PIN can succeed until it is unblocked.
+// PINLocked reports CKF_USER_PIN_LOCKED; no PIN can succeed until it is unblocked.
 func (f TokenFlags) PINLocked() bool { return f&flagPINLocked != 0 }
 
-// PINFinalTry: CKF_USER_PIN_FINAL_TRY; one more wrong PIN locks it.
+// PINFinalTry reports CKF_USER_PIN_FINAL_TRY; one more wrong PIN locks it.
 func (f TokenFlags) PINFinalTry() bool { return f&flagPINFinalTry != 0 }
 
-// PINCountLow: CKF_USER_PIN_COUNT_LOW; a wrong PIN was entered since the last right one.
+// PINCountLow reports CKF_USER_PIN_COUNT_LOW; a wrong PIN was entered since the last right one.
 func (f TokenFlags) PINCountLow() bool { return f&flagPINCountLow != 0 }
 
-// PINToBeChanged: CKF_USER_PIN_TO_BE_CHANGED; it is the issuer's, or expired.
+// PINToBeChanged reports CKF_USER_PIN_TO_BE_CHANGED; it is the issuer's, or expired.
 func (f TokenFlags) PINToBeChanged() bool { return f&flagPINToBeChanged != 0 }
 
-// ProtectedPath: CKF_PROTECTED_AUTHENTICATION_PATH; the PIN is entered at the reader.
+// ProtectedPath reports CKF_PROTECTED_AUTHENTICATION_PATH; the PIN is entered at the reader.
 func (f TokenFlags) ProtectedPath() bool { return f&flagProtectedPath != 0 }
 
-// WriteProtected: CKF_WRITE_PROTECTED.
+// WriteProtected reports CKF_WRITE_PROTECTED.
 func (f TokenFlags) WriteProtected() bool { return f&flagWriteProtected != 0 }
 
 // Token is what C_GetTokenInfo tells of a card. Texts are without padding and printable.

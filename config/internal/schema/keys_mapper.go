@@ -449,5 +449,5 @@ func asksSockets(v Values) bool {
 		v.String("srv_domain") == "" && !v.Bool("referrals")
 }
 
-// IsUncheckedPeer: OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW and TRY.
+// IsUncheckedPeer reports whether a value is OpenLDAP's LDAP_OPT_X_TLS_NEVER, ALLOW or TRY.
 func IsUncheckedPeer(v Value) bool { return v.Number == 0 || v.Number == 3 || v.Number == 4 }
