@@ -61,7 +61,7 @@ build: toolchain ## build everything under build/
 	@for d in $(patsubst cmd/%/main.go,%,$(wildcard cmd/pcscd/main.go cmd/pcscd-sim/main.go)); do \
 		echo "$(GO) build $$d" && $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$d ./cmd/$$d || exit 1; done
 
-check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, shellcheck, rpm spec, manual pages
+check: deps toolchain ## gofmt, go vet with and without cgo, a build for arm64 and 386, staticcheck, how the code reads, shellcheck, rpm spec, manual pages
 	@.ci/lint $(STATICCHECK)
 
 # Without cgo only packages that have nothing of cgo themselves are tested; all others are vetted by `check`.

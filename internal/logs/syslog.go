@@ -110,9 +110,9 @@ func (d *destination) write(level slog.Level, record []byte, fields []field) err
 // word bounds a name to what a syslog tag may hold, so that it cannot end the tag.
 func word(s string) string {
 	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9',
-			strings.ContainsRune("_.@-", r):
+		isLetter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		isDigit := r >= '0' && r <= '9'
+		if isLetter || isDigit || strings.ContainsRune("_.@-", r) {
 			return r
 		}
 		return '_'

@@ -41,8 +41,14 @@ var Service = func() Table {
 		if k == nil {
 			k = Module.Find(row.name)
 		}
+
+		// A key that the block does not have stays as the file says: there is no default here.
 		own := *k
-		own.Default, own.Doc, own.Status, own.Unread, own.looser = "", row.doc, New, false, nil
+		own.Default = ""
+		own.Doc = row.doc
+		own.Status = New
+		own.Unread = false
+		own.looser = nil
 		t.Keys = append(t.Keys, own)
 	}
 	return t

@@ -69,7 +69,6 @@ func (t *tree) broken() []string {
 	name("tuple")
 	name("switch")
 	name("literal")
-	name("columns")
 	for _, fn := range t.functions {
 		if fn.cognitive > maxCognitive {
 			lines = append(lines, fmt.Sprintf(
